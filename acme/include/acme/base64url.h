@@ -1,0 +1,29 @@
+/*
+ * base64url.h - RFC 4648 section 5 without padding, as JOSE wants it.
+ */
+#ifndef ACME_BASE64URL_H
+#define ACME_BASE64URL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hsm/status.h>
+
+/** Encode; free() it. NULL: out of memory. */
+char *acme_base64url_encode(const void *octets, size_t len);
+
+/**
+ * Decode strictly: padding, white space, the other alphabet and non-zero
+ * trailing bits are malformed. *out has a NUL after its octets; free() it.
+ */
+HSM_MUST_CHECK enum hsm_status acme_base64url_decode(const char *text, size_t len, uint8_t **out,
+                                                     size_t *out_len);
+
+/** Decode either alphabet, padded or not: identifiers and tkvalues as deployed clients send them. */
+HSM_MUST_CHECK enum hsm_status acme_base64_decode_any(const char *text, size_t len, uint8_t **out,
+                                                      size_t *out_len);
+
+/** Standard alphabet, padded (RFC 4648 section 4); free() it. */
+char *acme_base64_encode(const void *octets, size_t len);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * config.h - configuration files (INI) with a strict table of keys.
+ *
+ * An unknown section or key, a key given twice, a missing required key or a
+ * value out of range is an error that names file and line.
+ */
+#ifndef ACME_CONFIG_H
+#define ACME_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <hsm/status.h>
+
+enum acme_config_type {
+    ACME_CONFIG_TEXT,    /* char *, owned by the struct */
+    ACME_CONFIG_PATH,    /* char *, relative ones are taken from the file's own directory */
+    ACME_CONFIG_SECRET_SOURCE, /* char *, as hsm_secret_from(); a relative file likewise */
+    ACME_CONFIG_NUMBER,  /* long, min..max */
+    ACME_CONFIG_SWITCH,  /* bool: yes, no */
+};
+
+struct acme_config_key {
+    const char *section;
+    const char *name;
+    enum acme_config_type type;
+    size_t offset;  /* of the member in the caller's struct */
+    bool required;
+    long min, max;        /* NUMBER */
+    const char *fallback; /* text of the default; NULL: the member stays NULL, 0 or false */
+    const char *help;     /* one line, for --help and the man page */
+};
+
+/** Fill `config` (zeroed by the caller) from a file. `keys` ends with a NULL section. */
+HSM_MUST_CHECK enum hsm_status acme_config_read(const char *path,
+                                                const struct acme_config_key *keys, void *config);
+
+/** Release the texts and make the members NULL. */
+void acme_config_clear(const struct acme_config_key *keys, void *config);
+
+#endif

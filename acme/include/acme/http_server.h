@@ -1,0 +1,125 @@
+/*
+ * http_server.h - HTTPS and Unix-socket server: evhttp over OpenSSL with the
+ * TLS key in the token.
+ *
+ * One event loop for the network; handlers run on a small pool of threads, so
+ * that one may wait for a token, a disk or a fetch. Limits are enforced before
+ * a handler sees anything.
+ */
+#ifndef ACME_HTTP_SERVER_H
+#define ACME_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include <certs/chain.h>
+#include <hsm/key.h>
+#include <hsm/status.h>
+
+#define ACME_HTTP_BODY_MAX 65536      /* octets; larger: 413 */
+#define ACME_HTTP_HEADERS_MAX 16384   /* octets of all headers; larger: 431 or 400 */
+#define ACME_HTTP_IDLE_S 30           /* seconds without progress; then the connection is closed */
+#define ACME_HTTP_CONNECTIONS_MAX 1024 /* per server; more are closed at once */
+#define ACME_HTTP_QUEUE_MAX 1024      /* requests waiting for a thread; more: 503 */
+#define ACME_HTTP_PARAM_MAX 128       /* characters of one path parameter */
+
+enum acme_http_method {
+    ACME_HTTP_GET,
+    ACME_HTTP_HEAD,
+    ACME_HTTP_POST,
+    ACME_HTTP_PUT,
+    ACME_HTTP_DELETE,
+    ACME_HTTP_OPTIONS,
+    ACME_HTTP_OTHER,
+};
+
+/* A request: everything borrowed for the time of the handler's call. */
+struct acme_http_request;
+enum acme_http_method acme_http_request_method(const struct acme_http_request *request);
+/** The decoded path without query, e.g. "/acme/order/7". */
+const char *acme_http_request_path(const struct acme_http_request *request);
+/** The raw query after '?', or NULL. */
+const char *acme_http_request_query(const struct acme_http_request *request);
+/** A header's value, NULL when absent; of several equal ones the first. */
+const char *acme_http_request_header(const struct acme_http_request *request, const char *name);
+/** The body, NUL-terminated. */
+const char *acme_http_request_body(const struct acme_http_request *request, size_t *len);
+/** "127.0.0.1" or "unix". */
+const char *acme_http_request_peer(const struct acme_http_request *request);
+/** True for a connection over the Unix socket. */
+bool acme_http_request_is_local(const struct acme_http_request *request);
+/** Subject of a client certificate that chained to client_anchors; NULL: none. */
+const char *acme_http_request_client(const struct acme_http_request *request);
+
+/*
+ * A response: made 500 and empty, filled by the handler. A call that runs out
+ * of memory leaves it 500.
+ */
+struct acme_http_response;
+void acme_http_respond(struct acme_http_response *response, int status, const char *content_type,
+                       const void *body, size_t len);
+/** Compact JSON; takes over the reference to `value`, NULL makes it 500. */
+void acme_http_respond_json(struct acme_http_response *response, int status,
+                            const char *content_type, json_t *value);
+/** Add a header (several of one name are allowed); values with control characters are refused. */
+void acme_http_response_header(struct acme_http_response *response, const char *name,
+                               const char *value);
+int acme_http_response_status(const struct acme_http_response *response);
+
+/**
+ * Match a path against a pattern of literal segments and ":name" segments,
+ * e.g. "/acme/order/:id". params[i] receives the i-th parameter.
+ */
+bool acme_http_match(const char *path, const char *pattern,
+                     char params[][ACME_HTTP_PARAM_MAX + 1], size_t params_max);
+
+struct acme_http_handler {
+    /** Answer a request; called on any of the server's threads. */
+    void (*handle)(void *context, const struct acme_http_request *request,
+                   struct acme_http_response *response);
+    /** True if this request never waits: it is then handled in the event loop. NULL: none is. */
+    bool (*is_quick)(void *context, enum acme_http_method method, const char *path);
+    void *context; /* borrowed */
+};
+
+struct acme_http_server_config {
+    const char *address;     /* "127.0.0.1:8443", "[::1]:8443" or "unix:/path" (mode 0600) */
+    struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket */
+    const struct certs_chain *tls_chain;      /* borrowed; leaf first; its key is tls_key */
+    const struct certs_chain *client_anchors; /* NULL: client certificates are not asked for */
+    struct acme_http_handler handler;
+};
+
+/** An event loop with its threads, and the servers on it. */
+struct acme_http_loop;
+
+/** @param threads  1 to 64 handler threads */
+HSM_MUST_CHECK enum hsm_status acme_http_loop_new(unsigned threads, struct acme_http_loop **out);
+
+/**
+ * Listen. The certificate and the key are compared here, not at the first connection.
+ *
+ * @retval HSM_ERR_UNTRUSTED  tls_key is not the key of tls_chain
+ * @retval HSM_ERR_IO         the address cannot be bound
+ */
+HSM_MUST_CHECK enum hsm_status acme_http_loop_listen(struct acme_http_loop *loop,
+                                                     const struct acme_http_server_config *config);
+
+/** The TCP port of the i-th listener (useful after ":0"); 0 for a Unix socket. */
+unsigned acme_http_loop_port(const struct acme_http_loop *loop, size_t i);
+
+/** Call `tick` in the event loop every `seconds` (refreshing lists, expiring state). */
+HSM_MUST_CHECK enum hsm_status acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds,
+                                                    void (*tick)(void *context), void *context);
+
+/**
+ * Serve until SIGTERM or SIGINT, or acme_http_loop_stop() from any thread:
+ * stop accepting, finish the calls in flight (10 s at most), return.
+ */
+HSM_MUST_CHECK enum hsm_status acme_http_loop_run(struct acme_http_loop *loop);
+void acme_http_loop_stop(struct acme_http_loop *loop);
+void acme_http_loop_free(struct acme_http_loop *loop);
+
+#endif

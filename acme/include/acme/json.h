@@ -1,0 +1,49 @@
+/*
+ * json.h - JSON from outside: bounded, without duplicates, canonical when written.
+ */
+#ifndef ACME_JSON_H
+#define ACME_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include <hsm/status.h>
+
+#define ACME_JSON_DEPTH_MAX 8 /* levels of arrays and objects */
+
+/**
+ * Parse one JSON object and nothing after it. Duplicate members, invalid
+ * UTF-8, embedded NULs and deeper nesting than ACME_JSON_DEPTH_MAX are malformed; the reason
+ * names line and column. The caller decrefs *out.
+ */
+HSM_MUST_CHECK enum hsm_status acme_json_parse(const char *text, size_t len, json_t **out,
+                                               struct hsm_reason *why);
+
+/*
+ * Members of an object, borrowed. Required ones refuse with
+ * "NAME: missing" or "NAME: not a string"; optional ones give NULL / the
+ * default when absent and refuse when present with another type.
+ */
+HSM_MUST_CHECK enum hsm_status acme_json_string(const json_t *object, const char *name,
+                                                const char **out, struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_json_string_optional(const json_t *object, const char *name,
+                                                         const char **out,
+                                                         struct hsm_reason *why);
+/** An integer without fraction or exponent, in 0 .. INT64_MAX. */
+HSM_MUST_CHECK enum hsm_status acme_json_integer(const json_t *object, const char *name,
+                                                 int64_t *out, struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_json_bool_optional(const json_t *object, const char *name,
+                                                       bool fallback, bool *out,
+                                                       struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_json_object(const json_t *object, const char *name,
+                                                json_t **out, struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_json_array(const json_t *object, const char *name,
+                                               json_t **out, struct hsm_reason *why);
+
+/** RFC 8225 section 9: no white space, members sorted at every level; free() it. NULL: no memory. */
+char *acme_json_canonical(const json_t *value);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * jws.h - JSON Web Signatures (RFC 7515) with ES256 and nothing else.
+ *
+ * Parsing and verifying are separate steps, because the key is often named by
+ * the header. The signature is checked over the octets received, never over
+ * re-serialised ones.
+ */
+#ifndef ACME_JWS_H
+#define ACME_JWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+#include <openssl/types.h>
+
+#include <hsm/key.h>
+#include <hsm/status.h>
+
+#define ACME_JWS_HEADER_MAX 4096    /* octets of the decoded protected header */
+#define ACME_JWS_PAYLOAD_MAX 1048576 /* octets of the decoded payload */
+
+struct acme_jws;
+
+/** Compact serialisation: header.payload.signature, each base64url (strict). */
+HSM_MUST_CHECK enum hsm_status acme_jws_parse_compact(const char *text, size_t len,
+                                                      struct acme_jws **out,
+                                                      struct hsm_reason *why);
+
+/** Flattened JSON: exactly the members protected, payload, signature (RFC 8555 section 6.2). */
+HSM_MUST_CHECK enum hsm_status acme_jws_parse_flattened(const char *text, size_t len,
+                                                        struct acme_jws **out,
+                                                        struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_jws_parse_object(const json_t *object, struct acme_jws **out,
+                                                     struct hsm_reason *why);
+
+/** The protected header: borrowed, a JSON object without duplicates. Its alg is a string. */
+const json_t *acme_jws_header(const struct acme_jws *jws);
+
+/** A string member of the protected header: borrowed, NULL when absent or not a string. */
+const char *acme_jws_header_string(const struct acme_jws *jws, const char *name);
+
+/** The decoded header octets as received, NUL-terminated: borrowed. */
+const char *acme_jws_header_text(const struct acme_jws *jws, size_t *len);
+
+/** The decoded payload octets, NUL-terminated: borrowed. */
+const char *acme_jws_payload(const struct acme_jws *jws, size_t *len);
+
+/**
+ * Verify with a public key.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  alg is not ES256 ("none", HS256 and every other), b64 is false,
+ *                              crit is present, or the key is not on P-256
+ * @retval HSM_ERR_UNTRUSTED    the signature does not verify
+ */
+HSM_MUST_CHECK enum hsm_status acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key,
+                                               struct hsm_reason *why);
+
+/** Sign header and payload as given (JSON texts); the text is released with free(). */
+HSM_MUST_CHECK enum hsm_status acme_jws_sign_compact(const char *header, const void *payload,
+                                                     size_t payload_len, struct hsm_key *key,
+                                                     char **out);
+HSM_MUST_CHECK enum hsm_status acme_jws_sign_flattened(const char *header, const void *payload,
+                                                       size_t payload_len, struct hsm_key *key,
+                                                       char **out);
+
+/** The PASSporT way: the same, but the signature is not verified before it is given out. */
+HSM_MUST_CHECK enum hsm_status acme_jws_sign_compact_fast(const char *header, const void *payload,
+                                                          size_t payload_len, struct hsm_key *key,
+                                                          char **out);
+
+void acme_jws_free(struct acme_jws *jws);
+
+#endif
