@@ -1,0 +1,80 @@
+/*
+ * crl.h - the STI-PA's one indirect CRL (RFC 5280 section 5, ATIS-1000080).
+ *
+ * OpenSSL's own CRL checking wants the CRL issuer under the certificate's
+ * anchor (RFC 5280 section 6.3.3 f); in SHAKEN it is under the STI-PA's. So
+ * the signer's path is checked on its own, and entries are matched by
+ * certificateIssuer and serial.
+ */
+#ifndef CERTS_CRL_H
+#define CERTS_CRL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <openssl/types.h>
+
+#include <certs/cert.h>
+#include <certs/chain.h>
+#include <hsm/key.h>
+#include <hsm/status.h>
+
+#define CERTS_CRL_MAX 8388608 /* octets */
+
+struct certs_crl_entry {
+    const X509_NAME *issuer; /* the certificate's issuer; borrowed */
+    uint8_t serial[CERTS_SERIAL_MAX];
+    size_t serial_len;
+    time_t revoked_at;
+    int reason; /* RFC 5280 section 5.3.1; 0 is left out */
+};
+
+struct certs_crl_request {
+    uint64_t number; /* cRLNumber */
+    time_t this_update, next_update;
+    const char *url;             /* issuingDistributionPoint; equals the certificates' CRLDP */
+    const char *signer_cert_url; /* AuthorityInfoAccess caIssuers; NULL: left out */
+    const struct certs_crl_entry *entries;
+    size_t count; /* 0: an empty CRL */
+};
+
+/** Build, sign, verify the signature; the DER octets are released with free(). */
+HSM_MUST_CHECK enum hsm_status certs_crl_new(const struct certs_crl_request *request,
+                                             const X509 *signer, struct hsm_key *signer_key,
+                                             uint8_t **der, size_t *len);
+
+/** RFC 7468 text of a DER CRL; free() it. */
+HSM_MUST_CHECK enum hsm_status certs_crl_pem(const uint8_t *der, size_t len, char **out);
+
+struct certs_crl;
+
+/** PEM or DER; at most CERTS_CRL_MAX octets; v2, with nextUpdate and a critical, indirect IDP. */
+HSM_MUST_CHECK enum hsm_status certs_crl_parse(const uint8_t *octets, size_t len,
+                                               struct certs_crl **out, struct hsm_reason *why);
+
+uint64_t certs_crl_number(const struct certs_crl *crl);
+time_t certs_crl_next_update(const struct certs_crl *crl);
+/** caIssuers of the AuthorityInfoAccess: borrowed, NULL when absent. */
+const char *certs_crl_signer_cert_url(const struct certs_crl *crl);
+
+/**
+ * The signer's certificate is the CRL's issuer, chains to an STI-PA anchor and
+ * may sign CRLs; the signature, the times and the distribution point are good.
+ *
+ * @param signer  signer first, then intermediates
+ * @param url     where certificates say the CRL is; NULL: not compared
+ */
+HSM_MUST_CHECK enum hsm_status certs_crl_verify(const struct certs_crl *crl,
+                                                const struct certs_chain *signer,
+                                                const struct certs_chain *pa_anchors,
+                                                const char *url, time_t now,
+                                                struct hsm_reason *why);
+
+/** True if the certificate is on the CRL, by issuer and serial. */
+bool certs_crl_has(const struct certs_crl *crl, const X509 *cert);
+
+void certs_crl_free(struct certs_crl *crl);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * csr.h - PKCS#10 requests (RFC 2986): made with a token key, checked before anything is issued.
+ */
+#ifndef CERTS_CSR_H
+#define CERTS_CSR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/types.h>
+
+#include <certs/issue.h>
+#include <certs/tnauthlist.h>
+#include <hsm/key.h>
+#include <hsm/status.h>
+
+#define CERTS_CSR_MAX 16384 /* octets of DER */
+
+struct certs_csr_request {
+    struct certs_subject subject;                /* all NULL: an empty subject */
+    const struct certs_tnauthlist *tnauthlist;   /* NULL: no such extension */
+    bool ca;                                     /* BasicConstraints cA */
+    const char *const *dns_names;                /* subjectAltName, NULL-terminated; or NULL */
+    const char *const *ip_addresses;
+};
+
+/** Make and sign; the DER octets are released with free(). */
+HSM_MUST_CHECK enum hsm_status certs_csr_new(const struct certs_csr_request *request,
+                                             struct hsm_key *key, uint8_t **der, size_t *len);
+
+struct certs_csr;
+
+/**
+ * Parse and check what every request must fulfil: one DER value, P-256 key,
+ * good self-signature, ecdsa-with-SHA256, each extension at most once.
+ */
+HSM_MUST_CHECK enum hsm_status certs_csr_parse(const uint8_t *der, size_t len,
+                                               struct certs_csr **out, struct hsm_reason *why);
+
+/** DER or PEM ("CERTIFICATE REQUEST") of a file; faults are logged with its path. */
+HSM_MUST_CHECK enum hsm_status certs_csr_read(const char *path, struct certs_csr **out);
+
+/** RFC 7468 text of a DER request; free() it. */
+HSM_MUST_CHECK enum hsm_status certs_csr_pem(const uint8_t *der, size_t len, char **out);
+
+/** All borrowed from the request. */
+EVP_PKEY *certs_csr_public(const struct certs_csr *csr);
+const struct certs_tnauthlist *certs_csr_tnauthlist(const struct certs_csr *csr); /* NULL: none */
+bool certs_csr_is_ca(const struct certs_csr *csr);
+
+void certs_csr_free(struct certs_csr *csr);
+
+#endif

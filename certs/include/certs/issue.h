@@ -1,0 +1,89 @@
+/*
+ * issue.h - certificates by profile, signed by a token key.
+ *
+ * The subject and every extension are built from what the caller validated;
+ * nothing is copied from a request. Profiles: ATIS-1000080 v005 section 6.4.1
+ * for the SHAKEN ones.
+ */
+#ifndef CERTS_ISSUE_H
+#define CERTS_ISSUE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <openssl/types.h>
+
+#include <certs/cert.h>
+#include <certs/tnauthlist.h>
+#include <hsm/key.h>
+#include <hsm/status.h>
+
+enum certs_profile {
+    CERTS_PROFILE_STI_ROOT,         /* an STI-CA's own root */
+    CERTS_PROFILE_STI_INTERMEDIATE, /* an STI-CA's issuing certificate */
+    CERTS_PROFILE_STI_END_ENTITY,   /* a service provider's: CN "SHAKEN <SPC>", TNAuthList */
+    CERTS_PROFILE_PA_ROOT,          /* STI-PA: keyCertSign */
+    CERTS_PROFILE_PA_SIGNER,        /* SPC tokens and trusted-CA list: digitalSignature */
+    CERTS_PROFILE_PA_CRL_SIGNER,    /* cRLSign */
+    CERTS_PROFILE_TLS_ROOT,         /* a deployment's own TLS anchor */
+    CERTS_PROFILE_TLS_SERVER,       /* serverAuth, subjectAltName */
+    CERTS_PROFILE_TLS_CLIENT,       /* clientAuth */
+};
+
+const char *certs_profile_text(enum certs_profile profile);
+
+/** UTF-8, borrowed; NULL leaves the attribute out. Encoded in the order C, ST, L, O, CN. */
+struct certs_subject {
+    const char *country; /* two letters */
+    const char *state;
+    const char *locality;
+    const char *organization;
+    const char *common_name;
+};
+
+#define CERTS_POLICY_CP_1_4 "2.16.840.1.114569.1.1.4"
+
+struct certs_issue_request {
+    enum certs_profile profile;
+    struct certs_subject subject;
+    EVP_PKEY *public_key;                      /* P-256; of the subject */
+    uint8_t serial[CERTS_SERIAL_MAX];          /* certs_serial_new() */
+    size_t serial_len;
+    time_t not_before, not_after;
+    const struct certs_tnauthlist *tnauthlist; /* STI end entity: one SPC; else NULL */
+    const char *policy_oid;                    /* STI intermediate and end entity */
+    const char *crl_url;                       /* STI intermediate and end entity */
+    const X509_NAME *crl_issuer;               /* the STI-PA CRL signer's subject, as encoded there */
+    const char *const *dns_names;              /* TLS server: NULL-terminated, or NULL */
+    const char *const *ip_addresses;           /* TLS server: NULL-terminated, or NULL */
+};
+
+/** A serial of 128 random bits from the token's generator: positive, at most 16 octets. */
+HSM_MUST_CHECK enum hsm_status certs_serial_new(struct hsm_token *token,
+                                                uint8_t out[CERTS_SERIAL_MAX], size_t *len);
+
+/**
+ * Check the request against its profile, build, sign, verify the signature.
+ *
+ * The caller has recorded the serial durably before it calls this.
+ *
+ * @param issuer  the issuing certificate; NULL: self-signed, issuer_key is the subject's own key
+ * @retval HSM_ERR_USAGE      the request breaks its profile; the reason says which rule
+ * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity does not cover it
+ */
+HSM_MUST_CHECK enum hsm_status certs_issue(const struct certs_issue_request *request,
+                                           const X509 *issuer, struct hsm_key *issuer_key,
+                                           X509 **out, struct hsm_reason *why);
+
+/** A name as encoded, for crl_issuer: the subject of a certificate, borrowed. */
+const X509_NAME *certs_cert_subject_name(const X509 *cert);
+
+/** A name as DER, and back (for configuration and stores): free(), X509_NAME_free(). */
+HSM_MUST_CHECK enum hsm_status certs_name_der(const X509_NAME *name, uint8_t **out, size_t *len);
+HSM_MUST_CHECK enum hsm_status certs_name_parse(const uint8_t *der, size_t len, X509_NAME **out);
+
+/** RFC 2253 text of a name; free() it. */
+char *certs_name_text(const X509_NAME *name);
+
+#endif
