@@ -1,0 +1,156 @@
+/*
+ * provision.h - what our daemons have in common: the keys and certificates
+ * that `init` makes, and opening what a configuration names.
+ *
+ * Everything here may be run again: a key that is in the token is used, a
+ * certificate that is on disk and belongs to its key is kept.
+ */
+#ifndef ACME_PROVISION_H
+#define ACME_PROVISION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <acme/config.h>
+#include <acme/http_server.h>
+#include <certs/chain.h>
+#include <certs/issue.h>
+#include <hsm/key.h>
+#include <hsm/status.h>
+#include <hsm/token.h>
+
+#define ACME_PROVISION_BACKDATE_S 300 /* notBefore = now - this: clocks of others may lag */
+
+/** A certificate that shall exist, and where. */
+struct acme_provision_request {
+    const char *label; /* of its key in the token */
+    /* Profile, subject and what the profile wants. Key, serial and times are filled in. */
+    struct certs_issue_request certificate;
+    unsigned valid_days;
+    const struct certs_chain *issuer; /* the issuing certificate first; NULL: self-signed */
+    struct hsm_key *issuer_key; /* with issuer */
+    const char *path; /* PEM: the certificate, then the issuer's chain with its root */
+};
+
+/**
+ * Find or generate the key; keep the certificate at `path`, or issue it when
+ * there is none. One that an issuer signed is issued anew (same key, new
+ * serial) when less than a third of its life is left or when it lacks one of
+ * the wanted names; a self-signed one is never replaced. Faults are logged.
+ *
+ * @param key    receives the key: hsm_key_free()
+ * @param chain  receives what is at `path` now: certs_chain_free()
+ * @retval HSM_ERR_UNTRUSTED  what is at `path` is not the certificate of this key; it stays as it
+ * is
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_provision_certificate(struct hsm_token *token, const struct acme_provision_request *request,
+                           struct hsm_key **key, struct certs_chain **chain);
+
+#define ACME_PROVISION_TLS_ROOT_LABEL   "tls-root"
+#define ACME_PROVISION_TLS_SERVER_LABEL "tls-server"
+#define ACME_PROVISION_TLS_ROOT_FILE    "tls-root.pem" /* what clients trust */
+#define ACME_PROVISION_TLS_CHAIN_FILE   "tls-chain.pem" /* what the server shows */
+
+struct acme_provision_tls {
+    const char *dir; /* receives the two files above */
+    const char *organization; /* O of the subjects */
+    const char *country; /* C of the subjects */
+    /* The server's names: this URL's host; localhost, 127.0.0.1 and ::1 with it when that is
+     * loopback. */
+    const char *base_url;
+    const char *const
+        *extra_names; /* further DNS names or IP addresses, NULL-terminated; or NULL */
+};
+
+/** TLS root and server certificate of a daemon, both keys in its token, as above. */
+HSM_MUST_CHECK enum hsm_status acme_provision_tls(struct hsm_token *token,
+                                                  const struct acme_provision_tls *tls);
+
+/**
+ * Write a configuration file (mode 0644) unless it is there: an operator may have edited it.
+ *
+ * @param written  receives false when it was there
+ */
+HSM_MUST_CHECK enum hsm_status acme_provision_config(const char *path, const char *text,
+                                                     bool *written);
+
+/** "DIR/NAME"; free() it. NULL: out of memory. */
+char *acme_provision_path(const char *dir, const char *name);
+
+/** A value that can stand in a line of a configuration file: no control characters, no " ;". */
+bool acme_config_value_is_safe(const char *value);
+
+/** What the configuration of every daemon says; a member of the daemon's own struct. */
+struct acme_daemon_config {
+    char *token_uri, *module, *pin_source;
+    char *address, *base_url, *tls_key, *tls_chain;
+    long threads;
+    char *log_format, *log_level;
+};
+
+/* One row of the table below. */
+#define ACME_DAEMON_KEY(type, member, kind, section, name, required, fallback, help)               \
+    {                                                                                              \
+        section, name, kind, offsetof(type, member), required, 1, 64, fallback, help               \
+    }
+
+/**
+ * Its rows in the table for acme_config_read(): `type` is the daemon's struct, `m` this one in it.
+ * E.g. {ACME_DAEMON_KEYS(struct ca_config, daemon), ..., {.section = NULL}}
+ */
+#define ACME_DAEMON_KEYS(type, m)                                                                  \
+    ACME_DAEMON_KEY(type, m.token_uri, ACME_CONFIG_TEXT, "token", "uri", true, NULL,               \
+                    "PKCS#11 URI of the token (RFC 7512)"),                                        \
+        ACME_DAEMON_KEY(type, m.module, ACME_CONFIG_TEXT, "token", "module", false, NULL,          \
+                        "path of the PKCS#11 module; without it the URI's module-path"),           \
+        ACME_DAEMON_KEY(type, m.pin_source, ACME_CONFIG_SECRET_SOURCE, "token", "pin-source",      \
+                        false, NULL,                                                               \
+                        "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),             \
+        ACME_DAEMON_KEY(type, m.address, ACME_CONFIG_TEXT, "server", "address", true, NULL,        \
+                        "HOST:PORT to listen on"),                                                 \
+        ACME_DAEMON_KEY(type, m.base_url, ACME_CONFIG_TEXT, "server", "base-url", true, NULL,      \
+                        "https URL under which others reach this server, without a final slash"),  \
+        ACME_DAEMON_KEY(type, m.threads, ACME_CONFIG_NUMBER, "server", "threads", false, "4",      \
+                        "threads that answer requests"),                                           \
+        ACME_DAEMON_KEY(type, m.tls_key, ACME_CONFIG_TEXT, "server", "tls-key", false,             \
+                        "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,                          \
+                        "URI of the TLS key in the token"),                                        \
+        ACME_DAEMON_KEY(type, m.tls_chain, ACME_CONFIG_PATH, "server", "tls-chain", false,         \
+                        ACME_PROVISION_TLS_CHAIN_FILE,                                             \
+                        "PEM file of the TLS certificate and issuers"),                            \
+        ACME_DAEMON_KEY(type, m.log_format, ACME_CONFIG_TEXT, "log", "format", false, "text",      \
+                        "text or json"),                                                           \
+        ACME_DAEMON_KEY(type, m.log_level, ACME_CONFIG_TEXT, "log", "level", false, "info",        \
+                        "error, warning, info or debug")
+
+/** Open the log as the configuration says. @param program  borrowed for the life of the process */
+HSM_MUST_CHECK enum hsm_status acme_daemon_log(const char *program,
+                                               const struct acme_daemon_config *config);
+
+/** Read the PIN and open a token. module and pin_source may be NULL: the URI has them. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_token(const char *uri, const char *module,
+                                                 const char *pin_source, struct hsm_token **out);
+
+struct acme_daemon;
+
+/**
+ * Open the token, the TLS key and the TLS chain. Faults are logged.
+ *
+ * @param config  borrowed, outlives the daemon
+ * @retval HSM_ERR_UNTRUSTED  tls-key is not the key of tls-chain
+ */
+HSM_MUST_CHECK enum hsm_status acme_daemon_open(const struct acme_daemon_config *config,
+                                                struct acme_daemon **out);
+/** Borrowed. */
+struct hsm_token *acme_daemon_lend_token(const struct acme_daemon *daemon);
+
+/** Listen and serve until SIGTERM or SIGINT; `tick` is called every `tick_s` seconds. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_serve(struct acme_daemon *daemon,
+                                                 const struct acme_http_handler *handler,
+                                                 void (*tick)(void *context), unsigned tick_s);
+
+/** Keys that others hold of its token must have been freed. NULL is fine. */
+void acme_daemon_close(struct acme_daemon *daemon);
+
+#endif
