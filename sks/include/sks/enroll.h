@@ -1,0 +1,42 @@
+/*
+ * enroll.h - the SP-KMS: from a key in the token to an active credential.
+ */
+#ifndef SKS_ENROLL_H
+#define SKS_ENROLL_H
+
+#include <stdbool.h>
+
+#include <acme/authority_client.h>
+#include <acme/client.h>
+#include <hsm/status.h>
+#include <hsm/token.h>
+#include <sks/catalogue.h>
+#include <sks/repository.h>
+#include <sks/trust.h>
+
+struct sks_enrollment {
+    struct hsm_token *token;
+    const char *token_uri;              /* as the catalogue will name it */
+    struct sks_catalogue *catalogue;
+    struct sks_repository *repository;
+    struct acme_client *client;         /* with its account */
+    const char *ca_directory;
+    const struct acme_authority_login *authority;
+    enum acme_fingerprint fingerprint;
+    struct sks_trust *trust;            /* what a STI-VS would say of the chain */
+    struct acme_http_client *http;      /* fetches the published chain back */
+    const char *spc;
+    /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
+    void (*progress)(void *context, const char *line);
+    void *context;
+};
+
+/**
+ * Key in the token -> SPC token -> ACME -> verify -> publish -> fetch back ->
+ * activate. Continues a credential of this SPC that an earlier run left on the
+ * way; each step is in the catalogue before the next begins.
+ */
+HSM_MUST_CHECK enum hsm_status sks_enroll(const struct sks_enrollment *enrollment,
+                                          int64_t *credential_id, struct hsm_reason *why);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * trust.h - what a STI-VS trusts: the STI-PA's list of STI-CA roots and its CRL.
+ *
+ * Kept across restarts in a directory; a failed refresh keeps what was good
+ * until it ends, and a rollback is refused. Threads may share it.
+ */
+#ifndef SKS_TRUST_H
+#define SKS_TRUST_H
+
+#include <stdbool.h>
+#include <time.h>
+
+#include <acme/http_client.h>
+#include <certs/chain.h>
+#include <certs/crl.h>
+#include <hsm/status.h>
+
+struct sks_trust;
+
+struct sks_trust_config {
+    struct acme_http_client *http;         /* borrowed */
+    const struct certs_chain *pa_anchors;  /* borrowed */
+    const char *ca_list_url;
+    const char *crl_url;
+    const char *dir; /* where list and CRL are kept; NULL: in memory only */
+};
+
+/** Starts with what the directory holds; fetch with sks_trust_refresh(). */
+HSM_MUST_CHECK enum hsm_status sks_trust_new(const struct sks_trust_config *config,
+                                             struct sks_trust **out);
+
+/** Anchors and a CRL (octets, PEM or DER; NULL: no CRL is asked) given once and never refreshed:
+ *  for tools and tests. The CRL's signer chain is checked at each use against pa_anchors. */
+HSM_MUST_CHECK enum hsm_status sks_trust_fixed(const struct certs_chain *anchors,
+                                               const uint8_t *crl, size_t crl_len,
+                                               const struct certs_chain *crl_signer,
+                                               const struct certs_chain *pa_anchors,
+                                               struct sks_trust **out);
+
+/** Fetch what is missing or past half its life. Returns the first failure; what was good is kept. */
+HSM_MUST_CHECK enum hsm_status sks_trust_refresh(struct sks_trust *trust, time_t now);
+
+/** True when a list and a CRL are held that are good at `now`. */
+bool sks_trust_is_ready(struct sks_trust *trust, time_t now);
+
+/**
+ * Path of a chain to a trusted STI-CA root, and the CRL's verdict.
+ *
+ * @retval HSM_ERR_UNTRUSTED  with one reason; a CRL that is missing or has ended is one
+ */
+HSM_MUST_CHECK enum hsm_status sks_trust_check(struct sks_trust *trust,
+                                               const struct certs_chain *chain, time_t now,
+                                               struct hsm_reason *why);
+
+void sks_trust_free(struct sks_trust *trust);
+
+#endif
