@@ -1,0 +1,472 @@
+/* provision.c - keys and certificates of our daemons, made once and kept; opening what they need.
+ */
+#define _GNU_SOURCE /* asprintf */
+
+#include <acme/provision.h>
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+#include <hsm/process.h>
+#include <hsm/secret.h>
+
+#define DAY_S                 86400
+#define TLS_ROOT_VALID_DAYS   7300
+#define TLS_SERVER_VALID_DAYS 397
+#define PROVISION_NAMES_MAX   16 /* DNS names, and as many addresses, of one TLS certificate */
+#define PROVISION_HOST_MAX    255
+
+DEFINE_DEFER(struct hsm_key, hsm_key_free)
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
+DEFINE_DEFER(struct hsm_token, hsm_token_close)
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
+DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
+DEFINE_DEFER(X509, X509_free)
+DEFINE_DEFER(CURLU, curl_url_cleanup)
+DEFINE_DEFER(char, curl_free)
+
+DEFINE_DEFER(char, free)
+
+char *
+acme_provision_path(const char *dir, const char *name)
+{
+    char *path = NULL;
+
+    return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+bool
+acme_config_value_is_safe(const char *value)
+{
+    for (const char *c = value; *c != '\0'; c++) {
+        if (iscntrl((unsigned char)*c))
+            return false;
+    }
+    return *value != '\0' && strstr(value, " ;") == NULL && value[0] != ' ';
+}
+
+/* ---- certificates ---- */
+
+static bool
+names_are_in(const X509 *cert, const struct certs_issue_request *request)
+{
+    X509 *leaf = (X509 *)cert; /* the checks below cache what they parsed */
+
+    for (size_t i = 0; request->dns_names != NULL && request->dns_names[i] != NULL; i++) {
+        if (X509_check_host(leaf, request->dns_names[i], 0, 0, NULL) != 1)
+            return false;
+    }
+    for (size_t i = 0; request->ip_addresses != NULL && request->ip_addresses[i] != NULL; i++) {
+        if (X509_check_ip_asc(leaf, request->ip_addresses[i], 0) != 1)
+            return false;
+    }
+    return true;
+}
+
+/* Whether a certificate that is there can stay; an anchor always does: others have it already. */
+static bool
+is_kept(const X509 *cert, const struct acme_provision_request *request, time_t now)
+{
+    time_t not_after = certs_cert_not_after(cert);
+    time_t life = not_after - certs_cert_not_before(cert);
+
+    if (request->issuer == NULL)
+        return true;
+    return not_after - now > life / 3 && names_are_in(cert, &request->certificate) &&
+           X509_check_issued(certs_chain_get(request->issuer, 0), (X509 *)cert) == X509_V_OK;
+}
+
+/* HSM_ERR_NOT_FOUND: there is no file yet. */
+static enum hsm_status
+read_existing(const struct acme_provision_request *request, const struct hsm_key *key,
+              struct certs_chain **out)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st;
+
+    if (access(request->path, F_OK) != 0 && errno == ENOENT)
+        return HSM_ERR_NOT_FOUND;
+    st = certs_chain_read(request->path, &chain);
+    if (st != HSM_OK)
+        return st == HSM_ERR_NOT_FOUND ? HSM_ERR_IO : st;
+    if (!hsm_key_matches(key, certs_cert_public(certs_chain_get(chain, 0)))) {
+        hsm_log(HSM_LOG_ERROR, "%s: not the certificate of the key %s in this token", request->path,
+                request->label);
+        return HSM_ERR_UNTRUSTED;
+    }
+    *out = chain;
+    chain = NULL;
+    return HSM_OK;
+}
+
+static enum hsm_status
+issue(struct hsm_token *token, const struct acme_provision_request *request, struct hsm_key *key,
+      time_t now, X509 **out)
+{
+    const X509 *issuer = request->issuer != NULL ? certs_chain_get(request->issuer, 0) : NULL;
+    struct certs_issue_request certificate = request->certificate;
+    struct hsm_reason why = {""};
+    enum hsm_status st;
+
+    certificate.public_key = hsm_key_public(key);
+    certificate.not_before = now - ACME_PROVISION_BACKDATE_S;
+    certificate.not_after = now + (time_t)request->valid_days * DAY_S;
+    if (issuer != NULL) { /* nothing outlives or predates its issuer */
+        if (certificate.not_before < certs_cert_not_before(issuer))
+            certificate.not_before = certs_cert_not_before(issuer);
+        if (certificate.not_after > certs_chain_not_after(request->issuer))
+            certificate.not_after = certs_chain_not_after(request->issuer);
+    }
+    st = certs_serial_new(token, certificate.serial, &certificate.serial_len);
+    if (st != HSM_OK)
+        return st;
+    st = certs_issue(&certificate, issuer, issuer != NULL ? request->issuer_key : key, out, &why);
+    if (st != HSM_OK)
+        hsm_log(HSM_LOG_ERROR, "%s: %s", request->path, why.text);
+    return st;
+}
+
+static enum hsm_status
+issue_to_file(struct hsm_token *token, const struct acme_provision_request *request,
+              struct hsm_key *key, time_t now, struct certs_chain **out)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    DEFER(X509_free) X509 *cert = NULL;
+    enum hsm_status st = issue(token, request, key, now, &cert);
+
+    if (st == HSM_OK)
+        st = certs_chain_new(&chain);
+    if (st == HSM_OK)
+        st = certs_chain_add(chain, cert);
+    if (st == HSM_OK && request->issuer != NULL)
+        st = certs_chain_append(chain, request->issuer);
+    if (st == HSM_OK)
+        st = certs_chain_write(chain, request->path);
+    if (st != HSM_OK)
+        return st;
+    hsm_log(HSM_LOG_INFO, "%s: certificate made for the key %s", request->path, request->label);
+    *out = chain;
+    chain = NULL;
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_provision_certificate(struct hsm_token *token, const struct acme_provision_request *request,
+                           struct hsm_key **key, struct certs_chain **chain)
+{
+    DEFER(hsm_key_free) struct hsm_key *made_key = NULL;
+    DEFER(certs_chain_free) struct certs_chain *found = NULL;
+    time_t now = time(NULL);
+    enum hsm_status st = hsm_key_find_or_generate(token, request->label, &made_key);
+
+    if (st != HSM_OK)
+        return st;
+    st = read_existing(request, made_key, &found);
+    if (st != HSM_OK && st != HSM_ERR_NOT_FOUND)
+        return st;
+    if (found == NULL || !is_kept(certs_chain_get(found, 0), request, now)) {
+        struct certs_chain *made = NULL;
+
+        st = issue_to_file(token, request, made_key, now, &made);
+        if (st != HSM_OK)
+            return st;
+        certs_chain_free(found);
+        found = made;
+    }
+
+    *key = made_key;
+    made_key = NULL;
+    *chain = found;
+    found = NULL;
+    return HSM_OK;
+}
+
+/* ---- TLS ---- */
+
+struct tls_names {
+    const char *dns[PROVISION_NAMES_MAX + 1];
+    const char *ip[PROVISION_NAMES_MAX + 1];
+    size_t dns_count, ip_count;
+    char host[PROVISION_HOST_MAX + 1]; /* of the base URL */
+};
+
+static bool
+is_address(const char *name)
+{
+    struct in6_addr buffer;
+
+    return inet_pton(AF_INET, name, &buffer) == 1 || inet_pton(AF_INET6, name, &buffer) == 1;
+}
+
+static enum hsm_status
+add_name(struct tls_names *names, const char *name)
+{
+    bool address = is_address(name);
+    size_t *count = address ? &names->ip_count : &names->dns_count;
+    const char **list = address ? names->ip : names->dns;
+
+    for (size_t i = 0; i < *count; i++) {
+        if (strcasecmp(list[i], name) == 0)
+            return HSM_OK;
+    }
+    if (*count == PROVISION_NAMES_MAX) {
+        hsm_log(HSM_LOG_ERROR, "%s: more than %d names in a TLS certificate", name,
+                PROVISION_NAMES_MAX);
+        return HSM_ERR_USAGE;
+    }
+    list[(*count)++] = name;
+    return HSM_OK;
+}
+
+/* The host of an https URL; an IPv6 address without its brackets. */
+static enum hsm_status
+url_host(const char *url, char host[PROVISION_HOST_MAX + 1])
+{
+    DEFER(curl_url_cleanup) CURLU *parts = curl_url();
+    DEFER(curl_free) char *name = NULL;
+    size_t len;
+
+    if (parts == NULL)
+        return HSM_ERR_NOMEM;
+    if (strncmp(url, "https://", 8) != 0 ||
+        curl_url_set(parts, CURLUPART_URL, url, 0) != CURLUE_OK ||
+        curl_url_get(parts, CURLUPART_HOST, &name, 0) != CURLUE_OK) {
+        hsm_log(HSM_LOG_ERROR, "base URL %s: not an https URL", url);
+        return HSM_ERR_USAGE;
+    }
+    len = strlen(name);
+    if (len >= 2 && name[0] == '[' && name[len - 1] == ']') {
+        memmove(name, name + 1, len - 2);
+        name[len - 2] = '\0';
+    }
+    if (snprintf(host, PROVISION_HOST_MAX + 1, "%s", name) > PROVISION_HOST_MAX) {
+        hsm_log(HSM_LOG_ERROR, "base URL: its host is longer than %d octets", PROVISION_HOST_MAX);
+        return HSM_ERR_USAGE;
+    }
+    return HSM_OK;
+}
+
+static bool
+is_loopback(const char *host)
+{
+    return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+           strcmp(host, "::1") == 0;
+}
+
+static enum hsm_status
+collect_names(const struct acme_provision_tls *tls, struct tls_names *names)
+{
+    static const char *const loopback[] = {"localhost", "127.0.0.1", "::1", NULL};
+    enum hsm_status st = url_host(tls->base_url, names->host);
+
+    if (st == HSM_OK)
+        st = add_name(names, names->host);
+    for (size_t i = 0; st == HSM_OK && is_loopback(names->host) && loopback[i] != NULL; i++)
+        st = add_name(names, loopback[i]);
+    for (size_t i = 0; st == HSM_OK && tls->extra_names != NULL && tls->extra_names[i] != NULL; i++)
+        st = add_name(names, tls->extra_names[i]);
+    return st;
+}
+
+static enum hsm_status
+provision_tls_root(struct hsm_token *token, const struct acme_provision_tls *tls, const char *path,
+                   struct hsm_key **key, struct certs_chain **chain)
+{
+    DEFER(free) char *common_name = NULL;
+    struct acme_provision_request request = {
+        .label = ACME_PROVISION_TLS_ROOT_LABEL,
+        .certificate = {.profile = CERTS_PROFILE_TLS_ROOT,
+                        .subject = {.country = tls->country, .organization = tls->organization}},
+        .valid_days = TLS_ROOT_VALID_DAYS,
+        .path = path,
+    };
+
+    if (asprintf(&common_name, "%.40s TLS Root", tls->organization) < 0) {
+        common_name = NULL;
+        return HSM_ERR_NOMEM;
+    }
+    request.certificate.subject.common_name = common_name;
+    return acme_provision_certificate(token, &request, key, chain);
+}
+
+static enum hsm_status
+provision_tls_server(struct hsm_token *token, const struct acme_provision_tls *tls,
+                     const struct acme_provision_request *issuer, const struct tls_names *names)
+{
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    char common_name[64 + 1]; /* ub-common-name, RFC 5280 appendix A.1; the names that count are in
+                                 subjectAltName (RFC 6125) */
+    struct acme_provision_request request = *issuer;
+
+    snprintf(common_name, sizeof(common_name), "%s", names->host);
+    request.label = ACME_PROVISION_TLS_SERVER_LABEL;
+    request.valid_days = TLS_SERVER_VALID_DAYS;
+    request.certificate = (struct certs_issue_request){
+        .profile = CERTS_PROFILE_TLS_SERVER,
+        .subject = {.country = tls->country,
+                    .organization = tls->organization,
+                    .common_name = common_name},
+        .dns_names = names->dns,
+        .ip_addresses = names->ip,
+    };
+    return acme_provision_certificate(token, &request, &key, &chain);
+}
+
+enum hsm_status
+acme_provision_tls(struct hsm_token *token, const struct acme_provision_tls *tls)
+{
+    DEFER(free) char *root_path = acme_provision_path(tls->dir, ACME_PROVISION_TLS_ROOT_FILE);
+    DEFER(free) char *chain_path = acme_provision_path(tls->dir, ACME_PROVISION_TLS_CHAIN_FILE);
+    DEFER(hsm_key_free) struct hsm_key *root_key = NULL;
+    DEFER(certs_chain_free) struct certs_chain *root = NULL;
+    struct tls_names names = {.dns_count = 0};
+    enum hsm_status st;
+
+    if (root_path == NULL || chain_path == NULL)
+        return HSM_ERR_NOMEM;
+    st = collect_names(tls, &names);
+    if (st == HSM_OK)
+        st = provision_tls_root(token, tls, root_path, &root_key, &root);
+    if (st != HSM_OK)
+        return st;
+    return provision_tls_server(token, tls,
+                                &(struct acme_provision_request){
+                                    .issuer = root, .issuer_key = root_key, .path = chain_path},
+                                &names);
+}
+
+enum hsm_status
+acme_provision_config(const char *path, const char *text, bool *written)
+{
+    enum hsm_status st = HSM_OK;
+    bool there = access(path, F_OK) == 0;
+
+    if (!there)
+        st = hsm_file_write(path, text, strlen(text), 0644);
+    if (st == HSM_OK)
+        *written = !there;
+    return st;
+}
+
+/* ---- daemons ---- */
+
+struct acme_daemon {
+    const struct acme_daemon_config *config; /* borrowed */
+    struct hsm_token *token;
+    struct hsm_key *tls_key;
+    struct certs_chain *tls_chain;
+};
+
+enum hsm_status
+acme_daemon_log(const char *program, const struct acme_daemon_config *config)
+{
+    struct hsm_log_config log = {.program = program};
+    enum hsm_status st = hsm_log_format_parse(config->log_format, &log.format);
+
+    if (st == HSM_OK)
+        st = hsm_log_level_parse(config->log_level, &log.level);
+    if (st != HSM_OK) {
+        hsm_log(HSM_LOG_ERROR,
+                "[log]: format is text or json; level is error, warning, info or debug");
+        return st;
+    }
+    hsm_log_open(&log);
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_daemon_token(const char *uri, const char *module, const char *pin_source,
+                  struct hsm_token **out)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
+    enum hsm_status st = HSM_OK;
+
+    if (pin_source != NULL)
+        st = hsm_secret_from(pin_source, "PIN of the token", &pin);
+    if (st != HSM_OK)
+        return st;
+    return hsm_token_open(&(struct hsm_token_config){.uri = uri, .module = module, .pin = pin},
+                          out);
+}
+
+enum hsm_status
+acme_daemon_open(const struct acme_daemon_config *config, struct acme_daemon **out)
+{
+    DEFER(acme_daemon_close) struct acme_daemon *daemon = calloc(1, sizeof(*daemon));
+    enum hsm_status st;
+
+    if (daemon == NULL)
+        return HSM_ERR_NOMEM;
+    daemon->config = config;
+    st = acme_daemon_token(config->token_uri, config->module, config->pin_source, &daemon->token);
+    if (st == HSM_OK)
+        st = hsm_key_find(daemon->token, config->tls_key, &daemon->tls_key);
+    if (st == HSM_OK)
+        st = certs_chain_read(config->tls_chain, &daemon->tls_chain);
+    if (st != HSM_OK)
+        return st;
+    if (!hsm_key_matches(daemon->tls_key,
+                         certs_cert_public(certs_chain_get(daemon->tls_chain, 0)))) {
+        hsm_log(HSM_LOG_ERROR, "%s: not the certificate of %s", config->tls_chain, config->tls_key);
+        return HSM_ERR_UNTRUSTED;
+    }
+
+    *out = daemon;
+    daemon = NULL;
+    return HSM_OK;
+}
+
+struct hsm_token *
+acme_daemon_lend_token(const struct acme_daemon *daemon)
+{
+    return daemon->token;
+}
+
+enum hsm_status
+acme_daemon_serve(struct acme_daemon *daemon, const struct acme_http_handler *handler,
+                  void (*tick)(void *context), unsigned tick_s)
+{
+    DEFER(acme_http_loop_free) struct acme_http_loop *loop = NULL;
+    struct acme_http_server_config server = {
+        .address = daemon->config->address,
+        .tls_key = daemon->tls_key,
+        .tls_chain = daemon->tls_chain,
+        .handler = *handler,
+    };
+    enum hsm_status st = acme_http_loop_new((unsigned)daemon->config->threads, &loop);
+
+    if (st == HSM_OK)
+        st = acme_http_loop_listen(loop, &server);
+    if (st == HSM_OK)
+        st = acme_http_loop_every(loop, tick_s, tick, handler->context);
+    if (st != HSM_OK)
+        return st;
+    hsm_log(HSM_LOG_INFO, "serving %s on %s", daemon->config->base_url, daemon->config->address);
+    return acme_http_loop_run(loop);
+}
+
+void
+acme_daemon_close(struct acme_daemon *daemon)
+{
+    if (daemon == NULL)
+        return;
+    certs_chain_free(daemon->tls_chain);
+    hsm_key_free(daemon->tls_key);
+    hsm_token_close(daemon->token);
+    free(daemon);
+}
