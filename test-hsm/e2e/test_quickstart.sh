@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# The quickstart, and what an auditor and an independent verifier would look at afterwards.
+set -euo pipefail
+source=$1 bin=$2
+work=$(mktemp -d /tmp/sti-quickstart.XXXXXX)
+dir=$work/one
+
+cleanup() {
+    status=$?
+    if [ $status -ne 0 ]; then
+        for log in "$dir"/log/*.log; do
+            echo "--- $log" && tail -n 30 "$log"
+        done
+    fi
+    for d in "$work"/*/; do "$source/scripts/quickstart" --dir "$d" --stop >/dev/null || true; done
+    rm -rf "$work"
+    exit $status
+}
+trap cleanup EXIT
+fail() { echo "FAILED: $*" && exit 1; }
+quickstart() { "$source/scripts/quickstart" --bin "$bin" "$@"; }
+
+# --- from nothing to a verified call; a second run continues
+quickstart --dir "$dir" >"$work/first"
+grep -q 'TN-Validation-Passed' "$work/first" || fail "no passed validation"
+pid=$(cat "$dir/run/sti-ca.pid")
+chain_before=$(find "$dir/sp" -name '*.pem' -exec sha256sum {} + | sort)
+quickstart --dir "$dir" >"$work/second"
+[ "$pid" = "$(cat "$dir/run/sti-ca.pid")" ] || fail "the second run restarted a daemon"
+[ "$chain_before" = "$(find "$dir/sp" -name '*.pem' -exec sha256sum {} + | sort)" ] ||
+    fail "the second run changed a certificate"
+
+# --- DIR/env has every key, and what it names exists
+# shellcheck source=/dev/null
+. "$dir/env"
+export SOFTHSM2_CONF
+for key in STI_PA_URL STI_CA_DIRECTORY STI_SKS_URL STI_CR_URL STI_TLS_CA STI_TRUST_ANCHORS \
+    STI_PA_ANCHOR STI_PA_ACCOUNT STI_PA_USER STI_PA_PASSWORD_FILE STI_SPC STI_SPC2 STI_MODULE \
+    STI_SP_TOKEN_URI STI_CA_TOKEN_URI STI_PA_TOKEN_URI STI_PIN_FILE SOFTHSM2_CONF \
+    STI_CLIENT_CERT STI_CLIENT_KEY_URI STI_SKS_SOCKET STI_SKS_TOKEN_FILE; do
+    [ -n "${!key-}" ] || fail "$key is not in env"
+done
+for file in "$STI_TLS_CA" "$STI_TRUST_ANCHORS" "$STI_PA_ANCHOR" "$STI_PA_PASSWORD_FILE" \
+    "$STI_PIN_FILE" "$STI_CLIENT_CERT" "$STI_SKS_SOCKET" "$STI_SKS_TOKEN_FILE"; do
+    [ -e "$file" ] || fail "$file is not there"
+done
+
+# --- the tokens hold only private keys that cannot leave, and no file holds a private key
+pin=$(cat "$STI_PIN_FILE")
+for token in sti-pa sti-ca sti-sp; do
+    objects=$(PIN=$pin pkcs11-tool --module "$STI_MODULE" --token-label "$token" -O -l --pin env:PIN 2>&1)
+    keys=$(grep -c '^Private Key Object' <<<"$objects")
+    access=$(grep -A8 '^Private Key Object' <<<"$objects" |
+        grep -c 'Access:.*sensitive, always sensitive, never extractable, local' || true)
+    [ "$keys" -ge 3 ] || fail "$token: $keys private keys"
+    [ "$keys" = "$access" ] || fail "$token: $access of $keys keys cannot leave"
+done
+if grep -rlaE -e '-----BEGIN ([A-Z]+ )*PRIVATE KEY' "$dir"; then fail "a private key in a file"; fi
+# PKCS#8 and SEC 1 private keys on P-256 as DER
+while IFS= read -r -d '' file; do
+    hex=$(od -An -v -tx1 "$file" | tr -d ' \n')
+    case "$hex" in
+    *308187020100301306072a8648ce3d0201* | *30770201010420* | *3041020100301306072a8648ce3d0201*)
+        fail "$file holds a private key in DER" ;;
+    esac
+done < <(find "$dir" -type f -size -1024k ! -path "$dir/tokens/*" -print0)
+if grep -rlF -- "$pin" "$dir/log" "$dir/pa" "$dir/ca" "$dir/sp"; then fail "the PIN is in a file beside its own"; fi
+
+# --- the chain that the STI-CR serves, judged by openssl
+token=$(cat "$STI_SKS_TOKEN_FILE")
+curl_api() { # PATH JSON [CURL OPTION ...]
+    local path=$1 body=$2
+    shift 2
+    curl -sS --noproxy '*' --cacert "$STI_TLS_CA" -H 'Content-Type: application/json' \
+        -d "$body" "$@" "$STI_SKS_URL$path"
+}
+request() { # ATTEST
+    jq -nc --argjson now "$(date +%s)" --arg attest "$1" '{signingRequest: {attest: $attest,
+        dest: {tn: ["12155551213"]}, iat: $now, orig: {tn: "12155551212"},
+        origid: "de305d54-75b4-431b-adb2-eb6b9e546014"}}'
+}
+identity=$(curl_api /stir/v1/signing "$(request B)" -H "Authorization: Bearer $token" |
+    jq -er .signingResponse.identity)
+x5u=${identity#*;info=<}
+x5u=${x5u%%>*}
+case "$x5u" in "$STI_CR_URL"/*.pem) ;; *) fail "x5u $x5u" ;; esac
+curl -sS --noproxy '*' --cacert "$STI_TLS_CA" -D "$work/headers" -o "$work/chain.pem" "$x5u"
+grep -qi '^content-type: application/pem-certificate-chain' "$work/headers" || fail "media type"
+grep -qi '^cache-control:.*public' "$work/headers" || fail "Cache-Control"
+csplit -s -z -f "$work/cert" "$work/chain.pem" '/-----BEGIN/' '{*}'
+openssl verify -CAfile "$STI_TRUST_ANCHORS" -untrusted "$work/cert01" "$work/cert00" >"$work/verify" ||
+    fail "openssl verify: $(cat "$work/verify")"
+openssl x509 -in "$work/cert00" -outform DER | od -An -v -tx1 | tr -d ' \n' |
+    grep -q 06082b0601050507011a040a3008a006160431323334 || fail "the TNAuthList is not that of SPC 1234"
+
+# --- an independent program accepts the header
+echo "$identity" >"$work/identity"
+openssl x509 -in "$work/cert00" -noout -pubkey >"$work/pubkey.pem"
+secsipidx -check -fidentity "$work/identity" -fpubkey "$work/pubkey.pem" -expire 300 >"$work/secsipidx" ||
+    fail "secsipidx: $(cat "$work/secsipidx")"
+
+# --- nobody signs without being let in; a refusal is never a success
+code() { curl_api "$@" -o "$work/answer" -w '%{http_code}'; }
+[ "$(code /stir/v1/signing "$(request A)")" = 401 ] || fail "signed without credentials"
+[ "$(code /stir/v1/signing "$(request A)" -H 'Authorization: Bearer wrong')" = 401 ] || fail "wrong bearer"
+[ "$(code /stir/v1/signing "$(request X)" -H "Authorization: Bearer $token")" = 400 ] || fail "attest X"
+grep -q identity "$work/answer" && fail "a refusal with an identity"
+curl -sS --noproxy '*' --max-time 10 "http://127.0.0.1:${STI_SKS_URL##*:}/healthz" -o "$work/answer" 2>/dev/null &&
+    fail "plain HTTP was answered on the TLS port"
+
+# --- verdicts: tampered, other numbers
+verdict() { # IDENTITY FROM
+    curl_api /stir/v1/verification "$(jq -nc --argjson now "$(date +%s)" --arg i "$1" --arg f "$2" \
+        '{verificationRequest: {from: {tn: $f}, to: {tn: ["12155551213"]}, time: $now, identity: $i}}')" \
+        -H "Authorization: Bearer $token" | jq -er .verificationResponse.verstat
+}
+[ "$(verdict "$identity" 12155551212)" = TN-Validation-Passed ] || fail "good header refused"
+[ "$(verdict "$identity" 12155559999)" = No-TN-Validation ] || fail "other caller accepted"
+signature=$(cut -d';' -f1 <<<"$identity" | cut -d. -f3)
+tampered=${identity/$signature/${signature:1:40}${signature:0:1}${signature:41}}
+[ "$(verdict "$tampered" 12155551212)" = TN-Validation-Failed ] || fail "tampered signature accepted"
+
+# --- when the token is gone there is an error, never an unsigned success
+mv "$dir/tokens" "$dir/tokens.away"
+answer=$(code /stir/v1/signing "$(request A)" -H "Authorization: Bearer $token")
+mv "$dir/tokens.away" "$dir/tokens"
+case "$answer" in
+200) jq -e '.signingResponse.identity | length > 100' "$work/answer" >/dev/null || fail "unsigned success" ;;
+500 | 503) ;;
+*) fail "token away: HTTP $answer" ;;
+esac
+
+# --- the command line, --stop, --check beside it
+"$bin/sti-sks" sign --config "$dir/sp/sp.conf" --orig 12155551212 --dest 12155551213 --attest A \
+    >"$work/by-hand" 2>"$work/err" || fail "sti-sks sign: $(cat "$work/err")"
+"$bin/sti-sks" verify --config "$dir/sp/sp.conf" --identity "$work/by-hand" \
+    --from 12155551212 --to 12155551213 >/dev/null 2>"$work/err" || fail "sti-sks verify: $(cat "$work/err")"
+quickstart --dir "$work/two" --check >"$work/check" || fail "--check beside a running one: $(tail -n 5 "$work/check")"
+kill -0 "$pid" || fail "--check in another directory ended this one's daemon"
+"$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
+for name in sti-pa sti-ca sti-sks; do
+    if pgrep -f "/$name serve --config $work/" >/dev/null; then fail "$name still runs"; fi
+done
+echo "from nothing to a verified call, twice"
