@@ -10,24 +10,29 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <jansson.h>
 #include <openssl/types.h>
 
+#include <certs/chain.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
-#define ACME_JWS_HEADER_MAX 4096    /* octets of the decoded protected header */
+#define ACME_JWS_HEADER_MAX  4096 /* octets of the decoded protected header */
 #define ACME_JWS_PAYLOAD_MAX 1048576 /* octets of the decoded payload */
+#define ACME_JWS_SIGNATURE_MAX                                                                     \
+    512 /* octets; longer than any algorithm's that we name in a refusal */
+#define ACME_X5U_MAX 2048 /* characters of an x5u */
 
 struct acme_jws;
 
 /** Compact serialisation: header.payload.signature, each base64url (strict). */
-HSM_MUST_CHECK enum hsm_status acme_jws_parse_compact(const char *text, size_t len,
-                                                      struct acme_jws **out,
-                                                      struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status
+acme_jws_parse_compact(const char *text, size_t len, struct acme_jws **out, struct hsm_reason *why);
 
-/** Flattened JSON: exactly the members protected, payload, signature (RFC 8555 section 6.2). */
+/** Flattened JSON: exactly the members protected, payload, signature (RFC 8555 section 6.2). The
+ *  payload may be "" (POST-as-GET). parse_object() takes one that is a member of something else. */
 HSM_MUST_CHECK enum hsm_status acme_jws_parse_flattened(const char *text, size_t len,
                                                         struct acme_jws **out,
                                                         struct hsm_reason *why);
@@ -47,14 +52,41 @@ const char *acme_jws_header_text(const struct acme_jws *jws, size_t *len);
 const char *acme_jws_payload(const struct acme_jws *jws, size_t *len);
 
 /**
+ * What verifying refuses before it looks at a key: HSM_ERR_UNSUPPORTED when alg
+ * is not ES256 ("none", HS256 and every other), b64 is not true, or crit is present.
+ */
+HSM_MUST_CHECK enum hsm_status acme_jws_check_algorithm(const struct acme_jws *jws,
+                                                        struct hsm_reason *why);
+
+/**
  * Verify with a public key.
  *
- * @retval HSM_ERR_UNSUPPORTED  alg is not ES256 ("none", HS256 and every other), b64 is false,
- *                              crit is present, or the key is not on P-256
+ * @retval HSM_ERR_UNSUPPORTED  as acme_jws_check_algorithm(), or the key is not on P-256
+ * @retval HSM_ERR_MALFORMED    the signature does not have 64 octets
  * @retval HSM_ERR_UNTRUSTED    the signature does not verify
  */
 HSM_MUST_CHECK enum hsm_status acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key,
                                                struct hsm_reason *why);
+
+/**
+ * The x5u of the protected header: borrowed, an https URL of printable ASCII.
+ *
+ * @retval HSM_ERR_MALFORMED  absent, not https, longer than ACME_X5U_MAX
+ */
+HSM_MUST_CHECK enum hsm_status acme_jws_x5u(const struct acme_jws *jws, const char **out,
+                                            struct hsm_reason *why);
+
+/**
+ * Verify what an STI-PA signed: `signer` (leaf first) chains to one of its
+ * anchors for CERTS_FOR_PA_SIGNING, and the leaf's key made the signature.
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_jws_verify_authority(const struct acme_jws *jws, const struct certs_chain *signer,
+                          const struct certs_chain *pa_anchors, time_t now, struct hsm_reason *why);
+
+/** {"alg":"ES256","typ":"JWT","x5u":...}: the header of what an STI-PA signs; free() it. NULL: no
+ *  memory, or the URL is not UTF-8. */
+char *acme_jws_header_new(const char *x5u);
 
 /** Sign header and payload as given (JSON texts); the text is released with free(). */
 HSM_MUST_CHECK enum hsm_status acme_jws_sign_compact(const char *header, const void *payload,
