@@ -1,0 +1,33 @@
+/*
+ * log.h - what happened, told once, to stderr.
+ *
+ * The sink is the only global of the libraries; main() sets it, before threads
+ * start. Until then lines go to stderr as text at HSM_LOG_INFO. One line is one
+ * write(), so threads and processes do not mix their lines. Control characters
+ * are escaped. Never hand a PIN, password, token or key to it.
+ */
+#ifndef HSM_LOG_H
+#define HSM_LOG_H
+
+#include <hsm/status.h>
+
+enum hsm_log_level { HSM_LOG_ERROR, HSM_LOG_WARNING, HSM_LOG_INFO, HSM_LOG_DEBUG };
+enum hsm_log_format { HSM_LOG_TEXT, HSM_LOG_JSON };
+
+struct hsm_log_config {
+    const char *program; /* borrowed for the life of the process */
+    enum hsm_log_format format;
+    enum hsm_log_level level; /* less important lines are dropped */
+};
+
+void hsm_log_open(const struct hsm_log_config *config);
+
+void hsm_log(enum hsm_log_level level, const char *format, ...) HSM_PRINTF(2, 3);
+
+/** "error", "warning", "info", "debug"; HSM_ERR_MALFORMED for another word. */
+HSM_MUST_CHECK enum hsm_status hsm_log_level_parse(const char *word, enum hsm_log_level *out);
+
+/** "text", "json". */
+HSM_MUST_CHECK enum hsm_status hsm_log_format_parse(const char *word, enum hsm_log_format *out);
+
+#endif

@@ -1,0 +1,123 @@
+/* ckr.c - PKCS#11 return values as statuses and words. */
+#include "ckr_internal.h"
+
+#include <stddef.h>
+
+#include <openssl/err.h>
+
+#include <hsm/log.h>
+
+struct ckr_meaning {
+    CK_RV rv;
+    const char *name;
+    enum hsm_status status;
+};
+
+#define MEANS(rv, status)                                                                          \
+    {                                                                                              \
+        rv, #rv, status                                                                            \
+    }
+
+/* PKCS #11 v3.1 section 5.1; what a caller can do about it is this table's second half. */
+static const struct ckr_meaning meanings[] = {
+    MEANS(CKR_OK, HSM_OK),
+    MEANS(CKR_HOST_MEMORY, HSM_ERR_NOMEM),
+    MEANS(CKR_SLOT_ID_INVALID, HSM_ERR_BUSY),
+    MEANS(CKR_GENERAL_ERROR, HSM_ERR_BUSY),
+    MEANS(CKR_FUNCTION_FAILED, HSM_ERR_BUSY),
+    MEANS(CKR_ARGUMENTS_BAD, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_CANT_LOCK, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_ATTRIBUTE_READ_ONLY, HSM_ERR_DENIED),
+    MEANS(CKR_ATTRIBUTE_SENSITIVE, HSM_ERR_DENIED),
+    MEANS(CKR_ATTRIBUTE_TYPE_INVALID, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_ATTRIBUTE_VALUE_INVALID, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_ACTION_PROHIBITED, HSM_ERR_DENIED),
+    MEANS(CKR_DATA_INVALID, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_DATA_LEN_RANGE, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_DEVICE_ERROR, HSM_ERR_BUSY),
+    MEANS(CKR_DEVICE_MEMORY, HSM_ERR_BUSY),
+    MEANS(CKR_DEVICE_REMOVED, HSM_ERR_BUSY),
+    MEANS(CKR_FUNCTION_CANCELED, HSM_ERR_BUSY),
+    MEANS(CKR_FUNCTION_NOT_SUPPORTED, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_KEY_HANDLE_INVALID, HSM_ERR_NOT_FOUND),
+    MEANS(CKR_KEY_TYPE_INCONSISTENT, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_KEY_FUNCTION_NOT_PERMITTED, HSM_ERR_DENIED),
+    MEANS(CKR_KEY_UNEXTRACTABLE, HSM_ERR_DENIED),
+    MEANS(CKR_MECHANISM_INVALID, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_MECHANISM_PARAM_INVALID, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_OBJECT_HANDLE_INVALID, HSM_ERR_NOT_FOUND),
+    MEANS(CKR_OPERATION_ACTIVE, HSM_ERR_BUSY),
+    MEANS(CKR_OPERATION_NOT_INITIALIZED, HSM_ERR_BUSY),
+    MEANS(CKR_PIN_INCORRECT, HSM_ERR_DENIED),
+    MEANS(CKR_PIN_INVALID, HSM_ERR_DENIED),
+    MEANS(CKR_PIN_LEN_RANGE, HSM_ERR_DENIED),
+    MEANS(CKR_PIN_EXPIRED, HSM_ERR_DENIED),
+    MEANS(CKR_PIN_LOCKED, HSM_ERR_DENIED),
+    MEANS(CKR_SESSION_CLOSED, HSM_ERR_BUSY),
+    MEANS(CKR_SESSION_COUNT, HSM_ERR_BUSY),
+    MEANS(CKR_SESSION_HANDLE_INVALID, HSM_ERR_BUSY),
+    MEANS(CKR_SESSION_READ_ONLY, HSM_ERR_DENIED),
+    MEANS(CKR_SESSION_EXISTS, HSM_ERR_BUSY),
+    MEANS(CKR_SESSION_READ_WRITE_SO_EXISTS, HSM_ERR_BUSY),
+    MEANS(CKR_SIGNATURE_INVALID, HSM_ERR_CRYPTO),
+    MEANS(CKR_TEMPLATE_INCOMPLETE, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_TEMPLATE_INCONSISTENT, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_TOKEN_NOT_PRESENT, HSM_ERR_BUSY),
+    MEANS(CKR_TOKEN_NOT_RECOGNIZED, HSM_ERR_BUSY),
+    MEANS(CKR_TOKEN_WRITE_PROTECTED, HSM_ERR_DENIED),
+    MEANS(CKR_USER_ALREADY_LOGGED_IN, HSM_ERR_BUSY),
+    MEANS(CKR_USER_NOT_LOGGED_IN, HSM_ERR_BUSY),
+    MEANS(CKR_USER_PIN_NOT_INITIALIZED, HSM_ERR_DENIED),
+    MEANS(CKR_USER_TYPE_INVALID, HSM_ERR_DENIED),
+    MEANS(CKR_USER_ANOTHER_ALREADY_LOGGED_IN, HSM_ERR_BUSY),
+    MEANS(CKR_USER_TOO_MANY_TYPES, HSM_ERR_BUSY),
+    MEANS(CKR_DOMAIN_PARAMS_INVALID, HSM_ERR_UNSUPPORTED),
+    MEANS(CKR_CRYPTOKI_NOT_INITIALIZED, HSM_ERR_BUSY),
+    MEANS(CKR_CRYPTOKI_ALREADY_INITIALIZED, HSM_ERR_BUSY),
+    MEANS(CKR_FUNCTION_REJECTED, HSM_ERR_DENIED),
+};
+
+static const struct ckr_meaning *
+meaning_of(CK_RV rv)
+{
+    static const struct ckr_meaning unknown = {0, "CKR", HSM_ERR_CRYPTO};
+
+    for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
+        if (meanings[i].rv == rv)
+            return &meanings[i];
+    }
+    return &unknown;
+}
+
+enum hsm_status
+hsm_ckr_status(CK_RV rv)
+{
+    return meaning_of(rv)->status;
+}
+
+const char *
+hsm_ckr_name(CK_RV rv)
+{
+    return meaning_of(rv)->name;
+}
+
+enum hsm_status
+hsm_ckr_log(CK_RV rv, const char *what)
+{
+    hsm_log(HSM_LOG_ERROR, "%s: %s (0x%lx)", what, hsm_ckr_name(rv), rv);
+    return hsm_ckr_status(rv);
+}
+
+CK_RV
+hsm_ckr_from_libp11(void)
+{
+    CK_RV rv = CKR_GENERAL_ERROR;
+    unsigned long error;
+
+    /* Its reasons are CKR values, under a library number that OpenSSL gave out at run time. */
+    while ((error = ERR_get_error()) != 0) {
+        if (ERR_GET_LIB(error) >= ERR_LIB_USER)
+            rv = (CK_RV)ERR_GET_REASON(error);
+    }
+    return rv;
+}

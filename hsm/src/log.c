@@ -1,0 +1,227 @@
+/* log.c - one line, one write(), to stderr. */
+#include <hsm/log.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MESSAGE_MAX     2048 /* octets before escaping; longer messages are cut */
+#define LINE_MAX_OCTETS 4096 /* PIPE_BUF of Linux: one write() to a pipe is not torn */
+
+static const char *const level_words[] = {
+    [HSM_LOG_ERROR] = "error",
+    [HSM_LOG_WARNING] = "warning",
+    [HSM_LOG_INFO] = "info",
+    [HSM_LOG_DEBUG] = "debug",
+};
+
+static const char *const format_words[] = {
+    [HSM_LOG_TEXT] = "text",
+    [HSM_LOG_JSON] = "json",
+};
+
+/* The only global of the libraries: main() sets it before threads start. */
+static struct hsm_log_config sink = {NULL, HSM_LOG_TEXT, HSM_LOG_INFO};
+
+/* A line under construction; what does not fit before `limit` is dropped whole. */
+struct line {
+    char text[LINE_MAX_OCTETS];
+    size_t len;
+    size_t limit;
+};
+
+static bool
+line_add(struct line *line, const char *octets, size_t len)
+{
+    if (len > line->limit - line->len)
+        return false;
+    memcpy(line->text + line->len, octets, len);
+    line->len += len;
+    return true;
+}
+
+static bool
+line_puts(struct line *line, const char *text)
+{
+    return line_add(line, text, strlen(text));
+}
+
+static bool
+is_continuation(unsigned char octet)
+{
+    return (octet & 0xc0) == 0x80;
+}
+
+/* Octets of the UTF-8 character at `s` (RFC 3629 section 4), or 0 if it is none; C1 controls too.
+ */
+static size_t
+utf8_char_len(const unsigned char *s)
+{
+    if (s[0] < 0x80)
+        return 1;
+    if (s[0] >= 0xc2 && s[0] <= 0xdf && is_continuation(s[1]))
+        return s[0] == 0xc2 && s[1] < 0xa0 ? 0 : 2;
+    if (s[0] >= 0xe0 && s[0] <= 0xef && is_continuation(s[1]) && is_continuation(s[2])) {
+        if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f))
+            return 0;
+        return 3;
+    }
+    if (s[0] >= 0xf0 && s[0] <= 0xf4 && is_continuation(s[1]) && is_continuation(s[2]) &&
+        is_continuation(s[3])) {
+        if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+            return 0;
+        return 4;
+    }
+    return 0;
+}
+
+/* RFC 8259 section 7; an octet that is no UTF-8 becomes U+FFFD. */
+static void
+json_escape(unsigned char octet, char *out, size_t size)
+{
+    if (octet == '"' || octet == '\\')
+        snprintf(out, size, "\\%c", octet);
+    else if (octet >= 0x80)
+        snprintf(out, size, "\\ufffd");
+    else
+        snprintf(out, size, "\\u%04x", octet);
+}
+
+static bool
+needs_escape(unsigned char octet, enum hsm_log_format format)
+{
+    if (octet < 0x20 || octet == 0x7f)
+        return true;
+    return format == HSM_LOG_JSON && (octet == '"' || octet == '\\');
+}
+
+static void
+line_escaped(struct line *line, const char *text)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    char escape[8];
+
+    while (*s != '\0') {
+        size_t n = utf8_char_len(s);
+
+        if (n > 0 && !needs_escape(*s, sink.format)) {
+            if (!line_add(line, (const char *)s, n))
+                return;
+            s += n;
+            continue;
+        }
+        if (sink.format == HSM_LOG_JSON)
+            json_escape(*s, escape, sizeof(escape));
+        else
+            snprintf(escape, sizeof(escape), "\\x%02x", *s);
+        if (!line_puts(line, escape))
+            return;
+        s++;
+    }
+}
+
+static void
+now_rfc3339(char *out, size_t size)
+{
+    time_t now = time(NULL);
+    struct tm utc;
+
+    if (gmtime_r(&now, &utc) == NULL || strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+        snprintf(out, size, "-");
+}
+
+static void
+line_format(struct line *line, enum hsm_log_level level, const char *message)
+{
+    static const char json_end[] = "\"}\n";
+    bool json = sink.format == HSM_LOG_JSON;
+    const char *program = sink.program != NULL ? sink.program : "sti";
+    char time_text[32];
+
+    now_rfc3339(time_text, sizeof(time_text));
+    line->len = 0;
+    line->limit = sizeof(line->text) - sizeof(json_end); /* the end always fits */
+    line_puts(line, json ? "{\"time\":\"" : "");
+    line_puts(line, time_text);
+    line_puts(line, json ? "\",\"level\":\"" : " ");
+    if (json)
+        line_puts(line, level_words[level]);
+    line_puts(line, json ? "\",\"program\":\"" : "");
+    line_escaped(line, program);
+    line_puts(line, json ? "\",\"message\":\"" : ": ");
+    if (!json) {
+        line_puts(line, level_words[level]);
+        line_puts(line, ": ");
+    }
+    line_escaped(line, message);
+    line->limit = sizeof(line->text);
+    line_puts(line, json ? json_end : "\n");
+}
+
+static void
+line_write(const struct line *line)
+{
+    ssize_t n;
+
+    do
+        n = write(STDERR_FILENO, line->text, line->len);
+    while (n < 0 && errno == EINTR);
+}
+
+void
+hsm_log_open(const struct hsm_log_config *config)
+{
+    sink = *config;
+}
+
+void
+hsm_log(enum hsm_log_level level, const char *format, ...)
+{
+    char message[MESSAGE_MAX];
+    int saved_errno = errno;
+    struct line line;
+    va_list args;
+    int n;
+
+    if (level > sink.level)
+        return;
+    va_start(args, format);
+    n = vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    if (n >= 0) {
+        line_format(&line, level, message);
+        line_write(&line);
+    }
+    errno = saved_errno;
+}
+
+enum hsm_status
+hsm_log_level_parse(const char *word, enum hsm_log_level *out)
+{
+    for (size_t i = 0; i < sizeof(level_words) / sizeof(level_words[0]); i++) {
+        if (strcmp(word, level_words[i]) == 0) {
+            *out = (enum hsm_log_level)i;
+            return HSM_OK;
+        }
+    }
+    return HSM_ERR_MALFORMED;
+}
+
+enum hsm_status
+hsm_log_format_parse(const char *word, enum hsm_log_format *out)
+{
+    for (size_t i = 0; i < sizeof(format_words) / sizeof(format_words[0]); i++) {
+        if (strcmp(word, format_words[i]) == 0) {
+            *out = (enum hsm_log_format)i;
+            return HSM_OK;
+        }
+    }
+    return HSM_ERR_MALFORMED;
+}

@@ -1,0 +1,366 @@
+/* object.c - find, describe, generate and destroy key objects on a token. */
+#include "object_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/log.h>
+
+#include "ckr_internal.h"
+
+#define FIND_BATCH     64 /* handles asked for at once */
+#define EC_PARAMS_SIZE 64 /* octets: longer than any named curve */
+#define EC_POINT_SIZE  160 /* octets: P-521 in a BIT STRING, and room */
+#define ATTRIBUTES_MAX 24 /* in a template */
+#define GENERATE_TRIES 3
+
+/* prime256v1, 1.2.840.10045.3.1.7, as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1). */
+static const CK_BYTE p256_oid[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
+
+/* A template under construction; the values are borrowed. */
+struct template
+{
+    CK_ATTRIBUTE attributes[ATTRIBUTES_MAX];
+    CK_ULONG count;
+};
+
+static CK_BBOOL yes = CK_TRUE;
+static CK_BBOOL no = CK_FALSE;
+
+static void
+add(struct template *t, CK_ATTRIBUTE_TYPE type, const void *value, size_t len)
+{
+    CK_ATTRIBUTE *attribute = &t->attributes[t->count++];
+
+    attribute->type = type;
+    attribute->pValue = (void *)value; /* CK_ATTRIBUTE takes no const; it is only read */
+    attribute->ulValueLen = len;
+}
+
+static void
+add_bool(struct template *t, CK_ATTRIBUTE_TYPE type, bool value)
+{
+    add(t, type, value ? &yes : &no, sizeof(CK_BBOOL));
+}
+
+static void
+add_name(struct template *t, const struct hsm_object_name *name)
+{
+    if (name->label != NULL)
+        add(t, CKA_LABEL, name->label, strlen(name->label));
+    if (name->id != NULL)
+        add(t, CKA_ID, name->id, name->id_len);
+}
+
+static CK_FUNCTION_LIST *
+functions_of(const struct hsm_token *token)
+{
+    return hsm_module_functions(token->module);
+}
+
+/* Handles gathered by a search. */
+struct handles {
+    CK_OBJECT_HANDLE *items;
+    size_t count;
+    size_t size;
+};
+
+static enum hsm_status
+append(struct handles *handles, const CK_OBJECT_HANDLE *batch, CK_ULONG n)
+{
+    if (handles->count + n > HSM_OBJECTS_MAX) {
+        hsm_log(HSM_LOG_ERROR, "more than %d objects on the token", HSM_OBJECTS_MAX);
+        return HSM_ERR_UNSUPPORTED;
+    }
+    if (handles->count + n > handles->size) {
+        size_t size = handles->size * 2 + FIND_BATCH;
+        CK_OBJECT_HANDLE *larger = realloc(handles->items, size * sizeof(*larger));
+
+        if (larger == NULL)
+            return HSM_ERR_NOMEM;
+        handles->items = larger;
+        handles->size = size;
+    }
+    memcpy(handles->items + handles->count, batch, n * sizeof(*batch));
+    handles->count += n;
+    return HSM_OK;
+}
+
+static enum hsm_status
+gather(const struct hsm_token *token, struct handles *handles)
+{
+    CK_OBJECT_HANDLE batch[FIND_BATCH];
+    CK_ULONG n = 0;
+    enum hsm_status st = HSM_OK;
+
+    do {
+        CK_RV rv = functions_of(token)->C_FindObjects(token->slot->control, batch, FIND_BATCH, &n);
+
+        st = rv == CKR_OK ? append(handles, batch, n) : hsm_ckr_log(rv, "C_FindObjects");
+    } while (st == HSM_OK && n > 0);
+    return st;
+}
+
+enum hsm_status
+hsm_object_find(const struct hsm_token *token, CK_OBJECT_CLASS class,
+                const struct hsm_object_name *name, CK_OBJECT_HANDLE **out, size_t *count)
+{
+    CK_FUNCTION_LIST *functions = functions_of(token);
+    struct handles handles = {NULL, 0, 0};
+    struct template wanted = {.count = 0};
+    enum hsm_status st;
+    CK_RV rv;
+
+    add(&wanted, CKA_CLASS, &class, sizeof(class));
+    add_name(&wanted, name);
+    rv = functions->C_FindObjectsInit(token->slot->control, wanted.attributes, wanted.count);
+    if (rv != CKR_OK)
+        return hsm_ckr_log(rv, "C_FindObjectsInit");
+    st = gather(token, &handles);
+    (void)functions->C_FindObjectsFinal(token->slot->control);
+    if (st != HSM_OK) {
+        free(handles.items);
+        return st;
+    }
+    *out = handles.items;
+    *count = handles.count;
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_object_find_one(const struct hsm_token *token, CK_OBJECT_CLASS class,
+                    const struct hsm_object_name *name, CK_OBJECT_HANDLE *out)
+{
+    CK_OBJECT_HANDLE *found = NULL;
+    size_t count = 0;
+    enum hsm_status st = hsm_object_find(token, class, name, &found, &count);
+
+    if (st != HSM_OK)
+        return st;
+    if (count == 1)
+        *out = found[0];
+    free(found);
+    if (count == 1)
+        return HSM_OK;
+    return count == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
+}
+
+/* False when the object has no such attribute, does not show it, or it is longer than `size`. */
+static bool
+read_attribute(const struct hsm_token *token, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type,
+               void *out, size_t size, size_t *len)
+{
+    CK_ATTRIBUTE wanted = {type, out, size};
+    CK_RV rv = functions_of(token)->C_GetAttributeValue(token->slot->control, object, &wanted, 1);
+
+    if (rv != CKR_OK || wanted.ulValueLen == CK_UNAVAILABLE_INFORMATION || wanted.ulValueLen > size)
+        return false;
+    *len = wanted.ulValueLen;
+    return true;
+}
+
+/* 1, 0, or -1 where the module does not say. */
+static int
+read_bool(const struct hsm_token *token, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type)
+{
+    CK_BBOOL value = CK_FALSE;
+    size_t len = 0;
+
+    if (!read_attribute(token, object, type, &value, sizeof(value), &len) || len != sizeof(value))
+        return -1;
+    return value != CK_FALSE ? 1 : 0;
+}
+
+static CK_ULONG
+read_ulong(const struct hsm_token *token, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type)
+{
+    CK_ULONG value = CK_UNAVAILABLE_INFORMATION;
+    size_t len = 0;
+
+    if (!read_attribute(token, object, type, &value, sizeof(value), &len) || len != sizeof(value))
+        return CK_UNAVAILABLE_INFORMATION;
+    return value;
+}
+
+static bool
+names_p256(const struct hsm_token *token, CK_OBJECT_HANDLE object)
+{
+    CK_BYTE params[EC_PARAMS_SIZE];
+    size_t len = 0;
+
+    return read_attribute(token, object, CKA_EC_PARAMS, params, sizeof(params), &len) &&
+           len == sizeof(p256_oid) && memcmp(params, p256_oid, len) == 0;
+}
+
+/*
+ * Modules give CKA_EC_POINT in four forms, which lengths tell apart: DER OCTET
+ * STRING (the standard's), BIT STRING, the bare point, X || Y. Trying DER first
+ * would take a bare point that begins 04 41 for one.
+ */
+static bool
+decode_point(const CK_BYTE *value, size_t len, uint8_t *point)
+{
+    static const CK_BYTE octet_string[] = {0x04, 0x41, 0x04};
+    static const CK_BYTE bit_string[] = {0x03, 0x42, 0x00, 0x04};
+    size_t skip;
+
+    if (len == 67 && memcmp(value, octet_string, sizeof(octet_string)) == 0)
+        skip = 3;
+    else if (len == 68 && memcmp(value, bit_string, sizeof(bit_string)) == 0)
+        skip = 4;
+    else if (len == 65 && value[0] == 0x04)
+        skip = 1;
+    else if (len == 64)
+        skip = 0;
+    else
+        return false;
+    point[0] = 0x04;
+    memcpy(point + 1, value + skip, HSM_P256_POINT_LEN - 1);
+    return true;
+}
+
+static void
+describe_public(const struct hsm_token *token, struct hsm_key_info *info, bool key_names_curve)
+{
+    struct hsm_object_name name = {NULL, info->id, info->id_len};
+    CK_BYTE value[EC_POINT_SIZE];
+    CK_OBJECT_HANDLE object;
+    size_t len = 0;
+
+    if (info->id_len == 0 || hsm_object_find_one(token, CKO_PUBLIC_KEY, &name, &object) != HSM_OK)
+        return;
+    /* Some modules keep the curve with the public half only. */
+    if (!key_names_curve)
+        info->is_p256 = names_p256(token, object);
+    if (info->is_p256 && read_attribute(token, object, CKA_EC_POINT, value, sizeof(value), &len))
+        info->has_point = decode_point(value, len, info->point);
+}
+
+/* standards: PKCS #11 v3.1 section 4.9; -1 is not as wanted either. */
+static bool
+cannot_leave(const struct hsm_key_info *info)
+{
+    return info->sensitive == 1 && info->always_sensitive == 1 && info->never_extractable == 1 &&
+           info->local == 1 && info->extractable == 0 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN;
+}
+
+enum hsm_status
+hsm_object_describe(const struct hsm_token *token, CK_OBJECT_HANDLE private_key,
+                    struct hsm_key_info *out)
+{
+    struct hsm_key_info info;
+    CK_BYTE params[EC_PARAMS_SIZE];
+    size_t len = 0;
+    bool key_names_curve;
+
+    memset(&info, 0, sizeof(info));
+    if (read_attribute(token, private_key, CKA_LABEL, info.label, HSM_LABEL_MAX, &len))
+        info.label[len] = '\0';
+    if (!read_attribute(token, private_key, CKA_ID, info.id, sizeof(info.id), &info.id_len))
+        info.id_len = 0;
+    key_names_curve =
+        read_attribute(token, private_key, CKA_EC_PARAMS, params, sizeof(params), &len) && len > 0;
+    info.is_p256 =
+        read_ulong(token, private_key, CKA_KEY_TYPE) == CKK_EC && names_p256(token, private_key);
+    info.sensitive = read_bool(token, private_key, CKA_SENSITIVE);
+    info.always_sensitive = read_bool(token, private_key, CKA_ALWAYS_SENSITIVE);
+    info.extractable = read_bool(token, private_key, CKA_EXTRACTABLE);
+    info.never_extractable = read_bool(token, private_key, CKA_NEVER_EXTRACTABLE);
+    info.local = read_bool(token, private_key, CKA_LOCAL);
+    info.sign = read_bool(token, private_key, CKA_SIGN);
+    info.decrypt = read_bool(token, private_key, CKA_DECRYPT);
+    info.unwrap = read_bool(token, private_key, CKA_UNWRAP);
+    info.derive = read_bool(token, private_key, CKA_DERIVE);
+    info.modifiable = read_bool(token, private_key, CKA_MODIFIABLE);
+    info.copyable = read_bool(token, private_key, CKA_COPYABLE);
+    info.gen_mechanism = read_ulong(token, private_key, CKA_KEY_GEN_MECHANISM);
+    describe_public(token, &info, key_names_curve);
+    info.may_be_used = cannot_leave(&info) && info.is_p256 && info.sign != 0;
+    *out = info;
+    return HSM_OK;
+}
+
+static void
+public_template(struct template *t, const struct hsm_object_name *name)
+{
+    t->count = 0;
+    add_bool(t, CKA_TOKEN, true);
+    add_bool(t, CKA_PRIVATE, false);
+    add_bool(t, CKA_VERIFY, true);
+    add(t, CKA_EC_PARAMS, p256_oid, sizeof(p256_oid));
+    add_name(t, name);
+}
+
+/* `strict` asks for what is good to have and not known to every module, too. */
+static void
+private_template(struct template *t, const struct hsm_object_name *name, bool strict)
+{
+    static const CK_MECHANISM_TYPE allowed[] = {CKM_ECDSA};
+
+    t->count = 0;
+    add_bool(t, CKA_TOKEN, true);
+    add_bool(t, CKA_PRIVATE, true);
+    add_bool(t, CKA_SENSITIVE, true);
+    add_bool(t, CKA_EXTRACTABLE, false);
+    add_bool(t, CKA_SIGN, true);
+    add_bool(t, CKA_SIGN_RECOVER, false);
+    add_bool(t, CKA_DECRYPT, false);
+    add_bool(t, CKA_UNWRAP, false);
+    add_bool(t, CKA_DERIVE, false);
+    add_name(t, name);
+    if (!strict)
+        return;
+    add_bool(t, CKA_MODIFIABLE, false);
+    add_bool(t, CKA_COPYABLE, false);
+    add(t, CKA_ALLOWED_MECHANISMS, allowed, sizeof(allowed));
+}
+
+static bool
+refuses_template(CK_RV rv)
+{
+    return rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_VALUE_INVALID ||
+           rv == CKR_ATTRIBUTE_READ_ONLY || rv == CKR_TEMPLATE_INCONSISTENT;
+}
+
+/* Software tokens fail now and then when another process generates at the same time. */
+static CK_RV
+generate(const struct hsm_token *token, const struct hsm_object_name *name, bool strict,
+         CK_OBJECT_HANDLE *private_key, CK_OBJECT_HANDLE *public_key)
+{
+    CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    struct template public;
+    struct template private;
+    CK_RV rv = CKR_GENERAL_ERROR;
+
+    public_template(&public, name);
+    private_template(&private, name, strict);
+    for (int tries = 0; tries < GENERATE_TRIES && rv == CKR_GENERAL_ERROR; tries++)
+        rv = functions_of(token)->C_GenerateKeyPair(
+            token->slot->control, &mechanism, public.attributes, public.count, private.attributes,
+            private.count, public_key, private_key);
+    return rv;
+}
+
+enum hsm_status
+hsm_object_generate(const struct hsm_token *token, const struct hsm_object_name *name,
+                    CK_OBJECT_HANDLE *private_key, CK_OBJECT_HANDLE *public_key)
+{
+    CK_RV rv = generate(token, name, true, private_key, public_key);
+
+    if (refuses_template(rv)) {
+        hsm_log(HSM_LOG_WARNING,
+                "key %s: %s: generated without CKA_MODIFIABLE, CKA_COPYABLE, "
+                "CKA_ALLOWED_MECHANISMS",
+                name->label, hsm_ckr_name(rv));
+        rv = generate(token, name, false, private_key, public_key);
+    }
+    return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_GenerateKeyPair");
+}
+
+enum hsm_status
+hsm_object_destroy(const struct hsm_token *token, CK_OBJECT_HANDLE object)
+{
+    CK_RV rv = functions_of(token)->C_DestroyObject(token->slot->control, object);
+
+    return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_DestroyObject");
+}

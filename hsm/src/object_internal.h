@@ -1,0 +1,54 @@
+/*
+ * object_internal.h - key objects on a token, through the raw function list.
+ *
+ * Every function here uses the control session: call it inside the admin gate.
+ */
+#ifndef HSM_OBJECT_INTERNAL_H
+#define HSM_OBJECT_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <p11-kit/pkcs11.h>
+
+#include <hsm/key.h>
+
+#include "token_internal.h"
+
+#define HSM_OBJECTS_MAX 65536 /* of one class on a token; more: HSM_ERR_UNSUPPORTED */
+
+/* By what an object is looked for: each part may be absent (NULL). */
+struct hsm_object_name {
+    const char *label;
+    const uint8_t *id;
+    size_t id_len;
+};
+
+/** Handles of all objects of a class with that name; *out is released with free(). */
+HSM_MUST_CHECK enum hsm_status hsm_object_find(const struct hsm_token *token, CK_OBJECT_CLASS class,
+                                               const struct hsm_object_name *name,
+                                               CK_OBJECT_HANDLE **out, size_t *count);
+
+/** Exactly one, or HSM_ERR_NOT_FOUND or HSM_ERR_AMBIGUOUS, not logged. */
+HSM_MUST_CHECK enum hsm_status
+hsm_object_find_one(const struct hsm_token *token, CK_OBJECT_CLASS class,
+                    const struct hsm_object_name *name, CK_OBJECT_HANDLE *out);
+
+/** What the token says of a private key, its point (of the public object with its id) included. */
+HSM_MUST_CHECK enum hsm_status hsm_object_describe(const struct hsm_token *token,
+                                                   CK_OBJECT_HANDLE private_key,
+                                                   struct hsm_key_info *out);
+
+/**
+ * Generate a P-256 key pair. Attributes that a module does not know, or does
+ * not allow to be asked for, and that are not what keeps a key in are left out.
+ */
+HSM_MUST_CHECK enum hsm_status
+hsm_object_generate(const struct hsm_token *token, const struct hsm_object_name *name,
+                    CK_OBJECT_HANDLE *private_key, CK_OBJECT_HANDLE *public_key);
+
+HSM_MUST_CHECK enum hsm_status hsm_object_destroy(const struct hsm_token *token,
+                                                  CK_OBJECT_HANDLE object);
+
+#endif

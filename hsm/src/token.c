@@ -1,0 +1,444 @@
+/* token.c - open, describe and initialise PKCS#11 tokens. */
+#include <hsm/token.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+#include <hsm/uri.h>
+
+#include "ckr_internal.h"
+#include "module_internal.h"
+#include "token_internal.h"
+#include "uri_internal.h"
+
+#define SLOTS_MAX 4096 /* of one module; more: HSM_ERR_UNSUPPORTED */
+
+DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
+DEFINE_DEFER(struct hsm_module, hsm_module_close)
+DEFINE_DEFER(struct hsm_token, free)
+
+static void
+release_ids(CK_SLOT_ID *ids)
+{
+    free(ids);
+}
+
+DEFINE_DEFER(CK_SLOT_ID, release_ids)
+
+enum hsm_status
+hsm_token_check(const struct hsm_token *token)
+{
+    if (token->generation == hsm_fork_generation())
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "token %s: opened before fork(), not usable after it",
+            token->info.label);
+    return HSM_ERR_USAGE;
+}
+
+enum hsm_status
+hsm_token_admin_enter(struct hsm_token *token)
+{
+    enum hsm_status st = hsm_token_check(token);
+
+    if (st != HSM_OK)
+        return st;
+    if (hsm_gate_enter(&token->slot->admin, HSM_ADMIN_WAIT_MS))
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "token %s: no answer to earlier requests", token->info.label);
+    return HSM_ERR_BUSY;
+}
+
+void
+hsm_token_admin_leave(struct hsm_token *token)
+{
+    hsm_gate_leave(&token->slot->admin);
+}
+
+/* CK_INFO and its like pad with blanks and have no NUL. */
+static void
+unpad(const CK_UTF8CHAR *padded, size_t len, char *out)
+{
+    while (len > 0 && (padded[len - 1] == ' ' || padded[len - 1] == '\0'))
+        len--;
+    memcpy(out, padded, len);
+    out[len] = '\0';
+}
+
+static void
+format_version(CK_VERSION version, char *out, size_t size)
+{
+    snprintf(out, size, "%u.%u", version.major, version.minor);
+}
+
+static bool
+has_mechanism(const struct hsm_module *module, CK_SLOT_ID id, CK_MECHANISM_TYPE type, CK_FLAGS flag)
+{
+    CK_MECHANISM_INFO info;
+
+    return hsm_module_functions(module)->C_GetMechanismInfo(id, type, &info) == CKR_OK &&
+           (info.flags & flag) != 0;
+}
+
+static void
+describe(const struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *raw,
+         struct hsm_token_info *out)
+{
+    const CK_INFO *library = hsm_module_info(module);
+
+    memset(out, 0, sizeof(*out));
+    unpad(raw->label, sizeof(raw->label), out->label);
+    unpad(raw->manufacturerID, sizeof(raw->manufacturerID), out->manufacturer);
+    unpad(raw->model, sizeof(raw->model), out->model);
+    unpad(raw->serialNumber, sizeof(raw->serialNumber), out->serial);
+    unpad(library->libraryDescription, sizeof(library->libraryDescription), out->module);
+    format_version(library->libraryVersion, out->module_version, sizeof(out->module_version));
+    format_version(raw->hardwareVersion, out->hardware_version, sizeof(out->hardware_version));
+    format_version(raw->firmwareVersion, out->firmware_version, sizeof(out->firmware_version));
+    if (raw->ulMaxSessionCount != CK_UNAVAILABLE_INFORMATION)
+        out->max_sessions = raw->ulMaxSessionCount;
+    out->has_ec_key_pair_gen =
+        has_mechanism(module, id, CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR);
+    out->has_ecdsa = has_mechanism(module, id, CKM_ECDSA, CKF_SIGN);
+    out->has_rng = (raw->flags & CKF_RNG) != 0;
+    out->user_pin_low = (raw->flags & (CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY)) != 0;
+}
+
+/* Slots that hold a token, initialised or not. The list grows between the two calls at worst. */
+static enum hsm_status
+list_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
+{
+    DEFER(release_ids) CK_SLOT_ID *ids = NULL;
+    CK_ULONG n = 0;
+    CK_RV rv = hsm_module_functions(module)->C_GetSlotList(CK_TRUE, NULL, &n);
+
+    if (rv != CKR_OK)
+        return hsm_ckr_log(rv, "C_GetSlotList");
+    if (n > SLOTS_MAX) {
+        hsm_log(HSM_LOG_ERROR, "%s: %lu slots", hsm_module_path(module), n);
+        return HSM_ERR_UNSUPPORTED;
+    }
+    ids = calloc(n + 1, sizeof(*ids));
+    if (ids == NULL)
+        return HSM_ERR_NOMEM;
+    rv = hsm_module_functions(module)->C_GetSlotList(CK_TRUE, ids, &n);
+    if (rv != CKR_OK)
+        return hsm_ckr_log(rv, "C_GetSlotList");
+    *out = ids;
+    *count = n;
+    ids = NULL;
+    return HSM_OK;
+}
+
+/* RFC 7512 section 2.5: an attribute that is absent matches anything. */
+static bool
+slot_matches(const struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
+             const struct hsm_uri *uri)
+{
+    P11KitUri *p11 = hsm_uri_p11(uri);
+    CK_SLOT_ID named = p11_kit_uri_get_slot_id(p11);
+    CK_SLOT_INFO slot;
+
+    if (named != (CK_SLOT_ID)-1 && named != id)
+        return false;
+    if (hsm_module_functions(module)->C_GetSlotInfo(id, &slot) != CKR_OK)
+        return false;
+    return p11_kit_uri_match_slot_info(p11, &slot) == 1 &&
+           p11_kit_uri_match_token_info(p11, token) == 1;
+}
+
+static enum hsm_status
+choose_slot(const struct hsm_module *module, const struct hsm_uri *uri, CK_SLOT_ID *id,
+            CK_TOKEN_INFO *token)
+{
+    DEFER(release_ids) CK_SLOT_ID *ids = NULL;
+    CK_ULONG count = 0;
+    CK_ULONG found = 0;
+    CK_TOKEN_INFO info;
+    enum hsm_status st = list_slots(module, &ids, &count);
+
+    for (CK_ULONG i = 0; st == HSM_OK && i < count; i++) {
+        if (hsm_module_functions(module)->C_GetTokenInfo(ids[i], &info) != CKR_OK)
+            continue;
+        if ((info.flags & CKF_TOKEN_INITIALIZED) == 0 || !slot_matches(module, ids[i], &info, uri))
+            continue;
+        *id = ids[i];
+        *token = info;
+        found++;
+    }
+    if (st != HSM_OK || found == 1)
+        return st;
+    return found == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
+}
+
+static bool
+names_a_token(const struct hsm_uri *uri)
+{
+    static const char *const names[] = {"token", "serial", "manufacturer", "model"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (hsm_uri_get(uri, names[i]) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static enum hsm_status
+parse_token_uri(const char *text, struct hsm_uri **out)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+    struct hsm_reason why = {""};
+    enum hsm_status st = hsm_uri_parse(text, &uri, &why);
+
+    if (st != HSM_OK) {
+        hsm_log(HSM_LOG_ERROR, "%s", why.text);
+        return st;
+    }
+    if (hsm_uri_get(uri, "pin-value") != NULL) {
+        hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: pin-value is refused: name a pin-source");
+        return HSM_ERR_USAGE;
+    }
+    if (!names_a_token(uri) && hsm_uri_get(uri, "slot-id") != NULL) {
+        hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: slot numbers change: name the token too");
+        return HSM_ERR_USAGE;
+    }
+    *out = uri;
+    uri = NULL;
+    return HSM_OK;
+}
+
+/* The pin-source of RFC 7512 is a URI, or "|" and a command, which we do not run. */
+static enum hsm_status
+pin_from_uri(const struct hsm_uri *uri, struct hsm_secret **out)
+{
+    const char *source = hsm_uri_get(uri, "pin-source");
+
+    if (source == NULL) {
+        hsm_log(HSM_LOG_ERROR, "no PIN: neither given nor named by pin-source in the URI");
+        return HSM_ERR_USAGE;
+    }
+    if (source[0] == '|') {
+        hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: pin-source is a command: refused");
+        return HSM_ERR_USAGE;
+    }
+    if (strncmp(source, "file:///", 8) == 0)
+        source += strlen("file://");
+    return hsm_secret_from(source, "PIN: ", out);
+}
+
+static enum hsm_status
+open_module(const struct hsm_uri *uri, const char *path, struct hsm_module **out)
+{
+    if (path == NULL)
+        path = hsm_uri_get(uri, "module-path");
+    if (path == NULL) {
+        hsm_log(HSM_LOG_ERROR, "no PKCS#11 module: neither given nor named by module-path");
+        return HSM_ERR_USAGE;
+    }
+    return hsm_module_open(path, out);
+}
+
+/* Before a PIN is spent on it. */
+static enum hsm_status
+check_usable(const struct hsm_token *token)
+{
+    if (!token->info.has_ecdsa) {
+        hsm_log(HSM_LOG_ERROR, "token %s: no CKM_ECDSA", token->info.label);
+        return HSM_ERR_UNSUPPORTED;
+    }
+    if ((token->raw.flags & CKF_USER_PIN_LOCKED) != 0) {
+        hsm_log(HSM_LOG_ERROR, "token %s: the PIN is locked", token->info.label);
+        return HSM_ERR_DENIED;
+    }
+    if ((token->raw.flags & CKF_USER_PIN_FINAL_TRY) != 0) {
+        hsm_log(HSM_LOG_ERROR, "token %s: one wrong PIN from being locked: log in by hand first",
+                token->info.label);
+        return HSM_ERR_DENIED;
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
+open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struct hsm_secret *pin,
+               struct hsm_token **out)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *own_pin = NULL;
+    DEFER(free) struct hsm_token *token = calloc(1, sizeof(*token));
+    CK_SLOT_ID id = 0;
+    enum hsm_status st;
+
+    if (token == NULL)
+        return HSM_ERR_NOMEM;
+    st = choose_slot(module, uri, &id, &token->raw);
+    if (st != HSM_OK)
+        return st;
+    describe(module, id, &token->raw, &token->info);
+    st = check_usable(token);
+    if (st == HSM_OK && pin == NULL) {
+        st = pin_from_uri(uri, &own_pin);
+        pin = own_pin;
+    }
+    if (st == HSM_OK)
+        st = hsm_slot_open(module, id, &token->raw, pin, &token->slot);
+    if (st != HSM_OK)
+        return st;
+    token->module = module;
+    token->generation = hsm_fork_generation();
+    *out = token;
+    token = NULL;
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+    DEFER(hsm_module_close) struct hsm_module *module = NULL;
+    enum hsm_status st = parse_token_uri(config->uri, &uri);
+
+    if (st != HSM_OK)
+        return st;
+    st = open_module(uri, config->module, &module);
+    if (st != HSM_OK)
+        return st;
+    if (hsm_uri_matches_nothing(uri) ||
+        p11_kit_uri_match_module_info(hsm_uri_p11(uri), hsm_module_info(module)) != 1)
+        st = HSM_ERR_NOT_FOUND;
+    else
+        st = open_on_module(module, uri, config->pin, out);
+    if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_AMBIGUOUS)
+        hsm_log(HSM_LOG_ERROR, "%s: %s token in %s matches",
+                hsm_uri_get(uri, "token") != NULL ? hsm_uri_get(uri, "token") : "PKCS#11 URI",
+                st == HSM_ERR_NOT_FOUND ? "no" : "more than one", hsm_module_path(module));
+    if (st == HSM_OK)
+        module = NULL; /* the token has it now */
+    return st;
+}
+
+/* In the child of a fork() the module is the parent's: nothing is asked of it. */
+void
+hsm_token_close(struct hsm_token *token)
+{
+    if (token == NULL)
+        return;
+    if (token->generation == hsm_fork_generation()) {
+        hsm_slot_close(token->slot);
+        hsm_module_close(token->module);
+    }
+    free(token);
+}
+
+void
+hsm_token_info(const struct hsm_token *token, struct hsm_token_info *out)
+{
+    *out = token->info;
+}
+
+enum hsm_status
+hsm_token_random(struct hsm_token *token, void *out, size_t len)
+{
+    enum hsm_status st = hsm_token_admin_enter(token);
+    CK_RV rv;
+
+    if (st != HSM_OK)
+        return st;
+    rv = hsm_module_functions(token->module)->C_GenerateRandom(token->slot->control, out, len);
+    hsm_token_admin_leave(token);
+    return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_GenerateRandom");
+}
+
+/* The first slot without an initialised token; EXISTS if one of that label is anywhere. */
+static enum hsm_status
+choose_fresh_slot(const struct hsm_module *module, const char *label, CK_SLOT_ID *out)
+{
+    DEFER(release_ids) CK_SLOT_ID *ids = NULL;
+    CK_ULONG count = 0;
+    bool found = false;
+    enum hsm_status st = list_slots(module, &ids, &count);
+
+    for (CK_ULONG i = 0; st == HSM_OK && i < count; i++) {
+        CK_TOKEN_INFO info;
+        char present[sizeof(info.label) + 1];
+
+        if (hsm_module_functions(module)->C_GetTokenInfo(ids[i], &info) != CKR_OK)
+            continue;
+        unpad(info.label, sizeof(info.label), present);
+        if ((info.flags & CKF_TOKEN_INITIALIZED) == 0) {
+            *out = found ? *out : ids[i];
+            found = true;
+        } else if (strcmp(present, label) == 0) {
+            hsm_log(HSM_LOG_ERROR, "token %s: exists already", label);
+            return HSM_ERR_EXISTS;
+        }
+    }
+    if (st == HSM_OK && !found) {
+        hsm_log(HSM_LOG_ERROR, "%s: no slot without an initialised token", hsm_module_path(module));
+        return HSM_ERR_NOT_FOUND;
+    }
+    return st;
+}
+
+/* As security officer, in a session of its own. */
+static CK_RV
+init_user_pin(CK_FUNCTION_LIST *functions, CK_SLOT_ID id, const struct hsm_secret *so_pin,
+              const struct hsm_secret *user_pin)
+{
+    CK_SESSION_HANDLE session;
+    CK_RV rv =
+        functions->C_OpenSession(id, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &session);
+
+    if (rv != CKR_OK)
+        return rv;
+    rv = functions->C_Login(session, CKU_SO, (CK_UTF8CHAR *)hsm_secret_octets(so_pin),
+                            hsm_secret_len(so_pin));
+    if (rv == CKR_OK) {
+        rv = functions->C_InitPIN(session, (CK_UTF8CHAR *)hsm_secret_octets(user_pin),
+                                  hsm_secret_len(user_pin));
+        (void)functions->C_Logout(session);
+    }
+    (void)functions->C_CloseSession(session);
+    return rv;
+}
+
+static enum hsm_status
+init_on_module(const struct hsm_module *module, const char *label, const struct hsm_secret *so_pin,
+               const struct hsm_secret *user_pin)
+{
+    CK_FUNCTION_LIST *functions = hsm_module_functions(module);
+    CK_UTF8CHAR padded[32];
+    CK_SLOT_ID id = 0;
+    CK_RV rv;
+    enum hsm_status st = choose_fresh_slot(module, label, &id);
+
+    if (st != HSM_OK)
+        return st;
+    memset(padded, ' ', sizeof(padded));
+    memcpy(padded, label, strlen(label));
+    rv = functions->C_InitToken(id, (CK_UTF8CHAR *)hsm_secret_octets(so_pin),
+                                hsm_secret_len(so_pin), padded);
+    if (rv != CKR_OK)
+        return hsm_ckr_log(rv, "C_InitToken");
+    rv = init_user_pin(functions, id, so_pin, user_pin);
+    return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "the token is initialised but has no user PIN");
+}
+
+enum hsm_status
+hsm_token_init(const char *module_path, const char *label, const struct hsm_secret *so_pin,
+               const struct hsm_secret *user_pin)
+{
+    DEFER(hsm_module_close) struct hsm_module *module = NULL;
+    size_t len = strlen(label);
+    enum hsm_status st;
+
+    if (len == 0 || len > sizeof(((CK_TOKEN_INFO *)NULL)->label)) {
+        hsm_log(HSM_LOG_ERROR, "a token's label has 1 to 32 octets");
+        return HSM_ERR_USAGE;
+    }
+    st = hsm_module_open(module_path, &module);
+    if (st != HSM_OK)
+        return st;
+    return init_on_module(module, label, so_pin, user_pin);
+}

@@ -1,0 +1,14 @@
+/*
+ * uri_internal.h - a parsed URI as libp11-kit matches it.
+ */
+#ifndef HSM_URI_INTERNAL_H
+#define HSM_URI_INTERNAL_H
+
+#include <p11-kit/uri.h>
+
+#include <hsm/uri.h>
+
+/** Borrowed, valid until hsm_uri_free(). */
+P11KitUri *hsm_uri_p11(const struct hsm_uri *uri);
+
+#endif
