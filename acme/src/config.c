@@ -1,0 +1,319 @@
+/* config.c - configuration files (INI) with a strict table of keys. */
+#include <acme/config.h>
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <ini.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+#include <hsm/process.h>
+
+#define FILE_MAX        65536 /* octets of a configuration file */
+#define LINE_MAX_OCTETS 4096 /* of one line, without its end */
+#define KEYS_MAX        128 /* keys of one table */
+
+/* inih's handler has no line number in Debian's build, so lines are counted where they are read. */
+struct reading {
+    const char *path;
+    const char *rest; /* of the text */
+    int line; /* the one being parsed, from 1 */
+    const struct acme_config_key *keys;
+    void *config;
+    char *directory; /* of the file, with the final slash; "" for the working directory */
+    int seen[KEYS_MAX]; /* the line that gave a key; 0: none */
+    enum hsm_status status;
+};
+
+DEFINE_DEFER(uint8_t, free)
+
+static enum hsm_status
+refuse(struct reading *reading, const char *section, const char *name, const char *what)
+{
+    hsm_log(HSM_LOG_ERROR, "%s:%d: [%s] %s: %s", reading->path, reading->line, section, name, what);
+    reading->status = HSM_ERR_MALFORMED;
+    return HSM_ERR_MALFORMED;
+}
+
+/* fgets() over the text; an over-long line would reach inih in pieces, so it ends the reading. */
+static char *
+next_line(char *to, int size, void *context)
+{
+    struct reading *reading = context;
+    size_t len = strcspn(reading->rest, "\n");
+
+    if (*reading->rest == '\0' || reading->status != HSM_OK)
+        return NULL;
+    reading->line++;
+    if (len > LINE_MAX_OCTETS || len + 2 > (size_t)size) {
+        hsm_log(HSM_LOG_ERROR, "%s:%d: line longer than %d octets", reading->path, reading->line,
+                LINE_MAX_OCTETS);
+        reading->status = HSM_ERR_MALFORMED;
+        return NULL;
+    }
+    memcpy(to, reading->rest, len);
+    to[len] = '\0';
+    reading->rest += len + (reading->rest[len] == '\n');
+    return to;
+}
+
+static const struct acme_config_key *
+find_key(const struct acme_config_key *keys, const char *section, const char *name)
+{
+    for (; keys->section != NULL; keys++) {
+        if (strcmp(keys->section, section) == 0 && strcmp(keys->name, name) == 0)
+            return keys;
+    }
+    return NULL;
+}
+
+static bool
+section_is_known(const struct acme_config_key *keys, const char *section)
+{
+    for (; keys->section != NULL; keys++) {
+        if (strcmp(keys->section, section) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void *
+member(void *config, const struct acme_config_key *key)
+{
+    return (char *)config + key->offset;
+}
+
+static char *
+join(const char *a, const char *b, const char *c)
+{
+    size_t size = strlen(a) + strlen(b) + strlen(c) + 1;
+    char *text = malloc(size);
+
+    if (text != NULL)
+        snprintf(text, size, "%s%s%s", a, b, c);
+    return text;
+}
+
+static char *
+path_from(const struct reading *reading, const char *prefix, const char *path)
+{
+    return join(prefix, *path == '/' ? "" : reading->directory, path);
+}
+
+/* As hsm_secret_from(): only "file:PATH" and a bare path name a file. */
+static char *
+secret_source_from(const struct reading *reading, const char *value)
+{
+    if (strncmp(value, "file:", 5) == 0)
+        return path_from(reading, "file:", value + 5);
+    if (strncmp(value, "fd:", 3) == 0 || strncmp(value, "credential:", 11) == 0 ||
+        strcmp(value, "prompt") == 0)
+        return strdup(value);
+    return path_from(reading, "", value);
+}
+
+static enum hsm_status
+set_text(struct reading *reading, const struct acme_config_key *key, char *text)
+{
+    char **to = member(reading->config, key);
+
+    if (text == NULL) {
+        reading->status = HSM_ERR_NOMEM;
+        return HSM_ERR_NOMEM;
+    }
+    free(*to);
+    *to = text;
+    return HSM_OK;
+}
+
+static enum hsm_status
+set_number(struct reading *reading, const struct acme_config_key *key, const char *value)
+{
+    char range[96];
+    char *end = NULL;
+    long number;
+
+    errno = 0;
+    number = strtol(value, &end, 10);
+    if (errno != 0 || *end != '\0' || strspn(value, "-0123456789") != strlen(value) ||
+        number < key->min || number > key->max) {
+        snprintf(range, sizeof(range), "not a number from %ld to %ld", key->min, key->max);
+        return refuse(reading, key->section, key->name, range);
+    }
+    *(long *)member(reading->config, key) = number;
+    return HSM_OK;
+}
+
+static enum hsm_status
+set_switch(struct reading *reading, const struct acme_config_key *key, const char *value)
+{
+    bool yes = strcmp(value, "yes") == 0;
+
+    if (!yes && strcmp(value, "no") != 0)
+        return refuse(reading, key->section, key->name, "neither yes nor no");
+    *(bool *)member(reading->config, key) = yes;
+    return HSM_OK;
+}
+
+static enum hsm_status
+set_value(struct reading *reading, const struct acme_config_key *key, const char *value)
+{
+    if (*value == '\0')
+        return refuse(reading, key->section, key->name, "no value");
+    switch (key->type) {
+    case ACME_CONFIG_TEXT:
+        return set_text(reading, key, strdup(value));
+    case ACME_CONFIG_PATH:
+        return set_text(reading, key, path_from(reading, "", value));
+    case ACME_CONFIG_SECRET_SOURCE:
+        return set_text(reading, key, secret_source_from(reading, value));
+    case ACME_CONFIG_NUMBER:
+        return set_number(reading, key, value);
+    case ACME_CONFIG_SWITCH:
+        return set_switch(reading, key, value);
+    }
+    reading->status = HSM_ERR_USAGE;
+    return HSM_ERR_USAGE;
+}
+
+/* inih's handler: nonzero is good. */
+static int
+take_value(void *context, const char *section, const char *name, const char *value)
+{
+    struct reading *reading = context;
+    const struct acme_config_key *key = find_key(reading->keys, section, name);
+    char twice[48];
+    int *seen;
+
+    if (reading->status != HSM_OK)
+        return 0;
+    if (key == NULL) {
+        bool known = section_is_known(reading->keys, section);
+
+        return refuse(reading, section, name, known ? "unknown key" : "unknown section") == HSM_OK;
+    }
+    seen = &reading->seen[key - reading->keys];
+    if (*seen != 0) {
+        snprintf(twice, sizeof(twice), "given before, in line %d", *seen);
+        return refuse(reading, section, name, twice) == HSM_OK;
+    }
+    *seen = reading->line;
+    return set_value(reading, key, value) == HSM_OK;
+}
+
+/* What Debian's inih lets us choose: a buffer that holds our longest line, and no second line that
+ * continues a value (a forgotten blank at a line's start would change the value before it). */
+static void
+set_up_inih(void)
+{
+    ini_use_stack = false;
+    ini_allow_realloc = false;
+    ini_initial_alloc = LINE_MAX_OCTETS + 3;
+    ini_max_line = LINE_MAX_OCTETS + 3;
+    ini_allow_multiline = false;
+    ini_stop_on_first_error = true;
+}
+
+static enum hsm_status
+parse(struct reading *reading)
+{
+    int rc;
+
+    set_up_inih();
+    rc = ini_parse_stream(next_line, reading, take_value, reading);
+    if (reading->status != HSM_OK)
+        return reading->status; /* told */
+    if (rc < 0)
+        return HSM_ERR_NOMEM;
+    if (rc > 0) {
+        hsm_log(HSM_LOG_ERROR, "%s:%d: neither [section] nor key = value", reading->path, rc);
+        return HSM_ERR_MALFORMED;
+    }
+    return HSM_OK;
+}
+
+/* Keys that the file does not give: refuse the required, set the others to their default. */
+static enum hsm_status
+complete(struct reading *reading)
+{
+    const struct acme_config_key *key = reading->keys;
+
+    reading->line = 0;
+    for (size_t i = 0; key[i].section != NULL; i++) {
+        if (reading->seen[i] != 0)
+            continue;
+        if (key[i].required) {
+            hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: missing", reading->path, key[i].section,
+                    key[i].name);
+            return HSM_ERR_MALFORMED;
+        }
+        if (key[i].fallback != NULL && set_value(reading, &key[i], key[i].fallback) != HSM_OK)
+            return reading->status;
+    }
+    return HSM_OK;
+}
+
+static char *
+directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash == NULL ? strdup("") : strndup(path, (size_t)(slash - path) + 1);
+}
+
+static bool
+table_is_too_long(const struct acme_config_key *keys)
+{
+    size_t count = 0;
+
+    while (keys[count].section != NULL)
+        count++;
+    return count > KEYS_MAX;
+}
+
+enum hsm_status
+acme_config_read(const char *path, const struct acme_config_key *keys, void *config)
+{
+    DEFER(free) uint8_t *text = NULL;
+    struct reading reading = {.path = path, .keys = keys, .config = config};
+    size_t len = 0;
+    enum hsm_status st;
+
+    if (table_is_too_long(keys))
+        return HSM_ERR_USAGE;
+    st = hsm_file_read(path, FILE_MAX, &text, &len);
+    if (st != HSM_OK)
+        return st;
+    if (memchr(text, '\0', len) != NULL) {
+        hsm_log(HSM_LOG_ERROR, "%s: not a text", path);
+        return HSM_ERR_MALFORMED;
+    }
+    reading.rest = (const char *)text;
+    reading.directory = directory_of(path);
+    if (reading.directory == NULL)
+        return HSM_ERR_NOMEM;
+    st = parse(&reading);
+    if (st == HSM_OK)
+        st = complete(&reading);
+    free(reading.directory);
+    if (st != HSM_OK)
+        acme_config_clear(keys, config);
+    return st;
+}
+
+void
+acme_config_clear(const struct acme_config_key *keys, void *config)
+{
+    for (; keys->section != NULL; keys++) {
+        char **text = member(config, keys);
+
+        if (keys->type == ACME_CONFIG_NUMBER || keys->type == ACME_CONFIG_SWITCH)
+            continue;
+        free(*text);
+        *text = NULL;
+    }
+}

@@ -1,0 +1,52 @@
+/* problem.c - ACME error documents (RFC 8555 section 6.7, RFC 7807). */
+#include <acme/problem.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const types[] = {
+    [ACME_ACCOUNT_DOES_NOT_EXIST] = "accountDoesNotExist",
+    [ACME_ALREADY_REVOKED] = "alreadyRevoked",
+    [ACME_BAD_CSR] = "badCSR",
+    [ACME_BAD_NONCE] = "badNonce",
+    [ACME_BAD_PUBLIC_KEY] = "badPublicKey",
+    [ACME_BAD_REVOCATION_REASON] = "badRevocationReason",
+    [ACME_BAD_SIGNATURE_ALGORITHM] = "badSignatureAlgorithm",
+    [ACME_CONNECTION] = "connection",
+    [ACME_EXTERNAL_ACCOUNT_REQUIRED] = "externalAccountRequired",
+    [ACME_INCORRECT_RESPONSE] = "incorrectResponse",
+    [ACME_INVALID_CONTACT] = "invalidContact",
+    [ACME_MALFORMED] = "malformed",
+    [ACME_ORDER_NOT_READY] = "orderNotReady",
+    [ACME_RATE_LIMITED] = "rateLimited",
+    [ACME_REJECTED_IDENTIFIER] = "rejectedIdentifier",
+    [ACME_SERVER_INTERNAL] = "serverInternal",
+    [ACME_TLS] = "tls",
+    [ACME_UNAUTHORIZED] = "unauthorized",
+    [ACME_UNSUPPORTED_CONTACT] = "unsupportedContact",
+    [ACME_UNSUPPORTED_IDENTIFIER] = "unsupportedIdentifier",
+    [ACME_USER_ACTION_REQUIRED] = "userActionRequired",
+};
+
+const char *
+acme_problem_type(enum acme_error error)
+{
+    if ((size_t)error >= sizeof(types) / sizeof(types[0]))
+        return types[ACME_SERVER_INTERNAL];
+    return types[error];
+}
+
+json_t *
+acme_problem_new(enum acme_error error, int http_status, const char *detail)
+{
+    return json_pack("{s:s+, s:s, s:i}", "type", ACME_ERROR_PREFIX, acme_problem_type(error),
+                     "detail", detail, "status", http_status);
+}
+
+void
+acme_problem_respond(struct acme_http_response *response, enum acme_error error, int http_status,
+                     const char *detail)
+{
+    acme_http_respond_json(response, http_status, "application/problem+json",
+                           acme_problem_new(error, http_status, detail));
+}
