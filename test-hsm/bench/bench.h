@@ -1,0 +1,31 @@
+/*
+ * bench.h - ratios that hold on a noisy machine.
+ *
+ * Ours and the raw operation it is built on run in turn, in one process, over
+ * several rounds; a row is the median of the rounds' ratios. Rows go to stdout
+ * as JSON lines, progress to stderr.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <stddef.h>
+
+#define BENCH_ROUNDS 9
+
+struct bench_side {
+    void (*run)(void *context, size_t times); /* aborts when an operation fails */
+    void *context;
+};
+
+/**
+ * Rate of ours divided by rate of raw.
+ *
+ * @param at_least  the goal for the median
+ */
+void bench_ratio(const char *group, const char *name, double at_least, struct bench_side ours,
+                 struct bench_side raw);
+
+/** End the program with a message when a bench cannot go on. */
+void bench_check(int good, const char *what);
+
+#endif
