@@ -95,18 +95,15 @@ grow(uint8_t **octets, size_t *size, size_t max)
     return true;
 }
 
-enum hsm_status
-hsm_file_read(const char *path, size_t max, uint8_t **out, size_t *len)
+/* `from` names the descriptor in the log. */
+static enum hsm_status
+read_bounded(int fd, const char *from, size_t max, uint8_t **out, size_t *len)
 {
     __attribute__((cleanup(free_octets))) uint8_t *octets = NULL;
-    __attribute__((cleanup(close_fd))) int fd = -1;
     size_t size = 0;
     size_t used = 0;
     ssize_t n;
-    enum hsm_status st = open_for_reading(path, &fd);
 
-    if (st != HSM_OK)
-        return st;
     do {
         if (used + 1 >= size && !grow(&octets, &size, max))
             return HSM_ERR_NOMEM;
@@ -115,11 +112,11 @@ hsm_file_read(const char *path, size_t max, uint8_t **out, size_t *len)
             used += (size_t)n;
     } while ((n > 0 && used <= max) || (n < 0 && errno == EINTR));
     if (n < 0) {
-        hsm_log(HSM_LOG_ERROR, "%s: %s", path, strerror(errno));
+        hsm_log(HSM_LOG_ERROR, "%s: %s", from, strerror(errno));
         return HSM_ERR_IO;
     }
     if (used > max) {
-        hsm_log(HSM_LOG_ERROR, "%s: larger than %zu octets", path, max);
+        hsm_log(HSM_LOG_ERROR, "%s: larger than %zu octets", from, max);
         return HSM_ERR_MALFORMED;
     }
     octets[used] = '\0';
@@ -127,6 +124,24 @@ hsm_file_read(const char *path, size_t max, uint8_t **out, size_t *len)
     *len = used;
     octets = NULL;
     return HSM_OK;
+}
+
+enum hsm_status
+hsm_file_read(const char *path, size_t max, uint8_t **out, size_t *len)
+{
+    __attribute__((cleanup(close_fd))) int fd = -1;
+    enum hsm_status st = open_for_reading(path, &fd);
+
+    return st == HSM_OK ? read_bounded(fd, path, max, out, len) : st;
+}
+
+enum hsm_status
+hsm_file_read_fd(int fd, size_t max, uint8_t **out, size_t *len)
+{
+    char from[32];
+
+    snprintf(from, sizeof(from), "descriptor %d", fd);
+    return read_bounded(fd, from, max, out, len);
 }
 
 static bool
@@ -203,4 +218,10 @@ enum hsm_status
 hsm_file_write(const char *path, const void *octets, size_t len, unsigned mode)
 {
     return hsm_file_put(path, octets, len, (mode_t)mode, true);
+}
+
+enum hsm_status
+hsm_file_create(const char *path, const void *octets, size_t len, unsigned mode)
+{
+    return hsm_file_put(path, octets, len, (mode_t)mode, false);
 }
