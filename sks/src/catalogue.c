@@ -1,0 +1,326 @@
+/* catalogue.c - the credentials of a service provider, in SQLite. */
+#include <sks/catalogue.h>
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <acme/store.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+/*
+ * The triggers count changes whoever makes them, so that a running signer
+ * notices. An x5u is never used twice, retired credentials included.
+ */
+static const char *const migrations[] = {
+    "CREATE TABLE credential ("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7),"
+    " spc TEXT NOT NULL,"
+    " token_uri TEXT NOT NULL,"
+    " key_uri TEXT NOT NULL,"
+    " ca_directory TEXT,"
+    " order_url TEXT,"
+    " chain_pem TEXT,"
+    " x5u TEXT UNIQUE,"
+    " not_after INTEGER NOT NULL);"
+    "CREATE INDEX credential_spc ON credential (spc, state);"
+    "CREATE TABLE catalogue (version INTEGER NOT NULL);"
+    "INSERT INTO catalogue VALUES (1);"
+    "CREATE TRIGGER credential_inserted AFTER INSERT ON credential"
+    " BEGIN UPDATE catalogue SET version = version + 1; END;"
+    "CREATE TRIGGER credential_updated AFTER UPDATE ON credential"
+    " BEGIN UPDATE catalogue SET version = version + 1; END;",
+    NULL,
+};
+
+struct sks_catalogue {
+    struct acme_store *store;
+};
+
+DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+
+const char *
+sks_state_text(enum sks_state state)
+{
+    switch (state) {
+    case SKS_GENERATED:
+        return "generated";
+    case SKS_REQUESTED:
+        return "requested";
+    case SKS_ISSUED:
+        return "issued";
+    case SKS_PUBLISHED:
+        return "published";
+    case SKS_ACTIVE:
+        return "active";
+    case SKS_RETIRING:
+        return "retiring";
+    case SKS_RETIRED:
+        return "retired";
+    case SKS_DESTROYED:
+        return "destroyed";
+    }
+    return "unknown";
+}
+
+enum hsm_status
+sks_catalogue_open(const char *path, struct sks_catalogue **out)
+{
+    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = calloc(1, sizeof(*catalogue));
+    enum hsm_status st;
+
+    if (catalogue == NULL)
+        return HSM_ERR_NOMEM;
+    st = acme_store_open(path, migrations, &catalogue->store);
+    if (st != HSM_OK)
+        return st;
+    *out = catalogue;
+    catalogue = NULL;
+    return HSM_OK;
+}
+
+void
+sks_catalogue_close(struct sks_catalogue *catalogue)
+{
+    if (catalogue == NULL)
+        return;
+    acme_store_close(catalogue->store);
+    free(catalogue);
+}
+
+/* A state says what is there; a credential given up may never have come that far. */
+static bool
+has_what_its_state_says(const struct sks_credential *credential)
+{
+    bool given_up = credential->state >= SKS_RETIRED;
+    bool issued = credential->chain_pem != NULL && credential->not_after > 0;
+
+    if (credential->state < SKS_GENERATED || credential->state > SKS_DESTROYED ||
+        credential->spc == NULL || credential->token_uri == NULL || credential->key_uri == NULL)
+        return false;
+    if (credential->state >= SKS_ISSUED && !issued && !given_up)
+        return false;
+    return credential->state < SKS_PUBLISHED || credential->x5u != NULL || given_up;
+}
+
+static enum hsm_status
+insert(struct sks_catalogue *catalogue, struct sks_credential *credential)
+{
+    enum hsm_status st = acme_store_begin(catalogue->store);
+    int64_t id;
+
+    if (st != HSM_OK)
+        return st;
+    st = acme_store_run(catalogue->store, NULL,
+                        "INSERT INTO credential (state, spc, token_uri, key_uri, ca_directory,"
+                        " order_url, chain_pem, x5u, not_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        "isssssssi", (int64_t)credential->state, credential->spc,
+                        credential->token_uri, credential->key_uri, credential->ca_directory,
+                        credential->order_url, credential->chain_pem, credential->x5u,
+                        (int64_t)credential->not_after);
+    if (st != HSM_OK) {
+        acme_store_rollback(catalogue->store);
+        return st;
+    }
+    id = acme_store_last_id(catalogue->store);
+    st = acme_store_commit(catalogue->store);
+    if (st == HSM_OK)
+        credential->id = id;
+    return st;
+}
+
+/* The state of a credential as stored. */
+static enum hsm_status
+stored_state(struct sks_catalogue *catalogue, int64_t id, enum sks_state *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(catalogue->store, &rows,
+                                          "SELECT state FROM credential WHERE id = ?", "i", id);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows)) {
+        hsm_log(HSM_LOG_ERROR, "credential %lld: not in the catalogue", (long long)id);
+        return HSM_ERR_NOT_FOUND;
+    }
+    *out = (enum sks_state)acme_rows_int(rows, 0);
+    return HSM_OK;
+}
+
+/* Called within a transaction. */
+static enum hsm_status
+update(struct sks_catalogue *catalogue, const struct sks_credential *credential)
+{
+    enum sks_state from;
+    enum hsm_status st = stored_state(catalogue, credential->id, &from);
+
+    if (st != HSM_OK)
+        return st;
+    if (credential->state < from || (credential->state == SKS_ACTIVE && from != SKS_ACTIVE)) {
+        hsm_log(HSM_LOG_ERROR, "credential %lld: cannot be put from %s to %s",
+                (long long)credential->id, sks_state_text(from), sks_state_text(credential->state));
+        return HSM_ERR_USAGE;
+    }
+    return acme_store_run(catalogue->store, NULL,
+                          "UPDATE credential SET state = ?, spc = ?, token_uri = ?, key_uri = ?,"
+                          " ca_directory = ?, order_url = ?, chain_pem = ?, x5u = ?, not_after = ?"
+                          " WHERE id = ?",
+                          "isssssssii", (int64_t)credential->state, credential->spc,
+                          credential->token_uri, credential->key_uri, credential->ca_directory,
+                          credential->order_url, credential->chain_pem, credential->x5u,
+                          (int64_t)credential->not_after, credential->id);
+}
+
+/* End a transaction as its statements went. */
+static enum hsm_status
+finish(struct sks_catalogue *catalogue, enum hsm_status st)
+{
+    if (st == HSM_OK)
+        return acme_store_commit(catalogue->store);
+    acme_store_rollback(catalogue->store);
+    return st;
+}
+
+enum hsm_status
+sks_catalogue_put(struct sks_catalogue *catalogue, struct sks_credential *credential)
+{
+    enum hsm_status st;
+
+    if (!has_what_its_state_says(credential)) {
+        hsm_log(HSM_LOG_ERROR, "credential %lld: lacks what the state %s says is there",
+                (long long)credential->id, sks_state_text(credential->state));
+        return HSM_ERR_USAGE;
+    }
+    if (credential->id == 0)
+        return insert(catalogue, credential);
+    st = acme_store_begin(catalogue->store);
+    if (st != HSM_OK)
+        return st;
+    return finish(catalogue, update(catalogue, credential));
+}
+
+/* Called within a transaction. */
+static enum hsm_status
+replace_active(struct sks_catalogue *catalogue, int64_t id)
+{
+    enum sks_state from;
+    enum hsm_status st = stored_state(catalogue, id, &from);
+
+    if (st != HSM_OK || from == SKS_ACTIVE)
+        return st;
+    if (from != SKS_PUBLISHED) {
+        hsm_log(HSM_LOG_ERROR, "credential %lld: is %s: only a published one becomes active",
+                (long long)id, sks_state_text(from));
+        return HSM_ERR_USAGE;
+    }
+    st = acme_store_run(catalogue->store, NULL,
+                        "UPDATE credential SET state = ? WHERE state = ? AND (spc, token_uri) ="
+                        " (SELECT spc, token_uri FROM credential WHERE id = ?)",
+                        "iii", (int64_t)SKS_RETIRING, (int64_t)SKS_ACTIVE, id);
+    if (st != HSM_OK)
+        return st;
+    return acme_store_run(catalogue->store, NULL, "UPDATE credential SET state = ? WHERE id = ?",
+                          "ii", (int64_t)SKS_ACTIVE, id);
+}
+
+enum hsm_status
+sks_catalogue_activate(struct sks_catalogue *catalogue, int64_t id)
+{
+    enum hsm_status st = acme_store_begin(catalogue->store);
+
+    if (st != HSM_OK)
+        return st;
+    return finish(catalogue, replace_active(catalogue, id));
+}
+
+/* A column's text; false when out of memory. */
+static bool
+copy_column(const struct acme_rows *rows, size_t column, char **out)
+{
+    const char *text = acme_rows_text(rows, column);
+
+    *out = text == NULL ? NULL : strdup(text);
+    return text == NULL || *out != NULL;
+}
+
+static bool
+credential_from_row(const struct acme_rows *rows, struct sks_credential *out)
+{
+    out->id = acme_rows_int(rows, 0);
+    out->state = (enum sks_state)acme_rows_int(rows, 1);
+    out->not_after = (time_t)acme_rows_int(rows, 2);
+    return copy_column(rows, 3, &out->spc) && copy_column(rows, 4, &out->token_uri) &&
+           copy_column(rows, 5, &out->key_uri) && copy_column(rows, 6, &out->ca_directory) &&
+           copy_column(rows, 7, &out->order_url) && copy_column(rows, 8, &out->chain_pem) &&
+           copy_column(rows, 9, &out->x5u);
+}
+
+enum hsm_status
+sks_catalogue_list(struct sks_catalogue *catalogue, const char *spc, struct sks_credential **out,
+                   size_t *count)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    struct sks_credential *list;
+    size_t n = 0;
+    enum hsm_status st =
+        acme_store_query(catalogue->store, &rows,
+                         "SELECT id, state, not_after, spc, token_uri, key_uri, ca_directory,"
+                         " order_url, chain_pem, x5u FROM credential"
+                         " WHERE ?1 IS NULL OR spc = ?1 ORDER BY id",
+                         "s", spc);
+
+    if (st != HSM_OK)
+        return st;
+    list = calloc(acme_rows_count(rows) + 1, sizeof(*list));
+    if (list == NULL)
+        return HSM_ERR_NOMEM;
+    while (acme_rows_next(rows))
+        if (!credential_from_row(rows, &list[n++])) {
+            sks_credentials_free(list, n);
+            return HSM_ERR_NOMEM;
+        }
+    *out = list;
+    *count = n;
+    return HSM_OK;
+}
+
+void
+sks_credential_clear(struct sks_credential *credential)
+{
+    free(credential->spc);
+    free(credential->token_uri);
+    free(credential->key_uri);
+    free(credential->ca_directory);
+    free(credential->order_url);
+    free(credential->chain_pem);
+    free(credential->x5u);
+    memset(credential, 0, sizeof(*credential));
+}
+
+void
+sks_credentials_free(struct sks_credential *credentials, size_t count)
+{
+    if (credentials == NULL)
+        return;
+    for (size_t i = 0; i < count; i++)
+        sks_credential_clear(&credentials[i]);
+    free(credentials);
+}
+
+enum hsm_status
+sks_catalogue_version(struct sks_catalogue *catalogue, int64_t *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(catalogue->store, &rows, "SELECT version FROM catalogue", "");
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_IO;
+    *out = acme_rows_int(rows, 0);
+    return HSM_OK;
+}
