@@ -17,8 +17,8 @@
 #include <certs/tnauthlist.h>
 #include <hsm/status.h>
 
-#define CERTS_CERT_MAX 16384 /* octets of one DER certificate */
-#define CERTS_SERIAL_MAX 20  /* octets, RFC 5280 section 4.1.2.2 */
+#define CERTS_CERT_MAX   16384 /* octets of one DER certificate */
+#define CERTS_SERIAL_MAX 20 /* octets, RFC 5280 section 4.1.2.2 */
 
 /** Exactly one DER certificate, nothing after it. */
 HSM_MUST_CHECK enum hsm_status certs_cert_parse_der(const uint8_t *der, size_t len, X509 **out,
@@ -30,16 +30,17 @@ HSM_MUST_CHECK enum hsm_status certs_cert_der(const X509 *cert, uint8_t **out, s
 /** RFC 7468 PEM; free() it. */
 HSM_MUST_CHECK enum hsm_status certs_cert_pem(const X509 *cert, char **out);
 
-/** @retval HSM_ERR_NOT_FOUND no such extension; HSM_ERR_MALFORMED it is there, but broken or twice */
-HSM_MUST_CHECK enum hsm_status certs_cert_tnauthlist(const X509 *cert,
-                                                     struct certs_tnauthlist **out,
-                                                     struct hsm_reason *why);
+/** @retval HSM_ERR_NOT_FOUND no such extension; HSM_ERR_MALFORMED it is there, but broken or twice
+ */
+HSM_MUST_CHECK enum hsm_status
+certs_cert_tnauthlist(const X509 *cert, struct certs_tnauthlist **out, struct hsm_reason *why);
 
 /** Subject or issuer as RFC 2253 text; free() it. NULL: out of memory. */
 char *certs_cert_subject(const X509 *cert);
 char *certs_cert_issuer(const X509 *cert);
 
-/** The value of the subject's only commonName, or organizationName, as UTF-8; free() it; NULL: none. */
+/** The value of the subject's only commonName, or organizationName, as UTF-8; free() it; NULL:
+ * none. */
 char *certs_cert_common_name(const X509 *cert);
 char *certs_cert_organization(const X509 *cert);
 
@@ -60,7 +61,11 @@ char *certs_cert_crl_url(const X509 *cert);
 /** SHA-256 of the DER. */
 HSM_MUST_CHECK enum hsm_status certs_cert_sha256(const X509 *cert, uint8_t out[32]);
 
-/** What `sti-cert show` prints: SPC, profile, policy, names, times, CRL issuer, key, fingerprints. */
-HSM_MUST_CHECK enum hsm_status certs_cert_show(const X509 *cert, FILE *to);
+/**
+ * What `sti-cert show` prints: SPC, profile, policy, names, times, CRL issuer, key, fingerprints.
+ *
+ * @param now  what the days left are counted from
+ */
+HSM_MUST_CHECK enum hsm_status certs_cert_show(const X509 *cert, time_t now, FILE *to);
 
 #endif

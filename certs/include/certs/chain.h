@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <time.h>
 
 #include <openssl/types.h>
@@ -13,14 +14,14 @@
 #include <hsm/status.h>
 
 #define CERTS_CHAIN_OCTETS_MAX 65536 /* of PEM, for a chain that came from outside */
-#define CERTS_CHAIN_LEN_MAX 8        /* certificates in such a chain */
-#define CERTS_ANCHORS_MAX 1024       /* certificates in a set of anchors */
+#define CERTS_CHAIN_LEN_MAX    8 /* certificates in such a chain */
+#define CERTS_ANCHORS_MAX      1024 /* certificates in a set of anchors */
 
 struct certs_chain;
 
 HSM_MUST_CHECK enum hsm_status certs_chain_new(struct certs_chain **out);
 
-/** Append; takes a reference. */
+/** Append; takes a reference of its own. */
 HSM_MUST_CHECK enum hsm_status certs_chain_add(struct certs_chain *chain, X509 *cert);
 
 /** Append every certificate of another. */
@@ -40,21 +41,21 @@ HSM_MUST_CHECK enum hsm_status certs_chain_parse_pem(const char *pem, size_t len
                                                      struct certs_chain **out,
                                                      struct hsm_reason *why);
 
-/** Read a file of our own configuration; faults are logged with its path. Text between is allowed. */
+/** Read a file of our own configuration; faults are logged with its path. Text between is allowed.
+ */
 HSM_MUST_CHECK enum hsm_status certs_chain_read(const char *path, struct certs_chain **out);
 
 /** RFC 7468 text, in order; free() it. */
 HSM_MUST_CHECK enum hsm_status certs_chain_pem(const struct certs_chain *chain, char **out);
 
 /** Replace a file (mode 0644), complete or not at all. */
-HSM_MUST_CHECK enum hsm_status certs_chain_write(const struct certs_chain *chain,
-                                                 const char *path);
+HSM_MUST_CHECK enum hsm_status certs_chain_write(const struct certs_chain *chain, const char *path);
 
 /** What the leaf of a chain must be good for. */
 enum certs_purpose {
-    CERTS_FOR_STI,        /* an end entity that signs PASSporTs: TNAuthList, digitalSignature */
+    CERTS_FOR_STI, /* an end entity that signs PASSporTs: TNAuthList, digitalSignature */
     CERTS_FOR_PA_SIGNING, /* SPC tokens and the trusted-CA list */
-    CERTS_FOR_CRL,        /* the indirect CRL: cRLSign */
+    CERTS_FOR_CRL, /* the indirect CRL: cRLSign */
 };
 
 /**
@@ -62,15 +63,19 @@ enum certs_purpose {
  * chain[1..] as the intermediates, at the time `now`. Revocation is asked
  * separately (crl.h): SHAKEN's CRL has another anchor.
  *
- * @retval HSM_ERR_UNTRUSTED  with one reason: expired, unknown issuer, bad signature, key usage, ...
+ * @retval HSM_ERR_UNTRUSTED  with one reason: expired, unknown issuer, bad signature, key usage,
+ * ...
  */
-HSM_MUST_CHECK enum hsm_status certs_chain_verify(const struct certs_chain *chain,
-                                                  const struct certs_chain *anchors,
-                                                  enum certs_purpose purpose, time_t now,
-                                                  struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status
+certs_chain_verify(const struct certs_chain *chain, const struct certs_chain *anchors,
+                   enum certs_purpose purpose, time_t now, struct hsm_reason *why);
 
 /** The earliest notAfter in the chain. */
 time_t certs_chain_not_after(const struct certs_chain *chain);
+
+/** certs_cert_show() of each, and which certificate of the chain has signed it. */
+HSM_MUST_CHECK enum hsm_status certs_chain_show(const struct certs_chain *chain, time_t now,
+                                                FILE *to);
 
 void certs_chain_free(struct certs_chain *chain);
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
 
 #include <openssl/types.h>
@@ -34,7 +35,7 @@ struct certs_crl_entry {
 struct certs_crl_request {
     uint64_t number; /* cRLNumber */
     time_t this_update, next_update;
-    const char *url;             /* issuingDistributionPoint; equals the certificates' CRLDP */
+    const char *url; /* issuingDistributionPoint; equals the certificates' CRLDP */
     const char *signer_cert_url; /* AuthorityInfoAccess caIssuers; NULL: left out */
     const struct certs_crl_entry *entries;
     size_t count; /* 0: an empty CRL */
@@ -50,12 +51,21 @@ HSM_MUST_CHECK enum hsm_status certs_crl_pem(const uint8_t *der, size_t len, cha
 
 struct certs_crl;
 
-/** PEM or DER; at most CERTS_CRL_MAX octets; v2, with nextUpdate and a critical, indirect IDP. */
+/**
+ * PEM or DER; at most CERTS_CRL_MAX octets; v2, with nextUpdate, a cRLNumber of
+ * up to 64 bits, and a critical, indirect issuingDistributionPoint with a URL.
+ * Nothing is verified yet.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  another critical extension, or not for all certificates and reasons
+ */
 HSM_MUST_CHECK enum hsm_status certs_crl_parse(const uint8_t *octets, size_t len,
                                                struct certs_crl **out, struct hsm_reason *why);
 
 uint64_t certs_crl_number(const struct certs_crl *crl);
+time_t certs_crl_this_update(const struct certs_crl *crl);
 time_t certs_crl_next_update(const struct certs_crl *crl);
+/** Of the issuingDistributionPoint: borrowed. */
+const char *certs_crl_url(const struct certs_crl *crl);
 /** caIssuers of the AuthorityInfoAccess: borrowed, NULL when absent. */
 const char *certs_crl_signer_cert_url(const struct certs_crl *crl);
 
@@ -66,14 +76,16 @@ const char *certs_crl_signer_cert_url(const struct certs_crl *crl);
  * @param signer  signer first, then intermediates
  * @param url     where certificates say the CRL is; NULL: not compared
  */
-HSM_MUST_CHECK enum hsm_status certs_crl_verify(const struct certs_crl *crl,
-                                                const struct certs_chain *signer,
-                                                const struct certs_chain *pa_anchors,
-                                                const char *url, time_t now,
-                                                struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status
+certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
+                 const struct certs_chain *pa_anchors, const char *url, time_t now,
+                 struct hsm_reason *why);
 
 /** True if the certificate is on the CRL, by issuer and serial. */
 bool certs_crl_has(const struct certs_crl *crl, const X509 *cert);
+
+/** What `sti-cert crl show` prints: the CRL's fields and its entries, each with its issuer. */
+HSM_MUST_CHECK enum hsm_status certs_crl_show(const struct certs_crl *crl, FILE *to);
 
 void certs_crl_free(struct certs_crl *crl);
 

@@ -18,10 +18,10 @@
 #define CERTS_CSR_MAX 16384 /* octets of DER */
 
 struct certs_csr_request {
-    struct certs_subject subject;                /* all NULL: an empty subject */
-    const struct certs_tnauthlist *tnauthlist;   /* NULL: no such extension */
-    bool ca;                                     /* BasicConstraints cA */
-    const char *const *dns_names;                /* subjectAltName, NULL-terminated; or NULL */
+    struct certs_subject subject; /* all NULL: an empty subject */
+    const struct certs_tnauthlist *tnauthlist; /* NULL: no such extension */
+    bool ca; /* BasicConstraints cA */
+    const char *const *dns_names; /* subjectAltName, NULL-terminated; or NULL */
     const char *const *ip_addresses;
 };
 

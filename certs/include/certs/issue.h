@@ -20,18 +20,22 @@
 #include <hsm/status.h>
 
 enum certs_profile {
-    CERTS_PROFILE_STI_ROOT,         /* an STI-CA's own root */
+    CERTS_PROFILE_STI_ROOT, /* an STI-CA's own root */
     CERTS_PROFILE_STI_INTERMEDIATE, /* an STI-CA's issuing certificate */
-    CERTS_PROFILE_STI_END_ENTITY,   /* a service provider's: CN "SHAKEN <SPC>", TNAuthList */
-    CERTS_PROFILE_PA_ROOT,          /* STI-PA: keyCertSign */
-    CERTS_PROFILE_PA_SIGNER,        /* SPC tokens and trusted-CA list: digitalSignature */
-    CERTS_PROFILE_PA_CRL_SIGNER,    /* cRLSign */
-    CERTS_PROFILE_TLS_ROOT,         /* a deployment's own TLS anchor */
-    CERTS_PROFILE_TLS_SERVER,       /* serverAuth, subjectAltName */
-    CERTS_PROFILE_TLS_CLIENT,       /* clientAuth */
+    CERTS_PROFILE_STI_END_ENTITY, /* a service provider's: CN "SHAKEN <SPC>", TNAuthList */
+    CERTS_PROFILE_PA_ROOT, /* STI-PA: keyCertSign */
+    CERTS_PROFILE_PA_SIGNER, /* SPC tokens and trusted-CA list: digitalSignature */
+    CERTS_PROFILE_PA_CRL_SIGNER, /* cRLSign */
+    CERTS_PROFILE_TLS_ROOT, /* a deployment's own TLS anchor: keyCertSign */
+    CERTS_PROFILE_TLS_SERVER, /* serverAuth, subjectAltName */
+    CERTS_PROFILE_TLS_CLIENT, /* clientAuth */
 };
 
+/** "sti-root", "sti-intermediate", "sti-end-entity", "pa-root", ..., "tls-client". */
 const char *certs_profile_text(enum certs_profile profile);
+
+/** The inverse; HSM_ERR_MALFORMED for another word. */
+HSM_MUST_CHECK enum hsm_status certs_profile_parse(const char *text, enum certs_profile *out);
 
 /** UTF-8, borrowed; NULL leaves the attribute out. Encoded in the order C, ST, L, O, CN. */
 struct certs_subject {
@@ -47,19 +51,19 @@ struct certs_subject {
 struct certs_issue_request {
     enum certs_profile profile;
     struct certs_subject subject;
-    EVP_PKEY *public_key;                      /* P-256; of the subject */
-    uint8_t serial[CERTS_SERIAL_MAX];          /* certs_serial_new() */
+    EVP_PKEY *public_key; /* P-256; of the subject */
+    uint8_t serial[CERTS_SERIAL_MAX]; /* certs_serial_new() */
     size_t serial_len;
     time_t not_before, not_after;
     const struct certs_tnauthlist *tnauthlist; /* STI end entity: one SPC; else NULL */
-    const char *policy_oid;                    /* STI intermediate and end entity */
-    const char *crl_url;                       /* STI intermediate and end entity */
-    const X509_NAME *crl_issuer;               /* the STI-PA CRL signer's subject, as encoded there */
-    const char *const *dns_names;              /* TLS server: NULL-terminated, or NULL */
-    const char *const *ip_addresses;           /* TLS server: NULL-terminated, or NULL */
+    const char *policy_oid; /* STI intermediate and end entity */
+    const char *crl_url; /* STI intermediate and end entity */
+    const X509_NAME *crl_issuer; /* the STI-PA CRL signer's subject, as encoded there */
+    const char *const *dns_names; /* TLS server: NULL-terminated, or NULL; */
+    const char *const *ip_addresses; /* it needs at least one name of either kind */
 };
 
-/** A serial of 128 random bits from the token's generator: positive, at most 16 octets. */
+/** A serial of 16 octets, 126 bits of them random from the token's generator; positive. */
 HSM_MUST_CHECK enum hsm_status certs_serial_new(struct hsm_token *token,
                                                 uint8_t out[CERTS_SERIAL_MAX], size_t *len);
 
@@ -70,7 +74,8 @@ HSM_MUST_CHECK enum hsm_status certs_serial_new(struct hsm_token *token,
  *
  * @param issuer  the issuing certificate; NULL: self-signed, issuer_key is the subject's own key
  * @retval HSM_ERR_USAGE      the request breaks its profile; the reason says which rule
- * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity does not cover it
+ * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity does not
+ * cover it
  */
 HSM_MUST_CHECK enum hsm_status certs_issue(const struct certs_issue_request *request,
                                            const X509 *issuer, struct hsm_key *issuer_key,

@@ -13,16 +13,20 @@
 
 #include <hsm/status.h>
 
-#define CERTS_TNAUTHLIST_MAX 65536  /* octets of DER */
-#define CERTS_TN_MAX 15             /* digits of a TelephoneNumber */
-#define CERTS_SPC_MAX 64            /* octets of a service provider code */
+#define CERTS_TNAUTHLIST_MAX 65536 /* octets of DER */
+#define CERTS_TN_MAX         15 /* digits of a TelephoneNumber */
+#define CERTS_SPC_MAX        64 /* octets of a service provider code */
 
-enum certs_tn_kind { CERTS_TN_SPC = 0, CERTS_TN_RANGE = 1, CERTS_TN_ONE = 2 };
+enum certs_tn_kind {
+    CERTS_TN_SPC = 0,
+    CERTS_TN_RANGE = 1,
+    CERTS_TN_ONE = 2
+};
 
 struct certs_tn_entry {
     enum certs_tn_kind kind;
     char text[CERTS_SPC_MAX + 1]; /* the SPC; the first number of a range; the number */
-    uint64_t count;               /* numbers in the range (2 or more); 1 for one; 0 for an SPC */
+    uint64_t count; /* numbers in the range (2 or more); 1 for one; 0 for an SPC */
 };
 
 struct certs_tnauthlist;

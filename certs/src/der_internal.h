@@ -1,0 +1,51 @@
+/*
+ * der_internal.h - strict DER (X.690), for the small structures that this floor reads and writes
+ * itself.
+ *
+ * Tags are single octets and lengths below 2^24: enough for every input bound of this floor.
+ */
+#ifndef CERTS_DER_INTERNAL_H
+#define CERTS_DER_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define DER_INTEGER    0x02
+#define DER_BIT_STRING 0x03
+#define DER_IA5STRING  0x16
+#define DER_SEQUENCE   0x30
+#define DER_CONTEXT(n) (0xa0 | (n)) /* explicit tag [n] */
+
+/* Octets not yet read; borrowed. */
+struct der_reader {
+    const uint8_t *at;
+    size_t left;
+};
+
+/* The next value has this tag and a definite length in its shortest form: lend its content, go past
+ * it. */
+bool der_read(struct der_reader *from, uint8_t tag, struct der_reader *content);
+
+/* The octets are one SEQUENCE and nothing else. */
+bool der_is_one_sequence(const uint8_t *der, size_t len);
+
+/* Grows as it is written; after a failed allocation nothing more is written and `failed` stays. */
+struct der_writer {
+    uint8_t *octets; /* owned: der_writer_free() */
+    size_t len;
+    size_t size;
+    bool failed;
+};
+
+void der_put(struct der_writer *to, const void *octets, size_t len);
+
+/* Make what was written from `start` on the content of one value. */
+void der_wrap(struct der_writer *to, size_t start, uint8_t tag);
+
+/* A non-negative INTEGER. */
+void der_put_unsigned(struct der_writer *to, uint64_t value);
+
+void der_writer_free(struct der_writer *to);
+
+#endif

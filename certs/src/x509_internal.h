@@ -1,0 +1,121 @@
+/*
+ * x509_internal.h - what the files of this floor share over OpenSSL's X.509.
+ */
+#ifndef CERTS_X509_INTERNAL_H
+#define CERTS_X509_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <openssl/x509v3.h>
+
+#include <certs/issue.h>
+#include <certs/tnauthlist.h>
+#include <hsm/defer.h>
+#include <hsm/key.h>
+#include <hsm/status.h>
+
+#include "der_internal.h"
+
+#define CERTS_SHA1_LEN 20
+
+DEFINE_DEFER(GENERAL_NAMES, GENERAL_NAMES_free)
+DEFINE_DEFER(X509, X509_free)
+DEFINE_DEFER(X509_NAME, X509_NAME_free)
+DEFINE_DEFER(void, free)
+
+static inline void
+certs_exts_free(X509_EXTENSIONS *exts)
+{
+    sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
+}
+
+DEFINE_DEFER(X509_EXTENSIONS, certs_exts_free)
+
+/* OpenSSL failed where only memory can be missing: log why, empty its error queue. */
+enum hsm_status certs_openssl_failed(const char *what);
+
+bool certs_is_p256(EVP_PKEY *key);
+
+/* Seconds since the epoch, UTC; false: not a time. */
+bool certs_time_get(const ASN1_TIME *time, time_t *out);
+
+/* "2026-01-15 12:00:00 UTC" */
+#define CERTS_TIME_TEXT_MAX 32
+void certs_time_text(time_t time, char out[CERTS_TIME_TEXT_MAX]);
+
+/*
+ * Sign with ecdsa-with-SHA256 in the token and assemble what certificates,
+ * requests and CRLs all are: SEQUENCE { tbs, AlgorithmIdentifier, BIT STRING }.
+ */
+enum hsm_status certs_sign(struct hsm_key *key, const uint8_t *tbs, size_t len, uint8_t **der,
+                           size_t *der_len);
+
+/* The AlgorithmIdentifier of ecdsa-with-SHA256: written, and set inside a TBSCertificate. */
+void certs_put_algorithm(struct der_writer *to);
+enum hsm_status certs_set_algorithm(X509 *cert);
+
+/* RFC 7468 text with that label; *out is released with free(). */
+enum hsm_status certs_pem_write(const char *label, const uint8_t *der, size_t len, char **out);
+
+/* One RFC 7468 block with that label, or DER as it is; *der is released with free(). */
+enum hsm_status certs_pem_or_der(const uint8_t *octets, size_t len, const char *label,
+                                 uint8_t **der, size_t *der_len, struct hsm_reason *why);
+
+/* A block of RFC 7468 text. */
+struct certs_pem_scan {
+    const char *at;
+    size_t left;
+};
+
+/*
+ * The next block, which must have that label; *der is released with free().
+ *
+ * @param text_allowed  text between blocks is passed over
+ * @retval HSM_ERR_NOT_FOUND  no further block
+ */
+enum hsm_status certs_pem_next(struct certs_pem_scan *scan, const char *label, bool text_allowed,
+                               uint8_t **der, size_t *der_len, struct hsm_reason *why);
+
+/* RFC 5280 section 4.2: no extension twice. `what` opens the reason. */
+enum hsm_status certs_exts_unique(const X509_EXTENSIONS *exts, const char *what,
+                                  struct hsm_reason *why);
+
+/* The TNAuthList among extensions; HSM_ERR_NOT_FOUND when there is none. */
+enum hsm_status certs_exts_tnauthlist(const X509_EXTENSIONS *exts, struct certs_tnauthlist **out,
+                                      struct hsm_reason *why);
+
+/* Non-critical, RFC 8226 section 9. */
+enum hsm_status certs_exts_add_tnauthlist(X509_EXTENSIONS **exts,
+                                          const struct certs_tnauthlist *list);
+enum hsm_status certs_exts_add(X509_EXTENSIONS **exts, int nid, bool critical, void *value);
+
+/* BasicConstraints, critical, without a path length. */
+enum hsm_status certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca);
+
+/* AuthorityKeyIdentifier: the issuer's subject key identifier, which it must have. */
+enum hsm_status certs_exts_add_authority_key_id(X509_EXTENSIONS **exts, const X509 *issuer);
+
+/* A subjectAltName of DNS names and IP addresses; each may be NULL. */
+enum hsm_status certs_exts_add_alt_names(X509_EXTENSIONS **exts, const char *const *dns_names,
+                                         const char *const *ip_addresses, struct hsm_reason *why);
+
+/* C PrintableString, everything else UTF8String. A text that does not fit is HSM_ERR_USAGE. */
+enum hsm_status certs_subject_name(const struct certs_subject *subject, X509_NAME **out,
+                                   struct hsm_reason *why);
+
+/* One uniformResourceIdentifier; NULL: out of memory. */
+GENERAL_NAMES *certs_uri_names(const char *uri);
+
+/* One directoryName, encoded as it was; NULL: out of memory. */
+GENERAL_NAMES *certs_directory_names(const X509_NAME *name);
+
+/* A uniformResourceIdentifier, free() it; NULL: another kind of name, or not printable ASCII. */
+char *certs_name_uri(const GENERAL_NAME *name);
+
+/* The same of the first uniformResourceIdentifier of names. */
+char *certs_names_uri(const GENERAL_NAMES *names);
+
+#endif
