@@ -1,11 +1,28 @@
 /*
  * authority.h - the STI-PA: accounts of service providers, SPC tokens, the
  * signed list of trusted STI-CAs and the one indirect CRL.
+ *
+ *   POST /api/v1/auth/login             {"userId","password"}: an access and a refresh token
+ *   POST /api/v1/auth/refresh           {"refreshToken"}: a fresh pair; the old one is spent
+ *   POST /at/account/:id/token          RFC 9447 section 5.1, RFC 9448 section 5.5
+ *   POST /sti-pa/account/:id/token      ATIS-1000080; the same
+ *   POST /api/v1/account/:id/token      as deployed; the same
+ *   GET  /api/v1/ca-list                {"caList": compact JWS}
+ *   GET  /download/v1/crl               DER, application/pkix-crl (RFC 2585 section 4.2)
+ *   GET  /download/v1/certificate/:id   PEM chain of a signer; the URL is never used for another
+ *
+ * A token request is authorized by an access token ("Bearer TOKEN" or, as
+ * deployed, the bare token) or by "Basic" user and password. Errors are
+ * {"status":"error","message"}.
+ *
+ * Handlers are safe on several threads, and several processes may share one
+ * store: list sequence and CRL number are durable before anybody sees them.
  */
 #ifndef ACME_AUTHORITY_H
 #define ACME_AUTHORITY_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <time.h>
 
 #include <acme/http_server.h>
@@ -15,15 +32,24 @@
 #include <hsm/secret.h>
 #include <hsm/status.h>
 
+#define ACME_AUTHORITY_ID_MAX       64 /* characters of an account id: letters, digits, "-._~" */
+#define ACME_AUTHORITY_USER_MAX     128 /* octets of a user name; more: 400 */
+#define ACME_AUTHORITY_FAILURES_MAX 10 /* wrong passwords of one user in the time below: 429 */
+#define ACME_AUTHORITY_FAILURES_S   300 /* seconds */
+#define ACME_AUTHORITY_MAX_AGE_S    300 /* seconds that list and CRL may be cached at most */
+#define ACME_AUTHORITY_CRL_PATH     "/download/v1/crl"
+#define ACME_AUTHORITY_CA_LIST_PATH "/api/v1/ca-list"
+#define ACME_AUTHORITY_SIGNERS_PATH "/download/v1/certificate/" /* every x5u starts with it */
+
 struct acme_authority_config {
-    const char *base_url;     /* "https://pa.example": start of x5u, CRL and iss URLs */
+    const char *base_url; /* "https://pa.example": start of x5u, CRL and iss URLs */
     struct acme_store *store; /* opened with acme_authority_migrations */
     struct hsm_key *signer_key; /* SPC tokens and the trusted-CA list */
     const struct certs_chain *signer_chain;
     struct hsm_key *crl_key;
     const struct certs_chain *crl_chain;
     unsigned token_lifetime_s;
-    unsigned session_lifetime_s; /* of an access token */
+    unsigned session_lifetime_s; /* of an access token; a refresh token lasts 24 times as long */
     unsigned list_lifetime_s;
     unsigned crl_lifetime_s;
     time_t (*now)(void); /* NULL: time() */
@@ -41,7 +67,8 @@ struct acme_authority;
 HSM_MUST_CHECK enum hsm_status acme_authority_new(const struct acme_authority_config *config,
                                                   struct acme_authority **out);
 struct acme_http_handler acme_authority_handler(struct acme_authority *authority);
-/** Re-sign list and CRL when half their life is over or what they say changed; call every minute. */
+/** Re-sign list and CRL when half their life is over or what they say changed, and delete what has
+ *  expired; call every minute. Faults are logged. */
 void acme_authority_refresh(struct acme_authority *authority);
 void acme_authority_free(struct acme_authority *authority);
 
@@ -51,17 +78,29 @@ char *acme_authority_crl_url(const char *base_url);
 /**
  * Add a service provider's account. The password is stored as a salted scrypt hash.
  *
- * @param spcs  NULL-terminated; the codes this account may have tokens for
+ * @param account_id  1 to ACME_AUTHORITY_ID_MAX characters; it is part of URLs
+ * @param user        1 to ACME_AUTHORITY_USER_MAX printable octets without ':' (RFC 7617 section 2)
+ * @param spcs  NULL-terminated, at least one; the codes this account may have tokens for
  * @param ca    may ask for the "ca" flag
- * @retval HSM_ERR_EXISTS  the account id or the user is taken
+ * @retval HSM_ERR_EXISTS     the account id or the user is taken
+ * @retval HSM_ERR_MALFORMED  an argument is not as above; logged
  */
-HSM_MUST_CHECK enum hsm_status acme_authority_account_add(struct acme_store *store,
-                                                          const char *account_id,
-                                                          const char *user,
-                                                          const struct hsm_secret *password,
-                                                          const char *const *spcs, bool ca);
+HSM_MUST_CHECK enum hsm_status
+acme_authority_account_add(struct acme_store *store, const char *account_id, const char *user,
+                           const struct hsm_secret *password, const char *const *spcs, bool ca);
 
-/** Put an STI-CA's root on the trusted list; HSM_ERR_EXISTS if it is there. */
+/** One line for each account: id, user, SPCs, whether it may ask for "ca". */
+HSM_MUST_CHECK enum hsm_status acme_authority_accounts_show(struct acme_store *store, FILE *to);
+
+/**
+ * Put an STI-CA's root on the trusted list.
+ *
+ * @retval HSM_ERR_EXISTS     it is there
+ * @retval HSM_ERR_UNTRUSTED  it is not self-issued, or it has expired; logged
+ */
 HSM_MUST_CHECK enum hsm_status acme_authority_ca_add(struct acme_store *store, const X509 *root);
+
+/** One line for each trusted STI-CA: SHA-256 of its root, expiry, subject. */
+HSM_MUST_CHECK enum hsm_status acme_authority_cas_show(struct acme_store *store, FILE *to);
 
 #endif

@@ -19,7 +19,7 @@
 
 struct acme_authority_login {
     struct acme_http_client *http;
-    const char *base_url;   /* of the STI-PA */
+    const char *base_url; /* of the STI-PA */
     const char *account_id;
     const char *user;
     const struct hsm_secret *password;
@@ -31,10 +31,10 @@ struct acme_authority_login {
  * @retval HSM_ERR_DENIED  the STI-PA refused user, account or SPC: the reason has its message
  * @retval HSM_ERR_BUSY    not reachable, or 5xx
  */
-HSM_MUST_CHECK enum hsm_status
-acme_authority_fetch_token(const struct acme_authority_login *login,
-                           const struct certs_tnauthlist *tnauthlist, bool ca,
-                           const char *fingerprint, char **token, struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_authority_fetch_token(const struct acme_authority_login *login,
+                                                          const struct certs_tnauthlist *tnauthlist,
+                                                          bool ca, const char *fingerprint,
+                                                          char **token, struct hsm_reason *why);
 
 /**
  * Fetch and check the trusted-CA list. Its x5u must have the same origin as `url`.
@@ -49,8 +49,8 @@ acme_authority_fetch_ca_list(struct acme_http_client *http, const char *url,
 /** Fetch and check the CRL; its signer's certificate URL must have the same origin as `url`. */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_fetch_crl(struct acme_http_client *http, const char *url,
-                         const struct certs_chain *pa_anchors, time_t now,
-                         struct certs_crl **out, struct hsm_reason *why);
+                         const struct certs_chain *pa_anchors, time_t now, struct certs_crl **out,
+                         struct hsm_reason *why);
 
 /** True if two https URLs have the same scheme, host and port (RFC 6454). */
 bool acme_url_same_origin(const char *a, const char *b);

@@ -1,0 +1,302 @@
+/* authority.c - the STI-PA: what it is made of, its tables, and who answers which request. */
+
+#include <acme/authority.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <certs/cert.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#include "authority_internal.h"
+
+#define JSON_TYPE "application/json"
+
+const char *const acme_authority_migrations[] = {
+    "CREATE TABLE account ("
+    " id TEXT PRIMARY KEY,"
+    " user TEXT NOT NULL UNIQUE,"
+    " salt BLOB NOT NULL,"
+    " hash BLOB NOT NULL,"
+    " scrypt_n INTEGER NOT NULL,"
+    " scrypt_r INTEGER NOT NULL,"
+    " scrypt_p INTEGER NOT NULL,"
+    " ca INTEGER NOT NULL,"
+    " created INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE account_spc ("
+    " account TEXT NOT NULL REFERENCES account(id),"
+    " spc TEXT NOT NULL,"
+    " PRIMARY KEY (account, spc)) STRICT;"
+    "CREATE TABLE login_failure ("
+    " user TEXT NOT NULL,"
+    " at INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX login_failure_user ON login_failure(user, at);"
+    "CREATE TABLE session ("
+    " access BLOB PRIMARY KEY," /* SHA-256 of the access token */
+    " refresh BLOB NOT NULL UNIQUE," /* SHA-256 of the refresh token */
+    " account TEXT NOT NULL REFERENCES account(id),"
+    " access_until INTEGER NOT NULL,"
+    " refresh_until INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE spc_token ("
+    " jti TEXT PRIMARY KEY,"
+    " account TEXT NOT NULL REFERENCES account(id),"
+    " spc TEXT NOT NULL,"
+    " ca INTEGER NOT NULL,"
+    " fingerprint TEXT NOT NULL,"
+    " issued INTEGER NOT NULL,"
+    " expires INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE trusted_ca ("
+    " sha256 TEXT PRIMARY KEY,"
+    " der BLOB NOT NULL,"
+    " added INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE document ("
+    " kind INTEGER NOT NULL," /* enum authority_document */
+    " number INTEGER NOT NULL," /* sequence of the list, number of the CRL */
+    " expires INTEGER NOT NULL,"
+    " signer TEXT NOT NULL," /* URL of the signer's chain */
+    " says BLOB NOT NULL," /* SHA-256 of its contents without number and times */
+    " body BLOB NOT NULL,"
+    " PRIMARY KEY (kind, number)) STRICT;"
+    "CREATE TABLE signer_chain ("
+    " id TEXT PRIMARY KEY,"
+    " pem TEXT NOT NULL) STRICT;",
+    NULL,
+};
+
+DEFINE_DEFER(struct acme_authority, acme_authority_free)
+
+time_t
+authority_now(const struct acme_authority *authority)
+{
+    return authority->config.now != NULL ? authority->config.now() : time(NULL);
+}
+
+void
+authority_hex(const uint8_t *octets, size_t len, char *out)
+{
+    for (size_t i = 0; i < len; i++)
+        snprintf(out + 2 * i, 3, "%02x", octets[i]);
+}
+
+char *
+authority_url(const char *base_url, const char *path)
+{
+    size_t base_len = strlen(base_url);
+    size_t path_len = strlen(path);
+    char *url;
+
+    while (base_len > 0 && base_url[base_len - 1] == '/')
+        base_len--;
+    url = malloc(base_len + path_len + 1);
+    if (url == NULL)
+        return NULL;
+    memcpy(url, base_url, base_len);
+    memcpy(url + base_len, path, path_len + 1);
+    return url;
+}
+
+char *
+acme_authority_crl_url(const char *base_url)
+{
+    return authority_url(base_url, ACME_AUTHORITY_CRL_PATH);
+}
+
+void
+authority_answer_error(struct acme_http_response *response, int status, const char *message)
+{
+    acme_http_response_header(response, "Cache-Control", "no-store");
+    acme_http_respond_json(response, status, JSON_TYPE,
+                           json_pack("{s:s, s:s}", "status", "error", "message", message));
+}
+
+void
+authority_answer_failure(struct acme_http_response *response, enum hsm_status status)
+{
+    if (status != HSM_ERR_BUSY) {
+        authority_answer_error(response, 500, "internal error");
+        return;
+    }
+    acme_http_response_header(response, "Retry-After", "5");
+    authority_answer_error(response, 503, "not available at the moment");
+}
+
+/* RFC 9110 section 8.3: parameters such as charset do not matter, nor does case. */
+static bool
+is_json_type(const char *content_type)
+{
+    size_t len = strlen(JSON_TYPE);
+
+    if (content_type == NULL || strncasecmp(content_type, JSON_TYPE, len) != 0)
+        return false;
+    content_type += len;
+    content_type += strspn(content_type, " \t");
+    return *content_type == '\0' || *content_type == ';';
+}
+
+json_t *
+authority_body(const struct acme_http_request *request, struct acme_http_response *response)
+{
+    struct hsm_reason why;
+    const char *text;
+    json_t *body = NULL;
+    size_t len;
+
+    if (!is_json_type(acme_http_request_header(request, "Content-Type"))) {
+        acme_http_response_header(response, "Accept", JSON_TYPE);
+        authority_answer_error(response, 415, "Content-Type: not " JSON_TYPE);
+        return NULL;
+    }
+    text = acme_http_request_body(request, &len);
+    switch (acme_json_parse(text, len, &body, &why)) {
+    case HSM_OK:
+        return body;
+    case HSM_ERR_NOMEM:
+        authority_answer_failure(response, HSM_ERR_NOMEM);
+        return NULL;
+    default:
+        authority_answer_error(response, 400, why.text);
+        return NULL;
+    }
+}
+
+static const struct route {
+    const char *pattern;
+    enum acme_http_method method;
+    void (*answer)(struct acme_authority *authority, const struct acme_http_request *request,
+                   const char *param, struct acme_http_response *response);
+} routes[] = {
+    {"/api/v1/auth/login", ACME_HTTP_POST, authority_login},
+    {"/api/v1/auth/refresh", ACME_HTTP_POST, authority_relogin},
+    {"/at/account/:id/token", ACME_HTTP_POST, authority_grant},
+    {"/sti-pa/account/:id/token", ACME_HTTP_POST, authority_grant},
+    {"/api/v1/account/:id/token", ACME_HTTP_POST, authority_grant},
+    {ACME_AUTHORITY_CA_LIST_PATH, ACME_HTTP_GET, authority_get_ca_list},
+    {ACME_AUTHORITY_CRL_PATH, ACME_HTTP_GET, authority_get_crl},
+    {ACME_AUTHORITY_SIGNERS_PATH ":id", ACME_HTTP_GET, authority_get_signer},
+};
+
+static void
+handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    enum acme_http_method method = acme_http_request_method(request);
+    const char *path = acme_http_request_path(request);
+    char param[1][ACME_HTTP_PARAM_MAX + 1] = {{0}};
+
+    if (method == ACME_HTTP_HEAD) /* the server leaves the body out */
+        method = ACME_HTTP_GET;
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        if (!acme_http_match(path, routes[i].pattern, param, 1))
+            continue;
+        if (method == routes[i].method) {
+            routes[i].answer(context, request, param[0], response);
+            return;
+        }
+        acme_http_response_header(response, "Allow",
+                                  routes[i].method == ACME_HTTP_GET ? "GET, HEAD" : "POST");
+        authority_answer_error(response, 405, "method not allowed here");
+        return;
+    }
+    authority_answer_error(response, 404, "no such resource");
+}
+
+struct acme_http_handler
+acme_authority_handler(struct acme_authority *authority)
+{
+    return (struct acme_http_handler){.handle = handle, .context = authority};
+}
+
+/* At load and not at the first token: a key beside the wrong certificate. */
+static enum hsm_status
+check_signer(const char *role, const struct hsm_key *key, const struct certs_chain *chain)
+{
+    const X509 *cert = certs_chain_get(chain, 0);
+
+    if (cert == NULL || !hsm_key_matches(key, certs_cert_public(cert))) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: key %s is not the key of the %s certificate",
+                hsm_key_label(key), role);
+        return HSM_ERR_UNTRUSTED;
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
+check_config(const struct acme_authority_config *config)
+{
+    enum hsm_status st;
+
+    if (config->base_url == NULL || strncasecmp(config->base_url, "https://", 8) != 0 ||
+        config->token_lifetime_s == 0 || config->session_lifetime_s == 0 ||
+        config->list_lifetime_s == 0 || config->crl_lifetime_s == 0) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: the base URL is not https, or a lifetime is 0");
+        return HSM_ERR_USAGE;
+    }
+    st = check_signer("signer's", config->signer_key, config->signer_chain);
+    if (st != HSM_OK)
+        return st;
+    return check_signer("CRL signer's", config->crl_key, config->crl_chain);
+}
+
+/* The texts that every token, list and CRL carries. */
+static enum hsm_status
+fill(struct acme_authority *authority)
+{
+    const struct acme_authority_config *config = &authority->config;
+    enum hsm_status st;
+
+    authority->crl_url = acme_authority_crl_url(config->base_url);
+    authority->crl_issuer = certs_cert_subject(certs_chain_get(config->crl_chain, 0));
+    if (authority->crl_url == NULL || authority->crl_issuer == NULL)
+        return HSM_ERR_NOMEM;
+    st = authority_signer_publish(authority, config->signer_chain, &authority->signer_url);
+    if (st != HSM_OK)
+        return st;
+    return authority_signer_publish(authority, config->crl_chain, &authority->crl_signer_url);
+}
+
+enum hsm_status
+acme_authority_new(const struct acme_authority_config *config, struct acme_authority **out)
+{
+    DEFER(acme_authority_free) struct acme_authority *authority = NULL;
+    enum hsm_status st = check_config(config);
+
+    if (st != HSM_OK)
+        return st;
+    authority = calloc(1, sizeof(*authority));
+    if (authority == NULL)
+        return HSM_ERR_NOMEM;
+    authority->config = *config;
+    pthread_mutex_init(&authority->signing, NULL); /* Linux: cannot fail with default attributes */
+
+    st = fill(authority);
+    for (int i = 0; i < AUTHORITY_DOCUMENTS && st == HSM_OK; i++)
+        st = authority_document_refresh(authority, (enum authority_document)i);
+    if (st != HSM_OK)
+        return st;
+    *out = authority;
+    authority = NULL;
+    return HSM_OK;
+}
+
+void
+acme_authority_refresh(struct acme_authority *authority)
+{
+    for (int i = 0; i < AUTHORITY_DOCUMENTS; i++)
+        /* logged where it was noticed; what is published stays, and the next call tries again */
+        (void)!authority_document_refresh(authority, (enum authority_document)i);
+    (void)!authority_accounts_expire(authority);
+}
+
+void
+acme_authority_free(struct acme_authority *authority)
+{
+    if (authority == NULL)
+        return;
+    free(authority->signer_url);
+    free(authority->crl_signer_url);
+    free(authority->crl_url);
+    free(authority->crl_issuer);
+    pthread_mutex_destroy(&authority->signing);
+    free(authority);
+}

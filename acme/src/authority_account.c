@@ -1,0 +1,553 @@
+/* authority_account.c - accounts of service providers: passwords, logins, sessions. */
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
+
+#include <acme/base64url.h>
+#include <certs/tnauthlist.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#include "authority_internal.h"
+
+#define SALT_LEN          16 /* octets */
+#define HASH_LEN          32 /* octets */
+#define SCRYPT_N          32768
+#define SCRYPT_R          8
+#define SCRYPT_P          1
+#define SCRYPT_MEMORY_MAX (256UL * 1024 * 1024) /* octets; what a stored hash may ask for */
+#define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
+#define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
+#define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
+
+/** A salted scrypt hash (RFC 7914) with the costs it was made with. */
+struct password_hash {
+    uint8_t salt[SALT_LEN];
+    uint8_t hash[HASH_LEN];
+    uint64_t n;
+    uint32_t r, p;
+};
+
+DEFINE_DEFER(EVP_KDF, EVP_KDF_free)
+DEFINE_DEFER(EVP_KDF_CTX, EVP_KDF_CTX_free)
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
+DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
+DEFINE_DEFER(json_t, json_decref)
+
+/* Hash with the salt and the costs of `like`. */
+static enum hsm_status
+hash_password(const char *password, size_t len, const struct password_hash *like,
+              uint8_t out[HASH_LEN])
+{
+    DEFER(EVP_KDF_free) EVP_KDF *kdf = EVP_KDF_fetch(NULL, "SCRYPT", NULL);
+    DEFER(EVP_KDF_CTX_free) EVP_KDF_CTX *ctx = kdf != NULL ? EVP_KDF_CTX_new(kdf) : NULL;
+    uint64_t n = like->n;
+    uint64_t memory_max = SCRYPT_MEMORY_MAX;
+    uint32_t r = like->r;
+    uint32_t p = like->p;
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PASSWORD, (void *)password, len),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)like->salt, SALT_LEN),
+        OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_N, &n),
+        OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_R, &r),
+        OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_P, &p),
+        OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_MAXMEM, &memory_max),
+        OSSL_PARAM_construct_end(),
+    };
+
+    if (ctx == NULL || EVP_KDF_derive(ctx, out, HASH_LEN, params) != 1) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: scrypt failed");
+        return HSM_ERR_CRYPTO;
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
+new_hash(const struct hsm_secret *password, struct password_hash *out)
+{
+    struct password_hash hash = {.n = SCRYPT_N, .r = SCRYPT_R, .p = SCRYPT_P};
+    enum hsm_status st;
+
+    if (RAND_bytes(hash.salt, SALT_LEN) != 1) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: no random numbers");
+        return HSM_ERR_CRYPTO;
+    }
+    st = hash_password(hsm_secret_octets(password), hsm_secret_len(password), &hash, hash.hash);
+    if (st != HSM_OK)
+        return st;
+    *out = hash;
+    return HSM_OK;
+}
+
+/* An account id stands in URLs as it is: the unreserved characters of RFC 3986, no dot segment. */
+static bool
+is_account_id(const char *text)
+{
+    size_t len = strlen(text);
+
+    if (len == 0 || len > ACME_AUTHORITY_ID_MAX || strcmp(text, ".") == 0 ||
+        strcmp(text, "..") == 0)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)text[i]) && strchr("-._~", text[i]) == NULL)
+            return false;
+    }
+    return true;
+}
+
+static bool
+is_user(const char *text)
+{
+    size_t len = strlen(text);
+
+    if (len == 0 || len > ACME_AUTHORITY_USER_MAX)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f || text[i] == ':')
+            return false;
+    }
+    return true;
+}
+
+static enum hsm_status
+check_account(const char *account_id, const char *user, const char *const *spcs)
+{
+    if (!is_account_id(account_id)) {
+        hsm_log(HSM_LOG_ERROR, "account id: not 1 to %d letters, digits, '-', '.', '_', '~'",
+                ACME_AUTHORITY_ID_MAX);
+        return HSM_ERR_MALFORMED;
+    }
+    if (!is_user(user)) {
+        hsm_log(HSM_LOG_ERROR, "user: not 1 to %d printable octets without ':'",
+                ACME_AUTHORITY_USER_MAX);
+        return HSM_ERR_MALFORMED;
+    }
+    if (spcs[0] == NULL) {
+        hsm_log(HSM_LOG_ERROR, "account %s: no service provider code", account_id);
+        return HSM_ERR_MALFORMED;
+    }
+    for (size_t i = 0; spcs[i] != NULL; i++) {
+        DEFER(certs_tnauthlist_free) struct certs_tnauthlist *list = NULL;
+        enum hsm_status st = certs_tnauthlist_from_spc(spcs[i], &list);
+
+        if (st == HSM_ERR_MALFORMED)
+            hsm_log(HSM_LOG_ERROR, "\"%s\": not a service provider code", spcs[i]);
+        if (st != HSM_OK)
+            return st;
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
+insert_account(struct acme_store *store, const char *account_id, const char *user,
+               const struct password_hash *hash, const char *const *spcs, bool ca)
+{
+    enum hsm_status st = acme_store_run(
+        store, NULL,
+        "INSERT INTO account (id, user, salt, hash, scrypt_n, scrypt_r, scrypt_p, ca, created)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "ssbbiiiii", account_id, user, hash->salt, (size_t)SALT_LEN, hash->hash, (size_t)HASH_LEN,
+        (int64_t)hash->n, (int64_t)hash->r, (int64_t)hash->p, (int64_t)ca, (int64_t)time(NULL));
+
+    for (size_t i = 0; spcs[i] != NULL && st == HSM_OK; i++)
+        st = acme_store_run(store, NULL,
+                            "INSERT OR IGNORE INTO account_spc (account, spc) VALUES (?, ?)", "ss",
+                            account_id, spcs[i]);
+    return st;
+}
+
+enum hsm_status
+acme_authority_account_add(struct acme_store *store, const char *account_id, const char *user,
+                           const struct hsm_secret *password, const char *const *spcs, bool ca)
+{
+    struct password_hash hash;
+    enum hsm_status st = check_account(account_id, user, spcs);
+
+    if (st != HSM_OK)
+        return st;
+    st = new_hash(password, &hash);
+    if (st != HSM_OK)
+        return st;
+    st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    st = insert_account(store, account_id, user, &hash, spcs, ca);
+    if (st != HSM_OK) {
+        acme_store_rollback(store);
+        return st;
+    }
+    return acme_store_commit(store);
+}
+
+enum hsm_status
+acme_authority_accounts_show(struct acme_store *store, FILE *to)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows,
+        "SELECT id, user, ca, (SELECT group_concat(spc, ' ') FROM account_spc WHERE account = id)"
+        " FROM account ORDER BY id",
+        "");
+
+    if (st != HSM_OK)
+        return st;
+    while (acme_rows_next(rows))
+        fprintf(to, "%s  user %s  SPC %s%s\n", acme_rows_text(rows, 0), acme_rows_text(rows, 1),
+                acme_rows_text(rows, 3), acme_rows_int(rows, 2) != 0 ? "  may ask for ca" : "");
+    return HSM_OK;
+}
+
+static bool
+read_octets(const struct acme_rows *rows, size_t column, uint8_t *out, size_t len)
+{
+    size_t have;
+    const uint8_t *octets = acme_rows_blob(rows, column, &have);
+
+    if (octets == NULL || have != len)
+        return false;
+    memcpy(out, octets, len);
+    return true;
+}
+
+/*
+ * The hash of a user's password. For an unknown user it is one of the same
+ * costs that no password has, so that the answer takes as long as for a known one.
+ */
+static enum hsm_status
+find_user(struct acme_store *store, const char *user, struct password_hash *hash,
+          char account[ACME_AUTHORITY_ID_MAX + 1], bool *is_known)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows,
+        "SELECT id, salt, hash, scrypt_n, scrypt_r, scrypt_p FROM account WHERE user = ?", "s",
+        user);
+
+    if (st != HSM_OK)
+        return st;
+    *hash = (struct password_hash){.n = SCRYPT_N, .r = SCRYPT_R, .p = SCRYPT_P};
+    *is_known = acme_rows_next(rows);
+    if (!*is_known)
+        return HSM_OK;
+    if (!read_octets(rows, 1, hash->salt, SALT_LEN) ||
+        !read_octets(rows, 2, hash->hash, HASH_LEN)) {
+        hsm_log(HSM_LOG_ERROR, "account %s: its password hash is broken", acme_rows_text(rows, 0));
+        return HSM_ERR_IO;
+    }
+    hash->n = (uint64_t)acme_rows_int(rows, 3);
+    hash->r = (uint32_t)acme_rows_int(rows, 4);
+    hash->p = (uint32_t)acme_rows_int(rows, 5);
+    snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
+    return HSM_OK;
+}
+
+/* Unknown users are counted like known ones: the limit tells nobody who exists. */
+static enum hsm_status
+is_limited(struct acme_authority *authority, const char *user, bool *limited)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(authority->config.store, &rows,
+                         "SELECT count(*) FROM login_failure WHERE user = ? AND at > ?", "si", user,
+                         (int64_t)authority_now(authority) - ACME_AUTHORITY_FAILURES_S);
+
+    if (st != HSM_OK)
+        return st;
+    *limited = acme_rows_next(rows) && acme_rows_int(rows, 0) >= ACME_AUTHORITY_FAILURES_MAX;
+    return HSM_OK;
+}
+
+static enum hsm_status
+check_password(struct acme_authority *authority, const char *user, const char *password,
+               enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
+{
+    struct password_hash stored;
+    uint8_t hash[HASH_LEN];
+    bool limited;
+    bool is_known;
+    enum hsm_status st = is_limited(authority, user, &limited);
+
+    if (st != HSM_OK)
+        return st;
+    if (limited) {
+        *verdict = AUTHORITY_LIMITED;
+        return HSM_OK;
+    }
+    st = find_user(authority->config.store, user, &stored, account, &is_known);
+    if (st != HSM_OK)
+        return st;
+    st = hash_password(password, strlen(password), &stored, hash);
+    if (st != HSM_OK)
+        return st;
+    if (CRYPTO_memcmp(hash, stored.hash, HASH_LEN) == 0 && is_known) {
+        *verdict = AUTHORITY_ADMITTED;
+        return HSM_OK;
+    }
+    *verdict = AUTHORITY_REFUSED;
+    return acme_store_run(authority->config.store, NULL,
+                          "INSERT INTO login_failure (user, at) VALUES (?, ?)", "si", user,
+                          (int64_t)authority_now(authority));
+}
+
+void
+authority_answer_verdict(struct acme_http_response *response, enum authority_verdict verdict)
+{
+    char seconds[16];
+
+    switch (verdict) {
+    case AUTHORITY_ANONYMOUS: /* RFC 9110 section 15.5.2 */
+        acme_http_response_header(response, "WWW-Authenticate", "Bearer");
+        acme_http_response_header(response, "WWW-Authenticate",
+                                  "Basic realm=\"STI-PA\", charset=\"UTF-8\"");
+        authority_answer_error(response, 401, "credentials wanted");
+        return;
+    case AUTHORITY_LIMITED: /* RFC 6585 section 4 */
+        snprintf(seconds, sizeof(seconds), "%d", ACME_AUTHORITY_FAILURES_S);
+        acme_http_response_header(response, "Retry-After", seconds);
+        authority_answer_error(response, 429, "too many failed logins: try again later");
+        return;
+    case AUTHORITY_REFUSED:
+    case AUTHORITY_ADMITTED:
+        break;
+    }
+    authority_answer_error(response, 403, "credentials not accepted"); /* RFC 9448 section 5.5 */
+}
+
+/* RFC 7617 section 2; the user name ends at the first colon. */
+static enum hsm_status
+admit_basic(struct acme_authority *authority, const char *credentials, const char *account_id,
+            enum authority_verdict *verdict)
+{
+    char account[ACME_AUTHORITY_ID_MAX + 1] = "";
+    uint8_t *decoded = NULL;
+    char *colon = NULL;
+    size_t len = 0;
+    enum hsm_status st = acme_base64_decode_any(credentials, strlen(credentials), &decoded, &len);
+
+    *verdict = AUTHORITY_REFUSED;
+    if (st == HSM_OK && strlen((char *)decoded) == len)
+        colon = strchr((char *)decoded, ':');
+    if (colon != NULL) {
+        *colon = '\0';
+        if (is_user((char *)decoded))
+            st = check_password(authority, (char *)decoded, colon + 1, verdict, account);
+    }
+    if (decoded != NULL)
+        OPENSSL_cleanse(decoded, len);
+    free(decoded);
+    if (st == HSM_ERR_MALFORMED)
+        return HSM_OK;
+    if (*verdict == AUTHORITY_ADMITTED && strcmp(account, account_id) != 0)
+        *verdict = AUTHORITY_REFUSED;
+    return st;
+}
+
+static enum hsm_status
+admit_session(struct acme_authority *authority, const char *token, const char *account_id,
+              enum authority_verdict *verdict)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    enum hsm_status st;
+
+    SHA256((const unsigned char *)token, strlen(token), digest);
+    st = acme_store_query(authority->config.store, &rows,
+                          "SELECT 1 FROM session"
+                          " WHERE access = ? AND account = ? AND access_until > ?",
+                          "bsi", digest, sizeof(digest), account_id,
+                          (int64_t)authority_now(authority));
+    if (st != HSM_OK)
+        return st;
+    *verdict = acme_rows_next(rows) ? AUTHORITY_ADMITTED : AUTHORITY_REFUSED;
+    return HSM_OK;
+}
+
+/* What follows a scheme and its blanks, or NULL: another scheme, or none. */
+static const char *
+after_scheme(const char *authorization, const char *scheme)
+{
+    size_t len = strlen(scheme);
+
+    if (strncasecmp(authorization, scheme, len) != 0 || authorization[len] != ' ')
+        return NULL;
+    return authorization + len + strspn(authorization + len, " ");
+}
+
+enum hsm_status
+authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
+                const char *account_id, enum authority_verdict *verdict)
+{
+    const char *authorization = acme_http_request_header(request, "Authorization");
+    const char *credentials;
+
+    if (authorization == NULL || *authorization == '\0') {
+        *verdict = AUTHORITY_ANONYMOUS;
+        return HSM_OK;
+    }
+    if (strlen(authorization) > AUTHORIZATION_MAX) {
+        *verdict = AUTHORITY_REFUSED;
+        return HSM_OK;
+    }
+    credentials = after_scheme(authorization, "Basic");
+    if (credentials != NULL)
+        return admit_basic(authority, credentials, account_id, verdict);
+    credentials = after_scheme(authorization, "Bearer");
+    return admit_session(authority, credentials != NULL ? credentials : authorization, account_id,
+                         verdict);
+}
+
+/* The store keeps only the SHA-256 of the tokens: who reads it cannot log in with them. */
+static enum hsm_status
+insert_session(struct acme_authority *authority, const char *account,
+               const struct hsm_secret *access, const struct hsm_secret *refresh)
+{
+    int64_t now = authority_now(authority);
+    int64_t lifetime = authority->config.session_lifetime_s;
+    uint8_t access_digest[SHA256_DIGEST_LENGTH];
+    uint8_t refresh_digest[SHA256_DIGEST_LENGTH];
+
+    SHA256((const unsigned char *)hsm_secret_octets(access), hsm_secret_len(access), access_digest);
+    SHA256((const unsigned char *)hsm_secret_octets(refresh), hsm_secret_len(refresh),
+           refresh_digest);
+    return acme_store_run(
+        authority->config.store, NULL,
+        "INSERT INTO session (access, refresh, account, access_until, refresh_until)"
+        " VALUES (?, ?, ?, ?, ?)",
+        "bbsii", access_digest, sizeof(access_digest), refresh_digest, sizeof(refresh_digest),
+        account, now + lifetime, now + lifetime * REFRESH_LIFETIMES);
+}
+
+static void
+answer_session(struct acme_authority *authority, const char *account,
+               struct acme_http_response *response)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *access = NULL;
+    DEFER(hsm_secret_free) struct hsm_secret *refresh = NULL;
+    enum hsm_status st = hsm_secret_random(SESSION_TOKEN_LEN, &access);
+
+    if (st == HSM_OK)
+        st = hsm_secret_random(SESSION_TOKEN_LEN, &refresh);
+    if (st == HSM_OK)
+        st = insert_session(authority, account, access, refresh);
+    if (st != HSM_OK) {
+        authority_answer_failure(response, st);
+        return;
+    }
+    acme_http_response_header(response, "Cache-Control", "no-store");
+    acme_http_respond_json(response, 200, "application/json",
+                           json_pack("{s:s, s:s, s:s, s:s, s:I}", "status", "success", "message",
+                                     "logged in", "accessToken", hsm_secret_octets(access),
+                                     "refreshToken", hsm_secret_octets(refresh), "expiresIn",
+                                     (json_int_t)authority->config.session_lifetime_s));
+}
+
+void
+authority_login(struct acme_authority *authority, const struct acme_http_request *request,
+                const char *param, struct acme_http_response *response)
+{
+    DEFER(json_decref) json_t *body = authority_body(request, response);
+    char account[ACME_AUTHORITY_ID_MAX + 1] = "";
+    enum authority_verdict verdict;
+    const char *user;
+    const char *password;
+    struct hsm_reason why;
+    enum hsm_status st;
+
+    (void)param;
+    if (body == NULL)
+        return;
+    if (acme_json_string(body, "userId", &user, &why) != HSM_OK ||
+        acme_json_string(body, "password", &password, &why) != HSM_OK) {
+        authority_answer_error(response, 400, why.text);
+        return;
+    }
+    if (strlen(user) > ACME_AUTHORITY_USER_MAX) {
+        authority_answer_error(response, 400, "userId: too long");
+        return;
+    }
+    st = check_password(authority, user, password, &verdict, account);
+    if (st != HSM_OK) {
+        authority_answer_failure(response, st);
+    } else if (verdict != AUTHORITY_ADMITTED) {
+        hsm_log(HSM_LOG_WARNING, "STI-PA: login from %s refused", acme_http_request_peer(request));
+        authority_answer_verdict(response, verdict);
+    } else {
+        answer_session(authority, account, response);
+    }
+}
+
+/* Whose refresh token this is; it is spent: two who show it cannot both be answered. */
+static enum hsm_status
+spend_refresh_token(struct acme_authority *authority, const char *token,
+                    char account[ACME_AUTHORITY_ID_MAX + 1], bool *is_good)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    struct acme_store *store = authority->config.store;
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    int64_t spent = 0;
+    enum hsm_status st;
+
+    SHA256((const unsigned char *)token, strlen(token), digest);
+    st = acme_store_query(store, &rows,
+                          "SELECT account FROM session WHERE refresh = ? AND refresh_until > ?",
+                          "bi", digest, sizeof(digest), (int64_t)authority_now(authority));
+    if (st == HSM_OK && acme_rows_next(rows))
+        st = acme_store_run(store, &spent, "DELETE FROM session WHERE refresh = ?", "b", digest,
+                            sizeof(digest));
+    if (st != HSM_OK)
+        return st;
+    *is_good = spent == 1;
+    if (*is_good)
+        snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
+    return HSM_OK;
+}
+
+void
+authority_relogin(struct acme_authority *authority, const struct acme_http_request *request,
+                  const char *param, struct acme_http_response *response)
+{
+    DEFER(json_decref) json_t *body = authority_body(request, response);
+    char account[ACME_AUTHORITY_ID_MAX + 1] = "";
+    const char *token;
+    struct hsm_reason why;
+    enum hsm_status st;
+    bool is_good;
+
+    (void)param;
+    if (body == NULL)
+        return;
+    if (acme_json_string(body, "refreshToken", &token, &why) != HSM_OK) {
+        authority_answer_error(response, 400, why.text);
+        return;
+    }
+    st = spend_refresh_token(authority, token, account, &is_good);
+    if (st != HSM_OK)
+        authority_answer_failure(response, st);
+    else if (!is_good)
+        authority_answer_verdict(response, AUTHORITY_REFUSED);
+    else
+        answer_session(authority, account, response);
+}
+
+enum hsm_status
+authority_accounts_expire(struct acme_authority *authority)
+{
+    int64_t now = authority_now(authority);
+    enum hsm_status st = acme_store_run(authority->config.store, NULL,
+                                        "DELETE FROM session WHERE refresh_until <= ?", "i", now);
+
+    if (st != HSM_OK)
+        return st;
+    return acme_store_run(authority->config.store, NULL, "DELETE FROM login_failure WHERE at <= ?",
+                          "i", now - ACME_AUTHORITY_FAILURES_S);
+}

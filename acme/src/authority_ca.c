@@ -1,0 +1,134 @@
+/* authority_ca.c - the STI-CAs that the STI-PA trusts: what is on its list. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/sha.h>
+#include <openssl/x509.h>
+
+#include <certs/cert.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#include "authority_internal.h"
+
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(X509, X509_free)
+DEFINE_DEFER(char, free)
+
+enum hsm_status
+acme_authority_ca_add(struct acme_store *store, const X509 *root)
+{
+    DEFER(free) char *subject = certs_cert_subject(root);
+    DEFER(free) char *issuer = certs_cert_issuer(root);
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    char digest_hex[2 * SHA256_DIGEST_LENGTH + 1];
+    uint8_t *der = NULL;
+    size_t len;
+    enum hsm_status st;
+
+    if (subject == NULL || issuer == NULL)
+        return HSM_ERR_NOMEM;
+    if (strcmp(subject, issuer) != 0 || certs_cert_not_after(root) <= time(NULL)) {
+        hsm_log(HSM_LOG_ERROR, "%s: not a root, or expired", subject);
+        return HSM_ERR_UNTRUSTED;
+    }
+    if ((st = certs_cert_sha256(root, digest)) != HSM_OK ||
+        (st = certs_cert_der(root, &der, &len)) != HSM_OK)
+        return st;
+    authority_hex(digest, sizeof(digest), digest_hex);
+    st = acme_store_run(store, NULL, "INSERT INTO trusted_ca (sha256, der, added) VALUES (?, ?, ?)",
+                        "sbi", digest_hex, der, len, (int64_t)time(NULL));
+    free(der);
+    return st;
+}
+
+/* The certificate in the current row's column 1. */
+static enum hsm_status
+read_root(const struct acme_rows *rows, X509 **out)
+{
+    struct hsm_reason why;
+    size_t len;
+    const uint8_t *der = acme_rows_blob(rows, 1, &len);
+    enum hsm_status st = certs_cert_parse_der(der, len, out, &why);
+
+    if (st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "trusted CA %s: %s", acme_rows_text(rows, 0), why.text);
+    return st;
+}
+
+/* In an order of its own, so that what the list says does not depend on when it was said. */
+static enum hsm_status
+query_roots(struct acme_store *store, struct acme_rows **rows)
+{
+    return acme_store_query(store, rows, "SELECT sha256, der FROM trusted_ca ORDER BY sha256", "");
+}
+
+enum hsm_status
+acme_authority_cas_show(struct acme_store *store, FILE *to)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = query_roots(store, &rows);
+
+    while (st == HSM_OK && acme_rows_next(rows)) {
+        DEFER(X509_free) X509 *root = NULL;
+        DEFER(free) char *subject = NULL;
+        char day[16] = "";
+        struct tm tm;
+        time_t until;
+
+        st = read_root(rows, &root);
+        if (st != HSM_OK)
+            return st;
+        subject = certs_cert_subject(root);
+        until = certs_cert_not_after(root);
+        if (gmtime_r(&until, &tm) != NULL)
+            strftime(day, sizeof(day), "%Y-%m-%d", &tm);
+        fprintf(to, "%s  until %s  %s\n", acme_rows_text(rows, 0), day,
+                subject != NULL ? subject : "");
+    }
+    return st;
+}
+
+enum hsm_status
+authority_roots(struct acme_authority *authority, struct certs_chain **out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    DEFER(certs_chain_free) struct certs_chain *roots = NULL;
+    enum hsm_status st = query_roots(authority->config.store, &rows);
+
+    if (st == HSM_OK)
+        st = certs_chain_new(&roots);
+    while (st == HSM_OK && acme_rows_next(rows)) {
+        DEFER(X509_free) X509 *root = NULL;
+
+        st = read_root(rows, &root);
+        if (st == HSM_OK)
+            st = certs_chain_add(roots, root);
+    }
+    if (st != HSM_OK)
+        return st;
+    *out = roots;
+    roots = NULL;
+    return HSM_OK;
+}
+
+enum hsm_status
+authority_roots_digest(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    const char *digests = NULL;
+    enum hsm_status st = acme_store_query(authority->config.store, &rows,
+                                          "SELECT group_concat(sha256) FROM"
+                                          " (SELECT sha256 FROM trusted_ca ORDER BY sha256)",
+                                          "");
+
+    if (st != HSM_OK)
+        return st;
+    if (acme_rows_next(rows))
+        digests = acme_rows_text(rows, 0); /* NULL: no CA is trusted yet */
+    SHA256((const unsigned char *)(digests != NULL ? digests : ""),
+           digests != NULL ? strlen(digests) : 0, out);
+    return HSM_OK;
+}

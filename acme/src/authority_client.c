@@ -1,0 +1,420 @@
+/* authority_client.c - what others ask an STI-PA. */
+#define _GNU_SOURCE /* asprintf */
+#include <acme/authority_client.h>
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <curl/curl.h>
+#include <openssl/crypto.h>
+
+#include <acme/authority_token.h>
+#include <acme/base64url.h>
+#include <acme/json.h>
+#include <hsm/defer.h>
+
+#define TIMEOUT_MS       30000
+#define REPLY_MAX        65536 /* octets of a login's or token's answer */
+#define LIST_REPLY_MAX   (ACME_CA_LIST_MAX + 4096) /* octets: the list in its JSON */
+#define ACCESS_TOKEN_MAX 8192 /* characters */
+#define MESSAGE_SHOWN    120 /* characters of an STI-PA's message in a reason */
+
+DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
+DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct certs_crl, certs_crl_free)
+DEFINE_DEFER(json_t, json_decref)
+DEFINE_DEFER(CURLU, curl_url_cleanup)
+DEFINE_DEFER(char, free)
+
+static inline void
+clear_reply(struct acme_http_reply *reply)
+{
+    acme_http_reply_clear(reply);
+}
+
+#define REPLY __attribute__((cleanup(clear_reply))) struct acme_http_reply
+
+/* One part of a URL, as libcurl will use it; NULL: it has none. curl_free() it. */
+static char *
+url_part(CURLU *url, CURLUPart part)
+{
+    char *text = NULL;
+
+    return curl_url_get(url, part, &text, CURLU_DEFAULT_PORT) == CURLUE_OK ? text : NULL;
+}
+
+static bool
+same_part(CURLU *a, CURLU *b, CURLUPart part)
+{
+    char *in_a = url_part(a, part);
+    char *in_b = url_part(b, part);
+    bool same = in_a != NULL && in_b != NULL && strcasecmp(in_a, in_b) == 0;
+
+    curl_free(in_a);
+    curl_free(in_b);
+    return same;
+}
+
+/* NULL: not an https URL, or one with user information. */
+static CURLU *
+https_url(const char *text)
+{
+    CURLU *url = curl_url();
+    char *user = NULL;
+    char *scheme = NULL;
+    bool is_good;
+
+    if (url == NULL || curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK) {
+        curl_url_cleanup(url);
+        return NULL;
+    }
+    scheme = url_part(url, CURLUPART_SCHEME);
+    user = url_part(url, CURLUPART_USER);
+    is_good = scheme != NULL && strcasecmp(scheme, "https") == 0 && user == NULL;
+    curl_free(scheme);
+    curl_free(user);
+    if (!is_good) {
+        curl_url_cleanup(url);
+        return NULL;
+    }
+    return url;
+}
+
+bool
+acme_url_same_origin(const char *a, const char *b)
+{
+    DEFER(curl_url_cleanup) CURLU *url_a = https_url(a);
+    DEFER(curl_url_cleanup) CURLU *url_b = https_url(b);
+
+    return url_a != NULL && url_b != NULL && same_part(url_a, url_b, CURLUPART_HOST) &&
+           same_part(url_a, url_b, CURLUPART_PORT);
+}
+
+/* What an STI-PA said in an error, cut; "" if it said nothing. */
+static void
+read_message(const struct acme_http_reply *reply, char out[MESSAGE_SHOWN + 1])
+{
+    DEFER(json_decref) json_t *body = NULL;
+    const char *message = NULL;
+
+    out[0] = '\0';
+    if (acme_json_parse(reply->body, reply->body_len, &body, NULL) == HSM_OK &&
+        acme_json_string_optional(body, "message", &message, NULL) == HSM_OK && message != NULL)
+        snprintf(out, MESSAGE_SHOWN + 1, "%s", message);
+}
+
+/* Anything but 200: is it us, is it now, or is it not an STI-PA at all? */
+static enum hsm_status
+check_status(const struct acme_http_reply *reply, const char *what, struct hsm_reason *why)
+{
+    char message[MESSAGE_SHOWN + 1];
+    enum hsm_status st = HSM_ERR_MALFORMED;
+
+    if (reply->status == 200)
+        return HSM_OK;
+    if (reply->status == 408 || reply->status == 429 || reply->status >= 500)
+        st = HSM_ERR_BUSY;
+    else if (reply->status >= 400)
+        st = HSM_ERR_DENIED;
+    read_message(reply, message);
+    return hsm_refuse(why, st, "%s: the STI-PA answered %d%s%s", what, reply->status,
+                      message[0] != '\0' ? ": " : "", message);
+}
+
+/* The object of a 200 whose "status", if it has one, is "success". */
+static enum hsm_status
+parse_answer(const struct acme_http_reply *reply, const char *what, json_t **out,
+             struct hsm_reason *why)
+{
+    DEFER(json_decref) json_t *body = NULL;
+    const char *status = NULL;
+    enum hsm_status st = check_status(reply, what, why);
+
+    if (st != HSM_OK)
+        return st;
+    st = acme_json_parse(reply->body, reply->body_len, &body, why);
+    if (st == HSM_OK)
+        st = acme_json_string_optional(body, "status", &status, why);
+    if (st != HSM_OK)
+        return st;
+    if (status != NULL && strcasecmp(status, "success") != 0) {
+        char message[MESSAGE_SHOWN + 1];
+
+        read_message(reply, message);
+        return hsm_refuse(why, HSM_ERR_DENIED, "%s: the STI-PA refused: %s", what, message);
+    }
+    *out = body;
+    body = NULL;
+    return HSM_OK;
+}
+
+/* A password among them must not stay behind in freed memory. */
+static void
+wipe_texts(json_t *object)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(object, name, value)
+    {
+        if (json_is_string(value))
+            OPENSSL_cleanse((char *)json_string_value(value), json_string_length(value));
+    }
+}
+
+/* POST JSON below the base URL. @param body  taken over and wiped; NULL: out of memory */
+static enum hsm_status
+post(const struct acme_authority_login *login, const char *path, const char *authorization,
+     json_t *body, struct acme_http_reply *reply, struct hsm_reason *why)
+{
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    size_t base_len = strlen(login->base_url);
+    char *url = NULL;
+    struct acme_http_fetch fetch = {
+        .method = "POST",
+        .content_type = "application/json",
+        .accept = "application/json",
+        .authorization = authorization,
+        .body = text,
+        .reply_max = REPLY_MAX,
+        .timeout_ms = TIMEOUT_MS,
+    };
+    enum hsm_status st = HSM_ERR_NOMEM;
+
+    wipe_texts(body);
+    json_decref(body);
+    while (base_len > 0 && login->base_url[base_len - 1] == '/')
+        base_len--;
+    if (text != NULL && asprintf(&url, "%.*s%s", (int)base_len, login->base_url, path) >= 0) {
+        fetch.url = url;
+        fetch.body_len = strlen(text);
+        st = acme_http_fetch(login->http, &fetch, reply, why);
+        free(url);
+    }
+    if (text != NULL)
+        OPENSSL_cleanse(text, strlen(text)); /* it may hold the password */
+    free(text);
+    return st;
+}
+
+/* It goes into a header as it is. */
+static bool
+is_access_token(const char *text)
+{
+    size_t len = strlen(text);
+
+    if (len == 0 || len > ACCESS_TOKEN_MAX)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!isgraph((unsigned char)text[i]))
+            return false;
+    }
+    return true;
+}
+
+/* An access token; the caller wipes and frees it. */
+static enum hsm_status
+log_in(const struct acme_authority_login *login, char **access, struct hsm_reason *why)
+{
+    REPLY reply = {0};
+    DEFER(json_decref) json_t *answer = NULL;
+    const char *token;
+    enum hsm_status st =
+        post(login, "/api/v1/auth/login", NULL,
+             json_pack("{s:s, s:s#}", "userId", login->user, "password",
+                       hsm_secret_octets(login->password), hsm_secret_len(login->password)),
+             &reply, why);
+
+    if (st == HSM_OK)
+        st = parse_answer(&reply, "login", &answer, why);
+    if (st == HSM_OK)
+        st = acme_json_string(answer, "accessToken", &token, why);
+    if (reply.body != NULL)
+        OPENSSL_cleanse(reply.body, reply.body_len);
+    if (st != HSM_OK)
+        return st;
+    if (!is_access_token(token))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "login: accessToken is not a token");
+    *access = strdup(token);
+    return *access != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+/* The "atc" object of RFC 9447 section 4; tkvalue as RFC 9448 section 5.4 writes it. */
+static json_t *
+atc_new(const struct certs_tnauthlist *tnauthlist, bool ca, const char *fingerprint)
+{
+    size_t len;
+    const uint8_t *der = certs_tnauthlist_der(tnauthlist, &len);
+    DEFER(free) char *tkvalue = acme_base64url_encode(der, len);
+
+    if (tkvalue == NULL)
+        return NULL;
+    return json_pack("{s:{s:s, s:s, s:b, s:s}}", "atc", "tktype", "TNAuthList", "tkvalue", tkvalue,
+                     "ca", (int)ca, "fingerprint", fingerprint);
+}
+
+/* What was not asked for is of no use at the STI-CA: notice it here. Nothing is trusted yet. */
+static enum hsm_status
+check_token(const char *text, const struct certs_tnauthlist *tnauthlist, bool ca,
+            const char *fingerprint, struct hsm_reason *why)
+{
+    DEFER(acme_authority_token_free) struct acme_authority_token *token = NULL;
+    enum hsm_status st = acme_authority_token_parse(text, &token, why);
+
+    if (st != HSM_OK)
+        return st;
+    if (!certs_tnauthlist_equals(acme_authority_token_tnauthlist(token), tnauthlist))
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "SPC token: of another TNAuthList");
+    if (acme_authority_token_ca(token) != ca)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "SPC token: ca is not what was asked for");
+    if (strcasecmp(acme_authority_token_fingerprint(token), fingerprint) != 0)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "SPC token: of another fingerprint");
+    return HSM_OK;
+}
+
+/* Account ids stand in the path as they are: unreserved characters (RFC 3986 section 2.3). */
+static enum hsm_status
+token_path(const char *account_id, char **path, struct hsm_reason *why)
+{
+    size_t len = strlen(account_id);
+
+    if (len == 0 || strcmp(account_id, ".") == 0 || strcmp(account_id, "..") == 0)
+        return hsm_refuse(why, HSM_ERR_USAGE, "STI-PA account: not an id");
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)account_id[i]) && strchr("-._~", account_id[i]) == NULL)
+            return hsm_refuse(why, HSM_ERR_USAGE, "STI-PA account: not an id");
+    }
+    return asprintf(path, "/api/v1/account/%s/token", account_id) >= 0 ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+enum hsm_status
+acme_authority_fetch_token(const struct acme_authority_login *login,
+                           const struct certs_tnauthlist *tnauthlist, bool ca,
+                           const char *fingerprint, char **token, struct hsm_reason *why)
+{
+    REPLY reply = {0};
+    DEFER(json_decref) json_t *answer = NULL;
+    DEFER(free) char *path = NULL;
+    char *access = NULL;
+    const char *text = NULL;
+    enum hsm_status st = token_path(login->account_id, &path, why);
+
+    if (st == HSM_OK)
+        st = log_in(login, &access, why);
+    if (st != HSM_OK)
+        return st;
+    st = post(login, path, access, atc_new(tnauthlist, ca, fingerprint), &reply, why);
+    OPENSSL_cleanse(access, strlen(access));
+    free(access);
+    if (st == HSM_OK)
+        st = parse_answer(&reply, "SPC token", &answer, why);
+    if (st == HSM_OK)
+        st = acme_json_string(answer, "token", &text, why);
+    if (st == HSM_OK)
+        st = check_token(text, tnauthlist, ca, fingerprint, why);
+    if (st != HSM_OK)
+        return st;
+    *token = strdup(text);
+    return *token != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+static enum hsm_status
+get(struct acme_http_client *http, const char *url, const char *accept, size_t reply_max,
+    const char *what, struct acme_http_reply *reply, struct hsm_reason *why)
+{
+    struct acme_http_fetch fetch = {
+        .method = "GET",
+        .url = url,
+        .accept = accept,
+        .reply_max = reply_max,
+        .timeout_ms = TIMEOUT_MS,
+    };
+    enum hsm_status st = acme_http_fetch(http, &fetch, reply, why);
+
+    return st == HSM_OK ? check_status(reply, what, why) : st;
+}
+
+/* A signer's certificate comes from the STI-PA that we were told of, and from nowhere else. */
+static enum hsm_status
+fetch_signer(struct acme_http_client *http, const char *url, const char *signer_url,
+             struct certs_chain **out, struct hsm_reason *why)
+{
+    if (signer_url == NULL)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
+                          "it does not say where its signer's certificate is");
+    if (!acme_url_same_origin(url, signer_url))
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
+                          "its signer's certificate is not at the STI-PA: %s", signer_url);
+    return acme_http_fetch_chain(http, signer_url, out, why);
+}
+
+/* As deployed, {"caList": JWS}; a bare JWS is understood too. */
+static enum hsm_status
+parse_list(const struct acme_http_reply *reply, struct acme_ca_list **out, struct hsm_reason *why)
+{
+    DEFER(json_decref) json_t *answer = NULL;
+    const char *text = reply->body;
+    size_t len = reply->body_len;
+    enum hsm_status st;
+
+    if (len > 0 && *text == '{') {
+        st = parse_answer(reply, "trusted-CA list", &answer, why);
+        if (st == HSM_OK)
+            st = acme_json_string(answer, "caList", &text, why);
+        if (st != HSM_OK)
+            return st;
+        len = strlen(text);
+    }
+    return acme_ca_list_parse(text, len, out, why);
+}
+
+enum hsm_status
+acme_authority_fetch_ca_list(struct acme_http_client *http, const char *url,
+                             const struct certs_chain *pa_anchors, uint64_t previous_sequence,
+                             time_t now, struct acme_ca_list **out, struct hsm_reason *why)
+{
+    REPLY reply = {0};
+    DEFER(acme_ca_list_free) struct acme_ca_list *list = NULL;
+    DEFER(certs_chain_free) struct certs_chain *signer = NULL;
+    enum hsm_status st = get(http, url, "application/json, application/jose", LIST_REPLY_MAX,
+                             "trusted-CA list", &reply, why);
+
+    if (st == HSM_OK)
+        st = parse_list(&reply, &list, why);
+    if (st == HSM_OK)
+        st = fetch_signer(http, url, acme_ca_list_x5u(list), &signer, why);
+    if (st == HSM_OK)
+        st = acme_ca_list_check(list, signer, pa_anchors, previous_sequence, now, why);
+    if (st != HSM_OK)
+        return st;
+    *out = list;
+    list = NULL;
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_authority_fetch_crl(struct acme_http_client *http, const char *url,
+                         const struct certs_chain *pa_anchors, time_t now, struct certs_crl **out,
+                         struct hsm_reason *why)
+{
+    REPLY reply = {0};
+    DEFER(certs_crl_free) struct certs_crl *crl = NULL;
+    DEFER(certs_chain_free) struct certs_chain *signer = NULL;
+    enum hsm_status st = get(http, url, "application/pkix-crl", CERTS_CRL_MAX, "CRL", &reply, why);
+
+    if (st == HSM_OK)
+        st = certs_crl_parse((const uint8_t *)reply.body, reply.body_len, &crl, why);
+    if (st == HSM_OK)
+        st = fetch_signer(http, url, certs_crl_signer_cert_url(crl), &signer, why);
+    if (st == HSM_OK)
+        st = certs_crl_verify(crl, signer, pa_anchors, url, now, why);
+    if (st != HSM_OK)
+        return st;
+    *out = crl;
+    crl = NULL;
+    return HSM_OK;
+}

@@ -1,0 +1,291 @@
+/* authority_grant.c - a request for an SPC token: RFC 9447 section 5.1, RFC 9448 section 5.5. */
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <openssl/rand.h>
+
+#include <acme/authority_token.h>
+#include <acme/base64url.h>
+#include <acme/jwk.h>
+#include <certs/tnauthlist.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#include "authority_internal.h"
+
+#define FINGERPRINT_PREFIX "SHA256 "
+#define FINGERPRINT_OCTETS 32
+#define TKVALUE_MAX        1024 /* characters: one SPC needs far less */
+#define JTI_LEN            36 /* characters of a UUID (RFC 9562) */
+
+/** The "atc" object of RFC 9447 section 4, as asked for. Texts are borrowed from the request. */
+struct wish {
+    const char *tkvalue;
+    const char *fingerprint;
+    bool ca;
+    struct certs_tnauthlist *tnauthlist;
+    const char *spc; /* of the list */
+};
+
+static void
+wish_clear(struct wish *wish)
+{
+    certs_tnauthlist_free(wish->tnauthlist);
+    wish->tnauthlist = NULL;
+}
+
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+DEFINE_DEFER(json_t, json_decref)
+DEFINE_DEFER(char, free)
+
+/* RFC 9448 section 5.4: "SHA256 " and hex octets joined by ':'. */
+static bool
+is_hex_fingerprint(const char *text)
+{
+    size_t prefix = strlen(FINGERPRINT_PREFIX);
+
+    if (strlen(text) != ACME_FINGERPRINT_LEN || strncmp(text, FINGERPRINT_PREFIX, prefix) != 0)
+        return false;
+    for (size_t i = 0; i < (size_t)FINGERPRINT_OCTETS * 3 - 1; i++) {
+        char c = text[prefix + i];
+
+        if (i % 3 == 2 ? c != ':' : !isxdigit((unsigned char)c))
+            return false;
+    }
+    return true;
+}
+
+/* Also seen: the bare base64url thumbprint of RFC 7638. */
+static bool
+is_thumbprint(const char *text)
+{
+    size_t len = strlen(text);
+
+    if (len != ACME_THUMBPRINT_LEN)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)text[i]) && text[i] != '-' && text[i] != '_')
+            return false;
+    }
+    return true;
+}
+
+/* Exactly one SPC: that is all a SHAKEN certificate may hold (ATIS-1000080 section 6.4.1). */
+static enum hsm_status
+parse_tkvalue(const char *text, struct wish *wish, struct hsm_reason *why)
+{
+    uint8_t *der = NULL;
+    size_t len;
+    enum hsm_status st;
+
+    if (strlen(text) > TKVALUE_MAX)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "tkvalue: too long");
+    st = acme_base64_decode_any(text, strlen(text), &der, &len);
+    if (st == HSM_ERR_MALFORMED)
+        return hsm_refuse(why, st, "tkvalue: neither base64url nor base64");
+    if (st != HSM_OK)
+        return st;
+    st = certs_tnauthlist_parse(der, len, &wish->tnauthlist, why);
+    free(der);
+    if (st != HSM_OK)
+        return st;
+    wish->spc = certs_tnauthlist_spc(wish->tnauthlist);
+    if (wish->spc == NULL)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "tkvalue: not exactly one service provider code");
+    wish->tkvalue = text;
+    return HSM_OK;
+}
+
+/*
+ * RFC 9447 section 5.1 says that the object has the member "atc"; the example
+ * of RFC 9448 section 5.5 is what would be in it. Both are understood.
+ */
+static enum hsm_status
+parse_wish(const json_t *body, struct wish *wish, struct hsm_reason *why)
+{
+    const json_t *atc = body;
+    const char *tktype;
+    const char *tkvalue;
+    json_t *inner;
+    enum hsm_status st = HSM_OK;
+
+    if (json_object_get(body, "atc") != NULL) {
+        st = acme_json_object(body, "atc", &inner, why);
+        if (st != HSM_OK)
+            return st;
+        atc = inner;
+    }
+    if ((st = acme_json_string(atc, "tktype", &tktype, why)) != HSM_OK ||
+        (st = acme_json_string(atc, "tkvalue", &tkvalue, why)) != HSM_OK ||
+        (st = acme_json_string(atc, "fingerprint", &wish->fingerprint, why)) != HSM_OK ||
+        (st = acme_json_bool_optional(atc, "ca", false, &wish->ca, why)) != HSM_OK)
+        return st;
+    /* RFC 9447 itself spells it in two ways. */
+    if (strcasecmp(tktype, "TNAuthList") != 0)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "tktype: not TNAuthList");
+    /* RFC 9448 section 5.6: whose fingerprint it is, is for the CA to find out. */
+    if (!is_hex_fingerprint(wish->fingerprint) && !is_thumbprint(wish->fingerprint))
+        return hsm_refuse(why, HSM_ERR_MALFORMED,
+                          "fingerprint: not SHA256 and 32 octets in hex, nor a thumbprint");
+    return parse_tkvalue(tkvalue, wish, why);
+}
+
+/* RFC 9448 section 5.6: the authority makes sure that the list belongs to the account. */
+static enum hsm_status
+check_account(struct acme_store *store, const char *account_id, const struct wish *wish,
+              struct hsm_reason *why)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(store, &rows,
+                                          "SELECT ca FROM account JOIN account_spc ON account = id"
+                                          " WHERE id = ? AND spc = ?",
+                                          "ss", account_id, wish->spc);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return hsm_refuse(why, HSM_ERR_DENIED, "SPC %s is not of this account", wish->spc);
+    if (wish->ca && acme_rows_int(rows, 0) == 0)
+        return hsm_refuse(why, HSM_ERR_DENIED, "this account may not ask for ca");
+    return HSM_OK;
+}
+
+/* A random UUID (RFC 9562 section 5.4). */
+static enum hsm_status
+new_jti(char out[JTI_LEN + 1])
+{
+    uint8_t r[16];
+
+    if (RAND_bytes(r, sizeof(r)) != 1) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: no random numbers");
+        return HSM_ERR_CRYPTO;
+    }
+    r[6] = (uint8_t)((r[6] & 0x0f) | 0x40);
+    r[8] = (uint8_t)((r[8] & 0x3f) | 0x80);
+    snprintf(out, JTI_LEN + 1,
+             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1],
+             r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14],
+             r[15]);
+    return HSM_OK;
+}
+
+/* Durable before anybody has the token: no token exists that the store does not know. */
+static enum hsm_status
+record(struct acme_authority *authority, const char *account_id, const struct wish *wish,
+       const char *jti, time_t exp)
+{
+    return acme_store_run(
+        authority->config.store, NULL,
+        "INSERT INTO spc_token (jti, account, spc, ca, fingerprint, issued, expires)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "sssisii", jti, account_id, wish->spc, (int64_t)wish->ca, wish->fingerprint,
+        (int64_t)authority_now(authority), (int64_t)exp);
+}
+
+/* No token outlives the certificate that it is checked with. */
+static enum hsm_status
+expiry(const struct acme_authority *authority, time_t *exp)
+{
+    time_t now = authority_now(authority);
+    time_t signer_until = certs_chain_not_after(authority->config.signer_chain);
+
+    *exp = now + (time_t)authority->config.token_lifetime_s;
+    if (*exp > signer_until)
+        *exp = signer_until;
+    if (*exp > now)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "STI-PA: the signer's certificate has expired");
+    return HSM_ERR_UNTRUSTED;
+}
+
+static enum hsm_status
+issue(struct acme_authority *authority, const char *account_id, const struct wish *wish,
+      char **token)
+{
+    char jti[JTI_LEN + 1];
+    struct acme_authority_token_request request = {
+        .iss = authority->config.base_url,
+        .x5u = authority->signer_url,
+        .jti = jti,
+        .tkvalue = wish->tkvalue,
+        .ca = wish->ca,
+        .fingerprint = wish->fingerprint,
+    };
+    enum hsm_status st = expiry(authority, &request.exp);
+
+    if (st != HSM_OK)
+        return st;
+    if ((st = new_jti(jti)) != HSM_OK ||
+        (st = record(authority, account_id, wish, jti, request.exp)) != HSM_OK ||
+        (st = acme_authority_token_new(&request, authority->config.signer_key, token)) != HSM_OK)
+        return st;
+    hsm_log(HSM_LOG_INFO, "STI-PA: SPC token %s: account %s, SPC %s%s, for %s, until %" PRId64, jti,
+            account_id, wish->spc, wish->ca ? ", ca" : "", wish->fingerprint, (int64_t)request.exp);
+    return HSM_OK;
+}
+
+static void
+answer_token(struct acme_authority *authority, const char *token,
+             struct acme_http_response *response)
+{
+    acme_http_response_header(response, "Cache-Control", "no-store");
+    acme_http_respond_json(response, 200, "application/json",
+                           json_pack("{s:s, s:s, s:s, s:s, s:s}", "status", "success", "message",
+                                     "SPC token granted", "token", token, "crl", authority->crl_url,
+                                     "iss", authority->crl_issuer));
+}
+
+static void
+grant(struct acme_authority *authority, const char *account_id, const json_t *body,
+      struct wish *wish, struct acme_http_response *response)
+{
+    DEFER(free) char *token = NULL;
+    struct hsm_reason why = {""};
+    enum hsm_status st = parse_wish(body, wish, &why);
+
+    if (st == HSM_ERR_MALFORMED || st == HSM_ERR_UNSUPPORTED) {
+        authority_answer_error(response, 400, why.text);
+        return;
+    }
+    if (st == HSM_OK)
+        st = check_account(authority->config.store, account_id, wish, &why);
+    if (st == HSM_ERR_DENIED) {
+        hsm_log(HSM_LOG_WARNING, "STI-PA: account %s: %s", account_id, why.text);
+        authority_answer_error(response, 403, why.text);
+        return;
+    }
+    if (st == HSM_OK)
+        st = issue(authority, account_id, wish, &token);
+    if (st != HSM_OK)
+        authority_answer_failure(response, st);
+    else
+        answer_token(authority, token, response);
+}
+
+void
+authority_grant(struct acme_authority *authority, const struct acme_http_request *request,
+                const char *account_id, struct acme_http_response *response)
+{
+    DEFER(json_decref) json_t *body = NULL;
+    struct wish wish = {.tnauthlist = NULL};
+    enum authority_verdict verdict = AUTHORITY_REFUSED;
+    enum hsm_status st = authority_admit(authority, request, account_id, &verdict);
+
+    if (st != HSM_OK) {
+        authority_answer_failure(response, st);
+        return;
+    }
+    if (verdict != AUTHORITY_ADMITTED) {
+        authority_answer_verdict(response, verdict);
+        return;
+    }
+    body = authority_body(request, response);
+    if (body == NULL)
+        return;
+    grant(authority, account_id, body, &wish, response);
+    wish_clear(&wish);
+}

@@ -1,0 +1,112 @@
+/*
+ * authority_internal.h - what the files of the STI-PA share: authority.c (routes),
+ * authority_account.c (who may), authority_grant.c (SPC tokens), authority_ca.c (whom the list
+ * names), authority_publish.c (list and CRL).
+ */
+#ifndef ACME_AUTHORITY_INTERNAL_H
+#define ACME_AUTHORITY_INTERNAL_H
+
+#include <acme/authority.h>
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include <openssl/sha.h>
+
+#include <acme/json.h>
+
+enum authority_document {
+    AUTHORITY_CA_LIST,
+    AUTHORITY_CRL,
+    AUTHORITY_DOCUMENTS, /* how many there are */
+};
+
+struct acme_authority {
+    struct acme_authority_config config; /* what it points to is borrowed */
+    char *signer_url; /* where the chain of the signer is: x5u of tokens and list */
+    char *crl_signer_url; /* likewise of the CRL's signer: its AuthorityInfoAccess */
+    char *crl_url;
+    char *crl_issuer; /* its name as RFC 2253 text: "iss" of token answers */
+    pthread_mutex_t signing; /* one thread re-signs at a time */
+    time_t retry_at[AUTHORITY_DOCUMENTS]; /* after a failed signature; under the lock */
+};
+
+time_t authority_now(const struct acme_authority *authority);
+
+/** {"status":"error","message"} */
+void authority_answer_error(struct acme_http_response *response, int status, const char *message);
+
+/** 503 for a token or store that is away, else 500; what happened is in the log. */
+void authority_answer_failure(struct acme_http_response *response, enum hsm_status status);
+
+/** The JSON object of a request; if there is none, the answer (415, 400) is made. Decref it. */
+json_t *authority_body(const struct acme_http_request *request,
+                       struct acme_http_response *response);
+
+/** BASE and a path; free() it. NULL: out of memory. */
+char *authority_url(const char *base_url, const char *path);
+
+/** 2 * len lower-case digits and a NUL. */
+void authority_hex(const uint8_t *octets, size_t len, char *out);
+
+/* authority_account.c */
+
+/** What the credentials of a request are worth. */
+enum authority_verdict {
+    AUTHORITY_ADMITTED,
+    AUTHORITY_REFUSED, /* wrong, expired, or of another account: nobody is told which */
+    AUTHORITY_LIMITED, /* too many wrong passwords: not even looked at */
+    AUTHORITY_ANONYMOUS, /* there are none */
+};
+
+/** Compare the Authorization header with an account id, which may not exist. */
+HSM_MUST_CHECK enum hsm_status
+authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
+                const char *account_id, enum authority_verdict *verdict);
+
+/** The answer to every verdict but AUTHORITY_ADMITTED. */
+void authority_answer_verdict(struct acme_http_response *response, enum authority_verdict verdict);
+
+void authority_login(struct acme_authority *authority, const struct acme_http_request *request,
+                     const char *param, struct acme_http_response *response);
+void authority_relogin(struct acme_authority *authority, const struct acme_http_request *request,
+                       const char *param, struct acme_http_response *response);
+
+/** Delete sessions and failed logins that are over. */
+HSM_MUST_CHECK enum hsm_status authority_accounts_expire(struct acme_authority *authority);
+
+/* authority_grant.c */
+
+void authority_grant(struct acme_authority *authority, const struct acme_http_request *request,
+                     const char *account_id, struct acme_http_response *response);
+
+/* authority_ca.c */
+
+/** The roots of the trusted STI-CAs. */
+HSM_MUST_CHECK enum hsm_status authority_roots(struct acme_authority *authority,
+                                               struct certs_chain **out);
+
+/** SHA-256 over what the list would say now, without its sequence and time. */
+HSM_MUST_CHECK enum hsm_status authority_roots_digest(struct acme_authority *authority,
+                                                      uint8_t out[SHA256_DIGEST_LENGTH]);
+
+/* authority_publish.c */
+
+/** Keep a signer's chain for as long as the store lasts, and say where; free() the URL. */
+HSM_MUST_CHECK enum hsm_status authority_signer_publish(struct acme_authority *authority,
+                                                        const struct certs_chain *chain,
+                                                        char **url);
+
+/** Sign a document anew if the one in the store is not good any more. */
+HSM_MUST_CHECK enum hsm_status authority_document_refresh(struct acme_authority *authority,
+                                                          enum authority_document document);
+
+void authority_get_ca_list(struct acme_authority *authority,
+                           const struct acme_http_request *request, const char *param,
+                           struct acme_http_response *response);
+void authority_get_crl(struct acme_authority *authority, const struct acme_http_request *request,
+                       const char *param, struct acme_http_response *response);
+void authority_get_signer(struct acme_authority *authority, const struct acme_http_request *request,
+                          const char *id, struct acme_http_response *response);
+
+#endif

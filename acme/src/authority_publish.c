@@ -1,0 +1,439 @@
+/*
+ * authority_publish.c - what the STI-PA publishes: the trusted-CA list, the CRL, and the
+ * certificates that both are checked with.
+ *
+ * A document is served from the store only. A new one takes the next number
+ * and is inserted under it before anybody sees it: of two processes that sign
+ * at once one finds the number taken and serves the other's. So no number is
+ * ever seen with two contents, and none ever falls.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/sha.h>
+
+#include <acme/ca_list.h>
+#include <certs/cert.h>
+#include <certs/crl.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#include "authority_internal.h"
+
+#define RETRY_S        30 /* after a failed signature, before the next */
+#define BACKDATE_S     300 /* thisUpdate = now - this: clocks of verifiers may lag */
+#define DOCUMENTS_KEPT 100 /* of each kind */
+#define SIGNER_ID_LEN  32 /* hex digits of a certificate id */
+#define SIGNER_MAX_AGE "public, max-age=31536000, immutable"
+
+/** A row of the table. */
+struct document {
+    uint64_t number;
+    time_t expires;
+    char *signer;
+    uint8_t says[SHA256_DIGEST_LENGTH];
+    uint8_t *body;
+    size_t len;
+};
+
+static void
+document_clear(struct document *document)
+{
+    free(document->signer);
+    free(document->body);
+    memset(document, 0, sizeof(*document));
+}
+
+static inline void
+defer_document(struct document *document)
+{
+    document_clear(document);
+}
+
+#define DEFER_DOCUMENT __attribute__((cleanup(defer_document)))
+
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(char, free)
+
+static const char *
+name_of(enum authority_document kind)
+{
+    return kind == AUTHORITY_CA_LIST ? "trusted-CA list" : "CRL";
+}
+
+/*
+ * SHA-256 over what the CRL would say now, without number and times: where it
+ * is. It has no entries as long as nothing can be revoked.
+ */
+static enum hsm_status
+crl_says(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
+{
+    SHA256((const unsigned char *)authority->crl_url, strlen(authority->crl_url), out);
+    return HSM_OK;
+}
+
+static enum hsm_status
+sign_list(struct acme_authority *authority, struct document *document)
+{
+    DEFER(certs_chain_free) struct certs_chain *roots = NULL;
+    struct acme_ca_list_request request = {
+        .sequence = document->number,
+        .exp = document->expires,
+        .x5u = document->signer,
+    };
+    char *jws = NULL;
+    enum hsm_status st = authority_roots(authority, &roots);
+
+    if (st != HSM_OK)
+        return st;
+    request.roots = roots;
+    st = acme_ca_list_new(&request, authority->config.signer_key, &jws);
+    if (st != HSM_OK)
+        return st;
+    document->len = strlen(jws);
+    document->body = (uint8_t *)jws;
+    return HSM_OK;
+}
+
+static enum hsm_status
+sign_crl(struct acme_authority *authority, struct document *document)
+{
+    struct certs_crl_request request = {
+        .number = document->number,
+        .this_update = authority_now(authority) - BACKDATE_S,
+        .next_update = document->expires,
+        .url = authority->crl_url,
+        .signer_cert_url = document->signer,
+    };
+
+    return certs_crl_new(&request, certs_chain_get(authority->config.crl_chain, 0),
+                         authority->config.crl_key, &document->body, &document->len);
+}
+
+/* How the two kinds differ. */
+struct publication {
+    const char *signer; /* URL */
+    const struct certs_chain *chain;
+    unsigned lifetime_s;
+    enum hsm_status (*says)(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH]);
+    /* Fills body and len from number, expires and signer. */
+    enum hsm_status (*sign)(struct acme_authority *authority, struct document *document);
+};
+
+static struct publication
+publication_of(const struct acme_authority *authority, enum authority_document kind)
+{
+    const struct acme_authority_config *config = &authority->config;
+
+    if (kind == AUTHORITY_CA_LIST)
+        return (struct publication){authority->signer_url, config->signer_chain,
+                                    config->list_lifetime_s, authority_roots_digest, sign_list};
+    return (struct publication){authority->crl_signer_url, config->crl_chain,
+                                config->crl_lifetime_s, crl_says, sign_crl};
+}
+
+static enum hsm_status
+copy_row(const struct acme_rows *rows, struct document *out)
+{
+    struct document document = {.number = (uint64_t)acme_rows_int(rows, 0),
+                                .expires = (time_t)acme_rows_int(rows, 1)};
+    size_t says_len;
+    const uint8_t *says = acme_rows_blob(rows, 3, &says_len);
+    const uint8_t *body = acme_rows_blob(rows, 4, &document.len);
+
+    document.signer = strdup(acme_rows_text(rows, 2));
+    document.body = malloc(document.len + 1);
+    if (document.signer == NULL || document.body == NULL) {
+        document_clear(&document);
+        return HSM_ERR_NOMEM;
+    }
+    if (says_len == sizeof(document.says)) /* else it stays 0, and the document is made anew */
+        memcpy(document.says, says, says_len);
+    memcpy(document.body, body, document.len);
+    document.body[document.len] = '\0';
+    *out = document;
+    return HSM_OK;
+}
+
+/* The one with the highest number; number 0 if there is none. */
+static enum hsm_status
+read_latest(struct acme_authority *authority, enum authority_document kind, struct document *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(authority->config.store, &rows,
+                         "SELECT number, expires, signer, says, body FROM document WHERE kind = ?"
+                         " ORDER BY number DESC LIMIT 1",
+                         "i", (int64_t)kind);
+
+    if (st != HSM_OK)
+        return st;
+    memset(out, 0, sizeof(*out));
+    return acme_rows_next(rows) ? copy_row(rows, out) : HSM_OK;
+}
+
+/* When less than half of its life is left, or it is not what it should be, a new one is signed. */
+static enum hsm_status
+is_current(struct acme_authority *authority, enum authority_document kind,
+           const struct document *document, bool *current)
+{
+    struct publication publication = publication_of(authority, kind);
+    uint8_t says[SHA256_DIGEST_LENGTH];
+    enum hsm_status st = publication.says(authority, says);
+
+    if (st != HSM_OK)
+        return st;
+    *current = document->number != 0 && strcmp(document->signer, publication.signer) == 0 &&
+               memcmp(document->says, says, sizeof(says)) == 0 &&
+               document->expires - authority_now(authority) > (time_t)publication.lifetime_s / 2;
+    return HSM_OK;
+}
+
+/* Forget documents that nobody holds any more; the highest number is always kept. */
+static enum hsm_status
+prune(struct acme_authority *authority, enum authority_document kind, uint64_t number)
+{
+    if (number <= DOCUMENTS_KEPT)
+        return HSM_OK;
+    return acme_store_run(authority->config.store, NULL,
+                          "DELETE FROM document WHERE kind = ? AND number <= ?", "ii",
+                          (int64_t)kind, (int64_t)(number - DOCUMENTS_KEPT));
+}
+
+static enum hsm_status
+insert(struct acme_authority *authority, enum authority_document kind,
+       const struct document *document)
+{
+    enum hsm_status st = acme_store_run(
+        authority->config.store, NULL,
+        "INSERT INTO document (kind, number, expires, signer, says, body)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        "iiisbb", (int64_t)kind, (int64_t)document->number, (int64_t)document->expires,
+        document->signer, document->says, sizeof(document->says), document->body, document->len);
+
+    if (st ==
+        HSM_ERR_EXISTS) /* another process was faster: its document is the one of this number */
+        return HSM_OK;
+    if (st != HSM_OK)
+        return st;
+    hsm_log(HSM_LOG_INFO, "STI-PA: %s %llu signed", name_of(kind),
+            (unsigned long long)document->number);
+    return prune(authority, kind, document->number);
+}
+
+/* Sign the next one and make it durable. */
+static enum hsm_status
+sign_next(struct acme_authority *authority, enum authority_document kind, uint64_t number)
+{
+    struct publication publication = publication_of(authority, kind);
+    time_t now = authority_now(authority);
+    time_t signer_until = certs_chain_not_after(publication.chain);
+    DEFER_DOCUMENT struct document next = {.number = number,
+                                           .expires = now + (time_t)publication.lifetime_s};
+    enum hsm_status st;
+
+    if (next.expires > signer_until)
+        next.expires = signer_until;
+    if (next.expires <= now) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: the %s cannot be signed: its signer has expired",
+                name_of(kind));
+        return HSM_ERR_UNTRUSTED;
+    }
+    next.signer = strdup(publication.signer);
+    if (next.signer == NULL)
+        return HSM_ERR_NOMEM;
+    /* The digest comes first: a change in between makes this document stale, never unnoticed. */
+    if ((st = publication.says(authority, next.says)) != HSM_OK ||
+        (st = publication.sign(authority, &next)) != HSM_OK)
+        return st;
+    return insert(authority, kind, &next);
+}
+
+/* Only one thread signs; those that waited find its document. */
+static enum hsm_status
+refresh_locked(struct acme_authority *authority, enum authority_document kind)
+{
+    DEFER_DOCUMENT struct document latest = {.number = 0};
+    bool current = false;
+    enum hsm_status st = read_latest(authority, kind, &latest);
+
+    if (st == HSM_OK)
+        st = is_current(authority, kind, &latest, &current);
+    if (st != HSM_OK || current)
+        return st;
+    if (authority_now(authority) < authority->retry_at[kind])
+        return HSM_ERR_BUSY;
+    st = sign_next(authority, kind, latest.number + 1);
+    authority->retry_at[kind] = st == HSM_OK ? 0 : authority_now(authority) + RETRY_S;
+    return st;
+}
+
+enum hsm_status
+authority_document_refresh(struct acme_authority *authority, enum authority_document kind)
+{
+    enum hsm_status st;
+
+    pthread_mutex_lock(&authority->signing);
+    st = refresh_locked(authority, kind);
+    pthread_mutex_unlock(&authority->signing);
+    return st;
+}
+
+/*
+ * What to serve: the current document. When it cannot be signed anew, the one
+ * before serves until it expires.
+ */
+static enum hsm_status
+read_document(struct acme_authority *authority, enum authority_document kind, struct document *out)
+{
+    DEFER_DOCUMENT struct document latest = {.number = 0};
+    bool current = false;
+    enum hsm_status st = read_latest(authority, kind, &latest);
+
+    if (st == HSM_OK)
+        st = is_current(authority, kind, &latest, &current);
+    if (st != HSM_OK)
+        return st;
+    if (!current) {
+        enum hsm_status refreshed = authority_document_refresh(authority, kind);
+
+        document_clear(&latest);
+        st = read_latest(authority, kind, &latest);
+        if (st != HSM_OK)
+            return st;
+        if (latest.number == 0 || latest.expires <= authority_now(authority))
+            return refreshed != HSM_OK ? refreshed : HSM_ERR_BUSY;
+    }
+    *out = latest;
+    memset(&latest, 0, sizeof(latest));
+    return HSM_OK;
+}
+
+/* Caches may keep it until it is due to be signed anew, but learn of a change soon. */
+static void
+add_caching(struct acme_authority *authority, enum authority_document kind,
+            const struct document *document, struct acme_http_response *response)
+{
+    time_t half = (time_t)publication_of(authority, kind).lifetime_s / 2;
+    time_t max_age = document->expires - authority_now(authority) - half;
+    char value[48];
+
+    if (max_age > ACME_AUTHORITY_MAX_AGE_S)
+        max_age = ACME_AUTHORITY_MAX_AGE_S;
+    if (max_age < 0)
+        max_age = 0;
+    snprintf(value, sizeof(value), "public, max-age=%lld", (long long)max_age);
+    acme_http_response_header(response, "Cache-Control", value);
+}
+
+/* RFC 9110 section 13.1.2: answers 304 if the client has this body already. */
+static bool
+is_unmodified(const struct acme_http_request *request, const struct document *document,
+              struct acme_http_response *response)
+{
+    const char *wanted = acme_http_request_header(request, "If-None-Match");
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    char etag[2 + 32 + 1] = "\"";
+
+    SHA256(document->body, document->len, digest);
+    authority_hex(digest, 16, etag + 1);
+    etag[33] = '"';
+    etag[34] = '\0';
+    acme_http_response_header(response, "ETag", etag);
+    if (wanted == NULL || (strstr(wanted, etag) == NULL && strcmp(wanted, "*") != 0))
+        return false;
+    acme_http_respond(response, 304, NULL, NULL, 0);
+    return true;
+}
+
+/* The document, unless the answer is complete without it. */
+static bool
+begin_answer(struct acme_authority *authority, enum authority_document kind,
+             const struct acme_http_request *request, struct acme_http_response *response,
+             struct document *document)
+{
+    enum hsm_status st = read_document(authority, kind, document);
+
+    if (st != HSM_OK) {
+        authority_answer_failure(response, st);
+        return false;
+    }
+    add_caching(authority, kind, document, response);
+    return !is_unmodified(request, document, response);
+}
+
+void
+authority_get_ca_list(struct acme_authority *authority, const struct acme_http_request *request,
+                      const char *param, struct acme_http_response *response)
+{
+    DEFER_DOCUMENT struct document list = {.number = 0};
+
+    (void)param;
+    if (!begin_answer(authority, AUTHORITY_CA_LIST, request, response, &list))
+        return;
+    acme_http_respond_json(response, 200, "application/json",
+                           json_pack("{s:s, s:s, s:s}", "status", "success", "message",
+                                     "trusted STI-CA list", "caList", (const char *)list.body));
+}
+
+void
+authority_get_crl(struct acme_authority *authority, const struct acme_http_request *request,
+                  const char *param, struct acme_http_response *response)
+{
+    DEFER_DOCUMENT struct document crl = {.number = 0};
+
+    (void)param;
+    if (!begin_answer(authority, AUTHORITY_CRL, request, response, &crl))
+        return;
+    acme_http_respond(response, 200, "application/pkix-crl", crl.body, crl.len);
+}
+
+enum hsm_status
+authority_signer_publish(struct acme_authority *authority, const struct certs_chain *chain,
+                         char **url)
+{
+    DEFER(free) char *pem = NULL;
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+    char digits[SIGNER_ID_LEN + 1];
+    char path[sizeof(ACME_AUTHORITY_SIGNERS_PATH "certificateId_.crt") + SIGNER_ID_LEN];
+    enum hsm_status st = certs_chain_pem(chain, &pem);
+
+    if (st != HSM_OK)
+        return st;
+    /* The name is of the whole chain: a later one has another, and this one is never another's. */
+    SHA256((const unsigned char *)pem, strlen(pem), digest);
+    authority_hex(digest, SIGNER_ID_LEN / 2, digits);
+    snprintf(path, sizeof(path), ACME_AUTHORITY_SIGNERS_PATH "certificateId_%s.crt", digits);
+    st = acme_store_run(authority->config.store, NULL,
+                        "INSERT OR IGNORE INTO signer_chain (id, pem) VALUES (?, ?)", "ss",
+                        path + strlen(ACME_AUTHORITY_SIGNERS_PATH), pem);
+    if (st != HSM_OK)
+        return st;
+    *url = authority_url(authority->config.base_url, path);
+    return *url != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+void
+authority_get_signer(struct acme_authority *authority, const struct acme_http_request *request,
+                     const char *id, struct acme_http_response *response)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(authority->config.store, &rows,
+                                          "SELECT pem FROM signer_chain WHERE id = ?", "s", id);
+    const char *pem;
+
+    (void)request;
+    if (st != HSM_OK) {
+        authority_answer_failure(response, st);
+        return;
+    }
+    if (!acme_rows_next(rows)) {
+        authority_answer_error(response, 404, "no such certificate");
+        return;
+    }
+    pem = acme_rows_text(rows, 0);
+    acme_http_response_header(response, "Cache-Control", SIGNER_MAX_AGE);
+    acme_http_respond(response, 200, "application/pem-certificate-chain", pem, strlen(pem));
+}
