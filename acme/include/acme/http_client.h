@@ -15,9 +15,9 @@
 struct acme_http_client;
 
 struct acme_http_client_config {
-    const char *tls_ca;     /* PEM file; NULL: the system's anchors */
+    const char *tls_ca; /* PEM file; NULL: the system's anchors */
     const char *user_agent; /* NULL: "sti-hsm/VERSION" */
-    struct hsm_key *client_key;             /* TLS client certificate, key in the token; or NULL */
+    struct hsm_key *client_key; /* TLS client certificate, key in the token; or NULL */
     const struct certs_chain *client_chain; /* with client_key */
 };
 
@@ -27,14 +27,14 @@ HSM_MUST_CHECK enum hsm_status acme_http_client_new(const struct acme_http_clien
 void acme_http_client_free(struct acme_http_client *client);
 
 struct acme_http_fetch {
-    const char *method;       /* "GET", "HEAD", "POST" */
-    const char *url;          /* https only; userinfo is refused */
+    const char *method; /* "GET", "HEAD", "POST" */
+    const char *url; /* https only; userinfo is refused */
     const char *content_type; /* of the body; NULL: none */
-    const char *accept;       /* NULL: any */
+    const char *accept; /* NULL: any */
     const char *authorization; /* header value, kept out of logs; NULL: none */
     const void *body;
     size_t body_len;
-    size_t reply_max;   /* octets of the answer's body; larger: HSM_ERR_MALFORMED */
+    size_t reply_max; /* octets of the answer's body; larger: HSM_ERR_MALFORMED */
     unsigned timeout_ms; /* for the whole exchange */
 };
 
@@ -50,18 +50,24 @@ struct acme_http_reply {
 /**
  * One exchange; redirects are not followed. Any HTTP status is a success here.
  *
- * @retval HSM_ERR_BUSY       could not connect, TLS not trusted, or timed out (the reason says which)
+ * @retval HSM_ERR_BUSY       could not connect, TLS not trusted, or timed out (the reason says
+ * which)
  * @retval HSM_ERR_MALFORMED  the URL is not one we fetch, or the answer is too large
  */
-HSM_MUST_CHECK enum hsm_status acme_http_fetch(struct acme_http_client *client,
-                                               const struct acme_http_fetch *fetch,
-                                               struct acme_http_reply *reply,
-                                               struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status
+acme_http_fetch(struct acme_http_client *client, const struct acme_http_fetch *fetch,
+                struct acme_http_reply *reply, struct hsm_reason *why);
 
 /** Release what a reply owns (not the struct) and make it empty again. */
 void acme_http_reply_clear(struct acme_http_reply *reply);
 
-/** GET a PEM certificate chain: status 200, at most CERTS_CHAIN_OCTETS_MAX octets, PEM only. */
+/**
+ * GET a PEM certificate chain: status 200, at most CERTS_CHAIN_OCTETS_MAX octets, PEM only.
+ *
+ * @retval HSM_ERR_NOT_FOUND  status 404 or 410
+ * @retval HSM_ERR_BUSY       as acme_http_fetch(), and status 408, 429 or 5xx
+ * @retval HSM_ERR_MALFORMED  any other status, or not such a chain
+ */
 HSM_MUST_CHECK enum hsm_status acme_http_fetch_chain(struct acme_http_client *client,
                                                      const char *url, struct certs_chain **out,
                                                      struct hsm_reason *why);
