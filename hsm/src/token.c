@@ -16,18 +16,32 @@
 
 #define SLOTS_MAX 4096 /* of one module; more: HSM_ERR_UNSUPPORTED */
 
+/* A token that a URI matches, and its slot. */
+struct candidate {
+    CK_SLOT_ID id;
+    CK_TOKEN_INFO token;
+};
+
 DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct hsm_module, hsm_module_close)
 DEFINE_DEFER(struct hsm_token, free)
 
+/* free() of another type: a DEFER is typed. */
 static void
 release_ids(CK_SLOT_ID *ids)
 {
     free(ids);
 }
 
+static void
+release_candidates(struct candidate *candidates)
+{
+    free(candidates);
+}
+
 DEFINE_DEFER(CK_SLOT_ID, release_ids)
+DEFINE_DEFER(struct candidate, release_candidates)
 
 enum hsm_status
 hsm_token_check(const struct hsm_token *token)
@@ -142,7 +156,9 @@ slot_matches(const struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO
     CK_SLOT_ID named = p11_kit_uri_get_slot_id(p11);
     CK_SLOT_INFO slot;
 
-    if (named != (CK_SLOT_ID)-1 && named != id)
+    if (hsm_uri_matches_nothing(uri) || (named != (CK_SLOT_ID)-1 && named != id))
+        return false;
+    if (p11_kit_uri_match_module_info(p11, hsm_module_info(module)) != 1)
         return false;
     if (hsm_module_functions(module)->C_GetSlotInfo(id, &slot) != CKR_OK)
         return false;
@@ -150,28 +166,48 @@ slot_matches(const struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO
            p11_kit_uri_match_token_info(p11, token) == 1;
 }
 
+/* Initialised tokens that match; *out has room for every slot and is released with free(). */
 static enum hsm_status
-choose_slot(const struct hsm_module *module, const struct hsm_uri *uri, CK_SLOT_ID *id,
-            CK_TOKEN_INFO *token)
+match_tokens(const struct hsm_module *module, const struct hsm_uri *uri, struct candidate **out,
+             size_t *count)
 {
     DEFER(release_ids) CK_SLOT_ID *ids = NULL;
-    CK_ULONG count = 0;
-    CK_ULONG found = 0;
-    CK_TOKEN_INFO info;
-    enum hsm_status st = list_slots(module, &ids, &count);
+    struct candidate *found;
+    CK_ULONG slots = 0;
+    size_t n = 0;
+    enum hsm_status st = list_slots(module, &ids, &slots);
 
-    for (CK_ULONG i = 0; st == HSM_OK && i < count; i++) {
-        if (hsm_module_functions(module)->C_GetTokenInfo(ids[i], &info) != CKR_OK)
-            continue;
-        if ((info.flags & CKF_TOKEN_INITIALIZED) == 0 || !slot_matches(module, ids[i], &info, uri))
-            continue;
-        *id = ids[i];
-        *token = info;
-        found++;
-    }
-    if (st != HSM_OK || found == 1)
+    if (st != HSM_OK)
         return st;
-    return found == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
+    found = calloc(slots + 1, sizeof(*found));
+    if (found == NULL)
+        return HSM_ERR_NOMEM;
+    for (CK_ULONG i = 0; i < slots; i++) {
+        CK_TOKEN_INFO *token = &found[n].token;
+
+        found[n].id = ids[i];
+        if (hsm_module_functions(module)->C_GetTokenInfo(ids[i], token) == CKR_OK &&
+            (token->flags & CKF_TOKEN_INITIALIZED) != 0 && slot_matches(module, ids[i], token, uri))
+            n++;
+    }
+    *out = found;
+    *count = n;
+    return HSM_OK;
+}
+
+static enum hsm_status
+choose_token(const struct hsm_module *module, const struct hsm_uri *uri, struct candidate *out)
+{
+    DEFER(release_candidates) struct candidate *found = NULL;
+    size_t count = 0;
+    enum hsm_status st = match_tokens(module, uri, &found, &count);
+
+    if (st != HSM_OK)
+        return st;
+    if (count != 1)
+        return count == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
+    *out = found[0];
+    return HSM_OK;
 }
 
 static bool
@@ -199,10 +235,6 @@ parse_token_uri(const char *text, struct hsm_uri **out)
     }
     if (hsm_uri_get(uri, "pin-value") != NULL) {
         hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: pin-value is refused: name a pin-source");
-        return HSM_ERR_USAGE;
-    }
-    if (!names_a_token(uri) && hsm_uri_get(uri, "slot-id") != NULL) {
-        hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: slot numbers change: name the token too");
         return HSM_ERR_USAGE;
     }
     *out = uri;
@@ -267,22 +299,23 @@ open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struc
 {
     DEFER(hsm_secret_free) struct hsm_secret *own_pin = NULL;
     DEFER(free) struct hsm_token *token = calloc(1, sizeof(*token));
-    CK_SLOT_ID id = 0;
+    struct candidate chosen;
     enum hsm_status st;
 
     if (token == NULL)
         return HSM_ERR_NOMEM;
-    st = choose_slot(module, uri, &id, &token->raw);
+    st = choose_token(module, uri, &chosen);
     if (st != HSM_OK)
         return st;
-    describe(module, id, &token->raw, &token->info);
+    token->raw = chosen.token;
+    describe(module, chosen.id, &token->raw, &token->info);
     st = check_usable(token);
     if (st == HSM_OK && pin == NULL) {
         st = pin_from_uri(uri, &own_pin);
         pin = own_pin;
     }
     if (st == HSM_OK)
-        st = hsm_slot_open(module, id, &token->raw, pin, &token->slot);
+        st = hsm_slot_open(module, chosen.id, &token->raw, pin, &token->slot);
     if (st != HSM_OK)
         return st;
     token->module = module;
@@ -301,14 +334,14 @@ hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
 
     if (st != HSM_OK)
         return st;
+    if (!names_a_token(uri) && hsm_uri_get(uri, "slot-id") != NULL) {
+        hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: slot numbers change: name the token too");
+        return HSM_ERR_USAGE;
+    }
     st = open_module(uri, config->module, &module);
     if (st != HSM_OK)
         return st;
-    if (hsm_uri_matches_nothing(uri) ||
-        p11_kit_uri_match_module_info(hsm_uri_p11(uri), hsm_module_info(module)) != 1)
-        st = HSM_ERR_NOT_FOUND;
-    else
-        st = open_on_module(module, uri, config->pin, out);
+    st = open_on_module(module, uri, config->pin, out);
     if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_AMBIGUOUS)
         hsm_log(HSM_LOG_ERROR, "%s: %s token in %s matches",
                 hsm_uri_get(uri, "token") != NULL ? hsm_uri_get(uri, "token") : "PKCS#11 URI",
@@ -335,6 +368,39 @@ void
 hsm_token_info(const struct hsm_token *token, struct hsm_token_info *out)
 {
     *out = token->info;
+}
+
+static enum hsm_status
+describe_all(const struct hsm_module *module, const struct hsm_uri *uri,
+             struct hsm_token_info **out, size_t *count)
+{
+    DEFER(release_candidates) struct candidate *found = NULL;
+    struct hsm_token_info *infos;
+    size_t n = 0;
+    enum hsm_status st = match_tokens(module, uri, &found, &n);
+
+    if (st != HSM_OK)
+        return st;
+    infos = calloc(n + 1, sizeof(*infos));
+    if (infos == NULL)
+        return HSM_ERR_NOMEM;
+    for (size_t i = 0; i < n; i++)
+        describe(module, found[i].id, &found[i].token, &infos[i]);
+    *out = infos;
+    *count = n;
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_token_list(const char *text, const char *path, struct hsm_token_info **out, size_t *count)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+    DEFER(hsm_module_close) struct hsm_module *module = NULL;
+    enum hsm_status st = parse_token_uri(text != NULL ? text : "pkcs11:", &uri);
+
+    if (st == HSM_OK)
+        st = open_module(uri, path, &module);
+    return st == HSM_OK ? describe_all(module, uri, out, count) : st;
 }
 
 enum hsm_status

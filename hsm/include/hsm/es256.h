@@ -24,7 +24,8 @@
 HSM_MUST_CHECK enum hsm_status hsm_es256_verify(EVP_PKEY *public_key, const void *message,
                                                 size_t len, const uint8_t *sig, size_t sig_len);
 
-/** R || S to the DER ECDSA-Sig-Value of RFC 3279 section 2.2.3; der has HSM_P256_DER_SIG_MAX octets. */
+/** R || S to the DER ECDSA-Sig-Value of RFC 3279 section 2.2.3; der has HSM_P256_DER_SIG_MAX
+ * octets. */
 HSM_MUST_CHECK enum hsm_status hsm_es256_to_der(const uint8_t *sig, uint8_t *der, size_t *der_len);
 
 /** The strict inverse: anything but one minimal DER value with R and S in 1..n-1 is malformed. */

@@ -22,10 +22,10 @@
 #include <hsm/token.h>
 #include <hsm/uri.h>
 
-#define HSM_SHA256_LEN 32   /* octets */
-#define HSM_P256_SIG_LEN 64 /* octets: R || S, PKCS #11 "EC Signatures", RFC 7518 section 3.4 */
+#define HSM_SHA256_LEN     32 /* octets */
+#define HSM_P256_SIG_LEN   64 /* octets: R || S, PKCS #11 "EC Signatures", RFC 7518 section 3.4 */
 #define HSM_P256_POINT_LEN 65 /* octets: 04 || X || Y */
-#define HSM_LABEL_MAX 64    /* octets of CKA_LABEL */
+#define HSM_LABEL_MAX      64 /* octets of CKA_LABEL */
 
 struct hsm_key;
 
@@ -37,7 +37,8 @@ struct hsm_key;
  * @retval HSM_ERR_NOT_FOUND    nothing on the token matches, or its public half is missing
  * @retval HSM_ERR_AMBIGUOUS    several private keys match
  * @retval HSM_ERR_UNSUPPORTED  the key is not on P-256, or may not sign
- * @retval HSM_ERR_UNTRUSTED    an attribute is not as above: the key could leave, or came from outside
+ * @retval HSM_ERR_UNTRUSTED    an attribute is not as above: the key could leave, or came from
+ * outside
  *
  * @param token  borrowed, outlives the key
  * On failure *out keeps its old value.
@@ -120,7 +121,7 @@ struct hsm_key_info {
     int sensitive, always_sensitive, extractable, never_extractable, local;
     int sign, decrypt, unwrap, derive, modifiable, copyable;
     unsigned long gen_mechanism; /* CK_UNAVAILABLE_INFORMATION: not told */
-    bool may_be_used;            /* passes the check above */
+    bool may_be_used; /* passes the check above */
 };
 
 /** Every private key object on the token; *out is released with free(). */

@@ -11,8 +11,16 @@
 
 #include <hsm/status.h>
 
-enum hsm_log_level { HSM_LOG_ERROR, HSM_LOG_WARNING, HSM_LOG_INFO, HSM_LOG_DEBUG };
-enum hsm_log_format { HSM_LOG_TEXT, HSM_LOG_JSON };
+enum hsm_log_level {
+    HSM_LOG_ERROR,
+    HSM_LOG_WARNING,
+    HSM_LOG_INFO,
+    HSM_LOG_DEBUG
+};
+enum hsm_log_format {
+    HSM_LOG_TEXT,
+    HSM_LOG_JSON
+};
 
 struct hsm_log_config {
     const char *program; /* borrowed for the life of the process */

@@ -24,7 +24,8 @@ HSM_MUST_CHECK enum hsm_status hsm_file_read(const char *path, size_t max, uint8
 /** What is left to read of an open descriptor, under a bound; it stays open. */
 HSM_MUST_CHECK enum hsm_status hsm_file_read_fd(int fd, size_t max, uint8_t **out, size_t *len);
 
-/** Replace a file: written beside it, synced, renamed; readers see the old or the new, never a part. */
+/** Replace a file: written beside it, synced, renamed; readers see the old or the new, never a
+ * part. */
 HSM_MUST_CHECK enum hsm_status hsm_file_write(const char *path, const void *octets, size_t len,
                                               unsigned mode);
 

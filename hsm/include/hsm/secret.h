@@ -16,7 +16,8 @@
 
 struct hsm_secret;
 
-/** Copy `len` octets; the caller wipes its own copy. An empty secret is refused: HSM_ERR_MALFORMED. */
+/** Copy `len` octets; the caller wipes its own copy. An empty secret is refused: HSM_ERR_MALFORMED.
+ */
 HSM_MUST_CHECK enum hsm_status hsm_secret_new(const void *octets, size_t len,
                                               struct hsm_secret **out);
 
@@ -46,7 +47,8 @@ size_t hsm_secret_len(const struct hsm_secret *secret);
 /** In time that depends on the lengths alone. */
 bool hsm_secret_equals(const struct hsm_secret *secret, const void *octets, size_t len);
 
-/** Write to a new file of mode 0600, complete and durable or not at all; HSM_ERR_EXISTS if it is there. */
+/** Write to a new file of mode 0600, complete and durable or not at all; HSM_ERR_EXISTS if it is
+ * there. */
 HSM_MUST_CHECK enum hsm_status hsm_secret_write(const struct hsm_secret *secret, const char *path);
 
 void hsm_secret_free(struct hsm_secret *secret);

@@ -9,23 +9,23 @@
 #ifndef HSM_STATUS_H
 #define HSM_STATUS_H
 
-#define HSM_MUST_CHECK __attribute__((warn_unused_result))
+#define HSM_MUST_CHECK          __attribute__((warn_unused_result))
 #define HSM_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 enum hsm_status {
     HSM_OK = 0,
-    HSM_ERR_USAGE,       /* the caller broke the contract: fix the program or its arguments */
-    HSM_ERR_NOMEM,       /* give up on this operation */
-    HSM_ERR_NOT_FOUND,   /* nothing has that name: fix the configuration */
-    HSM_ERR_AMBIGUOUS,   /* several have that name: fix the configuration */
-    HSM_ERR_EXISTS,      /* the name is taken */
-    HSM_ERR_DENIED,      /* wrong PIN, password or missing right: never retry */
-    HSM_ERR_BUSY,        /* token or peer unavailable: retry later */
-    HSM_ERR_MALFORMED,   /* input breaks its grammar: reject it */
-    HSM_ERR_UNTRUSTED,   /* well-formed, but its signature, issuer, time or binding is not good */
+    HSM_ERR_USAGE, /* the caller broke the contract: fix the program or its arguments */
+    HSM_ERR_NOMEM, /* give up on this operation */
+    HSM_ERR_NOT_FOUND, /* nothing has that name: fix the configuration */
+    HSM_ERR_AMBIGUOUS, /* several have that name: fix the configuration */
+    HSM_ERR_EXISTS, /* the name is taken */
+    HSM_ERR_DENIED, /* wrong PIN, password or missing right: never retry */
+    HSM_ERR_BUSY, /* token or peer unavailable: retry later */
+    HSM_ERR_MALFORMED, /* input breaks its grammar: reject it */
+    HSM_ERR_UNTRUSTED, /* well-formed, but its signature, issuer, time or binding is not good */
     HSM_ERR_UNSUPPORTED, /* well-formed, but an algorithm or form we do not do */
-    HSM_ERR_CRYPTO,      /* a cryptographic operation failed */
-    HSM_ERR_IO,          /* this machine refused: file, socket, disk */
+    HSM_ERR_CRYPTO, /* a cryptographic operation failed */
+    HSM_ERR_IO, /* this machine refused: file, socket, disk */
 };
 
 /** A short name of the kind, such as "not found"; static storage. */

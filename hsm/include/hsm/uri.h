@@ -2,8 +2,9 @@
  * uri.h - PKCS#11 URIs (RFC 7512).
  *
  * Parsed strictly: a repeated standard attribute, a bad escape, or both
- * pin-source and pin-value are malformed. A pin-value is refused everywhere:
- * it would put the PIN into process lists and logs.
+ * pin-source and pin-value are malformed. A pin-value is in the grammar and
+ * parsed, but hsm_token_open() and hsm_key_find() refuse a URI that has one:
+ * it would put the PIN into process lists and logs. Never log a URI's query.
  */
 #ifndef HSM_URI_H
 #define HSM_URI_H
@@ -15,7 +16,7 @@
 #include <hsm/status.h>
 
 #define HSM_URI_MAX 2048 /* octets; longer: HSM_ERR_MALFORMED */
-#define HSM_ID_MAX 64    /* octets of CKA_ID that a URI may name */
+#define HSM_ID_MAX  64 /* octets of CKA_ID that a URI may name */
 
 struct hsm_uri;
 
@@ -29,7 +30,8 @@ HSM_MUST_CHECK enum hsm_status hsm_uri_parse(const char *text, struct hsm_uri **
 const char *hsm_uri_get(const struct hsm_uri *uri, const char *attribute);
 const uint8_t *hsm_uri_id(const struct hsm_uri *uri, size_t *len);
 
-/** True if a path attribute was not recognised: such a URI matches nothing (RFC 7512 section 2.5). */
+/** True if a path attribute was not recognised: such a URI matches nothing (RFC 7512 section 2.5).
+ */
 bool hsm_uri_matches_nothing(const struct hsm_uri *uri);
 
 void hsm_uri_free(struct hsm_uri *uri);

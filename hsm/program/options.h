@@ -1,0 +1,43 @@
+/*
+ * options.h - the command line of sti-hsm, by tables.
+ */
+#ifndef STI_HSM_OPTIONS_H
+#define STI_HSM_OPTIONS_H
+
+#include <stddef.h>
+
+#include <hsm/status.h>
+
+/* What the command line said; borrowed from argv, NULL where it said nothing. */
+struct arguments {
+    const char *module;
+    const char *token;
+    const char *key;
+    const char *label;
+    const char *pin_source;
+    const char *so_pin_source;
+    const char *in;
+    const char *digest;
+    const char *out;
+    const char *yes;
+    const char *log_format;
+    const char *log_level;
+    const char *operand;
+};
+
+struct command {
+    const char *group;
+    const char *verb; /* NULL: the group is the command */
+    const char *options; /* names that it takes, between blanks; "label!" cannot be left out */
+    const char *operand; /* what the help calls it; NULL: takes none */
+    const char *summary;
+    enum hsm_status (*run)(const struct arguments *arguments);
+};
+
+/** Find the command that argv names, read its options, run it; the exit status of the program. */
+int options_main(const struct command *commands, size_t count, int argc, char **argv);
+
+/** Say on standard error what is wrong with the command line; HSM_ERR_USAGE. */
+enum hsm_status options_refuse(const char *why);
+
+#endif

@@ -1,0 +1,447 @@
+/* sti-hsm.c - tokens and their keys, from the command line. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/pem.h>
+
+#include <hsm/defer.h>
+#include <hsm/es256.h>
+#include <hsm/key.h>
+#include <hsm/log.h>
+#include <hsm/process.h>
+#include <hsm/secret.h>
+#include <hsm/status.h>
+#include <hsm/token.h>
+#include <hsm/uri.h>
+
+#include "options.h"
+
+#define INPUT_MAX (16 * 1024 * 1024) /* octets that `sign` reads; larger: refused */
+
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
+DEFINE_DEFER(struct hsm_token, hsm_token_close)
+DEFINE_DEFER(struct hsm_key, hsm_key_free)
+DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
+
+/* Names on a token are somebody else's text: nothing of them may reach a terminal's controls. */
+static void
+print_text(const char *text, int width)
+{
+    int printed = 0;
+
+    for (const char *c = text; *c != '\0'; c++, printed++)
+        putchar(*c >= 0x20 && *c <= 0x7e ? *c : '?');
+    for (; printed < width; printed++)
+        putchar(' ');
+}
+
+static void
+print_hex(const uint8_t *octets, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        printf("%02x", octets[i]);
+}
+
+/* ---- what the commands open ---- */
+
+static bool
+uri_has(const char *text, const char *attribute)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+
+    return text != NULL && hsm_uri_parse(text, &uri, NULL) == HSM_OK &&
+           hsm_uri_get(uri, attribute) != NULL;
+}
+
+/* NULL where the URI itself says it. */
+static const char *
+module_of(const struct arguments *arguments, const char *uri)
+{
+    if (arguments->module != NULL || uri_has(uri, "module-path"))
+        return arguments->module;
+    return getenv("STI_MODULE");
+}
+
+static enum hsm_status
+open_token(const struct arguments *arguments, const char *uri, struct hsm_token **out)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
+    struct hsm_token_config config = {uri, module_of(arguments, uri), NULL};
+    enum hsm_status st = HSM_OK;
+
+    if (arguments->pin_source != NULL)
+        st = hsm_secret_from(arguments->pin_source, "PIN: ", &pin);
+    else if (!uri_has(uri, "pin-source") && !uri_has(uri, "pin-value"))
+        st = hsm_secret_prompt("PIN: ", &pin);
+    if (st != HSM_OK)
+        return st;
+    config.pin = pin;
+    return hsm_token_open(&config, out);
+}
+
+/* --key names token and object at once; with --token it names the object. */
+static enum hsm_status
+open_key(const struct arguments *arguments, struct hsm_token **token, struct hsm_key **key)
+{
+    enum hsm_status st =
+        open_token(arguments, arguments->token != NULL ? arguments->token : arguments->key, token);
+
+    return st == HSM_OK ? hsm_key_find(*token, arguments->key, key) : st;
+}
+
+/* ---- token ---- */
+
+static enum hsm_status
+token_init(const struct arguments *arguments)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *so_pin = NULL;
+    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
+    const char *module = module_of(arguments, NULL);
+    enum hsm_status st;
+
+    if (module == NULL)
+        return options_refuse("no module: neither --module nor $STI_MODULE");
+    st = hsm_secret_from(arguments->so_pin_source != NULL ? arguments->so_pin_source : "prompt",
+                         "PIN of the security officer: ", &so_pin);
+    if (st == HSM_OK)
+        st = hsm_secret_from(arguments->pin_source != NULL ? arguments->pin_source : "prompt",
+                             "PIN of the user: ", &pin);
+    if (st == HSM_OK)
+        st = hsm_token_init(module, arguments->label, so_pin, pin);
+    if (st == HSM_OK) {
+        print_text(arguments->label, 0);
+        printf(": initialised\n");
+    }
+    return st;
+}
+
+static void
+print_field(const char *name, const char *value)
+{
+    printf("%-18s  ", name);
+    print_text(value, 0);
+    putchar('\n');
+}
+
+static void
+print_token(const struct hsm_token_info *info)
+{
+    char sessions[32];
+
+    snprintf(sessions, sizeof(sessions), "%lu", info->max_sessions);
+    print_field("token", info->label);
+    print_field("manufacturer", info->manufacturer);
+    print_field("model", info->model);
+    print_field("serial", info->serial);
+    print_field("hardware", info->hardware_version);
+    print_field("firmware", info->firmware_version);
+    print_field("module", info->module);
+    print_field("module version", info->module_version);
+    print_field("most sessions", info->max_sessions != 0 ? sessions : "no limit told");
+    print_field("P-256 key pairs", info->has_ec_key_pair_gen ? "yes" : "no");
+    print_field("ECDSA signatures", info->has_ecdsa ? "yes" : "no");
+    print_field("random generator", info->has_rng ? "yes" : "no");
+    if (info->user_pin_low)
+        print_field("warning", "wrong PINs were entered, few tries are left");
+}
+
+static enum hsm_status
+token_show(const struct arguments *arguments)
+{
+    const char *uri = arguments->operand != NULL ? arguments->operand : arguments->token;
+    struct hsm_token_info *infos = NULL;
+    size_t count = 0;
+    enum hsm_status st = hsm_token_list(uri, module_of(arguments, uri), &infos, &count);
+
+    if (st != HSM_OK)
+        return st;
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
+            putchar('\n');
+        print_token(&infos[i]);
+    }
+    free(infos);
+    if (count > 0)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "no token matches");
+    return HSM_ERR_NOT_FOUND;
+}
+
+/* ---- key ---- */
+
+static const char *
+word_of(int value)
+{
+    if (value < 0)
+        return "not told";
+    return value == 1 ? "yes" : "no";
+}
+
+static int
+widest_label(const struct hsm_key_info *infos, size_t count)
+{
+    size_t width = strlen("LABEL");
+
+    for (size_t i = 0; i < count; i++)
+        width = strlen(infos[i].label) > width ? strlen(infos[i].label) : width;
+    return (int)width;
+}
+
+static int
+widest_id(const struct hsm_key_info *infos, size_t count)
+{
+    size_t width = strlen("ID");
+
+    for (size_t i = 0; i < count; i++)
+        width = 2 * infos[i].id_len > width ? 2 * infos[i].id_len : width;
+    return (int)width;
+}
+
+static void
+print_row(const struct hsm_key_info *info, int label_width, int id_width)
+{
+    print_text(info->label, label_width);
+    printf("  ");
+    print_hex(info->id, info->id_len);
+    printf("%*s  %-5s  %-9s  %-16s  %-11s  %-17s  %-8s  %s\n", id_width - 2 * (int)info->id_len, "",
+           info->is_p256 ? "P-256" : "other", word_of(info->sensitive),
+           word_of(info->always_sensitive), word_of(info->extractable),
+           word_of(info->never_extractable), word_of(info->local),
+           info->may_be_used ? "yes" : "NO");
+}
+
+static enum hsm_status
+key_list(const struct arguments *arguments)
+{
+    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    struct hsm_key_info *infos = NULL;
+    size_t count = 0;
+    enum hsm_status st = open_token(arguments, arguments->token, &token);
+
+    if (st == HSM_OK)
+        st = hsm_key_list(token, &infos, &count);
+    if (st != HSM_OK)
+        return st;
+    printf("%-*s  %-*s  CURVE  SENSITIVE  ALWAYS SENSITIVE  EXTRACTABLE  NEVER EXTRACTABLE  "
+           "LOCAL     MAY BE USED\n",
+           widest_label(infos, count), "LABEL", widest_id(infos, count), "ID");
+    for (size_t i = 0; i < count; i++)
+        print_row(&infos[i], widest_label(infos, count), widest_id(infos, count));
+    free(infos);
+    return HSM_OK;
+}
+
+static enum hsm_status
+print_key(const struct hsm_key *key)
+{
+    print_field("label", hsm_key_label(key));
+    print_field("id", hsm_key_id(key));
+    print_field("uri", hsm_key_uri(key));
+    print_field("curve", "P-256");
+    print_field("can leave", "no: sensitive, never extractable, generated in the token");
+    printf("%-18s  ", "point");
+    print_hex(hsm_key_point(key), HSM_P256_POINT_LEN);
+    putchar('\n');
+    return PEM_write_PUBKEY(stdout, hsm_key_public(key)) == 1 ? HSM_OK : HSM_ERR_IO;
+}
+
+static enum hsm_status
+key_show(const struct arguments *arguments)
+{
+    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    enum hsm_status st = open_key(arguments, &token, &key);
+
+    return st == HSM_OK ? print_key(key) : st;
+}
+
+static enum hsm_status
+key_generate(const struct arguments *arguments)
+{
+    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    enum hsm_status st = open_token(arguments, arguments->token, &token);
+
+    if (st == HSM_OK)
+        st = hsm_key_generate(token, arguments->label, &key);
+    return st == HSM_OK ? print_key(key) : st;
+}
+
+/* What is destroyed is gone for good, so the person says its name. */
+static enum hsm_status
+confirm(const struct hsm_key *key)
+{
+    char line[HSM_LABEL_MAX + 2];
+
+    if (isatty(STDIN_FILENO) != 1)
+        return options_refuse("no terminal to confirm on: say --yes");
+    fprintf(stderr, "The key cannot be brought back. Its label, to destroy it: ");
+    if (fgets(line, sizeof(line), stdin) == NULL)
+        return options_refuse("not confirmed");
+    line[strcspn(line, "\n")] = '\0';
+    return strcmp(line, hsm_key_label(key)) == 0 ? HSM_OK : options_refuse("not confirmed");
+}
+
+static enum hsm_status
+key_destroy(const struct arguments *arguments)
+{
+    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    enum hsm_status st = open_key(arguments, &token, &key);
+
+    if (st == HSM_OK && arguments->yes == NULL)
+        st = confirm(key);
+    if (st == HSM_OK)
+        st = hsm_key_destroy(key);
+    if (st == HSM_OK) {
+        print_text(hsm_key_label(key), 0);
+        printf(": destroyed\n");
+    }
+    return st;
+}
+
+/* ---- sign ---- */
+
+static void
+put_raw(const uint8_t *sig)
+{
+    fwrite(sig, 1, HSM_P256_SIG_LEN, stdout);
+}
+
+static void
+put_hex(const uint8_t *sig)
+{
+    print_hex(sig, HSM_P256_SIG_LEN);
+    putchar('\n');
+}
+
+/* RFC 4648 section 5, without padding; 64 octets leave a last group of one. */
+static void
+put_base64url(const uint8_t *sig)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    unsigned long bits = 0;
+    int held = 0;
+
+    for (size_t i = 0; i < HSM_P256_SIG_LEN; i++) {
+        bits = bits << 8 | sig[i];
+        for (held += 8; held >= 6; held -= 6)
+            putchar(digits[bits >> (held - 6) & 0x3f]);
+    }
+    if (held > 0)
+        putchar(digits[bits << (6 - held) & 0x3f]);
+    putchar('\n');
+}
+
+static void
+put_der(const uint8_t *sig)
+{
+    uint8_t der[HSM_P256_DER_SIG_MAX];
+    size_t len = 0;
+
+    if (hsm_es256_to_der(sig, der, &len) == HSM_OK) /* hsm_key_sign() gives no other kind */
+        fwrite(der, 1, len, stdout);
+}
+
+struct form {
+    const char *name;
+    void (*put)(const uint8_t *sig);
+};
+
+static const struct form forms[] = {
+    {"base64url", put_base64url}, {"hex", put_hex}, {"raw", put_raw}, {"der", put_der}};
+
+static const struct form *
+form_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        if (name == NULL || strcmp(forms[i].name, name) == 0)
+            return &forms[i];
+    }
+    return NULL;
+}
+
+static bool
+digest_from_hex(const char *hex, uint8_t *digest)
+{
+    long len = 0;
+    unsigned char *octets = OPENSSL_hexstr2buf(hex, &len);
+    bool good = octets != NULL && len == HSM_SHA256_LEN && strchr(hex, ':') == NULL;
+
+    if (good)
+        memcpy(digest, octets, HSM_SHA256_LEN);
+    OPENSSL_free(octets);
+    return good;
+}
+
+static enum hsm_status
+sign_file(struct hsm_key *key, const char *path, uint8_t *sig)
+{
+    uint8_t *message = NULL;
+    size_t len = 0;
+    enum hsm_status st;
+
+    if (path == NULL || strcmp(path, "-") == 0)
+        st = hsm_file_read_fd(STDIN_FILENO, INPUT_MAX, &message, &len);
+    else
+        st = hsm_file_read(path, INPUT_MAX, &message, &len);
+    if (st == HSM_OK)
+        st = hsm_key_sign_verified(key, message, len, sig);
+    free(message);
+    return st;
+}
+
+static enum hsm_status
+sign(const struct arguments *arguments)
+{
+    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    const struct form *form = form_of(arguments->out);
+    uint8_t digest[HSM_SHA256_LEN];
+    uint8_t sig[HSM_P256_SIG_LEN];
+    enum hsm_status st;
+
+    if (form == NULL)
+        return options_refuse("--out is base64url, hex, raw or der");
+    if (arguments->digest != NULL && arguments->in != NULL)
+        return options_refuse("either --digest or --in");
+    if (arguments->digest != NULL && !digest_from_hex(arguments->digest, digest))
+        return options_refuse("--digest is 64 hex digits");
+    st = open_key(arguments, &token, &key);
+    if (st == HSM_OK)
+        st = arguments->digest != NULL ? hsm_key_sign_digest(key, digest, sig)
+                                       : sign_file(key, arguments->in, sig);
+    if (st == HSM_OK)
+        form->put(sig);
+    return st;
+}
+
+static const struct command commands[] = {
+    {"token", "init", "module label! so-pin-source pin-source", NULL,
+     "initialise a fresh token with a label and two PINs", token_init},
+    {"token", "show", "module token", "URI", "what the tokens say of themselves; needs no PIN",
+     token_show},
+    {"key", "generate", "module token! pin-source label!", NULL,
+     "a new P-256 key pair in the token, never extractable", key_generate},
+    {"key", "list", "module token! pin-source", NULL,
+     "every private key on the token, and whether it can leave", key_list},
+    {"key", "show", "module token key! pin-source", NULL, "one key and its public half", key_show},
+    {"key", "destroy", "module token key! pin-source yes", NULL, "destroy a key pair for good",
+     key_destroy},
+    {"sign", NULL, "module token key! pin-source in digest out", NULL,
+     "sign a file or a digest (ES256)", sign},
+};
+
+int
+main(int argc, char **argv)
+{
+    enum hsm_status st = hsm_process_harden();
+
+    if (st != HSM_OK)
+        return hsm_status_exit(st);
+    return options_main(commands, sizeof(commands) / sizeof(commands[0]), argc, argv);
+}
