@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include <libp11.h>
 #include <openssl/err.h>
 
 #include <hsm/log.h>
@@ -112,11 +113,11 @@ CK_RV
 hsm_ckr_from_libp11(void)
 {
     CK_RV rv = CKR_GENERAL_ERROR;
+    int library = ERR_get_CKR_code(); /* under which libp11's reasons are CKR values */
     unsigned long error;
 
-    /* Its reasons are CKR values, under a library number that OpenSSL gave out at run time. */
     while ((error = ERR_get_error()) != 0) {
-        if (ERR_GET_LIB(error) >= ERR_LIB_USER)
+        if (ERR_GET_LIB(error) == library)
             rv = (CK_RV)ERR_GET_REASON(error);
     }
     return rv;

@@ -65,6 +65,11 @@ check_info(const struct hsm_key_info *info)
         hsm_log(HSM_LOG_ERROR, "key %s: not on P-256", info->label);
         return HSM_ERR_UNSUPPORTED;
     }
+    if (info->always_authenticate == 1) {
+        hsm_log(HSM_LOG_ERROR, "key %s: wants the PIN each time (CKA_ALWAYS_AUTHENTICATE)",
+                info->label);
+        return HSM_ERR_UNSUPPORTED;
+    }
     if (info->sign == 0) {
         hsm_log(HSM_LOG_ERROR, "key %s: may not sign (CKA_SIGN)", info->label);
         return HSM_ERR_UNSUPPORTED;
@@ -147,16 +152,17 @@ format_uri(struct hsm_key *key)
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
     CK_ATTRIBUTE attributes[] = {
         {CKA_CLASS, &class, sizeof(class)},
-        {CKA_LABEL, key->info.label, strlen(key->info.label)},
         {CKA_ID, key->info.id, key->info.id_len},
+        {CKA_LABEL, key->info.label, strlen(key->info.label)},
     };
+    CK_ULONG count = key->info.label[0] != '\0' ? 3 : 2; /* an empty one matches only empty ones */
     CK_TOKEN_INFO *token;
 
     if (uri == NULL)
         return HSM_ERR_NOMEM;
     token = p11_kit_uri_get_token_info(uri);
     memcpy(token->label, key->token->raw.label, sizeof(token->label));
-    if (p11_kit_uri_set_attributes(uri, attributes, 3) != P11_KIT_URI_OK ||
+    if (p11_kit_uri_set_attributes(uri, attributes, count) != P11_KIT_URI_OK ||
         p11_kit_uri_format(uri, P11_KIT_URI_FOR_OBJECT_ON_TOKEN, &key->uri) != P11_KIT_URI_OK)
         return HSM_ERR_NOMEM;
     return HSM_OK;

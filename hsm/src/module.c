@@ -389,18 +389,6 @@ is_latched(const CK_TOKEN_INFO *token)
     return false;
 }
 
-static void
-latch_token(const CK_TOKEN_INFO *token)
-{
-    struct latch *latch = malloc(sizeof(*latch));
-
-    if (latch == NULL)
-        abort(); /* to forget a refused PIN is worse: a second try may lock the token */
-    latch->token = *token;
-    latch->next = registry.latches;
-    registry.latches = latch;
-}
-
 static CK_RV
 open_session(const struct hsm_slot *slot, CK_SESSION_HANDLE *out)
 {
@@ -440,20 +428,40 @@ is_about_the_pin(CK_RV rv)
 
 /* Once, ever: the value that comes back decides, and libp11 is told only a PIN that was right. */
 static enum hsm_status
-login(struct hsm_slot *slot, const CK_TOKEN_INFO *token, const struct hsm_secret *pin)
+login(struct hsm_slot *slot, const struct hsm_secret *pin, bool *pin_refused)
 {
     CK_FUNCTION_LIST *functions = slot->module->functions;
     CK_UTF8CHAR *octets = (CK_UTF8CHAR *)hsm_secret_octets(pin);
     CK_RV rv = functions->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(pin));
 
-    if (is_about_the_pin(rv))
-        latch_token(token);
+    *pin_refused = is_about_the_pin(rv);
     if (rv != CKR_OK && rv != CKR_USER_ALREADY_LOGGED_IN)
         return hsm_ckr_log(rv, "login");
     if (PKCS11_login(slot->p11, 0, hsm_secret_octets(pin)) == 0)
         return HSM_OK;
     (void)functions->C_Logout(slot->control);
     return hsm_ckr_log(hsm_ckr_from_libp11(), "login");
+}
+
+/* The latch is made first: there must be no way to learn of a refusal and not to keep it. */
+static enum hsm_status
+login_latched(struct hsm_slot *slot, const CK_TOKEN_INFO *token, const struct hsm_secret *pin)
+{
+    struct latch *latch = calloc(1, sizeof(*latch));
+    bool pin_refused = false;
+    enum hsm_status st;
+
+    if (latch == NULL)
+        return HSM_ERR_NOMEM;
+    st = login(slot, pin, &pin_refused);
+    if (!pin_refused) {
+        free(latch);
+        return st;
+    }
+    latch->token = *token;
+    latch->next = registry.latches;
+    registry.latches = latch;
+    return st;
 }
 
 /* Under registry.lock. */
@@ -469,7 +477,7 @@ slot_start(struct hsm_slot *slot, const CK_TOKEN_INFO *token, const struct hsm_s
     st = start_sessions(slot);
     if (st != HSM_OK)
         return st;
-    st = login(slot, token, pin);
+    st = login_latched(slot, token, pin);
     if (st != HSM_OK)
         (void)slot->module->functions->C_CloseSession(slot->control);
     return st;

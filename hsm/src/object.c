@@ -236,7 +236,7 @@ describe_public(const struct hsm_token *token, struct hsm_key_info *info, bool k
         info->has_point = decode_point(value, len, info->point);
 }
 
-/* standards: PKCS #11 v3.1 section 4.9; -1 is not as wanted either. */
+/* PKCS #11 v3.1 section 4.9; -1 is not as wanted either. */
 static bool
 cannot_leave(const struct hsm_key_info *info)
 {
@@ -273,15 +273,18 @@ hsm_object_describe(const struct hsm_token *token, CK_OBJECT_HANDLE private_key,
     info.derive = read_bool(token, private_key, CKA_DERIVE);
     info.modifiable = read_bool(token, private_key, CKA_MODIFIABLE);
     info.copyable = read_bool(token, private_key, CKA_COPYABLE);
+    info.always_authenticate = read_bool(token, private_key, CKA_ALWAYS_AUTHENTICATE);
     info.gen_mechanism = read_ulong(token, private_key, CKA_KEY_GEN_MECHANISM);
     describe_public(token, &info, key_names_curve);
-    info.may_be_used = cannot_leave(&info) && info.is_p256 && info.sign != 0;
+    info.may_be_used = cannot_leave(&info) && info.is_p256 && info.has_point && info.sign != 0 &&
+                       info.always_authenticate != 1;
     *out = info;
     return HSM_OK;
 }
 
+/* `strict` asks for what is good to have and not known to every module, too. */
 static void
-public_template(struct template *t, const struct hsm_object_name *name)
+public_template(struct template *t, const struct hsm_object_name *name, bool strict)
 {
     t->count = 0;
     add_bool(t, CKA_TOKEN, true);
@@ -289,9 +292,13 @@ public_template(struct template *t, const struct hsm_object_name *name)
     add_bool(t, CKA_VERIFY, true);
     add(t, CKA_EC_PARAMS, p256_oid, sizeof(p256_oid));
     add_name(t, name);
+    if (!strict)
+        return;
+    add_bool(t, CKA_ENCRYPT, false);
+    add_bool(t, CKA_WRAP, false);
+    add_bool(t, CKA_VERIFY_RECOVER, false);
 }
 
-/* `strict` asks for what is good to have and not known to every module, too. */
 static void
 private_template(struct template *t, const struct hsm_object_name *name, bool strict)
 {
@@ -332,7 +339,7 @@ generate(const struct hsm_token *token, const struct hsm_object_name *name, bool
     struct template private;
     CK_RV rv = CKR_GENERAL_ERROR;
 
-    public_template(&public, name);
+    public_template(&public, name, strict);
     private_template(&private, name, strict);
     for (int tries = 0; tries < GENERATE_TRIES && rv == CKR_GENERAL_ERROR; tries++)
         rv = functions_of(token)->C_GenerateKeyPair(
@@ -349,8 +356,8 @@ hsm_object_generate(const struct hsm_token *token, const struct hsm_object_name 
 
     if (refuses_template(rv)) {
         hsm_log(HSM_LOG_WARNING,
-                "key %s: %s: generated without CKA_MODIFIABLE, CKA_COPYABLE, "
-                "CKA_ALLOWED_MECHANISMS",
+                "key %s: %s: asked again without CKA_MODIFIABLE, CKA_COPYABLE, "
+                "CKA_ALLOWED_MECHANISMS and the uses of the public half",
                 name->label, hsm_ckr_name(rv));
         rv = generate(token, name, false, private_key, public_key);
     }

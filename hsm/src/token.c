@@ -11,6 +11,7 @@
 
 #include "ckr_internal.h"
 #include "module_internal.h"
+#include "startup_internal.h"
 #include "token_internal.h"
 #include "uri_internal.h"
 
@@ -262,15 +263,16 @@ pin_from_uri(const struct hsm_uri *uri, struct hsm_secret **out)
 }
 
 static enum hsm_status
-open_module(const struct hsm_uri *uri, const char *path, struct hsm_module **out)
+module_path(const struct hsm_uri *uri, const char *given, const char **out)
 {
-    if (path == NULL)
-        path = hsm_uri_get(uri, "module-path");
+    const char *path = given != NULL ? given : hsm_uri_get(uri, "module-path");
+
     if (path == NULL) {
         hsm_log(HSM_LOG_ERROR, "no PKCS#11 module: neither given nor named by module-path");
         return HSM_ERR_USAGE;
     }
-    return hsm_module_open(path, out);
+    *out = path;
+    return HSM_OK;
 }
 
 /* Before a PIN is spent on it. */
@@ -297,7 +299,6 @@ static enum hsm_status
 open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struct hsm_secret *pin,
                struct hsm_token **out)
 {
-    DEFER(hsm_secret_free) struct hsm_secret *own_pin = NULL;
     DEFER(free) struct hsm_token *token = calloc(1, sizeof(*token));
     struct candidate chosen;
     enum hsm_status st;
@@ -310,10 +311,6 @@ open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struc
     token->raw = chosen.token;
     describe(module, chosen.id, &token->raw, &token->info);
     st = check_usable(token);
-    if (st == HSM_OK && pin == NULL) {
-        st = pin_from_uri(uri, &own_pin);
-        pin = own_pin;
-    }
     if (st == HSM_OK)
         st = hsm_slot_open(module, chosen.id, &token->raw, pin, &token->slot);
     if (st != HSM_OK)
@@ -325,29 +322,48 @@ open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struc
     return HSM_OK;
 }
 
-enum hsm_status
-hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
+/* Inside the startup lock. */
+static enum hsm_status
+open_started(const char *path, const struct hsm_uri *uri, const struct hsm_secret *pin,
+             struct hsm_token **out)
 {
-    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
     DEFER(hsm_module_close) struct hsm_module *module = NULL;
-    enum hsm_status st = parse_token_uri(config->uri, &uri);
+    enum hsm_status st = hsm_module_open(path, &module);
 
     if (st != HSM_OK)
         return st;
-    if (!names_a_token(uri) && hsm_uri_get(uri, "slot-id") != NULL) {
-        hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: slot numbers change: name the token too");
-        return HSM_ERR_USAGE;
-    }
-    st = open_module(uri, config->module, &module);
-    if (st != HSM_OK)
-        return st;
-    st = open_on_module(module, uri, config->pin, out);
+    st = open_on_module(module, uri, pin, out);
     if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_AMBIGUOUS)
         hsm_log(HSM_LOG_ERROR, "%s: %s token in %s matches",
                 hsm_uri_get(uri, "token") != NULL ? hsm_uri_get(uri, "token") : "PKCS#11 URI",
                 st == HSM_ERR_NOT_FOUND ? "no" : "more than one", hsm_module_path(module));
     if (st == HSM_OK)
         module = NULL; /* the token has it now */
+    return st;
+}
+
+enum hsm_status
+hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+    DEFER(hsm_secret_free) struct hsm_secret *own_pin = NULL;
+    const char *path = NULL;
+    enum hsm_status st = parse_token_uri(config->uri, &uri);
+    int lock;
+
+    if (st == HSM_OK && !names_a_token(uri) && hsm_uri_get(uri, "slot-id") != NULL) {
+        hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: slot numbers change: name the token too");
+        st = HSM_ERR_USAGE;
+    }
+    if (st == HSM_OK)
+        st = module_path(uri, config->module, &path);
+    if (st == HSM_OK && config->pin == NULL)
+        st = pin_from_uri(uri, &own_pin);
+    if (st != HSM_OK)
+        return st;
+    lock = hsm_startup_lock(path);
+    st = open_started(path, uri, config->pin != NULL ? config->pin : own_pin, out);
+    hsm_startup_unlock(lock);
     return st;
 }
 
@@ -392,15 +408,27 @@ describe_all(const struct hsm_module *module, const struct hsm_uri *uri,
 }
 
 enum hsm_status
-hsm_token_list(const char *text, const char *path, struct hsm_token_info **out, size_t *count)
+hsm_token_list(const char *text, const char *given_module, struct hsm_token_info **out,
+               size_t *count)
 {
     DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
-    DEFER(hsm_module_close) struct hsm_module *module = NULL;
+    struct hsm_module *module = NULL;
+    const char *path = NULL;
     enum hsm_status st = parse_token_uri(text != NULL ? text : "pkcs11:", &uri);
+    int lock;
 
     if (st == HSM_OK)
-        st = open_module(uri, path, &module);
-    return st == HSM_OK ? describe_all(module, uri, out, count) : st;
+        st = module_path(uri, given_module, &path);
+    if (st != HSM_OK)
+        return st;
+    lock = hsm_startup_lock(path);
+    st = hsm_module_open(path, &module);
+    if (st == HSM_OK) {
+        st = describe_all(module, uri, out, count);
+        hsm_module_close(module);
+    }
+    hsm_startup_unlock(lock);
+    return st;
 }
 
 enum hsm_status
@@ -492,19 +520,24 @@ init_on_module(const struct hsm_module *module, const char *label, const struct 
 }
 
 enum hsm_status
-hsm_token_init(const char *module_path, const char *label, const struct hsm_secret *so_pin,
+hsm_token_init(const char *path, const char *label, const struct hsm_secret *so_pin,
                const struct hsm_secret *user_pin)
 {
-    DEFER(hsm_module_close) struct hsm_module *module = NULL;
+    struct hsm_module *module = NULL;
     size_t len = strlen(label);
     enum hsm_status st;
+    int lock;
 
     if (len == 0 || len > sizeof(((CK_TOKEN_INFO *)NULL)->label)) {
         hsm_log(HSM_LOG_ERROR, "a token's label has 1 to 32 octets");
         return HSM_ERR_USAGE;
     }
-    st = hsm_module_open(module_path, &module);
-    if (st != HSM_OK)
-        return st;
-    return init_on_module(module, label, so_pin, user_pin);
+    lock = hsm_startup_lock(path);
+    st = hsm_module_open(path, &module);
+    if (st == HSM_OK) {
+        st = init_on_module(module, label, so_pin, user_pin);
+        hsm_module_close(module);
+    }
+    hsm_startup_unlock(lock);
+    return st;
 }

@@ -35,8 +35,10 @@ struct hsm_key;
  * cannot leave the token.
  *
  * @retval HSM_ERR_NOT_FOUND    nothing on the token matches, or its public half is missing
- * @retval HSM_ERR_AMBIGUOUS    several private keys match
- * @retval HSM_ERR_UNSUPPORTED  the key is not on P-256, or may not sign
+ * @retval HSM_ERR_AMBIGUOUS    several private keys match, or have this one's CKA_ID
+ * @retval HSM_ERR_USAGE        the URI names no object, or has a pin-value
+ * @retval HSM_ERR_UNSUPPORTED  the key is not on P-256, may not sign, or wants the PIN for every
+ *                              signature (CKA_ALWAYS_AUTHENTICATE)
  * @retval HSM_ERR_UNTRUSTED    an attribute is not as above: the key could leave, or came from
  * outside
  *
@@ -119,7 +121,7 @@ struct hsm_key_info {
     uint8_t point[HSM_P256_POINT_LEN];
     /* 1 true, 0 false, -1 not reported by the module */
     int sensitive, always_sensitive, extractable, never_extractable, local;
-    int sign, decrypt, unwrap, derive, modifiable, copyable;
+    int sign, decrypt, unwrap, derive, modifiable, copyable, always_authenticate;
     unsigned long gen_mechanism; /* CK_UNAVAILABLE_INFORMATION: not told */
     bool may_be_used; /* passes the check above */
 };

@@ -1,0 +1,55 @@
+/* startup.c - one process at a time between C_Initialize and C_Login. */
+#include "startup_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sys/file.h>
+
+#include <hsm/log.h>
+
+#define WAIT_STEP_MS 5
+#define WAIT_MS      15000 /* for other processes' starts; then without the lock */
+
+static bool
+try_for_a_while(int fd)
+{
+    static const struct timespec step = {.tv_nsec = WAIT_STEP_MS * 1000000};
+
+    for (int waited = 0; waited < WAIT_MS; waited += WAIT_STEP_MS) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        nanosleep(&step, NULL);
+    }
+    return false;
+}
+
+int
+hsm_startup_lock(const char *module_path)
+{
+    int fd = open(module_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+    if (fd < 0)
+        return -1; /* who opens the module says so */
+    if (try_for_a_while(fd))
+        return fd;
+    hsm_log(HSM_LOG_WARNING, "%s: other processes are starting for too long: not waited for",
+            module_path);
+    close(fd);
+    return -1;
+}
+
+/* A child forked meanwhile has the descriptor too: closing ours would not unlock. */
+void
+hsm_startup_unlock(int lock)
+{
+    if (lock < 0)
+        return;
+    (void)flock(lock, LOCK_UN);
+    close(lock);
+}
