@@ -19,11 +19,10 @@
 #include <hsm/key.h>
 #include <hsm/status.h>
 
-#define ACME_JWS_HEADER_MAX  4096 /* octets of the decoded protected header */
-#define ACME_JWS_PAYLOAD_MAX 1048576 /* octets of the decoded payload */
-#define ACME_JWS_SIGNATURE_MAX                                                                     \
-    512 /* octets; longer than any algorithm's that we name in a refusal */
-#define ACME_X5U_MAX 2048 /* characters of an x5u */
+#define ACME_JWS_HEADER_MAX    4096 /* octets of the decoded protected header */
+#define ACME_JWS_PAYLOAD_MAX   1048576 /* octets of the decoded payload */
+#define ACME_JWS_SIGNATURE_MAX 512 /* octets; ES256 has 64 */
+#define ACME_X5U_MAX           2048 /* characters of an x5u */
 
 struct acme_jws;
 
