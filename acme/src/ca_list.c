@@ -12,6 +12,7 @@
 #define LIST_VERSION "1.0"
 
 struct acme_ca_list {
+    char *text;
     struct acme_jws *jws;
     const char *x5u; /* in jws */
     int64_t sequence;
@@ -148,6 +149,9 @@ acme_ca_list_parse(const char *text, size_t len, struct acme_ca_list **out, stru
     list = calloc(1, sizeof(*list));
     if (list == NULL)
         return HSM_ERR_NOMEM;
+    list->text = strndup(text, len);
+    if (list->text == NULL)
+        return HSM_ERR_NOMEM;
     st = acme_jws_parse_compact(text, len, &list->jws, why);
     if (st == HSM_OK)
         st = acme_jws_check_algorithm(list->jws, why);
@@ -180,6 +184,12 @@ acme_ca_list_exp(const struct acme_ca_list *list)
     return (time_t)list->exp;
 }
 
+const char *
+acme_ca_list_text(const struct acme_ca_list *list)
+{
+    return list->text;
+}
+
 const struct certs_chain *
 acme_ca_list_roots(const struct acme_ca_list *list)
 {
@@ -209,5 +219,6 @@ acme_ca_list_free(struct acme_ca_list *list)
         return;
     certs_chain_free(list->roots);
     acme_jws_free(list->jws);
+    free(list->text);
     free(list);
 }

@@ -7,6 +7,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include <unistd.h>
+
+#include <sys/socket.h>
+
 #include <curl/curl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -14,6 +18,8 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+
+#include "address_internal.h"
 
 #define URL_MAX 2048 /* octets; longer: HSM_ERR_MALFORMED */
 #define HEADER_VALUE_MAX                                                                           \
@@ -38,7 +44,7 @@ struct exchange {
     struct acme_http_reply *reply;
     size_t body_size; /* allocated */
     size_t reply_max;
-    bool is_too_large, is_out_of_memory;
+    bool is_too_large, is_out_of_memory, is_address_refused;
 };
 
 DEFINE_DEFER(struct acme_http_client, acme_http_client_free)
@@ -401,6 +407,28 @@ set_transport(CURL *curl, const struct acme_http_client *client, unsigned timeou
     }
 }
 
+/* curl's socket callback: called for each address that it is about to connect to. */
+static curl_socket_t
+open_public_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct exchange *exchange = context;
+
+    if (purpose != CURLSOCKTYPE_IPCXN || !acme_address_is_public(&address->addr)) {
+        exchange->is_address_refused = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* An open connection was perhaps made without this rule. */
+static void
+set_public_only(CURL *curl, struct exchange *exchange)
+{
+    curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, open_public_socket);
+    curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, exchange);
+    curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
+}
+
 /* What went wrong, for the caller; `text` is curl's, "" if it has none. */
 static enum hsm_status
 refuse_exchange(const struct exchange *exchange, CURLcode rc, const char *url, const char *text,
@@ -412,6 +440,8 @@ refuse_exchange(const struct exchange *exchange, CURLcode rc, const char *url, c
         return hsm_refuse(why, HSM_ERR_MALFORMED, "%.*s: the answer is too large", shown, url);
     if (exchange->is_out_of_memory || rc == CURLE_OUT_OF_MEMORY)
         return hsm_refuse(why, HSM_ERR_NOMEM, "out of memory");
+    if (exchange->is_address_refused)
+        return hsm_refuse(why, HSM_ERR_BUSY, "%.*s: not at a public address", shown, url);
     if (*text == '\0')
         text = curl_easy_strerror(rc);
     switch (rc) {
@@ -466,6 +496,8 @@ perform(const struct acme_http_client *client, CURL *curl, const struct acme_htt
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, text);
+    if (fetch->public_addresses_only)
+        set_public_only(curl, &exchange);
     rc = curl_easy_perform(curl);
     if (rc != CURLE_OK)
         return refuse_exchange(&exchange, rc, fetch->url, text, why);

@@ -668,6 +668,21 @@ certs_crl_next_update(const struct certs_crl *crl)
     return crl->next_update;
 }
 
+enum hsm_status
+certs_crl_der(const struct certs_crl *crl, uint8_t **out, size_t *len)
+{
+    int size = i2d_X509_CRL(crl->crl, NULL);
+    uint8_t *der = size > 0 ? malloc((size_t)size) : NULL;
+    uint8_t *end = der;
+
+    if (der == NULL)
+        return HSM_ERR_NOMEM;
+    size = i2d_X509_CRL(crl->crl, &end);
+    *out = der;
+    *len = (size_t)size;
+    return HSM_OK;
+}
+
 const char *
 certs_crl_url(const struct certs_crl *crl)
 {

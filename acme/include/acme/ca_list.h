@@ -34,6 +34,8 @@ HSM_MUST_CHECK enum hsm_status acme_ca_list_parse(const char *text, size_t len,
 const char *acme_ca_list_x5u(const struct acme_ca_list *list);
 uint64_t acme_ca_list_sequence(const struct acme_ca_list *list);
 time_t acme_ca_list_exp(const struct acme_ca_list *list);
+/** The JWS as it was parsed, NUL-terminated, to be kept and parsed again: borrowed. */
+const char *acme_ca_list_text(const struct acme_ca_list *list);
 /** The roots, borrowed: anchors once the list was checked. */
 const struct certs_chain *acme_ca_list_roots(const struct acme_ca_list *list);
 

@@ -36,6 +36,9 @@ struct acme_http_fetch {
     size_t body_len;
     size_t reply_max; /* octets of the answer's body; larger: HSM_ERR_MALFORMED */
     unsigned timeout_ms; /* for the whole exchange */
+    /** Connect to addresses of the public Internet only: for URLs that a stranger chose. Asked of
+     *  the address itself when the connection is made, whatever its name resolved to before. */
+    bool public_addresses_only;
 };
 
 struct acme_http_reply {

@@ -64,6 +64,9 @@ HSM_MUST_CHECK enum hsm_status certs_crl_parse(const uint8_t *octets, size_t len
 uint64_t certs_crl_number(const struct certs_crl *crl);
 time_t certs_crl_this_update(const struct certs_crl *crl);
 time_t certs_crl_next_update(const struct certs_crl *crl);
+/** The DER octets, to be kept and parsed again; free() them. */
+HSM_MUST_CHECK enum hsm_status certs_crl_der(const struct certs_crl *crl, uint8_t **out,
+                                             size_t *len);
 /** Of the issuingDistributionPoint: borrowed. */
 const char *certs_crl_url(const struct certs_crl *crl);
 /** caIssuers of the AuthorityInfoAccess: borrowed, NULL when absent. */

@@ -1,0 +1,18 @@
+/*
+ * address_internal.h - which addresses are anybody's on the Internet.
+ */
+#ifndef ACME_ADDRESS_INTERNAL_H
+#define ACME_ADDRESS_INTERNAL_H
+
+#include <stdbool.h>
+
+#include <sys/socket.h>
+
+/**
+ * False for loopback, private, link-local, shared, multicast, unspecified and
+ * every other special-purpose address (RFC 6890 and its IANA registries), also
+ * when it is an IPv4 address inside an IPv6 one, and for other families.
+ */
+bool acme_address_is_public(const struct sockaddr *address);
+
+#endif
