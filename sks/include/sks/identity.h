@@ -11,9 +11,9 @@
 
 struct sks_identity {
     char *passport; /* owned; signed-identity-digest as received */
-    char *info;     /* owned; the URI without its angle brackets; NULL: absent */
-    char *alg;      /* owned; NULL: absent, which means ES256 */
-    char *ppt;      /* owned; unquoted; NULL: absent */
+    char *info; /* owned; the URI without its angle brackets; NULL: absent */
+    char *alg; /* owned; NULL: absent, which means ES256 */
+    char *ppt; /* owned; unquoted; NULL: absent */
 };
 
 /**

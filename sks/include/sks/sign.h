@@ -14,9 +14,9 @@
 struct sks_signer;
 
 struct sks_signer_config {
-    struct hsm_key *key;             /* borrowed, outlives the signer */
+    struct hsm_key *key; /* borrowed, outlives the signer */
     const struct certs_chain *chain; /* leaf first; copied */
-    const char *x5u;                 /* https URL of the chain; copied */
+    const char *x5u; /* https URL of the chain; copied */
 };
 
 /**

@@ -1,5 +1,5 @@
 /*
- * tn.h - telephone numbers in canonical form (RFC 8224 section 8.3).
+ * tn.h - telephone numbers and SIP URIs in canonical form (RFC 8224 sections 8.3 and 8.5).
  */
 #ifndef SKS_TN_H
 #define SKS_TN_H
@@ -8,7 +8,7 @@
 
 #include <hsm/status.h>
 
-#define SKS_TN_MAX 32      /* characters of a canonical number */
+#define SKS_TN_MAX     32 /* characters of a canonical number */
 #define SKS_TN_URI_MAX 512 /* characters of the URI it is taken from */
 
 /**
@@ -24,5 +24,14 @@ HSM_MUST_CHECK enum hsm_status sks_tn_canonical(const char *text, const char *co
 
 /** True if the text is already canonical: 1 to SKS_TN_MAX of [0-9#*] (RFC 8225 section 5.2.1). */
 bool sks_tn_is_canonical(const char *text);
+
+/**
+ * The canonical form of a SIP or SIPS URI: scheme ":" user "@" host, lower
+ * case, without password, port, parameters and headers.
+ *
+ * @retval HSM_ERR_NOT_FOUND  another scheme, or no user part: compare such URIs as they are
+ * @retval HSM_ERR_MALFORMED  longer than SKS_TN_URI_MAX, or user or host is empty
+ */
+HSM_MUST_CHECK enum hsm_status sks_uri_canonical(const char *uri, char out[SKS_TN_URI_MAX + 1]);
 
 #endif

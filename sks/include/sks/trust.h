@@ -18,26 +18,40 @@
 struct sks_trust;
 
 struct sks_trust_config {
-    struct acme_http_client *http;         /* borrowed */
-    const struct certs_chain *pa_anchors;  /* borrowed */
+    struct acme_http_client *http; /* borrowed */
+    const struct certs_chain *pa_anchors; /* borrowed */
     const char *ca_list_url;
     const char *crl_url;
     const char *dir; /* where list and CRL are kept; NULL: in memory only */
 };
 
-/** Starts with what the directory holds; fetch with sks_trust_refresh(). */
+/**
+ * Starts with what the directory holds, checked again when it is used; fetch
+ * with sks_trust_refresh(). The directory is made if it is not there.
+ */
 HSM_MUST_CHECK enum hsm_status sks_trust_new(const struct sks_trust_config *config,
                                              struct sks_trust **out);
 
-/** Anchors and a CRL (octets, PEM or DER; NULL: no CRL is asked) given once and never refreshed:
- *  for tools and tests. The CRL's signer chain is checked at each use against pa_anchors. */
-HSM_MUST_CHECK enum hsm_status sks_trust_fixed(const struct certs_chain *anchors,
-                                               const uint8_t *crl, size_t crl_len,
-                                               const struct certs_chain *crl_signer,
-                                               const struct certs_chain *pa_anchors,
-                                               struct sks_trust **out);
+/**
+ * Anchors and a CRL (octets, PEM or DER; NULL: no CRL is asked) given once and never refreshed:
+ * for tools and tests. All are copied. Whether the CRL is good is asked when it is used, against
+ * pa_anchors.
+ *
+ * @retval HSM_ERR_MALFORMED  the CRL cannot be read; logged
+ */
+HSM_MUST_CHECK enum hsm_status
+sks_trust_fixed(const struct certs_chain *anchors, const uint8_t *crl, size_t crl_len,
+                const struct certs_chain *crl_signer, const struct certs_chain *pa_anchors,
+                struct sks_trust **out);
 
-/** Fetch what is missing or past half its life. Returns the first failure; what was good is kept. */
+/**
+ * Fetch what is missing, past half its life or a day old; what came from the
+ * directory is fetched anew at the first call. Failures are logged, the first
+ * is returned; what was good is kept. Calls to sks_trust_check() do not wait.
+ *
+ * @retval HSM_ERR_BUSY       the STI-PA could not be asked
+ * @retval HSM_ERR_UNTRUSTED  what it gave is not good, or older than what it gave before
+ */
 HSM_MUST_CHECK enum hsm_status sks_trust_refresh(struct sks_trust *trust, time_t now);
 
 /** True when a list and a CRL are held that are good at `now`. */

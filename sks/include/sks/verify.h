@@ -37,32 +37,35 @@ enum sks_case {
     SKS_E19_ATTEST,
 };
 
-/** What the SIP signalling says (never what the PASSporT says); texts are borrowed. */
+/**
+ * What the SIP signalling says (never what the PASSporT says); texts are
+ * borrowed. Numbers and URIs are made canonical here (tn.h).
+ */
 struct sks_call {
-    const char *from_tn; /* or from_uri */
+    const char *from_tn; /* or from_uri; the number wins when both are there */
     const char *from_uri;
     const char *const *to_tn;
     size_t to_tn_count;
     const char *const *to_uri;
     size_t to_uri_count;
     int64_t time; /* the Date of the request */
-    const char *identity;
+    const char *identity; /* the header field value */
 };
 
 struct sks_verification {
     enum sks_case verdict;
-    int reason_code;         /* 0 when valid, else 403, 436, 437, 438 */
+    int reason_code; /* 0 when valid, else 403, 436, 437, 438 */
     const char *reason_text; /* "" when valid; static */
     struct hsm_reason reason_desc;
     const char *verstat; /* "TN-Validation-Passed", "TN-Validation-Failed", "No-TN-Validation" */
-    char attest;         /* 'A', 'B', 'C'; 0 when not valid */
+    char attest; /* 'A', 'B', 'C'; 0 when not valid */
 };
 
 struct sks_verifier_config {
     struct sks_trust *trust; /* borrowed */
     /** The chain that an x5u serves; sks_x5u_get() in a service. MALFORMED gives E7, others E8. */
-    enum hsm_status (*chain)(void *context, const char *x5u, time_t now,
-                             struct certs_chain **out, struct hsm_reason *why);
+    enum hsm_status (*chain)(void *context, const char *x5u, time_t now, struct certs_chain **out,
+                             struct hsm_reason *why);
     void *context;
     unsigned freshness_s; /* 0: SKS_FRESHNESS_S */
 };
@@ -72,7 +75,14 @@ HSM_MUST_CHECK enum hsm_status sks_verifier_new(const struct sks_verifier_config
                                                 struct sks_verifier **out);
 void sks_verifier_free(struct sks_verifier *verifier);
 
-/** Judge one call, in the order of the cases. Threads may share the verifier. */
+/**
+ * Judge one call, in the order of the cases. Threads may share the verifier.
+ *
+ * An Identity value that cannot be read is E4. Every `to` must be among the
+ * PASSporT's dest, which may name more.
+ *
+ * @retval HSM_ERR_USAGE  the call lacks from, to or identity (E1)
+ */
 HSM_MUST_CHECK enum hsm_status sks_verify(struct sks_verifier *verifier,
                                           const struct sks_call *call, time_t now,
                                           struct sks_verification *out);

@@ -1,0 +1,214 @@
+/* tn.c - telephone numbers and SIP URIs in canonical form. */
+#include <sks/tn.h>
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+#define NATIONAL_DIGITS 10 /* of a national number that lacks its country code */
+
+static const char number_characters[] = "0123456789#*";
+static const char visual_separators[] = "-.() \t\r\n"; /* RFC 3966 section 3, and white space */
+
+bool
+sks_tn_is_canonical(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len >= 1 && len <= SKS_TN_MAX && strspn(text, number_characters) == len;
+}
+
+/* What stands behind the scheme, or NULL. Schemes do not mind case (RFC 3986 section 3.1). */
+static const char *
+after_scheme(const char *text, const char *scheme)
+{
+    size_t len = strlen(scheme);
+
+    return strncasecmp(text, scheme, len) == 0 ? text + len : NULL;
+}
+
+static const char *
+after_sip(const char *text)
+{
+    const char *rest = after_scheme(text, "sip:");
+
+    return rest != NULL ? rest : after_scheme(text, "sips:");
+}
+
+/* Where a number may stand: up to its parameters, a SIP password or the host. */
+static bool
+find_number(const char *text, const char **start, size_t *len)
+{
+    const char *rest = after_sip(text);
+
+    if (rest != NULL) {
+        if (strchr(rest, '@') == NULL)
+            return false; /* no user part */
+        *len = strcspn(rest, ";:@");
+    } else {
+        rest = after_scheme(text, "tel:");
+        if (rest == NULL)
+            rest = text;
+        *len = strcspn(rest, ";");
+    }
+    *start = rest;
+    return true;
+}
+
+static int
+hex_value(char c)
+{
+    if (!isxdigit((unsigned char)c))
+        return -1;
+    return isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10;
+}
+
+/* The character at *at, percent-encoding undone (RFC 3986 section 2.1); moves on. '\0': broken. */
+static char
+next_character(const char **at, const char *end)
+{
+    const char *c = *at;
+    int high;
+    int low;
+
+    if (*c != '%') {
+        *at = c + 1;
+        return *c;
+    }
+    if (end - c < 3)
+        return '\0';
+    high = hex_value(c[1]);
+    low = hex_value(c[2]);
+    *at = c + 3;
+    return high < 0 || low < 0 ? '\0' : (char)(high * 16 + low);
+}
+
+/* The digits of a number without its "+" and separators. */
+static enum hsm_status
+collect_digits(const char *start, size_t len, char out[SKS_TN_MAX + 1], bool *global)
+{
+    const char *end = start + len;
+    size_t n = 0;
+
+    *global = false;
+    while (start < end) {
+        char c = next_character(&start, end);
+
+        if (c == '\0')
+            return HSM_ERR_NOT_FOUND;
+        if (c == '+' && n == 0 && !*global) {
+            *global = true;
+        } else if (strchr(number_characters, c) != NULL) {
+            if (n == SKS_TN_MAX)
+                return HSM_ERR_MALFORMED;
+            out[n++] = c;
+        } else if (strchr(visual_separators, c) == NULL) {
+            return HSM_ERR_NOT_FOUND;
+        }
+    }
+    out[n] = '\0';
+    return n > 0 ? HSM_OK : HSM_ERR_NOT_FOUND;
+}
+
+/* Ten digits and no more; service codes such as 911 and *67 are left alone. */
+static bool
+is_national(const char *number)
+{
+    return strlen(number) == NATIONAL_DIGITS && strspn(number, "0123456789") == NATIONAL_DIGITS;
+}
+
+enum hsm_status
+sks_tn_canonical(const char *text, const char *country_code, char out[SKS_TN_MAX + 1])
+{
+    char number[SKS_TN_MAX + 1];
+    size_t prefix = 0;
+    const char *start;
+    size_t len;
+    bool global;
+    enum hsm_status st;
+
+    if (strlen(text) > SKS_TN_URI_MAX)
+        return HSM_ERR_MALFORMED;
+    if (!find_number(text, &start, &len))
+        return HSM_ERR_NOT_FOUND;
+    st = collect_digits(start, len, number, &global);
+    if (st != HSM_OK)
+        return st;
+    if (country_code != NULL && !global && is_national(number))
+        prefix = strlen(country_code);
+    if (prefix + strlen(number) > SKS_TN_MAX)
+        return HSM_ERR_MALFORMED;
+    if (prefix > 0)
+        memcpy(out, country_code, prefix);
+    memcpy(out + prefix, number, strlen(number) + 1);
+    return HSM_OK;
+}
+
+/* Where the user part ends: its password and parameters do not count. */
+static size_t
+user_len(const char *user, const char *at)
+{
+    size_t len = (size_t)(at - user);
+    size_t plain = strcspn(user, ";:@");
+
+    return plain < len ? plain : len;
+}
+
+/* Port, parameters and headers do not count; the colons of an IPv6 reference do. */
+static size_t
+host_len(const char *host)
+{
+    const char *bracket = *host == '[' ? strchr(host, ']') : NULL;
+
+    return bracket != NULL ? (size_t)(bracket - host) + 1 : strcspn(host, ":;?");
+}
+
+static bool
+is_unreserved(char c)
+{
+    return c != '\0' && (isalnum((unsigned char)c) || strchr("-._~", c) != NULL);
+}
+
+/* Lower case, and percent-encoding only where it means something; returns what was written. */
+static size_t
+write_folded(const char *from, size_t len, char *out)
+{
+    const char *end = from + len;
+    size_t n = 0;
+
+    while (from < end) {
+        const char *c = from;
+        char decoded = next_character(&from, end);
+
+        if (is_unreserved(decoded)) {
+            out[n++] = (char)tolower((unsigned char)decoded);
+            continue;
+        }
+        if (decoded == '\0')
+            from = c + 1; /* not an escape: kept as it is */
+        for (; c < from; c++)
+            out[n++] = (char)tolower((unsigned char)*c);
+    }
+    return n;
+}
+
+enum hsm_status
+sks_uri_canonical(const char *uri, char out[SKS_TN_URI_MAX + 1])
+{
+    const char *user = after_sip(uri);
+    const char *at = user == NULL ? NULL : strchr(user, '@');
+    size_t scheme_len;
+    size_t n = 0;
+
+    if (at == NULL)
+        return HSM_ERR_NOT_FOUND;
+    if (strlen(uri) > SKS_TN_URI_MAX || at == user || host_len(at + 1) == 0)
+        return HSM_ERR_MALFORMED;
+    scheme_len = (size_t)(user - uri);
+    n += write_folded(uri, scheme_len, out);
+    n += write_folded(user, user_len(user, at), out + n);
+    out[n++] = '@';
+    n += write_folded(at + 1, host_len(at + 1), out + n);
+    out[n] = '\0';
+    return HSM_OK;
+}
