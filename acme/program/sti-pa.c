@@ -1,0 +1,591 @@
+/* sti-pa.c - the STI-PA: its keys and certificates, its daemon, its accounts and trusted STI-CAs.
+ */
+#define _GNU_SOURCE /* asprintf */
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include <acme/authority.h>
+#include <acme/config.h>
+#include <acme/provision.h>
+#include <acme/store.h>
+#include <certs/chain.h>
+#include <certs/issue.h>
+#include <hsm/defer.h>
+#include <hsm/key.h>
+#include <hsm/log.h>
+#include <hsm/process.h>
+#include <hsm/secret.h>
+
+#include "options.h"
+
+#define PROGRAM           "sti-pa"
+#define CONFIG_FILE       PROGRAM ".conf"
+#define SPCS_MAX          256 /* --spc of one account */
+#define PASSWORD_LEN      16 /* random octets of a generated password */
+#define REFRESH_S         60
+#define ROOT_VALID_DAYS   7300
+#define SIGNER_VALID_DAYS 1825
+#define ROOT_LABEL        "pa-root"
+#define SIGNER_LABEL      "pa-signer"
+#define CRL_LABEL         "pa-crl"
+#define ROOT_FILE         "pa-root.pem"
+#define SIGNER_CHAIN_FILE "pa-signer-chain.pem"
+#define CRL_CHAIN_FILE    "pa-crl-chain.pem"
+#define STORE_FILE        PROGRAM ".db"
+
+DEFINE_DEFER(struct acme_store, acme_store_close)
+DEFINE_DEFER(struct acme_authority, acme_authority_free)
+DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct hsm_key, hsm_key_free)
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
+DEFINE_DEFER(struct hsm_token, hsm_token_close)
+DEFINE_DEFER(char, free)
+
+/* ---- configuration ---- */
+
+struct config {
+    struct acme_daemon_config daemon;
+    char *store;
+    char *signer_key, *signer_chain, *crl_key, *crl_chain;
+    long token_lifetime_s, session_lifetime_s, list_lifetime_s, crl_lifetime_s;
+};
+
+#define PA_KEY(member, kind, name, fallback, help)                                                 \
+    {                                                                                              \
+        "pa", name, kind, offsetof(struct config, member), false, 0, 0, fallback, help             \
+    }
+#define PA_SECONDS(member, name, min, max, fallback, help)                                         \
+    {                                                                                              \
+        "pa", name, ACME_CONFIG_NUMBER, offsetof(struct config, member), false, min, max,          \
+            fallback, help                                                                         \
+    }
+
+static const struct acme_config_key config_keys[] = {
+    ACME_DAEMON_KEYS(struct config, daemon),
+    PA_KEY(store, ACME_CONFIG_PATH, "store", STORE_FILE,
+           "SQLite file: accounts, SPC tokens, trusted STI-CAs, lists and CRLs"),
+    PA_KEY(signer_key, ACME_CONFIG_TEXT, "signer-key", "pkcs11:object=" SIGNER_LABEL,
+           "URI of the key that signs SPC tokens and the trusted-CA list"),
+    PA_KEY(signer_chain, ACME_CONFIG_PATH, "signer-chain", SIGNER_CHAIN_FILE,
+           "PEM file of its certificate and the STI-PA root"),
+    PA_KEY(crl_key, ACME_CONFIG_TEXT, "crl-key", "pkcs11:object=" CRL_LABEL,
+           "URI of the key that signs the CRL"),
+    PA_KEY(crl_chain, ACME_CONFIG_PATH, "crl-chain", CRL_CHAIN_FILE,
+           "PEM file of its certificate and the STI-PA root"),
+    PA_SECONDS(token_lifetime_s, "token-lifetime-s", 60, 31622400, "86400",
+               "seconds that an SPC token is good for"),
+    PA_SECONDS(session_lifetime_s, "session-lifetime-s", 60, 86400, "3600",
+               "seconds that an access token is good for"),
+    PA_SECONDS(list_lifetime_s, "list-lifetime-s", 120, 31622400, "604800",
+               "seconds until a trusted-CA list expires; it is signed anew at half of them"),
+    PA_SECONDS(crl_lifetime_s, "crl-lifetime-s", 120, 31622400, "172800",
+               "seconds from a CRL to its nextUpdate; it is signed anew at half of them"),
+    {.section = NULL},
+};
+
+static void
+config_clear(struct config *config)
+{
+    acme_config_clear(config_keys, config);
+}
+
+#define CONFIG __attribute__((cleanup(config_clear))) struct config
+
+/* ---- command line ---- */
+
+/** What it said; texts are borrowed from argv. */
+struct arguments {
+    const char *dir, *token, *module, *pin_source;
+    const char *organization, *country, *address, *base_url;
+    const char *config;
+    const char *id, *user, *password_source, *generate_password;
+    const char *root;
+    const char *spcs[SPCS_MAX + 1]; /* NULL-terminated */
+    bool ca, check;
+};
+
+#define TEXT(option, member)                                                                       \
+    {                                                                                              \
+        option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
+    }
+
+static const struct option_row option_rows[] = {
+    TEXT("dir", dir),
+    TEXT("token", token),
+    TEXT("module", module),
+    TEXT("pin-source", pin_source),
+    TEXT("organization", organization),
+    TEXT("country", country),
+    TEXT("address", address),
+    TEXT("base-url", base_url),
+    TEXT("config", config),
+    TEXT("id", id),
+    TEXT("user", user),
+    TEXT("password-source", password_source),
+    TEXT("generate-password", generate_password),
+    TEXT("root", root),
+    {"spc", OPTION_LIST, offsetof(struct arguments, spcs), SPCS_MAX},
+    {"ca", OPTION_SWITCH, offsetof(struct arguments, ca), 0},
+    {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
+};
+
+static const struct option_table table;
+
+static const char help_text[] =
+    "Usage: " PROGRAM " COMMAND [OPTIONS]\n"
+    "The STI-PA of ATIS-1000080: SPC tokens, the list of trusted STI-CAs, the CRL.\n"
+    "\n"
+    "  init --dir DIR --token URI [--module PATH] [--pin-source SOURCE] --organization NAME\n"
+    "       --country CC --address HOST:PORT --base-url URL\n"
+    "      Make what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR.\n"
+    "  serve --config FILE [--check]\n"
+    "      Serve until SIGTERM; with --check, open everything and end.\n"
+    "  account add --config FILE --id ID --user USER --spc SPC [--spc SPC ...] [--ca]\n"
+    "       (--password-source SOURCE | --generate-password FILE)\n"
+    "      A service provider's account, the codes it may have SPC tokens for, and with --ca\n"
+    "      tokens for CA certificates too. FILE receives a random password; one that is there\n"
+    "      already is used.\n"
+    "  account list --config FILE\n"
+    "  ca add --config FILE --root PEM\n"
+    "      Trust an STI-CA: its root is on the list from the next request on.\n"
+    "  ca list --config FILE\n"
+    "\n"
+    "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN or password is never\n"
+    "an argument. --help and --version tell about the program.\n"
+    "\n"
+    "Keys of the configuration file:\n";
+
+static void
+print_help(void)
+{
+    fputs(help_text, stdout);
+    for (const struct acme_config_key *key = config_keys; key->section != NULL; key++)
+        printf("  [%s] %s%s%s: %s\n", key->section, key->name, key->fallback != NULL ? " = " : "",
+               key->fallback != NULL ? key->fallback : "", key->help);
+}
+
+static enum hsm_status
+usage(const char *why)
+{
+    return options_refuse(&table, why);
+}
+
+/* ---- init ---- */
+
+struct init {
+    const struct arguments *arguments;
+    struct hsm_token *token; /* borrowed */
+    struct certs_chain *root; /* owned */
+    struct hsm_key *root_key; /* owned, like the next */
+};
+
+static enum hsm_status
+provision(const struct init *init, const struct acme_provision_request *wanted, const char *file,
+          const char *common_name, struct hsm_key **key, struct certs_chain **chain)
+{
+    DEFER(free) char *path = acme_provision_path(init->arguments->dir, file);
+    struct acme_provision_request request = *wanted;
+
+    if (path == NULL)
+        return HSM_ERR_NOMEM;
+    request.path = path;
+    request.issuer = init->root;
+    request.issuer_key = init->root_key;
+    request.certificate.subject = (struct certs_subject){
+        .country = init->arguments->country,
+        .organization = init->arguments->organization,
+        .common_name = common_name,
+    };
+    return acme_provision_certificate(init->token, &request, key, chain);
+}
+
+static enum hsm_status
+provision_signer(const struct init *init, const struct acme_provision_request *wanted,
+                 const char *file, const char *common_name)
+{
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+
+    return provision(init, wanted, file, common_name, &key, &chain);
+}
+
+static enum hsm_status
+provision_all(struct init *init)
+{
+    enum hsm_status st = provision(init,
+                                   &(struct acme_provision_request){
+                                       .label = ROOT_LABEL,
+                                       .certificate = {.profile = CERTS_PROFILE_PA_ROOT},
+                                       .valid_days = ROOT_VALID_DAYS,
+                                   },
+                                   ROOT_FILE, "STI-PA Root", &init->root_key, &init->root);
+
+    if (st == HSM_OK)
+        st = provision_signer(init,
+                              &(struct acme_provision_request){
+                                  .label = SIGNER_LABEL,
+                                  .certificate = {.profile = CERTS_PROFILE_PA_SIGNER},
+                                  .valid_days = SIGNER_VALID_DAYS,
+                              },
+                              SIGNER_CHAIN_FILE, "STI-PA Token Signer");
+    if (st == HSM_OK)
+        st = provision_signer(init,
+                              &(struct acme_provision_request){
+                                  .label = CRL_LABEL,
+                                  .certificate = {.profile = CERTS_PROFILE_PA_CRL_SIGNER},
+                                  .valid_days = SIGNER_VALID_DAYS,
+                              },
+                              CRL_CHAIN_FILE, "STI-PA CRL");
+    if (st == HSM_OK)
+        st = acme_provision_tls(init->token, &(struct acme_provision_tls){
+                                                 .dir = init->arguments->dir,
+                                                 .organization = init->arguments->organization,
+                                                 .country = init->arguments->country,
+                                                 .base_url = init->arguments->base_url,
+                                             });
+    return st;
+}
+
+/* The configuration is read from elsewhere: a file named here must be found there too. */
+static char *
+absolute_source(const char *source)
+{
+    const char *path = strncmp(source, "file:", 5) == 0 ? source + 5 : source;
+    char *absolute = NULL;
+    char *out = NULL;
+
+    if (strncmp(source, "fd:", 3) == 0 || strncmp(source, "credential:", 11) == 0 ||
+        strcmp(source, "prompt") == 0)
+        return strdup(source);
+    absolute = realpath(path, NULL);
+    if (asprintf(&out, "file:%s", absolute != NULL ? absolute : path) < 0)
+        out = NULL;
+    free(absolute);
+    return out;
+}
+
+static enum hsm_status
+check_values(const char *const *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
+            return usage("an option's value cannot stand in " CONFIG_FILE);
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
+write_config(const struct arguments *arguments, const char *pin_source)
+{
+    const char *const values[] = {arguments->token, arguments->module, pin_source,
+                                  arguments->address, arguments->base_url};
+    DEFER(free) char *path = acme_provision_path(arguments->dir, CONFIG_FILE);
+    DEFER(free) char *text = NULL;
+    enum hsm_status st = check_values(values, sizeof(values) / sizeof(values[0]));
+    bool written;
+
+    if (st != HSM_OK)
+        return st;
+    if (asprintf(&text,
+                 "# Written by " PROGRAM " init, and never again: edit it. All keys: " PROGRAM
+                 " --help\n\n[token]\nuri = %s\n%s%s%s%s%s%s\n[server]\naddress = %s\n"
+                 "base-url = %s\n\n[pa]\nstore = " STORE_FILE "\nsigner-chain = " SIGNER_CHAIN_FILE
+                 "\ncrl-chain = " CRL_CHAIN_FILE "\n",
+                 arguments->token, arguments->module != NULL ? "module = " : "",
+                 arguments->module != NULL ? arguments->module : "",
+                 arguments->module != NULL ? "\n" : "", pin_source != NULL ? "pin-source = " : "",
+                 pin_source != NULL ? pin_source : "", pin_source != NULL ? "\n" : "",
+                 arguments->address, arguments->base_url) < 0)
+        text = NULL;
+    if (path == NULL || text == NULL)
+        return HSM_ERR_NOMEM;
+    st = acme_provision_config(path, text, &written);
+    if (st == HSM_OK)
+        printf("%s: %s\n", path, written ? "written" : "kept as it was");
+    return st;
+}
+
+static enum hsm_status
+open_store(const char *path, struct acme_store **out)
+{
+    return acme_store_open(path, acme_authority_migrations, out);
+}
+
+static enum hsm_status
+make_store(const char *dir)
+{
+    DEFER(free) char *path = acme_provision_path(dir, STORE_FILE);
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+
+    return path != NULL ? open_store(path, &store) : HSM_ERR_NOMEM;
+}
+
+static enum hsm_status
+make_dir(const char *dir)
+{
+    if (mkdir(dir, 0755) == 0 || errno == EEXIST)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "%s: %s", dir, strerror(errno));
+    return HSM_ERR_IO;
+}
+
+static enum hsm_status
+run_init(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    DEFER(free) char *pin_source = NULL;
+    struct init init = {.arguments = arguments};
+    enum hsm_status st;
+
+    if (strncmp(arguments->base_url, "https://", 8) != 0)
+        return usage("--base-url is not an https URL");
+    if (arguments->pin_source != NULL) {
+        pin_source = absolute_source(arguments->pin_source);
+        if (pin_source == NULL)
+            return HSM_ERR_NOMEM;
+    }
+    st = make_dir(arguments->dir);
+    if (st == HSM_OK)
+        st = acme_daemon_token(arguments->token, arguments->module, pin_source, &token);
+    if (st == HSM_OK) {
+        init.token = token;
+        st = provision_all(&init);
+        certs_chain_free(init.root);
+        hsm_key_free(init.root_key);
+    }
+    if (st == HSM_OK)
+        st = make_store(arguments->dir);
+    if (st == HSM_OK)
+        st = write_config(arguments, pin_source);
+    return st;
+}
+
+/* ---- serve ---- */
+
+/** What the authority borrows, in the order of opening. */
+struct pa {
+    struct acme_daemon *daemon;
+    struct acme_store *store;
+    struct hsm_key *signer_key, *crl_key;
+    struct certs_chain *signer_chain, *crl_chain;
+    struct acme_authority *authority;
+};
+
+static void
+pa_close(struct pa *pa)
+{
+    acme_authority_free(pa->authority);
+    certs_chain_free(pa->crl_chain);
+    certs_chain_free(pa->signer_chain);
+    hsm_key_free(pa->crl_key);
+    hsm_key_free(pa->signer_key);
+    acme_store_close(pa->store);
+    acme_daemon_close(pa->daemon);
+}
+
+#define PA __attribute__((cleanup(pa_close))) struct pa
+
+static enum hsm_status
+open_signers(const struct config *config, struct pa *pa)
+{
+    struct hsm_token *token = acme_daemon_lend_token(pa->daemon);
+    enum hsm_status st = hsm_key_find(token, config->signer_key, &pa->signer_key);
+
+    if (st == HSM_OK)
+        st = hsm_key_find(token, config->crl_key, &pa->crl_key);
+    if (st == HSM_OK)
+        st = certs_chain_read(config->signer_chain, &pa->signer_chain);
+    if (st == HSM_OK)
+        st = certs_chain_read(config->crl_chain, &pa->crl_chain);
+    return st;
+}
+
+static enum hsm_status
+pa_open(const struct config *config, struct pa *pa)
+{
+    struct acme_authority_config authority = {
+        .base_url = config->daemon.base_url,
+        .token_lifetime_s = (unsigned)config->token_lifetime_s,
+        .session_lifetime_s = (unsigned)config->session_lifetime_s,
+        .list_lifetime_s = (unsigned)config->list_lifetime_s,
+        .crl_lifetime_s = (unsigned)config->crl_lifetime_s,
+    };
+    enum hsm_status st = acme_daemon_open(&config->daemon, &pa->daemon);
+
+    if (st == HSM_OK)
+        st = open_signers(config, pa);
+    if (st == HSM_OK)
+        st = open_store(config->store, &pa->store);
+    if (st != HSM_OK)
+        return st;
+    authority.store = pa->store;
+    authority.signer_key = pa->signer_key;
+    authority.signer_chain = pa->signer_chain;
+    authority.crl_key = pa->crl_key;
+    authority.crl_chain = pa->crl_chain;
+    return acme_authority_new(&authority, &pa->authority);
+}
+
+static void
+refresh(void *authority)
+{
+    acme_authority_refresh(authority);
+}
+
+static enum hsm_status
+run_serve(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    PA pa = {.daemon = NULL};
+    struct acme_http_handler handler;
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+
+    if (st == HSM_OK)
+        st = acme_daemon_log(PROGRAM, &config.daemon);
+    if (st == HSM_OK)
+        st = pa_open(&config, &pa);
+    if (st != HSM_OK)
+        return st;
+    if (arguments->check) {
+        printf("%s: good\n", arguments->config);
+        return HSM_OK;
+    }
+    handler = acme_authority_handler(pa.authority);
+    return acme_daemon_serve(pa.daemon, &handler, refresh, REFRESH_S);
+}
+
+/* ---- accounts and trusted STI-CAs ---- */
+
+static enum hsm_status
+open_configured_store(const struct arguments *arguments, struct acme_store **out)
+{
+    CONFIG config = {.store = NULL};
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+
+    return st == HSM_OK ? open_store(config.store, out) : st;
+}
+
+/* A generated one is in its file before the account exists: so a second try can use it. */
+static enum hsm_status
+generate_password(const char *path, struct hsm_secret **out)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
+    enum hsm_status st;
+
+    if (access(path, F_OK) == 0)
+        return hsm_secret_read(path, out);
+    st = hsm_secret_random(PASSWORD_LEN, &password);
+    if (st == HSM_OK)
+        st = hsm_secret_write(password, path);
+    if (st != HSM_OK)
+        return st;
+    *out = password;
+    password = NULL;
+    return HSM_OK;
+}
+
+static enum hsm_status
+run_account_add(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
+    enum hsm_status st;
+
+    if ((arguments->password_source == NULL) == (arguments->generate_password == NULL))
+        return usage("account add wants one of --password-source and --generate-password");
+    st = open_configured_store(arguments, &store);
+    if (st == HSM_OK)
+        st = arguments->password_source != NULL
+                 ? hsm_secret_from(arguments->password_source, "Password of the account", &password)
+                 : generate_password(arguments->generate_password, &password);
+    if (st == HSM_OK)
+        st = acme_authority_account_add(store, arguments->id, arguments->user, password,
+                                        arguments->spcs, arguments->ca);
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "account %s or user %s exists; nothing was changed", arguments->id,
+                arguments->user);
+    if (st == HSM_OK)
+        printf("account %s: added\n", arguments->id);
+    return st;
+}
+
+static enum hsm_status
+run_account_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = open_configured_store(arguments, &store);
+
+    return st == HSM_OK ? acme_authority_accounts_show(store, stdout) : st;
+}
+
+static enum hsm_status
+run_ca_add(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(certs_chain_free) struct certs_chain *root = NULL;
+    enum hsm_status st = certs_chain_read(arguments->root, &root);
+
+    if (st != HSM_OK)
+        return st;
+    if (certs_chain_len(root) != 1) {
+        hsm_log(HSM_LOG_ERROR, "%s: not exactly one certificate", arguments->root);
+        return HSM_ERR_MALFORMED;
+    }
+    st = open_configured_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_ca_add(store, certs_chain_get(root, 0));
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "%s: on the list already", arguments->root);
+    if (st == HSM_OK)
+        printf("%s: trusted\n", arguments->root);
+    return st;
+}
+
+static enum hsm_status
+run_ca_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = open_configured_store(arguments, &store);
+
+    return st == HSM_OK ? acme_authority_cas_show(store, stdout) : st;
+}
+
+static const struct option_command commands[] = {
+    {"init", "dir! token! module pin-source organization! country! address! base-url!", run_init},
+    {"serve", "config! check", run_serve},
+    {"account add", "config! id! user! password-source generate-password spc! ca", run_account_add},
+    {"account list", "config!", run_account_list},
+    {"ca add", "config! root!", run_ca_add},
+    {"ca list", "config!", run_ca_list},
+};
+
+static const struct option_table table = {
+    .program = PROGRAM,
+    .help = print_help,
+    .rows = option_rows,
+    .row_count = sizeof(option_rows) / sizeof(option_rows[0]),
+    .commands = commands,
+    .command_count = sizeof(commands) / sizeof(commands[0]),
+};
+
+int
+main(int argc, char **argv)
+{
+    struct arguments arguments = {.dir = NULL};
+
+    return options_main(&table, &arguments, argc, argv);
+}
