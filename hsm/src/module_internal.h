@@ -30,6 +30,7 @@ struct hsm_slot {
     struct hsm_gate signing; /* no more callers than libp11 has sessions */
     struct hsm_gate admin; /* one caller: the control session, libp11's lists of keys */
     CK_SESSION_HANDLE control; /* read-write, logged in */
+    int host_lock; /* of who is inside the admin gate */
     unsigned users; /* tokens that have it open */
     bool prepared; /* libp11 knows that its sessions are read-write */
     struct hsm_slot *next;

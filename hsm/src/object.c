@@ -81,7 +81,8 @@ append(struct handles *handles, const CK_OBJECT_HANDLE *batch, CK_ULONG n)
         handles->items = larger;
         handles->size = size;
     }
-    memcpy(handles->items + handles->count, batch, n * sizeof(*batch));
+    if (n > 0) /* no items, no array yet */
+        memcpy(handles->items + handles->count, batch, n * sizeof(*batch));
     handles->count += n;
     return HSM_OK;
 }

@@ -10,8 +10,8 @@
 #include <hsm/uri.h>
 
 #include "ckr_internal.h"
+#include "host_lock_internal.h"
 #include "module_internal.h"
-#include "startup_internal.h"
 #include "token_internal.h"
 #include "uri_internal.h"
 
@@ -61,15 +61,18 @@ hsm_token_admin_enter(struct hsm_token *token)
 
     if (st != HSM_OK)
         return st;
-    if (hsm_gate_enter(&token->slot->admin, HSM_ADMIN_WAIT_MS))
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "token %s: no answer to earlier requests", token->info.label);
-    return HSM_ERR_BUSY;
+    if (!hsm_gate_enter(&token->slot->admin, HSM_ADMIN_WAIT_MS)) {
+        hsm_log(HSM_LOG_ERROR, "token %s: no answer to earlier requests", token->info.label);
+        return HSM_ERR_BUSY;
+    }
+    token->slot->host_lock = hsm_host_lock(hsm_module_path(token->module));
+    return HSM_OK;
 }
 
 void
 hsm_token_admin_leave(struct hsm_token *token)
 {
+    hsm_host_unlock(token->slot->host_lock);
     hsm_gate_leave(&token->slot->admin);
 }
 
@@ -322,7 +325,7 @@ open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struc
     return HSM_OK;
 }
 
-/* Inside the startup lock. */
+/* Inside the host lock. */
 static enum hsm_status
 open_started(const char *path, const struct hsm_uri *uri, const struct hsm_secret *pin,
              struct hsm_token **out)
@@ -361,9 +364,9 @@ hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
         st = pin_from_uri(uri, &own_pin);
     if (st != HSM_OK)
         return st;
-    lock = hsm_startup_lock(path);
+    lock = hsm_host_lock(path);
     st = open_started(path, uri, config->pin != NULL ? config->pin : own_pin, out);
-    hsm_startup_unlock(lock);
+    hsm_host_unlock(lock);
     return st;
 }
 
@@ -421,13 +424,13 @@ hsm_token_list(const char *text, const char *given_module, struct hsm_token_info
         st = module_path(uri, given_module, &path);
     if (st != HSM_OK)
         return st;
-    lock = hsm_startup_lock(path);
+    lock = hsm_host_lock(path);
     st = hsm_module_open(path, &module);
     if (st == HSM_OK) {
         st = describe_all(module, uri, out, count);
         hsm_module_close(module);
     }
-    hsm_startup_unlock(lock);
+    hsm_host_unlock(lock);
     return st;
 }
 
@@ -532,12 +535,12 @@ hsm_token_init(const char *path, const char *label, const struct hsm_secret *so_
         hsm_log(HSM_LOG_ERROR, "a token's label has 1 to 32 octets");
         return HSM_ERR_USAGE;
     }
-    lock = hsm_startup_lock(path);
+    lock = hsm_host_lock(path);
     st = hsm_module_open(path, &module);
     if (st == HSM_OK) {
         st = init_on_module(module, label, so_pin, user_pin);
         hsm_module_close(module);
     }
-    hsm_startup_unlock(lock);
+    hsm_host_unlock(lock);
     return st;
 }

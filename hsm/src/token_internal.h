@@ -22,7 +22,7 @@ struct hsm_token {
 /** HSM_ERR_USAGE, logged, in the child of a fork(). */
 HSM_MUST_CHECK enum hsm_status hsm_token_check(const struct hsm_token *token);
 
-/** Enter the admin gate of the token, after hsm_token_check(). */
+/** Enter the admin gate of the token and take the host lock, after hsm_token_check(). */
 HSM_MUST_CHECK enum hsm_status hsm_token_admin_enter(struct hsm_token *token);
 
 void hsm_token_admin_leave(struct hsm_token *token);

@@ -1,5 +1,5 @@
-/* startup.c - one process at a time between C_Initialize and C_Login. */
-#include "startup_internal.h"
+/* host_lock.c - one process of this host at a time where modules race. */
+#include "host_lock_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <hsm/log.h>
 
 #define WAIT_STEP_MS 5
-#define WAIT_MS      15000 /* for other processes' starts; then without the lock */
+#define WAIT_MS      15000 /* for other processes; then without the lock */
 
 static bool
 try_for_a_while(int fd)
@@ -30,7 +30,7 @@ try_for_a_while(int fd)
 }
 
 int
-hsm_startup_lock(const char *module_path)
+hsm_host_lock(const char *module_path)
 {
     int fd = open(module_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
@@ -38,7 +38,7 @@ hsm_startup_lock(const char *module_path)
         return -1; /* who opens the module says so */
     if (try_for_a_while(fd))
         return fd;
-    hsm_log(HSM_LOG_WARNING, "%s: other processes are starting for too long: not waited for",
+    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer",
             module_path);
     close(fd);
     return -1;
@@ -46,7 +46,7 @@ hsm_startup_lock(const char *module_path)
 
 /* A child forked meanwhile has the descriptor too: closing ours would not unlock. */
 void
-hsm_startup_unlock(int lock)
+hsm_host_unlock(int lock)
 {
     if (lock < 0)
         return;
