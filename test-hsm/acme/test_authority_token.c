@@ -405,10 +405,10 @@ every_part_of_the_policy_counts(void **state)
 
     changed = policy;
     changed.pa_anchors = foreign.pa_anchors;
-    judges(text, &changed, HSM_ERR_UNTRUSTED, "");
+    judges(text, &changed, HSM_ERR_UNTRUSTED, "certificate \"");
     changed = policy;
     changed.signer = foreign.signer;
-    judges(text, &changed, HSM_ERR_UNTRUSTED, "");
+    judges(text, &changed, HSM_ERR_UNTRUSTED, "certificate \"");
     changed = foreign; /* a chain that is good, but not the signer's */
     changed.account_key = policy.account_key;
     judges(text, &changed, HSM_ERR_UNTRUSTED, "signature does not verify");
@@ -444,11 +444,11 @@ the_root_and_the_crl_signer_do_not_sign_tokens(void **state)
     (void)state;
     assert_int_equal(acme_authority_token_new(&request, pa.root_key, &text), HSM_OK);
     policy.signer = pa.anchors;
-    judges(text, &policy, HSM_ERR_UNTRUSTED, "");
+    judges(text, &policy, HSM_ERR_UNTRUSTED, "an anchor");
     free(text);
     assert_int_equal(acme_authority_token_new(&request, pa.account_key, &text), HSM_OK);
     policy.signer = crl_signer;
-    judges(text, &policy, HSM_ERR_UNTRUSTED, "");
+    judges(text, &policy, HSM_ERR_UNTRUSTED, "key usage");
     free(text);
     certs_chain_free(crl_signer);
 }
