@@ -141,6 +141,7 @@ a_list_tells_its_roots(void **state)
     assert_int_equal(acme_ca_list_parse(text, strlen(text), &list, &why), HSM_OK);
     assert_string_equal(acme_ca_list_x5u(list),
                         "https://sti-pa.example/download/v1/certificate/certificateId_1.crt");
+    assert_string_equal(acme_ca_list_text(list), text);
     assert_true(acme_ca_list_sequence(list) == 5);
     assert_true(acme_ca_list_exp(list) == 1768564800);
     assert_int_equal(certs_chain_len(acme_ca_list_roots(list)), 1);

@@ -18,20 +18,21 @@
 #define ACME_AUTHORITY_TOKEN_MAX 16384 /* characters */
 
 struct acme_authority_token_request {
-    const char *iss;      /* URL of the authority; NULL: left out */
-    const char *x5u;      /* HTTPS URL of the signer's certificate chain */
+    const char *iss; /* URL of the authority; NULL: left out */
+    const char *x5u; /* HTTPS URL of the signer's certificate chain */
     time_t exp;
-    const char *jti;      /* unique */
-    const char *tkvalue;  /* base64 of the TNAuthList as the client sent it */
-    const struct certs_tnauthlist *tnauthlist; /* used when tkvalue is NULL: base64url without padding */
+    const char *jti; /* unique */
+    const char *tkvalue; /* base64 of the TNAuthList as the client sent it */
+    const struct certs_tnauthlist
+        *tnauthlist; /* used when tkvalue is NULL: base64url without padding */
     bool ca;
     const char *fingerprint; /* of the ACME account key, as the client sent it */
 };
 
 /** Make and sign; free() the text. */
 HSM_MUST_CHECK enum hsm_status
-acme_authority_token_new(const struct acme_authority_token_request *request,
-                         struct hsm_key *signer, char **out);
+acme_authority_token_new(const struct acme_authority_token_request *request, struct hsm_key *signer,
+                         char **out);
 
 struct acme_authority_token;
 
@@ -53,9 +54,9 @@ acme_authority_token_tnauthlist(const struct acme_authority_token *token);
 const char *acme_authority_token_fingerprint(const struct acme_authority_token *token);
 
 struct acme_authority_token_policy {
-    const struct certs_chain *signer;     /* what x5u or x5c gave, leaf first */
+    const struct certs_chain *signer; /* what x5u or x5c gave, leaf first */
     const struct certs_chain *pa_anchors; /* STI-PA roots */
-    EVP_PKEY *account_key;                /* of the ACME account that answers the challenge */
+    EVP_PKEY *account_key; /* of the ACME account that answers the challenge */
     const struct certs_tnauthlist *identifier; /* of the authorization */
     time_t now;
 };

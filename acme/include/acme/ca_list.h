@@ -28,9 +28,8 @@ HSM_MUST_CHECK enum hsm_status acme_ca_list_new(const struct acme_ca_list_reques
 
 struct acme_ca_list;
 
-HSM_MUST_CHECK enum hsm_status acme_ca_list_parse(const char *text, size_t len,
-                                                  struct acme_ca_list **out,
-                                                  struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status
+acme_ca_list_parse(const char *text, size_t len, struct acme_ca_list **out, struct hsm_reason *why);
 const char *acme_ca_list_x5u(const struct acme_ca_list *list);
 uint64_t acme_ca_list_sequence(const struct acme_ca_list *list);
 time_t acme_ca_list_exp(const struct acme_ca_list *list);
@@ -43,11 +42,10 @@ const struct certs_chain *acme_ca_list_roots(const struct acme_ca_list *list);
  * Signer chained to a PA anchor, ES256, signature, exp in the future, and
  * sequence not below one seen before (rollback).
  */
-HSM_MUST_CHECK enum hsm_status acme_ca_list_check(const struct acme_ca_list *list,
-                                                  const struct certs_chain *signer,
-                                                  const struct certs_chain *pa_anchors,
-                                                  uint64_t previous_sequence, time_t now,
-                                                  struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status
+acme_ca_list_check(const struct acme_ca_list *list, const struct certs_chain *signer,
+                   const struct certs_chain *pa_anchors, uint64_t previous_sequence, time_t now,
+                   struct hsm_reason *why);
 
 void acme_ca_list_free(struct acme_ca_list *list);
 

@@ -30,8 +30,7 @@ HSM_MUST_CHECK enum hsm_status acme_json_parse(const char *text, size_t len, jso
 HSM_MUST_CHECK enum hsm_status acme_json_string(const json_t *object, const char *name,
                                                 const char **out, struct hsm_reason *why);
 HSM_MUST_CHECK enum hsm_status acme_json_string_optional(const json_t *object, const char *name,
-                                                         const char **out,
-                                                         struct hsm_reason *why);
+                                                         const char **out, struct hsm_reason *why);
 /** An integer without fraction or exponent, in 0 .. INT64_MAX. */
 HSM_MUST_CHECK enum hsm_status acme_json_integer(const json_t *object, const char *name,
                                                  int64_t *out, struct hsm_reason *why);
@@ -40,10 +39,11 @@ HSM_MUST_CHECK enum hsm_status acme_json_bool_optional(const json_t *object, con
                                                        struct hsm_reason *why);
 HSM_MUST_CHECK enum hsm_status acme_json_object(const json_t *object, const char *name,
                                                 json_t **out, struct hsm_reason *why);
-HSM_MUST_CHECK enum hsm_status acme_json_array(const json_t *object, const char *name,
-                                               json_t **out, struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_json_array(const json_t *object, const char *name, json_t **out,
+                                               struct hsm_reason *why);
 
-/** RFC 8225 section 9: no white space, members sorted at every level; free() it. NULL: no memory. */
+/** RFC 8225 section 9: no white space, members sorted at every level; free() it. NULL: no memory.
+ */
 char *acme_json_canonical(const json_t *value);
 
 #endif

@@ -12,8 +12,8 @@
 
 #include <hsm/status.h>
 
-#define ACME_THUMBPRINT_LEN 43    /* base64url characters */
-#define ACME_FINGERPRINT_LEN 102  /* "SHA256 " and 32 hex octets joined by ':' */
+#define ACME_THUMBPRINT_LEN  43 /* base64url characters */
+#define ACME_FINGERPRINT_LEN 102 /* "SHA256 " and 32 hex octets joined by ':' */
 
 /** {"crv","kty","x","y"}; the caller decrefs. */
 HSM_MUST_CHECK enum hsm_status acme_jwk_new(EVP_PKEY *public_key, json_t **out);
@@ -31,14 +31,15 @@ HSM_MUST_CHECK enum hsm_status acme_jwk_thumbprint(EVP_PKEY *public_key,
 /** What the octets of a fingerprint are the SHA-256 of. */
 enum acme_fingerprint {
     ACME_FINGERPRINT_THUMBPRINT, /* RFC 9448: the canonical JWK (RFC 7638) */
-    ACME_FINGERPRINT_SPKI,       /* deployed: SubjectPublicKeyInfo DER */
+    ACME_FINGERPRINT_SPKI, /* deployed: SubjectPublicKeyInfo DER */
 };
 
 HSM_MUST_CHECK enum hsm_status acme_fingerprint_format(EVP_PKEY *public_key,
                                                        enum acme_fingerprint form,
                                                        char out[ACME_FINGERPRINT_LEN + 1]);
 
-/** True if the text is a fingerprint of the key, in either form or as a bare base64url thumbprint. */
+/** True if the text is a fingerprint of the key, in either form or as a bare base64url thumbprint.
+ */
 bool acme_fingerprint_matches(const char *text, EVP_PKEY *public_key);
 
 #endif
