@@ -18,12 +18,14 @@
 #include <hsm/key.h>
 #include <hsm/status.h>
 
-#define ACME_HTTP_BODY_MAX 65536      /* octets; larger: 413 */
-#define ACME_HTTP_HEADERS_MAX 16384   /* octets of all headers; larger: 431 or 400 */
-#define ACME_HTTP_IDLE_S 30           /* seconds without progress; then the connection is closed */
+#define ACME_HTTP_BODY_MAX    65536 /* octets; larger: 413 */
+#define ACME_HTTP_HEADERS_MAX 16384 /* octets of all headers; larger: 431 or 400 */
+/* Seconds without progress; then the connection is closed. A request is complete, and an answer
+ * taken, within twice this time. */
+#define ACME_HTTP_IDLE_S          30
 #define ACME_HTTP_CONNECTIONS_MAX 1024 /* per server; more are closed at once */
-#define ACME_HTTP_QUEUE_MAX 1024      /* requests waiting for a thread; more: 503 */
-#define ACME_HTTP_PARAM_MAX 128       /* characters of one path parameter */
+#define ACME_HTTP_QUEUE_MAX       1024 /* requests waiting for a thread; more: 503 */
+#define ACME_HTTP_PARAM_MAX       128 /* characters of one path parameter */
 
 enum acme_http_method {
     ACME_HTTP_GET,
@@ -55,7 +57,7 @@ const char *acme_http_request_client(const struct acme_http_request *request);
 
 /*
  * A response: made 500 and empty, filled by the handler. A call that runs out
- * of memory leaves it 500.
+ * of memory, or is given a header that cannot be sent, leaves it 500 for good.
  */
 struct acme_http_response;
 void acme_http_respond(struct acme_http_response *response, int status, const char *content_type,
@@ -63,7 +65,8 @@ void acme_http_respond(struct acme_http_response *response, int status, const ch
 /** Compact JSON; takes over the reference to `value`, NULL makes it 500. */
 void acme_http_respond_json(struct acme_http_response *response, int status,
                             const char *content_type, json_t *value);
-/** Add a header (several of one name are allowed); values with control characters are refused. */
+/** Add a header; several of one name are allowed. A name that is no token or a value with control
+ *  characters cannot be sent. */
 void acme_http_response_header(struct acme_http_response *response, const char *name,
                                const char *value);
 int acme_http_response_status(const struct acme_http_response *response);
@@ -72,8 +75,8 @@ int acme_http_response_status(const struct acme_http_response *response);
  * Match a path against a pattern of literal segments and ":name" segments,
  * e.g. "/acme/order/:id". params[i] receives the i-th parameter.
  */
-bool acme_http_match(const char *path, const char *pattern,
-                     char params[][ACME_HTTP_PARAM_MAX + 1], size_t params_max);
+bool acme_http_match(const char *path, const char *pattern, char params[][ACME_HTTP_PARAM_MAX + 1],
+                     size_t params_max);
 
 struct acme_http_handler {
     /** Answer a request; called on any of the server's threads. */
@@ -85,11 +88,13 @@ struct acme_http_handler {
 };
 
 struct acme_http_server_config {
-    const char *address;     /* "127.0.0.1:8443", "[::1]:8443" or "unix:/path" (mode 0600) */
+    const char *address; /* "127.0.0.1:8443", "[::1]:8443" or "unix:/path" (mode 0600) */
     struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket */
-    const struct certs_chain *tls_chain;      /* borrowed; leaf first; its key is tls_key */
+    const struct certs_chain *tls_chain; /* borrowed; leaf first; its key is tls_key */
     const struct certs_chain *client_anchors; /* NULL: client certificates are not asked for */
     struct acme_http_handler handler;
+    unsigned idle_s; /* 0: ACME_HTTP_IDLE_S */
+    unsigned connections_max; /* 0: ACME_HTTP_CONNECTIONS_MAX */
 };
 
 /** An event loop with its threads, and the servers on it. */
@@ -99,7 +104,8 @@ struct acme_http_loop;
 HSM_MUST_CHECK enum hsm_status acme_http_loop_new(unsigned threads, struct acme_http_loop **out);
 
 /**
- * Listen. The certificate and the key are compared here, not at the first connection.
+ * Listen; before acme_http_loop_run(). The certificate and the key are compared here, not at the
+ * first connection.
  *
  * @retval HSM_ERR_UNTRUSTED  tls_key is not the key of tls_chain
  * @retval HSM_ERR_IO         the address cannot be bound
@@ -110,13 +116,17 @@ HSM_MUST_CHECK enum hsm_status acme_http_loop_listen(struct acme_http_loop *loop
 /** The TCP port of the i-th listener (useful after ":0"); 0 for a Unix socket. */
 unsigned acme_http_loop_port(const struct acme_http_loop *loop, size_t i);
 
-/** Call `tick` in the event loop every `seconds` (refreshing lists, expiring state). */
+/** Call `tick` in the event loop every `seconds` (refreshing lists, expiring state); before
+ *  acme_http_loop_run(). */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds,
                                                     void (*tick)(void *context), void *context);
 
 /**
  * Serve until SIGTERM or SIGINT, or acme_http_loop_stop() from any thread:
- * stop accepting, finish the calls in flight (10 s at most), return.
+ * stop accepting, finish the calls in flight (10 s at most), return. Once.
+ * Of several loops running in a process the first takes the signals.
+ *
+ * @retval HSM_ERR_BUSY  a handler did not return: end the process without releasing what it uses
  */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_run(struct acme_http_loop *loop);
 void acme_http_loop_stop(struct acme_http_loop *loop);

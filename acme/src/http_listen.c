@@ -1,0 +1,250 @@
+/* http_listen.c - where a server listens: addresses, Unix sockets, TLS. */
+#include "http_internal.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <certs/cert.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#define BACKLOG     1024 /* connections that wait for accept() */
+#define ADDRESS_MAX 256 /* octets of "address:port" */
+#define UNIX_PREFIX "unix:"
+
+DEFINE_DEFER(SSL_CTX, SSL_CTX_free)
+DEFINE_DEFER(struct addrinfo, freeaddrinfo)
+
+static enum hsm_status
+cannot_listen(const char *address, const char *what, int fd)
+{
+    hsm_log(HSM_LOG_ERROR, "cannot listen on %s: %s: %s", address, what, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return HSM_ERR_IO;
+}
+
+/* "HOST:PORT" or "[HOST]:PORT"; names are not resolved. */
+static enum hsm_status
+parse_address(const char *address, struct addrinfo **out)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
+    char text[ADDRESS_MAX];
+    char *host = text;
+    char *port;
+    size_t len = strnlen(address, sizeof(text));
+    bool good = len < sizeof(text);
+
+    if (good) {
+        memcpy(text, address, len + 1);
+        port = strrchr(text, ':');
+        good = port != NULL && port > text;
+    }
+    if (good) {
+        *port++ = '\0';
+        if (*host == '[') {
+            good = port[-2] == ']';
+            port[-2] = '\0';
+            host++;
+        } else {
+            good = strchr(host, ':') == NULL; /* IPv6 needs its brackets */
+        }
+    }
+    if (!good || getaddrinfo(host, port, &hints, out) != 0) {
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: not ADDRESS:PORT", address);
+        return HSM_ERR_IO;
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
+listen_tcp(const char *address, int *out)
+{
+    DEFER(freeaddrinfo) struct addrinfo *info = NULL;
+    const int on = 1;
+    enum hsm_status st = parse_address(address, &info);
+    int fd;
+
+    if (st != HSM_OK)
+        return st;
+    fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return cannot_listen(address, "socket", fd);
+    /* Accepted sockets inherit TCP_NODELAY: without it a TLS answer waits for a delayed ACK. */
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0)
+        return cannot_listen(address, "options", fd);
+    if (bind(fd, info->ai_addr, info->ai_addrlen) != 0)
+        return cannot_listen(address, "bind", fd);
+    if (listen(fd, BACKLOG) != 0)
+        return cannot_listen(address, "listen", fd);
+    *out = fd;
+    return HSM_OK;
+}
+
+/* Remove a socket that a server which is gone left behind; anything else stays and bind() fails. */
+static void
+remove_stale(const struct sockaddr_un *name)
+{
+    struct stat about;
+    int fd;
+
+    if (lstat(name->sun_path, &about) != 0 || !S_ISSOCK(about.st_mode))
+        return;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    if (connect(fd, (const struct sockaddr *)name, sizeof(*name)) != 0 && errno == ECONNREFUSED)
+        unlink(name->sun_path);
+    close(fd);
+}
+
+static enum hsm_status
+listen_unix(const char *path, int *out)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    size_t len = strnlen(path, sizeof(name.sun_path));
+    int fd;
+
+    if (len == 0 || len >= sizeof(name.sun_path)) {
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: a path of 1 to %zu octets is needed", path,
+                sizeof(name.sun_path) - 1);
+        return HSM_ERR_IO;
+    }
+    memcpy(name.sun_path, path, len + 1);
+    remove_stale(&name);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return cannot_listen(path, "socket", fd);
+    /* Linux gives the file the mode of the socket: there is no moment in which others may connect,
+     * and the umask, which all threads share, stays. */
+    if (fchmod(fd, 0600) != 0 || bind(fd, (struct sockaddr *)&name, sizeof(name)) != 0)
+        return cannot_listen(path, "bind", fd);
+    if (listen(fd, BACKLOG) != 0) {
+        unlink(path);
+        return cannot_listen(path, "listen", fd);
+    }
+    *out = fd;
+    return HSM_OK;
+}
+
+enum hsm_status
+http_listen(const char *address, int *fd, char **unix_path)
+{
+    const char *path = address + strlen(UNIX_PREFIX);
+    char *copy;
+    enum hsm_status st;
+
+    if (strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) != 0) {
+        st = listen_tcp(address, fd);
+        if (st == HSM_OK)
+            *unix_path = NULL;
+        return st;
+    }
+    copy = strdup(path);
+    if (copy == NULL)
+        return HSM_ERR_NOMEM;
+    st = listen_unix(path, fd);
+    if (st != HSM_OK) {
+        free(copy);
+        return st;
+    }
+    *unix_path = copy;
+    return HSM_OK;
+}
+
+static enum hsm_status
+tls_failed(const char *address, const char *what)
+{
+    char text[128];
+
+    ERR_error_string_n(ERR_peek_last_error(), text, sizeof(text));
+    ERR_clear_error();
+    hsm_log(HSM_LOG_ERROR, "TLS of %s: %s: %s", address, what, text);
+    return HSM_ERR_CRYPTO;
+}
+
+static enum hsm_status
+use_chain(SSL_CTX *ctx, const struct acme_http_server_config *config)
+{
+    X509 *cert = certs_chain_get(config->tls_chain, 0);
+
+    if (cert == NULL || !hsm_key_matches(config->tls_key, certs_cert_public(cert))) {
+        hsm_log(HSM_LOG_ERROR, "TLS of %s: key %s is not the key of its certificate",
+                config->address, hsm_key_label(config->tls_key));
+        return HSM_ERR_UNTRUSTED;
+    }
+    if (SSL_CTX_use_certificate(ctx, cert) != 1 ||
+        SSL_CTX_use_PrivateKey(ctx, hsm_key_pkey(config->tls_key)) != 1)
+        return tls_failed(config->address, "certificate and key");
+    for (size_t i = 1; (cert = certs_chain_get(config->tls_chain, i)) != NULL; i++) {
+        if (SSL_CTX_add1_chain_cert(ctx, cert) != 1)
+            return tls_failed(config->address, "chain");
+    }
+    return HSM_OK;
+}
+
+/* A client without a certificate is let in, and acme_http_request_client() says so; one that shows
+ * a bad certificate is not. */
+static enum hsm_status
+use_client_anchors(SSL_CTX *ctx, const struct acme_http_server_config *config)
+{
+    X509_STORE *anchors = SSL_CTX_get_cert_store(ctx);
+    X509 *cert;
+
+    for (size_t i = 0; (cert = certs_chain_get(config->client_anchors, i)) != NULL; i++) {
+        if (X509_STORE_add_cert(anchors, cert) != 1 || SSL_CTX_add_client_CA(ctx, cert) != 1)
+            return tls_failed(config->address, "client anchors");
+    }
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    return HSM_OK;
+}
+
+/* Sessions resume by tickets alone: their keys are this process's memory and end with it. */
+static bool
+set_policy(SSL_CTX *ctx)
+{
+    static const unsigned char context[] = "sti-hsm";
+
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN |
+                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
+           SSL_CTX_set_cipher_list(ctx, "ECDHE-ECDSA+AESGCM:ECDHE-ECDSA+CHACHA20") == 1 &&
+           SSL_CTX_set_session_id_context(ctx, context, sizeof(context) - 1) == 1;
+}
+
+enum hsm_status
+http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
+{
+    DEFER(SSL_CTX_free) SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    enum hsm_status st;
+
+    if (ctx == NULL)
+        return HSM_ERR_NOMEM;
+    if (!set_policy(ctx))
+        return tls_failed(config->address, "policy");
+    st = use_chain(ctx, config);
+    if (st == HSM_OK && config->client_anchors != NULL)
+        st = use_client_anchors(ctx, config);
+    if (st != HSM_OK)
+        return st;
+    *out = ctx;
+    ctx = NULL;
+    return HSM_OK;
+}
