@@ -134,7 +134,7 @@ run(const struct option_table *table, void *arguments, int argc, char **argv)
     enum hsm_status st;
     int words;
 
-    if (argc >= 2 && strcmp(argv[1], "--help") == 0) {
+    if (argc >= 2 && strcmp(argv[argc - 1], "--help") == 0) {
         table->help();
         return HSM_OK;
     }
