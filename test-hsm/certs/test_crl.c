@@ -1,0 +1,650 @@
+/* test_crl.c - mirrors certs/src/crl.c, on a throw-away SoftHSM token. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <openssl/x509_vfy.h>
+
+#include <certs/crl.h>
+#include <certs/issue.h>
+
+#include "peer_cert.h"
+#include "softhsm.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#define CRL_URL    "https://sti-pa.example/download/v1/crl"
+#define SIGNER_URL "https://sti-pa.example/download/v1/certificate/crl.pem"
+#define A_DAY      86400
+
+static struct hsm_token *token;
+static struct hsm_key *root_key, *signer_key;
+static X509 *root, *signer;
+static struct certs_chain *anchors, *signer_chain;
+
+static X509 *
+issue(enum certs_profile profile, const char *cn, struct hsm_key *key, const X509 *issuer,
+      struct hsm_key *issuer_key)
+{
+    struct certs_issue_request request = {
+        .profile = profile,
+        .subject = {.country = "US", .organization = "STI-PA Test", .common_name = cn},
+        .public_key = hsm_key_public(key),
+        .not_before = DATA_NOW - A_DAY,
+        .not_after = DATA_NOW + 365 * A_DAY};
+    X509 *cert = NULL;
+
+    peer_must(certs_serial_new(token, request.serial, &request.serial_len) == HSM_OK, cn);
+    peer_must(certs_issue(&request, issuer, issuer_key, &cert, NULL) == HSM_OK, cn);
+    return cert;
+}
+
+static int
+pa_up(void **state)
+{
+    (void)state;
+    softhsm_start();
+    token = softhsm_token("pa");
+    peer_must(hsm_key_generate(token, "pa-root", &root_key) == HSM_OK, "root key");
+    peer_must(hsm_key_generate(token, "pa-crl", &signer_key) == HSM_OK, "signer key");
+    root = issue(CERTS_PROFILE_PA_ROOT, "STI-PA Test Root", root_key, NULL, root_key);
+    signer = issue(CERTS_PROFILE_PA_CRL_SIGNER, "STI-PA Test CRL", signer_key, root, root_key);
+    peer_must(certs_chain_new(&anchors) == HSM_OK, "memory");
+    peer_must(certs_chain_new(&signer_chain) == HSM_OK, "memory");
+    peer_must(certs_chain_add(anchors, root) == HSM_OK, "memory");
+    peer_must(certs_chain_add(signer_chain, signer) == HSM_OK, "memory");
+    return 0;
+}
+
+static int
+pa_down(void **state)
+{
+    (void)state;
+    certs_chain_free(anchors);
+    certs_chain_free(signer_chain);
+    X509_free(root);
+    X509_free(signer);
+    hsm_key_free(root_key);
+    hsm_key_free(signer_key);
+    hsm_token_close(token);
+    softhsm_stop();
+    return 0;
+}
+
+static struct certs_crl *
+data_crl(const char *name)
+{
+    struct certs_crl *crl = NULL;
+    struct hsm_reason why = {0};
+    size_t len;
+    char *octets = data_text(name, &len);
+
+    if (certs_crl_parse((const uint8_t *)octets, len, &crl, &why) != HSM_OK)
+        fail_msg("%s: %s", name, why.text);
+    free(octets);
+    return crl;
+}
+
+/* Any certificate of that issuer and serial number: what a look-up goes by. */
+static X509 *
+cert_named(const X509_NAME *issuer, const uint8_t *serial, size_t len)
+{
+    X509 *cert = X509_new();
+    BIGNUM *number = BN_bin2bn(serial, (int)len, NULL);
+
+    peer_must(X509_set_issuer_name(cert, issuer) == 1, "issuer");
+    peer_must(BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert)) != NULL, "serial");
+    BN_free(number);
+    return cert;
+}
+
+static bool
+is_listed(const struct certs_crl *crl, const X509_NAME *issuer, const char *serial_hex)
+{
+    uint8_t serial[CERTS_SERIAL_MAX];
+    X509 *cert = cert_named(issuer, serial, data_unhex(serial_hex, serial, sizeof(serial)));
+    bool listed = certs_crl_has(crl, cert);
+
+    X509_free(cert);
+    return listed;
+}
+
+static void
+the_vector_reads_alike_as_pem_and_der(void **state)
+{
+    static const char *const files[] = {"self/sti-pa.crl.pem", "self/sti-pa.crl.der"};
+    struct certs_chain *pa = data_chain("self/pa-root.cert.pem");
+    struct certs_chain *by = data_chain("self/pa-crl.cert.pem");
+    X509 *good = data_cert("self/sp-1234.cert.pem");
+    X509 *revoked = data_cert("self/sp-1234-revoked.cert.pem");
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(files); i++) {
+        struct certs_crl *crl = data_crl(files[i]);
+
+        assert_int_equal(certs_crl_number(crl), 7);
+        assert_int_equal(certs_crl_this_update(crl), 1768435200);
+        assert_int_equal(certs_crl_next_update(crl), 1768521600);
+        assert_string_equal(certs_crl_url(crl), CRL_URL);
+        assert_null(certs_crl_signer_cert_url(crl));
+        assert_int_equal(certs_crl_verify(crl, by, pa, CRL_URL, DATA_NOW, NULL), HSM_OK);
+        assert_false(certs_crl_has(crl, good)); /* its serial is listed under another issuer */
+        assert_true(certs_crl_has(crl, revoked));
+        certs_crl_free(crl);
+    }
+    X509_free(good);
+    X509_free(revoked);
+    certs_chain_free(pa);
+    certs_chain_free(by);
+}
+
+static void
+an_entry_inherits_the_issuer_of_the_one_before(void **state)
+{
+    struct certs_crl *crl = data_crl("self/sti-pa.crl.der");
+    X509 *issuer = data_cert("self/sti-ca-int.cert.pem");
+    X509 *other = data_cert("self/pa-crl.cert.pem");
+
+    (void)state;
+    assert_true(is_listed(crl, X509_get_subject_name(issuer), "443ee2399fcffb5c09c4afcb8e6eb1b7"));
+    assert_false(is_listed(crl, X509_get_subject_name(other), "443ee2399fcffb5c09c4afcb8e6eb1b7"));
+    assert_false(is_listed(crl, X509_get_subject_name(issuer), "443ee2399fcffb5c09c4afcb8e6eb1b8"));
+    assert_false(is_listed(crl, X509_get_subject_name(issuer), "55492c1d19f42e88516b08db24a61a83"));
+    X509_free(issuer);
+    X509_free(other);
+    certs_crl_free(crl);
+}
+
+static const struct {
+    const char *what, *signer, *anchors, *url;
+    time_t now;
+    enum hsm_status wanted;
+    const char *reason;
+} verdicts[] = {
+    {"good", "self/pa-crl.cert.pem", "self/pa-root.cert.pem", CRL_URL, DATA_NOW, HSM_OK, NULL},
+    {"no URL to compare", "self/pa-crl.cert.pem", "self/pa-root.cert.pem", NULL, DATA_NOW, HSM_OK,
+     NULL},
+    {"another URL", "self/pa-crl.cert.pem", "self/pa-root.cert.pem", CRL_URL "2", DATA_NOW,
+     HSM_ERR_UNTRUSTED, "another distribution point"},
+    {"its last second", "self/pa-crl.cert.pem", "self/pa-root.cert.pem", CRL_URL, 1768521600,
+     HSM_OK, NULL},
+    {"expired", "self/pa-crl.cert.pem", "self/pa-root.cert.pem", CRL_URL, 1768521601,
+     HSM_ERR_UNTRUSTED, "expired"},
+    {"not yet valid", "self/pa-crl.cert.pem", "self/pa-root.cert.pem", CRL_URL, 1768435199,
+     HSM_ERR_UNTRUSTED, "not yet valid"},
+    {"the STI-CA's anchor", "self/pa-crl.cert.pem", "self/sti-ca-root.cert.pem", CRL_URL, DATA_NOW,
+     HSM_ERR_UNTRUSTED, "unable to get"},
+    {"a signer that may not sign CRLs", "self/pa-signer.cert.pem", "self/pa-root.cert.pem", CRL_URL,
+     DATA_NOW, HSM_ERR_UNTRUSTED, "cRLSign"},
+    {"the root as signer", "self/pa-root.cert.pem", "self/pa-root.cert.pem", CRL_URL, DATA_NOW,
+     HSM_ERR_UNTRUSTED, "anchor"},
+};
+
+static void
+each_signer_time_and_url_has_its_verdict(void **state)
+{
+    struct certs_crl *crl = data_crl("self/sti-pa.crl.der");
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(verdicts); i++) {
+        struct certs_chain *by = data_chain(verdicts[i].signer);
+        struct certs_chain *pa = data_chain(verdicts[i].anchors);
+        struct hsm_reason why = {0};
+        enum hsm_status st = certs_crl_verify(crl, by, pa, verdicts[i].url, verdicts[i].now, &why);
+
+        if (st != verdicts[i].wanted ||
+            (verdicts[i].reason != NULL && strstr(why.text, verdicts[i].reason) == NULL))
+            fail_msg("%s: %s: %s", verdicts[i].what, hsm_status_text(st), why.text);
+        certs_chain_free(by);
+        certs_chain_free(pa);
+    }
+    certs_crl_free(crl);
+}
+
+static void
+another_signer_under_the_same_anchor_is_refused(void **state)
+{
+    struct certs_crl *crl = data_crl("self/sti-pa.crl.der");
+    struct hsm_reason why = {0};
+
+    (void)state;
+    assert_int_equal(certs_crl_verify(crl, signer_chain, anchors, CRL_URL, DATA_NOW, &why),
+                     HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "issuer"));
+    certs_crl_free(crl);
+}
+
+static void
+a_flipped_bit_in_the_signature_is_noticed(void **state)
+{
+    struct certs_chain *pa = data_chain("self/pa-root.cert.pem");
+    struct certs_chain *by = data_chain("self/pa-crl.cert.pem");
+    struct certs_crl *crl = NULL;
+    struct hsm_reason why = {0};
+    size_t len;
+    char *der = data_text("self/sti-pa.crl.der", &len);
+
+    (void)state;
+    der[len - 1] ^= 1;
+    assert_int_equal(certs_crl_parse((uint8_t *)der, len, &crl, NULL), HSM_OK);
+    assert_int_equal(certs_crl_verify(crl, by, pa, CRL_URL, DATA_NOW, &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "signature"));
+    certs_crl_free(crl);
+    certs_chain_free(pa);
+    certs_chain_free(by);
+    free(der);
+}
+
+static struct certs_crl *
+make(struct certs_crl_request *request)
+{
+    struct certs_crl *crl = NULL;
+    struct hsm_reason why = {0};
+    uint8_t *der = NULL;
+    size_t len;
+
+    request->this_update = DATA_NOW - 60;
+    request->next_update = DATA_NOW + A_DAY;
+    request->url = CRL_URL;
+    assert_int_equal(certs_crl_new(request, signer, signer_key, &der, &len), HSM_OK);
+    if (certs_crl_parse(der, len, &crl, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    free(der);
+    return crl;
+}
+
+static void
+an_empty_crl_is_signed_in_the_token(void **state)
+{
+    struct certs_crl_request request = {.number = 1, .signer_cert_url = SIGNER_URL};
+    struct certs_crl *crl = make(&request);
+    X509 *cert = data_cert("self/sp-1234-revoked.cert.pem");
+
+    (void)state;
+    assert_int_equal(certs_crl_verify(crl, signer_chain, anchors, CRL_URL, DATA_NOW, NULL), HSM_OK);
+    assert_int_equal(certs_crl_number(crl), 1);
+    assert_int_equal(certs_crl_next_update(crl), DATA_NOW + A_DAY);
+    assert_string_equal(certs_crl_signer_cert_url(crl), SIGNER_URL);
+    assert_false(certs_crl_has(crl, cert));
+    X509_free(cert);
+    certs_crl_free(crl);
+}
+
+/* OpenSSL reads each of them, honours certificateIssuer, and finds what we find. */
+static void
+agrees_with_openssl(const uint8_t *der, size_t len, const X509_NAME *issuer, const uint8_t *serial,
+                    size_t serial_len, int wanted)
+{
+    X509_CRL *crl = d2i_X509_CRL(NULL, &der, (long)len);
+    X509 *cert = cert_named(issuer, serial, serial_len);
+    X509_REVOKED *entry = NULL;
+
+    assert_non_null(crl);
+    assert_int_equal(X509_CRL_verify(crl, X509_get0_pubkey(signer)), 1);
+    assert_int_equal(X509_CRL_get0_by_cert(crl, &entry, cert), wanted);
+    X509_free(cert);
+    X509_CRL_free(crl);
+}
+
+static void
+the_same_serial_under_two_issuers_is_two_certificates(void **state)
+{
+    X509 *one = data_cert("self/sti-ca-int.cert.pem");
+    X509 *two = data_cert("self/rogue-root.cert.pem");
+    const X509_NAME *a = X509_get_subject_name(one);
+    const X509_NAME *b = X509_get_subject_name(two);
+    const struct certs_crl_entry entries[] = {
+        {a, {0x7f, 1}, 2, DATA_NOW - 60, 1},
+        {a, {0x00, 0x80}, 2, DATA_NOW - 60, 0},
+        {b, {0x01}, 1, DATA_NOW - 60, 4},
+        {X509_get_subject_name(signer), {0x02}, 1, DATA_NOW - 60, 0},
+        {a, {0x7f, 1}, 2, DATA_NOW - 60, 1}, /* listed twice */
+    };
+    struct certs_crl_request request = {.number = UINT64_MAX,
+                                        .this_update = DATA_NOW - 60,
+                                        .next_update = DATA_NOW + A_DAY,
+                                        .url = CRL_URL,
+                                        .entries = entries,
+                                        .count = COUNT(entries)};
+    struct certs_crl *crl = NULL;
+    uint8_t *der = NULL;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_OK);
+    assert_int_equal(certs_crl_parse(der, len, &crl, NULL), HSM_OK);
+    assert_true(certs_crl_number(crl) == UINT64_MAX);
+    assert_true(is_listed(crl, a, "7f01"));
+    assert_false(is_listed(crl, b, "7f01"));
+    assert_true(is_listed(crl, a, "80"));
+    assert_true(is_listed(crl, b, "01"));
+    assert_false(is_listed(crl, a, "01"));
+    assert_true(is_listed(crl, X509_get_subject_name(signer), "02"));
+    assert_false(is_listed(crl, b, "02"));
+    agrees_with_openssl(der, len, a, entries[0].serial, 2, 1);
+    agrees_with_openssl(der, len, b, entries[0].serial, 2, 0);
+    agrees_with_openssl(der, len, b, entries[2].serial, 1, 1);
+    free(der);
+    certs_crl_free(crl);
+    X509_free(one);
+    X509_free(two);
+}
+
+static void
+a_large_crl_finds_each_entry_and_no_other(void **state)
+{
+    size_t count = 20000;
+    struct certs_crl_entry *entries = calloc(count, sizeof(*entries));
+    X509 *one = data_cert("self/sti-ca-int.cert.pem");
+    struct certs_crl_request request = {.number = 2, .entries = entries, .count = count};
+    struct certs_crl *crl;
+
+    (void)state;
+    for (size_t i = 0; i < count; i++) /* odd serials are revoked */
+        entries[i] = (struct certs_crl_entry){
+            .issuer = X509_get_subject_name(one),
+            .serial = {0x40, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i, 1},
+            .serial_len = 5,
+            .revoked_at = DATA_NOW};
+    crl = make(&request);
+    for (size_t i = 0; i < count; i++) {
+        X509 *cert = cert_named(entries[i].issuer, entries[i].serial, 5);
+
+        assert_true(certs_crl_has(crl, cert));
+        entries[i].serial[4] = 0;
+        X509_free(cert);
+        cert = cert_named(entries[i].issuer, entries[i].serial, 5);
+        assert_false(certs_crl_has(crl, cert));
+        X509_free(cert);
+    }
+    certs_crl_free(crl);
+    X509_free(one);
+    free(entries);
+}
+
+/* -- CRLs of others, rules broken on purpose -- */
+
+#define IDP_GOOD                                                                                   \
+    {                                                                                              \
+        "issuingDistributionPoint", "critical,fullname:URI:" CRL_URL ",indirectCRL:TRUE"           \
+    }
+#define NUMBER                                                                                     \
+    {                                                                                              \
+        "2.5.29.20", "DER:020101"                                                                  \
+    }
+#define END                                                                                        \
+    {                                                                                              \
+        NULL, NULL                                                                                 \
+    }
+
+static const struct {
+    const char *what;
+    struct peer_ext exts[4];
+    struct peer_ext entry_ext;
+    bool no_next_update, version_1;
+    enum hsm_status wanted;
+} forged[] = {
+    {"a good one", {IDP_GOOD, NUMBER, END}, END, false, false, HSM_OK},
+    {"an unknown extension",
+     {IDP_GOOD, NUMBER, {"1.2.3.4", "DER:0500"}, END},
+     END,
+     false,
+     false,
+     HSM_OK},
+    {"an unknown critical extension",
+     {IDP_GOOD, NUMBER, {"1.2.3.4", "critical,DER:0500"}, END},
+     END,
+     false,
+     false,
+     HSM_ERR_UNSUPPORTED},
+    {"a delta CRL",
+     {IDP_GOOD, NUMBER, {"2.5.29.27", "critical,DER:020101"}, END},
+     END,
+     false,
+     false,
+     HSM_ERR_UNSUPPORTED},
+    {"an unknown critical extension of an entry",
+     {IDP_GOOD, NUMBER, END},
+     {"1.2.3.4", "critical,DER:0500"},
+     false,
+     false,
+     HSM_ERR_UNSUPPORTED},
+    {"a certificateIssuer that is a URL",
+     {IDP_GOOD, NUMBER, END},
+     {"2.5.29.29", "critical,DER:30068604413A2F2F"},
+     false,
+     false,
+     HSM_ERR_MALFORMED},
+    {"no issuingDistributionPoint", {NUMBER, END}, END, false, false, HSM_ERR_MALFORMED},
+    {"one that is not critical",
+     {{"issuingDistributionPoint", "fullname:URI:" CRL_URL ",indirectCRL:TRUE"}, NUMBER, END},
+     END,
+     false,
+     false,
+     HSM_ERR_MALFORMED},
+    {"one that is there twice",
+     {IDP_GOOD, IDP_GOOD, NUMBER, END},
+     END,
+     false,
+     false,
+     HSM_ERR_MALFORMED},
+    {"a direct CRL",
+     {{"issuingDistributionPoint", "critical,fullname:URI:" CRL_URL}, NUMBER, END},
+     END,
+     false,
+     false,
+     HSM_ERR_UNSUPPORTED},
+    {"for CA certificates only",
+     {{"issuingDistributionPoint",
+       "critical,fullname:URI:" CRL_URL ",indirectCRL:TRUE,onlyCA:TRUE"},
+      NUMBER,
+      END},
+     END,
+     false,
+     false,
+     HSM_ERR_UNSUPPORTED},
+    {"for one reason only",
+     {{"issuingDistributionPoint",
+       "critical,fullname:URI:" CRL_URL ",indirectCRL:TRUE,onlysomereasons:keyCompromise"},
+      NUMBER,
+      END},
+     END,
+     false,
+     false,
+     HSM_ERR_UNSUPPORTED},
+    {"no URL",
+     {{"issuingDistributionPoint", "critical,indirectCRL:TRUE"}, NUMBER, END},
+     END,
+     false,
+     false,
+     HSM_ERR_MALFORMED},
+    {"no number", {IDP_GOOD, END}, END, false, false, HSM_ERR_MALFORMED},
+    {"no nextUpdate", {IDP_GOOD, NUMBER, END}, END, true, false, HSM_ERR_MALFORMED},
+    {"version 1", {IDP_GOOD, NUMBER, END}, END, false, true, HSM_ERR_MALFORMED},
+};
+
+static X509_REVOKED *
+forge_entry(const struct peer_ext *ext)
+{
+    X509_REVOKED *entry = X509_REVOKED_new();
+    ASN1_INTEGER *serial = ASN1_INTEGER_new();
+    ASN1_TIME *time = ASN1_TIME_set(NULL, DATA_NOW);
+    X509_EXTENSION *made = X509V3_EXT_nconf(NULL, NULL, ext->oid, ext->value);
+
+    ASN1_INTEGER_set(serial, 9);
+    X509_REVOKED_set_serialNumber(entry, serial);
+    X509_REVOKED_set_revocationDate(entry, time);
+    assert_int_equal(X509_REVOKED_add_ext(entry, made, -1), 1);
+    X509_EXTENSION_free(made);
+    ASN1_TIME_free(time);
+    ASN1_INTEGER_free(serial);
+    return entry;
+}
+
+static void
+forge_exts(X509_CRL *crl, const struct peer_ext *ext)
+{
+    X509V3_CTX ctx;
+
+    X509V3_set_ctx(&ctx, NULL, NULL, NULL, crl, 0);
+    X509V3_set_ctx_nodb(&ctx);
+    for (; ext->oid != NULL; ext++) {
+        X509_EXTENSION *made = X509V3_EXT_nconf(NULL, &ctx, ext->oid, ext->value);
+
+        peer_must(made != NULL, ext->value);
+        assert_int_equal(X509_CRL_add_ext(crl, made, -1), 1);
+        X509_EXTENSION_free(made);
+    }
+}
+
+static X509_CRL *
+forge(size_t i, EVP_PKEY *key)
+{
+    X509_CRL *crl = X509_CRL_new();
+    ASN1_TIME *time = ASN1_TIME_set(NULL, DATA_NOW);
+
+    X509_CRL_set_version(crl, forged[i].version_1 ? X509_CRL_VERSION_1 : X509_CRL_VERSION_2);
+    X509_CRL_set_issuer_name(crl, X509_get_subject_name(signer));
+    X509_CRL_set1_lastUpdate(crl, time);
+    if (!forged[i].no_next_update)
+        X509_CRL_set1_nextUpdate(crl, time);
+    forge_exts(crl, forged[i].exts);
+    if (forged[i].entry_ext.oid != NULL)
+        assert_int_equal(X509_CRL_add0_revoked(crl, forge_entry(&forged[i].entry_ext)), 1);
+    assert_true(X509_CRL_sign(crl, key, EVP_sha256()) > 0);
+    ASN1_TIME_free(time);
+    return crl;
+}
+
+static void
+each_broken_rule_has_its_refusal(void **state)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(forged); i++) {
+        X509_CRL *made = forge(i, key);
+        struct certs_crl *crl = NULL;
+        struct hsm_reason why = {0};
+        uint8_t *der = NULL;
+        int len = i2d_X509_CRL(made, &der);
+        enum hsm_status st = certs_crl_parse(der, (size_t)len, &crl, &why);
+
+        if (st != forged[i].wanted)
+            fail_msg("%s: %s: %s", forged[i].what, hsm_status_text(st), why.text);
+        certs_crl_free(crl);
+        OPENSSL_free(der);
+        X509_CRL_free(made);
+    }
+    EVP_PKEY_free(key);
+}
+
+static void
+what_is_not_one_crl_is_refused(void **state)
+{
+    struct certs_crl *crl = NULL;
+    size_t len;
+    char *der = data_text("self/sti-pa.crl.der", &len);
+    char *cert = data_text("self/sp-1234.cert.pem", NULL);
+
+    (void)state;
+    assert_int_equal(certs_crl_parse((uint8_t *)der, len - 1, &crl, NULL), HSM_ERR_MALFORMED);
+    assert_int_equal(certs_crl_parse((uint8_t *)der, len + 1, &crl, NULL), HSM_ERR_MALFORMED);
+    assert_int_equal(certs_crl_parse((uint8_t *)der, 0, &crl, NULL), HSM_ERR_MALFORMED);
+    assert_int_equal(certs_crl_parse((uint8_t *)der, CERTS_CRL_MAX + 1, &crl, NULL),
+                     HSM_ERR_MALFORMED);
+    assert_int_equal(certs_crl_parse((uint8_t *)cert, strlen(cert), &crl, NULL), HSM_ERR_MALFORMED);
+    assert_null(crl);
+    free(cert);
+    free(der);
+}
+
+static void
+a_crl_is_not_made_against_its_rules(void **state)
+{
+    const struct certs_crl_entry bad_reason = {X509_get_subject_name(root), {1}, 1, DATA_NOW, 7};
+    const struct certs_crl_entry no_serial = {X509_get_subject_name(root), {1}, 0, DATA_NOW, 0};
+    struct certs_crl_request request = {
+        .number = 1, .this_update = DATA_NOW, .next_update = DATA_NOW + 1, .url = CRL_URL};
+    uint8_t *der = NULL;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(certs_crl_new(&request, signer, root_key, &der, &len), HSM_ERR_UNTRUSTED);
+    assert_int_equal(certs_crl_new(&request, root, root_key, &der, &len), HSM_ERR_UNTRUSTED);
+    request.entries = &bad_reason;
+    request.count = 1;
+    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
+    request.entries = &no_serial;
+    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
+    request.count = 0;
+    request.next_update = DATA_NOW;
+    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
+    assert_null(der);
+}
+
+static void
+a_shown_crl_tells_each_entry_with_its_issuer(void **state)
+{
+    struct certs_crl *crl = data_crl("self/sti-pa.crl.der");
+    char *text = NULL;
+    size_t len;
+    FILE *to = open_memstream(&text, &len);
+
+    (void)state;
+    assert_int_equal(certs_crl_show(crl, to), HSM_OK);
+    fclose(to);
+    assert_non_null(strstr(text, "CRL number 7\n"));
+    assert_non_null(strstr(text, "58de999901a2436fcdce43e1a0063990  2026-01-10 00:00:00 UTC  "
+                                 "keyCompromise  CN=Example SHAKEN Intermediate"));
+    assert_non_null(strstr(text, "443ee2399fcffb5c09c4afcb8e6eb1b7  2026-01-11 00:00:00 UTC  "
+                                 "unspecified  CN=Example SHAKEN Intermediate"));
+    assert_non_null(strstr(text, "55492c1d19f42e88516b08db24a61a83  2026-01-12 00:00:00 UTC  "
+                                 "unspecified  CN=Another SHAKEN Intermediate"));
+    free(text);
+    certs_crl_free(crl);
+}
+
+static void
+a_crl_in_pem_reads_as_the_same(void **state)
+{
+    struct certs_crl_request request = {
+        .number = 3, .this_update = DATA_NOW, .next_update = DATA_NOW + A_DAY, .url = CRL_URL};
+    struct certs_crl *crl = NULL;
+    uint8_t *der = NULL;
+    char *pem = NULL;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_OK);
+    assert_int_equal(certs_crl_pem(der, len, &pem), HSM_OK);
+    assert_int_equal(certs_crl_parse((uint8_t *)pem, strlen(pem), &crl, NULL), HSM_OK);
+    assert_int_equal(certs_crl_number(crl), 3);
+    certs_crl_free(crl);
+    free(pem);
+    free(der);
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_vector_reads_alike_as_pem_and_der),
+        cmocka_unit_test(an_entry_inherits_the_issuer_of_the_one_before),
+        cmocka_unit_test(each_signer_time_and_url_has_its_verdict),
+        cmocka_unit_test(another_signer_under_the_same_anchor_is_refused),
+        cmocka_unit_test(a_flipped_bit_in_the_signature_is_noticed),
+        cmocka_unit_test(an_empty_crl_is_signed_in_the_token),
+        cmocka_unit_test(the_same_serial_under_two_issuers_is_two_certificates),
+        cmocka_unit_test(a_large_crl_finds_each_entry_and_no_other),
+        cmocka_unit_test(each_broken_rule_has_its_refusal),
+        cmocka_unit_test(what_is_not_one_crl_is_refused),
+        cmocka_unit_test(a_crl_is_not_made_against_its_rules),
+        cmocka_unit_test(a_shown_crl_tells_each_entry_with_its_issuer),
+        cmocka_unit_test(a_crl_in_pem_reads_as_the_same),
+    };
+
+    return cmocka_run_group_tests(tests, pa_up, pa_down);
+}
