@@ -1,0 +1,167 @@
+/* test_tn.c - mirrors sks/src/tn.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <sks/tn.h>
+
+#include "data.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static void
+each_vector_has_its_canonical_number(void **state)
+{
+    json_t *vectors = data_json("self/tn_canonical.json");
+    json_t *vector;
+    size_t i;
+
+    (void)state;
+    assert_true(json_array_size(json_object_get(vectors, "cases")) >= 12);
+    json_array_foreach(json_object_get(vectors, "cases"), i, vector)
+    {
+        const char *in = json_string_value(json_object_get(vector, "in"));
+        const char *wanted = json_string_value(json_object_get(vector, "out"));
+        const char *country = json_string_value(json_object_get(vector, "default_cc"));
+        char out[SKS_TN_MAX + 1] = "untouched";
+        enum hsm_status st = sks_tn_canonical(in, country, out);
+
+        print_message("%s\n", in);
+        assert_int_equal(st, wanted != NULL ? HSM_OK : HSM_ERR_NOT_FOUND);
+        assert_string_equal(out, wanted != NULL ? wanted : "untouched");
+    }
+    json_decref(vectors);
+}
+
+static const struct {
+    const char *in, *country, *out;
+    enum hsm_status wanted;
+} numbers[] = {
+    {"12155551212", NULL, "12155551212", HSM_OK},
+    {"+1 (215) 555-1212", NULL, "12155551212", HSM_OK},
+    {"TEL:+12155551212", NULL, "12155551212", HSM_OK},
+    {"sips:+12155551212:secret@sp.example:5061;user=phone?a=b", NULL, "12155551212", HSM_OK},
+    {"#31#", NULL, "#31#", HSM_OK},
+    /* a country code is for national numbers: not for global ones, service codes, other lengths */
+    {"+2155551212", "1", "2155551212", HSM_OK},
+    {"911", "1", "911", HSM_OK},
+    {"*215555121", "1", "*215555121", HSM_OK},
+    {"12155551212", "1", "12155551212", HSM_OK},
+    {"2155551212", "44", "442155551212", HSM_OK},
+    {"2155551212", NULL, "2155551212", HSM_OK},
+    {"12345678901234567890123456789012", NULL, "12345678901234567890123456789012", HSM_OK},
+    {"123456789012345678901234567890123", NULL, NULL, HSM_ERR_MALFORMED},
+    {"", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"+", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"tel:", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"++12155551212", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"1+2155551212", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"tel:1-800-FLOWERS", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"sip:12155551212", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"sip:@sp.example", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"sip:%2@sp.example", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"sip:1%002@sp.example", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"http://12155551212/", NULL, NULL, HSM_ERR_NOT_FOUND},
+    {"\xef\xbc\x91", NULL, NULL, HSM_ERR_NOT_FOUND},
+};
+
+static void
+numbers_lose_their_marks_and_words_are_none(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(numbers); i++) {
+        char out[SKS_TN_MAX + 1] = "untouched";
+
+        print_message("%s\n", numbers[i].in);
+        assert_int_equal(sks_tn_canonical(numbers[i].in, numbers[i].country, out),
+                         numbers[i].wanted);
+        assert_string_equal(out, numbers[i].out != NULL ? numbers[i].out : "untouched");
+    }
+}
+
+static void
+a_text_longer_than_a_uri_may_be_is_refused(void **state)
+{
+    char text[SKS_TN_URI_MAX + 2];
+    char out[SKS_TN_URI_MAX + 1];
+
+    (void)state;
+    memset(text, '-', sizeof(text) - 1);
+    text[0] = '1';
+    text[sizeof(text) - 1] = '\0';
+    assert_int_equal(sks_tn_canonical(text, NULL, out), HSM_ERR_MALFORMED);
+    text[sizeof(text) - 2] = '\0';
+    assert_int_equal(sks_tn_canonical(text, NULL, out), HSM_OK);
+    assert_string_equal(out, "1");
+    memset(text, 'a', sizeof(text) - 1);
+    memcpy(text, "sip:a@", 6);
+    assert_int_equal(sks_uri_canonical(text, out), HSM_ERR_MALFORMED);
+}
+
+static void
+canonical_is_digits_and_two_signs_only(void **state)
+{
+    static const char *const good[] = {"1",    "911",         "*67",
+                                       "#31#", "12155551212", "12345678901234567890123456789012"};
+    static const char *const bad[] = {
+        "", "+1", "1 2", "1-2", "a", "1\n", "123456789012345678901234567890123",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(good); i++)
+        assert_true(sks_tn_is_canonical(good[i]));
+    for (size_t i = 0; i < COUNT(bad); i++)
+        assert_false(sks_tn_is_canonical(bad[i]));
+}
+
+/* RFC 8224 section 8.5 */
+static const struct {
+    const char *in, *out;
+    enum hsm_status wanted;
+} uris[] = {
+    {"sip:alice@example.com", "sip:alice@example.com", HSM_OK},
+    {"SIP:Alice@EXAMPLE.com", "sip:alice@example.com", HSM_OK},
+    {"sips:alice:secret@example.com:5061;transport=tcp?subject=x", "sips:alice@example.com",
+     HSM_OK},
+    {"sip:%61lice@example.com", "sip:alice@example.com", HSM_OK},
+    {"sip:a%2Fb@example.com", "sip:a%2fb@example.com", HSM_OK},
+    {"sip:alice@[2001:DB8::1]:5060", "sip:alice@[2001:db8::1]", HSM_OK},
+    {"sip:alice;x=1@example.com", "sip:alice@example.com", HSM_OK},
+    {"tel:+12155551212", NULL, HSM_ERR_NOT_FOUND},
+    {"sip:example.com", NULL, HSM_ERR_NOT_FOUND},
+    {"sip:@example.com", NULL, HSM_ERR_MALFORMED},
+    {"sip:alice@", NULL, HSM_ERR_MALFORMED},
+    {"sip:alice@:5060", NULL, HSM_ERR_MALFORMED},
+};
+
+static void
+a_sip_uri_is_scheme_user_and_host(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(uris); i++) {
+        char out[SKS_TN_URI_MAX + 1] = "untouched";
+
+        print_message("%s\n", uris[i].in);
+        assert_int_equal(sks_uri_canonical(uris[i].in, out), uris[i].wanted);
+        assert_string_equal(out, uris[i].out != NULL ? uris[i].out : "untouched");
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_vector_has_its_canonical_number),
+        cmocka_unit_test(numbers_lose_their_marks_and_words_are_none),
+        cmocka_unit_test(a_text_longer_than_a_uri_may_be_is_refused),
+        cmocka_unit_test(canonical_is_digits_and_two_signs_only),
+        cmocka_unit_test(a_sip_uri_is_scheme_user_and_host),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
