@@ -2,14 +2,11 @@
  */
 #define _GNU_SOURCE /* asprintf */
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <sys/stat.h>
 
 #include <acme/authority.h>
 #include <acme/config.h>
@@ -254,24 +251,6 @@ provision_all(struct init *init)
     return st;
 }
 
-/* The configuration is read from elsewhere: a file named here must be found there too. */
-static char *
-absolute_source(const char *source)
-{
-    const char *path = strncmp(source, "file:", 5) == 0 ? source + 5 : source;
-    char *absolute = NULL;
-    char *out = NULL;
-
-    if (strncmp(source, "fd:", 3) == 0 || strncmp(source, "credential:", 11) == 0 ||
-        strcmp(source, "prompt") == 0)
-        return strdup(source);
-    absolute = realpath(path, NULL);
-    if (asprintf(&out, "file:%s", absolute != NULL ? absolute : path) < 0)
-        out = NULL;
-    free(absolute);
-    return out;
-}
-
 static enum hsm_status
 check_values(const char *const *values, size_t count)
 {
@@ -329,15 +308,6 @@ make_store(const char *dir)
 }
 
 static enum hsm_status
-make_dir(const char *dir)
-{
-    if (mkdir(dir, 0755) == 0 || errno == EEXIST)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: %s", dir, strerror(errno));
-    return HSM_ERR_IO;
-}
-
-static enum hsm_status
 run_init(const void *command_line)
 {
     const struct arguments *arguments = command_line;
@@ -349,11 +319,11 @@ run_init(const void *command_line)
     if (strncmp(arguments->base_url, "https://", 8) != 0)
         return usage("--base-url is not an https URL");
     if (arguments->pin_source != NULL) {
-        pin_source = absolute_source(arguments->pin_source);
+        pin_source = acme_provision_source(arguments->pin_source);
         if (pin_source == NULL)
             return HSM_ERR_NOMEM;
     }
-    st = make_dir(arguments->dir);
+    st = acme_provision_dir(arguments->dir);
     if (st == HSM_OK)
         st = acme_daemon_token(arguments->token, arguments->module, pin_source, &token);
     if (st == HSM_OK) {

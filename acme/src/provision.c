@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <sys/stat.h>
+
 #include <curl/curl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
@@ -28,6 +30,7 @@
 #define TLS_SERVER_VALID_DAYS 397
 #define PROVISION_NAMES_MAX   16 /* DNS names, and as many addresses, of one TLS certificate */
 #define PROVISION_HOST_MAX    255
+#define COMMON_NAME_MAX       64 /* octets: ub-common-name, RFC 5280 appendix A.1 */
 
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
@@ -40,6 +43,39 @@ DEFINE_DEFER(CURLU, curl_url_cleanup)
 DEFINE_DEFER(char, curl_free)
 
 DEFINE_DEFER(char, free)
+
+enum hsm_status
+acme_provision_dir(const char *dir)
+{
+    if (mkdir(dir, 0755) == 0 || errno == EEXIST)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "%s: %s", dir, strerror(errno));
+    return HSM_ERR_IO;
+}
+
+char *
+acme_provision_source(const char *source)
+{
+    const char *path = strncmp(source, "file:", 5) == 0 ? source + 5 : source;
+    DEFER(free) char *absolute = NULL;
+    char *out = NULL;
+
+    if (strncmp(source, "fd:", 3) == 0 || strncmp(source, "credential:", 11) == 0 ||
+        strcmp(source, "prompt") == 0)
+        return strdup(source);
+    absolute = realpath(path, NULL); /* one that is missing is told by who reads it */
+    return asprintf(&out, "file:%s", absolute != NULL ? absolute : path) < 0 ? NULL : out;
+}
+
+char *
+acme_provision_common_name(const char *organization, const char *role)
+{
+    char *name = NULL;
+
+    if (strlen(organization) + 1 + strlen(role) > COMMON_NAME_MAX)
+        return strdup(role);
+    return asprintf(&name, "%s %s", organization, role) < 0 ? NULL : name;
+}
 
 char *
 acme_provision_path(const char *dir, const char *name)
@@ -286,7 +322,7 @@ static enum hsm_status
 provision_tls_root(struct hsm_token *token, const struct acme_provision_tls *tls, const char *path,
                    struct hsm_key **key, struct certs_chain **chain)
 {
-    DEFER(free) char *common_name = NULL;
+    DEFER(free) char *common_name = acme_provision_common_name(tls->organization, "TLS Root");
     struct acme_provision_request request = {
         .label = ACME_PROVISION_TLS_ROOT_LABEL,
         .certificate = {.profile = CERTS_PROFILE_TLS_ROOT,
@@ -295,10 +331,8 @@ provision_tls_root(struct hsm_token *token, const struct acme_provision_tls *tls
         .path = path,
     };
 
-    if (asprintf(&common_name, "%.40s TLS Root", tls->organization) < 0) {
-        common_name = NULL;
+    if (common_name == NULL)
         return HSM_ERR_NOMEM;
-    }
     request.certificate.subject.common_name = common_name;
     return acme_provision_certificate(token, &request, key, chain);
 }
@@ -309,11 +343,10 @@ provision_tls_server(struct hsm_token *token, const struct acme_provision_tls *t
 {
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    char common_name[64 + 1]; /* ub-common-name, RFC 5280 appendix A.1; the names that count are in
-                                 subjectAltName (RFC 6125) */
+    char common_name[COMMON_NAME_MAX + 1]; /* the names that count are in subjectAltName */
     struct acme_provision_request request = *issuer;
 
-    snprintf(common_name, sizeof(common_name), "%s", names->host);
+    snprintf(common_name, sizeof(common_name), "%.64s", names->host);
     request.label = ACME_PROVISION_TLS_SERVER_LABEL;
     request.valid_days = TLS_SERVER_VALID_DAYS;
     request.certificate = (struct certs_issue_request){

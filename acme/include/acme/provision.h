@@ -75,8 +75,20 @@ HSM_MUST_CHECK enum hsm_status acme_provision_tls(struct hsm_token *token,
 HSM_MUST_CHECK enum hsm_status acme_provision_config(const char *path, const char *text,
                                                      bool *written);
 
+/** Make a directory (mode 0755) unless it is there. */
+HSM_MUST_CHECK enum hsm_status acme_provision_dir(const char *dir);
+
 /** "DIR/NAME"; free() it. NULL: out of memory. */
 char *acme_provision_path(const char *dir, const char *name);
+
+/**
+ * The same source of a secret (hsm_secret_from()), with the absolute path of a
+ * file: a configuration is read from elsewhere; free() it. NULL: out of memory.
+ */
+char *acme_provision_source(const char *source);
+
+/** "ORGANIZATION ROLE" when that fits a commonName, else "ROLE"; free() it. NULL: out of memory. */
+char *acme_provision_common_name(const char *organization, const char *role);
 
 /** A value that can stand in a line of a configuration file: no control characters, no " ;". */
 bool acme_config_value_is_safe(const char *value);

@@ -22,23 +22,24 @@
 #include <hsm/status.h>
 
 struct acme_server_config {
-    const char *base_url; /* "https://ca.example:4443": start of every URL in answers */
+    const char *base_url; /* "https://ca.example:4443": start of every URL in answers; no path */
     struct acme_store *store; /* opened with acme_server_migrations */
-    struct hsm_token *token;  /* serial numbers come from its generator */
+    struct hsm_token *token; /* serial numbers come from its generator */
     struct hsm_key *issuing_key;
     const struct certs_chain *issuing_chain; /* the issuing certificate first, root last */
-    const struct certs_chain *pa_anchors;    /* STI-PA roots: who may sign SPC tokens */
-    struct acme_http_client *http;           /* fetches the x5u of SPC tokens */
+    const struct certs_chain *pa_anchors; /* STI-PA roots: who may sign SPC tokens */
+    struct acme_http_client *http; /* fetches the x5u of SPC tokens */
     const char *const *authorities; /* URL prefixes such an x5u must have; NULL-terminated */
     const char *policy_oid;
-    const char *crl_url;         /* the STI-PA's CRL */
+    const char *crl_url; /* the STI-PA's CRL */
     const X509_NAME *crl_issuer; /* its issuer, as encoded there */
-    const char *country;         /* C of end-entity subjects whose participant has none registered */
-    unsigned valid_days;         /* of end-entity certificates */
-    unsigned backdate_s;         /* notBefore = now - this */
-    bool participants_required;  /* refuse an SPC that acme_server_participant_set() does not know */
-    bool account_key_in_csr;     /* accept a CSR for the account's own key (RFC 8555 section 11.1 forbids) */
-    time_t (*now)(void);         /* NULL: time() */
+    const char *country; /* C of end-entity subjects whose participant has none registered */
+    unsigned valid_days; /* of end-entity certificates */
+    unsigned backdate_s; /* notBefore = now - this */
+    bool participants_required; /* refuse an SPC that acme_server_participant_set() does not know */
+    bool account_key_in_csr; /* accept a CSR for the account's own key (RFC 8555 section 11.1
+                                forbids) */
+    time_t (*now)(void); /* NULL: time() */
 };
 
 extern const char *const acme_server_migrations[];
@@ -54,14 +55,22 @@ struct acme_server;
 HSM_MUST_CHECK enum hsm_status acme_server_new(const struct acme_server_config *config,
                                                struct acme_server **out);
 struct acme_http_handler acme_server_handler(struct acme_server *server);
-/** Delete what has expired (nonces, orders); call every minute or so. */
+/** Delete what has expired (nonces, orders), complete what waits for the token; every minute or so.
+ */
 void acme_server_expire(struct acme_server *server);
 void acme_server_free(struct acme_server *server);
 
-/** The validated name of the service provider that holds an SPC: what its certificates will say. */
-HSM_MUST_CHECK enum hsm_status acme_server_participant_set(struct acme_store *store,
-                                                           const char *spc,
-                                                           const char *organization,
-                                                           const char *country);
+/** "BASE/acme/directory": where clients begin; free() it. NULL: out of memory. */
+char *acme_server_directory_url(const char *base_url);
+
+/**
+ * The validated name of the service provider that holds an SPC: what its certificates will say.
+ *
+ * @param organization  1 to 64 octets of UTF-8
+ * @param country       ISO 3166-1 alpha-2, upper case
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_server_participant_set(struct acme_store *store, const char *spc, const char *organization,
+                            const char *country);
 
 #endif

@@ -1,0 +1,525 @@
+/* server.c - the STI-CA's ACME server: construction, routes, directory, newNonce. */
+#define _GNU_SOURCE /* asprintf */
+
+#include <acme/server.h>
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+
+#include <acme/base64url.h>
+#include <certs/cert.h>
+#include <hsm/log.h>
+
+#include "server_internal.h"
+
+DEFINE_DEFER(struct acme_server, acme_server_free)
+DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
+DEFINE_DEFER(char, free)
+
+/* Texts of states and JSON, octets of DER; times are seconds since 1970. */
+const char *const acme_server_migrations[] = {
+    "CREATE TABLE nonce ("
+    "  value TEXT PRIMARY KEY,"
+    "  expires INTEGER NOT NULL);"
+    "CREATE INDEX nonce_expires ON nonce (expires);"
+    "CREATE TABLE account ("
+    "  id TEXT PRIMARY KEY,"
+    "  status TEXT NOT NULL,"
+    "  jwk TEXT NOT NULL,"
+    "  thumbprint TEXT NOT NULL UNIQUE,"
+    "  contact TEXT NOT NULL,"
+    "  created INTEGER NOT NULL);"
+    "CREATE TABLE authz ("
+    "  id TEXT PRIMARY KEY,"
+    "  account TEXT NOT NULL REFERENCES account (id),"
+    "  status TEXT NOT NULL,"
+    "  identifier TEXT NOT NULL," /* as the client wrote it */
+    "  tnauthlist BLOB NOT NULL,"
+    "  expires INTEGER NOT NULL);"
+    "CREATE INDEX authz_account ON authz (account);"
+    "CREATE TABLE challenge ("
+    "  id TEXT PRIMARY KEY,"
+    "  authz TEXT NOT NULL UNIQUE REFERENCES authz (id),"
+    "  status TEXT NOT NULL,"
+    "  token TEXT NOT NULL,"
+    "  error TEXT,"
+    "  validated INTEGER,"
+    "  jti TEXT," /* of the SPC token that answered it */
+    "  token_exp INTEGER,"
+    "  ca INTEGER NOT NULL DEFAULT 0);"
+    "CREATE TABLE acme_order ("
+    "  id TEXT PRIMARY KEY,"
+    "  account TEXT NOT NULL REFERENCES account (id),"
+    "  authz TEXT NOT NULL REFERENCES authz (id),"
+    "  status TEXT NOT NULL,"
+    "  spc TEXT NOT NULL,"
+    "  not_before INTEGER,"
+    "  not_after INTEGER,"
+    "  error TEXT,"
+    "  created INTEGER NOT NULL,"
+    "  expires INTEGER NOT NULL);"
+    "CREATE INDEX acme_order_account ON acme_order (account, id);"
+    "CREATE INDEX acme_order_authz ON acme_order (authz);"
+    "CREATE INDEX acme_order_status ON acme_order (status, expires);"
+    /* An intent to certify, durable before the token signs; a certificate once der is there. */
+    "CREATE TABLE issuance ("
+    "  order_id TEXT PRIMARY KEY REFERENCES acme_order (id),"
+    "  certificate TEXT NOT NULL UNIQUE,"
+    "  account TEXT NOT NULL,"
+    "  spc TEXT NOT NULL,"
+    "  organization TEXT NOT NULL,"
+    "  country TEXT NOT NULL,"
+    "  point BLOB NOT NULL,"
+    "  thumbprint TEXT NOT NULL,"
+    "  serial BLOB UNIQUE,"
+    "  not_before INTEGER,"
+    "  not_after INTEGER,"
+    "  under TEXT NOT NULL,"
+    "  attempted INTEGER NOT NULL,"
+    "  voided INTEGER NOT NULL DEFAULT 0,"
+    "  der BLOB,"
+    "  chain TEXT);"
+    "CREATE INDEX issuance_thumbprint ON issuance (thumbprint);"
+    "CREATE TABLE participant ("
+    "  spc TEXT PRIMARY KEY,"
+    "  organization TEXT NOT NULL,"
+    "  country TEXT NOT NULL);",
+    NULL,
+};
+
+/* ---- shared by the handlers ---- */
+
+void
+acme_server_url(const struct acme_server *server, const char *resource, const char *id,
+                const char *rest, char out[ACME_URL_MAX + 1])
+{
+    snprintf(out, ACME_URL_MAX + 1, "%s/acme/%s%s%s%s", server->config.base_url, resource,
+             id != NULL ? "/" : "", id != NULL ? id : "", rest != NULL ? rest : "");
+}
+
+time_t
+acme_server_now(const struct acme_server *server)
+{
+    return server->config.now != NULL ? server->config.now() : time(NULL);
+}
+
+enum hsm_status
+acme_id_new(char out[ACME_ID_LEN + 1])
+{
+    DEFER(free) char *text = NULL;
+    unsigned char octets[16];
+
+    if (RAND_bytes(octets, sizeof(octets)) != 1) {
+        hsm_log(HSM_LOG_ERROR, "random generator failed");
+        return HSM_ERR_CRYPTO;
+    }
+    text = acme_base64url_encode(octets, sizeof(octets));
+    if (text == NULL)
+        return HSM_ERR_NOMEM;
+    memcpy(out, text, ACME_ID_LEN + 1);
+    return HSM_OK;
+}
+
+void
+acme_call_refuse(struct acme_call *call, enum acme_error error, int http_status, const char *format,
+                 ...)
+{
+    char text[HSM_REASON_MAX];
+    struct hsm_reason detail;
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    (void)hsm_refuse(&detail, HSM_OK, "%s", text); /* printable, whatever the client sent */
+    acme_problem_respond(call->response, error, http_status, detail.text);
+}
+
+void
+acme_call_fault(struct acme_call *call, enum hsm_status st)
+{
+    if (st == HSM_ERR_BUSY) {
+        acme_http_response_header(call->response, "Retry-After", ACME_RETRY_AFTER);
+        acme_problem_respond(call->response, ACME_SERVER_INTERNAL, 503, "busy: try again");
+        return;
+    }
+    acme_problem_respond(call->response, ACME_SERVER_INTERNAL, 500, hsm_status_text(st));
+}
+
+void
+acme_call_json(struct acme_call *call, int http_status, json_t *value)
+{
+    acme_http_respond_json(call->response, http_status, "application/json", value);
+}
+
+void
+acme_call_location(struct acme_call *call, const char *resource, const char *id)
+{
+    char url[ACME_URL_MAX + 1];
+
+    acme_server_url(call->server, resource, id, NULL, url);
+    acme_http_response_header(call->response, "Location", url);
+}
+
+void
+acme_call_link(struct acme_call *call, const char *url, const char *rel)
+{
+    char value[ACME_URL_MAX + 64];
+
+    snprintf(value, sizeof(value), "<%s>;rel=\"%s\"", url, rel);
+    acme_http_response_header(call->response, "Link", value);
+}
+
+/* ---- directory and newNonce ---- */
+
+/* RFC 8555 section 7.1.1. What is not offered (newAuthz, revokeCert) is not there. */
+static void
+directory(struct acme_call *call)
+{
+    static const struct {
+        const char *name, *resource;
+    } entries[] = {
+        {"newNonce", "new-nonce"},
+        {"newAccount", "new-account"},
+        {"newOrder", "new-order"},
+        {"keyChange", "key-change"},
+    };
+    json_t *body = json_pack("{s:{s:b}}", "meta", "externalAccountRequired", 0);
+    char url[ACME_URL_MAX + 1];
+
+    for (size_t i = 0; body != NULL && i < sizeof(entries) / sizeof(entries[0]); i++) {
+        acme_server_url(call->server, entries[i].resource, NULL, NULL, url);
+        if (json_object_set_new(body, entries[i].name, json_string(url)) != 0) {
+            json_decref(body);
+            body = NULL;
+        }
+    }
+    acme_call_json(call, 200, body);
+}
+
+/* RFC 8555 section 7.2: HEAD 200, GET 204; the header is added to every answer. */
+static void
+new_nonce(struct acme_call *call)
+{
+    enum hsm_status st = acme_nonce_new(call->server, call->now, call->nonce);
+
+    if (st != HSM_OK) {
+        acme_call_fault(call, st);
+        return;
+    }
+    acme_http_respond(call->response,
+                      acme_http_request_method(call->request) == ACME_HTTP_HEAD ? 200 : 204, NULL,
+                      NULL, 0);
+}
+
+/* ---- routes ---- */
+
+enum route_kind {
+    ROUTE_READ, /* GET and HEAD, not authenticated */
+    ROUTE_NEW, /* POST, signed by a key in the header */
+    ROUTE_ACCOUNT, /* POST, signed by an account */
+};
+
+struct route {
+    const char *pattern;
+    enum route_kind kind;
+    void (*handle)(struct acme_call *call);
+};
+
+static const struct route routes[] = {
+    {"/acme/directory", ROUTE_READ, directory},
+    {"/acme/new-nonce", ROUTE_READ, new_nonce},
+    {"/acme/new-account", ROUTE_NEW, acme_new_account},
+    {"/acme/acct/:id", ROUTE_ACCOUNT, acme_account},
+    {"/acme/acct/:id/orders", ROUTE_ACCOUNT, acme_account_orders},
+    {"/acme/key-change", ROUTE_ACCOUNT, acme_key_change},
+    {"/acme/new-order", ROUTE_ACCOUNT, acme_new_order},
+    {"/acme/order/:id", ROUTE_ACCOUNT, acme_order},
+    {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize},
+    {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization},
+    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge},
+    {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate},
+};
+
+static const struct route *
+find_route(struct acme_call *call)
+{
+    const char *path = acme_http_request_path(call->request);
+
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        if (acme_http_match(path, routes[i].pattern, call->params, 1))
+            return &routes[i];
+    }
+    return NULL;
+}
+
+/* RFC 8555 section 6.3: a GET where a POST-as-GET is due is 405 and malformed. */
+static bool
+wants_method(struct acme_call *call, const struct route *route)
+{
+    enum acme_http_method method = acme_http_request_method(call->request);
+    bool reads = method == ACME_HTTP_GET || method == ACME_HTTP_HEAD;
+
+    if (route->kind == ROUTE_READ ? reads : method == ACME_HTTP_POST)
+        return true;
+    acme_http_response_header(call->response, "Allow",
+                              route->kind == ROUTE_READ ? "GET, HEAD" : "POST");
+    acme_call_refuse(call, ACME_MALFORMED, 405, "method not allowed here");
+    return false;
+}
+
+static void
+dispatch(struct acme_call *call)
+{
+    const struct route *route = find_route(call);
+    char index[ACME_URL_MAX + 1];
+
+    acme_http_response_header(call->response, "Cache-Control", "no-store");
+    if (route == NULL || route->handle != directory) { /* RFC 8555 section 7.1 */
+        acme_server_url(call->server, "directory", NULL, NULL, index);
+        acme_call_link(call, index, "index");
+    }
+    if (route == NULL) {
+        acme_call_refuse(call, ACME_MALFORMED, 404, "no such resource");
+        return;
+    }
+    if (!wants_method(call, route))
+        return;
+    if (route->kind == ROUTE_READ ||
+        acme_call_authenticate(call,
+                               route->kind == ROUTE_NEW ? ACME_SIGNER_NEW : ACME_SIGNER_ACCOUNT))
+        route->handle(call);
+}
+
+/* RFC 8555 section 6.5: a fresh nonce in every answer to a POST, errors included. */
+static void
+add_nonce(struct acme_call *call)
+{
+    if (call->nonce[0] == '\0' && acme_http_request_method(call->request) == ACME_HTTP_POST &&
+        acme_nonce_new(call->server, call->now, call->nonce) != HSM_OK)
+        return; /* logged by the store; the client asks newNonce */
+    if (call->nonce[0] != '\0')
+        acme_http_response_header(call->response, "Replay-Nonce", call->nonce);
+}
+
+static void
+handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    struct acme_server *server = context;
+    struct acme_call call = {
+        .server = server,
+        .request = request,
+        .response = response,
+        .now = acme_server_now(server),
+    };
+
+    dispatch(&call);
+    add_nonce(&call);
+    acme_jws_free(call.jws);
+    EVP_PKEY_free(call.key);
+    json_decref(call.contact);
+}
+
+struct acme_http_handler
+acme_server_handler(struct acme_server *server)
+{
+    return (struct acme_http_handler){.handle = handle, .context = server};
+}
+
+/* ---- construction ---- */
+
+/* "https://host[:port]" and nothing after it: kid, url and Location are compared as texts. */
+static bool
+is_base_url(const char *url)
+{
+    return strncmp(url, "https://", 8) == 0 && url[8] != '\0' && strlen(url) <= ACME_BASE_URL_MAX &&
+           strpbrk(url + 8, "/?#@\\ \"<>") == NULL;
+}
+
+static enum hsm_status
+check_config(const struct acme_server_config *config)
+{
+    if (!is_base_url(config->base_url)) {
+        hsm_log(HSM_LOG_ERROR, "base URL %s: not https://host or https://host:port",
+                config->base_url);
+        return HSM_ERR_USAGE;
+    }
+    for (size_t i = 0; config->authorities[i] != NULL; i++) {
+        if (strncmp(config->authorities[i], "https://", 8) != 0 ||
+            config->authorities[i][8] == '\0') {
+            hsm_log(HSM_LOG_ERROR, "authority %s: not an https URL", config->authorities[i]);
+            return HSM_ERR_USAGE;
+        }
+    }
+    if (!hsm_key_matches(config->issuing_key,
+                         certs_cert_public(certs_chain_get(config->issuing_chain, 0)))) {
+        hsm_log(HSM_LOG_ERROR, "key %s is not the key of the issuing certificate",
+                hsm_key_label(config->issuing_key));
+        return HSM_ERR_UNTRUSTED;
+    }
+    return HSM_OK;
+}
+
+/* RFC 8555 section 7.4.2: the trust anchor may be left out; those who verify have their own. */
+static enum hsm_status
+chain_without_root(const struct certs_chain *chain, struct certs_chain **out)
+{
+    size_t count = certs_chain_len(chain);
+    enum hsm_status st = certs_chain_new(out);
+
+    for (size_t i = 0; st == HSM_OK && i + 1 < count; i++)
+        st = certs_chain_add(*out, certs_chain_get(chain, i));
+    return st;
+}
+
+/* Everything but the intent itself that a certificate's octets depend on. */
+static enum hsm_status
+digest_under(const struct acme_server_config *config, char out[ACME_UNDER_LEN + 1])
+{
+    DEFER(EVP_MD_CTX_free) EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    unsigned char issuer[32], result[32];
+    uint8_t *name = NULL;
+    size_t name_len = 0;
+    enum hsm_status st = certs_cert_sha256(certs_chain_get(config->issuing_chain, 0), issuer);
+
+    if (st == HSM_OK)
+        st = certs_name_der(config->crl_issuer, &name, &name_len);
+    if (st != HSM_OK)
+        return st;
+    st =
+        digest != NULL && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1 &&
+                EVP_DigestUpdate(digest, issuer, sizeof(issuer)) == 1 &&
+                EVP_DigestUpdate(digest, config->policy_oid, strlen(config->policy_oid) + 1) == 1 &&
+                EVP_DigestUpdate(digest, config->crl_url, strlen(config->crl_url) + 1) == 1 &&
+                EVP_DigestUpdate(digest, name, name_len) == 1 &&
+                EVP_DigestFinal_ex(digest, result, NULL) == 1
+            ? HSM_OK
+            : HSM_ERR_CRYPTO;
+    free(name);
+    for (size_t i = 0; st == HSM_OK && i < sizeof(result); i++)
+        snprintf(out + 2 * i, 3, "%02x", result[i]);
+    return st;
+}
+
+enum hsm_status
+acme_server_new(const struct acme_server_config *config, struct acme_server **out)
+{
+    DEFER(acme_server_free) struct acme_server *server = calloc(1, sizeof(*server));
+    enum hsm_status st;
+
+    if (server == NULL)
+        return HSM_ERR_NOMEM;
+    server->config = *config;
+    st = check_config(config);
+    if (st == HSM_OK)
+        st = chain_without_root(config->issuing_chain, &server->intermediates);
+    if (st == HSM_OK)
+        st = digest_under(config, server->under);
+    if (st == HSM_OK)
+        st = acme_issue_resume(server, true, ACME_ROWS_MAX, acme_server_now(server));
+    if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */
+        return st;
+
+    *out = server;
+    server = NULL;
+    return HSM_OK;
+}
+
+/* RFC 8555 section 7.4: an order that was not fulfilled in time becomes invalid, and may be
+ * deleted. */
+static enum hsm_status
+expire_orders(struct acme_store *store, time_t now)
+{
+    enum hsm_status st =
+        acme_store_run(store, NULL,
+                       "UPDATE acme_order SET status = '" ACME_INVALID "' WHERE status IN "
+                       "('" ACME_PENDING "', '" ACME_READY "') AND expires <= ?",
+                       "i", (int64_t)now);
+
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL,
+                            "DELETE FROM acme_order WHERE status = '" ACME_INVALID "' AND expires"
+                            " <= ? AND NOT EXISTS (SELECT 1 FROM issuance WHERE order_id ="
+                            " acme_order.id)",
+                            "i", (int64_t)(now - ACME_ORDER_KEPT_S));
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL,
+                            "DELETE FROM challenge WHERE authz IN (SELECT id FROM authz WHERE"
+                            " expires <= ? AND NOT EXISTS"
+                            " (SELECT 1 FROM acme_order WHERE acme_order.authz = authz.id))",
+                            "i", (int64_t)(now - ACME_ORDER_KEPT_S));
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL,
+                            "DELETE FROM authz WHERE expires <= ? AND NOT EXISTS"
+                            " (SELECT 1 FROM acme_order WHERE acme_order.authz = authz.id)",
+                            "i", (int64_t)(now - ACME_ORDER_KEPT_S));
+    return st;
+}
+
+void
+acme_server_expire(struct acme_server *server)
+{
+    struct acme_store *store = server->config.store;
+    time_t now = acme_server_now(server);
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st == HSM_OK) {
+        st = expire_orders(store, now);
+        if (st == HSM_OK)
+            st = acme_store_commit(store);
+        else
+            acme_store_rollback(store);
+    }
+    if (st != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "expired orders stay for now: %s", hsm_status_text(st));
+    acme_nonce_expire(server, now);
+    st = acme_issue_resume(server, false, ACME_SIGNED_PER_TICK, now);
+    if (st != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "orders wait for their certificates: %s", hsm_status_text(st));
+}
+
+void
+acme_server_free(struct acme_server *server)
+{
+    if (server == NULL)
+        return;
+    certs_chain_free(server->intermediates);
+    free(server);
+}
+
+char *
+acme_server_directory_url(const char *base_url)
+{
+    char *url = NULL;
+
+    return asprintf(&url, "%s/acme/directory", base_url) < 0 ? NULL : url;
+}
+
+/* ---- participants ---- */
+
+enum hsm_status
+acme_server_participant_set(struct acme_store *store, const char *spc, const char *organization,
+                            const char *country)
+{
+    struct certs_tnauthlist *list = NULL;
+    enum hsm_status st = certs_tnauthlist_from_spc(spc, &list);
+
+    if (st != HSM_OK)
+        return st;
+    certs_tnauthlist_free(list);
+    if (organization[0] == '\0' || strlen(organization) > ACME_ORGANIZATION_MAX ||
+        strlen(country) != 2 || !isupper((unsigned char)country[0]) ||
+        !isupper((unsigned char)country[1]))
+        return HSM_ERR_MALFORMED;
+    return acme_store_run(store, NULL,
+                          "INSERT INTO participant (spc, organization, country) VALUES (?, ?, ?)"
+                          " ON CONFLICT (spc) DO UPDATE SET organization = excluded.organization,"
+                          " country = excluded.country",
+                          "sss", spc, organization, country);
+}

@@ -1,0 +1,486 @@
+/* server_account.c - accounts: newAccount, update, deactivation, key change (RFC 8555 section 7.3).
+ */
+
+#include "server_internal.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <openssl/evp.h>
+
+#include <acme/json.h>
+#include <acme/jwk.h>
+#include <hsm/log.h>
+
+DEFINE_DEFER(struct acme_jws, acme_jws_free)
+DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
+DEFINE_DEFER(char, free)
+
+/* RFC 8555 section 7.1.2 */
+static void
+respond_account(struct acme_call *call, int http_status, const char *status)
+{
+    char orders[ACME_URL_MAX + 1];
+
+    acme_server_url(call->server, "acct", call->account, "/orders", orders);
+    acme_call_json(
+        call, http_status,
+        json_pack("{s:s, s:O, s:s}", "status", status, "contact", call->contact, "orders", orders));
+}
+
+/* ---- contacts ---- */
+
+/* One addr-spec and nothing else: RFC 8555 section 7.3 forbids hfields and more than one address.
+ */
+static bool
+is_mail_address(const char *text)
+{
+    const char *at = strchr(text, '@');
+
+    for (const char *c = text; *c != '\0'; c++) {
+        if (!isgraph((unsigned char)*c) || strchr(",?<>()\"\\;:", *c) != NULL)
+            return false;
+    }
+    return at != NULL && at != text && at[1] != '\0' && strchr(at + 1, '@') == NULL;
+}
+
+static bool
+is_good_contact(struct acme_call *call, const json_t *contact)
+{
+    const char *text = json_string_value(contact);
+
+    if (text == NULL || strlen(text) > ACME_CONTACT_MAX) {
+        acme_call_refuse(call, ACME_INVALID_CONTACT, 400,
+                         "a contact is not a URL of at most %d octets", ACME_CONTACT_MAX);
+        return false;
+    }
+    if (strncasecmp(text, "mailto:", 7) != 0) {
+        acme_call_refuse(call, ACME_UNSUPPORTED_CONTACT, 400, "contact %s: not a mailto URL", text);
+        return false;
+    }
+    if (!is_mail_address(text + 7)) {
+        acme_call_refuse(call, ACME_INVALID_CONTACT, 400, "contact %s: not one mail address", text);
+        return false;
+    }
+    return true;
+}
+
+/* The member "contact" replaces call->contact when it is there. */
+static bool
+take_contact(struct acme_call *call, const json_t *payload)
+{
+    json_t *contact = json_object_get(payload, "contact");
+
+    if (contact == NULL || json_is_null(contact))
+        return true;
+    if (!json_is_array(contact) || json_array_size(contact) > ACME_CONTACTS_MAX) {
+        acme_call_refuse(call, ACME_INVALID_CONTACT, 400,
+                         "contact: not an array of at most %d URLs", ACME_CONTACTS_MAX);
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(contact); i++) {
+        if (!is_good_contact(call, json_array_get(contact, i)))
+            return false;
+    }
+    json_decref(call->contact);
+    call->contact = json_incref(contact);
+    return true;
+}
+
+/* ---- newAccount ---- */
+
+/* The account of a key: call->account and call->contact; HSM_ERR_NOT_FOUND when there is none. */
+static enum hsm_status
+find_by_key(struct acme_call *call, const char *thumbprint, bool *valid)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        call->server->config.store, &rows,
+        "SELECT id, status, contact FROM account WHERE thumbprint = ?", "s", thumbprint);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    snprintf(call->account, sizeof(call->account), "%s", acme_rows_text(rows, 0));
+    *valid = strcmp(acme_rows_text(rows, 1), ACME_VALID) == 0;
+    json_decref(call->contact);
+    call->contact = json_loads(acme_rows_text(rows, 2), 0, NULL);
+    return call->contact != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+/* RFC 8555 sections 7.3.1 and 7.3.6: the account is told, unchanged, unless it was deactivated. */
+static void
+respond_existing(struct acme_call *call, bool valid)
+{
+    if (!valid) {
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 401, "the account of this key is deactivated");
+        return;
+    }
+    acme_call_location(call, "acct", call->account);
+    respond_account(call, 200, ACME_VALID);
+}
+
+static enum hsm_status
+insert_account(struct acme_call *call, const char *thumbprint)
+{
+    DEFER(json_decref) json_t *jwk = NULL;
+    DEFER(free) char *jwk_text = NULL;
+    DEFER(free) char *contact_text = json_dumps(call->contact, JSON_COMPACT);
+    enum hsm_status st = acme_jwk_new(call->key, &jwk);
+
+    if (st == HSM_OK)
+        st = acme_id_new(call->account);
+    if (st != HSM_OK)
+        return st;
+    jwk_text = json_dumps(jwk, JSON_COMPACT);
+    if (jwk_text == NULL || contact_text == NULL)
+        return HSM_ERR_NOMEM;
+    return acme_store_run(call->server->config.store, NULL,
+                          "INSERT INTO account (id, status, jwk, thumbprint, contact, created)"
+                          " VALUES (?, ?, ?, ?, ?, ?)",
+                          "sssssi", call->account, ACME_VALID, jwk_text, thumbprint, contact_text,
+                          (int64_t)call->now);
+}
+
+static void
+create_account(struct acme_call *call, const json_t *payload, const char *thumbprint)
+{
+    bool valid = false;
+    enum hsm_status st;
+
+    json_decref(call->contact);
+    call->contact = json_array();
+    if (call->contact == NULL) {
+        acme_call_fault(call, HSM_ERR_NOMEM);
+        return;
+    }
+    if (!take_contact(call, payload))
+        return;
+    st = insert_account(call, thumbprint);
+    if (st == HSM_ERR_EXISTS && find_by_key(call, thumbprint, &valid) == HSM_OK) {
+        respond_existing(call, valid); /* another request of the same client was faster */
+        return;
+    }
+    if (st != HSM_OK) {
+        acme_call_fault(call, st);
+        return;
+    }
+    hsm_log(HSM_LOG_INFO, "account %s: created, key %s", call->account, thumbprint);
+    acme_call_location(call, "acct", call->account);
+    respond_account(call, 201, ACME_VALID);
+}
+
+static void
+find_or_create(struct acme_call *call, const json_t *payload, bool only_existing)
+{
+    char thumbprint[ACME_THUMBPRINT_LEN + 1];
+    bool valid = false;
+    enum hsm_status st = acme_jwk_thumbprint(call->key, thumbprint);
+
+    if (st == HSM_OK)
+        st = find_by_key(call, thumbprint, &valid);
+    if (st == HSM_OK)
+        respond_existing(call, valid);
+    else if (st != HSM_ERR_NOT_FOUND)
+        acme_call_fault(call, st);
+    else if (only_existing)
+        acme_call_refuse(call, ACME_ACCOUNT_DOES_NOT_EXIST, 400, "no account has this key");
+    else
+        create_account(call, payload, thumbprint);
+}
+
+void
+acme_new_account(struct acme_call *call)
+{
+    DEFER(json_decref) json_t *payload = NULL;
+    struct hsm_reason why = {""};
+    bool only_existing = false;
+
+    if (!acme_call_payload(call, &payload))
+        return;
+    if (acme_json_bool_optional(payload, "onlyReturnExisting", false, &only_existing, &why) !=
+        HSM_OK) {
+        acme_call_refuse(call, ACME_MALFORMED, 400, "%s", why.text);
+        return;
+    }
+    find_or_create(call, payload, only_existing);
+}
+
+/* ---- the account resource ---- */
+
+/* RFC 8555 section 7.3.6: with the account go its pending authorizations and orders. */
+static enum hsm_status
+deactivate(struct acme_store *store, const char *account)
+{
+    enum hsm_status st = acme_store_run(
+        store, NULL, "UPDATE account SET status = '" ACME_DEACTIVATED "' WHERE id = ?", "s",
+        account);
+
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL,
+                            "UPDATE authz SET status = '" ACME_DEACTIVATED "' WHERE account = ?"
+                            " AND status IN ('" ACME_PENDING "', '" ACME_VALID "')",
+                            "s", account);
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL,
+                            "UPDATE acme_order SET status = '" ACME_INVALID "' WHERE account = ?"
+                            " AND status IN ('" ACME_PENDING "', '" ACME_READY "')",
+                            "s", account);
+    return st;
+}
+
+static void
+deactivate_account(struct acme_call *call)
+{
+    struct acme_store *store = call->server->config.store;
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st == HSM_OK) {
+        st = deactivate(store, call->account);
+        if (st == HSM_OK)
+            st = acme_store_commit(store);
+        else
+            acme_store_rollback(store);
+    }
+    if (st != HSM_OK) {
+        acme_call_fault(call, st);
+        return;
+    }
+    hsm_log(HSM_LOG_INFO, "account %s: deactivated", call->account);
+    respond_account(call, 200, ACME_DEACTIVATED);
+}
+
+static void
+update_contact(struct acme_call *call, const json_t *payload)
+{
+    DEFER(free) char *text = NULL;
+    enum hsm_status st = HSM_ERR_NOMEM;
+
+    if (!take_contact(call, payload))
+        return;
+    text = json_dumps(call->contact, JSON_COMPACT);
+    if (text != NULL)
+        st = acme_store_run(call->server->config.store, NULL,
+                            "UPDATE account SET contact = ? WHERE id = ?", "ss", text,
+                            call->account);
+    if (st != HSM_OK)
+        acme_call_fault(call, st);
+    else
+        respond_account(call, 200, ACME_VALID);
+}
+
+/* The path names the account itself: one account does not read another. */
+static bool
+is_own_account(struct acme_call *call)
+{
+    if (strcmp(call->params[0], call->account) == 0)
+        return true;
+    acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "not the account that signed the request");
+    return false;
+}
+
+/* RFC 8555 sections 7.3.2 and 7.3.6; members that an account cannot change are ignored. */
+void
+acme_account(struct acme_call *call)
+{
+    DEFER(json_decref) json_t *payload = NULL;
+    struct hsm_reason why = {""};
+    const char *status = NULL;
+
+    if (!is_own_account(call))
+        return;
+    if (acme_call_is_read(call)) {
+        respond_account(call, 200, ACME_VALID);
+        return;
+    }
+    if (!acme_call_payload(call, &payload))
+        return;
+    if (acme_json_string_optional(payload, "status", &status, &why) != HSM_OK)
+        acme_call_refuse(call, ACME_MALFORMED, 400, "%s", why.text);
+    else if (status != NULL && strcmp(status, ACME_DEACTIVATED) == 0)
+        deactivate_account(call);
+    else if (status != NULL && strcmp(status, ACME_VALID) != 0)
+        acme_call_refuse(call, ACME_MALFORMED, 400, "status: an account can only be deactivated");
+    else
+        update_contact(call, payload);
+}
+
+/* ---- the list of orders (RFC 8555 section 7.1.2.1) ---- */
+
+/* "cursor=ID": the list goes on after that order. "" for none. */
+static const char *
+cursor(const struct acme_call *call)
+{
+    const char *query = acme_http_request_query(call->request);
+
+    return query != NULL && strncmp(query, "cursor=", 7) == 0 ? query + 7 : "";
+}
+
+static json_t *
+order_urls(struct acme_call *call, struct acme_rows *rows)
+{
+    json_t *urls = json_array();
+    char url[ACME_URL_MAX + 1], rest[ACME_ID_LEN + 32];
+
+    for (size_t i = 0; urls != NULL && i < ACME_ORDERS_PAGE && acme_rows_next(rows); i++) {
+        acme_server_url(call->server, "order", acme_rows_text(rows, 0), NULL, url);
+        if (json_array_append_new(urls, json_string(url)) != 0) {
+            json_decref(urls);
+            return NULL;
+        }
+    }
+    if (acme_rows_count(rows) > ACME_ORDERS_PAGE) {
+        snprintf(rest, sizeof(rest), "/orders?cursor=%s", acme_rows_text(rows, 0));
+        acme_server_url(call->server, "acct", call->account, rest, url);
+        acme_call_link(call, url, "next");
+    }
+    return urls;
+}
+
+void
+acme_account_orders(struct acme_call *call)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    json_t *urls;
+    enum hsm_status st;
+
+    if (!is_own_account(call) || !acme_call_wants_read(call))
+        return;
+    st = acme_store_query(call->server->config.store, &rows,
+                          "SELECT id FROM acme_order WHERE account = ? AND id > ? AND status <>"
+                          " '" ACME_INVALID "' ORDER BY id LIMIT ?",
+                          "ssi", call->account, cursor(call), (int64_t)(ACME_ORDERS_PAGE + 1));
+    if (st != HSM_OK) {
+        acme_call_fault(call, st);
+        return;
+    }
+    urls = order_urls(call, rows);
+    acme_call_json(call, 200, urls != NULL ? json_pack("{s:o}", "orders", urls) : NULL);
+}
+
+/* ---- key change (RFC 8555 section 7.3.5) ---- */
+
+/* The inner JWS: by the new key, for the same URL, without a nonce. */
+static bool
+check_inner(struct acme_call *call, const struct acme_jws *inner, EVP_PKEY **new_key)
+{
+    const json_t *header = acme_jws_header(inner), *jwk = json_object_get(header, "jwk");
+    const char *url = acme_jws_header_string(inner, "url");
+    struct hsm_reason why = {""};
+    char expected[ACME_URL_MAX + 1];
+
+    acme_call_url(call, expected);
+    if (!acme_call_wants_es256(call, inner))
+        return false;
+    if (jwk == NULL || json_object_get(header, "kid") != NULL ||
+        json_object_get(header, "nonce") != NULL) {
+        acme_call_refuse(call, ACME_MALFORMED, 400,
+                         "inner JWS: wants a jwk, neither kid nor nonce");
+        return false;
+    }
+    if (url == NULL || strcmp(url, expected) != 0) {
+        acme_call_refuse(call, ACME_MALFORMED, 400, "inner JWS: url is not that of the outer one");
+        return false;
+    }
+    if (acme_jwk_parse(jwk, new_key, &why) != HSM_OK) {
+        acme_call_refuse(call, ACME_BAD_PUBLIC_KEY, 400, "inner JWS: %s", why.text);
+        return false;
+    }
+    if (acme_jws_verify(inner, *new_key, &why) != HSM_OK) {
+        acme_call_refuse(call, ACME_MALFORMED, 400, "inner JWS: %s", why.text);
+        return false;
+    }
+    return true;
+}
+
+/* The keyChange object: this account, its present key. */
+static bool
+check_key_change(struct acme_call *call, const struct acme_jws *inner)
+{
+    DEFER(json_decref) json_t *object = NULL;
+    DEFER(EVP_PKEY_free) EVP_PKEY *old_key = NULL;
+    const char *account = NULL, *kid = acme_jws_header_string(call->jws, "kid");
+    struct hsm_reason why = {""};
+    size_t len = 0;
+    const char *payload = acme_jws_payload(inner, &len);
+    enum hsm_status st = acme_json_parse(payload, len, &object, &why);
+
+    if (st == HSM_OK)
+        st = acme_json_string(object, "account", &account, &why);
+    if (st == HSM_OK && strcmp(account, kid) != 0)
+        st = hsm_refuse(&why, HSM_ERR_MALFORMED, "account is not the one that signed the request");
+    if (st == HSM_OK)
+        st = acme_jwk_parse(json_object_get(object, "oldKey"), &old_key, &why);
+    if (st == HSM_OK && EVP_PKEY_eq(old_key, call->key) != 1)
+        st = hsm_refuse(&why, HSM_ERR_MALFORMED, "oldKey is not the account's key");
+    if (st == HSM_OK)
+        return true;
+    acme_call_refuse(call, ACME_MALFORMED, 400, "keyChange: %s", why.text);
+    return false;
+}
+
+/* 409 with the URL of the account that has the new key. */
+static void
+respond_key_taken(struct acme_call *call, const char *thumbprint)
+{
+    bool valid = false;
+
+    if (find_by_key(call, thumbprint, &valid) == HSM_OK)
+        acme_call_location(call, "acct", call->account);
+    acme_call_refuse(call, ACME_MALFORMED, 409, "an account has the new key already");
+}
+
+static void
+store_new_key(struct acme_call *call, EVP_PKEY *new_key)
+{
+    DEFER(json_decref) json_t *jwk = NULL;
+    DEFER(free) char *text = NULL;
+    char old_thumbprint[ACME_THUMBPRINT_LEN + 1], new_thumbprint[ACME_THUMBPRINT_LEN + 1];
+    int64_t changes = 0;
+    enum hsm_status st = acme_jwk_thumbprint(call->key, old_thumbprint);
+
+    if (st == HSM_OK)
+        st = acme_jwk_thumbprint(new_key, new_thumbprint);
+    if (st == HSM_OK)
+        st = acme_jwk_new(new_key, &jwk);
+    if (st == HSM_OK && (text = json_dumps(jwk, JSON_COMPACT)) == NULL)
+        st = HSM_ERR_NOMEM;
+    if (st == HSM_OK && strcmp(old_thumbprint, new_thumbprint) == 0)
+        st = HSM_ERR_EXISTS;
+    if (st == HSM_OK)
+        st = acme_store_run(call->server->config.store, &changes,
+                            "UPDATE account SET jwk = ?, thumbprint = ? WHERE id = ? AND"
+                            " thumbprint = ?",
+                            "ssss", text, new_thumbprint, call->account, old_thumbprint);
+    if (st == HSM_ERR_EXISTS)
+        respond_key_taken(call, new_thumbprint);
+    else if (st != HSM_OK)
+        acme_call_fault(call, st);
+    else if (changes != 1) /* changed by another request since this one was authenticated */
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "oldKey is not the account's key any more");
+    else {
+        hsm_log(HSM_LOG_INFO, "account %s: key changed to %s", call->account, new_thumbprint);
+        respond_account(call, 200, ACME_VALID);
+    }
+}
+
+void
+acme_key_change(struct acme_call *call)
+{
+    DEFER(acme_jws_free) struct acme_jws *inner = NULL;
+    DEFER(EVP_PKEY_free) EVP_PKEY *new_key = NULL;
+    struct hsm_reason why = {""};
+    size_t len = 0;
+    const char *payload = acme_jws_payload(call->jws, &len);
+
+    if (acme_jws_parse_flattened(payload, len, &inner, &why) != HSM_OK) {
+        acme_call_refuse(call, ACME_MALFORMED, 400, "inner JWS: %s", why.text);
+        return;
+    }
+    if (check_inner(call, inner, &new_key) && check_key_change(call, inner))
+        store_new_key(call, new_key);
+}

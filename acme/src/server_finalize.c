@@ -1,0 +1,278 @@
+/* server_finalize.c - finalize and certificate download (RFC 8555 sections 7.4, 7.4.2). */
+
+#include "server_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/evp.h>
+
+#include <acme/base64url.h>
+#include <acme/json.h>
+#include <acme/jwk.h>
+#include <certs/csr.h>
+#include <hsm/log.h>
+
+DEFINE_DEFER(struct certs_csr, certs_csr_free)
+
+/* ---- what a CSR must fulfil ---- */
+
+static bool
+take_csr(struct acme_call *call, struct certs_csr **out)
+{
+    DEFER(json_decref) json_t *payload = NULL;
+    struct hsm_reason why = {""};
+    const char *text = NULL;
+    uint8_t *der = NULL;
+    size_t len = 0;
+    enum hsm_status st;
+
+    if (!acme_call_payload(call, &payload))
+        return false;
+    st = acme_json_string(payload, "csr", &text, &why);
+    if (st == HSM_OK && acme_base64url_decode(text, strlen(text), &der, &len) != HSM_OK)
+        st = hsm_refuse(&why, HSM_ERR_MALFORMED, "csr: not base64url");
+    if (st != HSM_OK) {
+        acme_call_refuse(call, ACME_MALFORMED, 400, "%s", why.text);
+        return false;
+    }
+    st = certs_csr_parse(der, len, out, &why);
+    free(der);
+    if (st == HSM_OK)
+        return true;
+    if (st == HSM_ERR_NOMEM)
+        acme_call_fault(call, st);
+    else
+        acme_call_refuse(call, ACME_BAD_CSR, 400, "%s", why.text);
+    return false;
+}
+
+static bool
+bad_csr(struct acme_call *call, const char *why)
+{
+    acme_call_refuse(call, ACME_BAD_CSR, 400, "%s", why);
+    return false;
+}
+
+/* RFC 8555 section 7.4: exactly the order's identifier; RFC 9448 section 6: cA as the token says.
+ */
+static bool
+csr_is_of_order(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr)
+{
+    const struct certs_tnauthlist *list = certs_csr_tnauthlist(csr);
+    const uint8_t *der;
+    size_t len = 0;
+
+    if (list == NULL)
+        return bad_csr(call, "CSR: no TNAuthList");
+    der = certs_tnauthlist_der(list, &len);
+    if (len != order->tnauthlist_len || memcmp(der, order->tnauthlist, len) != 0)
+        return bad_csr(call, "CSR: its TNAuthList is not the order's");
+    if (certs_csr_is_ca(csr) && order->ca)
+        return bad_csr(call, "CSR: delegate CA certificates are not issued here");
+    if (certs_csr_is_ca(csr) != order->ca)
+        return bad_csr(call, "CSR: BasicConstraints cA is not the ca of the SPC token");
+    return true;
+}
+
+/* RFC 8555 section 11.1: the certificate's key is not the account's. */
+static bool
+csr_is_not_account_key(struct acme_call *call, const struct certs_csr *csr)
+{
+    if (!call->server->config.account_key_in_csr &&
+        EVP_PKEY_eq(certs_csr_public(csr), call->key) == 1)
+        return bad_csr(call, "CSR: its key is the key of the account");
+    return true;
+}
+
+/*
+ * HSM_ERR_EXISTS when the key is another account's or was certified before; a
+ * key that is account key as well (by the operator's leave) may be certified
+ * again for that account. Within a transaction.
+ */
+static enum hsm_status
+key_is_new(struct acme_call *call, const struct certs_csr *csr, const char *thumbprint)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    bool own = EVP_PKEY_eq(certs_csr_public(csr), call->key) == 1;
+    enum hsm_status st = acme_store_query(
+        call->server->config.store, &rows,
+        "SELECT 1 FROM account WHERE thumbprint = ? AND id <> ? UNION ALL"
+        " SELECT 1 FROM issuance WHERE thumbprint = ? AND voided = 0 AND (account <> ? OR ? = 0)",
+        "ssssi", thumbprint, call->account, thumbprint, call->account, (int64_t)own);
+
+    if (st != HSM_OK)
+        return st;
+    return acme_rows_next(rows) ? HSM_ERR_EXISTS : HSM_OK;
+}
+
+/* ---- the intent ---- */
+
+/*
+ * The subject is what this CA knows of the holder of the SPC, never what the
+ * CSR says: the SPC token proves the right to the code and nothing about a
+ * name, so a name copied from the CSR would be the applicant's own claim under
+ * our signature. A participant whose name nobody validated is certified as the
+ * holder of its code.
+ */
+static enum hsm_status
+find_subject(struct acme_call *call, const char *spc, char organization[ACME_ORGANIZATION_MAX + 1],
+             char country[3])
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(call->server->config.store, &rows,
+                         "SELECT organization, country FROM participant WHERE spc = ?", "s", spc);
+
+    if (st != HSM_OK)
+        return st;
+    if (acme_rows_next(rows)) {
+        snprintf(organization, ACME_ORGANIZATION_MAX + 1, "%s", acme_rows_text(rows, 0));
+        snprintf(country, 3, "%s", acme_rows_text(rows, 1));
+    } else {
+        snprintf(organization, ACME_ORGANIZATION_MAX + 1, "Service Provider %.40s", spc);
+        snprintf(country, 3, "%s", call->server->config.country);
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
+record_intent(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr,
+              const char *thumbprint)
+{
+    char organization[ACME_ORGANIZATION_MAX + 1], country[3];
+    enum hsm_status st = find_subject(call, order->spc, organization, country);
+
+    if (st != HSM_OK)
+        return st;
+    return acme_issue_record(call->server,
+                             &(struct acme_intent){.order_id = order->id,
+                                                   .account = call->account,
+                                                   .spc = order->spc,
+                                                   .organization = organization,
+                                                   .country = country,
+                                                   .public_key = certs_csr_public(csr),
+                                                   .thumbprint = thumbprint,
+                                                   .not_before = order->not_before,
+                                                   .not_after = order->not_after},
+                             call->now);
+}
+
+/* Of several requests that finalize one order, one finds it ready. */
+static enum hsm_status
+begin_processing(struct acme_call *call, const struct acme_order *order,
+                 const struct certs_csr *csr, const char *thumbprint, bool *ready)
+{
+    int64_t changes = 0;
+    enum hsm_status st = key_is_new(call, csr, thumbprint);
+
+    if (st == HSM_OK)
+        st = acme_store_run(call->server->config.store, &changes,
+                            "UPDATE acme_order SET status = '" ACME_PROCESSING "', error = NULL"
+                            " WHERE id = ? AND status = '" ACME_READY "' AND expires > ?",
+                            "si", order->id, (int64_t)call->now);
+    if (st == HSM_OK && changes == 1)
+        st = record_intent(call, order, csr, thumbprint);
+    if (st == HSM_OK)
+        *ready = changes == 1;
+    return st;
+}
+
+static void
+refuse_not_ready(struct acme_call *call)
+{
+    acme_call_refuse(call, ACME_ORDER_NOT_READY, 403, "the order is not ready: read it again");
+}
+
+/* True: the order is "processing", by this request, and its intent is durable. */
+static bool
+make_intent(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr)
+{
+    struct acme_store *store = call->server->config.store;
+    char thumbprint[ACME_THUMBPRINT_LEN + 1];
+    bool ready = false;
+    enum hsm_status st = acme_jwk_thumbprint(certs_csr_public(csr), thumbprint);
+
+    if (st == HSM_OK)
+        st = acme_store_begin(store);
+    if (st == HSM_OK) {
+        st = begin_processing(call, order, csr, thumbprint, &ready);
+        if (st == HSM_OK)
+            st = acme_store_commit(store);
+        else
+            acme_store_rollback(store);
+    }
+    if (st == HSM_ERR_EXISTS)
+        return bad_csr(call, "CSR: its key was certified before or is another account's");
+    if (st != HSM_OK)
+        acme_call_fault(call, st);
+    else if (!ready)
+        refuse_not_ready(call);
+    return st == HSM_OK && ready;
+}
+
+static void
+finalize(struct acme_call *call, struct acme_order *order)
+{
+    DEFER(certs_csr_free) struct certs_csr *csr = NULL;
+    enum hsm_status st;
+
+    if (strcmp(order->status, ACME_READY) != 0) {
+        refuse_not_ready(call);
+        return;
+    }
+    if (!take_csr(call, &csr) || !csr_is_of_order(call, order, csr) ||
+        !csr_is_not_account_key(call, csr) || !make_intent(call, order, csr))
+        return;
+    st = acme_issue_complete(call->server, order->id, true, call->now);
+    if (st != HSM_OK) /* the answer says "processing"; acme_server_expire() and polls go on */
+        hsm_log(HSM_LOG_WARNING, "order %s: processing: %s", order->id, hsm_status_text(st));
+    acme_rows_free(order->rows);
+    order->rows = NULL;
+    if (acme_order_load(call, order))
+        acme_order_respond(call, 200, order);
+}
+
+void
+acme_finalize(struct acme_call *call)
+{
+    struct acme_order order = {.rows = NULL};
+
+    if (!acme_order_load(call, &order))
+        return;
+    finalize(call, &order);
+    acme_rows_free(order.rows);
+}
+
+/* ---- download ---- */
+
+void
+acme_certificate(struct acme_call *call)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    const char *chain;
+    enum hsm_status st;
+
+    if (!acme_call_wants_read(call))
+        return;
+    st = acme_store_query(call->server->config.store, &rows,
+                          "SELECT account, chain FROM issuance WHERE certificate = ? AND chain IS"
+                          " NOT NULL",
+                          "s", call->params[0]);
+    if (st != HSM_OK) {
+        acme_call_fault(call, st);
+        return;
+    }
+    if (!acme_rows_next(rows)) {
+        acme_call_refuse(call, ACME_MALFORMED, 404, "no such certificate");
+        return;
+    }
+    if (strcmp(acme_rows_text(rows, 0), call->account) != 0) {
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "the certificate is another account's");
+        return;
+    }
+    chain = acme_rows_text(rows, 1);
+    acme_http_respond(call->response, 200, "application/pem-certificate-chain", chain,
+                      strlen(chain));
+}

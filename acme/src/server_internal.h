@@ -1,0 +1,219 @@
+/*
+ * server_internal.h - what the files of the ACME server share.
+ *
+ * A handler answers through its call. Functions that return bool and take a
+ * call have answered when they return false.
+ */
+#ifndef ACME_SERVER_INTERNAL_H
+#define ACME_SERVER_INTERNAL_H
+
+#include <acme/server.h>
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include <acme/jws.h>
+#include <acme/problem.h>
+#include <certs/issue.h>
+#include <hsm/defer.h>
+
+#define ACME_BASE_URL_MAX 256 /* characters */
+#define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
+#define ACME_ID_LEN       22 /* base64url of 16 random octets: not to be guessed */
+#define ACME_TIME_LEN     20 /* "2026-01-15T12:00:00Z" */
+#define ACME_UNDER_LEN    64 /* hex SHA-256 */
+#define ACME_DAY_S        86400
+
+#define ACME_NONCE_LIFETIME_S 3600
+#define ACME_NONCES_MAX       100000 /* in the store; the oldest make room */
+#define ACME_ORDER_LIFETIME_S (7 * ACME_DAY_S) /* to fulfil it, and to issue */
+#define ACME_ORDER_KEPT_S     ACME_DAY_S /* an expired order can be read this much longer */
+#define ACME_ORDERS_OPEN_MAX  1000 /* of one account; more: 429 */
+#define ACME_ORDERS_PAGE      100 /* URLs in one answer of the orders list */
+#define ACME_CONTACTS_MAX     8 /* of one account */
+#define ACME_CONTACT_MAX      254 /* octets of one */
+#define ACME_IDENTIFIER_MAX   256 /* characters; exactly one SPC needs far fewer */
+#define ACME_ORGANIZATION_MAX 64 /* octets: ub-organization-name, RFC 5280 appendix A.1 */
+#define ACME_RETRY_AFTER      "5" /* seconds, while processing or busy */
+#define ACME_RETRY_S          5
+#define ACME_SIGNED_PER_TICK  16 /* certificates that one acme_server_expire() tries to complete */
+
+/* States, as RFC 8555 section 7.1.6 writes them and the store keeps them. */
+#define ACME_PENDING     "pending"
+#define ACME_READY       "ready"
+#define ACME_PROCESSING  "processing"
+#define ACME_VALID       "valid"
+#define ACME_INVALID     "invalid"
+#define ACME_DEACTIVATED "deactivated"
+#define ACME_EXPIRED     "expired"
+
+struct acme_server {
+    struct acme_server_config config; /* its pointers are borrowed */
+    struct certs_chain
+        *intermediates; /* the issuing chain without its root: what clients download */
+    char under[ACME_UNDER_LEN +
+               1]; /* digest of the issuer and all that goes into every certificate */
+    atomic_uint nonces_made; /* since the store was last trimmed */
+};
+
+/* One request, who signed it, and its answer. */
+struct acme_call {
+    struct acme_server *server;
+    const struct acme_http_request *request;
+    struct acme_http_response *response;
+    char params[1][ACME_HTTP_PARAM_MAX + 1]; /* :id of the path */
+    time_t now;
+    struct acme_jws *jws; /* owned; NULL for GET and HEAD */
+    EVP_PKEY *key; /* owned; verified the JWS: the account's, or the jwk's */
+    char account[ACME_ID_LEN + 1]; /* "" before newAccount */
+    json_t *contact; /* owned; of the account */
+    char nonce[ACME_ID_LEN + 1]; /* the fresh one of the answer; "" before there is one */
+};
+
+DEFINE_DEFER(json_t, json_decref)
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+
+/* ---- server.c ---- */
+
+/** BASE/acme/RESOURCE, /ID and REST after it unless NULL. */
+void acme_server_url(const struct acme_server *server, const char *resource, const char *id,
+                     const char *rest, char out[ACME_URL_MAX + 1]);
+
+time_t acme_server_now(const struct acme_server *server);
+
+HSM_MUST_CHECK enum hsm_status acme_id_new(char out[ACME_ID_LEN + 1]);
+
+/** Answer with a problem document (RFC 8555 section 6.7). */
+void acme_call_refuse(struct acme_call *call, enum acme_error error, int http_status,
+                      const char *format, ...) HSM_PRINTF(4, 5);
+
+/** Answer a fault of this server: 503 when it may pass, else 500. */
+void acme_call_fault(struct acme_call *call, enum hsm_status st);
+
+/** Answer with JSON; takes over the reference, NULL is out of memory. */
+void acme_call_json(struct acme_call *call, int http_status, json_t *value);
+
+/** Header NAME with a URL as acme_server_url() makes it. */
+void acme_call_location(struct acme_call *call, const char *resource, const char *id);
+
+/** Link: <URL>;rel="REL" */
+void acme_call_link(struct acme_call *call, const char *url, const char *rel);
+
+/* ---- server_time.c: RFC 3339 ---- */
+
+void acme_time_format(time_t t, char out[ACME_TIME_LEN + 1]);
+/** Date and time with zone; a fraction of a second is dropped. */
+HSM_MUST_CHECK enum hsm_status acme_time_parse(const char *text, time_t *out);
+
+/* ---- server_nonce.c: RFC 8555 section 6.5 ---- */
+
+HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_server *server, time_t now,
+                                              char out[ACME_ID_LEN + 1]);
+/** Use up a nonce and make the next one, in one transaction. *good: it was there and fresh. */
+HSM_MUST_CHECK enum hsm_status acme_nonce_use(struct acme_server *server, time_t now,
+                                              const char *nonce, char next[ACME_ID_LEN + 1],
+                                              bool *good);
+void acme_nonce_expire(struct acme_server *server, time_t now);
+
+/* ---- server_request.c: RFC 8555 section 6.2 ---- */
+
+enum acme_signer {
+    ACME_SIGNER_NEW, /* by the jwk of its header: newAccount */
+    ACME_SIGNER_ACCOUNT, /* by the account that its kid names */
+};
+
+/** Media type, JWS, alg, url, nonce, key, signature. */
+bool acme_call_authenticate(struct acme_call *call, enum acme_signer signer);
+
+/** True for POST-as-GET (RFC 8555 section 6.3). */
+bool acme_call_is_read(const struct acme_call *call);
+/** Refuses anything but POST-as-GET. */
+bool acme_call_wants_read(struct acme_call *call);
+/** The payload as an object; the caller decrefs. */
+bool acme_call_payload(struct acme_call *call, json_t **out);
+
+/** The URL of this request, as the "url" of its JWS has to be. */
+void acme_call_url(const struct acme_call *call, char out[ACME_URL_MAX + 1]);
+
+/** ES256 and nothing else; the answer names it (RFC 8555 section 6.2). */
+bool acme_call_wants_es256(struct acme_call *call, const struct acme_jws *jws);
+
+/* ---- handlers ---- */
+
+void acme_new_account(struct acme_call *call);
+void acme_account(struct acme_call *call);
+void acme_account_orders(struct acme_call *call);
+void acme_key_change(struct acme_call *call);
+void acme_new_order(struct acme_call *call);
+void acme_order(struct acme_call *call);
+void acme_authorization(struct acme_call *call);
+void acme_challenge(struct acme_call *call);
+void acme_finalize(struct acme_call *call);
+void acme_certificate(struct acme_call *call);
+
+/* ---- server_order.c ---- */
+
+/* Of a row; all borrowed from it. */
+struct acme_order {
+    struct acme_rows *rows;
+    const char *id, *status, *authz, *identifier, *spc;
+    const char *error; /* problem document; NULL: none */
+    const char *certificate; /* its id, when the order is valid; else NULL */
+    const uint8_t *tnauthlist;
+    size_t tnauthlist_len;
+    time_t expires, not_before, not_after; /* 0: the client asked for none */
+    bool ca; /* what the SPC token of its authorization allows */
+};
+
+/** Read the order that the path names, if it is this account's. acme_rows_free(order->rows). */
+bool acme_order_load(struct acme_call *call, struct acme_order *order);
+void acme_order_respond(struct acme_call *call, int http_status, const struct acme_order *order);
+
+/* ---- server_challenge.c ---- */
+
+struct acme_challenge_state {
+    const char *id, *status, *token;
+    const char *error; /* problem document; NULL: none */
+    time_t validated; /* 0: not yet */
+};
+
+/** RFC 8555 section 8, RFC 9447 section 3; the caller decrefs. NULL: out of memory. */
+json_t *acme_challenge_object(const struct acme_server *server,
+                              const struct acme_challenge_state *challenge);
+
+/* ---- server_issue.c: from intent to certificate ---- */
+
+/* What is to be certified. */
+struct acme_intent {
+    const char *order_id, *account;
+    const char *spc, *organization, *country;
+    EVP_PKEY *public_key;
+    const char *thumbprint; /* of that key */
+    time_t not_before, not_after; /* 0: as configured */
+};
+
+/**
+ * Write the intent, within the caller's transaction. A token that is away
+ * leaves the serial open; it is assigned, durably, before signing.
+ */
+HSM_MUST_CHECK enum hsm_status acme_issue_record(struct acme_server *server,
+                                                 const struct acme_intent *intent, time_t now);
+
+/**
+ * Sign what the intent says and store the certificate; outside of any
+ * transaction. Does nothing when that is done, void, or tried by another
+ * moments ago.
+ *
+ * @param first  the caller has just recorded the intent itself, or there is nobody else yet
+ * @retval HSM_ERR_BUSY  the token is away: the order stays "processing"
+ */
+HSM_MUST_CHECK enum hsm_status acme_issue_complete(struct acme_server *server, const char *order_id,
+                                                   bool first, time_t now);
+
+/** Complete or void up to `limit` orders that are "processing"; stops when the token is away. */
+HSM_MUST_CHECK enum hsm_status acme_issue_resume(struct acme_server *server, bool first,
+                                                 int64_t limit, time_t now);
+
+#endif

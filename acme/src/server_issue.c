@@ -1,0 +1,350 @@
+/*
+ * server_issue.c - from intent to certificate.
+ *
+ * What a certificate will say is durable before the token signs it, and the
+ * certificate is durable before anybody is told. An intent determines the
+ * octets that are signed, so signing it again after a crash makes the same
+ * certificate and not a second one under its serial; when the issuer or the
+ * profile has changed since, the intent is void and its serial is not used.
+ */
+
+#include "server_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include <certs/cert.h>
+#include <certs/tnauthlist.h>
+#include <hsm/es256.h>
+#include <hsm/log.h>
+
+DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
+DEFINE_DEFER(X509, X509_free)
+DEFINE_DEFER(char, free)
+
+/* ---- the intent ---- */
+
+/* As asked for or as configured; nothing outlives the issuing chain. */
+static void
+choose_validity(const struct acme_server *server, time_t now, time_t *not_before, time_t *not_after)
+{
+    time_t limit = certs_chain_not_after(server->config.issuing_chain);
+
+    if (*not_before == 0)
+        *not_before = now - server->config.backdate_s;
+    if (*not_after == 0)
+        *not_after = now + (time_t)server->config.valid_days * ACME_DAY_S;
+    if (*not_after > limit)
+        *not_after = limit;
+}
+
+enum hsm_status
+acme_issue_record(struct acme_server *server, const struct acme_intent *intent, time_t now)
+{
+    uint8_t serial[CERTS_SERIAL_MAX], point[HSM_P256_POINT_LEN];
+    size_t serial_len = 0;
+    char certificate[ACME_ID_LEN + 1];
+    time_t not_before = intent->not_before, not_after = intent->not_after;
+    enum hsm_status st = hsm_p256_point(intent->public_key, point);
+
+    if (st == HSM_OK)
+        st = acme_id_new(certificate);
+    if (st == HSM_OK)
+        st = certs_serial_new(server->config.token, serial, &serial_len);
+    if (st != HSM_OK && st != HSM_ERR_BUSY)
+        return st;
+    choose_validity(server, now, &not_before, &not_after);
+    return acme_store_run(server->config.store, NULL,
+                          "INSERT INTO issuance (order_id, certificate, account, spc, organization,"
+                          " country, point, thumbprint, serial, not_before, not_after, under,"
+                          " attempted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          "ssssssbsbiisi", intent->order_id, certificate, intent->account,
+                          intent->spc, intent->organization, intent->country, point, sizeof(point),
+                          intent->thumbprint, st == HSM_OK ? serial : NULL, serial_len,
+                          (int64_t)not_before, (int64_t)not_after, server->under, (int64_t)now);
+}
+
+/* An intent as the store has it; borrowed from the row. */
+struct issuance {
+    struct acme_rows *rows;
+    const char *order_id, *spc, *organization, *country, *under;
+    const uint8_t *point, *serial; /* serial NULL: not assigned */
+    size_t point_len, serial_len;
+    time_t not_before, not_after, expires;
+    int64_t attempted;
+};
+
+/* HSM_ERR_NOT_FOUND: there is nothing left to do. */
+static enum hsm_status
+load_issuance(struct acme_server *server, const char *order_id, struct issuance *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        server->config.store, &rows,
+        "SELECT order_id, issuance.spc, organization, country, under, point, serial,"
+        " issuance.not_before, issuance.not_after, attempted, acme_order.expires FROM issuance"
+        " JOIN acme_order ON acme_order.id = order_id WHERE order_id = ? AND der IS NULL AND"
+        " voided = 0",
+        "s", order_id);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    out->order_id = acme_rows_text(rows, 0);
+    out->spc = acme_rows_text(rows, 1);
+    out->organization = acme_rows_text(rows, 2);
+    out->country = acme_rows_text(rows, 3);
+    out->under = acme_rows_text(rows, 4);
+    out->point = acme_rows_blob(rows, 5, &out->point_len);
+    out->serial = acme_rows_blob(rows, 6, &out->serial_len);
+    out->not_before = (time_t)acme_rows_int(rows, 7);
+    out->not_after = (time_t)acme_rows_int(rows, 8);
+    out->attempted = acme_rows_int(rows, 9);
+    out->expires = (time_t)acme_rows_int(rows, 10);
+    out->rows = rows;
+    rows = NULL;
+    return HSM_OK;
+}
+
+/* Of several threads and processes that see an intent, one tries it at a time. */
+static enum hsm_status
+claim(struct acme_server *server, const struct issuance *issuance, time_t now, bool *ours)
+{
+    int64_t changes = 0;
+    enum hsm_status st = HSM_OK;
+
+    if (issuance->attempted <= now - ACME_RETRY_S)
+        st = acme_store_run(server->config.store, &changes,
+                            "UPDATE issuance SET attempted = ? WHERE order_id = ? AND"
+                            " attempted = ? AND der IS NULL AND voided = 0",
+                            "isi", (int64_t)now, issuance->order_id, issuance->attempted);
+    if (st == HSM_OK)
+        *ours = changes == 1;
+    return st;
+}
+
+/* ---- signing ---- */
+
+/* A serial that could not be had when the intent was recorded. Durable before it is used. */
+static enum hsm_status
+assign_serial(struct acme_server *server, struct issuance *issuance)
+{
+    DEFER(acme_rows_free) struct acme_rows *old = NULL;
+    uint8_t serial[CERTS_SERIAL_MAX];
+    size_t len = 0;
+    enum hsm_status st = certs_serial_new(server->config.token, serial, &len);
+
+    if (st == HSM_OK)
+        st = acme_store_run(server->config.store, NULL,
+                            "UPDATE issuance SET serial = ? WHERE order_id = ? AND serial IS NULL",
+                            "bs", serial, len, issuance->order_id);
+    if (st != HSM_OK)
+        return st;
+    old = issuance->rows;
+    return load_issuance(server, issuance->order_id, issuance);
+}
+
+static enum hsm_status
+sign(struct acme_server *server, const struct issuance *issuance, X509 **out,
+     struct hsm_reason *why)
+{
+    const struct acme_server_config *config = &server->config;
+    DEFER(certs_tnauthlist_free) struct certs_tnauthlist *tnauthlist = NULL;
+    DEFER(EVP_PKEY_free) EVP_PKEY *public_key = NULL;
+    char common_name[CERTS_SPC_MAX + 8];
+    struct certs_issue_request request = {
+        .profile = CERTS_PROFILE_STI_END_ENTITY,
+        .subject = {.country = issuance->country,
+                    .organization = issuance->organization,
+                    .common_name = common_name},
+        .serial_len = issuance->serial_len,
+        .not_before = issuance->not_before,
+        .not_after = issuance->not_after,
+        .policy_oid = config->policy_oid,
+        .crl_url = config->crl_url,
+        .crl_issuer = config->crl_issuer,
+    };
+    enum hsm_status st = certs_tnauthlist_from_spc(issuance->spc, &tnauthlist);
+
+    if (st == HSM_OK)
+        st = hsm_p256_from_point(issuance->point, issuance->point_len, &public_key);
+    if (st != HSM_OK)
+        return st;
+    snprintf(common_name, sizeof(common_name), "SHAKEN %s", issuance->spc);
+    memcpy(request.serial, issuance->serial, issuance->serial_len);
+    request.tnauthlist = tnauthlist;
+    request.public_key = public_key;
+    return certs_issue(&request, certs_chain_get(config->issuing_chain, 0), config->issuing_key,
+                       out, why);
+}
+
+/* ---- the outcome, durable ---- */
+
+static enum hsm_status
+pem_chain(const struct acme_server *server, X509 *cert, char **out)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_new(&chain);
+
+    if (st == HSM_OK)
+        st = certs_chain_add(chain, cert);
+    if (st == HSM_OK)
+        st = certs_chain_append(chain, server->intermediates);
+    return st == HSM_OK ? certs_chain_pem(chain, out) : st;
+}
+
+/* Within a transaction; a second outcome of one intent changes nothing. */
+static enum hsm_status
+write_certificate(struct acme_store *store, const struct issuance *issuance, const uint8_t *der,
+                  size_t len, const char *chain)
+{
+    int64_t changes = 0;
+    enum hsm_status st = acme_store_run(store, &changes,
+                                        "UPDATE issuance SET der = ?, chain = ? WHERE order_id = ?"
+                                        " AND der IS NULL AND voided = 0",
+                                        "bss", der, len, chain, issuance->order_id);
+
+    if (st == HSM_OK && changes == 1)
+        st = acme_store_run(store, NULL,
+                            "UPDATE acme_order SET status = '" ACME_VALID "' WHERE id = ? AND"
+                            " status = '" ACME_PROCESSING "'",
+                            "s", issuance->order_id);
+    return st;
+}
+
+static enum hsm_status
+store_certificate(struct acme_server *server, const struct issuance *issuance, X509 *cert)
+{
+    struct acme_store *store = server->config.store;
+    DEFER(free) char *chain = NULL;
+    DEFER(free) char *serial = certs_cert_serial_hex(cert);
+    uint8_t *der = NULL;
+    size_t len = 0;
+    enum hsm_status st = pem_chain(server, cert, &chain);
+
+    if (st == HSM_OK)
+        st = certs_cert_der(cert, &der, &len);
+    if (st == HSM_OK)
+        st = acme_store_begin(store);
+    if (st == HSM_OK) {
+        st = write_certificate(store, issuance, der, len, chain);
+        if (st == HSM_OK)
+            st = acme_store_commit(store);
+        else
+            acme_store_rollback(store);
+    }
+    free(der);
+    if (st == HSM_OK)
+        hsm_log(HSM_LOG_INFO, "order %s: certificate %s issued for SPC %s", issuance->order_id,
+                serial != NULL ? serial : "", issuance->spc);
+    return st;
+}
+
+static enum hsm_status
+write_void(struct acme_store *store, const struct issuance *issuance, const char *problem)
+{
+    int64_t changes = 0;
+    enum hsm_status st = acme_store_run(
+        store, &changes,
+        "UPDATE issuance SET voided = 1 WHERE order_id = ? AND der IS NULL AND voided = 0", "s",
+        issuance->order_id);
+
+    if (st == HSM_OK && changes == 1)
+        st = acme_store_run(store, NULL,
+                            "UPDATE acme_order SET status = '" ACME_INVALID "', error = ? WHERE"
+                            " id = ? AND status = '" ACME_PROCESSING "'",
+                            "ss", problem, issuance->order_id);
+    return st;
+}
+
+/* The client is told that it may order again; the serial stays with the void intent. */
+static enum hsm_status
+void_issuance(struct acme_server *server, const struct issuance *issuance, const char *why)
+{
+    struct acme_store *store = server->config.store;
+    DEFER(json_decref)
+    json_t *problem = acme_problem_new(ACME_SERVER_INTERNAL, 500,
+                                       "the certificate could not be issued: place a new order");
+    DEFER(free) char *text = problem != NULL ? json_dumps(problem, JSON_COMPACT) : NULL;
+    enum hsm_status st;
+
+    hsm_log(HSM_LOG_ERROR, "order %s: void: %s", issuance->order_id, why);
+    if (text == NULL)
+        return HSM_ERR_NOMEM;
+    st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    st = write_void(store, issuance, text);
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
+}
+
+/* ---- completing ---- */
+
+/* True of what does not pass by itself: the request breaks its profile, or the issuer cannot cover
+ * it. */
+static bool
+is_final(enum hsm_status st)
+{
+    return st == HSM_ERR_USAGE || st == HSM_ERR_UNTRUSTED || st == HSM_ERR_MALFORMED ||
+           st == HSM_ERR_UNSUPPORTED;
+}
+
+static enum hsm_status
+carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
+{
+    DEFER(X509_free) X509 *cert = NULL;
+    struct hsm_reason why = {""};
+    enum hsm_status st = HSM_OK;
+
+    if (strcmp(issuance->under, server->under) != 0)
+        return void_issuance(server, issuance, "the issuer or the profile has changed");
+    if (issuance->expires <= now)
+        return void_issuance(server, issuance, "the order has expired");
+    if (issuance->serial == NULL)
+        st = assign_serial(server, issuance);
+    if (st == HSM_OK)
+        st = sign(server, issuance, &cert, &why);
+    if (is_final(st))
+        return void_issuance(server, issuance, why.text);
+    return st == HSM_OK ? store_certificate(server, issuance, cert) : st;
+}
+
+enum hsm_status
+acme_issue_complete(struct acme_server *server, const char *order_id, bool first, time_t now)
+{
+    struct issuance issuance = {.rows = NULL};
+    bool ours = first;
+    enum hsm_status st = load_issuance(server, order_id, &issuance);
+
+    if (st == HSM_ERR_NOT_FOUND)
+        return HSM_OK;
+    if (st == HSM_OK && !first)
+        st = claim(server, &issuance, now, &ours);
+    if (st == HSM_OK && ours)
+        st = carry_out(server, &issuance, now);
+    acme_rows_free(issuance.rows);
+    return st;
+}
+
+enum hsm_status
+acme_issue_resume(struct acme_server *server, bool first, int64_t limit, time_t now)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        server->config.store, &rows,
+        "SELECT id FROM acme_order WHERE status = '" ACME_PROCESSING "' ORDER BY expires LIMIT ?",
+        "i", limit);
+
+    while (st == HSM_OK && acme_rows_next(rows))
+        st = acme_issue_complete(server, acme_rows_text(rows, 0), first, now);
+    return st;
+}
