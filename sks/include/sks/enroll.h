@@ -4,27 +4,30 @@
 #ifndef SKS_ENROLL_H
 #define SKS_ENROLL_H
 
-#include <stdbool.h>
+#include <stdint.h>
 
 #include <acme/authority_client.h>
 #include <acme/client.h>
+#include <acme/jwk.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
 #include <sks/catalogue.h>
 #include <sks/repository.h>
 #include <sks/trust.h>
 
+#define SKS_ENROLL_ACCOUNT_LABEL "acme-account" /* CKA_LABEL of the ACME account key */
+
 struct sks_enrollment {
     struct hsm_token *token;
-    const char *token_uri;              /* as the catalogue will name it */
+    const char *token_uri; /* as the catalogue will name it */
     struct sks_catalogue *catalogue;
     struct sks_repository *repository;
-    struct acme_client *client;         /* with its account */
+    struct acme_client *client; /* with its account */
     const char *ca_directory;
     const struct acme_authority_login *authority;
     enum acme_fingerprint fingerprint;
-    struct sks_trust *trust;            /* what a STI-VS would say of the chain */
-    struct acme_http_client *http;      /* fetches the published chain back */
+    struct sks_trust *trust; /* what a STI-VS would say of the chain */
+    struct acme_http_client *http; /* fetches the published chain back */
     const char *spc;
     /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
     void (*progress)(void *context, const char *line);
@@ -33,8 +36,16 @@ struct sks_enrollment {
 
 /**
  * Key in the token -> SPC token -> ACME -> verify -> publish -> fetch back ->
- * activate. Continues a credential of this SPC that an earlier run left on the
- * way; each step is in the catalogue before the next begins.
+ * activate. Continues a credential of this SPC, token and CA that an earlier
+ * run left on the way; each step is in the catalogue before the next begins. A
+ * certificate that is not for this key and SPC retires its credential.
+ *
+ * @param credential_id  the credential that is active now
+ * @retval HSM_ERR_DENIED     the STI-PA or the STI-CA refused
+ * @retval HSM_ERR_UNTRUSTED  what the CA issued is not for this key and SPC, or does not end in a
+ *                            trusted root
+ * @retval HSM_ERR_BUSY       the STI-PA, the STI-CA, the STI-CR or the token cannot be reached: run
+ *                            again later
  */
 HSM_MUST_CHECK enum hsm_status sks_enroll(const struct sks_enrollment *enrollment,
                                           int64_t *credential_id, struct hsm_reason *why);

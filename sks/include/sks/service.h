@@ -3,7 +3,8 @@
  * with /healthz, /readyz and /metrics.
  *
  * Callers are the local Unix socket, TLS clients with a certificate under the
- * configured anchors, or bearers of a token; nobody else.
+ * configured anchors, or bearers of a token; nobody else. /healthz and /readyz
+ * answer anyone.
  */
 #ifndef SKS_SERVICE_H
 #define SKS_SERVICE_H
@@ -21,26 +22,35 @@
 struct sks_service;
 
 struct sks_service_config {
-    struct sks_catalogue *catalogue;   /* active credentials sign */
-    struct hsm_token *token;           /* where their keys are */
-    const char *spc;                   /* which SPC signs; NULL: the only active one */
+    struct sks_catalogue *catalogue; /* active credentials sign */
+    struct hsm_token *token; /* where their keys are */
+    const char *spc; /* which SPC signs; NULL: the only active one */
     struct sks_verifier *verifier;
-    struct sks_trust *trust;           /* for readiness */
-    const struct hsm_secret *bearer;   /* NULL: no bearer is accepted */
-    time_t (*now)(void);               /* NULL: time() */
+    struct sks_trust *trust; /* for readiness */
+    const struct hsm_secret *bearer; /* NULL: no bearer is accepted */
+    time_t (*now)(void); /* NULL: time() */
 };
 
 /**
- * All pointers are borrowed. Starts without an active credential too: signing
- * then answers 503, never an unsigned success.
+ * All pointers are borrowed. Starts without an active credential too, and when
+ * its key is not in the token now: signing then answers 503, never an unsigned
+ * success.
  *
  * @retval HSM_ERR_UNTRUSTED  an active credential's key and certificate do not match
+ * @retval HSM_ERR_AMBIGUOUS  spc is NULL and several SPCs have active credentials
  */
 HSM_MUST_CHECK enum hsm_status sks_service_new(const struct sks_service_config *config,
                                                struct sks_service **out);
+
 struct acme_http_handler sks_service_handler(struct sks_service *service);
-/** Load credentials again if the catalogue changed; call every second. */
+
+/**
+ * Load credentials again if the catalogue changed, and ask the token for a
+ * signature when it has not given one for a while; call every second, on a
+ * thread that may wait for the token. What is loaded stays when loading fails.
+ */
 void sks_service_refresh(struct sks_service *service);
+
 void sks_service_free(struct sks_service *service);
 
 #endif

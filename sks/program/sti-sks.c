@@ -1,0 +1,610 @@
+/* sti-sks.c - the SKS: signs calls (STI-AS), verifies them (STI-VS), serves certificates (STI-CR).
+ */
+#define _GNU_SOURCE /* asprintf */
+
+#include <ctype.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <openssl/rand.h>
+
+#include <acme/http_server.h>
+#include <acme/provision.h>
+#include <certs/chain.h>
+#include <hsm/defer.h>
+#include <hsm/key.h>
+#include <hsm/log.h>
+#include <hsm/secret.h>
+#include <hsm/token.h>
+#include <sks/catalogue.h>
+#include <sks/identity.h>
+#include <sks/repository.h>
+#include <sks/service.h>
+#include <sks/signers.h>
+#include <sks/sp_config.h>
+#include <sks/tn.h>
+
+#include "options.h"
+
+#define PROGRAM       "sti-sks"
+#define CREDENTIALS_S 1 /* between looks at the catalogue */
+#define TRUST_S       60 /* between looks at list and CRL */
+#define TRUST_RETRY_S 5 /* the same while there is none that is good */
+#define UUID_LEN      36
+
+DEFINE_DEFER(char, free)
+DEFINE_DEFER(struct hsm_token, hsm_token_close)
+DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
+DEFINE_DEFER(struct sks_signers, sks_signers_free)
+
+#define CONFIG       __attribute__((cleanup(sks_sp_config_clear))) struct sks_sp_config
+#define VERIFICATION __attribute__((cleanup(sks_sp_verification_close))) struct sks_sp_verification
+
+/* ---- command line ---- */
+
+/** What it said; texts are borrowed from argv. */
+struct arguments {
+    const char *config;
+    const char *orig, *attest, *origid, *iat;
+    const char *dests[SKS_DEST_MAX + 1];
+    const char *identity, *from, *time;
+    const char *tos[SKS_DEST_MAX + 1];
+    bool check;
+};
+
+#define TEXT(option, member)                                                                       \
+    {                                                                                              \
+        option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
+    }
+
+static const struct option_row option_rows[] = {
+    TEXT("config", config),
+    TEXT("orig", orig),
+    {"dest", OPTION_LIST, offsetof(struct arguments, dests), SKS_DEST_MAX},
+    TEXT("attest", attest),
+    TEXT("origid", origid),
+    TEXT("iat", iat),
+    TEXT("identity", identity),
+    TEXT("from", from),
+    {"to", OPTION_LIST, offsetof(struct arguments, tos), SKS_DEST_MAX},
+    TEXT("time", time),
+    {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
+};
+
+static const struct option_table table;
+
+static const char help_text[] =
+    "Usage: " PROGRAM " COMMAND [OPTIONS]\n"
+    "Signs and verifies calls (ATIS-1000074, ATIS-1000082), and serves the certificates for it.\n"
+    "\n"
+    "  serve --config FILE [--check]\n"
+    "      Serve until SIGTERM; with --check, open everything and end.\n"
+    "  sign --config FILE --orig TN --dest TN [--dest TN ...] --attest A|B|C [--origid UUID]\n"
+    "       [--iat SECONDS]\n"
+    "      Print the Identity header of one call, signed in the token.\n"
+    "  verify --config FILE --identity FILE|- --from TN --to TN [--to TN ...] [--time SECONDS]\n"
+    "      Judge an Identity header; exit 0 only if it is valid. The verdict is on standard\n"
+    "      output as JSON, and for a person on standard error.\n"
+    "\n"
+    "--help and --version tell about the program.\n"
+    "\n"
+    "Keys of the configuration file:\n";
+
+static void
+print_help(void)
+{
+    fputs(help_text, stdout);
+    sks_sp_config_help(stdout);
+}
+
+static enum hsm_status
+read_config(const struct arguments *arguments, struct sks_sp_config *config)
+{
+    enum hsm_status st = sks_sp_config_read(arguments->config, config);
+
+    return st == HSM_OK ? acme_daemon_log(PROGRAM, &config->common) : st;
+}
+
+static enum hsm_status
+usage(const char *why)
+{
+    return options_refuse(&table, why);
+}
+
+/* A time of the command line; `fallback` when it says none. */
+static bool
+parse_time(const char *text, time_t fallback, int64_t *out)
+{
+    char *end;
+
+    *out = (int64_t)fallback;
+    if (text == NULL)
+        return true;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    return errno == 0 && isdigit((unsigned char)*text) && *end == '\0';
+}
+
+/* Canonical forms of the numbers that were given; false: one is none. */
+static bool
+canonical_numbers(const char *const *given, char texts[][SKS_TN_MAX + 1], const char **out,
+                  size_t *count)
+{
+    for (*count = 0; given[*count] != NULL; (*count)++) {
+        if (sks_tn_canonical(given[*count], NULL, texts[*count]) != HSM_OK)
+            return false;
+        out[*count] = texts[*count];
+    }
+    return *count > 0;
+}
+
+/* ---- serve ---- */
+
+/** A thread that does something now and then, and may wait for others while it does. */
+struct ticker {
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock;
+    pthread_cond_t stopped;
+    bool stop;
+    unsigned (*tick)(void *context); /* says in how many seconds it wants to be called again */
+    void *context;
+};
+
+static void *
+ticker_run(void *argument)
+{
+    struct ticker *ticker = argument;
+    bool stop = false;
+
+    while (!stop) {
+        struct timespec until;
+
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += ticker->tick(ticker->context);
+        pthread_mutex_lock(&ticker->lock);
+        while (!ticker->stop &&
+               pthread_cond_timedwait(&ticker->stopped, &ticker->lock, &until) != ETIMEDOUT)
+            continue;
+        stop = ticker->stop;
+        pthread_mutex_unlock(&ticker->lock);
+    }
+    return NULL;
+}
+
+/* Signals are for the event loop. */
+static enum hsm_status
+ticker_start(struct ticker *ticker, unsigned (*tick)(void *context), void *context)
+{
+    pthread_condattr_t attributes;
+    sigset_t all;
+    sigset_t before;
+
+    ticker->tick = tick;
+    ticker->context = context;
+    pthread_mutex_init(&ticker->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&ticker->stopped, &attributes);
+    pthread_condattr_destroy(&attributes);
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    ticker->started = pthread_create(&ticker->thread, NULL, ticker_run, ticker) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (ticker->started)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "cannot start a thread");
+    return HSM_ERR_IO;
+}
+
+/* Waits until the tick that runs has ended. */
+static void
+ticker_stop(struct ticker *ticker)
+{
+    if (!ticker->started)
+        return;
+    pthread_mutex_lock(&ticker->lock);
+    ticker->stop = true;
+    pthread_cond_signal(&ticker->stopped);
+    pthread_mutex_unlock(&ticker->lock);
+    pthread_join(ticker->thread, NULL);
+    ticker->started = false;
+}
+
+/** What the daemon holds, in the order of opening. */
+struct sks {
+    const struct sks_sp_config *config;
+    struct hsm_token *token;
+    struct hsm_key *tls_key;
+    struct certs_chain *tls_chain;
+    struct certs_chain *client_anchors;
+    struct hsm_secret *bearer;
+    struct sks_catalogue *catalogue;
+    struct sks_repository *repository;
+    struct sks_sp_verification verification;
+    struct sks_service *service;
+    struct acme_http_loop *loop;
+    struct ticker credentials, trust;
+};
+
+static void
+sks_close(struct sks *sks)
+{
+    ticker_stop(&sks->trust);
+    ticker_stop(&sks->credentials);
+    acme_http_loop_free(sks->loop);
+    sks_service_free(sks->service);
+    sks_sp_verification_close(&sks->verification);
+    sks_repository_close(sks->repository);
+    sks_catalogue_close(sks->catalogue);
+    hsm_secret_free(sks->bearer);
+    certs_chain_free(sks->client_anchors);
+    certs_chain_free(sks->tls_chain);
+    hsm_key_free(sks->tls_key);
+    hsm_token_close(sks->token);
+}
+
+#define SKS __attribute__((cleanup(sks_close))) struct sks
+
+static unsigned
+refresh_credentials(void *context)
+{
+    struct sks *sks = context;
+
+    sks_service_refresh(sks->service);
+    return CREDENTIALS_S;
+}
+
+/* Fetching may take long, and a failure keeps what was good: both were logged there. */
+static unsigned
+refresh_trust(void *context)
+{
+    struct sks *sks = context;
+    time_t now = time(NULL);
+
+    if (sks_trust_refresh(sks->verification.trust, now) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "trusted-CA list or CRL could not be refreshed");
+    return sks_trust_is_ready(sks->verification.trust, now) ? TRUST_S : TRUST_RETRY_S;
+}
+
+static enum hsm_status
+open_tls(struct sks *sks)
+{
+    const struct sks_sp_config *config = sks->config;
+    enum hsm_status st;
+
+    if (config->api_address == NULL && config->cr_address == NULL)
+        return HSM_OK;
+    st = hsm_key_find(sks->token, config->tls_key, &sks->tls_key);
+    if (st == HSM_OK)
+        st = certs_chain_read(config->tls_chain, &sks->tls_chain);
+    if (st == HSM_OK && config->client_anchors != NULL)
+        st = certs_chain_read(config->client_anchors, &sks->client_anchors);
+    if (st == HSM_OK && config->bearer_source != NULL)
+        st = hsm_secret_from(config->bearer_source, "Bearer token of callers: ", &sks->bearer);
+    if (st != HSM_OK)
+        return st;
+    if (config->api_address != NULL && sks->bearer == NULL && sks->client_anchors == NULL) {
+        hsm_log(HSM_LOG_ERROR, "[api] address wants bearer-source or client-anchors: "
+                               "nobody could be authenticated");
+        return HSM_ERR_USAGE;
+    }
+    return HSM_OK;
+}
+
+static enum hsm_status
+open_service(struct sks *sks)
+{
+    struct sks_service_config service = {
+        .catalogue = sks->catalogue,
+        .token = sks->token,
+        .spc = sks->config->spc,
+        .bearer = sks->bearer,
+    };
+    enum hsm_status st = sks_sp_verification_open(sks->config, &sks->verification);
+
+    if (st != HSM_OK)
+        return st;
+    service.verifier = sks->verification.verifier;
+    service.trust = sks->verification.trust;
+    return sks_service_new(&service, &sks->service);
+}
+
+static enum hsm_status
+sks_open(const struct sks_sp_config *config, struct sks *sks)
+{
+    enum hsm_status st = acme_daemon_token(config->common.token_uri, config->common.module,
+                                           config->common.pin_source, &sks->token);
+
+    sks->config = config;
+    if (st == HSM_OK)
+        st = open_tls(sks);
+    if (st == HSM_OK)
+        st = sks_catalogue_open(config->catalogue, &sks->catalogue);
+    if (st == HSM_OK)
+        st = sks_repository_open(config->cr_dir, config->cr_base_url, &sks->repository);
+    if (st == HSM_OK)
+        st = open_service(sks);
+    return st;
+}
+
+static enum hsm_status
+listen_on(struct sks *sks, const char *address, bool callers, struct acme_http_handler handler)
+{
+    const bool is_socket = strncmp(address, "unix:", 5) == 0;
+    const struct acme_http_server_config server = {
+        .address = address,
+        .tls_key = is_socket ? NULL : sks->tls_key,
+        .tls_chain = is_socket ? NULL : sks->tls_chain,
+        .client_anchors = callers && !is_socket ? sks->client_anchors : NULL,
+        .handler = handler,
+    };
+    enum hsm_status st = acme_http_loop_listen(sks->loop, &server);
+
+    if (st == HSM_OK)
+        hsm_log(HSM_LOG_INFO, "%s on %s", callers ? "signing and verification" : "STI-CR", address);
+    return st;
+}
+
+static enum hsm_status
+listen_to_callers(struct sks *sks)
+{
+    DEFER(free) char *socket = NULL;
+    struct acme_http_handler handler = sks_service_handler(sks->service);
+    enum hsm_status st = HSM_OK;
+
+    if (sks->config->api_address != NULL)
+        st = listen_on(sks, sks->config->api_address, true, handler);
+    if (st != HSM_OK || sks->config->api_socket == NULL)
+        return st;
+    if (asprintf(&socket, "unix:%s", sks->config->api_socket) < 0) {
+        socket = NULL;
+        return HSM_ERR_NOMEM;
+    }
+    return listen_on(sks, socket, true, handler);
+}
+
+static enum hsm_status
+serve(struct sks *sks)
+{
+    enum hsm_status st = acme_http_loop_new((unsigned)sks->config->threads, &sks->loop);
+
+    if (st == HSM_OK)
+        st = listen_to_callers(sks);
+    if (st == HSM_OK && sks->config->cr_address != NULL)
+        st =
+            listen_on(sks, sks->config->cr_address, false, sks_repository_handler(sks->repository));
+    if (st == HSM_OK)
+        st = ticker_start(&sks->credentials, refresh_credentials, sks);
+    if (st == HSM_OK)
+        st = ticker_start(&sks->trust, refresh_trust, sks);
+    return st == HSM_OK ? acme_http_loop_run(sks->loop) : st;
+}
+
+static enum hsm_status
+run_serve(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.spc = NULL};
+    SKS sks = {.config = NULL};
+    enum hsm_status st = read_config(arguments, &config);
+
+    if (st == HSM_OK)
+        st = sks_open(&config, &sks);
+    if (st != HSM_OK)
+        return st;
+    if (arguments->check) {
+        printf("%s: good\n", arguments->config);
+        return HSM_OK;
+    }
+    return serve(&sks);
+}
+
+/* ---- sign ---- */
+
+/* A random UUID (RFC 4122 section 4.4). */
+static enum hsm_status
+new_uuid(char out[UUID_LEN + 1])
+{
+    unsigned char b[16];
+
+    if (RAND_bytes(b, sizeof(b)) != 1)
+        return HSM_ERR_CRYPTO;
+    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+    snprintf(out, UUID_LEN + 1,
+             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+             b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+             b[15]);
+    return HSM_OK;
+}
+
+static enum hsm_status
+sign_claims(const struct sks_sp_config *config, const struct sks_claims *claims, time_t now)
+{
+    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
+    DEFER(sks_signers_free) struct sks_signers *signers = NULL;
+    DEFER(free) char *identity = NULL;
+    struct sks_signer *signer;
+    struct hsm_reason why = {""};
+    enum hsm_status st = acme_daemon_token(config->common.token_uri, config->common.module,
+                                           config->common.pin_source, &token);
+
+    if (st == HSM_OK)
+        st = sks_catalogue_open(config->catalogue, &catalogue);
+    if (st == HSM_OK)
+        st = sks_signers_load(catalogue, token, config->spc, &signers);
+    if (st != HSM_OK)
+        return st;
+    signer = sks_signers_at(signers, now);
+    if (signer == NULL) {
+        hsm_log(HSM_LOG_ERROR, "no active credential of SPC %s", config->spc);
+        return HSM_ERR_NOT_FOUND;
+    }
+    st = sks_signer_sign(signer, claims, now, &identity, &why);
+    if (st == HSM_OK)
+        printf("%s\n", identity);
+    else
+        hsm_log(HSM_LOG_ERROR, "not signed: %s", why.text);
+    return st;
+}
+
+static enum hsm_status
+run_sign(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.spc = NULL};
+    char orig[SKS_TN_MAX + 1];
+    char dests[SKS_DEST_MAX][SKS_TN_MAX + 1];
+    const char *dest[SKS_DEST_MAX];
+    char origid[UUID_LEN + 1];
+    time_t now = time(NULL);
+    struct sks_claims claims = {.orig_tn = orig, .dest_tn = dest, .origid = arguments->origid};
+    enum hsm_status st;
+
+    if (sks_tn_canonical(arguments->orig, NULL, orig) != HSM_OK ||
+        !canonical_numbers(arguments->dests, dests, dest, &claims.dest_tn_count))
+        return usage("--orig and --dest want telephone numbers");
+    if (strlen(arguments->attest) != 1)
+        return usage("--attest wants A, B or C");
+    claims.attest = arguments->attest[0];
+    if (!parse_time(arguments->iat, now, &claims.iat))
+        return usage("--iat wants seconds since 1970");
+    st = new_uuid(origid);
+    if (claims.origid == NULL)
+        claims.origid = origid;
+    if (st == HSM_OK)
+        st = read_config(arguments, &config);
+    return st == HSM_OK ? sign_claims(&config, &claims, now) : st;
+}
+
+/* ---- verify ---- */
+
+/* One header field value, perhaps with the field's name, from a file or standard input. */
+static enum hsm_status
+read_identity(const char *path, char out[SKS_IDENTITY_MAX + 1])
+{
+    FILE *from = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
+    size_t len;
+
+    if (from == NULL) {
+        hsm_log(HSM_LOG_ERROR, "%s: %s", path, strerror(errno));
+        return errno == ENOENT ? HSM_ERR_NOT_FOUND : HSM_ERR_IO;
+    }
+    len = fread(out, 1, SKS_IDENTITY_MAX + 1, from);
+    if (from != stdin)
+        fclose(from);
+    if (len > SKS_IDENTITY_MAX) {
+        hsm_log(HSM_LOG_ERROR, "%s: longer than %d octets", path, SKS_IDENTITY_MAX);
+        return HSM_ERR_MALFORMED;
+    }
+    while (len > 0 && isspace((unsigned char)out[len - 1]))
+        len--;
+    out[len] = '\0';
+    return HSM_OK;
+}
+
+static enum hsm_status
+print_verdict(const struct sks_verification *verdict)
+{
+    char attest[2] = {verdict->attest, '\0'};
+    bool valid = verdict->verdict == SKS_VALID;
+    json_t *json = json_pack("{s:b, s:s}", "valid", valid, "verstat", verdict->verstat);
+    int rc = json == NULL ? -1 : 0;
+
+    if (rc == 0 && valid)
+        rc = json_object_set_new(json, "attest", json_string(attest));
+    if (rc == 0 && !valid)
+        rc = json_object_update_new(
+            json, json_pack("{s:i, s:i, s:s, s:s}", "case", (int)verdict->verdict, "reasoncode",
+                            verdict->reason_code, "reasontext", verdict->reason_text, "reasondesc",
+                            verdict->reason_desc.text));
+    if (rc == 0)
+        rc = json_dumpf(json, stdout, JSON_COMPACT);
+    json_decref(json);
+    if (rc != 0)
+        return HSM_ERR_NOMEM;
+    printf("\n");
+    fflush(stdout);
+    if (valid)
+        fprintf(stderr, "valid: attestation %s\n", attest);
+    else
+        fprintf(stderr, "not valid: E%d, %d %s: %s\n", (int)verdict->verdict, verdict->reason_code,
+                verdict->reason_text, verdict->reason_desc.text);
+    return valid ? HSM_OK : HSM_ERR_UNTRUSTED;
+}
+
+static enum hsm_status
+verify_call(const struct arguments *arguments, const struct sks_call *call, time_t now)
+{
+    CONFIG config = {.spc = NULL};
+    VERIFICATION verification = {.http = NULL};
+    struct sks_verification verdict;
+    enum hsm_status st = read_config(arguments, &config);
+
+    if (st == HSM_OK)
+        st = sks_sp_verification_open(&config, &verification);
+    if (st != HSM_OK)
+        return st;
+    st = sks_trust_refresh(verification.trust, now);
+    if (st != HSM_OK && !sks_trust_is_ready(verification.trust, now)) {
+        hsm_log(HSM_LOG_ERROR, "no trusted-CA list and CRL that are good now: nothing is judged");
+        return st;
+    }
+    st = sks_verify(verification.verifier, call, now, &verdict);
+    return st == HSM_OK ? print_verdict(&verdict) : st;
+}
+
+static enum hsm_status
+run_verify(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    char identity[SKS_IDENTITY_MAX + 1];
+    char tos[SKS_DEST_MAX][SKS_TN_MAX + 1];
+    const char *to[SKS_DEST_MAX];
+    char from[SKS_TN_MAX + 1];
+    time_t now = time(NULL);
+    struct sks_call call = {.from_tn = from, .to_tn = to, .identity = identity};
+    enum hsm_status st;
+
+    if (sks_tn_canonical(arguments->from, NULL, from) != HSM_OK ||
+        !canonical_numbers(arguments->tos, tos, to, &call.to_tn_count))
+        return usage("--from and --to want telephone numbers");
+    if (!parse_time(arguments->time, now, &call.time))
+        return usage("--time wants seconds since 1970");
+    st = read_identity(arguments->identity, identity);
+    return st == HSM_OK ? verify_call(arguments, &call, now) : st;
+}
+
+static const struct option_command commands[] = {
+    {"serve", "config! check", run_serve},
+    {"sign", "config! orig! dest! attest! origid iat", run_sign},
+    {"verify", "config! identity! from! to! time", run_verify},
+};
+
+static const struct option_table table = {
+    .program = PROGRAM,
+    .help = print_help,
+    .rows = option_rows,
+    .row_count = sizeof(option_rows) / sizeof(option_rows[0]),
+    .commands = commands,
+    .command_count = sizeof(commands) / sizeof(commands[0]),
+};
+
+int
+main(int argc, char **argv)
+{
+    struct arguments arguments = {.config = NULL};
+
+    return options_main(&table, &arguments, argc, argv);
+}

@@ -1,0 +1,498 @@
+/* enroll.c - the SP-KMS: from a key in the token to an active credential. */
+#define _GNU_SOURCE /* asprintf */
+#include <sks/enroll.h>
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <acme/http_client.h>
+#include <certs/cert.h>
+#include <certs/chain.h>
+#include <certs/csr.h>
+#include <certs/tnauthlist.h>
+#include <hsm/defer.h>
+#include <hsm/key.h>
+#include <hsm/uri.h>
+
+#define FETCH_BACK_MS 10000
+#define LINE_MAX_LEN  1024 /* characters of a line of progress; longer ones are cut */
+
+/* One enrollment, from whichever state it is taken up in. */
+struct run {
+    const struct sks_enrollment *with;
+    struct sks_credential credential;
+    struct certs_tnauthlist *tnauthlist;
+    struct hsm_key *key;
+    bool authority_refused; /* the STI-PA gave no token: another order would not help */
+    struct hsm_reason *why;
+};
+
+static inline void
+run_clear(struct run *run)
+{
+    sks_credential_clear(&run->credential);
+    certs_tnauthlist_free(run->tnauthlist);
+    hsm_key_free(run->key);
+}
+
+DEFINE_DEFER(char, free)
+DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
+
+static void HSM_PRINTF(2, 3) tell(const struct run *run, const char *format, ...)
+{
+    char line[LINE_MAX_LEN];
+    va_list arguments;
+
+    if (run->with->progress == NULL)
+        return;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    run->with->progress(run->with->context, line);
+}
+
+static void
+time_text(time_t time, char out[32])
+{
+    struct tm parts;
+
+    if (gmtime_r(&time, &parts) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
+        out[0] = '\0';
+}
+
+/* Durable before it takes effect: the state changes here only when the catalogue has it. */
+static enum hsm_status
+advance(struct run *run, enum sks_state state)
+{
+    enum sks_state before = run->credential.state;
+    enum hsm_status st;
+
+    run->credential.state = state;
+    st = sks_catalogue_put(run->with->catalogue, &run->credential);
+    if (st == HSM_OK)
+        return HSM_OK;
+    run->credential.state = before;
+    return hsm_refuse(run->why, st, "the catalogue did not take the state %s: %s",
+                      sks_state_text(state), hsm_status_text(st));
+}
+
+/* ---- begin, or continue what an earlier run left ---- */
+
+static bool
+is_on_the_way(const struct run *run, const struct sks_credential *credential)
+{
+    return credential->state < SKS_ACTIVE &&
+           strcmp(credential->token_uri, run->with->token_uri) == 0 &&
+           credential->ca_directory != NULL &&
+           strcmp(credential->ca_directory, run->with->ca_directory) == 0;
+}
+
+/* What ended before it became active never will: its key signed no call. */
+static enum hsm_status
+give_up_if_ended(struct run *run, struct sks_credential *credential)
+{
+    if (credential->not_after == 0 || credential->not_after > time(NULL))
+        return HSM_OK;
+    tell(run, "credential %lld: ended before it was active; given up", (long long)credential->id);
+    credential->state = SKS_RETIRED;
+    return sks_catalogue_put(run->with->catalogue, credential);
+}
+
+/* The newest credential on the way; the run's own stays empty when there is none. */
+static enum hsm_status
+take_up(struct run *run)
+{
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+    enum hsm_status st = sks_catalogue_list(run->with->catalogue, run->with->spc, &list, &count);
+
+    for (size_t i = count; st == HSM_OK && run->credential.id == 0 && i-- > 0;) {
+        if (!is_on_the_way(run, &list[i]))
+            continue;
+        st = give_up_if_ended(run, &list[i]);
+        if (st != HSM_OK || list[i].state == SKS_RETIRED)
+            continue;
+        run->credential = list[i];
+        memset(&list[i], 0, sizeof(list[i])); /* its texts were handed over */
+        tell(run, "continued: credential %lld was %s", (long long)run->credential.id,
+             sks_state_text(run->credential.state));
+    }
+    sks_credentials_free(list, count);
+    return st == HSM_OK
+               ? st
+               : hsm_refuse(run->why, st, "the catalogue cannot be used: %s", hsm_status_text(st));
+}
+
+/* "sp-1234-20260115T120000Z-9f3a": a label that no key of the token has. */
+static enum hsm_status
+new_key_uri(const struct run *run, char **out)
+{
+    uint8_t random[2];
+    char when[32];
+    time_t now = time(NULL);
+    struct tm parts;
+    enum hsm_status st = hsm_token_random(run->with->token, random, sizeof(random));
+
+    if (st != HSM_OK)
+        return st;
+    if (gmtime_r(&now, &parts) == NULL ||
+        strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &parts) == 0)
+        return HSM_ERR_IO;
+    if (asprintf(out, "pkcs11:object=sp-%.32s-%s-%02x%02x", run->with->spc, when, random[0],
+                 random[1]) < 0) {
+        *out = NULL;
+        return HSM_ERR_NOMEM;
+    }
+    return HSM_OK;
+}
+
+/* The key's name is in the catalogue before the key is in the token: no crash leaves a key there
+ * that nobody knows. */
+static enum hsm_status
+begin(struct run *run)
+{
+    struct sks_credential *credential = &run->credential;
+    enum hsm_status st = new_key_uri(run, &credential->key_uri);
+
+    if (st != HSM_OK)
+        return hsm_refuse(run->why, st, "the token gave no random octets: %s", hsm_status_text(st));
+    credential->spc = strdup(run->with->spc);
+    credential->token_uri = strdup(run->with->token_uri);
+    credential->ca_directory = strdup(run->with->ca_directory);
+    if (credential->spc == NULL || credential->token_uri == NULL ||
+        credential->ca_directory == NULL)
+        return HSM_ERR_NOMEM;
+    return advance(run, SKS_GENERATED);
+}
+
+/* ---- generated ---- */
+
+static enum hsm_status
+generate_key(struct run *run)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+    const char *label;
+    enum hsm_status st = hsm_uri_parse(run->credential.key_uri, &uri, run->why);
+
+    if (st != HSM_OK)
+        return st;
+    label = hsm_uri_get(uri, "object");
+    if (label == NULL)
+        return hsm_refuse(run->why, HSM_ERR_MALFORMED, "credential %lld: its key URI has no object",
+                          (long long)run->credential.id);
+    st = hsm_key_find_or_generate(run->with->token, label, &run->key);
+    if (st != HSM_OK)
+        return hsm_refuse(run->why, st, "key %s: %s", label, hsm_status_text(st));
+    free(run->credential.key_uri);
+    run->credential.key_uri = strdup(hsm_key_uri(run->key));
+    if (run->credential.key_uri == NULL)
+        return HSM_ERR_NOMEM;
+    tell(run, "generated: key %s in the token", label);
+    return advance(run, SKS_GENERATED);
+}
+
+static enum hsm_status
+have_key(struct run *run)
+{
+    enum hsm_status st;
+
+    if (run->key != NULL)
+        return HSM_OK;
+    if (run->credential.state == SKS_GENERATED)
+        return generate_key(run);
+    st = hsm_key_find(run->with->token, run->credential.key_uri, &run->key);
+    if (st != HSM_OK)
+        return hsm_refuse(run->why, st, "credential %lld: its key cannot be used: %s",
+                          (long long)run->credential.id, hsm_status_text(st));
+    return HSM_OK;
+}
+
+/* ---- requested ---- */
+
+static enum hsm_status
+fetch_spc_token(void *context, EVP_PKEY *account_key, char **token, struct hsm_reason *why)
+{
+    struct run *run = context;
+    char fingerprint[ACME_FINGERPRINT_LEN + 1];
+    enum hsm_status st = acme_fingerprint_format(account_key, run->with->fingerprint, fingerprint);
+
+    if (st == HSM_OK)
+        st = acme_authority_fetch_token(run->with->authority, run->tnauthlist, false, fingerprint,
+                                        token, why);
+    run->authority_refused = st != HSM_OK;
+    if (st == HSM_OK)
+        tell(run, "authorised: SPC token of %s for SPC %s", run->with->authority->base_url,
+             run->with->spc);
+    return st;
+}
+
+static enum hsm_status
+remember_order(void *context, const char *order_url)
+{
+    struct run *run = context;
+    char *copy = strdup(order_url);
+
+    if (copy == NULL)
+        return HSM_ERR_NOMEM;
+    free(run->credential.order_url);
+    run->credential.order_url = copy;
+    tell(run, "requested: order %s", order_url);
+    return advance(run, SKS_REQUESTED);
+}
+
+static enum hsm_status
+new_csr(struct run *run, uint8_t **der, size_t *len)
+{
+    DEFER(free) char *common_name = NULL;
+    struct certs_csr_request request = {.tnauthlist = run->tnauthlist};
+    enum hsm_status st;
+
+    if (asprintf(&common_name, "SHAKEN %s", run->with->spc) < 0) {
+        common_name = NULL;
+        return HSM_ERR_NOMEM;
+    }
+    request.subject.common_name = common_name;
+    st = certs_csr_new(&request, run->key, der, len);
+    if (st != HSM_OK)
+        return hsm_refuse(run->why, st, "CSR: %s", hsm_status_text(st));
+    return HSM_OK;
+}
+
+/* An order that the CA has given up cannot be continued; a new one can be made for the same key. */
+static enum hsm_status
+order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **chain)
+{
+    struct acme_client_order wanted = {
+        .tnauthlist = run->tnauthlist,
+        .spc_token = fetch_spc_token,
+        .context = run,
+        .csr = csr,
+        .csr_len = csr_len,
+        .ordered = remember_order,
+        .resume_url = run->credential.order_url,
+    };
+    DEFER(free) char *resumed = NULL;
+    enum hsm_status st;
+
+    if (wanted.resume_url != NULL) {
+        resumed = strdup(wanted.resume_url); /* the credential's text may change on the way */
+        if (resumed == NULL)
+            return HSM_ERR_NOMEM;
+        wanted.resume_url = resumed;
+    }
+    st = acme_client_obtain(run->with->client, &wanted, chain, run->why);
+    if (resumed == NULL || run->authority_refused ||
+        (st != HSM_ERR_DENIED && st != HSM_ERR_NOT_FOUND))
+        return st;
+    tell(run, "order %s cannot be continued: %s", resumed,
+         run->why != NULL ? run->why->text : hsm_status_text(st));
+    wanted.resume_url = NULL;
+    return acme_client_obtain(run->with->client, &wanted, chain, run->why);
+}
+
+/* ---- issued ---- */
+
+static enum hsm_status
+check_is_ours(struct run *run, const X509 *leaf)
+{
+    DEFER(certs_tnauthlist_free) struct certs_tnauthlist *list = NULL;
+    enum hsm_status st;
+
+    if (!hsm_key_matches(run->key, certs_cert_public(leaf)))
+        return hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "the certificate is for another key");
+    st = certs_cert_tnauthlist(leaf, &list, run->why);
+    if (st == HSM_ERR_NOMEM)
+        return st;
+    if (st != HSM_OK)
+        return hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "the certificate has no good TNAuthList");
+    if (!certs_tnauthlist_equals(list, run->tnauthlist))
+        return hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "the certificate is not for SPC %s alone",
+                          run->with->spc);
+    return HSM_OK;
+}
+
+/* What the CA will not mend by being asked again ends this credential; the next run begins anew. */
+static enum hsm_status
+check_issued(struct run *run, const struct certs_chain *chain)
+{
+    enum hsm_status st = check_is_ours(run, certs_chain_get(chain, 0));
+
+    if (st == HSM_ERR_UNTRUSTED) {
+        struct run quiet = *run;
+
+        quiet.why = NULL; /* the first reason is the one to tell */
+        if (advance(&quiet, SKS_RETIRED) == HSM_OK)
+            run->credential.state = SKS_RETIRED;
+        return st;
+    }
+    if (st != HSM_OK)
+        return st;
+    return sks_trust_check(run->with->trust, chain, time(NULL), run->why);
+}
+
+static enum hsm_status
+take_issued(struct run *run, const struct certs_chain *chain)
+{
+    DEFER(free) char *serial = certs_cert_serial_hex(certs_chain_get(chain, 0));
+    char until[32];
+    char *pem = NULL;
+    enum hsm_status st = certs_chain_pem(chain, &pem);
+
+    if (st != HSM_OK)
+        return st;
+    free(run->credential.chain_pem);
+    run->credential.chain_pem = pem;
+    run->credential.not_after = certs_chain_not_after(chain);
+    st = advance(run, SKS_ISSUED);
+    if (st != HSM_OK)
+        return st;
+    time_text(run->credential.not_after, until);
+    tell(run, "issued: serial %s, until %s, chain verified", serial != NULL ? serial : "?", until);
+    return HSM_OK;
+}
+
+static enum hsm_status
+obtain(struct run *run)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    uint8_t *csr = NULL;
+    size_t csr_len = 0;
+    enum hsm_status st = have_key(run);
+
+    if (st == HSM_OK)
+        st = new_csr(run, &csr, &csr_len);
+    if (st == HSM_OK)
+        st = order(run, csr, csr_len, &chain);
+    free(csr);
+    if (st == HSM_OK)
+        st = check_issued(run, chain);
+    if (st == HSM_OK)
+        st = take_issued(run, chain);
+    return st;
+}
+
+/* ---- published ---- */
+
+/* What verifiers will get, octet for octet. */
+static enum hsm_status
+fetch_back(struct run *run, const char *url)
+{
+    const struct acme_http_fetch fetch = {
+        .method = "GET",
+        .url = url,
+        .accept = "application/pem-certificate-chain",
+        .reply_max = CERTS_CHAIN_OCTETS_MAX,
+        .timeout_ms = FETCH_BACK_MS,
+    };
+    const char *pem = run->credential.chain_pem;
+    struct acme_http_reply reply = {0};
+    enum hsm_status st = acme_http_fetch(run->with->http, &fetch, &reply, run->why);
+
+    if (st != HSM_OK)
+        return st;
+    if (reply.status != 200)
+        st = hsm_refuse(run->why, HSM_ERR_BUSY, "%s: HTTP status %d", url, reply.status);
+    else if (reply.body_len != strlen(pem) || memcmp(reply.body, pem, reply.body_len) != 0)
+        st = hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "%s: serves other octets than were published",
+                        url);
+    acme_http_reply_clear(&reply);
+    return st;
+}
+
+static enum hsm_status
+parse_own_chain(struct run *run, struct certs_chain **out)
+{
+    return certs_chain_parse_pem(run->credential.chain_pem, strlen(run->credential.chain_pem),
+                                 CERTS_CHAIN_LEN_MAX, out, run->why);
+}
+
+static enum hsm_status
+publish(struct run *run)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    DEFER(free) char *url = NULL;
+    enum hsm_status st = parse_own_chain(run, &chain);
+
+    if (st != HSM_OK)
+        return st;
+    st = sks_repository_publish(run->with->repository, chain, &url);
+    if (st != HSM_OK)
+        return hsm_refuse(run->why, st, "the chain cannot be published: %s", hsm_status_text(st));
+    st = fetch_back(run, url);
+    if (st != HSM_OK)
+        return st;
+    free(run->credential.x5u);
+    run->credential.x5u = url;
+    url = NULL;
+    st = advance(run, SKS_PUBLISHED);
+    if (st == HSM_OK)
+        tell(run, "published: %s, fetched back octet for octet", run->credential.x5u);
+    return st;
+}
+
+/* ---- active ---- */
+
+/* Time may have passed since it was issued, and its key may have gone. */
+static enum hsm_status
+activate(struct run *run)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = have_key(run);
+
+    if (st == HSM_OK)
+        st = parse_own_chain(run, &chain);
+    if (st == HSM_OK)
+        st = check_issued(run, chain);
+    if (st != HSM_OK)
+        return st;
+    st = sks_catalogue_activate(run->with->catalogue, run->credential.id);
+    if (st != HSM_OK)
+        return hsm_refuse(run->why, st, "the catalogue did not take the state active: %s",
+                          hsm_status_text(st));
+    run->credential.state = SKS_ACTIVE;
+    tell(run, "active: credential %lld signs for SPC %s", (long long)run->credential.id,
+         run->with->spc);
+    return HSM_OK;
+}
+
+static enum hsm_status
+next_step(struct run *run)
+{
+    switch (run->credential.state) {
+    case SKS_GENERATED:
+    case SKS_REQUESTED:
+        return obtain(run);
+    case SKS_ISSUED:
+        return publish(run);
+    case SKS_PUBLISHED:
+        return activate(run);
+    default:
+        return hsm_refuse(run->why, HSM_ERR_USAGE, "credential %lld is %s",
+                          (long long)run->credential.id, sks_state_text(run->credential.state));
+    }
+}
+
+enum hsm_status
+sks_enroll(const struct sks_enrollment *enrollment, int64_t *credential_id, struct hsm_reason *why)
+{
+    struct run run = {.with = enrollment, .why = why};
+    enum hsm_status st = certs_tnauthlist_from_spc(enrollment->spc, &run.tnauthlist);
+
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "%s: not an SPC", enrollment->spc);
+    st = take_up(&run);
+    if (st == HSM_OK && run.credential.id == 0)
+        st = begin(&run);
+    while (st == HSM_OK && run.credential.state != SKS_ACTIVE)
+        st = next_step(&run);
+    if (st == HSM_OK)
+        *credential_id = run.credential.id;
+    run_clear(&run);
+    return st;
+}
