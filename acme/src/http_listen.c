@@ -225,7 +225,7 @@ set_policy(SSL_CTX *ctx)
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
-           SSL_CTX_set_cipher_list(ctx, "ECDHE-ECDSA+AESGCM:ECDHE-ECDSA+CHACHA20") == 1 &&
+           SSL_CTX_set_cipher_list(ctx, "ECDHE+ECDSA+AESGCM:ECDHE+ECDSA+CHACHA20") == 1 &&
            SSL_CTX_set_session_id_context(ctx, context, sizeof(context) - 1) == 1;
 }
 
