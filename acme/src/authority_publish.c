@@ -21,11 +21,13 @@
 
 #include "authority_internal.h"
 
-#define RETRY_S        30 /* after a failed signature, before the next */
-#define BACKDATE_S     300 /* thisUpdate = now - this: clocks of verifiers may lag */
-#define DOCUMENTS_KEPT 100 /* of each kind */
-#define SIGNER_ID_LEN  32 /* hex digits of a certificate id */
-#define SIGNER_MAX_AGE "public, max-age=31536000, immutable"
+#define RETRY_S          30 /* after a failed signature, before the next */
+#define BACKDATE_S       300 /* thisUpdate = now - this: clocks of verifiers may lag */
+#define CLOCK_SKEW_S     60 /* by which the clocks of two instances may differ */
+#define DOCUMENTS_KEPT   100 /* of each kind */
+#define SIGNER_WARNING_S (30 * 86400)
+#define SIGNER_ID_LEN    32 /* hex digits of a certificate id */
+#define SIGNER_MAX_AGE   "public, max-age=31536000, immutable"
 
 /** A row of the table. */
 struct document {
@@ -174,12 +176,28 @@ read_latest(struct acme_authority *authority, enum authority_document kind, stru
     return acme_rows_next(rows) ? copy_row(rows, out) : HSM_OK;
 }
 
-/* When less than half of its life is left, or it is not what it should be, a new one is signed. */
+/* When a document that is signed now expires: no later than the certificate it is checked with. */
+static time_t
+new_expiry(const struct acme_authority *authority, enum authority_document kind)
+{
+    struct publication publication = publication_of(authority, kind);
+    time_t expires = authority_now(authority) + (time_t)publication.lifetime_s;
+    time_t signer_until = certs_chain_not_after(publication.chain);
+
+    return expires < signer_until ? expires : signer_until;
+}
+
+/*
+ * A new one is signed when it does not say what it should, and when a new one
+ * would last longer by half a life. When the new one would expire earlier, the
+ * old one was signed by a clock that was ahead: verifiers find it not yet valid.
+ */
 static enum hsm_status
 is_current(struct acme_authority *authority, enum authority_document kind,
            const struct document *document, bool *current)
 {
     struct publication publication = publication_of(authority, kind);
+    time_t gain = new_expiry(authority, kind) - document->expires;
     uint8_t says[SHA256_DIGEST_LENGTH];
     enum hsm_status st = publication.says(authority, says);
 
@@ -187,7 +205,8 @@ is_current(struct acme_authority *authority, enum authority_document kind,
         return st;
     *current = document->number != 0 && strcmp(document->signer, publication.signer) == 0 &&
                memcmp(document->says, says, sizeof(says)) == 0 &&
-               document->expires - authority_now(authority) > (time_t)publication.lifetime_s / 2;
+               document->expires > authority_now(authority) &&
+               gain < (time_t)publication.lifetime_s / 2 && gain >= -CLOCK_SKEW_S;
     return HSM_OK;
 }
 
@@ -223,24 +242,34 @@ insert(struct acme_authority *authority, enum authority_document kind,
     return prune(authority, kind, document->number);
 }
 
+static enum hsm_status
+check_signer(const struct acme_authority *authority, enum authority_document kind)
+{
+    time_t until = certs_chain_not_after(publication_of(authority, kind).chain);
+    time_t left = until - authority_now(authority);
+
+    if (left <= 0) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: the %s cannot be signed: its signer has expired",
+                name_of(kind));
+        return HSM_ERR_UNTRUSTED;
+    }
+    if (left < SIGNER_WARNING_S)
+        hsm_log(HSM_LOG_WARNING, "STI-PA: the signer of the %s expires in %lld hours",
+                name_of(kind), (long long)left / 3600);
+    return HSM_OK;
+}
+
 /* Sign the next one and make it durable. */
 static enum hsm_status
 sign_next(struct acme_authority *authority, enum authority_document kind, uint64_t number)
 {
     struct publication publication = publication_of(authority, kind);
-    time_t now = authority_now(authority);
-    time_t signer_until = certs_chain_not_after(publication.chain);
     DEFER_DOCUMENT struct document next = {.number = number,
-                                           .expires = now + (time_t)publication.lifetime_s};
-    enum hsm_status st;
+                                           .expires = new_expiry(authority, kind)};
+    enum hsm_status st = check_signer(authority, kind);
 
-    if (next.expires > signer_until)
-        next.expires = signer_until;
-    if (next.expires <= now) {
-        hsm_log(HSM_LOG_ERROR, "STI-PA: the %s cannot be signed: its signer has expired",
-                name_of(kind));
-        return HSM_ERR_UNTRUSTED;
-    }
+    if (st != HSM_OK)
+        return st;
     next.signer = strdup(publication.signer);
     if (next.signer == NULL)
         return HSM_ERR_NOMEM;
@@ -316,10 +345,12 @@ static void
 add_caching(struct acme_authority *authority, enum authority_document kind,
             const struct document *document, struct acme_http_response *response)
 {
-    time_t half = (time_t)publication_of(authority, kind).lifetime_s / 2;
-    time_t max_age = document->expires - authority_now(authority) - half;
+    time_t gain = new_expiry(authority, kind) - document->expires;
+    time_t max_age = (time_t)publication_of(authority, kind).lifetime_s / 2 - gain;
     char value[48];
 
+    if (max_age > document->expires - authority_now(authority))
+        max_age = document->expires - authority_now(authority);
     if (max_age > ACME_AUTHORITY_MAX_AGE_S)
         max_age = ACME_AUTHORITY_MAX_AGE_S;
     if (max_age < 0)

@@ -1,0 +1,408 @@
+/* test_sti_pa.c - mirrors acme/program/sti-pa.c: the program as an operator runs it. */
+#define _GNU_SOURCE /* asprintf, nftw */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+
+#include <acme/authority.h>
+#include <acme/authority_client.h>
+#include <acme/jwk.h>
+#include <certs/crl.h>
+#include <hsm/process.h>
+
+#include "data.h"
+#include "peer.h"
+#include "softhsm.h"
+
+#define PATH_SIZE 4300
+#define ARGS_MAX  32
+
+extern char **environ;
+
+static char dir[PATH_SIZE - 100];
+static char config[PATH_SIZE];
+static char base_url[64];
+static char address[32];
+static char output[65536]; /* of the last program */
+
+/* A port that is free now; the program gets it a moment later. */
+static unsigned
+free_port(void)
+{
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(name);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&name, len) == 0 &&
+                getsockname(fd, (struct sockaddr *)&name, &len) == 0);
+    close(fd);
+    return ntohs(name.sin_port);
+}
+
+static pid_t
+spawn(char *const args[])
+{
+    posix_spawn_file_actions_t actions;
+    char path[PATH_SIZE];
+    pid_t pid;
+
+    snprintf(path, sizeof(path), "%s/output", dir);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    assert_int_equal(posix_spawn(&pid, args[0], &actions, NULL, args, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    return pid;
+}
+
+/* Run sti-pa with these arguments, NULL-terminated; its exit status. `output` receives what it
+ * said. */
+static int
+run(const char *first, ...)
+{
+    char *args[ARGS_MAX] = {(char *)program_path("sti-pa"), (char *)first};
+    size_t n = 1;
+    char path[PATH_SIZE];
+    uint8_t *octets = NULL;
+    size_t len;
+    va_list list;
+    pid_t pid;
+    int status;
+
+    va_start(list, first);
+    while (args[n] != NULL && n < ARGS_MAX - 2)
+        args[++n] = va_arg(list, char *);
+    va_end(list);
+    pid = spawn(args);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    snprintf(path, sizeof(path), "%s/output", dir);
+    assert_int_equal(hsm_file_read(path, sizeof(output) - 1, &octets, &len), HSM_OK);
+    snprintf(output, sizeof(output), "%s", (char *)octets);
+    free(octets);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void
+write_text(const char *name, const char *text)
+{
+    char path[PATH_SIZE];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    assert_int_equal(hsm_file_write(path, text, strlen(text), 0600), HSM_OK);
+}
+
+static const char *
+in_dir(const char *name)
+{
+    static char paths[4][PATH_SIZE];
+    static size_t next;
+    char *path = paths[next++ % 4];
+
+    snprintf(path, PATH_SIZE, "%s/%s", dir, name);
+    return path;
+}
+
+static int
+init(void)
+{
+    return run("init", "--dir", dir, "--module", softhsm_module(), "--token", "pkcs11:token=sti-pa",
+               "--pin-source", in_dir("pin"), "--organization", "Example STI-PA", "--country", "US",
+               "--address", address, "--base-url", base_url, NULL);
+}
+
+static int
+start(void **state)
+{
+    unsigned port = free_port();
+
+    (void)state;
+    softhsm_start();
+    hsm_token_close(softhsm_token("sti-pa"));
+    snprintf(dir, sizeof(dir), "%s/pa", softhsm_dir());
+    snprintf(config, sizeof(config), "%s/sti-pa.conf", dir);
+    snprintf(address, sizeof(address), "127.0.0.1:%u", port);
+    snprintf(base_url, sizeof(base_url), "https://127.0.0.1:%u", port);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    write_text("pin", SOFTHSM_USER_PIN "\n");
+    write_text("password", "pass word\n");
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    softhsm_stop();
+    return 0;
+}
+
+static void
+assert_succeeds(int status)
+{
+    if (status != 0)
+        fail_msg("exit %d: %s", status, output);
+}
+
+/* The whole file; free() it. */
+static char *
+text_of(const char *path)
+{
+    uint8_t *octets = NULL;
+    size_t len;
+
+    assert_int_equal(hsm_file_read(path, 1 << 20, &octets, &len), HSM_OK);
+    return (char *)octets;
+}
+
+static void
+init_makes_what_is_missing_and_keeps_what_is_there(void **state)
+{
+    static const char *const files[] = {"pa-root.pem",  "pa-signer-chain.pem", "pa-crl-chain.pem",
+                                        "tls-root.pem", "tls-chain.pem",       "sti-pa.conf"};
+    enum {
+        FILES = sizeof(files) / sizeof(files[0])
+    };
+    char *before[FILES];
+
+    (void)state;
+    assert_succeeds(init());
+    for (size_t i = 0; i < FILES; i++)
+        before[i] = text_of(in_dir(files[i]));
+    assert_succeeds(init());
+    for (size_t i = 0; i < FILES; i++) {
+        char *after = text_of(in_dir(files[i]));
+
+        assert_string_equal(after, before[i]);
+        free(after);
+        free(before[i]);
+    }
+    assert_int_equal(unlink(in_dir("pa-crl-chain.pem")), 0);
+    assert_succeeds(init());
+    assert_int_equal(access(in_dir("pa-crl-chain.pem"), R_OK), 0);
+    assert_succeeds(run("serve", "--config", config, "--check", NULL));
+}
+
+static void
+init_refuses_a_wrong_pin(void **state)
+{
+    (void)state;
+    write_text("wrong-pin", "9999\n");
+    assert_int_equal(run("init", "--dir", dir, "--module", softhsm_module(), "--token",
+                         "pkcs11:token=sti-pa", "--pin-source", in_dir("wrong-pin"),
+                         "--organization", "Example STI-PA", "--country", "US", "--address",
+                         address, "--base-url", base_url, NULL),
+                     1);
+    assert_null(strstr(output, "9999"));
+}
+
+static void
+command_lines_that_are_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(run(NULL, NULL), 2);
+    assert_int_equal(run("revoke", NULL), 2);
+    assert_int_equal(run("account", NULL), 2);
+    assert_int_equal(run("account", "drop", NULL), 2);
+    assert_int_equal(run("serve", NULL), 2);
+    assert_int_equal(run("serve", "--config", config, "--ca", NULL), 2);
+    assert_int_equal(run("serve", "--config", config, "word", NULL), 2);
+    assert_int_equal(run("serve", "--pin", "2468", NULL), 2);
+    assert_int_equal(run("init", "--dir", dir, NULL), 2);
+    assert_int_equal(run("init", "--dir", dir, "--token", "pkcs11:token=sti-pa", "--organization",
+                         "X", "--country", "US", "--address", address, "--base-url",
+                         "http://127.0.0.1", NULL),
+                     2);
+    assert_int_equal(run("account", "add", "--config", config, "--id", "1", "--user", "u", "--spc",
+                         "1234", NULL),
+                     2);
+    assert_int_equal(run("serve", "--config", in_dir("none.conf"), "--check", NULL), 1);
+    assert_succeeds(run("--version", NULL));
+    assert_non_null(strstr(output, "sti-pa "));
+    assert_succeeds(run("--help", NULL));
+    assert_non_null(strstr(output, "token-lifetime-s"));
+}
+
+static void
+accounts_are_added_once_and_listed(void **state)
+{
+    struct hsm_secret *generated = NULL;
+    struct stat about;
+
+    (void)state;
+    assert_succeeds(run("account", "add", "--config", config, "--id", "1001", "--user", "sp-one",
+                        "--password-source", in_dir("password"), "--spc", "1234", "--spc", "709J",
+                        "--ca", NULL));
+    assert_int_equal(run("account", "add", "--config", config, "--id", "1001", "--user", "other",
+                         "--password-source", in_dir("password"), "--spc", "1234", NULL),
+                     1);
+    assert_non_null(strstr(output, "exists"));
+    assert_succeeds(run("account", "add", "--config", config, "--id", "1002", "--user", "sp-two",
+                        "--generate-password", in_dir("1002.password"), "--spc", "5678", NULL));
+    assert_int_equal(hsm_secret_read(in_dir("1002.password"), &generated), HSM_OK);
+    assert_true(hsm_secret_len(generated) >= 32);
+    assert_null(strstr(output, hsm_secret_octets(generated)));
+    hsm_secret_free(generated);
+    assert_int_equal(stat(in_dir("1002.password"), &about), 0);
+    assert_int_equal(about.st_mode & 0777, 0600);
+    assert_succeeds(run("account", "list", "--config", config, NULL));
+    assert_non_null(strstr(output, "1001  user sp-one  SPC 1234 709J  may ask for ca\n"));
+    assert_non_null(strstr(output, "1002  user sp-two  SPC 5678\n"));
+}
+
+/* A root of an STI-CA that is not ours, and one that is no root. */
+static void
+trusted_cas_are_added_once_and_listed(void **state)
+{
+    char root[PATH_SIZE];
+    char leaf[PATH_SIZE];
+
+    (void)state;
+    snprintf(root, sizeof(root), "%s", data_path("self/sti-ca-root.cert.pem"));
+    snprintf(leaf, sizeof(leaf), "%s", data_path("self/sti-ca-int.cert.pem"));
+    assert_succeeds(run("ca", "add", "--config", config, "--root", root, NULL));
+    assert_int_equal(run("ca", "add", "--config", config, "--root", root, NULL), 1);
+    assert_non_null(strstr(output, "already"));
+    assert_int_equal(run("ca", "add", "--config", config, "--root", leaf, NULL), 1);
+    assert_int_equal(run("ca", "add", "--config", config, "--root", in_dir("pin"), NULL), 1);
+    assert_succeeds(run("ca", "list", "--config", config, NULL));
+    assert_non_null(strstr(output, "CN=Example SHAKEN ROOT"));
+}
+
+/* Until it answers, 20 s at most. */
+static void
+wait_until_it_serves(struct acme_http_client *http, const char *url)
+{
+    const struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
+
+    for (int i = 0; i < 200; i++) {
+        struct acme_http_reply reply = {0};
+        struct acme_http_fetch fetch = {
+            .method = "GET", .url = url, .reply_max = 1 << 20, .timeout_ms = 5000};
+        enum hsm_status st = acme_http_fetch(http, &fetch, &reply, NULL);
+
+        acme_http_reply_clear(&reply);
+        if (st == HSM_OK)
+            return;
+        nanosleep(&pause, NULL);
+    }
+    fail_msg("sti-pa does not serve");
+}
+
+static void
+use_it(struct acme_http_client *http, const char *list_url, const struct certs_chain *anchors)
+{
+    EVP_PKEY *account = peer_key_new("P-256");
+    struct certs_tnauthlist *tnauthlist = NULL;
+    struct hsm_secret *password = NULL;
+    char fingerprint[ACME_FINGERPRINT_LEN + 1];
+    struct acme_authority_login login = {
+        .http = http, .base_url = base_url, .account_id = "1001", .user = "sp-one"};
+    char *crl_url = acme_authority_crl_url(base_url);
+    struct acme_ca_list *list = NULL;
+    struct certs_crl *crl = NULL;
+    char *token = NULL;
+    struct hsm_reason why = {""};
+
+    assert_int_equal(hsm_secret_read(in_dir("password"), &password), HSM_OK);
+    assert_int_equal(certs_tnauthlist_from_spc("709J", &tnauthlist), HSM_OK);
+    assert_int_equal(acme_fingerprint_format(account, ACME_FINGERPRINT_SPKI, fingerprint), HSM_OK);
+    login.password = password;
+    if (acme_authority_fetch_token(&login, tnauthlist, true, fingerprint, &token, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    if (acme_authority_fetch_ca_list(http, list_url, anchors, 1, time(NULL), &list, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(certs_chain_len(acme_ca_list_roots(list)), 1);
+    if (acme_authority_fetch_crl(http, crl_url, anchors, time(NULL), &crl, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    acme_ca_list_free(list);
+    certs_crl_free(crl);
+    free(token);
+    free(crl_url);
+    certs_tnauthlist_free(tnauthlist);
+    hsm_secret_free(password);
+    EVP_PKEY_free(account);
+}
+
+static void
+daemon_serves_until_sigterm(void **state)
+{
+    char *args[] = {(char *)program_path("sti-pa"), (char *)"serve", (char *)"--config", config,
+                    NULL};
+    struct acme_http_client_config client = {.tls_ca = in_dir("tls-root.pem")};
+    struct acme_http_client *http = NULL;
+    struct certs_chain *anchors = NULL;
+    char list_url[128];
+    pid_t pid = spawn(args);
+    int status;
+
+    (void)state;
+    snprintf(list_url, sizeof(list_url), "%s/api/v1/ca-list", base_url);
+    assert_int_equal(acme_http_client_new(&client, &http), HSM_OK);
+    assert_int_equal(certs_chain_read(in_dir("pa-root.pem"), &anchors), HSM_OK);
+    wait_until_it_serves(http, list_url);
+    use_it(http, list_url, anchors);
+    assert_int_equal(kill(pid, SIGTERM), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    certs_chain_free(anchors);
+    acme_http_client_free(http);
+}
+
+static int
+refuse_private_key(const char *path, const struct stat *about, int kind, struct FTW *where)
+{
+    uint8_t *octets = NULL;
+    size_t len = 0;
+
+    (void)where;
+    if (kind != FTW_F || about->st_size == 0)
+        return 0;
+    assert_int_equal(hsm_file_read(path, 16 << 20, &octets, &len), HSM_OK);
+    assert_null(memmem(octets, len, "PRIVATE KEY", strlen("PRIVATE KEY")));
+    free(octets);
+    return 0;
+}
+
+static void
+no_file_holds_a_private_key(void **state)
+{
+    (void)state;
+    assert_int_equal(nftw(dir, refuse_private_key, 8, FTW_PHYS), 0);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(init_makes_what_is_missing_and_keeps_what_is_there),
+        cmocka_unit_test(init_refuses_a_wrong_pin),
+        cmocka_unit_test(command_lines_that_are_refused),
+        cmocka_unit_test(accounts_are_added_once_and_listed),
+        cmocka_unit_test(trusted_cas_are_added_once_and_listed),
+        cmocka_unit_test(daemon_serves_until_sigterm),
+        cmocka_unit_test(no_file_holds_a_private_key),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}
