@@ -38,8 +38,6 @@
 #define STORE_FILE        PROGRAM ".db"
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct acme_authority, acme_authority_free)
-DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
