@@ -107,6 +107,21 @@ parse_pem(const char *pem, size_t len, size_t max, bool text_allowed, struct cer
     return HSM_OK;
 }
 
+static enum hsm_status
+parse_one_der(const uint8_t *der, size_t len, struct certs_chain **out, struct hsm_reason *why)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_new(&chain);
+
+    if (st == HSM_OK)
+        st = add_der(chain, der, len, why);
+    if (st != HSM_OK)
+        return st;
+    *out = chain;
+    chain = NULL;
+    return HSM_OK;
+}
+
 enum hsm_status
 certs_chain_parse_pem(const char *pem, size_t len, size_t max, struct certs_chain **out,
                       struct hsm_reason *why)
@@ -127,7 +142,10 @@ certs_chain_read(const char *path, struct certs_chain **out)
 
     if (st != HSM_OK)
         return st;
-    st = parse_pem((const char *)octets, len, CERTS_ANCHORS_MAX, true, out, &why);
+    if (der_is_one_sequence(octets, len))
+        st = parse_one_der(octets, len, out, &why);
+    else
+        st = parse_pem((const char *)octets, len, CERTS_ANCHORS_MAX, true, out, &why);
     if (st != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "%s: %s", path,
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));

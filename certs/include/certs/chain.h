@@ -41,7 +41,9 @@ HSM_MUST_CHECK enum hsm_status certs_chain_parse_pem(const char *pem, size_t len
                                                      struct certs_chain **out,
                                                      struct hsm_reason *why);
 
-/** Read a file of our own configuration; faults are logged with its path. Text between is allowed.
+/**
+ * Read a file of our own configuration: RFC 7468 text, with other text between
+ * but no other label, or one certificate in DER. Faults are logged with its path.
  */
 HSM_MUST_CHECK enum hsm_status certs_chain_read(const char *path, struct certs_chain **out);
 

@@ -1,0 +1,62 @@
+/*
+ * options.h - the command line of sti-cert, by tables.
+ */
+#ifndef STI_CERT_OPTIONS_H
+#define STI_CERT_OPTIONS_H
+
+#include <stddef.h>
+
+#include <hsm/status.h>
+
+#define OPTION_NAMES_MAX 32 /* of --dns and of --ip; more: refused */
+
+/* What the command line said; borrowed from argv, NULL where it said nothing. */
+struct arguments {
+    const char *module;
+    const char *token;
+    const char *key;
+    const char *pin_source;
+    const char *profile;
+    const char *csr;
+    const char *issuer;
+    const char *country;
+    const char *state;
+    const char *locality;
+    const char *organization;
+    const char *common_name;
+    const char *spc;
+    const char *ca;
+    const char *policy;
+    const char *crl_url;
+    const char *crl_issuer;
+    const char *days;
+    const char *anchors;
+    const char *purpose;
+    const char *crl;
+    const char *crl_signer;
+    const char *pa_anchors;
+    const char *at;
+    const char *out;
+    const char *log_format;
+    const char *log_level;
+    const char *dns[OPTION_NAMES_MAX + 1]; /* NULL-terminated */
+    const char *ip[OPTION_NAMES_MAX + 1];
+    const char *operand;
+};
+
+struct command {
+    const char *name; /* one word, or two: "crl show" */
+    const char *options; /* the names it takes, between blanks; "key!" cannot be left out */
+    const char *operand; /* what the help calls it, and then it is needed; NULL: takes none */
+    const char *summary;
+    const char *more; /* what the help adds */
+    enum hsm_status (*run)(const struct arguments *arguments);
+};
+
+/* Say what is wrong with the command line. */
+enum hsm_status options_refuse(const char *format, ...) HSM_PRINTF(1, 2);
+
+/* Find the command, read its options, run it; returns the exit status of the program. */
+int options_main(const struct command *commands, size_t count, int argc, char **argv);
+
+#endif
