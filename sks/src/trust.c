@@ -138,6 +138,9 @@ static enum hsm_status
 check_signed(const struct sks_trust *trust, const struct held *held, time_t now,
              struct hsm_reason *why)
 {
+    if (certs_chain_len(held->signer) == 0)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "%s: its signer's certificate is not held",
+                          held->crl != NULL ? "CRL" : "list of trusted STI-CAs");
     if (held->crl != NULL)
         return certs_crl_verify(held->crl, held->signer, trust->pa_anchors, trust->crl_url, now,
                                 why);
@@ -289,17 +292,22 @@ read_kept(const struct sks_trust *trust, const char *name, size_t max, char **ou
     return hsm_file_read(path, max, (uint8_t **)out, len);
 }
 
+/* Without its signer's certificates nothing is good, but it still says what must not be rolled
+ * back: then the chain stays empty. */
 static enum hsm_status
-read_signer(const struct sks_trust *trust, const char *name, struct held *held,
-            struct hsm_reason *why)
+read_signer(const struct sks_trust *trust, const char *name, struct held *held)
 {
     DEFER(free) char *pem = NULL;
+    struct hsm_reason why = {"not there"};
     size_t len;
     enum hsm_status st = read_kept(trust, name, CERTS_CHAIN_OCTETS_MAX, &pem, &len);
 
-    if (st != HSM_OK)
+    if (st == HSM_OK)
+        st = certs_chain_parse_pem(pem, len, CERTS_CHAIN_LEN_MAX, &held->signer, &why);
+    if (st == HSM_OK || st == HSM_ERR_NOMEM)
         return st;
-    return certs_chain_parse_pem(pem, len, CERTS_CHAIN_LEN_MAX, &held->signer, why);
+    hsm_log(HSM_LOG_WARNING, "%s/%s: not used: %s", trust->dir, name, why.text);
+    return certs_chain_new(&held->signer);
 }
 
 static enum hsm_status
@@ -311,7 +319,7 @@ read_list(const struct sks_trust *trust, struct held *held, struct hsm_reason *w
 
     if (st == HSM_OK)
         st = acme_ca_list_parse(text, len, &held->list, why);
-    return st == HSM_OK ? read_signer(trust, LIST_SIGNER_FILE, held, why) : st;
+    return st == HSM_OK ? read_signer(trust, LIST_SIGNER_FILE, held) : st;
 }
 
 static enum hsm_status
@@ -323,7 +331,7 @@ read_crl(const struct sks_trust *trust, struct held *held, struct hsm_reason *wh
 
     if (st == HSM_OK)
         st = certs_crl_parse((const uint8_t *)octets, len, &held->crl, why);
-    return st == HSM_OK ? read_signer(trust, CRL_SIGNER_FILE, held, why) : st;
+    return st == HSM_OK ? read_signer(trust, CRL_SIGNER_FILE, held) : st;
 }
 
 /*

@@ -1,0 +1,464 @@
+/* test_x5u.c - mirrors sks/src/x5u.c, against a repository of its own on loopback. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <sks/x5u.h>
+
+#include "ecosystem.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#define THREADS  6
+#define FAILURES 1000 /* URLs kept that could not be fetched */
+
+static struct ecosystem eco;
+static struct eco_server repository;
+static struct certs_chain *short_lived; /* ends in an hour */
+static char *sp_pem, *short_pem;
+static atomic_uint fetches;
+static atomic_bool is_down;
+
+/* A repository, good and bad; what it does is in the path. */
+static void
+handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    static const char type[] = "application/pem-certificate-chain";
+    const char *path = acme_http_request_path(request);
+    const char *pem = strstr(path, "short") != NULL ? short_pem : sp_pem;
+
+    (void)context;
+    fetches++;
+    if (is_down) {
+        acme_http_respond(response, 503, "text/plain", "later", 5);
+    } else if (strstr(path, "slow") != NULL) {
+        usleep(200000);
+        acme_http_respond(response, 200, type, pem, strlen(pem));
+    } else if (strstr(path, "redirect") != NULL) {
+        acme_http_respond(response, 302, "text/plain", "", 0);
+        acme_http_response_header(response, "Location", repository.base);
+    } else if (strstr(path, "garbage") != NULL) {
+        acme_http_respond(response, 200, type, "not PEM", 7);
+    } else if (strstr(path, "empty") != NULL) {
+        acme_http_respond(response, 200, type, "", 0);
+    } else if (strstr(path, "huge") != NULL) {
+        char *body = calloc(1, CERTS_CHAIN_OCTETS_MAX + 1);
+
+        memset(body, '\n', CERTS_CHAIN_OCTETS_MAX + 1);
+        memcpy(body, pem, strlen(pem));
+        acme_http_respond(response, 200, type, body, CERTS_CHAIN_OCTETS_MAX + 1);
+        free(body);
+    } else if (strstr(path, "missing") != NULL) {
+        acme_http_respond(response, 404, "text/plain", "", 0);
+    } else {
+        acme_http_respond(response, 200, strstr(path, "octets") != NULL ? "text/plain" : type, pem,
+                          strlen(pem));
+        if (strstr(path, "week") != NULL)
+            acme_http_response_header(response, "Cache-Control", "public, max-age=400000");
+        if (strstr(path, "year") != NULL)
+            acme_http_response_header(response, "Cache-Control", "max-age=99999999999999999999");
+        if (strstr(path, "never") != NULL)
+            acme_http_response_header(response, "Cache-Control", "no-store, max-age=0");
+    }
+}
+
+static int
+set_up(void **state)
+{
+    (void)state;
+    eco_start(&eco);
+    short_lived =
+        eco_sp_chain(&eco, ECO_SPC, hsm_key_public(eco.sp_key), eco.now - 60, eco.now + 3600);
+    eco_must(certs_chain_pem(eco.sp, &sp_pem), "chain");
+    eco_must(certs_chain_pem(short_lived, &short_pem), "chain");
+    eco_server_start(&repository, &eco, (struct acme_http_handler){.handle = handle});
+    return 0;
+}
+
+static int
+tear_down(void **state)
+{
+    (void)state;
+    eco_server_stop(&repository);
+    free(short_pem);
+    free(sp_pem);
+    certs_chain_free(short_lived);
+    eco_stop(&eco);
+    return 0;
+}
+
+static struct sks_x5u_cache *
+cache_new(bool private_addresses)
+{
+    const unsigned ports[] = {repository.port, 0};
+    struct sks_x5u_cache *cache = NULL;
+
+    eco_must(sks_x5u_cache_new(&(struct sks_x5u_config){.http = eco.http,
+                                                        .ports = ports,
+                                                        .private_addresses = private_addresses},
+                               &cache),
+             "cache");
+    fetches = 0;
+    is_down = false;
+    return cache;
+}
+
+/* Get PATH of the repository; HSM_OK only with a chain of two certificates. */
+static enum hsm_status
+get(struct sks_x5u_cache *cache, const char *path, time_t now)
+{
+    struct certs_chain *chain = NULL;
+    struct hsm_reason why = {""};
+    char url[256];
+    enum hsm_status st;
+
+    snprintf(url, sizeof(url), "%s%s", repository.base, path);
+    st = sks_x5u_get(cache, url, now, &chain, &why);
+    if (st == HSM_OK)
+        assert_int_equal(certs_chain_len(chain), 2);
+    assert_int_equal(st == HSM_OK, chain != NULL);
+    assert_int_equal(st == HSM_OK, why.text[0] == '\0');
+    certs_chain_free(chain);
+    return st;
+}
+
+static const struct {
+    const char *url;
+    enum hsm_status wanted;
+} urls[] = {
+    {"https://cr.sp.example/c.pem", HSM_OK},
+    {"https://cr.sp.example:443/c.pem", HSM_OK},
+    {"https://cr.sp.example:8443/a/b/c-1_2~3.pem", HSM_OK},
+    {"HTTPS://CR.sp.example/c.pem", HSM_OK},
+    {"https://cr.sp.example/", HSM_OK},
+    {"https://cr.sp.example/%7Esp/c@1.pem", HSM_OK},
+    {"https://192.0.2.1/c.pem", HSM_OK},
+    {"https://[2001:db8::1]:8443/c.pem", HSM_OK},
+    {"", HSM_ERR_MALFORMED},
+    {"cr.sp.example/c.pem", HSM_ERR_MALFORMED},
+    {"http://cr.sp.example/c.pem", HSM_ERR_MALFORMED},
+    {"ftp://cr.sp.example/c.pem", HSM_ERR_MALFORMED},
+    {"https:cr.sp.example/c.pem", HSM_ERR_MALFORMED},
+    {"https:///c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example:80/c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example:9999/c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example:/c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example:0/c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example:65979/c.pem", HSM_ERR_MALFORMED}, /* 443 in sixteen bits */
+    {"https://cr.sp.example:000443/c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example:4294967739/c.pem", HSM_ERR_MALFORMED}, /* in thirty-two */
+    {"https://cr.sp.example:+443/c.pem", HSM_ERR_MALFORMED},
+    {"https://user@cr.sp.example/c.pem", HSM_ERR_MALFORMED},
+    {"https://user:password@cr.sp.example/c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example\\@127.0.0.1/c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example/c.pem?v=1", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example/c.pem#leaf", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example?x", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example/c.pem%0", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example/c pem", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example/c.pem\r\nX: y", HSM_ERR_MALFORMED},
+    {"https://cr.sp.example/<c>.pem", HSM_ERR_MALFORMED},
+    {"https://[::1/c.pem", HSM_ERR_MALFORMED},
+    {"https://[]/c.pem", HSM_ERR_MALFORMED},
+    {"https://[fe80::1%25eth0]/c.pem", HSM_ERR_MALFORMED},
+    {"https://cr.\xc3\xa9.example/c.pem", HSM_ERR_MALFORMED},
+};
+
+static void
+a_url_keeps_the_rules_or_is_refused(void **state)
+{
+    struct sks_x5u_cache *cache = NULL;
+
+    (void)state;
+    eco_must(sks_x5u_cache_new(&(struct sks_x5u_config){.http = eco.http}, &cache), "cache");
+    for (size_t i = 0; i < COUNT(urls); i++) {
+        struct hsm_reason why = {""};
+
+        print_message("%s\n", urls[i].url);
+        assert_int_equal(sks_x5u_check(cache, urls[i].url, &why), urls[i].wanted);
+        assert_int_equal(strncmp(why.text, "x5u: ", 5) == 0, urls[i].wanted != HSM_OK);
+    }
+    sks_x5u_cache_free(cache);
+}
+
+static void
+a_url_has_a_bound(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    char url[SKS_X5U_MAX + 2];
+
+    (void)state;
+    memset(url, 'a', sizeof(url) - 1);
+    memcpy(url, "https://a/", 10);
+    url[sizeof(url) - 1] = '\0';
+    assert_int_equal(sks_x5u_check(cache, url, NULL), HSM_ERR_MALFORMED);
+    url[sizeof(url) - 2] = '\0';
+    assert_int_equal(sks_x5u_check(cache, url, NULL), HSM_OK);
+    sks_x5u_cache_free(cache);
+}
+
+static void
+a_port_must_be_allowed(void **state)
+{
+    struct sks_x5u_cache *strict = NULL;
+    struct certs_chain *chain = NULL;
+    char url[128];
+
+    (void)state;
+    fetches = 0;
+    snprintf(url, sizeof(url), "%s/c.pem", repository.base);
+    eco_must(sks_x5u_cache_new(
+                 &(struct sks_x5u_config){.http = eco.http, .private_addresses = true}, &strict),
+             "cache");
+    assert_int_equal(sks_x5u_get(strict, url, eco.now, &chain, NULL), HSM_ERR_MALFORMED);
+    assert_null(chain);
+    assert_int_equal(fetches, 0);
+    sks_x5u_cache_free(strict);
+}
+
+/* Refused at the connection, however the address is written or found. */
+static void
+special_addresses_are_not_connected_to(void **state)
+{
+    static const char *const hosts[] = {
+        "127.0.0.1",
+        "localhost",
+        "0.0.0.0",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "10.0.0.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.2.1",
+        "192.168.0.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "[::]",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:10.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::1]",
+        "[2001:db8::1]",
+        "[fe80::1]",
+        "[fc00::1]",
+        "[fd12:3456::1]",
+        "[ff02::1]",
+    };
+    struct sks_x5u_cache *cache = cache_new(false);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(hosts); i++) {
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+        char url[128];
+
+        snprintf(url, sizeof(url), "https://%s:%u/c.pem", hosts[i], repository.port);
+        assert_int_equal(sks_x5u_get(cache, url, eco.now, &chain, &why), HSM_ERR_BUSY);
+        print_message("%s\n", why.text);
+        assert_null(chain);
+        assert_non_null(strstr(why.text, "not at a public address"));
+    }
+    assert_int_equal(fetches, 0);
+    sks_x5u_cache_free(cache);
+}
+
+/* A connection that another part of the process has open is not used to get round that. */
+static void
+an_open_connection_does_not_lead_to_a_special_address(void **state)
+{
+    struct sks_x5u_cache *open = cache_new(true);
+    struct sks_x5u_cache *strict;
+
+    (void)state;
+    assert_int_equal(get(open, "/c.pem", eco.now), HSM_OK);
+    strict = cache_new(false);
+    assert_int_equal(get(strict, "/c.pem", eco.now), HSM_ERR_BUSY);
+    assert_int_equal(fetches, 0);
+    sks_x5u_cache_free(strict);
+    sks_x5u_cache_free(open);
+}
+
+static void
+what_a_bad_repository_says_is_no_chain(void **state)
+{
+    static const char *const paths[] = {"/redirect.pem", "/garbage.pem", "/empty.pem", "/huge.pem",
+                                        "/missing.pem"};
+    struct sks_x5u_cache *cache = cache_new(true);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(paths); i++)
+        assert_int_equal(get(cache, paths[i], eco.now), HSM_ERR_BUSY);
+    assert_int_equal(fetches, COUNT(paths)); /* and the redirect was not followed */
+    assert_int_equal(get(cache, "/octets.pem", eco.now),
+                     HSM_OK); /* the media type does not matter */
+    sks_x5u_cache_free(cache);
+}
+
+static void
+a_failed_fetch_is_not_repeated_at_once(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+
+    (void)state;
+    is_down = true;
+    assert_int_equal(get(cache, "/c.pem", eco.now), HSM_ERR_BUSY);
+    is_down = false;
+    assert_int_equal(get(cache, "/c.pem", eco.now + SKS_X5U_NEGATIVE_S - 1), HSM_ERR_BUSY);
+    assert_int_equal(fetches, 1);
+    assert_int_equal(get(cache, "/c.pem", eco.now + SKS_X5U_NEGATIVE_S), HSM_OK);
+    assert_int_equal(fetches, 2);
+    sks_x5u_cache_free(cache);
+}
+
+/* For how long one fetch is enough: at least a day, at most a week, not beyond the leaf's end. */
+static void
+a_chain_is_kept_as_long_as_it_may_be(void **state)
+{
+    const struct {
+        const char *path;
+        time_t kept_s;
+    } rows[] = {
+        {"/plain.pem", SKS_X5U_CACHE_S},
+        {"/never.pem", SKS_X5U_CACHE_S},
+        {"/week.pem", 400000},
+        {"/year.pem", 604800},
+        {"/short.pem", 3601}, /* the second of notAfter included */
+        {"/short-year.pem", 3601},
+    };
+    struct sks_x5u_cache *cache = cache_new(true);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        fetches = 0;
+        is_down = false;
+        assert_int_equal(get(cache, rows[i].path, eco.now), HSM_OK);
+        assert_int_equal(get(cache, rows[i].path, eco.now + rows[i].kept_s - 1), HSM_OK);
+        assert_int_equal(fetches, 1);
+        is_down = true;
+        assert_int_equal(get(cache, rows[i].path, eco.now + rows[i].kept_s), HSM_ERR_BUSY);
+        assert_int_equal(fetches, 2);
+    }
+    sks_x5u_cache_free(cache);
+}
+
+struct caller {
+    pthread_t thread;
+    struct sks_x5u_cache *cache;
+    const char *path;
+    enum hsm_status st;
+};
+
+static void *
+call(void *context)
+{
+    struct caller *caller = context;
+
+    caller->st = get(caller->cache, caller->path, eco.now);
+    return NULL;
+}
+
+static void
+call_at_once(struct sks_x5u_cache *cache, const char *const *paths, enum hsm_status wanted)
+{
+    struct caller callers[THREADS];
+
+    for (size_t i = 0; i < THREADS; i++) {
+        callers[i] = (struct caller){.cache = cache, .path = paths[i]};
+        assert_int_equal(pthread_create(&callers[i].thread, NULL, call, &callers[i]), 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        pthread_join(callers[i].thread, NULL);
+        assert_int_equal(callers[i].st, wanted);
+    }
+}
+
+static void
+many_calls_for_one_url_are_one_fetch(void **state)
+{
+    static const char *const same[THREADS] = {"/slow.pem", "/slow.pem", "/slow.pem",
+                                              "/slow.pem", "/slow.pem", "/slow.pem"};
+    struct sks_x5u_cache *cache = cache_new(true);
+
+    (void)state;
+    call_at_once(cache, same, HSM_OK);
+    assert_int_equal(fetches, 1);
+    sks_x5u_cache_free(cache);
+    cache = cache_new(true);
+    is_down = true;
+    call_at_once(cache, same, HSM_ERR_BUSY);
+    assert_int_equal(fetches, 1);
+    sks_x5u_cache_free(cache);
+}
+
+static void
+fetches_of_different_urls_do_not_wait_for_each_other(void **state)
+{
+    static const char *const different[THREADS] = {"/slow-1.pem", "/slow-2.pem", "/slow-3.pem",
+                                                   "/slow-4.pem", "/slow-5.pem", "/slow-6.pem"};
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct timespec from;
+    struct timespec to;
+
+    (void)state;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    call_at_once(cache, different, HSM_OK);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    assert_int_equal(fetches, THREADS);
+    /* one after the other they would take 1.2 s */
+    assert_true((to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000 < 1000);
+    sks_x5u_cache_free(cache);
+}
+
+/* A stranger who names many URLs that fail does not push out what callers use. */
+static void
+failures_do_not_push_out_chains(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    char path[32];
+
+    (void)state;
+    assert_int_equal(get(cache, "/c.pem", eco.now), HSM_OK);
+    for (unsigned i = 0; i <= FAILURES; i++) {
+        snprintf(path, sizeof(path), "/missing-%u.pem", i);
+        assert_int_equal(get(cache, path, eco.now), HSM_ERR_BUSY);
+    }
+    fetches = 0;
+    assert_int_equal(get(cache, "/c.pem", eco.now), HSM_OK);
+    assert_int_equal(get(cache, path, eco.now), HSM_ERR_BUSY);
+    assert_int_equal(fetches, 0);
+    assert_int_equal(get(cache, "/missing-0.pem", eco.now), HSM_ERR_BUSY); /* the oldest went */
+    assert_int_equal(fetches, 1);
+    sks_x5u_cache_free(cache);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_url_keeps_the_rules_or_is_refused),
+        cmocka_unit_test(a_url_has_a_bound),
+        cmocka_unit_test(a_port_must_be_allowed),
+        cmocka_unit_test(special_addresses_are_not_connected_to),
+        cmocka_unit_test(an_open_connection_does_not_lead_to_a_special_address),
+        cmocka_unit_test(what_a_bad_repository_says_is_no_chain),
+        cmocka_unit_test(a_failed_fetch_is_not_repeated_at_once),
+        cmocka_unit_test(a_chain_is_kept_as_long_as_it_may_be),
+        cmocka_unit_test(many_calls_for_one_url_are_one_fetch),
+        cmocka_unit_test(failures_do_not_push_out_chains),
+        cmocka_unit_test(fetches_of_different_urls_do_not_wait_for_each_other),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
