@@ -1,13 +1,14 @@
 /* key.c - P-256 private keys that stay on their token. */
+#define OPENSSL_SUPPRESS_DEPRECATED /* libp11's EVP_PKEY is an EC_KEY with a method of its own */
 #include <hsm/key.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/sha.h>
 
 #include <hsm/defer.h>
 #include <hsm/es256.h>
@@ -107,8 +108,21 @@ check_pair(struct hsm_key *key)
     return st;
 }
 
-/* True, and the key has its EVP_PKEY, if libp11 gives this object the same public half as the token
- * did. An object that was destroyed stays on libp11's list and fails here. */
+/* libp11 reads two of the four forms of CKA_EC_POINT; where it could not, it has ours, from the one
+ * public object with this id. */
+static bool
+complete_point(EVP_PKEY *pkey, const uint8_t *point)
+{
+    EC_KEY *ec = (EC_KEY *)EVP_PKEY_get0_EC_KEY(pkey);
+
+    if (ec == NULL)
+        return false;
+    return EC_KEY_get0_public_key(ec) != NULL ||
+           EC_KEY_oct2key(ec, point, HSM_P256_POINT_LEN, NULL) == 1;
+}
+
+/* True, and the key has its EVP_PKEY, if this object of libp11's list has the id and the public
+ * half. An object that was destroyed stays on the list and fails here. */
 static bool
 adopt(struct hsm_key *key, PKCS11_KEY *listed)
 {
@@ -119,8 +133,9 @@ adopt(struct hsm_key *key, PKCS11_KEY *listed)
         memcmp(listed->id, key->info.id, key->info.id_len) != 0)
         return false;
     pkey = PKCS11_get_private_key(listed);
-    if (pkey == NULL || hsm_p256_point(pkey, point) != HSM_OK ||
-        memcmp(point, key->info.point, sizeof(point)) != 0)
+    if (pkey == NULL || !complete_point(pkey, key->info.point))
+        return false;
+    if (hsm_p256_point(pkey, point) != HSM_OK || memcmp(point, key->info.point, sizeof(point)) != 0)
         return false;
     key->pkey = pkey;
     pkey = NULL;

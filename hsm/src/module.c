@@ -398,13 +398,15 @@ open_session(const struct hsm_slot *slot, CK_SESSION_HANDLE *out)
 
 /*
  * libp11 waits without end when it can open no session at all, so one is
- * opened before it is let near. Its mode must be set before that one: to set
- * it closes all sessions of the slot.
+ * opened beside the control session before it is let near. Its mode must be
+ * set before both: to set it closes all sessions of the slot.
  */
 static enum hsm_status
 start_sessions(struct hsm_slot *slot)
 {
-    CK_SESSION_HANDLE session;
+    CK_FUNCTION_LIST *functions = slot->module->functions;
+    CK_SESSION_HANDLE control;
+    CK_SESSION_HANDLE probe;
     CK_RV rv;
 
     if (!slot->prepared) {
@@ -412,10 +414,16 @@ start_sessions(struct hsm_slot *slot)
             return hsm_ckr_log(hsm_ckr_from_libp11(), "session");
         slot->prepared = true;
     }
-    rv = open_session(slot, &session);
+    rv = open_session(slot, &control);
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, "C_OpenSession");
-    slot->control = session;
+    rv = open_session(slot, &probe);
+    if (rv != CKR_OK) {
+        (void)functions->C_CloseSession(control);
+        return hsm_ckr_log(rv, "C_OpenSession, the second");
+    }
+    (void)functions->C_CloseSession(probe);
+    slot->control = control;
     return HSM_OK;
 }
 

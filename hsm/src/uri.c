@@ -261,6 +261,8 @@ hsm_uri_parse(const char *text, struct hsm_uri **out, struct hsm_reason *why)
         return st;
     if (p11_kit_uri_parse(text, P11_KIT_URI_FOR_ANY, uri->p11) != P11_KIT_URI_OK)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "PKCS#11 URI: a value that no token can have");
+    if (p11_kit_uri_any_unrecognized(uri->p11))
+        uri->matches_nothing = true; /* a value that is too long, too */
     *out = uri;
     uri = NULL;
     return HSM_OK;

@@ -1,0 +1,274 @@
+/* raw.c - what another program could do to a SoftHSM token. */
+#include "raw.h"
+
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <p11-kit/pkcs11.h>
+
+#include <hsm/es256.h>
+
+#include "peer.h"
+#include "softhsm.h"
+
+#define SLOTS_MAX      64
+#define ATTRIBUTES_MAX 16
+
+struct raw {
+    CK_FUNCTION_LIST *functions;
+    CK_SESSION_HANDLE session;
+};
+
+struct template
+{
+    CK_ATTRIBUTE attributes[ATTRIBUTES_MAX];
+    CK_ULONG count;
+};
+
+static const CK_BYTE p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
+static const CK_BYTE p384[] = {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22};
+
+static void
+must(CK_RV rv, const char *what)
+{
+    if (rv == CKR_OK)
+        return;
+    fprintf(stderr, "raw: %s: 0x%lx\n", what, rv);
+    abort();
+}
+
+static void
+add(struct template *t, CK_ATTRIBUTE_TYPE type, const void *value, size_t len)
+{
+    t->attributes[t->count++] = (CK_ATTRIBUTE){type, (void *)value, len};
+}
+
+static void
+add_bool(struct template *t, CK_ATTRIBUTE_TYPE type, bool value)
+{
+    static const CK_BBOOL values[] = {CK_FALSE, CK_TRUE};
+
+    add(t, type, &values[value], sizeof(CK_BBOOL));
+}
+
+static void
+add_name(struct template *t, const char *label, const unsigned char *id)
+{
+    add(t, CKA_LABEL, label, strlen(label));
+    if (*id != 0)
+        add(t, CKA_ID, id, 1);
+}
+
+static CK_FUNCTION_LIST *
+functions_of_module(void)
+{
+    CK_C_GetFunctionList get;
+    CK_FUNCTION_LIST *functions = NULL;
+    void *library = dlopen(softhsm_module(), RTLD_NOW);
+
+    if (library == NULL)
+        must(CKR_GENERAL_ERROR, dlerror());
+    *(void **)&get = dlsym(library, "C_GetFunctionList");
+    must(get(&functions), "C_GetFunctionList");
+    return functions;
+}
+
+static CK_SLOT_ID
+slot_of(CK_FUNCTION_LIST *functions, const char *label)
+{
+    CK_SLOT_ID ids[SLOTS_MAX];
+    CK_ULONG count = SLOTS_MAX;
+
+    must(functions->C_GetSlotList(CK_TRUE, ids, &count), "C_GetSlotList");
+    for (CK_ULONG i = 0; i < count; i++) {
+        CK_TOKEN_INFO info;
+        char padded[33];
+
+        must(functions->C_GetTokenInfo(ids[i], &info), "C_GetTokenInfo");
+        snprintf(padded, sizeof(padded), "%-32s", label);
+        if (memcmp(info.label, padded, sizeof(info.label)) == 0)
+            return ids[i];
+    }
+    must(CKR_TOKEN_NOT_PRESENT, label);
+    return 0;
+}
+
+struct raw *
+raw_open(const char *token_label)
+{
+    struct raw *raw = calloc(1, sizeof(*raw));
+    CK_RV rv;
+
+    if (raw == NULL)
+        abort();
+    raw->functions = functions_of_module();
+    must(raw->functions->C_OpenSession(slot_of(raw->functions, token_label),
+                                       CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
+                                       &raw->session),
+         "C_OpenSession");
+    rv = raw->functions->C_Login(raw->session, CKU_USER, (CK_UTF8CHAR *)SOFTHSM_USER_PIN,
+                                 strlen(SOFTHSM_USER_PIN));
+    must(rv == CKR_USER_ALREADY_LOGGED_IN ? CKR_OK : rv, "C_Login");
+    return raw;
+}
+
+void
+raw_close(struct raw *raw)
+{
+    must(raw->functions->C_CloseSession(raw->session), "C_CloseSession");
+    free(raw);
+}
+
+void
+raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned char id)
+{
+    CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    struct template public = {.count = 0};
+    struct template private = {.count = 0};
+    CK_OBJECT_HANDLE public_object;
+    CK_OBJECT_HANDLE private_object;
+
+    add_bool(&public, CKA_TOKEN, true);
+    add_bool(&public, CKA_VERIFY, true);
+    if (kind == RAW_P384)
+        add(&public, CKA_EC_PARAMS, p384, sizeof(p384));
+    else
+        add(&public, CKA_EC_PARAMS, p256, sizeof(p256));
+    add_name(&public, label, &id);
+    add_bool(&private, CKA_TOKEN, true);
+    add_bool(&private, CKA_PRIVATE, true);
+    add_bool(&private, CKA_SENSITIVE, kind != RAW_NOT_SENSITIVE);
+    add_bool(&private, CKA_EXTRACTABLE, kind == RAW_EXTRACTABLE);
+    add_bool(&private, CKA_SIGN, kind != RAW_NO_SIGN);
+    if (kind == RAW_ALWAYS_AUTHENTICATE)
+        add_bool(&private, CKA_ALWAYS_AUTHENTICATE, true);
+    add_name(&private, label, &id);
+    must(raw->functions->C_GenerateKeyPair(raw->session, &mechanism, public.attributes,
+                                           public.count, private.attributes, private.count,
+                                           &public_object, &private_object),
+         "C_GenerateKeyPair");
+}
+
+static void
+import_public(struct raw *raw, const uint8_t *point, const char *label, const unsigned char *id)
+{
+    CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
+    CK_KEY_TYPE type = CKK_EC;
+    struct template t = {.count = 0};
+    CK_OBJECT_HANDLE object;
+    uint8_t der[2 + HSM_P256_POINT_LEN] = {0x04, HSM_P256_POINT_LEN};
+
+    memcpy(der + 2, point, HSM_P256_POINT_LEN);
+    add(&t, CKA_CLASS, &class, sizeof(class));
+    add(&t, CKA_KEY_TYPE, &type, sizeof(type));
+    add_bool(&t, CKA_TOKEN, true);
+    add_bool(&t, CKA_VERIFY, true);
+    add(&t, CKA_EC_PARAMS, p256, sizeof(p256));
+    add(&t, CKA_EC_POINT, der, sizeof(der));
+    add_name(&t, label, id);
+    must(raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object), "public");
+}
+
+static void
+import_private(struct raw *raw, const uint8_t *value, const char *label, const unsigned char *id)
+{
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_KEY_TYPE type = CKK_EC;
+    struct template t = {.count = 0};
+    CK_OBJECT_HANDLE object;
+
+    add(&t, CKA_CLASS, &class, sizeof(class));
+    add(&t, CKA_KEY_TYPE, &type, sizeof(type));
+    add_bool(&t, CKA_TOKEN, true);
+    add_bool(&t, CKA_PRIVATE, true);
+    add_bool(&t, CKA_SENSITIVE, true);
+    add_bool(&t, CKA_EXTRACTABLE, false);
+    add_bool(&t, CKA_SIGN, true);
+    add(&t, CKA_EC_PARAMS, p256, sizeof(p256));
+    add(&t, CKA_VALUE, value, 32);
+    add_name(&t, label, id);
+    must(raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object), "private");
+}
+
+void
+raw_import(struct raw *raw, const char *label, unsigned char id)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    uint8_t point[HSM_P256_POINT_LEN];
+    uint8_t value[32];
+    BIGNUM *d = NULL;
+
+    if (hsm_p256_point(key, point) != HSM_OK ||
+        EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) != 1 ||
+        BN_bn2binpad(d, value, sizeof(value)) != sizeof(value))
+        abort();
+    import_public(raw, point, label, &id);
+    import_private(raw, value, label, &id);
+    BN_free(d);
+    EVP_PKEY_free(key);
+}
+
+/* The first that is found goes to *out, where that is not NULL. */
+static size_t
+find(struct raw *raw, bool private_keys, const char *label, CK_OBJECT_HANDLE *out)
+{
+    CK_OBJECT_CLASS class = private_keys ? CKO_PRIVATE_KEY : CKO_PUBLIC_KEY;
+    CK_OBJECT_HANDLE found[16];
+    CK_ULONG count = 0;
+    struct template t = {.count = 0};
+
+    add(&t, CKA_CLASS, &class, sizeof(class));
+    add(&t, CKA_LABEL, label, strlen(label));
+    must(raw->functions->C_FindObjectsInit(raw->session, t.attributes, t.count), "find");
+    must(raw->functions->C_FindObjects(raw->session, found, 16, &count), "find");
+    must(raw->functions->C_FindObjectsFinal(raw->session), "find");
+    if (count > 0 && out != NULL)
+        *out = found[0];
+    return count;
+}
+
+static CK_OBJECT_HANDLE
+the_one(struct raw *raw, bool private_keys, const char *label)
+{
+    CK_OBJECT_HANDLE object = 0;
+
+    must(find(raw, private_keys, label, &object) == 1 ? CKR_OK : CKR_OBJECT_HANDLE_INVALID, label);
+    return object;
+}
+
+size_t
+raw_count(struct raw *raw, bool private_keys, const char *label)
+{
+    return find(raw, private_keys, label, NULL);
+}
+
+void
+raw_destroy(struct raw *raw, bool private_keys, const char *label)
+{
+    must(raw->functions->C_DestroyObject(raw->session, the_one(raw, private_keys, label)), label);
+}
+
+unsigned long
+raw_read_value(struct raw *raw, const char *label)
+{
+    CK_BYTE value[64];
+    CK_ATTRIBUTE attribute = {CKA_VALUE, value, sizeof(value)};
+
+    return raw->functions->C_GetAttributeValue(raw->session, the_one(raw, true, label), &attribute,
+                                               1);
+}
+
+unsigned long
+raw_make_extractable(struct raw *raw, const char *label)
+{
+    CK_BBOOL yes = CK_TRUE;
+    CK_ATTRIBUTE attribute = {CKA_EXTRACTABLE, &yes, sizeof(yes)};
+
+    return raw->functions->C_SetAttributeValue(raw->session, the_one(raw, true, label), &attribute,
+                                               1);
+}

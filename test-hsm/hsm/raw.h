@@ -1,0 +1,43 @@
+/*
+ * raw.h - what another program could do to a SoftHSM token, through PKCS#11 itself.
+ *
+ * Tests make with it the keys that ours must refuse, and look at what ours made.
+ * Everything aborts where it fails.
+ */
+#ifndef TEST_RAW_H
+#define TEST_RAW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct raw;
+
+/** A session of its own, logged in, on a token that softhsm_token() made and that is open. */
+struct raw *raw_open(const char *token_label);
+void raw_close(struct raw *raw);
+
+enum raw_kind {
+    RAW_GOOD, /* as ours would be */
+    RAW_EXTRACTABLE, /* CKA_EXTRACTABLE true */
+    RAW_NOT_SENSITIVE, /* CKA_SENSITIVE false */
+    RAW_NO_SIGN, /* CKA_SIGN false */
+    RAW_P384,
+    RAW_ALWAYS_AUTHENTICATE,
+};
+
+/** A key pair; the id is one octet, 0 for none. */
+void raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned char id);
+
+/** A P-256 pair that was made outside, marked sensitive and not extractable. */
+void raw_import(struct raw *raw, const char *label, unsigned char id);
+
+/** How many objects with the label there are. */
+size_t raw_count(struct raw *raw, bool private_keys, const char *label);
+
+void raw_destroy(struct raw *raw, bool private_keys, const char *label);
+
+/** The CK_RV of asking for the private value of the key, and of making it extractable. */
+unsigned long raw_read_value(struct raw *raw, const char *label);
+unsigned long raw_make_extractable(struct raw *raw, const char *label);
+
+#endif

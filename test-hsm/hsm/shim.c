@@ -1,0 +1,293 @@
+/*
+ * shim.c - a PKCS#11 module in front of SoftHSM that fails and lies when told to.
+ *
+ * $STI_SHIM holds words between commas, looked at on every call:
+ *   C_Sign=0x30         this function answers that value (those in `failing` below)
+ *   sessions=3          no more sessions than that: CKR_SESSION_COUNT
+ *   flip, zero, short   what C_Sign gives is damaged so
+ *   point=raw|bits|xy   CKA_EC_POINT in another form than the standard's
+ *   lie=0x162:1         this boolean attribute reads as that
+ *   plain               key templates with CKA_COPYABLE are refused
+ *   hiccup              every other key generation is CKR_GENERAL_ERROR
+ *   no-ecdsa            CKM_ECDSA is not among the mechanisms
+ *   flags=0x40000       set in CK_TOKEN_INFO
+ * $STI_SHIM_BEHIND is the module behind it.
+ */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <p11-kit/pkcs11.h>
+
+static CK_FUNCTION_LIST *behind;
+static CK_FUNCTION_LIST list;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned long sessions_open;
+static unsigned generations;
+
+/* What follows "word" or "word=" in $STI_SHIM; NULL where the word is not. */
+static const char *
+told(const char *word)
+{
+    const char *at = getenv("STI_SHIM");
+    size_t len = strlen(word);
+
+    while (at != NULL && *at != '\0') {
+        if (strncmp(at, word, len) == 0 && (at[len] == '\0' || at[len] == ','))
+            return at + len;
+        if (strncmp(at, word, len) == 0 && at[len] == '=')
+            return at + len + 1;
+        at += strcspn(at, ",");
+        at += *at == ',' ? 1 : 0;
+    }
+    return NULL;
+}
+
+static bool
+told_value(const char *word, const char *value)
+{
+    const char *at = told(word);
+
+    return at != NULL && strncmp(at, value, strlen(value)) == 0;
+}
+
+/* CKR_OK: the function is to do its work. */
+static CK_RV
+failing(const char *function)
+{
+    const char *value = told(function);
+
+    return value != NULL ? (CK_RV)strtoul(value, NULL, 0) : CKR_OK;
+}
+
+static CK_RV
+shim_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, void *application, CK_NOTIFY notify,
+                 CK_SESSION_HANDLE *session)
+{
+    const char *most = told("sessions");
+    CK_RV rv = failing("C_OpenSession");
+
+    if (rv != CKR_OK)
+        return rv;
+    pthread_mutex_lock(&lock);
+    if (most != NULL && sessions_open >= strtoul(most, NULL, 0))
+        rv = CKR_SESSION_COUNT;
+    else
+        rv = behind->C_OpenSession(slot, flags, application, notify, session);
+    if (rv == CKR_OK)
+        sessions_open++;
+    pthread_mutex_unlock(&lock);
+    return rv;
+}
+
+static CK_RV
+shim_CloseSession(CK_SESSION_HANDLE session)
+{
+    CK_RV rv = behind->C_CloseSession(session);
+
+    pthread_mutex_lock(&lock);
+    if (rv == CKR_OK)
+        sessions_open--;
+    pthread_mutex_unlock(&lock);
+    return rv;
+}
+
+/* Tests that count sessions have one slot open. */
+static CK_RV
+shim_CloseAllSessions(CK_SLOT_ID slot)
+{
+    pthread_mutex_lock(&lock);
+    sessions_open = 0;
+    pthread_mutex_unlock(&lock);
+    return behind->C_CloseAllSessions(slot);
+}
+
+static CK_RV
+shim_Login(CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_UTF8CHAR *pin, CK_ULONG pin_len)
+{
+    CK_RV rv = failing("C_Login");
+
+    return rv != CKR_OK ? rv : behind->C_Login(session, user, pin, pin_len);
+}
+
+static CK_RV
+shim_Initialize(void *args)
+{
+    CK_RV rv = failing("C_Initialize");
+
+    return rv != CKR_OK ? rv : behind->C_Initialize(args);
+}
+
+static CK_RV
+shim_InitPIN(CK_SESSION_HANDLE session, CK_UTF8CHAR *pin, CK_ULONG pin_len)
+{
+    CK_RV rv = failing("C_InitPIN");
+
+    return rv != CKR_OK ? rv : behind->C_InitPIN(session, pin, pin_len);
+}
+
+static CK_RV
+shim_FindObjects(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE *objects, CK_ULONG most,
+                 CK_ULONG *count)
+{
+    CK_RV rv = failing("C_FindObjects");
+
+    return rv != CKR_OK ? rv : behind->C_FindObjects(session, objects, most, count);
+}
+
+static CK_RV
+shim_GenerateRandom(CK_SESSION_HANDLE session, CK_BYTE *out, CK_ULONG len)
+{
+    CK_RV rv = failing("C_GenerateRandom");
+
+    return rv != CKR_OK ? rv : behind->C_GenerateRandom(session, out, len);
+}
+
+static CK_RV
+shim_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
+{
+    CK_RV rv = failing("C_SignInit");
+
+    return rv != CKR_OK ? rv : behind->C_SignInit(session, mechanism, key);
+}
+
+static CK_RV
+shim_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG len, CK_BYTE *sig, CK_ULONG *sig_len)
+{
+    CK_RV rv = behind->C_Sign(session, data, len, sig, sig_len);
+
+    if (failing("C_Sign") != CKR_OK)
+        return failing("C_Sign");
+    if (rv != CKR_OK || sig == NULL)
+        return rv;
+    if (told("flip") != NULL)
+        sig[*sig_len - 1] ^= 1;
+    if (told("zero") != NULL)
+        memset(sig, 0, *sig_len);
+    if (told("short") != NULL)
+        *sig_len -= 2;
+    return CKR_OK;
+}
+
+static CK_RV
+shim_GenerateKeyPair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public,
+                     CK_ULONG public_count, CK_ATTRIBUTE *private, CK_ULONG private_count,
+                     CK_OBJECT_HANDLE *public_key, CK_OBJECT_HANDLE *private_key)
+{
+    CK_RV rv = failing("C_GenerateKeyPair");
+
+    if (rv != CKR_OK)
+        return rv;
+    if (told("hiccup") != NULL && generations++ % 2 == 0)
+        return CKR_GENERAL_ERROR;
+    for (CK_ULONG i = 0; i < private_count; i++) {
+        if (told("plain") != NULL && private[i].type == CKA_COPYABLE)
+            return CKR_ATTRIBUTE_TYPE_INVALID;
+    }
+    return behind->C_GenerateKeyPair(session, mechanism, public, public_count, private,
+                                     private_count, public_key, private_key);
+}
+
+/* 04 41 04 X Y is what SoftHSM gives; the caller's buffer has room for any form. */
+static void
+change_point(CK_ATTRIBUTE *attribute)
+{
+    CK_BYTE *value = attribute->pValue;
+
+    if (told_value("point", "raw")) {
+        memmove(value, value + 2, 65);
+        attribute->ulValueLen = 65;
+    } else if (told_value("point", "xy")) {
+        memmove(value, value + 3, 64);
+        attribute->ulValueLen = 64;
+    } else if (told_value("point", "bits")) {
+        memmove(value + 3, value + 2, 65);
+        memcpy(value, "\x03\x42\x00", 3);
+        attribute->ulValueLen = 68;
+    }
+}
+
+static CK_RV
+shim_GetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *attributes,
+                       CK_ULONG count)
+{
+    CK_RV rv = behind->C_GetAttributeValue(session, object, attributes, count);
+    const char *lie = told("lie");
+    char *end = NULL;
+    unsigned long type = lie != NULL ? strtoul(lie, &end, 0) : 0;
+
+    for (CK_ULONG i = 0; rv == CKR_OK && i < count; i++) {
+        CK_ATTRIBUTE *attribute = &attributes[i];
+
+        if (attribute->type == CKA_EC_POINT && told("point") != NULL) {
+            if (attribute->pValue != NULL && attribute->ulValueLen == 67)
+                change_point(attribute);
+            else
+                attribute->ulValueLen = 68; /* asked how long it is */
+        }
+        if (lie != NULL && attribute->type == type && attribute->pValue != NULL)
+            *(CK_BBOOL *)attribute->pValue = end[1] == '1' ? CK_TRUE : CK_FALSE;
+    }
+    return rv;
+}
+
+static CK_RV
+shim_GetMechanismInfo(CK_SLOT_ID slot, CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *info)
+{
+    if (told("no-ecdsa") != NULL && type == CKM_ECDSA)
+        return CKR_MECHANISM_INVALID;
+    return behind->C_GetMechanismInfo(slot, type, info);
+}
+
+static CK_RV
+shim_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
+{
+    CK_RV rv = behind->C_GetTokenInfo(slot, info);
+    const char *flags = told("flags");
+
+    if (rv == CKR_OK && flags != NULL)
+        info->flags |= strtoul(flags, NULL, 0);
+    return rv;
+}
+
+static void
+take_over(void)
+{
+    list = *behind;
+    list.C_Initialize = shim_Initialize;
+    list.C_OpenSession = shim_OpenSession;
+    list.C_CloseSession = shim_CloseSession;
+    list.C_CloseAllSessions = shim_CloseAllSessions;
+    list.C_Login = shim_Login;
+    list.C_InitPIN = shim_InitPIN;
+    list.C_FindObjects = shim_FindObjects;
+    list.C_GenerateRandom = shim_GenerateRandom;
+    list.C_SignInit = shim_SignInit;
+    list.C_Sign = shim_Sign;
+    list.C_GenerateKeyPair = shim_GenerateKeyPair;
+    list.C_GetAttributeValue = shim_GetAttributeValue;
+    list.C_GetMechanismInfo = shim_GetMechanismInfo;
+    list.C_GetTokenInfo = shim_GetTokenInfo;
+}
+
+CK_RV
+C_GetFunctionList(CK_FUNCTION_LIST **out)
+{
+    const char *path = getenv("STI_SHIM_BEHIND");
+    CK_C_GetFunctionList get;
+    void *library;
+
+    if (behind == NULL) {
+        library = path != NULL ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+        if (library == NULL)
+            return CKR_GENERAL_ERROR;
+        *(void **)&get = dlsym(library, "C_GetFunctionList");
+        if (get == NULL || get(&behind) != CKR_OK)
+            return CKR_GENERAL_ERROR;
+        take_over();
+    }
+    *out = &list;
+    return CKR_OK;
+}

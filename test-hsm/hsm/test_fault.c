@@ -1,0 +1,375 @@
+/* test_fault.c - tokens that fail and lie: module.c, token.c, key.c and object.c behind the shim.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <hsm/es256.h>
+#include <hsm/key.h>
+
+#include "softhsm.h"
+
+#define CALLERS 64
+
+static void
+tell_shim(const char *words)
+{
+    assert_int_equal(setenv("STI_SHIM", words, 1), 0);
+}
+
+static enum hsm_status
+try_open(struct hsm_token **out)
+{
+    struct hsm_secret *pin = NULL;
+    struct hsm_token_config config = {"pkcs11:token=faulty", softhsm_module(), NULL};
+    enum hsm_status st;
+
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.pin = pin;
+    st = hsm_token_open(&config, out);
+    hsm_secret_free(pin);
+    return st;
+}
+
+/* Told so, opening ends in this; and when the fault is over, it opens. */
+static void
+opening_fails(const char *words, enum hsm_status expected)
+{
+    struct hsm_token *token = NULL;
+
+    alarm(60); /* a hang is a failure too */
+    tell_shim(words);
+    if (try_open(&token) != expected)
+        fail_msg("told %s: not \"%s\"", words, hsm_status_text(expected));
+    assert_null(token);
+    tell_shim("");
+    assert_int_equal(try_open(&token), HSM_OK);
+    hsm_token_close(token);
+    alarm(0);
+}
+
+static void
+a_token_without_sessions_is_unavailable_and_does_not_hang(void **state)
+{
+    (void)state;
+    opening_fails("C_OpenSession=0x30", HSM_ERR_BUSY); /* CKR_DEVICE_ERROR */
+    opening_fails("C_OpenSession=0xe0", HSM_ERR_BUSY); /* CKR_TOKEN_NOT_PRESENT */
+    opening_fails("C_OpenSession=0xb1", HSM_ERR_BUSY); /* CKR_SESSION_COUNT */
+    opening_fails("sessions=0", HSM_ERR_BUSY);
+    opening_fails("sessions=1", HSM_ERR_BUSY); /* none left for libp11 */
+}
+
+static void
+tokens_that_cannot_be_used_are_not_opened(void **state)
+{
+    (void)state;
+    opening_fails("C_Initialize=0x5", HSM_ERR_BUSY);
+    opening_fails("no-ecdsa", HSM_ERR_UNSUPPORTED);
+    opening_fails("flags=0x40000", HSM_ERR_DENIED); /* CKF_USER_PIN_LOCKED */
+    opening_fails("flags=0x20000", HSM_ERR_DENIED); /* CKF_USER_PIN_FINAL_TRY */
+    opening_fails("C_Login=0x30", HSM_ERR_BUSY); /* not about the PIN: may be tried again */
+    opening_fails("C_Login=0x102", HSM_ERR_DENIED); /* CKR_USER_PIN_NOT_INITIALIZED */
+}
+
+static void
+a_token_whose_pin_cannot_be_set_is_not_ready(void **state)
+{
+    struct hsm_secret *pin = NULL;
+
+    (void)state;
+    assert_int_equal(hsm_secret_new("86420", 5, &pin), HSM_OK);
+    tell_shim("C_InitPIN=0x30");
+    assert_int_equal(hsm_token_init(softhsm_module(), "pinless", pin, pin), HSM_ERR_BUSY);
+    tell_shim("");
+    hsm_secret_free(pin);
+}
+
+static void
+attributes_that_a_module_does_not_know_are_left_out(void **state)
+{
+    struct hsm_token *token = *state;
+    struct hsm_key *key = NULL;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    tell_shim("plain");
+    assert_int_equal(hsm_key_generate(token, "plain", &key), HSM_OK);
+    tell_shim("");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_key_free(key);
+}
+
+static void
+a_hiccup_in_key_generation_is_tried_again(void **state)
+{
+    struct hsm_key *key = NULL;
+
+    tell_shim("hiccup");
+    assert_int_equal(hsm_key_generate(*state, "hiccup", &key), HSM_OK);
+    tell_shim("");
+    hsm_key_free(key);
+}
+
+/* Generation with this fault fails so, and leaves nothing. */
+static void
+generation_fails(struct hsm_token *token, const char *words, enum hsm_status expected)
+{
+    struct hsm_key *key = NULL;
+
+    tell_shim(words);
+    if (hsm_key_generate(token, "not-made", &key) != expected)
+        fail_msg("told %s: not \"%s\"", words, hsm_status_text(expected));
+    tell_shim("");
+    assert_null(key);
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=not-made", &key), HSM_ERR_NOT_FOUND);
+    assert_null(key);
+}
+
+static void
+a_key_that_is_not_as_asked_is_destroyed(void **state)
+{
+    static const char *const lies[] = {
+        "lie=0x103:0", /* CKA_SENSITIVE */
+        "lie=0x165:0", /* CKA_ALWAYS_SENSITIVE */
+        "lie=0x162:1", /* CKA_EXTRACTABLE */
+        "lie=0x164:0", /* CKA_NEVER_EXTRACTABLE */
+        "lie=0x163:0", /* CKA_LOCAL */
+        "lie=0x166:0", /* CKA_KEY_GEN_MECHANISM, its lowest octet */
+        "lie=0x105:1", /* CKA_DECRYPT */
+        "lie=0x107:1", /* CKA_UNWRAP */
+        "lie=0x10c:1", /* CKA_DERIVE */
+    };
+
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
+        generation_fails(*state, lies[i], HSM_ERR_UNTRUSTED);
+    generation_fails(*state, "lie=0x108:0", HSM_ERR_UNSUPPORTED); /* CKA_SIGN */
+}
+
+static void
+a_key_that_does_not_sign_is_destroyed(void **state)
+{
+    generation_fails(*state, "flip", HSM_ERR_CRYPTO);
+    generation_fails(*state, "C_SignInit=0x68", HSM_ERR_DENIED);
+    generation_fails(*state, "C_GenerateKeyPair=0x140", HSM_ERR_UNSUPPORTED);
+    generation_fails(*state, "C_GenerateKeyPair=0x5", HSM_ERR_BUSY);
+    generation_fails(*state, "C_GenerateRandom=0x30", HSM_ERR_BUSY);
+}
+
+static struct hsm_key *
+found(struct hsm_token *token)
+{
+    struct hsm_key *key = NULL;
+
+    tell_shim("");
+    assert_int_equal(hsm_key_find_or_generate(token, "steady", &key), HSM_OK);
+    return key;
+}
+
+static void
+damaged_signatures_are_never_given_out_as_verified(void **state)
+{
+    static const char *const damages[] = {"flip", "zero", "short"};
+    struct hsm_key *key = found(*state);
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    memset(sig, 0xaa, sizeof(sig));
+    for (size_t i = 0; i < sizeof(damages) / sizeof(damages[0]); i++) {
+        tell_shim(damages[i]);
+        assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_ERR_CRYPTO);
+        assert_int_equal(sig[0], 0xaa);
+    }
+    tell_shim("zero");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_CRYPTO);
+    tell_shim("");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_key_free(key);
+}
+
+static void
+a_failed_signature_is_told_and_the_next_one_works(void **state)
+{
+    static const struct {
+        const char *words;
+        enum hsm_status status;
+    } rows[] = {
+        {"C_SignInit=0x30", HSM_ERR_BUSY}, /* CKR_DEVICE_ERROR */
+        {"C_SignInit=0xb3", HSM_ERR_BUSY}, /* CKR_SESSION_HANDLE_INVALID */
+        {"C_SignInit=0x101", HSM_ERR_BUSY}, /* CKR_USER_NOT_LOGGED_IN */
+        {"C_SignInit=0x60", HSM_ERR_NOT_FOUND}, /* CKR_KEY_HANDLE_INVALID */
+        {"C_SignInit=0x68", HSM_ERR_DENIED}, /* CKR_KEY_FUNCTION_NOT_PERMITTED */
+        {"C_Sign=0x30", HSM_ERR_BUSY},
+        {"C_Sign=0x80000001", HSM_ERR_CRYPTO}, /* a vendor's own */
+    };
+    struct hsm_key *key = found(*state);
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    memset(sig, 0xaa, sizeof(sig));
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        tell_shim(rows[i].words);
+        assert_int_equal(hsm_key_sign(key, "x", 1, sig), rows[i].status);
+        assert_int_equal(sig[0], 0xaa);
+    }
+    tell_shim("");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_key_free(key);
+}
+
+static void
+a_found_key_that_lies_is_refused(void **state)
+{
+    struct hsm_key *key = found(*state);
+    struct hsm_key *again = NULL;
+
+    hsm_key_free(key);
+    tell_shim("lie=0x162:1");
+    assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_ERR_UNTRUSTED);
+    tell_shim("C_FindObjects=0x30");
+    assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_ERR_BUSY);
+    tell_shim("");
+    assert_null(again);
+}
+
+static void
+a_point_is_read_in_four_forms(void **state)
+{
+    static const char *const forms[] = {"point=raw", "point=xy", "point=bits"};
+    struct hsm_key *key = found(*state);
+
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        struct hsm_key *again = NULL;
+        uint8_t sig[HSM_P256_SIG_LEN];
+
+        tell_shim(forms[i]);
+        assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_OK);
+        tell_shim("");
+        assert_memory_equal(hsm_key_point(again), hsm_key_point(key), HSM_P256_POINT_LEN);
+        assert_true(hsm_key_matches(key, hsm_key_pkey(again)));
+        assert_int_equal(hsm_key_sign_verified(again, "x", 1, sig), HSM_OK);
+        hsm_key_free(again);
+    }
+    hsm_key_free(key);
+}
+
+struct caller {
+    struct hsm_key *key;
+    bool good;
+};
+
+static void *
+sign_often(void *argument)
+{
+    struct caller *caller = argument;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    caller->good = true;
+    for (unsigned i = 0; i < 10 && caller->good; i++)
+        caller->good = hsm_key_sign_verified(caller->key, "x", 1, sig) == HSM_OK;
+    return NULL;
+}
+
+/* With a token of its own, opened while sessions are few. */
+static void
+many_callers_share_few_sessions(void **state)
+{
+    struct hsm_token *token = NULL;
+    struct hsm_key *key = NULL;
+    struct caller callers[CALLERS];
+    pthread_t threads[CALLERS];
+
+    (void)state;
+    alarm(60);
+    tell_shim("sessions=3");
+    assert_int_equal(try_open(&token), HSM_OK);
+    assert_int_equal(hsm_key_find_or_generate(token, "steady", &key), HSM_OK);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        callers[i] = (struct caller){key, false};
+        assert_int_equal(pthread_create(&threads[i], NULL, sign_often, &callers[i]), 0);
+    }
+    for (unsigned i = 0; i < CALLERS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_true(callers[i].good);
+    }
+    tell_shim("");
+    hsm_key_free(key);
+    hsm_token_close(token);
+    alarm(0);
+}
+
+/* Last, because it ends all use of the token in this process. */
+static void
+every_answer_about_the_pin_is_the_last(void **state)
+{
+    struct hsm_token *token = NULL;
+
+    (void)state;
+    tell_shim("C_Login=0xa4"); /* CKR_PIN_LOCKED */
+    assert_int_equal(try_open(&token), HSM_ERR_DENIED);
+    tell_shim("");
+    assert_int_equal(try_open(&token), HSM_ERR_DENIED);
+    assert_null(token);
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    setenv("STI_SHIM_BEHIND", softhsm_module(), 1);
+    setenv("STI_TEST_MODULE", SHIM_MODULE, 1);
+    setenv("STI_SHIM", "", 1);
+    softhsm_start();
+    hsm_token_close(softhsm_token("faulty"));
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    softhsm_stop();
+    return 0;
+}
+
+static int
+open_token(void **state)
+{
+    *state = softhsm_reopen("faulty");
+    return 0;
+}
+
+static int
+close_token(void **state)
+{
+    hsm_token_close(*state);
+    return 0;
+}
+
+#define ON_OPEN_TOKEN(test) cmocka_unit_test_setup_teardown(test, open_token, close_token)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_token_without_sessions_is_unavailable_and_does_not_hang),
+        cmocka_unit_test(tokens_that_cannot_be_used_are_not_opened),
+        cmocka_unit_test(a_token_whose_pin_cannot_be_set_is_not_ready),
+        ON_OPEN_TOKEN(attributes_that_a_module_does_not_know_are_left_out),
+        ON_OPEN_TOKEN(a_hiccup_in_key_generation_is_tried_again),
+        ON_OPEN_TOKEN(a_key_that_is_not_as_asked_is_destroyed),
+        ON_OPEN_TOKEN(a_key_that_does_not_sign_is_destroyed),
+        ON_OPEN_TOKEN(damaged_signatures_are_never_given_out_as_verified),
+        ON_OPEN_TOKEN(a_failed_signature_is_told_and_the_next_one_works),
+        ON_OPEN_TOKEN(a_found_key_that_lies_is_refused),
+        ON_OPEN_TOKEN(a_point_is_read_in_four_forms),
+        cmocka_unit_test(many_callers_share_few_sessions),
+        cmocka_unit_test(every_answer_about_the_pin_is_the_last),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

@@ -1,0 +1,261 @@
+/* test_log.c - mirrors hsm/src/log.c. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include <hsm/log.h>
+
+#define LINE_SIZE 8192
+
+static int saved_stderr;
+static int reading_end;
+
+/* Standard error becomes a pipe; captured() gives it back and what was written. */
+static void
+capture(enum hsm_log_format format, enum hsm_log_level level)
+{
+    static struct hsm_log_config config;
+    int ends[2];
+
+    config = (struct hsm_log_config){"tester", format, level};
+    hsm_log_open(&config);
+    assert_int_equal(pipe(ends), 0);
+    saved_stderr = dup(STDERR_FILENO);
+    assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    close(ends[1]);
+    reading_end = ends[0];
+}
+
+/* One read(): what one write() put there. */
+static size_t
+captured(char *out)
+{
+    ssize_t n;
+
+    dup2(saved_stderr, STDERR_FILENO);
+    close(saved_stderr);
+    n = read(reading_end, out, LINE_SIZE - 1);
+    close(reading_end);
+    assert_true(n >= 0);
+    out[n] = '\0';
+    return (size_t)n;
+}
+
+/* "2026-01-15T12:00:00Z" in front, for any time. */
+static const char *
+after_time(const char *line)
+{
+    static const char shape[] = "dddd-dd-ddTdd:dd:ddZ";
+
+    for (size_t i = 0; i < sizeof(shape) - 1; i++) {
+        if (shape[i] == 'd')
+            assert_in_range(line[i], '0', '9');
+        else
+            assert_int_equal(line[i], shape[i]);
+    }
+    return line + sizeof(shape) - 1;
+}
+
+static void
+text_has_time_program_level_and_message(void **state)
+{
+    char line[LINE_SIZE];
+
+    (void)state;
+    capture(HSM_LOG_TEXT, HSM_LOG_INFO);
+    hsm_log(HSM_LOG_ERROR, "order %d: %s", 17, "refused");
+    captured(line);
+    assert_string_equal(after_time(line), " tester: error: order 17: refused\n");
+}
+
+static void
+text_escapes_controls_and_keeps_utf8(void **state)
+{
+    static const struct {
+        const char *in;
+        const char *out;
+    } rows[] = {
+        {"a\nb", "a\\x0ab"},
+        {"\x1b[2J", "\\x1b[2J"},
+        {"\x7f", "\\x7f"},
+        {"\xc3\xa9", "\xc3\xa9"},
+        {"\xe2\x82\xac", "\xe2\x82\xac"},
+        {"\xf0\x9f\x94\x91", "\xf0\x9f\x94\x91"},
+        {"\xc2\x9b"
+         "2J",
+         "\\xc2\\x9b"
+         "2J"}, /* CSI as a C1 control */
+        {"\xff", "\\xff"},
+        {"\xc0\xaf", "\\xc0\\xaf"}, /* overlong */
+        {"\xe0\x80\xaf", "\\xe0\\x80\\xaf"}, /* overlong */
+        {"\xed\xa0\x80", "\\xed\\xa0\\x80"}, /* surrogate */
+        {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"}, /* above U+10FFFF */
+        {"\xe2\x82", "\\xe2\\x82"},
+        {"say \"x\"", "say \"x\""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char line[LINE_SIZE];
+        char expected[128];
+
+        capture(HSM_LOG_TEXT, HSM_LOG_INFO);
+        hsm_log(HSM_LOG_INFO, "%s", rows[i].in);
+        captured(line);
+        snprintf(expected, sizeof(expected), " tester: info: %s\n", rows[i].out);
+        assert_string_equal(after_time(line), expected);
+    }
+}
+
+static json_t *
+json_line_of(const char *message)
+{
+    char line[LINE_SIZE];
+    json_error_t error;
+    json_t *json;
+    size_t len;
+
+    capture(HSM_LOG_JSON, HSM_LOG_DEBUG);
+    hsm_log(HSM_LOG_WARNING, "%s", message);
+    len = captured(line);
+    assert_int_equal(line[len - 1], '\n');
+    assert_null(memchr(line, '\n', len - 1));
+    json = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+    assert_non_null(json);
+    return json;
+}
+
+static const char *
+member(const json_t *json, const char *name)
+{
+    const char *value = json_string_value(json_object_get(json, name));
+
+    assert_non_null(value);
+    return value;
+}
+
+static void
+json_has_the_four_members(void **state)
+{
+    json_t *json = json_line_of("hello");
+
+    (void)state;
+    assert_int_equal(json_object_size(json), 4);
+    assert_string_equal(after_time(member(json, "time")), "");
+    assert_string_equal(member(json, "level"), "warning");
+    assert_string_equal(member(json, "program"), "tester");
+    assert_string_equal(member(json, "message"), "hello");
+    json_decref(json);
+}
+
+static void
+json_survives_any_message(void **state)
+{
+    static const struct {
+        const char *in;
+        const char *out;
+    } rows[] = {
+        {"\",\"level\":\"x", "\",\"level\":\"x"},
+        {"back\\slash", "back\\slash"},
+        {"a\r\n\tb\x01", "a\r\n\tb\x01"},
+        {"\xc3\xa9\xe2\x82\xac", "\xc3\xa9\xe2\x82\xac"},
+        {"x\xffy", "x\xef\xbf\xbdy"},
+        {"\x7f", "\x7f"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        json_t *json = json_line_of(rows[i].in);
+
+        assert_string_equal(member(json, "message"), rows[i].out);
+        json_decref(json);
+    }
+}
+
+static void
+a_long_message_is_cut_and_its_line_ends(void **state)
+{
+    char message[6000];
+    json_t *json;
+
+    (void)state;
+    memset(message, '\x01', sizeof(message) - 1); /* six characters each in JSON */
+    message[sizeof(message) - 1] = '\0';
+    json = json_line_of(message);
+    assert_in_range(strlen(member(json, "message")), 600, 700); /* of a line of 4096 octets */
+    json_decref(json);
+}
+
+static void
+less_important_lines_are_dropped(void **state)
+{
+    char line[LINE_SIZE];
+
+    (void)state;
+    capture(HSM_LOG_TEXT, HSM_LOG_WARNING);
+    hsm_log(HSM_LOG_DEBUG, "dropped");
+    hsm_log(HSM_LOG_INFO, "dropped");
+    hsm_log(HSM_LOG_WARNING, "kept");
+    captured(line);
+    assert_string_equal(after_time(line), " tester: warning: kept\n");
+}
+
+static void
+logging_keeps_errno(void **state)
+{
+    char line[LINE_SIZE];
+
+    (void)state;
+    capture(HSM_LOG_TEXT, HSM_LOG_INFO);
+    errno = ENOTDIR;
+    hsm_log(HSM_LOG_ERROR, "x");
+    assert_int_equal(errno, ENOTDIR);
+    captured(line);
+}
+
+static void
+words_of_levels_and_formats_are_parsed(void **state)
+{
+    enum hsm_log_level level = HSM_LOG_DEBUG;
+    enum hsm_log_format format = HSM_LOG_JSON;
+
+    (void)state;
+    assert_int_equal(hsm_log_level_parse("error", &level), HSM_OK);
+    assert_int_equal(level, HSM_LOG_ERROR);
+    assert_int_equal(hsm_log_level_parse("debug", &level), HSM_OK);
+    assert_int_equal(level, HSM_LOG_DEBUG);
+    assert_int_equal(hsm_log_level_parse("Error", &level), HSM_ERR_MALFORMED);
+    assert_int_equal(hsm_log_level_parse("", &level), HSM_ERR_MALFORMED);
+    assert_int_equal(level, HSM_LOG_DEBUG);
+    assert_int_equal(hsm_log_format_parse("text", &format), HSM_OK);
+    assert_int_equal(format, HSM_LOG_TEXT);
+    assert_int_equal(hsm_log_format_parse("json", &format), HSM_OK);
+    assert_int_equal(format, HSM_LOG_JSON);
+    assert_int_equal(hsm_log_format_parse("xml", &format), HSM_ERR_MALFORMED);
+    assert_int_equal(format, HSM_LOG_JSON);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_has_time_program_level_and_message),
+        cmocka_unit_test(text_escapes_controls_and_keeps_utf8),
+        cmocka_unit_test(json_has_the_four_members),
+        cmocka_unit_test(json_survives_any_message),
+        cmocka_unit_test(a_long_message_is_cut_and_its_line_ends),
+        cmocka_unit_test(less_important_lines_are_dropped),
+        cmocka_unit_test(logging_keeps_errno),
+        cmocka_unit_test(words_of_levels_and_formats_are_parsed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

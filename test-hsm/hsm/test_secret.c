@@ -1,0 +1,277 @@
+/* test_secret.c - mirrors hsm/src/secret.c. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include <hsm/secret.h>
+
+static char directory[] = "/tmp/sti-secret.XXXXXX";
+static char path_buffer[128];
+
+static const char *
+path_of(const char *name)
+{
+    snprintf(path_buffer, sizeof(path_buffer), "%s/%s", directory, name);
+    return path_buffer;
+}
+
+static const char *
+file_of(const char *name, const void *octets, size_t len)
+{
+    const char *path = path_of(name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, octets, len), len);
+    close(fd);
+    return path;
+}
+
+static void
+assert_secret(struct hsm_secret *secret, const char *expected)
+{
+    assert_int_equal(hsm_secret_len(secret), strlen(expected));
+    assert_string_equal(hsm_secret_octets(secret), expected);
+    hsm_secret_free(secret);
+}
+
+static void
+a_secret_keeps_its_octets(void **state)
+{
+    struct hsm_secret *secret = NULL;
+
+    (void)state;
+    assert_int_equal(hsm_secret_new("2468", 4, &secret), HSM_OK);
+    assert_true(hsm_secret_equals(secret, "2468", 4));
+    assert_false(hsm_secret_equals(secret, "2469", 4));
+    assert_false(hsm_secret_equals(secret, "246", 3));
+    assert_false(hsm_secret_equals(secret, "24680", 5));
+    assert_secret(secret, "2468");
+}
+
+static void
+empty_and_oversized_secrets_are_refused(void **state)
+{
+    char large[HSM_SECRET_MAX + 1];
+    struct hsm_secret *secret = NULL;
+
+    (void)state;
+    memset(large, 'x', sizeof(large));
+    assert_int_equal(hsm_secret_new("", 0, &secret), HSM_ERR_MALFORMED);
+    assert_int_equal(hsm_secret_new(large, sizeof(large), &secret), HSM_ERR_MALFORMED);
+    assert_null(secret);
+    assert_int_equal(hsm_secret_new(large, HSM_SECRET_MAX, &secret), HSM_OK);
+    hsm_secret_free(secret);
+    hsm_secret_free(NULL);
+}
+
+static void
+a_file_gives_its_first_line(void **state)
+{
+    static const struct {
+        const char *content;
+        const char *secret;
+    } rows[] = {
+        {"2468\n", "2468"},         {"2468", "2468"},     {"2468\r\n", "2468"},
+        {"2468\nsecond\n", "2468"}, {" a b \n", " a b "},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct hsm_secret *secret = NULL;
+
+        file_of("pin", rows[i].content, strlen(rows[i].content));
+        assert_int_equal(hsm_secret_read(path_of("pin"), &secret), HSM_OK);
+        assert_secret(secret, rows[i].secret);
+    }
+}
+
+static void
+files_that_hold_no_secret_are_refused(void **state)
+{
+    char large[HSM_SECRET_MAX + 8];
+    struct hsm_secret *secret = NULL;
+
+    (void)state;
+    memset(large, 'x', sizeof(large));
+    assert_int_equal(hsm_secret_read(path_of("absent"), &secret), HSM_ERR_NOT_FOUND);
+    assert_int_equal(hsm_secret_read(directory, &secret), HSM_ERR_IO);
+    assert_int_equal(hsm_secret_read("/dev/zero", &secret), HSM_ERR_MALFORMED);
+    file_of("f", "", 0);
+    assert_int_equal(hsm_secret_read(path_of("f"), &secret), HSM_ERR_MALFORMED);
+    file_of("f", "\nsecond\n", 8);
+    assert_int_equal(hsm_secret_read(path_of("f"), &secret), HSM_ERR_MALFORMED);
+    file_of("f",
+            "24\0"
+            "68\n",
+            6);
+    assert_int_equal(hsm_secret_read(path_of("f"), &secret), HSM_ERR_MALFORMED);
+    file_of("f", large, HSM_SECRET_MAX + 1);
+    assert_int_equal(hsm_secret_read(path_of("f"), &secret), HSM_ERR_MALFORMED);
+    file_of("f", large, sizeof(large));
+    assert_int_equal(hsm_secret_read(path_of("f"), &secret), HSM_ERR_MALFORMED);
+    assert_null(secret);
+    file_of("f", large, HSM_SECRET_MAX);
+    assert_int_equal(hsm_secret_read(path_of("f"), &secret), HSM_OK);
+    assert_int_equal(hsm_secret_len(secret), HSM_SECRET_MAX);
+    hsm_secret_free(secret);
+}
+
+static void
+a_pipe_gives_one_secret_a_line(void **state)
+{
+    struct hsm_secret *secret = NULL;
+    char source[16];
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(write(ends[1], "first\nsecond\n", 13), 13);
+    close(ends[1]);
+    snprintf(source, sizeof(source), "fd:%d", ends[0]);
+    assert_int_equal(hsm_secret_read_fd(ends[0], &secret), HSM_OK);
+    assert_secret(secret, "first");
+    assert_int_equal(hsm_secret_from(source, "", &secret), HSM_OK);
+    assert_secret(secret, "second");
+    secret = NULL;
+    assert_int_equal(hsm_secret_read_fd(ends[0], &secret), HSM_ERR_MALFORMED); /* at its end */
+    close(ends[0]);
+    assert_int_equal(hsm_secret_read_fd(ends[0], &secret), HSM_ERR_IO);
+    assert_null(secret);
+}
+
+static void
+sources_are_named_in_four_ways(void **state)
+{
+    struct hsm_secret *secret = NULL;
+    char source[160];
+
+    (void)state;
+    file_of("pin", "2468\n", 5);
+    snprintf(source, sizeof(source), "file:%s", path_of("pin"));
+    assert_int_equal(hsm_secret_from(source, "", &secret), HSM_OK);
+    assert_secret(secret, "2468");
+    assert_int_equal(hsm_secret_from(path_of("pin"), "", &secret), HSM_OK);
+    assert_secret(secret, "2468");
+    setenv("CREDENTIALS_DIRECTORY", directory, 1);
+    assert_int_equal(hsm_secret_from("credential:pin", "", &secret), HSM_OK);
+    assert_secret(secret, "2468");
+    unsetenv("CREDENTIALS_DIRECTORY");
+}
+
+static void
+bad_sources_are_refused(void **state)
+{
+    static const struct {
+        const char *source;
+        enum hsm_status status;
+    } rows[] = {
+        {"fd:", HSM_ERR_MALFORMED},
+        {"fd:x", HSM_ERR_MALFORMED},
+        {"fd:-1", HSM_ERR_MALFORMED},
+        {"fd:3x", HSM_ERR_MALFORMED},
+        {"fd:99999999999999999999", HSM_ERR_MALFORMED},
+        {"fd:1000", HSM_ERR_IO},
+        {"credential:", HSM_ERR_MALFORMED},
+        {"credential:../pin", HSM_ERR_MALFORMED},
+        {"credential:..", HSM_ERR_MALFORMED},
+        {"credential:absent", HSM_ERR_NOT_FOUND},
+        {"file:/absent", HSM_ERR_NOT_FOUND},
+        {"", HSM_ERR_NOT_FOUND},
+    };
+    struct hsm_secret *secret = NULL;
+
+    (void)state;
+    assert_int_equal(hsm_secret_from("credential:pin", "", &secret), HSM_ERR_NOT_FOUND);
+    setenv("CREDENTIALS_DIRECTORY", directory, 1);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_int_equal(hsm_secret_from(rows[i].source, "", &secret), rows[i].status);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    assert_null(secret);
+}
+
+static void
+random_secrets_are_hex_and_differ(void **state)
+{
+    struct hsm_secret *a = NULL;
+    struct hsm_secret *b = NULL;
+
+    (void)state;
+    assert_int_equal(hsm_secret_random(32, &a), HSM_OK);
+    assert_int_equal(hsm_secret_random(32, &b), HSM_OK);
+    assert_int_equal(hsm_secret_len(a), 64);
+    assert_int_equal(strspn(hsm_secret_octets(a), "0123456789abcdef"), 64);
+    assert_false(hsm_secret_equals(a, hsm_secret_octets(b), 64));
+    hsm_secret_free(a);
+    hsm_secret_free(b);
+    assert_int_equal(hsm_secret_random(0, &a), HSM_ERR_USAGE);
+    assert_int_equal(hsm_secret_random(HSM_SECRET_MAX, &a), HSM_ERR_USAGE);
+    assert_int_equal(hsm_secret_random(HSM_SECRET_MAX / 2, &a), HSM_OK);
+    assert_int_equal(hsm_secret_len(a), HSM_SECRET_MAX);
+    hsm_secret_free(a);
+}
+
+static void
+a_secret_is_written_once_for_its_owner_alone(void **state)
+{
+    struct hsm_secret *secret = NULL;
+    struct hsm_secret *back = NULL;
+    struct stat about;
+
+    (void)state;
+    assert_int_equal(hsm_secret_new("token", 5, &secret), HSM_OK);
+    assert_int_equal(hsm_secret_write(secret, path_of("made")), HSM_OK);
+    assert_int_equal(stat(path_of("made"), &about), 0);
+    assert_int_equal(about.st_mode & 07777, 0600);
+    assert_int_equal(hsm_secret_read(path_of("made"), &back), HSM_OK);
+    assert_secret(back, "token");
+    assert_int_equal(hsm_secret_write(secret, path_of("made")), HSM_ERR_EXISTS);
+    assert_int_equal(hsm_secret_write(secret, path_of("absent/made")), HSM_ERR_IO);
+    hsm_secret_free(secret);
+}
+
+static int
+make_directory(void **state)
+{
+    (void)state;
+    return mkdtemp(directory) != NULL ? 0 : -1;
+}
+
+static int
+remove_directory(void **state)
+{
+    static const char *const names[] = {"pin", "f", "made"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        unlink(path_of(names[i]));
+    return rmdir(directory); /* fails when a temporary file was left */
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_secret_keeps_its_octets),
+        cmocka_unit_test(empty_and_oversized_secrets_are_refused),
+        cmocka_unit_test(a_file_gives_its_first_line),
+        cmocka_unit_test(files_that_hold_no_secret_are_refused),
+        cmocka_unit_test(a_pipe_gives_one_secret_a_line),
+        cmocka_unit_test(sources_are_named_in_four_ways),
+        cmocka_unit_test(bad_sources_are_refused),
+        cmocka_unit_test(random_secrets_are_hex_and_differ),
+        cmocka_unit_test(a_secret_is_written_once_for_its_owner_alone),
+    };
+
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
