@@ -33,7 +33,6 @@
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
-DEFINE_DEFER(struct certs_csr, certs_csr_free)
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
