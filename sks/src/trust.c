@@ -51,8 +51,6 @@ struct sks_trust {
 };
 
 DEFINE_DEFER(struct sks_trust, sks_trust_free)
-DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(char, free)
 
