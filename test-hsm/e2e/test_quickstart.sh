@@ -120,15 +120,18 @@ signature=$(cut -d';' -f1 <<<"$identity" | cut -d. -f3)
 tampered=${identity/$signature/${signature:1:40}${signature:0:1}${signature:41}}
 [ "$(verdict "$tampered" 12155551212)" = TN-Validation-Failed ] || fail "tampered signature accepted"
 
-# --- when the token is gone there is an error, never an unsigned success
+# --- when the token is gone there is an error, never an unsigned success; TLS needs its key too
 mv "$dir/tokens" "$dir/tokens.away"
-answer=$(code /stir/v1/signing "$(request A)" -H "Authorization: Bearer $token")
+answer=$(curl -sS --noproxy '*' --max-time 20 --unix-socket "$STI_SKS_SOCKET" \
+    -H 'Content-Type: application/json' -d "$(request A)" -o "$work/answer" -w '%{http_code}' \
+    http://localhost/stir/v1/signing)
 mv "$dir/tokens.away" "$dir/tokens"
 case "$answer" in
 200) jq -e '.signingResponse.identity | length > 100' "$work/answer" >/dev/null || fail "unsigned success" ;;
 500 | 503) ;;
 *) fail "token away: HTTP $answer" ;;
 esac
+echo "token away: HTTP $answer"
 
 # --- the command line, --stop, --check beside it
 "$bin/sti-sks" sign --config "$dir/sp/sp.conf" --orig 12155551212 --dest 12155551213 --attest A \
