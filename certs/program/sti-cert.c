@@ -500,8 +500,8 @@ verify(const struct arguments *arguments)
         arguments->crl != NULL && arguments->crl_signer != NULL && arguments->pa_anchors != NULL;
     bool none =
         arguments->crl == NULL && arguments->crl_signer == NULL && arguments->pa_anchors == NULL;
-    enum certs_purpose purpose;
-    time_t now;
+    enum certs_purpose purpose = CERTS_FOR_STI;
+    time_t now = 0;
     enum hsm_status st = purpose_of(arguments, &purpose);
 
     if (st == HSM_OK)

@@ -614,15 +614,21 @@ a_crl_in_pem_reads_as_the_same(void **state)
         .number = 3, .this_update = DATA_NOW, .next_update = DATA_NOW + A_DAY, .url = CRL_URL};
     struct certs_crl *crl = NULL;
     uint8_t *der = NULL;
+    uint8_t *again = NULL;
     char *pem = NULL;
     size_t len;
+    size_t again_len;
 
     (void)state;
     assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_OK);
     assert_int_equal(certs_crl_pem(der, len, &pem), HSM_OK);
     assert_int_equal(certs_crl_parse((uint8_t *)pem, strlen(pem), &crl, NULL), HSM_OK);
     assert_int_equal(certs_crl_number(crl), 3);
+    assert_int_equal(certs_crl_der(crl, &again, &again_len), HSM_OK);
+    assert_int_equal(again_len, len);
+    assert_memory_equal(again, der, len);
     certs_crl_free(crl);
+    free(again);
     free(pem);
     free(der);
 }
