@@ -46,6 +46,9 @@ certs_chain_add(struct certs_chain *chain, X509 *cert)
 {
     if (X509_add_cert(chain->certs, cert, X509_ADD_FLAG_UP_REF) != 1)
         return HSM_ERR_NOMEM;
+    /* OpenSSL decodes extensions when it is first asked: now, before threads share them. */
+    if ((X509_get_extension_flags(cert) & EXFLAG_INVALID) != 0)
+        ERR_clear_error(); /* certs_chain_verify() says so */
     return HSM_OK;
 }
 
