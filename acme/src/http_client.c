@@ -177,7 +177,8 @@ check_url(const char *url, struct hsm_reason *why)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "URL with user information");
     if (rc != CURLUE_OK || curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "not a URL: %s", url);
-    if (strcmp(scheme, "https") != 0)
+    /* curl takes "https:host" and "https:///host", which name no authority (RFC 3986 section 3). */
+    if (strcmp(scheme, "https") != 0 || strncasecmp(url, "https://", 8) != 0 || url[8] == '/')
         return hsm_refuse(why, HSM_ERR_MALFORMED, "not an https URL: %s", url);
     return HSM_OK;
 }

@@ -35,6 +35,15 @@ cannot_listen(const char *address, const char *what, int fd)
     return HSM_ERR_IO;
 }
 
+/* getaddrinfo() takes an empty port and one beyond 65535. */
+static bool
+is_port(const char *text)
+{
+    size_t len = strspn(text, "0123456789");
+
+    return len > 0 && len <= 5 && text[len] == '\0' && strtol(text, NULL, 10) <= 65535;
+}
+
 /* "HOST:PORT" or "[HOST]:PORT"; names are not resolved. */
 static enum hsm_status
 parse_address(const char *address, struct addrinfo **out)
@@ -50,7 +59,7 @@ parse_address(const char *address, struct addrinfo **out)
     if (good) {
         memcpy(text, address, len + 1);
         port = strrchr(text, ':');
-        good = port != NULL && port > text;
+        good = port != NULL && port > text && is_port(port + 1);
     }
     if (good) {
         *port++ = '\0';

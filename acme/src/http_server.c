@@ -188,6 +188,8 @@ check_headers(struct evhttp_request *http, bool may_have_body)
     unsigned encodings = 0;
     bool has_body = false;
 
+    if (evhttp_request_get_command(http) == EVHTTP_REQ_CONNECT)
+        return 400; /* no proxy */
     TAILQ_FOREACH(header, headers, next)
     {
         if (!http_is_token(header->key) || !http_is_field_value(header->value))
@@ -213,11 +215,10 @@ check_headers(struct evhttp_request *http, bool may_have_body)
 static bool
 may_have_body(struct evhttp_request *http)
 {
-    enum evhttp_cmd_type command = evhttp_request_get_command(http);
+    enum acme_http_method method = method_of(http);
 
-    return command != EVHTTP_REQ_HEAD && command != EVHTTP_REQ_TRACE &&
-           (command & (EVHTTP_REQ_PATCH | EVHTTP_REQ_CONNECT) ||
-            method_of(http) != ACME_HTTP_OTHER);
+    return evhttp_request_get_command(http) == EVHTTP_REQ_PATCH ||
+           (method != ACME_HTTP_HEAD && method != ACME_HTTP_OTHER);
 }
 
 /* Room inside the one allocation of a request. */
@@ -485,6 +486,10 @@ static void
 refuse(struct connection *connection, struct evhttp_request *http, int status)
 {
     hsm_log(HSM_LOG_INFO, "%s: request refused: %d", connection->server->address, status);
+    if (evhttp_request_get_command(http) == EVHTTP_REQ_CONNECT) {
+        evhttp_connection_free(connection->http); /* evhttp keeps it open after any answer */
+        return;
+    }
     close_after(http);
     evhttp_add_header(evhttp_request_get_output_headers(http), "Content-Length", "0");
     send_reply(connection, http, status, NULL);

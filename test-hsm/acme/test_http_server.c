@@ -1,0 +1,1159 @@
+/* test_http_server.c - mirrors acme/src/http_server.c, http_message.c and http_listen.c. */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <acme/http_client.h>
+#include <acme/http_server.h>
+#include <acme/problem.h>
+
+#include "http_fixture.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define REPLY_SIZE   65536 /* octets */
+#define SOON_MS      5000 /* what takes longer has failed */
+#define LARGE        3000000
+#define HOST         "Host: x\r\n"
+
+/* ---- the handler: what it does hangs on the path ---- */
+
+/* Handlers of "/wait" wait here until the test lets them go. */
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_open;
+    unsigned waiting, passed;
+} gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0, 0};
+
+static void
+gate_pass(void)
+{
+    pthread_mutex_lock(&gate.mutex);
+    gate.waiting++;
+    pthread_cond_broadcast(&gate.changed);
+    while (!gate.is_open)
+        pthread_cond_wait(&gate.changed, &gate.mutex);
+    gate.waiting--;
+    gate.passed++;
+    pthread_mutex_unlock(&gate.mutex);
+}
+
+static void
+gate_set(bool is_open)
+{
+    pthread_mutex_lock(&gate.mutex);
+    gate.is_open = is_open;
+    gate.passed = 0;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.mutex);
+}
+
+static void
+gate_await(unsigned waiting)
+{
+    pthread_mutex_lock(&gate.mutex);
+    while (gate.waiting < waiting)
+        pthread_cond_wait(&gate.changed, &gate.mutex);
+    pthread_mutex_unlock(&gate.mutex);
+}
+
+static json_t *
+text_or_null(const char *text)
+{
+    return text != NULL ? json_string(text) : json_null();
+}
+
+/* All that a handler can see, as JSON. */
+static void
+describe(const struct acme_http_request *request, struct acme_http_response *response)
+{
+    size_t len;
+    const char *body = acme_http_request_body(request, &len);
+    json_t *seen = json_object();
+
+    json_object_set_new(seen, "method", json_integer(acme_http_request_method(request)));
+    json_object_set_new(seen, "path", text_or_null(acme_http_request_path(request)));
+    json_object_set_new(seen, "query", text_or_null(acme_http_request_query(request)));
+    json_object_set_new(seen, "x", text_or_null(acme_http_request_header(request, "X-Value")));
+    json_object_set_new(seen, "peer", text_or_null(acme_http_request_peer(request)));
+    json_object_set_new(seen, "local", json_boolean(acme_http_request_is_local(request)));
+    json_object_set_new(seen, "client", text_or_null(acme_http_request_client(request)));
+    json_object_set_new(seen, "body", json_stringn(body, len));
+    acme_http_respond_json(response, 200, "application/json", seen);
+}
+
+static void
+respond_large(struct acme_http_response *response)
+{
+    char *octets = malloc(LARGE);
+
+    memset(octets, 'l', LARGE);
+    acme_http_respond(response, 200, "text/plain", octets, LARGE);
+    free(octets);
+}
+
+static void
+handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    const char *path = acme_http_request_path(request);
+
+    (void)context;
+    if (strcmp(path, "/wait") == 0) {
+        gate_pass();
+        acme_http_respond(response, 200, "text/plain", "waited", 6);
+    } else if (strcmp(path, "/large") == 0) {
+        respond_large(response);
+    } else if (strcmp(path, "/header") == 0) {
+        acme_http_response_header(response, "X-Bad", "a\r\nX-Injected: b");
+        acme_http_respond(response, 200, "text/plain", "x", 1);
+    } else if (strcmp(path, "/headers") == 0) {
+        acme_http_response_header(response, "Link", "<1>");
+        acme_http_response_header(response, "Link", "<2>");
+        acme_http_respond(response, 201, NULL, NULL, 0);
+    } else if (strcmp(path, "/none") == 0) {
+        acme_http_respond(response, 204, NULL, NULL, 0);
+    } else if (strcmp(path, "/problem") == 0) {
+        acme_problem_respond(response, ACME_MALFORMED, 405, "GET is not for this");
+    } else if (strcmp(path, "/silent") != 0) {
+        describe(request, response);
+    }
+}
+
+static bool
+is_quick(void *context, enum acme_http_method method, const char *path)
+{
+    (void)context;
+    (void)method;
+    return strcmp(path, "/quick") == 0;
+}
+
+static const struct acme_http_handler handler = {handle, is_quick, NULL};
+
+static struct http_peer peer;
+static char reply[REPLY_SIZE];
+
+static int
+start(void **state)
+{
+    (void)state;
+    gate_set(false);
+    http_peer_start(&peer, 4, handler, NULL);
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    gate_set(true);
+    return http_peer_stop(&peer) == HSM_OK ? 0 : -1;
+}
+
+/* Send octets over a Unix socket of its own and read until the server closes. */
+static const char *
+exchange(const char *text, size_t len)
+{
+    int fd = http_connect_unix(&peer);
+
+    assert_true(fd >= 0);
+    http_send(fd, text, len);
+    if (http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) < 0)
+        fail_msg("not closed after: %s", text);
+    close(fd);
+    return reply;
+}
+
+static bool
+starts_with(const char *text, const char *start_text)
+{
+    return strncmp(text, start_text, strlen(start_text)) == 0;
+}
+
+static const char *
+body_of(const char *answer)
+{
+    const char *end = strstr(answer, "\r\n\r\n");
+
+    assert_non_null(end);
+    return end + 4;
+}
+
+/* ---- TLS peers that speak octets ---- */
+
+static SSL_CTX *
+tls_context(void)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+    assert_non_null(ctx);
+    assert_int_equal(SSL_CTX_load_verify_file(ctx, http_ca_path), 1);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    return ctx;
+}
+
+static SSL *
+tls_connect(SSL_CTX *ctx)
+{
+    SSL *ssl = SSL_new(ctx);
+    int fd = http_connect_tcp(&peer);
+
+    assert_true(fd >= 0);
+    assert_int_equal(SSL_set_fd(ssl, fd), 1);
+    assert_int_equal(SSL_connect(ssl), 1);
+    return ssl;
+}
+
+static void
+tls_close(SSL *ssl)
+{
+    int fd = SSL_get_fd(ssl);
+
+    SSL_free(ssl);
+    close(fd);
+}
+
+/* Close so that the server gets a reset instead of an end. */
+static void
+tls_reset(SSL *ssl)
+{
+    const struct linger now = {1, 0};
+
+    setsockopt(SSL_get_fd(ssl), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+    tls_close(ssl);
+}
+
+static void
+tls_send(SSL *ssl, const char *text)
+{
+    assert_int_equal(SSL_write(ssl, text, (int)strlen(text)), strlen(text));
+}
+
+/* Read until the server ends the connection properly, with close_notify. */
+static const char *
+tls_receive(SSL *ssl)
+{
+    size_t len = 0;
+    int n;
+
+    while ((n = SSL_read(ssl, reply + len, (int)(sizeof(reply) - len - 1))) > 0)
+        len += (size_t)n;
+    reply[len] = '\0';
+    assert_int_equal(SSL_get_error(ssl, n), SSL_ERROR_ZERO_RETURN);
+    return reply;
+}
+
+/* ---- requests ---- */
+
+static void
+a_request_reaches_the_handler_whole(void **state)
+{
+    static const char text[] = "POST /a%20b/%c3%bc?x=%20&y HTTP/1.1\r\n" HOST
+                               "x-value:  v w \r\nX-Value: second\r\nConnection: close\r\n"
+                               "Content-Length: 5\r\n\r\nbo\ndy";
+
+    (void)state;
+    exchange(text, strlen(text));
+    assert_true(starts_with(reply, "HTTP/1.1 200 OK\r\n"));
+    assert_non_null(strstr(reply, "\r\nContent-Type: application/json\r\n"));
+    assert_string_equal(
+        body_of(reply),
+        "{\"method\":2,\"path\":\"/a b/\xc3\xbc\",\"query\":\"x=%20&y\",\"x\":\"v w\","
+        "\"peer\":\"unix\",\"local\":true,\"client\":null,\"body\":\"bo\\ndy\"}");
+}
+
+static void
+a_chunked_body_is_put_together(void **state)
+{
+    static const char text[] = "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n"
+                               "Connection: close\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+
+    (void)state;
+    exchange(text, strlen(text));
+    assert_non_null(strstr(reply, "\"method\":3,"));
+    assert_non_null(strstr(reply, "\"body\":\"abcde\"}"));
+}
+
+static void
+every_method_reaches_the_handler(void **state)
+{
+    static const struct {
+        const char *method;
+        enum acme_http_method wanted;
+    } table[] = {
+        {"GET", ACME_HTTP_GET},       {"POST", ACME_HTTP_POST},       {"PUT", ACME_HTTP_PUT},
+        {"DELETE", ACME_HTTP_DELETE}, {"OPTIONS", ACME_HTTP_OPTIONS}, {"PATCH", ACME_HTTP_OTHER},
+        {"TRACE", ACME_HTTP_OTHER},   {"BREW", ACME_HTTP_OTHER},
+    };
+    char text[128], wanted[32];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        snprintf(text, sizeof(text), "%s / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n",
+                 table[i].method);
+        snprintf(wanted, sizeof(wanted), "{\"method\":%d,", (int)table[i].wanted);
+        exchange(text, strlen(text));
+        assert_true(starts_with(body_of(reply), wanted));
+    }
+}
+
+static void
+head_is_answered_with_the_length_alone(void **state)
+{
+    static const char text[] = "HEAD /wait HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+
+    (void)state;
+    gate_set(true);
+    exchange(text, strlen(text));
+    assert_true(starts_with(reply, "HTTP/1.1 200 OK\r\n"));
+    assert_non_null(strstr(reply, "\r\nContent-Length: 6\r\n"));
+    assert_string_equal(body_of(reply), "");
+}
+
+/* One of these, and then a good request: the server answers once, with this status, and closes. */
+static const struct {
+    const char *text;
+    const char *status;
+} refused[] = {
+    /* targets */
+    {"GET /a/../b HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /a/%2e%2E/b HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /./a HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /.. HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /a%00b HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /a%0ab HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /a%7f HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /a%2fb HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /a% HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /a%4 HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET /a%4g HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"GET a HTTP/1.1\r\n" HOST "\r\n", "400"},
+    {"OPTIONS * HTTP/1.1\r\n" HOST "\r\n", "400"},
+    /* where the request ends: RFC 9112 section 6.3 */
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400"},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nContent-Length: 1\r\n\r\na", "400"},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+     "0\r\n\r\n",
+     "400"},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: +1\r\n\r\na", "400"},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: -1\r\n\r\n", "400"},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: x\r\n\r\n", "400"},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length : 1\r\n\r\na", "400"},
+    {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501"},
+    {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: xchunked\r\n\r\n", "501"},
+    {"HEAD / HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\na", "400"},
+    {"BREW / HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\na", "400"},
+    {"TRACE / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
+    /* headers: RFC 9112 section 5 */
+    {"GET / HTTP/1.1\r\n" HOST "X Y: a\r\n\r\n", "400"},
+    {"GET / HTTP/1.1\r\n" HOST ": a\r\n\r\n", "400"},
+    {"GET / HTTP/1.1\r\n" HOST "X-Y: a\x01"
+     "b\r\n\r\n",
+     "400"},
+    {"GET / HTTP/1.1\r\n" HOST "nonsense\r\n\r\n", "400"},
+    {"nonsense\r\n\r\n", "400"},
+    {"POST / HTTP/1.1\r\n" HOST "Expect: 200-maybe\r\nContent-Length: 1\r\n\r\na", "417"},
+};
+
+static void
+what_two_readers_could_read_in_two_ways_is_refused(void **state)
+{
+    static const char follows[] = "GET /second HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    char text[512], wanted[32];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        snprintf(text, sizeof(text), "%s%s", refused[i].text, follows);
+        snprintf(wanted, sizeof(wanted), "HTTP/1.1 %s ", refused[i].status);
+        exchange(text, strlen(text));
+        if (!starts_with(reply, wanted) || strstr(reply + 1, "HTTP/1.1") != NULL ||
+            strstr(reply, "second") != NULL)
+            fail_msg("%s: wanted %s, got %s", refused[i].text, wanted, reply);
+    }
+}
+
+static void
+who_takes_us_for_a_proxy_is_closed(void **state)
+{
+    static const char text[] = "CONNECT a:443 HTTP/1.1\r\n" HOST "\r\n"
+                               "GET /second HTTP/1.1\r\n" HOST "\r\n";
+
+    (void)state;
+    assert_string_equal(exchange(text, strlen(text)), "");
+}
+
+static void
+a_body_that_is_too_large_gets_413(void **state)
+{
+    static char text[ACME_HTTP_BODY_MAX + 512];
+    const size_t head_size = 256;
+
+    (void)state;
+    for (int chunked = 0; chunked < 2; chunked++) {
+        for (size_t more = 0; more < 2; more++) {
+            size_t len = ACME_HTTP_BODY_MAX + more;
+            int head =
+                snprintf(text, head_size, "POST / HTTP/1.1\r\n" HOST "Connection: close\r\n");
+
+            if (chunked != 0)
+                head += snprintf(text + head, head_size,
+                                 "Transfer-Encoding: chunked\r\n\r\n%zx\r\n", len);
+            else
+                head += snprintf(text + head, head_size, "Content-Length: %zu\r\n\r\n", len);
+            memset(text + head, 'b', len);
+            snprintf(text + head + len, 32, "%s", chunked != 0 ? "\r\n0\r\n\r\n" : "");
+            exchange(text, strlen(text));
+            assert_true(starts_with(reply, more > 0 ? "HTTP/1.1 413 " : "HTTP/1.1 200 "));
+        }
+    }
+}
+
+static void
+headers_that_are_too_large_get_400(void **state)
+{
+    static char text[2 * ACME_HTTP_HEADERS_MAX];
+
+    (void)state;
+    snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n" HOST "Connection: close\r\nX-Value: ");
+    memset(text + strlen(text), 'h', ACME_HTTP_HEADERS_MAX - 200);
+    snprintf(text + strlen(text), 5, "\r\n\r\n");
+    assert_true(starts_with(exchange(text, strlen(text)), "HTTP/1.1 200 "));
+
+    memset(text, 0, sizeof(text));
+    snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n" HOST "Connection: close\r\nX-Value: ");
+    memset(text + strlen(text), 'h', ACME_HTTP_HEADERS_MAX);
+    snprintf(text + strlen(text), 5, "\r\n\r\n");
+    assert_true(starts_with(exchange(text, strlen(text)), "HTTP/1.1 400 "));
+}
+
+/* ---- answers ---- */
+
+static void
+answers_carry_what_the_handler_said(void **state)
+{
+    static const char with_headers[] = "GET /headers HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char none[] = "GET /none HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char problem[] = "GET /problem HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+
+    (void)state;
+    exchange(with_headers, strlen(with_headers));
+    assert_true(starts_with(reply, "HTTP/1.1 201 Created\r\n"));
+    assert_non_null(strstr(reply, "\r\nLink: <1>\r\n"));
+    assert_non_null(strstr(reply, "\r\nLink: <2>\r\n"));
+    assert_non_null(strstr(reply, "\r\nContent-Length: 0\r\n"));
+    assert_null(strstr(reply, "Content-Type"));
+
+    exchange(none, strlen(none));
+    assert_true(starts_with(reply, "HTTP/1.1 204 "));
+    assert_null(strstr(reply, "Content-Length"));
+
+    exchange(problem, strlen(problem));
+    assert_true(starts_with(reply, "HTTP/1.1 405 "));
+    assert_non_null(strstr(reply, "\r\nContent-Type: application/problem+json\r\n"));
+    assert_string_equal(body_of(reply), "{\"type\":\"urn:ietf:params:acme:error:malformed\","
+                                        "\"detail\":\"GET is not for this\",\"status\":405}");
+}
+
+static void
+a_handler_that_says_nothing_or_cannot_be_quoted_gives_500(void **state)
+{
+    static const char silent[] = "GET /silent HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char header[] = "GET /header HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+
+    (void)state;
+    assert_true(starts_with(exchange(silent, strlen(silent)), "HTTP/1.1 500 "));
+    assert_true(starts_with(exchange(header, strlen(header)), "HTTP/1.1 500 "));
+    assert_null(strstr(reply, "X-Injected"));
+}
+
+static void
+pipelined_requests_are_answered_in_order(void **state)
+{
+    char text[4096] = "";
+    const char *at;
+    SSL_CTX *ctx = tls_context();
+    SSL *ssl = tls_connect(ctx);
+
+    (void)state;
+    for (int i = 0; i < 30; i++) /* from the loop and from threads in turn */
+        snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                 "POST /%s HTTP/1.1\r\n" HOST "X-Value: %d\r\nContent-Length: 1\r\n%s\r\nb",
+                 i % 3 == 0 ? "quick" : "slow", i, i == 29 ? "Connection: close\r\n" : "");
+    for (int tls = 0; tls < 2; tls++) {
+        if (tls != 0) {
+            tls_send(ssl, text);
+            tls_receive(ssl);
+        } else {
+            exchange(text, strlen(text));
+        }
+        at = reply;
+        for (int i = 0; i < 30; i++) {
+            char wanted[32];
+
+            snprintf(wanted, sizeof(wanted), "\"x\":\"%d\"", i);
+            at = strstr(at, wanted);
+            assert_non_null(at);
+        }
+    }
+    tls_close(ssl);
+    SSL_CTX_free(ctx);
+}
+
+static void
+a_large_answer_reaches_a_slow_reader_whole(void **state)
+{
+    static const char text[] = "GET /large HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static char octets[LARGE + 4096];
+    SSL_CTX *ctx = tls_context();
+    SSL *ssl = tls_connect(ctx);
+    size_t len = 0;
+    int n;
+
+    (void)state;
+    tls_send(ssl, text);
+    while ((n = SSL_read(ssl, octets + len, len < 50000 ? 1000 : (int)(sizeof(octets) - len))) >
+           0) {
+        len += (size_t)n;
+        if (len < 50000)
+            usleep(1000);
+    }
+    assert_int_equal(SSL_get_error(ssl, n), SSL_ERROR_ZERO_RETURN);
+    octets[len] = '\0';
+    assert_int_equal(strlen(body_of(octets)), LARGE);
+    tls_close(ssl);
+    SSL_CTX_free(ctx);
+}
+
+static void
+patterns_match_segments(void **state)
+{
+    static const struct {
+        const char *path, *pattern;
+        bool wanted;
+        const char *first, *second;
+    } table[] = {
+        {"/", "/", true, NULL, NULL},
+        {"/acme/directory", "/acme/directory", true, NULL, NULL},
+        {"/acme/order/7", "/acme/order/:id", true, "7", NULL},
+        {"/a/7/b/8", "/a/:x/b/:y", true, "7", "8"},
+        {"/acme/order/7/", "/acme/order/:id", false, NULL, NULL},
+        {"/acme/order/", "/acme/order/:id", false, NULL, NULL},
+        {"/acme/order", "/acme/order/:id", false, NULL, NULL},
+        {"/acme/order/7/finalize", "/acme/order/:id", false, NULL, NULL},
+        {"/acme/orders/7", "/acme/order/:id", false, NULL, NULL},
+        {"/acme/orde/7", "/acme/order/:id", false, NULL, NULL},
+        {"/a/1/2/3", "/a/:x/:y/:z", false, NULL, NULL}, /* more than we have room for */
+        {"", "/", false, NULL, NULL},
+        {"/a", "/", false, NULL, NULL},
+    };
+    char params[2][ACME_HTTP_PARAM_MAX + 1];
+    char path[ACME_HTTP_PARAM_MAX + 8];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        if (acme_http_match(table[i].path, table[i].pattern, params, 2) != table[i].wanted)
+            fail_msg("%s against %s", table[i].path, table[i].pattern);
+        if (table[i].first != NULL)
+            assert_string_equal(params[0], table[i].first);
+        if (table[i].second != NULL)
+            assert_string_equal(params[1], table[i].second);
+    }
+    snprintf(path, sizeof(path), "/%0*d", ACME_HTTP_PARAM_MAX, 1);
+    assert_true(acme_http_match(path, "/:id", params, 1));
+    snprintf(path, sizeof(path), "/%0*d", ACME_HTTP_PARAM_MAX + 1, 1);
+    assert_false(acme_http_match(path, "/:id", params, 1));
+}
+
+/* ---- slow, greedy and vanishing peers ---- */
+
+/* Four that never finish, against a server with a patience of one second. */
+static void
+who_does_not_finish_a_request_is_closed(void **state)
+{
+    static const char half[] = "POST /half HTTP/1.1\r\n" HOST "Content-Length: 10\r\n\r\nhal";
+    static const char chunks[] = "POST /c HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n";
+    static char zeros[4096];
+    const struct acme_http_server_config patience = {.idle_s = 1};
+    int fds[5];
+    unsigned open_count = COUNT(fds);
+
+    (void)state;
+    http_peer_start(&peer, 1, handler, &patience);
+    memset(zeros, '0', sizeof(zeros));
+    for (size_t i = 0; i < COUNT(fds); i++)
+        fds[i] = i == 4 ? http_connect_tcp(&peer) : http_connect_unix(&peer);
+    http_send(fds[1], half, strlen(half));
+    http_send(fds[2], chunks, strlen(chunks));
+    for (int i = 0; i < 60 && open_count > 0;
+         i++) { /* 6 s: twice the patience, and the sweep's turn */
+        if (fds[2] >= 0) /* a chunk's size without end */
+            send(fds[2], zeros, sizeof(zeros), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (fds[3] >= 0) /* one octet at a time */
+            send(fds[3], "G", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        usleep(20000);
+        for (size_t k = 0; k < COUNT(fds); k++) {
+            if (fds[k] >= 0 && http_is_closed(fds[k], 16)) {
+                close(fds[k]);
+                fds[k] = -1;
+                open_count--;
+            }
+        }
+    }
+    assert_int_equal(open_count, 0);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+/* The server writes into the void, or finds the connection gone before it can. */
+static void
+peers_may_vanish_while_their_request_is_handled(void **state)
+{
+    static const char text[] = "GET /wait HTTP/1.1\r\n" HOST "\r\n";
+    static const char after[] = "GET /after HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    SSL_CTX *ctx = tls_context();
+    int fds[4];
+    SSL *tls[4];
+
+    (void)state;
+    for (int round = 0; round < 10; round++) {
+        gate_set(false);
+        for (size_t i = 0; i < 4; i++) {
+            fds[i] = http_connect_unix(&peer);
+            http_send(fds[i], text, strlen(text));
+            tls[i] = tls_connect(ctx);
+            tls_send(tls[i], i % 2 == 0 ? text : "GET /wait HTTP/1.1\r\nHost: x\r\n\r\nGET /half");
+        }
+        gate_await(4);
+        for (size_t i = 0; i < 4; i++) {
+            close(fds[i]);
+            if (i < 2)
+                tls_reset(tls[i]);
+            else
+                tls_close(tls[i]);
+        }
+        gate_set(true);
+        assert_true(starts_with(exchange(after, strlen(after)), "HTTP/1.1 200 "));
+    }
+    SSL_CTX_free(ctx);
+}
+
+static void
+peers_may_vanish_anywhere_in_tls(void **state)
+{
+    static const char after[] = "GET /after HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    SSL_CTX *ctx = tls_context();
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        int fd = http_connect_tcp(&peer);
+        SSL *ssl = tls_connect(ctx);
+
+        assert_true(fd >= 0);
+        if (i % 2 == 0) /* the start of a ClientHello, or what is none */
+            http_send(fd, i % 4 == 0 ? "\x16\x03\x01\x02" : "GET / HTTP/1.1\r\n\r\n", 4);
+        close(fd);
+        tls_send(ssl, "GET /large HTTP/1.1\r\n" HOST "\r\n");
+        tls_reset(ssl);
+    }
+    assert_true(starts_with(exchange(after, strlen(after)), "HTTP/1.1 200 "));
+    SSL_CTX_free(ctx);
+}
+
+static void
+more_connections_than_the_limit_are_closed(void **state)
+{
+    static const char text[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
+    const struct acme_http_server_config limit = {.connections_max = 3};
+    int fds[4];
+
+    (void)state;
+    http_peer_start(&peer, 1, handler, &limit);
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < 3; i++) {
+            fds[i] = http_connect_unix(&peer);
+            http_send(fds[i], text, strlen(text));
+            assert_true(http_receive(fds[i], reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0);
+        }
+        fds[3] = http_connect_unix(&peer);
+        assert_true(http_is_closed(fds[3], SOON_MS));
+        http_send(fds[0], text, strlen(text)); /* the others are served */
+        assert_true(http_receive(fds[0], reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0);
+        for (size_t i = 0; i < 4; i++)
+            close(fds[i]);
+        do { /* until the server has seen it */
+            fds[0] = http_connect_unix(&peer);
+            http_send(fds[0], text, strlen(text));
+            fds[1] = http_receive(fds[0], reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0;
+            close(fds[0]);
+        } while (fds[1] == 0);
+        usleep(50000); /* and that one, too */
+    }
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+static void
+handlers_that_wait_do_not_hold_up_the_others(void **state)
+{
+    static const char slow[] = "GET /wait HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char quick[] = "GET /quick HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    int fds[64];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(fds); i++) {
+        fds[i] = http_connect_unix(&peer);
+        assert_true(fds[i] >= 0);
+        http_send(fds[i], slow, strlen(slow));
+    }
+    gate_await(4); /* all threads are busy */
+    assert_true(starts_with(exchange(quick, strlen(quick)), "HTTP/1.1 200 "));
+    gate_set(true);
+    for (size_t i = 0; i < COUNT(fds); i++) {
+        assert_true(http_receive(fds[i], reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+        assert_true(starts_with(reply, "HTTP/1.1 200 "));
+        close(fds[i]);
+    }
+}
+
+static bool
+may_open(size_t count)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max < count)
+        return false;
+    if (limit.rlim_cur < count)
+        limit.rlim_cur = count;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+static void
+more_requests_than_the_queue_holds_get_503(void **state)
+{
+    static const char text[] = "GET /wait HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    enum {
+        held = ACME_HTTP_QUEUE_MAX + 1,
+        count = held + 3
+    };
+    static int fds[count];
+    const struct acme_http_server_config limit = {.connections_max = 2 * count};
+    size_t good = 0;
+    size_t busy = 0;
+
+    (void)state;
+    if (!may_open(3 * count)) {
+        printf("the limit of open files is too low for this test\n");
+        skip();
+    }
+    gate_set(false);
+    http_peer_start(&peer, 1, handler, &limit);
+    for (size_t i = 0; i < count; i++) {
+        fds[i] = http_connect_unix(&peer);
+        assert_true(fds[i] >= 0);
+        http_send(fds[i], text, strlen(text));
+        if (i == 0)
+            gate_await(1); /* the thread is busy, the queue empty */
+    }
+    for (size_t i = held; i < count; i++) /* requests of one socket arrive in order */
+        assert_true(http_receive(fds[i], reply, sizeof(reply), "\r\n\r\n", 1, SOON_MS) > 0);
+    assert_true(starts_with(reply, "HTTP/1.1 503 "));
+    assert_non_null(strstr(reply, "\r\nRetry-After: 1\r\n"));
+    gate_set(true);
+    for (size_t i = 0; i < held; i++) {
+        assert_true(http_receive(fds[i], reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+        good += starts_with(reply, "HTTP/1.1 200 ");
+        busy += starts_with(reply, "HTTP/1.1 503 ");
+    }
+    assert_int_equal(good, held);
+    assert_int_equal(busy, 0);
+    for (size_t i = 0; i < count; i++)
+        close(fds[i]);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+/* ---- listening ---- */
+
+static struct acme_http_server_config
+tls_config(const char *address)
+{
+    return (struct acme_http_server_config){.address = address,
+                                            .tls_key = http_server_id.key,
+                                            .tls_chain = http_server_id.chain,
+                                            .handler = handler};
+}
+
+static void
+a_certificate_of_another_key_is_refused_at_once(void **state)
+{
+    struct acme_http_server_config config = tls_config("127.0.0.1:0");
+    struct acme_http_loop *loop = NULL;
+    struct certs_chain *empty = NULL;
+
+    (void)state;
+    assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+    config.tls_key = http_other_id.key;
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_ERR_UNTRUSTED);
+    assert_int_equal(certs_chain_new(&empty), HSM_OK);
+    config.tls_chain = empty;
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_ERR_UNTRUSTED);
+    config = tls_config("127.0.0.1:0");
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK);
+    assert_int_not_equal(acme_http_loop_port(loop, 0), 0);
+    assert_int_equal(acme_http_loop_port(loop, 1), 0);
+    acme_http_loop_free(loop);
+    certs_chain_free(empty);
+}
+
+static void
+tls_is_for_tcp_and_only_for_tcp(void **state)
+{
+    struct acme_http_server_config config = tls_config("unix:/tmp/sti-never.sock");
+    struct acme_http_loop *loop = NULL;
+
+    (void)state;
+    assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_ERR_USAGE);
+    config = tls_config("127.0.0.1:0");
+    config.tls_key = NULL;
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_ERR_USAGE);
+    assert_int_equal(access("/tmp/sti-never.sock", F_OK), -1);
+    acme_http_loop_free(loop);
+}
+
+static void
+what_is_no_address_is_refused(void **state)
+{
+    static const char *const addresses[] = {
+        "",
+        "127.0.0.1",
+        "127.0.0.1:",
+        ":8443",
+        "127.0.0.1:65536",
+        "127.0.0.1:x",
+        "::1:8443",
+        "[::1]",
+        "[::1:8443",
+        "::1]:1",
+        "localhost:8443",
+        "192.0.2.1:1",
+        "127.0.0.1:8443:1",
+        "/tmp/a.sock",
+    };
+    struct acme_http_loop *loop = NULL;
+
+    (void)state;
+    assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+    for (size_t i = 0; i < COUNT(addresses); i++) {
+        struct acme_http_server_config config = tls_config(addresses[i]);
+
+        if (acme_http_loop_listen(loop, &config) != HSM_ERR_IO)
+            fail_msg("%s", addresses[i]);
+    }
+    acme_http_loop_free(loop);
+}
+
+static void
+a_port_that_is_taken_is_refused(void **state)
+{
+    char address[32];
+    struct acme_http_loop *loop = NULL;
+    struct acme_http_server_config config = tls_config("127.0.0.1:0");
+
+    (void)state;
+    assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK);
+    snprintf(address, sizeof(address), "127.0.0.1:%u", acme_http_loop_port(loop, 0));
+    config = tls_config(address);
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_ERR_IO);
+    acme_http_loop_free(loop);
+}
+
+static void
+a_unix_socket_is_for_its_owner_and_replaces_only_a_stale_one(void **state)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "/tmp/sti-http-own.sock"};
+    struct acme_http_server_config config = {.address = "unix:/tmp/sti-http-own.sock",
+                                             .handler = handler};
+    struct acme_http_loop *loop = NULL;
+    struct acme_http_loop *second = NULL;
+    struct stat about;
+    int stale = socket(AF_UNIX, SOCK_STREAM, 0);
+    FILE *file;
+
+    (void)state;
+    unlink(name.sun_path);
+    assert_int_equal(bind(stale, (struct sockaddr *)&name, sizeof(name)), 0);
+    close(stale);
+    assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+    assert_int_equal(acme_http_loop_new(1, &second), HSM_OK);
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK); /* over the stale one */
+    assert_int_equal(stat(name.sun_path, &about), 0);
+    assert_true(S_ISSOCK(about.st_mode));
+    assert_int_equal(about.st_mode & 0777, 0600);
+    assert_int_equal(acme_http_loop_listen(second, &config), HSM_ERR_IO); /* it is alive */
+    acme_http_loop_free(loop);
+    assert_int_equal(access(name.sun_path, F_OK), -1); /* removed with its server */
+    file = fopen(name.sun_path, "w");
+    assert_non_null(file);
+    fclose(file);
+    assert_int_equal(acme_http_loop_listen(second, &config), HSM_ERR_IO); /* no socket */
+    assert_int_equal(access(name.sun_path, F_OK), 0);
+    unlink(name.sun_path);
+    acme_http_loop_free(second);
+}
+
+static void
+old_tls_and_plain_text_are_refused(void **state)
+{
+    SSL_CTX *ctx = tls_context();
+    SSL *ssl;
+    int fd = http_connect_tcp(&peer);
+
+    (void)state;
+    http_send(fd, "GET / HTTP/1.1\r\n\r\n", 18);
+    assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) >= 0);
+    assert_null(strstr(reply, "HTTP"));
+    close(fd);
+    SSL_CTX_set_security_level(ctx, 0);
+    assert_int_equal(SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION), 1);
+    assert_int_equal(SSL_CTX_set_max_proto_version(ctx, TLS1_1_VERSION), 1);
+    ssl = SSL_new(ctx);
+    assert_int_equal(SSL_set_fd(ssl, http_connect_tcp(&peer)), 1);
+    assert_int_not_equal(SSL_connect(ssl), 1);
+    tls_close(ssl);
+    assert_int_equal(SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION), 1);
+    ssl = tls_connect(ctx);
+    assert_string_equal(SSL_get_version(ssl), "TLSv1.2");
+    tls_close(ssl);
+    SSL_CTX_free(ctx);
+}
+
+static void
+accepted_connections_do_not_wait_for_acknowledgements(void **state)
+{
+    struct acme_http_server_config config = tls_config("127.0.0.1:0");
+    struct acme_http_loop *loop = NULL;
+    int found = 0;
+
+    (void)state;
+    assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+    assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK);
+    for (int fd = 0; fd < 256; fd++) { /* the one that listens on this port */
+        struct sockaddr_in name;
+        socklen_t len = sizeof(name);
+        int value = 0;
+        socklen_t value_len = sizeof(value);
+
+        if (getsockname(fd, (struct sockaddr *)&name, &len) != 0 || name.sin_family != AF_INET ||
+            ntohs(name.sin_port) != acme_http_loop_port(loop, 0))
+            continue;
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &value_len), 0);
+        found += value != 0;
+    }
+    assert_int_equal(found, 1);
+    acme_http_loop_free(loop);
+}
+
+/* ---- client certificates ---- */
+
+static enum hsm_status
+fetch_as(const struct http_identity *id, struct acme_http_reply *out)
+{
+    const struct acme_http_client_config config = {.tls_ca = http_ca_path,
+                                                   .client_key = id != NULL ? id->key : NULL,
+                                                   .client_chain = id != NULL ? id->chain : NULL};
+    struct acme_http_client *client = NULL;
+    struct acme_http_fetch fetch = {.method = "GET", .reply_max = 4096, .timeout_ms = SOON_MS};
+    struct hsm_reason why;
+    char url[64];
+    enum hsm_status st;
+
+    assert_int_equal(acme_http_client_new(&config, &client), HSM_OK);
+    snprintf(url, sizeof(url), "https://127.0.0.1:%u/", peer.port);
+    fetch.url = url;
+    st = acme_http_fetch(client, &fetch, out, &why);
+    acme_http_client_free(client);
+    return st;
+}
+
+static void
+the_handler_learns_who_showed_a_certificate(void **state)
+{
+    const struct acme_http_server_config config = {.client_anchors = http_anchors};
+    struct acme_http_reply answer;
+
+    (void)state;
+    http_peer_start(&peer, 1, handler, &config);
+    assert_int_equal(fetch_as(&http_client_id, &answer), HSM_OK);
+    assert_non_null(strstr(answer.body, "\"client\":\"CN=client\""));
+    assert_non_null(strstr(answer.body, "\"peer\":\"127.0.0.1\",\"local\":false"));
+    acme_http_reply_clear(&answer);
+    assert_int_equal(fetch_as(NULL, &answer), HSM_OK);
+    assert_non_null(strstr(answer.body, "\"client\":null"));
+    acme_http_reply_clear(&answer);
+    assert_int_equal(fetch_as(&http_other_id, &answer), HSM_ERR_BUSY); /* of a foreign root */
+    assert_int_equal(fetch_as(&http_server_id, &answer), HSM_ERR_BUSY); /* serverAuth alone */
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+/* ---- stopping ---- */
+
+static void
+a_loop_stops_at_once_when_nothing_is_in_flight(void **state)
+{
+    int fd;
+
+    (void)state;
+    http_peer_start(&peer, 1, handler, NULL);
+    fd = http_connect_unix(&peer);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    assert_true(http_is_closed(fd, SOON_MS));
+    close(fd);
+    http_peer_start(&peer, 1, handler, NULL);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK); /* perhaps before it runs */
+}
+
+static void
+what_is_in_flight_is_answered_before_the_end(void **state)
+{
+    static const char text[] = "GET /wait HTTP/1.1\r\n" HOST "\r\n";
+    int fd, idle, i;
+
+    (void)state;
+    gate_set(false);
+    http_peer_start(&peer, 1, handler, NULL);
+    idle = http_connect_unix(&peer);
+    fd = http_connect_unix(&peer);
+    http_send(fd, text, strlen(text));
+    gate_await(1);
+    acme_http_loop_stop(peer.loop);
+    assert_true(http_is_closed(idle, SOON_MS));
+    for (i = 0; i < 100 && access(peer.socket, F_OK) == 0; i++) {
+        int late = http_connect_unix(&peer);
+
+        if (late < 0)
+            break;
+        close(late);
+        usleep(10000);
+    }
+    assert_true(i < 100); /* nobody new is let in */
+    gate_set(true);
+    assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+    assert_true(starts_with(reply, "HTTP/1.1 200 "));
+    assert_non_null(strstr(reply, "\r\nConnection: close\r\n"));
+    assert_string_equal(body_of(reply), "waited");
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    close(fd);
+    close(idle);
+}
+
+static void
+sigterm_ends_the_loop(void **state)
+{
+    (void)state;
+    gate_set(true);
+    http_peer_start(&peer, 1, handler, NULL);
+    for (int i = 0; i < 3; i++) /* it runs */
+        exchange("GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n",
+                 strlen("GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n"));
+    assert_int_equal(kill(getpid(), SIGTERM), 0);
+    assert_int_equal(pthread_join(peer.thread, NULL), 0);
+    assert_int_equal(peer.result, HSM_OK);
+    acme_http_loop_free(peer.loop);
+}
+
+static void
+count_tick(void *context)
+{
+    unsigned *count = context;
+
+    (*count)++;
+    if (*count == 2)
+        assert_int_equal(kill(getpid(), SIGINT), 0);
+}
+
+static void
+ticks_come_in_the_loop_and_sigint_ends_it(void **state)
+{
+    struct acme_http_loop *loop = NULL;
+    unsigned count = 0;
+
+    (void)state;
+    assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+    assert_int_equal(acme_http_loop_every(loop, 0, count_tick, &count), HSM_ERR_USAGE);
+    assert_int_equal(acme_http_loop_every(loop, 1, count_tick, &count), HSM_OK);
+    assert_int_equal(acme_http_loop_run(loop), HSM_OK);
+    assert_int_equal(count, 2);
+    acme_http_loop_free(loop);
+}
+
+static void
+a_loop_has_1_to_64_threads(void **state)
+{
+    struct acme_http_loop *loop = NULL;
+
+    (void)state;
+    assert_int_equal(acme_http_loop_new(0, &loop), HSM_ERR_USAGE);
+    assert_int_equal(acme_http_loop_new(65, &loop), HSM_ERR_USAGE);
+    assert_null(loop);
+    assert_int_equal(acme_http_loop_new(64, &loop), HSM_OK);
+    acme_http_loop_free(loop);
+}
+
+#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, start, stop)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_SERVER(a_request_reaches_the_handler_whole),
+        WITH_SERVER(a_chunked_body_is_put_together),
+        WITH_SERVER(every_method_reaches_the_handler),
+        WITH_SERVER(head_is_answered_with_the_length_alone),
+        WITH_SERVER(what_two_readers_could_read_in_two_ways_is_refused),
+        WITH_SERVER(who_takes_us_for_a_proxy_is_closed),
+        WITH_SERVER(a_body_that_is_too_large_gets_413),
+        WITH_SERVER(headers_that_are_too_large_get_400),
+        WITH_SERVER(answers_carry_what_the_handler_said),
+        WITH_SERVER(a_handler_that_says_nothing_or_cannot_be_quoted_gives_500),
+        WITH_SERVER(pipelined_requests_are_answered_in_order),
+        WITH_SERVER(a_large_answer_reaches_a_slow_reader_whole),
+        cmocka_unit_test(patterns_match_segments),
+        cmocka_unit_test(who_does_not_finish_a_request_is_closed),
+        WITH_SERVER(peers_may_vanish_while_their_request_is_handled),
+        WITH_SERVER(peers_may_vanish_anywhere_in_tls),
+        cmocka_unit_test(more_connections_than_the_limit_are_closed),
+        WITH_SERVER(handlers_that_wait_do_not_hold_up_the_others),
+        cmocka_unit_test(more_requests_than_the_queue_holds_get_503),
+        cmocka_unit_test(a_certificate_of_another_key_is_refused_at_once),
+        cmocka_unit_test(tls_is_for_tcp_and_only_for_tcp),
+        cmocka_unit_test(what_is_no_address_is_refused),
+        cmocka_unit_test(a_port_that_is_taken_is_refused),
+        cmocka_unit_test(a_unix_socket_is_for_its_owner_and_replaces_only_a_stale_one),
+        WITH_SERVER(old_tls_and_plain_text_are_refused),
+        cmocka_unit_test(accepted_connections_do_not_wait_for_acknowledgements),
+        cmocka_unit_test(the_handler_learns_who_showed_a_certificate),
+        cmocka_unit_test(a_loop_stops_at_once_when_nothing_is_in_flight),
+        cmocka_unit_test(what_is_in_flight_is_answered_before_the_end),
+        cmocka_unit_test(sigterm_ends_the_loop),
+        cmocka_unit_test(ticks_come_in_the_loop_and_sigint_ends_it),
+        cmocka_unit_test(a_loop_has_1_to_64_threads),
+    };
+
+    return cmocka_run_group_tests(tests, http_fixture_start, http_fixture_stop);
+}
