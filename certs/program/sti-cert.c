@@ -174,7 +174,7 @@ static enum hsm_status
 show(const struct arguments *arguments)
 {
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    time_t now;
+    time_t now = 0;
     enum hsm_status st = time_of(arguments, &now);
 
     if (st == HSM_OK)
@@ -303,7 +303,7 @@ static enum hsm_status
 days_of(const struct arguments *arguments, enum certs_profile profile, long *out)
 {
     char *end;
-    long days;
+    long days = 0;
 
     if (arguments->days == NULL) {
         *out = is_root(profile) ? 7305 : profile == CERTS_PROFILE_STI_INTERMEDIATE ? 1826 : 90;
@@ -379,7 +379,7 @@ issue_from(const struct arguments *arguments, enum certs_profile profile, struct
 {
     struct certs_issue_request request = {.profile = profile};
     const X509 *issuer = NULL;
-    long days;
+    long days = 0;
     enum hsm_status st = days_of(arguments, profile, &days);
 
     if (st == HSM_OK)
