@@ -95,6 +95,28 @@ open_key(const struct arguments *arguments, struct hsm_token **token, struct hsm
 
 /* ---- token ---- */
 
+/* What is typed blind is typed twice: a slip would lock its owner out. */
+static enum hsm_status
+new_pin(const char *source, const char *question, struct hsm_secret **out)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
+    DEFER(hsm_secret_free) struct hsm_secret *again = NULL;
+    enum hsm_status st;
+
+    if (source != NULL && strcmp(source, "prompt") != 0)
+        return hsm_secret_from(source, question, out);
+    st = hsm_secret_prompt(question, &pin);
+    if (st == HSM_OK)
+        st = hsm_secret_prompt("The same again: ", &again);
+    if (st != HSM_OK)
+        return st;
+    if (!hsm_secret_equals(pin, hsm_secret_octets(again), hsm_secret_len(again)))
+        return options_refuse("the two PINs differ");
+    *out = pin;
+    pin = NULL;
+    return HSM_OK;
+}
+
 static enum hsm_status
 token_init(const struct arguments *arguments)
 {
@@ -105,11 +127,9 @@ token_init(const struct arguments *arguments)
 
     if (module == NULL)
         return options_refuse("no module: neither --module nor $STI_MODULE");
-    st = hsm_secret_from(arguments->so_pin_source != NULL ? arguments->so_pin_source : "prompt",
-                         "PIN of the security officer: ", &so_pin);
+    st = new_pin(arguments->so_pin_source, "PIN of the security officer: ", &so_pin);
     if (st == HSM_OK)
-        st = hsm_secret_from(arguments->pin_source != NULL ? arguments->pin_source : "prompt",
-                             "PIN of the user: ", &pin);
+        st = new_pin(arguments->pin_source, "PIN of the user: ", &pin);
     if (st == HSM_OK)
         st = hsm_token_init(module, arguments->label, so_pin, pin);
     if (st == HSM_OK) {

@@ -108,6 +108,15 @@ check_pair(struct hsm_key *key)
     return st;
 }
 
+static enum hsm_status
+load_public(struct hsm_key *key)
+{
+    if (hsm_p256_from_point(key->info.point, sizeof(key->info.point), &key->public_key) == HSM_OK)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "key %s: its public half is not a point of P-256", key->info.label);
+    return HSM_ERR_UNTRUSTED;
+}
+
 /* libp11 reads two of the four forms of CKA_EC_POINT; where it could not, it has ours, from the one
  * public object with this id. */
 static bool
@@ -201,7 +210,7 @@ load_object(struct hsm_key *key, CK_OBJECT_HANDLE object)
     if (st == HSM_OK)
         st = check_pair(key);
     if (st == HSM_OK)
-        st = hsm_p256_from_point(key->info.point, sizeof(key->info.point), &key->public_key);
+        st = load_public(key);
     if (st == HSM_OK)
         st = load_pkey(key);
     if (st == HSM_OK)
@@ -379,8 +388,9 @@ try_out(struct hsm_key *key)
     return st;
 }
 
-enum hsm_status
-hsm_key_generate(struct hsm_token *token, const char *label, struct hsm_key **out)
+/* EXISTS is for the caller to log. */
+static enum hsm_status
+generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
 {
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     enum hsm_status st;
@@ -397,8 +407,6 @@ hsm_key_generate(struct hsm_token *token, const char *label, struct hsm_key **ou
         return st;
     st = generate_pair(key, label);
     hsm_token_admin_leave(token);
-    if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "key %s: exists already on token %s", label, token->info.label);
     if (st == HSM_OK)
         st = try_out(key);
     if (st != HSM_OK)
@@ -409,13 +417,25 @@ hsm_key_generate(struct hsm_token *token, const char *label, struct hsm_key **ou
 }
 
 enum hsm_status
+hsm_key_generate(struct hsm_token *token, const char *label, struct hsm_key **out)
+{
+    enum hsm_status st = generate_new(token, label, out);
+
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "key %s: exists already on token %s", label, token->info.label);
+    return st;
+}
+
+enum hsm_status
 hsm_key_find_or_generate(struct hsm_token *token, const char *label, struct hsm_key **out)
 {
     const struct hsm_object_name name = {label, NULL, 0};
     enum hsm_status st = find_named(token, &name, out);
 
     if (st == HSM_ERR_NOT_FOUND)
-        return hsm_key_generate(token, label, out);
+        st = generate_new(token, label, out);
+    if (st == HSM_ERR_EXISTS)
+        st = find_named(token, &name, out); /* another process was faster */
     log_not_one(token, label, st);
     return st;
 }

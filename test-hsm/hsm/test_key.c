@@ -293,7 +293,7 @@ a_key_without_its_public_half_is_not_found(void **state)
     assert_int_equal(try_find(f, "pkcs11:object=half"), HSM_ERR_NOT_FOUND);
     raw_generate(f->raw, RAW_GOOD, "no-id", 0);
     assert_int_equal(try_find(f, "pkcs11:object=no-id"), HSM_ERR_NOT_FOUND);
-    assert_int_equal(hsm_key_find_or_generate(f->token, "half", &key), HSM_ERR_EXISTS);
+    assert_int_equal(hsm_key_find_or_generate(f->token, "half", &key), HSM_ERR_NOT_FOUND);
     assert_null(key);
 }
 
@@ -611,6 +611,11 @@ generate_beside(unsigned number)
         snprintf(label, sizeof(label), "process-%u-%u", number, i);
         result = hsm_key_generate(token, label, &key) == HSM_OK ? 0 : 1;
         hsm_key_free(key);
+        key = NULL;
+        snprintf(label, sizeof(label), "common-%u", i);
+        if (hsm_key_find_or_generate(token, label, &key) != HSM_OK)
+            result = 2;
+        hsm_key_free(key);
     }
     hsm_token_close(token);
     return result;
@@ -639,6 +644,9 @@ processes_generate_side_by_side(void **state)
         assert_true(WIFEXITED(status));
         assert_int_equal(WEXITSTATUS(status), 0);
     }
+    assert_int_equal(raw_count(f->raw, true, "process-3-4"), 1);
+    assert_int_equal(raw_count(f->raw, true, "common-0"), 1); /* all wanted it, one made it */
+    assert_int_equal(raw_count(f->raw, true, "common-4"), 1);
     hsm_key_free(key);
 }
 

@@ -1,5 +1,6 @@
 /* test_secret.c - mirrors hsm/src/secret.c. */
 #include <fcntl.h>
+#include <pty.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -200,6 +203,61 @@ bad_sources_are_refused(void **state)
     assert_null(secret);
 }
 
+/* What the terminal shows goes to `shown`, up to size - 1 characters. */
+static void
+answer_on_terminal(int terminal, const char *answer, char *shown, size_t size)
+{
+    struct termios mode;
+    size_t used = 0;
+    ssize_t n;
+
+    for (int waited_ms = 0; waited_ms < 10000; waited_ms++) {
+        assert_int_equal(tcgetattr(terminal, &mode), 0);
+        if ((mode.c_lflag & ECHO) == 0)
+            break;
+        usleep(1000);
+    }
+    assert_int_equal(write(terminal, answer, strlen(answer)), strlen(answer));
+    while ((n = read(terminal, shown + used, size - 1 - used)) > 0) /* EIO when the child is gone */
+        used += (size_t)n;
+    shown[used] = '\0';
+}
+
+/* Exit status of a child that asks for a secret on a terminal of its own and expects it. */
+static int
+status_of_prompt(const char *answer, const char *expected, char *shown, size_t size)
+{
+    int terminal = -1;
+    int status = -1;
+    pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct hsm_secret *secret = NULL;
+        enum hsm_status st = hsm_secret_from("prompt", "Say it: ", &secret);
+
+        if (st != HSM_OK)
+            _exit(expected == NULL ? 0 : 1);
+        _exit(expected != NULL && hsm_secret_equals(secret, expected, strlen(expected)) ? 0 : 2);
+    }
+    answer_on_terminal(terminal, answer, shown, size);
+    close(terminal);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void
+a_prompt_asks_and_does_not_echo(void **state)
+{
+    char shown[256];
+
+    (void)state;
+    assert_int_equal(status_of_prompt("97531\n", "97531", shown, sizeof(shown)), 0);
+    assert_non_null(strstr(shown, "Say it: "));
+    assert_null(strstr(shown, "97531"));
+    assert_int_equal(status_of_prompt("\n", NULL, shown, sizeof(shown)), 0);
+}
+
 static void
 random_secrets_are_hex_and_differ(void **state)
 {
@@ -269,6 +327,7 @@ main(void)
         cmocka_unit_test(a_pipe_gives_one_secret_a_line),
         cmocka_unit_test(sources_are_named_in_four_ways),
         cmocka_unit_test(bad_sources_are_refused),
+        cmocka_unit_test(a_prompt_asks_and_does_not_echo),
         cmocka_unit_test(random_secrets_are_hex_and_differ),
         cmocka_unit_test(a_secret_is_written_once_for_its_owner_alone),
     };

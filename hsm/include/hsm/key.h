@@ -59,7 +59,10 @@ HSM_MUST_CHECK enum hsm_status hsm_key_find(struct hsm_token *token, const char 
 HSM_MUST_CHECK enum hsm_status hsm_key_generate(struct hsm_token *token, const char *label,
                                                 struct hsm_key **out);
 
-/** hsm_key_find(), and hsm_key_generate() when there is none of that label. */
+/**
+ * hsm_key_find() by label, and hsm_key_generate() when there is none: of processes
+ * of one host that do this at once, one generates and all find its key.
+ */
 HSM_MUST_CHECK enum hsm_status hsm_key_find_or_generate(struct hsm_token *token, const char *label,
                                                         struct hsm_key **out);
 
