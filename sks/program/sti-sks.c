@@ -387,7 +387,12 @@ serve(struct sks *sks)
         st = ticker_start(&sks->credentials, refresh_credentials, sks);
     if (st == HSM_OK)
         st = ticker_start(&sks->trust, refresh_trust, sks);
-    return st == HSM_OK ? acme_http_loop_run(sks->loop) : st;
+    if (st != HSM_OK)
+        return st;
+    st = acme_http_loop_run(sks->loop);
+    if (st == HSM_ERR_BUSY) /* a call is stuck in what would be released: nothing is */
+        _exit(hsm_status_exit(st));
+    return st;
 }
 
 static enum hsm_status

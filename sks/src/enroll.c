@@ -193,8 +193,10 @@ generate_key(struct run *run)
     run->credential.key_uri = strdup(hsm_key_uri(run->key));
     if (run->credential.key_uri == NULL)
         return HSM_ERR_NOMEM;
-    tell(run, "generated: key %s in the token", label);
-    return advance(run, SKS_GENERATED);
+    st = advance(run, SKS_GENERATED);
+    if (st == HSM_OK)
+        tell(run, "generated: key %s in the token", label);
+    return st;
 }
 
 static enum hsm_status
@@ -237,13 +239,16 @@ remember_order(void *context, const char *order_url)
 {
     struct run *run = context;
     char *copy = strdup(order_url);
+    enum hsm_status st;
 
     if (copy == NULL)
         return HSM_ERR_NOMEM;
     free(run->credential.order_url);
     run->credential.order_url = copy;
-    tell(run, "requested: order %s", order_url);
-    return advance(run, SKS_REQUESTED);
+    st = advance(run, SKS_REQUESTED);
+    if (st == HSM_OK)
+        tell(run, "requested: order %s", order_url);
+    return st;
 }
 
 static enum hsm_status

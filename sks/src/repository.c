@@ -50,7 +50,7 @@ DEFINE_DEFER(struct sks_repository, sks_repository_close)
 static const char *
 url_path(const char *url)
 {
-    const char *host = url + strlen(SCHEME);
+    const char *host;
     const char *path;
 
     if (strncmp(url, SCHEME, strlen(SCHEME)) != 0)
@@ -58,6 +58,7 @@ url_path(const char *url)
     for (const char *c = url; *c != '\0'; c++)
         if (!isgraph((unsigned char)*c) || strchr("@?#<>\"\\;%", *c) != NULL)
             return NULL;
+    host = url + strlen(SCHEME);
     path = host + strcspn(host, "/");
     return path == host ? NULL : path;
 }
