@@ -298,13 +298,16 @@ static struct party
 party_of(const char *tn, const char *uri)
 {
     struct party party = {0};
+    const char *text = tn != NULL ? tn : uri;
 
-    if (sks_tn_canonical(tn != NULL ? tn : uri, NULL, party.tn) != HSM_OK)
+    if (text == NULL)
+        return party; /* nobody */
+    if (sks_tn_canonical(text, NULL, party.tn) != HSM_OK)
         party.tn[0] = '\0';
-    if (tn != NULL || strlen(uri) > SKS_TN_URI_MAX)
+    if (tn != NULL || strlen(text) > SKS_TN_URI_MAX)
         return party;
-    if (sks_uri_canonical(uri, party.uri) != HSM_OK)
-        memcpy(party.uri, uri, strlen(uri) + 1);
+    if (sks_uri_canonical(text, party.uri) != HSM_OK)
+        memcpy(party.uri, text, strlen(text) + 1);
     return party;
 }
 
