@@ -137,8 +137,8 @@ tokens_are_found_by_what_their_uri_says(void **state)
 {
     struct hsm_token *token = softhsm_token("named");
     struct hsm_token_info info;
-    char by_serial[64];
-    char other_serial[64];
+    char by_serial[256];
+    char other_serial[256];
 
     (void)state;
     hsm_token_info(token, &info);
