@@ -21,7 +21,7 @@
 #define JSON           "application/json"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
 #define PROBE_S        10 /* without a signature for this long, one is asked for */
-#define RETRY_S        30 /* between attempts to load what could not be loaded */
+#define RETRY_S        10 /* between attempts to load what could not be loaded */
 
 enum outcome {
     SIGNED,
@@ -119,12 +119,13 @@ load(struct sks_service *service)
 {
     struct sks_signers *signers = NULL;
     int64_t version;
+    bool good; /* else the keys are looked for again: their token may have come back */
     enum hsm_status st = sks_catalogue_version(service->config.catalogue, &version);
 
     if (st != HSM_OK)
         return st;
-    if (version == service->version &&
-        (!atomic_load(&service->stale) || monotonic() < service->retry_at))
+    good = !atomic_load(&service->stale) && atomic_load(&service->token_signs);
+    if (version == service->version && (good || monotonic() < service->retry_at))
         return HSM_OK;
     st = sks_signers_load(service->config.catalogue, service->config.token, service->config.spc,
                           &signers);
