@@ -1,0 +1,136 @@
+/*
+ * ca_fixture.h - an STI-CA on the server of pa_fixture.h, and ACME clients of other people's: raw
+ * requests, well made or with one fault.
+ */
+#ifndef TEST_CA_FIXTURE_H
+#define TEST_CA_FIXTURE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <jansson.h>
+
+#include <acme/server.h>
+
+#include "pa_fixture.h"
+
+#define CA_URL_SIZE 512
+
+struct ca_fixture {
+    struct pa_fixture pa;
+    struct hsm_key *root_key, *issuing_key;
+    struct certs_chain *root, *issuing_chain;
+    char store_path[4200];
+    struct acme_store *store;
+    struct acme_server_config config; /* a test changes it, then ca_fixture_restart() */
+    struct acme_server *server;
+    char authority[128]; /* "https://127.0.0.1:PORT/pa/" */
+    const char *authorities[2];
+    /** Answers before the STI-CA does, when it returns true; NULL: nobody does. */
+    bool (*intercept)(struct ca_fixture *fixture, const struct acme_http_request *request,
+                      struct acme_http_response *response);
+    atomic_int intercepted; /* for the interceptor to count with */
+};
+
+void ca_fixture_start(struct ca_fixture *fixture);
+void ca_fixture_stop(struct ca_fixture *fixture);
+
+/** Close server and store and open them again, as after a crash. */
+void ca_fixture_restart(struct ca_fixture *fixture);
+
+/** What the server takes for the time; starts as the real one, 0 gives that back. */
+void ca_fixture_set_time(time_t now);
+time_t ca_fixture_time(void);
+
+/** One number from the store. */
+int64_t ca_fixture_count(struct ca_fixture *fixture, const char *sql);
+/** A statement without parameters. */
+void ca_fixture_sql(struct ca_fixture *fixture, const char *sql);
+
+/* ---- answers ---- */
+
+struct got {
+    int status;
+    char *headers; /* as received, "\r\n" between */
+    char *body;
+    json_t *json; /* NULL: not JSON */
+};
+
+void got_clear(struct got *got);
+#define GOT __attribute__((cleanup(got_clear))) struct got
+
+/** A header's value, or of several the n-th; "" when absent. Overwritten by the fourth next call.
+ */
+const char *got_header_n(const struct got *got, const char *name, int n);
+const char *got_header(const struct got *got, const char *name);
+/** A string member of the body; fails the test when it is not there. */
+const char *got_text(const struct got *got, const char *name);
+/** The type of the problem document without its prefix; "" when it is none. */
+const char *got_problem(const struct got *got);
+
+/* ---- requests ---- */
+
+/** Any request. body NULL: none. */
+void ca_fetch(struct ca_fixture *fixture, const char *method, const char *path,
+              const char *content_type, const char *body, struct got *got);
+
+/** A client of somebody else: a software key and, once it has one, its account. */
+struct peer {
+    EVP_PKEY *key;
+    char kid[CA_URL_SIZE]; /* "": none yet */
+};
+
+void peer_start(struct peer *peer); /* a fresh key, no account */
+void peer_join(struct ca_fixture *fixture, struct peer *peer); /* and an account */
+void peer_stop(struct peer *peer);
+
+/** A signed request, and what may be wrong with it. */
+struct post {
+    const char *path; /* or the whole URL */
+    const char *payload; /* "": POST-as-GET */
+    const char *alg, *url, *nonce, *content_type, *kid; /* NULL: as it should be */
+    const json_t *header; /* members that replace or join those of the protected header */
+    bool no_nonce, with_jwk, without_key, break_signature;
+};
+
+/** The body of such a request; free() it. */
+char *peer_body(struct ca_fixture *fixture, const struct peer *peer, const struct post *post);
+void peer_post(struct ca_fixture *fixture, const struct peer *peer, const struct post *post,
+               struct got *got);
+/** A good request of an account. */
+void peer_send(struct ca_fixture *fixture, const struct peer *peer, const char *path,
+               const char *payload, struct got *got);
+
+/** A nonce of the server. */
+void ca_nonce(struct ca_fixture *fixture, char nonce[64]);
+
+/* ---- an order on its way ---- */
+
+struct peer_order {
+    char url[CA_URL_SIZE], authz[CA_URL_SIZE], challenge[CA_URL_SIZE], finalize[CA_URL_SIZE];
+};
+
+/** newOrder for the SPC; fails the test when it is refused. */
+void peer_order(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
+                struct peer_order *order);
+/** As above, and its challenge answered. */
+void peer_order_ready(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
+                      struct peer_order *order);
+
+/** An SPC token as the STI-PA makes it; what is NULL or 0 is as it should be. free() it. */
+struct token_plan {
+    const char *spc, *tkvalue, *fingerprint, *x5u;
+    EVP_PKEY *account_key; /* whose fingerprint */
+    struct hsm_key *signer;
+    time_t exp;
+    bool ca;
+};
+char *peer_token(struct ca_fixture *fixture, const struct token_plan *plan);
+
+/** {"csr": ...} of a request for the SPC (NULL: without TNAuthList); free() it. */
+char *peer_csr_payload(EVP_PKEY *key, const char *spc, bool ca);
+
+/** DER of the chain's first certificate in a PEM answer; free() it. */
+uint8_t *pem_leaf_der(const char *pem, size_t *len);
+
+#endif

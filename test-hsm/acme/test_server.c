@@ -1,0 +1,1552 @@
+/* test_server.c - mirrors acme/src/server*.c: the STI-CA over HTTPS, with clients of others. */
+#define _GNU_SOURCE /* asprintf */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/x509.h>
+
+#include <acme/base64url.h>
+#include <acme/jwk.h>
+#include <certs/cert.h>
+#include <certs/chain.h>
+
+#include "ca_fixture.h"
+#include "data.h"
+#include "peer_jws.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define DAY          86400 /* seconds */
+#define DATA_NOW     1768478400 /* 2026-01-15T12:00:00Z, the clock of the vectors */
+#define THREADS      8
+
+static struct ca_fixture ca;
+
+/* ---- helpers ---- */
+
+static void
+assert_refused(const struct got *got, int status, const char *problem, const char *what)
+{
+    if (got->status != status || strcmp(got_problem(got), problem) != 0)
+        fail_msg("%s: %d %s instead of %d %s", what, got->status, got->body, status, problem);
+    assert_string_equal(got_header(got, "Content-Type"), "application/problem+json");
+    assert_int_equal(json_integer_value(json_object_get(got->json, "status")), status);
+}
+
+/* What every answer to a POST carries (RFC 8555 sections 6.5, 7.1). */
+static void
+assert_post_headers(const struct got *got)
+{
+    char index[CA_URL_SIZE];
+
+    snprintf(index, sizeof(index), "<%s/acme/directory>;rel=\"index\"", ca.pa.base_url);
+    assert_string_equal(got_header(got, "Link"), index);
+    assert_true(strlen(got_header(got, "Replay-Nonce")) == 22);
+    assert_string_equal(got_header(got, "Cache-Control"), "no-store");
+}
+
+static void
+assert_status(const struct peer *peer, const char *url, const char *status)
+{
+    GOT got = {.status = 0};
+
+    peer_send(&ca, peer, url, "", &got);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_text(&got, "status"), status);
+}
+
+static void
+finalize_with(const struct peer *peer, const struct peer_order *order, EVP_PKEY *key,
+              const char *spc, bool is_ca, struct got *got)
+{
+    char *payload = peer_csr_payload(key, spc, is_ca);
+
+    peer_send(&ca, peer, order->finalize, payload, got);
+    free(payload);
+}
+
+/* DER of the certificate of a valid order; free() it. */
+static uint8_t *
+download(const struct peer *peer, const char *order_url, size_t *len)
+{
+    GOT order = {.status = 0};
+    GOT chain = {.status = 0};
+
+    peer_send(&ca, peer, order_url, "", &order);
+    assert_string_equal(got_text(&order, "status"), "valid");
+    peer_send(&ca, peer, got_text(&order, "certificate"), "", &chain);
+    assert_int_equal(chain.status, 200);
+    assert_string_equal(got_header(&chain, "Content-Type"), "application/pem-certificate-chain");
+    return pem_leaf_der(chain.body, len);
+}
+
+/* An order taken to its certificate. */
+static void
+enrol(const struct peer *peer, const char *spc, struct peer_order *order)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    GOT got = {.status = 0};
+
+    peer_order_ready(&ca, peer, spc, order);
+    finalize_with(peer, order, key, spc, false, &got);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_text(&got, "status"), "valid");
+    EVP_PKEY_free(key);
+}
+
+/* ---- directory and nonces ---- */
+
+static void
+the_directory_names_what_is_offered_and_nothing_else(void **state)
+{
+    GOT got = {.status = 0};
+    char url[CA_URL_SIZE];
+
+    (void)state;
+    ca_fetch(&ca, "GET", "/acme/directory", NULL, NULL, &got);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_header(&got, "Content-Type"), "application/json");
+    assert_string_equal(got_header(&got, "Link"), "");
+    assert_int_equal(json_object_size(got.json), 5);
+    snprintf(url, sizeof(url), "%s/acme/new-order", ca.pa.base_url);
+    assert_string_equal(got_text(&got, "newOrder"), url);
+    assert_non_null(json_object_get(got.json, "keyChange"));
+    assert_null(json_object_get(got.json, "revokeCert"));
+}
+
+static void
+new_nonce_answers_head_with_200_and_get_with_204(void **state)
+{
+    GOT head = {.status = 0};
+    GOT get = {.status = 0};
+
+    (void)state;
+    ca_fetch(&ca, "HEAD", "/acme/new-nonce", NULL, NULL, &head);
+    ca_fetch(&ca, "GET", "/acme/new-nonce", NULL, NULL, &get);
+    assert_int_equal(head.status, 200);
+    assert_int_equal(get.status, 204);
+    assert_post_headers(&head);
+    assert_post_headers(&get);
+    assert_string_not_equal(got_header(&head, "Replay-Nonce"), got_header(&get, "Replay-Nonce"));
+}
+
+static void
+a_nonce_is_good_once(void **state)
+{
+    const struct peer *peer = *state;
+    char nonce[64], *body;
+    GOT first = {.status = 0};
+    GOT second = {.status = 0};
+
+    ca_nonce(&ca, nonce);
+    body = peer_body(&ca, peer, &(struct post){.path = peer->kid, .payload = "", .nonce = nonce});
+    ca_fetch(&ca, "POST", peer->kid, "application/jose+json", body, &first);
+    ca_fetch(&ca, "POST", peer->kid, "application/jose+json", body, &second);
+    free(body);
+    assert_int_equal(first.status, 200);
+    assert_refused(&second, 400, "badNonce", "replayed");
+    assert_post_headers(&second);
+}
+
+static void
+the_nonce_of_an_answer_is_good_for_the_next_request(void **state)
+{
+    const struct peer *peer = *state;
+    char nonce[64];
+    GOT first = {.status = 0};
+    GOT second = {.status = 0};
+
+    peer_send(&ca, peer, peer->kid, "", &first);
+    snprintf(nonce, sizeof(nonce), "%s", got_header(&first, "Replay-Nonce"));
+    peer_post(&ca, peer, &(struct post){.path = peer->kid, .payload = "", .nonce = nonce}, &second);
+    assert_int_equal(second.status, 200);
+}
+
+static void
+a_nonce_expires_and_is_deleted(void **state)
+{
+    const struct peer *peer = *state;
+    char nonce[64];
+    GOT got = {.status = 0};
+
+    ca_nonce(&ca, nonce);
+    ca_fixture_set_time(time(NULL) + 3601);
+    peer_post(&ca, peer, &(struct post){.path = peer->kid, .payload = "", .nonce = nonce}, &got);
+    assert_refused(&got, 400, "badNonce", "an hour old");
+    acme_server_expire(ca.server);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM nonce"), 1); /* of that answer */
+    ca_fixture_set_time(0);
+}
+
+static void
+processes_on_one_store_share_their_nonces(void **state)
+{
+    const struct peer *peer = *state;
+    struct acme_server *first = ca.server, *second = NULL;
+    char nonce[64];
+    GOT got = {.status = 0};
+
+    ca_nonce(&ca, nonce);
+    assert_int_equal(acme_server_new(&ca.config, &second), HSM_OK);
+    ca.server = second;
+    peer_post(&ca, peer, &(struct post){.path = peer->kid, .payload = "", .nonce = nonce}, &got);
+    ca.server = first;
+    acme_server_free(second);
+    assert_int_equal(got.status, 200);
+}
+
+/* ---- the envelope (RFC 8555 section 6) ---- */
+
+static void
+a_request_with_one_fault_is_refused(void **state)
+{
+    const struct peer *peer = *state;
+    char foreign[CA_URL_SIZE], unknown[CA_URL_SIZE];
+    json_t *crit = json_pack("{s:[s]}", "crit", "exp");
+    json_t *b64 = json_pack("{s:b, s:[s]}", "b64", 0, "crit", "b64");
+    const char *path = "/acme/new-order";
+    const struct {
+        const char *what;
+        struct post post;
+        int status;
+        const char *problem;
+    } faults[] = {
+        {"media type", {.content_type = "application/json"}, 415, "malformed"},
+        {"no media type", {.content_type = "application/jose+jsonx"}, 415, "malformed"},
+        {"alg none", {.alg = "none"}, 400, "badSignatureAlgorithm"},
+        {"alg HS256", {.alg = "HS256"}, 400, "badSignatureAlgorithm"},
+        {"alg ES384", {.alg = "ES384"}, 400, "badSignatureAlgorithm"},
+        {"another url", {.url = "/acme/new-account"}, 403, "unauthorized"},
+        {"another host", {.url = "https://ca.example/acme/new-order"}, 403, "unauthorized"},
+        {"no nonce", {.no_nonce = true}, 400, "badNonce"},
+        {"unknown nonce", {.nonce = "AAAAAAAAAAAAAAAAAAAAAA"}, 400, "badNonce"},
+        {"nonce not base64url", {.nonce = "AAAA+/=="}, 400, "malformed"},
+        {"jwk and kid", {.with_jwk = true}, 400, "malformed"},
+        {"neither jwk nor kid", {.without_key = true}, 400, "malformed"},
+        {"kid of another server", {.kid = foreign}, 400, "accountDoesNotExist"},
+        {"kid of no account", {.kid = unknown}, 400, "accountDoesNotExist"},
+        {"signature", {.break_signature = true}, 403, "unauthorized"},
+        {"crit", {.header = crit}, 400, "malformed"},
+        {"b64 false", {.header = b64}, 400, "malformed"},
+        {"payload no JSON", {.payload = "{"}, 400, "malformed"},
+        {"payload an array", {.payload = "[]"}, 400, "malformed"},
+        {"duplicate members", {.payload = "{\"a\":1,\"a\":1}"}, 400, "malformed"},
+        {"POST-as-GET of newOrder", {.payload = ""}, 400, "malformed"},
+    };
+
+    snprintf(foreign, sizeof(foreign), "https://ca.example/acme/acct/AAAAAAAAAAAAAAAAAAAAAA");
+    snprintf(unknown, sizeof(unknown), "%s/acme/acct/AAAAAAAAAAAAAAAAAAAAAA", ca.pa.base_url);
+    for (size_t i = 0; i < COUNT(faults); i++) {
+        struct post post = faults[i].post;
+        GOT got = {.status = 0};
+
+        post.path = path;
+        if (post.payload == NULL)
+            post.payload = "{}";
+        peer_post(&ca, peer, &post, &got);
+        assert_refused(&got, faults[i].status, faults[i].problem, faults[i].what);
+        assert_post_headers(&got);
+    }
+    json_decref(crit);
+    json_decref(b64);
+}
+
+static void
+an_unsupported_algorithm_is_told_which_ones_are(void **state)
+{
+    GOT got = {.status = 0};
+
+    peer_post(&ca, *state,
+              &(struct post){.path = "/acme/new-order", .payload = "{}", .alg = "RS256"}, &got);
+    assert_int_equal(json_array_size(json_object_get(got.json, "algorithms")), 1);
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(got.json, "algorithms"), 0)), "ES256");
+}
+
+static void
+a_body_that_is_no_flattened_jws_is_malformed(void **state)
+{
+    static const char *const bodies[] = {
+        "",
+        "{}",
+        "[]",
+        "{\"protected\":\"e30\",\"payload\":\"\",\"signature\":\"\",\"signature\":\"\"}",
+        "{\"protected\":\"e30\",\"payload\":\"\",\"signatures\":[]}",
+        "{\"protected\":\"e30\",\"header\":{},\"payload\":\"\",\"signature\":\"AA\"}",
+        "e30.e30.AA",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(bodies); i++) {
+        GOT got = {.status = 0};
+
+        ca_fetch(&ca, "POST", "/acme/new-order", "application/jose+json", bodies[i], &got);
+        assert_refused(&got, 400, "malformed", bodies[i]);
+    }
+}
+
+static void
+an_oversized_body_is_413(void **state)
+{
+    char *body = malloc(ACME_HTTP_BODY_MAX + 2);
+    GOT got = {.status = 0};
+
+    (void)state;
+    memset(body, 'A', ACME_HTTP_BODY_MAX + 1);
+    body[ACME_HTTP_BODY_MAX + 1] = '\0';
+    ca_fetch(&ca, "POST", "/acme/new-order", "application/jose+json", body, &got);
+    free(body);
+    assert_int_equal(got.status, 413);
+}
+
+static void
+get_of_what_wants_a_post_is_405(void **state)
+{
+    static const char *const paths[] = {
+        "/acme/new-account", "/acme/new-order",        "/acme/key-change", "/acme/acct/x",
+        "/acme/order/x",     "/acme/order/x/finalize", "/acme/authz/x",    "/acme/chall/x",
+        "/acme/cert/x",      "/acme/acct/x/orders",
+    };
+    GOT post = {.status = 0};
+    GOT nowhere = {.status = 0};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        GOT got = {.status = 0};
+
+        ca_fetch(&ca, "GET", paths[i], NULL, NULL, &got);
+        assert_refused(&got, 405, "malformed", paths[i]);
+        assert_string_equal(got_header(&got, "Allow"), "POST");
+    }
+    ca_fetch(&ca, "POST", "/acme/directory", "application/jose+json", "{}", &post);
+    assert_refused(&post, 405, "malformed", "POST of the directory");
+    ca_fetch(&ca, "GET", "/acme/nowhere", NULL, NULL, &nowhere);
+    assert_refused(&nowhere, 404, "malformed", "unknown path");
+}
+
+/* ---- accounts (section 7.3) ---- */
+
+static void
+an_account_is_created_once_and_found_by_its_key(void **state)
+{
+    const char *path = "/acme/new-account";
+    struct peer peer;
+    GOT missing = {.status = 0};
+    GOT created = {.status = 0};
+    GOT found = {.status = 0};
+
+    (void)state;
+    peer_start(&peer);
+    peer_send(&ca, &peer, path, "{\"onlyReturnExisting\":true}", &missing);
+    assert_refused(&missing, 400, "accountDoesNotExist", "only existing");
+
+    peer_send(&ca, &peer, path,
+              "{\"contact\":[\"mailto:noc@sp.example\"],\"orders\":\"x\",\"unknown\":1}", &created);
+    assert_int_equal(created.status, 201);
+    assert_post_headers(&created);
+    assert_string_equal(got_text(&created, "status"), "valid");
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(created.json, "contact"), 0)),
+        "mailto:noc@sp.example");
+
+    peer_send(&ca, &peer, path, "{\"contact\":[\"mailto:other@sp.example\"]}", &found);
+    assert_int_equal(found.status, 200);
+    assert_string_equal(got_header(&found, "Location"), got_header(&created, "Location"));
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(found.json, "contact"), 0)),
+        "mailto:noc@sp.example");
+    peer_stop(&peer);
+}
+
+static void
+a_contact_that_is_no_mail_address_is_refused(void **state)
+{
+    static const struct {
+        const char *contact, *problem;
+    } cases[] = {
+        {"[\"tel:+12155550100\"]", "unsupportedContact"},
+        {"[\"https://sp.example\"]", "unsupportedContact"},
+        {"[\"mailto:noc\"]", "invalidContact"},
+        {"[\"mailto:@sp.example\"]", "invalidContact"},
+        {"[\"mailto:a@sp.example,b@sp.example\"]", "invalidContact"},
+        {"[\"mailto:a@sp.example?subject=x\"]", "invalidContact"},
+        {"[\"mailto:a@b@c\"]", "invalidContact"},
+        {"[7]", "invalidContact"},
+        {"\"mailto:a@sp.example\"", "invalidContact"},
+        {"[\"mailto:1@x\",\"mailto:2@x\",\"mailto:3@x\",\"mailto:4@x\",\"mailto:5@x\","
+         "\"mailto:6@x\",\"mailto:7@x\",\"mailto:8@x\",\"mailto:9@x\"]",
+         "invalidContact"},
+    };
+    const struct peer *peer = *state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char payload[512];
+        GOT got = {.status = 0};
+
+        snprintf(payload, sizeof(payload), "{\"contact\":%s}", cases[i].contact);
+        peer_send(&ca, peer, peer->kid, payload, &got);
+        assert_refused(&got, 400, cases[i].problem, cases[i].contact);
+    }
+}
+
+static void
+an_account_key_must_be_a_public_p256_key(void **state)
+{
+    json_t *with_private = json_pack("{s:{s:s,s:s,s:s,s:s,s:s}}", "jwk", "kty", "EC", "crv",
+                                     "P-256", "x", "7yTB3A1zxGlZof6xNZY-JOeRQY4Ky8OL9V2ShdPqrVQ",
+                                     "y", "FvO6dIxUQFkyGZm4LY6kEnrF2sREN5dm5i4kwVSxnHs", "d",
+                                     "7yTB3A1zxGlZof6xNZY-JOeRQY4Ky8OL9V2ShdPqrVQ");
+    json_t *off_curve = json_pack("{s:{s:s,s:s,s:s,s:s}}", "jwk", "kty", "EC", "crv", "P-256", "x",
+                                  "7yTB3A1zxGlZof6xNZY-JOeRQY4Ky8OL9V2ShdPqrVQ", "y",
+                                  "7yTB3A1zxGlZof6xNZY-JOeRQY4Ky8OL9V2ShdPqrVQ");
+    json_t *rsa = json_pack("{s:{s:s,s:s,s:s}}", "jwk", "kty", "RSA", "n", "AQAB", "e", "AQAB");
+    const json_t *headers[] = {with_private, off_curve, rsa};
+    struct peer peer;
+
+    (void)state;
+    peer_start(&peer);
+    for (size_t i = 0; i < COUNT(headers); i++) {
+        GOT got = {.status = 0};
+
+        peer_post(
+            &ca, &peer,
+            &(struct post){.path = "/acme/new-account", .payload = "{}", .header = headers[i]},
+            &got);
+        assert_refused(&got, 400, "badPublicKey", "jwk");
+        json_decref((json_t *)headers[i]);
+    }
+    peer_stop(&peer);
+}
+
+static void
+an_account_is_updated_and_deactivated_with_all_it_has_open(void **state)
+{
+    struct peer peer;
+    struct peer_order order;
+    GOT updated = {.status = 0};
+    GOT deactivated = {.status = 0};
+    GOT refused = {.status = 0};
+    GOT new_account = {.status = 0};
+    char kid[CA_URL_SIZE];
+
+    (void)state;
+    peer_join(&ca, &peer);
+    peer_order(&ca, &peer, "1234", &order);
+    peer_send(&ca, &peer, peer.kid, "{\"contact\":[\"mailto:new@sp.example\"]}", &updated);
+    assert_int_equal(updated.status, 200);
+    assert_int_equal(json_array_size(json_object_get(updated.json, "contact")), 1);
+
+    peer_send(&ca, &peer, peer.kid, "{\"status\":\"deactivated\"}", &deactivated);
+    assert_int_equal(deactivated.status, 200);
+    assert_string_equal(got_text(&deactivated, "status"), "deactivated");
+    peer_send(&ca, &peer, order.url, "", &refused);
+    assert_refused(&refused, 401, "unauthorized", "after deactivation");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM acme_order JOIN account ON"
+                                           " account.id = account WHERE account.status ="
+                                           " 'deactivated' AND acme_order.status <> 'invalid'"),
+                     0);
+    snprintf(kid, sizeof(kid), "%s", peer.kid);
+    peer.kid[0] = '\0'; /* by jwk again */
+    peer_send(&ca, &peer, "/acme/new-account", "{}", &new_account);
+    assert_refused(&new_account, 401, "unauthorized", "newAccount with a deactivated key");
+    peer_stop(&peer);
+}
+
+static void
+an_account_reads_no_other_ones_things(void **state)
+{
+    const struct peer *peer = *state;
+    struct peer other;
+    struct peer_order order;
+    const char *urls[4];
+
+    peer_join(&ca, &other);
+    peer_order(&ca, &other, "1234", &order);
+    urls[0] = other.kid;
+    urls[1] = order.url;
+    urls[2] = order.authz;
+    urls[3] = order.challenge;
+    for (size_t i = 0; i < COUNT(urls); i++) {
+        GOT got = {.status = 0};
+
+        peer_send(&ca, peer, urls[i], "", &got);
+        assert_refused(&got, 403, "unauthorized", urls[i]);
+    }
+    peer_stop(&other);
+}
+
+static void
+the_orders_of_an_account_are_listed_page_by_page(void **state)
+{
+    struct peer peer;
+    char list[CA_URL_SIZE], next[CA_URL_SIZE];
+    GOT first = {.status = 0};
+    GOT second = {.status = 0};
+    size_t len;
+
+    (void)state;
+    peer_join(&ca, &peer);
+    for (int i = 0; i < 101; i++) {
+        struct peer_order order;
+
+        peer_order(&ca, &peer, "1234", &order);
+    }
+    snprintf(list, sizeof(list), "%.400s/orders", peer.kid);
+    peer_send(&ca, &peer, list, "", &first);
+    assert_int_equal(json_array_size(json_object_get(first.json, "orders")), 100);
+    len = strcspn(got_header_n(&first, "Link", 1), ">");
+    snprintf(next, sizeof(next), "%.*s", (int)len - 1, got_header_n(&first, "Link", 1) + 1);
+    assert_non_null(strstr(got_header_n(&first, "Link", 1), "rel=\"next\""));
+    peer_send(&ca, &peer, next, "", &second);
+    assert_int_equal(second.status, 200);
+    assert_int_equal(json_array_size(json_object_get(second.json, "orders")), 1);
+    assert_string_equal(got_header_n(&second, "Link", 1), "");
+    peer_stop(&peer);
+}
+
+/* ---- key change (section 7.3.5) ---- */
+
+struct inner {
+    const char *url, *account, *alg;
+    EVP_PKEY *signer, *jwk, *old;
+    bool nonce;
+};
+
+/* The inner JWS as text; free() it. */
+static char *
+inner_jws(const struct inner *inner)
+{
+    json_t *jwk = NULL, *old = NULL, *header, *payload, *body;
+    char *header_text, *payload_text, *jws, *dot[2], *text;
+
+    assert_int_equal(acme_jwk_new(inner->jwk, &jwk), HSM_OK);
+    assert_int_equal(acme_jwk_new(inner->old, &old), HSM_OK);
+    header = json_pack("{s:s, s:s, s:o}", "alg", inner->alg, "url", inner->url, "jwk", jwk);
+    if (inner->nonce)
+        json_object_set_new(header, "nonce", json_string("AAAA"));
+    payload = json_pack("{s:s, s:o}", "account", inner->account, "oldKey", old);
+    header_text = json_dumps(header, JSON_COMPACT);
+    payload_text = json_dumps(payload, JSON_COMPACT);
+    jws = peer_jws(inner->signer, header_text, payload_text);
+    dot[0] = strchr(jws, '.');
+    dot[1] = strchr(dot[0] + 1, '.');
+    *dot[0] = *dot[1] = '\0';
+    body = json_pack("{s:s, s:s, s:s}", "protected", jws, "payload", dot[0] + 1, "signature",
+                     dot[1] + 1);
+    text = json_dumps(body, JSON_COMPACT);
+    free(header_text);
+    free(payload_text);
+    free(jws);
+    json_decref(header);
+    json_decref(payload);
+    json_decref(body);
+    return text;
+}
+
+static void
+a_key_change_needs_both_keys_and_the_right_words(void **state)
+{
+    struct peer peer, other;
+    EVP_PKEY *fresh = peer_key_new("P-256");
+    char url[CA_URL_SIZE];
+    GOT old_key = {.status = 0};
+
+    (void)state;
+    peer_join(&ca, &peer);
+    peer_join(&ca, &other);
+    snprintf(url, sizeof(url), "%s/acme/key-change", ca.pa.base_url);
+    const struct {
+        const char *what;
+        struct inner inner;
+        int status;
+        const char *problem;
+    } cases[] = {
+        {"another url",
+         {other.kid, peer.kid, "ES256", fresh, fresh, peer.key, false},
+         400,
+         "malformed"},
+        {"another account",
+         {url, other.kid, "ES256", fresh, fresh, peer.key, false},
+         400,
+         "malformed"},
+        {"another old key",
+         {url, peer.kid, "ES256", fresh, fresh, other.key, false},
+         400,
+         "malformed"},
+        {"not by the new key",
+         {url, peer.kid, "ES256", peer.key, fresh, peer.key, false},
+         400,
+         "malformed"},
+        {"with a nonce", {url, peer.kid, "ES256", fresh, fresh, peer.key, true}, 400, "malformed"},
+        {"alg none",
+         {url, peer.kid, "none", fresh, fresh, peer.key, false},
+         400,
+         "badSignatureAlgorithm"},
+        {"key of another",
+         {url, peer.kid, "ES256", other.key, other.key, peer.key, false},
+         409,
+         "malformed"},
+        {"good", {url, peer.kid, "ES256", fresh, fresh, peer.key, false}, 200, ""},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *payload = inner_jws(&cases[i].inner);
+        GOT got = {.status = 0};
+
+        peer_send(&ca, &peer, url, payload, &got);
+        if (got.status != cases[i].status || strcmp(got_problem(&got), cases[i].problem) != 0)
+            fail_msg("%s: %d %s", cases[i].what, got.status, got.body);
+        if (got.status == 409)
+            assert_string_equal(got_header(&got, "Location"), other.kid);
+        free(payload);
+    }
+    peer_send(&ca, &peer, peer.kid, "", &old_key);
+    assert_refused(&old_key, 403, "unauthorized", "the old key");
+    EVP_PKEY_free(peer.key);
+    peer.key = fresh;
+    assert_status(&peer, peer.kid, "valid");
+    peer_stop(&peer);
+    peer_stop(&other);
+}
+
+/* ---- newOrder (section 7.4, RFC 9448 section 3) ---- */
+
+static void
+an_order_for_what_is_not_one_spc_is_refused(void **state)
+{
+    static const struct {
+        const char *payload;
+        int status;
+        const char *problem;
+    } cases[] = {
+        {"{}", 400, "malformed"},
+        {"{\"identifiers\":[]}", 400, "malformed"},
+        {"{\"identifiers\":{}}", 400, "malformed"},
+        {"{\"identifiers\":[7]}", 400, "malformed"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\"}]}", 400, "malformed"},
+        {"{\"identifiers\":[{\"type\":\"dns\",\"value\":\"sp.example\"}]}", 403,
+         "unsupportedIdentifier"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"},"
+         "{\"type\":\"dns\",\"value\":\"sp.example\"}]}",
+         403, "unsupportedIdentifier"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"},"
+         "{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}]}",
+         403, "rejectedIdentifier"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"!\"}]}", 400, "malformed"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIz\"}]}", 400,
+         "malformed"},
+        /* one number: 12155550100 */
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MA-iDRYLMTIxNTU1NTAxMDA\"}]}", 403,
+         "rejectedIdentifier"},
+        /* two SPCs */
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MBCgBhYEMTIzNKAGFgQ1Njc4\"}]}",
+         403, "rejectedIdentifier"},
+        /* "ab12": not upper case */
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEYWIxMg\"}]}", 403,
+         "rejectedIdentifier"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}],"
+         "\"notAfter\":\"tomorrow\"}",
+         400, "malformed"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}],"
+         "\"notAfter\":\"2999-01-01T00:00:00Z\"}",
+         400, "malformed"},
+        {"{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}],"
+         "\"notBefore\":\"2001-01-01T00:00:00Z\"}",
+         400, "malformed"},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        GOT got = {.status = 0};
+
+        peer_send(&ca, *state, "/acme/new-order", cases[i].payload, &got);
+        assert_refused(&got, cases[i].status, cases[i].problem, cases[i].payload);
+    }
+}
+
+static void
+the_identifier_comes_back_as_the_client_wrote_it(void **state)
+{
+    static const char *const values[] = {"MAigBhYEMTIzNA", "MAigBhYEMTIzNA==", "MAigBhYEODg_Pw",
+                                         "MAigBhYENzA5Sg=="};
+    const char *wanted[] = {values[0], values[1], NULL, values[3]}; /* "88??" is no SPC */
+
+    for (size_t i = 0; i < COUNT(values); i++) {
+        char payload[256];
+        GOT got = {.status = 0};
+        const json_t *identifier;
+
+        snprintf(payload, sizeof(payload),
+                 "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"%s\"}]}", values[i]);
+        peer_send(&ca, *state, "/acme/new-order", payload, &got);
+        assert_int_equal(got.status == 201, wanted[i] != NULL);
+        if (wanted[i] == NULL)
+            continue;
+        assert_post_headers(&got);
+        identifier = json_array_get(json_object_get(got.json, "identifiers"), 0);
+        assert_string_equal(json_string_value(json_object_get(identifier, "value")), wanted[i]);
+        assert_string_equal(got_text(&got, "status"), "pending");
+        assert_true(strlen(got_text(&got, "expires")) == 20);
+    }
+}
+
+static void
+an_authorization_offers_one_tkauth_challenge(void **state)
+{
+    const struct peer *peer = *state;
+    struct peer_order order;
+    GOT authz = {.status = 0};
+    GOT challenge = {.status = 0};
+    const json_t *offered;
+    char up[CA_URL_SIZE + 16];
+
+    peer_order(&ca, peer, "1234", &order);
+    peer_send(&ca, peer, order.authz, "", &authz);
+    assert_int_equal(json_array_size(json_object_get(authz.json, "challenges")), 1);
+    offered = json_array_get(json_object_get(authz.json, "challenges"), 0);
+    assert_string_equal(json_string_value(json_object_get(offered, "type")), "tkauth-01");
+    assert_string_equal(json_string_value(json_object_get(offered, "tkauth-type")), "atc");
+    assert_string_equal(json_string_value(json_object_get(offered, "status")), "pending");
+    assert_true(json_string_length(json_object_get(offered, "token")) == 22);
+    assert_null(json_object_get(offered, "token-authority"));
+    assert_non_null(json_object_get(authz.json, "expires"));
+    peer_send(&ca, peer, order.challenge, "", &challenge);
+    snprintf(up, sizeof(up), "<%s>;rel=\"up\"", order.authz);
+    assert_string_equal(got_header_n(&challenge, "Link", 1), up);
+}
+
+static void
+what_does_not_exist_is_404(void **state)
+{
+    static const char *const paths[] = {"/acme/order/AAAAAAAAAAAAAAAAAAAAAA", "/acme/authz/x",
+                                        "/acme/chall/x", "/acme/cert/x"};
+
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        GOT got = {.status = 0};
+
+        peer_send(&ca, *state, paths[i], "", &got);
+        assert_refused(&got, 404, "malformed", paths[i]);
+    }
+}
+
+static void
+an_authorization_can_be_given_up_and_takes_its_order_with_it(void **state)
+{
+    const struct peer *peer = *state;
+    struct peer_order order;
+    GOT wrong = {.status = 0};
+    GOT got = {.status = 0};
+    GOT again = {.status = 0};
+
+    peer_order_ready(&ca, peer, "1234", &order);
+    peer_send(&ca, peer, order.authz, "{\"status\":\"valid\"}", &wrong);
+    assert_refused(&wrong, 400, "malformed", "status valid");
+    peer_send(&ca, peer, order.authz, "{\"status\":\"deactivated\"}", &got);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_text(&got, "status"), "deactivated");
+    assert_status(peer, order.url, "invalid");
+    peer_send(&ca, peer, order.authz, "{\"status\":\"deactivated\"}", &again);
+    assert_refused(&again, 400, "malformed", "twice");
+}
+
+static void
+an_spc_without_a_registered_name_is_refused_where_one_is_required(void **state)
+{
+    const char *payload =
+        "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEODhaWg\"}]}"; /* 88ZZ */
+    GOT refused = {.status = 0};
+    GOT taken = {.status = 0};
+
+    ca.config.participants_required = true;
+    ca_fixture_restart(&ca);
+    peer_send(&ca, *state, "/acme/new-order", payload, &refused);
+    assert_int_equal(acme_server_participant_set(ca.store, "88ZZ", "Eighty-Eight", "CA"), HSM_OK);
+    peer_send(&ca, *state, "/acme/new-order", payload, &taken);
+    ca.config.participants_required = false;
+    ca_fixture_restart(&ca);
+    assert_refused(&refused, 403, "rejectedIdentifier", "88ZZ");
+    assert_int_equal(taken.status, 201);
+}
+
+static void
+a_participant_has_an_spc_a_name_and_a_country(void **state)
+{
+    char name[66];
+
+    (void)state;
+    memset(name, 'n', 65);
+    name[65] = '\0';
+    assert_int_equal(acme_server_participant_set(ca.store, "1!", "N", "US"), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_participant_set(ca.store, "1", "", "US"), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_participant_set(ca.store, "1", name, "US"), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_participant_set(ca.store, "1", "N", "us"), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_participant_set(ca.store, "1", "N", "USA"), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_participant_set(ca.store, "1", "N", "US"), HSM_OK);
+}
+
+/* ---- the challenge (RFC 9448 section 6) ---- */
+
+static void
+answer_challenge(const struct peer *peer, const struct peer_order *order, const char *member,
+                 const char *token, struct got *got)
+{
+    char *payload = NULL;
+
+    if (asprintf(&payload, "{\"%s\":\"%s\"}", member, token) < 0)
+        abort();
+    peer_send(&ca, peer, order->challenge, payload, got);
+    free(payload);
+}
+
+static void
+assert_token_refused(const struct peer *peer, const char *token, const char *problem,
+                     const char *what)
+{
+    struct peer_order order;
+    GOT answer = {.status = 0};
+    GOT read = {.status = 0};
+    GOT finalized = {.status = 0};
+    const char *type;
+
+    peer_order(&ca, peer, "1234", &order);
+    answer_challenge(peer, &order, "tkauth", token, &answer);
+    assert_int_equal(answer.status, 200);
+    assert_string_equal(got_text(&answer, "status"), "invalid");
+    type = json_string_value(json_object_get(json_object_get(answer.json, "error"), "type"));
+    if (type == NULL || strcmp(strrchr(type, ':') + 1, problem) != 0)
+        fail_msg("%s: %s", what, answer.body);
+    assert_status(peer, order.authz, "invalid");
+    peer_send(&ca, peer, order.url, "", &read);
+    assert_string_equal(got_text(&read, "status"), "invalid");
+    assert_non_null(json_object_get(read.json, "error"));
+    finalize_with(peer, &order, peer->key, "1234", false, &finalized);
+    assert_refused(&finalized, 403, "orderNotReady", what);
+}
+
+static void
+an_spc_token_with_one_fault_ends_the_order(void **state)
+{
+    const struct peer *peer = *state;
+    EVP_PKEY *other = peer_key_new("P-256");
+    char rogue[CA_URL_SIZE], garbage[CA_URL_SIZE], missing[CA_URL_SIZE], near[CA_URL_SIZE];
+    char dots[CA_URL_SIZE];
+    const struct {
+        const char *what;
+        struct token_plan plan;
+        const char *problem;
+    } cases[] = {
+        {"expired", {.exp = ca_fixture_time() - 1}, "unauthorized"},
+        {"fingerprint of another key", {.account_key = other}, "unauthorized"},
+        {"another SPC", {.spc = "5678"}, "unauthorized"},
+        {"another signer", {.signer = ca.issuing_key}, "unauthorized"},
+        {"signer that may not", {.signer = ca.pa.crl_key, .x5u = rogue}, "unauthorized"},
+        {"x5u elsewhere", {.x5u = "https://evil.example/signer.pem"}, "unauthorized"},
+        {"x5u beside the authority", {.x5u = near}, "unauthorized"},
+        {"x5u that climbs out", {.x5u = dots}, "unauthorized"},
+        {"x5u of no chain", {.x5u = garbage}, "connection"},
+        {"x5u of nothing", {.x5u = missing}, "connection"},
+    };
+
+    snprintf(rogue, sizeof(rogue), "%s/pa/rogue.pem", ca.pa.base_url);
+    snprintf(garbage, sizeof(garbage), "%s/pa/garbage.pem", ca.pa.base_url);
+    snprintf(missing, sizeof(missing), "%s/pa/missing.pem", ca.pa.base_url);
+    snprintf(near, sizeof(near), "%s.evil.example/pa/signer.pem", ca.pa.base_url);
+    snprintf(dots, sizeof(dots), "%s/pa/../pa/signer.pem", ca.pa.base_url);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct token_plan plan = cases[i].plan;
+        char *token;
+
+        if (plan.spc == NULL)
+            plan.spc = "1234";
+        if (plan.account_key == NULL)
+            plan.account_key = peer->key;
+        token = peer_token(&ca, &plan);
+        assert_token_refused(peer, token, cases[i].problem, cases[i].what);
+        free(token);
+    }
+    EVP_PKEY_free(other);
+}
+
+/* The same claims as a good token, under another alg. */
+static char *
+token_with_alg(const struct peer *peer, const char *alg)
+{
+    char fingerprint[ACME_FINGERPRINT_LEN + 1], header[CA_URL_SIZE + 64], payload[512];
+
+    assert_int_equal(acme_fingerprint_format(peer->key, ACME_FINGERPRINT_THUMBPRINT, fingerprint),
+                     HSM_OK);
+    snprintf(header, sizeof(header),
+             "{\"alg\":\"%s\",\"typ\":\"JWT\",\"x5u\":\"%s/pa/signer.pem\"}", alg, ca.pa.base_url);
+    snprintf(payload, sizeof(payload),
+             "{\"exp\":%lld,\"jti\":\"x\",\"atc\":{\"tktype\":\"TNAuthList\",\"tkvalue\":"
+             "\"MAigBhYEMTIzNA\",\"ca\":false,\"fingerprint\":\"%s\"}}",
+             (long long)ca_fixture_time() + 600, fingerprint);
+    if (strcmp(alg, "HS256") == 0) { /* keyed with the signer's public key, as an attacker can */
+        char *input = peer_signing_input(header, payload), *token;
+        uint8_t mac[32];
+
+        assert_non_null(HMAC(EVP_sha256(), hsm_key_point(ca.pa.signer_key), HSM_P256_POINT_LEN,
+                             (const uint8_t *)input, strlen(input), mac, NULL));
+        token = peer_jws_with(header, payload, mac, sizeof(mac));
+        free(input);
+        return token;
+    }
+    return strcmp(alg, "none") == 0 ? peer_jws_with(header, payload, "", 0)
+                                    : peer_jws(peer->key, header, payload);
+}
+
+static void
+an_spc_token_that_is_not_es256_ends_the_order(void **state)
+{
+    static const char *const algs[] = {"none", "HS256", "ES256K", "RS256"};
+
+    for (size_t i = 0; i < COUNT(algs); i++) {
+        struct peer_order order;
+        GOT answer = {.status = 0};
+        char *token = token_with_alg(*state, algs[i]);
+
+        peer_order(&ca, *state, "1234", &order);
+        answer_challenge(*state, &order, "atc", token, &answer);
+        assert_int_equal(answer.status, 200);
+        assert_string_equal(got_text(&answer, "status"), "invalid");
+        assert_status(*state, order.url, "invalid");
+        free(token);
+    }
+}
+
+static void
+what_is_no_spc_token_ends_the_order(void **state)
+{
+    static const char *const tokens[] = {"", "x", "a.b.c", "e30.e30.AAAA"};
+
+    for (size_t i = 0; i < COUNT(tokens); i++)
+        assert_token_refused(*state, tokens[i], "incorrectResponse", tokens[i]);
+}
+
+static void
+a_response_without_one_token_leaves_the_challenge_pending(void **state)
+{
+    static const char *const payloads[] = {"{}", "{\"tkauth\":7}",
+                                           "{\"tkauth\":\"a\",\"atc\":\"a\"}", "{\"other\":\"a\"}"};
+    struct peer_order order;
+
+    peer_order(&ca, *state, "1234", &order);
+    for (size_t i = 0; i < COUNT(payloads); i++) {
+        GOT got = {.status = 0};
+
+        peer_send(&ca, *state, order.challenge, payloads[i], &got);
+        assert_refused(&got, 400, "malformed", payloads[i]);
+    }
+    assert_status(*state, order.challenge, "pending");
+}
+
+static void
+every_deployed_form_of_a_good_token_is_taken(void **state)
+{
+    const struct peer *peer = *state;
+    char spki[ACME_FINGERPRINT_LEN + 1], thumbprint[ACME_THUMBPRINT_LEN + 1];
+    const struct {
+        const char *member;
+        struct token_plan plan;
+    } forms[] = {
+        {"tkauth", {.spc = "1234", .account_key = peer->key}},
+        {"atc", {.spc = "1234", .account_key = peer->key}},
+        {"atc", {.spc = "1234", .tkvalue = "MAigBhYEMTIzNA==", .fingerprint = spki}},
+        {"tkauth", {.spc = "1234", .fingerprint = thumbprint}},
+    };
+
+    assert_int_equal(acme_fingerprint_format(peer->key, ACME_FINGERPRINT_SPKI, spki), HSM_OK);
+    assert_int_equal(acme_jwk_thumbprint(peer->key, thumbprint), HSM_OK);
+    for (size_t i = 0; i < COUNT(forms); i++) {
+        struct peer_order order;
+        GOT got = {.status = 0};
+        GOT again = {.status = 0};
+        char *token = peer_token(&ca, &forms[i].plan);
+
+        peer_order(&ca, peer, "1234", &order);
+        answer_challenge(peer, &order, forms[i].member, token, &got);
+        assert_int_equal(got.status, 200);
+        assert_string_equal(got_text(&got, "status"), "valid");
+        assert_true(strlen(got_text(&got, "validated")) == 20);
+        assert_status(peer, order.authz, "valid");
+        assert_status(peer, order.url, "ready");
+        answer_challenge(peer, &order, forms[i].member, "x", &again); /* too late to spoil it */
+        assert_string_equal(got_text(&again, "status"), "valid");
+        free(token);
+    }
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM challenge WHERE status = 'valid'"
+                                           " AND (jti IS NULL OR token_exp IS NULL)"),
+                     0);
+}
+
+/* ---- finalize and certificate ---- */
+
+static void
+a_certificate_says_what_the_ca_knows_and_not_what_the_csr_claims(void **state)
+{
+    const struct peer *peer = *state;
+    struct peer_order order;
+    struct certs_chain *chain = NULL;
+    struct hsm_reason why = {""};
+    GOT read = {.status = 0};
+    GOT pem = {.status = 0};
+    char *subject;
+
+    assert_int_equal(acme_server_participant_set(ca.store, "709J", "Bücher Telecom", "DE"), HSM_OK);
+    enrol(peer, "709J", &order);
+    peer_send(&ca, peer, order.url, "", &read);
+    peer_send(&ca, peer, got_text(&read, "certificate"), "", &pem);
+    assert_int_equal(certs_chain_parse_pem(pem.body, strlen(pem.body), 8, &chain, &why), HSM_OK);
+    assert_int_equal(certs_chain_len(chain), 2); /* without the root */
+    if (certs_chain_verify(chain, ca.root, CERTS_FOR_STI, ca_fixture_time(), &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    subject = certs_cert_subject(certs_chain_get(chain, 0));
+    assert_string_equal(subject, "CN=SHAKEN 709J,O=B\\C3\\BCcher Telecom,C=DE");
+    free(subject);
+    certs_chain_free(chain);
+}
+
+static void
+a_participant_without_a_name_is_certified_as_the_holder_of_its_code(void **state)
+{
+    struct peer_order order;
+    struct hsm_reason why = {""};
+    size_t len;
+    uint8_t *der;
+    char *subject;
+    X509 *cert = NULL;
+
+    enrol(*state, "5678", &order);
+    der = download(*state, order.url, &len);
+    assert_int_equal(certs_cert_parse_der(der, len, &cert, &why), HSM_OK);
+    subject = certs_cert_subject(cert);
+    assert_string_equal(subject, "CN=SHAKEN 5678,O=Service Provider 5678,C=US");
+    free(subject);
+    X509_free(cert);
+    free(der);
+}
+
+static void
+a_csr_that_does_not_fit_is_refused_and_the_order_stays_ready(void **state)
+{
+    const struct peer *peer = *state;
+    EVP_PKEY *key = peer_key_new("P-256"), *p384 = peer_key_new("P-384"), *used;
+    struct peer other;
+    struct peer_order order, before;
+    const struct {
+        const char *what;
+        EVP_PKEY **key;
+        const char *spc;
+        bool ca;
+    } cases[] = {
+        {"another SPC", &key, "5678", false},
+        {"no TNAuthList", &key, NULL, false},
+        {"CA:TRUE", &key, "1234", true},
+        {"P-384", &p384, "1234", false},
+        {"the account's key", (EVP_PKEY **)&peer->key, "1234", false},
+        {"another account's key", &other.key, "1234", false},
+        {"a key certified before", &used, "1234", false},
+    };
+    GOT first = {.status = 0};
+    GOT malformed = {.status = 0};
+    GOT garbage = {.status = 0};
+    GOT good = {.status = 0};
+
+    peer_join(&ca, &other);
+    used = peer_key_new("P-256");
+    peer_order_ready(&ca, peer, "1234", &before);
+    finalize_with(peer, &before, used, "1234", false, &first);
+    assert_int_equal(first.status, 200);
+
+    peer_order_ready(&ca, peer, "1234", &order);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        GOT got = {.status = 0};
+
+        finalize_with(peer, &order, *cases[i].key, cases[i].spc, cases[i].ca, &got);
+        assert_refused(&got, 400, "badCSR", cases[i].what);
+        assert_status(peer, order.url, "ready");
+    }
+    peer_send(&ca, peer, order.finalize, "{\"csr\":\"a+b=\"}", &malformed);
+    assert_refused(&malformed, 400, "malformed", "not base64url");
+    peer_send(&ca, peer, order.finalize, "{\"csr\":\"AAAA\"}", &garbage);
+    assert_refused(&garbage, 400, "badCSR", "not DER");
+    finalize_with(peer, &order, key, "1234", false, &good);
+    assert_int_equal(good.status, 200);
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(p384);
+    EVP_PKEY_free(used);
+    peer_stop(&other);
+}
+
+static void
+a_token_for_a_ca_certificate_gives_none_here(void **state)
+{
+    const struct peer *peer = *state;
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct peer_order order;
+    char *token =
+        peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = peer->key, .ca = true});
+    GOT answer = {.status = 0};
+    GOT delegate = {.status = 0};
+    GOT end_entity = {.status = 0};
+
+    peer_order(&ca, peer, "1234", &order);
+    answer_challenge(peer, &order, "tkauth", token, &answer);
+    assert_string_equal(got_text(&answer, "status"), "valid");
+    finalize_with(peer, &order, key, "1234", true, &delegate);
+    assert_refused(&delegate, 400, "badCSR", "CA:TRUE");
+    assert_non_null(strstr(got_text(&delegate, "detail"), "delegate"));
+    finalize_with(peer, &order, key, "1234", false, &end_entity);
+    assert_refused(&end_entity, 400, "badCSR", "CA:FALSE");
+    free(token);
+    EVP_PKEY_free(key);
+}
+
+static void
+the_account_key_is_certified_only_by_the_operators_leave(void **state)
+{
+    struct peer peer;
+    struct peer_order first, second;
+    GOT once = {.status = 0};
+    GOT twice = {.status = 0};
+
+    (void)state;
+    ca.config.account_key_in_csr = true;
+    ca_fixture_restart(&ca);
+    peer_join(&ca, &peer);
+    peer_order_ready(&ca, &peer, "1234", &first);
+    finalize_with(&peer, &first, peer.key, "1234", false, &once);
+    peer_order_ready(&ca, &peer, "1234", &second);
+    finalize_with(&peer, &second, peer.key, "1234", false, &twice); /* renewal with that key */
+    ca.config.account_key_in_csr = false;
+    ca_fixture_restart(&ca);
+    assert_int_equal(once.status, 200);
+    assert_int_equal(twice.status, 200);
+    peer_stop(&peer);
+}
+
+static void
+an_order_is_finalized_once(void **state)
+{
+    const struct peer *peer = *state;
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct peer_order order;
+    GOT pending = {.status = 0};
+    GOT again = {.status = 0};
+
+    peer_order(&ca, peer, "1234", &order);
+    finalize_with(peer, &order, key, "1234", false, &pending);
+    assert_refused(&pending, 403, "orderNotReady", "pending");
+    enrol(peer, "1234", &order);
+    finalize_with(peer, &order, key, "1234", false, &again);
+    assert_refused(&again, 403, "orderNotReady", "valid");
+    EVP_PKEY_free(key);
+}
+
+struct race {
+    const struct peer *peer;
+    const char *url;
+    char *body;
+    int status;
+};
+
+static void *
+send_in_race(void *context)
+{
+    struct race *race = context;
+    GOT got = {.status = 0};
+
+    ca_fetch(&ca, "POST", race->url, "application/jose+json", race->body, &got);
+    race->status = got.status;
+    return NULL;
+}
+
+static void
+of_many_requests_that_finalize_an_order_one_gets_its_certificate(void **state)
+{
+    const struct peer *peer = *state;
+    struct peer_order order;
+    struct race races[THREADS];
+    pthread_t threads[THREADS];
+    int good = 0;
+    int64_t before = ca_fixture_count(&ca, "SELECT count(*) FROM issuance");
+
+    peer_order_ready(&ca, peer, "1234", &order);
+    for (size_t i = 0; i < THREADS; i++) {
+        EVP_PKEY *key = peer_key_new("P-256");
+        char *payload = peer_csr_payload(key, "1234", false);
+
+        races[i] = (struct race){.peer = peer, .url = order.finalize};
+        races[i].body =
+            peer_body(&ca, peer, &(struct post){.path = order.finalize, .payload = payload});
+        free(payload);
+        EVP_PKEY_free(key);
+    }
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, send_in_race, &races[i]), 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        free(races[i].body);
+        assert_true(races[i].status == 200 || races[i].status == 403);
+        good += races[i].status == 200;
+    }
+    assert_int_equal(good, 1);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM issuance"), before + 1);
+    assert_status(peer, order.url, "valid");
+}
+
+static void
+an_order_that_is_not_fulfilled_in_time_is_invalid_and_then_gone(void **state)
+{
+    const struct peer *peer = *state;
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct peer_order order;
+    GOT finalized = {.status = 0};
+    GOT gone = {.status = 0};
+
+    peer_order_ready(&ca, peer, "1234", &order);
+    ca_fixture_set_time(time(NULL) + 7 * DAY);
+    finalize_with(peer, &order, key, "1234", false, &finalized);
+    assert_refused(&finalized, 403, "orderNotReady", "expired");
+    assert_status(peer, order.url, "invalid");
+    assert_status(peer, order.authz, "expired");
+    acme_server_expire(ca.server);
+    assert_status(peer, order.url, "invalid");
+    ca_fixture_set_time(time(NULL) + 8 * DAY + 1);
+    acme_server_expire(ca.server);
+    peer_send(&ca, peer, order.url, "", &gone);
+    assert_refused(&gone, 404, "malformed", "deleted");
+    ca_fixture_set_time(0);
+    EVP_PKEY_free(key);
+}
+
+/* ---- crashes ---- */
+
+static const char undo_certificate[] =
+    "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0 WHERE order_id ="
+    " (SELECT id FROM acme_order ORDER BY created DESC, rowid DESC LIMIT 1)";
+static const char undo_order[] =
+    "UPDATE acme_order SET status = 'processing' WHERE id ="
+    " (SELECT id FROM acme_order ORDER BY created DESC, rowid DESC LIMIT 1)";
+
+/* The store as a crash leaves it between the intent and the certificate. */
+static void
+crash_before_certificate(void)
+{
+    ca_fixture_sql(&ca, undo_certificate);
+    ca_fixture_sql(&ca, undo_order);
+}
+
+/* What the token signed: everything but the signature, which is another one each time. */
+static void
+assert_same_tbs(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+    X509 *first = d2i_X509(NULL, &(const uint8_t *){a}, (long)a_len);
+    X509 *second = d2i_X509(NULL, &(const uint8_t *){b}, (long)b_len);
+    uint8_t *first_tbs = NULL, *second_tbs = NULL;
+    int first_len = i2d_re_X509_tbs(first, &first_tbs);
+    int second_len = i2d_re_X509_tbs(second, &second_tbs);
+
+    assert_true(first_len > 0);
+    assert_int_equal(first_len, second_len);
+    assert_memory_equal(first_tbs, second_tbs, (size_t)first_len);
+    OPENSSL_free(first_tbs);
+    OPENSSL_free(second_tbs);
+    X509_free(first);
+    X509_free(second);
+}
+
+static void
+a_restart_completes_what_was_about_to_be_signed(void **state)
+{
+    struct peer_order order;
+    size_t before_len, after_len;
+    uint8_t *before, *after;
+
+    enrol(*state, "1234", &order);
+    before = download(*state, order.url, &before_len);
+    crash_before_certificate();
+    ca_fixture_set_time(time(NULL) + 1000); /* and not with the dates of the restart */
+    ca_fixture_restart(&ca);
+    after = download(*state, order.url, &after_len);
+    ca_fixture_set_time(0);
+    assert_same_tbs(before, before_len, after, after_len);
+    free(before);
+    free(after);
+}
+
+static void
+a_restart_under_another_profile_voids_it_and_its_serial_is_never_used(void **state)
+{
+    struct peer_order order, next;
+    GOT read = {.status = 0};
+
+    enrol(*state, "1234", &order);
+    crash_before_certificate();
+    ca.config.crl_url = "https://pa.example/crl2";
+    ca_fixture_restart(&ca);
+    peer_send(&ca, *state, order.url, "", &read);
+    ca.config.crl_url = "https://pa.example/crl";
+    ca_fixture_restart(&ca);
+    assert_string_equal(got_text(&read, "status"), "invalid");
+    assert_non_null(json_object_get(read.json, "error"));
+    assert_null(json_object_get(read.json, "certificate"));
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE voided = 1 AND der"
+                                           " IS NULL AND serial IS NOT NULL"),
+                     1);
+    enrol(*state, "1234", &next);
+    assert_status(*state, order.url, "invalid");
+}
+
+static void
+a_poll_completes_what_waited_for_the_token(void **state)
+{
+    struct peer_order order;
+    GOT waiting = {.status = 0};
+    size_t len;
+
+    enrol(*state, "1234", &order);
+    crash_before_certificate();
+    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL, attempted = strftime('%s','now') + 100"
+                        " WHERE der IS NULL AND voided = 0");
+    peer_send(&ca, *state, order.url, "", &waiting); /* somebody else is at it */
+    assert_string_equal(got_text(&waiting, "status"), "processing");
+    assert_string_equal(got_header(&waiting, "Retry-After"), "5");
+    assert_null(json_object_get(waiting.json, "certificate"));
+    ca_fixture_sql(&ca, "UPDATE issuance SET attempted = 0 WHERE der IS NULL AND voided = 0");
+    free(download(*state, order.url, &len));
+}
+
+static void
+the_tick_completes_what_nobody_polls_for(void **state)
+{
+    struct peer_order order;
+
+    enrol(*state, "1234", &order);
+    crash_before_certificate();
+    acme_server_expire(ca.server);
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
+    assert_status(*state, order.url, "valid");
+}
+
+static void
+no_serial_is_in_two_certificates(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) - count(DISTINCT serial) FROM issuance"), 0);
+    assert_true(ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE der IS NOT NULL") > 5);
+}
+
+/* ---- configuration ---- */
+
+static void
+a_server_is_not_made_with_a_foreign_key_or_a_base_url_with_a_path(void **state)
+{
+    struct acme_server *server = NULL;
+    struct acme_server_config config = ca.config;
+
+    (void)state;
+    config.issuing_key = ca.root_key;
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_UNTRUSTED);
+    config = ca.config;
+    config.base_url = "https://ca.example/sub";
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_USAGE);
+    config.base_url = "http://ca.example";
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_USAGE);
+    config = ca.config;
+    config.authorities = (const char *const[]){"http://pa.example/", NULL};
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_USAGE);
+    assert_null(server);
+}
+
+/* ---- requests that this project did not sign ---- */
+
+static const json_t *
+vector_step(const json_t *vectors, const char *name)
+{
+    const json_t *step;
+    size_t i;
+
+    json_array_foreach(json_object_get(vectors, "steps"), i, step)
+    {
+        if (strcmp(json_string_value(json_object_get(step, "name")), name) == 0)
+            return step;
+    }
+    fail_msg("no vector %s", name);
+    return NULL;
+}
+
+/* Send a vector as it is; its nonce is made known to the server first. */
+static void
+send_vector(const json_t *vectors, const char *name, struct got *got)
+{
+    const json_t *step = vector_step(vectors, name);
+    const json_t *body = json_object_get(step, "body");
+    const char *protected_header = json_string_value(json_object_get(body, "protected"));
+    char *text = json_dumps(body, JSON_COMPACT), path[256];
+    uint8_t *header = NULL;
+    size_t len;
+    json_t *object;
+
+    assert_int_equal(
+        acme_base64url_decode(protected_header, strlen(protected_header), &header, &len), HSM_OK);
+    object = json_loads((char *)header, 0, NULL);
+    assert_int_equal(acme_store_run(ca.store, NULL,
+                                    "INSERT OR IGNORE INTO nonce (value, expires) VALUES (?, ?)",
+                                    "si", json_string_value(json_object_get(object, "nonce")),
+                                    (int64_t)DATA_NOW + 60),
+                     HSM_OK);
+    snprintf(path, sizeof(path), "/acme%s", json_string_value(json_object_get(step, "path")));
+    ca_fetch(&ca, "POST", path, "application/jose+json", text, got);
+    json_decref(object);
+    free(header);
+    free(text);
+}
+
+static void
+assert_vector(const json_t *vectors, const char *name, int status)
+{
+    GOT got = {.status = 0};
+
+    send_vector(vectors, name, &got);
+    if (got.status != status)
+        fail_msg("%s: %d %s", name, got.status, got.body);
+}
+
+/* The vectors name their resources "1"; ours cannot be guessed. */
+static void
+rename_to_one(void)
+{
+    static const char *const statements[] = {
+        "PRAGMA defer_foreign_keys = ON",
+        "UPDATE challenge SET authz = '1', id = '1' WHERE authz = (SELECT authz FROM acme_order"
+        " WHERE account = '1')",
+        "UPDATE authz SET id = '1', account = '1' WHERE id = (SELECT authz FROM acme_order WHERE"
+        " account = '1')",
+        "UPDATE acme_order SET id = '1', authz = '1', status = 'ready' WHERE account = '1'",
+    };
+
+    assert_int_equal(acme_store_begin(ca.store), HSM_OK);
+    for (size_t i = 0; i < COUNT(statements); i++)
+        ca_fixture_sql(&ca, statements[i]);
+    assert_int_equal(acme_store_commit(ca.store), HSM_OK);
+}
+
+static void
+requests_that_others_signed_are_understood(void **state)
+{
+    json_t *vectors = data_json("self/acme_requests.json");
+    GOT replayed = {.status = 0};
+    GOT order = {.status = 0};
+
+    (void)state;
+    ca_fixture_set_time(DATA_NOW);
+    ca.config.base_url = "https://sti-ca.example";
+    ca_fixture_restart(&ca);
+    assert_vector(vectors, "newAccount+EAB", 201);
+    assert_vector(vectors, "newAccount onlyReturnExisting", 200);
+    ca_fixture_sql(&ca,
+                   "UPDATE account SET id = '1' WHERE rowid = (SELECT max(rowid) FROM account)");
+    send_vector(vectors, "newOrder", &order);
+    assert_int_equal(order.status, 201);
+    assert_string_equal(got_text(&order, "notAfter"), "2026-04-15T12:00:00Z");
+    rename_to_one();
+    assert_vector(vectors, "get authz (POST-as-GET)", 200);
+    assert_vector(vectors, "finalize", 200);
+    ca_fixture_sql(&ca, "UPDATE issuance SET certificate = '1' WHERE order_id = '1'");
+    assert_vector(vectors, "download cert", 200);
+    assert_vector(vectors, "revokeCert by account", 404); /* not offered */
+    ca_fixture_sql(&ca, "DELETE FROM nonce");
+    assert_vector(vectors, "keyChange", 200);
+    assert_vector(vectors, "deactivate account", 403); /* the old key is gone */
+    ca.config.base_url = ca.pa.base_url;
+    ca_fixture_restart(&ca);
+    ca_fixture_set_time(0);
+    json_decref(vectors);
+}
+
+/* ---- the group ---- */
+
+static struct peer account;
+
+static int
+start(void **state)
+{
+    ca_fixture_start(&ca);
+    peer_join(&ca, &account);
+    *state = &account;
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    peer_stop(&account);
+    ca_fixture_stop(&ca);
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_directory_names_what_is_offered_and_nothing_else),
+        cmocka_unit_test(new_nonce_answers_head_with_200_and_get_with_204),
+        cmocka_unit_test(a_nonce_is_good_once),
+        cmocka_unit_test(the_nonce_of_an_answer_is_good_for_the_next_request),
+        cmocka_unit_test(a_nonce_expires_and_is_deleted),
+        cmocka_unit_test(processes_on_one_store_share_their_nonces),
+        cmocka_unit_test(a_request_with_one_fault_is_refused),
+        cmocka_unit_test(an_unsupported_algorithm_is_told_which_ones_are),
+        cmocka_unit_test(a_body_that_is_no_flattened_jws_is_malformed),
+        cmocka_unit_test(an_oversized_body_is_413),
+        cmocka_unit_test(get_of_what_wants_a_post_is_405),
+        cmocka_unit_test(an_account_is_created_once_and_found_by_its_key),
+        cmocka_unit_test(a_contact_that_is_no_mail_address_is_refused),
+        cmocka_unit_test(an_account_key_must_be_a_public_p256_key),
+        cmocka_unit_test(an_account_is_updated_and_deactivated_with_all_it_has_open),
+        cmocka_unit_test(an_account_reads_no_other_ones_things),
+        cmocka_unit_test(the_orders_of_an_account_are_listed_page_by_page),
+        cmocka_unit_test(a_key_change_needs_both_keys_and_the_right_words),
+        cmocka_unit_test(an_order_for_what_is_not_one_spc_is_refused),
+        cmocka_unit_test(the_identifier_comes_back_as_the_client_wrote_it),
+        cmocka_unit_test(an_authorization_offers_one_tkauth_challenge),
+        cmocka_unit_test(what_does_not_exist_is_404),
+        cmocka_unit_test(an_authorization_can_be_given_up_and_takes_its_order_with_it),
+        cmocka_unit_test(an_spc_without_a_registered_name_is_refused_where_one_is_required),
+        cmocka_unit_test(a_participant_has_an_spc_a_name_and_a_country),
+        cmocka_unit_test(an_spc_token_with_one_fault_ends_the_order),
+        cmocka_unit_test(an_spc_token_that_is_not_es256_ends_the_order),
+        cmocka_unit_test(what_is_no_spc_token_ends_the_order),
+        cmocka_unit_test(a_response_without_one_token_leaves_the_challenge_pending),
+        cmocka_unit_test(every_deployed_form_of_a_good_token_is_taken),
+        cmocka_unit_test(a_certificate_says_what_the_ca_knows_and_not_what_the_csr_claims),
+        cmocka_unit_test(a_participant_without_a_name_is_certified_as_the_holder_of_its_code),
+        cmocka_unit_test(a_csr_that_does_not_fit_is_refused_and_the_order_stays_ready),
+        cmocka_unit_test(a_token_for_a_ca_certificate_gives_none_here),
+        cmocka_unit_test(the_account_key_is_certified_only_by_the_operators_leave),
+        cmocka_unit_test(an_order_is_finalized_once),
+        cmocka_unit_test(of_many_requests_that_finalize_an_order_one_gets_its_certificate),
+        cmocka_unit_test(an_order_that_is_not_fulfilled_in_time_is_invalid_and_then_gone),
+        cmocka_unit_test(a_restart_completes_what_was_about_to_be_signed),
+        cmocka_unit_test(a_restart_under_another_profile_voids_it_and_its_serial_is_never_used),
+        cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
+        cmocka_unit_test(the_tick_completes_what_nobody_polls_for),
+        cmocka_unit_test(no_serial_is_in_two_certificates),
+        cmocka_unit_test(a_server_is_not_made_with_a_foreign_key_or_a_base_url_with_a_path),
+        cmocka_unit_test(requests_that_others_signed_are_understood),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}
