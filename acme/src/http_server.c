@@ -88,6 +88,8 @@ struct server {
     struct evhttp *http;
     struct evhttp_bound_socket *socket; /* NULL once it stopped accepting */
     struct event *refuser; /* accepts and closes while the server is full */
+    size_t refused; /* connections, since it was last told */
+    time_t refused_told; /* monotonic */
     struct connections connections;
     size_t connection_count; /* those not adopted yet included */
     struct bucket buckets[BUCKETS];
@@ -363,6 +365,25 @@ log_call(const struct call *call, const char *note)
             call->request->path, call->response.status, call->request->peer, ms, note);
 }
 
+static struct bucket *
+bucket_of(struct server *server, const struct evhttp_connection *http)
+{
+    return &server->buckets[((uintptr_t)http >> 6) & (BUCKETS - 1)];
+}
+
+static struct connection *
+connection_find(struct server *server, const struct evhttp_connection *http)
+{
+    struct connection *connection;
+
+    LIST_FOREACH(connection, bucket_of(server, http), bucket)
+    {
+        if (connection->http == http)
+            return connection;
+    }
+    return NULL;
+}
+
 /* ---- answers ----------------------------------------------------------- */
 
 /* While stopping: end the loop when nothing is left to wait for. */
@@ -403,21 +424,27 @@ close_after(struct evhttp_request *http)
     evhttp_add_header(headers, "Connection", "close");
 }
 
-/* May close the connection at once: nothing of it is touched afterwards. */
+/* May close the connection at once: what is left of it is looked up again. */
 static void
 send_reply(struct connection *connection, struct evhttp_request *http, int status,
            struct evbuffer *body)
 {
-    struct acme_http_loop *loop = connection->server->loop;
+    struct server *server = connection->server;
+    struct evhttp_connection *key = connection->http;
 
     connection->is_replying = true;
     connection->since = monotonic_s();
-    loop->replying++;
-    if (loop->is_stopping)
+    server->loop->replying++;
+    if (server->loop->is_stopping)
         close_after(http);
     evhttp_request_set_on_complete_cb(http, on_replied, connection);
     evhttp_send_reply(http, status, NULL, body);
-    end_when_idle(loop);
+    /* evhttp reads on to learn when the peer is gone, but takes one that only said it has nothing
+     * more to ask (shutdown(SHUT_WR)) for gone, too. It reads again after the answer. */
+    connection = connection_find(server, key);
+    if (connection != NULL && connection->is_replying)
+        bufferevent_disable(evhttp_connection_get_bufferevent(key), EV_READ);
+    end_when_idle(server->loop);
 }
 
 /* RFC 9110 sections 6.4.1 and 8.6 */
@@ -607,25 +634,6 @@ end_threads(struct acme_http_loop *loop)
 
 /* ---- connections ------------------------------------------------------- */
 
-static struct bucket *
-bucket_of(struct server *server, const struct evhttp_connection *http)
-{
-    return &server->buckets[((uintptr_t)http >> 6) & (BUCKETS - 1)];
-}
-
-static struct connection *
-connection_find(struct server *server, const struct evhttp_connection *http)
-{
-    struct connection *connection;
-
-    LIST_FOREACH(connection, bucket_of(server, http), bucket)
-    {
-        if (connection->http == http)
-            return connection;
-    }
-    return NULL;
-}
-
 static bool
 is_full(const struct server *server)
 {
@@ -650,21 +658,35 @@ update_accepting(struct server *server)
     }
 }
 
+/* Told once a second at most: who floods us with connections does not fill the log as well. */
+static void
+tell_refused(struct server *server)
+{
+    time_t now = monotonic_s();
+
+    if (server->refused == 0 || now == server->refused_told)
+        return;
+    hsm_log(HSM_LOG_WARNING, "%s: %zu connections are open; %zu refused", server->address,
+            server->connection_count, server->refused);
+    server->refused = 0;
+    server->refused_told = now;
+}
+
 static void
 refuse_connections(evutil_socket_t fd, short what, void *context)
 {
     struct server *server = context;
-    int count = 0;
     int client;
 
     (void)what;
-    while (count < REFUSED_AT_ONCE && (client = accept4(fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+    for (int i = 0; i < REFUSED_AT_ONCE; i++) {
+        client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        if (client < 0)
+            break;
         close(client);
-        count++;
+        server->refused++;
     }
-    if (count > 0)
-        hsm_log(HSM_LOG_WARNING, "%s: %zu connections are open; %d refused", server->address,
-                server->connection_count, count);
+    tell_refused(server);
 }
 
 /* evhttp is about to accept: make the connection's stream and take note of it. evhttp falls back
@@ -801,6 +823,7 @@ sweep(evutil_socket_t fd, short what, void *context)
     (void)what;
     TAILQ_FOREACH(server, &loop->servers, next)
     {
+        tell_refused(server);
         for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
              connection = following) {
             following = TAILQ_NEXT(connection, all);

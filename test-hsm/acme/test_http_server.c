@@ -517,6 +517,30 @@ pipelined_requests_are_answered_in_order(void **state)
 }
 
 static void
+who_has_nothing_more_to_ask_still_gets_the_answer(void **state)
+{
+    static const char *const paths[] = {"/quick", "/slow", "/large"};
+    char text[128];
+    size_t size = LARGE + REPLY_SIZE;
+    char *whole = malloc(size);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        int fd = http_connect_unix(&peer);
+
+        snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\n" HOST "\r\n", paths[i]);
+        http_send(fd, text, strlen(text));
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        assert_true(http_receive(fd, whole, size, NULL, 0, SOON_MS) > 0);
+        assert_true(starts_with(whole, "HTTP/1.1 200 "));
+        if (i == 2)
+            assert_int_equal(strlen(body_of(whole)), LARGE);
+        close(fd);
+    }
+    free(whole);
+}
+
+static void
 a_large_answer_reaches_a_slow_reader_whole(void **state)
 {
     static const char text[] = "GET /large HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
@@ -1132,6 +1156,7 @@ main(void)
         WITH_SERVER(answers_carry_what_the_handler_said),
         WITH_SERVER(a_handler_that_says_nothing_or_cannot_be_quoted_gives_500),
         WITH_SERVER(pipelined_requests_are_answered_in_order),
+        WITH_SERVER(who_has_nothing_more_to_ask_still_gets_the_answer),
         WITH_SERVER(a_large_answer_reaches_a_slow_reader_whole),
         cmocka_unit_test(patterns_match_segments),
         cmocka_unit_test(who_does_not_finish_a_request_is_closed),
