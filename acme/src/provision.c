@@ -34,7 +34,6 @@
 
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)

@@ -1446,7 +1446,6 @@ static void
 requests_that_others_signed_are_understood(void **state)
 {
     json_t *vectors = data_json("self/acme_requests.json");
-    GOT replayed = {.status = 0};
     GOT order = {.status = 0};
 
     (void)state;
