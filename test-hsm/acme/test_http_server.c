@@ -810,6 +810,53 @@ more_requests_than_the_queue_holds_get_503(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
+/* Take descriptors until there are none; how many were taken. */
+static size_t
+exhaust(int *fds, size_t max)
+{
+    size_t count = 0;
+
+    while (count < max && (fds[count] = dup(STDERR_FILENO)) >= 0)
+        count++;
+    assert_int_equal(errno, EMFILE);
+    return count;
+}
+
+static void
+a_server_out_of_descriptors_waits_quietly_and_recovers(void **state)
+{
+    static const char text[] = "GET /late HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static int taken[4096];
+    struct rlimit before, fewer;
+    FILE *log = tmpfile();
+    int standard = dup(STDERR_FILENO);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    size_t count;
+
+    (void)state;
+    snprintf(name.sun_path, sizeof(name.sun_path), "%.107s", peer.socket);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    fewer = before;
+    fewer.rlim_cur = (rlim_t)fd + 10;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &fewer), 0);
+    count = exhaust(taken, COUNT(taken));
+    dup2(fileno(log), STDERR_FILENO);
+    assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+    http_send(fd, text, strlen(text));
+    assert_int_equal(http_receive(fd, reply, sizeof(reply), NULL, 0, 200), -1);
+    dup2(standard, STDERR_FILENO);
+    close(standard);
+    assert_in_range(lseek(fileno(log), 0, SEEK_END), 1, 1000); /* octets: a line or two */
+    fclose(log);
+    while (count > 0)
+        close(taken[--count]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+    assert_true(starts_with(reply, "HTTP/1.1 200 "));
+    close(fd);
+}
+
 /* ---- listening ---- */
 
 static struct acme_http_server_config
@@ -1165,6 +1212,7 @@ main(void)
         cmocka_unit_test(more_connections_than_the_limit_are_closed),
         WITH_SERVER(handlers_that_wait_do_not_hold_up_the_others),
         cmocka_unit_test(more_requests_than_the_queue_holds_get_503),
+        WITH_SERVER(a_server_out_of_descriptors_waits_quietly_and_recovers),
         cmocka_unit_test(a_certificate_of_another_key_is_refused_at_once),
         cmocka_unit_test(tls_is_for_tcp_and_only_for_tcp),
         cmocka_unit_test(what_is_no_address_is_refused),
