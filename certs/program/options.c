@@ -52,6 +52,8 @@ static const struct option_row rows[] = {
     {"crl-signer", "FILE", AT(crl_signer), "the CRL signer's certificate, then intermediates"},
     {"pa-anchors", "FILE", AT(pa_anchors), "the STI-PA's roots"},
     {"at", "TIME", AT(at), "judge as of 2026-01-15T12:00:00Z (default: now)"},
+    {"date", "DAY", AT(date), "judge by the rules of 2026-01-15 (default: of its notBefore)"},
+    {"json", NULL, AT(json), "print JSON"},
     {"out", "FILE", AT(out), "where to write it (default: standard output)"},
     {"log-format", "FORM", AT(log_format), "text (default) or json, on standard error"},
     {"log-level", "LEVEL", AT(log_level), "error, warning, info (default) or debug"},
@@ -206,6 +208,14 @@ check_needed(const struct command *command, struct arguments *arguments)
     return HSM_OK;
 }
 
+static bool
+takes_several(const struct command *command)
+{
+    const char *dots = strstr(command->operand, "...");
+
+    return dots != NULL && dots[3] == '\0';
+}
+
 /* *done: the option was answered, nothing is to be run. */
 static enum hsm_status
 read_options(const struct command *command, int argc, char **argv, struct arguments *out,
@@ -230,8 +240,12 @@ read_options(const struct command *command, int argc, char **argv, struct argume
         if (st != HSM_OK)
             return st;
     }
-    if (optind < argc && command->operand != NULL)
-        out->operand = argv[optind++];
+    if (optind < argc && command->operand != NULL) {
+        out->operands = argv + optind;
+        out->operand_count = takes_several(command) ? (size_t)(argc - optind) : 1;
+        out->operand = argv[optind];
+        optind += (int)out->operand_count;
+    }
     if (optind < argc)
         return options_refuse("%s: too many arguments", command->name);
     return check_needed(command, out);

@@ -36,18 +36,23 @@ struct arguments {
     const char *crl_signer;
     const char *pa_anchors;
     const char *at;
+    const char *date;
+    const char *json;
     const char *out;
     const char *log_format;
     const char *log_level;
     const char *dns[OPTION_NAMES_MAX + 1]; /* NULL-terminated */
     const char *ip[OPTION_NAMES_MAX + 1];
     const char *operand;
+    char *const *operands; /* `operand` and what follows it, of a command that takes several */
+    size_t operand_count;
 };
 
 struct command {
     const char *name; /* one word, or two: "crl show" */
     const char *options; /* the names it takes, between blanks; "key!" cannot be left out */
-    const char *operand; /* what the help calls it, and then it is needed; NULL: takes none */
+    const char *operand; /* what the help calls it, and then it is needed; NULL: takes none; with
+                            "..." at its end: one or more */
     const char *summary;
     const char *more; /* what the help adds */
     enum hsm_status (*run)(const struct arguments *arguments);

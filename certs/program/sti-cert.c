@@ -24,6 +24,7 @@
 #include <hsm/token.h>
 #include <hsm/uri.h>
 
+#include "lint.h"
 #include "options.h"
 
 #define BACKDATE_S 300 /* seconds before now that a validity begins: some clocks are late */
@@ -545,6 +546,9 @@ static const struct command commands[] = {
      "Purposes: sti, an end entity that signs calls; pa-signing, SPC tokens and the trusted-CA\n"
      "list; crl, the signer of the CRL. Exit status 0: good; 1: not good, or not readable.\n",
      verify},
+    {"lint", "json date", "FILE...", "judge certificates by the SHAKEN certificate profile",
+     lint_more, lint},
+    {"rules", "json", NULL, "print the rules that lint judges by", NULL, lint_rules},
     {"crl show", "", "FILE", "print a CRL (PEM or DER) with its entries", NULL, crl_show},
 };
 
