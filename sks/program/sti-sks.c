@@ -19,6 +19,7 @@
 
 #include <acme/http_server.h>
 #include <acme/provision.h>
+#include <certs/cert.h>
 #include <certs/chain.h>
 #include <hsm/defer.h>
 #include <hsm/key.h>
@@ -277,6 +278,22 @@ refresh_trust(void *context)
 }
 
 static enum hsm_status
+open_tls_key(struct sks *sks)
+{
+    const struct sks_sp_config *config = sks->config;
+    enum hsm_status st = hsm_key_find(sks->token, config->tls_key, &sks->tls_key);
+
+    if (st == HSM_OK)
+        st = certs_chain_read(config->tls_chain, &sks->tls_chain);
+    if (st != HSM_OK)
+        return st;
+    if (hsm_key_matches(sks->tls_key, certs_cert_public(certs_chain_get(sks->tls_chain, 0))))
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "%s: not the certificate of %s", config->tls_chain, config->tls_key);
+    return HSM_ERR_UNTRUSTED;
+}
+
+static enum hsm_status
 open_tls(struct sks *sks)
 {
     const struct sks_sp_config *config = sks->config;
@@ -284,9 +301,7 @@ open_tls(struct sks *sks)
 
     if (config->api_address == NULL && config->cr_address == NULL)
         return HSM_OK;
-    st = hsm_key_find(sks->token, config->tls_key, &sks->tls_key);
-    if (st == HSM_OK)
-        st = certs_chain_read(config->tls_chain, &sks->tls_chain);
+    st = open_tls_key(sks);
     if (st == HSM_OK && config->client_anchors != NULL)
         st = certs_chain_read(config->client_anchors, &sks->client_anchors);
     if (st == HSM_OK && config->bearer_source != NULL)
@@ -296,7 +311,7 @@ open_tls(struct sks *sks)
     if (config->api_address != NULL && sks->bearer == NULL && sks->client_anchors == NULL) {
         hsm_log(HSM_LOG_ERROR, "[api] address wants bearer-source or client-anchors: "
                                "nobody could be authenticated");
-        return HSM_ERR_USAGE;
+        return HSM_ERR_MALFORMED;
     }
     return HSM_OK;
 }
