@@ -42,7 +42,7 @@ extern char **environ;
 struct late {
     struct eco_server server;
     struct acme_http_handler handler;
-    const char *broken; /* requests whose path begins so are answered with the next two */
+    const char *_Atomic broken; /* requests whose path begins so are answered with the next two */
     int status;
     const char *body;
     const char *content_type;
@@ -252,14 +252,26 @@ late_handle(void *context, const struct acme_http_request *request,
 {
     struct late *late = context;
     const char *path = acme_http_request_path(request);
+    const char *broken = late->broken;
 
     late->orders += strcmp(path, "/acme/new-order") == 0;
     late->finalized += strstr(path, "/finalize") != NULL;
-    if (late->broken != NULL && strncmp(path, late->broken, strlen(late->broken)) == 0)
+    if (broken != NULL && strncmp(path, broken, strlen(broken)) == 0)
         acme_http_respond(response, late->status, late->content_type, late->body,
                           strlen(late->body));
     else
         late->handler.handle(late->handler.context, request, response);
+}
+
+/* From now on, until `broken` is NULL again. */
+static void
+break_at(struct late *late, const char *path, int status, const char *body,
+         const char *content_type)
+{
+    late->status = status;
+    late->body = body;
+    late->content_type = content_type;
+    late->broken = path; /* last: the server's threads look at this first */
 }
 
 static void
@@ -391,7 +403,7 @@ begin(void **state)
 {
     (void)state;
     snprintf(world.dir, sizeof(world.dir), "%s/sp.XXXXXX", softhsm_dir());
-    world.pa.broken = world.ca.broken = world.cr.broken = NULL;
+    world.ca.broken = world.cr.broken = NULL;
     world.ca.orders = world.ca.finalized = 0;
     return mkdtemp(world.dir) == NULL ? -1 : 0;
 }
@@ -673,10 +685,7 @@ busy_ca_is_asked_again_by_the_next_run(void **state)
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
-    world.ca.broken = "/acme/new-order";
-    world.ca.status = 503;
-    world.ca.body = "";
-    world.ca.content_type = "text/plain";
+    break_at(&world.ca, "/acme/new-order", 503, "", "text/plain");
     assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY);
     assert_last_state(SKS_GENERATED, 1);
     world.ca.broken = NULL;
@@ -699,10 +708,8 @@ order_that_is_gone_is_replaced(void **state)
     (void)state;
     assert_int_equal(enroll_until("requested"), DIED);
     before = last_credential(&count);
-    world.ca.broken = strstr(before.order_url, "/acme/order/");
-    world.ca.status = 404;
-    world.ca.body = problem;
-    world.ca.content_type = "application/problem+json";
+    break_at(&world.ca, strstr(before.order_url, "/acme/order/"), 404, problem,
+             "application/problem+json");
     sp_open(&sp, here(), ECO_SPC);
     assert_int_equal(enroll(&sp, &why), HSM_OK);
     after = last_credential(&count);
@@ -726,10 +733,7 @@ certificate_of_another_key_retires_the_credential(void **state)
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
     assert_int_equal(certs_chain_pem(world.eco.sp, &pem), HSM_OK);
-    world.ca.broken = "/acme/cert/";
-    world.ca.status = 200;
-    world.ca.body = pem;
-    world.ca.content_type = "application/pem-certificate-chain";
+    break_at(&world.ca, "/acme/cert/", 200, pem, "application/pem-certificate-chain");
     assert_int_equal(enroll(&sp, &why), HSM_ERR_UNTRUSTED);
     assert_string_equal(why.text, "the certificate is for another key");
     assert_last_state(SKS_RETIRED, 1);
@@ -782,10 +786,8 @@ chain_that_cannot_be_fetched_is_not_activated(void **state)
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
     for (size_t i = 0; i < COUNT(cases); i++) {
-        world.cr.broken = "/";
-        world.cr.status = cases[i].status;
-        world.cr.body = cases[i].body;
-        world.cr.content_type = "application/pem-certificate-chain";
+        break_at(&world.cr, "/", cases[i].status, cases[i].body,
+                 "application/pem-certificate-chain");
         assert_int_equal(enroll(&sp, &why), cases[i].wanted);
         assert_last_state(SKS_ISSUED, 1);
     }
