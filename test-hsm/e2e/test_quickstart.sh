@@ -93,11 +93,19 @@ openssl verify -CAfile "$STI_TRUST_ANCHORS" -untrusted "$work/cert01" "$work/cer
 openssl x509 -in "$work/cert00" -outform DER | od -An -v -tx1 | tr -d ' \n' |
     grep -q 06082b0601050507011a040a3008a006160431323334 || fail "the TNAuthList is not that of SPC 1234"
 
-# --- an independent program accepts the header
+# --- an independent program fetches the chain, checks time, path and CRL, and accepts the header
 echo "$identity" >"$work/identity"
-openssl x509 -in "$work/cert00" -noout -pubkey >"$work/pubkey.pem"
-secsipidx -check -fidentity "$work/identity" -fpubkey "$work/pubkey.pem" -expire 300 >"$work/secsipidx" ||
-    fail "secsipidx: $(cat "$work/secsipidx")"
+curl -sS --noproxy '*' --cacert "$STI_TLS_CA" "$STI_PA_URL/download/v1/crl" |
+    openssl crl -inform DER -out "$work/crl.pem"
+SSL_CERT_FILE=$STI_TLS_CA secsipidx -check -fidentity "$work/identity" -fpubkey "$x5u" \
+    -ca-file "$STI_TRUST_ANCHORS" -ca-inter "$work/cert01" -crl-file "$work/crl.pem" \
+    -cert-verify 29 -expire 300 >"$work/secsipidx" || fail "secsipidx: $(cat "$work/secsipidx")"
+
+# --- a client certificate whose key is in the token opens the signing API too
+export PKCS11_MODULE_PATH=$STI_MODULE
+curl_api /stir/v1/signing "$(request A)" --engine pkcs11 --key-type ENG --cert "$STI_CLIENT_CERT" \
+    --key "$STI_CLIENT_KEY_URI?pin-source=file:$STI_PIN_FILE" |
+    jq -e .signingResponse.identity >/dev/null || fail "the client certificate does not open the API"
 
 # --- nobody signs without being let in; a refusal is never a success
 code() { curl_api "$@" -o "$work/answer" -w '%{http_code}'; }
