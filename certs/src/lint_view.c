@@ -54,6 +54,12 @@ lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content)
     return true;
 }
 
+const char *
+lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX])
+{
+    return OBJ_obj2txt(text, LINT_OID_TEXT_MAX, oid, 0) > 0 ? text : "?";
+}
+
 /* BMPString to UTF-8, by OpenSSL. */
 static enum hsm_status
 read_bmp_string(const uint8_t *octets, size_t len, struct lint_text *out)
