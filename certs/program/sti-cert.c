@@ -12,6 +12,7 @@
 #include "issue.h"
 #include "lint.h"
 #include "options.h"
+#include "scope.h"
 #include "verify.h"
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
@@ -33,15 +34,19 @@ static const struct command commands[] = {
      "FILE holds PEM certificates, or one in DER. Nothing is verified but who signed whom.\n",
      show},
     {"csr",
-     "token key! module pin-source country state locality organization common-name spc ca dns ip "
-     "out",
+     "token key! module pin-source country state locality organization common-name ca dns ip "
+     "out " LIST_OPTIONS " " CONSTRAINTS_OPTIONS,
      NULL, "make a certificate request (PKCS#10) with a token key",
      "Without any part of a subject the subject is empty, which CAs of service providers accept.\n",
      csr},
     {"issue",
-     "profile! token key! module pin-source csr issuer country state locality organization "
-     "common-name spc dns ip policy days crl-url crl-issuer out",
+     "profile! token key! module pin-source csr issuer subject-cert country state locality "
+     "organization common-name dns ip policy path-length days not-before not-after backdate "
+     "crl-url crl-issuer out tnauthlist-url numbers-under-spc " LIST_OPTIONS
+     " " CONSTRAINTS_OPTIONS,
      NULL, "issue a certificate of a profile with a token key", issue_more, issue},
+    {"tnauthlist", "out " LIST_OPTIONS, NULL, "write a TNAuthList for certificates to refer to",
+     tnauthlist_more, tnauthlist},
     {"verify",
      "anchors! intermediates purpose ca-keys numbers-under-spc crl crl-signer pa-anchors any-crl "
      "at json",
