@@ -2,6 +2,7 @@
 #include "http_loop_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -17,7 +18,9 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/supervise.h>
 
+#define BEAT_S      1 /* seconds between two beats of a worker process */
 #define STOP_S      10 /* seconds for the calls in flight when the loop is asked to stop */
 #define SWEEP_S_MAX 2 /* seconds between two looks at the connections */
 
@@ -67,11 +70,12 @@ handler_thread(void *context)
         call = STAILQ_FIRST(&loop->queue);
         STAILQ_REMOVE_HEAD(&loop->queue, next);
         loop->queue_len--;
-        loop->running++;
+        call->handled_at = http_monotonic_s();
+        STAILQ_INSERT_TAIL(&loop->running, call, next);
         pthread_mutex_unlock(&loop->mutex);
         http_handle(call);
         pthread_mutex_lock(&loop->mutex);
-        loop->running--;
+        STAILQ_REMOVE(&loop->running, call, http_call, next);
         STAILQ_INSERT_TAIL(&loop->done, call, next);
         wake_up(loop);
     }
@@ -129,7 +133,7 @@ end_threads(struct acme_http_loop *loop)
     pthread_mutex_lock(&loop->mutex);
     loop->threads_end = true;
     pthread_cond_broadcast(&loop->work);
-    all_rest = loop->running == 0;
+    all_rest = STAILQ_EMPTY(&loop->running);
     pthread_mutex_unlock(&loop->mutex);
     for (unsigned i = 0; i < loop->thread_count; i++) {
         if (all_rest)
@@ -139,6 +143,21 @@ end_threads(struct acme_http_loop *loop)
     }
     loop->thread_count = 0;
     return all_rest;
+}
+
+/* How long the thread that is longest in a handler has been there. */
+static time_t
+longest_s(struct acme_http_loop *loop)
+{
+    const struct http_call *oldest;
+    time_t since = 0;
+
+    pthread_mutex_lock(&loop->mutex);
+    oldest = STAILQ_FIRST(&loop->running);
+    if (oldest != NULL)
+        since = oldest->handled_at;
+    pthread_mutex_unlock(&loop->mutex);
+    return oldest != NULL ? http_monotonic_s() - since : 0;
 }
 
 /* ---- the loop ---------------------------------------------------------- */
@@ -164,9 +183,12 @@ stop_accepting(struct http_server *server)
 {
     if (server->socket == NULL)
         return;
-    event_del(server->refuser);
+    if (server->refuser != NULL)
+        event_del(server->refuser);
     evhttp_del_accept_socket(server->http, server->socket);
     server->socket = NULL;
+    acme_http_listener_close(server->listener);
+    server->listener = NULL;
 }
 
 static void
@@ -282,6 +304,7 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     TAILQ_INIT(&loop->fresh);
     STAILQ_INIT(&loop->queue);
     STAILQ_INIT(&loop->done);
+    STAILQ_INIT(&loop->running);
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_cond_init(&loop->work, NULL);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -301,8 +324,6 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
 static void
 server_free(struct http_server *server)
 {
-    struct stat about;
-
     if (server->http != NULL) {
         if (server->socket != NULL)
             stop_accepting(server);
@@ -310,32 +331,13 @@ server_free(struct http_server *server)
     }
     if (server->refuser != NULL)
         event_free(server->refuser);
-    /* Only our own socket: another server may have taken the path meanwhile. */
-    if (server->unix_path != NULL && lstat(server->unix_path, &about) == 0 &&
-        about.st_dev == server->unix_file.st_dev && about.st_ino == server->unix_file.st_ino)
-        unlink(server->unix_path);
+    acme_http_listener_close(server->listener);
     SSL_CTX_free(server->tls);
-    free(server->unix_path);
     free(server->address);
     free(server);
 }
 
 DEFINE_DEFER(struct http_server, server_free)
-
-static unsigned
-port_of(int fd)
-{
-    struct sockaddr_storage name;
-    socklen_t len = sizeof(name);
-
-    if (getsockname(fd, (struct sockaddr *)&name, &len) != 0)
-        return 0;
-    if (name.ss_family == AF_INET)
-        return ntohs(((struct sockaddr_in *)&name)->sin_port);
-    if (name.ss_family == AF_INET6)
-        return ntohs(((struct sockaddr_in6 *)&name)->sin6_port);
-    return 0;
-}
 
 static bool
 make_http(struct http_server *server)
@@ -355,16 +357,20 @@ make_http(struct http_server *server)
     return true;
 }
 
-/* Takes over the listening socket. */
+/* evhttp closes what it listens on: it gets a descriptor of its own. */
 static enum hsm_status
-start_accepting(struct http_server *server, int fd)
+start_accepting(struct http_server *server, const struct acme_http_listener *listener)
 {
-    if (server->unix_path != NULL)
-        (void)lstat(server->unix_path, &server->unix_file);
-    server->port = port_of(fd);
-    if (!make_http(server)) {
-        close(fd);
+    int fd = -1;
+
+    server->port = acme_http_listener_port(listener);
+    server->is_unix = listener->unix_path != NULL;
+    if (!make_http(server))
         return HSM_ERR_NOMEM;
+    fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: %s", server->address, strerror(errno));
+        return HSM_ERR_IO;
     }
     server->socket = evhttp_accept_socket_with_handle(server->http, fd);
     if (server->socket == NULL) {
@@ -373,6 +379,8 @@ start_accepting(struct http_server *server, int fd)
     }
     evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(server->socket),
                                 http_on_accept_error);
+    if (server->listener == NULL)
+        return HSM_OK; /* shared */
     server->refuser =
         event_new(server->loop->base, fd, EV_READ | EV_PERSIST, http_refuse_connections, server);
     return server->refuser != NULL ? HSM_OK : HSM_ERR_NOMEM;
@@ -406,7 +414,6 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
 {
     DEFER(server_free) struct http_server *server = NULL;
     bool is_unix = strncmp(config->address, "unix:", 5) == 0;
-    int fd = -1;
     enum hsm_status st;
 
     if (is_unix != (config->tls_key == NULL)) {
@@ -417,10 +424,11 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
     st = server_new(loop, config, &server);
     if (st == HSM_OK && !is_unix)
         st = http_tls_new(config, &server->tls);
+    if (st == HSM_OK && config->listener == NULL)
+        st = acme_http_listener_open(config->address, &server->listener);
     if (st == HSM_OK)
-        st = http_listen(config->address, &fd, &server->unix_path);
-    if (st == HSM_OK)
-        st = start_accepting(server, fd);
+        st =
+            start_accepting(server, config->listener != NULL ? config->listener : server->listener);
     if (st != HSM_OK)
         return st;
     hsm_log(HSM_LOG_INFO, "listening on %s (port %u)", server->address, server->port);
@@ -467,6 +475,33 @@ acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds, void (*tick)
     return HSM_OK;
 }
 
+/* In the event loop, which is what would be stuck; TLS handshakes sign in it. */
+static void
+beat(void *context)
+{
+    struct acme_http_loop *loop = context;
+    time_t longest = longest_s(loop);
+
+    if (longest < ACME_HTTP_STUCK_S) {
+        loop->is_stuck = false;
+        hsm_worker_beat(loop->worker);
+        return;
+    }
+    if (!loop->is_stuck)
+        hsm_log(HSM_LOG_ERROR, "a handler has not returned for %lld s", (long long)longest);
+    loop->is_stuck = true;
+}
+
+enum hsm_status
+acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *worker)
+{
+    enum hsm_status st = acme_http_loop_every(loop, BEAT_S, beat, loop);
+
+    if (st == HSM_OK)
+        loop->worker = worker;
+    return st;
+}
+
 static unsigned
 sweep_period(const struct acme_http_loop *loop)
 {
@@ -497,6 +532,8 @@ acme_http_loop_run(struct acme_http_loop *loop)
         event_add(loop->sigterm, NULL);
         event_add(loop->sigint, NULL);
     }
+    if (loop->worker != NULL)
+        hsm_worker_ready(loop->worker);
     if (event_base_dispatch(loop->base) != 0) {
         hsm_log(HSM_LOG_ERROR, "the event loop failed");
         st = HSM_ERR_IO;
