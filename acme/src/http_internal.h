@@ -64,10 +64,10 @@ bool http_is_field_value(const char *value);
 #define HTTP_TICKET_KEYS_LEN 80 /* octets: what SSL_CTX_set_tlsext_ticket_keys() takes */
 
 struct acme_http_listener {
-    int fd; /* non-blocking */
+    int fd; /* non-blocking; -1: a server has taken it */
     unsigned port; /* 0: Unix socket */
     char *unix_path; /* NULL: TCP */
-    struct stat unix_file;
+    struct stat unix_file; /* st_ino 0: not made */
     unsigned char ticket_keys[HTTP_TICKET_KEYS_LEN]; /* of the TLS sessions of all that share it */
 };
 

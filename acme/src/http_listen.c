@@ -222,7 +222,7 @@ acme_http_listener_close(struct acme_http_listener *listener)
     if (listener == NULL)
         return;
     /* Only our own socket: another server may have taken the path meanwhile. */
-    if (listener->fd >= 0 && listener->unix_path != NULL &&
+    if (listener->unix_path != NULL && listener->unix_file.st_ino != 0 &&
         lstat(listener->unix_path, &about) == 0 && about.st_dev == listener->unix_file.st_dev &&
         about.st_ino == listener->unix_file.st_ino)
         unlink(listener->unix_path);

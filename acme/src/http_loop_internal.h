@@ -55,7 +55,6 @@ struct http_call {
     struct acme_http_request *request;
     struct acme_http_response response;
     struct timespec begun;
-    time_t handled_at; /* monotonic: when a thread took it */
     STAILQ_ENTRY(http_call) next;
 };
 
@@ -65,7 +64,7 @@ struct http_server {
     struct acme_http_loop *loop;
     struct acme_http_handler handler;
     char *address; /* for the log */
-    struct acme_http_listener *listener; /* owned; NULL: shared, or not listening any more */
+    struct acme_http_listener *listener; /* owned; NULL: it is shared */
     bool is_unix;
     unsigned port;
     unsigned idle_s;
@@ -82,21 +81,27 @@ struct http_server {
     TAILQ_ENTRY(http_server) next;
 };
 
+/* Something to do every few seconds, on a handler's thread: it may wait for a token or a disk. */
 struct http_tick {
+    struct acme_http_loop *loop;
     struct event *event;
     void (*tick)(void *context);
     void *context;
+    bool is_out; /* loop thread: handed to the threads and not taken back */
     TAILQ_ENTRY(http_tick) next;
+    STAILQ_ENTRY(http_tick) turn; /* in due or ticked */
 };
+
+STAILQ_HEAD(http_ticks, http_tick);
 
 struct acme_http_loop {
     struct event_base *base;
-    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint;
+    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint, *beat;
     int wake_fd; /* eventfd: a call is done, or stop was asked for */
     TAILQ_HEAD(, http_server) servers;
     TAILQ_HEAD(, http_tick) ticks;
     struct http_connections fresh; /* accepted, not adopted yet */
-    size_t calls; /* handed to the threads and not taken back */
+    size_t calls; /* and ticks: handed to the threads and not taken back */
     size_t replying;
     bool is_stopping;
     atomic_bool stop_asked;
@@ -109,8 +114,11 @@ struct acme_http_loop {
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t work;
     struct http_calls queue, done;
-    struct http_calls running; /* by the threads, the longest first */
+    struct http_ticks due, ticked;
     size_t queue_len;
+    size_t running;
+    unsigned threads_begun;
+    time_t busy_since[HTTP_THREADS_MAX]; /* monotonic; 0: that thread rests */
     bool threads_end;
 };
 

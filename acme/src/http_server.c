@@ -55,28 +55,54 @@ http_handle(struct http_call *call)
     handler->handle(handler->context, call->request, &call->response);
 }
 
+/* These two are called with the mutex held, and let go of it while they are at it. */
+
+static void
+run_call(struct acme_http_loop *loop)
+{
+    struct http_call *call = STAILQ_FIRST(&loop->queue);
+
+    STAILQ_REMOVE_HEAD(&loop->queue, next);
+    loop->queue_len--;
+    pthread_mutex_unlock(&loop->mutex);
+    http_handle(call);
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->done, call, next);
+}
+
+static void
+run_tick(struct acme_http_loop *loop)
+{
+    struct http_tick *tick = STAILQ_FIRST(&loop->due);
+
+    STAILQ_REMOVE_HEAD(&loop->due, turn);
+    pthread_mutex_unlock(&loop->mutex);
+    tick->tick(tick->context);
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->ticked, tick, turn);
+}
+
 static void *
 handler_thread(void *context)
 {
     struct acme_http_loop *loop = context;
-    struct http_call *call;
+    unsigned self;
 
     pthread_mutex_lock(&loop->mutex);
+    self = loop->threads_begun++;
     for (;;) {
-        while (STAILQ_EMPTY(&loop->queue) && !loop->threads_end)
+        while (STAILQ_EMPTY(&loop->due) && STAILQ_EMPTY(&loop->queue) && !loop->threads_end)
             pthread_cond_wait(&loop->work, &loop->mutex);
         if (loop->threads_end)
             break;
-        call = STAILQ_FIRST(&loop->queue);
-        STAILQ_REMOVE_HEAD(&loop->queue, next);
-        loop->queue_len--;
-        call->handled_at = http_monotonic_s();
-        STAILQ_INSERT_TAIL(&loop->running, call, next);
-        pthread_mutex_unlock(&loop->mutex);
-        http_handle(call);
-        pthread_mutex_lock(&loop->mutex);
-        STAILQ_REMOVE(&loop->running, call, http_call, next);
-        STAILQ_INSERT_TAIL(&loop->done, call, next);
+        loop->running++;
+        loop->busy_since[self] = http_monotonic_s();
+        if (!STAILQ_EMPTY(&loop->due))
+            run_tick(loop);
+        else
+            run_call(loop);
+        loop->busy_since[self] = 0;
+        loop->running--;
         wake_up(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
@@ -133,7 +159,7 @@ end_threads(struct acme_http_loop *loop)
     pthread_mutex_lock(&loop->mutex);
     loop->threads_end = true;
     pthread_cond_broadcast(&loop->work);
-    all_rest = STAILQ_EMPTY(&loop->running);
+    all_rest = loop->running == 0;
     pthread_mutex_unlock(&loop->mutex);
     for (unsigned i = 0; i < loop->thread_count; i++) {
         if (all_rest)
@@ -145,19 +171,20 @@ end_threads(struct acme_http_loop *loop)
     return all_rest;
 }
 
-/* How long the thread that is longest in a handler has been there. */
+/* How long the thread that is longest at a call or a tick has been at it. */
 static time_t
 longest_s(struct acme_http_loop *loop)
 {
-    const struct http_call *oldest;
-    time_t since = 0;
+    time_t now = http_monotonic_s();
+    time_t since = now;
 
     pthread_mutex_lock(&loop->mutex);
-    oldest = STAILQ_FIRST(&loop->running);
-    if (oldest != NULL)
-        since = oldest->handled_at;
+    for (unsigned i = 0; i < loop->threads_begun; i++) {
+        if (loop->busy_since[i] != 0 && loop->busy_since[i] < since)
+            since = loop->busy_since[i];
+    }
     pthread_mutex_unlock(&loop->mutex);
-    return oldest != NULL ? http_monotonic_s() - since : 0;
+    return now - since;
 }
 
 /* ---- the loop ---------------------------------------------------------- */
@@ -166,11 +193,19 @@ static void
 take_back_calls(struct acme_http_loop *loop)
 {
     struct http_calls done = STAILQ_HEAD_INITIALIZER(done);
+    struct http_ticks ticked = STAILQ_HEAD_INITIALIZER(ticked);
     struct http_call *call;
+    struct http_tick *tick;
 
     pthread_mutex_lock(&loop->mutex);
     STAILQ_CONCAT(&done, &loop->done);
+    STAILQ_CONCAT(&ticked, &loop->ticked);
     pthread_mutex_unlock(&loop->mutex);
+    while ((tick = STAILQ_FIRST(&ticked)) != NULL) {
+        STAILQ_REMOVE_HEAD(&ticked, turn);
+        loop->calls--;
+        tick->is_out = false;
+    }
     while ((call = STAILQ_FIRST(&done)) != NULL) {
         STAILQ_REMOVE_HEAD(&done, next);
         loop->calls--;
@@ -187,8 +222,6 @@ stop_accepting(struct http_server *server)
         event_del(server->refuser);
     evhttp_del_accept_socket(server->http, server->socket);
     server->socket = NULL;
-    acme_http_listener_close(server->listener);
-    server->listener = NULL;
 }
 
 static void
@@ -248,11 +281,35 @@ on_deadline(evutil_socket_t fd, short what, void *context)
 static void
 on_tick(evutil_socket_t fd, short what, void *context)
 {
-    const struct http_tick *tick = context;
+    struct http_tick *tick = context;
+    struct acme_http_loop *loop = tick->loop;
 
     (void)fd;
     (void)what;
-    tick->tick(tick->context);
+    if (tick->is_out || loop->is_stopping)
+        return;
+    tick->is_out = true;
+    loop->calls++;
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->due, tick, turn);
+    pthread_cond_signal(&loop->work);
+    pthread_mutex_unlock(&loop->mutex);
+}
+
+/* TLS handshakes sign in this loop, so that it may be stuck as well as its threads. */
+static void
+on_beat(evutil_socket_t fd, short what, void *context)
+{
+    struct acme_http_loop *loop = context;
+    time_t longest = longest_s(loop);
+
+    (void)fd;
+    (void)what;
+    if (longest < ACME_HTTP_STUCK_S)
+        hsm_worker_beat(loop->worker);
+    else if (!loop->is_stuck)
+        hsm_log(HSM_LOG_ERROR, "a handler has not returned for %lld s", (long long)longest);
+    loop->is_stuck = longest >= ACME_HTTP_STUCK_S;
 }
 
 static void
@@ -282,7 +339,8 @@ make_events(struct acme_http_loop *loop)
     loop->deadline = event_new(loop->base, -1, 0, on_deadline, loop);
     loop->sigterm = evsignal_new(loop->base, SIGTERM, on_signal, loop);
     loop->sigint = evsignal_new(loop->base, SIGINT, on_signal, loop);
-    return loop->wake != NULL && loop->adopt != NULL && loop->sweep != NULL &&
+    loop->beat = event_new(loop->base, -1, EV_PERSIST, on_beat, loop);
+    return loop->beat != NULL && loop->wake != NULL && loop->adopt != NULL && loop->sweep != NULL &&
            loop->deadline != NULL && loop->sigterm != NULL && loop->sigint != NULL &&
            event_add(loop->wake, NULL) == 0;
 }
@@ -304,7 +362,8 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     TAILQ_INIT(&loop->fresh);
     STAILQ_INIT(&loop->queue);
     STAILQ_INIT(&loop->done);
-    STAILQ_INIT(&loop->running);
+    STAILQ_INIT(&loop->due);
+    STAILQ_INIT(&loop->ticked);
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_cond_init(&loop->work, NULL);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -357,21 +416,37 @@ make_http(struct http_server *server)
     return true;
 }
 
-/* evhttp closes what it listens on: it gets a descriptor of its own. */
-static enum hsm_status
-start_accepting(struct http_server *server, const struct acme_http_listener *listener)
+/* What evhttp listens on it closes, too: it gets ours, and of a shared one a descriptor of its own.
+ */
+static int
+take_descriptor(struct http_server *server, const struct acme_http_listener *shared)
 {
-    int fd = -1;
+    int fd;
+
+    if (shared == NULL) {
+        fd = server->listener->fd;
+        server->listener->fd = -1;
+        return fd;
+    }
+    fd = fcntl(shared->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: %s", server->address, strerror(errno));
+    return fd;
+}
+
+static enum hsm_status
+start_accepting(struct http_server *server, const struct acme_http_listener *shared)
+{
+    const struct acme_http_listener *listener = shared != NULL ? shared : server->listener;
+    int fd;
 
     server->port = acme_http_listener_port(listener);
     server->is_unix = listener->unix_path != NULL;
     if (!make_http(server))
         return HSM_ERR_NOMEM;
-    fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0) {
-        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: %s", server->address, strerror(errno));
+    fd = take_descriptor(server, shared);
+    if (fd < 0)
         return HSM_ERR_IO;
-    }
     server->socket = evhttp_accept_socket_with_handle(server->http, fd);
     if (server->socket == NULL) {
         close(fd);
@@ -379,8 +454,8 @@ start_accepting(struct http_server *server, const struct acme_http_listener *lis
     }
     evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(server->socket),
                                 http_on_accept_error);
-    if (server->listener == NULL)
-        return HSM_OK; /* shared */
+    if (shared != NULL)
+        return HSM_OK;
     server->refuser =
         event_new(server->loop->base, fd, EV_READ | EV_PERSIST, http_refuse_connections, server);
     return server->refuser != NULL ? HSM_OK : HSM_ERR_NOMEM;
@@ -427,8 +502,7 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
     if (st == HSM_OK && config->listener == NULL)
         st = acme_http_listener_open(config->address, &server->listener);
     if (st == HSM_OK)
-        st =
-            start_accepting(server, config->listener != NULL ? config->listener : server->listener);
+        st = start_accepting(server, config->listener);
     if (st != HSM_OK)
         return st;
     hsm_log(HSM_LOG_INFO, "listening on %s (port %u)", server->address, server->port);
@@ -462,6 +536,7 @@ acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds, void (*tick)
     made = calloc(1, sizeof(*made));
     if (made == NULL)
         return HSM_ERR_NOMEM;
+    made->loop = loop;
     made->tick = tick;
     made->context = context;
     made->event = event_new(loop->base, -1, EV_PERSIST, on_tick, made);
@@ -475,31 +550,10 @@ acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds, void (*tick)
     return HSM_OK;
 }
 
-/* In the event loop, which is what would be stuck; TLS handshakes sign in it. */
-static void
-beat(void *context)
-{
-    struct acme_http_loop *loop = context;
-    time_t longest = longest_s(loop);
-
-    if (longest < ACME_HTTP_STUCK_S) {
-        loop->is_stuck = false;
-        hsm_worker_beat(loop->worker);
-        return;
-    }
-    if (!loop->is_stuck)
-        hsm_log(HSM_LOG_ERROR, "a handler has not returned for %lld s", (long long)longest);
-    loop->is_stuck = true;
-}
-
-enum hsm_status
+void
 acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *worker)
 {
-    enum hsm_status st = acme_http_loop_every(loop, BEAT_S, beat, loop);
-
-    if (st == HSM_OK)
-        loop->worker = worker;
-    return st;
+    loop->worker = worker;
 }
 
 static unsigned
@@ -521,6 +575,7 @@ acme_http_loop_run(struct acme_http_loop *loop)
 {
     static atomic_flag signals_taken = ATOMIC_FLAG_INIT; /* a process has them once */
     const struct timeval period = {(time_t)sweep_period(loop), 0};
+    const struct timeval beats = {BEAT_S, 0};
     enum hsm_status st = start_threads(loop);
     bool has_signals;
 
@@ -532,8 +587,10 @@ acme_http_loop_run(struct acme_http_loop *loop)
         event_add(loop->sigterm, NULL);
         event_add(loop->sigint, NULL);
     }
-    if (loop->worker != NULL)
+    if (loop->worker != NULL) {
+        event_add(loop->beat, &beats);
         hsm_worker_ready(loop->worker);
+    }
     if (event_base_dispatch(loop->base) != 0) {
         hsm_log(HSM_LOG_ERROR, "the event loop failed");
         st = HSM_ERR_IO;
@@ -570,8 +627,8 @@ free_calls(struct http_calls *calls)
 static void
 free_events(struct acme_http_loop *loop)
 {
-    struct event *const all[] = {loop->wake,     loop->adopt,   loop->sweep,
-                                 loop->deadline, loop->sigterm, loop->sigint};
+    struct event *const all[] = {loop->wake,    loop->adopt,  loop->sweep, loop->deadline,
+                                 loop->sigterm, loop->sigint, loop->beat};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (all[i] != NULL)

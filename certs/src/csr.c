@@ -38,7 +38,7 @@ static enum hsm_status
 build_extensions(const struct certs_csr_request *request, X509_EXTENSIONS **exts,
                  struct hsm_reason *why)
 {
-    enum hsm_status st = certs_exts_add_basic_constraints(exts, request->ca);
+    enum hsm_status st = certs_exts_add_basic_constraints(exts, request->ca, CERTS_NO_PATH_LEN);
 
     if (st == HSM_OK && request->tnauthlist != NULL)
         st = certs_exts_add_tnauthlist(exts, request->tnauthlist);

@@ -27,6 +27,7 @@ static const uint8_t ecdsa_with_sha256[] = {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86,
 
 DEFINE_DEFER(ASN1_OBJECT, ASN1_OBJECT_free)
 DEFINE_DEFER(ASN1_OCTET_STRING, ASN1_OCTET_STRING_free)
+DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
 DEFINE_DEFER(AUTHORITY_KEYID, AUTHORITY_KEYID_free)
 DEFINE_DEFER(BASIC_CONSTRAINTS, BASIC_CONSTRAINTS_free)
 DEFINE_DEFER(BIO, BIO_free_all)
@@ -401,13 +402,56 @@ certs_exts_add(X509_EXTENSIONS **exts, int nid, bool critical, void *value)
 }
 
 enum hsm_status
-certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca)
+certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca, long path_len)
 {
     DEFER(BASIC_CONSTRAINTS_free) BASIC_CONSTRAINTS *constraints = BASIC_CONSTRAINTS_new();
 
     if (constraints != NULL)
         constraints->ca = ca ? 0xff : 0;
+    if (constraints != NULL && path_len != CERTS_NO_PATH_LEN) {
+        constraints->pathlen = ASN1_INTEGER_new();
+        if (constraints->pathlen == NULL || ASN1_INTEGER_set(constraints->pathlen, path_len) != 1)
+            return HSM_ERR_NOMEM;
+    }
     return certs_exts_add(exts, NID_basic_constraints, true, constraints);
+}
+
+enum hsm_status
+certs_exts_add_info_access(X509_EXTENSIONS **exts, const char *method, const char *url)
+{
+    DEFER(AUTHORITY_INFO_ACCESS_free) AUTHORITY_INFO_ACCESS *access = AUTHORITY_INFO_ACCESS_new();
+    DEFER(GENERAL_NAMES_free) GENERAL_NAMES *names = certs_uri_names(url);
+    ACCESS_DESCRIPTION *description = ACCESS_DESCRIPTION_new();
+    ASN1_OBJECT *oid = OBJ_txt2obj(method, 1);
+
+    if (access == NULL || names == NULL || description == NULL || oid == NULL ||
+        sk_ACCESS_DESCRIPTION_push(access, description) < 1) {
+        ASN1_OBJECT_free(oid);
+        ACCESS_DESCRIPTION_free(description);
+        return certs_openssl_failed("authorityInfoAccess");
+    }
+    ASN1_OBJECT_free(description->method);
+    description->method = oid;
+    GENERAL_NAME_free(description->location);
+    description->location = sk_GENERAL_NAME_pop(names);
+    return certs_exts_add(exts, NID_info_access, false, access);
+}
+
+char *
+certs_access_url(const AUTHORITY_INFO_ACCESS *access, const char *method)
+{
+    for (int i = 0; i < sk_ACCESS_DESCRIPTION_num(access); i++) {
+        const ACCESS_DESCRIPTION *description = sk_ACCESS_DESCRIPTION_value(access, i);
+        char oid[32];
+        char *url;
+
+        if (OBJ_obj2txt(oid, sizeof(oid), description->method, 1) < 1 || strcmp(oid, method) != 0)
+            continue;
+        url = certs_name_uri(description->location);
+        if (url != NULL)
+            return url;
+    }
+    return NULL;
 }
 
 enum hsm_status

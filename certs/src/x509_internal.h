@@ -115,8 +115,18 @@ enum hsm_status certs_exts_add_constraints(X509_EXTENSIONS **exts,
 
 enum hsm_status certs_exts_add(X509_EXTENSIONS **exts, int nid, bool critical, void *value);
 
-/* BasicConstraints, critical, without a path length. */
-enum hsm_status certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca);
+/* BasicConstraints, critical. */
+#define CERTS_NO_PATH_LEN (-1L)
+enum hsm_status certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca, long path_len);
+
+/* authorityInfoAccess with one URL under that access method. */
+#define CERTS_AD_CA_ISSUERS   "1.3.6.1.5.5.7.48.2"
+#define CERTS_AD_STIR_TN_LIST "1.3.6.1.5.5.7.48.14" /* RFC 8226 section 10.1 */
+enum hsm_status certs_exts_add_info_access(X509_EXTENSIONS **exts, const char *method,
+                                           const char *url);
+
+/* The first URL under that access method, free() it; NULL: none. */
+char *certs_access_url(const AUTHORITY_INFO_ACCESS *access, const char *method);
 
 /* AuthorityKeyIdentifier: the issuer's subject key identifier, which it must have. */
 enum hsm_status certs_exts_add_authority_key_id(X509_EXTENSIONS **exts, const X509 *issuer);

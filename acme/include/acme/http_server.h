@@ -139,19 +139,18 @@ HSM_MUST_CHECK enum hsm_status acme_http_loop_listen(struct acme_http_loop *loop
 /** The TCP port of the i-th listener (useful after ":0"); 0 for a Unix socket. */
 unsigned acme_http_loop_port(const struct acme_http_loop *loop, size_t i);
 
-/** Call `tick` in the event loop every `seconds` (refreshing lists, expiring state); before
- *  acme_http_loop_run(). */
+/** Call `tick` on one of the handlers' threads every `seconds` (refreshing lists, expiring state):
+ *  it may wait, and is not called again before it has returned. Before acme_http_loop_run(). */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds,
                                                     void (*tick)(void *context), void *context);
 
 /**
  * Be the loop of a worker process: tell its supervisor when it begins to serve, and beat as long as
- * it turns and no handler is stuck. Before acme_http_loop_run().
+ * it turns and no handler and no tick is stuck. Before acme_http_loop_run().
  *
  * @param worker  borrowed, outlives the loop
  */
-HSM_MUST_CHECK enum hsm_status acme_http_loop_supervise(struct acme_http_loop *loop,
-                                                        struct hsm_worker *worker);
+void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *worker);
 
 /**
  * Serve until SIGTERM or SIGINT, or acme_http_loop_stop() from any thread:
