@@ -554,7 +554,7 @@ acme_daemon_serve(struct acme_daemon *daemon, const struct acme_http_handler *ha
     hsm_log(HSM_LOG_INFO, "serving %s on %s", daemon->config->base_url, daemon->config->address);
     st = acme_http_loop_run(loop);
     if (st == HSM_ERR_BUSY) /* a handler still uses what the caller would now release */
-        _exit(HSM_WORKER_EXIT_BASE + (int)st);
+        hsm_worker_abandon(st);
     return st;
 }
 

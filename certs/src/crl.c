@@ -641,6 +641,15 @@ check_made(const uint8_t *der, size_t len, const X509 *signer, struct hsm_reason
     return st == HSM_OK ? check_signature(crl, signer, why) : st;
 }
 
+struct certs_crl_entry
+certs_crl_entry_of(const X509 *cert)
+{
+    struct certs_crl_entry entry = {.issuer = X509_get_issuer_name(cert)};
+
+    entry.serial_len = certs_cert_serial(cert, entry.serial);
+    return entry;
+}
+
 enum hsm_status
 certs_crl_new(const struct certs_crl_request *request, const X509 *signer,
               struct hsm_key *signer_key, uint8_t **der, size_t *len)

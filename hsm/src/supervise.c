@@ -113,6 +113,19 @@ hsm_worker_beat(struct hsm_worker *worker)
     say(worker, BEAT);
 }
 
+static int
+exit_status(enum hsm_status st)
+{
+    return st == HSM_OK ? 0 : HSM_WORKER_EXIT_BASE + (int)st;
+}
+
+void
+hsm_worker_abandon(enum hsm_status status)
+{
+    fflush(NULL);
+    _exit(exit_status(status));
+}
+
 /* Leave what is the supervisor's, and take the signals as they were. */
 static void
 become_worker(const struct supervisor *supervisor)
@@ -121,7 +134,7 @@ become_worker(const struct supervisor *supervisor)
 
     /* SIGKILL: a worker that is stuck would not notice another one. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != supervisor->pid)
-        _exit(HSM_WORKER_EXIT_BASE + HSM_ERR_IO);
+        _exit(exit_status(HSM_ERR_IO));
     for (unsigned i = 0; i < supervisor->config.workers; i++) {
         if (supervisor->slots[i].line >= 0)
             close(supervisor->slots[i].line);
@@ -135,13 +148,8 @@ become_worker(const struct supervisor *supervisor)
 static _Noreturn void
 work(const struct supervisor *supervisor, struct hsm_worker *worker)
 {
-    enum hsm_status st;
-
     become_worker(supervisor);
-    st = supervisor->config.run(worker, supervisor->config.context);
-    if (st == HSM_ERR_BUSY) /* a thread may be inside what exit() would tear down */
-        _exit(HSM_WORKER_EXIT_BASE + HSM_ERR_BUSY);
-    exit(st == HSM_OK ? 0 : HSM_WORKER_EXIT_BASE + (int)st);
+    exit(exit_status(supervisor->config.run(worker, supervisor->config.context)));
 }
 
 /* ---- starting ---------------------------------------------------------- */

@@ -146,7 +146,7 @@ is_quick(void *context, enum acme_http_method method, const char *path)
     return strcmp(path, "/quick") == 0;
 }
 
-static const struct acme_http_handler handler = {handle, is_quick, NULL};
+static const struct acme_http_handler handler = {.handle = handle, .is_quick = is_quick};
 
 static struct http_peer peer;
 static char reply[REPLY_SIZE];
@@ -764,6 +764,44 @@ handlers_that_wait_do_not_hold_up_the_others(void **state)
 }
 
 static bool
+is_slow(void *context, enum acme_http_method method, const char *path)
+{
+    (void)context;
+    (void)method;
+    return strcmp(path, "/wait") == 0;
+}
+
+/* As for a caller whose certificate is at a server that does not answer. */
+static void
+handlers_that_wait_for_others_leave_a_thread(void **state)
+{
+    static const char slow[] = "GET /wait HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char other[] = "GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    const struct acme_http_handler with = {.handle = handle, .is_slow = is_slow};
+    int fds[16];
+
+    (void)state;
+    for (unsigned threads = 1; threads <= 4; threads += 3) {
+        gate_set(false);
+        http_peer_start(&peer, threads, with, NULL);
+        for (size_t i = 0; i < COUNT(fds); i++) {
+            fds[i] = http_connect_unix(&peer);
+            http_send(fds[i], slow, strlen(slow));
+        }
+        gate_await(threads == 1 ? 1 : threads - 1);
+        for (int i = 0; threads > 1 && i < 3; i++)
+            assert_true(starts_with(exchange(other, strlen(other)), "HTTP/1.1 200 "));
+        gate_set(true);
+        for (size_t i = 0; i < COUNT(fds); i++) {
+            assert_true(http_receive(fds[i], reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+            assert_true(starts_with(reply, "HTTP/1.1 200 "));
+            close(fds[i]);
+        }
+        assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    }
+}
+
+static bool
 may_open(size_t count)
 {
     struct rlimit limit;
@@ -1256,6 +1294,7 @@ main(void)
         WITH_SERVER(peers_may_vanish_anywhere_in_tls),
         cmocka_unit_test(more_connections_than_the_limit_are_closed),
         WITH_SERVER(handlers_that_wait_do_not_hold_up_the_others),
+        cmocka_unit_test(handlers_that_wait_for_others_leave_a_thread),
         cmocka_unit_test(more_requests_than_the_queue_holds_get_503),
         WITH_SERVER(a_server_out_of_descriptors_waits_quietly_and_recovers),
         cmocka_unit_test(a_certificate_of_another_key_is_refused_at_once),

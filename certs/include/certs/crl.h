@@ -33,6 +33,9 @@ struct certs_crl_entry {
     int reason; /* RFC 5280 section 5.3.1; 0 is left out; read: -1 is one that it does not know */
 };
 
+/** The entry of that certificate, without time and reason; the issuer is borrowed from it. */
+struct certs_crl_entry certs_crl_entry_of(const X509 *cert);
+
 struct certs_crl_request {
     uint64_t number; /* cRLNumber */
     time_t this_update, next_update;

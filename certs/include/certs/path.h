@@ -27,8 +27,7 @@
 /* Keys of CA certificates that are accepted besides P-256. An end entity is always on P-256. */
 #define CERTS_CA_P384 1u /* US SHAKEN CP 1.4 section 6.1.5; signatures with SHA-384 or better */
 #define CERTS_CA_P521 2u /* in use; the same signatures */
-#define CERTS_CA_RSA  4u /* RFC 8226 section 4: PKCS#1 v1.5, SHA-256 or better, 2048 to 4096 bits  \
-                          */
+#define CERTS_CA_RSA  4u /* RFC 8226 section 4: PKCS#1 v1.5, SHA-256 or better; up to 4096 bits */
 
 /* What a verifier accepts. All zero is the default policy. */
 struct certs_path_policy {

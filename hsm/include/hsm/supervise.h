@@ -20,8 +20,9 @@
 #define HSM_HEARTBEAT_MS    30000 /* without a beat for so long a worker is stuck */
 #define HSM_WORKER_START_MS 120000 /* from fork to hsm_worker_ready(): login, finding keys */
 #define HSM_WORKER_STOP_MS  15000 /* from SIGTERM to the end: calls in flight */
-#define HSM_RESTART_MIN_MS  100 /* before a worker that ended is started again; doubled each time  \
-                                 */
+#define HSM_RESTART_MIN_MS                                                                         \
+    100 /* before a worker that ended is started again; doubled each time                          \
+         */
 #define HSM_RESTART_MAX_MS   30000 /* at most; a worker that served so long begins anew */
 #define HSM_WORKER_EXIT_BASE 100 /* exit status of a worker: 0, or this and the hsm_status */
 
@@ -42,6 +43,12 @@ void hsm_worker_ready(struct hsm_worker *worker);
 
 /** "I am not stuck": several times in heartbeat_ms, by whatever would be stuck. Any thread. */
 void hsm_worker_beat(struct hsm_worker *worker);
+
+/**
+ * End a worker without releasing anything: a thread is inside what would be
+ * released. HSM_OK when nothing else is wrong.
+ */
+_Noreturn void hsm_worker_abandon(enum hsm_status status);
 
 enum hsm_worker_change {
     HSM_WORKER_STARTED, /* forked */
@@ -70,8 +77,7 @@ struct hsm_supervise_config {
     unsigned workers; /* 1 to HSM_WORKERS_MAX */
     /**
      * Called in each worker: open the token, hsm_worker_ready(), serve until
-     * SIGTERM or SIGINT, release everything, return. HSM_ERR_BUSY from a worker
-     * that was asked to end: something could not be released.
+     * SIGTERM or SIGINT, release everything, return, or hsm_worker_abandon().
      */
     enum hsm_status (*run)(struct hsm_worker *worker, void *context);
     void *context;
