@@ -628,9 +628,14 @@ take_over_signals(struct supervisor *supervisor)
     return HSM_OK;
 }
 
+/* Those that came while the last worker ended ask for what has happened. */
 static void
 give_back_signals(const struct supervisor *supervisor)
 {
+    struct signalfd_siginfo info;
+
+    while (read(supervisor->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        ;
     (void)sigaction(SIGCHLD, &supervisor->chld_before, NULL);
     (void)sigprocmask(SIG_SETMASK, &supervisor->mask_before, NULL);
     close(supervisor->signals);
