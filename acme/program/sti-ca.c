@@ -18,6 +18,7 @@
 #include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/log.h>
+#include <hsm/supervise.h>
 
 #include "options.h"
 
@@ -503,6 +504,8 @@ ca_open(const struct config *config, struct ca *ca)
             .backdate_s = (unsigned)config->backdate_s,
             .participants_required = config->participants_required,
             .account_key_in_csr = config->account_key_in_csr,
+            .others_serve =
+                config->daemon.worker != NULL && !hsm_worker_is_alone(config->daemon.worker),
         },
         &ca->server);
 }
@@ -513,27 +516,46 @@ expire(void *server)
     acme_server_expire(server);
 }
 
+/* A worker process. */
+static enum hsm_status
+work(void *context)
+{
+    const struct config *config = context;
+    CA ca = {.daemon = NULL};
+    struct acme_http_handler handler;
+    enum hsm_status st = ca_open(config, &ca);
+
+    if (st != HSM_OK)
+        return st;
+    handler = acme_server_handler(ca.server);
+    return acme_daemon_serve(ca.daemon, &handler, expire, EXPIRE_S);
+}
+
+static enum hsm_status
+check(const char *path, const struct config *config)
+{
+    CA ca = {.daemon = NULL};
+    enum hsm_status st = ca_open(config, &ca);
+
+    if (st == HSM_OK)
+        printf("%s: good\n", path);
+    return st;
+}
+
 static enum hsm_status
 run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    CA ca = {.daemon = NULL};
-    struct acme_http_handler handler;
     enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
 
     if (st == HSM_OK)
         st = acme_daemon_log(PROGRAM, &config.daemon);
-    if (st == HSM_OK)
-        st = ca_open(&config, &ca);
     if (st != HSM_OK)
         return st;
-    if (arguments->check) {
-        printf("%s: good\n", arguments->config);
-        return HSM_OK;
-    }
-    handler = acme_server_handler(ca.server);
-    return acme_daemon_serve(ca.daemon, &handler, expire, EXPIRE_S);
+    if (arguments->check)
+        return check(arguments->config, &config);
+    return acme_daemon_supervise(&config.daemon, work, &config);
 }
 
 /* ---- participants ---- */

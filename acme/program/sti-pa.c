@@ -409,27 +409,46 @@ refresh(void *authority)
     acme_authority_refresh(authority);
 }
 
+/* A worker process. */
+static enum hsm_status
+work(void *context)
+{
+    const struct config *config = context;
+    PA pa = {.daemon = NULL};
+    struct acme_http_handler handler;
+    enum hsm_status st = pa_open(config, &pa);
+
+    if (st != HSM_OK)
+        return st;
+    handler = acme_authority_handler(pa.authority);
+    return acme_daemon_serve(pa.daemon, &handler, refresh, REFRESH_S);
+}
+
+static enum hsm_status
+check(const char *path, const struct config *config)
+{
+    PA pa = {.daemon = NULL};
+    enum hsm_status st = pa_open(config, &pa);
+
+    if (st == HSM_OK)
+        printf("%s: good\n", path);
+    return st;
+}
+
 static enum hsm_status
 run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    PA pa = {.daemon = NULL};
-    struct acme_http_handler handler;
     enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
 
     if (st == HSM_OK)
         st = acme_daemon_log(PROGRAM, &config.daemon);
-    if (st == HSM_OK)
-        st = pa_open(&config, &pa);
     if (st != HSM_OK)
         return st;
-    if (arguments->check) {
-        printf("%s: good\n", arguments->config);
-        return HSM_OK;
-    }
-    handler = acme_authority_handler(pa.authority);
-    return acme_daemon_serve(pa.daemon, &handler, refresh, REFRESH_S);
+    if (arguments->check)
+        return check(arguments->config, &config);
+    return acme_daemon_supervise(&config.daemon, work, &config);
 }
 
 /* ---- accounts and trusted STI-CAs ---- */

@@ -422,7 +422,8 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = digest_under(config, server->under);
     if (st == HSM_OK)
-        st = acme_issue_resume(server, true, ACME_ROWS_MAX, acme_server_now(server));
+        st = acme_issue_resume(server, !config->others_serve, ACME_ROWS_MAX,
+                               acme_server_now(server));
     if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */
         return st;
 

@@ -69,6 +69,8 @@ static const struct acme_config_key keys[] = {
               "PEM file of anchors of callers' TLS certificates"),
     {"api", "threads", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, threads), false, 1, 64,
      "4", "threads that answer requests"},
+    {"api", "workers", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, common.workers), false, 1,
+     64, "1", "processes that serve API and STI-CR, each with its own threads"},
     TEXT(cr_address, "cr", "address", NULL, "HOST:PORT of the STI-CR; without it none is served"),
     REQUIRED(cr_base_url, "cr", "base-url", "https URL under which others reach the STI-CR"),
     FILE_PATH(cr_dir, "cr", "dir", "cr", "directory of the certificate chains"),

@@ -39,6 +39,7 @@ struct acme_server_config {
     bool participants_required; /* refuse an SPC that acme_server_participant_set() does not know */
     bool account_key_in_csr; /* accept a CSR for the account's own key (RFC 8555 section 11.1
                                 forbids) */
+    bool others_serve; /* from this store, at this moment: theirs are the orders they are at */
     time_t (*now)(void); /* NULL: time() */
 };
 
@@ -48,7 +49,8 @@ struct acme_server;
 
 /**
  * All pointers are borrowed and outlive the server. Orders left "processing" by
- * a crash are completed or voided here.
+ * a crash are completed or voided here; with others_serve those that nobody has
+ * tried for some seconds, the rest by acme_server_expire() or when their client asks.
  *
  * @retval HSM_ERR_UNTRUSTED  issuing_key is not the key of the issuing certificate
  */
