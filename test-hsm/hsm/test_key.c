@@ -22,6 +22,7 @@
 
 #include "peer.h"
 #include "raw.h"
+#include "skips.h"
 #include "softhsm.h"
 
 #define TOKEN   "keys"
@@ -701,5 +702,5 @@ main(void)
         cmocka_unit_test(processes_generate_side_by_side),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return skips_run_group_tests(tests, start, stop);
 }

@@ -16,6 +16,7 @@
 #include <hsm/process.h>
 #include <hsm/token.h>
 
+#include "skips.h"
 #include "softhsm.h"
 
 static struct hsm_secret *
@@ -485,5 +486,5 @@ main(void)
         cmocka_unit_test(processes_start_together),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return skips_run_group_tests(tests, start, stop);
 }
