@@ -3,7 +3,7 @@
  *
  * http_message.c  requests, responses, targets and patterns: no libevent
  * http_listen.c   addresses and TLS contexts: no libevent
- * http_server.c   the event loop, connections and handler threads
+ * http_loop_internal.h has what the files with libevent share.
  */
 #ifndef ACME_HTTP_INTERNAL_H
 #define ACME_HTTP_INTERNAL_H

@@ -1,498 +1,34 @@
 /* http_server.c - evhttp over OpenSSL: one event loop, and threads for handlers that wait. */
-#define _GNU_SOURCE /* accept4 */
-#include "http_internal.h"
+#include "http_loop_internal.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
-#include <event2/event.h>
-#include <event2/http.h>
-#include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <event2/thread.h>
 #include <netinet/in.h>
-#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <sys/eventfd.h>
-#include <sys/queue.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
-#include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define THREADS_MAX     64
-#define BUCKETS         1024 /* of the connections by pointer, a power of two */
-#define STOP_S          10 /* seconds for the calls in flight when the loop is asked to stop */
-#define REFUSED_AT_ONCE 64 /* connections closed in one turn while the server is full */
-/* What may lie unread: a whole request and the start of the next. evhttp bounds headers and bodies,
- * but not the line of a chunk's size. */
-#define INPUT_MAX (ACME_HTTP_HEADERS_MAX + ACME_HTTP_BODY_MAX + 16384)
-
-struct server;
-
-/* A client's connection, from accept() on. Loop thread only. */
-struct connection {
-    struct server *server;
-    struct bufferevent *bev; /* a reference, until adopt() */
-    struct evhttp_connection *http; /* NULL until adopt() */
-    struct call *call; /* the request that a handler has; NULL: none */
-    bool is_replying; /* an answer is being written */
-    time_t since; /* monotonic: when it last began to read or to write */
-    char *client; /* subject of its certificate; NULL: none, or not yet asked */
-    TAILQ_ENTRY(connection) all; /* of the server, or of the loop before adopt() */
-    LIST_ENTRY(connection) bucket;
-};
-
-TAILQ_HEAD(connections, connection);
-LIST_HEAD(bucket, connection);
-
-/* A request on its way through a handler. A handler's thread sees request and response alone. */
-struct call {
-    struct server *server;
-    struct connection *connection; /* loop thread; NULL: the peer is gone */
-    struct evhttp_request *http; /* loop thread; NULL likewise */
-    struct acme_http_request *request;
-    struct acme_http_response response;
-    struct timespec begun;
-    STAILQ_ENTRY(call) next;
-};
-
-STAILQ_HEAD(calls, call);
-
-struct server {
-    struct acme_http_loop *loop;
-    struct acme_http_handler handler;
-    char *address; /* for the log */
-    char *unix_path; /* NULL: TCP */
-    struct stat unix_file;
-    unsigned port;
-    unsigned idle_s;
-    size_t connections_max;
-    SSL_CTX *tls; /* NULL: none */
-    struct evhttp *http;
-    struct evhttp_bound_socket *socket; /* NULL once it stopped accepting */
-    struct event *refuser; /* accepts and closes while the server is full */
-    struct connections connections;
-    size_t connection_count; /* those not adopted yet included */
-    struct bucket buckets[BUCKETS];
-    TAILQ_ENTRY(server) next;
-};
-
-struct tick {
-    struct event *event;
-    void (*tick)(void *context);
-    void *context;
-    TAILQ_ENTRY(tick) next;
-};
-
-struct acme_http_loop {
-    struct event_base *base;
-    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint;
-    int wake_fd; /* eventfd: a call is done, or stop was asked for */
-    TAILQ_HEAD(, server) servers;
-    TAILQ_HEAD(, tick) ticks;
-    struct connections fresh; /* accepted, not adopted yet */
-    size_t calls; /* handed to the threads and not taken back */
-    size_t replying;
-    bool is_stopping;
-    atomic_bool stop_asked;
-    unsigned threads_wanted, thread_count;
-    pthread_t threads[THREADS_MAX];
-    bool is_abandoned; /* a thread still runs: nothing may be released */
-
-    pthread_mutex_t mutex; /* guards what follows */
-    pthread_cond_t work;
-    struct calls queue, done;
-    size_t queue_len;
-    size_t running;
-    bool threads_end;
-};
+#define STOP_S      10 /* seconds for the calls in flight when the loop is asked to stop */
+#define SWEEP_S_MAX 2 /* seconds between two looks at the connections */
 
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
 
-static time_t
-monotonic_s(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
-}
-
-/* ---- requests ---------------------------------------------------------- */
-
-static enum acme_http_method
-method_of(struct evhttp_request *http)
-{
-    switch (evhttp_request_get_command(http)) {
-    case EVHTTP_REQ_GET:
-        return ACME_HTTP_GET;
-    case EVHTTP_REQ_HEAD:
-        return ACME_HTTP_HEAD;
-    case EVHTTP_REQ_POST:
-        return ACME_HTTP_POST;
-    case EVHTTP_REQ_PUT:
-        return ACME_HTTP_PUT;
-    case EVHTTP_REQ_DELETE:
-        return ACME_HTTP_DELETE;
-    case EVHTTP_REQ_OPTIONS:
-        return ACME_HTTP_OPTIONS;
-    default:
-        return ACME_HTTP_OTHER;
-    }
-}
-
-static const char *
-method_text(enum acme_http_method method)
-{
-    static const char *const texts[] = {
-        [ACME_HTTP_GET] = "GET",         [ACME_HTTP_HEAD] = "HEAD",
-        [ACME_HTTP_POST] = "POST",       [ACME_HTTP_PUT] = "PUT",
-        [ACME_HTTP_DELETE] = "DELETE",   [ACME_HTTP_OPTIONS] = "OPTIONS",
-        [ACME_HTTP_OTHER] = "(another)",
-    };
-
-    return texts[method];
-}
-
-static bool
-is_decimal(const char *text)
-{
-    return *text != '\0' && text[strspn(text, "0123456789")] == '\0';
-}
-
-/* What evhttp lets pass although two readers could see the end of the request in two places
- * (RFC 9112 sections 5 and 6.3). The HTTP status to refuse with, or 0. */
-static int
-check_headers(struct evhttp_request *http, bool may_have_body)
-{
-    const struct evkeyvalq *headers = evhttp_request_get_input_headers(http);
-    const struct evkeyval *header;
-    unsigned lengths = 0;
-    unsigned encodings = 0;
-    bool has_body = false;
-
-    if (evhttp_request_get_command(http) == EVHTTP_REQ_CONNECT)
-        return 400; /* no proxy */
-    TAILQ_FOREACH(header, headers, next)
-    {
-        if (!http_is_token(header->key) || !http_is_field_value(header->value))
-            return 400;
-        if (strcasecmp(header->key, "Content-Length") == 0) {
-            if (!is_decimal(header->value))
-                return 400;
-            has_body = has_body || header->value[strspn(header->value, "0")] != '\0';
-            lengths++;
-        } else if (strcasecmp(header->key, "Transfer-Encoding") == 0) {
-            if (strcasecmp(header->value, "chunked") != 0)
-                return 501;
-            has_body = true;
-            encodings++;
-        }
-    }
-    if (lengths + encodings > 1 || (has_body && !may_have_body))
-        return 400;
-    return 0;
-}
-
-/* evhttp reads no body for these: one that was sent would be taken for the next request. */
-static bool
-may_have_body(struct evhttp_request *http)
-{
-    enum acme_http_method method = method_of(http);
-
-    return evhttp_request_get_command(http) == EVHTTP_REQ_PATCH ||
-           (method != ACME_HTTP_HEAD && method != ACME_HTTP_OTHER);
-}
-
-/* Room inside the one allocation of a request. */
-struct room {
-    char *at;
-};
-
-static size_t
-text_size(const char *text)
-{
-    return text != NULL ? strlen(text) + 1 : 0;
-}
-
-static const char *
-put_text(struct room *room, const char *text)
-{
-    size_t size = text_size(text);
-    char *to = room->at;
-
-    if (text == NULL)
-        return NULL;
-    memcpy(to, text, size);
-    room->at += size;
-    return to;
-}
-
-static size_t
-headers_size(const struct evkeyvalq *headers, size_t *count)
-{
-    const struct evkeyval *header;
-    size_t size = 0;
-
-    *count = 0;
-    TAILQ_FOREACH(header, headers, next)
-    {
-        size += sizeof(struct http_header) + strlen(header->key) + strlen(header->value) + 2;
-        (*count)++;
-    }
-    return size;
-}
-
-static void
-put_headers(struct acme_http_request *request, struct room *room, const struct evkeyvalq *headers)
-{
-    struct http_header *to = (struct http_header *)(request + 1); /* room begins behind them */
-    const struct evkeyval *header;
-
-    request->headers = to;
-    TAILQ_FOREACH(header, headers, next)
-    {
-        to->name = put_text(room, header->key);
-        to->value = put_text(room, header->value);
-        to++;
-    }
-}
-
-static void
-put_body(struct acme_http_request *request, struct room *room, struct evbuffer *body)
-{
-    ev_ssize_t len = evbuffer_copyout(body, room->at, request->body_len);
-
-    assert(len == (ev_ssize_t)request->body_len);
-    (void)len;
-    room->at[request->body_len] = '\0';
-    request->body = room->at;
-    room->at += request->body_len + 1;
-}
-
-static const char *
-peer_of(const struct connection *connection)
-{
-    char *address = NULL;
-    ev_uint16_t port = 0;
-
-    if (connection->server->unix_path != NULL)
-        return "unix";
-    evhttp_connection_get_peer(connection->http, &address, &port);
-    return address != NULL ? address : "unknown";
-}
-
-/* Copy a request out of evhttp. The HTTP status to refuse with, or 0. */
-static int
-request_new(const struct connection *connection, struct evhttp_request *http,
-            struct acme_http_request **out)
-{
-    const struct evkeyvalq *headers = evhttp_request_get_input_headers(http);
-    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(http);
-    const char *path = evhttp_uri_get_path(uri);
-    const char *query = evhttp_uri_get_query(uri);
-    const char *peer = peer_of(connection);
-    struct evbuffer *body = evhttp_request_get_input_buffer(http);
-    size_t body_len = evbuffer_get_length(body);
-    struct acme_http_request *request;
-    struct room room;
-    size_t count;
-    size_t size = sizeof(*request) + headers_size(headers, &count) + text_size(path) +
-                  text_size(query) + text_size(peer) + text_size(connection->client) + body_len + 1;
-
-    request = calloc(1, size);
-    if (request == NULL)
-        return 503;
-    room.at = (char *)request + sizeof(*request) + count * sizeof(struct http_header);
-    if (path == NULL || !http_path_decode(path, room.at)) {
-        free(request);
-        return 400;
-    }
-    request->path = room.at;
-    room.at += text_size(request->path);
-    request->method = method_of(http);
-    request->header_count = count;
-    request->body_len = body_len;
-    request->is_local = connection->server->unix_path != NULL;
-    put_headers(request, &room, headers);
-    request->query = put_text(&room, query);
-    request->peer = put_text(&room, peer);
-    request->client = put_text(&room, connection->client);
-    put_body(request, &room, body);
-    *out = request;
-    return 0;
-}
-
-static void
-call_free(struct call *call)
-{
-    if (call == NULL)
-        return;
-    http_response_clear(&call->response);
-    free(call->request);
-    free(call);
-}
-
-static void
-log_call(const struct call *call, const char *note)
-{
-    struct timespec now;
-    double ms;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    ms = (double)(now.tv_sec - call->begun.tv_sec) * 1e3 +
-         (double)(now.tv_nsec - call->begun.tv_nsec) / 1e6;
-    hsm_log(HSM_LOG_INFO, "%s %s %d %s %.1f ms%s", method_text(call->request->method),
-            call->request->path, call->response.status, call->request->peer, ms, note);
-}
-
-/* ---- answers ----------------------------------------------------------- */
-
 /* While stopping: end the loop when nothing is left to wait for. */
-static void
-end_when_idle(struct acme_http_loop *loop)
+void
+http_end_when_idle(struct acme_http_loop *loop)
 {
     if (loop->is_stopping && loop->calls == 0 && loop->replying == 0)
         event_base_loopbreak(loop->base);
-}
-
-static void
-on_replied(struct evhttp_request *http, void *context)
-{
-    struct connection *connection = context;
-
-    (void)http;
-    connection->is_replying = false;
-    connection->since = monotonic_s();
-    connection->server->loop->replying--;
-    end_when_idle(connection->server->loop);
-}
-
-static void
-release_body(const void *data, size_t len, void *context)
-{
-    (void)data;
-    (void)len;
-    free(context);
-}
-
-/* evhttp closes after an answer that says so. */
-static void
-close_after(struct evhttp_request *http)
-{
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(http);
-
-    evhttp_remove_header(headers, "Connection");
-    evhttp_add_header(headers, "Connection", "close");
-}
-
-/* May close the connection at once: nothing of it is touched afterwards. */
-static void
-send_reply(struct connection *connection, struct evhttp_request *http, int status,
-           struct evbuffer *body)
-{
-    struct acme_http_loop *loop = connection->server->loop;
-
-    connection->is_replying = true;
-    connection->since = monotonic_s();
-    loop->replying++;
-    if (loop->is_stopping)
-        close_after(http);
-    evhttp_request_set_on_complete_cb(http, on_replied, connection);
-    evhttp_send_reply(http, status, NULL, body);
-    end_when_idle(loop);
-}
-
-/* RFC 9110 sections 6.4.1 and 8.6 */
-static bool
-status_has_body(int status)
-{
-    return status >= 200 && status != 204 && status != 304;
-}
-
-static bool
-put_reply(struct call *call, struct evhttp_request *http, struct evbuffer *body)
-{
-    struct acme_http_response *response = &call->response;
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(http);
-    char length[32];
-
-    for (size_t i = 0; i < response->header_count; i++) {
-        if (evhttp_add_header(headers, response->headers[i].name, response->headers[i].value) != 0)
-            return false;
-    }
-    if (!status_has_body(response->status))
-        return true;
-    snprintf(length, sizeof(length), "%zu", response->len);
-    if (evhttp_add_header(headers, "Content-Length", length) != 0)
-        return false;
-    if (response->len == 0 || call->request->method == ACME_HTTP_HEAD)
-        return true;
-    if (evbuffer_add_reference(body, response->body, response->len, release_body, response->body) !=
-        0)
-        return false;
-    response->body = NULL; /* the buffer's now */
-    return true;
-}
-
-/* Answer, if the peer is still there, and forget the call. */
-static void
-deliver(struct call *call)
-{
-    struct connection *connection = call->connection;
-    struct evhttp_request *http = call->http;
-    struct evbuffer *body;
-
-    if (connection == NULL) {
-        log_call(call, " (the peer is gone)");
-        call_free(call);
-        return;
-    }
-    connection->call = NULL;
-    body = evbuffer_new();
-    if (body == NULL || !put_reply(call, http, body)) {
-        call->response.status = 500;
-        evhttp_clear_headers(evhttp_request_get_output_headers(http));
-        close_after(http);
-        if (body != NULL)
-            evbuffer_drain(body, evbuffer_get_length(body));
-    }
-    log_call(call, "");
-    send_reply(connection, http, call->response.status, body);
-    if (body != NULL)
-        evbuffer_free(body);
-    call_free(call);
-}
-
-/* A request that no handler sees; what follows it on the connection is not to be trusted. */
-static void
-refuse(struct connection *connection, struct evhttp_request *http, int status)
-{
-    hsm_log(HSM_LOG_INFO, "%s: request refused: %d", connection->server->address, status);
-    if (evhttp_request_get_command(http) == EVHTTP_REQ_CONNECT) {
-        evhttp_connection_free(connection->http); /* evhttp keeps it open after any answer */
-        return;
-    }
-    close_after(http);
-    evhttp_add_header(evhttp_request_get_output_headers(http), "Content-Length", "0");
-    send_reply(connection, http, status, NULL);
 }
 
 /* ---- handler threads --------------------------------------------------- */
@@ -508,35 +44,58 @@ wake_up(struct acme_http_loop *loop)
     } while (n < 0 && errno == EINTR); /* EAGAIN: it is awake */
 }
 
-static void
-handle(struct call *call)
+void
+http_handle(struct http_call *call)
 {
     const struct acme_http_handler *handler = &call->server->handler;
 
     handler->handle(handler->context, call->request, &call->response);
 }
 
+/* These two are called with the mutex held, and let go of it while they are at it. */
+
+static void
+run_call(struct acme_http_loop *loop)
+{
+    struct http_call *call = STAILQ_FIRST(&loop->queue);
+
+    STAILQ_REMOVE_HEAD(&loop->queue, next);
+    loop->queue_len--;
+    pthread_mutex_unlock(&loop->mutex);
+    http_handle(call);
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->done, call, next);
+}
+
+static void
+run_tick(struct acme_http_loop *loop)
+{
+    struct http_tick *tick = STAILQ_FIRST(&loop->due);
+
+    STAILQ_REMOVE_HEAD(&loop->due, turn);
+    pthread_mutex_unlock(&loop->mutex);
+    tick->tick(tick->context);
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->ticked, tick, turn);
+}
+
 static void *
 handler_thread(void *context)
 {
     struct acme_http_loop *loop = context;
-    struct call *call;
 
     pthread_mutex_lock(&loop->mutex);
     for (;;) {
-        while (STAILQ_EMPTY(&loop->queue) && !loop->threads_end)
+        while (STAILQ_EMPTY(&loop->due) && STAILQ_EMPTY(&loop->queue) && !loop->threads_end)
             pthread_cond_wait(&loop->work, &loop->mutex);
         if (loop->threads_end)
             break;
-        call = STAILQ_FIRST(&loop->queue);
-        STAILQ_REMOVE_HEAD(&loop->queue, next);
-        loop->queue_len--;
         loop->running++;
-        pthread_mutex_unlock(&loop->mutex);
-        handle(call);
-        pthread_mutex_lock(&loop->mutex);
+        if (!STAILQ_EMPTY(&loop->due))
+            run_tick(loop);
+        else
+            run_call(loop);
         loop->running--;
-        STAILQ_INSERT_TAIL(&loop->done, call, next);
         wake_up(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
@@ -544,8 +103,8 @@ handler_thread(void *context)
 }
 
 /* False: the queue is full. */
-static bool
-enqueue(struct acme_http_loop *loop, struct call *call)
+bool
+http_enqueue(struct acme_http_loop *loop, struct http_call *call)
 {
     bool has_room;
 
@@ -605,318 +164,34 @@ end_threads(struct acme_http_loop *loop)
     return all_rest;
 }
 
-/* ---- connections ------------------------------------------------------- */
-
-static struct bucket *
-bucket_of(struct server *server, const struct evhttp_connection *http)
-{
-    return &server->buckets[((uintptr_t)http >> 6) & (BUCKETS - 1)];
-}
-
-static struct connection *
-connection_find(struct server *server, const struct evhttp_connection *http)
-{
-    struct connection *connection;
-
-    LIST_FOREACH(connection, bucket_of(server, http), bucket)
-    {
-        if (connection->http == http)
-            return connection;
-    }
-    return NULL;
-}
-
-static bool
-is_full(const struct server *server)
-{
-    return server->connection_count >= server->connections_max;
-}
-
-/* While the server is full, someone else reads the listening socket, who accepts and closes. */
-static void
-update_accepting(struct server *server)
-{
-    struct evconnlistener *listener;
-
-    if (server->socket == NULL)
-        return;
-    listener = evhttp_bound_socket_get_listener(server->socket);
-    if (is_full(server)) {
-        evconnlistener_disable(listener);
-        event_add(server->refuser, NULL);
-    } else {
-        event_del(server->refuser);
-        evconnlistener_enable(listener);
-    }
-}
-
-static void
-refuse_connections(evutil_socket_t fd, short what, void *context)
-{
-    struct server *server = context;
-    int count = 0;
-    int client;
-
-    (void)what;
-    while (count < REFUSED_AT_ONCE && (client = accept4(fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-        close(client);
-        count++;
-    }
-    if (count > 0)
-        hsm_log(HSM_LOG_WARNING, "%s: %zu connections are open; %d refused", server->address,
-                server->connection_count, count);
-}
-
-/* evhttp is about to accept: make the connection's stream and take note of it. evhttp falls back
- * to a plain stream when this gives none; on_request() sees that. */
-static struct bufferevent *
-on_accept(struct event_base *base, void *context)
-{
-    struct server *server = context;
-    struct connection *connection = calloc(1, sizeof(*connection));
-    SSL *ssl = server->tls != NULL ? SSL_new(server->tls) : NULL;
-
-    if (connection != NULL && ssl != NULL)
-        connection->bev = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
-                                                         BEV_OPT_CLOSE_ON_FREE);
-    else if (connection != NULL && server->tls == NULL)
-        connection->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-    if (connection == NULL || connection->bev == NULL) {
-        if (connection == NULL)
-            SSL_free(ssl); /* else the failed call released it */
-        free(connection);
-        return NULL;
-    }
-    if (ssl != NULL) /* a peer that closes without close_notify has still closed */
-        bufferevent_openssl_set_allow_dirty_shutdown(connection->bev, 1);
-    bufferevent_setwatermark(connection->bev, EV_READ, 0, INPUT_MAX);
-    bufferevent_incref(connection->bev);
-    connection->server = server;
-    TAILQ_INSERT_TAIL(&server->loop->fresh, connection, all);
-    server->connection_count++;
-    if (is_full(server))
-        update_accepting(server);
-    event_active(server->loop->adopt, EV_TIMEOUT, 0);
-    return connection->bev;
-}
-
-static void
-forget_connection(struct connection *connection)
-{
-    struct server *server = connection->server;
-    bool was_full = is_full(server);
-
-    server->connection_count--;
-    if (was_full && !is_full(server))
-        update_accepting(server);
-    free(connection->client);
-    free(connection);
-}
-
-/* Tell a TLS peer that this is the end and no truncation, unless something broke before. */
-static void
-say_goodbye(const struct connection *connection)
-{
-    SSL *ssl = bufferevent_openssl_get_ssl(evhttp_connection_get_bufferevent(connection->http));
-
-    if (ssl == NULL || connection->call != NULL || connection->is_replying ||
-        !SSL_is_init_finished(ssl))
-        return;
-    SSL_shutdown(ssl);
-    ERR_clear_error();
-}
-
-/*
- * evhttp is about to release a connection. A request that a handler still has is released by evhttp
- * too, with one exception: after an error of the network it was taken off the connection before and
- * is left to its user, that is us.
- */
-static void
-on_close(struct evhttp_connection *http, void *context)
-{
-    struct connection *connection = context;
-    struct server *server = connection->server;
-    struct acme_http_loop *loop = server->loop;
-    struct call *call = connection->call;
-
-    (void)http;
-    say_goodbye(connection);
-    if (call != NULL) {
-        if (evhttp_request_get_connection(call->http) == NULL)
-            evhttp_request_free(call->http);
-        call->http = NULL;
-        call->connection = NULL;
-    }
-    if (connection->is_replying)
-        loop->replying--;
-    TAILQ_REMOVE(&server->connections, connection, all);
-    LIST_REMOVE(connection, bucket);
-    forget_connection(connection);
-    end_when_idle(loop);
-}
-
-/*
- * Bind what on_accept() noted to evhttp's connections. evhttp 2.1 tells us of a connection with its
- * first request at the earliest, which is too late to count and to time it; but it is what the
- * stream's callbacks are given. They are cleared when the stream was released meanwhile.
- */
-static void
-adopt(evutil_socket_t fd, short what, void *context)
-{
-    struct acme_http_loop *loop = context;
-    struct connection *connection;
-
-    (void)fd;
-    (void)what;
-    while ((connection = TAILQ_FIRST(&loop->fresh)) != NULL) {
-        struct bufferevent *bev = connection->bev;
-        void *http = NULL;
-
-        TAILQ_REMOVE(&loop->fresh, connection, all);
-        bufferevent_getcb(bev, NULL, NULL, NULL, &http);
-        connection->bev = NULL;
-        connection->http = http;
-        connection->since = monotonic_s();
-        if (http != NULL) {
-            TAILQ_INSERT_TAIL(&connection->server->connections, connection, all);
-            LIST_INSERT_HEAD(bucket_of(connection->server, http), connection, bucket);
-            evhttp_connection_set_closecb(http, on_close, connection);
-        } else {
-            forget_connection(connection);
-        }
-        bufferevent_decref(bev);
-    }
-}
-
-/* evhttp's timeout begins anew with each octet; this one does not. */
-static void
-sweep(evutil_socket_t fd, short what, void *context)
-{
-    struct acme_http_loop *loop = context;
-    struct connection *connection, *following;
-    struct server *server;
-    time_t now = monotonic_s();
-
-    (void)fd;
-    (void)what;
-    TAILQ_FOREACH(server, &loop->servers, next)
-    {
-        for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
-             connection = following) {
-            following = TAILQ_NEXT(connection, all);
-            if (connection->call == NULL && now - connection->since > 2 * (time_t)server->idle_s)
-                evhttp_connection_free(connection->http); /* on_close() does the rest */
-        }
-    }
-}
-
-/* The subject of the client's certificate; OpenSSL let in only those that chain to an anchor. */
-static void
-learn_client(struct connection *connection)
-{
-    SSL *ssl = bufferevent_openssl_get_ssl(evhttp_connection_get_bufferevent(connection->http));
-    X509 *cert = ssl != NULL ? SSL_get0_peer_certificate(ssl) : NULL;
-
-    if (cert != NULL && connection->client == NULL && SSL_get_verify_result(ssl) == X509_V_OK)
-        connection->client = certs_cert_subject(cert);
-}
-
-/* A whole request has come in; the HTTP status to refuse it with, or 0. */
-static int
-call_new(struct connection *connection, struct evhttp_request *http, struct call **out)
-{
-    struct call *call;
-    int status = check_headers(http, may_have_body(http));
-
-    if (status != 0)
-        return status;
-    learn_client(connection);
-    call = calloc(1, sizeof(*call));
-    if (call == NULL)
-        return 503;
-    status = request_new(connection, http, &call->request);
-    if (status != 0) {
-        free(call);
-        return status;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &call->begun);
-    http_response_init(&call->response);
-    call->server = connection->server;
-    call->connection = connection;
-    call->http = http;
-    connection->call = call;
-    *out = call;
-    return 0;
-}
-
-static bool
-is_quick(const struct call *call)
-{
-    const struct acme_http_handler *handler = &call->server->handler;
-
-    return handler->is_quick != NULL &&
-           handler->is_quick(handler->context, call->request->method, call->request->path);
-}
-
-static void
-on_request(struct evhttp_request *http, void *context)
-{
-    struct server *server = context;
-    struct connection *connection = connection_find(server, evhttp_request_get_connection(http));
-    struct call *call = NULL;
-    int status;
-
-    if (connection == NULL) { /* no memory at accept: a plain stream, even where TLS is due */
-        evhttp_send_error(http, 503, NULL);
-        return;
-    }
-    status = call_new(connection, http, &call);
-    if (status != 0) {
-        refuse(connection, http, status);
-    } else if (is_quick(call)) {
-        handle(call);
-        deliver(call);
-    } else if (!enqueue(server->loop, call)) {
-        acme_http_respond(&call->response, 503, NULL, NULL, 0);
-        acme_http_response_header(&call->response, "Retry-After", "1");
-        deliver(call);
-    }
-}
-
 /* ---- the loop ---------------------------------------------------------- */
 
 static void
 take_back_calls(struct acme_http_loop *loop)
 {
-    struct calls done = STAILQ_HEAD_INITIALIZER(done);
-    struct call *call;
+    struct http_calls done = STAILQ_HEAD_INITIALIZER(done);
+    struct http_ticks ticked = STAILQ_HEAD_INITIALIZER(ticked);
+    struct http_call *call;
+    struct http_tick *tick;
 
     pthread_mutex_lock(&loop->mutex);
     STAILQ_CONCAT(&done, &loop->done);
+    STAILQ_CONCAT(&ticked, &loop->ticked);
     pthread_mutex_unlock(&loop->mutex);
+    while ((tick = STAILQ_FIRST(&ticked)) != NULL) {
+        STAILQ_REMOVE_HEAD(&ticked, turn);
+        loop->calls--;
+        tick->is_out = false;
+    }
     while ((call = STAILQ_FIRST(&done)) != NULL) {
         STAILQ_REMOVE_HEAD(&done, next);
         loop->calls--;
-        deliver(call);
-    }
-}
-
-/* Connections that wait for a request have nothing to lose. */
-static void
-close_idle(struct server *server)
-{
-    struct connection *connection, *following;
-
-    for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
-         connection = following) {
-        following = TAILQ_NEXT(connection, all);
-        if (connection->call == NULL && !connection->is_replying)
-            evhttp_connection_free(connection->http);
+        http_deliver(call);
     }
 }
 
 static void
-stop_accepting(struct server *server)
+stop_accepting(struct http_server *server)
 {
     if (server->socket == NULL)
         return;
@@ -929,17 +204,17 @@ static void
 begin_stop(struct acme_http_loop *loop)
 {
     const struct timeval limit = {STOP_S, 0};
-    struct server *server;
+    struct http_server *server;
 
     loop->is_stopping = true;
-    adopt(-1, 0, loop);
+    http_adopt(-1, 0, loop);
     TAILQ_FOREACH(server, &loop->servers, next)
     {
         stop_accepting(server);
-        close_idle(server);
+        http_close_idle(server);
     }
     event_add(loop->deadline, &limit);
-    end_when_idle(loop);
+    http_end_when_idle(loop);
 }
 
 static void
@@ -954,7 +229,7 @@ on_wake(evutil_socket_t fd, short what, void *context)
     take_back_calls(loop);
     if (atomic_load(&loop->stop_asked) && !loop->is_stopping)
         begin_stop(loop);
-    end_when_idle(loop);
+    http_end_when_idle(loop);
 }
 
 static void
@@ -982,11 +257,19 @@ on_deadline(evutil_socket_t fd, short what, void *context)
 static void
 on_tick(evutil_socket_t fd, short what, void *context)
 {
-    const struct tick *tick = context;
+    struct http_tick *tick = context;
+    struct acme_http_loop *loop = tick->loop;
 
     (void)fd;
     (void)what;
-    tick->tick(tick->context);
+    if (tick->is_out || loop->is_stopping)
+        return;
+    tick->is_out = true;
+    loop->calls++;
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->due, tick, turn);
+    pthread_cond_signal(&loop->work);
+    pthread_mutex_unlock(&loop->mutex);
 }
 
 static void
@@ -1011,8 +294,8 @@ static bool
 make_events(struct acme_http_loop *loop)
 {
     loop->wake = event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_wake, loop);
-    loop->adopt = event_new(loop->base, -1, 0, adopt, loop);
-    loop->sweep = event_new(loop->base, -1, EV_PERSIST, sweep, loop);
+    loop->adopt = event_new(loop->base, -1, 0, http_adopt, loop);
+    loop->sweep = event_new(loop->base, -1, EV_PERSIST, http_sweep, loop);
     loop->deadline = event_new(loop->base, -1, 0, on_deadline, loop);
     loop->sigterm = evsignal_new(loop->base, SIGTERM, on_signal, loop);
     loop->sigint = evsignal_new(loop->base, SIGINT, on_signal, loop);
@@ -1027,7 +310,7 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     DEFER(acme_http_loop_free) struct acme_http_loop *loop = NULL;
 
-    if (threads == 0 || threads > THREADS_MAX)
+    if (threads == 0 || threads > HTTP_THREADS_MAX)
         return HSM_ERR_USAGE;
     pthread_once(&once, start_libevent);
     loop = calloc(1, sizeof(*loop));
@@ -1038,6 +321,8 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     TAILQ_INIT(&loop->fresh);
     STAILQ_INIT(&loop->queue);
     STAILQ_INIT(&loop->done);
+    STAILQ_INIT(&loop->due);
+    STAILQ_INIT(&loop->ticked);
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_cond_init(&loop->work, NULL);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -1055,7 +340,7 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
 /* ---- servers ----------------------------------------------------------- */
 
 static void
-server_free(struct server *server)
+server_free(struct http_server *server)
 {
     struct stat about;
 
@@ -1076,7 +361,7 @@ server_free(struct server *server)
     free(server);
 }
 
-DEFINE_DEFER(struct server, server_free)
+DEFINE_DEFER(struct http_server, server_free)
 
 static unsigned
 port_of(int fd)
@@ -1094,7 +379,7 @@ port_of(int fd)
 }
 
 static bool
-make_http(struct server *server)
+make_http(struct http_server *server)
 {
     server->http = evhttp_new(server->loop->base);
     if (server->http == NULL)
@@ -1106,14 +391,14 @@ make_http(struct server *server)
     evhttp_set_flags(server->http, EVHTTP_SERVER_LINGERING_CLOSE);
     evhttp_set_default_content_type(server->http, NULL);
     evhttp_set_allowed_methods(server->http, UINT16_MAX); /* handlers answer 405 */
-    evhttp_set_bevcb(server->http, on_accept, server);
-    evhttp_set_gencb(server->http, on_request, server);
+    evhttp_set_bevcb(server->http, http_on_accept, server);
+    evhttp_set_gencb(server->http, http_on_request, server);
     return true;
 }
 
 /* Takes over the listening socket. */
 static enum hsm_status
-start_accepting(struct server *server, int fd)
+start_accepting(struct http_server *server, int fd)
 {
     if (server->unix_path != NULL)
         (void)lstat(server->unix_path, &server->unix_file);
@@ -1127,16 +412,18 @@ start_accepting(struct server *server, int fd)
         close(fd);
         return HSM_ERR_NOMEM;
     }
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(server->socket),
+                                http_on_accept_error);
     server->refuser =
-        event_new(server->loop->base, fd, EV_READ | EV_PERSIST, refuse_connections, server);
+        event_new(server->loop->base, fd, EV_READ | EV_PERSIST, http_refuse_connections, server);
     return server->refuser != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
 static enum hsm_status
 server_new(struct acme_http_loop *loop, const struct acme_http_server_config *config,
-           struct server **out)
+           struct http_server **out)
 {
-    struct server *server = calloc(1, sizeof(*server));
+    struct http_server *server = calloc(1, sizeof(*server));
 
     if (server == NULL)
         return HSM_ERR_NOMEM;
@@ -1158,7 +445,7 @@ server_new(struct acme_http_loop *loop, const struct acme_http_server_config *co
 enum hsm_status
 acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server_config *config)
 {
-    DEFER(server_free) struct server *server = NULL;
+    DEFER(server_free) struct http_server *server = NULL;
     bool is_unix = strncmp(config->address, "unix:", 5) == 0;
     int fd = -1;
     enum hsm_status st;
@@ -1186,7 +473,7 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
 unsigned
 acme_http_loop_port(const struct acme_http_loop *loop, size_t i)
 {
-    const struct server *server;
+    const struct http_server *server;
 
     TAILQ_FOREACH(server, &loop->servers, next)
     {
@@ -1201,13 +488,14 @@ acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds, void (*tick)
                      void *context)
 {
     const struct timeval period = {(time_t)seconds, 0};
-    struct tick *made;
+    struct http_tick *made;
 
     if (seconds == 0)
         return HSM_ERR_USAGE;
     made = calloc(1, sizeof(*made));
     if (made == NULL)
         return HSM_ERR_NOMEM;
+    made->loop = loop;
     made->tick = tick;
     made->context = context;
     made->event = event_new(loop->base, -1, EV_PERSIST, on_tick, made);
@@ -1224,8 +512,8 @@ acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds, void (*tick)
 static unsigned
 sweep_period(const struct acme_http_loop *loop)
 {
-    const struct server *server;
-    unsigned period = ACME_HTTP_IDLE_S / 4;
+    const struct http_server *server;
+    unsigned period = SWEEP_S_MAX;
 
     TAILQ_FOREACH(server, &loop->servers, next)
     {
@@ -1274,13 +562,13 @@ acme_http_loop_stop(struct acme_http_loop *loop)
 }
 
 static void
-free_calls(struct calls *calls)
+free_calls(struct http_calls *calls)
 {
-    struct call *call;
+    struct http_call *call;
 
     while ((call = STAILQ_FIRST(calls)) != NULL) {
         STAILQ_REMOVE_HEAD(calls, next);
-        call_free(call);
+        http_call_free(call);
     }
 }
 
@@ -1299,8 +587,8 @@ free_events(struct acme_http_loop *loop)
 static void
 free_servers(struct acme_http_loop *loop)
 {
-    struct server *server;
-    struct tick *tick;
+    struct http_server *server;
+    struct http_tick *tick;
 
     while ((server = TAILQ_FIRST(&loop->servers)) != NULL) {
         TAILQ_REMOVE(&loop->servers, server, next);
@@ -1320,7 +608,7 @@ acme_http_loop_free(struct acme_http_loop *loop)
         return; /* a thread may still use it */
     if (loop->thread_count > 0)
         (void)end_threads(loop); /* not all could be started: they rest */
-    adopt(-1, 0, loop);
+    http_adopt(-1, 0, loop);
     free_servers(loop); /* calls that were not answered forget their connections */
     free_calls(&loop->queue);
     free_calls(&loop->done);

@@ -439,7 +439,7 @@ store_new_key(struct acme_call *call, EVP_PKEY *new_key)
 {
     DEFER(json_decref) json_t *jwk = NULL;
     DEFER(free) char *text = NULL;
-    char old_thumbprint[ACME_THUMBPRINT_LEN + 1], new_thumbprint[ACME_THUMBPRINT_LEN + 1];
+    char old_thumbprint[ACME_THUMBPRINT_LEN + 1] = "", new_thumbprint[ACME_THUMBPRINT_LEN + 1] = "";
     int64_t changes = 0;
     enum hsm_status st = acme_jwk_thumbprint(call->key, old_thumbprint);
 

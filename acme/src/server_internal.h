@@ -207,7 +207,8 @@ HSM_MUST_CHECK enum hsm_status acme_issue_record(struct acme_server *server,
  * moments ago.
  *
  * @param first  the caller has just recorded the intent itself, or there is nobody else yet
- * @retval HSM_ERR_BUSY  the token is away: the order stays "processing"
+ * @retval HSM_ERR_BUSY  the token is away, or what it gives is no signature: the order stays
+ *                       "processing"
  */
 HSM_MUST_CHECK enum hsm_status acme_issue_complete(struct acme_server *server, const char *order_id,
                                                    bool first, time_t now);

@@ -50,14 +50,14 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
     size_t serial_len = 0;
     char certificate[ACME_ID_LEN + 1];
     time_t not_before = intent->not_before, not_after = intent->not_after;
+    bool has_serial;
     enum hsm_status st = hsm_p256_point(intent->public_key, point);
 
     if (st == HSM_OK)
         st = acme_id_new(certificate);
-    if (st == HSM_OK)
-        st = certs_serial_new(server->config.token, serial, &serial_len);
-    if (st != HSM_OK && st != HSM_ERR_BUSY)
+    if (st != HSM_OK)
         return st;
+    has_serial = certs_serial_new(server->config.token, serial, &serial_len) == HSM_OK;
     choose_validity(server, now, &not_before, &not_after);
     return acme_store_run(server->config.store, NULL,
                           "INSERT INTO issuance (order_id, certificate, account, spc, organization,"
@@ -65,7 +65,7 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
                           " attempted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                           "ssssssbsbiisi", intent->order_id, certificate, intent->account,
                           intent->spc, intent->organization, intent->country, point, sizeof(point),
-                          intent->thumbprint, st == HSM_OK ? serial : NULL, serial_len,
+                          intent->thumbprint, has_serial ? serial : NULL, serial_len,
                           (int64_t)not_before, (int64_t)not_after, server->under, (int64_t)now);
 }
 
@@ -138,15 +138,17 @@ assign_serial(struct acme_server *server, struct issuance *issuance)
     DEFER(acme_rows_free) struct acme_rows *old = NULL;
     uint8_t serial[CERTS_SERIAL_MAX];
     size_t len = 0;
-    enum hsm_status st = certs_serial_new(server->config.token, serial, &len);
+    enum hsm_status st;
 
-    if (st == HSM_OK)
-        st = acme_store_run(server->config.store, NULL,
-                            "UPDATE issuance SET serial = ? WHERE order_id = ? AND serial IS NULL",
-                            "bs", serial, len, issuance->order_id);
+    if (certs_serial_new(server->config.token, serial, &len) != HSM_OK)
+        return HSM_ERR_BUSY;
+    st = acme_store_run(server->config.store, NULL,
+                        "UPDATE issuance SET serial = ? WHERE order_id = ? AND serial IS NULL",
+                        "bs", serial, len, issuance->order_id);
     if (st != HSM_OK)
         return st;
     old = issuance->rows;
+    issuance->rows = NULL; /* perhaps for good */
     return load_issuance(server, issuance->order_id, issuance);
 }
 
@@ -289,13 +291,11 @@ void_issuance(struct acme_server *server, const struct issuance *issuance, const
 
 /* ---- completing ---- */
 
-/* True of what does not pass by itself: the request breaks its profile, or the issuer cannot cover
- * it. */
+/* What does not pass by itself: the request breaks its profile, or the issuer cannot cover it. */
 static bool
 is_final(enum hsm_status st)
 {
-    return st == HSM_ERR_USAGE || st == HSM_ERR_UNTRUSTED || st == HSM_ERR_MALFORMED ||
-           st == HSM_ERR_UNSUPPORTED;
+    return st == HSM_ERR_USAGE || st == HSM_ERR_UNTRUSTED;
 }
 
 static enum hsm_status
@@ -311,11 +311,14 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
         return void_issuance(server, issuance, "the order has expired");
     if (issuance->serial == NULL)
         st = assign_serial(server, issuance);
-    if (st == HSM_OK)
-        st = sign(server, issuance, &cert, &why);
+    if (st != HSM_OK)
+        return st;
+    st = sign(server, issuance, &cert, &why);
     if (is_final(st))
         return void_issuance(server, issuance, why.text);
-    return st == HSM_OK ? store_certificate(server, issuance, cert) : st;
+    if (st != HSM_OK)
+        return HSM_ERR_BUSY; /* whatever it was: the token may sign later */
+    return store_certificate(server, issuance, cert);
 }
 
 enum hsm_status
@@ -325,14 +328,12 @@ acme_issue_complete(struct acme_server *server, const char *order_id, bool first
     bool ours = first;
     enum hsm_status st = load_issuance(server, order_id, &issuance);
 
-    if (st == HSM_ERR_NOT_FOUND)
-        return HSM_OK;
     if (st == HSM_OK && !first)
         st = claim(server, &issuance, now, &ours);
     if (st == HSM_OK && ours)
         st = carry_out(server, &issuance, now);
     acme_rows_free(issuance.rows);
-    return st;
+    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st; /* done already, by another perhaps */
 }
 
 enum hsm_status
@@ -341,7 +342,8 @@ acme_issue_resume(struct acme_server *server, bool first, int64_t limit, time_t 
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
         server->config.store, &rows,
-        "SELECT id FROM acme_order WHERE status = '" ACME_PROCESSING "' ORDER BY expires LIMIT ?",
+        "SELECT order_id FROM issuance JOIN acme_order ON acme_order.id = order_id WHERE"
+        " status = '" ACME_PROCESSING "' ORDER BY attempted LIMIT ?",
         "i", limit);
 
     while (st == HSM_OK && acme_rows_next(rows))

@@ -10,8 +10,6 @@
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
 
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-
 #define IDENTIFIER_TYPE "TNAuthList"
 
 /* ---- newOrder ---- */

@@ -36,13 +36,35 @@ static const struct option_row rows[] = {
     {"state", "NAME", AT(state), "ST of the subject"},
     {"locality", "NAME", AT(locality), "L of the subject"},
     {"organization", "NAME", AT(organization), "O of the subject: the legal name"},
-    {"common-name", "NAME", AT(common_name), "CN of the subject; with --spc \"SHAKEN <SPC>\""},
-    {"spc", "SPC", AT(spc), "service provider code for a TNAuthList of exactly this one"},
+    {"common-name", "NAME", AT(common_name),
+     "CN of the subject; of a service provider \"SHAKEN <SPC>\""},
+    {"subject-cert", "FILE", AT(subject_cert), "the root that a cross certificate certifies"},
+    {"spc", "SPC", LIST(spc), "service provider code for the TNAuthList; may be repeated"},
+    {"number", "NUMBER", LIST(number), "telephone number for the TNAuthList; may be repeated"},
+    {"range", "START:COUNT", LIST(range), "the same of COUNT numbers from START; may be repeated"},
+    {"tnauthlist", "FILE", AT(tnauthlist), "the TNAuthList (DER), instead of those"},
+    {"tnauthlist-url", "URL", AT(tnauthlist_url),
+     "the HTTPS URL that serves it: the certificate then has only this"},
+    {"numbers-under-spc", NULL, AT(numbers_under_spc),
+     "numbering data was asked: numbers that the issuer's TNAuthList\n"
+     "                          does not hold are those of an SPC that it does hold"},
+    {"must-include", "CLAIM", LIST(must_include), "every PASSporT has this claim; may be repeated"},
+    {"permit", "CLAIM=VALUE", LIST(permit),
+     "where the claim is there it has this value, or another one that\n"
+     "                          is permitted; may be repeated"},
+    {"must-exclude", "CLAIM", LIST(must_exclude), "no PASSporT has this claim; may be repeated"},
     {"ca", NULL, AT(ca), "ask for a CA certificate"},
+    {"path-length", "N", AT(path_length), "pathLenConstraint of a CA certificate (default none)"},
     {"dns", "NAME", LIST(dns), "DNS name of a TLS server; may be repeated"},
     {"ip", "ADDRESS", LIST(ip), "IP address of a TLS server; may be repeated"},
-    {"policy", "OID", AT(policy), "certificate policy (default the United States' SHAKEN CP 1.4)"},
-    {"days", "N", AT(days), "validity (default 7305 for roots, 1826 for intermediates, else 90)"},
+    {"policy", "OID", AT(policy),
+     "certificate policy (default for SHAKEN: the United States' CP 1.4)"},
+    {"days", "N", AT(days),
+     "validity (default 7305 for roots, 1826 for intermediates, 365 for\n"
+     "                          delegate CAs, for sti-cross as long as both roots; else 90)"},
+    {"not-after", "TIME", AT(not_after), "instead: the last second, such as 2026-04-15T12:00:00Z"},
+    {"not-before", "TIME", AT(not_before), "the first second (default: now, backdated)"},
+    {"backdate", "SECONDS", AT(backdate), "how long before now a validity begins (default 300)"},
     {"crl-url", "URL", AT(crl_url), "where the STI-PA's CRL is published"},
     {"crl-issuer", "FILE", AT(crl_issuer),
      "the certificate of the STI-PA's CRL signer: its subject is the cRLIssuer"},
@@ -51,7 +73,17 @@ static const struct option_row rows[] = {
     {"crl", "FILE", AT(crl), "the STI-PA's CRL; with --crl-signer and --pa-anchors"},
     {"crl-signer", "FILE", AT(crl_signer), "the CRL signer's certificate, then intermediates"},
     {"pa-anchors", "FILE", AT(pa_anchors), "the STI-PA's roots"},
+    {"intermediates", "FILE", AT(intermediates), "certificates of CAs that the chain may lack"},
+    {"ca-keys", "KINDS", AT(ca_keys), "keys that CAs may have besides P-256: p384, p521, rsa"},
+    {"any-crl", NULL, AT(any_crl), "ask the CRL also if the certificate names another"},
+    {"previous", "FILE", AT(previous), "the CRL before this one"},
+    {"revoke", "FILE", LIST(revoke), "a certificate that is revoked; may be repeated"},
+    {"reason", "REASON", AT(reason), "why, see below"},
+    {"signer-url", "URL", AT(signer_url), "where the CRL signer's certificate is published"},
+    {"hours", "N", AT(hours), "from thisUpdate to nextUpdate (default 24)"},
     {"at", "TIME", AT(at), "judge as of 2026-01-15T12:00:00Z (default: now)"},
+    {"date", "DAY", AT(date), "judge by the rules of 2026-01-15 (default: of its notBefore)"},
+    {"json", NULL, AT(json), "print JSON"},
     {"out", "FILE", AT(out), "where to write it (default: standard output)"},
     {"log-format", "FORM", AT(log_format), "text (default) or json, on standard error"},
     {"log-level", "LEVEL", AT(log_level), "error, warning, info (default) or debug"},
@@ -206,6 +238,14 @@ check_needed(const struct command *command, struct arguments *arguments)
     return HSM_OK;
 }
 
+static bool
+takes_several(const struct command *command)
+{
+    const char *dots = strstr(command->operand, "...");
+
+    return dots != NULL && dots[3] == '\0';
+}
+
 /* *done: the option was answered, nothing is to be run. */
 static enum hsm_status
 read_options(const struct command *command, int argc, char **argv, struct arguments *out,
@@ -230,8 +270,12 @@ read_options(const struct command *command, int argc, char **argv, struct argume
         if (st != HSM_OK)
             return st;
     }
-    if (optind < argc && command->operand != NULL)
-        out->operand = argv[optind++];
+    if (optind < argc && command->operand != NULL) {
+        out->operands = argv + optind;
+        out->operand_count = takes_several(command) ? (size_t)(argc - optind) : 1;
+        out->operand = argv[optind];
+        optind += (int)out->operand_count;
+    }
     if (optind < argc)
         return options_refuse("%s: too many arguments", command->name);
     return check_needed(command, out);

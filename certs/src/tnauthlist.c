@@ -12,11 +12,19 @@
 
 #include "der_internal.h"
 
+/* Numbers of the same length that follow one another. */
+struct span {
+    size_t digits;
+    uint64_t first, last; /* below 10^15 */
+};
+
 struct certs_tnauthlist {
     uint8_t *der;
     size_t der_len;
     struct certs_tn_entry *entries;
     size_t count;
+    struct span *spans; /* of all numbers but those with # or *: sorted, apart from one another */
+    size_t span_count;
 };
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
@@ -146,6 +154,72 @@ list_encode(struct certs_tnauthlist *list, struct hsm_reason *why)
     return HSM_OK;
 }
 
+/* False: not digits only, so it is no number that others follow. */
+static bool
+span_of(const struct certs_tn_entry *entry, struct span *out)
+{
+    uint64_t first = 0;
+    size_t digits = strlen(entry->text);
+
+    if (entry->kind == CERTS_TN_SPC || strspn(entry->text, "0123456789") != digits)
+        return false;
+    for (size_t i = 0; i < digits; i++)
+        first = first * 10 + (uint64_t)(entry->text[i] - '0');
+    *out = (struct span){.digits = digits, .first = first, .last = first + entry->count - 1};
+    return true;
+}
+
+static int
+compare_spans(const void *a, const void *b)
+{
+    const struct span *one = a;
+    const struct span *other = b;
+
+    if (one->digits != other->digits)
+        return one->digits < other->digits ? -1 : 1;
+    return one->first < other->first ? -1 : one->first > other->first;
+}
+
+/* Sorted spans that touch or overlap become one. */
+static size_t
+merge_spans(struct span *spans, size_t count)
+{
+    size_t kept = 0;
+
+    for (size_t i = 1; i < count; i++) {
+        struct span *last = &spans[kept];
+
+        if (spans[i].digits != last->digits || spans[i].first > last->last + 1)
+            spans[++kept] = spans[i];
+        else if (spans[i].last > last->last)
+            last->last = spans[i].last;
+    }
+    return kept + 1;
+}
+
+/* So that the scope of long lists is compared without looking at each pair of entries. */
+static enum hsm_status
+list_index(struct certs_tnauthlist *list)
+{
+    struct span span;
+    size_t count = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        count += span_of(&list->entries[i], &span) ? 1 : 0;
+    if (count == 0)
+        return HSM_OK;
+    list->spans = calloc(count, sizeof(*list->spans));
+    if (list->spans == NULL)
+        return HSM_ERR_NOMEM;
+    for (size_t i = 0, n = 0; i < list->count; i++) {
+        if (span_of(&list->entries[i], &span))
+            list->spans[n++] = span;
+    }
+    qsort(list->spans, count, sizeof(*list->spans), compare_spans);
+    list->span_count = merge_spans(list->spans, count);
+    return HSM_OK;
+}
+
 enum hsm_status
 certs_tnauthlist_from_spc(const char *spc, struct certs_tnauthlist **out)
 {
@@ -187,6 +261,8 @@ certs_tnauthlist_new(const struct certs_tn_entry *entries, size_t count,
             list->entries[i].count = entries[i].kind == CERTS_TN_ONE ? 1 : 0;
     }
     st = list_encode(list, why);
+    if (st == HSM_OK)
+        st = list_index(list);
     if (st != HSM_OK)
         return st;
 
@@ -327,6 +403,8 @@ certs_tnauthlist_parse(const uint8_t *der, size_t len, struct certs_tnauthlist *
             return st;
     }
     st = copy_der(list, der, len);
+    if (st == HSM_OK)
+        st = list_index(list);
     if (st != HSM_OK)
         return st;
 
@@ -364,6 +442,84 @@ bool
 certs_tnauthlist_equals(const struct certs_tnauthlist *a, const struct certs_tnauthlist *b)
 {
     return a->der_len == b->der_len && memcmp(a->der, b->der, a->der_len) == 0;
+}
+
+/* Spans are apart from one another, so the numbers of `wanted` all lie in one or do not lie here.
+ */
+static bool
+has_span(const struct certs_tnauthlist *list, const struct span *wanted)
+{
+    size_t low = 0;
+    size_t high = list->span_count; /* the span sought begins at or before wanted, below high */
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (compare_spans(&list->spans[middle], wanted) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > 0 && list->spans[low - 1].digits == wanted->digits &&
+           list->spans[low - 1].last >= wanted->last;
+}
+
+static bool
+has_entry(const struct certs_tnauthlist *list, const struct certs_tn_entry *wanted)
+{
+    struct span span;
+
+    if (span_of(wanted, &span))
+        return has_span(list, &span);
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->entries[i].kind == wanted->kind &&
+            strcmp(list->entries[i].text, wanted->text) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool
+has_spc(const struct certs_tnauthlist *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->entries[i].kind == CERTS_TN_SPC)
+            return true;
+    }
+    return false;
+}
+
+bool
+certs_tnauthlist_has_number(const struct certs_tnauthlist *list, const char *number)
+{
+    struct certs_tn_entry entry = {.kind = CERTS_TN_ONE, .count = 1};
+
+    if (check_number(number, NULL) != HSM_OK)
+        return false;
+    memcpy(entry.text, number, strlen(number));
+    return has_entry(list, &entry);
+}
+
+enum certs_scope
+certs_tnauthlist_scope(const struct certs_tnauthlist *parent, const struct certs_tnauthlist *child)
+{
+    enum certs_scope scope = CERTS_SCOPE_INSIDE;
+
+    for (size_t i = 0; i < child->count; i++) {
+        if (has_entry(parent, &child->entries[i]))
+            continue;
+        if (child->entries[i].kind == CERTS_TN_SPC || !has_spc(parent))
+            return CERTS_SCOPE_OUTSIDE;
+        scope = CERTS_SCOPE_BY_NUMBERING;
+    }
+    return scope;
+}
+
+bool
+certs_tnauthlist_encompasses(const struct certs_tnauthlist *parent,
+                             const struct certs_tnauthlist *child)
+{
+    return certs_tnauthlist_scope(parent, child) == CERTS_SCOPE_INSIDE;
 }
 
 static void
@@ -413,6 +569,8 @@ certs_tnauthlist_copy(const struct certs_tnauthlist *list, struct certs_tnauthli
         return HSM_ERR_NOMEM;
     memcpy(copy->entries, list->entries, list->count * sizeof(*list->entries));
     st = copy_der(copy, list->der, list->der_len);
+    if (st == HSM_OK)
+        st = list_index(copy);
     if (st != HSM_OK)
         return st;
 
@@ -428,5 +586,6 @@ certs_tnauthlist_free(struct certs_tnauthlist *list)
         return;
     free(list->der);
     free(list->entries);
+    free(list->spans);
     free(list);
 }

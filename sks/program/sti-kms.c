@@ -179,7 +179,7 @@ check_config(const struct sks_sp_config *config)
         config->pa_password_source != NULL && config->ca_directory != NULL)
         return HSM_OK;
     hsm_log(HSM_LOG_ERROR, "enroll wants [pa] account, user, password-source and [ca] directory");
-    return HSM_ERR_USAGE;
+    return HSM_ERR_MALFORMED;
 }
 
 /* What an enrollment borrows, in the order of opening. */

@@ -1,6 +1,6 @@
 /* sti-sks.c - the SKS: signs calls (STI-AS), verifies them (STI-VS), serves certificates (STI-CR).
  */
-#define _GNU_SOURCE /* asprintf */
+#define _GNU_SOURCE /* asprintf, pthread_timedjoin_np */
 
 #include <ctype.h>
 #include <errno.h>
@@ -19,6 +19,7 @@
 
 #include <acme/http_server.h>
 #include <acme/provision.h>
+#include <certs/cert.h>
 #include <certs/chain.h>
 #include <hsm/defer.h>
 #include <hsm/key.h>
@@ -37,6 +38,7 @@
 
 #define PROGRAM       "sti-sks"
 #define CREDENTIALS_S 1 /* between looks at the catalogue */
+#define TICK_LIMIT_S  5 /* for a tick to end when the daemon stops */
 #define TRUST_S       60 /* between looks at list and CRL */
 #define TRUST_RETRY_S 5 /* the same while there is none that is good */
 #define UUID_LEN      36
@@ -206,18 +208,22 @@ ticker_start(struct ticker *ticker, unsigned (*tick)(void *context), void *conte
     return HSM_ERR_IO;
 }
 
-/* Waits until the tick that runs has ended. */
-static void
+/* Waits for the tick that runs, but not for ever: false when it has not ended. */
+static bool
 ticker_stop(struct ticker *ticker)
 {
+    struct timespec until;
+
     if (!ticker->started)
-        return;
+        return true;
     pthread_mutex_lock(&ticker->lock);
     ticker->stop = true;
     pthread_cond_signal(&ticker->stopped);
     pthread_mutex_unlock(&ticker->lock);
-    pthread_join(ticker->thread, NULL);
-    ticker->started = false;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += TICK_LIMIT_S;
+    ticker->started = pthread_timedjoin_np(ticker->thread, NULL, &until) != 0;
+    return !ticker->started;
 }
 
 /** What the daemon holds, in the order of opening. */
@@ -239,8 +245,6 @@ struct sks {
 static void
 sks_close(struct sks *sks)
 {
-    ticker_stop(&sks->trust);
-    ticker_stop(&sks->credentials);
     acme_http_loop_free(sks->loop);
     sks_service_free(sks->service);
     sks_sp_verification_close(&sks->verification);
@@ -277,6 +281,22 @@ refresh_trust(void *context)
 }
 
 static enum hsm_status
+open_tls_key(struct sks *sks)
+{
+    const struct sks_sp_config *config = sks->config;
+    enum hsm_status st = hsm_key_find(sks->token, config->tls_key, &sks->tls_key);
+
+    if (st == HSM_OK)
+        st = certs_chain_read(config->tls_chain, &sks->tls_chain);
+    if (st != HSM_OK)
+        return st;
+    if (hsm_key_matches(sks->tls_key, certs_cert_public(certs_chain_get(sks->tls_chain, 0))))
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "%s: not the certificate of %s", config->tls_chain, config->tls_key);
+    return HSM_ERR_UNTRUSTED;
+}
+
+static enum hsm_status
 open_tls(struct sks *sks)
 {
     const struct sks_sp_config *config = sks->config;
@@ -284,9 +304,7 @@ open_tls(struct sks *sks)
 
     if (config->api_address == NULL && config->cr_address == NULL)
         return HSM_OK;
-    st = hsm_key_find(sks->token, config->tls_key, &sks->tls_key);
-    if (st == HSM_OK)
-        st = certs_chain_read(config->tls_chain, &sks->tls_chain);
+    st = open_tls_key(sks);
     if (st == HSM_OK && config->client_anchors != NULL)
         st = certs_chain_read(config->client_anchors, &sks->client_anchors);
     if (st == HSM_OK && config->bearer_source != NULL)
@@ -296,7 +314,7 @@ open_tls(struct sks *sks)
     if (config->api_address != NULL && sks->bearer == NULL && sks->client_anchors == NULL) {
         hsm_log(HSM_LOG_ERROR, "[api] address wants bearer-source or client-anchors: "
                                "nobody could be authenticated");
-        return HSM_ERR_USAGE;
+        return HSM_ERR_MALFORMED;
     }
     return HSM_OK;
 }
@@ -374,7 +392,7 @@ listen_to_callers(struct sks *sks)
 }
 
 static enum hsm_status
-serve(struct sks *sks)
+start(struct sks *sks)
 {
     enum hsm_status st = acme_http_loop_new((unsigned)sks->config->threads, &sks->loop);
 
@@ -387,10 +405,23 @@ serve(struct sks *sks)
         st = ticker_start(&sks->credentials, refresh_credentials, sks);
     if (st == HSM_OK)
         st = ticker_start(&sks->trust, refresh_trust, sks);
-    if (st != HSM_OK)
-        return st;
-    st = acme_http_loop_run(sks->loop);
-    if (st == HSM_ERR_BUSY) /* a call is stuck in what would be released: nothing is */
+    return st;
+}
+
+/* A call or a tick that is stuck in a token or a fetch uses what would be released: then nothing
+ * is, and the process ends as it is. Everything durable is on disk already. */
+static enum hsm_status
+serve(struct sks *sks)
+{
+    enum hsm_status st = start(sks);
+    bool trust_ended;
+    bool credentials_ended;
+
+    if (st == HSM_OK)
+        st = acme_http_loop_run(sks->loop);
+    trust_ended = ticker_stop(&sks->trust);
+    credentials_ended = ticker_stop(&sks->credentials);
+    if (st == HSM_ERR_BUSY || !trust_ended || !credentials_ended)
         _exit(hsm_status_exit(st));
     return st;
 }

@@ -101,7 +101,7 @@ sks_repository_open(const char *dir, const char *base_url, struct sks_repository
     if (repository->prefix == NULL ||
         strlen(base_url) + SKS_REPOSITORY_NAME_LEN + strlen("/" SUFFIX) > SKS_X5U_MAX) {
         hsm_log(HSM_LOG_ERROR, "%s: not an https URL that an STI-CR can have", base_url);
-        return HSM_ERR_USAGE;
+        return HSM_ERR_MALFORMED;
     }
     st = make_directory(dir);
     if (st != HSM_OK)

@@ -109,7 +109,7 @@ certify(struct ca_fixture *fixture, struct certs_issue_request *request, const c
         .common_name = fixture->root == NULL ? "SHAKEN ROOT" : "SHAKEN Issuing",
     };
     request->not_before = 1700000000;
-    request->not_after = time(NULL) + 5 * YEAR;
+    request->not_after = time(NULL) + (fixture->root == NULL ? 6 : 5) * YEAR;
     must(certs_serial_new(fixture->pa.token, request->serial, &request->serial_len), "serial");
     must(certs_issue(request, fixture->root != NULL ? certs_chain_get(fixture->root, 0) : NULL,
                      fixture->root != NULL ? fixture->root_key : *key, &cert, &why),
@@ -160,8 +160,8 @@ ca_fixture_restart(struct ca_fixture *fixture)
 void
 ca_fixture_start(struct ca_fixture *fixture)
 {
-    *fixture = (struct ca_fixture){.intercept = NULL};
     curl_global_init(CURL_GLOBAL_DEFAULT);
+    *fixture = (struct ca_fixture){.connection = curl_easy_init(), .starter = pthread_self()};
     pa_fixture_start(&fixture->pa,
                      (struct acme_http_handler){.handle = handle, .context = fixture});
     certify_all(fixture);
@@ -190,6 +190,7 @@ ca_fixture_start(struct ca_fixture *fixture)
 void
 ca_fixture_stop(struct ca_fixture *fixture)
 {
+    curl_easy_cleanup(fixture->connection);
     close_server(fixture);
     certs_chain_free(fixture->issuing_chain);
     certs_chain_free(fixture->root);
@@ -306,11 +307,13 @@ ca_fetch(struct ca_fixture *fixture, const char *method, const char *path, const
 {
     struct growing headers = {NULL, 0}, text = {NULL, 0};
     struct curl_slist *extra = curl_slist_append(NULL, "Expect:");
-    CURL *curl = curl_easy_init();
+    bool kept = pthread_equal(pthread_self(), fixture->starter) != 0;
+    CURL *curl = kept ? fixture->connection : curl_easy_init();
     char url[CA_URL_SIZE], ca[4200], type[128];
     long status = 0;
     CURLcode rc;
 
+    curl_easy_reset(curl); /* its connection stays */
     full_url(fixture, path, url);
     snprintf(ca, sizeof(ca), "%s/%s", softhsm_dir(), ACME_PROVISION_TLS_ROOT_FILE);
     snprintf(type, sizeof(type), "Content-Type: %s", content_type != NULL ? content_type : "");
@@ -336,7 +339,8 @@ ca_fetch(struct ca_fixture *fixture, const char *method, const char *path, const
         fail_msg("%s %s: %s", method, url, curl_easy_strerror(rc));
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_slist_free_all(extra);
-    curl_easy_cleanup(curl);
+    if (!kept)
+        curl_easy_cleanup(curl);
     *got = (struct got){.status = (int)status,
                         .headers = headers.text,
                         .body = text.text != NULL ? text.text : strdup("")};
@@ -599,7 +603,8 @@ peer_csr_payload(EVP_PKEY *key, const char *spc, bool ca)
     return payload;
 }
 
-uint8_t *
+/* DER of the first certificate; free() it. */
+static uint8_t *
 pem_leaf_der(const char *pem, size_t *len)
 {
     struct certs_chain *chain = NULL;
@@ -611,4 +616,54 @@ pem_leaf_der(const char *pem, size_t *len)
     must(certs_cert_der(certs_chain_get(chain, 0), &der, len), "DER");
     certs_chain_free(chain);
     return der;
+}
+
+void
+peer_assert_status(struct ca_fixture *fixture, const struct peer *peer, const char *url,
+                   const char *status)
+{
+    GOT got = {.status = 0};
+
+    peer_send(fixture, peer, url, "", &got);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_text(&got, "status"), status);
+}
+
+void
+peer_finalize(struct ca_fixture *fixture, const struct peer *peer, const struct peer_order *order,
+              EVP_PKEY *key, const char *spc, bool is_ca, struct got *got)
+{
+    char *payload = peer_csr_payload(key, spc, is_ca);
+
+    peer_send(fixture, peer, order->finalize, payload, got);
+    free(payload);
+}
+
+uint8_t *
+peer_download(struct ca_fixture *fixture, const struct peer *peer, const char *order_url,
+              size_t *len)
+{
+    GOT order = {.status = 0};
+    GOT chain = {.status = 0};
+
+    peer_send(fixture, peer, order_url, "", &order);
+    assert_string_equal(got_text(&order, "status"), "valid");
+    peer_send(fixture, peer, got_text(&order, "certificate"), "", &chain);
+    assert_int_equal(chain.status, 200);
+    assert_string_equal(got_header(&chain, "Content-Type"), "application/pem-certificate-chain");
+    return pem_leaf_der(chain.body, len);
+}
+
+void
+peer_enrol(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
+           struct peer_order *order)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    GOT got = {.status = 0};
+
+    peer_order_ready(fixture, peer, spc, order);
+    peer_finalize(fixture, peer, order, key, spc, false, &got);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_text(&got, "status"), "valid");
+    EVP_PKEY_free(key);
 }

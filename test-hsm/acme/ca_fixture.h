@@ -30,6 +30,8 @@ struct ca_fixture {
     bool (*intercept)(struct ca_fixture *fixture, const struct acme_http_request *request,
                       struct acme_http_response *response);
     atomic_int intercepted; /* for the interceptor to count with */
+    void *connection; /* kept from request to request, by the thread that started the fixture */
+    pthread_t starter;
 };
 
 void ca_fixture_start(struct ca_fixture *fixture);
@@ -130,7 +132,21 @@ char *peer_token(struct ca_fixture *fixture, const struct token_plan *plan);
 /** {"csr": ...} of a request for the SPC (NULL: without TNAuthList); free() it. */
 char *peer_csr_payload(EVP_PKEY *key, const char *spc, bool ca);
 
-/** DER of the chain's first certificate in a PEM answer; free() it. */
-uint8_t *pem_leaf_der(const char *pem, size_t *len);
+/** Fails the test unless the resource has that status. */
+void peer_assert_status(struct ca_fixture *fixture, const struct peer *peer, const char *url,
+                        const char *status);
+
+/** finalize with a CSR for the key, as above. */
+void peer_finalize(struct ca_fixture *fixture, const struct peer *peer,
+                   const struct peer_order *order, EVP_PKEY *key, const char *spc, bool ca,
+                   struct got *got);
+
+/** An order taken to its certificate, for a fresh key. */
+void peer_enrol(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
+                struct peer_order *order);
+
+/** DER of the certificate of a valid order; free() it. */
+uint8_t *peer_download(struct ca_fixture *fixture, const struct peer *peer, const char *order_url,
+                       size_t *len);
 
 #endif

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -517,6 +518,30 @@ pipelined_requests_are_answered_in_order(void **state)
 }
 
 static void
+who_has_nothing_more_to_ask_still_gets_the_answer(void **state)
+{
+    static const char *const paths[] = {"/quick", "/slow", "/large"};
+    char text[128];
+    size_t size = LARGE + REPLY_SIZE;
+    char *whole = malloc(size);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(paths); i++) {
+        int fd = http_connect_unix(&peer);
+
+        snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\n" HOST "\r\n", paths[i]);
+        http_send(fd, text, strlen(text));
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        assert_true(http_receive(fd, whole, size, NULL, 0, SOON_MS) > 0);
+        assert_true(starts_with(whole, "HTTP/1.1 200 "));
+        if (i == 2)
+            assert_int_equal(strlen(body_of(whole)), LARGE);
+        close(fd);
+    }
+    free(whole);
+}
+
+static void
 a_large_answer_reaches_a_slow_reader_whole(void **state)
 {
     static const char text[] = "GET /large HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
@@ -675,6 +700,24 @@ peers_may_vanish_anywhere_in_tls(void **state)
     SSL_CTX_free(ctx);
 }
 
+/* A connection that is served; tried again while the server has not yet seen others close. */
+static int
+connect_served(const char *text)
+{
+    for (int i = 0; i < SOON_MS / 10; i++) {
+        int fd = http_connect_unix(&peer);
+
+        assert_true(fd >= 0);
+        http_send(fd, text, strlen(text));
+        if (http_receive(fd, reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0)
+            return fd;
+        close(fd);
+        usleep(10000);
+    }
+    fail_msg("not served");
+    return -1;
+}
+
 static void
 more_connections_than_the_limit_are_closed(void **state)
 {
@@ -685,24 +728,14 @@ more_connections_than_the_limit_are_closed(void **state)
     (void)state;
     http_peer_start(&peer, 1, handler, &limit);
     for (int round = 0; round < 3; round++) {
-        for (size_t i = 0; i < 3; i++) {
-            fds[i] = http_connect_unix(&peer);
-            http_send(fds[i], text, strlen(text));
-            assert_true(http_receive(fds[i], reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0);
-        }
+        for (size_t i = 0; i < 3; i++)
+            fds[i] = connect_served(text);
         fds[3] = http_connect_unix(&peer);
         assert_true(http_is_closed(fds[3], SOON_MS));
         http_send(fds[0], text, strlen(text)); /* the others are served */
         assert_true(http_receive(fds[0], reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0);
         for (size_t i = 0; i < 4; i++)
             close(fds[i]);
-        do { /* until the server has seen it */
-            fds[0] = http_connect_unix(&peer);
-            http_send(fds[0], text, strlen(text));
-            fds[1] = http_receive(fds[0], reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0;
-            close(fds[0]);
-        } while (fds[1] == 0);
-        usleep(50000); /* and that one, too */
     }
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
@@ -784,6 +817,53 @@ more_requests_than_the_queue_holds_get_503(void **state)
     for (size_t i = 0; i < count; i++)
         close(fds[i]);
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+/* Take descriptors until there are none; how many were taken. */
+static size_t
+exhaust(int *fds, size_t max)
+{
+    size_t count = 0;
+
+    while (count < max && (fds[count] = dup(STDERR_FILENO)) >= 0)
+        count++;
+    assert_int_equal(errno, EMFILE);
+    return count;
+}
+
+static void
+a_server_out_of_descriptors_waits_quietly_and_recovers(void **state)
+{
+    static const char text[] = "GET /late HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static int taken[4096];
+    struct rlimit before, fewer;
+    FILE *log = tmpfile();
+    int standard = dup(STDERR_FILENO);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    size_t count;
+
+    (void)state;
+    snprintf(name.sun_path, sizeof(name.sun_path), "%.107s", peer.socket);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    fewer = before;
+    fewer.rlim_cur = (rlim_t)fd + 10;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &fewer), 0);
+    count = exhaust(taken, COUNT(taken));
+    dup2(fileno(log), STDERR_FILENO);
+    assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+    http_send(fd, text, strlen(text));
+    assert_int_equal(http_receive(fd, reply, sizeof(reply), NULL, 0, 200), -1);
+    dup2(standard, STDERR_FILENO);
+    close(standard);
+    assert_in_range(lseek(fileno(log), 0, SEEK_END), 1, 1000); /* octets: a line or two */
+    fclose(log);
+    while (count > 0)
+        close(taken[--count]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+    assert_true(starts_with(reply, "HTTP/1.1 200 "));
+    close(fd);
 }
 
 /* ---- listening ---- */
@@ -886,9 +966,9 @@ a_port_that_is_taken_is_refused(void **state)
 static void
 a_unix_socket_is_for_its_owner_and_replaces_only_a_stale_one(void **state)
 {
-    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "/tmp/sti-http-own.sock"};
-    struct acme_http_server_config config = {.address = "unix:/tmp/sti-http-own.sock",
-                                             .handler = handler};
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    char address[64];
+    struct acme_http_server_config config = {.address = address, .handler = handler};
     struct acme_http_loop *loop = NULL;
     struct acme_http_loop *second = NULL;
     struct stat about;
@@ -896,7 +976,8 @@ a_unix_socket_is_for_its_owner_and_replaces_only_a_stale_one(void **state)
     FILE *file;
 
     (void)state;
-    unlink(name.sun_path);
+    snprintf(name.sun_path, sizeof(name.sun_path), "/tmp/sti-own-%d.sock", (int)getpid());
+    snprintf(address, sizeof(address), "unix:/tmp/sti-own-%d.sock", (int)getpid());
     assert_int_equal(bind(stale, (struct sockaddr *)&name, sizeof(name)), 0);
     close(stale);
     assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
@@ -1084,11 +1165,11 @@ count_tick(void *context)
 
     (*count)++;
     if (*count == 2)
-        assert_int_equal(kill(getpid(), SIGINT), 0);
+        (void)kill(getpid(), SIGINT); /* else the test does not end */
 }
 
 static void
-ticks_come_in_the_loop_and_sigint_ends_it(void **state)
+ticks_come_every_second_and_sigint_ends_the_loop(void **state)
 {
     struct acme_http_loop *loop = NULL;
     unsigned count = 0;
@@ -1100,6 +1181,41 @@ ticks_come_in_the_loop_and_sigint_ends_it(void **state)
     assert_int_equal(acme_http_loop_run(loop), HSM_OK);
     assert_int_equal(count, 2);
     acme_http_loop_free(loop);
+}
+
+static void
+count_and_wait(void *context)
+{
+    atomic_fetch_add((atomic_uint *)context, 1);
+    gate_pass();
+}
+
+/* A tick may wait for a token, and so does who is in it when the loop stops. */
+static void
+a_tick_that_waits_holds_up_nobody_and_is_not_called_again(void **state)
+{
+    atomic_uint count = 0;
+    int fd;
+
+    (void)state;
+    gate_set(false);
+    http_peer_listen(&peer, 2, handler, NULL);
+    assert_int_equal(acme_http_loop_every(peer.loop, 1, count_and_wait, &count), HSM_OK);
+    http_peer_run(&peer);
+    gate_await(1);
+    fd = http_connect_unix(&peer);
+    http_send(fd, "GET / HTTP/1.1\r\n" HOST "\r\n", strlen("GET / HTTP/1.1\r\n" HOST "\r\n"));
+    assert_true(http_receive(fd, reply, sizeof(reply), "}", 1, SOON_MS) > 0);
+    assert_true(starts_with(reply, "HTTP/1.1 200 "));
+    usleep(1200000); /* another would be due */
+    assert_int_equal(atomic_load(&count), 1);
+    acme_http_loop_stop(peer.loop);
+    assert_true(http_is_closed(fd, SOON_MS));
+    close(fd);
+    assert_int_equal(gate.passed, 0); /* it still waits, and the loop for it */
+    gate_set(true);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    assert_int_equal(gate.passed, 1);
 }
 
 static void
@@ -1132,6 +1248,7 @@ main(void)
         WITH_SERVER(answers_carry_what_the_handler_said),
         WITH_SERVER(a_handler_that_says_nothing_or_cannot_be_quoted_gives_500),
         WITH_SERVER(pipelined_requests_are_answered_in_order),
+        WITH_SERVER(who_has_nothing_more_to_ask_still_gets_the_answer),
         WITH_SERVER(a_large_answer_reaches_a_slow_reader_whole),
         cmocka_unit_test(patterns_match_segments),
         cmocka_unit_test(who_does_not_finish_a_request_is_closed),
@@ -1140,6 +1257,7 @@ main(void)
         cmocka_unit_test(more_connections_than_the_limit_are_closed),
         WITH_SERVER(handlers_that_wait_do_not_hold_up_the_others),
         cmocka_unit_test(more_requests_than_the_queue_holds_get_503),
+        WITH_SERVER(a_server_out_of_descriptors_waits_quietly_and_recovers),
         cmocka_unit_test(a_certificate_of_another_key_is_refused_at_once),
         cmocka_unit_test(tls_is_for_tcp_and_only_for_tcp),
         cmocka_unit_test(what_is_no_address_is_refused),
@@ -1151,7 +1269,8 @@ main(void)
         cmocka_unit_test(a_loop_stops_at_once_when_nothing_is_in_flight),
         cmocka_unit_test(what_is_in_flight_is_answered_before_the_end),
         cmocka_unit_test(sigterm_ends_the_loop),
-        cmocka_unit_test(ticks_come_in_the_loop_and_sigint_ends_it),
+        cmocka_unit_test(ticks_come_every_second_and_sigint_ends_the_loop),
+        cmocka_unit_test(a_tick_that_waits_holds_up_nobody_and_is_not_called_again),
         cmocka_unit_test(a_loop_has_1_to_64_threads),
     };
 

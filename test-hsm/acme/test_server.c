@@ -55,55 +55,6 @@ assert_post_headers(const struct got *got)
     assert_string_equal(got_header(got, "Cache-Control"), "no-store");
 }
 
-static void
-assert_status(const struct peer *peer, const char *url, const char *status)
-{
-    GOT got = {.status = 0};
-
-    peer_send(&ca, peer, url, "", &got);
-    assert_int_equal(got.status, 200);
-    assert_string_equal(got_text(&got, "status"), status);
-}
-
-static void
-finalize_with(const struct peer *peer, const struct peer_order *order, EVP_PKEY *key,
-              const char *spc, bool is_ca, struct got *got)
-{
-    char *payload = peer_csr_payload(key, spc, is_ca);
-
-    peer_send(&ca, peer, order->finalize, payload, got);
-    free(payload);
-}
-
-/* DER of the certificate of a valid order; free() it. */
-static uint8_t *
-download(const struct peer *peer, const char *order_url, size_t *len)
-{
-    GOT order = {.status = 0};
-    GOT chain = {.status = 0};
-
-    peer_send(&ca, peer, order_url, "", &order);
-    assert_string_equal(got_text(&order, "status"), "valid");
-    peer_send(&ca, peer, got_text(&order, "certificate"), "", &chain);
-    assert_int_equal(chain.status, 200);
-    assert_string_equal(got_header(&chain, "Content-Type"), "application/pem-certificate-chain");
-    return pem_leaf_der(chain.body, len);
-}
-
-/* An order taken to its certificate. */
-static void
-enrol(const struct peer *peer, const char *spc, struct peer_order *order)
-{
-    EVP_PKEY *key = peer_key_new("P-256");
-    GOT got = {.status = 0};
-
-    peer_order_ready(&ca, peer, spc, order);
-    finalize_with(peer, order, key, spc, false, &got);
-    assert_int_equal(got.status, 200);
-    assert_string_equal(got_text(&got, "status"), "valid");
-    EVP_PKEY_free(key);
-}
-
 /* ---- directory and nonces ---- */
 
 static void
@@ -613,7 +564,7 @@ a_key_change_needs_both_keys_and_the_right_words(void **state)
     assert_refused(&old_key, 403, "unauthorized", "the old key");
     EVP_PKEY_free(peer.key);
     peer.key = fresh;
-    assert_status(&peer, peer.kid, "valid");
+    peer_assert_status(&ca, &peer, peer.kid, "valid");
     peer_stop(&peer);
     peer_stop(&other);
 }
@@ -698,6 +649,57 @@ the_identifier_comes_back_as_the_client_wrote_it(void **state)
     }
 }
 
+/* An RFC 3339 text of the time, two hours ahead of UTC and with a fraction. */
+static void
+local_time(time_t t, char text[40])
+{
+    struct tm tm;
+    time_t local = t + 7200;
+
+    gmtime_r(&local, &tm);
+    strftime(text, 40, "%Y-%m-%dt%H:%M:%S.25+02:00", &tm);
+}
+
+static void
+a_validity_that_is_asked_for_is_kept(void **state)
+{
+    const struct peer *peer = *state;
+    EVP_PKEY *key = peer_key_new("P-256");
+    time_t not_before = time(NULL) - 60, not_after = time(NULL) + 3 * DAY;
+    char before[40], after[40], payload[512], echo[40];
+    struct peer_order order;
+    struct tm tm;
+    GOT created = {.status = 0};
+    GOT got = {.status = 0};
+    uint8_t *der;
+    size_t len;
+    X509 *cert = NULL;
+
+    local_time(not_before, before);
+    local_time(not_after, after);
+    snprintf(payload, sizeof(payload),
+             "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}],"
+             "\"notBefore\":\"%s\",\"notAfter\":\"%s\"}",
+             before, after);
+    peer_send(&ca, peer, "/acme/new-order", payload, &created);
+    assert_int_equal(created.status, 201);
+    gmtime_r(&not_after, &tm);
+    strftime(echo, sizeof(echo), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    assert_string_equal(got_text(&created, "notAfter"), echo);
+    snprintf(order.url, CA_URL_SIZE, "%s", got_header(&created, "Location"));
+    snprintf(order.finalize, CA_URL_SIZE, "%s", got_text(&created, "finalize"));
+    ca_fixture_sql(&ca, "UPDATE acme_order SET status = 'ready' WHERE not_after <> 0 AND"
+                        " status = 'pending'");
+    peer_finalize(&ca, peer, &order, key, "1234", false, &got);
+    der = peer_download(&ca, peer, order.url, &len);
+    assert_int_equal(certs_cert_parse_der(der, len, &cert, NULL), HSM_OK);
+    assert_int_equal(certs_cert_not_before(cert), not_before);
+    assert_int_equal(certs_cert_not_after(cert), not_after);
+    X509_free(cert);
+    free(der);
+    EVP_PKEY_free(key);
+}
+
 static void
 an_authorization_offers_one_tkauth_challenge(void **state)
 {
@@ -752,7 +754,7 @@ an_authorization_can_be_given_up_and_takes_its_order_with_it(void **state)
     peer_send(&ca, peer, order.authz, "{\"status\":\"deactivated\"}", &got);
     assert_int_equal(got.status, 200);
     assert_string_equal(got_text(&got, "status"), "deactivated");
-    assert_status(peer, order.url, "invalid");
+    peer_assert_status(&ca, peer, order.url, "invalid");
     peer_send(&ca, peer, order.authz, "{\"status\":\"deactivated\"}", &again);
     assert_refused(&again, 400, "malformed", "twice");
 }
@@ -823,11 +825,11 @@ assert_token_refused(const struct peer *peer, const char *token, const char *pro
     type = json_string_value(json_object_get(json_object_get(answer.json, "error"), "type"));
     if (type == NULL || strcmp(strrchr(type, ':') + 1, problem) != 0)
         fail_msg("%s: %s", what, answer.body);
-    assert_status(peer, order.authz, "invalid");
+    peer_assert_status(&ca, peer, order.authz, "invalid");
     peer_send(&ca, peer, order.url, "", &read);
     assert_string_equal(got_text(&read, "status"), "invalid");
     assert_non_null(json_object_get(read.json, "error"));
-    finalize_with(peer, &order, peer->key, "1234", false, &finalized);
+    peer_finalize(&ca, peer, &order, peer->key, "1234", false, &finalized);
     assert_refused(&finalized, 403, "orderNotReady", what);
 }
 
@@ -917,7 +919,7 @@ an_spc_token_that_is_not_es256_ends_the_order(void **state)
         answer_challenge(*state, &order, "atc", token, &answer);
         assert_int_equal(answer.status, 200);
         assert_string_equal(got_text(&answer, "status"), "invalid");
-        assert_status(*state, order.url, "invalid");
+        peer_assert_status(&ca, *state, order.url, "invalid");
         free(token);
     }
 }
@@ -945,7 +947,7 @@ a_response_without_one_token_leaves_the_challenge_pending(void **state)
         peer_send(&ca, *state, order.challenge, payloads[i], &got);
         assert_refused(&got, 400, "malformed", payloads[i]);
     }
-    assert_status(*state, order.challenge, "pending");
+    peer_assert_status(&ca, *state, order.challenge, "pending");
 }
 
 static void
@@ -976,8 +978,8 @@ every_deployed_form_of_a_good_token_is_taken(void **state)
         assert_int_equal(got.status, 200);
         assert_string_equal(got_text(&got, "status"), "valid");
         assert_true(strlen(got_text(&got, "validated")) == 20);
-        assert_status(peer, order.authz, "valid");
-        assert_status(peer, order.url, "ready");
+        peer_assert_status(&ca, peer, order.authz, "valid");
+        peer_assert_status(&ca, peer, order.url, "ready");
         answer_challenge(peer, &order, forms[i].member, "x", &again); /* too late to spoil it */
         assert_string_equal(got_text(&again, "status"), "valid");
         free(token);
@@ -1001,7 +1003,7 @@ a_certificate_says_what_the_ca_knows_and_not_what_the_csr_claims(void **state)
     char *subject;
 
     assert_int_equal(acme_server_participant_set(ca.store, "709J", "Bücher Telecom", "DE"), HSM_OK);
-    enrol(peer, "709J", &order);
+    peer_enrol(&ca, peer, "709J", &order);
     peer_send(&ca, peer, order.url, "", &read);
     peer_send(&ca, peer, got_text(&read, "certificate"), "", &pem);
     assert_int_equal(certs_chain_parse_pem(pem.body, strlen(pem.body), 8, &chain, &why), HSM_OK);
@@ -1024,8 +1026,8 @@ a_participant_without_a_name_is_certified_as_the_holder_of_its_code(void **state
     char *subject;
     X509 *cert = NULL;
 
-    enrol(*state, "5678", &order);
-    der = download(*state, order.url, &len);
+    peer_enrol(&ca, *state, "5678", &order);
+    der = peer_download(&ca, *state, order.url, &len);
     assert_int_equal(certs_cert_parse_der(der, len, &cert, &why), HSM_OK);
     subject = certs_cert_subject(cert);
     assert_string_equal(subject, "CN=SHAKEN 5678,O=Service Provider 5678,C=US");
@@ -1063,22 +1065,22 @@ a_csr_that_does_not_fit_is_refused_and_the_order_stays_ready(void **state)
     peer_join(&ca, &other);
     used = peer_key_new("P-256");
     peer_order_ready(&ca, peer, "1234", &before);
-    finalize_with(peer, &before, used, "1234", false, &first);
+    peer_finalize(&ca, peer, &before, used, "1234", false, &first);
     assert_int_equal(first.status, 200);
 
     peer_order_ready(&ca, peer, "1234", &order);
     for (size_t i = 0; i < COUNT(cases); i++) {
         GOT got = {.status = 0};
 
-        finalize_with(peer, &order, *cases[i].key, cases[i].spc, cases[i].ca, &got);
+        peer_finalize(&ca, peer, &order, *cases[i].key, cases[i].spc, cases[i].ca, &got);
         assert_refused(&got, 400, "badCSR", cases[i].what);
-        assert_status(peer, order.url, "ready");
+        peer_assert_status(&ca, peer, order.url, "ready");
     }
     peer_send(&ca, peer, order.finalize, "{\"csr\":\"a+b=\"}", &malformed);
     assert_refused(&malformed, 400, "malformed", "not base64url");
     peer_send(&ca, peer, order.finalize, "{\"csr\":\"AAAA\"}", &garbage);
     assert_refused(&garbage, 400, "badCSR", "not DER");
-    finalize_with(peer, &order, key, "1234", false, &good);
+    peer_finalize(&ca, peer, &order, key, "1234", false, &good);
     assert_int_equal(good.status, 200);
     EVP_PKEY_free(key);
     EVP_PKEY_free(p384);
@@ -1101,10 +1103,10 @@ a_token_for_a_ca_certificate_gives_none_here(void **state)
     peer_order(&ca, peer, "1234", &order);
     answer_challenge(peer, &order, "tkauth", token, &answer);
     assert_string_equal(got_text(&answer, "status"), "valid");
-    finalize_with(peer, &order, key, "1234", true, &delegate);
+    peer_finalize(&ca, peer, &order, key, "1234", true, &delegate);
     assert_refused(&delegate, 400, "badCSR", "CA:TRUE");
     assert_non_null(strstr(got_text(&delegate, "detail"), "delegate"));
-    finalize_with(peer, &order, key, "1234", false, &end_entity);
+    peer_finalize(&ca, peer, &order, key, "1234", false, &end_entity);
     assert_refused(&end_entity, 400, "badCSR", "CA:FALSE");
     free(token);
     EVP_PKEY_free(key);
@@ -1123,9 +1125,9 @@ the_account_key_is_certified_only_by_the_operators_leave(void **state)
     ca_fixture_restart(&ca);
     peer_join(&ca, &peer);
     peer_order_ready(&ca, &peer, "1234", &first);
-    finalize_with(&peer, &first, peer.key, "1234", false, &once);
+    peer_finalize(&ca, &peer, &first, peer.key, "1234", false, &once);
     peer_order_ready(&ca, &peer, "1234", &second);
-    finalize_with(&peer, &second, peer.key, "1234", false, &twice); /* renewal with that key */
+    peer_finalize(&ca, &peer, &second, peer.key, "1234", false, &twice); /* renewal with that key */
     ca.config.account_key_in_csr = false;
     ca_fixture_restart(&ca);
     assert_int_equal(once.status, 200);
@@ -1143,10 +1145,10 @@ an_order_is_finalized_once(void **state)
     GOT again = {.status = 0};
 
     peer_order(&ca, peer, "1234", &order);
-    finalize_with(peer, &order, key, "1234", false, &pending);
+    peer_finalize(&ca, peer, &order, key, "1234", false, &pending);
     assert_refused(&pending, 403, "orderNotReady", "pending");
-    enrol(peer, "1234", &order);
-    finalize_with(peer, &order, key, "1234", false, &again);
+    peer_enrol(&ca, peer, "1234", &order);
+    peer_finalize(&ca, peer, &order, key, "1234", false, &again);
     assert_refused(&again, 403, "orderNotReady", "valid");
     EVP_PKEY_free(key);
 }
@@ -1200,7 +1202,7 @@ of_many_requests_that_finalize_an_order_one_gets_its_certificate(void **state)
     }
     assert_int_equal(good, 1);
     assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM issuance"), before + 1);
-    assert_status(peer, order.url, "valid");
+    peer_assert_status(&ca, peer, order.url, "valid");
 }
 
 static void
@@ -1214,137 +1216,18 @@ an_order_that_is_not_fulfilled_in_time_is_invalid_and_then_gone(void **state)
 
     peer_order_ready(&ca, peer, "1234", &order);
     ca_fixture_set_time(time(NULL) + 7 * DAY);
-    finalize_with(peer, &order, key, "1234", false, &finalized);
+    peer_finalize(&ca, peer, &order, key, "1234", false, &finalized);
     assert_refused(&finalized, 403, "orderNotReady", "expired");
-    assert_status(peer, order.url, "invalid");
-    assert_status(peer, order.authz, "expired");
+    peer_assert_status(&ca, peer, order.url, "invalid");
+    peer_assert_status(&ca, peer, order.authz, "expired");
     acme_server_expire(ca.server);
-    assert_status(peer, order.url, "invalid");
+    peer_assert_status(&ca, peer, order.url, "invalid");
     ca_fixture_set_time(time(NULL) + 8 * DAY + 1);
     acme_server_expire(ca.server);
     peer_send(&ca, peer, order.url, "", &gone);
     assert_refused(&gone, 404, "malformed", "deleted");
     ca_fixture_set_time(0);
     EVP_PKEY_free(key);
-}
-
-/* ---- crashes ---- */
-
-static const char undo_certificate[] =
-    "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0 WHERE order_id ="
-    " (SELECT id FROM acme_order ORDER BY created DESC, rowid DESC LIMIT 1)";
-static const char undo_order[] =
-    "UPDATE acme_order SET status = 'processing' WHERE id ="
-    " (SELECT id FROM acme_order ORDER BY created DESC, rowid DESC LIMIT 1)";
-
-/* The store as a crash leaves it between the intent and the certificate. */
-static void
-crash_before_certificate(void)
-{
-    ca_fixture_sql(&ca, undo_certificate);
-    ca_fixture_sql(&ca, undo_order);
-}
-
-/* What the token signed: everything but the signature, which is another one each time. */
-static void
-assert_same_tbs(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
-{
-    X509 *first = d2i_X509(NULL, &(const uint8_t *){a}, (long)a_len);
-    X509 *second = d2i_X509(NULL, &(const uint8_t *){b}, (long)b_len);
-    uint8_t *first_tbs = NULL, *second_tbs = NULL;
-    int first_len = i2d_re_X509_tbs(first, &first_tbs);
-    int second_len = i2d_re_X509_tbs(second, &second_tbs);
-
-    assert_true(first_len > 0);
-    assert_int_equal(first_len, second_len);
-    assert_memory_equal(first_tbs, second_tbs, (size_t)first_len);
-    OPENSSL_free(first_tbs);
-    OPENSSL_free(second_tbs);
-    X509_free(first);
-    X509_free(second);
-}
-
-static void
-a_restart_completes_what_was_about_to_be_signed(void **state)
-{
-    struct peer_order order;
-    size_t before_len, after_len;
-    uint8_t *before, *after;
-
-    enrol(*state, "1234", &order);
-    before = download(*state, order.url, &before_len);
-    crash_before_certificate();
-    ca_fixture_set_time(time(NULL) + 1000); /* and not with the dates of the restart */
-    ca_fixture_restart(&ca);
-    after = download(*state, order.url, &after_len);
-    ca_fixture_set_time(0);
-    assert_same_tbs(before, before_len, after, after_len);
-    free(before);
-    free(after);
-}
-
-static void
-a_restart_under_another_profile_voids_it_and_its_serial_is_never_used(void **state)
-{
-    struct peer_order order, next;
-    GOT read = {.status = 0};
-
-    enrol(*state, "1234", &order);
-    crash_before_certificate();
-    ca.config.crl_url = "https://pa.example/crl2";
-    ca_fixture_restart(&ca);
-    peer_send(&ca, *state, order.url, "", &read);
-    ca.config.crl_url = "https://pa.example/crl";
-    ca_fixture_restart(&ca);
-    assert_string_equal(got_text(&read, "status"), "invalid");
-    assert_non_null(json_object_get(read.json, "error"));
-    assert_null(json_object_get(read.json, "certificate"));
-    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE voided = 1 AND der"
-                                           " IS NULL AND serial IS NOT NULL"),
-                     1);
-    enrol(*state, "1234", &next);
-    assert_status(*state, order.url, "invalid");
-}
-
-static void
-a_poll_completes_what_waited_for_the_token(void **state)
-{
-    struct peer_order order;
-    GOT waiting = {.status = 0};
-    size_t len;
-
-    enrol(*state, "1234", &order);
-    crash_before_certificate();
-    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL, attempted = strftime('%s','now') + 100"
-                        " WHERE der IS NULL AND voided = 0");
-    peer_send(&ca, *state, order.url, "", &waiting); /* somebody else is at it */
-    assert_string_equal(got_text(&waiting, "status"), "processing");
-    assert_string_equal(got_header(&waiting, "Retry-After"), "5");
-    assert_null(json_object_get(waiting.json, "certificate"));
-    ca_fixture_sql(&ca, "UPDATE issuance SET attempted = 0 WHERE der IS NULL AND voided = 0");
-    free(download(*state, order.url, &len));
-}
-
-static void
-the_tick_completes_what_nobody_polls_for(void **state)
-{
-    struct peer_order order;
-
-    enrol(*state, "1234", &order);
-    crash_before_certificate();
-    acme_server_expire(ca.server);
-    assert_int_equal(
-        ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
-    assert_status(*state, order.url, "valid");
-}
-
-static void
-no_serial_is_in_two_certificates(void **state)
-{
-    (void)state;
-    assert_int_equal(
-        ca_fixture_count(&ca, "SELECT count(*) - count(DISTINCT serial) FROM issuance"), 0);
-    assert_true(ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE der IS NOT NULL") > 5);
 }
 
 /* ---- configuration ---- */
@@ -1446,7 +1329,6 @@ static void
 requests_that_others_signed_are_understood(void **state)
 {
     json_t *vectors = data_json("self/acme_requests.json");
-    GOT replayed = {.status = 0};
     GOT order = {.status = 0};
 
     (void)state;
@@ -1521,6 +1403,7 @@ main(void)
         cmocka_unit_test(a_key_change_needs_both_keys_and_the_right_words),
         cmocka_unit_test(an_order_for_what_is_not_one_spc_is_refused),
         cmocka_unit_test(the_identifier_comes_back_as_the_client_wrote_it),
+        cmocka_unit_test(a_validity_that_is_asked_for_is_kept),
         cmocka_unit_test(an_authorization_offers_one_tkauth_challenge),
         cmocka_unit_test(what_does_not_exist_is_404),
         cmocka_unit_test(an_authorization_can_be_given_up_and_takes_its_order_with_it),
@@ -1539,11 +1422,6 @@ main(void)
         cmocka_unit_test(an_order_is_finalized_once),
         cmocka_unit_test(of_many_requests_that_finalize_an_order_one_gets_its_certificate),
         cmocka_unit_test(an_order_that_is_not_fulfilled_in_time_is_invalid_and_then_gone),
-        cmocka_unit_test(a_restart_completes_what_was_about_to_be_signed),
-        cmocka_unit_test(a_restart_under_another_profile_voids_it_and_its_serial_is_never_used),
-        cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
-        cmocka_unit_test(the_tick_completes_what_nobody_polls_for),
-        cmocka_unit_test(no_serial_is_in_two_certificates),
         cmocka_unit_test(a_server_is_not_made_with_a_foreign_key_or_a_base_url_with_a_path),
         cmocka_unit_test(requests_that_others_signed_are_understood),
     };

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -267,6 +268,173 @@ two_spcs_are_not_a_shaken_list_and_read_well(void **state)
     certs_tnauthlist_free(list);
 }
 
+/* -- RFC 9060: a delegate's list within that of its issuer -- */
+
+static struct certs_tnauthlist *
+list_of(json_t *entries)
+{
+    struct certs_tn_entry made[4] = {0};
+    struct certs_tnauthlist *list = NULL;
+    json_t *entry;
+    size_t i;
+
+    assert_true(json_array_size(entries) <= COUNT(made));
+    json_array_foreach(entries, i, entry)
+    {
+        json_t *range = json_object_get(entry, "range");
+        const char *spc = json_string_value(json_object_get(entry, "spc"));
+        const char *text = range != NULL ? json_string_value(json_object_get(range, "start"))
+                           : spc != NULL ? spc
+                                         : json_string_value(json_object_get(entry, "one"));
+
+        made[i].kind = range != NULL ? CERTS_TN_RANGE : spc != NULL ? CERTS_TN_SPC : CERTS_TN_ONE;
+        made[i].count =
+            range != NULL ? (uint64_t)json_integer_value(json_object_get(range, "count")) : 1;
+        snprintf(made[i].text, sizeof(made[i].text), "%s", text);
+    }
+    assert_int_equal(certs_tnauthlist_new(made, json_array_size(entries), &list, NULL), HSM_OK);
+    return list;
+}
+
+static void
+each_vector_of_encompassing_has_its_verdict(void **state)
+{
+    json_t *file = data_json("self/encompassing.json");
+    json_t *vector;
+    size_t i;
+
+    (void)state;
+    json_array_foreach(json_object_get(file, "cases"), i, vector)
+    {
+        struct certs_tnauthlist *parent = list_of(json_object_get(vector, "parent"));
+        struct certs_tnauthlist *child = list_of(json_object_get(vector, "child"));
+        json_t *wanted = json_object_get(vector, "encompassed");
+        enum certs_scope scope = certs_tnauthlist_scope(parent, child);
+
+        print_message("case %zu\n", i);
+        assert_int_equal(certs_tnauthlist_encompasses(parent, child), json_is_true(wanted));
+        if (json_is_string(wanted)) /* needs external data */
+            assert_int_equal(scope, CERTS_SCOPE_BY_NUMBERING);
+        else
+            assert_int_equal(scope,
+                             json_is_true(wanted) ? CERTS_SCOPE_INSIDE : CERTS_SCOPE_OUTSIDE);
+        certs_tnauthlist_free(parent);
+        certs_tnauthlist_free(child);
+    }
+    assert_int_equal(i, 6);
+    json_decref(file);
+}
+
+#define SPC(text)                                                                                  \
+    {                                                                                              \
+        CERTS_TN_SPC, text, 0                                                                      \
+    }
+#define ONE(text)                                                                                  \
+    {                                                                                              \
+        CERTS_TN_ONE, text, 1                                                                      \
+    }
+#define RANGE(text, count)                                                                         \
+    {                                                                                              \
+        CERTS_TN_RANGE, text, count                                                                \
+    }
+
+static const struct {
+    struct certs_tn_entry parent[3], child[3];
+    enum certs_scope wanted;
+} scopes[] = {
+    /* numbers and ranges of the parent that touch or overlap count together */
+    {{RANGE("100", 50), RANGE("150", 50)}, {RANGE("120", 60)}, CERTS_SCOPE_INSIDE},
+    {{RANGE("150", 50), RANGE("100", 60)}, {RANGE("100", 100)}, CERTS_SCOPE_INSIDE},
+    {{RANGE("150", 50), RANGE("100", 50)}, {RANGE("100", 101)}, CERTS_SCOPE_OUTSIDE},
+    {{RANGE("100", 50), RANGE("151", 50)}, {RANGE("120", 60)}, CERTS_SCOPE_OUTSIDE},
+    {{ONE("101"), ONE("100"), ONE("102")}, {RANGE("100", 3)}, CERTS_SCOPE_INSIDE},
+    {{ONE("101"), ONE("100"), ONE("103")}, {RANGE("100", 3)}, CERTS_SCOPE_OUTSIDE},
+    {{RANGE("100", 100), RANGE("120", 5)}, {ONE("199")}, CERTS_SCOPE_INSIDE},
+    /* the ends of a range */
+    {{RANGE("100", 10)}, {ONE("100")}, CERTS_SCOPE_INSIDE},
+    {{RANGE("100", 10)}, {ONE("109")}, CERTS_SCOPE_INSIDE},
+    {{RANGE("100", 10)}, {ONE("110")}, CERTS_SCOPE_OUTSIDE},
+    {{RANGE("100", 10)}, {ONE("099")}, CERTS_SCOPE_OUTSIDE},
+    {{RANGE("100", 10)}, {RANGE("099", 2)}, CERTS_SCOPE_OUTSIDE},
+    {{ONE("100")}, {RANGE("100", 2)}, CERTS_SCOPE_OUTSIDE},
+    /* another length is another number */
+    {{RANGE("0100", 100)}, {ONE("150")}, CERTS_SCOPE_OUTSIDE},
+    {{RANGE("100", 100)}, {ONE("0150")}, CERTS_SCOPE_OUTSIDE},
+    {{RANGE("10", 80), RANGE("100", 100)}, {ONE("150")}, CERTS_SCOPE_INSIDE},
+    /* # and * are in no range */
+    {{ONE("*12")}, {ONE("*12")}, CERTS_SCOPE_INSIDE},
+    {{ONE("*12"), ONE("#12")}, {ONE("*13")}, CERTS_SCOPE_OUTSIDE},
+    {{RANGE("100", 800)}, {ONE("1#2")}, CERTS_SCOPE_OUTSIDE},
+    /* every entry counts, and an SPC is no number */
+    {{SPC("1234"), SPC("5678")}, {SPC("5678"), SPC("1234")}, CERTS_SCOPE_INSIDE},
+    {{SPC("1234")}, {SPC("1234"), SPC("5678")}, CERTS_SCOPE_OUTSIDE},
+    {{SPC("709J")}, {SPC("709j")}, CERTS_SCOPE_OUTSIDE},
+    {{SPC("1234")}, {ONE("1234")}, CERTS_SCOPE_BY_NUMBERING},
+    {{ONE("1234")}, {SPC("1234")}, CERTS_SCOPE_OUTSIDE},
+    {{SPC("1234"), ONE("911")}, {ONE("911")}, CERTS_SCOPE_INSIDE},
+    {{SPC("1234"), ONE("911")}, {ONE("911"), RANGE("100", 2)}, CERTS_SCOPE_BY_NUMBERING},
+    {{SPC("1234")}, {RANGE("100", 2), SPC("5678")}, CERTS_SCOPE_OUTSIDE},
+};
+
+static size_t
+entries_of(const struct certs_tn_entry *entries)
+{
+    size_t count = 0;
+
+    while (count < 3 && entries[count].text[0] != '\0')
+        count++;
+    return count;
+}
+
+static void
+the_scope_of_a_delegate_is_within_that_of_its_issuer_or_not(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(scopes); i++) {
+        struct certs_tnauthlist *parent = NULL;
+        struct certs_tnauthlist *child = NULL;
+
+        assert_int_equal(
+            certs_tnauthlist_new(scopes[i].parent, entries_of(scopes[i].parent), &parent, NULL),
+            HSM_OK);
+        assert_int_equal(
+            certs_tnauthlist_new(scopes[i].child, entries_of(scopes[i].child), &child, NULL),
+            HSM_OK);
+        if (certs_tnauthlist_scope(parent, child) != scopes[i].wanted)
+            fail_msg("case %zu", i);
+        assert_true(certs_tnauthlist_encompasses(child, child));
+        certs_tnauthlist_free(parent);
+        certs_tnauthlist_free(child);
+    }
+}
+
+static void
+a_number_is_in_a_list_by_itself_or_inside_a_range(void **state)
+{
+    static const struct certs_tn_entry entries[] = {SPC("1234"), RANGE("12155550100", 100),
+                                                    ONE("911"), ONE("*67")};
+    static const struct {
+        const char *number;
+        bool wanted;
+    } cases[] = {
+        {"12155550100", true},   {"12155550199", true},
+        {"12155550200", false},  {"12155550099", false},
+        {"911", true},           {"0911", false},
+        {"*67", true},           {"*68", false},
+        {"1234", false},         {"", false},
+        {"+12155550100", false}, {"1215555010012155550100", false},
+    };
+    struct certs_tnauthlist *list = NULL;
+
+    (void)state;
+    assert_int_equal(certs_tnauthlist_new(entries, COUNT(entries), &list, NULL), HSM_OK);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        if (certs_tnauthlist_has_number(list, cases[i].number) != cases[i].wanted)
+            fail_msg("\"%s\"", cases[i].number);
+    }
+    certs_tnauthlist_free(list);
+}
+
 int
 main(void)
 {
@@ -279,6 +447,9 @@ main(void)
         cmocka_unit_test(entries_that_break_rfc_8226_are_refused),
         cmocka_unit_test(many_entries_need_long_form_lengths_and_have_a_bound),
         cmocka_unit_test(two_spcs_are_not_a_shaken_list_and_read_well),
+        cmocka_unit_test(each_vector_of_encompassing_has_its_verdict),
+        cmocka_unit_test(the_scope_of_a_delegate_is_within_that_of_its_issuer_or_not),
+        cmocka_unit_test(a_number_is_in_a_list_by_itself_or_inside_a_range),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

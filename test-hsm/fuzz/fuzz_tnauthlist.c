@@ -15,6 +15,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
         fuzz_assert(certs_tnauthlist_parse(der, der_len, &again, &why) == HSM_OK);
         fuzz_assert(certs_tnauthlist_equals(list, again));
+        fuzz_assert(certs_tnauthlist_encompasses(list, again));
         free(certs_tnauthlist_text(list));
     }
     certs_tnauthlist_free(again);

@@ -377,7 +377,7 @@ base_url_that_no_x5u_can_have_is_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(urls); i++)
-        if (sks_repository_open(cr.served, urls[i], &repository) != HSM_ERR_USAGE)
+        if (sks_repository_open(cr.served, urls[i], &repository) != HSM_ERR_MALFORMED)
             fail_msg("%s", urls[i]);
     assert_null(repository);
 }

@@ -19,7 +19,7 @@
 /** In which member the SPC token answers the challenge. */
 enum acme_tkauth_member {
     ACME_TKAUTH, /* RFC 9448 section 4: "tkauth" */
-    ACME_ATC,    /* deployed CAs: "atc" */
+    ACME_ATC, /* deployed CAs: "atc" */
 };
 
 struct acme_client_config {
@@ -33,12 +33,13 @@ struct acme_client_config {
 
 struct acme_client;
 
-/** Reads the directory. All pointers are borrowed. */
+/** Reads the directory. All pointers are borrowed. A client is for one thread. */
 HSM_MUST_CHECK enum hsm_status acme_client_new(const struct acme_client_config *config,
                                                struct acme_client **out, struct hsm_reason *why);
 void acme_client_free(struct acme_client *client);
 
-/** Create the account, or find it when it exists (RFC 8555 section 7.3). Agrees to terms of service. */
+/** Create the account, or find it when it exists (RFC 8555 section 7.3). Agrees to terms of
+ * service. */
 HSM_MUST_CHECK enum hsm_status acme_client_account(struct acme_client *client,
                                                    struct hsm_reason *why);
 
@@ -53,22 +54,23 @@ struct acme_client_order {
     void *context;
     const uint8_t *csr; /* DER */
     size_t csr_len;
-    /** Told the order's URL as soon as it is known, so that a caller can resume; may be NULL. */
+    /** Told the order's URL as soon as it is known, so that a caller can resume; may be NULL. What
+     *  it returns but HSM_OK ends the attempt: nothing goes on that could not be noted. */
     enum hsm_status (*ordered)(void *context, const char *order_url);
     const char *resume_url; /* an order made before; NULL: make a new one */
 };
 
 /**
- * Order, authorize, finalize, download: the whole of RFC 8555 section 7.4. Retries badNonce, honours
- * Retry-After, handles every order state.
+ * Order, authorize, finalize, download: the whole of RFC 8555 section 7.4. Retries badNonce,
+ * honours Retry-After, handles every order state. Creates or finds the account first when that was
+ * not done.
  *
  * @param chain  what the CA gave: parsed, leaf first, not yet trusted
  * @retval HSM_ERR_DENIED  the CA refused: the reason has the problem document's type and detail
  * @retval HSM_ERR_BUSY    unreachable, 5xx, rate limited, or still processing at poll_limit_s
  */
-HSM_MUST_CHECK enum hsm_status acme_client_obtain(struct acme_client *client,
-                                                  const struct acme_client_order *order,
-                                                  struct certs_chain **chain,
-                                                  struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status
+acme_client_obtain(struct acme_client *client, const struct acme_client_order *order,
+                   struct certs_chain **chain, struct hsm_reason *why);
 
 #endif

@@ -13,22 +13,22 @@
 #include <hsm/status.h>
 
 enum acme_config_type {
-    ACME_CONFIG_TEXT,    /* char *, owned by the struct */
-    ACME_CONFIG_PATH,    /* char *, relative ones are taken from the file's own directory */
+    ACME_CONFIG_TEXT, /* char *, owned by the struct */
+    ACME_CONFIG_PATH, /* char *, relative ones are taken from the file's own directory */
     ACME_CONFIG_SECRET_SOURCE, /* char *, as hsm_secret_from(); a relative file likewise */
-    ACME_CONFIG_NUMBER,  /* long, min..max */
-    ACME_CONFIG_SWITCH,  /* bool: yes, no */
+    ACME_CONFIG_NUMBER, /* long, min..max */
+    ACME_CONFIG_SWITCH, /* bool: yes, no */
 };
 
 struct acme_config_key {
     const char *section;
     const char *name;
     enum acme_config_type type;
-    size_t offset;  /* of the member in the caller's struct */
+    size_t offset; /* of the member in the caller's struct */
     bool required;
-    long min, max;        /* NUMBER */
+    long min, max; /* NUMBER */
     const char *fallback; /* text of the default; NULL: the member stays NULL, 0 or false */
-    const char *help;     /* one line, for --help and the man page */
+    const char *help; /* one line, for --help and the man page */
 };
 
 /** Fill `config` (zeroed by the caller) from a file. `keys` ends with a NULL section. */

@@ -19,8 +19,8 @@ struct acme_store;
 /**
  * Open or create, and migrate forward.
  *
- * @param migrations  SQL scripts, NULL-terminated; the n-th brings version n-1 to n; each runs once,
- *                    in one transaction
+ * @param migrations  SQL scripts, NULL-terminated; the n-th brings version n-1 to n; each runs
+ * once, in one transaction
  * @retval HSM_ERR_UNSUPPORTED  the file is of a later version than this program knows
  */
 HSM_MUST_CHECK enum hsm_status acme_store_open(const char *path, const char *const *migrations,

@@ -56,6 +56,30 @@ const char *certs_tnauthlist_spc(const struct certs_tnauthlist *list);
 /** Equal DER. */
 bool certs_tnauthlist_equals(const struct certs_tnauthlist *a, const struct certs_tnauthlist *b);
 
+/** True if the list holds this number as `one` or inside a range; an SPC holds none by itself. */
+bool certs_tnauthlist_has_number(const struct certs_tnauthlist *list, const char *number);
+
+/* How the scope of a delegate's list lies to that of its issuer's (RFC 9060 section 4). */
+enum certs_scope {
+    CERTS_SCOPE_INSIDE, /* every entry of the child is encompassed by the parent's */
+    CERTS_SCOPE_OUTSIDE,
+    /* the parent's entries do not hold every number of the child, but it has an SPC: whether
+     * that provider has the numbers is not in any certificate, only in numbering data */
+    CERTS_SCOPE_BY_NUMBERING
+};
+
+/**
+ * An SPC is encompassed by the equal SPC, a number by the equal number or a
+ * range, a range by the numbers and ranges of the parent together. Numbers of
+ * different length are different numbers.
+ */
+enum certs_scope certs_tnauthlist_scope(const struct certs_tnauthlist *parent,
+                                        const struct certs_tnauthlist *child);
+
+/** certs_tnauthlist_scope() is CERTS_SCOPE_INSIDE. */
+bool certs_tnauthlist_encompasses(const struct certs_tnauthlist *parent,
+                                  const struct certs_tnauthlist *child);
+
 /** For a person, e.g. "SPC 1234, range 12155550100 x 100"; free() it. NULL: out of memory. */
 char *certs_tnauthlist_text(const struct certs_tnauthlist *list);
 

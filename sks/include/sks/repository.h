@@ -21,7 +21,7 @@ struct sks_repository;
  *
  * @param base_url  "https://cr.sp.example:8443", perhaps with a path: start of the URLs; no
  *                  userinfo, query or fragment
- * @retval HSM_ERR_USAGE  the base URL is not such a one
+ * @retval HSM_ERR_MALFORMED  the base URL is not such a one
  */
 HSM_MUST_CHECK enum hsm_status sks_repository_open(const char *dir, const char *base_url,
                                                    struct sks_repository **out);

@@ -9,8 +9,9 @@
 
 #include <hsm/status.h>
 
-#define SKS_SP_TLS_CLIENT_LABEL "tls-client" /* CKA_LABEL of the key that a local client may use   \
-                                              */
+#define SKS_SP_TLS_CLIENT_LABEL                                                                    \
+    "tls-client" /* CKA_LABEL of the key that a local client may use                               \
+                  */
 #define SKS_SP_TLS_CLIENT_FILE "tls-client-chain.pem"
 #define SKS_SP_BEARER_FILE     "bearer"
 #define SKS_SP_SOCKET_FILE     "sks.sock"

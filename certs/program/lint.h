@@ -1,0 +1,14 @@
+/*
+ * lint.h - the commands `sti-cert lint` and `sti-cert rules`.
+ */
+#ifndef STI_CERT_LINT_H
+#define STI_CERT_LINT_H
+
+#include "options.h"
+
+extern const char lint_more[]; /* what its help adds */
+
+enum hsm_status lint(const struct arguments *arguments);
+enum hsm_status lint_rules(const struct arguments *arguments);
+
+#endif

@@ -1,0 +1,189 @@
+/*
+ * lint_internal.h - what the files of the lint share: the certificate taken apart, and the checks.
+ *
+ * Extensions are read here from their octets, not by OpenSSL, because what is
+ * broken has to be told apart from what is absent. Of an extension that is
+ * there twice the last one is judged.
+ */
+#ifndef CERTS_LINT_INTERNAL_H
+#define CERTS_LINT_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/types.h>
+
+#include <certs/lint.h>
+#include <hsm/status.h>
+
+#include "der_internal.h"
+#include "x509_internal.h"
+
+/* Days from which notBefore meets a document; a CA has 90 days, for CP 1.3 145, until what it
+ * issues to service providers must follow. */
+#define V003_CA   20200904
+#define V003_EE   20201203
+#define V004_CA   20211018
+#define V004_EE   20220116
+#define V005_CA   20221212
+#define V005_EE   20230312
+#define CP_1_1_CA 20200407
+#define CP_1_1_EE 20200706
+#define CP_1_3_CA 20210818
+#define CP_1_3_EE 20220110
+#define CP_1_4_CA 20230606
+#define CP_1_4_EE 20230904
+
+enum lint_ext_id { /* the extensions that ATIS-1000080 section 6.4.1 names */
+    LINT_EXT_BASIC_CONSTRAINTS,
+    LINT_EXT_KEY_USAGE,
+    LINT_EXT_SUBJECT_KEY_ID,
+    LINT_EXT_AUTHORITY_KEY_ID,
+    LINT_EXT_POLICIES,
+    LINT_EXT_CRL_POINTS,
+    LINT_EXT_TNAUTHLIST,
+    LINT_EXTS,
+};
+
+struct lint_ext {
+    bool is_there;
+    bool is_critical;
+    struct der_reader value; /* borrowed from the certificate */
+};
+
+enum lint_attribute_id { /* attributes of a subject that rules ask for */
+    LINT_C,
+    LINT_O,
+    LINT_CN,
+    LINT_SERIAL_NUMBER,
+    LINT_ATTRIBUTES,
+};
+
+struct lint_text { /* UTF-8, or T.61 as it came; may hold NUL */
+    uint8_t *octets; /* owned */
+    size_t len;
+};
+
+struct lint_attribute {
+    size_t count;
+    struct lint_text text; /* of the last one */
+};
+
+/* Policies, as last octet below 2.16.840.1.114569.1.1 */
+#define LINT_CP_1_3 3
+#define LINT_CP_1_4 4
+
+struct lint_policies {
+    size_t count;
+    unsigned shaken; /* bit n: CP 1.n is among them */
+    struct der_reader last; /* its OBJECT IDENTIFIER's content */
+};
+
+struct lint_tnauthlist {
+    const char *fault; /* why no SPC was read; NULL: it was */
+    struct lint_text spc; /* of the only entry of that kind */
+    size_t entries; /* of any kind */
+    size_t spcs;
+    bool is_ia5string; /* every SPC */
+    bool is_tagged; /* every entry has a tag of RFC 8226 section 9 */
+    bool is_ended; /* no octets after the list, nor after an SPC inside its tag */
+};
+
+struct lint_view {
+    X509 *cert; /* borrowed; OpenSSL's getters fill a cache under a lock */
+    const X509 *issuer; /* borrowed; NULL: not known */
+    enum certs_lint_role role;
+    bool is_self_signed;
+    int date; /* yyyymmdd: whose rules apply */
+    struct lint_ext ext[LINT_EXTS];
+    bool is_ca; /* BasicConstraints says so */
+    bool is_basic_constraints; /* that extension decodes */
+    bool has_path_len;
+    unsigned key_usage; /* bit n: KeyUsage n of RFC 5280 section 4.2.1.3 */
+    struct lint_policies policies;
+    size_t crl_points; /* DistributionPoints */
+    size_t crl_urls; /* URIs in their fullNames */
+    struct der_reader crl_url; /* the first of these */
+    struct der_reader authority_key_id; /* keyIdentifier; NULL: none */
+    struct der_reader subject_key_id;
+    struct lint_attribute subject[LINT_ATTRIBUTES];
+    struct lint_tnauthlist tnauthlist;
+};
+
+struct certs_lint {
+    enum certs_lint_role role;
+    int date;
+    char *subject; /* RFC 2253; owned */
+    char *issuer;
+    char not_before[CERTS_TIME_TEXT_MAX]; /* "": not a time */
+    uint8_t sha256[HSM_SHA256_LEN];
+    bool has_digest; /* what is not signed has none */
+    size_t len;
+    struct certs_lint_finding *findings; /* owned */
+};
+
+/* Take apart; after any status lint_view_release(). */
+enum hsm_status lint_view_init(struct lint_view *view, const X509 *cert,
+                               const struct certs_lint_options *options);
+void lint_view_release(struct lint_view *view);
+
+/* The next value, whatever its tag (one octet), as der_read(). */
+bool lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content);
+
+/* Name or dotted numbers; "?" where it does not decode. */
+#define LINT_OID_TEXT_MAX 80
+const char *lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX]);
+
+/* The known extension that this is; LINT_EXTS: none of them. */
+enum lint_ext_id lint_ext_id(const X509_EXTENSION *ext);
+
+/*
+ * A check: HSM_OK, the rule is kept or has no object here; LINT_BROKEN, and
+ * *why says by what; another status is a failure of the lint.
+ */
+#define LINT_BROKEN HSM_ERR_UNTRUSTED
+typedef enum hsm_status lint_check(const struct lint_view *view, struct hsm_reason *why);
+
+struct lint_row {
+    struct certs_lint_rule rule;
+    lint_check *check;
+};
+
+extern const struct lint_row lint_rows[];
+extern const size_t lint_row_count;
+
+/* lint_fields.c: the fields of a TBSCertificate */
+lint_check lint_version, lint_serial_positive, lint_serial_64_bits, lint_serial_20_octets;
+lint_check lint_signature_algorithm, lint_signature_sha384, lint_signature_curve;
+lint_check lint_signature_agreement;
+lint_check lint_issuer_is_subject, lint_issuer_is_other, lint_issuer_name;
+lint_check lint_validity_encoding, lint_validity_order, lint_no_unique_identifiers;
+lint_check lint_key_p256, lint_key_p384, lint_key_valid;
+
+/* lint_subject.c */
+lint_check lint_subject_c_and_cn, lint_subject_o;
+lint_check lint_c_iso_3166, lint_c_assigned, lint_c_us, lint_c_printable;
+lint_check lint_cn_shaken, lint_cn_root, lint_cn_kind;
+lint_check lint_cn_spc, lint_cn_spc_exact, lint_cn_includes_spc;
+lint_check lint_serial_number, lint_serial_number_rdn;
+
+/* lint_extensions.c */
+lint_check lint_basic_constraints, lint_basic_constraints_role, lint_basic_constraints_default;
+lint_check lint_no_path_len;
+lint_check lint_key_usage, lint_key_usage_ca, lint_key_usage_ca_v005, lint_key_usage_ee;
+lint_check lint_subject_key_id, lint_subject_key_id_size, lint_subject_key_id_sha1;
+lint_check lint_authority_key_id, lint_authority_key_id_root, lint_authority_key_id_value;
+lint_check lint_authority_key_id_issuer;
+lint_check lint_policies, lint_policies_shaken, lint_policies_1_1, lint_policies_current;
+lint_check lint_no_policies;
+lint_check lint_crl_points, lint_crl_issuer, lint_crl_issuer_any, lint_crl_issuer_name;
+lint_check lint_crl_one_point, lint_crl_url, lint_no_crl_points;
+lint_check lint_exts_specified, lint_exts_once, lint_exts_not_critical, lint_exts_syntax;
+
+/* lint_tnauthlist.c */
+lint_check lint_tnauthlist, lint_no_tnauthlist, lint_spc_characters;
+lint_check lint_tnauthlist_only_spc, lint_tnauthlist_ia5string, lint_tnauthlist_tags;
+lint_check lint_tnauthlist_end;
+
+#endif

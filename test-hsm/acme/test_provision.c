@@ -1,0 +1,308 @@
+/* test_provision.c - mirrors acme/src/provision.c, on a throw-away SoftHSM token. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <openssl/x509v3.h>
+
+#include <unistd.h>
+
+#include <acme/provision.h>
+#include <certs/cert.h>
+#include <hsm/process.h>
+
+#include "data.h"
+#include "softhsm.h"
+
+#define PATH_SIZE 4300
+
+static struct hsm_token *token;
+
+static const char *
+in_dir(const char *name)
+{
+    static char paths[4][PATH_SIZE];
+    static size_t next;
+    char *path = paths[next++ % 4];
+
+    snprintf(path, PATH_SIZE, "%s/%s", softhsm_dir(), name);
+    return path;
+}
+
+static enum hsm_status
+provision_tls(const char *base_url, const char *const *extra)
+{
+    return acme_provision_tls(token, &(struct acme_provision_tls){.dir = softhsm_dir(),
+                                                                  .organization = "Example",
+                                                                  .country = "US",
+                                                                  .base_url = base_url,
+                                                                  .extra_names = extra});
+}
+
+static struct certs_chain *
+read_chain(const char *name)
+{
+    struct certs_chain *chain = NULL;
+
+    assert_int_equal(certs_chain_read(in_dir(name), &chain), HSM_OK);
+    return chain;
+}
+
+static char *
+leaf_serial(const char *name)
+{
+    struct certs_chain *chain = read_chain(name);
+    char *serial = certs_cert_serial_hex(certs_chain_get(chain, 0));
+
+    certs_chain_free(chain);
+    return serial;
+}
+
+static void
+a_tls_certificate_names_the_host_and_for_loopback_its_other_names(void **state)
+{
+    static const char *const extra[] = {"ca.example", "192.0.2.1", "CA.example", NULL};
+    struct certs_chain *chain;
+    X509 *leaf;
+
+    (void)state;
+    assert_int_equal(provision_tls("https://127.0.0.1:4443", extra), HSM_OK);
+    chain = read_chain(ACME_PROVISION_TLS_CHAIN_FILE);
+    assert_int_equal(certs_chain_len(chain), 2);
+    leaf = certs_chain_get(chain, 0);
+    assert_int_equal(X509_check_ip_asc(leaf, "127.0.0.1", 0), 1);
+    assert_int_equal(X509_check_ip_asc(leaf, "::1", 0), 1);
+    assert_int_equal(X509_check_ip_asc(leaf, "192.0.2.1", 0), 1);
+    assert_int_equal(X509_check_host(leaf, "localhost", 0, 0, NULL), 1);
+    assert_int_equal(X509_check_host(leaf, "ca.example", 0, 0, NULL), 1);
+    assert_int_equal(X509_check_host(leaf, "pa.example", 0, 0, NULL), 0);
+    certs_chain_free(chain);
+}
+
+static void
+it_is_issued_anew_for_another_name_and_else_kept(void **state)
+{
+    char *first, *same, *other, *root, *root_after;
+    struct certs_chain *chain;
+
+    (void)state;
+    assert_int_equal(provision_tls("https://localhost", NULL), HSM_OK);
+    first = leaf_serial(ACME_PROVISION_TLS_CHAIN_FILE);
+    root = leaf_serial(ACME_PROVISION_TLS_ROOT_FILE);
+    assert_int_equal(provision_tls("https://[::1]:9", NULL), HSM_OK);
+    same = leaf_serial(ACME_PROVISION_TLS_CHAIN_FILE);
+    assert_int_equal(provision_tls("https://sti.example:4443", NULL), HSM_OK);
+    other = leaf_serial(ACME_PROVISION_TLS_CHAIN_FILE);
+    root_after = leaf_serial(ACME_PROVISION_TLS_ROOT_FILE);
+    assert_string_equal(same, first);
+    assert_string_not_equal(other, first);
+    assert_string_equal(root_after, root);
+    chain = read_chain(ACME_PROVISION_TLS_CHAIN_FILE);
+    assert_int_equal(X509_check_host(certs_chain_get(chain, 0), "localhost", 0, 0, NULL), 0);
+    certs_chain_free(chain);
+    free(first);
+    free(same);
+    free(other);
+    free(root);
+    free(root_after);
+}
+
+static void
+a_base_url_that_is_no_https_url_is_refused(void **state)
+{
+    static const char *const urls[] = {"http://ca.example", "https://", "ca.example",
+                                       "https://a b/", ""};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++)
+        assert_int_equal(provision_tls(urls[i], NULL), HSM_ERR_USAGE);
+}
+
+static enum hsm_status
+provision_root(const char *label, const char *path, struct hsm_key **key,
+               struct certs_chain **chain)
+{
+    return acme_provision_certificate(token,
+                                      &(struct acme_provision_request){
+                                          .label = label,
+                                          .certificate = {.profile = CERTS_PROFILE_PA_ROOT,
+                                                          .subject = {.country = "US",
+                                                                      .organization = "Example",
+                                                                      .common_name = "Root"}},
+                                          .valid_days = 1,
+                                          .path = path,
+                                      },
+                                      key, chain);
+}
+
+static void
+a_root_is_made_once_and_nobody_elses_is_taken_for_it(void **state)
+{
+    struct hsm_key *key = NULL, *again = NULL, *none = NULL;
+    struct certs_chain *chain = NULL, *chain_again = NULL, *no_chain = NULL;
+
+    (void)state;
+    assert_int_equal(provision_root("root", in_dir("root.pem"), &key, &chain), HSM_OK);
+    assert_int_equal(provision_root("root", in_dir("root.pem"), &again, &chain_again), HSM_OK);
+    assert_true(hsm_key_matches(key, hsm_key_public(again)));
+    assert_int_equal(X509_cmp(certs_chain_get(chain, 0), certs_chain_get(chain_again, 0)), 0);
+    assert_int_equal(provision_root("other-root", in_dir("root.pem"), &none, &no_chain),
+                     HSM_ERR_UNTRUSTED);
+    assert_null(none);
+    assert_null(no_chain);
+    assert_int_equal(hsm_file_write(in_dir("broken.pem"), "x", 1, 0644), HSM_OK);
+    assert_int_not_equal(provision_root("root", in_dir("broken.pem"), &none, &no_chain), HSM_OK);
+    hsm_key_free(key);
+    hsm_key_free(again);
+    certs_chain_free(chain);
+    certs_chain_free(chain_again);
+}
+
+static void
+nothing_outlives_its_issuer(void **state)
+{
+    struct hsm_key *root_key = NULL, *key = NULL;
+    struct certs_chain *root = NULL, *chain = NULL;
+
+    (void)state;
+    assert_int_equal(provision_root("root", in_dir("root.pem"), &root_key, &root), HSM_OK);
+    assert_int_equal(
+        acme_provision_certificate(token,
+                                   &(struct acme_provision_request){
+                                       .label = "signer",
+                                       .certificate = {.profile = CERTS_PROFILE_PA_SIGNER,
+                                                       .subject = {.country = "US",
+                                                                   .organization = "Example",
+                                                                   .common_name = "Signer"}},
+                                       .valid_days = 100,
+                                       .issuer = root,
+                                       .issuer_key = root_key,
+                                       .path = in_dir("signer.pem"),
+                                   },
+                                   &key, &chain),
+        HSM_OK);
+    assert_int_equal(certs_cert_not_after(certs_chain_get(chain, 0)),
+                     certs_cert_not_after(certs_chain_get(root, 0)));
+    assert_int_equal(certs_chain_len(chain), 2);
+    hsm_key_free(root_key);
+    hsm_key_free(key);
+    certs_chain_free(root);
+    certs_chain_free(chain);
+}
+
+static void
+a_configuration_that_is_there_is_kept(void **state)
+{
+    uint8_t *text = NULL;
+    size_t len;
+    bool written = false;
+
+    (void)state;
+    assert_int_equal(acme_provision_config(in_dir("a.conf"), "first", &written), HSM_OK);
+    assert_true(written);
+    assert_int_equal(acme_provision_config(in_dir("a.conf"), "second", &written), HSM_OK);
+    assert_false(written);
+    assert_int_equal(hsm_file_read(in_dir("a.conf"), 100, &text, &len), HSM_OK);
+    assert_string_equal((char *)text, "first");
+    free(text);
+}
+
+static void
+values_that_would_break_a_configuration_are_told(void **state)
+{
+    (void)state;
+    assert_true(acme_config_value_is_safe("pkcs11:token=a;object=b"));
+    assert_false(acme_config_value_is_safe("a\nb"));
+    assert_false(acme_config_value_is_safe("a ;b"));
+    assert_false(acme_config_value_is_safe(" a"));
+    assert_false(acme_config_value_is_safe(""));
+}
+
+static void
+sources_and_names_come_out_as_configurations_and_certificates_want_them(void **state)
+{
+    char *fd = acme_provision_source("fd:3"), *file = acme_provision_source("file:/");
+    char *dots = acme_provision_source("/tmp/.."), *prompt = acme_provision_source("prompt");
+    char *fits = acme_provision_common_name("Example", "SHAKEN Root");
+    char *too_long = acme_provision_common_name(
+        "An organization whose name is as long as names of organizations are", "SHAKEN Root");
+
+    (void)state;
+    assert_string_equal(fd, "fd:3");
+    assert_string_equal(file, "file:/");
+    assert_string_equal(dots, "file:/");
+    assert_string_equal(prompt, "prompt");
+    assert_string_equal(fits, "Example SHAKEN Root");
+    assert_string_equal(too_long, "SHAKEN Root");
+    free(fd);
+    free(file);
+    free(dots);
+    free(prompt);
+    free(fits);
+    free(too_long);
+}
+
+static void
+a_daemon_is_not_opened_with_a_certificate_of_another_key(void **state)
+{
+    static char uri[] = "pkcs11:token=provision", key[] = "pkcs11:object=tls-root";
+    char chain[PATH_SIZE], module[PATH_SIZE], pin[PATH_SIZE];
+    struct acme_daemon_config config = {
+        .token_uri = uri, .module = module, .pin_source = pin, .tls_key = key, .tls_chain = chain};
+    struct acme_daemon *daemon = NULL;
+
+    (void)state;
+    assert_int_equal(provision_tls("https://localhost", NULL), HSM_OK);
+    snprintf(chain, sizeof(chain), "%s", in_dir(ACME_PROVISION_TLS_CHAIN_FILE));
+    snprintf(module, sizeof(module), "%s", softhsm_module());
+    snprintf(pin, sizeof(pin), "%s", in_dir("pin"));
+    assert_int_equal(hsm_file_write(pin, SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), 0600), HSM_OK);
+    assert_int_equal(acme_daemon_open(&config, &daemon), HSM_ERR_UNTRUSTED);
+    assert_null(daemon);
+    snprintf(chain, sizeof(chain), "%s", in_dir(ACME_PROVISION_TLS_ROOT_FILE));
+    assert_int_equal(acme_daemon_open(&config, &daemon), HSM_OK);
+    acme_daemon_close(daemon);
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    softhsm_start();
+    token = softhsm_token("provision");
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    hsm_token_close(token);
+    softhsm_stop();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_tls_certificate_names_the_host_and_for_loopback_its_other_names),
+        cmocka_unit_test(it_is_issued_anew_for_another_name_and_else_kept),
+        cmocka_unit_test(a_base_url_that_is_no_https_url_is_refused),
+        cmocka_unit_test(a_root_is_made_once_and_nobody_elses_is_taken_for_it),
+        cmocka_unit_test(nothing_outlives_its_issuer),
+        cmocka_unit_test(a_configuration_that_is_there_is_kept),
+        cmocka_unit_test(values_that_would_break_a_configuration_are_told),
+        cmocka_unit_test(sources_and_names_come_out_as_configurations_and_certificates_want_them),
+        cmocka_unit_test(a_daemon_is_not_opened_with_a_certificate_of_another_key),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

@@ -1,0 +1,286 @@
+/* test_server_issue.c - mirrors acme/src/server_issue.c: crashes, and a token that goes away. */
+#define _GNU_SOURCE /* setenv */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <openssl/x509.h>
+
+#include "ca_fixture.h"
+#include "peer.h"
+#include "softhsm.h"
+
+static struct ca_fixture ca;
+static struct peer account;
+
+/* ---- crashes ---- */
+
+static const char undo_certificate[] =
+    "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0 WHERE order_id ="
+    " (SELECT id FROM acme_order ORDER BY created DESC, rowid DESC LIMIT 1)";
+static const char undo_order[] =
+    "UPDATE acme_order SET status = 'processing' WHERE id ="
+    " (SELECT id FROM acme_order ORDER BY created DESC, rowid DESC LIMIT 1)";
+
+/* The store as a crash leaves it between the intent and the certificate. */
+static void
+crash_before_certificate(void)
+{
+    ca_fixture_sql(&ca, undo_certificate);
+    ca_fixture_sql(&ca, undo_order);
+}
+
+/* What the token signed: everything but the signature, which is another one each time. */
+static void
+assert_same_tbs(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+    X509 *first = d2i_X509(NULL, &(const uint8_t *){a}, (long)a_len);
+    X509 *second = d2i_X509(NULL, &(const uint8_t *){b}, (long)b_len);
+    uint8_t *first_tbs = NULL, *second_tbs = NULL;
+    int first_len = i2d_re_X509_tbs(first, &first_tbs);
+    int second_len = i2d_re_X509_tbs(second, &second_tbs);
+
+    assert_true(first_len > 0);
+    assert_int_equal(first_len, second_len);
+    assert_memory_equal(first_tbs, second_tbs, (size_t)first_len);
+    OPENSSL_free(first_tbs);
+    OPENSSL_free(second_tbs);
+    X509_free(first);
+    X509_free(second);
+}
+
+static void
+a_restart_completes_what_was_about_to_be_signed(void **state)
+{
+    struct peer_order order;
+    size_t before_len, after_len;
+    uint8_t *before, *after;
+
+    peer_enrol(&ca, *state, "1234", &order);
+    before = peer_download(&ca, *state, order.url, &before_len);
+    crash_before_certificate();
+    ca_fixture_set_time(time(NULL) + 1000); /* and not with the dates of the restart */
+    ca_fixture_restart(&ca);
+    after = peer_download(&ca, *state, order.url, &after_len);
+    ca_fixture_set_time(0);
+    assert_same_tbs(before, before_len, after, after_len);
+    free(before);
+    free(after);
+}
+
+static void
+a_restart_under_another_profile_voids_it_and_its_serial_is_never_used(void **state)
+{
+    struct peer_order order, next;
+    GOT read = {.status = 0};
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate();
+    ca.config.crl_url = "https://pa.example/crl2";
+    ca_fixture_restart(&ca);
+    peer_send(&ca, *state, order.url, "", &read);
+    ca.config.crl_url = "https://pa.example/crl";
+    ca_fixture_restart(&ca);
+    assert_string_equal(got_text(&read, "status"), "invalid");
+    assert_non_null(json_object_get(read.json, "error"));
+    assert_null(json_object_get(read.json, "certificate"));
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE voided = 1 AND der"
+                                           " IS NULL AND serial IS NOT NULL"),
+                     1);
+    peer_enrol(&ca, *state, "1234", &next);
+    peer_assert_status(&ca, *state, order.url, "invalid");
+}
+
+static void
+a_poll_completes_what_waited_for_the_token(void **state)
+{
+    struct peer_order order;
+    GOT waiting = {.status = 0};
+    size_t len;
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate();
+    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL, attempted = strftime('%s','now') + 100"
+                        " WHERE der IS NULL AND voided = 0");
+    peer_send(&ca, *state, order.url, "", &waiting); /* somebody else is at it */
+    assert_string_equal(got_text(&waiting, "status"), "processing");
+    assert_string_equal(got_header(&waiting, "Retry-After"), "5");
+    assert_null(json_object_get(waiting.json, "certificate"));
+    ca_fixture_sql(&ca, "UPDATE issuance SET attempted = 0 WHERE der IS NULL AND voided = 0");
+    free(peer_download(&ca, *state, order.url, &len));
+}
+
+/* The serial is assigned, and read back: by then another process may have ended the order. */
+static void
+an_order_that_another_process_ended_meanwhile_is_left_alone(void **state)
+{
+    struct peer_order order;
+    GOT got = {.status = 0};
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate();
+    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL WHERE der IS NULL AND voided = 0");
+    ca_fixture_sql(&ca, "CREATE TRIGGER other AFTER UPDATE OF serial ON issuance BEGIN"
+                        " UPDATE issuance SET voided = 1 WHERE order_id = NEW.order_id;"
+                        " UPDATE acme_order SET status = 'invalid' WHERE id = NEW.order_id; END");
+    peer_send(&ca, *state, order.url, "", &got);
+    ca_fixture_sql(&ca, "DROP TRIGGER other");
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_text(&got, "status"), "invalid");
+    assert_null(json_object_get(got.json, "certificate"));
+}
+
+static void
+the_tick_completes_what_nobody_polls_for(void **state)
+{
+    struct peer_order order;
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate();
+    acme_server_expire(ca.server);
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
+    peer_assert_status(&ca, *state, order.url, "valid");
+}
+
+static void
+no_serial_is_in_two_certificates(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) - count(DISTINCT serial) FROM issuance"), 0);
+    assert_true(ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE der IS NOT NULL") > 5);
+}
+
+/* ---- a token that goes away ---- */
+
+static void
+token_answers(const char *faults)
+{
+    assert_int_equal(setenv("STI_SHIM", faults, 1), 0);
+}
+
+/* Read the order `later` seconds from now. */
+static void
+assert_status_later(const char *url, const char *status, time_t later)
+{
+    ca_fixture_set_time(time(NULL) + later);
+    peer_assert_status(&ca, &account, url, status);
+}
+
+static void
+assert_waits_for_token(const char *faults, const char *spc)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct peer_order order;
+    GOT got = {.status = 0};
+    size_t len;
+
+    peer_order_ready(&ca, &account, spc, &order);
+    token_answers(faults);
+    peer_finalize(&ca, &account, &order, key, spc, false, &got);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_text(&got, "status"), "processing");
+    assert_string_equal(got_header(&got, "Retry-After"), "5");
+    assert_null(json_object_get(got.json, "certificate"));
+    assert_status_later(order.url, "processing", 10); /* tried again, in vain */
+    ca_fixture_restart(&ca);
+    acme_server_expire(ca.server);
+    assert_status_later(order.url, "processing", 20);
+    token_answers("");
+    assert_status_later(order.url, "valid", 30);
+    free(peer_download(&ca, &account, order.url, &len));
+    ca_fixture_set_time(0);
+    EVP_PKEY_free(key);
+}
+
+static void
+an_order_waits_for_a_token_that_does_not_sign(void **state)
+{
+    (void)state;
+    assert_waits_for_token("C_Sign=0x30", "1234");
+    assert_waits_for_token("C_SignInit=0xE0", "1234");
+}
+
+static void
+an_order_waits_for_a_token_that_gives_no_serial_either(void **state)
+{
+    (void)state;
+    assert_waits_for_token("C_GenerateRandom=0x30,C_Sign=0x30,C_SignInit=0x30", "1234");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE serial IS NULL"),
+                     0);
+}
+
+static void
+a_signature_that_is_none_makes_no_certificate(void **state)
+{
+    (void)state;
+    assert_waits_for_token("flip", "1234");
+    assert_waits_for_token("zero", "1234");
+}
+
+static void
+an_order_that_waits_too_long_is_void(void **state)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct peer_order order;
+    GOT got = {.status = 0};
+
+    (void)state;
+    peer_order_ready(&ca, &account, "1234", &order);
+    token_answers("C_Sign=0x30");
+    peer_finalize(&ca, &account, &order, key, "1234", false, &got);
+    assert_string_equal(got_text(&got, "status"), "processing");
+    token_answers("");
+    assert_status_later(order.url, "invalid", 7 * 86400 + 1);
+    ca_fixture_set_time(0);
+    EVP_PKEY_free(key);
+}
+
+static int
+start(void **state)
+{
+    assert_int_equal(setenv("STI_SHIM_BEHIND", softhsm_module(), 1), 0);
+    assert_int_equal(setenv("STI_TEST_MODULE", SHIM_MODULE, 1), 0);
+    token_answers("");
+    ca_fixture_start(&ca);
+    peer_join(&ca, &account);
+    *state = &account;
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    peer_stop(&account);
+    ca_fixture_stop(&ca);
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_restart_completes_what_was_about_to_be_signed),
+        cmocka_unit_test(a_restart_under_another_profile_voids_it_and_its_serial_is_never_used),
+        cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
+        cmocka_unit_test(an_order_that_another_process_ended_meanwhile_is_left_alone),
+        cmocka_unit_test(the_tick_completes_what_nobody_polls_for),
+        cmocka_unit_test(an_order_waits_for_a_token_that_does_not_sign),
+        cmocka_unit_test(an_order_waits_for_a_token_that_gives_no_serial_either),
+        cmocka_unit_test(a_signature_that_is_none_makes_no_certificate),
+        cmocka_unit_test(an_order_that_waits_too_long_is_void),
+        cmocka_unit_test(no_serial_is_in_two_certificates),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

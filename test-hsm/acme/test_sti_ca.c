@@ -1,0 +1,407 @@
+/* test_sti_ca.c - mirrors acme/program/sti-ca.c: the program as an operator runs it. */
+#define _GNU_SOURCE /* memmem, nftw */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <acme/client.h>
+#include <acme/server.h>
+#include <certs/cert.h>
+#include <certs/chain.h>
+#include <hsm/process.h>
+
+#include "data.h"
+#include "softhsm.h"
+
+#define PATH_SIZE 4300
+#define ARGS_MAX  40
+
+extern char **environ;
+
+static char dir[PATH_SIZE - 100];
+static char config[PATH_SIZE];
+static char base_url[64], address[32];
+static char anchor[PATH_SIZE], crl_issuer[PATH_SIZE];
+static char output[65536]; /* of the last program */
+
+/* A port that is free now; the program gets it a moment later. */
+static unsigned
+free_port(void)
+{
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(name);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&name, len) == 0 &&
+                getsockname(fd, (struct sockaddr *)&name, &len) == 0);
+    close(fd);
+    return ntohs(name.sin_port);
+}
+
+static const char *
+in_dir(const char *name)
+{
+    static char paths[4][PATH_SIZE];
+    static size_t next;
+    char *path = paths[next++ % 4];
+
+    snprintf(path, PATH_SIZE, "%s/%s", dir, name);
+    return path;
+}
+
+static pid_t
+spawn(char *const args[])
+{
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, in_dir("output"), O_WRONLY | O_CREAT | O_TRUNC,
+                                     0600);
+    posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    assert_int_equal(posix_spawn(&pid, args[0], &actions, NULL, args, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    return pid;
+}
+
+/* The whole file; free() it. */
+static char *
+text_of(const char *path)
+{
+    uint8_t *octets = NULL;
+    size_t len;
+
+    assert_int_equal(hsm_file_read(path, 1 << 20, &octets, &len), HSM_OK);
+    return (char *)octets;
+}
+
+/* Run sti-ca with these arguments, NULL-terminated; its exit status. */
+static int
+run_args(const char *const *arguments)
+{
+    char *args[ARGS_MAX] = {(char *)program_path("sti-ca")}, *said;
+    pid_t pid;
+    int status;
+
+    for (size_t n = 0; arguments[n] != NULL && n < ARGS_MAX - 2; n++)
+        args[n + 1] = (char *)arguments[n];
+    pid = spawn(args);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    said = text_of(in_dir("output"));
+    snprintf(output, sizeof(output), "%s", said);
+    free(said);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+#define RUN(...) run_args((const char *const[]){__VA_ARGS__, NULL})
+
+static int
+init_with(const char *pin, const char *authority)
+{
+    return RUN("init", "--dir", dir, "--module", softhsm_module(), "--token", "pkcs11:token=sti-ca",
+               "--pin-source", pin, "--organization", "Example STI-CA", "--address", address,
+               "--base-url", base_url, "--pa-anchor", anchor, "--authority", authority, "--crl-url",
+               "https://sti-pa.example/download/v1/crl", "--crl-issuer-cert", crl_issuer);
+}
+
+static int
+init(void)
+{
+    return init_with(in_dir("pin"), "https://sti-pa.example/");
+}
+
+static void
+assert_succeeds(int status)
+{
+    if (status != 0)
+        fail_msg("exit %d: %s", status, output);
+}
+
+static void
+assert_fails(int status, int wanted, const char *words)
+{
+    if (status != wanted || strstr(output, words) == NULL)
+        fail_msg("exit %d instead of %d with \"%s\": %s", status, wanted, words, output);
+}
+
+static void
+init_makes_what_is_missing_and_keeps_what_is_there(void **state)
+{
+    static const char *const files[] = {"sti-ca-root.pem", "sti-ca-chain.pem", "tls-root.pem",
+                                        "tls-chain.pem", "sti-ca.conf"};
+    enum {
+        FILES = sizeof(files) / sizeof(files[0])
+    };
+    char *before[FILES], *renewed;
+
+    (void)state;
+    assert_succeeds(init());
+    for (size_t i = 0; i < FILES; i++)
+        before[i] = text_of(in_dir(files[i]));
+    assert_int_equal(unlink(in_dir("sti-ca-chain.pem")), 0); /* as if it had been interrupted */
+    assert_succeeds(init());
+    renewed = text_of(in_dir("sti-ca-chain.pem"));
+    assert_string_not_equal(renewed, before[1]);
+    free(before[1]);
+    before[1] = renewed;
+    assert_succeeds(init());
+    for (size_t i = 0; i < FILES; i++) {
+        char *after = text_of(in_dir(files[i]));
+
+        assert_string_equal(after, before[i]);
+        free(after);
+        free(before[i]);
+    }
+    assert_succeeds(RUN("serve", "--config", config, "--check"));
+}
+
+static void
+the_certificates_are_those_of_an_sti_ca(void **state)
+{
+    struct certs_chain *root = NULL, *chain = NULL;
+    char *name;
+
+    (void)state;
+    assert_int_equal(certs_chain_read(in_dir("sti-ca-root.pem"), &root), HSM_OK);
+    assert_int_equal(certs_chain_read(in_dir("sti-ca-chain.pem"), &chain), HSM_OK);
+    assert_int_equal(certs_chain_len(chain), 2);
+    name = certs_cert_subject(certs_chain_get(root, 0));
+    assert_string_equal(name, "CN=Example STI-CA SHAKEN Root,O=Example STI-CA,C=US");
+    free(name);
+    name = certs_cert_crl_url(certs_chain_get(chain, 0));
+    assert_string_equal(name, "https://sti-pa.example/download/v1/crl");
+    free(name);
+    certs_chain_free(root);
+    certs_chain_free(chain);
+}
+
+static void
+init_refuses_a_wrong_pin_and_says_it_not(void **state)
+{
+    (void)state;
+    assert_int_equal(hsm_file_write(in_dir("wrong-pin"), "9999\n", 5, 0600), HSM_OK);
+    assert_int_equal(init_with(in_dir("wrong-pin"), "https://sti-pa.example/"), 1);
+    assert_null(strstr(output, "9999"));
+}
+
+static void
+a_certificate_of_another_key_is_neither_used_nor_overwritten(void **state)
+{
+    char *ours = text_of(in_dir("sti-ca-root.pem"));
+    char *theirs = data_text("self/sti-ca-root.cert.pem", NULL), *after;
+
+    (void)state;
+    assert_int_equal(hsm_file_write(in_dir("sti-ca-root.pem"), theirs, strlen(theirs), 0644),
+                     HSM_OK);
+    assert_fails(init(), 1, "not the certificate of the key sti-ca-root");
+    after = text_of(in_dir("sti-ca-root.pem"));
+    assert_string_equal(after, theirs);
+    assert_int_equal(hsm_file_write(in_dir("sti-ca-root.pem"), ours, strlen(ours), 0644), HSM_OK);
+    free(ours);
+    free(theirs);
+    free(after);
+}
+
+static void
+check_compares_keys_and_certificates(void **state)
+{
+    char *ours = text_of(in_dir("sti-ca-chain.pem"));
+    char *root = text_of(in_dir("sti-ca-root.pem"));
+
+    (void)state;
+    assert_int_equal(hsm_file_write(in_dir("sti-ca-chain.pem"), root, strlen(root), 0644), HSM_OK);
+    assert_fails(RUN("serve", "--config", config, "--check"), 1, "not the key");
+    assert_int_equal(hsm_file_write(in_dir("sti-ca-chain.pem"), ours, strlen(ours), 0644), HSM_OK);
+    assert_succeeds(RUN("serve", "--config", config, "--check"));
+    free(ours);
+    free(root);
+}
+
+static void
+command_lines_and_configurations_that_are_refused(void **state)
+{
+    static const char bad_config[] = "[token]\nuri = pkcs11:token=sti-ca\n[ca]\nvalid-dayz = 3\n";
+
+    (void)state;
+    assert_int_equal(RUN("revoke"), 2);
+    assert_int_equal(RUN("serve"), 2);
+    assert_int_equal(RUN("serve", "--config", config, "word"), 2);
+    assert_int_equal(RUN("serve", "--pin", "2468"), 2);
+    assert_int_equal(RUN("init", "--dir", dir), 2);
+    assert_int_equal(init_with(in_dir("pin"), "https://a.example/ ; b"), 2);
+    assert_int_equal(RUN("participant", "set", "--config", config, "--spc", "1234"), 2);
+    assert_int_equal(hsm_file_write(in_dir("bad.conf"), bad_config, strlen(bad_config), 0644),
+                     HSM_OK);
+    assert_fails(RUN("serve", "--config", in_dir("bad.conf"), "--check"), 1, "valid-dayz");
+    assert_int_equal(RUN("serve", "--config", in_dir("none.conf"), "--check"), 1);
+    assert_succeeds(RUN("--version"));
+    assert_non_null(strstr(output, "sti-ca "));
+    assert_succeeds(RUN("--help"));
+    assert_non_null(strstr(output, "participants-required"));
+}
+
+static void
+participants_are_named_and_renamed(void **state)
+{
+    struct acme_store *store = NULL;
+    struct acme_rows *rows = NULL;
+
+    (void)state;
+    assert_succeeds(
+        RUN("participant", "set", "--config", config, "--spc", "709J", "--organization", "First"));
+    assert_succeeds(RUN("participant", "set", "--config", config, "--spc", "709J", "--organization",
+                        "Second", "--country", "CA"));
+    assert_int_equal(
+        RUN("participant", "set", "--config", config, "--spc", "70/9", "--organization", "First"),
+        1);
+    assert_int_equal(acme_store_open(in_dir("sti-ca.db"), acme_server_migrations, &store), HSM_OK);
+    assert_int_equal(
+        acme_store_query(store, &rows, "SELECT organization, country FROM participant", ""),
+        HSM_OK);
+    assert_int_equal(acme_rows_count(rows), 1);
+    assert_true(acme_rows_next(rows));
+    assert_string_equal(acme_rows_text(rows, 0), "Second");
+    assert_string_equal(acme_rows_text(rows, 1), "CA");
+    acme_rows_free(rows);
+    acme_store_close(store);
+}
+
+/* Until it answers, 20 s at most. */
+static struct acme_client *
+connect_client(const struct acme_client_config *with)
+{
+    const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
+    struct acme_client *client = NULL;
+    struct hsm_reason why = {""};
+
+    for (int i = 0; i < 400 && client == NULL; i++) {
+        if (acme_client_new(with, &client, &why) != HSM_OK)
+            nanosleep(&pause, NULL);
+    }
+    if (client == NULL)
+        fail_msg("sti-ca does not serve: %s", why.text);
+    return client;
+}
+
+static void
+the_daemon_serves_acme_until_sigterm(void **state)
+{
+    char *args[] = {(char *)program_path("sti-ca"), (char *)"serve", (char *)"--config", config,
+                    NULL};
+    char *directory = acme_server_directory_url(base_url);
+    struct hsm_token *token = softhsm_token("sti-sp");
+    struct hsm_key *key = NULL;
+    struct acme_http_client *http = NULL;
+    struct acme_client *client;
+    struct hsm_reason why = {""};
+    pid_t pid = spawn(args);
+    int status;
+
+    (void)state;
+    assert_int_equal(hsm_key_generate(token, "account", &key), HSM_OK);
+    assert_int_equal(
+        acme_http_client_new(&(struct acme_http_client_config){.tls_ca = in_dir("tls-root.pem")},
+                             &http),
+        HSM_OK);
+    client = connect_client(&(struct acme_client_config){
+        .http = http, .directory_url = directory, .account_key = key, .poll_limit_s = 10});
+    if (acme_client_account(client, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(strncmp(acme_client_kid(client), base_url, strlen(base_url)), 0);
+    assert_int_equal(kill(pid, SIGTERM), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    acme_client_free(client);
+    acme_http_client_free(http);
+    hsm_key_free(key);
+    hsm_token_close(token);
+    free(directory);
+}
+
+static int
+refuse_private_key(const char *path, const struct stat *about, int kind, struct FTW *where)
+{
+    uint8_t *octets = NULL;
+    size_t len = 0;
+
+    (void)where;
+    if (kind != FTW_F || about->st_size == 0)
+        return 0;
+    assert_int_equal(hsm_file_read(path, 16 << 20, &octets, &len), HSM_OK);
+    assert_null(memmem(octets, len, "PRIVATE KEY", strlen("PRIVATE KEY")));
+    free(octets);
+    return 0;
+}
+
+static void
+no_file_holds_a_private_key(void **state)
+{
+    (void)state;
+    assert_int_equal(nftw(dir, refuse_private_key, 8, FTW_PHYS), 0);
+}
+
+static int
+start(void **state)
+{
+    unsigned port = free_port();
+
+    (void)state;
+    softhsm_start();
+    hsm_token_close(softhsm_token("sti-ca"));
+    snprintf(dir, sizeof(dir), "%s/ca", softhsm_dir());
+    snprintf(config, sizeof(config), "%s/sti-ca.conf", dir);
+    snprintf(address, sizeof(address), "127.0.0.1:%u", port);
+    snprintf(base_url, sizeof(base_url), "https://127.0.0.1:%u", port);
+    snprintf(anchor, sizeof(anchor), "%s", data_path("self/pa-root.cert.pem"));
+    snprintf(crl_issuer, sizeof(crl_issuer), "%s", data_path("self/pa-crl.cert.pem"));
+    assert_int_equal(mkdir(dir, 0700), 0);
+    return hsm_file_write(in_dir("pin"), SOFTHSM_USER_PIN "\n", strlen(SOFTHSM_USER_PIN) + 1,
+                          0600) == HSM_OK
+               ? 0
+               : -1;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    softhsm_stop();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(init_makes_what_is_missing_and_keeps_what_is_there),
+        cmocka_unit_test(the_certificates_are_those_of_an_sti_ca),
+        cmocka_unit_test(init_refuses_a_wrong_pin_and_says_it_not),
+        cmocka_unit_test(a_certificate_of_another_key_is_neither_used_nor_overwritten),
+        cmocka_unit_test(check_compares_keys_and_certificates),
+        cmocka_unit_test(command_lines_and_configurations_that_are_refused),
+        cmocka_unit_test(participants_are_named_and_renamed),
+        cmocka_unit_test(the_daemon_serves_acme_until_sigterm),
+        cmocka_unit_test(no_file_holds_a_private_key),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

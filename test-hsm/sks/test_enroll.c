@@ -1,0 +1,875 @@
+/*
+ * test_enroll.c - mirrors sks/src/enroll.c: a real STI-PA, STI-CA and STI-CR on the loopback, the
+ * service provider's keys in a token of its own.
+ *
+ * Run as "test_enroll enroll STEP ..." it is one enrollment that dies right after a step.
+ */
+#define _GNU_SOURCE /* asprintf */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <acme/authority.h>
+#include <acme/problem.h>
+#include <acme/server.h>
+#include <certs/cert.h>
+#include <hsm/process.h>
+#include <sks/enroll.h>
+#include <sks/signers.h>
+
+#include "data.h"
+#include "ecosystem.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define TOKEN_URI    "pkcs11:token=sp"
+#define PASSWORD     "correct horse battery staple"
+#define DIED         99 /* exit status of an enrollment that was to die */
+
+extern char **environ;
+
+/* A server whose handler is known only once its port is. */
+struct late {
+    struct eco_server server;
+    struct acme_http_handler handler;
+    const char *_Atomic broken; /* requests whose path begins so are answered with the next two */
+    int status;
+    const char *body;
+    const char *content_type;
+    atomic_int orders, finalized;
+};
+
+static struct {
+    struct ecosystem eco;
+    struct certs_chain *issuing; /* the intermediate, its root */
+    struct late pa, ca, cr;
+    struct acme_store *pa_store, *ca_store;
+    struct acme_authority *authority;
+    struct acme_server *server;
+    char *directory, *crl_url;
+    char authority_prefix[128];
+    const char *authorities[2];
+    char pa_anchor[512]; /* PEM file */
+    char dir[256]; /* the service provider's; one per test */
+} world;
+
+/* What an enrollment needs to know; texts are borrowed. */
+struct place {
+    const char *pa_url, *ca_directory, *cr_url, *dir, *tls_ca, *pa_anchor;
+};
+
+/* What a service provider has open. */
+struct sp {
+    struct hsm_token *token;
+    struct sks_catalogue *catalogue;
+    struct sks_repository *repository;
+    struct acme_http_client *http;
+    struct certs_chain *pa_anchors;
+    struct sks_trust *trust;
+    struct hsm_key *account_key;
+    struct acme_client *client;
+    struct hsm_secret *password;
+    struct acme_authority_login login;
+    struct sks_enrollment enrollment;
+};
+
+/* ---- the service provider ---- */
+
+static void
+path_in(const char *dir, const char *name, char out[512])
+{
+    snprintf(out, 512, "%s/%s", dir, name);
+}
+
+static void
+sp_open_files(struct sp *sp, const struct place *place)
+{
+    char path[512];
+
+    path_in(place->dir, "catalogue.db", path);
+    eco_must(sks_catalogue_open(path, &sp->catalogue), path);
+    path_in(place->dir, "cr", path);
+    eco_must(sks_repository_open(path, place->cr_url, &sp->repository), path);
+}
+
+static void
+sp_open_trust(struct sp *sp, const struct place *place)
+{
+    char list[256];
+    char *crl = acme_authority_crl_url(place->pa_url);
+    char path[512];
+
+    snprintf(list, sizeof(list), "%s" ACME_AUTHORITY_CA_LIST_PATH, place->pa_url);
+    path_in(place->dir, "trust", path);
+    eco_must(certs_chain_read(place->pa_anchor, &sp->pa_anchors), "STI-PA anchor");
+    eco_must(sks_trust_new(&(struct sks_trust_config){.http = sp->http,
+                                                      .pa_anchors = sp->pa_anchors,
+                                                      .ca_list_url = list,
+                                                      .crl_url = crl,
+                                                      .dir = path},
+                           &sp->trust),
+             "trust");
+    eco_must(sks_trust_refresh(sp->trust, time(NULL)), "trust");
+    free(crl);
+}
+
+static void
+sp_open(struct sp *sp, const struct place *place, const char *spc)
+{
+    struct hsm_reason why = {""};
+
+    memset(sp, 0, sizeof(*sp));
+    sp->token = softhsm_reopen("sp");
+    sp_open_files(sp, place);
+    eco_must(
+        acme_http_client_new(&(struct acme_http_client_config){.tls_ca = place->tls_ca}, &sp->http),
+        "HTTP client");
+    sp_open_trust(sp, place);
+    eco_must(hsm_key_find_or_generate(sp->token, SKS_ENROLL_ACCOUNT_LABEL, &sp->account_key),
+             "account key");
+    eco_must(acme_client_new(&(struct acme_client_config){.http = sp->http,
+                                                          .directory_url = place->ca_directory,
+                                                          .account_key = sp->account_key,
+                                                          .poll_limit_s = 5},
+                             &sp->client, &why),
+             why.text);
+    eco_must(acme_client_account(sp->client, &why), why.text);
+    eco_must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &sp->password), "password");
+    sp->login = (struct acme_authority_login){.http = sp->http,
+                                              .base_url = place->pa_url,
+                                              .account_id = "1001",
+                                              .user = "sp",
+                                              .password = sp->password};
+    sp->enrollment = (struct sks_enrollment){.token = sp->token,
+                                             .token_uri = TOKEN_URI,
+                                             .catalogue = sp->catalogue,
+                                             .repository = sp->repository,
+                                             .client = sp->client,
+                                             .ca_directory = place->ca_directory,
+                                             .authority = &sp->login,
+                                             .fingerprint = ACME_FINGERPRINT_THUMBPRINT,
+                                             .trust = sp->trust,
+                                             .http = sp->http,
+                                             .spc = spc};
+}
+
+static void
+sp_close(struct sp *sp)
+{
+    hsm_secret_free(sp->password);
+    acme_client_free(sp->client);
+    hsm_key_free(sp->account_key);
+    sks_trust_free(sp->trust);
+    certs_chain_free(sp->pa_anchors);
+    acme_http_client_free(sp->http);
+    sks_repository_close(sp->repository);
+    sks_catalogue_close(sp->catalogue);
+    hsm_token_close(sp->token);
+}
+
+#define SP __attribute__((cleanup(sp_close))) struct sp
+
+/* ---- an enrollment that dies ---- */
+
+static void
+die_at_step(void *context, const char *line)
+{
+    const char *step = context;
+
+    if (strncmp(line, step, strlen(step)) == 0)
+        _exit(DIED);
+}
+
+/* argv: PROGRAM "enroll" STEP PA_URL CA_DIRECTORY CR_URL DIR TLS_CA PA_ANCHOR */
+static int
+enroll_and_die(char **argv)
+{
+    const struct place place = {argv[3], argv[4], argv[5], argv[6], argv[7], argv[8]};
+    struct hsm_reason why = {""};
+    struct sp sp;
+    int64_t id;
+    enum hsm_status st;
+
+    sp_open(&sp, &place, ECO_SPC);
+    sp.enrollment.progress = die_at_step;
+    sp.enrollment.context = argv[2];
+    st = sks_enroll(&sp.enrollment, &id, &why);
+    if (st != HSM_OK)
+        fprintf(stderr, "enroll: %s\n", why.text);
+    sp_close(&sp);
+    return (int)st;
+}
+
+static const struct place *
+here(void)
+{
+    static struct place place;
+
+    place = (struct place){world.pa.server.base, world.directory, world.cr.server.base, world.dir,
+                           world.eco.tls_ca,     world.pa_anchor};
+    return &place;
+}
+
+/* Exit status of a process that enrolls until that step. */
+static int
+enroll_until(const char *step)
+{
+    const struct place *place = here();
+    char *const argv[] = {(char *)"test_enroll",
+                          (char *)"enroll",
+                          (char *)(uintptr_t)step,
+                          (char *)(uintptr_t)place->pa_url,
+                          (char *)(uintptr_t)place->ca_directory,
+                          (char *)(uintptr_t)place->cr_url,
+                          (char *)(uintptr_t)place->dir,
+                          (char *)(uintptr_t)place->tls_ca,
+                          (char *)(uintptr_t)place->pa_anchor,
+                          NULL};
+    pid_t child;
+    int status;
+
+    assert_int_equal(posix_spawn(&child, "/proc/self/exe", NULL, NULL, argv, environ), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* ---- the world ---- */
+
+static void
+late_handle(void *context, const struct acme_http_request *request,
+            struct acme_http_response *response)
+{
+    struct late *late = context;
+    const char *path = acme_http_request_path(request);
+    const char *broken = late->broken;
+
+    late->orders += strcmp(path, "/acme/new-order") == 0;
+    late->finalized += strstr(path, "/finalize") != NULL;
+    if (broken != NULL && strncmp(path, broken, strlen(broken)) == 0)
+        acme_http_respond(response, late->status, late->content_type, late->body,
+                          strlen(late->body));
+    else
+        late->handler.handle(late->handler.context, request, response);
+}
+
+/* From now on, until `broken` is NULL again. */
+static void
+break_at(struct late *late, const char *path, int status, const char *body,
+         const char *content_type)
+{
+    late->status = status;
+    late->body = body;
+    late->content_type = content_type;
+    late->broken = path; /* last: the server's threads look at this first */
+}
+
+static void
+late_start(struct late *late)
+{
+    eco_server_start(&late->server, &world.eco,
+                     (struct acme_http_handler){.handle = late_handle, .context = late});
+}
+
+static void
+start_authority(void)
+{
+    static const char *const spcs[] = {ECO_SPC, NULL};
+    const struct ecosystem *eco = &world.eco;
+    struct hsm_secret *password = NULL;
+    char path[512];
+
+    late_start(&world.pa);
+    path_in(softhsm_dir(), "pa.db", path);
+    eco_must(acme_store_open(path, acme_authority_migrations, &world.pa_store), path);
+    eco_must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
+    eco_must(acme_authority_account_add(world.pa_store, "1001", "sp", password, spcs, false),
+             "account");
+    hsm_secret_free(password);
+    eco_must(acme_authority_ca_add(world.pa_store, certs_chain_get(eco->roots, 0)), "STI-CA");
+    eco_must(acme_authority_new(&(struct acme_authority_config){.base_url = world.pa.server.base,
+                                                                .store = world.pa_store,
+                                                                .signer_key = eco->pa_signer_key,
+                                                                .signer_chain = eco->pa_signer,
+                                                                .crl_key = eco->crl_key,
+                                                                .crl_chain = eco->crl_signer,
+                                                                .token_lifetime_s = 3600,
+                                                                .session_lifetime_s = 3600,
+                                                                .list_lifetime_s = 86400,
+                                                                .crl_lifetime_s = 86400},
+                                &world.authority),
+             "STI-PA");
+    world.pa.handler = acme_authority_handler(world.authority);
+}
+
+static void
+start_server(void)
+{
+    const struct ecosystem *eco = &world.eco;
+    char path[512];
+
+    late_start(&world.ca);
+    world.crl_url = acme_authority_crl_url(world.pa.server.base);
+    path_in(softhsm_dir(), "ca.db", path);
+    eco_must(acme_store_open(path, acme_server_migrations, &world.ca_store), path);
+    eco_must(certs_chain_new(&world.issuing), "chain");
+    eco_must(certs_chain_append(world.issuing, eco->ca), "chain");
+    eco_must(certs_chain_append(world.issuing, eco->roots), "chain");
+    snprintf(world.authority_prefix, sizeof(world.authority_prefix), "%s/", world.pa.server.base);
+    world.authorities[0] = world.authority_prefix;
+    eco_must(acme_server_new(&(struct acme_server_config){.base_url = world.ca.server.base,
+                                                          .store = world.ca_store,
+                                                          .token = eco->token,
+                                                          .issuing_key = eco->ca_key,
+                                                          .issuing_chain = world.issuing,
+                                                          .pa_anchors = eco->pa_anchors,
+                                                          .http = eco->http,
+                                                          .authorities = world.authorities,
+                                                          .policy_oid = CERTS_POLICY_CP_1_4,
+                                                          .crl_url = world.crl_url,
+                                                          .crl_issuer = certs_cert_subject_name(
+                                                              certs_chain_get(eco->crl_signer, 0)),
+                                                          .country = "US",
+                                                          .valid_days = 90,
+                                                          .backdate_s = 300},
+                             &world.server),
+             "STI-CA");
+    world.ca.handler = acme_server_handler(world.server);
+    world.directory = acme_server_directory_url(world.ca.server.base);
+}
+
+static void
+late_repository_handle(void *context, const struct acme_http_request *request,
+                       struct acme_http_response *response)
+{
+    struct sks_repository *repository = NULL;
+    char path[512];
+    struct acme_http_handler handler;
+
+    (void)context;
+    path_in(world.dir, "cr", path); /* that of the test that runs */
+    eco_must(sks_repository_open(path, world.cr.server.base, &repository), path);
+    handler = sks_repository_handler(repository);
+    handler.handle(handler.context, request, response);
+    sks_repository_close(repository);
+}
+
+static int
+make_world(void **state)
+{
+    (void)state;
+    eco_start(&world.eco);
+    path_in(softhsm_dir(), "pa-root.pem", world.pa_anchor);
+    eco_must(certs_chain_write(world.eco.pa_anchors, world.pa_anchor), world.pa_anchor);
+    hsm_token_close(softhsm_token("sp"));
+    start_authority();
+    start_server();
+    late_start(&world.cr);
+    world.cr.handler = (struct acme_http_handler){.handle = late_repository_handle};
+    return 0;
+}
+
+static int
+end_world(void **state)
+{
+    (void)state;
+    eco_server_stop(&world.cr.server);
+    eco_server_stop(&world.ca.server);
+    eco_server_stop(&world.pa.server);
+    acme_server_free(world.server);
+    acme_authority_free(world.authority);
+    acme_store_close(world.ca_store);
+    acme_store_close(world.pa_store);
+    certs_chain_free(world.issuing);
+    free(world.directory);
+    free(world.crl_url);
+    eco_stop(&world.eco);
+    return 0;
+}
+
+/* Each test is a service provider that begins anew. */
+static int
+begin(void **state)
+{
+    (void)state;
+    snprintf(world.dir, sizeof(world.dir), "%s/sp.XXXXXX", softhsm_dir());
+    world.ca.broken = world.cr.broken = NULL;
+    world.ca.orders = world.ca.finalized = 0;
+    return mkdtemp(world.dir) == NULL ? -1 : 0;
+}
+
+/* ---- what is there afterwards ---- */
+
+/* The last credential of the catalogue; sks_credential_clear() it. */
+static struct sks_credential
+last_credential(size_t *count)
+{
+    struct sks_catalogue *catalogue = NULL;
+    struct sks_credential *list = NULL;
+    struct sks_credential last;
+    char path[512];
+
+    path_in(world.dir, "catalogue.db", path);
+    assert_int_equal(sks_catalogue_open(path, &catalogue), HSM_OK);
+    assert_int_equal(sks_catalogue_list(catalogue, NULL, &list, count), HSM_OK);
+    assert_true(*count > 0);
+    last = list[*count - 1];
+    memset(&list[*count - 1], 0, sizeof(last));
+    sks_credentials_free(list, *count);
+    sks_catalogue_close(catalogue);
+    return last;
+}
+
+static void
+assert_last_state(enum sks_state wanted, size_t wanted_count)
+{
+    size_t count;
+    struct sks_credential last = last_credential(&count);
+
+    assert_string_equal(sks_state_text(last.state), sks_state_text(wanted));
+    assert_int_equal(count, wanted_count);
+    sks_credential_clear(&last);
+}
+
+static size_t
+keys_named_sp(struct hsm_token *token)
+{
+    struct hsm_key_info *infos = NULL;
+    size_t count;
+    size_t found = 0;
+
+    assert_int_equal(hsm_key_list(token, &infos, &count), HSM_OK);
+    for (size_t i = 0; i < count; i++)
+        found += strncmp(infos[i].label, "sp-" ECO_SPC "-", 8) == 0;
+    free(infos);
+    return found;
+}
+
+static enum hsm_status
+enroll(struct sp *sp, struct hsm_reason *why)
+{
+    int64_t id = 0;
+    enum hsm_status st;
+
+    why->text[0] = '\0';
+    st = sks_enroll(&sp->enrollment, &id, why);
+    if (st == HSM_OK)
+        assert_true(id > 0);
+    else
+        assert_string_not_equal(why->text, "");
+    return st;
+}
+
+/* A call signed with what is active now. */
+static void
+assert_signs(struct sp *sp)
+{
+    static const char *const dest[] = {"12155551213"};
+    const struct sks_claims claims = {
+        .attest = 'A',
+        .orig_tn = "12155551212",
+        .dest_tn = dest,
+        .dest_tn_count = 1,
+        .iat = time(NULL),
+        .origid = "de305d54-75b4-431b-adb2-eb6b9e546014",
+    };
+    struct sks_signers *signers = NULL;
+    struct sks_signer *signer;
+    char *identity = NULL;
+
+    assert_int_equal(sks_signers_load(sp->catalogue, sp->token, ECO_SPC, &signers), HSM_OK);
+    signer = sks_signers_at(signers, time(NULL));
+    assert_non_null(signer);
+    assert_int_equal(sks_signer_sign(signer, &claims, time(NULL), &identity, NULL), HSM_OK);
+    free(identity);
+    sks_signers_free(signers);
+}
+
+/* ---- the way there ---- */
+
+static const char *const steps[] = {"generated", "requested", "authorised",
+                                    "issued",    "published", "active"};
+
+static void
+count_step(void *context, const char *line)
+{
+    size_t *next = context;
+
+    if (*next < COUNT(steps) && strncmp(line, steps[*next], strlen(steps[*next])) == 0)
+        (*next)++;
+}
+
+static void
+enrollment_goes_through_every_step(void **state)
+{
+    struct hsm_reason why;
+    struct sks_credential last;
+    size_t next = 0;
+    size_t count;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    sp.enrollment.progress = count_step;
+    sp.enrollment.context = &next;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(next, COUNT(steps));
+    last = last_credential(&count);
+    assert_int_equal(count, 1);
+    assert_int_equal(last.state, SKS_ACTIVE);
+    assert_int_equal(strncmp(last.key_uri, "pkcs11:", 7), 0);
+    assert_int_equal(strncmp(last.x5u, world.cr.server.base, strlen(world.cr.server.base)), 0);
+    assert_string_equal(last.token_uri, TOKEN_URI);
+    assert_true(last.not_after > time(NULL));
+    assert_signs(&sp);
+    sks_credential_clear(&last);
+}
+
+/* Each death leaves one key, one order and one certificate behind, and the next run goes on. */
+static void
+run_that_dies_after(const char *step, enum sks_state left, int orders_before)
+{
+    struct sks_credential before;
+    struct sks_credential after;
+    size_t count;
+    size_t keys;
+    SP sp;
+
+    print_message("%s\n", step);
+    assert_int_equal(enroll_until(step), DIED);
+    before = last_credential(&count);
+    assert_int_equal(count, 1);
+    assert_string_equal(sks_state_text(before.state), sks_state_text(left));
+    assert_int_equal(world.ca.orders, orders_before);
+    sp_open(&sp, here(), ECO_SPC);
+    keys = keys_named_sp(sp.token);
+
+    assert_int_equal(enroll_until("never"), HSM_OK);
+    after = last_credential(&count);
+    assert_int_equal(count, 1);
+    assert_int_equal(after.id, before.id);
+    assert_int_equal(after.state, SKS_ACTIVE);
+    assert_string_equal(after.key_uri, before.key_uri);
+    if (before.order_url != NULL)
+        assert_string_equal(after.order_url, before.order_url);
+    if (before.chain_pem != NULL)
+        assert_string_equal(after.chain_pem, before.chain_pem);
+    assert_int_equal(world.ca.orders, 1);
+    assert_int_equal(world.ca.finalized, 1);
+    assert_int_equal(keys_named_sp(sp.token), keys);
+    assert_signs(&sp);
+    sks_credential_clear(&before);
+    sks_credential_clear(&after);
+}
+
+static void
+death_after_the_key_is_survived(void **state)
+{
+    (void)state;
+    run_that_dies_after("generated", SKS_GENERATED, 0);
+}
+
+static void
+death_after_the_order_is_survived(void **state)
+{
+    (void)state;
+    run_that_dies_after("requested", SKS_REQUESTED, 1);
+}
+
+static void
+death_with_an_spc_token_is_survived(void **state)
+{
+    (void)state;
+    run_that_dies_after("authorised", SKS_REQUESTED, 1);
+}
+
+static void
+death_after_issuance_is_survived(void **state)
+{
+    (void)state;
+    run_that_dies_after("issued", SKS_ISSUED, 1);
+}
+
+static void
+death_after_publication_is_survived(void **state)
+{
+    (void)state;
+    run_that_dies_after("published", SKS_PUBLISHED, 1);
+}
+
+static void
+second_enrollment_takes_the_place_of_the_first(void **state)
+{
+    struct sks_credential first;
+    struct sks_credential second;
+    struct hsm_reason why;
+    size_t count;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    first = last_credential(&count);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    second = last_credential(&count);
+    assert_int_equal(count, 2);
+    assert_int_equal(second.state, SKS_ACTIVE);
+    assert_string_not_equal(first.key_uri, second.key_uri);
+    assert_string_not_equal(first.x5u, second.x5u);
+    sks_credential_clear(&first);
+    sks_credential_clear(&second);
+    assert_signs(&sp);
+}
+
+/* ---- what stands in the way ---- */
+
+static void
+wrong_password_is_denied_and_the_order_kept(void **state)
+{
+    struct hsm_secret *wrong = NULL;
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(hsm_secret_new("wrong", 5, &wrong), HSM_OK);
+    sp.login.password = wrong;
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_DENIED);
+    assert_null(strstr(why.text, "wrong"));
+    assert_last_state(SKS_REQUESTED, 1);
+    sp.login.password = sp.password;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_last_state(SKS_ACTIVE, 1);
+    assert_int_equal(world.ca.orders, 1);
+    hsm_secret_free(wrong);
+}
+
+static void
+spc_of_somebody_else_is_denied(void **state)
+{
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), "5678");
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_DENIED);
+    assert_last_state(SKS_REQUESTED, 1);
+}
+
+static void
+text_that_is_no_spc_is_refused(void **state)
+{
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), "12 34");
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_MALFORMED);
+}
+
+static void
+busy_ca_is_asked_again_by_the_next_run(void **state)
+{
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    break_at(&world.ca, "/acme/new-order", 503, "", "text/plain");
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY);
+    assert_last_state(SKS_GENERATED, 1);
+    world.ca.broken = NULL;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_last_state(SKS_ACTIVE, 1);
+}
+
+/* The CA has lost or given up the order: another is made for the same key. */
+static void
+order_that_is_gone_is_replaced(void **state)
+{
+    static const char problem[] =
+        "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"no such order\"}";
+    struct sks_credential before;
+    struct sks_credential after;
+    struct hsm_reason why;
+    size_t count;
+    SP sp;
+
+    (void)state;
+    assert_int_equal(enroll_until("requested"), DIED);
+    before = last_credential(&count);
+    break_at(&world.ca, strstr(before.order_url, "/acme/order/"), 404, problem,
+             "application/problem+json");
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    after = last_credential(&count);
+    assert_int_equal(count, 1);
+    assert_string_equal(after.key_uri, before.key_uri);
+    assert_string_not_equal(after.order_url, before.order_url);
+    assert_int_equal(after.state, SKS_ACTIVE);
+    world.ca.broken = NULL;
+    sks_credential_clear(&before);
+    sks_credential_clear(&after);
+}
+
+/* A CA that answers with a certificate of another key: that credential is over. */
+static void
+certificate_of_another_key_retires_the_credential(void **state)
+{
+    char *pem = NULL;
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(certs_chain_pem(world.eco.sp, &pem), HSM_OK);
+    break_at(&world.ca, "/acme/cert/", 200, pem, "application/pem-certificate-chain");
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_UNTRUSTED);
+    assert_string_equal(why.text, "the certificate is for another key");
+    assert_last_state(SKS_RETIRED, 1);
+    world.ca.broken = NULL;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_last_state(SKS_ACTIVE, 2);
+    free(pem);
+}
+
+static void
+chain_to_an_untrusted_root_is_not_published(void **state)
+{
+    struct sks_trust *strangers = NULL;
+    struct certs_chain *roots = NULL;
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(certs_chain_read(data_path("self/sti-ca-root.cert.pem"), &roots), HSM_OK);
+    assert_int_equal(sks_trust_fixed(roots, NULL, 0, NULL, sp.pa_anchors, &strangers), HSM_OK);
+    sp.enrollment.trust = strangers;
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_UNTRUSTED);
+    assert_last_state(SKS_REQUESTED, 1); /* the list may come to have that root */
+    sp.enrollment.trust = sp.trust;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_last_state(SKS_ACTIVE, 1);
+    assert_int_equal(world.ca.finalized, 1);
+    sks_trust_free(strangers);
+    certs_chain_free(roots);
+}
+
+static void
+chain_that_cannot_be_fetched_is_not_activated(void **state)
+{
+    static const struct {
+        int status;
+        const char *body;
+        enum hsm_status wanted;
+    } cases[] = {
+        {404, "", HSM_ERR_BUSY},
+        {500, "", HSM_ERR_BUSY},
+        {302, "", HSM_ERR_BUSY},
+        {200, "", HSM_ERR_UNTRUSTED},
+        {200, "-----BEGIN CERTIFICATE-----\n", HSM_ERR_UNTRUSTED},
+    };
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        break_at(&world.cr, "/", cases[i].status, cases[i].body,
+                 "application/pem-certificate-chain");
+        assert_int_equal(enroll(&sp, &why), cases[i].wanted);
+        assert_last_state(SKS_ISSUED, 1);
+    }
+    world.cr.broken = NULL;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_last_state(SKS_ACTIVE, 1);
+    assert_int_equal(world.ca.finalized, 1); /* issued once */
+}
+
+/* A credential that was left until its certificate ended. */
+static void
+credential_that_ended_on_the_way_is_given_up(void **state)
+{
+    char *const spc = (char *)(uintptr_t)ECO_SPC;
+    struct sks_credential old = {.state = SKS_ISSUED,
+                                 .spc = spc,
+                                 .token_uri = (char *)(uintptr_t)TOKEN_URI,
+                                 .key_uri = (char *)(uintptr_t) "pkcs11:object=old",
+                                 .ca_directory = world.directory,
+                                 .chain_pem = (char *)(uintptr_t) "PEM",
+                                 .not_after = time(NULL) - 1};
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(sks_catalogue_put(sp.catalogue, &old), HSM_OK);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_last_state(SKS_ACTIVE, 2);
+}
+
+/* What another CA or token is to give is not continued here. */
+static void
+credential_of_another_ca_is_left_alone(void **state)
+{
+    struct sks_credential other = {.state = SKS_GENERATED,
+                                   .spc = (char *)(uintptr_t)ECO_SPC,
+                                   .token_uri = (char *)(uintptr_t)TOKEN_URI,
+                                   .key_uri = (char *)(uintptr_t) "pkcs11:object=other",
+                                   .ca_directory = (char *)(uintptr_t) "https://other.example/"};
+    struct hsm_reason why;
+    struct sks_credential *list = NULL;
+    size_t count;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(sks_catalogue_put(sp.catalogue, &other), HSM_OK);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(sks_catalogue_list(sp.catalogue, NULL, &list, &count), HSM_OK);
+    assert_int_equal(count, 2);
+    assert_int_equal(list[0].state, SKS_GENERATED);
+    assert_int_equal(list[1].state, SKS_ACTIVE);
+    sks_credentials_free(list, count);
+}
+
+#define CASE(name) cmocka_unit_test_setup(name, begin)
+
+int
+main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(enrollment_goes_through_every_step),
+        CASE(death_after_the_key_is_survived),
+        CASE(death_after_the_order_is_survived),
+        CASE(death_with_an_spc_token_is_survived),
+        CASE(death_after_issuance_is_survived),
+        CASE(death_after_publication_is_survived),
+        CASE(second_enrollment_takes_the_place_of_the_first),
+        CASE(wrong_password_is_denied_and_the_order_kept),
+        CASE(spc_of_somebody_else_is_denied),
+        CASE(text_that_is_no_spc_is_refused),
+        CASE(busy_ca_is_asked_again_by_the_next_run),
+        CASE(order_that_is_gone_is_replaced),
+        CASE(certificate_of_another_key_retires_the_credential),
+        CASE(chain_to_an_untrusted_root_is_not_published),
+        CASE(chain_that_cannot_be_fetched_is_not_activated),
+        CASE(credential_that_ended_on_the_way_is_given_up),
+        CASE(credential_of_another_ca_is_left_alone),
+    };
+
+    if (argc == 9 && strcmp(argv[1], "enroll") == 0)
+        return enroll_and_die(argv);
+    return cmocka_run_group_tests(tests, make_world, end_world);
+}
