@@ -81,12 +81,18 @@ struct http_server {
     TAILQ_ENTRY(http_server) next;
 };
 
+/* Something to do every few seconds, on a handler's thread: it may wait for a token or a disk. */
 struct http_tick {
+    struct acme_http_loop *loop;
     struct event *event;
     void (*tick)(void *context);
     void *context;
+    bool is_out; /* loop thread: handed to the threads and not taken back */
     TAILQ_ENTRY(http_tick) next;
+    STAILQ_ENTRY(http_tick) turn; /* in due or ticked */
 };
+
+STAILQ_HEAD(http_ticks, http_tick);
 
 struct acme_http_loop {
     struct event_base *base;
@@ -95,7 +101,7 @@ struct acme_http_loop {
     TAILQ_HEAD(, http_server) servers;
     TAILQ_HEAD(, http_tick) ticks;
     struct http_connections fresh; /* accepted, not adopted yet */
-    size_t calls; /* handed to the threads and not taken back */
+    size_t calls; /* and ticks: handed to the threads and not taken back */
     size_t replying;
     bool is_stopping;
     atomic_bool stop_asked;
@@ -106,6 +112,7 @@ struct acme_http_loop {
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t work;
     struct http_calls queue, done;
+    struct http_ticks due, ticked;
     size_t queue_len;
     size_t running;
     bool threads_end;

@@ -52,27 +52,50 @@ http_handle(struct http_call *call)
     handler->handle(handler->context, call->request, &call->response);
 }
 
+/* These two are called with the mutex held, and let go of it while they are at it. */
+
+static void
+run_call(struct acme_http_loop *loop)
+{
+    struct http_call *call = STAILQ_FIRST(&loop->queue);
+
+    STAILQ_REMOVE_HEAD(&loop->queue, next);
+    loop->queue_len--;
+    pthread_mutex_unlock(&loop->mutex);
+    http_handle(call);
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->done, call, next);
+}
+
+static void
+run_tick(struct acme_http_loop *loop)
+{
+    struct http_tick *tick = STAILQ_FIRST(&loop->due);
+
+    STAILQ_REMOVE_HEAD(&loop->due, turn);
+    pthread_mutex_unlock(&loop->mutex);
+    tick->tick(tick->context);
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->ticked, tick, turn);
+}
+
 static void *
 handler_thread(void *context)
 {
     struct acme_http_loop *loop = context;
-    struct http_call *call;
 
     pthread_mutex_lock(&loop->mutex);
     for (;;) {
-        while (STAILQ_EMPTY(&loop->queue) && !loop->threads_end)
+        while (STAILQ_EMPTY(&loop->due) && STAILQ_EMPTY(&loop->queue) && !loop->threads_end)
             pthread_cond_wait(&loop->work, &loop->mutex);
         if (loop->threads_end)
             break;
-        call = STAILQ_FIRST(&loop->queue);
-        STAILQ_REMOVE_HEAD(&loop->queue, next);
-        loop->queue_len--;
         loop->running++;
-        pthread_mutex_unlock(&loop->mutex);
-        http_handle(call);
-        pthread_mutex_lock(&loop->mutex);
+        if (!STAILQ_EMPTY(&loop->due))
+            run_tick(loop);
+        else
+            run_call(loop);
         loop->running--;
-        STAILQ_INSERT_TAIL(&loop->done, call, next);
         wake_up(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
@@ -147,11 +170,19 @@ static void
 take_back_calls(struct acme_http_loop *loop)
 {
     struct http_calls done = STAILQ_HEAD_INITIALIZER(done);
+    struct http_ticks ticked = STAILQ_HEAD_INITIALIZER(ticked);
     struct http_call *call;
+    struct http_tick *tick;
 
     pthread_mutex_lock(&loop->mutex);
     STAILQ_CONCAT(&done, &loop->done);
+    STAILQ_CONCAT(&ticked, &loop->ticked);
     pthread_mutex_unlock(&loop->mutex);
+    while ((tick = STAILQ_FIRST(&ticked)) != NULL) {
+        STAILQ_REMOVE_HEAD(&ticked, turn);
+        loop->calls--;
+        tick->is_out = false;
+    }
     while ((call = STAILQ_FIRST(&done)) != NULL) {
         STAILQ_REMOVE_HEAD(&done, next);
         loop->calls--;
@@ -226,11 +257,19 @@ on_deadline(evutil_socket_t fd, short what, void *context)
 static void
 on_tick(evutil_socket_t fd, short what, void *context)
 {
-    const struct http_tick *tick = context;
+    struct http_tick *tick = context;
+    struct acme_http_loop *loop = tick->loop;
 
     (void)fd;
     (void)what;
-    tick->tick(tick->context);
+    if (tick->is_out || loop->is_stopping)
+        return;
+    tick->is_out = true;
+    loop->calls++;
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->due, tick, turn);
+    pthread_cond_signal(&loop->work);
+    pthread_mutex_unlock(&loop->mutex);
 }
 
 static void
@@ -282,6 +321,8 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     TAILQ_INIT(&loop->fresh);
     STAILQ_INIT(&loop->queue);
     STAILQ_INIT(&loop->done);
+    STAILQ_INIT(&loop->due);
+    STAILQ_INIT(&loop->ticked);
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_cond_init(&loop->work, NULL);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -454,6 +495,7 @@ acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds, void (*tick)
     made = calloc(1, sizeof(*made));
     if (made == NULL)
         return HSM_ERR_NOMEM;
+    made->loop = loop;
     made->tick = tick;
     made->context = context;
     made->event = event_new(loop->base, -1, EV_PERSIST, on_tick, made);

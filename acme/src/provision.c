@@ -489,7 +489,10 @@ acme_daemon_serve(struct acme_daemon *daemon, const struct acme_http_handler *ha
     if (st != HSM_OK)
         return st;
     hsm_log(HSM_LOG_INFO, "serving %s on %s", daemon->config->base_url, daemon->config->address);
-    return acme_http_loop_run(loop);
+    st = acme_http_loop_run(loop);
+    if (st == HSM_ERR_BUSY) /* a handler still uses what the caller would now release */
+        _exit(hsm_status_exit(st));
+    return st;
 }
 
 void

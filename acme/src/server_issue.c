@@ -148,6 +148,7 @@ assign_serial(struct acme_server *server, struct issuance *issuance)
     if (st != HSM_OK)
         return st;
     old = issuance->rows;
+    issuance->rows = NULL; /* perhaps for good */
     return load_issuance(server, issuance->order_id, issuance);
 }
 
@@ -327,14 +328,12 @@ acme_issue_complete(struct acme_server *server, const char *order_id, bool first
     bool ours = first;
     enum hsm_status st = load_issuance(server, order_id, &issuance);
 
-    if (st == HSM_ERR_NOT_FOUND)
-        return HSM_OK;
     if (st == HSM_OK && !first)
         st = claim(server, &issuance, now, &ours);
     if (st == HSM_OK && ours)
         st = carry_out(server, &issuance, now);
     acme_rows_free(issuance.rows);
-    return st;
+    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st; /* done already, by another perhaps */
 }
 
 enum hsm_status

@@ -4,6 +4,7 @@
 
 #include "common.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,7 +52,7 @@ open_token_of(const struct arguments *arguments, const char *text, struct hsm_to
         st = hsm_secret_prompt("PIN: ", &pin);
     if (st != HSM_OK)
         return st;
-    return hsm_token_open(&(struct hsm_token_config){text, module, pin}, out);
+    return hsm_token_open(&(struct hsm_token_config){.uri = text, .module = module, .pin = pin}, out);
 }
 
 enum hsm_status
@@ -84,18 +85,36 @@ put_out(const struct arguments *arguments, const char *text)
 }
 
 enum hsm_status
-time_of(const struct arguments *arguments, time_t *out)
+parse_time(const char *option, const char *text, time_t *out)
 {
     struct tm tm = {0};
-    const char *end;
+    const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
 
-    if (arguments->at == NULL) {
-        *out = time(NULL);
-        return HSM_OK;
-    }
-    end = strptime(arguments->at, "%Y-%m-%dT%H:%M:%SZ", &tm);
     if (end == NULL || *end != '\0')
-        return options_refuse("--at: not a time such as 2026-01-15T12:00:00Z");
+        return options_refuse("--%s: not a time such as 2026-01-15T12:00:00Z", option);
     *out = timegm(&tm);
+    return HSM_OK;
+}
+
+enum hsm_status
+parse_number(const char *option, const char *text, long min, long max, long *out)
+{
+    char *end;
+    long number;
+
+    errno = 0;
+    number = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || number < min || number > max)
+        return options_refuse("--%s: not a number from %ld to %ld", option, min, max);
+    *out = number;
+    return HSM_OK;
+}
+
+enum hsm_status
+time_of(const struct arguments *arguments, time_t *out)
+{
+    if (arguments->at != NULL)
+        return parse_time("at", arguments->at, out);
+    *out = time(NULL);
     return HSM_OK;
 }

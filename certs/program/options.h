@@ -8,7 +8,7 @@
 
 #include <hsm/status.h>
 
-#define OPTION_NAMES_MAX 32 /* of --dns and of --ip; more: refused */
+#define OPTION_NAMES_MAX 32 /* times that an option may be said; more: refused */
 
 /* What the command line said; borrowed from argv, NULL where it said nothing. */
 struct arguments {
@@ -24,17 +24,31 @@ struct arguments {
     const char *locality;
     const char *organization;
     const char *common_name;
-    const char *spc;
+    const char *tnauthlist;
+    const char *tnauthlist_url;
+    const char *numbers_under_spc;
+    const char *subject_cert;
+    const char *path_length;
     const char *ca;
     const char *policy;
     const char *crl_url;
     const char *crl_issuer;
     const char *days;
+    const char *not_before;
+    const char *not_after;
+    const char *backdate;
     const char *anchors;
     const char *purpose;
     const char *crl;
     const char *crl_signer;
     const char *pa_anchors;
+    const char *intermediates;
+    const char *ca_keys;
+    const char *any_crl;
+    const char *previous;
+    const char *reason;
+    const char *signer_url;
+    const char *hours;
     const char *at;
     const char *date;
     const char *json;
@@ -43,6 +57,13 @@ struct arguments {
     const char *log_level;
     const char *dns[OPTION_NAMES_MAX + 1]; /* NULL-terminated */
     const char *ip[OPTION_NAMES_MAX + 1];
+    const char *spc[OPTION_NAMES_MAX + 1];
+    const char *number[OPTION_NAMES_MAX + 1];
+    const char *range[OPTION_NAMES_MAX + 1];
+    const char *must_include[OPTION_NAMES_MAX + 1];
+    const char *permit[OPTION_NAMES_MAX + 1];
+    const char *must_exclude[OPTION_NAMES_MAX + 1];
+    const char *revoke[OPTION_NAMES_MAX + 1];
     const char *operand;
     char *const *operands; /* `operand` and what follows it, of a command that takes several */
     size_t operand_count;

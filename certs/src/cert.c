@@ -11,6 +11,7 @@
 #include "x509_internal.h"
 
 DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
+DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
 DEFINE_DEFER(BIO, BIO_free_all)
 DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
 
@@ -76,6 +77,17 @@ enum hsm_status
 certs_cert_tnauthlist(const X509 *cert, struct certs_tnauthlist **out, struct hsm_reason *why)
 {
     return certs_exts_tnauthlist(X509_get0_extensions(cert), out, why);
+}
+
+char *
+certs_cert_tnauthlist_url(const X509 *cert)
+{
+    DEFER(AUTHORITY_INFO_ACCESS_free)
+    AUTHORITY_INFO_ACCESS *access = X509_get_ext_d2i(cert, NID_info_access, NULL, NULL);
+
+    if (access == NULL)
+        ERR_clear_error();
+    return certs_access_url(access, CERTS_AD_STIR_TN_LIST);
 }
 
 const X509_NAME *

@@ -1,4 +1,4 @@
-/* chain.c - a sequence of certificates, and the path from a leaf to an anchor. */
+/* chain.c - a sequence of certificates. */
 
 #include <certs/chain.h>
 
@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include <openssl/err.h>
-#include <openssl/x509_vfy.h>
 
 #include <certs/cert.h>
 #include <hsm/log.h>
@@ -14,15 +13,14 @@
 
 #include "x509_internal.h"
 
-#define CHAIN_FILE_MAX   16777216 /* octets of a file of our own configuration */
-#define CHAIN_AUTH_LEVEL 2 /* 112 bits: no SHA-1 signatures, no RSA below 2048 bits */
+#define CHAIN_FILE_MAX 16777216 /* octets of a file of our own configuration */
 
 struct certs_chain {
     STACK_OF(X509) * certs; /* owned, each with a reference */
+    uint8_t digest[CERTS_CHAIN_DIGEST_LEN];
+    time_t latest_start;
 };
 
-DEFINE_DEFER(X509_STORE, X509_STORE_free)
-DEFINE_DEFER(X509_STORE_CTX, X509_STORE_CTX_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 
 enum hsm_status
@@ -41,23 +39,50 @@ certs_chain_new(struct certs_chain **out)
     return HSM_OK;
 }
 
+/* SHA-256 of what it was and of the certificate's own: fixed lengths, so nothing is ambiguous. */
+static enum hsm_status
+extend_digest(const struct certs_chain *chain, const X509 *cert, uint8_t out[])
+{
+    uint8_t both[CERTS_CHAIN_DIGEST_LEN + HSM_SHA256_LEN];
+    enum hsm_status st = certs_cert_sha256(cert, both + CERTS_CHAIN_DIGEST_LEN);
+
+    if (st != HSM_OK)
+        return st;
+    memcpy(both, chain->digest, CERTS_CHAIN_DIGEST_LEN);
+    if (EVP_Digest(both, sizeof(both), out, NULL, EVP_sha256(), NULL) != 1)
+        return certs_openssl_failed("digest of a chain");
+    return HSM_OK;
+}
+
 enum hsm_status
 certs_chain_add(struct certs_chain *chain, X509 *cert)
 {
+    uint8_t digest[CERTS_CHAIN_DIGEST_LEN];
+    time_t start = certs_cert_not_before(cert);
+    enum hsm_status st = extend_digest(chain, cert, digest);
+
+    if (st != HSM_OK)
+        return st;
     if (X509_add_cert(chain->certs, cert, X509_ADD_FLAG_UP_REF) != 1)
         return HSM_ERR_NOMEM;
+    memcpy(chain->digest, digest, sizeof(digest));
+    if (start > chain->latest_start)
+        chain->latest_start = start;
     /* OpenSSL decodes extensions when it is first asked: now, before threads share them. */
     if ((X509_get_extension_flags(cert) & EXFLAG_INVALID) != 0)
-        ERR_clear_error(); /* certs_chain_verify() says so */
+        ERR_clear_error(); /* certs_path_verify() says so */
     return HSM_OK;
 }
 
 enum hsm_status
 certs_chain_append(struct certs_chain *chain, const struct certs_chain *other)
 {
-    if (X509_add_certs(chain->certs, other->certs, X509_ADD_FLAG_UP_REF) != 1)
-        return HSM_ERR_NOMEM;
-    return HSM_OK;
+    size_t count = certs_chain_len(other); /* it may be the same */
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; st == HSM_OK && i < count; i++)
+        st = certs_chain_add(chain, certs_chain_get(other, i));
+    return st;
 }
 
 size_t
@@ -196,169 +221,6 @@ certs_chain_write(const struct certs_chain *chain, const char *path)
     return st;
 }
 
-/* "CN=...: certificate has expired": one reason, and which certificate it is about. */
-static enum hsm_status
-refuse_cert(struct hsm_reason *why, const X509 *cert, const char *reason)
-{
-    char *subject = cert == NULL ? NULL : certs_cert_subject(cert);
-
-    (void)hsm_refuse(why, HSM_ERR_UNTRUSTED, "certificate \"%.160s\": %s",
-                     subject == NULL ? "?" : subject, reason);
-    free(subject);
-    return HSM_ERR_UNTRUSTED;
-}
-
-/* RFC 5280 section 4.1.2.5: valid through notAfter, inclusive. OpenSSL ends one second early. */
-static int
-last_second_is_valid(int ok, X509_STORE_CTX *ctx)
-{
-    time_t now = X509_VERIFY_PARAM_get_time(X509_STORE_CTX_get0_param(ctx));
-
-    if (ok == 0 && X509_STORE_CTX_get_error(ctx) == X509_V_ERR_CERT_HAS_EXPIRED &&
-        certs_cert_not_after(X509_STORE_CTX_get_current_cert(ctx)) == now) {
-        X509_STORE_CTX_set_error(ctx, X509_V_OK);
-        return 1;
-    }
-    return ok;
-}
-
-static enum hsm_status
-store_new(const struct certs_chain *anchors, X509_STORE **out)
-{
-    X509_STORE *store = X509_STORE_new();
-
-    if (store == NULL)
-        return HSM_ERR_NOMEM;
-    for (size_t i = 0; i < certs_chain_len(anchors); i++) {
-        if (X509_STORE_add_cert(store, certs_chain_get(anchors, i)) != 1) {
-            X509_STORE_free(store);
-            return certs_openssl_failed("trust anchors");
-        }
-    }
-    *out = store;
-    return HSM_OK;
-}
-
-/*
- * What RFC 5280 asks of every certificate of the path and OpenSSL, without its
- * strict mode (which refuses CAs that are in use), does not: no extension twice
- * or broken, and an intermediate says CA in its basicConstraints.
- */
-static enum hsm_status
-check_path(const STACK_OF(X509) * path, struct hsm_reason *why)
-{
-    int last = sk_X509_num(path) - 1;
-
-    for (int i = 0; i < last; i++) { /* the last is the anchor: trusted as it is */
-        X509 *cert = sk_X509_value(path, i);
-        struct hsm_reason twice = {0};
-
-        if (certs_exts_unique(X509_get0_extensions(cert), "extensions", &twice) != HSM_OK)
-            return refuse_cert(why, cert, twice.text);
-        if ((X509_get_extension_flags(cert) & EXFLAG_INVALID) != 0)
-            return refuse_cert(why, cert, "an extension is malformed");
-        if (i > 0 && X509_check_ca(cert) != 1)
-            return refuse_cert(why, cert, "not a CA by its basicConstraints");
-    }
-    return HSM_OK;
-}
-
-static enum hsm_status
-check_tnauthlist(const X509 *leaf, struct hsm_reason *why)
-{
-    struct certs_tnauthlist *list = NULL;
-    struct hsm_reason broken = {0};
-    enum hsm_status st = certs_cert_tnauthlist(leaf, &list, &broken);
-
-    certs_tnauthlist_free(list);
-    if (st == HSM_ERR_NOMEM)
-        return st;
-    return st == HSM_OK ? HSM_OK : refuse_cert(why, leaf, broken.text);
-}
-
-static enum hsm_status
-check_leaf(X509 *leaf, enum certs_purpose purpose, struct hsm_reason *why)
-{
-    uint32_t usage = X509_get_key_usage(leaf); /* all bits when the extension is absent */
-    bool signs_crls = purpose == CERTS_FOR_CRL;
-
-    if (X509_check_ca(leaf) != 0)
-        return refuse_cert(why, leaf, "a CA, not an end entity");
-    if ((X509_get_extension_flags(leaf) & EXFLAG_KUSAGE) == 0)
-        return refuse_cert(why, leaf, "no key usage");
-    if (!signs_crls && (usage & KU_DIGITAL_SIGNATURE) == 0)
-        return refuse_cert(why, leaf, "key usage lacks digitalSignature");
-    if (signs_crls && (usage & KU_CRL_SIGN) == 0)
-        return refuse_cert(why, leaf, "key usage lacks cRLSign");
-    if (!certs_is_p256(certs_cert_public(leaf)))
-        return refuse_cert(why, leaf, "its key is not on P-256");
-    return purpose == CERTS_FOR_STI ? check_tnauthlist(leaf, why) : HSM_OK;
-}
-
-static enum hsm_status
-check_built(X509_STORE_CTX *ctx, X509 *leaf, enum certs_purpose purpose, struct hsm_reason *why)
-{
-    const STACK_OF(X509) *path = X509_STORE_CTX_get0_chain(ctx);
-    enum hsm_status st;
-
-    if (sk_X509_num(path) < 2) /* a leaf that is an anchor was not issued by anyone */
-        return refuse_cert(why, leaf, "an anchor, not a certificate issued under one");
-    st = check_path(path, why);
-    return st == HSM_OK ? check_leaf(leaf, purpose, why) : st;
-}
-
-static enum hsm_status
-ctx_new(X509_STORE *store, const struct certs_chain *chain, time_t now, X509_STORE_CTX **out)
-{
-    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-    X509_VERIFY_PARAM *param;
-
-    if (ctx == NULL)
-        return HSM_ERR_NOMEM;
-    if (X509_STORE_CTX_init(ctx, store, certs_chain_get(chain, 0), chain->certs) != 1) {
-        X509_STORE_CTX_free(ctx);
-        return certs_openssl_failed("path validation");
-    }
-    param = X509_STORE_CTX_get0_param(ctx);
-    X509_VERIFY_PARAM_set_time(param, now);
-    X509_VERIFY_PARAM_set_depth(param, CERTS_CHAIN_LEN_MAX);
-    X509_VERIFY_PARAM_set_auth_level(param, CHAIN_AUTH_LEVEL);
-    X509_STORE_CTX_set_verify_cb(ctx, last_second_is_valid);
-    *out = ctx;
-    return HSM_OK;
-}
-
-enum hsm_status
-certs_chain_verify(const struct certs_chain *chain, const struct certs_chain *anchors,
-                   enum certs_purpose purpose, time_t now, struct hsm_reason *why)
-{
-    DEFER(X509_STORE_free) X509_STORE *store = NULL;
-    DEFER(X509_STORE_CTX_free) X509_STORE_CTX *ctx = NULL;
-    X509 *leaf = certs_chain_get(chain, 0);
-    enum hsm_status st;
-
-    if (leaf == NULL)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "no certificate");
-    st = store_new(anchors, &store);
-    if (st == HSM_OK)
-        st = ctx_new(store, chain, now, &ctx);
-    if (st != HSM_OK)
-        return st;
-
-    if (X509_verify_cert(ctx) == 1) {
-        st = check_built(ctx, leaf, purpose, why);
-    } else {
-        int error = X509_STORE_CTX_get_error(ctx);
-        const X509 *cert = X509_STORE_CTX_get_current_cert(ctx);
-
-        st = error == X509_V_ERR_OUT_OF_MEM ? HSM_ERR_NOMEM
-                                            : refuse_cert(why, cert == NULL ? leaf : cert,
-                                                          X509_verify_cert_error_string(error));
-    }
-    ERR_clear_error();
-    return st;
-}
-
 time_t
 certs_chain_not_after(const struct certs_chain *chain)
 {
@@ -371,6 +233,18 @@ certs_chain_not_after(const struct certs_chain *chain)
             earliest = not_after;
     }
     return earliest;
+}
+
+time_t
+certs_chain_latest_start(const struct certs_chain *chain)
+{
+    return chain->latest_start;
+}
+
+const uint8_t *
+certs_chain_digest(const struct certs_chain *chain)
+{
+    return chain->digest;
 }
 
 void

@@ -2,7 +2,6 @@
 
 #include <certs/crl.h>
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,24 +13,33 @@
 #include "der_internal.h"
 #include "x509_internal.h"
 
-#define CRL_LABEL "X509 CRL"
+#define CRL_LABEL  "X509 CRL"
+#define NUMBER_MAX 20 /* octets of a cRLNumber, RFC 5280 section 5.2.3 */
 
-/* One entry as the table keeps it. */
+/* One entry, in the CRL's order. */
 struct revoked {
-    const X509_NAME *issuer; /* borrowed from the CRL or from crl->issuers; NULL: a free slot */
-    const ASN1_INTEGER *serial; /* borrowed from the CRL */
-    uint64_t hash;
+    const X509_NAME *issuer; /* borrowed from the CRL or from crl->issuers */
+    const X509_REVOKED *entry; /* borrowed from the CRL */
+};
+
+/* A place of the table: small, so that a look-up touches little memory. */
+struct slot {
+    uint32_t entry; /* its number, from 1; 0: free */
+    uint32_t hash; /* half of it; the other half led here */
 };
 
 struct certs_crl {
     X509_CRL *crl;
-    uint64_t number;
+    ASN1_INTEGER *number;
+    uint8_t digest[CERTS_CRL_DIGEST_LEN];
     time_t this_update;
     time_t next_update;
     char *url; /* of the issuingDistributionPoint */
     char *signer_cert_url; /* NULL: not told */
     STACK_OF(X509_NAME) * issuers; /* certificateIssuer names, owned */
-    struct revoked *table; /* open addressing; at most half full */
+    struct revoked *entries;
+    size_t count;
+    struct slot *table; /* open addressing; at most half full */
     size_t table_mask; /* size - 1, the size a power of two */
     uint64_t hash_key[2];
 };
@@ -39,6 +47,7 @@ struct certs_crl {
 DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
 DEFINE_DEFER(ASN1_TIME, ASN1_TIME_free)
 DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
+DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
 DEFINE_DEFER(ISSUING_DIST_POINT, ISSUING_DIST_POINT_free)
 DEFINE_DEFER(X509_REVOKED, X509_REVOKED_free)
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
@@ -105,18 +114,25 @@ hash_entry(const struct certs_crl *crl, unsigned long name_hash, const ASN1_INTE
     return true;
 }
 
+static bool
+is_entry_of(const struct revoked *revoked, const X509_NAME *issuer, const ASN1_INTEGER *serial)
+{
+    return ASN1_INTEGER_cmp(X509_REVOKED_get0_serialNumber(revoked->entry), serial) == 0 &&
+           X509_NAME_cmp(revoked->issuer, issuer) == 0;
+}
+
 /* The place of that entry, or the free one where it would be. */
-static struct revoked *
+static struct slot *
 table_slot(const struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
            const ASN1_INTEGER *serial)
 {
     size_t i = hash & crl->table_mask;
 
-    while (crl->table[i].issuer != NULL) {
-        const struct revoked *at = &crl->table[i];
+    while (crl->table[i].entry != 0) {
+        const struct slot *slot = &crl->table[i];
 
-        if (at->hash == hash && ASN1_INTEGER_cmp(at->serial, serial) == 0 &&
-            X509_NAME_cmp(at->issuer, issuer) == 0)
+        if (slot->hash == (uint32_t)(hash >> 32) &&
+            is_entry_of(&crl->entries[slot->entry - 1], issuer, serial))
             break;
         i = (i + 1) & crl->table_mask;
     }
@@ -130,9 +146,10 @@ table_new(struct certs_crl *crl, size_t count)
 
     while (size < 2 * count)
         size *= 2;
+    crl->entries = calloc(count + 1, sizeof(*crl->entries));
     crl->table = calloc(size, sizeof(*crl->table));
     crl->issuers = sk_X509_NAME_new_null();
-    if (crl->table == NULL || crl->issuers == NULL)
+    if (crl->entries == NULL || crl->table == NULL || crl->issuers == NULL)
         return HSM_ERR_NOMEM;
     crl->table_mask = size - 1;
     if (RAND_bytes((uint8_t *)crl->hash_key, sizeof(crl->hash_key)) != 1)
@@ -194,6 +211,14 @@ check_entry(const X509_REVOKED *entry, struct hsm_reason *why)
     return st == HSM_OK ? check_critical(exts, NID_certificate_issuer, why) : st;
 }
 
+/* Of a certificate that is listed twice, the first entry is found. */
+static void
+put_slot(struct slot *slot, size_t entry, uint64_t hash)
+{
+    if (slot->entry == 0)
+        *slot = (struct slot){.entry = (uint32_t)entry, .hash = (uint32_t)(hash >> 32)};
+}
+
 /* RFC 5280 section 5.3.3: an entry without certificateIssuer has that of the entry before it. */
 static enum hsm_status
 fill_table(struct certs_crl *crl, struct hsm_reason *why)
@@ -219,8 +244,8 @@ fill_table(struct certs_crl *crl, struct hsm_reason *why)
         if (!hash_entry(crl, name_hash, serial, &hash))
             return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: a serial number of more than %d octets",
                               CERTS_SERIAL_MAX);
-        *table_slot(crl, hash, issuer, serial) =
-            (struct revoked){.issuer = issuer, .serial = serial, .hash = hash};
+        crl->entries[crl->count++] = (struct revoked){.issuer = issuer, .entry = entry};
+        put_slot(table_slot(crl, hash, issuer, serial), crl->count, hash);
     }
     return HSM_OK;
 }
@@ -228,12 +253,12 @@ fill_table(struct certs_crl *crl, struct hsm_reason *why)
 static enum hsm_status
 read_number(struct certs_crl *crl, struct hsm_reason *why)
 {
-    DEFER(ASN1_INTEGER_free)
-    ASN1_INTEGER *number = X509_CRL_get_ext_d2i(crl->crl, NID_crl_number, NULL, NULL);
-
-    if (number == NULL || ASN1_INTEGER_get_uint64(&crl->number, number) != 1) {
+    crl->number = X509_CRL_get_ext_d2i(crl->crl, NID_crl_number, NULL, NULL);
+    if (crl->number == NULL || ASN1_STRING_type(crl->number) != V_ASN1_INTEGER ||
+        ASN1_STRING_length(crl->number) > NUMBER_MAX) {
         ERR_clear_error();
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: no cRLNumber of up to 64 bits");
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: no cRLNumber of up to %d octets",
+                          NUMBER_MAX);
     }
     return HSM_OK;
 }
@@ -321,6 +346,8 @@ parse_der(const uint8_t *der, size_t len, struct certs_crl **out, struct hsm_rea
         ERR_clear_error();
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: not one CertificateList of RFC 5280");
     }
+    if (EVP_Digest(der, len, crl->digest, NULL, EVP_sha256(), NULL) != 1)
+        return certs_openssl_failed("CRL");
     st = read_fields(crl, why);
     if (st == HSM_OK)
         st = table_new(crl, (size_t)(1 + sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl->crl))));
@@ -614,6 +641,15 @@ check_made(const uint8_t *der, size_t len, const X509 *signer, struct hsm_reason
     return st == HSM_OK ? check_signature(crl, signer, why) : st;
 }
 
+struct certs_crl_entry
+certs_crl_entry_of(const X509 *cert)
+{
+    struct certs_crl_entry entry = {.issuer = X509_get_issuer_name(cert)};
+
+    entry.serial_len = certs_cert_serial(cert, entry.serial);
+    return entry;
+}
+
 enum hsm_status
 certs_crl_new(const struct certs_crl_request *request, const X509 *signer,
               struct hsm_key *signer_key, uint8_t **der, size_t *len)
@@ -653,7 +689,33 @@ certs_crl_pem(const uint8_t *der, size_t len, char **out)
 uint64_t
 certs_crl_number(const struct certs_crl *crl)
 {
-    return crl->number;
+    uint64_t number;
+
+    if (ASN1_INTEGER_get_uint64(&number, crl->number) == 1)
+        return number;
+    ERR_clear_error();
+    return UINT64_MAX;
+}
+
+enum hsm_status
+certs_crl_check_newer(const struct certs_crl *crl, const struct certs_crl *before,
+                      struct hsm_reason *why)
+{
+    int order = before == NULL ? 1 : ASN1_INTEGER_cmp(crl->number, before->number);
+
+    if (order < 0)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
+                          "CRL: cRLNumber is below one that was seen before");
+    if (order == 0 && crl->this_update < before->this_update)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
+                          "CRL: thisUpdate is before that of one with the same cRLNumber");
+    return HSM_OK;
+}
+
+const uint8_t *
+certs_crl_digest(const struct certs_crl *crl)
+{
+    return crl->digest;
 }
 
 time_t
@@ -716,69 +778,179 @@ certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
     return HSM_OK;
 }
 
-bool
-certs_crl_has(const struct certs_crl *crl, const X509 *cert)
-{
-    const X509_NAME *issuer = X509_get_issuer_name(cert);
-    const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
-    uint64_t hash;
-
-    if (!hash_entry(crl, X509_NAME_hash_ex(issuer, NULL, NULL, NULL), serial, &hash))
-        return false; /* an entry of such a serial number is not parsed */
-    return table_slot(crl, hash, issuer, serial)->issuer != NULL;
-}
-
 /* RFC 5280 section 5.3.1 */
-static const char *
-reason_text(const X509_REVOKED *entry)
+const char *
+certs_crl_reason_text(int reason)
 {
     static const char *const texts[] = {
         "unspecified",   "keyCompromise",        "cACompromise",    "affiliationChanged",
         "superseded",    "cessationOfOperation", "certificateHold", "(7)",
         "removeFromCRL", "privilegeWithdrawn",   "aACompromise"};
-    ASN1_ENUMERATED *value =
-        X509V3_get_d2i(X509_REVOKED_get0_extensions(entry), NID_crl_reason, NULL, NULL);
-    long reason = value == NULL ? 0 : ASN1_ENUMERATED_get(value);
 
-    ASN1_ENUMERATED_free(value);
     return reason >= 0 && reason <= 10 ? texts[reason] : "unknown reason";
 }
 
-static void
-show_entry(const X509_REVOKED *entry, const char *issuer, FILE *to)
+static int
+reason_of(const X509_REVOKED *entry)
 {
-    const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(entry);
-    const uint8_t *octets = ASN1_STRING_get0_data(serial);
-    char time_text[CERTS_TIME_TEXT_MAX] = "?";
-    time_t time;
+    int found;
+    ASN1_ENUMERATED *value =
+        X509V3_get_d2i(X509_REVOKED_get0_extensions(entry), NID_crl_reason, &found, NULL);
+    long reason = value == NULL ? -1 : ASN1_ENUMERATED_get(value);
 
-    if (certs_time_get(X509_REVOKED_get0_revocationDate(entry), &time))
-        certs_time_text(time, time_text);
+    ASN1_ENUMERATED_free(value);
+    if (found == -1)
+        return 0; /* absent: unspecified */
+    ERR_clear_error();
+    return reason >= 0 && reason <= 10 ? (int)reason : -1;
+}
+
+static void
+read_entry(const struct revoked *revoked, struct certs_crl_entry *out)
+{
+    const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(revoked->entry);
+
+    out->issuer = revoked->issuer;
+    out->serial_len = (size_t)ASN1_STRING_length(serial); /* fill_table(): CERTS_SERIAL_MAX */
+    memcpy(out->serial, ASN1_STRING_get0_data(serial), out->serial_len);
+    if (!certs_time_get(X509_REVOKED_get0_revocationDate(revoked->entry), &out->revoked_at))
+        out->revoked_at = 0;
+    out->reason = reason_of(revoked->entry);
+}
+
+bool
+certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_entry *out)
+{
+    const X509_NAME *issuer = X509_get_issuer_name(cert);
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
+    const struct slot *slot;
+    uint64_t hash;
+
+    if (!hash_entry(crl, X509_NAME_hash_ex(issuer, NULL, NULL, NULL), serial, &hash))
+        return false; /* an entry of such a serial number is not parsed */
+    slot = table_slot(crl, hash, issuer, serial);
+    if (slot->entry == 0)
+        return false;
+    if (out != NULL)
+        read_entry(&crl->entries[slot->entry - 1], out);
+    return true;
+}
+
+bool
+certs_crl_has(const struct certs_crl *crl, const X509 *cert)
+{
+    return certs_crl_find(crl, cert, NULL);
+}
+
+enum hsm_status
+certs_crl_check(const struct certs_crl *crl, const X509 *cert, struct hsm_reason *why)
+{
+    struct certs_crl_entry entry;
+    char since[CERTS_TIME_TEXT_MAX];
+
+    if (!certs_crl_find(crl, cert, &entry))
+        return HSM_OK;
+    certs_time_text(entry.revoked_at, since);
+    return hsm_refuse(why, HSM_ERR_UNTRUSTED, "is revoked since %s (%s)", since,
+                      certs_crl_reason_text(entry.reason));
+}
+
+static bool
+has_uri(const GENERAL_NAMES *names, const char *url)
+{
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        char *uri = certs_name_uri(sk_GENERAL_NAME_value(names, i));
+        bool same = uri != NULL && strcmp(uri, url) == 0;
+
+        free(uri);
+        if (same)
+            return true;
+    }
+    return false;
+}
+
+static bool
+has_name(const GENERAL_NAMES *names, const X509_NAME *wanted)
+{
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+
+        if (name->type == GEN_DIRNAME && X509_NAME_cmp(name->d.directoryName, wanted) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool
+is_point_of(const struct certs_crl *crl, const DIST_POINT *point)
+{
+    if (point->distpoint != NULL &&
+        (point->distpoint->type != 0 || !has_uri(point->distpoint->name.fullname, crl->url)))
+        return false;
+    return point->CRLissuer == NULL || has_name(point->CRLissuer, X509_CRL_get_issuer(crl->crl));
+}
+
+bool
+certs_crl_covers(const struct certs_crl *crl, const X509 *cert)
+{
+    int found;
+    DEFER(CRL_DIST_POINTS_free)
+    CRL_DIST_POINTS *points = X509_get_ext_d2i(cert, NID_crl_distribution_points, &found, NULL);
+
+    if (points == NULL) {
+        ERR_clear_error();
+        return found == -1; /* it has none; or they cannot be read */
+    }
+    for (int i = 0; i < sk_DIST_POINT_num(points); i++) {
+        if (is_point_of(crl, sk_DIST_POINT_value(points, i)))
+            return true;
+    }
+    return false;
+}
+
+size_t
+certs_crl_len(const struct certs_crl *crl)
+{
+    return crl->count;
+}
+
+void
+certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out)
+{
+    read_entry(&crl->entries[i], out);
+}
+
+static void
+show_entry(const struct certs_crl_entry *entry, const char *issuer, FILE *to)
+{
+    char time_text[CERTS_TIME_TEXT_MAX];
+
+    certs_time_text(entry->revoked_at, time_text);
     fputs("  ", to);
-    for (int i = 0; i < ASN1_STRING_length(serial); i++)
-        fprintf(to, "%02x", octets[i]);
-    fprintf(to, "  %s  %s  %s\n", time_text, reason_text(entry), issuer);
+    for (size_t i = 0; i < entry->serial_len; i++)
+        fprintf(to, "%02x", entry->serial[i]);
+    fprintf(to, "  %s  %s  %s\n", time_text, certs_crl_reason_text(entry->reason), issuer);
 }
 
 static enum hsm_status
 show_entries(const struct certs_crl *crl, FILE *to)
 {
-    const STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl->crl);
-    char *issuer = certs_name_text(X509_CRL_get_issuer(crl->crl));
-    int issuers = 0;
+    const X509_NAME *shown = NULL;
+    char *issuer = NULL;
 
-    for (int i = 0; issuer != NULL && i < sk_X509_REVOKED_num(entries); i++) {
-        const X509_REVOKED *entry = sk_X509_REVOKED_value(entries, i);
+    for (size_t i = 0; i < crl->count; i++) {
+        struct certs_crl_entry entry;
 
-        if (X509_REVOKED_get_ext_by_NID(entry, NID_certificate_issuer, -1) >= 0) {
+        read_entry(&crl->entries[i], &entry);
+        if (entry.issuer != shown) {
             free(issuer);
-            issuer = certs_name_text(sk_X509_NAME_value(crl->issuers, issuers++));
+            issuer = certs_name_text(entry.issuer);
+            shown = entry.issuer;
         }
-        if (issuer != NULL)
-            show_entry(entry, issuer, to);
+        if (issuer == NULL)
+            return HSM_ERR_NOMEM;
+        show_entry(&entry, issuer, to);
     }
-    if (issuer == NULL)
-        return HSM_ERR_NOMEM;
     free(issuer);
     return HSM_OK;
 }
@@ -786,28 +958,32 @@ show_entries(const struct certs_crl *crl, FILE *to)
 enum hsm_status
 certs_crl_show(const struct certs_crl *crl, FILE *to)
 {
-    const STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(crl->crl);
     char this_update[CERTS_TIME_TEXT_MAX];
     char next_update[CERTS_TIME_TEXT_MAX];
     char *issuer = certs_name_text(X509_CRL_get_issuer(crl->crl));
-    enum hsm_status st = HSM_OK;
+    char *number = i2s_ASN1_INTEGER(NULL, crl->number);
+    enum hsm_status st;
 
     certs_time_text(crl->this_update, this_update);
     certs_time_text(crl->next_update, next_update);
-    if (issuer == NULL)
-        return HSM_ERR_NOMEM;
+    if (issuer == NULL || number == NULL) {
+        free(issuer);
+        OPENSSL_free(number);
+        return certs_openssl_failed("CRL");
+    }
     fprintf(to,
-            "CRL number %" PRIu64 "\n"
+            "CRL number %s\n"
             "  issuer       %s\n"
             "  URL          %s\n"
             "  signer at    %s\n"
             "  this update  %s\n"
             "  next update  %s\n"
-            "  entries      %d\n",
-            crl->number, issuer, crl->url,
+            "  entries      %zu\n",
+            number, issuer, crl->url,
             crl->signer_cert_url == NULL ? "(not told)" : crl->signer_cert_url, this_update,
-            next_update, entries == NULL ? 0 : sk_X509_REVOKED_num(entries));
+            next_update, crl->count);
     free(issuer);
+    OPENSSL_free(number);
     st = show_entries(crl, to);
     return st == HSM_OK && ferror(to) ? HSM_ERR_IO : st;
 }
@@ -818,7 +994,9 @@ certs_crl_free(struct certs_crl *crl)
     if (crl == NULL)
         return;
     X509_CRL_free(crl->crl);
+    ASN1_INTEGER_free(crl->number);
     sk_X509_NAME_pop_free(crl->issuers, X509_NAME_free);
+    free(crl->entries);
     free(crl->table);
     free(crl->url);
     free(crl->signer_cert_url);

@@ -19,6 +19,7 @@ struct certs_csr {
     X509_REQ *req;
     EVP_PKEY *public_key; /* borrowed from req */
     struct certs_tnauthlist *tnauthlist; /* NULL: none */
+    struct certs_constraints *constraints; /* NULL: none */
     bool ca;
 };
 
@@ -38,10 +39,14 @@ static enum hsm_status
 build_extensions(const struct certs_csr_request *request, X509_EXTENSIONS **exts,
                  struct hsm_reason *why)
 {
-    enum hsm_status st = certs_exts_add_basic_constraints(exts, request->ca);
+    enum hsm_status st = certs_exts_add_basic_constraints(exts, request->ca, CERTS_NO_PATH_LEN);
 
     if (st == HSM_OK && request->tnauthlist != NULL)
         st = certs_exts_add_tnauthlist(exts, request->tnauthlist);
+    if (st == HSM_OK && request->constraints != NULL && request->ca)
+        st = hsm_refuse(why, HSM_ERR_USAGE, "claim constraints are for end entities");
+    if (st == HSM_OK && request->constraints != NULL)
+        st = certs_exts_add_constraints(exts, request->constraints);
     if (st == HSM_OK)
         st = certs_exts_add_alt_names(exts, request->dns_names, request->ip_addresses, why);
     return st;
@@ -136,6 +141,16 @@ read_basic_constraints(const X509_EXTENSIONS *exts, bool *ca, struct hsm_reason 
 }
 
 static enum hsm_status
+read_constraints(struct certs_csr *csr, const X509_EXTENSIONS *exts, struct hsm_reason *why)
+{
+    enum hsm_status st = certs_exts_constraints(exts, &csr->constraints, why);
+
+    if (st == HSM_OK && csr->ca)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: claim constraints for a CA certificate");
+    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
+}
+
+static enum hsm_status
 read_extensions(struct certs_csr *csr, struct hsm_reason *why)
 {
     DEFER(certs_exts_free) X509_EXTENSIONS *exts = NULL;
@@ -150,7 +165,9 @@ read_extensions(struct certs_csr *csr, struct hsm_reason *why)
     if (st != HSM_OK)
         return st;
     st = certs_exts_tnauthlist(exts, &csr->tnauthlist, why);
-    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
+    if (st != HSM_OK && st != HSM_ERR_NOT_FOUND)
+        return st;
+    return read_constraints(csr, exts, why);
 }
 
 /* RFC 2986 section 4.2; the signature shows that the requester holds the key. */
@@ -246,6 +263,12 @@ certs_csr_is_ca(const struct certs_csr *csr)
     return csr->ca;
 }
 
+const struct certs_constraints *
+certs_csr_constraints(const struct certs_csr *csr)
+{
+    return csr->constraints;
+}
+
 void
 certs_csr_free(struct certs_csr *csr)
 {
@@ -253,5 +276,6 @@ certs_csr_free(struct certs_csr *csr)
         return;
     X509_REQ_free(csr->req);
     certs_tnauthlist_free(csr->tnauthlist);
+    certs_constraints_free(csr->constraints);
     free(csr);
 }

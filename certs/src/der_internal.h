@@ -13,6 +13,7 @@
 
 #define DER_INTEGER    0x02
 #define DER_BIT_STRING 0x03
+#define DER_UTF8STRING 0x0c
 #define DER_IA5STRING  0x16
 #define DER_SEQUENCE   0x30
 #define DER_CONTEXT(n) (0xa0 | (n)) /* explicit tag [n] */

@@ -1,7 +1,5 @@
 /* issue.c - certificates by profile, signed by a token key. */
 
-#define _GNU_SOURCE /* strcasestr */
-
 #include <certs/issue.h>
 
 #include <stdlib.h>
@@ -11,74 +9,10 @@
 
 #include <hsm/es256.h>
 
+#include "profile_internal.h"
 #include "x509_internal.h"
 
-#define SERIAL_MIN 8 /* octets: ATIS-1000080 v005 section 6.4.1, at least 64 bits */
 #define SERIAL_LEN 16 /* octets of those that certs_serial_new() makes */
-#define URL_MAX    1024 /* octets of a CRL URL */
-
-/* What a profile asks of subject and extensions; what it does not name is forbidden. */
-struct profile {
-    const char *text;
-    bool ca;
-    bool self_signed;
-    bool c_and_o; /* C and O are required */
-    bool policy_and_crl; /* CertificatePolicies, CRLDistributionPoints */
-    bool tnauthlist; /* TNAuthList of one SPC; CN "SHAKEN <SPC>" */
-    bool alt_names; /* subjectAltName, at least one name */
-    bool shaken_in_cn; /* CN contains "SHAKEN" */
-    bool root_in_cn; /* CN contains "ROOT", in any case */
-    int key_usage; /* KU_*: exactly this */
-    int ext_key_usage; /* NID; NID_undef: no such extension */
-};
-
-static const struct profile profiles[] = {
-    /* ATIS-1000080 v005 section 6.4.1 */
-    [CERTS_PROFILE_STI_ROOT] = {.text = "sti-root",
-                                .ca = true,
-                                .self_signed = true,
-                                .c_and_o = true,
-                                .shaken_in_cn = true,
-                                .root_in_cn = true,
-                                .key_usage = KU_KEY_CERT_SIGN},
-    [CERTS_PROFILE_STI_INTERMEDIATE] = {.text = "sti-intermediate",
-                                        .ca = true,
-                                        .c_and_o = true,
-                                        .policy_and_crl = true,
-                                        .shaken_in_cn = true,
-                                        .key_usage = KU_KEY_CERT_SIGN},
-    [CERTS_PROFILE_STI_END_ENTITY] = {.text = "sti-end-entity",
-                                      .c_and_o = true,
-                                      .policy_and_crl = true,
-                                      .tnauthlist = true,
-                                      .key_usage = KU_DIGITAL_SIGNATURE},
-    /* the STI-PA's own: RFC 5280 */
-    [CERTS_PROFILE_PA_ROOT] = {.text = "pa-root",
-                               .ca = true,
-                               .self_signed = true,
-                               .c_and_o = true,
-                               .key_usage = KU_KEY_CERT_SIGN},
-    [CERTS_PROFILE_PA_SIGNER] = {.text = "pa-signer",
-                                 .c_and_o = true,
-                                 .key_usage = KU_DIGITAL_SIGNATURE},
-    [CERTS_PROFILE_PA_CRL_SIGNER] = {.text = "pa-crl-signer",
-                                     .c_and_o = true,
-                                     .key_usage = KU_CRL_SIGN},
-    /* of our daemons and their clients: RFC 5280, RFC 6125 */
-    [CERTS_PROFILE_TLS_ROOT] = {.text = "tls-root",
-                                .ca = true,
-                                .self_signed = true,
-                                .key_usage = KU_KEY_CERT_SIGN},
-    [CERTS_PROFILE_TLS_SERVER] = {.text = "tls-server",
-                                  .alt_names = true,
-                                  .key_usage = KU_DIGITAL_SIGNATURE,
-                                  .ext_key_usage = NID_server_auth},
-    [CERTS_PROFILE_TLS_CLIENT] = {.text = "tls-client",
-                                  .key_usage = KU_DIGITAL_SIGNATURE,
-                                  .ext_key_usage = NID_client_auth},
-};
-
-#define PROFILES (sizeof(profiles) / sizeof(profiles[0]))
 
 DEFINE_DEFER(ASN1_BIT_STRING, ASN1_BIT_STRING_free)
 DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
@@ -89,24 +23,6 @@ DEFINE_DEFER(DIST_POINT, DIST_POINT_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 DEFINE_DEFER(EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free)
 DEFINE_DEFER(POLICYINFO, POLICYINFO_free)
-
-const char *
-certs_profile_text(enum certs_profile profile)
-{
-    return (size_t)profile < PROFILES ? profiles[profile].text : "unknown";
-}
-
-enum hsm_status
-certs_profile_parse(const char *text, enum certs_profile *out)
-{
-    for (size_t i = 0; i < PROFILES; i++) {
-        if (strcmp(text, profiles[i].text) == 0) {
-            *out = (enum certs_profile)i;
-            return HSM_OK;
-        }
-    }
-    return HSM_ERR_MALFORMED;
-}
 
 enum hsm_status
 certs_serial_new(struct hsm_token *token, uint8_t out[CERTS_SERIAL_MAX], size_t *len)
@@ -119,176 +35,6 @@ certs_serial_new(struct hsm_token *token, uint8_t out[CERTS_SERIAL_MAX], size_t 
     serial[0] = (uint8_t)((serial[0] & 0x7f) | 0x40); /* positive, and always of 16 octets */
     memcpy(out, serial, sizeof(serial));
     *len = sizeof(serial);
-    return HSM_OK;
-}
-
-static enum hsm_status
-refuse(struct hsm_reason *why, const struct profile *profile, const char *rule)
-{
-    return hsm_refuse(why, HSM_ERR_USAGE, "%s: %s", profile->text, rule);
-}
-
-/* RFC 5280 section 4.1.2.2 and ATIS-1000080 v005 section 6.4.1 */
-static enum hsm_status
-check_serial(const struct certs_issue_request *request, const struct profile *profile,
-             struct hsm_reason *why)
-{
-    if (request->serial_len < SERIAL_MIN || request->serial_len > CERTS_SERIAL_MAX)
-        return refuse(why, profile, "the serial number must have 8 to 20 octets");
-    if ((request->serial[0] & 0x80) != 0)
-        return refuse(why, profile, "the serial number must be positive");
-    if (request->serial[0] == 0 && (request->serial[1] & 0x80) == 0)
-        return refuse(why, profile, "the serial number must be in its shortest form");
-    return HSM_OK;
-}
-
-static enum hsm_status
-check_subject(const struct certs_issue_request *request, const struct profile *profile,
-              struct hsm_reason *why)
-{
-    const struct certs_subject *subject = &request->subject;
-
-    if (subject->common_name == NULL)
-        return refuse(why, profile, "the subject must have a CN");
-    if (profile->c_and_o && (subject->country == NULL || subject->organization == NULL))
-        return refuse(why, profile, "the subject must have a C and an O");
-    if (profile->shaken_in_cn && strstr(subject->common_name, "SHAKEN") == NULL)
-        return refuse(why, profile, "the CN must contain \"SHAKEN\"");
-    if (profile->root_in_cn && strcasestr(subject->common_name, "ROOT") == NULL)
-        return refuse(why, profile, "the CN must contain \"ROOT\"");
-    return HSM_OK;
-}
-
-/* ATIS-1000080 v005: exactly one SPC of digits and upper-case letters; CN is exactly "SHAKEN
- * <SPC>". */
-static enum hsm_status
-check_tnauthlist(const struct certs_issue_request *request, const struct profile *profile,
-                 struct hsm_reason *why)
-{
-    static const char prefix[] = "SHAKEN ";
-    const char *cn = request->subject.common_name;
-    const char *spc;
-
-    if (!profile->tnauthlist)
-        return request->tnauthlist == NULL ? HSM_OK
-                                           : refuse(why, profile, "it must not have a TNAuthList");
-    spc = request->tnauthlist == NULL ? NULL : certs_tnauthlist_spc(request->tnauthlist);
-    if (spc == NULL)
-        return refuse(why, profile, "it must have a TNAuthList of exactly one SPC");
-    if (strspn(spc, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != strlen(spc))
-        return refuse(why, profile, "the SPC must be digits and upper-case letters");
-    if (strncmp(cn, prefix, strlen(prefix)) != 0 || strcmp(cn + strlen(prefix), spc) != 0)
-        return refuse(why, profile,
-                      "the CN must be \"SHAKEN <SPC>\" with the SPC of the TNAuthList");
-    return HSM_OK;
-}
-
-static bool
-is_http_url(const char *url)
-{
-    const char *host = strncmp(url, "https://", 8) == 0  ? url + 8
-                       : strncmp(url, "http://", 7) == 0 ? url + 7
-                                                         : NULL;
-
-    if (host == NULL || *host == '\0' || *host == '/' || strlen(url) > URL_MAX)
-        return false;
-    for (const char *c = url; *c != '\0'; c++) {
-        if (*c <= 0x20 || *c > 0x7e)
-            return false;
-    }
-    return true;
-}
-
-static enum hsm_status
-check_policy_and_crl(const struct certs_issue_request *request, const struct profile *profile,
-                     struct hsm_reason *why)
-{
-    if (!profile->policy_and_crl) {
-        if (request->policy_oid != NULL)
-            return refuse(why, profile, "it must not have a certificate policy");
-        if (request->crl_url != NULL || request->crl_issuer != NULL)
-            return refuse(why, profile, "it must not have a CRL distribution point");
-        return HSM_OK;
-    }
-    if (request->policy_oid == NULL)
-        return refuse(why, profile, "it must have one certificate policy");
-    if (request->crl_url == NULL || !is_http_url(request->crl_url))
-        return refuse(why, profile, "it must have the HTTP URL of the CRL");
-    if (request->crl_issuer == NULL || X509_NAME_entry_count(request->crl_issuer) == 0)
-        return refuse(why, profile, "it must have the name of the CRL issuer");
-    return HSM_OK;
-}
-
-static enum hsm_status
-check_rest(const struct certs_issue_request *request, const struct profile *profile,
-           struct hsm_reason *why)
-{
-    bool has_dns = request->dns_names != NULL && request->dns_names[0] != NULL;
-    bool has_ip = request->ip_addresses != NULL && request->ip_addresses[0] != NULL;
-
-    if (profile->alt_names != (has_dns || has_ip))
-        return refuse(why, profile,
-                      profile->alt_names ? "it must have a DNS name or IP address"
-                                         : "it must not have DNS names or IP addresses");
-    if (!certs_is_p256(request->public_key))
-        return refuse(why, profile, "the subject's key must be on P-256");
-    if (request->not_before >= request->not_after)
-        return refuse(why, profile, "notBefore must come before notAfter");
-    return HSM_OK;
-}
-
-static enum hsm_status
-check_request(const struct certs_issue_request *request, const struct profile *profile,
-              struct hsm_reason *why)
-{
-    enum hsm_status st = check_serial(request, profile, why);
-
-    if (st == HSM_OK)
-        st = check_subject(request, profile, why);
-    if (st == HSM_OK)
-        st = check_tnauthlist(request, profile, why);
-    if (st == HSM_OK)
-        st = check_policy_and_crl(request, profile, why);
-    return st == HSM_OK ? check_rest(request, profile, why) : st;
-}
-
-/* The issuing certificate is a CA's, its key is the one at hand, and its validity covers the new
- * one's. */
-static enum hsm_status
-check_issuer(const struct certs_issue_request *request, const struct profile *profile,
-             const X509 *issuer, const struct hsm_key *issuer_key, struct hsm_reason *why)
-{
-    X509 *cert = (X509 *)issuer; /* OpenSSL's getters fill a cache under a lock */
-
-    if (!hsm_key_matches(issuer_key, certs_cert_public(issuer)))
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "the key is not that of the issuing certificate");
-    if (X509_check_ca(cert) != 1 || (X509_get_key_usage(cert) & KU_KEY_CERT_SIGN) == 0)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "the issuing certificate is not a CA's");
-    if (profile->ca && X509_get_pathlen(cert) == 0)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
-                          "the issuing certificate's pathLenConstraint allows no CA below it");
-    if (X509_get0_subject_key_id(cert) == NULL)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
-                          "the issuing certificate has no subject key identifier");
-    if (request->not_before < certs_cert_not_before(issuer) ||
-        request->not_after > certs_cert_not_after(issuer))
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
-                          "the issuing certificate is not valid for all of the validity asked for");
-    return HSM_OK;
-}
-
-static enum hsm_status
-check_signer(const struct certs_issue_request *request, const struct profile *profile,
-             const X509 *issuer, const struct hsm_key *issuer_key, struct hsm_reason *why)
-{
-    if (profile->self_signed != (issuer == NULL))
-        return refuse(why, profile,
-                      profile->self_signed ? "it is self-signed, it has no issuing certificate"
-                                           : "it needs an issuing certificate");
-    if (issuer != NULL)
-        return check_issuer(request, profile, issuer, issuer_key, why);
-    if (!hsm_key_matches(issuer_key, request->public_key))
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "the subject's key is not the signing key");
     return HSM_OK;
 }
 
@@ -314,13 +60,20 @@ add_ext_key_usage(X509_EXTENSIONS **exts, int nid)
     return certs_exts_add(exts, NID_ext_key_usage, false, usage);
 }
 
-/* RFC 5280 section 4.2.1.2 method (1): SHA-1 of the content of the subjectPublicKey BIT STRING. */
+/*
+ * RFC 5280 section 4.2.1.2 method (1): SHA-1 of the content of the
+ * subjectPublicKey BIT STRING. A cross certificate repeats what the root calls
+ * its own key, because certificates under the root name it by that.
+ */
 static enum hsm_status
-add_subject_key_id(X509_EXTENSIONS **exts, const X509 *cert)
+add_subject_key_id(X509_EXTENSIONS **exts, const X509 *cert, const X509 *subject_cert)
 {
     DEFER(ASN1_OCTET_STRING_free) ASN1_OCTET_STRING *id = ASN1_OCTET_STRING_new();
     uint8_t sha1[CERTS_SHA1_LEN];
 
+    if (subject_cert != NULL)
+        return certs_exts_add(exts, NID_subject_key_identifier, false,
+                              (void *)X509_get0_subject_key_id((X509 *)subject_cert));
     if (X509_pubkey_digest(cert, EVP_sha1(), sha1, NULL) != 1)
         return certs_openssl_failed("subjectKeyIdentifier");
     if (id == NULL || ASN1_OCTET_STRING_set(id, sha1, sizeof(sha1)) != 1)
@@ -372,26 +125,58 @@ add_crl_distribution_point(X509_EXTENSIONS **exts, const struct certs_issue_requ
 }
 
 static enum hsm_status
-build_extensions(const struct certs_issue_request *request, const struct profile *profile,
-                 const X509 *issuer, const X509 *cert, X509_EXTENSIONS **exts,
-                 struct hsm_reason *why)
+add_basic_constraints(X509_EXTENSIONS **exts, const struct certs_issue_request *request,
+                      const struct certs_profile_rules *profile)
 {
-    enum hsm_status st = certs_exts_add_basic_constraints(exts, profile->ca);
+    long path_len = request->has_path_len ? (long)request->path_len : CERTS_NO_PATH_LEN;
+
+    return certs_exts_add_basic_constraints(exts, profile->ca, path_len);
+}
+
+/* The TNAuthList by value, or where it is. */
+static enum hsm_status
+add_scope(X509_EXTENSIONS **exts, const struct certs_issue_request *request)
+{
+    if (request->tnauthlist_url != NULL)
+        return certs_exts_add_info_access(exts, CERTS_AD_STIR_TN_LIST, request->tnauthlist_url);
+    return certs_exts_add_tnauthlist(exts, request->tnauthlist);
+}
+
+/* What all profiles have. */
+static enum hsm_status
+build_common_extensions(const struct certs_issue_request *request,
+                        const struct certs_profile_rules *profile, const X509 *issuer,
+                        const X509 *cert, X509_EXTENSIONS **exts)
+{
+    enum hsm_status st = add_basic_constraints(exts, request, profile);
 
     if (st == HSM_OK)
         st = add_key_usage(exts, profile->key_usage);
     if (st == HSM_OK && profile->ext_key_usage != NID_undef)
         st = add_ext_key_usage(exts, profile->ext_key_usage);
     if (st == HSM_OK)
-        st = add_subject_key_id(exts, cert);
+        st = add_subject_key_id(exts, cert, request->subject_cert);
     if (st == HSM_OK && issuer != NULL)
         st = certs_exts_add_authority_key_id(exts, issuer);
-    if (st == HSM_OK && profile->policy_and_crl)
+    return st;
+}
+
+/* The request was checked against its profile: what it has, the profile allows. */
+static enum hsm_status
+build_extensions(const struct certs_issue_request *request,
+                 const struct certs_profile_rules *profile, const X509 *issuer, const X509 *cert,
+                 X509_EXTENSIONS **exts, struct hsm_reason *why)
+{
+    enum hsm_status st = build_common_extensions(request, profile, issuer, cert, exts);
+
+    if (st == HSM_OK && request->policy_oid != NULL)
         st = add_policy(exts, request->policy_oid, why);
-    if (st == HSM_OK && profile->policy_and_crl)
+    if (st == HSM_OK && request->crl_url != NULL)
         st = add_crl_distribution_point(exts, request);
-    if (st == HSM_OK && profile->tnauthlist)
-        st = certs_exts_add_tnauthlist(exts, request->tnauthlist);
+    if (st == HSM_OK && request->tnauthlist != NULL)
+        st = add_scope(exts, request);
+    if (st == HSM_OK && request->constraints != NULL)
+        st = certs_exts_add_constraints(exts, request->constraints);
     if (st == HSM_OK && profile->alt_names)
         st = certs_exts_add_alt_names(exts, request->dns_names, request->ip_addresses, why);
     return st;
@@ -434,17 +219,27 @@ set_serial(X509 *cert, const uint8_t *serial, size_t len)
     return HSM_OK;
 }
 
+/* Built from what was validated, or that of the root that is cross-certified, as it is encoded. */
+static enum hsm_status
+subject_of(const struct certs_issue_request *request, X509_NAME **out, struct hsm_reason *why)
+{
+    if (request->subject_cert == NULL)
+        return certs_subject_name(&request->subject, out, why);
+    *out = X509_NAME_dup(X509_get_subject_name(request->subject_cert));
+    return *out == NULL ? HSM_ERR_NOMEM : HSM_OK;
+}
+
 static enum hsm_status
 set_fields(const struct certs_issue_request *request, const X509 *issuer, X509 *cert,
            struct hsm_reason *why)
 {
     DEFER(X509_NAME_free) X509_NAME *name = NULL;
-    enum hsm_status st = certs_subject_name(&request->subject, &name, why);
+    enum hsm_status st = subject_of(request, &name, why);
 
     if (st == HSM_OK)
         st = set_serial(cert, request->serial, request->serial_len);
     if (st == HSM_OK)
-        st = set_public_key(cert, request->public_key);
+        st = set_public_key(cert, certs_request_public_key(request));
     if (st == HSM_OK)
         st = certs_set_algorithm(cert);
     if (st != HSM_OK)
@@ -459,8 +254,8 @@ set_fields(const struct certs_issue_request *request, const X509 *issuer, X509 *
 }
 
 static enum hsm_status
-build(const struct certs_issue_request *request, const struct profile *profile, const X509 *issuer,
-      X509 *cert, struct hsm_reason *why)
+build(const struct certs_issue_request *request, const struct certs_profile_rules *profile,
+      const X509 *issuer, X509 *cert, struct hsm_reason *why)
 {
     DEFER(certs_exts_free) X509_EXTENSIONS *exts = NULL;
     enum hsm_status st = set_fields(request, issuer, cert, why);
@@ -505,15 +300,14 @@ certs_issue(const struct certs_issue_request *request, const X509 *issuer,
             struct hsm_key *issuer_key, X509 **out, struct hsm_reason *why)
 {
     DEFER(X509_free) X509 *cert = NULL;
-    const struct profile *profile;
+    const struct certs_profile_rules *profile = certs_profile_rules(request->profile);
     enum hsm_status st;
 
-    if ((size_t)request->profile >= PROFILES)
+    if (profile == NULL)
         return hsm_refuse(why, HSM_ERR_USAGE, "unknown profile");
-    profile = &profiles[request->profile];
-    st = check_request(request, profile, why);
+    st = certs_profile_check(profile, request, why);
     if (st == HSM_OK)
-        st = check_signer(request, profile, issuer, issuer_key, why);
+        st = certs_profile_check_signer(profile, request, issuer, issuer_key, why);
     if (st != HSM_OK)
         return st;
 

@@ -241,15 +241,14 @@ refuse_policy(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct der_reader *last = &view->policies.last;
     DEFER(ASN1_OBJECT_free) ASN1_OBJECT *oid = NULL;
-    char text[80] = "?";
+    char text[LINT_OID_TEXT_MAX];
 
     if (view->policies.count != 1)
         return hsm_refuse(why, LINT_BROKEN, "%zu policies", view->policies.count);
     oid = ASN1_OBJECT_create(NID_undef, (uint8_t *)last->at, (int)last->left, NULL, NULL);
     if (oid == NULL)
         return HSM_ERR_NOMEM;
-    (void)OBJ_obj2txt(text, sizeof(text), oid, 1);
-    return hsm_refuse(why, LINT_BROKEN, "%s", text);
+    return hsm_refuse(why, LINT_BROKEN, "%s", lint_oid_text(oid, text));
 }
 
 /* Exactly one policy, and it is one of these (bit n: CP 1.n). */
@@ -422,10 +421,10 @@ lint_no_crl_points(const struct lint_view *view, struct hsm_reason *why)
 static enum hsm_status
 refuse_ext(const X509_EXTENSION *ext, struct hsm_reason *why)
 {
-    char oid[80] = "?";
+    char text[LINT_OID_TEXT_MAX];
 
-    (void)OBJ_obj2txt(oid, sizeof(oid), X509_EXTENSION_get_object((X509_EXTENSION *)ext), 0);
-    return hsm_refuse(why, LINT_BROKEN, "%s", oid);
+    return hsm_refuse(why, LINT_BROKEN, "%s",
+                      lint_oid_text(X509_EXTENSION_get_object((X509_EXTENSION *)ext), text));
 }
 
 enum hsm_status

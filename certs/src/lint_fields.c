@@ -92,15 +92,14 @@ may_be_p384(const struct lint_view *view)
 enum hsm_status
 lint_signature_algorithm(const struct lint_view *view, struct hsm_reason *why)
 {
-    char oid[80] = "";
+    char text[LINT_OID_TEXT_MAX];
     int nid = signature_nid(view);
     const ASN1_OBJECT *object;
 
     if (nid == NID_ecdsa_with_SHA256 || (nid == NID_ecdsa_with_SHA384 && may_be_p384(view)))
         return HSM_OK;
     X509_ALGOR_get0(&object, NULL, NULL, X509_get0_tbs_sigalg(view->cert));
-    (void)OBJ_obj2txt(oid, sizeof(oid), object, 0);
-    return hsm_refuse(why, LINT_BROKEN, "%s", oid);
+    return hsm_refuse(why, LINT_BROKEN, "%s", lint_oid_text(object, text));
 }
 
 enum hsm_status

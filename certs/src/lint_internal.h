@@ -131,6 +131,10 @@ void lint_view_release(struct lint_view *view);
 /* The next value, whatever its tag (one octet), as der_read(). */
 bool lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content);
 
+/* Name or dotted numbers; "?" where it does not decode. */
+#define LINT_OID_TEXT_MAX 80
+const char *lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX]);
+
 /* The known extension that this is; LINT_EXTS: none of them. */
 enum lint_ext_id lint_ext_id(const X509_EXTENSION *ext);
 

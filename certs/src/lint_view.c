@@ -54,6 +54,12 @@ lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content)
     return true;
 }
 
+const char *
+lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX])
+{
+    return OBJ_obj2txt(text, LINT_OID_TEXT_MAX, oid, 0) > 0 ? text : "?";
+}
+
 /* BMPString to UTF-8, by OpenSSL. */
 static enum hsm_status
 read_bmp_string(const uint8_t *octets, size_t len, struct lint_text *out)
@@ -199,6 +205,7 @@ read_basic_constraints(struct lint_view *view)
     bool has_path_len = false;
     uint8_t tag = 0;
 
+    view->is_basic_constraints = false;
     if (!der_read(&value, DER_SEQUENCE, &fields))
         return;
     if (fields.left > 0 && *fields.at == DER_BOOLEAN) {
@@ -286,12 +293,14 @@ read_crl_points(struct lint_view *view)
     struct der_reader point;
     struct der_reader name;
     struct der_reader full_name;
+    uint8_t tag;
 
     if (!der_read(&value, DER_SEQUENCE, &points))
         return;
     while (der_read(&points, DER_SEQUENCE, &point)) {
         view->crl_points++;
-        if (der_read(&point, DER_CONTEXT(0), &name) && der_read(&name, DER_CONTEXT(0), &full_name))
+        if (der_read(&point, DER_CONTEXT(0), &name) && lint_read_any(&name, &tag, &full_name) &&
+            (tag | TAG_CONSTRUCTED) == DER_CONTEXT(0)) /* OpenSSL reads a primitive one too */
             read_full_name(view, full_name);
     }
 }

@@ -15,9 +15,11 @@
 #include <hsm/es256.h>
 #include <hsm/log.h>
 
-/* 1.3.6.1.5.5.7.1.26, id-pe-TNAuthList (RFC 8226 section 9); OpenSSL 3.0 has no name for it. */
-static const char tnauthlist_oid[] = "1.3.6.1.5.5.7.1.26";
-static const uint8_t tnauthlist_oid_der[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x1a};
+/* 1.3.6.1.5.5.7.1, id-pe: its members that RFC 8226 and RFC 9118 define have no name in
+ * OpenSSL 3.0.
+ */
+static const char id_pe[] = "1.3.6.1.5.5.7.1";
+static const uint8_t id_pe_der[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01};
 
 /* SEQUENCE { 1.2.840.10045.4.3.2 }, no parameters (RFC 5758 section 3.2) */
 static const uint8_t ecdsa_with_sha256[] = {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86,
@@ -25,6 +27,7 @@ static const uint8_t ecdsa_with_sha256[] = {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86,
 
 DEFINE_DEFER(ASN1_OBJECT, ASN1_OBJECT_free)
 DEFINE_DEFER(ASN1_OCTET_STRING, ASN1_OCTET_STRING_free)
+DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
 DEFINE_DEFER(AUTHORITY_KEYID, AUTHORITY_KEYID_free)
 DEFINE_DEFER(BASIC_CONSTRAINTS, BASIC_CONSTRAINTS_free)
 DEFINE_DEFER(BIO, BIO_free_all)
@@ -279,12 +282,32 @@ certs_exts_unique(const X509_EXTENSIONS *exts, const char *what, struct hsm_reas
 }
 
 static bool
-is_tnauthlist(X509_EXTENSION *ext)
+is_pe(X509_EXTENSION *ext, enum certs_pe member)
 {
     const ASN1_OBJECT *oid = X509_EXTENSION_get_object(ext);
+    const uint8_t *der = OBJ_get0_data(oid);
 
-    return OBJ_length(oid) == sizeof(tnauthlist_oid_der) &&
-           memcmp(OBJ_get0_data(oid), tnauthlist_oid_der, sizeof(tnauthlist_oid_der)) == 0;
+    return OBJ_length(oid) == sizeof(id_pe_der) + 1 &&
+           memcmp(der, id_pe_der, sizeof(id_pe_der)) == 0 && der[sizeof(id_pe_der)] == member;
+}
+
+enum hsm_status
+certs_exts_find_pe(const X509_EXTENSIONS *exts, enum certs_pe member, const char *what,
+                   const ASN1_OCTET_STRING **out, struct hsm_reason *why)
+{
+    const ASN1_OCTET_STRING *value = NULL;
+
+    for (int i = 0; i < sk_X509_EXTENSION_num(exts); i++) {
+        X509_EXTENSION *ext = sk_X509_EXTENSION_value(exts, i);
+
+        if (!is_pe(ext, member))
+            continue;
+        if (value != NULL)
+            return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: the extension is there twice", what);
+        value = X509_EXTENSION_get_data(ext);
+    }
+    *out = value;
+    return HSM_OK;
 }
 
 enum hsm_status
@@ -292,37 +315,82 @@ certs_exts_tnauthlist(const X509_EXTENSIONS *exts, struct certs_tnauthlist **out
                       struct hsm_reason *why)
 {
     const ASN1_OCTET_STRING *value = NULL;
+    enum hsm_status st = certs_exts_find_pe(exts, CERTS_PE_TNAUTHLIST, "TNAuthList", &value, why);
 
-    for (int i = 0; i < sk_X509_EXTENSION_num(exts); i++) {
-        X509_EXTENSION *ext = sk_X509_EXTENSION_value(exts, i);
-
-        if (!is_tnauthlist(ext))
-            continue;
-        if (value != NULL)
-            return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: the extension is there twice");
-        value = X509_EXTENSION_get_data(ext);
-    }
+    if (st != HSM_OK)
+        return st;
     if (value == NULL)
         return hsm_refuse(why, HSM_ERR_NOT_FOUND, "TNAuthList: no such extension");
     return certs_tnauthlist_parse(ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value),
                                   out, why);
 }
 
+/* Non-critical: RFC 8226 sections 8 and 9, RFC 9118 section 3. */
+static enum hsm_status
+add_pe(X509_EXTENSIONS **exts, enum certs_pe member, const uint8_t *der, size_t len)
+{
+    DEFER(ASN1_OBJECT_free) ASN1_OBJECT *oid = NULL;
+    DEFER(ASN1_OCTET_STRING_free) ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
+    DEFER(X509_EXTENSION_free) X509_EXTENSION *ext = NULL;
+    char text[sizeof(id_pe) + 8];
+
+    (void)snprintf(text, sizeof(text), "%s.%d", id_pe, (int)member);
+    oid = OBJ_txt2obj(text, 1);
+    if (oid == NULL || value == NULL || ASN1_OCTET_STRING_set(value, der, (int)len) != 1)
+        return certs_openssl_failed(text);
+    ext = X509_EXTENSION_create_by_OBJ(NULL, oid, 0, value);
+    if (ext == NULL || X509v3_add_ext(exts, ext, -1) == NULL)
+        return certs_openssl_failed(text);
+    return HSM_OK;
+}
+
 enum hsm_status
 certs_exts_add_tnauthlist(X509_EXTENSIONS **exts, const struct certs_tnauthlist *list)
 {
-    DEFER(ASN1_OBJECT_free) ASN1_OBJECT *oid = OBJ_txt2obj(tnauthlist_oid, 1);
-    DEFER(ASN1_OCTET_STRING_free) ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
-    DEFER(X509_EXTENSION_free) X509_EXTENSION *ext = NULL;
     size_t len;
     const uint8_t *der = certs_tnauthlist_der(list, &len);
 
-    if (oid == NULL || value == NULL || ASN1_OCTET_STRING_set(value, der, (int)len) != 1)
-        return certs_openssl_failed("TNAuthList");
-    ext = X509_EXTENSION_create_by_OBJ(NULL, oid, 0, value);
-    if (ext == NULL || X509v3_add_ext(exts, ext, -1) == NULL)
-        return certs_openssl_failed("TNAuthList");
-    return HSM_OK;
+    return add_pe(exts, CERTS_PE_TNAUTHLIST, der, len);
+}
+
+enum hsm_status
+certs_exts_constraints(const X509_EXTENSIONS *exts, struct certs_constraints **out,
+                       struct hsm_reason *why)
+{
+    enum certs_constraints_form form = CERTS_CONSTRAINTS_JWT;
+    const ASN1_OCTET_STRING *jwt = NULL;
+    const ASN1_OCTET_STRING *enhanced = NULL;
+    enum hsm_status st =
+        certs_exts_find_pe(exts, CERTS_PE_JWT_CONSTRAINTS, "JWTClaimConstraints", &jwt, why);
+
+    if (st == HSM_OK)
+        st = certs_exts_find_pe(exts, CERTS_PE_ENHANCED_JWT_CONSTRAINTS,
+                                "EnhancedJWTClaimConstraints", &enhanced, why);
+    if (st != HSM_OK)
+        return st;
+    if (jwt == NULL && enhanced == NULL)
+        return hsm_refuse(why, HSM_ERR_NOT_FOUND, "no claim constraints");
+    if (jwt != NULL && enhanced != NULL)
+        return hsm_refuse(why, HSM_ERR_MALFORMED,
+                          "RFC 9118 section 6: both JWTClaimConstraints and "
+                          "EnhancedJWTClaimConstraints");
+    if (enhanced != NULL) {
+        form = CERTS_CONSTRAINTS_ENHANCED;
+        jwt = enhanced;
+    }
+    return certs_constraints_parse(form, ASN1_STRING_get0_data(jwt),
+                                   (size_t)ASN1_STRING_length(jwt), out, why);
+}
+
+enum hsm_status
+certs_exts_add_constraints(X509_EXTENSIONS **exts, const struct certs_constraints *constraints)
+{
+    size_t len;
+    const uint8_t *der = certs_constraints_der(constraints, &len);
+    bool is_enhanced = certs_constraints_form(constraints) == CERTS_CONSTRAINTS_ENHANCED;
+
+    return add_pe(exts, is_enhanced ? CERTS_PE_ENHANCED_JWT_CONSTRAINTS : CERTS_PE_JWT_CONSTRAINTS,
+                  der, len);
 }
 
 enum hsm_status
@@ -334,13 +402,56 @@ certs_exts_add(X509_EXTENSIONS **exts, int nid, bool critical, void *value)
 }
 
 enum hsm_status
-certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca)
+certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca, long path_len)
 {
     DEFER(BASIC_CONSTRAINTS_free) BASIC_CONSTRAINTS *constraints = BASIC_CONSTRAINTS_new();
 
     if (constraints != NULL)
         constraints->ca = ca ? 0xff : 0;
+    if (constraints != NULL && path_len != CERTS_NO_PATH_LEN) {
+        constraints->pathlen = ASN1_INTEGER_new();
+        if (constraints->pathlen == NULL || ASN1_INTEGER_set(constraints->pathlen, path_len) != 1)
+            return HSM_ERR_NOMEM;
+    }
     return certs_exts_add(exts, NID_basic_constraints, true, constraints);
+}
+
+enum hsm_status
+certs_exts_add_info_access(X509_EXTENSIONS **exts, const char *method, const char *url)
+{
+    DEFER(AUTHORITY_INFO_ACCESS_free) AUTHORITY_INFO_ACCESS *access = AUTHORITY_INFO_ACCESS_new();
+    DEFER(GENERAL_NAMES_free) GENERAL_NAMES *names = certs_uri_names(url);
+    ACCESS_DESCRIPTION *description = ACCESS_DESCRIPTION_new();
+    ASN1_OBJECT *oid = OBJ_txt2obj(method, 1);
+
+    if (access == NULL || names == NULL || description == NULL || oid == NULL ||
+        sk_ACCESS_DESCRIPTION_push(access, description) < 1) {
+        ASN1_OBJECT_free(oid);
+        ACCESS_DESCRIPTION_free(description);
+        return certs_openssl_failed("authorityInfoAccess");
+    }
+    ASN1_OBJECT_free(description->method);
+    description->method = oid;
+    GENERAL_NAME_free(description->location);
+    description->location = sk_GENERAL_NAME_pop(names);
+    return certs_exts_add(exts, NID_info_access, false, access);
+}
+
+char *
+certs_access_url(const AUTHORITY_INFO_ACCESS *access, const char *method)
+{
+    for (int i = 0; i < sk_ACCESS_DESCRIPTION_num(access); i++) {
+        const ACCESS_DESCRIPTION *description = sk_ACCESS_DESCRIPTION_value(access, i);
+        char oid[32];
+        char *url;
+
+        if (OBJ_obj2txt(oid, sizeof(oid), description->method, 1) < 1 || strcmp(oid, method) != 0)
+            continue;
+        url = certs_name_uri(description->location);
+        if (url != NULL)
+            return url;
+    }
+    return NULL;
 }
 
 enum hsm_status

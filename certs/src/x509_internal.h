@@ -11,6 +11,7 @@
 
 #include <openssl/x509v3.h>
 
+#include <certs/constraints.h>
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
@@ -83,6 +84,18 @@ enum hsm_status certs_pem_next(struct certs_pem_scan *scan, const char *label, b
 enum hsm_status certs_exts_unique(const X509_EXTENSIONS *exts, const char *what,
                                   struct hsm_reason *why);
 
+/* Members of id-pe (1.3.6.1.5.5.7.1) that OpenSSL has no names for: RFC 8226, RFC 9118. */
+enum certs_pe {
+    CERTS_PE_TNAUTHLIST = 26,
+    CERTS_PE_JWT_CONSTRAINTS = 27,
+    CERTS_PE_ENHANCED_JWT_CONSTRAINTS = 33
+};
+
+/* The value of the only such extension, borrowed; NULL: there is none. `what` opens the reason. */
+enum hsm_status certs_exts_find_pe(const X509_EXTENSIONS *exts, enum certs_pe member,
+                                   const char *what, const ASN1_OCTET_STRING **out,
+                                   struct hsm_reason *why);
+
 /* The TNAuthList among extensions; HSM_ERR_NOT_FOUND when there is none. */
 enum hsm_status certs_exts_tnauthlist(const X509_EXTENSIONS *exts, struct certs_tnauthlist **out,
                                       struct hsm_reason *why);
@@ -90,10 +103,30 @@ enum hsm_status certs_exts_tnauthlist(const X509_EXTENSIONS *exts, struct certs_
 /* Non-critical, RFC 8226 section 9. */
 enum hsm_status certs_exts_add_tnauthlist(X509_EXTENSIONS **exts,
                                           const struct certs_tnauthlist *list);
+
+/* The claim constraints among extensions, of either form, but not of both; HSM_ERR_NOT_FOUND when
+ * there are none. */
+enum hsm_status certs_exts_constraints(const X509_EXTENSIONS *exts, struct certs_constraints **out,
+                                       struct hsm_reason *why);
+
+/* Non-critical, RFC 8226 section 8, RFC 9118 section 3. */
+enum hsm_status certs_exts_add_constraints(X509_EXTENSIONS **exts,
+                                           const struct certs_constraints *constraints);
+
 enum hsm_status certs_exts_add(X509_EXTENSIONS **exts, int nid, bool critical, void *value);
 
-/* BasicConstraints, critical, without a path length. */
-enum hsm_status certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca);
+/* BasicConstraints, critical. */
+#define CERTS_NO_PATH_LEN (-1L)
+enum hsm_status certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca, long path_len);
+
+/* authorityInfoAccess with one URL under that access method. */
+#define CERTS_AD_CA_ISSUERS   "1.3.6.1.5.5.7.48.2"
+#define CERTS_AD_STIR_TN_LIST "1.3.6.1.5.5.7.48.14" /* RFC 8226 section 10.1 */
+enum hsm_status certs_exts_add_info_access(X509_EXTENSIONS **exts, const char *method,
+                                           const char *url);
+
+/* The first URL under that access method, free() it; NULL: none. */
+char *certs_access_url(const AUTHORITY_INFO_ACCESS *access, const char *method);
 
 /* AuthorityKeyIdentifier: the issuer's subject key identifier, which it must have. */
 enum hsm_status certs_exts_add_authority_key_id(X509_EXTENSIONS **exts, const X509 *issuer);

@@ -109,7 +109,7 @@ certify(struct ca_fixture *fixture, struct certs_issue_request *request, const c
         .common_name = fixture->root == NULL ? "SHAKEN ROOT" : "SHAKEN Issuing",
     };
     request->not_before = 1700000000;
-    request->not_after = time(NULL) + 5 * YEAR;
+    request->not_after = time(NULL) + (fixture->root == NULL ? 6 : 5) * YEAR;
     must(certs_serial_new(fixture->pa.token, request->serial, &request->serial_len), "serial");
     must(certs_issue(request, fixture->root != NULL ? certs_chain_get(fixture->root, 0) : NULL,
                      fixture->root != NULL ? fixture->root_key : *key, &cert, &why),

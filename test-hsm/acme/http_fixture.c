@@ -120,8 +120,8 @@ serve(void *context)
 }
 
 void
-http_peer_start(struct http_peer *peer, unsigned threads, struct acme_http_handler handler,
-                const struct acme_http_server_config *more)
+http_peer_listen(struct http_peer *peer, unsigned threads, struct acme_http_handler handler,
+                 const struct acme_http_server_config *more)
 {
     struct acme_http_server_config config = {.address = "127.0.0.1:0"};
     char address[140];
@@ -143,7 +143,20 @@ http_peer_start(struct http_peer *peer, unsigned threads, struct acme_http_handl
     config.tls_key = NULL;
     must(acme_http_loop_listen(peer->loop, &config) == HSM_OK, "Unix socket");
     peer->port = acme_http_loop_port(peer->loop, 0);
+}
+
+void
+http_peer_run(struct http_peer *peer)
+{
     must(pthread_create(&peer->thread, NULL, serve, peer) == 0, "thread");
+}
+
+void
+http_peer_start(struct http_peer *peer, unsigned threads, struct acme_http_handler handler,
+                const struct acme_http_server_config *more)
+{
+    http_peer_listen(peer, threads, handler, more);
+    http_peer_run(peer);
 }
 
 enum hsm_status

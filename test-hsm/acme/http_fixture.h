@@ -38,7 +38,12 @@ struct http_peer {
     char socket[128]; /* path of the Unix socket */
 };
 
-/** Serve over TLS on 127.0.0.1 and on a Unix socket at once; `more` gives limits and anchors. */
+/** Listen with TLS on 127.0.0.1 and on a Unix socket at once; `more` gives limits and anchors. */
+void http_peer_listen(struct http_peer *peer, unsigned threads, struct acme_http_handler handler,
+                      const struct acme_http_server_config *more);
+/** Serve what listens. */
+void http_peer_run(struct http_peer *peer);
+/** Both. */
 void http_peer_start(struct http_peer *peer, unsigned threads, struct acme_http_handler handler,
                      const struct acme_http_server_config *more);
 /** Stop, wait for the end, release; what acme_http_loop_run() gave. */

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -1164,11 +1165,11 @@ count_tick(void *context)
 
     (*count)++;
     if (*count == 2)
-        assert_int_equal(kill(getpid(), SIGINT), 0);
+        (void)kill(getpid(), SIGINT); /* else the test does not end */
 }
 
 static void
-ticks_come_in_the_loop_and_sigint_ends_it(void **state)
+ticks_come_every_second_and_sigint_ends_the_loop(void **state)
 {
     struct acme_http_loop *loop = NULL;
     unsigned count = 0;
@@ -1180,6 +1181,41 @@ ticks_come_in_the_loop_and_sigint_ends_it(void **state)
     assert_int_equal(acme_http_loop_run(loop), HSM_OK);
     assert_int_equal(count, 2);
     acme_http_loop_free(loop);
+}
+
+static void
+count_and_wait(void *context)
+{
+    atomic_fetch_add((atomic_uint *)context, 1);
+    gate_pass();
+}
+
+/* A tick may wait for a token, and so does who is in it when the loop stops. */
+static void
+a_tick_that_waits_holds_up_nobody_and_is_not_called_again(void **state)
+{
+    atomic_uint count = 0;
+    int fd;
+
+    (void)state;
+    gate_set(false);
+    http_peer_listen(&peer, 2, handler, NULL);
+    assert_int_equal(acme_http_loop_every(peer.loop, 1, count_and_wait, &count), HSM_OK);
+    http_peer_run(&peer);
+    gate_await(1);
+    fd = http_connect_unix(&peer);
+    http_send(fd, "GET / HTTP/1.1\r\n" HOST "\r\n", strlen("GET / HTTP/1.1\r\n" HOST "\r\n"));
+    assert_true(http_receive(fd, reply, sizeof(reply), "}", 1, SOON_MS) > 0);
+    assert_true(starts_with(reply, "HTTP/1.1 200 "));
+    usleep(1200000); /* another would be due */
+    assert_int_equal(atomic_load(&count), 1);
+    acme_http_loop_stop(peer.loop);
+    assert_true(http_is_closed(fd, SOON_MS));
+    close(fd);
+    assert_int_equal(gate.passed, 0); /* it still waits, and the loop for it */
+    gate_set(true);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    assert_int_equal(gate.passed, 1);
 }
 
 static void
@@ -1233,7 +1269,8 @@ main(void)
         cmocka_unit_test(a_loop_stops_at_once_when_nothing_is_in_flight),
         cmocka_unit_test(what_is_in_flight_is_answered_before_the_end),
         cmocka_unit_test(sigterm_ends_the_loop),
-        cmocka_unit_test(ticks_come_in_the_loop_and_sigint_ends_it),
+        cmocka_unit_test(ticks_come_every_second_and_sigint_ends_the_loop),
+        cmocka_unit_test(a_tick_that_waits_holds_up_nobody_and_is_not_called_again),
         cmocka_unit_test(a_loop_has_1_to_64_threads),
     };
 

@@ -118,6 +118,26 @@ a_poll_completes_what_waited_for_the_token(void **state)
     free(peer_download(&ca, *state, order.url, &len));
 }
 
+/* The serial is assigned, and read back: by then another process may have ended the order. */
+static void
+an_order_that_another_process_ended_meanwhile_is_left_alone(void **state)
+{
+    struct peer_order order;
+    GOT got = {.status = 0};
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate();
+    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL WHERE der IS NULL AND voided = 0");
+    ca_fixture_sql(&ca, "CREATE TRIGGER other AFTER UPDATE OF serial ON issuance BEGIN"
+                        " UPDATE issuance SET voided = 1 WHERE order_id = NEW.order_id;"
+                        " UPDATE acme_order SET status = 'invalid' WHERE id = NEW.order_id; END");
+    peer_send(&ca, *state, order.url, "", &got);
+    ca_fixture_sql(&ca, "DROP TRIGGER other");
+    assert_int_equal(got.status, 200);
+    assert_string_equal(got_text(&got, "status"), "invalid");
+    assert_null(json_object_get(got.json, "certificate"));
+}
+
 static void
 the_tick_completes_what_nobody_polls_for(void **state)
 {
@@ -253,6 +273,7 @@ main(void)
         cmocka_unit_test(a_restart_completes_what_was_about_to_be_signed),
         cmocka_unit_test(a_restart_under_another_profile_voids_it_and_its_serial_is_never_used),
         cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
+        cmocka_unit_test(an_order_that_another_process_ended_meanwhile_is_left_alone),
         cmocka_unit_test(the_tick_completes_what_nobody_polls_for),
         cmocka_unit_test(an_order_waits_for_a_token_that_does_not_sign),
         cmocka_unit_test(an_order_waits_for_a_token_that_gives_no_serial_either),

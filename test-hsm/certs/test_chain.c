@@ -204,7 +204,7 @@ static const struct {
     {"an end entity that issues", "P-256", ca_exts, int_that_is_ee, good_leaf, HSM_ERR_UNTRUSTED,
      "CA"},
     {"an intermediate without keyCertSign", "P-256", ca_exts, int_without_cert_sign, good_leaf,
-     HSM_ERR_UNTRUSTED, "CA"},
+     HSM_ERR_UNTRUSTED, "certificate signing"},
 };
 
 static void

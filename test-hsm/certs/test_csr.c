@@ -60,6 +60,7 @@ each_request_of_the_vectors_reads_as_it_was_made(void **state)
             assert_null(certs_csr_tnauthlist(csr));
         else
             assert_string_equal(certs_tnauthlist_spc(certs_csr_tnauthlist(csr)), requests[i].spc);
+        assert_null(certs_csr_constraints(csr));
         certs_csr_free(csr);
     }
     EVP_PKEY_free(public_key);
@@ -149,6 +150,49 @@ names_of_a_server_are_asked_for(void **state)
     free(der);
 }
 
+static void
+numbers_and_claim_constraints_are_asked_for(void **state)
+{
+    static const struct certs_tn_entry entries[] = {{CERTS_TN_ONE, "12155550100", 1},
+                                                    {CERTS_TN_RANGE, "12155550200", 100}};
+    static const char *const no_rph[] = {"rph", NULL};
+    struct certs_tnauthlist *list = NULL;
+    struct certs_constraints *constraints = NULL;
+    struct certs_csr_request request = {0};
+    struct certs_csr *csr = NULL;
+    uint8_t *der = NULL;
+    const uint8_t *wanted;
+    size_t len;
+    size_t wanted_len;
+
+    (void)state;
+    assert_int_equal(certs_tnauthlist_new(entries, COUNT(entries), &list, NULL), HSM_OK);
+    assert_int_equal(
+        certs_constraints_new(CERTS_CONSTRAINTS_ENHANCED,
+                              &(struct certs_claim_constraints){.must_exclude = no_rph},
+                              &constraints, NULL),
+        HSM_OK);
+    request.tnauthlist = list;
+    request.constraints = constraints;
+    assert_int_equal(certs_csr_new(&request, key, &der, &len), HSM_OK);
+    assert_int_equal(certs_csr_parse(der, len, &csr, NULL), HSM_OK);
+    assert_true(certs_tnauthlist_equals(certs_csr_tnauthlist(csr), list));
+    assert_int_equal(certs_constraints_form(certs_csr_constraints(csr)),
+                     CERTS_CONSTRAINTS_ENHANCED);
+    wanted = certs_constraints_der(constraints, &wanted_len);
+    assert_memory_equal(certs_constraints_der(certs_csr_constraints(csr), &len), wanted,
+                        wanted_len);
+    assert_int_equal(len, wanted_len);
+    free(der);
+    der = NULL;
+    request.ca = true;
+    assert_int_equal(certs_csr_new(&request, key, &der, &len), HSM_ERR_USAGE);
+    assert_null(der);
+    certs_csr_free(csr);
+    certs_constraints_free(constraints);
+    certs_tnauthlist_free(list);
+}
+
 static const struct {
     const char *what;
     struct certs_subject subject;
@@ -193,6 +237,9 @@ what_cannot_be_written_is_refused(void **state)
 
 /* -- requests of others, rules broken on purpose -- */
 
+#define JWT_ATTEST      "1.3.6.1.5.5.7.1.27", "DER:3016a11430123010160661747465737430060c01410c0142"
+#define ENHANCED_NO_RPH "1.3.6.1.5.5.7.1.33", "DER:300ea20c300a16037270681603737068"
+
 struct forgery {
     const char *what;
     const char *curve;
@@ -222,6 +269,27 @@ static const struct forgery forgeries[] = {
      "P-256",
      "SHA256",
      {{"1.3.6.1.5.5.7.1.26", "DER:3006800431323334"}},
+     1,
+     false,
+     HSM_ERR_MALFORMED},
+    {"claim constraints of both forms",
+     "P-256",
+     "SHA256",
+     {{JWT_ATTEST}, {ENHANCED_NO_RPH}},
+     1,
+     false,
+     HSM_ERR_MALFORMED},
+    {"claim constraints for a CA",
+     "P-256",
+     "SHA256",
+     {{"basicConstraints", "critical,CA:TRUE"}, {JWT_ATTEST}},
+     1,
+     false,
+     HSM_ERR_MALFORMED},
+    {"claim constraints without any",
+     "P-256",
+     "SHA256",
+     {{"1.3.6.1.5.5.7.1.27", "DER:3000"}},
      1,
      false,
      HSM_ERR_MALFORMED},
@@ -330,6 +398,7 @@ main(void)
         cmocka_unit_test(a_token_key_makes_a_request_that_openssl_accepts),
         cmocka_unit_test(a_request_may_be_for_a_ca_with_an_empty_subject),
         cmocka_unit_test(names_of_a_server_are_asked_for),
+        cmocka_unit_test(numbers_and_claim_constraints_are_asked_for),
         cmocka_unit_test(what_cannot_be_written_is_refused),
         cmocka_unit_test(each_broken_rule_has_its_refusal),
         cmocka_unit_test(a_request_is_one_der_value_within_its_bound),

@@ -23,6 +23,10 @@ static struct hsm_token *token;
 static struct hsm_key *keys[PROFILES];
 static X509 *made[PROFILES];
 static struct certs_tnauthlist *spc_1234;
+static struct certs_tnauthlist *delegated; /* to the delegate CA: SPC 1234 and a range */
+static struct certs_tnauthlist *numbers; /* of the end entities of numbers, inside of it */
+static struct certs_constraints *constraints;
+static X509 *next_root; /* self-signed by the key of the cross certificate */
 
 static const char *const server_dns[] = {"sti-ca.example", "localhost", NULL};
 static const char *const server_ip[] = {"127.0.0.1", "::1", NULL};
@@ -35,6 +39,10 @@ good_request(enum certs_profile profile)
         [CERTS_PROFILE_STI_ROOT] = "Test SHAKEN Root",
         [CERTS_PROFILE_STI_INTERMEDIATE] = "Test SHAKEN Intermediate",
         [CERTS_PROFILE_STI_END_ENTITY] = "SHAKEN 1234",
+        [CERTS_PROFILE_STI_CROSS] = NULL,
+        [CERTS_PROFILE_TN_END_ENTITY] = "Test School District",
+        [CERTS_PROFILE_DELEGATE_CA] = "Test Delegate CA",
+        [CERTS_PROFILE_DELEGATE_END_ENTITY] = "Test Customer",
         [CERTS_PROFILE_PA_ROOT] = "STI-PA Root Certificate",
         [CERTS_PROFILE_PA_SIGNER] = "STI-PA Token Signer",
         [CERTS_PROFILE_PA_CRL_SIGNER] = "STI-PA CRL",
@@ -42,19 +50,29 @@ good_request(enum certs_profile profile)
         [CERTS_PROFILE_TLS_SERVER] = "sti-ca.example",
         [CERTS_PROFILE_TLS_CLIENT] = "sp-kms",
     };
-    bool is_sti =
-        profile == CERTS_PROFILE_STI_INTERMEDIATE || profile == CERTS_PROFILE_STI_END_ENTITY;
+    bool is_cross = profile == CERTS_PROFILE_STI_CROSS;
+    bool is_sti = is_cross || profile == CERTS_PROFILE_STI_INTERMEDIATE ||
+                  profile == CERTS_PROFILE_STI_END_ENTITY;
+    bool is_of_numbers =
+        profile == CERTS_PROFILE_TN_END_ENTITY || profile == CERTS_PROFILE_DELEGATE_END_ENTITY;
     bool is_server = profile == CERTS_PROFILE_TLS_SERVER;
 
     return (struct certs_issue_request){
         .profile = profile,
-        .subject = {.country = "US", .organization = "Tést Telecom", .common_name = names[profile]},
-        .public_key = hsm_key_public(keys[profile]),
+        .subject = {.country = is_cross ? NULL : "US",
+                    .organization = is_cross ? NULL : "Tést Telecom",
+                    .common_name = names[profile]},
+        .public_key = is_cross ? NULL : hsm_key_public(keys[profile]),
+        .subject_cert = is_cross ? next_root : NULL,
         .serial = {0x00, 0x80, 1, 2, 3, 4, 5, 6, 7, (uint8_t)profile},
         .serial_len = 10,
         .not_before = DATA_NOW,
         .not_after = DATA_NOW + 90 * A_DAY,
-        .tnauthlist = profile == CERTS_PROFILE_STI_END_ENTITY ? spc_1234 : NULL,
+        .tnauthlist = profile == CERTS_PROFILE_STI_END_ENTITY ? spc_1234
+                      : profile == CERTS_PROFILE_DELEGATE_CA  ? delegated
+                      : is_of_numbers                         ? numbers
+                                                              : NULL,
+        .constraints = is_of_numbers ? constraints : NULL,
         .policy_oid = is_sti ? CERTS_POLICY_CP_1_4 : NULL,
         .crl_url = is_sti ? CRL_URL : NULL,
         .crl_issuer = is_sti ? certs_cert_subject_name(made[CERTS_PROFILE_PA_CRL_SIGNER]) : NULL,
@@ -68,9 +86,14 @@ issuer_of(enum certs_profile profile)
 {
     switch (profile) {
     case CERTS_PROFILE_STI_INTERMEDIATE:
+    case CERTS_PROFILE_STI_CROSS:
         return CERTS_PROFILE_STI_ROOT;
     case CERTS_PROFILE_STI_END_ENTITY:
+    case CERTS_PROFILE_TN_END_ENTITY:
+    case CERTS_PROFILE_DELEGATE_CA:
         return CERTS_PROFILE_STI_INTERMEDIATE;
+    case CERTS_PROFILE_DELEGATE_END_ENTITY:
+        return CERTS_PROFILE_DELEGATE_CA;
     case CERTS_PROFILE_PA_SIGNER:
     case CERTS_PROFILE_PA_CRL_SIGNER:
         return CERTS_PROFILE_PA_ROOT;
@@ -101,13 +124,49 @@ make(enum certs_profile profile)
         peer_must(false, why.text);
 }
 
+/* The next root of the CA, which the present one certifies. */
+static void
+make_next_root(void)
+{
+    struct certs_issue_request request = good_request(CERTS_PROFILE_STI_ROOT);
+
+    request.subject.common_name = "Test SHAKEN Root G2";
+    request.public_key = hsm_key_public(keys[CERTS_PROFILE_STI_CROSS]);
+    peer_must(certs_issue(&request, NULL, keys[CERTS_PROFILE_STI_CROSS], &next_root, NULL) ==
+                  HSM_OK,
+              "next root");
+}
+
+static void
+make_lists(void)
+{
+    static const struct certs_tn_entry delegated_entries[] = {{CERTS_TN_SPC, "1234", 0},
+                                                              {CERTS_TN_RANGE, "12155550100", 100}};
+    static const struct certs_tn_entry number_entries[] = {{CERTS_TN_ONE, "12155550199", 1},
+                                                           {CERTS_TN_RANGE, "12155550110", 10}};
+    static const char *const attest[] = {"A", "B", NULL};
+    static const struct certs_permitted_values permitted[] = {{"attest", attest}, {NULL, NULL}};
+
+    peer_must(certs_tnauthlist_from_spc("1234", &spc_1234) == HSM_OK, "SPC");
+    peer_must(certs_tnauthlist_new(delegated_entries, COUNT(delegated_entries), &delegated, NULL) ==
+                  HSM_OK,
+              "delegated");
+    peer_must(certs_tnauthlist_new(number_entries, COUNT(number_entries), &numbers, NULL) == HSM_OK,
+              "numbers");
+    peer_must(
+        certs_constraints_new(CERTS_CONSTRAINTS_JWT,
+                              &(struct certs_claim_constraints){.permitted_values = permitted},
+                              &constraints, NULL) == HSM_OK,
+        "constraints");
+}
+
 static int
 ca_up(void **state)
 {
     (void)state;
     softhsm_start();
     token = softhsm_token("issue");
-    peer_must(certs_tnauthlist_from_spc("1234", &spc_1234) == HSM_OK, "SPC");
+    make_lists();
     for (int i = 0; i < PROFILES; i++)
         peer_must(hsm_key_generate(token, certs_profile_text((enum certs_profile)i), &keys[i]) ==
                       HSM_OK,
@@ -118,6 +177,11 @@ ca_up(void **state)
     make(CERTS_PROFILE_STI_ROOT);
     make(CERTS_PROFILE_STI_INTERMEDIATE);
     make(CERTS_PROFILE_STI_END_ENTITY);
+    make_next_root();
+    make(CERTS_PROFILE_STI_CROSS);
+    make(CERTS_PROFILE_TN_END_ENTITY);
+    make(CERTS_PROFILE_DELEGATE_CA);
+    make(CERTS_PROFILE_DELEGATE_END_ENTITY);
     make(CERTS_PROFILE_TLS_ROOT);
     make(CERTS_PROFILE_TLS_SERVER);
     make(CERTS_PROFILE_TLS_CLIENT);
@@ -132,11 +196,18 @@ ca_down(void **state)
         X509_free(made[i]);
         hsm_key_free(keys[i]);
     }
+    X509_free(next_root);
+    certs_constraints_free(constraints);
+    certs_tnauthlist_free(numbers);
+    certs_tnauthlist_free(delegated);
     certs_tnauthlist_free(spc_1234);
     hsm_token_close(token);
     softhsm_stop();
     return 0;
 }
+
+/* one 12155550199, range 12155550110 x 10 */
+#define NUMBERS_HEX "3023a20d160b3132313535353530313939a1123010160b313231353535353031313002010a"
 
 /* What each profile must have, in order: OID, critical, and the extnValue where it is fixed. */
 static const struct {
@@ -164,6 +235,33 @@ static const struct {
       {"2.5.29.32", 0, "300e300c060a6086480186ff09010104"},
       {"2.5.29.31", 0, NULL},
       {"1.3.6.1.5.5.7.1.26", 0, "3008a006160431323334"}}},
+    {CERTS_PROFILE_STI_CROSS,
+     {{"2.5.29.19", 1, "30030101ff"},
+      {"2.5.29.15", 1, "03020204"},
+      {"2.5.29.14", 0, NULL},
+      {"2.5.29.35", 0, NULL},
+      {"2.5.29.32", 0, "300e300c060a6086480186ff09010104"},
+      {"2.5.29.31", 0, NULL}}},
+    {CERTS_PROFILE_TN_END_ENTITY,
+     {{"2.5.29.19", 1, "3000"},
+      {"2.5.29.15", 1, "03020780"},
+      {"2.5.29.14", 0, NULL},
+      {"2.5.29.35", 0, NULL},
+      {"1.3.6.1.5.5.7.1.26", 0, NUMBERS_HEX},
+      {"1.3.6.1.5.5.7.1.27", 0, "3016a11430123010160661747465737430060c01410c0142"}}},
+    {CERTS_PROFILE_DELEGATE_CA,
+     {{"2.5.29.19", 1, "30030101ff"},
+      {"2.5.29.15", 1, "03020204"},
+      {"2.5.29.14", 0, NULL},
+      {"2.5.29.35", 0, NULL},
+      {"1.3.6.1.5.5.7.1.26", 0, "301ca006160431323334a1123010160b3132313535353530313030020164"}}},
+    {CERTS_PROFILE_DELEGATE_END_ENTITY,
+     {{"2.5.29.19", 1, "3000"},
+      {"2.5.29.15", 1, "03020780"},
+      {"2.5.29.14", 0, NULL},
+      {"2.5.29.35", 0, NULL},
+      {"1.3.6.1.5.5.7.1.26", 0, NUMBERS_HEX},
+      {"1.3.6.1.5.5.7.1.27", 0, "3016a11430123010160661747465737430060c01410c0142"}}},
     {CERTS_PROFILE_PA_ROOT,
      {{"2.5.29.19", 1, "30030101ff"}, {"2.5.29.15", 1, "03020204"}, {"2.5.29.14", 0, NULL}}},
     {CERTS_PROFILE_PA_SIGNER,
@@ -453,6 +551,14 @@ the_openssl_program_accepts_the_chains(void **state)
                                  CERTS_PROFILE_TLS_SERVER, "-purpose sslserver -verify_ip ::1"));
     assert_true(openssl_verifies(CERTS_PROFILE_TLS_ROOT, CERTS_PROFILE_TLS_ROOT,
                                  CERTS_PROFILE_TLS_CLIENT, "-purpose sslclient"));
+    assert_true(openssl_verifies(CERTS_PROFILE_STI_ROOT, CERTS_PROFILE_STI_INTERMEDIATE,
+                                 CERTS_PROFILE_TN_END_ENTITY, ""));
+    assert_true(openssl_verifies(CERTS_PROFILE_STI_ROOT, CERTS_PROFILE_STI_INTERMEDIATE,
+                                 CERTS_PROFILE_DELEGATE_CA, ""));
+    assert_true(openssl_verifies(CERTS_PROFILE_STI_INTERMEDIATE, CERTS_PROFILE_DELEGATE_CA,
+                                 CERTS_PROFILE_DELEGATE_END_ENTITY, "-partial_chain"));
+    assert_true(openssl_verifies(CERTS_PROFILE_STI_ROOT, CERTS_PROFILE_STI_ROOT,
+                                 CERTS_PROFILE_STI_CROSS, ""));
     assert_false(openssl_verifies(CERTS_PROFILE_TLS_ROOT, CERTS_PROFILE_TLS_ROOT,
                                   CERTS_PROFILE_TLS_CLIENT, "-purpose sslserver"));
     assert_false(openssl_verifies(CERTS_PROFILE_PA_ROOT, CERTS_PROFILE_STI_INTERMEDIATE,
@@ -631,6 +737,130 @@ small_spc(struct certs_issue_request *r)
 }
 
 static void
+no_list(struct certs_issue_request *r)
+{
+    r->tnauthlist = NULL;
+}
+
+static void
+list_in_the_clear(struct certs_issue_request *r)
+{
+    r->tnauthlist_url = "http://sti-ca.example/numbers";
+}
+
+static void
+list_at_no_host(struct certs_issue_request *r)
+{
+    r->tnauthlist_url = "https:///numbers";
+}
+
+static void
+list_elsewhere(struct certs_issue_request *r)
+{
+    r->tnauthlist_url = "https://sti-ca.example/numbers";
+}
+
+static void
+claim_constraints(struct certs_issue_request *r)
+{
+    r->constraints = constraints;
+}
+
+static void
+another_spc(struct certs_issue_request *r)
+{
+    set_list(r, &(struct certs_tn_entry){CERTS_TN_SPC, "5678", 0}, 1);
+    r->subject.common_name = "SHAKEN 5678";
+    r->numbers_under_spc = true;
+}
+
+static void
+another_number(struct certs_issue_request *r)
+{
+    set_list(r, &(struct certs_tn_entry){CERTS_TN_ONE, "12155550200", 1}, 1);
+}
+
+static void
+a_range_that_begins_outside(struct certs_issue_request *r)
+{
+    set_list(r, &(struct certs_tn_entry){CERTS_TN_RANGE, "12155550099", 20}, 1);
+}
+
+static void
+a_list_that_is_elsewhere(struct certs_issue_request *r)
+{
+    another_number(r);
+    list_elsewhere(r);
+}
+
+static void
+a_path_length(struct certs_issue_request *r)
+{
+    r->has_path_len = true;
+}
+
+static void
+a_long_path(struct certs_issue_request *r)
+{
+    r->has_path_len = true;
+    r->path_len = 17;
+}
+
+static void
+no_root_to_certify(struct certs_issue_request *r)
+{
+    r->subject_cert = NULL;
+}
+
+static void
+a_root_to_certify(struct certs_issue_request *r)
+{
+    r->subject_cert = next_root;
+}
+
+static void
+a_name_beside_the_root(struct certs_issue_request *r)
+{
+    r->subject.common_name = "Test SHAKEN Root G3";
+}
+
+static void
+a_key_beside_the_root(struct certs_issue_request *r)
+{
+    r->public_key = hsm_key_public(keys[CERTS_PROFILE_TLS_CLIENT]);
+}
+
+static void
+an_intermediate_to_certify(struct certs_issue_request *r)
+{
+    r->subject_cert = made[CERTS_PROFILE_STI_INTERMEDIATE];
+}
+
+static void
+an_end_entity_to_certify(struct certs_issue_request *r)
+{
+    r->subject_cert = made[CERTS_PROFILE_STI_END_ENTITY];
+}
+
+static void
+the_issuer_itself_to_certify(struct certs_issue_request *r)
+{
+    r->subject_cert = made[CERTS_PROFILE_STI_ROOT];
+}
+
+static void
+a_root_that_is_not_of_shaken(struct certs_issue_request *r)
+{
+    r->subject_cert = made[CERTS_PROFILE_PA_ROOT];
+}
+
+static void
+crl_url_alone(struct certs_issue_request *r)
+{
+    r->crl_url = CRL_URL;
+}
+
+static void
 no_policy(struct certs_issue_request *r)
 {
     r->policy_oid = NULL;
@@ -736,6 +966,10 @@ unknown_profile(struct certs_issue_request *r)
 #define ROOT CERTS_PROFILE_STI_ROOT
 #define INT  CERTS_PROFILE_STI_INTERMEDIATE
 #define EE   CERTS_PROFILE_STI_END_ENTITY
+#define X    CERTS_PROFILE_STI_CROSS
+#define TN   CERTS_PROFILE_TN_END_ENTITY
+#define DCA  CERTS_PROFILE_DELEGATE_CA
+#define DEE  CERTS_PROFILE_DELEGATE_END_ENTITY
 
 static const struct {
     enum certs_profile profile;
@@ -786,6 +1020,37 @@ static const struct {
     {EE, ends_after_its_issuer, HSM_ERR_UNTRUSTED, "not valid for all"},
     {ROOT, key_of_another, HSM_ERR_UNTRUSTED, "not the signing key"},
     {ROOT, unknown_profile, HSM_ERR_USAGE, "unknown profile"},
+    {ROOT, a_root_to_certify, HSM_ERR_USAGE, "does not certify another root"},
+    {EE, a_root_to_certify, HSM_ERR_USAGE, "does not certify another root"},
+    {EE, list_elsewhere, HSM_ERR_USAGE, "must not have its TNAuthList elsewhere"},
+    {EE, claim_constraints, HSM_ERR_USAGE, "must not have claim constraints"},
+    {EE, a_path_length, HSM_ERR_USAGE, "no CA"},
+    {INT, a_long_path, HSM_ERR_USAGE, "too large"},
+    {X, no_root_to_certify, HSM_ERR_USAGE, "no others"},
+    {X, a_name_beside_the_root, HSM_ERR_USAGE, "no others"},
+    {X, a_key_beside_the_root, HSM_ERR_USAGE, "no others"},
+    {X, an_intermediate_to_certify, HSM_ERR_USAGE, "signed itself"},
+    {X, an_end_entity_to_certify, HSM_ERR_USAGE, "signed itself"},
+    {X, a_root_that_is_not_of_shaken, HSM_ERR_USAGE, "SHAKEN"},
+    {X, the_issuer_itself_to_certify, HSM_ERR_UNTRUSTED, "is the issuer"},
+    {X, begins_before_its_issuer, HSM_ERR_USAGE, "not valid for all of that time"},
+    {X, ends_after_its_issuer, HSM_ERR_USAGE, "not valid for all of that time"},
+    {X, no_policy, HSM_ERR_USAGE, "policy"},
+    {X, no_crl_url, HSM_ERR_USAGE, "URL of the CRL"},
+    {X, a_tnauthlist, HSM_ERR_USAGE, "must not have a TNAuthList"},
+    {TN, no_list, HSM_ERR_USAGE, "must have a TNAuthList"},
+    {TN, list_in_the_clear, HSM_ERR_USAGE, "HTTPS"},
+    {TN, list_at_no_host, HSM_ERR_USAGE, "HTTPS"},
+    {TN, crl_url_alone, HSM_ERR_USAGE, "CRL issuer"},
+    {TN, no_o, HSM_ERR_USAGE, "a C and an O"},
+    {DCA, no_list, HSM_ERR_USAGE, "must have a TNAuthList"},
+    {DCA, list_elsewhere, HSM_ERR_USAGE, "must not have its TNAuthList elsewhere"},
+    {DCA, claim_constraints, HSM_ERR_USAGE, "must not have claim constraints"},
+    {DEE, no_list, HSM_ERR_USAGE, "must have a TNAuthList"},
+    {DEE, another_spc, HSM_ERR_UNTRUSTED, "not encompassed"},
+    {DEE, another_number, HSM_ERR_UNTRUSTED, "numbering data"},
+    {DEE, a_range_that_begins_outside, HSM_ERR_UNTRUSTED, "numbering data"},
+    {DEE, a_list_that_is_elsewhere, HSM_ERR_UNTRUSTED, "numbering data"},
 };
 
 static void
@@ -880,6 +1145,257 @@ an_issuing_certificate_is_held_to_its_own_limits(void **state)
     EVP_PKEY_free(peer);
 }
 
+/* -- RFC 9060 -- */
+
+/* Issued by the delegate CA, whatever the profile. */
+static enum hsm_status
+delegate(const struct certs_issue_request *request, struct hsm_reason *why)
+{
+    X509 *cert = NULL;
+    enum hsm_status st = certs_issue(request, made[DCA], keys[DCA], &cert, why);
+
+    X509_free(cert);
+    return st;
+}
+
+static void
+a_delegate_ca_hands_on_what_it_has(void **state)
+{
+    struct certs_issue_request request = good_request(DEE);
+    struct hsm_reason why = {0};
+
+    (void)state;
+    request.tnauthlist = delegated; /* all of it */
+    assert_int_equal(delegate(&request, &why), HSM_OK);
+    request = good_request(DCA); /* to another CA too */
+    assert_int_equal(delegate(&request, &why), HSM_OK);
+    request = good_request(TN);
+    assert_int_equal(delegate(&request, &why), HSM_OK);
+    request = good_request(EE);
+    assert_int_equal(delegate(&request, &why), HSM_OK);
+    another_spc(&request);
+    assert_int_equal(delegate(&request, &why), HSM_ERR_UNTRUSTED);
+    certs_tnauthlist_free(broken_list);
+    broken_list = NULL;
+}
+
+static void
+numbers_of_an_spc_are_for_the_caller_to_know(void **state)
+{
+    struct certs_issue_request request = good_request(DEE);
+    struct hsm_reason why = {0};
+
+    (void)state;
+    another_number(&request);
+    assert_int_equal(delegate(&request, &why), HSM_ERR_UNTRUSTED);
+    request.numbers_under_spc = true;
+    assert_int_equal(delegate(&request, &why), HSM_OK);
+    certs_tnauthlist_free(broken_list);
+    broken_list = NULL;
+}
+
+static void
+below_a_delegate_ca_nobody_is_without_a_list(void **state)
+{
+    static const enum certs_profile without[] = {INT, X, CERTS_PROFILE_PA_SIGNER,
+                                                 CERTS_PROFILE_TLS_CLIENT};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(without); i++) {
+        struct certs_issue_request request = good_request(without[i]);
+        struct hsm_reason why = {0};
+
+        assert_int_equal(delegate(&request, &why), HSM_ERR_UNTRUSTED);
+        assert_non_null(strstr(why.text, "each one has its own"));
+    }
+}
+
+static void
+a_delegates_issuer_is_a_delegate_ca(void **state)
+{
+    struct certs_issue_request request = good_request(DEE);
+    struct hsm_reason why = {0};
+    X509 *cert = NULL;
+
+    (void)state;
+    assert_int_equal(certs_issue(&request, made[INT], keys[INT], &cert, &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "not a delegate CA's"));
+    assert_null(cert);
+}
+
+static void
+an_issuer_whose_list_is_broken_issues_nothing(void **state)
+{
+    static const struct peer_ext broken[] = {{"basicConstraints", "critical,CA:TRUE"},
+                                             {"keyUsage", "critical,keyCertSign"},
+                                             {"subjectKeyIdentifier", "hash"},
+                                             {"1.3.6.1.5.5.7.1.26", "DER:3000"},
+                                             {NULL, NULL}};
+    EVP_PKEY *peer = peer_key_new("P-256");
+    X509 *issuer = peer_cert(&(struct peer_spec){.cn = "SHAKEN",
+                                                 .key = hsm_key_public(keys[DCA]),
+                                                 .issuer_key = peer,
+                                                 .not_before = DATA_NOW - A_DAY,
+                                                 .not_after = DATA_NOW + 365 * A_DAY,
+                                                 .exts = broken});
+    struct certs_issue_request request = good_request(DEE);
+    struct hsm_reason why = {0};
+    X509 *cert = NULL;
+
+    (void)state;
+    assert_int_equal(certs_issue(&request, issuer, keys[DCA], &cert, &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "TNAuthList: no entry"));
+    assert_null(cert);
+    X509_free(issuer);
+    EVP_PKEY_free(peer);
+}
+
+/* RFC 8226 section 10.1: the access method, then the URL; and no list in the certificate. */
+static void
+a_list_by_reference_is_an_access_description(void **state)
+{
+    static const uint8_t wanted[] =
+        "\x30\x2c\x30\x2a\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x0e\x86\x1e"
+        "https://sti-ca.example/numbers";
+    struct certs_issue_request request = good_request(TN);
+    struct certs_tnauthlist *list = NULL;
+    struct hsm_reason why = {0};
+    X509 *cert = NULL;
+    X509_EXTENSION *ext;
+    char *url;
+
+    (void)state;
+    list_elsewhere(&request);
+    request.constraints = NULL;
+    assert_int_equal(issue(&request, &cert, &why), HSM_OK);
+    assert_int_equal(certs_cert_tnauthlist(cert, &list, NULL), HSM_ERR_NOT_FOUND);
+    ext = X509_get_ext(cert, X509_get_ext_by_NID(cert, NID_info_access, -1));
+    assert_int_equal(X509_EXTENSION_get_critical(ext), 0);
+    assert_int_equal(ASN1_STRING_length(X509_EXTENSION_get_data(ext)), sizeof(wanted) - 1);
+    assert_memory_equal(ASN1_STRING_get0_data(X509_EXTENSION_get_data(ext)), wanted,
+                        sizeof(wanted) - 1);
+    url = certs_cert_tnauthlist_url(cert);
+    assert_string_equal(url, "https://sti-ca.example/numbers");
+    free(url);
+    assert_null(certs_cert_tnauthlist_url(made[TN]));
+    X509_free(cert);
+}
+
+/* A delegate's may have a policy and a CRL, as those of the STI-CA must. */
+static void
+policy_and_crl_are_there_where_they_may_be(void **state)
+{
+    struct certs_issue_request request = good_request(DEE);
+    struct hsm_reason why = {0};
+    X509 *cert = NULL;
+    char *url;
+
+    (void)state;
+    request.policy_oid = "1.2.250.1.695.1.1.1.1";
+    request.crl_url = CRL_URL;
+    request.crl_issuer = certs_cert_subject_name(made[CERTS_PROFILE_PA_CRL_SIGNER]);
+    assert_int_equal(issue(&request, &cert, &why), HSM_OK);
+    assert_true(X509_get_ext_by_NID(cert, NID_certificate_policies, -1) >= 0);
+    url = certs_cert_crl_url(cert);
+    assert_string_equal(url, CRL_URL);
+    free(url);
+    X509_free(cert);
+}
+
+/* -- cross certificates -- */
+
+static void
+a_cross_certificate_stands_for_the_root_it_certifies(void **state)
+{
+    const X509 *cross = made[X];
+
+    (void)state;
+    assert_int_equal(X509_NAME_cmp(X509_get_subject_name(cross), X509_get_subject_name(next_root)),
+                     0);
+    assert_int_equal(X509_NAME_cmp(X509_get_issuer_name(cross), X509_get_subject_name(made[ROOT])),
+                     0);
+    assert_int_equal(ASN1_OCTET_STRING_cmp(X509_get0_subject_key_id((X509 *)cross),
+                                           X509_get0_subject_key_id(next_root)),
+                     0);
+    assert_true(hsm_key_matches(keys[X], certs_cert_public(cross)));
+}
+
+/* A root of the old name with a new key, each certified by the other: RFC 4210 appendix D.3. */
+static void
+roots_of_the_same_name_certify_each_other(void **state)
+{
+    struct certs_issue_request request = good_request(ROOT);
+    struct hsm_reason why = {0};
+    X509 *same_name = NULL;
+    X509 *new_with_old = NULL;
+    X509 *old_with_new = NULL;
+
+    (void)state;
+    request.public_key = hsm_key_public(keys[X]);
+    assert_int_equal(certs_issue(&request, NULL, keys[X], &same_name, &why), HSM_OK);
+    request = good_request(X);
+    request.subject_cert = same_name;
+    assert_int_equal(certs_issue(&request, made[ROOT], keys[ROOT], &new_with_old, &why), HSM_OK);
+    request.subject_cert = made[ROOT];
+    assert_int_equal(certs_issue(&request, same_name, keys[X], &old_with_new, &why), HSM_OK);
+    assert_int_equal(X509_self_signed(new_with_old, 1), 0);
+    assert_int_equal(X509_self_signed(old_with_new, 1), 0);
+    X509_free(old_with_new);
+    X509_free(new_with_old);
+    X509_free(same_name);
+}
+
+static void
+a_root_whose_own_signature_is_broken_is_not_certified(void **state)
+{
+    struct certs_issue_request request = good_request(X);
+    struct hsm_reason why = {0};
+    uint8_t *der = NULL;
+    X509 *broken = NULL;
+    X509 *cert = NULL;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(certs_cert_der(next_root, &der, &len), HSM_OK);
+    der[len - 1] ^= 1; /* of the signature */
+    assert_int_equal(certs_cert_parse_der(der, len, &broken, NULL), HSM_OK);
+    request.subject_cert = broken;
+    assert_int_equal(issue(&request, &cert, &why), HSM_ERR_USAGE);
+    assert_non_null(strstr(why.text, "signed itself"));
+    assert_null(cert);
+    X509_free(broken);
+    free(der);
+}
+
+/* -- path lengths -- */
+
+static void
+a_path_length_is_less_than_that_of_the_issuer(void **state)
+{
+    struct certs_issue_request request = good_request(INT);
+    struct hsm_reason why = {0};
+    X509 *one = NULL;
+    X509 *zero = NULL;
+    X509 *cert = NULL;
+
+    (void)state;
+    request.has_path_len = true;
+    request.path_len = 1;
+    assert_int_equal(issue(&request, &one, &why), HSM_OK);
+    assert_int_equal(X509_get_pathlen(one), 1);
+    assert_int_equal(certs_issue(&request, one, keys[INT], &cert, &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "is less"));
+    request.path_len = 0;
+    assert_int_equal(certs_issue(&request, one, keys[INT], &zero, &why), HSM_OK);
+    assert_int_equal(X509_get_pathlen(zero), 0);
+    request.has_path_len = false;
+    assert_int_equal(certs_issue(&request, zero, keys[INT], &cert, &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "allows no CA"));
+    assert_null(cert);
+    X509_free(zero);
+    X509_free(one);
+}
+
 static void
 profiles_have_words(void **state)
 {
@@ -913,6 +1429,17 @@ main(void)
         cmocka_unit_test(a_key_that_is_not_the_issuers_signs_nothing),
         cmocka_unit_test(only_a_ca_issues_and_only_a_root_signs_itself),
         cmocka_unit_test(an_issuing_certificate_is_held_to_its_own_limits),
+        cmocka_unit_test(a_delegate_ca_hands_on_what_it_has),
+        cmocka_unit_test(numbers_of_an_spc_are_for_the_caller_to_know),
+        cmocka_unit_test(below_a_delegate_ca_nobody_is_without_a_list),
+        cmocka_unit_test(a_delegates_issuer_is_a_delegate_ca),
+        cmocka_unit_test(an_issuer_whose_list_is_broken_issues_nothing),
+        cmocka_unit_test(a_list_by_reference_is_an_access_description),
+        cmocka_unit_test(policy_and_crl_are_there_where_they_may_be),
+        cmocka_unit_test(a_cross_certificate_stands_for_the_root_it_certifies),
+        cmocka_unit_test(roots_of_the_same_name_certify_each_other),
+        cmocka_unit_test(a_root_whose_own_signature_is_broken_is_not_certified),
+        cmocka_unit_test(a_path_length_is_less_than_that_of_the_issuer),
         cmocka_unit_test(profiles_have_words),
     };
 

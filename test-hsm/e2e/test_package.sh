@@ -29,7 +29,7 @@ PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name libstihsm.pc)")
 export PKG_CONFIG_PATH
 # shellcheck disable=SC2046,SC2086 # flags are split on purpose
 "$compiler" $flags -o "$work/by-pkg-config" "$work/consumer/consumer.c" \
-    $(pkg-config --static --cflags --libs libstihsm)
+    $(pkg-config --cflags --libs libstihsm)
 [ "$("$work/by-pkg-config")" = "12155551212 SPC 1234" ]
 
 "$work/prefix/bin/sti-cert" --version | grep -q '^sti-cert 0\.1\.'

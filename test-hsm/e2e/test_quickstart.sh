@@ -30,6 +30,10 @@ quickstart --dir "$dir" >"$work/second"
 [ "$chain_before" = "$(find "$dir/sp" -name '*.pem' -exec sha256sum {} + | sort)" ] ||
     fail "the second run changed a certificate"
 
+# --- what it prints to try is what works
+bash -euo pipefail -c "$(sed -n '/^Try it/,/stir\/v1\/signing$/p' "$work/first" | tail -n +2)" |
+    jq -e .signingResponse.identity >/dev/null || fail "the curl lines that it prints do not sign"
+
 # --- DIR/env has every key, and what it names exists
 # shellcheck source=/dev/null
 . "$dir/env"
@@ -64,7 +68,19 @@ while IFS= read -r -d '' file; do
         fail "$file holds a private key in DER" ;;
     esac
 done < <(find "$dir" -type f -size -1024k ! -path "$dir/tokens/*" -print0)
-if grep -rlF -- "$pin" "$dir/log" "$dir/pa" "$dir/ca" "$dir/sp"; then fail "the PIN is in a file beside its own"; fi
+
+# --- a PIN, a password, the bearer token: in its own file, and nowhere else
+find "$dir" -type f ! -path "$dir/tokens/*" >"$work/files"
+cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >"$work/processes" 2>/dev/null || true
+for file in "$dir/pin" "$dir/so-pin" "$dir/1001.password" "$dir/1002.password" "$STI_SKS_TOKEN_FILE"; do
+    [ "$(stat -c %a "$file")" = 600 ] || fail "$file: mode $(stat -c %a "$file")"
+    head -n 1 "$file" | tr -d '\n' >"$work/secret"
+    [ -s "$work/secret" ] || fail "$file is empty"
+    while IFS= read -r other; do
+        [ "$other" = "$file" ] || ! grep -qaF -f "$work/secret" "$other" || fail "what is in $file is in $other too"
+    done <"$work/files"
+    if grep -qaF -f "$work/secret" "$work/processes"; then fail "what is in $file is in a process's arguments"; fi
+done
 
 # --- the chain that the STI-CR serves, judged by openssl
 token=$(cat "$STI_SKS_TOKEN_FILE")
@@ -140,6 +156,46 @@ case "$answer" in
 *) fail "token away: HTTP $answer" ;;
 esac
 echo "token away: HTTP $answer"
+
+# --- two at once in one directory; and one goes on after a run that was killed at any point
+exec {held}>"$dir/run/lock"
+flock "$held"
+quickstart --dir "$dir" --check >"$work/refused" 2>&1 && fail "two quickstarts at once in one directory"
+grep -q 'another quickstart is at work' "$work/refused" || fail "two at once: $(cat "$work/refused")"
+kill -0 "$pid" || fail "the one that was refused stopped the daemons"
+exec {held}>&-
+[ "$("$bin/sti-kms" status --config "$dir/sp/sp.conf" --json | jq '.credentials | length')" = 1 ] ||
+    fail "the second run enrolled again"
+mkdir "$work/bin" "$work/done"
+for program in sti-hsm sti-cert sti-pa sti-ca sti-kms sti-sks; do
+    cat >"$work/bin/$program" <<PROGRAM
+#!/bin/sh
+# Do what is asked for; then, the first time, kill who asked.
+[ "\$1" != serve ] || exec "$bin/$program" "\$@"
+"$bin/$program" "\$@" || exit
+case "\$1 \$2" in init* | enroll* | *\ init | *\ add | *\ set)
+    mark=$work/done/\$(echo "$program \$*" | sha256sum | cut -d' ' -f1)
+    [ -e "\$mark" ] || { touch "\$mark" && kill -9 \$PPID; } ;;
+esac
+PROGRAM
+    chmod +x "$work/bin/$program"
+done
+for runs in {1..40}; do
+    "$source/scripts/quickstart" --bin "$work/bin" --dir "$work/killed" >"$work/killed.out" 2>&1 && break
+done 2>/dev/null # where bash tells who was killed
+grep -q 'TN-Validation-Passed' "$work/killed.out" || fail "killed, it does not go on: $(tail -n 5 "$work/killed.out")"
+[ "$runs" -ge 12 ] || fail "it was killed only $runs times"
+[ "$("$bin/sti-kms" status --config "$work/killed/sp/sp.conf" --json | jq '.credentials | length')" = 1 ] ||
+    fail "killed after the enrollment, it enrolled again"
+"$source/scripts/quickstart" --dir "$work/killed" --stop >/dev/null
+
+mkdir -p "$work/half/tokens"
+cp "$dir/pin" "$dir/so-pin" "$work/half"
+sed "s|$dir|$work/half|" "$dir/softhsm2.conf" >"$work/half/softhsm2.conf"
+SO=$(cat "$dir/so-pin") SOFTHSM2_CONF=$work/half/softhsm2.conf pkcs11-tool --module "$STI_MODULE" \
+    --init-token --label sti-pa --so-pin env:SO >/dev/null 2>&1 || fail "pkcs11-tool --init-token"
+quickstart --dir "$work/half" >"$work/refused" 2>&1 && fail "a token without a PIN was taken"
+grep -q 'token sti-pa does not take the PIN' "$work/refused" || fail "half a token: $(cat "$work/refused")"
 
 # --- the command line, --stop, --check beside it
 "$bin/sti-sks" sign --config "$dir/sp/sp.conf" --orig 12155551212 --dest 12155551213 --attest A \

@@ -32,7 +32,7 @@ static enum hsm_status
 open_with(const char *module, const char *uri, const char *pin, struct hsm_token **out)
 {
     struct hsm_secret *held = pin != NULL ? secret(pin) : NULL;
-    struct hsm_token_config config = {uri, module, held};
+    struct hsm_token_config config = {.uri = uri, .module = module, .pin = held};
     enum hsm_status st = hsm_token_open(&config, out);
 
     hsm_secret_free(held);

@@ -474,7 +474,7 @@ the_window_can_be_configured(void **state)
 static void
 nothing_is_fetched_for_what_is_refused_before(void **state)
 {
-    static const char *const parameters[] = {"", ";ppt=foo;info=<" X5U ">", ";info=<" X5U};
+    static const char *const parameters[] = {"", ";ppt=foo;info=<" X5U ">", (";info=<" X5U)};
     struct sks_call stale = call_new();
 
     (void)state;

@@ -132,7 +132,7 @@ softhsm_reopen(const char *label)
     struct hsm_token *token = NULL;
     struct hsm_secret *pin = secret(SOFTHSM_USER_PIN);
     char uri[128];
-    struct hsm_token_config config = {uri, softhsm_module(), pin};
+    struct hsm_token_config config = {.uri = uri, .module = softhsm_module(), .pin = pin};
 
     snprintf(uri, sizeof(uri), "pkcs11:token=%s", label);
     must(hsm_token_open(&config, &token) == HSM_OK, "hsm_token_open");

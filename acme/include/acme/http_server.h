@@ -116,8 +116,8 @@ HSM_MUST_CHECK enum hsm_status acme_http_loop_listen(struct acme_http_loop *loop
 /** The TCP port of the i-th listener (useful after ":0"); 0 for a Unix socket. */
 unsigned acme_http_loop_port(const struct acme_http_loop *loop, size_t i);
 
-/** Call `tick` in the event loop every `seconds` (refreshing lists, expiring state); before
- *  acme_http_loop_run(). */
+/** Call `tick` on one of the handlers' threads every `seconds` (refreshing lists, expiring state):
+ *  it may wait, and is not called again before it has returned. Before acme_http_loop_run(). */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds,
                                                     void (*tick)(void *context), void *context);
 

@@ -158,7 +158,7 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_open(const struct acme_daemon_config 
 struct hsm_token *acme_daemon_lend_token(const struct acme_daemon *daemon);
 
 /** Listen and serve until SIGTERM or SIGINT; `tick` gets the handler's context every `tick_s`
- * seconds. */
+ * seconds, as acme_http_loop_every() says. A handler that does not return ends the process. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_serve(struct acme_daemon *daemon,
                                                  const struct acme_http_handler *handler,
                                                  void (*tick)(void *context), unsigned tick_s);

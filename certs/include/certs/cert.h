@@ -35,6 +35,10 @@ HSM_MUST_CHECK enum hsm_status certs_cert_pem(const X509 *cert, char **out);
 HSM_MUST_CHECK enum hsm_status
 certs_cert_tnauthlist(const X509 *cert, struct certs_tnauthlist **out, struct hsm_reason *why);
 
+/** Where the TNAuthList of a certificate is that does not have it inside (RFC 8226 section 10.1,
+ * id-ad-stirTNList); free() it; NULL: the certificate names no such place. */
+char *certs_cert_tnauthlist_url(const X509 *cert);
+
 /** Subject or issuer as RFC 2253 text; free() it. NULL: out of memory. */
 char *certs_cert_subject(const X509 *cert);
 char *certs_cert_issuer(const X509 *cert);

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -62,8 +63,8 @@ enum certs_purpose {
 
 /**
  * RFC 5280 section 6 path validation of chain[0] to one of the anchors, with
- * chain[1..] as the intermediates, at the time `now`. Revocation is asked
- * separately (crl.h): SHAKEN's CRL has another anchor.
+ * the others as intermediates in any order, at the time `now`: keys on P-256
+ * everywhere, revocation not asked. What can be chosen is in path.h.
  *
  * @retval HSM_ERR_UNTRUSTED  with one reason: expired, unknown issuer, bad signature, key usage,
  * ...
@@ -74,6 +75,17 @@ certs_chain_verify(const struct certs_chain *chain, const struct certs_chain *an
 
 /** The earliest notAfter in the chain. */
 time_t certs_chain_not_after(const struct certs_chain *chain);
+
+/** The latest notBefore in the chain: from then on all have begun. 0: empty. */
+time_t certs_chain_latest_start(const struct certs_chain *chain);
+
+#define CERTS_CHAIN_DIGEST_LEN 32 /* octets */
+
+/**
+ * Stands for exactly these certificates in this order (nested SHA-256 of their DER), so that a
+ * verdict can be kept under it. Computed as certificates are added, asked at no cost; borrowed.
+ */
+const uint8_t *certs_chain_digest(const struct certs_chain *chain);
 
 /** certs_cert_show() of each, and which certificate of the chain has signed it. */
 HSM_MUST_CHECK enum hsm_status certs_chain_show(const struct certs_chain *chain, time_t now,

@@ -22,15 +22,19 @@
 #include <hsm/key.h>
 #include <hsm/status.h>
 
-#define CERTS_CRL_MAX 8388608 /* octets */
+#define CERTS_CRL_MAX        33554432 /* octets: 100,000 entries, each with its issuer, in PEM */
+#define CERTS_CRL_DIGEST_LEN 32 /* octets */
 
 struct certs_crl_entry {
     const X509_NAME *issuer; /* the certificate's issuer; borrowed */
     uint8_t serial[CERTS_SERIAL_MAX];
     size_t serial_len;
     time_t revoked_at;
-    int reason; /* RFC 5280 section 5.3.1; 0 is left out */
+    int reason; /* RFC 5280 section 5.3.1; 0 is left out; read: -1 is one that it does not know */
 };
+
+/** The entry of that certificate, without time and reason; the issuer is borrowed from it. */
+struct certs_crl_entry certs_crl_entry_of(const X509 *cert);
 
 struct certs_crl_request {
     uint64_t number; /* cRLNumber */
@@ -53,7 +57,7 @@ struct certs_crl;
 
 /**
  * PEM or DER; at most CERTS_CRL_MAX octets; v2, with nextUpdate, a cRLNumber of
- * up to 64 bits, and a critical, indirect issuingDistributionPoint with a URL.
+ * up to 20 octets, and a critical, indirect issuingDistributionPoint with a URL.
  * Nothing is verified yet.
  *
  * @retval HSM_ERR_UNSUPPORTED  another critical extension, or not for all certificates and reasons
@@ -61,6 +65,7 @@ struct certs_crl;
 HSM_MUST_CHECK enum hsm_status certs_crl_parse(const uint8_t *octets, size_t len,
                                                struct certs_crl **out, struct hsm_reason *why);
 
+/** The cRLNumber; UINT64_MAX for all that are larger. Compare by certs_crl_check_newer(). */
 uint64_t certs_crl_number(const struct certs_crl *crl);
 time_t certs_crl_this_update(const struct certs_crl *crl);
 time_t certs_crl_next_update(const struct certs_crl *crl);
@@ -84,8 +89,53 @@ certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
                  const struct certs_chain *pa_anchors, const char *url, time_t now,
                  struct hsm_reason *why);
 
-/** True if the certificate is on the CRL, by issuer and serial. */
+/**
+ * A CRL may follow one that was seen before: its cRLNumber is not lower, and if
+ * it is equal, so is or later its thisUpdate (RFC 5280 section 5.2.3).
+ *
+ * @param before  NULL: none was seen
+ * @retval HSM_ERR_UNTRUSTED  a rollback
+ */
+HSM_MUST_CHECK enum hsm_status certs_crl_check_newer(const struct certs_crl *crl,
+                                                     const struct certs_crl *before,
+                                                     struct hsm_reason *why);
+
+/** SHA-256 of the DER: stands for exactly this CRL. Borrowed. */
+const uint8_t *certs_crl_digest(const struct certs_crl *crl);
+
+/**
+ * Find a certificate's entry by issuer and serial; the time that this takes
+ * does not grow with the CRL.
+ *
+ * An entry revokes whatever its reason is. removeFromCRL belongs into delta
+ * CRLs, which SHAKEN has not: in this one it takes nothing back.
+ *
+ * @param out  NULL, or receives the entry; its issuer is borrowed from the CRL
+ */
+bool certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_entry *out);
+
+/** True if the certificate is on the CRL. */
 bool certs_crl_has(const struct certs_crl *crl, const X509 *cert);
+
+/** @retval HSM_ERR_UNTRUSTED  revoked: the reason tells since when and why */
+HSM_MUST_CHECK enum hsm_status certs_crl_check(const struct certs_crl *crl, const X509 *cert,
+                                               struct hsm_reason *why);
+
+/**
+ * The CRL is the one that the certificate names (RFC 5280 section 6.3.3 b): its
+ * URL is among those of one of the certificate's distribution points, and its
+ * issuer is that point's cRLIssuer. A certificate without distribution points,
+ * or a point without either, leaves it open; certificates by ATIS-1000080 v003
+ * have no cRLIssuer.
+ */
+bool certs_crl_covers(const struct certs_crl *crl, const X509 *cert);
+
+/** How many entries; and each in the CRL's order, its issuer borrowed from the CRL. */
+size_t certs_crl_len(const struct certs_crl *crl);
+void certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out);
+
+/** "keyCompromise"; static storage. */
+const char *certs_crl_reason_text(int reason);
 
 /** What `sti-cert crl show` prints: the CRL's fields and its entries, each with its issuer. */
 HSM_MUST_CHECK enum hsm_status certs_crl_show(const struct certs_crl *crl, FILE *to);

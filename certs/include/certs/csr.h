@@ -10,6 +10,7 @@
 
 #include <openssl/types.h>
 
+#include <certs/constraints.h>
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
 #include <hsm/key.h>
@@ -21,6 +22,7 @@ struct certs_csr_request {
     struct certs_subject subject; /* all NULL: an empty subject */
     const struct certs_tnauthlist *tnauthlist; /* NULL: no such extension */
     bool ca; /* BasicConstraints cA */
+    const struct certs_constraints *constraints; /* NULL: no such extension; not with `ca` */
     const char *const *dns_names; /* subjectAltName, NULL-terminated; or NULL */
     const char *const *ip_addresses;
 };
@@ -33,7 +35,8 @@ struct certs_csr;
 
 /**
  * Parse and check what every request must fulfil: one DER value, P-256 key,
- * good self-signature, ecdsa-with-SHA256, each extension at most once.
+ * good self-signature, ecdsa-with-SHA256, each extension at most once, claim
+ * constraints of one form and for an end entity only.
  */
 HSM_MUST_CHECK enum hsm_status certs_csr_parse(const uint8_t *der, size_t len,
                                                struct certs_csr **out, struct hsm_reason *why);
@@ -48,6 +51,7 @@ HSM_MUST_CHECK enum hsm_status certs_csr_pem(const uint8_t *der, size_t len, cha
 EVP_PKEY *certs_csr_public(const struct certs_csr *csr);
 const struct certs_tnauthlist *certs_csr_tnauthlist(const struct certs_csr *csr); /* NULL: none */
 bool certs_csr_is_ca(const struct certs_csr *csr);
+const struct certs_constraints *certs_csr_constraints(const struct certs_csr *csr); /* NULL: none */
 
 void certs_csr_free(struct certs_csr *csr);
 

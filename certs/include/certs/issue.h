@@ -3,11 +3,16 @@
  *
  * The subject and every extension are built from what the caller validated;
  * nothing is copied from a request. Profiles: ATIS-1000080 v005 section 6.4.1
- * for the SHAKEN ones.
+ * for the SHAKEN ones, RFC 8226 for certificates of telephone numbers, RFC 9060
+ * for delegates.
+ *
+ * Below a certificate with a TNAuthList, whatever its profile, every certificate
+ * has one, and it is encompassed by its issuer's (RFC 9060 section 4).
  */
 #ifndef CERTS_ISSUE_H
 #define CERTS_ISSUE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -15,6 +20,7 @@
 #include <openssl/types.h>
 
 #include <certs/cert.h>
+#include <certs/constraints.h>
 #include <certs/tnauthlist.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
@@ -23,6 +29,10 @@ enum certs_profile {
     CERTS_PROFILE_STI_ROOT, /* an STI-CA's own root */
     CERTS_PROFILE_STI_INTERMEDIATE, /* an STI-CA's issuing certificate */
     CERTS_PROFILE_STI_END_ENTITY, /* a service provider's: CN "SHAKEN <SPC>", TNAuthList */
+    CERTS_PROFILE_STI_CROSS, /* another root's name and key: an intermediate between two roots */
+    CERTS_PROFILE_TN_END_ENTITY, /* RFC 8226: of telephone numbers, by value or by reference */
+    CERTS_PROFILE_DELEGATE_CA, /* RFC 9060: a service provider's or customer's own CA */
+    CERTS_PROFILE_DELEGATE_END_ENTITY, /* RFC 9060: issued by a delegate CA */
     CERTS_PROFILE_PA_ROOT, /* STI-PA: keyCertSign */
     CERTS_PROFILE_PA_SIGNER, /* SPC tokens and trusted-CA list: digitalSignature */
     CERTS_PROFILE_PA_CRL_SIGNER, /* cRLSign */
@@ -31,7 +41,8 @@ enum certs_profile {
     CERTS_PROFILE_TLS_CLIENT, /* clientAuth */
 };
 
-/** "sti-root", "sti-intermediate", "sti-end-entity", "pa-root", ..., "tls-client". */
+/** "sti-root", "sti-intermediate", "sti-end-entity", "sti-cross", "tn-end-entity", "delegate-ca",
+ * "delegate-end-entity", "pa-root", ..., "tls-client". */
 const char *certs_profile_text(enum certs_profile profile);
 
 /** The inverse; HSM_ERR_MALFORMED for another word. */
@@ -50,15 +61,29 @@ struct certs_subject {
 
 struct certs_issue_request {
     enum certs_profile profile;
-    struct certs_subject subject;
-    EVP_PKEY *public_key; /* P-256; of the subject */
+    struct certs_subject subject; /* STI cross: all NULL */
+    EVP_PKEY *public_key; /* P-256; of the subject; STI cross: NULL */
     uint8_t serial[CERTS_SERIAL_MAX]; /* certs_serial_new() */
     size_t serial_len;
     time_t not_before, not_after;
-    const struct certs_tnauthlist *tnauthlist; /* STI end entity: one SPC; else NULL */
-    const char *policy_oid; /* STI intermediate and end entity */
-    const char *crl_url; /* STI intermediate and end entity */
-    const X509_NAME *crl_issuer; /* the STI-PA CRL signer's subject, as encoded there */
+    /* STI cross: the self-signed root whose name, key and key identifier are certified, as they
+     * are encoded there; the validity asked for lies within its own. Else NULL. */
+    const X509 *subject_cert;
+    bool has_path_len; /* a pathLenConstraint for a CA certificate */
+    unsigned path_len;
+    /* STI end entity: one SPC; TN end entity and delegates: any entries; else NULL */
+    const struct certs_tnauthlist *tnauthlist;
+    /* End entities of TNs and of delegates: the list is not in the certificate, but is what this
+     * HTTPS URL serves (application/tnauthlist), RFC 8226 section 10.1; NULL: it is inside. */
+    const char *tnauthlist_url;
+    /* The caller has learned from numbering data that all numbers of the list which the issuer's
+     * does not hold are numbers of an SPC that it does hold (CERTS_SCOPE_BY_NUMBERING). */
+    bool numbers_under_spc;
+    const struct certs_constraints *constraints; /* end entities of TNs and delegates; or NULL */
+    const char *policy_oid; /* STI intermediate, end entity, cross; TN and delegates: may be NULL */
+    const char *crl_url; /* the same */
+    const X509_NAME
+        *crl_issuer; /* with crl_url: the STI-PA CRL signer's subject, as encoded there */
     const char *const *dns_names; /* TLS server: NULL-terminated, or NULL; */
     const char *const *ip_addresses; /* it needs at least one name of either kind */
 };
@@ -74,8 +99,8 @@ HSM_MUST_CHECK enum hsm_status certs_serial_new(struct hsm_token *token,
  *
  * @param issuer  the issuing certificate; NULL: self-signed, issuer_key is the subject's own key
  * @retval HSM_ERR_USAGE      the request breaks its profile; the reason says which rule
- * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity does not
- * cover it
+ * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity, path length
+ *                            or TNAuthList does not cover it
  */
 HSM_MUST_CHECK enum hsm_status certs_issue(const struct certs_issue_request *request,
                                            const X509 *issuer, struct hsm_key *issuer_key,

@@ -1,0 +1,113 @@
+/*
+ * constraints.h - what a certificate lets its holder claim in a PASSporT:
+ * JWTClaimConstraints (RFC 8226 section 8) and EnhancedJWTClaimConstraints
+ * (RFC 9118).
+ *
+ * An issuer puts them into the certificate of a delegate; a verifier rejects
+ * every PASSporT of that certificate that breaks them. Parsed strictly as DER.
+ */
+#ifndef CERTS_CONSTRAINTS_H
+#define CERTS_CONSTRAINTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/types.h>
+
+#include <hsm/status.h>
+
+#define CERTS_CONSTRAINTS_MAX 8192 /* octets of DER */
+
+/* Which of the two extensions; a certificate has at most one of them (RFC 9118 section 6). */
+enum certs_constraints_form {
+    CERTS_CONSTRAINTS_JWT, /* 1.3.6.1.5.5.7.1.27 */
+    CERTS_CONSTRAINTS_ENHANCED /* 1.3.6.1.5.5.7.1.33: with mustExclude */
+};
+
+struct certs_permitted_values {
+    const char *claim; /* printable ASCII */
+    const char *const *values; /* UTF-8; NULL-terminated, at least one */
+};
+
+/* The content of either extension. At least one of the three is there, and none is empty. */
+struct certs_claim_constraints {
+    const char *const *must_include; /* claim names, NULL-terminated; NULL: left out */
+    const struct certs_permitted_values *permitted_values; /* ends with a NULL claim; NULL: left
+                                                            * out */
+    const char *const *must_exclude; /* claim names, NULL-terminated; NULL: left out */
+};
+
+struct certs_constraints;
+
+/**
+ * Make an extension's value for a certificate that is to be issued.
+ *
+ * @param content  copied
+ * @retval HSM_ERR_USAGE      no PASSporT could keep it, or a verifier would not look at it: it
+ *                            excludes iat, orig or dest, or a claim that it also asks for; it
+ *                            excludes in the form that cannot
+ * @retval HSM_ERR_MALFORMED  it breaks the grammar: empty, or a name that is not printable ASCII
+ */
+HSM_MUST_CHECK enum hsm_status certs_constraints_new(enum certs_constraints_form form,
+                                                     const struct certs_claim_constraints *content,
+                                                     struct certs_constraints **out,
+                                                     struct hsm_reason *why);
+
+HSM_MUST_CHECK enum hsm_status
+certs_constraints_parse(enum certs_constraints_form form, const uint8_t *der, size_t len,
+                        struct certs_constraints **out, struct hsm_reason *why);
+
+/**
+ * Those of a certificate.
+ *
+ * @retval HSM_ERR_NOT_FOUND  it has neither extension
+ * @retval HSM_ERR_MALFORMED  broken, twice, both of them, or in a CA certificate: such a
+ *                            certificate is good for nothing
+ */
+HSM_MUST_CHECK enum hsm_status
+certs_cert_constraints(const X509 *cert, struct certs_constraints **out, struct hsm_reason *why);
+
+enum certs_constraints_form certs_constraints_form(const struct certs_constraints *constraints);
+
+/** Borrowed, valid as long as the constraints. */
+const struct certs_claim_constraints *
+certs_constraints_content(const struct certs_constraints *constraints);
+
+/** The DER octets: borrowed, valid as long as the constraints. */
+const uint8_t *certs_constraints_der(const struct certs_constraints *constraints, size_t *len);
+
+/** RFC 9118 section 3: mustExclude names iat, orig or dest, so the certificate is treated as if
+ * it had no such extension. */
+bool certs_constraints_are_void(const struct certs_constraints *constraints);
+
+/** The claims of one PASSporT (its payload, not its header), as the caller has parsed them. */
+struct certs_claims {
+    const void *payload; /* handed to both functions */
+    /** True if there is a claim of that name. */
+    bool (*has)(const void *payload, const char *name);
+    /**
+     * The value of a claim that is there, as UTF-8: a string's characters; of a number, true or
+     * false the JSON text. NULL for any other: no list of values permits an object or an array.
+     * Borrowed, and used only until the next call.
+     */
+    const char *(*value)(const void *payload, const char *name);
+};
+
+/**
+ * Do these claims keep the constraints? Values are compared octet by octet.
+ * Constraints that are void are kept by every PASSporT.
+ *
+ * @retval HSM_ERR_UNTRUSTED  they do not; the reason names the first claim that does not
+ */
+HSM_MUST_CHECK enum hsm_status certs_constraints_check(const struct certs_constraints *constraints,
+                                                       const struct certs_claims *claims,
+                                                       struct hsm_reason *why);
+
+/** For a person, e.g. "must include rcd; attest is A or B; must exclude rph"; free() it. NULL: out
+ * of memory. */
+char *certs_constraints_text(const struct certs_constraints *constraints);
+
+void certs_constraints_free(struct certs_constraints *constraints);
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * path.h - the path from an end entity to a trusted root (RFC 5280 section 6),
+ * as an STI-VS judges it: keys, names, times, key usage, the scope of delegates
+ * (RFC 9060), revocation by the STI-PA's CRL, and one reason for each failure.
+ *
+ * OpenSSL verifies each path with RFC 5280's rules; which path, and what
+ * SHAKEN asks beyond them, is decided here. docs/PATHS.md explains both.
+ */
+#ifndef CERTS_PATH_H
+#define CERTS_PATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <time.h>
+
+#include <openssl/types.h>
+
+#include <certs/chain.h>
+#include <certs/constraints.h>
+#include <certs/crl.h>
+#include <certs/tnauthlist.h>
+#include <hsm/status.h>
+
+#define CERTS_PATH_LEN_MAX   9 /* certificates of a path, end entity and root included */
+#define CERTS_PATH_TRIES_MAX 8 /* paths whose signatures are verified for one verdict */
+
+/* Keys of CA certificates that are accepted besides P-256. An end entity is always on P-256. */
+#define CERTS_CA_P384 1u /* US SHAKEN CP 1.4 section 6.1.5; signatures with SHA-384 or better */
+#define CERTS_CA_P521 2u /* in use; the same signatures */
+#define CERTS_CA_RSA  4u /* RFC 8226 section 4: PKCS#1 v1.5, SHA-256 or better; up to 4096 bits */
+
+/* What a verifier accepts. All zero is the default policy. */
+struct certs_path_policy {
+    enum certs_purpose purpose;
+    unsigned ca_keys; /* CERTS_CA_P384 | ...; 0: P-256 everywhere */
+    /* The local store: certificates that repositories left out. Borrowed; NULL: none. */
+    const struct certs_chain *intermediates;
+    /* Take it from the issuer that a delegate's numbers belong to the issuer's SPC. No certificate
+     * proves it; without numbering data false refuses every such delegate. */
+    bool numbers_under_spc;
+    /* Ask the CRL also about an end entity that says its CRL is another. */
+    bool any_distribution_point;
+};
+
+/* What is trusted at the moment. Borrowed. */
+struct certs_trust {
+    const struct certs_chain *anchors; /* self-signed roots, such as the trusted STI-CA list */
+    const struct certs_crl *crl; /* that certs_crl_verify() finds good; NULL: is not asked */
+    time_t until; /* last second at which both are good; asked by verdict.h */
+};
+
+/* A path that was found good. Immutable; threads may share it. */
+struct certs_path;
+
+/**
+ * Find a path and judge it at the time `now`.
+ *
+ * The end entity is the first certificate, or else the only one that is no CA:
+ * repositories also serve the root first. The others, in any order, are
+ * intermediates that may be needed. Of several paths a good one is taken.
+ *
+ * @param policy  NULL: the default
+ * @param out     certs_path_free() it; what it says about the end entity, and its key, holds for
+ *                certs_path_get(path, 0), which need not be the first of the chain
+ * @retval HSM_ERR_UNTRUSTED  with one reason, and which certificate it is about: that of the path
+ *                            that came closest
+ */
+HSM_MUST_CHECK enum hsm_status certs_path_verify(const struct certs_chain *chain,
+                                                 const struct certs_trust *trust,
+                                                 const struct certs_path_policy *policy, time_t now,
+                                                 struct certs_path **out, struct hsm_reason *why);
+
+/** How many certificates: the end entity, intermediates, the root. */
+size_t certs_path_len(const struct certs_path *path);
+
+/** The end entity is the first, the root the last. Borrowed; NULL past the end. */
+X509 *certs_path_get(const struct certs_path *path, size_t i);
+
+/** What the end entity may speak for; borrowed; NULL only for a purpose other than CERTS_FOR_STI.
+ */
+const struct certs_tnauthlist *certs_path_tnauthlist(const struct certs_path *path);
+
+/** What it may claim, to be asked for each PASSporT; borrowed; NULL: anything. */
+const struct certs_constraints *certs_path_constraints(const struct certs_path *path);
+
+/** First and last second at which every certificate of the path is valid. */
+time_t certs_path_not_before(const struct certs_path *path);
+time_t certs_path_not_after(const struct certs_path *path);
+
+/** The same path once more, for another owner. */
+struct certs_path *certs_path_hold(struct certs_path *path);
+
+void certs_path_free(struct certs_path *path);
+
+#endif

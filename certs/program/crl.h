@@ -1,0 +1,29 @@
+/*
+ * crl.h - the commands `sti-cert crl show`, `crl verify` and `crl issue`.
+ */
+#ifndef STI_CERT_CRL_H
+#define STI_CERT_CRL_H
+
+#include <certs/crl.h>
+
+#include "options.h"
+
+extern const char crl_verify_more[]; /* what the help adds */
+extern const char crl_issue_more[];
+
+/* Read a CRL file; faults are told with its path. */
+enum hsm_status crl_read(const char *path, struct certs_crl **out);
+
+/*
+ * Read --crl-signer and --pa-anchors, and verify the CRL of that file.
+ *
+ * @param url  where it should say that it is; NULL: not compared
+ */
+enum hsm_status crl_check(const struct arguments *arguments, const char *path, const char *url,
+                          time_t now, struct certs_crl **out);
+
+enum hsm_status crl_show(const struct arguments *arguments);
+enum hsm_status crl_verify(const struct arguments *arguments);
+enum hsm_status crl_issue(const struct arguments *arguments);
+
+#endif

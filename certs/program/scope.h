@@ -1,0 +1,29 @@
+/*
+ * scope.h - what a certificate is good for, from the command line: numbers and claims; and the
+ * command sti-cert tnauthlist.
+ */
+#ifndef STI_CERT_SCOPE_H
+#define STI_CERT_SCOPE_H
+
+#include <certs/constraints.h>
+#include <certs/tnauthlist.h>
+#include <hsm/status.h>
+
+#include "options.h"
+
+/* The options of the two below, for the tables of commands. */
+#define LIST_OPTIONS        "spc number range tnauthlist"
+#define CONSTRAINTS_OPTIONS "must-include permit must-exclude"
+
+/* What the help of `tnauthlist` adds to its options. */
+extern const char tnauthlist_more[];
+
+/* --spc, --number, --range in this order, or --tnauthlist; NULL if none of them is said. */
+enum hsm_status list_of(const struct arguments *arguments, struct certs_tnauthlist **out);
+
+/* --must-include, --permit, --must-exclude; NULL if none of them is said. */
+enum hsm_status constraints_of(const struct arguments *arguments, struct certs_constraints **out);
+
+enum hsm_status tnauthlist(const struct arguments *arguments);
+
+#endif

@@ -1,0 +1,13 @@
+/*
+ * verify.h - the command `sti-cert verify`.
+ */
+#ifndef STI_CERT_VERIFY_H
+#define STI_CERT_VERIFY_H
+
+#include "options.h"
+
+extern const char verify_more[]; /* what its help adds */
+
+enum hsm_status verify(const struct arguments *arguments);
+
+#endif

@@ -1,0 +1,366 @@
+/* verdict.c - verdicts on chains, kept for as long as they hold. */
+
+#include <certs/verdict.h>
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/rand.h>
+
+#include "x509_internal.h"
+
+#define WAYS     8 /* verdicts of a set: a new one pushes out one of these */
+#define SETS_MIN 16
+#define LOCKS    64 /* a power of two; sets share them */
+
+/* What a verdict depends on besides the time. */
+struct key {
+    uint8_t chain[CERTS_CHAIN_DIGEST_LEN];
+    uint8_t anchors[CERTS_CHAIN_DIGEST_LEN];
+    uint8_t crl[CERTS_CRL_DIGEST_LEN]; /* zero: is not asked */
+};
+
+struct verdict {
+    struct key key;
+    time_t from, until; /* first and last second at which it holds */
+    struct certs_path *path; /* NULL: refused, or a free place */
+    char *why; /* refused */
+    uint64_t used; /* count of the set when it was last used */
+};
+
+struct set {
+    uint64_t tags[WAYS]; /* of the chain's digest: one cache line tells which to look at */
+    struct verdict verdicts[WAYS];
+    uint64_t uses;
+};
+
+/* A lock, and what is counted under it, apart from the others in memory. */
+struct stripe {
+    pthread_mutex_t lock;
+    uint64_t found, not_found;
+} __attribute__((aligned(64)));
+
+struct certs_verdicts {
+    struct certs_path_policy policy;
+    struct set *sets;
+    unsigned shift; /* 64 - log2 of how many sets */
+    uint64_t multiplier; /* odd, random: strangers cannot choose the set of their chains */
+    struct stripe stripes[LOCKS];
+};
+
+/* -- places ------------------------------------------------------------------------------------ */
+
+static uint64_t
+word_at(const uint8_t *octets)
+{
+    uint64_t word;
+
+    memcpy(&word, octets, sizeof(word));
+    return word;
+}
+
+static size_t
+set_of(const struct certs_verdicts *verdicts, const struct key *key)
+{
+    return (size_t)((word_at(key->chain) * verdicts->multiplier) >> verdicts->shift);
+}
+
+static struct stripe *
+stripe_of(struct certs_verdicts *verdicts, size_t set)
+{
+    return &verdicts->stripes[set % LOCKS];
+}
+
+static bool
+is_free(const struct verdict *verdict)
+{
+    return verdict->path == NULL && verdict->why == NULL;
+}
+
+static void
+clear(struct verdict *verdict)
+{
+    certs_path_free(verdict->path);
+    free(verdict->why);
+    verdict->path = NULL;
+    verdict->why = NULL;
+}
+
+static struct key
+key_of(const struct certs_chain *chain, const struct certs_trust *trust)
+{
+    struct key key = {.crl = {0}};
+
+    memcpy(key.chain, certs_chain_digest(chain), sizeof(key.chain));
+    memcpy(key.anchors, certs_chain_digest(trust->anchors), sizeof(key.anchors));
+    if (trust->crl != NULL)
+        memcpy(key.crl, certs_crl_digest(trust->crl), sizeof(key.crl));
+    return key;
+}
+
+static struct verdict *
+find(struct set *set, const struct key *key)
+{
+    uint64_t tag = word_at(key->chain + sizeof(tag));
+
+    for (size_t i = 0; i < WAYS; i++) {
+        struct verdict *verdict = &set->verdicts[i];
+
+        if (set->tags[i] == tag && !is_free(verdict) &&
+            memcmp(&verdict->key, key, sizeof(*key)) == 0)
+            return verdict;
+    }
+    return NULL;
+}
+
+/* -- giving ------------------------------------------------------------------------------------ */
+
+struct answer {
+    enum hsm_status status;
+    struct certs_path *path; /* held */
+};
+
+static struct answer
+answer_of(const struct verdict *verdict, struct hsm_reason *why)
+{
+    if (verdict->path != NULL)
+        return (struct answer){HSM_OK, certs_path_hold(verdict->path)};
+    return (struct answer){hsm_refuse(why, HSM_ERR_UNTRUSTED, "%s", verdict->why), NULL};
+}
+
+/* False: nothing is kept that holds at that time. */
+static bool
+recall(struct certs_verdicts *verdicts, const struct key *key, time_t now, struct answer *answer,
+       struct hsm_reason *why)
+{
+    size_t at = set_of(verdicts, key);
+    struct stripe *stripe = stripe_of(verdicts, at);
+    struct set *set = &verdicts->sets[at];
+    struct verdict *verdict;
+    bool holds;
+
+    pthread_mutex_lock(&stripe->lock);
+    verdict = find(set, key);
+    holds = verdict != NULL && verdict->from <= now && now <= verdict->until;
+    if (holds) {
+        verdict->used = ++set->uses;
+        *answer = answer_of(verdict, why);
+        stripe->found++;
+    } else {
+        stripe->not_found++;
+    }
+    pthread_mutex_unlock(&stripe->lock);
+    return holds;
+}
+
+/* -- keeping ----------------------------------------------------------------------------------- */
+
+/* The lower, the rather it goes. A chain has one place: what an older list or CRL said goes first.
+ */
+static uint64_t
+worth(const struct verdict *verdict, const struct key *key, time_t now)
+{
+    if (memcmp(verdict->key.chain, key->chain, sizeof(key->chain)) == 0)
+        return 0;
+    if (is_free(verdict))
+        return 1;
+    if (verdict->until < now)
+        return 2;
+    return (verdict->path == NULL ? 3 : UINT64_MAX / 2) + verdict->used;
+}
+
+/* NULL: a refusal would push out a good verdict. */
+static struct verdict *
+place_for(struct set *set, const struct key *key, bool is_good, time_t now)
+{
+    struct verdict *least = &set->verdicts[0];
+
+    for (size_t i = 1; i < WAYS; i++) {
+        if (worth(&set->verdicts[i], key, now) < worth(least, key, now))
+            least = &set->verdicts[i];
+    }
+    if (!is_good && worth(least, key, now) >= UINT64_MAX / 2)
+        return NULL;
+    return least;
+}
+
+/* Takes what `verdict` owns. */
+static void
+keep(struct certs_verdicts *verdicts, struct verdict *verdict, time_t now)
+{
+    size_t at = set_of(verdicts, &verdict->key);
+    struct stripe *stripe = stripe_of(verdicts, at);
+    struct set *set = &verdicts->sets[at];
+    struct verdict *place;
+
+    pthread_mutex_lock(&stripe->lock);
+    place = place_for(set, &verdict->key, verdict->path != NULL, now);
+    if (place != NULL) {
+        struct verdict before = *place;
+
+        verdict->used = ++set->uses;
+        set->tags[place - set->verdicts] = word_at(verdict->key.chain + sizeof(uint64_t));
+        *place = *verdict;
+        *verdict = before;
+    }
+    pthread_mutex_unlock(&stripe->lock);
+    clear(verdict);
+}
+
+static void
+keep_good(struct certs_verdicts *verdicts, const struct key *key, const struct certs_trust *trust,
+          struct certs_path *path, time_t now)
+{
+    struct verdict verdict = {
+        .key = *key, .from = certs_path_not_before(path), .until = certs_path_not_after(path)};
+
+    if (verdict.until > trust->until)
+        verdict.until = trust->until;
+    verdict.path = certs_path_hold(path);
+    keep(verdicts, &verdict, now);
+}
+
+static time_t
+later(time_t a, time_t b)
+{
+    return a > b ? a : b;
+}
+
+/*
+ * A refusal becomes wrong when a certificate begins that might have helped. As
+ * long as there is one that has not begun it is not kept; then nothing but
+ * another list, CRL or chain can change it for the better.
+ */
+static void
+keep_refused(struct certs_verdicts *verdicts, const struct key *key,
+             const struct certs_chain *chain, const struct certs_trust *trust,
+             const struct hsm_reason *why, time_t now)
+{
+    struct verdict verdict = {.key = *key, .until = trust->until};
+
+    verdict.from = later(certs_chain_latest_start(chain), certs_chain_latest_start(trust->anchors));
+    if (verdicts->policy.intermediates != NULL)
+        verdict.from =
+            later(verdict.from, certs_chain_latest_start(verdicts->policy.intermediates));
+    if (verdict.from > now)
+        return;
+    verdict.from = now; /* a certificate that has ended was good before */
+    verdict.why = strdup(why->text);
+    if (verdict.why != NULL)
+        keep(verdicts, &verdict, now);
+}
+
+/* -- public ------------------------------------------------------------------------------------ */
+
+static unsigned
+log2_of_sets(size_t max)
+{
+    unsigned log2 = 0;
+    size_t sets = SETS_MIN;
+
+    /* Half full on the average: then few sets overflow. */
+    while (sets * WAYS < 2 * max)
+        sets *= 2;
+    while ((size_t)1 << log2 < sets)
+        log2++;
+    return log2;
+}
+
+enum hsm_status
+certs_verdicts_new(const struct certs_path_policy *policy, size_t max, struct certs_verdicts **out)
+{
+    unsigned log2 = log2_of_sets(max);
+    struct certs_verdicts *verdicts;
+
+    if (max == 0 || max > CERTS_VERDICTS_MAX)
+        return HSM_ERR_USAGE;
+    verdicts = aligned_alloc(_Alignof(struct certs_verdicts), sizeof(*verdicts));
+    if (verdicts == NULL)
+        return HSM_ERR_NOMEM;
+    memset(verdicts, 0, sizeof(*verdicts));
+    for (size_t i = 0; i < LOCKS; i++)
+        pthread_mutex_init(&verdicts->stripes[i].lock, NULL);
+    verdicts->shift = 64 - log2;
+    verdicts->sets = calloc((size_t)1 << log2, sizeof(*verdicts->sets));
+    if (policy != NULL)
+        verdicts->policy = *policy;
+    if (verdicts->sets == NULL ||
+        RAND_bytes((uint8_t *)&verdicts->multiplier, sizeof(verdicts->multiplier)) != 1) {
+        certs_verdicts_free(verdicts);
+        return certs_openssl_failed("verdicts");
+    }
+    verdicts->multiplier |= 1;
+    *out = verdicts;
+    return HSM_OK;
+}
+
+static enum hsm_status
+work_out(struct certs_verdicts *verdicts, const struct key *key, const struct certs_chain *chain,
+         const struct certs_trust *trust, time_t now, struct certs_path **out,
+         struct hsm_reason *why)
+{
+    struct hsm_reason reason = {0};
+    enum hsm_status st = certs_path_verify(chain, trust, &verdicts->policy, now, out, &reason);
+
+    if (st == HSM_OK)
+        keep_good(verdicts, key, trust, *out, now);
+    else if (st == HSM_ERR_UNTRUSTED)
+        keep_refused(verdicts, key, chain, trust, &reason, now);
+    if (st == HSM_ERR_UNTRUSTED)
+        return hsm_refuse(why, st, "%s", reason.text);
+    return st;
+}
+
+enum hsm_status
+certs_verdicts_check(struct certs_verdicts *verdicts, const struct certs_chain *chain,
+                     const struct certs_trust *trust, time_t now, struct certs_path **out,
+                     struct hsm_reason *why)
+{
+    struct key key = key_of(chain, trust);
+    struct answer answer = {HSM_OK, NULL};
+
+    if (!recall(verdicts, &key, now, &answer, why))
+        answer.status = work_out(verdicts, &key, chain, trust, now, &answer.path, why);
+    if (answer.status == HSM_OK && out != NULL)
+        *out = answer.path;
+    else
+        certs_path_free(answer.path);
+    return answer.status;
+}
+
+void
+certs_verdicts_count(struct certs_verdicts *verdicts, struct certs_verdicts_count *out)
+{
+    struct certs_verdicts_count count = {0};
+    size_t sets = (size_t)1 << (64 - verdicts->shift);
+
+    for (size_t i = 0; i < LOCKS; i++) {
+        struct stripe *stripe = &verdicts->stripes[i];
+
+        pthread_mutex_lock(&stripe->lock);
+        count.found += stripe->found;
+        count.not_found += stripe->not_found;
+        for (size_t k = i; k < sets; k += LOCKS) {
+            for (size_t way = 0; way < WAYS; way++)
+                count.kept += is_free(&verdicts->sets[k].verdicts[way]) ? 0 : 1;
+        }
+        pthread_mutex_unlock(&stripe->lock);
+    }
+    *out = count;
+}
+
+void
+certs_verdicts_free(struct certs_verdicts *verdicts)
+{
+    if (verdicts == NULL)
+        return;
+    for (size_t i = 0; verdicts->sets != NULL && i < (size_t)1 << (64 - verdicts->shift); i++) {
+        for (size_t way = 0; way < WAYS; way++)
+            clear(&verdicts->sets[i].verdicts[way]);
+    }
+    for (size_t i = 0; i < LOCKS; i++)
+        pthread_mutex_destroy(&verdicts->stripes[i].lock);
+    free(verdicts->sets);
+    free(verdicts);
+}

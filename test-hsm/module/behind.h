@@ -1,0 +1,36 @@
+/*
+ * behind.h - the module behind ours, and when its state may be changed under its callers' feet.
+ *
+ * Calls that go through hold the world for reading; a reboot, a logout, a finalisation that a fault
+ * makes hold it for writing, so that no session is closed while a call is in it.
+ */
+#ifndef FAULT_BEHIND_H
+#define FAULT_BEHIND_H
+
+#include <stdbool.h>
+
+#include <p11-kit/pkcs11.h>
+
+/** Its functions; NULL before fault_behind_load() succeeded. */
+extern CK_FUNCTION_LIST *fault_behind;
+
+/** Path for the next load; NULL or not called: $STI_FAULT_MODULE. */
+void fault_behind_name(const char *path);
+
+/** Loads it, once; on failure one line goes to standard error. */
+bool fault_behind_load(void);
+
+bool fault_behind_is_initialized(void);
+void fault_behind_set_initialized(bool initialized);
+
+/** In the child of a process that had initialised it: it has to be finalised first. */
+bool fault_behind_is_inherited(void);
+
+void fault_world_enter(void);
+void fault_world_leave(void);
+void fault_world_stop(void);
+void fault_world_resume(void);
+
+void fault_behind_child(void);
+
+#endif

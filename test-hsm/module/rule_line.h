@@ -1,0 +1,20 @@
+/* rule_line.h - rules in words: what follows `on`, `fault` and `random`. */
+#ifndef FAULT_RULE_LINE_H
+#define FAULT_RULE_LINE_H
+
+#include "line.h"
+#include "rules.h"
+
+/** on FUNCTIONS CONDITIONS... ACTIONS... */
+bool fault_rule_read(struct fault_line *line, struct fault_rule *out);
+
+/** fault NUMBER CONDITIONS... */
+bool fault_rule_read_numbered(struct fault_line *line, struct fault_rule *out);
+
+/** random seed N rate SHARE faults LIST ... */
+bool fault_random_read(struct fault_line *line, struct fault_random *out);
+
+/** A token's label, which fits. */
+bool fault_line_label(struct fault_line *line, char label[FAULT_LABEL_SIZE]);
+
+#endif
