@@ -142,10 +142,10 @@ raw_close(struct raw *raw)
 static bool
 made(CK_RV rv, const char *what)
 {
-    bool refused =
-        rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_TEMPLATE_INCONSISTENT ||
-        rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_READ_ONLY ||
-        rv == CKR_CURVE_NOT_SUPPORTED || rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED;
+    bool refused = rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_TEMPLATE_INCONSISTENT ||
+                   rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_READ_ONLY ||
+                   rv == CKR_CURVE_NOT_SUPPORTED || rv == CKR_GENERAL_ERROR ||
+                   rv == CKR_FUNCTION_FAILED;
 
     if (refused && !softhsm_is_softhsm())
         return false;
