@@ -51,7 +51,7 @@ skip_one(struct CMUnitTest *tests, size_t count, const char *name, const char *r
         tests[i].test_func = say_why;
         tests[i].setup_func = NULL;
         tests[i].teardown_func = NULL;
-        tests[i].initial_state = strdup(reason); /* for the life of the program */
+        tests[i].initial_state = strdup(reason);
         return;
     }
     give_up("skipped and not there", name);
@@ -80,6 +80,10 @@ skips_run(const char *group, const struct CMUnitTest *tests, size_t count, CMFix
     if (file != NULL)
         fclose(file);
     failed = _cmocka_run_group_tests(group, chosen, count, setup, teardown);
+    for (size_t i = 0; i < count; i++) {
+        if (chosen[i].test_func == say_why)
+            free(chosen[i].initial_state);
+    }
     free(chosen);
     return failed;
 }

@@ -31,6 +31,9 @@ begin() { # DIRECTORY SKIPS
     trap 'exit 130' INT
     trap 'exit 143' TERM
     export STI_TEST_SKIPS=$2
+    # A test that forks opens its token, which has threads, in the child.
+    TSAN_OPTIONS="${TSAN_OPTIONS-} die_after_fork=0 suppressions=$(dirname "$2")/tsan.supp"
+    export TSAN_OPTIONS
 }
 
 finish() {
