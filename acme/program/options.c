@@ -90,6 +90,16 @@ check(const struct option_table *table, const struct option_command *command, co
     return HSM_OK;
 }
 
+/* getopt_long() takes "--pin" for "--pin-source", and what was typed behind it for a file's name
+ * that may be told: nobody shall think that a PIN can be an argument. */
+static bool
+is_spelled_out(char *const *argv, const char *name)
+{
+    const char *given = argv[optind - (optarg != NULL && optarg == argv[optind - 1] ? 2 : 1)];
+
+    return strcspn(given, "=") == strlen("--") + strlen(name);
+}
+
 static enum hsm_status
 parse(const struct option_table *table, void *arguments, int argc, char **argv)
 {
@@ -104,6 +114,8 @@ parse(const struct option_table *table, void *arguments, int argc, char **argv)
     while ((found = getopt_long(argc, argv, "", options, &index)) != -1) {
         if (found != 0)
             return HSM_ERR_USAGE; /* getopt_long() has said what is wrong */
+        if (!is_spelled_out(argv, table->rows[index].name))
+            return options_refuse(table, "an option is cut short");
         if (take(table, &table->rows[index], arguments, optarg) != HSM_OK)
             return HSM_ERR_USAGE;
     }

@@ -104,6 +104,15 @@ path_from(const struct reading *reading, const char *prefix, const char *path)
     return join(prefix, *path == '/' ? "" : reading->directory, path);
 }
 
+/* A kind of source, or a path with a slash. Anything else may be the secret itself. */
+static bool
+is_secret_source(const char *value)
+{
+    return strncmp(value, "file:", 5) == 0 || strncmp(value, "fd:", 3) == 0 ||
+           strncmp(value, "credential:", 11) == 0 || strcmp(value, "prompt") == 0 ||
+           strchr(value, '/') != NULL;
+}
+
 /* As hsm_secret_from(): only "file:PATH" and a bare path name a file. */
 static char *
 secret_source_from(const struct reading *reading, const char *value)
@@ -170,6 +179,9 @@ set_value(struct reading *reading, const struct acme_config_key *key, const char
     case ACME_CONFIG_PATH:
         return set_text(reading, key, path_from(reading, "", value));
     case ACME_CONFIG_SECRET_SOURCE:
+        if (!is_secret_source(value))
+            return refuse(reading, key->section, key->name,
+                          "not file:PATH, fd:N, credential:NAME or prompt");
         return set_text(reading, key, secret_source_from(reading, value));
     case ACME_CONFIG_NUMBER:
         return set_number(reading, key, value);

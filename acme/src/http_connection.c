@@ -460,13 +460,13 @@ call_new(struct http_connection *connection, struct evhttp_request *http, struct
     return 0;
 }
 
+/* Ask the handler what kind of a request it is. */
 static bool
-is_quick(const struct http_call *call)
+is_kind(const struct http_call *call,
+        bool (*kind)(void *context, enum acme_http_method method, const char *path))
 {
-    const struct acme_http_handler *handler = &call->server->handler;
-
-    return handler->is_quick != NULL &&
-           handler->is_quick(handler->context, call->request->method, call->request->path);
+    return kind != NULL &&
+           kind(call->server->handler.context, call->request->method, call->request->path);
 }
 
 void
@@ -485,7 +485,10 @@ http_on_request(struct evhttp_request *http, void *context)
     status = call_new(connection, http, &call);
     if (status != 0) {
         refuse(connection, http, status);
-    } else if (is_quick(call)) {
+        return;
+    }
+    call->is_slow = is_kind(call, server->handler.is_slow);
+    if (is_kind(call, server->handler.is_quick)) {
         http_handle(call);
         http_deliver(call);
     } else if (!http_enqueue(server->loop, call)) {

@@ -55,6 +55,7 @@ struct http_call {
     struct acme_http_request *request;
     struct acme_http_response response;
     struct timespec begun;
+    bool is_slow;
     STAILQ_ENTRY(http_call) next;
 };
 
@@ -111,10 +112,10 @@ struct acme_http_loop {
 
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t work;
-    struct http_calls queue, done;
+    struct http_calls queue, slow, done;
     struct http_ticks due, ticked;
-    size_t queue_len;
-    size_t running;
+    size_t queue_len; /* of the slow as well */
+    size_t running, slow_running;
     bool threads_end;
 };
 

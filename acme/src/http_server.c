@@ -52,18 +52,41 @@ http_handle(struct http_call *call)
     handler->handle(handler->context, call->request, &call->response);
 }
 
+static bool
+began_before(const struct http_call *a, const struct http_call *b)
+{
+    return a->begun.tv_sec < b->begun.tv_sec ||
+           (a->begun.tv_sec == b->begun.tv_sec && a->begun.tv_nsec < b->begun.tv_nsec);
+}
+
+/* The queue to take a call from, or NULL. What waits for a stranger's server does not keep
+ * everybody else waiting: of several threads it leaves one. */
+static struct http_calls *
+next_queue(struct acme_http_loop *loop)
+{
+    const size_t slow_max = loop->threads_wanted > 1 ? loop->threads_wanted - 1 : 1;
+    const struct http_call *call = STAILQ_FIRST(&loop->queue);
+    const struct http_call *slow = STAILQ_FIRST(&loop->slow);
+
+    if (slow != NULL && loop->slow_running < slow_max && (call == NULL || began_before(slow, call)))
+        return &loop->slow;
+    return call != NULL ? &loop->queue : NULL;
+}
+
 /* These two are called with the mutex held, and let go of it while they are at it. */
 
 static void
-run_call(struct acme_http_loop *loop)
+run_call(struct acme_http_loop *loop, struct http_calls *queue)
 {
-    struct http_call *call = STAILQ_FIRST(&loop->queue);
+    struct http_call *call = STAILQ_FIRST(queue);
 
-    STAILQ_REMOVE_HEAD(&loop->queue, next);
+    STAILQ_REMOVE_HEAD(queue, next);
     loop->queue_len--;
+    loop->slow_running += call->is_slow;
     pthread_mutex_unlock(&loop->mutex);
     http_handle(call);
     pthread_mutex_lock(&loop->mutex);
+    loop->slow_running -= call->is_slow;
     STAILQ_INSERT_TAIL(&loop->done, call, next);
 }
 
@@ -83,10 +106,11 @@ static void *
 handler_thread(void *context)
 {
     struct acme_http_loop *loop = context;
+    struct http_calls *queue;
 
     pthread_mutex_lock(&loop->mutex);
     for (;;) {
-        while (STAILQ_EMPTY(&loop->due) && STAILQ_EMPTY(&loop->queue) && !loop->threads_end)
+        while ((queue = next_queue(loop)) == NULL && STAILQ_EMPTY(&loop->due) && !loop->threads_end)
             pthread_cond_wait(&loop->work, &loop->mutex);
         if (loop->threads_end)
             break;
@@ -94,7 +118,7 @@ handler_thread(void *context)
         if (!STAILQ_EMPTY(&loop->due))
             run_tick(loop);
         else
-            run_call(loop);
+            run_call(loop, queue);
         loop->running--;
         wake_up(loop);
     }
@@ -109,9 +133,12 @@ http_enqueue(struct acme_http_loop *loop, struct http_call *call)
     bool has_room;
 
     pthread_mutex_lock(&loop->mutex);
-    has_room = loop->queue_len < ACME_HTTP_QUEUE_MAX;
+    has_room = loop->queue_len < (call->is_slow ? ACME_HTTP_QUEUE_MAX / 2 : ACME_HTTP_QUEUE_MAX);
     if (has_room) {
-        STAILQ_INSERT_TAIL(&loop->queue, call, next);
+        if (call->is_slow)
+            STAILQ_INSERT_TAIL(&loop->slow, call, next);
+        else
+            STAILQ_INSERT_TAIL(&loop->queue, call, next);
         loop->queue_len++;
         pthread_cond_signal(&loop->work);
     }
@@ -320,6 +347,7 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     TAILQ_INIT(&loop->ticks);
     TAILQ_INIT(&loop->fresh);
     STAILQ_INIT(&loop->queue);
+    STAILQ_INIT(&loop->slow);
     STAILQ_INIT(&loop->done);
     STAILQ_INIT(&loop->due);
     STAILQ_INIT(&loop->ticked);
@@ -611,6 +639,7 @@ acme_http_loop_free(struct acme_http_loop *loop)
     http_adopt(-1, 0, loop);
     free_servers(loop); /* calls that were not answered forget their connections */
     free_calls(&loop->queue);
+    free_calls(&loop->slow);
     free_calls(&loop->done);
     free_events(loop);
     if (loop->base != NULL)

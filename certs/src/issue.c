@@ -7,6 +7,7 @@
 
 #include <openssl/err.h>
 
+#include <certs/lint.h>
 #include <hsm/es256.h>
 
 #include "profile_internal.h"
@@ -265,6 +266,64 @@ build(const struct certs_issue_request *request, const struct certs_profile_rule
     return st == HSM_OK ? set_extensions(cert, exts) : st;
 }
 
+/* What the lint takes the profile for; 0: ATIS-1000080 section 6.4.1 is not about it. */
+static enum certs_lint_role
+lint_role_of(enum certs_profile profile)
+{
+    switch (profile) {
+    case CERTS_PROFILE_STI_ROOT:
+        return CERTS_LINT_ROOT;
+    case CERTS_PROFILE_STI_INTERMEDIATE:
+    case CERTS_PROFILE_STI_CROSS:
+        return CERTS_LINT_INTERMEDIATE;
+    case CERTS_PROFILE_STI_END_ENTITY:
+        return CERTS_LINT_END_ENTITY;
+    default:
+        return 0;
+    }
+}
+
+/* Rules of the United States' policy are none of a certificate's under the French one. */
+static unsigned
+lint_sources_of(const struct certs_issue_request *request)
+{
+    static const char french_man[] = "1.2.250.1.695.1.1.";
+
+    if (request->policy_oid != NULL &&
+        strncmp(request->policy_oid, french_man, strlen(french_man)) == 0)
+        return CERTS_LINT_ATIS | CERTS_LINT_RFC;
+    return 0;
+}
+
+/* Nothing is signed that our own lint finds an error in, by the rules of the latest day. */
+static enum hsm_status
+lint(const struct certs_issue_request *request, const X509 *issuer, const X509 *built,
+     struct hsm_reason *why)
+{
+    const struct certs_lint_options options = {
+        .role = lint_role_of(request->profile),
+        .date = CERTS_LINT_LATEST,
+        .sources = lint_sources_of(request),
+        .issuer = issuer,
+    };
+    struct certs_lint *found = NULL;
+    enum hsm_status st = HSM_OK;
+
+    if (options.role == 0)
+        return HSM_OK;
+    st = certs_lint_new(built, &options, &found);
+    for (size_t i = 0; st == HSM_OK && i < certs_lint_len(found); i++) {
+        const struct certs_lint_finding *finding = certs_lint_get(found, i);
+
+        if (finding->rule->severity == CERTS_LINT_ERROR)
+            st = hsm_refuse(why, HSM_ERR_USAGE, "%s: %s (%s): %s",
+                            certs_profile_text(request->profile), finding->rule->id,
+                            finding->rule->citation, finding->detail.text);
+    }
+    certs_lint_free(found);
+    return st;
+}
+
 /* Sign, and read back what was assembled: only what parses and verifies leaves this file. */
 static enum hsm_status
 sign(X509 *built, struct hsm_key *key, X509 **out, struct hsm_reason *why)
@@ -315,6 +374,8 @@ certs_issue(const struct certs_issue_request *request, const X509 *issuer,
     if (cert == NULL)
         return HSM_ERR_NOMEM;
     st = build(request, profile, issuer, cert, why);
+    if (st == HSM_OK)
+        st = lint(request, issuer, cert, why);
     return st == HSM_OK ? sign(cert, issuer_key, out, why) : st;
 }
 

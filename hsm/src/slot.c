@@ -15,7 +15,7 @@
 #define WORKERS_MAX        256
 #define QUEUE_DEFAULT      4096
 #define QUEUE_MAX          1048576
-#define TIMEOUT_DEFAULT_MS 10000
+#define TIMEOUT_DEFAULT_MS 3000
 #define TIMEOUT_MAX_MS     600000
 #define RECONNECT_MIN_MS   10
 #define RECONNECT_MAX_MS   500

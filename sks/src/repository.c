@@ -310,5 +310,6 @@ is_quick(void *context, enum acme_http_method method, const char *path)
 struct acme_http_handler
 sks_repository_handler(struct sks_repository *repository)
 {
-    return (struct acme_http_handler){handle, is_quick, repository};
+    return (struct acme_http_handler){
+        .handle = handle, .is_quick = is_quick, .context = repository};
 }

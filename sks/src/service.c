@@ -19,6 +19,7 @@
 #include "ms_api_internal.h"
 
 #define JSON           "application/json"
+#define VERIFICATION   "/stir/v1/verification"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
 #define PROBE_S        10 /* without a signature for this long, one is asked for */
 #define RETRY_S        10 /* between attempts to load what could not be loaded */
@@ -602,7 +603,7 @@ static const struct route {
                    struct acme_http_response *response);
 } routes[] = {
     {"/stir/v1/signing", true, false, answer_signing},
-    {"/stir/v1/verification", true, false, answer_verification},
+    {VERIFICATION, true, false, answer_verification},
     {"/healthz", false, true, answer_healthz},
     {"/readyz", false, true, answer_readyz},
     {"/metrics", false, false, answer_metrics},
@@ -655,10 +656,20 @@ is_quick(void *context, enum acme_http_method method, const char *path)
     return strcmp(path, "/healthz") == 0;
 }
 
+/* A caller chooses whose server we fetch his certificate from: calls are signed meanwhile. */
+static bool
+is_slow(void *context, enum acme_http_method method, const char *path)
+{
+    (void)context;
+    (void)method;
+    return strcmp(path, VERIFICATION) == 0;
+}
+
 struct acme_http_handler
 sks_service_handler(struct sks_service *service)
 {
-    return (struct acme_http_handler){handle, is_quick, service};
+    return (struct acme_http_handler){
+        .handle = handle, .is_quick = is_quick, .is_slow = is_slow, .context = service};
 }
 
 /* Not there now, but it may come; anything else is for a person to put right before starting. */

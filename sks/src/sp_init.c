@@ -83,24 +83,6 @@ repository_is_local(const struct sks_sp_init *init, char port[HOST_MAX + 1])
     return is_loopback(host);
 }
 
-/* The configuration is read from elsewhere: a file named here must be found there too. */
-static char *
-absolute_source(const char *source)
-{
-    const char *path = strncmp(source, "file:", 5) == 0 ? source + 5 : source;
-    char *absolute;
-    char *out = NULL;
-
-    if (strncmp(source, "fd:", 3) == 0 || strncmp(source, "credential:", 11) == 0 ||
-        strcmp(source, "prompt") == 0)
-        return strdup(source);
-    absolute = realpath(path, NULL);
-    if (asprintf(&out, "file:%s", absolute != NULL ? absolute : path) < 0)
-        out = NULL;
-    free(absolute);
-    return out;
-}
-
 static enum hsm_status
 make_dir(const char *dir, mode_t mode)
 {
@@ -379,10 +361,10 @@ sks_sp_init(const struct sks_sp_init *init)
     DEFER(free) char *password_source = NULL;
     enum hsm_status st;
 
-    if (init->pin_source != NULL && (pin_source = absolute_source(init->pin_source)) == NULL)
+    if (init->pin_source != NULL && (pin_source = acme_provision_source(init->pin_source)) == NULL)
         return HSM_ERR_NOMEM;
     if (init->pa_password_source != NULL &&
-        (password_source = absolute_source(init->pa_password_source)) == NULL)
+        (password_source = acme_provision_source(init->pa_password_source)) == NULL)
         return HSM_ERR_NOMEM;
     st = make_dir(init->dir, 0755);
     if (st == HSM_OK)

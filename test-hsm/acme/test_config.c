@@ -203,6 +203,7 @@ static const struct {
     {"[server\nurl=u\n", ":1: neither [section] nor key = value"},
     {"[server]\nurl=u\n  and more\n", ":3: neither [section] nor key = value"},
     {"", ": [server] url: missing"},
+    {"[server]\nurl=u\n[state]\npin=4829173650\n", ":4: [state] pin: not file:PATH, fd:N"},
 };
 
 static void
@@ -218,6 +219,7 @@ what_is_wrong_is_refused_with_file_and_line(void **state)
         snprintf(wanted, sizeof(wanted), "%s%s", path, refused[i].said);
         if (read_logged(&settings, log) != HSM_ERR_MALFORMED || strstr(log, wanted) == NULL)
             fail_msg("wanted \"%s\", got \"%s\"", wanted, log);
+        assert_null(strstr(log, "4829173650")); /* what may be a PIN is not told */
         assert_null(settings.url); /* nothing is left behind */
         assert_null(settings.store);
     }

@@ -133,7 +133,7 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     }
 }
 
-static const struct acme_http_handler handler = {handle, NULL, NULL};
+static const struct acme_http_handler handler = {.handle = handle};
 
 static int
 start(void **state)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -25,6 +26,7 @@
 #include <acme/http_client.h>
 #include <acme/http_server.h>
 #include <acme/problem.h>
+#include <certs/issue.h>
 
 #include "http_fixture.h"
 
@@ -146,7 +148,7 @@ is_quick(void *context, enum acme_http_method method, const char *path)
     return strcmp(path, "/quick") == 0;
 }
 
-static const struct acme_http_handler handler = {handle, is_quick, NULL};
+static const struct acme_http_handler handler = {.handle = handle, .is_quick = is_quick};
 
 static struct http_peer peer;
 static char reply[REPLY_SIZE];
@@ -764,6 +766,44 @@ handlers_that_wait_do_not_hold_up_the_others(void **state)
 }
 
 static bool
+is_slow(void *context, enum acme_http_method method, const char *path)
+{
+    (void)context;
+    (void)method;
+    return strcmp(path, "/wait") == 0;
+}
+
+/* As for a caller whose certificate is at a server that does not answer. */
+static void
+handlers_that_wait_for_others_leave_a_thread(void **state)
+{
+    static const char slow[] = "GET /wait HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char other[] = "GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    const struct acme_http_handler with = {.handle = handle, .is_slow = is_slow};
+    int fds[16];
+
+    (void)state;
+    for (unsigned threads = 1; threads <= 4; threads += 3) {
+        gate_set(false);
+        http_peer_start(&peer, threads, with, NULL);
+        for (size_t i = 0; i < COUNT(fds); i++) {
+            fds[i] = http_connect_unix(&peer);
+            http_send(fds[i], slow, strlen(slow));
+        }
+        gate_await(threads == 1 ? 1 : threads - 1);
+        for (int i = 0; threads > 1 && i < 3; i++)
+            assert_true(starts_with(exchange(other, strlen(other)), "HTTP/1.1 200 "));
+        gate_set(true);
+        for (size_t i = 0; i < COUNT(fds); i++) {
+            assert_true(http_receive(fds[i], reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+            assert_true(starts_with(reply, "HTTP/1.1 200 "));
+            close(fds[i]);
+        }
+        assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    }
+}
+
+static bool
 may_open(size_t count)
 {
     struct rlimit limit;
@@ -897,6 +937,47 @@ a_certificate_of_another_key_is_refused_at_once(void **state)
     assert_int_equal(acme_http_loop_port(loop, 1), 0);
     acme_http_loop_free(loop);
     certs_chain_free(empty);
+}
+
+/* The clock may be wrong: who operates it is told, and decides. */
+static void
+a_certificate_that_has_ended_is_told(void **state)
+{
+    struct certs_issue_request request = {.profile = CERTS_PROFILE_TLS_ROOT,
+                                          .subject = {.common_name = "ended"},
+                                          .public_key = hsm_key_public(http_server_id.key),
+                                          .serial = {1},
+                                          .serial_len = CERTS_SERIAL_MAX,
+                                          .not_before = time(NULL) - 7200};
+    int standard = dup(STDERR_FILENO);
+
+    (void)state;
+    for (int ended = 0; ended < 2; ended++) {
+        struct acme_http_server_config config = tls_config("127.0.0.1:0");
+        struct acme_http_loop *loop = NULL;
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+        FILE *log = tmpfile();
+        X509 *cert = NULL;
+        char text[2048] = "";
+
+        request.not_after = time(NULL) + (ended ? -60 : 3600);
+        assert_int_equal(certs_issue(&request, NULL, http_server_id.key, &cert, &why), HSM_OK);
+        assert_int_equal(certs_chain_new(&chain), HSM_OK);
+        assert_int_equal(certs_chain_add(chain, cert), HSM_OK);
+        config.tls_chain = chain;
+        assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+        dup2(fileno(log), STDERR_FILENO);
+        assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK);
+        dup2(standard, STDERR_FILENO);
+        assert_true(pread(fileno(log), text, sizeof(text) - 1, 0) >= 0);
+        assert_int_equal(strstr(text, "has ended") != NULL, ended);
+        acme_http_loop_free(loop);
+        certs_chain_free(chain);
+        X509_free(cert);
+        fclose(log);
+    }
+    close(standard);
 }
 
 static void
@@ -1256,9 +1337,11 @@ main(void)
         WITH_SERVER(peers_may_vanish_anywhere_in_tls),
         cmocka_unit_test(more_connections_than_the_limit_are_closed),
         WITH_SERVER(handlers_that_wait_do_not_hold_up_the_others),
+        cmocka_unit_test(handlers_that_wait_for_others_leave_a_thread),
         cmocka_unit_test(more_requests_than_the_queue_holds_get_503),
         WITH_SERVER(a_server_out_of_descriptors_waits_quietly_and_recovers),
         cmocka_unit_test(a_certificate_of_another_key_is_refused_at_once),
+        cmocka_unit_test(a_certificate_that_has_ended_is_told),
         cmocka_unit_test(tls_is_for_tcp_and_only_for_tcp),
         cmocka_unit_test(what_is_no_address_is_refused),
         cmocka_unit_test(a_port_that_is_taken_is_refused),

@@ -873,6 +873,31 @@ policy_that_is_no_oid(struct certs_issue_request *r)
 }
 
 static void
+policy_of_others(struct certs_issue_request *r)
+{
+    r->policy_oid = "1.2.3.4";
+}
+
+static void
+country_of_others(struct certs_issue_request *r)
+{
+    r->subject.country = "CA";
+}
+
+static void
+country_of_nobody(struct certs_issue_request *r)
+{
+    r->subject.country = "ZZ";
+}
+
+static void
+serial_of_63_bits(struct certs_issue_request *r)
+{
+    memcpy(r->serial, "\x7f\xff\xff\xff\xff\xff\xff\xff", 8);
+    r->serial_len = 8;
+}
+
+static void
 a_policy(struct certs_issue_request *r)
 {
     r->policy_oid = CERTS_POLICY_CP_1_4;
@@ -1001,6 +1026,11 @@ static const struct {
     {ROOT, a_tnauthlist, HSM_ERR_USAGE, "must not have a TNAuthList"},
     {EE, no_policy, HSM_ERR_USAGE, "policy"},
     {EE, policy_that_is_no_oid, HSM_ERR_USAGE, "object identifier"},
+    {EE, policy_of_others, HSM_ERR_USAGE, "ee.certificate-policies.shaken"},
+    {INT, policy_of_others, HSM_ERR_USAGE, "intermediate.certificate-policies.shaken"},
+    {EE, country_of_others, HSM_ERR_USAGE, "ee.subject.c.us"},
+    {ROOT, country_of_nobody, HSM_ERR_USAGE, "ca.subject.c.assigned"},
+    {EE, serial_of_63_bits, HSM_ERR_USAGE, "ee.serial-number.64-bits"},
     {INT, no_policy, HSM_ERR_USAGE, "policy"},
     {ROOT, a_policy, HSM_ERR_USAGE, "must not have a certificate policy"},
     {EE, no_crl_url, HSM_ERR_USAGE, "URL of the CRL"},
@@ -1075,6 +1105,26 @@ each_broken_rule_is_refused(void **state)
         broken_list = NULL;
     }
     EVP_PKEY_free(p384);
+}
+
+/* Another country has another policy; ATIS-1000080 is the same. */
+static void
+the_rules_of_the_united_states_bind_no_certificate_under_the_french_policy(void **state)
+{
+    struct certs_issue_request request = good_request(EE);
+    struct hsm_reason why = {0};
+    X509 *cert = NULL;
+
+    (void)state;
+    request.policy_oid = "1.2.250.1.695.1.1.1.1";
+    request.subject.country = "FR";
+    if (issue(&request, &cert, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    X509_free(cert);
+    cert = NULL;
+    request.subject.country = "ZZ";
+    assert_int_equal(issue(&request, &cert, &why), HSM_ERR_USAGE);
+    assert_non_null(strstr(why.text, "ee.subject.c.assigned"));
 }
 
 static void
@@ -1426,6 +1476,8 @@ main(void)
         cmocka_unit_test(our_own_path_validation_accepts_them_too),
         cmocka_unit_test(a_compressed_subject_key_is_written_uncompressed),
         cmocka_unit_test(each_broken_rule_is_refused),
+        cmocka_unit_test(
+            the_rules_of_the_united_states_bind_no_certificate_under_the_french_policy),
         cmocka_unit_test(a_key_that_is_not_the_issuers_signs_nothing),
         cmocka_unit_test(only_a_ca_issues_and_only_a_root_signs_itself),
         cmocka_unit_test(an_issuing_certificate_is_held_to_its_own_limits),

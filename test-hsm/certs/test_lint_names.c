@@ -183,7 +183,7 @@ production_certificates_have_the_same_findings(void **state)
     assert_int_equal(pclose(sample), 0);
     free(line);
     printf("%zu of %zu production certificates have the same findings\n", agreed, all);
-    assert_int_equal(all, 780);
+    assert_true(all >= 780);
     assert_true(agreed * 1000 >= all * 995);
 }
 
@@ -247,7 +247,7 @@ certificates_with_single_defects_have_the_same_findings(void **state)
     }
     fclose(expected);
     printf("%zu of %zu certificates with single defects have the same findings\n", agreed, all);
-    assert_int_equal(all, 75);
+    assert_true(all >= 75);
     assert_int_equal(agreed, all);
 }
 

@@ -61,6 +61,8 @@ static struct {
     struct certs_chain *client;
     char path[160]; /* of the catalogue */
     _Atomic time_t now;
+    atomic_bool repository_is_silent;
+    atomic_uint fetching;
 } world;
 
 /* One service with its two listeners; made anew for each test. */
@@ -94,6 +96,10 @@ serve_chain(void *context, const char *x5u, time_t now, struct certs_chain **out
     (void)x5u;
     (void)now;
     (void)why;
+    atomic_fetch_add(&world.fetching, 1);
+    while (atomic_load(&world.repository_is_silent))
+        usleep(1000);
+    atomic_fetch_sub(&world.fetching, 1);
     assert_int_equal(certs_chain_new(&copy), HSM_OK);
     assert_int_equal(certs_chain_append(copy, world.served), HSM_OK);
     *out = copy;
@@ -1055,6 +1061,50 @@ bad_reload_keeps_what_signs(void **state)
     free(identity);
 }
 
+static void *
+verify_in_a_thread(void *context)
+{
+    static const char *const headers[] = {JSON_TYPE, NULL};
+    struct called *answer = malloc(sizeof(*answer));
+
+    call(&sks.local.caller, "POST", VERIFICATION, headers, context, answer);
+    return answer;
+}
+
+/* Whoever places a call says where its certificate is. */
+static void
+a_repository_that_is_silent_holds_up_no_signature(void **state)
+{
+    pthread_t threads[12];
+    char *identity;
+    char *body = NULL;
+
+    (void)state;
+    post(SIGNING, GOOD_SIGNING);
+    identity = signed_identity();
+    assert_true(asprintf(&body,
+                         "{\"verificationRequest\":{" MEMBER_FROM
+                         ",\"identity\":\"%s\"," MEMBER_TIME "," MEMBER_TO "}}",
+                         identity) > 0);
+    atomic_store(&world.repository_is_silent, true);
+    for (size_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, verify_in_a_thread, body), 0);
+    while (atomic_load(&world.fetching) < 3) /* of the four threads that serve */
+        usleep(1000);
+    post(SIGNING, GOOD_SIGNING);
+    assert_int_equal(called.status, 200);
+    atomic_store(&world.repository_is_silent, false);
+    for (size_t i = 0; i < sizeof(threads) / sizeof(threads[0]); i++) {
+        struct called *answer = NULL;
+
+        assert_int_equal(pthread_join(threads[i], (void **)&answer), 0);
+        assert_non_null(strstr(answer->body, "TN-Validation-Passed"));
+        free(answer);
+    }
+    free(identity);
+    free(body);
+}
+
 /* SoftHSM's token is taken away under a running service. */
 static void
 token_that_is_away_never_gives_an_unsigned_success(void **state)
@@ -1266,6 +1316,7 @@ main(void)
         WITH_CREDENTIAL(health_is_told_to_anyone),
         WITHOUT_CREDENTIAL(not_ready_without_a_credential_but_alive),
         WITH_CREDENTIAL(metrics_count_what_was_answered),
+        WITH_CREDENTIAL(a_repository_that_is_silent_holds_up_no_signature),
         /* last: SoftHSM does not find its objects again in this process */
         WITH_CREDENTIAL(token_that_is_away_never_gives_an_unsigned_success),
     };

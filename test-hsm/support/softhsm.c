@@ -134,6 +134,8 @@ softhsm_reopen(const char *label)
     char uri[128];
     struct hsm_token_config config = {.uri = uri, .module = softhsm_module(), .pin = pin};
 
+    if (getenv("STI_TEST_MODULE") != NULL)
+        config.op_timeout_ms = 500; /* tests that make a token fail see it fail */
     snprintf(uri, sizeof(uri), "pkcs11:token=%s", label);
     must(hsm_token_open(&config, &token) == HSM_OK, "hsm_token_open");
     hsm_secret_free(pin);

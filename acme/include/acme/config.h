@@ -15,7 +15,9 @@
 enum acme_config_type {
     ACME_CONFIG_TEXT, /* char *, owned by the struct */
     ACME_CONFIG_PATH, /* char *, relative ones are taken from the file's own directory */
-    ACME_CONFIG_SECRET_SOURCE, /* char *, as hsm_secret_from(); a relative file likewise */
+    /* char *, as hsm_secret_from(); a relative file likewise. What is no source is refused and not
+     * told: it may be the secret. */
+    ACME_CONFIG_SECRET_SOURCE,
     ACME_CONFIG_NUMBER, /* long, min..max */
     ACME_CONFIG_SWITCH, /* bool: yes, no */
 };

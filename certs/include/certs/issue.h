@@ -93,12 +93,14 @@ HSM_MUST_CHECK enum hsm_status certs_serial_new(struct hsm_token *token,
                                                 uint8_t out[CERTS_SERIAL_MAX], size_t *len);
 
 /**
- * Check the request against its profile, build, sign, verify the signature.
+ * Check the request against its profile, build, lint (ATIS-1000080 section 6.4.1 for the STI
+ * profiles, see lint.h), sign, verify the signature.
  *
  * The caller has recorded the serial durably before it calls this.
  *
  * @param issuer  the issuing certificate; NULL: self-signed, issuer_key is the subject's own key
- * @retval HSM_ERR_USAGE      the request breaks its profile; the reason says which rule
+ * @retval HSM_ERR_USAGE      the request breaks its profile, or what it makes a rule of severity
+ *                            error; the reason says which rule; nothing was signed
  * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity, path length
  *                            or TNAuthList does not cover it
  */

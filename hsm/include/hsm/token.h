@@ -56,7 +56,7 @@ struct hsm_token_config {
     unsigned workers; /* threads that call the module for the callers, so that a caller's deadline
                          holds even when a call in the module is stuck; 0: callers call it */
     unsigned queue_max; /* calls that wait for a worker; more: HSM_ERR_BUSY; 0: 4096 */
-    unsigned op_timeout_ms; /* of a signature, recovery included; 0: 10000 */
+    unsigned op_timeout_ms; /* of a signature, recovery included; 0: 3000 */
     unsigned reconnect_min_ms; /* between attempts to recover, at first; 0: 10 */
     unsigned reconnect_max_ms; /* and at last, at most 5000; 0: 500 */
     unsigned verify_every; /* one signature in so many is verified; 1: all; 0: 64 */
