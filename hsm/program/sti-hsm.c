@@ -72,7 +72,7 @@ static enum hsm_status
 open_token(const struct arguments *arguments, const char *uri, struct hsm_token **out)
 {
     DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
-    struct hsm_token_config config = {uri, module_of(arguments, uri), NULL};
+    struct hsm_token_config config = {.uri = uri, .module = module_of(arguments, uri)};
     enum hsm_status st = HSM_OK;
 
     if (arguments->pin_source != NULL)

@@ -4,9 +4,26 @@
 #ifndef HSM_CKR_INTERNAL_H
 #define HSM_CKR_INTERNAL_H
 
+#include <stdbool.h>
+
 #include <p11-kit/pkcs11.h>
 
 #include <hsm/status.h>
+
+/** What is done about a return value before a caller hears of it. */
+enum hsm_ckr_action {
+    HSM_CKR_NONE, /* it is no failure */
+    HSM_CKR_RETRY, /* ask the same session once more */
+    HSM_CKR_SESSION, /* this session is not to be used again: another one */
+    HSM_CKR_FEWER, /* the token has no room for another session: do with those there are */
+    HSM_CKR_LOGIN, /* log in again and look for the keys again */
+    HSM_CKR_RESTART, /* C_Finalize, C_Initialize, and all of it */
+    HSM_CKR_THROTTLE, /* wait a little, ask again */
+    HSM_CKR_PIN, /* never again with this PIN */
+    HSM_CKR_PERMANENT /* the caller's */
+};
+
+enum hsm_ckr_action hsm_ckr_action(CK_RV rv);
 
 /** The kind that tells the caller what to do next; HSM_OK for CKR_OK. */
 enum hsm_status hsm_ckr_status(CK_RV rv);
@@ -16,6 +33,9 @@ const char *hsm_ckr_name(CK_RV rv);
 
 /** Log that `what` failed with this value, and return its kind. */
 enum hsm_status hsm_ckr_log(CK_RV rv, const char *what);
+
+/** What this thread logs with hsm_ckr_log() from now on is for debugging only, or not. */
+void hsm_ckr_log_quietly(bool quietly);
 
 /** The value that libp11 left in OpenSSL's error queue, which is emptied; CKR_GENERAL_ERROR if
  * none. */

@@ -1,6 +1,7 @@
 /* es256.c - ECDSA P-256 with SHA-256: check signatures, convert them and public keys. */
 #include <hsm/es256.h>
 
+#include <pthread.h>
 #include <string.h>
 
 #include <openssl/core_names.h>
@@ -12,6 +13,8 @@
 #include <openssl/x509.h>
 
 #include <hsm/defer.h>
+
+#include "es256_internal.h"
 
 #define HALF (HSM_P256_SIG_LEN / 2) /* octets of R, of S and of a coordinate */
 
@@ -31,6 +34,12 @@ is_in_range(const uint8_t *number)
     static const uint8_t zero[HALF];
 
     return memcmp(number, zero, HALF) != 0 && memcmp(number, order, HALF) < 0;
+}
+
+bool
+hsm_es256_in_range(const uint8_t *sig)
+{
+    return is_in_range(sig) && is_in_range(sig + HALF);
 }
 
 static bool
@@ -149,6 +158,73 @@ hsm_es256_verify(EVP_PKEY *public_key, const void *message, size_t len, const ui
         return HSM_OK;
     ERR_clear_error();
     return HSM_ERR_UNTRUSTED;
+}
+
+enum hsm_status
+hsm_es256_verify_digest(EVP_PKEY *public_key, const uint8_t *digest, const uint8_t *sig)
+{
+    DEFER(EVP_PKEY_CTX_free) EVP_PKEY_CTX *ctx = NULL;
+    uint8_t der[HSM_P256_DER_SIG_MAX];
+    size_t der_len;
+
+    if (hsm_es256_to_der(sig, der, &der_len) != HSM_OK)
+        return HSM_ERR_UNTRUSTED;
+    ctx = EVP_PKEY_CTX_new(public_key, NULL);
+    if (ctx == NULL)
+        return HSM_ERR_NOMEM;
+    if (EVP_PKEY_verify_init(ctx) == 1 &&
+        EVP_PKEY_verify(ctx, der, der_len, digest, HSM_SHA256_LEN) == 1)
+        return HSM_OK;
+    ERR_clear_error();
+    return HSM_ERR_UNTRUSTED;
+}
+
+/* To fetch an algorithm, and to make a context, costs more than to hash a PASSporT. */
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+static pthread_key_t sha256_key;
+static EVP_MD *sha256;
+static bool sha256_ready;
+
+static void
+free_context(void *ctx)
+{
+    EVP_MD_CTX_free(ctx);
+}
+
+static void
+fetch_sha256(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    sha256_ready = sha256 != NULL && pthread_key_create(&sha256_key, free_context) == 0;
+}
+
+static EVP_MD_CTX *
+context_of_this_thread(void)
+{
+    EVP_MD_CTX *ctx = pthread_getspecific(sha256_key);
+
+    if (ctx != NULL)
+        return ctx;
+    ctx = EVP_MD_CTX_new();
+    if (ctx != NULL && pthread_setspecific(sha256_key, ctx) != 0) {
+        EVP_MD_CTX_free(ctx);
+        return NULL;
+    }
+    return ctx;
+}
+
+enum hsm_status
+hsm_sha256(const void *message, size_t len, uint8_t *digest)
+{
+    EVP_MD_CTX *ctx;
+
+    pthread_once(&sha256_once, fetch_sha256);
+    ctx = sha256_ready ? context_of_this_thread() : NULL;
+    if (ctx != NULL && EVP_DigestInit_ex2(ctx, sha256, NULL) == 1 &&
+        EVP_DigestUpdate(ctx, message, len) == 1 && EVP_DigestFinal_ex(ctx, digest, NULL) == 1)
+        return HSM_OK;
+    ERR_clear_error();
+    return HSM_ERR_CRYPTO;
 }
 
 enum hsm_status

@@ -1,13 +1,10 @@
 /* key.c - P-256 private keys that stay on their token. */
-#define OPENSSL_SUPPRESS_DEPRECATED /* libp11's EVP_PKEY is an EC_KEY with a method of its own */
 #include <hsm/key.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/ec.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 
 #include <hsm/defer.h>
@@ -15,32 +12,33 @@
 #include <hsm/log.h>
 
 #include "ckr_internal.h"
+#include "clock_internal.h"
+#include "es256_internal.h"
+#include "lane_internal.h"
 #include "object_internal.h"
+#include "signer_internal.h"
 #include "token_internal.h"
 #include "uri_internal.h"
 
-#define KEY_ID_LEN 20 /* octets of the CKA_ID that we give */
+#define FIND_TRIES 3 /* when the token is lost during a search */
 
+/* The name of a signer, for one who asked for it. */
 struct hsm_key {
     struct hsm_token *token; /* borrowed */
-    EVP_PKEY *pkey; /* of libp11: a handle, it holds no key octets */
-    EVP_PKEY *public_key; /* in memory, no token behind it */
-    CK_OBJECT_HANDLE private_object;
-    CK_OBJECT_HANDLE public_object;
-    struct hsm_key_info info;
+    struct hsm_signer *signer; /* with a reference */
+    EVP_PKEY *pkey; /* lent by the signer: a handle, it holds no key octets */
     char id_hex[2 * HSM_ID_MAX + 1];
     char *uri; /* of p11_kit_uri_format() */
 };
 
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(EVP_PKEY_CTX, EVP_PKEY_CTX_free)
 DEFINE_DEFER(P11KitUri, p11_kit_uri_free)
 DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 /* Which attribute is not that of a key that cannot leave; NULL if none. */
 static const char *
-attribute_at_fault(const struct hsm_key_info *info)
+attribute_at_fault(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
     if (info->sensitive != 1)
         return "CKA_SENSITIVE is not true";
@@ -50,6 +48,8 @@ attribute_at_fault(const struct hsm_key_info *info)
         return "CKA_EXTRACTABLE is not false";
     if (info->never_extractable != 1)
         return "CKA_NEVER_EXTRACTABLE is not true";
+    if (quirks->origin_untold)
+        return NULL;
     if (info->local != 1)
         return "CKA_LOCAL is not true: it was not generated here";
     if (info->gen_mechanism != CKM_EC_KEY_PAIR_GEN)
@@ -58,9 +58,9 @@ attribute_at_fault(const struct hsm_key_info *info)
 }
 
 static enum hsm_status
-check_info(const struct hsm_key_info *info)
+check_info(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
-    const char *fault = attribute_at_fault(info);
+    const char *fault = attribute_at_fault(info, quirks);
 
     if (!info->is_p256) {
         hsm_log(HSM_LOG_ERROR, "key %s: not on P-256", info->label);
@@ -82,90 +82,12 @@ check_info(const struct hsm_key_info *info)
     return HSM_OK;
 }
 
-/*
- * libp11 joins the halves of a pair by CKA_ID alone and takes the first that
- * it meets, so the id must be one private and one public key's.
- */
 static enum hsm_status
-check_pair(struct hsm_key *key)
+load_public(const struct hsm_key_info *info, EVP_PKEY **out)
 {
-    const struct hsm_object_name name = {NULL, key->info.id, key->info.id_len};
-    enum hsm_status st;
-
-    if (key->info.id_len == 0) {
-        hsm_log(HSM_LOG_ERROR, "key %s: no CKA_ID to find its public half by", key->info.label);
-        return HSM_ERR_NOT_FOUND;
-    }
-    st = hsm_object_find_one(key->token, CKO_PRIVATE_KEY, &name, &key->private_object);
-    if (st == HSM_OK)
-        st = hsm_object_find_one(key->token, CKO_PUBLIC_KEY, &name, &key->public_object);
-    if (st == HSM_ERR_AMBIGUOUS)
-        hsm_log(HSM_LOG_ERROR, "key %s: another key has its CKA_ID", key->info.label);
-    if (st == HSM_ERR_NOT_FOUND || (st == HSM_OK && !key->info.has_point)) {
-        hsm_log(HSM_LOG_ERROR, "key %s: its public half is not on the token", key->info.label);
-        return HSM_ERR_NOT_FOUND;
-    }
-    return st;
-}
-
-static enum hsm_status
-load_public(struct hsm_key *key)
-{
-    if (hsm_p256_from_point(key->info.point, sizeof(key->info.point), &key->public_key) == HSM_OK)
+    if (hsm_p256_from_point(info->point, sizeof(info->point), out) == HSM_OK)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: its public half is not a point of P-256", key->info.label);
-    return HSM_ERR_UNTRUSTED;
-}
-
-/* libp11 reads two of the four forms of CKA_EC_POINT; where it could not, it has ours, from the one
- * public object with this id. */
-static bool
-complete_point(EVP_PKEY *pkey, const uint8_t *point)
-{
-    EC_KEY *ec = (EC_KEY *)EVP_PKEY_get0_EC_KEY(pkey);
-
-    if (ec == NULL)
-        return false;
-    return EC_KEY_get0_public_key(ec) != NULL ||
-           EC_KEY_oct2key(ec, point, HSM_P256_POINT_LEN, NULL) == 1;
-}
-
-/* True, and the key has its EVP_PKEY, if this object of libp11's list has the id and the public
- * half. An object that was destroyed stays on the list and fails here. */
-static bool
-adopt(struct hsm_key *key, PKCS11_KEY *listed)
-{
-    DEFER(EVP_PKEY_free) EVP_PKEY *pkey = NULL;
-    uint8_t point[HSM_P256_POINT_LEN];
-
-    if (listed->id_len != key->info.id_len ||
-        memcmp(listed->id, key->info.id, key->info.id_len) != 0)
-        return false;
-    pkey = PKCS11_get_private_key(listed);
-    if (pkey == NULL || !complete_point(pkey, key->info.point))
-        return false;
-    if (hsm_p256_point(pkey, point) != HSM_OK || memcmp(point, key->info.point, sizeof(point)) != 0)
-        return false;
-    key->pkey = pkey;
-    pkey = NULL;
-    return true;
-}
-
-static enum hsm_status
-load_pkey(struct hsm_key *key)
-{
-    PKCS11_KEY *listed = NULL;
-    unsigned count = 0;
-
-    if (PKCS11_enumerate_keys(key->token->slot->p11->token, &listed, &count) != 0)
-        return hsm_ckr_log(hsm_ckr_from_libp11(), "keys");
-    for (unsigned i = 0; i < count && key->pkey == NULL; i++)
-        (void)adopt(key, &listed[i]);
-    ERR_clear_error();
-    if (key->pkey != NULL)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: libp11 and the token disagree about its public half",
-            key->info.label);
+    hsm_log(HSM_LOG_ERROR, "key %s: its public half is not a point of P-256", info->label);
     return HSM_ERR_UNTRUSTED;
 }
 
@@ -174,12 +96,13 @@ format_uri(struct hsm_key *key)
 {
     DEFER(p11_kit_uri_free) P11KitUri *uri = p11_kit_uri_new();
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    struct hsm_key_info *info = &key->signer->info; /* CK_ATTRIBUTE takes no const */
     CK_ATTRIBUTE attributes[] = {
         {CKA_CLASS, &class, sizeof(class)},
-        {CKA_ID, key->info.id, key->info.id_len},
-        {CKA_LABEL, key->info.label, strlen(key->info.label)},
+        {CKA_ID, info->id, info->id_len},
+        {CKA_LABEL, info->label, strlen(info->label)},
     };
-    CK_ULONG count = key->info.label[0] != '\0' ? 3 : 2; /* an empty one matches only empty ones */
+    CK_ULONG count = info->label[0] != '\0' ? 3 : 2; /* an empty one matches only empty ones */
     CK_TOKEN_INFO *token;
 
     if (uri == NULL)
@@ -195,24 +118,36 @@ format_uri(struct hsm_key *key)
 static void
 format_id(struct hsm_key *key)
 {
-    for (size_t i = 0; i < key->info.id_len; i++)
-        snprintf(key->id_hex + 2 * i, 3, "%02x", key->info.id[i]);
+    const struct hsm_key_info *info = &key->signer->info;
+
+    for (size_t i = 0; i < info->id_len; i++)
+        snprintf(key->id_hex + 2 * i, 3, "%02x", info->id[i]);
 }
 
 /* All that is asked of a key before its first use; inside the admin gate. */
 static enum hsm_status
-load_object(struct hsm_key *key, CK_OBJECT_HANDLE object)
+load_pair(struct hsm_key *key, const struct hsm_object_pair *pair)
 {
-    enum hsm_status st = hsm_object_describe(key->token, object, &key->info);
+    struct hsm_slot *slot = key->token->slot;
+    DEFER(EVP_PKEY_free) EVP_PKEY *public_key = NULL;
+    struct hsm_key_info info;
+    enum hsm_status st = hsm_object_describe(slot, pair, &info);
 
     if (st == HSM_OK)
-        st = check_info(&key->info);
+        st = check_info(&info, &slot->settings.quirks);
+    if (st == HSM_OK && !info.has_point) {
+        hsm_log(HSM_LOG_ERROR, "key %s: its public half is not on the token", info.label);
+        st = HSM_ERR_NOT_FOUND;
+    }
     if (st == HSM_OK)
-        st = check_pair(key);
+        st = load_public(&info, &public_key);
     if (st == HSM_OK)
-        st = load_public(key);
-    if (st == HSM_OK)
-        st = load_pkey(key);
+        st = hsm_signer_new(slot, &info, pair->private_object, pair->public_object, public_key,
+                            &key->signer);
+    if (st != HSM_OK)
+        return st;
+    public_key = NULL; /* the signer's */
+    st = hsm_lane_lend(key->signer, &key->pkey);
     if (st == HSM_OK)
         st = format_uri(key);
     if (st == HSM_OK)
@@ -230,23 +165,65 @@ key_new(struct hsm_token *token)
     return key;
 }
 
+/* Only the id joins the halves of a pair, so it must be one private and one public key's. */
+static enum hsm_status
+find_pair(const struct hsm_slot *slot, const struct hsm_object_name *name,
+          struct hsm_object_pair *out)
+{
+    struct hsm_object_name by_id = *name;
+    CK_OBJECT_HANDLE object = 0;
+    uint8_t id[HSM_ID_MAX];
+    enum hsm_status st = HSM_OK;
+
+    if (name->id == NULL) {
+        st = hsm_object_find_one(slot, CKO_PRIVATE_KEY, name, &object);
+        if (st != HSM_OK)
+            return st;
+        st = hsm_object_id(slot, object, id, &by_id.id_len);
+        by_id.id = id;
+        if (st == HSM_ERR_NOT_FOUND)
+            hsm_log(HSM_LOG_ERROR, "key %s: no CKA_ID to find its public half by", name->label);
+    }
+    if (st == HSM_OK)
+        st = hsm_object_find_pair(slot, &by_id, out);
+    if (st == HSM_ERR_AMBIGUOUS && name->id == NULL)
+        hsm_log(HSM_LOG_ERROR, "key %s: another key has its CKA_ID", name->label);
+    return st;
+}
+
+/* True in *again: the token was lost meanwhile. */
+static enum hsm_status
+find_once(struct hsm_key *key, const struct hsm_object_name *name, bool *again)
+{
+    struct hsm_slot *slot = key->token->slot;
+    struct hsm_object_pair pair;
+    enum hsm_status st = hsm_token_admin_enter(key->token);
+
+    *again = false;
+    if (st != HSM_OK)
+        return st;
+    st = find_pair(slot, name, &pair);
+    if (st == HSM_OK)
+        st = load_pair(key, &pair);
+    *again = hsm_token_admin_leave(key->token, st);
+    return st;
+}
+
 /* NOT_FOUND and AMBIGUOUS of the private object itself are for the caller to log. */
 static enum hsm_status
 find_named(struct hsm_token *token, const struct hsm_object_name *name, struct hsm_key **out)
 {
-    DEFER(hsm_key_free) struct hsm_key *key = key_new(token);
-    CK_OBJECT_HANDLE object = 0;
-    enum hsm_status st;
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    enum hsm_status st = HSM_ERR_BUSY;
+    bool again = true;
 
-    if (key == NULL)
-        return HSM_ERR_NOMEM;
-    st = hsm_token_admin_enter(token);
-    if (st != HSM_OK)
-        return st;
-    st = hsm_object_find_one(token, CKO_PRIVATE_KEY, name, &object);
-    if (st == HSM_OK)
-        st = load_object(key, object);
-    hsm_token_admin_leave(token);
+    for (int tries = 0; again && tries < FIND_TRIES; tries++) {
+        hsm_key_free(key);
+        key = key_new(token);
+        if (key == NULL)
+            return HSM_ERR_NOMEM;
+        st = find_once(key, name, &again);
+    }
     if (st != HSM_OK)
         return st;
     *out = key;
@@ -334,57 +311,64 @@ check_as_asked(const struct hsm_key_info *info)
 }
 
 static void
-destroy_half_made(const struct hsm_token *token, CK_OBJECT_HANDLE private_object,
-                  CK_OBJECT_HANDLE public_object, const char *label)
+destroy_half_made(const struct hsm_slot *slot, const struct hsm_object_pair *pair,
+                  const char *label)
 {
-    enum hsm_status private_st = hsm_object_destroy(token, private_object);
-    enum hsm_status public_st = hsm_object_destroy(token, public_object);
+    enum hsm_status private_st = hsm_object_destroy(slot, pair->private_object);
+    enum hsm_status public_st = hsm_object_destroy(slot, pair->public_object);
 
     hsm_log(HSM_LOG_ERROR, "key %s: not as asked: %s", label,
             private_st == HSM_OK && public_st == HSM_OK ? "destroyed" : "and not destroyed either");
+}
+
+/* A pair that does not sign is worth nothing. */
+static enum hsm_status
+load_generated(struct hsm_key *key, const struct hsm_object_pair *pair)
+{
+    enum hsm_status st = load_pair(key, pair);
+
+    if (st == HSM_OK)
+        st = check_as_asked(&key->signer->info);
+    if (st == HSM_OK)
+        st = hsm_signer_try(key->signer);
+    return st;
+}
+
+/* EXISTS if a private key has the label. */
+static enum hsm_status
+check_label_free(const struct hsm_slot *slot, const char *label)
+{
+    const struct hsm_object_name by_label = {label, NULL, 0};
+    CK_OBJECT_HANDLE object;
+    enum hsm_status st = hsm_object_find_one(slot, CKO_PRIVATE_KEY, &by_label, &object);
+
+    if (st == HSM_OK || st == HSM_ERR_AMBIGUOUS)
+        return HSM_ERR_EXISTS;
+    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
 }
 
 /* Inside the admin gate. */
 static enum hsm_status
 generate_pair(struct hsm_key *key, const char *label)
 {
-    const struct hsm_object_name by_label = {label, NULL, 0};
-    struct hsm_token *token = key->token;
-    struct hsm_object_name name = {label, key->info.id, KEY_ID_LEN};
-    CK_OBJECT_HANDLE private_object = 0;
-    CK_OBJECT_HANDLE public_object = 0;
-    enum hsm_status st = hsm_object_find_one(token, CKO_PRIVATE_KEY, &by_label, &private_object);
+    struct hsm_slot *slot = key->token->slot;
+    uint8_t id[HSM_ID_MAX];
+    const struct hsm_object_name name = {label, id, slot->settings.quirks.id_len};
+    struct hsm_object_pair pair;
+    enum hsm_status st = check_label_free(slot, label);
     CK_RV rv;
 
-    if (st == HSM_OK || st == HSM_ERR_AMBIGUOUS)
-        return HSM_ERR_EXISTS;
-    if (st != HSM_ERR_NOT_FOUND)
+    if (st != HSM_OK)
         return st;
-    rv = hsm_module_functions(token->module)
-             ->C_GenerateRandom(token->slot->control, key->info.id, KEY_ID_LEN);
+    rv = hsm_module_functions(slot->module)->C_GenerateRandom(slot->control, id, name.id_len);
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, "C_GenerateRandom");
-    st = hsm_object_generate(token, &name, &private_object, &public_object);
+    st = hsm_object_generate(slot, &name, &pair.private_object, &pair.public_object);
     if (st != HSM_OK)
         return st;
-    st = load_object(key, private_object);
-    if (st == HSM_OK)
-        st = check_as_asked(&key->info);
+    st = load_generated(key, &pair);
     if (st != HSM_OK)
-        destroy_half_made(token, private_object, public_object, label);
-    return st;
-}
-
-/* A pair that does not sign is worth nothing. */
-static enum hsm_status
-try_out(struct hsm_key *key)
-{
-    static const char message[] = "the first signature of a new key";
-    uint8_t sig[HSM_P256_SIG_LEN];
-    enum hsm_status st = hsm_key_sign_verified(key, message, strlen(message), sig);
-
-    if (st != HSM_OK && hsm_key_destroy(key) == HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "key %s: does not sign: destroyed", key->info.label);
+        destroy_half_made(slot, &pair, label);
     return st;
 }
 
@@ -406,9 +390,7 @@ generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
     if (st != HSM_OK)
         return st;
     st = generate_pair(key, label);
-    hsm_token_admin_leave(token);
-    if (st == HSM_OK)
-        st = try_out(key);
+    (void)hsm_token_admin_leave(token, st); /* not asked again: it may have been done */
     if (st != HSM_OK)
         return st;
     *out = key;
@@ -443,33 +425,37 @@ hsm_key_find_or_generate(struct hsm_token *token, const char *label, struct hsm_
 enum hsm_status
 hsm_key_destroy(struct hsm_key *key)
 {
+    struct hsm_signer *signer = key->signer;
+    struct hsm_slot *slot = key->token->slot;
     enum hsm_status st = hsm_token_admin_enter(key->token);
     enum hsm_status public_st;
 
     if (st != HSM_OK)
         return st;
-    st = hsm_object_destroy(key->token, key->private_object);
-    public_st = hsm_object_destroy(key->token, key->public_object);
-    hsm_token_admin_leave(key->token);
+    st = hsm_object_destroy(slot, signer->private_object);
+    public_st = hsm_object_destroy(slot, signer->public_object);
+    if (st == HSM_OK)
+        hsm_signer_retire(signer);
+    (void)hsm_token_admin_leave(key->token, st);
     return st != HSM_OK ? st : public_st;
 }
 
 EVP_PKEY *
 hsm_key_public(const struct hsm_key *key)
 {
-    return key->public_key;
+    return key->signer->public_key;
 }
 
 const uint8_t *
 hsm_key_point(const struct hsm_key *key)
 {
-    return key->info.point;
+    return key->signer->info.point;
 }
 
 const char *
 hsm_key_label(const struct hsm_key *key)
 {
-    return key->info.label;
+    return key->signer->info.label;
 }
 
 const char *
@@ -484,70 +470,51 @@ hsm_key_uri(const struct hsm_key *key)
     return key->uri;
 }
 
-/* C_SignInit and C_Sign of CKM_ECDSA, on a session of libp11's pool. */
+/* With the token's own time where the caller names none. */
 static enum hsm_status
-sign_der(const struct hsm_key *key, const uint8_t *digest, uint8_t *der, size_t *der_len)
+sign_digest(struct hsm_key *key, const uint8_t *digest, bool verify, unsigned timeout_ms,
+            bool through_recovery, uint8_t *sig)
 {
-    DEFER(EVP_PKEY_CTX_free) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
+    struct hsm_request request = {.digest = digest, .verify = verify};
+    enum hsm_status st = hsm_token_check(key->token);
 
-    if (ctx == NULL)
-        return HSM_ERR_NOMEM;
-    if (EVP_PKEY_sign_init(ctx) == 1 &&
-        EVP_PKEY_sign(ctx, der, der_len, digest, HSM_SHA256_LEN) == 1)
-        return HSM_OK;
-    return hsm_ckr_log(hsm_ckr_from_libp11(), key->info.label);
+    if (st != HSM_OK)
+        return st;
+    if (timeout_ms == 0)
+        timeout_ms = key->token->slot->settings.op_timeout_ms;
+    request.patience = (struct hsm_patience){hsm_deadline_after(timeout_ms), through_recovery};
+    return hsm_signer_sign(key->signer, &request, sig);
 }
 
 enum hsm_status
 hsm_key_sign_digest(struct hsm_key *key, const uint8_t *digest, uint8_t *sig)
 {
-    struct hsm_gate *gate = &key->token->slot->signing;
-    uint8_t der[HSM_P256_DER_SIG_MAX];
-    size_t der_len = sizeof(der);
-    enum hsm_status st = hsm_token_check(key->token);
+    return sign_digest(key, digest, false, 0, true, sig);
+}
 
-    if (st != HSM_OK)
-        return st;
-    if (!hsm_gate_enter(gate, HSM_SIGN_WAIT_MS)) {
-        hsm_log(HSM_LOG_ERROR, "key %s: the token did not answer in time", key->info.label);
-        return HSM_ERR_BUSY;
-    }
-    st = sign_der(key, digest, der, &der_len);
-    hsm_gate_leave(gate);
-    if (st != HSM_OK)
-        return st;
-    if (hsm_es256_from_der(der, der_len, sig) == HSM_OK)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is no signature", key->info.label);
-    return HSM_ERR_CRYPTO;
+enum hsm_status
+hsm_key_sign_digest_within(struct hsm_key *key, const uint8_t *digest, unsigned timeout_ms,
+                           enum hsm_wait wait, uint8_t *sig)
+{
+    return sign_digest(key, digest, false, timeout_ms, wait == HSM_WAIT_FOR_RECOVERY, sig);
 }
 
 enum hsm_status
 hsm_key_sign(struct hsm_key *key, const void *message, size_t len, uint8_t *sig)
 {
     uint8_t digest[HSM_SHA256_LEN];
+    enum hsm_status st = hsm_sha256(message, len, digest);
 
-    if (EVP_Digest(message, len, digest, NULL, EVP_sha256(), NULL) != 1) {
-        ERR_clear_error();
-        return HSM_ERR_CRYPTO;
-    }
-    return hsm_key_sign_digest(key, digest, sig);
+    return st == HSM_OK ? sign_digest(key, digest, false, 0, true, sig) : st;
 }
 
 enum hsm_status
 hsm_key_sign_verified(struct hsm_key *key, const void *message, size_t len, uint8_t *sig)
 {
-    uint8_t made[HSM_P256_SIG_LEN];
-    enum hsm_status st = hsm_key_sign(key, message, len, made);
+    uint8_t digest[HSM_SHA256_LEN];
+    enum hsm_status st = hsm_sha256(message, len, digest);
 
-    if (st != HSM_OK)
-        return st;
-    if (hsm_es256_verify(key->public_key, message, len, made, sizeof(made)) != HSM_OK) {
-        hsm_log(HSM_LOG_ERROR, "key %s: the token's signature does not verify", key->info.label);
-        return HSM_ERR_CRYPTO;
-    }
-    memcpy(sig, made, sizeof(made));
-    return HSM_OK;
+    return st == HSM_OK ? sign_digest(key, digest, true, 0, true, sig) : st;
 }
 
 EVP_PKEY *
@@ -562,31 +529,45 @@ hsm_key_matches(const struct hsm_key *key, EVP_PKEY *public_key)
     uint8_t point[HSM_P256_POINT_LEN];
 
     return hsm_p256_point(public_key, point) == HSM_OK &&
-           memcmp(point, key->info.point, sizeof(point)) == 0;
+           memcmp(point, key->signer->info.point, sizeof(point)) == 0;
 }
 
-/* In the child of a fork() libp11's part stays: to release it would speak to the parent's module.
- */
 void
 hsm_key_free(struct hsm_key *key)
 {
     if (key == NULL)
         return;
-    if (key->token->generation == hsm_fork_generation())
-        EVP_PKEY_free(key->pkey);
-    EVP_PKEY_free(key->public_key);
+    EVP_PKEY_free(key->pkey);
+    if (key->signer != NULL)
+        hsm_signer_unref(key->signer);
     free(key->uri);
     free(key);
 }
 
+/* A key without its other half is listed, too. */
 static enum hsm_status
-describe_all(const struct hsm_token *token, const CK_OBJECT_HANDLE *objects, size_t count,
+describe_one(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm_key_info *out)
+{
+    struct hsm_object_pair pair = {object, CK_INVALID_HANDLE};
+    uint8_t id[HSM_ID_MAX];
+    struct hsm_object_name name = {NULL, id, 0};
+    enum hsm_status st = hsm_object_id(slot, object, id, &name.id_len);
+
+    if (st == HSM_OK)
+        st = hsm_object_find_one(slot, CKO_PUBLIC_KEY, &name, &pair.public_object);
+    if (st != HSM_OK && st != HSM_ERR_NOT_FOUND && st != HSM_ERR_AMBIGUOUS)
+        return st;
+    return hsm_object_describe(slot, &pair, out);
+}
+
+static enum hsm_status
+describe_all(const struct hsm_slot *slot, const CK_OBJECT_HANDLE *objects, size_t count,
              struct hsm_key_info *out)
 {
     enum hsm_status st = HSM_OK;
 
     for (size_t i = 0; st == HSM_OK && i < count; i++)
-        st = hsm_object_describe(token, objects[i], &out[i]);
+        st = describe_one(slot, objects[i], &out[i]);
     return st;
 }
 
@@ -601,12 +582,12 @@ hsm_key_list(struct hsm_token *token, struct hsm_key_info **out, size_t *count)
 
     if (st != HSM_OK)
         return st;
-    st = hsm_object_find(token, CKO_PRIVATE_KEY, &any, &objects, &n);
+    st = hsm_object_find(token->slot, CKO_PRIVATE_KEY, &any, &objects, &n);
     if (st == HSM_OK) {
         infos = calloc(n + 1, sizeof(*infos));
-        st = infos != NULL ? describe_all(token, objects, n, infos) : HSM_ERR_NOMEM;
+        st = infos != NULL ? describe_all(token->slot, objects, n, infos) : HSM_ERR_NOMEM;
     }
-    hsm_token_admin_leave(token);
+    (void)hsm_token_admin_leave(token, st);
     free(objects);
     if (st != HSM_OK) {
         free(infos);

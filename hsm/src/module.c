@@ -1,4 +1,5 @@
-/* module.c - PKCS#11 modules and their slots, shared by the tokens of a process. */
+/* module.c - PKCS#11 modules, shared by the tokens of a process. */
+#define _GNU_SOURCE /* pthread_cond_clockwait */
 #include "module_internal.h"
 
 #include <dlfcn.h>
@@ -8,24 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/err.h>
-
 #include <hsm/log.h>
 
 #include "ckr_internal.h"
+#include "clock_internal.h"
+#include "slot_internal.h"
 
-/*
- * libp11 has 16 sessions a slot and no way to change it. One of them is left
- * for its search of keys.
- */
-#define SIGNING_SESSIONS 15
-#define OWN_SESSIONS     2 /* of the token's: the control session, libp11's search */
+#define SLOTS_MAX 4096 /* of one module; more: not listed */
 
-/* What libp11 calls a list of slots; it can only be released as a whole. */
-struct slot_list {
-    PKCS11_SLOT *slots;
-    unsigned count;
-    struct slot_list *next;
+/* How many are inside the module, and whether anybody else may go in. */
+struct door {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned inside;
+    bool shut;
 };
 
 struct hsm_module {
@@ -33,31 +30,32 @@ struct hsm_module {
     void *library;
     CK_FUNCTION_LIST *functions;
     CK_INFO info;
-    PKCS11_CTX *p11;
-    struct slot_list *lists;
+    struct door door;
+    pthread_mutex_t slots_lock;
     struct hsm_slot *slots;
+    atomic_uint epoch;
     unsigned users;
     struct hsm_module *next;
 };
 
-/* A token whose PIN was refused in this process. */
-struct latch {
+struct hsm_latch {
     CK_TOKEN_INFO token;
-    struct latch *next;
+    struct hsm_latch *next;
 };
 
 /*
  * C_Initialize is per process, and so is this. A child of fork() forgets what
  * it inherited without a call to the module (which would speak on the parent's
- * connections), but not the latches: a restarted worker may not wear out a PIN.
+ * connections), but not the latches.
  */
 static struct {
     pthread_mutex_t lock;
     struct hsm_module *modules;
     struct hsm_module *inherited; /* of the parent: never used, never released */
-    struct latch *latches;
+    pthread_mutex_t latches_lock;
+    struct hsm_latch *latches;
     atomic_uint generation;
-} registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER, .latches_lock = PTHREAD_MUTEX_INITIALIZER};
 
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
@@ -67,6 +65,7 @@ forget_inherited(void)
     struct hsm_module *last = registry.modules;
 
     pthread_mutex_init(&registry.lock, NULL);
+    pthread_mutex_init(&registry.latches_lock, NULL);
     atomic_fetch_add(&registry.generation, 1);
     if (last == NULL)
         return;
@@ -87,7 +86,63 @@ watch_forks(void)
 unsigned
 hsm_fork_generation(void)
 {
-    return atomic_load(&registry.generation);
+    return atomic_load_explicit(&registry.generation, memory_order_relaxed);
+}
+
+void
+hsm_registry_lock(void)
+{
+    pthread_mutex_lock(&registry.lock);
+}
+
+void
+hsm_registry_unlock(void)
+{
+    pthread_mutex_unlock(&registry.lock);
+}
+
+bool
+hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b)
+{
+    return memcmp(a->label, b->label, sizeof(a->label)) == 0 &&
+           memcmp(a->manufacturerID, b->manufacturerID, sizeof(a->manufacturerID)) == 0 &&
+           memcmp(a->model, b->model, sizeof(a->model)) == 0 &&
+           memcmp(a->serialNumber, b->serialNumber, sizeof(a->serialNumber)) == 0;
+}
+
+struct hsm_latch *
+hsm_latch_new(void)
+{
+    return calloc(1, sizeof(struct hsm_latch));
+}
+
+void
+hsm_latch_free(struct hsm_latch *latch)
+{
+    free(latch);
+}
+
+void
+hsm_latch_set(struct hsm_latch *latch, const CK_TOKEN_INFO *token)
+{
+    latch->token = *token;
+    pthread_mutex_lock(&registry.latches_lock);
+    latch->next = registry.latches;
+    registry.latches = latch;
+    pthread_mutex_unlock(&registry.latches_lock);
+}
+
+bool
+hsm_latch_is_set(const CK_TOKEN_INFO *token)
+{
+    const struct hsm_latch *latch;
+
+    pthread_mutex_lock(&registry.latches_lock);
+    latch = registry.latches;
+    while (latch != NULL && !hsm_is_same_token(&latch->token, token))
+        latch = latch->next;
+    pthread_mutex_unlock(&registry.latches_lock);
+    return latch != NULL;
 }
 
 static CK_RV
@@ -99,7 +154,23 @@ initialize(const struct hsm_module *module)
     memset(&args, 0, sizeof(args));
     args.flags = CKF_OS_LOCKING_OK;
     rv = module->functions->C_Initialize(&args);
-    return rv == CKR_CRYPTOKI_ALREADY_INITIALIZED ? CKR_OK : rv;
+    return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv; /* somebody else may have */
+}
+
+/* What is called without asking whether it is there. */
+static bool
+is_complete(const CK_FUNCTION_LIST *list)
+{
+    return list->C_Initialize != NULL && list->C_Finalize != NULL && list->C_GetInfo != NULL &&
+           list->C_GetSlotList != NULL && list->C_GetSlotInfo != NULL &&
+           list->C_GetTokenInfo != NULL && list->C_GetMechanismInfo != NULL &&
+           list->C_OpenSession != NULL && list->C_CloseSession != NULL &&
+           list->C_GetSessionInfo != NULL && list->C_Login != NULL && list->C_Logout != NULL &&
+           list->C_FindObjectsInit != NULL && list->C_FindObjects != NULL &&
+           list->C_FindObjectsFinal != NULL && list->C_GetAttributeValue != NULL &&
+           list->C_GenerateKeyPair != NULL && list->C_DestroyObject != NULL &&
+           list->C_GenerateRandom != NULL && list->C_SignInit != NULL && list->C_Sign != NULL &&
+           list->C_InitToken != NULL && list->C_InitPIN != NULL;
 }
 
 /* RTLD_NODELETE: vendors' libraries leave threads and exit handlers behind. */
@@ -115,33 +186,13 @@ load_library(struct hsm_module *module)
     }
     *(void **)&get_functions = dlsym(module->library, "C_GetFunctionList");
     if (get_functions == NULL || get_functions(&module->functions) != CKR_OK ||
-        module->functions == NULL) {
+        module->functions == NULL || !is_complete(module->functions)) {
         hsm_log(HSM_LOG_ERROR, "%s: not a PKCS#11 module", module->path);
         return HSM_ERR_UNSUPPORTED;
     }
     return HSM_OK;
 }
 
-static enum hsm_status
-load_into_libp11(struct hsm_module *module)
-{
-    PKCS11_CTX *p11 = PKCS11_CTX_new();
-
-    if (p11 == NULL)
-        return HSM_ERR_NOMEM;
-    if (PKCS11_CTX_load(p11, module->path) != 0) {
-        PKCS11_CTX_free(p11);
-        return hsm_ckr_log(hsm_ckr_from_libp11(), module->path);
-    }
-    module->p11 = p11;
-    return HSM_OK;
-}
-
-/*
- * The raw C_Initialize comes first: its arguments hold for both lists where
- * the module has one for all callers. Some have one list per caller
- * (p11-kit-client.so), with its own initialisation.
- */
 static enum hsm_status
 module_start(struct hsm_module *module)
 {
@@ -154,18 +205,10 @@ module_start(struct hsm_module *module)
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, "C_Initialize");
     rv = module->functions->C_GetInfo(&module->info);
-    st = rv == CKR_OK ? load_into_libp11(module) : hsm_ckr_log(rv, "C_GetInfo");
-    if (st != HSM_OK)
-        (void)module->functions->C_Finalize(NULL);
-    return st;
-}
-
-static void
-slot_free(struct hsm_slot *slot)
-{
-    hsm_gate_destroy(&slot->signing);
-    hsm_gate_destroy(&slot->admin);
-    free(slot);
+    if (rv == CKR_OK)
+        return HSM_OK;
+    (void)module->functions->C_Finalize(NULL);
+    return hsm_ckr_log(rv, "C_GetInfo");
 }
 
 static void
@@ -173,31 +216,11 @@ module_free(struct hsm_module *module)
 {
     if (module->library != NULL)
         dlclose(module->library);
+    pthread_mutex_destroy(&module->door.lock);
+    pthread_cond_destroy(&module->door.changed);
+    pthread_mutex_destroy(&module->slots_lock);
     free(module->path);
     free(module);
-}
-
-/* Releasing libp11's lists closes all sessions, unloading its context calls C_Finalize. */
-static void
-module_stop(struct hsm_module *module)
-{
-    while (module->slots != NULL) {
-        struct hsm_slot *slot = module->slots;
-
-        module->slots = slot->next;
-        slot_free(slot);
-    }
-    while (module->lists != NULL) {
-        struct slot_list *list = module->lists;
-
-        module->lists = list->next;
-        PKCS11_release_all_slots(module->p11, list->slots, list->count);
-        free(list);
-    }
-    PKCS11_CTX_unload(module->p11);
-    PKCS11_CTX_free(module->p11);
-    (void)module->functions->C_Finalize(NULL); /* of its own list, where it has one */
-    ERR_clear_error();
 }
 
 static struct hsm_module *
@@ -222,6 +245,10 @@ module_add(char *path, struct hsm_module **out)
         return HSM_ERR_NOMEM;
     }
     module->path = path;
+    pthread_mutex_init(&module->door.lock, NULL);
+    pthread_cond_init(&module->door.changed, NULL);
+    pthread_mutex_init(&module->slots_lock, NULL);
+    atomic_init(&module->epoch, 1);
     st = module_start(module);
     if (st != HSM_OK) {
         module_free(module);
@@ -259,6 +286,7 @@ hsm_module_open(const char *path, struct hsm_module **out)
     return st;
 }
 
+/* A slot that was left behind with a call stuck in it keeps its module. */
 void
 hsm_module_close(struct hsm_module *module)
 {
@@ -269,7 +297,7 @@ hsm_module_close(struct hsm_module *module)
         while (*link != module)
             link = &(*link)->next;
         *link = module->next;
-        module_stop(module);
+        (void)module->functions->C_Finalize(NULL);
         module_free(module);
     }
     pthread_mutex_unlock(&registry.lock);
@@ -293,247 +321,153 @@ hsm_module_path(const struct hsm_module *module)
     return module->path;
 }
 
-static PKCS11_SLOT *
-listed_slot(const struct slot_list *list, CK_SLOT_ID id)
+/* The list grows between the two calls at worst. */
+CK_RV
+hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
 {
-    for (unsigned i = 0; i < list->count; i++) {
-        if (PKCS11_get_slotid_from_slot(&list->slots[i]) == id)
-            return &list->slots[i];
+    CK_ULONG n = 0;
+    CK_RV rv = module->functions->C_GetSlotList(CK_TRUE, NULL, &n);
+    CK_SLOT_ID *ids;
+
+    if (rv != CKR_OK)
+        return rv;
+    if (n > SLOTS_MAX)
+        return CKR_BUFFER_TOO_SMALL;
+    ids = calloc(n + 1, sizeof(*ids));
+    if (ids == NULL)
+        return CKR_HOST_MEMORY;
+    rv = module->functions->C_GetSlotList(CK_TRUE, ids, &n);
+    if (rv != CKR_OK) {
+        free(ids);
+        return rv;
     }
-    return NULL;
+    *out = ids;
+    *count = n;
+    return CKR_OK;
 }
 
-/*
- * A fresh list for every slot that is opened for the first time: an older one
- * may not know it yet. Old lists stay, because to release one closes every
- * session of the process.
- */
-static enum hsm_status
-slot_enumerate(struct hsm_module *module, CK_SLOT_ID id, PKCS11_SLOT **out)
+unsigned
+hsm_module_epoch(const struct hsm_module *module)
 {
-    struct slot_list *list = calloc(1, sizeof(*list));
-    PKCS11_SLOT *slot;
-
-    if (list == NULL)
-        return HSM_ERR_NOMEM;
-    if (PKCS11_enumerate_slots(module->p11, &list->slots, &list->count) != 0) {
-        free(list);
-        return hsm_ckr_log(hsm_ckr_from_libp11(), "slots");
-    }
-    list->next = module->lists;
-    module->lists = list;
-    slot = listed_slot(list, id);
-    if (slot == NULL || slot->token == NULL) {
-        hsm_log(HSM_LOG_ERROR, "slot %lu: the token is gone", id);
-        return HSM_ERR_BUSY;
-    }
-    *out = slot;
-    return HSM_OK;
+    return atomic_load(&module->epoch);
 }
 
-static unsigned
-signing_permits(const CK_TOKEN_INFO *token)
+bool
+hsm_module_enter(struct hsm_module *module, int64_t deadline)
 {
-    CK_ULONG most = token->ulMaxRwSessionCount;
+    struct door *door = &module->door;
+    struct timespec until = hsm_clock_timespec(deadline);
+    int rc = 0;
+    bool entered;
 
-    if (most == CK_EFFECTIVELY_INFINITE || most == CK_UNAVAILABLE_INFORMATION)
-        return SIGNING_SESSIONS;
-    if (most >= SIGNING_SESSIONS + OWN_SESSIONS)
-        return SIGNING_SESSIONS;
-    return most > OWN_SESSIONS ? (unsigned)most - OWN_SESSIONS : 1;
+    pthread_mutex_lock(&door->lock);
+    while (door->shut && rc == 0)
+        rc = pthread_cond_clockwait(&door->changed, &door->lock, CLOCK_MONOTONIC, &until);
+    entered = !door->shut;
+    if (entered)
+        door->inside++;
+    pthread_mutex_unlock(&door->lock);
+    return entered;
 }
 
-static enum hsm_status
-slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
-         struct hsm_slot **out)
+void
+hsm_module_leave(struct hsm_module *module)
 {
-    struct hsm_slot *slot = calloc(1, sizeof(*slot));
-    enum hsm_status st;
+    pthread_mutex_lock(&module->door.lock);
+    module->door.inside--;
+    pthread_cond_broadcast(&module->door.changed);
+    pthread_mutex_unlock(&module->door.lock);
+}
 
-    if (slot == NULL)
-        return HSM_ERR_NOMEM;
-    slot->module = module;
-    slot->id = id;
-    st = slot_enumerate(module, id, &slot->p11);
-    if (st != HSM_OK) {
-        free(slot);
-        return st;
+/* False: somebody stays inside, or another one has shut it. */
+static bool
+door_shut(struct door *door, int64_t deadline)
+{
+    struct timespec until = hsm_clock_timespec(deadline);
+    bool shut = false;
+    int rc = 0;
+
+    pthread_mutex_lock(&door->lock);
+    if (!door->shut) {
+        door->shut = true;
+        while (door->inside > 0 && rc == 0)
+            rc = pthread_cond_clockwait(&door->changed, &door->lock, CLOCK_MONOTONIC, &until);
+        shut = door->inside == 0;
+        door->shut = shut;
+        pthread_cond_broadcast(&door->changed);
     }
-    if (!hsm_gate_init(&slot->signing, signing_permits(token)) || !hsm_gate_init(&slot->admin, 1)) {
-        slot_free(slot);
-        return HSM_ERR_NOMEM;
-    }
+    pthread_mutex_unlock(&door->lock);
+    return shut;
+}
+
+static void
+door_open(struct door *door)
+{
+    pthread_mutex_lock(&door->lock);
+    door->shut = false;
+    pthread_cond_broadcast(&door->changed);
+    pthread_mutex_unlock(&door->lock);
+}
+
+void
+hsm_module_add_slot(struct hsm_module *module, struct hsm_slot *slot)
+{
+    pthread_mutex_lock(&module->slots_lock);
     slot->next = module->slots;
     module->slots = slot;
-    *out = slot;
-    return HSM_OK;
+    pthread_mutex_unlock(&module->slots_lock);
 }
 
-/* Which token it is; counters and sessions in CK_TOKEN_INFO change all the time. */
+void
+hsm_module_remove_slot(struct hsm_module *module, struct hsm_slot *slot)
+{
+    struct hsm_slot **link = &module->slots;
+
+    pthread_mutex_lock(&module->slots_lock);
+    while (*link != slot)
+        link = &(*link)->next;
+    *link = slot->next;
+    pthread_mutex_unlock(&module->slots_lock);
+}
+
+struct hsm_slot *
+hsm_module_slot_of(const struct hsm_module *module, const CK_TOKEN_INFO *token)
+{
+    struct hsm_slot *slot = module->slots;
+
+    while (slot != NULL && !hsm_is_same_token(&slot->token, token))
+        slot = slot->next;
+    return slot;
+}
+
+/* To finalise takes the module from every token on it, so all must be in need of that. */
 static bool
-is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b)
+is_needed_by_others(struct hsm_module *module, const struct hsm_slot *by, int64_t deadline)
 {
-    return memcmp(a->label, b->label, sizeof(a->label)) == 0 &&
-           memcmp(a->manufacturerID, b->manufacturerID, sizeof(a->manufacturerID)) == 0 &&
-           memcmp(a->model, b->model, sizeof(a->model)) == 0 &&
-           memcmp(a->serialNumber, b->serialNumber, sizeof(a->serialNumber)) == 0;
-}
+    bool needed = false;
 
-static bool
-is_latched(const CK_TOKEN_INFO *token)
-{
-    for (const struct latch *latch = registry.latches; latch != NULL; latch = latch->next) {
-        if (is_same_token(&latch->token, token))
-            return true;
+    pthread_mutex_lock(&module->slots_lock);
+    for (struct hsm_slot *slot = module->slots; slot != NULL && !needed; slot = slot->next) {
+        needed = atomic_load(&slot->stuck_now) > 0 ||
+                 (slot != by && hsm_pool_service(&slot->pool) == HSM_OK) ||
+                 !hsm_pool_drain(&slot->pool, deadline);
     }
-    return false;
-}
-
-static CK_RV
-open_session(const struct hsm_slot *slot, CK_SESSION_HANDLE *out)
-{
-    return slot->module->functions->C_OpenSession(slot->id, CKF_SERIAL_SESSION | CKF_RW_SESSION,
-                                                  NULL, NULL, out);
-}
-
-/*
- * libp11 waits without end when it can open no session at all, so one is
- * opened beside the control session before it is let near. Its mode must be
- * set before both: to set it closes all sessions of the slot.
- */
-static enum hsm_status
-start_sessions(struct hsm_slot *slot)
-{
-    CK_FUNCTION_LIST *functions = slot->module->functions;
-    CK_SESSION_HANDLE control;
-    CK_SESSION_HANDLE probe;
-    CK_RV rv;
-
-    if (!slot->prepared) {
-        if (PKCS11_open_session(slot->p11, 1) != 0)
-            return hsm_ckr_log(hsm_ckr_from_libp11(), "session");
-        slot->prepared = true;
-    }
-    rv = open_session(slot, &control);
-    if (rv != CKR_OK)
-        return hsm_ckr_log(rv, "C_OpenSession");
-    rv = open_session(slot, &probe);
-    if (rv != CKR_OK) {
-        (void)functions->C_CloseSession(control);
-        return hsm_ckr_log(rv, "C_OpenSession, the second");
-    }
-    (void)functions->C_CloseSession(probe);
-    slot->control = control;
-    return HSM_OK;
-}
-
-static bool
-is_about_the_pin(CK_RV rv)
-{
-    return rv == CKR_PIN_INCORRECT || rv == CKR_PIN_INVALID || rv == CKR_PIN_LEN_RANGE ||
-           rv == CKR_PIN_EXPIRED || rv == CKR_PIN_LOCKED;
-}
-
-/* Once, ever: the value that comes back decides, and libp11 is told only a PIN that was right. */
-static enum hsm_status
-login(struct hsm_slot *slot, const struct hsm_secret *pin, bool *pin_refused)
-{
-    CK_FUNCTION_LIST *functions = slot->module->functions;
-    CK_UTF8CHAR *octets = (CK_UTF8CHAR *)hsm_secret_octets(pin);
-    CK_RV rv = functions->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(pin));
-
-    *pin_refused = is_about_the_pin(rv);
-    if (rv != CKR_OK && rv != CKR_USER_ALREADY_LOGGED_IN)
-        return hsm_ckr_log(rv, "login");
-    if (PKCS11_login(slot->p11, 0, hsm_secret_octets(pin)) == 0)
-        return HSM_OK;
-    (void)functions->C_Logout(slot->control);
-    return hsm_ckr_log(hsm_ckr_from_libp11(), "login");
-}
-
-/* The latch is made first: there must be no way to learn of a refusal and not to keep it. */
-static enum hsm_status
-login_latched(struct hsm_slot *slot, const CK_TOKEN_INFO *token, const struct hsm_secret *pin)
-{
-    struct latch *latch = calloc(1, sizeof(*latch));
-    bool pin_refused = false;
-    enum hsm_status st;
-
-    if (latch == NULL)
-        return HSM_ERR_NOMEM;
-    st = login(slot, pin, &pin_refused);
-    if (!pin_refused) {
-        free(latch);
-        return st;
-    }
-    latch->token = *token;
-    latch->next = registry.latches;
-    registry.latches = latch;
-    return st;
-}
-
-/* Under registry.lock. */
-static enum hsm_status
-slot_start(struct hsm_slot *slot, const CK_TOKEN_INFO *token, const struct hsm_secret *pin)
-{
-    enum hsm_status st;
-
-    if (is_latched(token)) {
-        hsm_log(HSM_LOG_ERROR, "the PIN of this token was refused before: not tried again");
-        return HSM_ERR_DENIED;
-    }
-    st = start_sessions(slot);
-    if (st != HSM_OK)
-        return st;
-    st = login_latched(slot, token, pin);
-    if (st != HSM_OK)
-        (void)slot->module->functions->C_CloseSession(slot->control);
-    return st;
-}
-
-static struct hsm_slot *
-slot_of_id(const struct hsm_module *module, CK_SLOT_ID id)
-{
-    for (struct hsm_slot *slot = module->slots; slot != NULL; slot = slot->next) {
-        if (slot->id == id)
-            return slot;
-    }
-    return NULL;
+    pthread_mutex_unlock(&module->slots_lock);
+    return needed;
 }
 
 enum hsm_status
-hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
-              const struct hsm_secret *pin, struct hsm_slot **out)
+hsm_module_restart(struct hsm_module *module, const struct hsm_slot *by, int64_t deadline)
 {
-    struct hsm_slot *slot;
-    enum hsm_status st = HSM_OK;
+    CK_RV rv = CKR_OK;
 
-    pthread_mutex_lock(&registry.lock);
-    slot = slot_of_id(module, id);
-    if (slot == NULL)
-        st = slot_new(module, id, token, &slot);
-    if (st == HSM_OK && slot->users == 0)
-        st = slot_start(slot, token, pin);
-    if (st == HSM_OK) {
-        slot->users++;
-        *out = slot;
+    if (!door_shut(&module->door, deadline))
+        return HSM_OK;
+    if (!is_needed_by_others(module, by, deadline)) {
+        (void)module->functions->C_Finalize(NULL); /* it may be finalised already */
+        atomic_fetch_add(&module->epoch, 1);
+        rv = initialize(module);
     }
-    pthread_mutex_unlock(&registry.lock);
-    return st;
-}
-
-/* libp11 first: after a foreign C_Logout it would believe itself logged in for ever. */
-void
-hsm_slot_close(struct hsm_slot *slot)
-{
-    CK_FUNCTION_LIST *functions = slot->module->functions;
-
-    pthread_mutex_lock(&registry.lock);
-    if (--slot->users == 0) {
-        (void)PKCS11_logout(slot->p11);
-        (void)functions->C_Logout(slot->control);
-        (void)functions->C_CloseSession(slot->control);
-        ERR_clear_error();
-    }
-    pthread_mutex_unlock(&registry.lock);
+    door_open(&module->door);
+    return rv == CKR_OK ? HSM_OK : hsm_ckr_status(rv);
 }

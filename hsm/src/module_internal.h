@@ -1,40 +1,22 @@
 /*
- * module_internal.h - PKCS#11 modules and their slots, one of each per process.
+ * module_internal.h - PKCS#11 modules, one of each per process.
  *
- * C_Initialize, C_Login and C_Finalize concern the whole process, so tokens
- * share the module and the slot that they are on, and the last one to go
- * finalises. A slot is used in two ways at once: libp11 signs, on its own pool
- * of sessions, and the raw function list does what libp11 has no call for, on
- * one control session, which also keeps the login alive.
+ * C_Initialize and C_Finalize concern the whole process, so tokens share the
+ * module that they are on, and the last one to go finalises. To restart a
+ * module, everybody must be out of it.
  */
 #ifndef HSM_MODULE_INTERNAL_H
 #define HSM_MODULE_INTERNAL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
-#include <libp11.h>
 #include <p11-kit/pkcs11.h>
 
-#include <hsm/secret.h>
 #include <hsm/status.h>
 
-#include "gate_internal.h"
-
 struct hsm_module;
-
-/* A slot whose token somebody has open. */
-struct hsm_slot {
-    struct hsm_module *module; /* borrowed */
-    CK_SLOT_ID id;
-    PKCS11_SLOT *p11; /* borrowed from the module */
-    struct hsm_gate signing; /* no more callers than libp11 has sessions */
-    struct hsm_gate admin; /* one caller: the control session, libp11's lists of keys */
-    CK_SESSION_HANDLE control; /* read-write, logged in */
-    int host_lock; /* of who is inside the admin gate */
-    unsigned users; /* tokens that have it open */
-    bool prepared; /* libp11 knows that its sessions are read-write */
-    struct hsm_slot *next;
-};
+struct hsm_slot;
 
 /** Load and initialise, or share. NOT_FOUND: no such file; UNSUPPORTED: not a PKCS#11 module. */
 HSM_MUST_CHECK enum hsm_status hsm_module_open(const char *path, struct hsm_module **out);
@@ -47,17 +29,57 @@ const CK_INFO *hsm_module_info(const struct hsm_module *module);
 
 const char *hsm_module_path(const struct hsm_module *module);
 
-/**
- * Log in to the token in a slot and start its sessions, or share both.
- *
- * @param token  what the token says of itself: names it in the latch for wrong PINs
- */
-HSM_MUST_CHECK enum hsm_status hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id,
-                                             const CK_TOKEN_INFO *token,
-                                             const struct hsm_secret *pin, struct hsm_slot **out);
+/** Changes with every C_Initialize: handles of an older one mean nothing. */
+unsigned hsm_module_epoch(const struct hsm_module *module);
 
-/** The last user logs out. */
-void hsm_slot_close(struct hsm_slot *slot);
+/**
+ * Around calls to the module that are not made with a session of a pool: it is
+ * not restarted meanwhile. False: it was being restarted until the deadline.
+ */
+HSM_MUST_CHECK bool hsm_module_enter(struct hsm_module *module, int64_t deadline);
+
+void hsm_module_leave(struct hsm_module *module);
+
+/**
+ * C_Finalize and C_Initialize, for a slot that is being recovered; its pool is
+ * suspended, and the caller has not entered the module. Not done, HSM_OK, and the
+ * epoch stays, while another token of this module is served well or calls are
+ * stuck in it.
+ *
+ * @retval HSM_ERR_BUSY  the module does not initialise
+ */
+HSM_MUST_CHECK enum hsm_status hsm_module_restart(struct hsm_module *module,
+                                                  const struct hsm_slot *by, int64_t deadline);
+
+/** Slots that hold a token, initialised or not; *out is released with free(). Not logged. */
+HSM_MUST_CHECK CK_RV hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out,
+                                      CK_ULONG *count);
+
+/** The slots of open tokens. */
+void hsm_module_add_slot(struct hsm_module *module, struct hsm_slot *slot);
+void hsm_module_remove_slot(struct hsm_module *module, struct hsm_slot *slot);
+
+/** One opening or closing of a token at a time in this process. */
+void hsm_registry_lock(void);
+void hsm_registry_unlock(void);
+
+/** Under the registry's lock: the open slot with this token, NULL if none. */
+struct hsm_slot *hsm_module_slot_of(const struct hsm_module *module, const CK_TOKEN_INFO *token);
+
+/** Which token it is; counters and sessions in CK_TOKEN_INFO change all the time. */
+bool hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b);
+
+/*
+ * A token whose PIN was refused in this process, or in the one that it was
+ * forked from: a restarted worker may not wear out a PIN. The latch is made
+ * before the attempt: there must be no way to learn of a refusal and not to
+ * keep it.
+ */
+struct hsm_latch;
+struct hsm_latch *hsm_latch_new(void);
+void hsm_latch_set(struct hsm_latch *latch, const CK_TOKEN_INFO *token); /* takes it over */
+void hsm_latch_free(struct hsm_latch *latch);
+bool hsm_latch_is_set(const CK_TOKEN_INFO *token);
 
 /** Changes in the child of a fork(): what was opened under another number is not usable. */
 unsigned hsm_fork_generation(void);

@@ -13,6 +13,7 @@
 #define EC_POINT_SIZE  160 /* octets: P-521 in a BIT STRING, and room */
 #define ATTRIBUTES_MAX 24 /* in a template */
 #define GENERATE_TRIES 3
+#define ANY_CLASS      ((CK_OBJECT_CLASS)-1)
 
 /* prime256v1, 1.2.840.10045.3.1.7, as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1). */
 static const CK_BYTE p256_oid[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
@@ -53,9 +54,9 @@ add_name(struct template *t, const struct hsm_object_name *name)
 }
 
 static CK_FUNCTION_LIST *
-functions_of(const struct hsm_token *token)
+functions_of(const struct hsm_slot *slot)
 {
-    return hsm_module_functions(token->module);
+    return hsm_module_functions(slot->module);
 }
 
 /* Handles gathered by a search. */
@@ -88,14 +89,14 @@ append(struct handles *handles, const CK_OBJECT_HANDLE *batch, CK_ULONG n)
 }
 
 static enum hsm_status
-gather(const struct hsm_token *token, struct handles *handles)
+gather(const struct hsm_slot *slot, struct handles *handles)
 {
     CK_OBJECT_HANDLE batch[FIND_BATCH];
     CK_ULONG n = 0;
     enum hsm_status st = HSM_OK;
 
     do {
-        CK_RV rv = functions_of(token)->C_FindObjects(token->slot->control, batch, FIND_BATCH, &n);
+        CK_RV rv = functions_of(slot)->C_FindObjects(slot->control, batch, FIND_BATCH, &n);
 
         st = rv == CKR_OK ? append(handles, batch, n) : hsm_ckr_log(rv, "C_FindObjects");
     } while (st == HSM_OK && n > 0);
@@ -103,22 +104,23 @@ gather(const struct hsm_token *token, struct handles *handles)
 }
 
 enum hsm_status
-hsm_object_find(const struct hsm_token *token, CK_OBJECT_CLASS class,
+hsm_object_find(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
                 const struct hsm_object_name *name, CK_OBJECT_HANDLE **out, size_t *count)
 {
-    CK_FUNCTION_LIST *functions = functions_of(token);
+    CK_FUNCTION_LIST *functions = functions_of(slot);
     struct handles handles = {NULL, 0, 0};
     struct template wanted = {.count = 0};
     enum hsm_status st;
     CK_RV rv;
 
-    add(&wanted, CKA_CLASS, &class, sizeof(class));
+    if (class != ANY_CLASS)
+        add(&wanted, CKA_CLASS, &class, sizeof(class));
     add_name(&wanted, name);
-    rv = functions->C_FindObjectsInit(token->slot->control, wanted.attributes, wanted.count);
+    rv = functions->C_FindObjectsInit(slot->control, wanted.attributes, wanted.count);
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, "C_FindObjectsInit");
-    st = gather(token, &handles);
-    (void)functions->C_FindObjectsFinal(token->slot->control);
+    st = gather(slot, &handles);
+    (void)functions->C_FindObjectsFinal(slot->control);
     if (st != HSM_OK) {
         free(handles.items);
         return st;
@@ -129,12 +131,12 @@ hsm_object_find(const struct hsm_token *token, CK_OBJECT_CLASS class,
 }
 
 enum hsm_status
-hsm_object_find_one(const struct hsm_token *token, CK_OBJECT_CLASS class,
+hsm_object_find_one(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
                     const struct hsm_object_name *name, CK_OBJECT_HANDLE *out)
 {
     CK_OBJECT_HANDLE *found = NULL;
     size_t count = 0;
-    enum hsm_status st = hsm_object_find(token, class, name, &found, &count);
+    enum hsm_status st = hsm_object_find(slot, class, name, &found, &count);
 
     if (st != HSM_OK)
         return st;
@@ -146,14 +148,24 @@ hsm_object_find_one(const struct hsm_token *token, CK_OBJECT_CLASS class,
     return count == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
 }
 
+/* An object that is being read. What the token did not say because it failed is not what it does
+ * not know. */
+struct reading {
+    const struct hsm_slot *slot;
+    CK_OBJECT_HANDLE object;
+    CK_RV failure; /* CKR_OK: none yet */
+};
+
 /* False when the object has no such attribute, does not show it, or it is longer than `size`. */
 static bool
-read_attribute(const struct hsm_token *token, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type,
-               void *out, size_t size, size_t *len)
+read_attribute(struct reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size, size_t *len)
 {
     CK_ATTRIBUTE wanted = {type, out, size};
-    CK_RV rv = functions_of(token)->C_GetAttributeValue(token->slot->control, object, &wanted, 1);
+    CK_RV rv = functions_of(reading->slot)
+                   ->C_GetAttributeValue(reading->slot->control, reading->object, &wanted, 1);
 
+    if (rv != CKR_OK && hsm_ckr_action(rv) != HSM_CKR_PERMANENT)
+        reading->failure = rv;
     if (rv != CKR_OK || wanted.ulValueLen == CK_UNAVAILABLE_INFORMATION || wanted.ulValueLen > size)
         return false;
     *len = wanted.ulValueLen;
@@ -162,35 +174,117 @@ read_attribute(const struct hsm_token *token, CK_OBJECT_HANDLE object, CK_ATTRIB
 
 /* 1, 0, or -1 where the module does not say. */
 static int
-read_bool(const struct hsm_token *token, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type)
+read_bool(struct reading *reading, CK_ATTRIBUTE_TYPE type)
 {
     CK_BBOOL value = CK_FALSE;
     size_t len = 0;
 
-    if (!read_attribute(token, object, type, &value, sizeof(value), &len) || len != sizeof(value))
+    if (!read_attribute(reading, type, &value, sizeof(value), &len) || len != sizeof(value))
         return -1;
     return value != CK_FALSE ? 1 : 0;
 }
 
 static CK_ULONG
-read_ulong(const struct hsm_token *token, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type)
+read_ulong(struct reading *reading, CK_ATTRIBUTE_TYPE type)
 {
     CK_ULONG value = CK_UNAVAILABLE_INFORMATION;
     size_t len = 0;
 
-    if (!read_attribute(token, object, type, &value, sizeof(value), &len) || len != sizeof(value))
+    if (!read_attribute(reading, type, &value, sizeof(value), &len) || len != sizeof(value))
         return CK_UNAVAILABLE_INFORMATION;
     return value;
 }
 
 static bool
-names_p256(const struct hsm_token *token, CK_OBJECT_HANDLE object)
+names_p256(struct reading *reading)
 {
     CK_BYTE params[EC_PARAMS_SIZE];
     size_t len = 0;
 
-    return read_attribute(token, object, CKA_EC_PARAMS, params, sizeof(params), &len) &&
+    return read_attribute(reading, CKA_EC_PARAMS, params, sizeof(params), &len) &&
            len == sizeof(p256_oid) && memcmp(params, p256_oid, len) == 0;
+}
+
+/* Where the token failed while it was read, nothing is known of the object. */
+static enum hsm_status
+end_of(const struct reading *reading)
+{
+    if (reading->failure == CKR_OK)
+        return HSM_OK;
+    (void)hsm_ckr_log(reading->failure, "C_GetAttributeValue");
+    return HSM_ERR_BUSY;
+}
+
+enum hsm_status
+hsm_object_id(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, uint8_t *id, size_t *id_len)
+{
+    struct reading reading = {slot, object, CKR_OK};
+    CK_BYTE value[HSM_ID_MAX];
+    size_t len = 0;
+
+    if (read_attribute(&reading, CKA_ID, value, sizeof(value), &len) && len > 0) {
+        memcpy(id, value, len);
+        *id_len = len;
+        return HSM_OK;
+    }
+    return end_of(&reading) == HSM_OK ? HSM_ERR_NOT_FOUND : HSM_ERR_BUSY;
+}
+
+static bool
+has_label(struct reading *reading, const char *label)
+{
+    char value[HSM_LABEL_MAX];
+    size_t len = 0;
+
+    return label == NULL || (read_attribute(reading, CKA_LABEL, value, sizeof(value), &len) &&
+                             len == strlen(label) && memcmp(value, label, len) == 0);
+}
+
+/* Keys among the objects with an id; a certificate may have it, too. */
+static enum hsm_status
+sort_pair(const struct hsm_slot *slot, const struct hsm_object_name *name,
+          const CK_OBJECT_HANDLE *objects, size_t count, struct hsm_object_pair *out)
+{
+    struct hsm_object_pair pair = {CK_INVALID_HANDLE, CK_INVALID_HANDLE};
+    size_t privates = 0;
+    size_t publics = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct reading reading = {slot, objects[i], CKR_OK};
+        CK_ULONG class = read_ulong(&reading, CKA_CLASS);
+
+        if (class == CKO_PRIVATE_KEY) {
+            privates++;
+            if (has_label(&reading, name->label))
+                pair.private_object = objects[i];
+        } else if (class == CKO_PUBLIC_KEY) {
+            publics++;
+            pair.public_object = objects[i];
+        }
+        if (end_of(&reading) != HSM_OK)
+            return HSM_ERR_BUSY;
+    }
+    if (privates > 1 || publics > 1)
+        return HSM_ERR_AMBIGUOUS;
+    if (pair.private_object == CK_INVALID_HANDLE)
+        return HSM_ERR_NOT_FOUND;
+    *out = pair;
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_object_find_pair(const struct hsm_slot *slot, const struct hsm_object_name *name,
+                     struct hsm_object_pair *out)
+{
+    const struct hsm_object_name by_id = {NULL, name->id, name->id_len};
+    CK_OBJECT_HANDLE *found = NULL;
+    size_t count = 0;
+    enum hsm_status st = hsm_object_find(slot, ANY_CLASS, &by_id, &found, &count);
+
+    if (st == HSM_OK)
+        st = sort_pair(slot, name, found, count, out);
+    free(found);
+    return st;
 }
 
 /*
@@ -220,77 +314,94 @@ decode_point(const CK_BYTE *value, size_t len, uint8_t *point)
     return true;
 }
 
-static void
-describe_public(const struct hsm_token *token, struct hsm_key_info *info, bool key_names_curve)
+static enum hsm_status
+describe_public(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm_key_info *info,
+                bool key_names_curve)
 {
-    struct hsm_object_name name = {NULL, info->id, info->id_len};
+    struct reading reading = {slot, object, CKR_OK};
     CK_BYTE value[EC_POINT_SIZE];
-    CK_OBJECT_HANDLE object;
     size_t len = 0;
 
-    if (info->id_len == 0 || hsm_object_find_one(token, CKO_PUBLIC_KEY, &name, &object) != HSM_OK)
-        return;
+    if (object == CK_INVALID_HANDLE)
+        return HSM_OK;
     /* Some modules keep the curve with the public half only. */
     if (!key_names_curve)
-        info->is_p256 = names_p256(token, object);
-    if (info->is_p256 && read_attribute(token, object, CKA_EC_POINT, value, sizeof(value), &len))
+        info->is_p256 = names_p256(&reading);
+    if (info->is_p256 && read_attribute(&reading, CKA_EC_POINT, value, sizeof(value), &len))
         info->has_point = decode_point(value, len, info->point);
+    return end_of(&reading);
 }
 
 /* PKCS #11 v3.1 section 4.9; -1 is not as wanted either. */
 static bool
-cannot_leave(const struct hsm_key_info *info)
+cannot_leave(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
+    bool generated_here =
+        quirks->origin_untold || (info->local == 1 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN);
+
     return info->sensitive == 1 && info->always_sensitive == 1 && info->never_extractable == 1 &&
-           info->local == 1 && info->extractable == 0 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN;
+           info->extractable == 0 && generated_here;
+}
+
+static void
+describe_private(struct reading *reading, struct hsm_key_info *info, bool *names_curve)
+{
+    CK_BYTE params[EC_PARAMS_SIZE];
+    size_t len = 0;
+
+    if (read_attribute(reading, CKA_LABEL, info->label, HSM_LABEL_MAX, &len))
+        info->label[len] = '\0';
+    if (!read_attribute(reading, CKA_ID, info->id, sizeof(info->id), &info->id_len))
+        info->id_len = 0;
+    *names_curve = read_attribute(reading, CKA_EC_PARAMS, params, sizeof(params), &len) && len > 0;
+    info->is_p256 = read_ulong(reading, CKA_KEY_TYPE) == CKK_EC && names_p256(reading);
+    info->sensitive = read_bool(reading, CKA_SENSITIVE);
+    info->always_sensitive = read_bool(reading, CKA_ALWAYS_SENSITIVE);
+    info->extractable = read_bool(reading, CKA_EXTRACTABLE);
+    info->never_extractable = read_bool(reading, CKA_NEVER_EXTRACTABLE);
+    info->local = read_bool(reading, CKA_LOCAL);
+    info->sign = read_bool(reading, CKA_SIGN);
+    info->decrypt = read_bool(reading, CKA_DECRYPT);
+    info->unwrap = read_bool(reading, CKA_UNWRAP);
+    info->derive = read_bool(reading, CKA_DERIVE);
+    info->modifiable = read_bool(reading, CKA_MODIFIABLE);
+    info->copyable = read_bool(reading, CKA_COPYABLE);
+    info->always_authenticate = read_bool(reading, CKA_ALWAYS_AUTHENTICATE);
+    info->gen_mechanism = read_ulong(reading, CKA_KEY_GEN_MECHANISM);
 }
 
 enum hsm_status
-hsm_object_describe(const struct hsm_token *token, CK_OBJECT_HANDLE private_key,
+hsm_object_describe(const struct hsm_slot *slot, const struct hsm_object_pair *pair,
                     struct hsm_key_info *out)
 {
+    struct reading reading = {slot, pair->private_object, CKR_OK};
     struct hsm_key_info info;
-    CK_BYTE params[EC_PARAMS_SIZE];
-    size_t len = 0;
-    bool key_names_curve;
+    bool names_curve = false;
+    enum hsm_status st;
 
     memset(&info, 0, sizeof(info));
-    if (read_attribute(token, private_key, CKA_LABEL, info.label, HSM_LABEL_MAX, &len))
-        info.label[len] = '\0';
-    if (!read_attribute(token, private_key, CKA_ID, info.id, sizeof(info.id), &info.id_len))
-        info.id_len = 0;
-    key_names_curve =
-        read_attribute(token, private_key, CKA_EC_PARAMS, params, sizeof(params), &len) && len > 0;
-    info.is_p256 =
-        read_ulong(token, private_key, CKA_KEY_TYPE) == CKK_EC && names_p256(token, private_key);
-    info.sensitive = read_bool(token, private_key, CKA_SENSITIVE);
-    info.always_sensitive = read_bool(token, private_key, CKA_ALWAYS_SENSITIVE);
-    info.extractable = read_bool(token, private_key, CKA_EXTRACTABLE);
-    info.never_extractable = read_bool(token, private_key, CKA_NEVER_EXTRACTABLE);
-    info.local = read_bool(token, private_key, CKA_LOCAL);
-    info.sign = read_bool(token, private_key, CKA_SIGN);
-    info.decrypt = read_bool(token, private_key, CKA_DECRYPT);
-    info.unwrap = read_bool(token, private_key, CKA_UNWRAP);
-    info.derive = read_bool(token, private_key, CKA_DERIVE);
-    info.modifiable = read_bool(token, private_key, CKA_MODIFIABLE);
-    info.copyable = read_bool(token, private_key, CKA_COPYABLE);
-    info.always_authenticate = read_bool(token, private_key, CKA_ALWAYS_AUTHENTICATE);
-    info.gen_mechanism = read_ulong(token, private_key, CKA_KEY_GEN_MECHANISM);
-    describe_public(token, &info, key_names_curve);
-    info.may_be_used = cannot_leave(&info) && info.is_p256 && info.has_point && info.sign != 0 &&
-                       info.always_authenticate != 1;
+    describe_private(&reading, &info, &names_curve);
+    st = end_of(&reading);
+    if (st == HSM_OK)
+        st = describe_public(slot, pair->public_object, &info, names_curve);
+    if (st != HSM_OK)
+        return st;
+    info.may_be_used = cannot_leave(&info, &slot->settings.quirks) && info.is_p256 &&
+                       info.has_point && info.sign != 0 && info.always_authenticate != 1;
     *out = info;
     return HSM_OK;
 }
 
 /* `strict` asks for what is good to have and not known to every module, too. */
 static void
-public_template(struct template *t, const struct hsm_object_name *name, bool strict)
+public_template(struct template *t, const struct hsm_object_name *name,
+                const struct hsm_quirks *quirks, bool strict)
 {
     t->count = 0;
     add_bool(t, CKA_TOKEN, true);
     add_bool(t, CKA_PRIVATE, false);
-    add_bool(t, CKA_VERIFY, true);
+    if (!quirks->bare_public)
+        add_bool(t, CKA_VERIFY, true);
     add(t, CKA_EC_PARAMS, p256_oid, sizeof(p256_oid));
     add_name(t, name);
     if (!strict)
@@ -332,7 +443,7 @@ refuses_template(CK_RV rv)
 
 /* Software tokens fail now and then when another process generates at the same time. */
 static CK_RV
-generate(const struct hsm_token *token, const struct hsm_object_name *name, bool strict,
+generate(const struct hsm_slot *slot, const struct hsm_object_name *name, bool strict,
          CK_OBJECT_HANDLE *private_key, CK_OBJECT_HANDLE *public_key)
 {
     CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
@@ -340,35 +451,36 @@ generate(const struct hsm_token *token, const struct hsm_object_name *name, bool
     struct template private;
     CK_RV rv = CKR_GENERAL_ERROR;
 
-    public_template(&public, name, strict);
+    public_template(&public, name, &slot->settings.quirks, strict);
     private_template(&private, name, strict);
     for (int tries = 0; tries < GENERATE_TRIES && rv == CKR_GENERAL_ERROR; tries++)
-        rv = functions_of(token)->C_GenerateKeyPair(
-            token->slot->control, &mechanism, public.attributes, public.count, private.attributes,
-            private.count, public_key, private_key);
+        rv = functions_of(slot)->C_GenerateKeyPair(slot->control, &mechanism, public.attributes,
+                                                   public.count, private.attributes, private.count,
+                                                   public_key, private_key);
     return rv;
 }
 
 enum hsm_status
-hsm_object_generate(const struct hsm_token *token, const struct hsm_object_name *name,
+hsm_object_generate(const struct hsm_slot *slot, const struct hsm_object_name *name,
                     CK_OBJECT_HANDLE *private_key, CK_OBJECT_HANDLE *public_key)
 {
-    CK_RV rv = generate(token, name, true, private_key, public_key);
+    bool strict = !slot->settings.quirks.plain_templates;
+    CK_RV rv = generate(slot, name, strict, private_key, public_key);
 
-    if (refuses_template(rv)) {
+    if (strict && refuses_template(rv)) {
         hsm_log(HSM_LOG_WARNING,
                 "key %s: %s: asked again without CKA_MODIFIABLE, CKA_COPYABLE, "
                 "CKA_ALLOWED_MECHANISMS and the uses of the public half",
                 name->label, hsm_ckr_name(rv));
-        rv = generate(token, name, false, private_key, public_key);
+        rv = generate(slot, name, false, private_key, public_key);
     }
     return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_GenerateKeyPair");
 }
 
 enum hsm_status
-hsm_object_destroy(const struct hsm_token *token, CK_OBJECT_HANDLE object)
+hsm_object_destroy(const struct hsm_slot *slot, CK_OBJECT_HANDLE object)
 {
-    CK_RV rv = functions_of(token)->C_DestroyObject(token->slot->control, object);
+    CK_RV rv = functions_of(slot)->C_DestroyObject(slot->control, object);
 
     return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_DestroyObject");
 }

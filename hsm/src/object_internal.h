@@ -14,7 +14,7 @@
 
 #include <hsm/key.h>
 
-#include "token_internal.h"
+#include "slot_internal.h"
 
 #define HSM_OBJECTS_MAX 65536 /* of one class on a token; more: HSM_ERR_UNSUPPORTED */
 
@@ -26,18 +26,39 @@ struct hsm_object_name {
 };
 
 /** Handles of all objects of a class with that name; *out is released with free(). */
-HSM_MUST_CHECK enum hsm_status hsm_object_find(const struct hsm_token *token, CK_OBJECT_CLASS class,
+HSM_MUST_CHECK enum hsm_status hsm_object_find(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
                                                const struct hsm_object_name *name,
                                                CK_OBJECT_HANDLE **out, size_t *count);
 
 /** Exactly one, or HSM_ERR_NOT_FOUND or HSM_ERR_AMBIGUOUS, not logged. */
 HSM_MUST_CHECK enum hsm_status
-hsm_object_find_one(const struct hsm_token *token, CK_OBJECT_CLASS class,
+hsm_object_find_one(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
                     const struct hsm_object_name *name, CK_OBJECT_HANDLE *out);
 
-/** What the token says of a private key, its point (of the public object with its id) included. */
-HSM_MUST_CHECK enum hsm_status hsm_object_describe(const struct hsm_token *token,
-                                                   CK_OBJECT_HANDLE private_key,
+/** The two objects of a key pair. */
+struct hsm_object_pair {
+    CK_OBJECT_HANDLE private_object;
+    CK_OBJECT_HANDLE public_object; /* CK_INVALID_HANDLE: none */
+};
+
+/**
+ * The one private and the one public key with a CKA_ID, in one search.
+ *
+ * @param name  its id is there; a label must be the private key's
+ * @retval HSM_ERR_NOT_FOUND  no such private key; not logged
+ * @retval HSM_ERR_AMBIGUOUS  several; not logged
+ */
+HSM_MUST_CHECK enum hsm_status hsm_object_find_pair(const struct hsm_slot *slot,
+                                                    const struct hsm_object_name *name,
+                                                    struct hsm_object_pair *out);
+
+/** CKA_ID; an empty one is not found. `id` has HSM_ID_MAX octets. */
+HSM_MUST_CHECK enum hsm_status hsm_object_id(const struct hsm_slot *slot, CK_OBJECT_HANDLE object,
+                                             uint8_t *id, size_t *id_len);
+
+/** What the token says of a key; its point is that of the public object. BUSY: it did not say. */
+HSM_MUST_CHECK enum hsm_status hsm_object_describe(const struct hsm_slot *slot,
+                                                   const struct hsm_object_pair *pair,
                                                    struct hsm_key_info *out);
 
 /**
@@ -45,10 +66,10 @@ HSM_MUST_CHECK enum hsm_status hsm_object_describe(const struct hsm_token *token
  * not allow to be asked for, and that are not what keeps a key in are left out.
  */
 HSM_MUST_CHECK enum hsm_status
-hsm_object_generate(const struct hsm_token *token, const struct hsm_object_name *name,
+hsm_object_generate(const struct hsm_slot *slot, const struct hsm_object_name *name,
                     CK_OBJECT_HANDLE *private_key, CK_OBJECT_HANDLE *public_key);
 
-HSM_MUST_CHECK enum hsm_status hsm_object_destroy(const struct hsm_token *token,
+HSM_MUST_CHECK enum hsm_status hsm_object_destroy(const struct hsm_slot *slot,
                                                   CK_OBJECT_HANDLE object);
 
 #endif

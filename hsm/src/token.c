@@ -10,12 +10,14 @@
 #include <hsm/uri.h>
 
 #include "ckr_internal.h"
+#include "clock_internal.h"
 #include "host_lock_internal.h"
 #include "module_internal.h"
 #include "token_internal.h"
 #include "uri_internal.h"
 
-#define SLOTS_MAX 4096 /* of one module; more: HSM_ERR_UNSUPPORTED */
+#define RANDOM_TRIES   3 /* when the token is lost meanwhile */
+#define MODULE_WAIT_MS 10000 /* for the end of a restart of the module */
 
 /* A token that a URI matches, and its slot. */
 struct candidate {
@@ -59,21 +61,13 @@ hsm_token_admin_enter(struct hsm_token *token)
 {
     enum hsm_status st = hsm_token_check(token);
 
-    if (st != HSM_OK)
-        return st;
-    if (!hsm_gate_enter(&token->slot->admin, HSM_ADMIN_WAIT_MS)) {
-        hsm_log(HSM_LOG_ERROR, "token %s: no answer to earlier requests", token->info.label);
-        return HSM_ERR_BUSY;
-    }
-    token->slot->host_lock = hsm_host_lock(hsm_module_path(token->module));
-    return HSM_OK;
+    return st == HSM_OK ? hsm_slot_admin_enter(token->slot) : st;
 }
 
-void
-hsm_token_admin_leave(struct hsm_token *token)
+bool
+hsm_token_admin_leave(struct hsm_token *token, enum hsm_status status)
 {
-    hsm_host_unlock(token->slot->host_lock);
-    hsm_gate_leave(&token->slot->admin);
+    return hsm_slot_admin_leave(token->slot, status);
 }
 
 /* CK_INFO and its like pad with blanks and have no NUL. */
@@ -125,30 +119,12 @@ describe(const struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *ra
     out->user_pin_low = (raw->flags & (CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY)) != 0;
 }
 
-/* Slots that hold a token, initialised or not. The list grows between the two calls at worst. */
 static enum hsm_status
 list_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
 {
-    DEFER(release_ids) CK_SLOT_ID *ids = NULL;
-    CK_ULONG n = 0;
-    CK_RV rv = hsm_module_functions(module)->C_GetSlotList(CK_TRUE, NULL, &n);
+    CK_RV rv = hsm_module_slots(module, out, count);
 
-    if (rv != CKR_OK)
-        return hsm_ckr_log(rv, "C_GetSlotList");
-    if (n > SLOTS_MAX) {
-        hsm_log(HSM_LOG_ERROR, "%s: %lu slots", hsm_module_path(module), n);
-        return HSM_ERR_UNSUPPORTED;
-    }
-    ids = calloc(n + 1, sizeof(*ids));
-    if (ids == NULL)
-        return HSM_ERR_NOMEM;
-    rv = hsm_module_functions(module)->C_GetSlotList(CK_TRUE, ids, &n);
-    if (rv != CKR_OK)
-        return hsm_ckr_log(rv, "C_GetSlotList");
-    *out = ids;
-    *count = n;
-    ids = NULL;
-    return HSM_OK;
+    return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_GetSlotList");
 }
 
 /* RFC 7512 section 2.5: an attribute that is absent matches anything. */
@@ -299,7 +275,8 @@ check_usable(const struct hsm_token *token)
 }
 
 static enum hsm_status
-open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struct hsm_secret *pin,
+open_on_module(struct hsm_module *module, const struct hsm_uri *uri,
+               const struct hsm_token_config *config, const struct hsm_secret *pin,
                struct hsm_token **out)
 {
     DEFER(free) struct hsm_token *token = calloc(1, sizeof(*token));
@@ -308,14 +285,18 @@ open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struc
 
     if (token == NULL)
         return HSM_ERR_NOMEM;
+    if (!hsm_module_enter(module, hsm_deadline_after(MODULE_WAIT_MS)))
+        return HSM_ERR_BUSY;
     st = choose_token(module, uri, &chosen);
+    if (st == HSM_OK)
+        describe(module, chosen.id, &chosen.token, &token->info);
+    hsm_module_leave(module);
     if (st != HSM_OK)
         return st;
     token->raw = chosen.token;
-    describe(module, chosen.id, &token->raw, &token->info);
     st = check_usable(token);
     if (st == HSM_OK)
-        st = hsm_slot_open(module, chosen.id, &token->raw, pin, &token->slot);
+        st = hsm_slot_open(module, chosen.id, &token->raw, config, pin, &token->slot);
     if (st != HSM_OK)
         return st;
     token->module = module;
@@ -327,15 +308,15 @@ open_on_module(struct hsm_module *module, const struct hsm_uri *uri, const struc
 
 /* Inside the host lock. */
 static enum hsm_status
-open_started(const char *path, const struct hsm_uri *uri, const struct hsm_secret *pin,
-             struct hsm_token **out)
+open_started(const char *path, const struct hsm_uri *uri, const struct hsm_token_config *config,
+             const struct hsm_secret *pin, struct hsm_token **out)
 {
     DEFER(hsm_module_close) struct hsm_module *module = NULL;
     enum hsm_status st = hsm_module_open(path, &module);
 
     if (st != HSM_OK)
         return st;
-    st = open_on_module(module, uri, pin, out);
+    st = open_on_module(module, uri, config, pin, out);
     if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_AMBIGUOUS)
         hsm_log(HSM_LOG_ERROR, "%s: %s token in %s matches",
                 hsm_uri_get(uri, "token") != NULL ? hsm_uri_get(uri, "token") : "PKCS#11 URI",
@@ -365,7 +346,7 @@ hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
     if (st != HSM_OK)
         return st;
     lock = hsm_host_lock(path);
-    st = open_started(path, uri, config->pin != NULL ? config->pin : own_pin, out);
+    st = open_started(path, uri, config, config->pin != NULL ? config->pin : own_pin, out);
     hsm_host_unlock(lock);
     return st;
 }
@@ -376,10 +357,8 @@ hsm_token_close(struct hsm_token *token)
 {
     if (token == NULL)
         return;
-    if (token->generation == hsm_fork_generation()) {
-        hsm_slot_close(token->slot);
+    if (token->generation == hsm_fork_generation() && hsm_slot_close(token->slot))
         hsm_module_close(token->module);
-    }
     free(token);
 }
 
@@ -387,6 +366,53 @@ void
 hsm_token_info(const struct hsm_token *token, struct hsm_token_info *out)
 {
     *out = token->info;
+}
+
+bool
+hsm_token_is_ready(const struct hsm_token *token)
+{
+    return token->generation == hsm_fork_generation() &&
+           hsm_pool_service(&token->slot->pool) == HSM_OK;
+}
+
+static void
+copy_counters(const struct hsm_counters *from, struct hsm_token_stats *to)
+{
+    to->signatures = from->signatures;
+    to->failures = from->failures;
+    to->timeouts = from->timeouts;
+    to->retries = from->retries;
+    to->throttled = from->throttled;
+    to->verified = from->verified;
+    to->wrong_signatures = from->wrong_signatures;
+    to->sessions_dropped = from->sessions_dropped;
+    to->losses = from->losses;
+    to->recoveries = from->recoveries;
+    to->attempts = from->attempts;
+    to->restarts = from->restarts;
+    to->logins = from->logins;
+    to->stuck = from->stuck;
+}
+
+void
+hsm_token_stats(const struct hsm_token *token, struct hsm_token_stats *out)
+{
+    struct hsm_slot *slot = token->slot;
+
+    memset(out, 0, sizeof(*out));
+    out->service = HSM_ERR_USAGE;
+    if (token->generation != hsm_fork_generation())
+        return; /* in the child of a fork() the lock may be the parent's */
+    copy_counters(&slot->counters, out);
+    out->stuck_now = slot->stuck_now;
+    out->workers = slot->settings.workers;
+    pthread_mutex_lock(&slot->pool.lock);
+    out->sessions = slot->pool.count;
+    out->sessions_usable = slot->pool.usable;
+    out->in_flight = slot->pool.out;
+    out->waiting = slot->pool.waiting;
+    out->service = slot->pool.service;
+    pthread_mutex_unlock(&slot->pool.lock);
 }
 
 static enum hsm_status
@@ -427,7 +453,11 @@ hsm_token_list(const char *text, const char *given_module, struct hsm_token_info
     lock = hsm_host_lock(path);
     st = hsm_module_open(path, &module);
     if (st == HSM_OK) {
-        st = describe_all(module, uri, out, count);
+        st = HSM_ERR_BUSY;
+        if (hsm_module_enter(module, hsm_deadline_after(MODULE_WAIT_MS))) {
+            st = describe_all(module, uri, out, count);
+            hsm_module_leave(module);
+        }
         hsm_module_close(module);
     }
     hsm_host_unlock(lock);
@@ -437,14 +467,20 @@ hsm_token_list(const char *text, const char *given_module, struct hsm_token_info
 enum hsm_status
 hsm_token_random(struct hsm_token *token, void *out, size_t len)
 {
-    enum hsm_status st = hsm_token_admin_enter(token);
-    CK_RV rv;
+    bool again = true;
+    enum hsm_status st = HSM_ERR_BUSY;
 
-    if (st != HSM_OK)
-        return st;
-    rv = hsm_module_functions(token->module)->C_GenerateRandom(token->slot->control, out, len);
-    hsm_token_admin_leave(token);
-    return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_GenerateRandom");
+    for (int tries = 0; again && tries < RANDOM_TRIES; tries++) {
+        CK_RV rv;
+
+        st = hsm_token_admin_enter(token);
+        if (st != HSM_OK)
+            return st;
+        rv = hsm_module_functions(token->module)->C_GenerateRandom(token->slot->control, out, len);
+        st = rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_GenerateRandom");
+        again = hsm_token_admin_leave(token, st);
+    }
+    return st;
 }
 
 /* The first slot without an initialised token; EXISTS if one of that label is anywhere. */
@@ -505,14 +541,14 @@ init_on_module(const struct hsm_module *module, const char *label, const struct 
                const struct hsm_secret *user_pin)
 {
     CK_FUNCTION_LIST *functions = hsm_module_functions(module);
-    CK_UTF8CHAR padded[32];
+    CK_UTF8CHAR padded[32 + 1] = {0}; /* p11-kit's client reads on until a NUL */
     CK_SLOT_ID id = 0;
     CK_RV rv;
     enum hsm_status st = choose_fresh_slot(module, label, &id);
 
     if (st != HSM_OK)
         return st;
-    memset(padded, ' ', sizeof(padded));
+    memset(padded, ' ', sizeof(padded) - 1);
     memcpy(padded, label, strlen(label));
     rv = functions->C_InitToken(id, (CK_UTF8CHAR *)hsm_secret_octets(so_pin),
                                 hsm_secret_len(so_pin), padded);
@@ -538,7 +574,11 @@ hsm_token_init(const char *path, const char *label, const struct hsm_secret *so_
     lock = hsm_host_lock(path);
     st = hsm_module_open(path, &module);
     if (st == HSM_OK) {
-        st = init_on_module(module, label, so_pin, user_pin);
+        st = HSM_ERR_BUSY;
+        if (hsm_module_enter(module, hsm_deadline_after(MODULE_WAIT_MS))) {
+            st = init_on_module(module, label, so_pin, user_pin);
+            hsm_module_leave(module);
+        }
         hsm_module_close(module);
     }
     hsm_host_unlock(lock);

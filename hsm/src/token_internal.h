@@ -6,10 +6,7 @@
 
 #include <hsm/token.h>
 
-#include "module_internal.h"
-
-#define HSM_ADMIN_WAIT_MS 60000 /* for the control session; longer: HSM_ERR_BUSY */
-#define HSM_SIGN_WAIT_MS  30000 /* for one of libp11's sessions; longer: HSM_ERR_BUSY */
+#include "slot_internal.h"
 
 struct hsm_token {
     struct hsm_module *module;
@@ -22,9 +19,8 @@ struct hsm_token {
 /** HSM_ERR_USAGE, logged, in the child of a fork(). */
 HSM_MUST_CHECK enum hsm_status hsm_token_check(const struct hsm_token *token);
 
-/** Enter the admin gate of the token and take the host lock, after hsm_token_check(). */
+/** hsm_slot_admin_enter() and hsm_slot_admin_leave(), after hsm_token_check(). */
 HSM_MUST_CHECK enum hsm_status hsm_token_admin_enter(struct hsm_token *token);
-
-void hsm_token_admin_leave(struct hsm_token *token);
+bool hsm_token_admin_leave(struct hsm_token *token, enum hsm_status status);
 
 #endif

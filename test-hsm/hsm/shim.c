@@ -121,6 +121,15 @@ shim_Initialize(void *args)
 }
 
 static CK_RV
+shim_Finalize(void *reserved)
+{
+    pthread_mutex_lock(&lock);
+    sessions_open = 0;
+    pthread_mutex_unlock(&lock);
+    return behind->C_Finalize(reserved);
+}
+
+static CK_RV
 shim_InitPIN(CK_SESSION_HANDLE session, CK_UTF8CHAR *pin, CK_ULONG pin_len)
 {
     CK_RV rv = failing("C_InitPIN");
@@ -257,6 +266,7 @@ take_over(void)
 {
     list = *behind;
     list.C_Initialize = shim_Initialize;
+    list.C_Finalize = shim_Finalize;
     list.C_OpenSession = shim_OpenSession;
     list.C_CloseSession = shim_CloseSession;
     list.C_CloseAllSessions = shim_CloseAllSessions;

@@ -29,7 +29,8 @@ static enum hsm_status
 try_open(struct hsm_token **out)
 {
     struct hsm_secret *pin = NULL;
-    struct hsm_token_config config = {"pkcs11:token=faulty", softhsm_module(), NULL};
+    struct hsm_token_config config = {
+        .uri = "pkcs11:token=faulty", .module = softhsm_module(), .op_timeout_ms = 300};
     enum hsm_status st;
 
     assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
@@ -172,6 +173,20 @@ found(struct hsm_token *token)
     return key;
 }
 
+/* The fault is over: the token is back before anybody is told. */
+static void
+heals(struct hsm_key *key)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    tell_shim("");
+    for (int tries = 0; tries < 10; tries++) {
+        if (hsm_key_sign_verified(key, "x", 1, sig) == HSM_OK)
+            return;
+    }
+    fail_msg("the token does not come back");
+}
+
 static void
 damaged_signatures_are_never_given_out_as_verified(void **state)
 {
@@ -184,11 +199,12 @@ damaged_signatures_are_never_given_out_as_verified(void **state)
         tell_shim(damages[i]);
         assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_ERR_CRYPTO);
         assert_int_equal(sig[0], 0xaa);
+        heals(key);
     }
     tell_shim("zero");
     assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_CRYPTO);
-    tell_shim("");
-    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    assert_int_equal(sig[0], 0xaa);
+    heals(key);
     hsm_key_free(key);
 }
 
@@ -202,7 +218,7 @@ a_failed_signature_is_told_and_the_next_one_works(void **state)
         {"C_SignInit=0x30", HSM_ERR_BUSY}, /* CKR_DEVICE_ERROR */
         {"C_SignInit=0xb3", HSM_ERR_BUSY}, /* CKR_SESSION_HANDLE_INVALID */
         {"C_SignInit=0x101", HSM_ERR_BUSY}, /* CKR_USER_NOT_LOGGED_IN */
-        {"C_SignInit=0x60", HSM_ERR_NOT_FOUND}, /* CKR_KEY_HANDLE_INVALID */
+        {"C_SignInit=0x60", HSM_ERR_BUSY}, /* CKR_KEY_HANDLE_INVALID */
         {"C_SignInit=0x68", HSM_ERR_DENIED}, /* CKR_KEY_FUNCTION_NOT_PERMITTED */
         {"C_Sign=0x30", HSM_ERR_BUSY},
         {"C_Sign=0x80000001", HSM_ERR_CRYPTO}, /* a vendor's own */
@@ -213,11 +229,11 @@ a_failed_signature_is_told_and_the_next_one_works(void **state)
     memset(sig, 0xaa, sizeof(sig));
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         tell_shim(rows[i].words);
-        assert_int_equal(hsm_key_sign(key, "x", 1, sig), rows[i].status);
+        if (hsm_key_sign(key, "x", 1, sig) != rows[i].status)
+            fail_msg("told %s: not \"%s\"", rows[i].words, hsm_status_text(rows[i].status));
         assert_int_equal(sig[0], 0xaa);
+        heals(key);
     }
-    tell_shim("");
-    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
     hsm_key_free(key);
 }
 
@@ -339,8 +355,7 @@ stop(void **state)
 static int
 open_token(void **state)
 {
-    *state = softhsm_reopen("faulty");
-    return 0;
+    return try_open((struct hsm_token **)state) == HSM_OK ? 0 : -1;
 }
 
 static int

@@ -83,13 +83,31 @@ const char *hsm_key_uri(const struct hsm_key *key);
 /**
  * Sign a SHA-256 digest (CKM_ECDSA).
  *
+ * A token that fails is asked again, and recovered, within the time that
+ * struct hsm_token_config gives to a signature: an outage shorter than that is
+ * not seen here. One signature in `verify_every` is verified before it is given
+ * out, and the first ones after a recovery.
+ *
  * @param digest  HSM_SHA256_LEN octets
  * @param sig     receives HSM_P256_SIG_LEN octets, R || S; written only on success
- * @retval HSM_ERR_BUSY    the token did not answer
- * @retval HSM_ERR_CRYPTO  what it answered is not a signature
+ * @retval HSM_ERR_BUSY       the token did not answer in time
+ * @retval HSM_ERR_CRYPTO     what it answered is not a signature of this key
+ * @retval HSM_ERR_DENIED     it may not sign, or the PIN is refused
+ * @retval HSM_ERR_NOT_FOUND  the key is not on the token any more
+ * @retval HSM_ERR_UNTRUSTED  it is not the key that it was before the token was lost
  */
 HSM_MUST_CHECK enum hsm_status hsm_key_sign_digest(struct hsm_key *key, const uint8_t *digest,
                                                    uint8_t *sig);
+
+enum hsm_wait {
+    HSM_WAIT_FOR_RECOVERY,
+    HSM_WAIT_FOR_SESSION /* BUSY as soon as the token is being recovered: for who has another one */
+};
+
+/** The same with a time of its own; 0: the token's. */
+HSM_MUST_CHECK enum hsm_status
+hsm_key_sign_digest_within(struct hsm_key *key, const uint8_t *digest, unsigned timeout_ms,
+                           enum hsm_wait wait, uint8_t *sig);
 
 /** SHA-256 of a message, then as above. */
 HSM_MUST_CHECK enum hsm_status hsm_key_sign(struct hsm_key *key, const void *message, size_t len,
@@ -102,9 +120,10 @@ HSM_MUST_CHECK enum hsm_status hsm_key_sign_verified(struct hsm_key *key, const 
 
 /**
  * The key as OpenSSL wants it, for X509_sign() and TLS: its private operations
- * run in the token, it holds no key octets. Borrowed, valid until
- * hsm_key_free(); who keeps it longer takes a reference (EVP_PKEY_up_ref) and
- * keeps the token open.
+ * run in the token, it holds no key octets. Each signature is verified, waits
+ * and recovers as hsm_key_sign_digest() does. Borrowed, valid until
+ * hsm_key_free(); who keeps it longer takes a reference (EVP_PKEY_up_ref). It
+ * signs for as long as the token is open.
  */
 EVP_PKEY *hsm_key_pkey(const struct hsm_key *key);
 

@@ -17,28 +17,78 @@
 
 struct hsm_token;
 
+/** How a signature is asked of the token; both take the same sessions and recover alike. */
+enum hsm_route {
+    HSM_ROUTE_LIBP11, /* through libp11, several contexts of it */
+    HSM_ROUTE_DIRECT /* C_SignInit and C_Sign from here: no allocation, no detour through DER */
+};
+
+enum hsm_event_kind {
+    HSM_EVENT_LOST, /* the token is being recovered; calls wait */
+    HSM_EVENT_RECOVERED, /* and a signature of it was verified */
+    HSM_EVENT_PIN_REFUSED, /* no other attempt is made */
+    HSM_EVENT_WRONG_SIGNATURE, /* it did not verify and was not given out */
+    HSM_EVENT_KEY_REFUSED, /* after a recovery: another public half, or an attribute is weaker */
+    HSM_EVENT_KEY_MISSING, /* after a recovery */
+    HSM_EVENT_STUCK, /* a call inside the module outlived its deadline: its thread is replaced */
+    HSM_EVENT_FEWER_SESSIONS /* the token gives less than were asked for */
+};
+
+struct hsm_event {
+    enum hsm_event_kind kind;
+    const char *token; /* label */
+    const char *detail; /* a PKCS#11 return value, a key's label, or "" */
+};
+
+/**
+ * Where the token is and how it is used. A member that is 0 or NULL has the
+ * default that is said beside it. The module, once loaded, and the token, once
+ * open, are shared in a process: what the first one who opened it said holds.
+ */
 struct hsm_token_config {
     const char *uri; /* names one token, e.g. "pkcs11:token=sti-ca"; its object part is ignored */
     const char *module; /* path of the PKCS#11 module; NULL: the URI's module-path */
     const struct hsm_secret
         *pin; /* user PIN; borrowed during the call; NULL: the URI's pin-source */
+
+    enum hsm_route route;
+    unsigned sessions; /* calls in the token at once; 0: as many as it allows, at most 32 */
+    unsigned workers; /* threads that call the module for the callers, so that a caller's deadline
+                         holds even when a call in the module is stuck; 0: callers call it */
+    unsigned queue_max; /* calls that wait for a worker; more: HSM_ERR_BUSY; 0: 4096 */
+    unsigned op_timeout_ms; /* of a signature, recovery included; 0: 3000 */
+    unsigned reconnect_min_ms; /* between attempts to recover, at first; 0: 10 */
+    unsigned reconnect_max_ms; /* and at last, at most 5000; 0: 500 */
+    unsigned verify_every; /* one signature in so many is verified; 1: all; 0: 64 */
+    unsigned probe_ms; /* between looks at an idle token; 0: 10000 */
+    const char *quirks; /* instead of what is known of the module, see docs/HSM.md; "" for none */
+    void (*event)(void *context, const struct hsm_event *event); /* in any thread; may not call the
+                                                                    token */
+    void *event_context;
 };
 
 /**
- * Load the module, find the token, log in as user, probe a session.
+ * Load the module, find the token, log in as user, open two sessions.
  *
  * The PIN is tried once, and after a refusal no other one is tried on that
  * token in this process or its children. While another hsm_token of this
  * process has the same token open, its login is shared and the PIN given here
- * is not looked at. The token keeps no copy of it that outlives login, but for
- * the one that libp11 itself holds.
+ * is not looked at. The token keeps the PIN, in memory that is locked, not
+ * dumped and wiped at the end (struct hsm_secret), because it logs in again
+ * when the connection to the token was lost.
+ *
+ * When the token fails, a thread of this object recovers it while calls wait
+ * until their deadline: sessions are opened anew, the PIN is presented once,
+ * keys are looked for again and must have the public half and the attributes
+ * they had, and a test signature is verified before calls go on.
  *
  * @retval HSM_ERR_NOT_FOUND    no initialised token matches, or the module is missing
  * @retval HSM_ERR_AMBIGUOUS    several tokens match
  * @retval HSM_ERR_DENIED       wrong, locked or expired PIN: do not try again
  * @retval HSM_ERR_BUSY         the token is not there now
  * @retval HSM_ERR_UNSUPPORTED  no CKM_ECDSA on this token, or not a PKCS#11 module
- * @retval HSM_ERR_USAGE        no module or PIN named, a pin-value, or a slot-id alone
+ * @retval HSM_ERR_USAGE        no module or PIN named, a pin-value, a slot-id alone, or a setting
+ *                              out of its range
  */
 HSM_MUST_CHECK enum hsm_status hsm_token_open(const struct hsm_token_config *config,
                                               struct hsm_token **out);
@@ -46,14 +96,44 @@ HSM_MUST_CHECK enum hsm_status hsm_token_open(const struct hsm_token_config *con
 /**
  * Log out and release. NULL is fine.
  *
- * Keys of this token must have been freed before, and no reference to an
- * EVP_PKEY of theirs (hsm_key_pkey()) may be left, an SSL_CTX's included: the
- * module that such a reference leads to may be unloaded here.
+ * Keys of this token must have been freed before. A reference to an EVP_PKEY
+ * of theirs (hsm_key_pkey()) may be left, in an SSL_CTX for instance: it does
+ * not sign any more.
  *
  * The login is one for the process: tokens that are opened twice share it, and
  * the last one to be closed ends it.
  */
 void hsm_token_close(struct hsm_token *token);
+
+/** True while calls are served: not being recovered, not refused. */
+bool hsm_token_is_ready(const struct hsm_token *token);
+
+/** Counts since the token was opened, and how it is now. */
+struct hsm_token_stats {
+    uint64_t signatures; /* given out */
+    uint64_t failures; /* calls that ended in an error */
+    uint64_t timeouts; /* of them: the deadline was over */
+    uint64_t retries; /* attempts after the first of a call */
+    uint64_t throttled; /* answers that ask for patience */
+    uint64_t verified;
+    uint64_t wrong_signatures;
+    uint64_t sessions_dropped;
+    uint64_t losses; /* times that recovery began */
+    uint64_t recoveries; /* times that it succeeded */
+    uint64_t attempts; /* of recovery */
+    uint64_t restarts; /* C_Finalize and C_Initialize */
+    uint64_t logins;
+    uint64_t stuck; /* calls that were left behind in the module, ever */
+    unsigned stuck_now;
+    unsigned sessions; /* asked for */
+    unsigned sessions_usable; /* as far as the token had room */
+    unsigned in_flight;
+    unsigned waiting;
+    unsigned workers;
+    enum hsm_status service; /* OK; BUSY: being recovered; DENIED: the PIN was refused */
+};
+
+void hsm_token_stats(const struct hsm_token *token, struct hsm_token_stats *out);
 
 /** What the token says of itself; fixed-size, NUL-terminated, trailing blanks removed. */
 struct hsm_token_info {

@@ -1,0 +1,51 @@
+/*
+ * lane_internal.h - the libp11 route: one key in a context of libp11.
+ *
+ * libp11 takes a PKCS#11 module by its path. The one that it gets here is ours
+ * (lane_module.c, sti-hsm-lane.so): it answers with a function list of this
+ * process in which there is one token with one key, and whose C_Sign signs on
+ * a session of the slot's pool. So libp11's EVP_PKEY is used, and what stands
+ * in the way of using libp11 0.4.12 alone does not arise:
+ *   - its pool has 16 sessions: a lane takes HSM_LANE_SESSIONS of the slot's
+ *     pool, and a key has as many lanes as that needs;
+ *   - it waits for ever when C_OpenSession fails: here it does not fail;
+ *   - a session that failed goes back into its pool, and after a lost
+ *     connection nothing of it works again: its sessions and its handle of the
+ *     key are names here, for whatever the slot has at the moment;
+ *   - it loads every key of the token, in quadratic time: here there is one;
+ *   - its array of keys moves when it grows, and EVP_PKEYs point into it: here
+ *     it does not grow;
+ *   - it keeps the PIN on the heap: here it needs none.
+ */
+#ifndef HSM_LANE_INTERNAL_H
+#define HSM_LANE_INTERNAL_H
+
+#include <stdint.h>
+
+#include <openssl/types.h>
+#include <p11-kit/pkcs11.h>
+
+#include <hsm/status.h>
+
+#include "signer_internal.h"
+
+#define HSM_LANE_SESSIONS 8 /* of the pool; stuck ones double them, and libp11 has 16 */
+
+struct hsm_lane;
+
+/** A lane of the signer's own: it does not hold a reference to it. */
+HSM_MUST_CHECK enum hsm_status hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out);
+
+void hsm_lane_free(struct hsm_lane *lane);
+
+/** Sign on a session that the caller has taken from the pool; as hsm_signer_call(). */
+HSM_MUST_CHECK CK_RV hsm_lane_sign(struct hsm_lane *lane, const struct hsm_session *session,
+                                   const uint8_t *digest, uint8_t *sig, enum hsm_form *form);
+
+/**
+ * An EVP_PKEY for OpenSSL's own use: it takes a session for each signature,
+ * which is verified. It keeps the signer for as long as it has references.
+ */
+HSM_MUST_CHECK enum hsm_status hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out);
+
+#endif

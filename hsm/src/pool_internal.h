@@ -1,0 +1,114 @@
+/*
+ * pool_internal.h - the sessions of one token, handed out first come first served.
+ *
+ * A session is the unit of concurrency: who has one has it alone. A caller
+ * waits for one until its own deadline, also while the token is being
+ * recovered and no session is handed out at all. A returned session goes to
+ * the caller that waits longest: pools that wake anybody have ten times the
+ * p99 when callers outnumber sessions.
+ *
+ * The pool knows nothing of the module: who takes a session whose epoch is not
+ * the pool's (or 0) opens it.
+ */
+#ifndef HSM_POOL_INTERNAL_H
+#define HSM_POOL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <p11-kit/pkcs11.h>
+
+#include <hsm/status.h>
+
+#define HSM_SESSIONS_MAX 1024 /* of one token, in one process */
+
+struct hsm_session {
+    CK_SESSION_HANDLE handle;
+    unsigned index; /* below the pool's count; a replacement has that of the one it replaces */
+    unsigned epoch; /* of the pool when it was opened; 0: not open */
+    unsigned module_epoch; /* of the module then: handles of an older one mean nothing */
+    uint64_t serial; /* of the last taking */
+    bool written_off; /* under the lock: its taker is stuck, another has its place */
+    struct hsm_session *next;
+};
+
+struct hsm_waiter;
+
+struct hsm_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* nobody has a session, or the service is another */
+    struct hsm_session *all; /* `count` of them */
+    struct hsm_session *idle;
+    struct hsm_session *retired; /* the token has no room for them */
+    struct hsm_session *spare; /* replacements without use */
+    bool *replaced; /* by index: one that is stuck has a replacement */
+    struct hsm_waiter *first;
+    struct hsm_waiter *last;
+    uint64_t takings;
+    unsigned count;
+    unsigned out;
+    unsigned usable; /* neither retired nor written off */
+    unsigned waiting;
+    unsigned epoch; /* begins with 1; changes when sessions must be opened again */
+    enum hsm_status service; /* OK; BUSY: wait, being recovered; else: refused with this */
+};
+
+/** How long a caller waits, and for what. */
+struct hsm_patience {
+    int64_t deadline; /* hsm_clock_ns() */
+    bool through_recovery; /* false: BUSY as soon as the token is being recovered */
+};
+
+/** Begins with service BUSY. False: no memory. */
+HSM_MUST_CHECK bool hsm_pool_init(struct hsm_pool *pool, unsigned count);
+
+/** Nobody may have a session or wait; sessions are not closed. */
+void hsm_pool_destroy(struct hsm_pool *pool);
+
+/**
+ * Take a session.
+ *
+ * @param epoch  receives the pool's
+ * @retval HSM_ERR_BUSY  none until the deadline
+ * @retval other         the pool's refusal
+ */
+HSM_MUST_CHECK enum hsm_status hsm_pool_take(struct hsm_pool *pool,
+                                             const struct hsm_patience *patience,
+                                             struct hsm_session **out, unsigned *epoch);
+
+/** Back, for the one that waits longest; the epoch that it is now. */
+unsigned hsm_pool_give(struct hsm_pool *pool, struct hsm_session *session);
+
+/** Another has its place: its handle is to be closed before it is given back. */
+bool hsm_pool_is_written_off(struct hsm_pool *pool, const struct hsm_session *session);
+
+/** Give one back that could not be opened; false, and it was given, when it is the last. */
+bool hsm_pool_retire(struct hsm_pool *pool, struct hsm_session *session);
+
+/** Hand out no more sessions if the epoch is still this one; true for the first who says so. */
+bool hsm_pool_suspend(struct hsm_pool *pool, unsigned epoch);
+
+/** Wait until every session is back or written off; false: the deadline came first. */
+bool hsm_pool_drain(struct hsm_pool *pool, int64_t deadline);
+
+/** Hand out again, in a new epoch; retired sessions are tried again. */
+void hsm_pool_resume(struct hsm_pool *pool);
+
+/** Answer everybody so, now and later. */
+void hsm_pool_refuse(struct hsm_pool *pool, enum hsm_status why);
+
+/** Wait until sessions are handed out; BUSY at the deadline, or the pool's refusal. */
+HSM_MUST_CHECK enum hsm_status hsm_pool_await(struct hsm_pool *pool, int64_t deadline);
+
+enum hsm_status hsm_pool_service(struct hsm_pool *pool);
+unsigned hsm_pool_epoch(struct hsm_pool *pool);
+
+/**
+ * Its taker does not come back: another session gets its place.
+ *
+ * @return false if it came back, or if its place was filled once already
+ */
+bool hsm_pool_write_off(struct hsm_pool *pool, struct hsm_session *session, uint64_t serial);
+
+#endif

@@ -1,0 +1,156 @@
+/* quirk.c - what a module needs done differently, as data. */
+#include "quirk_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/log.h>
+#include <hsm/uri.h>
+
+#include "pool_internal.h"
+
+#define ID_LEN 20 /* octets of the CKA_ID that we give, where nothing speaks against it */
+
+struct known {
+    const char *manufacturer; /* how CK_INFO.manufacturerID begins; NULL: any */
+    const char *description; /* how CK_INFO.libraryDescription begins; NULL: any */
+    struct hsm_quirks quirks;
+    const char *reason;
+};
+
+/* docs/HSM.md says which of these were tried and which were read of. The first that fits holds. */
+static const struct known table[] = {
+    {"PKCS#11 Kit",
+     NULL,
+     {.restart = true, .id_len = ID_LEN},
+     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone"},
+    {"SoftHSM",
+     NULL,
+     {.id_len = ID_LEN},
+     "SoftHSM: nothing; sessions are not limited, its own lock is what limits"},
+    {"Yubico",
+     NULL,
+     {.plain_templates = true, .restart = true, .id_len = 2, .sessions_max = 8},
+     "YubiHSM: CKA_ID has 2 octets; a dead device session survives C_CloseSession; 16 sessions, "
+     "one at a time in the device"},
+    {"AWS CloudHSM",
+     NULL,
+     {.plain_templates = true, .id_len = ID_LEN},
+     "AWS CloudHSM: attributes that it does not know are refused"},
+    {"Cavium",
+     NULL,
+     {.plain_templates = true, .id_len = ID_LEN},
+     "AWS CloudHSM, older client: attributes that it does not know are refused"},
+    {"SafeNet",
+     NULL,
+     {.restart = true, .id_len = ID_LEN},
+     "Luna: a group that lost all members comes back by C_Finalize and C_Initialize alone"},
+    {"Thales",
+     NULL,
+     {.restart = true, .id_len = ID_LEN},
+     "Luna: a group that lost all members comes back by C_Finalize and C_Initialize alone"},
+    {"Mozilla",
+     "NSS",
+     {.plain_templates = true, .origin_untold = true, .id_len = ID_LEN},
+     "NSS softokn: its database has no room for CKA_ALLOWED_MECHANISMS and CKA_COPYABLE; CKA_LOCAL "
+     "is false of every key, but what was not generated in it is never CKA_ALWAYS_SENSITIVE"},
+    {"tpm2-software",
+     NULL,
+     {.plain_templates = true, .bare_public = true, .id_len = ID_LEN, .sessions_max = 4},
+     "tpm2-pkcs11: one call at a time in the TPM; to a TPM, to verify is to decrypt and to encrypt "
+     "is to sign, so a pair for signatures alone has a public half without uses"},
+};
+
+/* CK_INFO pads with blanks and has no NUL; a table entry is the beginning of it. */
+static bool
+begins(const CK_UTF8CHAR *padded, size_t size, const char *beginning)
+{
+    size_t len = beginning != NULL ? strlen(beginning) : 0;
+
+    return len == 0 || (len <= size && memcmp(padded, beginning, len) == 0);
+}
+
+void
+hsm_quirks_of(const CK_INFO *module, const CK_TOKEN_INFO *token, struct hsm_quirks *out,
+              const char **reason)
+{
+    *out = (struct hsm_quirks){.id_len = ID_LEN};
+    *reason = NULL;
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        const struct known *known = &table[i];
+        bool by_module =
+            begins(module->manufacturerID, sizeof(module->manufacturerID), known->manufacturer);
+        bool by_token =
+            begins(token->manufacturerID, sizeof(token->manufacturerID), known->manufacturer);
+
+        if ((by_module || by_token) &&
+            begins(module->libraryDescription, sizeof(module->libraryDescription),
+                   known->description)) {
+            *out = known->quirks;
+            *reason = known->reason;
+            return;
+        }
+    }
+}
+
+static bool
+parse_number(const char *text, size_t len, unsigned min, unsigned max, unsigned *out)
+{
+    unsigned value = 0;
+
+    if (len == 0 || len > 4)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        value = value * 10 + (unsigned)(text[i] - '0');
+    }
+    *out = value;
+    return value >= min && value <= max;
+}
+
+static bool
+is_word(const char *word, size_t len, const char *wanted)
+{
+    return len == strlen(wanted) && memcmp(word, wanted, len) == 0;
+}
+
+static bool
+parse_word(const char *word, size_t len, struct hsm_quirks *quirks)
+{
+    if (is_word(word, len, "plain-templates"))
+        quirks->plain_templates = true;
+    else if (is_word(word, len, "bare-public"))
+        quirks->bare_public = true;
+    else if (is_word(word, len, "origin-untold"))
+        quirks->origin_untold = true;
+    else if (is_word(word, len, "restart"))
+        quirks->restart = true;
+    else if (len > 3 && memcmp(word, "id=", 3) == 0)
+        return parse_number(word + 3, len - 3, 2, HSM_ID_MAX, &quirks->id_len);
+    else if (len > 9 && memcmp(word, "sessions=", 9) == 0)
+        return parse_number(word + 9, len - 9, 1, HSM_SESSIONS_MAX, &quirks->sessions_max);
+    else
+        return false;
+    return true;
+}
+
+enum hsm_status
+hsm_quirks_parse(const char *text, struct hsm_quirks *out)
+{
+    struct hsm_quirks quirks = {.id_len = ID_LEN};
+
+    while (*text != '\0') {
+        size_t len = strcspn(text, ",");
+
+        if (!parse_word(text, len, &quirks)) {
+            hsm_log(HSM_LOG_ERROR, "quirks: \"%.*s\" is not one", (int)len, text);
+            return HSM_ERR_USAGE;
+        }
+        text += len;
+        text += *text == ',' ? 1 : 0;
+    }
+    *out = quirks;
+    return HSM_OK;
+}

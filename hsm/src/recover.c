@@ -1,0 +1,359 @@
+/* recover.c - the thread that looks after a token: recovery and probes. */
+#define _GNU_SOURCE /* pthread_cond_clockwait */
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/log.h>
+
+#include "ckr_internal.h"
+#include "clock_internal.h"
+#include "host_lock_internal.h"
+#include "signer_internal.h"
+#include "slot_internal.h"
+#include "thread_internal.h"
+
+#define ATTEMPT_WAIT_MS 1000 /* for callers to leave the module, in one attempt */
+#define STOP_WAIT_MS    5000 /* for the thread to leave the module */
+#define MISSING_WAIT_MS 50 /* between searches for a key that may come back */
+
+void
+hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *why)
+{
+    if (!hsm_pool_suspend(&slot->pool, epoch))
+        return; /* somebody said so before, or it was another time */
+    atomic_fetch_add(&slot->counters.losses, 1);
+    hsm_log(HSM_LOG_WARNING, "token %s: lost: %s", slot->label, why);
+    hsm_slot_tell(slot, HSM_EVENT_LOST, why);
+    pthread_mutex_lock(&slot->care_lock);
+    slot->lost = true;
+    slot->restart_wanted = restart;
+    pthread_cond_broadcast(&slot->care_changed);
+    pthread_mutex_unlock(&slot->care_lock);
+}
+
+/* ---- where the token is, and the login ---- */
+
+static bool
+is_in_slot(const struct hsm_slot *slot, CK_SLOT_ID id, CK_TOKEN_INFO *info)
+{
+    return hsm_module_functions(slot->module)->C_GetTokenInfo(id, info) == CKR_OK &&
+           (info->flags & CKF_TOKEN_INITIALIZED) != 0 && hsm_is_same_token(info, &slot->token);
+}
+
+/* By what it says of itself: its slot may have another number than before. */
+static enum hsm_status
+locate(struct hsm_slot *slot)
+{
+    CK_TOKEN_INFO info;
+    CK_SLOT_ID *ids = NULL;
+    CK_ULONG count = 0;
+    bool found = is_in_slot(slot, slot->id, &info);
+
+    if (!found && hsm_module_slots(slot->module, &ids, &count) != CKR_OK)
+        return HSM_ERR_BUSY;
+    for (CK_ULONG i = 0; i < count && !found; i++) {
+        found = is_in_slot(slot, ids[i], &info);
+        if (found)
+            slot->id = ids[i];
+    }
+    free(ids);
+    if (!found)
+        return HSM_ERR_BUSY;
+    if ((info.flags & (CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY)) == 0)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "token %s: the PIN is locked, or one wrong one from it", slot->label);
+    return HSM_ERR_DENIED;
+}
+
+static CK_RV
+open_control(struct hsm_slot *slot)
+{
+    CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
+    CK_RV rv;
+
+    if (slot->control_epoch != 0 && slot->control_epoch == hsm_module_epoch(slot->module))
+        (void)functions->C_CloseSession(slot->control);
+    slot->control_epoch = 0;
+    rv = functions->C_OpenSession(slot->id, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
+                                  &slot->control);
+    if (rv == CKR_OK)
+        slot->control_epoch = hsm_module_epoch(slot->module);
+    return rv;
+}
+
+/* Once: there must be no way to learn of a refusal and not to keep it. */
+static enum hsm_status
+present_pin(struct hsm_slot *slot)
+{
+    struct hsm_latch *latch = hsm_latch_new();
+    CK_UTF8CHAR *octets = (CK_UTF8CHAR *)hsm_secret_octets(slot->pin);
+    CK_RV rv;
+
+    if (latch == NULL)
+        return HSM_ERR_NOMEM;
+    atomic_fetch_add(&slot->counters.logins, 1);
+    rv = hsm_module_functions(slot->module)
+             ->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(slot->pin));
+    if (hsm_ckr_action(rv) != HSM_CKR_PIN) {
+        hsm_latch_free(latch);
+        return hsm_ckr_action(rv) == HSM_CKR_NONE ? HSM_OK : hsm_ckr_log(rv, "login");
+    }
+    hsm_latch_set(latch, &slot->token);
+    hsm_slot_tell(slot, HSM_EVENT_PIN_REFUSED, hsm_ckr_name(rv));
+    return hsm_ckr_log(rv, "login, not tried again");
+}
+
+enum hsm_status
+hsm_slot_login(struct hsm_slot *slot)
+{
+    enum hsm_status st;
+    CK_RV rv;
+
+    if (hsm_latch_is_set(&slot->token)) {
+        hsm_log(HSM_LOG_ERROR, "the PIN of this token was refused before: not tried again");
+        return HSM_ERR_DENIED;
+    }
+    rv = open_control(slot);
+    if (rv != CKR_OK)
+        return hsm_ckr_log(rv, "C_OpenSession");
+    st = present_pin(slot);
+    if (st != HSM_OK) {
+        (void)hsm_module_functions(slot->module)->C_CloseSession(slot->control);
+        slot->control_epoch = 0;
+    }
+    return st;
+}
+
+static bool
+control_is_good(const struct hsm_slot *slot)
+{
+    CK_SESSION_INFO info;
+
+    return slot->control_epoch != 0 && slot->control_epoch == hsm_module_epoch(slot->module) &&
+           hsm_module_functions(slot->module)->C_GetSessionInfo(slot->control, &info) == CKR_OK &&
+           info.state == CKS_RW_USER_FUNCTIONS;
+}
+
+/* ---- one attempt ---- */
+
+/* In the module and inside the admin gate. */
+static enum hsm_status
+restore(struct hsm_slot *slot)
+{
+    enum hsm_status st = locate(slot);
+
+    if (st == HSM_OK && !control_is_good(slot))
+        st = hsm_slot_login(slot);
+    if (st == HSM_OK)
+        st = hsm_signers_find_again(slot, true);
+    if (st == HSM_OK)
+        st = hsm_signers_prove(slot);
+    return st;
+}
+
+static enum hsm_status
+attempt_inside(struct hsm_slot *slot, bool restart)
+{
+    int64_t deadline = hsm_deadline_after(ATTEMPT_WAIT_MS);
+    unsigned before = hsm_module_epoch(slot->module);
+    enum hsm_status st = HSM_OK;
+
+    hsm_pool_drain(&slot->pool, deadline); /* a signature made across this is verified */
+    if (restart)
+        st = hsm_module_restart(slot->module, slot, deadline);
+    if (hsm_module_epoch(slot->module) != before)
+        atomic_fetch_add(&slot->counters.restarts, 1);
+    if (st != HSM_OK || !hsm_module_enter(slot->module, deadline))
+        return HSM_ERR_BUSY;
+    st = restore(slot);
+    hsm_module_leave(slot->module);
+    return st;
+}
+
+/* Modules race between C_Initialize and C_Login, so one process of the host at a time. */
+static enum hsm_status
+attempt(struct hsm_slot *slot, bool restart)
+{
+    enum hsm_status st;
+    int lock;
+
+    atomic_fetch_add(&slot->counters.attempts, 1);
+    if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
+        return HSM_ERR_BUSY;
+    lock = hsm_host_lock(hsm_module_path(slot->module));
+    st = attempt_inside(slot, restart);
+    hsm_host_unlock(lock);
+    hsm_gate_leave(&slot->admin);
+    return st;
+}
+
+/* ---- recovery ---- */
+
+/* Half of it is chance, so that processes that lost a token together do not return together. */
+static int64_t
+with_jitter(unsigned backoff_ms)
+{
+    int64_t half = (int64_t)backoff_ms * HSM_MS / 2;
+
+    return half + hsm_clock_ns() % (half + 1);
+}
+
+/* Under care_lock. */
+static void
+pause_before_next(struct hsm_slot *slot, unsigned backoff_ms)
+{
+    struct timespec until = hsm_clock_timespec(hsm_clock_ns() + with_jitter(backoff_ms));
+    int rc = 0;
+
+    while (!slot->closing && rc == 0)
+        rc = pthread_cond_clockwait(&slot->care_changed, &slot->care_lock, CLOCK_MONOTONIC, &until);
+}
+
+static void
+recovered(struct hsm_slot *slot, int64_t since)
+{
+    pthread_mutex_lock(&slot->care_lock);
+    slot->lost = false;
+    pthread_mutex_unlock(&slot->care_lock);
+    atomic_fetch_add(&slot->counters.recoveries, 1);
+    hsm_log(HSM_LOG_INFO, "token %s: recovered after %lld ms", slot->label,
+            (long long)((hsm_clock_ns() - since) / HSM_MS));
+    hsm_pool_resume(&slot->pool);
+    hsm_slot_tell(slot, HSM_EVENT_RECOVERED, "");
+}
+
+static void
+refused(struct hsm_slot *slot)
+{
+    pthread_mutex_lock(&slot->care_lock);
+    slot->lost = false;
+    pthread_mutex_unlock(&slot->care_lock);
+    hsm_log(HSM_LOG_ERROR, "token %s: out of service until somebody sees to its PIN", slot->label);
+    hsm_pool_refuse(&slot->pool, HSM_ERR_DENIED);
+}
+
+/* A login may do; where it does not, the module is restarted. */
+static void
+recover(struct hsm_slot *slot, bool restart)
+{
+    unsigned backoff_ms = slot->settings.reconnect_min_ms;
+    int64_t since = hsm_clock_ns();
+    bool closing = false;
+
+    for (unsigned tries = 0; !closing; tries++) {
+        enum hsm_status st;
+
+        hsm_ckr_log_quietly(tries > 0);
+        st = attempt(slot, restart || slot->settings.quirks.restart);
+        hsm_ckr_log_quietly(false);
+        if (st == HSM_OK) {
+            recovered(slot, since);
+            return;
+        }
+        if (st == HSM_ERR_DENIED) {
+            refused(slot);
+            return;
+        }
+        restart = true;
+        pthread_mutex_lock(&slot->care_lock);
+        pause_before_next(slot, backoff_ms);
+        closing = slot->closing;
+        pthread_mutex_unlock(&slot->care_lock);
+        backoff_ms = backoff_ms * 2 < slot->settings.reconnect_max_ms
+                         ? backoff_ms * 2
+                         : slot->settings.reconnect_max_ms;
+    }
+}
+
+/* ---- probes ---- */
+
+/* Off the way of signatures: whoever has the control session now proves more than a look. */
+static void
+probe(struct hsm_slot *slot)
+{
+    unsigned epoch = hsm_pool_epoch(&slot->pool);
+    bool good = true;
+
+    if (hsm_pool_service(&slot->pool) != HSM_OK || !hsm_gate_enter(&slot->admin, 0))
+        return;
+    if (hsm_module_enter(slot->module, hsm_clock_ns())) {
+        good = control_is_good(slot);
+        if (good && hsm_signers_missing(slot) && hsm_signers_find_again(slot, false) != HSM_OK)
+            good = control_is_good(slot);
+        hsm_module_leave(slot->module);
+    }
+    hsm_gate_leave(&slot->admin);
+    if (!good)
+        hsm_slot_lost(slot, epoch, false, "the control session of an idle token");
+}
+
+/* ---- the thread ---- */
+
+/* Under care_lock: false when it is time for a probe. */
+static bool
+wait_for_work(struct hsm_slot *slot)
+{
+    unsigned pause_ms = hsm_signers_missing(slot) ? MISSING_WAIT_MS : slot->settings.probe_ms;
+    struct timespec until = hsm_clock_timespec(hsm_deadline_after(pause_ms));
+    int rc = 0;
+
+    while (!slot->closing && !slot->lost && rc == 0)
+        rc = pthread_cond_clockwait(&slot->care_changed, &slot->care_lock, CLOCK_MONOTONIC, &until);
+    return rc == 0;
+}
+
+static void *
+care(void *argument)
+{
+    struct hsm_slot *slot = argument;
+
+    pthread_mutex_lock(&slot->care_lock);
+    while (!slot->closing) {
+        bool work = wait_for_work(slot);
+        bool lost = slot->lost;
+        bool restart = slot->restart_wanted;
+
+        if (slot->closing)
+            break;
+        pthread_mutex_unlock(&slot->care_lock);
+        if (lost)
+            recover(slot, restart);
+        else if (!work)
+            probe(slot);
+        pthread_mutex_lock(&slot->care_lock);
+    }
+    slot->caring = false;
+    pthread_cond_broadcast(&slot->care_changed);
+    pthread_mutex_unlock(&slot->care_lock);
+    hsm_slot_unref(slot);
+    return NULL;
+}
+
+enum hsm_status
+hsm_care_start(struct hsm_slot *slot)
+{
+    hsm_slot_ref(slot);
+    slot->caring = true;
+    if (hsm_thread_start(care, slot))
+        return HSM_OK;
+    slot->caring = false;
+    hsm_slot_unref(slot);
+    return HSM_ERR_NOMEM;
+}
+
+bool
+hsm_care_stop(struct hsm_slot *slot)
+{
+    struct timespec until = hsm_clock_timespec(hsm_deadline_after(STOP_WAIT_MS));
+    int rc = 0;
+    bool stopped;
+
+    pthread_mutex_lock(&slot->care_lock);
+    slot->closing = true;
+    pthread_cond_broadcast(&slot->care_changed);
+    while (slot->caring && rc == 0)
+        rc = pthread_cond_clockwait(&slot->care_changed, &slot->care_lock, CLOCK_MONOTONIC, &until);
+    stopped = !slot->caring;
+    pthread_mutex_unlock(&slot->care_lock);
+    return stopped;
+}

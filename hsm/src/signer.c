@@ -1,0 +1,595 @@
+/* signer.c - sign with a key of a token that may fail: sessions, faults, deadlines, proof. */
+#include "signer_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/evp.h>
+
+#include <hsm/defer.h>
+#include <hsm/es256.h>
+#include <hsm/log.h>
+
+#include "ckr_internal.h"
+#include "clock_internal.h"
+#include "es256_internal.h"
+#include "lane_internal.h"
+#include "object_internal.h"
+#include "worker_internal.h"
+
+#define DROPS_MAX      2 /* sessions that fail in one call, before it is the token that failed */
+#define THROTTLES_MAX  3 /* answers that ask for patience in one call, before the same */
+#define LOSSES_MAX     16 /* recoveries that one call waits for: its key alone may be at fault */
+#define WRONG_MAX      2 /* signatures that do not verify */
+#define PATIENCE_MS    4 /* after the first answer that asks for it; doubled each time */
+#define MISSING_MS     20 /* between looks at a key that is being looked for */
+#define MISSING_MAX_MS 2000 /* a key may be missing after a recovery: copies between HSMs lag */
+
+/* One call on its way; what went wrong so far bounds what is still tried. */
+struct call {
+    struct hsm_signer *signer;
+    const struct hsm_request *request;
+    struct hsm_job *job;
+    unsigned attempts, drops, throttles, losses, wrong;
+    bool again;
+};
+
+DEFINE_DEFER(struct hsm_signer, hsm_signer_unref)
+
+/* ---- a key of a slot ---- */
+
+void
+hsm_signer_ref(struct hsm_signer *signer)
+{
+    atomic_fetch_add(&signer->refs, 1);
+}
+
+static void
+forget(struct hsm_signer *signer)
+{
+    struct hsm_signer **link = &signer->slot->signers;
+
+    while (*link != NULL && *link != signer)
+        link = &(*link)->next;
+    if (*link == signer)
+        *link = signer->next;
+}
+
+/* The list holds no reference: the last one is given up under its lock, where the slot's thread
+ * takes its own. */
+void
+hsm_signer_unref(struct hsm_signer *signer)
+{
+    struct hsm_slot *slot = signer->slot;
+    bool last;
+
+    if (slot->generation != hsm_fork_generation())
+        return; /* in the child of a fork() the locks may be the parent's for ever */
+    pthread_mutex_lock(&slot->signers_lock);
+    last = atomic_fetch_sub(&signer->refs, 1) == 1;
+    if (last)
+        forget(signer);
+    pthread_mutex_unlock(&slot->signers_lock);
+    if (!last)
+        return;
+    for (unsigned i = 0; i < signer->lane_count; i++)
+        hsm_lane_free(signer->lanes[i]);
+    free(signer->lanes);
+    EVP_PKEY_free(signer->public_key);
+    free(signer);
+    hsm_slot_unref(slot);
+}
+
+void
+hsm_signer_retire(struct hsm_signer *signer)
+{
+    pthread_mutex_lock(&signer->slot->signers_lock);
+    forget(signer);
+    pthread_mutex_unlock(&signer->slot->signers_lock);
+    signer->status = HSM_ERR_NOT_FOUND;
+}
+
+static enum hsm_status
+make_lanes(struct hsm_signer *signer)
+{
+    unsigned count = (signer->slot->settings.sessions + HSM_LANE_SESSIONS - 1) / HSM_LANE_SESSIONS;
+    enum hsm_status st = HSM_OK;
+
+    if (signer->slot->settings.route != HSM_ROUTE_LIBP11)
+        return HSM_OK;
+    signer->lanes = calloc(count, sizeof(*signer->lanes));
+    if (signer->lanes == NULL)
+        return HSM_ERR_NOMEM;
+    while (st == HSM_OK && signer->lane_count < count) {
+        st = hsm_lane_new(signer, &signer->lanes[signer->lane_count]);
+        if (st == HSM_OK)
+            signer->lane_count++;
+    }
+    return st;
+}
+
+enum hsm_status
+hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
+               CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object,
+               EVP_PKEY *public_key, struct hsm_signer **out)
+{
+    DEFER(hsm_signer_unref) struct hsm_signer *signer = calloc(1, sizeof(*signer));
+    enum hsm_status st;
+
+    if (signer == NULL)
+        return HSM_ERR_NOMEM;
+    hsm_slot_ref(slot);
+    signer->slot = slot;
+    signer->info = *info;
+    signer->refs = 1;
+    signer->private_object = private_object;
+    signer->public_object = public_object;
+    st = make_lanes(signer);
+    if (st != HSM_OK)
+        return st;
+    signer->public_key = public_key;
+    pthread_mutex_lock(&slot->signers_lock);
+    signer->next = slot->signers;
+    slot->signers = signer;
+    pthread_mutex_unlock(&slot->signers_lock);
+    *out = signer;
+    signer = NULL;
+    return HSM_OK;
+}
+
+/* ---- one signature ---- */
+
+/* Modules are to give R || S; some give its DER form. */
+static enum hsm_form
+take_form(const uint8_t *given, CK_ULONG len, uint8_t *sig)
+{
+    uint8_t raw[HSM_P256_SIG_LEN];
+
+    if (len == HSM_P256_SIG_LEN && hsm_es256_in_range(given)) {
+        memcpy(sig, given, HSM_P256_SIG_LEN);
+        return HSM_FORM_GOOD;
+    }
+    if (len == HSM_P256_SIG_LEN || hsm_es256_from_der(given, len, raw) != HSM_OK)
+        return HSM_FORM_BAD;
+    memcpy(sig, raw, sizeof(raw));
+    return HSM_FORM_GOOD;
+}
+
+CK_RV
+hsm_signer_call(const struct hsm_signer *signer, CK_SESSION_HANDLE session, const uint8_t *digest,
+                uint8_t *sig, enum hsm_form *form)
+{
+    CK_FUNCTION_LIST *functions = hsm_module_functions(signer->slot->module);
+    CK_MECHANISM mechanism = {CKM_ECDSA, NULL, 0};
+    CK_BYTE given[HSM_P256_DER_SIG_MAX] = {0};
+    CK_ULONG len = sizeof(given);
+    CK_RV rv = functions->C_SignInit(session, &mechanism, signer->private_object);
+
+    *form = HSM_FORM_GOOD;
+    if (rv == CKR_OK)
+        rv = functions->C_Sign(session, (CK_BYTE *)digest, HSM_SHA256_LEN, given, &len);
+    if (rv == CKR_OK)
+        *form = take_form(given, len, sig);
+    return rv;
+}
+
+static CK_RV
+call_by_route(const struct call *call, const struct hsm_session *session, uint8_t *sig,
+              enum hsm_form *form)
+{
+    const struct hsm_signer *signer = call->signer;
+
+    if (signer->lanes != NULL)
+        return hsm_lane_sign(signer->lanes[session->index / HSM_LANE_SESSIONS], session,
+                             call->request->digest, sig, form);
+    return hsm_signer_call(signer, session->handle, call->request->digest, sig, form);
+}
+
+static bool
+time_is_up(const struct call *call)
+{
+    return hsm_clock_ns() >= call->request->patience.deadline;
+}
+
+static void
+count(atomic_ullong *counter)
+{
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static void
+pause_for(const struct call *call, unsigned ms)
+{
+    int64_t until = hsm_deadline_after(ms);
+
+    hsm_clock_sleep_until(
+        until < call->request->patience.deadline ? until : call->request->patience.deadline);
+}
+
+/* Whose place another has taken is not used again: what it holds may be half an operation. */
+static unsigned
+give_back(const struct call *call, struct hsm_session *session)
+{
+    struct hsm_slot *slot = call->signer->slot;
+
+    if (call->job != NULL) {
+        hsm_job_holds(call->job, NULL);
+        if (hsm_pool_is_written_off(&slot->pool, session))
+            hsm_slot_session_drop(slot, session);
+    }
+    return hsm_pool_give(&slot->pool, session);
+}
+
+static enum hsm_status
+drop(const struct call *call, struct hsm_session *session, enum hsm_status status)
+{
+    hsm_slot_session_drop(call->signer->slot, session);
+    count(&call->signer->slot->counters.sessions_dropped);
+    (void)give_back(call, session);
+    return status;
+}
+
+static enum hsm_status
+lose(struct call *call, unsigned epoch, bool restart, const char *why)
+{
+    call->losses++;
+    call->drops = 0;
+    call->throttles = 0;
+    hsm_slot_lost(call->signer->slot, epoch, restart, why);
+    return HSM_ERR_BUSY;
+}
+
+/* No room for a session: with what there is, or in a while with what others leave. */
+static enum hsm_status
+fewer(struct call *call, struct hsm_session *session)
+{
+    struct hsm_slot *slot = call->signer->slot;
+    bool written_off;
+
+    if (call->job != NULL)
+        hsm_job_holds(call->job, NULL);
+    written_off = hsm_pool_is_written_off(&slot->pool, session);
+    if (hsm_pool_retire(&slot->pool, session))
+        hsm_slot_tell(slot, HSM_EVENT_FEWER_SESSIONS, "CKR_SESSION_COUNT");
+    else if (!written_off)
+        pause_for(call, MISSING_MS);
+    return HSM_ERR_BUSY;
+}
+
+static enum hsm_status
+throttled(struct call *call, struct hsm_session *session, unsigned epoch, const char *why)
+{
+    count(&call->signer->slot->counters.throttled);
+    if (++call->throttles > THROTTLES_MAX) {
+        (void)drop(call, session, HSM_ERR_BUSY);
+        return lose(call, epoch, false, why);
+    }
+    (void)give_back(call, session);
+    pause_for(call,
+              (PATIENCE_MS << call->throttles) + (unsigned)(hsm_clock_ns() / 1000 % PATIENCE_MS));
+    return HSM_ERR_BUSY;
+}
+
+static enum hsm_status
+session_failed(struct call *call, struct hsm_session *session, unsigned epoch, const char *why)
+{
+    (void)drop(call, session, HSM_ERR_BUSY);
+    if (++call->drops >= DROPS_MAX)
+        return lose(call, epoch, false, why);
+    return HSM_ERR_BUSY;
+}
+
+/* The table of ckr.c says what a value means; here is what is done about it. */
+static enum hsm_status
+failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
+{
+    const char *why = hsm_ckr_name(rv);
+
+    call->again = true;
+    switch (hsm_ckr_action(rv)) {
+    case HSM_CKR_FEWER:
+        return fewer(call, session);
+    case HSM_CKR_THROTTLE:
+        return throttled(call, session, epoch, why);
+    case HSM_CKR_LOGIN:
+        (void)give_back(call, session);
+        return lose(call, epoch, false, why);
+    case HSM_CKR_RESTART:
+        (void)drop(call, session, HSM_ERR_BUSY);
+        return lose(call, epoch, true, why);
+    case HSM_CKR_PERMANENT:
+    case HSM_CKR_PIN:
+        call->again = false;
+        (void)drop(call, session, HSM_ERR_BUSY);
+        return hsm_ckr_log(rv, call->signer->info.label);
+    case HSM_CKR_NONE: /* not an answer to C_Sign, but the module gave it */
+    case HSM_CKR_RETRY:
+    case HSM_CKR_SESSION:
+        break;
+    }
+    return session_failed(call, session, epoch, why);
+}
+
+/* An alarm: whatever made it may make another one, so the whole token is looked at. */
+static enum hsm_status
+wrong(struct call *call, unsigned epoch)
+{
+    struct hsm_slot *slot = call->signer->slot;
+
+    count(&slot->counters.wrong_signatures);
+    hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
+            call->signer->info.label);
+    hsm_slot_tell(slot, HSM_EVENT_WRONG_SIGNATURE, call->signer->info.label);
+    call->again = ++call->wrong < WRONG_MAX;
+    (void)lose(call, epoch, false, "a wrong signature");
+    return HSM_ERR_CRYPTO;
+}
+
+/* Those that are asked for, one in so many, the first after a recovery, and those made across one:
+ * handles may have changed their meaning under them. */
+static bool
+is_to_be_verified(const struct call *call, bool across_recovery)
+{
+    struct hsm_signer *signer = call->signer;
+    unsigned n = atomic_fetch_add_explicit(&signer->signatures, 1, memory_order_relaxed);
+
+    return call->request->verify || n % signer->slot->settings.verify_every == 0 ||
+           atomic_load_explicit(&signer->unproven, memory_order_relaxed) || across_recovery;
+}
+
+static enum hsm_status
+made(struct call *call, const uint8_t *sig, unsigned epoch, unsigned epoch_now)
+{
+    struct hsm_signer *signer = call->signer;
+
+    if (!is_to_be_verified(call, epoch != epoch_now))
+        return HSM_OK;
+    count(&signer->slot->counters.verified);
+    if (hsm_es256_verify_digest(signer->public_key, call->request->digest, sig) != HSM_OK)
+        return wrong(call, epoch);
+    atomic_store_explicit(&signer->unproven, false, memory_order_relaxed);
+    return HSM_OK;
+}
+
+/* With a session. */
+static enum hsm_status
+sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t *sig)
+{
+    enum hsm_form form = HSM_FORM_GOOD;
+    CK_RV rv;
+
+    if (call->job != NULL)
+        hsm_job_holds(call->job, session);
+    rv = hsm_slot_session_ready(call->signer->slot, session, epoch);
+    if (rv == CKR_OK)
+        rv = call_by_route(call, session, sig, &form);
+    if (rv != CKR_OK)
+        return failed(call, session, epoch, rv);
+    if (form == HSM_FORM_BAD) {
+        (void)drop(call, session, HSM_ERR_CRYPTO);
+        return wrong(call, epoch);
+    }
+    return made(call, sig, epoch, give_back(call, session));
+}
+
+static enum hsm_status
+attempt(struct call *call, uint8_t *sig)
+{
+    struct hsm_signer *signer = call->signer;
+    struct hsm_session *session = NULL;
+    unsigned epoch = 0;
+    enum hsm_status st;
+
+    call->again = false;
+    st = hsm_pool_take(&signer->slot->pool, &call->request->patience, &session, &epoch);
+    if (st != HSM_OK)
+        return st;
+    st = signer->status;
+    if (st == HSM_OK)
+        return sign_on(call, session, epoch, sig);
+    (void)hsm_pool_give(&signer->slot->pool, session);
+    if (st == HSM_ERR_BUSY && call->request->patience.through_recovery) {
+        pause_for(call, MISSING_MS);
+        call->again = true;
+    }
+    return st;
+}
+
+enum hsm_status
+hsm_signer_sign_here(struct hsm_signer *signer, const struct hsm_request *request,
+                     struct hsm_job *job, uint8_t *sig)
+{
+    struct call call = {.signer = signer, .request = request, .job = job};
+    uint8_t made_sig[HSM_P256_SIG_LEN];
+    enum hsm_status st;
+
+    do {
+        if (call.attempts++ > 0)
+            count(&signer->slot->counters.retries);
+        st = attempt(&call, made_sig);
+    } while (call.again && call.losses <= LOSSES_MAX && !time_is_up(&call));
+    if (st == HSM_OK)
+        memcpy(sig, made_sig, sizeof(made_sig));
+    else if (call.wrong > 0)
+        st = HSM_ERR_CRYPTO;
+    return st;
+}
+
+enum hsm_status
+hsm_signer_sign(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
+{
+    struct hsm_slot *slot = signer->slot;
+    enum hsm_status st = slot->workers != NULL
+                             ? hsm_workers_sign(slot->workers, signer, request, sig)
+                             : hsm_signer_sign_here(signer, request, NULL, sig);
+
+    if (st == HSM_OK) {
+        count(&slot->counters.signatures);
+        return HSM_OK;
+    }
+    count(&slot->counters.failures);
+    if (st == HSM_ERR_BUSY && hsm_clock_ns() >= request->patience.deadline)
+        count(&slot->counters.timeouts);
+    if (st == HSM_ERR_BUSY && request->patience.through_recovery)
+        hsm_log(HSM_LOG_ERROR, "key %s: the token did not answer in time", signer->info.label);
+    return st;
+}
+
+enum hsm_status
+hsm_signer_try(const struct hsm_signer *signer)
+{
+    static const uint8_t digest[HSM_SHA256_LEN] = "a digest of nothing";
+    uint8_t sig[HSM_P256_SIG_LEN];
+    enum hsm_form form;
+    CK_RV rv = hsm_signer_call(signer, signer->slot->control, digest, sig, &form);
+
+    if (rv != CKR_OK)
+        return hsm_ckr_log(rv, signer->info.label);
+    if (form == HSM_FORM_GOOD && hsm_es256_verify_digest(signer->public_key, digest, sig) == HSM_OK)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
+            signer->info.label);
+    return HSM_ERR_CRYPTO;
+}
+
+/* ---- after a recovery ---- */
+
+static void
+refuse(struct hsm_signer *signer, enum hsm_status status, enum hsm_event_kind kind)
+{
+    if (signer->status != status) {
+        hsm_log(HSM_LOG_ERROR, "key %s: %s", signer->info.label,
+                kind == HSM_EVENT_KEY_MISSING
+                    ? "is not on the token any more"
+                    : "refused: it is not what it was before the token was lost");
+        hsm_slot_tell(signer->slot, kind, signer->info.label);
+    }
+    signer->status = status;
+}
+
+static void
+missing(struct hsm_signer *signer)
+{
+    int64_t now = hsm_clock_ns();
+
+    if (signer->missing_since == 0)
+        signer->missing_since = now;
+    if (now - signer->missing_since < MISSING_MAX_MS * HSM_MS)
+        signer->status = HSM_ERR_BUSY;
+    else
+        refuse(signer, HSM_ERR_NOT_FOUND, HSM_EVENT_KEY_MISSING);
+}
+
+static void
+found(struct hsm_signer *signer, CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object)
+{
+    signer->private_object = private_object;
+    signer->public_object = public_object;
+    signer->missing_since = 0;
+    signer->unproven = true;
+    signer->status = HSM_OK;
+}
+
+static enum hsm_status
+find_again(struct hsm_signer *signer)
+{
+    const struct hsm_key_info *was = &signer->info;
+    const struct hsm_object_name name = {NULL, was->id, was->id_len};
+    struct hsm_key_info info;
+    struct hsm_object_pair pair;
+    enum hsm_status st = hsm_object_find_pair(signer->slot, &name, &pair);
+
+    if (st == HSM_OK)
+        st = hsm_object_describe(signer->slot, &pair, &info);
+    if (st == HSM_ERR_NOT_FOUND) {
+        missing(signer);
+        return HSM_OK;
+    }
+    if (st == HSM_ERR_AMBIGUOUS) {
+        refuse(signer, HSM_ERR_AMBIGUOUS, HSM_EVENT_KEY_REFUSED);
+        return HSM_OK;
+    }
+    if (st != HSM_OK)
+        return st;
+    if (!info.may_be_used || memcmp(info.point, was->point, sizeof(info.point)) != 0)
+        refuse(signer, HSM_ERR_UNTRUSTED, HSM_EVENT_KEY_REFUSED);
+    else
+        found(signer, pair.private_object, pair.public_object);
+    return HSM_OK;
+}
+
+/* With a reference to each; released with release_all(). */
+static struct hsm_signer **
+all_signers(struct hsm_slot *slot, size_t *count)
+{
+    struct hsm_signer **all;
+    size_t n = 0;
+
+    pthread_mutex_lock(&slot->signers_lock);
+    for (struct hsm_signer *s = slot->signers; s != NULL; s = s->next)
+        n++;
+    all = calloc(n + 1, sizeof(struct hsm_signer *));
+    n = 0;
+    for (struct hsm_signer *s = slot->signers; s != NULL && all != NULL; s = s->next) {
+        hsm_signer_ref(s);
+        all[n++] = s;
+    }
+    pthread_mutex_unlock(&slot->signers_lock);
+    *count = n;
+    return all;
+}
+
+static void
+release_all(struct hsm_signer **all, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        hsm_signer_unref(all[i]);
+    free(all);
+}
+
+enum hsm_status
+hsm_signers_find_again(struct hsm_slot *slot, bool everyone)
+{
+    size_t n = 0;
+    struct hsm_signer **all = all_signers(slot, &n);
+    enum hsm_status st = all != NULL ? HSM_OK : HSM_ERR_NOMEM;
+
+    for (size_t i = 0; i < n && st == HSM_OK; i++) {
+        if (everyone || all[i]->status != HSM_OK)
+            st = find_again(all[i]);
+    }
+    release_all(all, n);
+    return st;
+}
+
+/* A key that may not sign says nothing about the token; the next one may. */
+enum hsm_status
+hsm_signers_prove(struct hsm_slot *slot)
+{
+    size_t n = 0;
+    struct hsm_signer **all = all_signers(slot, &n);
+    enum hsm_status st = all != NULL ? HSM_OK : HSM_ERR_NOMEM;
+
+    for (size_t i = 0; i < n; i++) {
+        if (all[i]->status != HSM_OK)
+            continue;
+        st = hsm_signer_try(all[i]);
+        if (st != HSM_ERR_DENIED && st != HSM_ERR_UNSUPPORTED)
+            break;
+        st = HSM_OK;
+    }
+    release_all(all, n);
+    return st == HSM_OK ? HSM_OK : HSM_ERR_BUSY;
+}
+
+bool
+hsm_signers_missing(struct hsm_slot *slot)
+{
+    bool any = false;
+
+    pthread_mutex_lock(&slot->signers_lock);
+    for (struct hsm_signer *s = slot->signers; s != NULL && !any; s = s->next)
+        any = s->status != HSM_OK;
+    pthread_mutex_unlock(&slot->signers_lock);
+    return any;
+}

@@ -1,0 +1,100 @@
+/*
+ * signer_internal.h - a key as the token has it now, and signatures of it.
+ *
+ * What hsm_keys and lent EVP_PKEYs share. It outlives recoveries, in which its
+ * handles are looked up again, and the closing of its token, after which it
+ * signs no more.
+ */
+#ifndef HSM_SIGNER_INTERNAL_H
+#define HSM_SIGNER_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <openssl/types.h>
+#include <p11-kit/pkcs11.h>
+
+#include <hsm/key.h>
+#include <hsm/status.h>
+
+#include "slot_internal.h"
+
+struct hsm_lane;
+struct hsm_job;
+
+struct hsm_signer {
+    struct hsm_slot *slot; /* with a reference */
+    _Atomic(CK_OBJECT_HANDLE) private_object;
+    _Atomic(CK_OBJECT_HANDLE) public_object;
+    struct hsm_key_info info; /* as first found: never changes */
+    EVP_PKEY *public_key; /* in memory, no token behind it */
+    _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else refused with this */
+    atomic_bool unproven; /* since the last recovery */
+    atomic_uint signatures; /* counted for verify_every */
+    int64_t missing_since; /* of the slot's thread; 0: not missing */
+    struct hsm_lane **lanes; /* of the libp11 route; NULL on the direct one */
+    unsigned lane_count;
+    atomic_uint refs;
+    struct hsm_signer *next; /* under the slot's signers_lock */
+};
+
+/** What a caller wants of a signature. */
+struct hsm_request {
+    const uint8_t *digest; /* HSM_SHA256_LEN octets */
+    struct hsm_patience patience;
+    bool verify; /* before it is given out */
+};
+
+/** Known to the slot from now on; takes public_key over on success. */
+HSM_MUST_CHECK enum hsm_status
+hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
+               CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object,
+               EVP_PKEY *public_key, struct hsm_signer **out);
+
+void hsm_signer_ref(struct hsm_signer *signer);
+void hsm_signer_unref(struct hsm_signer *signer);
+
+/** It was destroyed on the token: not looked for again, and signs no more. */
+void hsm_signer_retire(struct hsm_signer *signer);
+
+/** Sign, by a worker where there are some; a failure is logged. */
+HSM_MUST_CHECK enum hsm_status hsm_signer_sign(struct hsm_signer *signer,
+                                               const struct hsm_request *request, uint8_t *sig);
+
+/** Sign in this thread; not logged. `job` is told which session it uses; NULL: nobody is. */
+HSM_MUST_CHECK enum hsm_status hsm_signer_sign_here(struct hsm_signer *signer,
+                                                    const struct hsm_request *request,
+                                                    struct hsm_job *job, uint8_t *sig);
+
+/** Of what C_Sign gave. */
+enum hsm_form {
+    HSM_FORM_GOOD,
+    HSM_FORM_BAD /* CKR_OK, but no signature: wrong length, R or S out of range */
+};
+
+/** C_SignInit and C_Sign; `sig` receives R || S if the value is CKR_OK and the form is good. */
+HSM_MUST_CHECK CK_RV hsm_signer_call(const struct hsm_signer *signer, CK_SESSION_HANDLE session,
+                                     const uint8_t *digest, uint8_t *sig, enum hsm_form *form);
+
+/** A signature on the control session, verified; inside the admin gate. */
+HSM_MUST_CHECK enum hsm_status hsm_signer_try(const struct hsm_signer *signer);
+
+/*
+ * For the slot's thread, inside the admin gate:
+ */
+
+/**
+ * Look for all keys, or for those that are missing: each must have the public
+ * half and the attributes that it had, or it is refused from now on. BUSY when
+ * the token did not answer.
+ */
+HSM_MUST_CHECK enum hsm_status hsm_signers_find_again(struct hsm_slot *slot, bool all);
+
+/** One good signature of one of the keys, if there are any. */
+HSM_MUST_CHECK enum hsm_status hsm_signers_prove(struct hsm_slot *slot);
+
+/** A key was not there after a recovery; it may come back. */
+bool hsm_signers_missing(struct hsm_slot *slot);
+
+#endif

@@ -1,0 +1,421 @@
+/* slot.c - a token that is open: its settings, sessions and control session. */
+#include "slot_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/log.h>
+
+#include "ckr_internal.h"
+#include "clock_internal.h"
+#include "host_lock_internal.h"
+#include "worker_internal.h"
+
+#define SESSIONS_DEFAULT   32
+#define WORKERS_MAX        256
+#define QUEUE_DEFAULT      4096
+#define QUEUE_MAX          1048576
+#define TIMEOUT_DEFAULT_MS 3000
+#define TIMEOUT_MAX_MS     600000
+#define RECONNECT_MIN_MS   10
+#define RECONNECT_MAX_MS   500
+#define RECONNECT_LIMIT_MS 5000
+#define VERIFY_EVERY       64
+#define PROBE_DEFAULT_MS   10000
+#define CLOSE_WAIT_MS      5000 /* for calls that are still in the token */
+
+static unsigned
+or_else(unsigned value, unsigned otherwise)
+{
+    return value != 0 ? value : otherwise;
+}
+
+/* How many beside the control session; CK_UNAVAILABLE_INFORMATION and 0 (without limit) tell
+ * nothing. */
+static unsigned
+sessions_allowed(const CK_TOKEN_INFO *token, const struct hsm_quirks *quirks)
+{
+    CK_ULONG most = token->ulMaxRwSessionCount;
+    CK_ULONG any = token->ulMaxSessionCount;
+    CK_ULONG allowed = HSM_SESSIONS_MAX;
+
+    if (most != CK_UNAVAILABLE_INFORMATION && most != CK_EFFECTIVELY_INFINITE && most < allowed)
+        allowed = most > 1 ? most - 1 : 1;
+    if (any != CK_UNAVAILABLE_INFORMATION && any != CK_EFFECTIVELY_INFINITE && any < allowed)
+        allowed = any > 1 ? any - 1 : 1;
+    if (quirks->sessions_max != 0 && quirks->sessions_max < allowed)
+        allowed = quirks->sessions_max;
+    return (unsigned)allowed;
+}
+
+static enum hsm_status
+choose_quirks(const struct hsm_token_config *config, const CK_INFO *module,
+              const CK_TOKEN_INFO *token, struct hsm_quirks *out)
+{
+    const char *reason = NULL;
+
+    if (config->quirks != NULL)
+        return hsm_quirks_parse(config->quirks, out);
+    hsm_quirks_of(module, token, out, &reason);
+    if (reason != NULL)
+        hsm_log(HSM_LOG_DEBUG, "%s", reason);
+    return HSM_OK;
+}
+
+static const char *
+setting_at_fault(const struct hsm_settings *s)
+{
+    if (s->route != HSM_ROUTE_LIBP11 && s->route != HSM_ROUTE_DIRECT)
+        return "route";
+    if (s->sessions > HSM_SESSIONS_MAX)
+        return "sessions";
+    if (s->workers > WORKERS_MAX)
+        return "workers";
+    if (s->queue_max > QUEUE_MAX)
+        return "queue_max";
+    if (s->op_timeout_ms > TIMEOUT_MAX_MS)
+        return "op_timeout_ms";
+    if (s->reconnect_max_ms > RECONNECT_LIMIT_MS || s->reconnect_min_ms > s->reconnect_max_ms)
+        return "reconnect_min_ms, reconnect_max_ms";
+    return NULL;
+}
+
+enum hsm_status
+hsm_settings_from(const struct hsm_token_config *config, const CK_INFO *module,
+                  const CK_TOKEN_INFO *token, struct hsm_settings *out)
+{
+    struct hsm_settings s = {
+        .route = config->route,
+        .sessions = or_else(config->sessions, SESSIONS_DEFAULT),
+        .workers = config->workers,
+        .queue_max = or_else(config->queue_max, QUEUE_DEFAULT),
+        .op_timeout_ms = or_else(config->op_timeout_ms, TIMEOUT_DEFAULT_MS),
+        .reconnect_min_ms = or_else(config->reconnect_min_ms, RECONNECT_MIN_MS),
+        .reconnect_max_ms = or_else(config->reconnect_max_ms, RECONNECT_MAX_MS),
+        .verify_every = or_else(config->verify_every, VERIFY_EVERY),
+        .probe_ms = or_else(config->probe_ms, PROBE_DEFAULT_MS),
+        .event = config->event,
+        .event_context = config->event_context,
+    };
+    enum hsm_status st = choose_quirks(config, module, token, &s.quirks);
+    const char *fault = setting_at_fault(&s);
+
+    if (st != HSM_OK)
+        return st;
+    if (fault != NULL) {
+        hsm_log(HSM_LOG_ERROR, "settings of a token: %s is out of its range", fault);
+        return HSM_ERR_USAGE;
+    }
+    if (s.sessions > sessions_allowed(token, &s.quirks))
+        s.sessions = sessions_allowed(token, &s.quirks);
+    *out = s;
+    return HSM_OK;
+}
+
+void
+hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail)
+{
+    const struct hsm_event event = {kind, slot->label, detail};
+
+    if (slot->settings.event != NULL)
+        slot->settings.event(slot->settings.event_context, &event);
+}
+
+void
+hsm_slot_ref(struct hsm_slot *slot)
+{
+    atomic_fetch_add(&slot->refs, 1);
+}
+
+void
+hsm_slot_unref(struct hsm_slot *slot)
+{
+    if (atomic_fetch_sub(&slot->refs, 1) != 1)
+        return;
+    hsm_pool_destroy(&slot->pool);
+    hsm_gate_destroy(&slot->admin);
+    pthread_mutex_destroy(&slot->signers_lock);
+    pthread_mutex_destroy(&slot->care_lock);
+    pthread_cond_destroy(&slot->care_changed);
+    hsm_secret_free(slot->pin);
+    free(slot);
+}
+
+static void
+copy_label(const CK_TOKEN_INFO *token, char *out)
+{
+    size_t len = sizeof(token->label);
+
+    while (len > 0 && (token->label[len - 1] == ' ' || token->label[len - 1] == '\0'))
+        len--;
+    memcpy(out, token->label, len);
+    out[len] = '\0';
+}
+
+static enum hsm_status
+slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
+         const struct hsm_settings *settings, const struct hsm_secret *pin, struct hsm_slot **out)
+{
+    struct hsm_slot *slot = calloc(1, sizeof(*slot));
+
+    if (slot == NULL)
+        return HSM_ERR_NOMEM;
+    if (hsm_secret_new(hsm_secret_octets(pin), hsm_secret_len(pin), &slot->pin) != HSM_OK ||
+        !hsm_pool_init(&slot->pool, settings->sessions)) {
+        hsm_secret_free(slot->pin);
+        free(slot);
+        return HSM_ERR_NOMEM;
+    }
+    if (!hsm_gate_init(&slot->admin, 1) || pthread_mutex_init(&slot->signers_lock, NULL) != 0 ||
+        pthread_mutex_init(&slot->care_lock, NULL) != 0 ||
+        pthread_cond_init(&slot->care_changed, NULL) != 0) {
+        hsm_pool_destroy(&slot->pool);
+        hsm_secret_free(slot->pin);
+        free(slot);
+        return HSM_ERR_NOMEM;
+    }
+    slot->module = module;
+    slot->id = id;
+    slot->token = *token;
+    slot->settings = *settings;
+    slot->generation = hsm_fork_generation();
+    slot->refs = 1;
+    copy_label(token, slot->label);
+    *out = slot;
+    return HSM_OK;
+}
+
+CK_RV
+hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsigned epoch)
+{
+    CK_RV rv;
+
+    if (session->epoch == epoch)
+        return CKR_OK;
+    hsm_slot_session_drop(slot, session);
+    /* Read-write: some modules know no other kind, and it does no harm. */
+    rv = hsm_module_functions(slot->module)
+             ->C_OpenSession(slot->id, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
+                             &session->handle);
+    if (rv == CKR_OK) {
+        session->epoch = epoch;
+        session->module_epoch = hsm_module_epoch(slot->module);
+    }
+    return rv;
+}
+
+void
+hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session)
+{
+    if (session->epoch != 0 && session->module_epoch == hsm_module_epoch(slot->module))
+        (void)hsm_module_functions(slot->module)->C_CloseSession(session->handle);
+    session->epoch = 0;
+}
+
+/* One is opened beside the control session, so that a token without room is known at once. */
+static enum hsm_status
+first_session(struct hsm_slot *slot)
+{
+    const struct hsm_patience patience = {hsm_clock_ns(), false};
+    struct hsm_session *session = NULL;
+    unsigned epoch = 0;
+    enum hsm_status st;
+    CK_RV rv;
+
+    hsm_pool_resume(&slot->pool);
+    st = hsm_pool_take(&slot->pool, &patience, &session, &epoch);
+    if (st != HSM_OK)
+        return st;
+    rv = hsm_slot_session_ready(slot, session, epoch);
+    (void)hsm_pool_give(&slot->pool, session);
+    return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_OpenSession, the second");
+}
+
+static void
+close_control(struct hsm_slot *slot)
+{
+    CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
+
+    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module))
+        return;
+    (void)functions->C_Logout(slot->control);
+    (void)functions->C_CloseSession(slot->control);
+    slot->control_epoch = 0;
+}
+
+/* Those that nobody has; a stuck one goes with its thread. */
+static void
+close_sessions(struct hsm_slot *slot)
+{
+    for (struct hsm_session *s = slot->pool.idle; s != NULL; s = s->next)
+        hsm_slot_session_drop(slot, s);
+}
+
+static enum hsm_status
+slot_start(struct hsm_slot *slot)
+{
+    int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
+    enum hsm_status st;
+
+    if (!hsm_module_enter(slot->module, deadline))
+        return HSM_ERR_BUSY;
+    st = hsm_slot_login(slot);
+    if (st == HSM_OK)
+        st = first_session(slot);
+    if (st == HSM_OK && slot->settings.workers > 0)
+        st = hsm_workers_start(slot, &slot->workers);
+    if (st == HSM_OK)
+        st = hsm_care_start(slot);
+    if (st != HSM_OK) {
+        hsm_workers_stop(slot->workers);
+        close_sessions(slot);
+        close_control(slot);
+    }
+    hsm_module_leave(slot->module);
+    return st;
+}
+
+/* Under the registry's lock. */
+static enum hsm_status
+slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
+         const struct hsm_token_config *config, const struct hsm_secret *pin, struct hsm_slot **out)
+{
+    struct hsm_settings settings;
+    struct hsm_slot *slot = NULL;
+    enum hsm_status st = hsm_settings_from(config, hsm_module_info(module), token, &settings);
+
+    if (st == HSM_OK)
+        st = slot_new(module, id, token, &settings, pin, &slot);
+    if (st != HSM_OK)
+        return st;
+    st = slot_start(slot);
+    if (st != HSM_OK) {
+        hsm_slot_unref(slot);
+        return st;
+    }
+    hsm_module_add_slot(module, slot);
+    *out = slot;
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
+              const struct hsm_token_config *config, const struct hsm_secret *pin,
+              struct hsm_slot **out)
+{
+    struct hsm_slot *slot;
+    enum hsm_status st = HSM_OK;
+
+    hsm_registry_lock();
+    slot = hsm_module_slot_of(module, token);
+    if (slot == NULL)
+        st = slot_add(module, id, token, config, pin, &slot);
+    if (st == HSM_OK) {
+        slot->users++;
+        *out = slot;
+    }
+    hsm_registry_unlock();
+    return st;
+}
+
+/* The last user is gone: nobody calls the module for it any more. */
+static bool
+slot_stop(struct hsm_slot *slot)
+{
+    bool quiet = hsm_care_stop(slot);
+
+    hsm_pool_refuse(&slot->pool, HSM_ERR_USAGE);
+    hsm_workers_stop(slot->workers);
+    slot->workers = NULL;
+    if (!hsm_pool_drain(&slot->pool, hsm_deadline_after(CLOSE_WAIT_MS)) ||
+        atomic_load(&slot->stuck_now) > 0)
+        quiet = false;
+    hsm_module_remove_slot(slot->module, slot);
+    if (!quiet) {
+        hsm_log(HSM_LOG_WARNING, "token %s: closed with calls stuck in the module", slot->label);
+        return false;
+    }
+    close_sessions(slot);
+    close_control(slot);
+    hsm_slot_unref(slot);
+    return true;
+}
+
+bool
+hsm_slot_close(struct hsm_slot *slot)
+{
+    bool left = true;
+
+    hsm_registry_lock();
+    if (--slot->users == 0)
+        left = slot_stop(slot);
+    hsm_registry_unlock();
+    return left;
+}
+
+/* True inside the gate, with a control session and in the module. */
+static bool
+admin_ready(struct hsm_slot *slot, int64_t deadline)
+{
+    if (!hsm_module_enter(slot->module, deadline))
+        return false;
+    if (hsm_pool_service(&slot->pool) == HSM_OK &&
+        slot->control_epoch == hsm_module_epoch(slot->module))
+        return true;
+    hsm_module_leave(slot->module);
+    return false;
+}
+
+static unsigned
+ms_until(int64_t deadline)
+{
+    int64_t left = deadline - hsm_clock_ns();
+
+    return left > 0 ? (unsigned)(left / HSM_MS) + 1 : 0;
+}
+
+enum hsm_status
+hsm_slot_admin_enter(struct hsm_slot *slot)
+{
+    int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
+    enum hsm_status st = HSM_OK;
+
+    while (st == HSM_OK) {
+        st = hsm_pool_await(&slot->pool, deadline);
+        if (st == HSM_OK && !hsm_gate_enter(&slot->admin, ms_until(deadline)))
+            st = HSM_ERR_BUSY;
+        if (st == HSM_OK && admin_ready(slot, deadline)) {
+            slot->host_lock = hsm_host_lock(hsm_module_path(slot->module));
+            return HSM_OK;
+        }
+        if (st == HSM_OK)
+            hsm_gate_leave(&slot->admin);
+    }
+    hsm_log(HSM_LOG_ERROR, "token %s: %s", slot->label,
+            st == HSM_ERR_BUSY ? "it did not answer in time" : hsm_status_text(st));
+    return st;
+}
+
+static bool
+control_is_lost(struct hsm_slot *slot)
+{
+    CK_SESSION_INFO info;
+    CK_RV rv = hsm_module_functions(slot->module)->C_GetSessionInfo(slot->control, &info);
+
+    return rv != CKR_OK || info.state != CKS_RW_USER_FUNCTIONS;
+}
+
+bool
+hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
+{
+    bool lost =
+        (status == HSM_ERR_BUSY || status == HSM_ERR_NOT_FOUND || status == HSM_ERR_CRYPTO) &&
+        control_is_lost(slot);
+
+    if (lost)
+        hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");
+    hsm_host_unlock(slot->host_lock);
+    hsm_module_leave(slot->module);
+    hsm_gate_leave(&slot->admin);
+    return lost;
+}

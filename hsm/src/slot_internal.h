@@ -1,0 +1,152 @@
+/*
+ * slot_internal.h - a token that is open: its login, its sessions, its recovery.
+ *
+ * One per token and process, shared by the hsm_tokens that have it open and
+ * by the keys and EVP_PKEYs that sign with it. Beside the pool, whose sessions
+ * sign, there is one control session, which keeps the login alive and does
+ * what is not signing, one caller at a time. A thread of the slot looks after
+ * it: it recovers the token when a caller says that it failed, and looks at
+ * an idle one now and then.
+ */
+#ifndef HSM_SLOT_INTERNAL_H
+#define HSM_SLOT_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <p11-kit/pkcs11.h>
+
+#include <hsm/secret.h>
+#include <hsm/status.h>
+#include <hsm/token.h>
+
+#include "gate_internal.h"
+#include "module_internal.h"
+#include "pool_internal.h"
+#include "quirk_internal.h"
+
+struct hsm_signer;
+struct hsm_workers;
+
+/* struct hsm_token_config with its defaults filled in. */
+struct hsm_settings {
+    enum hsm_route route;
+    unsigned sessions;
+    unsigned workers;
+    unsigned queue_max;
+    unsigned op_timeout_ms;
+    unsigned reconnect_min_ms;
+    unsigned reconnect_max_ms;
+    unsigned verify_every;
+    unsigned probe_ms;
+    struct hsm_quirks quirks;
+    void (*event)(void *context, const struct hsm_event *event);
+    void *event_context;
+};
+
+struct hsm_counters {
+    atomic_ullong signatures, failures, timeouts, retries, throttled, verified, wrong_signatures;
+    atomic_ullong sessions_dropped, losses, recoveries, attempts, restarts, logins, stuck;
+};
+
+struct hsm_slot {
+    struct hsm_module *module; /* not touched any more once the slot is closed */
+    atomic_ulong id; /* CK_SLOT_ID; may be another one after a recovery */
+    CK_TOKEN_INFO token; /* which it is */
+    char label[33];
+    struct hsm_settings settings;
+    struct hsm_secret *pin; /* to log in again */
+    unsigned generation; /* hsm_fork_generation() when it was opened */
+
+    struct hsm_pool pool;
+    struct hsm_gate admin; /* one caller: the control session */
+    CK_SESSION_HANDLE control; /* read-write, logged in; inside the admin gate */
+    unsigned control_epoch; /* of the module; 0: there is none */
+    int host_lock; /* of who is inside the admin gate */
+
+    pthread_mutex_t signers_lock;
+    struct hsm_signer *signers;
+    struct hsm_workers *workers; /* NULL: callers call the module */
+
+    pthread_mutex_t care_lock; /* of what follows */
+    pthread_cond_t care_changed;
+    bool caring; /* the thread lives */
+    bool closing;
+    bool lost;
+    bool restart_wanted;
+
+    struct hsm_counters counters;
+    atomic_uint stuck_now;
+    atomic_uint refs; /* tokens and signers */
+    unsigned users; /* tokens that have it open; under the registry's lock */
+    struct hsm_slot *next;
+};
+
+/** Fill in defaults and bounds; HSM_ERR_USAGE, logged, for a setting out of its range. */
+HSM_MUST_CHECK enum hsm_status hsm_settings_from(const struct hsm_token_config *config,
+                                                 const CK_INFO *module, const CK_TOKEN_INFO *token,
+                                                 struct hsm_settings *out);
+
+/**
+ * Log in to the token in a slot and start its sessions, or share both.
+ *
+ * @param token  what the token says of itself: names it
+ * @param out    with a reference; hsm_slot_close()
+ */
+HSM_MUST_CHECK enum hsm_status hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id,
+                                             const CK_TOKEN_INFO *token,
+                                             const struct hsm_token_config *config,
+                                             const struct hsm_secret *pin, struct hsm_slot **out);
+
+/**
+ * The last user logs out; what still has a reference does not sign any more.
+ * False: a call is stuck in the module, which must not be released.
+ */
+bool hsm_slot_close(struct hsm_slot *slot);
+
+void hsm_slot_ref(struct hsm_slot *slot);
+void hsm_slot_unref(struct hsm_slot *slot);
+
+/**
+ * Enter the admin gate with a control session that is logged in, and take the
+ * host lock. Waits through a recovery, within the time of an operation.
+ */
+HSM_MUST_CHECK enum hsm_status hsm_slot_admin_enter(struct hsm_slot *slot);
+
+/**
+ * Leave it with how it went. True when it failed because the token was lost:
+ * what changes nothing may be asked again, after the recovery that is under way.
+ */
+bool hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status);
+
+/** Make sure of an open session for a taker; CKR_OK or what C_OpenSession said. */
+HSM_MUST_CHECK CK_RV hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session,
+                                            unsigned epoch);
+
+/** Close it: the next taker opens it anew. */
+void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session);
+
+/**
+ * What went wrong in this epoch of the pool was the token's fault: recover it.
+ *
+ * @param restart  a new login will not do
+ */
+void hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *why);
+
+/** Tell who asked to be told. */
+void hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail);
+
+/* Of recover.c: */
+
+/** Start the slot's own thread. */
+HSM_MUST_CHECK enum hsm_status hsm_care_start(struct hsm_slot *slot);
+
+/** Ask it to end, and wait for it a while; false: it is stuck in the module. */
+HSM_MUST_CHECK bool hsm_care_stop(struct hsm_slot *slot);
+
+/** Open the control session and log in, once; inside the admin gate. */
+HSM_MUST_CHECK enum hsm_status hsm_slot_login(struct hsm_slot *slot);
+
+#endif
