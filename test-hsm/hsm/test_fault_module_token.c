@@ -529,6 +529,7 @@ struct caller {
     struct p11_token *f;
     CK_SESSION_HANDLE session; /* its own */
     CK_RV rv;
+    int64_t end_ns;
     pthread_t thread;
 };
 
@@ -538,6 +539,7 @@ sign_once(void *arg)
     struct caller *caller = arg;
 
     caller->rv = p11_sign(caller->session, caller->f->key);
+    caller->end_ns = p11_now_ns(CLOCK_MONOTONIC);
     return NULL;
 }
 
@@ -557,13 +559,13 @@ end_signing(struct caller *caller)
 }
 
 static void
-wait_until_held(unsigned long count)
+wait_until(unsigned long count, const char *question)
 {
     const struct timespec a_moment = {.tv_nsec = MS};
 
-    for (int i = 0; i < 5000 && fault_number("held") != count; i++)
+    for (int i = 0; i < 5000 && fault_number("%s", question) != count; i++)
         nanosleep(&a_moment, NULL);
-    assert_int_equal(fault_number("held"), count);
+    assert_int_equal(fault_number("%s", question), count);
 }
 
 static int64_t
@@ -633,6 +635,46 @@ engines_are_few(void **state)
 }
 
 static void
+engines_serve_in_the_order_of_arrival(void **state)
+{
+    struct p11_token *f = *state;
+    struct caller callers[5];
+
+    fault("fake constant\nlatency C_Sign 20ms\nengines 1");
+    for (unsigned i = 0; i < COUNT(callers); i++) {
+        start_signing(&callers[i], f);
+        wait_until(i, "waiting"); /* one is served */
+    }
+    for (size_t i = 0; i < COUNT(callers); i++)
+        assert_int_equal(end_signing(&callers[i]), CKR_OK);
+    for (size_t i = 1; i < COUNT(callers); i++)
+        assert_true(callers[i - 1].end_ns <= callers[i].end_ns);
+    assert_int_equal(fault_number("waiting"), 0);
+}
+
+static void
+calls_against_the_rules_are_counted(void **state)
+{
+    struct p11_token *f = *state;
+    struct caller caller;
+
+    fault("on C_Sign times 1 block");
+    start_signing(&caller, f);
+    wait_until(1, "held");
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
+    assert_int_equal(fault_number("misuse"), 0);
+    assert_int_equal(p11->C_CloseSession(caller.session), CKR_OK);
+    assert_int_equal(fault_number("misuse"), 1);
+    assert_int_equal(p11->C_Finalize(NULL), CKR_OK);
+    assert_int_equal(fault_number("misuse"), 2);
+    fault("release");
+    assert_int_equal(end_signing(&caller), CKR_CRYPTOKI_NOT_INITIALIZED);
+    p11_come_up(f, "shelf");
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
+    assert_int_equal(fault_number("misuse"), 2);
+}
+
+static void
 a_blocked_call_waits_for_its_release(void **state)
 {
     struct p11_token *f = *state;
@@ -641,7 +683,7 @@ a_blocked_call_waits_for_its_release(void **state)
     fault("on C_Sign times 2 block");
     start_signing(&callers[0], f);
     start_signing(&callers[1], f);
-    wait_until_held(2);
+    wait_until(2, "held");
     assert_int_equal(p11_sign(f->session, f->key), CKR_OK); /* others are not held up */
     fault("release");
     assert_int_equal(end_signing(&callers[0]), CKR_OK);
@@ -658,14 +700,14 @@ a_blocked_call_does_not_hold_up_a_reboot(void **state)
 
     fault("on C_Sign times 1 block");
     start_signing(&caller, f);
-    wait_until_held(1);
+    wait_until(1, "held");
     fault("reboot");
     fault("release");
     assert_int_equal(end_signing(&caller), CKR_SESSION_HANDLE_INVALID);
     p11_come_up(f, "shelf");
     fault("on C_Sign times 1 delay 60s rv CKR_DEVICE_ERROR");
     start_signing(&caller, f);
-    wait_until_held(1);
+    wait_until(1, "held");
     fault("reset"); /* releases too */
     assert_int_equal(end_signing(&caller), CKR_DEVICE_ERROR);
 }
@@ -711,6 +753,8 @@ main(void)
         ON_TOKEN(latency_is_spent_asleep),
         ON_TOKEN(latency_is_spread_grows_and_stumbles),
         ON_TOKEN(engines_are_few),
+        ON_TOKEN(engines_serve_in_the_order_of_arrival),
+        ON_TOKEN(calls_against_the_rules_are_counted),
         ON_TOKEN(a_blocked_call_waits_for_its_release),
         ON_TOKEN(a_blocked_call_does_not_hold_up_a_reboot),
         ON_TOKEN(a_delay_ends_by_itself),
