@@ -1,6 +1,7 @@
 /* test_fault_module_token.c - what the fault module does to tokens: losses, limits, time. */
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -385,6 +387,29 @@ a_child_begins_with_nothing_whatever_is_behind(void **state)
     a_child_begins_with_nothing(state);
     snprintf(command, sizeof(command), "sed -i s/reset_on_fork.*/reset_on_fork=true/ '%s'", config);
     assert_int_equal(system(command), 0);
+}
+
+/* The parent is left as it was: what crashes is the process that made the call. */
+static void
+a_call_can_crash(void **state)
+{
+    struct p11_token *f = *state;
+    const struct rlimit no_core = {0, 0};
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        setrlimit(RLIMIT_CORE, &no_core);
+        signal(SIGSEGV, SIG_DFL); /* sanitizers and cmocka catch it */
+        p11_come_up(f, "shelf");
+        fault("on C_Sign crash");
+        p11_sign(f->session, f->key);
+        _exit(0);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
 }
 
 /* ---- limits */
@@ -776,6 +801,7 @@ main(void)
         ON_TOKEN(initialising_fails_so_often),
         ON_TOKEN(a_child_begins_with_nothing),
         ON_TOKEN(a_child_begins_with_nothing_whatever_is_behind),
+        ON_TOKEN(a_call_can_crash),
         ON_TOKEN(sessions_are_limited),
         ON_TOKEN(the_limit_is_reported_as_told),
         ON_TOKEN(kinds_of_sessions_are_refused),
