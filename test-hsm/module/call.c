@@ -154,7 +154,10 @@ fault_call_enter_slot(struct fault_call *call, enum fault_fn fn, CK_SLOT_ID slot
     if (!is_ready(call) || !find_slot(call, slot) || !meet_faults(call, CK_INVALID_HANDLE))
         return false;
     enter_world(call);
-    return is_ready(call) && find_slot(call, slot) && is_there(call);
+    if (!is_ready(call) || !find_slot(call, slot))
+        return false;
+    fault_slot_learn(call->slot);
+    return is_there(call);
 }
 
 bool

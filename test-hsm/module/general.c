@@ -70,7 +70,10 @@ fault_C_GetInfo(CK_INFO *info)
 {
     struct fault_call call;
 
-    if (fault_call_enter_module(&call, FN_C_GetInfo))
+    if (fault_call_enter_module(&call, FN_C_GetInfo)) {
+        fault_world_enter();
         call.rv = fault_behind->C_GetInfo(info);
+        fault_world_leave();
+    }
     return fault_call_leave(&call);
 }
