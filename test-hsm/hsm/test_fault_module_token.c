@@ -1,6 +1,7 @@
 /* test_fault_module_token.c - what the fault module does to tokens: losses, limits, time. */
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -9,11 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
 
 #include <openssl/evp.h>
+
+#include <hsm/es256.h>
 
 #include "fault_token.h"
 
@@ -227,11 +231,11 @@ a_token_returns_by_itself(void **state)
     int64_t start = p11_now_ns(CLOCK_MONOTONIC);
     bool away = false;
 
-    fault("remove for 30ms");
+    fault("remove for 100ms");
     while (!p11_try_come_up(f, "shelf"))
         away = true;
     assert_true(away);
-    assert_in_range(p11_now_ns(CLOCK_MONOTONIC) - start, 30 * MS, 5000 * MS);
+    assert_in_range(p11_now_ns(CLOCK_MONOTONIC) - start, 100 * MS, 20000 * MS);
     assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
     fault("on C_Sign times 1 remove 20ms");
     assert_int_equal(p11_sign(f->session, f->key), CKR_DEVICE_REMOVED);
@@ -383,6 +387,29 @@ a_child_begins_with_nothing_whatever_is_behind(void **state)
     a_child_begins_with_nothing(state);
     snprintf(command, sizeof(command), "sed -i s/reset_on_fork.*/reset_on_fork=true/ '%s'", config);
     assert_int_equal(system(command), 0);
+}
+
+/* The parent is left as it was: what crashes is the process that made the call. */
+static void
+a_call_can_crash(void **state)
+{
+    struct p11_token *f = *state;
+    const struct rlimit no_core = {0, 0};
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        setrlimit(RLIMIT_CORE, &no_core);
+        signal(SIGSEGV, SIG_DFL); /* sanitizers and cmocka catch it */
+        p11_come_up(f, "shelf");
+        fault("on C_Sign crash");
+        p11_sign(f->session, f->key);
+        _exit(0);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
 }
 
 /* ---- limits */
@@ -557,13 +584,13 @@ end_signing(struct caller *caller)
 }
 
 static void
-wait_until_held(unsigned long count)
+wait_until(unsigned long count, const char *question)
 {
     const struct timespec a_moment = {.tv_nsec = MS};
 
-    for (int i = 0; i < 5000 && fault_number("held") != count; i++)
+    for (int i = 0; i < 5000 && fault_number("%s", question) != count; i++)
         nanosleep(&a_moment, NULL);
-    assert_int_equal(fault_number("held"), count);
+    assert_int_equal(fault_number("%s", question), count);
 }
 
 static int64_t
@@ -587,7 +614,7 @@ latency_is_spent_asleep(void **state)
     cpu = p11_now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
     assert_in_range(cpu, 0, 20 * MS);
     fault("latency C_Sign off");
-    assert_in_range(time_of(f, 5), 0, 50 * MS);
+    assert_in_range(time_of(f, 5), 0, 90 * MS);
 }
 
 /* Lower bounds: how late a thread wakes is not ours to say. */
@@ -632,6 +659,78 @@ engines_are_few(void **state)
     assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
 }
 
+struct queued {
+    struct p11_token *f;
+    CK_SESSION_HANDLE session;
+    char message;
+    CK_BYTE sig[HSM_P256_SIG_LEN];
+    CK_RV rv;
+    pthread_t thread;
+};
+
+static void *
+sign_in_queue(void *arg)
+{
+    struct queued *queued = arg;
+    CK_ULONG len = sizeof(queued->sig);
+    CK_BYTE digest[P11_DIGEST_LEN];
+
+    EVP_Digest(&queued->message, 1, digest, NULL, EVP_sha256(), NULL);
+    queued->rv = p11_sign_init(queued->session, queued->f->key);
+    if (queued->rv == CKR_OK)
+        queued->rv = p11->C_Sign(queued->session, digest, P11_DIGEST_LEN, queued->sig, &len);
+    return NULL;
+}
+
+/* A stale signature is that of the call before: so each shows who was served before it. */
+static void
+engines_serve_in_the_order_of_arrival(void **state)
+{
+    struct p11_token *f = *state;
+    struct queued queue[5];
+    EVP_PKEY *key = p11_public_key(f->session, "alpha");
+
+    fault("engines 1\nlatency C_Sign 400ms\non C_Sign signature stale");
+    for (unsigned i = 0; i < COUNT(queue); i++) {
+        queue[i] = (struct queued){.f = f, .message = (char)('a' + i)};
+        assert_int_equal(p11_open_session(f->slot, &queue[i].session), CKR_OK);
+        assert_int_equal(pthread_create(&queue[i].thread, NULL, sign_in_queue, &queue[i]), 0);
+        wait_until(i > 0 ? i : 1, i > 0 ? "waiting" : "count C_Sign"); /* the first is served */
+    }
+    fault("latency C_Sign off");
+    for (size_t i = 0; i < COUNT(queue); i++) {
+        assert_int_equal(pthread_join(queue[i].thread, NULL), 0);
+        assert_int_equal(queue[i].rv, CKR_OK);
+        if (i > 0)
+            assert_int_equal(
+                hsm_es256_verify(key, &queue[i - 1].message, 1, queue[i].sig, sizeof(queue[i].sig)),
+                HSM_OK);
+    }
+    EVP_PKEY_free(key);
+}
+
+static void
+calls_against_the_rules_are_counted(void **state)
+{
+    struct p11_token *f = *state;
+    struct caller caller;
+
+    fault("on C_Sign times 1 block");
+    start_signing(&caller, f);
+    wait_until(1, "held");
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
+    assert_int_equal(fault_number("misuse"), 0);
+    assert_int_equal(p11->C_CloseSession(caller.session), CKR_OK);
+    assert_int_equal(fault_number("misuse"), 1);
+    assert_int_equal(p11->C_Finalize(NULL), CKR_OK);
+    assert_int_equal(fault_number("misuse"), 2);
+    fault("release");
+    assert_int_equal(end_signing(&caller), CKR_CRYPTOKI_NOT_INITIALIZED);
+    p11_come_up(f, "shelf");
+    assert_int_equal(p11_sign(f->session, f->key), CKR_OK);
+    assert_int_equal(fault_number("misuse"), 2);
+}
+
 static void
 a_blocked_call_waits_for_its_release(void **state)
 {
@@ -641,7 +740,7 @@ a_blocked_call_waits_for_its_release(void **state)
     fault("on C_Sign times 2 block");
     start_signing(&callers[0], f);
     start_signing(&callers[1], f);
-    wait_until_held(2);
+    wait_until(2, "held");
     assert_int_equal(p11_sign(f->session, f->key), CKR_OK); /* others are not held up */
     fault("release");
     assert_int_equal(end_signing(&callers[0]), CKR_OK);
@@ -658,14 +757,14 @@ a_blocked_call_does_not_hold_up_a_reboot(void **state)
 
     fault("on C_Sign times 1 block");
     start_signing(&caller, f);
-    wait_until_held(1);
+    wait_until(1, "held");
     fault("reboot");
     fault("release");
     assert_int_equal(end_signing(&caller), CKR_SESSION_HANDLE_INVALID);
     p11_come_up(f, "shelf");
     fault("on C_Sign times 1 delay 60s rv CKR_DEVICE_ERROR");
     start_signing(&caller, f);
-    wait_until_held(1);
+    wait_until(1, "held");
     fault("reset"); /* releases too */
     assert_int_equal(end_signing(&caller), CKR_DEVICE_ERROR);
 }
@@ -702,6 +801,7 @@ main(void)
         ON_TOKEN(initialising_fails_so_often),
         ON_TOKEN(a_child_begins_with_nothing),
         ON_TOKEN(a_child_begins_with_nothing_whatever_is_behind),
+        ON_TOKEN(a_call_can_crash),
         ON_TOKEN(sessions_are_limited),
         ON_TOKEN(the_limit_is_reported_as_told),
         ON_TOKEN(kinds_of_sessions_are_refused),
@@ -711,6 +811,8 @@ main(void)
         ON_TOKEN(latency_is_spent_asleep),
         ON_TOKEN(latency_is_spread_grows_and_stumbles),
         ON_TOKEN(engines_are_few),
+        ON_TOKEN(engines_serve_in_the_order_of_arrival),
+        ON_TOKEN(calls_against_the_rules_are_counted),
         ON_TOKEN(a_blocked_call_waits_for_its_release),
         ON_TOKEN(a_blocked_call_does_not_hold_up_a_reboot),
         ON_TOKEN(a_delay_ends_by_itself),

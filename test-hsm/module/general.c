@@ -2,6 +2,7 @@
 #include "behind.h"
 #include "call.h"
 #include "control.h"
+#include "handles.h"
 #include "world.h"
 #include "wrap.h"
 
@@ -58,6 +59,7 @@ fault_C_Finalize(void *reserved)
     struct fault_call call;
 
     if (fault_call_enter_any(&call, FN_C_Finalize)) {
+        fault_session_check_finalize();
         fault_world_stop();
         call.rv = finalize(reserved);
         fault_world_resume();
