@@ -200,6 +200,22 @@ if timeout 60 "$bin/sti-ca" serve --config "$dir/ca/wrong.conf" >"$work/wrong" 2
 grep -q 'not tried again' "$work/wrong" || fail "$(cat "$work/wrong")"
 [ "$(grep -c 'ended with' "$work/wrong")" = 1 ] || fail "more than one worker tried the PIN: $(cat "$work/wrong")"
 
+# --- a PIN from a pipe can be read once: workers that come later have it, too
+sed "s#^pin-source = .*#pin-source = fd:3#; s#^address = .*#address = 127.0.0.1:0#" \
+    "$dir/ca/sti-ca.conf" >"$dir/ca/pipe.conf"
+"$bin/sti-ca" serve --config "$dir/ca/pipe.conf" 3<<<"$(cat "$STI_PIN_FILE")" >"$dir/log/sti-pipe.log" 2>&1 &
+pipe=$!
+echo $pipe >"$dir/run/sti-pipe.pid"
+wait_for_workers sti-pipe
+kill -9 "$(workers_of sti-pipe | head -n 1)"
+for _ in $(seq 100); do
+    if [ "$(grep -c ': ready$' "$dir/log/sti-pipe.log")" -gt $workers ]; then break; fi
+    sleep 0.1
+done
+wait_for_workers sti-pipe
+kill "$pipe"
+wait "$pipe" || fail "it does not stop well: $(tail -n 5 "$dir/log/sti-pipe.log")"
+
 # --- a supervisor that dies takes its workers with it; one that is stopped leaves nothing
 parent=$(parent_of sti-pa)
 mapfile -t orphans < <(workers_of sti-pa)
