@@ -2,6 +2,7 @@
 #include <sks/trust.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <acme/authority_client.h>
@@ -261,8 +263,6 @@ keep(const struct sks_trust *trust, const struct held *held)
     size_t len;
     enum hsm_status st;
 
-    if (trust->dir == NULL)
-        return HSM_OK;
     st = certs_chain_pem(held->signer, &signer);
     if (st != HSM_OK)
         return st;
@@ -330,6 +330,52 @@ read_crl(const struct sks_trust *trust, struct held *held, struct hsm_reason *wh
     if (st == HSM_OK)
         st = certs_crl_parse((const uint8_t *)octets, len, &held->crl, why);
     return st == HSM_OK ? read_signer(trust, CRL_SIGNER_FILE, held) : st;
+}
+
+static uint64_t
+number_of(const struct held *held)
+{
+    return held->crl != NULL ? certs_crl_number(held->crl) : acme_ca_list_sequence(held->list);
+}
+
+/* Another process may have fetched a newer one while this one fetched ours. */
+static enum hsm_status
+check_kept(const struct sks_trust *trust, const struct held *held, struct hsm_reason *why)
+{
+    DEFER(held_release) struct held *kept = held_new(0);
+    struct hsm_reason unread = {0};
+    enum hsm_status st;
+
+    if (kept == NULL)
+        return HSM_ERR_NOMEM;
+    st = held->crl != NULL ? read_crl(trust, kept, &unread) : read_list(trust, kept, &unread);
+    if (st != HSM_OK) /* as if it were not there, as in load() */
+        return st == HSM_ERR_NOMEM ? st : HSM_OK;
+    if (number_of(held) >= number_of(kept))
+        return HSM_OK;
+    return hsm_refuse(why, HSM_ERR_UNTRUSTED, "a newer one is kept already");
+}
+
+/* Of the processes that share the directory one looks and writes at a time. */
+static enum hsm_status
+keep_newest(const struct sks_trust *trust, const struct held *held, struct hsm_reason *why)
+{
+    enum hsm_status st;
+    int lock;
+
+    if (trust->dir == NULL)
+        return HSM_OK;
+    lock = open(trust->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock < 0 || flock(lock, LOCK_EX) != 0) {
+        st = hsm_refuse(why, HSM_ERR_IO, "%s: %s", trust->dir, strerror(errno));
+    } else {
+        st = check_kept(trust, held, why);
+        if (st == HSM_OK)
+            st = keep(trust, held);
+    }
+    if (lock >= 0)
+        close(lock);
+    return st;
 }
 
 /*
@@ -532,14 +578,13 @@ refresh(struct sks_trust *trust, struct held **which, const char *url, time_t no
     if (held == NULL)
         return HSM_ERR_NOMEM;
     st = fetch(trust, now, held, &why);
+    if (st == HSM_OK) /* durable before it is used, or a restart could roll it back */
+        st = keep_newest(trust, held, &why);
     if (st != HSM_OK) {
         hsm_log(HSM_LOG_WARNING, "%s: %s; what was good is kept", url,
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));
         return st;
     }
-    st = keep(trust, held); /* durable before it is used, or a restart could roll it back */
-    if (st != HSM_OK)
-        return st;
     replace(trust, which, held);
     held = NULL;
     return HSM_OK;

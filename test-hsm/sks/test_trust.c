@@ -333,6 +333,32 @@ a_rollback_is_refused_also_after_a_restart(void **state)
 }
 
 /* Also one that has ended says what came before it. */
+/* As two worker processes of a daemon, one of which was slower to fetch. */
+static void
+of_two_that_share_a_directory_none_keeps_what_is_older(void **state)
+{
+    const time_t later = eco.now + ECO_DAY;
+    struct sks_trust *slow = trust_new(*state);
+    struct sks_trust *fast = trust_new(*state);
+
+    publish_list(6, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
+    publish_crl(8, eco.now - 60, 5, NULL);
+    assert_int_equal(sks_trust_refresh(fast, eco.now), HSM_OK);
+    publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key); /* what the slow one was given */
+    assert_int_equal(sks_trust_refresh(slow, eco.now), HSM_ERR_UNTRUSTED);
+    publish_list(6, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
+    publish_crl(7, eco.now - 60, 5, NULL);
+    assert_int_equal(sks_trust_refresh(slow, later), HSM_ERR_UNTRUSTED);
+    publish_crl(8, eco.now - 60, 5, NULL);
+    assert_int_equal(sks_trust_refresh(slow, later), HSM_OK);
+    sks_trust_free(slow);
+    sks_trust_free(fast);
+    fast = trust_new(*state); /* what is kept is the newer */
+    publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
+    assert_int_equal(sks_trust_refresh(fast, later + ECO_DAY), HSM_ERR_UNTRUSTED);
+    sks_trust_free(fast);
+}
+
 static void
 an_old_directory_still_refuses_what_is_older(void **state)
 {
@@ -578,6 +604,7 @@ main(void)
         cmocka_unit_test_setup(a_directory_that_was_tampered_with_is_not_believed, reset),
         cmocka_unit_test_setup(a_directory_of_another_pa_is_not_believed, reset),
         cmocka_unit_test_setup(a_rollback_is_refused_also_after_a_restart, reset),
+        cmocka_unit_test_setup(of_two_that_share_a_directory_none_keeps_what_is_older, reset),
         cmocka_unit_test_setup(an_old_directory_still_refuses_what_is_older, reset),
         cmocka_unit_test_setup(without_its_signers_a_directory_still_refuses_what_is_older, reset),
         cmocka_unit_test_setup(what_another_signed_does_not_replace_what_is_good, reset),
