@@ -13,6 +13,7 @@
 #include "thread_internal.h"
 
 #define ATTEMPT_WAIT_MS 1000 /* for callers to leave the module, in one attempt */
+#define HOST_WAIT_MS    500 /* for other processes; one of them may be stuck in the module */
 #define STOP_WAIT_MS    5000 /* for the thread to leave the module */
 #define MISSING_WAIT_MS 50 /* between searches for a key that may come back, at first */
 #define MISSING_LOOKS   40 /* of them; then: */
@@ -182,7 +183,7 @@ attempt(struct hsm_slot *slot, bool restart)
     atomic_fetch_add(&slot->counters.attempts, 1);
     if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
         return HSM_ERR_BUSY;
-    lock = hsm_host_lock(hsm_module_path(slot->module));
+    lock = hsm_host_lock_within(hsm_module_path(slot->module), HOST_WAIT_MS);
     st = attempt_inside(slot, restart);
     hsm_host_unlock(lock);
     hsm_gate_leave(&slot->admin);

@@ -23,6 +23,7 @@
 #include "peer.h"
 #include "raw.h"
 #include "softhsm.h"
+#include "tsan.h"
 
 #define TOKEN   "keys"
 #define CALLERS 64
@@ -588,6 +589,7 @@ a_child_signs_with_a_token_of_its_own_alone(void **state)
     int status = -1;
     pid_t child = fork();
 
+    SKIP_UNDER_TSAN();
     if (child == 0)
         _exit(child_of(f, key));
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -629,6 +631,7 @@ processes_generate_side_by_side(void **state)
     uint8_t sig[HSM_P256_SIG_LEN];
     pid_t children[4];
 
+    SKIP_UNDER_TSAN();
     for (unsigned i = 0; i < 4; i++) {
         children[i] = fork();
         assert_true(children[i] >= 0);
