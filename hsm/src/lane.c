@@ -1,5 +1,6 @@
 /* lane.c - the libp11 route: a function list for libp11, with one token and one key. */
-#define _GNU_SOURCE /* EVP_PKEY_get_ex_new_index's neighbours, readlink */
+#define _GNU_SOURCE                 /* readlink */
+#define OPENSSL_SUPPRESS_DEPRECATED /* libp11's EVP_PKEY is an EC_KEY with a method of its own */
 #include "lane_internal.h"
 
 #include <dlfcn.h>
@@ -11,6 +12,7 @@
 
 #include <libp11.h>
 #include <openssl/crypto.h>
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
@@ -503,6 +505,21 @@ hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out)
     return HSM_OK;
 }
 
+/* libp11 keeps a reference to its EVP_PKEY until its context goes, so another one is lent, whose
+ * end can be seen. */
+static EVP_PKEY *
+another_name(EVP_PKEY *pkey)
+{
+    EC_KEY *ec = EVP_PKEY_get1_EC_KEY(pkey);
+    EVP_PKEY *other = EVP_PKEY_new();
+
+    if (ec != NULL && other != NULL && EVP_PKEY_assign_EC_KEY(other, ec) == 1)
+        return other;
+    EC_KEY_free(ec);
+    EVP_PKEY_free(other);
+    return NULL;
+}
+
 enum hsm_status
 hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out)
 {
@@ -512,13 +529,13 @@ hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out)
 
     if (st != HSM_OK)
         return st;
-    pkey = lane->pkey;
-    if (lane_index < 0 || EVP_PKEY_set_ex_data(pkey, lane_index, lane) != 1) {
+    pkey = another_name(lane->pkey);
+    if (pkey == NULL || lane_index < 0 || EVP_PKEY_set_ex_data(pkey, lane_index, lane) != 1) {
+        EVP_PKEY_free(pkey);
         hsm_lane_free(lane);
         return HSM_ERR_NOMEM;
     }
-    lane->pkey = NULL; /* the lane is the EVP_PKEY's now, and goes with it */
-    lane->lent = true;
+    lane->lent = true; /* the lane is the EVP_PKEY's now, and goes with it */
     hsm_signer_ref(signer);
     *out = pkey;
     return HSM_OK;

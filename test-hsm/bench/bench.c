@@ -53,19 +53,58 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Sorts the values. */
 static void
-print_row(const char *group, const char *name, const char *goal, bool holds, const double *sorted)
+print_row(const char *group, const char *name, const char *unit, const char *relation, double goal,
+          double *values, size_t count)
 {
-    json_t *row =
-        json_pack("{s:s, s:s, s:f, s:s, s:s, s:b, s:i, s:f, s:f}", "group", group, "case", name,
-                  "value", sorted[BENCH_ROUNDS / 2], "unit", "ratio", "goal", goal, "holds", holds,
-                  "rounds", BENCH_ROUNDS, "min", sorted[0], "max", sorted[BENCH_ROUNDS - 1]);
+    char text[32];
+    double median;
+    bool holds;
+    json_t *row;
 
+    qsort(values, count, sizeof(values[0]), by_value);
+    median = values[count / 2];
+    holds = relation[0] == '>' ? median >= goal : median <= goal;
+    snprintf(text, sizeof(text), "%s %.2f", relation, goal);
+    row = json_pack("{s:s, s:s, s:f, s:s, s:s, s:b, s:i, s:f, s:f}", "group", group, "case", name,
+                    "value", median, "unit", unit, "goal", text, "holds", holds, "rounds",
+                    (int)count, "min", values[0], "max", values[count - 1]);
     bench_check(row != NULL && json_dumpf(row, stdout, JSON_COMPACT | JSON_REAL_PRECISION(4)) == 0,
                 "writing a row");
     putchar('\n');
     fflush(stdout);
     json_decref(row);
+}
+
+void
+bench_at_most(const char *group, const char *name, const char *unit, double at_most, double *values,
+              size_t count)
+{
+    print_row(group, name, unit, "<=", at_most, values, count);
+}
+
+void
+bench_at_least(const char *group, const char *name, const char *unit, double at_least,
+               double *values, size_t count)
+{
+    print_row(group, name, unit, ">=", at_least, values, count);
+}
+
+/* Time of one of ours by time of one of raw, for each round. */
+static void
+measure(const char *group, const char *name, struct bench_side ours, struct bench_side raw,
+        double shares[BENCH_ROUNDS])
+{
+    size_t our_times = calibrate(ours), raw_times = calibrate(raw);
+
+    for (size_t i = 0; i < BENCH_ROUNDS; i++) {
+        double our_s = seconds(ours, our_times), raw_s = seconds(raw, raw_times);
+
+        shares[i] = (our_s / (double)our_times) / (raw_s / (double)raw_times);
+        fprintf(stderr, "\r%-8s %-52s %zu/%d", group, name, i + 1, BENCH_ROUNDS);
+    }
+    fputc('\n', stderr);
 }
 
 /* Time of one of ours by time of one of raw, for each round. */
@@ -89,14 +128,11 @@ bench_ratio(const char *group, const char *name, double at_least, struct bench_s
             struct bench_side raw)
 {
     double ratios[BENCH_ROUNDS];
-    char goal[32];
 
     measure(group, name, ours, raw, ratios);
     for (size_t i = 0; i < BENCH_ROUNDS; i++)
         ratios[i] = 1 / ratios[i];
-    qsort(ratios, BENCH_ROUNDS, sizeof(ratios[0]), by_value);
-    snprintf(goal, sizeof(goal), ">= %.2f", at_least);
-    print_row(group, name, goal, ratios[BENCH_ROUNDS / 2] >= at_least, ratios);
+    print_row(group, name, "ratio", ">=", at_least, ratios, BENCH_ROUNDS);
 }
 
 void
@@ -104,10 +140,7 @@ bench_share(const char *group, const char *name, double at_most, struct bench_si
             struct bench_side raw)
 {
     double shares[BENCH_ROUNDS];
-    char goal[32];
 
     measure(group, name, ours, raw, shares);
-    qsort(shares, BENCH_ROUNDS, sizeof(shares[0]), by_value);
-    snprintf(goal, sizeof(goal), "<= %.2f", at_most);
-    print_row(group, name, goal, shares[BENCH_ROUNDS / 2] <= at_most, shares);
+    print_row(group, name, "ratio", "<=", at_most, shares, BENCH_ROUNDS);
 }
