@@ -19,6 +19,9 @@
  */
 int hsm_host_lock(const char *module_path);
 
+/** The same for who has little time; without a word when it does not get it. */
+int hsm_host_lock_within(const char *module_path, unsigned wait_ms);
+
 void hsm_host_unlock(int lock);
 
 #endif

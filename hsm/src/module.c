@@ -28,7 +28,7 @@ struct door {
 struct hsm_module {
     char *path;
     void *library;
-    CK_FUNCTION_LIST *functions;
+    CK_FUNCTION_LIST functions; /* a copy: the list is the module's to change */
     CK_INFO info;
     struct door door;
     pthread_mutex_t slots_lock;
@@ -153,7 +153,7 @@ initialize(const struct hsm_module *module)
 
     memset(&args, 0, sizeof(args));
     args.flags = CKF_OS_LOCKING_OK;
-    rv = module->functions->C_Initialize(&args);
+    rv = module->functions.C_Initialize(&args);
     return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv; /* somebody else may have */
 }
 
@@ -178,6 +178,7 @@ static enum hsm_status
 load_library(struct hsm_module *module)
 {
     CK_C_GetFunctionList get_functions;
+    CK_FUNCTION_LIST *functions = NULL;
 
     module->library = dlopen(module->path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (module->library == NULL) {
@@ -185,11 +186,12 @@ load_library(struct hsm_module *module)
         return HSM_ERR_UNSUPPORTED;
     }
     *(void **)&get_functions = dlsym(module->library, "C_GetFunctionList");
-    if (get_functions == NULL || get_functions(&module->functions) != CKR_OK ||
-        module->functions == NULL || !is_complete(module->functions)) {
+    if (get_functions == NULL || get_functions(&functions) != CKR_OK || functions == NULL ||
+        !is_complete(functions)) {
         hsm_log(HSM_LOG_ERROR, "%s: not a PKCS#11 module", module->path);
         return HSM_ERR_UNSUPPORTED;
     }
+    module->functions = *functions;
     return HSM_OK;
 }
 
@@ -204,10 +206,10 @@ module_start(struct hsm_module *module)
     rv = initialize(module);
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, "C_Initialize");
-    rv = module->functions->C_GetInfo(&module->info);
+    rv = module->functions.C_GetInfo(&module->info);
     if (rv == CKR_OK)
         return HSM_OK;
-    (void)module->functions->C_Finalize(NULL);
+    (void)module->functions.C_Finalize(NULL);
     return hsm_ckr_log(rv, "C_GetInfo");
 }
 
@@ -297,16 +299,16 @@ hsm_module_close(struct hsm_module *module)
         while (*link != module)
             link = &(*link)->next;
         *link = module->next;
-        (void)module->functions->C_Finalize(NULL);
+        (void)module->functions.C_Finalize(NULL);
         module_free(module);
     }
     pthread_mutex_unlock(&registry.lock);
 }
 
-CK_FUNCTION_LIST *
+const CK_FUNCTION_LIST *
 hsm_module_functions(const struct hsm_module *module)
 {
-    return module->functions;
+    return &module->functions;
 }
 
 const CK_INFO *
@@ -326,7 +328,7 @@ CK_RV
 hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
 {
     CK_ULONG n = 0;
-    CK_RV rv = module->functions->C_GetSlotList(CK_TRUE, NULL, &n);
+    CK_RV rv = module->functions.C_GetSlotList(CK_TRUE, NULL, &n);
     CK_SLOT_ID *ids;
 
     if (rv != CKR_OK)
@@ -336,7 +338,7 @@ hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *co
     ids = calloc(n + 1, sizeof(*ids));
     if (ids == NULL)
         return CKR_HOST_MEMORY;
-    rv = module->functions->C_GetSlotList(CK_TRUE, ids, &n);
+    rv = module->functions.C_GetSlotList(CK_TRUE, ids, &n);
     if (rv != CKR_OK) {
         free(ids);
         return rv;
@@ -464,7 +466,7 @@ hsm_module_restart(struct hsm_module *module, const struct hsm_slot *by, int64_t
     if (!door_shut(&module->door, deadline))
         return HSM_OK;
     if (!is_needed_by_others(module, by, deadline)) {
-        (void)module->functions->C_Finalize(NULL); /* it may be finalised already */
+        (void)module->functions.C_Finalize(NULL); /* it may be finalised already */
         atomic_fetch_add(&module->epoch, 1);
         rv = initialize(module);
     }

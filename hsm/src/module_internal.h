@@ -23,7 +23,7 @@ HSM_MUST_CHECK enum hsm_status hsm_module_open(const char *path, struct hsm_modu
 
 void hsm_module_close(struct hsm_module *module);
 
-CK_FUNCTION_LIST *hsm_module_functions(const struct hsm_module *module);
+const CK_FUNCTION_LIST *hsm_module_functions(const struct hsm_module *module);
 
 const CK_INFO *hsm_module_info(const struct hsm_module *module);
 

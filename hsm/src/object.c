@@ -53,7 +53,7 @@ add_name(struct template *t, const struct hsm_object_name *name)
         add(t, CKA_ID, name->id, name->id_len);
 }
 
-static CK_FUNCTION_LIST *
+static const CK_FUNCTION_LIST *
 functions_of(const struct hsm_slot *slot)
 {
     return hsm_module_functions(slot->module);
@@ -107,7 +107,7 @@ enum hsm_status
 hsm_object_find(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
                 const struct hsm_object_name *name, CK_OBJECT_HANDLE **out, size_t *count)
 {
-    CK_FUNCTION_LIST *functions = functions_of(slot);
+    const CK_FUNCTION_LIST *functions = functions_of(slot);
     struct handles handles = {NULL, 0, 0};
     struct template wanted = {.count = 0};
     enum hsm_status st;

@@ -13,8 +13,11 @@
 #include "thread_internal.h"
 
 #define ATTEMPT_WAIT_MS 1000 /* for callers to leave the module, in one attempt */
+#define HOST_WAIT_MS    500 /* for other processes; one of them may be stuck in the module */
 #define STOP_WAIT_MS    5000 /* for the thread to leave the module */
-#define MISSING_WAIT_MS 50 /* between searches for a key that may come back */
+#define MISSING_WAIT_MS 50 /* between searches for a key that may come back, at first */
+#define MISSING_LOOKS   40 /* of them; then: */
+#define MISSING_LAST_MS 500
 
 void
 hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *why)
@@ -68,7 +71,7 @@ locate(struct hsm_slot *slot)
 static CK_RV
 open_control(struct hsm_slot *slot)
 {
-    CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
+    const CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
     CK_RV rv;
 
     if (slot->control_epoch != 0 && slot->control_epoch == hsm_module_epoch(slot->module))
@@ -180,7 +183,7 @@ attempt(struct hsm_slot *slot, bool restart)
     atomic_fetch_add(&slot->counters.attempts, 1);
     if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
         return HSM_ERR_BUSY;
-    lock = hsm_host_lock(hsm_module_path(slot->module));
+    lock = hsm_host_lock_within(hsm_module_path(slot->module), HOST_WAIT_MS);
     st = attempt_inside(slot, restart);
     hsm_host_unlock(lock);
     hsm_gate_leave(&slot->admin);
@@ -289,12 +292,25 @@ probe(struct hsm_slot *slot)
 
 /* ---- the thread ---- */
 
+/* How long an idle token is left alone; `looks` counts those for a missing key. */
+static unsigned
+pause_ms(struct hsm_slot *slot, unsigned *looks)
+{
+    if (!hsm_signers_missing(slot)) {
+        *looks = 0;
+        return slot->settings.probe_ms;
+    }
+    if (*looks >= MISSING_LOOKS)
+        return MISSING_LAST_MS;
+    ++*looks;
+    return MISSING_WAIT_MS;
+}
+
 /* Under care_lock: false when it is time for a probe. */
 static bool
-wait_for_work(struct hsm_slot *slot)
+wait_for_work(struct hsm_slot *slot, unsigned ms)
 {
-    unsigned pause_ms = hsm_signers_missing(slot) ? MISSING_WAIT_MS : slot->settings.probe_ms;
-    struct timespec until = hsm_clock_timespec(hsm_deadline_after(pause_ms));
+    struct timespec until = hsm_clock_timespec(hsm_deadline_after(ms));
     int rc = 0;
 
     while (!slot->closing && !slot->lost && rc == 0)
@@ -306,10 +322,11 @@ static void *
 care(void *argument)
 {
     struct hsm_slot *slot = argument;
+    unsigned looks = 0;
 
     pthread_mutex_lock(&slot->care_lock);
     while (!slot->closing) {
-        bool work = wait_for_work(slot);
+        bool work = wait_for_work(slot, pause_ms(slot, &looks));
         bool lost = slot->lost;
         bool restart = slot->restart_wanted;
 

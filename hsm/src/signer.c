@@ -20,7 +20,7 @@
 #define DROPS_MAX      2 /* sessions that fail in one call, before it is the token that failed */
 #define THROTTLES_MAX  3 /* answers that ask for patience in one call, before the same */
 #define LOSSES_MAX     16 /* recoveries that one call waits for: its key alone may be at fault */
-#define WRONG_MAX      2 /* signatures that do not verify */
+#define WRONG_MAX      4 /* signatures that do not verify */
 #define PATIENCE_MS    4 /* after the first answer that asks for it; doubled each time */
 #define MISSING_MS     20 /* between looks at a key that is being looked for */
 #define MISSING_MAX_MS 2000 /* a key may be missing after a recovery: copies between HSMs lag */
@@ -159,7 +159,7 @@ CK_RV
 hsm_signer_call(const struct hsm_signer *signer, CK_SESSION_HANDLE session, const uint8_t *digest,
                 uint8_t *sig, enum hsm_form *form)
 {
-    CK_FUNCTION_LIST *functions = hsm_module_functions(signer->slot->module);
+    const CK_FUNCTION_LIST *functions = hsm_module_functions(signer->slot->module);
     CK_MECHANISM mechanism = {CKM_ECDSA, NULL, 0};
     CK_BYTE given[HSM_P256_DER_SIG_MAX] = {0};
     CK_ULONG len = sizeof(given);

@@ -234,7 +234,7 @@ first_session(struct hsm_slot *slot)
 static void
 close_control(struct hsm_slot *slot)
 {
-    CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
+    const CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
 
     if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module))
         return;

@@ -516,7 +516,7 @@ choose_fresh_slot(const struct hsm_module *module, const char *label, CK_SLOT_ID
 
 /* As security officer, in a session of its own. */
 static CK_RV
-init_user_pin(CK_FUNCTION_LIST *functions, CK_SLOT_ID id, const struct hsm_secret *so_pin,
+init_user_pin(const CK_FUNCTION_LIST *functions, CK_SLOT_ID id, const struct hsm_secret *so_pin,
               const struct hsm_secret *user_pin)
 {
     CK_SESSION_HANDLE session;
@@ -540,7 +540,7 @@ static enum hsm_status
 init_on_module(const struct hsm_module *module, const char *label, const struct hsm_secret *so_pin,
                const struct hsm_secret *user_pin)
 {
-    CK_FUNCTION_LIST *functions = hsm_module_functions(module);
+    const CK_FUNCTION_LIST *functions = hsm_module_functions(module);
     CK_UTF8CHAR padded[32 + 1] = {0}; /* p11-kit's client reads on until a NUL */
     CK_SLOT_ID id = 0;
     CK_RV rv;

@@ -1,6 +1,7 @@
 /* bench.c - interleaved rounds, medians, rows. */
 #include "bench.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -52,22 +53,42 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Sorts the values. */
 static void
-print_row(const char *group, const char *name, double at_least, const double *sorted)
+print_row(const char *group, const char *name, const char *unit, const char *relation, double goal,
+          double *values, size_t count)
 {
-    char goal[32];
+    char text[32];
+    double median;
+    bool holds;
     json_t *row;
-    double median = sorted[BENCH_ROUNDS / 2];
 
-    snprintf(goal, sizeof(goal), ">= %.2f", at_least);
+    qsort(values, count, sizeof(values[0]), by_value);
+    median = values[count / 2];
+    holds = relation[0] == '>' ? median >= goal : median <= goal;
+    snprintf(text, sizeof(text), "%s %.2f", relation, goal);
     row = json_pack("{s:s, s:s, s:f, s:s, s:s, s:b, s:i, s:f, s:f}", "group", group, "case", name,
-                    "value", median, "unit", "ratio", "goal", goal, "holds", median >= at_least,
-                    "rounds", BENCH_ROUNDS, "min", sorted[0], "max", sorted[BENCH_ROUNDS - 1]);
+                    "value", median, "unit", unit, "goal", text, "holds", holds, "rounds",
+                    (int)count, "min", values[0], "max", values[count - 1]);
     bench_check(row != NULL && json_dumpf(row, stdout, JSON_COMPACT | JSON_REAL_PRECISION(4)) == 0,
                 "writing a row");
     putchar('\n');
     fflush(stdout);
     json_decref(row);
+}
+
+void
+bench_at_most(const char *group, const char *name, const char *unit, double at_most, double *values,
+              size_t count)
+{
+    print_row(group, name, unit, "<=", at_most, values, count);
+}
+
+void
+bench_at_least(const char *group, const char *name, const char *unit, double at_least,
+               double *values, size_t count)
+{
+    print_row(group, name, unit, ">=", at_least, values, count);
 }
 
 void
@@ -84,6 +105,5 @@ bench_ratio(const char *group, const char *name, double at_least, struct bench_s
         fprintf(stderr, "\r%-8s %-52s %zu/%d", group, name, i + 1, BENCH_ROUNDS);
     }
     fputc('\n', stderr);
-    qsort(ratios, BENCH_ROUNDS, sizeof(ratios[0]), by_value);
-    print_row(group, name, at_least, ratios);
+    print_row(group, name, "ratio", ">=", at_least, ratios, BENCH_ROUNDS);
 }

@@ -25,6 +25,12 @@ struct bench_side {
 void bench_ratio(const char *group, const char *name, double at_least, struct bench_side ours,
                  struct bench_side raw);
 
+/** A number of its own unit, from rounds of the caller's: the median of `count` values. */
+void bench_at_most(const char *group, const char *name, const char *unit, double at_most,
+                   double *values, size_t count);
+void bench_at_least(const char *group, const char *name, const char *unit, double at_least,
+                    double *values, size_t count);
+
 /** End the program with a message when a bench cannot go on. */
 void bench_check(int good, const char *what);
 

@@ -1,6 +1,13 @@
 /* bench_hsm.c - what the layer costs beside the token's own C_Sign. */
 #include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sys/wait.h>
 
 #include <openssl/evp.h>
 #include <p11-kit/pkcs11.h>
@@ -9,67 +16,293 @@
 #include <hsm/key.h>
 
 #include "bench.h"
+#include "fault_client.h"
 #include "softhsm.h"
 
-static const uint8_t message[300] = "a PASSporT's signing input has about this many octets";
+#define THREADS_MAX 128
+#define TOKEN       "bench"
+#define ROUNDS      7
+#define NEVER       1000000000 /* verify_every: the cost of a verification is no cost of the layer */
 
-struct raw_key {
+static const uint8_t message[300] = "a PASSporT's signing input has about this many octets";
+static uint8_t digest[HSM_SHA256_LEN];
+
+/* The token's function list, as a program would use it that does nothing else. */
+struct raw {
     CK_FUNCTION_LIST *list;
-    CK_SESSION_HANDLE session;
+    CK_SLOT_ID slot;
     CK_OBJECT_HANDLE key;
+    CK_SESSION_HANDLE sessions[THREADS_MAX];
 };
 
-static void
-sign_message(void *context, size_t times)
+/* Callers on threads of their own, ours or raw. */
+struct callers {
+    unsigned count;
+    struct hsm_key *key; /* NULL: raw */
+    const struct raw *raw;
+    bool digest_only;
+    size_t times; /* of all together */
+    double *latencies_us; /* NULL: not wanted; `times` of them */
+};
+
+struct caller {
+    struct callers *all;
+    unsigned index;
+    size_t times;
+    double *latencies_us;
+};
+
+static double
+now_us(void)
 {
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static void
+raw_sign(const struct raw *raw, unsigned session)
+{
+    CK_MECHANISM mechanism = {CKM_ECDSA, NULL, 0};
+    CK_BYTE sig[HSM_P256_SIG_LEN];
+    CK_ULONG len = sizeof(sig);
+
+    bench_check(raw->list->C_SignInit(raw->sessions[session], &mechanism, raw->key) == CKR_OK &&
+                    raw->list->C_Sign(raw->sessions[session], digest, sizeof(digest), sig, &len) ==
+                        CKR_OK,
+                "C_Sign");
+}
+
+static void
+one_call(const struct caller *caller)
+{
+    const struct callers *all = caller->all;
     uint8_t sig[HSM_P256_SIG_LEN];
 
-    while (times-- > 0)
-        bench_check(hsm_key_sign(context, message, sizeof(message), sig) == HSM_OK, "hsm_key_sign");
+    if (all->key == NULL)
+        raw_sign(all->raw, caller->index);
+    else if (all->digest_only)
+        bench_check(hsm_key_sign_digest(all->key, digest, sig) == HSM_OK, "hsm_key_sign_digest");
+    else
+        bench_check(hsm_key_sign(all->key, message, sizeof(message), sig) == HSM_OK,
+                    "hsm_key_sign");
 }
 
-static void
-raw_sign(void *context, size_t times)
+static void *
+call_times(void *argument)
 {
-    struct raw_key *raw = context;
-    uint8_t digest[HSM_SHA256_LEN] = {1}, sig[HSM_P256_SIG_LEN];
+    const struct caller *caller = argument;
 
-    while (times-- > 0) {
-        CK_MECHANISM mechanism = {CKM_ECDSA, NULL, 0};
-        CK_ULONG len = sizeof(sig);
+    for (size_t i = 0; i < caller->times; i++) {
+        double begin = caller->latencies_us != NULL ? now_us() : 0;
 
-        bench_check(raw->list->C_SignInit(raw->session, &mechanism, raw->key) == CKR_OK &&
-                        raw->list->C_Sign(raw->session, digest, sizeof(digest), sig, &len) ==
-                            CKR_OK,
-                    "C_Sign");
+        one_call(caller);
+        if (caller->latencies_us != NULL)
+            caller->latencies_us[i] = now_us() - begin;
     }
+    return NULL;
 }
 
-/* The module is loaded and logged in already: this only asks it for another session. */
 static void
-raw_open(struct raw_key *raw, const char *token_label)
+run_callers(void *context, size_t times)
 {
-    void *module = dlopen(softhsm_module(), RTLD_NOW);
-    CK_C_GetFunctionList get = module == NULL ? NULL : dlsym(module, "C_GetFunctionList");
-    CK_OBJECT_CLASS private_key = CKO_PRIVATE_KEY;
-    CK_ATTRIBUTE template[] = {{CKA_CLASS, &private_key, sizeof(private_key)}};
-    CK_SLOT_ID slots[8];
-    CK_ULONG count = 8, found = 0;
+    struct callers *all = context;
+    struct caller callers[THREADS_MAX];
+    pthread_t threads[THREADS_MAX];
+    size_t done = 0;
+
+    for (unsigned i = 0; i < all->count; i++) {
+        size_t share = times / all->count + (i < times % all->count ? 1 : 0);
+
+        callers[i] = (struct caller){all, i, share,
+                                     all->latencies_us != NULL ? all->latencies_us + done : NULL};
+        done += share;
+        if (all->count > 1)
+            bench_check(pthread_create(&threads[i], NULL, call_times, &callers[i]) == 0,
+                        "a thread");
+        else
+            call_times(&callers[i]);
+    }
+    for (unsigned i = 0; i < all->count && all->count > 1; i++)
+        bench_check(pthread_join(threads[i], NULL) == 0, "a thread");
+}
+
+/* ---- tokens ---- */
+
+static struct hsm_token *
+open_token(enum hsm_route route, unsigned sessions, struct hsm_key **key)
+{
+    struct hsm_token_config config = {.uri = "pkcs11:token=" TOKEN,
+                                      .module = softhsm_module(),
+                                      .route = route,
+                                      .sessions = sessions,
+                                      .verify_every = NEVER,
+                                      .op_timeout_ms = 30000};
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+
+    bench_check(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin) == HSM_OK, "PIN");
+    config.pin = pin;
+    bench_check(hsm_token_open(&config, &token) == HSM_OK, "hsm_token_open");
+    hsm_secret_free(pin);
+    bench_check(hsm_key_find_or_generate(token, "signer", key) == HSM_OK, "the key");
+    return token;
+}
+
+static CK_SLOT_ID
+slot_of_token(CK_FUNCTION_LIST *list)
+{
+    CK_SLOT_ID slots[16];
+    CK_ULONG count = 16;
     CK_TOKEN_INFO info;
 
-    bench_check(get != NULL && get(&raw->list) == CKR_OK, "C_GetFunctionList");
-    bench_check(raw->list->C_GetSlotList(CK_TRUE, slots, &count) == CKR_OK, "C_GetSlotList");
+    bench_check(list->C_GetSlotList(CK_TRUE, slots, &count) == CKR_OK, "C_GetSlotList");
     for (CK_ULONG i = 0; i < count; i++) {
-        if (raw->list->C_GetTokenInfo(slots[i], &info) == CKR_OK &&
-            memcmp(info.label, token_label, strlen(token_label)) == 0)
-            bench_check(raw->list->C_OpenSession(slots[i], CKF_SERIAL_SESSION | CKF_RW_SESSION,
-                                                 NULL, NULL, &raw->session) == CKR_OK,
-                        "C_OpenSession");
+        if (list->C_GetTokenInfo(slots[i], &info) == CKR_OK &&
+            memcmp(info.label, TOKEN, strlen(TOKEN)) == 0)
+            return slots[i];
     }
-    bench_check(raw->list->C_FindObjectsInit(raw->session, template, 1) == CKR_OK &&
-                    raw->list->C_FindObjects(raw->session, &raw->key, 1, &found) == CKR_OK &&
-                    raw->list->C_FindObjectsFinal(raw->session) == CKR_OK && found == 1,
+    bench_check(0, "finding the token");
+    return 0;
+}
+
+/* The module is loaded and logged in already: this only asks it for more sessions. */
+static void
+raw_open(struct raw *raw, unsigned sessions)
+{
+    void *module = dlopen(softhsm_module(), RTLD_NOW);
+    CK_C_GetFunctionList get = NULL;
+    CK_OBJECT_CLASS private_key = CKO_PRIVATE_KEY;
+    char label[] = "signer";
+    CK_ATTRIBUTE template[] = {{CKA_CLASS, &private_key, sizeof(private_key)},
+                               {CKA_LABEL, label, strlen(label)}};
+    CK_ULONG found = 0;
+
+    if (module != NULL)
+        *(void **)&get = dlsym(module, "C_GetFunctionList");
+    bench_check(get != NULL && get(&raw->list) == CKR_OK, "C_GetFunctionList");
+    raw->slot = slot_of_token(raw->list);
+    for (unsigned i = 0; i < sessions; i++)
+        bench_check(raw->list->C_OpenSession(raw->slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL,
+                                             NULL, &raw->sessions[i]) == CKR_OK,
+                    "C_OpenSession");
+    bench_check(raw->list->C_FindObjectsInit(raw->sessions[0], template, 2) == CKR_OK &&
+                    raw->list->C_FindObjects(raw->sessions[0], &raw->key, 1, &found) == CKR_OK &&
+                    raw->list->C_FindObjectsFinal(raw->sessions[0]) == CKR_OK && found == 1,
                 "C_FindObjects");
+}
+
+static void
+raw_close(struct raw *raw, unsigned sessions)
+{
+    for (unsigned i = 0; i < sessions; i++)
+        (void)raw->list->C_CloseSession(raw->sessions[i]);
+}
+
+static const char *
+route_name(enum hsm_route route)
+{
+    return route == HSM_ROUTE_DIRECT ? "direct" : "libp11";
+}
+
+static void
+make_key(void)
+{
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 1, &key);
+
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+/* ---- rows ---- */
+
+static void
+ratio_to_raw(const char *what, enum hsm_route route, unsigned threads, bool digest_only,
+             double at_least)
+{
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = open_token(route, threads, &key);
+    struct raw raw = {0};
+    struct callers ours = {.count = threads, .key = key, .digest_only = digest_only};
+    struct callers theirs = {.count = threads, .raw = &raw};
+    char name[96];
+
+    raw_open(&raw, threads);
+    snprintf(name, sizeof(name), "%s, %s, %u in flight / raw", what, route_name(route), threads);
+    bench_ratio("hsm", name, at_least, (struct bench_side){run_callers, &ours},
+                (struct bench_side){run_callers, &theirs});
+    raw_close(&raw, threads);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* 64 callers wait for 16 sessions of a token that takes 1 ms: fair is 4 ms for everybody. */
+static void
+fairness(enum hsm_route route)
+{
+    enum {
+        CALLS = 64 * 40
+    };
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = open_token(route, 16, &key);
+    static double latencies[CALLS];
+    struct callers callers = {
+        .count = 64, .key = key, .digest_only = true, .latencies_us = latencies};
+    double p99[ROUNDS];
+    char name[96];
+
+    for (size_t i = 0; i < ROUNDS; i++) {
+        run_callers(&callers, CALLS);
+        qsort(latencies, CALLS, sizeof(latencies[0]), by_value);
+        p99[i] = latencies[CALLS * 99 / 100] / 4000;
+    }
+    snprintf(name, sizeof(name), "64 callers on 16 sessions, %s, p99 / (4 x latency)",
+             route_name(route));
+    bench_at_most("hsm", name, "ratio", 1.3, p99, ROUNDS);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+/* The token answers at once, so what is more than raw is the layer's. */
+static void
+own_cost(enum hsm_route route, double at_most_us)
+{
+    enum {
+        CALLS = 50000
+    };
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = open_token(route, 4, &key);
+    struct raw raw = {0};
+    struct callers ours = {.count = 1, .key = key, .digest_only = true};
+    struct callers theirs = {.count = 1, .raw = &raw};
+    double costs[ROUNDS];
+    char name[96];
+
+    raw_open(&raw, 1);
+    run_callers(&ours, CALLS / 10);
+    for (size_t i = 0; i < ROUNDS; i++) {
+        double begin = now_us(), middle;
+
+        run_callers(&ours, CALLS);
+        middle = now_us();
+        run_callers(&theirs, CALLS);
+        costs[i] = ((middle - begin) - (now_us() - middle)) / CALLS;
+    }
+    snprintf(name, sizeof(name), "own cost of a signature, %s", route_name(route));
+    bench_at_most("hsm", name, "us", at_most_us, costs, ROUNDS);
+    raw_close(&raw, 1);
+    hsm_key_free(key);
+    hsm_token_close(token);
 }
 
 struct verification {
@@ -106,32 +339,154 @@ raw_verify(void *context, size_t times)
     }
 }
 
-int
-main(void)
+static void
+verification(void)
 {
-    struct hsm_token *token;
     struct hsm_key *key = NULL;
-    struct raw_key raw = {0};
-    struct verification v = {0};
+    struct hsm_token *token = open_token(HSM_ROUTE_LIBP11, 1, &key);
+    struct verification v = {.key = key};
 
-    softhsm_start();
-    token = softhsm_token("bench");
-    bench_check(hsm_key_generate(token, "signer", &key) == HSM_OK, "hsm_key_generate");
-    raw_open(&raw, "bench");
-    bench_ratio("hsm", "hsm_key_sign of 300 octets / raw C_Sign", 0.85,
-                (struct bench_side){sign_message, key}, (struct bench_side){raw_sign, &raw});
-
-    v.key = key;
     bench_check(hsm_key_sign(key, message, sizeof(message), v.sig) == HSM_OK &&
                     hsm_es256_to_der(v.sig, v.der, &v.der_len) == HSM_OK &&
                     EVP_Digest(message, sizeof(message), v.digest, NULL, EVP_sha256(), NULL) == 1,
                 "a signature to verify");
     bench_ratio("hsm", "hsm_es256_verify of 300 octets / raw P-256 verify", 0.90,
                 (struct bench_side){verify_message, &v}, (struct bench_side){raw_verify, &v});
-
-    raw.list->C_CloseSession(raw.session);
     hsm_key_free(key);
     hsm_token_close(token);
+}
+
+/* ---- processes ---- */
+
+#define PROCESSES  4
+#define PROCESS_MS 500
+
+/* A worker process: opens, says so, signs while it may, says how often. */
+static void
+worker_process(int go, int out)
+{
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = open_token(HSM_ROUTE_LIBP11, 2, &key);
+    struct callers one = {.count = 1, .key = key};
+    double calls = 0, begin;
+    char octet = 1;
+
+    run_callers(&one, 10);
+    bench_check(write(out, &octet, 1) == 1 && read(go, &octet, 1) == 1, "a pipe");
+    begin = now_us();
+    while (now_us() - begin < PROCESS_MS * 1e3) {
+        run_callers(&one, 20);
+        calls += 20;
+    }
+    calls = calls / (now_us() - begin) * 1e6;
+    bench_check(write(out, &calls, sizeof(calls)) == sizeof(calls), "a pipe");
+    hsm_key_free(key);
+    hsm_token_close(token);
+    _exit(0);
+}
+
+/* Signatures a second of all of them. */
+static double
+rate_of_processes(void)
+{
+    int go[2], out[2];
+    double sum = 0, one;
+    char octets[PROCESSES] = {0};
+
+    bench_check(pipe(go) == 0 && pipe(out) == 0, "a pipe");
+    for (int i = 0; i < PROCESSES; i++) {
+        pid_t child = fork();
+
+        bench_check(child >= 0, "fork");
+        if (child == 0)
+            worker_process(go[0], out[1]);
+    }
+    for (int i = 0; i < PROCESSES; i++)
+        bench_check(read(out[0], octets, 1) == 1, "a worker process");
+    bench_check(write(go[1], octets, PROCESSES) == PROCESSES, "a pipe");
+    for (int i = 0; i < PROCESSES; i++) {
+        bench_check(read(out[0], &one, sizeof(one)) == sizeof(one), "a worker process");
+        sum += one;
+    }
+    for (int i = 0; i < PROCESSES; i++)
+        bench_check(wait(NULL) > 0, "wait");
+    close(go[0]);
+    close(go[1]);
+    close(out[0]);
+    close(out[1]);
+    return sum;
+}
+
+/* In a process of its own, too: nobody forks with a token open. */
+static double
+rate_of_raw_threads(void)
+{
+    int out[2];
+    double rate = 0;
+    pid_t child;
+
+    bench_check(pipe(out) == 0, "a pipe");
+    child = fork();
+    bench_check(child >= 0, "fork");
+    if (child == 0) {
+        struct hsm_key *key = NULL;
+        struct raw raw = {0};
+        struct callers four = {.count = 4, .raw = &raw};
+        double begin;
+
+        (void)open_token(HSM_ROUTE_DIRECT, 1, &key);
+        raw_open(&raw, 4);
+        run_callers(&four, 400);
+        begin = now_us();
+        run_callers(&four, 8000);
+        rate = 8000 / (now_us() - begin) * 1e6;
+        bench_check(write(out[1], &rate, sizeof(rate)) == sizeof(rate), "a pipe");
+        _exit(0);
+    }
+    bench_check(read(out[0], &rate, sizeof(rate)) == sizeof(rate) && wait(NULL) > 0, "raw threads");
+    close(out[0]);
+    close(out[1]);
+    return rate;
+}
+
+static void
+processes(void)
+{
+    double ratios[ROUNDS];
+
+    for (size_t i = 0; i < ROUNDS; i++)
+        ratios[i] = rate_of_processes() / rate_of_raw_threads();
+    bench_at_least("hsm", "4 worker processes / raw C_Sign of 4 threads in one", "ratio", 2.0,
+                   ratios, ROUNDS);
+}
+
+int
+main(void)
+{
+    static const enum hsm_route routes[] = {HSM_ROUTE_LIBP11, HSM_ROUTE_DIRECT};
+    static const unsigned in_flight[] = {16, 64, 128};
+
+    bench_check(EVP_Digest(message, sizeof(message), digest, NULL, EVP_sha256(), NULL) == 1,
+                "SHA-256");
+    softhsm_start();
+    hsm_token_close(softhsm_token(TOKEN));
+    make_key();
+    processes();
+    for (size_t r = 0; r < 2; r++) {
+        ratio_to_raw("hsm_key_sign of 300 octets", routes[r], 1, false, 0.95);
+        ratio_to_raw("hsm_key_sign of 300 octets", routes[r], 4, false, 0.95);
+    }
+    verification();
+    fault_open();
+    fault("fake replay");
+    for (size_t r = 0; r < 2; r++)
+        own_cost(routes[r], routes[r] == HSM_ROUTE_DIRECT ? 1.0 : 2.5);
+    fault("latency C_Sign 1ms");
+    for (size_t r = 0; r < 2; r++) {
+        for (size_t i = 0; i < 3; i++)
+            ratio_to_raw("a token of 1 ms", routes[r], in_flight[i], true, 0.97);
+        fairness(routes[r]);
+    }
     softhsm_stop();
     return 0;
 }

@@ -24,6 +24,7 @@
 #include "raw.h"
 #include "skips.h"
 #include "softhsm.h"
+#include "tsan.h"
 
 #define TOKEN   "keys"
 #define CALLERS 64
@@ -624,6 +625,7 @@ a_child_signs_with_a_token_of_its_own_alone(void **state)
     int status = -1;
     pid_t child = fork();
 
+    SKIP_UNDER_TSAN();
     if (child == 0)
         _exit(child_of(f, key));
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -665,6 +667,7 @@ processes_generate_side_by_side(void **state)
     uint8_t sig[HSM_P256_SIG_LEN];
     pid_t children[4];
 
+    SKIP_UNDER_TSAN();
     for (unsigned i = 0; i < 4; i++) {
         children[i] = fork();
         assert_true(children[i] >= 0);

@@ -18,6 +18,7 @@
 
 #include "skips.h"
 #include "softhsm.h"
+#include "tsan.h"
 
 static struct hsm_secret *
 secret(const char *text)
@@ -429,6 +430,7 @@ a_child_cannot_use_the_parents_token_but_opens_its_own(void **state)
     int status = -1;
     pid_t child = fork();
 
+    SKIP_UNDER_TSAN();
     (void)state;
     if (child == 0)
         _exit(child_of(token));
@@ -445,6 +447,7 @@ a_child_keeps_to_a_refusal_that_the_parent_saw(void **state)
     int status = -1;
     pid_t child;
 
+    SKIP_UNDER_TSAN();
     (void)state;
     hsm_token_close(softhsm_token("worn"));
     assert_int_equal(try_open("pkcs11:token=worn", "9999"), HSM_ERR_DENIED);
@@ -462,6 +465,7 @@ processes_start_together(void **state)
 {
     pid_t children[8];
 
+    SKIP_UNDER_TSAN();
     (void)state;
     hsm_token_close(softhsm_token("together"));
     for (size_t i = 0; i < sizeof(children) / sizeof(children[0]); i++) {

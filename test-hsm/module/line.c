@@ -90,7 +90,7 @@ fault_line_word(struct fault_line *line, const char *what, const char **out)
 bool
 fault_line_number(struct fault_line *line, unsigned long most, unsigned long *out)
 {
-    const char *word;
+    const char *word = NULL;
     unsigned long number;
 
     if (!fault_line_word(line, "a number", &word))
@@ -104,7 +104,7 @@ fault_line_number(struct fault_line *line, unsigned long most, unsigned long *ou
 bool
 fault_line_share(struct fault_line *line, double *out)
 {
-    const char *word;
+    const char *word = NULL;
     double share;
     char *end;
 
@@ -145,7 +145,7 @@ fault_time_parse(const char *word, int64_t *out_ns)
 bool
 fault_line_time(struct fault_line *line, int64_t *out_ns)
 {
-    const char *word;
+    const char *word = NULL;
 
     if (!fault_line_word(line, "a time", &word))
         return false;
@@ -157,7 +157,7 @@ fault_line_time(struct fault_line *line, int64_t *out_ns)
 bool
 fault_line_rv(struct fault_line *line, CK_RV *out)
 {
-    const char *word;
+    const char *word = NULL;
 
     if (!fault_line_word(line, "a return value", &word))
         return false;
@@ -184,7 +184,7 @@ add_function(struct fault_line *line, const char *name, bool on[FN_COUNT])
 bool
 fault_line_functions(struct fault_line *line, bool on[FN_COUNT])
 {
-    const char *word;
+    const char *word = NULL;
     char names[FAULT_LINE_MAX];
     char *rest = NULL;
 
