@@ -1,5 +1,6 @@
 /* lane.c - the libp11 route: a function list for libp11, with one token and one key. */
-#define _GNU_SOURCE /* EVP_PKEY_get_ex_new_index's neighbours, readlink */
+#define _GNU_SOURCE                 /* EVP_PKEY_get_ex_new_index's neighbours, readlink */
+#define OPENSSL_SUPPRESS_DEPRECATED /* libp11's EVP_PKEY is an EC_KEY with a method of its own */
 #include "lane_internal.h"
 
 #include <dlfcn.h>
@@ -11,6 +12,7 @@
 
 #include <libp11.h>
 #include <openssl/crypto.h>
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
@@ -503,6 +505,20 @@ hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out)
     return HSM_OK;
 }
 
+/* libp11 keeps a reference to the EVP_PKEY that it gives, until its slots are released: what the
+ * lane is to go with is another one, of the same EC_KEY. */
+static EVP_PKEY *
+second_of(EVP_PKEY *pkey)
+{
+    EVP_PKEY *second = EVP_PKEY_new();
+
+    if (second != NULL && EVP_PKEY_set1_EC_KEY(second, (EC_KEY *)EVP_PKEY_get0_EC_KEY(pkey)) != 1) {
+        EVP_PKEY_free(second);
+        return NULL;
+    }
+    return second;
+}
+
 enum hsm_status
 hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out)
 {
@@ -512,13 +528,13 @@ hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out)
 
     if (st != HSM_OK)
         return st;
-    pkey = lane->pkey;
-    if (lane_index < 0 || EVP_PKEY_set_ex_data(pkey, lane_index, lane) != 1) {
+    pkey = second_of(lane->pkey);
+    if (pkey == NULL || lane_index < 0 || EVP_PKEY_set_ex_data(pkey, lane_index, lane) != 1) {
+        EVP_PKEY_free(pkey);
         hsm_lane_free(lane);
         return HSM_ERR_NOMEM;
     }
-    lane->pkey = NULL; /* the lane is the EVP_PKEY's now, and goes with it */
-    lane->lent = true;
+    lane->lent = true; /* the lane is the EVP_PKEY's now, and goes with it */
     hsm_signer_ref(signer);
     *out = pkey;
     return HSM_OK;
