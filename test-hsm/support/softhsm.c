@@ -143,11 +143,12 @@ softhsm_reopen(const char *label)
 {
     struct hsm_token *token = NULL;
     struct hsm_secret *pin = secret(SOFTHSM_USER_PIN);
+    const char *timeout = getenv("STI_TEST_TIMEOUT_MS");
     char uri[128];
     struct hsm_token_config config = {.uri = uri, .module = softhsm_module(), .pin = pin};
 
-    if (getenv("STI_TEST_MODULE") != NULL)
-        config.op_timeout_ms = 500; /* tests that make a token fail see it fail */
+    if (timeout != NULL)
+        config.op_timeout_ms = (unsigned)strtoul(timeout, NULL, 10);
     snprintf(uri, sizeof(uri), "pkcs11:token=%s", label);
     must(hsm_token_open(&config, &token) == HSM_OK, "hsm_token_open");
     hsm_secret_free(pin);

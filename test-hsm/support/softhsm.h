@@ -11,6 +11,7 @@
  *   STI_TEST_TOKEN_COMMAND  a program that makes a token of the label in its
  *                           argument and with the PINs in STI_TEST_USER_PIN
  *                           and STI_TEST_SO_PIN; not set: C_InitToken does
+ *   STI_TEST_TIMEOUT_MS     of a signature on it; not set: the default of token.h
  *   STI_TEST_SKIPS          a file of what it cannot do, see skips.h
  */
 #ifndef TEST_SOFTHSM_H
