@@ -514,7 +514,7 @@ open_account(const struct config *config, struct ca *ca)
 
     if ((config->user != NULL) != forwards || (config->password_source != NULL) != forwards) {
         hsm_log(HSM_LOG_ERROR, "[pa] revocation-url, user and password-source go together");
-        return HSM_ERR_USAGE;
+        return HSM_ERR_MALFORMED;
     }
     if (!forwards) {
         hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
