@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <netinet/in.h>
@@ -196,6 +197,10 @@ use_chain(SSL_CTX *ctx, const struct acme_http_server_config *config)
                 config->address, hsm_key_label(config->tls_key));
         return HSM_ERR_UNTRUSTED;
     }
+    if (certs_chain_not_after(config->tls_chain) <= time(NULL)) /* by this clock: perhaps wrong */
+        hsm_log(HSM_LOG_WARNING,
+                "TLS of %s: the certificate or an issuer has ended: clients refuse it",
+                config->address);
     if (SSL_CTX_use_certificate(ctx, cert) != 1 ||
         SSL_CTX_use_PrivateKey(ctx, hsm_key_pkey(config->tls_key)) != 1)
         return tls_failed(config->address, "certificate and key");

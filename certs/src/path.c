@@ -262,16 +262,23 @@ stack_of(const struct search *search, size_t from, size_t to, STACK_OF(X509) * *
     return HSM_OK;
 }
 
-/* Untrusted certificates first: of a root that renewed its key, both certificates have one name,
- * and OpenSSL would end at the wrong one. */
-static void
+/*
+ * Any policy will do, but where a CA requires one there must be one: OpenSSL
+ * looks for "any" only if it is told to. Untrusted certificates first: of a
+ * root that renewed its key both certificates have one name, and OpenSSL would
+ * end at the wrong one.
+ */
+static enum hsm_status
 set_param(X509_VERIFY_PARAM *param, time_t now)
 {
     X509_VERIFY_PARAM_set_time(param, now);
     X509_VERIFY_PARAM_set_depth(param, CERTS_PATH_LEN_MAX);
     X509_VERIFY_PARAM_set_auth_level(param, AUTH_LEVEL);
-    (void)X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_POLICY_CHECK);
-    (void)X509_VERIFY_PARAM_clear_flags(param, X509_V_FLAG_TRUSTED_FIRST);
+    if (X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_POLICY_CHECK) != 1 ||
+        X509_VERIFY_PARAM_clear_flags(param, X509_V_FLAG_TRUSTED_FIRST) != 1 ||
+        X509_VERIFY_PARAM_add0_policy(param, OBJ_nid2obj(NID_any_policy)) != 1)
+        return certs_openssl_failed("path validation");
+    return HSM_OK;
 }
 
 /* What was judged here is what was verified there. */
@@ -293,7 +300,6 @@ verify_with(X509_STORE_CTX *ctx, const struct search *search, struct hsm_reason 
     const X509 *cert;
     int error;
 
-    set_param(X509_STORE_CTX_get0_param(ctx), search->now);
     X509_STORE_CTX_set_verify_cb(ctx, last_second_is_valid);
     if (X509_verify_cert(ctx) == 1) {
         if (is_same_path(search, X509_STORE_CTX_get0_chain(ctx)))
@@ -327,7 +333,8 @@ verify_by_openssl(const struct search *search, struct hsm_reason *why)
     if (st != HSM_OK)
         return st;
     X509_STORE_CTX_set0_trusted_stack(ctx, anchor);
-    return verify_with(ctx, search, why);
+    st = set_param(X509_STORE_CTX_get0_param(ctx), search->now);
+    return st == HSM_OK ? verify_with(ctx, search, why) : st;
 }
 
 /*
@@ -405,6 +412,8 @@ read_scope(const struct search *search, struct certs_tnauthlist **out, struct hs
         st = read_tnauthlist(search->certs[i], &list, why);
         if (st == HSM_ERR_NOT_FOUND)
             continue;
+        if (st == HSM_ERR_UNTRUSTED && i == 0 && above == NULL && search->policy->any_tnauthlist)
+            return HSM_OK; /* *out stays NULL */
         if (st == HSM_OK && above != NULL)
             st = check_scope(search->certs[i], above, list, search->policy->numbers_under_spc, why);
         certs_tnauthlist_free(above);

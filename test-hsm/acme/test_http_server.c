@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -25,6 +26,7 @@
 #include <acme/http_client.h>
 #include <acme/http_server.h>
 #include <acme/problem.h>
+#include <certs/issue.h>
 
 #include "http_fixture.h"
 
@@ -937,6 +939,47 @@ a_certificate_of_another_key_is_refused_at_once(void **state)
     certs_chain_free(empty);
 }
 
+/* The clock may be wrong: who operates it is told, and decides. */
+static void
+a_certificate_that_has_ended_is_told(void **state)
+{
+    struct certs_issue_request request = {.profile = CERTS_PROFILE_TLS_ROOT,
+                                          .subject = {.common_name = "ended"},
+                                          .public_key = hsm_key_public(http_server_id.key),
+                                          .serial = {1},
+                                          .serial_len = CERTS_SERIAL_MAX,
+                                          .not_before = time(NULL) - 7200};
+    int standard = dup(STDERR_FILENO);
+
+    (void)state;
+    for (int ended = 0; ended < 2; ended++) {
+        struct acme_http_server_config config = tls_config("127.0.0.1:0");
+        struct acme_http_loop *loop = NULL;
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+        FILE *log = tmpfile();
+        X509 *cert = NULL;
+        char text[2048] = "";
+
+        request.not_after = time(NULL) + (ended ? -60 : 3600);
+        assert_int_equal(certs_issue(&request, NULL, http_server_id.key, &cert, &why), HSM_OK);
+        assert_int_equal(certs_chain_new(&chain), HSM_OK);
+        assert_int_equal(certs_chain_add(chain, cert), HSM_OK);
+        config.tls_chain = chain;
+        assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+        dup2(fileno(log), STDERR_FILENO);
+        assert_int_equal(acme_http_loop_listen(loop, &config), HSM_OK);
+        dup2(standard, STDERR_FILENO);
+        assert_true(pread(fileno(log), text, sizeof(text) - 1, 0) >= 0);
+        assert_int_equal(strstr(text, "has ended") != NULL, ended);
+        acme_http_loop_free(loop);
+        certs_chain_free(chain);
+        X509_free(cert);
+        fclose(log);
+    }
+    close(standard);
+}
+
 static void
 tls_is_for_tcp_and_only_for_tcp(void **state)
 {
@@ -1298,6 +1341,7 @@ main(void)
         cmocka_unit_test(more_requests_than_the_queue_holds_get_503),
         WITH_SERVER(a_server_out_of_descriptors_waits_quietly_and_recovers),
         cmocka_unit_test(a_certificate_of_another_key_is_refused_at_once),
+        cmocka_unit_test(a_certificate_that_has_ended_is_told),
         cmocka_unit_test(tls_is_for_tcp_and_only_for_tcp),
         cmocka_unit_test(what_is_no_address_is_refused),
         cmocka_unit_test(a_port_that_is_taken_is_refused),

@@ -1,6 +1,7 @@
 /* bench.c - interleaved rounds, medians, rows. */
 #include "bench.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -53,16 +54,13 @@ by_value(const void *a, const void *b)
 }
 
 static void
-print_row(const char *group, const char *name, double at_least, const double *sorted)
+print_row(const char *group, const char *name, const char *goal, bool holds, const double *sorted)
 {
-    char goal[32];
-    json_t *row;
-    double median = sorted[BENCH_ROUNDS / 2];
+    json_t *row =
+        json_pack("{s:s, s:s, s:f, s:s, s:s, s:b, s:i, s:f, s:f}", "group", group, "case", name,
+                  "value", sorted[BENCH_ROUNDS / 2], "unit", "ratio", "goal", goal, "holds", holds,
+                  "rounds", BENCH_ROUNDS, "min", sorted[0], "max", sorted[BENCH_ROUNDS - 1]);
 
-    snprintf(goal, sizeof(goal), ">= %.2f", at_least);
-    row = json_pack("{s:s, s:s, s:f, s:s, s:s, s:b, s:i, s:f, s:f}", "group", group, "case", name,
-                    "value", median, "unit", "ratio", "goal", goal, "holds", median >= at_least,
-                    "rounds", BENCH_ROUNDS, "min", sorted[0], "max", sorted[BENCH_ROUNDS - 1]);
     bench_check(row != NULL && json_dumpf(row, stdout, JSON_COMPACT | JSON_REAL_PRECISION(4)) == 0,
                 "writing a row");
     putchar('\n');
@@ -70,20 +68,46 @@ print_row(const char *group, const char *name, double at_least, const double *so
     json_decref(row);
 }
 
-void
-bench_ratio(const char *group, const char *name, double at_least, struct bench_side ours,
-            struct bench_side raw)
+/* Time of one of ours by time of one of raw, for each round. */
+static void
+measure(const char *group, const char *name, struct bench_side ours, struct bench_side raw,
+        double shares[BENCH_ROUNDS])
 {
-    double ratios[BENCH_ROUNDS];
     size_t our_times = calibrate(ours), raw_times = calibrate(raw);
 
     for (size_t i = 0; i < BENCH_ROUNDS; i++) {
         double our_s = seconds(ours, our_times), raw_s = seconds(raw, raw_times);
 
-        ratios[i] = ((double)our_times / our_s) / ((double)raw_times / raw_s);
+        shares[i] = (our_s / (double)our_times) / (raw_s / (double)raw_times);
         fprintf(stderr, "\r%-8s %-52s %zu/%d", group, name, i + 1, BENCH_ROUNDS);
     }
     fputc('\n', stderr);
+}
+
+void
+bench_ratio(const char *group, const char *name, double at_least, struct bench_side ours,
+            struct bench_side raw)
+{
+    double ratios[BENCH_ROUNDS];
+    char goal[32];
+
+    measure(group, name, ours, raw, ratios);
+    for (size_t i = 0; i < BENCH_ROUNDS; i++)
+        ratios[i] = 1 / ratios[i];
     qsort(ratios, BENCH_ROUNDS, sizeof(ratios[0]), by_value);
-    print_row(group, name, at_least, ratios);
+    snprintf(goal, sizeof(goal), ">= %.2f", at_least);
+    print_row(group, name, goal, ratios[BENCH_ROUNDS / 2] >= at_least, ratios);
+}
+
+void
+bench_share(const char *group, const char *name, double at_most, struct bench_side ours,
+            struct bench_side raw)
+{
+    double shares[BENCH_ROUNDS];
+    char goal[32];
+
+    measure(group, name, ours, raw, shares);
+    qsort(shares, BENCH_ROUNDS, sizeof(shares[0]), by_value);
+    snprintf(goal, sizeof(goal), "<= %.2f", at_most);
+    print_row(group, name, goal, shares[BENCH_ROUNDS / 2] <= at_most, shares);
 }

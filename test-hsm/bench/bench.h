@@ -25,6 +25,14 @@ struct bench_side {
 void bench_ratio(const char *group, const char *name, double at_least, struct bench_side ours,
                  struct bench_side raw);
 
+/**
+ * Time of one of ours divided by the time of one of raw.
+ *
+ * @param at_most  the goal for the median
+ */
+void bench_share(const char *group, const char *name, double at_most, struct bench_side ours,
+                 struct bench_side raw);
+
 /** End the program with a message when a bench cannot go on. */
 void bench_check(int good, const char *what);
 

@@ -64,6 +64,7 @@ struct peer_spec {
     time_t not_before, not_after; /* both 0: an hour around DATA_NOW */
     const struct peer_ext *exts;
     long serial;
+    const EVP_MD *md; /* of the signature; NULL: SHA-256 */
 };
 
 static inline void
@@ -100,9 +101,9 @@ peer_cert(const struct peer_spec *spec)
     X509_set_pubkey(cert, spec->key);
     for (const struct peer_ext *ext = spec->exts; ext != NULL && ext->oid != NULL; ext++)
         peer_add_ext(cert, spec->issuer, ext);
-    peer_must(
-        X509_sign(cert, spec->issuer_key == NULL ? spec->key : spec->issuer_key, EVP_sha256()) > 0,
-        "X509_sign");
+    peer_must(X509_sign(cert, spec->issuer_key == NULL ? spec->key : spec->issuer_key,
+                        spec->md == NULL ? EVP_sha256() : spec->md) > 0,
+              "X509_sign");
     X509_NAME_free(name);
     return cert;
 }

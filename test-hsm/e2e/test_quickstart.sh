@@ -20,6 +20,15 @@ trap cleanup EXIT
 fail() { echo "FAILED: $*" && exit 1; }
 quickstart() { "$source/scripts/quickstart" --bin "$bin" "$@"; }
 
+# --- README.md names the commands that --help tells, and no others
+for program in sti-hsm sti-cert sti-pa sti-ca sti-kms sti-sks; do
+    "$bin/$program" --help | grep -E '^  [a-z]' |
+        grep -oE '^  [a-z]+( (init|show|generate|list|destroy|add|set|verify|issue)\b)?' | sed 's/^ *//' | sort -u >"$work/told"
+    # shellcheck disable=SC2016 # the backquotes are README.md's
+    grep "^| .$program. |" "$source/README.md" | cut -d'|' -f4 | grep -oE '`[^`]+`' | tr -d '`' | sort >"$work/named"
+    cmp -s "$work/told" "$work/named" || fail "README.md, $program: $(diff "$work/named" "$work/told")"
+done
+
 # --- from nothing to a verified call; a second run continues
 quickstart --dir "$dir" >"$work/first"
 grep -q 'TN-Validation-Passed' "$work/first" || fail "no passed validation"
@@ -205,6 +214,8 @@ grep -q 'token sti-pa does not take the PIN' "$work/refused" || fail "half a tok
 quickstart --dir "$work/two" --check >"$work/check" || fail "--check beside a running one: $(tail -n 5 "$work/check")"
 kill -0 "$pid" || fail "--check in another directory ended this one's daemon"
 "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
+echo 4194303 >"$dir/run/sti-ca.pid" # of a process that is gone
+[ -z "$("$source/scripts/quickstart" --dir "$dir" --stop 2>&1)" ] || fail "--stop of what is stopped says something"
 for name in sti-pa sti-ca sti-sks; do
     if pgrep -f "/$name serve --config $work/" >/dev/null; then fail "$name still runs"; fi
 done

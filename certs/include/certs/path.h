@@ -38,6 +38,9 @@ struct certs_path_policy {
     /* Take it from the issuer that a delegate's numbers belong to the issuer's SPC. No certificate
      * proves it; without numbering data false refuses every such delegate. */
     bool numbers_under_spc;
+    /* Accept an end entity whose TNAuthList is not RFC 8226's DER, as one in a hundred is; then
+     * what it may speak for is not known, and certs_path_tnauthlist() NULL. */
+    bool any_tnauthlist;
     /* Ask the CRL also about an end entity that says its CRL is another. */
     bool any_distribution_point;
 };
@@ -76,8 +79,8 @@ size_t certs_path_len(const struct certs_path *path);
 /** The end entity is the first, the root the last. Borrowed; NULL past the end. */
 X509 *certs_path_get(const struct certs_path *path, size_t i);
 
-/** What the end entity may speak for; borrowed; NULL only for a purpose other than CERTS_FOR_STI.
- */
+/** What the end entity may speak for; borrowed. NULL: the purpose is not CERTS_FOR_STI, or the
+ * policy accepted a list that cannot be read. */
 const struct certs_tnauthlist *certs_path_tnauthlist(const struct certs_path *path);
 
 /** What it may claim, to be asked for each PASSporT; borrowed; NULL: anything. */
