@@ -81,7 +81,8 @@ done < <(find "$dir" -type f -size -1024k ! -path "$dir/tokens/*" -print0)
 # --- a PIN, a password, the bearer token: in its own file, and nowhere else
 find "$dir" -type f ! -path "$dir/tokens/*" >"$work/files"
 cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >"$work/processes" 2>/dev/null || true
-for file in "$dir/pin" "$dir/so-pin" "$dir/1001.password" "$dir/1002.password" "$STI_SKS_TOKEN_FILE"; do
+for file in "$dir/pin" "$dir/so-pin" "$dir/1001.password" "$dir/1002.password" "$dir/ca-account.password" \
+    "$STI_SKS_TOKEN_FILE"; do
     [ "$(stat -c %a "$file")" = 600 ] || fail "$file: mode $(stat -c %a "$file")"
     head -n 1 "$file" | tr -d '\n' >"$work/secret"
     [ -s "$work/secret" ] || fail "$file is empty"
