@@ -10,7 +10,7 @@ cleanup() {
     status=$?
     if [ $status -ne 0 ]; then
         for log in "$dir"/log/*.log; do
-            echo "--- $log" && grep -v ' info: [A-Z]* /' "$log" | tail -n 40
+            echo "--- $log" && sed '/ info: [A-Z]* \//d' "$log" | tail -n 40
         done
     fi
     touch "$work/enough"

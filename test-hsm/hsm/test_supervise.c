@@ -30,6 +30,7 @@
 #define WORKERS    3
 #define EVENTS_MAX 256
 #define LIMIT_S    30 /* a test that takes longer is stuck itself */
+#define PATIENCE_S 100 /* the same where a token is opened */
 
 /* What the supervisor told, and what workers leave in memory that all share. */
 static struct hsm_worker_event events[EVENTS_MAX];
@@ -405,6 +406,7 @@ run_with_wrong_pin(struct hsm_worker *worker, void *context)
     enum hsm_status st;
 
     begin(worker);
+    alarm(PATIENCE_S);
     assert_int_equal(hsm_secret_new(context, strlen(context), &pin), HSM_OK);
     st = hsm_token_open(&(struct hsm_token_config){.uri = "pkcs11:token=supervised",
                                                    .module = softhsm_module(),
@@ -425,6 +427,9 @@ a_pin_that_is_refused_is_tried_once_in_all(void **state)
     struct hsm_supervise_config config = with(run_with_wrong_pin);
 
     (void)state;
+    config.start_ms =
+        PATIENCE_S * 1000; /* other processes of this host may have the token's lock */
+    alarm(PATIENCE_S);
     config.context = wrong;
     assert_int_equal(hsm_supervise(&config), HSM_ERR_DENIED);
     assert_int_equal(shared->runs[0] + shared->runs[1] + shared->runs[2], 1);
