@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,6 +32,8 @@ struct hsm_worker {
     unsigned index;
     bool is_alone;
     int line; /* to the supervisor */
+    pid_t supervisor;
+    sigset_t mask; /* of a worker that serves */
 };
 
 enum slot_state {
@@ -101,18 +104,6 @@ say(struct hsm_worker *worker, char what)
     while (n < 0 && errno == EINTR);
 }
 
-void
-hsm_worker_ready(struct hsm_worker *worker)
-{
-    say(worker, READY);
-}
-
-void
-hsm_worker_beat(struct hsm_worker *worker)
-{
-    say(worker, BEAT);
-}
-
 static int
 exit_status(enum hsm_status st)
 {
@@ -126,15 +117,58 @@ hsm_worker_abandon(enum hsm_status status)
     _exit(exit_status(status));
 }
 
-/* Leave what is the supervisor's, and take the signals as they were. */
+/*
+ * While a worker starts it is in the middle of a login or a search, and a
+ * software token is in the middle of its files: SoftHSM 2.6.1 empties and
+ * rewrites token.object at each C_Login, and whoever is killed in between
+ * leaves a token that nobody finds again. So SIGTERM and the end of the
+ * supervisor wait until it is ready; if it never is, the alarm ends it.
+ */
+static bool
+begin_start(struct hsm_worker *worker, unsigned start_ms)
+{
+    sigset_t later;
+
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != worker->supervisor)
+        return false;
+    sigemptyset(&later);
+    sigaddset(&later, SIGTERM);
+    sigaddset(&later, SIGINT);
+    (void)sigprocmask(SIG_SETMASK, &worker->mask, NULL);
+    (void)sigprocmask(SIG_BLOCK, &later, NULL);
+    alarm(start_ms / 1000 + 1);
+    return true;
+}
+
+/* Now SIGKILL: a worker that is stuck would not notice another signal. */
 static void
-become_worker(const struct supervisor *supervisor)
+end_start(const struct hsm_worker *worker)
+{
+    alarm(0);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != worker->supervisor)
+        hsm_worker_abandon(HSM_ERR_IO);
+    (void)pthread_sigmask(SIG_SETMASK, &worker->mask, NULL);
+}
+
+void
+hsm_worker_ready(struct hsm_worker *worker)
+{
+    end_start(worker);
+    say(worker, READY);
+}
+
+void
+hsm_worker_beat(struct hsm_worker *worker)
+{
+    say(worker, BEAT);
+}
+
+/* Leave what is the supervisor's. */
+static void
+become_worker(const struct supervisor *supervisor, struct hsm_worker *worker)
 {
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
 
-    /* SIGKILL: a worker that is stuck would not notice another one. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != supervisor->pid)
-        _exit(exit_status(HSM_ERR_IO));
     for (unsigned i = 0; i < supervisor->config.workers; i++) {
         if (supervisor->slots[i].line >= 0)
             close(supervisor->slots[i].line);
@@ -142,13 +176,16 @@ become_worker(const struct supervisor *supervisor)
     close(supervisor->signals);
     (void)sigaction(SIGHUP, &ignore, NULL);
     (void)sigaction(SIGCHLD, &supervisor->chld_before, NULL);
-    (void)sigprocmask(SIG_SETMASK, &supervisor->mask_before, NULL);
+    worker->supervisor = supervisor->pid;
+    worker->mask = supervisor->mask_before;
+    if (!begin_start(worker, supervisor->config.start_ms))
+        hsm_worker_abandon(HSM_ERR_IO);
 }
 
 static _Noreturn void
 work(const struct supervisor *supervisor, struct hsm_worker *worker)
 {
-    become_worker(supervisor);
+    become_worker(supervisor, worker);
     exit(exit_status(supervisor->config.run(worker, supervisor->config.context)));
 }
 
@@ -413,7 +450,7 @@ ended_when_asked(struct supervisor *supervisor, const struct slot *slot, int sta
     if (slot->state == KILLED)
         st = HSM_ERR_BUSY;
     else if (st == HSM_OK || by_signal)
-        return; /* one that was starting had no time to take the signal */
+        return; /* it may not have taken the signal yet */
     else
         hsm_log(HSM_LOG_ERROR, "worker %u (pid %d): ended with %s while stopping",
                 (unsigned)(slot - supervisor->slots), (int)slot->pid, text);

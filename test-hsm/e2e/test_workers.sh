@@ -10,7 +10,7 @@ cleanup() {
     status=$?
     if [ $status -ne 0 ]; then
         for log in "$dir"/log/*.log; do
-            echo "--- $log" && grep -v ' info: [A-Z]* /' "$log" | tail -n 40
+            echo "--- $log" && sed '/ info: [A-Z]* \//d' "$log" | tail -n 40
         done
     fi
     touch "$work/enough"
@@ -77,11 +77,18 @@ enrol() { # SP WANTED: what a killed worker interrupts is continued by the next 
         fi
     done
 }
+# Those that serve: SoftHSM rewrites the token's file at each login, and whoever is killed in the
+# middle of that destroys the token.
+ready_of() { # NAME
+    for pid in $(workers_of "$1"); do
+        if grep -q "(pid $pid): ready$" "$dir/log/$1.log"; then echo "$pid"; fi
+    done
+}
 kill_at_random() { # NAME
     local victims
     while [ ! -e "$work/enough" ]; do
         sleep 0.$((RANDOM % 4 + 2))
-        mapfile -t victims < <(workers_of "$1")
+        mapfile -t victims < <(ready_of "$1")
         [ ${#victims[@]} -gt 0 ] || continue
         kill -9 "${victims[RANDOM % ${#victims[@]}]}" 2>/dev/null && echo killed >>"$work/killed.$1"
     done

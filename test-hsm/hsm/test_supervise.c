@@ -30,6 +30,7 @@
 #define WORKERS    3
 #define EVENTS_MAX 256
 #define LIMIT_S    30 /* a test that takes longer is stuck itself */
+#define PATIENCE_S 100 /* the same where a token is opened */
 
 /* What the supervisor told, and what workers leave in memory that all share. */
 static struct hsm_worker_event events[EVENTS_MAX];
@@ -75,10 +76,13 @@ last_counts(void)
     return &events[event_count - 1].counts;
 }
 
+static volatile sig_atomic_t is_over;
+
 static void
 end_by_signal(int number)
 {
     (void)number;
+    is_over = 1;
 }
 
 /* What a good worker does: it is ready, beats, and ends when it is asked to. */
@@ -87,21 +91,16 @@ serve(struct hsm_worker *worker)
 {
     const struct sigaction end = {.sa_handler = end_by_signal};
     const struct timespec beat = {.tv_nsec = 10 * 1000 * 1000};
-    sigset_t asked, pending;
 
-    sigemptyset(&asked);
-    sigaddset(&asked, SIGTERM);
-    sigaddset(&asked, SIGINT);
-    sigprocmask(SIG_BLOCK, &asked, NULL);
     sigaction(SIGTERM, &end, NULL);
+    sigaction(SIGINT, &end, NULL);
     hsm_worker_ready(worker);
-    for (;;) {
-        sigpending(&pending);
-        if (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT))
-            return HSM_OK;
+    alarm(LIMIT_S);
+    while (!is_over) {
         hsm_worker_beat(worker);
         nanosleep(&beat, NULL);
     }
+    return HSM_OK;
 }
 
 static int
@@ -394,6 +393,71 @@ one_that_does_not_stop_is_killed(void **state)
     assert_no_child_is_left();
 }
 
+/* Opening a token takes its time, and is not to be cut short: by nobody. */
+static enum hsm_status
+run_and_start_slowly(struct hsm_worker *worker, void *context)
+{
+    (void)context;
+    begin(worker);
+    kill(getppid(), SIGTERM);
+    for (int i = 0; i < 10; i++)
+        poll(NULL, 0, 10);
+    shared->hups++; /* it came so far */
+    return serve(worker);
+}
+
+static void
+one_that_is_starting_is_asked_to_stop_when_it_is_ready(void **state)
+{
+    struct hsm_supervise_config config = with(run_and_start_slowly);
+
+    (void)state;
+    assert_int_equal(hsm_supervise(&config), HSM_OK);
+    assert_int_equal(shared->hups, 1);
+    assert_int_equal(last_counts()->started, 1);
+    assert_int_equal(last_counts()->stuck, 0);
+}
+
+static enum hsm_status
+run_and_outlive_the_supervisor(struct hsm_worker *worker, void *context)
+{
+    (void)context;
+    begin(worker);
+    kill(getppid(), SIGKILL);
+    for (int i = 0; i < 10; i++)
+        poll(NULL, 0, 10);
+    shared->hups++;
+    hsm_worker_ready(worker);
+    shared->hups++; /* never */
+    return HSM_OK;
+}
+
+static void
+one_that_is_starting_ends_after_its_supervisor(void **state)
+{
+    struct hsm_supervise_config config = with(run_and_outlive_the_supervisor);
+    struct pollfd end = {.events = POLLIN};
+    pid_t supervisor;
+    char octet;
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    config.on_event = NULL;
+    supervisor = fork();
+    if (supervisor == 0) {
+        close(fds[0]);
+        _exit(hsm_supervise(&config) == HSM_OK ? 0 : 1);
+    }
+    close(fds[1]);
+    assert_int_equal(waitpid(supervisor, NULL, 0), supervisor);
+    end.fd = fds[0];
+    assert_int_equal(poll(&end, 1, 10000), 1); /* nobody has the other end any more */
+    assert_int_equal(read(fds[0], &octet, 1), 0);
+    assert_int_equal(shared->hups, 1);
+    close(fds[0]);
+}
+
 /* ---- refusals ---- */
 
 /* The token is opened as a daemon does it; the PIN is wrong. */
@@ -405,6 +469,7 @@ run_with_wrong_pin(struct hsm_worker *worker, void *context)
     enum hsm_status st;
 
     begin(worker);
+    alarm(PATIENCE_S);
     assert_int_equal(hsm_secret_new(context, strlen(context), &pin), HSM_OK);
     st = hsm_token_open(&(struct hsm_token_config){.uri = "pkcs11:token=supervised",
                                                    .module = softhsm_module(),
@@ -425,6 +490,9 @@ a_pin_that_is_refused_is_tried_once_in_all(void **state)
     struct hsm_supervise_config config = with(run_with_wrong_pin);
 
     (void)state;
+    config.start_ms =
+        PATIENCE_S * 1000; /* other processes of this host may have the token's lock */
+    alarm(PATIENCE_S);
     config.context = wrong;
     assert_int_equal(hsm_supervise(&config), HSM_ERR_DENIED);
     assert_int_equal(shared->runs[0] + shared->runs[1] + shared->runs[2], 1);
@@ -737,6 +805,8 @@ main(void)
         cmocka_unit_test_setup(one_that_does_not_beat_is_killed_and_replaced, fresh),
         cmocka_unit_test_setup(one_that_is_not_ready_in_time_is_killed_and_replaced, fresh),
         cmocka_unit_test_setup(one_that_does_not_stop_is_killed, fresh),
+        cmocka_unit_test_setup(one_that_is_starting_is_asked_to_stop_when_it_is_ready, fresh),
+        cmocka_unit_test_setup(one_that_is_starting_ends_after_its_supervisor, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_is_tried_once_in_all, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_later_stops_all, fresh),
         cmocka_unit_test_setup(a_configuration_that_is_wrong_ends_the_start, fresh),

@@ -38,7 +38,12 @@ unsigned hsm_worker_index(const struct hsm_worker *worker);
  */
 bool hsm_worker_is_alone(const struct hsm_worker *worker);
 
-/** Everything is open and the worker serves; from here on it must beat. Any thread. */
+/**
+ * Everything is open and the worker serves; from here on it must beat. In the
+ * thread that takes SIGTERM and SIGINT, with what takes them in place: they are
+ * blocked until here, because a login that is cut short can destroy a software
+ * token. Threads that were made before keep them blocked.
+ */
 void hsm_worker_ready(struct hsm_worker *worker);
 
 /** "I am not stuck": several times in heartbeat_ms, by whatever would be stuck. Any thread. */
@@ -90,7 +95,8 @@ struct hsm_supervise_config {
 /**
  * Keep the workers running until SIGTERM or SIGINT, which they get as well; a
  * worker that outlives stop_ms is killed. SIGHUP is passed on; a worker ignores
- * it unless `run` takes it. When the supervisor dies the workers are killed.
+ * it unless `run` takes it. When the supervisor dies the workers are killed, one
+ * that is starting when it is ready.
  *
  * One worker is starting at a time. One that ends with HSM_ERR_DENIED ends all:
  * a PIN that was refused is tried once, not once for each worker. Before the
