@@ -32,6 +32,10 @@ static const struct option_row rows[] = {
     {"digest", "HEX", AT(digest), "a SHA-256 digest to sign, instead of --in"},
     {"out", "FORM", AT(out), "R || S as base64url (default), hex or raw; or der"},
     {"yes", NULL, AT(yes), "do not ask"},
+    {"route", "ROUTE", AT(route), "libp11 (default) or direct"},
+    {"sessions", "N", AT(sessions), "the most to try; 32"},
+    {"seconds", "S", AT(seconds), "for each measurement; 1"},
+    {"json", NULL, AT(json), "print JSON instead of a table"},
     {"log-format", "FORM", AT(log_format), "text (default) or json, on standard error"},
     {"log-level", "LEVEL", AT(log_level), "error, warning, info (default) or debug"},
 };

@@ -20,6 +20,10 @@ struct arguments {
     const char *digest;
     const char *out;
     const char *yes;
+    const char *route;
+    const char *sessions;
+    const char *seconds;
+    const char *json;
     const char *log_format;
     const char *log_level;
     const char *operand;

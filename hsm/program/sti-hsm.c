@@ -16,8 +16,9 @@
 #include <hsm/secret.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
-#include <hsm/uri.h>
 
+#include "commands.h"
+#include "open.h"
 #include "options.h"
 
 #define INPUT_MAX (16 * 1024 * 1024) /* octets that `sign` reads; larger: refused */
@@ -27,7 +28,6 @@
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct hsm_token, hsm_token_close)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 
 /* Names on a token are somebody else's text: nothing of them may reach a terminal's controls. */
 static void
@@ -46,53 +46,6 @@ print_hex(const uint8_t *octets, size_t len)
 {
     for (size_t i = 0; i < len; i++)
         printf("%02x", octets[i]);
-}
-
-/* ---- what the commands open ---- */
-
-static bool
-uri_has(const char *text, const char *attribute)
-{
-    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
-
-    return text != NULL && hsm_uri_parse(text, &uri, NULL) == HSM_OK &&
-           hsm_uri_get(uri, attribute) != NULL;
-}
-
-/* NULL where the URI itself says it. */
-static const char *
-module_of(const struct arguments *arguments, const char *uri)
-{
-    if (arguments->module != NULL || uri_has(uri, "module-path"))
-        return arguments->module;
-    return getenv("STI_MODULE");
-}
-
-static enum hsm_status
-open_token(const struct arguments *arguments, const char *uri, struct hsm_token **out)
-{
-    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
-    struct hsm_token_config config = {.uri = uri, .module = module_of(arguments, uri)};
-    enum hsm_status st = HSM_OK;
-
-    if (arguments->pin_source != NULL)
-        st = hsm_secret_from(arguments->pin_source, "PIN: ", &pin);
-    else if (!uri_has(uri, "pin-source") && !uri_has(uri, "pin-value"))
-        st = hsm_secret_prompt("PIN: ", &pin);
-    if (st != HSM_OK)
-        return st;
-    config.pin = pin;
-    return hsm_token_open(&config, out);
-}
-
-/* --key names token and object at once; with --token it names the object. */
-static enum hsm_status
-open_key(const struct arguments *arguments, struct hsm_token **token, struct hsm_key **key)
-{
-    enum hsm_status st =
-        open_token(arguments, arguments->token != NULL ? arguments->token : arguments->key, token);
-
-    return st == HSM_OK ? hsm_key_find(*token, arguments->key, key) : st;
 }
 
 /* ---- token ---- */
@@ -124,7 +77,7 @@ token_init(const struct arguments *arguments)
 {
     DEFER(hsm_secret_free) struct hsm_secret *so_pin = NULL;
     DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
-    const char *module = module_of(arguments, NULL);
+    const char *module = open_module(arguments, NULL);
     enum hsm_status st;
 
     if (module == NULL)
@@ -177,7 +130,7 @@ token_show(const struct arguments *arguments)
     const char *uri = arguments->operand != NULL ? arguments->operand : arguments->token;
     struct hsm_token_info *infos = NULL;
     size_t count = 0;
-    enum hsm_status st = hsm_token_list(uri, module_of(arguments, uri), &infos, &count);
+    enum hsm_status st = hsm_token_list(uri, open_module(arguments, uri), &infos, &count);
 
     if (st != HSM_OK)
         return st;
@@ -242,7 +195,7 @@ key_list(const struct arguments *arguments)
     DEFER(hsm_token_close) struct hsm_token *token = NULL;
     struct hsm_key_info *infos = NULL;
     size_t count = 0;
-    enum hsm_status st = open_token(arguments, arguments->token, &token);
+    enum hsm_status st = open_token(arguments, arguments->token, NULL, &token);
 
     if (st == HSM_OK)
         st = hsm_key_list(token, &infos, &count);
@@ -334,7 +287,7 @@ key_show(const struct arguments *arguments)
 {
     DEFER(hsm_token_close) struct hsm_token *token = NULL;
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
-    enum hsm_status st = open_key(arguments, &token, &key);
+    enum hsm_status st = open_key(arguments, NULL, &token, &key);
 
     return st == HSM_OK ? print_key(token, key) : st;
 }
@@ -344,7 +297,7 @@ key_generate(const struct arguments *arguments)
 {
     DEFER(hsm_token_close) struct hsm_token *token = NULL;
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
-    enum hsm_status st = open_token(arguments, arguments->token, &token);
+    enum hsm_status st = open_token(arguments, arguments->token, NULL, &token);
 
     if (st == HSM_OK)
         st = hsm_key_generate(token, arguments->label, &key);
@@ -371,7 +324,7 @@ key_destroy(const struct arguments *arguments)
 {
     DEFER(hsm_token_close) struct hsm_token *token = NULL;
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
-    enum hsm_status st = open_key(arguments, &token, &key);
+    enum hsm_status st = open_key(arguments, NULL, &token, &key);
 
     if (st == HSM_OK && arguments->yes == NULL)
         st = confirm(key);
@@ -491,7 +444,7 @@ sign(const struct arguments *arguments)
         return options_refuse("either --digest or --in");
     if (arguments->digest != NULL && !digest_from_hex(arguments->digest, digest))
         return options_refuse("--digest is 64 hex digits");
-    st = open_key(arguments, &token, &key);
+    st = open_key(arguments, NULL, &token, &key);
     if (st == HSM_OK)
         st = arguments->digest != NULL ? hsm_key_sign_digest(key, digest, sig)
                                        : sign_file(key, arguments->in, sig);
@@ -514,6 +467,10 @@ static const struct command commands[] = {
      key_destroy},
     {"sign", NULL, "module token key! pin-source in digest out", NULL,
      "sign a file or a digest (ES256)", sign},
+    {"bench", NULL, "module token key! pin-source route sessions seconds json", NULL,
+     "how fast the token signs with 1, 2, 4 ... sessions, and how many to use", bench_run},
+    {"doctor", NULL, "module token! pin-source", NULL,
+     "check module, token, PIN, keys, clock and limits, and say what to mend", doctor_run},
 };
 
 int

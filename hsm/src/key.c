@@ -541,6 +541,12 @@ hsm_key_token(const struct hsm_key *key)
     return key->token;
 }
 
+struct hsm_signer *
+hsm_key_signer(const struct hsm_key *key)
+{
+    return key->signer;
+}
+
 EVP_PKEY *
 hsm_key_pkey(const struct hsm_key *key)
 {

@@ -1,12 +1,16 @@
 /*
- * key_internal.h - what group.c needs of a key.
+ * key_internal.h - what group.c and measure.c need of a key.
  */
 #ifndef HSM_KEY_INTERNAL_H
 #define HSM_KEY_INTERNAL_H
 
 #include <hsm/key.h>
 
+struct hsm_signer;
+
 const struct hsm_token *hsm_key_token(const struct hsm_key *key);
+
+struct hsm_signer *hsm_key_signer(const struct hsm_key *key);
 
 /** hsm_key_sign_digest_within(), for who has another key to try: BUSY is not logged. */
 HSM_MUST_CHECK enum hsm_status

@@ -1,0 +1,13 @@
+/*
+ * commands.h - commands of sti-hsm that have a file of their own.
+ */
+#ifndef STI_HSM_COMMANDS_H
+#define STI_HSM_COMMANDS_H
+
+#include "options.h"
+
+enum hsm_status bench_run(const struct arguments *arguments);
+
+enum hsm_status doctor_run(const struct arguments *arguments);
+
+#endif

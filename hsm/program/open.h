@@ -1,0 +1,25 @@
+/*
+ * open.h - what the command line names: module, token and key.
+ */
+#ifndef STI_HSM_OPEN_H
+#define STI_HSM_OPEN_H
+
+#include <hsm/key.h>
+#include <hsm/token.h>
+
+#include "options.h"
+
+/** --module, else $STI_MODULE; NULL where the URI itself says it. */
+const char *open_module(const struct arguments *arguments, const char *uri);
+
+/** Its PIN is asked for where nothing says where it is. `with`: how to use it; NULL: as usual. */
+HSM_MUST_CHECK enum hsm_status open_token(const struct arguments *arguments, const char *uri,
+                                          const struct hsm_token_config *with,
+                                          struct hsm_token **out);
+
+/** --key names token and object at once; with --token it names the object. */
+HSM_MUST_CHECK enum hsm_status open_key(const struct arguments *arguments,
+                                        const struct hsm_token_config *with,
+                                        struct hsm_token **token, struct hsm_key **key);
+
+#endif
