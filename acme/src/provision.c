@@ -59,8 +59,8 @@ acme_provision_source(const char *source)
     DEFER(free) char *absolute = NULL;
     char *out = NULL;
 
-    if (strncmp(source, "fd:", 3) == 0 || strncmp(source, "credential:", 11) == 0 ||
-        strcmp(source, "prompt") == 0)
+    if (strncmp(source, "file:", 5) != 0 &&
+        (strchr(source, '/') == NULL || strncmp(source, "credential:", 11) == 0))
         return strdup(source);
     absolute = realpath(path, NULL); /* one that is missing is told by who reads it */
     return asprintf(&out, "file:%s", absolute != NULL ? absolute : path) < 0 ? NULL : out;

@@ -75,6 +75,8 @@ static const struct option_row rows[] = {
     {"pa-anchors", "FILE", AT(pa_anchors), "the STI-PA's roots"},
     {"intermediates", "FILE", AT(intermediates), "certificates of CAs that the chain may lack"},
     {"ca-keys", "KINDS", AT(ca_keys), "keys that CAs may have besides P-256: p384, p521, rsa"},
+    {"any-tnauthlist", NULL, AT(any_tnauthlist),
+     "accept a TNAuthList that cannot be read: one in a hundred"},
     {"any-crl", NULL, AT(any_crl), "ask the CRL also if the certificate names another"},
     {"previous", "FILE", AT(previous), "the CRL before this one"},
     {"revoke", "FILE", LIST(revoke), "a certificate that is revoked; may be repeated"},
@@ -246,6 +248,16 @@ takes_several(const struct command *command)
     return dots != NULL && dots[3] == '\0';
 }
 
+/* getopt_long() takes "--pin" for "--pin-source", and what was typed behind it for a source that
+ * may be told: nobody shall think that a PIN can be an argument. */
+static bool
+is_spelled_out(char *const *argv, const char *name)
+{
+    const char *given = argv[optind - (optarg != NULL && optarg == argv[optind - 1] ? 2 : 1)];
+
+    return strcspn(given, "=") == strlen("--") + strlen(name);
+}
+
 /* *done: the option was answered, nothing is to be run. */
 static enum hsm_status
 read_options(const struct command *command, int argc, char **argv, struct arguments *out,
@@ -266,6 +278,8 @@ read_options(const struct command *command, int argc, char **argv, struct argume
             return HSM_OK;
         if (chosen < 0 || (size_t)chosen >= ROW_COUNT)
             return HSM_ERR_USAGE; /* getopt_long() said why */
+        if (!is_spelled_out(argv, rows[chosen].name))
+            return options_refuse("an option is cut short");
         st = store(out, &rows[chosen], optarg != NULL ? optarg : "");
         if (st != HSM_OK)
             return st;

@@ -45,6 +45,7 @@ struct arguments {
     const char *intermediates;
     const char *ca_keys;
     const char *any_crl;
+    const char *any_tnauthlist;
     const char *previous;
     const char *reason;
     const char *signer_url;

@@ -48,7 +48,8 @@ static const struct command commands[] = {
     {"tnauthlist", "out " LIST_OPTIONS, NULL, "write a TNAuthList for certificates to refer to",
      tnauthlist_more, tnauthlist},
     {"verify",
-     "anchors! intermediates purpose ca-keys numbers-under-spc crl crl-signer pa-anchors any-crl "
+     "anchors! intermediates purpose ca-keys numbers-under-spc any-tnauthlist crl crl-signer "
+     "pa-anchors any-crl "
      "at json",
      "CHAIN", "verify a chain up to a trusted root", verify_more, verify},
     {"lint", "json date", "FILE...", "judge certificates by the SHAKEN certificate profile",

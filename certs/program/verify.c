@@ -76,6 +76,7 @@ policy_of(const struct arguments *arguments, struct certs_path_policy *out)
     if (st == HSM_OK)
         st = ca_keys_of(arguments->ca_keys, &out->ca_keys);
     out->numbers_under_spc = arguments->numbers_under_spc != NULL;
+    out->any_tnauthlist = arguments->any_tnauthlist != NULL;
     out->any_distribution_point = arguments->any_crl != NULL;
     return st;
 }

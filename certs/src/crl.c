@@ -300,12 +300,7 @@ read_ca_issuers(struct certs_crl *crl)
     DEFER(AUTHORITY_INFO_ACCESS_free)
     AUTHORITY_INFO_ACCESS *access = X509_CRL_get_ext_d2i(crl->crl, NID_info_access, NULL, NULL);
 
-    for (int i = 0; i < sk_ACCESS_DESCRIPTION_num(access); i++) {
-        ACCESS_DESCRIPTION *description = sk_ACCESS_DESCRIPTION_value(access, i);
-
-        if (OBJ_obj2nid(description->method) == NID_ad_ca_issuers && crl->signer_cert_url == NULL)
-            crl->signer_cert_url = certs_name_uri(description->location);
-    }
+    crl->signer_cert_url = certs_access_url(access, CERTS_AD_CA_ISSUERS);
     ERR_clear_error();
 }
 
@@ -423,26 +418,6 @@ add_issuing_distribution_point(X509_EXTENSIONS **exts, const char *url)
     return certs_exts_add(exts, NID_issuing_distribution_point, true, point);
 }
 
-/* RFC 5280 section 5.2.7: where the signer's chain is. */
-static enum hsm_status
-add_ca_issuers(X509_EXTENSIONS **exts, const char *url)
-{
-    DEFER(AUTHORITY_INFO_ACCESS_free) AUTHORITY_INFO_ACCESS *access = AUTHORITY_INFO_ACCESS_new();
-    DEFER(GENERAL_NAMES_free) GENERAL_NAMES *names = certs_uri_names(url);
-    ACCESS_DESCRIPTION *description = ACCESS_DESCRIPTION_new();
-
-    if (access == NULL || names == NULL || description == NULL ||
-        sk_ACCESS_DESCRIPTION_push(access, description) < 1) {
-        ACCESS_DESCRIPTION_free(description);
-        return HSM_ERR_NOMEM;
-    }
-    ASN1_OBJECT_free(description->method);
-    description->method = OBJ_nid2obj(NID_ad_ca_issuers);
-    GENERAL_NAME_free(description->location);
-    description->location = sk_GENERAL_NAME_pop(names);
-    return certs_exts_add(exts, NID_info_access, false, access);
-}
-
 /* What an i2d function gave: written and released. */
 static enum hsm_status
 put_encoded(struct der_writer *to, uint8_t *der, int len)
@@ -467,7 +442,7 @@ put_extensions(struct der_writer *to, const struct certs_crl_request *request, c
     if (st == HSM_OK)
         st = add_issuing_distribution_point(&exts, request->url);
     if (st == HSM_OK && request->signer_cert_url != NULL)
-        st = add_ca_issuers(&exts, request->signer_cert_url);
+        st = certs_exts_add_info_access(&exts, CERTS_AD_CA_ISSUERS, request->signer_cert_url);
     if (st == HSM_OK) {
         int len = i2d_X509_EXTENSIONS(exts, &der);
 

@@ -93,13 +93,35 @@ show_tnauthlist(const X509 *cert, bool *found, FILE *to)
     enum hsm_status st = certs_cert_tnauthlist(cert, &list, &why);
     char *text = st == HSM_OK ? certs_tnauthlist_text(list) : NULL;
 
-    *found = st != HSM_ERR_NOT_FOUND;
+    char *url = certs_cert_tnauthlist_url(cert);
+
+    *found = st != HSM_ERR_NOT_FOUND || url != NULL;
     if (text != NULL)
         show_line(to, "TNAuthList", text);
     else if (st != HSM_ERR_NOT_FOUND)
         show_line(to, "TNAuthList", why.text);
+    if (url != NULL)
+        show_line(to, "TNAuthList at", url);
+    free(url);
     free(text);
     certs_tnauthlist_free(list);
+}
+
+static void
+show_constraints(const X509 *cert, FILE *to)
+{
+    struct certs_constraints *constraints = NULL;
+    struct hsm_reason why = {0};
+    enum hsm_status st = certs_cert_constraints(cert, &constraints, &why);
+    char *text = st == HSM_OK ? certs_constraints_text(constraints) : NULL;
+
+    if (text != NULL)
+        fprintf(to, "  %-12s %s%s\n", "claims", text,
+                certs_constraints_are_void(constraints) ? " (void: RFC 9118 section 3)" : "");
+    else if (st != HSM_ERR_NOT_FOUND)
+        show_line(to, "claims", why.text);
+    free(text);
+    certs_constraints_free(constraints);
 }
 
 static void
@@ -236,6 +258,7 @@ certs_cert_show(const X509 *cert, time_t now, FILE *to)
     show_name(to, "subject", X509_get_subject_name(cert));
     show_name(to, "issuer", X509_get_issuer_name(cert));
     show_tnauthlist(cert, &has_tnauthlist, to);
+    show_constraints(cert, to);
     show_line(to, "looks like", guess_profile(asked, has_tnauthlist));
     show_validity(cert, now, to);
     show_line(to, "serial", serial);

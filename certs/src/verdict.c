@@ -10,8 +10,8 @@
 
 #include "x509_internal.h"
 
-#define WAYS     8 /* verdicts of a set: a new one pushes out one of these */
-#define SETS_MIN 16
+#define WAYS     16 /* verdicts of a set: a new one pushes out one of these */
+#define SETS_MIN 8
 #define LOCKS    64 /* a power of two; sets share them */
 
 /* What a verdict depends on besides the time. */
@@ -30,7 +30,7 @@ struct verdict {
 };
 
 struct set {
-    uint64_t tags[WAYS]; /* of the chain's digest: one cache line tells which to look at */
+    uint64_t tags[WAYS]; /* of the chains: two cache lines tell which to look at */
     struct verdict verdicts[WAYS];
     uint64_t uses;
 };

@@ -188,6 +188,16 @@ take_operand(const struct command *command, int argc, char **argv, struct argume
     return check_needed(command, out);
 }
 
+/* getopt_long() takes "--pin" for "--pin-source", and what was typed behind it for a source that
+ * may be told: nobody shall think that a PIN can be an argument. */
+static bool
+is_spelled_out(char *const *argv, const char *name)
+{
+    const char *given = argv[optind - (optarg != NULL && optarg == argv[optind - 1] ? 2 : 1)];
+
+    return strcspn(given, "=") == strlen("--") + strlen(name);
+}
+
 /* *done: the option was answered, nothing is to be run. */
 static enum hsm_status
 read_options(const struct command *command, int argc, char **argv, struct arguments *out,
@@ -208,6 +218,8 @@ read_options(const struct command *command, int argc, char **argv, struct argume
             return HSM_OK;
         if (chosen < 0 || (size_t)chosen >= ROW_COUNT)
             return HSM_ERR_USAGE; /* getopt_long() said why */
+        if (!is_spelled_out(argv, rows[chosen].name))
+            return options_refuse("an option is cut short");
         *member(out, &rows[chosen]) = optarg != NULL ? optarg : "";
     }
     return take_operand(command, argc, argv, out);

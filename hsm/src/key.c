@@ -14,6 +14,7 @@
 #include "ckr_internal.h"
 #include "clock_internal.h"
 #include "es256_internal.h"
+#include "key_internal.h"
 #include "lane_internal.h"
 #include "object_internal.h"
 #include "signer_internal.h"
@@ -472,49 +473,72 @@ hsm_key_uri(const struct hsm_key *key)
 
 /* With the token's own time where the caller names none. */
 static enum hsm_status
-sign_digest(struct hsm_key *key, const uint8_t *digest, bool verify, unsigned timeout_ms,
-            bool through_recovery, uint8_t *sig)
+sign_within(struct hsm_key *key, struct hsm_request *request, unsigned timeout_ms,
+            enum hsm_wait wait, uint8_t *sig)
 {
-    struct hsm_request request = {.digest = digest, .verify = verify};
     enum hsm_status st = hsm_token_check(key->token);
 
     if (st != HSM_OK)
         return st;
     if (timeout_ms == 0)
         timeout_ms = key->token->slot->settings.op_timeout_ms;
-    request.patience = (struct hsm_patience){hsm_deadline_after(timeout_ms), through_recovery};
-    return hsm_signer_sign(key->signer, &request, sig);
+    request->patience.deadline = hsm_deadline_after(timeout_ms);
+    request->patience.through_recovery = wait == HSM_WAIT_FOR_RECOVERY;
+    return hsm_signer_sign(key->signer, request, sig);
 }
 
 enum hsm_status
 hsm_key_sign_digest(struct hsm_key *key, const uint8_t *digest, uint8_t *sig)
 {
-    return sign_digest(key, digest, false, 0, true, sig);
+    struct hsm_request request = {.digest = digest};
+
+    return sign_within(key, &request, 0, HSM_WAIT_FOR_RECOVERY, sig);
 }
 
 enum hsm_status
 hsm_key_sign_digest_within(struct hsm_key *key, const uint8_t *digest, unsigned timeout_ms,
                            enum hsm_wait wait, uint8_t *sig)
 {
-    return sign_digest(key, digest, false, timeout_ms, wait == HSM_WAIT_FOR_RECOVERY, sig);
+    struct hsm_request request = {.digest = digest};
+
+    return sign_within(key, &request, timeout_ms, wait, sig);
+}
+
+enum hsm_status
+hsm_key_sign_digest_quietly(struct hsm_key *key, const uint8_t *digest, unsigned timeout_ms,
+                            enum hsm_wait wait, uint8_t *sig)
+{
+    struct hsm_request request = {.digest = digest, .quiet = true};
+
+    return sign_within(key, &request, timeout_ms, wait, sig);
+}
+
+static enum hsm_status
+sign_message(struct hsm_key *key, const void *message, size_t len, bool verify, uint8_t *sig)
+{
+    uint8_t digest[HSM_SHA256_LEN];
+    struct hsm_request request = {.digest = digest, .verify = verify};
+    enum hsm_status st = hsm_sha256(message, len, digest);
+
+    return st == HSM_OK ? sign_within(key, &request, 0, HSM_WAIT_FOR_RECOVERY, sig) : st;
 }
 
 enum hsm_status
 hsm_key_sign(struct hsm_key *key, const void *message, size_t len, uint8_t *sig)
 {
-    uint8_t digest[HSM_SHA256_LEN];
-    enum hsm_status st = hsm_sha256(message, len, digest);
-
-    return st == HSM_OK ? sign_digest(key, digest, false, 0, true, sig) : st;
+    return sign_message(key, message, len, false, sig);
 }
 
 enum hsm_status
 hsm_key_sign_verified(struct hsm_key *key, const void *message, size_t len, uint8_t *sig)
 {
-    uint8_t digest[HSM_SHA256_LEN];
-    enum hsm_status st = hsm_sha256(message, len, digest);
+    return sign_message(key, message, len, true, sig);
+}
 
-    return st == HSM_OK ? sign_digest(key, digest, true, 0, true, sig) : st;
+const struct hsm_token *
+hsm_key_token(const struct hsm_key *key)
+{
+    return key->token;
 }
 
 EVP_PKEY *

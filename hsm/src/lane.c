@@ -1,5 +1,5 @@
 /* lane.c - the libp11 route: a function list for libp11, with one token and one key. */
-#define _GNU_SOURCE                 /* EVP_PKEY_get_ex_new_index's neighbours, readlink */
+#define _GNU_SOURCE                 /* readlink */
 #define OPENSSL_SUPPRESS_DEPRECATED /* libp11's EVP_PKEY is an EC_KEY with a method of its own */
 #include "lane_internal.h"
 
@@ -505,18 +505,19 @@ hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out)
     return HSM_OK;
 }
 
-/* libp11 keeps a reference to the EVP_PKEY that it gives, until its slots are released: what the
- * lane is to go with is another one, of the same EC_KEY. */
+/* libp11 keeps a reference to its EVP_PKEY until its context goes, so another one is lent, whose
+ * end can be seen. */
 static EVP_PKEY *
-second_of(EVP_PKEY *pkey)
+another_name(EVP_PKEY *pkey)
 {
-    EVP_PKEY *second = EVP_PKEY_new();
+    EC_KEY *ec = EVP_PKEY_get1_EC_KEY(pkey);
+    EVP_PKEY *other = EVP_PKEY_new();
 
-    if (second != NULL && EVP_PKEY_set1_EC_KEY(second, (EC_KEY *)EVP_PKEY_get0_EC_KEY(pkey)) != 1) {
-        EVP_PKEY_free(second);
-        return NULL;
-    }
-    return second;
+    if (ec != NULL && other != NULL && EVP_PKEY_assign_EC_KEY(other, ec) == 1)
+        return other;
+    EC_KEY_free(ec);
+    EVP_PKEY_free(other);
+    return NULL;
 }
 
 enum hsm_status
@@ -528,7 +529,7 @@ hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out)
 
     if (st != HSM_OK)
         return st;
-    pkey = second_of(lane->pkey);
+    pkey = another_name(lane->pkey);
     if (pkey == NULL || lane_index < 0 || EVP_PKEY_set_ex_data(pkey, lane_index, lane) != 1) {
         EVP_PKEY_free(pkey);
         hsm_lane_free(lane);

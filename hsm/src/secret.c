@@ -241,7 +241,12 @@ hsm_secret_from(const char *source, const char *question, struct hsm_secret **ou
         return secret_numbered_fd(source + 3, out);
     if (strncmp(source, "credential:", 11) == 0)
         return secret_credential(source + 11, out);
-    return hsm_secret_read(source, out);
+    if (strchr(source, '/') != NULL)
+        return hsm_secret_read(source, out);
+    hsm_log(HSM_LOG_ERROR,
+            "the source of a secret is file:PATH, fd:N, credential:NAME, prompt or a "
+            "path with a '/' in it"); /* not repeated: it may be the secret itself */
+    return HSM_ERR_USAGE;
 }
 
 enum hsm_status

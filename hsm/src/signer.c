@@ -430,7 +430,7 @@ hsm_signer_sign(struct hsm_signer *signer, const struct hsm_request *request, ui
     count(&slot->counters.failures);
     if (st == HSM_ERR_BUSY && hsm_clock_ns() >= request->patience.deadline)
         count(&slot->counters.timeouts);
-    if (st == HSM_ERR_BUSY && request->patience.through_recovery)
+    if (st == HSM_ERR_BUSY && !request->quiet)
         hsm_log(HSM_LOG_ERROR, "key %s: the token did not answer in time", signer->info.label);
     return st;
 }

@@ -44,6 +44,7 @@ struct hsm_request {
     const uint8_t *digest; /* HSM_SHA256_LEN octets */
     struct hsm_patience patience;
     bool verify; /* before it is given out */
+    bool quiet; /* a token that does not answer in time is not logged */
 };
 
 /** Known to the slot from now on; takes public_key over on success. */

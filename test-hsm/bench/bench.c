@@ -91,19 +91,40 @@ bench_at_least(const char *group, const char *name, const char *unit, double at_
     print_row(group, name, unit, ">=", at_least, values, count);
 }
 
-void
-bench_ratio(const char *group, const char *name, double at_least, struct bench_side ours,
-            struct bench_side raw)
+/* Time of one of ours by time of one of raw, for each round. */
+static void
+measure(const char *group, const char *name, struct bench_side ours, struct bench_side raw,
+        double shares[BENCH_ROUNDS])
 {
-    double ratios[BENCH_ROUNDS];
     size_t our_times = calibrate(ours), raw_times = calibrate(raw);
 
     for (size_t i = 0; i < BENCH_ROUNDS; i++) {
         double our_s = seconds(ours, our_times), raw_s = seconds(raw, raw_times);
 
-        ratios[i] = ((double)our_times / our_s) / ((double)raw_times / raw_s);
+        shares[i] = (our_s / (double)our_times) / (raw_s / (double)raw_times);
         fprintf(stderr, "\r%-8s %-52s %zu/%d", group, name, i + 1, BENCH_ROUNDS);
     }
     fputc('\n', stderr);
-    print_row(group, name, "ratio", ">=", at_least, ratios, BENCH_ROUNDS);
+}
+
+void
+bench_ratio(const char *group, const char *name, double at_least, struct bench_side ours,
+            struct bench_side raw)
+{
+    double ratios[BENCH_ROUNDS];
+
+    measure(group, name, ours, raw, ratios);
+    for (size_t i = 0; i < BENCH_ROUNDS; i++)
+        ratios[i] = 1 / ratios[i];
+    bench_at_least(group, name, "ratio", at_least, ratios, BENCH_ROUNDS);
+}
+
+void
+bench_share(const char *group, const char *name, double at_most, struct bench_side ours,
+            struct bench_side raw)
+{
+    double shares[BENCH_ROUNDS];
+
+    measure(group, name, ours, raw, shares);
+    bench_at_most(group, name, "ratio", at_most, shares, BENCH_ROUNDS);
 }

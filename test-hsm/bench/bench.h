@@ -25,6 +25,14 @@ struct bench_side {
 void bench_ratio(const char *group, const char *name, double at_least, struct bench_side ours,
                  struct bench_side raw);
 
+/**
+ * Time of one of ours divided by the time of one of raw.
+ *
+ * @param at_most  the goal for the median
+ */
+void bench_share(const char *group, const char *name, double at_most, struct bench_side ours,
+                 struct bench_side raw);
+
 /** A number of its own unit, from rounds of the caller's: the median of `count` values. */
 void bench_at_most(const char *group, const char *name, const char *unit, double at_most,
                    double *values, size_t count);

@@ -157,6 +157,110 @@ an_entry_inherits_the_issuer_of_the_one_before(void **state)
     certs_crl_free(crl);
 }
 
+/* "CN=A,O=B,C=C": the name as it is most often encoded. */
+static X509_NAME *
+name_of(const char *text)
+{
+    X509_NAME *name = X509_NAME_new();
+    char copy[256];
+
+    snprintf(copy, sizeof(copy), "%s", text);
+    for (char *at = copy; *at != '\0';) {
+        char *part = strrchr(copy, ',');
+        char *type = part == NULL ? copy : part + 1;
+        char *value = strchr(type, '=');
+
+        *value++ = '\0';
+        peer_must(
+            X509_NAME_add_entry_by_txt(name, type, MBSTRING_UTF8, (uint8_t *)value, -1, -1, 0) == 1,
+            text);
+        *(part == NULL ? copy : part) = '\0';
+    }
+    return name;
+}
+
+/* Entries of crl.json: what the CRL lists, in its order; an absent issuer is inherited. */
+static void
+each_entry_of_the_vector_is_read(void **state)
+{
+    json_t *vector = data_json("self/crl.json");
+    const json_t *entries = json_object_get(vector, "entries");
+    struct certs_crl *crl = data_crl("self/sti-pa.crl.der");
+    X509_NAME *issuer = NULL;
+
+    (void)state;
+    assert_int_equal(certs_crl_len(crl), json_array_size(entries));
+    for (size_t i = 0; i < certs_crl_len(crl); i++) {
+        const json_t *wanted = json_array_get(entries, i);
+        const char *name = json_string_value(json_object_get(wanted, "certificateIssuer"));
+        uint8_t serial[CERTS_SERIAL_MAX];
+        size_t len = data_unhex(json_string_value(json_object_get(wanted, "serial_hex")), serial,
+                                sizeof(serial));
+        struct certs_crl_entry entry;
+
+        if (*name != '(') {
+            X509_NAME_free(issuer);
+            issuer = name_of(name);
+        }
+        certs_crl_get(crl, i, &entry);
+        assert_int_equal(entry.serial_len, len);
+        assert_memory_equal(entry.serial, serial, len);
+        assert_int_equal(X509_NAME_cmp(entry.issuer, issuer), 0);
+    }
+    X509_NAME_free(issuer);
+    certs_crl_free(crl);
+    json_decref(vector);
+}
+
+/* A certificate of the vectors, or any of that issuer and serial. */
+static X509 *
+cert_of(const json_t *expected)
+{
+    const char *file = json_string_value(json_object_get(expected, "cert"));
+    uint8_t serial[CERTS_SERIAL_MAX];
+    X509_NAME *issuer;
+    X509 *cert;
+    size_t len;
+
+    if (file != NULL) {
+        char path[128];
+
+        snprintf(path, sizeof(path), "self/%s", file);
+        return data_cert(path);
+    }
+    len = data_unhex(json_string_value(json_object_get(expected, "serial_hex")), serial,
+                     sizeof(serial));
+    issuer = name_of(json_string_value(json_object_get(expected, "issuer")));
+    cert = cert_named(issuer, serial, len);
+    X509_NAME_free(issuer);
+    return cert;
+}
+
+static void
+each_verdict_of_the_vector_is_ours(void **state)
+{
+    json_t *vector = data_json("self/crl.json");
+    struct certs_crl *crl = data_crl("self/sti-pa.crl.der");
+    const json_t *expected;
+    size_t i;
+
+    (void)state;
+    json_array_foreach(json_object_get(vector, "expect"), i, expected)
+    {
+        X509 *cert = cert_of(expected);
+        bool revoked = json_is_true(json_object_get(expected, "revoked"));
+        const char *reason = json_string_value(json_object_get(expected, "reason"));
+        struct hsm_reason why = {0};
+
+        assert_int_equal(certs_crl_check(crl, cert, &why), revoked ? HSM_ERR_UNTRUSTED : HSM_OK);
+        if (reason != NULL)
+            assert_non_null(strstr(why.text, reason));
+        X509_free(cert);
+    }
+    certs_crl_free(crl);
+    json_decref(vector);
+}
+
 static const struct {
     const char *what, *signer, *anchors, *url;
     time_t now;
@@ -541,6 +645,181 @@ each_broken_rule_has_its_refusal(void **state)
     EVP_PKEY_free(key);
 }
 
+/* A CRL of somebody with that number, as DER in hex, at that time; and an entry of serial number 9,
+ * if there is something to say of it. */
+static enum hsm_status
+forge_numbered(const char *number, time_t this_update, const struct peer_ext *entry_ext,
+               struct certs_crl **out, struct hsm_reason *why)
+{
+    const struct peer_ext exts[] = {IDP_GOOD, {"2.5.29.20", number}, END};
+    EVP_PKEY *key = peer_key_new("P-256");
+    X509_CRL *made = X509_CRL_new();
+    ASN1_TIME *time = ASN1_TIME_set(NULL, this_update);
+    uint8_t *der = NULL;
+    enum hsm_status st;
+    int len;
+
+    X509_CRL_set_version(made, X509_CRL_VERSION_2);
+    X509_CRL_set_issuer_name(made, X509_get_subject_name(signer));
+    X509_CRL_set1_lastUpdate(made, time);
+    X509_CRL_set1_nextUpdate(made, time);
+    forge_exts(made, exts);
+    if (entry_ext != NULL)
+        assert_int_equal(X509_CRL_add0_revoked(made, forge_entry(entry_ext)), 1);
+    assert_true(X509_CRL_sign(made, key, EVP_sha256()) > 0);
+    len = i2d_X509_CRL(made, &der);
+    st = certs_crl_parse(der, (size_t)len, out, why);
+    OPENSSL_free(der);
+    ASN1_TIME_free(time);
+    X509_CRL_free(made);
+    EVP_PKEY_free(key);
+    return st;
+}
+
+#define NUMBER_20 "02140102030405060708090A0B0C0D0E0F1011121314"
+
+static const struct {
+    const char *before, *after;
+    int later_s; /* of thisUpdate */
+    enum hsm_status wanted;
+} orders[] = {
+    {"DER:020105", "DER:020106", 60, HSM_OK},
+    {"DER:020105", "DER:020105", 0, HSM_OK},
+    {"DER:020105", "DER:020105", 60, HSM_OK},
+    {"DER:020105", "DER:020105", -1, HSM_ERR_UNTRUSTED},
+    {"DER:020105", "DER:020104", 60, HSM_ERR_UNTRUSTED},
+    {"DER:02020100", "DER:0201FF", 60, HSM_ERR_MALFORMED}, /* negative */
+    {"DER:02020100", "DER:020200FF", 60, HSM_ERR_UNTRUSTED},
+    {"DER:020900FFFFFFFFFFFFFFFF", "DER:0209010000000000000000", 60, HSM_OK},
+    {"DER:0209010000000000000000", "DER:020900FFFFFFFFFFFFFFFF", 60, HSM_ERR_UNTRUSTED},
+    {"DER:" NUMBER_20, "DER:" NUMBER_20, 60, HSM_OK},
+    {"DER:" NUMBER_20, "DER:0209010000000000000000", 60, HSM_ERR_UNTRUSTED},
+    {"DER:0201FF", "DER:0215010203040506070809101112131415161718192021", 60,
+     HSM_ERR_MALFORMED}, /* 21 octets */
+};
+
+static void
+a_rollback_of_the_number_is_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(orders); i++) {
+        struct certs_crl *before = NULL;
+        struct certs_crl *after = NULL;
+        struct hsm_reason why = {0};
+        enum hsm_status st =
+            forge_numbered(orders[i].after, DATA_NOW + orders[i].later_s, NULL, &after, &why);
+
+        if (st == HSM_OK)
+            st = forge_numbered(orders[i].before, DATA_NOW, NULL, &before, &why);
+        if (st == HSM_OK) {
+            assert_int_equal(certs_crl_check_newer(after, NULL, NULL), HSM_OK);
+            st = certs_crl_check_newer(after, before, &why);
+        }
+        if (st != orders[i].wanted)
+            fail_msg("%s after %s: %s: %s", orders[i].after, orders[i].before, hsm_status_text(st),
+                     why.text);
+        certs_crl_free(before);
+        certs_crl_free(after);
+    }
+}
+
+static void
+a_number_of_more_than_64_bits_is_the_largest(void **state)
+{
+    struct certs_crl *crl = NULL;
+
+    (void)state;
+    assert_int_equal(forge_numbered("DER:" NUMBER_20, DATA_NOW, NULL, &crl, NULL), HSM_OK);
+    assert_true(certs_crl_number(crl) == UINT64_MAX);
+    certs_crl_free(crl);
+}
+
+static const struct {
+    const char *der; /* of the reasonCode extension */
+    int reason;
+    const char *text;
+} reasons[] = {
+    {"DER:0A0100", 0, "unspecified"},     {"DER:0A0101", 1, "keyCompromise"},
+    {"DER:0A0106", 6, "certificateHold"}, {"DER:0A0107", 7, "(7)"},
+    {"DER:0A0108", 8, "removeFromCRL"}, /* of delta CRLs; takes nothing back here */
+    {"DER:0A010A", 10, "aACompromise"},   {"DER:0A010B", -1, "unknown reason"},
+    {"DER:0A01FF", -1, "unknown reason"}, {"DER:020101", -1, "unknown reason"},
+};
+
+static void
+an_entry_revokes_whatever_its_reason_is(void **state)
+{
+    const uint8_t serial[] = {9};
+    X509 *cert = cert_named(X509_get_subject_name(signer), serial, 1);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(reasons); i++) {
+        const struct peer_ext ext = {"2.5.29.21", reasons[i].der};
+        struct certs_crl *crl = NULL;
+        struct certs_crl_entry entry;
+        struct hsm_reason why = {0};
+
+        assert_int_equal(forge_numbered("DER:020101", DATA_NOW, &ext, &crl, NULL), HSM_OK);
+        assert_true(certs_crl_find(crl, cert, &entry));
+        assert_int_equal(entry.reason, reasons[i].reason);
+        assert_int_equal(entry.revoked_at, DATA_NOW);
+        assert_int_equal(certs_crl_check(crl, cert, &why), HSM_ERR_UNTRUSTED);
+        assert_non_null(strstr(why.text, "is revoked since 2026-01-15 12:00:00 UTC ("));
+        assert_non_null(strstr(why.text, reasons[i].text));
+        certs_crl_free(crl);
+    }
+    X509_free(cert);
+}
+
+/* directoryName CN=OTHER, as a cRLIssuer */
+#define OTHER_ISSUER "A212A410300E310C300A06035504030C034F5448"
+
+static const struct {
+    const char *what;
+    struct peer_ext ext;
+    bool covered;
+} points[] = {
+    {"no distribution point", END, true},
+    {"its URL", {"crlDistributionPoints", "URI:" CRL_URL}, true},
+    {"its URL among others",
+     {"crlDistributionPoints", "URI:ldap://x/,URI:https://other.example/crl,URI:" CRL_URL},
+     true},
+    {"another URL", {"crlDistributionPoints", "URI:" CRL_URL "2"}, false},
+    {"its URL in capitals",
+     {"crlDistributionPoints", "URI:HTTPS://sti-pa.example/download/v1/crl"},
+     false},
+    {"no URI", {"crlDistributionPoints", "DNS:sti-pa.example"}, false},
+    {"another cRLIssuer alone", {"2.5.29.31", "DER:30163014" OTHER_ISSUER}, false},
+    {"a list that cannot be read", {"2.5.29.31", "DER:0500"}, false},
+    {"an empty list", {"2.5.29.31", "DER:3000"}, false},
+    {"a point that says nothing", {"2.5.29.31", "DER:30023000"}, true},
+};
+
+static void
+a_crl_is_for_certificates_that_name_it(void **state)
+{
+    struct certs_crl *crl = data_crl("self/sti-pa.crl.der");
+    struct certs_crl *of_another_issuer = make(&(struct certs_crl_request){.number = 1});
+    X509 *vector = data_cert("self/sp-1234.cert.pem"); /* with a cRLIssuer */
+    EVP_PKEY *key = peer_key_new("P-256");
+
+    (void)state;
+    assert_true(certs_crl_covers(crl, vector));
+    assert_false(certs_crl_covers(of_another_issuer, vector));
+    for (size_t i = 0; i < COUNT(points); i++) {
+        const struct peer_ext exts[] = {points[i].ext, END};
+        X509 *cert = peer_cert(&(struct peer_spec){.cn = "SHAKEN 1234", .key = key, .exts = exts});
+
+        if (certs_crl_covers(crl, cert) != points[i].covered)
+            fail_msg("%s", points[i].what);
+        X509_free(cert);
+    }
+    EVP_PKEY_free(key);
+    X509_free(vector);
+    certs_crl_free(of_another_issuer);
+    certs_crl_free(crl);
+}
+
 static void
 what_is_not_one_crl_is_refused(void **state)
 {
@@ -639,6 +918,8 @@ main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_vector_reads_alike_as_pem_and_der),
         cmocka_unit_test(an_entry_inherits_the_issuer_of_the_one_before),
+        cmocka_unit_test(each_entry_of_the_vector_is_read),
+        cmocka_unit_test(each_verdict_of_the_vector_is_ours),
         cmocka_unit_test(each_signer_time_and_url_has_its_verdict),
         cmocka_unit_test(another_signer_under_the_same_anchor_is_refused),
         cmocka_unit_test(a_flipped_bit_in_the_signature_is_noticed),
@@ -646,6 +927,10 @@ main(void)
         cmocka_unit_test(the_same_serial_under_two_issuers_is_two_certificates),
         cmocka_unit_test(a_large_crl_finds_each_entry_and_no_other),
         cmocka_unit_test(each_broken_rule_has_its_refusal),
+        cmocka_unit_test(a_rollback_of_the_number_is_refused),
+        cmocka_unit_test(a_number_of_more_than_64_bits_is_the_largest),
+        cmocka_unit_test(an_entry_revokes_whatever_its_reason_is),
+        cmocka_unit_test(a_crl_is_for_certificates_that_name_it),
         cmocka_unit_test(what_is_not_one_crl_is_refused),
         cmocka_unit_test(a_crl_is_not_made_against_its_rules),
         cmocka_unit_test(a_shown_crl_tells_each_entry_with_its_issuer),

@@ -106,7 +106,8 @@ issue delegate.pem intermediate --profile delegate-ca --csr delegate.csr --issue
 issue leaf.pem delegate --profile delegate-end-entity --csr leaf.csr --issuer delegate.pem \
     --common-name 'Example Customer' --number 12155550150 --permit attest=A --must-exclude rph
 sti-cert show leaf.pem >said
-grep -q 'number 12155550150' said || fail 'no number in the certificate'
+grep -q 'TNAuthList   number 12155550150$' said || fail 'no number in the certificate'
+grep -q 'claims       attest is A; must exclude rph$' said || fail 'no claim constraints in it'
 openssl verify -x509_strict -CAfile root.pem -untrusted intermediate.pem -untrusted delegate.pem \
     leaf.pem >said 2>&1 || fail 'openssl refuses the chain of the delegate'
 cat leaf.pem delegate.pem intermediate.pem >chain.pem
@@ -160,6 +161,9 @@ shows numbers.pem 'Policy: 2.16.840.1.114569.1.1.3' 'URI:https://sti-pa.example/
     '1.3.6.1.5.5.7.1.27'
 shows reference.pem '1.3.6.1.5.5.7.48.14 - URI:https://sti-ca.example/numbers/1'
 ! grep -qF '1.3.6.1.5.5.7.1.26' said || fail 'a list beside its URL'
+sti-cert show reference.pem >said
+grep -q 'TNAuthList at https://sti-ca.example/numbers/1$' said || fail 'no URL is shown'
+grep -q 'looks like   STI end entity' said || fail 'it looks like something else'
 code=0
 sti-cert tnauthlist >said 2>&1 || code=$?
 [ "$code" -eq 2 ] || fail 'an empty TNAuthList was written'

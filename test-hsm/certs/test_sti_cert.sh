@@ -45,6 +45,15 @@ crl="$crl --pa-anchors $data/pa-root.cert.pem"
         "$data/pa-signer.cert.pem"
     expect 0 'good' verify --anchors "$data/pa-root.cert.pem" --at $now --purpose pa-signing \
         "$data/pa-signer.cert.pem"
+    expect 0 'issued by    CN=Example SHAKEN ROOT' verify $anchors "$data/sp-1234.chain.pem"
+    expect 0 'good' verify $anchors --intermediates "$data/sti-ca-int.cert.pem" \
+        "$data/sp-1234.cert.pem"
+    expect 0 'good' verify $anchors --ca-keys p384,p521,rsa "$data/sp-1234.chain.pem"
+    expect 2 '--ca-keys is' verify $anchors --ca-keys p384,p224 "$data/sp-1234.chain.pem"
+    expect 0 '"tnauthlist": "SPC 1234"' verify $anchors --json "$data/sp-1234.chain.pem"
+    cat "$data/sti-ca-root.cert.pem" "$data/sti-ca-int.cert.pem" "$data/sp-1234.cert.pem" \
+        >"$directory/turned.pem"
+    expect 0 'CN=SHAKEN 1234,O=Example Telecom,C=US: good' verify $anchors "$directory/turned.pem"
     expect 2 'go together' verify $anchors --crl "$data/sti-pa.crl.pem" "$data/sp-1234.chain.pem"
     expect 2 '--purpose is' verify $anchors --purpose calls "$data/sp-1234.chain.pem"
     expect 2 '--at' verify --anchors "$data/sti-ca-root.cert.pem" --at yesterday \

@@ -190,7 +190,8 @@ bad_sources_are_refused(void **state)
         {"credential:..", HSM_ERR_MALFORMED},
         {"credential:absent", HSM_ERR_NOT_FOUND},
         {"file:/absent", HSM_ERR_NOT_FOUND},
-        {"", HSM_ERR_NOT_FOUND},
+        {"", HSM_ERR_USAGE},
+        {"1234", HSM_ERR_USAGE}, /* somebody typed the PIN itself */
     };
     struct hsm_secret *secret = NULL;
 

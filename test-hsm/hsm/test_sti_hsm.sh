@@ -67,7 +67,9 @@ for words in "" "key" "nonsense" "key nonsense" "--nonsense" "sign --nonsense" "
     "key list" "key generate --token $here" "token init" "sign" "token show a b" "key list $here" \
     "sign --key $key --out pem" "sign --key $key --digest 00" "sign --key $key --digest zz" \
     "sign --key $key --digest 00 --in $dir/message" "key list --token $here --log-format xml" \
-    "key list --token $here --log-level loud" "key list --token $token?pin-value=$pin"; do
+    "key list --token $here --log-level loud" "key list --token $token?pin-value=$pin" \
+    "key list --token $token --pin $pin" "key list --token $token --pin=$pin" \
+    "key list --token $token --pin-source $pin"; do
     # shellcheck disable=SC2086
     run 2 $words
     quiet

@@ -21,6 +21,7 @@ begin(struct fault_call *call, enum fault_fn fn, const char *subject, unsigned l
     call->session = CK_INVALID_HANDLE;
     call->slot_id = 0;
     call->entry = NULL;
+    call->used = NULL;
     call->slot = FAULT_EVERY_SLOT;
     call->strike = &no_strike;
     call->rv = CKR_OK;
@@ -106,9 +107,11 @@ fault_call_enter_local(struct fault_call *call, enum fault_fn fn, CK_SESSION_HAN
     begin(call, fn, "session", session);
     if (!is_ready(call))
         return false;
-    call->entry = fault_session_get(session);
-    if (call->entry != NULL)
-        call->slot = atomic_load(&call->entry->slot);
+    call->used = fault_session_get(session);
+    if (call->used != NULL) {
+        fault_session_use(call->used);
+        call->slot = atomic_load(&call->used->slot);
+    }
     return meet_faults(call, session) && is_ready(call) && find_session(call, session);
 }
 
@@ -154,7 +157,10 @@ fault_call_enter_slot(struct fault_call *call, enum fault_fn fn, CK_SLOT_ID slot
     if (!is_ready(call) || !find_slot(call, slot) || !meet_faults(call, CK_INVALID_HANDLE))
         return false;
     enter_world(call);
-    return is_ready(call) && find_slot(call, slot) && is_there(call);
+    if (!is_ready(call) || !find_slot(call, slot))
+        return false;
+    fault_slot_learn(call->slot);
+    return is_there(call);
 }
 
 bool
@@ -216,6 +222,8 @@ fault_call_leave(struct fault_call *call)
         fault_world_leave();
     if (call->engine)
         fault_engine_release();
+    if (call->used != NULL)
+        fault_session_leave(call->used);
     if (call->strike->answers && !call->strike->read_only && call->rv == CKR_OK)
         call->rv = call->strike->rv;
     if (call->rv != CKR_OK)

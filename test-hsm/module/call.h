@@ -27,6 +27,7 @@ struct fault_call {
     CK_SESSION_HANDLE session; /* as the module behind knows it */
     CK_SLOT_ID slot_id; /* the same */
     struct fault_session *entry; /* NULL without a session */
+    struct fault_session *used; /* the call is counted in this one */
     unsigned slot; /* index of slots.h */
     const struct fault_strike *strike; /* never NULL */
     struct fault_strike own; /* unset unless something struck */

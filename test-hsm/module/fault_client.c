@@ -53,7 +53,7 @@ fault_try(const char *commands)
     return control(commands);
 }
 
-static __attribute__((format(printf, 1, 0))) const char *
+__attribute__((format(printf, 1, 0))) static const char *
 obey(const char *format, va_list args)
 {
     char commands[COMMANDS_SIZE];

@@ -136,7 +136,7 @@ static const struct row table[] = {
 
 const struct fault_ranges fault_ranges_default = {
     .outage = {20000000, 200000000},
-    .stuck = {100000000, 2000000000},
+    .stuck = {100000000, 500000000},
     .slow = {1000000, 50000000},
 };
 

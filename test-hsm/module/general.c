@@ -2,6 +2,7 @@
 #include "behind.h"
 #include "call.h"
 #include "control.h"
+#include "handles.h"
 #include "world.h"
 #include "wrap.h"
 
@@ -58,6 +59,7 @@ fault_C_Finalize(void *reserved)
     struct fault_call call;
 
     if (fault_call_enter_any(&call, FN_C_Finalize)) {
+        fault_session_check_finalize();
         fault_world_stop();
         call.rv = finalize(reserved);
         fault_world_resume();
@@ -70,7 +72,10 @@ fault_C_GetInfo(CK_INFO *info)
 {
     struct fault_call call;
 
-    if (fault_call_enter_module(&call, FN_C_GetInfo))
+    if (fault_call_enter_module(&call, FN_C_GetInfo)) {
+        fault_world_enter();
         call.rv = fault_behind->C_GetInfo(info);
+        fault_world_leave();
+    }
     return fault_call_leave(&call);
 }

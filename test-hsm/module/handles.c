@@ -31,6 +31,7 @@ static size_t unused_count;
 static size_t used_up_to; /* entries behind this one were never used */
 static unsigned long open_count[FAULT_SLOTS_MAX];
 static unsigned long next_serial;
+static atomic_ulong misuse;
 
 static pthread_mutex_t objects_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct object *) chunks[CHUNKS_MAX];
@@ -52,12 +53,52 @@ fault_session_get(CK_SESSION_HANDLE handle)
     return session;
 }
 
-/* sessions_lock is held. */
+void
+fault_session_use(struct fault_session *session)
+{
+    if (atomic_fetch_add(&session->users, 1) > 0)
+        atomic_fetch_add(&misuse, 1);
+}
+
+void
+fault_session_leave(struct fault_session *session)
+{
+    atomic_fetch_sub(&session->users, 1);
+}
+
+void
+fault_session_check_finalize(void)
+{
+    pthread_mutex_lock(&sessions_lock);
+    for (size_t i = 1; i <= used_up_to; i++)
+        atomic_fetch_add(&misuse, atomic_load(&sessions[i].users) > 0);
+    pthread_mutex_unlock(&sessions_lock);
+}
+
+unsigned long
+fault_session_misuse(void)
+{
+    return atomic_load(&misuse);
+}
+
+void
+fault_session_reset_misuse(void)
+{
+    atomic_store(&misuse, 0);
+}
+
+/* sessions_lock is held. Not one in which a call still sleeps that does not know it is lost. */
 static size_t
 take_entry(void)
 {
-    if (unused_count > 0)
-        return unused[--unused_count];
+    for (size_t i = unused_count; i > 0; i--) {
+        uint16_t index = unused[i - 1];
+
+        if (atomic_load(&sessions[index].users) == 0) {
+            unused[i - 1] = unused[--unused_count];
+            return index;
+        }
+    }
     return used_up_to < FAULT_SESSIONS_MAX ? ++used_up_to : 0;
 }
 
@@ -324,8 +365,10 @@ fault_handles_child(void)
 {
     sessions_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     objects_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    for (size_t i = 1; i <= used_up_to; i++)
+    for (size_t i = 1; i <= used_up_to; i++) {
         atomic_store(&sessions[i].handle, CK_INVALID_HANDLE);
+        atomic_store(&sessions[i].users, 0);
+    }
     for (unsigned i = 0; i < FAULT_SLOTS_MAX; i++) {
         open_count[i] = 0;
         atomic_store(&floors[i], last_shown);

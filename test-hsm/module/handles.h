@@ -25,7 +25,19 @@ struct fault_session {
         pending; /* key of a signature that the module behind knows nothing of */
     _Atomic CK_OBJECT_HANDLE extra; /* that the next C_FindObjects gives once more */
     atomic_uint slot;
+    atomic_uint users; /* calls that are in it, asleep or not */
 };
+
+/**
+ * A call is in the session from fault_session_use() to fault_session_leave(). Two at once, or one
+ * while the module is finalised, break the rules of PKCS#11 (sections 2.6.2 and 5.4.2): these are
+ * counted.
+ */
+void fault_session_use(struct fault_session *session);
+void fault_session_leave(struct fault_session *session);
+void fault_session_check_finalize(void);
+unsigned long fault_session_misuse(void);
+void fault_session_reset_misuse(void);
 
 /** NULL: not one of ours, or not any more. */
 struct fault_session *fault_session_get(CK_SESSION_HANDLE handle);

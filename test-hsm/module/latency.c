@@ -199,6 +199,18 @@ fault_engine_release(void)
     pthread_mutex_unlock(&engines_lock);
 }
 
+unsigned
+fault_engine_waiting(void)
+{
+    unsigned count = 0;
+
+    pthread_mutex_lock(&engines_lock);
+    for (const struct waiter *waiter = first_waiter; waiter != NULL; waiter = waiter->next)
+        count++;
+    pthread_mutex_unlock(&engines_lock);
+    return count;
+}
+
 /* ---- held calls */
 
 /* hold_lock is held. */

@@ -38,6 +38,9 @@ void fault_engines_set(unsigned count);
 bool fault_engine_take(void);
 void fault_engine_release(void);
 
+/** Calls that wait for one now. */
+unsigned fault_engine_waiting(void);
+
 /** Sleep for delay_ns, or with `forever` until fault_release(); that ends a delay too. */
 void fault_hold(int64_t delay_ns, bool forever);
 void fault_release(void);

@@ -81,8 +81,10 @@ fault_line_read(struct fault_line *line, const char *text, size_t len)
 bool
 fault_line_word(struct fault_line *line, const char *what, const char **out)
 {
-    if (line->at == line->count)
-        return fault_line_refuse(line, "%s is missing", what);
+    if (line->at == line->count) {
+        fault_line_refuse(line, "%s is missing", what);
+        return false;
+    }
     *out = line->words[line->at++];
     return true;
 }

@@ -482,6 +482,7 @@ obey_reset(struct fault_line *line)
     fault_module_offer_all();
     fault_latency_reset();
     fault_count_reset();
+    fault_session_reset_misuse();
     return true;
 }
 
@@ -551,6 +552,24 @@ obey_held(struct fault_line *line)
 }
 
 static bool
+obey_waiting(struct fault_line *line)
+{
+    if (!fault_line_end(line))
+        return false;
+    fault_line_say(line, "%u", fault_engine_waiting());
+    return true;
+}
+
+static bool
+obey_misuse(struct fault_line *line)
+{
+    if (!fault_line_end(line))
+        return false;
+    fault_line_say(line, "%lu", fault_session_misuse());
+    return true;
+}
+
+static bool
 obey_open(struct fault_line *line)
 {
     unsigned slot;
@@ -615,6 +634,8 @@ static const struct command commands[] = {
     {"failed", obey_failed},
     {"struck", obey_struck},
     {"held", obey_held},
+    {"waiting", obey_waiting},
+    {"misuse", obey_misuse},
     {"open", obey_open},
     {"status", obey_status},
 };

@@ -15,6 +15,7 @@ is_shown(CK_SLOT_ID real, bool token_present, CK_SLOT_ID *shown)
 
     if (!fault_slot_meet(real, &slot))
         return false;
+    fault_slot_learn(slot);
     *shown = fault_slot_shown(slot);
     return !fault_slot_is_away(slot, &how) || (!token_present && how == FAULT_REMOVE_TOKEN);
 }
@@ -67,7 +68,8 @@ fault_C_GetSlotList(CK_BBOOL token_present, CK_SLOT_ID *list, CK_ULONG *count)
 
     if (fault_call_enter_module(&call, FN_C_GetSlotList)) {
         fault_world_enter();
-        call.rv = list_slots(token_present, list, count);
+        call.rv = fault_behind_is_initialized() ? list_slots(token_present, list, count)
+                                                : CKR_CRYPTOKI_NOT_INITIALIZED;
         fault_world_leave();
     }
     return fault_call_leave(&call);

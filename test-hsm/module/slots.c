@@ -127,31 +127,35 @@ fault_slot_renumber(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* lock is held. The label is padded with spaces (section 3.2, CK_TOKEN_INFO). */
+/* The label is padded with spaces (section 3.2, CK_TOKEN_INFO). */
 static void
-read_label(struct slot *slot)
+keep_label(struct slot *slot, const CK_TOKEN_INFO *info)
 {
-    CK_TOKEN_INFO info;
-    size_t len = sizeof(info.label);
+    size_t len = sizeof(info->label);
 
-    if (slot->labelled || fault_behind == NULL || !fault_behind_is_initialized() ||
-        fault_behind->C_GetTokenInfo(slot->real, &info) != CKR_OK)
-        return;
-    while (len > 0 && info.label[len - 1] == ' ')
+    while (len > 0 && info->label[len - 1] == ' ')
         len--;
-    memcpy(slot->label, info.label, len);
+    memcpy(slot->label, info->label, len);
     slot->label[len] = '\0';
     slot->labelled = true;
 }
 
+void
+fault_slot_learn(unsigned index)
+{
+    CK_TOKEN_INFO info;
+
+    pthread_mutex_lock(&lock);
+    if (!slots[index].labelled && fault_behind->C_GetTokenInfo(slots[index].real, &info) == CKR_OK)
+        keep_label(&slots[index], &info);
+    pthread_mutex_unlock(&lock);
+}
+
 /* lock is held. */
 static bool
-has_label(struct slot *slot, const char *label)
+has_label(const struct slot *slot, const char *label)
 {
-    if (label[0] == '\0')
-        return true;
-    read_label(slot);
-    return slot->labelled && strcmp(slot->label, label) == 0;
+    return label[0] == '\0' || (slot->labelled && strcmp(slot->label, label) == 0);
 }
 
 bool
@@ -172,7 +176,6 @@ fault_slot_label(unsigned index, char label[FAULT_LABEL_SIZE])
     if (index >= FAULT_SLOTS_MAX)
         return;
     pthread_mutex_lock(&lock);
-    read_label(&slots[index]);
     if (slots[index].labelled)
         memcpy(label, slots[index].label, FAULT_LABEL_SIZE);
     pthread_mutex_unlock(&lock);

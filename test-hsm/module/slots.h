@@ -33,7 +33,11 @@ CK_SLOT_ID fault_slot_shown(unsigned index);
 /** Every slot gets another number. */
 void fault_slot_renumber(void);
 
-/** Whether the token in the slot has this label; "" is every token's. */
+/** Ask the module behind for the token's label, once; the world is entered, and it is initialised.
+ */
+void fault_slot_learn(unsigned index);
+
+/** Whether the token in the slot is known to have this label; "" is every token's. */
 bool fault_slot_has_label(unsigned index, const char *label);
 
 /** The label of the token in the slot, "" where it is not known. */

@@ -20,11 +20,15 @@ static char swapped[2][LABEL_MAX + 1];
 
 /* ---- sessions and logins; each of these with the world stopped */
 
-/* C_CloseAllSessions logs out too (section 5.6.3). */
+/*
+ * C_CloseAllSessions logs out too (section 5.6.3). A slot without sessions has no login, and may be
+ * one that the module behind does not know any more.
+ */
 static void
 lose_sessions(unsigned slot)
 {
-    fault_behind->C_CloseAllSessions(fault_slot_real(slot));
+    if (fault_session_count(slot) > 0)
+        fault_behind->C_CloseAllSessions(fault_slot_real(slot));
     fault_session_release_all(slot);
     fault_object_renumber(slot);
 }
@@ -43,7 +47,8 @@ log_out(unsigned slot)
 {
     CK_SESSION_HANDLE session;
 
-    if (fault_behind->C_OpenSession(fault_slot_real(slot), CKF_SERIAL_SESSION, NULL, NULL,
+    if (fault_session_count(slot) == 0 ||
+        fault_behind->C_OpenSession(fault_slot_real(slot), CKF_SERIAL_SESSION, NULL, NULL,
                                     &session) != CKR_OK)
         return;
     fault_behind->C_Logout(session);
@@ -162,7 +167,8 @@ exchange(unsigned slot)
     struct chooser chooser;
     size_t count;
 
-    if (fault_behind->C_OpenSession(fault_slot_real(slot), CKF_SERIAL_SESSION, NULL, NULL,
+    if (fault_session_count(slot) == 0 ||
+        fault_behind->C_OpenSession(fault_slot_real(slot), CKF_SERIAL_SESSION, NULL, NULL,
                                     &chooser.session) != CKR_OK)
         return 0;
     count = fault_object_exchange(slot, is_private_key, &chooser);

@@ -139,7 +139,7 @@ called_json(const struct called *called)
 struct unix_server {
     struct acme_http_loop *loop;
     pthread_t thread;
-    char path[128];
+    char path[160];
     struct caller caller;
 };
 
@@ -154,7 +154,7 @@ unix_server_run(void *loop)
 static inline void
 unix_server_start(struct unix_server *server, const char *dir, struct acme_http_handler handler)
 {
-    char address[160];
+    char address[sizeof(server->path) + sizeof("unix:")];
     struct acme_http_server_config config = {.address = address, .handler = handler};
 
     snprintf(server->path, sizeof(server->path), "%s/socket", dir);

@@ -26,7 +26,7 @@ struct certs_verdicts;
 
 /**
  * @param policy  copied; its intermediates are borrowed and outlive the cache; NULL: the default
- * @param max     how many verdicts at least fit in, up to CERTS_VERDICTS_MAX
+ * @param max     for how many verdicts there is room, up to CERTS_VERDICTS_MAX
  */
 HSM_MUST_CHECK enum hsm_status certs_verdicts_new(const struct certs_path_policy *policy,
                                                   size_t max, struct certs_verdicts **out);

@@ -31,7 +31,7 @@ HSM_MUST_CHECK enum hsm_status hsm_secret_read_fd(int fd, struct hsm_secret **ou
 HSM_MUST_CHECK enum hsm_status hsm_secret_prompt(const char *question, struct hsm_secret **out);
 
 /**
- * Where an operator said the secret is: "file:PATH" or a bare path, "fd:N",
+ * Where an operator said the secret is: "file:PATH" or a path with a '/' in it, "fd:N",
  * "credential:NAME" (systemd: $CREDENTIALS_DIRECTORY/NAME), "prompt".
  */
 HSM_MUST_CHECK enum hsm_status hsm_secret_from(const char *source, const char *question,

@@ -1,0 +1,16 @@
+/*
+ * key_internal.h - what group.c needs of a key.
+ */
+#ifndef HSM_KEY_INTERNAL_H
+#define HSM_KEY_INTERNAL_H
+
+#include <hsm/key.h>
+
+const struct hsm_token *hsm_key_token(const struct hsm_key *key);
+
+/** hsm_key_sign_digest_within(), for who has another key to try: BUSY is not logged. */
+HSM_MUST_CHECK enum hsm_status
+hsm_key_sign_digest_quietly(struct hsm_key *key, const uint8_t *digest, unsigned timeout_ms,
+                            enum hsm_wait wait, uint8_t *sig);
+
+#endif

@@ -1,0 +1,275 @@
+/* test_group.c - mirrors hsm/src/group.c: two tokens, one of which is taken away. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <openssl/evp.h>
+
+#include <hsm/es256.h>
+#include <hsm/group.h>
+#include <hsm/log.h>
+
+#include "fault_client.h"
+#include "softhsm.h"
+
+#define CALLERS    8
+#define TIMEOUT_MS 3000
+
+struct side {
+    struct hsm_token *token;
+    struct hsm_key *key;
+    const char *message; /* what it signs: another one for each */
+    atomic_uint signatures;
+};
+
+struct pair {
+    struct hsm_group *group;
+    struct side a, b;
+    atomic_bool over;
+    atomic_uint lost;
+    atomic_uint wrong;
+};
+
+static enum hsm_status
+digest_of_side(void *call, void *member, uint8_t *digest)
+{
+    const struct side *side = member;
+
+    (void)call;
+    return EVP_Digest(side->message, strlen(side->message), digest, NULL, EVP_sha256(), NULL) == 1
+               ? HSM_OK
+               : HSM_ERR_CRYPTO;
+}
+
+static enum hsm_status
+refuse_to_say(void *call, void *member, uint8_t *digest)
+{
+    (void)call;
+    (void)member;
+    (void)digest;
+    return HSM_ERR_MALFORMED;
+}
+
+static void
+sign_once(struct pair *pair)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+    void *member = NULL;
+    struct side *side;
+
+    if (hsm_group_sign(pair->group, digest_of_side, NULL, TIMEOUT_MS, sig, &member) != HSM_OK) {
+        pair->lost++;
+        return;
+    }
+    side = member;
+    side->signatures++;
+    if (hsm_es256_verify(hsm_key_public(side->key), side->message, strlen(side->message), sig,
+                         sizeof(sig)) != HSM_OK)
+        pair->wrong++;
+}
+
+static void *
+sign_until_over(void *argument)
+{
+    struct pair *pair = argument;
+
+    while (!pair->over)
+        sign_once(pair);
+    return NULL;
+}
+
+static void
+sleep_ms(unsigned ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
+static void
+side_open(struct side *side, const char *label)
+{
+    *side = (struct side){.message = label};
+    side->token = softhsm_reopen(label);
+    assert_int_equal(hsm_key_find_or_generate(side->token, "signer", &side->key), HSM_OK);
+}
+
+static void
+side_close(struct side *side)
+{
+    hsm_key_free(side->key);
+    hsm_token_close(side->token);
+}
+
+static int
+open_pair(void **state)
+{
+    static struct pair pair;
+
+    memset(&pair, 0, sizeof(pair));
+    side_open(&pair.a, "first");
+    side_open(&pair.b, "second");
+    assert_int_equal(hsm_group_new(&pair.group), HSM_OK);
+    *state = &pair;
+    return 0;
+}
+
+static int
+close_pair(void **state)
+{
+    struct pair *pair = *state;
+
+    fault("reset");
+    hsm_group_free(pair->group);
+    side_close(&pair->a);
+    side_close(&pair->b);
+    return 0;
+}
+
+static void
+add_both(struct pair *pair, unsigned preference_a, unsigned preference_b)
+{
+    assert_int_equal(hsm_group_add(pair->group, pair->a.key, preference_a, &pair->a), HSM_OK);
+    assert_int_equal(hsm_group_add(pair->group, pair->b.key, preference_b, &pair->b), HSM_OK);
+}
+
+static void
+nothing_is_lost_when_one_of_two_tokens_is_taken_away(void **state)
+{
+    struct pair *pair = *state;
+    pthread_t callers[CALLERS];
+    unsigned before;
+
+    add_both(pair, 0, 0);
+    for (size_t i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_create(&callers[i], NULL, sign_until_over, pair), 0);
+    sleep_ms(100);
+    assert_true(pair->a.signatures > 0 && pair->b.signatures > 0);
+    fault("remove token first");
+    sleep_ms(500);
+    assert_int_equal(hsm_group_ready(pair->group), 1);
+    fault("return token first");
+    sleep_ms(1000);
+    assert_int_equal(hsm_group_ready(pair->group), 2);
+    before = pair->a.signatures;
+    sleep_ms(100);
+    pair->over = true;
+    for (size_t i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_join(callers[i], NULL), 0);
+    assert_int_equal(pair->lost, 0);
+    assert_int_equal(pair->wrong, 0);
+    assert_true(pair->a.signatures > before); /* it serves again */
+}
+
+static void
+the_preferred_one_signs_while_it_is_well(void **state)
+{
+    struct pair *pair = *state;
+
+    add_both(pair, 1, 0);
+    for (int i = 0; i < 10; i++)
+        sign_once(pair);
+    assert_int_equal(pair->b.signatures, 10);
+    fault("remove token second");
+    for (int i = 0; i < 10; i++)
+        sign_once(pair);
+    assert_int_equal(pair->a.signatures, 10);
+    assert_int_equal(pair->lost, 0);
+}
+
+static void
+a_key_that_was_removed_does_not_sign(void **state)
+{
+    struct pair *pair = *state;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    add_both(pair, 0, 1);
+    hsm_group_remove(pair->group, pair->a.key);
+    sign_once(pair);
+    assert_int_equal(pair->b.signatures, 1);
+    hsm_group_remove(pair->group, pair->b.key);
+    assert_int_equal(hsm_group_sign(pair->group, digest_of_side, NULL, TIMEOUT_MS, sig, NULL),
+                     HSM_ERR_NOT_FOUND);
+}
+
+static void
+all_away_is_busy_at_the_deadline(void **state)
+{
+    struct pair *pair = *state;
+    uint8_t sig[HSM_P256_SIG_LEN] = {0xaa};
+
+    add_both(pair, 0, 0);
+    fault("remove");
+    assert_int_equal(hsm_group_sign(pair->group, digest_of_side, NULL, 200, sig, NULL),
+                     HSM_ERR_BUSY);
+    assert_int_equal(sig[0], 0xaa);
+    fault("return");
+    sign_once(pair);
+    assert_int_equal(pair->lost, 0);
+}
+
+static void
+what_cannot_be_said_is_not_signed(void **state)
+{
+    struct pair *pair = *state;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    add_both(pair, 0, 0);
+    assert_int_equal(hsm_group_sign(pair->group, refuse_to_say, NULL, TIMEOUT_MS, sig, NULL),
+                     HSM_ERR_MALFORMED);
+}
+
+static void
+a_group_is_bounded(void **state)
+{
+    struct pair *pair = *state;
+
+    for (size_t i = 0; i < HSM_GROUP_MAX; i++)
+        assert_int_equal(hsm_group_add(pair->group, pair->a.key, 0, NULL), HSM_OK);
+    assert_int_equal(hsm_group_add(pair->group, pair->a.key, 0, NULL), HSM_ERR_USAGE);
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    hsm_log_open(&(struct hsm_log_config){"test", HSM_LOG_TEXT, HSM_LOG_ERROR});
+    fault_open();
+    softhsm_start();
+    hsm_token_close(softhsm_token("first"));
+    hsm_token_close(softhsm_token("second"));
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    softhsm_stop();
+    return 0;
+}
+
+#define ON_PAIR(test) cmocka_unit_test_setup_teardown(test, open_pair, close_pair)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON_PAIR(nothing_is_lost_when_one_of_two_tokens_is_taken_away),
+        ON_PAIR(the_preferred_one_signs_while_it_is_well),
+        ON_PAIR(a_key_that_was_removed_does_not_sign),
+        ON_PAIR(all_away_is_busy_at_the_deadline),
+        ON_PAIR(what_cannot_be_said_is_not_signed),
+        ON_PAIR(a_group_is_bounded),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}
