@@ -741,6 +741,12 @@ certs_path_get(const struct certs_path *path, size_t i)
     return i < path->len ? path->certs[i] : NULL;
 }
 
+bool
+certs_path_is_of(const struct certs_path *path, const X509 *end_entity)
+{
+    return end_entity != NULL && X509_cmp(path->certs[0], end_entity) == 0;
+}
+
 const struct certs_tnauthlist *
 certs_path_tnauthlist(const struct certs_path *path)
 {
