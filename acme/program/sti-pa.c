@@ -158,8 +158,11 @@ static const char help_text[] =
     "       (--password-source SOURCE | --generate-password FILE)\n"
     "      An account with which a trusted STI-CA puts certificates on the CRL: those that are\n"
     "      issued under the names in its chain, which begins with its issuing certificate.\n"
+    "  ca account extend --config FILE --id ID --chain PEM\n"
+    "      It issues under the names in this chain, too: of its next issuing certificate.\n"
     "  revocation list --config FILE\n"
-    "  revocation approve|refuse --config FILE --id ID\n"
+    "  revocation approve --config FILE --id ID\n"
+    "  revocation refuse --config FILE --id ID\n"
     "      Decide what a service provider has asked for. What an STI-CA asks for under its own\n"
     "      names is on the CRL at once.\n"
     "\n"
@@ -607,6 +610,28 @@ run_ca_list(const void *command_line)
     return st == HSM_OK ? acme_authority_cas_show(store, stdout) : st;
 }
 
+static enum hsm_status
+run_ca_account_extend(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_read(arguments->chain, &chain);
+
+    if (st == HSM_OK)
+        st = open_configured_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_ca_account_extend(store, arguments->id, chain);
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "account %s: no STI-CA has it", arguments->id);
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "a name in %s is another account's; nothing was changed",
+                arguments->chain);
+    if (st == HSM_OK)
+        printf("account %s: extended\n", arguments->id);
+    return st;
+}
+
 /* ---- revocations ---- */
 
 static enum hsm_status
@@ -660,6 +685,7 @@ static const struct option_command commands[] = {
     {"ca list", "config!", run_ca_list},
     {"ca account add", "config! id! user! chain! password-source generate-password",
      run_ca_account_add},
+    {"ca account extend", "config! id! chain!", run_ca_account_extend},
     {"revocation list", "config!", run_revocation_list},
     {"revocation approve", "config! id!", run_revocation_approve},
     {"revocation refuse", "config! id!", run_revocation_refuse},

@@ -147,11 +147,17 @@ authority_issuers_insert(struct acme_store *store, const char *account_id,
     for (size_t i = 0; st == HSM_OK && i < certs_path_len(issuers); i++) {
         uint8_t *name = NULL;
         size_t len = 0;
+        int64_t changes = 0;
 
         st = certs_name_der(certs_cert_subject_name(certs_path_get(issuers, i)), &name, &len);
         if (st == HSM_OK)
-            st = acme_store_run(store, NULL, "INSERT INTO ca_issuer (name, account) VALUES (?, ?)",
+            st = acme_store_run(store, &changes,
+                                "INSERT INTO ca_issuer (name, account) VALUES (?, ?) ON CONFLICT"
+                                " (name) DO UPDATE SET account = excluded.account WHERE"
+                                " account = excluded.account",
                                 "bs", name, len, account_id);
+        if (st == HSM_OK && changes == 0)
+            st = HSM_ERR_EXISTS;
         free(name);
     }
     return st;
@@ -186,4 +192,34 @@ acme_authority_ca_account_add(struct acme_store *store, const char *account_id, 
         return st;
     return authority_account_insert(store, account_id, user, password,
                                     &(struct authority_rights){.issuers = path});
+}
+
+static enum hsm_status
+find_sti_ca(struct acme_store *store, const char *account_id)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows, "SELECT 1 FROM account WHERE id = ? AND is_sti_ca = 1", "s", account_id);
+
+    return st == HSM_OK && !acme_rows_next(rows) ? HSM_ERR_NOT_FOUND : st;
+}
+
+enum hsm_status
+acme_authority_ca_account_extend(struct acme_store *store, const char *account_id,
+                                 const struct certs_chain *chain)
+{
+    DEFER(certs_path_free) struct certs_path *path = NULL;
+    enum hsm_status st = find_path(store, chain, &path);
+
+    if (st == HSM_OK)
+        st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    st = find_sti_ca(store, account_id);
+    if (st == HSM_OK)
+        st = authority_issuers_insert(store, account_id, path);
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
 }

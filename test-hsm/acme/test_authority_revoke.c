@@ -748,6 +748,37 @@ an_account_of_an_sti_ca_is_for_a_trusted_chain_that_no_other_has(void **state)
     sti_ca_stop(&rogue);
 }
 
+/* A second issuing CA of the same root. */
+static void
+an_account_grows_with_the_next_issuing_certificate(void **state)
+{
+    struct sti_ca next = {.root = one.root, .issuing_key = one.issuing_key, .sp_key = one.sp_key};
+    struct certs_chain *sp;
+    X509 *cert;
+
+    (void)state;
+    cert = issue((struct certs_issue_request){.profile = CERTS_PROFILE_STI_INTERMEDIATE,
+                                              .subject.common_name = "SHAKEN Issuing 2"},
+                 "One", one.issuing_key, one.root, one.root_key);
+    next.chain = chain_of(cert, one.root);
+    sp = enrol(&next, "1234");
+    assert_int_equal(ask("ca-one", plea_of(sp, 1)), 403);
+    assert_int_equal(acme_authority_ca_account_extend(store, "ca2", next.chain), HSM_ERR_EXISTS);
+    assert_int_equal(acme_authority_ca_account_extend(store, "1001", next.chain),
+                     HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_authority_ca_account_extend(store, "none", next.chain),
+                     HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_authority_ca_account_extend(store, "ca1", sp), HSM_ERR_UNTRUSTED);
+    assert_int_equal(ask("ca-one", plea_of(sp, 1)), 403);
+    for (int i = 0; i < 2; i++) /* again does no harm */
+        assert_int_equal(acme_authority_ca_account_extend(store, "ca1", next.chain), HSM_OK);
+    assert_int_equal(ask("ca-one", plea_of(sp, 1)), 200);
+    assert_int_equal(ask("ca-two", plea_of(sp, 1)), 403);
+    assert_true(is_on_crl(sp));
+    certs_chain_free(sp);
+    certs_chain_free(next.chain);
+}
+
 /* ---- the CRL ---- */
 
 static void
@@ -985,6 +1016,7 @@ main(void)
         cmocka_unit_test(a_service_provider_asks_only_for_certificates_with_its_spc),
         cmocka_unit_test(the_client_tells_a_queued_request_from_one_that_is_done),
         cmocka_unit_test(an_account_of_an_sti_ca_is_for_a_trusted_chain_that_no_other_has),
+        cmocka_unit_test(an_account_grows_with_the_next_issuing_certificate),
         cmocka_unit_test(the_crl_is_signed_anew_each_day_with_the_same_entries),
         cmocka_unit_test(a_restart_publishes_what_was_decided),
         cmocka_unit_test(requests_at_once_are_all_on_the_crl),

@@ -320,6 +320,12 @@ an_sti_ca_has_an_account_for_its_own_names(void **state)
     assert_non_null(strstr(output, "another account's"));
     assert_succeeds(run("account", "list", "--config", config, NULL));
     assert_non_null(strstr(output, "ca-1  user ca  STI-CA\n"));
+    assert_succeeds(run("ca", "account", "extend", "--config", config, "--id", "ca-1", "--chain",
+                        in_dir("chain.pem"), NULL));
+    assert_int_equal(run("ca", "account", "extend", "--config", config, "--id", "1001", "--chain",
+                         in_dir("chain.pem"), NULL),
+                     1);
+    assert_non_null(strstr(output, "no STI-CA has it"));
     free(chain);
     free(root);
     free(intermediate);

@@ -122,6 +122,17 @@ HSM_MUST_CHECK enum hsm_status
 acme_authority_ca_account_add(struct acme_store *store, const char *account_id, const char *user,
                               const struct hsm_secret *password, const struct certs_chain *chain);
 
+/**
+ * Bind the names of another chain to an STI-CA's account as well: it has a new issuing certificate.
+ *
+ * @retval HSM_ERR_NOT_FOUND  no account of an STI-CA has this id
+ * @retval HSM_ERR_EXISTS     one of the names is another account's
+ * @retval HSM_ERR_UNTRUSTED  as above; logged
+ */
+HSM_MUST_CHECK enum hsm_status acme_authority_ca_account_extend(struct acme_store *store,
+                                                                const char *account_id,
+                                                                const struct certs_chain *chain);
+
 /** One line for each trusted STI-CA: SHA-256 of its root, expiry, subject. */
 HSM_MUST_CHECK enum hsm_status acme_authority_cas_show(struct acme_store *store, FILE *to);
 
