@@ -221,7 +221,7 @@ recovered(struct hsm_slot *slot, int64_t since)
     atomic_fetch_add(&slot->counters.recoveries, 1);
     hsm_log(HSM_LOG_INFO, "token %s: recovered after %lld ms", slot->label,
             (long long)((hsm_clock_ns() - since) / HSM_MS));
-    hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before anybody is served again */
+    hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
     hsm_pool_resume(&slot->pool);
 }
 

@@ -53,7 +53,7 @@ key="$token;object=signer?pin-source=file:$dir/pin"
 
 # ---- help and wrong usage
 for level in "" "token" "key" "token init" "token show" "key generate" "key list" "key show" \
-    "key destroy" "sign"; do
+    "key destroy" "sign" "bench" "doctor"; do
     # shellcheck disable=SC2086 # words
     run 0 $level --help
     said usage
@@ -138,6 +138,24 @@ run 1 sign --key "$key" --in "$dir/absent"
 quiet
 run 1 sign --key "$key" --in "$dir"
 quiet
+
+# ---- bench and doctor
+for words in "--route fast" "--sessions 0" "--sessions 257" "--sessions x" "--seconds 61"; do
+    # shellcheck disable=SC2086
+    run 2 bench --key "$key" $words
+    quiet
+done
+run 0 bench --key "$key" --sessions 2
+said "^sessions = [12]\$"
+run 0 bench --key "$key" --sessions 1 --json --route direct
+said '^{"route":"direct","steps":\[{"sessions":1,"ours":{"rate":.*"recommended":{"sessions":1,"workers":0}}$'
+run 0 doctor --token "$here"
+said "signature: made and verified"
+said "^0 faults"
+run 1 doctor --token "pkcs11:token=absent?pin-source=file:$dir/pin"
+said "token: none matches"
+run 1 doctor --token "$here" --module "$dir/message"
+said "module: not usable"
 
 # ---- PINs
 run 1 sign --key "$token;object=signer" --in "$dir/message" --pin-source "file:$dir/wrong-pin"
