@@ -20,11 +20,11 @@
 #include <hsm/es256.h>
 #include <hsm/key.h>
 
+#include "forking.h"
 #include "peer.h"
 #include "raw.h"
 #include "skips.h"
 #include "softhsm.h"
-#include "tsan.h"
 
 #define TOKEN   "keys"
 #define CALLERS 64
@@ -620,12 +620,14 @@ static void
 a_child_signs_with_a_token_of_its_own_alone(void **state)
 {
     struct fixture *f = *state;
-    struct hsm_key *key = generated(f, "forked");
+    struct hsm_key *key;
     uint8_t sig[HSM_P256_SIG_LEN];
     int status = -1;
-    pid_t child = fork();
+    pid_t child;
 
-    SKIP_UNDER_TSAN();
+    SKIP_WHERE_NO_FORK();
+    key = generated(f, "forked");
+    child = fork();
     if (child == 0)
         _exit(child_of(f, key));
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -663,11 +665,12 @@ static void
 processes_generate_side_by_side(void **state)
 {
     struct fixture *f = *state;
-    struct hsm_key *key = generated(f, "beside");
+    struct hsm_key *key;
     uint8_t sig[HSM_P256_SIG_LEN];
     pid_t children[4];
 
-    SKIP_UNDER_TSAN();
+    SKIP_WHERE_NO_FORK();
+    key = generated(f, "beside");
     for (unsigned i = 0; i < 4; i++) {
         children[i] = fork();
         assert_true(children[i] >= 0);

@@ -16,9 +16,9 @@
 #include <hsm/process.h>
 #include <hsm/token.h>
 
+#include "forking.h"
 #include "skips.h"
 #include "softhsm.h"
-#include "tsan.h"
 
 static struct hsm_secret *
 secret(const char *text)
@@ -425,13 +425,15 @@ child_of(struct hsm_token *inherited)
 static void
 a_child_cannot_use_the_parents_token_but_opens_its_own(void **state)
 {
-    struct hsm_token *token = softhsm_token("forked");
+    struct hsm_token *token;
     uint8_t random[8];
     int status = -1;
-    pid_t child = fork();
+    pid_t child;
 
-    SKIP_UNDER_TSAN();
+    SKIP_WHERE_NO_FORK();
     (void)state;
+    token = softhsm_token("forked");
+    child = fork();
     if (child == 0)
         _exit(child_of(token));
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -447,7 +449,7 @@ a_child_keeps_to_a_refusal_that_the_parent_saw(void **state)
     int status = -1;
     pid_t child;
 
-    SKIP_UNDER_TSAN();
+    SKIP_WHERE_NO_FORK();
     (void)state;
     hsm_token_close(softhsm_token("worn"));
     assert_int_equal(try_open("pkcs11:token=worn", "9999"), HSM_ERR_DENIED);
@@ -465,7 +467,7 @@ processes_start_together(void **state)
 {
     pid_t children[8];
 
-    SKIP_UNDER_TSAN();
+    SKIP_WHERE_NO_FORK();
     (void)state;
     hsm_token_close(softhsm_token("together"));
     for (size_t i = 0; i < sizeof(children) / sizeof(children[0]); i++) {
