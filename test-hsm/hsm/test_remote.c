@@ -22,8 +22,8 @@
 #include <hsm/key.h>
 #include <hsm/log.h>
 
-#include "softhsm.h"
 #include "forking.h"
+#include "softhsm.h"
 
 #define SERVER  "/usr/bin/p11-kit"
 #define CALLERS 4
