@@ -210,16 +210,6 @@ key_list(const struct arguments *arguments)
     return HSM_OK;
 }
 
-static bool
-is_id(const struct hsm_key_info *info, const char *hex)
-{
-    char text[2 * HSM_ID_MAX + 1] = "";
-
-    for (size_t i = 0; i < info->id_len; i++)
-        (void)snprintf(text + 2 * i, sizeof(text) - 2 * i, "%02x", info->id[i]);
-    return strcmp(text, hex) == 0;
-}
-
 static void
 print_attributes(const struct hsm_key_info *info)
 {
@@ -247,35 +237,21 @@ print_attributes(const struct hsm_key_info *info)
            info->gen_mechanism == EC_KEY_PAIR_GEN ? " (CKM_EC_KEY_PAIR_GEN)" : "");
 }
 
-/* What the token says of the key now, attribute by attribute: for records and ceremonies. */
 static enum hsm_status
-print_attributes_of(struct hsm_token *token, const struct hsm_key *key)
+print_key(struct hsm_key *key)
 {
-    struct hsm_key_info *infos = NULL;
-    size_t count = 0;
-    enum hsm_status st = hsm_key_list(token, &infos, &count);
+    struct hsm_key_info info;
+    enum hsm_status st = hsm_key_describe(key, &info); /* as it is now: for records, ceremonies */
 
-    for (size_t i = 0; st == HSM_OK && i < count; i++) {
-        if (strcmp(infos[i].label, hsm_key_label(key)) == 0 && is_id(&infos[i], hsm_key_id(key)))
-            print_attributes(&infos[i]);
-    }
-    free(infos);
-    return st;
-}
-
-static enum hsm_status
-print_key(struct hsm_token *token, const struct hsm_key *key)
-{
-    enum hsm_status st;
+    if (st != HSM_OK)
+        return st;
 
     print_field("label", hsm_key_label(key));
     print_field("id", hsm_key_id(key));
     print_field("uri", hsm_key_uri(key));
     print_field("curve", "P-256");
     print_field("can leave", "no: sensitive, never extractable, generated in the token");
-    st = print_attributes_of(token, key);
-    if (st != HSM_OK)
-        return st;
+    print_attributes(&info);
     printf("%-18s  ", "point");
     print_hex(hsm_key_point(key), HSM_P256_POINT_LEN);
     putchar('\n');
@@ -289,7 +265,7 @@ key_show(const struct arguments *arguments)
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     enum hsm_status st = open_key(arguments, NULL, &token, &key);
 
-    return st == HSM_OK ? print_key(token, key) : st;
+    return st == HSM_OK ? print_key(key) : st;
 }
 
 static enum hsm_status
@@ -301,7 +277,7 @@ key_generate(const struct arguments *arguments)
 
     if (st == HSM_OK)
         st = hsm_key_generate(token, arguments->label, &key);
-    return st == HSM_OK ? print_key(token, key) : st;
+    return st == HSM_OK ? print_key(key) : st;
 }
 
 /* What is destroyed is gone for good, so the person says its name. */

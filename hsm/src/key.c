@@ -572,30 +572,101 @@ hsm_key_free(struct hsm_key *key)
     free(key);
 }
 
-/* A key without its other half is listed, too. */
-static enum hsm_status
-describe_one(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm_key_info *out)
+enum hsm_status
+hsm_key_describe(struct hsm_key *key, struct hsm_key_info *out)
 {
-    struct hsm_object_pair pair = {object, CK_INVALID_HANDLE};
-    uint8_t id[HSM_ID_MAX];
-    struct hsm_object_name name = {NULL, id, 0};
-    enum hsm_status st = hsm_object_id(slot, object, id, &name.id_len);
+    const struct hsm_object_pair pair = {key->signer->private_object, key->signer->public_object};
+    enum hsm_status st = hsm_token_admin_enter(key->token);
 
-    if (st == HSM_OK)
-        st = hsm_object_find_one(slot, CKO_PUBLIC_KEY, &name, &pair.public_object);
-    if (st != HSM_OK && st != HSM_ERR_NOT_FOUND && st != HSM_ERR_AMBIGUOUS)
+    if (st != HSM_OK)
         return st;
-    return hsm_object_describe(slot, &pair, out);
+    st = hsm_object_describe(key->token->slot, &pair, out);
+    (void)hsm_token_admin_leave(key->token, st);
+    return st;
 }
 
+/* A public object and its id: with many keys, a search for each would take the square of them. */
+struct half {
+    CK_OBJECT_HANDLE object;
+    uint8_t id[HSM_ID_MAX];
+    size_t id_len;
+};
+
+static int
+by_id(const void *a, const void *b)
+{
+    const struct half *x = a;
+    const struct half *y = b;
+
+    if (x->id_len != y->id_len)
+        return x->id_len < y->id_len ? -1 : 1;
+    return memcmp(x->id, y->id, x->id_len);
+}
+
+/* In the order of their ids; those without one are left out. */
+static enum hsm_status
+public_halves(const struct hsm_slot *slot, struct half **out, size_t *count)
+{
+    const struct hsm_object_name any = {NULL, NULL, 0};
+    CK_OBJECT_HANDLE *objects = NULL;
+    struct half *halves = NULL;
+    size_t found = 0;
+    size_t n = 0;
+    enum hsm_status st = hsm_object_find(slot, CKO_PUBLIC_KEY, &any, &objects, &found);
+
+    if (st == HSM_OK) {
+        halves = calloc(found + 1, sizeof(*halves));
+        st = halves != NULL ? HSM_OK : HSM_ERR_NOMEM;
+    }
+    for (size_t i = 0; i < found && st == HSM_OK; i++) {
+        halves[n].object = objects[i];
+        st = hsm_object_id(slot, objects[i], halves[n].id, &halves[n].id_len);
+        n += st == HSM_OK ? 1 : 0;
+        st = st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
+    }
+    free(objects);
+    if (st != HSM_OK) {
+        free(halves);
+        return st;
+    }
+    qsort(halves, n, sizeof(*halves), by_id);
+    *out = halves;
+    *count = n;
+    return HSM_OK;
+}
+
+/* The one public object with an id; CK_INVALID_HANDLE for none and for several. */
+static CK_OBJECT_HANDLE
+half_of(const struct half *halves, size_t count, const struct half *wanted)
+{
+    const struct half *found = bsearch(wanted, halves, count, sizeof(*halves), by_id);
+
+    if (found == NULL || (found > halves && by_id(found - 1, wanted) == 0) ||
+        (found + 1 < halves + count && by_id(found + 1, wanted) == 0))
+        return CK_INVALID_HANDLE;
+    return found->object;
+}
+
+/* A key without its other half is listed, too. */
 static enum hsm_status
 describe_all(const struct hsm_slot *slot, const CK_OBJECT_HANDLE *objects, size_t count,
              struct hsm_key_info *out)
 {
-    enum hsm_status st = HSM_OK;
+    struct half *halves = NULL;
+    size_t half_count = 0;
+    enum hsm_status st = public_halves(slot, &halves, &half_count);
 
-    for (size_t i = 0; st == HSM_OK && i < count; i++)
-        st = describe_one(slot, objects[i], &out[i]);
+    for (size_t i = 0; st == HSM_OK && i < count; i++) {
+        struct hsm_object_pair pair = {objects[i], CK_INVALID_HANDLE};
+        struct half wanted = {.id_len = 0};
+
+        st = hsm_object_id(slot, objects[i], wanted.id, &wanted.id_len);
+        if (st == HSM_OK)
+            pair.public_object = half_of(halves, half_count, &wanted);
+        if (st == HSM_OK || st == HSM_ERR_NOT_FOUND)
+            st = hsm_object_describe(slot, &pair, &out[i]);
+    }
+    free(halves);
     return st;
 }
 
