@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include <hsm/log.h>
 
 #include "ckr_internal.h"
@@ -339,6 +341,9 @@ care(void *argument)
             probe(slot);
         pthread_mutex_lock(&slot->care_lock);
     }
+    pthread_mutex_unlock(&slot->care_lock);
+    OPENSSL_thread_stop(); /* who waits for the end may end the process */
+    pthread_mutex_lock(&slot->care_lock);
     slot->caring = false;
     pthread_cond_broadcast(&slot->care_changed);
     pthread_mutex_unlock(&slot->care_lock);
