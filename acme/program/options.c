@@ -122,21 +122,41 @@ parse(const struct option_table *table, void *arguments, int argc, char **argv)
     return optind == argc ? HSM_OK : options_refuse(table, "a word too many");
 }
 
-/* The command that the first words name, and how many they are. */
+/* Whether the first words are `wanted`, and how many they are. */
+static bool
+begins_with(const char *wanted, int argc, char **argv, int *words)
+{
+    int n = 0;
+
+    for (;;) {
+        size_t len = strcspn(wanted, " ");
+
+        if (++n >= argc || strlen(argv[n]) != len || strncmp(argv[n], wanted, len) != 0)
+            return false;
+        if (wanted[len] == '\0')
+            break;
+        wanted += len + 1;
+    }
+    *words = n;
+    return true;
+}
+
+/* The command of the most words: "ca add" is not "ca". */
 static const struct option_command *
 find(const struct option_table *table, int argc, char **argv, int *words)
 {
-    for (size_t i = 0; i < table->command_count; i++) {
-        const char *wanted = table->commands[i].words;
-        const char *blank = strchr(wanted, ' ');
-        size_t len = blank != NULL ? (size_t)(blank - wanted) : strlen(wanted);
+    const struct option_command *found = NULL;
 
-        *words = blank != NULL ? 2 : 1;
-        if (argc > *words && strlen(argv[1]) == len && strncmp(argv[1], wanted, len) == 0 &&
-            (blank == NULL || strcmp(argv[2], blank + 1) == 0))
-            return &table->commands[i];
+    *words = 0;
+    for (size_t i = 0; i < table->command_count; i++) {
+        int n;
+
+        if (!begins_with(table->commands[i].words, argc, argv, &n) || n <= *words)
+            continue;
+        *words = n;
+        found = &table->commands[i];
     }
-    return NULL;
+    return found;
 }
 
 static enum hsm_status

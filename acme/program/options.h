@@ -25,7 +25,7 @@ struct option_row {
 };
 
 struct option_command {
-    const char *words; /* "serve", "account add" */
+    const char *words; /* "serve", "account add", "ca account add" */
     const char *options; /* that it takes, separated by blanks; "config!" cannot be left out */
     enum hsm_status (*run)(const void *arguments);
 };

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <acme/config.h>
@@ -18,6 +19,8 @@
 #include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/log.h>
+#include <hsm/secret.h>
+#include <hsm/supervise.h>
 
 #include "options.h"
 
@@ -35,7 +38,7 @@
 #define INTERMEDIATE_VALID_DAYS 1825
 #define COUNTRY                 "US"
 #define AUTHORITIES_MAX         32
-#define EXPIRE_S                60
+#define TICK_S                  2
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
@@ -51,6 +54,7 @@ struct config {
     long valid_days, backdate_s;
     bool participants_required, account_key_in_csr;
     char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
+    char *revocation_url, *user, *password_source;
 };
 
 #define KEY(section, name, kind, member, required, min, max, fallback, help)                       \
@@ -88,6 +92,12 @@ static const struct acme_config_key config_keys[] = {
         "PEM file whose first certificate is that of the CRL's signer"),
     KEY("pa", "tls-ca", ACME_CONFIG_PATH, tls_ca, false, 0, 0, NULL,
         "PEM file of the TLS anchors for fetching an x5u; without it the system's"),
+    KEY("pa", "revocation-url", ACME_CONFIG_TEXT, revocation_url, false, 0, 0, NULL,
+        "URL at which the STI-PA takes revocations; without it they wait"),
+    KEY("pa", "user", ACME_CONFIG_TEXT, user, false, 0, 0, NULL,
+        "user of this STI-CA's account at the STI-PA"),
+    KEY("pa", "password-source", ACME_CONFIG_SECRET_SOURCE, password_source, false, 0, 0, NULL,
+        "where its password is: file:PATH, fd:N, credential:NAME, prompt"),
     {.section = NULL},
 };
 
@@ -106,7 +116,8 @@ struct arguments {
     const char *dir, *token, *module, *pin_source;
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca;
-    const char *config, *spc;
+    const char *revocation_url, *pa_user, *pa_password_source;
+    const char *config, *spc, *serial, *reason;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
     bool check;
 };
@@ -129,8 +140,13 @@ static const struct option_row option_rows[] = {
     TEXT("crl-url", crl_url),
     TEXT("crl-issuer-cert", crl_issuer_cert),
     TEXT("tls-ca", tls_ca),
+    TEXT("revocation-url", revocation_url),
+    TEXT("pa-user", pa_user),
+    TEXT("pa-password-source", pa_password_source),
     TEXT("config", config),
     TEXT("spc", spc),
+    TEXT("serial", serial),
+    TEXT("reason", reason),
     {"authority", OPTION_LIST, offsetof(struct arguments, authorities), AUTHORITIES_MAX},
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
 };
@@ -145,15 +161,21 @@ static const char help_text[] =
     "       [--country CC] --address HOST:PORT --base-url URL --pa-anchor PEM\n"
     "       --authority URL [--authority URL ...] --crl-url URL --crl-issuer-cert PEM\n"
     "       [--tls-ca PEM]\n"
+    "       [--revocation-url URL --pa-user USER --pa-password-source SOURCE]\n"
     "      Make what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR. From\n"
     "      the STI-PA come its root, the URLs below which the certificates of its token signers\n"
     "      are, the URL of its CRL and the certificate that signs it. --tls-ca is with what its\n"
-    "      TLS certificate is trusted. The files are copied to DIR.\n"
+    "      TLS certificate is trusted. The files are copied to DIR. Revocations are forwarded to\n"
+    "      the STI-PA with the account that it made for this STI-CA.\n"
     "  serve --config FILE [--check]\n"
     "      Serve until SIGTERM; with --check, open everything, compare keys and certificates, and\n"
     "      end.\n"
     "  participant set --config FILE --spc SPC --organization NAME [--country CC]\n"
     "      The validated name of the holder of an SPC, for its next certificates.\n"
+    "  revoke --config FILE --serial HEX [--reason N]\n"
+    "      Revoke a certificate, for reason 0 to 6 (RFC 5280 section 5.3.1); the daemon forwards "
+    "it\n"
+    "      to the STI-PA.\n"
     "\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN is never an argument.\n"
     "--help and --version tell about the program.\n"
@@ -276,17 +298,45 @@ copy_all(const struct arguments *arguments)
 
 /* ---- the configuration that init writes ---- */
 
-static enum hsm_status
-check_values(const struct arguments *arguments, const char *pin_source)
+/* Sources of secrets with absolute paths; owned, NULL when not given. */
+struct sources {
+    char *pin, *pa_password;
+};
+
+static void
+sources_clear(struct sources *sources)
 {
-    const char *const values[] = {arguments->token,   arguments->module,   pin_source,
-                                  arguments->address, arguments->base_url, arguments->crl_url,
-                                  arguments->country};
+    free(sources->pin);
+    free(sources->pa_password);
+}
+
+#define SOURCES __attribute__((cleanup(sources_clear))) struct sources
+
+static enum hsm_status
+take_source(const char *given, char **out)
+{
+    if (given == NULL)
+        return HSM_OK;
+    *out = acme_provision_source(given);
+    return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+static enum hsm_status
+check_values(const struct arguments *arguments, const struct sources *sources)
+{
+    const char *const values[] = {
+        arguments->token,     arguments->module,        sources->pin,       arguments->address,
+        arguments->country,   arguments->base_url,      arguments->crl_url, arguments->pa_user,
+        sources->pa_password, arguments->revocation_url};
+    bool forwards = arguments->revocation_url != NULL;
 
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
             return options_refuse(&table, "an option's value cannot stand in " CONFIG_FILE);
     }
+    if ((arguments->pa_user != NULL) != forwards || (sources->pa_password != NULL) != forwards)
+        return options_refuse(&table, "--revocation-url, --pa-user and --pa-password-source go"
+                                      " together");
     for (size_t i = 0; arguments->authorities[i] != NULL; i++) {
         if (!acme_config_value_is_safe(arguments->authorities[i]) ||
             strchr(arguments->authorities[i], ' ') != NULL)
@@ -303,14 +353,14 @@ write_line(FILE *to, const char *name, const char *value)
 }
 
 static void
-write_text(FILE *to, const struct arguments *arguments, const char *pin_source)
+write_text(FILE *to, const struct arguments *arguments, const struct sources *sources)
 {
     fputs("# Written by " PROGRAM " init, and never again: edit it. All keys: " PROGRAM
           " --help\n\n[token]\n",
           to);
     write_line(to, "uri", arguments->token);
     write_line(to, "module", arguments->module);
-    write_line(to, "pin-source", pin_source);
+    write_line(to, "pin-source", sources->pin);
     fputs("\n[server]\n", to);
     write_line(to, "address", arguments->address);
     write_line(to, "base-url", arguments->base_url);
@@ -323,10 +373,13 @@ write_text(FILE *to, const struct arguments *arguments, const char *pin_source)
     fputc('\n', to);
     write_line(to, "crl-url", arguments->crl_url);
     write_line(to, "tls-ca", arguments->tls_ca != NULL ? TLS_CA_FILE : NULL);
+    write_line(to, "revocation-url", arguments->revocation_url);
+    write_line(to, "user", arguments->pa_user);
+    write_line(to, "password-source", sources->pa_password);
 }
 
 static enum hsm_status
-write_config(const struct arguments *arguments, const char *pin_source)
+write_config(const struct arguments *arguments, const struct sources *sources)
 {
     DEFER(free) char *path = acme_provision_path(arguments->dir, CONFIG_FILE);
     DEFER(free) char *text = NULL;
@@ -337,7 +390,7 @@ write_config(const struct arguments *arguments, const char *pin_source)
 
     if (path == NULL || to == NULL)
         return HSM_ERR_NOMEM;
-    write_text(to, arguments, pin_source);
+    write_text(to, arguments, sources);
     if (fclose(to) != 0)
         return HSM_ERR_NOMEM;
     st = acme_provision_config(path, text, &written);
@@ -383,22 +436,20 @@ static enum hsm_status
 run_init(const void *command_line)
 {
     const struct arguments *arguments = command_line;
-    DEFER(free) char *pin_source = NULL;
+    SOURCES sources = {.pin = NULL};
     DEFER(free) char *directory = acme_server_directory_url(arguments->base_url);
-    enum hsm_status st;
+    enum hsm_status st = take_source(arguments->pin_source, &sources.pin);
 
-    if (arguments->pin_source != NULL) {
-        pin_source = acme_provision_source(arguments->pin_source);
-        if (pin_source == NULL)
-            return HSM_ERR_NOMEM;
-    }
-    st = check_values(arguments, pin_source);
     if (st == HSM_OK)
-        st = make_all(arguments, pin_source);
+        st = take_source(arguments->pa_password_source, &sources.pa_password);
+    if (st == HSM_OK)
+        st = check_values(arguments, &sources);
+    if (st == HSM_OK)
+        st = make_all(arguments, sources.pin);
     if (st == HSM_OK)
         st = make_store(arguments->dir);
     if (st == HSM_OK)
-        st = write_config(arguments, pin_source);
+        st = write_config(arguments, &sources);
     if (st == HSM_OK && directory != NULL)
         printf("ACME directory: %s\n", directory);
     return st;
@@ -415,6 +466,7 @@ struct ca {
     struct certs_chain *issuing_chain, *pa_anchors, *crl_issuer;
     char *authorities; /* a copy of the configured text, cut at its blanks */
     const char *authority[AUTHORITIES_MAX + 1];
+    struct hsm_secret *password; /* of the account at the STI-PA */
     struct acme_server *server;
 };
 
@@ -422,6 +474,7 @@ static void
 ca_close(struct ca *ca)
 {
     acme_server_free(ca->server);
+    hsm_secret_free(ca->password);
     free(ca->authorities);
     certs_chain_free(ca->crl_issuer);
     certs_chain_free(ca->pa_anchors);
@@ -454,6 +507,24 @@ split_authorities(const char *text, struct ca *ca)
     return HSM_OK;
 }
 
+/* All of revocation-url, user and password-source, or none. */
+static enum hsm_status
+open_account(const struct config *config, struct ca *ca)
+{
+    bool forwards = config->revocation_url != NULL;
+
+    if ((config->user != NULL) != forwards || (config->password_source != NULL) != forwards) {
+        hsm_log(HSM_LOG_ERROR, "[pa] revocation-url, user and password-source go together");
+        return HSM_ERR_MALFORMED;
+    }
+    if (!forwards) {
+        hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
+        return HSM_OK;
+    }
+    return hsm_secret_from(config->password_source,
+                           "Password of the account at the STI-PA: ", &ca->password);
+}
+
 static enum hsm_status
 open_parts(const struct config *config, struct ca *ca)
 {
@@ -470,6 +541,8 @@ open_parts(const struct config *config, struct ca *ca)
         st = certs_chain_read(config->crl_issuer, &ca->crl_issuer);
     if (st == HSM_OK)
         st = split_authorities(config->authorities, ca);
+    if (st == HSM_OK)
+        st = open_account(config, ca);
     if (st == HSM_OK)
         st = acme_http_client_new(&(struct acme_http_client_config){.tls_ca = config->tls_ca},
                                   &ca->http);
@@ -503,14 +576,45 @@ ca_open(const struct config *config, struct ca *ca)
             .backdate_s = (unsigned)config->backdate_s,
             .participants_required = config->participants_required,
             .account_key_in_csr = config->account_key_in_csr,
+            .others_serve =
+                config->daemon.worker != NULL && !hsm_worker_is_alone(config->daemon.worker),
+            .revocation_url = config->revocation_url,
+            .revocation_user = config->user,
+            .revocation_password = ca->password,
         },
         &ca->server);
 }
 
 static void
-expire(void *server)
+tick(void *server)
 {
-    acme_server_expire(server);
+    acme_server_tick(server);
+}
+
+/* A worker process. */
+static enum hsm_status
+work(void *context)
+{
+    const struct config *config = context;
+    CA ca = {.daemon = NULL};
+    struct acme_http_handler handler;
+    enum hsm_status st = ca_open(config, &ca);
+
+    if (st != HSM_OK)
+        return st;
+    handler = acme_server_handler(ca.server);
+    return acme_daemon_serve(ca.daemon, &handler, tick, TICK_S);
+}
+
+static enum hsm_status
+check(const char *path, const struct config *config)
+{
+    CA ca = {.daemon = NULL};
+    enum hsm_status st = ca_open(config, &ca);
+
+    if (st == HSM_OK)
+        printf("%s: good\n", path);
+    return st;
 }
 
 static enum hsm_status
@@ -518,22 +622,15 @@ run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    CA ca = {.daemon = NULL};
-    struct acme_http_handler handler;
     enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
 
     if (st == HSM_OK)
         st = acme_daemon_log(PROGRAM, &config.daemon);
-    if (st == HSM_OK)
-        st = ca_open(&config, &ca);
     if (st != HSM_OK)
         return st;
-    if (arguments->check) {
-        printf("%s: good\n", arguments->config);
-        return HSM_OK;
-    }
-    handler = acme_server_handler(ca.server);
-    return acme_daemon_serve(ca.daemon, &handler, expire, EXPIRE_S);
+    if (arguments->check)
+        return check(arguments->config, &config);
+    return acme_daemon_supervise(&config.daemon, work, &config);
 }
 
 /* ---- participants ---- */
@@ -560,13 +657,55 @@ run_participant_set(const void *command_line)
     return st;
 }
 
+/* ---- revocation ---- */
+
+static enum hsm_status
+revoke_by_serial(struct acme_store *store, const char *serial, long reason)
+{
+    enum hsm_status st = acme_server_revoke(store, serial, (int)reason, time(NULL));
+
+    if (st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "a serial is of 1 to %d octets in hex, a reason 0 to 6",
+                CERTS_SERIAL_MAX);
+    else if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "%s: no certificate of this STI-CA", serial);
+    else if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "%s: is revoked already", serial);
+    else if (st == HSM_OK)
+        printf("%s: revoked\n", serial);
+    return st;
+}
+
+static enum hsm_status
+run_revoke(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    char *end = NULL;
+    long reason = arguments->reason != NULL ? strtol(arguments->reason, &end, 10) : 0;
+    enum hsm_status st;
+
+    if (end != NULL && (end == arguments->reason || *end != '\0' || reason < 0 || reason > 6))
+        return options_refuse(&table, "--reason is not 0 to 6");
+    st = acme_config_read(arguments->config, config_keys, &config);
+    if (st == HSM_OK)
+        st = acme_store_open(config.store, acme_server_migrations, &store);
+    if (st != HSM_OK)
+        return st;
+    if (config.revocation_url == NULL)
+        hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
+    return revoke_by_serial(store, arguments->serial, reason);
+}
+
 static const struct option_command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country address! base-url! pa-anchor! authority!"
-     " crl-url! crl-issuer-cert! tls-ca",
+     " crl-url! crl-issuer-cert! tls-ca revocation-url pa-user pa-password-source",
      run_init},
     {"serve", "config! check", run_serve},
     {"participant set", "config! spc! organization! country", run_participant_set},
+    {"revoke", "config! serial! reason", run_revoke},
 };
 
 static const struct option_table table = {

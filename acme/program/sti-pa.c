@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <acme/authority.h>
@@ -102,7 +103,7 @@ struct arguments {
     const char *organization, *country, *address, *base_url;
     const char *config;
     const char *id, *user, *password_source, *generate_password;
-    const char *root;
+    const char *root, *chain;
     const char *spcs[SPCS_MAX + 1]; /* NULL-terminated */
     bool ca, check;
 };
@@ -127,6 +128,7 @@ static const struct option_row option_rows[] = {
     TEXT("password-source", password_source),
     TEXT("generate-password", generate_password),
     TEXT("root", root),
+    TEXT("chain", chain),
     {"spc", OPTION_LIST, offsetof(struct arguments, spcs), SPCS_MAX},
     {"ca", OPTION_SWITCH, offsetof(struct arguments, ca), 0},
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
@@ -152,6 +154,17 @@ static const char help_text[] =
     "  ca add --config FILE --root PEM\n"
     "      Trust an STI-CA: its root is on the list from the next request on.\n"
     "  ca list --config FILE\n"
+    "  ca account add --config FILE --id ID --user USER --chain PEM\n"
+    "       (--password-source SOURCE | --generate-password FILE)\n"
+    "      An account with which a trusted STI-CA puts certificates on the CRL: those that are\n"
+    "      issued under the names in its chain, which begins with its issuing certificate.\n"
+    "  ca account extend --config FILE --id ID --chain PEM\n"
+    "      It issues under the names in this chain, too: of its next issuing certificate.\n"
+    "  revocation list --config FILE\n"
+    "  revocation approve --config FILE --id ID\n"
+    "  revocation refuse --config FILE --id ID\n"
+    "      Decide what a service provider has asked for. What an STI-CA asks for under its own\n"
+    "      names is on the CRL at once.\n"
     "\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN or password is never\n"
     "an argument. --help and --version tell about the program.\n"
@@ -409,27 +422,46 @@ refresh(void *authority)
     acme_authority_refresh(authority);
 }
 
+/* A worker process. */
+static enum hsm_status
+work(void *context)
+{
+    const struct config *config = context;
+    PA pa = {.daemon = NULL};
+    struct acme_http_handler handler;
+    enum hsm_status st = pa_open(config, &pa);
+
+    if (st != HSM_OK)
+        return st;
+    handler = acme_authority_handler(pa.authority);
+    return acme_daemon_serve(pa.daemon, &handler, refresh, REFRESH_S);
+}
+
+static enum hsm_status
+check(const char *path, const struct config *config)
+{
+    PA pa = {.daemon = NULL};
+    enum hsm_status st = pa_open(config, &pa);
+
+    if (st == HSM_OK)
+        printf("%s: good\n", path);
+    return st;
+}
+
 static enum hsm_status
 run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    PA pa = {.daemon = NULL};
-    struct acme_http_handler handler;
     enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
 
     if (st == HSM_OK)
         st = acme_daemon_log(PROGRAM, &config.daemon);
-    if (st == HSM_OK)
-        st = pa_open(&config, &pa);
     if (st != HSM_OK)
         return st;
-    if (arguments->check) {
-        printf("%s: good\n", arguments->config);
-        return HSM_OK;
-    }
-    handler = acme_authority_handler(pa.authority);
-    return acme_daemon_serve(pa.daemon, &handler, refresh, REFRESH_S);
+    if (arguments->check)
+        return check(arguments->config, &config);
+    return acme_daemon_supervise(&config.daemon, work, &config);
 }
 
 /* ---- accounts and trusted STI-CAs ---- */
@@ -463,9 +495,19 @@ generate_password(const char *path, struct hsm_secret **out)
 }
 
 static enum hsm_status
-run_account_add(const void *command_line)
+read_password(const struct arguments *arguments, struct hsm_secret **out)
 {
-    const struct arguments *arguments = command_line;
+    if (arguments->password_source != NULL)
+        return hsm_secret_from(arguments->password_source, "Password of the account", out);
+    return generate_password(arguments->generate_password, out);
+}
+
+/* Add an account by `add`, with the store open and its password at hand. */
+static enum hsm_status
+add_account(const struct arguments *arguments,
+            enum hsm_status (*add)(const struct arguments *arguments, struct acme_store *store,
+                                   const struct hsm_secret *password))
+{
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
     enum hsm_status st;
@@ -474,18 +516,54 @@ run_account_add(const void *command_line)
         return usage("account add wants one of --password-source and --generate-password");
     st = open_configured_store(arguments, &store);
     if (st == HSM_OK)
-        st = arguments->password_source != NULL
-                 ? hsm_secret_from(arguments->password_source, "Password of the account", &password)
-                 : generate_password(arguments->generate_password, &password);
+        st = read_password(arguments, &password);
     if (st == HSM_OK)
-        st = acme_authority_account_add(store, arguments->id, arguments->user, password,
-                                        arguments->spcs, arguments->ca);
-    if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "account %s or user %s exists; nothing was changed", arguments->id,
-                arguments->user);
+        st = add(arguments, store, password);
     if (st == HSM_OK)
         printf("account %s: added\n", arguments->id);
     return st;
+}
+
+static enum hsm_status
+add_sp_account(const struct arguments *arguments, struct acme_store *store,
+               const struct hsm_secret *password)
+{
+    enum hsm_status st = acme_authority_account_add(store, arguments->id, arguments->user, password,
+                                                    arguments->spcs, arguments->ca);
+
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "account %s or user %s exists; nothing was changed", arguments->id,
+                arguments->user);
+    return st;
+}
+
+static enum hsm_status
+run_account_add(const void *command_line)
+{
+    return add_account(command_line, add_sp_account);
+}
+
+static enum hsm_status
+add_ca_account(const struct arguments *arguments, struct acme_store *store,
+               const struct hsm_secret *password)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_read(arguments->chain, &chain);
+
+    if (st == HSM_OK)
+        st = acme_authority_ca_account_add(store, arguments->id, arguments->user, password, chain);
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR,
+                "account %s or user %s exists, or a name in %s is another account's; nothing was"
+                " changed",
+                arguments->id, arguments->user, arguments->chain);
+    return st;
+}
+
+static enum hsm_status
+run_ca_account_add(const void *command_line)
+{
+    return add_account(command_line, add_ca_account);
 }
 
 static enum hsm_status
@@ -532,6 +610,72 @@ run_ca_list(const void *command_line)
     return st == HSM_OK ? acme_authority_cas_show(store, stdout) : st;
 }
 
+static enum hsm_status
+run_ca_account_extend(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_read(arguments->chain, &chain);
+
+    if (st == HSM_OK)
+        st = open_configured_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_ca_account_extend(store, arguments->id, chain);
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "account %s: no STI-CA has it", arguments->id);
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "a name in %s is another account's; nothing was changed",
+                arguments->chain);
+    if (st == HSM_OK)
+        printf("account %s: extended\n", arguments->id);
+    return st;
+}
+
+/* ---- revocations ---- */
+
+static enum hsm_status
+run_revocation_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = open_configured_store(arguments, &store);
+
+    return st == HSM_OK ? acme_authority_revocations_show(store, stdout) : st;
+}
+
+static enum hsm_status
+decide(const struct arguments *arguments, bool approve)
+{
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    char *end = NULL;
+    long long id = strtoll(arguments->id, &end, 10);
+    enum hsm_status st;
+
+    if (*arguments->id == '\0' || *end != '\0')
+        return usage("--id is not a number of revocation list");
+    st = open_configured_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_revocation_decide(store, id, approve, time(NULL));
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "revocation %s: there is none", arguments->id);
+    if (st == HSM_OK)
+        printf("revocation %s: %s\n", arguments->id, approve ? "approved" : "refused");
+    return st;
+}
+
+static enum hsm_status
+run_revocation_approve(const void *command_line)
+{
+    return decide(command_line, true);
+}
+
+static enum hsm_status
+run_revocation_refuse(const void *command_line)
+{
+    return decide(command_line, false);
+}
+
 static const struct option_command commands[] = {
     {"init", "dir! token! module pin-source organization! country! address! base-url!", run_init},
     {"serve", "config! check", run_serve},
@@ -539,6 +683,12 @@ static const struct option_command commands[] = {
     {"account list", "config!", run_account_list},
     {"ca add", "config! root!", run_ca_add},
     {"ca list", "config!", run_ca_list},
+    {"ca account add", "config! id! user! chain! password-source generate-password",
+     run_ca_account_add},
+    {"ca account extend", "config! id! chain!", run_ca_account_extend},
+    {"revocation list", "config!", run_revocation_list},
+    {"revocation approve", "config! id!", run_revocation_approve},
+    {"revocation refuse", "config! id!", run_revocation_refuse},
 };
 
 static const struct option_table table = {

@@ -62,6 +62,24 @@ const char *const acme_authority_migrations[] = {
     "CREATE TABLE signer_chain ("
     " id TEXT PRIMARY KEY,"
     " pem TEXT NOT NULL) STRICT;",
+
+    /* STI-CAs have accounts, and the CRL has entries. */
+    "ALTER TABLE account ADD COLUMN is_sti_ca INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE ca_issuer ("
+    " name BLOB PRIMARY KEY," /* DER; under it this STI-CA issues, and no other */
+    " account TEXT NOT NULL REFERENCES account(id)) STRICT;"
+    "CREATE TABLE revocation ("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " issuer BLOB NOT NULL," /* DER */
+    " serial BLOB NOT NULL," /* content octets of the INTEGER */
+    " reason INTEGER NOT NULL,"
+    " requester TEXT NOT NULL,"
+    " account TEXT NOT NULL REFERENCES account(id),"
+    " state TEXT NOT NULL CHECK (state IN ('queued', 'revoked', 'refused')),"
+    " asked INTEGER NOT NULL,"
+    " decided INTEGER,"
+    " entry INTEGER UNIQUE," /* its place in the CRL, from 1 on, once it is there */
+    " UNIQUE (issuer, serial)) STRICT;",
     NULL,
 };
 
@@ -175,6 +193,7 @@ static const struct route {
     {ACME_AUTHORITY_CA_LIST_PATH, ACME_HTTP_GET, authority_get_ca_list},
     {ACME_AUTHORITY_CRL_PATH, ACME_HTTP_GET, authority_get_crl},
     {ACME_AUTHORITY_SIGNERS_PATH ":id", ACME_HTTP_GET, authority_get_signer},
+    {ACME_AUTHORITY_REVOCATIONS_PATH, ACME_HTTP_POST, authority_revoke},
 };
 
 static void

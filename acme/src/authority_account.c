@@ -120,7 +120,7 @@ is_user(const char *text)
 }
 
 static enum hsm_status
-check_account(const char *account_id, const char *user, const char *const *spcs)
+check_names(const char *account_id, const char *user)
 {
     if (!is_account_id(account_id)) {
         hsm_log(HSM_LOG_ERROR, "account id: not 1 to %d letters, digits, '-', '.', '_', '~'",
@@ -132,6 +132,12 @@ check_account(const char *account_id, const char *user, const char *const *spcs)
                 ACME_AUTHORITY_USER_MAX);
         return HSM_ERR_MALFORMED;
     }
+    return HSM_OK;
+}
+
+static enum hsm_status
+check_spcs(const char *account_id, const char *const *spcs)
+{
     if (spcs[0] == NULL) {
         hsm_log(HSM_LOG_ERROR, "account %s: no service provider code", account_id);
         return HSM_ERR_MALFORMED;
@@ -150,28 +156,31 @@ check_account(const char *account_id, const char *user, const char *const *spcs)
 
 static enum hsm_status
 insert_account(struct acme_store *store, const char *account_id, const char *user,
-               const struct password_hash *hash, const char *const *spcs, bool ca)
+               const struct password_hash *hash, const struct authority_rights *rights)
 {
     enum hsm_status st = acme_store_run(
         store, NULL,
-        "INSERT INTO account (id, user, salt, hash, scrypt_n, scrypt_r, scrypt_p, ca, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        "ssbbiiiii", account_id, user, hash->salt, (size_t)SALT_LEN, hash->hash, (size_t)HASH_LEN,
-        (int64_t)hash->n, (int64_t)hash->r, (int64_t)hash->p, (int64_t)ca, (int64_t)time(NULL));
+        "INSERT INTO account (id, user, salt, hash, scrypt_n, scrypt_r, scrypt_p, ca, created,"
+        " is_sti_ca) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "ssbbiiiiii", account_id, user, hash->salt, (size_t)SALT_LEN, hash->hash, (size_t)HASH_LEN,
+        (int64_t)hash->n, (int64_t)hash->r, (int64_t)hash->p, (int64_t)rights->ca,
+        (int64_t)time(NULL), (int64_t)(rights->issuers != NULL));
 
-    for (size_t i = 0; spcs[i] != NULL && st == HSM_OK; i++)
+    for (size_t i = 0; rights->spcs != NULL && rights->spcs[i] != NULL && st == HSM_OK; i++)
         st = acme_store_run(store, NULL,
                             "INSERT OR IGNORE INTO account_spc (account, spc) VALUES (?, ?)", "ss",
-                            account_id, spcs[i]);
+                            account_id, rights->spcs[i]);
+    if (st == HSM_OK && rights->issuers != NULL)
+        st = authority_issuers_insert(store, account_id, rights->issuers);
     return st;
 }
 
 enum hsm_status
-acme_authority_account_add(struct acme_store *store, const char *account_id, const char *user,
-                           const struct hsm_secret *password, const char *const *spcs, bool ca)
+authority_account_insert(struct acme_store *store, const char *account_id, const char *user,
+                         const struct hsm_secret *password, const struct authority_rights *rights)
 {
     struct password_hash hash;
-    enum hsm_status st = check_account(account_id, user, spcs);
+    enum hsm_status st = check_names(account_id, user);
 
     if (st != HSM_OK)
         return st;
@@ -181,7 +190,7 @@ acme_authority_account_add(struct acme_store *store, const char *account_id, con
     st = acme_store_begin(store);
     if (st != HSM_OK)
         return st;
-    st = insert_account(store, account_id, user, &hash, spcs, ca);
+    st = insert_account(store, account_id, user, &hash, rights);
     if (st != HSM_OK) {
         acme_store_rollback(store);
         return st;
@@ -190,20 +199,35 @@ acme_authority_account_add(struct acme_store *store, const char *account_id, con
 }
 
 enum hsm_status
+acme_authority_account_add(struct acme_store *store, const char *account_id, const char *user,
+                           const struct hsm_secret *password, const char *const *spcs, bool ca)
+{
+    const struct authority_rights rights = {.spcs = spcs, .ca = ca};
+    enum hsm_status st = check_spcs(account_id, spcs);
+
+    return st == HSM_OK ? authority_account_insert(store, account_id, user, password, &rights) : st;
+}
+
+enum hsm_status
 acme_authority_accounts_show(struct acme_store *store, FILE *to)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
         store, &rows,
-        "SELECT id, user, ca, (SELECT group_concat(spc, ' ') FROM account_spc WHERE account = id)"
-        " FROM account ORDER BY id",
+        "SELECT id, user, ca, (SELECT group_concat(spc, ' ') FROM account_spc WHERE account = id),"
+        " is_sti_ca FROM account ORDER BY id",
         "");
 
     if (st != HSM_OK)
         return st;
-    while (acme_rows_next(rows))
-        fprintf(to, "%s  user %s  SPC %s%s\n", acme_rows_text(rows, 0), acme_rows_text(rows, 1),
-                acme_rows_text(rows, 3), acme_rows_int(rows, 2) != 0 ? "  may ask for ca" : "");
+    while (acme_rows_next(rows)) {
+        fprintf(to, "%s  user %s  ", acme_rows_text(rows, 0), acme_rows_text(rows, 1));
+        if (acme_rows_int(rows, 4) != 0)
+            fprintf(to, "STI-CA\n");
+        else
+            fprintf(to, "SPC %s%s\n", acme_rows_text(rows, 3),
+                    acme_rows_int(rows, 2) != 0 ? "  may ask for ca" : "");
+    }
     return HSM_OK;
 }
 
@@ -325,10 +349,9 @@ authority_answer_verdict(struct acme_http_response *response, enum authority_ver
 
 /* RFC 7617 section 2; the user name ends at the first colon. */
 static enum hsm_status
-admit_basic(struct acme_authority *authority, const char *credentials, const char *account_id,
-            enum authority_verdict *verdict)
+admit_basic(struct acme_authority *authority, const char *credentials,
+            enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
 {
-    char account[ACME_AUTHORITY_ID_MAX + 1] = "";
     uint8_t *decoded = NULL;
     char *colon = NULL;
     size_t len = 0;
@@ -345,16 +368,12 @@ admit_basic(struct acme_authority *authority, const char *credentials, const cha
     if (decoded != NULL)
         OPENSSL_cleanse(decoded, len);
     free(decoded);
-    if (st == HSM_ERR_MALFORMED)
-        return HSM_OK;
-    if (*verdict == AUTHORITY_ADMITTED && strcmp(account, account_id) != 0)
-        *verdict = AUTHORITY_REFUSED;
-    return st;
+    return st == HSM_ERR_MALFORMED ? HSM_OK : st;
 }
 
 static enum hsm_status
-admit_session(struct acme_authority *authority, const char *token, const char *account_id,
-              enum authority_verdict *verdict)
+admit_session(struct acme_authority *authority, const char *token, enum authority_verdict *verdict,
+              char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     uint8_t digest[SHA256_DIGEST_LENGTH];
@@ -362,13 +381,13 @@ admit_session(struct acme_authority *authority, const char *token, const char *a
 
     SHA256((const unsigned char *)token, strlen(token), digest);
     st = acme_store_query(authority->config.store, &rows,
-                          "SELECT 1 FROM session"
-                          " WHERE access = ? AND account = ? AND access_until > ?",
-                          "bsi", digest, sizeof(digest), account_id,
-                          (int64_t)authority_now(authority));
+                          "SELECT account FROM session WHERE access = ? AND access_until > ?", "bi",
+                          digest, sizeof(digest), (int64_t)authority_now(authority));
     if (st != HSM_OK)
         return st;
     *verdict = acme_rows_next(rows) ? AUTHORITY_ADMITTED : AUTHORITY_REFUSED;
+    if (*verdict == AUTHORITY_ADMITTED)
+        snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
     return HSM_OK;
 }
 
@@ -384,12 +403,13 @@ after_scheme(const char *authorization, const char *scheme)
 }
 
 enum hsm_status
-authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
-                const char *account_id, enum authority_verdict *verdict)
+authority_authenticate(struct acme_authority *authority, const struct acme_http_request *request,
+                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     const char *authorization = acme_http_request_header(request, "Authorization");
     const char *credentials;
 
+    account[0] = '\0';
     if (authorization == NULL || *authorization == '\0') {
         *verdict = AUTHORITY_ANONYMOUS;
         return HSM_OK;
@@ -400,10 +420,22 @@ authority_admit(struct acme_authority *authority, const struct acme_http_request
     }
     credentials = after_scheme(authorization, "Basic");
     if (credentials != NULL)
-        return admit_basic(authority, credentials, account_id, verdict);
+        return admit_basic(authority, credentials, verdict, account);
     credentials = after_scheme(authorization, "Bearer");
-    return admit_session(authority, credentials != NULL ? credentials : authorization, account_id,
-                         verdict);
+    return admit_session(authority, credentials != NULL ? credentials : authorization, verdict,
+                         account);
+}
+
+enum hsm_status
+authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
+                const char *account_id, enum authority_verdict *verdict)
+{
+    char account[ACME_AUTHORITY_ID_MAX + 1];
+    enum hsm_status st = authority_authenticate(authority, request, verdict, account);
+
+    if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED && strcmp(account, account_id) != 0)
+        *verdict = AUTHORITY_REFUSED;
+    return st;
 }
 
 /* The store keeps only the SHA-256 of the tokens: who reads it cannot log in with them. */

@@ -1,4 +1,5 @@
-/* authority_ca.c - the STI-CAs that the STI-PA trusts: what is on its list. */
+/* authority_ca.c - the STI-CAs that the STI-PA trusts: what is on its list, and who may speak for
+ * each. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include <openssl/x509.h>
 
 #include <certs/cert.h>
+#include <certs/issue.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
@@ -14,6 +16,7 @@
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(char, free)
 
@@ -92,11 +95,11 @@ acme_authority_cas_show(struct acme_store *store, FILE *to)
 }
 
 enum hsm_status
-authority_roots(struct acme_authority *authority, struct certs_chain **out)
+authority_roots(struct acme_store *store, struct certs_chain **out)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
-    enum hsm_status st = query_roots(authority->config.store, &rows);
+    enum hsm_status st = query_roots(store, &rows);
 
     if (st == HSM_OK)
         st = certs_chain_new(&roots);
@@ -131,4 +134,92 @@ authority_roots_digest(struct acme_authority *authority, uint8_t out[SHA256_DIGE
     SHA256((const unsigned char *)(digests != NULL ? digests : ""),
            digests != NULL ? strlen(digests) : 0, out);
     return HSM_OK;
+}
+
+/* ---- accounts of STI-CAs ---- */
+
+enum hsm_status
+authority_issuers_insert(struct acme_store *store, const char *account_id,
+                         const struct certs_path *issuers)
+{
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; st == HSM_OK && i < certs_path_len(issuers); i++) {
+        uint8_t *name = NULL;
+        size_t len = 0;
+        int64_t changes = 0;
+
+        st = certs_name_der(certs_cert_subject_name(certs_path_get(issuers, i)), &name, &len);
+        if (st == HSM_OK)
+            st = acme_store_run(store, &changes,
+                                "INSERT INTO ca_issuer (name, account) VALUES (?, ?) ON CONFLICT"
+                                " (name) DO UPDATE SET account = excluded.account WHERE"
+                                " account = excluded.account",
+                                "bs", name, len, account_id);
+        if (st == HSM_OK && changes == 0)
+            st = HSM_ERR_EXISTS;
+        free(name);
+    }
+    return st;
+}
+
+/* Faults of the chain are logged: an operator gave it. */
+static enum hsm_status
+find_path(struct acme_store *store, const struct certs_chain *chain, struct certs_path **out)
+{
+    DEFER(certs_chain_free) struct certs_chain *roots = NULL;
+    const struct certs_path_policy policy = {.purpose = CERTS_FOR_ISSUING};
+    struct hsm_reason why = {""};
+    enum hsm_status st = authority_roots(store, &roots);
+
+    if (st != HSM_OK)
+        return st;
+    st = certs_path_verify(chain, &(struct certs_trust){.anchors = roots}, &policy, time(NULL), out,
+                           &why);
+    if (st == HSM_ERR_UNTRUSTED)
+        hsm_log(HSM_LOG_ERROR, "the chain is not of a trusted STI-CA: %s", why.text);
+    return st;
+}
+
+enum hsm_status
+acme_authority_ca_account_add(struct acme_store *store, const char *account_id, const char *user,
+                              const struct hsm_secret *password, const struct certs_chain *chain)
+{
+    DEFER(certs_path_free) struct certs_path *path = NULL;
+    enum hsm_status st = find_path(store, chain, &path);
+
+    if (st != HSM_OK)
+        return st;
+    return authority_account_insert(store, account_id, user, password,
+                                    &(struct authority_rights){.issuers = path});
+}
+
+static enum hsm_status
+find_sti_ca(struct acme_store *store, const char *account_id)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows, "SELECT 1 FROM account WHERE id = ? AND is_sti_ca = 1", "s", account_id);
+
+    return st == HSM_OK && !acme_rows_next(rows) ? HSM_ERR_NOT_FOUND : st;
+}
+
+enum hsm_status
+acme_authority_ca_account_extend(struct acme_store *store, const char *account_id,
+                                 const struct certs_chain *chain)
+{
+    DEFER(certs_path_free) struct certs_path *path = NULL;
+    enum hsm_status st = find_path(store, chain, &path);
+
+    if (st == HSM_OK)
+        st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    st = find_sti_ca(store, account_id);
+    if (st == HSM_OK)
+        st = authority_issuers_insert(store, account_id, path);
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
 }

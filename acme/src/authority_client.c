@@ -17,6 +17,7 @@
 #include <hsm/defer.h>
 
 #define TIMEOUT_MS       30000
+#define REVOCATION_MS    5000 /* of a request to revoke: it is made between other work */
 #define REPLY_MAX        65536 /* octets of a login's or token's answer */
 #define LIST_REPLY_MAX   (ACME_CA_LIST_MAX + 4096) /* octets: the list in its JSON */
 #define ACCESS_TOKEN_MAX 8192 /* characters */
@@ -320,6 +321,82 @@ acme_authority_fetch_token(const struct acme_authority_login *login,
         return st;
     *token = strdup(text);
     return *token != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+/* ---- revocations ---- */
+
+/* "Basic" user and password (RFC 7617); the caller wipes and frees it. NULL: out of memory. */
+static char *
+basic_credentials(const char *user, const struct hsm_secret *password)
+{
+    size_t user_len = strlen(user);
+    size_t len = user_len + 1 + hsm_secret_len(password);
+    char *pair = malloc(len + 1);
+    char *encoded = NULL;
+    char *header = NULL;
+
+    if (pair == NULL)
+        return NULL;
+    memcpy(pair, user, user_len);
+    pair[user_len] = ':';
+    memcpy(pair + user_len + 1, hsm_secret_octets(password), hsm_secret_len(password) + 1);
+    encoded = acme_base64_encode(pair, len);
+    if (encoded != NULL && asprintf(&header, "Basic %s", encoded) < 0)
+        header = NULL;
+    OPENSSL_cleanse(pair, len);
+    free(pair);
+    if (encoded != NULL)
+        OPENSSL_cleanse(encoded, strlen(encoded));
+    free(encoded);
+    return header;
+}
+
+/* As the STI-PA's interface has it: issuer in base64, serial in hex. free() it. */
+static char *
+revocation_text(const struct acme_authority_revocation *revocation)
+{
+    DEFER(free) char *issuer = acme_base64_encode(revocation->issuer, revocation->issuer_len);
+    DEFER(json_decref) json_t *body = NULL;
+    char serial[2 * CERTS_SERIAL_MAX + 1] = "";
+
+    for (size_t i = 0; i < revocation->serial_len && i < CERTS_SERIAL_MAX; i++)
+        snprintf(serial + 2 * i, 3, "%02x", revocation->serial[i]);
+    if (issuer != NULL)
+        body = json_pack("{s:s, s:s, s:i, s:s, s:s*}", "issuer", issuer, "serial", serial, "reason",
+                         revocation->reason, "requester", revocation->requester, "chain",
+                         revocation->chain_pem);
+    return body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+}
+
+enum hsm_status
+acme_authority_request_revocation(const struct acme_authority_revocation *revocation, bool *queued,
+                                  struct hsm_reason *why)
+{
+    REPLY reply = {0};
+    DEFER(free) char *body = revocation_text(revocation);
+    char *credentials = basic_credentials(revocation->user, revocation->password);
+    enum hsm_status st = HSM_ERR_NOMEM;
+
+    if (body != NULL && credentials != NULL)
+        st = acme_http_fetch(revocation->http,
+                             &(struct acme_http_fetch){.method = "POST",
+                                                       .url = revocation->url,
+                                                       .content_type = "application/json",
+                                                       .accept = "application/json",
+                                                       .authorization = credentials,
+                                                       .body = body,
+                                                       .body_len = strlen(body),
+                                                       .reply_max = REPLY_MAX,
+                                                       .timeout_ms = REVOCATION_MS},
+                             &reply, why);
+    if (credentials != NULL)
+        OPENSSL_cleanse(credentials, strlen(credentials));
+    free(credentials);
+    if (st == HSM_OK && reply.status != 202)
+        st = check_status(&reply, "revocation", why);
+    if (st == HSM_OK && queued != NULL)
+        *queued = reply.status == 202;
+    return st;
 }
 
 static enum hsm_status

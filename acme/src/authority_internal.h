@@ -1,7 +1,7 @@
 /*
  * authority_internal.h - what the files of the STI-PA share: authority.c (routes),
  * authority_account.c (who may), authority_grant.c (SPC tokens), authority_ca.c (whom the list
- * names), authority_publish.c (list and CRL).
+ * names), authority_revoke.c (what the CRL names), authority_publish.c (list and CRL).
  */
 #ifndef ACME_AUTHORITY_INTERNAL_H
 #define ACME_AUTHORITY_INTERNAL_H
@@ -14,6 +14,8 @@
 #include <openssl/sha.h>
 
 #include <acme/json.h>
+#include <certs/crl.h>
+#include <certs/path.h>
 
 enum authority_document {
     AUTHORITY_CA_LIST,
@@ -59,6 +61,24 @@ enum authority_verdict {
     AUTHORITY_ANONYMOUS, /* there are none */
 };
 
+/** What an account may: of a service provider the first two, of an STI-CA the last. */
+struct authority_rights {
+    const char *const *spcs; /* NULL-terminated; NULL: none */
+    bool ca; /* may ask for the "ca" flag */
+    const struct certs_path *issuers; /* from the issuing CA to its root; NULL: no STI-CA */
+};
+
+/** Check id and user, hash the password, insert all of it or nothing. */
+HSM_MUST_CHECK enum hsm_status
+authority_account_insert(struct acme_store *store, const char *account_id, const char *user,
+                         const struct hsm_secret *password, const struct authority_rights *rights);
+
+/** Whose account the Authorization header is good for; "" unless the verdict is
+ *  AUTHORITY_ADMITTED. */
+HSM_MUST_CHECK enum hsm_status
+authority_authenticate(struct acme_authority *authority, const struct acme_http_request *request,
+                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1]);
+
 /** Compare the Authorization header with an account id, which may not exist. */
 HSM_MUST_CHECK enum hsm_status
 authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
@@ -83,12 +103,35 @@ void authority_grant(struct acme_authority *authority, const struct acme_http_re
 /* authority_ca.c */
 
 /** The roots of the trusted STI-CAs. */
-HSM_MUST_CHECK enum hsm_status authority_roots(struct acme_authority *authority,
-                                               struct certs_chain **out);
+HSM_MUST_CHECK enum hsm_status authority_roots(struct acme_store *store, struct certs_chain **out);
+
+/** Bind the names under which an STI-CA issues to its account, within the caller's transaction.
+ *  HSM_ERR_EXISTS: one of them is another account's. */
+HSM_MUST_CHECK enum hsm_status authority_issuers_insert(struct acme_store *store,
+                                                        const char *account_id,
+                                                        const struct certs_path *issuers);
 
 /** SHA-256 over what the list would say now, without its sequence and time. */
 HSM_MUST_CHECK enum hsm_status authority_roots_digest(struct acme_authority *authority,
                                                       uint8_t out[SHA256_DIGEST_LENGTH]);
+
+/* authority_revoke.c */
+
+/** What the CRL has to name. */
+struct authority_entries {
+    struct certs_crl_entry *entries; /* issuers are owned */
+    size_t count;
+};
+
+HSM_MUST_CHECK enum hsm_status authority_entries_read(struct acme_store *store,
+                                                      struct authority_entries *out);
+void authority_entries_clear(struct authority_entries *entries);
+
+/** Entries are only ever added: how many there are says which. */
+HSM_MUST_CHECK enum hsm_status authority_entries_count(struct acme_store *store, int64_t *out);
+
+void authority_revoke(struct acme_authority *authority, const struct acme_http_request *request,
+                      const char *param, struct acme_http_response *response);
 
 /* authority_publish.c */
 

@@ -7,7 +7,10 @@
  * at once one finds the number taken and serves the other's. So no number is
  * ever seen with two contents, and none ever falls.
  */
+#define _GNU_SOURCE /* asprintf */
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,14 +68,22 @@ name_of(enum authority_document kind)
     return kind == AUTHORITY_CA_LIST ? "trusted-CA list" : "CRL";
 }
 
-/*
- * SHA-256 over what the CRL would say now, without number and times: where it
- * is. It has no entries as long as nothing can be revoked.
- */
+/* SHA-256 over what the CRL would say now, without number and times: where it is, and its entries,
+ * for which their number stands. */
 static enum hsm_status
 crl_says(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
 {
-    SHA256((const unsigned char *)authority->crl_url, strlen(authority->crl_url), out);
+    DEFER(free) char *text = NULL;
+    int64_t entries = 0;
+    enum hsm_status st = authority_entries_count(authority->config.store, &entries);
+
+    if (st != HSM_OK)
+        return st;
+    if (asprintf(&text, "%s %" PRId64, authority->crl_url, entries) < 0) {
+        text = NULL;
+        return HSM_ERR_NOMEM;
+    }
+    SHA256((const unsigned char *)text, strlen(text), out);
     return HSM_OK;
 }
 
@@ -86,7 +97,7 @@ sign_list(struct acme_authority *authority, struct document *document)
         .x5u = document->signer,
     };
     char *jws = NULL;
-    enum hsm_status st = authority_roots(authority, &roots);
+    enum hsm_status st = authority_roots(authority->config.store, &roots);
 
     if (st != HSM_OK)
         return st;
@@ -109,9 +120,17 @@ sign_crl(struct acme_authority *authority, struct document *document)
         .url = authority->crl_url,
         .signer_cert_url = document->signer,
     };
+    struct authority_entries entries = {.entries = NULL};
+    enum hsm_status st = authority_entries_read(authority->config.store, &entries);
 
-    return certs_crl_new(&request, certs_chain_get(authority->config.crl_chain, 0),
-                         authority->config.crl_key, &document->body, &document->len);
+    if (st != HSM_OK)
+        return st;
+    request.entries = entries.entries;
+    request.count = entries.count;
+    st = certs_crl_new(&request, certs_chain_get(authority->config.crl_chain, 0),
+                       authority->config.crl_key, &document->body, &document->len);
+    authority_entries_clear(&entries);
+    return st;
 }
 
 /* How the two kinds differ. */

@@ -15,6 +15,7 @@
 #include <acme/json.h>
 #include <acme/jws.h>
 #include <acme/problem.h>
+#include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
@@ -34,6 +35,7 @@ DEFINE_DEFER(char, free)
 struct acme_client {
     struct acme_client_config config; /* its pointers are borrowed */
     char *new_nonce, *new_account, *new_order;
+    char *revoke_cert; /* NULL: the CA has none */
     char *kid; /* NULL before acme_client_account() */
     char *nonce; /* the one to use next; NULL: ask newNonce */
 };
@@ -208,9 +210,22 @@ fetch_nonce(struct acme_client *client, struct hsm_reason *why)
     return st;
 }
 
+/* Who signs a request. */
+struct signer {
+    struct hsm_key *key;
+    const char *kid; /* NULL: the header has the key's jwk */
+};
+
+static struct signer
+account_signer(const struct acme_client *client)
+{
+    return (struct signer){.key = client->config.account_key, .kid = client->kid};
+}
+
 /* RFC 8555 section 6.2: kid, or before there is an account the jwk. */
 static enum hsm_status
-make_header(const struct acme_client *client, const char *url, char **out)
+make_header(const struct acme_client *client, const struct signer *signer, const char *url,
+            char **out)
 {
     DEFER(json_decref)
     json_t *header =
@@ -221,19 +236,19 @@ make_header(const struct acme_client *client, const char *url, char **out)
 
     if (header == NULL)
         return HSM_ERR_NOMEM;
-    if (client->kid == NULL)
-        st = acme_jwk_new(hsm_key_public(client->config.account_key), &jwk);
+    if (signer->kid == NULL)
+        st = acme_jwk_new(hsm_key_public(signer->key), &jwk);
     if (st != HSM_OK)
         return st;
     failed = jwk != NULL ? json_object_set_new(header, "jwk", jwk)
-                         : json_object_set_new(header, "kid", json_string(client->kid));
+                         : json_object_set_new(header, "kid", json_string(signer->kid));
     *out = failed == 0 ? json_dumps(header, JSON_COMPACT) : NULL;
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
 static enum hsm_status
-post_once(struct acme_client *client, const char *url, const char *payload, const char *accept,
-          struct answer *answer, struct hsm_reason *why)
+post_once(struct acme_client *client, const struct signer *signer, const char *url,
+          const char *payload, const char *accept, struct answer *answer, struct hsm_reason *why)
 {
     DEFER(free) char *header = NULL;
     DEFER(free) char *body = NULL;
@@ -242,10 +257,9 @@ post_once(struct acme_client *client, const char *url, const char *payload, cons
     if (client->nonce == NULL)
         st = fetch_nonce(client, why);
     if (st == HSM_OK)
-        st = make_header(client, url, &header);
+        st = make_header(client, signer, url, &header);
     if (st == HSM_OK)
-        st = acme_jws_sign_flattened(header, payload, strlen(payload), client->config.account_key,
-                                     &body);
+        st = acme_jws_sign_flattened(header, payload, strlen(payload), signer->key, &body);
     if (st != HSM_OK)
         return st;
     return exchange(client,
@@ -268,16 +282,26 @@ post_once(struct acme_client *client, const char *url, const char *payload, cons
  * HSM_OK whatever the status of the answer.
  */
 static enum hsm_status
-post(struct acme_client *client, const char *url, const char *payload, const char *accept,
-     struct answer *answer, struct hsm_reason *why)
+post_as(struct acme_client *client, const struct signer *signer, const char *url,
+        const char *payload, const char *accept, struct answer *answer, struct hsm_reason *why)
 {
     for (int tries = 1;; tries++) {
-        enum hsm_status st = post_once(client, url, payload, accept, answer, why);
+        enum hsm_status st = post_once(client, signer, url, payload, accept, answer, why);
 
         if (st != HSM_OK || tries == NONCE_TRIES || !has_problem(answer, ACME_BAD_NONCE))
             return st;
         answer_clear(answer);
     }
+}
+
+/* As post_as(), by the account. */
+static enum hsm_status
+post(struct acme_client *client, const char *url, const char *payload, const char *accept,
+     struct answer *answer, struct hsm_reason *why)
+{
+    const struct signer signer = account_signer(client);
+
+    return post_as(client, &signer, url, payload, accept, answer, why);
 }
 
 /* As post(), and anything but success is a refusal with the problem's words. */
@@ -328,6 +352,8 @@ read_directory(struct acme_client *client, struct hsm_reason *why)
         st = take_url(answer.body, "newAccount", &client->new_account, why);
     if (st == HSM_OK)
         st = take_url(answer.body, "newOrder", &client->new_order, why);
+    if (st == HSM_OK && json_object_get(answer.body, "revokeCert") != NULL)
+        st = take_url(answer.body, "revokeCert", &client->revoke_cert, why);
     return st;
 }
 
@@ -357,6 +383,7 @@ acme_client_free(struct acme_client *client)
     free(client->new_nonce);
     free(client->new_account);
     free(client->new_order);
+    free(client->revoke_cert);
     free(client->kid);
     free(client->nonce);
     free(client);
@@ -665,4 +692,50 @@ acme_client_obtain(struct acme_client *client, const struct acme_client_order *o
         st = new_order(client, order, &url, &answer, why);
     }
     return st == HSM_OK ? carry_through(client, order, url, &answer, chain, why) : st;
+}
+
+/* ---- revocation ---- */
+
+static enum hsm_status
+revocation_payload(const X509 *cert, int reason, char **out)
+{
+    DEFER(free) char *text = NULL;
+    DEFER(json_decref) json_t *object = NULL;
+    uint8_t *der = NULL;
+    size_t len = 0;
+    enum hsm_status st = certs_cert_der(cert, &der, &len);
+
+    if (st != HSM_OK)
+        return st;
+    text = acme_base64url_encode(der, len);
+    free(der);
+    if (text != NULL)
+        object = json_pack("{s:s, s:i}", "certificate", text, "reason", reason);
+    *out = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+    return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+enum hsm_status
+acme_client_revoke(struct acme_client *client, const X509 *cert, int reason,
+                   struct hsm_key *certificate_key, struct hsm_reason *why)
+{
+    struct signer signer = {.key = certificate_key};
+    DEFER(free) char *payload = NULL;
+    ANSWER answer = {.body = NULL};
+    enum hsm_status st = HSM_OK;
+
+    if (client->revoke_cert == NULL)
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "the CA has no revokeCert");
+    if (certificate_key == NULL && client->kid == NULL)
+        st = acme_client_account(client, why);
+    if (st == HSM_OK)
+        st = revocation_payload(cert, reason, &payload);
+    if (st != HSM_OK)
+        return st;
+    if (certificate_key == NULL)
+        signer = account_signer(client);
+    st = post_as(client, &signer, client->revoke_cert, payload, NULL, &answer, why);
+    if (st == HSM_OK && has_problem(&answer, ACME_ALREADY_REVOKED))
+        return hsm_refuse(why, HSM_ERR_EXISTS, "revokeCert: the certificate is revoked already");
+    return st == HSM_OK ? judge(&answer, "revokeCert", why) : st;
 }

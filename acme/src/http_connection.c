@@ -25,8 +25,8 @@
  * but not the line of a chunk's size. */
 #define INPUT_MAX (ACME_HTTP_HEADERS_MAX + ACME_HTTP_BODY_MAX + 16384)
 
-static time_t
-monotonic_s(void)
+time_t
+http_monotonic_s(void)
 {
     struct timespec now;
 
@@ -85,7 +85,7 @@ on_replied(struct evhttp_request *http, void *context)
 
     (void)http;
     connection->is_replying = false;
-    connection->since = monotonic_s();
+    connection->since = http_monotonic_s();
     connection->server->loop->replying--;
     http_end_when_idle(connection->server->loop);
 }
@@ -117,7 +117,7 @@ send_reply(struct http_connection *connection, struct evhttp_request *http, int 
     struct evhttp_connection *key = connection->http;
 
     connection->is_replying = true;
-    connection->since = monotonic_s();
+    connection->since = http_monotonic_s();
     server->loop->replying++;
     if (server->loop->is_stopping)
         close_after(http);
@@ -214,7 +214,8 @@ is_full(const struct http_server *server)
     return server->connection_count >= server->connections_max;
 }
 
-/* While the server is full, someone else reads the listening socket, who accepts and closes. */
+/* While the server is full, someone else reads the listening socket, who accepts and closes. From a
+ * shared one other processes accept, or nobody does: then connections wait in its backlog. */
 static void
 update_accepting(struct http_server *server)
 {
@@ -225,9 +226,11 @@ update_accepting(struct http_server *server)
     listener = evhttp_bound_socket_get_listener(server->socket);
     if (is_full(server)) {
         evconnlistener_disable(listener);
-        event_add(server->refuser, NULL);
+        if (server->refuser != NULL)
+            event_add(server->refuser, NULL);
     } else {
-        event_del(server->refuser);
+        if (server->refuser != NULL)
+            event_del(server->refuser);
         evconnlistener_enable(listener);
     }
 }
@@ -246,7 +249,7 @@ http_on_accept_error(struct evconnlistener *listener, void *context)
 static void
 tell_refused(struct http_server *server)
 {
-    time_t now = monotonic_s();
+    time_t now = http_monotonic_s();
 
     if (server->refused == 0 || now == server->refused_told)
         return;
@@ -385,7 +388,7 @@ http_adopt(evutil_socket_t fd, short what, void *context)
         bufferevent_getcb(bev, NULL, NULL, NULL, &http);
         connection->bev = NULL;
         connection->http = http;
-        connection->since = monotonic_s();
+        connection->since = http_monotonic_s();
         if (http != NULL) {
             TAILQ_INSERT_TAIL(&connection->server->connections, connection, all);
             LIST_INSERT_HEAD(bucket_of(connection->server, http), connection, bucket);
@@ -404,7 +407,7 @@ http_sweep(evutil_socket_t fd, short what, void *context)
     struct acme_http_loop *loop = context;
     struct http_connection *connection, *following;
     struct http_server *server;
-    time_t now = monotonic_s();
+    time_t now = http_monotonic_s();
 
     (void)fd;
     (void)what;

@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include <openssl/types.h>
+#include <sys/stat.h>
 
 #include <acme/http_server.h>
 #include <hsm/status.h>
@@ -60,8 +61,15 @@ bool http_path_decode(const char *raw, char *out);
 bool http_is_token(const char *name);
 bool http_is_field_value(const char *value);
 
-/** A listening, non-blocking socket. *unix_path (owned) is set for a Unix socket, else NULL. */
-HSM_MUST_CHECK enum hsm_status http_listen(const char *address, int *fd, char **unix_path);
+#define HTTP_TICKET_KEYS_LEN 80 /* octets: what SSL_CTX_set_tlsext_ticket_keys() takes */
+
+struct acme_http_listener {
+    int fd; /* non-blocking; -1: a server has taken it */
+    unsigned port; /* 0: Unix socket */
+    char *unix_path; /* NULL: TCP */
+    struct stat unix_file; /* st_ino 0: not made */
+    unsigned char ticket_keys[HTTP_TICKET_KEYS_LEN]; /* of the TLS sessions of all that share it */
+};
 
 /** TLS 1.2 and later with the key in the token; HSM_ERR_UNTRUSTED: key and certificate differ. */
 HSM_MUST_CHECK enum hsm_status http_tls_new(const struct acme_http_server_config *config,

@@ -10,7 +10,9 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -26,6 +28,7 @@
 
 DEFINE_DEFER(SSL_CTX, SSL_CTX_free)
 DEFINE_DEFER(struct addrinfo, freeaddrinfo)
+DEFINE_DEFER(struct acme_http_listener, acme_http_listener_close)
 
 static enum hsm_status
 cannot_listen(const char *address, const char *what, int fd)
@@ -151,29 +154,84 @@ listen_unix(const char *path, int *out)
     return HSM_OK;
 }
 
-enum hsm_status
-http_listen(const char *address, int *fd, char **unix_path)
+static unsigned
+port_of(int fd)
+{
+    struct sockaddr_storage name;
+    socklen_t len = sizeof(name);
+
+    if (getsockname(fd, (struct sockaddr *)&name, &len) != 0)
+        return 0;
+    if (name.ss_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)&name)->sin_port);
+    if (name.ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)&name)->sin6_port);
+    return 0;
+}
+
+static enum hsm_status
+open_socket(const char *address, struct acme_http_listener *listener)
 {
     const char *path = address + strlen(UNIX_PREFIX);
-    char *copy;
     enum hsm_status st;
 
-    if (strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) != 0) {
-        st = listen_tcp(address, fd);
-        if (st == HSM_OK)
-            *unix_path = NULL;
-        return st;
-    }
-    copy = strdup(path);
-    if (copy == NULL)
+    if (strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) != 0)
+        return listen_tcp(address, &listener->fd);
+    listener->unix_path = strdup(path);
+    if (listener->unix_path == NULL)
         return HSM_ERR_NOMEM;
-    st = listen_unix(path, fd);
-    if (st != HSM_OK) {
-        free(copy);
-        return st;
+    st = listen_unix(path, &listener->fd);
+    if (st == HSM_OK)
+        (void)lstat(path, &listener->unix_file);
+    return st;
+}
+
+enum hsm_status
+acme_http_listener_open(const char *address, struct acme_http_listener **out)
+{
+    DEFER(acme_http_listener_close)
+    struct acme_http_listener *listener = calloc(1, sizeof(*listener));
+    enum hsm_status st;
+
+    if (listener == NULL)
+        return HSM_ERR_NOMEM;
+    listener->fd = -1;
+    if (RAND_priv_bytes(listener->ticket_keys, sizeof(listener->ticket_keys)) != 1) {
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: the random generator failed", address);
+        return HSM_ERR_CRYPTO;
     }
-    *unix_path = copy;
+    st = open_socket(address, listener);
+    if (st != HSM_OK)
+        return st;
+    listener->port = port_of(listener->fd);
+    *out = listener;
+    listener = NULL;
     return HSM_OK;
+}
+
+unsigned
+acme_http_listener_port(const struct acme_http_listener *listener)
+{
+    return listener->port;
+}
+
+void
+acme_http_listener_close(struct acme_http_listener *listener)
+{
+    struct stat about;
+
+    if (listener == NULL)
+        return;
+    /* Only our own socket: another server may have taken the path meanwhile. */
+    if (listener->unix_path != NULL && listener->unix_file.st_ino != 0 &&
+        lstat(listener->unix_path, &about) == 0 && about.st_dev == listener->unix_file.st_dev &&
+        about.st_ino == listener->unix_file.st_ino)
+        unlink(listener->unix_path);
+    if (listener->fd >= 0)
+        close(listener->fd);
+    OPENSSL_cleanse(listener->ticket_keys, sizeof(listener->ticket_keys));
+    free(listener->unix_path);
+    free(listener);
 }
 
 static enum hsm_status
@@ -227,7 +285,8 @@ use_client_anchors(SSL_CTX *ctx, const struct acme_http_server_config *config)
     return HSM_OK;
 }
 
-/* Sessions resume by tickets alone: their keys are this process's memory and end with it. */
+/* Sessions resume by tickets alone: their keys are in the memory of the processes that serve, and
+ * end with them. */
 static bool
 set_policy(SSL_CTX *ctx)
 {
@@ -253,6 +312,10 @@ http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
         return HSM_ERR_NOMEM;
     if (!set_policy(ctx))
         return tls_failed(config->address, "policy");
+    if (config->listener != NULL && /* the argument is not changed */
+        SSL_CTX_set_tlsext_ticket_keys(ctx, (void *)config->listener->ticket_keys,
+                                       HTTP_TICKET_KEYS_LEN) != 1)
+        return tls_failed(config->address, "ticket keys");
     st = use_chain(ctx, config);
     if (st == HSM_OK && config->client_anchors != NULL)
         st = use_client_anchors(ctx, config);

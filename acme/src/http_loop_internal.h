@@ -65,15 +65,15 @@ struct http_server {
     struct acme_http_loop *loop;
     struct acme_http_handler handler;
     char *address; /* for the log */
-    char *unix_path; /* NULL: TCP */
-    struct stat unix_file;
+    struct acme_http_listener *listener; /* owned; NULL: it is shared */
+    bool is_unix;
     unsigned port;
     unsigned idle_s;
     size_t connections_max;
     SSL_CTX *tls; /* NULL: none */
     struct evhttp *http;
     struct evhttp_bound_socket *socket; /* NULL once it stopped accepting */
-    struct event *refuser; /* accepts and closes while the server is full */
+    struct event *refuser; /* accepts and closes while the server is full; NULL: others accept */
     size_t refused; /* connections, since it was last told */
     time_t refused_told; /* monotonic */
     struct http_connections connections;
@@ -97,7 +97,7 @@ STAILQ_HEAD(http_ticks, http_tick);
 
 struct acme_http_loop {
     struct event_base *base;
-    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint;
+    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint, *beat;
     int wake_fd; /* eventfd: a call is done, or stop was asked for */
     TAILQ_HEAD(, http_server) servers;
     TAILQ_HEAD(, http_tick) ticks;
@@ -108,6 +108,8 @@ struct acme_http_loop {
     atomic_bool stop_asked;
     unsigned threads_wanted, thread_count;
     pthread_t threads[HTTP_THREADS_MAX];
+    struct hsm_worker *worker; /* borrowed; NULL: nobody supervises */
+    bool is_stuck; /* and said so */
     bool is_abandoned; /* a thread still runs: nothing may be released */
 
     pthread_mutex_t mutex; /* guards what follows */
@@ -116,6 +118,8 @@ struct acme_http_loop {
     struct http_ticks due, ticked;
     size_t queue_len; /* of the slow as well */
     size_t running, slow_running;
+    unsigned threads_begun;
+    time_t busy_since[HTTP_THREADS_MAX]; /* monotonic; 0: that thread rests */
     bool threads_end;
 };
 
@@ -130,6 +134,9 @@ int http_request_new(const struct http_connection *connection, struct evhttp_req
 const char *http_method_text(enum acme_http_method method);
 
 /* http_connection.c: callbacks of libevent, and what the loop asks for */
+
+/** Seconds of a clock that nobody sets. */
+time_t http_monotonic_s(void);
 
 /** evhttp is about to accept: gives the stream. `context` is the server. */
 struct bufferevent *http_on_accept(struct event_base *base, void *context);

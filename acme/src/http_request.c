@@ -166,7 +166,7 @@ peer_of(const struct http_connection *connection)
     char *address = NULL;
     ev_uint16_t port = 0;
 
-    if (connection->server->unix_path != NULL)
+    if (connection->server->is_unix)
         return "unix";
     evhttp_connection_get_peer(connection->http, &address, &port);
     return address != NULL ? address : "unknown";
@@ -203,7 +203,7 @@ http_request_new(const struct http_connection *connection, struct evhttp_request
     request->method = method_of(http);
     request->header_count = count;
     request->body_len = body_len;
-    request->is_local = connection->server->unix_path != NULL;
+    request->is_local = connection->server->is_unix;
     put_headers(request, &room, headers);
     request->query = put_text(&room, query);
     request->peer = put_text(&room, peer);

@@ -2,6 +2,7 @@
 #include "http_loop_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -17,7 +18,9 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/supervise.h>
 
+#define BEAT_S      1 /* seconds between two beats of a worker process */
 #define STOP_S      10 /* seconds for the calls in flight when the loop is asked to stop */
 #define SWEEP_S_MAX 2 /* seconds between two looks at the connections */
 
@@ -107,18 +110,22 @@ handler_thread(void *context)
 {
     struct acme_http_loop *loop = context;
     struct http_calls *queue;
+    unsigned self;
 
     pthread_mutex_lock(&loop->mutex);
+    self = loop->threads_begun++;
     for (;;) {
         while ((queue = next_queue(loop)) == NULL && STAILQ_EMPTY(&loop->due) && !loop->threads_end)
             pthread_cond_wait(&loop->work, &loop->mutex);
         if (loop->threads_end)
             break;
         loop->running++;
+        loop->busy_since[self] = http_monotonic_s();
         if (!STAILQ_EMPTY(&loop->due))
             run_tick(loop);
         else
             run_call(loop, queue);
+        loop->busy_since[self] = 0;
         loop->running--;
         wake_up(loop);
     }
@@ -191,6 +198,22 @@ end_threads(struct acme_http_loop *loop)
     return all_rest;
 }
 
+/* How long the thread that is longest at a call or a tick has been at it. */
+static time_t
+longest_s(struct acme_http_loop *loop)
+{
+    time_t now = http_monotonic_s();
+    time_t since = now;
+
+    pthread_mutex_lock(&loop->mutex);
+    for (unsigned i = 0; i < loop->threads_begun; i++) {
+        if (loop->busy_since[i] != 0 && loop->busy_since[i] < since)
+            since = loop->busy_since[i];
+    }
+    pthread_mutex_unlock(&loop->mutex);
+    return now - since;
+}
+
 /* ---- the loop ---------------------------------------------------------- */
 
 static void
@@ -222,7 +245,8 @@ stop_accepting(struct http_server *server)
 {
     if (server->socket == NULL)
         return;
-    event_del(server->refuser);
+    if (server->refuser != NULL)
+        event_del(server->refuser);
     evhttp_del_accept_socket(server->http, server->socket);
     server->socket = NULL;
 }
@@ -299,6 +323,22 @@ on_tick(evutil_socket_t fd, short what, void *context)
     pthread_mutex_unlock(&loop->mutex);
 }
 
+/* TLS handshakes sign in this loop, so that it may be stuck as well as its threads. */
+static void
+on_beat(evutil_socket_t fd, short what, void *context)
+{
+    struct acme_http_loop *loop = context;
+    time_t longest = longest_s(loop);
+
+    (void)fd;
+    (void)what;
+    if (longest < ACME_HTTP_STUCK_S)
+        hsm_worker_beat(loop->worker);
+    else if (!loop->is_stuck)
+        hsm_log(HSM_LOG_ERROR, "a handler has not returned for %lld s", (long long)longest);
+    loop->is_stuck = longest >= ACME_HTTP_STUCK_S;
+}
+
 static void
 on_libevent_log(int severity, const char *message)
 {
@@ -326,7 +366,8 @@ make_events(struct acme_http_loop *loop)
     loop->deadline = event_new(loop->base, -1, 0, on_deadline, loop);
     loop->sigterm = evsignal_new(loop->base, SIGTERM, on_signal, loop);
     loop->sigint = evsignal_new(loop->base, SIGINT, on_signal, loop);
-    return loop->wake != NULL && loop->adopt != NULL && loop->sweep != NULL &&
+    loop->beat = event_new(loop->base, -1, EV_PERSIST, on_beat, loop);
+    return loop->beat != NULL && loop->wake != NULL && loop->adopt != NULL && loop->sweep != NULL &&
            loop->deadline != NULL && loop->sigterm != NULL && loop->sigint != NULL &&
            event_add(loop->wake, NULL) == 0;
 }
@@ -370,8 +411,6 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
 static void
 server_free(struct http_server *server)
 {
-    struct stat about;
-
     if (server->http != NULL) {
         if (server->socket != NULL)
             stop_accepting(server);
@@ -379,32 +418,13 @@ server_free(struct http_server *server)
     }
     if (server->refuser != NULL)
         event_free(server->refuser);
-    /* Only our own socket: another server may have taken the path meanwhile. */
-    if (server->unix_path != NULL && lstat(server->unix_path, &about) == 0 &&
-        about.st_dev == server->unix_file.st_dev && about.st_ino == server->unix_file.st_ino)
-        unlink(server->unix_path);
+    acme_http_listener_close(server->listener);
     SSL_CTX_free(server->tls);
-    free(server->unix_path);
     free(server->address);
     free(server);
 }
 
 DEFINE_DEFER(struct http_server, server_free)
-
-static unsigned
-port_of(int fd)
-{
-    struct sockaddr_storage name;
-    socklen_t len = sizeof(name);
-
-    if (getsockname(fd, (struct sockaddr *)&name, &len) != 0)
-        return 0;
-    if (name.ss_family == AF_INET)
-        return ntohs(((struct sockaddr_in *)&name)->sin_port);
-    if (name.ss_family == AF_INET6)
-        return ntohs(((struct sockaddr_in6 *)&name)->sin6_port);
-    return 0;
-}
 
 static bool
 make_http(struct http_server *server)
@@ -424,17 +444,37 @@ make_http(struct http_server *server)
     return true;
 }
 
-/* Takes over the listening socket. */
-static enum hsm_status
-start_accepting(struct http_server *server, int fd)
+/* What evhttp listens on it closes, too: it gets ours, and of a shared one a descriptor of its own.
+ */
+static int
+take_descriptor(struct http_server *server, const struct acme_http_listener *shared)
 {
-    if (server->unix_path != NULL)
-        (void)lstat(server->unix_path, &server->unix_file);
-    server->port = port_of(fd);
-    if (!make_http(server)) {
-        close(fd);
-        return HSM_ERR_NOMEM;
+    int fd;
+
+    if (shared == NULL) {
+        fd = server->listener->fd;
+        server->listener->fd = -1;
+        return fd;
     }
+    fd = fcntl(shared->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: %s", server->address, strerror(errno));
+    return fd;
+}
+
+static enum hsm_status
+start_accepting(struct http_server *server, const struct acme_http_listener *shared)
+{
+    const struct acme_http_listener *listener = shared != NULL ? shared : server->listener;
+    int fd;
+
+    server->port = acme_http_listener_port(listener);
+    server->is_unix = listener->unix_path != NULL;
+    if (!make_http(server))
+        return HSM_ERR_NOMEM;
+    fd = take_descriptor(server, shared);
+    if (fd < 0)
+        return HSM_ERR_IO;
     server->socket = evhttp_accept_socket_with_handle(server->http, fd);
     if (server->socket == NULL) {
         close(fd);
@@ -442,6 +482,8 @@ start_accepting(struct http_server *server, int fd)
     }
     evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(server->socket),
                                 http_on_accept_error);
+    if (shared != NULL)
+        return HSM_OK;
     server->refuser =
         event_new(server->loop->base, fd, EV_READ | EV_PERSIST, http_refuse_connections, server);
     return server->refuser != NULL ? HSM_OK : HSM_ERR_NOMEM;
@@ -475,7 +517,6 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
 {
     DEFER(server_free) struct http_server *server = NULL;
     bool is_unix = strncmp(config->address, "unix:", 5) == 0;
-    int fd = -1;
     enum hsm_status st;
 
     if (is_unix != (config->tls_key == NULL)) {
@@ -486,10 +527,10 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
     st = server_new(loop, config, &server);
     if (st == HSM_OK && !is_unix)
         st = http_tls_new(config, &server->tls);
+    if (st == HSM_OK && config->listener == NULL)
+        st = acme_http_listener_open(config->address, &server->listener);
     if (st == HSM_OK)
-        st = http_listen(config->address, &fd, &server->unix_path);
-    if (st == HSM_OK)
-        st = start_accepting(server, fd);
+        st = start_accepting(server, config->listener);
     if (st != HSM_OK)
         return st;
     hsm_log(HSM_LOG_INFO, "listening on %s (port %u)", server->address, server->port);
@@ -537,6 +578,12 @@ acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds, void (*tick)
     return HSM_OK;
 }
 
+void
+acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *worker)
+{
+    loop->worker = worker;
+}
+
 static unsigned
 sweep_period(const struct acme_http_loop *loop)
 {
@@ -556,6 +603,7 @@ acme_http_loop_run(struct acme_http_loop *loop)
 {
     static atomic_flag signals_taken = ATOMIC_FLAG_INIT; /* a process has them once */
     const struct timeval period = {(time_t)sweep_period(loop), 0};
+    const struct timeval beats = {BEAT_S, 0};
     enum hsm_status st = start_threads(loop);
     bool has_signals;
 
@@ -566,6 +614,10 @@ acme_http_loop_run(struct acme_http_loop *loop)
     if (has_signals) {
         event_add(loop->sigterm, NULL);
         event_add(loop->sigint, NULL);
+    }
+    if (loop->worker != NULL) {
+        event_add(loop->beat, &beats);
+        hsm_worker_ready(loop->worker);
     }
     if (event_base_dispatch(loop->base) != 0) {
         hsm_log(HSM_LOG_ERROR, "the event loop failed");
@@ -603,8 +655,8 @@ free_calls(struct http_calls *calls)
 static void
 free_events(struct acme_http_loop *loop)
 {
-    struct event *const all[] = {loop->wake,     loop->adopt,   loop->sweep,
-                                 loop->deadline, loop->sigterm, loop->sigint};
+    struct event *const all[] = {loop->wake,    loop->adopt,  loop->sweep, loop->deadline,
+                                 loop->sigterm, loop->sigint, loop->beat};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (all[i] != NULL)

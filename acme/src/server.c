@@ -18,6 +18,8 @@
 
 #include "server_internal.h"
 
+#define EXPIRE_S 60 /* between two acme_server_expire() of acme_server_tick() */
+
 DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
 DEFINE_DEFER(char, free)
@@ -90,6 +92,19 @@ const char *const acme_server_migrations[] = {
     "  spc TEXT PRIMARY KEY,"
     "  organization TEXT NOT NULL,"
     "  country TEXT NOT NULL);",
+
+    /* What is revoked, and whether the STI-PA knows it. */
+    "CREATE TABLE revocation ("
+    "  order_id TEXT PRIMARY KEY REFERENCES issuance (order_id),"
+    "  issuer BLOB NOT NULL,"
+    "  serial BLOB NOT NULL,"
+    "  reason INTEGER NOT NULL,"
+    "  requester TEXT NOT NULL,"
+    "  revoked INTEGER NOT NULL,"
+    "  tries INTEGER NOT NULL DEFAULT 0,"
+    "  next_try INTEGER NOT NULL,"
+    "  accepted INTEGER);" /* by the STI-PA, at that time */
+    "CREATE INDEX revocation_waiting ON revocation (next_try) WHERE accepted IS NULL;",
     NULL,
 };
 
@@ -178,17 +193,15 @@ acme_call_link(struct acme_call *call, const char *url, const char *rel)
 
 /* ---- directory and newNonce ---- */
 
-/* RFC 8555 section 7.1.1. What is not offered (newAuthz, revokeCert) is not there. */
+/* RFC 8555 section 7.1.1. What is not offered (newAuthz) is not there. */
 static void
 directory(struct acme_call *call)
 {
     static const struct {
         const char *name, *resource;
     } entries[] = {
-        {"newNonce", "new-nonce"},
-        {"newAccount", "new-account"},
-        {"newOrder", "new-order"},
-        {"keyChange", "key-change"},
+        {"newNonce", "new-nonce"},     {"newAccount", "new-account"}, {"newOrder", "new-order"},
+        {"revokeCert", "revoke-cert"}, {"keyChange", "key-change"},
     };
     json_t *body = json_pack("{s:{s:b}}", "meta", "externalAccountRequired", 0);
     char url[ACME_URL_MAX + 1];
@@ -224,6 +237,7 @@ enum route_kind {
     ROUTE_READ, /* GET and HEAD, not authenticated */
     ROUTE_NEW, /* POST, signed by a key in the header */
     ROUTE_ACCOUNT, /* POST, signed by an account */
+    ROUTE_EITHER, /* POST, signed by a key in the header or by an account */
 };
 
 struct route {
@@ -245,6 +259,7 @@ static const struct route routes[] = {
     {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization},
     {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge},
     {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate},
+    {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert},
 };
 
 static const struct route *
@@ -274,6 +289,14 @@ wants_method(struct acme_call *call, const struct route *route)
     return false;
 }
 
+static enum acme_signer
+signer_of(const struct route *route)
+{
+    if (route->kind == ROUTE_NEW)
+        return ACME_SIGNER_NEW;
+    return route->kind == ROUTE_EITHER ? ACME_SIGNER_EITHER : ACME_SIGNER_ACCOUNT;
+}
+
 static void
 dispatch(struct acme_call *call)
 {
@@ -291,9 +314,7 @@ dispatch(struct acme_call *call)
     }
     if (!wants_method(call, route))
         return;
-    if (route->kind == ROUTE_READ ||
-        acme_call_authenticate(call,
-                               route->kind == ROUTE_NEW ? ACME_SIGNER_NEW : ACME_SIGNER_ACCOUNT))
+    if (route->kind == ROUTE_READ || acme_call_authenticate(call, signer_of(route)))
         route->handle(call);
 }
 
@@ -356,6 +377,13 @@ check_config(const struct acme_server_config *config)
             hsm_log(HSM_LOG_ERROR, "authority %s: not an https URL", config->authorities[i]);
             return HSM_ERR_USAGE;
         }
+    }
+    if (config->revocation_url != NULL &&
+        (strncmp(config->revocation_url, "https://", 8) != 0 || config->revocation_user == NULL ||
+         config->revocation_password == NULL)) {
+        hsm_log(HSM_LOG_ERROR, "revocations: %s: not an https URL, or no user or password for it",
+                config->revocation_url);
+        return HSM_ERR_USAGE;
     }
     if (!hsm_key_matches(config->issuing_key,
                          certs_cert_public(certs_chain_get(config->issuing_chain, 0)))) {
@@ -422,7 +450,8 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = digest_under(config, server->under);
     if (st == HSM_OK)
-        st = acme_issue_resume(server, true, ACME_ROWS_MAX, acme_server_now(server));
+        st = acme_issue_resume(server, !config->others_serve, ACME_ROWS_MAX,
+                               acme_server_now(server));
     if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */
         return st;
 
@@ -482,6 +511,18 @@ acme_server_expire(struct acme_server *server)
     st = acme_issue_resume(server, false, ACME_SIGNED_PER_TICK, now);
     if (st != HSM_OK)
         hsm_log(HSM_LOG_WARNING, "orders wait for their certificates: %s", hsm_status_text(st));
+}
+
+void
+acme_server_tick(struct acme_server *server)
+{
+    time_t now = acme_server_now(server);
+
+    acme_server_forward(server);
+    if (now < server->expire_at)
+        return;
+    server->expire_at = now + EXPIRE_S;
+    acme_server_expire(server);
 }
 
 void

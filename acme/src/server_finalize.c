@@ -14,6 +14,8 @@
 #include <certs/csr.h>
 #include <hsm/log.h>
 
+#define KEY_COMPROMISE 1 /* RFC 5280 section 5.3.1 */
+
 DEFINE_DEFER(struct certs_csr, certs_csr_free)
 
 /* ---- what a CSR must fulfil ---- */
@@ -89,7 +91,8 @@ csr_is_not_account_key(struct acme_call *call, const struct certs_csr *csr)
 /*
  * HSM_ERR_EXISTS when the key is another account's or was certified before; a
  * key that is account key as well (by the operator's leave) may be certified
- * again for that account. Within a transaction.
+ * again for that account, unless a revocation said that it is compromised.
+ * Within a transaction.
  */
 static enum hsm_status
 key_is_new(struct acme_call *call, const struct certs_csr *csr, const char *thumbprint)
@@ -99,8 +102,11 @@ key_is_new(struct acme_call *call, const struct certs_csr *csr, const char *thum
     enum hsm_status st = acme_store_query(
         call->server->config.store, &rows,
         "SELECT 1 FROM account WHERE thumbprint = ? AND id <> ? UNION ALL"
-        " SELECT 1 FROM issuance WHERE thumbprint = ? AND voided = 0 AND (account <> ? OR ? = 0)",
-        "ssssi", thumbprint, call->account, thumbprint, call->account, (int64_t)own);
+        " SELECT 1 FROM issuance WHERE thumbprint = ? AND voided = 0 AND (account <> ? OR ? = 0)"
+        " UNION ALL SELECT 1 FROM issuance JOIN revocation USING (order_id) WHERE thumbprint = ?"
+        " AND reason = ?",
+        "ssssisi", thumbprint, call->account, thumbprint, call->account, (int64_t)own, thumbprint,
+        (int64_t)KEY_COMPROMISE);
 
     if (st != HSM_OK)
         return st;

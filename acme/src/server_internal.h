@@ -56,6 +56,7 @@ struct acme_server {
     char under[ACME_UNDER_LEN +
                1]; /* digest of the issuer and all that goes into every certificate */
     atomic_uint nonces_made; /* since the store was last trimmed */
+    time_t expire_at; /* of acme_server_tick() */
 };
 
 /* One request, who signed it, and its answer. */
@@ -122,6 +123,7 @@ void acme_nonce_expire(struct acme_server *server, time_t now);
 enum acme_signer {
     ACME_SIGNER_NEW, /* by the jwk of its header: newAccount */
     ACME_SIGNER_ACCOUNT, /* by the account that its kid names */
+    ACME_SIGNER_EITHER, /* by one or the other: revokeCert */
 };
 
 /** Media type, JWS, alg, url, nonce, key, signature. */
@@ -152,6 +154,7 @@ void acme_authorization(struct acme_call *call);
 void acme_challenge(struct acme_call *call);
 void acme_finalize(struct acme_call *call);
 void acme_certificate(struct acme_call *call);
+void acme_revoke_cert(struct acme_call *call);
 
 /* ---- server_order.c ---- */
 

@@ -215,12 +215,12 @@ find_key(struct acme_call *call, enum acme_signer signer)
                          jwk != NULL ? "both" : "neither");
         return false;
     }
-    if (signer == ACME_SIGNER_NEW && jwk != NULL)
+    if (signer != ACME_SIGNER_ACCOUNT && jwk != NULL)
         return key_of_jwk(call, jwk);
-    if (signer == ACME_SIGNER_ACCOUNT && json_is_string(kid))
+    if (signer != ACME_SIGNER_NEW && json_is_string(kid))
         return key_of_account(call, json_string_value(kid));
     acme_call_refuse(call, ACME_MALFORMED, 400, "this resource wants a %s in the protected header",
-                     signer == ACME_SIGNER_NEW ? "jwk" : "kid");
+                     signer == ACME_SIGNER_NEW ? "jwk" : "kid that is a string");
     return false;
 }
 

@@ -13,13 +13,17 @@
 #include "der_internal.h"
 #include "x509_internal.h"
 
-#define CRL_LABEL  "X509 CRL"
-#define NUMBER_MAX 20 /* octets of a cRLNumber, RFC 5280 section 5.2.3 */
+#define CRL_LABEL          "X509 CRL"
+#define NUMBER_MAX         20 /* octets of a cRLNumber, RFC 5280 section 5.2.3 */
+#define ISSUERS_REMEMBERED 64 /* at most that many names are compared with an entry's */
 
 /* One entry, in the CRL's order. */
 struct revoked {
     const X509_NAME *issuer; /* borrowed from the CRL or from crl->issuers */
     const X509_REVOKED *entry; /* borrowed from the CRL */
+    uint8_t serial[CERTS_SERIAL_MAX]; /* the entry's once more: a look-up stays in one place */
+    uint8_t serial_len;
+    bool is_negative; /* two's complement is not what OpenSSL keeps */
 };
 
 /* A place of the table: small, so that a look-up touches little memory. */
@@ -115,9 +119,17 @@ hash_entry(const struct certs_crl *crl, unsigned long name_hash, const ASN1_INTE
 }
 
 static bool
+is_negative(const ASN1_INTEGER *serial)
+{
+    return (ASN1_STRING_type(serial) & V_ASN1_NEG) != 0;
+}
+
+static bool
 is_entry_of(const struct revoked *revoked, const X509_NAME *issuer, const ASN1_INTEGER *serial)
 {
-    return ASN1_INTEGER_cmp(X509_REVOKED_get0_serialNumber(revoked->entry), serial) == 0 &&
+    return revoked->serial_len == ASN1_STRING_length(serial) &&
+           memcmp(revoked->serial, ASN1_STRING_get0_data(serial), revoked->serial_len) == 0 &&
+           revoked->is_negative == is_negative(serial) &&
            X509_NAME_cmp(revoked->issuer, issuer) == 0;
 }
 
@@ -177,6 +189,18 @@ check_critical(const X509_EXTENSIONS *exts, int processed_nid, struct hsm_reason
     return HSM_OK;
 }
 
+static const X509_NAME *
+remembered_issuer(const struct certs_crl *crl, const X509_NAME *name)
+{
+    int count = sk_X509_NAME_num(crl->issuers);
+
+    for (int i = count - 1; i >= 0 && i >= count - ISSUERS_REMEMBERED; i--) {
+        if (X509_NAME_cmp(sk_X509_NAME_value(crl->issuers, i), name) == 0)
+            return sk_X509_NAME_value(crl->issuers, i);
+    }
+    return NULL;
+}
+
 /* The certificateIssuer of an entry: *out stays what it was when the entry has none. */
 static enum hsm_status
 entry_issuer(struct certs_crl *crl, const X509_REVOKED *entry, const X509_NAME **out,
@@ -195,6 +219,9 @@ entry_issuer(struct certs_crl *crl, const X509_REVOKED *entry, const X509_NAME *
         ERR_clear_error();
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: a certificateIssuer is not one name");
     }
+    *out = remembered_issuer(crl, name->d.directoryName);
+    if (*out != NULL)
+        return HSM_OK;
     if (sk_X509_NAME_push(crl->issuers, name->d.directoryName) < 1)
         return HSM_ERR_NOMEM;
     *out = name->d.directoryName;
@@ -209,6 +236,19 @@ check_entry(const X509_REVOKED *entry, struct hsm_reason *why)
     enum hsm_status st = certs_exts_unique(exts, "CRL entry", why);
 
     return st == HSM_OK ? check_critical(exts, NID_certificate_issuer, why) : st;
+}
+
+/* Its serial number has CERTS_SERIAL_MAX octets at most. */
+static void
+add_entry(struct certs_crl *crl, const X509_NAME *issuer, const X509_REVOKED *entry)
+{
+    const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(entry);
+    struct revoked *revoked = &crl->entries[crl->count++];
+
+    *revoked = (struct revoked){.issuer = issuer, .entry = entry};
+    revoked->serial_len = (uint8_t)ASN1_STRING_length(serial);
+    memcpy(revoked->serial, ASN1_STRING_get0_data(serial), revoked->serial_len);
+    revoked->is_negative = is_negative(serial);
 }
 
 /* Of a certificate that is listed twice, the first entry is found. */
@@ -244,7 +284,7 @@ fill_table(struct certs_crl *crl, struct hsm_reason *why)
         if (!hash_entry(crl, name_hash, serial, &hash))
             return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: a serial number of more than %d octets",
                               CERTS_SERIAL_MAX);
-        crl->entries[crl->count++] = (struct revoked){.issuer = issuer, .entry = entry};
+        add_entry(crl, issuer, entry);
         put_slot(table_slot(crl, hash, issuer, serial), crl->count, hash);
     }
     return HSM_OK;
@@ -783,11 +823,9 @@ reason_of(const X509_REVOKED *entry)
 static void
 read_entry(const struct revoked *revoked, struct certs_crl_entry *out)
 {
-    const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(revoked->entry);
-
     out->issuer = revoked->issuer;
-    out->serial_len = (size_t)ASN1_STRING_length(serial); /* fill_table(): CERTS_SERIAL_MAX */
-    memcpy(out->serial, ASN1_STRING_get0_data(serial), out->serial_len);
+    out->serial_len = revoked->serial_len;
+    memcpy(out->serial, revoked->serial, sizeof(out->serial));
     if (!certs_time_get(X509_REVOKED_get0_revocationDate(revoked->entry), &out->revoked_at))
         out->revoked_at = 0;
     out->reason = reason_of(revoked->entry);

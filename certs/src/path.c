@@ -202,12 +202,26 @@ check_key_usage(X509 *leaf, enum certs_purpose purpose, struct hsm_reason *why)
     return HSM_OK;
 }
 
+/* Where the path is to a CA, that is what stands in the place of the end entity. */
+static enum hsm_status
+check_issuing_ca(const struct search *search, X509 *ca, struct hsm_reason *why)
+{
+    if (X509_check_ca(ca) != 1)
+        return refuse_cert(why, ca, "not a CA by its basicConstraints");
+    if ((X509_get_extension_flags(ca) & EXFLAG_KUSAGE) == 0 ||
+        (X509_get_key_usage(ca) & KU_KEY_CERT_SIGN) == 0)
+        return refuse_cert(why, ca, "key usage lacks keyCertSign");
+    return check_ca_key(ca, search->policy->ca_keys, why);
+}
+
 /* Before any signature is verified: most strangers end here, at little cost. */
 static enum hsm_status
 check_end_entity(const struct search *search, X509 *leaf, struct hsm_reason *why)
 {
     if (is_among(search->trust->anchors, leaf)) /* it was not issued by anyone */
         return refuse_cert(why, leaf, "an anchor, not a certificate issued under one");
+    if (search->policy->purpose == CERTS_FOR_ISSUING)
+        return check_issuing_ca(search, leaf, why);
     if (!is_end_entity(leaf))
         return refuse_cert(why, leaf, "a CA, not an end entity");
     if (certs_cert_public(leaf) == NULL || curve_of(leaf) != NID_X9_62_prime256v1)
@@ -725,6 +739,12 @@ X509 *
 certs_path_get(const struct certs_path *path, size_t i)
 {
     return i < path->len ? path->certs[i] : NULL;
+}
+
+bool
+certs_path_is_of(const struct certs_path *path, const X509 *end_entity)
+{
+    return end_entity != NULL && X509_cmp(path->certs[0], end_entity) == 0;
 }
 
 const struct certs_tnauthlist *

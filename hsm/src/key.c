@@ -39,7 +39,7 @@ DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 /* Which attribute is not that of a key that cannot leave; NULL if none. */
 static const char *
-attribute_at_fault(const struct hsm_key_info *info)
+attribute_at_fault(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
     if (info->sensitive != 1)
         return "CKA_SENSITIVE is not true";
@@ -49,6 +49,8 @@ attribute_at_fault(const struct hsm_key_info *info)
         return "CKA_EXTRACTABLE is not false";
     if (info->never_extractable != 1)
         return "CKA_NEVER_EXTRACTABLE is not true";
+    if (quirks->origin_untold)
+        return NULL;
     if (info->local != 1)
         return "CKA_LOCAL is not true: it was not generated here";
     if (info->gen_mechanism != CKM_EC_KEY_PAIR_GEN)
@@ -57,9 +59,9 @@ attribute_at_fault(const struct hsm_key_info *info)
 }
 
 static enum hsm_status
-check_info(const struct hsm_key_info *info)
+check_info(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
-    const char *fault = attribute_at_fault(info);
+    const char *fault = attribute_at_fault(info, quirks);
 
     if (!info->is_p256) {
         hsm_log(HSM_LOG_ERROR, "key %s: not on P-256", info->label);
@@ -133,7 +135,7 @@ load_pair(struct hsm_key *key, const struct hsm_object_pair *pair)
     enum hsm_status st = hsm_object_describe(slot, pair, &info);
 
     if (st == HSM_OK)
-        st = check_info(&info);
+        st = check_info(&info, &slot->settings.quirks);
     if (st == HSM_OK && !info.has_point) {
         hsm_log(HSM_LOG_ERROR, "key %s: its public half is not on the token", info.label);
         st = HSM_ERR_NOT_FOUND;

@@ -334,10 +334,13 @@ describe_public(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm
 
 /* PKCS #11 v3.1 section 4.9; -1 is not as wanted either. */
 static bool
-cannot_leave(const struct hsm_key_info *info)
+cannot_leave(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
+    bool generated_here =
+        quirks->origin_untold || (info->local == 1 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN);
+
     return info->sensitive == 1 && info->always_sensitive == 1 && info->never_extractable == 1 &&
-           info->local == 1 && info->extractable == 0 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN;
+           info->extractable == 0 && generated_here;
 }
 
 static void
@@ -383,20 +386,22 @@ hsm_object_describe(const struct hsm_slot *slot, const struct hsm_object_pair *p
         st = describe_public(slot, pair->public_object, &info, names_curve);
     if (st != HSM_OK)
         return st;
-    info.may_be_used = cannot_leave(&info) && info.is_p256 && info.has_point && info.sign != 0 &&
-                       info.always_authenticate != 1;
+    info.may_be_used = cannot_leave(&info, &slot->settings.quirks) && info.is_p256 &&
+                       info.has_point && info.sign != 0 && info.always_authenticate != 1;
     *out = info;
     return HSM_OK;
 }
 
 /* `strict` asks for what is good to have and not known to every module, too. */
 static void
-public_template(struct template *t, const struct hsm_object_name *name, bool strict)
+public_template(struct template *t, const struct hsm_object_name *name,
+                const struct hsm_quirks *quirks, bool strict)
 {
     t->count = 0;
     add_bool(t, CKA_TOKEN, true);
     add_bool(t, CKA_PRIVATE, false);
-    add_bool(t, CKA_VERIFY, true);
+    if (!quirks->bare_public)
+        add_bool(t, CKA_VERIFY, true);
     add(t, CKA_EC_PARAMS, p256_oid, sizeof(p256_oid));
     add_name(t, name);
     if (!strict)
@@ -446,7 +451,7 @@ generate(const struct hsm_slot *slot, const struct hsm_object_name *name, bool s
     struct template private;
     CK_RV rv = CKR_GENERAL_ERROR;
 
-    public_template(&public, name, strict);
+    public_template(&public, name, &slot->settings.quirks, strict);
     private_template(&private, name, strict);
     for (int tries = 0; tries < GENERATE_TRIES && rv == CKR_GENERAL_ERROR; tries++)
         rv = functions_of(slot)->C_GenerateKeyPair(slot->control, &mechanism, public.attributes,

@@ -21,6 +21,10 @@ struct known {
 
 /* docs/HSM.md says which of these were tried and which were read of. The first that fits holds. */
 static const struct known table[] = {
+    {"PKCS#11 Kit",
+     NULL,
+     {.restart = true, .id_len = ID_LEN},
+     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone"},
     {"SoftHSM",
      NULL,
      {.id_len = ID_LEN},
@@ -48,16 +52,14 @@ static const struct known table[] = {
      "Luna: a group that lost all members comes back by C_Finalize and C_Initialize alone"},
     {"Mozilla",
      "NSS",
-     {.plain_templates = true, .id_len = ID_LEN},
-     "NSS softokn: CKA_ALLOWED_MECHANISMS and CKA_COPYABLE are not known"},
+     {.plain_templates = true, .origin_untold = true, .id_len = ID_LEN},
+     "NSS softokn: its database has no room for CKA_ALLOWED_MECHANISMS and CKA_COPYABLE; CKA_LOCAL "
+     "is false of every key, but what was not generated in it is never CKA_ALWAYS_SENSITIVE"},
     {"tpm2-software",
      NULL,
-     {.plain_templates = true, .id_len = ID_LEN, .sessions_max = 4},
-     "tpm2-pkcs11: one call at a time in the TPM"},
-    {"PKCS#11 Kit",
-     NULL,
-     {.restart = true, .id_len = ID_LEN},
-     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone"},
+     {.plain_templates = true, .bare_public = true, .id_len = ID_LEN, .sessions_max = 4},
+     "tpm2-pkcs11: one call at a time in the TPM; to a TPM, to verify is to decrypt and to encrypt "
+     "is to sign, so a pair for signatures alone has a public half without uses"},
 };
 
 /* CK_INFO pads with blanks and has no NUL; a table entry is the beginning of it. */
@@ -109,11 +111,21 @@ parse_number(const char *text, size_t len, unsigned min, unsigned max, unsigned 
 }
 
 static bool
+is_word(const char *word, size_t len, const char *wanted)
+{
+    return len == strlen(wanted) && memcmp(word, wanted, len) == 0;
+}
+
+static bool
 parse_word(const char *word, size_t len, struct hsm_quirks *quirks)
 {
-    if (len == strlen("plain-templates") && memcmp(word, "plain-templates", len) == 0)
+    if (is_word(word, len, "plain-templates"))
         quirks->plain_templates = true;
-    else if (len == strlen("restart") && memcmp(word, "restart", len) == 0)
+    else if (is_word(word, len, "bare-public"))
+        quirks->bare_public = true;
+    else if (is_word(word, len, "origin-untold"))
+        quirks->origin_untold = true;
+    else if (is_word(word, len, "restart"))
         quirks->restart = true;
     else if (len > 3 && memcmp(word, "id=", 3) == 0)
         return parse_number(word + 3, len - 3, 2, HSM_ID_MAX, &quirks->id_len);

@@ -14,6 +14,9 @@
 struct hsm_quirks {
     bool
         plain_templates; /* key generation without CKA_MODIFIABLE, _COPYABLE, _ALLOWED_MECHANISMS */
+    bool bare_public; /* and without CKA_VERIFY of the public half */
+    bool origin_untold; /* CKA_LOCAL is false of every key; what tells a generated one is that
+                           CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are true */
     bool restart; /* a lost connection comes back by C_Finalize and C_Initialize alone */
     unsigned id_len; /* octets of a new key's CKA_ID */
     unsigned sessions_max; /* whatever CK_TOKEN_INFO says; 0: that */
@@ -24,8 +27,8 @@ void hsm_quirks_of(const CK_INFO *module, const CK_TOKEN_INFO *token, struct hsm
                    const char **reason);
 
 /**
- * Words between commas: plain-templates, restart, id=2..64, sessions=1..1024.
- * "" is none.
+ * Words between commas: plain-templates, bare-public, origin-untold, restart,
+ * id=2..64, sessions=1..1024. "" is none.
  */
 HSM_MUST_CHECK enum hsm_status hsm_quirks_parse(const char *text, struct hsm_quirks *out);
 

@@ -249,6 +249,12 @@ hsm_secret_from(const char *source, const char *question, struct hsm_secret **ou
     return HSM_ERR_USAGE;
 }
 
+bool
+hsm_secret_is_read_once(const char *source)
+{
+    return strncmp(source, "fd:", 3) == 0 || strcmp(source, "prompt") == 0;
+}
+
 enum hsm_status
 hsm_secret_random(size_t len, struct hsm_secret **out)
 {

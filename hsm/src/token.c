@@ -541,14 +541,14 @@ init_on_module(const struct hsm_module *module, const char *label, const struct 
                const struct hsm_secret *user_pin)
 {
     const CK_FUNCTION_LIST *functions = hsm_module_functions(module);
-    CK_UTF8CHAR padded[32];
+    CK_UTF8CHAR padded[32 + 1] = {0}; /* p11-kit's client reads on until a NUL */
     CK_SLOT_ID id = 0;
     CK_RV rv;
     enum hsm_status st = choose_fresh_slot(module, label, &id);
 
     if (st != HSM_OK)
         return st;
-    memset(padded, ' ', sizeof(padded));
+    memset(padded, ' ', sizeof(padded) - 1);
     memcpy(padded, label, strlen(label));
     rv = functions->C_InitToken(id, (CK_UTF8CHAR *)hsm_secret_octets(so_pin),
                                 hsm_secret_len(so_pin), padded);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #include <sks/catalogue.h>
 #include <sks/enroll.h>
 #include <sks/repository.h>
+#include <sks/revoke.h>
 #include <sks/sp_config.h>
 #include <sks/sp_init.h>
 
@@ -46,7 +48,7 @@ struct arguments {
     struct sks_sp_init init;
     const char *tls_names[TLS_NAMES_MAX + 1];
     const char *config;
-    const char *id;
+    const char *id, *reason;
     bool json;
 };
 
@@ -79,6 +81,7 @@ static const struct option_row option_rows[] = {
     {"private-addresses", OPTION_SWITCH, offsetof(struct arguments, init.private_addresses), 0},
     TEXT("config", config),
     TEXT("id", id),
+    TEXT("reason", reason),
     {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
 };
 
@@ -104,6 +107,9 @@ static const char help_text[] =
     "      The credentials and their states.\n"
     "  abandon --config FILE --id ID\n"
     "      Give up a credential that is not active yet.\n"
+    "  revoke --config FILE --id ID --reason N\n"
+    "      Sign no more with a credential and have its certificate revoked, for reason 0 to 6\n"
+    "      (RFC 5280 section 5.3.1; 1: its key is compromised). Done again when it was cut short.\n"
     "\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN or password is never\n"
     "an argument. --help and --version tell about the program.\n"
@@ -208,11 +214,11 @@ kms_close(struct kms *kms)
 #define KMS __attribute__((cleanup(kms_close))) struct kms
 
 static enum hsm_status
-open_client(const struct sks_sp_config *config, struct kms *kms)
+open_client(const struct sks_sp_config *config, const char *directory, struct kms *kms)
 {
     struct acme_client_config client = {
         .http = kms->verification.http,
-        .directory_url = config->ca_directory,
+        .directory_url = directory,
         .contact = config->ca_contact,
         .member = config->member,
         .poll_limit_s = (unsigned)config->poll_limit_s,
@@ -228,7 +234,7 @@ open_client(const struct sks_sp_config *config, struct kms *kms)
     if (st == HSM_OK)
         st = acme_client_account(kms->client, &why);
     if (st != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "%s: %s", config->ca_directory,
+        hsm_log(HSM_LOG_ERROR, "%s: %s", directory,
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));
     else
         printf("account: %s\n", acme_client_kid(kms->client));
@@ -252,7 +258,7 @@ kms_open(const struct sks_sp_config *config, struct kms *kms)
     if (st == HSM_OK)
         st = hsm_secret_from(config->pa_password_source,
                              "Password of the account at the STI-PA: ", &kms->password);
-    return st == HSM_OK ? open_client(config, kms) : st;
+    return st == HSM_OK ? open_client(config, config->ca_directory, kms) : st;
 }
 
 static enum hsm_status
@@ -434,6 +440,83 @@ run_abandon(const void *command_line)
     return st;
 }
 
+/* ---- revoke ---- */
+
+static enum hsm_status
+read_number(const char *option, const char *text, long long max, long long *out)
+{
+    char *end = NULL;
+    char refusal[64];
+
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    if (end != text && *end == '\0' && errno == 0 && *out >= 0 && *out <= max)
+        return HSM_OK;
+    snprintf(refusal, sizeof(refusal), "--%s is not 0 to %lld", option, max);
+    return options_refuse(&table, refusal);
+}
+
+/* Ask the CA that has issued it; what is opened for that is in `kms`. */
+static enum hsm_status
+ask_ca(const struct sks_sp_config *config, struct kms *kms, struct sks_credential *credential,
+       int reason, struct hsm_reason *why)
+{
+    enum hsm_status st = acme_daemon_token(config->common.token_uri, config->common.module,
+                                           config->common.pin_source, &kms->token);
+
+    if (st == HSM_OK && credential->ca_directory == NULL)
+        st = hsm_refuse(why, HSM_ERR_USAGE, "the catalogue does not say which CA has issued it");
+    if (st == HSM_OK)
+        st = sks_sp_verification_open(config, &kms->verification);
+    if (st == HSM_OK)
+        st = open_client(config, credential->ca_directory, kms);
+    if (st == HSM_OK)
+        st = sks_revoke_finish(kms->catalogue, kms->client, credential, reason, why);
+    return st;
+}
+
+static enum hsm_status
+revoke_credential(const struct sks_sp_config *config, int64_t id, int reason)
+{
+    KMS kms = {.token = NULL};
+    struct sks_credential credential = {.id = 0};
+    struct hsm_reason why = {""};
+    enum hsm_status st = sks_catalogue_open(config->catalogue, &kms.catalogue);
+
+    if (st == HSM_OK)
+        st = sks_revoke_begin(kms.catalogue, id, &credential, &why);
+    if (st == HSM_OK) {
+        printf("credential %lld: %s, signs no more\n", (long long)id,
+               sks_state_text(credential.state));
+        fflush(stdout);
+        st = ask_ca(config, &kms, &credential, reason, &why);
+    }
+    if (st == HSM_OK)
+        printf("credential %lld: revoked, %s\n", (long long)id, sks_state_text(credential.state));
+    else
+        hsm_log(HSM_LOG_ERROR, "not revoked: %s",
+                why.text[0] != '\0' ? why.text : hsm_status_text(st));
+    sks_credential_clear(&credential);
+    return st;
+}
+
+static enum hsm_status
+run_revoke(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.spc = NULL};
+    long long id, reason;
+    enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
+
+    if (st == HSM_OK)
+        st = read_number("reason", arguments->reason, 6, &reason);
+    if (st == HSM_OK)
+        st = read_config(arguments, &config);
+    if (st == HSM_OK)
+        st = lock_catalogue(&config);
+    return st == HSM_OK ? revoke_credential(&config, id, (int)reason) : st;
+}
+
 static const struct option_command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country spc! api-address! cr-address! cr-url! "
@@ -443,6 +526,7 @@ static const struct option_command commands[] = {
     {"enroll", "config!", run_enroll},
     {"status", "config! json", run_status},
     {"abandon", "config! id!", run_abandon},
+    {"revoke", "config! id! reason!", run_revoke},
 };
 
 static const struct option_table table = {

@@ -25,6 +25,7 @@
 #include <hsm/key.h>
 #include <hsm/log.h>
 #include <hsm/secret.h>
+#include <hsm/supervise.h>
 #include <hsm/token.h>
 #include <sks/catalogue.h>
 #include <sks/identity.h>
@@ -36,12 +37,13 @@
 
 #include "options.h"
 
-#define PROGRAM       "sti-sks"
-#define CREDENTIALS_S 1 /* between looks at the catalogue */
-#define TICK_LIMIT_S  5 /* for a tick to end when the daemon stops */
-#define TRUST_S       60 /* between looks at list and CRL */
-#define TRUST_RETRY_S 5 /* the same while there is none that is good */
-#define UUID_LEN      36
+#define PROGRAM         "sti-sks"
+#define CREDENTIALS_S   1 /* between looks at the catalogue */
+#define TICK_LIMIT_S    5 /* for a tick to end when the daemon stops */
+#define TRUST_S         60 /* between looks at list and CRL */
+#define TRUST_RETRY_S   5 /* the same while there is none that is good */
+#define BEARER_QUESTION "Bearer token of callers: "
+#define UUID_LEN        36
 
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct hsm_token, hsm_token_close)
@@ -226,9 +228,19 @@ ticker_stop(struct ticker *ticker)
     return !ticker->started;
 }
 
-/** What the daemon holds, in the order of opening. */
+/** What the supervisor opens and its workers share; NULL: not configured, or not shared. */
+struct shared {
+    struct sks_sp_config *config;
+    struct hsm_secret *pin, *bearer; /* of sources that can be read once only */
+    struct acme_http_listener *api, *socket, *cr;
+    char *socket_address; /* "unix:PATH" */
+    struct hsm_worker *worker; /* this one */
+};
+
+/** What a worker holds, in the order of opening. */
 struct sks {
     const struct sks_sp_config *config;
+    const struct shared *shared; /* NULL: --check */
     struct hsm_token *token;
     struct hsm_key *tls_key;
     struct certs_chain *tls_chain;
@@ -296,6 +308,12 @@ open_tls_key(struct sks *sks)
     return HSM_ERR_UNTRUSTED;
 }
 
+static const struct hsm_secret *
+bearer_of(const struct sks *sks)
+{
+    return sks->bearer != NULL || sks->shared == NULL ? sks->bearer : sks->shared->bearer;
+}
+
 static enum hsm_status
 open_tls(struct sks *sks)
 {
@@ -307,11 +325,12 @@ open_tls(struct sks *sks)
     st = open_tls_key(sks);
     if (st == HSM_OK && config->client_anchors != NULL)
         st = certs_chain_read(config->client_anchors, &sks->client_anchors);
-    if (st == HSM_OK && config->bearer_source != NULL)
-        st = hsm_secret_from(config->bearer_source, "Bearer token of callers: ", &sks->bearer);
+    if (st == HSM_OK && config->bearer_source != NULL &&
+        (sks->shared == NULL || sks->shared->bearer == NULL))
+        st = hsm_secret_from(config->bearer_source, BEARER_QUESTION, &sks->bearer);
     if (st != HSM_OK)
         return st;
-    if (config->api_address != NULL && sks->bearer == NULL && sks->client_anchors == NULL) {
+    if (config->api_address != NULL && bearer_of(sks) == NULL && sks->client_anchors == NULL) {
         hsm_log(HSM_LOG_ERROR, "[api] address wants bearer-source or client-anchors: "
                                "nobody could be authenticated");
         return HSM_ERR_MALFORMED;
@@ -326,7 +345,7 @@ open_service(struct sks *sks)
         .catalogue = sks->catalogue,
         .token = sks->token,
         .spc = sks->config->spc,
-        .bearer = sks->bearer,
+        .bearer = bearer_of(sks),
     };
     enum hsm_status st = sks_sp_verification_open(sks->config, &sks->verification);
 
@@ -340,8 +359,7 @@ open_service(struct sks *sks)
 static enum hsm_status
 sks_open(const struct sks_sp_config *config, struct sks *sks)
 {
-    enum hsm_status st = acme_daemon_token(config->common.token_uri, config->common.module,
-                                           config->common.pin_source, &sks->token);
+    enum hsm_status st = acme_daemon_login(&config->common, &sks->token);
 
     sks->config = config;
     if (st == HSM_OK)
@@ -356,11 +374,13 @@ sks_open(const struct sks_sp_config *config, struct sks *sks)
 }
 
 static enum hsm_status
-listen_on(struct sks *sks, const char *address, bool callers, struct acme_http_handler handler)
+listen_on(struct sks *sks, const char *address, const struct acme_http_listener *listener,
+          bool callers, struct acme_http_handler handler)
 {
     const bool is_socket = strncmp(address, "unix:", 5) == 0;
     const struct acme_http_server_config server = {
         .address = address,
+        .listener = listener,
         .tls_key = is_socket ? NULL : sks->tls_key,
         .tls_chain = is_socket ? NULL : sks->tls_chain,
         .client_anchors = callers && !is_socket ? sks->client_anchors : NULL,
@@ -376,19 +396,15 @@ listen_on(struct sks *sks, const char *address, bool callers, struct acme_http_h
 static enum hsm_status
 listen_to_callers(struct sks *sks)
 {
-    DEFER(free) char *socket = NULL;
+    const struct shared *shared = sks->shared;
     struct acme_http_handler handler = sks_service_handler(sks->service);
     enum hsm_status st = HSM_OK;
 
     if (sks->config->api_address != NULL)
-        st = listen_on(sks, sks->config->api_address, true, handler);
+        st = listen_on(sks, sks->config->api_address, shared->api, true, handler);
     if (st != HSM_OK || sks->config->api_socket == NULL)
         return st;
-    if (asprintf(&socket, "unix:%s", sks->config->api_socket) < 0) {
-        socket = NULL;
-        return HSM_ERR_NOMEM;
-    }
-    return listen_on(sks, socket, true, handler);
+    return listen_on(sks, shared->socket_address, shared->socket, true, handler);
 }
 
 static enum hsm_status
@@ -396,11 +412,13 @@ start(struct sks *sks)
 {
     enum hsm_status st = acme_http_loop_new((unsigned)sks->config->threads, &sks->loop);
 
-    if (st == HSM_OK)
-        st = listen_to_callers(sks);
+    if (st != HSM_OK)
+        return st;
+    acme_http_loop_supervise(sks->loop, sks->shared->worker);
+    st = listen_to_callers(sks);
     if (st == HSM_OK && sks->config->cr_address != NULL)
-        st =
-            listen_on(sks, sks->config->cr_address, false, sks_repository_handler(sks->repository));
+        st = listen_on(sks, sks->config->cr_address, sks->shared->cr, false,
+                       sks_repository_handler(sks->repository));
     if (st == HSM_OK)
         st = ticker_start(&sks->credentials, refresh_credentials, sks);
     if (st == HSM_OK)
@@ -422,7 +440,83 @@ serve(struct sks *sks)
     trust_ended = ticker_stop(&sks->trust);
     credentials_ended = ticker_stop(&sks->credentials);
     if (st == HSM_ERR_BUSY || !trust_ended || !credentials_ended)
-        _exit(hsm_status_exit(st));
+        hsm_worker_abandon(st);
+    return st;
+}
+
+/* A worker process. */
+static enum hsm_status
+work(struct hsm_worker *worker, void *context)
+{
+    struct shared *shared = context;
+    SKS sks = {.shared = shared};
+    enum hsm_status st = sks_open(shared->config, &sks);
+
+    shared->worker = worker;
+    return st == HSM_OK ? serve(&sks) : st;
+}
+
+static void
+shared_close(struct shared *shared)
+{
+    acme_http_listener_close(shared->cr);
+    acme_http_listener_close(shared->socket);
+    free(shared->socket_address);
+    acme_http_listener_close(shared->api);
+    hsm_secret_free(shared->bearer);
+    hsm_secret_free(shared->pin);
+}
+
+static enum hsm_status
+open_socket(const char *path, struct shared *shared)
+{
+    if (asprintf(&shared->socket_address, "unix:%s", path) < 0) {
+        shared->socket_address = NULL;
+        return HSM_ERR_NOMEM;
+    }
+    return acme_http_listener_open(shared->socket_address, &shared->socket);
+}
+
+static enum hsm_status
+shared_open(struct sks_sp_config *config, struct shared *shared)
+{
+    enum hsm_status st =
+        acme_daemon_read_once(config->common.pin_source, "PIN of the token", &shared->pin);
+
+    shared->config = config;
+    config->common.pin = shared->pin;
+    if (st == HSM_OK)
+        st = acme_daemon_read_once(config->bearer_source, BEARER_QUESTION, &shared->bearer);
+    if (st == HSM_OK && config->api_address != NULL)
+        st = acme_http_listener_open(config->api_address, &shared->api);
+    if (st == HSM_OK && config->api_socket != NULL)
+        st = open_socket(config->api_socket, shared);
+    if (st == HSM_OK && config->cr_address != NULL)
+        st = acme_http_listener_open(config->cr_address, &shared->cr);
+    return st;
+}
+
+static enum hsm_status
+supervise(struct sks_sp_config *config)
+{
+    struct shared shared = {.config = NULL};
+    enum hsm_status st = shared_open(config, &shared);
+
+    if (st == HSM_OK)
+        st = hsm_supervise(&(struct hsm_supervise_config){
+            .workers = (unsigned)config->common.workers, .run = work, .context = &shared});
+    shared_close(&shared);
+    return st;
+}
+
+static enum hsm_status
+check(const char *path, const struct sks_sp_config *config)
+{
+    SKS sks = {.shared = NULL};
+    enum hsm_status st = sks_open(config, &sks);
+
+    if (st == HSM_OK)
+        printf("%s: good\n", path);
     return st;
 }
 
@@ -431,18 +525,11 @@ run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.spc = NULL};
-    SKS sks = {.config = NULL};
     enum hsm_status st = read_config(arguments, &config);
 
-    if (st == HSM_OK)
-        st = sks_open(&config, &sks);
     if (st != HSM_OK)
         return st;
-    if (arguments->check) {
-        printf("%s: good\n", arguments->config);
-        return HSM_OK;
-    }
-    return serve(&sks);
+    return arguments->check ? check(arguments->config, &config) : supervise(&config);
 }
 
 /* ---- sign ---- */

@@ -69,6 +69,8 @@ static const struct acme_config_key keys[] = {
               "PEM file of anchors of callers' TLS certificates"),
     {"api", "threads", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, threads), false, 1, 64,
      "4", "threads that answer requests"},
+    {"api", "workers", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, common.workers), false, 1,
+     64, "1", "processes that serve API and STI-CR, each with its own threads"},
     TEXT(cr_address, "cr", "address", NULL, "HOST:PORT of the STI-CR; without it none is served"),
     REQUIRED(cr_base_url, "cr", "base-url", "https URL under which others reach the STI-CR"),
     FILE_PATH(cr_dir, "cr", "dir", "cr", "directory of the certificate chains"),
@@ -77,6 +79,18 @@ static const struct acme_config_key keys[] = {
     {"verification", "private-addresses", ACME_CONFIG_SWITCH,
      offsetof(struct sks_sp_config, private_addresses), false, 0, 0, "no",
      "fetch x5u from loopback and private addresses too: yes in labs only"},
+    TEXT(ca_keys, "verification", "ca-keys", "p384 p521 rsa",
+         "keys of CA certificates that are accepted besides P-256; p256: no others"),
+    FILE_PATH(intermediates, "verification", "intermediates", NULL,
+              "PEM file of CA certificates that repositories leave out"),
+    {"verification", "numbers-under-spc", ACME_CONFIG_SWITCH,
+     offsetof(struct sks_sp_config, numbers_under_spc), false, 0, 0, "no",
+     "take it from a delegate's issuer that its numbers belong to the issuer's SPC"},
+    {"verification", "any-tnauthlist", ACME_CONFIG_SWITCH,
+     offsetof(struct sks_sp_config, any_tnauthlist), false, 0, 0, "no",
+     "accept certificates whose TNAuthList cannot be read, as one in a hundred is"},
+    {"verification", "any-crl", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, any_crl), false,
+     0, 0, "no", "ask the STI-PA's CRL also about certificates that name another CRL"},
     FILE_PATH(catalogue, "store", "path", "catalogue.db", "the catalogue of credentials"),
     FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list and CRL are kept"),
     TEXT(common.log_format, "log", "format", "text", "text or json"),
@@ -119,6 +133,35 @@ parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 
 }
 
 static enum hsm_status
+parse_ca_keys(const char *path, const char *text, unsigned *out)
+{
+    static const struct {
+        const char *word;
+        unsigned kind;
+    } kinds[] = {
+        {"p256", 0}, {"p384", CERTS_CA_P384}, {"p521", CERTS_CA_P521}, {"rsa", CERTS_CA_RSA}};
+    unsigned found = 0;
+
+    for (const char *at = text; *at != '\0'; at += strspn(at, " ")) {
+        size_t len = strcspn(at, " ");
+        size_t i = 0;
+
+        while (i < sizeof(kinds) / sizeof(kinds[0]) &&
+               (strlen(kinds[i].word) != len || strncmp(kinds[i].word, at, len) != 0))
+            i++;
+        if (i == sizeof(kinds) / sizeof(kinds[0])) {
+            hsm_log(HSM_LOG_ERROR, "%s: [verification] ca-keys: not of p256, p384, p521, rsa",
+                    path);
+            return HSM_ERR_MALFORMED;
+        }
+        found |= kinds[i].kind;
+        at += len;
+    }
+    *out = found;
+    return HSM_OK;
+}
+
+static enum hsm_status
 interpret(const char *path, struct sks_sp_config *config)
 {
     bool atc;
@@ -130,6 +173,8 @@ interpret(const char *path, struct sks_sp_config *config)
         st = choose(path, "[ca] fingerprint", config->fingerprint, "thumbprint", "spki", &spki);
     if (st == HSM_OK && config->ports != NULL)
         st = parse_ports(path, config->ports, config->port_list);
+    if (st == HSM_OK)
+        st = parse_ca_keys(path, config->ca_keys, &config->ca_key_kinds);
     if (st != HSM_OK)
         return st;
     config->member = atc ? ACME_ATC : ACME_TKAUTH;
@@ -204,10 +249,17 @@ static enum hsm_status
 open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts)
 {
     const struct acme_http_client_config http = {.tls_ca = config->tls_ca};
+    struct certs_path_policy policy = {
+        .ca_keys = config->ca_key_kinds,
+        .numbers_under_spc = config->numbers_under_spc,
+        .any_tnauthlist = config->any_tnauthlist,
+        .any_distribution_point = config->any_crl,
+    };
     struct sks_trust_config trust = {
         .ca_list_url = config->ca_list_url,
         .crl_url = config->crl_url,
         .dir = config->trust_dir,
+        .policy = &policy,
     };
     struct sks_x5u_config x5u = {
         .ports = config->port_list,
@@ -218,8 +270,11 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
 
     if (st == HSM_OK)
         st = certs_chain_read(config->pa_anchors, &parts->pa_anchors);
+    if (st == HSM_OK && config->intermediates != NULL)
+        st = certs_chain_read(config->intermediates, &parts->intermediates);
     if (st != HSM_OK)
         return st;
+    policy.intermediates = parts->intermediates;
     trust.http = parts->http;
     trust.pa_anchors = parts->pa_anchors;
     x5u.http = parts->http;
@@ -252,6 +307,7 @@ sks_sp_verification_close(struct sks_sp_verification *verification)
     sks_verifier_free(verification->verifier);
     sks_x5u_cache_free(verification->x5u);
     sks_trust_free(verification->trust);
+    certs_chain_free(verification->intermediates);
     certs_chain_free(verification->pa_anchors);
     acme_http_client_free(verification->http);
     memset(verification, 0, sizeof(*verification));

@@ -2,6 +2,7 @@
 #include <sks/trust.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,10 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <acme/authority_client.h>
 #include <acme/ca_list.h>
+#include <certs/verdict.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
@@ -45,6 +48,7 @@ struct sks_trust {
     struct certs_chain *pa_anchors;
     char *ca_list_url, *crl_url, *dir;
     bool needs_crl;
+    struct certs_verdicts *verdicts;
     pthread_mutex_t refreshing; /* one at a time; taken before `lock` */
     pthread_mutex_t lock; /* guards the two pointers */
     struct held *list, *crl;
@@ -52,6 +56,7 @@ struct sks_trust {
 
 DEFINE_DEFER(struct sks_trust, sks_trust_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(char, free)
 
 /* -- what is held ------------------------------------------------------------------------------ */
@@ -168,50 +173,75 @@ anchors_of(const struct held *held)
     return held->anchors != NULL ? held->anchors : acme_ca_list_roots(held->list);
 }
 
-static enum hsm_status
-check_path(struct sks_trust *trust, const struct certs_chain *chain, time_t now,
-           struct hsm_reason *why)
-{
-    DEFER(held_release) struct held *list = borrow(trust, &trust->list);
-    enum hsm_status st;
+/* What is held at one time: a refresh in between changes nothing for who borrowed it. */
+struct view {
+    struct held *list, *crl; /* crl NULL: none is asked */
+};
 
-    if (list == NULL)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "no list of trusted STI-CAs is held");
-    st = check_held(trust, list, now, why);
-    if (st != HSM_OK)
-        return st;
-    return certs_chain_verify(chain, anchors_of(list), CERTS_FOR_STI, now, why);
+static void
+view_release(struct view *view)
+{
+    held_release(view->list);
+    held_release(view->crl);
 }
 
-/* Every certificate of the chain: an intermediate may be revoked, too. */
 static enum hsm_status
-check_revocation(struct sks_trust *trust, const struct certs_chain *chain, time_t now,
-                 struct hsm_reason *why)
+view_borrow(struct sks_trust *trust, time_t now, struct view *view, struct hsm_reason *why)
 {
-    DEFER(held_release) struct held *crl = borrow(trust, &trust->crl);
     enum hsm_status st;
 
-    if (crl == NULL)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "no CRL is held");
-    st = check_held(trust, crl, now, why);
-    if (st != HSM_OK)
+    view->list = borrow(trust, &trust->list);
+    if (view->list == NULL)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "no list of trusted STI-CAs is held");
+    st = check_held(trust, view->list, now, why);
+    if (st != HSM_OK || !trust->needs_crl)
         return st;
-    for (size_t i = 0; i < certs_chain_len(chain); i++) {
-        if (certs_crl_has(crl->crl, certs_chain_get(chain, i)))
-            return hsm_refuse(why, HSM_ERR_UNTRUSTED, "certificate %zu of the chain is revoked",
-                              i + 1);
+    view->crl = borrow(trust, &trust->crl);
+    if (view->crl == NULL)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "no CRL is held");
+    return check_held(trust, view->crl, now, why);
+}
+
+/* The last second at which both are good; of fixed anchors there is none. */
+static time_t
+view_until(const struct view *view, time_t now)
+{
+    time_t until = view->list->anchors != NULL ? now + FETCH_EVERY_S : end_of(view->list) - 1;
+
+    if (view->crl != NULL && end_of(view->crl) < until)
+        until = end_of(view->crl);
+    return until;
+}
+
+enum hsm_status
+sks_trust_path(struct sks_trust *trust, const struct certs_chain *chain, time_t now,
+               struct certs_path **out, struct hsm_reason *why)
+{
+    struct view view = {.list = NULL};
+    enum hsm_status st = view_borrow(trust, now, &view, why);
+
+    if (st == HSM_OK) {
+        const struct certs_trust trusted = {.anchors = anchors_of(view.list),
+                                            .crl = view.crl == NULL ? NULL : view.crl->crl,
+                                            .until = view_until(&view, now)};
+
+        st = certs_verdicts_check(trust->verdicts, chain, &trusted, now, out, why);
     }
-    return HSM_OK;
+    view_release(&view);
+    return st;
 }
 
 enum hsm_status
 sks_trust_check(struct sks_trust *trust, const struct certs_chain *chain, time_t now,
                 struct hsm_reason *why)
 {
-    enum hsm_status st = check_path(trust, chain, now, why);
+    DEFER(certs_path_free) struct certs_path *path = NULL;
+    enum hsm_status st = sks_trust_path(trust, chain, now, &path, why);
 
-    if (st == HSM_OK && trust->needs_crl)
-        st = check_revocation(trust, chain, now, why);
+    if (st == HSM_OK && !certs_path_is_of(path, certs_chain_get(chain, 0)))
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
+                          "the chain begins with another certificate than "
+                          "the end entity");
     return st;
 }
 
@@ -261,8 +291,6 @@ keep(const struct sks_trust *trust, const struct held *held)
     size_t len;
     enum hsm_status st;
 
-    if (trust->dir == NULL)
-        return HSM_OK;
     st = certs_chain_pem(held->signer, &signer);
     if (st != HSM_OK)
         return st;
@@ -332,6 +360,52 @@ read_crl(const struct sks_trust *trust, struct held *held, struct hsm_reason *wh
     return st == HSM_OK ? read_signer(trust, CRL_SIGNER_FILE, held) : st;
 }
 
+static uint64_t
+number_of(const struct held *held)
+{
+    return held->crl != NULL ? certs_crl_number(held->crl) : acme_ca_list_sequence(held->list);
+}
+
+/* Another process may have fetched a newer one while this one fetched ours. */
+static enum hsm_status
+check_kept(const struct sks_trust *trust, const struct held *held, struct hsm_reason *why)
+{
+    DEFER(held_release) struct held *kept = held_new(0);
+    struct hsm_reason unread = {0};
+    enum hsm_status st;
+
+    if (kept == NULL)
+        return HSM_ERR_NOMEM;
+    st = held->crl != NULL ? read_crl(trust, kept, &unread) : read_list(trust, kept, &unread);
+    if (st != HSM_OK) /* as if it were not there, as in load() */
+        return st == HSM_ERR_NOMEM ? st : HSM_OK;
+    if (number_of(held) >= number_of(kept))
+        return HSM_OK;
+    return hsm_refuse(why, HSM_ERR_UNTRUSTED, "a newer one is kept already");
+}
+
+/* Of the processes that share the directory one looks and writes at a time. */
+static enum hsm_status
+keep_newest(const struct sks_trust *trust, const struct held *held, struct hsm_reason *why)
+{
+    enum hsm_status st;
+    int lock;
+
+    if (trust->dir == NULL)
+        return HSM_OK;
+    lock = open(trust->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock < 0 || flock(lock, LOCK_EX) != 0) {
+        st = hsm_refuse(why, HSM_ERR_IO, "%s: %s", trust->dir, strerror(errno));
+    } else {
+        st = check_kept(trust, held, why);
+        if (st == HSM_OK)
+            st = keep(trust, held);
+    }
+    if (lock >= 0)
+        close(lock);
+    return st;
+}
+
 /*
  * What cannot be read is as if it were not there: the STI-PA is asked again.
  * Whether it is good is a question of the time at which it is used; it may
@@ -379,12 +453,16 @@ load_all(struct sks_trust *trust)
 /* -- making one -------------------------------------------------------------------------------- */
 
 static struct sks_trust *
-trust_new(void)
+trust_new(const struct certs_path_policy *policy)
 {
     struct sks_trust *trust = calloc(1, sizeof(*trust));
 
     if (trust == NULL)
         return NULL;
+    if (certs_verdicts_new(policy, SKS_TRUST_VERDICTS, &trust->verdicts) != HSM_OK) {
+        free(trust);
+        return NULL;
+    }
     pthread_mutex_init(&trust->refreshing, NULL);
     pthread_mutex_init(&trust->lock, NULL);
     return trust;
@@ -393,7 +471,7 @@ trust_new(void)
 enum hsm_status
 sks_trust_new(const struct sks_trust_config *config, struct sks_trust **out)
 {
-    DEFER(sks_trust_free) struct sks_trust *trust = trust_new();
+    DEFER(sks_trust_free) struct sks_trust *trust = trust_new(config->policy);
     enum hsm_status st;
 
     if (trust == NULL)
@@ -438,7 +516,7 @@ sks_trust_fixed(const struct certs_chain *anchors, const uint8_t *crl, size_t cr
                 const struct certs_chain *crl_signer, const struct certs_chain *pa_anchors,
                 struct sks_trust **out)
 {
-    DEFER(sks_trust_free) struct sks_trust *trust = trust_new();
+    DEFER(sks_trust_free) struct sks_trust *trust = trust_new(NULL);
     enum hsm_status st;
 
     if (trust == NULL)
@@ -465,6 +543,7 @@ sks_trust_free(struct sks_trust *trust)
         return;
     held_release(trust->list);
     held_release(trust->crl);
+    certs_verdicts_free(trust->verdicts);
     certs_chain_free(trust->pa_anchors);
     pthread_mutex_destroy(&trust->refreshing);
     pthread_mutex_destroy(&trust->lock);
@@ -504,15 +583,15 @@ fetch_list(struct sks_trust *trust, time_t now, struct held *held, struct hsm_re
 static enum hsm_status
 fetch_crl(struct sks_trust *trust, time_t now, struct held *held, struct hsm_reason *why)
 {
-    uint64_t previous = trust->crl == NULL ? 0 : certs_crl_number(trust->crl->crl);
+    const struct certs_crl *previous = trust->crl == NULL ? NULL : trust->crl->crl;
     enum hsm_status st = acme_authority_fetch_crl(trust->http, trust->crl_url, trust->pa_anchors,
                                                   now, &held->crl, why);
 
     if (st != HSM_OK)
         return st;
-    if (certs_crl_number(held->crl) < previous)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
-                          "CRL: cRLNumber is below one that was seen before");
+    st = certs_crl_check_newer(held->crl, previous, why);
+    if (st != HSM_OK)
+        return st;
     st = acme_http_fetch_chain(trust->http, certs_crl_signer_cert_url(held->crl), &held->signer,
                                why);
     return st == HSM_OK ? check_signed(trust, held, now, why) : st;
@@ -532,14 +611,13 @@ refresh(struct sks_trust *trust, struct held **which, const char *url, time_t no
     if (held == NULL)
         return HSM_ERR_NOMEM;
     st = fetch(trust, now, held, &why);
+    if (st == HSM_OK) /* durable before it is used, or a restart could roll it back */
+        st = keep_newest(trust, held, &why);
     if (st != HSM_OK) {
         hsm_log(HSM_LOG_WARNING, "%s: %s; what was good is kept", url,
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));
         return st;
     }
-    st = keep(trust, held); /* durable before it is used, or a restart could roll it back */
-    if (st != HSM_OK)
-        return st;
     replace(trust, which, held);
     held = NULL;
     return HSM_OK;

@@ -28,7 +28,8 @@ struct judgement {
     struct sks_identity identity;
     struct sks_passport passport; /* parts of identity.passport */
     json_t *header, *payload;
-    struct certs_chain *chain;
+    struct certs_chain *chain; /* as it was served */
+    struct certs_path *path; /* as it is trusted: the end entity is the first of it */
     int64_t iat;
     const char *attest; /* in payload */
     enum sks_case verdict;
@@ -386,11 +387,13 @@ check_numbers(struct judgement *j)
 static enum hsm_status
 check_trust(struct judgement *j)
 {
-    enum hsm_status st = sks_trust_check(j->verifier->config.trust, j->chain, j->now, &j->why);
-    const X509 *leaf = certs_chain_get(j->chain, 0);
+    enum hsm_status st =
+        sks_trust_path(j->verifier->config.trust, j->chain, j->now, &j->path, &j->why);
+    const X509 *leaf;
 
     if (st != HSM_OK)
         return judge_status(j, SKS_E17_UNTRUSTED, st);
+    leaf = certs_path_get(j->path, 0);
     if (j->iat < certs_cert_not_before(leaf) || j->iat > certs_cert_not_after(leaf))
         return judge(j, SKS_E17_UNTRUSTED, "iat: outside the certificate's validity");
     return HSM_OK;
@@ -399,7 +402,7 @@ check_trust(struct judgement *j)
 static enum hsm_status
 check_signature(struct judgement *j)
 {
-    EVP_PKEY *public_key = certs_cert_public(certs_chain_get(j->chain, 0));
+    EVP_PKEY *public_key = certs_cert_public(certs_path_get(j->path, 0));
     enum hsm_status st;
 
     if (public_key == NULL)
@@ -432,6 +435,7 @@ judgement_clear(struct judgement *j)
     sks_identity_clear(&j->identity);
     json_decref(j->header);
     json_decref(j->payload);
+    certs_path_free(j->path);
     certs_chain_free(j->chain);
 }
 

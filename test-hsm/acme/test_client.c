@@ -242,6 +242,119 @@ a_bad_nonce_is_replaced_and_not_for_ever(void **state)
     ca.intercept = NULL;
 }
 
+/* ---- revocation ---- */
+
+/* A certificate for a key of that label. */
+static struct certs_chain *
+obtain_for(struct hsm_key *key)
+{
+    struct sp sp = {.spc = "1234"};
+    struct acme_client *client = client_of(&sp);
+    struct certs_tnauthlist *list = NULL;
+    struct certs_chain *chain = NULL;
+    uint8_t *csr = NULL;
+    size_t len;
+
+    assert_int_equal(certs_tnauthlist_from_spc(sp.spc, &list), HSM_OK);
+    assert_int_equal(
+        certs_csr_new(&(struct certs_csr_request){.tnauthlist = list}, key, &csr, &len), HSM_OK);
+    if (acme_client_obtain(client,
+                           &(struct acme_client_order){.tnauthlist = list,
+                                                       .spc_token = spc_token,
+                                                       .context = &sp,
+                                                       .csr = csr,
+                                                       .csr_len = len},
+                           &chain, &sp.why) != HSM_OK)
+        fail_msg("%s", sp.why.text);
+    free(csr);
+    certs_tnauthlist_free(list);
+    acme_client_free(client);
+    return chain;
+}
+
+static void
+a_certificate_is_revoked_once_by_its_account(void **state)
+{
+    struct acme_client *client = client_of(&(struct sp){.spc = "1234"});
+    struct hsm_reason why = {""};
+    struct hsm_key *key = NULL;
+    struct certs_chain *chain;
+
+    (void)state;
+    assert_int_equal(hsm_key_generate(ca.pa.token, "revoked by account", &key), HSM_OK);
+    chain = obtain_for(key);
+    assert_int_equal(acme_client_revoke(client, certs_chain_get(chain, 0), 7, NULL, &why),
+                     HSM_ERR_DENIED);
+    assert_non_null(strstr(why.text, "badRevocationReason: "));
+    assert_int_equal(acme_client_revoke(client, certs_chain_get(chain, 0), 1, NULL, &why), HSM_OK);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE reason = 1 AND"
+                                           " requester LIKE 'account %'"),
+                     1);
+    assert_int_equal(acme_client_revoke(client, certs_chain_get(chain, 0), 1, NULL, &why),
+                     HSM_ERR_EXISTS);
+    assert_int_equal(acme_client_revoke(client, certs_chain_get(ca.root, 0), 1, NULL, &why),
+                     HSM_ERR_DENIED);
+    certs_chain_free(chain);
+    hsm_key_free(key);
+    acme_client_free(client);
+}
+
+static void
+a_certificate_is_revoked_by_its_own_key_without_an_account(void **state)
+{
+    struct acme_client *client = client_of(&(struct sp){.spc = "1234"});
+    struct hsm_reason why = {""};
+    struct hsm_key *key = NULL;
+    struct certs_chain *chain;
+
+    (void)state;
+    assert_int_equal(hsm_key_generate(ca.pa.token, "revoked by key", &key), HSM_OK);
+    chain = obtain_for(key);
+    assert_int_equal(acme_client_revoke(client, certs_chain_get(chain, 0), 1, ca.root_key, &why),
+                     HSM_ERR_DENIED);
+    assert_non_null(strstr(why.text, "unauthorized: "));
+    assert_int_equal(acme_client_revoke(client, certs_chain_get(chain, 0), 4, key, &why), HSM_OK);
+    assert_null(acme_client_kid(client));
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE reason = 4 AND"
+                                           " requester = 'certificate key'"),
+                     1);
+    certs_chain_free(chain);
+    hsm_key_free(key);
+    acme_client_free(client);
+}
+
+static bool
+answer_without_revoke_cert(struct ca_fixture *fixture, const struct acme_http_request *request,
+                           struct acme_http_response *response)
+{
+    char body[2048];
+    const char *base = fixture->pa.base_url;
+
+    if (strcmp(acme_http_request_path(request), "/acme/directory") != 0)
+        return false;
+    snprintf(body, sizeof(body),
+             "{\"newNonce\":\"%s/acme/new-nonce\",\"newAccount\":\"%s/acme/new-account\","
+             "\"newOrder\":\"%s/acme/new-order\"}",
+             base, base, base);
+    acme_http_respond(response, 200, "application/json", body, strlen(body));
+    return true;
+}
+
+static void
+a_ca_without_revoke_cert_is_not_asked(void **state)
+{
+    struct acme_client *client;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    ca.intercept = answer_without_revoke_cert;
+    client = client_of(&(struct sp){.spc = "1234"});
+    assert_int_equal(acme_client_revoke(client, certs_chain_get(ca.root, 0), 1, NULL, &why),
+                     HSM_ERR_UNSUPPORTED);
+    acme_client_free(client);
+    ca.intercept = NULL;
+}
+
 /* ---- against a CA that says what a test wants ---- */
 
 #define STATES_MAX 4
@@ -467,6 +580,9 @@ main(void)
         cmocka_unit_test(an_order_goes_on_where_it_was_left),
         cmocka_unit_test(a_refusal_says_what_the_ca_said),
         cmocka_unit_test(a_bad_nonce_is_replaced_and_not_for_ever),
+        cmocka_unit_test(a_certificate_is_revoked_once_by_its_account),
+        cmocka_unit_test(a_certificate_is_revoked_by_its_own_key_without_an_account),
+        cmocka_unit_test(a_ca_without_revoke_cert_is_not_asked),
         cmocka_unit_test(every_answer_of_a_ca_ends_in_a_chain_or_a_reason),
         cmocka_unit_test(a_directory_without_its_resources_is_refused),
     };

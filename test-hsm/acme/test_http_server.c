@@ -1131,6 +1131,122 @@ accepted_connections_do_not_wait_for_acknowledgements(void **state)
     acme_http_loop_free(loop);
 }
 
+/* ---- sockets that processes share ---- */
+
+/* A loop of its own on a shared socket, as a worker process has one. */
+static void
+share(struct http_peer *sharer, const struct acme_http_listener *listener, const char *address,
+      unsigned connections_max)
+{
+    struct acme_http_server_config config = tls_config(address);
+
+    if (strncmp(address, "unix:", 5) == 0) {
+        config.tls_key = NULL;
+        config.tls_chain = NULL;
+    }
+    config.listener = listener;
+    config.connections_max = connections_max;
+    memset(sharer, 0, sizeof(*sharer));
+    assert_int_equal(acme_http_loop_new(1, &sharer->loop), HSM_OK);
+    assert_int_equal(acme_http_loop_listen(sharer->loop, &config), HSM_OK);
+    sharer->port = acme_http_loop_port(sharer->loop, 0);
+    assert_int_equal(sharer->port, acme_http_listener_port(listener));
+    http_peer_run(sharer);
+}
+
+static SSL *
+tls_connect_to(SSL_CTX *ctx, const struct http_peer *to, SSL_SESSION *session)
+{
+    SSL *ssl = SSL_new(ctx);
+
+    assert_int_equal(SSL_set_fd(ssl, http_connect_tcp(to)), 1);
+    if (session != NULL)
+        assert_int_equal(SSL_set_session(ssl, session), 1);
+    assert_int_equal(SSL_connect(ssl), 1);
+    return ssl;
+}
+
+static void
+a_session_is_resumed_by_another_that_shares_the_socket(void **state)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    struct acme_http_listener *listener = NULL;
+    struct http_peer one, two;
+    SSL_SESSION *session;
+    SSL *ssl;
+
+    (void)state;
+    assert_int_equal(acme_http_listener_open("127.0.0.1:0", &listener), HSM_OK);
+    assert_int_not_equal(acme_http_listener_port(listener), 0);
+    assert_int_equal(SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION), 1); /* ticket at once */
+    share(&one, listener, "127.0.0.1:0", 0);
+    ssl = tls_connect_to(ctx, &one, NULL);
+    assert_false(SSL_session_reused(ssl));
+    session = SSL_get1_session(ssl);
+    (void)SSL_shutdown(ssl); /* or the session counts as broken */
+    tls_close(ssl);
+    assert_int_equal(http_peer_stop(&one), HSM_OK);
+    share(&two, listener, "127.0.0.1:0", 0); /* the socket is still there */
+    ssl = tls_connect_to(ctx, &two, session);
+    assert_true(SSL_session_reused(ssl));
+    tls_close(ssl);
+    assert_int_equal(http_peer_stop(&two), HSM_OK);
+    SSL_SESSION_free(session);
+    SSL_CTX_free(ctx);
+    acme_http_listener_close(listener);
+    acme_http_listener_close(NULL);
+}
+
+static void
+one_that_is_full_leaves_connections_to_the_others(void **state)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    struct acme_http_listener *listener = NULL;
+    struct http_peer small, large;
+    char answer[512];
+    SSL *tls[5];
+
+    (void)state;
+    gate_set(true);
+    assert_int_equal(acme_http_listener_open("127.0.0.1:0", &listener), HSM_OK);
+    share(&small, listener, "127.0.0.1:0", 1);
+    tls[0] = tls_connect_to(ctx, &small, NULL);
+    share(&large, listener, "127.0.0.1:0", 10);
+    for (int i = 1; i < 5; i++)
+        tls[i] = tls_connect_to(ctx, &small, NULL);
+    for (int i = 0; i < 5; i++) {
+        assert_true(SSL_write(tls[i], request, (int)strlen(request)) > 0);
+        assert_true(SSL_read(tls[i], answer, sizeof(answer)) > 0);
+        assert_true(starts_with(answer, "HTTP/1.1 200 "));
+        tls_close(tls[i]);
+    }
+    assert_int_equal(http_peer_stop(&small), HSM_OK);
+    assert_int_equal(http_peer_stop(&large), HSM_OK);
+    SSL_CTX_free(ctx);
+    acme_http_listener_close(listener);
+}
+
+static void
+the_file_of_a_shared_unix_socket_goes_with_the_listener(void **state)
+{
+    char address[64];
+    const char *path = address + strlen("unix:");
+    struct acme_http_listener *listener = NULL, *second = NULL;
+    struct http_peer worker;
+
+    (void)state;
+    snprintf(address, sizeof(address), "unix:/tmp/sti-shared-%d.sock", (int)getpid());
+    assert_int_equal(acme_http_listener_open(address, &listener), HSM_OK);
+    assert_int_equal(acme_http_listener_open(address, &second), HSM_ERR_IO); /* it is taken */
+    share(&worker, listener, address, 0);
+    assert_int_equal(http_peer_stop(&worker), HSM_OK);
+    assert_int_equal(access(path, F_OK), 0);
+    acme_http_listener_close(listener);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(acme_http_listener_open("127.0.0.1", &listener), HSM_ERR_IO);
+}
+
 /* ---- client certificates ---- */
 
 static enum hsm_status
@@ -1348,6 +1464,9 @@ main(void)
         cmocka_unit_test(a_unix_socket_is_for_its_owner_and_replaces_only_a_stale_one),
         WITH_SERVER(old_tls_and_plain_text_are_refused),
         cmocka_unit_test(accepted_connections_do_not_wait_for_acknowledgements),
+        cmocka_unit_test(a_session_is_resumed_by_another_that_shares_the_socket),
+        cmocka_unit_test(one_that_is_full_leaves_connections_to_the_others),
+        cmocka_unit_test(the_file_of_a_shared_unix_socket_goes_with_the_listener),
         cmocka_unit_test(the_handler_learns_who_showed_a_certificate),
         cmocka_unit_test(a_loop_stops_at_once_when_nothing_is_in_flight),
         cmocka_unit_test(what_is_in_flight_is_answered_before_the_end),

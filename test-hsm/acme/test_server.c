@@ -68,11 +68,12 @@ the_directory_names_what_is_offered_and_nothing_else(void **state)
     assert_int_equal(got.status, 200);
     assert_string_equal(got_header(&got, "Content-Type"), "application/json");
     assert_string_equal(got_header(&got, "Link"), "");
-    assert_int_equal(json_object_size(got.json), 5);
+    assert_int_equal(json_object_size(got.json), 6);
     snprintf(url, sizeof(url), "%s/acme/new-order", ca.pa.base_url);
     assert_string_equal(got_text(&got, "newOrder"), url);
     assert_non_null(json_object_get(got.json, "keyChange"));
-    assert_null(json_object_get(got.json, "revokeCert"));
+    assert_non_null(json_object_get(got.json, "revokeCert"));
+    assert_null(json_object_get(got.json, "newAuthz"));
 }
 
 static void
@@ -1325,6 +1326,27 @@ rename_to_one(void)
     assert_int_equal(acme_store_commit(ca.store), HSM_OK);
 }
 
+/* As if the order had been issued the certificate that the vectors revoke. */
+static void
+plant_certificate(void)
+{
+    struct certs_chain *chain = NULL;
+    uint8_t serial[CERTS_SERIAL_MAX], *der = NULL;
+    size_t serial_len, len;
+    X509 *cert;
+
+    assert_int_equal(certs_chain_read(data_path("self/sp-1234.cert.pem"), &chain), HSM_OK);
+    cert = certs_chain_get(chain, 0);
+    serial_len = certs_cert_serial(cert, serial);
+    assert_int_equal(certs_cert_der(cert, &der, &len), HSM_OK);
+    assert_int_equal(acme_store_run(ca.store, NULL,
+                                    "UPDATE issuance SET serial = ?, der = ? WHERE order_id = '1'",
+                                    "bb", serial, serial_len, der, len),
+                     HSM_OK);
+    free(der);
+    certs_chain_free(chain);
+}
+
 static void
 requests_that_others_signed_are_understood(void **state)
 {
@@ -1347,7 +1369,13 @@ requests_that_others_signed_are_understood(void **state)
     assert_vector(vectors, "finalize", 200);
     ca_fixture_sql(&ca, "UPDATE issuance SET certificate = '1' WHERE order_id = '1'");
     assert_vector(vectors, "download cert", 200);
-    assert_vector(vectors, "revokeCert by account", 404); /* not offered */
+    assert_vector(vectors, "revokeCert by account", 404); /* another CA's */
+    plant_certificate();
+    ca_fixture_sql(&ca, "DELETE FROM nonce");
+    assert_vector(vectors, "revokeCert by account", 200);
+    ca_fixture_sql(&ca, "DELETE FROM revocation");
+    assert_vector(vectors, "revokeCert by certificate key", 200);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation"), 1);
     ca_fixture_sql(&ca, "DELETE FROM nonce");
     assert_vector(vectors, "keyChange", 200);
     assert_vector(vectors, "deactivate account", 403); /* the old key is gone */

@@ -292,6 +292,97 @@ participants_are_named_and_renamed(void **state)
     acme_store_close(store);
 }
 
+/* A certificate that the CA has issued, as far as its store goes. */
+static void
+plant_certificate(void)
+{
+    struct acme_store *store = NULL;
+    struct certs_chain *chain = NULL;
+    uint8_t serial[CERTS_SERIAL_MAX], *der = NULL;
+    size_t serial_len, len;
+
+    assert_int_equal(certs_chain_read(data_path("self/sp-1234.cert.pem"), &chain), HSM_OK);
+    serial_len = certs_cert_serial(certs_chain_get(chain, 0), serial);
+    assert_int_equal(certs_cert_der(certs_chain_get(chain, 0), &der, &len), HSM_OK);
+    assert_int_equal(acme_store_open(in_dir("sti-ca.db"), acme_server_migrations, &store), HSM_OK);
+    assert_int_equal(acme_store_run(store, NULL,
+                                    "INSERT INTO account VALUES ('a', 'valid', '{}', 't', '[]', 1)",
+                                    ""),
+                     HSM_OK);
+    assert_int_equal(acme_store_run(store, NULL,
+                                    "INSERT INTO authz VALUES ('z', 'a', 'valid', '', x'00', 1)",
+                                    ""),
+                     HSM_OK);
+    assert_int_equal(acme_store_run(store, NULL,
+                                    "INSERT INTO acme_order (id, account, authz, status, spc,"
+                                    " created, expires) VALUES ('o', 'a', 'z', 'valid', '1234', 1,"
+                                    " 2)",
+                                    ""),
+                     HSM_OK);
+    assert_int_equal(acme_store_run(store, NULL,
+                                    "INSERT INTO issuance (order_id, certificate, account, spc,"
+                                    " organization, country, point, thumbprint, serial, under,"
+                                    " attempted, der) VALUES ('o', 'c', 'a', '1234', 'O', 'US',"
+                                    " x'04', 't', ?, '', 1, ?)",
+                                    "bb", serial, serial_len, der, len),
+                     HSM_OK);
+    acme_store_close(store);
+    free(der);
+    certs_chain_free(chain);
+}
+
+static void
+an_operator_revokes_a_certificate_once(void **state)
+{
+    static const char serial[] = "55492c1d19f42e88516b08db24a61a83";
+
+    (void)state;
+    plant_certificate();
+    assert_fails(RUN("revoke", "--config", config, "--serial", "0102"), 1, "no certificate");
+    assert_fails(RUN("revoke", "--config", config, "--serial", "0g"), 1, "in hex");
+    assert_fails(RUN("revoke", "--config", config, "--serial", serial, "--reason", "7"), 2,
+                 "0 to 6");
+    assert_fails(RUN("revoke", "--config", config, "--serial", serial, "--reason", ""), 2,
+                 "0 to 6");
+    assert_int_equal(RUN("revoke", "--config", config), 2);
+    assert_succeeds(RUN("revoke", "--config", config, "--serial", serial, "--reason", "4"));
+    assert_non_null(strstr(output, "the STI-PA is not told of revocations"));
+    assert_non_null(strstr(output, "55492c1d19f42e88516b08db24a61a83: revoked\n"));
+    assert_fails(RUN("revoke", "--config", config, "--serial", serial), 1, "revoked already");
+}
+
+/* All of it or nothing, on the command line and in the file. */
+static void
+an_account_at_the_sti_pa_is_configured_whole(void **state)
+{
+    char *ours = text_of(config), *half = NULL, *whole = NULL;
+
+    (void)state;
+    assert_fails(RUN("init", "--dir", dir, "--module", softhsm_module(), "--token",
+                     "pkcs11:token=sti-ca", "--pin-source", in_dir("pin"), "--organization",
+                     "Example STI-CA", "--address", address, "--base-url", base_url, "--pa-anchor",
+                     anchor, "--authority", "https://sti-pa.example/", "--crl-url",
+                     "https://sti-pa.example/download/v1/crl", "--crl-issuer-cert", crl_issuer,
+                     "--revocation-url", "https://sti-pa.example/sti-pa/revocations"),
+                 2, "go together");
+    assert_true(asprintf(&half, "%srevocation-url = https://sti-pa.example/sti-pa/revocations\n",
+                         ours) > 0);
+    assert_int_equal(hsm_file_write(config, half, strlen(half), 0644), HSM_OK);
+    assert_fails(RUN("serve", "--config", config, "--check"), 1, "go together");
+
+    assert_true(asprintf(&whole, "%suser = sti-ca\npassword-source = file:ca.password\n", half) >
+                0);
+    assert_int_equal(hsm_file_write(config, whole, strlen(whole), 0644), HSM_OK);
+    assert_int_equal(RUN("serve", "--config", config, "--check"), 1); /* it is not there yet */
+    assert_int_equal(hsm_file_write(in_dir("ca.password"), "pass word\n", 10, 0600), HSM_OK);
+    assert_succeeds(RUN("serve", "--config", config, "--check"));
+    assert_null(strstr(output, "pass word"));
+    assert_int_equal(hsm_file_write(config, ours, strlen(ours), 0644), HSM_OK);
+    free(whole);
+    free(half);
+    free(ours);
+}
+
 /* Until it answers, 20 s at most. */
 static struct acme_client *
 connect_client(const struct acme_client_config *with)
@@ -406,6 +497,8 @@ main(void)
         cmocka_unit_test(check_compares_keys_and_certificates),
         cmocka_unit_test(command_lines_and_configurations_that_are_refused),
         cmocka_unit_test(participants_are_named_and_renamed),
+        cmocka_unit_test(an_operator_revokes_a_certificate_once),
+        cmocka_unit_test(an_account_at_the_sti_pa_is_configured_whole),
         cmocka_unit_test(the_daemon_serves_acme_until_sigterm),
         cmocka_unit_test(no_file_holds_a_private_key),
     };

@@ -224,6 +224,8 @@ command_lines_that_are_refused(void **state)
     assert_int_equal(run("revoke", NULL), 2);
     assert_int_equal(run("account", NULL), 2);
     assert_int_equal(run("account", "drop", NULL), 2);
+    assert_int_equal(run("ca", "account", NULL), 2);
+    assert_int_equal(run("ca", "account", "drop", NULL), 2);
     assert_int_equal(run("serve", NULL), 2);
     assert_int_equal(run("serve", "--config", config, "--ca", NULL), 2);
     assert_int_equal(run("serve", "--config", config, "word", NULL), 2);
@@ -289,6 +291,74 @@ trusted_cas_are_added_once_and_listed(void **state)
     assert_non_null(strstr(output, "CN=Example SHAKEN ROOT"));
 }
 
+/* The STI-CA of the line before: its chain is its intermediate and the root. */
+static void
+an_sti_ca_has_an_account_for_its_own_names(void **state)
+{
+    char *intermediate = data_text("self/sti-ca-int.cert.pem", NULL);
+    char *root = data_text("self/sti-ca-root.cert.pem", NULL), *chain = NULL;
+    char rogue[PATH_SIZE];
+
+    (void)state;
+    assert_true(asprintf(&chain, "%s%s", intermediate, root) > 0);
+    write_text("chain.pem", chain);
+    snprintf(rogue, sizeof(rogue), "%s", data_path("self/rogue-root.cert.pem"));
+    assert_int_equal(run("ca", "account", "add", "--config", config, "--id", "ca-1", "--user", "ca",
+                         "--chain", in_dir("chain.pem"), NULL),
+                     2);
+    assert_int_equal(run("ca", "account", "add", "--config", config, "--id", "ca-1", "--user", "ca",
+                         "--chain", rogue, "--generate-password", in_dir("ca.password"), NULL),
+                     1);
+    assert_non_null(strstr(output, "not of a trusted STI-CA"));
+    assert_succeeds(run("ca", "account", "add", "--config", config, "--id", "ca-1", "--user", "ca",
+                        "--chain", in_dir("chain.pem"), "--generate-password",
+                        in_dir("ca.password"), NULL));
+    assert_int_equal(run("ca", "account", "add", "--config", config, "--id", "ca-2", "--user",
+                         "ca-2", "--chain", in_dir("chain.pem"), "--generate-password",
+                         in_dir("ca.password"), NULL),
+                     1);
+    assert_non_null(strstr(output, "another account's"));
+    assert_succeeds(run("account", "list", "--config", config, NULL));
+    assert_non_null(strstr(output, "ca-1  user ca  STI-CA\n"));
+    assert_succeeds(run("ca", "account", "extend", "--config", config, "--id", "ca-1", "--chain",
+                        in_dir("chain.pem"), NULL));
+    assert_int_equal(run("ca", "account", "extend", "--config", config, "--id", "1001", "--chain",
+                         in_dir("chain.pem"), NULL),
+                     1);
+    assert_non_null(strstr(output, "no STI-CA has it"));
+    free(chain);
+    free(root);
+    free(intermediate);
+}
+
+static void
+an_operator_decides_of_what_waits(void **state)
+{
+    struct acme_store *store = NULL;
+    static const char insert[] =
+        "INSERT INTO revocation (issuer, serial, reason, requester, account, state, asked) VALUES"
+        " (x'300b3109300706035504030c00', ?, 1, 'a test', '1001', 'queued', 1768478400)";
+
+    (void)state;
+    assert_int_equal(acme_store_open(in_dir("sti-pa.db"), acme_authority_migrations, &store),
+                     HSM_OK);
+    for (uint8_t serial = 1; serial <= 2; serial++)
+        assert_int_equal(acme_store_run(store, NULL, insert, "b", &serial, (size_t)1), HSM_OK);
+    acme_store_close(store);
+    assert_succeeds(run("revocation", "list", "--config", config, NULL));
+    assert_non_null(strstr(output, "1  queued  2026-01-15T12:00:00Z  serial 01  keyCompromise"));
+    assert_succeeds(run("revocation", "approve", "--config", config, "--id", "1", NULL));
+    assert_succeeds(run("revocation", "refuse", "--config", config, "--id", "2", NULL));
+    assert_int_equal(run("revocation", "refuse", "--config", config, "--id", "1", NULL), 2);
+    assert_non_null(strstr(output, "is revoked already"));
+    assert_int_equal(run("revocation", "approve", "--config", config, "--id", "3", NULL), 1);
+    assert_int_equal(run("revocation", "approve", "--config", config, "--id", "1x", NULL), 2);
+    assert_int_equal(run("revocation", "approve", "--config", config, NULL), 2);
+    assert_succeeds(run("revocation", "list", "--config", config, NULL));
+    assert_non_null(strstr(output, "1  revoked  "));
+    assert_non_null(strstr(output, "2  refused  "));
+}
+
 /* Until it answers, 20 s at most. */
 static void
 wait_until_it_serves(struct acme_http_client *http, const char *url)
@@ -335,6 +405,7 @@ use_it(struct acme_http_client *http, const char *list_url, const struct certs_c
     assert_int_equal(certs_chain_len(acme_ca_list_roots(list)), 1);
     if (acme_authority_fetch_crl(http, crl_url, anchors, time(NULL), &crl, &why) != HSM_OK)
         fail_msg("%s", why.text);
+    assert_int_equal(certs_crl_len(crl), 1); /* what an operator approved */
     acme_ca_list_free(list);
     certs_crl_free(crl);
     free(token);
@@ -400,6 +471,8 @@ main(void)
         cmocka_unit_test(command_lines_that_are_refused),
         cmocka_unit_test(accounts_are_added_once_and_listed),
         cmocka_unit_test(trusted_cas_are_added_once_and_listed),
+        cmocka_unit_test(an_sti_ca_has_an_account_for_its_own_names),
+        cmocka_unit_test(an_operator_decides_of_what_waits),
         cmocka_unit_test(daemon_serves_until_sigterm),
         cmocka_unit_test(no_file_holds_a_private_key),
     };

@@ -51,6 +51,12 @@ static const struct {
      HSM_OK, NULL},
     {"the CRL's signer for tokens", "self/pa-crl.cert.pem", "self/pa-root.cert.pem",
      CERTS_FOR_PA_SIGNING, DATA_NOW, HSM_ERR_UNTRUSTED, "digitalSignature"},
+    {"an STI-CA that issues", "self/sti-ca-int.cert.pem", "self/sti-ca-root.cert.pem",
+     CERTS_FOR_ISSUING, DATA_NOW, HSM_OK, NULL},
+    {"an end entity as STI-CA", "self/sp-1234.chain.pem", "self/sti-ca-root.cert.pem",
+     CERTS_FOR_ISSUING, DATA_NOW, HSM_ERR_UNTRUSTED, "not a CA"},
+    {"an STI-CA of another root", "self/sti-ca-int.cert.pem", "self/rogue-root.cert.pem",
+     CERTS_FOR_ISSUING, DATA_NOW, HSM_ERR_UNTRUSTED, "unable to get"},
 };
 
 static void

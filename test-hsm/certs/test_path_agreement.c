@@ -388,6 +388,27 @@ others_come_to_our_verdict_on_production_certificates(void **state)
     certs_chain_free(roots);
 }
 
+/* -- the explanation --------------------------------------------------------------------------- */
+
+static void
+each_difference_is_explained(void **state)
+{
+    char *text = data_text("../../docs/PATHS.md", NULL);
+
+    (void)state;
+    for (size_t i = 0; i < path_case_count; i++) {
+        const struct path_case *item = &path_cases[i];
+        bool differs = item->openssl == PATH_DIFFERS || item->gnutls == PATH_DIFFERS;
+        char quoted[128];
+
+        snprintf(quoted, sizeof(quoted), "`%s`", item->what);
+        if ((strstr(text, quoted) != NULL) != differs)
+            fail_msg("docs/PATHS.md: \"%s\" is %s", item->what,
+                     differs ? "not explained" : "explained without need");
+    }
+    free(text);
+}
+
 static int
 fixture_up(void **state)
 {
@@ -411,6 +432,7 @@ int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_difference_is_explained),
         cmocka_unit_test(others_come_to_our_verdict_on_every_chain),
         cmocka_unit_test(others_come_to_our_verdict_on_production_certificates),
     };

@@ -23,7 +23,7 @@ quickstart() { "$source/scripts/quickstart" --bin "$bin" "$@"; }
 # --- README.md names the commands that --help tells, and no others
 for program in sti-hsm sti-cert sti-pa sti-ca sti-kms sti-sks; do
     "$bin/$program" --help | grep -E '^  [a-z]' |
-        grep -oE '^  [a-z]+( (init|show|generate|list|destroy|add|set|verify|issue)\b)?' | sed 's/^ *//' | sort -u >"$work/told"
+        grep -oE '^  [a-z]+( (init|show|generate|list|destroy|add|set|verify|issue|approve|refuse|account add|account extend)\b)?' | sed 's/^ *//' | sort -u >"$work/told"
     # shellcheck disable=SC2016 # the backquotes are README.md's
     grep "^| .$program. |" "$source/README.md" | cut -d'|' -f4 | grep -oE '`[^`]+`' | tr -d '`' | sort >"$work/named"
     cmp -s "$work/told" "$work/named" || fail "README.md, $program: $(diff "$work/named" "$work/told")"
@@ -81,7 +81,8 @@ done < <(find "$dir" -type f -size -1024k ! -path "$dir/tokens/*" -print0)
 # --- a PIN, a password, the bearer token: in its own file, and nowhere else
 find "$dir" -type f ! -path "$dir/tokens/*" >"$work/files"
 cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >"$work/processes" 2>/dev/null || true
-for file in "$dir/pin" "$dir/so-pin" "$dir/1001.password" "$dir/1002.password" "$STI_SKS_TOKEN_FILE"; do
+for file in "$dir/pin" "$dir/so-pin" "$dir/1001.password" "$dir/1002.password" "$dir/ca-account.password" \
+    "$STI_SKS_TOKEN_FILE"; do
     [ "$(stat -c %a "$file")" = 600 ] || fail "$file: mode $(stat -c %a "$file")"
     head -n 1 "$file" | tr -d '\n' >"$work/secret"
     [ -s "$work/secret" ] || fail "$file is empty"

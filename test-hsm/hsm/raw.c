@@ -1,4 +1,4 @@
-/* raw.c - what another program could do to a SoftHSM token. */
+/* raw.c - what another program could do to a token. */
 #include "raw.h"
 
 #include <dlfcn.h>
@@ -22,6 +22,7 @@
 struct raw {
     CK_FUNCTION_LIST *functions;
     CK_SESSION_HANDLE session;
+    bool own_list; /* of functions: some modules give everyone who asks another one */
 };
 
 struct template
@@ -98,6 +99,16 @@ slot_of(CK_FUNCTION_LIST *functions, const char *label)
     return 0;
 }
 
+static bool
+initialize(CK_FUNCTION_LIST *functions)
+{
+    CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
+    CK_RV rv = functions->C_Initialize(&args);
+
+    must(rv == CKR_CRYPTOKI_ALREADY_INITIALIZED ? CKR_OK : rv, "C_Initialize");
+    return rv == CKR_OK;
+}
+
 struct raw *
 raw_open(const char *token_label)
 {
@@ -107,6 +118,7 @@ raw_open(const char *token_label)
     if (raw == NULL)
         abort();
     raw->functions = functions_of_module();
+    raw->own_list = initialize(raw->functions);
     must(raw->functions->C_OpenSession(slot_of(raw->functions, token_label),
                                        CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
                                        &raw->session),
@@ -121,10 +133,27 @@ void
 raw_close(struct raw *raw)
 {
     must(raw->functions->C_CloseSession(raw->session), "C_CloseSession");
+    if (raw->own_list)
+        must(raw->functions->C_Finalize(NULL), "C_Finalize");
     free(raw);
 }
 
-void
+/* SoftHSM knows all of it; others refuse what they have no room for. */
+static bool
+made(CK_RV rv, const char *what)
+{
+    bool refused = rv == CKR_ATTRIBUTE_VALUE_INVALID || rv == CKR_TEMPLATE_INCONSISTENT ||
+                   rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_READ_ONLY ||
+                   rv == CKR_CURVE_NOT_SUPPORTED || rv == CKR_GENERAL_ERROR ||
+                   rv == CKR_FUNCTION_FAILED;
+
+    if (refused && !softhsm_is_softhsm())
+        return false;
+    must(rv, what);
+    return true;
+}
+
+bool
 raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned char id)
 {
     CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
@@ -132,6 +161,7 @@ raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned ch
     struct template private = {.count = 0};
     CK_OBJECT_HANDLE public_object;
     CK_OBJECT_HANDLE private_object;
+    CK_RV rv;
 
     add_bool(&public, CKA_TOKEN, true);
     add_bool(&public, CKA_VERIFY, true);
@@ -148,13 +178,13 @@ raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned ch
     if (kind == RAW_ALWAYS_AUTHENTICATE)
         add_bool(&private, CKA_ALWAYS_AUTHENTICATE, true);
     add_name(&private, label, &id);
-    must(raw->functions->C_GenerateKeyPair(raw->session, &mechanism, public.attributes,
+    rv = raw->functions->C_GenerateKeyPair(raw->session, &mechanism, public.attributes,
                                            public.count, private.attributes, private.count,
-                                           &public_object, &private_object),
-         "C_GenerateKeyPair");
+                                           &public_object, &private_object);
+    return made(rv, "C_GenerateKeyPair");
 }
 
-static void
+static CK_RV
 import_public(struct raw *raw, const uint8_t *point, const char *label, const unsigned char *id)
 {
     CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
@@ -171,10 +201,10 @@ import_public(struct raw *raw, const uint8_t *point, const char *label, const un
     add(&t, CKA_EC_PARAMS, p256, sizeof(p256));
     add(&t, CKA_EC_POINT, der, sizeof(der));
     add_name(&t, label, id);
-    must(raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object), "public");
+    return raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object);
 }
 
-static void
+static CK_RV
 import_private(struct raw *raw, const uint8_t *value, const char *label, const unsigned char *id)
 {
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
@@ -192,25 +222,28 @@ import_private(struct raw *raw, const uint8_t *value, const char *label, const u
     add(&t, CKA_EC_PARAMS, p256, sizeof(p256));
     add(&t, CKA_VALUE, value, 32);
     add_name(&t, label, id);
-    must(raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object), "private");
+    return raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object);
 }
 
-void
+bool
 raw_import(struct raw *raw, const char *label, unsigned char id)
 {
     EVP_PKEY *key = peer_key_new("P-256");
     uint8_t point[HSM_P256_POINT_LEN];
     uint8_t value[32];
     BIGNUM *d = NULL;
+    bool good;
 
     if (hsm_p256_point(key, point) != HSM_OK ||
         EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) != 1 ||
         BN_bn2binpad(d, value, sizeof(value)) != sizeof(value))
         abort();
-    import_public(raw, point, label, &id);
-    import_private(raw, value, label, &id);
-    BN_free(d);
+    good = made(import_public(raw, point, label, &id), "public") &&
+           made(import_private(raw, value, label, &id), "private");
+    OPENSSL_cleanse(value, sizeof(value));
+    BN_clear_free(d);
     EVP_PKEY_free(key);
+    return good;
 }
 
 /* The first that is found goes to *out, where that is not NULL. */

@@ -1,5 +1,5 @@
 /*
- * raw.h - what another program could do to a SoftHSM token, through PKCS#11 itself.
+ * raw.h - what another program could do to a token, through PKCS#11 itself.
  *
  * Tests make with it the keys that ours must refuse, and look at what ours made.
  * Everything aborts where it fails.
@@ -25,11 +25,12 @@ enum raw_kind {
     RAW_ALWAYS_AUTHENTICATE,
 };
 
-/** A key pair; the id is one octet, 0 for none. */
-void raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned char id);
+/** A key pair; the id is one octet, 0 for none. False: this token has no such keys. */
+bool raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned char id);
 
-/** A P-256 pair that was made outside, marked sensitive and not extractable. */
-void raw_import(struct raw *raw, const char *label, unsigned char id);
+/** A P-256 pair that was made outside, marked sensitive and not extractable. False:
+ * this token takes none. */
+bool raw_import(struct raw *raw, const char *label, unsigned char id);
 
 /** How many objects with the label there are. */
 size_t raw_count(struct raw *raw, bool private_keys, const char *label);

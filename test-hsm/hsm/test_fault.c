@@ -346,6 +346,7 @@ start(void **state)
     (void)state;
     setenv("STI_SHIM_BEHIND", softhsm_module(), 1);
     setenv("STI_TEST_MODULE", SHIM_MODULE, 1);
+    setenv("STI_TEST_TIMEOUT_MS", "500", 1); /* what fails is to be seen to fail */
     setenv("STI_SHIM", "", 1);
     softhsm_start();
     hsm_token_close(softhsm_token("faulty"));

@@ -22,8 +22,8 @@
 #include <hsm/key.h>
 #include <hsm/log.h>
 
+#include "forking.h"
 #include "softhsm.h"
-#include "tsan.h"
 
 #define SERVER  "/usr/bin/p11-kit"
 #define CALLERS 4
@@ -158,7 +158,7 @@ static void
 a_killed_server_is_not_noticed_through_libp11(void **state)
 {
     (void)state;
-    SKIP_UNDER_TSAN();
+    SKIP_WHERE_NO_FORK();
     survives_a_kill(HSM_ROUTE_LIBP11);
 }
 
@@ -166,7 +166,7 @@ static void
 a_killed_server_is_not_noticed_directly(void **state)
 {
     (void)state;
-    SKIP_UNDER_TSAN();
+    SKIP_WHERE_NO_FORK();
     survives_a_kill(HSM_ROUTE_DIRECT);
 }
 

@@ -1,6 +1,6 @@
 /*
- * test_enroll.c - mirrors sks/src/enroll.c: a real STI-PA, STI-CA and STI-CR on the loopback, the
- * service provider's keys in a token of its own.
+ * test_enroll.c - mirrors sks/src/enroll.c and revoke.c: a real STI-PA, STI-CA and STI-CR on the
+ * loopback, the service provider's keys in a token of its own.
  *
  * Run as "test_enroll enroll STEP ..." it is one enrollment that dies right after a step.
  */
@@ -26,7 +26,9 @@
 #include <certs/cert.h>
 #include <hsm/process.h>
 #include <sks/enroll.h>
+#include <sks/revoke.h>
 #include <sks/signers.h>
+#include <sks/verify.h>
 
 #include "data.h"
 #include "ecosystem.h"
@@ -57,7 +59,8 @@ static struct {
     struct acme_authority *authority;
     struct acme_server *server;
     char *directory, *crl_url;
-    char authority_prefix[128];
+    char authority_prefix[128], revocation_url[128];
+    struct hsm_secret *ca_password; /* of the STI-CA's account at the STI-PA */
     const char *authorities[2];
     char pa_anchor[512]; /* PEM file */
     char dir[256]; /* the service provider's; one per test */
@@ -290,6 +293,9 @@ start_authority(void)
     char path[512];
 
     late_start(&world.pa);
+    eco_must(certs_chain_new(&world.issuing), "chain");
+    eco_must(certs_chain_append(world.issuing, eco->ca), "chain");
+    eco_must(certs_chain_append(world.issuing, eco->roots), "chain");
     path_in(softhsm_dir(), "pa.db", path);
     eco_must(acme_store_open(path, acme_authority_migrations, &world.pa_store), path);
     eco_must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
@@ -297,6 +303,10 @@ start_authority(void)
              "account");
     hsm_secret_free(password);
     eco_must(acme_authority_ca_add(world.pa_store, certs_chain_get(eco->roots, 0)), "STI-CA");
+    eco_must(hsm_secret_random(16, &world.ca_password), "password");
+    eco_must(acme_authority_ca_account_add(world.pa_store, "ca", "sti-ca", world.ca_password,
+                                           world.issuing),
+             "account of the STI-CA");
     eco_must(acme_authority_new(&(struct acme_authority_config){.base_url = world.pa.server.base,
                                                                 .store = world.pa_store,
                                                                 .signer_key = eco->pa_signer_key,
@@ -322,9 +332,8 @@ start_server(void)
     world.crl_url = acme_authority_crl_url(world.pa.server.base);
     path_in(softhsm_dir(), "ca.db", path);
     eco_must(acme_store_open(path, acme_server_migrations, &world.ca_store), path);
-    eco_must(certs_chain_new(&world.issuing), "chain");
-    eco_must(certs_chain_append(world.issuing, eco->ca), "chain");
-    eco_must(certs_chain_append(world.issuing, eco->roots), "chain");
+    snprintf(world.revocation_url, sizeof(world.revocation_url),
+             "%s" ACME_AUTHORITY_REVOCATIONS_PATH, world.pa.server.base);
     snprintf(world.authority_prefix, sizeof(world.authority_prefix), "%s/", world.pa.server.base);
     world.authorities[0] = world.authority_prefix;
     eco_must(acme_server_new(&(struct acme_server_config){.base_url = world.ca.server.base,
@@ -341,7 +350,10 @@ start_server(void)
                                                               certs_chain_get(eco->crl_signer, 0)),
                                                           .country = "US",
                                                           .valid_days = 90,
-                                                          .backdate_s = 300},
+                                                          .backdate_s = 300,
+                                                          .revocation_url = world.revocation_url,
+                                                          .revocation_user = "sti-ca",
+                                                          .revocation_password = world.ca_password},
                              &world.server),
              "STI-CA");
     world.ca.handler = acme_server_handler(world.server);
@@ -391,6 +403,7 @@ end_world(void **state)
     acme_store_close(world.ca_store);
     acme_store_close(world.pa_store);
     certs_chain_free(world.issuing);
+    hsm_secret_free(world.ca_password);
     free(world.directory);
     free(world.crl_url);
     eco_stop(&world.eco);
@@ -455,6 +468,8 @@ keys_named_sp(struct hsm_token *token)
     return found;
 }
 
+static const char *const dest[] = {"12155551213"};
+
 static enum hsm_status
 enroll(struct sp *sp, struct hsm_reason *why)
 {
@@ -470,11 +485,10 @@ enroll(struct sp *sp, struct hsm_reason *why)
     return st;
 }
 
-/* A call signed with what is active now. */
-static void
-assert_signs(struct sp *sp)
+/* The Identity of a call, signed with what is active now; free() it. NULL: nothing is. */
+static char *
+sign(struct sp *sp)
 {
-    static const char *const dest[] = {"12155551213"};
     const struct sks_claims claims = {
         .attest = 'A',
         .orig_tn = "12155551212",
@@ -489,10 +503,19 @@ assert_signs(struct sp *sp)
 
     assert_int_equal(sks_signers_load(sp->catalogue, sp->token, ECO_SPC, &signers), HSM_OK);
     signer = sks_signers_at(signers, time(NULL));
-    assert_non_null(signer);
-    assert_int_equal(sks_signer_sign(signer, &claims, time(NULL), &identity, NULL), HSM_OK);
-    free(identity);
+    if (signer != NULL)
+        assert_int_equal(sks_signer_sign(signer, &claims, time(NULL), &identity, NULL), HSM_OK);
     sks_signers_free(signers);
+    return identity;
+}
+
+static void
+assert_signs(struct sp *sp)
+{
+    char *identity = sign(sp);
+
+    assert_non_null(identity);
+    free(identity);
 }
 
 /* ---- the way there ---- */
@@ -844,6 +867,158 @@ credential_of_another_ca_is_left_alone(void **state)
     sks_credentials_free(list, count);
 }
 
+/* ---- revocation ---- */
+
+static enum hsm_status
+fetch_x5u(void *context, const char *x5u, time_t now, struct certs_chain **out,
+          struct hsm_reason *why)
+{
+    (void)now;
+    return acme_http_fetch_chain(context, x5u, out, why);
+}
+
+/* What an STI-VS that knows the list and the CRL of now says of a call. */
+static struct sks_verification
+judge(const struct place *place, const char *identity)
+{
+    struct sks_verifier *verifier = NULL;
+    struct sks_verification verdict;
+    const struct sks_call call = {.from_tn = "12155551212",
+                                  .to_tn = dest,
+                                  .to_tn_count = 1,
+                                  .time = time(NULL),
+                                  .identity = identity};
+    SP sp;
+
+    sp_open(&sp, place, ECO_SPC); /* what it kept is fetched anew */
+    eco_must(sks_verifier_new(&(struct sks_verifier_config){.trust = sp.trust,
+                                                            .chain = fetch_x5u,
+                                                            .context = sp.http},
+                              &verifier),
+             "STI-VS");
+    assert_int_equal(sks_verify(verifier, &call, time(NULL), &verdict), HSM_OK);
+    sks_verifier_free(verifier);
+    return verdict;
+}
+
+static int64_t
+last_id(void)
+{
+    size_t count;
+    struct sks_credential last = last_credential(&count);
+    int64_t id = last.id;
+
+    sks_credential_clear(&last);
+    return id;
+}
+
+static void
+a_revoked_credential_signs_no_more_and_its_calls_fail(void **state)
+{
+    struct sks_credential credential = {.id = 0};
+    struct sks_verification verdict;
+    struct hsm_reason why;
+    char *identity;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    identity = sign(&sp);
+    verdict = judge(here(), identity);
+    assert_int_equal(verdict.verdict, SKS_VALID);
+
+    assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_OK);
+    assert_last_state(SKS_RETIRING, 1);
+    assert_null(sign(&sp)); /* before the CA is asked */
+    assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 1, &why), HSM_OK);
+    assert_last_state(SKS_RETIRED, 1);
+    acme_server_forward(world.server);
+    verdict = judge(here(), identity);
+    assert_int_equal(verdict.verdict, SKS_E17_UNTRUSTED);
+    assert_int_equal(verdict.reason_code, 437);
+    assert_string_equal(verdict.verstat, "TN-Validation-Failed");
+    assert_non_null(strstr(verdict.reason_desc.text, "revoked"));
+
+    assert_int_equal(enroll(&sp, &why), HSM_OK); /* and goes on with a new one */
+    assert_last_state(SKS_ACTIVE, 2);
+    free(identity);
+    identity = sign(&sp);
+    verdict = judge(here(), identity);
+    assert_int_equal(verdict.verdict, SKS_VALID);
+    free(identity);
+    sks_credential_clear(&credential);
+}
+
+static void
+a_revocation_that_was_cut_short_is_done_again(void **state)
+{
+    struct sks_credential credential = {.id = 0};
+    struct hsm_reason why;
+    int64_t id;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    id = last_id();
+    assert_int_equal(sks_revoke_begin(sp.catalogue, id, &credential, &why), HSM_OK);
+    break_at(&world.ca, "/acme/revoke-cert", 503, "", "text/plain");
+    assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 1, &why),
+                     HSM_ERR_BUSY);
+    assert_last_state(SKS_RETIRING, 1);
+    assert_null(sign(&sp));
+    sks_credential_clear(&credential);
+
+    world.ca.broken = NULL;
+    for (int i = 0; i < 2; i++) { /* the second time the CA says that it is revoked already */
+        assert_int_equal(sks_revoke_begin(sp.catalogue, id, &credential, &why), HSM_OK);
+        assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 1, &why), HSM_OK);
+        assert_last_state(SKS_RETIRED, 1);
+        sks_credential_clear(&credential);
+    }
+}
+
+static void
+what_the_ca_refuses_to_revoke_still_signs_no_more(void **state)
+{
+    struct sks_credential credential = {.id = 0};
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_OK);
+    assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 9, &why),
+                     HSM_ERR_DENIED);
+    assert_non_null(strstr(why.text, "badRevocationReason"));
+    assert_last_state(SKS_RETIRING, 1);
+    assert_null(sign(&sp));
+    sks_credential_clear(&credential);
+}
+
+static void
+a_credential_on_the_way_is_revoked_once_it_has_a_certificate(void **state)
+{
+    struct sks_credential credential = {.id = 0};
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    assert_int_equal(enroll_until("requested"), DIED);
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_ERR_USAGE);
+    assert_non_null(strstr(why.text, "is requested and has no certificate"));
+    assert_int_equal(sks_revoke_begin(sp.catalogue, 4711, &credential, &why), HSM_ERR_NOT_FOUND);
+    assert_last_state(SKS_REQUESTED, 1);
+    assert_int_equal(enroll_until("issued"), DIED);
+    assert_int_equal(sks_revoke_begin(sp.catalogue, last_id(), &credential, &why), HSM_OK);
+    assert_last_state(SKS_RETIRED, 1);
+    assert_int_equal(sks_revoke_finish(sp.catalogue, sp.client, &credential, 4, &why), HSM_OK);
+    sks_credential_clear(&credential);
+}
+
 #define CASE(name) cmocka_unit_test_setup(name, begin)
 
 int
@@ -867,6 +1042,10 @@ main(int argc, char **argv)
         CASE(chain_that_cannot_be_fetched_is_not_activated),
         CASE(credential_that_ended_on_the_way_is_given_up),
         CASE(credential_of_another_ca_is_left_alone),
+        CASE(a_revoked_credential_signs_no_more_and_its_calls_fail),
+        CASE(a_revocation_that_was_cut_short_is_done_again),
+        CASE(what_the_ca_refuses_to_revoke_still_signs_no_more),
+        CASE(a_credential_on_the_way_is_revoked_once_it_has_a_certificate),
     };
 
     if (argc == 9 && strcmp(argv[1], "enroll") == 0)

@@ -143,6 +143,9 @@ reset(void **state)
     return 0;
 }
 
+/* The service provider's certificate names a CRL at ECO_CRL_URL, not at the server of this test. */
+static const struct certs_path_policy any_crl = {.any_distribution_point = true};
+
 static struct sks_trust *
 trust_new(const char *dir)
 {
@@ -152,6 +155,7 @@ trust_new(const char *dir)
         .ca_list_url = pa.list_url,
         .crl_url = pa.crl_url,
         .dir = dir,
+        .policy = &any_crl,
     };
     struct sks_trust *trust = NULL;
 
@@ -333,6 +337,32 @@ a_rollback_is_refused_also_after_a_restart(void **state)
 }
 
 /* Also one that has ended says what came before it. */
+/* As two worker processes of a daemon, one of which was slower to fetch. */
+static void
+of_two_that_share_a_directory_none_keeps_what_is_older(void **state)
+{
+    const time_t later = eco.now + ECO_DAY;
+    struct sks_trust *slow = trust_new(*state);
+    struct sks_trust *fast = trust_new(*state);
+
+    publish_list(6, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
+    publish_crl(8, eco.now - 60, 5, NULL);
+    assert_int_equal(sks_trust_refresh(fast, eco.now), HSM_OK);
+    publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key); /* what the slow one was given */
+    assert_int_equal(sks_trust_refresh(slow, eco.now), HSM_ERR_UNTRUSTED);
+    publish_list(6, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
+    publish_crl(7, eco.now - 60, 5, NULL);
+    assert_int_equal(sks_trust_refresh(slow, later), HSM_ERR_UNTRUSTED);
+    publish_crl(8, eco.now - 60, 5, NULL);
+    assert_int_equal(sks_trust_refresh(slow, later), HSM_OK);
+    sks_trust_free(slow);
+    sks_trust_free(fast);
+    fast = trust_new(*state); /* what is kept is the newer */
+    publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
+    assert_int_equal(sks_trust_refresh(fast, later + ECO_DAY), HSM_ERR_UNTRUSTED);
+    sks_trust_free(fast);
+}
+
 static void
 an_old_directory_still_refuses_what_is_older(void **state)
 {
@@ -455,6 +485,44 @@ a_directory_that_cannot_be_made_is_an_error(void **state)
     assert_null(trust);
 }
 
+static void
+a_chain_in_another_order_has_its_path(void **state)
+{
+    struct sks_trust *trust = trust_new(*state);
+    struct certs_chain *turned = NULL;
+    struct certs_path *path = NULL;
+    struct hsm_reason why = {0};
+
+    assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
+    assert_int_equal(certs_chain_new(&turned), HSM_OK);
+    for (size_t i = certs_chain_len(eco.sp); i-- > 0;)
+        assert_int_equal(certs_chain_add(turned, certs_chain_get(eco.sp, i)), HSM_OK);
+    assert_int_equal(sks_trust_path(trust, turned, eco.now, &path, NULL), HSM_OK);
+    assert_true(certs_path_is_of(path, certs_chain_get(eco.sp, 0)));
+    assert_string_equal(certs_tnauthlist_spc(certs_path_tnauthlist(path)), "1234");
+    certs_path_free(path);
+    assert_int_equal(sks_trust_check(trust, turned, eco.now, &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "begins with another certificate"));
+    certs_chain_free(turned);
+    sks_trust_free(trust);
+}
+
+static void
+the_crl_that_a_certificate_names_is_the_one_that_is_asked(void **state)
+{
+    const struct sks_trust_config config = {.http = eco.http,
+                                            .pa_anchors = eco.pa_anchors,
+                                            .ca_list_url = pa.list_url,
+                                            .crl_url = pa.crl_url,
+                                            .dir = *state};
+    struct sks_trust *trust = NULL;
+
+    assert_int_equal(sks_trust_new(&config, &trust), HSM_OK);
+    assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
+    assert_non_null(strstr(distrust(trust, eco.sp, eco.now), "its CRL is another"));
+    sks_trust_free(trust);
+}
+
 /* -- verifications while it is refreshed -- */
 
 struct checker {
@@ -574,10 +642,13 @@ main(void)
         cmocka_unit_test_setup(a_chain_to_no_root_of_the_list_is_not_trusted, reset),
         cmocka_unit_test_setup(revoked_certificates_are_not_trusted, reset),
         cmocka_unit_test_setup(what_has_ended_is_good_no_more, reset),
+        cmocka_unit_test_setup(a_chain_in_another_order_has_its_path, reset),
+        cmocka_unit_test_setup(the_crl_that_a_certificate_names_is_the_one_that_is_asked, reset),
         cmocka_unit_test_setup(a_restart_needs_no_pa_but_checks_again, reset),
         cmocka_unit_test_setup(a_directory_that_was_tampered_with_is_not_believed, reset),
         cmocka_unit_test_setup(a_directory_of_another_pa_is_not_believed, reset),
         cmocka_unit_test_setup(a_rollback_is_refused_also_after_a_restart, reset),
+        cmocka_unit_test_setup(of_two_that_share_a_directory_none_keeps_what_is_older, reset),
         cmocka_unit_test_setup(an_old_directory_still_refuses_what_is_older, reset),
         cmocka_unit_test_setup(without_its_signers_a_directory_still_refuses_what_is_older, reset),
         cmocka_unit_test_setup(what_another_signed_does_not_replace_what_is_good, reset),

@@ -34,6 +34,7 @@ static struct {
     struct sks_trust *trust;
     struct sks_verifier *verifier;
     const char *serves; /* what every x5u serves; NULL: nothing */
+    const char *and_then; /* further certificates; NULL: none */
     unsigned fetches;
     EVP_PKEY *sp_key;
 } vs;
@@ -63,6 +64,14 @@ serve(void *context, const char *x5u, time_t now, struct certs_chain **out, stru
         return hsm_refuse(why, HSM_ERR_BUSY, "HTTP status 404");
     snprintf(name, sizeof(name), "self/%s", vs.serves);
     *out = chain_from(name);
+    if (vs.and_then != NULL) {
+        struct certs_chain *more;
+
+        snprintf(name, sizeof(name), "self/%s", vs.and_then);
+        more = chain_from(name);
+        assert_int_equal(certs_chain_append(*out, more), HSM_OK);
+        certs_chain_free(more);
+    }
     return HSM_OK;
 }
 
@@ -587,6 +596,28 @@ without_a_crl_that_is_good_nobody_is_trusted(void **state)
     free(passport);
 }
 
+/* The key that verifies is that of the certificate which was judged, wherever it stands. */
+static void
+a_repository_may_serve_certificates_in_another_order(void **state)
+{
+    struct sks_verification got;
+
+    (void)state;
+    vs.serves = "sti-ca-root.cert.pem";
+    vs.and_then = "sp-1234.chain.pem";
+    got = judge_call(call_new(), NULL, NULL, NULL);
+    assert_int_equal(got.verdict, SKS_VALID);
+    vs.serves = "sti-ca-int.cert.pem";
+    vs.and_then = "sp-1234-revoked.cert.pem";
+    got = judge_call(call_new(), NULL, NULL, NULL);
+    assert_int_equal(got.verdict, SKS_E17_UNTRUSTED);
+    vs.serves = "rogue-leaf.cert.pem"; /* the first end entity is the one */
+    vs.and_then = "sp-1234.chain.pem";
+    got = judge_call(call_new(), NULL, NULL, NULL);
+    assert_int_equal(got.verdict, SKS_E17_UNTRUSTED);
+    vs.and_then = NULL;
+}
+
 static void
 a_call_without_parties_or_identity_is_a_misuse(void **state)
 {
@@ -626,6 +657,7 @@ main(void)
         cmocka_unit_test(the_examples_of_rfc_8224_are_refused),
         cmocka_unit_test(other_passports_give_no_positive_result),
         cmocka_unit_test(without_a_crl_that_is_good_nobody_is_trusted),
+        cmocka_unit_test(a_repository_may_serve_certificates_in_another_order),
         cmocka_unit_test(a_call_without_parties_or_identity_is_a_misuse),
     };
 

@@ -1,14 +1,16 @@
 /* softhsm.c - a throw-away SoftHSM in a directory of its own. */
-#define _GNU_SOURCE /* nftw */
+#define _GNU_SOURCE /* nftw, environ */
 #include "softhsm.h"
 
 #include <ftw.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #define PATH_SIZE 4096 /* octets */
 
@@ -29,6 +31,12 @@ softhsm_module(void)
     const char *module = getenv("STI_TEST_MODULE");
 
     return module != NULL ? module : "/usr/lib/softhsm/libsofthsm2.so";
+}
+
+bool
+softhsm_is_softhsm(void)
+{
+    return strstr(softhsm_module(), "softhsm") != NULL;
 }
 
 const char *
@@ -93,8 +101,22 @@ secret(const char *text)
     return made;
 }
 
-struct hsm_token *
-softhsm_token(const char *label)
+/* Modules without a C_InitToken of use have a program of their own for it. */
+static void
+run_token_command(const char *command, const char *label)
+{
+    char *const argv[] = {(char *)command, (char *)label, NULL};
+    int status = -1;
+    pid_t pid;
+
+    must(setenv("STI_TEST_USER_PIN", SOFTHSM_USER_PIN, 1) == 0, "STI_TEST_USER_PIN");
+    must(setenv("STI_TEST_SO_PIN", SOFTHSM_SO_PIN, 1) == 0, "STI_TEST_SO_PIN");
+    must(posix_spawn(&pid, command, NULL, NULL, argv, environ) == 0, command);
+    must(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0, command);
+}
+
+static void
+init_token(const char *label)
 {
     struct hsm_secret *so_pin = secret(SOFTHSM_SO_PIN);
     struct hsm_secret *pin = secret(SOFTHSM_USER_PIN);
@@ -102,6 +124,17 @@ softhsm_token(const char *label)
     must(hsm_token_init(softhsm_module(), label, so_pin, pin) == HSM_OK, "hsm_token_init");
     hsm_secret_free(so_pin);
     hsm_secret_free(pin);
+}
+
+struct hsm_token *
+softhsm_token(const char *label)
+{
+    const char *command = getenv("STI_TEST_TOKEN_COMMAND");
+
+    if (command != NULL)
+        run_token_command(command, label);
+    else
+        init_token(label);
     return softhsm_reopen(label);
 }
 
@@ -110,11 +143,12 @@ softhsm_reopen(const char *label)
 {
     struct hsm_token *token = NULL;
     struct hsm_secret *pin = secret(SOFTHSM_USER_PIN);
+    const char *timeout = getenv("STI_TEST_TIMEOUT_MS");
     char uri[128];
     struct hsm_token_config config = {.uri = uri, .module = softhsm_module(), .pin = pin};
 
-    if (getenv("STI_TEST_MODULE") != NULL)
-        config.op_timeout_ms = 500; /* tests that make a token fail see it fail */
+    if (timeout != NULL)
+        config.op_timeout_ms = (unsigned)strtoul(timeout, NULL, 10);
     snprintf(uri, sizeof(uri), "pkcs11:token=%s", label);
     must(hsm_token_open(&config, &token) == HSM_OK, "hsm_token_open");
     hsm_secret_free(pin);

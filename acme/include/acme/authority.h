@@ -10,10 +10,16 @@
  *   GET  /api/v1/ca-list                {"caList": compact JWS}
  *   GET  /download/v1/crl               DER, application/pkix-crl (RFC 2585 section 4.2)
  *   GET  /download/v1/certificate/:id   PEM chain of a signer; the URL is never used for another
+ *   POST /sti-pa/revocations            {"issuer": DER in base64, "serial": hex, "reason":
+ * CRLReason, "requester": text}: puts a certificate on the CRL
  *
- * A token request is authorized by an access token ("Bearer TOKEN" or, as
- * deployed, the bare token) or by "Basic" user and password. Errors are
- * {"status":"error","message"}.
+ * Requests for tokens and revocations are authorized by an access token ("Bearer
+ * TOKEN" or, as deployed, the bare token) or by "Basic" user and password. Errors
+ * are {"status":"error","message"}.
+ *
+ * What an STI-CA asks to revoke under its own names is on the CRL when it has
+ * its 200. A service provider adds "chain", the PEM chain of its certificate,
+ * and has 202: an operator decides. The same request again gets the same answer.
  *
  * Handlers are safe on several threads, and several processes may share one
  * store: list sequence and CRL number are durable before anybody sees them.
@@ -22,6 +28,7 @@
 #define ACME_AUTHORITY_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -32,14 +39,17 @@
 #include <hsm/secret.h>
 #include <hsm/status.h>
 
-#define ACME_AUTHORITY_ID_MAX       64 /* characters of an account id: letters, digits, "-._~" */
-#define ACME_AUTHORITY_USER_MAX     128 /* octets of a user name; more: 400 */
-#define ACME_AUTHORITY_FAILURES_MAX 10 /* wrong passwords of one user in the time below: 429 */
-#define ACME_AUTHORITY_FAILURES_S   300 /* seconds */
-#define ACME_AUTHORITY_MAX_AGE_S    300 /* seconds that list and CRL may be cached at most */
-#define ACME_AUTHORITY_CRL_PATH     "/download/v1/crl"
-#define ACME_AUTHORITY_CA_LIST_PATH "/api/v1/ca-list"
-#define ACME_AUTHORITY_SIGNERS_PATH "/download/v1/certificate/" /* every x5u starts with it */
+#define ACME_AUTHORITY_ID_MAX           64 /* characters of an account id: letters, digits, "-._~" */
+#define ACME_AUTHORITY_USER_MAX         128 /* octets of a user name; more: 400 */
+#define ACME_AUTHORITY_FAILURES_MAX     10 /* wrong passwords of one user in the time below: 429 */
+#define ACME_AUTHORITY_FAILURES_S       300 /* seconds */
+#define ACME_AUTHORITY_MAX_AGE_S        300 /* seconds that list and CRL may be cached at most */
+#define ACME_AUTHORITY_CRL_PATH         "/download/v1/crl"
+#define ACME_AUTHORITY_CA_LIST_PATH     "/api/v1/ca-list"
+#define ACME_AUTHORITY_SIGNERS_PATH     "/download/v1/certificate/" /* every x5u starts with it */
+#define ACME_AUTHORITY_REVOCATIONS_PATH "/sti-pa/revocations"
+#define ACME_AUTHORITY_REQUESTER_MAX    256 /* octets of a revocation's requester; more: 400 */
+#define ACME_AUTHORITY_REVOCATIONS_MAX  99999 /* entries of the CRL; more: 500 */
 
 struct acme_authority_config {
     const char *base_url; /* "https://pa.example": start of x5u, CRL and iss URLs */
@@ -100,7 +110,45 @@ HSM_MUST_CHECK enum hsm_status acme_authority_accounts_show(struct acme_store *s
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_ca_add(struct acme_store *store, const X509 *root);
 
+/**
+ * Add an STI-CA's account, which may revoke what is issued under the names in its chain.
+ *
+ * @param chain  its issuing certificate first; a path to a root on the trusted list is in it
+ * @retval HSM_ERR_EXISTS     the account id, the user or one of the names is taken
+ * @retval HSM_ERR_MALFORMED  as above; logged
+ * @retval HSM_ERR_UNTRUSTED  there is no such path; logged
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_ca_account_add(struct acme_store *store, const char *account_id, const char *user,
+                              const struct hsm_secret *password, const struct certs_chain *chain);
+
+/**
+ * Bind the names of another chain to an STI-CA's account as well: it has a new issuing certificate.
+ *
+ * @retval HSM_ERR_NOT_FOUND  no account of an STI-CA has this id
+ * @retval HSM_ERR_EXISTS     one of the names is another account's
+ * @retval HSM_ERR_UNTRUSTED  as above; logged
+ */
+HSM_MUST_CHECK enum hsm_status acme_authority_ca_account_extend(struct acme_store *store,
+                                                                const char *account_id,
+                                                                const struct certs_chain *chain);
+
 /** One line for each trusted STI-CA: SHA-256 of its root, expiry, subject. */
 HSM_MUST_CHECK enum hsm_status acme_authority_cas_show(struct acme_store *store, FILE *to);
+
+/** One line for each request to revoke: its id and state, since when, serial, reason, issuer, who
+ *  asked. */
+HSM_MUST_CHECK enum hsm_status acme_authority_revocations_show(struct acme_store *store, FILE *to);
+
+/**
+ * What an operator decides of a request that waits. One that was refused may be
+ * approved later; what is on the CRL stays there. The daemon signs the CRL anew
+ * with the next request for it, or within a minute.
+ *
+ * @retval HSM_ERR_NOT_FOUND  no request has this id
+ * @retval HSM_ERR_USAGE      it is decided; logged
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool approve, time_t now);
 
 #endif

@@ -52,6 +52,32 @@ acme_authority_fetch_crl(struct acme_http_client *http, const char *url,
                          const struct certs_chain *pa_anchors, time_t now, struct certs_crl **out,
                          struct hsm_reason *why);
 
+/** A certificate that its STI-CA, or the service provider that holds it, wants on the CRL. */
+struct acme_authority_revocation {
+    struct acme_http_client *http;
+    const char *url; /* e.g. "https://pa.example/sti-pa/revocations" */
+    const char *user;
+    const struct hsm_secret *password;
+    const uint8_t *issuer; /* its name in DER */
+    size_t issuer_len;
+    const uint8_t *serial; /* content octets */
+    size_t serial_len;
+    int reason; /* RFC 5280 section 5.3.1 */
+    const char *requester; /* who wants it: for the STI-PA's operator */
+    const char *chain_pem; /* what a service provider proves its right with; STI-CA: NULL */
+};
+
+/**
+ * Ask for it; asking twice does no harm. Takes some seconds at most.
+ *
+ * @param queued  may be NULL; true: an operator of the STI-PA decides; false: it is on the CRL
+ * @retval HSM_ERR_DENIED  the STI-PA refused: the reason has its message
+ * @retval HSM_ERR_BUSY    not reachable, or 5xx
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_request_revocation(const struct acme_authority_revocation *revocation, bool *queued,
+                                  struct hsm_reason *why);
+
 /** True if two https URLs have the same scheme, host and port (RFC 6454). */
 bool acme_url_same_origin(const char *a, const char *b);
 

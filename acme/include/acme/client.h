@@ -73,4 +73,20 @@ HSM_MUST_CHECK enum hsm_status
 acme_client_obtain(struct acme_client *client, const struct acme_client_order *order,
                    struct certs_chain **chain, struct hsm_reason *why);
 
+/**
+ * revokeCert (RFC 8555 section 7.6), by the account, which is created or found
+ * first when that was not done, or by the certificate's own key.
+ *
+ * @param reason           RFC 5280 section 5.3.1
+ * @param certificate_key  NULL: by the account
+ * @retval HSM_ERR_EXISTS       it is revoked already
+ * @retval HSM_ERR_DENIED       the CA refused: the reason has the problem document's type and
+ * detail
+ * @retval HSM_ERR_BUSY         unreachable, 5xx or rate limited
+ * @retval HSM_ERR_UNSUPPORTED  the CA's directory has no revokeCert
+ */
+HSM_MUST_CHECK enum hsm_status acme_client_revoke(struct acme_client *client, const X509 *cert,
+                                                  int reason, struct hsm_key *certificate_key,
+                                                  struct hsm_reason *why);
+
 #endif

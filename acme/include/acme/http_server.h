@@ -17,6 +17,7 @@
 #include <certs/chain.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
+#include <hsm/supervise.h>
 
 #define ACME_HTTP_BODY_MAX    65536 /* octets; larger: 413 */
 #define ACME_HTTP_HEADERS_MAX 16384 /* octets of all headers; larger: 431 or 400 */
@@ -26,6 +27,7 @@
 #define ACME_HTTP_CONNECTIONS_MAX 1024 /* per server; more are closed at once */
 #define ACME_HTTP_QUEUE_MAX       1024 /* requests waiting for a thread; more: 503 */
 #define ACME_HTTP_PARAM_MAX       128 /* characters of one path parameter */
+#define ACME_HTTP_STUCK_S         60 /* seconds in a handler, then a worker process beats no more */
 
 enum acme_http_method {
     ACME_HTTP_GET,
@@ -90,8 +92,29 @@ struct acme_http_handler {
     void *context; /* borrowed */
 };
 
+/** A listening socket that worker processes share: opened before fork(), used after it. */
+struct acme_http_listener;
+
+/**
+ * @param address  as in struct acme_http_server_config
+ * @retval HSM_ERR_IO  the address cannot be bound; logged
+ */
+HSM_MUST_CHECK enum hsm_status acme_http_listener_open(const char *address,
+                                                       struct acme_http_listener **out);
+
+/** The TCP port; 0 for a Unix socket. */
+unsigned acme_http_listener_port(const struct acme_http_listener *listener);
+
+/** Stop listening, and remove the file of a Unix socket. In the process that opened it, when no
+ *  other uses it any more. NULL is fine. */
+void acme_http_listener_close(struct acme_http_listener *listener);
+
 struct acme_http_server_config {
     const char *address; /* "127.0.0.1:8443", "[::1]:8443" or "unix:/path" (mode 0600) */
+    /* Borrowed: an open socket of this address. NULL: one is opened. A server that is full leaves
+     * the connections on a shared one to the other processes; a TLS session may be resumed by any.
+     */
+    const struct acme_http_listener *listener;
     struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket */
     const struct certs_chain *tls_chain; /* borrowed; leaf first; its key is tls_key */
     const struct certs_chain *client_anchors; /* NULL: client certificates are not asked for */
@@ -123,6 +146,14 @@ unsigned acme_http_loop_port(const struct acme_http_loop *loop, size_t i);
  *  it may wait, and is not called again before it has returned. Before acme_http_loop_run(). */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_every(struct acme_http_loop *loop, unsigned seconds,
                                                     void (*tick)(void *context), void *context);
+
+/**
+ * Be the loop of a worker process: tell its supervisor when it begins to serve, and beat as long as
+ * it turns and no handler and no tick is stuck. Before acme_http_loop_run().
+ *
+ * @param worker  borrowed, outlives the loop
+ */
+void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *worker);
 
 /**
  * Serve until SIGTERM or SIGINT, or acme_http_loop_stop() from any thread:

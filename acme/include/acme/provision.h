@@ -16,7 +16,9 @@
 #include <certs/chain.h>
 #include <certs/issue.h>
 #include <hsm/key.h>
+#include <hsm/secret.h>
 #include <hsm/status.h>
+#include <hsm/supervise.h>
 #include <hsm/token.h>
 
 #define ACME_PROVISION_BACKDATE_S 300 /* notBefore = now - this: clocks of others may lag */
@@ -97,8 +99,13 @@ bool acme_config_value_is_safe(const char *value);
 struct acme_daemon_config {
     char *token_uri, *module, *pin_source;
     char *address, *base_url, *tls_key, *tls_chain;
-    long threads;
+    long threads, workers;
     char *log_format, *log_level;
+
+    /* Not from the file: what acme_daemon_supervise() gives its workers. All borrowed, or NULL. */
+    const struct hsm_secret *pin; /* of a source that can be read once only */
+    const struct acme_http_listener *listener;
+    struct hsm_worker *worker;
 };
 
 /* One row of the table below. */
@@ -125,6 +132,8 @@ struct acme_daemon_config {
                         "https URL under which others reach this server, without a final slash"),  \
         ACME_DAEMON_KEY(type, m.threads, ACME_CONFIG_NUMBER, "server", "threads", false, "4",      \
                         "threads that answer requests"),                                           \
+        ACME_DAEMON_KEY(type, m.workers, ACME_CONFIG_NUMBER, "server", "workers", false, "1",      \
+                        "processes that serve, each with its own threads"),                        \
         ACME_DAEMON_KEY(type, m.tls_key, ACME_CONFIG_TEXT, "server", "tls-key", false,             \
                         "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,                          \
                         "URI of the TLS key in the token"),                                        \
@@ -144,6 +153,26 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_log(const char *program,
 HSM_MUST_CHECK enum hsm_status acme_daemon_token(const char *uri, const char *module,
                                                  const char *pin_source, struct hsm_token **out);
 
+/** The same with the PIN that the supervisor has read, or as the configuration says. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_login(const struct acme_daemon_config *config,
+                                                 struct hsm_token **out);
+
+/** For a supervisor: read a secret that its workers could not read again. *out stays NULL for
+ *  another source, or none. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_read_once(const char *source, const char *question,
+                                                     struct hsm_secret **out);
+
+/**
+ * Listen, fork config->workers processes, and keep them running until SIGTERM
+ * or SIGINT (hsm_supervise()). Faults are logged.
+ *
+ * @param config  receives what is not from the file
+ * @param run     in each worker: acme_daemon_open(), acme_daemon_serve(), release all, return
+ */
+HSM_MUST_CHECK enum hsm_status acme_daemon_supervise(struct acme_daemon_config *config,
+                                                     enum hsm_status (*run)(void *context),
+                                                     void *context);
+
 struct acme_daemon;
 
 /**
@@ -157,7 +186,7 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_open(const struct acme_daemon_config 
 /** Borrowed. */
 struct hsm_token *acme_daemon_lend_token(const struct acme_daemon *daemon);
 
-/** Listen and serve until SIGTERM or SIGINT; `tick` gets the handler's context every `tick_s`
+/** Serve in a worker until SIGTERM or SIGINT; `tick` gets the handler's context every `tick_s`
  * seconds, as acme_http_loop_every() says. A handler that does not return ends the process. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_serve(struct acme_daemon *daemon,
                                                  const struct acme_http_handler *handler,

@@ -19,6 +19,7 @@
 #include <acme/store.h>
 #include <certs/chain.h>
 #include <hsm/key.h>
+#include <hsm/secret.h>
 #include <hsm/status.h>
 
 struct acme_server_config {
@@ -39,6 +40,10 @@ struct acme_server_config {
     bool participants_required; /* refuse an SPC that acme_server_participant_set() does not know */
     bool account_key_in_csr; /* accept a CSR for the account's own key (RFC 8555 section 11.1
                                 forbids) */
+    bool others_serve; /* from this store, at this moment: theirs are the orders they are at */
+    /* Where the STI-PA takes revocations, and our account there; NULL: they wait. */
+    const char *revocation_url, *revocation_user;
+    const struct hsm_secret *revocation_password;
     time_t (*now)(void); /* NULL: time() */
 };
 
@@ -48,7 +53,8 @@ struct acme_server;
 
 /**
  * All pointers are borrowed and outlive the server. Orders left "processing" by
- * a crash are completed or voided here.
+ * a crash are completed or voided here; with others_serve those that nobody has
+ * tried for some seconds, the rest by acme_server_expire() or when their client asks.
  *
  * @retval HSM_ERR_UNTRUSTED  issuing_key is not the key of the issuing certificate
  */
@@ -58,10 +64,28 @@ struct acme_http_handler acme_server_handler(struct acme_server *server);
 /** Delete what has expired (nonces, orders), complete what waits for the token; every minute or so.
  */
 void acme_server_expire(struct acme_server *server);
+/** Tell the STI-PA of revocations that it does not know yet and that are due. May wait for it, some
+ *  seconds; of several processes one tells it of each. Faults are logged. */
+void acme_server_forward(struct acme_server *server);
+/** The two above, each when it is time; every second or two, and not twice at once. */
+void acme_server_tick(struct acme_server *server);
 void acme_server_free(struct acme_server *server);
 
 /** "BASE/acme/directory": where clients begin; free() it. NULL: out of memory. */
 char *acme_server_directory_url(const char *base_url);
+
+/**
+ * Revoke a certificate, as revokeCert does: durable when it returns, forwarded
+ * to the STI-PA by the server.
+ *
+ * @param serial  hex, as certs_cert_serial_hex()
+ * @param reason  0 to 6 (RFC 5280 section 5.3.1)
+ * @retval HSM_ERR_MALFORMED  serial or reason are not as above
+ * @retval HSM_ERR_NOT_FOUND  no certificate of this CA has that serial
+ * @retval HSM_ERR_EXISTS     it is revoked already
+ */
+HSM_MUST_CHECK enum hsm_status acme_server_revoke(struct acme_store *store, const char *serial,
+                                                  int reason, time_t now);
 
 /**
  * The validated name of the service provider that holds an SPC: what its certificates will say.

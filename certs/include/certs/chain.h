@@ -59,6 +59,7 @@ enum certs_purpose {
     CERTS_FOR_STI, /* an end entity that signs PASSporTs: TNAuthList, digitalSignature */
     CERTS_FOR_PA_SIGNING, /* SPC tokens and the trusted-CA list */
     CERTS_FOR_CRL, /* the indirect CRL: cRLSign */
+    CERTS_FOR_ISSUING, /* a CA below an anchor: keyCertSign */
 };
 
 /**

@@ -79,6 +79,9 @@ size_t certs_path_len(const struct certs_path *path);
 /** The end entity is the first, the root the last. Borrowed; NULL past the end. */
 X509 *certs_path_get(const struct certs_path *path, size_t i);
 
+/** The end entity is this certificate, as an object of its own perhaps. */
+bool certs_path_is_of(const struct certs_path *path, const X509 *end_entity);
+
 /** What the end entity may speak for; borrowed. NULL: the purpose is not CERTS_FOR_STI, or the
  * policy accepted a list that cannot be read. */
 const struct certs_tnauthlist *certs_path_tnauthlist(const struct certs_path *path);

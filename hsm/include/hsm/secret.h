@@ -37,6 +37,9 @@ HSM_MUST_CHECK enum hsm_status hsm_secret_prompt(const char *question, struct hs
 HSM_MUST_CHECK enum hsm_status hsm_secret_from(const char *source, const char *question,
                                                struct hsm_secret **out);
 
+/** True for a source that cannot be asked again: "fd:N" and "prompt". */
+bool hsm_secret_is_read_once(const char *source);
+
 /** `len` random octets, written as 2 * len lower-case hex digits. */
 HSM_MUST_CHECK enum hsm_status hsm_secret_random(size_t len, struct hsm_secret **out);
 

@@ -35,12 +35,15 @@ struct sks_sp_config {
     char *cr_address, *cr_base_url, *cr_dir;
     char *ports;
     bool private_addresses;
+    char *ca_keys, *intermediates;
+    bool numbers_under_spc, any_tnauthlist, any_crl;
     char *catalogue, *trust_dir;
 
     /* what these texts mean */
     enum acme_tkauth_member member;
     enum acme_fingerprint fingerprint_form;
     unsigned port_list[SKS_SP_PORTS_MAX + 1]; /* ends with 0 */
+    unsigned ca_key_kinds; /* CERTS_CA_P384 | ... */
 };
 
 /** Read and check a file into *out; faults are logged with file and line. */
@@ -54,6 +57,7 @@ void sks_sp_config_help(FILE *to);
 struct sks_sp_verification {
     struct acme_http_client *http;
     struct certs_chain *pa_anchors;
+    struct certs_chain *intermediates; /* the local store; NULL: none */
     struct sks_trust *trust;
     struct sks_x5u_cache *x5u;
     struct sks_verifier *verifier;

@@ -13,7 +13,10 @@
 #include <acme/http_client.h>
 #include <certs/chain.h>
 #include <certs/crl.h>
+#include <certs/path.h>
 #include <hsm/status.h>
+
+#define SKS_TRUST_VERDICTS 20000 /* on chains, kept while list, CRL and certificates last */
 
 struct sks_trust;
 
@@ -23,6 +26,7 @@ struct sks_trust_config {
     const char *ca_list_url;
     const char *crl_url;
     const char *dir; /* where list and CRL are kept; NULL: in memory only */
+    const struct certs_path_policy *policy; /* copied; its store is borrowed; NULL: the default */
 };
 
 /**
@@ -58,10 +62,17 @@ HSM_MUST_CHECK enum hsm_status sks_trust_refresh(struct sks_trust *trust, time_t
 bool sks_trust_is_ready(struct sks_trust *trust, time_t now);
 
 /**
- * Path of a chain to a trusted STI-CA root, and the CRL's verdict.
+ * Path of a chain to a trusted STI-CA root, and the CRL's verdict. A chain that was judged before
+ * is not judged again until list, CRL or a certificate of it ends or is replaced.
  *
+ * @param out  certs_path_free() it; the end entity is the first of it, not always of the chain
  * @retval HSM_ERR_UNTRUSTED  with one reason; a CRL that is missing or has ended is one
  */
+HSM_MUST_CHECK enum hsm_status sks_trust_path(struct sks_trust *trust,
+                                              const struct certs_chain *chain, time_t now,
+                                              struct certs_path **out, struct hsm_reason *why);
+
+/** The same for a chain whose first certificate is the end entity. */
 HSM_MUST_CHECK enum hsm_status sks_trust_check(struct sks_trust *trust,
                                                const struct certs_chain *chain, time_t now,
                                                struct hsm_reason *why);

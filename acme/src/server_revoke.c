@@ -1,0 +1,424 @@
+/*
+ * server_revoke.c - revokeCert (RFC 8555 section 7.6), and telling the STI-PA.
+ *
+ * A revocation is durable before it is answered. In SHAKEN it takes effect by
+ * the STI-PA's CRL, so it is forwarded there, again and again until the STI-PA
+ * has accepted it; whoever forwards one notes first when the next may try.
+ */
+
+#include "server_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include <acme/authority_client.h>
+#include <acme/base64url.h>
+#include <acme/json.h>
+#include <certs/cert.h>
+#include <certs/crl.h>
+#include <certs/issue.h>
+#include <certs/tnauthlist.h>
+#include <hsm/log.h>
+
+#define REASON_MAX         6 /* certificateHold: the last that is for end entities */
+#define FORWARDED_PER_TICK 16
+#define FORWARD_FIRST_S    15 /* after a failed attempt; doubled ... */
+#define FORWARD_LONGEST_S  300 /* ... up to this */
+#define FORWARD_DOUBLINGS  5
+
+DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
+DEFINE_DEFER(X509, X509_free)
+DEFINE_DEFER(char, free)
+
+/* ---- which certificate, and why ---- */
+
+/* A certificate of this CA's. Texts are borrowed from the row. */
+struct issued {
+    struct acme_rows *rows;
+    const char *order_id, *account;
+};
+
+static bool
+take_certificate(struct acme_call *call, const json_t *payload, X509 **out)
+{
+    struct hsm_reason why = {""};
+    const char *text = NULL;
+    uint8_t *der = NULL;
+    size_t len = 0;
+    enum hsm_status st = acme_json_string(payload, "certificate", &text, &why);
+
+    if (st == HSM_OK) {
+        st = acme_base64url_decode(text, strlen(text), &der, &len);
+        if (st == HSM_ERR_MALFORMED)
+            (void)hsm_refuse(&why, st, "certificate: not base64url");
+    }
+    if (st == HSM_OK)
+        st = certs_cert_parse_der(der, len, out, &why);
+    free(der);
+    if (st == HSM_ERR_NOMEM)
+        acme_call_fault(call, st);
+    else if (st != HSM_OK)
+        acme_call_refuse(call, ACME_MALFORMED, 400, "%s", why.text);
+    return st == HSM_OK;
+}
+
+/* RFC 5280 section 5.3.1; without one it is unspecified (0). */
+static bool
+take_reason(struct acme_call *call, const json_t *payload, int *out)
+{
+    const json_t *reason = json_object_get(payload, "reason");
+
+    *out = 0;
+    if (reason == NULL)
+        return true;
+    if (!json_is_integer(reason)) {
+        acme_call_refuse(call, ACME_MALFORMED, 400, "reason: not an integer");
+        return false;
+    }
+    if (json_integer_value(reason) < 0 || json_integer_value(reason) > REASON_MAX) {
+        acme_call_refuse(call, ACME_BAD_REVOCATION_REASON, 400, "reason: 0 to %d are allowed",
+                         REASON_MAX);
+        return false;
+    }
+    *out = (int)json_integer_value(reason);
+    return true;
+}
+
+/* HSM_ERR_NOT_FOUND: this CA has issued none of that serial. */
+static enum hsm_status
+find_by_serial(struct acme_store *store, const uint8_t *serial, size_t len, struct issued *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(store, &rows,
+                                          "SELECT order_id, account, der FROM issuance WHERE"
+                                          " serial = ? AND der IS NOT NULL",
+                                          "b", serial, len);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    out->order_id = acme_rows_text(rows, 0);
+    out->account = acme_rows_text(rows, 1);
+    out->rows = rows;
+    rows = NULL;
+    return HSM_OK;
+}
+
+/* Octet for octet what was issued. */
+static enum hsm_status
+find_issued(struct acme_store *store, const X509 *cert, struct issued *out)
+{
+    struct issued found = {.rows = NULL};
+    uint8_t serial[CERTS_SERIAL_MAX];
+    size_t len = certs_cert_serial(cert, serial), stored_len;
+    const uint8_t *stored;
+    uint8_t *der = NULL;
+    enum hsm_status st = find_by_serial(store, serial, len, &found);
+
+    if (st == HSM_OK)
+        st = certs_cert_der(cert, &der, &len);
+    if (st == HSM_OK) {
+        stored = acme_rows_blob(found.rows, 2, &stored_len);
+        if (stored_len != len || memcmp(stored, der, len) != 0)
+            st = HSM_ERR_NOT_FOUND;
+    }
+    free(der);
+    if (st == HSM_OK)
+        *out = found;
+    else
+        acme_rows_free(found.rows);
+    return st;
+}
+
+/* ---- who may ---- */
+
+/* Whether the account holds an authorization for all that the certificate names: one TNAuthList. */
+static enum hsm_status
+is_authorized(struct acme_call *call, const X509 *cert, bool *out)
+{
+    DEFER(certs_tnauthlist_free) struct certs_tnauthlist *list = NULL;
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    const uint8_t *der;
+    size_t len;
+    enum hsm_status st = certs_cert_tnauthlist(cert, &list, NULL);
+
+    if (st != HSM_OK)
+        return st;
+    der = certs_tnauthlist_der(list, &len);
+    st = acme_store_query(call->server->config.store, &rows,
+                          "SELECT 1 FROM authz WHERE account = ? AND status = '" ACME_VALID "' AND"
+                          " expires > ? AND tnauthlist = ? LIMIT 1",
+                          "sib", call->account, (int64_t)call->now, der, len);
+    if (st == HSM_OK)
+        *out = acme_rows_next(rows);
+    return st;
+}
+
+/* RFC 8555 section 7.6: the account that it was issued to, one that holds the authorizations, or
+ * the certificate's own key. */
+static bool
+may_revoke(struct acme_call *call, const struct issued *issued, const X509 *cert)
+{
+    bool allowed = false;
+    enum hsm_status st = HSM_OK;
+
+    if (call->account[0] == '\0')
+        allowed = EVP_PKEY_eq(certs_cert_public(cert), call->key) == 1;
+    else if (strcmp(call->account, issued->account) == 0)
+        allowed = true;
+    else
+        st = is_authorized(call, cert, &allowed);
+    if (st != HSM_OK) {
+        acme_call_fault(call, st);
+        return false;
+    }
+    if (!allowed)
+        acme_call_refuse(
+            call, ACME_UNAUTHORIZED, 403,
+            "neither the certificate's account, nor one authorized for it, nor its key");
+    return allowed;
+}
+
+/* ---- the revocation, durable ---- */
+
+/* HSM_ERR_EXISTS: it is revoked already. */
+static enum hsm_status
+record(struct acme_store *store, const struct issued *issued, const X509 *cert, int reason,
+       const char *requester, time_t now)
+{
+    struct certs_crl_entry entry = certs_crl_entry_of(cert);
+    DEFER(free) char *serial = certs_cert_serial_hex(cert);
+    uint8_t *issuer = NULL;
+    size_t len = 0;
+    enum hsm_status st = certs_name_der(entry.issuer, &issuer, &len);
+
+    if (st == HSM_OK)
+        st =
+            acme_store_run(store, NULL,
+                           "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
+                           " revoked, next_try) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                           "sbbisii", issued->order_id, issuer, len, entry.serial, entry.serial_len,
+                           (int64_t)reason, requester, (int64_t)now, (int64_t)now);
+    free(issuer);
+    if (st == HSM_OK)
+        hsm_log(HSM_LOG_INFO, "certificate %s revoked (%s) by %s", serial != NULL ? serial : "",
+                certs_crl_reason_text(reason), requester);
+    return st;
+}
+
+static void
+revoke(struct acme_call *call, const X509 *cert, int reason, const struct issued *issued)
+{
+    char requester[ACME_ID_LEN + 16] = "certificate key";
+    enum hsm_status st;
+
+    if (!may_revoke(call, issued, cert))
+        return;
+    if (certs_cert_not_after(cert) < call->now) { /* no CRL has to name it any more */
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "the certificate has expired");
+        return;
+    }
+    if (call->account[0] != '\0')
+        snprintf(requester, sizeof(requester), "account %s", call->account);
+    st = record(call->server->config.store, issued, cert, reason, requester, call->now);
+    if (st == HSM_ERR_EXISTS) {
+        acme_call_refuse(call, ACME_ALREADY_REVOKED, 400, "the certificate is revoked already");
+        return;
+    }
+    if (st != HSM_OK) {
+        acme_call_fault(call, st);
+        return;
+    }
+    if (call->server->config.revocation_url == NULL)
+        hsm_log(HSM_LOG_WARNING, "the revocation waits: no URL of the STI-PA is configured for it");
+    acme_http_respond(call->response, 200, NULL, NULL, 0);
+}
+
+void
+acme_revoke_cert(struct acme_call *call)
+{
+    DEFER(json_decref) json_t *payload = NULL;
+    DEFER(X509_free) X509 *cert = NULL;
+    struct issued issued = {.rows = NULL};
+    int reason;
+    enum hsm_status st;
+
+    if (!acme_call_payload(call, &payload) || !take_certificate(call, payload, &cert) ||
+        !take_reason(call, payload, &reason))
+        return;
+    st = find_issued(call->server->config.store, cert, &issued);
+    if (st == HSM_OK)
+        revoke(call, cert, reason, &issued);
+    else if (st == HSM_ERR_NOT_FOUND)
+        acme_call_refuse(call, ACME_MALFORMED, 404, "certificate: none of this CA");
+    else
+        acme_call_fault(call, st);
+    acme_rows_free(issued.rows);
+}
+
+/* Hex digits, as a certificate's serial is shown; false: they are not. */
+static bool
+parse_serial(const char *text, uint8_t out[CERTS_SERIAL_MAX], size_t *len)
+{
+    unsigned octet;
+
+    *len = strlen(text) / 2;
+    if (*len == 0 || *len > CERTS_SERIAL_MAX || strlen(text) % 2 != 0 ||
+        strspn(text, "0123456789abcdefABCDEF") != strlen(text))
+        return false;
+    for (size_t i = 0; i < *len; i++) {
+        if (sscanf(text + 2 * i, "%2x", &octet) != 1)
+            return false;
+        out[i] = (uint8_t)octet;
+    }
+    return true;
+}
+
+enum hsm_status
+acme_server_revoke(struct acme_store *store, const char *serial, int reason, time_t now)
+{
+    DEFER(X509_free) X509 *cert = NULL;
+    struct issued issued = {.rows = NULL};
+    uint8_t octets[CERTS_SERIAL_MAX];
+    const uint8_t *der;
+    size_t len;
+    enum hsm_status st;
+
+    if (reason < 0 || reason > REASON_MAX || !parse_serial(serial, octets, &len))
+        return HSM_ERR_MALFORMED;
+    st = find_by_serial(store, octets, len, &issued);
+    if (st != HSM_OK)
+        return st;
+    der = acme_rows_blob(issued.rows, 2, &len);
+    st = certs_cert_parse_der(der, len, &cert, NULL);
+    if (st == HSM_OK)
+        st = record(store, &issued, cert, reason, "operator", now);
+    acme_rows_free(issued.rows);
+    return st;
+}
+
+/* ---- to the STI-PA ---- */
+
+/* A revocation that the STI-PA does not know yet; borrowed from the row. */
+struct waiting {
+    struct acme_rows *rows;
+    const char *order_id, *requester;
+    const uint8_t *issuer, *serial;
+    size_t issuer_len, serial_len;
+    int reason;
+    int64_t tries;
+};
+
+/* HSM_ERR_NOT_FOUND: none is due. */
+static enum hsm_status
+load_due(struct acme_server *server, time_t now, struct waiting *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(server->config.store, &rows,
+                         "SELECT order_id, issuer, serial, reason, requester, tries FROM revocation"
+                         " WHERE accepted IS NULL AND next_try <= ? ORDER BY next_try LIMIT 1",
+                         "i", (int64_t)now);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    out->order_id = acme_rows_text(rows, 0);
+    out->issuer = acme_rows_blob(rows, 1, &out->issuer_len);
+    out->serial = acme_rows_blob(rows, 2, &out->serial_len);
+    out->reason = (int)acme_rows_int(rows, 3);
+    out->requester = acme_rows_text(rows, 4);
+    out->tries = acme_rows_int(rows, 5);
+    out->rows = rows;
+    rows = NULL;
+    return HSM_OK;
+}
+
+/* Of several processes that see it, one tries it at a time: the next may when its time has come. */
+static enum hsm_status
+claim(struct acme_server *server, const struct waiting *waiting, time_t now, bool *ours)
+{
+    int64_t pause = FORWARD_FIRST_S, changes = 0;
+    enum hsm_status st;
+
+    if (waiting->tries < FORWARD_DOUBLINGS)
+        pause <<= waiting->tries;
+    else
+        pause = FORWARD_LONGEST_S;
+    st = acme_store_run(server->config.store, &changes,
+                        "UPDATE revocation SET tries = tries + 1, next_try = ? WHERE order_id = ?"
+                        " AND tries = ? AND accepted IS NULL",
+                        "isi", (int64_t)now + pause, waiting->order_id, waiting->tries);
+    *ours = st == HSM_OK && changes == 1;
+    return st;
+}
+
+/* Nothing is lost when this fails: the STI-PA answers a second request as the first. */
+static enum hsm_status
+forward(struct acme_server *server, const struct waiting *waiting, time_t now)
+{
+    const struct acme_server_config *config = &server->config;
+    struct hsm_reason why = {""};
+    enum hsm_status st = acme_authority_request_revocation(
+        &(struct acme_authority_revocation){
+            .http = config->http,
+            .url = config->revocation_url,
+            .user = config->revocation_user,
+            .password = config->revocation_password,
+            .issuer = waiting->issuer,
+            .issuer_len = waiting->issuer_len,
+            .serial = waiting->serial,
+            .serial_len = waiting->serial_len,
+            .reason = waiting->reason,
+            .requester = waiting->requester,
+        },
+        NULL, &why);
+
+    if (st != HSM_OK) {
+        hsm_log(st == HSM_ERR_BUSY ? HSM_LOG_WARNING : HSM_LOG_ERROR,
+                "order %s: the STI-PA does not know of the revocation after %lld attempts: %s",
+                waiting->order_id, (long long)waiting->tries + 1, why.text);
+        return st;
+    }
+    hsm_log(HSM_LOG_INFO, "order %s: the STI-PA has accepted the revocation", waiting->order_id);
+    return acme_store_run(config->store, NULL,
+                          "UPDATE revocation SET accepted = ? WHERE order_id = ?", "is",
+                          (int64_t)now, waiting->order_id);
+}
+
+/* HSM_ERR_NOT_FOUND: none is due; HSM_ERR_BUSY: the STI-PA is away. */
+static enum hsm_status
+forward_one(struct acme_server *server, time_t now)
+{
+    struct waiting waiting = {.rows = NULL};
+    bool ours = false;
+    enum hsm_status st = load_due(server, now, &waiting);
+
+    if (st == HSM_OK)
+        st = claim(server, &waiting, now, &ours);
+    if (st == HSM_OK && ours)
+        st = forward(server, &waiting, now);
+    acme_rows_free(waiting.rows);
+    return st;
+}
+
+void
+acme_server_forward(struct acme_server *server)
+{
+    time_t now = acme_server_now(server);
+
+    if (server->config.revocation_url == NULL)
+        return;
+    for (int i = 0; i < FORWARDED_PER_TICK; i++) {
+        enum hsm_status st = forward_one(server, now);
+
+        /* What the STI-PA refuses does not hold up the others. All was logged. */
+        if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_BUSY)
+            return;
+    }
+}

@@ -1,0 +1,119 @@
+/*
+ * supervise.h - a daemon as a supervisor and worker processes that it keeps alive.
+ *
+ * PKCS#11 state does not survive fork(), and a vendor's module may crash or
+ * never return. So the supervisor forks first, and each worker opens the token
+ * afterwards: what a module does costs one worker, and the calls it had. The
+ * supervisor itself must neither load a module nor start threads. Sockets are
+ * opened before, so that workers share them.
+ */
+#ifndef HSM_SUPERVISE_H
+#define HSM_SUPERVISE_H
+
+#include <stdbool.h>
+
+#include <sys/types.h>
+
+#include <hsm/status.h>
+
+#define HSM_WORKERS_MAX     64
+#define HSM_HEARTBEAT_MS    30000 /* without a beat for so long a worker is stuck */
+#define HSM_WORKER_START_MS 120000 /* from fork to hsm_worker_ready(): login, finding keys */
+#define HSM_WORKER_STOP_MS  15000 /* from SIGTERM to the end: calls in flight */
+#define HSM_RESTART_MIN_MS                                                                         \
+    100 /* before a worker that ended is started again; doubled each time                          \
+         */
+#define HSM_RESTART_MAX_MS   30000 /* at most; a worker that served so long begins anew */
+#define HSM_WORKER_EXIT_BASE 100 /* exit status of a worker: 0, or this and the hsm_status */
+
+/** What a worker knows of itself. It lives in the worker's process. */
+struct hsm_worker;
+
+/** 0 to workers - 1; a replacement has the number of the worker it replaces. */
+unsigned hsm_worker_index(const struct hsm_worker *worker);
+
+/**
+ * True if no other worker lives, and none is started before this one is
+ * ready: it may take over what a crash of all left behind.
+ */
+bool hsm_worker_is_alone(const struct hsm_worker *worker);
+
+/**
+ * Everything is open and the worker serves; from here on it must beat. In the
+ * thread that takes SIGTERM and SIGINT, with what takes them in place: they are
+ * blocked until here, because a login that is cut short can destroy a software
+ * token. Threads that were made before keep them blocked.
+ */
+void hsm_worker_ready(struct hsm_worker *worker);
+
+/** "I am not stuck": several times in heartbeat_ms, by whatever would be stuck. Any thread. */
+void hsm_worker_beat(struct hsm_worker *worker);
+
+/**
+ * End a worker without releasing anything: a thread is inside what would be
+ * released. HSM_OK when nothing else is wrong.
+ */
+_Noreturn void hsm_worker_abandon(enum hsm_status status);
+
+enum hsm_worker_change {
+    HSM_WORKER_STARTED, /* forked */
+    HSM_WORKER_READY,
+    HSM_WORKER_STUCK, /* SIGKILL was sent: no beat, or not ready or not ended in time */
+    HSM_WORKER_ENDED, /* reaped */
+};
+
+/** Since hsm_supervise() was called. */
+struct hsm_supervise_counts {
+    unsigned long started; /* workers forked, the first ones included */
+    unsigned long failed; /* ended, and nobody had asked them to; the stuck ones included */
+    unsigned long stuck;
+};
+
+struct hsm_worker_event {
+    enum hsm_worker_change change;
+    unsigned index;
+    pid_t pid;
+    unsigned rest_ms; /* HSM_WORKER_ENDED: until the next is started; 0 when none will be */
+    struct hsm_supervise_counts counts;
+};
+
+/** Times in milliseconds; 0: the default above. */
+struct hsm_supervise_config {
+    unsigned workers; /* 1 to HSM_WORKERS_MAX */
+    /**
+     * Called in each worker: open the token, hsm_worker_ready(), serve until
+     * SIGTERM or SIGINT, release everything, return, or hsm_worker_abandon().
+     */
+    enum hsm_status (*run)(struct hsm_worker *worker, void *context);
+    void *context;
+    unsigned heartbeat_ms, start_ms, stop_ms;
+    unsigned restart_min_ms, restart_max_ms;
+    /** Called in the supervisor; NULL: nobody wants to know. */
+    void (*on_event)(void *context, const struct hsm_worker_event *event);
+};
+
+/**
+ * Keep the workers running until SIGTERM or SIGINT, which they get as well; a
+ * worker that outlives stop_ms is killed. SIGHUP is passed on; a worker ignores
+ * it unless `run` takes it. When the supervisor dies the workers are killed, one
+ * that is starting when it is ready.
+ *
+ * One worker is starting at a time. One that ends with HSM_ERR_DENIED ends all:
+ * a PIN that was refused is tried once, not once for each worker. Before the
+ * first was ready any other kind but HSM_ERR_BUSY ends all, too: the
+ * configuration is wrong. Otherwise it is started again, after a rest that
+ * doubles; what does not look like passing by itself rests longest.
+ *
+ * With $NOTIFY_SOCKET (systemd's Type=notify) READY=1 is sent when all workers
+ * are ready for the first time, STOPPING=1, and WATCHDOG=1 as $WATCHDOG_USEC asks.
+ *
+ * Call it in the main thread of a process without others. In a worker it does
+ * not return.
+ *
+ * @retval HSM_OK        asked to stop, and all workers ended by themselves
+ * @retval HSM_ERR_BUSY  asked to stop, and a worker had to be killed
+ * @return else what a worker ended with, as above
+ */
+HSM_MUST_CHECK enum hsm_status hsm_supervise(const struct hsm_supervise_config *config);
+
+#endif

@@ -1,0 +1,85 @@
+/* revoke.c - the SP-KMS: a credential that is given up before its end. */
+#include <sks/revoke.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <certs/chain.h>
+#include <hsm/defer.h>
+
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+
+/* A copy of the credential with that id, out of all. */
+static enum hsm_status
+find(struct sks_catalogue *catalogue, int64_t id, struct sks_credential *out,
+     struct hsm_reason *why)
+{
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+    enum hsm_status st = sks_catalogue_list(catalogue, NULL, &list, &count);
+
+    if (st != HSM_OK)
+        return st;
+    st = hsm_refuse(why, HSM_ERR_NOT_FOUND, "credential %lld: not in the catalogue", (long long)id);
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].id != id)
+            continue;
+        *out = list[i];
+        memset(&list[i], 0, sizeof(list[i])); /* its texts were handed over */
+        st = HSM_OK;
+    }
+    sks_credentials_free(list, count);
+    return st;
+}
+
+static enum hsm_status
+put(struct sks_catalogue *catalogue, struct sks_credential *credential, enum sks_state state,
+    struct hsm_reason *why)
+{
+    enum hsm_status st;
+
+    if (credential->state >= state)
+        return HSM_OK;
+    credential->state = state;
+    st = sks_catalogue_put(catalogue, credential);
+    if (st == HSM_OK)
+        return HSM_OK;
+    return hsm_refuse(why, st, "the catalogue did not take the state %s: %s", sks_state_text(state),
+                      hsm_status_text(st));
+}
+
+enum hsm_status
+sks_revoke_begin(struct sks_catalogue *catalogue, int64_t id, struct sks_credential *out,
+                 struct hsm_reason *why)
+{
+    struct sks_credential credential = {.id = 0};
+    enum hsm_status st = find(catalogue, id, &credential, why);
+
+    if (st != HSM_OK)
+        return st;
+    if (credential.chain_pem == NULL)
+        st = hsm_refuse(why, HSM_ERR_USAGE, "credential %lld: is %s and has no certificate",
+                        (long long)id, sks_state_text(credential.state));
+    else
+        st = put(catalogue, &credential, credential.x5u != NULL ? SKS_RETIRING : SKS_RETIRED, why);
+    if (st == HSM_OK)
+        *out = credential;
+    else
+        sks_credential_clear(&credential);
+    return st;
+}
+
+enum hsm_status
+sks_revoke_finish(struct sks_catalogue *catalogue, struct acme_client *client,
+                  struct sks_credential *credential, int reason, struct hsm_reason *why)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_parse_pem(credential->chain_pem, strlen(credential->chain_pem),
+                                               CERTS_CHAIN_LEN_MAX, &chain, why);
+
+    if (st == HSM_OK)
+        st = acme_client_revoke(client, certs_chain_get(chain, 0), reason, NULL, why);
+    if (st != HSM_OK && st != HSM_ERR_EXISTS)
+        return st;
+    return put(catalogue, credential, SKS_RETIRED, why);
+}

@@ -1,0 +1,1028 @@
+/* test_authority_revoke.c - mirrors acme/src/authority_revoke.c: who may put what on the CRL. */
+#define _GNU_SOURCE /* asprintf */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+
+#include <jansson.h>
+#include <openssl/x509.h>
+
+#include <acme/authority.h>
+#include <acme/authority_client.h>
+#include <acme/base64url.h>
+#include <certs/cert.h>
+#include <certs/crl.h>
+#include <certs/issue.h>
+
+#include "pa_fixture.h"
+#include "softhsm.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PASSWORD     "correct horse"
+#define DAY          86400 /* seconds */
+
+static struct pa_fixture pa;
+static struct acme_store *store;
+static struct acme_authority *authority;
+static atomic_long clock_offset_s; /* the STI-PA's clock is ahead by this */
+
+/* An STI-CA: its root, the issuing CA below it, and what that issues. */
+struct sti_ca {
+    struct hsm_key *root_key, *issuing_key, *sp_key;
+    struct certs_chain *root, *chain; /* chain: the issuing CA, its root */
+};
+
+static struct sti_ca one, two;
+
+static void
+must(enum hsm_status status, const char *what)
+{
+    if (status == HSM_OK)
+        return;
+    fprintf(stderr, "%s: %s\n", what, hsm_status_text(status));
+    abort();
+}
+
+/* ---- certificates ---- */
+
+static X509 *
+issue(struct certs_issue_request request, const char *organization, struct hsm_key *key,
+      const struct certs_chain *issuer, struct hsm_key *issuer_key)
+{
+    struct hsm_reason why = {""};
+    X509 *cert = NULL;
+
+    request.subject.country = "US";
+    request.subject.organization = organization;
+    request.public_key = hsm_key_public(key);
+    request.not_before = time(NULL) - 60;
+    request.not_after = time(NULL) + 30 * DAY;
+    if (issuer != NULL) {
+        request.not_after -= request.tnauthlist != NULL ? 2 * DAY : DAY;
+        request.policy_oid = CERTS_POLICY_CP_1_4;
+        request.crl_url = "https://pa.example/download/v1/crl";
+        request.crl_issuer = certs_cert_subject_name(certs_chain_get(pa.crl_chain, 0));
+    }
+    must(certs_serial_new(pa.token, request.serial, &request.serial_len), "serial");
+    must(certs_issue(&request, issuer != NULL ? certs_chain_get(issuer, 0) : NULL, issuer_key,
+                     &cert, &why),
+         why.text);
+    return cert;
+}
+
+static struct certs_chain *
+chain_of(X509 *cert, const struct certs_chain *rest)
+{
+    struct certs_chain *chain = NULL;
+
+    must(certs_chain_new(&chain), "chain");
+    must(certs_chain_add(chain, cert), "chain");
+    if (rest != NULL)
+        must(certs_chain_append(chain, rest), "chain");
+    X509_free(cert);
+    return chain;
+}
+
+static void
+sti_ca_start(struct sti_ca *ca, const char *name)
+{
+    char label[64];
+
+    snprintf(label, sizeof(label), "%s root", name);
+    must(hsm_key_find_or_generate(pa.token, label, &ca->root_key), label);
+    ca->root = chain_of(issue((struct certs_issue_request){.profile = CERTS_PROFILE_STI_ROOT,
+                                                           .subject.common_name = "SHAKEN Root"},
+                              name, ca->root_key, NULL, ca->root_key),
+                        NULL);
+    snprintf(label, sizeof(label), "%s issuing", name);
+    must(hsm_key_find_or_generate(pa.token, label, &ca->issuing_key), label);
+    ca->chain =
+        chain_of(issue((struct certs_issue_request){.profile = CERTS_PROFILE_STI_INTERMEDIATE,
+                                                    .subject.common_name = "SHAKEN Issuing"},
+                       name, ca->issuing_key, ca->root, ca->root_key),
+                 ca->root);
+    snprintf(label, sizeof(label), "%s sp", name);
+    must(hsm_key_find_or_generate(pa.token, label, &ca->sp_key), label);
+}
+
+static void
+sti_ca_stop(struct sti_ca *ca)
+{
+    certs_chain_free(ca->chain);
+    certs_chain_free(ca->root);
+    hsm_key_free(ca->sp_key);
+    hsm_key_free(ca->issuing_key);
+    hsm_key_free(ca->root_key);
+}
+
+/* A fresh certificate for an SPC, then the issuing CA. */
+static struct certs_chain *
+enrol(struct sti_ca *ca, const char *spc)
+{
+    struct certs_tnauthlist *list = NULL;
+    struct certs_chain *chain;
+    char name[32];
+    X509 *cert;
+
+    must(certs_tnauthlist_from_spc(spc, &list), spc);
+    snprintf(name, sizeof(name), "SHAKEN %s", spc);
+    cert = issue((struct certs_issue_request){.profile = CERTS_PROFILE_STI_END_ENTITY,
+                                              .subject.common_name = name,
+                                              .tnauthlist = list},
+                 "Example Telecom", ca->sp_key, ca->chain, ca->issuing_key);
+    certs_tnauthlist_free(list);
+    chain = chain_of(cert, NULL);
+    must(certs_chain_add(chain, certs_chain_get(ca->chain, 0)), "chain");
+    return chain;
+}
+
+/* ---- requests ---- */
+
+static char *
+basic(const char *user, const char *password)
+{
+    char pair[256], *encoded, *header = NULL;
+
+    snprintf(pair, sizeof(pair), "%s:%s", user, password);
+    encoded = acme_base64_encode(pair, strlen(pair));
+    if (encoded == NULL || asprintf(&header, "Basic %s", encoded) < 0)
+        abort();
+    free(encoded);
+    return header;
+}
+
+/* The status of the answer; *message (may be NULL) receives its "message": free() it. */
+static int
+post(const char *authorization, const char *content_type, const char *body, char **message)
+{
+    struct acme_http_reply reply = {0};
+    struct hsm_reason why = {""};
+    char url[128];
+    json_t *answer;
+    int status;
+
+    snprintf(url, sizeof(url), "%s/sti-pa/revocations", pa.base_url);
+    if (acme_http_fetch(pa.http,
+                        &(struct acme_http_fetch){.method = "POST",
+                                                  .url = url,
+                                                  .content_type = content_type,
+                                                  .authorization = authorization,
+                                                  .body = body,
+                                                  .body_len = strlen(body),
+                                                  .reply_max = 1 << 16,
+                                                  .timeout_ms = 30000},
+                        &reply, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    status = reply.status;
+    answer = json_loadb(reply.body, reply.body_len, 0, NULL);
+    assert_non_null(answer);
+    assert_string_equal(json_string_value(json_object_get(answer, "status")),
+                        status < 300 ? "success" : "error");
+    if (message != NULL)
+        *message = strdup(json_string_value(json_object_get(answer, "message")));
+    json_decref(answer);
+    acme_http_reply_clear(&reply);
+    return status;
+}
+
+/* {"issuer","serial","reason","requester"} of a certificate, as others write it; decref it. */
+static json_t *
+plea_of(const struct certs_chain *chain, int reason)
+{
+    X509 *cert = certs_chain_get(chain, 0);
+    unsigned char *issuer = NULL;
+    int len = i2d_X509_NAME(X509_get_issuer_name(cert), &issuer);
+    char *encoded = acme_base64_encode(issuer, (size_t)len);
+    char *serial = certs_cert_serial_hex(cert);
+    json_t *plea = json_pack("{s:s, s:s, s:i, s:s}", "issuer", encoded, "serial", serial, "reason",
+                             reason, "requester", "the test");
+
+    assert_non_null(plea);
+    OPENSSL_free(issuer);
+    free(encoded);
+    free(serial);
+    return plea;
+}
+
+/* Takes the plea over. */
+static int
+ask(const char *user, json_t *plea)
+{
+    char *authorization = basic(user, PASSWORD);
+    char *body = json_dumps(plea, JSON_COMPACT);
+    int status = post(authorization, "application/json", body, NULL);
+
+    json_decref(plea);
+    free(authorization);
+    free(body);
+    return status;
+}
+
+static json_t *
+with_chain(json_t *plea, const struct certs_chain *chain)
+{
+    char *pem = NULL;
+
+    must(certs_chain_pem(chain, &pem), "PEM");
+    json_object_set_new(plea, "chain", json_string(pem));
+    free(pem);
+    return plea;
+}
+
+/* The CRL that is published now; certs_crl_free() it. */
+static struct certs_crl *
+fetch_crl(void)
+{
+    char *url = acme_authority_crl_url(pa.base_url);
+    struct certs_crl *crl = NULL;
+    struct hsm_reason why = {""};
+
+    if (acme_authority_fetch_crl(pa.http, url, pa.root, time(NULL), &crl, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    free(url);
+    return crl;
+}
+
+static bool
+is_on_crl(const struct certs_chain *chain)
+{
+    struct certs_crl *crl = fetch_crl();
+    bool is = certs_crl_has(crl, certs_chain_get(chain, 0));
+
+    certs_crl_free(crl);
+    return is;
+}
+
+static uint64_t
+crl_number(void)
+{
+    struct certs_crl *crl = fetch_crl();
+    uint64_t number = certs_crl_number(crl);
+
+    certs_crl_free(crl);
+    return number;
+}
+
+static int64_t
+count(const char *sql)
+{
+    struct acme_rows *rows = NULL;
+    int64_t n;
+
+    must(acme_store_query(store, &rows, sql, ""), sql);
+    n = acme_rows_next(rows) ? acme_rows_int(rows, 0) : -1;
+    acme_rows_free(rows);
+    return n;
+}
+
+/* ---- an STI-CA ---- */
+
+static void
+what_an_sti_ca_revokes_is_on_the_crl_at_once(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    struct certs_chain *other = enrol(&one, "1234");
+    struct certs_crl_entry entry = {.issuer = NULL};
+    struct certs_crl *crl;
+    uint64_t before = crl_number();
+
+    (void)state;
+    assert_false(is_on_crl(chain));
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    crl = fetch_crl();
+    assert_int_equal(certs_crl_number(crl), before + 1);
+    assert_true(certs_crl_find(crl, certs_chain_get(chain, 0), &entry));
+    assert_int_equal(entry.reason, 1);
+    assert_in_range(entry.revoked_at, time(NULL) - 60, time(NULL) + 1);
+    assert_false(certs_crl_has(crl, certs_chain_get(other, 0)));
+    certs_crl_free(crl);
+    certs_chain_free(other);
+    certs_chain_free(chain);
+}
+
+static void
+the_same_request_again_changes_nothing(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    struct certs_crl_entry entry = {.issuer = NULL};
+    struct certs_crl *crl;
+    uint64_t number;
+    json_t *upper = plea_of(chain, 1);
+    char *serial = strdup(json_string_value(json_object_get(upper, "serial")));
+    char *padded = NULL;
+
+    (void)state;
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    number = crl_number();
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    assert_int_equal(ask("ca-one", plea_of(chain, 4)), 200); /* the first reason stands */
+    /* upper case, and with the zeros that others write before a serial */
+    for (char *c = serial; *c != '\0'; c++)
+        *c = *c >= 'a' ? (char)(*c - 'a' + 'A') : *c;
+    assert_true(asprintf(&padded, "0000%s", serial) > 0);
+    json_object_set_new(upper, "serial", json_string(padded));
+    assert_int_equal(ask("ca-one", upper), 200);
+    assert_int_equal(crl_number(), number);
+    crl = fetch_crl();
+    assert_true(certs_crl_find(crl, certs_chain_get(chain, 0), &entry));
+    assert_int_equal(entry.reason, 1);
+    certs_crl_free(crl);
+    free(padded);
+    free(serial);
+    certs_chain_free(chain);
+}
+
+static void
+an_access_token_is_as_good_as_a_password(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    json_t *plea = plea_of(chain, 0);
+    char *body = json_dumps(plea, 0);
+    struct acme_http_reply reply = {0};
+    struct hsm_reason why = {""};
+    const char *login = "{\"userId\":\"ca-one\",\"password\":\"" PASSWORD "\"}";
+    char url[128], *authorization = NULL;
+    json_t *session;
+
+    (void)state;
+    snprintf(url, sizeof(url), "%s/api/v1/auth/login", pa.base_url);
+    assert_int_equal(acme_http_fetch(pa.http,
+                                     &(struct acme_http_fetch){.method = "POST",
+                                                               .url = url,
+                                                               .content_type = "application/json",
+                                                               .body = login,
+                                                               .body_len = strlen(login),
+                                                               .reply_max = 65536,
+                                                               .timeout_ms = 30000},
+                                     &reply, &why),
+                     HSM_OK);
+    session = json_loadb(reply.body, reply.body_len, 0, NULL);
+    assert_true(asprintf(&authorization, "Bearer %s",
+                         json_string_value(json_object_get(session, "accessToken"))) > 0);
+    assert_int_equal(post(authorization, "application/json", body, NULL), 200);
+    assert_true(is_on_crl(chain));
+    free(authorization);
+    json_decref(session);
+    acme_http_reply_clear(&reply);
+    free(body);
+    json_decref(plea);
+    certs_chain_free(chain);
+}
+
+static void
+an_sti_ca_revokes_its_own_issuing_certificate_too(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    struct certs_chain *issuing = NULL;
+
+    (void)state;
+    must(certs_chain_new(&issuing), "chain");
+    must(certs_chain_add(issuing, certs_chain_get(two.chain, 0)), "chain");
+    assert_int_equal(ask("ca-two", plea_of(issuing, 2)), 200);
+    assert_true(is_on_crl(issuing));
+    certs_chain_free(issuing);
+    certs_chain_free(chain);
+}
+
+static void
+an_sti_ca_does_not_revoke_what_another_one_issued(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    int64_t before = count("SELECT count(*) FROM revocation");
+    char *message = NULL, *authorization = basic("ca-two", PASSWORD), *body;
+    json_t *plea = plea_of(chain, 1);
+
+    (void)state;
+    body = json_dumps(plea, 0);
+    assert_int_equal(post(authorization, "application/json", body, &message), 403);
+    assert_string_equal(message, "the issuer is not of this account");
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before);
+    assert_false(is_on_crl(chain));
+    /* a chain does not help it: that is for service providers */
+    assert_int_equal(ask("ca-two", with_chain(plea_of(chain, 1), chain)), 403);
+    free(message);
+    free(authorization);
+    free(body);
+    json_decref(plea);
+    certs_chain_free(chain);
+}
+
+static void
+an_sti_ca_has_no_spc_tokens(void **state)
+{
+    char url[128], *authorization = basic("ca-one", PASSWORD);
+    struct acme_http_reply reply = {0};
+    struct hsm_reason why = {""};
+    const char *body =
+        "{\"tktype\":\"TNAuthList\",\"tkvalue\":\"MAigBhYEMTIzNA\",\"fingerprint\":"
+        "\"SHA256 00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:"
+        "00:00:00:00:00\"}";
+
+    (void)state;
+    snprintf(url, sizeof(url), "%s/at/account/ca1/token", pa.base_url);
+    assert_int_equal(acme_http_fetch(pa.http,
+                                     &(struct acme_http_fetch){.method = "POST",
+                                                               .url = url,
+                                                               .content_type = "application/json",
+                                                               .authorization = authorization,
+                                                               .body = body,
+                                                               .body_len = strlen(body),
+                                                               .reply_max = 65536,
+                                                               .timeout_ms = 30000},
+                                     &reply, &why),
+                     HSM_OK);
+    assert_int_equal(reply.status, 403);
+    acme_http_reply_clear(&reply);
+    free(authorization);
+}
+
+/* ---- bodies ---- */
+
+static void
+a_body_with_one_fault_is_refused(void **state)
+{
+    static const struct {
+        const char *name, *value; /* JSON; NULL: the member is left out */
+        int status;
+    } rows[] = {
+        {"issuer", NULL, 400},
+        {"serial", NULL, 400},
+        {"reason", NULL, 400},
+        {"requester", NULL, 400},
+        {"issuer", "1", 400},
+        {"issuer", "\"\"", 400},
+        {"issuer", "\"****\"", 400},
+        {"issuer", "\"MAM=\"", 400}, /* not a name */
+        {"issuer", "\"MAA=\"", 403}, /* a name, without a word in it */
+        {"serial", "1", 400},
+        {"serial", "\"\"", 400},
+        {"serial", "\"0\"", 400},
+        {"serial", "\"00\"", 400},
+        {"serial", "\"0g\"", 400},
+        {"serial", "\"-1\"", 400},
+        {"serial", "\"0x12\"", 400},
+        {"serial", "\"0102030405060708091011121314151617181920ff\"", 400},
+        {"serial", "\"8102030405060708091011121314151617181920\"", 400}, /* 21 with its zero */
+        {"reason", "7", 400},
+        {"reason", "8", 400},
+        {"reason", "11", 400},
+        {"reason", "-1", 400},
+        {"reason", "1.5", 400},
+        {"reason", "\"1\"", 400},
+        {"requester", "\"\"", 400},
+        {"requester", "\"a\\nb\"", 400},
+        {"requester", "7", 400},
+        {"chain", "7", 400},
+    };
+    struct certs_chain *chain = enrol(&one, "1234");
+    int64_t before = count("SELECT count(*) FROM revocation");
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        json_t *plea = plea_of(chain, 1);
+        int status;
+
+        if (rows[i].value == NULL)
+            json_object_del(plea, rows[i].name);
+        else
+            json_object_set_new(plea, rows[i].name,
+                                json_loads(rows[i].value, JSON_DECODE_ANY, NULL));
+        status = ask("ca-one", plea);
+        if (status != rows[i].status)
+            fail_msg("%s %s: %d", rows[i].name, rows[i].value != NULL ? rows[i].value : "missing",
+                     status);
+    }
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before);
+    certs_chain_free(chain);
+}
+
+static void
+a_member_that_is_too_long_is_refused(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    json_t *plea = plea_of(chain, 1);
+    char text[ACME_AUTHORITY_REQUESTER_MAX + 2] = "", *issuer = calloc(1, 8193);
+
+    (void)state;
+    memset(text, 'r', ACME_AUTHORITY_REQUESTER_MAX + 1);
+    json_object_set_new(plea, "requester", json_string(text));
+    assert_int_equal(ask("ca-one", plea), 400);
+    assert_non_null(issuer);
+    memset(issuer, 'A', 8192);
+    plea = plea_of(chain, 1);
+    json_object_set_new(plea, "issuer", json_string(issuer));
+    assert_int_equal(ask("ca-one", plea), 400);
+    text[ACME_AUTHORITY_REQUESTER_MAX] = '\0';
+    plea = plea_of(chain, 1);
+    json_object_set_new(plea, "requester", json_string(text));
+    assert_int_equal(ask("ca-one", plea), 200);
+    free(issuer);
+    certs_chain_free(chain);
+}
+
+static void
+what_is_no_request_is_refused(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    json_t *plea = plea_of(chain, 1);
+    char *good = json_dumps(plea, JSON_COMPACT), *twice = NULL;
+    char *authorization = basic("ca-one", PASSWORD), *wrong = basic("ca-one", "guess");
+    char *unknown = basic("ca-none", PASSWORD);
+    const char *const bodies[] = {"", "{", "[]", "null", "7"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(bodies); i++)
+        assert_int_equal(post(authorization, "application/json", bodies[i], NULL), 400);
+    assert_true(asprintf(&twice, "{\"reason\":1,%s", good + 1) > 0);
+    assert_int_equal(post(authorization, "application/json", twice, NULL), 400);
+    assert_int_equal(post(authorization, "text/plain", good, NULL), 415);
+    assert_int_equal(post(NULL, "application/json", good, NULL), 401);
+    assert_int_equal(post(wrong, "application/json", good, NULL), 403);
+    assert_int_equal(post(unknown, "application/json", good, NULL), 403);
+    assert_int_equal(post("Bearer nonsense", "application/json", good, NULL), 403);
+    assert_false(is_on_crl(chain));
+    free(unknown);
+    free(wrong);
+    free(authorization);
+    free(twice);
+    free(good);
+    json_decref(plea);
+    certs_chain_free(chain);
+}
+
+/* ---- a service provider ---- */
+
+static int64_t
+last_id(void)
+{
+    return count("SELECT max(id) FROM revocation");
+}
+
+static void
+a_service_provider_asks_and_an_operator_decides(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    uint64_t number = crl_number();
+    int64_t id;
+
+    (void)state;
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202);
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202); /* the same */
+    assert_false(is_on_crl(chain));
+    assert_int_equal(crl_number(), number);
+    id = last_id();
+    assert_int_equal(acme_authority_revocation_decide(store, id, true, time(NULL)), HSM_OK);
+    assert_true(is_on_crl(chain)); /* with the next request for it */
+    assert_int_equal(crl_number(), number + 1);
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 200);
+    assert_int_equal(acme_authority_revocation_decide(store, id, true, time(NULL)), HSM_ERR_USAGE);
+    assert_int_equal(acme_authority_revocation_decide(store, id, false, time(NULL)), HSM_ERR_USAGE);
+    assert_int_equal(acme_authority_revocation_decide(store, id + 1, true, time(NULL)),
+                     HSM_ERR_NOT_FOUND);
+    certs_chain_free(chain);
+}
+
+static void
+what_an_operator_refused_is_refused_again_until_he_or_the_sti_ca_says_otherwise(void **state)
+{
+    struct certs_chain *first = enrol(&one, "1234");
+    struct certs_chain *second = enrol(&one, "1234");
+    int64_t id;
+
+    (void)state;
+    assert_int_equal(ask("sp", with_chain(plea_of(first, 5), first)), 202);
+    id = last_id();
+    assert_int_equal(acme_authority_revocation_decide(store, id, false, time(NULL)), HSM_OK);
+    assert_int_equal(acme_authority_revocation_decide(store, id, false, time(NULL)), HSM_ERR_USAGE);
+    assert_int_equal(ask("sp", with_chain(plea_of(first, 5), first)), 403);
+    assert_false(is_on_crl(first));
+    assert_int_equal(acme_authority_revocation_decide(store, id, true, time(NULL)), HSM_OK);
+    assert_true(is_on_crl(first));
+
+    assert_int_equal(ask("sp", with_chain(plea_of(second, 5), second)), 202);
+    assert_int_equal(acme_authority_revocation_decide(store, last_id(), false, time(NULL)), HSM_OK);
+    assert_int_equal(ask("ca-one", plea_of(second, 1)), 200);
+    assert_true(is_on_crl(second));
+    certs_chain_free(second);
+    certs_chain_free(first);
+}
+
+static void
+the_word_of_the_sti_ca_ends_the_waiting(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+
+    (void)state;
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 0), chain)), 202);
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    assert_true(is_on_crl(chain));
+    assert_int_equal(count("SELECT count(*) FROM revocation WHERE account = 'ca1' AND reason = 1"
+                           " AND id = (SELECT max(id) FROM revocation)"),
+                     1);
+    certs_chain_free(chain);
+}
+
+static void
+a_service_provider_asks_only_for_certificates_with_its_spc(void **state)
+{
+    struct certs_chain *own = enrol(&one, "1234");
+    struct certs_chain *foreign = enrol(&one, "5678");
+    struct certs_chain *untrusted;
+    struct sti_ca rogue = {.root = NULL};
+    int64_t before = count("SELECT count(*) FROM revocation");
+    json_t *plea;
+
+    (void)state;
+    sti_ca_start(&rogue, "Rogue");
+    untrusted = enrol(&rogue, "1234");
+    /* without proof, with that of another certificate, of another SPC, of a root not trusted */
+    assert_int_equal(ask("sp", plea_of(own, 1)), 400);
+    assert_int_equal(ask("sp", with_chain(plea_of(foreign, 1), own)), 400);
+    assert_int_equal(ask("sp", with_chain(plea_of(foreign, 1), foreign)), 403);
+    assert_int_equal(ask("sp", with_chain(plea_of(untrusted, 1), untrusted)), 403);
+    plea = plea_of(own, 1);
+    json_object_set_new(plea, "chain", json_string("no PEM"));
+    assert_int_equal(ask("sp", plea), 400);
+    /* the issuing CA is no end entity */
+    assert_int_equal(ask("sp", with_chain(plea_of(one.chain, 1), one.chain)), 403);
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before);
+    certs_chain_free(untrusted);
+    certs_chain_free(foreign);
+    certs_chain_free(own);
+    sti_ca_stop(&rogue);
+}
+
+/* ---- the client ---- */
+
+static void
+the_client_tells_a_queued_request_from_one_that_is_done(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    struct certs_crl_entry entry = certs_crl_entry_of(certs_chain_get(chain, 0));
+    struct hsm_secret *password = NULL;
+    struct hsm_reason why = {""};
+    char url[128], *pem = NULL;
+    bool queued = false;
+    struct acme_authority_revocation revocation = {.http = pa.http,
+                                                   .url = url,
+                                                   .user = "sp",
+                                                   .serial = entry.serial,
+                                                   .serial_len = entry.serial_len,
+                                                   .reason = 1,
+                                                   .requester = "the test"};
+    uint8_t *issuer = NULL;
+
+    (void)state;
+    snprintf(url, sizeof(url), "%s" ACME_AUTHORITY_REVOCATIONS_PATH, pa.base_url);
+    must(certs_name_der(entry.issuer, &issuer, &revocation.issuer_len), "issuer");
+    must(certs_chain_pem(chain, &pem), "PEM");
+    must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
+    revocation.issuer = issuer;
+    revocation.password = password;
+    assert_int_equal(acme_authority_request_revocation(&revocation, &queued, &why),
+                     HSM_ERR_DENIED); /* no chain */
+    assert_non_null(strstr(why.text, "chain: missing"));
+    revocation.chain_pem = pem;
+    assert_int_equal(acme_authority_request_revocation(&revocation, &queued, &why), HSM_OK);
+    assert_true(queued);
+    revocation.user = "ca-one";
+    revocation.chain_pem = NULL;
+    assert_int_equal(acme_authority_request_revocation(&revocation, &queued, &why), HSM_OK);
+    assert_false(queued);
+    revocation.url = "https://127.0.0.1:1/sti-pa/revocations";
+    assert_int_equal(acme_authority_request_revocation(&revocation, NULL, &why), HSM_ERR_BUSY);
+    hsm_secret_free(password);
+    free(pem);
+    free(issuer);
+    certs_chain_free(chain);
+}
+
+/* ---- accounts of STI-CAs ---- */
+
+static enum hsm_status
+add_ca_account(const char *id, const char *user, const struct certs_chain *chain)
+{
+    struct hsm_secret *password = NULL;
+    enum hsm_status st;
+
+    must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
+    st = acme_authority_ca_account_add(store, id, user, password, chain);
+    hsm_secret_free(password);
+    return st;
+}
+
+static void
+an_account_of_an_sti_ca_is_for_a_trusted_chain_that_no_other_has(void **state)
+{
+    struct sti_ca rogue = {.root = NULL}, third = {.root = NULL};
+    struct certs_chain *sp = enrol(&one, "1234");
+    int64_t accounts = count("SELECT count(*) FROM account");
+
+    (void)state;
+    sti_ca_start(&rogue, "Rogue");
+    sti_ca_start(&third, "Third");
+    must(acme_authority_ca_add(store, certs_chain_get(third.root, 0)), "root");
+    assert_int_equal(add_ca_account("x", "ca-x", rogue.chain), HSM_ERR_UNTRUSTED);
+    assert_int_equal(add_ca_account("x", "ca-x", sp), HSM_ERR_UNTRUSTED);
+    assert_int_equal(add_ca_account("x", "ca-x", one.chain), HSM_ERR_EXISTS);
+    assert_int_equal(add_ca_account("ca1", "ca-x", third.chain), HSM_ERR_EXISTS);
+    assert_int_equal(add_ca_account("x", "ca-one", third.chain), HSM_ERR_EXISTS);
+    assert_int_equal(add_ca_account("x/y", "ca-x", third.chain), HSM_ERR_MALFORMED);
+    assert_int_equal(add_ca_account("x", "a:b", third.chain), HSM_ERR_MALFORMED);
+    assert_int_equal(count("SELECT count(*) FROM account"), accounts);
+    assert_int_equal(count("SELECT count(*) FROM ca_issuer"), 4);
+    assert_int_equal(add_ca_account("x", "ca-x", third.chain), HSM_OK);
+    assert_int_equal(count("SELECT count(*) FROM ca_issuer"), 6);
+    certs_chain_free(sp);
+    sti_ca_stop(&third);
+    sti_ca_stop(&rogue);
+}
+
+/* A second issuing CA of the same root. */
+static void
+an_account_grows_with_the_next_issuing_certificate(void **state)
+{
+    struct sti_ca next = {.root = one.root, .issuing_key = one.issuing_key, .sp_key = one.sp_key};
+    struct certs_chain *sp;
+    X509 *cert;
+
+    (void)state;
+    cert = issue((struct certs_issue_request){.profile = CERTS_PROFILE_STI_INTERMEDIATE,
+                                              .subject.common_name = "SHAKEN Issuing 2"},
+                 "One", one.issuing_key, one.root, one.root_key);
+    next.chain = chain_of(cert, one.root);
+    sp = enrol(&next, "1234");
+    assert_int_equal(ask("ca-one", plea_of(sp, 1)), 403);
+    assert_int_equal(acme_authority_ca_account_extend(store, "ca2", next.chain), HSM_ERR_EXISTS);
+    assert_int_equal(acme_authority_ca_account_extend(store, "1001", next.chain),
+                     HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_authority_ca_account_extend(store, "none", next.chain),
+                     HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_authority_ca_account_extend(store, "ca1", sp), HSM_ERR_UNTRUSTED);
+    assert_int_equal(ask("ca-one", plea_of(sp, 1)), 403);
+    for (int i = 0; i < 2; i++) /* again does no harm */
+        assert_int_equal(acme_authority_ca_account_extend(store, "ca1", next.chain), HSM_OK);
+    assert_int_equal(ask("ca-one", plea_of(sp, 1)), 200);
+    assert_int_equal(ask("ca-two", plea_of(sp, 1)), 403);
+    assert_true(is_on_crl(sp));
+    certs_chain_free(sp);
+    certs_chain_free(next.chain);
+}
+
+/* ---- the CRL ---- */
+
+static void
+the_crl_is_signed_anew_each_day_with_the_same_entries(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    uint64_t number;
+
+    (void)state;
+    assert_int_equal(ask("ca-one", plea_of(chain, 3)), 200);
+    number = crl_number();
+    acme_authority_refresh(authority);
+    assert_int_equal(crl_number(), number);
+    atomic_store(&clock_offset_s, DAY - 3600);
+    acme_authority_refresh(authority);
+    assert_int_equal(count("SELECT max(number) FROM document WHERE kind = 1"), (int64_t)number);
+    atomic_store(&clock_offset_s, DAY);
+    acme_authority_refresh(authority);
+    assert_int_equal(count("SELECT max(number) FROM document WHERE kind = 1"), (int64_t)number + 1);
+    atomic_store(&clock_offset_s, 0);
+    assert_true(is_on_crl(chain));
+    certs_chain_free(chain);
+}
+
+/* What was accepted and not published before a crash is published after it. */
+static void
+a_restart_publishes_what_was_decided(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    const char *undo = "DELETE FROM document WHERE kind = 1 AND number ="
+                       " (SELECT max(number) FROM document WHERE kind = 1)";
+    struct acme_authority_config config;
+
+    (void)state;
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    must(acme_store_run(store, NULL, undo, ""), undo);
+    assert_int_equal(count("SELECT count(*) FROM revocation WHERE entry IS NOT NULL"),
+                     count("SELECT max(entry) FROM revocation"));
+    acme_authority_free(authority);
+    config = (struct acme_authority_config){.base_url = pa.base_url,
+                                            .store = store,
+                                            .signer_key = pa.signer_key,
+                                            .signer_chain = pa.signer_chain,
+                                            .crl_key = pa.crl_key,
+                                            .crl_chain = pa.crl_chain,
+                                            .token_lifetime_s = 3600,
+                                            .session_lifetime_s = 600,
+                                            .list_lifetime_s = DAY,
+                                            .crl_lifetime_s = 2 * DAY};
+    must(acme_authority_new(&config, &authority), "STI-PA");
+    assert_true(is_on_crl(chain));
+    certs_chain_free(chain);
+}
+
+struct racer {
+    struct certs_chain *chain;
+    int status;
+};
+
+static void *
+race(void *context)
+{
+    struct racer *racer = context;
+
+    racer->status = ask("ca-one", plea_of(racer->chain, 1));
+    return NULL;
+}
+
+static void
+requests_at_once_are_all_on_the_crl(void **state)
+{
+    struct racer racers[6];
+    pthread_t threads[COUNT(racers)];
+    int64_t before = count("SELECT max(entry) FROM revocation");
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(racers); i++) /* pairs ask for the same */
+        racers[i] = (struct racer){.chain = i % 2 == 0 ? enrol(&one, "1234") : racers[i - 1].chain};
+    for (size_t i = 0; i < COUNT(racers); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+    for (size_t i = 0; i < COUNT(racers); i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(racers[i].status, 200);
+        assert_true(is_on_crl(racers[i].chain));
+    }
+    assert_int_equal(count("SELECT max(entry) FROM revocation"), before + 3);
+    for (size_t i = 0; i < COUNT(racers); i += 2)
+        certs_chain_free(racers[i].chain);
+}
+
+/* ---- what an operator sees ---- */
+
+static void
+the_list_of_requests_tells_who_wants_what(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    char *serial = certs_cert_serial_hex(certs_chain_get(chain, 0));
+    char *text = NULL, *line;
+    size_t len = 0;
+    FILE *to = open_memstream(&text, &len);
+
+    (void)state;
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202);
+    assert_int_equal(acme_authority_revocations_show(store, to), HSM_OK);
+    fclose(to);
+    line = strstr(text, serial);
+    assert_non_null(line);
+    while (line > text && line[-1] != '\n')
+        line--;
+    assert_int_equal(strtol(line, NULL, 10), last_id());
+    assert_non_null(strstr(line, "queued"));
+    assert_non_null(strstr(line, "keyCompromise"));
+    assert_non_null(strstr(line, "CN=SHAKEN Issuing"));
+    assert_non_null(strstr(line, "asked by account 1001: the test"));
+    free(text);
+    free(serial);
+    certs_chain_free(chain);
+}
+
+/* ---- the store of a former version ---- */
+
+static void
+a_store_of_the_version_before_is_taken_further(void **state)
+{
+    const char *const former[] = {acme_authority_migrations[0], NULL};
+    struct acme_store *old = NULL;
+    struct acme_rows *rows = NULL;
+    char path[4300];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/former.db", softhsm_dir());
+    assert_int_equal(acme_store_open(path, former, &old), HSM_OK);
+    assert_int_equal(acme_store_run(old, NULL,
+                                    "INSERT INTO account VALUES ('1', 'sp', x'00', x'00', 1, 1, 1,"
+                                    " 0, 1)",
+                                    ""),
+                     HSM_OK);
+    acme_store_close(old);
+    assert_int_equal(acme_store_open(path, acme_authority_migrations, &old), HSM_OK);
+    assert_int_equal(acme_store_query(old, &rows,
+                                      "SELECT is_sti_ca, (SELECT count(*) FROM revocation) FROM"
+                                      " account WHERE id = '1'",
+                                      ""),
+                     HSM_OK);
+    assert_true(acme_rows_next(rows));
+    assert_int_equal(acme_rows_int(rows, 0), 0);
+    assert_int_equal(acme_rows_int(rows, 1), 0);
+    acme_rows_free(rows);
+    acme_store_close(old);
+}
+
+/* ---- the group ---- */
+
+static time_t
+pa_clock(void)
+{
+    return time(NULL) + atomic_load(&clock_offset_s);
+}
+
+/* The port, and with it the base URL, is known only after the server listens. */
+static void
+forward(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    struct acme_http_handler handler = acme_authority_handler(authority);
+
+    (void)context;
+    handler.handle(handler.context, request, response);
+}
+
+static int
+start(void **state)
+{
+    const char *const spcs[] = {"1234", "709J", NULL};
+    struct hsm_secret *password = NULL;
+    struct acme_authority_config config;
+    char path[4300];
+
+    (void)state;
+    pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
+    snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
+    must(acme_store_open(path, acme_authority_migrations, &store), path);
+    config = (struct acme_authority_config){.base_url = pa.base_url,
+                                            .store = store,
+                                            .signer_key = pa.signer_key,
+                                            .signer_chain = pa.signer_chain,
+                                            .crl_key = pa.crl_key,
+                                            .crl_chain = pa.crl_chain,
+                                            .token_lifetime_s = 3600,
+                                            .session_lifetime_s = 600,
+                                            .list_lifetime_s = DAY,
+                                            .crl_lifetime_s = 2 * DAY,
+                                            .now = pa_clock};
+    must(acme_authority_new(&config, &authority), "STI-PA");
+    sti_ca_start(&one, "One");
+    sti_ca_start(&two, "Two");
+    must(acme_authority_ca_add(store, certs_chain_get(one.root, 0)), "root");
+    must(acme_authority_ca_add(store, certs_chain_get(two.root, 0)), "root");
+    must(add_ca_account("ca1", "ca-one", one.chain), "account");
+    must(add_ca_account("ca2", "ca-two", two.chain), "account");
+    must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
+    must(acme_authority_account_add(store, "1001", "sp", password, spcs, false), "account");
+    hsm_secret_free(password);
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    sti_ca_stop(&two);
+    sti_ca_stop(&one);
+    acme_authority_free(authority);
+    acme_store_close(store);
+    pa_fixture_stop(&pa);
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_an_sti_ca_revokes_is_on_the_crl_at_once),
+        cmocka_unit_test(the_same_request_again_changes_nothing),
+        cmocka_unit_test(an_access_token_is_as_good_as_a_password),
+        cmocka_unit_test(an_sti_ca_revokes_its_own_issuing_certificate_too),
+        cmocka_unit_test(an_sti_ca_does_not_revoke_what_another_one_issued),
+        cmocka_unit_test(an_sti_ca_has_no_spc_tokens),
+        cmocka_unit_test(a_body_with_one_fault_is_refused),
+        cmocka_unit_test(a_member_that_is_too_long_is_refused),
+        cmocka_unit_test(what_is_no_request_is_refused),
+        cmocka_unit_test(a_service_provider_asks_and_an_operator_decides),
+        cmocka_unit_test(
+            what_an_operator_refused_is_refused_again_until_he_or_the_sti_ca_says_otherwise),
+        cmocka_unit_test(the_word_of_the_sti_ca_ends_the_waiting),
+        cmocka_unit_test(a_service_provider_asks_only_for_certificates_with_its_spc),
+        cmocka_unit_test(the_client_tells_a_queued_request_from_one_that_is_done),
+        cmocka_unit_test(an_account_of_an_sti_ca_is_for_a_trusted_chain_that_no_other_has),
+        cmocka_unit_test(an_account_grows_with_the_next_issuing_certificate),
+        cmocka_unit_test(the_crl_is_signed_anew_each_day_with_the_same_entries),
+        cmocka_unit_test(a_restart_publishes_what_was_decided),
+        cmocka_unit_test(requests_at_once_are_all_on_the_crl),
+        cmocka_unit_test(the_list_of_requests_tells_who_wants_what),
+        cmocka_unit_test(a_store_of_the_version_before_is_taken_further),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

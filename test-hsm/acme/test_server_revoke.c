@@ -1,0 +1,835 @@
+/* test_server_revoke.c - mirrors acme/src/server_revoke.c: revokeCert, and an STI-PA that is there
+ * or not. */
+#define _GNU_SOURCE /* asprintf */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <pthread.h>
+
+#include <cmocka.h>
+
+#include <openssl/x509.h>
+
+#include <acme/base64url.h>
+#include <certs/cert.h>
+#include <certs/issue.h>
+
+#include "ca_fixture.h"
+#include "peer.h"
+#include "softhsm.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PASSWORD     "a pass word"
+
+static struct ca_fixture ca;
+static struct peer account;
+
+/* ---- a certificate and requests about it ---- */
+
+struct certificate {
+    EVP_PKEY *key;
+    uint8_t *der;
+    size_t len;
+    X509 *x509;
+};
+
+static void
+certificate_clear(struct certificate *certificate)
+{
+    EVP_PKEY_free(certificate->key);
+    free(certificate->der);
+    X509_free(certificate->x509);
+}
+
+#define CERTIFICATE __attribute__((cleanup(certificate_clear))) struct certificate
+
+static void
+enrol(const struct peer *peer, const char *spc, struct certificate *out)
+{
+    struct peer_order order;
+    struct hsm_reason why = {""};
+    GOT got = {.status = 0};
+
+    *out = (struct certificate){.key = peer_key_new("P-256")};
+    peer_order_ready(&ca, peer, spc, &order);
+    peer_finalize(&ca, peer, &order, out->key, spc, false, &got);
+    assert_int_equal(got.status, 200);
+    out->der = peer_download(&ca, peer, order.url, &out->len);
+    assert_int_equal(certs_cert_parse_der(out->der, out->len, &out->x509, &why), HSM_OK);
+}
+
+/* free() it. @param reason  JSON text; NULL: none */
+static char *
+payload_of(const uint8_t *der, size_t len, const char *reason)
+{
+    char *text = acme_base64url_encode(der, len), *payload = NULL;
+
+    if (text == NULL ||
+        asprintf(&payload, "{\"certificate\":\"%s\"%s%s}", text,
+                 reason != NULL ? ",\"reason\":" : "", reason != NULL ? reason : "") < 0)
+        abort();
+    free(text);
+    return payload;
+}
+
+static void
+revoke(const struct peer *peer, const struct certificate *certificate, const char *reason,
+       struct got *got)
+{
+    char *payload = payload_of(certificate->der, certificate->len, reason);
+
+    peer_send(&ca, peer, "/acme/revoke-cert", payload, got);
+    free(payload);
+}
+
+static void
+assert_refused(const struct got *got, int status, const char *problem)
+{
+    if (got->status != status || strcmp(got_problem(got), problem) != 0)
+        fail_msg("%d %s, not %d %s", got->status, got->body, status, problem);
+    assert_string_not_equal(got_header(got, "Replay-Nonce"), "");
+}
+
+static int64_t
+revocations(void)
+{
+    return ca_fixture_count(&ca, "SELECT count(*) FROM revocation");
+}
+
+/* ---- who may ---- */
+
+static void
+the_account_that_it_was_issued_to_revokes_a_certificate_once(void **state)
+{
+    CERTIFICATE certificate;
+    GOT first = {.status = 0};
+    GOT second = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    revoke(*state, &certificate, "1", &first);
+    assert_int_equal(first.status, 200);
+    assert_string_equal(first.body != NULL ? first.body : "", "");
+    assert_string_not_equal(got_header(&first, "Replay-Nonce"), "");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT reason FROM revocation"), 1);
+    revoke(*state, &certificate, "1", &second);
+    assert_refused(&second, 400, "alreadyRevoked");
+    assert_int_equal(revocations(), 1);
+}
+
+static void
+the_key_of_a_certificate_revokes_it(void **state)
+{
+    CERTIFICATE certificate;
+    struct peer holder = {.kid = ""};
+    char *payload;
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    holder.key = certificate.key;
+    payload = payload_of(certificate.der, certificate.len, NULL);
+    peer_post(&ca, &holder,
+              &(struct post){.path = "/acme/revoke-cert", .payload = payload, .with_jwk = true},
+              &got);
+    assert_int_equal(got.status, 200);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE reason = 0 AND"
+                                           " requester = 'certificate key'"),
+                     1);
+    free(payload);
+}
+
+static void
+an_account_that_is_authorized_for_the_spc_revokes_a_certificate_of_another(void **state)
+{
+    CERTIFICATE certificate;
+    struct peer other;
+    struct peer_order order;
+    GOT before = {.status = 0};
+    GOT elsewhere = {.status = 0};
+    GOT expired = {.status = 0};
+    GOT good = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    peer_join(&ca, &other);
+    revoke(&other, &certificate, NULL, &before);
+    assert_refused(&before, 403, "unauthorized");
+
+    peer_order_ready(&ca, &other, "5678", &order); /* for another SPC */
+    revoke(&other, &certificate, NULL, &elsewhere);
+    assert_refused(&elsewhere, 403, "unauthorized");
+
+    peer_order_ready(&ca, &other, "1234", &order);
+    ca_fixture_sql(&ca, "UPDATE authz SET expires = expires - 100000000");
+    revoke(&other, &certificate, NULL, &expired);
+    assert_refused(&expired, 403, "unauthorized");
+    ca_fixture_sql(&ca, "UPDATE authz SET expires = expires + 100000000");
+    revoke(&other, &certificate, NULL, &good);
+    assert_int_equal(good.status, 200);
+    peer_stop(&other);
+}
+
+static void
+nobody_else_revokes_a_certificate(void **state)
+{
+    CERTIFICATE certificate;
+    CERTIFICATE second;
+    struct peer stranger = {.kid = ""};
+    char *payload;
+    GOT by_other_key = {.status = 0};
+    GOT by_account_key = {.status = 0};
+    GOT forged = {.status = 0};
+    GOT deactivated = {.status = 0};
+    struct peer former;
+    GOT gone = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    enrol(*state, "1234", &second);
+    payload = payload_of(certificate.der, certificate.len, NULL);
+    stranger.key = second.key;
+    peer_post(&ca, &stranger,
+              &(struct post){.path = "/acme/revoke-cert", .payload = payload, .with_jwk = true},
+              &by_other_key);
+    assert_refused(&by_other_key, 403, "unauthorized");
+    stranger.key = ((struct peer *)*state)->key; /* a jwk is no account */
+    peer_post(&ca, &stranger,
+              &(struct post){.path = "/acme/revoke-cert", .payload = payload, .with_jwk = true},
+              &by_account_key);
+    assert_refused(&by_account_key, 403, "unauthorized");
+    peer_post(
+        &ca, *state,
+        &(struct post){.path = "/acme/revoke-cert", .payload = payload, .break_signature = true},
+        &forged);
+    assert_refused(&forged, 403, "unauthorized");
+
+    peer_join(&ca, &former);
+    peer_send(&ca, &former, former.kid, "{\"status\":\"deactivated\"}", &gone);
+    assert_int_equal(gone.status, 200);
+    revoke(&former, &certificate, NULL, &deactivated);
+    assert_refused(&deactivated, 401, "unauthorized");
+    peer_stop(&former);
+    free(payload);
+    assert_int_equal(revocations(), 0);
+}
+
+/* ---- what it says ---- */
+
+static void
+a_reason_is_one_that_a_crl_may_give_for_an_end_entity(void **state)
+{
+    static const struct {
+        const char *reason;
+        const char *problem; /* NULL: good */
+    } rows[] = {
+        {"7", "badRevocationReason"},
+        {"8", "badRevocationReason"},
+        {"9", "badRevocationReason"},
+        {"10", "badRevocationReason"},
+        {"11", "badRevocationReason"},
+        {"-1", "badRevocationReason"},
+        {"9223372036854775807", "badRevocationReason"},
+        {"1.0", "malformed"},
+        {"\"1\"", "malformed"},
+        {"null", "malformed"},
+        {"true", "malformed"},
+        {"[1]", "malformed"},
+        {"6", NULL},
+    };
+    CERTIFICATE certificate;
+
+    enrol(*state, "1234", &certificate);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        GOT got = {.status = 0};
+
+        revoke(*state, &certificate, rows[i].reason, &got);
+        if (rows[i].problem != NULL)
+            assert_refused(&got, 400, rows[i].problem);
+        else
+            assert_int_equal(got.status, 200);
+    }
+    assert_int_equal(ca_fixture_count(&ca, "SELECT reason FROM revocation"), 6);
+}
+
+static void
+what_names_no_certificate_is_malformed(void **state)
+{
+    static const char *const payloads[] = {
+        "",
+        "{",
+        "[]",
+        "{}",
+        "{\"certificate\":1}",
+        "{\"certificate\":\"\"}",
+        "{\"certificate\":\"****\"}",
+        "{\"certificate\":\"MAA\"}",
+        "{\"certificate\":\"MAA\",\"certificate\":\"MAA\"}",
+        "{\"certificate\":\"MAA=\"}",
+    };
+
+    for (size_t i = 0; i < COUNT(payloads); i++) {
+        GOT got = {.status = 0};
+
+        peer_send(&ca, *state, "/acme/revoke-cert", payloads[i], &got);
+        if (got.status != 400 || strcmp(got_problem(&got), "malformed") != 0)
+            fail_msg("%s: %d %s", payloads[i], got.status, got.body);
+    }
+}
+
+/* The certificate with one bit of its signature changed; of another CA it would look the same. */
+static void
+what_this_ca_did_not_issue_is_not_found(void **state)
+{
+    CERTIFICATE certificate;
+    GOT changed = {.status = 0};
+    GOT root = {.status = 0};
+    uint8_t *der = NULL;
+    size_t len;
+    char *payload;
+
+    enrol(*state, "1234", &certificate);
+    certificate.der[certificate.len - 1] ^= 1;
+    revoke(*state, &certificate, NULL, &changed);
+    assert_refused(&changed, 404, "malformed");
+    assert_int_equal(certs_cert_der(certs_chain_get(ca.root, 0), &der, &len), HSM_OK);
+    payload = payload_of(der, len, NULL);
+    peer_send(&ca, *state, "/acme/revoke-cert", payload, &root);
+    assert_refused(&root, 404, "malformed");
+    free(payload);
+    free(der);
+    assert_int_equal(revocations(), 0);
+}
+
+static void
+an_expired_certificate_is_not_revoked(void **state)
+{
+    CERTIFICATE certificate;
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    ca_fixture_set_time(certs_cert_not_after(certificate.x509) + 1);
+    revoke(*state, &certificate, NULL, &got);
+    ca_fixture_set_time(0);
+    assert_refused(&got, 403, "unauthorized");
+    assert_int_equal(revocations(), 0);
+}
+
+static void
+a_request_is_signed_by_exactly_one_of_jwk_and_kid_over_this_url(void **state)
+{
+    CERTIFICATE certificate;
+    GOT neither = {.status = 0};
+    GOT elsewhere = {.status = 0};
+    GOT replayed = {.status = 0};
+    GOT get = {.status = 0};
+    char *payload;
+
+    enrol(*state, "1234", &certificate);
+    payload = payload_of(certificate.der, certificate.len, NULL);
+    peer_post(&ca, *state,
+              &(struct post){.path = "/acme/revoke-cert", .payload = payload, .without_key = true},
+              &neither);
+    assert_refused(&neither, 400, "malformed");
+    peer_post(&ca, *state,
+              &(struct post){.path = "/acme/revoke-cert",
+                             .payload = payload,
+                             .url = "https://ca.example/acme/revoke-cert"},
+              &elsewhere);
+    assert_refused(&elsewhere, 403, "unauthorized");
+    peer_post(&ca, *state,
+              &(struct post){.path = "/acme/revoke-cert", .payload = payload, .nonce = "AAAA"},
+              &replayed);
+    assert_refused(&replayed, 400, "badNonce");
+    ca_fetch(&ca, "GET", "/acme/revoke-cert", NULL, NULL, &get);
+    assert_int_equal(get.status, 405);
+    free(payload);
+    assert_int_equal(revocations(), 0);
+}
+
+struct racer {
+    struct peer *peer;
+    const struct certificate *certificate;
+    int status;
+};
+
+static void *
+race(void *context)
+{
+    struct racer *racer = context;
+    GOT got = {.status = 0};
+
+    revoke(racer->peer, racer->certificate, NULL, &got);
+    racer->status = got.status;
+    return NULL;
+}
+
+static void
+of_many_requests_at_once_one_revokes(void **state)
+{
+    CERTIFICATE certificate;
+    struct racer racers[8];
+    pthread_t threads[COUNT(racers)];
+    int good = 0;
+
+    enrol(*state, "1234", &certificate);
+    for (size_t i = 0; i < COUNT(racers); i++) {
+        racers[i] = (struct racer){.peer = *state, .certificate = &certificate};
+        assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+    }
+    for (size_t i = 0; i < COUNT(racers); i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(racers[i].status == 200 || racers[i].status == 400);
+        good += racers[i].status == 200;
+    }
+    assert_int_equal(good, 1);
+    assert_int_equal(revocations(), 1);
+}
+
+/* ---- the operator ---- */
+
+static void
+an_operator_revokes_by_serial(void **state)
+{
+    CERTIFICATE certificate;
+    char *serial;
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    serial = certs_cert_serial_hex(certificate.x509);
+    assert_int_equal(acme_server_revoke(ca.store, serial, 7, time(NULL)), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_revoke(ca.store, serial, -1, time(NULL)), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_revoke(ca.store, "", 0, time(NULL)), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_revoke(ca.store, "0g", 0, time(NULL)), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_revoke(ca.store, "012", 0, time(NULL)), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_revoke(ca.store, "0102", 0, time(NULL)), HSM_ERR_NOT_FOUND);
+    assert_int_equal(revocations(), 0);
+    assert_int_equal(acme_server_revoke(ca.store, serial, 4, time(NULL)), HSM_OK);
+    assert_int_equal(acme_server_revoke(ca.store, serial, 4, time(NULL)), HSM_ERR_EXISTS);
+    revoke(*state, &certificate, NULL, &got);
+    assert_refused(&got, 400, "alreadyRevoked");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE reason = 4 AND"
+                                           " requester = 'operator'"),
+                     1);
+    free(serial);
+}
+
+/* ---- the STI-PA ---- */
+
+/* What the STI-PA answers, and what it was last told. */
+static struct {
+    atomic_int status;
+    pthread_mutex_t mutex;
+    char *authorization, *content_type;
+    json_t *told;
+} pa = {.status = 200, .mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static void
+pa_forget(void)
+{
+    free(pa.authorization);
+    free(pa.content_type);
+    json_decref(pa.told);
+    pa.authorization = pa.content_type = NULL;
+    pa.told = NULL;
+}
+
+static bool
+answer_as_pa(struct ca_fixture *fixture, const struct acme_http_request *request,
+             struct acme_http_response *response)
+{
+    const char *authorization = acme_http_request_header(request, "Authorization");
+    const char *type = acme_http_request_header(request, "Content-Type");
+
+    if (strcmp(acme_http_request_path(request), "/sti-pa/revocations") != 0)
+        return false;
+    pthread_mutex_lock(&pa.mutex);
+    pa_forget();
+    pa.authorization = strdup(authorization != NULL ? authorization : "");
+    pa.content_type = strdup(type != NULL ? type : "");
+    pa.told = json_loads(acme_http_request_body(request, NULL), 0, NULL);
+    pthread_mutex_unlock(&pa.mutex);
+    atomic_fetch_add(&fixture->intercepted, 1);
+    acme_http_respond_json(response, atomic_load(&pa.status), "application/json",
+                           json_pack("{s:s, s:s}", "status",
+                                     atomic_load(&pa.status) < 300 ? "success" : "error", "message",
+                                     "as the test says"));
+    return true;
+}
+
+static void
+assert_told(const char *name, const char *wanted)
+{
+    const char *text = json_string_value(json_object_get(pa.told, name));
+
+    assert_non_null(text);
+    assert_string_equal(text, wanted);
+}
+
+static int64_t
+accepted(void)
+{
+    return ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE accepted IS NOT NULL");
+}
+
+static void
+a_revocation_is_forwarded_to_the_sti_pa_once(void **state)
+{
+    CERTIFICATE certificate;
+    uint8_t *issuer = NULL;
+    size_t len;
+    char *issuer_text, *serial, *credentials, *requester = NULL, header[128];
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    revoke(*state, &certificate, "1", &got);
+    assert_int_equal(got.status, 200);
+    assert_int_equal(atomic_load(&ca.intercepted), 0); /* the client does not wait for it */
+    acme_server_forward(ca.server);
+    acme_server_forward(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 1);
+    assert_int_equal(accepted(), 1);
+
+    assert_int_equal(certs_name_der(certs_cert_subject_name(certs_chain_get(ca.issuing_chain, 0)),
+                                    &issuer, &len),
+                     HSM_OK);
+    issuer_text = acme_base64_encode(issuer, len);
+    serial = certs_cert_serial_hex(certificate.x509);
+    credentials = acme_base64_encode("sti-ca:" PASSWORD, strlen("sti-ca:" PASSWORD));
+    snprintf(header, sizeof(header), "Basic %s", credentials);
+    assert_string_equal(pa.authorization, header);
+    assert_string_equal(pa.content_type, "application/json");
+    assert_told("issuer", issuer_text);
+    assert_told("serial", serial);
+    assert_int_equal(json_integer_value(json_object_get(pa.told, "reason")), 1);
+    assert_true(asprintf(&requester, "account %s", strrchr(account.kid, '/') + 1) > 0);
+    assert_told("requester", requester);
+    assert_int_equal(json_object_size(pa.told), 4);
+    free(requester);
+    free(credentials);
+    free(serial);
+    free(issuer_text);
+    free(issuer);
+}
+
+/* Whatever went wrong: it is tried again, later and later, until the STI-PA says yes. */
+static void
+what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off(void **state)
+{
+    static const int refusals[] = {500, 503, 403, 401, 429, 400, 302, 204};
+    CERTIFICATE certificate;
+    time_t now = time(NULL);
+    int tried = 0;
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    revoke(*state, &certificate, "1", &got);
+    assert_int_equal(got.status, 200);
+    for (size_t i = 0; i < COUNT(refusals); i++) {
+        int pause = i < 5 ? 15 << i : 300;
+
+        atomic_store(&pa.status, refusals[i]);
+        ca_fixture_set_time(now);
+        acme_server_forward(ca.server);
+        assert_int_equal(atomic_load(&ca.intercepted), ++tried);
+        ca_fixture_set_time(now + pause - 1);
+        acme_server_forward(ca.server);
+        assert_int_equal(atomic_load(&ca.intercepted), tried);
+        now += pause;
+    }
+    assert_int_equal(accepted(), 0);
+    ca_fixture_set_time(now);
+    atomic_store(&pa.status, 202);
+    acme_server_forward(ca.server);
+    assert_int_equal(accepted(), 1);
+}
+
+static void
+an_sti_pa_that_is_down_is_told_when_it_is_up(void **state)
+{
+    CERTIFICATE first;
+    CERTIFICATE second;
+    struct acme_server_config config = ca.config;
+    GOT one = {.status = 0};
+    GOT two = {.status = 0};
+
+    enrol(*state, "1234", &first);
+    enrol(*state, "5678", &second);
+    ca.config.revocation_url = "https://127.0.0.1:1/sti-pa/revocations"; /* nobody listens */
+    ca_fixture_restart(&ca);
+    revoke(*state, &first, "1", &one);
+    revoke(*state, &second, "1", &two);
+    assert_int_equal(one.status, 200);
+    assert_int_equal(two.status, 200);
+    acme_server_forward(ca.server);
+    /* of two that are due one was tried: the other would wait for the same */
+    assert_int_equal(ca_fixture_count(&ca, "SELECT sum(tries) FROM revocation"), 1);
+    ca.config.revocation_url = config.revocation_url;
+    ca_fixture_restart(&ca);
+    ca_fixture_set_time(time(NULL) + 15);
+    acme_server_forward(ca.server);
+    assert_int_equal(accepted(), 2);
+}
+
+static void
+what_the_sti_pa_refuses_does_not_hold_up_what_follows(void **state)
+{
+    CERTIFICATE first;
+    CERTIFICATE second;
+    GOT one = {.status = 0};
+    GOT two = {.status = 0};
+
+    enrol(*state, "1234", &first);
+    enrol(*state, "5678", &second);
+    revoke(*state, &first, NULL, &one);
+    revoke(*state, &second, NULL, &two);
+    atomic_store(&pa.status, 403);
+    acme_server_forward(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 2);
+    assert_int_equal(accepted(), 0);
+}
+
+static void
+a_restart_forwards_what_a_crash_left(void **state)
+{
+    CERTIFICATE certificate;
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    revoke(*state, &certificate, "3", &got);
+    ca_fixture_restart(&ca); /* durable, not forwarded */
+    acme_server_tick(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 1);
+    assert_int_equal(accepted(), 1);
+    assert_int_equal(json_integer_value(json_object_get(pa.told, "reason")), 3);
+
+    /* killed after the STI-PA had it and before that was noted: it is told again */
+    ca_fixture_sql(&ca, "UPDATE revocation SET accepted = NULL");
+    ca_fixture_restart(&ca);
+    ca_fixture_set_time(time(NULL) + 15);
+    acme_server_tick(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 2);
+    assert_int_equal(accepted(), 1);
+}
+
+static void *
+forward(void *server)
+{
+    acme_server_forward(server);
+    return NULL;
+}
+
+static void
+of_several_processes_one_forwards_a_revocation(void **state)
+{
+    enum {
+        PROCESSES = 4
+    };
+    CERTIFICATE certificate;
+    struct acme_store *stores[PROCESSES] = {NULL};
+    struct acme_server *servers[PROCESSES] = {NULL};
+    pthread_t threads[PROCESSES];
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    revoke(*state, &certificate, NULL, &got);
+    for (size_t i = 0; i < PROCESSES; i++) {
+        struct acme_server_config config = ca.config;
+
+        assert_int_equal(acme_store_open(ca.store_path, acme_server_migrations, &stores[i]),
+                         HSM_OK);
+        config.store = stores[i];
+        assert_int_equal(acme_server_new(&config, &servers[i]), HSM_OK);
+    }
+    for (size_t i = 0; i < PROCESSES; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, forward, servers[i]), 0);
+    for (size_t i = 0; i < PROCESSES; i++) {
+        pthread_join(threads[i], NULL);
+        acme_server_free(servers[i]);
+        acme_store_close(stores[i]);
+    }
+    assert_int_equal(atomic_load(&ca.intercepted), 1);
+    assert_int_equal(accepted(), 1);
+}
+
+static void
+without_an_sti_pa_a_revocation_is_durable_and_waits(void **state)
+{
+    CERTIFICATE certificate;
+    struct acme_server_config config = ca.config;
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    ca.config.revocation_url = NULL;
+    ca_fixture_restart(&ca);
+    revoke(*state, &certificate, NULL, &got);
+    assert_int_equal(got.status, 200);
+    acme_server_tick(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 0);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT tries FROM revocation"), 0);
+    ca.config = config;
+    ca_fixture_restart(&ca);
+    acme_server_tick(ca.server);
+    assert_int_equal(accepted(), 1);
+}
+
+static void
+a_server_is_not_made_with_half_an_account_at_the_sti_pa(void **state)
+{
+    struct acme_server_config config = ca.config;
+    struct acme_server *server = NULL;
+
+    (void)state;
+    config.revocation_url = "http://pa.example/sti-pa/revocations";
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_USAGE);
+    config = ca.config;
+    config.revocation_user = NULL;
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_USAGE);
+    config = ca.config;
+    config.revocation_password = NULL;
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_USAGE);
+    assert_null(server);
+}
+
+static void
+a_compromised_key_is_not_certified_again(void **state)
+{
+    struct peer peer;
+    struct peer_order order;
+    CERTIFICATE certificate = {.key = NULL};
+    GOT first = {.status = 0};
+    GOT revoked = {.status = 0};
+    GOT again = {.status = 0};
+    struct hsm_reason why = {""};
+
+    (void)state;
+    ca.config.account_key_in_csr = true;
+    ca_fixture_restart(&ca);
+    peer_join(&ca, &peer);
+    peer_order_ready(&ca, &peer, "1234", &order);
+    peer_finalize(&ca, &peer, &order, peer.key, "1234", false, &first);
+    assert_int_equal(first.status, 200);
+    certificate.der = peer_download(&ca, &peer, order.url, &certificate.len);
+    assert_int_equal(
+        certs_cert_parse_der(certificate.der, certificate.len, &certificate.x509, &why), HSM_OK);
+    revoke(&peer, &certificate, "1", &revoked);
+    assert_int_equal(revoked.status, 200);
+    peer_order_ready(&ca, &peer, "1234", &order);
+    peer_finalize(&ca, &peer, &order, peer.key, "1234", false, &again);
+    assert_refused(&again, 400, "badCSR");
+    peer_stop(&peer);
+    ca.config.account_key_in_csr = false;
+    ca_fixture_restart(&ca);
+}
+
+/* ---- the store of a former version ---- */
+
+static void
+a_store_of_the_version_before_is_taken_further(void **state)
+{
+    const char *const former[] = {acme_server_migrations[0], NULL};
+    struct acme_store *store = NULL;
+    struct acme_rows *rows = NULL;
+    char path[4300];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/former.db", softhsm_dir());
+    assert_int_equal(acme_store_open(path, former, &store), HSM_OK);
+    assert_int_equal(acme_store_run(store, NULL,
+                                    "INSERT INTO account VALUES ('a', 'valid', '{}', 't', '[]', 1)",
+                                    ""),
+                     HSM_OK);
+    acme_store_close(store);
+    assert_int_equal(acme_store_open(path, acme_server_migrations, &store), HSM_OK);
+    assert_int_equal(acme_store_query(store, &rows,
+                                      "SELECT count(*), (SELECT count(*) FROM revocation) FROM"
+                                      " account WHERE id = 'a'",
+                                      ""),
+                     HSM_OK);
+    assert_true(acme_rows_next(rows));
+    assert_int_equal(acme_rows_int(rows, 0), 1);
+    assert_int_equal(acme_rows_int(rows, 1), 0);
+    acme_rows_free(rows);
+    acme_store_close(store);
+    assert_int_equal(acme_store_open(path, former, &store), HSM_ERR_UNSUPPORTED);
+}
+
+/* ---- the group ---- */
+
+static struct hsm_secret *password;
+static char revocation_url[128];
+
+static int
+start(void **state)
+{
+    ca_fixture_start(&ca);
+    if (hsm_secret_new(PASSWORD, strlen(PASSWORD), &password) != HSM_OK)
+        return -1;
+    snprintf(revocation_url, sizeof(revocation_url), "%s/sti-pa/revocations", ca.pa.base_url);
+    ca.config.revocation_url = revocation_url;
+    ca.config.revocation_user = "sti-ca";
+    ca.config.revocation_password = password;
+    ca.intercept = answer_as_pa;
+    ca_fixture_restart(&ca);
+    peer_join(&ca, &account);
+    *state = &account;
+    return 0;
+}
+
+static int
+begin(void **state)
+{
+    (void)state;
+    ca_fixture_set_time(0);
+    ca_fixture_sql(&ca, "DELETE FROM revocation");
+    atomic_store(&ca.intercepted, 0);
+    atomic_store(&pa.status, 200);
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    peer_stop(&account);
+    ca_fixture_stop(&ca);
+    hsm_secret_free(password);
+    pa_forget();
+    return 0;
+}
+
+#define CASE(name) cmocka_unit_test_setup(name, begin)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(the_account_that_it_was_issued_to_revokes_a_certificate_once),
+        CASE(the_key_of_a_certificate_revokes_it),
+        CASE(an_account_that_is_authorized_for_the_spc_revokes_a_certificate_of_another),
+        CASE(nobody_else_revokes_a_certificate),
+        CASE(a_reason_is_one_that_a_crl_may_give_for_an_end_entity),
+        CASE(what_names_no_certificate_is_malformed),
+        CASE(what_this_ca_did_not_issue_is_not_found),
+        CASE(an_expired_certificate_is_not_revoked),
+        CASE(a_request_is_signed_by_exactly_one_of_jwk_and_kid_over_this_url),
+        CASE(of_many_requests_at_once_one_revokes),
+        CASE(an_operator_revokes_by_serial),
+        CASE(a_revocation_is_forwarded_to_the_sti_pa_once),
+        CASE(what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off),
+        CASE(an_sti_pa_that_is_down_is_told_when_it_is_up),
+        CASE(what_the_sti_pa_refuses_does_not_hold_up_what_follows),
+        CASE(a_restart_forwards_what_a_crash_left),
+        CASE(of_several_processes_one_forwards_a_revocation),
+        CASE(without_an_sti_pa_a_revocation_is_durable_and_waits),
+        CASE(a_server_is_not_made_with_half_an_account_at_the_sti_pa),
+        CASE(a_compromised_key_is_not_certified_again),
+        CASE(a_store_of_the_version_before_is_taken_further),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}
