@@ -12,15 +12,15 @@
 #include <hsm/log.h>
 
 #define WAIT_STEP_MS 5
-#define WAIT_MS      15000 /* for other processes; then without the lock */
+#define WAIT_MS      5000 /* for other processes, one of which may be stuck; then without it */
 
 static bool
-try_for_a_while(int fd, unsigned wait_ms)
+try_for_a_while(int fd, enum hsm_turn turn)
 {
     static const struct timespec step = {.tv_nsec = WAIT_STEP_MS * 1000000};
 
-    for (unsigned waited = 0; waited < wait_ms; waited += WAIT_STEP_MS) {
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+    for (unsigned waited = 0; waited < WAIT_MS; waited += WAIT_STEP_MS) {
+        if (flock(fd, (turn == HSM_TURN_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0)
             return true;
         if (errno != EWOULDBLOCK && errno != EINTR)
             return false;
@@ -30,27 +30,18 @@ try_for_a_while(int fd, unsigned wait_ms)
 }
 
 int
-hsm_host_lock_within(const char *module_path, unsigned wait_ms)
+hsm_host_lock(const char *module_path, enum hsm_turn turn)
 {
     int fd = open(module_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     if (fd < 0)
         return -1; /* who opens the module says so */
-    if (try_for_a_while(fd, wait_ms))
+    if (try_for_a_while(fd, turn))
         return fd;
+    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer",
+            module_path);
     close(fd);
     return -1;
-}
-
-int
-hsm_host_lock(const char *module_path)
-{
-    int lock = hsm_host_lock_within(module_path, WAIT_MS);
-
-    if (lock < 0 && access(module_path, R_OK) == 0)
-        hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer",
-                module_path);
-    return lock;
 }
 
 /* A child forked meanwhile has the descriptor too: closing ours would not unlock. */

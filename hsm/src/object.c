@@ -337,7 +337,7 @@ static bool
 cannot_leave(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
     bool generated_here =
-        quirks->origin_untold || (info->local == 1 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN);
+        quirks->origin_waived || (info->local == 1 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN);
 
     return info->sensitive == 1 && info->always_sensitive == 1 && info->never_extractable == 1 &&
            info->extractable == 0 && generated_here;

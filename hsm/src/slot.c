@@ -8,7 +8,6 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
-#include "host_lock_internal.h"
 #include "worker_internal.h"
 
 #define SESSIONS_DEFAULT   32
@@ -52,14 +51,17 @@ static enum hsm_status
 choose_quirks(const struct hsm_token_config *config, const CK_INFO *module,
               const CK_TOKEN_INFO *token, struct hsm_quirks *out)
 {
-    const char *reason = NULL;
+    struct hsm_quirks known;
+    enum hsm_status st = HSM_OK;
 
-    if (config->quirks != NULL)
-        return hsm_quirks_parse(config->quirks, out);
-    hsm_quirks_of(module, token, out, &reason);
-    if (reason != NULL)
-        hsm_log(HSM_LOG_DEBUG, "%s", reason);
-    return HSM_OK;
+    hsm_quirks_of(module, token->manufacturerID, &known);
+    if (config->quirks == NULL)
+        *out = known;
+    else
+        st = hsm_quirks_parse(config->quirks, &known, out);
+    if (st == HSM_OK && out->origin_waived)
+        hsm_log(HSM_LOG_WARNING, "token: keys are taken without CKA_LOCAL, as configured");
+    return st;
 }
 
 static const char *
@@ -183,6 +185,13 @@ slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
     copy_label(token, slot->label);
     *out = slot;
     return HSM_OK;
+}
+
+int
+hsm_slot_turn(const struct hsm_slot *slot, enum hsm_turn turn)
+{
+    return slot->settings.quirks.shared_files ? hsm_host_lock(hsm_module_path(slot->module), turn)
+                                              : -1;
 }
 
 CK_RV
@@ -375,7 +384,7 @@ ms_until(int64_t deadline)
 }
 
 enum hsm_status
-hsm_slot_admin_enter(struct hsm_slot *slot)
+hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
 {
     int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
     enum hsm_status st = HSM_OK;
@@ -385,7 +394,7 @@ hsm_slot_admin_enter(struct hsm_slot *slot)
         if (st == HSM_OK && !hsm_gate_enter(&slot->admin, ms_until(deadline)))
             st = HSM_ERR_BUSY;
         if (st == HSM_OK && admin_ready(slot, deadline)) {
-            slot->host_lock = hsm_host_lock(hsm_module_path(slot->module));
+            slot->turn = hsm_slot_turn(slot, turn);
             return HSM_OK;
         }
         if (st == HSM_OK)
@@ -414,7 +423,7 @@ hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
 
     if (lost)
         hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");
-    hsm_host_unlock(slot->host_lock);
+    hsm_host_unlock(slot->turn);
     hsm_module_leave(slot->module);
     hsm_gate_leave(&slot->admin);
     return lost;
