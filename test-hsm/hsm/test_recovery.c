@@ -276,6 +276,19 @@ from_environment(const char *name, unsigned otherwise)
     return value != NULL ? (unsigned)strtoul(value, NULL, 10) : otherwise;
 }
 
+/* On a loaded machine few calls are made, and it may take a while until one of them is struck. */
+static void
+mix_for(const struct hsm_token *token, unsigned seconds)
+{
+    struct hsm_token_stats stats = {0};
+
+    sleep_ms(seconds * 1000);
+    for (int i = 0; i < 300 && stats.losses == 0; i++) {
+        hsm_token_stats(token, &stats);
+        sleep_ms(stats.losses == 0 ? 100 : 0);
+    }
+}
+
 /* All that can strike a program that is running and has the right PIN. */
 static void
 strike_mixed(const struct hsm_token_config *config)
@@ -290,7 +303,7 @@ strike_mixed(const struct hsm_token_config *config)
           "outage 20ms..300ms slow 5ms..20ms stuck 50ms..200ms gap 100ms",
           from_environment("STI_FAULT_SEED", 1), config->workers > 0 ? ",11" : "");
     load_start(&load, key, DEADLINE_MS);
-    sleep_ms(from_environment("STI_FAULT_SECONDS", 2) * 1000);
+    mix_for(token, from_environment("STI_FAULT_SECONDS", 2));
     fault("random off");
     fault("reset");
     load_stop(&load);
