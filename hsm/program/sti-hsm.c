@@ -250,7 +250,10 @@ print_key(struct hsm_key *key)
     print_field("id", hsm_key_id(key));
     print_field("uri", hsm_key_uri(key));
     print_field("curve", "P-256");
-    print_field("can leave", "no: sensitive, never extractable, generated in the token");
+    print_field("can leave", info.local == 1 ? "no: sensitive, never extractable, generated in the "
+                                               "token"
+                                             : "no: always sensitive, never extractable; the token "
+                                               "does not say that it was generated in it");
     print_attributes(&info);
     printf("%-18s  ", "point");
     print_hex(hsm_key_point(key), HSM_P256_POINT_LEN);
@@ -434,18 +437,19 @@ static const struct command commands[] = {
      "initialise a fresh token with a label and two PINs", token_init},
     {"token", "show", "module token", "URI", "what the tokens say of themselves; needs no PIN",
      token_show},
-    {"key", "generate", "module token! pin-source label!", NULL,
+    {"key", "generate", "module token! pin-source quirks label!", NULL,
      "a new P-256 key pair in the token, never extractable", key_generate},
-    {"key", "list", "module token! pin-source", NULL,
+    {"key", "list", "module token! pin-source quirks", NULL,
      "every private key on the token, and whether it can leave", key_list},
-    {"key", "show", "module token key! pin-source", NULL, "one key and its public half", key_show},
-    {"key", "destroy", "module token key! pin-source yes", NULL, "destroy a key pair for good",
-     key_destroy},
-    {"sign", NULL, "module token key! pin-source in digest out", NULL,
+    {"key", "show", "module token key! pin-source quirks", NULL, "one key and its public half",
+     key_show},
+    {"key", "destroy", "module token key! pin-source quirks yes", NULL,
+     "destroy a key pair for good", key_destroy},
+    {"sign", NULL, "module token key! pin-source quirks in digest out", NULL,
      "sign a file or a digest (ES256)", sign},
-    {"bench", NULL, "module token key! pin-source route sessions seconds json", NULL,
+    {"bench", NULL, "module token key! pin-source quirks route sessions seconds json", NULL,
      "how fast the token signs with 1, 2, 4 ... sessions, and how many to use", bench_run},
-    {"doctor", NULL, "module token! pin-source", NULL,
+    {"doctor", NULL, "module token! pin-source quirks", NULL,
      "check module, token, PIN, keys, clock and limits, and say what to mend", doctor_run},
 };
 

@@ -15,7 +15,9 @@
 #include "clock_internal.h"
 #include "slot_internal.h"
 
-#define SLOTS_MAX 4096 /* of one module; more: not listed */
+#define SLOTS_MAX   4096 /* of one module; more: not listed */
+#define START_TRIES 5 /* C_Initialize, while another process writes what it reads */
+#define START_MS    20 /* between them, at first; doubled each time */
 
 /* How many are inside the module, and whether anybody else may go in. */
 struct door {
@@ -204,6 +206,10 @@ module_start(struct hsm_module *module)
     if (st != HSM_OK)
         return st;
     rv = initialize(module);
+    for (unsigned tries = 1; rv == CKR_GENERAL_ERROR && tries < START_TRIES; tries++) {
+        hsm_clock_sleep_until(hsm_deadline_after(START_MS << (tries - 1)));
+        rv = initialize(module);
+    }
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, "C_Initialize");
     rv = module->functions.C_GetInfo(&module->info);

@@ -114,6 +114,18 @@ hsm_settings_from(const struct hsm_token_config *config, const CK_INFO *module,
     return HSM_OK;
 }
 
+enum hsm_status
+hsm_route_parse(const char *text, enum hsm_route *out)
+{
+    if (strcmp(text, "libp11") == 0)
+        *out = HSM_ROUTE_LIBP11;
+    else if (strcmp(text, "direct") == 0)
+        *out = HSM_ROUTE_DIRECT;
+    else
+        return HSM_ERR_USAGE;
+    return HSM_OK;
+}
+
 void
 hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail)
 {
