@@ -276,6 +276,19 @@ from_environment(const char *name, unsigned otherwise)
     return value != NULL ? (unsigned)strtoul(value, NULL, 10) : otherwise;
 }
 
+/* On a loaded machine few calls are made, and it may take a while until one of them is struck. */
+static void
+mix_for(const struct hsm_token *token, unsigned seconds)
+{
+    struct hsm_token_stats stats = {0};
+
+    sleep_ms(seconds * 1000);
+    for (int i = 0; i < 300 && stats.losses == 0; i++) {
+        hsm_token_stats(token, &stats);
+        sleep_ms(stats.losses == 0 ? 100 : 0);
+    }
+}
+
 /* All that can strike a program that is running and has the right PIN. */
 static void
 strike_mixed(const struct hsm_token_config *config)
@@ -290,7 +303,7 @@ strike_mixed(const struct hsm_token_config *config)
           "outage 20ms..300ms slow 5ms..20ms stuck 50ms..200ms gap 100ms",
           from_environment("STI_FAULT_SEED", 1), config->workers > 0 ? ",11" : "");
     load_start(&load, key, DEADLINE_MS);
-    sleep_ms(from_environment("STI_FAULT_SECONDS", 2) * 1000);
+    mix_for(token, from_environment("STI_FAULT_SECONDS", 2));
     fault("random off");
     fault("reset");
     load_stop(&load);
@@ -468,6 +481,56 @@ a_key_that_became_another_one_is_refused(void **state)
     hsm_token_close(token);
 }
 
+/* Modules that never say CKA_LOCAL are used by who says so, and what says more is still asked for.
+ */
+static void
+an_origin_that_is_not_told_is_waived_by_the_configuration_alone(void **state)
+{
+    struct hsm_token_config waived = direct;
+    struct hsm_token *token = open_token("falling", &direct);
+    struct hsm_key *key = the_key(token);
+
+    (void)state;
+    hsm_key_free(key);
+    fault("on C_GetAttributeValue attribute CKA_LOCAL false");
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=signer", &key), HSM_ERR_UNTRUSTED);
+    hsm_token_close(token);
+    waived.quirks = "known,origin-untold";
+    token = open_token("falling", &waived);
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=signer", &key), HSM_OK);
+    hsm_key_free(key);
+    fault("on C_GetAttributeValue attribute CKA_ALWAYS_SENSITIVE false");
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=signer", &key), HSM_ERR_UNTRUSTED);
+    fault("reset");
+    hsm_token_close(token);
+}
+
+static void
+settings_out_of_their_range_are_refused(void **state)
+{
+    static const struct hsm_token_config bad[] = {
+        {.quirks = "origin-told"},   {.quirks = "id=1"},        {.quirks = "sessions=0"},
+        {.quirks = "known;restart"}, {.sessions = 1025},        {.workers = 257},
+        {.reconnect_max_ms = 5001},  {.reconnect_min_ms = 600}, {.op_timeout_ms = 600001},
+    };
+    struct hsm_secret *pin = NULL;
+
+    (void)state;
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct hsm_token_config config = bad[i];
+        struct hsm_token *token = NULL;
+
+        config.uri = "pkcs11:token=falling";
+        config.module = softhsm_module();
+        config.pin = pin;
+        if (hsm_token_open(&config, &token) != HSM_ERR_USAGE)
+            fail_msg("row %zu", i);
+        assert_null(token);
+    }
+    hsm_secret_free(pin);
+}
+
 static void
 a_key_that_is_gone_is_not_found_and_may_come_back(void **state)
 {
@@ -582,6 +645,8 @@ main(void)
         cmocka_unit_test(an_evp_pkey_survives_all_of_it),
         cmocka_unit_test(a_deadline_holds_while_a_call_is_stuck),
         cmocka_unit_test(a_key_that_became_another_one_is_refused),
+        cmocka_unit_test(an_origin_that_is_not_told_is_waived_by_the_configuration_alone),
+        cmocka_unit_test(settings_out_of_their_range_are_refused),
         cmocka_unit_test(a_key_that_is_gone_is_not_found_and_may_come_back),
         cmocka_unit_test(events_tell_of_all_of_it),
         cmocka_unit_test(a_pin_that_is_refused_is_not_tried_again),
