@@ -11,7 +11,7 @@
 
 #include <hsm/log.h>
 
-#define WAIT_STEP_MS 5
+#define WAIT_STEP_MS 1
 #define WAIT_MS      5000 /* for other processes, one of which may be stuck; then without it */
 
 static bool
