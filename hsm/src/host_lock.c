@@ -12,7 +12,7 @@
 
 #include <hsm/log.h>
 
-#define WAIT_STEP_MS 5
+#define WAIT_STEP_MS 1
 #define WAIT_MS      15000 /* for other processes, one of which may be stuck; then without it */
 
 /* Where a module is told to have its files: who is told another place does not wait for us. */

@@ -461,20 +461,44 @@ hsm_key_find_or_generate(struct hsm_token *token, const char *label, struct hsm_
     return st;
 }
 
+/* Handles may have changed their meaning since: it is looked for again, by its id, and must be the
+ * key that it was. Inside the admin gate. */
+static enum hsm_status
+find_now(const struct hsm_signer *signer, struct hsm_object_pair *pair, struct hsm_key_info *info)
+{
+    const struct hsm_key_info *was = &signer->info;
+    const struct hsm_object_name by_id = {NULL, was->id, was->id_len};
+    enum hsm_status st = hsm_object_find_pair(signer->slot, &by_id, pair);
+
+    if (st == HSM_OK)
+        st = hsm_object_describe(signer->slot, pair, info);
+    if (st != HSM_OK)
+        return st;
+    if (memcmp(info->point, was->point, sizeof(info->point)) == 0)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "key %s: another key has its CKA_ID now", was->label);
+    return HSM_ERR_UNTRUSTED;
+}
+
 enum hsm_status
 hsm_key_destroy(struct hsm_key *key)
 {
     struct hsm_signer *signer = key->signer;
     struct hsm_slot *slot = key->token->slot;
+    struct hsm_object_pair pair;
+    struct hsm_key_info info;
     enum hsm_status st = hsm_token_admin_enter(key->token, HSM_TURN_WRITE);
-    enum hsm_status public_st;
+    enum hsm_status public_st = HSM_OK;
 
     if (st != HSM_OK)
         return st;
-    st = hsm_object_destroy(slot, signer->private_object);
-    public_st = hsm_object_destroy(slot, signer->public_object);
+    st = find_now(signer, &pair, &info);
     if (st == HSM_OK)
+        st = hsm_object_destroy(slot, pair.private_object);
+    if (st == HSM_OK) {
         hsm_signer_retire(signer);
+        public_st = hsm_object_destroy(slot, pair.public_object);
+    }
     (void)hsm_token_admin_leave(key->token, st);
     return st != HSM_OK ? st : public_st;
 }
@@ -615,12 +639,19 @@ hsm_key_free(struct hsm_key *key)
 enum hsm_status
 hsm_key_describe(struct hsm_key *key, struct hsm_key_info *out)
 {
-    const struct hsm_object_pair pair = {key->signer->private_object, key->signer->public_object};
-    enum hsm_status st = hsm_token_admin_enter(key->token, HSM_TURN_READ);
+    struct hsm_object_pair pair;
+    struct hsm_key_info info;
+    enum hsm_status st = HSM_ERR_BUSY;
+    bool again = true;
 
-    if (st != HSM_OK)
-        return st;
-    st = hsm_object_describe(key->token->slot, &pair, out);
-    (void)hsm_token_admin_leave(key->token, st);
+    for (int tries = 0; again && tries < FIND_TRIES; tries++) {
+        st = hsm_token_admin_enter(key->token, HSM_TURN_READ);
+        if (st != HSM_OK)
+            return st;
+        st = find_now(key->signer, &pair, &info);
+        again = hsm_token_admin_leave(key->token, st);
+    }
+    if (st == HSM_OK)
+        *out = info;
     return st;
 }
