@@ -1,12 +1,14 @@
 /* bench_hsm.c - what the layer costs beside the token's own C_Sign. */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <openssl/evp.h>
@@ -23,6 +25,7 @@
 #define TOKEN       "bench"
 #define ROUNDS      7
 #define NEVER       1000000000 /* verify_every: the cost of a verification is no cost of the layer */
+#define TURNS       20 /* of ours and raw in one round, so that both meet the same machine */
 
 static const uint8_t message[300] = "a PASSporT's signing input has about this many octets";
 static uint8_t digest[HSM_SHA256_LEN];
@@ -131,10 +134,10 @@ run_callers(struct callers *all, size_t times_each)
 /* ---- tokens ---- */
 
 static struct hsm_token *
-open_token(enum hsm_route route, unsigned sessions, struct hsm_key **key)
+open_token_of(const char *module, enum hsm_route route, unsigned sessions, struct hsm_key **key)
 {
     struct hsm_token_config config = {.uri = "pkcs11:token=" TOKEN,
-                                      .module = softhsm_module(),
+                                      .module = module,
                                       .route = route,
                                       .sessions = sessions,
                                       .verify_every = NEVER,
@@ -148,6 +151,12 @@ open_token(enum hsm_route route, unsigned sessions, struct hsm_key **key)
     hsm_secret_free(pin);
     bench_check(hsm_key_find_or_generate(token, "signer", key) == HSM_OK, "the key");
     return token;
+}
+
+static struct hsm_token *
+open_token(enum hsm_route route, unsigned sessions, struct hsm_key **key)
+{
+    return open_token_of(softhsm_module(), route, sessions, key);
 }
 
 static CK_SLOT_ID
@@ -225,6 +234,32 @@ progress(const char *name, size_t round)
             round + 1 == ROUNDS ? "\n" : "");
 }
 
+static int
+by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Time of raw by time of ours: the median of short turns, in which other programs of the machine
+ * hinder both alike or are seen; whose turn is first changes. */
+static double
+one_round(struct callers *ours, struct callers *theirs, size_t times_each)
+{
+    double ratios[TURNS];
+
+    for (size_t turn = 0; turn < TURNS; turn++) {
+        bool ours_first = turn % 2 == 0;
+        double first = run_callers(ours_first ? ours : theirs, times_each / TURNS);
+        double second = run_callers(ours_first ? theirs : ours, times_each / TURNS);
+
+        ratios[turn] = ours_first ? second / first : first / second;
+    }
+    qsort(ratios, TURNS, sizeof(ratios[0]), by_value);
+    return (ratios[TURNS / 2 - 1] + ratios[TURNS / 2]) / 2;
+}
+
 static void
 ratio_to_raw(const char *what, enum hsm_route route, unsigned threads, size_t times_each,
              bool digest_only, double at_least)
@@ -242,23 +277,13 @@ ratio_to_raw(const char *what, enum hsm_route route, unsigned threads, size_t ti
     (void)run_callers(&ours, times_each / 4 + 1);
     (void)run_callers(&theirs, times_each / 4 + 1);
     for (size_t i = 0; i < ROUNDS; i++) {
-        double our_us = run_callers(&ours, times_each);
-
-        ratios[i] = run_callers(&theirs, times_each) / our_us;
+        ratios[i] = one_round(&ours, &theirs, times_each);
         progress(name, i);
     }
     bench_at_least("hsm", name, "ratio", at_least, ratios, ROUNDS);
     raw_close(&raw, threads);
     hsm_key_free(key);
     hsm_token_close(token);
-}
-
-static int
-by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
 }
 
 /* 64 callers wait for 16 sessions of a token that takes 1 ms: fair is 4 ms for everybody. */
@@ -314,6 +339,61 @@ own_cost(enum hsm_route route, double at_most_us)
     snprintf(name, sizeof(name), "own cost of a signature, %s", route_name(route));
     bench_at_most("hsm", name, "us", at_most_us, costs, ROUNDS);
     raw_close(&raw, 1);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+/* Of this thread; malloc() and its like are ours, in front of the C library's. */
+static _Thread_local unsigned long allocated;
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+
+void *
+malloc(size_t size)
+{
+    allocated++;
+    return __libc_malloc(size);
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+    allocated++;
+    return __libc_calloc(count, size);
+}
+
+void *
+realloc(void *old, size_t size)
+{
+    allocated++;
+    return __libc_realloc(old, size);
+}
+
+/* The token answers at once and allocates nothing, so what is allocated is the layer's. */
+static void
+allocations(void)
+{
+    enum {
+        CALLS = 10000
+    };
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 4, &key);
+    struct callers ours = {.key = key, .digest_only = true};
+    const struct caller caller = {.all = &ours};
+    double counts[ROUNDS];
+
+    one_call(&caller); /* the first opens its session */
+    for (size_t i = 0; i < ROUNDS; i++) {
+        unsigned long before = allocated;
+
+        for (size_t n = 0; n < CALLS; n++)
+            one_call(&caller);
+        counts[i] = (double)(allocated - before) / CALLS;
+    }
+    bench_at_most("hsm", "allocations of a signature, direct", "calls of malloc", 0, counts,
+                  ROUNDS);
     hsm_key_free(key);
     hsm_token_close(token);
 }
@@ -376,10 +456,10 @@ verification(void)
 
 /* A worker process: opens, says so, signs while it may, says how often. */
 static void
-worker_process(int go, int out)
+worker_process(const char *module, int go, int out)
 {
     struct hsm_key *key = NULL;
-    struct hsm_token *token = open_token(HSM_ROUTE_LIBP11, 2, &key);
+    struct hsm_token *token = open_token_of(module, HSM_ROUTE_LIBP11, 2, &key);
     struct callers one = {.count = 1, .key = key};
     double calls = 0, begin;
     char octet = 1;
@@ -400,7 +480,7 @@ worker_process(int go, int out)
 
 /* Signatures a second of all of them. */
 static double
-rate_of_processes(void)
+rate_of_processes(const char *module)
 {
     int go[2], out[2];
     double sum = 0, one;
@@ -412,7 +492,7 @@ rate_of_processes(void)
 
         bench_check(child >= 0, "fork");
         if (child == 0)
-            worker_process(go[0], out[1]);
+            worker_process(module, go[0], out[1]);
     }
     for (int i = 0; i < PROCESSES; i++)
         bench_check(read(out[0], octets, 1) == 1, "a worker process");
@@ -465,24 +545,69 @@ processes(void)
     double ratios[ROUNDS];
 
     for (size_t i = 0; i < ROUNDS; i++)
-        ratios[i] = rate_of_processes() / rate_of_raw_threads();
+        ratios[i] = rate_of_processes(softhsm_module()) / rate_of_raw_threads();
     bench_at_least("hsm", "4 worker processes / raw C_Sign of 4 threads in one", "ratio", 2.0,
                    ratios, ROUNDS);
 }
 
+/* In a process group of its own, because it forks for every connection. It closes every
+ * descriptor that there could be, so the limit is set low. */
+static pid_t
+server_start(const char *socket_path)
+{
+    pid_t child = fork();
+
+    bench_check(child >= 0, "fork");
+    if (child == 0) {
+        const struct rlimit few = {1024, 1024};
+
+        (void)setpgid(0, 0);
+        (void)setrlimit(RLIMIT_NOFILE, &few);
+        execlp("p11-kit", "p11-kit", "server", "-f", "-n", socket_path, "--provider",
+               softhsm_module(), "pkcs11:token=" TOKEN, (char *)NULL);
+        _exit(127);
+    }
+    (void)setpgid(child, child); /* whoever is first */
+    for (int i = 0; i < 500 && access(socket_path, F_OK) != 0; i++)
+        usleep(10000);
+    bench_check(access(socket_path, F_OK) == 0, "p11-kit server");
+    return child;
+}
+
+/* Each with a connection, and a process of SoftHSM at its other end. */
+static void
+remote_processes(void)
+{
+    char path[128], address[160];
+    double ratios[ROUNDS];
+    pid_t server;
+
+    snprintf(path, sizeof(path), "%s/p11-kit", softhsm_dir());
+    snprintf(address, sizeof(address), "unix:path=%s", path);
+    server = server_start(path);
+    bench_check(setenv("P11_KIT_SERVER_ADDRESS", address, 1) == 0, "setenv");
+    for (size_t i = 0; i < ROUNDS; i++)
+        ratios[i] = rate_of_processes(P11_KIT_CLIENT) / rate_of_raw_threads();
+    bench_at_least("hsm", "4 worker processes behind p11-kit server / raw, 4 threads in one",
+                   "ratio", 1.0, ratios, ROUNDS);
+    (void)kill(-server, SIGTERM);
+    (void)waitpid(server, NULL, 0);
+}
+
 /* ---- many keys ---- */
 
+#define FEW  10
 #define MANY 10000
 
 /* Key pairs of another program, as fast as the token makes them. */
 static void
-fill(const struct raw *raw, unsigned count)
+fill(const struct raw *raw, unsigned from, unsigned until)
 {
     static CK_BYTE p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
     CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
     CK_BBOOL yes = CK_TRUE;
 
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = from; i < until; i++) {
         CK_ATTRIBUTE public[] = {{CKA_TOKEN, &yes, sizeof(yes)},
                                  {CKA_EC_PARAMS, p256, sizeof(p256)},
                                  {CKA_ID, &i, sizeof(i)}};
@@ -501,14 +626,14 @@ fill(const struct raw *raw, unsigned count)
 }
 
 static void
-fill_token(void)
+fill_token(unsigned from, unsigned until)
 {
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 1, &key);
     struct raw raw = {0};
 
     raw_open(&raw, 1);
-    fill(&raw, MANY);
+    fill(&raw, from, until);
     raw_close(&raw, 1);
     hsm_key_free(key);
     hsm_token_close(token);
@@ -584,7 +709,7 @@ many_keys(void)
     char uri[3 * HSM_ID_MAX + 16] = "pkcs11:id=";
     CK_BYTE id[HSM_ID_MAX];
     size_t id_len = 0;
-    double ratios[ROUNDS];
+    double ratios[ROUNDS], growths[ROUNDS], few_ours[ROUNDS], few_raw[ROUNDS];
     const char *hex;
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 1, &key);
@@ -597,24 +722,89 @@ many_keys(void)
     }
     hsm_key_free(key);
     hsm_token_close(token);
-    fill_token();
+    fill_token(0, FEW);
     for (size_t i = 0; i < ROUNDS; i++) {
-        double ours = time_of_finding(uri, NULL, 0);
+        few_ours[i] = time_of_finding(uri, NULL, 0);
+        few_raw[i] = time_of_finding(NULL, id, id_len);
+    }
+    fill_token(FEW, MANY);
+    for (size_t i = 0; i < ROUNDS; i++) {
+        double ours = time_of_finding(uri, NULL, 0), theirs = time_of_finding(NULL, id, id_len);
 
-        ratios[i] = ours / time_of_finding(NULL, id, id_len);
-        progress("10,000 keys: open and find one by id / raw", i);
+        ratios[i] = ours / theirs;
+        growths[i] = (ours / few_ours[i]) / (theirs / few_raw[i]);
+        progress("10,000 keys: open and find one by id", i);
     }
     bench_at_most("hsm", "10,000 keys: open and find one by id, time / raw", "ratio", 2.0, ratios,
+                  ROUNDS);
+    bench_at_most("hsm", "the same, how much longer than with 10 keys / raw", "ratio", 2.0, growths,
                   ROUNDS);
     for (size_t r = 0; r < 2; r++)
         ratio_to_raw("10,000 keys on the token", (enum hsm_route)r, 1, 1000, false, 0.90);
 }
 
-int
-main(void)
+/* ---- all of it ---- */
+
+static void
+in_process(void)
 {
-    static const enum hsm_route routes[] = {HSM_ROUTE_LIBP11, HSM_ROUTE_DIRECT};
+    for (size_t r = 0; r < 2; r++) {
+        ratio_to_raw("hsm_key_sign of 300 octets", (enum hsm_route)r, 1, 4000, false, 0.95);
+        ratio_to_raw("hsm_key_sign of 300 octets", (enum hsm_route)r, 4, 2000, false, 0.95);
+    }
+    verification();
+}
+
+static void
+at_once(void)
+{
+    fault("fake replay");
+    own_cost(HSM_ROUTE_LIBP11, 2.5);
+    own_cost(HSM_ROUTE_DIRECT, 1.0);
+    allocations();
+    fault("reset");
+}
+
+static void
+at_a_distance(void)
+{
     static const unsigned in_flight[] = {16, 64, 128};
+
+    fault("fake replay\nlatency C_Sign 1ms");
+    for (size_t r = 0; r < 2; r++) {
+        for (size_t i = 0; i < 3; i++)
+            ratio_to_raw("a token of 1 ms", (enum hsm_route)r, in_flight[i], 300, true, 0.97);
+        fairness((enum hsm_route)r);
+    }
+    fault("reset");
+}
+
+/* Those with the fault module in front come after those without. */
+static const struct part {
+    const char *name;
+    void (*run)(void);
+    bool with_faults;
+} parts[] = {
+    {"processes", processes, false},   {"remote", remote_processes, false},
+    {"in-process", in_process, false}, {"at-once", at_once, true},
+    {"distance", at_a_distance, true}, {"many", many_keys, true},
+};
+
+static bool
+is_wanted(const struct part *part, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], part->name) == 0)
+            return true;
+    }
+    return argc == 1;
+}
+
+/* bench_hsm [PART ...] */
+int
+main(int argc, char **argv)
+{
+    bool with_faults = false;
 
     bench_check(EVP_Digest(message, sizeof(message), digest, NULL, EVP_sha256(), NULL) == 1,
                 "SHA-256");
@@ -623,24 +813,14 @@ main(void)
     softhsm_start();
     hsm_token_close(softhsm_token(TOKEN));
     make_key();
-    processes();
-    for (size_t r = 0; r < 2; r++) {
-        ratio_to_raw("hsm_key_sign of 300 octets", routes[r], 1, 2000, false, 0.95);
-        ratio_to_raw("hsm_key_sign of 300 octets", routes[r], 4, 1000, false, 0.95);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (!is_wanted(&parts[i], argc, argv))
+            continue;
+        if (parts[i].with_faults && !with_faults)
+            fault_open();
+        with_faults |= parts[i].with_faults;
+        parts[i].run();
     }
-    verification();
-    fault_open();
-    fault("fake replay");
-    for (size_t r = 0; r < 2; r++)
-        own_cost(routes[r], routes[r] == HSM_ROUTE_DIRECT ? 1.0 : 2.5);
-    fault("latency C_Sign 1ms");
-    for (size_t r = 0; r < 2; r++) {
-        for (size_t i = 0; i < 3; i++)
-            ratio_to_raw("a token of 1 ms", routes[r], in_flight[i], 150, true, 0.97);
-        fairness(routes[r]);
-    }
-    fault("reset");
-    many_keys();
     softhsm_stop();
     return 0;
 }
