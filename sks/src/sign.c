@@ -53,14 +53,6 @@ read_spc(struct sks_signer *signer, const X509 *leaf, struct hsm_reason *why)
     return HSM_OK;
 }
 
-static enum hsm_status
-copy_chain(const struct certs_chain *chain, struct certs_chain **out)
-{
-    enum hsm_status st = certs_chain_new(out);
-
-    return st == HSM_OK ? certs_chain_append(*out, chain) : st;
-}
-
 enum hsm_status
 sks_signer_new(const struct sks_signer_config *config, struct sks_signer **out,
                struct hsm_reason *why)
@@ -88,7 +80,7 @@ sks_signer_new(const struct sks_signer_config *config, struct sks_signer **out,
         return HSM_ERR_NOMEM;
     st = read_spc(signer, leaf, why);
     if (st == HSM_OK)
-        st = copy_chain(config->chain, &signer->chain);
+        st = certs_chain_copy(config->chain, &signer->chain);
     if (st != HSM_OK)
         return st;
     *out = signer;

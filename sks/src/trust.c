@@ -114,21 +114,6 @@ replace(struct sks_trust *trust, struct held **which, struct held *with)
     held_release(before);
 }
 
-static enum hsm_status
-copy_chain(const struct certs_chain *chain, struct certs_chain **out)
-{
-    DEFER(certs_chain_free) struct certs_chain *copy = NULL;
-    enum hsm_status st = certs_chain_new(&copy);
-
-    if (st == HSM_OK)
-        st = certs_chain_append(copy, chain);
-    if (st != HSM_OK)
-        return st;
-    *out = copy;
-    copy = NULL;
-    return HSM_OK;
-}
-
 /* -- is it good at a time? --------------------------------------------------------------------- */
 
 static time_t
@@ -484,7 +469,7 @@ sks_trust_new(const struct sks_trust_config *config, struct sks_trust **out)
         return HSM_ERR_NOMEM;
     if (config->dir != NULL && (trust->dir = strdup(config->dir)) == NULL)
         return HSM_ERR_NOMEM;
-    st = copy_chain(config->pa_anchors, &trust->pa_anchors);
+    st = certs_chain_copy(config->pa_anchors, &trust->pa_anchors);
     if (st == HSM_OK)
         st = load_all(trust);
     if (st != HSM_OK)
@@ -508,7 +493,7 @@ give_crl(struct sks_trust *trust, const uint8_t *octets, size_t len,
     st = certs_crl_parse(octets, len, &trust->crl->crl, &why);
     if (st == HSM_ERR_MALFORMED)
         hsm_log(HSM_LOG_ERROR, "%s", why.text);
-    return st == HSM_OK ? copy_chain(signer, &trust->crl->signer) : st;
+    return st == HSM_OK ? certs_chain_copy(signer, &trust->crl->signer) : st;
 }
 
 enum hsm_status
@@ -524,9 +509,9 @@ sks_trust_fixed(const struct certs_chain *anchors, const uint8_t *crl, size_t cr
     trust->list = held_new(0);
     if (trust->list == NULL)
         return HSM_ERR_NOMEM;
-    st = copy_chain(anchors, &trust->list->anchors);
+    st = certs_chain_copy(anchors, &trust->list->anchors);
     if (st == HSM_OK && crl != NULL)
-        st = copy_chain(pa_anchors, &trust->pa_anchors);
+        st = certs_chain_copy(pa_anchors, &trust->pa_anchors);
     if (st == HSM_OK && crl != NULL)
         st = give_crl(trust, crl, crl_len, crl_signer);
     if (st != HSM_OK)

@@ -358,21 +358,6 @@ fly(struct sks_x5u_cache *cache, struct entry *entry, time_t now)
     pthread_cond_broadcast(&cache->landed);
 }
 
-static enum hsm_status
-copy_chain(const struct certs_chain *chain, struct certs_chain **out)
-{
-    DEFER(certs_chain_free) struct certs_chain *copy = NULL;
-    enum hsm_status st = certs_chain_new(&copy);
-
-    if (st == HSM_OK)
-        st = certs_chain_append(copy, chain);
-    if (st != HSM_OK)
-        return st;
-    *out = copy;
-    copy = NULL;
-    return HSM_OK;
-}
-
 /* Wait for a flight, or be the one that flies. */
 static enum hsm_status
 use(struct sks_x5u_cache *cache, struct entry *entry, bool is_new, time_t now,
@@ -386,7 +371,7 @@ use(struct sks_x5u_cache *cache, struct entry *entry, bool is_new, time_t now,
     while (entry->state == FETCHING)
         pthread_cond_wait(&cache->landed, &cache->lock);
     if (entry->state == GOOD)
-        st = copy_chain(entry->chain, out);
+        st = certs_chain_copy(entry->chain, out);
     else
         st = hsm_refuse(why, HSM_ERR_BUSY, "%s", entry->why.text);
     if (entry->state == GOOD && !entry->is_dropped) {
