@@ -3,7 +3,6 @@
 
 #include <ctype.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,12 +17,11 @@
 
 #include "ms_api_signing_internal.h"
 #include "ms_api_verification_internal.h"
+#include "signing_internal.h"
 
 #define JSON           "application/json"
 #define VERIFICATION   "/stir/v1/verification"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
-#define PROBE_S        10 /* without a signature for this long, one is asked for */
-#define RETRY_S        10 /* between attempts to load what could not be loaded */
 
 enum outcome {
     SIGNED,
@@ -38,17 +36,8 @@ static const char *const outcome_texts[OUTCOMES] = {"signed", "refused", "unavai
 struct sks_service {
     struct sks_service_config config;
 
-    pthread_mutex_t lock; /* over signers */
-    struct sks_signers *signers; /* NULL: nothing could be loaded yet */
+    struct sks_signing *signing; /* owned */
 
-    pthread_mutex_t refreshing; /* over what follows; one refresh at a time */
-    int64_t version; /* of the catalogue when signers, or nothing, was loaded from it */
-    time_t retry_at, probe_at; /* on the monotonic clock */
-
-    atomic_bool stale; /* that version could not be loaded */
-
-    atomic_bool token_signs; /* as far as the last signature says */
-    atomic_llong last_signed; /* on the monotonic clock */
     atomic_ullong signings[OUTCOMES];
     atomic_ullong verdicts[SKS_E19_ATTEST + 1];
     atomic_ullong verifications[OUTCOMES]; /* those without a verdict */
@@ -59,131 +48,15 @@ DEFINE_DEFER(struct sks_service, sks_service_free)
 DEFINE_DEFER(struct sks_signers, sks_signers_free)
 
 static time_t
-monotonic(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
-}
-
-static time_t
 service_now(const struct sks_service *service)
 {
     return service->config.now != NULL ? service->config.now() : time(NULL);
 }
 
-/* ---- credentials ---- */
-
-/* The set as it is now, for one call; NULL: nothing is loaded. */
-static struct sks_signers *
-take_signers(struct sks_service *service)
-{
-    struct sks_signers *taken = NULL;
-
-    pthread_mutex_lock(&service->lock);
-    if (service->signers != NULL)
-        taken = sks_signers_share(service->signers);
-    pthread_mutex_unlock(&service->lock);
-    return taken;
-}
-
-static void
-replace_signers(struct sks_service *service, struct sks_signers *signers)
-{
-    struct sks_signers *old;
-
-    pthread_mutex_lock(&service->lock);
-    old = service->signers;
-    service->signers = signers;
-    pthread_mutex_unlock(&service->lock);
-    sks_signers_free(old);
-}
-
-static void
-tell_signers(const struct sks_signers *signers)
-{
-    int64_t id;
-
-    if (sks_signers_count(signers) == 0)
-        hsm_log(HSM_LOG_WARNING, "no active credential: calls are not signed");
-    for (size_t i = 0; i < sks_signers_count(signers); i++) {
-        const struct sks_signer *signer = sks_signers_get(signers, i, &id);
-
-        hsm_log(HSM_LOG_INFO, "credential %" PRId64 " signs for SPC %s, x5u %s", id,
-                sks_signer_spc(signer), sks_signer_x5u(signer));
-    }
-}
-
-/* Called with `refreshing` held, or before threads know the service. */
-static enum hsm_status
-load(struct sks_service *service)
-{
-    struct sks_signers *signers = NULL;
-    int64_t version;
-    bool good; /* else the keys are looked for again: their token may have come back */
-    enum hsm_status st = sks_catalogue_version(service->config.catalogue, &version);
-
-    if (st != HSM_OK)
-        return st;
-    good = !atomic_load(&service->stale) && atomic_load(&service->token_signs);
-    if (version == service->version && (good || monotonic() < service->retry_at))
-        return HSM_OK;
-    st = sks_signers_load(service->config.catalogue, service->config.token, service->config.spc,
-                          &signers);
-    service->version = version; /* read before the load: a later change is seen next time */
-    atomic_store(&service->stale, st != HSM_OK);
-    service->retry_at = monotonic() + RETRY_S;
-    if (st != HSM_OK)
-        return st;
-    tell_signers(signers);
-    replace_signers(service, signers);
-    atomic_store(&service->token_signs, true);
-    return HSM_OK;
-}
-
-/* A token that was taken away is noticed by /readyz without a call having to fail. */
-static void
-probe(struct sks_service *service)
-{
-    DEFER(sks_signers_free) struct sks_signers *signers = NULL;
-    time_t now = monotonic();
-    enum hsm_status st;
-
-    if (now < service->probe_at || now - atomic_load(&service->last_signed) < PROBE_S)
-        return;
-    service->probe_at = now + PROBE_S;
-    signers = take_signers(service);
-    if (signers == NULL)
-        return;
-    st = sks_signers_probe(signers, service_now(service));
-    if (st != HSM_ERR_NOT_FOUND)
-        atomic_store(&service->token_signs, st == HSM_OK);
-}
-
 void
 sks_service_refresh(struct sks_service *service)
 {
-    pthread_mutex_lock(&service->refreshing);
-    if (load(service) == HSM_OK) /* a failure was logged, and what was loaded stays */
-        probe(service);
-    pthread_mutex_unlock(&service->refreshing);
-}
-
-/* A credential may have become active since the last tick: no call is refused for that. */
-static struct sks_signers *
-signers_that_can_sign(struct sks_service *service, time_t now)
-{
-    struct sks_signers *signers = take_signers(service);
-
-    if (signers != NULL && sks_signers_at(signers, now) != NULL)
-        return signers;
-    sks_signers_free(signers);
-    pthread_mutex_lock(&service->refreshing);
-    if (load(service) != HSM_OK)
-        hsm_log(HSM_LOG_DEBUG, "credentials could not be loaded for a call");
-    pthread_mutex_unlock(&service->refreshing);
-    return take_signers(service);
+    sks_signing_refresh(service->signing, service_now(service));
 }
 
 /* ---- who may ask ---- */
@@ -341,32 +214,6 @@ check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)
 }
 
 static bool
-sign_claims(struct sks_service *service, const struct sks_claims *claims, time_t now,
-            char **identity, struct ms_fault *fault)
-{
-    DEFER(sks_signers_free) struct sks_signers *signers = signers_that_can_sign(service, now);
-    struct sks_signer *signer = signers == NULL ? NULL : sks_signers_at(signers, now);
-    struct hsm_reason why = {""};
-    enum hsm_status st;
-
-    if (signer == NULL)
-        return cannot_now(fault, "no active credential");
-    st = sks_signer_sign(signer, claims, now, identity, &why);
-    if (st == HSM_OK) {
-        atomic_store(&service->last_signed, monotonic());
-        atomic_store(&service->token_signs, true);
-        return true;
-    }
-    if (st == HSM_ERR_UNTRUSTED)
-        return cannot_now(fault, "the active credential is not valid now");
-    if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
-        return ms_refuse(fault, MS_INTERNAL, "", "");
-    hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why.text);
-    atomic_store(&service->token_signs, false);
-    return cannot_now(fault, "the token does not sign");
-}
-
-static bool
 sign(struct sks_service *service, const struct acme_http_request *request, char **identity,
      struct ms_fault *fault)
 {
@@ -379,7 +226,8 @@ sign(struct sks_service *service, const struct acme_http_request *request, char 
     if (!take_body(request, &body, &len, fault) || !ms_signing_parse(body, len, &signing, fault))
         return false;
     signed_now = check_fresh(&signing.claims, now, fault) &&
-                 sign_claims(service, &signing.claims, now, identity, fault);
+                 sks_signing_sign(service->signing, service->config.spc, &signing.claims, now,
+                                  identity, fault);
     ms_signing_clear(&signing);
     return signed_now;
 }
@@ -466,24 +314,15 @@ answer_healthz(struct sks_service *service, const struct acme_http_request *requ
 static json_t *
 reasons_not_ready(struct sks_service *service)
 {
-    DEFER(sks_signers_free) struct sks_signers *signers = take_signers(service);
+    const char *why[SKS_SIGNING_REASONS_MAX + 1];
     time_t now = service_now(service);
+    size_t count = sks_signing_reasons(service->signing, now, why);
     json_t *reasons = json_array();
-    const char *why[4] = {NULL};
 
-    if (atomic_load(&service->stale))
-        why[3] = "an active credential cannot be loaded";
-    if (signers == NULL || sks_signers_count(signers) == 0)
-        why[0] = "no active credential";
-    else if (sks_signers_at(signers, now) == NULL)
-        why[0] = "the active credential has ended";
-    if (!atomic_load(&service->token_signs))
-        why[1] = "the token does not sign";
     if (!sks_trust_is_ready(service->config.trust, now))
-        why[2] = "no trusted-CA list and CRL that are good now";
-    for (size_t i = 0; i < sizeof(why) / sizeof(why[0]); i++)
-        if (why[i] != NULL)
-            json_array_append_new(reasons, json_string(why[i]));
+        why[count++] = "no trusted-CA list and CRL that are good now";
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(reasons, json_string(why[i]));
     return reasons;
 }
 
@@ -533,20 +372,29 @@ write_verifications(struct sks_service *service, FILE *to)
 }
 
 static void
-write_credentials(struct sks_service *service, FILE *to)
+write_credentials(struct sks_service *service, size_t provider, const char *name, FILE *to)
 {
-    static const char name[] = "sti_sks_credential_not_after_seconds";
-    DEFER(sks_signers_free) struct sks_signers *signers = take_signers(service);
+    DEFER(sks_signers_free)
+    struct sks_signers *signers = sks_signing_signers(service->signing, provider);
     size_t count = signers == NULL ? 0 : sks_signers_count(signers);
     int64_t id;
 
-    head(to, name, "gauge", "When the certificate of a signing credential ends, since 1970.");
     for (size_t i = 0; i < count; i++) {
         const struct sks_signer *signer = sks_signers_get(signers, i, &id);
 
         fprintf(to, "%s{credential=\"%" PRId64 "\",spc=\"%s\"} %lld\n", name, id,
                 sks_signer_spc(signer), (long long)sks_signer_not_after(signer));
     }
+}
+
+static void
+write_all_credentials(struct sks_service *service, FILE *to)
+{
+    static const char name[] = "sti_sks_credential_not_after_seconds";
+
+    head(to, name, "gauge", "When the certificate of a signing credential ends, since 1970.");
+    for (size_t i = 0; i < sks_signing_provider_count(service->signing); i++)
+        write_credentials(service, i, name, to);
 }
 
 static void
@@ -572,7 +420,7 @@ answer_metrics(struct sks_service *service, const struct acme_http_request *requ
         return;
     write_signings(service, to);
     write_verifications(service, to);
-    write_credentials(service, to);
+    write_all_credentials(service, to);
     write_ready(service, to);
     if (fclose(to) == 0)
         acme_http_respond(response, 200, "text/plain; version=0.0.4; charset=utf-8", text, len);
@@ -657,30 +505,23 @@ sks_service_handler(struct sks_service *service)
         .handle = handle, .is_quick = is_quick, .is_slow = is_slow, .context = service};
 }
 
-/* Not there now, but it may come; anything else is for a person to put right before starting. */
-static bool
-may_come(enum hsm_status st)
-{
-    return st == HSM_ERR_BUSY || st == HSM_ERR_NOT_FOUND;
-}
-
 enum hsm_status
 sks_service_new(const struct sks_service_config *config, struct sks_service **out)
 {
+    const struct sks_signing_config signing = {
+        .catalogue = config->catalogue,
+        .token = config->token,
+        .spcs = &config->spc,
+        .spc_count = 1,
+    };
     DEFER(sks_service_free) struct sks_service *service = calloc(1, sizeof(*service));
     enum hsm_status st;
 
     if (service == NULL)
         return HSM_ERR_NOMEM;
     service->config = *config;
-    service->version = -1; /* none: versions grow from 1 */
-    pthread_mutex_init(&service->lock, NULL);
-    pthread_mutex_init(&service->refreshing, NULL);
-    atomic_init(&service->stale, false);
-    atomic_init(&service->token_signs, true);
-    atomic_init(&service->last_signed, -PROBE_S);
-    st = load(service);
-    if (st != HSM_OK && !may_come(st))
+    st = sks_signing_new(&signing, &service->signing);
+    if (st != HSM_OK)
         return st;
     *out = service;
     service = NULL;
@@ -692,8 +533,6 @@ sks_service_free(struct sks_service *service)
 {
     if (service == NULL)
         return;
-    sks_signers_free(service->signers);
-    pthread_mutex_destroy(&service->lock);
-    pthread_mutex_destroy(&service->refreshing);
+    sks_signing_free(service->signing);
     free(service);
 }
