@@ -1,11 +1,7 @@
-/* service.c - the signing and verification API, health and metrics. */
-#include <sks/service.h>
+/* service.c - the signing and verification API. */
+#include "service_internal.h"
 
 #include <ctype.h>
-#include <inttypes.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -13,42 +9,19 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <sks/passport.h>
-#include <sks/signers.h>
 
 #include "ms_api_signing_internal.h"
 #include "ms_api_verification_internal.h"
-#include "signing_internal.h"
 
 #define JSON           "application/json"
 #define VERIFICATION   "/stir/v1/verification"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
 
-enum outcome {
-    SIGNED,
-    REFUSED, /* a fault of the request */
-    UNAVAILABLE, /* no credential or no token */
-    FAILED,
-    OUTCOMES
-};
-
-static const char *const outcome_texts[OUTCOMES] = {"signed", "refused", "unavailable", "failed"};
-
-struct sks_service {
-    struct sks_service_config config;
-
-    struct sks_signing *signing; /* owned */
-
-    atomic_ullong signings[OUTCOMES];
-    atomic_ullong verdicts[SKS_E19_ATTEST + 1];
-    atomic_ullong verifications[OUTCOMES]; /* those without a verdict */
-};
-
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_service, sks_service_free)
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
 
-static time_t
-service_now(const struct sks_service *service)
+time_t
+sks_service_now(const struct sks_service *service)
 {
     return service->config.now != NULL ? service->config.now() : time(NULL);
 }
@@ -56,7 +29,8 @@ service_now(const struct sks_service *service)
 void
 sks_service_refresh(struct sks_service *service)
 {
-    sks_signing_refresh(service->signing, service_now(service));
+    sks_signing_refresh(service->signing, sks_service_now(service));
+    sks_meter_state(service);
 }
 
 /* ---- who may ask ---- */
@@ -186,12 +160,12 @@ echo_request_id(const struct acme_http_request *request, struct acme_http_respon
 
 /* ---- POST /stir/v1/signing ---- */
 
-static enum outcome
+static enum sks_outcome
 outcome_of(const struct ms_fault *fault)
 {
     if (fault->error == MS_NOT_POSSIBLE_NOW)
-        return UNAVAILABLE;
-    return fault->error == MS_INTERNAL ? FAILED : REFUSED;
+        return SKS_OUTCOME_UNAVAILABLE;
+    return fault->error == MS_INTERNAL ? SKS_OUTCOME_FAILED : SKS_OUTCOME_REFUSED;
 }
 
 static bool
@@ -218,7 +192,7 @@ sign(struct sks_service *service, const struct acme_http_request *request, char 
      struct ms_fault *fault)
 {
     struct ms_signing signing;
-    time_t now = service_now(service);
+    time_t now = sks_service_now(service);
     const char *body;
     size_t len;
     bool signed_now;
@@ -238,15 +212,17 @@ answer_signing(struct sks_service *service, const struct acme_http_request *requ
 {
     DEFER(free) char *identity = NULL;
     struct ms_fault fault = {.dialect = MS_ATIS};
+    enum sks_outcome outcome = SKS_OUTCOME_GOOD;
+    int64_t begun = hsm_metric_clock_ns();
 
     if (sign(service, request, &identity, &fault)) {
         acme_http_respond_json(response, 200, JSON,
                                json_pack("{s:{s:s}}", "signingResponse", "identity", identity));
-        atomic_fetch_add(&service->signings[SIGNED], 1);
     } else {
         ms_fault_respond(&fault, response);
-        atomic_fetch_add(&service->signings[outcome_of(&fault)], 1);
+        outcome = outcome_of(&fault);
     }
+    sks_meter_signing(service, outcome, begun);
 }
 
 /* ---- POST /stir/v1/verification ---- */
@@ -257,7 +233,7 @@ static bool
 judge(struct sks_service *service, const struct sks_call *call, struct sks_verification *out,
       struct ms_fault *fault)
 {
-    time_t now = service_now(service);
+    time_t now = sks_service_now(service);
 
     if (sks_verify(service->config.verifier, call, now, out) != HSM_OK)
         return ms_refuse(fault, MS_INTERNAL, "", "");
@@ -289,144 +265,27 @@ answer_verification(struct sks_service *service, const struct acme_http_request 
 {
     struct sks_verification verification;
     struct ms_fault fault = {.dialect = MS_ATIS};
+    enum sks_outcome outcome = SKS_OUTCOME_GOOD;
+    int64_t begun = hsm_metric_clock_ns();
 
     if (verify(service, request, &verification, &fault)) {
         acme_http_respond_json(response, 200, JSON, ms_verification_response(&verification));
-        atomic_fetch_add(&service->verdicts[verification.verdict], 1);
+        sks_meter_verdict(service, &verification);
     } else {
         ms_fault_respond(&fault, response);
-        atomic_fetch_add(&service->verifications[outcome_of(&fault)], 1);
+        outcome = outcome_of(&fault);
     }
-}
-
-/* ---- GET /healthz, /readyz, /metrics ---- */
-
-static void
-answer_healthz(struct sks_service *service, const struct acme_http_request *request,
-               struct acme_http_response *response)
-{
-    (void)service;
-    (void)request;
-    acme_http_respond_json(response, 200, JSON, json_pack("{s:s}", "status", "ok"));
-}
-
-/* Why no call could be signed and verified now, as a JSON array; NULL: no memory. */
-static json_t *
-reasons_not_ready(struct sks_service *service)
-{
-    const char *why[SKS_SIGNING_REASONS_MAX + 1];
-    time_t now = service_now(service);
-    size_t count = sks_signing_reasons(service->signing, now, why);
-    json_t *reasons = json_array();
-
-    if (!sks_trust_is_ready(service->config.trust, now))
-        why[count++] = "no trusted-CA list and CRL that are good now";
-    for (size_t i = 0; i < count; i++)
-        json_array_append_new(reasons, json_string(why[i]));
-    return reasons;
-}
-
-static void
-answer_readyz(struct sks_service *service, const struct acme_http_request *request,
-              struct acme_http_response *response)
-{
-    json_t *reasons = reasons_not_ready(service);
-    bool ready = json_array_size(reasons) == 0;
-
-    (void)request;
-    acme_http_response_header(response, "Cache-Control", "no-store");
-    acme_http_respond_json(response, ready ? 200 : 503, JSON,
-                           json_pack("{s:b, s:o}", "ready", ready, "reasons", reasons));
-}
-
-static void
-head(FILE *to, const char *name, const char *type, const char *help)
-{
-    fprintf(to, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void
-write_signings(struct sks_service *service, FILE *to)
-{
-    static const char name[] = "sti_sks_signatures_total";
-
-    head(to, name, "counter", "Signing requests by outcome.");
-    for (size_t i = 0; i < OUTCOMES; i++)
-        fprintf(to, "%s{outcome=\"%s\"} %llu\n", name, outcome_texts[i],
-                atomic_load(&service->signings[i]));
-}
-
-static void
-write_verifications(struct sks_service *service, FILE *to)
-{
-    static const char name[] = "sti_sks_verifications_total";
-
-    head(to, name, "counter",
-         "Verification requests by case (ATIS-1000082), or why there is none.");
-    fprintf(to, "%s{case=\"valid\"} %llu\n", name, atomic_load(&service->verdicts[SKS_VALID]));
-    for (int i = SKS_E3_TIME_STALE; i <= SKS_E19_ATTEST; i++)
-        fprintf(to, "%s{case=\"E%d\"} %llu\n", name, i, atomic_load(&service->verdicts[i]));
-    for (size_t i = REFUSED; i < OUTCOMES; i++)
-        fprintf(to, "%s{case=\"%s\"} %llu\n", name, outcome_texts[i],
-                atomic_load(&service->verifications[i]));
-}
-
-static void
-write_credentials(struct sks_service *service, size_t provider, const char *name, FILE *to)
-{
-    DEFER(sks_signers_free)
-    struct sks_signers *signers = sks_signing_signers(service->signing, provider);
-    size_t count = signers == NULL ? 0 : sks_signers_count(signers);
-    int64_t id;
-
-    for (size_t i = 0; i < count; i++) {
-        const struct sks_signer *signer = sks_signers_get(signers, i, &id);
-
-        fprintf(to, "%s{credential=\"%" PRId64 "\",spc=\"%s\"} %lld\n", name, id,
-                sks_signer_spc(signer), (long long)sks_signer_not_after(signer));
-    }
-}
-
-static void
-write_all_credentials(struct sks_service *service, FILE *to)
-{
-    static const char name[] = "sti_sks_credential_not_after_seconds";
-
-    head(to, name, "gauge", "When the certificate of a signing credential ends, since 1970.");
-    for (size_t i = 0; i < sks_signing_provider_count(service->signing); i++)
-        write_credentials(service, i, name, to);
-}
-
-static void
-write_ready(struct sks_service *service, FILE *to)
-{
-    json_t *reasons = reasons_not_ready(service);
-
-    head(to, "sti_sks_ready", "gauge", "1 when calls could be signed and verified now.");
-    fprintf(to, "sti_sks_ready %d\n", json_array_size(reasons) == 0 ? 1 : 0);
-    json_decref(reasons);
-}
-
-static void
-answer_metrics(struct sks_service *service, const struct acme_http_request *request,
-               struct acme_http_response *response)
-{
-    DEFER(free) char *text = NULL;
-    size_t len = 0;
-    FILE *to = open_memstream(&text, &len);
-
-    (void)request;
-    if (to == NULL)
-        return;
-    write_signings(service, to);
-    write_verifications(service, to);
-    write_all_credentials(service, to);
-    write_ready(service, to);
-    if (fclose(to) == 0)
-        acme_http_respond(response, 200, "text/plain; version=0.0.4; charset=utf-8", text, len);
+    sks_meter_verification(service, outcome, begun);
 }
 
 /* ---- routes ---- */
+
+static void
+answer_operations(struct sks_service *service, const struct acme_http_request *request,
+                  struct acme_http_response *response)
+{
+    (void)acme_operations_answer(&service->operations, request, response);
+}
 
 static const struct route {
     const char *path;
@@ -437,9 +296,9 @@ static const struct route {
 } routes[] = {
     {"/stir/v1/signing", true, false, answer_signing},
     {VERIFICATION, true, false, answer_verification},
-    {"/healthz", false, true, answer_healthz},
-    {"/readyz", false, true, answer_readyz},
-    {"/metrics", false, false, answer_metrics},
+    {ACME_OPERATIONS_HEALTHZ, false, true, answer_operations},
+    {ACME_OPERATIONS_READYZ, false, true, answer_operations},
+    {ACME_OPERATIONS_METRICS, false, false, answer_operations},
 };
 
 static const struct route *
@@ -467,6 +326,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     struct ms_fault fault = {.error = MS_NOT_FOUND};
 
     echo_request_id(request, response);
+    if (route != NULL)
+        acme_http_response_route(response, route->path);
     if ((route == NULL || !route->is_open) && !is_authenticated(service, request)) {
         respond_not_authenticated(request, response);
     } else if (route == NULL) {
@@ -486,7 +347,7 @@ is_quick(void *context, enum acme_http_method method, const char *path)
 {
     (void)context;
     (void)method;
-    return strcmp(path, "/healthz") == 0;
+    return strcmp(path, ACME_OPERATIONS_HEALTHZ) == 0;
 }
 
 /* A caller chooses whose server we fetch his certificate from: calls are signed meanwhile. */
@@ -505,21 +366,33 @@ sks_service_handler(struct sks_service *service)
         .handle = handle, .is_quick = is_quick, .is_slow = is_slow, .context = service};
 }
 
+const struct acme_operations *
+sks_service_operations(const struct sks_service *service)
+{
+    return &service->operations;
+}
+
 enum hsm_status
 sks_service_new(const struct sks_service_config *config, struct sks_service **out)
 {
-    const struct sks_signing_config signing = {
+    DEFER(sks_service_free) struct sks_service *service = calloc(1, sizeof(*service));
+    struct sks_signing_config signing = {
         .catalogue = config->catalogue,
         .token = config->token,
         .spcs = &config->spc,
         .spc_count = 1,
+        .signature = sks_meter_signature,
+        .replaced = sks_meter_forget,
+        .context = service,
     };
-    DEFER(sks_service_free) struct sks_service *service = calloc(1, sizeof(*service));
     enum hsm_status st;
 
     if (service == NULL)
         return HSM_ERR_NOMEM;
     service->config = *config;
+    service->operations = (struct acme_operations){
+        .metrics = config->metrics, .not_ready = sks_service_not_ready, .context = service};
+    sks_meter_open(config->metrics, &service->meter);
     st = sks_signing_new(&signing, &service->signing);
     if (st != HSM_OK)
         return st;

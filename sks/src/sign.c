@@ -118,6 +118,12 @@ sks_signer_x5u(const struct sks_signer *signer)
     return signer->x5u;
 }
 
+const char *
+sks_signer_key_label(const struct sks_signer *signer)
+{
+    return hsm_key_label(signer->key);
+}
+
 time_t
 sks_signer_not_after(const struct sks_signer *signer)
 {

@@ -20,8 +20,7 @@ struct provider {
 };
 
 struct sks_signing {
-    struct sks_catalogue *catalogue;
-    struct hsm_token *token;
+    struct sks_signing_config config; /* but for the SPCs */
     size_t provider_count;
     struct provider *providers;
 
@@ -85,6 +84,7 @@ replace_signers(struct sks_signing *signing, struct provider *provider, struct s
     old = provider->signers;
     provider->signers = signers;
     pthread_mutex_unlock(&signing->lock);
+    signing->config.replaced(signing->config.context, old);
     sks_signers_free(old);
 }
 
@@ -109,7 +109,7 @@ load_provider(struct sks_signing *signing, struct provider *provider)
 {
     struct sks_signers *signers = NULL;
     enum hsm_status st =
-        sks_signers_load(signing->catalogue, signing->token, provider->spc, &signers);
+        sks_signers_load(signing->config.catalogue, signing->config.token, provider->spc, &signers);
 
     if (st != HSM_OK)
         return st;
@@ -125,7 +125,7 @@ load(struct sks_signing *signing)
 {
     int64_t version;
     bool good; /* else the keys are looked for again: their token may have come back */
-    enum hsm_status st = sks_catalogue_version(signing->catalogue, &version);
+    enum hsm_status st = sks_catalogue_version(signing->config.catalogue, &version);
 
     if (st != HSM_OK)
         return st;
@@ -218,6 +218,7 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
     if (signer == NULL)
         return cannot_now(fault, "no active credential");
     st = sks_signer_sign(signer, claims, now, identity, &why);
+    signing->config.signature(signing->config.context, signer, st == HSM_OK);
     if (st == HSM_OK) {
         atomic_store(&signing->last_signed, monotonic());
         atomic_store(&signing->token_signs, true);
@@ -261,7 +262,7 @@ sks_signing_reasons(struct sks_signing *signing, time_t now,
 
     if (credentials != NULL)
         why[count++] = credentials;
-    if (!atomic_load(&signing->token_signs))
+    if (!atomic_load(&signing->token_signs) || !hsm_token_is_ready(signing->config.token))
         why[count++] = "the token does not sign";
     if (atomic_load(&signing->stale))
         why[count++] = "an active credential cannot be loaded";
@@ -315,8 +316,7 @@ sks_signing_new(const struct sks_signing_config *config, struct sks_signing **ou
 
     if (signing == NULL)
         return HSM_ERR_NOMEM;
-    signing->catalogue = config->catalogue;
-    signing->token = config->token;
+    signing->config = *config;
     signing->version = -1; /* none: versions grow from 1 */
     pthread_mutex_init(&signing->lock, NULL);
     pthread_mutex_init(&signing->refreshing, NULL);

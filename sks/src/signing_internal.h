@@ -27,6 +27,10 @@ struct sks_signing_config {
     /* SPCs of the providers, copied; a NULL among them is the only one with active credentials */
     const char *const *spcs;
     size_t spc_count; /* at least 1 */
+    /* A key gave a signature, or did not; a set is about to be released (NULL: there was none). */
+    void (*signature)(void *context, const struct sks_signer *signer, bool good);
+    void (*replaced)(void *context, const struct sks_signers *signers);
+    void *context;
 };
 
 /**

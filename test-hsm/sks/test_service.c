@@ -68,6 +68,7 @@ static struct {
 /* One service with its two listeners; made anew for each test. */
 static struct {
     struct sks_catalogue *catalogue;
+    struct hsm_metrics *metrics;
     struct sks_service *service;
     struct unix_server local;
     struct acme_http_loop *loop;
@@ -210,6 +211,7 @@ new_service(const char *spc, struct sks_service **out)
         .verifier = world.verifier,
         .trust = world.trust,
         .bearer = world.bearer,
+        .metrics = sks.metrics,
         .now = vector_now,
     };
 
@@ -241,7 +243,8 @@ start_without_credential(void **state)
     (void)state;
     world.now = NOW;
     world.served = world.eco.sp;
-    if (sks_catalogue_open(world.path, &sks.catalogue) != HSM_OK ||
+    if (hsm_metrics_new(1, &sks.metrics) != HSM_OK ||
+        sks_catalogue_open(world.path, &sks.catalogue) != HSM_OK ||
         new_service(ECO_SPC, &sks.service) != HSM_OK)
         return -1;
     unix_server_start(&sks.local, softhsm_dir(), sks_service_handler(sks.service));
@@ -271,6 +274,7 @@ stop(void **state)
     unix_server_stop(&sks.local);
     sks_service_free(sks.service);
     sks_catalogue_close(sks.catalogue);
+    hsm_metrics_free(sks.metrics);
     snprintf(journal, sizeof(journal), "%s-wal", world.path);
     unlink(journal);
     snprintf(journal, sizeof(journal), "%s-shm", world.path);
@@ -1261,16 +1265,20 @@ metrics_count_what_was_answered(void **state)
     post(VERIFICATION, "{");
     call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
     assert_int_equal(called.status, 200);
-    assert_metric("sti_sks_signatures_total{outcome=\"signed\"} 2\n");
-    assert_metric("sti_sks_signatures_total{outcome=\"refused\"} 1\n");
-    assert_metric("sti_sks_signatures_total{outcome=\"unavailable\"} 0\n");
+    assert_metric("sti_sks_signatures_total{spc=\"" ECO_SPC "\",key=\"sp\",outcome=\"good\"} 2\n");
+    assert_metric("sti_sks_signing_seconds_count{outcome=\"good\"} 2\n");
+    assert_metric("sti_sks_signing_seconds_count{outcome=\"refused\"} 1\n");
+    assert_metric("sti_sks_signing_seconds_count{outcome=\"unavailable\"} 0\n");
+    assert_metric("sti_sks_signing_seconds_bucket{outcome=\"good\",le=\"+Inf\"} 2\n");
     assert_metric("sti_sks_verifications_total{case=\"valid\"} 0\n");
     assert_metric("sti_sks_verifications_total{case=\"E3\"} 1\n");
-    assert_metric("sti_sks_verifications_total{case=\"refused\"} 1\n");
+    assert_metric("sti_sks_verstat_total{verstat=\"No-TN-Validation\"} 1\n");
+    assert_metric("sti_sks_verification_seconds_count{outcome=\"refused\"} 1\n");
     assert_metric("# TYPE sti_sks_signatures_total counter\n");
     assert_metric("sti_sks_ready 1\n");
     snprintf(line, sizeof(line),
-             "sti_sks_credential_not_after_seconds{credential=\"1\",spc=\"" ECO_SPC "\"} %lld\n",
+             "sti_sks_credential_not_after_seconds{credential=\"1\",spc=\"" ECO_SPC
+             "\",key=\"sp\"} %lld\n",
              (long long)certs_chain_not_after(world.eco.sp));
     assert_metric(line);
 }

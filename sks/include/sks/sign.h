@@ -29,6 +29,7 @@ void sks_signer_free(struct sks_signer *signer);
 
 const char *sks_signer_spc(const struct sks_signer *signer); /* "" when it is not one SPC */
 const char *sks_signer_x5u(const struct sks_signer *signer);
+const char *sks_signer_key_label(const struct sks_signer *signer); /* CKA_LABEL */
 time_t sks_signer_not_after(const struct sks_signer *signer);
 
 /**
