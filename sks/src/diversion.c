@@ -142,15 +142,14 @@ sks_diversion_check(const char *const *identities, size_t count, const struct sk
                     struct hsm_reason *why)
 {
     CHAIN chain = {.count = 0};
-    enum hsm_status found = hsm_refuse(why, HSM_ERR_UNTRUSTED,
-                                       "div: no destination of an earlier PASSporT");
+    enum hsm_status found =
+        hsm_refuse(why, HSM_ERR_UNTRUSTED, "div: no destination of an earlier PASSporT");
 
     if (count > CHAIN_MAX)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "identityHeaders: more than %d", CHAIN_MAX);
     for (; chain.count < count; chain.count++) {
         struct hsm_reason fault = {""};
-        enum hsm_status st =
-            read_link(identities[chain.count], &chain.links[chain.count], &fault);
+        enum hsm_status st = read_link(identities[chain.count], &chain.links[chain.count], &fault);
 
         if (st != HSM_OK)
             return hsm_refuse(why, st, "identityHeaders: %.200s", fault.text);

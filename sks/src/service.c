@@ -8,9 +8,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
-#include <sks/passport.h>
 
-#include "ms_api_signing_internal.h"
 #include "ms_api_verification_internal.h"
 
 #define JSON           "application/json"
@@ -124,10 +122,9 @@ has_length(const struct acme_http_request *request)
            acme_http_request_header(request, "Transfer-Encoding") != NULL;
 }
 
-/* The body of a POST. */
-static bool
-take_body(const struct acme_http_request *request, const char **body, size_t *len,
-          struct ms_fault *fault)
+bool
+sks_service_body(const struct acme_http_request *request, const char **body, size_t *len,
+                 struct ms_fault *fault)
 {
     const char *accept = acme_http_request_header(request, "Accept");
 
@@ -158,71 +155,12 @@ echo_request_id(const struct acme_http_request *request, struct acme_http_respon
         acme_http_response_header(response, "X-RequestID", id);
 }
 
-/* ---- POST /stir/v1/signing ---- */
-
-static enum sks_outcome
-outcome_of(const struct ms_fault *fault)
+enum sks_outcome
+sks_service_outcome(const struct ms_fault *fault)
 {
     if (fault->error == MS_NOT_POSSIBLE_NOW)
         return SKS_OUTCOME_UNAVAILABLE;
     return fault->error == MS_INTERNAL ? SKS_OUTCOME_FAILED : SKS_OUTCOME_REFUSED;
-}
-
-static bool
-cannot_now(struct ms_fault *fault, const char *why)
-{
-    return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, why, "");
-}
-
-/* RFC 8224 section 4.1: nobody signs for a time that is not now. */
-static bool
-check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)
-{
-    struct hsm_reason why;
-
-    if (claims->iat >= (int64_t)now - SKS_FRESHNESS_S &&
-        claims->iat <= (int64_t)now + SKS_FRESHNESS_S)
-        return true;
-    hsm_refuse(&why, HSM_ERR_UNTRUSTED, "not within %d s of now", SKS_FRESHNESS_S);
-    return ms_refuse(fault, MS_INVALID_PARAMETER, "iat", why.text);
-}
-
-static bool
-sign(struct sks_service *service, const struct acme_http_request *request, char **identity,
-     struct ms_fault *fault)
-{
-    struct ms_signing signing;
-    time_t now = sks_service_now(service);
-    const char *body;
-    size_t len;
-    bool signed_now;
-
-    if (!take_body(request, &body, &len, fault) || !ms_signing_parse(body, len, &signing, fault))
-        return false;
-    signed_now = check_fresh(&signing.claims, now, fault) &&
-                 sks_signing_sign(service->signing, service->config.spc, &signing.claims, now,
-                                  identity, fault);
-    ms_signing_clear(&signing);
-    return signed_now;
-}
-
-static void
-answer_signing(struct sks_service *service, const struct acme_http_request *request,
-               struct acme_http_response *response)
-{
-    DEFER(free) char *identity = NULL;
-    struct ms_fault fault = {.dialect = MS_ATIS};
-    enum sks_outcome outcome = SKS_OUTCOME_GOOD;
-    int64_t begun = hsm_metric_clock_ns();
-
-    if (sign(service, request, &identity, &fault)) {
-        acme_http_respond_json(response, 200, JSON,
-                               json_pack("{s:{s:s}}", "signingResponse", "identity", identity));
-    } else {
-        ms_fault_respond(&fault, response);
-        outcome = outcome_of(&fault);
-    }
-    sks_meter_signing(service, outcome, begun);
 }
 
 /* ---- POST /stir/v1/verification ---- */
@@ -238,7 +176,8 @@ judge(struct sks_service *service, const struct sks_call *call, struct sks_verif
     if (sks_verify(service->config.verifier, call, now, out) != HSM_OK)
         return ms_refuse(fault, MS_INTERNAL, "", "");
     if (out->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(service->config.trust, now))
-        return cannot_now(fault, "no trusted-CA list and CRL that are good now");
+        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "no trusted-CA list and CRL that are good now",
+                         "");
     return true;
 }
 
@@ -251,7 +190,7 @@ verify(struct sks_service *service, const struct acme_http_request *request,
     size_t len;
     bool judged;
 
-    if (!take_body(request, &body, &len, fault) ||
+    if (!sks_service_body(request, &body, &len, fault) ||
         !ms_verification_parse(body, len, &verification, fault))
         return false;
     judged = judge(service, &verification.call, out, fault);
@@ -273,7 +212,7 @@ answer_verification(struct sks_service *service, const struct acme_http_request 
         sks_meter_verdict(service, &verification);
     } else {
         ms_fault_respond(&fault, response);
-        outcome = outcome_of(&fault);
+        outcome = sks_service_outcome(&fault);
     }
     sks_meter_verification(service, outcome, begun);
 }
@@ -294,7 +233,7 @@ static const struct route {
     void (*answer)(struct sks_service *service, const struct acme_http_request *request,
                    struct acme_http_response *response);
 } routes[] = {
-    {"/stir/v1/signing", true, false, answer_signing},
+    {"/stir/v1/signing", true, false, sks_service_answer_signing},
     {VERIFICATION, true, false, answer_verification},
     {ACME_OPERATIONS_HEALTHZ, false, true, answer_operations},
     {ACME_OPERATIONS_READYZ, false, true, answer_operations},

@@ -1,6 +1,7 @@
 /*
  * service_internal.h - what the files of the API service share: service.c (who may ask, what is
- * asked), service_health.c (could calls be served), service_meter.c (what is counted).
+ * asked), service_signing.c (calls signed), service_health.c (could calls be served),
+ * service_meter.c (what is counted).
  */
 #ifndef SKS_SERVICE_INTERNAL_H
 #define SKS_SERVICE_INTERNAL_H
@@ -40,6 +41,20 @@ struct sks_service {
 
 /** By its own clock, if it has one. */
 time_t sks_service_now(const struct sks_service *service);
+
+/** The body of a POST whose headers are good. */
+bool sks_service_body(const struct acme_http_request *request, const char **body, size_t *len,
+                      struct ms_fault *fault);
+
+/** What a refusal is counted as. */
+enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
+
+/* service_signing.c */
+
+/** POST /stir/v1/signing */
+void sks_service_answer_signing(struct sks_service *service,
+                                const struct acme_http_request *request,
+                                struct acme_http_response *response);
 
 /* service_health.c */
 

@@ -226,6 +226,8 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
     }
     if (st == HSM_ERR_UNTRUSTED)
         return cannot_now(fault, "the active credential is not valid now");
+    if (st == HSM_ERR_UNSUPPORTED)
+        return ms_refuse(fault, MS_NOT_ALLOWED, "the certificate", why.text);
     if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
         return ms_refuse(fault, MS_INTERNAL, "", "");
     hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why.text);
