@@ -44,19 +44,6 @@ http_call_free(struct http_call *call)
     free(call);
 }
 
-static void
-log_call(const struct http_call *call, const char *note)
-{
-    struct timespec now;
-    double ms;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    ms = (double)(now.tv_sec - call->begun.tv_sec) * 1e3 +
-         (double)(now.tv_nsec - call->begun.tv_nsec) / 1e6;
-    hsm_log(HSM_LOG_INFO, "%s %s %d %s %.1f ms%s", http_method_text(call->request->method),
-            call->request->path, call->response.status, call->request->peer, ms, note);
-}
-
 static struct http_bucket *
 bucket_of(struct http_server *server, const struct evhttp_connection *http)
 {
@@ -119,7 +106,7 @@ send_reply(struct http_connection *connection, struct evhttp_request *http, int 
     connection->is_replying = true;
     connection->since = http_monotonic_s();
     server->loop->replying++;
-    if (server->loop->is_stopping)
+    if (server->loop->is_stopping || server->loop->is_draining)
         close_after(http);
     evhttp_request_set_on_complete_cb(http, on_replied, connection);
     evhttp_send_reply(http, status, NULL, body);
@@ -172,7 +159,7 @@ http_deliver(struct http_call *call)
     struct evbuffer *body;
 
     if (connection == NULL) {
-        log_call(call, " (the peer is gone)");
+        http_observe_call(call, " (the peer is gone)");
         http_call_free(call);
         return;
     }
@@ -185,7 +172,7 @@ http_deliver(struct http_call *call)
         if (body != NULL)
             evbuffer_drain(body, evbuffer_get_length(body));
     }
-    log_call(call, "");
+    http_observe_call(call, "");
     send_reply(connection, http, call->response.status, body);
     if (body != NULL)
         evbuffer_free(body);
@@ -196,7 +183,7 @@ http_deliver(struct http_call *call)
 static void
 refuse(struct http_connection *connection, struct evhttp_request *http, int status)
 {
-    hsm_log(HSM_LOG_INFO, "%s: request refused: %d", connection->server->address, status);
+    http_observe_refusal(connection->server, http_method_of(http), status);
     if (evhttp_request_get_command(http) == EVHTTP_REQ_CONNECT) {
         evhttp_connection_free(connection->http); /* evhttp keeps it open after any answer */
         return;
@@ -411,6 +398,7 @@ http_sweep(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
+    http_observe_loop(loop);
     TAILQ_FOREACH(server, &loop->servers, next)
     {
         tell_refused(server);
@@ -453,7 +441,7 @@ call_new(struct http_connection *connection, struct evhttp_request *http, struct
         free(call);
         return status;
     }
-    clock_gettime(CLOCK_MONOTONIC, &call->begun);
+    call->begun_ns = hsm_metric_clock_ns();
     http_response_init(&call->response);
     call->server = connection->server;
     call->connection = connection;

@@ -44,6 +44,7 @@ struct acme_http_response {
     struct http_header *headers; /* owned, and so are their texts */
     size_t header_count;
     bool is_broken; /* stays 500 */
+    const char *route; /* static; NULL: none */
 };
 
 void http_response_init(struct acme_http_response *response);

@@ -4,6 +4,7 @@
  * http_server.c      the loop, handler threads, listening, stopping
  * http_connection.c  connections from accept() to close, requests handed out, answers written
  * http_request.c     what evhttp read, checked and copied
+ * http_observe.c     what is told of a request: log and metrics
  * http_park.c        requests that wait for something without a thread
  *
  * libevent runs in the loop's thread alone. A handler's thread sees the request
@@ -16,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <time.h>
 
 #include <event2/event.h>
@@ -55,7 +57,7 @@ struct http_call {
     struct evhttp_request *http; /* loop thread; NULL likewise */
     struct acme_http_request *request;
     struct acme_http_response response;
-    struct timespec begun;
+    int64_t begun_ns; /* monotonic */
     bool is_slow;
     bool is_on_thread; /* a handler has it, on a thread of the pool */
     bool is_resumed; /* parked and resumed before the handler has returned */
@@ -72,6 +74,8 @@ struct http_server {
     char *address; /* for the log */
     struct acme_http_listener *listener; /* owned; NULL: it is shared */
     bool is_unix;
+    bool is_quiet;
+    struct hsm_metrics *metrics; /* borrowed; NULL: none */
     unsigned port;
     unsigned idle_s;
     size_t connections_max;
@@ -102,7 +106,8 @@ STAILQ_HEAD(http_ticks, http_tick);
 
 struct acme_http_loop {
     struct event_base *base;
-    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint, *beat;
+    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint, *sighup;
+    struct event *drained, *beat;
     int wake_fd; /* eventfd: a call is done, or stop was asked for */
     TAILQ_HEAD(, http_server) servers;
     TAILQ_HEAD(, http_tick) ticks;
@@ -110,6 +115,7 @@ struct acme_http_loop {
     size_t calls; /* and ticks: handed to the threads and not taken back */
     size_t replying;
     bool is_stopping;
+    bool is_draining; /* as for a new process that serves already */
     atomic_bool stop_asked;
     unsigned threads_wanted, thread_count;
     pthread_t threads[HTTP_THREADS_MAX];
@@ -137,6 +143,17 @@ int http_request_check(struct evhttp_request *http);
 int http_request_new(const struct http_connection *connection, struct evhttp_request *http,
                      struct acme_http_request **out);
 const char *http_method_text(enum acme_http_method method);
+enum acme_http_method http_method_of(struct evhttp_request *http);
+
+/* http_observe.c */
+
+/** A request was answered, or its peer is gone. */
+void http_observe_call(const struct http_call *call, const char *note);
+/** A request was refused that no handler saw. */
+void http_observe_refusal(const struct http_server *server, enum acme_http_method method,
+                          int status);
+/** Now and then: how busy the loop is. */
+void http_observe_loop(struct acme_http_loop *loop);
 
 /* http_connection.c: callbacks of libevent, and what the loop asks for */
 

@@ -85,7 +85,10 @@ http_response_clear(struct acme_http_response *response)
 static void
 response_break(struct acme_http_response *response)
 {
+    const char *route = response->route;
+
     http_response_clear(response);
+    response->route = route;
     response->is_broken = true;
 }
 
@@ -206,6 +209,12 @@ acme_http_respond_json(struct acme_http_response *response, int status, const ch
         return;
     }
     respond_with(response, status, content_type, text, strlen(text));
+}
+
+void
+acme_http_response_route(struct acme_http_response *response, const char *route)
+{
+    response->route = route;
 }
 
 int

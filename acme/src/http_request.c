@@ -10,8 +10,8 @@
 #include <event2/buffer.h>
 #include <event2/keyvalq_struct.h>
 
-static enum acme_http_method
-method_of(struct evhttp_request *http)
+enum acme_http_method
+http_method_of(struct evhttp_request *http)
 {
     switch (evhttp_request_get_command(http)) {
     case EVHTTP_REQ_GET:
@@ -54,7 +54,7 @@ is_decimal(const char *text)
 static bool
 may_have_body(struct evhttp_request *http)
 {
-    enum acme_http_method method = method_of(http);
+    enum acme_http_method method = http_method_of(http);
 
     return evhttp_request_get_command(http) == EVHTTP_REQ_PATCH ||
            (method != ACME_HTTP_HEAD && method != ACME_HTTP_OTHER);
@@ -200,7 +200,7 @@ http_request_new(const struct http_connection *connection, struct evhttp_request
     }
     request->path = room.at;
     room.at += text_size(request->path);
-    request->method = method_of(http);
+    request->method = http_method_of(http);
     request->header_count = count;
     request->body_len = body_len;
     request->is_local = connection->server->is_unix;

@@ -101,7 +101,7 @@ value_of(const char *header, const char *name)
 
 /* One value up to a comma, without the blanks around it. */
 static bool
-take_text(const char **at, char out[MS_R_VALUE_MAX + 1])
+take_text(const char **at, char out[SKS_R_VALUE_MAX + 1])
 {
     size_t len;
     size_t end;
@@ -110,7 +110,7 @@ take_text(const char **at, char out[MS_R_VALUE_MAX + 1])
     end = strcspn(*at, ",");
     for (len = end; len > 0 && strchr(" \t\r\n", (*at)[len - 1]) != NULL; len--)
         ;
-    if (len > MS_R_VALUE_MAX)
+    if (len > SKS_R_VALUE_MAX)
         return false;
     memcpy(out, *at, len);
     out[len] = '\0';

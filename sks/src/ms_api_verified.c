@@ -35,7 +35,7 @@ is_invalid(const struct sks_judged *judged)
 static bool
 has_more_to_say(const struct sks_judged *judged)
 {
-    return is_invalid(judged) || judged->rcd != SKS_RCD_NONE || judged->ppt == SKS_PPT_BASE;
+    return is_invalid(judged) || judged->rcd != SKS_RCD_NONE || judged->ppt == SKS_PPT_NONE;
 }
 
 /* ---- parts of the answer; NULL: no memory ---- */

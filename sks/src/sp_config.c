@@ -246,6 +246,13 @@ fetch_chain(void *context, const char *x5u, time_t now, struct certs_chain **out
 }
 
 static enum hsm_status
+ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call *call,
+              struct certs_chain **out, struct hsm_reason *why)
+{
+    return sks_x5u_ask(context, x5u, now, call->landed, call->landed_context, out, why);
+}
+
+static enum hsm_status
 open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts)
 {
     const struct acme_http_client_config http = {.tls_ca = config->tls_ca};
@@ -265,7 +272,7 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
         .ports = config->port_list,
         .private_addresses = config->private_addresses,
     };
-    struct sks_verifier_config verifier = {.chain = fetch_chain};
+    struct sks_verifier_config verifier = {.chain = fetch_chain, .ask = ask_for_chain};
     enum hsm_status st = acme_http_client_new(&http, &parts->http);
 
     if (st == HSM_OK)

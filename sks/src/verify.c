@@ -127,7 +127,7 @@ ppt_claimed(const struct judgement *j)
     if (!j->is_any_type)
         return SKS_PPT_SHAKEN;
     if (ppt == NULL)
-        return j->identity.ppt == NULL ? SKS_PPT_BASE : ppt_of(j->identity.ppt);
+        return j->identity.ppt == NULL ? SKS_PPT_NONE : ppt_of(j->identity.ppt);
     return ppt_of(json_string_value(ppt));
 }
 
@@ -195,7 +195,7 @@ check_header_members(struct judgement *j)
     static const char *const names[] = {"alg", "ppt", "typ", "x5u"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        bool is_optional = j->ppt == SKS_PPT_BASE && strcmp(names[i], "ppt") == 0;
+        bool is_optional = j->ppt == SKS_PPT_NONE && strcmp(names[i], "ppt") == 0;
         const char *value;
         enum hsm_status st =
             is_optional ? HSM_OK : acme_json_string(j->header, names[i], &value, &j->why);
@@ -424,6 +424,12 @@ void
 sks_verifier_free(struct sks_verifier *verifier)
 {
     free(verifier);
+}
+
+bool
+sks_verifier_waits(const struct sks_verifier *verifier)
+{
+    return verifier->config.ask == NULL;
 }
 
 bool

@@ -59,7 +59,7 @@ glimpse(struct passports *passports, size_t i)
         return st == HSM_ERR_NOMEM ? st : HSM_OK; /* its verdict will say so */
     ppt = json_object_get(header, "ppt");
     if (j->is_any_type)
-        j->ppt = ppt == NULL ? SKS_PPT_BASE : ppt_of(json_string_value(ppt));
+        j->ppt = ppt == NULL ? SKS_PPT_NONE : ppt_of(json_string_value(ppt));
     return j->ppt == SKS_PPT_DIV_O ? add_opt(passports, i) : HSM_OK;
 }
 
@@ -228,7 +228,7 @@ judge_third_parties(struct passports *passports)
     for (size_t i = 0; i < passports->count; i++)
         has_first_party |=
             passports->j[i].verdict == SKS_VALID &&
-            (passports->j[i].ppt == SKS_PPT_SHAKEN || passports->j[i].ppt == SKS_PPT_BASE);
+            (passports->j[i].ppt == SKS_PPT_SHAKEN || passports->j[i].ppt == SKS_PPT_NONE);
     for (size_t i = 0; i < passports->count; i++) {
         struct judgement *j = &passports->j[i];
 

@@ -5,39 +5,23 @@
 #include <string.h>
 #include <strings.h>
 
+#include <sks/claims.h>
 #include <sks/tn.h>
 
-#define HASH_HEX_MAX 128 /* hex digits of a fingerprint: SHA-512 */
-#define MKY_MAX      16 /* fingerprints of one call */
+#include "rcd_internal.h"
 
 static const char psap_callback[] = "psap-callback"; /* RFC 9027 section 4, RFC 7090 */
-
-static const struct {
-    const char *text;
-    enum sks_ppt ppt;
-} types[] = {
-    {"shaken", SKS_PPT_SHAKEN}, {"div", SKS_PPT_DIV}, {"div-o", SKS_PPT_DIV_O},
-    {"rph", SKS_PPT_RPH},       {"rcd", SKS_PPT_RCD},
-};
 
 enum sks_ppt
 ppt_of(const char *text)
 {
-    for (size_t i = 0; text != NULL && i < sizeof(types) / sizeof(types[0]); i++) {
-        if (strcmp(types[i].text, text) == 0)
-            return types[i].ppt;
-    }
-    return SKS_PPT_UNKNOWN;
-}
+    enum sks_ppt ppt;
 
-const char *
-sks_ppt_text(enum sks_ppt ppt)
-{
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-        if (types[i].ppt == ppt)
-            return types[i].text;
-    }
-    return ppt == SKS_PPT_BASE ? "" : "?";
+    if (text != NULL && sks_ppt_parse(text, &ppt) == HSM_OK)
+        return ppt;
+    if (text != NULL && strcmp(text, sks_ppt_text(SKS_PPT_DIV_O)) == 0)
+        return SKS_PPT_DIV_O;
+    return SKS_PPT_UNKNOWN;
 }
 
 /* ---- div (RFC 8946 sections 3 and 5) ---- */
@@ -151,7 +135,7 @@ is_digest(const char *text)
 {
     size_t len = strlen(text);
 
-    return len > 0 && len <= HASH_HEX_MAX && len % 2 == 0 &&
+    return len > 0 && len <= SKS_MKY_DIG_MAX && len % 2 == 0 &&
            strspn(text, "0123456789ABCDEF") == len;
 }
 
@@ -159,7 +143,7 @@ is_digest(const char *text)
 static int
 compare_fingerprints(const json_t *a, const json_t *b)
 {
-    char both[2][2 * HASH_HEX_MAX + 2];
+    char both[2][2 * SKS_MKY_DIG_MAX + 2];
     const json_t *const which[2] = {a, b};
 
     for (size_t i = 0; i < 2; i++) {
@@ -179,7 +163,7 @@ is_fingerprint(const json_t *fingerprint)
     const char *alg = json_string_value(json_object_get(fingerprint, "alg"));
     const char *dig = json_string_value(json_object_get(fingerprint, "dig"));
 
-    return alg != NULL && dig != NULL && *alg != '\0' && strlen(alg) <= HASH_HEX_MAX &&
+    return alg != NULL && dig != NULL && *alg != '\0' && strlen(alg) <= SKS_MKY_DIG_MAX &&
            is_digest(dig);
 }
 
@@ -191,7 +175,7 @@ fault_of_mky(const json_t *mky)
 
     if (mky == NULL)
         return NULL;
-    if (count == 0 || count > MKY_MAX)
+    if (count == 0 || count > SKS_MKY_MAX)
         return "mky: not an array of fingerprints";
     for (size_t i = 0; i < count; i++) {
         if (!is_fingerprint(json_array_get(mky, i)))
@@ -212,13 +196,36 @@ check_mky(struct judgement *j)
     return fault == NULL ? HSM_OK : judge(j, SKS_E14_CLAIM_MISSING, fault);
 }
 
+/* How rcd, rcdi and crn stand (RFC 9795). */
+static enum hsm_status
+judge_rcd(const json_t *payload, enum sks_rcd *out, struct hsm_reason *why)
+{
+    const json_t *rcd = json_object_get(payload, "rcd");
+    const json_t *rcdi = json_object_get(payload, "rcdi");
+    const json_t *crn = json_object_get(payload, "crn");
+    enum hsm_status st = HSM_OK;
+
+    *out = rcd == NULL && rcdi == NULL && crn == NULL ? SKS_RCD_NONE : SKS_RCD_GOOD;
+    if (rcd != NULL)
+        st = sks_rcd_check(rcd, why);
+    if (st == HSM_OK && rcdi != NULL && rcd == NULL)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "rcdi: without rcd");
+    if (st == HSM_OK && rcdi != NULL)
+        st = sks_rcdi_check(rcdi, rcd, why);
+    if (st == HSM_OK && crn != NULL && !json_is_string(crn))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "crn: not a string");
+    if (st == HSM_OK && rcdi != NULL && sks_rcdi_has_content(rcdi, rcd))
+        *out = SKS_RCD_CONTENT_OPEN;
+    return st;
+}
+
 /* A bad rcd claim spoils a PASSporT of that type; in another it is only not shown (RFC 9795
  * section 8.2). */
 static enum hsm_status
 check_rcd(struct judgement *j)
 {
     struct hsm_reason why = {""};
-    enum hsm_status st = rcd_check(j->payload, &j->rcd, &why);
+    enum hsm_status st = judge_rcd(j->payload, &j->rcd, &why);
 
     if (st == HSM_ERR_NOMEM)
         return st;

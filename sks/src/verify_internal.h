@@ -4,7 +4,6 @@
  * verify.c            the cases of ATIS-1000082 in their order
  * verify_party.c      who the call is from and to, in canonical form
  * verify_claims.c     what each type of PASSporT must claim, and the signalling beside it
- * verify_rcd.c        rich call data and its digests (RFC 9795)
  * verify_authority.c  what the certificate lets its holder claim
  * verify_all.c        several headers, and the chain of div
  */
@@ -87,12 +86,6 @@ enum sks_ppt ppt_of(const char *text);
 enum hsm_status check_type_claims(struct judgement *j);
 /** They are what the signalling says (E16). */
 enum hsm_status check_signalling(struct judgement *j);
-
-/* verify_rcd.c */
-
-/** rcd, rcdi and crn: how they stand; HSM_ERR_MALFORMED with a reason is SKS_RCD_BAD. */
-HSM_MUST_CHECK enum hsm_status rcd_check(const json_t *payload, enum sks_rcd *out,
-                                         struct hsm_reason *why);
 
 /* verify_authority.c */
 

@@ -22,7 +22,7 @@ enum hsm_status
 sks_x5u_check(const struct sks_x5u_cache *cache, const char *url, struct hsm_reason *why)
 {
     unsigned port;
-    enum hsm_status st = x5u_parse(url, &port, why);
+    enum hsm_status st = sks_x5u_parse(url, &port, why);
 
     if (st == HSM_OK && !is_port_allowed(cache, port))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "x5u: port %u is not allowed", port);

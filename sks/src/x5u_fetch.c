@@ -188,8 +188,8 @@ land(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch,
     if (catch->took_ms >= X5U_SLOW_MS)
         remember_slow(cache, entry);
     entry->is_in_flight = false;
-    SLIST_INIT(waiters);
-    SLIST_SWAP(waiters, &entry->waiters, x5u_waiter);
+    *waiters = entry->waiters;
+    SLIST_INIT(&entry->waiters);
     entry->pins++; /* a change of state may push it out */
     if (entry->is_dropped) {
         certs_chain_free(catch->chain);
@@ -370,8 +370,8 @@ x5u_end_fetchers(struct sks_x5u_cache *cache)
         struct x5u_waiters waiters;
 
         STAILQ_REMOVE_HEAD(&cache->queue, flight);
-        SLIST_INIT(&waiters);
-        SLIST_SWAP(&waiters, &entry->waiters, x5u_waiter);
+        waiters = entry->waiters;
+        SLIST_INIT(&entry->waiters);
         x5u_unpin(entry);
         tell(&waiters);
     }

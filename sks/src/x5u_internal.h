@@ -105,9 +105,10 @@ struct sks_x5u_cache {
 
 /** https, host, optional port, path; no userinfo, query and fragment. The port is 443 when absent.
  */
-HSM_MUST_CHECK enum hsm_status x5u_parse(const char *url, unsigned *port, struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status sks_x5u_parse(const char *url, unsigned *port,
+                                             struct hsm_reason *why);
 
-/** The host of a URL that x5u_parse() took; borrowed, not NUL-terminated. */
+/** The host of a URL that sks_x5u_parse() took; borrowed, not NUL-terminated. */
 const char *x5u_host(const char *url, size_t *len);
 
 /* x5u_table.c: with the lock held */

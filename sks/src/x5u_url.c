@@ -58,7 +58,7 @@ is_path(const char *path)
 }
 
 enum hsm_status
-x5u_parse(const char *url, unsigned *port, struct hsm_reason *why)
+sks_x5u_parse(const char *url, unsigned *port, struct hsm_reason *why)
 {
     const char *at = url + strlen(SCHEME);
     size_t len;

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include <acme/http_server.h>
+#include <acme/operations.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
@@ -28,6 +29,7 @@ struct sks_service_config {
     struct sks_verifier *verifier;
     struct sks_trust *trust; /* for readiness */
     const struct hsm_secret *bearer; /* NULL: no bearer is accepted */
+    struct hsm_metrics *metrics; /* NULL: nothing is counted */
     time_t (*now)(void); /* NULL: time() */
 };
 
@@ -43,6 +45,9 @@ HSM_MUST_CHECK enum hsm_status sks_service_new(const struct sks_service_config *
                                                struct sks_service **out);
 
 struct acme_http_handler sks_service_handler(struct sks_service *service);
+
+/** The same /healthz, /readyz and /metrics for a listener of their own; lives as the service. */
+const struct acme_operations *sks_service_operations(const struct sks_service *service);
 
 /**
  * Load credentials again if the catalogue changed, and ask the token for a

@@ -16,6 +16,7 @@
 
 #include <certs/chain.h>
 #include <hsm/status.h>
+#include <sks/claims.h>
 #include <sks/trust.h>
 
 /** 0: valid; else the number of the case, E3 to E19 (E1, E2 are faults of the API request). */
@@ -40,24 +41,11 @@ enum sks_case {
     SKS_E19_ATTEST,
 };
 
-/** PASSporT types (RFC 8225 section 8). */
-enum sks_ppt {
-    SKS_PPT_SHAKEN, /* RFC 8588 */
-    SKS_PPT_DIV, /* RFC 8946 */
-    SKS_PPT_DIV_O, /* RFC 8946 section 5 */
-    SKS_PPT_RPH, /* RFC 8443, RFC 9027 */
-    SKS_PPT_RCD, /* RFC 9795 */
-    SKS_PPT_BASE, /* none: RFC 8225 alone */
-    SKS_PPT_UNKNOWN,
-};
-
-#define SKS_IDENTITIES_MAX 8 /* Identity headers of one call; PASSporTs inside of div-o count too  \
-                              */
+#define SKS_IDENTITIES_MAX                                                                         \
+    8 /* Identity headers of one call; PASSporTs inside of div-o count too                         \
+       */
 #define SKS_PRIORITIES_MAX 32 /* Resource-Priority values of one call */
 #define SKS_DIV_AGE_S      10800 /* how old a PASSporT may be that a fresh one diverts */
-
-/** "shaken", "div"; "" for the base type; "?" for one that is not known. */
-const char *sks_ppt_text(enum sks_ppt ppt);
 
 /**
  * What the SIP signalling says (never what the PASSporT says); texts are
@@ -119,6 +107,9 @@ struct sks_verifier;
 HSM_MUST_CHECK enum hsm_status sks_verifier_new(const struct sks_verifier_config *config,
                                                 struct sks_verifier **out);
 void sks_verifier_free(struct sks_verifier *verifier);
+
+/** True if a call with `landed` may wait for a chain all the same. */
+bool sks_verifier_waits(const struct sks_verifier *verifier);
 
 /**
  * Judge the shaken PASSporT of a call, in the order of the cases. Threads may
