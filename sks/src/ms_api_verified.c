@@ -158,13 +158,14 @@ set(json_t *to, const char *name, json_t *value)
     return json_object_set_new(to, name, value) == 0;
 }
 
+/* A plain answer of ATIS-1000082 has no members but its own. */
 static bool
 set_lists(json_t *to, const struct ms_verification *verification,
           const struct sks_judgements *judgements)
 {
-    bool tells_all = verification->dialect == MS_3GPP || verification->has_list;
-
-    if (tells_all && is_any(judgements, has_more_to_say) &&
+    if (verification->dialect == MS_ATIS && !verification->has_list)
+        return true;
+    if (is_any(judgements, has_more_to_say) &&
         !set(to, "verifyResults", verify_results(judgements)))
         return false;
     return !is_any(judgements, is_invalid) || set(to, "reasonHeaders", reason_headers(judgements));
