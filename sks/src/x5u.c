@@ -134,7 +134,7 @@ sks_x5u_ask(struct sks_x5u_cache *cache, const char *url, time_t now, void (*lan
 /* ---- before anybody asks ---- */
 
 enum hsm_status
-sks_x5u_preload(struct sks_x5u_cache *cache, const char *url, time_t now, struct hsm_reason *why)
+sks_x5u_preload(struct sks_x5u_cache *cache, const char *url, struct hsm_reason *why)
 {
     struct x5u_entry *entry;
     enum hsm_status st = sks_x5u_check(cache, url, why);
@@ -155,8 +155,6 @@ sks_x5u_preload(struct sks_x5u_cache *cache, const char *url, time_t now, struct
             x5u_change(cache, entry, X5U_FAILED); /* as if it had failed: refresh fetches it */
     }
     pthread_mutex_unlock(&cache->lock);
-    if (st == HSM_OK)
-        sks_x5u_refresh(cache, now);
     return st;
 }
 

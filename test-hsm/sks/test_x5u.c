@@ -505,10 +505,10 @@ chains_can_be_there_before_anybody_asks(void **state)
 
     (void)state;
     snprintf(url, sizeof(url), "%s/pre.pem", repository.base);
-    assert_int_equal(sks_x5u_preload(cache, "http://cr.example/c.pem", eco.now, NULL),
-                     HSM_ERR_MALFORMED);
+    assert_int_equal(sks_x5u_preload(cache, "http://cr.example/c.pem", NULL), HSM_ERR_MALFORMED);
     is_down = true;
-    assert_int_equal(sks_x5u_preload(cache, url, eco.now, NULL), HSM_OK);
+    assert_int_equal(sks_x5u_preload(cache, url, NULL), HSM_OK);
+    sks_x5u_refresh(cache, eco.now);
     wait_for_fetches(cache, 1);
     is_down = false;
     sks_x5u_refresh(cache, eco.now + SKS_X5U_NEGATIVE_S - 1);

@@ -72,10 +72,11 @@ HSM_MUST_CHECK enum hsm_status sks_x5u_ask(struct sks_x5u_cache *cache, const ch
                                            void (*landed)(void *context), void *context,
                                            struct certs_chain **out, struct hsm_reason *why);
 
-/** Fetch a chain before anybody asks for it, keep it fresh, and never push it out.
+/** Have sks_x5u_refresh() fetch a chain before anybody asks for it and keep it fresh; it is never
+ *  pushed out.
  *  @retval HSM_ERR_USAGE  SKS_X5U_PRELOADED_MAX are already */
 HSM_MUST_CHECK enum hsm_status sks_x5u_preload(struct sks_x5u_cache *cache, const char *url,
-                                               time_t now, struct hsm_reason *why);
+                                               struct hsm_reason *why);
 
 /** Ask anew for what has become stale, and forget what has ended; call every minute. Does not
  *  wait. */
