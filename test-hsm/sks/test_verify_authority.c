@@ -1,13 +1,11 @@
 /* test_verify_authority.c - mirrors sks/src/verify_authority.c: what a certificate lets its holder
  * claim. */
-#define _GNU_SOURCE /* asprintf */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 
-#include <acme/base64url.h>
 #include <certs/constraints.h>
 #include <sks/verify.h>
 
@@ -74,49 +72,12 @@ tn_chain(const struct certs_tn_entry *entries, size_t count,
     return chain;
 }
 
-/* The PASSporT of a type with these claims besides dest, iat and orig, of a caller; signed in the
- * token. */
-static char *
-identity_new(const char *ppt, const char *orig, const char *claims)
-{
-    char *header = NULL;
-    char *payload = NULL;
-    char *text = NULL;
-    char *identity = NULL;
-    char *parts[3];
-    uint8_t sig[HSM_P256_SIG_LEN];
-
-    if (asprintf(&header,
-                 "{\"alg\":\"ES256\",\"ppt\":\"%s\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"}",
-                 ppt) < 0 ||
-        asprintf(&payload,
-                 "{\"dest\":{\"tn\":[\"12155551213\"]},\"iat\":%lld,\"orig\":{\"tn\":\"%s\"}%s}",
-                 (long long)eco.now, orig, claims) < 0)
-        abort();
-    parts[0] = acme_base64url_encode(header, strlen(header));
-    parts[1] = acme_base64url_encode(payload, strlen(payload));
-    if (asprintf(&text, "%s.%s", parts[0], parts[1]) < 0)
-        abort();
-    eco_must(hsm_key_sign(eco.sp_key, text, strlen(text), sig), "sign");
-    parts[2] = acme_base64url_encode(sig, sizeof(sig));
-    if (asprintf(&identity, "%s.%s;info=<" X5U ">", text, parts[2]) < 0)
-        abort();
-    for (size_t i = 0; i < 3; i++)
-        free(parts[i]);
-    free(text);
-    free(payload);
-    free(header);
-    return identity;
-}
-
-#define SHAKEN ",\"attest\":\"A\",\"origid\":\"de305d54-75b4-431b-adb2-eb6b9e546014\""
-
 /* The verdict on one PASSporT; a div has its first one beside it, of a provider. */
 static struct sks_verification
 judge(const char *ppt, const char *orig, const char *claims)
 {
     static const char *const to[] = {"12155551213"};
-    char *identity = identity_new(ppt, orig, claims);
+    char *identity = eco_identity(&eco, ppt, X5U, orig, claims);
     const char *const identities[] = {identity};
     struct sks_call call = {.from_tn = orig,
                             .to_tn = to,
@@ -147,9 +108,9 @@ numbers_speak_for_themselves_alone(void **state)
 
     (void)state;
     served = numbers;
-    assert_int_equal(judge("shaken", "12155550100", SHAKEN).verdict, SKS_VALID);
-    assert_int_equal(judge("shaken", "12155550199", SHAKEN).verdict, SKS_VALID);
-    got = judge("shaken", "12155550200", SHAKEN);
+    assert_int_equal(judge("shaken", "12155550100", ECO_SHAKEN).verdict, SKS_VALID);
+    assert_int_equal(judge("shaken", "12155550199", ECO_SHAKEN).verdict, SKS_VALID);
+    got = judge("shaken", "12155550200", ECO_SHAKEN);
     assert_int_equal(got.verdict, SKS_E17_UNTRUSTED);
     assert_int_equal(got.reason_code, 437);
     assert_string_equal(got.verstat, "TN-Validation-Failed");
@@ -167,9 +128,9 @@ a_provider_speaks_for_any_number(void **state)
 
     (void)state;
     served = chain;
-    assert_int_equal(judge("shaken", "12155550200", SHAKEN).verdict, SKS_VALID);
+    assert_int_equal(judge("shaken", "12155550200", ECO_SHAKEN).verdict, SKS_VALID);
     served = eco.sp;
-    assert_int_equal(judge("shaken", "12155550200", SHAKEN).verdict, SKS_VALID);
+    assert_int_equal(judge("shaken", "12155550200", ECO_SHAKEN).verdict, SKS_VALID);
     certs_chain_free(chain);
 }
 
@@ -225,7 +186,7 @@ a_certificate_limits_what_may_be_claimed(void **state)
                  why.text);
         chain = tn_chain(&range, 1, made);
         served = chain;
-        assert_int_equal(judge("shaken", "12155550100", SHAKEN).verdict, constraints[i].wanted);
+        assert_int_equal(judge("shaken", "12155550100", ECO_SHAKEN).verdict, constraints[i].wanted);
         certs_chain_free(chain);
         certs_constraints_free(made);
     }
@@ -249,7 +210,7 @@ a_number_is_permitted_as_json_writes_it(void **state)
         eco_must(certs_constraints_new(CERTS_CONSTRAINTS_JWT, &content, &made, &why), why.text);
         chain = tn_chain(&range, 1, made);
         served = chain;
-        assert_int_equal(judge("shaken", "12155550100", SHAKEN).verdict,
+        assert_int_equal(judge("shaken", "12155550100", ECO_SHAKEN).verdict,
                          late ? SKS_E17_UNTRUSTED : SKS_VALID);
         certs_chain_free(chain);
         certs_constraints_free(made);
