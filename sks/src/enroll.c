@@ -504,26 +504,6 @@ activate(struct run *run)
     return HSM_OK;
 }
 
-/* Of several that were begun, at other CAs for instance, one is enough. */
-static enum hsm_status
-give_up_others(struct run *run)
-{
-    struct sks_credential *list = NULL;
-    size_t count = 0;
-    enum hsm_status st = sks_catalogue_list(run->with->catalogue, run->with->spc, &list, &count);
-
-    for (size_t i = 0; st == HSM_OK && i < count; i++) {
-        if (list[i].state >= SKS_ACTIVE || strcmp(list[i].token_uri, run->with->token_uri) != 0)
-            continue;
-        tell(run, "credential %lld: was %s; given up, it is not needed", (long long)list[i].id,
-             sks_state_text(list[i].state));
-        list[i].state = SKS_RETIRED;
-        st = sks_catalogue_put(run->with->catalogue, &list[i]);
-    }
-    sks_credentials_free(list, count);
-    return st;
-}
-
 static enum hsm_status
 next_step(struct run *run)
 {
@@ -554,10 +534,8 @@ sks_enroll(const struct sks_enrollment *enrollment, int64_t *credential_id, stru
         st = begin(&run);
     while (st == HSM_OK && run.credential.state != SKS_ACTIVE)
         st = next_step(&run);
-    if (st == HSM_OK) {
+    if (st == HSM_OK)
         *credential_id = run.credential.id;
-        st = give_up_others(&run);
-    }
     run_clear(&run);
     return st;
 }

@@ -151,19 +151,33 @@ struct holding {
     const struct sks_credential *active, *on_the_way; /* the newest */
 };
 
+/* What was begun before the active one, at another CA for instance, is not needed any more. */
 static void
-find_holding(const struct sks_kms *kms, const char *token_uri, const struct sks_credential *list,
-             size_t count, struct holding *out)
+give_up(struct sks_kms *kms, struct sks_credential *credential)
+{
+    kms_tell(kms, "credential %lld: was %s; given up, it is not needed", (long long)credential->id,
+             sks_state_text(credential->state));
+    credential->state = SKS_RETIRED;
+    if (sks_catalogue_put(kms->catalogue, credential) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "credential %lld: could not be given up",
+                (long long)credential->id);
+}
+
+static void
+find_holding(struct sks_kms *kms, const char *token_uri, struct sks_credential *list, size_t count,
+             struct holding *out)
 {
     bool only = sks_tokens_count(kms->tokens) == 1;
 
     memset(out, 0, sizeof(*out));
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = count; i-- > 0;) { /* the newest first */
         if (!only && strcmp(list[i].token_uri, token_uri) != 0)
             continue;
-        if (list[i].state == SKS_ACTIVE)
+        if (list[i].state == SKS_ACTIVE && out->active == NULL)
             out->active = &list[i];
-        else if (list[i].state < SKS_ACTIVE)
+        else if (list[i].state < SKS_ACTIVE && out->active != NULL)
+            give_up(kms, &list[i]);
+        else if (list[i].state < SKS_ACTIVE && out->on_the_way == NULL)
             out->on_the_way = &list[i];
     }
 }
@@ -229,8 +243,7 @@ renew(struct sks_kms *kms, size_t token, const struct holding *holding, bool is_
 }
 
 static enum hsm_status
-look_at(struct sks_kms *kms, size_t token, const struct sks_credential *list, size_t count,
-        time_t now)
+look_at(struct sks_kms *kms, size_t token, struct sks_credential *list, size_t count, time_t now)
 {
     const char *uri = sks_tokens_uri(kms->tokens, token);
     struct kms_place *place = &kms->places[token];

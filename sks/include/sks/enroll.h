@@ -41,8 +41,7 @@ struct sks_enrollment {
  * Key in the token -> SPC token -> ACME -> verify -> publish -> fetch back ->
  * activate. Continues a credential of this SPC, token and CA that an earlier
  * run left on the way; each step is in the catalogue before the next begins. A
- * certificate that is not for this key and SPC retires its credential. When it is done, other
- * credentials of this SPC and token that were still on the way are given up.
+ * certificate that is not for this key and SPC retires its credential.
  *
  * @param credential_id  the credential that is active now
  * @retval HSM_ERR_DENIED     the STI-PA or the STI-CA refused
