@@ -51,8 +51,8 @@ enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
 
 /* service_signing.c */
 
-/** POST /stir/v1/signing */
-void sks_service_answer_signing(struct sks_service *service,
+/** POST /stir/v1/signing. @param caller  NULL: nothing is known of callers */
+void sks_service_answer_signing(struct sks_service *service, const struct sks_caller *caller,
                                 const struct acme_http_request *request,
                                 struct acme_http_response *response);
 

@@ -201,38 +201,49 @@ cannot_now(struct ms_fault *fault, const char *why)
     return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, why, "");
 }
 
+/* Why the token, or the certificate, gave no signature. */
+static bool
+refuse_signature(struct sks_signing *signing, enum hsm_status st, const struct hsm_reason *why,
+                 struct ms_fault *fault)
+{
+    if (st == HSM_ERR_UNTRUSTED)
+        return cannot_now(fault, "the active credential is not valid now");
+    if (st == HSM_ERR_UNSUPPORTED)
+        return ms_refuse(fault, MS_NOT_ALLOWED, "the certificate", why->text);
+    if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
+        return ms_refuse(fault, MS_INTERNAL, "", "");
+    hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why->text);
+    atomic_store(&signing->token_signs, false);
+    return cannot_now(fault, "the token does not sign");
+}
+
 bool
 sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_claims *claims,
-                 time_t now, char **identity, struct ms_fault *fault)
+                 time_t now, char **identity, struct sks_signers **signers,
+                 const struct sks_signer **signer, struct ms_fault *fault)
 {
-    DEFER(sks_signers_free) struct sks_signers *signers = NULL;
+    DEFER(sks_signers_free) struct sks_signers *taken = NULL;
     const struct provider *provider = find_provider(signing, spc);
-    struct sks_signer *signer = NULL;
+    struct sks_signer *chosen = NULL;
     struct hsm_reason why = {""};
     enum hsm_status st;
 
     if (provider != NULL)
-        signers = signers_that_can_sign(signing, provider, now);
-    if (signers != NULL)
-        signer = sks_signers_at(signers, now);
-    if (signer == NULL)
+        taken = signers_that_can_sign(signing, provider, now);
+    if (taken != NULL)
+        chosen = sks_signers_at(taken, now);
+    if (chosen == NULL)
         return cannot_now(fault, "no active credential");
-    st = sks_signer_sign(signer, claims, now, identity, &why);
-    signing->config.signature(signing->config.context, signer, st == HSM_OK);
-    if (st == HSM_OK) {
-        atomic_store(&signing->last_signed, monotonic());
-        atomic_store(&signing->token_signs, true);
-        return true;
-    }
-    if (st == HSM_ERR_UNTRUSTED)
-        return cannot_now(fault, "the active credential is not valid now");
-    if (st == HSM_ERR_UNSUPPORTED)
-        return ms_refuse(fault, MS_NOT_ALLOWED, "the certificate", why.text);
-    if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
-        return ms_refuse(fault, MS_INTERNAL, "", "");
-    hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why.text);
-    atomic_store(&signing->token_signs, false);
-    return cannot_now(fault, "the token does not sign");
+    st = sks_signer_sign(chosen, claims, now, identity, &why);
+    signing->config.signature(signing->config.context, chosen, st == HSM_OK);
+    if (st != HSM_OK)
+        return refuse_signature(signing, st, &why, fault);
+    atomic_store(&signing->last_signed, monotonic());
+    atomic_store(&signing->token_signs, true);
+    *signer = chosen;
+    *signers = taken;
+    taken = NULL;
+    return true;
 }
 
 /* ---- how it is ---- */

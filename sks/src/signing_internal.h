@@ -52,9 +52,12 @@ void sks_signing_refresh(struct sks_signing *signing, time_t now);
  *
  * @param spc       as in the configuration
  * @param identity  the Identity header field value; free() it
+ * @param signers   receives the set that the signer is of; sks_signers_free() it
+ * @param signer    receives whose signature it is
  */
 bool sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_claims *claims,
-                      time_t now, char **identity, struct ms_fault *fault);
+                      time_t now, char **identity, struct sks_signers **signers,
+                      const struct sks_signer **signer, struct ms_fault *fault);
 
 #define SKS_SIGNING_REASONS_MAX 3
 
