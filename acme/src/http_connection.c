@@ -17,7 +17,6 @@
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 
-#include <certs/cert.h>
 #include <hsm/log.h>
 
 #define REFUSED_AT_ONCE 64 /* connections closed in one turn while the server is full */
@@ -42,19 +41,6 @@ http_call_free(struct http_call *call)
     http_response_clear(&call->response);
     free(call->request);
     free(call);
-}
-
-static void
-log_call(const struct http_call *call, const char *note)
-{
-    struct timespec now;
-    double ms;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    ms = (double)(now.tv_sec - call->begun.tv_sec) * 1e3 +
-         (double)(now.tv_nsec - call->begun.tv_nsec) / 1e6;
-    hsm_log(HSM_LOG_INFO, "%s %s %d %s %.1f ms%s", http_method_text(call->request->method),
-            call->request->path, call->response.status, call->request->peer, ms, note);
 }
 
 static struct http_bucket *
@@ -119,7 +105,7 @@ send_reply(struct http_connection *connection, struct evhttp_request *http, int 
     connection->is_replying = true;
     connection->since = http_monotonic_s();
     server->loop->replying++;
-    if (server->loop->is_stopping)
+    if (server->loop->is_stopping || server->loop->is_draining)
         close_after(http);
     evhttp_request_set_on_complete_cb(http, on_replied, connection);
     evhttp_send_reply(http, status, NULL, body);
@@ -172,7 +158,7 @@ http_deliver(struct http_call *call)
     struct evbuffer *body;
 
     if (connection == NULL) {
-        log_call(call, " (the peer is gone)");
+        http_observe_call(call, " (the peer is gone)");
         http_call_free(call);
         return;
     }
@@ -185,7 +171,7 @@ http_deliver(struct http_call *call)
         if (body != NULL)
             evbuffer_drain(body, evbuffer_get_length(body));
     }
-    log_call(call, "");
+    http_observe_call(call, "");
     send_reply(connection, http, call->response.status, body);
     if (body != NULL)
         evbuffer_free(body);
@@ -196,7 +182,7 @@ http_deliver(struct http_call *call)
 static void
 refuse(struct http_connection *connection, struct evhttp_request *http, int status)
 {
-    hsm_log(HSM_LOG_INFO, "%s: request refused: %d", connection->server->address, status);
+    http_observe_refusal(connection->server, http_method_of(http), status);
     if (evhttp_request_get_command(http) == EVHTTP_REQ_CONNECT) {
         evhttp_connection_free(connection->http); /* evhttp keeps it open after any answer */
         return;
@@ -321,7 +307,7 @@ forget_connection(struct http_connection *connection)
     server->connection_count--;
     if (was_full && !is_full(server))
         update_accepting(server);
-    free(connection->client);
+    http_peer_forget(connection);
     free(connection);
 }
 
@@ -411,6 +397,7 @@ http_sweep(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
+    http_observe_loop(loop);
     TAILQ_FOREACH(server, &loop->servers, next)
     {
         tell_refused(server);
@@ -424,17 +411,6 @@ http_sweep(evutil_socket_t fd, short what, void *context)
     }
 }
 
-/* The subject of the client's certificate; OpenSSL let in only those that chain to an anchor. */
-static void
-learn_client(struct http_connection *connection)
-{
-    SSL *ssl = bufferevent_openssl_get_ssl(evhttp_connection_get_bufferevent(connection->http));
-    X509 *cert = ssl != NULL ? SSL_get0_peer_certificate(ssl) : NULL;
-
-    if (cert != NULL && connection->client == NULL && SSL_get_verify_result(ssl) == X509_V_OK)
-        connection->client = certs_cert_subject(cert);
-}
-
 /* A whole request has come in; the HTTP status to refuse it with, or 0. */
 static int
 call_new(struct http_connection *connection, struct evhttp_request *http, struct http_call **out)
@@ -444,7 +420,8 @@ call_new(struct http_connection *connection, struct evhttp_request *http, struct
 
     if (status != 0)
         return status;
-    learn_client(connection);
+    if (!connection->is_known)
+        http_peer_learn(connection);
     call = calloc(1, sizeof(*call));
     if (call == NULL)
         return 503;
@@ -453,7 +430,7 @@ call_new(struct http_connection *connection, struct evhttp_request *http, struct
         free(call);
         return status;
     }
-    clock_gettime(CLOCK_MONOTONIC, &call->begun);
+    call->begun_ns = hsm_metric_clock_ns();
     http_response_init(&call->response);
     call->server = connection->server;
     call->connection = connection;

@@ -186,6 +186,26 @@ open_socket(const char *address, struct acme_http_listener *listener)
     return st;
 }
 
+bool
+acme_http_address_is_loopback(const char *address)
+{
+    struct addrinfo *info = NULL;
+    bool is_loopback = false;
+
+    if (strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0 ||
+        parse_address(address, &info) != HSM_OK)
+        return false;
+    if (info->ai_family == AF_INET)
+        is_loopback =
+            ntohl(((const struct sockaddr_in *)(void *)info->ai_addr)->sin_addr.s_addr) >> 24 ==
+            IN_LOOPBACKNET;
+    else if (info->ai_family == AF_INET6)
+        is_loopback =
+            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(void *)info->ai_addr)->sin6_addr);
+    freeaddrinfo(info);
+    return is_loopback;
+}
+
 enum hsm_status
 acme_http_listener_open(const char *address, struct acme_http_listener **out)
 {

@@ -142,6 +142,45 @@ only_attribute(const X509_NAME *name, int nid)
     return text;
 }
 
+/* "DNS:" and "URI:" names; NULL: of another kind, or one that a person could misread. */
+static const char *
+alt_name(const GENERAL_NAME *name, const char **kind)
+{
+    const char *text;
+
+    if (name->type != GEN_DNS && name->type != GEN_URI)
+        return NULL;
+    *kind = name->type == GEN_DNS ? "DNS:" : "URI:";
+    text = (const char *)ASN1_STRING_get0_data(name->d.ia5);
+    for (int i = 0; i < ASN1_STRING_length(name->d.ia5); i++) {
+        if (text[i] <= ' ' || text[i] > '~')
+            return NULL;
+    }
+    return ASN1_STRING_length(name->d.ia5) > 0 ? text : NULL; /* OpenSSL ends it with a NUL */
+}
+
+char *
+certs_cert_alt_names(const X509 *cert)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+    char *text = NULL;
+    size_t len = 0;
+    FILE *to = open_memstream(&text, &len);
+
+    for (int i = 0; to != NULL && i < sk_GENERAL_NAME_num(names); i++) {
+        const char *kind;
+        const char *name = alt_name(sk_GENERAL_NAME_value(names, i), &kind);
+
+        if (name != NULL)
+            fprintf(to, "%s%s%s", ftell(to) > 0 ? " " : "", kind, name);
+    }
+    GENERAL_NAMES_free(names);
+    if (to != NULL && fclose(to) == 0 && len > 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 char *
 certs_cert_common_name(const X509 *cert)
 {

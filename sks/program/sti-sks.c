@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <sys/stat.h>
+
 #include <jansson.h>
 #include <openssl/rand.h>
 
@@ -27,13 +29,16 @@
 #include <hsm/secret.h>
 #include <hsm/supervise.h>
 #include <hsm/token.h>
+#include <sks/callers.h>
 #include <sks/catalogue.h>
 #include <sks/identity.h>
+#include <sks/rates.h>
 #include <sks/repository.h>
 #include <sks/service.h>
 #include <sks/signers.h>
 #include <sks/sp_config.h>
 #include <sks/tn.h>
+#include <sks/trail.h>
 
 #include "options.h"
 
@@ -234,6 +239,7 @@ struct shared {
     struct hsm_secret *pin, *bearer; /* of sources that can be read once only */
     struct acme_http_listener *api, *socket, *cr;
     char *socket_address; /* "unix:PATH" */
+    struct sks_rates *rates; /* of callers and customers */
     struct hsm_worker *worker; /* this one */
 };
 
@@ -249,6 +255,9 @@ struct sks {
     struct sks_catalogue *catalogue;
     struct sks_repository *repository;
     struct sks_sp_verification verification;
+    struct sks_rates *rates; /* NULL: those that are shared */
+    struct sks_callers *callers; /* NULL: no file of them */
+    struct sks_trail *trail; /* NULL: no record is kept */
     struct sks_service *service;
     struct acme_http_loop *loop;
     struct ticker credentials, trust;
@@ -259,6 +268,9 @@ sks_close(struct sks *sks)
 {
     acme_http_loop_free(sks->loop);
     sks_service_free(sks->service);
+    sks_trail_close(sks->trail);
+    sks_callers_free(sks->callers);
+    sks_rates_free(sks->rates);
     sks_sp_verification_close(&sks->verification);
     sks_repository_close(sks->repository);
     sks_catalogue_close(sks->catalogue);
@@ -330,12 +342,31 @@ open_tls(struct sks *sks)
         st = hsm_secret_from(config->bearer_source, BEARER_QUESTION, &sks->bearer);
     if (st != HSM_OK)
         return st;
-    if (config->api_address != NULL && bearer_of(sks) == NULL && sks->client_anchors == NULL) {
-        hsm_log(HSM_LOG_ERROR, "[api] address wants bearer-source or client-anchors: "
+    if (config->api_address != NULL && bearer_of(sks) == NULL && sks->client_anchors == NULL &&
+        config->callers == NULL) {
+        hsm_log(HSM_LOG_ERROR, "[api] address wants bearer-source, client-anchors or callers: "
                                "nobody could be authenticated");
         return HSM_ERR_MALFORMED;
     }
     return HSM_OK;
+}
+
+static enum hsm_status
+open_callers(struct sks *sks)
+{
+    const struct sks_sp_config *config = sks->config;
+    enum hsm_status st = HSM_OK;
+
+    if (config->trail != NULL)
+        st = sks_trail_open(config->trail, &sks->trail);
+    if (st != HSM_OK || config->callers == NULL)
+        return st;
+    if (sks->shared == NULL)
+        st = sks_rates_new(&sks->rates);
+    if (st != HSM_OK)
+        return st;
+    return sks_callers_read(config->callers, sks->shared == NULL ? sks->rates : sks->shared->rates,
+                            &sks->callers);
 }
 
 static enum hsm_status
@@ -353,6 +384,8 @@ open_service(struct sks *sks)
         return st;
     service.verifier = sks->verification.verifier;
     service.trust = sks->verification.trust;
+    service.callers = sks->callers;
+    service.trail = sks->trail;
     return sks_service_new(&service, &sks->service);
 }
 
@@ -368,6 +401,8 @@ sks_open(const struct sks_sp_config *config, struct sks *sks)
         st = sks_catalogue_open(config->catalogue, &sks->catalogue);
     if (st == HSM_OK)
         st = sks_repository_open(config->cr_dir, config->cr_base_url, &sks->repository);
+    if (st == HSM_OK)
+        st = open_callers(sks);
     if (st == HSM_OK)
         st = open_service(sks);
     return st;
@@ -463,18 +498,26 @@ shared_close(struct shared *shared)
     acme_http_listener_close(shared->socket);
     free(shared->socket_address);
     acme_http_listener_close(shared->api);
+    sks_rates_free(shared->rates);
     hsm_secret_free(shared->bearer);
     hsm_secret_free(shared->pin);
 }
 
+/* It is made for its owner alone; who else may come in is said by the configuration. */
 static enum hsm_status
-open_socket(const char *path, struct shared *shared)
+open_socket(const char *path, unsigned permissions, struct shared *shared)
 {
+    enum hsm_status st;
+
     if (asprintf(&shared->socket_address, "unix:%s", path) < 0) {
         shared->socket_address = NULL;
         return HSM_ERR_NOMEM;
     }
-    return acme_http_listener_open(shared->socket_address, &shared->socket);
+    st = acme_http_listener_open(shared->socket_address, &shared->socket);
+    if (st != HSM_OK || chmod(path, permissions) == 0)
+        return st;
+    hsm_log(HSM_LOG_ERROR, "%s: %s", path, strerror(errno));
+    return HSM_ERR_IO;
 }
 
 static enum hsm_status
@@ -487,10 +530,12 @@ shared_open(struct sks_sp_config *config, struct shared *shared)
     config->common.pin = shared->pin;
     if (st == HSM_OK)
         st = acme_daemon_read_once(config->bearer_source, BEARER_QUESTION, &shared->bearer);
+    if (st == HSM_OK)
+        st = sks_rates_new(&shared->rates);
     if (st == HSM_OK && config->api_address != NULL)
         st = acme_http_listener_open(config->api_address, &shared->api);
     if (st == HSM_OK && config->api_socket != NULL)
-        st = open_socket(config->api_socket, shared);
+        st = open_socket(config->api_socket, config->socket_permissions, shared);
     if (st == HSM_OK && config->cr_address != NULL)
         st = acme_http_listener_open(config->cr_address, &shared->cr);
     return st;

@@ -115,6 +115,11 @@ static const struct acme_config_key keys[] = {
     SECRET(bearer_source, "api", "bearer-source", "where the bearer token of callers is"),
     FILE_PATH(client_anchors, "api", "client-anchors", NULL,
               "PEM file of anchors of callers' TLS certificates"),
+    TEXT(socket_mode, "api", "socket-mode", "0600",
+         "who may reach that socket; more than its owner only with callers"),
+    FILE_PATH(callers, "api", "callers", NULL,
+              "file of callers and customers; without it any caller may have anything signed"),
+    FILE_PATH(trail, "api", "trail", NULL, "file to which each signature is recorded"),
     {"api", "threads", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, threads), false, 1, 64,
      "4", "threads that answer requests"},
     {"api", "workers", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, common.workers), false, 1,
@@ -247,6 +252,31 @@ interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
     return HSM_ERR_MALFORMED;
 }
 
+/* With a file of callers the socket's uid says who asks; without it the permissions do. */
+static enum hsm_status
+interpret_callers(const char *path, struct sks_sp_config *config)
+{
+    char *end;
+
+    config->socket_permissions = (unsigned)strtoul(config->socket_mode, &end, 8);
+    if (*end != '\0' || strspn(config->socket_mode, "01234567") != strlen(config->socket_mode) ||
+        (config->socket_permissions & ~0666U) != 0 ||
+        (config->socket_permissions & 0600U) != 0600U) {
+        hsm_log(HSM_LOG_ERROR, "%s: [api] socket-mode: not 0600, 0660 or 0666", path);
+        return HSM_ERR_MALFORMED;
+    }
+    if (config->callers == NULL && config->socket_permissions != 0600) {
+        hsm_log(HSM_LOG_ERROR, "%s: [api] socket-mode: other users only with [api] callers", path);
+        return HSM_ERR_MALFORMED;
+    }
+    if (config->callers != NULL && config->bearer_source != NULL) {
+        hsm_log(HSM_LOG_ERROR,
+                "%s: [api] bearer-source: with [api] callers tokens are in that file", path);
+        return HSM_ERR_MALFORMED;
+    }
+    return HSM_OK;
+}
+
 static enum hsm_status
 interpret(const char *path, struct sks_sp_config *config)
 {
@@ -257,7 +287,9 @@ interpret(const char *path, struct sks_sp_config *config)
         st = interpret_ca(path, sections[i], &config->cas[i]);
     if (st == HSM_OK && config->ports != NULL)
         st = parse_ports(path, config->ports, config->port_list);
-    return st == HSM_OK ? parse_ca_keys(path, config->ca_keys, &config->ca_key_kinds) : st;
+    if (st == HSM_OK)
+        st = parse_ca_keys(path, config->ca_keys, &config->ca_key_kinds);
+    return st == HSM_OK ? interpret_callers(path, config) : st;
 }
 
 /* URLs that follow from the STI-PA's. */

@@ -16,6 +16,7 @@
 
 #include <certs/chain.h>
 #include <hsm/key.h>
+#include <hsm/metrics.h>
 #include <hsm/status.h>
 #include <hsm/supervise.h>
 
@@ -56,6 +57,12 @@ const char *acme_http_request_peer(const struct acme_http_request *request);
 bool acme_http_request_is_local(const struct acme_http_request *request);
 /** Subject of a client certificate that chained to client_anchors; NULL: none. */
 const char *acme_http_request_client(const struct acme_http_request *request);
+/** SHA-256 of that certificate, 64 lower-case hex digits; NULL: none. */
+const char *acme_http_request_client_sha256(const struct acme_http_request *request);
+/** Its subjectAltNames as certs_cert_alt_names() tells them; NULL: none. */
+const char *acme_http_request_client_names(const struct acme_http_request *request);
+/** User id of the process at the other end of a Unix socket when it connected; -1: none. */
+long acme_http_request_uid(const struct acme_http_request *request);
 
 /*
  * A response: made 500 and empty, filled by the handler. A call that runs out
@@ -71,6 +78,9 @@ void acme_http_respond_json(struct acme_http_response *response, int status,
  *  characters cannot be sent. */
 void acme_http_response_header(struct acme_http_response *response, const char *name,
                                const char *value);
+/** Which resource it was: what log and metrics call it, a pattern of acme_http_match() for
+ * instance; static. Of a request without one the path is not logged: it may be anything. */
+void acme_http_response_route(struct acme_http_response *response, const char *route);
 int acme_http_response_status(const struct acme_http_response *response);
 
 /**
@@ -91,6 +101,9 @@ struct acme_http_handler {
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);
     void *context; /* borrowed */
 };
+
+/** "127.0.0.1:PORT" or "[::1]:PORT": nobody on another machine reaches it. */
+bool acme_http_address_is_loopback(const char *address);
 
 /** A listening socket that worker processes share: opened before fork(), used after it. */
 struct acme_http_listener;
@@ -115,12 +128,15 @@ struct acme_http_server_config {
      * the connections on a shared one to the other processes; a TLS session may be resumed by any.
      */
     const struct acme_http_listener *listener;
-    struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket */
+    struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket, and without TLS on loopback */
     const struct certs_chain *tls_chain; /* borrowed; leaf first; its key is tls_key */
     const struct certs_chain *client_anchors; /* NULL: client certificates are not asked for */
     struct acme_http_handler handler;
     unsigned idle_s; /* 0: ACME_HTTP_IDLE_S */
     unsigned connections_max; /* 0: ACME_HTTP_CONNECTIONS_MAX */
+    bool without_tls; /* on an address of loopback only: for whoever is on this machine */
+    bool is_quiet; /* requests are not logged */
+    struct hsm_metrics *metrics; /* borrowed; NULL: nothing is counted */
 };
 
 /** An event loop with its threads, and the servers on it. */
@@ -158,7 +174,9 @@ void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *wo
 /**
  * Serve until SIGTERM or SIGINT, or acme_http_loop_stop() from any thread:
  * stop accepting, finish the calls in flight (10 s at most), return. Once.
- * Of several loops running in a process the first takes the signals.
+ * Of several loops running in a process the first takes the signals. In a worker
+ * SIGHUP means that another one serves: stop accepting, answer what comes over
+ * open connections once more and say that they end, return when none is left.
  *
  * @retval HSM_ERR_BUSY  a handler did not return: end the process without releasing what it uses
  */

@@ -48,6 +48,11 @@ char *certs_cert_issuer(const X509 *cert);
 char *certs_cert_common_name(const X509 *cert);
 char *certs_cert_organization(const X509 *cert);
 
+/** The names of the subjectAltName that others go by, "DNS:a.example URI:sip:b", separated by
+ * blanks; free() it; NULL: none (or out of memory). A name with blanks or other than printable
+ * ASCII is left out. */
+char *certs_cert_alt_names(const X509 *cert);
+
 /** Content octets of the serial number. */
 size_t certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX]);
 /** The same as lower-case hex; free() it. */

@@ -56,6 +56,7 @@ struct sks_sp_config {
     long command_timeout_s;
     char *tls_ca, *tls_key, *tls_chain;
     char *api_address, *api_socket, *bearer_source, *client_anchors;
+    char *socket_mode, *callers, *trail;
     long threads;
     char *cr_address, *cr_base_url, *cr_dir;
     char *ports;
@@ -67,6 +68,7 @@ struct sks_sp_config {
     /* what these texts mean */
     unsigned port_list[SKS_SP_PORTS_MAX + 1]; /* ends with 0 */
     unsigned ca_key_kinds; /* CERTS_CA_P384 | ... */
+    unsigned socket_permissions; /* of [api] socket */
 };
 
 /** Read and check a file into *out; faults are logged with file and line. */
