@@ -12,8 +12,9 @@
 #include <hsm/secret.h>
 #include <hsm/supervise.h>
 
-#define HEARTBEAT_MS 600000 /* a signature, a fetch or a program of the operator's may take long   \
-                             */
+#define HEARTBEAT_MS                                                                               \
+    600000 /* a signature, a fetch or a program of the operator's may take long                    \
+            */
 #define SLICE_MS 200 /* between looks at signals while nothing is to be done */
 #define BUSY_S   5 /* until the next try when another sti-kms is at work */
 

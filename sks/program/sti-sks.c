@@ -51,7 +51,7 @@
 #define UUID_LEN        36
 
 DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
+DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
 DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
 DEFINE_DEFER(struct sks_signers, sks_signers_free)
 
@@ -247,7 +247,7 @@ struct shared {
 struct sks {
     const struct sks_sp_config *config;
     const struct shared *shared; /* NULL: --check */
-    struct hsm_token *token;
+    struct sks_tokens *tokens;
     struct hsm_key *tls_key;
     struct certs_chain *tls_chain;
     struct certs_chain *client_anchors;
@@ -278,7 +278,7 @@ sks_close(struct sks *sks)
     certs_chain_free(sks->client_anchors);
     certs_chain_free(sks->tls_chain);
     hsm_key_free(sks->tls_key);
-    hsm_token_close(sks->token);
+    sks_tokens_close(sks->tokens);
 }
 
 #define SKS __attribute__((cleanup(sks_close))) struct sks
@@ -308,7 +308,13 @@ static enum hsm_status
 open_tls_key(struct sks *sks)
 {
     const struct sks_sp_config *config = sks->config;
-    enum hsm_status st = hsm_key_find(sks->token, config->tls_key, &sks->tls_key);
+    struct hsm_token *token = sks_tokens_get(sks->tokens, config->common.token_uri);
+    enum hsm_status st = HSM_ERR_BUSY;
+
+    if (token != NULL)
+        st = hsm_key_find(token, config->tls_key, &sks->tls_key);
+    else
+        hsm_log(HSM_LOG_ERROR, "%s: the TLS key is in this token", config->common.token_uri);
 
     if (st == HSM_OK)
         st = certs_chain_read(config->tls_chain, &sks->tls_chain);
@@ -374,7 +380,7 @@ open_service(struct sks *sks)
 {
     struct sks_service_config service = {
         .catalogue = sks->catalogue,
-        .token = sks->token,
+        .tokens = sks->tokens,
         .spc = sks->config->spc,
         .bearer = bearer_of(sks),
     };
@@ -392,7 +398,7 @@ open_service(struct sks *sks)
 static enum hsm_status
 sks_open(const struct sks_sp_config *config, struct sks *sks)
 {
-    enum hsm_status st = acme_daemon_login(&config->common, &sks->token);
+    enum hsm_status st = sks_sp_tokens_open(config, config->common.pin, &sks->tokens);
 
     sks->config = config;
     if (st == HSM_OK)
@@ -599,31 +605,27 @@ new_uuid(char out[UUID_LEN + 1])
 static enum hsm_status
 sign_claims(const struct sks_sp_config *config, const struct sks_claims *claims, time_t now)
 {
-    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    DEFER(sks_tokens_close) struct sks_tokens *tokens = NULL;
     DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     DEFER(sks_signers_free) struct sks_signers *signers = NULL;
     DEFER(free) char *identity = NULL;
-    struct sks_signer *signer;
+    const struct sks_signer *signer;
     struct hsm_reason why = {""};
-    enum hsm_status st = acme_daemon_token(config->common.token_uri, config->common.module,
-                                           config->common.pin_source, &token);
+    enum hsm_status st = sks_sp_tokens_open(config, NULL, &tokens);
 
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &catalogue);
     if (st == HSM_OK)
-        st = sks_signers_load(catalogue, token, config->spc, &signers);
+        st = sks_signers_load_from(catalogue, tokens, config->spc, &signers);
     if (st != HSM_OK)
         return st;
-    signer = sks_signers_at(signers, now);
-    if (signer == NULL) {
+    st = sks_signers_sign(signers, claims, now, &identity, &signer, &why);
+    if (signer == NULL)
         hsm_log(HSM_LOG_ERROR, "no active credential of SPC %s", config->spc);
-        return HSM_ERR_NOT_FOUND;
-    }
-    st = sks_signer_sign(signer, claims, now, &identity, &why);
-    if (st == HSM_OK)
-        printf("%s\n", identity);
-    else
+    else if (st != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "not signed: %s", why.text);
+    else
+        printf("%s\n", identity);
     return st;
 }
 

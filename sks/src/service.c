@@ -343,6 +343,7 @@ sks_service_new(const struct sks_service_config *config, struct sks_service **ou
     struct sks_signing_config signing = {
         .catalogue = config->catalogue,
         .token = config->token,
+        .tokens = config->tokens,
         .spcs = &config->spc,
         .spc_count = 1,
         .signature = sks_meter_signature,

@@ -143,6 +143,18 @@ sks_tokens_get(struct sks_tokens *tokens, const char *uri)
     return found;
 }
 
+bool
+sks_tokens_ready(struct sks_tokens *tokens)
+{
+    bool ready = false;
+
+    pthread_mutex_lock(&tokens->lock);
+    for (size_t i = 0; i < tokens->count; i++)
+        ready = ready || (tokens->all[i].token != NULL && hsm_token_is_ready(tokens->all[i].token));
+    pthread_mutex_unlock(&tokens->lock);
+    return ready;
+}
+
 void
 sks_tokens_close(struct sks_tokens *tokens)
 {

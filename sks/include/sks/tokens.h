@@ -46,6 +46,9 @@ const char *sks_tokens_uri(const struct sks_tokens *tokens, size_t i);
  */
 struct hsm_token *sks_tokens_get(struct sks_tokens *tokens, const char *uri);
 
+/** True while one of them at least serves. */
+bool sks_tokens_ready(struct sks_tokens *tokens);
+
 /** Keys of them must have been freed before. NULL is fine. */
 void sks_tokens_close(struct sks_tokens *tokens);
 
