@@ -16,7 +16,7 @@
     600000 /* a signature, a fetch or a program of the operator's may take long                    \
             */
 #define SLICE_MS 200 /* between looks at signals while nothing is to be done */
-#define BUSY_S   5 /* until the next try when another sti-kms is at work */
+#define BUSY_S   2 /* until the next try when another sti-kms is at work */
 
 static volatile sig_atomic_t stop_asked, reload_asked;
 

@@ -194,7 +194,8 @@ kms_lock(const struct sks_sp_config *config, unsigned wait_s, int *fd)
     }
     for (unsigned slices = wait_s * 10; flock(opened, LOCK_EX | LOCK_NB) != 0; slices--) {
         if (slices == 0) {
-            hsm_log(HSM_LOG_ERROR, "%s: another " PROGRAM " is at work on this catalogue", path);
+            hsm_log(wait_s > 0 ? HSM_LOG_ERROR : HSM_LOG_DEBUG,
+                    "%s: another " PROGRAM " is at work on this catalogue", path);
             close(opened);
             return HSM_ERR_BUSY;
         }
