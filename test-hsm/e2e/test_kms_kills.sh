@@ -40,13 +40,15 @@ killed=0
 interrupted=0
 mkfifo "$work/lines"
 while [ "$killed" -lt "$kills" ]; do
-    kms enroll >"$work/lines" &
+    "$bin/sti-kms" enroll --config "$conf" >"$work/lines" 2>>"$work/kms.log" & # itself, no shell
     pid=$!
     exec {lines}<"$work/lines"
     read -r _ <&"$lines" || true
-    sleep "0.$(printf '%03d' $((RANDOM % 400)))"
-    if kill -9 "$pid" 2>/dev/null; then interrupted=$((interrupted + 1)); fi
-    wait "$pid" 2>/dev/null || true
+    sleep "0.$(printf '%03d' $((RANDOM % 150)))"
+    kill -9 "$pid" 2>/dev/null || true
+    ended=0
+    wait "$pid" 2>/dev/null || ended=$?
+    if [ "$ended" -eq 137 ]; then interrupted=$((interrupted + 1)); fi
     exec {lines}<&-
     killed=$((killed + 1))
 done
