@@ -8,6 +8,7 @@
 #define SKS_PASSPORT_INTERNAL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
@@ -33,6 +34,15 @@ HSM_MUST_CHECK enum hsm_status sks_passport_begin(enum sks_ppt ppt, const char *
 HSM_MUST_CHECK enum hsm_status sks_passport_sign(const char *begin, const struct sks_claims *claims,
                                                  struct hsm_key *key, const char *after,
                                                  char **out);
+
+/**
+ * The same in two steps, for who chooses the key meanwhile: the text that is signed, with room for
+ * the rest of it; free() it. Then what becomes of it with its signature (HSM_P256_SIG_LEN octets).
+ */
+HSM_MUST_CHECK enum hsm_status sks_passport_unsigned(const char *begin,
+                                                     const struct sks_claims *claims,
+                                                     const char *after, char **text, size_t *len);
+void sks_passport_complete(char *text, size_t len, const uint8_t *sig, const char *after);
 
 /** The parts of a full form (RFC 8225 section 4) as received; borrowed, not NUL-terminated. */
 struct sks_passport {

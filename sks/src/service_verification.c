@@ -92,7 +92,7 @@ add_reasons(const struct sks_judgements *judgements, struct acme_http_response *
 }
 
 void
-sks_service_answer_verification(struct sks_service *service,
+sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
                                 const struct acme_http_request *request,
                                 struct acme_http_response *response)
 {
@@ -106,6 +106,7 @@ sks_service_answer_verification(struct sks_service *service,
     const char *body;
     size_t len;
 
+    (void)caller; /* whoever may ask at all may ask this */
     if (sks_service_body(request, &body, &len, &fault) &&
         ms_verification_parse(body, len, held, &fault) &&
         judge_or_park(service, &held->call, response, &judgements, &is_parked, &fault)) {
