@@ -31,8 +31,21 @@ bench_raw_sign(const struct bench_raw *raw, unsigned session)
                 "C_Sign");
 }
 
-static CK_SLOT_ID
-slot_of_token(CK_FUNCTION_LIST *list, const char *token)
+CK_FUNCTION_LIST *
+bench_raw_functions(void)
+{
+    void *module = dlopen(softhsm_module(), RTLD_NOW);
+    CK_C_GetFunctionList get = NULL;
+    CK_FUNCTION_LIST *list = NULL;
+
+    if (module != NULL)
+        *(void **)&get = dlsym(module, "C_GetFunctionList");
+    bench_check(get != NULL && get(&list) == CKR_OK, "C_GetFunctionList");
+    return list;
+}
+
+CK_SLOT_ID
+bench_raw_slot(CK_FUNCTION_LIST *list, const char *token)
 {
     CK_SLOT_ID slots[16];
     CK_ULONG count = 16;
@@ -51,18 +64,14 @@ slot_of_token(CK_FUNCTION_LIST *list, const char *token)
 void
 bench_raw_open(struct bench_raw *raw, const char *token, unsigned sessions)
 {
-    void *module = dlopen(softhsm_module(), RTLD_NOW);
-    CK_C_GetFunctionList get = NULL;
     CK_OBJECT_CLASS private_key = CKO_PRIVATE_KEY;
     char label[] = "signer";
     CK_ATTRIBUTE template[] = {{CKA_CLASS, &private_key, sizeof(private_key)},
                                {CKA_LABEL, label, strlen(label)}};
     CK_ULONG found = 0;
 
-    if (module != NULL)
-        *(void **)&get = dlsym(module, "C_GetFunctionList");
-    bench_check(get != NULL && get(&raw->list) == CKR_OK, "C_GetFunctionList");
-    raw->slot = slot_of_token(raw->list, token);
+    raw->list = bench_raw_functions();
+    raw->slot = bench_raw_slot(raw->list, token);
     for (unsigned i = 0; i < sessions; i++)
         bench_check(raw->list->C_OpenSession(raw->slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL,
                                              NULL, &raw->sessions[i]) == CKR_OK,

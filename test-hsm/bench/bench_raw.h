@@ -15,6 +15,12 @@ struct bench_raw {
     CK_SESSION_HANDLE sessions[BENCH_RAW_SESSIONS_MAX];
 };
 
+/** The module's functions; it is loaded if it is not. */
+CK_FUNCTION_LIST *bench_raw_functions(void);
+
+/** The slot that has the token of that label. */
+CK_SLOT_ID bench_raw_slot(CK_FUNCTION_LIST *list, const char *token);
+
 /** Sessions with the token of that label, whose key is "signer". The module is loaded and logged in
  *  already: this only asks it for more sessions. */
 void bench_raw_open(struct bench_raw *raw, const char *token, unsigned sessions);
