@@ -243,8 +243,7 @@ rich_call_data_has_the_members_of_its_rfc(void **state)
         "{\"nam\":\"Q\",\"jcd\":[\"card\",[[\"version\",{},\"text\",\"4.0\"]]]}",
         "{\"nam\":\"Q\",\"jcd\":[\"vcard\",[[\"version\",{},\"text\"]]]}",
         "{\"nam\":\"Q\",\"jcd\":[\"vcard\",[[\"version\",{},\"text\",1.5]]]}",
-        "{\"nam\":\"Q\",\"jcl\":\"https://example.com/q\",\"jcd\":[\"vcard\",[[\"version\",{},"
-        "\"text\",\"4.0\"]]]}",
+        "{\"nam\":\"Q\",\"jcl\":\"https://a\",\"jcd\":[\"vcard\",[[\"v\",{},\"t\",\"4\"]]]}",
         "{\"nam\":\"Q\",\"other\":\"x\"}",
     };
 

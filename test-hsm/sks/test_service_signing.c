@@ -210,7 +210,7 @@ post(const char *members)
 #define SHAKEN A "," FROM "," TO "," ID
 #define DIV                                                                                        \
     "\"ppt\":\"div\"," FROM ",\"dest\":{\"tn\":[\"12155551214\"]},\"div\":{\"tn\":"                \
-                            "\"12155551213\"}"
+    "\"12155551213\"}"
 
 /* Of a success: the Identity header in the dialect's member; free() it. */
 static char *
@@ -389,10 +389,12 @@ post_div(const char *orig, const char *div, const char *dest, const char *const 
     char *members = NULL;
 
     for (size_t i = 0; i < count; i++) {
-        char *quoted = json_dumps(json_string(headers[i]), JSON_ENCODE_ANY);
+        json_t *header = json_string(headers[i]);
+        char *quoted = json_dumps(header, JSON_ENCODE_ANY);
         char *longer = NULL;
 
         assert_true(asprintf(&longer, "%s%s%s", list, i == 0 ? "" : ",", quoted) > 0);
+        json_decref(header);
         free(quoted);
         free(list);
         list = longer;
