@@ -20,10 +20,11 @@
 #include <hsm/log.h>
 #include <hsm/supervise.h>
 
-#define BEAT_S  1 /* seconds between two beats of a worker process */
-#define STOP_S  10 /* seconds for the calls in flight when the loop is asked to stop */
-#define DRAIN_S 75 /* seconds for open connections when it is asked to drain: twice the idle time  \
-                    */
+#define BEAT_S 1 /* seconds between two beats of a worker process */
+#define STOP_S 10 /* seconds for the calls in flight when the loop is asked to stop */
+#define DRAIN_S                                                                                    \
+    75 /* seconds for open connections when it is asked to drain: twice the idle time              \
+        */
 #define SWEEP_S_MAX 2 /* seconds between two looks at the connections */
 
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)

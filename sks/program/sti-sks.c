@@ -27,6 +27,7 @@
 #include <hsm/secret.h>
 #include <hsm/supervise.h>
 #include <hsm/token.h>
+#include <hsm/token_meter.h>
 #include <sks/catalogue.h>
 #include <sks/identity.h>
 #include <sks/repository.h>
@@ -228,13 +229,13 @@ ticker_stop(struct ticker *ticker)
     return !ticker->started;
 }
 
-/** What the supervisor opens and its workers share; NULL: not configured, or not shared. */
+/** What the supervisor opens and its workers share, besides what all daemons do; NULL: not
+ *  configured, or not shared. */
 struct shared {
-    struct sks_sp_config *config;
-    struct hsm_secret *pin, *bearer; /* of sources that can be read once only */
+    struct hsm_secret *bearer; /* of a source that can be read once only */
     struct acme_http_listener *api, *socket, *cr;
+    const char *api_address, *cr_address; /* of the configuration at the start */
     char *socket_address; /* "unix:PATH" */
-    struct hsm_worker *worker; /* this one */
 };
 
 /** What a worker holds, in the order of opening. */
@@ -250,6 +251,7 @@ struct sks {
     struct sks_repository *repository;
     struct sks_sp_verification verification;
     struct sks_service *service;
+    struct hsm_token_meter *meter;
     struct acme_http_loop *loop;
     struct ticker credentials, trust;
 };
@@ -258,6 +260,7 @@ static void
 sks_close(struct sks *sks)
 {
     acme_http_loop_free(sks->loop);
+    hsm_token_meter_free(sks->meter);
     sks_service_free(sks->service);
     sks_sp_verification_close(&sks->verification);
     sks_repository_close(sks->repository);
@@ -277,6 +280,7 @@ refresh_credentials(void *context)
     struct sks *sks = context;
 
     sks_service_refresh(sks->service);
+    hsm_token_meter_read(sks->meter);
     return CREDENTIALS_S;
 }
 
@@ -320,7 +324,8 @@ open_tls(struct sks *sks)
     const struct sks_sp_config *config = sks->config;
     enum hsm_status st;
 
-    if (config->api_address == NULL && config->cr_address == NULL)
+    if (config->api_address == NULL && config->cr_address == NULL &&
+        (sks->shared == NULL || (sks->shared->api == NULL && sks->shared->cr == NULL)))
         return HSM_OK;
     st = open_tls_key(sks);
     if (st == HSM_OK && config->client_anchors != NULL)
@@ -346,6 +351,7 @@ open_service(struct sks *sks)
         .token = sks->token,
         .spc = sks->config->spc,
         .bearer = bearer_of(sks),
+        .metrics = sks->config->common.shared.metrics,
     };
     enum hsm_status st = sks_sp_verification_open(sks->config, &sks->verification);
 
@@ -377,6 +383,7 @@ static enum hsm_status
 listen_on(struct sks *sks, const char *address, const struct acme_http_listener *listener,
           bool callers, struct acme_http_handler handler)
 {
+    const struct acme_daemon_config *common = &sks->config->common;
     const bool is_socket = strncmp(address, "unix:", 5) == 0;
     const struct acme_http_server_config server = {
         .address = address,
@@ -384,6 +391,8 @@ listen_on(struct sks *sks, const char *address, const struct acme_http_listener 
         .tls_key = is_socket ? NULL : sks->tls_key,
         .tls_chain = is_socket ? NULL : sks->tls_chain,
         .client_anchors = callers && !is_socket ? sks->client_anchors : NULL,
+        .is_quiet = !common->log_requests,
+        .metrics = common->shared.metrics,
         .handler = handler,
     };
     enum hsm_status st = acme_http_loop_listen(sks->loop, &server);
@@ -400,9 +409,9 @@ listen_to_callers(struct sks *sks)
     struct acme_http_handler handler = sks_service_handler(sks->service);
     enum hsm_status st = HSM_OK;
 
-    if (sks->config->api_address != NULL)
-        st = listen_on(sks, sks->config->api_address, shared->api, true, handler);
-    if (st != HSM_OK || sks->config->api_socket == NULL)
+    if (shared->api != NULL)
+        st = listen_on(sks, shared->api_address, shared->api, true, handler);
+    if (st != HSM_OK || shared->socket == NULL)
         return st;
     return listen_on(sks, shared->socket_address, shared->socket, true, handler);
 }
@@ -410,14 +419,19 @@ listen_to_callers(struct sks *sks)
 static enum hsm_status
 start(struct sks *sks)
 {
+    const struct acme_daemon_config *common = &sks->config->common;
     enum hsm_status st = acme_http_loop_new((unsigned)sks->config->threads, &sks->loop);
 
+    if (st == HSM_OK)
+        st = hsm_token_meter_new(common->shared.metrics, sks->token, &sks->meter);
     if (st != HSM_OK)
         return st;
-    acme_http_loop_supervise(sks->loop, sks->shared->worker);
+    acme_http_loop_supervise(sks->loop, common->shared.worker);
     st = listen_to_callers(sks);
-    if (st == HSM_OK && sks->config->cr_address != NULL)
-        st = listen_on(sks, sks->config->cr_address, sks->shared->cr, false,
+    if (st == HSM_OK)
+        st = acme_daemon_listen_metrics(common, sks->loop, sks_service_operations(sks->service));
+    if (st == HSM_OK && sks->shared->cr != NULL)
+        st = listen_on(sks, sks->shared->cr_address, sks->shared->cr, false,
                        sks_repository_handler(sks->repository));
     if (st == HSM_OK)
         st = ticker_start(&sks->credentials, refresh_credentials, sks);
@@ -446,15 +460,54 @@ serve(struct sks *sks)
 
 /* A worker process. */
 static enum hsm_status
-work(struct hsm_worker *worker, void *context)
+work(const void *config, void *context)
 {
-    struct shared *shared = context;
-    SKS sks = {.shared = shared};
-    enum hsm_status st = sks_open(shared->config, &sks);
+    SKS sks = {.shared = context};
+    enum hsm_status st = sks_open(config, &sks);
 
-    shared->worker = worker;
     return st == HSM_OK ? serve(&sks) : st;
 }
+
+/* ---- its supervisor ---- */
+
+static enum hsm_status
+read_config_file(const char *path, void *config)
+{
+    return sks_sp_config_read(path, config);
+}
+
+static void
+clear_config(void *config)
+{
+    sks_sp_config_clear(config);
+}
+
+/* Sockets are opened once; and a bearer token that came once cannot come again. */
+static enum hsm_status
+compare(const void *old_config, const void *fresh_config)
+{
+    const struct sks_sp_config *old = old_config;
+    const struct sks_sp_config *fresh = fresh_config;
+
+    acme_daemon_tell_kept("[api] address", old->api_address, fresh->api_address);
+    acme_daemon_tell_kept("[api] socket", old->api_socket, fresh->api_socket);
+    acme_daemon_tell_kept("[cr] address", old->cr_address, fresh->cr_address);
+    if (fresh->bearer_source == NULL || !hsm_secret_is_read_once(fresh->bearer_source) ||
+        (old->bearer_source != NULL && strcmp(old->bearer_source, fresh->bearer_source) == 0))
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "[api] bearer-source: %s can be read at the start only",
+            fresh->bearer_source);
+    return HSM_ERR_USAGE;
+}
+
+static const struct acme_daemon_program program = {
+    .name = PROGRAM,
+    .config_size = sizeof(struct sks_sp_config),
+    .read = read_config_file,
+    .clear = clear_config,
+    .run = work,
+    .compare = compare,
+};
 
 static void
 shared_close(struct shared *shared)
@@ -464,7 +517,6 @@ shared_close(struct shared *shared)
     free(shared->socket_address);
     acme_http_listener_close(shared->api);
     hsm_secret_free(shared->bearer);
-    hsm_secret_free(shared->pin);
 }
 
 static enum hsm_status
@@ -478,15 +530,11 @@ open_socket(const char *path, struct shared *shared)
 }
 
 static enum hsm_status
-shared_open(struct sks_sp_config *config, struct shared *shared)
+shared_open(const struct sks_sp_config *config, struct shared *shared)
 {
     enum hsm_status st =
-        acme_daemon_read_once(config->common.pin_source, "PIN of the token", &shared->pin);
+        acme_daemon_read_once(config->bearer_source, BEARER_QUESTION, &shared->bearer);
 
-    shared->config = config;
-    config->common.pin = shared->pin;
-    if (st == HSM_OK)
-        st = acme_daemon_read_once(config->bearer_source, BEARER_QUESTION, &shared->bearer);
     if (st == HSM_OK && config->api_address != NULL)
         st = acme_http_listener_open(config->api_address, &shared->api);
     if (st == HSM_OK && config->api_socket != NULL)
@@ -497,14 +545,13 @@ shared_open(struct sks_sp_config *config, struct shared *shared)
 }
 
 static enum hsm_status
-supervise(struct sks_sp_config *config)
+supervise(const char *path, struct sks_sp_config *config)
 {
-    struct shared shared = {.config = NULL};
+    struct shared shared = {.api_address = config->api_address, .cr_address = config->cr_address};
     enum hsm_status st = shared_open(config, &shared);
 
     if (st == HSM_OK)
-        st = hsm_supervise(&(struct hsm_supervise_config){
-            .workers = (unsigned)config->common.workers, .run = work, .context = &shared});
+        st = acme_daemon_supervise(&program, path, config, &shared);
     shared_close(&shared);
     return st;
 }
@@ -529,7 +576,8 @@ run_serve(const void *command_line)
 
     if (st != HSM_OK)
         return st;
-    return arguments->check ? check(arguments->config, &config) : supervise(&config);
+    return arguments->check ? check(arguments->config, &config)
+                            : supervise(arguments->config, &config);
 }
 
 /* ---- sign ---- */

@@ -93,8 +93,11 @@ static const struct acme_config_key keys[] = {
      0, 0, "no", "ask the STI-PA's CRL also about certificates that name another CRL"},
     FILE_PATH(catalogue, "store", "path", "catalogue.db", "the catalogue of credentials"),
     FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list and CRL are kept"),
+    TEXT(common.metrics_address, "metrics", "address", NULL, ACME_DAEMON_METRICS_HELP),
     TEXT(common.log_format, "log", "format", "text", "text or json"),
     TEXT(common.log_level, "log", "level", "info", "error, warning, info or debug"),
+    {"log", "requests", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, common.log_requests),
+     false, 0, 0, "yes", ACME_DAEMON_REQUESTS_HELP},
     {.section = NULL},
 };
 
@@ -103,17 +106,20 @@ static enum hsm_status
 choose(const char *path, const char *name, const char *text, const char *zero, const char *one,
        bool *out)
 {
+    char what[64];
+
     *out = strcmp(text, one) == 0;
     if (*out || strcmp(text, zero) == 0)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: %s: neither %s nor %s", path, name, zero, one);
-    return HSM_ERR_MALFORMED;
+    snprintf(what, sizeof(what), "neither %s nor %s", zero, one);
+    return acme_config_refuse(path, "ca", name, what);
 }
 
 static enum hsm_status
 parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 1])
 {
     size_t count = 0;
+    char what[32];
 
     for (const char *at = text; *at != '\0'; at += strspn(at, " ")) {
         char *end;
@@ -121,9 +127,8 @@ parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 
 
         if (!isdigit((unsigned char)*at) || (*end != ' ' && *end != '\0') || port < 1 ||
             port > 65535 || count == SKS_SP_PORTS_MAX) {
-            hsm_log(HSM_LOG_ERROR, "%s: [verification] ports: not at most %d ports", path,
-                    SKS_SP_PORTS_MAX);
-            return HSM_ERR_MALFORMED;
+            snprintf(what, sizeof(what), "not at most %d ports", SKS_SP_PORTS_MAX);
+            return acme_config_refuse(path, "verification", "ports", what);
         }
         out[count++] = (unsigned)port;
         at = end;
@@ -150,9 +155,8 @@ parse_ca_keys(const char *path, const char *text, unsigned *out)
                (strlen(kinds[i].word) != len || strncmp(kinds[i].word, at, len) != 0))
             i++;
         if (i == sizeof(kinds) / sizeof(kinds[0])) {
-            hsm_log(HSM_LOG_ERROR, "%s: [verification] ca-keys: not of p256, p384, p521, rsa",
-                    path);
-            return HSM_ERR_MALFORMED;
+            return acme_config_refuse(path, "verification", "ca-keys",
+                                      "not of p256, p384, p521, rsa");
         }
         found |= kinds[i].kind;
         at += len;
@@ -162,15 +166,29 @@ parse_ca_keys(const char *path, const char *text, unsigned *out)
 }
 
 static enum hsm_status
+check_addresses(const char *path, const struct sks_sp_config *config)
+{
+    if (config->api_address != NULL && !acme_http_address_is_valid(config->api_address))
+        return acme_config_refuse(path, "api", "address", "not ADDRESS:PORT");
+    if (config->cr_address != NULL && !acme_http_address_is_valid(config->cr_address))
+        return acme_config_refuse(path, "cr", "address", "not ADDRESS:PORT");
+    return HSM_OK;
+}
+
+static enum hsm_status
 interpret(const char *path, struct sks_sp_config *config)
 {
     bool atc;
     bool spki;
-    enum hsm_status st =
-        choose(path, "[ca] tkauth-member", config->tkauth_member, "tkauth", "atc", &atc);
+    enum hsm_status st = acme_daemon_check(path, &config->common);
 
     if (st == HSM_OK)
-        st = choose(path, "[ca] fingerprint", config->fingerprint, "thumbprint", "spki", &spki);
+        st = check_addresses(path, config);
+    if (st == HSM_OK)
+        st = choose(path, "tkauth-member", config->tkauth_member, "tkauth", "atc", &atc);
+
+    if (st == HSM_OK)
+        st = choose(path, "fingerprint", config->fingerprint, "thumbprint", "spki", &spki);
     if (st == HSM_OK && config->ports != NULL)
         st = parse_ports(path, config->ports, config->port_list);
     if (st == HSM_OK)

@@ -96,6 +96,9 @@ struct acme_http_handler {
     void *context; /* borrowed */
 };
 
+/** "ADDRESS:PORT" or "[ADDRESS]:PORT"; names are not resolved. */
+bool acme_http_address_is_valid(const char *address);
+
 /** "127.0.0.1:PORT" or "[::1]:PORT": nobody on another machine reaches it. */
 bool acme_http_address_is_loopback(const char *address);
 
