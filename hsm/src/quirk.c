@@ -23,8 +23,9 @@ struct known {
 static const struct known table[] = {
     {"PKCS#11 Kit",
      NULL,
-     {.restart = true, .id_len = ID_LEN},
-     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone"},
+     {.restart = true, .serial = true, .id_len = ID_LEN},
+     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone; it serves "
+     "one call at a time, and of two that wait when it breaks one may wait for ever"},
     {"SoftHSM",
      NULL,
      {.id_len = ID_LEN},
@@ -127,6 +128,8 @@ parse_word(const char *word, size_t len, struct hsm_quirks *quirks)
         quirks->origin_untold = true;
     else if (is_word(word, len, "restart"))
         quirks->restart = true;
+    else if (is_word(word, len, "serial"))
+        quirks->serial = true;
     else if (len > 3 && memcmp(word, "id=", 3) == 0)
         return parse_number(word + 3, len - 3, 2, HSM_ID_MAX, &quirks->id_len);
     else if (len > 9 && memcmp(word, "sessions=", 9) == 0)

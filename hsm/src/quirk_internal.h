@@ -18,6 +18,7 @@ struct hsm_quirks {
     bool origin_untold; /* CKA_LOCAL is false of every key; what tells a generated one is that
                            CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are true */
     bool restart; /* a lost connection comes back by C_Finalize and C_Initialize alone */
+    bool serial; /* one call at a time in the module, or it may lose one for ever */
     unsigned id_len; /* octets of a new key's CKA_ID */
     unsigned sessions_max; /* whatever CK_TOKEN_INFO says; 0: that */
 };
@@ -28,7 +29,7 @@ void hsm_quirks_of(const CK_INFO *module, const CK_TOKEN_INFO *token, struct hsm
 
 /**
  * Words between commas: plain-templates, bare-public, origin-untold, restart,
- * id=2..64, sessions=1..1024. "" is none.
+ * serial, id=2..64, sessions=1..1024. "" is none.
  */
 HSM_MUST_CHECK enum hsm_status hsm_quirks_parse(const char *text, struct hsm_quirks *out);
 
