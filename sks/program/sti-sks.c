@@ -41,8 +41,6 @@
 #define PROGRAM         "sti-sks"
 #define CREDENTIALS_S   1 /* between looks at the catalogue */
 #define TICK_LIMIT_S    5 /* for a tick to end when the daemon stops */
-#define TRUST_S         60 /* between looks at list and CRL */
-#define TRUST_RETRY_S   5 /* the same while there is none that is good */
 #define BEARER_QUESTION "Bearer token of callers: "
 #define UUID_LEN        36
 
@@ -284,16 +282,13 @@ refresh_credentials(void *context)
     return CREDENTIALS_S;
 }
 
-/* Fetching may take long, and a failure keeps what was good: both were logged there. */
+/* Fetching may take long, and a failure keeps what was good. */
 static unsigned
 refresh_trust(void *context)
 {
     struct sks *sks = context;
-    time_t now = time(NULL);
 
-    if (sks_trust_refresh(sks->verification.trust, now) != HSM_OK)
-        hsm_log(HSM_LOG_WARNING, "trusted-CA list or CRL could not be refreshed");
-    return sks_trust_is_ready(sks->verification.trust, now) ? TRUST_S : TRUST_RETRY_S;
+    return sks_sp_verification_refresh(&sks->verification, time(NULL));
 }
 
 static enum hsm_status

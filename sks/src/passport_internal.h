@@ -1,7 +1,7 @@
 /*
- * passport_internal.h - a received PASSporT, taken apart step by step.
+ * passport_internal.h - a PASSporT, made of its parts or taken apart step by step.
  *
- * Header, payload and signature are decoded when they are asked for, because a
+ * What is received: header, payload and signature are decoded when they are asked for, because a
  * fault in each of them is another case of ATIS-1000082.
  */
 #ifndef SKS_PASSPORT_INTERNAL_H
@@ -12,7 +12,27 @@
 #include <jansson.h>
 #include <openssl/types.h>
 
+#include <hsm/key.h>
 #include <hsm/status.h>
+#include <sks/claims.h>
+
+/**
+ * What all PASSporTs of one kind and certificate begin with: the header, encoded, and its dot;
+ * free() it.
+ *
+ * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX
+ */
+HSM_MUST_CHECK enum hsm_status sks_passport_begin(enum sks_ppt ppt, const char *x5u, char **out);
+
+/**
+ * Make and sign one, with a text after it; free() it.
+ *
+ * @param begin   of sks_passport_begin() with the claims' kind
+ * @param claims  passed sks_claims_check()
+ */
+HSM_MUST_CHECK enum hsm_status sks_passport_sign(const char *begin, const struct sks_claims *claims,
+                                                 struct hsm_key *key, const char *after,
+                                                 char **out);
 
 /** The parts of a full form (RFC 8225 section 4) as received; borrowed, not NUL-terminated. */
 struct sks_passport {

@@ -2,36 +2,19 @@
 #include "service_internal.h"
 
 #include <ctype.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
-#include <sks/passport.h>
-
-#include "ms_api_signing_internal.h"
-#include "ms_api_verification_internal.h"
 
 #define JSON           "application/json"
 #define VERIFICATION   "/stir/v1/verification"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
-#define PROBE_S        10 /* without a signature for this long, one is asked for */
-#define RETRY_S        10 /* between attempts to load what could not be loaded */
 
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_service, sks_service_free)
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
-
-static time_t
-monotonic(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
-}
 
 time_t
 sks_service_now(const struct sks_service *service)
@@ -39,118 +22,11 @@ sks_service_now(const struct sks_service *service)
     return service->config.now != NULL ? service->config.now() : time(NULL);
 }
 
-/* ---- credentials ---- */
-
-struct sks_signers *
-sks_service_signers(struct sks_service *service)
-{
-    struct sks_signers *taken = NULL;
-
-    pthread_mutex_lock(&service->lock);
-    if (service->signers != NULL)
-        taken = sks_signers_share(service->signers);
-    pthread_mutex_unlock(&service->lock);
-    return taken;
-}
-
-static void
-replace_signers(struct sks_service *service, struct sks_signers *signers)
-{
-    struct sks_signers *old;
-
-    pthread_mutex_lock(&service->lock);
-    old = service->signers;
-    service->signers = signers;
-    pthread_mutex_unlock(&service->lock);
-    sks_meter_forget(service, old);
-    sks_signers_free(old);
-}
-
-static void
-tell_signers(const struct sks_signers *signers)
-{
-    int64_t id;
-
-    if (sks_signers_count(signers) == 0)
-        hsm_log(HSM_LOG_WARNING, "no active credential: calls are not signed");
-    for (size_t i = 0; i < sks_signers_count(signers); i++) {
-        const struct sks_signer *signer = sks_signers_get(signers, i, &id);
-
-        hsm_log(HSM_LOG_INFO, "credential %" PRId64 " signs for SPC %s, x5u %s", id,
-                sks_signer_spc(signer), sks_signer_x5u(signer));
-    }
-}
-
-/* Called with `refreshing` held, or before threads know the service. */
-static enum hsm_status
-load(struct sks_service *service)
-{
-    struct sks_signers *signers = NULL;
-    int64_t version;
-    bool good; /* else the keys are looked for again: their token may have come back */
-    enum hsm_status st = sks_catalogue_version(service->config.catalogue, &version);
-
-    if (st != HSM_OK)
-        return st;
-    good = !atomic_load(&service->stale) && atomic_load(&service->token_signs);
-    if (version == service->version && (good || monotonic() < service->retry_at))
-        return HSM_OK;
-    st = sks_signers_load(service->config.catalogue, service->config.token, service->config.spc,
-                          &signers);
-    service->version = version; /* read before the load: a later change is seen next time */
-    atomic_store(&service->stale, st != HSM_OK);
-    service->retry_at = monotonic() + RETRY_S;
-    if (st != HSM_OK)
-        return st;
-    tell_signers(signers);
-    replace_signers(service, signers);
-    atomic_store(&service->token_signs, true);
-    return HSM_OK;
-}
-
-/* A token that was taken away is noticed by /readyz without a call having to fail. */
-static void
-probe(struct sks_service *service)
-{
-    DEFER(sks_signers_free) struct sks_signers *signers = NULL;
-    time_t now = monotonic();
-    enum hsm_status st;
-
-    if (now < service->probe_at || now - atomic_load(&service->last_signed) < PROBE_S)
-        return;
-    service->probe_at = now + PROBE_S;
-    signers = sks_service_signers(service);
-    if (signers == NULL)
-        return;
-    st = sks_signers_probe(signers, sks_service_now(service));
-    if (st != HSM_ERR_NOT_FOUND)
-        atomic_store(&service->token_signs, st == HSM_OK);
-}
-
 void
 sks_service_refresh(struct sks_service *service)
 {
-    pthread_mutex_lock(&service->refreshing);
-    if (load(service) == HSM_OK) /* a failure was logged, and what was loaded stays */
-        probe(service);
-    pthread_mutex_unlock(&service->refreshing);
+    sks_signing_refresh(service->signing, sks_service_now(service));
     sks_meter_state(service);
-}
-
-/* A credential may have become active since the last tick: no call is refused for that. */
-static struct sks_signers *
-signers_that_can_sign(struct sks_service *service, time_t now)
-{
-    struct sks_signers *signers = sks_service_signers(service);
-
-    if (signers != NULL && sks_signers_at(signers, now) != NULL)
-        return signers;
-    sks_signers_free(signers);
-    pthread_mutex_lock(&service->refreshing);
-    if (load(service) != HSM_OK)
-        hsm_log(HSM_LOG_DEBUG, "credentials could not be loaded for a call");
-    pthread_mutex_unlock(&service->refreshing);
-    return sks_service_signers(service);
 }
 
 /* ---- who may ask ---- */
@@ -244,10 +120,9 @@ has_length(const struct acme_http_request *request)
            acme_http_request_header(request, "Transfer-Encoding") != NULL;
 }
 
-/* The body of a POST. */
-static bool
-take_body(const struct acme_http_request *request, const char **body, size_t *len,
-          struct ms_fault *fault)
+bool
+sks_service_body(const struct acme_http_request *request, const char **body, size_t *len,
+                 struct ms_fault *fault)
 {
     const char *accept = acme_http_request_header(request, "Accept");
 
@@ -278,150 +153,12 @@ echo_request_id(const struct acme_http_request *request, struct acme_http_respon
         acme_http_response_header(response, "X-RequestID", id);
 }
 
-/* ---- POST /stir/v1/signing ---- */
-
-static enum sks_outcome
-outcome_of(const struct ms_fault *fault)
+enum sks_outcome
+sks_service_outcome(const struct ms_fault *fault)
 {
     if (fault->error == MS_NOT_POSSIBLE_NOW)
         return SKS_OUTCOME_UNAVAILABLE;
     return fault->error == MS_INTERNAL ? SKS_OUTCOME_FAILED : SKS_OUTCOME_REFUSED;
-}
-
-static bool
-cannot_now(struct ms_fault *fault, const char *why)
-{
-    return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, why, "");
-}
-
-/* RFC 8224 section 4.1: nobody signs for a time that is not now. */
-static bool
-check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)
-{
-    struct hsm_reason why;
-
-    if (claims->iat >= (int64_t)now - SKS_FRESHNESS_S &&
-        claims->iat <= (int64_t)now + SKS_FRESHNESS_S)
-        return true;
-    hsm_refuse(&why, HSM_ERR_UNTRUSTED, "not within %d s of now", SKS_FRESHNESS_S);
-    return ms_refuse(fault, MS_INVALID_PARAMETER, "iat", why.text);
-}
-
-static bool
-sign_claims(struct sks_service *service, const struct sks_claims *claims, time_t now,
-            char **identity, struct ms_fault *fault)
-{
-    DEFER(sks_signers_free) struct sks_signers *signers = signers_that_can_sign(service, now);
-    struct sks_signer *signer = signers == NULL ? NULL : sks_signers_at(signers, now);
-    struct hsm_reason why = {""};
-    enum hsm_status st;
-
-    if (signer == NULL)
-        return cannot_now(fault, "no active credential");
-    st = sks_signer_sign(signer, claims, now, identity, &why);
-    sks_meter_signature(service, signer, st == HSM_OK);
-    if (st == HSM_OK) {
-        atomic_store(&service->last_signed, monotonic());
-        atomic_store(&service->token_signs, true);
-        return true;
-    }
-    if (st == HSM_ERR_UNTRUSTED)
-        return cannot_now(fault, "the active credential is not valid now");
-    if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
-        return ms_refuse(fault, MS_INTERNAL, "", "");
-    hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why.text);
-    atomic_store(&service->token_signs, false);
-    return cannot_now(fault, "the token does not sign");
-}
-
-static bool
-sign(struct sks_service *service, const struct acme_http_request *request, char **identity,
-     struct ms_fault *fault)
-{
-    struct ms_signing signing;
-    time_t now = sks_service_now(service);
-    const char *body;
-    size_t len;
-    bool signed_now;
-
-    if (!take_body(request, &body, &len, fault) || !ms_signing_parse(body, len, &signing, fault))
-        return false;
-    signed_now = check_fresh(&signing.claims, now, fault) &&
-                 sign_claims(service, &signing.claims, now, identity, fault);
-    ms_signing_clear(&signing);
-    return signed_now;
-}
-
-static void
-answer_signing(struct sks_service *service, const struct acme_http_request *request,
-               struct acme_http_response *response)
-{
-    DEFER(free) char *identity = NULL;
-    struct ms_fault fault = {.dialect = MS_ATIS};
-    enum sks_outcome outcome = SKS_OUTCOME_GOOD;
-    int64_t begun = hsm_metric_clock_ns();
-
-    if (sign(service, request, &identity, &fault)) {
-        acme_http_respond_json(response, 200, JSON,
-                               json_pack("{s:{s:s}}", "signingResponse", "identity", identity));
-    } else {
-        ms_fault_respond(&fault, response);
-        outcome = outcome_of(&fault);
-    }
-    sks_meter_signing(service, outcome, begun);
-}
-
-/* ---- POST /stir/v1/verification ---- */
-
-/* Without a list and a CRL that are good now there is no saying whether a certificate is trusted:
- * that is this server's fault, and no verdict on the call. */
-static bool
-judge(struct sks_service *service, const struct sks_call *call, struct sks_verification *out,
-      struct ms_fault *fault)
-{
-    time_t now = sks_service_now(service);
-
-    if (sks_verify(service->config.verifier, call, now, out) != HSM_OK)
-        return ms_refuse(fault, MS_INTERNAL, "", "");
-    if (out->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(service->config.trust, now))
-        return cannot_now(fault, "no trusted-CA list and CRL that are good now");
-    return true;
-}
-
-static bool
-verify(struct sks_service *service, const struct acme_http_request *request,
-       struct sks_verification *out, struct ms_fault *fault)
-{
-    struct ms_verification verification;
-    const char *body;
-    size_t len;
-    bool judged;
-
-    if (!take_body(request, &body, &len, fault) ||
-        !ms_verification_parse(body, len, &verification, fault))
-        return false;
-    judged = judge(service, &verification.call, out, fault);
-    ms_verification_clear(&verification);
-    return judged;
-}
-
-static void
-answer_verification(struct sks_service *service, const struct acme_http_request *request,
-                    struct acme_http_response *response)
-{
-    struct sks_verification verification;
-    struct ms_fault fault = {.dialect = MS_ATIS};
-    enum sks_outcome outcome = SKS_OUTCOME_GOOD;
-    int64_t begun = hsm_metric_clock_ns();
-
-    if (verify(service, request, &verification, &fault)) {
-        acme_http_respond_json(response, 200, JSON, ms_verification_response(&verification));
-        sks_meter_verdict(service, &verification);
-    } else {
-        ms_fault_respond(&fault, response);
-        outcome = outcome_of(&fault);
-    }
-    sks_meter_verification(service, outcome, begun);
 }
 
 /* ---- routes ---- */
@@ -440,8 +177,8 @@ static const struct route {
     void (*answer)(struct sks_service *service, const struct acme_http_request *request,
                    struct acme_http_response *response);
 } routes[] = {
-    {"/stir/v1/signing", true, false, answer_signing},
-    {VERIFICATION, true, false, answer_verification},
+    {"/stir/v1/signing", true, false, sks_service_answer_signing},
+    {VERIFICATION, true, false, sks_service_answer_verification},
     {ACME_OPERATIONS_HEALTHZ, false, true, answer_operations},
     {ACME_OPERATIONS_READYZ, false, true, answer_operations},
     {ACME_OPERATIONS_METRICS, false, false, answer_operations},
@@ -496,13 +233,15 @@ is_quick(void *context, enum acme_http_method method, const char *path)
     return strcmp(path, ACME_OPERATIONS_HEALTHZ) == 0;
 }
 
-/* A caller chooses whose server we fetch his certificate from: calls are signed meanwhile. */
+/* A caller chooses whose server we fetch his certificate from. A verifier that cannot put a call
+ * aside keeps a thread waiting for it: calls are signed meanwhile. */
 static bool
 is_slow(void *context, enum acme_http_method method, const char *path)
 {
-    (void)context;
+    const struct sks_service *service = context;
+
     (void)method;
-    return strcmp(path, VERIFICATION) == 0;
+    return strcmp(path, VERIFICATION) == 0 && sks_verifier_waits(service->config.verifier);
 }
 
 struct acme_http_handler
@@ -518,33 +257,29 @@ sks_service_operations(const struct sks_service *service)
     return &service->operations;
 }
 
-/* Not there now, but it may come; anything else is for a person to put right before starting. */
-static bool
-may_come(enum hsm_status st)
-{
-    return st == HSM_ERR_BUSY || st == HSM_ERR_NOT_FOUND;
-}
-
 enum hsm_status
 sks_service_new(const struct sks_service_config *config, struct sks_service **out)
 {
     DEFER(sks_service_free) struct sks_service *service = calloc(1, sizeof(*service));
+    struct sks_signing_config signing = {
+        .catalogue = config->catalogue,
+        .token = config->token,
+        .spcs = &config->spc,
+        .spc_count = 1,
+        .signature = sks_meter_signature,
+        .replaced = sks_meter_forget,
+        .context = service,
+    };
     enum hsm_status st;
 
     if (service == NULL)
         return HSM_ERR_NOMEM;
     service->config = *config;
-    service->version = -1; /* none: versions grow from 1 */
     service->operations = (struct acme_operations){
         .metrics = config->metrics, .not_ready = sks_service_not_ready, .context = service};
     sks_meter_open(config->metrics, &service->meter);
-    pthread_mutex_init(&service->lock, NULL);
-    pthread_mutex_init(&service->refreshing, NULL);
-    atomic_init(&service->stale, false);
-    atomic_init(&service->token_signs, true);
-    atomic_init(&service->last_signed, -PROBE_S);
-    st = load(service);
-    if (st != HSM_OK && !may_come(st))
+    st = sks_signing_new(&signing, &service->signing);
+    if (st != HSM_OK)
         return st;
     *out = service;
     service = NULL;
@@ -556,8 +291,6 @@ sks_service_free(struct sks_service *service)
 {
     if (service == NULL)
         return;
-    sks_signers_free(service->signers);
-    pthread_mutex_destroy(&service->lock);
-    pthread_mutex_destroy(&service->refreshing);
+    sks_signing_free(service->signing);
     free(service);
 }

@@ -1,10 +1,6 @@
 /* service_health.c - could a call be signed and verified now? */
 #include "service_internal.h"
 
-#include <hsm/defer.h>
-
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
-
 static void
 add(json_t *reasons, const char *why)
 {
@@ -15,17 +11,12 @@ void
 sks_service_not_ready(void *context, json_t *reasons)
 {
     struct sks_service *service = context;
-    DEFER(sks_signers_free) struct sks_signers *signers = sks_service_signers(service);
+    const char *why[SKS_SIGNING_REASONS_MAX];
     time_t now = sks_service_now(service);
+    size_t count = sks_signing_reasons(service->signing, now, why);
 
-    if (signers == NULL || sks_signers_count(signers) == 0)
-        add(reasons, "no active credential");
-    else if (sks_signers_at(signers, now) == NULL)
-        add(reasons, "the active credential has ended");
-    if (!atomic_load(&service->token_signs) || !hsm_token_is_ready(service->config.token))
-        add(reasons, "the token does not sign");
+    for (size_t i = 0; i < count; i++)
+        add(reasons, why[i]);
     if (!sks_trust_is_ready(service->config.trust, now))
         add(reasons, "no trusted-CA list and CRL that are good now");
-    if (atomic_load(&service->stale))
-        add(reasons, "an active credential cannot be loaded");
 }

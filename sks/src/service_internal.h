@@ -1,18 +1,20 @@
 /*
  * service_internal.h - what the files of the API service share: service.c (who may ask, what is
- * asked), service_health.c (could calls be served), service_meter.c (what is counted).
+ * asked), service_signing.c (calls signed), service_verification.c (calls verified),
+ * service_health.c (could calls be served),
+ * service_meter.c (what is counted).
  */
 #ifndef SKS_SERVICE_INTERNAL_H
 #define SKS_SERVICE_INTERNAL_H
 
 #include <sks/service.h>
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include <sks/signers.h>
+
+#include "signing_internal.h"
 
 enum sks_outcome {
     SKS_OUTCOME_GOOD, /* signed; judged, whatever the verdict */
@@ -33,18 +35,7 @@ struct sks_meter {
 struct sks_service {
     struct sks_service_config config;
 
-    pthread_mutex_t lock; /* over signers */
-    struct sks_signers *signers; /* NULL: nothing could be loaded yet */
-
-    pthread_mutex_t refreshing; /* over what follows; one refresh at a time */
-    int64_t version; /* of the catalogue when signers, or nothing, was loaded from it */
-    time_t retry_at, probe_at; /* on the monotonic clock */
-
-    atomic_bool stale; /* that version could not be loaded */
-
-    atomic_bool token_signs; /* as far as the last signature says */
-    atomic_llong last_signed; /* on the monotonic clock */
-
+    struct sks_signing *signing; /* owned */
     struct acme_operations operations;
     struct sks_meter meter;
 };
@@ -52,8 +43,26 @@ struct sks_service {
 /** By its own clock, if it has one. */
 time_t sks_service_now(const struct sks_service *service);
 
-/** The set of credentials as it is now, for one call; NULL: nothing is loaded. */
-struct sks_signers *sks_service_signers(struct sks_service *service);
+/** The body of a POST whose headers are good. */
+bool sks_service_body(const struct acme_http_request *request, const char **body, size_t *len,
+                      struct ms_fault *fault);
+
+/** What a refusal is counted as. */
+enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
+
+/* service_signing.c */
+
+/** POST /stir/v1/signing */
+void sks_service_answer_signing(struct sks_service *service,
+                                const struct acme_http_request *request,
+                                struct acme_http_response *response);
+
+/* service_verification.c */
+
+/** POST /stir/v1/verification */
+void sks_service_answer_verification(struct sks_service *service,
+                                     const struct acme_http_request *request,
+                                     struct acme_http_response *response);
 
 /* service_health.c */
 
@@ -67,8 +76,9 @@ void sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out);
 /** An answered request. @param begun  hsm_metric_clock_ns() */
 void sks_meter_signing(struct sks_service *service, enum sks_outcome outcome, int64_t begun);
 
-/** The token gave a signature with the key of that credential, or did not. */
-void sks_meter_signature(struct sks_service *service, const struct sks_signer *signer, bool good);
+/** The token gave a signature with the key of that credential, or did not; `service` is a struct
+ *  sks_service. */
+void sks_meter_signature(void *service, const struct sks_signer *signer, bool good);
 
 void sks_meter_verification(struct sks_service *service, enum sks_outcome outcome, int64_t begun);
 
@@ -77,7 +87,7 @@ void sks_meter_verdict(struct sks_service *service, const struct sks_verificatio
 /** Gauges as they are now; every second. */
 void sks_meter_state(struct sks_service *service);
 
-/** Gauges of credentials that are about to be replaced by others. */
-void sks_meter_forget(struct sks_service *service, const struct sks_signers *signers);
+/** Gauges of credentials that are about to be replaced by others; `service` as above. */
+void sks_meter_forget(void *service, const struct sks_signers *signers);
 
 #endif

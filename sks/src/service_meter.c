@@ -68,8 +68,9 @@ sks_meter_signing(struct sks_service *service, enum sks_outcome outcome, int64_t
 }
 
 void
-sks_meter_signature(struct sks_service *service, const struct sks_signer *signer, bool good)
+sks_meter_signature(void *context, const struct sks_signer *signer, bool good)
 {
+    const struct sks_service *service = context;
     const char *const labels[] = {sks_signer_spc(signer), sks_signer_key_label(signer),
                                   outcome_texts[good ? SKS_OUTCOME_GOOD : SKS_OUTCOME_FAILED]};
 
@@ -114,24 +115,33 @@ is_ready(struct sks_service *service)
     return good;
 }
 
-void
-sks_meter_state(struct sks_service *service)
+static void
+set_not_after(struct sks_service *service, size_t provider)
 {
-    DEFER(sks_signers_free) struct sks_signers *signers = NULL;
+    DEFER(sks_signers_free)
+    struct sks_signers *signers = sks_signing_signers(service->signing, provider);
     int64_t id;
 
-    if (service->config.metrics == NULL)
-        return;
-    signers = sks_service_signers(service);
     for (size_t i = 0; signers != NULL && i < sks_signers_count(signers); i++)
         hsm_series_set(credential_series(service, signers, i),
                        (double)sks_signer_not_after(sks_signers_get(signers, i, &id)));
+}
+
+void
+sks_meter_state(struct sks_service *service)
+{
+    if (service->config.metrics == NULL)
+        return;
+    for (size_t i = 0; i < sks_signing_provider_count(service->signing); i++)
+        set_not_after(service, i);
     hsm_series_set(service->meter.ready, is_ready(service) ? 1 : 0);
 }
 
 void
-sks_meter_forget(struct sks_service *service, const struct sks_signers *signers)
+sks_meter_forget(void *context, const struct sks_signers *signers)
 {
+    struct sks_service *service = context;
+
     for (size_t i = 0; signers != NULL && i < sks_signers_count(signers); i++)
         hsm_series_unset(credential_series(service, signers, i));
 }

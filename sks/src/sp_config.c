@@ -9,7 +9,13 @@
 
 #include <acme/authority.h>
 #include <acme/config.h>
+#include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/process.h>
+
+#define PRELOAD_MAX 1048576 /* octets of a list of URLs */
+
+DEFINE_DEFER(char, free)
 
 #define TEXT(member, section, name, fallback, help)                                                \
     {                                                                                              \
@@ -79,6 +85,14 @@ static const struct acme_config_key keys[] = {
     {"verification", "private-addresses", ACME_CONFIG_SWITCH,
      offsetof(struct sks_sp_config, private_addresses), false, 0, 0, "no",
      "fetch x5u from loopback and private addresses too: yes in labs only"},
+    FILE_PATH(preload, "verification", "preload", NULL,
+              "file of x5u URLs, one a line, that are fetched before anybody asks"),
+    {"verification", "crl-refresh", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, crl_every_s),
+     false, 1, 86400, "300",
+     "seconds between looks at the CRL: how long a revocation takes to be heard of"},
+    {"verification", "list-refresh", ACME_CONFIG_NUMBER,
+     offsetof(struct sks_sp_config, list_every_s), false, 1, 86400, "3600",
+     "the same of the trusted-CA list"},
     TEXT(ca_keys, "verification", "ca-keys", "p384 p521 rsa",
          "keys of CA certificates that are accepted besides P-256; p256: no others"),
     FILE_PATH(intermediates, "verification", "intermediates", NULL,
@@ -264,6 +278,36 @@ fetch_chain(void *context, const char *x5u, time_t now, struct certs_chain **out
 }
 
 static enum hsm_status
+ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call *call,
+              struct certs_chain **out, struct hsm_reason *why)
+{
+    return sks_x5u_ask(context, x5u, now, call->landed, call->landed_context, out, why);
+}
+
+/* One URL a line; blank lines and what follows '#' do not count. */
+static enum hsm_status
+preload(const char *path, struct sks_x5u_cache *cache)
+{
+    DEFER(free) char *text = NULL;
+    char *rest;
+    char *line;
+    size_t len;
+    enum hsm_status st = hsm_file_read(path, PRELOAD_MAX, (uint8_t **)&text, &len);
+
+    for (rest = text; st == HSM_OK && (line = strsep(&rest, "\n")) != NULL;) {
+        struct hsm_reason why = {""};
+
+        line[strcspn(line, "# \t\r")] = '\0';
+        if (*line == '\0')
+            continue;
+        st = sks_x5u_preload(cache, line, &why);
+        if (st != HSM_OK)
+            hsm_log(HSM_LOG_ERROR, "%s: %s: %s", path, line, why.text);
+    }
+    return st;
+}
+
+static enum hsm_status
 open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts)
 {
     const struct acme_http_client_config http = {.tls_ca = config->tls_ca};
@@ -277,13 +321,15 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
         .ca_list_url = config->ca_list_url,
         .crl_url = config->crl_url,
         .dir = config->trust_dir,
+        .list_every_s = (unsigned)config->list_every_s,
+        .crl_every_s = (unsigned)config->crl_every_s,
         .policy = &policy,
     };
     struct sks_x5u_config x5u = {
         .ports = config->port_list,
         .private_addresses = config->private_addresses,
     };
-    struct sks_verifier_config verifier = {.chain = fetch_chain};
+    struct sks_verifier_config verifier = {.chain = fetch_chain, .ask = ask_for_chain};
     enum hsm_status st = acme_http_client_new(&http, &parts->http);
 
     if (st == HSM_OK)
@@ -299,6 +345,8 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
     st = sks_trust_new(&trust, &parts->trust);
     if (st == HSM_OK)
         st = sks_x5u_cache_new(&x5u, &parts->x5u);
+    if (st == HSM_OK && config->preload != NULL)
+        st = preload(config->preload, parts->x5u);
     if (st != HSM_OK)
         return st;
     verifier.trust = parts->trust;
@@ -317,6 +365,15 @@ sks_sp_verification_open(const struct sks_sp_config *config, struct sks_sp_verif
     else
         sks_sp_verification_close(&parts);
     return st;
+}
+
+unsigned
+sks_sp_verification_refresh(struct sks_sp_verification *verification, time_t now)
+{
+    if (sks_trust_refresh(verification->trust, now) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "trusted-CA list or CRL could not be refreshed");
+    sks_x5u_refresh(verification->x5u, now);
+    return sks_trust_next_s(verification->trust, now);
 }
 
 void

@@ -453,6 +453,23 @@ signing_input_len(const char *identity)
     return (size_t)(strchr(strchr(identity, '.') + 1, '.') - identity);
 }
 
+/* 3GPP's answer; a token's signatures differ each time. */
+static void
+check_vector_header(json_t *wanted)
+{
+    json_t *json = called_json(&called);
+    const char *header = json_string_value(
+        json_object_get(json_object_get(json, "signingResponse"), "identityHeader"));
+    const char *vector = json_string_value(
+        json_object_get(json_object_get(wanted, "signingResponse"), "identityHeader"));
+
+    assert_non_null(header);
+    assert_int_equal(signing_input_len(header), signing_input_len(vector));
+    assert_memory_equal(header, vector, signing_input_len(vector));
+    assert_string_equal(strchr(header, ';'), strchr(vector, ';'));
+    json_decref(json);
+}
+
 static void
 check_vector_signature(json_t *wanted)
 {
@@ -501,13 +518,10 @@ check_vector(json_t *vector)
     world.served = world.vector_chain;
     post(json_string_value(json_object_get(vector, "path")), body);
     free(body);
-    if (strncmp(id, "3gpp-", 5) == 0) { /* a dialect we do not speak: refused, never half done */
-        assert_int_equal(called.status, 400);
-        assert_null(strstr(called.body, "Response"));
-        return;
-    }
     assert_int_equal(called.status, json_integer_value(json_object_get(vector, "status")));
-    if (json_object_get(wanted, "signingResponse") != NULL) {
+    if (strncmp(id, "3gpp-sign", 9) == 0) {
+        check_vector_header(wanted);
+    } else if (json_object_get(wanted, "signingResponse") != NULL) {
         check_vector_signature(wanted);
     } else if (json_object_get(wanted, "verificationResponse") != NULL) {
         check_vector_verdict(wanted);
@@ -622,13 +636,6 @@ every_fault_of_a_signing_request_has_its_error(void **state)
          "SVC4005", "origid"},
         {WITH(MEMBER_ATTEST, MEMBER_DEST, MEMBER_IAT, MEMBER_ORIG, "\"origid\":7"), "SVC4005",
          "origid"},
-        /* other kinds of PASSporT are not signed as if they were shaken */
-        {WITH(MEMBER_ATTEST, MEMBER_DEST, MEMBER_IAT, MEMBER_ORIG,
-              MEMBER_ORIGID ",\"ppt\":\"div\",\"div\":{\"tn\":\"1\"}"),
-         "SVC4005", "ppt"},
-        {WITH(MEMBER_ATTEST, MEMBER_DEST, MEMBER_IAT, MEMBER_ORIG,
-              MEMBER_ORIGID ",\"rph\":{\"auth\":[\"ets.0\"]}"),
-         "SVC4005", "rph"},
     };
 
     (void)state;
