@@ -20,6 +20,8 @@
 #include <certs/cert.h>
 #include <hsm/log.h>
 
+#define DRAIN_IDLE_S 3 /* seconds without a request, then a connection of a loop that drains ends  \
+                        */
 #define REFUSED_AT_ONCE 64 /* connections closed in one turn while the server is full */
 /* What may lie unread: a whole request and the start of the next. evhttp bounds headers and bodies,
  * but not the line of a chunk's size. */
@@ -401,12 +403,14 @@ http_sweep(evutil_socket_t fd, short what, void *context)
     http_observe_loop(loop);
     TAILQ_FOREACH(server, &loop->servers, next)
     {
+        const time_t limit = loop->is_draining ? DRAIN_IDLE_S : 2 * (time_t)server->idle_s;
+
         tell_refused(server);
         update_accepting(server);
         for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
              connection = following) {
             following = TAILQ_NEXT(connection, all);
-            if (connection->call == NULL && now - connection->since > 2 * (time_t)server->idle_s)
+            if (connection->call == NULL && now - connection->since > limit)
                 evhttp_connection_free(connection->http); /* on_close() does the rest */
         }
     }

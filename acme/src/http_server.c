@@ -305,6 +305,7 @@ begin_drain(struct acme_http_loop *loop)
         stop_accepting(server);
     }
     event_add(loop->drained, &limit);
+    event_add(loop->sweep, &(const struct timeval){1, 0});
     http_end_when_idle(loop);
 }
 

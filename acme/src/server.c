@@ -456,6 +456,7 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
                                acme_server_now(server));
     if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */
         return st;
+    acme_server_observe(server);
 
     *out = server;
     server = NULL;

@@ -35,6 +35,7 @@
 #include <sks/signers.h>
 #include <sks/sp_config.h>
 #include <sks/tn.h>
+#include <sks/verification_meter.h>
 
 #include "options.h"
 
@@ -250,6 +251,7 @@ struct sks {
     struct sks_sp_verification verification;
     struct sks_service *service;
     struct hsm_token_meter *meter;
+    struct sks_verification_meter *verification_meter;
     struct acme_http_loop *loop;
     struct ticker credentials, trust;
 };
@@ -258,6 +260,7 @@ static void
 sks_close(struct sks *sks)
 {
     acme_http_loop_free(sks->loop);
+    sks_verification_meter_free(sks->verification_meter);
     hsm_token_meter_free(sks->meter);
     sks_service_free(sks->service);
     sks_sp_verification_close(&sks->verification);
@@ -279,6 +282,7 @@ refresh_credentials(void *context)
 
     sks_service_refresh(sks->service);
     hsm_token_meter_read(sks->meter);
+    sks_verification_meter_read(sks->verification_meter);
     return CREDENTIALS_S;
 }
 
@@ -310,7 +314,9 @@ open_tls_key(struct sks *sks)
 static const struct hsm_secret *
 bearer_of(const struct sks *sks)
 {
-    return sks->bearer != NULL || sks->shared == NULL ? sks->bearer : sks->shared->bearer;
+    if (sks->bearer != NULL || sks->shared == NULL || sks->config->bearer_source == NULL)
+        return sks->bearer;
+    return sks->shared->bearer; /* of the start */
 }
 
 static enum hsm_status
@@ -326,7 +332,7 @@ open_tls(struct sks *sks)
     if (st == HSM_OK && config->client_anchors != NULL)
         st = certs_chain_read(config->client_anchors, &sks->client_anchors);
     if (st == HSM_OK && config->bearer_source != NULL &&
-        (sks->shared == NULL || sks->shared->bearer == NULL))
+        (sks->shared == NULL || !hsm_secret_is_read_once(config->bearer_source)))
         st = hsm_secret_from(config->bearer_source, BEARER_QUESTION, &sks->bearer);
     if (st != HSM_OK)
         return st;
@@ -412,13 +418,25 @@ listen_to_callers(struct sks *sks)
 }
 
 static enum hsm_status
+open_meters(struct sks *sks)
+{
+    struct hsm_metrics *metrics = sks->config->common.shared.metrics;
+    enum hsm_status st = hsm_token_meter_new(metrics, sks->token, &sks->meter);
+
+    if (st == HSM_OK)
+        st = sks_verification_meter_new(metrics, sks->verification.x5u, sks->verification.trust,
+                                        &sks->verification_meter);
+    return st;
+}
+
+static enum hsm_status
 start(struct sks *sks)
 {
     const struct acme_daemon_config *common = &sks->config->common;
     enum hsm_status st = acme_http_loop_new((unsigned)sks->config->threads, &sks->loop);
 
     if (st == HSM_OK)
-        st = hsm_token_meter_new(common->shared.metrics, sks->token, &sks->meter);
+        st = open_meters(sks);
     if (st != HSM_OK)
         return st;
     acme_http_loop_supervise(sks->loop, common->shared.worker);

@@ -328,6 +328,7 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
     struct sks_x5u_config x5u = {
         .ports = config->port_list,
         .private_addresses = config->private_addresses,
+        .metrics = config->common.shared.metrics,
     };
     struct sks_verifier_config verifier = {.chain = fetch_chain, .ask = ask_for_chain};
     enum hsm_status st = acme_http_client_new(&http, &parts->http);

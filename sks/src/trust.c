@@ -189,6 +189,21 @@ sks_trust_is_ready(struct sks_trust *trust, time_t now)
            (!trust->needs_crl || is_good(trust, &trust->crl, now));
 }
 
+static time_t
+end_or_none(struct sks_trust *trust, struct held *const *which)
+{
+    DEFER(held_release) struct held *held = borrow(trust, which);
+
+    return held == NULL || held->anchors != NULL ? 0 : held_end(held);
+}
+
+void
+sks_trust_ends(struct sks_trust *trust, time_t *list, time_t *crl)
+{
+    *list = end_or_none(trust, &trust->list);
+    *crl = end_or_none(trust, &trust->crl);
+}
+
 /* -- making one -------------------------------------------------------------------------------- */
 
 static struct sks_trust *

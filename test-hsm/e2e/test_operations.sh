@@ -124,14 +124,12 @@ is_reloaded() { [ "$(reloads 'the new configuration is in use')" -ge "$1" ]; }
 are_gone() { for pid in "$@"; do if kill -0 "$pid" 2>/dev/null; then return 1; fi; done; }
 "$here/steady_caller.py" 4 "$work/enough" "$STI_SKS_URL" "$STI_TLS_CA" "$STI_SKS_TOKEN_FILE" >"$work/callers" &
 callers=$!
-for round in 1 2; do
-    mapfile -t old < <(workers_of sti-sks)
-    sed -i "s/^workers = .*/workers = $((round + 1))/" "${conf[sti-sks]}"
-    kill -HUP "$(pid_of sti-sks)"
-    wait_until 60 is_reloaded $round
-    wait_until 60 are_gone "${old[@]}"
-    [ "$(workers_of sti-sks | wc -l)" = $((round + 1)) ] || fail "$(workers_of sti-sks | wc -l) workers"
-done
+mapfile -t old < <(workers_of sti-sks)
+sed -i "s/^workers = .*/workers = 3/" "${conf[sti-sks]}"
+kill -HUP "$(pid_of sti-sks)"
+wait_until 60 is_reloaded 1
+wait_until 60 are_gone "${old[@]}"
+[ "$(workers_of sti-sks | wc -l)" = 3 ] || fail "$(workers_of sti-sks | wc -l) workers"
 
 # --- a bad configuration is refused, with file and line, and the old one goes on
 mapfile -t old < <(workers_of sti-sks)
@@ -149,7 +147,7 @@ wait_until 30 is_refused 2
 sed "s/^address = ${metrics[sti-sks]}/address = 127.0.0.1:1/" "$work/good.conf" >"${conf[sti-sks]}"
 [ "$(workers_of sti-sks)" = "$(printf '%s\n' "${old[@]}")" ] || fail "a refused configuration replaced workers"
 kill -HUP "$(pid_of sti-sks)"
-wait_until 60 is_reloaded 3
+wait_until 60 is_reloaded 2
 grep -q '\[metrics\] address has changed: that wants a restart' "$dir/log/sti-sks.log" || fail "nobody says that an address stays"
 cp "$work/good.conf" "${conf[sti-sks]}"
 touch "$work/enough"
@@ -157,11 +155,11 @@ wait $callers || fail "callers: $(cat "$work/callers")"
 rm "$work/enough"
 wait_until 60 are_gone "${old[@]}"
 scrape sti-sks
-[ "$(value sti-sks 'sti_reloads_total{outcome="taken"}')" = 3 ] || fail "reloads: $(grep reloads "$work/sti-sks.metrics")"
+[ "$(value sti-sks 'sti_reloads_total{outcome="taken"}')" = 2 ] || fail "reloads: $(grep reloads "$work/sti-sks.metrics")"
 [ "$(value sti-sks 'sti_reloads_total{outcome="refused"}')" = 2 ] || fail "reloads: $(grep reloads "$work/sti-sks.metrics")"
 calls=$(tail -n 1 "$work/callers" | jq .calls)
 [ "$(value sti-sks "$good")" = $((before + 20 + calls)) ] || fail "$calls calls, but $(value sti-sks "$good") are told"
-echo "3 reloads, 2 refused: $(tail -n 1 "$work/callers")"
+echo "2 reloads, 2 refused: $(tail -n 1 "$work/callers")"
 for name in sti-pa sti-ca; do
     mapfile -t old < <(workers_of $name)
     kill -HUP "$(pid_of $name)"
@@ -172,12 +170,11 @@ done
 # --- the log: JSON, a line for each request, and nothing in it that it should not know
 for name in sti-pa sti-ca sti-sks; do
     log=$dir/log/$name.log
-    sed '/^{/!d' "$log" | jq -es 'length > 0' >/dev/null || fail "$log is not JSON"
-    sed '/^{/!d' "$log" | jq -ce 'select(.route) | select((.method | type) != "string" or (.status | type) != "number" or
-        (.ms | type) != "number" or (.peer | type) != "string")' >"$work/odd" && fail "$log: $(head -n 1 "$work/odd")"
+    sed '/^{/!d' "$log" >"$work/json"
+    jq -es 'length > 0 and all(.[] | select(.route); (.method | type) == "string" and (.status | type) == "number"
+        and (.ms | type) == "number" and (.peer | type) == "string")' "$work/json" >/dev/null || fail "$log: not JSON of that shape"
 done
-sed '/^{/!d' "$dir/log/sti-sks.log" | jq -e 'select(.route == "/stir/v1/signing" and .status == 400)' >/dev/null ||
-    fail "a request is not logged"
+jq -es 'any(.[]; .route == "/stir/v1/signing" and .status == 400)' "$work/json" >/dev/null || fail "a request is not logged"
 if grep -hE "2155551212|2155551213|de305d54|Bearer|eyJ" "$dir"/log/*.log; then fail "numbers or tokens in a log"; fi
 if grep -qF "$token" "$dir"/log/*.log; then fail "the bearer token in a log"; fi
 

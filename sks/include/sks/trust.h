@@ -70,6 +70,9 @@ unsigned sks_trust_next_s(struct sks_trust *trust, time_t now);
 /** True when a list and a CRL are held that are good at `now`. */
 bool sks_trust_is_ready(struct sks_trust *trust, time_t now);
 
+/** When the list and the CRL that are held end; 0: none is held, or it does not. */
+void sks_trust_ends(struct sks_trust *trust, time_t *list, time_t *crl);
+
 /**
  * Path of a chain to a trusted STI-CA root, and the CRL's verdict. A chain that was judged before
  * is not judged again until list, CRL or a certificate of it ends or is replaced.
