@@ -41,6 +41,7 @@ struct http_connection {
     struct evhttp_connection *http; /* NULL until http_adopt() */
     struct http_call *call; /* the request that a handler has; NULL: none */
     bool is_replying; /* an answer is being written */
+    bool has_input; /* something of a request has come since the last answer */
     time_t since; /* monotonic: when it last began to read or to write */
     char *client; /* subject of its certificate; NULL: none, or not yet asked */
     TAILQ_ENTRY(http_connection) all; /* of the server, or of the loop before http_adopt() */
@@ -116,7 +117,7 @@ struct acme_http_loop {
     size_t replying;
     bool is_stopping;
     bool is_draining; /* as for a new process that serves already */
-    atomic_bool stop_asked;
+    atomic_bool stop_asked, drain_asked;
     unsigned threads_wanted, thread_count;
     pthread_t threads[HTTP_THREADS_MAX];
     struct hsm_worker *worker; /* borrowed; NULL: nobody supervises */

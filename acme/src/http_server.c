@@ -309,6 +309,13 @@ begin_drain(struct acme_http_loop *loop)
     http_end_when_idle(loop);
 }
 
+void
+acme_http_loop_drain(struct acme_http_loop *loop)
+{
+    atomic_store(&loop->drain_asked, true);
+    wake_up(loop);
+}
+
 static void
 on_drain_signal(evutil_socket_t number, short what, void *context)
 {
@@ -338,6 +345,8 @@ on_wake(evutil_socket_t fd, short what, void *context)
     while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR)
         ;
     take_back_calls(loop);
+    if (atomic_load(&loop->drain_asked))
+        begin_drain(loop);
     if (atomic_load(&loop->stop_asked) && !loop->is_stopping)
         begin_stop(loop);
     http_end_when_idle(loop);

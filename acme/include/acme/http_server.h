@@ -197,6 +197,8 @@ void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *wo
  */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_run(struct acme_http_loop *loop);
 void acme_http_loop_stop(struct acme_http_loop *loop);
+/** From any thread: what SIGHUP means in a worker. */
+void acme_http_loop_drain(struct acme_http_loop *loop);
 void acme_http_loop_free(struct acme_http_loop *loop);
 
 #endif
