@@ -30,7 +30,10 @@ acme_daemon_check(const char *path, const struct acme_daemon_config *config)
 {
     enum hsm_log_format format;
     enum hsm_log_level level;
+    enum hsm_route route;
 
+    if (config->token.route != NULL && hsm_route_parse(config->token.route, &route) != HSM_OK)
+        return acme_config_refuse(path, "token", "route", "neither libp11 nor direct");
     if (hsm_log_format_parse(config->log_format, &format) != HSM_OK)
         return acme_config_refuse(path, "log", "format", "neither text nor json");
     if (hsm_log_level_parse(config->log_level, &level) != HSM_OK)
@@ -73,12 +76,31 @@ acme_daemon_token(const char *uri, const char *module, const char *pin_source,
 enum hsm_status
 acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **out)
 {
-    if (config->shared.pin == NULL)
-        return acme_daemon_token(config->token_uri, config->module, config->pin_source, out);
-    return hsm_token_open(&(struct hsm_token_config){.uri = config->token_uri,
-                                                     .module = config->module,
-                                                     .pin = config->shared.pin},
-                          out);
+    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
+    const struct acme_token_settings *s = &config->token;
+    struct hsm_token_config token = {
+        .uri = config->token_uri,
+        .module = config->module,
+        .sessions = (unsigned)s->sessions,
+        .workers = (unsigned)s->workers,
+        .queue_max = (unsigned)s->queue_max,
+        .op_timeout_ms = (unsigned)s->op_timeout_ms,
+        .reconnect_min_ms = (unsigned)s->reconnect_min_ms,
+        .reconnect_max_ms = (unsigned)s->reconnect_max_ms,
+        .verify_every = (unsigned)s->verify_every,
+        .probe_ms = (unsigned)s->probe_ms,
+        .quirks = s->quirks,
+    };
+    enum hsm_status st = HSM_OK;
+
+    if (s->route != NULL)
+        st = hsm_route_parse(s->route, &token.route); /* acme_daemon_check() has told a fault */
+    if (st == HSM_OK && config->shared.pin == NULL && config->pin_source != NULL)
+        st = hsm_secret_from(config->pin_source, ACME_DAEMON_PIN_QUESTION, &pin);
+    if (st != HSM_OK)
+        return st;
+    token.pin = config->shared.pin != NULL ? config->shared.pin : pin;
+    return hsm_token_open(&token, out);
 }
 
 enum hsm_status

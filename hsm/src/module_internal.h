@@ -46,11 +46,11 @@ void hsm_module_serialise(struct hsm_module *module);
 
 /**
  * Around a call with a session of a pool: at once, but for a module that takes
- * one call at a time. Who has entered has the turn. False: not within the time.
+ * one call at a time. Who has entered has begun one. False: not within the time.
  */
-HSM_MUST_CHECK bool hsm_module_turn(struct hsm_module *module, int64_t deadline);
+HSM_MUST_CHECK bool hsm_module_call_begin(struct hsm_module *module, int64_t deadline);
 
-void hsm_module_turn_over(struct hsm_module *module);
+void hsm_module_call_end(struct hsm_module *module);
 
 /**
  * C_Finalize and C_Initialize, for a slot that is being recovered; its pool is

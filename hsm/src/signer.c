@@ -361,14 +361,14 @@ sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t 
 
     if (call->job != NULL)
         hsm_job_holds(call->job, session);
-    if (!hsm_module_turn(slot->module, call->request->patience.deadline)) {
+    if (!hsm_module_call_begin(slot->module, call->request->patience.deadline)) {
         (void)give_back(call, session);
         return HSM_ERR_BUSY;
     }
     rv = hsm_slot_session_ready(slot, session, epoch);
     if (rv == CKR_OK)
         rv = call_by_route(call, session, sig, &form);
-    hsm_module_turn_over(slot->module);
+    hsm_module_call_end(slot->module);
     if (rv != CKR_OK)
         return failed(call, session, epoch, rv);
     if (form == HSM_FORM_BAD) {

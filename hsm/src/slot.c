@@ -8,7 +8,6 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
-#include "host_lock_internal.h"
 #include "worker_internal.h"
 
 #define SESSIONS_DEFAULT   32
@@ -53,14 +52,17 @@ static enum hsm_status
 choose_quirks(const struct hsm_token_config *config, const CK_INFO *module,
               const CK_TOKEN_INFO *token, struct hsm_quirks *out)
 {
-    const char *reason = NULL;
+    struct hsm_quirks known;
+    enum hsm_status st = HSM_OK;
 
-    if (config->quirks != NULL)
-        return hsm_quirks_parse(config->quirks, out);
-    hsm_quirks_of(module, token, out, &reason);
-    if (reason != NULL)
-        hsm_log(HSM_LOG_DEBUG, "%s", reason);
-    return HSM_OK;
+    hsm_quirks_of(module, token->manufacturerID, &known);
+    if (config->quirks == NULL)
+        *out = known;
+    else
+        st = hsm_quirks_parse(config->quirks, &known, out);
+    if (st == HSM_OK && out->origin_waived)
+        hsm_log(HSM_LOG_WARNING, "token: keys are taken without CKA_LOCAL, as configured");
+    return st;
 }
 
 static const char *
@@ -110,6 +112,18 @@ hsm_settings_from(const struct hsm_token_config *config, const CK_INFO *module,
     if (s.sessions > sessions_allowed(token, &s.quirks))
         s.sessions = sessions_allowed(token, &s.quirks);
     *out = s;
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_route_parse(const char *text, enum hsm_route *out)
+{
+    if (strcmp(text, "libp11") == 0)
+        *out = HSM_ROUTE_LIBP11;
+    else if (strcmp(text, "direct") == 0)
+        *out = HSM_ROUTE_DIRECT;
+    else
+        return HSM_ERR_USAGE;
     return HSM_OK;
 }
 
@@ -194,6 +208,13 @@ close_session(const struct hsm_slot *slot, struct hsm_session *session)
     session->epoch = 0;
 }
 
+int
+hsm_slot_turn(const struct hsm_slot *slot, enum hsm_turn turn)
+{
+    return slot->settings.quirks.shared_files ? hsm_host_lock(hsm_module_path(slot->module), turn)
+                                              : -1;
+}
+
 CK_RV
 hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsigned epoch)
 {
@@ -216,12 +237,12 @@ hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsig
 void
 hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session)
 {
-    if (!hsm_module_turn(slot->module, hsm_deadline_after(DROP_WAIT_MS))) {
+    if (!hsm_module_call_begin(slot->module, hsm_deadline_after(DROP_WAIT_MS))) {
         session->epoch = 0;
         return;
     }
     close_session(slot, session);
-    hsm_module_turn_over(slot->module);
+    hsm_module_call_end(slot->module);
 }
 
 /* One is opened beside the control session, so that a token without room is known at once. */
@@ -249,11 +270,11 @@ close_control(struct hsm_slot *slot)
     const CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
 
     if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module) ||
-        !hsm_module_turn(slot->module, hsm_deadline_after(CLOSE_WAIT_MS)))
+        !hsm_module_call_begin(slot->module, hsm_deadline_after(CLOSE_WAIT_MS)))
         return;
     (void)functions->C_Logout(slot->control);
     (void)functions->C_CloseSession(slot->control);
-    hsm_module_turn_over(slot->module);
+    hsm_module_call_end(slot->module);
     slot->control_epoch = 0;
 }
 
@@ -383,7 +404,7 @@ admin_ready(struct hsm_slot *slot, int64_t deadline)
 }
 
 enum hsm_status
-hsm_slot_admin_enter(struct hsm_slot *slot)
+hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
 {
     int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
     enum hsm_status st = HSM_OK;
@@ -393,7 +414,7 @@ hsm_slot_admin_enter(struct hsm_slot *slot)
         if (st == HSM_OK && !hsm_gate_enter(&slot->admin, hsm_ms_until(deadline)))
             st = HSM_ERR_BUSY;
         if (st == HSM_OK && admin_ready(slot, deadline)) {
-            slot->host_lock = hsm_host_lock(hsm_module_path(slot->module));
+            slot->turn = hsm_slot_turn(slot, turn);
             return HSM_OK;
         }
         if (st == HSM_OK)
@@ -422,7 +443,7 @@ hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
 
     if (lost)
         hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");
-    hsm_host_unlock(slot->host_lock);
+    hsm_host_unlock(slot->turn);
     hsm_module_leave(slot->module);
     hsm_gate_leave(&slot->admin);
     return lost;
