@@ -17,7 +17,6 @@
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 
-#include <certs/cert.h>
 #include <hsm/log.h>
 
 #define DRAIN_IDLE_S                                                                               \
@@ -328,7 +327,7 @@ forget_connection(struct http_connection *connection)
     server->connection_count--;
     if (was_full && !is_full(server))
         update_accepting(server);
-    free(connection->client);
+    http_peer_forget(connection);
     free(connection);
 }
 
@@ -445,17 +444,6 @@ http_sweep(evutil_socket_t fd, short what, void *context)
     }
 }
 
-/* The subject of the client's certificate; OpenSSL let in only those that chain to an anchor. */
-static void
-learn_client(struct http_connection *connection)
-{
-    SSL *ssl = bufferevent_openssl_get_ssl(evhttp_connection_get_bufferevent(connection->http));
-    X509 *cert = ssl != NULL ? SSL_get0_peer_certificate(ssl) : NULL;
-
-    if (cert != NULL && connection->client == NULL && SSL_get_verify_result(ssl) == X509_V_OK)
-        connection->client = certs_cert_subject(cert);
-}
-
 /* A whole request has come in; the HTTP status to refuse it with, or 0. */
 static int
 call_new(struct http_connection *connection, struct evhttp_request *http, struct http_call **out)
@@ -465,7 +453,8 @@ call_new(struct http_connection *connection, struct evhttp_request *http, struct
 
     if (status != 0)
         return status;
-    learn_client(connection);
+    if (!connection->is_known)
+        http_peer_learn(connection);
     call = calloc(1, sizeof(*call));
     if (call == NULL)
         return 503;

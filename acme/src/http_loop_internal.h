@@ -3,6 +3,7 @@
  *
  * http_server.c      the loop, handler threads, listening, stopping
  * http_connection.c  connections from accept() to close, requests handed out, answers written
+ * http_peer.c        who is at the other end
  * http_request.c     what evhttp read, checked and copied
  * http_observe.c     what is told of a request: log and metrics
  * http_park.c        requests that wait for something without a thread
@@ -43,7 +44,9 @@ struct http_connection {
     bool is_replying; /* an answer is being written */
     bool has_input; /* something of a request has come since the last answer */
     time_t since; /* monotonic: when it last began to read or to write */
-    char *client; /* subject of its certificate; NULL: none, or not yet asked */
+    bool is_known; /* what follows was asked for */
+    struct http_client client; /* owned texts */
+    long uid; /* of the process at the other end of a Unix socket; -1: none */
     TAILQ_ENTRY(http_connection) all; /* of the server, or of the loop before http_adopt() */
     LIST_ENTRY(http_connection) bucket;
 };
@@ -155,6 +158,12 @@ void http_observe_refusal(const struct http_server *server, enum acme_http_metho
                           int status);
 /** Now and then: how busy the loop is. */
 void http_observe_loop(struct acme_http_loop *loop);
+
+/* http_peer.c */
+
+/** Who is at the other end of an established connection. */
+void http_peer_learn(struct http_connection *connection);
+void http_peer_forget(struct http_connection *connection);
 
 /* http_connection.c: callbacks of libevent, and what the loop asks for */
 

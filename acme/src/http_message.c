@@ -58,7 +58,25 @@ acme_http_request_is_local(const struct acme_http_request *request)
 const char *
 acme_http_request_client(const struct acme_http_request *request)
 {
-    return request->client;
+    return request->client.subject;
+}
+
+const char *
+acme_http_request_client_sha256(const struct acme_http_request *request)
+{
+    return request->client.sha256;
+}
+
+const char *
+acme_http_request_client_names(const struct acme_http_request *request)
+{
+    return request->client.names;
+}
+
+long
+acme_http_request_uid(const struct acme_http_request *request)
+{
+    return request->uid;
 }
 
 void

@@ -45,7 +45,7 @@ log_call(const struct http_call *call, const char *route, const char *status, do
         {"path", path, false},
         {"status", status, true},
         {"peer", request->peer, false},
-        {"client", request->client, false},
+        {"client", request->client.subject, false},
         {"request_id", request_id(&call->response), false},
         {"ms", ms, true},
     };

@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <sys/stat.h>
+
 #include <jansson.h>
 #include <openssl/rand.h>
 
@@ -28,13 +30,16 @@
 #include <hsm/supervise.h>
 #include <hsm/token.h>
 #include <hsm/token_meter.h>
+#include <sks/callers.h>
 #include <sks/catalogue.h>
 #include <sks/identity.h>
+#include <sks/rates.h>
 #include <sks/repository.h>
 #include <sks/service.h>
 #include <sks/signers.h>
 #include <sks/sp_config.h>
 #include <sks/tn.h>
+#include <sks/trail.h>
 #include <sks/verification_meter.h>
 
 #include "options.h"
@@ -46,7 +51,7 @@
 #define UUID_LEN        36
 
 DEFINE_DEFER(char, free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
+DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
 DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
 DEFINE_DEFER(struct sks_signers, sks_signers_free)
 
@@ -235,13 +240,14 @@ struct shared {
     struct acme_http_listener *api, *socket, *cr;
     const char *api_address, *cr_address; /* of the configuration at the start */
     char *socket_address; /* "unix:PATH" */
+    struct sks_rates *rates; /* of callers and customers */
 };
 
 /** What a worker holds, in the order of opening. */
 struct sks {
     const struct sks_sp_config *config;
     const struct shared *shared; /* NULL: --check */
-    struct hsm_token *token;
+    struct sks_tokens *tokens;
     struct hsm_key *tls_key;
     struct certs_chain *tls_chain;
     struct certs_chain *client_anchors;
@@ -249,8 +255,11 @@ struct sks {
     struct sks_catalogue *catalogue;
     struct sks_repository *repository;
     struct sks_sp_verification verification;
+    struct sks_rates *rates; /* NULL: those that are shared */
+    struct sks_callers *callers; /* NULL: no file of them */
+    struct sks_trail *trail; /* NULL: no record is kept */
     struct sks_service *service;
-    struct hsm_token_meter *meter;
+    struct hsm_token_meter *meters[SKS_TOKENS_MAX]; /* NULL: that token has not been opened */
     struct sks_verification_meter *verification_meter;
     struct acme_http_loop *loop;
     struct ticker credentials, trust;
@@ -261,8 +270,12 @@ sks_close(struct sks *sks)
 {
     acme_http_loop_free(sks->loop);
     sks_verification_meter_free(sks->verification_meter);
-    hsm_token_meter_free(sks->meter);
+    for (size_t i = 0; i < SKS_TOKENS_MAX; i++)
+        hsm_token_meter_free(sks->meters[i]);
     sks_service_free(sks->service);
+    sks_trail_close(sks->trail);
+    sks_callers_free(sks->callers);
+    sks_rates_free(sks->rates);
     sks_sp_verification_close(&sks->verification);
     sks_repository_close(sks->repository);
     sks_catalogue_close(sks->catalogue);
@@ -270,10 +283,26 @@ sks_close(struct sks *sks)
     certs_chain_free(sks->client_anchors);
     certs_chain_free(sks->tls_chain);
     hsm_key_free(sks->tls_key);
-    hsm_token_close(sks->token);
+    sks_tokens_close(sks->tokens);
 }
 
 #define SKS __attribute__((cleanup(sks_close))) struct sks
+
+/* A token that comes later is told of from then on. */
+static void
+read_token_meters(struct sks *sks)
+{
+    struct hsm_metrics *metrics = sks->config->common.shared.metrics;
+
+    for (size_t i = 0; i < sks_tokens_count(sks->tokens); i++) {
+        struct hsm_token *token = sks_tokens_get(sks->tokens, sks_tokens_uri(sks->tokens, i));
+
+        if (sks->meters[i] != NULL)
+            hsm_token_meter_read(sks->meters[i]);
+        else if (token != NULL)
+            (void)!hsm_token_meter_new(metrics, token, &sks->meters[i]); /* next time, then */
+    }
+}
 
 static unsigned
 refresh_credentials(void *context)
@@ -281,7 +310,7 @@ refresh_credentials(void *context)
     struct sks *sks = context;
 
     sks_service_refresh(sks->service);
-    hsm_token_meter_read(sks->meter);
+    read_token_meters(sks);
     sks_verification_meter_read(sks->verification_meter);
     return CREDENTIALS_S;
 }
@@ -299,7 +328,13 @@ static enum hsm_status
 open_tls_key(struct sks *sks)
 {
     const struct sks_sp_config *config = sks->config;
-    enum hsm_status st = hsm_key_find(sks->token, config->tls_key, &sks->tls_key);
+    struct hsm_token *token = sks_tokens_get(sks->tokens, config->common.token_uri);
+    enum hsm_status st = HSM_ERR_BUSY;
+
+    if (token != NULL)
+        st = hsm_key_find(token, config->tls_key, &sks->tls_key);
+    else
+        hsm_log(HSM_LOG_ERROR, "%s: the TLS key is in this token", config->common.token_uri);
 
     if (st == HSM_OK)
         st = certs_chain_read(config->tls_chain, &sks->tls_chain);
@@ -336,8 +371,9 @@ open_tls(struct sks *sks)
         st = hsm_secret_from(config->bearer_source, BEARER_QUESTION, &sks->bearer);
     if (st != HSM_OK)
         return st;
-    if (config->api_address != NULL && bearer_of(sks) == NULL && sks->client_anchors == NULL) {
-        hsm_log(HSM_LOG_ERROR, "[api] address wants bearer-source or client-anchors: "
+    if (config->api_address != NULL && bearer_of(sks) == NULL && sks->client_anchors == NULL &&
+        config->callers == NULL) {
+        hsm_log(HSM_LOG_ERROR, "[api] address wants bearer-source, client-anchors or callers: "
                                "nobody could be authenticated");
         return HSM_ERR_MALFORMED;
     }
@@ -345,11 +381,29 @@ open_tls(struct sks *sks)
 }
 
 static enum hsm_status
+open_callers(struct sks *sks)
+{
+    const struct sks_sp_config *config = sks->config;
+    enum hsm_status st = HSM_OK;
+
+    if (config->trail != NULL)
+        st = sks_trail_open(config->trail, &sks->trail);
+    if (st != HSM_OK || config->callers == NULL)
+        return st;
+    if (sks->shared == NULL)
+        st = sks_rates_new(&sks->rates);
+    if (st != HSM_OK)
+        return st;
+    return sks_callers_read(config->callers, sks->shared == NULL ? sks->rates : sks->shared->rates,
+                            &sks->callers);
+}
+
+static enum hsm_status
 open_service(struct sks *sks)
 {
     struct sks_service_config service = {
         .catalogue = sks->catalogue,
-        .token = sks->token,
+        .tokens = sks->tokens,
         .spc = sks->config->spc,
         .bearer = bearer_of(sks),
         .metrics = sks->config->common.shared.metrics,
@@ -360,13 +414,15 @@ open_service(struct sks *sks)
         return st;
     service.verifier = sks->verification.verifier;
     service.trust = sks->verification.trust;
+    service.callers = sks->callers;
+    service.trail = sks->trail;
     return sks_service_new(&service, &sks->service);
 }
 
 static enum hsm_status
 sks_open(const struct sks_sp_config *config, struct sks *sks)
 {
-    enum hsm_status st = acme_daemon_login(&config->common, &sks->token);
+    enum hsm_status st = sks_sp_tokens_open(config, config->common.shared.pin, &sks->tokens);
 
     sks->config = config;
     if (st == HSM_OK)
@@ -375,6 +431,8 @@ sks_open(const struct sks_sp_config *config, struct sks *sks)
         st = sks_catalogue_open(config->catalogue, &sks->catalogue);
     if (st == HSM_OK)
         st = sks_repository_open(config->cr_dir, config->cr_base_url, &sks->repository);
+    if (st == HSM_OK)
+        st = open_callers(sks);
     if (st == HSM_OK)
         st = open_service(sks);
     return st;
@@ -420,13 +478,9 @@ listen_to_callers(struct sks *sks)
 static enum hsm_status
 open_meters(struct sks *sks)
 {
-    struct hsm_metrics *metrics = sks->config->common.shared.metrics;
-    enum hsm_status st = hsm_token_meter_new(metrics, sks->token, &sks->meter);
-
-    if (st == HSM_OK)
-        st = sks_verification_meter_new(metrics, sks->verification.x5u, sks->verification.trust,
-                                        &sks->verification_meter);
-    return st;
+    read_token_meters(sks);
+    return sks_verification_meter_new(sks->config->common.shared.metrics, sks->verification.x5u,
+                                      sks->verification.trust, &sks->verification_meter);
 }
 
 static enum hsm_status
@@ -529,17 +583,25 @@ shared_close(struct shared *shared)
     acme_http_listener_close(shared->socket);
     free(shared->socket_address);
     acme_http_listener_close(shared->api);
+    sks_rates_free(shared->rates);
     hsm_secret_free(shared->bearer);
 }
 
+/* It is made for its owner alone; who else may come in is said by the configuration. */
 static enum hsm_status
-open_socket(const char *path, struct shared *shared)
+open_socket(const char *path, unsigned permissions, struct shared *shared)
 {
+    enum hsm_status st;
+
     if (asprintf(&shared->socket_address, "unix:%s", path) < 0) {
         shared->socket_address = NULL;
         return HSM_ERR_NOMEM;
     }
-    return acme_http_listener_open(shared->socket_address, &shared->socket);
+    st = acme_http_listener_open(shared->socket_address, &shared->socket);
+    if (st != HSM_OK || chmod(path, permissions) == 0)
+        return st;
+    hsm_log(HSM_LOG_ERROR, "%s: %s", path, strerror(errno));
+    return HSM_ERR_IO;
 }
 
 static enum hsm_status
@@ -548,10 +610,12 @@ shared_open(const struct sks_sp_config *config, struct shared *shared)
     enum hsm_status st =
         acme_daemon_read_once(config->bearer_source, BEARER_QUESTION, &shared->bearer);
 
+    if (st == HSM_OK)
+        st = sks_rates_new(&shared->rates);
     if (st == HSM_OK && config->api_address != NULL)
         st = acme_http_listener_open(config->api_address, &shared->api);
     if (st == HSM_OK && config->api_socket != NULL)
-        st = open_socket(config->api_socket, shared);
+        st = open_socket(config->api_socket, config->socket_permissions, shared);
     if (st == HSM_OK && config->cr_address != NULL)
         st = acme_http_listener_open(config->cr_address, &shared->cr);
     return st;
@@ -615,30 +679,27 @@ new_uuid(char out[UUID_LEN + 1])
 static enum hsm_status
 sign_claims(const struct sks_sp_config *config, const struct sks_claims *claims, time_t now)
 {
-    DEFER(hsm_token_close) struct hsm_token *token = NULL;
+    DEFER(sks_tokens_close) struct sks_tokens *tokens = NULL;
     DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     DEFER(sks_signers_free) struct sks_signers *signers = NULL;
     DEFER(free) char *identity = NULL;
-    struct sks_signer *signer;
+    const struct sks_signer *signer;
     struct hsm_reason why = {""};
-    enum hsm_status st = acme_daemon_login(&config->common, &token);
+    enum hsm_status st = sks_sp_tokens_open(config, NULL, &tokens);
 
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &catalogue);
     if (st == HSM_OK)
-        st = sks_signers_load(catalogue, token, config->spc, &signers);
+        st = sks_signers_load_from(catalogue, tokens, config->spc, &signers);
     if (st != HSM_OK)
         return st;
-    signer = sks_signers_at(signers, now);
-    if (signer == NULL) {
+    st = sks_signers_sign(signers, claims, now, &identity, &signer, &why);
+    if (signer == NULL)
         hsm_log(HSM_LOG_ERROR, "no active credential of SPC %s", config->spc);
-        return HSM_ERR_NOT_FOUND;
-    }
-    st = sks_signer_sign(signer, claims, now, &identity, &why);
-    if (st == HSM_OK)
-        printf("%s\n", identity);
-    else
+    else if (st != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "not signed: %s", why.text);
+    else
+        printf("%s\n", identity);
     return st;
 }
 

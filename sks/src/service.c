@@ -26,29 +26,51 @@ void
 sks_service_refresh(struct sks_service *service)
 {
     sks_signing_refresh(service->signing, sks_service_now(service));
+    if (service->config.trail != NULL)
+        sks_trail_follow(service->config.trail);
     sks_meter_state(service);
 }
 
 /* ---- who may ask ---- */
 
-static bool
-bears_token(const struct sks_service *service, const char *authorization)
+/* RFC 6750 section 2.1; NULL: none is shown. */
+static const char *
+bearer_of(const struct acme_http_request *request)
 {
     static const char scheme[] = "Bearer ";
+    const char *authorization = acme_http_request_header(request, "Authorization");
 
-    if (service->config.bearer == NULL || authorization == NULL ||
-        strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
-        return false;
+    if (authorization == NULL || strncasecmp(authorization, scheme, sizeof(scheme) - 1) != 0)
+        return NULL;
     authorization += sizeof(scheme) - 1;
-    authorization += strspn(authorization, " ");
-    return hsm_secret_equals(service->config.bearer, authorization, strlen(authorization));
+    return authorization + strspn(authorization, " ");
 }
 
 static bool
-is_authenticated(const struct sks_service *service, const struct acme_http_request *request)
+bears_token(const struct sks_service *service, const char *bearer)
 {
-    return acme_http_request_is_local(request) || acme_http_request_client(request) != NULL ||
-           bears_token(service, acme_http_request_header(request, "Authorization"));
+    return service->config.bearer != NULL && bearer != NULL &&
+           hsm_secret_equals(service->config.bearer, bearer, strlen(bearer));
+}
+
+/* *caller is NULL when nothing is known of callers but that they may ask. */
+static bool
+is_authenticated(const struct sks_service *service, const struct acme_http_request *request,
+                 const struct sks_caller **caller)
+{
+    struct sks_evidence evidence;
+
+    *caller = NULL;
+    if (service->config.callers == NULL)
+        return acme_http_request_is_local(request) || acme_http_request_client(request) != NULL ||
+               bears_token(service, bearer_of(request));
+    evidence.uid = acme_http_request_uid(request);
+    evidence.sha256 = acme_http_request_client_sha256(request);
+    evidence.subject = acme_http_request_client(request);
+    evidence.names = acme_http_request_client_names(request);
+    evidence.bearer = bearer_of(request);
+    *caller = sks_callers_find(service->config.callers, &evidence);
+    return *caller != NULL;
 }
 
 /* RFC 6750 section 3. */
@@ -164,9 +186,10 @@ sks_service_outcome(const struct ms_fault *fault)
 /* ---- routes ---- */
 
 static void
-answer_operations(struct sks_service *service, const struct acme_http_request *request,
-                  struct acme_http_response *response)
+answer_operations(struct sks_service *service, const struct sks_caller *caller,
+                  const struct acme_http_request *request, struct acme_http_response *response)
 {
+    (void)caller;
     (void)acme_operations_answer(&service->operations, request, response);
 }
 
@@ -174,8 +197,8 @@ static const struct route {
     const char *path;
     bool is_post;
     bool is_open; /* to callers that are not authenticated */
-    void (*answer)(struct sks_service *service, const struct acme_http_request *request,
-                   struct acme_http_response *response);
+    void (*answer)(struct sks_service *service, const struct sks_caller *caller,
+                   const struct acme_http_request *request, struct acme_http_response *response);
 } routes[] = {
     {"/stir/v1/signing", true, false, sks_service_answer_signing},
     {VERIFICATION, true, false, sks_service_answer_verification},
@@ -207,11 +230,12 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     struct sks_service *service = context;
     const struct route *route = find_route(acme_http_request_path(request));
     struct ms_fault fault = {.error = MS_NOT_FOUND};
+    const struct sks_caller *caller = NULL;
 
     echo_request_id(request, response);
     if (route != NULL)
         acme_http_response_route(response, route->path);
-    if ((route == NULL || !route->is_open) && !is_authenticated(service, request)) {
+    if ((route == NULL || !route->is_open) && !is_authenticated(service, request, &caller)) {
         respond_not_authenticated(request, response);
     } else if (route == NULL) {
         ms_fault_respond(&fault, response);
@@ -220,7 +244,7 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
         acme_http_response_header(response, "Allow", route->is_post ? "POST" : "GET, HEAD");
         ms_fault_respond(&fault, response);
     } else {
-        route->answer(service, request, response);
+        route->answer(service, caller, request, response);
     }
 }
 
@@ -264,6 +288,7 @@ sks_service_new(const struct sks_service_config *config, struct sks_service **ou
     struct sks_signing_config signing = {
         .catalogue = config->catalogue,
         .token = config->token,
+        .tokens = config->tokens,
         .spcs = &config->spc,
         .spc_count = 1,
         .signature = sks_meter_signature,
@@ -274,6 +299,8 @@ sks_service_new(const struct sks_service_config *config, struct sks_service **ou
 
     if (service == NULL)
         return HSM_ERR_NOMEM;
+    if (config->callers != NULL)
+        signing.spcs = sks_callers_spcs(config->callers, &signing.spc_count);
     service->config = *config;
     service->operations = (struct acme_operations){
         .metrics = config->metrics, .not_ready = sks_service_not_ready, .context = service};

@@ -52,15 +52,15 @@ enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
 
 /* service_signing.c */
 
-/** POST /stir/v1/signing */
-void sks_service_answer_signing(struct sks_service *service,
+/** POST /stir/v1/signing. @param caller  NULL: nothing is known of callers */
+void sks_service_answer_signing(struct sks_service *service, const struct sks_caller *caller,
                                 const struct acme_http_request *request,
                                 struct acme_http_response *response);
 
 /* service_verification.c */
 
 /** POST /stir/v1/verification */
-void sks_service_answer_verification(struct sks_service *service,
+void sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
                                      const struct acme_http_request *request,
                                      struct acme_http_response *response);
 

@@ -1,11 +1,14 @@
 /* service_verification.c - POST /stir/v1/verification. */
 #include "service_internal.h"
 
+#include <stdlib.h>
+
 #include <hsm/defer.h>
 #include <hsm/metrics.h>
 
 #include "ms_api_verification_internal.h"
 
+DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
 DEFINE_DEFER(struct ms_verification, ms_verification_clear)
 
@@ -72,8 +75,24 @@ told(const struct sks_judgements *judgements)
                                       : &judgements->judged[0].verification;
 }
 
+/* The Reason header of each PASSporT that is not valid, for a proxy that lets the call go on (RFC
+ * 9410); which one it is about, where there are several. */
+static void
+add_reasons(const struct sks_judgements *judgements, struct acme_http_response *response)
+{
+    for (size_t i = 0; i < judgements->count; i++) {
+        const struct sks_judged *judged = &judgements->judged[i];
+        DEFER(free)
+        char *text = sks_verification_reason(&judged->verification,
+                                             judgements->count > 1 ? judged->signature : NULL);
+
+        if (text != NULL)
+            acme_http_response_header(response, "Reason", text);
+    }
+}
+
 void
-sks_service_answer_verification(struct sks_service *service,
+sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
                                 const struct acme_http_request *request,
                                 struct acme_http_response *response)
 {
@@ -87,11 +106,13 @@ sks_service_answer_verification(struct sks_service *service,
     const char *body;
     size_t len;
 
+    (void)caller; /* whoever may ask at all may ask this */
     if (sks_service_body(request, &body, &len, &fault) &&
         ms_verification_parse(body, len, held, &fault) &&
         judge_or_park(service, &held->call, response, &judgements, &is_parked, &fault)) {
         acme_http_respond_json(response, 200, "application/json",
                                ms_verification_response(held, judgements));
+        add_reasons(judgements, response);
         sks_meter_verdict(service, told(judgements));
     } else if (!is_parked) {
         ms_fault_respond(&fault, response);

@@ -23,7 +23,8 @@ struct sks_signing;
 
 struct sks_signing_config {
     struct sks_catalogue *catalogue; /* borrowed */
-    struct hsm_token *token; /* borrowed */
+    struct hsm_token *token; /* borrowed; NULL: those of `tokens` */
+    struct sks_tokens *tokens; /* borrowed; or NULL */
     /* SPCs of the providers, copied; a NULL among them is the only one with active credentials */
     const char *const *spcs;
     size_t spc_count; /* at least 1 */
@@ -52,9 +53,12 @@ void sks_signing_refresh(struct sks_signing *signing, time_t now);
  *
  * @param spc       as in the configuration
  * @param identity  the Identity header field value; free() it
+ * @param signers   receives the set that the signer is of; sks_signers_free() it
+ * @param signer    receives whose signature it is
  */
 bool sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_claims *claims,
-                      time_t now, char **identity, struct ms_fault *fault);
+                      time_t now, char **identity, struct sks_signers **signers,
+                      const struct sks_signer **signer, struct ms_fault *fault);
 
 #define SKS_SIGNING_REASONS_MAX 3
 

@@ -38,6 +38,36 @@ DEFINE_DEFER(char, free)
             0, 0, NULL, help                                                                       \
     }
 
+#define NUMBER(member, section, name, min, max, fallback, help)                                    \
+    {                                                                                              \
+        section, name, ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, member), false, min,     \
+            max, fallback, help                                                                    \
+    }
+
+/* A further token: keys, certificates and ACME account of its own. */
+#define TOKEN_KEYS(i, section)                                                                     \
+    TEXT(more_tokens[i].uri, section, "uri", NULL, "as in [token]"),                               \
+        TEXT(more_tokens[i].module, section, "module", NULL, "as in [token]"),                     \
+        SECRET(more_tokens[i].pin_source, section, "pin-source", "as in [token]")
+
+#define CA_KEYS(i, section, tkauth, print, text)                                                   \
+    TEXT(cas[i].name, section, "name", NULL,                                                       \
+         "organization of its root; refused unless the STI-PA's list has it (sti-kms ca list)"),   \
+        TEXT(cas[i].directory, section, "directory", NULL,                                         \
+             "ACME directory URL of the STI-CA (sti-kms)"),                                        \
+        TEXT(cas[i].contact, section, "contact", NULL,                                             \
+             "mailto: URL for the ACME account (sti-kms)"),                                        \
+        TEXT(cas[i].tkauth_member, section, "tkauth-member", tkauth,                               \
+             "member that answers the challenge: tkauth (RFC 9448) or atc (deployed CAs)"),        \
+        TEXT(cas[i].fingerprint, section, "fingerprint", print,                                    \
+             "fingerprint in SPC tokens: thumbprint (RFC 9448) or spki (deployed)"),               \
+        TEXT(cas[i].identifier, section, "identifier", text,                                       \
+             "text of the TNAuthList: base64url (RFC 9448) or base64 (deployed CAs)"),             \
+        TEXT(cas[i].eab_kid, section, "eab-kid", NULL,                                             \
+             "key id of an external account binding, from the CA"),                                \
+        SECRET(cas[i].eab_key_source, section, "eab-key-source",                                   \
+               "where its MAC key is, in base64url as the CA gave it")
+
 static const struct acme_config_key keys[] = {
     REQUIRED(common.token_uri, "token", "uri", "PKCS#11 URI of the token (RFC 7512)"),
     TEXT(common.module, "token", "module", NULL,
@@ -45,6 +75,9 @@ static const struct acme_config_key keys[] = {
     SECRET(common.pin_source, "token", "pin-source",
            "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),
     ACME_TOKEN_KEYS(struct sks_sp_config, common.token),
+    TOKEN_KEYS(0, "token-2"),
+    TOKEN_KEYS(1, "token-3"),
+    TOKEN_KEYS(2, "token-4"),
     REQUIRED(spc, "sp", "spc", "service provider code that calls are signed for"),
     REQUIRED(pa_url, "pa", "url", "base URL of the STI-PA"),
     {"pa", "anchors", ACME_CONFIG_PATH, offsetof(struct sks_sp_config, pa_anchors), true, 0, 0,
@@ -55,14 +88,29 @@ static const struct acme_config_key keys[] = {
     TEXT(ca_list_url, "pa", "ca-list-url", NULL,
          "the trusted-CA list; without it URL/api/v1/ca-list"),
     TEXT(crl_url, "pa", "crl-url", NULL, "the CRL; without it URL/download/v1/crl"),
-    TEXT(ca_directory, "ca", "directory", NULL, "ACME directory URL of the STI-CA (sti-kms)"),
-    TEXT(ca_contact, "ca", "contact", NULL, "mailto: URL for the ACME account (sti-kms)"),
-    TEXT(tkauth_member, "ca", "tkauth-member", "tkauth",
-         "member that answers the challenge: tkauth (RFC 9448) or atc (deployed CAs)"),
-    TEXT(fingerprint, "ca", "fingerprint", "thumbprint",
-         "fingerprint in SPC tokens: thumbprint (RFC 9448) or spki (deployed)"),
+    CA_KEYS(0, "ca", "tkauth", "thumbprint", "base64url"),
     {"ca", "poll-limit", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, poll_limit_s), false, 1,
      3600, "120", "seconds to wait for authorization and issuance"},
+    CA_KEYS(1, "ca-2", NULL, NULL, NULL),
+    CA_KEYS(2, "ca-3", NULL, NULL, NULL),
+    CA_KEYS(3, "ca-4", NULL, NULL, NULL),
+    NUMBER(look_every_s, "kms", "look-every", 1, 3600, "60",
+           "seconds between looks at what is to be renewed (sti-kms run)"),
+    NUMBER(renew_percent, "kms", "renew-at", 5, 90, "67",
+           "percent of a certificate's life after which it is renewed, unless the CA says when"),
+    {"kms", "renewal-info", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, asks_renewal_info),
+     false, 0, 0, "yes", "ask the CA when it wants a certificate renewed (RFC 9773)"},
+    NUMBER(retry_first_s, "kms", "retry-first", 1, 3600, "30",
+           "seconds until something that failed is tried again; doubled each time"),
+    NUMBER(retry_longest_s, "kms", "retry-longest", 1, 86400, "3600", "and no longer than this"),
+    NUMBER(retiring_s, "kms", "retiring-time", 1, 31536000, "86460",
+           "seconds that a credential keeps its key ready after it signs no more"),
+    NUMBER(retired_s, "kms", "destroy-after", 1, 315360000, "604800",
+           "seconds after that until its key is destroyed"),
+    {"kms", "destroy-keys", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, destroys_keys),
+     false, 0, 0, "yes", "destroy keys that are no longer needed"},
+    TEXT(notify_command, "kms", "notify-command", NULL,
+         "program and arguments to run when a credential signs: {spc} {id} {url} {key}"),
     FILE_PATH(tls_ca, "tls", "ca", NULL,
               "PEM file of anchors for outgoing TLS; without it the system's"),
     TEXT(tls_key, "tls", "key", "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,
@@ -74,6 +122,11 @@ static const struct acme_config_key keys[] = {
     SECRET(bearer_source, "api", "bearer-source", "where the bearer token of callers is"),
     FILE_PATH(client_anchors, "api", "client-anchors", NULL,
               "PEM file of anchors of callers' TLS certificates"),
+    TEXT(socket_mode, "api", "socket-mode", "0600",
+         "who may reach that socket; more than its owner only with callers"),
+    FILE_PATH(callers, "api", "callers", NULL,
+              "file of callers and customers; without it any caller may have anything signed"),
+    FILE_PATH(trail, "api", "trail", NULL, "file to which each signature is recorded"),
     {"api", "threads", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, threads), false, 1, 64,
      "4", "threads that answer requests"},
     {"api", "workers", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, common.workers), false, 1,
@@ -81,6 +134,13 @@ static const struct acme_config_key keys[] = {
     TEXT(cr_address, "cr", "address", NULL, "HOST:PORT of the STI-CR; without it none is served"),
     REQUIRED(cr_base_url, "cr", "base-url", "https URL under which others reach the STI-CR"),
     FILE_PATH(cr_dir, "cr", "dir", "cr", "directory of the certificate chains"),
+    TEXT(upload_url, "cr", "upload-url", NULL,
+         "https URL below which new chains are put (HTTP PUT) at an STI-CR of somebody else"),
+    SECRET(upload_bearer_source, "cr", "upload-bearer-source", "where its bearer token is"),
+    TEXT(upload_command, "cr", "upload-command", NULL,
+         "program and arguments that bring a chain there: {file} {name} {url}"),
+    NUMBER(command_timeout_s, "cr", "command-timeout", 1, 3600, "60",
+           "seconds for an upload, and for any of these programs"),
     TEXT(ports, "verification", "ports", NULL,
          "ports of x5u URLs besides 443 and 8443, separated by blanks"),
     {"verification", "private-addresses", ACME_CONFIG_SWITCH,
@@ -118,8 +178,8 @@ static const struct acme_config_key keys[] = {
 
 /* One of two words. */
 static enum hsm_status
-choose(const char *path, const char *name, const char *text, const char *zero, const char *one,
-       bool *out)
+choose(const char *path, const char *section, const char *name, const char *text, const char *zero,
+       const char *one, bool *out)
 {
     char what[64];
 
@@ -127,7 +187,7 @@ choose(const char *path, const char *name, const char *text, const char *zero, c
     if (*out || strcmp(text, zero) == 0)
         return HSM_OK;
     snprintf(what, sizeof(what), "neither %s nor %s", zero, one);
-    return acme_config_refuse(path, "ca", name, what);
+    return acme_config_refuse(path, section, name, what);
 }
 
 static enum hsm_status
@@ -180,6 +240,49 @@ parse_ca_keys(const char *path, const char *text, unsigned *out)
     return HSM_OK;
 }
 
+/* One STI-CA's words; those that are not given mean what they mean in [ca] without them. */
+static enum hsm_status
+interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
+{
+    bool atc = false, spki = false, padded = false;
+    enum hsm_status st = HSM_OK;
+
+    if (ca->tkauth_member != NULL)
+        st = choose(path, section, "tkauth-member", ca->tkauth_member, "tkauth", "atc", &atc);
+    if (st == HSM_OK && ca->fingerprint != NULL)
+        st = choose(path, section, "fingerprint", ca->fingerprint, "thumbprint", "spki", &spki);
+    if (st == HSM_OK && ca->identifier != NULL)
+        st = choose(path, section, "identifier", ca->identifier, "base64url", "base64", &padded);
+    if (st != HSM_OK)
+        return st;
+    ca->member = atc ? ACME_ATC : ACME_TKAUTH;
+    ca->fingerprint_form = spki ? ACME_FINGERPRINT_SPKI : ACME_FINGERPRINT_THUMBPRINT;
+    ca->tnauthlist_text = padded ? ACME_TNAUTHLIST_BASE64 : ACME_TNAUTHLIST_BASE64URL;
+    if ((ca->eab_kid == NULL) == (ca->eab_key_source == NULL))
+        return HSM_OK;
+    return acme_config_refuse(path, section, ca->eab_kid != NULL ? "eab-kid" : "eab-key-source",
+                              "eab-kid and eab-key-source: both or neither");
+}
+
+/* With a file of callers the socket's uid says who asks; without it the permissions do. */
+static enum hsm_status
+interpret_callers(const char *path, struct sks_sp_config *config)
+{
+    char *end;
+
+    config->socket_permissions = (unsigned)strtoul(config->socket_mode, &end, 8);
+    if (*end != '\0' || strspn(config->socket_mode, "01234567") != strlen(config->socket_mode) ||
+        (config->socket_permissions & ~0666U) != 0 || (config->socket_permissions & 0600U) != 0600U)
+        return acme_config_refuse(path, "api", "socket-mode", "not 0600, 0660 or 0666");
+    if (config->callers == NULL && config->socket_permissions != 0600)
+        return acme_config_refuse(path, "api", "socket-mode",
+                                  "other users only with [api] callers");
+    if (config->callers != NULL && config->bearer_source != NULL)
+        return acme_config_refuse(path, "api", "bearer-source",
+                                  "with [api] callers tokens are in that file");
+    return HSM_OK;
+}
+
 static enum hsm_status
 check_addresses(const char *path, const struct sks_sp_config *config)
 {
@@ -193,26 +296,18 @@ check_addresses(const char *path, const struct sks_sp_config *config)
 static enum hsm_status
 interpret(const char *path, struct sks_sp_config *config)
 {
-    bool atc;
-    bool spki;
+    static const char *const sections[SKS_SP_CAS_MAX] = {"ca", "ca-2", "ca-3", "ca-4"};
     enum hsm_status st = acme_daemon_check(path, &config->common);
 
     if (st == HSM_OK)
         st = check_addresses(path, config);
-    if (st == HSM_OK)
-        st = choose(path, "tkauth-member", config->tkauth_member, "tkauth", "atc", &atc);
-
-    if (st == HSM_OK)
-        st = choose(path, "fingerprint", config->fingerprint, "thumbprint", "spki", &spki);
+    for (size_t i = 0; st == HSM_OK && i < SKS_SP_CAS_MAX; i++)
+        st = interpret_ca(path, sections[i], &config->cas[i]);
     if (st == HSM_OK && config->ports != NULL)
         st = parse_ports(path, config->ports, config->port_list);
     if (st == HSM_OK)
         st = parse_ca_keys(path, config->ca_keys, &config->ca_key_kinds);
-    if (st != HSM_OK)
-        return st;
-    config->member = atc ? ACME_ATC : ACME_TKAUTH;
-    config->fingerprint_form = spki ? ACME_FINGERPRINT_SPKI : ACME_FINGERPRINT_THUMBPRINT;
-    return HSM_OK;
+    return st == HSM_OK ? interpret_callers(path, config) : st;
 }
 
 /* URLs that follow from the STI-PA's. */
@@ -256,19 +351,68 @@ sks_sp_config_clear(struct sks_sp_config *config)
     acme_config_clear(keys, config);
 }
 
+static const char *
+plural(const char *section)
+{
+    if (strcmp(section, "token") == 0)
+        return "; further tokens of the same: [token-2] to [token-4]";
+    return strcmp(section, "ca") == 0 ? "; further STI-CAs: [ca-2] to [ca-4]" : "";
+}
+
 void
 sks_sp_config_help(FILE *to)
 {
     const char *section = "";
 
     for (const struct acme_config_key *key = keys; key->section != NULL; key++) {
+        if (isdigit((unsigned char)key->section[strlen(key->section) - 1]))
+            continue; /* the second, third and fourth of a kind */
         if (strcmp(section, key->section) != 0)
-            fprintf(to, "  [%s]\n", key->section);
+            fprintf(to, "  [%s]%s\n", key->section, plural(key->section));
         section = key->section;
         fprintf(to, "    %-18s %s%s%s%s\n", key->name, key->help,
                 key->fallback != NULL ? " (default: " : "",
                 key->fallback != NULL ? key->fallback : "", key->fallback != NULL ? ")" : "");
     }
+}
+
+size_t
+sks_sp_token_count(const struct sks_sp_config *config)
+{
+    size_t count = 1;
+
+    while (count < SKS_TOKENS_MAX && config->more_tokens[count - 1].uri != NULL)
+        count++;
+    return count;
+}
+
+size_t
+sks_sp_ca_count(const struct sks_sp_config *config)
+{
+    size_t count = 0;
+
+    while (count < SKS_SP_CAS_MAX && config->cas[count].directory != NULL)
+        count++;
+    return count;
+}
+
+enum hsm_status
+sks_sp_tokens_open(const struct sks_sp_config *config, const struct hsm_secret *pin,
+                   struct sks_tokens **out)
+{
+    size_t count = sks_sp_token_count(config);
+    struct sks_token_config tokens[SKS_TOKENS_MAX] = {{.uri = config->common.token_uri,
+                                                       .module = config->common.module,
+                                                       .pin_source = config->common.pin_source,
+                                                       .pin = pin,
+                                                       .settings = &config->common.token}};
+
+    for (size_t i = 1; i < count; i++)
+        tokens[i] = (struct sks_token_config){.uri = config->more_tokens[i - 1].uri,
+                                              .module = config->more_tokens[i - 1].module,
+                                              .pin_source = config->more_tokens[i - 1].pin_source,
+                                              .settings = &config->common.token};
+    return sks_tokens_open(tokens, count, out);
 }
 
 static enum hsm_status

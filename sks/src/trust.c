@@ -204,6 +204,19 @@ sks_trust_ends(struct sks_trust *trust, time_t *list, time_t *crl)
     *crl = end_or_none(trust, &trust->crl);
 }
 
+enum hsm_status
+sks_trust_roots(struct sks_trust *trust, time_t now, struct certs_chain **out,
+                struct hsm_reason *why)
+{
+    DEFER(held_release) struct held *held = borrow(trust, &trust->list);
+    enum hsm_status st;
+
+    if (held == NULL)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "no list of trusted STI-CAs is held");
+    st = check_held(trust, held, now, why);
+    return st == HSM_OK ? certs_chain_copy(anchors_of(held), out) : st;
+}
+
 /* -- making one -------------------------------------------------------------------------------- */
 
 static struct sks_trust *

@@ -332,14 +332,12 @@ check_trust(struct judgement *j)
 static enum hsm_status
 check_signature(struct judgement *j)
 {
-    EVP_PKEY *public_key = certs_cert_public(certs_path_get(j->path, 0));
+    const struct hsm_es256_verifier *verifier = certs_path_verifier(j->path);
     enum hsm_status st;
 
-    if (public_key == NULL)
-        return judge(j, SKS_E17_UNTRUSTED, "the certificate's key is of an unknown type");
-    st = sks_passport_verify(&j->passport, public_key, &j->why);
-    if (st == HSM_ERR_UNSUPPORTED)
-        return judge_status(j, SKS_E17_UNTRUSTED, st);
+    if (verifier == NULL)
+        return judge(j, SKS_E17_UNTRUSTED, "the certificate's key is not on P-256");
+    st = sks_passport_verify(&j->passport, verifier, &j->why);
     return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E18_SIGNATURE, st);
 }
 

@@ -253,10 +253,13 @@ write_one(const struct passports *passports, size_t i, struct sks_judged *out)
     out->claims = json_incref(j->payload);
     judgement_write(j, &out->verification);
     dot = j->identity.passport == NULL ? NULL : strrchr(j->identity.passport, '.');
-    if (dot != NULL && asprintf(&out->signature, ".%s", dot) < 0) {
-        out->signature = NULL;
+    if (dot == NULL)
+        return HSM_OK;
+    out->signature = malloc(strlen(dot) + 2);
+    if (out->signature == NULL)
         return HSM_ERR_NOMEM;
-    }
+    out->signature[0] = '.';
+    memcpy(out->signature + 1, dot, strlen(dot) + 1);
     return HSM_OK;
 }
 

@@ -9,8 +9,7 @@
 
 #include <certs/cert.h>
 
-#define CACHE_S_MAX 604800 /* however long a max-age a stranger sends */
-#define ETAG_MAX    256 /* characters; a longer one is not sent back */
+#define ETAG_MAX 256 /* characters; a longer one is not sent back */
 
 /* What a fetch has brought. */
 struct catch
@@ -38,7 +37,7 @@ max_age(const char *cache_control)
         at += strspn(at, ", \t");
         if (strncasecmp(at, name, sizeof(name) - 1) == 0) {
             for (at += sizeof(name) - 1; isdigit((unsigned char)*at); at++)
-                seconds = seconds < CACHE_S_MAX ? seconds * 10 + (*at - '0') : CACHE_S_MAX;
+                seconds = seconds < X5U_CACHE_S_MAX ? seconds * 10 + (*at - '0') : X5U_CACHE_S_MAX;
             return (time_t)seconds;
         }
         at += strcspn(at, ",");
@@ -46,15 +45,14 @@ max_age(const char *cache_control)
     return 0;
 }
 
-/* 24 hours even when less was said (ATIS-1000074), longer when more was. */
-static time_t
-fresh_for(const char *cache_control)
+time_t
+x5u_fresh_for(const char *cache_control)
 {
     time_t age = max_age(cache_control);
 
     if (age < SKS_X5U_CACHE_S)
         return SKS_X5U_CACHE_S;
-    return age < CACHE_S_MAX ? age : CACHE_S_MAX;
+    return age < X5U_CACHE_S_MAX ? age : X5U_CACHE_S_MAX;
 }
 
 /* ---- one fetch, without the lock ---- */
@@ -64,7 +62,7 @@ take_reply(struct acme_http_reply *reply, const char *url, bool has_chain, struc
 {
     enum hsm_status st = HSM_OK;
 
-    catch->age = fresh_for(reply->cache_control);
+    catch->age = x5u_fresh_for(reply->cache_control);
     if (reply->status == 200) /* deployed repositories send many media types: the octets tell */
         st = certs_chain_parse_pem(reply->body, reply->body_len, CERTS_CHAIN_LEN_MAX, &catch->chain,
                                    &catch->why);

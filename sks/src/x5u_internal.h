@@ -20,6 +20,7 @@
 #define X5U_BUCKETS      16384 /* a power of two, above SKS_X5U_CACHE_MAX */
 #define X5U_PORTS_MAX    16 /* configured ones */
 #define X5U_FAILED_MAX   1000 /* URLs kept that could not be fetched: they never push out a chain */
+#define X5U_CACHE_S_MAX  604800 /* however long a max-age a stranger sends */
 #define X5U_FETCHERS     16 /* threads, started as they are needed */
 #define X5U_HOST_FETCHES 4 /* at one time from one host */
 #define X5U_SLOW_MS      1000 /* an answer after that makes a host slow: one fetch at a time, */
@@ -128,7 +129,13 @@ void x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_s
 void x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain *chain,
               size_t octets);
 
-/* x5u_fetch.c: with the lock held */
+/* x5u_fetch.c */
+
+/** How long a chain is fresh by its Cache-Control (NULL: none): 24 hours even when less was said
+ *  (ATIS-1000074), longer when more was. */
+time_t x5u_fresh_for(const char *cache_control);
+
+/* and with the lock held */
 
 /** Put a fetch into the queue; false: too many wait already. */
 bool x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);

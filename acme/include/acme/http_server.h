@@ -58,6 +58,12 @@ const char *acme_http_request_peer(const struct acme_http_request *request);
 bool acme_http_request_is_local(const struct acme_http_request *request);
 /** Subject of a client certificate that chained to client_anchors; NULL: none. */
 const char *acme_http_request_client(const struct acme_http_request *request);
+/** SHA-256 of that certificate, 64 lower-case hex digits; NULL: none. */
+const char *acme_http_request_client_sha256(const struct acme_http_request *request);
+/** Its subjectAltNames as certs_cert_alt_names() tells them; NULL: none. */
+const char *acme_http_request_client_names(const struct acme_http_request *request);
+/** User id of the process at the other end of a Unix socket when it connected; -1: none. */
+long acme_http_request_uid(const struct acme_http_request *request);
 
 /*
  * A response: made 500 and empty, filled by the handler. A call that runs out

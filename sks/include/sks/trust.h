@@ -74,6 +74,14 @@ bool sks_trust_is_ready(struct sks_trust *trust, time_t now);
 void sks_trust_ends(struct sks_trust *trust, time_t *list, time_t *crl);
 
 /**
+ * A copy of the trusted STI-CA roots: certs_chain_free().
+ *
+ * @retval HSM_ERR_UNTRUSTED  no list is held that is good at `now`
+ */
+HSM_MUST_CHECK enum hsm_status sks_trust_roots(struct sks_trust *trust, time_t now,
+                                               struct certs_chain **out, struct hsm_reason *why);
+
+/**
  * Path of a chain to a trusted STI-CA root, and the CRL's verdict. A chain that was judged before
  * is not judged again until list, CRL or a certificate of it ends or is replaced.
  *
