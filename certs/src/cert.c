@@ -226,6 +226,18 @@ certs_cert_serial_hex(const X509 *cert)
     return hex;
 }
 
+const uint8_t *
+certs_cert_authority_key_id(const X509 *cert, size_t *len)
+{
+    /* OpenSSL keeps what it parsed in the certificate, for which it wants it not const */
+    const ASN1_OCTET_STRING *id = X509_get0_authority_key_id((X509 *)(uintptr_t)cert);
+
+    if (id == NULL || ASN1_STRING_length(id) <= 0)
+        return NULL;
+    *len = (size_t)ASN1_STRING_length(id);
+    return ASN1_STRING_get0_data(id);
+}
+
 time_t
 certs_cert_not_before(const X509 *cert)
 {

@@ -50,31 +50,51 @@ sks_passport_begin(enum sks_ppt ppt, const char *x5u, char **out)
 }
 
 enum hsm_status
-sks_passport_sign(const char *begin, const struct sks_claims *claims, struct hsm_key *key,
-                  const char *after, char **out)
+sks_passport_unsigned(const char *begin, const struct sks_claims *claims, const char *after,
+                      char **out, size_t *out_len)
 {
     char payload[SKS_PASSPORT_PAYLOAD_MAX + 1];
-    uint8_t sig[HSM_P256_SIG_LEN];
-    DEFER(free) char *text = NULL;
     size_t begin_len = strlen(begin);
     size_t payload_len;
     size_t len;
+    char *text;
     enum hsm_status st = sks_claims_payload(claims, payload, &payload_len);
 
     if (st != HSM_OK)
         return st;
     len = begin_len + ACME_BASE64URL_LEN(payload_len);
-    text = malloc(len + 1 + ACME_BASE64URL_LEN(sizeof(sig)) + strlen(after) + 1);
+    text = malloc(len + 1 + ACME_BASE64URL_LEN(HSM_P256_SIG_LEN) + strlen(after) + 1);
     if (text == NULL)
         return HSM_ERR_NOMEM;
     memcpy(text, begin, begin_len);
     acme_base64url_write(payload, payload_len, text + begin_len);
-    st = hsm_key_sign(key, text, len, sig);
+    *out = text;
+    *out_len = len;
+    return HSM_OK;
+}
+
+void
+sks_passport_complete(char *text, size_t len, const uint8_t *sig, const char *after)
+{
+    text[len++] = '.';
+    len += acme_base64url_write(sig, HSM_P256_SIG_LEN, text + len);
+    memcpy(text + len, after, strlen(after) + 1);
+}
+
+enum hsm_status
+sks_passport_sign(const char *begin, const struct sks_claims *claims, struct hsm_key *key,
+                  const char *after, char **out)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+    DEFER(free) char *text = NULL;
+    size_t len = 0;
+    enum hsm_status st = sks_passport_unsigned(begin, claims, after, &text, &len);
+
+    if (st == HSM_OK)
+        st = hsm_key_sign(key, text, len, sig);
     if (st != HSM_OK)
         return st;
-    text[len++] = '.';
-    len += acme_base64url_write(sig, sizeof(sig), text + len);
-    memcpy(text + len, after, strlen(after) + 1);
+    sks_passport_complete(text, len, sig, after);
     *out = text;
     text = NULL;
     return HSM_OK;
@@ -150,7 +170,7 @@ sks_passport_payload(const struct sks_passport *passport, json_t **out, struct h
 }
 
 enum hsm_status
-sks_passport_verify(const struct sks_passport *passport, EVP_PKEY *public_key,
+sks_passport_verify(const struct sks_passport *passport, const struct hsm_es256_verifier *verifier,
                     struct hsm_reason *why)
 {
     DEFER(free) char *sig = NULL;
@@ -166,16 +186,14 @@ sks_passport_verify(const struct sks_passport *passport, EVP_PKEY *public_key,
     if (st != HSM_OK)
         return st;
     /* Header and payload stand side by side in what was received, joined by the dot. */
-    st = hsm_es256_verify(public_key, passport->header,
-                          passport->header_len + 1 + passport->payload_len, (const uint8_t *)sig,
-                          sig_len);
+    st = hsm_es256_verifier_verify(verifier, passport->header,
+                                   passport->header_len + 1 + passport->payload_len,
+                                   (const uint8_t *)sig, sig_len);
     if (st == HSM_ERR_MALFORMED)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "signature: %zu octets, not %d", sig_len,
                           HSM_P256_SIG_LEN);
     if (st == HSM_ERR_UNTRUSTED)
         return hsm_refuse(why, st, "signature: does not verify with the certificate's key");
-    if (st == HSM_ERR_UNSUPPORTED)
-        return hsm_refuse(why, st, "the certificate's key is not on P-256");
     return st;
 }
 

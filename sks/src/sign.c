@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/evp.h>
+
 #include <certs/cert.h>
 #include <certs/constraints.h>
 #include <certs/tnauthlist.h>
@@ -13,6 +15,7 @@
 #include <sks/identity.h>
 
 #include "passport_internal.h"
+#include "sign_internal.h"
 #include "x5u_internal.h"
 
 /** What all Identity headers of one kind have in common; owned texts. */
@@ -90,14 +93,6 @@ make_frames(struct sks_signer *signer, struct hsm_reason *why)
     return HSM_OK;
 }
 
-static enum hsm_status
-copy_chain(const struct certs_chain *chain, struct certs_chain **out)
-{
-    enum hsm_status st = certs_chain_new(out);
-
-    return st == HSM_OK ? certs_chain_append(*out, chain) : st;
-}
-
 enum hsm_status
 sks_signer_new(const struct sks_signer_config *config, struct sks_signer **out,
                struct hsm_reason *why)
@@ -129,7 +124,7 @@ sks_signer_new(const struct sks_signer_config *config, struct sks_signer **out,
     if (st == HSM_OK)
         st = make_frames(signer, why);
     if (st == HSM_OK)
-        st = copy_chain(config->chain, &signer->chain);
+        st = certs_chain_copy(config->chain, &signer->chain);
     if (st != HSM_OK)
         return st;
     *out = signer;
@@ -177,8 +172,8 @@ sks_signer_not_after(const struct sks_signer *signer)
     return signer->not_after;
 }
 
-static bool
-is_covered(const struct sks_signer *signer, int64_t when)
+bool
+sks_signer_covers(const struct sks_signer *signer, int64_t when)
 {
     return when >= signer->not_before && when <= signer->not_after;
 }
@@ -189,9 +184,9 @@ check_times(const struct sks_signer *signer, int64_t iat, time_t now, struct hsm
 {
     if (iat < (int64_t)now - SKS_FRESHNESS_S || iat > (int64_t)now + SKS_FRESHNESS_S)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "iat: not within %d s of now", SKS_FRESHNESS_S);
-    if (!is_covered(signer, now))
+    if (!sks_signer_covers(signer, now))
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "the certificate is not valid now");
-    if (!is_covered(signer, iat))
+    if (!sks_signer_covers(signer, iat))
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "iat: outside the certificate's validity");
     return HSM_OK;
 }
@@ -315,4 +310,33 @@ sks_signer_sign(struct sks_signer *signer, const struct sks_claims *claims, time
     if (st != HSM_OK)
         return hsm_refuse(why, st, "key %s: %s", hsm_key_label(signer->key), hsm_status_text(st));
     return HSM_OK;
+}
+
+enum hsm_status
+sks_signer_prepare(const struct sks_signer *signer, const struct sks_claims *claims, time_t now,
+                   char **text, size_t *len, uint8_t *digest, struct hsm_reason *why)
+{
+    const struct frame *frame = &signer->frames[claims->ppt];
+    char *made = NULL;
+    size_t made_len = 0;
+    enum hsm_status st = check(signer, claims, now, why);
+
+    if (st == HSM_OK)
+        st = sks_passport_unsigned(frame->begin, claims, frame->after, &made, &made_len);
+    if (st != HSM_OK)
+        return st;
+    if (EVP_Digest(made, made_len, digest, NULL, EVP_sha256(), NULL) != 1) {
+        free(made);
+        return HSM_ERR_CRYPTO;
+    }
+    *text = made;
+    *len = made_len;
+    return HSM_OK;
+}
+
+void
+sks_signer_complete(const struct sks_signer *signer, const struct sks_claims *claims, char *text,
+                    size_t len, const uint8_t *sig)
+{
+    sks_passport_complete(text, len, sig, signer->frames[claims->ppt].after);
 }

@@ -33,6 +33,7 @@ struct sks_signing {
     pthread_mutex_t refreshing; /* over what follows; one refresh at a time */
     int64_t version; /* of the catalogue when signers, or nothing, was loaded from it */
     time_t retry_at, probe_at; /* on the monotonic clock */
+    size_t missing; /* credentials whose tokens were away */
 
     atomic_bool stale; /* that version could not be loaded */
     atomic_bool token_signs; /* as far as the last signature says */
@@ -114,10 +115,15 @@ load_provider(struct sks_signing *signing, struct provider *provider)
 {
     struct sks_signers *signers = NULL;
     enum hsm_status st =
-        sks_signers_load(signing->config.catalogue, signing->config.token, provider->spc, &signers);
+        signing->config.tokens != NULL
+            ? sks_signers_load_from(signing->config.catalogue, signing->config.tokens,
+                                    provider->spc, &signers)
+            : sks_signers_load(signing->config.catalogue, signing->config.token, provider->spc,
+                               &signers);
 
     if (st != HSM_OK)
         return st;
+    signing->missing += sks_signers_missing(signers);
     tell_signers(provider, signers);
     replace_signers(signing, provider, signers);
     return HSM_OK;
@@ -134,9 +140,13 @@ load(struct sks_signing *signing)
 
     if (st != HSM_OK)
         return st;
-    good = !atomic_load(&signing->stale) && atomic_load(&signing->token_signs);
+    good = !atomic_load(&signing->stale) && atomic_load(&signing->token_signs) &&
+           signing->missing == 0;
     if (version == signing->version && (good || monotonic() < signing->retry_at))
         return HSM_OK;
+    if (signing->config.tokens != NULL)
+        (void)sks_tokens_retry(signing->config.tokens); /* which one is away is told below */
+    signing->missing = 0;
     for (size_t i = 0; i < signing->provider_count; i++) {
         enum hsm_status one = load_provider(signing, &signing->providers[i]);
 
@@ -252,21 +262,21 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
 {
     DEFER(sks_signers_free) struct sks_signers *taken = NULL;
     const struct provider *provider = find_provider(signing, spc);
-    struct sks_signer *chosen = NULL;
+    const struct sks_signer *chosen = NULL;
     struct hsm_reason why = {""};
-    int64_t begun;
-    enum hsm_status st;
+    int64_t begun = 0;
+    enum hsm_status st = HSM_ERR_NOT_FOUND;
 
     if (provider != NULL)
         taken = signers_that_can_sign(signing, provider, now);
-    if (taken != NULL)
-        chosen = sks_signers_at(taken, now);
+    if (taken != NULL) {
+        begun = hsm_metric_clock_ns();
+        st = sks_signers_sign(taken, claims, now, identity, &chosen, &why);
+    }
     if (chosen == NULL) {
         atomic_store(&signing->average_ns, 0);
         return cannot_now(fault, "no active credential");
     }
-    begun = hsm_metric_clock_ns();
-    st = sks_signer_sign(chosen, claims, now, identity, &why);
     signing->config.signature(signing->config.context, chosen, st == HSM_OK);
     if (st != HSM_OK)
         return refuse_signature(signing, st, &why, fault);
@@ -297,6 +307,13 @@ fault_of_credentials(struct sks_signing *signing, time_t now)
     return why;
 }
 
+static bool
+is_ready(const struct sks_signing *signing)
+{
+    return signing->config.tokens != NULL ? sks_tokens_ready(signing->config.tokens)
+                                          : hsm_token_is_ready(signing->config.token);
+}
+
 size_t
 sks_signing_reasons(struct sks_signing *signing, time_t now,
                     const char *why[SKS_SIGNING_REASONS_MAX])
@@ -306,7 +323,7 @@ sks_signing_reasons(struct sks_signing *signing, time_t now,
 
     if (credentials != NULL)
         why[count++] = credentials;
-    if (!atomic_load(&signing->token_signs) || !hsm_token_is_ready(signing->config.token))
+    if (!atomic_load(&signing->token_signs) || !is_ready(signing))
         why[count++] = "the token does not sign";
     if (atomic_load(&signing->stale))
         why[count++] = "an active credential cannot be loaded";

@@ -23,7 +23,8 @@ struct sks_signing;
 
 struct sks_signing_config {
     struct sks_catalogue *catalogue; /* borrowed */
-    struct hsm_token *token; /* borrowed */
+    struct hsm_token *token; /* borrowed; NULL: those of `tokens` */
+    struct sks_tokens *tokens; /* borrowed; or NULL */
     /* SPCs of the providers, copied; a NULL among them is the only one with active credentials */
     const char *const *spcs;
     size_t spc_count; /* at least 1 */

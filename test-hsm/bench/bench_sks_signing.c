@@ -19,10 +19,10 @@
 #include <sks/service.h>
 #include <sks/signers.h>
 
-#include "../sks/ecosystem.h"
 #include "bench.h"
 #include "bench_load.h"
 #include "bench_raw.h"
+#include "ecosystem.h"
 #include "fault_client.h"
 
 #define TOKEN       "all"

@@ -58,6 +58,9 @@ size_t certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX]);
 /** The same as lower-case hex; free() it. */
 char *certs_cert_serial_hex(const X509 *cert);
 
+/** keyIdentifier of the authorityKeyIdentifier (RFC 5280 section 4.2.1.1): borrowed; NULL: none. */
+const uint8_t *certs_cert_authority_key_id(const X509 *cert, size_t *len);
+
 time_t certs_cert_not_before(const X509 *cert);
 time_t certs_cert_not_after(const X509 *cert);
 

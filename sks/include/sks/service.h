@@ -19,6 +19,7 @@
 #include <hsm/token.h>
 #include <sks/callers.h>
 #include <sks/catalogue.h>
+#include <sks/tokens.h>
 #include <sks/trail.h>
 #include <sks/trust.h>
 #include <sks/verify.h>
@@ -27,7 +28,8 @@ struct sks_service;
 
 struct sks_service_config {
     struct sks_catalogue *catalogue; /* active credentials sign */
-    struct hsm_token *token; /* where their keys are */
+    struct hsm_token *token; /* where their keys are; NULL: in those of `tokens` */
+    struct sks_tokens *tokens; /* or NULL */
     const char *spc; /* which SPC signs; NULL: the only active one */
     struct sks_verifier *verifier;
     struct sks_trust *trust; /* for readiness */
