@@ -249,19 +249,28 @@ parse(struct reading *reading, ini_handler take)
     return HSM_OK;
 }
 
+/* Of a file, or of the section with a name that begins in a line. */
+static void
+missing(const struct reading *reading, const struct acme_config_key *key)
+{
+    if (reading->line == 0)
+        hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: missing", reading->path, key->section, key->name);
+    else
+        hsm_log(HSM_LOG_ERROR, "%s:%d: [%s] %s: missing", reading->path, reading->line,
+                key->section, key->name);
+}
+
 /* Keys that the file does not give: refuse the required, set the others to their default. */
 static enum hsm_status
 complete(struct reading *reading)
 {
     const struct acme_config_key *key = reading->keys;
 
-    reading->line = 0;
     for (size_t i = 0; key[i].section != NULL; i++) {
         if (reading->seen[i] != 0)
             continue;
         if (key[i].required) {
-            hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: missing", reading->path, key[i].section,
-                    key[i].name);
+            missing(reading, &key[i]);
             return HSM_ERR_MALFORMED;
         }
         if (key[i].fallback != NULL && set_value(reading, &key[i], key[i].fallback) != HSM_OK)
@@ -320,12 +329,64 @@ acme_config_read(const char *path, const struct acme_config_key *keys, void *con
     if (st != HSM_OK)
         return st;
     st = parse(&reading, take_value);
+    reading.line = 0;
     if (st == HSM_OK)
         st = complete(&reading);
     free(reading.directory);
     if (st != HSM_OK)
         acme_config_clear(keys, config);
     return st;
+}
+
+static const char *
+skip_blanks(const char *text)
+{
+    return text + strspn(text, " \t");
+}
+
+/* A line that begins with that word, and what comes after it and blanks is one of `ends`. */
+static bool
+begins_with(const char *line, const char *word, const char *ends)
+{
+    size_t len = strlen(word);
+
+    return strncmp(line, word, len) == 0 && strchr(ends, *skip_blanks(line + len)) != NULL &&
+           *skip_blanks(line + len) != '\0';
+}
+
+/* Where the file gives that key; 0: it does not. */
+static int
+line_of(const char *text, const char *section, const char *name)
+{
+    bool is_inside = false;
+
+    for (int line = 1; *text != '\0'; line++) {
+        const char *at = skip_blanks(text);
+
+        if (*at == '[')
+            is_inside = begins_with(skip_blanks(at + 1), section, "]");
+        else if (is_inside && begins_with(at, name, "=:"))
+            return line;
+        text += strcspn(text, "\n");
+        text += *text == '\n';
+    }
+    return 0;
+}
+
+enum hsm_status
+acme_config_refuse(const char *path, const char *section, const char *name, const char *what)
+{
+    DEFER(free) uint8_t *text = NULL;
+    size_t len = 0;
+    int line = 0;
+
+    if (hsm_file_read(path, FILE_MAX, &text, &len) == HSM_OK)
+        line = line_of((const char *)text, section, name);
+    if (line > 0)
+        hsm_log(HSM_LOG_ERROR, "%s:%d: [%s] %s: %s", path, line, section, name, what);
+    else
+        hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: %s", path, section, name, what);
+    return HSM_ERR_MALFORMED;
 }
 
 /* ---- sections with names ---- */
@@ -369,6 +430,7 @@ end_section(struct sections *sections)
 
     if (sections->kind == NULL || reading->status != HSM_OK)
         return reading->status;
+    reading->line = sections->first_line;
     st = complete(reading);
     if (st == HSM_OK && asprintf(&where, "%s:%d", reading->path, sections->first_line) < 0)
         st = HSM_ERR_NOMEM;

@@ -42,6 +42,7 @@ struct http_connection {
     struct evhttp_connection *http; /* NULL until http_adopt() */
     struct http_call *call; /* the request that a handler has; NULL: none */
     bool is_replying; /* an answer is being written */
+    bool has_input; /* something of a request has come since the last answer */
     time_t since; /* monotonic: when it last began to read or to write */
     bool is_known; /* what follows was asked for */
     struct http_client client; /* owned texts */
@@ -119,7 +120,7 @@ struct acme_http_loop {
     size_t replying;
     bool is_stopping;
     bool is_draining; /* as for a new process that serves already */
-    atomic_bool stop_asked;
+    atomic_bool stop_asked, drain_asked;
     unsigned threads_wanted, thread_count;
     pthread_t threads[HTTP_THREADS_MAX];
     struct hsm_worker *worker; /* borrowed; NULL: nobody supervises */

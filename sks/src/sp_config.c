@@ -74,6 +74,7 @@ static const struct acme_config_key keys[] = {
          "path of the PKCS#11 module; without it the URI's module-path"),
     SECRET(common.pin_source, "token", "pin-source",
            "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),
+    ACME_TOKEN_KEYS(struct sks_sp_config, common.token),
     TOKEN_KEYS(0, "token-2"),
     TOKEN_KEYS(1, "token-3"),
     TOKEN_KEYS(2, "token-4"),
@@ -167,27 +168,33 @@ static const struct acme_config_key keys[] = {
      0, 0, "no", "ask the STI-PA's CRL also about certificates that name another CRL"},
     FILE_PATH(catalogue, "store", "path", "catalogue.db", "the catalogue of credentials"),
     FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list and CRL are kept"),
+    TEXT(common.metrics_address, "metrics", "address", NULL, ACME_DAEMON_METRICS_HELP),
     TEXT(common.log_format, "log", "format", "text", "text or json"),
     TEXT(common.log_level, "log", "level", "info", "error, warning, info or debug"),
+    {"log", "requests", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, common.log_requests),
+     false, 0, 0, "yes", ACME_DAEMON_REQUESTS_HELP},
     {.section = NULL},
 };
 
 /* One of two words. */
 static enum hsm_status
-choose(const char *path, const char *name, const char *text, const char *zero, const char *one,
-       bool *out)
+choose(const char *path, const char *section, const char *name, const char *text, const char *zero,
+       const char *one, bool *out)
 {
+    char what[64];
+
     *out = strcmp(text, one) == 0;
     if (*out || strcmp(text, zero) == 0)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: %s: neither %s nor %s", path, name, zero, one);
-    return HSM_ERR_MALFORMED;
+    snprintf(what, sizeof(what), "neither %s nor %s", zero, one);
+    return acme_config_refuse(path, section, name, what);
 }
 
 static enum hsm_status
 parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 1])
 {
     size_t count = 0;
+    char what[32];
 
     for (const char *at = text; *at != '\0'; at += strspn(at, " ")) {
         char *end;
@@ -195,9 +202,8 @@ parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 
 
         if (!isdigit((unsigned char)*at) || (*end != ' ' && *end != '\0') || port < 1 ||
             port > 65535 || count == SKS_SP_PORTS_MAX) {
-            hsm_log(HSM_LOG_ERROR, "%s: [verification] ports: not at most %d ports", path,
-                    SKS_SP_PORTS_MAX);
-            return HSM_ERR_MALFORMED;
+            snprintf(what, sizeof(what), "not at most %d ports", SKS_SP_PORTS_MAX);
+            return acme_config_refuse(path, "verification", "ports", what);
         }
         out[count++] = (unsigned)port;
         at = end;
@@ -224,9 +230,8 @@ parse_ca_keys(const char *path, const char *text, unsigned *out)
                (strlen(kinds[i].word) != len || strncmp(kinds[i].word, at, len) != 0))
             i++;
         if (i == sizeof(kinds) / sizeof(kinds[0])) {
-            hsm_log(HSM_LOG_ERROR, "%s: [verification] ca-keys: not of p256, p384, p521, rsa",
-                    path);
-            return HSM_ERR_MALFORMED;
+            return acme_config_refuse(path, "verification", "ca-keys",
+                                      "not of p256, p384, p521, rsa");
         }
         found |= kinds[i].kind;
         at += len;
@@ -240,21 +245,14 @@ static enum hsm_status
 interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
 {
     bool atc = false, spki = false, padded = false;
-    char name[64];
     enum hsm_status st = HSM_OK;
 
-    if (ca->tkauth_member != NULL) {
-        snprintf(name, sizeof(name), "[%s] tkauth-member", section);
-        st = choose(path, name, ca->tkauth_member, "tkauth", "atc", &atc);
-    }
-    if (st == HSM_OK && ca->fingerprint != NULL) {
-        snprintf(name, sizeof(name), "[%s] fingerprint", section);
-        st = choose(path, name, ca->fingerprint, "thumbprint", "spki", &spki);
-    }
-    if (st == HSM_OK && ca->identifier != NULL) {
-        snprintf(name, sizeof(name), "[%s] identifier", section);
-        st = choose(path, name, ca->identifier, "base64url", "base64", &padded);
-    }
+    if (ca->tkauth_member != NULL)
+        st = choose(path, section, "tkauth-member", ca->tkauth_member, "tkauth", "atc", &atc);
+    if (st == HSM_OK && ca->fingerprint != NULL)
+        st = choose(path, section, "fingerprint", ca->fingerprint, "thumbprint", "spki", &spki);
+    if (st == HSM_OK && ca->identifier != NULL)
+        st = choose(path, section, "identifier", ca->identifier, "base64url", "base64", &padded);
     if (st != HSM_OK)
         return st;
     ca->member = atc ? ACME_ATC : ACME_TKAUTH;
@@ -262,8 +260,8 @@ interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
     ca->tnauthlist_text = padded ? ACME_TNAUTHLIST_BASE64 : ACME_TNAUTHLIST_BASE64URL;
     if ((ca->eab_kid == NULL) == (ca->eab_key_source == NULL))
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: [%s] eab-kid and eab-key-source: both or neither", path, section);
-    return HSM_ERR_MALFORMED;
+    return acme_config_refuse(path, section, ca->eab_kid != NULL ? "eab-kid" : "eab-key-source",
+                              "eab-kid and eab-key-source: both or neither");
 }
 
 /* With a file of callers the socket's uid says who asks; without it the permissions do. */
@@ -274,20 +272,24 @@ interpret_callers(const char *path, struct sks_sp_config *config)
 
     config->socket_permissions = (unsigned)strtoul(config->socket_mode, &end, 8);
     if (*end != '\0' || strspn(config->socket_mode, "01234567") != strlen(config->socket_mode) ||
-        (config->socket_permissions & ~0666U) != 0 ||
-        (config->socket_permissions & 0600U) != 0600U) {
-        hsm_log(HSM_LOG_ERROR, "%s: [api] socket-mode: not 0600, 0660 or 0666", path);
-        return HSM_ERR_MALFORMED;
-    }
-    if (config->callers == NULL && config->socket_permissions != 0600) {
-        hsm_log(HSM_LOG_ERROR, "%s: [api] socket-mode: other users only with [api] callers", path);
-        return HSM_ERR_MALFORMED;
-    }
-    if (config->callers != NULL && config->bearer_source != NULL) {
-        hsm_log(HSM_LOG_ERROR,
-                "%s: [api] bearer-source: with [api] callers tokens are in that file", path);
-        return HSM_ERR_MALFORMED;
-    }
+        (config->socket_permissions & ~0666U) != 0 || (config->socket_permissions & 0600U) != 0600U)
+        return acme_config_refuse(path, "api", "socket-mode", "not 0600, 0660 or 0666");
+    if (config->callers == NULL && config->socket_permissions != 0600)
+        return acme_config_refuse(path, "api", "socket-mode",
+                                  "other users only with [api] callers");
+    if (config->callers != NULL && config->bearer_source != NULL)
+        return acme_config_refuse(path, "api", "bearer-source",
+                                  "with [api] callers tokens are in that file");
+    return HSM_OK;
+}
+
+static enum hsm_status
+check_addresses(const char *path, const struct sks_sp_config *config)
+{
+    if (config->api_address != NULL && !acme_http_address_is_valid(config->api_address))
+        return acme_config_refuse(path, "api", "address", "not ADDRESS:PORT");
+    if (config->cr_address != NULL && !acme_http_address_is_valid(config->cr_address))
+        return acme_config_refuse(path, "cr", "address", "not ADDRESS:PORT");
     return HSM_OK;
 }
 
@@ -295,8 +297,10 @@ static enum hsm_status
 interpret(const char *path, struct sks_sp_config *config)
 {
     static const char *const sections[SKS_SP_CAS_MAX] = {"ca", "ca-2", "ca-3", "ca-4"};
-    enum hsm_status st = HSM_OK;
+    enum hsm_status st = acme_daemon_check(path, &config->common);
 
+    if (st == HSM_OK)
+        st = check_addresses(path, config);
     for (size_t i = 0; st == HSM_OK && i < SKS_SP_CAS_MAX; i++)
         st = interpret_ca(path, sections[i], &config->cas[i]);
     if (st == HSM_OK && config->ports != NULL)
@@ -400,12 +404,14 @@ sks_sp_tokens_open(const struct sks_sp_config *config, const struct hsm_secret *
     struct sks_token_config tokens[SKS_TOKENS_MAX] = {{.uri = config->common.token_uri,
                                                        .module = config->common.module,
                                                        .pin_source = config->common.pin_source,
-                                                       .pin = pin}};
+                                                       .pin = pin,
+                                                       .settings = &config->common.token}};
 
     for (size_t i = 1; i < count; i++)
         tokens[i] = (struct sks_token_config){.uri = config->more_tokens[i - 1].uri,
                                               .module = config->more_tokens[i - 1].module,
-                                              .pin_source = config->more_tokens[i - 1].pin_source};
+                                              .pin_source = config->more_tokens[i - 1].pin_source,
+                                              .settings = &config->common.token};
     return sks_tokens_open(tokens, count, out);
 }
 
@@ -467,6 +473,7 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
     struct sks_x5u_config x5u = {
         .ports = config->port_list,
         .private_addresses = config->private_addresses,
+        .metrics = config->common.shared.metrics,
     };
     struct sks_verifier_config verifier = {.chain = fetch_chain, .ask = ask_for_chain};
     enum hsm_status st = acme_http_client_new(&http, &parts->http);

@@ -198,6 +198,10 @@ sks_x5u_count(struct sks_x5u_cache *cache, struct sks_x5u_count *out)
 
 /* ---- making one ---- */
 
+static const struct hsm_metric fetch_seconds = {
+    "sti_sks_x5u_fetch_seconds", "How long fetches of certificate chains took, failed ones too.",
+    HSM_HISTOGRAM, NULL, hsm_metric_seconds};
+
 static void
 set_up(struct sks_x5u_cache *cache, const struct sks_x5u_config *config, size_t ports)
 {
@@ -210,6 +214,7 @@ set_up(struct sks_x5u_cache *cache, const struct sks_x5u_config *config, size_t 
     for (size_t i = 0; i < sizeof(cache->lines) / sizeof(cache->lines[0]); i++)
         TAILQ_INIT(&cache->lines[i]);
     STAILQ_INIT(&cache->queue);
+    cache->fetch_seconds = hsm_series(config->metrics, &fetch_seconds, NULL);
     pthread_mutex_init(&cache->lock, NULL);
     pthread_cond_init(&cache->landed, NULL);
     pthread_cond_init(&cache->work, NULL);

@@ -183,6 +183,7 @@ land(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch,
 {
     cache->count.fetched++;
     cache->count.fetch_ms += catch->took_ms;
+    hsm_series_observe(cache->fetch_seconds, catch->took_ms / 1e3);
     if (catch->took_ms >= X5U_SLOW_MS)
         remember_slow(cache, entry);
     entry->is_in_flight = false;

@@ -100,6 +100,7 @@ struct sks_x5u_cache {
     size_t next_slow;
     bool is_ending;
     struct sks_x5u_count count;
+    struct hsm_series *fetch_seconds;
 };
 
 /* x5u_url.c */

@@ -120,6 +120,9 @@ struct acme_http_handler {
     void *context; /* borrowed */
 };
 
+/** "ADDRESS:PORT" or "[ADDRESS]:PORT"; names are not resolved. */
+bool acme_http_address_is_valid(const char *address);
+
 /** "127.0.0.1:PORT" or "[::1]:PORT": nobody on another machine reaches it. */
 bool acme_http_address_is_loopback(const char *address);
 
@@ -200,6 +203,8 @@ void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *wo
  */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_run(struct acme_http_loop *loop);
 void acme_http_loop_stop(struct acme_http_loop *loop);
+/** From any thread: what SIGHUP means in a worker. */
+void acme_http_loop_drain(struct acme_http_loop *loop);
 void acme_http_loop_free(struct acme_http_loop *loop);
 
 #endif

@@ -20,6 +20,7 @@
 
 #include <acme/http_client.h>
 #include <certs/chain.h>
+#include <hsm/metrics.h>
 #include <hsm/status.h>
 
 #define SKS_X5U_MAX            512 /* characters of the URL */
@@ -39,6 +40,7 @@ struct sks_x5u_config {
     const unsigned *ports; /* besides 443 and 8443; at most 16, ends with 0; NULL: none; copied */
     bool private_addresses; /* fetch from special addresses too: labs and tests */
     size_t chains_max, octets_max; /* 0: SKS_X5U_CACHE_MAX, SKS_X5U_OCTETS_MAX */
+    struct hsm_metrics *metrics; /* borrowed; NULL: nobody wants to know how long fetches take */
 };
 
 HSM_MUST_CHECK enum hsm_status sks_x5u_cache_new(const struct sks_x5u_config *config,
