@@ -1,4 +1,5 @@
 /* config.c - configuration files (INI) with a strict table of keys. */
+#define _GNU_SOURCE /* asprintf */
 #include <acme/config.h>
 
 #include <errno.h>
@@ -231,12 +232,12 @@ set_up_inih(void)
 }
 
 static enum hsm_status
-parse(struct reading *reading)
+parse(struct reading *reading, ini_handler take)
 {
     int rc;
 
     set_up_inih();
-    rc = ini_parse_stream(next_line, reading, take_value, reading);
+    rc = ini_parse_stream(next_line, reading, take, reading);
     if (reading->status != HSM_OK)
         return reading->status; /* told */
     if (rc < 0)
@@ -248,19 +249,28 @@ parse(struct reading *reading)
     return HSM_OK;
 }
 
+/* Of a file, or of the section with a name that begins in a line. */
+static void
+missing(const struct reading *reading, const struct acme_config_key *key)
+{
+    if (reading->line == 0)
+        hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: missing", reading->path, key->section, key->name);
+    else
+        hsm_log(HSM_LOG_ERROR, "%s:%d: [%s] %s: missing", reading->path, reading->line,
+                key->section, key->name);
+}
+
 /* Keys that the file does not give: refuse the required, set the others to their default. */
 static enum hsm_status
 complete(struct reading *reading)
 {
     const struct acme_config_key *key = reading->keys;
 
-    reading->line = 0;
     for (size_t i = 0; key[i].section != NULL; i++) {
         if (reading->seen[i] != 0)
             continue;
         if (key[i].required) {
-            hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: missing", reading->path, key[i].section,
-                    key[i].name);
+            missing(reading, &key[i]);
             return HSM_ERR_MALFORMED;
         }
         if (key[i].fallback != NULL && set_value(reading, &key[i], key[i].fallback) != HSM_OK)
@@ -287,33 +297,220 @@ table_is_too_long(const struct acme_config_key *keys)
     return count > KEYS_MAX;
 }
 
+/* The whole file, with what the reading needs; released with the reading. */
+static enum hsm_status
+open_reading(const char *path, struct reading *reading, uint8_t **text)
+{
+    size_t len = 0;
+    enum hsm_status st = hsm_file_read(path, FILE_MAX, text, &len);
+
+    if (st != HSM_OK)
+        return st;
+    if (memchr(*text, '\0', len) != NULL) {
+        hsm_log(HSM_LOG_ERROR, "%s: not a text", path);
+        return HSM_ERR_MALFORMED;
+    }
+    reading->path = path;
+    reading->rest = (const char *)*text;
+    reading->directory = directory_of(path);
+    return reading->directory == NULL ? HSM_ERR_NOMEM : HSM_OK;
+}
+
 enum hsm_status
 acme_config_read(const char *path, const struct acme_config_key *keys, void *config)
 {
     DEFER(free) uint8_t *text = NULL;
-    struct reading reading = {.path = path, .keys = keys, .config = config};
-    size_t len = 0;
+    struct reading reading = {.keys = keys, .config = config};
     enum hsm_status st;
 
     if (table_is_too_long(keys))
         return HSM_ERR_USAGE;
-    st = hsm_file_read(path, FILE_MAX, &text, &len);
+    st = open_reading(path, &reading, &text);
     if (st != HSM_OK)
         return st;
-    if (memchr(text, '\0', len) != NULL) {
-        hsm_log(HSM_LOG_ERROR, "%s: not a text", path);
-        return HSM_ERR_MALFORMED;
-    }
-    reading.rest = (const char *)text;
-    reading.directory = directory_of(path);
-    if (reading.directory == NULL)
-        return HSM_ERR_NOMEM;
-    st = parse(&reading);
+    st = parse(&reading, take_value);
+    reading.line = 0;
     if (st == HSM_OK)
         st = complete(&reading);
     free(reading.directory);
     if (st != HSM_OK)
         acme_config_clear(keys, config);
+    return st;
+}
+
+static const char *
+skip_blanks(const char *text)
+{
+    return text + strspn(text, " \t");
+}
+
+/* A line that begins with that word, and what comes after it and blanks is one of `ends`. */
+static bool
+begins_with(const char *line, const char *word, const char *ends)
+{
+    size_t len = strlen(word);
+
+    return strncmp(line, word, len) == 0 && strchr(ends, *skip_blanks(line + len)) != NULL &&
+           *skip_blanks(line + len) != '\0';
+}
+
+/* Where the file gives that key; 0: it does not. */
+static int
+line_of(const char *text, const char *section, const char *name)
+{
+    bool is_inside = false;
+
+    for (int line = 1; *text != '\0'; line++) {
+        const char *at = skip_blanks(text);
+
+        if (*at == '[')
+            is_inside = begins_with(skip_blanks(at + 1), section, "]");
+        else if (is_inside && begins_with(at, name, "=:"))
+            return line;
+        text += strcspn(text, "\n");
+        text += *text == '\n';
+    }
+    return 0;
+}
+
+enum hsm_status
+acme_config_refuse(const char *path, const char *section, const char *name, const char *what)
+{
+    DEFER(free) uint8_t *text = NULL;
+    size_t len = 0;
+    int line = 0;
+
+    if (hsm_file_read(path, FILE_MAX, &text, &len) == HSM_OK)
+        line = line_of((const char *)text, section, name);
+    if (line > 0)
+        hsm_log(HSM_LOG_ERROR, "%s:%d: [%s] %s: %s", path, line, section, name, what);
+    else
+        hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: %s", path, section, name, what);
+    return HSM_ERR_MALFORMED;
+}
+
+/* ---- sections with names ---- */
+
+/** One file of them; the section that is being read. */
+struct sections {
+    struct reading reading; /* first: what parse() hands on */
+    const struct acme_config_kind *kinds;
+    void *context;
+    const struct acme_config_kind *kind; /* NULL: no section yet */
+    char name[ACME_CONFIG_NAME_MAX + 1];
+    int first_line;
+};
+
+/* "KIND NAME"; NULL: none that is known. */
+static const struct acme_config_kind *
+find_kind(const struct acme_config_kind *kinds, const char *section, const char **name)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t len = strcspn(section, " ");
+
+    *name = section + len + strspn(section + len, " ");
+    if (**name == '\0' || strlen(*name) > ACME_CONFIG_NAME_MAX ||
+        strspn(*name, allowed) != strlen(*name))
+        return NULL;
+    for (; kinds->name != NULL; kinds++)
+        if (strlen(kinds->name) == len && strncmp(kinds->name, section, len) == 0)
+            return kinds;
+    return NULL;
+}
+
+/* Hand on the section that was read last. */
+static enum hsm_status
+end_section(struct sections *sections)
+{
+    struct reading *reading = &sections->reading;
+    struct hsm_reason why = {""};
+    char *where = NULL;
+    enum hsm_status st;
+
+    if (sections->kind == NULL || reading->status != HSM_OK)
+        return reading->status;
+    reading->line = sections->first_line;
+    st = complete(reading);
+    if (st == HSM_OK && asprintf(&where, "%s:%d", reading->path, sections->first_line) < 0)
+        st = HSM_ERR_NOMEM;
+    if (st == HSM_OK) {
+        st = sections->kind->take(sections->context, sections->name, where, reading->config, &why);
+        if (st != HSM_OK)
+            hsm_log(HSM_LOG_ERROR, "%s: [%s %s]: %s", where, sections->kind->name, sections->name,
+                    why.text[0] != '\0' ? why.text : hsm_status_text(st));
+        free(where);
+    } else {
+        acme_config_clear(reading->keys, reading->config);
+    }
+    free(reading->config);
+    reading->config = NULL;
+    sections->kind = NULL;
+    reading->status = st;
+    return st;
+}
+
+static enum hsm_status
+begin_section(struct sections *sections, const char *section)
+{
+    struct reading *reading = &sections->reading;
+    const char *name;
+    int line = reading->line;
+    enum hsm_status st = end_section(sections);
+
+    reading->line = line;
+    if (st != HSM_OK)
+        return st;
+    sections->kind = find_kind(sections->kinds, section, &name);
+    if (sections->kind == NULL) {
+        hsm_log(HSM_LOG_ERROR, "%s:%d: [%s]: no known kind of section with a name", reading->path,
+                reading->line, section);
+        reading->status = HSM_ERR_MALFORMED;
+        return HSM_ERR_MALFORMED;
+    }
+    memcpy(sections->name, name, strlen(name) + 1);
+    sections->first_line = line;
+    reading->keys = sections->kind->keys;
+    memset(reading->seen, 0, sizeof(reading->seen));
+    reading->config = calloc(1, sections->kind->size);
+    if (reading->config == NULL)
+        reading->status = HSM_ERR_NOMEM;
+    return reading->status;
+}
+
+/* inih's handler: the keys of a section follow each other. */
+static int
+take_named_value(void *context, const char *section, const char *name, const char *value)
+{
+    struct sections *sections = context;
+    const char *of;
+
+    if (sections->reading.status != HSM_OK)
+        return 0;
+    if ((sections->kind == NULL || find_kind(sections->kinds, section, &of) != sections->kind ||
+         strcmp(of, sections->name) != 0) &&
+        begin_section(sections, section) != HSM_OK)
+        return 0;
+    return take_value(&sections->reading, sections->kind->name, name, value);
+}
+
+enum hsm_status
+acme_config_read_sections(const char *path, const struct acme_config_kind *kinds, void *context)
+{
+    DEFER(free) uint8_t *text = NULL;
+    struct sections sections = {.kinds = kinds, .context = context};
+    struct reading *reading = &sections.reading;
+    enum hsm_status st = open_reading(path, reading, &text);
+
+    if (st != HSM_OK)
+        return st;
+    st = parse(reading, take_named_value);
+    if (st == HSM_OK)
+        st = end_section(&sections);
+    if (reading->config != NULL)
+        acme_config_clear(reading->keys, reading->config);
+    free(reading->config);
+    free(reading->directory);
     return st;
 }
 

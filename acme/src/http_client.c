@@ -1,4 +1,5 @@
 /* http_client.c - HTTPS requests under bounds (libcurl). */
+#define _GNU_SOURCE /* memmem */
 #include <acme/http_client.h>
 
 #include <pthread.h>
@@ -237,6 +238,7 @@ header_place(struct acme_http_reply *reply, const char *name, size_t len)
         {"Retry-After", &reply->retry_after},
         {"ETag", &reply->etag},
         {"Cache-Control", &reply->cache_control},
+        {"Link", &reply->link_next},
     };
 
     for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
@@ -250,7 +252,8 @@ static void
 drop_headers(struct acme_http_reply *reply)
 {
     char **const all[] = {&reply->content_type, &reply->location,      &reply->replay_nonce,
-                          &reply->retry_after,  &reply->cache_control, &reply->etag};
+                          &reply->retry_after,  &reply->cache_control, &reply->etag,
+                          &reply->link_next};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         free(*all[i]);
@@ -262,6 +265,21 @@ static bool
 is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Of <URL>;rel="next" (RFC 8288) *value and *end become the URL's; false: another relation. */
+static bool
+take_link_next(const char **value, const char **end)
+{
+    static const char wanted[] = "rel=\"next\"";
+    const char *close = memchr(*value, '>', (size_t)(*end - *value));
+
+    if (**value != '<' || close == NULL ||
+        memmem(close, (size_t)(*end - close), wanted, sizeof(wanted) - 1) == NULL)
+        return false;
+    *value += 1;
+    *end = close;
+    return true;
 }
 
 /* curl's header callback: one line, not NUL-terminated. Of several of a name the last is kept. */
@@ -286,6 +304,8 @@ take_header(char *line, size_t one, size_t len, void *context)
         ;
     while (end > value && is_blank(end[-1]))
         end--;
+    if (place == &exchange->reply->link_next && (value == end || !take_link_next(&value, &end)))
+        return len;
     if (end - value > HEADER_VALUE_MAX) {
         exchange->is_too_large = true;
         return 0;
@@ -351,13 +371,15 @@ make_headers(const struct acme_http_fetch *fetch, struct curl_slist **out)
     bool good = list_add(out, "Accept-Language: en", "") && list_add(out, "Expect:", "");
 
     if (has_line_end(fetch->content_type) || has_line_end(fetch->accept) ||
-        has_line_end(fetch->authorization))
+        has_line_end(fetch->authorization) || has_line_end(fetch->if_none_match))
         return HSM_ERR_USAGE;
     if (good)
         good = fetch->content_type != NULL ? list_add(out, "Content-Type: ", fetch->content_type)
                                            : list_add(out, "Content-Type:", "");
     if (good && fetch->accept != NULL)
         good = list_add(out, "Accept: ", fetch->accept);
+    if (good && fetch->if_none_match != NULL)
+        good = list_add(out, "If-None-Match: ", fetch->if_none_match);
     if (good && fetch->authorization != NULL)
         good = list_add(out, "Authorization: ", fetch->authorization);
     return good ? HSM_OK : HSM_ERR_NOMEM;
@@ -370,8 +392,9 @@ set_method(CURL *curl, const struct acme_http_fetch *fetch)
         curl_easy_setopt(curl, CURLOPT_HTTPGET, 1L);
     } else if (strcmp(fetch->method, "HEAD") == 0) {
         curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
-    } else if (strcmp(fetch->method, "POST") == 0) {
+    } else if (strcmp(fetch->method, "POST") == 0 || strcmp(fetch->method, "PUT") == 0) {
         curl_easy_setopt(curl, CURLOPT_POST, 1L);
+        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, fetch->method);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)fetch->body_len);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, fetch->body != NULL ? fetch->body : "");
     } else {

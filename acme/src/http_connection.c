@@ -17,9 +17,11 @@
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 
-#include <certs/cert.h>
 #include <hsm/log.h>
 
+#define DRAIN_IDLE_S                                                                               \
+    3 /* seconds without a request, then a connection of a loop that drains ends                   \
+       */
 #define REFUSED_AT_ONCE 64 /* connections closed in one turn while the server is full */
 /* What may lie unread: a whole request and the start of the next. evhttp bounds headers and bodies,
  * but not the line of a chunk's size. */
@@ -42,19 +44,6 @@ http_call_free(struct http_call *call)
     http_response_clear(&call->response);
     free(call->request);
     free(call);
-}
-
-static void
-log_call(const struct http_call *call, const char *note)
-{
-    struct timespec now;
-    double ms;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    ms = (double)(now.tv_sec - call->begun.tv_sec) * 1e3 +
-         (double)(now.tv_nsec - call->begun.tv_nsec) / 1e6;
-    hsm_log(HSM_LOG_INFO, "%s %s %d %s %.1f ms%s", http_method_text(call->request->method),
-            call->request->path, call->response.status, call->request->peer, ms, note);
 }
 
 static struct http_bucket *
@@ -85,6 +74,7 @@ on_replied(struct evhttp_request *http, void *context)
 
     (void)http;
     connection->is_replying = false;
+    connection->has_input = false;
     connection->since = http_monotonic_s();
     connection->server->loop->replying--;
     http_end_when_idle(connection->server->loop);
@@ -119,7 +109,7 @@ send_reply(struct http_connection *connection, struct evhttp_request *http, int 
     connection->is_replying = true;
     connection->since = http_monotonic_s();
     server->loop->replying++;
-    if (server->loop->is_stopping)
+    if (server->loop->is_stopping || server->loop->is_draining)
         close_after(http);
     evhttp_request_set_on_complete_cb(http, on_replied, connection);
     evhttp_send_reply(http, status, NULL, body);
@@ -172,7 +162,7 @@ http_deliver(struct http_call *call)
     struct evbuffer *body;
 
     if (connection == NULL) {
-        log_call(call, " (the peer is gone)");
+        http_observe_call(call, " (the peer is gone)");
         http_call_free(call);
         return;
     }
@@ -185,7 +175,7 @@ http_deliver(struct http_call *call)
         if (body != NULL)
             evbuffer_drain(body, evbuffer_get_length(body));
     }
-    log_call(call, "");
+    http_observe_call(call, "");
     send_reply(connection, http, call->response.status, body);
     if (body != NULL)
         evbuffer_free(body);
@@ -196,7 +186,7 @@ http_deliver(struct http_call *call)
 static void
 refuse(struct http_connection *connection, struct evhttp_request *http, int status)
 {
-    hsm_log(HSM_LOG_INFO, "%s: request refused: %d", connection->server->address, status);
+    http_observe_refusal(connection->server, http_method_of(http), status);
     if (evhttp_request_get_command(http) == EVHTTP_REQ_CONNECT) {
         evhttp_connection_free(connection->http); /* evhttp keeps it open after any answer */
         return;
@@ -313,6 +303,22 @@ http_on_accept(struct event_base *base, void *context)
 }
 
 static void
+on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *context)
+{
+    struct http_connection *connection = context;
+
+    (void)input;
+    if (info->n_added > 0)
+        connection->has_input = true;
+}
+
+static struct evbuffer *
+input_of(struct evhttp_connection *http)
+{
+    return bufferevent_get_input(evhttp_connection_get_bufferevent(http));
+}
+
+static void
 forget_connection(struct http_connection *connection)
 {
     struct http_server *server = connection->server;
@@ -321,7 +327,7 @@ forget_connection(struct http_connection *connection)
     server->connection_count--;
     if (was_full && !is_full(server))
         update_accepting(server);
-    free(connection->client);
+    http_peer_forget(connection);
     free(connection);
 }
 
@@ -351,7 +357,7 @@ on_close(struct evhttp_connection *http, void *context)
     struct acme_http_loop *loop = server->loop;
     struct http_call *call = connection->call;
 
-    (void)http;
+    evbuffer_remove_cb(input_of(http), on_input, connection);
     say_goodbye(connection);
     if (call != NULL) {
         if (evhttp_request_get_connection(call->http) == NULL)
@@ -393,11 +399,24 @@ http_adopt(evutil_socket_t fd, short what, void *context)
             TAILQ_INSERT_TAIL(&connection->server->connections, connection, all);
             LIST_INSERT_HEAD(bucket_of(connection->server, http), connection, bucket);
             evhttp_connection_set_closecb(http, on_close, connection);
+            (void)evbuffer_add_cb(input_of(http), on_input, connection);
         } else {
             forget_connection(connection);
         }
         bufferevent_decref(bev);
     }
+}
+
+/* Seconds after which what lasts as long as that is given up. A loop that drains does not wait long
+ * for connections on which nothing has begun. */
+static time_t
+patience(const struct http_connection *connection)
+{
+    const struct http_server *server = connection->server;
+
+    if (server->loop->is_draining && !connection->is_replying && !connection->has_input)
+        return DRAIN_IDLE_S;
+    return 2 * (time_t)server->idle_s;
 }
 
 /* evhttp's timeout begins anew with each octet; this one does not. */
@@ -411,6 +430,7 @@ http_sweep(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
+    http_observe_loop(loop);
     TAILQ_FOREACH(server, &loop->servers, next)
     {
         tell_refused(server);
@@ -418,21 +438,10 @@ http_sweep(evutil_socket_t fd, short what, void *context)
         for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
              connection = following) {
             following = TAILQ_NEXT(connection, all);
-            if (connection->call == NULL && now - connection->since > 2 * (time_t)server->idle_s)
+            if (connection->call == NULL && now - connection->since > patience(connection))
                 evhttp_connection_free(connection->http); /* on_close() does the rest */
         }
     }
-}
-
-/* The subject of the client's certificate; OpenSSL let in only those that chain to an anchor. */
-static void
-learn_client(struct http_connection *connection)
-{
-    SSL *ssl = bufferevent_openssl_get_ssl(evhttp_connection_get_bufferevent(connection->http));
-    X509 *cert = ssl != NULL ? SSL_get0_peer_certificate(ssl) : NULL;
-
-    if (cert != NULL && connection->client == NULL && SSL_get_verify_result(ssl) == X509_V_OK)
-        connection->client = certs_cert_subject(cert);
 }
 
 /* A whole request has come in; the HTTP status to refuse it with, or 0. */
@@ -444,7 +453,8 @@ call_new(struct http_connection *connection, struct evhttp_request *http, struct
 
     if (status != 0)
         return status;
-    learn_client(connection);
+    if (!connection->is_known)
+        http_peer_learn(connection);
     call = calloc(1, sizeof(*call));
     if (call == NULL)
         return 503;
@@ -453,7 +463,7 @@ call_new(struct http_connection *connection, struct evhttp_request *http, struct
         free(call);
         return status;
     }
-    clock_gettime(CLOCK_MONOTONIC, &call->begun);
+    call->begun_ns = hsm_metric_clock_ns();
     http_response_init(&call->response);
     call->server = connection->server;
     call->connection = connection;

@@ -22,6 +22,13 @@ struct http_header {
     const char *value;
 };
 
+/* What is known of a client's certificate; NULL: none. */
+struct http_client {
+    const char *subject;
+    const char *sha256; /* hex */
+    const char *names;
+};
+
 /* One allocation holds the struct and all that it points to: a handler thread needs nothing of the
  * connection, which may be gone by then. */
 struct acme_http_request {
@@ -34,7 +41,8 @@ struct acme_http_request {
     size_t body_len;
     const char *peer;
     bool is_local;
-    const char *client; /* NULL: none */
+    struct http_client client;
+    long uid; /* -1: none */
 };
 
 struct acme_http_response {
@@ -44,6 +52,7 @@ struct acme_http_response {
     struct http_header *headers; /* owned, and so are their texts */
     size_t header_count;
     bool is_broken; /* stays 500 */
+    const char *route; /* static; NULL: none */
 };
 
 void http_response_init(struct acme_http_response *response);

@@ -3,7 +3,10 @@
  *
  * http_server.c      the loop, handler threads, listening, stopping
  * http_connection.c  connections from accept() to close, requests handed out, answers written
+ * http_peer.c        who is at the other end
  * http_request.c     what evhttp read, checked and copied
+ * http_observe.c     what is told of a request: log and metrics
+ * http_park.c        requests that wait for something without a thread
  *
  * libevent runs in the loop's thread alone. A handler's thread sees the request
  * and the response of its call, and nothing else of what is here.
@@ -15,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <time.h>
 
 #include <event2/event.h>
@@ -38,8 +42,11 @@ struct http_connection {
     struct evhttp_connection *http; /* NULL until http_adopt() */
     struct http_call *call; /* the request that a handler has; NULL: none */
     bool is_replying; /* an answer is being written */
+    bool has_input; /* something of a request has come since the last answer */
     time_t since; /* monotonic: when it last began to read or to write */
-    char *client; /* subject of its certificate; NULL: none, or not yet asked */
+    bool is_known; /* what follows was asked for */
+    struct http_client client; /* owned texts */
+    long uid; /* of the process at the other end of a Unix socket; -1: none */
     TAILQ_ENTRY(http_connection) all; /* of the server, or of the loop before http_adopt() */
     LIST_ENTRY(http_connection) bucket;
 };
@@ -54,8 +61,12 @@ struct http_call {
     struct evhttp_request *http; /* loop thread; NULL likewise */
     struct acme_http_request *request;
     struct acme_http_response response;
-    struct timespec begun;
+    int64_t begun_ns; /* monotonic */
     bool is_slow;
+    bool is_on_thread; /* a handler has it, on a thread of the pool */
+    bool is_resumed; /* parked and resumed before the handler has returned */
+    unsigned parks; /* how often it was parked */
+    struct acme_http_parked *parked; /* put aside; not owned; under the loop's mutex then */
     STAILQ_ENTRY(http_call) next;
 };
 
@@ -67,6 +78,8 @@ struct http_server {
     char *address; /* for the log */
     struct acme_http_listener *listener; /* owned; NULL: it is shared */
     bool is_unix;
+    bool is_quiet;
+    struct hsm_metrics *metrics; /* borrowed; NULL: none */
     unsigned port;
     unsigned idle_s;
     size_t connections_max;
@@ -97,7 +110,8 @@ STAILQ_HEAD(http_ticks, http_tick);
 
 struct acme_http_loop {
     struct event_base *base;
-    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint, *beat;
+    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint, *sighup;
+    struct event *drained, *beat;
     int wake_fd; /* eventfd: a call is done, or stop was asked for */
     TAILQ_HEAD(, http_server) servers;
     TAILQ_HEAD(, http_tick) ticks;
@@ -105,7 +119,8 @@ struct acme_http_loop {
     size_t calls; /* and ticks: handed to the threads and not taken back */
     size_t replying;
     bool is_stopping;
-    atomic_bool stop_asked;
+    bool is_draining; /* as for a new process that serves already */
+    atomic_bool stop_asked, drain_asked;
     unsigned threads_wanted, thread_count;
     pthread_t threads[HTTP_THREADS_MAX];
     struct hsm_worker *worker; /* borrowed; NULL: nobody supervises */
@@ -114,7 +129,7 @@ struct acme_http_loop {
 
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t work;
-    struct http_calls queue, slow, done;
+    struct http_calls queue, slow, done, parked;
     struct http_ticks due, ticked;
     size_t queue_len; /* of the slow as well */
     size_t running, slow_running;
@@ -132,6 +147,23 @@ int http_request_check(struct evhttp_request *http);
 int http_request_new(const struct http_connection *connection, struct evhttp_request *http,
                      struct acme_http_request **out);
 const char *http_method_text(enum acme_http_method method);
+enum acme_http_method http_method_of(struct evhttp_request *http);
+
+/* http_observe.c */
+
+/** A request was answered, or its peer is gone. */
+void http_observe_call(const struct http_call *call, const char *note);
+/** A request was refused that no handler saw. */
+void http_observe_refusal(const struct http_server *server, enum acme_http_method method,
+                          int status);
+/** Now and then: how busy the loop is. */
+void http_observe_loop(struct acme_http_loop *loop);
+
+/* http_peer.c */
+
+/** Who is at the other end of an established connection. */
+void http_peer_learn(struct http_connection *connection);
+void http_peer_forget(struct http_connection *connection);
 
 /* http_connection.c: callbacks of libevent, and what the loop asks for */
 
@@ -156,6 +188,14 @@ void http_deliver(struct http_call *call);
 void http_call_free(struct http_call *call);
 /** Close the connections that wait for a request: they have nothing to lose. */
 void http_close_idle(struct http_server *server);
+
+/* http_park.c */
+
+/** The handler has returned: true if it has parked the call, which is taken care of. With the
+ *  loop's mutex held. */
+bool http_was_parked(struct acme_http_loop *loop, struct http_call *call);
+/** Release the calls that nobody has resumed; the threads have ended. */
+void http_forget_parked(struct acme_http_loop *loop);
 
 /* http_server.c */
 

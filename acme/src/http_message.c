@@ -58,7 +58,25 @@ acme_http_request_is_local(const struct acme_http_request *request)
 const char *
 acme_http_request_client(const struct acme_http_request *request)
 {
-    return request->client;
+    return request->client.subject;
+}
+
+const char *
+acme_http_request_client_sha256(const struct acme_http_request *request)
+{
+    return request->client.sha256;
+}
+
+const char *
+acme_http_request_client_names(const struct acme_http_request *request)
+{
+    return request->client.names;
+}
+
+long
+acme_http_request_uid(const struct acme_http_request *request)
+{
+    return request->uid;
 }
 
 void
@@ -85,7 +103,10 @@ http_response_clear(struct acme_http_response *response)
 static void
 response_break(struct acme_http_response *response)
 {
+    const char *route = response->route;
+
     http_response_clear(response);
+    response->route = route;
     response->is_broken = true;
 }
 
@@ -206,6 +227,12 @@ acme_http_respond_json(struct acme_http_response *response, int status, const ch
         return;
     }
     respond_with(response, status, content_type, text, strlen(text));
+}
+
+void
+acme_http_response_route(struct acme_http_response *response, const char *route)
+{
+    response->route = route;
 }
 
 int

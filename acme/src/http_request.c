@@ -10,8 +10,8 @@
 #include <event2/buffer.h>
 #include <event2/keyvalq_struct.h>
 
-static enum acme_http_method
-method_of(struct evhttp_request *http)
+enum acme_http_method
+http_method_of(struct evhttp_request *http)
 {
     switch (evhttp_request_get_command(http)) {
     case EVHTTP_REQ_GET:
@@ -54,7 +54,7 @@ is_decimal(const char *text)
 static bool
 may_have_body(struct evhttp_request *http)
 {
-    enum acme_http_method method = method_of(http);
+    enum acme_http_method method = http_method_of(http);
 
     return evhttp_request_get_command(http) == EVHTTP_REQ_PATCH ||
            (method != ACME_HTTP_HEAD && method != ACME_HTTP_OTHER);
@@ -182,13 +182,15 @@ http_request_new(const struct http_connection *connection, struct evhttp_request
     const char *path = evhttp_uri_get_path(uri);
     const char *query = evhttp_uri_get_query(uri);
     const char *peer = peer_of(connection);
+    const struct http_client *client = &connection->client;
     struct evbuffer *body = evhttp_request_get_input_buffer(http);
     size_t body_len = evbuffer_get_length(body);
     struct acme_http_request *request;
     struct room room;
     size_t count;
     size_t size = sizeof(*request) + headers_size(headers, &count) + text_size(path) +
-                  text_size(query) + text_size(peer) + text_size(connection->client) + body_len + 1;
+                  text_size(query) + text_size(peer) + text_size(client->subject) +
+                  text_size(client->sha256) + text_size(client->names) + body_len + 1;
 
     request = calloc(1, size);
     if (request == NULL)
@@ -200,14 +202,17 @@ http_request_new(const struct http_connection *connection, struct evhttp_request
     }
     request->path = room.at;
     room.at += text_size(request->path);
-    request->method = method_of(http);
+    request->method = http_method_of(http);
     request->header_count = count;
     request->body_len = body_len;
     request->is_local = connection->server->is_unix;
     put_headers(request, &room, headers);
     request->query = put_text(&room, query);
     request->peer = put_text(&room, peer);
-    request->client = put_text(&room, connection->client);
+    request->client.subject = put_text(&room, client->subject);
+    request->client.sha256 = put_text(&room, client->sha256);
+    request->client.names = put_text(&room, client->names);
+    request->uid = connection->uid;
     put_body(request, &room, body);
     *out = request;
     return 0;

@@ -20,17 +20,34 @@
 #include <hsm/log.h>
 #include <hsm/supervise.h>
 
-#define BEAT_S      1 /* seconds between two beats of a worker process */
-#define STOP_S      10 /* seconds for the calls in flight when the loop is asked to stop */
+#define BEAT_S 1 /* seconds between two beats of a worker process */
+#define STOP_S 10 /* seconds for the calls in flight when the loop is asked to stop */
+#define DRAIN_S                                                                                    \
+    75 /* seconds for open connections when it is asked to drain: twice the idle time              \
+        */
 #define SWEEP_S_MAX 2 /* seconds between two looks at the connections */
 
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
 
-/* While stopping: end the loop when nothing is left to wait for. */
+static bool
+has_connections(const struct acme_http_loop *loop)
+{
+    const struct http_server *server;
+
+    TAILQ_FOREACH(server, &loop->servers, next)
+    {
+        if (server->connection_count > 0)
+            return true;
+    }
+    return false;
+}
+
+/* While stopping or draining: end the loop when nothing is left to wait for. */
 void
 http_end_when_idle(struct acme_http_loop *loop)
 {
-    if (loop->is_stopping && loop->calls == 0 && loop->replying == 0)
+    if (loop->calls == 0 && loop->replying == 0 &&
+        (loop->is_stopping || (loop->is_draining && !has_connections(loop))))
         event_base_loopbreak(loop->base);
 }
 
@@ -58,8 +75,7 @@ http_handle(struct http_call *call)
 static bool
 began_before(const struct http_call *a, const struct http_call *b)
 {
-    return a->begun.tv_sec < b->begun.tv_sec ||
-           (a->begun.tv_sec == b->begun.tv_sec && a->begun.tv_nsec < b->begun.tv_nsec);
+    return a->begun_ns < b->begun_ns;
 }
 
 /* The queue to take a call from, or NULL. What waits for a stranger's server does not keep
@@ -86,11 +102,14 @@ run_call(struct acme_http_loop *loop, struct http_calls *queue)
     STAILQ_REMOVE_HEAD(queue, next);
     loop->queue_len--;
     loop->slow_running += call->is_slow;
+    call->is_on_thread = true;
     pthread_mutex_unlock(&loop->mutex);
     http_handle(call);
     pthread_mutex_lock(&loop->mutex);
+    call->is_on_thread = false;
     loop->slow_running -= call->is_slow;
-    STAILQ_INSERT_TAIL(&loop->done, call, next);
+    if (!http_was_parked(loop, call))
+        STAILQ_INSERT_TAIL(&loop->done, call, next);
 }
 
 static void
@@ -268,6 +287,54 @@ begin_stop(struct acme_http_loop *loop)
     http_end_when_idle(loop);
 }
 
+/* Others serve from now on. Connections that are open may bring one more request, whose answer says
+ * that it was the last: so none is lost. */
+static void
+begin_drain(struct acme_http_loop *loop)
+{
+    const struct timeval limit = {DRAIN_S, 0};
+    struct http_server *server;
+
+    if (loop->is_draining || loop->is_stopping)
+        return;
+    hsm_log(HSM_LOG_INFO, "no more connections are taken; those that are open are served");
+    loop->is_draining = true;
+    http_adopt(-1, 0, loop);
+    TAILQ_FOREACH(server, &loop->servers, next)
+    {
+        stop_accepting(server);
+    }
+    event_add(loop->drained, &limit);
+    event_add(loop->sweep, &(const struct timeval){1, 0});
+    http_end_when_idle(loop);
+}
+
+void
+acme_http_loop_drain(struct acme_http_loop *loop)
+{
+    atomic_store(&loop->drain_asked, true);
+    wake_up(loop);
+}
+
+static void
+on_drain_signal(evutil_socket_t number, short what, void *context)
+{
+    (void)number;
+    (void)what;
+    begin_drain(context);
+}
+
+static void
+on_drained(evutil_socket_t fd, short what, void *context)
+{
+    struct acme_http_loop *loop = context;
+
+    (void)fd;
+    (void)what;
+    if (!loop->is_stopping)
+        begin_stop(loop);
+}
+
 static void
 on_wake(evutil_socket_t fd, short what, void *context)
 {
@@ -278,6 +345,8 @@ on_wake(evutil_socket_t fd, short what, void *context)
     while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR)
         ;
     take_back_calls(loop);
+    if (atomic_load(&loop->drain_asked))
+        begin_drain(loop);
     if (atomic_load(&loop->stop_asked) && !loop->is_stopping)
         begin_stop(loop);
     http_end_when_idle(loop);
@@ -366,10 +435,28 @@ make_events(struct acme_http_loop *loop)
     loop->deadline = event_new(loop->base, -1, 0, on_deadline, loop);
     loop->sigterm = evsignal_new(loop->base, SIGTERM, on_signal, loop);
     loop->sigint = evsignal_new(loop->base, SIGINT, on_signal, loop);
+    loop->sighup = evsignal_new(loop->base, SIGHUP, on_drain_signal, loop);
+    loop->drained = event_new(loop->base, -1, 0, on_drained, loop);
     loop->beat = event_new(loop->base, -1, EV_PERSIST, on_beat, loop);
-    return loop->beat != NULL && loop->wake != NULL && loop->adopt != NULL && loop->sweep != NULL &&
+    return loop->sighup != NULL && loop->drained != NULL && loop->beat != NULL &&
+           loop->wake != NULL && loop->adopt != NULL && loop->sweep != NULL &&
            loop->deadline != NULL && loop->sigterm != NULL && loop->sigint != NULL &&
            event_add(loop->wake, NULL) == 0;
+}
+
+/* What evhttp asks of epoll for one answer mostly cancels out: changes are gathered and made once a
+ * turn. Connections, whose descriptors nobody duplicates, may have that. */
+static struct event_base *
+base_new(void)
+{
+    struct event_config *config = event_config_new();
+    struct event_base *base = NULL;
+
+    if (config != NULL && event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0)
+        base = event_base_new_with_config(config);
+    if (config != NULL)
+        event_config_free(config);
+    return base;
 }
 
 enum hsm_status
@@ -390,12 +477,13 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     STAILQ_INIT(&loop->queue);
     STAILQ_INIT(&loop->slow);
     STAILQ_INIT(&loop->done);
+    STAILQ_INIT(&loop->parked);
     STAILQ_INIT(&loop->due);
     STAILQ_INIT(&loop->ticked);
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_cond_init(&loop->work, NULL);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    loop->base = event_base_new();
+    loop->base = base_new();
     if (loop->wake_fd < 0 || loop->base == NULL || !make_events(loop)) {
         hsm_log(HSM_LOG_ERROR, "cannot make an event loop: %s", strerror(errno));
         return HSM_ERR_NOMEM;
@@ -500,6 +588,8 @@ server_new(struct acme_http_loop *loop, const struct acme_http_server_config *co
     TAILQ_INIT(&server->connections);
     server->loop = loop;
     server->handler = config->handler;
+    server->is_quiet = config->is_quiet;
+    server->metrics = config->metrics;
     server->idle_s = config->idle_s != 0 ? config->idle_s : ACME_HTTP_IDLE_S;
     server->connections_max =
         config->connections_max != 0 ? config->connections_max : ACME_HTTP_CONNECTIONS_MAX;
@@ -519,13 +609,16 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
     bool is_unix = strncmp(config->address, "unix:", 5) == 0;
     enum hsm_status st;
 
-    if (is_unix != (config->tls_key == NULL)) {
+    if (config->without_tls ? !acme_http_address_is_loopback(config->address)
+                            : is_unix != (config->tls_key == NULL)) {
         hsm_log(HSM_LOG_ERROR, "cannot listen on %s: %s", config->address,
-                is_unix ? "no TLS on a Unix socket" : "TLS needs a key");
+                config->without_tls ? "without TLS on loopback only"
+                : is_unix           ? "no TLS on a Unix socket"
+                                    : "TLS needs a key");
         return HSM_ERR_USAGE;
     }
     st = server_new(loop, config, &server);
-    if (st == HSM_OK && !is_unix)
+    if (st == HSM_OK && !is_unix && !config->without_tls)
         st = http_tls_new(config, &server->tls);
     if (st == HSM_OK && config->listener == NULL)
         st = acme_http_listener_open(config->address, &server->listener);
@@ -616,6 +709,8 @@ acme_http_loop_run(struct acme_http_loop *loop)
         event_add(loop->sigint, NULL);
     }
     if (loop->worker != NULL) {
+        if (has_signals)
+            event_add(loop->sighup, NULL);
         event_add(loop->beat, &beats);
         hsm_worker_ready(loop->worker);
     }
@@ -626,6 +721,7 @@ acme_http_loop_run(struct acme_http_loop *loop)
     if (has_signals) {
         event_del(loop->sigterm);
         event_del(loop->sigint);
+        event_del(loop->sighup);
         atomic_flag_clear(&signals_taken);
     }
     loop->is_abandoned = !end_threads(loop);
@@ -655,8 +751,9 @@ free_calls(struct http_calls *calls)
 static void
 free_events(struct acme_http_loop *loop)
 {
-    struct event *const all[] = {loop->wake,    loop->adopt,  loop->sweep, loop->deadline,
-                                 loop->sigterm, loop->sigint, loop->beat};
+    struct event *const all[] = {loop->wake,     loop->adopt,   loop->sweep,
+                                 loop->deadline, loop->sigterm, loop->sigint,
+                                 loop->sighup,   loop->drained, loop->beat};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (all[i] != NULL)
@@ -693,6 +790,7 @@ acme_http_loop_free(struct acme_http_loop *loop)
     free_calls(&loop->queue);
     free_calls(&loop->slow);
     free_calls(&loop->done);
+    http_forget_parked(loop);
     free_events(loop);
     if (loop->base != NULL)
         event_base_free(loop->base);

@@ -19,10 +19,11 @@
 #include <certs/issue.h>
 #include <hsm/defer.h>
 
+#include "time_internal.h"
+
 #define ACME_BASE_URL_MAX 256 /* characters */
 #define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
 #define ACME_ID_LEN       22 /* base64url of 16 random octets: not to be guessed */
-#define ACME_TIME_LEN     20 /* "2026-01-15T12:00:00Z" */
 #define ACME_UNDER_LEN    64 /* hex SHA-256 */
 #define ACME_DAY_S        86400
 
@@ -76,6 +77,18 @@ struct acme_call {
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 
+/* ---- server_observe.c ---- */
+
+enum acme_issuance_outcome {
+    ACME_ISSUED,
+    ACME_PUT_OFF, /* the token or the store was away: it is tried again */
+    ACME_GIVEN_UP, /* void */
+};
+
+void acme_server_count_issuance(struct acme_server *server, enum acme_issuance_outcome outcome);
+/** Gauges as they are now. */
+void acme_server_observe(struct acme_server *server);
+
 /* ---- server.c ---- */
 
 /** BASE/acme/RESOURCE, /ID and REST after it unless NULL. */
@@ -101,12 +114,6 @@ void acme_call_location(struct acme_call *call, const char *resource, const char
 
 /** Link: <URL>;rel="REL" */
 void acme_call_link(struct acme_call *call, const char *url, const char *rel);
-
-/* ---- server_time.c: RFC 3339 ---- */
-
-void acme_time_format(time_t t, char out[ACME_TIME_LEN + 1]);
-/** Date and time with zone; a fraction of a second is dropped. */
-HSM_MUST_CHECK enum hsm_status acme_time_parse(const char *text, time_t *out);
 
 /* ---- server_nonce.c: RFC 8555 section 6.5 ---- */
 

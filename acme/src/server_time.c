@@ -1,9 +1,10 @@
 /* server_time.c - RFC 3339 date and time, as ACME objects carry it. */
 #define _GNU_SOURCE /* timegm */
 
-#include "server_internal.h"
+#include "time_internal.h"
 
 #include <ctype.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -142,6 +142,45 @@ only_attribute(const X509_NAME *name, int nid)
     return text;
 }
 
+/* "DNS:" and "URI:" names; NULL: of another kind, or one that a person could misread. */
+static const char *
+alt_name(const GENERAL_NAME *name, const char **kind)
+{
+    const char *text;
+
+    if (name->type != GEN_DNS && name->type != GEN_URI)
+        return NULL;
+    *kind = name->type == GEN_DNS ? "DNS:" : "URI:";
+    text = (const char *)ASN1_STRING_get0_data(name->d.ia5);
+    for (int i = 0; i < ASN1_STRING_length(name->d.ia5); i++) {
+        if (text[i] <= ' ' || text[i] > '~')
+            return NULL;
+    }
+    return ASN1_STRING_length(name->d.ia5) > 0 ? text : NULL; /* OpenSSL ends it with a NUL */
+}
+
+char *
+certs_cert_alt_names(const X509 *cert)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+    char *text = NULL;
+    size_t len = 0;
+    FILE *to = open_memstream(&text, &len);
+
+    for (int i = 0; to != NULL && i < sk_GENERAL_NAME_num(names); i++) {
+        const char *kind;
+        const char *name = alt_name(sk_GENERAL_NAME_value(names, i), &kind);
+
+        if (name != NULL)
+            fprintf(to, "%s%s%s", ftell(to) > 0 ? " " : "", kind, name);
+    }
+    GENERAL_NAMES_free(names);
+    if (to != NULL && fclose(to) == 0 && len > 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 char *
 certs_cert_common_name(const X509 *cert)
 {
@@ -185,6 +224,18 @@ certs_cert_serial_hex(const X509 *cert)
     }
     hex[2 * len] = '\0';
     return hex;
+}
+
+const uint8_t *
+certs_cert_authority_key_id(const X509 *cert, size_t *len)
+{
+    /* OpenSSL keeps what it parsed in the certificate, for which it wants it not const */
+    const ASN1_OCTET_STRING *id = X509_get0_authority_key_id((X509 *)(uintptr_t)cert);
+
+    if (id == NULL || ASN1_STRING_length(id) <= 0)
+        return NULL;
+    *len = (size_t)ASN1_STRING_length(id);
+    return ASN1_STRING_get0_data(id);
 }
 
 time_t

@@ -102,7 +102,7 @@ needs_escape(unsigned char octet, enum hsm_log_format format)
     return format == HSM_LOG_JSON && (octet == '"' || octet == '\\');
 }
 
-static void
+static bool
 line_escaped(struct line *line, const char *text)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -113,7 +113,7 @@ line_escaped(struct line *line, const char *text)
 
         if (n > 0 && !needs_escape(*s, sink.format)) {
             if (!line_add(line, (const char *)s, n))
-                return;
+                return false;
             s += n;
             continue;
         }
@@ -122,9 +122,10 @@ line_escaped(struct line *line, const char *text)
         else
             snprintf(escape, sizeof(escape), "\\x%02x", *s);
         if (!line_puts(line, escape))
-            return;
+            return false;
         s++;
     }
+    return true;
 }
 
 static void
@@ -137,8 +138,23 @@ now_rfc3339(char *out, size_t size)
         snprintf(out, size, "-");
 }
 
+/* ,"name":"value": whole or not at all. */
 static void
-line_format(struct line *line, enum hsm_log_level level, const char *message)
+line_field(struct line *line, const struct hsm_log_field *field)
+{
+    const char *quote = field->is_number ? "" : "\"";
+    size_t before = line->len;
+
+    if (field->value == NULL)
+        return;
+    if (!line_puts(line, ",\"") || !line_puts(line, field->name) || !line_puts(line, "\":") ||
+        !line_puts(line, quote) || !line_escaped(line, field->value) || !line_puts(line, quote))
+        line->len = before;
+}
+
+static void
+line_format(struct line *line, enum hsm_log_level level, const struct hsm_log_field *fields,
+            size_t count, const char *message)
 {
     static const char json_end[] = "\"}\n";
     bool json = sink.format == HSM_LOG_JSON;
@@ -155,7 +171,10 @@ line_format(struct line *line, enum hsm_log_level level, const char *message)
         line_puts(line, level_words[level]);
     line_puts(line, json ? "\",\"program\":\"" : "");
     line_escaped(line, program);
-    line_puts(line, json ? "\",\"message\":\"" : ": ");
+    line_puts(line, json ? "\"" : ": ");
+    for (size_t i = 0; json && i < count; i++)
+        line_field(line, &fields[i]);
+    line_puts(line, json ? ",\"message\":\"" : "");
     if (!json) {
         line_puts(line, level_words[level]);
         line_puts(line, ": ");
@@ -181,25 +200,49 @@ hsm_log_open(const struct hsm_log_config *config)
     sink = *config;
 }
 
-void
-hsm_log(enum hsm_log_level level, const char *format, ...)
+bool
+hsm_log_is_on(enum hsm_log_level level)
+{
+    return level <= sink.level;
+}
+
+HSM_PRINTF(4, 0)
+static void
+log_line(enum hsm_log_level level, const struct hsm_log_field *fields, size_t count,
+         const char *format, va_list args)
 {
     char message[MESSAGE_MAX];
     int saved_errno = errno;
     struct line line;
-    va_list args;
-    int n;
 
-    if (level > sink.level)
+    if (!hsm_log_is_on(level))
         return;
-    va_start(args, format);
-    n = vsnprintf(message, sizeof(message), format, args);
-    va_end(args);
-    if (n >= 0) {
-        line_format(&line, level, message);
+    if (vsnprintf(message, sizeof(message), format, args) >= 0) {
+        line_format(&line, level, fields, count, message);
         line_write(&line);
     }
     errno = saved_errno;
+}
+
+void
+hsm_log(enum hsm_log_level level, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_line(level, NULL, 0, format, args);
+    va_end(args);
+}
+
+void
+hsm_log_event(enum hsm_log_level level, const struct hsm_log_field *fields, size_t count,
+              const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_line(level, fields, count, format, args);
+    va_end(args);
 }
 
 enum hsm_status

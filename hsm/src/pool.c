@@ -154,6 +154,7 @@ wait_for_one(struct hsm_pool *pool, const struct hsm_patience *patience)
 {
     struct hsm_waiter self = {.through_recovery = patience->through_recovery};
     struct timespec deadline = hsm_clock_timespec(patience->deadline);
+    int64_t begun = hsm_clock_ns();
     int rc = pthread_cond_init(&self.called, NULL);
 
     if (rc != 0)
@@ -164,6 +165,8 @@ wait_for_one(struct hsm_pool *pool, const struct hsm_patience *patience)
     if (self.session == NULL && !self.dismissed)
         unlink_waiter(pool, &self);
     pthread_cond_destroy(&self.called);
+    pool->waits++;
+    pool->waited_ns += hsm_clock_ns() - begun;
     return self.session;
 }
 

@@ -46,6 +46,8 @@ struct hsm_pool {
     struct hsm_waiter *first;
     struct hsm_waiter *last;
     uint64_t takings;
+    uint64_t waits; /* takings, or attempts, that had to wait */
+    int64_t waited_ns;
     unsigned count;
     unsigned out;
     unsigned usable; /* neither retired nor written off */

@@ -465,6 +465,8 @@ hsm_token_stats(const struct hsm_token *token, struct hsm_token_stats *out)
     out->sessions_usable = slot->pool.usable;
     out->in_flight = slot->pool.out;
     out->waiting = slot->pool.waiting;
+    out->waits = slot->pool.waits;
+    out->waited_ns = (uint64_t)slot->pool.waited_ns;
     out->service = slot->pool.service;
     pthread_mutex_unlock(&slot->pool.lock);
 }

@@ -14,43 +14,21 @@
 
 #include <sys/file.h>
 
-#include <jansson.h>
-
-#include <acme/authority_client.h>
 #include <acme/client.h>
 #include <acme/provision.h>
 #include <hsm/defer.h>
-#include <hsm/key.h>
 #include <hsm/log.h>
-#include <hsm/secret.h>
-#include <hsm/token.h>
 #include <sks/catalogue.h>
-#include <sks/enroll.h>
-#include <sks/repository.h>
 #include <sks/revoke.h>
-#include <sks/sp_config.h>
-#include <sks/sp_init.h>
 
+#include "kms_commands.h"
 #include "options.h"
-
-#define PROGRAM       "sti-kms"
-#define TLS_NAMES_MAX 16
 
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
-
-#define CONFIG __attribute__((cleanup(sks_sp_config_clear))) struct sks_sp_config
+DEFINE_DEFER(struct sks_kms, sks_kms_close)
 
 /* ---- command line ---- */
-
-/** What it said; texts are borrowed from argv. */
-struct arguments {
-    struct sks_sp_init init;
-    const char *tls_names[TLS_NAMES_MAX + 1];
-    const char *config;
-    const char *id, *reason;
-    bool json;
-};
 
 #define TEXT(option, member)                                                                       \
     {                                                                                              \
@@ -82,7 +60,11 @@ static const struct option_row option_rows[] = {
     TEXT("config", config),
     TEXT("id", id),
     TEXT("reason", reason),
+    TEXT("ca", ca),
+    TEXT("contact", contact),
     {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
+    {"force", OPTION_SWITCH, offsetof(struct arguments, force), 0},
+    {"yes", OPTION_SWITCH, offsetof(struct arguments, yes), 0},
 };
 
 static const struct option_table table;
@@ -100,17 +82,42 @@ static const char help_text[] =
     "      Make what is missing: keys in the token, TLS certificates, a bearer token and\n"
     "      " SKS_SP_CONFIG_FILE " in DIR. With --cr-url on the loopback, x5u URLs there are\n"
     "      fetched too.\n"
-    "  enroll --config FILE\n"
+    "  enroll --config FILE [--ca NAME] [--token URI]\n"
     "      Key in the token, SPC token, ACME, verify, publish, fetch back, activate; continues\n"
-    "      what an earlier run left on the way.\n"
+    "      what an earlier run left on the way. What was active on this token signs no more.\n"
+    "  renew --config FILE [--force]\n"
+    "      Look once at everything, as run does: renew on each token what is due, always with a\n"
+    "      new key, put away what is over. --force: whether it is due or not. Exit 0 only if\n"
+    "      nothing is left undone.\n"
+    "  run --config FILE\n"
+    "      Do so until SIGTERM: renew when the STI-CA wants it (RFC 9773) or after a share of a\n"
+    "      certificate's life, keep trusted-CA list and CRL current, and say long before\n"
+    "      something ends that it does. SIGHUP reads the configuration again.\n"
     "  status --config FILE [--json]\n"
-    "      The credentials and their states.\n"
+    "      The credentials and their states, what ends when, and what went wrong. ALARM is fine,\n"
+    "      due, late (half of the time to renew it is over), urgent (nine tenths of it), ended.\n"
+    "  ca list --config FILE [--json]\n"
+    "      The STI-CAs on the STI-PA's list by the names of their roots, and which of the\n"
+    "      configuration they are: one of these names in [ca] name binds [ca] to it.\n"
+    "  account show --config FILE [--ca NAME] [--token URI]\n"
+    "  account update --config FILE --contact MAILTO [--ca NAME] [--token URI]\n"
+    "  account rollover --config FILE [--ca NAME] [--token URI]\n"
+    "  account deactivate --config FILE --yes [--ca NAME] [--token URI]\n"
+    "      The ACME account at a CA; each token has its own. rollover gives it a new key from\n"
+    "      the token (RFC 8555 section 7.3.5), and is finished later when it was cut short.\n"
+    "  retire --config FILE --id ID\n"
+    "      Sign no more with a credential. Its key is destroyed after [kms] retiring-time and\n"
+    "      destroy-after.\n"
+    "  destroy --config FILE --id ID --yes\n"
+    "      Destroy the key of a retired credential now.\n"
     "  abandon --config FILE --id ID\n"
     "      Give up a credential that is not active yet.\n"
     "  revoke --config FILE --id ID --reason N\n"
     "      Sign no more with a credential and have its certificate revoked, for reason 0 to 6\n"
     "      (RFC 5280 section 5.3.1; 1: its key is compromised). Done again when it was cut short.\n"
     "\n"
+    "NAME is [ca] name or directory of the configuration, URI that of one of its tokens; without\n"
+    "them the first.\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN or password is never\n"
     "an argument. --help and --version tell about the program.\n"
     "\n"
@@ -123,12 +130,87 @@ print_help(void)
     sks_sp_config_help(stdout);
 }
 
-static enum hsm_status
-read_config(const struct arguments *arguments, struct sks_sp_config *config)
+enum hsm_status
+kms_read_config(const struct arguments *arguments, struct sks_sp_config *config)
 {
     enum hsm_status st = sks_sp_config_read(arguments->config, config);
 
     return st == HSM_OK ? acme_daemon_log(PROGRAM, &config->common) : st;
+}
+
+enum hsm_status
+kms_check_config(const struct sks_sp_config *config)
+{
+    if (config->pa_account != NULL && config->pa_user != NULL &&
+        config->pa_password_source != NULL && sks_sp_ca_count(config) > 0)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "wanted: [pa] account, user, password-source and [ca] directory");
+    return HSM_ERR_MALFORMED;
+}
+
+enum hsm_status
+kms_find_token(const struct sks_sp_config *config, const char *uri, const char **out)
+{
+    const char *found = uri == NULL ? config->common.token_uri : NULL;
+
+    for (size_t i = 0; uri != NULL && i < sks_sp_token_count(config); i++) {
+        const char *one = i == 0 ? config->common.token_uri : config->more_tokens[i - 1].uri;
+
+        found = strcmp(one, uri) == 0 ? one : found;
+    }
+    if (found == NULL) {
+        hsm_log(HSM_LOG_ERROR, "%s: no token of the configuration has this URI", uri);
+        return HSM_ERR_NOT_FOUND;
+    }
+    *out = found;
+    return HSM_OK;
+}
+
+void
+kms_format_time(time_t time, char out[32])
+{
+    struct tm parts;
+
+    if (time == 0 || gmtime_r(&time, &parts) == NULL ||
+        strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
+        snprintf(out, 32, "-");
+}
+
+enum hsm_status
+kms_lock(const struct sks_sp_config *config, unsigned wait_s, int *fd)
+{
+    static const struct timespec slice = {.tv_nsec = 100000000};
+    DEFER(free) char *path = NULL;
+    int opened;
+
+    if (asprintf(&path, "%s.lock", config->catalogue) < 0) {
+        path = NULL;
+        return HSM_ERR_NOMEM;
+    }
+    opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (opened < 0) {
+        hsm_log(HSM_LOG_ERROR, "%s: %s", path, strerror(errno));
+        return HSM_ERR_IO;
+    }
+    for (unsigned slices = wait_s * 10; flock(opened, LOCK_EX | LOCK_NB) != 0; slices--) {
+        if (slices == 0) {
+            hsm_log(wait_s > 0 ? HSM_LOG_ERROR : HSM_LOG_DEBUG,
+                    "%s: another " PROGRAM " is at work on this catalogue", path);
+            close(opened);
+            return HSM_ERR_BUSY;
+        }
+        (void)nanosleep(&slice, NULL);
+    }
+    *fd = opened;
+    return HSM_OK;
+}
+
+void
+kms_print(void *context, const char *line)
+{
+    (void)context;
+    printf("%s\n", line);
+    fflush(stdout); /* a person is watching, perhaps through a pipe */
 }
 
 /* ---- init ---- */
@@ -145,301 +227,48 @@ run_init(const void *command_line)
     return sks_sp_init(&init);
 }
 
-/* ---- enroll ---- */
+/* ---- what works on the catalogue ---- */
 
-static void
-print_progress(void *context, const char *line)
-{
-    (void)context;
-    printf("%s\n", line);
-    fflush(stdout); /* a person is watching, perhaps through a pipe */
-}
-
-/* Two enrollments at once would both continue the same credential. Held until the process ends. */
-static enum hsm_status
-lock_catalogue(const struct sks_sp_config *config)
-{
-    DEFER(free) char *path = NULL;
-    int fd;
-
-    if (asprintf(&path, "%s.lock", config->catalogue) < 0) {
-        path = NULL;
-        return HSM_ERR_NOMEM;
-    }
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        hsm_log(HSM_LOG_ERROR, "%s: %s", path, strerror(errno));
-        return HSM_ERR_IO;
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: another " PROGRAM " is at work on this catalogue", path);
-    close(fd);
-    return HSM_ERR_BUSY;
-}
+/** What a command does with all that is open. */
+typedef enum hsm_status kms_act(const struct arguments *arguments,
+                                const struct sks_sp_config *config, struct sks_kms *kms,
+                                struct hsm_reason *why);
 
 static enum hsm_status
-check_config(const struct sks_sp_config *config)
+with_kms(const struct arguments *arguments, const struct sks_sp_config *config, kms_act *act)
 {
-    if (config->pa_account != NULL && config->pa_user != NULL &&
-        config->pa_password_source != NULL && config->ca_directory != NULL)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "enroll wants [pa] account, user, password-source and [ca] directory");
-    return HSM_ERR_MALFORMED;
-}
-
-/* What an enrollment borrows, in the order of opening. */
-struct kms {
-    struct hsm_token *token;
-    struct sks_catalogue *catalogue;
-    struct sks_repository *repository;
-    struct sks_sp_verification verification;
-    struct hsm_key *account_key;
-    struct acme_client *client;
-    struct hsm_secret *password;
-};
-
-static void
-kms_close(struct kms *kms)
-{
-    hsm_secret_free(kms->password);
-    acme_client_free(kms->client);
-    hsm_key_free(kms->account_key);
-    sks_sp_verification_close(&kms->verification);
-    sks_repository_close(kms->repository);
-    sks_catalogue_close(kms->catalogue);
-    hsm_token_close(kms->token);
-}
-
-#define KMS __attribute__((cleanup(kms_close))) struct kms
-
-static enum hsm_status
-open_client(const struct sks_sp_config *config, const char *directory, struct kms *kms)
-{
-    struct acme_client_config client = {
-        .http = kms->verification.http,
-        .directory_url = directory,
-        .contact = config->ca_contact,
-        .member = config->member,
-        .poll_limit_s = (unsigned)config->poll_limit_s,
-    };
+    const struct sks_kms_hooks hooks = {.progress = kms_print};
+    DEFER(sks_kms_close) struct sks_kms *kms = NULL;
     struct hsm_reason why = {""};
-    enum hsm_status st =
-        hsm_key_find_or_generate(kms->token, SKS_ENROLL_ACCOUNT_LABEL, &kms->account_key);
+    enum hsm_status st = sks_kms_open(config, &hooks, &kms);
 
     if (st != HSM_OK)
         return st;
-    client.account_key = kms->account_key;
-    st = acme_client_new(&client, &kms->client, &why);
-    if (st == HSM_OK)
-        st = acme_client_account(kms->client, &why);
+    st = act(arguments, config, kms, &why);
     if (st != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "%s: %s", directory,
-                why.text[0] != '\0' ? why.text : hsm_status_text(st));
-    else
-        printf("account: %s\n", acme_client_kid(kms->client));
-    return st;
-}
-
-static enum hsm_status
-kms_open(const struct sks_sp_config *config, struct kms *kms)
-{
-    enum hsm_status st = acme_daemon_login(&config->common, &kms->token);
-
-    if (st == HSM_OK)
-        st = sks_catalogue_open(config->catalogue, &kms->catalogue);
-    if (st == HSM_OK)
-        st = sks_repository_open(config->cr_dir, config->cr_base_url, &kms->repository);
-    if (st == HSM_OK)
-        st = sks_sp_verification_open(config, &kms->verification);
-    if (st == HSM_OK)
-        st = sks_trust_refresh(kms->verification.trust, time(NULL));
-    if (st == HSM_OK)
-        st = hsm_secret_from(config->pa_password_source,
-                             "Password of the account at the STI-PA: ", &kms->password);
-    return st == HSM_OK ? open_client(config, config->ca_directory, kms) : st;
-}
-
-static enum hsm_status
-enroll(const struct sks_sp_config *config, const struct kms *kms)
-{
-    const struct acme_authority_login authority = {
-        .http = kms->verification.http,
-        .base_url = config->pa_url,
-        .account_id = config->pa_account,
-        .user = config->pa_user,
-        .password = kms->password,
-    };
-    const struct sks_enrollment enrollment = {
-        .token = kms->token,
-        .token_uri = config->common.token_uri,
-        .catalogue = kms->catalogue,
-        .repository = kms->repository,
-        .client = kms->client,
-        .ca_directory = config->ca_directory,
-        .authority = &authority,
-        .fingerprint = config->fingerprint_form,
-        .trust = kms->verification.trust,
-        .http = kms->verification.http,
-        .spc = config->spc,
-        .progress = print_progress,
-    };
-    struct hsm_reason why = {""};
-    int64_t id;
-    enum hsm_status st = sks_enroll(&enrollment, &id, &why);
-
-    if (st != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "not enrolled: %s",
+        hsm_log(HSM_LOG_ERROR, "not done: %s",
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));
     return st;
 }
 
 static enum hsm_status
-run_enroll(const void *command_line)
-{
-    CONFIG config = {.spc = NULL};
-    KMS kms = {.token = NULL};
-    enum hsm_status st = read_config(command_line, &config);
-
-    if (st == HSM_OK)
-        st = check_config(&config);
-    if (st == HSM_OK)
-        st = lock_catalogue(&config);
-    if (st == HSM_OK)
-        st = kms_open(&config, &kms);
-    return st == HSM_OK ? enroll(&config, &kms) : st;
-}
-
-/* ---- status ---- */
-
-static void
-time_text(time_t time, char out[32])
-{
-    struct tm parts;
-
-    if (time == 0 || gmtime_r(&time, &parts) == NULL ||
-        strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        snprintf(out, 32, "-");
-}
-
-static void
-print_credential(const struct sks_credential *credential)
-{
-    char until[32];
-
-    time_text(credential->not_after, until);
-    printf("%-4lld %-10s %-6s %-21s %s\n", (long long)credential->id,
-           sks_state_text(credential->state), credential->spc, until,
-           credential->x5u != NULL ? credential->x5u : "-");
-    printf("     %s\n", credential->key_uri);
-}
-
-static json_t *
-credential_json(const struct sks_credential *credential)
-{
-    char until[32];
-
-    time_text(credential->not_after, until);
-    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s?}", "id",
-                     (json_int_t)credential->id, "state", sks_state_text(credential->state), "spc",
-                     credential->spc, "token", credential->token_uri, "key", credential->key_uri,
-                     "caDirectory", credential->ca_directory, "orderUrl", credential->order_url,
-                     "x5u", credential->x5u, "notAfter", credential->not_after != 0 ? until : NULL);
-}
-
-static enum hsm_status
-print_json(const struct sks_sp_config *config, const struct sks_credential *list, size_t count)
-{
-    json_t *array = json_array();
-    json_t *status;
-    int rc = 0;
-
-    for (size_t i = 0; i < count && rc == 0; i++)
-        rc = json_array_append_new(array, credential_json(&list[i]));
-    status = json_pack("{s:s, s:o}", "spc", config->spc, "credentials", array);
-    if (rc == 0 && status != NULL)
-        rc = json_dumpf(status, stdout, JSON_INDENT(2));
-    printf("\n");
-    json_decref(status);
-    return rc == 0 && status != NULL ? HSM_OK : HSM_ERR_NOMEM;
-}
-
-static enum hsm_status
-run_status(const void *command_line)
+run(const void *command_line, bool enrolls, kms_act *act)
 {
     const struct arguments *arguments = command_line;
-    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     CONFIG config = {.spc = NULL};
-    struct sks_credential *list = NULL;
-    size_t count = 0;
-    enum hsm_status st = read_config(arguments, &config);
+    int lock;
+    enum hsm_status st = kms_read_config(arguments, &config);
 
+    if (st == HSM_OK && enrolls)
+        st = kms_check_config(&config);
     if (st == HSM_OK)
-        st = sks_catalogue_open(config.catalogue, &catalogue);
-    if (st == HSM_OK)
-        st = sks_catalogue_list(catalogue, NULL, &list, &count);
+        st = kms_lock(&config, LOCK_WAIT_S, &lock);
     if (st != HSM_OK)
         return st;
-    if (arguments->json) {
-        st = print_json(&config, list, count);
-    } else {
-        printf("%-4s %-10s %-6s %-21s %s\n", "ID", "STATE", "SPC", "UNTIL", "X5U, KEY");
-        for (size_t i = 0; i < count; i++)
-            print_credential(&list[i]);
-    }
-    sks_credentials_free(list, count);
+    st = with_kms(arguments, &config, act);
+    close(lock);
     return st;
 }
-
-/* ---- abandon ---- */
-
-static enum hsm_status
-abandon(struct sks_catalogue *catalogue, struct sks_credential *list, size_t count, const char *id)
-{
-    char *end;
-    long long wanted = strtoll(id, &end, 10);
-
-    for (size_t i = 0; *end == '\0' && i < count; i++) {
-        if (list[i].id != wanted)
-            continue;
-        if (list[i].state >= SKS_ACTIVE) {
-            hsm_log(HSM_LOG_ERROR, "credential %s is %s: not on the way to active", id,
-                    sks_state_text(list[i].state));
-            return HSM_ERR_USAGE;
-        }
-        list[i].state = SKS_RETIRED;
-        return sks_catalogue_put(catalogue, &list[i]);
-    }
-    hsm_log(HSM_LOG_ERROR, "credential %s: not in the catalogue", id);
-    return HSM_ERR_NOT_FOUND;
-}
-
-static enum hsm_status
-run_abandon(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
-    CONFIG config = {.spc = NULL};
-    struct sks_credential *list = NULL;
-    size_t count = 0;
-    enum hsm_status st = read_config(arguments, &config);
-
-    if (st == HSM_OK)
-        st = lock_catalogue(&config);
-    if (st == HSM_OK)
-        st = sks_catalogue_open(config.catalogue, &catalogue);
-    if (st == HSM_OK)
-        st = sks_catalogue_list(catalogue, NULL, &list, &count);
-    if (st != HSM_OK)
-        return st;
-    st = abandon(catalogue, list, count, arguments->id);
-    if (st == HSM_OK)
-        printf("credential %s: retired\n", arguments->id);
-    sks_credentials_free(list, count);
-    return st;
-}
-
-/* ---- revoke ---- */
 
 static enum hsm_status
 read_number(const char *option, const char *text, long long max, long long *out)
@@ -455,45 +284,215 @@ read_number(const char *option, const char *text, long long max, long long *out)
     return options_refuse(&table, refusal);
 }
 
-/* Ask the CA that has issued it; what is opened for that is in `kms`. */
-static enum hsm_status
-ask_ca(const struct sks_sp_config *config, struct kms *kms, struct sks_credential *credential,
-       int reason, struct hsm_reason *why)
-{
-    enum hsm_status st = acme_daemon_login(&config->common, &kms->token);
+/* ---- enroll, renew ---- */
 
-    if (st == HSM_OK && credential->ca_directory == NULL)
-        st = hsm_refuse(why, HSM_ERR_USAGE, "the catalogue does not say which CA has issued it");
+static enum hsm_status
+refresh_trust(struct sks_kms *kms, struct hsm_reason *why)
+{
+    enum hsm_status st = sks_kms_refresh_trust(kms, time(NULL));
+
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "trusted-CA list and CRL could not be fetched");
+    return HSM_OK;
+}
+
+static enum hsm_status
+enroll(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
+       struct hsm_reason *why)
+{
+    struct sks_account *account = NULL;
+    const char *token = NULL;
+    size_t ca = 0;
+    int64_t id;
+    enum hsm_status st = kms_find_token(config, arguments->init.token_uri, &token);
+
     if (st == HSM_OK)
-        st = sks_sp_verification_open(config, &kms->verification);
+        st = sks_kms_find_ca(config, arguments->ca, &ca);
     if (st == HSM_OK)
-        st = open_client(config, credential->ca_directory, kms);
+        st = refresh_trust(kms, why);
     if (st == HSM_OK)
-        st = sks_revoke_finish(kms->catalogue, kms->client, credential, reason, why);
+        st = sks_kms_account(kms, token, ca, &account, why);
+    if (st == HSM_OK)
+        st = acme_client_account(sks_account_client(account), why);
+    if (st != HSM_OK)
+        return st;
+    printf("account: %s\n", acme_client_kid(sks_account_client(account)));
+    return sks_kms_enroll(kms, token, ca, 0, &id, why);
+}
+
+static enum hsm_status
+run_enroll(const void *command_line)
+{
+    return run(command_line, true, enroll);
+}
+
+static enum hsm_status
+renew(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
+      struct hsm_reason *why)
+{
+    struct sks_trouble *troubles = NULL;
+    size_t count = 0;
+    unsigned again_s;
+    enum hsm_status st = HSM_OK;
+
+    (void)config;
+    if (arguments->force)
+        st = sks_kms_make_due(kms, time(NULL));
+    if (st == HSM_OK)
+        st = sks_kms_round(kms, time(NULL), &again_s);
+    if (st == HSM_OK)
+        st = sks_catalogue_troubles(sks_kms_catalogue(kms), &troubles, &count);
+    if (st == HSM_OK && count > 0)
+        st = hsm_refuse(why, HSM_ERR_BUSY, "%s: %s", troubles[0].matter, troubles[0].text);
+    sks_troubles_free(troubles, count);
     return st;
 }
 
 static enum hsm_status
-revoke_credential(const struct sks_sp_config *config, int64_t id, int reason)
+run_renew(const void *command_line)
 {
-    KMS kms = {.token = NULL};
+    return run(command_line, true, renew);
+}
+
+/* ---- retire, destroy ---- */
+
+static enum hsm_status
+retire(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
+       struct hsm_reason *why)
+{
+    struct sks_lifecycle lifecycle;
+    long long id;
+    enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
+
+    (void)config;
+    sks_kms_lifecycle(kms, &lifecycle);
+    return st == HSM_OK ? sks_lifecycle_retire(&lifecycle, id, why) : st;
+}
+
+static enum hsm_status
+run_retire(const void *command_line)
+{
+    return run(command_line, false, retire);
+}
+
+static enum hsm_status
+destroy(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
+        struct hsm_reason *why)
+{
+    struct sks_lifecycle lifecycle;
+    long long id;
+    enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
+
+    (void)config;
+    sks_kms_lifecycle(kms, &lifecycle);
+    return st == HSM_OK ? sks_lifecycle_destroy(&lifecycle, id, why) : st;
+}
+
+static enum hsm_status
+run_destroy(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+
+    if (!arguments->yes)
+        return options_refuse(&table, "this cannot be taken back: say --yes");
+    return run(arguments, false, destroy);
+}
+
+/* ---- abandon ---- */
+
+static enum hsm_status
+abandon(struct sks_catalogue *catalogue, int64_t id)
+{
     struct sks_credential credential = {.id = 0};
-    struct hsm_reason why = {""};
-    enum hsm_status st = sks_catalogue_open(config->catalogue, &kms.catalogue);
+    enum hsm_status st = sks_catalogue_find(catalogue, id, &credential);
+
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "credential %lld: not in the catalogue", (long long)id);
+    if (st != HSM_OK)
+        return st;
+    if (credential.state >= SKS_ACTIVE) {
+        hsm_log(HSM_LOG_ERROR, "credential %lld is %s: not on the way to active", (long long)id,
+                sks_state_text(credential.state));
+        st = HSM_ERR_USAGE;
+    } else {
+        credential.state = SKS_RETIRED;
+        st = sks_catalogue_put(catalogue, &credential);
+    }
+    sks_credential_clear(&credential);
+    return st;
+}
+
+static enum hsm_status
+run_abandon(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
+    CONFIG config = {.spc = NULL};
+    long long id;
+    int lock;
+    enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
 
     if (st == HSM_OK)
-        st = sks_revoke_begin(kms.catalogue, id, &credential, &why);
-    if (st == HSM_OK) {
-        printf("credential %lld: %s, signs no more\n", (long long)id,
-               sks_state_text(credential.state));
-        fflush(stdout);
-        st = ask_ca(config, &kms, &credential, reason, &why);
-    }
+        st = kms_read_config(arguments, &config);
+    if (st == HSM_OK)
+        st = kms_lock(&config, LOCK_WAIT_S, &lock);
+    if (st != HSM_OK)
+        return st;
+    st = sks_catalogue_open(config.catalogue, &catalogue);
+    if (st == HSM_OK)
+        st = abandon(catalogue, id);
+    if (st == HSM_OK)
+        printf("credential %lld: retired\n", id);
+    close(lock);
+    return st;
+}
+
+/* ---- revoke ---- */
+
+/* Ask the CA that has issued it. */
+static enum hsm_status
+ask_ca(const struct sks_sp_config *config, struct sks_kms *kms, struct sks_credential *credential,
+       int reason, struct hsm_reason *why)
+{
+    struct sks_account *account = NULL;
+    size_t ca;
+    enum hsm_status st;
+
+    if (credential->ca_directory == NULL)
+        return hsm_refuse(why, HSM_ERR_USAGE, "the catalogue does not say which CA has issued it");
+    st = sks_kms_find_ca(config, credential->ca_directory, &ca);
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "%s, which has issued it, is not in the configuration",
+                          credential->ca_directory);
+    st = sks_kms_account(kms, credential->token_uri, ca, &account, why);
+    if (st != HSM_OK)
+        return st;
+    return sks_revoke_finish(sks_kms_catalogue(kms), sks_account_client(account), credential,
+                             reason, why);
+}
+
+/* Nobody signs with it any more before anything is opened that might fail. */
+static enum hsm_status
+revoke_credential(const struct sks_sp_config *config, int64_t id, int reason,
+                  struct hsm_reason *why)
+{
+    const struct sks_kms_hooks hooks = {.progress = kms_print};
+    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
+    DEFER(sks_kms_close) struct sks_kms *kms = NULL;
+    struct sks_credential credential = {.id = 0};
+    enum hsm_status st = sks_catalogue_open(config->catalogue, &catalogue);
+
+    if (st == HSM_OK)
+        st = sks_revoke_begin(catalogue, id, &credential, why);
+    if (st != HSM_OK)
+        return st;
+    printf("credential %lld: %s, signs no more\n", (long long)id, sks_state_text(credential.state));
+    fflush(stdout);
+    st = sks_kms_open(config, &hooks, &kms);
+    if (st == HSM_OK)
+        st = ask_ca(config, kms, &credential, reason, why);
     if (st == HSM_OK)
         printf("credential %lld: revoked, %s\n", (long long)id, sks_state_text(credential.state));
-    else
-        hsm_log(HSM_LOG_ERROR, "not revoked: %s",
-                why.text[0] != '\0' ? why.text : hsm_status_text(st));
     sks_credential_clear(&credential);
     return st;
 }
@@ -503,16 +502,25 @@ run_revoke(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.spc = NULL};
+    struct hsm_reason why = {""};
     long long id, reason;
+    int lock;
     enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
 
     if (st == HSM_OK)
         st = read_number("reason", arguments->reason, 6, &reason);
     if (st == HSM_OK)
-        st = read_config(arguments, &config);
+        st = kms_read_config(arguments, &config);
     if (st == HSM_OK)
-        st = lock_catalogue(&config);
-    return st == HSM_OK ? revoke_credential(&config, id, (int)reason) : st;
+        st = kms_lock(&config, LOCK_WAIT_S, &lock);
+    if (st != HSM_OK)
+        return st;
+    st = revoke_credential(&config, id, (int)reason, &why);
+    if (st != HSM_OK)
+        hsm_log(HSM_LOG_ERROR, "not revoked: %s",
+                why.text[0] != '\0' ? why.text : hsm_status_text(st));
+    close(lock);
+    return st;
 }
 
 static const struct option_command commands[] = {
@@ -521,8 +529,17 @@ static const struct option_command commands[] = {
      "tls-name pa-url! pa-account! pa-user! pa-password-source! pa-anchor! ca-directory! "
      "ca-contact tls-ca verification-ports private-addresses",
      run_init},
-    {"enroll", "config!", run_enroll},
-    {"status", "config! json", run_status},
+    {"enroll", "config! ca token", run_enroll},
+    {"renew", "config! force", run_renew},
+    {"run", "config!", kms_run},
+    {"status", "config! json", kms_run_status},
+    {"ca list", "config! json", kms_run_ca_list},
+    {"account show", "config! ca token", kms_run_account_show},
+    {"account update", "config! contact! ca token", kms_run_account_update},
+    {"account rollover", "config! ca token", kms_run_account_rollover},
+    {"account deactivate", "config! yes ca token", kms_run_account_deactivate},
+    {"retire", "config! id!", run_retire},
+    {"destroy", "config! id! yes", run_destroy},
     {"abandon", "config! id!", run_abandon},
     {"revoke", "config! id! reason!", run_revoke},
 };

@@ -1,13 +1,14 @@
 /* catalogue.c - the credentials of a service provider, in SQLite. */
 #include <sks/catalogue.h>
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include <acme/store.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+
+#include "catalogue_internal.h"
 
 /*
  * The triggers count changes whoever makes them, so that a running signer
@@ -32,11 +33,33 @@ static const char *const migrations[] = {
     " BEGIN UPDATE catalogue SET version = version + 1; END;"
     "CREATE TRIGGER credential_updated AFTER UPDATE ON credential"
     " BEGIN UPDATE catalogue SET version = version + 1; END;",
+    /* When a credential changed before this was counted is not known: as late as can be. */
+    "ALTER TABLE credential ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE credential ADD COLUMN replaces INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE credential ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE credential SET changed_at = CAST(strftime('%s', 'now') AS INTEGER);"
+    "CREATE INDEX credential_order ON credential (order_url);"
+    "CREATE TABLE renewal ("
+    " credential INTEGER PRIMARY KEY,"
+    " due INTEGER NOT NULL,"
+    " window_start INTEGER NOT NULL,"
+    " window_end INTEGER NOT NULL,"
+    " ask_at INTEGER NOT NULL,"
+    " explanation_url TEXT NOT NULL);"
+    "CREATE TABLE acme_account ("
+    " ca_directory TEXT NOT NULL,"
+    " token_uri TEXT NOT NULL,"
+    " label TEXT NOT NULL,"
+    " next TEXT NOT NULL,"
+    " PRIMARY KEY (ca_directory, token_uri));"
+    "CREATE TABLE notice (credential INTEGER PRIMARY KEY);"
+    "CREATE TABLE trouble ("
+    " matter TEXT PRIMARY KEY,"
+    " text TEXT NOT NULL,"
+    " since INTEGER NOT NULL,"
+    " last INTEGER NOT NULL,"
+    " count INTEGER NOT NULL);",
     NULL,
-};
-
-struct sks_catalogue {
-    struct acme_store *store;
 };
 
 DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
@@ -116,11 +139,13 @@ insert(struct sks_catalogue *catalogue, struct sks_credential *credential)
         return st;
     st = acme_store_run(catalogue->store, NULL,
                         "INSERT INTO credential (state, spc, token_uri, key_uri, ca_directory,"
-                        " order_url, chain_pem, x5u, not_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        "isssssssi", (int64_t)credential->state, credential->spc,
+                        " order_url, chain_pem, x5u, not_before, not_after, replaces, changed_at)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        "isssssssiiii", (int64_t)credential->state, credential->spc,
                         credential->token_uri, credential->key_uri, credential->ca_directory,
                         credential->order_url, credential->chain_pem, credential->x5u,
-                        (int64_t)credential->not_after);
+                        (int64_t)credential->not_before, (int64_t)credential->not_after,
+                        credential->replaces, (int64_t)time(NULL));
     if (st != HSM_OK) {
         acme_store_rollback(catalogue->store);
         return st;
@@ -165,13 +190,15 @@ update(struct sks_catalogue *catalogue, const struct sks_credential *credential)
         return HSM_ERR_USAGE;
     }
     return acme_store_run(catalogue->store, NULL,
-                          "UPDATE credential SET state = ?, spc = ?, token_uri = ?, key_uri = ?,"
-                          " ca_directory = ?, order_url = ?, chain_pem = ?, x5u = ?, not_after = ?"
-                          " WHERE id = ?",
-                          "isssssssii", (int64_t)credential->state, credential->spc,
+                          "UPDATE credential SET changed_at = CASE WHEN state = ?1 THEN changed_at"
+                          " ELSE ?11 END, state = ?1, spc = ?2, token_uri = ?3, key_uri = ?4,"
+                          " ca_directory = ?5, order_url = ?6, chain_pem = ?7, x5u = ?8,"
+                          " not_before = ?9, not_after = ?10, replaces = ?12 WHERE id = ?13",
+                          "isssssssiiiii", (int64_t)credential->state, credential->spc,
                           credential->token_uri, credential->key_uri, credential->ca_directory,
                           credential->order_url, credential->chain_pem, credential->x5u,
-                          (int64_t)credential->not_after, credential->id);
+                          (int64_t)credential->not_before, (int64_t)credential->not_after,
+                          (int64_t)time(NULL), credential->replaces, credential->id);
 }
 
 /* End a transaction as its statements went. */
@@ -216,14 +243,17 @@ replace_active(struct sks_catalogue *catalogue, int64_t id)
                 (long long)id, sks_state_text(from));
         return HSM_ERR_USAGE;
     }
-    st = acme_store_run(catalogue->store, NULL,
-                        "UPDATE credential SET state = ? WHERE state = ? AND (spc, token_uri) ="
-                        " (SELECT spc, token_uri FROM credential WHERE id = ?)",
-                        "iii", (int64_t)SKS_RETIRING, (int64_t)SKS_ACTIVE, id);
+    st =
+        acme_store_run(catalogue->store, NULL,
+                       "UPDATE credential SET state = ?, changed_at = ? WHERE state = ?"
+                       " AND (spc, token_uri) ="
+                       " (SELECT spc, token_uri FROM credential WHERE id = ?)",
+                       "iiii", (int64_t)SKS_RETIRING, (int64_t)time(NULL), (int64_t)SKS_ACTIVE, id);
     if (st != HSM_OK)
         return st;
-    return acme_store_run(catalogue->store, NULL, "UPDATE credential SET state = ? WHERE id = ?",
-                          "ii", (int64_t)SKS_ACTIVE, id);
+    return acme_store_run(catalogue->store, NULL,
+                          "UPDATE credential SET state = ?, changed_at = ? WHERE id = ?", "iii",
+                          (int64_t)SKS_ACTIVE, (int64_t)time(NULL), id);
 }
 
 enum hsm_status
@@ -236,26 +266,46 @@ sks_catalogue_activate(struct sks_catalogue *catalogue, int64_t id)
     return finish(catalogue, replace_active(catalogue, id));
 }
 
-/* A column's text; false when out of memory. */
-static bool
-copy_column(const struct acme_rows *rows, size_t column, char **out)
-{
-    const char *text = acme_rows_text(rows, column);
-
-    *out = text == NULL ? NULL : strdup(text);
-    return text == NULL || *out != NULL;
-}
-
 static bool
 credential_from_row(const struct acme_rows *rows, struct sks_credential *out)
 {
     out->id = acme_rows_int(rows, 0);
     out->state = (enum sks_state)acme_rows_int(rows, 1);
-    out->not_after = (time_t)acme_rows_int(rows, 2);
-    return copy_column(rows, 3, &out->spc) && copy_column(rows, 4, &out->token_uri) &&
-           copy_column(rows, 5, &out->key_uri) && copy_column(rows, 6, &out->ca_directory) &&
-           copy_column(rows, 7, &out->order_url) && copy_column(rows, 8, &out->chain_pem) &&
-           copy_column(rows, 9, &out->x5u);
+    out->not_before = (time_t)acme_rows_int(rows, 2);
+    out->not_after = (time_t)acme_rows_int(rows, 3);
+    out->replaces = acme_rows_int(rows, 4);
+    out->changed_at = (time_t)acme_rows_int(rows, 5);
+    return sks_catalogue_column(rows, 6, &out->spc) &&
+           sks_catalogue_column(rows, 7, &out->token_uri) &&
+           sks_catalogue_column(rows, 8, &out->key_uri) &&
+           sks_catalogue_column(rows, 9, &out->ca_directory) &&
+           sks_catalogue_column(rows, 10, &out->order_url) &&
+           sks_catalogue_column(rows, 11, &out->chain_pem) &&
+           sks_catalogue_column(rows, 12, &out->x5u);
+}
+
+#define COLUMNS                                                                                    \
+    "SELECT id, state, not_before, not_after, replaces, changed_at, spc, token_uri, key_uri,"      \
+    " ca_directory, order_url, chain_pem, x5u FROM credential"
+
+enum hsm_status
+sks_catalogue_find(struct sks_catalogue *catalogue, int64_t id, struct sks_credential *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    struct sks_credential found = {.id = 0};
+    enum hsm_status st =
+        acme_store_query(catalogue->store, &rows, COLUMNS " WHERE id = ?", "i", id);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    if (!credential_from_row(rows, &found)) {
+        sks_credential_clear(&found);
+        return HSM_ERR_NOMEM;
+    }
+    *out = found;
+    return HSM_OK;
 }
 
 enum hsm_status
@@ -265,12 +315,8 @@ sks_catalogue_list(struct sks_catalogue *catalogue, const char *spc, struct sks_
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     struct sks_credential *list;
     size_t n = 0;
-    enum hsm_status st =
-        acme_store_query(catalogue->store, &rows,
-                         "SELECT id, state, not_after, spc, token_uri, key_uri, ca_directory,"
-                         " order_url, chain_pem, x5u FROM credential"
-                         " WHERE ?1 IS NULL OR spc = ?1 ORDER BY id",
-                         "s", spc);
+    enum hsm_status st = acme_store_query(
+        catalogue->store, &rows, COLUMNS " WHERE ?1 IS NULL OR spc = ?1 ORDER BY id", "s", spc);
 
     if (st != HSM_OK)
         return st;

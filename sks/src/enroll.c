@@ -27,6 +27,8 @@ struct run {
     struct sks_credential credential;
     struct certs_tnauthlist *tnauthlist;
     struct hsm_key *key;
+    bool is_continued; /* an earlier run may have made an order that it could not note */
+    struct certs_chain *replaced_chain; /* of the credential it replaces; NULL: none */
     bool authority_refused; /* the STI-PA gave no token: another order would not help */
     struct hsm_reason *why;
 };
@@ -37,6 +39,7 @@ run_clear(struct run *run)
     sks_credential_clear(&run->credential);
     certs_tnauthlist_free(run->tnauthlist);
     hsm_key_free(run->key);
+    certs_chain_free(run->replaced_chain);
 }
 
 DEFINE_DEFER(char, free)
@@ -119,6 +122,7 @@ take_up(struct run *run)
         if (st != HSM_OK || list[i].state == SKS_RETIRED)
             continue;
         run->credential = list[i];
+        run->is_continued = true;
         memset(&list[i], 0, sizeof(list[i])); /* its texts were handed over */
         tell(run, "continued: credential %lld was %s", (long long)run->credential.id,
              sks_state_text(run->credential.state));
@@ -162,6 +166,7 @@ begin(struct run *run)
 
     if (st != HSM_OK)
         return hsm_refuse(run->why, st, "the token gave no random octets: %s", hsm_status_text(st));
+    credential->replaces = run->with->replaces;
     credential->spc = strdup(run->with->spc);
     credential->token_uri = strdup(run->with->token_uri);
     credential->ca_directory = strdup(run->with->ca_directory);
@@ -269,6 +274,33 @@ new_csr(struct run *run, uint8_t **der, size_t *len)
     return HSM_OK;
 }
 
+static bool
+is_known(void *context, const char *order_url)
+{
+    const struct run *run = context;
+
+    return sks_catalogue_has_order(run->with->catalogue, order_url);
+}
+
+/* RFC 9773 section 5: the CA that gave the certificate can be told what takes its place. That it
+ * cannot be told keeps nobody from renewing. */
+static const X509 *
+replaced_certificate(struct run *run)
+{
+    struct sks_credential before = {.id = 0};
+
+    if (run->credential.replaces == 0 ||
+        sks_catalogue_find(run->with->catalogue, run->credential.replaces, &before) != HSM_OK)
+        return NULL;
+    if (before.chain_pem != NULL && before.ca_directory != NULL &&
+        strcmp(before.ca_directory, run->with->ca_directory) == 0 &&
+        certs_chain_parse_pem(before.chain_pem, strlen(before.chain_pem), CERTS_CHAIN_LEN_MAX,
+                              &run->replaced_chain, NULL) != HSM_OK)
+        run->replaced_chain = NULL;
+    sks_credential_clear(&before);
+    return run->replaced_chain == NULL ? NULL : certs_chain_get(run->replaced_chain, 0);
+}
+
 /* An order that the CA has given up cannot be continued; a new one can be made for the same key. */
 static enum hsm_status
 order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **chain)
@@ -281,6 +313,8 @@ order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **
         .csr_len = csr_len,
         .ordered = remember_order,
         .resume_url = run->credential.order_url,
+        .is_known = run->is_continued ? is_known : NULL,
+        .replaces = replaced_certificate(run),
     };
     DEFER(free) char *resumed = NULL;
     enum hsm_status st;
@@ -353,6 +387,7 @@ take_issued(struct run *run, const struct certs_chain *chain)
         return st;
     free(run->credential.chain_pem);
     run->credential.chain_pem = pem;
+    run->credential.not_before = certs_chain_latest_start(chain);
     run->credential.not_after = certs_chain_not_after(chain);
     st = advance(run, SKS_ISSUED);
     if (st != HSM_OK)
@@ -429,7 +464,10 @@ publish(struct run *run)
     st = sks_repository_publish(run->with->repository, chain, &url);
     if (st != HSM_OK)
         return hsm_refuse(run->why, st, "the chain cannot be published: %s", hsm_status_text(st));
-    st = fetch_back(run, url);
+    if (run->with->publisher != NULL)
+        st = sks_publish(run->with->publisher, run->credential.chain_pem, url, run->why);
+    if (st == HSM_OK)
+        st = fetch_back(run, url);
     if (st != HSM_OK)
         return st;
     free(run->credential.x5u);

@@ -211,11 +211,14 @@ sks_identity_clear(struct sks_identity *identity)
 char *
 sks_identity_format(const char *passport, const char *x5u, const char *ppt)
 {
-    static const char format[] = "%s;info=<%s>;alg=ES256;ppt=%s";
-    size_t size = sizeof(format) + strlen(passport) + strlen(x5u) + strlen(ppt);
+    static const char format[] = "%s;info=<%s>;alg=ES256%s%s%s";
+    bool is_token = strcmp(ppt, "shaken") == 0;
+    const char *name = *ppt == '\0' ? "" : is_token ? ";ppt=" : ";ppt=\"";
+    const char *end = *ppt == '\0' || is_token ? "" : "\"";
+    size_t size = sizeof(format) + strlen(passport) + strlen(x5u) + strlen(name) + strlen(ppt) + 1;
     char *text = malloc(size);
 
     if (text != NULL)
-        snprintf(text, size, format, passport, x5u, ppt);
+        snprintf(text, size, format, passport, x5u, name, ppt, end);
     return text;
 }

@@ -21,9 +21,11 @@ static const struct {
     [MS_INVALID_PARAMETER] = {"SVC4005", 400, "Invalid '%1' parameter value: %2"},
     [MS_NOT_PARSED] = {"SVC4006", 400, "Failed to parse received message body: %1"},
     [MS_MISSING_LENGTH] = {"SVC4007", 411, "Missing mandatory Content-Length header"},
-    [MS_NOT_AUTHENTICATED] = {"POL4010", 401, "Caller is not authenticated"},
     [MS_METHOD_NOT_ALLOWED] = {"POL4050", 405, "Method not allowed"},
     [MS_INTERNAL] = {"POL5000", 500, "Internal server error"},
+    [MS_NOT_AUTHENTICATED] = {"POL4010", 401, "Caller is not authenticated"},
+    [MS_NOT_ALLOWED] = {"POL4030", 403, "Not allowed to this caller: '%1': %2"},
+    [MS_TOO_MANY] = {"POL4290", 429, "Too many calls: %1"},
     [MS_NOT_POSSIBLE_NOW] = {"POL5030", 503, "Not possible now: %1"},
 };
 
@@ -149,7 +151,7 @@ take_tn(struct ms_identities *out, const json_t *value)
         return "too many";
     if (strspn(text, SPAN_OF_A_TN) != strlen(text))
         return "a tn is not a telephone number";
-    st = sks_tn_canonical(text, NULL, out->tn_text[out->tn_count]);
+    st = sks_tn_canonical(text, out->country_code, out->tn_text[out->tn_count]);
     if (st != HSM_OK)
         return st == HSM_ERR_NOT_FOUND ? "a tn is not a telephone number" : "a tn is too long";
     out->tn[out->tn_count] = out->tn_text[out->tn_count];

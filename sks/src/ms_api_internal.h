@@ -34,10 +34,13 @@ enum ms_error {
     MS_INVALID_PARAMETER, /* SVC4005 */
     MS_NOT_PARSED, /* SVC4006 */
     MS_MISSING_LENGTH, /* SVC4007 */
-    MS_NOT_AUTHENTICATED, /* POL4010: not in ATIS-1000082, which leaves the callers to policy */
     MS_METHOD_NOT_ALLOWED, /* POL4050 */
     MS_INTERNAL, /* POL5000 */
-    MS_NOT_POSSIBLE_NOW, /* POL5030: not in ATIS-1000082 either */
+    /* These are not in ATIS-1000082, which leaves the callers to policy. */
+    MS_NOT_AUTHENTICATED, /* POL4010 */
+    MS_NOT_ALLOWED, /* POL4030 */
+    MS_TOO_MANY, /* POL4290 */
+    MS_NOT_POSSIBLE_NOW, /* POL5030 */
 };
 
 /** Why a request was refused, and how to say it; the variables stand for %1 and %2 of the error's
@@ -75,6 +78,7 @@ bool ms_request_has_any(const json_t *request, const char *const *names);
 
 /** Identities of one member, canonical; it points into itself and is not copied. */
 struct ms_identities {
+    const char *country_code; /* put before national numbers; NULL: none */
     char tn_text[SKS_DEST_MAX][SKS_TN_MAX + 1];
     const char *tn[SKS_DEST_MAX];
     size_t tn_count;

@@ -1,23 +1,63 @@
-/* ms_api_signing.c - the signingRequest. */
+/* ms_api_signing.c - the signingRequest and its answer, in both dialects. */
 #include "ms_api_signing_internal.h"
 
+#include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* What another kind of PASSporT would have to carry: signing a shaken one without it would leave
- * out what the caller asked for (RFC 8946, RFC 8443, RFC 9027, RFC 9795, RFC 8225 5.2.2). */
-static bool
-is_plain_shaken(const json_t *request, struct ms_fault *fault)
+#include <sks/identity.h>
+
+#include "diversion_internal.h"
+
+/* ---- kinds ---- */
+
+static enum ms_dialect
+dialect_of(const json_t *request)
 {
-    static const char *const others[] = {"crn", "div", "mky", "rcd", "rcdi", "rph", "sph", NULL};
+    static const char *const others[] = {
+        "ppt", "div", "rph", "sph", "profileId", "requestId", "identityHeaders", NULL};
+
+    return ms_request_has_any(request, others) ? MS_3GPP : MS_ATIS;
+}
+
+/* "" stands for shaken, and so does silence. */
+static bool
+take_ppt(const json_t *request, enum sks_ppt *out, struct ms_fault *fault)
+{
     const json_t *ppt = json_object_get(request, "ppt");
     const char *text = json_string_value(ppt);
 
-    if (ppt != NULL && (text == NULL || (text[0] != '\0' && strcmp(text, "shaken") != 0)))
-        return ms_refuse(fault, MS_INVALID_PARAMETER, "ppt", "only shaken is signed");
-    for (size_t i = 0; others[i] != NULL; i++)
-        if (json_object_get(request, others[i]) != NULL)
-            return ms_refuse(fault, MS_INVALID_PARAMETER, others[i], "only shaken is signed");
+    *out = SKS_PPT_SHAKEN;
+    if (ppt == NULL || (text != NULL && text[0] == '\0'))
+        return true;
+    if (text == NULL || sks_ppt_parse(text, out) != HSM_OK)
+        return ms_refuse(fault, MS_INVALID_PARAMETER, "ppt", "none of shaken, div, rph, rcd");
     return true;
+}
+
+/* ATIS-1000082 has no other kind, and wants an origid in each request. */
+static bool
+has_mandatory(const json_t *request, const struct ms_signing *signing, struct ms_fault *fault)
+{
+    static const char *const atis[] = {"attest", "dest", "iat", "orig", "origid", NULL};
+    static const char *const threegpp[SKS_PPT_COUNT][6] = {
+        [SKS_PPT_SHAKEN] = {"attest", "dest", "iat", "orig", NULL},
+        [SKS_PPT_DIV] = {"dest", "div", "iat", "orig", NULL},
+        [SKS_PPT_RPH] = {"dest", "iat", "orig", "rph", NULL},
+        [SKS_PPT_RCD] = {"dest", "iat", "orig", NULL},
+    };
+
+    return ms_request_has_all(
+        request, signing->dialect == MS_ATIS ? atis : threegpp[signing->claims.ppt], fault);
+}
+
+/* ---- members ---- */
+
+static bool
+take_optional_string(const json_t *request, const char *name, size_t max, const char **out,
+                     struct ms_fault *fault)
+{
+    return json_object_get(request, name) == NULL || ms_take_string(request, name, max, out, fault);
 }
 
 static bool
@@ -25,11 +65,132 @@ take_attest(const json_t *request, char *out, struct ms_fault *fault)
 {
     const char *text;
 
+    if (json_object_get(request, "attest") == NULL)
+        return true;
     if (!ms_take_string(request, "attest", 1, &text, fault) || strchr("ABC", text[0]) == NULL)
         return ms_refuse(fault, MS_INVALID_PARAMETER, "attest", "not A, B or C");
     *out = text[0];
     return true;
 }
+
+static bool
+take_div(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    const json_t *div = json_object_get(request, "div");
+    const json_t *hi = json_object_get(div, "hi");
+
+    if (div == NULL)
+        return true;
+    if (!ms_take_one(&out->div, request, "div", fault))
+        return false;
+    out->claims.div_hi = json_string_value(hi);
+    return hi == NULL || out->claims.div_hi != NULL ||
+           ms_refuse(fault, MS_INVALID_PARAMETER, "div", "hi is not a string");
+}
+
+/* Strings of an array; `max` of them. */
+static bool
+take_strings(const json_t *array, const char *name, const char **out, size_t max, size_t *count,
+             struct ms_fault *fault)
+{
+    if (!json_is_array(array) || json_array_size(array) == 0)
+        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an array with elements");
+    if (json_array_size(array) > max)
+        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "too many");
+    for (*count = 0; *count < json_array_size(array); (*count)++) {
+        out[*count] = json_string_value(json_array_get(array, *count));
+        if (out[*count] == NULL)
+            return ms_refuse(fault, MS_INVALID_PARAMETER, name, "an element is not a string");
+    }
+    return true;
+}
+
+static bool
+take_rph(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    const json_t *rph = json_object_get(request, "rph");
+
+    if (rph == NULL)
+        return true;
+    if (json_object_size(rph) != 1)
+        return ms_refuse(fault, MS_INVALID_PARAMETER, "rph", "not an object with auth");
+    out->claims.rph_auth = out->rph;
+    return take_strings(json_object_get(rph, "auth"), "rph", out->rph, SKS_RPH_MAX,
+                        &out->claims.rph_count, fault);
+}
+
+/* As SDP writes it, with colons in either case; as a PASSporT does (RFC 8225 section 5.2.2). */
+static bool
+canonical_dig(const char *text, char out[SKS_MKY_DIG_MAX + 1])
+{
+    size_t len = 0;
+
+    for (; *text != '\0'; text++) {
+        if (*text == ':')
+            continue;
+        if (len == SKS_MKY_DIG_MAX)
+            return false;
+        out[len++] = (char)toupper((unsigned char)*text);
+    }
+    out[len] = '\0';
+    return true;
+}
+
+static int
+by_alg_and_dig(const void *a, const void *b)
+{
+    const struct sks_mky *x = a;
+    const struct sks_mky *y = b;
+    int order = strcmp(x->alg, y->alg);
+
+    return order != 0 ? order : strcmp(x->dig, y->dig);
+}
+
+static bool
+take_mky(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    const json_t *array = json_object_get(request, "mky");
+
+    if (array == NULL)
+        return true;
+    if (!json_is_array(array) || json_array_size(array) == 0 ||
+        json_array_size(array) > SKS_MKY_MAX)
+        return ms_refuse(fault, MS_INVALID_PARAMETER, "mky", "not an array of 1 to 16");
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const json_t *one = json_array_get(array, i);
+        const char *dig = json_string_value(json_object_get(one, "dig"));
+
+        out->mky[i].alg = json_string_value(json_object_get(one, "alg"));
+        out->mky[i].dig = out->mky_digs[i];
+        if (out->mky[i].alg == NULL || dig == NULL || json_object_size(one) != 2)
+            return ms_refuse(fault, MS_INVALID_PARAMETER, "mky", "not objects of alg and dig");
+        if (!canonical_dig(dig, out->mky_digs[i]))
+            return ms_refuse(fault, MS_INVALID_PARAMETER, "mky", "dig is too long");
+    }
+    out->claims.mky = out->mky;
+    out->claims.mky_count = json_array_size(array);
+    qsort(out->mky, out->claims.mky_count, sizeof(out->mky[0]), by_alg_and_dig);
+    return true;
+}
+
+static bool
+take_rcd(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    out->claims.rcd = json_object_get(request, "rcd");
+    out->claims.rcdi = json_object_get(request, "rcdi");
+    return take_optional_string(request, "crn", SKS_CRN_MAX, &out->claims.crn, fault);
+}
+
+static bool
+take_headers(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    const json_t *headers = json_object_get(request, "identityHeaders");
+
+    return headers == NULL || take_strings(headers, "identityHeaders", out->headers, MS_HEADERS_MAX,
+                                           &out->header_count, fault);
+}
+
+/* ---- the request ---- */
 
 static void
 point_claims(struct ms_signing *signing)
@@ -42,49 +203,101 @@ point_claims(struct ms_signing *signing)
     claims->dest_tn_count = signing->dest.tn_count;
     claims->dest_uri = signing->dest.uri;
     claims->dest_uri_count = signing->dest.uri_count;
+    claims->div_tn = signing->div.tn_count > 0 ? signing->div.tn[0] : NULL;
+    claims->div_uri = signing->div.uri_count > 0 ? signing->div.uri[0] : NULL;
+}
+
+static bool
+take_base(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    return take_attest(request, &out->claims.attest, fault) &&
+           ms_take_many(&out->dest, request, "dest", out->dialect == MS_3GPP, fault) &&
+           ms_take_time(request, "iat", &out->claims.iat, fault) &&
+           ms_take_one(&out->orig, request, "orig", fault) &&
+           take_optional_string(request, "origid", SKS_TN_URI_MAX, &out->claims.origid, fault);
+}
+
+static bool
+take_extensions(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    return take_div(request, out, fault) && take_rph(request, out, fault) &&
+           take_optional_string(request, "sph", SKS_R_VALUE_MAX, &out->claims.sph, fault) &&
+           take_mky(request, out, fault) && take_rcd(request, out, fault) &&
+           take_headers(request, out, fault) &&
+           take_optional_string(request, "profileId", MS_NAME_MAX, &out->profile_id, fault) &&
+           take_optional_string(request, "requestId", MS_NAME_MAX, &out->request_id, fault);
+}
+
+static bool
+take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    out->dialect = dialect_of(request);
+    fault->dialect = out->dialect;
+    if (!take_ppt(request, &out->claims.ppt, fault) || !has_mandatory(request, out, fault) ||
+        !take_base(request, out, fault) || !take_extensions(request, out, fault))
+        return false;
+    point_claims(out);
+    return true;
+}
+
+bool
+ms_signing_parse(const char *body, size_t len, const char *country_code, struct ms_signing *out,
+                 struct ms_fault *fault)
+{
+    const json_t *request;
+
+    memset(out, 0, sizeof(*out));
+    out->orig.country_code = out->dest.country_code = out->div.country_code = country_code;
+    if (ms_request_open(body, len, "signingRequest", &out->json, &request, fault) &&
+        take_request(request, out, fault))
+        return true;
+    ms_signing_clear(out);
+    return false;
 }
 
 /* The reason begins with the claim's name. */
 static bool
-check_claims(const struct sks_claims *claims, struct ms_fault *fault)
+refuse_claim(struct ms_fault *fault, struct hsm_reason *why)
 {
-    struct hsm_reason why = {""};
-    enum hsm_status st = sks_claims_check(claims, &why);
-    char *colon = strstr(why.text, ": ");
+    char *colon = strstr(why->text, ": ");
 
-    if (st == HSM_OK)
-        return true;
-    if (st != HSM_ERR_MALFORMED || colon == NULL)
+    if (colon == NULL)
         return ms_refuse(fault, MS_INTERNAL, "", "");
     *colon = '\0';
-    return ms_refuse(fault, MS_INVALID_PARAMETER, why.text, colon + 2);
-}
-
-static bool
-take_claims(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
-{
-    if (!is_plain_shaken(request, fault) || !take_attest(request, &out->claims.attest, fault) ||
-        !ms_take_many(&out->dest, request, "dest", false, fault) ||
-        !ms_take_time(request, "iat", &out->claims.iat, fault) ||
-        !ms_take_one(&out->orig, request, "orig", fault) ||
-        !ms_take_string(request, "origid", SKS_TN_URI_MAX, &out->claims.origid, fault))
-        return false;
-    point_claims(out);
-    return check_claims(&out->claims, fault);
+    return ms_refuse(fault, MS_INVALID_PARAMETER, why->text, colon + 2);
 }
 
 bool
-ms_signing_parse(const char *body, size_t len, struct ms_signing *out, struct ms_fault *fault)
+ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault)
 {
-    static const char *const mandatory[] = {"attest", "dest", "iat", "orig", "origid", NULL};
-    const json_t *request;
+    struct sks_claims *claims = &signing->claims;
+    struct hsm_reason why = {""};
+    enum hsm_status st;
 
-    memset(out, 0, sizeof(*out));
-    if (ms_request_open(body, len, "signingRequest", &out->json, &request, fault) &&
-        ms_request_has_all(request, mandatory, fault) && take_claims(request, out, fault))
+    if (claims->ppt == SKS_PPT_SHAKEN && claims->origid == NULL) {
+        if (origid == NULL)
+            return ms_refuse(fault, MS_MISSING_PARAMETER, "origid", "");
+        claims->origid = origid;
+    }
+    st = sks_claims_check(claims, &why);
+    if (st == HSM_OK && signing->header_count > 0 && claims->ppt != SKS_PPT_DIV)
+        return ms_refuse(fault, MS_INVALID_PARAMETER, "identityHeaders", "only with ppt div");
+    if (st == HSM_OK && signing->header_count > 0)
+        st = sks_diversion_check(signing->headers, signing->header_count, claims, &why);
+    if (st == HSM_OK)
         return true;
-    ms_signing_clear(out);
-    return false;
+    return st == HSM_ERR_MALFORMED || st == HSM_ERR_UNTRUSTED
+               ? refuse_claim(fault, &why)
+               : ms_refuse(fault, MS_INTERNAL, "", "");
+}
+
+json_t *
+ms_signing_response(const struct ms_signing *signing, const char *identity)
+{
+    if (signing->dialect == MS_ATIS)
+        return json_pack("{s:{s:s}}", "signingResponse", "identity", identity);
+    return json_pack("{s:{s:s, s:s*}}", "signingResponse", "identityHeader", identity, "requestId",
+                     signing->request_id);
 }
 
 void

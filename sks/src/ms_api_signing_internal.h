@@ -1,19 +1,50 @@
 /*
- * ms_api_signing_internal.h - the signingRequest.
+ * ms_api_signing_internal.h - the signingRequest and its answer, in both dialects.
+ *
+ * A request is one of 3GPP TS 24.229 Annex V when it has a member that ATIS-1000082 does not know:
+ * ppt, div, rph, sph, profileId, requestId or identityHeaders. The claims of RFC 9795 and mky are
+ * taken in either.
  */
 #ifndef SKS_MS_API_SIGNING_INTERNAL_H
 #define SKS_MS_API_SIGNING_INTERNAL_H
 
 #include "ms_api_internal.h"
 
+#define MS_HEADERS_MAX 8 /* Identity headers that a call has already */
+#define MS_NAME_MAX    64 /* characters of profileId and requestId */
+
 struct ms_signing {
     json_t *json; /* owned; the texts are in it */
-    struct ms_identities orig, dest;
-    struct sks_claims claims;
+    enum ms_dialect dialect;
+    const char *request_id, *profile_id; /* NULL: not given */
+    struct ms_identities orig, dest, div;
+    const char *rph[SKS_RPH_MAX];
+    struct sks_mky mky[SKS_MKY_MAX];
+    char mky_digs[SKS_MKY_MAX][SKS_MKY_DIG_MAX + 1];
+    const char *headers[MS_HEADERS_MAX]; /* Identity headers of the diverted call */
+    size_t header_count;
+    struct sks_claims claims; /* point into the members above; see ms_signing_check() */
 };
 
-/** Parse and check a signingRequest; false: *fault says why, and *out needs no clearing. */
-bool ms_signing_parse(const char *body, size_t len, struct ms_signing *out, struct ms_fault *fault);
+/**
+ * Parse a signingRequest; false: *fault says why, and *out needs no clearing.
+ *
+ * @param country_code  put before national numbers; NULL: none
+ */
+bool ms_signing_parse(const char *body, size_t len, const char *country_code,
+                      struct ms_signing *out, struct ms_fault *fault);
+
+/**
+ * Whether the claims may be signed (sks_claims_check()), and a div PASSporT continues what the
+ * call's Identity headers say.
+ *
+ * @param origid  for a shaken PASSporT whose request leaves it out, as 3GPP's may; NULL: none
+ */
+bool ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault);
+
+/** {"signingResponse":{..}}; NULL: no memory. */
+json_t *ms_signing_response(const struct ms_signing *signing, const char *identity);
+
 void ms_signing_clear(struct ms_signing *signing);
 
 #endif

@@ -1,192 +1,112 @@
-/* passport.c - PASSporTs of the SHAKEN type. */
+/* passport.c - PASSporTs, made and taken apart. */
 #include <sks/passport.h>
 
-#include <ctype.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <acme/base64url.h>
 #include <acme/json.h>
-#include <acme/jws.h>
 #include <hsm/defer.h>
 #include <hsm/es256.h>
-#include <sks/tn.h>
 
 #include "passport_internal.h"
 
-#define PAYLOAD_FIXED  256 /* octets, at most: everything but the identities */
-#define IDENTITY_MARKS 3 /* octets around an identity in an array: its quotes, a comma */
-#define SIGNATURE_MAX  512 /* octets, decoded; other than 64 it is no ES256 signature anyway */
+#define SIGNATURE_MAX 512 /* octets, decoded; other than 64 it is no ES256 signature anyway */
 
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(char, free)
 
-/* 8-4-4-4-12 hex digits (RFC 4122 section 3). */
-static bool
-is_uuid(const char *text)
+/* RFC 8225 section 4, its members in order (section 9). */
+static char *
+header_text(enum sks_ppt ppt, const char *x5u)
 {
-    static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    DEFER(json_decref)
+    json_t *header = json_pack("{s:s, s:s, s:s}", "alg", "ES256", "typ", "passport", "x5u", x5u);
 
-    if (strlen(text) != sizeof(form) - 1)
-        return false;
-    for (size_t i = 0; form[i] != '\0'; i++) {
-        if (form[i] == '-' ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
-            return false;
-    }
-    return true;
+    if (ppt != SKS_PPT_NONE &&
+        json_object_set_new(header, "ppt", json_string(sks_ppt_text(ppt))) != 0)
+        return NULL;
+    return acme_json_canonical(header);
 }
 
-/* A scheme, and only characters that RFC 3986 section 2 knows. */
-static bool
-is_uri(const char *text)
+enum hsm_status
+sks_passport_begin(enum sks_ppt ppt, const char *x5u, char **out)
 {
-    size_t scheme = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                 "0123456789+-.");
+    DEFER(free) char *header = NULL;
+    char *begin;
+    size_t len;
 
-    if (!isalpha((unsigned char)text[0]) || text[scheme] != ':' || text[scheme + 1] == '\0')
-        return false;
-    for (const char *c = text; *c != '\0'; c++) {
-        if (!isalnum((unsigned char)*c) && strchr("-._~:/?#[]@!$&'()*+,;=%", *c) == NULL)
-            return false;
-    }
-    return strlen(text) <= SKS_TN_URI_MAX;
-}
-
-static enum hsm_status
-check_orig(const struct sks_claims *claims, struct hsm_reason *why)
-{
-    if ((claims->orig_tn == NULL) == (claims->orig_uri == NULL))
-        return hsm_refuse(why, HSM_ERR_MALFORMED,
-                          "orig: RFC 8225 section 5.2.1: exactly one of tn and uri");
-    if (claims->orig_tn != NULL && !sks_tn_is_canonical(claims->orig_tn))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "orig: tn is not canonical");
-    if (claims->orig_uri != NULL && !is_uri(claims->orig_uri))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "orig: uri is not a URI");
-    return HSM_OK;
-}
-
-/* How many octets the identities take, and whether they are as RFC 8225 section 5.2.1 wants them.
- */
-static enum hsm_status
-check_dest(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
-{
-    if (claims->dest_tn_count > SKS_DEST_MAX || claims->dest_uri_count > SKS_DEST_MAX ||
-        claims->dest_tn_count + claims->dest_uri_count > SKS_DEST_MAX)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "dest: more than %d", SKS_DEST_MAX);
-    if (claims->dest_tn_count + claims->dest_uri_count == 0)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "dest: empty");
-    for (size_t i = 0; i < claims->dest_tn_count; i++) {
-        if (!sks_tn_is_canonical(claims->dest_tn[i]))
-            return hsm_refuse(why, HSM_ERR_MALFORMED, "dest: tn is not canonical");
-        *octets += strlen(claims->dest_tn[i]) + IDENTITY_MARKS;
-    }
-    for (size_t i = 0; i < claims->dest_uri_count; i++) {
-        if (!is_uri(claims->dest_uri[i]))
-            return hsm_refuse(why, HSM_ERR_MALFORMED, "dest: uri is not a URI");
-        *octets += strlen(claims->dest_uri[i]) + IDENTITY_MARKS;
-    }
+    if (strlen(x5u) > SKS_PASSPORT_X5U_MAX)
+        return HSM_ERR_MALFORMED;
+    header = header_text(ppt, x5u);
+    begin = header == NULL ? NULL : malloc(ACME_BASE64URL_LEN(strlen(header)) + 2);
+    if (begin == NULL)
+        return HSM_ERR_NOMEM;
+    len = acme_base64url_write(header, strlen(header), begin);
+    begin[len++] = '.';
+    begin[len] = '\0';
+    *out = begin;
     return HSM_OK;
 }
 
 enum hsm_status
-sks_claims_check(const struct sks_claims *claims, struct hsm_reason *why)
+sks_passport_unsigned(const char *begin, const struct sks_claims *claims, const char *after,
+                      char **out, size_t *out_len)
 {
-    size_t octets = PAYLOAD_FIXED;
-    enum hsm_status st;
+    char payload[SKS_PASSPORT_PAYLOAD_MAX + 1];
+    size_t begin_len = strlen(begin);
+    size_t payload_len;
+    size_t len;
+    char *text;
+    enum hsm_status st = sks_claims_payload(claims, payload, &payload_len);
 
-    if (claims->attest < 'A' || claims->attest > 'C')
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "attest: not A, B or C");
-    st = check_orig(claims, why);
-    if (st == HSM_OK)
-        st = check_dest(claims, &octets, why);
     if (st != HSM_OK)
         return st;
-    if (claims->orig_uri != NULL)
-        octets += strlen(claims->orig_uri);
-    if (octets > SKS_PASSPORT_PAYLOAD_MAX)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "dest: too long altogether");
-    if (claims->iat < 0)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "iat: before 1970");
-    if (claims->origid == NULL || !is_uuid(claims->origid))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "origid: not a UUID (RFC 8588 section 5)");
+    len = begin_len + ACME_BASE64URL_LEN(payload_len);
+    text = malloc(len + 1 + ACME_BASE64URL_LEN(HSM_P256_SIG_LEN) + strlen(after) + 1);
+    if (text == NULL)
+        return HSM_ERR_NOMEM;
+    memcpy(text, begin, begin_len);
+    acme_base64url_write(payload, payload_len, text + begin_len);
+    *out = text;
+    *out_len = len;
     return HSM_OK;
 }
 
-/* json_object_set_new() and json_array_append_new() take the value also when they fail. */
-static json_t *
-texts_to_json(const char *const *texts, size_t count)
+void
+sks_passport_complete(char *text, size_t len, const uint8_t *sig, const char *after)
 {
-    json_t *array = json_array();
-
-    for (size_t i = 0; array != NULL && i < count; i++) {
-        if (json_array_append_new(array, json_string(texts[i])) != 0) {
-            json_decref(array);
-            return NULL;
-        }
-    }
-    return array;
+    text[len++] = '.';
+    len += acme_base64url_write(sig, HSM_P256_SIG_LEN, text + len);
+    memcpy(text + len, after, strlen(after) + 1);
 }
 
-/* Arrays even when there is one (RFC 8225 section 5.2.1); a kind that is absent has no member. */
-static json_t *
-dest_to_json(const struct sks_claims *claims)
+enum hsm_status
+sks_passport_sign(const char *begin, const struct sks_claims *claims, struct hsm_key *key,
+                  const char *after, char **out)
 {
-    json_t *dest = json_object();
-    bool good = dest != NULL;
+    uint8_t sig[HSM_P256_SIG_LEN];
+    DEFER(free) char *text = NULL;
+    size_t len = 0;
+    enum hsm_status st = sks_passport_unsigned(begin, claims, after, &text, &len);
 
-    if (good && claims->dest_tn_count > 0)
-        good = json_object_set_new(dest, "tn",
-                                   texts_to_json(claims->dest_tn, claims->dest_tn_count)) == 0;
-    if (good && claims->dest_uri_count > 0)
-        good = json_object_set_new(dest, "uri",
-                                   texts_to_json(claims->dest_uri, claims->dest_uri_count)) == 0;
-    if (!good) {
-        json_decref(dest);
-        return NULL;
-    }
-    return dest;
-}
-
-/* free() it; NULL: no memory. */
-static char *
-payload_text(const struct sks_claims *claims)
-{
-    const char attest[] = {claims->attest, '\0'};
-    bool is_tn = claims->orig_tn != NULL;
-    DEFER(json_decref) json_t *payload = NULL;
-
-    payload =
-        json_pack("{s:s, s:o, s:I, s:{s:s}, s:s}", "attest", attest, "dest", dest_to_json(claims),
-                  "iat", (json_int_t)claims->iat, "orig", is_tn ? "tn" : "uri",
-                  is_tn ? claims->orig_tn : claims->orig_uri, "origid", claims->origid);
-    return payload == NULL ? NULL : acme_json_canonical(payload);
-}
-
-/* RFC 8588 section 3; free() it; NULL: no memory. */
-static char *
-header_text(const char *x5u)
-{
-    DEFER(json_decref)
-    json_t *header = json_pack("{s:s, s:s, s:s, s:s}", "alg", "ES256", "ppt", "shaken", "typ",
-                               "passport", "x5u", x5u);
-
-    return header == NULL ? NULL : acme_json_canonical(header);
+    if (st == HSM_OK)
+        st = hsm_key_sign(key, text, len, sig);
+    if (st != HSM_OK)
+        return st;
+    sks_passport_complete(text, len, sig, after);
+    *out = text;
+    text = NULL;
+    return HSM_OK;
 }
 
 enum hsm_status
 sks_passport_new(const struct sks_claims *claims, const char *x5u, struct hsm_key *key, char **out)
 {
-    DEFER(free) char *header = NULL;
-    DEFER(free) char *payload = NULL;
+    DEFER(free) char *begin = NULL;
+    enum hsm_status st = sks_passport_begin(claims->ppt, x5u, &begin);
 
-    if (strlen(x5u) > SKS_PASSPORT_X5U_MAX)
-        return HSM_ERR_MALFORMED;
-    header = header_text(x5u);
-    payload = payload_text(claims);
-    if (header == NULL || payload == NULL)
-        return HSM_ERR_NOMEM;
-    return acme_jws_sign_compact_fast(header, payload, strlen(payload), key, out);
+    return st == HSM_OK ? sks_passport_sign(begin, claims, key, "", out) : st;
 }
 
 /* The text up to the next dot, or to the end. */
@@ -250,7 +170,7 @@ sks_passport_payload(const struct sks_passport *passport, json_t **out, struct h
 }
 
 enum hsm_status
-sks_passport_verify(const struct sks_passport *passport, EVP_PKEY *public_key,
+sks_passport_verify(const struct sks_passport *passport, const struct hsm_es256_verifier *verifier,
                     struct hsm_reason *why)
 {
     DEFER(free) char *sig = NULL;
@@ -266,16 +186,14 @@ sks_passport_verify(const struct sks_passport *passport, EVP_PKEY *public_key,
     if (st != HSM_OK)
         return st;
     /* Header and payload stand side by side in what was received, joined by the dot. */
-    st = hsm_es256_verify(public_key, passport->header,
-                          passport->header_len + 1 + passport->payload_len, (const uint8_t *)sig,
-                          sig_len);
+    st = hsm_es256_verifier_verify(verifier, passport->header,
+                                   passport->header_len + 1 + passport->payload_len,
+                                   (const uint8_t *)sig, sig_len);
     if (st == HSM_ERR_MALFORMED)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "signature: %zu octets, not %d", sig_len,
                           HSM_P256_SIG_LEN);
     if (st == HSM_ERR_UNTRUSTED)
         return hsm_refuse(why, st, "signature: does not verify with the certificate's key");
-    if (st == HSM_ERR_UNSUPPORTED)
-        return hsm_refuse(why, st, "the certificate's key is not on P-256");
     return st;
 }
 

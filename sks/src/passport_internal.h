@@ -1,18 +1,48 @@
 /*
- * passport_internal.h - a received PASSporT, taken apart step by step.
+ * passport_internal.h - a PASSporT, made of its parts or taken apart step by step.
  *
- * Header, payload and signature are decoded when they are asked for, because a
+ * What is received: header, payload and signature are decoded when they are asked for, because a
  * fault in each of them is another case of ATIS-1000082.
  */
 #ifndef SKS_PASSPORT_INTERNAL_H
 #define SKS_PASSPORT_INTERNAL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include <jansson.h>
-#include <openssl/types.h>
 
+#include <hsm/es256.h>
+#include <hsm/key.h>
 #include <hsm/status.h>
+#include <sks/claims.h>
+
+/**
+ * What all PASSporTs of one kind and certificate begin with: the header, encoded, and its dot;
+ * free() it.
+ *
+ * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX
+ */
+HSM_MUST_CHECK enum hsm_status sks_passport_begin(enum sks_ppt ppt, const char *x5u, char **out);
+
+/**
+ * Make and sign one, with a text after it; free() it.
+ *
+ * @param begin   of sks_passport_begin() with the claims' kind
+ * @param claims  passed sks_claims_check()
+ */
+HSM_MUST_CHECK enum hsm_status sks_passport_sign(const char *begin, const struct sks_claims *claims,
+                                                 struct hsm_key *key, const char *after,
+                                                 char **out);
+
+/**
+ * The same in two steps, for who chooses the key meanwhile: the text that is signed, with room for
+ * the rest of it; free() it. Then what becomes of it with its signature (HSM_P256_SIG_LEN octets).
+ */
+HSM_MUST_CHECK enum hsm_status sks_passport_unsigned(const char *begin,
+                                                     const struct sks_claims *claims,
+                                                     const char *after, char **text, size_t *len);
+void sks_passport_complete(char *text, size_t len, const uint8_t *sig, const char *after);
 
 /** The parts of a full form (RFC 8225 section 4) as received; borrowed, not NUL-terminated. */
 struct sks_passport {
@@ -33,10 +63,10 @@ HSM_MUST_CHECK enum hsm_status sks_passport_payload(const struct sks_passport *p
 /**
  * ES256 over the octets received (RFC 7515 section 5.2).
  *
- * @retval HSM_ERR_UNTRUSTED    the signature is not the key's, or no ES256 signature at all
- * @retval HSM_ERR_UNSUPPORTED  the key is not on P-256
+ * @retval HSM_ERR_UNTRUSTED  the signature is not the key's, or no ES256 signature at all
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_verify(const struct sks_passport *passport,
-                                                   EVP_PKEY *public_key, struct hsm_reason *why);
+                                                   const struct hsm_es256_verifier *verifier,
+                                                   struct hsm_reason *why);
 
 #endif

@@ -1,36 +1,12 @@
 /* revoke.c - the SP-KMS: a credential that is given up before its end. */
 #include <sks/revoke.h>
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <certs/chain.h>
 #include <hsm/defer.h>
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
-
-/* A copy of the credential with that id, out of all. */
-static enum hsm_status
-find(struct sks_catalogue *catalogue, int64_t id, struct sks_credential *out,
-     struct hsm_reason *why)
-{
-    struct sks_credential *list = NULL;
-    size_t count = 0;
-    enum hsm_status st = sks_catalogue_list(catalogue, NULL, &list, &count);
-
-    if (st != HSM_OK)
-        return st;
-    st = hsm_refuse(why, HSM_ERR_NOT_FOUND, "credential %lld: not in the catalogue", (long long)id);
-    for (size_t i = 0; i < count; i++) {
-        if (list[i].id != id)
-            continue;
-        *out = list[i];
-        memset(&list[i], 0, sizeof(list[i])); /* its texts were handed over */
-        st = HSM_OK;
-    }
-    sks_credentials_free(list, count);
-    return st;
-}
 
 static enum hsm_status
 put(struct sks_catalogue *catalogue, struct sks_credential *credential, enum sks_state state,
@@ -53,8 +29,10 @@ sks_revoke_begin(struct sks_catalogue *catalogue, int64_t id, struct sks_credent
                  struct hsm_reason *why)
 {
     struct sks_credential credential = {.id = 0};
-    enum hsm_status st = find(catalogue, id, &credential, why);
+    enum hsm_status st = sks_catalogue_find(catalogue, id, &credential);
 
+    if (st == HSM_ERR_NOT_FOUND)
+        return hsm_refuse(why, st, "credential %lld: not in the catalogue", (long long)id);
     if (st != HSM_OK)
         return st;
     if (credential.chain_pem == NULL)

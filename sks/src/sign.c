@@ -2,27 +2,41 @@
 #include <sks/sign.h>
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/evp.h>
+
 #include <certs/cert.h>
+#include <certs/constraints.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <sks/identity.h>
 
+#include "passport_internal.h"
+#include "sign_internal.h"
 #include "x5u_internal.h"
+
+/** What all Identity headers of one kind have in common; owned texts. */
+struct frame {
+    char *begin; /* the PASSporT's header, encoded */
+    char *after; /* the parameters */
+};
 
 struct sks_signer {
     struct hsm_key *key; /* borrowed */
     struct certs_chain *chain; /* owned */
     char *x5u; /* owned */
+    struct frame frames[SKS_PPT_COUNT];
+    struct certs_tnauthlist *list; /* owned */
+    bool has_spc; /* numbers are for the provider to answer for */
+    struct certs_constraints *constraints; /* owned; NULL: none */
     char spc[CERTS_SPC_MAX + 1];
     time_t not_before, not_after; /* of the leaf; of the first of the chain to end */
 };
 
 DEFINE_DEFER(struct sks_signer, sks_signer_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-DEFINE_DEFER(char, free)
 
 /* Key and certificate are compared at load, not at the first call. */
 static enum hsm_status
@@ -37,28 +51,46 @@ check_leaf(const struct hsm_key *key, const X509 *leaf, struct hsm_reason *why)
 }
 
 static enum hsm_status
-read_spc(struct sks_signer *signer, const X509 *leaf, struct hsm_reason *why)
+read_tnauthlist(struct sks_signer *signer, const X509 *leaf, struct hsm_reason *why)
 {
-    DEFER(certs_tnauthlist_free) struct certs_tnauthlist *list = NULL;
     const char *spc;
-    enum hsm_status st = certs_cert_tnauthlist(leaf, &list, why);
+    enum hsm_status st = certs_cert_tnauthlist(leaf, &signer->list, why);
 
     if (st == HSM_ERR_NOT_FOUND)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "the certificate has no TNAuthList");
     if (st != HSM_OK)
         return st;
-    spc = certs_tnauthlist_spc(list);
+    spc = certs_tnauthlist_spc(signer->list);
     if (spc != NULL && strlen(spc) <= CERTS_SPC_MAX)
         memcpy(signer->spc, spc, strlen(spc) + 1);
+    for (size_t i = 0; i < certs_tnauthlist_len(signer->list); i++)
+        if (certs_tnauthlist_entry(signer->list, i)->kind == CERTS_TN_SPC)
+            signer->has_spc = true;
     return HSM_OK;
 }
 
 static enum hsm_status
-copy_chain(const struct certs_chain *chain, struct certs_chain **out)
+read_constraints(struct sks_signer *signer, const X509 *leaf, struct hsm_reason *why)
 {
-    enum hsm_status st = certs_chain_new(out);
+    enum hsm_status st = certs_cert_constraints(leaf, &signer->constraints, why);
 
-    return st == HSM_OK ? certs_chain_append(*out, chain) : st;
+    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
+}
+
+static enum hsm_status
+make_frames(struct sks_signer *signer, struct hsm_reason *why)
+{
+    for (size_t i = 0; i < SKS_PPT_COUNT; i++) {
+        struct frame *frame = &signer->frames[i];
+        enum hsm_status st = sks_passport_begin((enum sks_ppt)i, signer->x5u, &frame->begin);
+
+        if (st != HSM_OK)
+            return hsm_refuse(why, st, "x5u: longer than %d characters", SKS_PASSPORT_X5U_MAX);
+        frame->after = sks_identity_format("", signer->x5u, sks_ppt_text((enum sks_ppt)i));
+        if (frame->after == NULL)
+            return HSM_ERR_NOMEM;
+    }
+    return HSM_OK;
 }
 
 enum hsm_status
@@ -86,9 +118,13 @@ sks_signer_new(const struct sks_signer_config *config, struct sks_signer **out,
     signer->x5u = strdup(config->x5u);
     if (signer->x5u == NULL)
         return HSM_ERR_NOMEM;
-    st = read_spc(signer, leaf, why);
+    st = read_tnauthlist(signer, leaf, why);
     if (st == HSM_OK)
-        st = copy_chain(config->chain, &signer->chain);
+        st = read_constraints(signer, leaf, why);
+    if (st == HSM_OK)
+        st = make_frames(signer, why);
+    if (st == HSM_OK)
+        st = certs_chain_copy(config->chain, &signer->chain);
     if (st != HSM_OK)
         return st;
     *out = signer;
@@ -101,6 +137,12 @@ sks_signer_free(struct sks_signer *signer)
 {
     if (signer == NULL)
         return;
+    for (size_t i = 0; i < SKS_PPT_COUNT; i++) {
+        free(signer->frames[i].begin);
+        free(signer->frames[i].after);
+    }
+    certs_constraints_free(signer->constraints);
+    certs_tnauthlist_free(signer->list);
     certs_chain_free(signer->chain);
     free(signer->x5u);
     free(signer);
@@ -118,14 +160,20 @@ sks_signer_x5u(const struct sks_signer *signer)
     return signer->x5u;
 }
 
+const char *
+sks_signer_key_label(const struct sks_signer *signer)
+{
+    return hsm_key_label(signer->key);
+}
+
 time_t
 sks_signer_not_after(const struct sks_signer *signer)
 {
     return signer->not_after;
 }
 
-static bool
-is_covered(const struct sks_signer *signer, int64_t when)
+bool
+sks_signer_covers(const struct sks_signer *signer, int64_t when)
 {
     return when >= signer->not_before && when <= signer->not_after;
 }
@@ -136,31 +184,159 @@ check_times(const struct sks_signer *signer, int64_t iat, time_t now, struct hsm
 {
     if (iat < (int64_t)now - SKS_FRESHNESS_S || iat > (int64_t)now + SKS_FRESHNESS_S)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "iat: not within %d s of now", SKS_FRESHNESS_S);
-    if (!is_covered(signer, now))
+    if (!sks_signer_covers(signer, now))
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "the certificate is not valid now");
-    if (!is_covered(signer, iat))
+    if (!sks_signer_covers(signer, iat))
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "iat: outside the certificate's validity");
     return HSM_OK;
+}
+
+/* ---- what the certificate lets its holder say ---- */
+
+/** Claims as certs_constraints_check() looks at them. */
+struct constrained {
+    const struct sks_claims *claims;
+    char *text; /* of a value, CLAIM_TEXT octets */
+};
+
+#define CLAIM_TEXT 24 /* octets of attest or iat with its NUL */
+
+static bool
+has_claim(const void *payload, const char *name)
+{
+    const struct sks_claims *claims = ((const struct constrained *)payload)->claims;
+    const struct {
+        const char *name;
+        bool is_there;
+    } known[] = {
+        {"attest", claims->attest != '\0'},
+        {"crn", claims->crn != NULL},
+        {"dest", true},
+        {"div", claims->div_tn != NULL || claims->div_uri != NULL},
+        {"iat", true},
+        {"mky", claims->mky_count > 0},
+        {"orig", true},
+        {"origid", claims->origid != NULL},
+        {"rcd", claims->rcd != NULL},
+        {"rcdi", claims->rcdi != NULL},
+        {"rph", claims->rph_count > 0},
+        {"sph", claims->sph != NULL},
+    };
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(known[i].name, name) == 0)
+            return known[i].is_there;
+    return false;
+}
+
+static const char *
+claim_value(const void *payload, const char *name)
+{
+    const struct constrained *constrained = payload;
+    const struct sks_claims *claims = constrained->claims;
+
+    if (strcmp(name, "attest") == 0) {
+        snprintf(constrained->text, CLAIM_TEXT, "%c", claims->attest);
+        return constrained->text;
+    }
+    if (strcmp(name, "iat") == 0) {
+        snprintf(constrained->text, CLAIM_TEXT, "%lld", (long long)claims->iat);
+        return constrained->text;
+    }
+    if (strcmp(name, "crn") == 0)
+        return claims->crn;
+    if (strcmp(name, "origid") == 0)
+        return claims->origid;
+    return strcmp(name, "sph") == 0 ? claims->sph : NULL;
+}
+
+/* A verifier would reject what breaks them (RFC 8226 section 8, RFC 9118). */
+static enum hsm_status
+check_constraints(const struct sks_signer *signer, const struct sks_claims *claims,
+                  struct hsm_reason *why)
+{
+    char text[CLAIM_TEXT];
+    const struct constrained payload = {.claims = claims, .text = text};
+    const struct certs_claims view = {.payload = &payload, .has = has_claim, .value = claim_value};
+    enum hsm_status st;
+
+    if (signer->constraints == NULL)
+        return HSM_OK;
+    st = certs_constraints_check(signer->constraints, &view, why);
+    return st == HSM_ERR_UNTRUSTED ? HSM_ERR_UNSUPPORTED : st;
+}
+
+/* A certificate of numbers alone speaks for these and no others (RFC 8224 section 6.1, RFC 8946
+ * section 4.1, RFC 9060). Under an SPC it is the provider who answers for the number. */
+static enum hsm_status
+check_numbers(const struct sks_signer *signer, const struct sks_claims *claims,
+              struct hsm_reason *why)
+{
+    bool is_div = claims->ppt == SKS_PPT_DIV;
+    const char *number = is_div ? claims->div_tn : claims->orig_tn;
+
+    if (signer->has_spc || (number != NULL && certs_tnauthlist_has_number(signer->list, number)))
+        return HSM_OK;
+    return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "%s: not in the certificate's TNAuthList",
+                      is_div ? "div" : "orig");
+}
+
+/* ---- sign ---- */
+
+static enum hsm_status
+check(const struct sks_signer *signer, const struct sks_claims *claims, time_t now,
+      struct hsm_reason *why)
+{
+    enum hsm_status st = sks_claims_check(claims, why);
+
+    if (st == HSM_OK)
+        st = check_times(signer, claims->iat, now, why);
+    if (st == HSM_OK)
+        st = check_numbers(signer, claims, why);
+    return st == HSM_OK ? check_constraints(signer, claims, why) : st;
 }
 
 enum hsm_status
 sks_signer_sign(struct sks_signer *signer, const struct sks_claims *claims, time_t now,
                 char **identity, struct hsm_reason *why)
 {
-    DEFER(free) char *passport = NULL;
-    char *text;
-    enum hsm_status st = sks_claims_check(claims, why);
+    enum hsm_status st = check(signer, claims, now, why);
+    const struct frame *frame;
 
-    if (st == HSM_OK)
-        st = check_times(signer, claims->iat, now, why);
     if (st != HSM_OK)
         return st;
-    st = sks_passport_new(claims, signer->x5u, signer->key, &passport);
+    frame = &signer->frames[claims->ppt];
+    st = sks_passport_sign(frame->begin, claims, signer->key, frame->after, identity);
     if (st != HSM_OK)
         return hsm_refuse(why, st, "key %s: %s", hsm_key_label(signer->key), hsm_status_text(st));
-    text = sks_identity_format(passport, signer->x5u, "shaken");
-    if (text == NULL)
-        return HSM_ERR_NOMEM;
-    *identity = text;
     return HSM_OK;
+}
+
+enum hsm_status
+sks_signer_prepare(const struct sks_signer *signer, const struct sks_claims *claims, time_t now,
+                   char **text, size_t *len, uint8_t *digest, struct hsm_reason *why)
+{
+    const struct frame *frame = &signer->frames[claims->ppt];
+    char *made = NULL;
+    size_t made_len = 0;
+    enum hsm_status st = check(signer, claims, now, why);
+
+    if (st == HSM_OK)
+        st = sks_passport_unsigned(frame->begin, claims, frame->after, &made, &made_len);
+    if (st != HSM_OK)
+        return st;
+    if (EVP_Digest(made, made_len, digest, NULL, EVP_sha256(), NULL) != 1) {
+        free(made);
+        return HSM_ERR_CRYPTO;
+    }
+    *text = made;
+    *len = made_len;
+    return HSM_OK;
+}
+
+void
+sks_signer_complete(const struct sks_signer *signer, const struct sks_claims *claims, char *text,
+                    size_t len, const uint8_t *sig)
+{
+    sks_passport_complete(text, len, sig, signer->frames[claims->ppt].after);
 }

@@ -7,8 +7,13 @@
 
 #include <certs/chain.h>
 #include <hsm/defer.h>
+#include <hsm/group.h>
 #include <hsm/key.h>
 #include <hsm/log.h>
+
+#include "sign_internal.h"
+
+#define SIGN_TIMEOUT_MS 3000 /* for a call, over all tokens: as one token is given */
 
 struct loaded {
     int64_t id;
@@ -18,6 +23,8 @@ struct loaded {
 
 struct sks_signers {
     atomic_uint holders;
+    struct hsm_group *group; /* of all of them; NULL: there is one at most */
+    size_t missing;
     size_t count;
     struct loaded loaded[]; /* newest first */
 };
@@ -84,8 +91,61 @@ select_active(struct sks_credential *list, size_t *count)
     return HSM_OK;
 }
 
+/** Where the keys are: one token, or that of several which a credential names. */
+struct place {
+    struct hsm_token *token; /* NULL: one of `tokens` */
+    struct sks_tokens *tokens;
+};
+
+static struct hsm_token *
+token_of(const struct place *place, const struct sks_credential *credential)
+{
+    if (place->token != NULL)
+        return place->token;
+    return sks_tokens_get(place->tokens, credential->token_uri);
+}
+
+/* One of several may be away: the others sign. */
+static bool
+may_be_missing(const struct place *place, enum hsm_status st)
+{
+    return place->token == NULL && sks_tokens_count(place->tokens) > 1 && st == HSM_ERR_BUSY;
+}
+
 static enum hsm_status
-load_all(const struct sks_credential *active, size_t count, struct hsm_token *token,
+load_next(struct sks_signers *signers, const struct sks_credential *credential,
+          const struct place *place)
+{
+    struct hsm_token *token = token_of(place, credential);
+    struct loaded *loaded = &signers->loaded[signers->count];
+    enum hsm_status st = token == NULL ? refuse(credential, HSM_ERR_BUSY, "its token is away")
+                                       : load_one(credential, token, loaded);
+
+    if (may_be_missing(place, st)) {
+        hsm_key_free(loaded->key);
+        memset(loaded, 0, sizeof(*loaded));
+        signers->missing++;
+        return HSM_OK;
+    }
+    signers->count++; /* what is half made is released, too */
+    return st;
+}
+
+static enum hsm_status
+make_group(struct sks_signers *signers)
+{
+    enum hsm_status st = HSM_OK;
+
+    if (signers->count < 2)
+        return HSM_OK;
+    st = hsm_group_new(&signers->group);
+    for (size_t i = 0; st == HSM_OK && i < signers->count; i++)
+        st = hsm_group_add(signers->group, signers->loaded[i].key, 0, &signers->loaded[i]);
+    return st;
+}
+
+static enum hsm_status
+load_all(const struct sks_credential *active, size_t count, const struct place *place,
          struct sks_signers **out)
 {
     DEFER(sks_signers_free)
@@ -95,11 +155,12 @@ load_all(const struct sks_credential *active, size_t count, struct hsm_token *to
     if (signers == NULL)
         return HSM_ERR_NOMEM;
     atomic_init(&signers->holders, 1);
-    while (st == HSM_OK && signers->count < count) {
-        size_t i = signers->count++; /* counted first: what is half made is released too */
-
-        st = load_one(&active[count - 1 - i], token, &signers->loaded[i]);
-    }
+    for (size_t i = count; st == HSM_OK && i-- > 0;)
+        st = load_next(signers, &active[i], place);
+    if (st == HSM_OK && signers->missing > 0 && signers->count == 0)
+        st = HSM_ERR_BUSY;
+    if (st == HSM_OK)
+        st = make_group(signers);
     if (st != HSM_OK)
         return st;
     *out = signers;
@@ -107,9 +168,9 @@ load_all(const struct sks_credential *active, size_t count, struct hsm_token *to
     return HSM_OK;
 }
 
-enum hsm_status
-sks_signers_load(struct sks_catalogue *catalogue, struct hsm_token *token, const char *spc,
-                 struct sks_signers **out)
+static enum hsm_status
+load(struct sks_catalogue *catalogue, const struct place *place, const char *spc,
+     struct sks_signers **out)
 {
     struct sks_credential *list = NULL;
     size_t all = 0;
@@ -121,9 +182,29 @@ sks_signers_load(struct sks_catalogue *catalogue, struct hsm_token *token, const
     active = all;
     st = select_active(list, &active);
     if (st == HSM_OK)
-        st = load_all(list, active, token, out);
+        st = load_all(list, active, place, out);
     sks_credentials_free(list, all);
     return st;
+}
+
+enum hsm_status
+sks_signers_load(struct sks_catalogue *catalogue, struct hsm_token *token, const char *spc,
+                 struct sks_signers **out)
+{
+    return load(catalogue, &(struct place){.token = token}, spc, out);
+}
+
+enum hsm_status
+sks_signers_load_from(struct sks_catalogue *catalogue, struct sks_tokens *tokens, const char *spc,
+                      struct sks_signers **out)
+{
+    return load(catalogue, &(struct place){.tokens = tokens}, spc, out);
+}
+
+size_t
+sks_signers_missing(const struct sks_signers *signers)
+{
+    return signers->missing;
 }
 
 struct sks_signers *
@@ -139,6 +220,7 @@ sks_signers_free(struct sks_signers *signers)
     if (signers == NULL ||
         atomic_fetch_sub_explicit(&signers->holders, 1, memory_order_acq_rel) != 1)
         return;
+    hsm_group_free(signers->group);
     for (size_t i = 0; i < signers->count; i++) {
         sks_signer_free(signers->loaded[i].signer);
         hsm_key_free(signers->loaded[i].key);
@@ -159,21 +241,90 @@ sks_signers_get(const struct sks_signers *signers, size_t i, int64_t *id)
     return signers->loaded[i].signer;
 }
 
-static const struct loaded *
-at(const struct sks_signers *signers, time_t now)
-{
-    for (size_t i = 0; i < signers->count; i++)
-        if (sks_signer_not_after(signers->loaded[i].signer) >= now)
-            return &signers->loaded[i];
-    return NULL;
-}
-
 struct sks_signer *
 sks_signers_at(const struct sks_signers *signers, time_t now)
 {
-    const struct loaded *found = at(signers, now);
+    for (size_t i = 0; i < signers->count; i++)
+        if (sks_signer_not_after(signers->loaded[i].signer) >= now)
+            return signers->loaded[i].signer;
+    return NULL;
+}
 
-    return found == NULL ? NULL : found->signer;
+/* ---- sign with the best ---- */
+
+/* One call on its way through a group. */
+struct group_call {
+    const struct sks_claims *claims;
+    time_t now;
+    char *text; /* what the member that is asked now is to sign; owned */
+    size_t len;
+    struct hsm_reason *why;
+};
+
+static enum hsm_status
+prepare(void *context, void *member, uint8_t *digest)
+{
+    struct group_call *call = context;
+    const struct loaded *loaded = member;
+
+    free(call->text);
+    call->text = NULL;
+    return sks_signer_prepare(loaded->signer, call->claims, call->now, &call->text, &call->len,
+                              digest, call->why);
+}
+
+static enum hsm_status
+sign_in_group(struct sks_signers *signers, const struct sks_claims *claims, time_t now,
+              char **identity, const struct sks_signer **signer, struct hsm_reason *why)
+{
+    struct group_call call = {.claims = claims, .now = now, .why = why};
+    uint8_t sig[HSM_P256_SIG_LEN];
+    void *member = NULL;
+    const struct loaded *loaded;
+    enum hsm_status st =
+        hsm_group_sign(signers->group, prepare, &call, SIGN_TIMEOUT_MS, sig, &member);
+
+    if (st != HSM_OK) {
+        free(call.text);
+        return why != NULL && why->text[0] != '\0'
+                   ? st
+                   : hsm_refuse(why, st, "no token signs: %s", hsm_status_text(st));
+    }
+    loaded = member;
+    sks_signer_complete(loaded->signer, claims, call.text, call.len, sig);
+    *signer = loaded->signer;
+    *identity = call.text;
+    return HSM_OK;
+}
+
+/* A certificate that has ended, while it is still in the set, is no member to ask. */
+static bool
+all_cover(const struct sks_signers *signers, time_t now)
+{
+    for (size_t i = 0; i < signers->count; i++)
+        if (!sks_signer_covers(signers->loaded[i].signer, now))
+            return false;
+    return true;
+}
+
+enum hsm_status
+sks_signers_sign(struct sks_signers *signers, const struct sks_claims *claims, time_t now,
+                 char **identity, const struct sks_signer **signer, struct hsm_reason *why)
+{
+    enum hsm_status st = HSM_ERR_BUSY;
+
+    *signer = sks_signers_at(signers, now);
+    if (*signer == NULL)
+        return hsm_refuse(why, HSM_ERR_NOT_FOUND, "no active credential");
+    if (signers->group != NULL && all_cover(signers, now))
+        return sign_in_group(signers, claims, now, identity, signer, why);
+    for (size_t i = 0; i < signers->count && st == HSM_ERR_BUSY; i++) {
+        if (sks_signer_not_after(signers->loaded[i].signer) < now)
+            continue;
+        *signer = signers->loaded[i].signer;
+        st = sks_signer_sign(signers->loaded[i].signer, claims, now, identity, why);
+    }
+    return st;
 }
 
 enum hsm_status
@@ -181,10 +332,11 @@ sks_signers_probe(const struct sks_signers *signers, time_t now)
 {
     static const char text[] =
         "sti-sks: does the token sign?"; /* no '.': not a JWS signing input */
-    const struct loaded *found = at(signers, now);
     uint8_t sig[HSM_P256_SIG_LEN];
+    enum hsm_status st = HSM_ERR_NOT_FOUND;
 
-    if (found == NULL)
-        return HSM_ERR_NOT_FOUND;
-    return hsm_key_sign_verified(found->key, text, sizeof(text) - 1, sig);
+    for (size_t i = 0; i < signers->count && st != HSM_OK; i++)
+        if (sks_signer_not_after(signers->loaded[i].signer) >= now)
+            st = hsm_key_sign_verified(signers->loaded[i].key, text, sizeof(text) - 1, sig);
+    return st;
 }

@@ -9,7 +9,13 @@
 
 #include <acme/authority.h>
 #include <acme/config.h>
+#include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/process.h>
+
+#define PRELOAD_MAX 1048576 /* octets of a list of URLs */
+
+DEFINE_DEFER(char, free)
 
 #define TEXT(member, section, name, fallback, help)                                                \
     {                                                                                              \
@@ -32,6 +38,36 @@
             0, 0, NULL, help                                                                       \
     }
 
+#define NUMBER(member, section, name, min, max, fallback, help)                                    \
+    {                                                                                              \
+        section, name, ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, member), false, min,     \
+            max, fallback, help                                                                    \
+    }
+
+/* A further token: keys, certificates and ACME account of its own. */
+#define TOKEN_KEYS(i, section)                                                                     \
+    TEXT(more_tokens[i].uri, section, "uri", NULL, "as in [token]"),                               \
+        TEXT(more_tokens[i].module, section, "module", NULL, "as in [token]"),                     \
+        SECRET(more_tokens[i].pin_source, section, "pin-source", "as in [token]")
+
+#define CA_KEYS(i, section, tkauth, print, text)                                                   \
+    TEXT(cas[i].name, section, "name", NULL,                                                       \
+         "organization of its root; refused unless the STI-PA's list has it (sti-kms ca list)"),   \
+        TEXT(cas[i].directory, section, "directory", NULL,                                         \
+             "ACME directory URL of the STI-CA (sti-kms)"),                                        \
+        TEXT(cas[i].contact, section, "contact", NULL,                                             \
+             "mailto: URL for the ACME account (sti-kms)"),                                        \
+        TEXT(cas[i].tkauth_member, section, "tkauth-member", tkauth,                               \
+             "member that answers the challenge: tkauth (RFC 9448) or atc (deployed CAs)"),        \
+        TEXT(cas[i].fingerprint, section, "fingerprint", print,                                    \
+             "fingerprint in SPC tokens: thumbprint (RFC 9448) or spki (deployed)"),               \
+        TEXT(cas[i].identifier, section, "identifier", text,                                       \
+             "text of the TNAuthList: base64url (RFC 9448) or base64 (deployed CAs)"),             \
+        TEXT(cas[i].eab_kid, section, "eab-kid", NULL,                                             \
+             "key id of an external account binding, from the CA"),                                \
+        SECRET(cas[i].eab_key_source, section, "eab-key-source",                                   \
+               "where its MAC key is, in base64url as the CA gave it")
+
 static const struct acme_config_key keys[] = {
     REQUIRED(common.token_uri, "token", "uri", "PKCS#11 URI of the token (RFC 7512)"),
     TEXT(common.module, "token", "module", NULL,
@@ -39,6 +75,9 @@ static const struct acme_config_key keys[] = {
     SECRET(common.pin_source, "token", "pin-source",
            "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),
     ACME_TOKEN_KEYS(struct sks_sp_config, common.token),
+    TOKEN_KEYS(0, "token-2"),
+    TOKEN_KEYS(1, "token-3"),
+    TOKEN_KEYS(2, "token-4"),
     REQUIRED(spc, "sp", "spc", "service provider code that calls are signed for"),
     REQUIRED(pa_url, "pa", "url", "base URL of the STI-PA"),
     {"pa", "anchors", ACME_CONFIG_PATH, offsetof(struct sks_sp_config, pa_anchors), true, 0, 0,
@@ -49,14 +88,29 @@ static const struct acme_config_key keys[] = {
     TEXT(ca_list_url, "pa", "ca-list-url", NULL,
          "the trusted-CA list; without it URL/api/v1/ca-list"),
     TEXT(crl_url, "pa", "crl-url", NULL, "the CRL; without it URL/download/v1/crl"),
-    TEXT(ca_directory, "ca", "directory", NULL, "ACME directory URL of the STI-CA (sti-kms)"),
-    TEXT(ca_contact, "ca", "contact", NULL, "mailto: URL for the ACME account (sti-kms)"),
-    TEXT(tkauth_member, "ca", "tkauth-member", "tkauth",
-         "member that answers the challenge: tkauth (RFC 9448) or atc (deployed CAs)"),
-    TEXT(fingerprint, "ca", "fingerprint", "thumbprint",
-         "fingerprint in SPC tokens: thumbprint (RFC 9448) or spki (deployed)"),
+    CA_KEYS(0, "ca", "tkauth", "thumbprint", "base64url"),
     {"ca", "poll-limit", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, poll_limit_s), false, 1,
      3600, "120", "seconds to wait for authorization and issuance"},
+    CA_KEYS(1, "ca-2", NULL, NULL, NULL),
+    CA_KEYS(2, "ca-3", NULL, NULL, NULL),
+    CA_KEYS(3, "ca-4", NULL, NULL, NULL),
+    NUMBER(look_every_s, "kms", "look-every", 1, 3600, "60",
+           "seconds between looks at what is to be renewed (sti-kms run)"),
+    NUMBER(renew_percent, "kms", "renew-at", 5, 90, "67",
+           "percent of a certificate's life after which it is renewed, unless the CA says when"),
+    {"kms", "renewal-info", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, asks_renewal_info),
+     false, 0, 0, "yes", "ask the CA when it wants a certificate renewed (RFC 9773)"},
+    NUMBER(retry_first_s, "kms", "retry-first", 1, 3600, "30",
+           "seconds until something that failed is tried again; doubled each time"),
+    NUMBER(retry_longest_s, "kms", "retry-longest", 1, 86400, "3600", "and no longer than this"),
+    NUMBER(retiring_s, "kms", "retiring-time", 1, 31536000, "86460",
+           "seconds that a credential keeps its key ready after it signs no more"),
+    NUMBER(retired_s, "kms", "destroy-after", 1, 315360000, "604800",
+           "seconds after that until its key is destroyed"),
+    {"kms", "destroy-keys", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, destroys_keys),
+     false, 0, 0, "yes", "destroy keys that are no longer needed"},
+    TEXT(notify_command, "kms", "notify-command", NULL,
+         "program and arguments to run when a credential signs: {spc} {id} {url} {key}"),
     FILE_PATH(tls_ca, "tls", "ca", NULL,
               "PEM file of anchors for outgoing TLS; without it the system's"),
     TEXT(tls_key, "tls", "key", "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,
@@ -68,6 +122,11 @@ static const struct acme_config_key keys[] = {
     SECRET(bearer_source, "api", "bearer-source", "where the bearer token of callers is"),
     FILE_PATH(client_anchors, "api", "client-anchors", NULL,
               "PEM file of anchors of callers' TLS certificates"),
+    TEXT(socket_mode, "api", "socket-mode", "0600",
+         "who may reach that socket; more than its owner only with callers"),
+    FILE_PATH(callers, "api", "callers", NULL,
+              "file of callers and customers; without it any caller may have anything signed"),
+    FILE_PATH(trail, "api", "trail", NULL, "file to which each signature is recorded"),
     {"api", "threads", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, threads), false, 1, 64,
      "4", "threads that answer requests"},
     {"api", "workers", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, common.workers), false, 1,
@@ -75,11 +134,26 @@ static const struct acme_config_key keys[] = {
     TEXT(cr_address, "cr", "address", NULL, "HOST:PORT of the STI-CR; without it none is served"),
     REQUIRED(cr_base_url, "cr", "base-url", "https URL under which others reach the STI-CR"),
     FILE_PATH(cr_dir, "cr", "dir", "cr", "directory of the certificate chains"),
+    TEXT(upload_url, "cr", "upload-url", NULL,
+         "https URL below which new chains are put (HTTP PUT) at an STI-CR of somebody else"),
+    SECRET(upload_bearer_source, "cr", "upload-bearer-source", "where its bearer token is"),
+    TEXT(upload_command, "cr", "upload-command", NULL,
+         "program and arguments that bring a chain there: {file} {name} {url}"),
+    NUMBER(command_timeout_s, "cr", "command-timeout", 1, 3600, "60",
+           "seconds for an upload, and for any of these programs"),
     TEXT(ports, "verification", "ports", NULL,
          "ports of x5u URLs besides 443 and 8443, separated by blanks"),
     {"verification", "private-addresses", ACME_CONFIG_SWITCH,
      offsetof(struct sks_sp_config, private_addresses), false, 0, 0, "no",
      "fetch x5u from loopback and private addresses too: yes in labs only"},
+    FILE_PATH(preload, "verification", "preload", NULL,
+              "file of x5u URLs, one a line, that are fetched before anybody asks"),
+    {"verification", "crl-refresh", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, crl_every_s),
+     false, 1, 86400, "300",
+     "seconds between looks at the CRL: how long a revocation takes to be heard of"},
+    {"verification", "list-refresh", ACME_CONFIG_NUMBER,
+     offsetof(struct sks_sp_config, list_every_s), false, 1, 86400, "3600",
+     "the same of the trusted-CA list"},
     TEXT(ca_keys, "verification", "ca-keys", "p384 p521 rsa",
          "keys of CA certificates that are accepted besides P-256; p256: no others"),
     FILE_PATH(intermediates, "verification", "intermediates", NULL,
@@ -94,27 +168,33 @@ static const struct acme_config_key keys[] = {
      0, 0, "no", "ask the STI-PA's CRL also about certificates that name another CRL"},
     FILE_PATH(catalogue, "store", "path", "catalogue.db", "the catalogue of credentials"),
     FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list and CRL are kept"),
+    TEXT(common.metrics_address, "metrics", "address", NULL, ACME_DAEMON_METRICS_HELP),
     TEXT(common.log_format, "log", "format", "text", "text or json"),
     TEXT(common.log_level, "log", "level", "info", "error, warning, info or debug"),
+    {"log", "requests", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, common.log_requests),
+     false, 0, 0, "yes", ACME_DAEMON_REQUESTS_HELP},
     {.section = NULL},
 };
 
 /* One of two words. */
 static enum hsm_status
-choose(const char *path, const char *name, const char *text, const char *zero, const char *one,
-       bool *out)
+choose(const char *path, const char *section, const char *name, const char *text, const char *zero,
+       const char *one, bool *out)
 {
+    char what[64];
+
     *out = strcmp(text, one) == 0;
     if (*out || strcmp(text, zero) == 0)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: %s: neither %s nor %s", path, name, zero, one);
-    return HSM_ERR_MALFORMED;
+    snprintf(what, sizeof(what), "neither %s nor %s", zero, one);
+    return acme_config_refuse(path, section, name, what);
 }
 
 static enum hsm_status
 parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 1])
 {
     size_t count = 0;
+    char what[32];
 
     for (const char *at = text; *at != '\0'; at += strspn(at, " ")) {
         char *end;
@@ -122,9 +202,8 @@ parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 
 
         if (!isdigit((unsigned char)*at) || (*end != ' ' && *end != '\0') || port < 1 ||
             port > 65535 || count == SKS_SP_PORTS_MAX) {
-            hsm_log(HSM_LOG_ERROR, "%s: [verification] ports: not at most %d ports", path,
-                    SKS_SP_PORTS_MAX);
-            return HSM_ERR_MALFORMED;
+            snprintf(what, sizeof(what), "not at most %d ports", SKS_SP_PORTS_MAX);
+            return acme_config_refuse(path, "verification", "ports", what);
         }
         out[count++] = (unsigned)port;
         at = end;
@@ -151,9 +230,8 @@ parse_ca_keys(const char *path, const char *text, unsigned *out)
                (strlen(kinds[i].word) != len || strncmp(kinds[i].word, at, len) != 0))
             i++;
         if (i == sizeof(kinds) / sizeof(kinds[0])) {
-            hsm_log(HSM_LOG_ERROR, "%s: [verification] ca-keys: not of p256, p384, p521, rsa",
-                    path);
-            return HSM_ERR_MALFORMED;
+            return acme_config_refuse(path, "verification", "ca-keys",
+                                      "not of p256, p384, p521, rsa");
         }
         found |= kinds[i].kind;
         at += len;
@@ -162,25 +240,74 @@ parse_ca_keys(const char *path, const char *text, unsigned *out)
     return HSM_OK;
 }
 
+/* One STI-CA's words; those that are not given mean what they mean in [ca] without them. */
+static enum hsm_status
+interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
+{
+    bool atc = false, spki = false, padded = false;
+    enum hsm_status st = HSM_OK;
+
+    if (ca->tkauth_member != NULL)
+        st = choose(path, section, "tkauth-member", ca->tkauth_member, "tkauth", "atc", &atc);
+    if (st == HSM_OK && ca->fingerprint != NULL)
+        st = choose(path, section, "fingerprint", ca->fingerprint, "thumbprint", "spki", &spki);
+    if (st == HSM_OK && ca->identifier != NULL)
+        st = choose(path, section, "identifier", ca->identifier, "base64url", "base64", &padded);
+    if (st != HSM_OK)
+        return st;
+    ca->member = atc ? ACME_ATC : ACME_TKAUTH;
+    ca->fingerprint_form = spki ? ACME_FINGERPRINT_SPKI : ACME_FINGERPRINT_THUMBPRINT;
+    ca->tnauthlist_text = padded ? ACME_TNAUTHLIST_BASE64 : ACME_TNAUTHLIST_BASE64URL;
+    if ((ca->eab_kid == NULL) == (ca->eab_key_source == NULL))
+        return HSM_OK;
+    return acme_config_refuse(path, section, ca->eab_kid != NULL ? "eab-kid" : "eab-key-source",
+                              "eab-kid and eab-key-source: both or neither");
+}
+
+/* With a file of callers the socket's uid says who asks; without it the permissions do. */
+static enum hsm_status
+interpret_callers(const char *path, struct sks_sp_config *config)
+{
+    char *end;
+
+    config->socket_permissions = (unsigned)strtoul(config->socket_mode, &end, 8);
+    if (*end != '\0' || strspn(config->socket_mode, "01234567") != strlen(config->socket_mode) ||
+        (config->socket_permissions & ~0666U) != 0 || (config->socket_permissions & 0600U) != 0600U)
+        return acme_config_refuse(path, "api", "socket-mode", "not 0600, 0660 or 0666");
+    if (config->callers == NULL && config->socket_permissions != 0600)
+        return acme_config_refuse(path, "api", "socket-mode",
+                                  "other users only with [api] callers");
+    if (config->callers != NULL && config->bearer_source != NULL)
+        return acme_config_refuse(path, "api", "bearer-source",
+                                  "with [api] callers tokens are in that file");
+    return HSM_OK;
+}
+
+static enum hsm_status
+check_addresses(const char *path, const struct sks_sp_config *config)
+{
+    if (config->api_address != NULL && !acme_http_address_is_valid(config->api_address))
+        return acme_config_refuse(path, "api", "address", "not ADDRESS:PORT");
+    if (config->cr_address != NULL && !acme_http_address_is_valid(config->cr_address))
+        return acme_config_refuse(path, "cr", "address", "not ADDRESS:PORT");
+    return HSM_OK;
+}
+
 static enum hsm_status
 interpret(const char *path, struct sks_sp_config *config)
 {
-    bool atc;
-    bool spki;
-    enum hsm_status st =
-        choose(path, "[ca] tkauth-member", config->tkauth_member, "tkauth", "atc", &atc);
+    static const char *const sections[SKS_SP_CAS_MAX] = {"ca", "ca-2", "ca-3", "ca-4"};
+    enum hsm_status st = acme_daemon_check(path, &config->common);
 
     if (st == HSM_OK)
-        st = choose(path, "[ca] fingerprint", config->fingerprint, "thumbprint", "spki", &spki);
+        st = check_addresses(path, config);
+    for (size_t i = 0; st == HSM_OK && i < SKS_SP_CAS_MAX; i++)
+        st = interpret_ca(path, sections[i], &config->cas[i]);
     if (st == HSM_OK && config->ports != NULL)
         st = parse_ports(path, config->ports, config->port_list);
     if (st == HSM_OK)
         st = parse_ca_keys(path, config->ca_keys, &config->ca_key_kinds);
-    if (st != HSM_OK)
-        return st;
-    config->member = atc ? ACME_ATC : ACME_TKAUTH;
-    config->fingerprint_form = spki ? ACME_FINGERPRINT_SPKI : ACME_FINGERPRINT_THUMBPRINT;
-    return HSM_OK;
+    return st == HSM_OK ? interpret_callers(path, config) : st;
 }
 
 /* URLs that follow from the STI-PA's. */
@@ -224,14 +351,24 @@ sks_sp_config_clear(struct sks_sp_config *config)
     acme_config_clear(keys, config);
 }
 
+static const char *
+plural(const char *section)
+{
+    if (strcmp(section, "token") == 0)
+        return "; further tokens of the same: [token-2] to [token-4]";
+    return strcmp(section, "ca") == 0 ? "; further STI-CAs: [ca-2] to [ca-4]" : "";
+}
+
 void
 sks_sp_config_help(FILE *to)
 {
     const char *section = "";
 
     for (const struct acme_config_key *key = keys; key->section != NULL; key++) {
+        if (isdigit((unsigned char)key->section[strlen(key->section) - 1]))
+            continue; /* the second, third and fourth of a kind */
         if (strcmp(section, key->section) != 0)
-            fprintf(to, "  [%s]\n", key->section);
+            fprintf(to, "  [%s]%s\n", key->section, plural(key->section));
         section = key->section;
         fprintf(to, "    %-18s %s%s%s%s\n", key->name, key->help,
                 key->fallback != NULL ? " (default: " : "",
@@ -239,11 +376,80 @@ sks_sp_config_help(FILE *to)
     }
 }
 
+size_t
+sks_sp_token_count(const struct sks_sp_config *config)
+{
+    size_t count = 1;
+
+    while (count < SKS_TOKENS_MAX && config->more_tokens[count - 1].uri != NULL)
+        count++;
+    return count;
+}
+
+size_t
+sks_sp_ca_count(const struct sks_sp_config *config)
+{
+    size_t count = 0;
+
+    while (count < SKS_SP_CAS_MAX && config->cas[count].directory != NULL)
+        count++;
+    return count;
+}
+
+enum hsm_status
+sks_sp_tokens_open(const struct sks_sp_config *config, const struct hsm_secret *pin,
+                   struct sks_tokens **out)
+{
+    size_t count = sks_sp_token_count(config);
+    struct sks_token_config tokens[SKS_TOKENS_MAX] = {{.uri = config->common.token_uri,
+                                                       .module = config->common.module,
+                                                       .pin_source = config->common.pin_source,
+                                                       .pin = pin,
+                                                       .settings = &config->common.token}};
+
+    for (size_t i = 1; i < count; i++)
+        tokens[i] = (struct sks_token_config){.uri = config->more_tokens[i - 1].uri,
+                                              .module = config->more_tokens[i - 1].module,
+                                              .pin_source = config->more_tokens[i - 1].pin_source,
+                                              .settings = &config->common.token};
+    return sks_tokens_open(tokens, count, out);
+}
+
 static enum hsm_status
 fetch_chain(void *context, const char *x5u, time_t now, struct certs_chain **out,
             struct hsm_reason *why)
 {
     return sks_x5u_get(context, x5u, now, out, why);
+}
+
+static enum hsm_status
+ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call *call,
+              struct certs_chain **out, struct hsm_reason *why)
+{
+    return sks_x5u_ask(context, x5u, now, call->landed, call->landed_context, out, why);
+}
+
+/* One URL a line; blank lines and what follows '#' do not count. */
+static enum hsm_status
+preload(const char *path, struct sks_x5u_cache *cache)
+{
+    DEFER(free) char *text = NULL;
+    char *rest;
+    char *line;
+    size_t len;
+    enum hsm_status st = hsm_file_read(path, PRELOAD_MAX, (uint8_t **)&text, &len);
+
+    for (rest = text; st == HSM_OK && (line = strsep(&rest, "\n")) != NULL;) {
+        struct hsm_reason why = {""};
+
+        line[strcspn(line, "# \t\r")] = '\0';
+        if (*line == '\0')
+            continue;
+        st = sks_x5u_preload(cache, line, &why);
+        if (st != HSM_OK)
+            hsm_log(HSM_LOG_ERROR, "%s: %s: %s", path, line, why.text);
+    }
+    return st;
 }
 
 static enum hsm_status
@@ -260,13 +466,16 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
         .ca_list_url = config->ca_list_url,
         .crl_url = config->crl_url,
         .dir = config->trust_dir,
+        .list_every_s = (unsigned)config->list_every_s,
+        .crl_every_s = (unsigned)config->crl_every_s,
         .policy = &policy,
     };
     struct sks_x5u_config x5u = {
         .ports = config->port_list,
         .private_addresses = config->private_addresses,
+        .metrics = config->common.shared.metrics,
     };
-    struct sks_verifier_config verifier = {.chain = fetch_chain};
+    struct sks_verifier_config verifier = {.chain = fetch_chain, .ask = ask_for_chain};
     enum hsm_status st = acme_http_client_new(&http, &parts->http);
 
     if (st == HSM_OK)
@@ -282,6 +491,8 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
     st = sks_trust_new(&trust, &parts->trust);
     if (st == HSM_OK)
         st = sks_x5u_cache_new(&x5u, &parts->x5u);
+    if (st == HSM_OK && config->preload != NULL)
+        st = preload(config->preload, parts->x5u);
     if (st != HSM_OK)
         return st;
     verifier.trust = parts->trust;
@@ -300,6 +511,15 @@ sks_sp_verification_open(const struct sks_sp_config *config, struct sks_sp_verif
     else
         sks_sp_verification_close(&parts);
     return st;
+}
+
+unsigned
+sks_sp_verification_refresh(struct sks_sp_verification *verification, time_t now)
+{
+    if (sks_trust_refresh(verification->trust, now) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "trusted-CA list or CRL could not be refreshed");
+    sks_x5u_refresh(verification->x5u, now);
+    return sks_trust_next_s(verification->trust, now);
 }
 
 void

@@ -7,7 +7,30 @@
 #include <ms_api_signing_internal.h>
 #include <ms_api_verification_internal.h>
 
+#include <string.h>
+
+#include <acme/json.h>
+
 #include "fuzz.h"
+
+/* What may be signed is canonical (RFC 8225 section 9): parsed and written again it is the same. */
+static void
+check_payload(const struct sks_claims *claims)
+{
+    char payload[SKS_PASSPORT_PAYLOAD_MAX + 1];
+    size_t len = 0;
+    json_t *json;
+    char *again;
+
+    fuzz_assert(sks_claims_check(claims, NULL) == HSM_OK);
+    fuzz_assert(sks_claims_payload(claims, payload, &len) == HSM_OK);
+    json = json_loadb(payload, len, JSON_REJECT_DUPLICATES, NULL);
+    fuzz_assert(json != NULL);
+    again = acme_json_canonical(json);
+    fuzz_assert(again != NULL && strcmp(again, payload) == 0);
+    free(again);
+    json_decref(json);
+}
 
 static void
 fuzz_signing(const char *text, size_t len)
@@ -15,8 +38,11 @@ fuzz_signing(const char *text, size_t len)
     struct ms_signing signing;
     struct ms_fault fault = {.error = MS_INTERNAL};
 
-    if (ms_signing_parse(text, len, &signing, &fault)) {
-        fuzz_assert(sks_claims_check(&signing.claims, NULL) == HSM_OK);
+    if (ms_signing_parse(text, len, "1", &signing, &fault)) {
+        if (ms_signing_check(&signing, NULL, &fault))
+            check_payload(&signing.claims);
+        else
+            fuzz_assert(ms_fault_status(&fault) == 400);
         ms_signing_clear(&signing);
     } else {
         fuzz_assert(ms_fault_status(&fault) == 400);
@@ -30,7 +56,10 @@ fuzz_verification(const char *text, size_t len)
     struct ms_fault fault = {.error = MS_INTERNAL};
 
     if (ms_verification_parse(text, len, &verification, &fault)) {
-        fuzz_assert(verification.call.identity != NULL);
+        fuzz_assert((verification.call.identity != NULL) + verification.call.identity_count > 0);
+        fuzz_assert((verification.call.identity != NULL) + verification.call.identity_count <=
+                    SKS_IDENTITIES_MAX);
+        fuzz_assert(verification.call.resource_priority_count <= SKS_PRIORITIES_MAX);
         fuzz_assert((verification.call.from_tn != NULL) != (verification.call.from_uri != NULL));
         fuzz_assert(verification.call.to_tn_count + verification.call.to_uri_count > 0);
         ms_verification_clear(&verification);

@@ -195,6 +195,41 @@ a_long_message_is_cut_and_its_line_ends(void **state)
 }
 
 static void
+fields_are_members_in_json_and_left_out_of_text(void **state)
+{
+    char huge[6000];
+    const struct hsm_log_field fields[] = {
+        {"route", "/a\"b", false}, {"status", "200", true}, {"huge", huge, false},
+        {"client", NULL, false},   {"ms", "1.5", true},
+    };
+    char line[LINE_SIZE];
+    json_t *json;
+
+    (void)state;
+    memset(huge, 'x', sizeof(huge) - 1);
+    huge[sizeof(huge) - 1] = '\0';
+    capture(HSM_LOG_JSON, HSM_LOG_INFO);
+    hsm_log_event(HSM_LOG_INFO, fields, 5, "GET %s", "/a");
+    captured(line);
+    json = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(json);
+    assert_string_equal(member(json, "route"), "/a\"b");
+    assert_int_equal(json_integer_value(json_object_get(json, "status")), 200);
+    assert_true(json_is_real(json_object_get(json, "ms")));
+    assert_string_equal(member(json, "message"), "GET /a");
+    assert_int_equal(json_object_size(json),
+                     7); /* neither what is not there nor what has no room */
+    json_decref(json);
+    capture(HSM_LOG_TEXT, HSM_LOG_INFO);
+    assert_true(hsm_log_is_on(HSM_LOG_INFO));
+    assert_false(hsm_log_is_on(HSM_LOG_DEBUG));
+    hsm_log_event(HSM_LOG_DEBUG, fields, 5, "dropped");
+    hsm_log_event(HSM_LOG_INFO, fields, 5, "GET %s", "/a");
+    captured(line);
+    assert_string_equal(after_time(line), " tester: info: GET /a\n");
+}
+
+static void
 less_important_lines_are_dropped(void **state)
 {
     char line[LINE_SIZE];
@@ -252,6 +287,7 @@ main(void)
         cmocka_unit_test(json_has_the_four_members),
         cmocka_unit_test(json_survives_any_message),
         cmocka_unit_test(a_long_message_is_cut_and_its_line_ends),
+        cmocka_unit_test(fields_are_members_in_json_and_left_out_of_text),
         cmocka_unit_test(less_important_lines_are_dropped),
         cmocka_unit_test(logging_keeps_errno),
         cmocka_unit_test(words_of_levels_and_formats_are_parsed),

@@ -9,118 +9,9 @@
 
 #include <cmocka.h>
 
-#include <openssl/evp.h>
-
-#include <acme/base64url.h>
-#include <sks/verify.h>
-#include <sks/x5u.h>
-
-#include "data.h"
-#include "peer.h"
+#include "verifier_fixture.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-#define NOW    1768478400 /* 2026-01-15T12:00:00Z, the clock of the vectors */
-#define X5U    "https://cr.sp.example/certs/sp-1234.pem"
-#define HEADER "{\"alg\":\"ES256\",\"ppt\":\"shaken\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"}"
-#define PAYLOAD                                                                                    \
-    "{\"attest\":\"A\",\"dest\":{\"tn\":[\"12155551213\"]},\"iat\":1768478400,"                    \
-    "\"orig\":{\"tn\":\"12155551212\"},\"origid\":\"de305d54-75b4-431b-adb2-eb6b9e546014\"}"
-
-/* The STI-VS under test, and the service provider of the vectors. */
-static struct {
-    struct acme_http_client *http;
-    struct sks_x5u_cache *x5u; /* for its rules; nothing is fetched */
-    struct sks_trust *trust;
-    struct sks_verifier *verifier;
-    const char *serves; /* what every x5u serves; NULL: nothing */
-    const char *and_then; /* further certificates; NULL: none */
-    unsigned fetches;
-    EVP_PKEY *sp_key;
-} vs;
-
-static struct certs_chain *
-chain_from(const char *name)
-{
-    struct certs_chain *chain = NULL;
-
-    assert_int_equal(certs_chain_read(data_path(name), &chain), HSM_OK);
-    return chain;
-}
-
-/* A repository without a network. */
-static enum hsm_status
-serve(void *context, const char *x5u, time_t now, struct certs_chain **out, struct hsm_reason *why)
-{
-    char name[128];
-    enum hsm_status st = sks_x5u_check(vs.x5u, x5u, why);
-
-    (void)context;
-    (void)now;
-    vs.fetches++;
-    if (st != HSM_OK)
-        return st;
-    if (vs.serves == NULL)
-        return hsm_refuse(why, HSM_ERR_BUSY, "HTTP status 404");
-    snprintf(name, sizeof(name), "self/%s", vs.serves);
-    *out = chain_from(name);
-    if (vs.and_then != NULL) {
-        struct certs_chain *more;
-
-        snprintf(name, sizeof(name), "self/%s", vs.and_then);
-        more = chain_from(name);
-        assert_int_equal(certs_chain_append(*out, more), HSM_OK);
-        certs_chain_free(more);
-    }
-    return HSM_OK;
-}
-
-static struct sks_trust *
-trust_new(const char *crl_name)
-{
-    struct certs_chain *roots = chain_from("self/sti-ca-root.cert.pem");
-    struct certs_chain *signer = chain_from("self/pa-crl.cert.pem");
-    struct certs_chain *pa = chain_from("self/pa-root.cert.pem");
-    struct sks_trust *trust = NULL;
-    size_t len;
-    char *crl = data_text(crl_name, &len);
-
-    assert_int_equal(sks_trust_fixed(roots, (const uint8_t *)crl, len, signer, pa, &trust), HSM_OK);
-    free(crl);
-    certs_chain_free(pa);
-    certs_chain_free(signer);
-    certs_chain_free(roots);
-    return trust;
-}
-
-static int
-set_up(void **state)
-{
-    const struct acme_http_client_config http = {.tls_ca = data_path("self/sti-ca-root.cert.pem")};
-
-    (void)state;
-    assert_int_equal(acme_http_client_new(&http, &vs.http), HSM_OK);
-    assert_int_equal(sks_x5u_cache_new(&(struct sks_x5u_config){.http = vs.http}, &vs.x5u), HSM_OK);
-    vs.trust = trust_new("self/sti-pa.crl.der");
-    assert_int_equal(
-        sks_verifier_new(&(struct sks_verifier_config){.trust = vs.trust, .chain = serve},
-                         &vs.verifier),
-        HSM_OK);
-    vs.sp_key = peer_key_from_pem("self/sp-1234.key.pem");
-    return 0;
-}
-
-static int
-tear_down(void **state)
-{
-    (void)state;
-    EVP_PKEY_free(vs.sp_key);
-    sks_verifier_free(vs.verifier);
-    sks_trust_free(vs.trust);
-    sks_x5u_cache_free(vs.x5u);
-    acme_http_client_free(vs.http);
-    return 0;
-}
 
 /* -- the vectors ------------------------------------------------------------------------------- */
 
@@ -189,27 +80,91 @@ every_identity_of_the_vectors_gets_its_verdict(void **state)
     json_decref(vectors);
 }
 
-/* -- PASSporTs made here ----------------------------------------------------------------------- */
+/* -- the documentation ------------------------------------------------------------------------- */
 
+/* The next column of a row of Markdown, without the blanks around it; moves on. */
 static char *
-passport_new(const char *header, const char *payload, EVP_PKEY *key)
+take_column(char **row)
 {
-    char *h = acme_base64url_encode(header, strlen(header));
-    char *p = acme_base64url_encode(payload, strlen(payload));
-    size_t size = strlen(h) + strlen(p) + 128;
-    char *text = malloc(size);
-    uint8_t sig[64];
-    char *s;
+    char *column = strsep(row, "|");
 
-    snprintf(text, size, "%s.%s", h, p);
-    peer_sign_es256(key, text, strlen(text), sig);
-    s = acme_base64url_encode(sig, sizeof(sig));
-    snprintf(text, size, "%s.%s.%s", h, p, s);
-    free(s);
-    free(p);
-    free(h);
-    return text;
+    assert_non_null(column);
+    column += strspn(column, " ");
+    for (size_t len = strlen(column); len > 0 && column[len - 1] == ' '; len--)
+        column[len - 1] = '\0';
+    return column;
 }
+
+static void
+assert_row_holds(const json_t *cases, const char *id, int number, long code, const char *text,
+                 const char *verstat)
+{
+    const json_t *vector;
+    size_t i;
+    struct sks_verification got;
+    struct sks_call call;
+    const char *to;
+
+    for (i = 0; i < json_array_size(cases); i++) {
+        vector = json_array_get(cases, i);
+        if (strcmp(json_string_value(json_object_get(vector, "id")), id) == 0)
+            break;
+    }
+    print_message("%s\n", id);
+    assert_true(i < json_array_size(cases));
+    vs.serves = json_string_value(json_object_get(vector, "x5u_serves"));
+    call = call_of(json_object_get(vector, "request"),
+                   json_string_value(json_object_get(vector, "identity")), &to);
+    assert_int_equal(sks_verify(vs.verifier, &call, NOW, &got), HSM_OK);
+    assert_int_equal(got.verdict, number);
+    assert_int_equal(got.reason_code, code);
+    assert_string_equal(got.reason_text, text);
+    assert_string_equal(got.verstat, verstat);
+}
+
+/* Every case has its row in docs/VERIFICATION.md, and every vector its place there. */
+static void
+the_table_of_the_documentation_holds(void **state)
+{
+    json_t *vectors = data_json("self/identity_headers.json");
+    size_t len;
+    char *doc = data_text("../../docs/VERIFICATION.md", &len);
+    char *rest = doc;
+    char *row;
+    unsigned rows = 0;
+    unsigned judged = 0;
+
+    (void)state;
+    while ((row = strsep(&rest, "\n")) != NULL) {
+        const char *label;
+        const char *code;
+        const char *text;
+        const char *verstat;
+        char *ids;
+        char *id;
+
+        if (strncmp(row, "| E", 3) != 0 && strncmp(row, "| valid ", 8) != 0)
+            continue;
+        row++;
+        label = take_column(&row);
+        (void)take_column(&row);
+        code = take_column(&row);
+        text = take_column(&row);
+        verstat = take_column(&row);
+        ids = take_column(&row);
+        for (; (id = strsep(&ids, " ")) != NULL; judged++)
+            assert_row_holds(json_object_get(vectors, "cases"), id,
+                             *label == 'E' ? (int)strtol(label + 1, NULL, 10) : SKS_VALID,
+                             strtol(code, NULL, 10), text, verstat);
+        rows++;
+    }
+    assert_int_equal(rows, SKS_E19_ATTEST - SKS_E3_TIME_STALE + 2);
+    assert_int_equal(judged, json_array_size(json_object_get(vectors, "cases")));
+    free(doc);
+    json_decref(vectors);
+}
+
+/* -- PASSporTs made here ----------------------------------------------------------------------- */
 
 static const char *const called[] = {"12155551213"};
 
@@ -646,6 +601,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_identity_of_the_vectors_gets_its_verdict),
+        cmocka_unit_test(the_table_of_the_documentation_holds),
         cmocka_unit_test(parameters_are_judged),
         cmocka_unit_test(headers_are_judged),
         cmocka_unit_test(payloads_are_judged),

@@ -1,6 +1,10 @@
 /*
- * client.h - an ACME client (RFC 8555) for the TNAuthList identifier, with its
- * account key in the token.
+ * client.h - an ACME client (RFC 8555) with its account key in the token: for
+ * identifiers of any type, and for the TNAuthList (RFC 9448) in particular.
+ *
+ * The reason of a refusal says what was asked, what the CA said (type and
+ * detail of its problem document), and in parentheses what that means for the
+ * operator. A client is for one thread.
  */
 #ifndef ACME_CLIENT_H
 #define ACME_CLIENT_H
@@ -8,12 +12,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <acme/http_client.h>
 #include <acme/jwk.h>
 #include <certs/chain.h>
 #include <certs/tnauthlist.h>
 #include <hsm/key.h>
+#include <hsm/secret.h>
 #include <hsm/status.h>
 
 /** In which member the SPC token answers the challenge. */
@@ -22,35 +28,131 @@ enum acme_tkauth_member {
     ACME_ATC, /* deployed CAs: "atc" */
 };
 
+/** How the TNAuthList identifier is written. */
+enum acme_tnauthlist_text {
+    ACME_TNAUTHLIST_BASE64URL, /* RFC 9448 section 3 */
+    ACME_TNAUTHLIST_BASE64, /* deployed CAs: the standard alphabet, padded */
+};
+
 struct acme_client_config {
     struct acme_http_client *http;
     const char *directory_url;
     struct hsm_key *account_key;
     const char *contact; /* "mailto:noc@sp.example"; NULL: none */
     enum acme_tkauth_member member;
+    enum acme_tnauthlist_text tnauthlist_text;
     unsigned poll_limit_s; /* give up waiting for authorization or issuance after this */
+    /** External account binding (RFC 8555 section 7.3.4): what the CA calls the MAC key, and the
+     *  key itself in base64url, as CAs give it out. Both or neither. */
+    const char *eab_kid;
+    const struct hsm_secret *eab_key;
+    /** Asked several times a second while the client waits; true: give up with HSM_ERR_BUSY. May
+     *  be NULL. */
+    bool (*stopped)(void *context);
+    void *stopped_context;
 };
 
 struct acme_client;
 
-/** Reads the directory. All pointers are borrowed. A client is for one thread. */
+/** Reads the directory. All pointers are borrowed. */
 HSM_MUST_CHECK enum hsm_status acme_client_new(const struct acme_client_config *config,
                                                struct acme_client **out, struct hsm_reason *why);
 void acme_client_free(struct acme_client *client);
 
+/** What the directory says of the CA (RFC 8555 section 7.1.1); texts borrowed, NULL when absent. */
+struct acme_client_meta {
+    const char *terms_of_service, *website;
+    bool external_account_required;
+    bool has_renewal_info; /* RFC 9773 */
+};
+
+void acme_client_meta(const struct acme_client *client, struct acme_client_meta *out);
+
+/** For how many seconds the CA asked to be left alone with its last refusal; 0: it did not say. */
+unsigned acme_client_retry_after_s(const struct acme_client *client);
+
+/* ---- the account ---- */
+
 /** Create the account, or find it when it exists (RFC 8555 section 7.3). Agrees to terms of
- * service. */
+ * service, binds it to an external account when the configuration has one. */
 HSM_MUST_CHECK enum hsm_status acme_client_account(struct acme_client *client,
                                                    struct hsm_reason *why);
 
-/** The account URL; NULL before acme_client_account(). */
+/**
+ * Find the account of this key and make none (RFC 8555 section 7.3.1).
+ *
+ * @retval HSM_ERR_NOT_FOUND  the CA has no account of this key
+ */
+HSM_MUST_CHECK enum hsm_status acme_client_account_find(struct acme_client *client,
+                                                        struct hsm_reason *why);
+
+/** The account URL; NULL before acme_client_account() or acme_client_account_find(). */
 const char *acme_client_kid(const struct acme_client *client);
 
+#define ACME_CLIENT_CONTACTS_MAX 512 /* characters; more are cut */
+
+struct acme_client_account_state {
+    char status[16]; /* valid, deactivated, revoked */
+    char contacts[ACME_CLIENT_CONTACTS_MAX + 1]; /* separated by blanks; "": none */
+};
+
+/** As the CA has it. Finds the account first when that was not done. */
+HSM_MUST_CHECK enum hsm_status acme_client_account_read(struct acme_client *client,
+                                                        struct acme_client_account_state *out,
+                                                        struct hsm_reason *why);
+
+/** Replace the contact (RFC 8555 section 7.3.2). @param contact  NULL: none any more */
+HSM_MUST_CHECK enum hsm_status
+acme_client_account_update(struct acme_client *client, const char *contact, struct hsm_reason *why);
+
+/** RFC 8555 section 7.3.6: cannot be taken back; pending orders are lost. */
+HSM_MUST_CHECK enum hsm_status acme_client_account_deactivate(struct acme_client *client,
+                                                              struct hsm_reason *why);
+
+/**
+ * Key change (RFC 8555 section 7.3.5): the account is `new_key`'s from now on, and the client
+ * signs with it.
+ *
+ * @param new_key  borrowed as the old one was
+ * @retval HSM_ERR_EXISTS       another account has that key
+ * @retval HSM_ERR_UNSUPPORTED  the CA's directory has no keyChange
+ */
+HSM_MUST_CHECK enum hsm_status acme_client_account_rollover(struct acme_client *client,
+                                                            struct hsm_key *new_key,
+                                                            struct hsm_reason *why);
+
+/* ---- orders ---- */
+
+struct acme_client_identifier {
+    const char *type; /* "TNAuthList", "dns" */
+    const char *value;
+};
+
+/** A challenge that the CA offers (RFC 8555 section 7.1.5); texts borrowed, NULL when absent. */
+struct acme_client_challenge {
+    const char *identifier_type, *identifier_value;
+    const char *type, *token, *tkauth_type;
+};
+
 struct acme_client_order {
+    /** One TNAuthList, answered with an SPC token as the configuration says; or NULL, and then
+     *  `identifiers` and `respond`. */
     const struct certs_tnauthlist *tnauthlist;
     /** Get an SPC token for the account key; free()d by the client. Called when one is needed. */
     enum hsm_status (*spc_token)(void *context, EVP_PKEY *account_key, char **token,
                                  struct hsm_reason *why);
+
+    const struct acme_client_identifier *identifiers;
+    size_t identifier_count;
+    /**
+     * Called for the challenges of an authorization in their order, until one is taken.
+     *
+     * @param payload  JSON to answer with; free()d by the client
+     * @return HSM_ERR_UNSUPPORTED  not this one
+     */
+    enum hsm_status (*respond)(void *context, const struct acme_client_challenge *challenge,
+                               EVP_PKEY *account_key, char **payload, struct hsm_reason *why);
+
     void *context;
     const uint8_t *csr; /* DER */
     size_t csr_len;
@@ -58,16 +160,24 @@ struct acme_client_order {
      *  it returns but HSM_OK ends the attempt: nothing goes on that could not be noted. */
     enum hsm_status (*ordered)(void *context, const char *order_url);
     const char *resume_url; /* an order made before; NULL: make a new one */
+    /** When an earlier attempt may have died between the CA's making an order and ordered(): the
+     *  account's list of orders is searched for one that is still to be fulfilled, and of which
+     *  this says false; it is taken instead of a new one. NULL: do not search. */
+    bool (*is_known)(void *context, const char *order_url);
+    const X509
+        *replaces; /* what the new certificate takes the place of (RFC 9773); NULL: nothing */
 };
 
 /**
- * Order, authorize, finalize, download: the whole of RFC 8555 section 7.4. Retries badNonce,
- * honours Retry-After, handles every order state. Creates or finds the account first when that was
- * not done.
+ * Order, authorize, finalize, download: the whole of RFC 8555 section 7.4. Retries badNonce and
+ * what passes, honours Retry-After, handles every order state. Creates or finds the account first
+ * when that was not done.
  *
  * @param chain  what the CA gave: parsed, leaf first, not yet trusted
- * @retval HSM_ERR_DENIED  the CA refused: the reason has the problem document's type and detail
- * @retval HSM_ERR_BUSY    unreachable, 5xx, rate limited, or still processing at poll_limit_s
+ * @retval HSM_ERR_DENIED       the CA refused: the reason has the problem document's type and
+ *                              detail
+ * @retval HSM_ERR_BUSY         unreachable, 5xx, rate limited, or still processing at poll_limit_s
+ * @retval HSM_ERR_UNSUPPORTED  no challenge of an authorization can be answered
  */
 HSM_MUST_CHECK enum hsm_status
 acme_client_obtain(struct acme_client *client, const struct acme_client_order *order,
@@ -88,5 +198,31 @@ acme_client_obtain(struct acme_client *client, const struct acme_client_order *o
 HSM_MUST_CHECK enum hsm_status acme_client_revoke(struct acme_client *client, const X509 *cert,
                                                   int reason, struct hsm_key *certificate_key,
                                                   struct hsm_reason *why);
+
+/* ---- renewal information (RFC 9773) ---- */
+
+#define ACME_CLIENT_EXPLANATION_MAX 512 /* characters of an explanationURL; a longer one is none   \
+                                         */
+
+struct acme_client_renewal {
+    time_t start, end; /* when the CA wants the certificate renewed; start < end */
+    char explanation_url[ACME_CLIENT_EXPLANATION_MAX + 1]; /* for a person; "": none */
+    unsigned retry_after_s; /* ask again then: not earlier, not later */
+};
+
+/**
+ * When the CA suggests to renew a certificate.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  the CA's directory has no renewalInfo, or the certificate no
+ *                              authorityKeyIdentifier
+ * @retval HSM_ERR_MALFORMED    the answer is not one, or its window ends before it begins
+ */
+HSM_MUST_CHECK enum hsm_status acme_client_renewal(struct acme_client *client, const X509 *cert,
+                                                   struct acme_client_renewal *out,
+                                                   struct hsm_reason *why);
+
+/** certID (RFC 9773 section 4.1): base64url of keyIdentifier and serial; free() it.
+ *  @retval HSM_ERR_UNSUPPORTED  no authorityKeyIdentifier */
+HSM_MUST_CHECK enum hsm_status acme_client_certid(const X509 *cert, char **out);
 
 #endif

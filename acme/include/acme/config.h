@@ -37,7 +37,39 @@ struct acme_config_key {
 HSM_MUST_CHECK enum hsm_status acme_config_read(const char *path,
                                                 const struct acme_config_key *keys, void *config);
 
+/**
+ * What a program found wrong with a value that it has read: logged with file and line as the
+ * others are. HSM_ERR_MALFORMED.
+ */
+enum hsm_status acme_config_refuse(const char *path, const char *section, const char *name,
+                                   const char *what);
+
 /** Release the texts and make the members NULL. */
 void acme_config_clear(const struct acme_config_key *keys, void *config);
+
+/**
+ * A kind of section of which a file may have any number, each with a name: "[customer acme]". Its
+ * keys are those of `keys`, whose section is the kind.
+ */
+struct acme_config_kind {
+    const char *name;
+    const struct acme_config_key *keys; /* ends with a NULL section */
+    size_t size; /* octets of the struct that a section fills */
+    /**
+     * A section is complete; its texts are the taker's now, also when it refuses: then the reason
+     * is logged with file and line.
+     *
+     * @param where  "FILE:LINE" of the section's first key
+     */
+    enum hsm_status (*take)(void *context, const char *name, const char *where, void *section,
+                            struct hsm_reason *why);
+};
+
+#define ACME_CONFIG_NAME_MAX 32 /* characters of a section's name: letters, digits, ".", "_", "-"  \
+                                 */
+
+/** Read a file of such sections in their order. `kinds` ends with a NULL name. */
+HSM_MUST_CHECK enum hsm_status
+acme_config_read_sections(const char *path, const struct acme_config_kind *kinds, void *context);
 
 #endif

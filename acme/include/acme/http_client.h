@@ -27,10 +27,11 @@ HSM_MUST_CHECK enum hsm_status acme_http_client_new(const struct acme_http_clien
 void acme_http_client_free(struct acme_http_client *client);
 
 struct acme_http_fetch {
-    const char *method; /* "GET", "HEAD", "POST" */
+    const char *method; /* "GET", "HEAD", "POST", "PUT" */
     const char *url; /* https only; userinfo is refused */
     const char *content_type; /* of the body; NULL: none */
     const char *accept; /* NULL: any */
+    const char *if_none_match; /* an ETag: status 304 if it is still that; NULL: none */
     const char *authorization; /* header value, kept out of logs; NULL: none */
     const void *body;
     size_t body_len;
@@ -48,6 +49,7 @@ struct acme_http_reply {
     char *content_type; /* owned, "" when absent */
     /* owned, NULL when absent */
     char *location, *replay_nonce, *retry_after, *cache_control, *etag;
+    char *link_next; /* the target of a Link with rel="next" (RFC 8288) */
 };
 
 /**

@@ -16,6 +16,7 @@
 
 #include <certs/chain.h>
 #include <hsm/key.h>
+#include <hsm/metrics.h>
 #include <hsm/status.h>
 #include <hsm/supervise.h>
 
@@ -27,6 +28,7 @@
 #define ACME_HTTP_CONNECTIONS_MAX 1024 /* per server; more are closed at once */
 #define ACME_HTTP_QUEUE_MAX       1024 /* requests waiting for a thread; more: 503 */
 #define ACME_HTTP_PARAM_MAX       128 /* characters of one path parameter */
+#define ACME_HTTP_PARKS_MAX       16 /* times that one request is put aside */
 #define ACME_HTTP_STUCK_S         60 /* seconds in a handler, then a worker process beats no more */
 
 enum acme_http_method {
@@ -56,6 +58,12 @@ const char *acme_http_request_peer(const struct acme_http_request *request);
 bool acme_http_request_is_local(const struct acme_http_request *request);
 /** Subject of a client certificate that chained to client_anchors; NULL: none. */
 const char *acme_http_request_client(const struct acme_http_request *request);
+/** SHA-256 of that certificate, 64 lower-case hex digits; NULL: none. */
+const char *acme_http_request_client_sha256(const struct acme_http_request *request);
+/** Its subjectAltNames as certs_cert_alt_names() tells them; NULL: none. */
+const char *acme_http_request_client_names(const struct acme_http_request *request);
+/** User id of the process at the other end of a Unix socket when it connected; -1: none. */
+long acme_http_request_uid(const struct acme_http_request *request);
 
 /*
  * A response: made 500 and empty, filled by the handler. A call that runs out
@@ -71,7 +79,27 @@ void acme_http_respond_json(struct acme_http_response *response, int status,
  *  characters cannot be sent. */
 void acme_http_response_header(struct acme_http_response *response, const char *name,
                                const char *value);
+/** Which resource it was: what log and metrics call it, a pattern of acme_http_match() for
+ * instance; static. Of a request without one the path is not logged: it may be anything. */
+void acme_http_response_route(struct acme_http_response *response, const char *route);
 int acme_http_response_status(const struct acme_http_response *response);
+
+/*
+ * A request that has to wait for something is put aside and holds no thread:
+ * its handler parks it, returns without an answer, and is called again from the
+ * start when somebody has resumed it, which may be before it has returned.
+ */
+struct acme_http_parked;
+
+/** In a handler. NULL: no memory, parked ACME_HTTP_PARKS_MAX times already, or a quick request:
+ *  answer now. Else acme_http_resume() or acme_http_unpark() releases it. */
+struct acme_http_parked *acme_http_park(struct acme_http_response *response);
+
+/** Take it back, in the same call of the handler: the answer is given now. NULL is fine. */
+void acme_http_unpark(struct acme_http_parked *parked);
+
+/** From any thread, once; after the loop has ended, too. */
+void acme_http_resume(struct acme_http_parked *parked);
 
 /**
  * Match a path against a pattern of literal segments and ":name" segments,
@@ -91,6 +119,12 @@ struct acme_http_handler {
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);
     void *context; /* borrowed */
 };
+
+/** "ADDRESS:PORT" or "[ADDRESS]:PORT"; names are not resolved. */
+bool acme_http_address_is_valid(const char *address);
+
+/** "127.0.0.1:PORT" or "[::1]:PORT": nobody on another machine reaches it. */
+bool acme_http_address_is_loopback(const char *address);
 
 /** A listening socket that worker processes share: opened before fork(), used after it. */
 struct acme_http_listener;
@@ -115,12 +149,15 @@ struct acme_http_server_config {
      * the connections on a shared one to the other processes; a TLS session may be resumed by any.
      */
     const struct acme_http_listener *listener;
-    struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket */
+    struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket, and without TLS on loopback */
     const struct certs_chain *tls_chain; /* borrowed; leaf first; its key is tls_key */
     const struct certs_chain *client_anchors; /* NULL: client certificates are not asked for */
     struct acme_http_handler handler;
     unsigned idle_s; /* 0: ACME_HTTP_IDLE_S */
     unsigned connections_max; /* 0: ACME_HTTP_CONNECTIONS_MAX */
+    bool without_tls; /* on an address of loopback only: for whoever is on this machine */
+    bool is_quiet; /* requests are not logged */
+    struct hsm_metrics *metrics; /* borrowed; NULL: nothing is counted */
 };
 
 /** An event loop with its threads, and the servers on it. */
@@ -158,12 +195,16 @@ void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *wo
 /**
  * Serve until SIGTERM or SIGINT, or acme_http_loop_stop() from any thread:
  * stop accepting, finish the calls in flight (10 s at most), return. Once.
- * Of several loops running in a process the first takes the signals.
+ * Of several loops running in a process the first takes the signals. In a worker
+ * SIGHUP means that another one serves: stop accepting, answer what comes over
+ * open connections once more and say that they end, return when none is left.
  *
  * @retval HSM_ERR_BUSY  a handler did not return: end the process without releasing what it uses
  */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_run(struct acme_http_loop *loop);
 void acme_http_loop_stop(struct acme_http_loop *loop);
+/** From any thread: what SIGHUP means in a worker. */
+void acme_http_loop_drain(struct acme_http_loop *loop);
 void acme_http_loop_free(struct acme_http_loop *loop);
 
 #endif

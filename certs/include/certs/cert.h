@@ -48,10 +48,18 @@ char *certs_cert_issuer(const X509 *cert);
 char *certs_cert_common_name(const X509 *cert);
 char *certs_cert_organization(const X509 *cert);
 
+/** The names of the subjectAltName that others go by, "DNS:a.example URI:sip:b", separated by
+ * blanks; free() it; NULL: none (or out of memory). A name with blanks or other than printable
+ * ASCII is left out. */
+char *certs_cert_alt_names(const X509 *cert);
+
 /** Content octets of the serial number. */
 size_t certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX]);
 /** The same as lower-case hex; free() it. */
 char *certs_cert_serial_hex(const X509 *cert);
+
+/** keyIdentifier of the authorityKeyIdentifier (RFC 5280 section 4.2.1.1): borrowed; NULL: none. */
+const uint8_t *certs_cert_authority_key_id(const X509 *cert, size_t *len);
 
 time_t certs_cert_not_before(const X509 *cert);
 time_t certs_cert_not_after(const X509 *cert);

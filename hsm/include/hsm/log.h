@@ -9,6 +9,9 @@
 #ifndef HSM_LOG_H
 #define HSM_LOG_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include <hsm/status.h>
 
 enum hsm_log_level {
@@ -31,6 +34,20 @@ struct hsm_log_config {
 void hsm_log_open(const struct hsm_log_config *config);
 
 void hsm_log(enum hsm_log_level level, const char *format, ...) HSM_PRINTF(2, 3);
+
+/** One fact beside the message, for who reads logs with a program. */
+struct hsm_log_field {
+    const char *name; /* [a-z_]+ */
+    const char *value; /* NULL: not told */
+    bool is_number; /* the value is one as JSON writes it */
+};
+
+/** The same; in JSON each field is a member, as text the message is all. */
+void hsm_log_event(enum hsm_log_level level, const struct hsm_log_field *fields, size_t count,
+                   const char *format, ...) HSM_PRINTF(4, 5);
+
+/** Whether a line of this level would be written. */
+bool hsm_log_is_on(enum hsm_log_level level);
 
 /** "error", "warning", "info", "debug"; HSM_ERR_MALFORMED for another word. */
 HSM_MUST_CHECK enum hsm_status hsm_log_level_parse(const char *word, enum hsm_log_level *out);

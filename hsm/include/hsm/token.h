@@ -128,6 +128,8 @@ struct hsm_token_stats {
     uint64_t restarts; /* C_Finalize and C_Initialize */
     uint64_t logins;
     uint64_t stuck; /* calls that were left behind in the module, ever */
+    uint64_t waits; /* calls that found no idle session */
+    uint64_t waited_ns; /* how long all of them waited, those that gave up included */
     unsigned stuck_now;
     unsigned sessions; /* asked for */
     unsigned sessions_usable; /* as far as the token had room */

@@ -9,6 +9,7 @@
 #ifndef SKS_CATALOGUE_H
 #define SKS_CATALOGUE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -39,7 +40,9 @@ struct sks_credential { /* texts owned; NULL when not known yet */
     char *order_url;
     char *chain_pem;
     char *x5u;
-    time_t not_after; /* 0: not issued yet */
+    time_t not_before, not_after; /* of the chain; 0: not issued yet */
+    int64_t replaces; /* id of the credential whose place it is to take; 0: none */
+    time_t changed_at; /* when it came to its state; written by the catalogue */
 };
 
 struct sks_catalogue;
@@ -76,7 +79,75 @@ void sks_credentials_free(struct sks_credential *credentials, size_t count);
 /** Release the texts that one credential owns, and make it empty. */
 void sks_credential_clear(struct sks_credential *credential);
 
-/** Grows with every change, by any process: when it differs, load again. */
+/** One credential; sks_credential_clear(). @retval HSM_ERR_NOT_FOUND  none has this id; not logged
+ */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_find(struct sks_catalogue *catalogue, int64_t id,
+                                                  struct sks_credential *out);
+
+/** Grows with every change of a credential, by any process: when it differs, load again. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_version(struct sks_catalogue *catalogue, int64_t *out);
+
+/* ---- what the SP-KMS remembers beside the credentials; no change of it is a new version ---- */
+
+#define SKS_EXPLANATION_MAX 512 /* characters */
+
+/** When a credential is to be renewed. */
+struct sks_renewal {
+    time_t due; /* decided once, and again when the CA's window moves */
+    time_t start, end; /* the CA's window (RFC 9773); 0: it gave none */
+    time_t ask_at; /* when to ask the CA again; 0: not asked yet */
+    char explanation_url[SKS_EXPLANATION_MAX + 1]; /* of the CA, for a person; "": none */
+};
+
+/** @retval HSM_ERR_NOT_FOUND  nothing was decided yet; not logged */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_renewal(struct sks_catalogue *catalogue, int64_t id,
+                                                     struct sks_renewal *out);
+HSM_MUST_CHECK enum hsm_status sks_catalogue_renewal_put(struct sks_catalogue *catalogue,
+                                                         int64_t id,
+                                                         const struct sks_renewal *renewal);
+
+#define SKS_ACCOUNT_LABEL_MAX 64 /* characters */
+
+/** Which keys of a token the ACME account at a CA has: each token has an account of its own, so
+ *  that the loss of one token keeps no other from being renewed. */
+struct sks_account_keys {
+    char label[SKS_ACCOUNT_LABEL_MAX + 1]; /* CKA_LABEL; "": nothing is noted */
+    char next[SKS_ACCOUNT_LABEL_MAX + 1]; /* of a key change that is not finished; "": none */
+};
+
+HSM_MUST_CHECK enum hsm_status
+sks_catalogue_account(struct sks_catalogue *catalogue, const char *ca_directory,
+                      const char *token_uri, struct sks_account_keys *out);
+HSM_MUST_CHECK enum hsm_status
+sks_catalogue_account_put(struct sks_catalogue *catalogue, const char *ca_directory,
+                          const char *token_uri, const struct sks_account_keys *keys);
+/** How many CAs' accounts have the key of that label in that token, present or next. */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_account_uses(struct sks_catalogue *catalogue,
+                                                          const char *token_uri, const char *label,
+                                                          int64_t *out);
+
+/** Whether others were told that a credential signs, and that they were. */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_is_told(struct sks_catalogue *catalogue, int64_t id,
+                                                     bool *out);
+HSM_MUST_CHECK enum hsm_status sks_catalogue_told(struct sks_catalogue *catalogue, int64_t id);
+
+/** True if a credential has this order. */
+bool sks_catalogue_has_order(struct sks_catalogue *catalogue, const char *order_url);
+
+/** What went wrong last in a matter (a token's URI, "trust"), for `sti-kms status`. */
+struct sks_trouble {
+    char *matter, *text; /* owned */
+    time_t since, last;
+    int64_t count;
+};
+
+/** @param text  NULL: it went well, the trouble is over */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_trouble_put(struct sks_catalogue *catalogue,
+                                                         const char *matter, const char *text,
+                                                         time_t now);
+/** All of them, oldest first; sks_troubles_free(). */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_troubles(struct sks_catalogue *catalogue,
+                                                      struct sks_trouble **out, size_t *count);
+void sks_troubles_free(struct sks_trouble *troubles, size_t count);
 
 #endif

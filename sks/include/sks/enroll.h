@@ -12,6 +12,7 @@
 #include <hsm/status.h>
 #include <hsm/token.h>
 #include <sks/catalogue.h>
+#include <sks/publish.h>
 #include <sks/repository.h>
 #include <sks/trust.h>
 
@@ -29,6 +30,8 @@ struct sks_enrollment {
     struct sks_trust *trust; /* what a STI-VS would say of the chain */
     struct acme_http_client *http; /* fetches the published chain back */
     const char *spc;
+    const struct sks_publisher *publisher; /* to an STI-CR that is not ours; NULL: none */
+    int64_t replaces; /* id of the credential that a new one takes the place of; 0: none */
     /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
     void (*progress)(void *context, const char *line);
     void *context;

@@ -28,7 +28,8 @@ HSM_MUST_CHECK enum hsm_status sks_identity_parse(const char *text, struct sks_i
 /** Release what it owns and make it empty. */
 void sks_identity_clear(struct sks_identity *identity);
 
-/** free() it; NULL: out of memory. */
+/** The ppt of SHAKEN as a token, others quoted as RFC 8946 writes them; "" leaves it out (a base
+ *  PASSporT). free() it; NULL: out of memory. */
 char *sks_identity_format(const char *passport, const char *x5u, const char *ppt);
 
 #endif

@@ -3,8 +3,9 @@
  * with /healthz, /readyz and /metrics.
  *
  * Callers are the local Unix socket, TLS clients with a certificate under the
- * configured anchors, or bearers of a token; nobody else. /healthz and /readyz
- * answer anyone.
+ * configured anchors, or bearers of a token; nobody else. Of them a file of
+ * callers makes those whom it knows, each within what it may. /healthz and
+ * /readyz answer anyone.
  */
 #ifndef SKS_SERVICE_H
 #define SKS_SERVICE_H
@@ -12,10 +13,14 @@
 #include <time.h>
 
 #include <acme/http_server.h>
+#include <acme/operations.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
+#include <sks/callers.h>
 #include <sks/catalogue.h>
+#include <sks/tokens.h>
+#include <sks/trail.h>
 #include <sks/trust.h>
 #include <sks/verify.h>
 
@@ -23,11 +28,17 @@ struct sks_service;
 
 struct sks_service_config {
     struct sks_catalogue *catalogue; /* active credentials sign */
-    struct hsm_token *token; /* where their keys are */
+    struct hsm_token *token; /* where their keys are; NULL: in those of `tokens` */
+    struct sks_tokens *tokens; /* or NULL */
     const char *spc; /* which SPC signs; NULL: the only active one */
     struct sks_verifier *verifier;
     struct sks_trust *trust; /* for readiness */
     const struct hsm_secret *bearer; /* NULL: no bearer is accepted */
+    /* Who may ask, and for whom, instead of all those above; NULL: they may have signed what they
+     * like, with the credentials of `spc`. */
+    const struct sks_callers *callers;
+    struct sks_trail *trail; /* the record of signatures; NULL: none is kept */
+    struct hsm_metrics *metrics; /* NULL: nothing is counted */
     time_t (*now)(void); /* NULL: time() */
 };
 
@@ -43,6 +54,9 @@ HSM_MUST_CHECK enum hsm_status sks_service_new(const struct sks_service_config *
                                                struct sks_service **out);
 
 struct acme_http_handler sks_service_handler(struct sks_service *service);
+
+/** The same /healthz, /readyz and /metrics for a listener of their own; lives as the service. */
+const struct acme_operations *sks_service_operations(const struct sks_service *service);
 
 /**
  * Load credentials again if the catalogue changed, and ask the token for a

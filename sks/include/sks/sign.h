@@ -21,7 +21,8 @@ struct sks_signer_config {
 
 /**
  * @retval HSM_ERR_UNTRUSTED  the key is not the certificate's
- * @retval HSM_ERR_MALFORMED  the certificate has no TNAuthList, or x5u is not an https URL
+ * @retval HSM_ERR_MALFORMED  the certificate has no TNAuthList, its claim constraints are broken,
+ *                            or x5u is not an https URL
  */
 HSM_MUST_CHECK enum hsm_status sks_signer_new(const struct sks_signer_config *config,
                                               struct sks_signer **out, struct hsm_reason *why);
@@ -29,16 +30,22 @@ void sks_signer_free(struct sks_signer *signer);
 
 const char *sks_signer_spc(const struct sks_signer *signer); /* "" when it is not one SPC */
 const char *sks_signer_x5u(const struct sks_signer *signer);
+const char *sks_signer_key_label(const struct sks_signer *signer); /* CKA_LABEL */
 time_t sks_signer_not_after(const struct sks_signer *signer);
 
 /**
- * Check claims, freshness of iat and the certificate's validity; then sign.
+ * Check claims, freshness of iat, the certificate's validity, and that it lets its holder say this:
+ * its (Enhanced)JWTClaimConstraints are kept, and when its TNAuthList has numbers and no SPC, the
+ * originator's number is among them, or for a div PASSporT the number that diverted (RFC 8946
+ * section 4.1). Then sign.
  *
  * @param identity  the Identity header field value; free() it
- * @retval HSM_ERR_MALFORMED  a claim is not allowed; the reason names it
- * @retval HSM_ERR_UNTRUSTED  iat is not within SKS_FRESHNESS_S of now, or the certificate does not
- *                            cover now and iat
- * @retval HSM_ERR_BUSY       the token did not answer
+ * @retval HSM_ERR_MALFORMED    a claim is not allowed; the reason names it
+ * @retval HSM_ERR_UNTRUSTED    iat is not within SKS_FRESHNESS_S of now, or the certificate does
+ *                              not cover now and iat
+ * @retval HSM_ERR_UNSUPPORTED  the certificate does not let its holder say this; the reason names
+ *                              the claim
+ * @retval HSM_ERR_BUSY         the token did not answer
  */
 HSM_MUST_CHECK enum hsm_status sks_signer_sign(struct sks_signer *signer,
                                                const struct sks_claims *claims, time_t now,

@@ -15,6 +15,7 @@
 #include <hsm/token.h>
 #include <sks/catalogue.h>
 #include <sks/sign.h>
+#include <sks/tokens.h>
 
 struct sks_signers;
 
@@ -33,6 +34,19 @@ HSM_MUST_CHECK enum hsm_status sks_signers_load(struct sks_catalogue *catalogue,
                                                 struct hsm_token *token, const char *spc,
                                                 struct sks_signers **out);
 
+/**
+ * The same with keys in several tokens. A credential whose token is away is left out: the set signs
+ * with the others, and is to be loaded again for as long as sks_signers_missing() says so.
+ *
+ * @retval HSM_ERR_BUSY  the tokens of all active credentials are away
+ */
+HSM_MUST_CHECK enum hsm_status sks_signers_load_from(struct sks_catalogue *catalogue,
+                                                     struct sks_tokens *tokens, const char *spc,
+                                                     struct sks_signers **out);
+
+/** Active credentials that were left out. */
+size_t sks_signers_missing(const struct sks_signers *signers);
+
 /** One more holder of the set; each calls sks_signers_free(). */
 struct sks_signers *sks_signers_share(struct sks_signers *signers);
 void sks_signers_free(struct sks_signers *signers);
@@ -45,7 +59,22 @@ struct sks_signer *sks_signers_get(const struct sks_signers *signers, size_t i, 
 /** The newest one whose certificate has not ended at `now`; NULL: none. */
 struct sks_signer *sks_signers_at(const struct sks_signers *signers, time_t now);
 
-/** Whether the token still signs with that key: a fixed text is signed that is no PASSporT, and
+/**
+ * Sign a call (sks_signer_sign()) with the credential that is best now: whose token is well, then
+ * whose is least loaded; and with the next when a token fails, within the time that a token is
+ * given. So the loss of one of several tokens costs no call.
+ *
+ * @param identity  free() it
+ * @param signer    receives whose signature it is, or would have been; borrowed from the set; NULL
+ *                  when there is none
+ * @retval HSM_ERR_NOT_FOUND  no certificate of the set covers `now`
+ * @return else as sks_signer_sign()
+ */
+HSM_MUST_CHECK enum hsm_status
+sks_signers_sign(struct sks_signers *signers, const struct sks_claims *claims, time_t now,
+                 char **identity, const struct sks_signer **signer, struct hsm_reason *why);
+
+/** Whether a token still signs with that key: a fixed text is signed that is no PASSporT, and
  *  the signature verified. An empty set gives HSM_ERR_NOT_FOUND. */
 HSM_MUST_CHECK enum hsm_status sks_signers_probe(const struct sks_signers *signers, time_t now);
 

@@ -14,6 +14,7 @@
 #include <acme/provision.h>
 #include <certs/chain.h>
 #include <hsm/status.h>
+#include <sks/tokens.h>
 #include <sks/trust.h>
 #include <sks/verify.h>
 #include <sks/x5u.h>
@@ -21,29 +22,55 @@
 #define SKS_SP_CONFIG_FILE "sp.conf"
 #define SKS_SP_PORTS_MAX   16 /* of [verification] ports */
 
+#define SKS_SP_CAS_MAX 4 /* [ca], [ca-2] to [ca-4] */
+
+/** A STI-CA; texts owned, NULL when not given. The first always has the defaults. */
+struct sks_sp_ca {
+    char *name, *directory, *contact, *tkauth_member, *fingerprint, *identifier;
+    char *eab_kid, *eab_key_source;
+
+    /* what these texts mean */
+    enum acme_tkauth_member member;
+    enum acme_fingerprint fingerprint_form;
+    enum acme_tnauthlist_text tnauthlist_text;
+};
+
+/** A token besides [token]; texts owned, NULL when not given. */
+struct sks_sp_token {
+    char *uri, *module, *pin_source;
+};
+
 /* Texts are owned; those without a default are NULL when not given. */
 struct sks_sp_config {
     struct acme_daemon_config common; /* its members for [token] and [log] */
     char *spc;
     char *pa_url, *pa_account, *pa_user, *pa_password_source, *pa_anchors;
     char *ca_list_url, *crl_url;
-    char *ca_directory, *ca_contact, *tkauth_member, *fingerprint;
+    struct sks_sp_token more_tokens[SKS_TOKENS_MAX - 1]; /* [token-2] to [token-4] */
+    struct sks_sp_ca cas[SKS_SP_CAS_MAX];
     long poll_limit_s;
+    long look_every_s, renew_percent, retry_first_s, retry_longest_s, retiring_s, retired_s;
+    bool asks_renewal_info, destroys_keys;
+    char *notify_command;
+    char *upload_url, *upload_bearer_source, *upload_command;
+    long command_timeout_s;
     char *tls_ca, *tls_key, *tls_chain;
     char *api_address, *api_socket, *bearer_source, *client_anchors;
+    char *socket_mode, *callers, *trail;
     long threads;
     char *cr_address, *cr_base_url, *cr_dir;
     char *ports;
     bool private_addresses;
+    char *preload;
+    long crl_every_s, list_every_s;
     char *ca_keys, *intermediates;
     bool numbers_under_spc, any_tnauthlist, any_crl;
     char *catalogue, *trust_dir;
 
     /* what these texts mean */
-    enum acme_tkauth_member member;
-    enum acme_fingerprint fingerprint_form;
     unsigned port_list[SKS_SP_PORTS_MAX + 1]; /* ends with 0 */
     unsigned ca_key_kinds; /* CERTS_CA_P384 | ... */
+    unsigned socket_permissions; /* of [api] socket */
 };
 
 /** Read and check a file into *out; faults are logged with file and line. */
@@ -52,6 +79,16 @@ void sks_sp_config_clear(struct sks_sp_config *config);
 
 /** Print the keys of the file, one line each, for --help. */
 void sks_sp_config_help(FILE *to);
+
+/** How many tokens and STI-CAs are configured: the first of each, and what follows with a uri or
+ *  directory. */
+size_t sks_sp_token_count(const struct sks_sp_config *config);
+size_t sks_sp_ca_count(const struct sks_sp_config *config);
+
+/** Open the tokens that are there. @param pin  of the first, instead of its source; may be NULL */
+HSM_MUST_CHECK enum hsm_status sks_sp_tokens_open(const struct sks_sp_config *config,
+                                                  const struct hsm_secret *pin,
+                                                  struct sks_tokens **out);
 
 /** What verifies calls and certificates; no token is needed for it. */
 struct sks_sp_verification {
@@ -66,6 +103,10 @@ struct sks_sp_verification {
 /** Open all of it; nothing is fetched yet. Faults are logged. `config` is borrowed. */
 HSM_MUST_CHECK enum hsm_status sks_sp_verification_open(const struct sks_sp_config *config,
                                                         struct sks_sp_verification *out);
+
+/** Fetch anew what is due; call it again after so many seconds, on a thread that may wait. Failures
+ *  are logged. */
+unsigned sks_sp_verification_refresh(struct sks_sp_verification *verification, time_t now);
 
 /** Release what it holds and make it empty. */
 void sks_sp_verification_close(struct sks_sp_verification *verification);

@@ -1,0 +1,407 @@
+/* client_order.c - order, authorize, finalize, download (RFC 8555 section 7.4). */
+#include "client_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <acme/base64url.h>
+#include <acme/json.h>
+
+#define ROUNDS_MAX      64 /* states that one order may be seen in */
+#define ORDER_PAGES_MAX 8 /* of the account's list of orders */
+#define ORDERS_READ_MAX 32 /* orders that nobody knows, looked at in search of ours */
+
+DEFINE_DEFER(json_t, json_decref)
+DEFINE_DEFER(char, free)
+
+/* One order on its way. */
+struct run {
+    struct acme_client *client;
+    const struct acme_client_order *order;
+    const struct acme_client_identifier *identifiers;
+    size_t identifier_count;
+    char *url;
+    struct acme_patience patience;
+    struct hsm_reason *why;
+};
+
+/* ---- authorizations ---- */
+
+/* RFC 9447 section 3: type tkauth-01, tkauth-type atc. The token comes from the STI-PA that the
+ * operator configured; a token-authority member is a hint of the CA's and not followed. */
+static enum hsm_status
+respond_with_spc_token(const struct run *run, const struct acme_client_challenge *challenge,
+                       EVP_PKEY *account_key, char **payload)
+{
+    DEFER(free) char *token = NULL;
+    DEFER(json_decref) json_t *object = NULL;
+    bool atc = run->client->config.member == ACME_ATC;
+    enum hsm_status st;
+
+    if (strcmp(challenge->type, "tkauth-01") != 0 ||
+        (challenge->tkauth_type != NULL && strcmp(challenge->tkauth_type, "atc") != 0))
+        return HSM_ERR_UNSUPPORTED;
+    st = run->order->spc_token(run->order->context, account_key, &token, run->why);
+    if (st != HSM_OK)
+        return st;
+    object = json_pack("{s:s}", atc ? "atc" : "tkauth", token);
+    *payload = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+    return *payload != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+static enum hsm_status
+respond(const struct run *run, const struct acme_client_challenge *challenge, char **payload)
+{
+    EVP_PKEY *account_key = hsm_key_public(run->client->config.account_key);
+
+    if (run->order->tnauthlist != NULL)
+        return respond_with_spc_token(run, challenge, account_key, payload);
+    return run->order->respond(run->order->context, challenge, account_key, payload, run->why);
+}
+
+/* Answer the first challenge that can be; *answered stays false when one was answered before. */
+static enum hsm_status
+answer_challenge(const struct run *run, const struct acme_authz_view *authz, bool *answered)
+{
+    for (size_t i = 0; i < authz->count; i++) {
+        DEFER(free) char *payload = NULL;
+        ANSWER answer = {.body = NULL};
+        enum hsm_status st;
+
+        if (!authz->offered[i].is_pending)
+            return HSM_OK;
+        st = respond(run, &authz->offered[i].challenge, &payload);
+        if (st == HSM_ERR_UNSUPPORTED)
+            continue;
+        if (st == HSM_OK)
+            st = acme_client_call_again(run->client, "challenge", authz->offered[i].url, payload,
+                                        &answer, run->why);
+        *answered = st == HSM_OK;
+        return st;
+    }
+    return hsm_refuse(run->why, HSM_ERR_UNSUPPORTED,
+                      "authorization: no challenge that can be answered (for a TNAuthList: "
+                      "tkauth-01)");
+}
+
+/* One authorization until it is valid. */
+static enum hsm_status
+authorize(struct run *run, const char *url)
+{
+    bool was_answered = false;
+
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        ANSWER answer = {.body = NULL};
+        struct acme_authz_view authz;
+        bool answered = false;
+        enum hsm_status st =
+            acme_client_call_again(run->client, "authorization", url, "", &answer, run->why);
+
+        if (st == HSM_OK)
+            st = acme_authz_parse(answer.body, &authz, run->why);
+        if (st != HSM_OK || authz.is_valid)
+            return st;
+        if (!was_answered)
+            st = answer_challenge(run, &authz, &answered);
+        was_answered = was_answered || answered;
+        if (st == HSM_OK && !answered) /* right after the answer look again at once */
+            st = acme_client_wait(run->client, &run->patience, answer.reply.retry_after, run->why);
+        if (st != HSM_OK)
+            return st;
+    }
+    return hsm_refuse(run->why, HSM_ERR_BUSY, "authorization: still pending");
+}
+
+/* ---- a new order ---- */
+
+static enum hsm_status
+order_request(const struct run *run, bool with_replaces, char **out)
+{
+    DEFER(json_decref) json_t *identifiers = json_array();
+    DEFER(json_decref) json_t *object = NULL;
+    DEFER(free) char *certid = NULL;
+    enum hsm_status st;
+
+    for (size_t i = 0; i < run->identifier_count; i++)
+        if (json_array_append_new(identifiers,
+                                  json_pack("{s:s, s:s}", "type", run->identifiers[i].type, "value",
+                                            run->identifiers[i].value)) != 0)
+            return HSM_ERR_NOMEM;
+    object = json_pack("{s:O}", "identifiers", identifiers);
+    if (object == NULL)
+        return HSM_ERR_NOMEM;
+    if (with_replaces) {
+        st = acme_client_certid(run->order->replaces, &certid);
+        if (st == HSM_ERR_NOMEM ||
+            (st == HSM_OK && json_object_set_new(object, "replaces", json_string(certid)) != 0))
+            return HSM_ERR_NOMEM;
+    }
+    *out = json_dumps(object, JSON_COMPACT);
+    return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+/* RFC 9773 section 5: `replaces` is for a CA that has renewalInfo. What was replaced already, or is
+ * another account's, is a reason to order without it, not to let the certificate end. */
+static enum hsm_status
+ask_new_order(struct run *run, struct acme_answer *answer)
+{
+    bool with_replaces =
+        run->order->replaces != NULL && run->client->directory.renewal_info != NULL;
+    DEFER(free) char *request = NULL;
+    DEFER(free) char *plain = NULL;
+    const char *url = run->client->directory.new_order;
+    enum hsm_status st = order_request(run, with_replaces, &request);
+
+    if (st == HSM_OK)
+        st = acme_client_call(run->client, "newOrder", url, request, answer, run->why);
+    if (st != HSM_ERR_DENIED || !with_replaces ||
+        (answer->reply.status != 409 && !acme_client_has_problem(answer, ACME_MALFORMED)))
+        return st;
+    acme_answer_clear(answer);
+    st = order_request(run, false, &plain);
+    return st == HSM_OK ? acme_client_call(run->client, "newOrder", url, plain, answer, run->why)
+                        : st;
+}
+
+static enum hsm_status
+note(struct run *run)
+{
+    if (run->order->ordered == NULL)
+        return HSM_OK;
+    return run->order->ordered(run->order->context, run->url);
+}
+
+static enum hsm_status
+new_order(struct run *run, struct acme_answer *answer)
+{
+    enum hsm_status st = ask_new_order(run, answer);
+
+    if (st == HSM_OK)
+        st = acme_client_location(answer, "newOrder", &run->url, run->why);
+    return st == HSM_OK ? note(run) : st;
+}
+
+/* ---- an order that an attempt before made and could not note ---- */
+
+/* True if that order is ours to fulfil; its object is in `answer` then. What cannot be read is not
+ * ours. */
+static bool
+is_orphan(struct run *run, const char *url, struct acme_answer *answer)
+{
+    struct acme_order_view view;
+
+    acme_answer_clear(answer);
+    return acme_client_call(run->client, "order", url, "", answer, NULL) == HSM_OK &&
+           acme_order_parse(answer->body, &view, NULL) == HSM_OK &&
+           (view.status == ACME_ORDER_PENDING || view.status == ACME_ORDER_READY) &&
+           acme_order_is_for(answer->body, run->identifiers, run->identifier_count);
+}
+
+/* One page of the list; *found: run->url and `answer` are an order's. */
+static enum hsm_status
+search_page(struct run *run, const json_t *page, unsigned *read, struct acme_answer *answer,
+            bool *found)
+{
+    const json_t *urls = json_object_get(page, "orders");
+
+    for (size_t i = 0; i < json_array_size(urls) && *read < ORDERS_READ_MAX; i++) {
+        const char *url = json_string_value(json_array_get(urls, i));
+
+        if (url == NULL || strlen(url) > ACME_CLIENT_URL_MAX ||
+            run->order->is_known(run->order->context, url))
+            continue;
+        (*read)++;
+        *found = is_orphan(run, url, answer);
+        if (*found)
+            return acme_client_replace_text(&run->url, url);
+    }
+    return HSM_OK;
+}
+
+/* RFC 8555 section 7.1.2.1. A CA without a list, or that does not give it, has none that could be
+ * found: then a new order is made, as after any other loss. */
+static enum hsm_status
+search_orders(struct run *run, struct acme_answer *answer, bool *found)
+{
+    DEFER(free) char *url = NULL;
+    unsigned read = 0;
+    enum hsm_status st = HSM_OK;
+
+    *found = false;
+    if (run->order->is_known == NULL || run->client->orders == NULL)
+        return HSM_OK;
+    st = acme_client_replace_text(&url, run->client->orders);
+    for (int pages = 0; st == HSM_OK && !*found && url != NULL && pages < ORDER_PAGES_MAX;
+         pages++) {
+        ANSWER page = {.body = NULL};
+
+        st = acme_client_call_again(run->client, "orders", url, "", &page, run->why);
+        if (st != HSM_OK)
+            return st == HSM_ERR_DENIED || st == HSM_ERR_MALFORMED ? HSM_OK : st;
+        st = search_page(run, page.body, &read, answer, found);
+        free(url);
+        url = page.reply.link_next;
+        page.reply.link_next = NULL; /* handed over */
+    }
+    if (st != HSM_OK || !*found)
+        return st;
+    return note(run);
+}
+
+/* ---- the states of an order ---- */
+
+static enum hsm_status
+read_order(struct run *run, struct acme_answer *answer)
+{
+    acme_answer_clear(answer);
+    return acme_client_call_again(run->client, "order", run->url, "", answer, run->why);
+}
+
+static enum hsm_status
+finalize(struct run *run, const char *finalize_url, struct acme_answer *answer)
+{
+    DEFER(free) char *csr = acme_base64url_encode(run->order->csr, run->order->csr_len);
+    DEFER(json_decref) json_t *object = csr != NULL ? json_pack("{s:s}", "csr", csr) : NULL;
+    DEFER(free) char *payload = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+    DEFER(free) char *url = strdup(finalize_url); /* the answer that has it makes room */
+    enum hsm_status st;
+
+    if (payload == NULL || url == NULL)
+        return HSM_ERR_NOMEM;
+    acme_answer_clear(answer);
+    st = acme_client_post(run->client, url, payload, NULL, answer, run->why);
+    /* no refusal: somebody finalized it before, its state will tell (section 7.4) */
+    if (st == HSM_OK && acme_client_has_problem(answer, ACME_ORDER_NOT_READY))
+        return read_order(run, answer);
+    if (st == HSM_OK)
+        st = acme_client_judge(run->client, answer, "finalize", run->why);
+    if (st == HSM_OK && answer->body == NULL)
+        st = hsm_refuse(run->why, HSM_ERR_MALFORMED, "finalize: the answer is not JSON");
+    return st;
+}
+
+static enum hsm_status
+download(struct run *run, const char *url, struct certs_chain **chain)
+{
+    ANSWER answer = {.body = NULL};
+    enum hsm_status st = acme_client_post(run->client, url, "", "application/pem-certificate-chain",
+                                          &answer, run->why);
+
+    if (st == HSM_OK)
+        st = acme_client_judge(run->client, &answer, "certificate", run->why);
+    if (st != HSM_OK)
+        return st;
+    /* RFC 8555 section 11.4: certificates and nothing else */
+    return certs_chain_parse_pem(answer.reply.body, answer.reply.body_len, CERTS_CHAIN_LEN_MAX,
+                                 chain, run->why);
+}
+
+static enum hsm_status
+authorize_all(struct run *run, const struct acme_order_view *view, struct acme_answer *answer)
+{
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; st == HSM_OK && i < view->authorization_count; i++)
+        st = authorize(run, view->authorizations[i]);
+    return st == HSM_OK ? read_order(run, answer) : st;
+}
+
+/* What the present state of the order asks for; *done: the chain is there. */
+static enum hsm_status
+step(struct run *run, struct acme_answer *answer, struct certs_chain **chain, bool *done)
+{
+    struct acme_order_view view;
+    enum hsm_status st = acme_order_parse(answer->body, &view, run->why);
+
+    if (st != HSM_OK)
+        return st;
+    switch (view.status) {
+    case ACME_ORDER_PENDING:
+        return authorize_all(run, &view, answer);
+    case ACME_ORDER_READY:
+        return finalize(run, view.finalize, answer);
+    case ACME_ORDER_PROCESSING:
+        st = acme_client_wait(run->client, &run->patience, answer->reply.retry_after, run->why);
+        return st == HSM_OK ? read_order(run, answer) : st;
+    case ACME_ORDER_VALID:
+        *done = true;
+        return download(run, view.certificate, chain);
+    case ACME_ORDER_INVALID:
+        break; /* refused when it was parsed */
+    }
+    return HSM_ERR_DENIED;
+}
+
+static enum hsm_status
+begin(struct run *run, struct acme_answer *answer)
+{
+    bool found = false;
+    enum hsm_status st;
+
+    if (run->order->resume_url != NULL) {
+        st = acme_client_replace_text(&run->url, run->order->resume_url);
+        return st == HSM_OK ? read_order(run, answer) : st;
+    }
+    st = search_orders(run, answer, &found);
+    if (st != HSM_OK || found)
+        return st;
+    acme_answer_clear(answer);
+    return new_order(run, answer);
+}
+
+static enum hsm_status
+carry_through(struct run *run, struct certs_chain **chain)
+{
+    ANSWER answer = {.body = NULL};
+    bool done = false;
+    enum hsm_status st = begin(run, &answer);
+
+    for (int round = 0; st == HSM_OK && !done; round++)
+        st = round < ROUNDS_MAX ? step(run, &answer, chain, &done)
+                                : hsm_refuse(run->why, HSM_ERR_BUSY, "order: no progress");
+    return st;
+}
+
+/* ---- identifiers ---- */
+
+/* A TNAuthList identifier's value; free() it. NULL: out of memory. */
+static char *
+tnauthlist_value(const struct acme_client *client, const struct certs_tnauthlist *list)
+{
+    size_t len = 0;
+    const uint8_t *der = certs_tnauthlist_der(list, &len);
+
+    return client->config.tnauthlist_text == ACME_TNAUTHLIST_BASE64
+               ? acme_base64_encode(der, len)
+               : acme_base64url_encode(der, len); /* RFC 9448 section 3 */
+}
+
+enum hsm_status
+acme_client_obtain(struct acme_client *client, const struct acme_client_order *order,
+                   struct certs_chain **chain, struct hsm_reason *why)
+{
+    struct run run = {.client = client,
+                      .order = order,
+                      .identifiers = order->identifiers,
+                      .identifier_count = order->identifier_count,
+                      .why = why};
+    DEFER(free) char *value = NULL;
+    struct acme_client_identifier identifier = {.type = "TNAuthList"};
+    enum hsm_status st = client->kid != NULL ? HSM_OK : acme_client_account(client, why);
+
+    if (st != HSM_OK)
+        return st;
+    if (order->tnauthlist != NULL) {
+        value = tnauthlist_value(client, order->tnauthlist);
+        if (value == NULL)
+            return HSM_ERR_NOMEM;
+        identifier.value = value;
+        run.identifiers = &identifier;
+        run.identifier_count = 1;
+    }
+    acme_patience_start(&run.patience, client->config.poll_limit_s);
+    st = carry_through(&run, chain);
+    free(run.url);
+    return st;
+}

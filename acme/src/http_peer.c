@@ -1,0 +1,69 @@
+/* http_peer.c - who is at the other end of a connection. */
+#define _GNU_SOURCE /* struct ucred */
+#include "http_loop_internal.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+
+#include <certs/cert.h>
+
+/* free() it; NULL: no memory. */
+static char *
+fingerprint(const X509 *cert)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t octets[32];
+    char *text = malloc(2 * sizeof(octets) + 1);
+
+    if (text == NULL || certs_cert_sha256(cert, octets) != HSM_OK) {
+        free(text);
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof(octets); i++) {
+        text[2 * i] = digits[octets[i] >> 4];
+        text[2 * i + 1] = digits[octets[i] & 15];
+    }
+    text[2 * sizeof(octets)] = '\0';
+    return text;
+}
+
+/* OpenSSL let in only those that chain to an anchor. */
+static void
+learn_certificate(SSL *ssl, struct http_client *out)
+{
+    X509 *cert = ssl != NULL ? SSL_get0_peer_certificate(ssl) : NULL;
+
+    if (cert == NULL || SSL_get_verify_result(ssl) != X509_V_OK)
+        return;
+    out->subject = certs_cert_subject(cert);
+    out->sha256 = fingerprint(cert);
+    out->names = certs_cert_alt_names(cert);
+}
+
+void
+http_peer_learn(struct http_connection *connection)
+{
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(connection->http);
+    struct ucred process;
+    socklen_t len = sizeof(process);
+
+    connection->is_known = true;
+    connection->uid = -1;
+    if (!connection->server->is_unix)
+        learn_certificate(bufferevent_openssl_get_ssl(bev), &connection->client);
+    else if (getsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_PEERCRED, &process, &len) == 0)
+        connection->uid = (long)process.uid;
+}
+
+void
+http_peer_forget(struct http_connection *connection)
+{
+    free((char *)(uintptr_t)connection->client.subject); /* ours */
+    free((char *)(uintptr_t)connection->client.sha256);
+    free((char *)(uintptr_t)connection->client.names);
+}

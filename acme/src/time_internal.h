@@ -1,0 +1,17 @@
+/*
+ * time_internal.h - RFC 3339 date and time, as ACME objects carry it.
+ */
+#ifndef ACME_TIME_INTERNAL_H
+#define ACME_TIME_INTERNAL_H
+
+#include <time.h>
+
+#include <hsm/status.h>
+
+#define ACME_TIME_LEN 20 /* "2026-01-15T12:00:00Z" */
+
+void acme_time_format(time_t t, char out[ACME_TIME_LEN + 1]);
+/** RFC 3339 with any offset; a fraction is dropped. HSM_ERR_MALFORMED: it is none. */
+HSM_MUST_CHECK enum hsm_status acme_time_parse(const char *text, time_t *out);
+
+#endif

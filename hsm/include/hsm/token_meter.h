@@ -1,0 +1,31 @@
+/*
+ * token_meter.h - how a token is, as metrics (metrics.h).
+ *
+ *   sti_token_ready                  1 when all processes are served by it
+ *   sti_token_sessions               usable, in_flight, waiting
+ *   sti_token_events_total           what hsm_token_stats() counts: failures, losses, ...
+ *   sti_token_signatures_total       signatures given out
+ *   sti_token_session_waits_total, sti_token_session_wait_seconds_total
+ */
+#ifndef HSM_TOKEN_METER_H
+#define HSM_TOKEN_METER_H
+
+#include <hsm/metrics.h>
+#include <hsm/token.h>
+
+struct hsm_token_meter;
+
+/**
+ * @param metrics  borrowed; NULL: nothing is told
+ * @param token    borrowed, outlives the meter; its label is the series' label
+ */
+HSM_MUST_CHECK enum hsm_status hsm_token_meter_new(struct hsm_metrics *metrics,
+                                                   const struct hsm_token *token,
+                                                   struct hsm_token_meter **out);
+
+/** Tell how it is now; call it every second or so, one thread at a time. */
+void hsm_token_meter_read(struct hsm_token_meter *meter);
+
+void hsm_token_meter_free(struct hsm_token_meter *meter);
+
+#endif

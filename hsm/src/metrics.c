@@ -1,0 +1,454 @@
+/* metrics.c - series in shared memory, and what they say together. */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include <hsm/metrics.h>
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <sys/mman.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#define PROCESSES_MAX 1024
+#define INDEX_SIZE    (2 * HSM_METRICS_SERIES_MAX)
+#define VALUES        (HSM_METRICS_BOUNDS_MAX + 2) /* buckets, that of +Inf, and the sum */
+#define NS            1e9
+
+const double hsm_metric_seconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+                                     0.05,   0.1,     0.25,   0.5,   1.0,    2.5,   10.0, 0};
+
+struct hsm_series {
+    atomic_bool is_made; /* what follows can be read; a process may have died before */
+    const struct hsm_metric *metric;
+    char labels[HSM_METRICS_LABELS_MAX + 1]; /* name="value",... */
+    /* counter: [0]; gauge: [0], the bits of a double; histogram: buckets, then nanoseconds */
+    atomic_ullong values[VALUES];
+};
+
+struct part {
+    atomic_uint used; /* of series */
+    atomic_ushort index[INDEX_SIZE]; /* by a hash of metric and labels: 1 + the number; 0: none */
+    struct hsm_series series[HSM_METRICS_SERIES_MAX];
+};
+
+struct hsm_metrics {
+    struct part *parts; /* shared; what nobody used of them takes no memory */
+    unsigned count;
+    unsigned self;
+};
+
+/** What the processes say of one series together. */
+struct total {
+    const struct hsm_metric *metric;
+    const char *labels;
+    uint64_t values[VALUES];
+    double gauge;
+};
+
+DEFINE_DEFER(struct total, free)
+
+int64_t
+hsm_metric_clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* ---- processes ---- */
+
+enum hsm_status
+hsm_metrics_new(unsigned processes, struct hsm_metrics **out)
+{
+    struct hsm_metrics *metrics;
+
+    if (processes == 0 || processes > PROCESSES_MAX)
+        return HSM_ERR_USAGE;
+    metrics = calloc(1, sizeof(*metrics));
+    if (metrics == NULL)
+        return HSM_ERR_NOMEM;
+    metrics->count = processes;
+    metrics->parts = mmap(NULL, processes * sizeof(struct part), PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (metrics->parts == MAP_FAILED) {
+        free(metrics);
+        hsm_log(HSM_LOG_ERROR, "no memory for metrics of %u processes", processes);
+        return HSM_ERR_NOMEM;
+    }
+    *out = metrics;
+    return HSM_OK;
+}
+
+void
+hsm_metrics_free(struct hsm_metrics *metrics)
+{
+    if (metrics == NULL)
+        return;
+    munmap(metrics->parts, metrics->count * sizeof(struct part));
+    free(metrics);
+}
+
+static size_t
+used_of(const struct part *part)
+{
+    return atomic_load_explicit(&part->used, memory_order_acquire);
+}
+
+static bool
+is_made(const struct hsm_series *series)
+{
+    return atomic_load_explicit(&series->is_made, memory_order_acquire);
+}
+
+static bool
+is_gauge(const struct hsm_metric *metric)
+{
+    return metric->kind == HSM_GAUGE_SUM || metric->kind == HSM_GAUGE_MIN ||
+           metric->kind == HSM_GAUGE_MAX;
+}
+
+void
+hsm_metrics_leave(struct hsm_metrics *metrics, unsigned part)
+{
+    if (metrics == NULL || part >= metrics->count)
+        return;
+    for (size_t i = 0; i < used_of(&metrics->parts[part]); i++) {
+        struct hsm_series *series = &metrics->parts[part].series[i];
+
+        if (is_made(series) && is_gauge(series->metric))
+            hsm_series_unset(series);
+    }
+}
+
+void
+hsm_metrics_join(struct hsm_metrics *metrics, unsigned part)
+{
+    if (metrics == NULL || part >= metrics->count)
+        return;
+    metrics->self = part;
+    hsm_metrics_leave(metrics, part);
+}
+
+/* ---- series ---- */
+
+/* FNV-1a, over what tells a series from others. */
+static size_t
+hash(const struct hsm_metric *metric, const char *labels)
+{
+    uint64_t h = 14695981039346656037u ^ (uintptr_t)metric;
+
+    for (const char *c = labels; *c != '\0'; c++)
+        h = (h ^ (unsigned char)*c) * 1099511628211u;
+    return (size_t)(h ^ (h >> 32)) % INDEX_SIZE;
+}
+
+/* A label's value as the format wants it; at most `room` characters, and never half an escape. */
+static size_t
+put_value(char *to, size_t room, const char *value)
+{
+    size_t len = 0;
+
+    for (; *value != '\0'; value++) {
+        bool escaped = *value == '"' || *value == '\\';
+
+        if (len + 1 + escaped > room)
+            break;
+        if (escaped)
+            to[len++] = '\\';
+        to[len++] = *value < 0x20 || *value > 0x7e ? '?' : *value;
+    }
+    return len;
+}
+
+/* name="value",name="value"; a value that is too long takes of its own share only. */
+static void
+put_labels(const struct hsm_metric *metric, const char *const *values, char *out)
+{
+    const char *name = metric->labels != NULL ? metric->labels : "";
+    size_t len = 0;
+    size_t left = 0;
+
+    for (const char *c = name; *c != '\0'; c++)
+        left += *c == ' ';
+    for (size_t i = 0; *name != '\0'; i++, left--) {
+        size_t name_len = strcspn(name, " ");
+        size_t share = (HSM_METRICS_LABELS_MAX - len) / (left + 1);
+
+        if (share < name_len + 5) /* ="", and the comma */
+            break;
+        if (i > 0)
+            out[len++] = ',';
+        memcpy(out + len, name, name_len);
+        len += name_len;
+        out[len++] = '=';
+        out[len++] = '"';
+        len += put_value(out + len, share - name_len - 5, values[i] != NULL ? values[i] : "");
+        out[len++] = '"';
+        name += name_len + strspn(name + name_len, " ");
+    }
+    out[len] = '\0';
+}
+
+/* The number of a new series of that part, or 0: it is full. Others see it when it is whole. */
+static unsigned short
+make(struct part *part, const struct hsm_metric *metric, const char *labels)
+{
+    unsigned number = atomic_load(&part->used);
+    struct hsm_series *series;
+
+    while (number < HSM_METRICS_SERIES_MAX &&
+           !atomic_compare_exchange_weak(&part->used, &number, number + 1))
+        continue;
+    if (number >= HSM_METRICS_SERIES_MAX)
+        return 0;
+    series = &part->series[number];
+    series->metric = metric;
+    memcpy(series->labels, labels, strlen(labels) + 1);
+    if (is_gauge(metric))
+        hsm_series_unset(series);
+    atomic_store_explicit(&series->is_made, true, memory_order_release);
+    return (unsigned short)(number + 1);
+}
+
+struct hsm_series *
+hsm_series(struct hsm_metrics *metrics, const struct hsm_metric *metric, const char *const *values)
+{
+    char labels[HSM_METRICS_LABELS_MAX + 1];
+    struct part *part;
+    size_t at;
+
+    if (metrics == NULL)
+        return NULL;
+    part = &metrics->parts[metrics->self];
+    put_labels(metric, values, labels);
+    at = hash(metric, labels);
+    for (size_t i = 0; i < INDEX_SIZE; i++) {
+        atomic_ushort *place = &part->index[(at + i) % INDEX_SIZE];
+        unsigned short number = atomic_load_explicit(place, memory_order_acquire);
+        struct hsm_series *series;
+
+        if (number == 0) { /* two threads may make one each: then their sum is told */
+            unsigned short made = make(part, metric, labels);
+
+            atomic_compare_exchange_strong(place, &number, made);
+            return made != 0 ? &part->series[made - 1] : NULL;
+        }
+        series = &part->series[number - 1];
+        if (series->metric == metric && strcmp(series->labels, labels) == 0)
+            return series;
+    }
+    return NULL;
+}
+
+void
+hsm_series_add(struct hsm_series *series, uint64_t n)
+{
+    if (series != NULL)
+        atomic_fetch_add_explicit(&series->values[0], n, memory_order_relaxed);
+}
+
+void
+hsm_series_set(struct hsm_series *series, double value)
+{
+    unsigned long long bits;
+
+    if (series == NULL)
+        return;
+    memcpy(&bits, &value, sizeof(bits));
+    atomic_store_explicit(&series->values[0], bits, memory_order_relaxed);
+}
+
+void
+hsm_series_unset(struct hsm_series *series)
+{
+    hsm_series_set(series, (double)NAN);
+}
+
+void
+hsm_series_observe(struct hsm_series *series, double seconds)
+{
+    const double *bounds;
+    size_t i = 0;
+
+    if (series == NULL)
+        return;
+    bounds = series->metric->bounds;
+    while (bounds[i] > 0 && seconds > bounds[i])
+        i++;
+    atomic_fetch_add_explicit(&series->values[i], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&series->values[VALUES - 1],
+                              seconds > 0 ? (uint64_t)(seconds * NS) : 0, memory_order_relaxed);
+}
+
+/* ---- totals ---- */
+
+static void
+read_series(const struct hsm_series *series, struct total *out)
+{
+    unsigned long long bits = atomic_load_explicit(&series->values[0], memory_order_relaxed);
+
+    out->metric = series->metric;
+    out->labels = series->labels;
+    memcpy(&out->gauge, &bits, sizeof(bits));
+    for (size_t i = 0; i < VALUES; i++)
+        out->values[i] = atomic_load_explicit(&series->values[i], memory_order_relaxed);
+}
+
+static int
+compare(const void *a, const void *b)
+{
+    const struct total *one = a;
+    const struct total *other = b;
+    int order = strcmp(one->metric->name, other->metric->name);
+
+    return order != 0 ? order : strcmp(one->labels, other->labels);
+}
+
+static void
+add_gauge(struct total *total, double value)
+{
+    bool replaces = isnan(total->gauge) ||
+                    (total->metric->kind == HSM_GAUGE_MIN && value < total->gauge) ||
+                    (total->metric->kind == HSM_GAUGE_MAX && value > total->gauge);
+
+    if (isnan(value))
+        return;
+    if (replaces)
+        total->gauge = value;
+    else if (total->metric->kind == HSM_GAUGE_SUM)
+        total->gauge += value;
+}
+
+/* Sorted totals with equal neighbours made one; how many are left. */
+static size_t
+merge(struct total *totals, size_t count)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (kept == 0 || compare(&totals[kept - 1], &totals[i]) != 0) {
+            totals[kept++] = totals[i];
+            continue;
+        }
+        add_gauge(&totals[kept - 1], totals[i].gauge);
+        for (size_t j = 0; j < VALUES; j++)
+            totals[kept - 1].values[j] += totals[i].values[j];
+    }
+    return kept;
+}
+
+static size_t
+collect(const struct hsm_metrics *metrics, struct total *out, size_t room)
+{
+    size_t count = 0;
+
+    for (unsigned p = 0; p < metrics->count; p++)
+        for (size_t i = 0; i < used_of(&metrics->parts[p]); i++) {
+            const struct hsm_series *series = &metrics->parts[p].series[i];
+
+            if (is_made(series) && count < room)
+                read_series(series, &out[count++]);
+        }
+    return count;
+}
+
+/* ---- text ---- */
+
+static void
+write_head(const struct hsm_metric *metric, FILE *to)
+{
+    const char *type = is_gauge(metric)                ? "gauge"
+                       : metric->kind == HSM_HISTOGRAM ? "histogram"
+                                                       : "counter";
+
+    fprintf(to, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name, type);
+}
+
+static void
+write_bucket(const struct total *total, const char *bound, uint64_t count, FILE *to)
+{
+    fprintf(to, "%s_bucket{%s%sle=\"%s\"} %" PRIu64 "\n", total->metric->name, total->labels,
+            total->labels[0] != '\0' ? "," : "", bound, count);
+}
+
+static void
+write_histogram(const struct total *total, const char *open, const char *close, FILE *to)
+{
+    const double *bounds = total->metric->bounds;
+    uint64_t count = 0;
+    char bound[32];
+    size_t i;
+
+    for (i = 0; bounds[i] > 0; i++) {
+        count += total->values[i];
+        snprintf(bound, sizeof(bound), "%g", bounds[i]);
+        write_bucket(total, bound, count, to);
+    }
+    count += total->values[i];
+    write_bucket(total, "+Inf", count, to);
+    fprintf(to, "%s_sum%s%s%s %.9f\n%s_count%s%s%s %" PRIu64 "\n", total->metric->name, open,
+            total->labels, close, (double)total->values[VALUES - 1] / NS, total->metric->name, open,
+            total->labels, close, count);
+}
+
+static void
+write_total(const struct total *total, FILE *to)
+{
+    bool has_labels = total->labels[0] != '\0';
+    const char *open = has_labels ? "{" : "";
+    const char *close = has_labels ? "}" : "";
+
+    if (total->metric->kind == HSM_HISTOGRAM)
+        write_histogram(total, open, close, to);
+    else if (is_gauge(total->metric))
+        fprintf(to, "%s%s%s%s %.17g\n", total->metric->name, open, total->labels, close,
+                total->gauge);
+    else if (total->metric->kind == HSM_COUNTER_NS)
+        fprintf(to, "%s%s%s%s %.9f\n", total->metric->name, open, total->labels, close,
+                (double)total->values[0] / NS);
+    else
+        fprintf(to, "%s%s%s%s %" PRIu64 "\n", total->metric->name, open, total->labels, close,
+                total->values[0]);
+}
+
+static size_t
+count_series(const struct hsm_metrics *metrics)
+{
+    size_t count = 0;
+
+    for (unsigned p = 0; p < metrics->count; p++)
+        count += used_of(&metrics->parts[p]);
+    return count;
+}
+
+enum hsm_status
+hsm_metrics_write(const struct hsm_metrics *metrics, FILE *to)
+{
+    size_t count = metrics != NULL ? count_series(metrics) : 0;
+    DEFER(free) struct total *totals = calloc(count + 1, sizeof(*totals));
+    const char *name = "";
+
+    if (totals == NULL)
+        return HSM_ERR_NOMEM;
+    if (metrics != NULL)
+        count = collect(metrics, totals, count); /* what came meanwhile is told next time */
+    qsort(totals, count, sizeof(*totals), compare);
+    count = merge(totals, count);
+    for (size_t i = 0; i < count; i++) {
+        const struct total *total = &totals[i];
+
+        if (is_gauge(total->metric) && isnan(total->gauge))
+            continue;
+        if (strcmp(name, total->metric->name) != 0)
+            write_head(total->metric, to);
+        name = total->metric->name;
+        write_total(total, to);
+    }
+    return ferror(to) ? HSM_ERR_IO : HSM_OK;
+}

@@ -1,0 +1,128 @@
+/*
+ * kms.h - the SP-KMS as a whole: it keeps a credential active on each token of a
+ * service provider, and the trusted-CA list and the CRL current.
+ *
+ * Everything it decides is in the catalogue before it takes effect, so that it
+ * may end at any moment and go on later, in another process.
+ */
+#ifndef SKS_KMS_H
+#define SKS_KMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <hsm/status.h>
+#include <sks/account.h>
+#include <sks/catalogue.h>
+#include <sks/lifecycle.h>
+#include <sks/sp_config.h>
+
+struct sks_kms;
+
+struct sks_kms_hooks {
+    /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
+    void (*progress)(void *context, const char *line);
+    /** Asked several times a second while it waits; true: give up what is under way. May be NULL.
+     */
+    bool (*stopped)(void *context);
+    void *context;
+};
+
+/**
+ * Open what the configuration names: tokens, catalogue, repository, and what
+ * verifies certificates. Nothing is fetched. Faults are logged.
+ *
+ * @param config  borrowed
+ */
+HSM_MUST_CHECK enum hsm_status sks_kms_open(const struct sks_sp_config *config,
+                                            const struct sks_kms_hooks *hooks,
+                                            struct sks_kms **out);
+void sks_kms_close(struct sks_kms *kms);
+
+struct sks_catalogue *sks_kms_catalogue(const struct sks_kms *kms); /* borrowed */
+void sks_kms_lifecycle(const struct sks_kms *kms, struct sks_lifecycle *out);
+
+/**
+ * The account at a CA of the configuration, with its key in that token. Borrowed until the next
+ * sks_kms_forget().
+ */
+HSM_MUST_CHECK enum hsm_status sks_kms_account(struct sks_kms *kms, const char *token_uri,
+                                               size_t ca, struct sks_account **out,
+                                               struct hsm_reason *why);
+/** Let go of the accounts that were opened: CAs' directories are read anew. */
+void sks_kms_forget(struct sks_kms *kms);
+
+/**
+ * Which STI-CA of the configuration a person means.
+ *
+ * @param name  its [ca] name or directory; NULL: the first
+ * @retval HSM_ERR_NOT_FOUND  none; logged
+ */
+HSM_MUST_CHECK enum hsm_status sks_kms_find_ca(const struct sks_sp_config *config, const char *name,
+                                               size_t *out);
+
+/**
+ * A new credential, or go on with one on its way (sks_enroll()), and tell who wants to know.
+ *
+ * @param replaces  the credential whose place it takes; 0: none
+ * @retval HSM_ERR_UNTRUSTED  the CA's name is not on the STI-PA's list
+ * @return else as sks_enroll()
+ */
+HSM_MUST_CHECK enum hsm_status sks_kms_enroll(struct sks_kms *kms, const char *token_uri, size_t ca,
+                                              int64_t replaces, int64_t *id,
+                                              struct hsm_reason *why);
+
+/** Fetch list and CRL where that is due (sks_trust_refresh()). */
+HSM_MUST_CHECK enum hsm_status sks_kms_refresh_trust(struct sks_kms *kms, time_t now);
+
+/** Let every active credential be due for renewal, whatever was decided before. */
+HSM_MUST_CHECK enum hsm_status sks_kms_make_due(struct sks_kms *kms, time_t now);
+
+/**
+ * One look at everything, and do what is due: list and CRL, renewal on each
+ * token, retirement, alarms. Failures are logged, noted as troubles in the
+ * catalogue and tried again later, never here.
+ *
+ * @param again_s  receives in how many seconds it wants to be called again
+ * @return a failure of the catalogue itself
+ */
+HSM_MUST_CHECK enum hsm_status sks_kms_round(struct sks_kms *kms, time_t now, unsigned *again_s);
+
+/* ---- what ends, and when ---- */
+
+/** Names of the thresholds. Between the time when something should be renewed and its end ... */
+enum sks_alarm {
+    SKS_FINE,
+    SKS_DUE, /* ... it should be renewed now */
+    SKS_LATE, /* ... half of the time is over */
+    SKS_URGENT, /* ... nine tenths of it */
+    SKS_ENDED,
+};
+
+/** "fine", "due", "late", "urgent", "ended"; static. */
+const char *sks_alarm_text(enum sks_alarm alarm);
+
+/** @param due  when it should be renewed, before `ends` */
+enum sks_alarm sks_alarm_at(time_t due, time_t ends, time_t now);
+
+#define SKS_WATCHED_MAX 64 /* things */
+
+struct sks_watched {
+    char what[192]; /* for a person */
+    time_t due, ends;
+};
+
+/**
+ * What signing and verifying hang on: certificates of active credentials, trusted-CA list, CRL,
+ * STI-PA anchors, TLS certificates. Needs no token.
+ *
+ * @param trust  for list and CRL
+ */
+HSM_MUST_CHECK enum hsm_status
+sks_kms_watched(const struct sks_sp_config *config, struct sks_catalogue *catalogue,
+                struct sks_trust *trust, time_t now, struct sks_watched out[SKS_WATCHED_MAX],
+                size_t *count);
+
+#endif

@@ -1,0 +1,44 @@
+/*
+ * rates.h - how many calls a name may have signed: token buckets that worker processes share.
+ *
+ * A bucket is one number in shared memory, the time at which it will be full again (GCRA), and is
+ * taken from without a lock: a process that is killed leaves nothing half done.
+ */
+#ifndef SKS_RATES_H
+#define SKS_RATES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hsm/status.h>
+
+#define SKS_RATES_MAX 4096 /* names */
+
+struct sks_rates;
+
+/** Made before fork(): the children share it. */
+HSM_MUST_CHECK enum hsm_status sks_rates_new(struct sks_rates **out);
+void sks_rates_free(struct sks_rates *rates);
+
+/**
+ * The bucket of a name, the same one in all processes and after a reload.
+ *
+ * @retval HSM_ERR_NOMEM  SKS_RATES_MAX names have one
+ */
+HSM_MUST_CHECK enum hsm_status sks_rates_bucket(struct sks_rates *rates, const char *name,
+                                                size_t *bucket);
+
+/**
+ * Take one call out of a bucket.
+ *
+ * @param per_s   calls a second at which it fills, at least 1
+ * @param burst   calls that it holds, at least 1
+ * @param now_ns  of CLOCK_MONOTONIC
+ * @param wait_s  when there is none: seconds until there is one
+ * @retval HSM_ERR_BUSY  there is none
+ */
+HSM_MUST_CHECK enum hsm_status sks_rates_take(struct sks_rates *rates, size_t bucket,
+                                              unsigned per_s, unsigned burst, int64_t now_ns,
+                                              unsigned *wait_s);
+
+#endif

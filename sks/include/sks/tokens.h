@@ -1,0 +1,57 @@
+/*
+ * tokens.h - the tokens of a service provider: each has keys and certificates of
+ * its own, so that the loss of one costs no call.
+ *
+ * Tokens that are not there are opened when they come. Threads may share it.
+ */
+#ifndef SKS_TOKENS_H
+#define SKS_TOKENS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <acme/daemon.h>
+#include <hsm/secret.h>
+#include <hsm/status.h>
+#include <hsm/token.h>
+
+#define SKS_TOKENS_MAX 4
+
+struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
+    const char *uri; /* as the catalogue names it */
+    const char *module, *pin_source;
+    const struct hsm_secret *pin; /* instead of pin_source; outlives the tokens */
+    const struct acme_token_settings *settings; /* its texts outlive the tokens */
+};
+
+struct sks_tokens;
+
+/**
+ * Open those that are there. All texts are copied.
+ *
+ * @retval HSM_ERR_USAGE   none, more than SKS_TOKENS_MAX, or one twice
+ * @retval HSM_ERR_DENIED  a PIN was refused: the other tokens are not opened either
+ * @return else what kept the first from being opened, when none could be
+ */
+HSM_MUST_CHECK enum hsm_status sks_tokens_open(const struct sks_token_config *configs, size_t count,
+                                               struct sks_tokens **out);
+
+/** Try again those that are not open. False: some still are not. */
+bool sks_tokens_retry(struct sks_tokens *tokens);
+
+size_t sks_tokens_count(const struct sks_tokens *tokens);
+const char *sks_tokens_uri(const struct sks_tokens *tokens, size_t i);
+
+/**
+ * The token of that URI: borrowed; NULL when it is not open. When there is only one token it is
+ * that, whatever its URI was when the credential was made.
+ */
+struct hsm_token *sks_tokens_get(struct sks_tokens *tokens, const char *uri);
+
+/** True while one of them at least serves. */
+bool sks_tokens_ready(struct sks_tokens *tokens);
+
+/** Keys of them must have been freed before. NULL is fine. */
+void sks_tokens_close(struct sks_tokens *tokens);
+
+#endif

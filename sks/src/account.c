@@ -1,0 +1,245 @@
+/* account.c - the SP-KMS's account at an STI-CA, and the change of its key. */
+#include <sks/account.h>
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+#include <sks/enroll.h>
+
+struct sks_account {
+    struct sks_account_config config;
+    struct sks_account_keys keys;
+    struct hsm_key *key;
+    struct acme_client *client; /* with that key */
+};
+
+DEFINE_DEFER(struct sks_account, sks_account_close)
+DEFINE_DEFER(struct acme_client, acme_client_free)
+DEFINE_DEFER(struct hsm_key, hsm_key_free)
+
+static enum hsm_status
+note(struct sks_account *account, const struct sks_account_keys *keys, struct hsm_reason *why)
+{
+    enum hsm_status st =
+        sks_catalogue_account_put(account->config.catalogue, account->config.client.directory_url,
+                                  account->config.token_uri, keys);
+
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "the catalogue did not take the account's key: %s",
+                          hsm_status_text(st));
+    account->keys = *keys;
+    return HSM_OK;
+}
+
+static enum hsm_status
+read_keys(struct sks_account *account, struct hsm_reason *why)
+{
+    struct sks_account_keys keys = {.label = SKS_ENROLL_ACCOUNT_LABEL};
+    enum hsm_status st =
+        sks_catalogue_account(account->config.catalogue, account->config.client.directory_url,
+                              account->config.token_uri, &account->keys);
+
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "the catalogue cannot be used: %s", hsm_status_text(st));
+    return account->keys.label[0] != '\0' ? HSM_OK : note(account, &keys, why);
+}
+
+static enum hsm_status
+have_key(struct sks_account *account, const char *label, struct hsm_key **out,
+         struct hsm_reason *why)
+{
+    enum hsm_status st = hsm_key_find_or_generate(account->config.token, label, out);
+
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "account key %s: %s", label, hsm_status_text(st));
+    return HSM_OK;
+}
+
+static enum hsm_status
+new_client(const struct sks_account *account, struct hsm_key *key, struct acme_client **out,
+           struct hsm_reason *why)
+{
+    struct acme_client_config config = account->config.client;
+
+    config.account_key = key;
+    return acme_client_new(&config, out, why);
+}
+
+/* ---- key change ---- */
+
+/* Only of an old key that no account needs; one that stays does no harm. */
+static void
+destroy_old(struct sks_account *account, struct hsm_key *old, const char *label)
+{
+    int64_t uses = 0;
+
+    if (sks_catalogue_account_uses(account->config.catalogue, account->config.token_uri, label,
+                                   &uses) != HSM_OK ||
+        uses > 0)
+        return;
+    if (hsm_key_destroy(old) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "account key %s: no longer needed, but still in the token", label);
+}
+
+/* The CA has the next key: it is the account's now, here too. */
+static enum hsm_status
+take_next(struct sks_account *account, struct hsm_key **next, struct hsm_reason *why)
+{
+    struct sks_account_keys keys = {.next = ""};
+    struct sks_account_keys before = account->keys;
+    struct hsm_key *old = account->key;
+    enum hsm_status st;
+
+    memcpy(keys.label, before.next, sizeof(keys.label));
+    st = note(account, &keys, why);
+    if (st != HSM_OK)
+        return st;
+    account->key = *next;
+    *next = NULL; /* handed over */
+    destroy_old(account, old, before.label);
+    hsm_key_free(old);
+    return HSM_OK;
+}
+
+/* The CA will not have it: the present key stays the account's. */
+static void
+give_up_next(struct sks_account *account, struct hsm_key *next)
+{
+    struct sks_account_keys keys = account->keys;
+    char label[SKS_ACCOUNT_LABEL_MAX + 1];
+
+    memcpy(label, keys.next, sizeof(label));
+    keys.next[0] = '\0';
+    if (note(account, &keys, NULL) == HSM_OK)
+        destroy_old(account, next, label);
+}
+
+/* The CA knows the present key: the change is asked for, perhaps again. */
+static enum hsm_status
+change_key(struct sks_account *account, struct hsm_key **next, struct hsm_reason *why)
+{
+    enum hsm_status st = acme_client_account_rollover(account->client, *next, why);
+
+    if (st == HSM_OK)
+        return take_next(account, next, why);
+    if (st != HSM_ERR_BUSY && st != HSM_ERR_NOMEM)
+        give_up_next(account, *next);
+    return st;
+}
+
+/* Which of the two keys does the CA know? */
+static enum hsm_status
+finish_rollover(struct sks_account *account, struct hsm_reason *why)
+{
+    DEFER(hsm_key_free) struct hsm_key *next = NULL;
+    DEFER(acme_client_free) struct acme_client *client = NULL;
+    enum hsm_status st = have_key(account, account->keys.next, &next, why);
+
+    if (st == HSM_OK)
+        st = new_client(account, next, &client, why);
+    if (st == HSM_OK)
+        st = acme_client_account_find(client, why);
+    if (st == HSM_ERR_NOT_FOUND)
+        return change_key(account, &next, why);
+    if (st == HSM_OK)
+        st = take_next(account, &next, why);
+    if (st != HSM_OK)
+        return st;
+    acme_client_free(account->client);
+    account->client = client;
+    client = NULL;
+    return HSM_OK;
+}
+
+static enum hsm_status
+new_label(const struct sks_account *account, char out[SKS_ACCOUNT_LABEL_MAX + 1],
+          struct hsm_reason *why)
+{
+    uint8_t random[4];
+    struct tm parts;
+    char when[32];
+    time_t now = time(NULL);
+    enum hsm_status st = hsm_token_random(account->config.token, random, sizeof(random));
+
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "the token gave no random octets: %s", hsm_status_text(st));
+    if (gmtime_r(&now, &parts) == NULL ||
+        strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &parts) == 0)
+        return HSM_ERR_IO;
+    snprintf(out, SKS_ACCOUNT_LABEL_MAX + 1, "acme-account-%s-%02x%02x%02x%02x", when, random[0],
+             random[1], random[2], random[3]);
+    return HSM_OK;
+}
+
+enum hsm_status
+sks_account_rollover(struct sks_account *account, struct hsm_reason *why)
+{
+    struct sks_account_keys keys = account->keys;
+    enum hsm_status st = acme_client_account_find(account->client, why);
+
+    if (st == HSM_OK)
+        st = new_label(account, keys.next, why);
+    if (st == HSM_OK)
+        st = note(account, &keys, why);
+    return st == HSM_OK ? finish_rollover(account, why) : st;
+}
+
+/* ---- open and close ---- */
+
+enum hsm_status
+sks_account_open(const struct sks_account_config *config, struct sks_account **out,
+                 struct hsm_reason *why)
+{
+    DEFER(sks_account_close) struct sks_account *account = calloc(1, sizeof(*account));
+    enum hsm_status st;
+
+    if (account == NULL)
+        return HSM_ERR_NOMEM;
+    account->config = *config;
+    st = read_keys(account, why);
+    if (st == HSM_OK)
+        st = have_key(account, account->keys.label, &account->key, why);
+    if (st == HSM_OK)
+        st = new_client(account, account->key, &account->client, why);
+    if (st == HSM_OK && account->keys.next[0] != '\0') {
+        st = finish_rollover(account, why);
+        if (st != HSM_OK && account->keys.next[0] == '\0') { /* given up: the old key is good */
+            hsm_log(HSM_LOG_WARNING, "%s: a key change that was begun is given up: %s",
+                    config->client.directory_url, why != NULL ? why->text : hsm_status_text(st));
+            st = HSM_OK;
+        }
+    }
+    if (st != HSM_OK)
+        return st;
+    *out = account;
+    account = NULL;
+    return HSM_OK;
+}
+
+struct acme_client *
+sks_account_client(const struct sks_account *account)
+{
+    return account->client;
+}
+
+const char *
+sks_account_label(const struct sks_account *account)
+{
+    return account->keys.label;
+}
+
+void
+sks_account_close(struct sks_account *account)
+{
+    if (account == NULL)
+        return;
+    acme_client_free(account->client);
+    hsm_key_free(account->key);
+    free(account);
+}

@@ -1,0 +1,201 @@
+/* catalogue_kms.c - what the SP-KMS remembers beside the credentials. */
+#include "catalogue_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/defer.h>
+
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+
+bool
+sks_catalogue_column(const struct acme_rows *rows, size_t column, char **out)
+{
+    const char *text = acme_rows_text(rows, column);
+
+    *out = text == NULL ? NULL : strdup(text);
+    return text == NULL || *out != NULL;
+}
+
+/* ---- renewal ---- */
+
+enum hsm_status
+sks_catalogue_renewal(struct sks_catalogue *catalogue, int64_t id, struct sks_renewal *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(catalogue->store, &rows,
+                         "SELECT due, window_start, window_end, ask_at, explanation_url"
+                         " FROM renewal WHERE credential = ?",
+                         "i", id);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    *out = (struct sks_renewal){
+        .due = (time_t)acme_rows_int(rows, 0),
+        .start = (time_t)acme_rows_int(rows, 1),
+        .end = (time_t)acme_rows_int(rows, 2),
+        .ask_at = (time_t)acme_rows_int(rows, 3),
+    };
+    snprintf(out->explanation_url, sizeof(out->explanation_url), "%s", acme_rows_text(rows, 4));
+    return HSM_OK;
+}
+
+enum hsm_status
+sks_catalogue_renewal_put(struct sks_catalogue *catalogue, int64_t id,
+                          const struct sks_renewal *renewal)
+{
+    return acme_store_run(catalogue->store, NULL,
+                          "INSERT OR REPLACE INTO renewal (credential, due, window_start,"
+                          " window_end, ask_at, explanation_url) VALUES (?, ?, ?, ?, ?, ?)",
+                          "iiiiis", id, (int64_t)renewal->due, (int64_t)renewal->start,
+                          (int64_t)renewal->end, (int64_t)renewal->ask_at,
+                          renewal->explanation_url);
+}
+
+/* ---- accounts ---- */
+
+enum hsm_status
+sks_catalogue_account(struct sks_catalogue *catalogue, const char *ca_directory,
+                      const char *token_uri, struct sks_account_keys *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        catalogue->store, &rows,
+        "SELECT label, next FROM acme_account WHERE ca_directory = ? AND token_uri = ?", "ss",
+        ca_directory, token_uri);
+
+    if (st != HSM_OK)
+        return st;
+    memset(out, 0, sizeof(*out));
+    if (!acme_rows_next(rows))
+        return HSM_OK;
+    snprintf(out->label, sizeof(out->label), "%s", acme_rows_text(rows, 0));
+    snprintf(out->next, sizeof(out->next), "%s", acme_rows_text(rows, 1));
+    return HSM_OK;
+}
+
+enum hsm_status
+sks_catalogue_account_put(struct sks_catalogue *catalogue, const char *ca_directory,
+                          const char *token_uri, const struct sks_account_keys *keys)
+{
+    return acme_store_run(catalogue->store, NULL,
+                          "INSERT OR REPLACE INTO acme_account (ca_directory, token_uri, label,"
+                          " next) VALUES (?, ?, ?, ?)",
+                          "ssss", ca_directory, token_uri, keys->label, keys->next);
+}
+
+enum hsm_status
+sks_catalogue_account_uses(struct sks_catalogue *catalogue, const char *token_uri,
+                           const char *label, int64_t *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(catalogue->store, &rows,
+                         "SELECT count(*) FROM acme_account WHERE token_uri = ?1 AND"
+                         " (label = ?2 OR next = ?2)",
+                         "ss", token_uri, label);
+
+    if (st != HSM_OK)
+        return st;
+    *out = acme_rows_next(rows) ? acme_rows_int(rows, 0) : 0;
+    return HSM_OK;
+}
+
+/* ---- notices ---- */
+
+enum hsm_status
+sks_catalogue_is_told(struct sks_catalogue *catalogue, int64_t id, bool *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(catalogue->store, &rows,
+                                          "SELECT 1 FROM notice WHERE credential = ?", "i", id);
+
+    if (st == HSM_OK)
+        *out = acme_rows_count(rows) > 0;
+    return st;
+}
+
+enum hsm_status
+sks_catalogue_told(struct sks_catalogue *catalogue, int64_t id)
+{
+    return acme_store_run(catalogue->store, NULL,
+                          "INSERT OR REPLACE INTO notice (credential) VALUES (?)", "i", id);
+}
+
+/* ---- orders ---- */
+
+/* What cannot be asked is taken for known: then nobody takes another's order. */
+bool
+sks_catalogue_has_order(struct sks_catalogue *catalogue, const char *order_url)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+
+    return acme_store_query(catalogue->store, &rows,
+                            "SELECT 1 FROM credential WHERE order_url = ? LIMIT 1", "s",
+                            order_url) != HSM_OK ||
+           acme_rows_count(rows) > 0;
+}
+
+/* ---- troubles ---- */
+
+enum hsm_status
+sks_catalogue_trouble_put(struct sks_catalogue *catalogue, const char *matter, const char *text,
+                          time_t now)
+{
+    if (text == NULL)
+        return acme_store_run(catalogue->store, NULL, "DELETE FROM trouble WHERE matter = ?", "s",
+                              matter);
+    return acme_store_run(catalogue->store, NULL,
+                          "INSERT INTO trouble (matter, text, since, last, count)"
+                          " VALUES (?1, ?2, ?3, ?3, 1) ON CONFLICT (matter) DO"
+                          " UPDATE SET text = ?2, last = ?3, count = count + 1",
+                          "ssi", matter, text, (int64_t)now);
+}
+
+enum hsm_status
+sks_catalogue_troubles(struct sks_catalogue *catalogue, struct sks_trouble **out, size_t *count)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    struct sks_trouble *list;
+    size_t n = 0;
+    enum hsm_status st =
+        acme_store_query(catalogue->store, &rows,
+                         "SELECT matter, text, since, last, count FROM trouble ORDER BY since", "");
+
+    if (st != HSM_OK)
+        return st;
+    list = calloc(acme_rows_count(rows) + 1, sizeof(*list));
+    if (list == NULL)
+        return HSM_ERR_NOMEM;
+    while (acme_rows_next(rows)) {
+        struct sks_trouble *one = &list[n++];
+
+        one->since = (time_t)acme_rows_int(rows, 2);
+        one->last = (time_t)acme_rows_int(rows, 3);
+        one->count = acme_rows_int(rows, 4);
+        if (!sks_catalogue_column(rows, 0, &one->matter) ||
+            !sks_catalogue_column(rows, 1, &one->text)) {
+            sks_troubles_free(list, n);
+            return HSM_ERR_NOMEM;
+        }
+    }
+    *out = list;
+    *count = n;
+    return HSM_OK;
+}
+
+void
+sks_troubles_free(struct sks_trouble *troubles, size_t count)
+{
+    if (troubles == NULL)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        free(troubles[i].matter);
+        free(troubles[i].text);
+    }
+    free(troubles);
+}

@@ -1,0 +1,505 @@
+/* claims.c - what a PASSporT says: checked, and written as RFC 8225 section 9 wants it. */
+#include <sks/claims.h>
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <sks/tn.h>
+
+#include "rcd_internal.h"
+
+#define PAYLOAD_FIXED  384 /* octets, at most: everything but what is counted */
+#define IDENTITY_MARKS 3 /* octets around an identity in an array: its quotes, a comma */
+#define MKY_MARKS      19 /* octets around a media key: {"alg":"","dig":""}, */
+#define CANONICAL      (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) /* as acme_json_canonical() */
+
+static const char *const ppt_texts[] = {"shaken", "div", "rph", "rcd", "", "div-o", "?"};
+
+const char *
+sks_ppt_text(enum sks_ppt ppt)
+{
+    return ppt_texts[ppt];
+}
+
+enum hsm_status
+sks_ppt_parse(const char *text, enum sks_ppt *out)
+{
+    for (int i = 0; i < SKS_PPT_NONE; i++) {
+        if (strcmp(ppt_texts[i], text) == 0) {
+            *out = (enum sks_ppt)i;
+            return HSM_OK;
+        }
+    }
+    return HSM_ERR_NOT_FOUND;
+}
+
+/* ---- texts ---- */
+
+/* 8-4-4-4-12 hex digits (RFC 4122 section 3). */
+static bool
+is_uuid(const char *text)
+{
+    static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+
+    for (size_t i = 0; form[i] != '\0'; i++) {
+        if (form[i] == '-' ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
+            return false; /* a text that is shorter ends here */
+    }
+    return text[sizeof(form) - 1] == '\0';
+}
+
+/* A scheme, and only characters that RFC 3986 section 2 knows. */
+static bool
+is_uri(const char *text)
+{
+    size_t scheme = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                 "0123456789+-.");
+
+    if (!isalpha((unsigned char)text[0]) || text[scheme] != ':' || text[scheme + 1] == '\0')
+        return false;
+    for (const char *c = text; *c != '\0'; c++) {
+        if (!isalnum((unsigned char)*c) && strchr("-._~:/?#[]@!$&'()*+,;=%", *c) == NULL)
+            return false;
+    }
+    return strlen(text) <= SKS_TN_URI_MAX;
+}
+
+/* namespace "." priority, each a token without dots (RFC 4412 section 3.1). */
+static bool
+is_r_value(const char *text)
+{
+    static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789-!%*_+`'~";
+    size_t name = strspn(text, token);
+    size_t priority = text[name] == '.' ? strspn(text + name + 1, token) : 0;
+
+    return name > 0 && priority > 0 && text[name + 1 + priority] == '\0' &&
+           strlen(text) <= SKS_R_VALUE_MAX;
+}
+
+/* ---- claims, one by one ---- */
+
+static enum hsm_status
+refuse(struct hsm_reason *why, const char *what)
+{
+    return hsm_refuse(why, HSM_ERR_MALFORMED, "%s", what);
+}
+
+/* Exactly one of a number and a URI (RFC 8225 section 5.2.1). */
+static enum hsm_status
+check_one(const char *name, const char *tn, const char *uri, struct hsm_reason *why)
+{
+    if ((tn == NULL) == (uri == NULL))
+        return hsm_refuse(why, HSM_ERR_MALFORMED,
+                          "%s: RFC 8225 section 5.2.1: exactly one of tn and uri", name);
+    if (tn != NULL && !sks_tn_is_canonical(tn))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: tn is not canonical", name);
+    if (uri != NULL && !is_uri(uri))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: uri is not a URI", name);
+    return HSM_OK;
+}
+
+static enum hsm_status
+check_dest(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+{
+    if (claims->dest_tn_count > SKS_DEST_MAX || claims->dest_uri_count > SKS_DEST_MAX ||
+        claims->dest_tn_count + claims->dest_uri_count > SKS_DEST_MAX)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "dest: more than %d", SKS_DEST_MAX);
+    if (claims->dest_tn_count + claims->dest_uri_count == 0)
+        return refuse(why, "dest: empty");
+    for (size_t i = 0; i < claims->dest_tn_count; i++) {
+        if (!sks_tn_is_canonical(claims->dest_tn[i]))
+            return refuse(why, "dest: tn is not canonical");
+        *octets += strlen(claims->dest_tn[i]) + IDENTITY_MARKS;
+    }
+    for (size_t i = 0; i < claims->dest_uri_count; i++) {
+        if (!is_uri(claims->dest_uri[i]))
+            return refuse(why, "dest: uri is not a URI");
+        *octets += strlen(claims->dest_uri[i]) + IDENTITY_MARKS;
+    }
+    return HSM_OK;
+}
+
+/* RFC 8588 sections 4 and 5. */
+static enum hsm_status
+check_shaken(const struct sks_claims *claims, struct hsm_reason *why)
+{
+    if (claims->attest < 'A' || claims->attest > 'C')
+        return refuse(why, "attest: not A, B or C");
+    if (claims->origid == NULL || !is_uuid(claims->origid))
+        return refuse(why, "origid: not a UUID (RFC 8588 section 5)");
+    return HSM_OK;
+}
+
+/* RFC 8946 section 4: who diverted, and nothing that was said of the first call. */
+static enum hsm_status
+check_div(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+{
+    enum hsm_status st = check_one("div", claims->div_tn, claims->div_uri, why);
+
+    if (st != HSM_OK)
+        return st;
+    if (claims->div_hi != NULL &&
+        (claims->div_hi[0] == '\0' || strlen(claims->div_hi) > SKS_HI_MAX ||
+         strspn(claims->div_hi, "0123456789.") != strlen(claims->div_hi)))
+        return refuse(why, "div: hi is no index of History-Info");
+    if (claims->div_uri != NULL)
+        *octets += strlen(claims->div_uri);
+    return HSM_OK;
+}
+
+/* RFC 8443 section 3, RFC 9027 section 4: a call back from a PSAP has an esnet value. */
+static enum hsm_status
+check_rph(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+{
+    bool has_esnet = false;
+
+    if (claims->rph_count == 0 || claims->rph_count > SKS_RPH_MAX)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "rph: not 1 to %d r-values", SKS_RPH_MAX);
+    for (size_t i = 0; i < claims->rph_count; i++) {
+        if (!is_r_value(claims->rph_auth[i]))
+            return refuse(why, "rph: not namespace.priority");
+        has_esnet = has_esnet || strncmp(claims->rph_auth[i], "esnet.", 6) == 0;
+        *octets += strlen(claims->rph_auth[i]) + IDENTITY_MARKS;
+    }
+    if (claims->sph != NULL && strcmp(claims->sph, "psap-callback") != 0)
+        return refuse(why, "sph: not psap-callback");
+    if (claims->sph != NULL && !has_esnet)
+        return refuse(why, "sph: RFC 9027 section 4: only with an esnet value in rph");
+    return HSM_OK;
+}
+
+static size_t
+digits_of(const char *alg)
+{
+    static const struct {
+        const char *alg;
+        size_t digits;
+    } known[] = {{"sha-224", 56}, {"sha-256", 64}, {"sha-384", 96}, {"sha-512", 128}};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(known[i].alg, alg) == 0)
+            return known[i].digits;
+    return 0;
+}
+
+static int
+compare_mky(const struct sks_mky *a, const struct sks_mky *b)
+{
+    int order = strcmp(a->alg, b->alg);
+
+    return order != 0 ? order : strcmp(a->dig, b->dig);
+}
+
+/* RFC 8225 section 5.2.2. */
+static enum hsm_status
+check_mky(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+{
+    if (claims->mky_count > SKS_MKY_MAX)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "mky: more than %d", SKS_MKY_MAX);
+    for (size_t i = 0; i < claims->mky_count; i++) {
+        const struct sks_mky *mky = &claims->mky[i];
+        size_t digits = digits_of(mky->alg);
+
+        if (digits == 0)
+            return refuse(why, "mky: alg is not of the SHA-2 family");
+        if (strlen(mky->dig) != digits || strspn(mky->dig, "0123456789ABCDEF") != digits)
+            return refuse(why, "mky: dig is not the upper-case hex of its alg");
+        if (i > 0 && compare_mky(mky - 1, mky) >= 0)
+            return refuse(why, "mky: not in order, or twice");
+        *octets += strlen(mky->alg) + digits + MKY_MARKS;
+    }
+    return HSM_OK;
+}
+
+/* RFC 9795 sections 5 and 6. */
+static enum hsm_status
+check_rcd(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+{
+    enum hsm_status st = HSM_OK;
+
+    if (claims->rcd != NULL)
+        st = sks_rcd_check(claims->rcd, why);
+    if (st == HSM_OK && claims->rcdi != NULL && claims->rcd == NULL)
+        st = refuse(why, "rcdi: RFC 9795 section 6.1: only with rcd");
+    if (st == HSM_OK && claims->rcdi != NULL)
+        st = sks_rcdi_check(claims->rcdi, claims->rcd, why);
+    if (st != HSM_OK)
+        return st;
+    if (claims->crn != NULL && (claims->crn[0] == '\0' || strlen(claims->crn) > SKS_CRN_MAX))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "crn: not 1 to %d octets", SKS_CRN_MAX);
+    if (claims->crn != NULL)
+        *octets += 6 * strlen(claims->crn); /* each may be written as \u00.. */
+    if (claims->rcd != NULL)
+        *octets += json_dumpb(claims->rcd, NULL, 0, CANONICAL);
+    if (claims->rcdi != NULL)
+        *octets += json_dumpb(claims->rcdi, NULL, 0, CANONICAL);
+    return HSM_OK;
+}
+
+/* ---- kinds ---- */
+
+/* What belongs to another kind of PASSporT; NULL: nothing. See the table in the header. */
+static const char *
+find_stranger(const struct sks_claims *claims)
+{
+    const enum sks_ppt ppt = claims->ppt;
+
+    if (ppt != SKS_PPT_SHAKEN && claims->attest != '\0')
+        return "attest";
+    if (ppt != SKS_PPT_SHAKEN && claims->origid != NULL)
+        return "origid";
+    if (ppt != SKS_PPT_DIV && (claims->div_tn != NULL || claims->div_uri != NULL))
+        return "div";
+    if (ppt != SKS_PPT_RPH && claims->rph_count > 0)
+        return "rph";
+    if (ppt != SKS_PPT_RPH && claims->sph != NULL)
+        return "sph";
+    if (ppt != SKS_PPT_DIV)
+        return NULL;
+    if (claims->rcd != NULL)
+        return "rcd";
+    if (claims->rcdi != NULL)
+        return "rcdi";
+    if (claims->crn != NULL)
+        return "crn";
+    return claims->mky_count > 0 ? "mky" : NULL;
+}
+
+static enum hsm_status
+check_kind(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+{
+    const char *stranger = find_stranger(claims);
+
+    if (stranger != NULL)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: no claim of a %s PASSporT", stranger,
+                          claims->ppt == SKS_PPT_NONE ? "base" : sks_ppt_text(claims->ppt));
+    switch (claims->ppt) {
+    case SKS_PPT_SHAKEN:
+        return check_shaken(claims, why);
+    case SKS_PPT_DIV:
+        return check_div(claims, octets, why);
+    case SKS_PPT_RPH:
+        return check_rph(claims, octets, why);
+    case SKS_PPT_RCD:
+        if (claims->rcd == NULL && claims->crn == NULL)
+            return refuse(why, "rcd: RFC 9795 section 5: neither rcd nor crn");
+        return HSM_OK;
+    case SKS_PPT_NONE:
+        return HSM_OK;
+    default:
+        return HSM_ERR_USAGE;
+    }
+}
+
+enum hsm_status
+sks_claims_check(const struct sks_claims *claims, struct hsm_reason *why)
+{
+    size_t octets = PAYLOAD_FIXED;
+    enum hsm_status st = check_kind(claims, &octets, why);
+
+    if (st == HSM_OK)
+        st = check_one("orig", claims->orig_tn, claims->orig_uri, why);
+    if (st == HSM_OK)
+        st = check_dest(claims, &octets, why);
+    if (st == HSM_OK)
+        st = check_mky(claims, &octets, why);
+    if (st == HSM_OK)
+        st = check_rcd(claims, &octets, why);
+    if (st != HSM_OK)
+        return st;
+    if (claims->orig_uri != NULL)
+        octets += strlen(claims->orig_uri);
+    if (octets > SKS_PASSPORT_PAYLOAD_MAX)
+        return refuse(why, "dest: too long altogether");
+    if (claims->iat < 0)
+        return refuse(why, "iat: before 1970");
+    return HSM_OK;
+}
+
+/* ---- payload ---- */
+
+/** A JSON text that is being written; members are asked for in their order. */
+struct writing {
+    char *at, *end; /* one octet is left for the NUL */
+    bool is_full;
+};
+
+static void
+put(struct writing *to, const char *text, size_t len)
+{
+    if (to->is_full || len > (size_t)(to->end - to->at)) {
+        to->is_full = true;
+        return;
+    }
+    memcpy(to->at, text, len);
+    to->at += len;
+}
+
+static void
+put_text(struct writing *to, const char *text)
+{
+    put(to, text, strlen(text));
+}
+
+/* Texts that were checked have nothing to escape, but for crn and rcd. */
+static void
+put_quoted(struct writing *to, const char *text)
+{
+    put(to, "\"", 1);
+    put_text(to, text);
+    put(to, "\"", 1);
+}
+
+static void
+put_json(struct writing *to, const json_t *value)
+{
+    size_t room = to->is_full ? 0 : (size_t)(to->end - to->at);
+    size_t len = json_dumpb(value, to->at, room, CANONICAL);
+
+    if (len == 0 || len > room)
+        to->is_full = true;
+    else
+        to->at += len;
+}
+
+static void
+put_number(struct writing *to, int64_t number)
+{
+    char digits[20];
+    size_t len = 0;
+
+    do {
+        digits[sizeof(digits) - ++len] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    put(to, digits + sizeof(digits) - len, len);
+}
+
+static void
+put_texts(struct writing *to, const char *name, const char *const *texts, size_t count)
+{
+    put_text(to, name);
+    for (size_t i = 0; i < count; i++) {
+        put(to, i == 0 ? "[" : ",", 1);
+        put_quoted(to, texts[i]);
+    }
+    put(to, "]", 1);
+}
+
+static void
+put_one(struct writing *to, const char *tn, const char *uri)
+{
+    put_text(to, tn != NULL ? "\"tn\":" : "\"uri\":");
+    put_quoted(to, tn != NULL ? tn : uri);
+    put(to, "}", 1);
+}
+
+/* Arrays even when there is one (RFC 8225 section 5.2.1); a kind that is absent has no member. */
+static void
+put_dest(struct writing *to, const struct sks_claims *claims)
+{
+    put_text(to, "\"dest\":{");
+    if (claims->dest_tn_count > 0)
+        put_texts(to, "\"tn\":", claims->dest_tn, claims->dest_tn_count);
+    if (claims->dest_tn_count > 0 && claims->dest_uri_count > 0)
+        put(to, ",", 1);
+    if (claims->dest_uri_count > 0)
+        put_texts(to, "\"uri\":", claims->dest_uri, claims->dest_uri_count);
+    put(to, "}", 1);
+}
+
+static void
+put_div(struct writing *to, const struct sks_claims *claims)
+{
+    put_text(to, ",\"div\":{");
+    if (claims->div_hi != NULL) {
+        put_text(to, "\"hi\":");
+        put_quoted(to, claims->div_hi);
+        put(to, ",", 1);
+    }
+    put_one(to, claims->div_tn, claims->div_uri);
+}
+
+static void
+put_mky(struct writing *to, const struct sks_claims *claims)
+{
+    for (size_t i = 0; i < claims->mky_count; i++) {
+        put_text(to, i == 0 ? ",\"mky\":[{\"alg\":" : ",{\"alg\":");
+        put_quoted(to, claims->mky[i].alg);
+        put_text(to, ",\"dig\":");
+        put_quoted(to, claims->mky[i].dig);
+        put(to, "}", 1);
+    }
+    if (claims->mky_count > 0)
+        put(to, "]", 1);
+}
+
+static void
+put_crn(struct writing *to, const char *crn)
+{
+    json_t *value = json_string(crn);
+
+    put_text(to, "\"crn\":");
+    put_json(to, value);
+    put(to, ",", 1);
+    json_decref(value);
+}
+
+static void
+put_after_origid(struct writing *to, const struct sks_claims *claims)
+{
+    if (claims->rcd != NULL) {
+        put_text(to, ",\"rcd\":");
+        put_json(to, claims->rcd);
+    }
+    if (claims->rcdi != NULL) {
+        put_text(to, ",\"rcdi\":");
+        put_json(to, claims->rcdi);
+    }
+    if (claims->rph_count > 0) {
+        put_texts(to, ",\"rph\":{\"auth\":", claims->rph_auth, claims->rph_count);
+        put(to, "}", 1);
+    }
+    if (claims->sph != NULL) {
+        put_text(to, ",\"sph\":");
+        put_quoted(to, claims->sph);
+    }
+}
+
+enum hsm_status
+sks_claims_payload(const struct sks_claims *claims, char out[SKS_PASSPORT_PAYLOAD_MAX + 1],
+                   size_t *len)
+{
+    struct writing to = {.at = out, .end = out + SKS_PASSPORT_PAYLOAD_MAX};
+
+    put(&to, "{", 1);
+    if (claims->attest != '\0') {
+        put_text(&to, "\"attest\":\"");
+        put(&to, &claims->attest, 1);
+        put_text(&to, "\",");
+    }
+    if (claims->crn != NULL)
+        put_crn(&to, claims->crn);
+    put_dest(&to, claims);
+    if (claims->div_tn != NULL || claims->div_uri != NULL)
+        put_div(&to, claims);
+    put_text(&to, ",\"iat\":");
+    put_number(&to, claims->iat);
+    put_mky(&to, claims);
+    put_text(&to, ",\"orig\":{");
+    put_one(&to, claims->orig_tn, claims->orig_uri);
+    if (claims->origid != NULL) {
+        put_text(&to, ",\"origid\":");
+        put_quoted(&to, claims->origid);
+    }
+    put_after_origid(&to, claims);
+    put(&to, "}", 1);
+    if (to.is_full)
+        return HSM_ERR_MALFORMED;
+    *to.at = '\0';
+    *len = (size_t)(to.at - out);
+    return HSM_OK;
+}

@@ -1,0 +1,380 @@
+/* kms_round.c - the SP-KMS looks at everything, and does what is due. */
+#include "kms_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#define ASK_AGAIN_S     3600 /* the CA for its window, after it did not answer */
+#define ASK_UNKNOWN_S   86400 /* after it said that it gives none */
+#define LATEST_TENTHS   9 /* of a life: no window of a CA makes us wait beyond */
+#define JITTER_HUNDREDS 3 /* of a life, at most, by which renewals without a window differ */
+
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+
+void
+kms_note(struct sks_kms *kms, const char *matter, const char *why, time_t now)
+{
+    if (sks_catalogue_trouble_put(kms->catalogue, matter, why, now) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "%s: the catalogue did not take how it stands", matter);
+    if (why != NULL)
+        hsm_log(HSM_LOG_WARNING, "%s: %s", matter, why);
+}
+
+/* ---- when to renew ---- */
+
+static time_t
+begins(const struct sks_credential *credential)
+{
+    return credential->not_before != 0 ? credential->not_before : credential->changed_at;
+}
+
+/* A share of the certificate's life, and not for all at the same moment. */
+static void
+decide_by_life(const struct sks_kms *kms, const struct sks_credential *credential,
+               struct sks_renewal *out)
+{
+    time_t life = credential->not_after - begins(credential);
+
+    memset(out, 0, sizeof(*out));
+    out->due = begins(credential) + life / 100 * kms->config->renew_percent +
+               (time_t)acme_backoff_random((unsigned)(life / 100 * JITTER_HUNDREDS) + 1);
+}
+
+/* RFC 9773 section 4.2: a random moment of the window, chosen once for each window. */
+static void
+decide_by_window(const struct sks_kms *kms, const struct sks_credential *credential,
+                 const struct acme_client_renewal *window, time_t now, struct sks_renewal *renewal)
+{
+    char start[32], end[32];
+
+    renewal->ask_at = now + (time_t)window->retry_after_s;
+    if (renewal->start == window->start && renewal->end == window->end)
+        return;
+    renewal->start = window->start;
+    renewal->end = window->end;
+    renewal->due =
+        window->start + (time_t)acme_backoff_random((unsigned)(window->end - window->start));
+    snprintf(renewal->explanation_url, sizeof(renewal->explanation_url), "%s",
+             window->explanation_url);
+    kms_time_text(window->start, start);
+    kms_time_text(window->end, end);
+    kms_tell(kms, "credential %lld: the STI-CA wants it renewed between %s and %s%s%s",
+             (long long)credential->id, start, end,
+             window->explanation_url[0] != '\0' ? ", see " : "", window->explanation_url);
+}
+
+/* That of the configuration whose certificate it is; false: none any more. */
+static bool
+ca_of(const struct sks_kms *kms, const struct sks_credential *credential, size_t *out)
+{
+    for (size_t i = 0; i < sks_sp_ca_count(kms->config); i++)
+        if (credential->ca_directory != NULL &&
+            strcmp(credential->ca_directory, kms->config->cas[i].directory) == 0) {
+            *out = i;
+            return true;
+        }
+    return false;
+}
+
+static enum hsm_status
+ask_window(struct sks_kms *kms, const struct sks_credential *credential, size_t ca,
+           struct acme_client_renewal *window, struct hsm_reason *why)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    struct sks_account *account = NULL;
+    enum hsm_status st = certs_chain_parse_pem(credential->chain_pem, strlen(credential->chain_pem),
+                                               CERTS_CHAIN_LEN_MAX, &chain, why);
+
+    if (st == HSM_OK)
+        st = sks_kms_account(kms, credential->token_uri, ca, &account, why);
+    if (st != HSM_OK)
+        return st;
+    return acme_client_renewal(sks_account_client(account), certs_chain_get(chain, 0), window, why);
+}
+
+static void
+ask_ca(struct sks_kms *kms, const struct sks_credential *credential, time_t now,
+       struct sks_renewal *renewal)
+{
+    struct acme_client_renewal window;
+    struct hsm_reason why = {""};
+    enum hsm_status st;
+    size_t ca;
+
+    if (!kms->config->asks_renewal_info || now < renewal->ask_at || !ca_of(kms, credential, &ca))
+        return;
+    st = ask_window(kms, credential, ca, &window, &why);
+    if (st == HSM_OK) {
+        decide_by_window(kms, credential, &window, now, renewal);
+        return;
+    }
+    renewal->ask_at = now + (st == HSM_ERR_UNSUPPORTED ? ASK_UNKNOWN_S : ASK_AGAIN_S) +
+                      (time_t)acme_backoff_random(ASK_AGAIN_S / 10);
+    if (st != HSM_ERR_UNSUPPORTED)
+        hsm_log(HSM_LOG_INFO, "credential %lld: when to renew it is not told: %s",
+                (long long)credential->id, why.text);
+}
+
+/* When a credential is to be renewed, as decided before or now; *out is in the catalogue. */
+static enum hsm_status
+decide(struct sks_kms *kms, const struct sks_credential *credential, time_t now, time_t *due)
+{
+    struct sks_renewal renewal;
+    time_t latest =
+        begins(credential) + (credential->not_after - begins(credential)) / 10 * LATEST_TENTHS;
+    enum hsm_status st = sks_catalogue_renewal(kms->catalogue, credential->id, &renewal);
+    bool is_new = st == HSM_ERR_NOT_FOUND;
+    time_t asked_at;
+
+    if (st != HSM_OK && !is_new)
+        return st;
+    if (is_new)
+        decide_by_life(kms, credential, &renewal);
+    asked_at = renewal.ask_at;
+    ask_ca(kms, credential, now, &renewal);
+    if (renewal.due > latest)
+        renewal.due = latest;
+    *due = renewal.due;
+    if (!is_new && asked_at == renewal.ask_at)
+        return HSM_OK;
+    return sks_catalogue_renewal_put(kms->catalogue, credential->id, &renewal);
+}
+
+/* ---- one token ---- */
+
+/* What a token has of the service provider: NULL, or in the list. */
+struct holding {
+    const struct sks_credential *active, *on_the_way; /* the newest */
+};
+
+/* What was begun before the active one, at another CA for instance, is not needed any more. */
+static void
+give_up(struct sks_kms *kms, struct sks_credential *credential)
+{
+    kms_tell(kms, "credential %lld: was %s; given up, it is not needed", (long long)credential->id,
+             sks_state_text(credential->state));
+    credential->state = SKS_RETIRED;
+    if (sks_catalogue_put(kms->catalogue, credential) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "credential %lld: could not be given up",
+                (long long)credential->id);
+}
+
+static void
+find_holding(struct sks_kms *kms, const char *token_uri, struct sks_credential *list, size_t count,
+             struct holding *out)
+{
+    bool only = sks_tokens_count(kms->tokens) == 1;
+
+    memset(out, 0, sizeof(*out));
+    for (size_t i = count; i-- > 0;) { /* the newest first */
+        if (!only && strcmp(list[i].token_uri, token_uri) != 0)
+            continue;
+        if (list[i].state == SKS_ACTIVE && out->active == NULL)
+            out->active = &list[i];
+        else if (list[i].state < SKS_ACTIVE && out->active != NULL)
+            give_up(kms, &list[i]);
+        else if (list[i].state < SKS_ACTIVE && out->on_the_way == NULL)
+            out->on_the_way = &list[i];
+    }
+}
+
+/* The first STI-CA, or that of what is on its way; another one when time runs out and it failed. */
+static size_t
+choose_ca(const struct sks_kms *kms, const struct holding *holding, const struct kms_place *place,
+          bool is_urgent)
+{
+    size_t count = sks_sp_ca_count(kms->config);
+    size_t ca = 0;
+
+    if (is_urgent && place->failures > 0)
+        return place->failures % count;
+    if (holding->on_the_way != NULL && !ca_of(kms, holding->on_the_way, &ca))
+        ca = 0;
+    return ca;
+}
+
+/* A wait that the STI-CA asked for is kept; what it refused is not asked for as often as what may
+ * pass. */
+static void
+put_off(struct sks_kms *kms, struct kms_place *place, size_t token, size_t ca, enum hsm_status st,
+        time_t now)
+{
+    const struct sks_account *account = kms->accounts[token][ca];
+    unsigned asked = account == NULL ? 0 : acme_client_retry_after_s(sks_account_client(account));
+    unsigned wait_ms;
+
+    if (st != HSM_ERR_BUSY)
+        place->backoff.next_ms = place->backoff.longest_ms;
+    wait_ms = acme_backoff_next(&place->backoff, asked > 0 ? (long)asked * 1000 : -1);
+    place->failures++;
+    place->next_at = now + (time_t)(wait_ms / 1000) + 1;
+}
+
+static void
+renew(struct sks_kms *kms, size_t token, const struct holding *holding, bool is_urgent, time_t now)
+{
+    const char *uri = sks_tokens_uri(kms->tokens, token);
+    struct kms_place *place = &kms->places[token];
+    size_t ca = choose_ca(kms, holding, place, is_urgent);
+    struct hsm_reason why = {""};
+    char text[HSM_REASON_MAX + 64];
+    char next[32];
+    int64_t id;
+    enum hsm_status st =
+        sks_kms_enroll(kms, uri, ca, holding->active == NULL ? 0 : holding->active->id, &id, &why);
+
+    if (st == HSM_OK) {
+        acme_backoff_reset(&place->backoff);
+        place->failures = 0;
+        place->next_at = 0;
+        kms_note(kms, uri, NULL, now);
+        hsm_log(HSM_LOG_INFO, "%s: credential %lld signs", uri, (long long)id);
+        return;
+    }
+    put_off(kms, place, token, ca, st, now);
+    kms_time_text(place->next_at, next);
+    snprintf(text, sizeof(text), "%s; tried again at %s",
+             why.text[0] != '\0' ? why.text : hsm_status_text(st), next);
+    kms_note(kms, uri, text, now);
+}
+
+static enum hsm_status
+look_at(struct sks_kms *kms, size_t token, struct sks_credential *list, size_t count, time_t now)
+{
+    const char *uri = sks_tokens_uri(kms->tokens, token);
+    struct kms_place *place = &kms->places[token];
+    struct holding holding;
+    time_t due = now;
+    bool is_urgent = true;
+    enum hsm_status st = HSM_OK;
+
+    if (sks_tokens_get(kms->tokens, uri) == NULL) {
+        kms_note(kms, uri, "the token is away", now);
+        return HSM_OK;
+    }
+    find_holding(kms, uri, list, count, &holding);
+    if (holding.active != NULL) {
+        st = decide(kms, holding.active, now, &due);
+        is_urgent = sks_alarm_at(due, holding.active->not_after, now) >= SKS_URGENT;
+    }
+    if (st != HSM_OK)
+        return st;
+    if (now < due && holding.on_the_way == NULL)
+        kms_note(kms, uri, NULL, now);
+    else if (now >= place->next_at)
+        renew(kms, token, &holding, is_urgent, now);
+    return HSM_OK;
+}
+
+/* ---- the round ---- */
+
+enum hsm_status
+sks_kms_make_due(struct sks_kms *kms, time_t now)
+{
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+    enum hsm_status st = sks_catalogue_list(kms->catalogue, kms->config->spc, &list, &count);
+
+    for (size_t i = 0; st == HSM_OK && i < count; i++) {
+        /* not asked again before it is renewed, or a CA's window would take it back */
+        const struct sks_renewal renewal = {.due = now, .ask_at = now + ASK_UNKNOWN_S};
+
+        if (list[i].state == SKS_ACTIVE)
+            st = sks_catalogue_renewal_put(kms->catalogue, list[i].id, &renewal);
+    }
+    sks_credentials_free(list, count);
+    return st;
+}
+
+enum hsm_status
+sks_kms_refresh_trust(struct sks_kms *kms, time_t now)
+{
+    return sks_trust_refresh(kms->verification.trust, now);
+}
+
+static void
+refresh_trust(struct sks_kms *kms, time_t now)
+{
+    enum hsm_status st = sks_kms_refresh_trust(kms, now);
+
+    kms_note(kms, "trusted-CA list and CRL",
+             st == HSM_OK ? NULL : "could not be refreshed; what was good is kept", now);
+}
+
+void
+kms_notify(struct sks_kms *kms, time_t now)
+{
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+
+    if (kms->publisher.notify_command == NULL ||
+        sks_catalogue_list(kms->catalogue, kms->config->spc, &list, &count) != HSM_OK)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        struct hsm_reason why = {""};
+        bool told = true;
+        enum hsm_status st = HSM_OK;
+
+        if (list[i].state != SKS_ACTIVE ||
+            sks_catalogue_is_told(kms->catalogue, list[i].id, &told) != HSM_OK || told)
+            continue;
+        st = sks_publish_notify(&kms->publisher, list[i].spc, list[i].id, list[i].x5u,
+                                list[i].key_uri, &why);
+        if (st == HSM_OK)
+            st = sks_catalogue_told(kms->catalogue, list[i].id);
+        kms_note(kms, "notify-command", st == HSM_OK ? NULL : why.text, now);
+    }
+    sks_credentials_free(list, count);
+}
+
+static bool
+is_stopped(const struct sks_kms *kms)
+{
+    return kms->hooks.stopped != NULL && kms->hooks.stopped(kms->hooks.context);
+}
+
+/* The next look: soon enough for what was put off, and not at the same second everywhere. */
+static unsigned
+next_look_s(const struct sks_kms *kms, time_t now)
+{
+    unsigned wait = (unsigned)kms->config->look_every_s;
+
+    wait = wait - wait / 10 + acme_backoff_random(wait / 5 + 1);
+    for (size_t i = 0; i < sks_tokens_count(kms->tokens); i++) {
+        time_t next = kms->places[i].next_at;
+
+        if (next > now && next - now < (time_t)wait)
+            wait = (unsigned)(next - now);
+    }
+    return wait > 0 ? wait : 1;
+}
+
+enum hsm_status
+sks_kms_round(struct sks_kms *kms, time_t now, unsigned *again_s)
+{
+    struct sks_credential *list = NULL;
+    struct sks_lifecycle lifecycle;
+    size_t count = 0;
+    enum hsm_status st;
+
+    (void)sks_tokens_retry(kms->tokens); /* which one is away is told below */
+    refresh_trust(kms, now);
+    st = sks_catalogue_list(kms->catalogue, kms->config->spc, &list, &count);
+    for (size_t i = 0; st == HSM_OK && i < sks_tokens_count(kms->tokens) && !is_stopped(kms); i++)
+        st = look_at(kms, i, list, count, now);
+    sks_credentials_free(list, count);
+    if (st == HSM_OK) {
+        kms_notify(kms, now);
+        sks_kms_lifecycle(kms, &lifecycle);
+        if (sks_lifecycle_tidy(&lifecycle, now) != HSM_OK)
+            hsm_log(HSM_LOG_DEBUG, "not all that is over could be put away");
+    }
+    kms_watch(kms, now);
+    sks_kms_forget(kms);
+    *again_s = next_look_s(kms, now);
+    return st;
+}

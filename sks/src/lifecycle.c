@@ -1,0 +1,184 @@
+/* lifecycle.c - the end of a credential's life. */
+#include <sks/lifecycle.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <hsm/defer.h>
+#include <hsm/key.h>
+#include <hsm/log.h>
+
+#define LINE_SIZE 512
+
+DEFINE_DEFER(struct hsm_key, hsm_key_free)
+
+static void HSM_PRINTF(2, 3) tell(const struct sks_lifecycle *lifecycle, const char *format, ...)
+{
+    char line[LINE_SIZE];
+    va_list arguments;
+
+    if (lifecycle->progress == NULL)
+        return;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    lifecycle->progress(lifecycle->context, line);
+}
+
+static enum hsm_status
+move(const struct sks_lifecycle *lifecycle, struct sks_credential *credential, enum sks_state state,
+     const char *because, struct hsm_reason *why)
+{
+    enum hsm_status st;
+
+    credential->state = state;
+    st = sks_catalogue_put(lifecycle->catalogue, credential);
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "credential %lld: the catalogue did not take the state %s",
+                          (long long)credential->id, sks_state_text(state));
+    tell(lifecycle, "credential %lld: %s, %s", (long long)credential->id, sks_state_text(state),
+         because);
+    return HSM_OK;
+}
+
+/* ---- the key ---- */
+
+/* A key that a credential has that may still sign, or sign again, is not destroyed. */
+static enum hsm_status
+check_nobody_needs_it(const struct sks_lifecycle *lifecycle, const struct sks_credential *one,
+                      struct hsm_reason *why)
+{
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+    enum hsm_status st = sks_catalogue_list(lifecycle->catalogue, NULL, &list, &count);
+
+    for (size_t i = 0; st == HSM_OK && i < count; i++)
+        if (list[i].id != one->id && list[i].state < SKS_RETIRED &&
+            strcmp(list[i].key_uri, one->key_uri) == 0)
+            st = hsm_refuse(why, HSM_ERR_USAGE, "credential %lld: credential %lld has its key, too",
+                            (long long)one->id, (long long)list[i].id);
+    sks_credentials_free(list, count);
+    return st;
+}
+
+/* A key that is not there was destroyed by a run that could not note it, or never made. */
+static enum hsm_status
+destroy_key(const struct sks_lifecycle *lifecycle, const struct sks_credential *credential,
+            struct hsm_reason *why)
+{
+    struct hsm_token *token = sks_tokens_get(lifecycle->tokens, credential->token_uri);
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    enum hsm_status st;
+
+    if (token == NULL || !hsm_token_is_ready(token))
+        return hsm_refuse(why, HSM_ERR_BUSY, "credential %lld: its token is away",
+                          (long long)credential->id);
+    st = hsm_key_find(token, credential->key_uri, &key);
+    if (st == HSM_ERR_NOT_FOUND)
+        return HSM_OK;
+    if (st == HSM_OK)
+        st = hsm_key_destroy(key);
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "credential %lld: its key is not destroyed: %s",
+                          (long long)credential->id, hsm_status_text(st));
+    return HSM_OK;
+}
+
+static enum hsm_status
+destroy(const struct sks_lifecycle *lifecycle, struct sks_credential *credential,
+        struct hsm_reason *why)
+{
+    enum hsm_status st = check_nobody_needs_it(lifecycle, credential, why);
+
+    if (st == HSM_OK)
+        st = destroy_key(lifecycle, credential, why);
+    if (st == HSM_OK)
+        st = move(lifecycle, credential, SKS_DESTROYED, "its key is gone from the token", why);
+    return st;
+}
+
+/* ---- what is due ---- */
+
+static enum hsm_status
+tidy_one(const struct sks_lifecycle *lifecycle, struct sks_credential *credential, time_t now,
+         struct hsm_reason *why)
+{
+    time_t stayed = now - credential->changed_at;
+    enum hsm_status st = HSM_OK;
+
+    if (credential->state == SKS_ACTIVE && credential->not_after < now)
+        return move(lifecycle, credential, SKS_RETIRING, "its certificate has ended", why);
+    if (credential->state == SKS_RETIRING && stayed >= lifecycle->retiring_s)
+        return move(lifecycle, credential, SKS_RETIRED, "no call of it is fresh any more", why);
+    if (credential->state == SKS_RETIRED && stayed >= lifecycle->retired_s && !lifecycle->keep_keys)
+        st = destroy(lifecycle, credential, why);
+    return st;
+}
+
+enum hsm_status
+sks_lifecycle_tidy(const struct sks_lifecycle *lifecycle, time_t now)
+{
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+    enum hsm_status first = HSM_OK;
+    enum hsm_status st = sks_catalogue_list(lifecycle->catalogue, lifecycle->spc, &list, &count);
+
+    for (size_t i = 0; st == HSM_OK && i < count; i++) {
+        struct hsm_reason why = {""};
+        enum hsm_status one = tidy_one(lifecycle, &list[i], now, &why);
+
+        if (one != HSM_OK && one != HSM_ERR_BUSY) /* an absent token is told by who waits for it */
+            hsm_log(HSM_LOG_ERROR, "%s", why.text[0] != '\0' ? why.text : hsm_status_text(one));
+        first = first == HSM_OK ? one : first;
+    }
+    sks_credentials_free(list, count);
+    return st == HSM_OK ? first : st;
+}
+
+/* ---- an operator's decision ---- */
+
+static enum hsm_status
+find(const struct sks_lifecycle *lifecycle, int64_t id, struct sks_credential *out,
+     struct hsm_reason *why)
+{
+    enum hsm_status st = sks_catalogue_find(lifecycle->catalogue, id, out);
+
+    if (st == HSM_ERR_NOT_FOUND)
+        return hsm_refuse(why, st, "credential %lld: not in the catalogue", (long long)id);
+    return st;
+}
+
+enum hsm_status
+sks_lifecycle_retire(const struct sks_lifecycle *lifecycle, int64_t id, struct hsm_reason *why)
+{
+    struct sks_credential credential = {.id = 0};
+    enum hsm_status st = find(lifecycle, id, &credential, why);
+
+    if (st != HSM_OK)
+        return st;
+    if (credential.state == SKS_PUBLISHED || credential.state == SKS_ACTIVE)
+        st = move(lifecycle, &credential, SKS_RETIRING, "by the operator", why);
+    else
+        st = hsm_refuse(why, HSM_ERR_USAGE, "credential %lld is %s: it does not sign",
+                        (long long)id, sks_state_text(credential.state));
+    sks_credential_clear(&credential);
+    return st;
+}
+
+enum hsm_status
+sks_lifecycle_destroy(const struct sks_lifecycle *lifecycle, int64_t id, struct hsm_reason *why)
+{
+    struct sks_credential credential = {.id = 0};
+    enum hsm_status st = find(lifecycle, id, &credential, why);
+
+    if (st != HSM_OK)
+        return st;
+    if (credential.state == SKS_RETIRED)
+        st = destroy(lifecycle, &credential, why);
+    else
+        st = hsm_refuse(why, HSM_ERR_USAGE, "credential %lld is %s, not retired", (long long)id,
+                        sks_state_text(credential.state));
+    sks_credential_clear(&credential);
+    return st;
+}

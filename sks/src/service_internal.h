@@ -1,0 +1,93 @@
+/*
+ * service_internal.h - what the files of the API service share: service.c (who may ask, what is
+ * asked), service_signing.c (calls signed), service_verification.c (calls verified),
+ * service_health.c (could calls be served),
+ * service_meter.c (what is counted).
+ */
+#ifndef SKS_SERVICE_INTERNAL_H
+#define SKS_SERVICE_INTERNAL_H
+
+#include <sks/service.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <sks/signers.h>
+
+#include "signing_internal.h"
+
+enum sks_outcome {
+    SKS_OUTCOME_GOOD, /* signed; judged, whatever the verdict */
+    SKS_OUTCOME_REFUSED, /* a fault of the request */
+    SKS_OUTCOME_UNAVAILABLE, /* no credential, no token, no trusted-CA list */
+    SKS_OUTCOME_FAILED,
+    SKS_OUTCOMES
+};
+
+/** Series that are counted in; all NULL when nobody wants to know. */
+struct sks_meter {
+    struct hsm_series *signing[SKS_OUTCOMES];
+    struct hsm_series *verification[SKS_OUTCOMES];
+    struct hsm_series *verdicts[SKS_E19_ATTEST + 1];
+    struct hsm_series *ready;
+};
+
+struct sks_service {
+    struct sks_service_config config;
+
+    struct sks_signing *signing; /* owned */
+    struct acme_operations operations;
+    struct sks_meter meter;
+};
+
+/** By its own clock, if it has one. */
+time_t sks_service_now(const struct sks_service *service);
+
+/** The body of a POST whose headers are good. */
+bool sks_service_body(const struct acme_http_request *request, const char **body, size_t *len,
+                      struct ms_fault *fault);
+
+/** What a refusal is counted as. */
+enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
+
+/* service_signing.c */
+
+/** POST /stir/v1/signing. @param caller  NULL: nothing is known of callers */
+void sks_service_answer_signing(struct sks_service *service, const struct sks_caller *caller,
+                                const struct acme_http_request *request,
+                                struct acme_http_response *response);
+
+/* service_verification.c */
+
+/** POST /stir/v1/verification */
+void sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
+                                     const struct acme_http_request *request,
+                                     struct acme_http_response *response);
+
+/* service_health.c */
+
+/** Add why no call could be signed and verified now; `service` is a struct sks_service. */
+void sks_service_not_ready(void *service, json_t *reasons);
+
+/* service_meter.c */
+
+void sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out);
+
+/** An answered request. @param begun  hsm_metric_clock_ns() */
+void sks_meter_signing(struct sks_service *service, enum sks_outcome outcome, int64_t begun);
+
+/** The token gave a signature with the key of that credential, or did not; `service` is a struct
+ *  sks_service. */
+void sks_meter_signature(void *service, const struct sks_signer *signer, bool good);
+
+void sks_meter_verification(struct sks_service *service, enum sks_outcome outcome, int64_t begun);
+
+void sks_meter_verdict(struct sks_service *service, const struct sks_verification *verification);
+
+/** Gauges as they are now; every second. */
+void sks_meter_state(struct sks_service *service);
+
+/** Gauges of credentials that are about to be replaced by others; `service` as above. */
+void sks_meter_forget(void *service, const struct sks_signers *signers);
+
+#endif

@@ -1,0 +1,27 @@
+/*
+ * sign_internal.h - sks_signer_sign() in two steps, for who chooses among signers.
+ */
+#ifndef SKS_SIGN_INTERNAL_H
+#define SKS_SIGN_INTERNAL_H
+
+#include <sks/sign.h>
+
+#include <stdbool.h>
+
+/** True if the certificate covers that time. */
+bool sks_signer_covers(const struct sks_signer *signer, int64_t when);
+
+/**
+ * Check as sks_signer_sign() does, and make what is to be signed; free() the text.
+ *
+ * @param digest  receives HSM_SHA256_LEN octets: of the text
+ */
+HSM_MUST_CHECK enum hsm_status
+sks_signer_prepare(const struct sks_signer *signer, const struct sks_claims *claims, time_t now,
+                   char **text, size_t *len, uint8_t *digest, struct hsm_reason *why);
+
+/** Make the Identity header field value of that text, in its place, with its signature. */
+void sks_signer_complete(const struct sks_signer *signer, const struct sks_claims *claims,
+                         char *text, size_t len, const uint8_t *sig);
+
+#endif

@@ -1,0 +1,410 @@
+/* signing.c - the STI-AS of the service. */
+#include "signing_internal.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+#include <hsm/metrics.h>
+
+#define PROBE_S 10 /* without a signature for this long, one is asked for */
+#define RETRY_S 10 /* between attempts to load what could not be loaded */
+
+#define QUICK_NS INT64_C(500000) /* a signature that takes less is not waited for by a thread */
+#define AVERAGED 16 /* signatures, about */
+
+/** A service provider, and its credentials that sign. */
+struct provider {
+    char *spc; /* owned; NULL: the only one that has active ones */
+    struct sks_signers *signers; /* NULL: nothing could be loaded yet */
+};
+
+struct sks_signing {
+    struct sks_signing_config config; /* but for the SPCs */
+    size_t provider_count;
+    struct provider *providers;
+
+    pthread_mutex_t lock; /* over the providers' signers */
+
+    pthread_mutex_t refreshing; /* over what follows; one refresh at a time */
+    int64_t version; /* of the catalogue when signers, or nothing, was loaded from it */
+    time_t retry_at, probe_at; /* on the monotonic clock */
+    size_t missing; /* credentials whose tokens were away */
+
+    atomic_bool stale; /* that version could not be loaded */
+    atomic_bool token_signs; /* as far as the last signature says */
+    atomic_llong last_signed; /* on the monotonic clock */
+    atomic_llong average_ns; /* of a signature; 0: the last call got none */
+};
+
+DEFINE_DEFER(struct sks_signing, sks_signing_free)
+DEFINE_DEFER(struct sks_signers, sks_signers_free)
+
+static time_t
+monotonic(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec;
+}
+
+/* ---- credentials ---- */
+
+static struct provider *
+find_provider(struct sks_signing *signing, const char *spc)
+{
+    for (size_t i = 0; i < signing->provider_count; i++) {
+        struct provider *provider = &signing->providers[i];
+
+        if (spc == NULL || provider->spc == NULL ? spc == provider->spc
+                                                 : strcmp(spc, provider->spc) == 0)
+            return provider;
+    }
+    return NULL;
+}
+
+/* The set as it is now, for one call; NULL: nothing is loaded. */
+static struct sks_signers *
+take_signers(struct sks_signing *signing, const struct provider *provider)
+{
+    struct sks_signers *taken = NULL;
+
+    pthread_mutex_lock(&signing->lock);
+    if (provider->signers != NULL)
+        taken = sks_signers_share(provider->signers);
+    pthread_mutex_unlock(&signing->lock);
+    return taken;
+}
+
+static void
+replace_signers(struct sks_signing *signing, struct provider *provider, struct sks_signers *signers)
+{
+    struct sks_signers *old;
+
+    pthread_mutex_lock(&signing->lock);
+    old = provider->signers;
+    provider->signers = signers;
+    pthread_mutex_unlock(&signing->lock);
+    signing->config.replaced(signing->config.context, old);
+    sks_signers_free(old);
+}
+
+static void
+tell_signers(const struct provider *provider, const struct sks_signers *signers)
+{
+    int64_t id;
+
+    if (sks_signers_count(signers) == 0)
+        hsm_log(HSM_LOG_WARNING, "SPC %s: no active credential: calls are not signed",
+                provider->spc != NULL ? provider->spc : "(any)");
+    for (size_t i = 0; i < sks_signers_count(signers); i++) {
+        const struct sks_signer *signer = sks_signers_get(signers, i, &id);
+
+        hsm_log(HSM_LOG_INFO, "credential %" PRId64 " signs for SPC %s, x5u %s", id,
+                sks_signer_spc(signer), sks_signer_x5u(signer));
+    }
+}
+
+static enum hsm_status
+load_provider(struct sks_signing *signing, struct provider *provider)
+{
+    struct sks_signers *signers = NULL;
+    enum hsm_status st =
+        signing->config.tokens != NULL
+            ? sks_signers_load_from(signing->config.catalogue, signing->config.tokens,
+                                    provider->spc, &signers)
+            : sks_signers_load(signing->config.catalogue, signing->config.token, provider->spc,
+                               &signers);
+
+    if (st != HSM_OK)
+        return st;
+    signing->missing += sks_signers_missing(signers);
+    tell_signers(provider, signers);
+    replace_signers(signing, provider, signers);
+    return HSM_OK;
+}
+
+/* One provider that cannot be loaded keeps no other from it; the first fault is the answer. Called
+ * with `refreshing` held, or before threads know of it. */
+static enum hsm_status
+load(struct sks_signing *signing)
+{
+    int64_t version;
+    bool good; /* else the keys are looked for again: their token may have come back */
+    enum hsm_status st = sks_catalogue_version(signing->config.catalogue, &version);
+
+    if (st != HSM_OK)
+        return st;
+    good = !atomic_load(&signing->stale) && atomic_load(&signing->token_signs) &&
+           signing->missing == 0;
+    if (version == signing->version && (good || monotonic() < signing->retry_at))
+        return HSM_OK;
+    if (signing->config.tokens != NULL)
+        (void)sks_tokens_retry(signing->config.tokens); /* which one is away is told below */
+    signing->missing = 0;
+    for (size_t i = 0; i < signing->provider_count; i++) {
+        enum hsm_status one = load_provider(signing, &signing->providers[i]);
+
+        if (st == HSM_OK)
+            st = one;
+    }
+    signing->version = version; /* read before the load: a later change is seen next time */
+    atomic_store(&signing->stale, st != HSM_OK);
+    signing->retry_at = monotonic() + RETRY_S;
+    if (st == HSM_OK)
+        atomic_store(&signing->token_signs, true);
+    return st;
+}
+
+/* A token that was taken away is noticed without a call having to fail. */
+static void
+probe(struct sks_signing *signing, time_t now)
+{
+    time_t at = monotonic();
+
+    if (at < signing->probe_at || at - atomic_load(&signing->last_signed) < PROBE_S)
+        return;
+    signing->probe_at = at + PROBE_S;
+    for (size_t i = 0; i < signing->provider_count; i++) {
+        DEFER(sks_signers_free)
+        struct sks_signers *signers = take_signers(signing, &signing->providers[i]);
+        enum hsm_status st = signers == NULL ? HSM_ERR_NOT_FOUND : sks_signers_probe(signers, now);
+
+        if (st == HSM_ERR_NOT_FOUND)
+            continue;
+        atomic_store(&signing->token_signs, st == HSM_OK);
+        if (st != HSM_OK)
+            return;
+    }
+}
+
+void
+sks_signing_refresh(struct sks_signing *signing, time_t now)
+{
+    pthread_mutex_lock(&signing->refreshing);
+    if (load(signing) == HSM_OK) /* a failure was logged, and what was loaded stays */
+        probe(signing, now);
+    pthread_mutex_unlock(&signing->refreshing);
+}
+
+/* A credential may have become active since the last refresh: no call is refused for that. */
+static struct sks_signers *
+signers_that_can_sign(struct sks_signing *signing, const struct provider *provider, time_t now)
+{
+    struct sks_signers *signers = take_signers(signing, provider);
+
+    if (signers != NULL && sks_signers_at(signers, now) != NULL)
+        return signers;
+    sks_signers_free(signers);
+    pthread_mutex_lock(&signing->refreshing);
+    if (load(signing) != HSM_OK)
+        hsm_log(HSM_LOG_DEBUG, "credentials could not be loaded for a call");
+    pthread_mutex_unlock(&signing->refreshing);
+    return take_signers(signing, provider);
+}
+
+/* ---- calls ---- */
+
+static bool
+cannot_now(struct ms_fault *fault, const char *why)
+{
+    return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, why, "");
+}
+
+/* Why the token, or the certificate, gave no signature. */
+static bool
+refuse_signature(struct sks_signing *signing, enum hsm_status st, const struct hsm_reason *why,
+                 struct ms_fault *fault)
+{
+    if (st == HSM_ERR_UNTRUSTED)
+        return cannot_now(fault, "the active credential is not valid now");
+    if (st == HSM_ERR_UNSUPPORTED)
+        return ms_refuse(fault, MS_NOT_ALLOWED, "the certificate", why->text);
+    if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
+        return ms_refuse(fault, MS_INTERNAL, "", "");
+    hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why->text);
+    atomic_store(&signing->token_signs, false);
+    atomic_store(&signing->average_ns, 0);
+    return cannot_now(fault, "the token does not sign");
+}
+
+/* Threads that do this at once may lose one of their values: it is an average. */
+static void
+note_signature(struct sks_signing *signing, int64_t begun)
+{
+    int64_t now = hsm_metric_clock_ns();
+    int64_t average = atomic_load_explicit(&signing->average_ns, memory_order_relaxed);
+    int64_t took = now - begun;
+
+    average = average == 0 ? took : average + (took - average) / AVERAGED;
+    atomic_store_explicit(&signing->average_ns, average > 0 ? average : 1, memory_order_relaxed);
+    atomic_store(&signing->last_signed, now / 1000000000);
+    atomic_store(&signing->token_signs, true);
+}
+
+bool
+sks_signing_is_quick(struct sks_signing *signing)
+{
+    int64_t average = atomic_load_explicit(&signing->average_ns, memory_order_relaxed);
+
+    return average > 0 && average < QUICK_NS && hsm_token_is_ready(signing->config.token);
+}
+
+bool
+sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_claims *claims,
+                 time_t now, char **identity, struct sks_signers **signers,
+                 const struct sks_signer **signer, struct ms_fault *fault)
+{
+    DEFER(sks_signers_free) struct sks_signers *taken = NULL;
+    const struct provider *provider = find_provider(signing, spc);
+    const struct sks_signer *chosen = NULL;
+    struct hsm_reason why = {""};
+    int64_t begun = 0;
+    enum hsm_status st = HSM_ERR_NOT_FOUND;
+
+    if (provider != NULL)
+        taken = signers_that_can_sign(signing, provider, now);
+    if (taken != NULL) {
+        begun = hsm_metric_clock_ns();
+        st = sks_signers_sign(taken, claims, now, identity, &chosen, &why);
+    }
+    if (chosen == NULL) {
+        atomic_store(&signing->average_ns, 0);
+        return cannot_now(fault, "no active credential");
+    }
+    signing->config.signature(signing->config.context, chosen, st == HSM_OK);
+    if (st != HSM_OK)
+        return refuse_signature(signing, st, &why, fault);
+    note_signature(signing, begun);
+    *signer = chosen;
+    *signers = taken;
+    taken = NULL;
+    return true;
+}
+
+/* ---- how it is ---- */
+
+/* What is worse hides what is better: one provider without any credential. */
+static const char *
+fault_of_credentials(struct sks_signing *signing, time_t now)
+{
+    const char *why = NULL;
+
+    for (size_t i = 0; i < signing->provider_count; i++) {
+        DEFER(sks_signers_free)
+        struct sks_signers *signers = take_signers(signing, &signing->providers[i]);
+
+        if (signers == NULL || sks_signers_count(signers) == 0)
+            return "no active credential";
+        if (sks_signers_at(signers, now) == NULL)
+            why = "the active credential has ended";
+    }
+    return why;
+}
+
+static bool
+is_ready(const struct sks_signing *signing)
+{
+    return signing->config.tokens != NULL ? sks_tokens_ready(signing->config.tokens)
+                                          : hsm_token_is_ready(signing->config.token);
+}
+
+size_t
+sks_signing_reasons(struct sks_signing *signing, time_t now,
+                    const char *why[SKS_SIGNING_REASONS_MAX])
+{
+    const char *credentials = fault_of_credentials(signing, now);
+    size_t count = 0;
+
+    if (credentials != NULL)
+        why[count++] = credentials;
+    if (!atomic_load(&signing->token_signs) || !is_ready(signing))
+        why[count++] = "the token does not sign";
+    if (atomic_load(&signing->stale))
+        why[count++] = "an active credential cannot be loaded";
+    return count;
+}
+
+size_t
+sks_signing_provider_count(const struct sks_signing *signing)
+{
+    return signing->provider_count;
+}
+
+struct sks_signers *
+sks_signing_signers(struct sks_signing *signing, size_t i)
+{
+    return take_signers(signing, &signing->providers[i]);
+}
+
+/* ---- new and free ---- */
+
+/* Not there now, but it may come; anything else is for a person to put right before starting. */
+static bool
+may_come(enum hsm_status st)
+{
+    return st == HSM_ERR_BUSY || st == HSM_ERR_NOT_FOUND;
+}
+
+static enum hsm_status
+copy_providers(struct sks_signing *signing, const struct sks_signing_config *config)
+{
+    signing->providers = calloc(config->spc_count, sizeof(*signing->providers));
+    if (signing->providers == NULL)
+        return HSM_ERR_NOMEM;
+    for (size_t i = 0; i < config->spc_count; i++) {
+        struct provider *provider = &signing->providers[signing->provider_count];
+
+        if (find_provider(signing, config->spcs[i]) != NULL)
+            continue; /* several customers of one provider */
+        if (config->spcs[i] != NULL && (provider->spc = strdup(config->spcs[i])) == NULL)
+            return HSM_ERR_NOMEM;
+        signing->provider_count++;
+    }
+    return HSM_OK;
+}
+
+enum hsm_status
+sks_signing_new(const struct sks_signing_config *config, struct sks_signing **out)
+{
+    DEFER(sks_signing_free) struct sks_signing *signing = calloc(1, sizeof(*signing));
+    enum hsm_status st;
+
+    if (signing == NULL)
+        return HSM_ERR_NOMEM;
+    signing->config = *config;
+    signing->version = -1; /* none: versions grow from 1 */
+    pthread_mutex_init(&signing->lock, NULL);
+    pthread_mutex_init(&signing->refreshing, NULL);
+    atomic_init(&signing->stale, false);
+    atomic_init(&signing->token_signs, true);
+    atomic_init(&signing->last_signed, -PROBE_S);
+    st = copy_providers(signing, config);
+    if (st == HSM_OK)
+        st = load(signing);
+    if (st != HSM_OK && !may_come(st))
+        return st;
+    *out = signing;
+    signing = NULL;
+    return HSM_OK;
+}
+
+void
+sks_signing_free(struct sks_signing *signing)
+{
+    if (signing == NULL)
+        return;
+    for (size_t i = 0; i < signing->provider_count; i++) {
+        sks_signers_free(signing->providers[i].signers);
+        free(signing->providers[i].spc);
+    }
+    free(signing->providers);
+    pthread_mutex_destroy(&signing->lock);
+    pthread_mutex_destroy(&signing->refreshing);
+    free(signing);
+}

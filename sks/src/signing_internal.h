@@ -1,0 +1,78 @@
+/*
+ * signing_internal.h - the STI-AS of the service: the credentials of each service provider it signs
+ * for, and calls signed with them.
+ *
+ * Threads may share one.
+ */
+#ifndef SKS_SIGNING_INTERNAL_H
+#define SKS_SIGNING_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <time.h>
+
+#include <hsm/status.h>
+#include <hsm/token.h>
+#include <sks/catalogue.h>
+#include <sks/passport.h>
+#include <sks/signers.h>
+
+#include "ms_api_internal.h"
+
+struct sks_signing;
+
+struct sks_signing_config {
+    struct sks_catalogue *catalogue; /* borrowed */
+    struct hsm_token *token; /* borrowed; NULL: those of `tokens` */
+    struct sks_tokens *tokens; /* borrowed; or NULL */
+    /* SPCs of the providers, copied; a NULL among them is the only one with active credentials */
+    const char *const *spcs;
+    size_t spc_count; /* at least 1 */
+    /* A key gave a signature, or did not; a set is about to be released (NULL: there was none). */
+    void (*signature)(void *context, const struct sks_signer *signer, bool good);
+    void (*replaced)(void *context, const struct sks_signers *signers);
+    void *context;
+};
+
+/**
+ * Starts without an active credential too, and when its key is not in the token now.
+ *
+ * @retval HSM_ERR_UNTRUSTED  an active credential's key and certificate do not match
+ * @retval HSM_ERR_AMBIGUOUS  an SPC is NULL and several have active credentials
+ */
+HSM_MUST_CHECK enum hsm_status sks_signing_new(const struct sks_signing_config *config,
+                                               struct sks_signing **out);
+void sks_signing_free(struct sks_signing *signing);
+
+/** Load credentials again if the catalogue changed, and see whether the token signs when nobody
+ *  has asked for a while. What is loaded stays when loading fails. */
+void sks_signing_refresh(struct sks_signing *signing, time_t now);
+
+/**
+ * Sign a call with the credential of one of the providers.
+ *
+ * @param spc       as in the configuration
+ * @param identity  the Identity header field value; free() it
+ * @param signers   receives the set that the signer is of; sks_signers_free() it
+ * @param signer    receives whose signature it is
+ */
+bool sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_claims *claims,
+                      time_t now, char **identity, struct sks_signers **signers,
+                      const struct sks_signer **signer, struct ms_fault *fault);
+
+/** Whether the last signatures came so fast, as those of a token in this process do, that handing a
+ *  call to a thread would cost more than it waits. */
+bool sks_signing_is_quick(struct sks_signing *signing);
+
+#define SKS_SIGNING_REASONS_MAX 3
+
+/** Why no call could be signed now: static texts, and how many there are. */
+size_t sks_signing_reasons(struct sks_signing *signing, time_t now,
+                           const char *why[SKS_SIGNING_REASONS_MAX]);
+
+size_t sks_signing_provider_count(const struct sks_signing *signing);
+
+/** The set of the i-th provider as it is now; sks_signers_free() it. NULL: nothing is loaded. */
+struct sks_signers *sks_signing_signers(struct sks_signing *signing, size_t i);
+
+#endif

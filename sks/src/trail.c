@@ -1,0 +1,181 @@
+/* trail.c - the record of whose decision each signature was. */
+#define _GNU_SOURCE /* dup3 */
+#include <sks/trail.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#define TEXT_MAX  512 /* octets of a member but the claims; longer ones are cut */
+#define LINE_SIZE (SKS_PASSPORT_PAYLOAD_MAX + 8 * (TEXT_MAX + 16))
+
+struct sks_trail {
+    char *path;
+    int fd;
+    atomic_bool is_broken; /* the last line may lack its end */
+};
+
+DEFINE_DEFER(struct sks_trail, sks_trail_close)
+
+static int
+open_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (fd < 0)
+        hsm_log(HSM_LOG_ERROR, "trail %s: %s", path, strerror(errno));
+    return fd;
+}
+
+enum hsm_status
+sks_trail_open(const char *path, struct sks_trail **out)
+{
+    DEFER(sks_trail_close) struct sks_trail *trail = calloc(1, sizeof(*trail));
+
+    if (trail == NULL)
+        return HSM_ERR_NOMEM;
+    trail->fd = -1;
+    trail->path = strdup(path);
+    if (trail->path == NULL)
+        return HSM_ERR_NOMEM;
+    trail->fd = open_file(path);
+    if (trail->fd < 0)
+        return HSM_ERR_IO;
+    *out = trail;
+    trail = NULL;
+    return HSM_OK;
+}
+
+void
+sks_trail_close(struct sks_trail *trail)
+{
+    if (trail == NULL)
+        return;
+    if (trail->fd >= 0)
+        close(trail->fd);
+    free(trail->path);
+    free(trail);
+}
+
+/* ---- a line ---- */
+
+/** There is room for all members: each is bounded. */
+struct line {
+    char text[LINE_SIZE];
+    size_t len;
+};
+
+static void
+add(struct line *line, const char *text, size_t len)
+{
+    memcpy(line->text + line->len, text, len);
+    line->len += len;
+}
+
+/* Nothing in these texts has to be escaped but what a caller chose: that becomes '?'. */
+static void
+add_member(struct line *line, const char *name, const char *value)
+{
+    size_t len = value == NULL ? 0 : strnlen(value, TEXT_MAX);
+
+    if (value == NULL)
+        return;
+    add(line, ",\"", 2);
+    add(line, name, strlen(name));
+    add(line, "\":\"", 3);
+    for (size_t i = 0; i < len; i++) {
+        char c = value[i];
+
+        if (c < ' ' || c > '~' || c == '"' || c == '\\')
+            c = '?';
+        line->text[line->len++] = c;
+    }
+    add(line, "\"", 1);
+}
+
+static void
+add_time(struct line *line, time_t now)
+{
+    struct tm utc = {0};
+    size_t room = sizeof(line->text) - line->len;
+
+    gmtime_r(&now, &utc);
+    line->len += strftime(line->text + line->len, room, "{\"time\":\"%Y-%m-%dT%H:%M:%SZ\"", &utc);
+}
+
+static enum hsm_status
+write_line(struct sks_trail *trail, const struct line *line)
+{
+    size_t skip = atomic_load(&trail->is_broken) ? 0 : 1; /* the line end in front */
+    ssize_t n;
+
+    do {
+        n = write(trail->fd, line->text + skip, line->len - skip);
+    } while (n < 0 && errno == EINTR);
+    if (n == (ssize_t)(line->len - skip)) {
+        if (skip == 0)
+            atomic_store(&trail->is_broken, false);
+        return HSM_OK;
+    }
+    hsm_log(HSM_LOG_ERROR, "trail %s: %s", trail->path, n < 0 ? strerror(errno) : "disk full");
+    if (n > 0)
+        atomic_store(&trail->is_broken, true);
+    return HSM_ERR_IO;
+}
+
+enum hsm_status
+sks_trail_write(struct sks_trail *trail, const struct sks_trail_entry *entry)
+{
+    struct line line;
+    char payload[SKS_PASSPORT_PAYLOAD_MAX + 1];
+    size_t payload_len;
+    enum hsm_status st = sks_claims_payload(entry->claims, payload, &payload_len);
+
+    if (st != HSM_OK)
+        return st;
+    line.text[0] = '\n';
+    line.len = 1;
+    add_time(&line, entry->now);
+    add_member(&line, "caller", entry->caller);
+    add_member(&line, "customer", entry->customer);
+    add_member(&line, "rule", entry->rule);
+    add_member(&line, "spc", entry->spc);
+    add_member(&line, "x5u", entry->x5u);
+    add_member(&line, "requestId", entry->request_id);
+    add_member(&line, "ppt", sks_ppt_text(entry->claims->ppt));
+    add(&line, ",\"claims\":", 10);
+    add(&line, payload, payload_len);
+    add(&line, "}\n", 2);
+    return write_line(trail, &line);
+}
+
+/* The descriptor keeps its number, so that who writes meanwhile meets one file or the other. */
+void
+sks_trail_follow(struct sks_trail *trail)
+{
+    struct stat named;
+    struct stat open_now;
+    int fd;
+
+    if (fstat(trail->fd, &open_now) == 0 && stat(trail->path, &named) == 0 &&
+        named.st_dev == open_now.st_dev && named.st_ino == open_now.st_ino)
+        return;
+    fd = open_file(trail->path);
+    if (fd < 0)
+        return; /* told; the old file goes on */
+    if (dup3(fd, trail->fd, O_CLOEXEC) < 0)
+        hsm_log(HSM_LOG_ERROR, "trail %s: %s", trail->path, strerror(errno));
+    else
+        hsm_log(HSM_LOG_INFO, "trail %s: begun anew", trail->path);
+    close(fd);
+}

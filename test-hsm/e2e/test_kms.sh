@@ -1,0 +1,196 @@
+#!/usr/bin/env bash
+# The SP-KMS as a daemon: two tokens, rotation under calls, a token's key destroyed in the end, an
+# STI-PA that goes away and comes back, the operator's own programs, the account's key changed.
+set -euo pipefail
+source=$1 bin=$2
+work=$(mktemp -d /tmp/sti-kms.XXXXXX)
+dir=$work/one
+conf=$dir/sp/sp.conf
+
+cleanup() {
+    status=$?
+    if [ -n "${run_pid-}" ]; then kill -9 "$run_pid" 2>/dev/null || true; fi
+    if [ $status -ne 0 ]; then
+        for log in "$dir"/log/*.log "$work"/*.log; do
+            echo "--- $log" && tail -n 40 "$log"
+        done
+    fi
+    "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null || true
+    rm -rf "$work"
+    exit $status
+}
+trap cleanup EXIT
+fail() { echo "FAILED: $*" && exit 1; }
+quickstart() { "$source/scripts/quickstart" --bin "$bin" --dir "$dir" >"$work/quickstart" ||
+    fail "quickstart: $(tail -n 5 "$work/quickstart")"; }
+stop() { # NAME
+    kill "$(cat "$dir/run/$1.pid")"
+    while kill -0 "$(cat "$dir/run/$1.pid")" 2>/dev/null; do sleep 0.1; done
+}
+kms() { # WANTED COMMAND ...: its output is in $work/kms
+    local wanted=$1 status=0
+    shift
+    timeout 120 "$bin/sti-kms" "$@" --config "$conf" >"$work/kms" 2>&1 || status=$?
+    [ "$status" -eq "$wanted" ] || fail "sti-kms $*: exit status $status: $(cat "$work/kms")"
+}
+said() { grep -q -- "$*" "$work/kms" || fail "not said: $*: $(cat "$work/kms")"; }
+status() { "$bin/sti-kms" status --config "$conf" --json; }
+wait_for() { # JQ-EXPRESSION of the status that shall become true
+    for _ in $(seq 300); do
+        if status | jq -e "$1" >/dev/null; then return; fi
+        sleep 0.1
+    done
+    fail "not reached: $1: $(status)"
+}
+keys() { # TOKEN: labels of signing keys
+    "$bin/sti-hsm" key list --module "$STI_MODULE" --token "pkcs11:token=$1" --pin-source "file:$dir/pin" |
+        grep -o 'sp-1234-[0-9TZa-f-]*' | sort -u
+}
+
+quickstart
+# shellcheck source=/dev/null
+. "$dir/env"
+export SOFTHSM2_CONF
+
+# --- what a person is told
+kms 0 ca list
+said '^Example STI-CA$'
+said "directory $STI_CA_DIRECTORY"
+kms 0 ca list --json
+[ "$(jq -r '.[0].name' "$work/kms")" = 'Example STI-CA' ] || fail "$(cat "$work/kms")"
+kms 0 account show
+said 'key       acme-account$'
+kms 0 account rollover
+said 'account key: acme-account-'
+key=$(sed 's/.*: //' "$work/kms")
+kms 0 account show
+said "key       $key"
+if "$bin/sti-hsm" key list --module "$STI_MODULE" --token "$STI_SP_TOKEN_URI" \
+    --pin-source "file:$dir/pin" | grep -q 'acme-account *$\|acme-account '; then fail "the old account key is still there"; fi
+kms 0 account update --contact mailto:noc@sp.example
+kms 0 account show
+said 'contact   mailto:noc@sp.example'
+kms 2 account deactivate
+kms 1 account show --ca nobody
+said 'no STI-CA of the configuration'
+kms 1 account show --token pkcs11:token=nobody
+kms 2 retire
+kms 1 retire --id 77
+said 'not in the catalogue'
+kms 2 destroy --id 1 --yes
+said 'is active, not retired'
+kms 0 renew
+[ "$(status | jq -r '.credentials | length')" = 1 ] || fail "renewed before it was due: $(status)"
+status | jq -e '.credentials[0].renewAt > .credentials[0].notBefore and
+    .credentials[0].renewAt < .credentials[0].notAfter' >/dev/null || fail "$(status)"
+
+# --- a CA that is not on the list, a program that is not there: refused before anything is asked
+sed 's/^\[ca\]$/[ca]\nname = Nobody/' "$conf" >"$dir/sp/wrong.conf"
+"$bin/sti-kms" renew --force --config "$dir/sp/wrong.conf" >"$work/kms" 2>&1 && fail "a CA that is not trusted"
+said "no root on the STI-PA's list is of this organization"
+printf '\n[kms]\nnotify-command = relative/path\n' >>"$dir/sp/wrong.conf"
+"$bin/sti-kms" renew --config "$dir/sp/wrong.conf" >"$work/kms" 2>&1 && fail "a program without a path"
+said 'not an absolute path'
+
+# --- a second token, and the operator's programs
+"$bin/sti-hsm" token init --module "$STI_MODULE" --label sti-sp-2 --so-pin-source "file:$dir/so-pin" \
+    --pin-source "file:$dir/pin" >/dev/null
+cat >"$work/program" <<END
+#!/bin/sh
+# everything that came along is written down
+echo "\$@" >>$work/told
+env | grep -v '^PWD=\|^_=\|^SHLVL=' >$work/environment
+[ ! -e $work/refuse ]
+END
+chmod 755 "$work/program"
+sed -i 's/^\[ca\]$/[ca]\nname = Example STI-CA/' "$conf"
+sed -i "s#^\[cr\]\$#[cr]\nupload-command = $work/program upload {file} {name} {url}#" "$conf"
+cat >>"$conf" <<END
+
+[token-2]
+uri = pkcs11:token=sti-sp-2
+module = $STI_MODULE
+pin-source = file:$dir/pin
+
+[kms]
+look-every = 1
+retry-first = 1
+retiring-time = 2
+destroy-after = 1
+notify-command = $work/program active {spc} {id} {url} {key}
+END
+stop sti-sks
+quickstart
+
+"$bin/sti-kms" run --config "$conf" 2>"$work/run.log" &
+run_pid=$!
+wait_for '[.credentials[] | select(.state == "active") | .token] | unique | length == 2'
+wait_for '[.troubles[]] | length == 0'
+[ "$(cat "$work/environment")" = PATH=/usr/bin:/bin ] || fail "environment: $(cat "$work/environment")"
+for id in $(status | jq -r '.credentials[] | select(.state == "active") | .id'); do
+    for _ in $(seq 100); do
+        if grep -q "^active 1234 $id https" "$work/told"; then break; fi
+        sleep 0.1
+    done
+    grep -q "^active 1234 $id https" "$work/told" || fail "nobody was told of $id: $(cat "$work/told")"
+done
+grep -q "^upload $dir/sp/cr/.*pem .*pem https" "$work/told" || fail "no upload: $(cat "$work/told")"
+
+# --- calls while everything rotates: none may fail, both tokens sign
+call() {
+    curl -sS --noproxy '*' --max-time 20 --unix-socket "$STI_SKS_SOCKET" -o "$work/answer" -w '%{http_code}' \
+        -H 'Content-Type: application/json' -d "$(jq -nc --argjson iat "$(date +%s)" '{signingRequest: {
+        attest: "A", dest: {tn: ["12155551213"]}, iat: $iat, orig: {tn: "12155551212"},
+        origid: "de305d54-75b4-431b-adb2-eb6b9e546014"}}')" http://localhost/stir/v1/signing
+}
+calls() {
+    until [ -e "$work/enough" ]; do
+        code=$(call)
+        [ "$code" = 200 ] || echo "$code $(cat "$work/answer")" >>"$work/lost"
+        jq -r .signingResponse.identity "$work/answer" | sed 's/.*info=<//; s/>.*//' >>"$work/used"
+    done
+}
+calls &
+calls_pid=$!
+kms 0 renew --force
+wait_for '[.credentials[] | select(.state == "active" and .id > 2)] | length == 2'
+kms 0 renew --force
+wait_for '[.credentials[] | select(.state == "active" and .id > 4)] | length == 2'
+wait_for '[.credentials[] | select(.state == "destroyed")] | length >= 4'
+touch "$work/enough"
+wait "$calls_pid"
+[ ! -e "$work/lost" ] || fail "calls were lost: $(cat "$work/lost")"
+[ "$(sort -u "$work/used" | wc -l)" -ge 3 ] || fail "signed with $(sort -u "$work/used")"
+[ "$(keys sti-sp | wc -l)" = 1 ] || fail "keys in the first token: $(keys sti-sp)"
+[ "$(keys sti-sp-2 | wc -l)" = 1 ] || fail "keys in the second token: $(keys sti-sp-2)"
+
+# --- an STI-PA that goes away is a trouble, and none any more when it is back
+stop sti-pa
+"$bin/sti-kms" renew --force --config "$conf" >"$work/kms" 2>&1 && fail "renewed without an STI-PA"
+wait_for '[.troubles[] | select(.matter | startswith("pkcs11:"))] | length == 2'
+wait_for '[.credentials[] | select(.state == "active")] | length == 2'
+quickstart
+wait_for '[.troubles[]] | length == 0'
+wait_for '[.credentials[] | select(.state == "active" and .id > 6)] | length == 2'
+
+# --- signals: SIGHUP reads the configuration again, a faulty one changes nothing; a worker that dies
+# is replaced; SIGTERM ends it all
+sed -i 's/^look-every = 1$/look-every = nonsense/' "$conf"
+kill -HUP "$run_pid"
+for _ in $(seq 100); do
+    if grep -q 'it stays as it was' "$work/run.log"; then break; fi
+    sleep 0.1
+done
+grep -q 'it stays as it was' "$work/run.log" || fail "a faulty configuration was not noticed"
+sed -i 's/^look-every = nonsense$/look-every = 2/' "$conf"
+kill -HUP "$run_pid"
+for _ in $(seq 100); do
+    if grep -q 'was read again' "$work/run.log"; then break; fi
+    sleep 0.1
+done
+grep -q 'was read again' "$work/run.log" || fail "the configuration was not read again"
+kill "$run_pid"
+wait "$run_pid" || fail "the daemon ended with $?"
+run_pid=
+if grep -q "$(cat "$dir/pin")\|$(cat "$dir/1001.password")" "$work/run.log" "$work/told"; then fail "a secret was told"; fi
+echo "renewed, rotated, destroyed; no call lost"

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# sti-kms is killed at random moments of its enrollments. Afterwards there is one certificate for
+# each order, one key for each credential, and no order that nobody knows.
+#
+#   STI_KMS_KILLS=200    so many kills instead of 20
+#   STI_KMS_SEED=N       the moments of that run again, as far as the machine allows
+set -euo pipefail
+source=$1 bin=$2
+kills=${STI_KMS_KILLS:-20}
+RANDOM=${STI_KMS_SEED:-$$}
+work=$(mktemp -d /tmp/sti-kills.XXXXXX)
+dir=$work/one
+
+cleanup() {
+    status=$?
+    if [ $status -ne 0 ]; then
+        for log in "$dir"/log/*.log "$work"/*.log; do
+            echo "--- $log" && tail -n 40 "$log"
+        done
+    fi
+    "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null || true
+    rm -rf "$work"
+    exit $status
+}
+trap cleanup EXIT
+fail() { echo "FAILED: $*" && exit 1; }
+"$source/scripts/quickstart" --bin "$bin" --dir "$dir" >"$work/quickstart" ||
+    fail "quickstart: $(tail -n 5 "$work/quickstart")"
+# shellcheck source=/dev/null
+. "$dir/env"
+export SOFTHSM2_CONF
+conf=$dir/sp/sp.conf
+kms() { "$bin/sti-kms" "$@" --config "$conf" 2>>"$work/kms.log"; }
+ca() { sqlite3 -cmd '.timeout 5000' "$dir/ca/sti-ca.db" "$1"; }
+mine() { sqlite3 -cmd '.timeout 5000' "$dir/sp/catalogue.db" "$1"; }
+
+# One enrollment that is killed some time after it has logged in: SoftHSM empties and writes the
+# token's file at each login, and what is killed just then loses the token, not our state.
+killed=0
+interrupted=0
+mkfifo "$work/lines"
+while [ "$killed" -lt "$kills" ]; do
+    "$bin/sti-kms" enroll --config "$conf" >"$work/lines" 2>>"$work/kms.log" & # itself, no shell
+    pid=$!
+    exec {lines}<"$work/lines"
+    read -r _ <&"$lines" || true
+    sleep "0.$(printf '%03d' $((RANDOM % 150)))"
+    kill -9 "$pid" 2>/dev/null || true
+    ended=0
+    wait "$pid" 2>/dev/null || ended=$?
+    if [ "$ended" -eq 137 ]; then interrupted=$((interrupted + 1)); fi
+    exec {lines}<&-
+    killed=$((killed + 1))
+done
+[ "$interrupted" -gt 0 ] || fail "no enrollment was cut short"
+kms enroll >"$work/last" || fail "the last enrollment: $(cat "$work/last")"
+
+# --- the service provider: one credential signs, each has a key of its own, and no key is nobody's
+[ "$(mine 'SELECT count(*) FROM credential WHERE state = 4')" = 1 ] || fail "active: $(mine 'SELECT id, state FROM credential')"
+[ "$(mine 'SELECT count(*) FROM credential WHERE state < 4')" = 0 ] || fail "on the way: $(mine 'SELECT id, state FROM credential')"
+credentials=$(mine 'SELECT count(*) FROM credential')
+[ "$(mine 'SELECT count(DISTINCT key_uri) FROM credential')" = "$credentials" ] || fail "a key serves two credentials"
+[ "$(mine 'SELECT count(DISTINCT order_url) FROM credential')" = "$credentials" ] || fail "an order serves two credentials"
+"$bin/sti-hsm" key list --module "$STI_MODULE" --token "$STI_SP_TOKEN_URI" --pin-source "file:$dir/pin" |
+    grep -o 'sp-1234-[0-9TZa-f-]*' | sort >"$work/keys"
+[ "$(sort -u "$work/keys" | wc -l)" = "$(wc -l <"$work/keys")" ] || fail "two keys of a label: $(cat "$work/keys")"
+[ "$(wc -l <"$work/keys")" = "$credentials" ] || fail "$credentials credentials, keys: $(cat "$work/keys")"
+
+# --- the STI-CA: every order is one of them, fulfilled, with one certificate
+[ "$(ca 'SELECT count(*) FROM acme_order')" = "$credentials" ] || fail "$credentials credentials, orders: $(ca 'SELECT id, status FROM acme_order')"
+[ "$(ca "SELECT count(*) FROM acme_order WHERE status <> 'valid'")" = 0 ] || fail "orders: $(ca 'SELECT id, status FROM acme_order')"
+[ "$(ca 'SELECT count(DISTINCT serial) FROM issuance')" = "$credentials" ] || fail "certificates: $(ca 'SELECT order_id FROM issuance')"
+[ "$(ca 'SELECT count(*) FROM account')" = 1 ] || fail "accounts: $(ca 'SELECT id FROM account')"
+for order in $(mine 'SELECT order_url FROM credential'); do
+    [ "$(ca "SELECT count(*) FROM acme_order WHERE id = '${order##*/}'")" = 1 ] || fail "$order: the STI-CA does not know it"
+done
+echo "$interrupted of $killed enrollments were cut short: $credentials credentials, keys, orders and certificates"
