@@ -68,6 +68,7 @@ static const struct acme_config_key keys[] = {
          "path of the PKCS#11 module; without it the URI's module-path"),
     SECRET(common.pin_source, "token", "pin-source",
            "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),
+    ACME_TOKEN_KEYS(struct sks_sp_config, common.token),
     TOKEN_KEYS(0, "token-2"),
     TOKEN_KEYS(1, "token-3"),
     TOKEN_KEYS(2, "token-4"),
@@ -337,7 +338,7 @@ static const char *
 plural(const char *section)
 {
     if (strcmp(section, "token") == 0)
-        return "; further tokens of the same: [token-2] to [token-4]";
+        return "; further tokens with uri, module and pin-source: [token-2] to [token-4]";
     return strcmp(section, "ca") == 0 ? "; further STI-CAs: [ca-2] to [ca-4]" : "";
 }
 
@@ -386,12 +387,16 @@ sks_sp_tokens_open(const struct sks_sp_config *config, const struct hsm_secret *
     struct sks_token_config tokens[SKS_TOKENS_MAX] = {{.uri = config->common.token_uri,
                                                        .module = config->common.module,
                                                        .pin_source = config->common.pin_source,
-                                                       .pin = pin}};
+                                                       .pin = pin,
+                                                       .settings = config->common.token}};
 
-    for (size_t i = 1; i < count; i++)
+    for (size_t i = 1; i < count; i++) {
         tokens[i] = (struct sks_token_config){.uri = config->more_tokens[i - 1].uri,
                                               .module = config->more_tokens[i - 1].module,
-                                              .pin_source = config->more_tokens[i - 1].pin_source};
+                                              .pin_source = config->more_tokens[i - 1].pin_source,
+                                              .settings = config->common.token};
+        tokens[i].settings.quirks = NULL; /* those are of the first one's module */
+    }
     return sks_tokens_open(tokens, count, out);
 }
 
