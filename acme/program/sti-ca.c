@@ -101,13 +101,50 @@ static const struct acme_config_key config_keys[] = {
     {.section = NULL},
 };
 
+/* All of revocation-url, user and password-source, or none. */
+static enum hsm_status
+check_account(const char *path, const struct config *config)
+{
+    bool forwards = config->revocation_url != NULL;
+
+    if (!forwards && config->user != NULL)
+        return acme_config_refuse(path, "pa", "user", "without revocation-url");
+    if (!forwards && config->password_source != NULL)
+        return acme_config_refuse(path, "pa", "password-source", "without revocation-url");
+    if (forwards && (config->user == NULL || config->password_source == NULL))
+        return acme_config_refuse(path, "pa", "revocation-url", "without user or password-source");
+    return HSM_OK;
+}
+
 static void
-config_clear(struct config *config)
+config_clear(void *config)
 {
     acme_config_clear(config_keys, config);
 }
 
-#define CONFIG __attribute__((cleanup(config_clear))) struct config
+static enum hsm_status
+config_read(const char *path, void *config)
+{
+    const struct config *read = config;
+    enum hsm_status st = acme_config_read(path, config_keys, config);
+
+    if (st != HSM_OK)
+        return st;
+    st = acme_daemon_check(path, &read->daemon);
+    if (st == HSM_OK)
+        st = check_account(path, read);
+    if (st != HSM_OK)
+        config_clear(config);
+    return st;
+}
+
+static void
+config_clear_it(struct config *config)
+{
+    config_clear(config);
+}
+
+#define CONFIG __attribute__((cleanup(config_clear_it))) struct config
 
 /* ---- command line ---- */
 
@@ -507,17 +544,10 @@ split_authorities(const char *text, struct ca *ca)
     return HSM_OK;
 }
 
-/* All of revocation-url, user and password-source, or none. */
 static enum hsm_status
 open_account(const struct config *config, struct ca *ca)
 {
-    bool forwards = config->revocation_url != NULL;
-
-    if ((config->user != NULL) != forwards || (config->password_source != NULL) != forwards) {
-        hsm_log(HSM_LOG_ERROR, "[pa] revocation-url, user and password-source go together");
-        return HSM_ERR_MALFORMED;
-    }
-    if (!forwards) {
+    if (config->revocation_url == NULL) {
         hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
         return HSM_OK;
     }
@@ -576,8 +606,9 @@ ca_open(const struct config *config, struct ca *ca)
             .backdate_s = (unsigned)config->backdate_s,
             .participants_required = config->participants_required,
             .account_key_in_csr = config->account_key_in_csr,
-            .others_serve =
-                config->daemon.worker != NULL && !hsm_worker_is_alone(config->daemon.worker),
+            .metrics = config->daemon.shared.metrics,
+            .others_serve = config->daemon.shared.worker != NULL &&
+                            !hsm_worker_is_alone(config->daemon.shared.worker),
             .revocation_url = config->revocation_url,
             .revocation_user = config->user,
             .revocation_password = ca->password,
@@ -591,20 +622,34 @@ tick(void *server)
     acme_server_tick(server);
 }
 
+static void
+not_ready(void *server, json_t *reasons)
+{
+    acme_server_not_ready(server, reasons);
+}
+
 /* A worker process. */
 static enum hsm_status
-work(void *context)
+work(const void *config, void *context)
 {
-    const struct config *config = context;
     CA ca = {.daemon = NULL};
-    struct acme_http_handler handler;
+    struct acme_daemon_service service = {.tick = tick, .tick_s = TICK_S, .not_ready = not_ready};
     enum hsm_status st = ca_open(config, &ca);
 
+    (void)context;
     if (st != HSM_OK)
         return st;
-    handler = acme_server_handler(ca.server);
-    return acme_daemon_serve(ca.daemon, &handler, tick, TICK_S);
+    service.handler = acme_server_handler(ca.server);
+    return acme_daemon_serve(ca.daemon, &service);
 }
+
+static const struct acme_daemon_program program = {
+    .name = PROGRAM,
+    .config_size = sizeof(struct config),
+    .read = config_read,
+    .clear = config_clear,
+    .run = work,
+};
 
 static enum hsm_status
 check(const char *path, const struct config *config)
@@ -622,7 +667,7 @@ run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+    enum hsm_status st = config_read(arguments->config, &config);
 
     if (st == HSM_OK)
         st = acme_daemon_log(PROGRAM, &config.daemon);
@@ -630,7 +675,7 @@ run_serve(const void *command_line)
         return st;
     if (arguments->check)
         return check(arguments->config, &config);
-    return acme_daemon_supervise(&config.daemon, work, &config);
+    return acme_daemon_supervise(&program, arguments->config, &config, NULL);
 }
 
 /* ---- participants ---- */

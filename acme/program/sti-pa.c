@@ -88,12 +88,32 @@ static const struct acme_config_key config_keys[] = {
 };
 
 static void
-config_clear(struct config *config)
+config_clear(void *config)
 {
     acme_config_clear(config_keys, config);
 }
 
-#define CONFIG __attribute__((cleanup(config_clear))) struct config
+static enum hsm_status
+config_read(const char *path, void *config)
+{
+    const struct config *read = config;
+    enum hsm_status st = acme_config_read(path, config_keys, config);
+
+    if (st != HSM_OK)
+        return st;
+    st = acme_daemon_check(path, &read->daemon);
+    if (st != HSM_OK)
+        config_clear(config);
+    return st;
+}
+
+static void
+config_clear_it(struct config *config)
+{
+    config_clear(config);
+}
+
+#define CONFIG __attribute__((cleanup(config_clear_it))) struct config
 
 /* ---- command line ---- */
 
@@ -399,6 +419,7 @@ pa_open(const struct config *config, struct pa *pa)
         .session_lifetime_s = (unsigned)config->session_lifetime_s,
         .list_lifetime_s = (unsigned)config->list_lifetime_s,
         .crl_lifetime_s = (unsigned)config->crl_lifetime_s,
+        .metrics = config->daemon.shared.metrics,
     };
     enum hsm_status st = acme_daemon_open(&config->daemon, &pa->daemon);
 
@@ -422,20 +443,35 @@ refresh(void *authority)
     acme_authority_refresh(authority);
 }
 
+static void
+not_ready(void *authority, json_t *reasons)
+{
+    acme_authority_not_ready(authority, reasons);
+}
+
 /* A worker process. */
 static enum hsm_status
-work(void *context)
+work(const void *config, void *context)
 {
-    const struct config *config = context;
     PA pa = {.daemon = NULL};
-    struct acme_http_handler handler;
+    struct acme_daemon_service service = {
+        .tick = refresh, .tick_s = REFRESH_S, .not_ready = not_ready};
     enum hsm_status st = pa_open(config, &pa);
 
+    (void)context;
     if (st != HSM_OK)
         return st;
-    handler = acme_authority_handler(pa.authority);
-    return acme_daemon_serve(pa.daemon, &handler, refresh, REFRESH_S);
+    service.handler = acme_authority_handler(pa.authority);
+    return acme_daemon_serve(pa.daemon, &service);
 }
+
+static const struct acme_daemon_program program = {
+    .name = PROGRAM,
+    .config_size = sizeof(struct config),
+    .read = config_read,
+    .clear = config_clear,
+    .run = work,
+};
 
 static enum hsm_status
 check(const char *path, const struct config *config)
@@ -453,7 +489,7 @@ run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+    enum hsm_status st = config_read(arguments->config, &config);
 
     if (st == HSM_OK)
         st = acme_daemon_log(PROGRAM, &config.daemon);
@@ -461,7 +497,7 @@ run_serve(const void *command_line)
         return st;
     if (arguments->check)
         return check(arguments->config, &config);
-    return acme_daemon_supervise(&config.daemon, work, &config);
+    return acme_daemon_supervise(&program, arguments->config, &config, NULL);
 }
 
 /* ---- accounts and trusted STI-CAs ---- */

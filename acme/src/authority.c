@@ -208,6 +208,7 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         if (!acme_http_match(path, routes[i].pattern, param, 1))
             continue;
+        acme_http_response_route(response, routes[i].pattern);
         if (method == routes[i].method) {
             routes[i].answer(context, request, param[0], response);
             return;
@@ -293,6 +294,7 @@ acme_authority_new(const struct acme_authority_config *config, struct acme_autho
         st = authority_document_refresh(authority, (enum authority_document)i);
     if (st != HSM_OK)
         return st;
+    authority_observe(authority);
     *out = authority;
     authority = NULL;
     return HSM_OK;
@@ -305,6 +307,7 @@ acme_authority_refresh(struct acme_authority *authority)
         /* logged where it was noticed; what is published stays, and the next call tries again */
         (void)!authority_document_refresh(authority, (enum authority_document)i);
     (void)!authority_accounts_expire(authority);
+    authority_observe(authority);
 }
 
 void

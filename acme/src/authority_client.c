@@ -400,33 +400,76 @@ acme_authority_request_revocation(const struct acme_authority_revocation *revoca
 }
 
 static enum hsm_status
-get(struct acme_http_client *http, const char *url, const char *accept, size_t reply_max,
+get(const struct acme_authority_query *query, const char *accept, size_t reply_max,
     const char *what, struct acme_http_reply *reply, struct hsm_reason *why)
 {
     struct acme_http_fetch fetch = {
         .method = "GET",
-        .url = url,
+        .url = query->url,
         .accept = accept,
+        .if_none_match = query->etag,
         .reply_max = reply_max,
         .timeout_ms = TIMEOUT_MS,
     };
-    enum hsm_status st = acme_http_fetch(http, &fetch, reply, why);
+    enum hsm_status st = acme_http_fetch(query->http, &fetch, reply, why);
 
+    if (st == HSM_OK && query->etag != NULL && reply->status == 304)
+        return HSM_ERR_EXISTS;
     return st == HSM_OK ? check_status(reply, what, why) : st;
+}
+
+/* What a signature is verified with: a list, or a CRL. */
+struct signed_text {
+    const struct acme_ca_list *list; /* NULL: a CRL */
+    uint64_t previous_sequence;
+    const struct certs_crl *crl;
+    const char *signer_url; /* NULL: it says none */
+};
+
+static enum hsm_status
+check_signature(const struct acme_authority_query *query, const struct signed_text *text,
+                const struct certs_chain *signer, time_t now, struct hsm_reason *why)
+{
+    if (text->list != NULL)
+        return acme_ca_list_check(text->list, signer, query->pa_anchors, text->previous_sequence,
+                                  now, why);
+    return certs_crl_verify(text->crl, signer, query->pa_anchors, query->url, now, why);
 }
 
 /* A signer's certificate comes from the STI-PA that we were told of, and from nowhere else. */
 static enum hsm_status
-fetch_signer(struct acme_http_client *http, const char *url, const char *signer_url,
-             struct certs_chain **out, struct hsm_reason *why)
+find_signer(const struct acme_authority_query *query, const struct signed_text *text, time_t now,
+            struct certs_chain **out, struct hsm_reason *why)
 {
-    if (signer_url == NULL)
+    DEFER(certs_chain_free) struct certs_chain *signer = NULL;
+    enum hsm_status st;
+
+    if (text->signer_url == NULL)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED,
                           "it does not say where its signer's certificate is");
-    if (!acme_url_same_origin(url, signer_url))
+    if (!acme_url_same_origin(query->url, text->signer_url))
         return hsm_refuse(why, HSM_ERR_UNTRUSTED,
-                          "its signer's certificate is not at the STI-PA: %s", signer_url);
-    return acme_http_fetch_chain(http, signer_url, out, why);
+                          "its signer's certificate is not at the STI-PA: %s", text->signer_url);
+    if (query->signer != NULL && check_signature(query, text, query->signer, now, NULL) == HSM_OK)
+        return certs_chain_copy(query->signer, out);
+    st = acme_http_fetch_chain(query->http, text->signer_url, &signer, why);
+    if (st == HSM_OK)
+        st = check_signature(query, text, signer, now, why);
+    if (st != HSM_OK)
+        return st;
+    *out = signer;
+    signer = NULL;
+    return HSM_OK;
+}
+
+/* The reply gives it away. */
+static char *
+take_etag(struct acme_http_reply *reply)
+{
+    char *etag = reply->etag;
+
+    reply->etag = NULL;
+    return etag;
 }
 
 /* As deployed, {"caList": JWS}; a bare JWS is understood too. */
@@ -450,27 +493,63 @@ parse_list(const struct acme_http_reply *reply, struct acme_ca_list **out, struc
 }
 
 enum hsm_status
-acme_authority_fetch_ca_list(struct acme_http_client *http, const char *url,
-                             const struct certs_chain *pa_anchors, uint64_t previous_sequence,
-                             time_t now, struct acme_ca_list **out, struct hsm_reason *why)
+acme_authority_get_ca_list(const struct acme_authority_query *query, uint64_t previous_sequence,
+                           time_t now, struct acme_ca_list **out, struct certs_chain **signer,
+                           char **etag, struct hsm_reason *why)
 {
     REPLY reply = {0};
     DEFER(acme_ca_list_free) struct acme_ca_list *list = NULL;
-    DEFER(certs_chain_free) struct certs_chain *signer = NULL;
-    enum hsm_status st = get(http, url, "application/json, application/jose", LIST_REPLY_MAX,
+    enum hsm_status st = get(query, "application/json, application/jose", LIST_REPLY_MAX,
                              "trusted-CA list", &reply, why);
 
     if (st == HSM_OK)
         st = parse_list(&reply, &list, why);
     if (st == HSM_OK)
-        st = fetch_signer(http, url, acme_ca_list_x5u(list), &signer, why);
-    if (st == HSM_OK)
-        st = acme_ca_list_check(list, signer, pa_anchors, previous_sequence, now, why);
+        st = find_signer(query,
+                         &(struct signed_text){.list = list,
+                                               .previous_sequence = previous_sequence,
+                                               .signer_url = acme_ca_list_x5u(list)},
+                         now, signer, why);
     if (st != HSM_OK)
         return st;
+    *etag = take_etag(&reply);
     *out = list;
     list = NULL;
     return HSM_OK;
+}
+
+enum hsm_status
+acme_authority_get_crl(const struct acme_authority_query *query, time_t now, struct certs_crl **out,
+                       struct certs_chain **signer, char **etag, struct hsm_reason *why)
+{
+    REPLY reply = {0};
+    DEFER(certs_crl_free) struct certs_crl *crl = NULL;
+    enum hsm_status st = get(query, "application/pkix-crl", CERTS_CRL_MAX, "CRL", &reply, why);
+
+    if (st == HSM_OK)
+        st = certs_crl_parse((const uint8_t *)reply.body, reply.body_len, &crl, why);
+    if (st == HSM_OK)
+        st = find_signer(
+            query, &(struct signed_text){.crl = crl, .signer_url = certs_crl_signer_cert_url(crl)},
+            now, signer, why);
+    if (st != HSM_OK)
+        return st;
+    *etag = take_etag(&reply);
+    *out = crl;
+    crl = NULL;
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_authority_fetch_ca_list(struct acme_http_client *http, const char *url,
+                             const struct certs_chain *pa_anchors, uint64_t previous_sequence,
+                             time_t now, struct acme_ca_list **out, struct hsm_reason *why)
+{
+    const struct acme_authority_query query = {.http = http, .url = url, .pa_anchors = pa_anchors};
+    DEFER(certs_chain_free) struct certs_chain *signer = NULL;
+    DEFER(free) char *etag = NULL;
+
+    return acme_authority_get_ca_list(&query, previous_sequence, now, out, &signer, &etag, why);
 }
 
 enum hsm_status
@@ -478,20 +557,9 @@ acme_authority_fetch_crl(struct acme_http_client *http, const char *url,
                          const struct certs_chain *pa_anchors, time_t now, struct certs_crl **out,
                          struct hsm_reason *why)
 {
-    REPLY reply = {0};
-    DEFER(certs_crl_free) struct certs_crl *crl = NULL;
+    const struct acme_authority_query query = {.http = http, .url = url, .pa_anchors = pa_anchors};
     DEFER(certs_chain_free) struct certs_chain *signer = NULL;
-    enum hsm_status st = get(http, url, "application/pkix-crl", CERTS_CRL_MAX, "CRL", &reply, why);
+    DEFER(free) char *etag = NULL;
 
-    if (st == HSM_OK)
-        st = certs_crl_parse((const uint8_t *)reply.body, reply.body_len, &crl, why);
-    if (st == HSM_OK)
-        st = fetch_signer(http, url, certs_crl_signer_cert_url(crl), &signer, why);
-    if (st == HSM_OK)
-        st = certs_crl_verify(crl, signer, pa_anchors, url, now, why);
-    if (st != HSM_OK)
-        return st;
-    *out = crl;
-    crl = NULL;
-    return HSM_OK;
+    return acme_authority_get_crl(&query, now, out, &signer, &etag, why);
 }

@@ -133,6 +133,11 @@ HSM_MUST_CHECK enum hsm_status authority_entries_count(struct acme_store *store,
 void authority_revoke(struct acme_authority *authority, const struct acme_http_request *request,
                       const char *param, struct acme_http_response *response);
 
+/* authority_observe.c */
+
+/** Gauges as they are now. */
+void authority_observe(struct acme_authority *authority);
+
 /* authority_publish.c */
 
 /** Keep a signer's chain for as long as the store lasts, and say where; free() the URL. */

@@ -328,6 +328,57 @@ acme_config_read(const char *path, const struct acme_config_key *keys, void *con
     return st;
 }
 
+static const char *
+skip_blanks(const char *text)
+{
+    return text + strspn(text, " \t");
+}
+
+/* A line that begins with that word, and what comes after it and blanks is one of `ends`. */
+static bool
+begins_with(const char *line, const char *word, const char *ends)
+{
+    size_t len = strlen(word);
+
+    return strncmp(line, word, len) == 0 && strchr(ends, *skip_blanks(line + len)) != NULL &&
+           *skip_blanks(line + len) != '\0';
+}
+
+/* Where the file gives that key; 0: it does not. */
+static int
+line_of(const char *text, const char *section, const char *name)
+{
+    bool is_inside = false;
+
+    for (int line = 1; *text != '\0'; line++) {
+        const char *at = skip_blanks(text);
+
+        if (*at == '[')
+            is_inside = begins_with(skip_blanks(at + 1), section, "]");
+        else if (is_inside && begins_with(at, name, "=:"))
+            return line;
+        text += strcspn(text, "\n");
+        text += *text == '\n';
+    }
+    return 0;
+}
+
+enum hsm_status
+acme_config_refuse(const char *path, const char *section, const char *name, const char *what)
+{
+    DEFER(free) uint8_t *text = NULL;
+    size_t len = 0;
+    int line = 0;
+
+    if (hsm_file_read(path, FILE_MAX, &text, &len) == HSM_OK)
+        line = line_of((const char *)text, section, name);
+    if (line > 0)
+        hsm_log(HSM_LOG_ERROR, "%s:%d: [%s] %s: %s", path, line, section, name, what);
+    else
+        hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: %s", path, section, name, what);
+    return HSM_ERR_MALFORMED;
+}
+
 /* ---- sections with names ---- */
 
 /** One file of them; the section that is being read. */

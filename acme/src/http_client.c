@@ -371,13 +371,15 @@ make_headers(const struct acme_http_fetch *fetch, struct curl_slist **out)
     bool good = list_add(out, "Accept-Language: en", "") && list_add(out, "Expect:", "");
 
     if (has_line_end(fetch->content_type) || has_line_end(fetch->accept) ||
-        has_line_end(fetch->authorization))
+        has_line_end(fetch->authorization) || has_line_end(fetch->if_none_match))
         return HSM_ERR_USAGE;
     if (good)
         good = fetch->content_type != NULL ? list_add(out, "Content-Type: ", fetch->content_type)
                                            : list_add(out, "Content-Type:", "");
     if (good && fetch->accept != NULL)
         good = list_add(out, "Accept: ", fetch->accept);
+    if (good && fetch->if_none_match != NULL)
+        good = list_add(out, "If-None-Match: ", fetch->if_none_match);
     if (good && fetch->authorization != NULL)
         good = list_add(out, "Authorization: ", fetch->authorization);
     return good ? HSM_OK : HSM_ERR_NOMEM;

@@ -19,6 +19,9 @@
 
 #include <hsm/log.h>
 
+#define DRAIN_IDLE_S                                                                               \
+    3 /* seconds without a request, then a connection of a loop that drains ends                   \
+       */
 #define REFUSED_AT_ONCE 64 /* connections closed in one turn while the server is full */
 /* What may lie unread: a whole request and the start of the next. evhttp bounds headers and bodies,
  * but not the line of a chunk's size. */
@@ -71,6 +74,7 @@ on_replied(struct evhttp_request *http, void *context)
 
     (void)http;
     connection->is_replying = false;
+    connection->has_input = false;
     connection->since = http_monotonic_s();
     connection->server->loop->replying--;
     http_end_when_idle(connection->server->loop);
@@ -299,6 +303,22 @@ http_on_accept(struct event_base *base, void *context)
 }
 
 static void
+on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *context)
+{
+    struct http_connection *connection = context;
+
+    (void)input;
+    if (info->n_added > 0)
+        connection->has_input = true;
+}
+
+static struct evbuffer *
+input_of(struct evhttp_connection *http)
+{
+    return bufferevent_get_input(evhttp_connection_get_bufferevent(http));
+}
+
+static void
 forget_connection(struct http_connection *connection)
 {
     struct http_server *server = connection->server;
@@ -337,7 +357,7 @@ on_close(struct evhttp_connection *http, void *context)
     struct acme_http_loop *loop = server->loop;
     struct http_call *call = connection->call;
 
-    (void)http;
+    evbuffer_remove_cb(input_of(http), on_input, connection);
     say_goodbye(connection);
     if (call != NULL) {
         if (evhttp_request_get_connection(call->http) == NULL)
@@ -379,11 +399,24 @@ http_adopt(evutil_socket_t fd, short what, void *context)
             TAILQ_INSERT_TAIL(&connection->server->connections, connection, all);
             LIST_INSERT_HEAD(bucket_of(connection->server, http), connection, bucket);
             evhttp_connection_set_closecb(http, on_close, connection);
+            (void)evbuffer_add_cb(input_of(http), on_input, connection);
         } else {
             forget_connection(connection);
         }
         bufferevent_decref(bev);
     }
+}
+
+/* Seconds after which what lasts as long as that is given up. A loop that drains does not wait long
+ * for connections on which nothing has begun. */
+static time_t
+patience(const struct http_connection *connection)
+{
+    const struct http_server *server = connection->server;
+
+    if (server->loop->is_draining && !connection->is_replying && !connection->has_input)
+        return DRAIN_IDLE_S;
+    return 2 * (time_t)server->idle_s;
 }
 
 /* evhttp's timeout begins anew with each octet; this one does not. */
@@ -405,7 +438,7 @@ http_sweep(evutil_socket_t fd, short what, void *context)
         for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
              connection = following) {
             following = TAILQ_NEXT(connection, all);
-            if (connection->call == NULL && now - connection->since > 2 * (time_t)server->idle_s)
+            if (connection->call == NULL && now - connection->since > patience(connection))
                 evhttp_connection_free(connection->http); /* on_close() does the rest */
         }
     }

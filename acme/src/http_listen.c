@@ -49,7 +49,7 @@ is_port(const char *text)
 }
 
 /* "HOST:PORT" or "[HOST]:PORT"; names are not resolved. */
-static enum hsm_status
+static bool
 parse_address(const char *address, struct addrinfo **out)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
@@ -75,11 +75,7 @@ parse_address(const char *address, struct addrinfo **out)
             good = strchr(host, ':') == NULL; /* IPv6 needs its brackets */
         }
     }
-    if (!good || getaddrinfo(host, port, &hints, out) != 0) {
-        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: not ADDRESS:PORT", address);
-        return HSM_ERR_IO;
-    }
-    return HSM_OK;
+    return good && getaddrinfo(host, port, &hints, out) == 0;
 }
 
 static enum hsm_status
@@ -87,11 +83,12 @@ listen_tcp(const char *address, int *out)
 {
     DEFER(freeaddrinfo) struct addrinfo *info = NULL;
     const int on = 1;
-    enum hsm_status st = parse_address(address, &info);
     int fd;
 
-    if (st != HSM_OK)
-        return st;
+    if (!parse_address(address, &info)) {
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: not ADDRESS:PORT", address);
+        return HSM_ERR_IO;
+    }
     fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return cannot_listen(address, "socket", fd);
@@ -187,23 +184,26 @@ open_socket(const char *address, struct acme_http_listener *listener)
 }
 
 bool
+acme_http_address_is_valid(const char *address)
+{
+    DEFER(freeaddrinfo) struct addrinfo *info = NULL;
+
+    return parse_address(address, &info);
+}
+
+bool
 acme_http_address_is_loopback(const char *address)
 {
-    struct addrinfo *info = NULL;
-    bool is_loopback = false;
+    DEFER(freeaddrinfo) struct addrinfo *info = NULL;
+    const void *name;
 
-    if (strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0 ||
-        parse_address(address, &info) != HSM_OK)
+    if (!parse_address(address, &info))
         return false;
+    name = info->ai_addr;
     if (info->ai_family == AF_INET)
-        is_loopback =
-            ntohl(((const struct sockaddr_in *)(void *)info->ai_addr)->sin_addr.s_addr) >> 24 ==
-            IN_LOOPBACKNET;
-    else if (info->ai_family == AF_INET6)
-        is_loopback =
-            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(void *)info->ai_addr)->sin6_addr);
-    freeaddrinfo(info);
-    return is_loopback;
+        return ntohl(((const struct sockaddr_in *)name)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    return info->ai_family == AF_INET6 &&
+           IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)name)->sin6_addr);
 }
 
 enum hsm_status

@@ -6,6 +6,7 @@
  * http_peer.c        who is at the other end
  * http_request.c     what evhttp read, checked and copied
  * http_observe.c     what is told of a request: log and metrics
+ * http_park.c        requests that wait for something without a thread
  *
  * libevent runs in the loop's thread alone. A handler's thread sees the request
  * and the response of its call, and nothing else of what is here.
@@ -41,6 +42,7 @@ struct http_connection {
     struct evhttp_connection *http; /* NULL until http_adopt() */
     struct http_call *call; /* the request that a handler has; NULL: none */
     bool is_replying; /* an answer is being written */
+    bool has_input; /* something of a request has come since the last answer */
     time_t since; /* monotonic: when it last began to read or to write */
     bool is_known; /* what follows was asked for */
     struct http_client client; /* owned texts */
@@ -61,6 +63,10 @@ struct http_call {
     struct acme_http_response response;
     int64_t begun_ns; /* monotonic */
     bool is_slow;
+    bool is_on_thread; /* a handler has it, on a thread of the pool */
+    bool is_resumed; /* parked and resumed before the handler has returned */
+    unsigned parks; /* how often it was parked */
+    struct acme_http_parked *parked; /* put aside; not owned; under the loop's mutex then */
     STAILQ_ENTRY(http_call) next;
 };
 
@@ -114,7 +120,7 @@ struct acme_http_loop {
     size_t replying;
     bool is_stopping;
     bool is_draining; /* as for a new process that serves already */
-    atomic_bool stop_asked;
+    atomic_bool stop_asked, drain_asked;
     unsigned threads_wanted, thread_count;
     pthread_t threads[HTTP_THREADS_MAX];
     struct hsm_worker *worker; /* borrowed; NULL: nobody supervises */
@@ -123,7 +129,7 @@ struct acme_http_loop {
 
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t work;
-    struct http_calls queue, slow, done;
+    struct http_calls queue, slow, done, parked;
     struct http_ticks due, ticked;
     size_t queue_len; /* of the slow as well */
     size_t running, slow_running;
@@ -182,6 +188,14 @@ void http_deliver(struct http_call *call);
 void http_call_free(struct http_call *call);
 /** Close the connections that wait for a request: they have nothing to lose. */
 void http_close_idle(struct http_server *server);
+
+/* http_park.c */
+
+/** The handler has returned: true if it has parked the call, which is taken care of. With the
+ *  loop's mutex held. */
+bool http_was_parked(struct acme_http_loop *loop, struct http_call *call);
+/** Release the calls that nobody has resumed; the threads have ended. */
+void http_forget_parked(struct acme_http_loop *loop);
 
 /* http_server.c */
 

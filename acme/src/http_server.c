@@ -102,11 +102,14 @@ run_call(struct acme_http_loop *loop, struct http_calls *queue)
     STAILQ_REMOVE_HEAD(queue, next);
     loop->queue_len--;
     loop->slow_running += call->is_slow;
+    call->is_on_thread = true;
     pthread_mutex_unlock(&loop->mutex);
     http_handle(call);
     pthread_mutex_lock(&loop->mutex);
+    call->is_on_thread = false;
     loop->slow_running -= call->is_slow;
-    STAILQ_INSERT_TAIL(&loop->done, call, next);
+    if (!http_was_parked(loop, call))
+        STAILQ_INSERT_TAIL(&loop->done, call, next);
 }
 
 static void
@@ -302,7 +305,15 @@ begin_drain(struct acme_http_loop *loop)
         stop_accepting(server);
     }
     event_add(loop->drained, &limit);
+    event_add(loop->sweep, &(const struct timeval){1, 0});
     http_end_when_idle(loop);
+}
+
+void
+acme_http_loop_drain(struct acme_http_loop *loop)
+{
+    atomic_store(&loop->drain_asked, true);
+    wake_up(loop);
 }
 
 static void
@@ -334,6 +345,8 @@ on_wake(evutil_socket_t fd, short what, void *context)
     while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR)
         ;
     take_back_calls(loop);
+    if (atomic_load(&loop->drain_asked))
+        begin_drain(loop);
     if (atomic_load(&loop->stop_asked) && !loop->is_stopping)
         begin_stop(loop);
     http_end_when_idle(loop);
@@ -449,6 +462,7 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     STAILQ_INIT(&loop->queue);
     STAILQ_INIT(&loop->slow);
     STAILQ_INIT(&loop->done);
+    STAILQ_INIT(&loop->parked);
     STAILQ_INIT(&loop->due);
     STAILQ_INIT(&loop->ticked);
     pthread_mutex_init(&loop->mutex, NULL);
@@ -761,6 +775,7 @@ acme_http_loop_free(struct acme_http_loop *loop)
     free_calls(&loop->queue);
     free_calls(&loop->slow);
     free_calls(&loop->done);
+    http_forget_parked(loop);
     free_events(loop);
     if (loop->base != NULL)
         event_base_free(loop->base);

@@ -1,5 +1,4 @@
-/* provision.c - keys and certificates of our daemons, made once and kept; opening what they need.
- */
+/* provision.c - keys and certificates of our daemons, made once and kept. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <acme/provision.h>
@@ -23,23 +22,16 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
-#include <hsm/secret.h>
-#include <hsm/supervise.h>
 
 #define DAY_S                 86400
 #define TLS_ROOT_VALID_DAYS   7300
 #define TLS_SERVER_VALID_DAYS 397
 #define PROVISION_NAMES_MAX   16 /* DNS names, and as many addresses, of one TLS certificate */
 #define PROVISION_HOST_MAX    255
-#define PIN_QUESTION          "PIN of the token"
 #define COMMON_NAME_MAX       64 /* octets: ub-common-name, RFC 5280 appendix A.1 */
 
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
-DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
-DEFINE_DEFER(struct acme_http_listener, acme_http_listener_close)
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
 DEFINE_DEFER(char, curl_free)
@@ -396,196 +388,4 @@ acme_provision_config(const char *path, const char *text, bool *written)
     if (st == HSM_OK)
         *written = !there;
     return st;
-}
-
-/* ---- daemons ---- */
-
-struct acme_daemon {
-    const struct acme_daemon_config *config; /* borrowed */
-    struct hsm_token *token;
-    struct hsm_key *tls_key;
-    struct certs_chain *tls_chain;
-};
-
-enum hsm_status
-acme_daemon_log(const char *program, const struct acme_daemon_config *config)
-{
-    struct hsm_log_config log = {.program = program};
-    enum hsm_status st = hsm_log_format_parse(config->log_format, &log.format);
-
-    if (st == HSM_OK)
-        st = hsm_log_level_parse(config->log_level, &log.level);
-    if (st != HSM_OK) {
-        hsm_log(HSM_LOG_ERROR,
-                "[log]: format is text or json; level is error, warning, info or debug");
-        return st;
-    }
-    hsm_log_open(&log);
-    return HSM_OK;
-}
-
-enum hsm_status
-acme_daemon_token(const char *uri, const char *module, const char *pin_source,
-                  struct hsm_token **out)
-{
-    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
-    enum hsm_status st = HSM_OK;
-
-    if (pin_source != NULL)
-        st = hsm_secret_from(pin_source, PIN_QUESTION, &pin);
-    if (st != HSM_OK)
-        return st;
-    return hsm_token_open(&(struct hsm_token_config){.uri = uri, .module = module, .pin = pin},
-                          out);
-}
-
-enum hsm_status
-acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **out)
-{
-    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
-    const struct acme_token_settings *s = &config->token;
-    struct hsm_token_config token = {
-        .uri = config->token_uri,
-        .module = config->module,
-        .sessions = (unsigned)s->sessions,
-        .workers = (unsigned)s->workers,
-        .queue_max = (unsigned)s->queue_max,
-        .op_timeout_ms = (unsigned)s->op_timeout_ms,
-        .reconnect_min_ms = (unsigned)s->reconnect_min_ms,
-        .reconnect_max_ms = (unsigned)s->reconnect_max_ms,
-        .verify_every = (unsigned)s->verify_every,
-        .probe_ms = (unsigned)s->probe_ms,
-        .quirks = s->quirks,
-    };
-    enum hsm_status st = HSM_OK;
-
-    if (s->route != NULL && hsm_route_parse(s->route, &token.route) != HSM_OK) {
-        hsm_log(HSM_LOG_ERROR, "[token]: route is libp11 or direct");
-        return HSM_ERR_USAGE;
-    }
-    if (config->pin == NULL && config->pin_source != NULL)
-        st = hsm_secret_from(config->pin_source, PIN_QUESTION, &pin);
-    if (st != HSM_OK)
-        return st;
-    token.pin = config->pin != NULL ? config->pin : pin;
-    return hsm_token_open(&token, out);
-}
-
-enum hsm_status
-acme_daemon_read_once(const char *source, const char *question, struct hsm_secret **out)
-{
-    if (source == NULL || !hsm_secret_is_read_once(source))
-        return HSM_OK;
-    return hsm_secret_from(source, question, out);
-}
-
-/* What the supervisor hands to hsm_supervise(). */
-struct supervised {
-    struct acme_daemon_config *config;
-    enum hsm_status (*run)(void *context);
-    void *context;
-};
-
-static enum hsm_status
-run_worker(struct hsm_worker *worker, void *context)
-{
-    const struct supervised *supervised = context;
-
-    supervised->config->worker = worker;
-    return supervised->run(supervised->context);
-}
-
-enum hsm_status
-acme_daemon_supervise(struct acme_daemon_config *config, enum hsm_status (*run)(void *context),
-                      void *context)
-{
-    DEFER(acme_http_listener_close) struct acme_http_listener *listener = NULL;
-    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
-    struct supervised supervised = {.config = config, .run = run, .context = context};
-    enum hsm_status st = acme_daemon_read_once(config->pin_source, PIN_QUESTION, &pin);
-
-    if (st == HSM_OK)
-        st = acme_http_listener_open(config->address, &listener);
-    if (st != HSM_OK)
-        return st;
-    config->pin = pin;
-    config->listener = listener;
-    st = hsm_supervise(&(struct hsm_supervise_config){
-        .workers = (unsigned)config->workers, .run = run_worker, .context = &supervised});
-    config->pin = NULL;
-    config->listener = NULL;
-    return st;
-}
-
-enum hsm_status
-acme_daemon_open(const struct acme_daemon_config *config, struct acme_daemon **out)
-{
-    DEFER(acme_daemon_close) struct acme_daemon *daemon = calloc(1, sizeof(*daemon));
-    enum hsm_status st;
-
-    if (daemon == NULL)
-        return HSM_ERR_NOMEM;
-    daemon->config = config;
-    st = acme_daemon_login(config, &daemon->token);
-    if (st == HSM_OK)
-        st = hsm_key_find(daemon->token, config->tls_key, &daemon->tls_key);
-    if (st == HSM_OK)
-        st = certs_chain_read(config->tls_chain, &daemon->tls_chain);
-    if (st != HSM_OK)
-        return st;
-    if (!hsm_key_matches(daemon->tls_key,
-                         certs_cert_public(certs_chain_get(daemon->tls_chain, 0)))) {
-        hsm_log(HSM_LOG_ERROR, "%s: not the certificate of %s", config->tls_chain, config->tls_key);
-        return HSM_ERR_UNTRUSTED;
-    }
-
-    *out = daemon;
-    daemon = NULL;
-    return HSM_OK;
-}
-
-struct hsm_token *
-acme_daemon_lend_token(const struct acme_daemon *daemon)
-{
-    return daemon->token;
-}
-
-enum hsm_status
-acme_daemon_serve(struct acme_daemon *daemon, const struct acme_http_handler *handler,
-                  void (*tick)(void *context), unsigned tick_s)
-{
-    DEFER(acme_http_loop_free) struct acme_http_loop *loop = NULL;
-    struct acme_http_server_config server = {
-        .address = daemon->config->address,
-        .listener = daemon->config->listener,
-        .tls_key = daemon->tls_key,
-        .tls_chain = daemon->tls_chain,
-        .handler = *handler,
-    };
-    enum hsm_status st = acme_http_loop_new((unsigned)daemon->config->threads, &loop);
-
-    if (st == HSM_OK)
-        st = acme_http_loop_listen(loop, &server);
-    if (st == HSM_OK)
-        st = acme_http_loop_every(loop, tick_s, tick, handler->context);
-    if (st != HSM_OK)
-        return st;
-    if (daemon->config->worker != NULL)
-        acme_http_loop_supervise(loop, daemon->config->worker);
-    hsm_log(HSM_LOG_INFO, "serving %s on %s", daemon->config->base_url, daemon->config->address);
-    st = acme_http_loop_run(loop);
-    if (st == HSM_ERR_BUSY) /* a handler still uses what the caller would now release */
-        hsm_worker_abandon(st);
-    return st;
-}
-
-void
-acme_daemon_close(struct acme_daemon *daemon)
-{
-    if (daemon == NULL)
-        return;
-    certs_chain_free(daemon->tls_chain);
-    hsm_key_free(daemon->tls_key);
-    hsm_token_close(daemon->token);
-    free(daemon);
 }

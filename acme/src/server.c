@@ -268,8 +268,10 @@ find_route(struct acme_call *call)
     const char *path = acme_http_request_path(call->request);
 
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (acme_http_match(path, routes[i].pattern, call->params, 1))
+        if (acme_http_match(path, routes[i].pattern, call->params, 1)) {
+            acme_http_response_route(call->response, routes[i].pattern);
             return &routes[i];
+        }
     }
     return NULL;
 }
@@ -454,6 +456,7 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
                                acme_server_now(server));
     if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */
         return st;
+    acme_server_observe(server);
 
     *out = server;
     server = NULL;
@@ -519,6 +522,7 @@ acme_server_tick(struct acme_server *server)
     time_t now = acme_server_now(server);
 
     acme_server_forward(server);
+    acme_server_observe(server);
     if (now < server->expire_at)
         return;
     server->expire_at = now + EXPIRE_S;

@@ -77,6 +77,18 @@ struct acme_call {
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 
+/* ---- server_observe.c ---- */
+
+enum acme_issuance_outcome {
+    ACME_ISSUED,
+    ACME_PUT_OFF, /* the token or the store was away: it is tried again */
+    ACME_GIVEN_UP, /* void */
+};
+
+void acme_server_count_issuance(struct acme_server *server, enum acme_issuance_outcome outcome);
+/** Gauges as they are now. */
+void acme_server_observe(struct acme_server *server);
+
 /* ---- server.c ---- */
 
 /** BASE/acme/RESOURCE, /ID and REST after it unless NULL. */

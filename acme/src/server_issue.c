@@ -242,6 +242,7 @@ store_certificate(struct acme_server *server, const struct issuance *issuance, X
             acme_store_rollback(store);
     }
     free(der);
+    acme_server_count_issuance(server, st == HSM_OK ? ACME_ISSUED : ACME_PUT_OFF);
     if (st == HSM_OK)
         hsm_log(HSM_LOG_INFO, "order %s: certificate %s issued for SPC %s", issuance->order_id,
                 serial != NULL ? serial : "", issuance->spc);
@@ -277,6 +278,7 @@ void_issuance(struct acme_server *server, const struct issuance *issuance, const
     enum hsm_status st;
 
     hsm_log(HSM_LOG_ERROR, "order %s: void: %s", issuance->order_id, why);
+    acme_server_count_issuance(server, ACME_GIVEN_UP);
     if (text == NULL)
         return HSM_ERR_NOMEM;
     st = acme_store_begin(store);
@@ -316,8 +318,10 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
     st = sign(server, issuance, &cert, &why);
     if (is_final(st))
         return void_issuance(server, issuance, why.text);
-    if (st != HSM_OK)
+    if (st != HSM_OK) {
+        acme_server_count_issuance(server, ACME_PUT_OFF);
         return HSM_ERR_BUSY; /* whatever it was: the token may sign later */
+    }
     return store_certificate(server, issuance, cert);
 }
 

@@ -85,6 +85,23 @@ certs_chain_append(struct certs_chain *chain, const struct certs_chain *other)
     return st;
 }
 
+enum hsm_status
+certs_chain_copy(const struct certs_chain *chain, struct certs_chain **out)
+{
+    struct certs_chain *copy = calloc(1, sizeof(*copy));
+
+    if (copy == NULL)
+        return HSM_ERR_NOMEM;
+    *copy = *chain;
+    copy->certs = X509_chain_up_ref(chain->certs);
+    if (copy->certs == NULL) {
+        free(copy);
+        return HSM_ERR_NOMEM;
+    }
+    *out = copy;
+    return HSM_OK;
+}
+
 size_t
 certs_chain_len(const struct certs_chain *chain)
 {

@@ -23,6 +23,7 @@ struct certs_path {
     size_t len;
     struct certs_tnauthlist *tnauthlist;
     struct certs_constraints *constraints;
+    struct hsm_es256_verifier *verifier; /* of the end entity's key; NULL: it is not on P-256 */
     time_t not_before, not_after;
 };
 
@@ -517,6 +518,9 @@ judge(const struct search *search, struct certs_path **out, struct hsm_reason *w
     if (st != HSM_OK)
         return st;
     take_certs(search, path);
+    st = hsm_es256_verifier_new(certs_cert_public(path->certs[0]), &path->verifier);
+    if (st != HSM_OK && st != HSM_ERR_UNSUPPORTED)
+        return st;
     *out = path;
     path = NULL;
     return HSM_OK;
@@ -753,6 +757,12 @@ certs_path_tnauthlist(const struct certs_path *path)
     return path->tnauthlist;
 }
 
+const struct hsm_es256_verifier *
+certs_path_verifier(const struct certs_path *path)
+{
+    return path->verifier;
+}
+
 const struct certs_constraints *
 certs_path_constraints(const struct certs_path *path)
 {
@@ -787,5 +797,6 @@ certs_path_free(struct certs_path *path)
         X509_free(path->certs[i]);
     certs_tnauthlist_free(path->tnauthlist);
     certs_constraints_free(path->constraints);
+    hsm_es256_verifier_free(path->verifier);
     free(path);
 }

@@ -42,8 +42,8 @@ hsm_es256_in_range(const uint8_t *sig)
     return is_in_range(sig) && is_in_range(sig + HALF);
 }
 
-static bool
-is_p256(EVP_PKEY *key)
+bool
+hsm_es256_is_p256(EVP_PKEY *key)
 {
     char group[32];
     size_t len;
@@ -142,7 +142,7 @@ hsm_es256_verify(EVP_PKEY *public_key, const void *message, size_t len, const ui
 
     if (sig_len != HSM_P256_SIG_LEN)
         return HSM_ERR_MALFORMED;
-    if (!is_p256(public_key))
+    if (!hsm_es256_is_p256(public_key))
         return HSM_ERR_UNSUPPORTED;
     if (hsm_es256_to_der(sig, der, &der_len) != HSM_OK)
         return HSM_ERR_UNTRUSTED;
@@ -300,7 +300,7 @@ hsm_p256_point(EVP_PKEY *public_key, uint8_t *point)
 {
     bool good;
 
-    if (!is_p256(public_key))
+    if (!hsm_es256_is_p256(public_key))
         return HSM_ERR_UNSUPPORTED;
     good = EVP_PKEY_get0_provider(public_key) != NULL ? point_from_coordinates(public_key, point)
                                                       : point_from_spki(public_key, point);

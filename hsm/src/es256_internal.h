@@ -8,6 +8,8 @@
 
 #include <hsm/es256.h>
 
+bool hsm_es256_is_p256(EVP_PKEY *key);
+
 /** R and S of R || S are in 1..n-1. */
 bool hsm_es256_in_range(const uint8_t *sig);
 

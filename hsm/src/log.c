@@ -206,6 +206,7 @@ hsm_log_is_on(enum hsm_log_level level)
     return level <= sink.level;
 }
 
+HSM_PRINTF(4, 0)
 static void
 log_line(enum hsm_log_level level, const struct hsm_log_field *fields, size_t count,
          const char *format, va_list args)

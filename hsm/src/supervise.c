@@ -1,19 +1,15 @@
 /* supervise.c - fork workers, listen to their hearts, replace those that ended or are stuck. */
 #define _GNU_SOURCE /* sigabbrev_np */
-#include <hsm/supervise.h>
+#include "supervise_internal.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -22,53 +18,8 @@
 
 #include "notify_internal.h"
 
-#define NEVER     INT64_MAX
-#define BEAT      '.' /* what a worker writes on its line */
-#define READY     'R'
 #define BEATS_MAX 64 /* octets taken from a line at once */
 #define LATE_MS   500 /* by which a timer of ours is late only if the machine stood still */
-
-struct hsm_worker {
-    unsigned index;
-    bool is_alone;
-    int line; /* to the supervisor */
-    pid_t supervisor;
-    sigset_t mask; /* of a worker that serves */
-};
-
-enum slot_state {
-    RESTING, /* there is no process */
-    STARTING,
-    SERVING,
-    KILLED, /* and not reaped yet */
-};
-
-/* The place of one worker. Times are monotonic milliseconds. */
-struct slot {
-    enum slot_state state;
-    pid_t pid;
-    int line; /* from the worker; -1: it closed it, or there is none */
-    int64_t until; /* RESTING: then it is started; STARTING, SERVING: then it is killed */
-    int64_t ready_at;
-    bool was_ready;
-    unsigned failures; /* in a row */
-};
-
-struct supervisor {
-    struct hsm_supervise_config config; /* without zeros */
-    struct slot slots[HSM_WORKERS_MAX];
-    pid_t pid;
-    int signals; /* signalfd */
-    sigset_t mask_before;
-    struct sigaction chld_before;
-    bool was_ready; /* a worker was, once */
-    bool was_complete; /* all were, at once */
-    bool is_stopping;
-    int64_t stop_until;
-    int64_t watchdog_ms, watchdog_at;
-    struct hsm_supervise_counts counts;
-    enum hsm_status result;
-};
 
 static int64_t
 now_ms(void)
@@ -79,116 +30,6 @@ now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ---- in the worker ----------------------------------------------------- */
-
-unsigned
-hsm_worker_index(const struct hsm_worker *worker)
-{
-    return worker->index;
-}
-
-bool
-hsm_worker_is_alone(const struct hsm_worker *worker)
-{
-    return worker->is_alone;
-}
-
-/* A line that is full has beats enough in it; one that is closed ends with this process. */
-static void
-say(struct hsm_worker *worker, char what)
-{
-    ssize_t n;
-
-    do
-        n = send(worker->line, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
-}
-
-static int
-exit_status(enum hsm_status st)
-{
-    return st == HSM_OK ? 0 : HSM_WORKER_EXIT_BASE + (int)st;
-}
-
-void
-hsm_worker_abandon(enum hsm_status status)
-{
-    fflush(NULL);
-    _exit(exit_status(status));
-}
-
-/*
- * While a worker starts it is in the middle of a login or a search, and a
- * software token is in the middle of its files: SoftHSM 2.6.1 empties and
- * rewrites token.object at each C_Login, and whoever is killed in between
- * leaves a token that nobody finds again. So SIGTERM and the end of the
- * supervisor wait until it is ready; if it never is, the alarm ends it.
- */
-static bool
-begin_start(struct hsm_worker *worker, unsigned start_ms)
-{
-    sigset_t later;
-
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != worker->supervisor)
-        return false;
-    sigemptyset(&later);
-    sigaddset(&later, SIGTERM);
-    sigaddset(&later, SIGINT);
-    (void)sigprocmask(SIG_SETMASK, &worker->mask, NULL);
-    (void)sigprocmask(SIG_BLOCK, &later, NULL);
-    alarm(start_ms / 1000 + 1);
-    return true;
-}
-
-/* Now SIGKILL: a worker that is stuck would not notice another signal. */
-static void
-end_start(const struct hsm_worker *worker)
-{
-    alarm(0);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != worker->supervisor)
-        hsm_worker_abandon(HSM_ERR_IO);
-    (void)pthread_sigmask(SIG_SETMASK, &worker->mask, NULL);
-}
-
-void
-hsm_worker_ready(struct hsm_worker *worker)
-{
-    end_start(worker);
-    say(worker, READY);
-}
-
-void
-hsm_worker_beat(struct hsm_worker *worker)
-{
-    say(worker, BEAT);
-}
-
-/* Leave what is the supervisor's. */
-static void
-become_worker(const struct supervisor *supervisor, struct hsm_worker *worker)
-{
-    const struct sigaction ignore = {.sa_handler = SIG_IGN};
-
-    for (unsigned i = 0; i < supervisor->config.workers; i++) {
-        if (supervisor->slots[i].line >= 0)
-            close(supervisor->slots[i].line);
-    }
-    close(supervisor->signals);
-    (void)sigaction(SIGHUP, &ignore, NULL);
-    (void)sigaction(SIGCHLD, &supervisor->chld_before, NULL);
-    worker->supervisor = supervisor->pid;
-    worker->mask = supervisor->mask_before;
-    if (!begin_start(worker, supervisor->config.start_ms))
-        hsm_worker_abandon(HSM_ERR_IO);
-}
-
-static _Noreturn void
-work(const struct supervisor *supervisor, struct hsm_worker *worker)
-{
-    become_worker(supervisor, worker);
-    exit(exit_status(supervisor->config.run(worker, supervisor->config.context)));
-}
-
 /* ---- starting ---------------------------------------------------------- */
 
 static void
@@ -197,7 +38,8 @@ tell(const struct supervisor *supervisor, const struct slot *slot, enum hsm_work
 {
     const struct hsm_worker_event event = {
         .change = change,
-        .index = (unsigned)(slot - supervisor->slots),
+        .index = slot_index(supervisor, slot),
+        .place = (unsigned)(slot - supervisor->slots),
         .pid = slot->pid,
         .rest_ms = rest_ms,
         .counts = supervisor->counts,
@@ -207,27 +49,42 @@ tell(const struct supervisor *supervisor, const struct slot *slot, enum hsm_work
         supervisor->config.on_event(supervisor->config.context, &event);
 }
 
-static unsigned
-count_in(const struct supervisor *supervisor, enum slot_state state)
+unsigned
+supervisor_count(const struct supervisor *supervisor, enum slot_state state)
 {
     unsigned count = 0;
 
-    for (unsigned i = 0; i < supervisor->config.workers; i++)
+    for (unsigned i = 0; i < SLOTS; i++)
         count += supervisor->slots[i].state == state;
+    return count;
+}
+
+unsigned
+supervisor_count_serving(struct supervisor *supervisor)
+{
+    const struct slot *slots = slots_in_use(supervisor);
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < supervisor->config.workers; i++)
+        count += slots[i].state == SERVING;
     return count;
 }
 
 static unsigned
 count_alive(const struct supervisor *supervisor)
 {
-    return supervisor->config.workers - count_in(supervisor, RESTING);
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < SLOTS; i++)
+        count += has_process(&supervisor->slots[i]);
+    return count;
 }
 
 /* Cannot be forked now: more processes or descriptors than are allowed, which may pass. */
 static void
 could_not_start(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
-    hsm_log(HSM_LOG_ERROR, "worker %u: cannot be started: %s", (unsigned)(slot - supervisor->slots),
+    hsm_log(HSM_LOG_ERROR, "worker %u: cannot be started: %s", slot_index(supervisor, slot),
             strerror(errno));
     slot->until = now + supervisor->config.restart_max_ms;
 }
@@ -235,7 +92,7 @@ could_not_start(struct supervisor *supervisor, struct slot *slot, int64_t now)
 static void
 start(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
-    struct hsm_worker worker = {.index = (unsigned)(slot - supervisor->slots),
+    struct hsm_worker worker = {.place = (unsigned)(slot - supervisor->slots),
                                 .is_alone = count_alive(supervisor) == 0};
     int line[2];
     pid_t pid;
@@ -249,7 +106,7 @@ start(struct supervisor *supervisor, struct slot *slot, int64_t now)
     pid = fork();
     if (pid == 0) {
         close(line[0]);
-        work(supervisor, &worker);
+        supervisor_work(supervisor, &worker);
     }
     if (pid < 0)
         could_not_start(supervisor, slot, now);
@@ -263,28 +120,43 @@ start(struct supervisor *supervisor, struct slot *slot, int64_t now)
     slot->line = line[0];
     slot->until = now + supervisor->config.start_ms;
     slot->was_ready = false;
+    slot->is_retired = false;
     supervisor->counts.started++;
-    hsm_log(HSM_LOG_DEBUG, "worker %u (pid %d): started", worker.index, (int)pid);
+    hsm_log(HSM_LOG_DEBUG, "worker %u (pid %d): started", slot_index(supervisor, slot), (int)pid);
     tell(supervisor, slot, HSM_WORKER_STARTED, 0);
 }
 
-/* The one that has waited longest, when none is starting: of a PIN that is refused the others learn
- * without trying it. */
+static struct slot *
+longest_resting(struct supervisor *supervisor)
+{
+    struct slot *slots = slots_in_use(supervisor);
+    struct slot *next = NULL;
+
+    for (unsigned i = 0; i < supervisor->config.workers; i++) {
+        if (slots[i].state == RESTING && (next == NULL || slots[i].until < next->until))
+            next = &slots[i];
+    }
+    return next;
+}
+
+/* When none is starting: of a PIN that is refused the others learn without trying it. And while a
+ * new configuration is tried nobody else starts, for it is not known yet with which one. */
+static struct slot *
+next_to_start(struct supervisor *supervisor)
+{
+    if (supervisor->is_stopping || supervisor_count(supervisor, STARTING) > 0)
+        return NULL;
+    if (supervisor->candidate != NULL)
+        return supervisor->candidate->state == RESTING ? supervisor->candidate : NULL;
+    return longest_resting(supervisor);
+}
+
 static void
 start_next(struct supervisor *supervisor, int64_t now)
 {
-    struct slot *next = NULL;
+    struct slot *next = next_to_start(supervisor);
 
-    if (supervisor->is_stopping || count_in(supervisor, STARTING) > 0)
-        return;
-    for (unsigned i = 0; i < supervisor->config.workers; i++) {
-        struct slot *slot = &supervisor->slots[i];
-
-        if (slot->state == RESTING && slot->until <= now &&
-            (next == NULL || slot->until < next->until))
-            next = slot;
-    }
-    if (next != NULL)
+    if (next != NULL && next->until <= now)
         start(supervisor, next, now);
 }
 
@@ -297,11 +169,14 @@ became_ready(struct supervisor *supervisor, struct slot *slot, int64_t now)
     slot->ready_at = now;
     slot->was_ready = true;
     supervisor->was_ready = true;
-    hsm_log(HSM_LOG_INFO, "worker %u (pid %d): ready", (unsigned)(slot - supervisor->slots),
+    hsm_log(HSM_LOG_INFO, "worker %u (pid %d): ready", slot_index(supervisor, slot),
             (int)slot->pid);
     tell(supervisor, slot, HSM_WORKER_READY, 0);
-    if (!supervisor->was_complete && !supervisor->is_stopping &&
-        count_in(supervisor, SERVING) == supervisor->config.workers) {
+    if (supervisor->is_stopping)
+        return;
+    supervisor_go_on_reloading(supervisor, slot, now);
+    if (!supervisor->was_complete &&
+        supervisor_count_serving(supervisor) == supervisor->config.workers) {
         supervisor->was_complete = true;
         hsm_notify("READY=1");
     }
@@ -321,7 +196,7 @@ hear(struct supervisor *supervisor, struct slot *slot, int64_t now)
         return;
     if (slot->state == STARTING && memchr(beats, READY, (size_t)n) != NULL)
         became_ready(supervisor, slot, now);
-    if (slot->state == SERVING)
+    if (slot->state == SERVING || slot->state == RETIRING)
         slot->until = now + supervisor->config.heartbeat_ms;
 }
 
@@ -330,10 +205,10 @@ kill_stuck(struct supervisor *supervisor, struct slot *slot)
 {
     const char *what = slot->state == STARTING ? "not ready" : "no heartbeat";
 
-    if (supervisor->is_stopping)
+    if (supervisor->is_stopping || slot->state == RETIRING)
         what = "did not end";
-    hsm_log(HSM_LOG_ERROR, "worker %u (pid %d): %s in time: killed",
-            (unsigned)(slot - supervisor->slots), (int)slot->pid, what);
+    hsm_log(HSM_LOG_ERROR, "worker %u (pid %d): %s in time: killed", slot_index(supervisor, slot),
+            (int)slot->pid, what);
     supervisor->counts.stuck++;
     (void)kill(slot->pid, SIGKILL);
     slot->state = KILLED;
@@ -341,14 +216,33 @@ kill_stuck(struct supervisor *supervisor, struct slot *slot)
     tell(supervisor, slot, HSM_WORKER_STUCK, 0);
 }
 
+static bool
+may_be_overdue(const struct slot *slot)
+{
+    return has_process(slot) && slot->state != KILLED;
+}
+
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t
+overdue_at(const struct supervisor *supervisor, const struct slot *slot)
+{
+    if (supervisor->is_stopping)
+        return supervisor->stop_until;
+    return slot->state == RETIRING ? earlier(slot->until, slot->retired_until) : slot->until;
+}
+
 static void
 kill_overdue(struct supervisor *supervisor, int64_t now)
 {
-    for (unsigned i = 0; i < supervisor->config.workers; i++) {
+    for (unsigned i = 0; i < SLOTS; i++) {
         struct slot *slot = &supervisor->slots[i];
-        int64_t until = supervisor->is_stopping ? supervisor->stop_until : slot->until;
 
-        if ((slot->state == STARTING || slot->state == SERVING) && until <= now)
+        if (may_be_overdue(slot) && overdue_at(supervisor, slot) <= now)
             kill_stuck(supervisor, slot);
     }
 }
@@ -358,8 +252,8 @@ kill_overdue(struct supervisor *supervisor, int64_t now)
 static void
 signal_all(const struct supervisor *supervisor, int number)
 {
-    for (unsigned i = 0; i < supervisor->config.workers; i++) {
-        if (supervisor->slots[i].state == STARTING || supervisor->slots[i].state == SERVING)
+    for (unsigned i = 0; i < SLOTS; i++) {
+        if (may_be_overdue(&supervisor->slots[i]))
             (void)kill(supervisor->slots[i].pid, number);
     }
 }
@@ -453,7 +347,7 @@ ended_when_asked(struct supervisor *supervisor, const struct slot *slot, int sta
         return; /* it may not have taken the signal yet */
     else
         hsm_log(HSM_LOG_ERROR, "worker %u (pid %d): ended with %s while stopping",
-                (unsigned)(slot - supervisor->slots), (int)slot->pid, text);
+                slot_index(supervisor, slot), (int)slot->pid, text);
     if (supervisor->result == HSM_OK)
         supervisor->result = st;
 }
@@ -462,7 +356,7 @@ static unsigned
 ended_by_itself(struct supervisor *supervisor, struct slot *slot, int status, enum hsm_status st,
                 const char *text, int64_t now)
 {
-    unsigned index = (unsigned)(slot - supervisor->slots);
+    unsigned index = slot_index(supervisor, slot);
     unsigned rest;
 
     supervisor->counts.failed++;
@@ -482,6 +376,19 @@ ended_by_itself(struct supervisor *supervisor, struct slot *slot, int status, en
     return rest;
 }
 
+/* One of the configuration before: another has taken its place. */
+static void
+ended_retired(struct supervisor *supervisor, struct slot *slot, enum hsm_status st,
+              const char *text)
+{
+    if (st != HSM_OK)
+        supervisor->counts.failed++;
+    hsm_log(st == HSM_OK ? HSM_LOG_INFO : HSM_LOG_WARNING,
+            "worker %u (pid %d): replaced, ended%s%s", slot_index(supervisor, slot), (int)slot->pid,
+            st == HSM_OK ? "" : " with ", st == HSM_OK ? "" : text);
+    slot->state = UNUSED;
+}
+
 static void
 reap(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
@@ -489,7 +396,7 @@ reap(struct supervisor *supervisor, struct slot *slot, int64_t now)
     char text[64];
     enum hsm_status st;
     unsigned rest = 0;
-    bool was_asked;
+    bool was_asked = supervisor->is_stopping;
 
     if (waitpid(slot->pid, &status, WNOHANG) != slot->pid)
         return;
@@ -499,11 +406,14 @@ reap(struct supervisor *supervisor, struct slot *slot, int64_t now)
         close(slot->line);
     slot->line = -1;
     st = judge(status, text, sizeof(text));
-    if (supervisor->is_stopping)
+    if (was_asked)
         ended_when_asked(supervisor, slot, status, st, text);
-    was_asked = supervisor->is_stopping;
     slot->state = RESTING;
-    if (!was_asked) /* it may stop the others */
+    if (slot->is_retired)
+        ended_retired(supervisor, slot, st, text);
+    else if (!was_asked && supervisor_reload_failed(supervisor, slot, text))
+        slot->state = UNUSED;
+    else if (!was_asked) /* it may stop the others */
         rest = ended_by_itself(supervisor, slot, status, st, text, now);
     slot->until = now + rest;
     tell(supervisor, slot, HSM_WORKER_ENDED, rest);
@@ -520,37 +430,33 @@ take_signals(struct supervisor *supervisor, int64_t now)
     while (read(supervisor->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         int number = (int)info.ssi_signo;
 
-        if (number == SIGHUP)
+        if (number == SIGHUP && supervisor->config.reload != NULL)
+            supervisor->wants_reload = true;
+        else if (number == SIGHUP)
             signal_all(supervisor, SIGHUP);
         if (number != SIGTERM && number != SIGINT)
             continue; /* SIGCHLD: all are asked below */
         hsm_log(HSM_LOG_INFO, "stopping: signal %d", number);
         stop(supervisor, number, now);
     }
-    for (unsigned i = 0; i < supervisor->config.workers; i++) {
-        if (supervisor->slots[i].state != RESTING)
+    for (unsigned i = 0; i < SLOTS; i++) {
+        if (has_process(&supervisor->slots[i]))
             reap(supervisor, &supervisor->slots[i], now);
     }
 }
 
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* When something is due that no descriptor tells of. */
 static int64_t
-next_due(const struct supervisor *supervisor)
+next_due(struct supervisor *supervisor)
 {
-    bool may_start = !supervisor->is_stopping && count_in(supervisor, STARTING) == 0;
+    const struct slot *next = next_to_start(supervisor);
     int64_t due = supervisor->watchdog_ms > 0 ? supervisor->watchdog_at : NEVER;
 
-    for (unsigned i = 0; i < supervisor->config.workers; i++) {
-        const struct slot *slot = &supervisor->slots[i];
-
-        if (slot->state == RESTING ? may_start : slot->state != KILLED)
-            due = earlier(due, supervisor->is_stopping ? supervisor->stop_until : slot->until);
+    if (next != NULL)
+        due = earlier(due, next->until);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        if (may_be_overdue(&supervisor->slots[i]))
+            due = earlier(due, overdue_at(supervisor, &supervisor->slots[i]));
     }
     return due;
 }
@@ -571,11 +477,13 @@ poll_timeout(int64_t due)
 static void
 forgive(struct supervisor *supervisor, int64_t late)
 {
-    for (unsigned i = 0; i < supervisor->config.workers; i++) {
+    for (unsigned i = 0; i < SLOTS; i++) {
         struct slot *slot = &supervisor->slots[i];
 
-        if (slot->state == STARTING || slot->state == SERVING)
+        if (may_be_overdue(slot)) {
             slot->until += late;
+            slot->retired_until += late;
+        }
     }
     if (supervisor->is_stopping)
         supervisor->stop_until += late;
@@ -585,18 +493,17 @@ static void
 wait_and_hear(struct supervisor *supervisor)
 {
     int64_t due = next_due(supervisor);
-    struct pollfd fds[1 + HSM_WORKERS_MAX] = {{.fd = supervisor->signals, .events = POLLIN}};
-    unsigned workers = supervisor->config.workers;
+    struct pollfd fds[1 + SLOTS] = {{.fd = supervisor->signals, .events = POLLIN}};
     int64_t now;
 
-    for (unsigned i = 0; i < workers; i++)
+    for (unsigned i = 0; i < SLOTS; i++)
         fds[1 + i] = (struct pollfd){.fd = supervisor->slots[i].line, .events = POLLIN};
-    if (poll(fds, 1 + workers, poll_timeout(due)) < 0)
+    if (poll(fds, 1 + SLOTS, poll_timeout(due)) < 0)
         return; /* EINTR: stopped and continued; otherwise memory is short, and it is tried again */
     now = now_ms();
     if (due != NEVER && now - due > LATE_MS)
         forgive(supervisor, now - due);
-    for (unsigned i = 0; i < workers; i++) {
+    for (unsigned i = 0; i < SLOTS; i++) {
         if (fds[1 + i].revents != 0)
             hear(supervisor, &supervisor->slots[i], now);
     }
@@ -620,6 +527,7 @@ loop(struct supervisor *supervisor)
         int64_t now = now_ms();
 
         feed_watchdog(supervisor, now);
+        supervisor_begin_reload(supervisor, now);
         start_next(supervisor, now);
         wait_and_hear(supervisor);
         kill_overdue(supervisor, now_ms()); /* those that were not heard just now */
@@ -637,6 +545,8 @@ set_defaults(struct hsm_supervise_config *config)
         config->start_ms = HSM_WORKER_START_MS;
     if (config->stop_ms == 0)
         config->stop_ms = HSM_WORKER_STOP_MS;
+    if (config->retire_ms == 0)
+        config->retire_ms = HSM_WORKER_RETIRE_MS;
     if (config->restart_min_ms == 0)
         config->restart_min_ms = HSM_RESTART_MIN_MS;
     if (config->restart_max_ms == 0)
@@ -693,8 +603,10 @@ hsm_supervise(const struct hsm_supervise_config *config)
     set_defaults(&supervisor->config);
     supervisor->pid = getpid();
     supervisor->watchdog_ms = hsm_notify_watchdog_ms();
-    for (unsigned i = 0; i < config->workers; i++)
+    for (unsigned i = 0; i < SLOTS; i++)
         supervisor->slots[i].line = -1;
+    for (unsigned i = 0; i < config->workers; i++)
+        supervisor->slots[i].state = RESTING;
     st = take_over_signals(supervisor);
     if (st == HSM_OK) {
         loop(supervisor);

@@ -120,7 +120,7 @@ open_all(const struct daemon *daemon, struct hsm_worker *worker, struct opened *
         st = kms_check_config(&opened->config);
     if (st != HSM_OK)
         return st;
-    opened->config.common.pin = daemon->pin;
+    opened->config.common.shared.pin = daemon->pin;
     st = sks_kms_open(&opened->config, &hooks, &opened->kms);
     if (st != HSM_OK)
         return st;

@@ -29,6 +29,7 @@
 #include <hsm/secret.h>
 #include <hsm/supervise.h>
 #include <hsm/token.h>
+#include <hsm/token_meter.h>
 #include <sks/callers.h>
 #include <sks/catalogue.h>
 #include <sks/identity.h>
@@ -39,14 +40,13 @@
 #include <sks/sp_config.h>
 #include <sks/tn.h>
 #include <sks/trail.h>
+#include <sks/verification_meter.h>
 
 #include "options.h"
 
 #define PROGRAM         "sti-sks"
 #define CREDENTIALS_S   1 /* between looks at the catalogue */
 #define TICK_LIMIT_S    5 /* for a tick to end when the daemon stops */
-#define TRUST_S         60 /* between looks at list and CRL */
-#define TRUST_RETRY_S   5 /* the same while there is none that is good */
 #define BEARER_QUESTION "Bearer token of callers: "
 #define UUID_LEN        36
 
@@ -233,14 +233,14 @@ ticker_stop(struct ticker *ticker)
     return !ticker->started;
 }
 
-/** What the supervisor opens and its workers share; NULL: not configured, or not shared. */
+/** What the supervisor opens and its workers share, besides what all daemons do; NULL: not
+ *  configured, or not shared. */
 struct shared {
-    struct sks_sp_config *config;
-    struct hsm_secret *pin, *bearer; /* of sources that can be read once only */
+    struct hsm_secret *bearer; /* of a source that can be read once only */
     struct acme_http_listener *api, *socket, *cr;
+    const char *api_address, *cr_address; /* of the configuration at the start */
     char *socket_address; /* "unix:PATH" */
     struct sks_rates *rates; /* of callers and customers */
-    struct hsm_worker *worker; /* this one */
 };
 
 /** What a worker holds, in the order of opening. */
@@ -259,6 +259,8 @@ struct sks {
     struct sks_callers *callers; /* NULL: no file of them */
     struct sks_trail *trail; /* NULL: no record is kept */
     struct sks_service *service;
+    struct hsm_token_meter *meters[SKS_TOKENS_MAX]; /* NULL: that token has not been opened */
+    struct sks_verification_meter *verification_meter;
     struct acme_http_loop *loop;
     struct ticker credentials, trust;
 };
@@ -267,6 +269,9 @@ static void
 sks_close(struct sks *sks)
 {
     acme_http_loop_free(sks->loop);
+    sks_verification_meter_free(sks->verification_meter);
+    for (size_t i = 0; i < SKS_TOKENS_MAX; i++)
+        hsm_token_meter_free(sks->meters[i]);
     sks_service_free(sks->service);
     sks_trail_close(sks->trail);
     sks_callers_free(sks->callers);
@@ -283,25 +288,40 @@ sks_close(struct sks *sks)
 
 #define SKS __attribute__((cleanup(sks_close))) struct sks
 
+/* A token that comes later is told of from then on. */
+static void
+read_token_meters(struct sks *sks)
+{
+    struct hsm_metrics *metrics = sks->config->common.shared.metrics;
+
+    for (size_t i = 0; i < sks_tokens_count(sks->tokens); i++) {
+        struct hsm_token *token = sks_tokens_get(sks->tokens, sks_tokens_uri(sks->tokens, i));
+
+        if (sks->meters[i] != NULL)
+            hsm_token_meter_read(sks->meters[i]);
+        else if (token != NULL)
+            (void)!hsm_token_meter_new(metrics, token, &sks->meters[i]); /* next time, then */
+    }
+}
+
 static unsigned
 refresh_credentials(void *context)
 {
     struct sks *sks = context;
 
     sks_service_refresh(sks->service);
+    read_token_meters(sks);
+    sks_verification_meter_read(sks->verification_meter);
     return CREDENTIALS_S;
 }
 
-/* Fetching may take long, and a failure keeps what was good: both were logged there. */
+/* Fetching may take long, and a failure keeps what was good. */
 static unsigned
 refresh_trust(void *context)
 {
     struct sks *sks = context;
-    time_t now = time(NULL);
 
-    if (sks_trust_refresh(sks->verification.trust, now) != HSM_OK)
-        hsm_log(HSM_LOG_WARNING, "trusted-CA list or CRL could not be refreshed");
-    return sks_trust_is_ready(sks->verification.trust, now) ? TRUST_S : TRUST_RETRY_S;
+    return sks_sp_verification_refresh(&sks->verification, time(NULL));
 }
 
 static enum hsm_status
@@ -329,7 +349,9 @@ open_tls_key(struct sks *sks)
 static const struct hsm_secret *
 bearer_of(const struct sks *sks)
 {
-    return sks->bearer != NULL || sks->shared == NULL ? sks->bearer : sks->shared->bearer;
+    if (sks->bearer != NULL || sks->shared == NULL || sks->config->bearer_source == NULL)
+        return sks->bearer;
+    return sks->shared->bearer; /* of the start */
 }
 
 static enum hsm_status
@@ -338,13 +360,14 @@ open_tls(struct sks *sks)
     const struct sks_sp_config *config = sks->config;
     enum hsm_status st;
 
-    if (config->api_address == NULL && config->cr_address == NULL)
+    if (config->api_address == NULL && config->cr_address == NULL &&
+        (sks->shared == NULL || (sks->shared->api == NULL && sks->shared->cr == NULL)))
         return HSM_OK;
     st = open_tls_key(sks);
     if (st == HSM_OK && config->client_anchors != NULL)
         st = certs_chain_read(config->client_anchors, &sks->client_anchors);
     if (st == HSM_OK && config->bearer_source != NULL &&
-        (sks->shared == NULL || sks->shared->bearer == NULL))
+        (sks->shared == NULL || !hsm_secret_is_read_once(config->bearer_source)))
         st = hsm_secret_from(config->bearer_source, BEARER_QUESTION, &sks->bearer);
     if (st != HSM_OK)
         return st;
@@ -383,6 +406,7 @@ open_service(struct sks *sks)
         .tokens = sks->tokens,
         .spc = sks->config->spc,
         .bearer = bearer_of(sks),
+        .metrics = sks->config->common.shared.metrics,
     };
     enum hsm_status st = sks_sp_verification_open(sks->config, &sks->verification);
 
@@ -398,7 +422,7 @@ open_service(struct sks *sks)
 static enum hsm_status
 sks_open(const struct sks_sp_config *config, struct sks *sks)
 {
-    enum hsm_status st = sks_sp_tokens_open(config, config->common.pin, &sks->tokens);
+    enum hsm_status st = sks_sp_tokens_open(config, config->common.shared.pin, &sks->tokens);
 
     sks->config = config;
     if (st == HSM_OK)
@@ -418,6 +442,7 @@ static enum hsm_status
 listen_on(struct sks *sks, const char *address, const struct acme_http_listener *listener,
           bool callers, struct acme_http_handler handler)
 {
+    const struct acme_daemon_config *common = &sks->config->common;
     const bool is_socket = strncmp(address, "unix:", 5) == 0;
     const struct acme_http_server_config server = {
         .address = address,
@@ -425,6 +450,8 @@ listen_on(struct sks *sks, const char *address, const struct acme_http_listener 
         .tls_key = is_socket ? NULL : sks->tls_key,
         .tls_chain = is_socket ? NULL : sks->tls_chain,
         .client_anchors = callers && !is_socket ? sks->client_anchors : NULL,
+        .is_quiet = !common->log_requests,
+        .metrics = common->shared.metrics,
         .handler = handler,
     };
     enum hsm_status st = acme_http_loop_listen(sks->loop, &server);
@@ -441,24 +468,37 @@ listen_to_callers(struct sks *sks)
     struct acme_http_handler handler = sks_service_handler(sks->service);
     enum hsm_status st = HSM_OK;
 
-    if (sks->config->api_address != NULL)
-        st = listen_on(sks, sks->config->api_address, shared->api, true, handler);
-    if (st != HSM_OK || sks->config->api_socket == NULL)
+    if (shared->api != NULL)
+        st = listen_on(sks, shared->api_address, shared->api, true, handler);
+    if (st != HSM_OK || shared->socket == NULL)
         return st;
     return listen_on(sks, shared->socket_address, shared->socket, true, handler);
 }
 
 static enum hsm_status
+open_meters(struct sks *sks)
+{
+    read_token_meters(sks);
+    return sks_verification_meter_new(sks->config->common.shared.metrics, sks->verification.x5u,
+                                      sks->verification.trust, &sks->verification_meter);
+}
+
+static enum hsm_status
 start(struct sks *sks)
 {
+    const struct acme_daemon_config *common = &sks->config->common;
     enum hsm_status st = acme_http_loop_new((unsigned)sks->config->threads, &sks->loop);
 
+    if (st == HSM_OK)
+        st = open_meters(sks);
     if (st != HSM_OK)
         return st;
-    acme_http_loop_supervise(sks->loop, sks->shared->worker);
+    acme_http_loop_supervise(sks->loop, common->shared.worker);
     st = listen_to_callers(sks);
-    if (st == HSM_OK && sks->config->cr_address != NULL)
-        st = listen_on(sks, sks->config->cr_address, sks->shared->cr, false,
+    if (st == HSM_OK)
+        st = acme_daemon_listen_metrics(common, sks->loop, sks_service_operations(sks->service));
+    if (st == HSM_OK && sks->shared->cr != NULL)
+        st = listen_on(sks, sks->shared->cr_address, sks->shared->cr, false,
                        sks_repository_handler(sks->repository));
     if (st == HSM_OK)
         st = ticker_start(&sks->credentials, refresh_credentials, sks);
@@ -487,15 +527,54 @@ serve(struct sks *sks)
 
 /* A worker process. */
 static enum hsm_status
-work(struct hsm_worker *worker, void *context)
+work(const void *config, void *context)
 {
-    struct shared *shared = context;
-    SKS sks = {.shared = shared};
-    enum hsm_status st = sks_open(shared->config, &sks);
+    SKS sks = {.shared = context};
+    enum hsm_status st = sks_open(config, &sks);
 
-    shared->worker = worker;
     return st == HSM_OK ? serve(&sks) : st;
 }
+
+/* ---- its supervisor ---- */
+
+static enum hsm_status
+read_config_file(const char *path, void *config)
+{
+    return sks_sp_config_read(path, config);
+}
+
+static void
+clear_config(void *config)
+{
+    sks_sp_config_clear(config);
+}
+
+/* Sockets are opened once; and a bearer token that came once cannot come again. */
+static enum hsm_status
+compare(const void *old_config, const void *fresh_config)
+{
+    const struct sks_sp_config *old = old_config;
+    const struct sks_sp_config *fresh = fresh_config;
+
+    acme_daemon_tell_kept("[api] address", old->api_address, fresh->api_address);
+    acme_daemon_tell_kept("[api] socket", old->api_socket, fresh->api_socket);
+    acme_daemon_tell_kept("[cr] address", old->cr_address, fresh->cr_address);
+    if (fresh->bearer_source == NULL || !hsm_secret_is_read_once(fresh->bearer_source) ||
+        (old->bearer_source != NULL && strcmp(old->bearer_source, fresh->bearer_source) == 0))
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "[api] bearer-source: %s can be read at the start only",
+            fresh->bearer_source);
+    return HSM_ERR_USAGE;
+}
+
+static const struct acme_daemon_program program = {
+    .name = PROGRAM,
+    .config_size = sizeof(struct sks_sp_config),
+    .read = read_config_file,
+    .clear = clear_config,
+    .run = work,
+    .compare = compare,
+};
 
 static void
 shared_close(struct shared *shared)
@@ -506,7 +585,6 @@ shared_close(struct shared *shared)
     acme_http_listener_close(shared->api);
     sks_rates_free(shared->rates);
     hsm_secret_free(shared->bearer);
-    hsm_secret_free(shared->pin);
 }
 
 /* It is made for its owner alone; who else may come in is said by the configuration. */
@@ -527,15 +605,11 @@ open_socket(const char *path, unsigned permissions, struct shared *shared)
 }
 
 static enum hsm_status
-shared_open(struct sks_sp_config *config, struct shared *shared)
+shared_open(const struct sks_sp_config *config, struct shared *shared)
 {
     enum hsm_status st =
-        acme_daemon_read_once(config->common.pin_source, "PIN of the token", &shared->pin);
+        acme_daemon_read_once(config->bearer_source, BEARER_QUESTION, &shared->bearer);
 
-    shared->config = config;
-    config->common.pin = shared->pin;
-    if (st == HSM_OK)
-        st = acme_daemon_read_once(config->bearer_source, BEARER_QUESTION, &shared->bearer);
     if (st == HSM_OK)
         st = sks_rates_new(&shared->rates);
     if (st == HSM_OK && config->api_address != NULL)
@@ -548,14 +622,13 @@ shared_open(struct sks_sp_config *config, struct shared *shared)
 }
 
 static enum hsm_status
-supervise(struct sks_sp_config *config)
+supervise(const char *path, struct sks_sp_config *config)
 {
-    struct shared shared = {.config = NULL};
+    struct shared shared = {.api_address = config->api_address, .cr_address = config->cr_address};
     enum hsm_status st = shared_open(config, &shared);
 
     if (st == HSM_OK)
-        st = hsm_supervise(&(struct hsm_supervise_config){
-            .workers = (unsigned)config->common.workers, .run = work, .context = &shared});
+        st = acme_daemon_supervise(&program, path, config, &shared);
     shared_close(&shared);
     return st;
 }
@@ -580,7 +653,8 @@ run_serve(const void *command_line)
 
     if (st != HSM_OK)
         return st;
-    return arguments->check ? check(arguments->config, &config) : supervise(&config);
+    return arguments->check ? check(arguments->config, &config)
+                            : supervise(arguments->config, &config);
 }
 
 /* ---- sign ---- */

@@ -15,7 +15,7 @@
 #define MKY_MARKS      19 /* octets around a media key: {"alg":"","dig":""}, */
 #define CANONICAL      (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) /* as acme_json_canonical() */
 
-static const char *const ppt_texts[SKS_PPT_COUNT] = {"shaken", "div", "rph", "rcd", ""};
+static const char *const ppt_texts[] = {"shaken", "div", "rph", "rcd", "", "div-o", "?"};
 
 const char *
 sks_ppt_text(enum sks_ppt ppt)
@@ -289,8 +289,9 @@ check_kind(const struct sks_claims *claims, size_t *octets, struct hsm_reason *w
         return HSM_OK;
     case SKS_PPT_NONE:
         return HSM_OK;
+    default:
+        return HSM_ERR_USAGE;
     }
-    return HSM_ERR_USAGE;
 }
 
 enum hsm_status

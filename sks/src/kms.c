@@ -88,7 +88,7 @@ static enum hsm_status
 open_parts(struct sks_kms *kms)
 {
     const struct sks_sp_config *config = kms->config;
-    enum hsm_status st = sks_sp_tokens_open(config, config->common.pin, &kms->tokens);
+    enum hsm_status st = sks_sp_tokens_open(config, config->common.shared.pin, &kms->tokens);
 
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &kms->catalogue);

@@ -1,9 +1,183 @@
-/* ms_api_verification.c - the verificationRequest and its answer. */
+/* ms_api_verification.c - the verificationRequest. */
 #include "ms_api_verification_internal.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include <sks/identity.h>
+
+#define HEADERS_MAX 64 /* protectedHeaders of one request */
+
+/* ---- which form ---- */
+
+struct form {
+    const char *from, *to, *time;
+    const char *identity; /* the shaken PASSporT */
+    bool has_target; /* dest is the Request-URI, and not `to` */
+};
+
+static struct form
+form_of(const json_t *request, enum ms_dialect dialect)
+{
+    const char *identity = dialect == MS_3GPP ? "identityHeader" : "identity";
+
+    if (json_object_get(request, "from") == NULL && json_object_get(request, "orig") != NULL)
+        return (struct form){"orig", "dest", "iat", identity, false};
+    return (struct form){"from", "to", "time", identity, true};
+}
+
+/* In the order in which their names are sorted, as ATIS-1000082 lists them. */
+static bool
+has_mandatory(const json_t *request, const struct form *form, enum ms_dialect dialect,
+              struct ms_fault *fault)
+{
+    bool is_plain = form->has_target;
+    bool has_list = dialect == MS_3GPP && json_object_get(request, "identityHeaders") != NULL;
+    const char *const identity = has_list ? "identityHeaders" : form->identity;
+    const char *const names[] = {is_plain ? form->from : form->to, is_plain ? identity : form->time,
+                                 is_plain ? form->time : identity, is_plain ? form->to : form->from,
+                                 NULL};
+
+    return ms_request_has_all(request, names, fault);
+}
+
+/* ---- Identity headers ---- */
+
+static bool
+take_list(struct ms_verification *out, const json_t *list, const char *name, struct ms_fault *fault)
+{
+    size_t count = json_array_size(list);
+    size_t room = SKS_IDENTITIES_MAX - (out->call.identity != NULL ? 1 : 0);
+
+    if (!json_is_array(list))
+        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an array");
+    if (count > room || count + (out->call.identity != NULL ? 1 : 0) == 0)
+        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty, or too many");
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+
+        if (text == NULL)
+            return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not strings");
+        if (text[0] == '\0' || strlen(text) > SKS_IDENTITY_MAX)
+            return ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty or too long");
+        out->identities[i] = text;
+    }
+    out->has_list = true;
+    out->call.identities = out->identities;
+    out->call.identity_count = count;
+    return true;
+}
+
+static bool
+take_identities(struct ms_verification *out, const json_t *request, const char *name,
+                struct ms_fault *fault)
+{
+    const json_t *identity = json_object_get(request, name);
+    const json_t *list = json_object_get(request, "identityHeaders");
+
+    if (out->dialect == MS_ATIS && json_is_array(identity))
+        return take_list(out, identity, name, fault);
+    if (identity != NULL &&
+        !ms_take_string(request, name, SKS_IDENTITY_MAX, &out->call.identity, fault))
+        return false;
+    if (out->dialect == MS_ATIS || list == NULL)
+        return true;
+    return take_list(out, list, "identityHeaders", fault);
+}
+
+/* ---- protectedHeaders: "NAME: VALUE" ---- */
+
+/* The value behind a header's name, or NULL: another header. */
+static const char *
+value_of(const char *header, const char *name)
+{
+    size_t len = strlen(name);
+
+    if (strncasecmp(header, name, len) != 0)
+        return NULL;
+    header += len + strspn(header + len, " \t");
+    return *header == ':' ? header + 1 + strspn(header + 1, " \t") : NULL;
+}
+
+/* One value up to a comma, without the blanks around it. */
+static bool
+take_text(const char **at, char out[SKS_R_VALUE_MAX + 1])
+{
+    size_t len;
+    size_t end;
+
+    *at += strspn(*at, " \t,");
+    end = strcspn(*at, ",");
+    for (len = end; len > 0 && strchr(" \t\r\n", (*at)[len - 1]) != NULL; len--)
+        ;
+    if (len > SKS_R_VALUE_MAX)
+        return false;
+    memcpy(out, *at, len);
+    out[len] = '\0';
+    *at += end;
+    return true;
+}
+
+/* NULL, or what is wrong with it. */
+static const char *
+take_resource_priority(struct ms_verification *out, const char *values)
+{
+    struct sks_call *call = &out->call;
+
+    while (values[strspn(values, " \t,\r\n")] != '\0') {
+        char *text = out->r_value_text[call->resource_priority_count];
+
+        if (call->resource_priority_count == SKS_PRIORITIES_MAX)
+            return "too many values of Resource-Priority";
+        if (!take_text(&values, text))
+            return "a value of Resource-Priority is too long";
+        out->r_values[call->resource_priority_count++] = text;
+    }
+    call->resource_priority = out->r_values;
+    return NULL;
+}
+
+/* Other headers, such as Diversion, say nothing that a PASSporT claims. */
+static const char *
+take_header(struct ms_verification *out, const char *header)
+{
+    const char *value;
+
+    if (header == NULL)
+        return "not strings";
+    value = value_of(header, "Resource-Priority");
+    if (value != NULL)
+        return take_resource_priority(out, value);
+    value = value_of(header, "Priority");
+    if (value == NULL)
+        return NULL;
+    out->call.priority = out->priority;
+    return take_text(&value, out->priority) ? NULL : "Priority is too long";
+}
+
+static bool
+take_headers(struct ms_verification *out, const json_t *request, struct ms_fault *fault)
+{
+    static const char name[] = "protectedHeaders";
+    const json_t *headers = json_object_get(request, name);
+    const char *wrong = NULL;
+
+    if (headers != NULL && (!json_is_array(headers) || json_array_size(headers) > HEADERS_MAX))
+        wrong = "not an array, or too many";
+    for (size_t i = 0; wrong == NULL && i < json_array_size(headers); i++)
+        wrong = take_header(out, json_string_value(json_array_get(headers, i)));
+    return wrong == NULL || ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
+}
+
+/* ---- the request ---- */
+
+static bool
+take_mky(struct ms_verification *out, const json_t *request, struct ms_fault *fault)
+{
+    out->call.mky = json_object_get(request, "mky");
+    return out->call.mky == NULL || json_is_array(out->call.mky) ||
+           ms_refuse(fault, MS_INVALID_PARAMETER, "mky", "not an array");
+}
 
 static void
 point_call(struct ms_verification *verification)
@@ -16,22 +190,42 @@ point_call(struct ms_verification *verification)
     call->to_tn_count = verification->to.tn_count;
     call->to_uri = verification->to.uri;
     call->to_uri_count = verification->to.uri_count;
+    call->target_tn = verification->target.tn;
+    call->target_tn_count = verification->target.tn_count;
+    call->target_uri = verification->target.uri;
+    call->target_uri_count = verification->target.uri_count;
+}
+
+static bool
+take_request(struct ms_verification *out, const json_t *request, const struct form *form,
+             struct ms_fault *fault)
+{
+    if (!ms_take_one(&out->from, request, form->from, fault) ||
+        !take_identities(out, request, form->identity, fault) ||
+        !ms_take_time(request, form->time, &out->call.time, fault) ||
+        !ms_take_many(&out->to, request, form->to, true, fault))
+        return false;
+    if (form->has_target && json_object_get(request, "dest") != NULL &&
+        !ms_take_many(&out->target, request, "dest", true, fault))
+        return false;
+    return take_headers(out, request, fault) && take_mky(out, request, fault);
 }
 
 bool
 ms_verification_parse(const char *body, size_t len, struct ms_verification *out,
                       struct ms_fault *fault)
 {
-    static const char *const mandatory[] = {"from", "identity", "time", "to", NULL};
+    static const char *const threegpp[] = {"identityHeader", "identityHeaders", NULL};
     const json_t *request;
+    struct form form;
 
     memset(out, 0, sizeof(*out));
-    if (ms_request_open(body, len, "verificationRequest", &out->json, &request, fault) &&
-        ms_request_has_all(request, mandatory, fault)) {
-        if (ms_take_one(&out->from, request, "from", fault) &&
-            ms_take_string(request, "identity", SKS_IDENTITY_MAX, &out->call.identity, fault) &&
-            ms_take_time(request, "time", &out->call.time, fault) &&
-            ms_take_many(&out->to, request, "to", true, fault)) {
+    if (ms_request_open(body, len, "verificationRequest", &out->json, &request, fault)) {
+        out->dialect = ms_request_has_any(request, threegpp) ? MS_3GPP : MS_ATIS;
+        fault->dialect = out->dialect;
+        form = form_of(request, out->dialect);
+        if (has_mandatory(request, &form, out->dialect, fault) &&
+            take_request(out, request, &form, fault)) {
             point_call(out);
             return true;
         }
@@ -45,15 +239,4 @@ ms_verification_clear(struct ms_verification *verification)
 {
     json_decref(verification->json);
     verification->json = NULL;
-}
-
-json_t *
-ms_verification_response(const struct sks_verification *verification)
-{
-    if (verification->verdict == SKS_VALID)
-        return json_pack("{s:{s:s}}", "verificationResponse", "verstat", verification->verstat);
-    return json_pack("{s:{s:i, s:s, s:s, s:s}}", "verificationResponse", "reasoncode",
-                     verification->reason_code, "reasontext", verification->reason_text,
-                     "reasondesc", verification->reason_desc.text, "verstat",
-                     verification->verstat);
 }

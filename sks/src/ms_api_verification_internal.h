@@ -1,5 +1,12 @@
 /*
  * ms_api_verification_internal.h - the verificationRequest and its answer.
+ *
+ *   ATIS-1000082          from, identity, time, to; identity may be an array of header values
+ *   3GPP TS 24.229        from, identityHeader and/or identityHeaders, time, to, and where they
+ *                         matter dest (the Request-URI) and protectedHeaders
+ *   as some callers have  orig, dest, iat for from, to, time, in either
+ *
+ * mky, the fingerprints of the call's SDP as RFC 8225 section 5.2.2 writes them, is ours.
  */
 #ifndef SKS_MS_API_VERIFICATION_INTERNAL_H
 #define SKS_MS_API_VERIFICATION_INTERNAL_H
@@ -10,8 +17,14 @@
 
 struct ms_verification {
     json_t *json; /* owned; the texts are in it */
-    struct ms_identities from, to;
-    struct sks_call call;
+    enum ms_dialect dialect;
+    bool has_list; /* it may have more than the one shaken PASSporT */
+    struct ms_identities from, to, target;
+    const char *identities[SKS_IDENTITIES_MAX];
+    char r_value_text[SKS_PRIORITIES_MAX][SKS_R_VALUE_MAX + 1];
+    const char *r_values[SKS_PRIORITIES_MAX];
+    char priority[SKS_R_VALUE_MAX + 1];
+    struct sks_call call; /* points into all this: not to be copied */
 };
 
 /** Parse and check a verificationRequest (cases E1 and E2); false: *fault says why, and *out needs
@@ -20,7 +33,9 @@ bool ms_verification_parse(const char *body, size_t len, struct ms_verification 
                            struct ms_fault *fault);
 void ms_verification_clear(struct ms_verification *verification);
 
-/** {"verificationResponse":{..}}; the reasons are there only when there is one. NULL: no memory. */
-json_t *ms_verification_response(const struct sks_verification *verification);
+/** {"verificationResponse":{..}} in the dialect of the request; reasons are there only when there
+ *  is one. NULL: no memory. */
+json_t *ms_verification_response(const struct ms_verification *verification,
+                                 const struct sks_judgements *judgements);
 
 #endif

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 #include <jansson.h>
-#include <openssl/types.h>
 
+#include <hsm/es256.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 #include <sks/claims.h>
@@ -63,10 +63,10 @@ HSM_MUST_CHECK enum hsm_status sks_passport_payload(const struct sks_passport *p
 /**
  * ES256 over the octets received (RFC 7515 section 5.2).
  *
- * @retval HSM_ERR_UNTRUSTED    the signature is not the key's, or no ES256 signature at all
- * @retval HSM_ERR_UNSUPPORTED  the key is not on P-256
+ * @retval HSM_ERR_UNTRUSTED  the signature is not the key's, or no ES256 signature at all
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_verify(const struct sks_passport *passport,
-                                                   EVP_PKEY *public_key, struct hsm_reason *why);
+                                                   const struct hsm_es256_verifier *verifier,
+                                                   struct hsm_reason *why);
 
 #endif

@@ -291,3 +291,17 @@ sks_rcdi_check(const json_t *rcdi, const json_t *rcd, struct hsm_reason *why)
             return refuse_digest(why, uris[i].pointer, "a URI without its digest");
     return check_jcard_covered(rcdi, json_object_get(rcd, "jcd"), why);
 }
+
+bool
+sks_rcdi_has_content(const json_t *rcdi, const json_t *rcd)
+{
+    const char *pointer;
+    json_t *digest;
+
+    json_object_foreach((json_t *)(uintptr_t)rcdi, pointer, digest) /* it is not changed */
+    {
+        if (names_content(pointer, resolve(rcd, pointer)))
+            return true;
+    }
+    return false;
+}

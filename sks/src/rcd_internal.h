@@ -4,6 +4,8 @@
 #ifndef SKS_RCD_INTERNAL_H
 #define SKS_RCD_INTERNAL_H
 
+#include <stdbool.h>
+
 #include <jansson.h>
 
 #include <hsm/status.h>
@@ -19,5 +21,9 @@ HSM_MUST_CHECK enum hsm_status sks_rcd_check(const json_t *rcd, struct hsm_reaso
  */
 HSM_MUST_CHECK enum hsm_status sks_rcdi_check(const json_t *rcdi, const json_t *rcd,
                                               struct hsm_reason *why);
+
+/** One of the digests is of what a URI refers to: who fetches it compares. Both passed the checks.
+ */
+bool sks_rcdi_has_content(const json_t *rcdi, const json_t *rcd);
 
 #endif

@@ -1,5 +1,5 @@
 /* repository.c - the STI-CR: certificate chains at immutable URLs. */
-#define _GNU_SOURCE /* asprintf */
+#define _GNU_SOURCE /* asprintf, memrchr */
 #include <sks/repository.h>
 
 #include <ctype.h>
@@ -22,6 +22,7 @@
 
 #define SCHEME        "https://"
 #define SUFFIX        ".pem"
+#define ROUTE         "/:name" SUFFIX
 #define MEDIA_TYPE    "application/pem-certificate-chain"
 #define CACHE_CONTROL "public, max-age=86400, immutable" /* verifiers cache for 24 h anyway */
 
@@ -61,6 +62,22 @@ url_path(const char *url)
     host = url + strlen(SCHEME);
     path = host + strcspn(host, "/");
     return path == host ? NULL : path;
+}
+
+/* 443 when the URL names none; verifiers go to 443 and 8443 only (ATIS-1000074). */
+static bool
+is_fetched_from(const char *url)
+{
+    const char *host = url + strlen(SCHEME);
+    size_t len = strcspn(host, "/");
+    const char *colon = memrchr(host, ':', len);
+    size_t port_len;
+
+    if (colon == NULL || memchr(colon, ']', len - (size_t)(colon - host)) != NULL)
+        return true;
+    port_len = len - (size_t)(colon - host);
+    return (port_len == 4 && strncmp(colon, ":443", 4) == 0) ||
+           (port_len == 5 && strncmp(colon, ":8443", 5) == 0);
 }
 
 static char *
@@ -103,6 +120,8 @@ sks_repository_open(const char *dir, const char *base_url, struct sks_repository
         hsm_log(HSM_LOG_ERROR, "%s: not an https URL that an STI-CR can have", base_url);
         return HSM_ERR_MALFORMED;
     }
+    if (!is_fetched_from(repository->base_url))
+        hsm_log(HSM_LOG_WARNING, "%s: verifiers fetch from ports 443 and 8443 only", base_url);
     st = make_directory(dir);
     if (st != HSM_OK)
         return st;
@@ -290,9 +309,11 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     if (method != ACME_HTTP_GET && method != ACME_HTTP_HEAD) {
         acme_http_response_header(response, "Allow", "GET, HEAD");
         respond_text(response, 405, "GET and HEAD only\n");
-    } else if (!name_in_path(repository, acme_http_request_path(request), &name)) {
+    } else if (acme_http_request_query(request) != NULL || /* a chain has one URL (RFC 8224) */
+               !name_in_path(repository, acme_http_request_path(request), &name)) {
         respond_text(response, 404, "no such certificate chain\n");
     } else {
+        acme_http_response_route(response, ROUTE);
         serve(repository, request, &name, response);
     }
 }

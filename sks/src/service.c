@@ -9,8 +9,6 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#include "ms_api_verification_internal.h"
-
 #define JSON           "application/json"
 #define VERIFICATION   "/stir/v1/verification"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
@@ -185,61 +183,6 @@ sks_service_outcome(const struct ms_fault *fault)
     return fault->error == MS_INTERNAL ? SKS_OUTCOME_FAILED : SKS_OUTCOME_REFUSED;
 }
 
-/* ---- POST /stir/v1/verification ---- */
-
-/* Without a list and a CRL that are good now there is no saying whether a certificate is trusted:
- * that is this server's fault, and no verdict on the call. */
-static bool
-judge(struct sks_service *service, const struct sks_call *call, struct sks_verification *out,
-      struct ms_fault *fault)
-{
-    time_t now = sks_service_now(service);
-
-    if (sks_verify(service->config.verifier, call, now, out) != HSM_OK)
-        return ms_refuse(fault, MS_INTERNAL, "", "");
-    if (out->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(service->config.trust, now))
-        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "no trusted-CA list and CRL that are good now",
-                         "");
-    return true;
-}
-
-static bool
-verify(struct sks_service *service, const struct acme_http_request *request,
-       struct sks_verification *out, struct ms_fault *fault)
-{
-    struct ms_verification verification;
-    const char *body;
-    size_t len;
-    bool judged;
-
-    if (!sks_service_body(request, &body, &len, fault) ||
-        !ms_verification_parse(body, len, &verification, fault))
-        return false;
-    judged = judge(service, &verification.call, out, fault);
-    ms_verification_clear(&verification);
-    return judged;
-}
-
-static void
-answer_verification(struct sks_service *service, const struct sks_caller *caller,
-                    const struct acme_http_request *request, struct acme_http_response *response)
-{
-    struct sks_verification verification;
-    struct ms_fault fault = {.dialect = MS_ATIS};
-    enum sks_outcome outcome = SKS_OUTCOME_GOOD;
-    int64_t begun = hsm_metric_clock_ns();
-
-    (void)caller;
-    if (verify(service, request, &verification, &fault)) {
-        acme_http_respond_json(response, 200, JSON, ms_verification_response(&verification));
-        sks_meter_verdict(service, &verification);
-    } else {
-        ms_fault_respond(&fault, response);
-        outcome = sks_service_outcome(&fault);
-    }
-    sks_meter_verification(service, outcome, begun);
-}
-
 /* ---- routes ---- */
 
 static void
@@ -258,7 +201,7 @@ static const struct route {
                    const struct acme_http_request *request, struct acme_http_response *response);
 } routes[] = {
     {"/stir/v1/signing", true, false, sks_service_answer_signing},
-    {VERIFICATION, true, false, answer_verification},
+    {VERIFICATION, true, false, sks_service_answer_verification},
     {ACME_OPERATIONS_HEALTHZ, false, true, answer_operations},
     {ACME_OPERATIONS_READYZ, false, true, answer_operations},
     {ACME_OPERATIONS_METRICS, false, false, answer_operations},
@@ -314,13 +257,15 @@ is_quick(void *context, enum acme_http_method method, const char *path)
     return strcmp(path, ACME_OPERATIONS_HEALTHZ) == 0;
 }
 
-/* A caller chooses whose server we fetch his certificate from: calls are signed meanwhile. */
+/* A caller chooses whose server we fetch his certificate from. A verifier that cannot put a call
+ * aside keeps a thread waiting for it: calls are signed meanwhile. */
 static bool
 is_slow(void *context, enum acme_http_method method, const char *path)
 {
-    (void)context;
+    const struct sks_service *service = context;
+
     (void)method;
-    return strcmp(path, VERIFICATION) == 0;
+    return strcmp(path, VERIFICATION) == 0 && sks_verifier_waits(service->config.verifier);
 }
 
 struct acme_http_handler

@@ -1,6 +1,7 @@
 /*
  * service_internal.h - what the files of the API service share: service.c (who may ask, what is
- * asked), service_signing.c (calls signed), service_health.c (could calls be served),
+ * asked), service_signing.c (calls signed), service_verification.c (calls verified),
+ * service_health.c (could calls be served),
  * service_meter.c (what is counted).
  */
 #ifndef SKS_SERVICE_INTERNAL_H
@@ -55,6 +56,13 @@ enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
 void sks_service_answer_signing(struct sks_service *service, const struct sks_caller *caller,
                                 const struct acme_http_request *request,
                                 struct acme_http_response *response);
+
+/* service_verification.c */
+
+/** POST /stir/v1/verification */
+void sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
+                                     const struct acme_http_request *request,
+                                     struct acme_http_response *response);
 
 /* service_health.c */
 

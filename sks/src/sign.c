@@ -93,14 +93,6 @@ make_frames(struct sks_signer *signer, struct hsm_reason *why)
     return HSM_OK;
 }
 
-static enum hsm_status
-copy_chain(const struct certs_chain *chain, struct certs_chain **out)
-{
-    enum hsm_status st = certs_chain_new(out);
-
-    return st == HSM_OK ? certs_chain_append(*out, chain) : st;
-}
-
 enum hsm_status
 sks_signer_new(const struct sks_signer_config *config, struct sks_signer **out,
                struct hsm_reason *why)
@@ -132,7 +124,7 @@ sks_signer_new(const struct sks_signer_config *config, struct sks_signer **out,
     if (st == HSM_OK)
         st = make_frames(signer, why);
     if (st == HSM_OK)
-        st = copy_chain(config->chain, &signer->chain);
+        st = certs_chain_copy(config->chain, &signer->chain);
     if (st != HSM_OK)
         return st;
     *out = signer;

@@ -9,7 +9,13 @@
 
 #include <acme/authority.h>
 #include <acme/config.h>
+#include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/process.h>
+
+#define PRELOAD_MAX 1048576 /* octets of a list of URLs */
+
+DEFINE_DEFER(char, free)
 
 #define TEXT(member, section, name, fallback, help)                                                \
     {                                                                                              \
@@ -140,6 +146,14 @@ static const struct acme_config_key keys[] = {
     {"verification", "private-addresses", ACME_CONFIG_SWITCH,
      offsetof(struct sks_sp_config, private_addresses), false, 0, 0, "no",
      "fetch x5u from loopback and private addresses too: yes in labs only"},
+    FILE_PATH(preload, "verification", "preload", NULL,
+              "file of x5u URLs, one a line, that are fetched before anybody asks"),
+    {"verification", "crl-refresh", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, crl_every_s),
+     false, 1, 86400, "300",
+     "seconds between looks at the CRL: how long a revocation takes to be heard of"},
+    {"verification", "list-refresh", ACME_CONFIG_NUMBER,
+     offsetof(struct sks_sp_config, list_every_s), false, 1, 86400, "3600",
+     "the same of the trusted-CA list"},
     TEXT(ca_keys, "verification", "ca-keys", "p384 p521 rsa",
          "keys of CA certificates that are accepted besides P-256; p256: no others"),
     FILE_PATH(intermediates, "verification", "intermediates", NULL,
@@ -154,27 +168,33 @@ static const struct acme_config_key keys[] = {
      0, 0, "no", "ask the STI-PA's CRL also about certificates that name another CRL"},
     FILE_PATH(catalogue, "store", "path", "catalogue.db", "the catalogue of credentials"),
     FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list and CRL are kept"),
+    TEXT(common.metrics_address, "metrics", "address", NULL, ACME_DAEMON_METRICS_HELP),
     TEXT(common.log_format, "log", "format", "text", "text or json"),
     TEXT(common.log_level, "log", "level", "info", "error, warning, info or debug"),
+    {"log", "requests", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, common.log_requests),
+     false, 0, 0, "yes", ACME_DAEMON_REQUESTS_HELP},
     {.section = NULL},
 };
 
 /* One of two words. */
 static enum hsm_status
-choose(const char *path, const char *name, const char *text, const char *zero, const char *one,
-       bool *out)
+choose(const char *path, const char *section, const char *name, const char *text, const char *zero,
+       const char *one, bool *out)
 {
+    char what[64];
+
     *out = strcmp(text, one) == 0;
     if (*out || strcmp(text, zero) == 0)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: %s: neither %s nor %s", path, name, zero, one);
-    return HSM_ERR_MALFORMED;
+    snprintf(what, sizeof(what), "neither %s nor %s", zero, one);
+    return acme_config_refuse(path, section, name, what);
 }
 
 static enum hsm_status
 parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 1])
 {
     size_t count = 0;
+    char what[32];
 
     for (const char *at = text; *at != '\0'; at += strspn(at, " ")) {
         char *end;
@@ -182,9 +202,8 @@ parse_ports(const char *path, const char *text, unsigned out[SKS_SP_PORTS_MAX + 
 
         if (!isdigit((unsigned char)*at) || (*end != ' ' && *end != '\0') || port < 1 ||
             port > 65535 || count == SKS_SP_PORTS_MAX) {
-            hsm_log(HSM_LOG_ERROR, "%s: [verification] ports: not at most %d ports", path,
-                    SKS_SP_PORTS_MAX);
-            return HSM_ERR_MALFORMED;
+            snprintf(what, sizeof(what), "not at most %d ports", SKS_SP_PORTS_MAX);
+            return acme_config_refuse(path, "verification", "ports", what);
         }
         out[count++] = (unsigned)port;
         at = end;
@@ -211,9 +230,8 @@ parse_ca_keys(const char *path, const char *text, unsigned *out)
                (strlen(kinds[i].word) != len || strncmp(kinds[i].word, at, len) != 0))
             i++;
         if (i == sizeof(kinds) / sizeof(kinds[0])) {
-            hsm_log(HSM_LOG_ERROR, "%s: [verification] ca-keys: not of p256, p384, p521, rsa",
-                    path);
-            return HSM_ERR_MALFORMED;
+            return acme_config_refuse(path, "verification", "ca-keys",
+                                      "not of p256, p384, p521, rsa");
         }
         found |= kinds[i].kind;
         at += len;
@@ -227,21 +245,14 @@ static enum hsm_status
 interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
 {
     bool atc = false, spki = false, padded = false;
-    char name[64];
     enum hsm_status st = HSM_OK;
 
-    if (ca->tkauth_member != NULL) {
-        snprintf(name, sizeof(name), "[%s] tkauth-member", section);
-        st = choose(path, name, ca->tkauth_member, "tkauth", "atc", &atc);
-    }
-    if (st == HSM_OK && ca->fingerprint != NULL) {
-        snprintf(name, sizeof(name), "[%s] fingerprint", section);
-        st = choose(path, name, ca->fingerprint, "thumbprint", "spki", &spki);
-    }
-    if (st == HSM_OK && ca->identifier != NULL) {
-        snprintf(name, sizeof(name), "[%s] identifier", section);
-        st = choose(path, name, ca->identifier, "base64url", "base64", &padded);
-    }
+    if (ca->tkauth_member != NULL)
+        st = choose(path, section, "tkauth-member", ca->tkauth_member, "tkauth", "atc", &atc);
+    if (st == HSM_OK && ca->fingerprint != NULL)
+        st = choose(path, section, "fingerprint", ca->fingerprint, "thumbprint", "spki", &spki);
+    if (st == HSM_OK && ca->identifier != NULL)
+        st = choose(path, section, "identifier", ca->identifier, "base64url", "base64", &padded);
     if (st != HSM_OK)
         return st;
     ca->member = atc ? ACME_ATC : ACME_TKAUTH;
@@ -249,8 +260,8 @@ interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
     ca->tnauthlist_text = padded ? ACME_TNAUTHLIST_BASE64 : ACME_TNAUTHLIST_BASE64URL;
     if ((ca->eab_kid == NULL) == (ca->eab_key_source == NULL))
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: [%s] eab-kid and eab-key-source: both or neither", path, section);
-    return HSM_ERR_MALFORMED;
+    return acme_config_refuse(path, section, ca->eab_kid != NULL ? "eab-kid" : "eab-key-source",
+                              "eab-kid and eab-key-source: both or neither");
 }
 
 /* With a file of callers the socket's uid says who asks; without it the permissions do. */
@@ -261,20 +272,24 @@ interpret_callers(const char *path, struct sks_sp_config *config)
 
     config->socket_permissions = (unsigned)strtoul(config->socket_mode, &end, 8);
     if (*end != '\0' || strspn(config->socket_mode, "01234567") != strlen(config->socket_mode) ||
-        (config->socket_permissions & ~0666U) != 0 ||
-        (config->socket_permissions & 0600U) != 0600U) {
-        hsm_log(HSM_LOG_ERROR, "%s: [api] socket-mode: not 0600, 0660 or 0666", path);
-        return HSM_ERR_MALFORMED;
-    }
-    if (config->callers == NULL && config->socket_permissions != 0600) {
-        hsm_log(HSM_LOG_ERROR, "%s: [api] socket-mode: other users only with [api] callers", path);
-        return HSM_ERR_MALFORMED;
-    }
-    if (config->callers != NULL && config->bearer_source != NULL) {
-        hsm_log(HSM_LOG_ERROR,
-                "%s: [api] bearer-source: with [api] callers tokens are in that file", path);
-        return HSM_ERR_MALFORMED;
-    }
+        (config->socket_permissions & ~0666U) != 0 || (config->socket_permissions & 0600U) != 0600U)
+        return acme_config_refuse(path, "api", "socket-mode", "not 0600, 0660 or 0666");
+    if (config->callers == NULL && config->socket_permissions != 0600)
+        return acme_config_refuse(path, "api", "socket-mode",
+                                  "other users only with [api] callers");
+    if (config->callers != NULL && config->bearer_source != NULL)
+        return acme_config_refuse(path, "api", "bearer-source",
+                                  "with [api] callers tokens are in that file");
+    return HSM_OK;
+}
+
+static enum hsm_status
+check_addresses(const char *path, const struct sks_sp_config *config)
+{
+    if (config->api_address != NULL && !acme_http_address_is_valid(config->api_address))
+        return acme_config_refuse(path, "api", "address", "not ADDRESS:PORT");
+    if (config->cr_address != NULL && !acme_http_address_is_valid(config->cr_address))
+        return acme_config_refuse(path, "cr", "address", "not ADDRESS:PORT");
     return HSM_OK;
 }
 
@@ -282,8 +297,10 @@ static enum hsm_status
 interpret(const char *path, struct sks_sp_config *config)
 {
     static const char *const sections[SKS_SP_CAS_MAX] = {"ca", "ca-2", "ca-3", "ca-4"};
-    enum hsm_status st = HSM_OK;
+    enum hsm_status st = acme_daemon_check(path, &config->common);
 
+    if (st == HSM_OK)
+        st = check_addresses(path, config);
     for (size_t i = 0; st == HSM_OK && i < SKS_SP_CAS_MAX; i++)
         st = interpret_ca(path, sections[i], &config->cas[i]);
     if (st == HSM_OK && config->ports != NULL)
@@ -338,7 +355,7 @@ static const char *
 plural(const char *section)
 {
     if (strcmp(section, "token") == 0)
-        return "; further tokens with uri, module and pin-source: [token-2] to [token-4]";
+        return "; further tokens of the same: [token-2] to [token-4]";
     return strcmp(section, "ca") == 0 ? "; further STI-CAs: [ca-2] to [ca-4]" : "";
 }
 
@@ -388,15 +405,13 @@ sks_sp_tokens_open(const struct sks_sp_config *config, const struct hsm_secret *
                                                        .module = config->common.module,
                                                        .pin_source = config->common.pin_source,
                                                        .pin = pin,
-                                                       .settings = config->common.token}};
+                                                       .settings = &config->common.token}};
 
-    for (size_t i = 1; i < count; i++) {
+    for (size_t i = 1; i < count; i++)
         tokens[i] = (struct sks_token_config){.uri = config->more_tokens[i - 1].uri,
                                               .module = config->more_tokens[i - 1].module,
                                               .pin_source = config->more_tokens[i - 1].pin_source,
-                                              .settings = config->common.token};
-        tokens[i].settings.quirks = NULL; /* those are of the first one's module */
-    }
+                                              .settings = &config->common.token};
     return sks_tokens_open(tokens, count, out);
 }
 
@@ -405,6 +420,36 @@ fetch_chain(void *context, const char *x5u, time_t now, struct certs_chain **out
             struct hsm_reason *why)
 {
     return sks_x5u_get(context, x5u, now, out, why);
+}
+
+static enum hsm_status
+ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call *call,
+              struct certs_chain **out, struct hsm_reason *why)
+{
+    return sks_x5u_ask(context, x5u, now, call->landed, call->landed_context, out, why);
+}
+
+/* One URL a line; blank lines and what follows '#' do not count. */
+static enum hsm_status
+preload(const char *path, struct sks_x5u_cache *cache)
+{
+    DEFER(free) char *text = NULL;
+    char *rest;
+    char *line;
+    size_t len;
+    enum hsm_status st = hsm_file_read(path, PRELOAD_MAX, (uint8_t **)&text, &len);
+
+    for (rest = text; st == HSM_OK && (line = strsep(&rest, "\n")) != NULL;) {
+        struct hsm_reason why = {""};
+
+        line[strcspn(line, "# \t\r")] = '\0';
+        if (*line == '\0')
+            continue;
+        st = sks_x5u_preload(cache, line, &why);
+        if (st != HSM_OK)
+            hsm_log(HSM_LOG_ERROR, "%s: %s: %s", path, line, why.text);
+    }
+    return st;
 }
 
 static enum hsm_status
@@ -421,13 +466,16 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
         .ca_list_url = config->ca_list_url,
         .crl_url = config->crl_url,
         .dir = config->trust_dir,
+        .list_every_s = (unsigned)config->list_every_s,
+        .crl_every_s = (unsigned)config->crl_every_s,
         .policy = &policy,
     };
     struct sks_x5u_config x5u = {
         .ports = config->port_list,
         .private_addresses = config->private_addresses,
+        .metrics = config->common.shared.metrics,
     };
-    struct sks_verifier_config verifier = {.chain = fetch_chain};
+    struct sks_verifier_config verifier = {.chain = fetch_chain, .ask = ask_for_chain};
     enum hsm_status st = acme_http_client_new(&http, &parts->http);
 
     if (st == HSM_OK)
@@ -443,6 +491,8 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
     st = sks_trust_new(&trust, &parts->trust);
     if (st == HSM_OK)
         st = sks_x5u_cache_new(&x5u, &parts->x5u);
+    if (st == HSM_OK && config->preload != NULL)
+        st = preload(config->preload, parts->x5u);
     if (st != HSM_OK)
         return st;
     verifier.trust = parts->trust;
@@ -461,6 +511,15 @@ sks_sp_verification_open(const struct sks_sp_config *config, struct sks_sp_verif
     else
         sks_sp_verification_close(&parts);
     return st;
+}
+
+unsigned
+sks_sp_verification_refresh(struct sks_sp_verification *verification, time_t now)
+{
+    if (sks_trust_refresh(verification->trust, now) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "trusted-CA list or CRL could not be refreshed");
+    sks_x5u_refresh(verification->x5u, now);
+    return sks_trust_next_s(verification->trust, now);
 }
 
 void

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <acme/provision.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
 struct one {
     char *uri, *module, *pin_source; /* owned */
-    const struct hsm_secret *pin; /* borrowed */
     struct acme_token_settings settings;
+    const struct hsm_secret *pin; /* borrowed */
     struct hsm_token *token; /* NULL: not open */
     bool refused; /* its PIN: never tried again */
 };
@@ -43,7 +44,8 @@ take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
         }
     tokens->count++; /* what is half copied is released too */
     one->pin = config->pin;
-    one->settings = config->settings;
+    if (config->settings != NULL)
+        one->settings = *config->settings;
     if (copy_text(config->uri, &one->uri) && copy_text(config->module, &one->module) &&
         copy_text(config->pin_source, &one->pin_source))
         return HSM_OK;
@@ -56,7 +58,7 @@ open_one(struct one *one)
     const struct acme_daemon_config config = {.token_uri = one->uri,
                                               .module = one->module,
                                               .pin_source = one->pin_source,
-                                              .pin = one->pin,
+                                              .shared = {.pin = one->pin},
                                               .token = one->settings};
     enum hsm_status st = acme_daemon_login(&config, &one->token);
 

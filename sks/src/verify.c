@@ -1,40 +1,12 @@
-/* verify.c - the STI-VS: judge an Identity header. */
-#include <sks/verify.h>
+/* verify.c - the STI-VS: judge an Identity header by the cases of ATIS-1000082. */
+#include "verify_internal.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include <acme/json.h>
 #include <certs/cert.h>
-#include <hsm/defer.h>
-#include <sks/identity.h>
 #include <sks/passport.h>
-#include <sks/tn.h>
-
-#include "passport_internal.h"
-
-struct sks_verifier {
-    struct sks_verifier_config config;
-};
-
-/* One call on its way through the cases. */
-struct judgement {
-    const struct sks_verifier *verifier;
-    const struct sks_call *call;
-    time_t now;
-    struct sks_identity identity;
-    struct sks_passport passport; /* parts of identity.passport */
-    json_t *header, *payload;
-    struct certs_chain *chain; /* as it was served */
-    struct certs_path *path; /* as it is trusted: the end entity is the first of it */
-    int64_t iat;
-    const char *attest; /* in payload */
-    enum sks_case verdict;
-    struct hsm_reason why;
-};
 
 /* What a case answers (ATIS-1000082; the texts as RFC 8224 section 6.2.2 writes them). */
 struct answer {
@@ -84,16 +56,14 @@ reason_text(int code)
     }
 }
 
-/* A verdict is an answer, not a failure. */
-static enum hsm_status
+enum hsm_status
 judge(struct judgement *j, enum sks_case verdict, const char *text)
 {
     j->verdict = verdict;
     return hsm_refuse(&j->why, HSM_OK, "%s", text);
 }
 
-/* The same with the reason that a lower function gave; its failures of our own system stay ones. */
-static enum hsm_status
+enum hsm_status
 judge_status(struct judgement *j, enum sks_case verdict, enum hsm_status st)
 {
     if (st == HSM_ERR_NOMEM || st == HSM_ERR_USAGE)
@@ -110,24 +80,64 @@ is_fresh(const struct judgement *j, int64_t when)
     return when >= (int64_t)j->now - window && when <= (int64_t)j->now + window;
 }
 
-static enum hsm_status
-check_time(struct judgement *j)
+enum hsm_status
+judge_time(struct judgement *j)
 {
     if (!is_fresh(j, j->call->time))
         return judge(j, SKS_E3_TIME_STALE, "time: not fresh");
     return HSM_OK;
 }
 
+/* A PASSporT inside of another has no parameters: its own header says where its credential is. */
+static enum hsm_status
+open_opt(struct judgement *j)
+{
+    const char *x5u;
+
+    j->identity.passport = strdup(j->opt);
+    if (j->identity.passport == NULL)
+        return HSM_ERR_NOMEM;
+    if (sks_passport_split(j->identity.passport, &j->passport, &j->why) != HSM_OK)
+        return HSM_ERR_MALFORMED;
+    if (sks_passport_header(&j->passport, &j->header, &j->why) != HSM_OK)
+        return HSM_ERR_MALFORMED;
+    x5u = json_string_value(json_object_get(j->header, "x5u"));
+    if (x5u == NULL)
+        return HSM_OK; /* no info: E6 */
+    j->identity.info = strdup(x5u);
+    return j->identity.info == NULL ? HSM_ERR_NOMEM : HSM_OK;
+}
+
+static enum hsm_status
+open_identity(struct judgement *j)
+{
+    enum hsm_status st = sks_identity_parse(j->text, &j->identity, &j->why);
+
+    if (st == HSM_OK)
+        st = sks_passport_split(j->identity.passport, &j->passport, &j->why);
+    return st == HSM_OK ? sks_passport_header(&j->passport, &j->header, &j->why) : st;
+}
+
+/* Of which type it is said to be; where it must be shaken, that is what is judged. */
+static enum sks_ppt
+ppt_claimed(const struct judgement *j)
+{
+    const json_t *ppt = json_object_get(j->header, "ppt");
+
+    if (!j->is_any_type)
+        return SKS_PPT_SHAKEN;
+    if (ppt == NULL)
+        return j->identity.ppt == NULL ? SKS_PPT_NONE : ppt_of(j->identity.ppt);
+    return ppt_of(json_string_value(ppt));
+}
+
 /* Whatever is not a full form PASSporT that can be read has no better case than this one. */
 static enum hsm_status
 check_full_form(struct judgement *j)
 {
-    enum hsm_status st = sks_identity_parse(j->call->identity, &j->identity, &j->why);
+    enum hsm_status st = j->opt != NULL ? open_opt(j) : open_identity(j);
 
-    if (st == HSM_OK)
-        st = sks_passport_split(j->identity.passport, &j->passport, &j->why);
-    if (st == HSM_OK)
-        st = sks_passport_header(&j->passport, &j->header, &j->why);
+    j->ppt = ppt_claimed(j);
     return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E4_COMPACT_FORM, st);
 }
 
@@ -135,8 +145,12 @@ check_full_form(struct judgement *j)
 static enum hsm_status
 check_ppt_parameter(struct judgement *j)
 {
-    if (j->identity.ppt != NULL && strcmp(j->identity.ppt, "shaken") != 0)
+    if (j->identity.ppt == NULL)
+        return HSM_OK;
+    if (!j->is_any_type && strcmp(j->identity.ppt, "shaken") != 0)
         return judge(j, SKS_E5_PPT_PARAMETER, "Identity: ppt is not shaken");
+    if (ppt_of(j->identity.ppt) == SKS_PPT_UNKNOWN)
+        return judge(j, SKS_E5_PPT_PARAMETER, "Identity: ppt is not known");
     return HSM_OK;
 }
 
@@ -153,11 +167,17 @@ static enum hsm_status
 get_chain(struct judgement *j)
 {
     const struct sks_verifier_config *config = &j->verifier->config;
-    enum hsm_status st =
-        config->chain(config->context, j->identity.info, j->now, &j->chain, &j->why);
+    bool may_wait = j->call->landed == NULL || config->ask == NULL;
+    enum hsm_status st;
 
+    if (may_wait)
+        st = config->chain(config->context, j->identity.info, j->now, &j->chain, &j->why);
+    else
+        st = config->ask(config->context, j->identity.info, j->now, j->call, &j->chain, &j->why);
     if (st == HSM_OK)
         return HSM_OK;
+    if (!may_wait && st == HSM_ERR_NOT_FOUND)
+        return HSM_ERR_BUSY; /* not here yet: no verdict */
     return judge_status(j, st == HSM_ERR_MALFORMED ? SKS_E7_INFO_INVALID : SKS_E8_INFO_UNREACHABLE,
                         st);
 }
@@ -168,14 +188,17 @@ header_string(const struct judgement *j, const char *name)
     return json_string_value(json_object_get(j->header, name));
 }
 
+/* Where any type may come, ppt may be left out: that is the base type. */
 static enum hsm_status
 check_header_members(struct judgement *j)
 {
     static const char *const names[] = {"alg", "ppt", "typ", "x5u"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        bool is_optional = j->ppt == SKS_PPT_NONE && strcmp(names[i], "ppt") == 0;
         const char *value;
-        enum hsm_status st = acme_json_string(j->header, names[i], &value, &j->why);
+        enum hsm_status st =
+            is_optional ? HSM_OK : acme_json_string(j->header, names[i], &value, &j->why);
 
         if (st != HSM_OK)
             return judge_status(j, SKS_E9_HEADER_MEMBER_MISSING, st);
@@ -215,172 +238,79 @@ check_alg(struct judgement *j)
 static enum hsm_status
 check_ppt(struct judgement *j)
 {
-    if (strcmp(header_string(j, "ppt"), "shaken") != 0)
+    const char *ppt = header_string(j, "ppt");
+
+    if (!j->is_any_type && strcmp(ppt, "shaken") != 0)
         return judge(j, SKS_E13_PPT, "ppt: not shaken");
+    if (j->ppt == SKS_PPT_UNKNOWN)
+        return judge(j, SKS_E13_PPT, "ppt: not known");
+    if (ppt != NULL && j->identity.ppt != NULL && strcmp(ppt, j->identity.ppt) != 0)
+        return judge(j, SKS_E13_PPT, "ppt: not what the Identity header says");
     return HSM_OK;
 }
 
-/* Exactly one identity, a string (RFC 8225 section 5.2.1). */
-static bool
-is_orig(const json_t *orig)
-{
-    const json_t *tn = json_object_get(orig, "tn");
-    const json_t *uri = json_object_get(orig, "uri");
-
-    if ((tn == NULL) == (uri == NULL))
-        return false;
-    return json_string_length(tn != NULL ? tn : uri) > 0;
-}
-
-/* Absent, or an array of strings that are not empty; counts them. */
-static bool
-is_identities(const json_t *identities, size_t *count)
-{
-    if (identities == NULL)
-        return true;
-    if (!json_is_array(identities) || json_array_size(identities) > SKS_DEST_MAX)
-        return false;
-    for (size_t i = 0; i < json_array_size(identities); i++) {
-        if (json_string_length(json_array_get(identities, i)) == 0)
-            return false;
-    }
-    *count += json_array_size(identities);
-    return true;
-}
-
-static bool
-is_dest(const json_t *dest)
-{
-    size_t count = 0;
-
-    return json_is_object(dest) && is_identities(json_object_get(dest, "tn"), &count) &&
-           is_identities(json_object_get(dest, "uri"), &count) && count > 0 &&
-           count <= SKS_DEST_MAX;
-}
-
 static enum hsm_status
-check_claims(struct judgement *j)
+check_shaken_claims(struct judgement *j)
 {
-    enum hsm_status st = sks_passport_payload(&j->passport, &j->payload, &j->why);
     const char *origid;
+    enum hsm_status st = acme_json_string(j->payload, "attest", &j->attest, &j->why);
 
-    if (st == HSM_OK)
-        st = acme_json_integer(j->payload, "iat", &j->iat, &j->why);
-    if (st == HSM_OK)
-        st = acme_json_string(j->payload, "attest", &j->attest, &j->why);
     if (st == HSM_OK)
         st = acme_json_string(j->payload, "origid", &origid, &j->why);
     if (st != HSM_OK)
         return judge_status(j, SKS_E14_CLAIM_MISSING, st);
     if (*origid == '\0')
         return judge(j, SKS_E14_CLAIM_MISSING, "origid: empty");
-    if (!is_orig(json_object_get(j->payload, "orig")))
-        return judge(j, SKS_E14_CLAIM_MISSING, "orig: missing, or not one tn or uri");
-    if (!is_dest(json_object_get(j->payload, "dest")))
-        return judge(j, SKS_E14_CLAIM_MISSING, "dest: missing, or not arrays of tn or uri");
     return HSM_OK;
 }
 
 static enum hsm_status
+check_claims(struct judgement *j)
+{
+    enum hsm_status st = sks_passport_payload(&j->passport, &j->payload, &j->why);
+
+    if (st == HSM_OK)
+        st = acme_json_integer(j->payload, "iat", &j->iat, &j->why);
+    if (st != HSM_OK)
+        return judge_status(j, SKS_E14_CLAIM_MISSING, st);
+    if (j->ppt == SKS_PPT_SHAKEN) {
+        st = check_shaken_claims(j);
+        if (st != HSM_OK || j->verdict != SKS_VALID)
+            return st;
+    }
+    if (!claims_one_party(json_object_get(j->payload, "orig")))
+        return judge(j, SKS_E14_CLAIM_MISSING, "orig: missing, or not one tn or uri");
+    if (!claims_parties(json_object_get(j->payload, "dest")))
+        return judge(j, SKS_E14_CLAIM_MISSING, "dest: missing, or not arrays of tn or uri");
+    return check_type_claims(j);
+}
+
+/* RFC 8946 section 4.2: a PASSporT that was diverted may be as old as a transferred call. */
+static enum hsm_status
 check_iat(struct judgement *j)
 {
-    if (!is_fresh(j, j->iat))
-        return judge(j, SKS_E15_IAT_STALE, "iat: not fresh");
-    return HSM_OK;
-}
+    int64_t oldest = (int64_t)j->now - j->verifier->config.div_age_s;
 
-/* One end of the call as SIP tells it, in the canonical forms that a claim may have. */
-struct party {
-    char tn[SKS_TN_MAX + 1]; /* "": it is no number */
-    char uri[SKS_TN_URI_MAX + 1]; /* "": it is no URI */
-};
-
-static struct party
-party_of(const char *tn, const char *uri)
-{
-    struct party party = {0};
-    const char *text = tn != NULL ? tn : uri;
-
-    if (text == NULL)
-        return party; /* nobody */
-    if (sks_tn_canonical(text, NULL, party.tn) != HSM_OK)
-        party.tn[0] = '\0';
-    if (tn != NULL || strlen(text) > SKS_TN_URI_MAX)
-        return party;
-    if (sks_uri_canonical(text, party.uri) != HSM_OK)
-        memcpy(party.uri, text, strlen(text) + 1);
-    return party;
-}
-
-/* A tn claim is canonical or it is nobody's (RFC 8225 section 5.2.1). */
-static bool
-is_tn_of(const struct party *party, const json_t *claim)
-{
-    return claim != NULL && party->tn[0] != '\0' &&
-           strcmp(party->tn, json_string_value(claim)) == 0;
-}
-
-static bool
-is_uri_of(const struct party *party, const json_t *claim)
-{
-    char canonical[SKS_TN_URI_MAX + 1];
-    const char *uri = json_string_value(claim);
-
-    if (uri == NULL || party->uri[0] == '\0')
-        return false;
-    if (sks_uri_canonical(uri, canonical) == HSM_OK)
-        uri = canonical;
-    return strcmp(party->uri, uri) == 0;
-}
-
-static bool
-is_among(const struct party *party, const json_t *dest)
-{
-    const json_t *tns = json_object_get(dest, "tn");
-    const json_t *uris = json_object_get(dest, "uri");
-
-    for (size_t i = 0; i < json_array_size(tns); i++) {
-        if (is_tn_of(party, json_array_get(tns, i)))
-            return true;
-    }
-    for (size_t i = 0; i < json_array_size(uris); i++) {
-        if (is_uri_of(party, json_array_get(uris, i)))
-            return true;
-    }
-    return false;
-}
-
-/* Everyone the call goes to must be among those the PASSporT names; it may name more. */
-static bool
-is_every_to_among(const struct sks_call *call, const json_t *dest)
-{
-    for (size_t i = 0; i < call->to_tn_count; i++) {
-        struct party to = party_of(call->to_tn[i], NULL);
-
-        if (!is_among(&to, dest))
-            return false;
-    }
-    for (size_t i = 0; i < call->to_uri_count; i++) {
-        struct party to = party_of(NULL, call->to_uri[i]);
-
-        if (!is_among(&to, dest))
-            return false;
-    }
-    return true;
+    if (is_fresh(j, j->iat))
+        return HSM_OK;
+    j->is_old = j->is_inner && j->iat >= oldest && j->iat < (int64_t)j->now;
+    return j->is_old ? HSM_OK : judge(j, SKS_E15_IAT_STALE, "iat: not fresh");
 }
 
 static enum hsm_status
 check_numbers(struct judgement *j)
 {
-    const json_t *orig = json_object_get(j->payload, "orig");
-    struct party from = party_of(j->call->from_tn, j->call->from_uri);
+    const json_t *dest = json_object_get(j->payload, "dest");
+    bool is_div = j->ppt == SKS_PPT_DIV || j->ppt == SKS_PPT_DIV_O;
 
-    if (!is_tn_of(&from, json_object_get(orig, "tn")) &&
-        !is_uri_of(&from, json_object_get(orig, "uri")))
+    if (!party_is_from(j->call, json_object_get(j->payload, "orig")))
         return judge(j, SKS_E16_NUMBERS_DIFFER, "orig: differs from the caller");
-    if (!is_every_to_among(j->call, json_object_get(j->payload, "dest")))
-        return judge(j, SKS_E16_NUMBERS_DIFFER, "dest: differs from the called party");
-    return HSM_OK;
+    if (is_div ? party_is_target(j->call, dest) : party_is_to(j->call, dest))
+        return check_signalling(j);
+    j->is_elsewhere = j->is_inner;
+    return j->is_elsewhere
+               ? check_signalling(j)
+               : judge(j, SKS_E16_NUMBERS_DIFFER, "dest: differs from the called party");
 }
 
 /* RFC 8224 section 6.2 step 4: the certificate was valid when the PASSporT was made, too. */
@@ -396,40 +326,52 @@ check_trust(struct judgement *j)
     leaf = certs_path_get(j->path, 0);
     if (j->iat < certs_cert_not_before(leaf) || j->iat > certs_cert_not_after(leaf))
         return judge(j, SKS_E17_UNTRUSTED, "iat: outside the certificate's validity");
-    return HSM_OK;
+    return check_authority(j);
 }
 
 static enum hsm_status
 check_signature(struct judgement *j)
 {
-    EVP_PKEY *public_key = certs_cert_public(certs_path_get(j->path, 0));
+    const struct hsm_es256_verifier *verifier = certs_path_verifier(j->path);
     enum hsm_status st;
 
-    if (public_key == NULL)
-        return judge(j, SKS_E17_UNTRUSTED, "the certificate's key is of an unknown type");
-    st = sks_passport_verify(&j->passport, public_key, &j->why);
-    if (st == HSM_ERR_UNSUPPORTED)
-        return judge_status(j, SKS_E17_UNTRUSTED, st);
+    if (verifier == NULL)
+        return judge(j, SKS_E17_UNTRUSTED, "the certificate's key is not on P-256");
+    st = sks_passport_verify(&j->passport, verifier, &j->why);
     return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E18_SIGNATURE, st);
 }
 
 static enum hsm_status
 check_attest(struct judgement *j)
 {
+    if (j->ppt != SKS_PPT_SHAKEN)
+        return HSM_OK;
     if (strlen(j->attest) != 1 || strchr("ABC", j->attest[0]) == NULL)
         return judge(j, SKS_E19_ATTEST, "attest: not A, B or C");
     return HSM_OK;
 }
 
-/* In the order of the cases: E3 to E19. */
+/* In the order of the cases: E4 to E19. */
 static enum hsm_status (*const checks[])(struct judgement *j) = {
-    check_time,           check_full_form, check_ppt_parameter, check_info_present, get_chain,
-    check_header_members, check_x5u,       check_typ,           check_alg,          check_ppt,
-    check_claims,         check_iat,       check_numbers,       check_trust,        check_signature,
-    check_attest,
+    check_full_form, check_ppt_parameter, check_info_present, get_chain,       check_header_members,
+    check_x5u,       check_typ,           check_alg,          check_ppt,       check_claims,
+    check_iat,       check_numbers,       check_trust,        check_signature, check_attest,
 };
 
-static void
+enum hsm_status
+judge_passport(struct judgement *j)
+{
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; st == HSM_OK && j->verdict == SKS_VALID; i++) {
+        if (i == sizeof(checks) / sizeof(checks[0]))
+            break;
+        st = checks[i](j);
+    }
+    return st;
+}
+
+void
 judgement_clear(struct judgement *j)
 {
     sks_identity_clear(&j->identity);
@@ -439,8 +381,8 @@ judgement_clear(struct judgement *j)
     certs_chain_free(j->chain);
 }
 
-static void
-write_verdict(const struct judgement *j, struct sks_verification *out)
+void
+judgement_write(const struct judgement *j, struct sks_verification *out)
 {
     const struct answer *answer = &answers[j->verdict];
 
@@ -451,10 +393,10 @@ write_verdict(const struct judgement *j, struct sks_verification *out)
         .verstat = answer->verstat,
         .attest = '\0',
     };
-    if (j->verdict == SKS_VALID)
-        out->attest = j->attest[0];
-    else
+    if (j->verdict != SKS_VALID)
         out->reason_desc = j->why;
+    else if (j->attest != NULL)
+        out->attest = j->attest[0];
 }
 
 enum hsm_status
@@ -470,6 +412,8 @@ sks_verifier_new(const struct sks_verifier_config *config, struct sks_verifier *
     verifier->config = *config;
     if (verifier->config.freshness_s == 0)
         verifier->config.freshness_s = SKS_FRESHNESS_S;
+    if (verifier->config.div_age_s == 0)
+        verifier->config.div_age_s = SKS_DIV_AGE_S;
     *out = verifier;
     return HSM_OK;
 }
@@ -480,23 +424,33 @@ sks_verifier_free(struct sks_verifier *verifier)
     free(verifier);
 }
 
+bool
+sks_verifier_waits(const struct sks_verifier *verifier)
+{
+    return verifier->config.ask == NULL;
+}
+
+bool
+call_is_complete(const struct sks_call *call, size_t identities)
+{
+    return identities > 0 && (call->from_tn != NULL || call->from_uri != NULL) &&
+           call->to_tn_count + call->to_uri_count > 0;
+}
+
 enum hsm_status
 sks_verify(struct sks_verifier *verifier, const struct sks_call *call, time_t now,
            struct sks_verification *out)
 {
-    struct judgement j = {.verifier = verifier, .call = call, .now = now};
-    enum hsm_status st = HSM_OK;
+    struct judgement j = {.verifier = verifier, .call = call, .now = now, .text = call->identity};
+    enum hsm_status st;
 
-    if (call->identity == NULL || (call->from_tn == NULL && call->from_uri == NULL) ||
-        call->to_tn_count + call->to_uri_count == 0)
+    if (!call_is_complete(call, call->identity != NULL ? 1 : 0))
         return HSM_ERR_USAGE;
-    for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
-        st = checks[i](&j);
-        if (st != HSM_OK || j.verdict != SKS_VALID)
-            break;
-    }
+    st = judge_time(&j);
+    if (st == HSM_OK && j.verdict == SKS_VALID)
+        st = judge_passport(&j);
     if (st == HSM_OK)
-        write_verdict(&j, out);
+        judgement_write(&j, out);
     judgement_clear(&j);
     return st;
 }

@@ -1,14 +1,145 @@
 /*
- * x5u_internal.h - the rules of ATIS-1000074 for an x5u, all but which ports.
+ * x5u_internal.h - the cache of certificate chains.
+ *
+ * x5u.c        what callers ask for
+ * x5u_url.c    which URLs are allowed
+ * x5u_table.c  entries by URL and by last use
+ * x5u_fetch.c  threads that fetch, and what HTTP says of how long a chain is fresh
  */
 #ifndef SKS_X5U_INTERNAL_H
 #define SKS_X5U_INTERNAL_H
 
+#include <pthread.h>
+#include <stdint.h>
+
+#include <sys/queue.h>
+
 #include <hsm/status.h>
+#include <sks/x5u.h>
+
+#define X5U_BUCKETS      16384 /* a power of two, above SKS_X5U_CACHE_MAX */
+#define X5U_PORTS_MAX    16 /* configured ones */
+#define X5U_FAILED_MAX   1000 /* URLs kept that could not be fetched: they never push out a chain */
+#define X5U_CACHE_S_MAX  604800 /* however long a max-age a stranger sends */
+#define X5U_FETCHERS     16 /* threads, started as they are needed */
+#define X5U_HOST_FETCHES 4 /* at one time from one host */
+#define X5U_SLOW_MS      1000 /* an answer after that makes a host slow: one fetch at a time, */
+#define X5U_SLOW_S       60 /* for so long */
+#define X5U_SLOW_HOSTS   64 /* that are remembered */
+#define X5U_QUEUE_MAX    1024 /* fetches that wait for a thread; more are refused at once */
+#define X5U_HOST_QUEUE   128 /* of them of one host */
+
+enum x5u_state {
+    X5U_NEW, /* nothing is known yet; it is being fetched */
+    X5U_GOOD,
+    X5U_FAILED,
+};
+
+/* Who is told when a fetch has ended. */
+struct x5u_waiter {
+    void (*landed)(void *context);
+    void *context;
+    SLIST_ENTRY(x5u_waiter) next;
+};
+
+SLIST_HEAD(x5u_waiters, x5u_waiter);
+
+/* What is known of one URL. */
+struct x5u_entry {
+    char *url;
+    const char *host; /* in url */
+    size_t host_len;
+    enum x5u_state state;
+    struct certs_chain *chain; /* X5U_GOOD */
+    size_t octets; /* of the PEM that it came as */
+    char *etag; /* NULL: none */
+    struct hsm_reason why; /* X5U_FAILED */
+    time_t fresh_until; /* X5U_GOOD: from then on it is asked for again, and used meanwhile */
+    time_t until; /* X5U_GOOD, X5U_FAILED: not used from then on */
+    time_t retry_at; /* X5U_GOOD: no fetch before */
+    unsigned failures; /* in a row */
+    bool is_preloaded; /* kept fresh, and never pushed out */
+    bool is_in_flight; /* queued, or being fetched */
+    time_t asked_at; /* in flight: what time it was then */
+    unsigned pins; /* threads that hold a pointer to it, and the flight */
+    bool is_dropped; /* out of the table: the last pin releases it */
+    struct x5u_waiters waiters;
+    struct x5u_entry *next; /* in its bucket */
+    TAILQ_ENTRY(x5u_entry) use; /* in the line of its state, the newest last */
+    STAILQ_ENTRY(x5u_entry) flight; /* in the queue */
+};
+
+TAILQ_HEAD(x5u_line, x5u_entry);
+
+struct x5u_slow_host {
+    char host[256];
+    time_t until;
+};
+
+struct sks_x5u_cache {
+    struct acme_http_client *http; /* borrowed */
+    unsigned ports[X5U_PORTS_MAX + 1];
+    bool private_addresses;
+    size_t chains_max, octets_max;
+    uint64_t seed; /* URLs are a stranger's: so that he cannot choose their bucket */
+
+    pthread_mutex_t lock; /* guards everything below */
+    pthread_cond_t landed; /* for threads that wait */
+    pthread_cond_t work; /* for fetchers */
+    struct x5u_entry *buckets[X5U_BUCKETS];
+    struct x5u_line lines[3]; /* by state */
+    size_t counts[3];
+    size_t octets; /* of all chains */
+    size_t preloaded;
+    STAILQ_HEAD(, x5u_entry) queue;
+    size_t queue_len;
+    struct x5u_entry *running[X5U_FETCHERS];
+    pthread_t fetchers[X5U_FETCHERS];
+    unsigned started, fetcher_count, resting; /* threads that were made, that run, that wait */
+    struct x5u_slow_host slow[X5U_SLOW_HOSTS];
+    size_t next_slow;
+    bool is_ending;
+    struct sks_x5u_count count;
+    struct hsm_series *fetch_seconds;
+};
+
+/* x5u_url.c */
 
 /** https, host, optional port, path; no userinfo, query and fragment. The port is 443 when absent.
  */
 HSM_MUST_CHECK enum hsm_status sks_x5u_parse(const char *url, unsigned *port,
                                              struct hsm_reason *why);
+
+/** The host of a URL that sks_x5u_parse() took; borrowed, not NUL-terminated. */
+const char *x5u_host(const char *url, size_t *len);
+
+/* x5u_table.c: with the lock held */
+
+struct x5u_entry *x5u_find(struct sks_x5u_cache *cache, const char *url);
+/** A new one in the table. NULL: no memory. */
+struct x5u_entry *x5u_add(struct sks_x5u_cache *cache, const char *url);
+/** Out of the table, and released unless it is pinned. */
+void x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry);
+void x5u_unpin(struct x5u_entry *entry);
+/** It was used: the last to be pushed out. */
+void x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry);
+/** Into another state; what there is too much of then goes. */
+void x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state state);
+/** Take in a chain with its size, in place of the one before; the chain is taken over. */
+void x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain *chain,
+              size_t octets);
+
+/* x5u_fetch.c */
+
+/** How long a chain is fresh by its Cache-Control (NULL: none): 24 hours even when less was said
+ *  (ATIS-1000074), longer when more was. */
+time_t x5u_fresh_for(const char *cache_control);
+
+/* and with the lock held */
+
+/** Put a fetch into the queue; false: too many wait already. */
+bool x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);
+/** End the threads, which may take the time of a fetch. Lets go of the lock meanwhile. */
+void x5u_end_fetchers(struct sks_x5u_cache *cache);
 
 #endif

@@ -1340,6 +1340,100 @@ what_is_in_flight_is_answered_before_the_end(void **state)
     close(idle);
 }
 
+/* Another process serves from now on; who has a connection here loses nothing. */
+static void
+a_loop_that_drains_serves_each_open_connection_once_more(void **state)
+{
+    static const char text[] = "GET /once-more HTTP/1.1\r\n" HOST "\r\n";
+    static const char waiting[] = "GET /wait HTTP/1.1\r\n" HOST "\r\n";
+    int idle, busy, half, i;
+
+    (void)state;
+    gate_set(false);
+    http_peer_start(&peer, 2, handler, NULL);
+    idle = http_connect_unix(&peer);
+    half = http_connect_unix(&peer);
+    busy = http_connect_unix(&peer);
+    http_send(half, text, 10);
+    http_send(busy, waiting, strlen(waiting));
+    gate_await(1);
+    acme_http_loop_drain(peer.loop);
+    for (i = 0; i < 100 && access(peer.socket, F_OK) == 0; i++) {
+        int late = http_connect_unix(&peer);
+
+        if (late < 0)
+            break;
+        close(late);
+        usleep(10000);
+    }
+    assert_true(i < 100); /* nobody new is let in */
+    http_send(idle, text, strlen(text));
+    http_send(half, text + 10, strlen(text) - 10);
+    gate_set(true);
+    for (i = 0; i < 3; i++) {
+        int fd = i == 0 ? idle : i == 1 ? half : busy;
+
+        assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0); /* and closed */
+        assert_true(starts_with(reply, "HTTP/1.1 200 "));
+        assert_non_null(strstr(reply, "\r\nConnection: close\r\n"));
+        close(fd);
+    }
+    assert_int_equal(pthread_join(peer.thread, NULL), 0); /* by itself: nobody is left */
+    assert_int_equal(peer.result, HSM_OK);
+    acme_http_loop_free(peer.loop);
+}
+
+static void
+a_loop_that_drains_does_not_wait_for_who_says_nothing(void **state)
+{
+    int fd;
+
+    (void)state;
+    http_peer_start(&peer, 1, handler, NULL);
+    fd = http_connect_unix(&peer);
+    acme_http_loop_drain(peer.loop);
+    assert_true(http_is_closed(fd, 2 * SOON_MS)); /* and not after 30 s */
+    assert_int_equal(pthread_join(peer.thread, NULL), 0);
+    acme_http_loop_free(peer.loop);
+    close(fd);
+}
+
+static void
+without_tls_there_is_loopback_only(void **state)
+{
+    static const struct {
+        const char *address;
+        bool is_valid, is_loopback;
+    } cases[] = {
+        {"127.0.0.1:0", true, true},
+        {"[::1]:0", true, true},
+        {"127.9.9.9:80", true, true},
+        {"0.0.0.0:0", true, false},
+        {"192.0.2.1:80", true, false},
+        {"[::]:0", true, false},
+        {"[2001:db8::1]:1", true, false},
+        {"localhost:80", false, false},
+        {"127.0.0.1", false, false},
+        {"unix:/tmp/x", false, false},
+        {"", false, false},
+    };
+    struct acme_http_loop *loop = NULL;
+
+    (void)state;
+    assert_int_equal(acme_http_loop_new(1, &loop), HSM_OK);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct acme_http_server_config config = {
+            .address = cases[i].address, .without_tls = true, .handler = handler};
+
+        if (acme_http_address_is_valid(cases[i].address) != cases[i].is_valid ||
+            acme_http_address_is_loopback(cases[i].address) != cases[i].is_loopback)
+            fail_msg("%s", cases[i].address);
+        if (!cases[i].is_loopback)
+            assert_int_equal(acme_http_loop_listen(loop, &config), HSM_ERR_USAGE);
+    }
+    acme_http_loop_free(loop);
+}
+
 static void
 sigterm_ends_the_loop(void **state)
 {
@@ -1470,6 +1564,9 @@ main(void)
         cmocka_unit_test(the_handler_learns_who_showed_a_certificate),
         cmocka_unit_test(a_loop_stops_at_once_when_nothing_is_in_flight),
         cmocka_unit_test(what_is_in_flight_is_answered_before_the_end),
+        cmocka_unit_test(a_loop_that_drains_serves_each_open_connection_once_more),
+        cmocka_unit_test(a_loop_that_drains_does_not_wait_for_who_says_nothing),
+        cmocka_unit_test(without_tls_there_is_loopback_only),
         cmocka_unit_test(sigterm_ends_the_loop),
         cmocka_unit_test(ticks_come_every_second_and_sigint_ends_the_loop),
         cmocka_unit_test(a_tick_that_waits_holds_up_nobody_and_is_not_called_again),

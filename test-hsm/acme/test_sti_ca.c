@@ -368,7 +368,8 @@ an_account_at_the_sti_pa_is_configured_whole(void **state)
     assert_true(asprintf(&half, "%srevocation-url = https://sti-pa.example/sti-pa/revocations\n",
                          ours) > 0);
     assert_int_equal(hsm_file_write(config, half, strlen(half), 0644), HSM_OK);
-    assert_fails(RUN("serve", "--config", config, "--check"), 1, "go together");
+    assert_fails(RUN("serve", "--config", config, "--check"), 1,
+                 "] revocation-url: without user or password-source");
 
     assert_true(asprintf(&whole, "%suser = sti-ca\npassword-source = file:ca.password\n", half) >
                 0);

@@ -5,6 +5,7 @@
 #include <sks/passport.h>
 
 #include "bench.h"
+#include "bench_sks_verify.h"
 #include "softhsm.h"
 
 static const char x5u[] = "https://cr.example/0123456789abcdef0123456789abcdef.pem";
@@ -55,5 +56,6 @@ main(void)
     hsm_key_free(key);
     hsm_token_close(token);
     softhsm_stop();
+    bench_sks_verify();
     return 0;
 }

@@ -56,7 +56,10 @@ fuzz_verification(const char *text, size_t len)
     struct ms_fault fault = {.error = MS_INTERNAL};
 
     if (ms_verification_parse(text, len, &verification, &fault)) {
-        fuzz_assert(verification.call.identity != NULL);
+        fuzz_assert((verification.call.identity != NULL) + verification.call.identity_count > 0);
+        fuzz_assert((verification.call.identity != NULL) + verification.call.identity_count <=
+                    SKS_IDENTITIES_MAX);
+        fuzz_assert(verification.call.resource_priority_count <= SKS_PRIORITIES_MAX);
         fuzz_assert((verification.call.from_tn != NULL) != (verification.call.from_uri != NULL));
         fuzz_assert(verification.call.to_tn_count + verification.call.to_uri_count > 0);
         ms_verification_clear(&verification);

@@ -15,6 +15,7 @@
 
 #include <openssl/x509.h>
 
+#include <acme/base64url.h>
 #include <acme/http_client.h>
 #include <acme/http_server.h>
 #include <certs/chain.h>
@@ -230,6 +231,44 @@ eco_stop(struct ecosystem *eco)
     hsm_token_close(eco->token);
     softhsm_stop();
 }
+
+/** The Identity header field value of a PASSporT of that type: to 12155551213, of now, with these
+ *  claims (",\"name\":value") besides, signed with the service provider's key; free() it. */
+static inline char *
+eco_identity(struct ecosystem *eco, const char *ppt, const char *x5u, const char *orig,
+             const char *claims)
+{
+    const size_t size = 2 * (1024 + strlen(x5u) + strlen(claims));
+    char *json = malloc(size);
+    char *text = malloc(size);
+    uint8_t sig[HSM_P256_SIG_LEN];
+    char *part;
+    size_t len;
+
+    if (json == NULL || text == NULL)
+        abort();
+    snprintf(json, size, "{\"alg\":\"ES256\",\"ppt\":\"%s\",\"typ\":\"passport\",\"x5u\":\"%s\"}",
+             ppt, x5u);
+    part = acme_base64url_encode(json, strlen(json));
+    len = (size_t)snprintf(text, size, "%s.", part);
+    free(part);
+    snprintf(json, size,
+             "{\"dest\":{\"tn\":[\"12155551213\"]},\"iat\":%lld,\"orig\":{\"tn\":\"%s\"}%s}",
+             (long long)eco->now, orig, claims);
+    part = acme_base64url_encode(json, strlen(json));
+    len += (size_t)snprintf(text + len, size - len, "%s", part);
+    free(part);
+    eco_must(hsm_key_sign(eco->sp_key, text, len, sig), "sign");
+    part = acme_base64url_encode(sig, sizeof(sig));
+    snprintf(text + len, size - len, ".%s;info=<%s>;alg=ES256;ppt=%s", part, x5u, ppt);
+    free(part);
+    free(json);
+    return text;
+}
+
+#define ECO_SHAKEN                                                                                 \
+    ",\"attest\":\"A\",\"origid\":\"de305d54-75b4-431b-adb2-eb6b9e546014\"" /* what it claims      \
+                                                                               besides */
 
 /** The STI-PA's CRL for some days from `this_update` on, with the certificate on it or without
  *  (NULL); free() it. */

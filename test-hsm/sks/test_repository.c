@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <openssl/evp.h>
+#include <openssl/x509.h>
 
 #include <hsm/process.h>
 #include <sks/repository.h>
@@ -145,6 +146,60 @@ chain_is_served_octet_for_octet(void **state)
     assert_header("Cache-Control", "public, max-age=86400, immutable");
     snprintf(etag, sizeof(etag), "\"%.32s\"", target + 1);
     assert_header("ETag", etag);
+}
+
+static long
+max_age(const char *cache_control)
+{
+    const char *at = strstr(cache_control, "max-age=");
+
+    return at == NULL ? -1 : strtol(at + strlen("max-age="), NULL, 10);
+}
+
+/* What linters of published certificates ask of a repository. */
+static void
+lints_of_repositories_find_nothing(void **state)
+{
+    struct certs_chain *chain = NULL;
+    struct hsm_reason why = {""};
+    const char *target = published();
+    char value[512];
+
+    (void)state;
+    assert_int_equal(strncmp(BASE_URL, "https://", 8), 0);
+    assert_null(strpbrk(target, "?#"));
+    get("GET", target, NULL); /* nobody says who he is */
+    assert_int_equal(called.status, 200); /* and no redirect */
+    assert_header("Content-Type", "application/pem-certificate-chain");
+    called_header(&called, "Cache-Control", value);
+    assert_non_null(strstr(value, "public"));
+    assert_null(strstr(value, "private"));
+    assert_null(strstr(value, "no-"));
+    assert_true(max_age(value) >= 86400);
+    assert_int_equal(
+        certs_chain_parse_pem(called.body, called.body_len, CERTS_CHAIN_LEN_MAX, &chain, &why),
+        HSM_OK);
+    assert_true(certs_chain_len(chain) >= 2);
+    for (size_t i = 0; i + 1 < certs_chain_len(chain); i++) /* the leaf first */
+        assert_int_equal(X509_NAME_cmp(X509_get_issuer_name(certs_chain_get(chain, i)),
+                                       X509_get_subject_name(certs_chain_get(chain, i + 1))),
+                         0);
+    certs_chain_free(chain);
+}
+
+/* One URL for each chain: caches keep it once, and a query could be a token. */
+static void
+urls_with_a_query_are_not_found(void **state)
+{
+    char target[160];
+
+    (void)state;
+    snprintf(target, sizeof(target), "%s?v=2", published());
+    get("GET", target, NULL);
+    assert_int_equal(called.status, 404);
+    strchr(target, '?')[1] = '\0';
+    get("GET", target, NULL);
+    assert_int_equal(called.status, 404);
 }
 
 static void
@@ -398,6 +453,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(name_is_half_the_sha256_of_the_pem),
         cmocka_unit_test(chain_is_served_octet_for_octet),
+        cmocka_unit_test(lints_of_repositories_find_nothing),
+        cmocka_unit_test(urls_with_a_query_are_not_found),
         cmocka_unit_test(head_says_the_same_without_a_body),
         cmocka_unit_test(publishing_again_touches_nothing),
         cmocka_unit_test(name_that_stands_for_other_octets_is_neither_overwritten_nor_served),

@@ -453,7 +453,7 @@ signing_input_len(const char *identity)
     return (size_t)(strchr(strchr(identity, '.') + 1, '.') - identity);
 }
 
-/* 3GPP's answer, to a div PASSporT that the STI-VS of ATIS-1000082 does not judge. */
+/* 3GPP's answer; a token's signatures differ each time. */
 static void
 check_vector_header(json_t *wanted)
 {
@@ -518,12 +518,6 @@ check_vector(json_t *vector)
     world.served = world.vector_chain;
     post(json_string_value(json_object_get(vector, "path")), body);
     free(body);
-    if (strncmp(id, "3gpp-verify", 11) ==
-        0) { /* a dialect we do not speak: refused, never half done */
-        assert_int_equal(called.status, 400);
-        assert_null(strstr(called.body, "Response"));
-        return;
-    }
     assert_int_equal(called.status, json_integer_value(json_object_get(vector, "status")));
     if (strncmp(id, "3gpp-sign", 9) == 0) {
         check_vector_header(wanted);

@@ -28,9 +28,31 @@ static struct {
     size_t crl_len;
     char *signer_pem, *crl_signer_pem;
     char list_url[128], crl_url[128], signer_url[128], crl_signer_url[128];
-    atomic_uint lists, crls;
+    atomic_uint lists, crls, signers, unchanged;
+    bool has_etags; /* it says what it sends, and whether that has changed */
     atomic_bool is_down;
 } pa = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* The ETag of a text is its length here. True: the caller has it. */
+static bool
+is_known(const struct acme_http_request *request, struct acme_http_response *response, size_t len)
+{
+    const char *known = acme_http_request_header(request, "If-None-Match");
+    char etag[32];
+
+    if (!pa.has_etags) {
+        assert_null(known);
+        return false;
+    }
+    snprintf(etag, sizeof(etag), "\"%zu\"", len);
+    if (known != NULL && strcmp(known, etag) == 0) {
+        pa.unchanged++;
+        acme_http_respond(response, 304, NULL, NULL, 0);
+        return true;
+    }
+    acme_http_response_header(response, "ETag", etag);
+    return false;
+}
 
 static void
 respond_text(struct acme_http_response *response, const char *type, const char *text)
@@ -49,14 +71,18 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
         acme_http_respond(response, 503, "text/plain", "later", 5);
     } else if (strcmp(path, "/list") == 0) {
         pa.lists++;
-        acme_http_respond_json(response, 200, "application/json",
-                               json_pack("{s:s, s:s}", "status", "success", "caList", pa.list));
+        if (!is_known(request, response, strlen(pa.list)))
+            acme_http_respond_json(response, 200, "application/json",
+                                   json_pack("{s:s, s:s}", "status", "success", "caList", pa.list));
     } else if (strcmp(path, "/crl") == 0) {
         pa.crls++;
-        acme_http_respond(response, 200, "application/pkix-crl", pa.crl, pa.crl_len);
+        if (!is_known(request, response, pa.crl_len))
+            acme_http_respond(response, 200, "application/pkix-crl", pa.crl, pa.crl_len);
     } else if (strcmp(path, "/signer.pem") == 0) {
+        pa.signers++;
         respond_text(response, "application/pem-certificate-chain", pa.signer_pem);
     } else if (strcmp(path, "/crl-signer.pem") == 0) {
+        pa.signers++;
         respond_text(response, "application/pem-certificate-chain", pa.crl_signer_pem);
     } else {
         acme_http_respond(response, 404, "text/plain", "", 0);
@@ -136,10 +162,13 @@ reset(void **state)
     snprintf(dir, sizeof(dir), "%s/trust-%u", softhsm_dir(), count++);
     *state = dir;
     pa.is_down = false;
+    pa.has_etags = false;
     publish_list(5, eco.now + 10 * ECO_DAY, eco.pa_signer_key);
     publish_crl(7, eco.now - 60, 2, NULL);
     pa.lists = 0;
     pa.crls = 0;
+    pa.signers = 0;
+    pa.unchanged = 0;
     return 0;
 }
 
@@ -423,30 +452,105 @@ what_another_signed_does_not_replace_what_is_good(void **state)
     sks_trust_free(trust);
 }
 
+/* A list for a day and a CRL for a week, and what is asked for after the first time. */
 static void
-the_pa_is_asked_when_half_the_life_is_over(void **state)
+the_pa_is_asked_often_and_when_half_the_life_is_over(void **state)
+{
+    static const struct {
+        time_t after_s;
+        unsigned lists, crls;
+    } steps[] = {
+        {0, 1, 1},
+        {SKS_TRUST_CRL_EVERY_S - 1, 1, 1},
+        {SKS_TRUST_CRL_EVERY_S, 1, 2},
+        {SKS_TRUST_LIST_EVERY_S - 1, 1, 3},
+        {SKS_TRUST_LIST_EVERY_S, 2, 3},
+        {SKS_TRUST_LIST_EVERY_S + 299, 2, 4},
+    };
+    struct sks_trust *trust = trust_new(*state);
+
+    publish_list(5, eco.now + ECO_DAY, eco.pa_signer_key);
+    publish_crl(7, eco.now - 60, 7, NULL);
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        assert_int_equal(sks_trust_refresh(trust, eco.now + steps[i].after_s), HSM_OK);
+        assert_int_equal(pa.lists, steps[i].lists);
+        assert_int_equal(pa.crls, steps[i].crls);
+    }
+    sks_trust_free(trust);
+    publish_list(5, eco.now + 1000, eco.pa_signer_key); /* half of that is less than an hour */
+    trust = trust_new(NULL);
+    assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
+    assert_int_equal(sks_trust_refresh(trust, eco.now + 499), HSM_OK);
+    assert_int_equal(pa.lists, 3);
+    assert_int_equal(sks_trust_refresh(trust, eco.now + 500), HSM_OK);
+    assert_int_equal(pa.lists, 4);
+    sks_trust_free(trust);
+}
+
+static void
+it_is_known_when_to_ask_again(void **state)
 {
     struct sks_trust *trust = trust_new(*state);
 
-    publish_list(5, eco.now + ECO_DAY, eco.pa_signer_key); /* CRL: two days */
+    assert_int_equal(sks_trust_next_s(trust, eco.now), 5); /* nothing is good yet */
     assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
-    assert_int_equal(sks_trust_refresh(trust, eco.now + ECO_DAY / 2 - 60), HSM_OK);
-    assert_int_equal(pa.lists, 1);
-    assert_int_equal(pa.crls, 1);
-    assert_int_equal(sks_trust_refresh(trust, eco.now + ECO_DAY / 2), HSM_OK);
-    assert_int_equal(pa.lists, 2);
-    assert_int_equal(pa.crls, 1);
+    assert_int_equal(sks_trust_next_s(trust, eco.now), 60);
+    assert_int_equal(sks_trust_next_s(trust, eco.now + SKS_TRUST_CRL_EVERY_S - 7), 7);
+    pa.is_down = true;
+    assert_int_equal(sks_trust_refresh(trust, eco.now + SKS_TRUST_CRL_EVERY_S), HSM_ERR_BUSY);
+    assert_int_equal(sks_trust_next_s(trust, eco.now + SKS_TRUST_CRL_EVERY_S), 5);
     sks_trust_free(trust);
-    publish_list(5, eco.now + 100 * ECO_DAY, eco.pa_signer_key);
-    publish_crl(7, eco.now - 60, 50, NULL);
-    trust = trust_new(NULL);
+}
+
+static void
+a_revocation_is_heard_of_within_its_interval(void **state)
+{
+    const struct sks_trust_config config = {
+        .http = eco.http,
+        .pa_anchors = eco.pa_anchors,
+        .ca_list_url = pa.list_url,
+        .crl_url = pa.crl_url,
+        .dir = *state,
+        .crl_every_s = 2,
+        .policy = &any_crl,
+    };
+    struct sks_trust *trust = NULL;
+
+    assert_int_equal(sks_trust_new(&config, &trust), HSM_OK);
     assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
-    assert_int_equal(sks_trust_refresh(trust, eco.now + ECO_DAY - 1), HSM_OK);
-    assert_int_equal(pa.crls, 2);
-    assert_int_equal(sks_trust_refresh(trust, eco.now + ECO_DAY), HSM_OK); /* at least daily */
-    assert_int_equal(pa.lists, 4);
-    assert_int_equal(pa.crls, 3);
+    assert_string_equal(distrust(trust, eco.sp, eco.now), "");
+    publish_crl(8, eco.now, 2, certs_chain_get(eco.sp, 0));
+    assert_int_equal(sks_trust_refresh(trust, eco.now + 1), HSM_OK);
+    assert_string_equal(distrust(trust, eco.sp, eco.now + 1), "");
+    assert_int_equal(sks_trust_refresh(trust, eco.now + 2), HSM_OK);
+    assert_non_null(strstr(distrust(trust, eco.sp, eco.now + 2), "revoked"));
     sks_trust_free(trust);
+}
+
+/* With ETags nothing is sent again, without them nothing is written again; a signer's chain is
+ * fetched once. */
+static void
+what_has_not_changed_costs_little(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct sks_trust *trust = trust_new(NULL);
+
+        pa.has_etags = i == 1;
+        pa.signers = 0;
+        assert_int_equal(sks_trust_refresh(trust, eco.now), HSM_OK);
+        assert_int_equal(pa.signers, 2);
+        for (time_t hour = 1; hour <= 3; hour++)
+            assert_int_equal(sks_trust_refresh(trust, eco.now + hour * 3600), HSM_OK);
+        assert_int_equal(pa.signers, 2);
+        assert_int_equal(pa.unchanged, pa.has_etags ? 6 : 0);
+        publish_crl(9, eco.now, 2, certs_chain_get(eco.sp, 0));
+        assert_int_equal(sks_trust_refresh(trust, eco.now + 4 * 3600), HSM_OK);
+        assert_non_null(strstr(distrust(trust, eco.sp, eco.now + 4 * 3600), "revoked"));
+        assert_int_equal(pa.signers, 2); /* by the same signer */
+        sks_trust_free(trust);
+        publish_crl(7, eco.now - 60, 2, NULL);
+    }
 }
 
 static void
@@ -652,7 +756,10 @@ main(void)
         cmocka_unit_test_setup(an_old_directory_still_refuses_what_is_older, reset),
         cmocka_unit_test_setup(without_its_signers_a_directory_still_refuses_what_is_older, reset),
         cmocka_unit_test_setup(what_another_signed_does_not_replace_what_is_good, reset),
-        cmocka_unit_test_setup(the_pa_is_asked_when_half_the_life_is_over, reset),
+        cmocka_unit_test_setup(the_pa_is_asked_often_and_when_half_the_life_is_over, reset),
+        cmocka_unit_test_setup(it_is_known_when_to_ask_again, reset),
+        cmocka_unit_test_setup(a_revocation_is_heard_of_within_its_interval, reset),
+        cmocka_unit_test_setup(what_has_not_changed_costs_little, reset),
         cmocka_unit_test_setup(what_is_kept_is_public_and_holds_no_surprise, reset),
         cmocka_unit_test_setup(a_directory_that_cannot_be_made_is_an_error, reset),
         cmocka_unit_test_setup(verifications_go_on_while_it_is_refreshed, reset),

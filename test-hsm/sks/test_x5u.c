@@ -20,8 +20,16 @@ static struct ecosystem eco;
 static struct eco_server repository;
 static struct certs_chain *short_lived; /* ends in an hour */
 static char *sp_pem, *short_pem;
-static atomic_uint fetches;
+static atomic_uint fetches, not_modified;
 static atomic_bool is_down;
+
+static bool
+is_known(const struct acme_http_request *request)
+{
+    const char *tag = acme_http_request_header(request, "If-None-Match");
+
+    return tag != NULL && strcmp(tag, "\"one\"") == 0;
+}
 
 /* A repository, good and bad; what it does is in the path. */
 static void
@@ -33,7 +41,11 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
 
     (void)context;
     fetches++;
-    if (is_down) {
+    if (!is_down && is_known(request)) {
+        not_modified++;
+        acme_http_respond(response, 304, NULL, NULL, 0);
+        acme_http_response_header(response, "ETag", "\"one\"");
+    } else if (is_down) {
         acme_http_respond(response, 503, "text/plain", "later", 5);
     } else if (strstr(path, "slow") != NULL) {
         usleep(400000);
@@ -63,6 +75,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
             acme_http_response_header(response, "Cache-Control", "max-age=99999999999999999999");
         if (strstr(path, "never") != NULL)
             acme_http_response_header(response, "Cache-Control", "no-store, max-age=0");
+        if (strstr(path, "tagged") != NULL)
+            acme_http_response_header(response, "ETag", "\"one\"");
     }
 }
 
@@ -103,6 +117,7 @@ cache_new(bool private_addresses)
                                &cache),
              "cache");
     fetches = 0;
+    not_modified = 0;
     is_down = false;
     return cache;
 }
@@ -322,35 +337,277 @@ a_failed_fetch_is_not_repeated_at_once(void **state)
     sks_x5u_cache_free(cache);
 }
 
-/* For how long one fetch is enough: at least a day, at most a week, not beyond the leaf's end. */
+/* A fetch that no call waits for; an unexpected one shows by its count. */
 static void
-a_chain_is_kept_as_long_as_it_may_be(void **state)
+wait_for_fetches(struct sks_x5u_cache *cache, unsigned count)
 {
-    const struct {
-        const char *path;
-        time_t kept_s;
-    } rows[] = {
-        {"/plain.pem", SKS_X5U_CACHE_S},
-        {"/never.pem", SKS_X5U_CACHE_S},
-        {"/week.pem", 400000},
-        {"/year.pem", 604800},
-        {"/short.pem", 3601}, /* the second of notAfter included */
-        {"/short-year.pem", 3601},
-    };
+    struct sks_x5u_count now;
+
+    for (unsigned i = 0; i < 5000; i++) {
+        sks_x5u_count(cache, &now);
+        if (now.fetched >= count)
+            break;
+        usleep(1000);
+    }
+    assert_int_equal(now.fetched, count);
+    assert_int_equal(fetches, count);
+}
+
+static const struct {
+    const char *path;
+    time_t fresh_s; /* at least a day, at most a week */
+    time_t kept_s; /* a day more, not beyond the leaf's end */
+} lives[] = {
+    {"/plain.pem", SKS_X5U_CACHE_S, SKS_X5U_CACHE_S + SKS_X5U_STALE_S},
+    {"/never.pem", SKS_X5U_CACHE_S, SKS_X5U_CACHE_S + SKS_X5U_STALE_S},
+    {"/week.pem", 400000, 400000 + SKS_X5U_STALE_S},
+    {"/year.pem", 604800, 604800 + SKS_X5U_STALE_S},
+    {"/short.pem", 3601, 3601}, /* the second of notAfter included */
+    {"/short-year.pem", 3601, 3601},
+};
+
+static void
+a_chain_is_fresh_then_stale_then_gone(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(lives); i++) {
+        struct sks_x5u_cache *cache = cache_new(true);
+        unsigned count = 1;
+
+        assert_int_equal(get(cache, lives[i].path, eco.now), HSM_OK);
+        assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].fresh_s - 1), HSM_OK);
+        wait_for_fetches(cache, 1);
+        is_down = true;
+        if (lives[i].kept_s >
+            lives[i].fresh_s) { /* asked for anew; what there is serves meanwhile */
+            assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].fresh_s), HSM_OK);
+            wait_for_fetches(cache, ++count);
+            assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].fresh_s + 1), HSM_OK);
+            wait_for_fetches(cache, count); /* not at once again */
+            assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].kept_s - 1), HSM_OK);
+            wait_for_fetches(cache, ++count);
+        }
+        assert_int_equal(get(cache, lives[i].path, eco.now + lives[i].kept_s), HSM_ERR_BUSY);
+        wait_for_fetches(cache, ++count);
+        sks_x5u_cache_free(cache);
+    }
+}
+
+static void
+a_stale_chain_is_replaced_while_it_is_used(void **state)
+{
     struct sks_x5u_cache *cache = cache_new(true);
+    const time_t stale = eco.now + SKS_X5U_CACHE_S;
 
     (void)state;
-    for (size_t i = 0; i < COUNT(rows); i++) {
-        fetches = 0;
-        is_down = false;
-        assert_int_equal(get(cache, rows[i].path, eco.now), HSM_OK);
-        assert_int_equal(get(cache, rows[i].path, eco.now + rows[i].kept_s - 1), HSM_OK);
-        assert_int_equal(fetches, 1);
-        is_down = true;
-        assert_int_equal(get(cache, rows[i].path, eco.now + rows[i].kept_s), HSM_ERR_BUSY);
-        assert_int_equal(fetches, 2);
-    }
+    assert_int_equal(get(cache, "/plain.pem", eco.now), HSM_OK);
+    assert_int_equal(get(cache, "/plain.pem", stale), HSM_OK);
+    wait_for_fetches(cache, 2);
+    assert_int_equal(get(cache, "/plain.pem", stale + SKS_X5U_CACHE_S - 1), HSM_OK);
+    wait_for_fetches(cache, 2);
+    assert_int_equal(not_modified, 0);
     sks_x5u_cache_free(cache);
+}
+
+static void
+what_has_not_changed_is_not_sent_again(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    const time_t stale = eco.now + SKS_X5U_CACHE_S;
+
+    (void)state;
+    assert_int_equal(get(cache, "/tagged.pem", eco.now), HSM_OK);
+    sks_x5u_refresh(cache, stale - 1);
+    wait_for_fetches(cache, 1);
+    sks_x5u_refresh(cache, stale); /* without a call */
+    wait_for_fetches(cache, 2);
+    assert_int_equal(not_modified, 1);
+    assert_int_equal(get(cache, "/tagged.pem", stale + SKS_X5U_CACHE_S - 1), HSM_OK);
+    wait_for_fetches(cache, 2);
+    sks_x5u_refresh(cache, stale + 30 * SKS_X5U_CACHE_S); /* ended: forgotten */
+    assert_int_equal(get(cache, "/tagged.pem", stale + 30 * SKS_X5U_CACHE_S), HSM_OK);
+    sks_x5u_cache_free(cache);
+}
+
+static void
+failures_are_repeated_later_and_later_within_a_bound(void **state)
+{
+    static const time_t pauses[] = {10, 20, 40, 60, 60};
+    struct sks_x5u_cache *cache = cache_new(true);
+    time_t now = eco.now;
+
+    (void)state;
+    is_down = true;
+    assert_int_equal(get(cache, "/c.pem", now), HSM_ERR_BUSY);
+    for (size_t i = 0; i < COUNT(pauses); i++) {
+        assert_int_equal(get(cache, "/c.pem", now + pauses[i] - 1), HSM_ERR_BUSY);
+        wait_for_fetches(cache, (unsigned)i + 1);
+        now += pauses[i];
+        assert_int_equal(get(cache, "/c.pem", now), HSM_ERR_BUSY);
+        wait_for_fetches(cache, (unsigned)i + 2);
+    }
+    is_down = false;
+    assert_int_equal(get(cache, "/c.pem", now + 60), HSM_OK);
+    sks_x5u_cache_free(cache);
+}
+
+/* A cache of few chains, or of few octets. */
+static struct sks_x5u_cache *
+small_cache(size_t chains_max, size_t octets_max)
+{
+    const unsigned ports[] = {repository.port, 0};
+    struct sks_x5u_cache *cache = NULL;
+
+    eco_must(sks_x5u_cache_new(&(struct sks_x5u_config){.http = eco.http,
+                                                        .ports = ports,
+                                                        .private_addresses = true,
+                                                        .chains_max = chains_max,
+                                                        .octets_max = octets_max},
+                               &cache),
+             "cache");
+    fetches = 0;
+    is_down = false;
+    return cache;
+}
+
+static void
+the_chain_that_was_not_used_for_longest_goes_first(void **state)
+{
+    const size_t few = 2 * strlen(sp_pem) + 1;
+    struct sks_x5u_cache *const caches[] = {small_cache(2, 0), small_cache(0, few)};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(caches); i++) {
+        struct sks_x5u_count count;
+
+        fetches = 0;
+        assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
+        assert_int_equal(get(caches[i], "/2.pem", eco.now), HSM_OK);
+        assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
+        assert_int_equal(get(caches[i], "/3.pem", eco.now), HSM_OK); /* 2 goes */
+        wait_for_fetches(caches[i], 3);
+        assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
+        wait_for_fetches(caches[i], 3);
+        sks_x5u_count(caches[i], &count);
+        assert_int_equal(count.kept, 2);
+        assert_int_equal(count.octets, 2 * strlen(sp_pem));
+        assert_int_equal(get(caches[i], "/2.pem", eco.now), HSM_OK);
+        wait_for_fetches(caches[i], 4);
+        sks_x5u_cache_free(caches[i]);
+    }
+}
+
+static void
+chains_can_be_there_before_anybody_asks(void **state)
+{
+    struct sks_x5u_cache *cache = small_cache(1, 0);
+    char url[256];
+
+    (void)state;
+    snprintf(url, sizeof(url), "%s/pre.pem", repository.base);
+    assert_int_equal(sks_x5u_preload(cache, "http://cr.example/c.pem", NULL), HSM_ERR_MALFORMED);
+    is_down = true;
+    assert_int_equal(sks_x5u_preload(cache, url, NULL), HSM_OK);
+    sks_x5u_refresh(cache, eco.now);
+    wait_for_fetches(cache, 1);
+    is_down = false;
+    sks_x5u_refresh(cache, eco.now + SKS_X5U_NEGATIVE_S - 1);
+    wait_for_fetches(cache, 1);
+    sks_x5u_refresh(cache, eco.now + SKS_X5U_NEGATIVE_S); /* nobody has asked */
+    wait_for_fetches(cache, 2);
+    assert_int_equal(get(cache, "/1.pem", eco.now + 20), HSM_OK); /* does not push it out */
+    assert_int_equal(get(cache, "/2.pem", eco.now + 20), HSM_OK);
+    assert_int_equal(get(cache, "/pre.pem", eco.now + 20), HSM_OK);
+    wait_for_fetches(cache, 4);
+    sks_x5u_cache_free(cache);
+}
+
+static atomic_uint told;
+
+static void
+tell(void *context)
+{
+    (void)context;
+    told++;
+}
+
+static enum hsm_status
+ask(struct sks_x5u_cache *cache, const char *host, const char *path, struct certs_chain **out)
+{
+    char url[256];
+
+    snprintf(url, sizeof(url), "https://%s:%u%s", host, repository.port, path);
+    return sks_x5u_ask(cache, url, eco.now, tell, NULL, out, NULL);
+}
+
+static void
+wait_until_told(unsigned count)
+{
+    for (unsigned i = 0; i < 5000 && told < count; i++)
+        usleep(1000);
+    assert_int_equal(told, count);
+}
+
+static void
+who_does_not_wait_is_told(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct certs_chain *chain = NULL;
+
+    (void)state;
+    told = 0;
+    assert_int_equal(ask(cache, "127.0.0.1", "/slow.pem", &chain), HSM_ERR_NOT_FOUND);
+    assert_int_equal(ask(cache, "127.0.0.1", "/slow.pem", &chain), HSM_ERR_NOT_FOUND);
+    assert_int_equal(ask(cache, "127.0.0.1", "/missing.pem", &chain), HSM_ERR_NOT_FOUND);
+    assert_null(chain);
+    wait_until_told(3);
+    assert_int_equal(fetches, 2);
+    assert_int_equal(ask(cache, "127.0.0.1", "/missing.pem", &chain), HSM_ERR_BUSY);
+    assert_int_equal(ask(cache, "127.0.0.1", "/slow.pem", &chain), HSM_OK);
+    assert_int_equal(certs_chain_len(chain), 2);
+    assert_int_equal(told, 3);
+    certs_chain_free(chain);
+    sks_x5u_cache_free(cache);
+}
+
+/* However much is asked of it, and whoever does not wait is told when the cache ends. */
+static void
+a_slow_repository_slows_no_other(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct certs_chain *chain = NULL;
+    char path[32];
+
+    (void)state;
+    told = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        snprintf(path, sizeof(path), "/slow-%u.pem", i);
+        assert_int_equal(ask(cache, "localhost", path, &chain), HSM_ERR_NOT_FOUND);
+    }
+    assert_int_equal(get(cache, "/c.pem", eco.now), HSM_OK);
+    assert_true(told < 16);
+    sks_x5u_cache_free(cache);
+    assert_int_equal(told, 40);
+}
+
+static void
+one_repository_does_not_fill_the_queue(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct certs_chain *chain = NULL;
+    unsigned refused = 0;
+    char path[32];
+
+    (void)state;
+    told = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(path, sizeof(path), "/slow-%u.pem", i);
+        refused += ask(cache, "localhost", path, &chain) == HSM_ERR_BUSY;
+    }
+    assert_true(refused > 50);
+    assert_int_equal(get(cache, "/c.pem", eco.now), HSM_OK);
+    sks_x5u_cache_free(cache);
+    assert_int_equal(told, 200 - refused);
 }
 
 struct caller {
@@ -454,7 +711,15 @@ main(void)
         cmocka_unit_test(an_open_connection_does_not_lead_to_a_special_address),
         cmocka_unit_test(what_a_bad_repository_says_is_no_chain),
         cmocka_unit_test(a_failed_fetch_is_not_repeated_at_once),
-        cmocka_unit_test(a_chain_is_kept_as_long_as_it_may_be),
+        cmocka_unit_test(a_chain_is_fresh_then_stale_then_gone),
+        cmocka_unit_test(a_stale_chain_is_replaced_while_it_is_used),
+        cmocka_unit_test(what_has_not_changed_is_not_sent_again),
+        cmocka_unit_test(failures_are_repeated_later_and_later_within_a_bound),
+        cmocka_unit_test(the_chain_that_was_not_used_for_longest_goes_first),
+        cmocka_unit_test(chains_can_be_there_before_anybody_asks),
+        cmocka_unit_test(who_does_not_wait_is_told),
+        cmocka_unit_test(a_slow_repository_slows_no_other),
+        cmocka_unit_test(one_repository_does_not_fill_the_queue),
         cmocka_unit_test(many_calls_for_one_url_are_one_fetch),
         cmocka_unit_test(failures_do_not_push_out_chains),
         cmocka_unit_test(fetches_of_different_urls_do_not_wait_for_each_other),

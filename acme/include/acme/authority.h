@@ -62,6 +62,7 @@ struct acme_authority_config {
     unsigned session_lifetime_s; /* of an access token; a refresh token lasts 24 times as long */
     unsigned list_lifetime_s;
     unsigned crl_lifetime_s;
+    struct hsm_metrics *metrics; /* NULL: nothing is counted */
     time_t (*now)(void); /* NULL: time() */
 };
 
@@ -77,6 +78,8 @@ struct acme_authority;
 HSM_MUST_CHECK enum hsm_status acme_authority_new(const struct acme_authority_config *config,
                                                   struct acme_authority **out);
 struct acme_http_handler acme_authority_handler(struct acme_authority *authority);
+/** Add why it could not serve now, besides its token, as texts to a JSON array. */
+void acme_authority_not_ready(struct acme_authority *authority, json_t *reasons);
 /** Re-sign list and CRL when half their life is over or what they say changed, and delete what has
  *  expired; call every minute. Faults are logged. */
 void acme_authority_refresh(struct acme_authority *authority);

@@ -36,17 +36,40 @@ HSM_MUST_CHECK enum hsm_status acme_authority_fetch_token(const struct acme_auth
                                                           bool ca, const char *fingerprint,
                                                           char **token, struct hsm_reason *why);
 
+/** What is asked of an STI-PA again and again, and what is known of the last answer. */
+struct acme_authority_query {
+    struct acme_http_client *http;
+    const char *url; /* e.g. "https://pa.example/api/v1/ca-list" */
+    const struct certs_chain *pa_anchors;
+    /* of the last answer; each NULL when there is none */
+    const struct certs_chain *signer; /* is not fetched again if it has signed this one, too */
+    const char *etag;
+};
+
 /**
- * Fetch and check the trusted-CA list. Its x5u must have the same origin as `url`.
+ * Fetch and check the trusted-CA list. Its x5u must have the same origin as the URL.
  *
- * @param url  e.g. "https://pa.example/api/v1/ca-list"
+ * @param signer  receives its signer's chain; certs_chain_free() it
+ * @param etag    receives a text to be freed, or NULL
+ * @retval HSM_ERR_EXISTS  it is still the one of query->etag
  */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_get_ca_list(const struct acme_authority_query *query, uint64_t previous_sequence,
+                           time_t now, struct acme_ca_list **out, struct certs_chain **signer,
+                           char **etag, struct hsm_reason *why);
+
+/** The same for the CRL and its signer's certificate URL. */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_get_crl(const struct acme_authority_query *query, time_t now, struct certs_crl **out,
+                       struct certs_chain **signer, char **etag, struct hsm_reason *why);
+
+/** The list alone, without what was known before. */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_fetch_ca_list(struct acme_http_client *http, const char *url,
                              const struct certs_chain *pa_anchors, uint64_t previous_sequence,
                              time_t now, struct acme_ca_list **out, struct hsm_reason *why);
 
-/** Fetch and check the CRL; its signer's certificate URL must have the same origin as `url`. */
+/** The CRL alone, likewise. */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_fetch_crl(struct acme_http_client *http, const char *url,
                          const struct certs_chain *pa_anchors, time_t now, struct certs_crl **out,

@@ -37,6 +37,13 @@ struct acme_config_key {
 HSM_MUST_CHECK enum hsm_status acme_config_read(const char *path,
                                                 const struct acme_config_key *keys, void *config);
 
+/**
+ * What a program found wrong with a value that it has read: logged with file and line as the
+ * others are. HSM_ERR_MALFORMED.
+ */
+enum hsm_status acme_config_refuse(const char *path, const char *section, const char *name,
+                                   const char *what);
+
 /** Release the texts and make the members NULL. */
 void acme_config_clear(const struct acme_config_key *keys, void *config);
 

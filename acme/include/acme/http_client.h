@@ -31,6 +31,7 @@ struct acme_http_fetch {
     const char *url; /* https only; userinfo is refused */
     const char *content_type; /* of the body; NULL: none */
     const char *accept; /* NULL: any */
+    const char *if_none_match; /* an ETag: status 304 if it is still that; NULL: none */
     const char *authorization; /* header value, kept out of logs; NULL: none */
     const void *body;
     size_t body_len;

@@ -28,6 +28,7 @@
 #define ACME_HTTP_CONNECTIONS_MAX 1024 /* per server; more are closed at once */
 #define ACME_HTTP_QUEUE_MAX       1024 /* requests waiting for a thread; more: 503 */
 #define ACME_HTTP_PARAM_MAX       128 /* characters of one path parameter */
+#define ACME_HTTP_PARKS_MAX       16 /* times that one request is put aside */
 #define ACME_HTTP_STUCK_S         60 /* seconds in a handler, then a worker process beats no more */
 
 enum acme_http_method {
@@ -83,6 +84,23 @@ void acme_http_response_header(struct acme_http_response *response, const char *
 void acme_http_response_route(struct acme_http_response *response, const char *route);
 int acme_http_response_status(const struct acme_http_response *response);
 
+/*
+ * A request that has to wait for something is put aside and holds no thread:
+ * its handler parks it, returns without an answer, and is called again from the
+ * start when somebody has resumed it, which may be before it has returned.
+ */
+struct acme_http_parked;
+
+/** In a handler. NULL: no memory, parked ACME_HTTP_PARKS_MAX times already, or a quick request:
+ *  answer now. Else acme_http_resume() or acme_http_unpark() releases it. */
+struct acme_http_parked *acme_http_park(struct acme_http_response *response);
+
+/** Take it back, in the same call of the handler: the answer is given now. NULL is fine. */
+void acme_http_unpark(struct acme_http_parked *parked);
+
+/** From any thread, once; after the loop has ended, too. */
+void acme_http_resume(struct acme_http_parked *parked);
+
 /**
  * Match a path against a pattern of literal segments and ":name" segments,
  * e.g. "/acme/order/:id". params[i] receives the i-th parameter.
@@ -101,6 +119,9 @@ struct acme_http_handler {
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);
     void *context; /* borrowed */
 };
+
+/** "ADDRESS:PORT" or "[ADDRESS]:PORT"; names are not resolved. */
+bool acme_http_address_is_valid(const char *address);
 
 /** "127.0.0.1:PORT" or "[::1]:PORT": nobody on another machine reaches it. */
 bool acme_http_address_is_loopback(const char *address);
@@ -182,6 +203,8 @@ void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *wo
  */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_run(struct acme_http_loop *loop);
 void acme_http_loop_stop(struct acme_http_loop *loop);
+/** From any thread: what SIGHUP means in a worker. */
+void acme_http_loop_drain(struct acme_http_loop *loop);
 void acme_http_loop_free(struct acme_http_loop *loop);
 
 #endif

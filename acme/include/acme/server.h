@@ -40,6 +40,7 @@ struct acme_server_config {
     bool participants_required; /* refuse an SPC that acme_server_participant_set() does not know */
     bool account_key_in_csr; /* accept a CSR for the account's own key (RFC 8555 section 11.1
                                 forbids) */
+    struct hsm_metrics *metrics; /* NULL: nothing is counted */
     bool others_serve; /* from this store, at this moment: theirs are the orders they are at */
     /* Where the STI-PA takes revocations, and our account there; NULL: they wait. */
     const char *revocation_url, *revocation_user;
@@ -61,6 +62,8 @@ struct acme_server;
 HSM_MUST_CHECK enum hsm_status acme_server_new(const struct acme_server_config *config,
                                                struct acme_server **out);
 struct acme_http_handler acme_server_handler(struct acme_server *server);
+/** Add why it could not issue now, besides its token, as texts to a JSON array. */
+void acme_server_not_ready(struct acme_server *server, json_t *reasons);
 /** Delete what has expired (nonces, orders), complete what waits for the token; every minute or so.
  */
 void acme_server_expire(struct acme_server *server);

@@ -29,6 +29,10 @@ HSM_MUST_CHECK enum hsm_status certs_chain_add(struct certs_chain *chain, X509 *
 HSM_MUST_CHECK enum hsm_status certs_chain_append(struct certs_chain *chain,
                                                   const struct certs_chain *other);
 
+/** Another owner's chain of the same certificates; nothing is computed again. */
+HSM_MUST_CHECK enum hsm_status certs_chain_copy(const struct certs_chain *chain,
+                                                struct certs_chain **out);
+
 size_t certs_chain_len(const struct certs_chain *chain);
 
 /** Borrowed; NULL past the end. */

@@ -19,6 +19,7 @@
 #include <certs/constraints.h>
 #include <certs/crl.h>
 #include <certs/tnauthlist.h>
+#include <hsm/es256.h>
 #include <hsm/status.h>
 
 #define CERTS_PATH_LEN_MAX   9 /* certificates of a path, end entity and root included */
@@ -85,6 +86,9 @@ bool certs_path_is_of(const struct certs_path *path, const X509 *end_entity);
 /** What the end entity may speak for; borrowed. NULL: the purpose is not CERTS_FOR_STI, or the
  * policy accepted a list that cannot be read. */
 const struct certs_tnauthlist *certs_path_tnauthlist(const struct certs_path *path);
+
+/** Verifies what the end entity has signed; borrowed; NULL: its key is not on P-256. */
+const struct hsm_es256_verifier *certs_path_verifier(const struct certs_path *path);
 
 /** What it may claim, to be asked for each PASSporT; borrowed; NULL: anything. */
 const struct certs_constraints *certs_path_constraints(const struct certs_path *path);

@@ -24,6 +24,19 @@
 HSM_MUST_CHECK enum hsm_status hsm_es256_verify(EVP_PKEY *public_key, const void *message,
                                                 size_t len, const uint8_t *sig, size_t sig_len);
 
+/** A P-256 public key made ready for many verifications. Threads may share one. */
+struct hsm_es256_verifier;
+
+/** @retval HSM_ERR_UNSUPPORTED  the key is not on P-256 */
+HSM_MUST_CHECK enum hsm_status hsm_es256_verifier_new(EVP_PKEY *public_key,
+                                                      struct hsm_es256_verifier **out);
+
+/** As hsm_es256_verify(), without what that does anew for each signature. */
+HSM_MUST_CHECK enum hsm_status hsm_es256_verifier_verify(const struct hsm_es256_verifier *verifier,
+                                                         const void *message, size_t len,
+                                                         const uint8_t *sig, size_t sig_len);
+void hsm_es256_verifier_free(struct hsm_es256_verifier *verifier);
+
 /** R || S to the DER ECDSA-Sig-Value of RFC 3279 section 2.2.3; der has HSM_P256_DER_SIG_MAX
  * octets. */
 HSM_MUST_CHECK enum hsm_status hsm_es256_to_der(const uint8_t *sig, uint8_t *der, size_t *der_len);

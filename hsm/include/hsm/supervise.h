@@ -20,6 +20,8 @@
 #define HSM_HEARTBEAT_MS    30000 /* without a beat for so long a worker is stuck */
 #define HSM_WORKER_START_MS 120000 /* from fork to hsm_worker_ready(): login, finding keys */
 #define HSM_WORKER_STOP_MS  15000 /* from SIGTERM to the end: calls in flight */
+#define HSM_WORKER_RETIRE_MS                                                                       \
+    120000 /* from SIGHUP, when another has taken its place, to the end: connections */
 #define HSM_RESTART_MIN_MS                                                                         \
     100 /* before a worker that ended is started again; doubled each time                          \
          */
@@ -31,6 +33,11 @@ struct hsm_worker;
 
 /** 0 to workers - 1; a replacement has the number of the worker it replaces. */
 unsigned hsm_worker_index(const struct hsm_worker *worker);
+
+/** 0 to HSM_PLACES - 2: another one for each process that lives; of a reload both the new one and
+ *  the one that it replaces have the same index. HSM_PLACES - 1 is nobody's: the supervisor's. */
+#define HSM_PLACES (2 * HSM_WORKERS_MAX + 1)
+unsigned hsm_worker_place(const struct hsm_worker *worker);
 
 /**
  * True if no other worker lives, and none is started before this one is
@@ -71,10 +78,16 @@ struct hsm_supervise_counts {
 
 struct hsm_worker_event {
     enum hsm_worker_change change;
-    unsigned index;
+    unsigned index, place;
     pid_t pid;
     unsigned rest_ms; /* HSM_WORKER_ENDED: until the next is started; 0 when none will be */
     struct hsm_supervise_counts counts;
+};
+
+enum hsm_reload_step {
+    HSM_RELOAD_PREPARE, /* read and check; workers that start from now on get the new one */
+    HSM_RELOAD_COMMIT, /* a worker serves with it: the old one is needed no more */
+    HSM_RELOAD_ABANDON, /* a worker could not: back to the old one */
 };
 
 /** Times in milliseconds; 0: the default above. */
@@ -86,17 +99,31 @@ struct hsm_supervise_config {
      */
     enum hsm_status (*run)(struct hsm_worker *worker, void *context);
     void *context;
-    unsigned heartbeat_ms, start_ms, stop_ms;
+    unsigned heartbeat_ms, start_ms, stop_ms, retire_ms;
     unsigned restart_min_ms, restart_max_ms;
+    /**
+     * Called in the supervisor at SIGHUP: what `context` says to workers changes. A failure of
+     * HSM_RELOAD_PREPARE, whose reason was logged, leaves all as it is; the others cannot fail.
+     * NULL: SIGHUP is passed on.
+     *
+     * @param workers  HSM_RELOAD_PREPARE: how many there are, receives how many there shall be
+     */
+    enum hsm_status (*reload)(void *context, enum hsm_reload_step step, unsigned *workers);
     /** Called in the supervisor; NULL: nobody wants to know. */
     void (*on_event)(void *context, const struct hsm_worker_event *event);
 };
 
 /**
  * Keep the workers running until SIGTERM or SIGINT, which they get as well; a
- * worker that outlives stop_ms is killed. SIGHUP is passed on; a worker ignores
- * it unless `run` takes it. When the supervisor dies the workers are killed, one
- * that is starting when it is ready.
+ * worker that outlives stop_ms is killed. When the supervisor dies the workers
+ * are killed, one that is starting when it is ready.
+ *
+ * At SIGHUP, when all workers serve, `reload` is asked for a new configuration,
+ * and one worker tries it. When that is ready others follow, and for each of
+ * them an old one gets SIGHUP: it takes no more connections, and ends when those
+ * that it has are done (retire_ms at most). If it does not become ready nothing
+ * has changed. Without `reload` SIGHUP is passed on; a worker ignores it unless
+ * `run` takes it.
  *
  * One worker is starting at a time. One that ends with HSM_ERR_DENIED ends all:
  * a PIN that was refused is tried once, not once for each worker. Before the
@@ -105,7 +132,8 @@ struct hsm_supervise_config {
  * doubles; what does not look like passing by itself rests longest.
  *
  * With $NOTIFY_SOCKET (systemd's Type=notify) READY=1 is sent when all workers
- * are ready for the first time, STOPPING=1, and WATCHDOG=1 as $WATCHDOG_USEC asks.
+ * are ready for the first time, RELOADING=1 and READY=1 around a reload, STOPPING=1,
+ * and WATCHDOG=1 as $WATCHDOG_USEC asks.
  *
  * Call it in the main thread of a process without others. In a worker it does
  * not return.

@@ -38,11 +38,13 @@ enum sks_ppt {
     SKS_PPT_RPH,
     SKS_PPT_RCD,
     SKS_PPT_NONE, /* a base PASSporT (RFC 8225) */
+    SKS_PPT_DIV_O, /* RFC 8946 section 5: out of band, verified only */
+    SKS_PPT_UNKNOWN,
 };
 
-#define SKS_PPT_COUNT 5
+#define SKS_PPT_COUNT 5 /* that can be signed: the first of them */
 
-/** "shaken", "div", ...; "" for a base PASSporT; static. */
+/** "shaken", "div", ...; "" for a base PASSporT, "?" for one that is not known; static. */
 const char *sks_ppt_text(enum sks_ppt ppt);
 
 /** @retval HSM_ERR_NOT_FOUND  no extension that can be signed here; "" is not either */

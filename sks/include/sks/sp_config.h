@@ -61,6 +61,8 @@ struct sks_sp_config {
     char *cr_address, *cr_base_url, *cr_dir;
     char *ports;
     bool private_addresses;
+    char *preload;
+    long crl_every_s, list_every_s;
     char *ca_keys, *intermediates;
     bool numbers_under_spc, any_tnauthlist, any_crl;
     char *catalogue, *trust_dir;
@@ -101,6 +103,10 @@ struct sks_sp_verification {
 /** Open all of it; nothing is fetched yet. Faults are logged. `config` is borrowed. */
 HSM_MUST_CHECK enum hsm_status sks_sp_verification_open(const struct sks_sp_config *config,
                                                         struct sks_sp_verification *out);
+
+/** Fetch anew what is due; call it again after so many seconds, on a thread that may wait. Failures
+ *  are logged. */
+unsigned sks_sp_verification_refresh(struct sks_sp_verification *verification, time_t now);
 
 /** Release what it holds and make it empty. */
 void sks_sp_verification_close(struct sks_sp_verification *verification);

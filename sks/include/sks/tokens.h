@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include <acme/provision.h>
+#include <acme/daemon.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
@@ -21,7 +21,7 @@ struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
     const char *uri; /* as the catalogue names it */
     const char *module, *pin_source;
     const struct hsm_secret *pin; /* instead of pin_source; outlives the tokens */
-    struct acme_token_settings settings; /* its texts outlive the tokens */
+    const struct acme_token_settings *settings; /* its texts outlive the tokens */
 };
 
 struct sks_tokens;

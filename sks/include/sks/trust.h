@@ -16,6 +16,9 @@
 #include <certs/path.h>
 #include <hsm/status.h>
 
+#define SKS_TRUST_LIST_EVERY_S 3600 /* the list is asked for so often */
+#define SKS_TRUST_CRL_EVERY_S  300 /* and the CRL: how long a revocation takes to be heard of */
+
 #define SKS_TRUST_VERDICTS 20000 /* on chains, kept while list, CRL and certificates last */
 
 struct sks_trust;
@@ -26,6 +29,7 @@ struct sks_trust_config {
     const char *ca_list_url;
     const char *crl_url;
     const char *dir; /* where list and CRL are kept; NULL: in memory only */
+    unsigned list_every_s, crl_every_s; /* 0: the defaults above */
     const struct certs_path_policy *policy; /* copied; its store is borrowed; NULL: the default */
 };
 
@@ -49,14 +53,19 @@ sks_trust_fixed(const struct certs_chain *anchors, const uint8_t *crl, size_t cr
                 struct sks_trust **out);
 
 /**
- * Fetch what is missing, past half its life or a day old; what came from the
- * directory is fetched anew at the first call. Failures are logged, the first
- * is returned; what was good is kept. Calls to sks_trust_check() do not wait.
+ * Fetch what is missing or due: list and CRL each after its interval, or half
+ * their life if that is less; what came from the directory is fetched anew at
+ * the first call. What the STI-PA has not changed since (ETag) is not sent again.
+ * Failures are logged, the first is returned; what was good is kept. Calls to
+ * sks_trust_check() do not wait.
  *
  * @retval HSM_ERR_BUSY       the STI-PA could not be asked
  * @retval HSM_ERR_UNTRUSTED  what it gave is not good, or older than what it gave before
  */
 HSM_MUST_CHECK enum hsm_status sks_trust_refresh(struct sks_trust *trust, time_t now);
+
+/** In how many seconds to call sks_trust_refresh() again: 1 to 60. */
+unsigned sks_trust_next_s(struct sks_trust *trust, time_t now);
 
 /** True when a list and a CRL are held that are good at `now`. */
 bool sks_trust_is_ready(struct sks_trust *trust, time_t now);

@@ -1,18 +1,22 @@
 /*
- * verify.h - the STI-VS: judge an Identity header (RFC 8224 section 6.2) with
- * the error cases of ATIS-1000082.
+ * verify.h - the STI-VS: judge the Identity headers of a call (RFC 8224
+ * section 6.2) with the error cases of ATIS-1000082.
  *
  * A bad PASSporT is a verdict, not an error: only memory and usage fail here.
  */
 #ifndef SKS_VERIFY_H
 #define SKS_VERIFY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
 
+#include <jansson.h>
+
 #include <certs/chain.h>
 #include <hsm/status.h>
+#include <sks/claims.h>
 #include <sks/trust.h>
 
 /** 0: valid; else the number of the case, E3 to E19 (E1, E2 are faults of the API request). */
@@ -37,6 +41,12 @@ enum sks_case {
     SKS_E19_ATTEST,
 };
 
+#define SKS_IDENTITIES_MAX                                                                         \
+    8 /* Identity headers of one call; PASSporTs inside of div-o count too                         \
+       */
+#define SKS_PRIORITIES_MAX 32 /* Resource-Priority values of one call */
+#define SKS_DIV_AGE_S      10800 /* how old a PASSporT may be that a fresh one diverts */
+
 /**
  * What the SIP signalling says (never what the PASSporT says); texts are
  * borrowed. Numbers and URIs are made canonical here (tn.h).
@@ -49,7 +59,25 @@ struct sks_call {
     const char *const *to_uri;
     size_t to_uri_count;
     int64_t time; /* the Date of the request */
-    const char *identity; /* the header field value */
+    const char *identity; /* the header field value that must be a shaken PASSporT; sks_verify_all()
+                           * does without */
+
+    /* what else sks_verify_all() looks at */
+    const char *const *identities; /* further header field values, of any type */
+    size_t identity_count;
+    const char *const *target_tn; /* the Request-URI, which a diverted call has of its own; */
+    size_t target_tn_count; /* none: it is what `to` says */
+    const char *const *target_uri;
+    size_t target_uri_count;
+    const char *const *resource_priority; /* values of Resource-Priority (RFC 4412) */
+    size_t resource_priority_count; /* 0: not known, nothing is compared */
+    const char *priority; /* Priority (RFC 3261 section 20.26); NULL: not known */
+    const json_t *mky; /* fingerprints of the SDP, as the claim has them; NULL: not known */
+
+    /** Called once when a chain that was not at hand has come or cannot be had. NULL: the call may
+     *  wait for it. */
+    void (*landed)(void *context);
+    void *landed_context;
 };
 
 struct sks_verification {
@@ -58,7 +86,7 @@ struct sks_verification {
     const char *reason_text; /* "" when valid; static */
     struct hsm_reason reason_desc;
     const char *verstat; /* "TN-Validation-Passed", "TN-Validation-Failed", "No-TN-Validation" */
-    char attest; /* 'A', 'B', 'C'; 0 when not valid */
+    char attest; /* 'A', 'B', 'C'; 0 when not valid, or no shaken PASSporT */
 };
 
 struct sks_verifier_config {
@@ -66,8 +94,13 @@ struct sks_verifier_config {
     /** The chain that an x5u serves; sks_x5u_get() in a service. MALFORMED gives E7, others E8. */
     enum hsm_status (*chain)(void *context, const char *x5u, time_t now, struct certs_chain **out,
                              struct hsm_reason *why);
+    /** The same for calls with `landed`, sks_x5u_ask() in a service: HSM_ERR_NOT_FOUND and a
+     *  promise to call it, where the other would wait. NULL: all calls wait. */
+    enum hsm_status (*ask)(void *context, const char *x5u, time_t now, const struct sks_call *call,
+                           struct certs_chain **out, struct hsm_reason *why);
     void *context;
     unsigned freshness_s; /* 0: SKS_FRESHNESS_S */
+    unsigned div_age_s; /* 0: SKS_DIV_AGE_S */
 };
 
 struct sks_verifier;
@@ -75,16 +108,72 @@ HSM_MUST_CHECK enum hsm_status sks_verifier_new(const struct sks_verifier_config
                                                 struct sks_verifier **out);
 void sks_verifier_free(struct sks_verifier *verifier);
 
+/** True if a call with `landed` may wait for a chain all the same. */
+bool sks_verifier_waits(const struct sks_verifier *verifier);
+
 /**
- * Judge one call, in the order of the cases. Threads may share the verifier.
+ * Judge the shaken PASSporT of a call, in the order of the cases. Threads may
+ * share the verifier.
  *
  * An Identity value that cannot be read is E4. Every `to` must be among the
  * PASSporT's dest, which may name more.
  *
  * @retval HSM_ERR_USAGE  the call lacks from, to or identity (E1)
+ * @retval HSM_ERR_BUSY   a chain is being fetched: call->landed() will be called, ask again then
  */
 HSM_MUST_CHECK enum hsm_status sks_verify(struct sks_verifier *verifier,
                                           const struct sks_call *call, time_t now,
                                           struct sks_verification *out);
+
+/** How the rich call data of a PASSporT stands (RFC 9795). */
+enum sks_rcd {
+    SKS_RCD_NONE, /* there is none */
+    SKS_RCD_GOOD, /* and what rcdi says of it is true */
+    SKS_RCD_CONTENT_OPEN, /* good, but for content behind a URI: who fetches it compares its digest
+                           */
+    SKS_RCD_BAD, /* not to be shown; in a PASSporT of another type that one stands */
+};
+
+/** What became of one PASSporT. */
+struct sks_judged {
+    enum sks_ppt ppt;
+    size_t index; /* of its header: 0 is call->identity, when that is there, and so on */
+    bool is_inside; /* of the div-o of that header */
+    enum sks_rcd rcd;
+    struct sks_verification verification; /* of a div: of its link in the chain, too */
+    json_t *claims; /* its payload; NULL when it cannot be read */
+    char *signature; /* "..SIGNATURE": the compact form (RFC 8225 section 7); NULL likewise */
+};
+
+/** The verdicts on all Identity headers of a call, in their order. */
+struct sks_judgements {
+    struct sks_judged judged[SKS_IDENTITIES_MAX];
+    size_t count;
+    /* Of the first valid shaken PASSporT; else of the first shaken one; NULL: there was none. The
+     * call is invalid only if all are (RFC 8224 section 6.2). */
+    const struct sks_judged *shaken;
+};
+
+/**
+ * Judge every Identity header of a call, each on its own, and the chain that
+ * div PASSporTs make (RFC 8946 section 4.2). docs/VERIFICATION.md has the checks.
+ *
+ * @param out  sks_judgements_free() it
+ * @retval HSM_ERR_USAGE  as sks_verify(), or more than SKS_IDENTITIES_MAX headers
+ * @retval HSM_ERR_BUSY   as sks_verify()
+ */
+HSM_MUST_CHECK enum hsm_status sks_verify_all(struct sks_verifier *verifier,
+                                              const struct sks_call *call, time_t now,
+                                              struct sks_judgements **out);
+void sks_judgements_free(struct sks_judgements *judgements);
+
+/**
+ * The Reason header field value of a call that goes on although its PASSporT is
+ * not valid (RFC 9410): STIR ;cause=438 ;text="Invalid Identity Header"; free() it.
+ *
+ * @param ppi  the PASSporT, where the call has several; NULL: none
+ * @return NULL: valid, or no memory
+ */
+char *sks_verification_reason(const struct sks_verification *verification, const char *ppi);
 
 #endif

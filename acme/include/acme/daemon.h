@@ -1,0 +1,214 @@
+/*
+ * daemon.h - what our daemons do alike: read the configuration, open what it
+ * names, supervise workers, take a new configuration at SIGHUP, serve.
+ */
+#ifndef ACME_DAEMON_H
+#define ACME_DAEMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include <acme/config.h>
+#include <acme/http_server.h>
+#include <acme/operations.h>
+#include <certs/chain.h>
+#include <hsm/key.h>
+#include <hsm/metrics.h>
+#include <hsm/secret.h>
+#include <hsm/status.h>
+#include <hsm/supervise.h>
+#include <hsm/token.h>
+
+#define ACME_PROVISION_TLS_SERVER_LABEL "tls-server"
+#define ACME_PROVISION_TLS_CHAIN_FILE   "tls-chain.pem" /* what the server shows */
+
+/** What acme_daemon_supervise() gives its workers. All borrowed, or NULL. */
+struct acme_daemon_shared {
+    const struct hsm_secret *pin; /* of a source that can be read once only */
+    const struct acme_http_listener *listener, *metrics_listener;
+    struct hsm_metrics *metrics;
+    struct hsm_worker *worker; /* this one */
+};
+
+/* struct hsm_token_config as a file says it: 0 and NULL are its defaults. */
+struct acme_token_settings {
+    char *route, *quirks;
+    long sessions, workers, queue_max, op_timeout_ms;
+    long reconnect_min_ms, reconnect_max_ms, verify_every, probe_ms;
+};
+
+/** What the configuration of every daemon says; a member of the daemon's own struct. */
+struct acme_daemon_config {
+    char *token_uri, *module, *pin_source;
+    struct acme_token_settings token;
+    char *address, *base_url, *tls_key, *tls_chain;
+    long threads, workers;
+    char *metrics_address;
+    char *log_format, *log_level;
+    bool log_requests;
+
+    struct acme_daemon_shared shared; /* not from the file */
+};
+
+#define ACME_DAEMON_METRICS_HELP                                                                   \
+    "127.0.0.1:PORT or [::1]:PORT of /metrics, /readyz and /healthz, without TLS"
+#define ACME_DAEMON_REQUESTS_HELP "a line for each request; no: only in metrics"
+
+/* One row of the table below. */
+#define ACME_DAEMON_KEY(type, member, kind, section, name, required, fallback, help)               \
+    {                                                                                              \
+        section, name, kind, offsetof(type, member), required, 1, 64, fallback, help               \
+    }
+
+#define ACME_TOKEN_NUMBER(type, member, name, max, help)                                           \
+    {                                                                                              \
+        "token", name, ACME_CONFIG_NUMBER, offsetof(type, member), false, 1, max, NULL, help       \
+    }
+
+/** The rows of a struct acme_token_settings `m` in `type`; docs/HSM.md says more of them. */
+#define ACME_TOKEN_KEYS(type, m)                                                                   \
+    ACME_DAEMON_KEY(type, m.route, ACME_CONFIG_TEXT, "token", "route", false, NULL,                \
+                    "libp11 (the default) or direct"),                                             \
+        ACME_DAEMON_KEY(type, m.quirks, ACME_CONFIG_TEXT, "token", "quirks", false, NULL,          \
+                        "what the module needs done differently; without it what is known"),       \
+        ACME_TOKEN_NUMBER(type, m.sessions, "sessions", 1024,                                      \
+                          "signatures in the token at once, of each process"),                     \
+        ACME_TOKEN_NUMBER(type, m.workers, "workers", 256,                                         \
+                          "threads that call the module, for one that may block"),                 \
+        ACME_TOKEN_NUMBER(type, m.queue_max, "queue-max", 1048576,                                 \
+                          "signatures that wait for such a thread"),                               \
+        ACME_TOKEN_NUMBER(type, m.op_timeout_ms, "op-timeout-ms", 600000,                          \
+                          "of a signature, a recovery of the token included"),                     \
+        ACME_TOKEN_NUMBER(type, m.reconnect_min_ms, "reconnect-min-ms", 5000,                      \
+                          "between attempts to recover the token, at first"),                      \
+        ACME_TOKEN_NUMBER(type, m.reconnect_max_ms, "reconnect-max-ms", 5000, "and at last"),      \
+        ACME_TOKEN_NUMBER(type, m.verify_every, "verify-every", 1000000000,                        \
+                          "one PASSporT in so many is verified before it leaves"),                 \
+        ACME_TOKEN_NUMBER(type, m.probe_ms, "probe-ms", 3600000, "between looks at an idle token")
+
+/**
+ * Its rows in the table for acme_config_read(): `type` is the daemon's struct, `m` this one in it.
+ * E.g. {ACME_DAEMON_KEYS(struct ca_config, daemon), ..., {.section = NULL}}
+ */
+#define ACME_DAEMON_KEYS(type, m)                                                                  \
+    ACME_DAEMON_KEY(type, m.token_uri, ACME_CONFIG_TEXT, "token", "uri", true, NULL,               \
+                    "PKCS#11 URI of the token (RFC 7512)"),                                        \
+        ACME_DAEMON_KEY(type, m.module, ACME_CONFIG_TEXT, "token", "module", false, NULL,          \
+                        "path of the PKCS#11 module; without it the URI's module-path"),           \
+        ACME_DAEMON_KEY(type, m.pin_source, ACME_CONFIG_SECRET_SOURCE, "token", "pin-source",      \
+                        false, NULL,                                                               \
+                        "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),             \
+        ACME_TOKEN_KEYS(type, m.token),                                                            \
+        ACME_DAEMON_KEY(type, m.address, ACME_CONFIG_TEXT, "server", "address", true, NULL,        \
+                        "HOST:PORT to listen on"),                                                 \
+        ACME_DAEMON_KEY(type, m.base_url, ACME_CONFIG_TEXT, "server", "base-url", true, NULL,      \
+                        "https URL under which others reach this server, without a final slash"),  \
+        ACME_DAEMON_KEY(type, m.threads, ACME_CONFIG_NUMBER, "server", "threads", false, "4",      \
+                        "threads that answer requests"),                                           \
+        ACME_DAEMON_KEY(type, m.workers, ACME_CONFIG_NUMBER, "server", "workers", false, "1",      \
+                        "processes that serve, each with its own threads"),                        \
+        ACME_DAEMON_KEY(type, m.tls_key, ACME_CONFIG_TEXT, "server", "tls-key", false,             \
+                        "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,                          \
+                        "URI of the TLS key in the token"),                                        \
+        ACME_DAEMON_KEY(type, m.tls_chain, ACME_CONFIG_PATH, "server", "tls-chain", false,         \
+                        ACME_PROVISION_TLS_CHAIN_FILE,                                             \
+                        "PEM file of the TLS certificate and issuers"),                            \
+        ACME_DAEMON_KEY(type, m.metrics_address, ACME_CONFIG_TEXT, "metrics", "address", false,    \
+                        NULL, ACME_DAEMON_METRICS_HELP),                                           \
+        ACME_DAEMON_KEY(type, m.log_format, ACME_CONFIG_TEXT, "log", "format", false, "text",      \
+                        "text or json"),                                                           \
+        ACME_DAEMON_KEY(type, m.log_level, ACME_CONFIG_TEXT, "log", "level", false, "info",        \
+                        "error, warning, info or debug"),                                          \
+        ACME_DAEMON_KEY(type, m.log_requests, ACME_CONFIG_SWITCH, "log", "requests", false, "yes", \
+                        ACME_DAEMON_REQUESTS_HELP)
+
+/** What a table of keys cannot say of their values; faults are logged with file and line. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_check(const char *path,
+                                                 const struct acme_daemon_config *config);
+
+/** Open the log as the configuration says. @param program  borrowed for the life of the process */
+HSM_MUST_CHECK enum hsm_status acme_daemon_log(const char *program,
+                                               const struct acme_daemon_config *config);
+
+/** Read the PIN and open a token. module and pin_source may be NULL: the URI has them. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_token(const char *uri, const char *module,
+                                                 const char *pin_source, struct hsm_token **out);
+
+/** The same with all that the configuration says, and the PIN that the supervisor has read. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_login(const struct acme_daemon_config *config,
+                                                 struct hsm_token **out);
+
+/** For a supervisor: read a secret that its workers could not read again. *out stays NULL for
+ *  another source, or none. */
+HSM_MUST_CHECK enum hsm_status acme_daemon_read_once(const char *source, const char *question,
+                                                     struct hsm_secret **out);
+
+/** A daemon, for its supervisor. */
+struct acme_daemon_program {
+    const char *name; /* static */
+    size_t config_size; /* of its struct, whose first member is a struct acme_daemon_config */
+    /** Fill a zeroed struct from a file and check it; faults are logged with file and line. */
+    enum hsm_status (*read)(const char *path, void *config);
+    void (*clear)(void *config);
+    /** In each worker: open what the configuration names, serve, release all, return. */
+    enum hsm_status (*run)(const void *config, void *context);
+    /** Tell what cannot change without a restart (acme_daemon_tell_kept()), or refuse the new
+     *  configuration; NULL: nothing but what all daemons have in common. */
+    enum hsm_status (*compare)(const void *old, const void *fresh);
+};
+
+/**
+ * Read the configuration, listen, fork its workers, and keep them running until
+ * SIGTERM or SIGINT; at SIGHUP read it again and put workers of the new one in
+ * the place of the old ones (hsm_supervise()). Faults are logged.
+ *
+ * @param config   what the program read from `path`; its `shared` receives what is not from there
+ * @param context  for run; what it holds is from before the fork and stays
+ */
+HSM_MUST_CHECK enum hsm_status acme_daemon_supervise(const struct acme_daemon_program *program,
+                                                     const char *path, void *config, void *context);
+
+/** Log that what the key says now counts after a restart, if it is not what it said. */
+void acme_daemon_tell_kept(const char *key, const char *old, const char *fresh);
+
+struct acme_daemon;
+
+/**
+ * Open the token, the TLS key and the TLS chain. Faults are logged.
+ *
+ * @param config  borrowed, outlives the daemon
+ * @retval HSM_ERR_UNTRUSTED  tls-key is not the key of tls-chain
+ */
+HSM_MUST_CHECK enum hsm_status acme_daemon_open(const struct acme_daemon_config *config,
+                                                struct acme_daemon **out);
+/** Borrowed. */
+struct hsm_token *acme_daemon_lend_token(const struct acme_daemon *daemon);
+
+/** What a daemon does for those who ask it; `handler.context` is given to all. */
+struct acme_daemon_service {
+    struct acme_http_handler handler;
+    void (*tick)(void *context); /* every tick_s seconds, as acme_http_loop_every() says */
+    unsigned tick_s;
+    /** Why it could not do its work now, besides the token; as in struct acme_operations. */
+    void (*not_ready)(void *context, json_t *reasons);
+};
+
+/**
+ * Serve in a worker until SIGTERM or SIGINT, or SIGHUP when another has its place. /healthz and
+ * /readyz are answered before the handler is asked, /metrics on a listener of its own. A handler
+ * that does not return ends the process.
+ */
+HSM_MUST_CHECK enum hsm_status acme_daemon_serve(struct acme_daemon *daemon,
+                                                 const struct acme_daemon_service *service);
+
+/** Listen on [metrics] address, if there is one. @param operations  borrowed */
+HSM_MUST_CHECK enum hsm_status acme_daemon_listen_metrics(const struct acme_daemon_config *config,
+                                                          struct acme_http_loop *loop,
+                                                          const struct acme_operations *operations);
+
+/** Keys that others hold of its token must have been freed. NULL is fine. */
+void acme_daemon_close(struct acme_daemon *daemon);
+
+#endif

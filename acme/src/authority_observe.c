@@ -1,0 +1,97 @@
+/* authority_observe.c - how the STI-PA is: what it publishes, and how long that lasts. */
+#include "authority_internal.h"
+
+#include <hsm/defer.h>
+#include <hsm/metrics.h>
+
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+
+static const struct hsm_metric issued = {
+    "sti_pa_document_issued_seconds",
+    "When the trusted-CA list, or the CRL, was signed: its end less its life, since 1970.",
+    HSM_GAUGE_MAX, "document", NULL};
+static const struct hsm_metric expires = {
+    "sti_pa_document_expires_seconds",
+    "When the trusted-CA list, or the CRL, that is published ends, since 1970.", HSM_GAUGE_MAX,
+    "document", NULL};
+static const struct hsm_metric number = {"sti_pa_document_number",
+                                         "Sequence of the trusted-CA list, or number of the CRL.",
+                                         HSM_GAUGE_MAX, "document", NULL};
+static const struct hsm_metric not_after = {
+    "sti_pa_signer_not_after_seconds",
+    "When the certificate of a signer or its issuer ends, since 1970.", HSM_GAUGE_MIN, "document",
+    NULL};
+
+static const char *const names[AUTHORITY_DOCUMENTS] = {
+    [AUTHORITY_CA_LIST] = "ca_list",
+    [AUTHORITY_CRL] = "crl",
+};
+
+/* The latest document; false: there is none, or the store does not answer. */
+static bool
+read_latest(struct acme_authority *authority, enum authority_document kind, int64_t *sequence,
+            time_t *until)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        authority->config.store, &rows,
+        "SELECT number, expires FROM document WHERE kind = ? ORDER BY number DESC LIMIT 1", "i",
+        (int64_t)kind);
+
+    if (st != HSM_OK || !acme_rows_next(rows))
+        return false;
+    *sequence = acme_rows_int(rows, 0);
+    *until = (time_t)acme_rows_int(rows, 1);
+    return true;
+}
+
+static unsigned
+lifetime_of(const struct acme_authority *authority, enum authority_document kind)
+{
+    return kind == AUTHORITY_CRL ? authority->config.crl_lifetime_s
+                                 : authority->config.list_lifetime_s;
+}
+
+static void
+observe(struct acme_authority *authority, enum authority_document kind)
+{
+    struct hsm_metrics *metrics = authority->config.metrics;
+    const struct certs_chain *chain =
+        kind == AUTHORITY_CRL ? authority->config.crl_chain : authority->config.signer_chain;
+    time_t until;
+    int64_t sequence;
+
+    hsm_series_set(hsm_series(metrics, &not_after, &names[kind]),
+                   (double)certs_chain_not_after(chain));
+    if (!read_latest(authority, kind, &sequence, &until))
+        return;
+    hsm_series_set(hsm_series(metrics, &number, &names[kind]), (double)sequence);
+    hsm_series_set(hsm_series(metrics, &expires, &names[kind]), (double)until);
+    hsm_series_set(hsm_series(metrics, &issued, &names[kind]),
+                   (double)(until - (time_t)lifetime_of(authority, kind)));
+}
+
+void
+authority_observe(struct acme_authority *authority)
+{
+    for (int i = 0; i < AUTHORITY_DOCUMENTS && authority->config.metrics != NULL; i++)
+        observe(authority, (enum authority_document)i);
+}
+
+void
+acme_authority_not_ready(struct acme_authority *authority, json_t *reasons)
+{
+    static const char *const ended[AUTHORITY_DOCUMENTS] = {
+        [AUTHORITY_CA_LIST] = "no trusted-CA list that lasts",
+        [AUTHORITY_CRL] = "no CRL that lasts",
+    };
+
+    for (int i = 0; i < AUTHORITY_DOCUMENTS; i++) {
+        int64_t sequence;
+        time_t until = 0;
+
+        if (!read_latest(authority, (enum authority_document)i, &sequence, &until) ||
+            until <= authority_now(authority))
+            (void)json_array_append_new(reasons, json_string(ended[i]));
+    }
+}

@@ -1,0 +1,301 @@
+/* daemon.c - open what a daemon's configuration names, and serve. */
+#include <acme/daemon.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <certs/cert.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+#include <hsm/token_meter.h>
+
+#include "daemon_internal.h"
+
+#define METER_S 1 /* between looks at the token's counters */
+
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
+DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
+DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
+DEFINE_DEFER(struct hsm_token_meter, hsm_token_meter_free)
+
+struct acme_daemon {
+    const struct acme_daemon_config *config; /* borrowed */
+    struct hsm_token *token;
+    struct hsm_key *tls_key;
+    struct certs_chain *tls_chain;
+};
+
+enum hsm_status
+acme_daemon_check(const char *path, const struct acme_daemon_config *config)
+{
+    enum hsm_log_format format;
+    enum hsm_log_level level;
+    enum hsm_route route;
+
+    if (config->token.route != NULL && hsm_route_parse(config->token.route, &route) != HSM_OK)
+        return acme_config_refuse(path, "token", "route", "neither libp11 nor direct");
+    if (hsm_log_format_parse(config->log_format, &format) != HSM_OK)
+        return acme_config_refuse(path, "log", "format", "neither text nor json");
+    if (hsm_log_level_parse(config->log_level, &level) != HSM_OK)
+        return acme_config_refuse(path, "log", "level", "not error, warning, info or debug");
+    if (config->address != NULL && !acme_http_address_is_valid(config->address))
+        return acme_config_refuse(path, "server", "address", "not ADDRESS:PORT");
+    if (config->metrics_address != NULL && !acme_http_address_is_loopback(config->metrics_address))
+        return acme_config_refuse(path, "metrics", "address", "not ADDRESS:PORT of loopback");
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_daemon_log(const char *program, const struct acme_daemon_config *config)
+{
+    struct hsm_log_config log = {.program = program};
+    enum hsm_status st = hsm_log_format_parse(config->log_format, &log.format);
+
+    if (st == HSM_OK)
+        st = hsm_log_level_parse(config->log_level, &log.level);
+    if (st == HSM_OK)
+        hsm_log_open(&log);
+    return st;
+}
+
+enum hsm_status
+acme_daemon_token(const char *uri, const char *module, const char *pin_source,
+                  struct hsm_token **out)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
+    enum hsm_status st = HSM_OK;
+
+    if (pin_source != NULL)
+        st = hsm_secret_from(pin_source, ACME_DAEMON_PIN_QUESTION, &pin);
+    if (st != HSM_OK)
+        return st;
+    return hsm_token_open(&(struct hsm_token_config){.uri = uri, .module = module, .pin = pin},
+                          out);
+}
+
+enum hsm_status
+acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **out)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
+    const struct acme_token_settings *s = &config->token;
+    struct hsm_token_config token = {
+        .uri = config->token_uri,
+        .module = config->module,
+        .sessions = (unsigned)s->sessions,
+        .workers = (unsigned)s->workers,
+        .queue_max = (unsigned)s->queue_max,
+        .op_timeout_ms = (unsigned)s->op_timeout_ms,
+        .reconnect_min_ms = (unsigned)s->reconnect_min_ms,
+        .reconnect_max_ms = (unsigned)s->reconnect_max_ms,
+        .verify_every = (unsigned)s->verify_every,
+        .probe_ms = (unsigned)s->probe_ms,
+        .quirks = s->quirks,
+    };
+    enum hsm_status st = HSM_OK;
+
+    if (s->route != NULL)
+        st = hsm_route_parse(s->route, &token.route); /* acme_daemon_check() has told a fault */
+    if (st == HSM_OK && config->shared.pin == NULL && config->pin_source != NULL)
+        st = hsm_secret_from(config->pin_source, ACME_DAEMON_PIN_QUESTION, &pin);
+    if (st != HSM_OK)
+        return st;
+    token.pin = config->shared.pin != NULL ? config->shared.pin : pin;
+    return hsm_token_open(&token, out);
+}
+
+enum hsm_status
+acme_daemon_read_once(const char *source, const char *question, struct hsm_secret **out)
+{
+    if (source == NULL || !hsm_secret_is_read_once(source))
+        return HSM_OK;
+    return hsm_secret_from(source, question, out);
+}
+
+enum hsm_status
+acme_daemon_open(const struct acme_daemon_config *config, struct acme_daemon **out)
+{
+    DEFER(acme_daemon_close) struct acme_daemon *daemon = calloc(1, sizeof(*daemon));
+    enum hsm_status st;
+
+    if (daemon == NULL)
+        return HSM_ERR_NOMEM;
+    daemon->config = config;
+    st = acme_daemon_login(config, &daemon->token);
+    if (st == HSM_OK)
+        st = hsm_key_find(daemon->token, config->tls_key, &daemon->tls_key);
+    if (st == HSM_OK)
+        st = certs_chain_read(config->tls_chain, &daemon->tls_chain);
+    if (st != HSM_OK)
+        return st;
+    if (!hsm_key_matches(daemon->tls_key,
+                         certs_cert_public(certs_chain_get(daemon->tls_chain, 0)))) {
+        hsm_log(HSM_LOG_ERROR, "%s: not the certificate of %s", config->tls_chain, config->tls_key);
+        return HSM_ERR_UNTRUSTED;
+    }
+
+    *out = daemon;
+    daemon = NULL;
+    return HSM_OK;
+}
+
+struct hsm_token *
+acme_daemon_lend_token(const struct acme_daemon *daemon)
+{
+    return daemon->token;
+}
+
+/* ---- serving ---- */
+
+/* What one worker serves with; lives as its loop. */
+struct serving {
+    const struct acme_daemon *daemon;
+    const struct acme_daemon_service *service;
+    struct acme_operations operations;
+    struct hsm_token_meter *meter;
+};
+
+static void
+not_ready(void *context, json_t *reasons)
+{
+    const struct serving *serving = context;
+
+    if (!hsm_token_is_ready(serving->daemon->token))
+        (void)json_array_append_new(reasons, json_string("the token is not there"));
+    serving->service->not_ready(serving->service->handler.context, reasons);
+}
+
+static bool
+is_operations(const char *path)
+{
+    return strcmp(path, ACME_OPERATIONS_HEALTHZ) == 0 || strcmp(path, ACME_OPERATIONS_READYZ) == 0;
+}
+
+static void
+handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    const struct serving *serving = context;
+    const struct acme_http_handler *handler = &serving->service->handler;
+
+    if (is_operations(acme_http_request_path(request)))
+        (void)acme_operations_answer(&serving->operations, request, response);
+    else
+        handler->handle(handler->context, request, response);
+}
+
+static bool
+is_quick(void *context, enum acme_http_method method, const char *path)
+{
+    const struct serving *serving = context;
+    const struct acme_http_handler *handler = &serving->service->handler;
+
+    if (is_operations(path))
+        return strcmp(path, ACME_OPERATIONS_HEALTHZ) == 0;
+    return handler->is_quick != NULL && handler->is_quick(handler->context, method, path);
+}
+
+static bool
+is_slow(void *context, enum acme_http_method method, const char *path)
+{
+    const struct serving *serving = context;
+    const struct acme_http_handler *handler = &serving->service->handler;
+
+    return handler->is_slow != NULL && handler->is_slow(handler->context, method, path);
+}
+
+static void
+read_meter(void *context)
+{
+    const struct serving *serving = context;
+
+    hsm_token_meter_read(serving->meter);
+}
+
+enum hsm_status
+acme_daemon_listen_metrics(const struct acme_daemon_config *config, struct acme_http_loop *loop,
+                           const struct acme_operations *operations)
+{
+    /* who asks every few seconds is not logged */
+    const struct acme_http_server_config server = {
+        .address = config->metrics_address,
+        .listener = config->shared.metrics_listener,
+        .without_tls = true,
+        .is_quiet = true,
+        .metrics = config->shared.metrics,
+        .handler = acme_operations_handler(operations),
+    };
+
+    if (config->shared.metrics_listener == NULL)
+        return HSM_OK;
+    return acme_http_loop_listen(loop, &server);
+}
+
+static enum hsm_status
+listen_all(struct serving *serving, struct acme_http_loop *loop)
+{
+    const struct acme_daemon *daemon = serving->daemon;
+    const struct acme_http_server_config server = {
+        .address = daemon->config->address,
+        .listener = daemon->config->shared.listener,
+        .tls_key = daemon->tls_key,
+        .tls_chain = daemon->tls_chain,
+        .is_quiet = !daemon->config->log_requests,
+        .metrics = daemon->config->shared.metrics,
+        .handler = {.handle = handle, .is_quick = is_quick, .is_slow = is_slow, .context = serving},
+    };
+    enum hsm_status st = acme_http_loop_listen(loop, &server);
+
+    return st == HSM_OK ? acme_daemon_listen_metrics(daemon->config, loop, &serving->operations)
+                        : st;
+}
+
+static enum hsm_status
+run_loop(struct serving *serving, struct acme_http_loop *loop)
+{
+    const struct acme_daemon_config *config = serving->daemon->config;
+    const struct acme_daemon_service *service = serving->service;
+    enum hsm_status st = listen_all(serving, loop);
+
+    if (st == HSM_OK)
+        st = acme_http_loop_every(loop, METER_S, read_meter, serving);
+    if (st == HSM_OK)
+        st = acme_http_loop_every(loop, service->tick_s, service->tick, service->handler.context);
+    if (st != HSM_OK)
+        return st;
+    if (config->shared.worker != NULL)
+        acme_http_loop_supervise(loop, config->shared.worker);
+    hsm_log(HSM_LOG_INFO, "serving %s on %s", config->base_url, config->address);
+    st = acme_http_loop_run(loop);
+    if (st == HSM_ERR_BUSY) /* a handler still uses what the caller would now release */
+        hsm_worker_abandon(st);
+    return st;
+}
+
+enum hsm_status
+acme_daemon_serve(struct acme_daemon *daemon, const struct acme_daemon_service *service)
+{
+    DEFER(acme_http_loop_free) struct acme_http_loop *loop = NULL;
+    DEFER(hsm_token_meter_free) struct hsm_token_meter *meter = NULL;
+    struct serving serving = {.daemon = daemon, .service = service};
+    struct hsm_metrics *metrics = daemon->config->shared.metrics;
+    enum hsm_status st = acme_http_loop_new((unsigned)daemon->config->threads, &loop);
+
+    if (st == HSM_OK)
+        st = hsm_token_meter_new(metrics, daemon->token, &meter);
+    if (st != HSM_OK)
+        return st;
+    serving.meter = meter;
+    serving.operations =
+        (struct acme_operations){.metrics = metrics, .not_ready = not_ready, .context = &serving};
+    return run_loop(&serving, loop);
+}
+
+void
+acme_daemon_close(struct acme_daemon *daemon)
+{
+    if (daemon == NULL)
+        return;
+    certs_chain_free(daemon->tls_chain);
+    hsm_key_free(daemon->tls_key);
+    hsm_token_close(daemon->token);
+    free(daemon);
+}

@@ -1,0 +1,107 @@
+/* http_park.c - requests that are put aside until what they wait for has come. */
+#include "http_loop_internal.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+
+/* Between a loop, which may end first, and whoever resumes, who may be late. */
+struct acme_http_parked {
+    struct http_call *call; /* NULL: the loop has ended */
+};
+
+/* Over the ends of all of these: it outlives every loop. Taken before a loop's mutex. */
+static pthread_mutex_t ends = PTHREAD_MUTEX_INITIALIZER;
+
+static struct http_call *
+call_of(struct acme_http_response *response)
+{
+    return (struct http_call *)(void *)((char *)response - offsetof(struct http_call, response));
+}
+
+struct acme_http_parked *
+acme_http_park(struct acme_http_response *response)
+{
+    struct http_call *call = call_of(response);
+    struct acme_http_parked *parked;
+
+    if (!call->is_on_thread || call->parks == ACME_HTTP_PARKS_MAX)
+        return NULL;
+    parked = calloc(1, sizeof(*parked));
+    if (parked == NULL)
+        return NULL;
+    parked->call = call;
+    call->parked = parked;
+    call->parks++;
+    return parked;
+}
+
+void
+acme_http_unpark(struct acme_http_parked *parked)
+{
+    if (parked == NULL)
+        return;
+    parked->call->parked = NULL;
+    free(parked);
+}
+
+/* With the loop's mutex held. */
+static void
+enqueue_again(struct acme_http_loop *loop, struct http_call *call)
+{
+    call->is_resumed = false;
+    http_response_clear(&call->response);
+    http_response_init(&call->response);
+    STAILQ_INSERT_TAIL(call->is_slow ? &loop->slow : &loop->queue, call, next);
+    loop->queue_len++;
+    pthread_cond_signal(&loop->work);
+}
+
+void
+acme_http_resume(struct acme_http_parked *parked)
+{
+    struct http_call *call;
+    struct acme_http_loop *loop;
+
+    pthread_mutex_lock(&ends);
+    call = parked->call;
+    if (call != NULL) {
+        loop = call->server->loop;
+        pthread_mutex_lock(&loop->mutex);
+        call->parked = NULL;
+        if (call->is_on_thread) {
+            call->is_resumed = true; /* its handler has not returned yet */
+        } else {
+            STAILQ_REMOVE(&loop->parked, call, http_call, next);
+            enqueue_again(loop, call);
+        }
+        pthread_mutex_unlock(&loop->mutex);
+    }
+    pthread_mutex_unlock(&ends);
+    free(parked);
+}
+
+bool
+http_was_parked(struct acme_http_loop *loop, struct http_call *call)
+{
+    if (call->is_resumed)
+        enqueue_again(loop, call);
+    else if (call->parked != NULL)
+        STAILQ_INSERT_TAIL(&loop->parked, call, next);
+    else
+        return false;
+    return true;
+}
+
+void
+http_forget_parked(struct acme_http_loop *loop)
+{
+    struct http_call *call;
+
+    pthread_mutex_lock(&ends);
+    while ((call = STAILQ_FIRST(&loop->parked)) != NULL) {
+        STAILQ_REMOVE_HEAD(&loop->parked, next);
+        call->parked->call = NULL; /* whoever resumes releases it */
+        http_call_free(call);
+    }
+    pthread_mutex_unlock(&ends);
+}

@@ -1,0 +1,123 @@
+/* service_verification.c - POST /stir/v1/verification. */
+#include "service_internal.h"
+
+#include <stdlib.h>
+
+#include <hsm/defer.h>
+#include <hsm/metrics.h>
+
+#include "ms_api_verification_internal.h"
+
+DEFINE_DEFER(char, free)
+DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
+DEFINE_DEFER(struct ms_verification, ms_verification_clear)
+
+static void
+resume(void *parked)
+{
+    acme_http_resume(parked);
+}
+
+static bool
+is_untrusted(const struct sks_judgements *judgements)
+{
+    for (size_t i = 0; i < judgements->count; i++) {
+        if (judgements->judged[i].verification.verdict == SKS_E17_UNTRUSTED)
+            return true;
+    }
+    return false;
+}
+
+/* Without a list and a CRL that are good now there is no saying whether a certificate is trusted:
+ * that is this server's fault, and no verdict on the call. */
+static bool
+judge(struct sks_service *service, const struct sks_call *call, struct sks_judgements **out,
+      enum hsm_status *st, struct ms_fault *fault)
+{
+    time_t now = sks_service_now(service);
+
+    *st = sks_verify_all(service->config.verifier, call, now, out);
+    if (*st != HSM_OK)
+        return ms_refuse(fault, MS_INTERNAL, "", "");
+    if (is_untrusted(*out) && !sks_trust_is_ready(service->config.trust, now))
+        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "no trusted-CA list and CRL that are good now",
+                         "");
+    return true;
+}
+
+/* Judge, unless a chain has to be fetched first: then the request is put aside, and asked again
+ * when it is there. Where that cannot be, this thread waits. */
+static bool
+judge_or_park(struct sks_service *service, struct sks_call *call,
+              struct acme_http_response *response, struct sks_judgements **out, bool *is_parked,
+              struct ms_fault *fault)
+{
+    struct acme_http_parked *parked = acme_http_park(response);
+    enum hsm_status st;
+    bool is_judged;
+
+    if (parked != NULL) {
+        call->landed = resume;
+        call->landed_context = parked;
+    }
+    is_judged = judge(service, call, out, &st, fault);
+    *is_parked = st == HSM_ERR_BUSY;
+    if (!*is_parked)
+        acme_http_unpark(parked);
+    return is_judged;
+}
+
+/* What the metrics count: the verdict that the call is told by. */
+static const struct sks_verification *
+told(const struct sks_judgements *judgements)
+{
+    return judgements->shaken != NULL ? &judgements->shaken->verification
+                                      : &judgements->judged[0].verification;
+}
+
+/* The Reason header of each PASSporT that is not valid, for a proxy that lets the call go on (RFC
+ * 9410); which one it is about, where there are several. */
+static void
+add_reasons(const struct sks_judgements *judgements, struct acme_http_response *response)
+{
+    for (size_t i = 0; i < judgements->count; i++) {
+        const struct sks_judged *judged = &judgements->judged[i];
+        DEFER(free)
+        char *text = sks_verification_reason(&judged->verification,
+                                             judgements->count > 1 ? judged->signature : NULL);
+
+        if (text != NULL)
+            acme_http_response_header(response, "Reason", text);
+    }
+}
+
+void
+sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
+                                const struct acme_http_request *request,
+                                struct acme_http_response *response)
+{
+    DEFER(sks_judgements_free) struct sks_judgements *judgements = NULL;
+    struct ms_verification verification = {.json = NULL};
+    DEFER(ms_verification_clear) struct ms_verification *held = &verification;
+    struct ms_fault fault = {.dialect = MS_ATIS};
+    enum sks_outcome outcome = SKS_OUTCOME_GOOD;
+    int64_t begun = hsm_metric_clock_ns();
+    bool is_parked = false;
+    const char *body;
+    size_t len;
+
+    (void)caller; /* whoever may ask at all may ask this */
+    if (sks_service_body(request, &body, &len, &fault) &&
+        ms_verification_parse(body, len, held, &fault) &&
+        judge_or_park(service, &held->call, response, &judgements, &is_parked, &fault)) {
+        acme_http_respond_json(response, 200, "application/json",
+                               ms_verification_response(held, judgements));
+        add_reasons(judgements, response);
+        sks_meter_verdict(service, told(judgements));
+    } else if (!is_parked) {
+        ms_fault_respond(&fault, response);
+        outcome = sks_service_outcome(&fault);
+    }
+    if (!is_parked)
+        sks_meter_verification(service, outcome, begun);
+}

@@ -1,0 +1,360 @@
+/* verify_all.c - several Identity headers of a call, and the chain that div PASSporTs make. */
+#define _GNU_SOURCE /* asprintf */
+#include "verify_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/defer.h>
+#include <sks/passport.h>
+
+/* The PASSporTs of a call, those inside of a div-o behind it. */
+struct passports {
+    struct judgement j[SKS_IDENTITIES_MAX];
+    size_t index[SKS_IDENTITIES_MAX]; /* of the header */
+    json_t *payload[SKS_IDENTITIES_MAX]; /* as far as it could be read before anything is judged */
+    char *opt[SKS_IDENTITIES_MAX]; /* owned */
+    size_t count;
+    bool is_good[SKS_IDENTITIES_MAX]; /* valid; a div: its link holds, too */
+    bool is_covered[SKS_IDENTITIES_MAX]; /* a good div leads from it to where the call goes */
+};
+
+static void
+passports_clear(struct passports *passports)
+{
+    for (size_t i = 0; i < passports->count; i++) {
+        judgement_clear(&passports->j[i]);
+        json_decref(passports->payload[i]);
+        free(passports->opt[i]);
+    }
+}
+
+#define PASSPORTS __attribute__((cleanup(passports_clear))) struct passports
+
+DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
+DEFINE_DEFER(json_t, json_decref)
+
+/* ---- taking them up ---- */
+
+static enum hsm_status add_opt(struct passports *passports, size_t of);
+
+/* What it claims, before it is judged: to know which one a div speaks of. */
+static enum hsm_status
+glimpse(struct passports *passports, size_t i)
+{
+    struct judgement *j = &passports->j[i];
+    DEFER(json_decref) json_t *header = NULL;
+    struct sks_identity identity = {0};
+    const json_t *ppt;
+    enum hsm_status st = HSM_OK;
+
+    if (j->opt == NULL)
+        st = sks_identity_parse(j->text, &identity, NULL);
+    if (st == HSM_OK)
+        st = sks_passport_decode(j->opt != NULL ? j->opt : identity.passport, &header,
+                                 &passports->payload[i], NULL);
+    sks_identity_clear(&identity);
+    if (st != HSM_OK)
+        return st == HSM_ERR_NOMEM ? st : HSM_OK; /* its verdict will say so */
+    ppt = json_object_get(header, "ppt");
+    if (j->is_any_type)
+        j->ppt = ppt == NULL ? SKS_PPT_NONE : ppt_of(json_string_value(ppt));
+    return j->ppt == SKS_PPT_DIV_O ? add_opt(passports, i) : HSM_OK;
+}
+
+/* Beyond the bound the one that is inside is as if it were not there: then the div-o has no link.
+ */
+static enum hsm_status
+add_opt(struct passports *passports, size_t of)
+{
+    const char *opt = json_string_value(json_object_get(passports->payload[of], "opt"));
+    size_t i = passports->count;
+
+    if (opt == NULL || strlen(opt) > SKS_IDENTITY_MAX || i == SKS_IDENTITIES_MAX)
+        return HSM_OK;
+    passports->opt[i] = strdup(opt);
+    if (passports->opt[i] == NULL)
+        return HSM_ERR_NOMEM;
+    passports->j[i] = passports->j[of];
+    passports->j[i].text = NULL;
+    passports->j[i].opt = passports->opt[i];
+    passports->index[i] = passports->index[of];
+    passports->count++;
+    return glimpse(passports, i);
+}
+
+static enum hsm_status
+add_all(struct passports *passports, const struct judgement *like)
+{
+    const struct sks_call *call = like->call;
+    size_t first = call->identity != NULL ? 1 : 0;
+    size_t headers = first + call->identity_count;
+    enum hsm_status st = HSM_OK;
+
+    if (headers > SKS_IDENTITIES_MAX)
+        return HSM_ERR_USAGE;
+    passports->count = headers;
+    for (size_t i = 0; i < headers; i++) {
+        passports->j[i] = *like;
+        passports->j[i].text = i < first ? call->identity : call->identities[i - first];
+        passports->j[i].is_any_type = i >= first;
+        passports->index[i] = i;
+    }
+    for (size_t i = 0; st == HSM_OK && headers > 1 && i < headers; i++)
+        st = glimpse(passports, i);
+    if (st == HSM_OK && headers == 1 && first == 0)
+        st = glimpse(passports, 0);
+    return st;
+}
+
+/* ---- the chain (RFC 8946 section 4.2) ---- */
+
+static bool
+is_div(const struct passports *passports, size_t i)
+{
+    return passports->j[i].ppt == SKS_PPT_DIV || passports->j[i].ppt == SKS_PPT_DIV_O;
+}
+
+/* The div says that it diverts the other: its div is among the other's dest, and the caller is the
+ * same. */
+static bool
+diverts(const struct passports *passports, size_t div, size_t other)
+{
+    const json_t *claims = passports->payload[div];
+    const json_t *others = passports->payload[other];
+
+    return div != other && is_div(passports, div) && claims != NULL && others != NULL &&
+           party_is_in(json_object_get(claims, "div"), json_object_get(others, "dest")) &&
+           party_is_same(json_object_get(claims, "orig"), json_object_get(others, "orig"));
+}
+
+static void
+mark_inner(struct passports *passports)
+{
+    for (size_t i = 0; i < passports->count; i++) {
+        for (size_t div = 0; div < passports->count; div++)
+            passports->j[i].is_inner |= diverts(passports, div, i);
+    }
+}
+
+static bool
+stands_on_good(const struct passports *passports, size_t div)
+{
+    for (size_t i = 0; i < passports->count; i++) {
+        if (passports->is_good[i] && diverts(passports, div, i))
+            return true;
+    }
+    return false;
+}
+
+/* From the first PASSporTs outwards; a ring of div, which stands on nothing, never becomes good. */
+static void
+mark_good(struct passports *passports)
+{
+    memset(passports->is_good, 0, sizeof(passports->is_good));
+    for (size_t round = 0; round < passports->count; round++) {
+        for (size_t i = 0; i < passports->count; i++) {
+            if (passports->j[i].verdict == SKS_VALID && !passports->is_good[i])
+                passports->is_good[i] = !is_div(passports, i) || stands_on_good(passports, i);
+        }
+    }
+}
+
+/* Where the call goes is what the outermost div says, or one further out. */
+static bool
+is_led_on(const struct passports *passports, size_t i)
+{
+    for (size_t div = 0; div < passports->count; div++) {
+        if (passports->is_good[div] && diverts(passports, div, i) &&
+            (passports->is_covered[div] ||
+             !(passports->j[div].is_elsewhere || passports->j[div].is_old)))
+            return true;
+    }
+    return false;
+}
+
+static void
+mark_covered(struct passports *passports)
+{
+    memset(passports->is_covered, 0, sizeof(passports->is_covered));
+    for (size_t round = 0; round < passports->count; round++) {
+        for (size_t i = 0; i < passports->count; i++)
+            passports->is_covered[i] |= is_led_on(passports, i);
+    }
+}
+
+/* What was let pass because a div spoke of it does not stand when the div does not. */
+static bool
+refuse_uncovered(struct passports *passports)
+{
+    bool has_refused = false;
+
+    for (size_t i = 0; i < passports->count; i++) {
+        struct judgement *j = &passports->j[i];
+
+        if (j->verdict != SKS_VALID || passports->is_covered[i] || !(j->is_old || j->is_elsewhere))
+            continue;
+        if (j->is_old)
+            (void)judge(j, SKS_E15_IAT_STALE, "iat: not fresh, and not diverted by a good div");
+        else
+            (void)judge(j, SKS_E16_NUMBERS_DIFFER, "dest: not where the call goes");
+        has_refused = true;
+    }
+    return has_refused;
+}
+
+/* A refusal may take the ground from under another: at most as often as there are PASSporTs. */
+static void
+judge_chain(struct passports *passports)
+{
+    do {
+        mark_good(passports);
+        mark_covered(passports);
+    } while (refuse_uncovered(passports));
+    for (size_t i = 0; i < passports->count; i++) {
+        if (passports->j[i].verdict == SKS_VALID && !passports->is_good[i])
+            (void)judge(&passports->j[i], SKS_E16_NUMBERS_DIFFER,
+                        "div: no valid PASSporT that it diverts");
+    }
+}
+
+/* RFC 9795 section 10: a third party's data is shown only beside a caller who is known. */
+static void
+judge_third_parties(struct passports *passports)
+{
+    bool has_first_party = false;
+
+    for (size_t i = 0; i < passports->count; i++)
+        has_first_party |=
+            passports->j[i].verdict == SKS_VALID &&
+            (passports->j[i].ppt == SKS_PPT_SHAKEN || passports->j[i].ppt == SKS_PPT_NONE);
+    for (size_t i = 0; i < passports->count; i++) {
+        struct judgement *j = &passports->j[i];
+
+        if (j->verdict == SKS_VALID && j->ppt == SKS_PPT_RCD && !has_first_party &&
+            json_object_get(j->payload, "iss") != NULL)
+            (void)judge(j, SKS_E17_UNTRUSTED, "iss: a third party's, and no valid PASSporT beside");
+    }
+}
+
+/* ---- the answer ---- */
+
+static enum hsm_status
+write_one(const struct passports *passports, size_t i, struct sks_judged *out)
+{
+    const struct judgement *j = &passports->j[i];
+    const char *dot;
+
+    out->ppt = j->ppt;
+    out->index = passports->index[i];
+    out->is_inside = j->opt != NULL;
+    out->rcd = j->rcd;
+    out->claims = json_incref(j->payload);
+    judgement_write(j, &out->verification);
+    dot = j->identity.passport == NULL ? NULL : strrchr(j->identity.passport, '.');
+    if (dot == NULL)
+        return HSM_OK;
+    out->signature = malloc(strlen(dot) + 2);
+    if (out->signature == NULL)
+        return HSM_ERR_NOMEM;
+    out->signature[0] = '.';
+    memcpy(out->signature + 1, dot, strlen(dot) + 1);
+    return HSM_OK;
+}
+
+static const struct sks_judged *
+shaken_of(const struct sks_judgements *judgements)
+{
+    const struct sks_judged *first = NULL;
+
+    for (size_t i = 0; i < judgements->count; i++) {
+        const struct sks_judged *judged = &judgements->judged[i];
+
+        if (judged->ppt != SKS_PPT_SHAKEN)
+            continue;
+        if (judged->verification.verdict == SKS_VALID)
+            return judged;
+        if (first == NULL)
+            first = judged;
+    }
+    return first;
+}
+
+static enum hsm_status
+write_all(const struct passports *passports, struct sks_judgements **out)
+{
+    DEFER(sks_judgements_free) struct sks_judgements *made = calloc(1, sizeof(*made));
+    enum hsm_status st = made == NULL ? HSM_ERR_NOMEM : HSM_OK;
+
+    for (size_t i = 0; st == HSM_OK && i < passports->count; i++) {
+        made->count = i + 1;
+        st = write_one(passports, i, &made->judged[i]);
+    }
+    if (st != HSM_OK)
+        return st;
+    made->shaken = shaken_of(made);
+    *out = made;
+    made = NULL;
+    return HSM_OK;
+}
+
+static enum hsm_status
+judge_all(struct passports *passports)
+{
+    enum hsm_status st = HSM_OK;
+
+    mark_inner(passports);
+    for (size_t i = 0; st == HSM_OK && i < passports->count; i++) {
+        st = judge_time(&passports->j[i]);
+        if (st == HSM_OK && passports->j[i].verdict == SKS_VALID)
+            st = judge_passport(&passports->j[i]);
+    }
+    if (st != HSM_OK)
+        return st;
+    judge_chain(passports);
+    judge_third_parties(passports);
+    return HSM_OK;
+}
+
+enum hsm_status
+sks_verify_all(struct sks_verifier *verifier, const struct sks_call *call, time_t now,
+               struct sks_judgements **out)
+{
+    const struct judgement like = {.verifier = verifier, .call = call, .now = now};
+    PASSPORTS passports = {.count = 0};
+    enum hsm_status st;
+
+    if (!call_is_complete(call, (call->identity != NULL ? 1 : 0) + call->identity_count))
+        return HSM_ERR_USAGE;
+    st = add_all(&passports, &like);
+    if (st == HSM_OK)
+        st = judge_all(&passports);
+    return st == HSM_OK ? write_all(&passports, out) : st;
+}
+
+void
+sks_judgements_free(struct sks_judgements *judgements)
+{
+    if (judgements == NULL)
+        return;
+    for (size_t i = 0; i < judgements->count; i++) {
+        json_decref(judgements->judged[i].claims);
+        free(judgements->judged[i].signature);
+    }
+    free(judgements);
+}
+
+char *
+sks_verification_reason(const struct sks_verification *verification, const char *ppi)
+{
+    char *text = NULL;
+
+    if (verification->reason_code == 0)
+        return NULL;
+    if (asprintf(&text, "STIR ;cause=%d ;text=\"%s\"%s%s%s", verification->reason_code,
+                 verification->reason_text, ppi != NULL ? " ;ppi=\"" : "", ppi != NULL ? ppi : "",
+                 ppi != NULL ? "\"" : "") < 0)
+        return NULL;
+    return text;
+}

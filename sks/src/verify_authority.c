@@ -1,0 +1,102 @@
+/* verify_authority.c - what the certificate lets its holder claim. */
+#include "verify_internal.h"
+
+#include <stdio.h>
+
+#include <certs/constraints.h>
+#include <certs/tnauthlist.h>
+
+#define NUMBER_TEXT_MAX 32 /* octets of a number, as JSON writes it */
+
+/* The claims as certs/ asks for them. */
+struct claims {
+    const json_t *payload;
+    char text[NUMBER_TEXT_MAX]; /* of the last value that is no string */
+};
+
+static bool
+has_claim(const void *context, const char *name)
+{
+    const struct claims *claims = context;
+
+    return json_object_get(claims->payload, name) != NULL;
+}
+
+static const char *
+claim_value(const void *context, const char *name)
+{
+    struct claims *claims = (struct claims *)(uintptr_t)context; /* only its text is written */
+    const json_t *value = json_object_get(claims->payload, name);
+    size_t len;
+
+    if (json_is_string(value))
+        return json_string_value(value);
+    if (!json_is_number(value) && !json_is_boolean(value))
+        return NULL;
+    len = json_dumpb(value, claims->text, sizeof(claims->text) - 1, JSON_ENCODE_ANY);
+    if (len == 0 || len >= sizeof(claims->text))
+        return NULL;
+    claims->text[len] = '\0';
+    return claims->text;
+}
+
+/* RFC 8226 section 8, RFC 9118 section 3. */
+static enum hsm_status
+check_constraints(struct judgement *j)
+{
+    const struct certs_constraints *constraints = certs_path_constraints(j->path);
+    struct claims claims = {.payload = j->payload};
+    enum hsm_status st;
+
+    if (constraints == NULL)
+        return HSM_OK;
+    st = certs_constraints_check(
+        constraints,
+        &(struct certs_claims){.payload = &claims, .has = has_claim, .value = claim_value},
+        &j->why);
+    return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E17_UNTRUSTED, st);
+}
+
+static bool
+has_spc(const struct certs_tnauthlist *list)
+{
+    for (size_t i = 0; i < certs_tnauthlist_len(list); i++) {
+        if (certs_tnauthlist_entry(list, i)->kind == CERTS_TN_SPC)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * A provider vouches for numbers by attestation: nobody can tell from an SPC
+ * whose a ported number is. A certificate without an SPC, a delegate's (RFC
+ * 9060), speaks for its numbers alone; of a div for the one that diverts (RFC
+ * 8946 section 4.2). A third party's rich call data says so with iss (RFC 9795
+ * section 10).
+ */
+static enum hsm_status
+check_number(struct judgement *j)
+{
+    const struct certs_tnauthlist *list = certs_path_tnauthlist(j->path);
+    bool is_div = j->ppt == SKS_PPT_DIV || j->ppt == SKS_PPT_DIV_O;
+    const json_t *party = json_object_get(j->payload, is_div ? "div" : "orig");
+    const char *tn = json_string_value(json_object_get(party, "tn"));
+
+    if (list == NULL || has_spc(list))
+        return HSM_OK;
+    if (j->ppt == SKS_PPT_RCD && json_object_get(j->payload, "iss") != NULL)
+        return HSM_OK;
+    if (tn != NULL && certs_tnauthlist_has_number(list, tn))
+        return HSM_OK;
+    return judge(j, SKS_E17_UNTRUSTED,
+                 is_div ? "the certificate's TNAuthList does not hold the div number"
+                        : "the certificate's TNAuthList does not hold the orig number");
+}
+
+enum hsm_status
+check_authority(struct judgement *j)
+{
+    enum hsm_status st = check_number(j);
+
+    return st == HSM_OK && j->verdict == SKS_VALID ? check_constraints(j) : st;
+}

@@ -1,0 +1,269 @@
+/* verify_claims.c - what each type of PASSporT must claim, and the signalling beside it. */
+#include "verify_internal.h"
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+#include <sks/claims.h>
+#include <sks/tn.h>
+
+#include "rcd_internal.h"
+
+static const char psap_callback[] = "psap-callback"; /* RFC 9027 section 4, RFC 7090 */
+
+enum sks_ppt
+ppt_of(const char *text)
+{
+    enum sks_ppt ppt;
+
+    if (text != NULL && sks_ppt_parse(text, &ppt) == HSM_OK)
+        return ppt;
+    if (text != NULL && strcmp(text, sks_ppt_text(SKS_PPT_DIV_O)) == 0)
+        return SKS_PPT_DIV_O;
+    return SKS_PPT_UNKNOWN;
+}
+
+/* ---- div (RFC 8946 sections 3 and 5) ---- */
+
+static enum hsm_status
+check_div(struct judgement *j)
+{
+    const json_t *div = json_object_get(j->payload, "div");
+    const json_t *tn = json_object_get(div, "tn");
+    const json_t *opt = json_object_get(j->payload, "opt");
+
+    if (!claims_one_party(div))
+        return judge(j, SKS_E14_CLAIM_MISSING, "div: missing, or not one tn or uri");
+    if (tn != NULL && !sks_tn_is_canonical(json_string_value(tn)))
+        return judge(j, SKS_E14_CLAIM_MISSING, "div: tn is not canonical");
+    if (j->ppt == SKS_PPT_DIV && opt != NULL)
+        return judge(j, SKS_E14_CLAIM_MISSING, "opt: not in a div PASSporT");
+    if (j->ppt == SKS_PPT_DIV_O && json_string_length(opt) == 0)
+        return judge(j, SKS_E14_CLAIM_MISSING, "opt: missing, or not a PASSporT");
+    return HSM_OK;
+}
+
+/* ---- rph and sph (RFC 8443 section 4, RFC 9027 sections 3 and 4) ---- */
+
+/* r-value of RFC 4412 section 3.1: namespace "." r-priority, tokens without dots. */
+static bool
+is_r_value(const char *text)
+{
+    const char *dot = text == NULL ? NULL : strchr(text, '.');
+
+    if (dot == NULL || dot == text || dot[1] == '\0' || strchr(dot + 1, '.') != NULL)
+        return false;
+    for (; *text != '\0'; text++) {
+        if (!isalnum((unsigned char)*text) && strchr("-.!%*_+`'~", *text) == NULL)
+            return false;
+    }
+    return true;
+}
+
+static bool
+is_esnet(const char *r_value)
+{
+    return strncasecmp(r_value, "esnet.", strlen("esnet.")) == 0;
+}
+
+static const json_t *
+auth_of(const struct judgement *j)
+{
+    return json_object_get(json_object_get(j->payload, "rph"), "auth");
+}
+
+static enum hsm_status
+check_rph(struct judgement *j)
+{
+    const json_t *auth = auth_of(j);
+    const json_t *sph = json_object_get(j->payload, "sph");
+    bool has_esnet = false;
+
+    if (!json_is_array(auth) || json_array_size(auth) == 0 ||
+        json_array_size(auth) > SKS_PRIORITIES_MAX)
+        return judge(j, SKS_E14_CLAIM_MISSING, "rph: no array auth");
+    for (size_t i = 0; i < json_array_size(auth); i++) {
+        const char *value = json_string_value(json_array_get(auth, i));
+
+        if (!is_r_value(value))
+            return judge(j, SKS_E14_CLAIM_MISSING, "rph: not namespace.priority");
+        has_esnet |= is_esnet(value);
+    }
+    if (sph == NULL)
+        return HSM_OK;
+    if (!json_is_string(sph) || strcmp(json_string_value(sph), psap_callback) != 0)
+        return judge(j, SKS_E14_CLAIM_MISSING, "sph: not psap-callback");
+    return has_esnet ? HSM_OK : judge(j, SKS_E14_CLAIM_MISSING, "sph: without a value of esnet");
+}
+
+static bool
+is_authorized(const struct judgement *j, const char *value)
+{
+    const json_t *auth = auth_of(j);
+
+    for (size_t i = 0; i < json_array_size(auth); i++) {
+        if (strcasecmp(json_string_value(json_array_get(auth, i)), value) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Every priority that the call asks for must be vouched for; the PASSporT may name more, which a
+ * proxy on the way took off. */
+static enum hsm_status
+check_priorities(struct judgement *j)
+{
+    const struct sks_call *call = j->call;
+    bool is_callback = call->priority != NULL && strcasecmp(call->priority, psap_callback) == 0;
+    bool claims_callback = json_object_get(j->payload, "sph") != NULL;
+
+    for (size_t i = 0; i < call->resource_priority_count; i++) {
+        if (!is_authorized(j, call->resource_priority[i]))
+            return judge(j, SKS_E16_NUMBERS_DIFFER, "rph: Resource-Priority has another value");
+    }
+    if (call->priority != NULL && is_callback != claims_callback)
+        return judge(j, SKS_E16_NUMBERS_DIFFER, "sph: differs from Priority");
+    return HSM_OK;
+}
+
+/* ---- mky (RFC 8225 section 5.2.2) ---- */
+
+/* Upper-case hex without colons. */
+static bool
+is_digest(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len > 0 && len <= SKS_MKY_DIG_MAX && len % 2 == 0 &&
+           strspn(text, "0123456789ABCDEF") == len;
+}
+
+/* By alg, then by dig: the order of the string of both. */
+static int
+compare_fingerprints(const json_t *a, const json_t *b)
+{
+    char both[2][2 * SKS_MKY_DIG_MAX + 2];
+    const json_t *const which[2] = {a, b};
+
+    for (size_t i = 0; i < 2; i++) {
+        const char *alg = json_string_value(json_object_get(which[i], "alg"));
+        const char *dig = json_string_value(json_object_get(which[i], "dig"));
+        size_t len = strlen(alg);
+
+        memcpy(both[i], alg, len);
+        memcpy(both[i] + len, dig, strlen(dig) + 1);
+    }
+    return strcmp(both[0], both[1]);
+}
+
+static bool
+is_fingerprint(const json_t *fingerprint)
+{
+    const char *alg = json_string_value(json_object_get(fingerprint, "alg"));
+    const char *dig = json_string_value(json_object_get(fingerprint, "dig"));
+
+    return alg != NULL && dig != NULL && *alg != '\0' && strlen(alg) <= SKS_MKY_DIG_MAX &&
+           is_digest(dig);
+}
+
+/* Absent, or well made; NULL, or what is wrong with it. */
+static const char *
+fault_of_mky(const json_t *mky)
+{
+    size_t count = json_array_size(mky);
+
+    if (mky == NULL)
+        return NULL;
+    if (count == 0 || count > SKS_MKY_MAX)
+        return "mky: not an array of fingerprints";
+    for (size_t i = 0; i < count; i++) {
+        if (!is_fingerprint(json_array_get(mky, i)))
+            return "mky: not alg and dig in upper-case hex";
+        if (i > 0 && compare_fingerprints(json_array_get(mky, i - 1), json_array_get(mky, i)) > 0)
+            return "mky: not sorted";
+    }
+    return NULL;
+}
+
+/* ---- of all types ---- */
+
+static enum hsm_status
+check_mky(struct judgement *j)
+{
+    const char *fault = fault_of_mky(json_object_get(j->payload, "mky"));
+
+    return fault == NULL ? HSM_OK : judge(j, SKS_E14_CLAIM_MISSING, fault);
+}
+
+/* How rcd, rcdi and crn stand (RFC 9795). */
+static enum hsm_status
+judge_rcd(const json_t *payload, enum sks_rcd *out, struct hsm_reason *why)
+{
+    const json_t *rcd = json_object_get(payload, "rcd");
+    const json_t *rcdi = json_object_get(payload, "rcdi");
+    const json_t *crn = json_object_get(payload, "crn");
+    enum hsm_status st = HSM_OK;
+
+    *out = rcd == NULL && rcdi == NULL && crn == NULL ? SKS_RCD_NONE : SKS_RCD_GOOD;
+    if (rcd != NULL)
+        st = sks_rcd_check(rcd, why);
+    if (st == HSM_OK && rcdi != NULL && rcd == NULL)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "rcdi: without rcd");
+    if (st == HSM_OK && rcdi != NULL)
+        st = sks_rcdi_check(rcdi, rcd, why);
+    if (st == HSM_OK && crn != NULL && !json_is_string(crn))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "crn: not a string");
+    if (st == HSM_OK && rcdi != NULL && sks_rcdi_has_content(rcdi, rcd))
+        *out = SKS_RCD_CONTENT_OPEN;
+    return st;
+}
+
+/* A bad rcd claim spoils a PASSporT of that type; in another it is only not shown (RFC 9795
+ * section 8.2). */
+static enum hsm_status
+check_rcd(struct judgement *j)
+{
+    struct hsm_reason why = {""};
+    enum hsm_status st = judge_rcd(j->payload, &j->rcd, &why);
+
+    if (st == HSM_ERR_NOMEM)
+        return st;
+    if (st != HSM_OK)
+        j->rcd = SKS_RCD_BAD;
+    if (j->ppt != SKS_PPT_RCD)
+        return HSM_OK;
+    if (j->rcd == SKS_RCD_NONE)
+        return judge(j, SKS_E14_CLAIM_MISSING, "rcd: neither rcd nor crn");
+    return st == HSM_OK ? HSM_OK : judge(j, SKS_E14_CLAIM_MISSING, why.text);
+}
+
+enum hsm_status
+check_type_claims(struct judgement *j)
+{
+    enum hsm_status st = check_mky(j);
+
+    if (st == HSM_OK && j->verdict == SKS_VALID)
+        st = check_rcd(j);
+    if (st != HSM_OK || j->verdict != SKS_VALID)
+        return st;
+    switch (j->ppt) {
+    case SKS_PPT_DIV:
+    case SKS_PPT_DIV_O:
+        return check_div(j);
+    case SKS_PPT_RPH:
+        return check_rph(j);
+    default:
+        return HSM_OK;
+    }
+}
+
+enum hsm_status
+check_signalling(struct judgement *j)
+{
+    const json_t *mky = json_object_get(j->payload, "mky");
+
+    if (mky != NULL && j->call->mky != NULL && !json_equal(mky, j->call->mky))
+        return judge(j, SKS_E16_NUMBERS_DIFFER, "mky: differs from the fingerprints of the SDP");
+    return j->ppt == SKS_PPT_RPH ? check_priorities(j) : HSM_OK;
+}

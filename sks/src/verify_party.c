@@ -1,0 +1,174 @@
+/* verify_party.c - who a call is from and to, in the canonical forms that a claim may have. */
+#include "verify_internal.h"
+
+#include <string.h>
+
+#include <sks/passport.h>
+#include <sks/tn.h>
+
+bool
+claims_one_party(const json_t *orig)
+{
+    const json_t *tn = json_object_get(orig, "tn");
+    const json_t *uri = json_object_get(orig, "uri");
+
+    if ((tn == NULL) == (uri == NULL))
+        return false;
+    return json_string_length(tn != NULL ? tn : uri) > 0;
+}
+
+/* Absent, or an array of strings that are not empty; counts them. */
+static bool
+is_identities(const json_t *identities, size_t *count)
+{
+    if (identities == NULL)
+        return true;
+    if (!json_is_array(identities) || json_array_size(identities) > SKS_DEST_MAX)
+        return false;
+    for (size_t i = 0; i < json_array_size(identities); i++) {
+        if (json_string_length(json_array_get(identities, i)) == 0)
+            return false;
+    }
+    *count += json_array_size(identities);
+    return true;
+}
+
+bool
+claims_parties(const json_t *dest)
+{
+    size_t count = 0;
+
+    return json_is_object(dest) && is_identities(json_object_get(dest, "tn"), &count) &&
+           is_identities(json_object_get(dest, "uri"), &count) && count > 0 &&
+           count <= SKS_DEST_MAX;
+}
+
+/* One end of the call as SIP tells it. */
+struct party {
+    char tn[SKS_TN_MAX + 1]; /* "": it is no number */
+    char uri[SKS_TN_URI_MAX + 1]; /* "": it is no URI */
+};
+
+static struct party
+party_of(const char *tn, const char *uri)
+{
+    struct party party = {0};
+    const char *text = tn != NULL ? tn : uri;
+
+    if (text == NULL)
+        return party; /* nobody */
+    if (sks_tn_canonical(text, NULL, party.tn) != HSM_OK)
+        party.tn[0] = '\0';
+    if (tn != NULL || strlen(text) > SKS_TN_URI_MAX)
+        return party;
+    if (sks_uri_canonical(text, party.uri) != HSM_OK)
+        memcpy(party.uri, text, strlen(text) + 1);
+    return party;
+}
+
+/* A tn claim is canonical or it is nobody's (RFC 8225 section 5.2.1). */
+static bool
+is_tn_of(const struct party *party, const json_t *claim)
+{
+    return claim != NULL && party->tn[0] != '\0' &&
+           strcmp(party->tn, json_string_value(claim)) == 0;
+}
+
+static bool
+is_uri_of(const struct party *party, const json_t *claim)
+{
+    char canonical[SKS_TN_URI_MAX + 1];
+    const char *uri = json_string_value(claim);
+
+    if (uri == NULL || party->uri[0] == '\0')
+        return false;
+    if (sks_uri_canonical(uri, canonical) == HSM_OK)
+        uri = canonical;
+    return strcmp(party->uri, uri) == 0;
+}
+
+static bool
+is_among(const struct party *party, const json_t *dest)
+{
+    const json_t *tns = json_object_get(dest, "tn");
+    const json_t *uris = json_object_get(dest, "uri");
+
+    for (size_t i = 0; i < json_array_size(tns); i++) {
+        if (is_tn_of(party, json_array_get(tns, i)))
+            return true;
+    }
+    for (size_t i = 0; i < json_array_size(uris); i++) {
+        if (is_uri_of(party, json_array_get(uris, i)))
+            return true;
+    }
+    return false;
+}
+
+/* Everyone the call goes to must be among those the PASSporT names; it may name more. */
+static bool
+has_all(const json_t *dest, const char *const *tns, size_t tn_count, const char *const *uris,
+        size_t uri_count)
+{
+    for (size_t i = 0; i < tn_count; i++) {
+        struct party party = party_of(tns[i], NULL);
+
+        if (!is_among(&party, dest))
+            return false;
+    }
+    for (size_t i = 0; i < uri_count; i++) {
+        struct party party = party_of(NULL, uris[i]);
+
+        if (!is_among(&party, dest))
+            return false;
+    }
+    return true;
+}
+
+bool
+party_is_from(const struct sks_call *call, const json_t *orig)
+{
+    struct party from = party_of(call->from_tn, call->from_uri);
+
+    return is_tn_of(&from, json_object_get(orig, "tn")) ||
+           is_uri_of(&from, json_object_get(orig, "uri"));
+}
+
+bool
+party_is_to(const struct sks_call *call, const json_t *dest)
+{
+    return has_all(dest, call->to_tn, call->to_tn_count, call->to_uri, call->to_uri_count);
+}
+
+bool
+party_is_target(const struct sks_call *call, const json_t *dest)
+{
+    if (call->target_tn_count + call->target_uri_count == 0)
+        return party_is_to(call, dest);
+    return has_all(dest, call->target_tn, call->target_tn_count, call->target_uri,
+                   call->target_uri_count);
+}
+
+/* A claim's own identity, as if a call were from it. */
+static struct party
+party_claimed(const json_t *claim)
+{
+    return party_of(json_string_value(json_object_get(claim, "tn")),
+                    json_string_value(json_object_get(claim, "uri")));
+}
+
+bool
+party_is_same(const json_t *orig, const json_t *other)
+{
+    struct party party = party_claimed(orig);
+
+    return is_tn_of(&party, json_object_get(other, "tn")) ||
+           is_uri_of(&party, json_object_get(other, "uri"));
+}
+
+bool
+party_is_in(const json_t *div, const json_t *dest)
+{
+    struct party party = party_claimed(div);
+
+    return is_among(&party, dest);
+}

@@ -1,0 +1,377 @@
+/* x5u_fetch.c - threads that fetch chains: a slow repository keeps few of them busy. */
+#include "x5u_internal.h"
+
+#include <ctype.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <certs/cert.h>
+
+#define ETAG_MAX 256 /* characters; a longer one is not sent back */
+
+/* What a fetch has brought. */
+struct catch
+{
+    enum hsm_status st;
+    struct certs_chain *chain; /* NULL: not modified, or nothing */
+    size_t octets;
+    char *etag;
+    time_t age; /* how long it is fresh */
+    struct hsm_reason why;
+    unsigned took_ms;
+};
+
+/* ---- what HTTP says (RFC 9111) ---- */
+
+/* max-age of section 5.2.2.1; 0 when there is none. */
+static time_t
+max_age(const char *cache_control)
+{
+    static const char name[] = "max-age=";
+    const char *at = cache_control;
+    long seconds = 0;
+
+    while (at != NULL && *at != '\0') {
+        at += strspn(at, ", \t");
+        if (strncasecmp(at, name, sizeof(name) - 1) == 0) {
+            for (at += sizeof(name) - 1; isdigit((unsigned char)*at); at++)
+                seconds = seconds < X5U_CACHE_S_MAX ? seconds * 10 + (*at - '0') : X5U_CACHE_S_MAX;
+            return (time_t)seconds;
+        }
+        at += strcspn(at, ",");
+    }
+    return 0;
+}
+
+time_t
+x5u_fresh_for(const char *cache_control)
+{
+    time_t age = max_age(cache_control);
+
+    if (age < SKS_X5U_CACHE_S)
+        return SKS_X5U_CACHE_S;
+    return age < X5U_CACHE_S_MAX ? age : X5U_CACHE_S_MAX;
+}
+
+/* ---- one fetch, without the lock ---- */
+
+static enum hsm_status
+take_reply(struct acme_http_reply *reply, const char *url, bool has_chain, struct catch *catch)
+{
+    enum hsm_status st = HSM_OK;
+
+    catch->age = x5u_fresh_for(reply->cache_control);
+    if (reply->status == 200) /* deployed repositories send many media types: the octets tell */
+        st = certs_chain_parse_pem(reply->body, reply->body_len, CERTS_CHAIN_LEN_MAX, &catch->chain,
+                                   &catch->why);
+    else if (reply->status != 304 || !has_chain) /* a redirect is not followed */
+        st = hsm_refuse(&catch->why, HSM_ERR_BUSY, "%s: HTTP status %d", url, reply->status);
+    catch->octets = reply->body_len;
+    if (reply->etag != NULL && strlen(reply->etag) <= ETAG_MAX) {
+        catch->etag = reply->etag;
+        reply->etag = NULL;
+    }
+    return st;
+}
+
+static unsigned
+ms_since(const struct timespec *begun)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (unsigned)((now.tv_sec - begun->tv_sec) * 1000 +
+                      (now.tv_nsec - begun->tv_nsec) / 1000000);
+}
+
+static void
+fetch(const struct sks_x5u_cache *cache, const char *url, const char *etag, bool has_chain,
+      struct catch *out)
+{
+    const struct acme_http_fetch get = {
+        .method = "GET",
+        .url = url,
+        .accept = "application/pem-certificate-chain",
+        .if_none_match = etag,
+        .reply_max = CERTS_CHAIN_OCTETS_MAX,
+        .timeout_ms = SKS_X5U_TIMEOUT_MS,
+        .public_addresses_only = !cache->private_addresses,
+    };
+    struct acme_http_reply reply = {.status = 0};
+    struct timespec begun;
+
+    *out = (struct catch){.st = HSM_OK};
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    out->st = acme_http_fetch(cache->http, &get, &reply, &out->why);
+    if (out->st == HSM_OK) {
+        out->st = take_reply(&reply, url, has_chain, out);
+        acme_http_reply_clear(&reply);
+    }
+    if (out->st == HSM_ERR_NOMEM)
+        (void)hsm_refuse(&out->why, HSM_ERR_NOMEM, "%s: out of memory", url);
+    out->took_ms = ms_since(&begun);
+}
+
+/* ---- landing, with the lock held ---- */
+
+/* A failure is not repeated at once, each one later than the one before, within a bound. */
+static time_t
+pause_after(struct x5u_entry *entry)
+{
+    time_t pause = SKS_X5U_NEGATIVE_S;
+
+    for (unsigned i = 0; i < entry->failures && pause < SKS_X5U_NEGATIVE_MAX_S; i++)
+        pause *= 2;
+    entry->failures++;
+    return pause < SKS_X5U_NEGATIVE_MAX_S ? pause : SKS_X5U_NEGATIVE_MAX_S;
+}
+
+/* It may be used for a while after it has become stale, and never beyond its leaf's end. */
+static void
+land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch)
+{
+    time_t end;
+
+    if (catch->chain != NULL) {
+        x5u_keep(cache, entry, catch->chain, catch->octets);
+        free(entry->etag);
+        entry->etag = catch->etag;
+        catch->etag = NULL;
+    }
+    end = certs_cert_not_after(certs_chain_get(entry->chain, 0)) + 1;
+    entry->fresh_until = entry->asked_at + catch->age;
+    entry->until = entry->fresh_until + SKS_X5U_STALE_S;
+    if (entry->until > end)
+        entry->until = end;
+    entry->retry_at = 0;
+    entry->failures = 0;
+    x5u_change(cache, entry, X5U_GOOD);
+}
+
+static void
+land_failed(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct catch *catch)
+{
+    time_t again = entry->asked_at + pause_after(entry);
+
+    cache->count.failed++;
+    if (entry->state == X5U_GOOD) {
+        entry->retry_at = again; /* what it has is used until its end */
+        return;
+    }
+    entry->why = catch->why;
+    entry->until = again;
+    x5u_change(cache, entry, X5U_FAILED);
+}
+
+static void
+remember_slow(struct sks_x5u_cache *cache, const struct x5u_entry *entry)
+{
+    struct x5u_slow_host *slow = &cache->slow[cache->next_slow];
+
+    cache->next_slow = (cache->next_slow + 1) % X5U_SLOW_HOSTS;
+    memcpy(slow->host, entry->host, entry->host_len); /* at most 253 */
+    slow->host[entry->host_len] = '\0';
+    slow->until = entry->asked_at + X5U_SLOW_S;
+}
+
+/* Takes the waiters off, to be told without the lock. */
+static void
+land(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch,
+     struct x5u_waiters *waiters)
+{
+    cache->count.fetched++;
+    cache->count.fetch_ms += catch->took_ms;
+    hsm_series_observe(cache->fetch_seconds, catch->took_ms / 1e3);
+    if (catch->took_ms >= X5U_SLOW_MS)
+        remember_slow(cache, entry);
+    entry->is_in_flight = false;
+    *waiters = entry->waiters;
+    SLIST_INIT(&entry->waiters);
+    entry->pins++; /* a change of state may push it out */
+    if (entry->is_dropped) {
+        certs_chain_free(catch->chain);
+    } else if (catch->st == HSM_OK) {
+        land_good(cache, entry, catch);
+    } else {
+        land_failed(cache, entry, catch);
+    }
+    free(catch->etag);
+    pthread_cond_broadcast(&cache->landed);
+}
+
+static void
+tell(struct x5u_waiters *waiters)
+{
+    struct x5u_waiter *waiter;
+
+    while ((waiter = SLIST_FIRST(waiters)) != NULL) {
+        SLIST_REMOVE_HEAD(waiters, next);
+        waiter->landed(waiter->context);
+        free(waiter);
+    }
+}
+
+/* ---- the queue ---- */
+
+static bool
+is_same_host(const struct x5u_entry *a, const struct x5u_entry *b)
+{
+    return a->host_len == b->host_len && strncasecmp(a->host, b->host, a->host_len) == 0;
+}
+
+static bool
+is_slow(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
+{
+    for (size_t i = 0; i < X5U_SLOW_HOSTS; i++) {
+        const struct x5u_slow_host *slow = &cache->slow[i];
+
+        if (entry->asked_at < slow->until && strlen(slow->host) == entry->host_len &&
+            strncasecmp(slow->host, entry->host, entry->host_len) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool
+has_room(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
+{
+    unsigned running = 0;
+
+    for (size_t i = 0; i < X5U_FETCHERS; i++)
+        running += cache->running[i] != NULL && is_same_host(cache->running[i], entry);
+    return running == 0 || (running < X5U_HOST_FETCHES && !is_slow(cache, entry));
+}
+
+/* The first in the queue whose host is not busy enough; NULL: none. */
+static struct x5u_entry *
+take_next(struct sks_x5u_cache *cache)
+{
+    struct x5u_entry *entry;
+
+    STAILQ_FOREACH(entry, &cache->queue, flight)
+    {
+        if (has_room(cache, entry)) {
+            STAILQ_REMOVE(&cache->queue, entry, x5u_entry, flight);
+            cache->queue_len--;
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+static void
+fly(struct sks_x5u_cache *cache, unsigned self, struct x5u_entry *entry)
+{
+    bool has_chain = entry->state == X5U_GOOD;
+    char *etag = has_chain && entry->etag != NULL ? strdup(entry->etag) : NULL;
+    struct x5u_waiters waiters;
+    struct catch catch;
+
+    cache->running[self] = entry;
+    pthread_mutex_unlock(&cache->lock);
+    fetch(cache, entry->url, etag, has_chain, &catch);
+    free(etag);
+    pthread_mutex_lock(&cache->lock);
+    cache->running[self] = NULL;
+    land(cache, entry, &catch, &waiters);
+    x5u_unpin(entry); /* of land() */
+    x5u_unpin(entry); /* of x5u_launch() */
+    pthread_mutex_unlock(&cache->lock);
+    tell(&waiters);
+    pthread_mutex_lock(&cache->lock);
+    pthread_cond_broadcast(&cache->work); /* its host has room again */
+}
+
+static void *
+fetcher(void *context)
+{
+    struct sks_x5u_cache *cache = context;
+    struct x5u_entry *entry;
+    unsigned self;
+
+    pthread_mutex_lock(&cache->lock);
+    self = cache->fetcher_count++;
+    while (!cache->is_ending) {
+        entry = take_next(cache);
+        if (entry != NULL) {
+            fly(cache, self, entry);
+            continue;
+        }
+        cache->resting++;
+        pthread_cond_wait(&cache->work, &cache->lock);
+        cache->resting--;
+    }
+    pthread_mutex_unlock(&cache->lock);
+    return NULL;
+}
+
+/* Signals are for the event loop. Without another thread those there are have more to do. */
+static void
+start_fetcher(struct sks_x5u_cache *cache)
+{
+    sigset_t all;
+    sigset_t before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&cache->fetchers[cache->started], NULL, fetcher, cache) == 0)
+        cache->started++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static bool
+is_queue_full(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
+{
+    const struct x5u_entry *queued;
+    unsigned of_host = 0;
+
+    if (cache->queue_len >= X5U_QUEUE_MAX)
+        return true;
+    STAILQ_FOREACH(queued, &cache->queue, flight)
+    of_host += is_same_host(queued, entry);
+    return of_host >= X5U_HOST_QUEUE;
+}
+
+bool
+x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
+{
+    if (entry->is_in_flight)
+        return true;
+    if (is_queue_full(cache, entry))
+        return false;
+    if (cache->resting <= cache->queue_len && cache->started < X5U_FETCHERS)
+        start_fetcher(cache);
+    if (cache->started == 0)
+        return false;
+    entry->is_in_flight = true;
+    entry->asked_at = now;
+    entry->pins++;
+    STAILQ_INSERT_TAIL(&cache->queue, entry, flight);
+    cache->queue_len++;
+    pthread_cond_signal(&cache->work);
+    return true;
+}
+
+void
+x5u_end_fetchers(struct sks_x5u_cache *cache)
+{
+    struct x5u_entry *entry;
+
+    cache->is_ending = true;
+    pthread_cond_broadcast(&cache->work);
+    pthread_mutex_unlock(&cache->lock);
+    for (unsigned i = 0; i < cache->started; i++)
+        pthread_join(cache->fetchers[i], NULL);
+    pthread_mutex_lock(&cache->lock);
+    while ((entry = STAILQ_FIRST(&cache->queue)) != NULL) {
+        struct x5u_waiters waiters;
+
+        STAILQ_REMOVE_HEAD(&cache->queue, flight);
+        waiters = entry->waiters;
+        SLIST_INIT(&entry->waiters);
+        x5u_unpin(entry);
+        tell(&waiters);
+    }
+}

@@ -1,0 +1,198 @@
+/* test_http_park.c - mirrors acme/src/http_park.c: requests that wait without a thread. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "http_fixture.h"
+
+#define REQUEST(path) "GET " path " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+#define WAITING       20 /* requests; one thread serves them */
+
+static struct {
+    atomic_uint asked;
+    _Atomic(struct acme_http_parked *) parked[WAITING];
+    atomic_bool is_open; /* answers are given */
+} world;
+
+static void
+park(struct acme_http_response *response, const char *path)
+{
+    struct acme_http_parked *parked = acme_http_park(response);
+
+    if (parked == NULL || strcmp(path, "/unpark") == 0) {
+        acme_http_unpark(parked);
+        acme_http_respond(response, parked == NULL ? 503 : 200, "text/plain", "now", 3);
+        return;
+    }
+    acme_http_response_header(response, "X-Before", "is forgotten");
+    if (strcmp(path, "/again") == 0) /* before this call returns */
+        acme_http_resume(parked);
+    else
+        world.parked[world.asked - 1] = parked;
+}
+
+static void
+handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    const char *path = acme_http_request_path(request);
+
+    (void)context;
+    if (strcmp(path, "/plain") == 0 || world.is_open) {
+        acme_http_respond(response, 200, "text/plain", "later", 5);
+        return;
+    }
+    world.asked++;
+    park(response, path);
+}
+
+static bool
+is_quick(void *context, enum acme_http_method method, const char *path)
+{
+    (void)context;
+    (void)method;
+    return strcmp(path, "/quick") == 0;
+}
+
+static const char *
+exchange(const struct http_peer *peer, const char *request)
+{
+    static char answer[4096];
+    int fd = http_connect_unix(peer);
+    size_t len = 0;
+    ssize_t n;
+
+    assert_true(fd >= 0);
+    http_send(fd, request, strlen(request));
+    while ((n = read(fd, answer + len, sizeof(answer) - 1 - len)) > 0)
+        len += (size_t)n;
+    answer[len] = '\0';
+    close(fd);
+    return answer;
+}
+
+static void
+start(struct http_peer *peer)
+{
+    memset(&world, 0, sizeof(world));
+    http_peer_start(peer, 1, (struct acme_http_handler){.handle = handle, .is_quick = is_quick},
+                    NULL);
+}
+
+static void
+what_waits_holds_no_thread(void **state)
+{
+    struct http_peer peer;
+    char answer[4096] = "";
+    int fds[WAITING];
+
+    (void)state;
+    start(&peer);
+    for (unsigned i = 0; i < WAITING; i++) {
+        fds[i] = http_connect_unix(&peer);
+        http_send(fds[i], REQUEST("/wait"), strlen(REQUEST("/wait")));
+        while (world.asked <= i || world.parked[i] == NULL)
+            usleep(500);
+    }
+    assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
+    world.is_open = true;
+    for (unsigned i = 0; i < WAITING; i++)
+        acme_http_resume(world.parked[i]);
+    for (unsigned i = 0; i < WAITING; i++) {
+        size_t len = 0;
+        ssize_t n;
+
+        while ((n = read(fds[i], answer + len, sizeof(answer) - 1 - len)) > 0)
+            len += (size_t)n;
+        answer[len] = '\0';
+        assert_non_null(strstr(answer, " 200 "));
+        assert_null(strstr(answer, "X-Before"));
+        close(fds[i]);
+    }
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+static void
+a_request_is_parked_so_often_and_no_more(void **state)
+{
+    struct http_peer peer;
+
+    (void)state;
+    start(&peer);
+    assert_non_null(strstr(exchange(&peer, REQUEST("/again")), " 503 "));
+    assert_int_equal(world.asked, ACME_HTTP_PARKS_MAX + 1);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+static void
+what_is_unparked_is_answered_at_once(void **state)
+{
+    struct http_peer peer;
+
+    (void)state;
+    start(&peer);
+    assert_non_null(strstr(exchange(&peer, REQUEST("/unpark")), "now"));
+    assert_non_null(
+        strstr(exchange(&peer, REQUEST("/quick")), " 503 ")); /* has no thread to save */
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+/* The peer of a request that waits may go, and comes to no harm. */
+static void
+a_peer_that_is_gone_is_no_harm(void **state)
+{
+    struct http_peer peer;
+    int fd;
+
+    (void)state;
+    start(&peer);
+    fd = http_connect_unix(&peer);
+    http_send(fd, REQUEST("/wait"), strlen(REQUEST("/wait")));
+    while (world.parked[0] == NULL)
+        usleep(500);
+    close(fd);
+    assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
+    world.is_open = true;
+    acme_http_resume(world.parked[0]);
+    assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+/* Who resumes is late: the loop has given up waiting, which takes its ten seconds, and is gone. */
+static void
+a_loop_may_end_before_its_requests_are_resumed(void **state)
+{
+    struct http_peer peer;
+    int fd;
+
+    (void)state;
+    if (getenv("STI_LONG_TESTS") == NULL)
+        skip();
+    start(&peer);
+    fd = http_connect_unix(&peer);
+    http_send(fd, REQUEST("/wait"), strlen(REQUEST("/wait")));
+    while (world.parked[0] == NULL)
+        usleep(500);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    acme_http_resume(world.parked[0]);
+    close(fd);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_waits_holds_no_thread),
+        cmocka_unit_test(a_request_is_parked_so_often_and_no_more),
+        cmocka_unit_test(what_is_unparked_is_answered_at_once),
+        cmocka_unit_test(a_peer_that_is_gone_is_no_harm),
+        cmocka_unit_test(a_loop_may_end_before_its_requests_are_resumed),
+    };
+
+    return cmocka_run_group_tests(tests, http_fixture_start, http_fixture_stop);
+}

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Calls through Kamailio, signed and verified as docs/kamailio.md says, with SIPp at both ends.
+set -euo pipefail
+source=$1 bin=$2
+sip=$source/test-hsm/e2e/sip
+for program in kamailio sipp; do
+    command -v $program >/dev/null || { echo "skipped: $program is not there" && exit 77; }
+done
+work=$(mktemp -d "${TMPDIR:-/tmp}/sti-sip.XXXXXX")
+dir=$work/one
+pids=()
+ulimit -n 4096
+
+end() { # PID ...: and wait for them
+    for pid in "$@"; do
+        kill "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+}
+cleanup() {
+    status=$?
+    if [ $status -ne 0 ]; then
+        for log in "$work"/*.log "$work"/*.err "$dir/log/sti-sks.log"; do
+            [ ! -s "$log" ] || { echo "--- $log" && tail -n 20 "$log"; }
+        done
+    fi
+    end "${pids[@]}"
+    "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null || true
+    rm -rf "$work"
+    exit $status
+}
+trap cleanup EXIT
+fail() { echo "FAILED: $*" && exit 1; }
+
+# --- ports that nobody else takes
+mkdir -p "$dir/run"
+first=$((17000 + RANDOM % 300 * 8))
+printf '%s=%s\n' pa_port $first ca_port $((first + 1)) sks_port $((first + 2)) \
+    cr_port $((first + 3)) >"$dir/run/ports"
+signer=$((first + 4)) verifier=$((first + 5)) called=$((first + 6)) caller=$((first + 7))
+"$source/scripts/quickstart" --bin "$bin" --dir "$dir" >"$work/out" || fail "$(tail -n 5 "$work/out")"
+# shellcheck source=/dev/null
+. "$dir/env"
+
+# --- the examples, with these ports and this token
+mkdir "$work/kamailio"
+(umask 077 && sed "s#https://127.0.0.1:8000#$STI_SKS_URL#; s#/etc/kamailio/sti-sks-ca.pem#$STI_TLS_CA#
+    s#put-the-bearer-token-here#$(head -n 1 "$STI_SKS_TOKEN_FILE")#" \
+    "$source/docs/examples/kamailio/sti-sks.cfg" >"$work/kamailio/sti-sks.cfg")
+for role in signer verifier; do
+    sed "s/127.0.0.1:5070/127.0.0.1:$signer/; s/127.0.0.1:5080/127.0.0.1:$verifier/; s/127.0.0.1:5090/127.0.0.1:$called/
+        s/^children=.*/children=2/" "$source/docs/examples/kamailio/$role.cfg" >"$work/kamailio/$role.cfg"
+    kamailio -DD -E -f "$work/kamailio/$role.cfg" -m 32 -M 8 -w "$work" -Y "$work" \
+        -P "$work/$role.pid" </dev/null >"$work/$role.log" 2>&1 &
+    pids+=($!)
+done
+(cd "$work" && exec sipp -sf "$sip/uas.xml" -i 127.0.0.1 -p $called -nostdin -trace_logs -log_file "$work/calls.log" \
+    -trace_err -error_file "$work/called.err") >/dev/null 2>&1 </dev/null &
+pids+=($!)
+is_listening() { grep -q ":$(printf '%04X' "$1") " /proc/net/udp; }
+for port in $signer $verifier $called; do
+    for _ in $(seq 100); do
+        if is_listening "$port"; then break; fi
+        sleep 0.1
+    done
+    is_listening "$port" || fail "nobody listens on port $port"
+done
+
+call() { # SCENARIO TO_PORT CALLS FROM TO EXTRA_HEADER
+    (cd "$work" && sipp -sf "$sip/$1.xml" -i 127.0.0.1 -p $caller -m "$3" -r 10 -key from "$4" -key to "$5" -key extra "$6" \
+        -nostdin -trace_err -error_file "$work/$1.err" -timeout 30 -timeout_error "127.0.0.1:$2") >"$work/$1.out" 2>&1 </dev/null ||
+        fail "$1: $(tail -n 30 "$work/$1.out")"
+}
+calls_with() { grep -cE "$1" "$work/calls.log" || true; } # REGULAR EXPRESSION: over what the called noted
+identity='^call Identity=\[?[^] ].*;ppt=.?shaken'
+
+# --- signed by the one, verified by the other
+call uac $signer 20 12155551212 12155551213 'X-Nothing: x'
+[ "$(calls_with "$identity")" = 20 ] || fail "$(calls_with "$identity") calls of 20 are signed: $(head -n 2 "$work/calls.log")"
+[ "$(calls_with 'PAI=.*<sip:\+12155551212;verstat=TN-Validation-Passed@')" = 20 ] || fail "not 20 calls passed: $(head -n 2 "$work/calls.log")"
+
+# --- what a caller asserts of himself is neither signed nor believed
+call uac $signer 1 12155551212 12155551213 'Identity: a.b.c;info=<https://cr.example/x.pem>;alg=ES256;ppt=shaken'
+[ "$(calls_with 'verstat=TN-Validation-Passed')" = 21 ] || fail "an Identity header of the caller's stays"
+call uac $verifier 1 12155551212 12155551213 'P-Asserted-Identity: <sip:+12155551212;verstat=TN-Validation-Passed@example.com;user=phone>'
+[ "$(calls_with 'verstat=No-TN-Validation')" = 1 ] || fail "a verstat of the caller's is believed"
+
+# --- a good Identity header on another call, and one that was changed: 438 with its Reason
+stolen=$(curl -sS --noproxy '*' --unix-socket "$STI_SKS_SOCKET" -H 'Content-Type: application/json' -d "$(jq -nc \
+    --argjson now "$(date +%s)" '{signingRequest: {attest: "A", dest: {tn: ["12155551213"]}, iat: $now,
+    orig: {tn: "12155551212"}, origid: "de305d54-75b4-431b-adb2-eb6b9e546014"}}')" \
+    http://localhost/stir/v1/signing | jq -er .signingResponse.identity)
+call refused $verifier 3 12155559999 12155551213 "Identity: $stolen"
+signature=$(cut -d';' -f1 <<<"$stolen" | cut -d. -f3)
+call refused $verifier 1 12155551212 12155551213 "Identity: ${stolen/$signature/${signature:1:40}${signature:0:1}${signature:41}}"
+call uac $verifier 1 12155551212 12155551213 "Identity: $stolen" # and as it was it passes
+[ "$(calls_with '')" = 23 ] || fail "$(calls_with '') calls reached the called"
+
+# --- without the STI-AS and STI-VS calls go on, unsigned, and say so
+"$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
+call uac $signer 1 12155551212 12155551213 'X-Nothing: x'
+[ "$(calls_with 'verstat=No-TN-Validation')" = 2 ] || fail "without sti-sks: $(tail -n 1 "$work/calls.log")"
+[ "$(calls_with "$identity")" = 22 ] || fail "signed without sti-sks"
+if grep -lF "$(head -n 1 "$STI_SKS_TOKEN_FILE")" "$work"/*.log; then fail "the bearer token in a log"; fi
+echo "24 calls through two Kamailios; 4 refused"
