@@ -100,6 +100,7 @@ merge(const struct hsm_quirks *more, struct hsm_quirks *quirks)
     quirks->origin_untold |= more->origin_untold;
     quirks->shared_files |= more->shared_files;
     quirks->restart |= more->restart;
+    quirks->serial |= more->serial;
     quirks->id_len = smaller_of(quirks->id_len, more->id_len);
     quirks->sessions_max = smaller_of(quirks->sessions_max, more->sessions_max);
 }
