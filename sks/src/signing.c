@@ -15,7 +15,7 @@
 #define RETRY_S 10 /* between attempts to load what could not be loaded */
 
 #define QUICK_NS INT64_C(500000) /* a signature that takes less is not waited for by a thread */
-#define AVERAGED 16 /* signatures, about */
+#define SLOWER   64 /* of so many slower signatures, about, the typical time becomes theirs */
 
 /** A service provider, and its credentials that sign. */
 struct provider {
@@ -38,7 +38,7 @@ struct sks_signing {
     atomic_bool stale; /* that version could not be loaded */
     atomic_bool token_signs; /* as far as the last signature says */
     atomic_llong last_signed; /* on the monotonic clock */
-    atomic_llong average_ns; /* of a signature; 0: the last call got none */
+    atomic_llong typical_ns; /* that a signature takes; 0: the last call got none */
 };
 
 DEFINE_DEFER(struct sks_signing, sks_signing_free)
@@ -229,20 +229,24 @@ refuse_signature(struct sks_signing *signing, enum hsm_status st, const struct h
         return ms_refuse(fault, MS_INTERNAL, "", "");
     hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why->text);
     atomic_store(&signing->token_signs, false);
-    atomic_store(&signing->average_ns, 0);
+    atomic_store(&signing->typical_ns, 0);
     return cannot_now(fault, "the token does not sign");
 }
 
-/* Threads that do this at once may lose one of their values: it is an average. */
+/* A token is as fast as its faster signatures: the others waited for a processor. Threads that do
+ * this at once may lose one of their values. */
 static void
 note_signature(struct sks_signing *signing, int64_t begun)
 {
     int64_t now = hsm_metric_clock_ns();
-    int64_t average = atomic_load_explicit(&signing->average_ns, memory_order_relaxed);
+    int64_t typical = atomic_load_explicit(&signing->typical_ns, memory_order_relaxed);
     int64_t took = now - begun;
 
-    average = average == 0 ? took : average + (took - average) / AVERAGED;
-    atomic_store_explicit(&signing->average_ns, average > 0 ? average : 1, memory_order_relaxed);
+    if (typical == 0 || took < typical)
+        typical = took;
+    else
+        typical += (took - typical) / SLOWER;
+    atomic_store_explicit(&signing->typical_ns, typical > 0 ? typical : 1, memory_order_relaxed);
     atomic_store(&signing->last_signed, now / 1000000000);
     atomic_store(&signing->token_signs, true);
 }
@@ -250,9 +254,9 @@ note_signature(struct sks_signing *signing, int64_t begun)
 bool
 sks_signing_is_quick(struct sks_signing *signing)
 {
-    int64_t average = atomic_load_explicit(&signing->average_ns, memory_order_relaxed);
+    int64_t typical = atomic_load_explicit(&signing->typical_ns, memory_order_relaxed);
 
-    return average > 0 && average < QUICK_NS && hsm_token_is_ready(signing->config.token);
+    return typical > 0 && typical < QUICK_NS && hsm_token_is_ready(signing->config.token);
 }
 
 bool
@@ -274,7 +278,7 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
         st = sks_signers_sign(taken, claims, now, identity, &chosen, &why);
     }
     if (chosen == NULL) {
-        atomic_store(&signing->average_ns, 0);
+        atomic_store(&signing->typical_ns, 0);
         return cannot_now(fault, "no active credential");
     }
     signing->config.signature(signing->config.context, chosen, st == HSM_OK);

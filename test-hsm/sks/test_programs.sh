@@ -176,6 +176,9 @@ broken() { # SED-COMMAND WORD...
     quiet
     told "$*"
 }
+broken 's/^\[api\]$/[api]\nsocket-mode = 0777/' 'socket-mode: not 0600, 0660 or 0666'
+broken 's/^\[api\]$/[api]\nsocket-mode = 0660/' 'socket-mode: other users only with'
+broken 's/^\[api\]$/[api]\ncallers = callers.conf/' 'bearer-source: with \[api\] callers'
 broken 's/^spc = .*/spcs = 1234/' 'broken.conf:.*spcs: unknown key'
 broken 's/^\[cr\]$/[crs]/' 'unknown section'
 broken '/^spc = /d' '\[sp\] spc: missing'
@@ -194,6 +197,25 @@ broken '/^bearer-source = /d; /^client-anchors = /d' 'nobody could be authentica
 broken 's/^pin-source = .*/pin-source = file:nowhere/' 'nowhere'
 sed '/^password-source = /d' "$conf" >"$dir/sp/broken.conf"
 run 1 sti-kms enroll --config "$dir/sp/broken.conf"
+
+# ---- callers and customers: a file of their own, checked with the rest
+cat >"$dir/sp/callers.conf" <<END
+[customer acme]
+spc = 1234
+attest = A
+numbers = any
+[caller pbx]
+uid = $(id -u)
+customers = acme
+END
+sed -e '/^bearer-source/d' -e 's/^\[api\]$/[api]\ncallers = callers.conf\ntrail = trail.jsonl\nsocket-mode = 0660/' \
+    "$conf" >"$dir/sp/hosted.conf"
+run 0 sti-sks serve --config "$dir/sp/hosted.conf" --check
+said good
+[ "$(stat -c %a "$dir/sp/trail.jsonl")" = 600 ] || fail "trail.jsonl is not of mode 600"
+sed -i 's/^attest = A$/attest = A D/' "$dir/sp/callers.conf"
+run 1 sti-sks serve --config "$dir/sp/hosted.conf" --check
+told 'callers.conf:2: \[customer acme\]: attest'
 
 # ---- secrets were never said
 for secret in "$pin" account-password-7 "$(cat "$dir/sp/bearer")"; do
