@@ -22,6 +22,7 @@
 #include <hsm/secret.h>
 #include <hsm/supervise.h>
 
+#include "chains.h"
 #include "options.h"
 
 #define PROGRAM                 "sti-ca"
@@ -40,6 +41,7 @@
 #define AUTHORITIES_MAX         32
 #define TICK_S                  2
 
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
@@ -52,7 +54,13 @@ struct config {
     struct acme_daemon_config daemon;
     char *store, *issuing_key, *chain, *policy, *country;
     long valid_days, backdate_s;
-    bool participants_required, account_key_in_csr;
+    bool participants_required, account_key_in_csr, read_without_dot, reuse_authorizations;
+    bool host_chains;
+    char *alternate_chains, *terms_of_service;
+    char *external_accounts;
+    bool external_account_required;
+    long accounts_per_address, orders_per_address, orders_per_account;
+    long renew_from_percent, renew_until_percent;
     char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
     char *revocation_url, *user, *password_source;
 };
@@ -82,6 +90,31 @@ static const struct acme_config_key config_keys[] = {
         "refuse an SPC that participant set has not named"),
     KEY("ca", "account-key-in-csr", ACME_CONFIG_SWITCH, account_key_in_csr, false, 0, 0, "no",
         "certify the ACME account's own key (RFC 8555 section 11.1 forbids it)"),
+    KEY("ca", "read-without-dot", ACME_CONFIG_SWITCH, read_without_dot, false, 0, 0, "no",
+        "accept a POST-as-GET that is signed without the final '.' of RFC 7515 section 5.1"),
+    KEY("ca", "reuse-authorizations", ACME_CONFIG_SWITCH, reuse_authorizations, false, 0, 0, "no",
+        "a valid authorization serves further orders until its SPC token expires"),
+    KEY("ca", "host-chains", ACME_CONFIG_SWITCH, host_chains, false, 0, 0, "no",
+        "serve each chain to everybody and name its URL as x5u in the order (RFC 9448)"),
+    KEY("ca", "alternate-chains", ACME_CONFIG_PATH, alternate_chains, false, 0, 0, NULL,
+        "directory of *.pem: other certificates of the issuing key, each with its issuers and "
+        "root"),
+    KEY("ca", "terms-of-service", ACME_CONFIG_TEXT, terms_of_service, false, 0, 0, NULL,
+        "URL of the terms that accounts agree to; a new URL wants a new agreement"),
+    KEY("ca", "external-accounts", ACME_CONFIG_PATH, external_accounts, false, 0, 0,
+        "external-accounts", "directory of the keys that eab add makes"),
+    KEY("ca", "external-account-required", ACME_CONFIG_SWITCH, external_account_required, false, 0,
+        0, "no", "a new account is bound to an external account (RFC 8555 section 7.3.4)"),
+    KEY("ca", "renew-from-percent", ACME_CONFIG_NUMBER, renew_from_percent, false, 1, 98, "66",
+        "of a certificate's life: when renewalInfo begins to suggest its renewal"),
+    KEY("ca", "renew-until-percent", ACME_CONFIG_NUMBER, renew_until_percent, false, 2, 99, "83",
+        "and when that window ends"),
+    KEY("limits", "accounts-per-address", ACME_CONFIG_NUMBER, accounts_per_address, false, 0,
+        1000000, "100", "new accounts an hour from one address, or IPv6 /64; 0: any number"),
+    KEY("limits", "orders-per-address", ACME_CONFIG_NUMBER, orders_per_address, false, 0, 1000000,
+        "3000", "new orders an hour from one address, or IPv6 /64; 0: any number"),
+    KEY("limits", "orders-per-account", ACME_CONFIG_NUMBER, orders_per_account, false, 0, 1000000,
+        "300", "new orders an hour of one account; 0: any number"),
     KEY("pa", "anchors", ACME_CONFIG_PATH, anchors, false, 0, 0, ANCHORS_FILE,
         "PEM file of the STI-PA roots"),
     KEY("pa", "authorities", ACME_CONFIG_TEXT, authorities, true, 0, 0, NULL,
@@ -117,7 +150,7 @@ struct arguments {
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca;
     const char *revocation_url, *pa_user, *pa_password_source;
-    const char *config, *spc, *serial, *reason;
+    const char *config, *spc, *serial, *reason, *id;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
     bool check;
 };
@@ -147,6 +180,7 @@ static const struct option_row option_rows[] = {
     TEXT("spc", spc),
     TEXT("serial", serial),
     TEXT("reason", reason),
+    TEXT("id", id),
     {"authority", OPTION_LIST, offsetof(struct arguments, authorities), AUTHORITIES_MAX},
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
 };
@@ -176,6 +210,18 @@ static const char help_text[] =
     "      Revoke a certificate, for reason 0 to 6 (RFC 5280 section 5.3.1); the daemon forwards "
     "it\n"
     "      to the STI-PA.\n"
+    "\n"
+    "  eab add --config FILE --id ID\n"
+    "  eab list --config FILE\n"
+    "  eab remove --config FILE --id ID\n"
+    "      Keys for external account binding (RFC 8555 section 7.3.4), each for one new account. "
+    "add\n"
+    "      writes the file ID, readable by this user only, into [ca] external-accounts: hand its "
+    "text\n"
+    "      (base64url, for HS256) and ID to whom the account is for. It is removed when the "
+    "account "
+    "is\n"
+    "      made; remove takes it away before.\n"
     "\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN is never an argument.\n"
     "--help and --version tell about the program.\n"
@@ -467,6 +513,7 @@ struct ca {
     char *authorities; /* a copy of the configured text, cut at its blanks */
     const char *authority[AUTHORITIES_MAX + 1];
     struct hsm_secret *password; /* of the account at the STI-PA */
+    struct chains alternates;
     struct acme_server *server;
 };
 
@@ -474,6 +521,7 @@ static void
 ca_close(struct ca *ca)
 {
     acme_server_free(ca->server);
+    chains_clear(&ca->alternates);
     hsm_secret_free(ca->password);
     free(ca->authorities);
     certs_chain_free(ca->crl_issuer);
@@ -539,6 +587,8 @@ open_parts(const struct config *config, struct ca *ca)
         st = certs_chain_read(config->anchors, &ca->pa_anchors);
     if (st == HSM_OK)
         st = certs_chain_read(config->crl_issuer, &ca->crl_issuer);
+    if (st == HSM_OK && config->alternate_chains != NULL)
+        st = chains_read(config->alternate_chains, &ca->alternates);
     if (st == HSM_OK)
         st = split_authorities(config->authorities, ca);
     if (st == HSM_OK)
@@ -576,6 +626,18 @@ ca_open(const struct config *config, struct ca *ca)
             .backdate_s = (unsigned)config->backdate_s,
             .participants_required = config->participants_required,
             .account_key_in_csr = config->account_key_in_csr,
+            .read_without_dot = config->read_without_dot,
+            .authorizations_reused = config->reuse_authorizations,
+            .chains_hosted = config->host_chains,
+            .alternate_chains = ca->alternates.chain,
+            .terms_of_service = config->terms_of_service,
+            .external_accounts = config->external_accounts,
+            .external_account_required = config->external_account_required,
+            .accounts_per_address = (unsigned)config->accounts_per_address,
+            .orders_per_address = (unsigned)config->orders_per_address,
+            .orders_per_account = (unsigned)config->orders_per_account,
+            .renew_from_percent = (unsigned)config->renew_from_percent,
+            .renew_until_percent = (unsigned)config->renew_until_percent,
             .others_serve =
                 config->daemon.worker != NULL && !hsm_worker_is_alone(config->daemon.worker),
             .revocation_url = config->revocation_url,
@@ -635,16 +697,23 @@ run_serve(const void *command_line)
 
 /* ---- participants ---- */
 
+/* One command: read the configuration, open the store. */
+static enum hsm_status
+open_store(const struct arguments *arguments, struct config *config, struct acme_store **store)
+{
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, config);
+
+    return st == HSM_OK ? acme_store_open(config->store, acme_server_migrations, store) : st;
+}
+
 static enum hsm_status
 run_participant_set(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+    enum hsm_status st = open_store(arguments, &config, &store);
 
-    if (st == HSM_OK)
-        st = acme_store_open(config.store, acme_server_migrations, &store);
     if (st == HSM_OK)
         st = acme_server_participant_set(store, arguments->spc, arguments->organization,
                                          arguments->country != NULL ? arguments->country
@@ -654,6 +723,64 @@ run_participant_set(const void *command_line)
                 "an SPC is of [A-Z0-9], an organization has 1 to 64 octets, a country two letters");
     if (st == HSM_OK)
         printf("%s: %s\n", arguments->spc, arguments->organization);
+    return st;
+}
+
+/* ---- external accounts ---- */
+
+static enum hsm_status
+run_eab_add(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = open_store(arguments, &config, &store);
+
+    if (st != HSM_OK)
+        return st;
+    st = acme_server_external_add(store, config.external_accounts, arguments->id);
+    if (st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "an ID is 1 to %d of [A-Za-z0-9_-]", ACME_EXTERNAL_ID_MAX);
+    else if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "%s: exists, or was used", arguments->id);
+    else if (st == HSM_OK)
+        printf("%s: %s/%s\n", arguments->id, config.external_accounts, arguments->id);
+    return st;
+}
+
+static enum hsm_status
+run_eab_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = open_store(arguments, &config, &store);
+
+    if (st == HSM_OK)
+        st = acme_store_query(store, &rows,
+                              "SELECT external_account, id, status FROM account WHERE"
+                              " external_account IS NOT NULL ORDER BY external_account",
+                              "");
+    while (st == HSM_OK && acme_rows_next(rows))
+        printf("%s\taccount %s\t%s\n", acme_rows_text(rows, 0), acme_rows_text(rows, 1),
+               acme_rows_text(rows, 2));
+    return st == HSM_OK ? acme_server_external_list(config.external_accounts, stdout) : st;
+}
+
+static enum hsm_status
+run_eab_remove(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+
+    if (st == HSM_OK)
+        st = acme_server_external_remove(config.external_accounts, arguments->id);
+    if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "%s: no such key, or it was used", arguments->id);
+    else if (st == HSM_OK)
+        printf("%s: removed\n", arguments->id);
     return st;
 }
 
@@ -688,9 +815,7 @@ run_revoke(const void *command_line)
 
     if (end != NULL && (end == arguments->reason || *end != '\0' || reason < 0 || reason > 6))
         return options_refuse(&table, "--reason is not 0 to 6");
-    st = acme_config_read(arguments->config, config_keys, &config);
-    if (st == HSM_OK)
-        st = acme_store_open(config.store, acme_server_migrations, &store);
+    st = open_store(arguments, &config, &store);
     if (st != HSM_OK)
         return st;
     if (config.revocation_url == NULL)
@@ -706,6 +831,9 @@ static const struct option_command commands[] = {
     {"serve", "config! check", run_serve},
     {"participant set", "config! spc! organization! country", run_participant_set},
     {"revoke", "config! serial! reason", run_revoke},
+    {"eab add", "config! id!", run_eab_add},
+    {"eab list", "config!", run_eab_list},
+    {"eab remove", "config! id!", run_eab_remove},
 };
 
 static const struct option_table table = {

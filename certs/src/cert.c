@@ -215,6 +215,29 @@ certs_cert_public(const X509 *cert)
     return key;
 }
 
+const uint8_t *
+certs_cert_authority_key_id(const X509 *cert, size_t *len)
+{
+    const ASN1_OCTET_STRING *id = X509_get0_authority_key_id((X509 *)cert);
+
+    if (id == NULL)
+        return NULL;
+    *len = (size_t)ASN1_STRING_length(id);
+    return ASN1_STRING_get0_data(id);
+}
+
+bool
+certs_cert_names_issuer(const X509 *cert, const X509 *issuer)
+{
+    return X509_check_issued((X509 *)issuer, (X509 *)cert) == X509_V_OK;
+}
+
+bool
+certs_cert_same_subject(const X509 *a, const X509 *b)
+{
+    return X509_NAME_cmp(X509_get_subject_name(a), X509_get_subject_name(b)) == 0;
+}
+
 char *
 certs_cert_crl_url(const X509 *cert)
 {

@@ -59,6 +59,16 @@ time_t certs_cert_not_after(const X509 *cert);
 /** Borrowed. NULL: OpenSSL does not know the key type. */
 EVP_PKEY *certs_cert_public(const X509 *cert);
 
+/** The keyIdentifier of the authorityKeyIdentifier: borrowed; NULL: none. */
+const uint8_t *certs_cert_authority_key_id(const X509 *cert, size_t *len);
+
+/** Whether the certificate names that one as its issuer, by subject and key identifier; no
+ * signature is looked at. */
+bool certs_cert_names_issuer(const X509 *cert, const X509 *issuer);
+
+/** Whether both have the same subject, as encoded. */
+bool certs_cert_same_subject(const X509 *a, const X509 *b);
+
 /** The first fullName URI of the CRLDistributionPoints; free() it; NULL: none. */
 char *certs_cert_crl_url(const X509 *cert);
 
