@@ -56,6 +56,7 @@ struct acme_server {
         *intermediates; /* the issuing chain without its root: what clients download */
     char under[ACME_UNDER_LEN +
                1]; /* digest of the issuer and all that goes into every certificate */
+    char *intermediates_pem; /* the same */
     struct certs_chain *alternates[ACME_ALTERNATES_MAX]; /* likewise, with the certificate that
                                                             names the issuing key there */
     size_t alternate_count;

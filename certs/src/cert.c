@@ -68,9 +68,15 @@ certs_cert_pem(const X509 *cert, char **out)
 
     if (st != HSM_OK)
         return st;
-    st = certs_pem_write("CERTIFICATE", der, len, out);
+    st = certs_cert_pem_of_der(der, len, out);
     free(der);
     return st;
+}
+
+enum hsm_status
+certs_cert_pem_of_der(const uint8_t *der, size_t len, char **out)
+{
+    return certs_pem_write("CERTIFICATE", der, len, out);
 }
 
 enum hsm_status

@@ -30,6 +30,9 @@ HSM_MUST_CHECK enum hsm_status certs_cert_der(const X509 *cert, uint8_t **out, s
 /** RFC 7468 PEM; free() it. */
 HSM_MUST_CHECK enum hsm_status certs_cert_pem(const X509 *cert, char **out);
 
+/** The same of DER octets that are a certificate. */
+HSM_MUST_CHECK enum hsm_status certs_cert_pem_of_der(const uint8_t *der, size_t len, char **out);
+
 /** @retval HSM_ERR_NOT_FOUND no such extension; HSM_ERR_MALFORMED it is there, but broken or twice
  */
 HSM_MUST_CHECK enum hsm_status
