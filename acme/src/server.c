@@ -507,6 +507,8 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = certs_chain_pem(server->intermediates, &server->intermediates_pem);
     if (st == HSM_OK)
+        st = acme_signers_new(&server->signers);
+    if (st == HSM_OK)
         st = acme_chain_take_alternates(server);
     if (st == HSM_OK)
         st = digest_under(config, server->under);
@@ -605,6 +607,7 @@ acme_server_free(struct acme_server *server)
         return;
     certs_chain_free(server->intermediates);
     free(server->intermediates_pem);
+    acme_signers_free(server->signers);
     for (size_t i = 0; i < server->alternate_count; i++)
         certs_chain_free(server->alternates[i]);
     free(server);

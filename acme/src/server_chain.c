@@ -103,12 +103,19 @@ load(struct acme_call *call, const char *certificate, const char *account, struc
 }
 
 /* Of what an issuing key before this one has signed there is no other chain. */
-static size_t
-alternates_of(const struct acme_server *server, const X509 *cert)
+static enum hsm_status
+read_leaf(const struct acme_server *server, const struct issued *issued, X509 **out, size_t *count)
 {
-    X509 *issuer = certs_chain_get(server->config.issuing_chain, 0);
+    enum hsm_status st;
 
-    return certs_cert_names_issuer(cert, issuer) ? server->alternate_count : 0;
+    *count = 0;
+    if (server->alternate_count == 0)
+        return HSM_OK;
+    st = certs_cert_parse_der(issued->der, issued->der_len, out, NULL);
+    if (st == HSM_OK &&
+        certs_cert_names_issuer(*out, certs_chain_get(server->config.issuing_chain, 0)))
+        *count = server->alternate_count;
+    return st;
 }
 
 /* RFC 8555 section 7.4.2: each names the others; number 0 is the one that is given first. */
@@ -155,14 +162,12 @@ static void
 respond(struct acme_call *call, const struct issued *issued, size_t number)
 {
     DEFER(X509_free) X509 *cert = NULL;
-    enum hsm_status st = certs_cert_parse_der(issued->der, issued->der_len, &cert, NULL);
     size_t count;
 
-    if (st != HSM_OK) {
+    if (read_leaf(call->server, issued, &cert, &count) != HSM_OK) {
         acme_call_fault(call, HSM_ERR_IO);
         return;
     }
-    count = alternates_of(call->server, cert);
     if (number > count) {
         acme_call_refuse(call, ACME_MALFORMED, 404, "no such chain");
         return;

@@ -60,6 +60,7 @@ struct acme_server {
     struct certs_chain *alternates[ACME_ALTERNATES_MAX]; /* likewise, with the certificate that
                                                             names the issuing key there */
     size_t alternate_count;
+    struct acme_signers *signers;
     atomic_uint nonces_made; /* since the store was last trimmed */
     time_t expire_at; /* of acme_server_tick() */
 };
@@ -266,6 +267,17 @@ struct acme_challenge_state {
 /** RFC 8555 section 8, RFC 9447 section 3; the caller decrefs. NULL: out of memory. */
 json_t *acme_challenge_object(const struct acme_server *server,
                               const struct acme_challenge_state *challenge);
+
+/* ---- server_signer.c: who signs SPC tokens ---- */
+
+struct acme_signers;
+HSM_MUST_CHECK enum hsm_status acme_signers_new(struct acme_signers **out);
+void acme_signers_free(struct acme_signers *signers);
+/** The chain at an x5u that may be fetched, now or some minutes ago; certs_chain_free() it. Threads
+ *  may share the server. @retval as acme_http_fetch_chain() */
+HSM_MUST_CHECK enum hsm_status acme_signers_fetch(struct acme_server *server, const char *x5u,
+                                                  time_t now, struct certs_chain **out,
+                                                  struct hsm_reason *why);
 
 /* ---- server_issue.c: from intent to certificate ---- */
 

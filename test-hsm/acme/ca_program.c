@@ -56,7 +56,10 @@ pause_ms(long ms)
 static void
 handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
 {
-    ca_fixture_answer_pa(context, acme_http_request_path(request), response);
+    struct ca_fixture *ca = context;
+
+    if (ca->intercept == NULL || !ca->intercept(ca, request, response))
+        ca_fixture_answer_pa(ca, acme_http_request_path(request), response);
 }
 
 static const char *
