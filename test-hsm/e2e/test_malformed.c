@@ -283,24 +283,13 @@ add_real(const char *path, char *payload, bool by_new_key)
 }
 
 static char *
-text_of(const char *format, ...)
-{
-    char *text = NULL;
-    va_list args;
-
-    va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        abort();
-    va_end(args);
-    return text;
-}
-
-static char *
 challenge_payload(void)
 {
     char *token = peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = account.key});
-    char *payload = text_of("{\"tkauth\":\"%s\"}", token);
+    char *payload = NULL;
 
+    if (asprintf(&payload, "{\"tkauth\":\"%s\"}", token) < 0)
+        abort();
     free(token);
     return payload;
 }
@@ -310,9 +299,10 @@ revocation_payload(void)
 {
     size_t len;
     uint8_t *der = peer_download(&ca, &account, valid.url, &len);
-    char *text = acme_base64url_encode(der, len);
-    char *payload = text_of("{\"certificate\":\"%s\",\"reason\":9}", text);
+    char *text = acme_base64url_encode(der, len), *payload = NULL;
 
+    if (asprintf(&payload, "{\"certificate\":\"%s\",\"reason\":9}", text) < 0)
+        abort();
     free(text);
     free(der);
     return payload;
