@@ -19,6 +19,7 @@
 #include "server_internal.h"
 
 #define EXPIRE_S 60 /* between two acme_server_expire() of acme_server_tick() */
+#define TELL_S   60 /* between two times that orders are said to wait */
 
 DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
@@ -443,6 +444,12 @@ check_config(const struct acme_server_config *config)
             return HSM_ERR_USAGE;
         }
     }
+    if (config->renew_until_percent != 0 &&
+        config->renew_from_percent >= config->renew_until_percent) {
+        hsm_log(HSM_LOG_ERROR, "renewal: from %u to %u percent of a certificate's life",
+                config->renew_from_percent, config->renew_until_percent);
+        return HSM_ERR_USAGE;
+    }
     if (config->external_account_required && config->external_accounts == NULL) {
         hsm_log(HSM_LOG_ERROR, "external accounts are required, but there is no directory of keys");
         return HSM_ERR_USAGE;
@@ -560,8 +567,10 @@ resume(struct acme_server *server, time_t now)
 {
     enum hsm_status st = acme_issue_resume(server, false, ACME_SIGNED_PER_TICK, now);
 
-    if (st != HSM_OK)
-        hsm_log(HSM_LOG_WARNING, "orders wait for their certificates: %s", hsm_status_text(st));
+    if (st == HSM_OK || now < server->tell_at)
+        return;
+    hsm_log(HSM_LOG_WARNING, "orders wait for their certificates: %s", hsm_status_text(st));
+    server->tell_at = now + TELL_S;
 }
 
 void

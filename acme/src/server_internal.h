@@ -62,7 +62,7 @@ struct acme_server {
     size_t alternate_count;
     struct acme_signers *signers;
     atomic_uint nonces_made; /* since the store was last trimmed */
-    time_t expire_at; /* of acme_server_tick() */
+    time_t expire_at, tell_at; /* of acme_server_tick() */
 };
 
 /* One request, who signed it, and its answer. */

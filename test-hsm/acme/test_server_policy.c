@@ -540,6 +540,34 @@ renewal_is_suggested_late_in_life_and_at_once_when_revoked(void **state)
 }
 
 static void
+a_renewal_window_is_configured_whole(void **state)
+{
+    struct acme_server_config config = plain;
+    struct acme_server *server = NULL;
+    struct peer peer;
+    struct peer_order order;
+    char id[CA_URL_SIZE];
+    GOT got = {.status = 0};
+
+    (void)state;
+    config.store = ca.store;
+    config.renew_from_percent = 50;
+    config.renew_until_percent = 50;
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_USAGE);
+    ca.config.renew_from_percent = 10;
+    ca.config.renew_until_percent = 20;
+    ca_fixture_restart(&ca);
+    peer_join(&ca, &peer);
+    peer_enrol(&ca, &peer, "1234", &order);
+    certificate_id(&peer, &order, id);
+    fetch_window(id, &got);
+    assert_in_range(window_time(&got, "end") - window_time(&got, "start"), 9 * 86400,
+                    9 * 86400 + 60);
+    peer_stop(&peer);
+    serve_as_before();
+}
+
+static void
 certificate_identifiers_that_are_refused(void **state)
 {
     static const struct {
@@ -843,6 +871,7 @@ main(void)
         cmocka_unit_test(an_authorization_is_used_again_while_its_token_lives),
         cmocka_unit_test(a_deactivated_authorization_is_not_used_again),
         cmocka_unit_test(renewal_is_suggested_late_in_life_and_at_once_when_revoked),
+        cmocka_unit_test(a_renewal_window_is_configured_whole),
         cmocka_unit_test(certificate_identifiers_that_are_refused),
         cmocka_unit_test(an_order_replaces_a_certificate_once),
         cmocka_unit_test(alternate_chains_are_linked_and_downloaded),
