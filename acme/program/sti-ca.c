@@ -1,12 +1,10 @@
-/* sti-ca.c - the STI-CA: its keys and certificates, its ACME server, the names of participants. */
-#define _GNU_SOURCE /* asprintf */
+/* sti-ca.c - the STI-CA: its ACME server, and what an operator does to its store. */
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <acme/config.h>
 #include <acme/http_client.h>
@@ -22,29 +20,14 @@
 #include <hsm/secret.h>
 #include <hsm/supervise.h>
 
+#include "chains.h"
 #include "options.h"
+#include "sti-ca.h"
 
-#define PROGRAM                 "sti-ca"
-#define CONFIG_FILE             PROGRAM ".conf"
-#define STORE_FILE              PROGRAM ".db"
-#define ROOT_LABEL              "sti-ca-root"
-#define ISSUING_LABEL           "sti-ca-issuing"
-#define ROOT_FILE               "sti-ca-root.pem"
-#define CHAIN_FILE              "sti-ca-chain.pem"
-#define ANCHORS_FILE            "pa-anchors.pem" /* copies of what init was given */
-#define CRL_ISSUER_FILE         "pa-crl-issuer.pem"
-#define TLS_CA_FILE             "pa-tls-ca.pem"
-#define ROOT_VALID_DAYS         7300
-#define INTERMEDIATE_VALID_DAYS 1825
-#define COUNTRY                 "US"
-#define AUTHORITIES_MAX         32
-#define TICK_S                  2
+#define TICK_S 2
 
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(char, free)
 
 /* ---- configuration ---- */
 
@@ -52,7 +35,13 @@ struct config {
     struct acme_daemon_config daemon;
     char *store, *issuing_key, *chain, *policy, *country;
     long valid_days, backdate_s;
-    bool participants_required, account_key_in_csr;
+    bool participants_required, account_key_in_csr, read_without_dot, reuse_authorizations;
+    bool host_chains;
+    char *alternate_chains, *terms_of_service;
+    char *external_accounts;
+    bool external_account_required;
+    long accounts_per_address, orders_per_address, orders_per_account;
+    long renew_from_percent, renew_until_percent;
     char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
     char *revocation_url, *user, *password_source;
 };
@@ -82,6 +71,31 @@ static const struct acme_config_key config_keys[] = {
         "refuse an SPC that participant set has not named"),
     KEY("ca", "account-key-in-csr", ACME_CONFIG_SWITCH, account_key_in_csr, false, 0, 0, "no",
         "certify the ACME account's own key (RFC 8555 section 11.1 forbids it)"),
+    KEY("ca", "read-without-dot", ACME_CONFIG_SWITCH, read_without_dot, false, 0, 0, "no",
+        "accept a POST-as-GET that is signed without the final '.' of RFC 7515 section 5.1"),
+    KEY("ca", "reuse-authorizations", ACME_CONFIG_SWITCH, reuse_authorizations, false, 0, 0, "no",
+        "a valid authorization serves further orders until its SPC token expires"),
+    KEY("ca", "host-chains", ACME_CONFIG_SWITCH, host_chains, false, 0, 0, "no",
+        "serve each chain to everybody and name its URL as x5u in the order (RFC 9448)"),
+    KEY("ca", "alternate-chains", ACME_CONFIG_PATH, alternate_chains, false, 0, 0, NULL,
+        "directory of *.pem: other certificates of the issuing key, each with its issuers and "
+        "root"),
+    KEY("ca", "terms-of-service", ACME_CONFIG_TEXT, terms_of_service, false, 0, 0, NULL,
+        "URL of the terms that accounts agree to; a new URL wants a new agreement"),
+    KEY("ca", "external-accounts", ACME_CONFIG_PATH, external_accounts, false, 0, 0,
+        "external-accounts", "directory of the keys that eab add makes"),
+    KEY("ca", "external-account-required", ACME_CONFIG_SWITCH, external_account_required, false, 0,
+        0, "no", "a new account is bound to an external account (RFC 8555 section 7.3.4)"),
+    KEY("ca", "renew-from-percent", ACME_CONFIG_NUMBER, renew_from_percent, false, 1, 98, "66",
+        "of a certificate's life: when renewalInfo begins to suggest its renewal"),
+    KEY("ca", "renew-until-percent", ACME_CONFIG_NUMBER, renew_until_percent, false, 2, 99, "83",
+        "and when that window ends"),
+    KEY("limits", "accounts-per-address", ACME_CONFIG_NUMBER, accounts_per_address, false, 0,
+        1000000, "100", "new accounts an hour from one address, or IPv6 /64; 0: any number"),
+    KEY("limits", "orders-per-address", ACME_CONFIG_NUMBER, orders_per_address, false, 0, 1000000,
+        "3000", "new orders an hour from one address, or IPv6 /64; 0: any number"),
+    KEY("limits", "orders-per-account", ACME_CONFIG_NUMBER, orders_per_account, false, 0, 1000000,
+        "300", "new orders an hour of one account; 0: any number"),
     KEY("pa", "anchors", ACME_CONFIG_PATH, anchors, false, 0, 0, ANCHORS_FILE,
         "PEM file of the STI-PA roots"),
     KEY("pa", "authorities", ACME_CONFIG_TEXT, authorities, true, 0, 0, NULL,
@@ -148,17 +162,6 @@ config_clear_it(struct config *config)
 
 /* ---- command line ---- */
 
-/* What it said; texts are borrowed from argv. */
-struct arguments {
-    const char *dir, *token, *module, *pin_source;
-    const char *organization, *country, *address, *base_url;
-    const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca;
-    const char *revocation_url, *pa_user, *pa_password_source;
-    const char *config, *spc, *serial, *reason;
-    const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
-    bool check;
-};
-
 #define TEXT(option, member)                                                                       \
     {                                                                                              \
         option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
@@ -184,11 +187,10 @@ static const struct option_row option_rows[] = {
     TEXT("spc", spc),
     TEXT("serial", serial),
     TEXT("reason", reason),
+    TEXT("id", id),
     {"authority", OPTION_LIST, offsetof(struct arguments, authorities), AUTHORITIES_MAX},
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
 };
-
-static const struct option_table table;
 
 static const char help_text[] =
     "Usage: " PROGRAM " COMMAND [OPTIONS]\n"
@@ -214,6 +216,18 @@ static const char help_text[] =
     "it\n"
     "      to the STI-PA.\n"
     "\n"
+    "  eab add --config FILE --id ID\n"
+    "  eab list --config FILE\n"
+    "  eab remove --config FILE --id ID\n"
+    "      Keys for external account binding (RFC 8555 section 7.3.4), each for one new account. "
+    "add\n"
+    "      writes the file ID, readable by this user only, into [ca] external-accounts: hand its "
+    "text\n"
+    "      (base64url, for HS256) and ID to whom the account is for. It is removed when the "
+    "account "
+    "is\n"
+    "      made; remove takes it away before.\n"
+    "\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN is never an argument.\n"
     "--help and --version tell about the program.\n"
     "\n"
@@ -228,270 +242,6 @@ print_help(void)
                key->fallback != NULL ? key->fallback : "", key->help);
 }
 
-/* ---- init ---- */
-
-struct init {
-    const struct arguments *arguments;
-    struct hsm_token *token; /* borrowed */
-    const char *country;
-    struct certs_chain *root, *crl_issuer; /* owned */
-    struct hsm_key *root_key; /* owned */
-};
-
-static enum hsm_status
-provision_root(struct init *init)
-{
-    DEFER(free) char *path = acme_provision_path(init->arguments->dir, ROOT_FILE);
-    DEFER(free)
-    char *name = acme_provision_common_name(init->arguments->organization, "SHAKEN Root");
-    struct acme_provision_request request = {
-        .label = ROOT_LABEL,
-        .certificate = {.profile = CERTS_PROFILE_STI_ROOT,
-                        .subject = {.country = init->country,
-                                    .organization = init->arguments->organization,
-                                    .common_name = name}},
-        .valid_days = ROOT_VALID_DAYS,
-        .path = path,
-    };
-
-    if (path == NULL || name == NULL)
-        return HSM_ERR_NOMEM;
-    return acme_provision_certificate(init->token, &request, &init->root_key, &init->root);
-}
-
-static enum hsm_status
-provision_issuing(struct init *init)
-{
-    DEFER(free) char *path = acme_provision_path(init->arguments->dir, CHAIN_FILE);
-    DEFER(free)
-    char *name = acme_provision_common_name(init->arguments->organization, "SHAKEN Issuing CA");
-    DEFER(hsm_key_free) struct hsm_key *key = NULL;
-    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    struct acme_provision_request request = {
-        .label = ISSUING_LABEL,
-        .certificate = {.profile = CERTS_PROFILE_STI_INTERMEDIATE,
-                        .subject = {.country = init->country,
-                                    .organization = init->arguments->organization,
-                                    .common_name = name},
-                        .policy_oid = CERTS_POLICY_CP_1_4,
-                        .crl_url = init->arguments->crl_url,
-                        .crl_issuer =
-                            certs_cert_subject_name(certs_chain_get(init->crl_issuer, 0))},
-        .valid_days = INTERMEDIATE_VALID_DAYS,
-        .issuer = init->root,
-        .issuer_key = init->root_key,
-        .path = path,
-    };
-
-    if (path == NULL || name == NULL)
-        return HSM_ERR_NOMEM;
-    return acme_provision_certificate(init->token, &request, &key, &chain);
-}
-
-static enum hsm_status
-provision_all(struct init *init)
-{
-    enum hsm_status st = provision_root(init);
-
-    if (st == HSM_OK)
-        st = provision_issuing(init);
-    if (st == HSM_OK)
-        st = acme_provision_tls(init->token, &(struct acme_provision_tls){
-                                                 .dir = init->arguments->dir,
-                                                 .organization = init->arguments->organization,
-                                                 .country = init->country,
-                                                 .base_url = init->arguments->base_url,
-                                             });
-    return st;
-}
-
-/* Certificates of others, into DIR unless a file of that name is there. */
-static enum hsm_status
-copy_certificates(const struct arguments *arguments, const char *from, const char *name)
-{
-    DEFER(free) char *path = acme_provision_path(arguments->dir, name);
-    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    enum hsm_status st;
-
-    if (path == NULL)
-        return HSM_ERR_NOMEM;
-    if (access(path, F_OK) == 0)
-        return HSM_OK;
-    st = certs_chain_read(from, &chain);
-    return st == HSM_OK ? certs_chain_write(chain, path) : st;
-}
-
-static enum hsm_status
-copy_all(const struct arguments *arguments)
-{
-    enum hsm_status st = copy_certificates(arguments, arguments->pa_anchor, ANCHORS_FILE);
-
-    if (st == HSM_OK)
-        st = copy_certificates(arguments, arguments->crl_issuer_cert, CRL_ISSUER_FILE);
-    if (st == HSM_OK && arguments->tls_ca != NULL)
-        st = copy_certificates(arguments, arguments->tls_ca, TLS_CA_FILE);
-    return st;
-}
-
-/* ---- the configuration that init writes ---- */
-
-/* Sources of secrets with absolute paths; owned, NULL when not given. */
-struct sources {
-    char *pin, *pa_password;
-};
-
-static void
-sources_clear(struct sources *sources)
-{
-    free(sources->pin);
-    free(sources->pa_password);
-}
-
-#define SOURCES __attribute__((cleanup(sources_clear))) struct sources
-
-static enum hsm_status
-take_source(const char *given, char **out)
-{
-    if (given == NULL)
-        return HSM_OK;
-    *out = acme_provision_source(given);
-    return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
-}
-
-static enum hsm_status
-check_values(const struct arguments *arguments, const struct sources *sources)
-{
-    const char *const values[] = {
-        arguments->token,     arguments->module,        sources->pin,       arguments->address,
-        arguments->country,   arguments->base_url,      arguments->crl_url, arguments->pa_user,
-        sources->pa_password, arguments->revocation_url};
-    bool forwards = arguments->revocation_url != NULL;
-
-    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
-        if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
-            return options_refuse(&table, "an option's value cannot stand in " CONFIG_FILE);
-    }
-    if ((arguments->pa_user != NULL) != forwards || (sources->pa_password != NULL) != forwards)
-        return options_refuse(&table, "--revocation-url, --pa-user and --pa-password-source go"
-                                      " together");
-    for (size_t i = 0; arguments->authorities[i] != NULL; i++) {
-        if (!acme_config_value_is_safe(arguments->authorities[i]) ||
-            strchr(arguments->authorities[i], ' ') != NULL)
-            return options_refuse(&table, "--authority: not a URL");
-    }
-    return HSM_OK;
-}
-
-static void
-write_line(FILE *to, const char *name, const char *value)
-{
-    if (value != NULL)
-        fprintf(to, "%s = %s\n", name, value);
-}
-
-static void
-write_text(FILE *to, const struct arguments *arguments, const struct sources *sources)
-{
-    fputs("# Written by " PROGRAM " init, and never again: edit it. All keys: " PROGRAM
-          " --help\n\n[token]\n",
-          to);
-    write_line(to, "uri", arguments->token);
-    write_line(to, "module", arguments->module);
-    write_line(to, "pin-source", sources->pin);
-    fputs("\n[server]\n", to);
-    write_line(to, "address", arguments->address);
-    write_line(to, "base-url", arguments->base_url);
-    fputs("\n[ca]\nstore = " STORE_FILE "\nchain = " CHAIN_FILE "\n", to);
-    write_line(to, "country", arguments->country);
-    fputs("\n[pa]\nanchors = " ANCHORS_FILE "\ncrl-issuer = " CRL_ISSUER_FILE "\nauthorities =",
-          to);
-    for (size_t i = 0; arguments->authorities[i] != NULL; i++)
-        fprintf(to, " %s", arguments->authorities[i]);
-    fputc('\n', to);
-    write_line(to, "crl-url", arguments->crl_url);
-    write_line(to, "tls-ca", arguments->tls_ca != NULL ? TLS_CA_FILE : NULL);
-    write_line(to, "revocation-url", arguments->revocation_url);
-    write_line(to, "user", arguments->pa_user);
-    write_line(to, "password-source", sources->pa_password);
-}
-
-static enum hsm_status
-write_config(const struct arguments *arguments, const struct sources *sources)
-{
-    DEFER(free) char *path = acme_provision_path(arguments->dir, CONFIG_FILE);
-    DEFER(free) char *text = NULL;
-    size_t len = 0;
-    FILE *to = open_memstream(&text, &len);
-    bool written = false;
-    enum hsm_status st;
-
-    if (path == NULL || to == NULL)
-        return HSM_ERR_NOMEM;
-    write_text(to, arguments, sources);
-    if (fclose(to) != 0)
-        return HSM_ERR_NOMEM;
-    st = acme_provision_config(path, text, &written);
-    if (st == HSM_OK)
-        printf("%s: %s\n", path, written ? "written" : "kept as it was");
-    return st;
-}
-
-static enum hsm_status
-make_store(const char *dir)
-{
-    DEFER(free) char *path = acme_provision_path(dir, STORE_FILE);
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-
-    return path != NULL ? acme_store_open(path, acme_server_migrations, &store) : HSM_ERR_NOMEM;
-}
-
-static enum hsm_status
-make_all(const struct arguments *arguments, const char *pin_source)
-{
-    DEFER(hsm_token_close) struct hsm_token *token = NULL;
-    struct init init = {.arguments = arguments,
-                        .country = arguments->country != NULL ? arguments->country : COUNTRY};
-    enum hsm_status st = certs_chain_read(arguments->crl_issuer_cert, &init.crl_issuer);
-
-    if (st == HSM_OK)
-        st = acme_provision_dir(arguments->dir);
-    if (st == HSM_OK)
-        st = copy_all(arguments);
-    if (st == HSM_OK)
-        st = acme_daemon_token(arguments->token, arguments->module, pin_source, &token);
-    if (st == HSM_OK) {
-        init.token = token;
-        st = provision_all(&init);
-    }
-    certs_chain_free(init.crl_issuer);
-    certs_chain_free(init.root);
-    hsm_key_free(init.root_key); /* before its token */
-    return st;
-}
-
-static enum hsm_status
-run_init(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    SOURCES sources = {.pin = NULL};
-    DEFER(free) char *directory = acme_server_directory_url(arguments->base_url);
-    enum hsm_status st = take_source(arguments->pin_source, &sources.pin);
-
-    if (st == HSM_OK)
-        st = take_source(arguments->pa_password_source, &sources.pa_password);
-    if (st == HSM_OK)
-        st = check_values(arguments, &sources);
-    if (st == HSM_OK)
-        st = make_all(arguments, sources.pin);
-    if (st == HSM_OK)
-        st = make_store(arguments->dir);
-    if (st == HSM_OK)
-        st = write_config(arguments, &sources);
-    if (st == HSM_OK && directory != NULL)
-        printf("ACME directory: %s\n", directory);
-    return st;
-}
-
 /* ---- serve ---- */
 
 /* What the server borrows, in the order of opening. */
@@ -504,6 +254,7 @@ struct ca {
     char *authorities; /* a copy of the configured text, cut at its blanks */
     const char *authority[AUTHORITIES_MAX + 1];
     struct hsm_secret *password; /* of the account at the STI-PA */
+    struct chains alternates;
     struct acme_server *server;
 };
 
@@ -511,6 +262,7 @@ static void
 ca_close(struct ca *ca)
 {
     acme_server_free(ca->server);
+    chains_clear(&ca->alternates);
     hsm_secret_free(ca->password);
     free(ca->authorities);
     certs_chain_free(ca->crl_issuer);
@@ -569,6 +321,8 @@ open_parts(const struct config *config, struct ca *ca)
         st = certs_chain_read(config->anchors, &ca->pa_anchors);
     if (st == HSM_OK)
         st = certs_chain_read(config->crl_issuer, &ca->crl_issuer);
+    if (st == HSM_OK && config->alternate_chains != NULL)
+        st = chains_read(config->alternate_chains, &ca->alternates);
     if (st == HSM_OK)
         st = split_authorities(config->authorities, ca);
     if (st == HSM_OK)
@@ -606,6 +360,18 @@ ca_open(const struct config *config, struct ca *ca)
             .backdate_s = (unsigned)config->backdate_s,
             .participants_required = config->participants_required,
             .account_key_in_csr = config->account_key_in_csr,
+            .read_without_dot = config->read_without_dot,
+            .authorizations_reused = config->reuse_authorizations,
+            .chains_hosted = config->host_chains,
+            .alternate_chains = ca->alternates.chain,
+            .terms_of_service = config->terms_of_service,
+            .external_accounts = config->external_accounts,
+            .external_account_required = config->external_account_required,
+            .accounts_per_address = (unsigned)config->accounts_per_address,
+            .orders_per_address = (unsigned)config->orders_per_address,
+            .orders_per_account = (unsigned)config->orders_per_account,
+            .renew_from_percent = (unsigned)config->renew_from_percent,
+            .renew_until_percent = (unsigned)config->renew_until_percent,
             .metrics = config->daemon.shared.metrics,
             .others_serve = config->daemon.shared.worker != NULL &&
                             !hsm_worker_is_alone(config->daemon.shared.worker),
@@ -680,16 +446,23 @@ run_serve(const void *command_line)
 
 /* ---- participants ---- */
 
+/* One command: read the configuration, open the store. */
+static enum hsm_status
+open_store(const struct arguments *arguments, struct config *config, struct acme_store **store)
+{
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, config);
+
+    return st == HSM_OK ? acme_store_open(config->store, acme_server_migrations, store) : st;
+}
+
 static enum hsm_status
 run_participant_set(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+    enum hsm_status st = open_store(arguments, &config, &store);
 
-    if (st == HSM_OK)
-        st = acme_store_open(config.store, acme_server_migrations, &store);
     if (st == HSM_OK)
         st = acme_server_participant_set(store, arguments->spc, arguments->organization,
                                          arguments->country != NULL ? arguments->country
@@ -699,6 +472,64 @@ run_participant_set(const void *command_line)
                 "an SPC is of [A-Z0-9], an organization has 1 to 64 octets, a country two letters");
     if (st == HSM_OK)
         printf("%s: %s\n", arguments->spc, arguments->organization);
+    return st;
+}
+
+/* ---- external accounts ---- */
+
+static enum hsm_status
+run_eab_add(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = open_store(arguments, &config, &store);
+
+    if (st != HSM_OK)
+        return st;
+    st = acme_server_external_add(store, config.external_accounts, arguments->id);
+    if (st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "an ID is 1 to %d of [A-Za-z0-9_-]", ACME_EXTERNAL_ID_MAX);
+    else if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "%s: exists, or was used", arguments->id);
+    else if (st == HSM_OK)
+        printf("%s: %s/%s\n", arguments->id, config.external_accounts, arguments->id);
+    return st;
+}
+
+static enum hsm_status
+run_eab_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = open_store(arguments, &config, &store);
+
+    if (st == HSM_OK)
+        st = acme_store_query(store, &rows,
+                              "SELECT external_account, id, status FROM account WHERE"
+                              " external_account IS NOT NULL ORDER BY external_account",
+                              "");
+    while (st == HSM_OK && acme_rows_next(rows))
+        printf("%s\taccount %s\t%s\n", acme_rows_text(rows, 0), acme_rows_text(rows, 1),
+               acme_rows_text(rows, 2));
+    return st == HSM_OK ? acme_server_external_list(config.external_accounts, stdout) : st;
+}
+
+static enum hsm_status
+run_eab_remove(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+
+    if (st == HSM_OK)
+        st = acme_server_external_remove(config.external_accounts, arguments->id);
+    if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "%s: no such key, or it was used", arguments->id);
+    else if (st == HSM_OK)
+        printf("%s: removed\n", arguments->id);
     return st;
 }
 
@@ -732,10 +563,8 @@ run_revoke(const void *command_line)
     enum hsm_status st;
 
     if (end != NULL && (end == arguments->reason || *end != '\0' || reason < 0 || reason > 6))
-        return options_refuse(&table, "--reason is not 0 to 6");
-    st = acme_config_read(arguments->config, config_keys, &config);
-    if (st == HSM_OK)
-        st = acme_store_open(config.store, acme_server_migrations, &store);
+        return options_refuse(&ca_options, "--reason is not 0 to 6");
+    st = open_store(arguments, &config, &store);
     if (st != HSM_OK)
         return st;
     if (config.revocation_url == NULL)
@@ -751,9 +580,12 @@ static const struct option_command commands[] = {
     {"serve", "config! check", run_serve},
     {"participant set", "config! spc! organization! country", run_participant_set},
     {"revoke", "config! serial! reason", run_revoke},
+    {"eab add", "config! id!", run_eab_add},
+    {"eab list", "config!", run_eab_list},
+    {"eab remove", "config! id!", run_eab_remove},
 };
 
-static const struct option_table table = {
+const struct option_table ca_options = {
     .program = PROGRAM,
     .help = print_help,
     .rows = option_rows,
@@ -767,5 +599,5 @@ main(int argc, char **argv)
 {
     struct arguments arguments = {.dir = NULL};
 
-    return options_main(&table, &arguments, argc, argv);
+    return options_main(&ca_options, &arguments, argc, argv);
 }

@@ -1,4 +1,4 @@
-/* jws.c - JSON Web Signatures with ES256 and nothing else. */
+/* jws.c - JSON Web Signatures with ES256, and HS256 for MACs. */
 #include <acme/jws.h>
 
 #include <stdbool.h>
@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include <openssl/crypto.h>
+#include <openssl/hmac.h>
 
 #include <acme/base64url.h>
 #include <acme/json.h>
@@ -190,14 +193,14 @@ acme_jws_payload(const struct acme_jws *jws, size_t *len)
 }
 
 /* The key never chooses the algorithm and neither does the sender (RFC 8725 section 3.1). */
-enum hsm_status
-acme_jws_check_algorithm(const struct acme_jws *jws, struct hsm_reason *why)
+static enum hsm_status
+check_algorithm(const struct acme_jws *jws, const char *wanted, struct hsm_reason *why)
 {
     const char *alg = acme_jws_header_string(jws, "alg");
     const json_t *b64 = json_object_get(jws->header, "b64");
 
-    if (strcmp(alg, "ES256") != 0)
-        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "JWS: alg \"%.32s\" is not ES256", alg);
+    if (strcmp(alg, wanted) != 0)
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "JWS: alg \"%.32s\" is not %s", alg, wanted);
     if (json_object_get(jws->header, "crit") != NULL)
         return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "JWS: crit names extensions not known here");
     if (b64 != NULL && !json_is_true(b64))
@@ -206,13 +209,19 @@ acme_jws_check_algorithm(const struct acme_jws *jws, struct hsm_reason *why)
 }
 
 enum hsm_status
-acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key, struct hsm_reason *why)
+acme_jws_check_algorithm(const struct acme_jws *jws, struct hsm_reason *why)
+{
+    return check_algorithm(jws, "ES256", why);
+}
+
+static enum hsm_status
+verify(const struct acme_jws *jws, size_t signed_len, EVP_PKEY *public_key, struct hsm_reason *why)
 {
     enum hsm_status st = acme_jws_check_algorithm(jws, why);
 
     if (st != HSM_OK)
         return st;
-    st = hsm_es256_verify(public_key, jws->signing_input, jws->signing_input_len, jws->signature,
+    st = hsm_es256_verify(public_key, jws->signing_input, signed_len, jws->signature,
                           jws->signature_len);
     switch (st) {
     case HSM_ERR_MALFORMED:
@@ -225,6 +234,39 @@ acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key, struct hsm_rea
     default:
         return st;
     }
+}
+
+enum hsm_status
+acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key, struct hsm_reason *why)
+{
+    return verify(jws, jws->signing_input_len, public_key, why);
+}
+
+enum hsm_status
+acme_jws_verify_without_dot(const struct acme_jws *jws, EVP_PKEY *public_key,
+                            struct hsm_reason *why)
+{
+    if (jws->payload_len != 0)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "JWS: the signature does not verify");
+    return verify(jws, jws->signing_input_len - 1, public_key, why);
+}
+
+enum hsm_status
+acme_jws_verify_mac(const struct acme_jws *jws, const void *key, size_t key_len,
+                    struct hsm_reason *why)
+{
+    unsigned char mac[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    enum hsm_status st = check_algorithm(jws, "HS256", why);
+
+    if (st != HSM_OK)
+        return st;
+    if (HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)jws->signing_input,
+             jws->signing_input_len, mac, &len) == NULL)
+        return HSM_ERR_CRYPTO;
+    if (jws->signature_len != len || CRYPTO_memcmp(mac, jws->signature, len) != 0)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "JWS: the MAC does not verify");
+    return HSM_OK;
 }
 
 /* Printable and without spaces, so that it can be logged and fetched as it is. */

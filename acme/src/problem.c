@@ -26,6 +26,7 @@ static const char *const types[] = {
     [ACME_UNSUPPORTED_CONTACT] = "unsupportedContact",
     [ACME_UNSUPPORTED_IDENTIFIER] = "unsupportedIdentifier",
     [ACME_USER_ACTION_REQUIRED] = "userActionRequired",
+    [ACME_ALREADY_REPLACED] = "alreadyReplaced",
 };
 
 const char *

@@ -19,6 +19,7 @@
 #include "server_internal.h"
 
 #define EXPIRE_S 60 /* between two acme_server_expire() of acme_server_tick() */
+#define TELL_S   60 /* between two times that orders are said to wait */
 
 DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
@@ -105,6 +106,19 @@ const char *const acme_server_migrations[] = {
     "  next_try INTEGER NOT NULL,"
     "  accepted INTEGER);" /* by the STI-PA, at that time */
     "CREATE INDEX revocation_waiting ON revocation (next_try) WHERE accepted IS NULL;",
+
+    /* Terms, external accounts, replaced certificates, rate limits. */
+    "ALTER TABLE account ADD COLUMN terms TEXT;" /* URL of those that it agreed to */
+    "ALTER TABLE account ADD COLUMN external_account TEXT;" /* kid of its binding */
+    "ALTER TABLE account ADD COLUMN binding TEXT;"
+    "CREATE UNIQUE INDEX account_external ON account (external_account)"
+    "  WHERE external_account IS NOT NULL;"
+    "ALTER TABLE acme_order ADD COLUMN replaces TEXT;" /* certificate identifier of RFC 9773 */
+    "CREATE UNIQUE INDEX acme_order_replaces ON acme_order (replaces)"
+    "  WHERE replaces IS NOT NULL AND status <> 'invalid';"
+    "CREATE TABLE rate ("
+    "  subject TEXT PRIMARY KEY,"
+    "  used_until INTEGER NOT NULL);", /* microseconds since 1970 */
     NULL,
 };
 
@@ -193,6 +207,20 @@ acme_call_link(struct acme_call *call, const char *url, const char *rel)
 
 /* ---- directory and newNonce ---- */
 
+static json_t *
+directory_meta(const struct acme_server_config *config)
+{
+    json_t *meta =
+        json_pack("{s:b}", "externalAccountRequired", (int)config->external_account_required);
+
+    if (meta != NULL && config->terms_of_service != NULL &&
+        json_object_set_new(meta, "termsOfService", json_string(config->terms_of_service)) != 0) {
+        json_decref(meta);
+        return NULL;
+    }
+    return meta;
+}
+
 /* RFC 8555 section 7.1.1. What is not offered (newAuthz) is not there. */
 static void
 directory(struct acme_call *call)
@@ -200,10 +228,12 @@ directory(struct acme_call *call)
     static const struct {
         const char *name, *resource;
     } entries[] = {
-        {"newNonce", "new-nonce"},     {"newAccount", "new-account"}, {"newOrder", "new-order"},
-        {"revokeCert", "revoke-cert"}, {"keyChange", "key-change"},
+        {"newNonce", "new-nonce"},   {"newAccount", "new-account"},
+        {"newOrder", "new-order"},   {"revokeCert", "revoke-cert"},
+        {"keyChange", "key-change"}, {"renewalInfo", "renewal-info"},
     };
-    json_t *body = json_pack("{s:{s:b}}", "meta", "externalAccountRequired", 0);
+    json_t *meta = directory_meta(&call->server->config);
+    json_t *body = meta != NULL ? json_pack("{s:o}", "meta", meta) : NULL;
     char url[ACME_URL_MAX + 1];
 
     for (size_t i = 0; body != NULL && i < sizeof(entries) / sizeof(entries[0]); i++) {
@@ -259,6 +289,9 @@ static const struct route routes[] = {
     {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization},
     {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge},
     {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate},
+    {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate},
+    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain},
+    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info},
     {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert},
 };
 
@@ -268,12 +301,18 @@ find_route(struct acme_call *call)
     const char *path = acme_http_request_path(call->request);
 
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (acme_http_match(path, routes[i].pattern, call->params, 1)) {
+        if (acme_http_match(path, routes[i].pattern, call->params, 2)) {
             acme_http_response_route(call->response, routes[i].pattern);
             return &routes[i];
         }
     }
     return NULL;
+}
+
+static const char *
+methods_of(const struct route *route)
+{
+    return route->kind == ROUTE_READ ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
 }
 
 /* RFC 8555 section 6.3: a GET where a POST-as-GET is due is 405 and malformed. */
@@ -285,10 +324,29 @@ wants_method(struct acme_call *call, const struct route *route)
 
     if (route->kind == ROUTE_READ ? reads : method == ACME_HTTP_POST)
         return true;
-    acme_http_response_header(call->response, "Allow",
-                              route->kind == ROUTE_READ ? "GET, HEAD" : "POST");
+    acme_http_response_header(call->response, "Allow", methods_of(route));
     acme_call_refuse(call, ACME_MALFORMED, 405, "method not allowed here");
     return false;
+}
+
+/* RFC 8555 section 6.1: clients in a browser may use this server from any site: nothing but its
+ * signature makes a request good. */
+static void
+add_cors(struct acme_call *call)
+{
+    acme_http_response_header(call->response, "Access-Control-Allow-Origin", "*");
+    acme_http_response_header(call->response, "Access-Control-Expose-Headers",
+                              "Link, Location, Replay-Nonce, Retry-After");
+}
+
+static void
+answer_preflight(struct acme_call *call, const struct route *route)
+{
+    acme_http_response_header(call->response, "Allow", methods_of(route));
+    acme_http_response_header(call->response, "Access-Control-Allow-Methods", methods_of(route));
+    acme_http_response_header(call->response, "Access-Control-Allow-Headers", "Content-Type");
+    acme_http_response_header(call->response, "Access-Control-Max-Age", "86400");
+    acme_http_respond(call->response, 204, NULL, NULL, 0);
 }
 
 static enum acme_signer
@@ -305,13 +363,19 @@ dispatch(struct acme_call *call)
     const struct route *route = find_route(call);
     char index[ACME_URL_MAX + 1];
 
-    acme_http_response_header(call->response, "Cache-Control", "no-store");
+    add_cors(call);
+    if (route == NULL || route->handle != acme_hosted_chain)
+        acme_http_response_header(call->response, "Cache-Control", "no-store");
     if (route == NULL || route->handle != directory) { /* RFC 8555 section 7.1 */
         acme_server_url(call->server, "directory", NULL, NULL, index);
         acme_call_link(call, index, "index");
     }
     if (route == NULL) {
         acme_call_refuse(call, ACME_MALFORMED, 404, "no such resource");
+        return;
+    }
+    if (acme_http_request_method(call->request) == ACME_HTTP_OPTIONS) {
+        answer_preflight(call, route);
         return;
     }
     if (!wants_method(call, route))
@@ -347,6 +411,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     acme_jws_free(call.jws);
     EVP_PKEY_free(call.key);
     json_decref(call.contact);
+    json_decref(call.binding);
+    free(call.terms);
 }
 
 struct acme_http_handler
@@ -380,6 +446,16 @@ check_config(const struct acme_server_config *config)
             return HSM_ERR_USAGE;
         }
     }
+    if (config->renew_until_percent != 0 &&
+        config->renew_from_percent >= config->renew_until_percent) {
+        hsm_log(HSM_LOG_ERROR, "renewal: from %u to %u percent of a certificate's life",
+                config->renew_from_percent, config->renew_until_percent);
+        return HSM_ERR_USAGE;
+    }
+    if (config->external_account_required && config->external_accounts == NULL) {
+        hsm_log(HSM_LOG_ERROR, "external accounts are required, but there is no directory of keys");
+        return HSM_ERR_USAGE;
+    }
     if (config->revocation_url != NULL &&
         (strncmp(config->revocation_url, "https://", 8) != 0 || config->revocation_user == NULL ||
          config->revocation_password == NULL)) {
@@ -394,18 +470,6 @@ check_config(const struct acme_server_config *config)
         return HSM_ERR_UNTRUSTED;
     }
     return HSM_OK;
-}
-
-/* RFC 8555 section 7.4.2: the trust anchor may be left out; those who verify have their own. */
-static enum hsm_status
-chain_without_root(const struct certs_chain *chain, struct certs_chain **out)
-{
-    size_t count = certs_chain_len(chain);
-    enum hsm_status st = certs_chain_new(out);
-
-    for (size_t i = 0; st == HSM_OK && i + 1 < count; i++)
-        st = certs_chain_add(*out, certs_chain_get(chain, i));
-    return st;
 }
 
 /* Everything but the intent itself that a certificate's octets depend on. */
@@ -448,7 +512,13 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     server->config = *config;
     st = check_config(config);
     if (st == HSM_OK)
-        st = chain_without_root(config->issuing_chain, &server->intermediates);
+        st = acme_chain_without_root(config->issuing_chain, &server->intermediates);
+    if (st == HSM_OK)
+        st = certs_chain_pem(server->intermediates, &server->intermediates_pem);
+    if (st == HSM_OK)
+        st = acme_signers_new(&server->signers);
+    if (st == HSM_OK)
+        st = acme_chain_take_alternates(server);
     if (st == HSM_OK)
         st = digest_under(config, server->under);
     if (st == HSM_OK)
@@ -494,6 +564,18 @@ expire_orders(struct acme_store *store, time_t now)
     return st;
 }
 
+/* The token was away, or a process died: what waits is completed when nobody polls for it, too. */
+static void
+resume(struct acme_server *server, time_t now)
+{
+    enum hsm_status st = acme_issue_resume(server, false, ACME_SIGNED_PER_TICK, now);
+
+    if (st == HSM_OK || now < server->tell_at)
+        return;
+    hsm_log(HSM_LOG_WARNING, "orders wait for their certificates: %s", hsm_status_text(st));
+    server->tell_at = now + TELL_S;
+}
+
 void
 acme_server_expire(struct acme_server *server)
 {
@@ -504,6 +586,8 @@ acme_server_expire(struct acme_server *server)
     if (st == HSM_OK) {
         st = expire_orders(store, now);
         if (st == HSM_OK)
+            st = acme_limit_expire(store, now);
+        if (st == HSM_OK)
             st = acme_store_commit(store);
         else
             acme_store_rollback(store);
@@ -511,9 +595,7 @@ acme_server_expire(struct acme_server *server)
     if (st != HSM_OK)
         hsm_log(HSM_LOG_WARNING, "expired orders stay for now: %s", hsm_status_text(st));
     acme_nonce_expire(server, now);
-    st = acme_issue_resume(server, false, ACME_SIGNED_PER_TICK, now);
-    if (st != HSM_OK)
-        hsm_log(HSM_LOG_WARNING, "orders wait for their certificates: %s", hsm_status_text(st));
+    resume(server, now);
 }
 
 void
@@ -523,8 +605,10 @@ acme_server_tick(struct acme_server *server)
 
     acme_server_forward(server);
     acme_server_observe(server);
-    if (now < server->expire_at)
+    if (now < server->expire_at) {
+        resume(server, now);
         return;
+    }
     server->expire_at = now + EXPIRE_S;
     acme_server_expire(server);
 }
@@ -535,6 +619,10 @@ acme_server_free(struct acme_server *server)
     if (server == NULL)
         return;
     certs_chain_free(server->intermediates);
+    free(server->intermediates_pem);
+    acme_signers_free(server->signers);
+    for (size_t i = 0; i < server->alternate_count; i++)
+        certs_chain_free(server->alternates[i]);
     free(server);
 }
 

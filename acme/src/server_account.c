@@ -19,16 +19,47 @@ DEFINE_DEFER(struct acme_jws, acme_jws_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 DEFINE_DEFER(char, free)
 
-/* RFC 8555 section 7.1.2 */
+/* ---- the account object (RFC 8555 section 7.1.2) ---- */
+
+/* Texts that this server wrote into the store. */
+enum hsm_status
+acme_account_read(struct acme_call *call, const struct acme_rows *rows, size_t first)
+{
+    const char *contact = acme_rows_text(rows, first), *binding = acme_rows_text(rows, first + 1);
+    const char *terms = acme_rows_text(rows, first + 2);
+
+    json_decref(call->contact);
+    json_decref(call->binding);
+    free(call->terms);
+    call->contact = json_loads(contact, 0, NULL);
+    call->binding = binding != NULL ? json_loads(binding, 0, NULL) : NULL;
+    call->terms = terms != NULL ? strdup(terms) : NULL;
+    if (call->contact == NULL || (binding != NULL) != (call->binding != NULL) ||
+        (terms != NULL) != (call->terms != NULL)) {
+        hsm_log(HSM_LOG_ERROR, "account %s: not readable in the store", call->account);
+        return HSM_ERR_IO;
+    }
+    return HSM_OK;
+}
+
 static void
 respond_account(struct acme_call *call, int http_status, const char *status)
 {
     char orders[ACME_URL_MAX + 1];
+    json_t *object;
 
     acme_server_url(call->server, "acct", call->account, "/orders", orders);
-    acme_call_json(
-        call, http_status,
-        json_pack("{s:s, s:O, s:s}", "status", status, "contact", call->contact, "orders", orders));
+    object =
+        json_pack("{s:s, s:O, s:s}", "status", status, "contact", call->contact, "orders", orders);
+    if (object != NULL &&
+        ((call->terms != NULL &&
+          json_object_set_new(object, "termsOfServiceAgreed", json_true()) != 0) ||
+         (call->binding != NULL &&
+          json_object_set(object, "externalAccountBinding", call->binding) != 0))) {
+        json_decref(object);
+        object = NULL;
+    }
+    acme_call_json(call, http_status, object);
 }
 
 /* ---- contacts ---- */
@@ -92,14 +123,15 @@ take_contact(struct acme_call *call, const json_t *payload)
 
 /* ---- newAccount ---- */
 
-/* The account of a key: call->account and call->contact; HSM_ERR_NOT_FOUND when there is none. */
+/* The account of a key, into the call; HSM_ERR_NOT_FOUND when there is none. */
 static enum hsm_status
 find_by_key(struct acme_call *call, const char *thumbprint, bool *valid)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = acme_store_query(
-        call->server->config.store, &rows,
-        "SELECT id, status, contact FROM account WHERE thumbprint = ?", "s", thumbprint);
+    enum hsm_status st = acme_store_query(call->server->config.store, &rows,
+                                          "SELECT id, status, " ACME_ACCOUNT_COLUMNS
+                                          " FROM account WHERE thumbprint = ?",
+                                          "s", thumbprint);
 
     if (st != HSM_OK)
         return st;
@@ -107,9 +139,7 @@ find_by_key(struct acme_call *call, const char *thumbprint, bool *valid)
         return HSM_ERR_NOT_FOUND;
     snprintf(call->account, sizeof(call->account), "%s", acme_rows_text(rows, 0));
     *valid = strcmp(acme_rows_text(rows, 1), ACME_VALID) == 0;
-    json_decref(call->contact);
-    call->contact = json_loads(acme_rows_text(rows, 2), 0, NULL);
-    return call->contact != NULL ? HSM_OK : HSM_ERR_NOMEM;
+    return acme_account_read(call, rows, 2);
 }
 
 /* RFC 8555 sections 7.3.1 and 7.3.6: the account is told, unchanged, unless it was deactivated. */
@@ -124,54 +154,134 @@ respond_existing(struct acme_call *call, bool valid)
     respond_account(call, 200, ACME_VALID);
 }
 
+/* What of the new account is text. */
+struct account_texts {
+    char *jwk, *contact;
+    char *binding; /* NULL: none */
+};
+
+static void
+account_texts_clear(struct account_texts *texts)
+{
+    free(texts->jwk);
+    free(texts->contact);
+    free(texts->binding);
+}
+
+#define ACCOUNT_TEXTS __attribute__((cleanup(account_texts_clear))) struct account_texts
+
 static enum hsm_status
-insert_account(struct acme_call *call, const char *thumbprint)
+make_texts(struct acme_call *call, struct account_texts *texts)
 {
     DEFER(json_decref) json_t *jwk = NULL;
-    DEFER(free) char *jwk_text = NULL;
-    DEFER(free) char *contact_text = json_dumps(call->contact, JSON_COMPACT);
     enum hsm_status st = acme_jwk_new(call->key, &jwk);
+
+    if (st != HSM_OK)
+        return st;
+    texts->jwk = json_dumps(jwk, JSON_COMPACT);
+    texts->contact = json_dumps(call->contact, JSON_COMPACT);
+    if (call->binding != NULL)
+        texts->binding = json_dumps(call->binding, JSON_COMPACT);
+    return texts->jwk == NULL || texts->contact == NULL ||
+                   (call->binding != NULL && texts->binding == NULL)
+               ? HSM_ERR_NOMEM
+               : HSM_OK;
+}
+
+/* Within a transaction. HSM_ERR_EXISTS: the key has an account, or the external account has. */
+static enum hsm_status
+insert_account(struct acme_call *call, const char *thumbprint, const char *external, time_t *wait_s)
+{
+    struct acme_store *store = call->server->config.store;
+    ACCOUNT_TEXTS texts = {.jwk = NULL};
+    char address[ACME_ADDRESS_MAX + 1];
+    enum hsm_status st = make_texts(call, &texts);
 
     if (st == HSM_OK)
         st = acme_id_new(call->account);
+    acme_limit_address(acme_http_request_peer(call->request), address);
+    if (st == HSM_OK)
+        st = acme_limit_take(store, "accounts", address, call->server->config.accounts_per_address,
+                             call->now, wait_s);
+    if (st != HSM_OK || *wait_s != 0)
+        return st;
+    return acme_store_run(store, NULL,
+                          "INSERT INTO account (id, status, jwk, thumbprint, contact, created,"
+                          " terms, external_account, binding) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          "sssssisss", call->account, ACME_VALID, texts.jwk, thumbprint,
+                          texts.contact, (int64_t)call->now, call->terms,
+                          external[0] != '\0' ? external : NULL, texts.binding);
+}
+
+static enum hsm_status
+store_account(struct acme_call *call, const char *thumbprint, const char *external, time_t *wait_s)
+{
+    struct acme_store *store = call->server->config.store;
+    enum hsm_status st = acme_store_begin(store);
+
     if (st != HSM_OK)
         return st;
-    jwk_text = json_dumps(jwk, JSON_COMPACT);
-    if (jwk_text == NULL || contact_text == NULL)
-        return HSM_ERR_NOMEM;
-    return acme_store_run(call->server->config.store, NULL,
-                          "INSERT INTO account (id, status, jwk, thumbprint, contact, created)"
-                          " VALUES (?, ?, ?, ?, ?, ?)",
-                          "sssssi", call->account, ACME_VALID, jwk_text, thumbprint, contact_text,
-                          (int64_t)call->now);
+    st = insert_account(call, thumbprint, external, wait_s);
+    if (st == HSM_OK && *wait_s == 0)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
+}
+
+/* Another request was faster: of the same client, or of one with the same external account. */
+static void
+respond_taken(struct acme_call *call, const char *thumbprint)
+{
+    bool valid = false;
+    enum hsm_status st = find_by_key(call, thumbprint, &valid);
+
+    if (st == HSM_OK)
+        respond_existing(call, valid);
+    else if (st == HSM_ERR_NOT_FOUND)
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 403,
+                         "externalAccountBinding: the key was used for another account");
+    else
+        acme_call_fault(call, st);
+}
+
+/* Everything that a new account has to bring. */
+static bool
+take_account(struct acme_call *call, const json_t *payload, char external[ACME_EXTERNAL_ID_MAX + 1])
+{
+    json_decref(call->contact);
+    call->contact = json_array();
+    if (call->contact == NULL) {
+        acme_call_fault(call, HSM_ERR_NOMEM);
+        return false;
+    }
+    return take_contact(call, payload) && acme_terms_take(call, payload) &&
+           acme_terms_wanted(call) && acme_external_take(call, payload, external);
 }
 
 static void
 create_account(struct acme_call *call, const json_t *payload, const char *thumbprint)
 {
-    bool valid = false;
+    char external[ACME_EXTERNAL_ID_MAX + 1];
+    time_t wait_s = 0;
     enum hsm_status st;
 
-    json_decref(call->contact);
-    call->contact = json_array();
-    if (call->contact == NULL) {
-        acme_call_fault(call, HSM_ERR_NOMEM);
+    if (!take_account(call, payload, external))
         return;
-    }
-    if (!take_contact(call, payload))
-        return;
-    st = insert_account(call, thumbprint);
-    if (st == HSM_ERR_EXISTS && find_by_key(call, thumbprint, &valid) == HSM_OK) {
-        respond_existing(call, valid); /* another request of the same client was faster */
-        return;
-    }
-    if (st != HSM_OK) {
+    st = store_account(call, thumbprint, external, &wait_s);
+    if (st == HSM_ERR_EXISTS) {
+        respond_taken(call, thumbprint);
+    } else if (st != HSM_OK) {
         acme_call_fault(call, st);
-        return;
+    } else if (wait_s != 0) {
+        acme_limit_refuse(call, "new accounts from this address", wait_s);
+    } else {
+        hsm_log(HSM_LOG_INFO, "account %s: created, key %s%s%s", call->account, thumbprint,
+                external[0] != '\0' ? ", external account " : "", external);
+        if (external[0] != '\0')
+            acme_external_used(call->server, external);
+        acme_call_location(call, "acct", call->account);
+        respond_account(call, 201, ACME_VALID);
     }
-    hsm_log(HSM_LOG_INFO, "account %s: created, key %s", call->account, thumbprint);
-    acme_call_location(call, "acct", call->account);
-    respond_account(call, 201, ACME_VALID);
 }
 
 static void
@@ -255,18 +365,18 @@ deactivate_account(struct acme_call *call)
 }
 
 static void
-update_contact(struct acme_call *call, const json_t *payload)
+update_account(struct acme_call *call, const json_t *payload)
 {
     DEFER(free) char *text = NULL;
     enum hsm_status st = HSM_ERR_NOMEM;
 
-    if (!take_contact(call, payload))
+    if (!take_contact(call, payload) || !acme_terms_take(call, payload))
         return;
     text = json_dumps(call->contact, JSON_COMPACT);
     if (text != NULL)
         st = acme_store_run(call->server->config.store, NULL,
-                            "UPDATE account SET contact = ? WHERE id = ?", "ss", text,
-                            call->account);
+                            "UPDATE account SET contact = ?, terms = ? WHERE id = ?", "sss", text,
+                            call->terms, call->account);
     if (st != HSM_OK)
         acme_call_fault(call, st);
     else
@@ -306,7 +416,7 @@ acme_account(struct acme_call *call)
     else if (status != NULL && strcmp(status, ACME_VALID) != 0)
         acme_call_refuse(call, ACME_MALFORMED, 400, "status: an account can only be deactivated");
     else
-        update_contact(call, payload);
+        update_account(call, payload);
 }
 
 /* ---- the list of orders (RFC 8555 section 7.1.2.1) ---- */

@@ -11,8 +11,6 @@
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
 
-#define FETCH_ATTEMPTS 2 /* of the signer's certificate; then the challenge has failed */
-
 DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
@@ -135,7 +133,7 @@ is_of_authority(const struct acme_server_config *config, const char *x5u)
 
 /* RFC 9448 section 6, steps 2 and 3: from an x5u that is ours to fetch, or within the token. */
 static enum hsm_status
-find_signer(struct acme_server *server, const struct acme_authority_token *token,
+find_signer(struct acme_server *server, const struct acme_authority_token *token, time_t now,
             struct certs_chain **out, struct refusal *refusal)
 {
     const char *x5u = acme_authority_token_x5u(token);
@@ -151,10 +149,7 @@ find_signer(struct acme_server *server, const struct acme_authority_token *token
                           "SPC token: x5u %s is of no authority known here", x5u);
     }
     refusal->error = ACME_CONNECTION;
-    st = HSM_ERR_BUSY;
-    for (int i = 0; i < FETCH_ATTEMPTS && st == HSM_ERR_BUSY; i++)
-        st = acme_http_fetch_chain(server->config.http, x5u, out, &refusal->why);
-    return st;
+    return acme_signers_fetch(server, x5u, now, out, &refusal->why);
 }
 
 static enum hsm_status
@@ -172,7 +167,7 @@ check_token(struct acme_call *call, const struct challenge *challenge,
                                                 &identifier, &refusal->why);
 
     if (st == HSM_OK)
-        st = find_signer(call->server, token, &signer, refusal);
+        st = find_signer(call->server, token, call->now, &signer, refusal);
     if (st != HSM_OK)
         return st;
     refusal->error = ACME_UNAUTHORIZED;

@@ -1,4 +1,4 @@
-/* server_finalize.c - finalize and certificate download (RFC 8555 sections 7.4, 7.4.2). */
+/* server_finalize.c - finalize (RFC 8555 section 7.4). */
 
 #include "server_internal.h"
 
@@ -247,38 +247,7 @@ acme_finalize(struct acme_call *call)
 
     if (!acme_order_load(call, &order))
         return;
-    finalize(call, &order);
+    if (acme_terms_wanted(call))
+        finalize(call, &order);
     acme_rows_free(order.rows);
-}
-
-/* ---- download ---- */
-
-void
-acme_certificate(struct acme_call *call)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    const char *chain;
-    enum hsm_status st;
-
-    if (!acme_call_wants_read(call))
-        return;
-    st = acme_store_query(call->server->config.store, &rows,
-                          "SELECT account, chain FROM issuance WHERE certificate = ? AND chain IS"
-                          " NOT NULL",
-                          "s", call->params[0]);
-    if (st != HSM_OK) {
-        acme_call_fault(call, st);
-        return;
-    }
-    if (!acme_rows_next(rows)) {
-        acme_call_refuse(call, ACME_MALFORMED, 404, "no such certificate");
-        return;
-    }
-    if (strcmp(acme_rows_text(rows, 0), call->account) != 0) {
-        acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "the certificate is another account's");
-        return;
-    }
-    chain = acme_rows_text(rows, 1);
-    acme_http_respond(call->response, 200, "application/pem-certificate-chain", chain,
-                      strlen(chain));
 }

@@ -37,9 +37,10 @@
 #define ACME_CONTACT_MAX      254 /* octets of one */
 #define ACME_IDENTIFIER_MAX   256 /* characters; exactly one SPC needs far fewer */
 #define ACME_ORGANIZATION_MAX 64 /* octets: ub-organization-name, RFC 5280 appendix A.1 */
+#define ACME_ALTERNATES_MAX   8 /* alternate chains */
 #define ACME_RETRY_AFTER      "5" /* seconds, while processing or busy */
 #define ACME_RETRY_S          5
-#define ACME_SIGNED_PER_TICK  16 /* certificates that one acme_server_expire() tries to complete */
+#define ACME_SIGNED_PER_TICK  256 /* certificates that one tick tries to complete */
 
 /* States, as RFC 8555 section 7.1.6 writes them and the store keeps them. */
 #define ACME_PENDING     "pending"
@@ -56,8 +57,13 @@ struct acme_server {
         *intermediates; /* the issuing chain without its root: what clients download */
     char under[ACME_UNDER_LEN +
                1]; /* digest of the issuer and all that goes into every certificate */
+    char *intermediates_pem; /* the same */
+    struct certs_chain *alternates[ACME_ALTERNATES_MAX]; /* likewise, with the certificate that
+                                                            names the issuing key there */
+    size_t alternate_count;
+    struct acme_signers *signers;
     atomic_uint nonces_made; /* since the store was last trimmed */
-    time_t expire_at; /* of acme_server_tick() */
+    time_t expire_at, tell_at; /* of acme_server_tick() */
 };
 
 /* One request, who signed it, and its answer. */
@@ -65,12 +71,14 @@ struct acme_call {
     struct acme_server *server;
     const struct acme_http_request *request;
     struct acme_http_response *response;
-    char params[1][ACME_HTTP_PARAM_MAX + 1]; /* :id of the path */
+    char params[2][ACME_HTTP_PARAM_MAX + 1]; /* :id of the path, and :n */
     time_t now;
     struct acme_jws *jws; /* owned; NULL for GET and HEAD */
     EVP_PKEY *key; /* owned; verified the JWS: the account's, or the jwk's */
     char account[ACME_ID_LEN + 1]; /* "" before newAccount */
     json_t *contact; /* owned; of the account */
+    json_t *binding; /* owned; its external account binding; NULL: none */
+    char *terms; /* owned; the terms of service that it agreed to; NULL: to none */
     char nonce[ACME_ID_LEN + 1]; /* the fresh one of the answer; "" before there is one */
 };
 
@@ -149,6 +157,58 @@ void acme_call_url(const struct acme_call *call, char out[ACME_URL_MAX + 1]);
 /** ES256 and nothing else; the answer names it (RFC 8555 section 6.2). */
 bool acme_call_wants_es256(struct acme_call *call, const struct acme_jws *jws);
 
+/* ---- server_account.c ---- */
+
+#define ACME_ACCOUNT_COLUMNS "account.contact, account.binding, account.terms"
+
+/** What the account resource shows, from ACME_ACCOUNT_COLUMNS that begin at `first`. */
+HSM_MUST_CHECK enum hsm_status acme_account_read(struct acme_call *call,
+                                                 const struct acme_rows *rows, size_t first);
+
+/* ---- server_terms.c: terms of service (RFC 8555 sections 7.3, 7.3.3) ---- */
+
+/** Take the member termsOfServiceAgreed: true makes call->terms what they are now. */
+bool acme_terms_take(struct acme_call *call, const json_t *payload);
+/** Refuses unless the account has agreed to the terms as they are now. */
+bool acme_terms_wanted(struct acme_call *call);
+
+/* ---- server_external.c: external account binding (RFC 8555 section 7.3.4) ---- */
+
+/**
+ * Take the member externalAccountBinding of a newAccount into call->binding.
+ *
+ * @param id  receives the key identifier; "": no binding was given, and none is required
+ */
+bool acme_external_take(struct acme_call *call, const json_t *payload,
+                        char id[ACME_EXTERNAL_ID_MAX + 1]);
+/** The key has done its duty: remove it. */
+void acme_external_used(const struct acme_server *server, const char *id);
+
+/* ---- server_limit.c: rate limits (RFC 8555 section 6.6) ---- */
+
+/**
+ * Count one more `what` of `whom`, of which so many may be in an hour (0: any number).
+ *
+ * @param wait_s  receives 0, or after how many seconds there is room: then nothing was counted
+ */
+HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
+                                               const char *whom, unsigned per_hour, time_t now,
+                                               time_t *wait_s);
+#define ACME_ADDRESS_MAX 63 /* characters */
+/** Whom to count for an address: itself, of IPv6 its /64. */
+void acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1]);
+/** 429, rateLimited, Retry-After. */
+void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
+HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now);
+
+/* ---- server_renewal.c: ACME renewal information (RFC 9773) ---- */
+
+/** Take the member "replaces" of a newOrder; *out is NULL without it. */
+bool acme_replaces_take(struct acme_call *call, const json_t *payload, const char *spc,
+                        const char **out);
+/** 409, alreadyReplaced. */
+void acme_replaces_refuse(struct acme_call *call);
+
 /* ---- handlers ---- */
 
 void acme_new_account(struct acme_call *call);
@@ -161,6 +221,9 @@ void acme_authorization(struct acme_call *call);
 void acme_challenge(struct acme_call *call);
 void acme_finalize(struct acme_call *call);
 void acme_certificate(struct acme_call *call);
+void acme_certificate_alternate(struct acme_call *call);
+void acme_hosted_chain(struct acme_call *call);
+void acme_renewal_info(struct acme_call *call);
 void acme_revoke_cert(struct acme_call *call);
 
 /* ---- server_order.c ---- */
@@ -171,6 +234,7 @@ struct acme_order {
     const char *id, *status, *authz, *identifier, *spc;
     const char *error; /* problem document; NULL: none */
     const char *certificate; /* its id, when the order is valid; else NULL */
+    const char *replaces; /* certificate identifier, RFC 9773 section 4.1; NULL: none */
     const uint8_t *tnauthlist;
     size_t tnauthlist_len;
     time_t expires, not_before, not_after; /* 0: the client asked for none */
@@ -180,6 +244,24 @@ struct acme_order {
 /** Read the order that the path names, if it is this account's. acme_rows_free(order->rows). */
 bool acme_order_load(struct acme_call *call, struct acme_order *order);
 void acme_order_respond(struct acme_call *call, int http_status, const struct acme_order *order);
+
+#define ACME_IDENTIFIER_TYPE "TNAuthList"
+
+/** A member of an object; false: out of memory. A time of 0 is left out. */
+bool acme_json_add_url(json_t *object, const char *name, const struct acme_server *server,
+                       const char *resource, const char *id, const char *rest);
+bool acme_json_add_time(json_t *object, const char *name, time_t t);
+
+/* ---- server_chain.c ---- */
+
+/** Check the alternate chains of the configuration and take them over. */
+HSM_MUST_CHECK enum hsm_status acme_chain_take_alternates(struct acme_server *server);
+/** A chain without its root: those who verify have their own (RFC 8555 section 7.4.2). */
+HSM_MUST_CHECK enum hsm_status acme_chain_without_root(const struct certs_chain *chain,
+                                                       struct certs_chain **out);
+/** The URL of the hosted chain of a certificate. */
+void acme_chain_hosted_url(const struct acme_server *server, const char *certificate,
+                           char out[ACME_URL_MAX + 1]);
 
 /* ---- server_challenge.c ---- */
 
@@ -192,6 +274,17 @@ struct acme_challenge_state {
 /** RFC 8555 section 8, RFC 9447 section 3; the caller decrefs. NULL: out of memory. */
 json_t *acme_challenge_object(const struct acme_server *server,
                               const struct acme_challenge_state *challenge);
+
+/* ---- server_signer.c: who signs SPC tokens ---- */
+
+struct acme_signers;
+HSM_MUST_CHECK enum hsm_status acme_signers_new(struct acme_signers **out);
+void acme_signers_free(struct acme_signers *signers);
+/** The chain at an x5u that may be fetched, now or some minutes ago; certs_chain_free() it. Threads
+ *  may share the server. @retval as acme_http_fetch_chain() */
+HSM_MUST_CHECK enum hsm_status acme_signers_fetch(struct acme_server *server, const char *x5u,
+                                                  time_t now, struct certs_chain **out,
+                                                  struct hsm_reason *why);
 
 /* ---- server_issue.c: from intent to certificate ---- */
 

@@ -7,14 +7,15 @@
  * certificate and not a second one under its serial; when the issuer or the
  * profile has changed since, the intent is void and its serial is not used.
  */
+#define _GNU_SOURCE /* asprintf */
 
 #include "server_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <openssl/evp.h>
-#include <openssl/x509.h>
 
 #include <certs/cert.h>
 #include <certs/tnauthlist.h>
@@ -22,9 +23,7 @@
 #include <hsm/log.h>
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(char, free)
 
 /* ---- the intent ---- */
@@ -153,7 +152,7 @@ assign_serial(struct acme_server *server, struct issuance *issuance)
 }
 
 static enum hsm_status
-sign(struct acme_server *server, const struct issuance *issuance, X509 **out,
+sign(struct acme_server *server, const struct issuance *issuance, uint8_t **out, size_t *len,
      struct hsm_reason *why)
 {
     const struct acme_server_config *config = &server->config;
@@ -182,23 +181,21 @@ sign(struct acme_server *server, const struct issuance *issuance, X509 **out,
     memcpy(request.serial, issuance->serial, issuance->serial_len);
     request.tnauthlist = tnauthlist;
     request.public_key = public_key;
-    return certs_issue(&request, certs_chain_get(config->issuing_chain, 0), config->issuing_key,
-                       out, why);
+    return certs_issue_der(&request, certs_chain_get(config->issuing_chain, 0), config->issuing_key,
+                           out, len, why);
 }
 
 /* ---- the outcome, durable ---- */
 
 static enum hsm_status
-pem_chain(const struct acme_server *server, X509 *cert, char **out)
+pem_chain(const struct acme_server *server, const uint8_t *der, size_t len, char **out)
 {
-    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    enum hsm_status st = certs_chain_new(&chain);
+    DEFER(free) char *leaf = NULL;
+    enum hsm_status st = certs_cert_pem_of_der(der, len, &leaf);
 
-    if (st == HSM_OK)
-        st = certs_chain_add(chain, cert);
-    if (st == HSM_OK)
-        st = certs_chain_append(chain, server->intermediates);
-    return st == HSM_OK ? certs_chain_pem(chain, out) : st;
+    if (st != HSM_OK)
+        return st;
+    return asprintf(out, "%s%s", leaf, server->intermediates_pem) < 0 ? HSM_ERR_NOMEM : HSM_OK;
 }
 
 /* Within a transaction; a second outcome of one intent changes nothing. */
@@ -220,18 +217,25 @@ write_certificate(struct acme_store *store, const struct issuance *issuance, con
     return st;
 }
 
+static void
+log_issued(const struct issuance *issuance)
+{
+    char serial[2 * CERTS_SERIAL_MAX + 1] = "";
+
+    for (size_t i = 0; i < issuance->serial_len && i < CERTS_SERIAL_MAX; i++)
+        snprintf(serial + 2 * i, 3, "%02x", issuance->serial[i]);
+    hsm_log(HSM_LOG_INFO, "order %s: certificate %s issued for SPC %s", issuance->order_id, serial,
+            issuance->spc);
+}
+
 static enum hsm_status
-store_certificate(struct acme_server *server, const struct issuance *issuance, X509 *cert)
+store_certificate(struct acme_server *server, const struct issuance *issuance, const uint8_t *der,
+                  size_t len)
 {
     struct acme_store *store = server->config.store;
     DEFER(free) char *chain = NULL;
-    DEFER(free) char *serial = certs_cert_serial_hex(cert);
-    uint8_t *der = NULL;
-    size_t len = 0;
-    enum hsm_status st = pem_chain(server, cert, &chain);
+    enum hsm_status st = pem_chain(server, der, len, &chain);
 
-    if (st == HSM_OK)
-        st = certs_cert_der(cert, &der, &len);
     if (st == HSM_OK)
         st = acme_store_begin(store);
     if (st == HSM_OK) {
@@ -241,11 +245,9 @@ store_certificate(struct acme_server *server, const struct issuance *issuance, X
         else
             acme_store_rollback(store);
     }
-    free(der);
     acme_server_count_issuance(server, st == HSM_OK ? ACME_ISSUED : ACME_PUT_OFF);
     if (st == HSM_OK)
-        hsm_log(HSM_LOG_INFO, "order %s: certificate %s issued for SPC %s", issuance->order_id,
-                serial != NULL ? serial : "", issuance->spc);
+        log_issued(issuance);
     return st;
 }
 
@@ -303,7 +305,9 @@ is_final(enum hsm_status st)
 static enum hsm_status
 carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
 {
-    DEFER(X509_free) X509 *cert = NULL;
+    DEFER(free) char *der = NULL;
+    uint8_t *octets = NULL;
+    size_t len = 0;
     struct hsm_reason why = {""};
     enum hsm_status st = HSM_OK;
 
@@ -315,14 +319,15 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
         st = assign_serial(server, issuance);
     if (st != HSM_OK)
         return st;
-    st = sign(server, issuance, &cert, &why);
+    st = sign(server, issuance, &octets, &len, &why);
+    der = (char *)octets;
     if (is_final(st))
         return void_issuance(server, issuance, why.text);
     if (st != HSM_OK) {
         acme_server_count_issuance(server, ACME_PUT_OFF);
         return HSM_ERR_BUSY; /* whatever it was: the token may sign later */
     }
-    return store_certificate(server, issuance, cert);
+    return store_certificate(server, issuance, octets, len);
 }
 
 enum hsm_status

@@ -1,7 +1,8 @@
-/* server_order.c - orders and authorizations (RFC 8555 sections 7.4, 7.5; RFC 9448 section 3). */
+/* server_order.c - orders (RFC 8555 section 7.4; RFC 9448 section 3). */
 
 #include "server_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +11,6 @@
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
 
-#define IDENTIFIER_TYPE "TNAuthList"
-
 /* ---- newOrder ---- */
 
 /* What a newOrder asks for. */
@@ -19,7 +18,10 @@ struct wanted {
     const char *identifier; /* borrowed from the payload */
     struct certs_tnauthlist *tnauthlist;
     const char *spc; /* borrowed from the list */
+    const char *replaces; /* borrowed from the payload; NULL: none */
     time_t not_before, not_after;
+    const char *status; /* of the order: ready when an authorization is used again */
+    time_t expires;
     char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
     char token[ACME_ID_LEN + 1];
 };
@@ -37,9 +39,10 @@ has_our_types(struct acme_call *call, const json_t *identifiers)
             acme_call_refuse(call, ACME_MALFORMED, 400, "identifier: %s", why.text);
             return false;
         }
-        if (strcmp(type, IDENTIFIER_TYPE) != 0) {
+        if (strcmp(type, ACME_IDENTIFIER_TYPE) != 0) {
             acme_call_refuse(call, ACME_UNSUPPORTED_IDENTIFIER, 403,
-                             "identifier type %s: only " IDENTIFIER_TYPE " is supported", type);
+                             "identifier type %s: only " ACME_IDENTIFIER_TYPE " is supported",
+                             type);
             return false;
         }
     }
@@ -62,7 +65,7 @@ take_identifier(struct acme_call *call, const json_t *payload, struct wanted *wa
         return false;
     if (json_array_size(identifiers) != 1) {
         acme_call_refuse(call, ACME_REJECTED_IDENTIFIER, 403,
-                         "an order is for one " IDENTIFIER_TYPE);
+                         "an order is for one " ACME_IDENTIFIER_TYPE);
         return false;
     }
     if (acme_json_string(json_array_get(identifiers, 0), "value", &wanted->identifier, &why) !=
@@ -93,7 +96,8 @@ decode_identifier(struct acme_call *call, struct wanted *wanted)
         acme_call_fault(call, st);
     else
         acme_call_refuse(call, ACME_MALFORMED, 400, "identifier: %s",
-                         why.text[0] != '\0' ? why.text : "not base64 of a short " IDENTIFIER_TYPE);
+                         why.text[0] != '\0' ? why.text
+                                             : "not base64 of a short " ACME_IDENTIFIER_TYPE);
     return false;
 }
 
@@ -199,7 +203,7 @@ has_room(struct acme_call *call)
 /* ---- storing it ---- */
 
 static enum hsm_status
-insert_authz(struct acme_call *call, const struct wanted *wanted, int64_t expires)
+insert_authz(struct acme_call *call, const struct wanted *wanted)
 {
     struct acme_store *store = call->server->config.store;
     size_t len = 0;
@@ -209,7 +213,7 @@ insert_authz(struct acme_call *call, const struct wanted *wanted, int64_t expire
                        "INSERT INTO authz (id, account, status, identifier, tnauthlist, expires)"
                        " VALUES (?, ?, ?, ?, ?, ?)",
                        "ssssbi", wanted->authz, call->account, ACME_PENDING, wanted->identifier,
-                       der, len, expires);
+                       der, len, (int64_t)wanted->expires);
 
     if (st != HSM_OK)
         return st;
@@ -218,24 +222,85 @@ insert_authz(struct acme_call *call, const struct wanted *wanted, int64_t expire
                           "ssss", wanted->challenge, wanted->authz, ACME_PENDING, wanted->token);
 }
 
+/*
+ * RFC 8555 section 7.4: the server may take an authorization that is valid. It stands on an SPC
+ * token, and is not used again when that has expired (RFC 9447 section 3.3). HSM_ERR_NOT_FOUND:
+ * there is none.
+ */
 static enum hsm_status
-insert_order(struct acme_call *call, const struct wanted *wanted)
+find_authz(struct acme_call *call, struct wanted *wanted)
 {
-    int64_t expires = call->now + ACME_ORDER_LIFETIME_S;
-    enum hsm_status st = insert_authz(call, wanted, expires);
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    size_t len = 0;
+    const uint8_t *der = certs_tnauthlist_der(wanted->tnauthlist, &len);
+    enum hsm_status st = acme_store_query(
+        call->server->config.store, &rows,
+        "SELECT authz.id, authz.expires FROM authz JOIN challenge ON challenge.authz = authz.id"
+        " WHERE authz.account = ? AND authz.status = '" ACME_VALID "' AND authz.expires > ? AND"
+        " challenge.token_exp > ? AND authz.tnauthlist = ? AND authz.identifier = ?"
+        " ORDER BY challenge.token_exp DESC LIMIT 1",
+        "siibs", call->account, (int64_t)call->now, (int64_t)call->now, der, len,
+        wanted->identifier);
 
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    snprintf(wanted->authz, sizeof(wanted->authz), "%s", acme_rows_text(rows, 0));
+    wanted->status = ACME_READY;
+    wanted->expires = (time_t)acme_rows_int(rows, 1);
+    return HSM_OK;
+}
+
+static enum hsm_status
+find_or_insert_authz(struct acme_call *call, struct wanted *wanted)
+{
+    enum hsm_status st = HSM_ERR_NOT_FOUND;
+
+    if (call->server->config.authorizations_reused)
+        st = find_authz(call, wanted);
+    return st == HSM_ERR_NOT_FOUND ? insert_authz(call, wanted) : st;
+}
+
+/* RFC 8555 section 6.6; a refused one was not counted, and what was counted before is rolled back.
+ */
+static enum hsm_status
+count_order(struct acme_call *call, time_t *wait_s)
+{
+    const struct acme_server_config *config = &call->server->config;
+    char address[ACME_ADDRESS_MAX + 1];
+    enum hsm_status st = acme_limit_take(config->store, "orders", call->account,
+                                         config->orders_per_account, call->now, wait_s);
+
+    if (st != HSM_OK || *wait_s != 0)
+        return st;
+    acme_limit_address(acme_http_request_peer(call->request), address);
+    return acme_limit_take(config->store, "orders", address, config->orders_per_address, call->now,
+                           wait_s);
+}
+
+/* Within a transaction. HSM_ERR_EXISTS: another order replaces that certificate. */
+static enum hsm_status
+insert_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
+{
+    enum hsm_status st = count_order(call, wait_s);
+
+    if (st != HSM_OK || *wait_s != 0)
+        return st;
+    st = find_or_insert_authz(call, wanted);
     if (st != HSM_OK)
         return st;
     return acme_store_run(call->server->config.store, NULL,
                           "INSERT INTO acme_order (id, account, authz, status, spc, not_before,"
-                          " not_after, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                          "sssssiiii", wanted->order, call->account, wanted->authz, ACME_PENDING,
+                          " not_after, created, expires, replaces)"
+                          " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          "sssssiiiis", wanted->order, call->account, wanted->authz, wanted->status,
                           wanted->spc, (int64_t)wanted->not_before, (int64_t)wanted->not_after,
-                          (int64_t)call->now, expires);
+                          (int64_t)call->now, (int64_t)wanted->expires, wanted->replaces);
 }
 
 static enum hsm_status
-store_order(struct acme_call *call, struct wanted *wanted)
+store_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
 {
     struct acme_store *store = call->server->config.store;
     enum hsm_status st = acme_id_new(wanted->order);
@@ -250,8 +315,8 @@ store_order(struct acme_call *call, struct wanted *wanted)
         st = acme_store_begin(store);
     if (st != HSM_OK)
         return st;
-    st = insert_order(call, wanted);
-    if (st == HSM_OK)
+    st = insert_order(call, wanted, wait_s);
+    if (st == HSM_OK && *wait_s == 0)
         return acme_store_commit(store);
     acme_store_rollback(store);
     return st;
@@ -262,10 +327,11 @@ respond_new_order(struct acme_call *call, const struct wanted *wanted)
 {
     struct acme_order order = {
         .id = wanted->order,
-        .status = ACME_PENDING,
+        .status = wanted->status,
         .authz = wanted->authz,
         .identifier = wanted->identifier,
-        .expires = call->now + ACME_ORDER_LIFETIME_S,
+        .replaces = wanted->replaces,
+        .expires = wanted->expires,
         .not_before = wanted->not_before,
         .not_after = wanted->not_after,
     };
@@ -275,22 +341,33 @@ respond_new_order(struct acme_call *call, const struct wanted *wanted)
     acme_order_respond(call, 201, &order);
 }
 
+static void
+place_order(struct acme_call *call, struct wanted *wanted)
+{
+    time_t wait_s = 0;
+    enum hsm_status st = store_order(call, wanted, &wait_s);
+
+    if (st == HSM_ERR_EXISTS)
+        acme_replaces_refuse(call);
+    else if (st != HSM_OK)
+        acme_call_fault(call, st);
+    else if (wait_s != 0)
+        acme_limit_refuse(call, "orders of this account or address", wait_s);
+    else
+        respond_new_order(call, wanted);
+}
+
 void
 acme_new_order(struct acme_call *call)
 {
     DEFER(json_decref) json_t *payload = NULL;
-    struct wanted wanted = {.identifier = NULL};
-    enum hsm_status st;
+    struct wanted wanted = {.status = ACME_PENDING, .expires = call->now + ACME_ORDER_LIFETIME_S};
 
-    if (acme_call_payload(call, &payload) && take_identifier(call, payload, &wanted) &&
-        decode_identifier(call, &wanted) && accepts_spc(call, &wanted) &&
-        take_validity(call, payload, &wanted) && has_room(call)) {
-        st = store_order(call, &wanted);
-        if (st != HSM_OK)
-            acme_call_fault(call, st);
-        else
-            respond_new_order(call, &wanted);
-    }
+    if (acme_terms_wanted(call) && acme_call_payload(call, &payload) &&
+        take_identifier(call, payload, &wanted) && decode_identifier(call, &wanted) &&
+        accepts_spc(call, &wanted) && take_validity(call, payload, &wanted) &&
+        acme_replaces_take(call, payload, wanted.spc, &wanted.replaces) && has_room(call))
+        place_order(call, &wanted);
     certs_tnauthlist_free(wanted.tnauthlist);
 }
 
@@ -312,6 +389,7 @@ fill_order(struct acme_order *order, struct acme_rows *rows, time_t now)
     order->tnauthlist = acme_rows_blob(rows, 10, &order->tnauthlist_len);
     order->ca = acme_rows_int(rows, 11) != 0;
     order->certificate = strcmp(order->status, ACME_VALID) == 0 ? acme_rows_text(rows, 12) : NULL;
+    order->replaces = acme_rows_text(rows, 13);
     if (order->expires <= now &&
         (strcmp(order->status, ACME_PENDING) == 0 || strcmp(order->status, ACME_READY) == 0))
         order->status = ACME_INVALID; /* acme_server_expire() will write it down */
@@ -326,7 +404,8 @@ acme_order_load(struct acme_call *call, struct acme_order *order)
         "SELECT acme_order.id, acme_order.account, acme_order.status, acme_order.authz,"
         " acme_order.spc, acme_order.not_before, acme_order.not_after, acme_order.error,"
         " acme_order.expires, authz.identifier, authz.tnauthlist, challenge.ca,"
-        " issuance.certificate FROM acme_order JOIN authz ON authz.id = acme_order.authz"
+        " issuance.certificate, acme_order.replaces FROM acme_order JOIN authz ON authz.id = "
+        "acme_order.authz"
         " JOIN challenge ON challenge.authz = authz.id"
         " LEFT JOIN issuance ON issuance.order_id = acme_order.id WHERE acme_order.id = ?",
         "s", call->params[0]);
@@ -348,9 +427,9 @@ acme_order_load(struct acme_call *call, struct acme_order *order)
     return true;
 }
 
-static bool
-add_url(json_t *object, const char *name, const struct acme_server *server, const char *resource,
-        const char *id, const char *rest)
+bool
+acme_json_add_url(json_t *object, const char *name, const struct acme_server *server,
+                  const char *resource, const char *id, const char *rest)
 {
     char url[ACME_URL_MAX + 1];
 
@@ -358,8 +437,8 @@ add_url(json_t *object, const char *name, const struct acme_server *server, cons
     return json_object_set_new(object, name, json_string(url)) == 0;
 }
 
-static bool
-add_time(json_t *object, const char *name, time_t t)
+bool
+acme_json_add_time(json_t *object, const char *name, time_t t)
 {
     char text[ACME_TIME_LEN + 1];
 
@@ -367,6 +446,25 @@ add_time(json_t *object, const char *name, time_t t)
         return true;
     acme_time_format(t, text);
     return json_object_set_new(object, name, json_string(text)) == 0;
+}
+
+static bool
+add_text(json_t *object, const char *name, const char *text)
+{
+    return text == NULL || json_object_set_new(object, name, json_string(text)) == 0;
+}
+
+/* Where the certificate is, and where an STI-VS finds it: x5u (RFC 9448 section 7). */
+static bool
+add_certificate(json_t *object, const struct acme_server *server, const struct acme_order *order)
+{
+    char x5u[ACME_URL_MAX + 1];
+
+    if (order->certificate == NULL)
+        return true;
+    acme_chain_hosted_url(server, order->certificate, x5u);
+    return acme_json_add_url(object, "certificate", server, "cert", order->certificate, NULL) &&
+           (!server->config.chains_hosted || add_text(object, "x5u", x5u));
 }
 
 /* RFC 8555 section 7.1.3 */
@@ -379,15 +477,14 @@ order_object(const struct acme_server *server, const struct acme_order *order)
     acme_server_url(server, "authz", order->authz, NULL, authz);
     object =
         json_pack("{s:s, s:[{s:s, s:s}], s:[s]}", "status", order->status, "identifiers", "type",
-                  IDENTIFIER_TYPE, "value", order->identifier, "authorizations", authz);
+                  ACME_IDENTIFIER_TYPE, "value", order->identifier, "authorizations", authz);
     if (object == NULL)
         return NULL;
-    if (!add_time(object, "expires", order->expires) ||
-        !add_time(object, "notBefore", order->not_before) ||
-        !add_time(object, "notAfter", order->not_after) ||
-        !add_url(object, "finalize", server, "order", order->id, "/finalize") ||
-        (order->certificate != NULL &&
-         !add_url(object, "certificate", server, "cert", order->certificate, NULL)) ||
+    if (!acme_json_add_time(object, "expires", order->expires) ||
+        !acme_json_add_time(object, "notBefore", order->not_before) ||
+        !acme_json_add_time(object, "notAfter", order->not_after) ||
+        !acme_json_add_url(object, "finalize", server, "order", order->id, "/finalize") ||
+        !add_certificate(object, server, order) || !add_text(object, "replaces", order->replaces) ||
         (order->error != NULL &&
          json_object_set_new(object, "error", json_loads(order->error, 0, NULL)) != 0)) {
         json_decref(object);
@@ -425,135 +522,4 @@ acme_order(struct acme_call *call)
         hsm_log(HSM_LOG_WARNING, "order %s: still processing: %s", order.id, hsm_status_text(st));
     acme_order_respond(call, 200, &order);
     acme_rows_free(order.rows);
-}
-
-/* ---- the authorization resource ---- */
-
-struct authz {
-    struct acme_rows *rows; /* the rest is borrowed from it */
-    const char *status, *identifier;
-    const char *challenge_id, *challenge_status, *token, *error;
-    time_t expires, validated;
-};
-
-static bool
-load_authz(struct acme_call *call, struct authz *authz)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = acme_store_query(
-        call->server->config.store, &rows,
-        "SELECT authz.account, authz.status, authz.identifier, authz.expires, challenge.id,"
-        " challenge.status, challenge.token, challenge.error, challenge.validated"
-        " FROM authz JOIN challenge ON challenge.authz = authz.id WHERE authz.id = ?",
-        "s", call->params[0]);
-
-    if (st != HSM_OK) {
-        acme_call_fault(call, st);
-        return false;
-    }
-    if (!acme_rows_next(rows)) {
-        acme_call_refuse(call, ACME_MALFORMED, 404, "no such authorization");
-        return false;
-    }
-    if (strcmp(acme_rows_text(rows, 0), call->account) != 0) {
-        acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "the authorization is another account's");
-        return false;
-    }
-    authz->status = acme_rows_text(rows, 1);
-    authz->identifier = acme_rows_text(rows, 2);
-    authz->expires = (time_t)acme_rows_int(rows, 3);
-    authz->challenge_id = acme_rows_text(rows, 4);
-    authz->challenge_status = acme_rows_text(rows, 5);
-    authz->token = acme_rows_text(rows, 6);
-    authz->error = acme_rows_text(rows, 7);
-    authz->validated = (time_t)acme_rows_int(rows, 8);
-    if (authz->expires <= call->now &&
-        (strcmp(authz->status, ACME_PENDING) == 0 || strcmp(authz->status, ACME_VALID) == 0))
-        authz->status = ACME_EXPIRED;
-    authz->rows = rows;
-    rows = NULL;
-    return true;
-}
-
-/* RFC 8555 section 7.1.4 */
-static void
-respond_authz(struct acme_call *call, const struct authz *authz, const char *status)
-{
-    json_t *challenge = acme_challenge_object(
-        call->server, &(struct acme_challenge_state){.id = authz->challenge_id,
-                                                     .status = authz->challenge_status,
-                                                     .token = authz->token,
-                                                     .error = authz->error,
-                                                     .validated = authz->validated});
-    json_t *object = NULL;
-
-    if (challenge != NULL)
-        object = json_pack("{s:s, s:{s:s, s:s}, s:[o]}", "status", status, "identifier", "type",
-                           IDENTIFIER_TYPE, "value", authz->identifier, "challenges", challenge);
-    if (object != NULL && !add_time(object, "expires", authz->expires)) {
-        json_decref(object);
-        object = NULL;
-    }
-    acme_call_json(call, 200, object);
-}
-
-/* RFC 8555 section 7.5.2; its orders cannot be fulfilled any more (section 7.1.6). */
-static enum hsm_status
-deactivate_authz(struct acme_store *store, const char *id)
-{
-    enum hsm_status st = acme_store_begin(store);
-
-    if (st != HSM_OK)
-        return st;
-    st = acme_store_run(store, NULL,
-                        "UPDATE authz SET status = '" ACME_DEACTIVATED "' WHERE id = ?", "s", id);
-    if (st == HSM_OK)
-        st = acme_store_run(store, NULL,
-                            "UPDATE acme_order SET status = '" ACME_INVALID "' WHERE authz = ? AND"
-                            " status IN ('" ACME_PENDING "', '" ACME_READY "')",
-                            "s", id);
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
-}
-
-static void
-update_authz(struct acme_call *call, const struct authz *authz)
-{
-    DEFER(json_decref) json_t *payload = NULL;
-    struct hsm_reason why = {""};
-    const char *status = NULL;
-    enum hsm_status st;
-
-    if (!acme_call_payload(call, &payload))
-        return;
-    if (acme_json_string(payload, "status", &status, &why) != HSM_OK ||
-        strcmp(status, ACME_DEACTIVATED) != 0) {
-        acme_call_refuse(call, ACME_MALFORMED, 400, "an authorization can only be deactivated");
-        return;
-    }
-    if (strcmp(authz->status, ACME_PENDING) != 0 && strcmp(authz->status, ACME_VALID) != 0) {
-        acme_call_refuse(call, ACME_MALFORMED, 400, "the authorization is %s", authz->status);
-        return;
-    }
-    st = deactivate_authz(call->server->config.store, call->params[0]);
-    if (st != HSM_OK)
-        acme_call_fault(call, st);
-    else
-        respond_authz(call, authz, ACME_DEACTIVATED);
-}
-
-void
-acme_authorization(struct acme_call *call)
-{
-    struct authz authz = {.rows = NULL};
-
-    if (!load_authz(call, &authz))
-        return;
-    if (acme_call_is_read(call))
-        respond_authz(call, &authz, authz.status);
-    else
-        update_authz(call, &authz);
-    acme_rows_free(authz.rows);
 }

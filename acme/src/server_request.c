@@ -152,15 +152,14 @@ account_of_kid(const struct acme_call *call, const char *kid)
     return strncmp(kid, prefix, len) == 0 && strlen(kid + len) <= ACME_ID_LEN ? kid + len : NULL;
 }
 
-/* Texts that this server wrote into the store. */
+/* A text that this server wrote into the store. */
 static enum hsm_status
-parse_stored_account(struct acme_call *call, const char *jwk_text, const char *contact_text)
+parse_stored_key(struct acme_call *call, const char *jwk_text)
 {
     DEFER(json_decref) json_t *jwk = json_loads(jwk_text, 0, NULL);
 
-    call->contact = json_loads(contact_text, 0, NULL);
-    if (jwk == NULL || call->contact == NULL || acme_jwk_parse(jwk, &call->key, NULL) != HSM_OK) {
-        hsm_log(HSM_LOG_ERROR, "account %s: not readable in the store", call->account);
+    if (jwk == NULL || acme_jwk_parse(jwk, &call->key, NULL) != HSM_OK) {
+        hsm_log(HSM_LOG_ERROR, "account %s: key not readable in the store", call->account);
         return HSM_ERR_IO;
     }
     return HSM_OK;
@@ -183,8 +182,9 @@ key_of_account(struct acme_call *call, const char *kid)
     enum hsm_status st = HSM_OK;
 
     if (id != NULL)
-        st = acme_store_query(call->server->config.store, &rows,
-                              "SELECT jwk, contact, status FROM account WHERE id = ?", "s", id);
+        st = acme_store_query(
+            call->server->config.store, &rows,
+            "SELECT jwk, status, " ACME_ACCOUNT_COLUMNS " FROM account WHERE id = ?", "s", id);
     if (st != HSM_OK) {
         acme_call_fault(call, st);
         return false;
@@ -195,12 +195,14 @@ key_of_account(struct acme_call *call, const char *kid)
         return false;
     }
     snprintf(call->account, sizeof(call->account), "%s", id);
-    st = parse_stored_account(call, acme_rows_text(rows, 0), acme_rows_text(rows, 1));
+    st = parse_stored_key(call, acme_rows_text(rows, 0));
+    if (st == HSM_OK)
+        st = acme_account_read(call, rows, 2);
     if (st != HSM_OK) {
         acme_call_fault(call, st);
         return false;
     }
-    return account_is_valid(call, acme_rows_text(rows, 2));
+    return account_is_valid(call, acme_rows_text(rows, 1));
 }
 
 /* RFC 8555 section 6.2: exactly one of jwk and kid, each where it belongs. */
@@ -230,6 +232,8 @@ signature_is_good(struct acme_call *call)
     struct hsm_reason why = {""};
     enum hsm_status st = acme_jws_verify(call->jws, call->key, &why);
 
+    if (st == HSM_ERR_UNTRUSTED && call->server->config.read_without_dot)
+        st = acme_jws_verify_without_dot(call->jws, call->key, &why);
     if (st == HSM_OK)
         return true;
     if (st == HSM_ERR_UNTRUSTED)

@@ -68,9 +68,15 @@ certs_cert_pem(const X509 *cert, char **out)
 
     if (st != HSM_OK)
         return st;
-    st = certs_pem_write("CERTIFICATE", der, len, out);
+    st = certs_cert_pem_of_der(der, len, out);
     free(der);
     return st;
+}
+
+enum hsm_status
+certs_cert_pem_of_der(const uint8_t *der, size_t len, char **out)
+{
+    return certs_pem_write("CERTIFICATE", der, len, out);
 }
 
 enum hsm_status
@@ -264,6 +270,18 @@ certs_cert_public(const X509 *cert)
     if (key == NULL)
         ERR_clear_error();
     return key;
+}
+
+bool
+certs_cert_names_issuer(const X509 *cert, const X509 *issuer)
+{
+    return X509_check_issued((X509 *)issuer, (X509 *)cert) == X509_V_OK;
+}
+
+bool
+certs_cert_same_subject(const X509 *a, const X509 *b)
+{
+    return X509_NAME_cmp(X509_get_subject_name(a), X509_get_subject_name(b)) == 0;
 }
 
 char *

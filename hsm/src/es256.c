@@ -295,6 +295,24 @@ point_from_coordinates(EVP_PKEY *key, uint8_t *point)
     return good;
 }
 
+/* One question instead of two, each of which makes OpenSSL look at the whole key. The encoding is
+ * the one that the key came in, which may be compressed. */
+static bool
+point_from_encoding(EVP_PKEY *key, uint8_t *point)
+{
+    uint8_t octets[HSM_P256_POINT_LEN];
+    size_t len = 0;
+
+    if (EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, octets, sizeof(octets),
+                                        &len) != 1 ||
+        len != sizeof(octets) || octets[0] != 0x04) {
+        ERR_clear_error();
+        return point_from_coordinates(key, point);
+    }
+    memcpy(point, octets, sizeof(octets));
+    return true;
+}
+
 enum hsm_status
 hsm_p256_point(EVP_PKEY *public_key, uint8_t *point)
 {
@@ -302,7 +320,7 @@ hsm_p256_point(EVP_PKEY *public_key, uint8_t *point)
 
     if (!hsm_es256_is_p256(public_key))
         return HSM_ERR_UNSUPPORTED;
-    good = EVP_PKEY_get0_provider(public_key) != NULL ? point_from_coordinates(public_key, point)
+    good = EVP_PKEY_get0_provider(public_key) != NULL ? point_from_encoding(public_key, point)
                                                       : point_from_spki(public_key, point);
     if (good)
         return HSM_OK;

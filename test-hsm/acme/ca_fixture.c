@@ -40,6 +40,42 @@ must(enum hsm_status status, const char *what)
     abort();
 }
 
+/* Each thread keeps its connection from request to request. */
+static pthread_key_t connections;
+
+static void
+make_key(void)
+{
+    if (pthread_key_create(&connections, curl_easy_cleanup) != 0)
+        abort();
+}
+
+static CURL *
+connection(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    CURL *curl;
+
+    pthread_once(&once, make_key);
+    curl = pthread_getspecific(connections);
+    if (curl == NULL) {
+        curl = curl_easy_init();
+        if (curl == NULL || pthread_setspecific(connections, curl) != 0)
+            abort();
+    }
+    curl_easy_reset(curl); /* its connection stays */
+    return curl;
+}
+
+static void
+drop_connection(void)
+{
+    CURL *curl = connection();
+
+    pthread_setspecific(connections, NULL);
+    curl_easy_cleanup(curl);
+}
+
 /* ---- the STI-CA ---- */
 
 static atomic_llong set_time;
@@ -59,8 +95,9 @@ ca_fixture_time(void)
 }
 
 /* "/pa/NAME.pem" is what the STI-PA publishes; the rest is the STI-CA's. */
-static void
-answer_pa(struct ca_fixture *fixture, const char *path, struct acme_http_response *response)
+void
+ca_fixture_answer_pa(struct ca_fixture *fixture, const char *path,
+                     struct acme_http_response *response)
 {
     char *pem = NULL;
 
@@ -86,7 +123,7 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     if (fixture->intercept != NULL && fixture->intercept(fixture, request, response))
         return;
     if (strncmp(acme_http_request_path(request), "/pa/", 4) == 0) {
-        answer_pa(fixture, acme_http_request_path(request), response);
+        ca_fixture_answer_pa(fixture, acme_http_request_path(request), response);
         return;
     }
     server = acme_server_handler(fixture->server);
@@ -161,11 +198,14 @@ void
 ca_fixture_start(struct ca_fixture *fixture)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    *fixture = (struct ca_fixture){.connection = curl_easy_init(), .starter = pthread_self()};
+    *fixture = (struct ca_fixture){.server = NULL};
     pa_fixture_start(&fixture->pa,
                      (struct acme_http_handler){.handle = handle, .context = fixture});
     certify_all(fixture);
     snprintf(fixture->store_path, sizeof(fixture->store_path), "%s/sti-ca.db", softhsm_dir());
+    snprintf(fixture->url, sizeof(fixture->url), "%s", fixture->pa.base_url);
+    snprintf(fixture->tls_ca, sizeof(fixture->tls_ca), "%s/%s", softhsm_dir(),
+             ACME_PROVISION_TLS_ROOT_FILE);
     snprintf(fixture->authority, sizeof(fixture->authority), "%s/pa/", fixture->pa.base_url);
     fixture->authorities[0] = fixture->authority;
     fixture->config = (struct acme_server_config){
@@ -190,7 +230,7 @@ ca_fixture_start(struct ca_fixture *fixture)
 void
 ca_fixture_stop(struct ca_fixture *fixture)
 {
-    curl_easy_cleanup(fixture->connection);
+    drop_connection();
     close_server(fixture);
     certs_chain_free(fixture->issuing_chain);
     certs_chain_free(fixture->root);
@@ -298,53 +338,88 @@ grow(char *octets, size_t size, size_t count, void *to)
 static void
 full_url(const struct ca_fixture *fixture, const char *path, char out[CA_URL_SIZE])
 {
-    snprintf(out, CA_URL_SIZE, "%s%s", path[0] == '/' ? fixture->pa.base_url : "", path);
+    snprintf(out, CA_URL_SIZE, "%s%s", path[0] == '/' ? fixture->url : "", path);
+}
+
+/* What was asked for, and what came. */
+struct transfer {
+    const char *method, *content_type, *body;
+    char url[CA_URL_SIZE];
+    struct growing headers, text;
+    long status;
+};
+
+static CURLcode
+perform(const struct ca_fixture *fixture, struct transfer *transfer)
+{
+    struct curl_slist *extra = curl_slist_append(NULL, "Expect:");
+    CURL *curl = connection();
+    char type[128];
+    CURLcode rc;
+
+    snprintf(type, sizeof(type), "Content-Type: %s",
+             transfer->content_type != NULL ? transfer->content_type : "");
+    extra = curl_slist_append(extra, type);
+    curl_easy_setopt(curl, CURLOPT_URL, transfer->url);
+    curl_easy_setopt(curl, CURLOPT_CAINFO, fixture->tls_ca);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, extra);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, grow);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer->headers);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, grow);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer->text);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, 30L);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    if (strcmp(transfer->method, "HEAD") == 0)
+        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    else
+        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, transfer->method);
+    if (transfer->body != NULL) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)strlen(transfer->body));
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, transfer->body);
+    }
+    rc = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &transfer->status);
+    curl_slist_free_all(extra);
+    return rc;
+}
+
+static CURLcode
+fetch(struct ca_fixture *fixture, const char *method, const char *path, const char *content_type,
+      const char *body, struct got *got)
+{
+    struct transfer transfer = {.method = method, .content_type = content_type, .body = body};
+    CURLcode rc;
+
+    full_url(fixture, path, transfer.url);
+    rc = perform(fixture, &transfer);
+    if (rc != CURLE_OK) {
+        free(transfer.headers.text);
+        free(transfer.text.text);
+        return rc;
+    }
+    *got = (struct got){.status = (int)transfer.status,
+                        .headers = transfer.headers.text,
+                        .body = transfer.text.text != NULL ? transfer.text.text : strdup("")};
+    got->json = json_loads(got->body, 0, NULL);
+    return CURLE_OK;
 }
 
 void
 ca_fetch(struct ca_fixture *fixture, const char *method, const char *path, const char *content_type,
          const char *body, struct got *got)
 {
-    struct growing headers = {NULL, 0}, text = {NULL, 0};
-    struct curl_slist *extra = curl_slist_append(NULL, "Expect:");
-    bool kept = pthread_equal(pthread_self(), fixture->starter) != 0;
-    CURL *curl = kept ? fixture->connection : curl_easy_init();
-    char url[CA_URL_SIZE], ca[4200], type[128];
-    long status = 0;
-    CURLcode rc;
+    CURLcode rc = fetch(fixture, method, path, content_type, body, got);
 
-    curl_easy_reset(curl); /* its connection stays */
-    full_url(fixture, path, url);
-    snprintf(ca, sizeof(ca), "%s/%s", softhsm_dir(), ACME_PROVISION_TLS_ROOT_FILE);
-    snprintf(type, sizeof(type), "Content-Type: %s", content_type != NULL ? content_type : "");
-    extra = curl_slist_append(extra, type);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_CAINFO, ca);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, extra);
-    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, grow);
-    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &headers);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, grow);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &text);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, 30L);
-    if (strcmp(method, "HEAD") == 0)
-        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
-    else
-        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
-    if (body != NULL) {
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
-    }
-    rc = curl_easy_perform(curl);
     if (rc != CURLE_OK)
-        fail_msg("%s %s: %s", method, url, curl_easy_strerror(rc));
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_slist_free_all(extra);
-    if (!kept)
-        curl_easy_cleanup(curl);
-    *got = (struct got){.status = (int)status,
-                        .headers = headers.text,
-                        .body = text.text != NULL ? text.text : strdup("")};
-    got->json = json_loads(got->body, 0, NULL);
+        fail_msg("%s %s: %s", method, path, curl_easy_strerror(rc));
+}
+
+bool
+ca_try_fetch(struct ca_fixture *fixture, const char *method, const char *path,
+             const char *content_type, const char *body, struct got *got)
+{
+    return fetch(fixture, method, path, content_type, body, got) == CURLE_OK;
 }
 
 void
@@ -474,6 +549,18 @@ spc_base64url(const char *spc)
     return text;
 }
 
+char *
+peer_order_payload(const char *spc)
+{
+    char *identifier = spc_base64url(spc), *payload = NULL;
+
+    if (asprintf(&payload, "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"%s\"}]}",
+                 identifier) < 0)
+        abort();
+    free(identifier);
+    return payload;
+}
+
 static void
 copy_url(char out[CA_URL_SIZE], const json_t *text)
 {
@@ -487,12 +574,10 @@ peer_order(struct ca_fixture *fixture, const struct peer *peer, const char *spc,
 {
     GOT created = {.status = 0};
     GOT authz = {.status = 0};
-    char *identifier = spc_base64url(spc), payload[512];
+    char *payload = peer_order_payload(spc);
 
-    snprintf(payload, sizeof(payload),
-             "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"%s\"}]}", identifier);
-    free(identifier);
     peer_send(fixture, peer, "/acme/new-order", payload, &created);
+    free(payload);
     assert_int_equal(created.status, 201);
     snprintf(order->url, CA_URL_SIZE, "%s", got_header(&created, "Location"));
     copy_url(order->finalize, json_object_get(created.json, "finalize"));

@@ -30,12 +30,16 @@ struct ca_fixture {
     bool (*intercept)(struct ca_fixture *fixture, const struct acme_http_request *request,
                       struct acme_http_response *response);
     atomic_int intercepted; /* for the interceptor to count with */
-    void *connection; /* kept from request to request, by the thread that started the fixture */
-    pthread_t starter;
+    char url[64]; /* where its STI-CA is: pa.base_url, or that of a program */
+    char tls_ca[4200]; /* PEM file with which a client trusts it */
 };
 
 void ca_fixture_start(struct ca_fixture *fixture);
 void ca_fixture_stop(struct ca_fixture *fixture);
+
+/** What the STI-PA publishes, below "/pa/". */
+void ca_fixture_answer_pa(struct ca_fixture *fixture, const char *path,
+                          struct acme_http_response *response);
 
 /** Close server and store and open them again, as after a crash. */
 void ca_fixture_restart(struct ca_fixture *fixture);
@@ -76,6 +80,10 @@ const char *got_problem(const struct got *got);
 void ca_fetch(struct ca_fixture *fixture, const char *method, const char *path,
               const char *content_type, const char *body, struct got *got);
 
+/** The same; false when there was no answer, as from a server that has just been killed. */
+bool ca_try_fetch(struct ca_fixture *fixture, const char *method, const char *path,
+                  const char *content_type, const char *body, struct got *got);
+
 /** A client of somebody else: a software key and, once it has one, its account. */
 struct peer {
     EVP_PKEY *key;
@@ -111,6 +119,9 @@ void ca_nonce(struct ca_fixture *fixture, char nonce[64]);
 struct peer_order {
     char url[CA_URL_SIZE], authz[CA_URL_SIZE], challenge[CA_URL_SIZE], finalize[CA_URL_SIZE];
 };
+
+/** The payload of a newOrder for the SPC; free() it. */
+char *peer_order_payload(const char *spc);
 
 /** newOrder for the SPC; fails the test when it is refused. */
 void peer_order(struct ca_fixture *fixture, const struct peer *peer, const char *spc,

@@ -525,6 +525,33 @@ the_mac_of_an_external_account_binding_is_no_signature(void **state)
     json_decref(vectors);
 }
 
+static void
+the_mac_of_an_external_account_binding_verifies_with_its_key_alone(void **state)
+{
+    json_t *vectors = data_json("self/acme_requests.json"), *payload = NULL;
+    const json_t *account = step_payload(vectors, "newAccount+EAB", &payload);
+    struct acme_jws *binding = request_of(json_object_get(account, "externalAccountBinding"));
+    struct acme_jws *request =
+        request_of(json_object_get(json_array_get(json_object_get(vectors, "steps"), 0), "body"));
+    const char *text =
+        json_string_value(json_object_get(json_object_get(vectors, "eab"), "mac_key_b64u"));
+    uint8_t *key = NULL;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(acme_base64url_decode(text, strlen(text), &key, &len), HSM_OK);
+    assert_int_equal(acme_jws_verify_mac(binding, key, len, NULL), HSM_OK);
+    assert_int_equal(acme_jws_verify_mac(binding, key, len - 1, NULL), HSM_ERR_UNTRUSTED);
+    assert_int_equal(acme_jws_verify_mac(request, key, len, NULL), HSM_ERR_UNSUPPORTED);
+    key[0] ^= 1;
+    assert_int_equal(acme_jws_verify_mac(binding, key, len, NULL), HSM_ERR_UNTRUSTED);
+    free(key);
+    acme_jws_free(binding);
+    acme_jws_free(request);
+    json_decref(payload);
+    json_decref(vectors);
+}
+
 #define PROTECTED "\"protected\":\"eyJhbGciOiJFUzI1NiJ9\""
 
 static void
@@ -694,6 +721,7 @@ main(void)
         cmocka_unit_test(acme_requests_do_not_verify_with_parts_of_another),
         cmocka_unit_test(the_inner_jws_of_a_key_change_verifies_with_the_new_key),
         cmocka_unit_test(the_mac_of_an_external_account_binding_is_no_signature),
+        cmocka_unit_test(the_mac_of_an_external_account_binding_verifies_with_its_key_alone),
         cmocka_unit_test(flattened_jws_have_three_members),
         cmocka_unit_test(what_the_token_signs_verifies),
         cmocka_unit_test(what_the_token_signs_flattened_verifies),

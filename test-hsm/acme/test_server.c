@@ -68,7 +68,9 @@ the_directory_names_what_is_offered_and_nothing_else(void **state)
     assert_int_equal(got.status, 200);
     assert_string_equal(got_header(&got, "Content-Type"), "application/json");
     assert_string_equal(got_header(&got, "Link"), "");
-    assert_int_equal(json_object_size(got.json), 6);
+    assert_int_equal(json_object_size(got.json), 7);
+    snprintf(url, sizeof(url), "%s/acme/renewal-info", ca.pa.base_url);
+    assert_string_equal(got_text(&got, "renewalInfo"), url);
     snprintf(url, sizeof(url), "%s/acme/new-order", ca.pa.base_url);
     assert_string_equal(got_text(&got, "newOrder"), url);
     assert_non_null(json_object_get(got.json, "keyChange"));
@@ -278,7 +280,7 @@ get_of_what_wants_a_post_is_405(void **state)
 
         ca_fetch(&ca, "GET", paths[i], NULL, NULL, &got);
         assert_refused(&got, 405, "malformed", paths[i]);
-        assert_string_equal(got_header(&got, "Allow"), "POST");
+        assert_string_equal(got_header(&got, "Allow"), "POST, OPTIONS");
     }
     ca_fetch(&ca, "POST", "/acme/directory", "application/jose+json", "{}", &post);
     assert_refused(&post, 405, "malformed", "POST of the directory");

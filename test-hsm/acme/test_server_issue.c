@@ -151,6 +151,21 @@ the_tick_completes_what_nobody_polls_for(void **state)
     peer_assert_status(&ca, *state, order.url, "valid");
 }
 
+/* Every two seconds or so, not only when the minute of acme_server_expire() has come. */
+static void
+each_tick_completes_what_waits(void **state)
+{
+    struct peer_order order;
+
+    acme_server_tick(ca.server);
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate();
+    acme_server_tick(ca.server);
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
+    peer_assert_status(&ca, *state, order.url, "valid");
+}
+
 static void
 no_serial_is_in_two_certificates(void **state)
 {
@@ -276,6 +291,7 @@ main(void)
         cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
         cmocka_unit_test(an_order_that_another_process_ended_meanwhile_is_left_alone),
         cmocka_unit_test(the_tick_completes_what_nobody_polls_for),
+        cmocka_unit_test(each_tick_completes_what_waits),
         cmocka_unit_test(an_order_waits_for_a_token_that_does_not_sign),
         cmocka_unit_test(an_order_waits_for_a_token_that_gives_no_serial_either),
         cmocka_unit_test(a_signature_that_is_none_makes_no_certificate),

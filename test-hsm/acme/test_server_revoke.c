@@ -522,13 +522,14 @@ what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off(void **state)
 {
     static const int refusals[] = {500, 503, 403, 401, 429, 400, 302, 204};
     CERTIFICATE certificate;
-    time_t now = time(NULL);
+    time_t now;
     int tried = 0;
     GOT got = {.status = 0};
 
     enrol(*state, "1234", &certificate);
     revoke(*state, &certificate, "1", &got);
     assert_int_equal(got.status, 200);
+    now = time(NULL); /* not before: a revocation is due from its own second on */
     for (size_t i = 0; i < COUNT(refusals); i++) {
         int pause = i < 5 ? 15 << i : 300;
 
@@ -728,34 +729,50 @@ a_compromised_key_is_not_certified_again(void **state)
 
 /* ---- the store of a former version ---- */
 
+#define MIGRATIONS_MAX 32
+
+/* A store of version n with an account, opened by this program and by the one of then. */
 static void
-a_store_of_the_version_before_is_taken_further(void **state)
+take_further(size_t version, const char *const *former)
 {
-    const char *const former[] = {acme_server_migrations[0], NULL};
     struct acme_store *store = NULL;
     struct acme_rows *rows = NULL;
     char path[4300];
 
-    (void)state;
-    snprintf(path, sizeof(path), "%s/former.db", softhsm_dir());
+    snprintf(path, sizeof(path), "%s/former-%zu.db", softhsm_dir(), version);
     assert_int_equal(acme_store_open(path, former, &store), HSM_OK);
     assert_int_equal(acme_store_run(store, NULL,
-                                    "INSERT INTO account VALUES ('a', 'valid', '{}', 't', '[]', 1)",
+                                    "INSERT INTO account (id, status, jwk, thumbprint, contact,"
+                                    " created) VALUES ('a', 'valid', '{}', 't', '[]', 1)",
                                     ""),
                      HSM_OK);
     acme_store_close(store);
     assert_int_equal(acme_store_open(path, acme_server_migrations, &store), HSM_OK);
     assert_int_equal(acme_store_query(store, &rows,
-                                      "SELECT count(*), (SELECT count(*) FROM revocation) FROM"
-                                      " account WHERE id = 'a'",
+                                      "SELECT count(*), (SELECT count(*) FROM revocation),"
+                                      " (SELECT count(*) FROM rate) FROM account WHERE id = 'a' AND"
+                                      " terms IS NULL AND external_account IS NULL",
                                       ""),
                      HSM_OK);
     assert_true(acme_rows_next(rows));
     assert_int_equal(acme_rows_int(rows, 0), 1);
     assert_int_equal(acme_rows_int(rows, 1), 0);
+    assert_int_equal(acme_rows_int(rows, 2), 0);
     acme_rows_free(rows);
     acme_store_close(store);
     assert_int_equal(acme_store_open(path, former, &store), HSM_ERR_UNSUPPORTED);
+}
+
+static void
+a_store_of_every_former_version_is_taken_further(void **state)
+{
+    const char *former[MIGRATIONS_MAX + 1] = {NULL};
+
+    (void)state;
+    for (size_t n = 0; acme_server_migrations[n + 1] != NULL && n < MIGRATIONS_MAX; n++) {
+        former[n] = acme_server_migrations[n];
+        take_further(n + 1, former);
+    }
 }
 
 /* ---- the group ---- */
@@ -828,7 +845,7 @@ main(void)
         CASE(without_an_sti_pa_a_revocation_is_durable_and_waits),
         CASE(a_server_is_not_made_with_half_an_account_at_the_sti_pa),
         CASE(a_compromised_key_is_not_certified_again),
-        CASE(a_store_of_the_version_before_is_taken_further),
+        CASE(a_store_of_every_former_version_is_taken_further),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

@@ -292,6 +292,27 @@ participants_are_named_and_renamed(void **state)
     acme_store_close(store);
 }
 
+static void
+keys_of_external_accounts_are_made_listed_and_removed(void **state)
+{
+    char *key;
+
+    (void)state;
+    assert_succeeds(RUN("eab", "add", "--config", config, "--id", "sp-one"));
+    key = text_of(in_dir("external-accounts/sp-one"));
+    assert_int_equal(strcspn(key, "\n"), 86); /* base64url of 64 octets */
+    assert_null(strstr(output, key)); /* whoever reads the screen does not learn it */
+    free(key);
+    assert_fails(RUN("eab", "add", "--config", config, "--id", "sp-one"), 1, "exists, or was used");
+    assert_fails(RUN("eab", "add", "--config", config, "--id", "../sp"), 1, "[A-Za-z0-9_-]");
+    assert_succeeds(RUN("eab", "list", "--config", config));
+    assert_non_null(strstr(output, "sp-one\tnot used"));
+    assert_succeeds(RUN("eab", "remove", "--config", config, "--id", "sp-one"));
+    assert_fails(RUN("eab", "remove", "--config", config, "--id", "sp-one"), 1, "no such key");
+    assert_succeeds(RUN("eab", "list", "--config", config));
+    assert_null(strstr(output, "sp-one"));
+}
+
 /* A certificate that the CA has issued, as far as its store goes. */
 static void
 plant_certificate(void)
@@ -305,10 +326,12 @@ plant_certificate(void)
     serial_len = certs_cert_serial(certs_chain_get(chain, 0), serial);
     assert_int_equal(certs_cert_der(certs_chain_get(chain, 0), &der, &len), HSM_OK);
     assert_int_equal(acme_store_open(in_dir("sti-ca.db"), acme_server_migrations, &store), HSM_OK);
-    assert_int_equal(acme_store_run(store, NULL,
-                                    "INSERT INTO account VALUES ('a', 'valid', '{}', 't', '[]', 1)",
-                                    ""),
-                     HSM_OK);
+    assert_int_equal(
+        acme_store_run(store, NULL,
+                       "INSERT INTO account (id, status, jwk, thumbprint, contact, created)"
+                       " VALUES ('a', 'valid', '{}', 't', '[]', 1)",
+                       ""),
+        HSM_OK);
     assert_int_equal(acme_store_run(store, NULL,
                                     "INSERT INTO authz VALUES ('z', 'a', 'valid', '', x'00', 1)",
                                     ""),
@@ -498,6 +521,7 @@ main(void)
         cmocka_unit_test(check_compares_keys_and_certificates),
         cmocka_unit_test(command_lines_and_configurations_that_are_refused),
         cmocka_unit_test(participants_are_named_and_renamed),
+        cmocka_unit_test(keys_of_external_accounts_are_made_listed_and_removed),
         cmocka_unit_test(an_operator_revokes_a_certificate_once),
         cmocka_unit_test(an_account_at_the_sti_pa_is_configured_whole),
         cmocka_unit_test(the_daemon_serves_acme_until_sigterm),

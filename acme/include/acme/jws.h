@@ -1,5 +1,5 @@
 /*
- * jws.h - JSON Web Signatures (RFC 7515) with ES256 and nothing else.
+ * jws.h - JSON Web Signatures (RFC 7515) with ES256, and HS256 where RFC 8555 wants a MAC.
  *
  * Parsing and verifying are separate steps, because the key is often named by
  * the header. The signature is checked over the octets received, never over
@@ -66,6 +66,21 @@ HSM_MUST_CHECK enum hsm_status acme_jws_check_algorithm(const struct acme_jws *j
  */
 HSM_MUST_CHECK enum hsm_status acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key,
                                                struct hsm_reason *why);
+
+/** As acme_jws_verify(), over "protected" alone: what some clients sign when the payload is empty,
+ *  without the '.' of RFC 7515 section 5.1. HSM_ERR_UNTRUSTED when the payload is not empty. */
+HSM_MUST_CHECK enum hsm_status acme_jws_verify_without_dot(const struct acme_jws *jws,
+                                                           EVP_PKEY *public_key,
+                                                           struct hsm_reason *why);
+
+/**
+ * Verify a MAC: HS256 (RFC 7518 section 3.2), for external account bindings.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  alg is another, b64 is not true, or crit is present
+ * @retval HSM_ERR_UNTRUSTED    the MAC is not that of this key
+ */
+HSM_MUST_CHECK enum hsm_status acme_jws_verify_mac(const struct acme_jws *jws, const void *key,
+                                                   size_t key_len, struct hsm_reason *why);
 
 /**
  * The x5u of the protected header: borrowed, an https URL of printable ASCII.

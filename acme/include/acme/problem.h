@@ -11,7 +11,7 @@
 
 #define ACME_ERROR_PREFIX "urn:ietf:params:acme:error:"
 
-/** In the order of the RFC's table; texts by acme_problem_type(). */
+/** In the order of RFC 8555's table; texts by acme_problem_type(). */
 enum acme_error {
     ACME_ACCOUNT_DOES_NOT_EXIST,
     ACME_ALREADY_REVOKED,
@@ -34,6 +34,7 @@ enum acme_error {
     ACME_UNSUPPORTED_CONTACT,
     ACME_UNSUPPORTED_IDENTIFIER,
     ACME_USER_ACTION_REQUIRED,
+    ACME_ALREADY_REPLACED, /* RFC 9773 section 7.4 */
 };
 
 /** "malformed", "badNonce", ... without the prefix; static. */

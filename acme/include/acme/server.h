@@ -10,6 +10,7 @@
 #define ACME_SERVER_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <time.h>
 
 #include <openssl/types.h>
@@ -41,6 +42,20 @@ struct acme_server_config {
     bool account_key_in_csr; /* accept a CSR for the account's own key (RFC 8555 section 11.1
                                 forbids) */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
+    bool read_without_dot; /* accept a POST-as-GET signed without the final '.' (RFC 7515
+                              section 5.1 has it) */
+    bool authorizations_reused; /* as long as their SPC token lives: RFC 8555 section 7.1.4 */
+    bool chains_hosted; /* give x5u in orders (RFC 9448 section 7), and serve what is there */
+    const struct certs_chain *const *alternate_chains; /* other certificates of the issuing key and
+                              their issuers, each as issuing_chain; NULL-terminated, or NULL */
+    const char *terms_of_service; /* URL; accounts agree to it. NULL: there are none */
+    /* Directory of acme_server_external_add(); NULL: no external accounts. */
+    const char *external_accounts;
+    bool external_account_required; /* of a new account */
+    unsigned accounts_per_address, orders_per_address,
+        orders_per_account; /* an hour; 0: no limit */
+    unsigned renew_from_percent,
+        renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool others_serve; /* from this store, at this moment: theirs are the orders they are at */
     /* Where the STI-PA takes revocations, and our account there; NULL: they wait. */
     const char *revocation_url, *revocation_user;
@@ -89,6 +104,27 @@ char *acme_server_directory_url(const char *base_url);
  */
 HSM_MUST_CHECK enum hsm_status acme_server_revoke(struct acme_store *store, const char *serial,
                                                   int reason, time_t now);
+
+/**
+ * Make a key for one external account binding (RFC 8555 section 7.3.4): the file DIR/ID, mode 0600,
+ * holds it as base64url, which is what the account's holder gets. It is good for one account, and
+ * removed when that is made; the key verifies a MAC, so that no digest of it would do.
+ *
+ * @param dir  made (mode 0700) when it is not there
+ * @param id   1 to ACME_EXTERNAL_ID_MAX of [A-Za-z0-9_-]
+ * @retval HSM_ERR_MALFORMED  id is not as above
+ * @retval HSM_ERR_EXISTS     it has a key, or an account was bound with it
+ */
+HSM_MUST_CHECK enum hsm_status acme_server_external_add(struct acme_store *store, const char *dir,
+                                                        const char *id);
+
+/** Take the key away that nobody has used yet; HSM_ERR_NOT_FOUND: there is none. */
+HSM_MUST_CHECK enum hsm_status acme_server_external_remove(const char *dir, const char *id);
+
+/** One line for each key that nobody has used yet. */
+HSM_MUST_CHECK enum hsm_status acme_server_external_list(const char *dir, FILE *to);
+
+#define ACME_EXTERNAL_ID_MAX 64 /* characters */
 
 /**
  * The validated name of the service provider that holds an SPC: what its certificates will say.

@@ -30,6 +30,9 @@ HSM_MUST_CHECK enum hsm_status certs_cert_der(const X509 *cert, uint8_t **out, s
 /** RFC 7468 PEM; free() it. */
 HSM_MUST_CHECK enum hsm_status certs_cert_pem(const X509 *cert, char **out);
 
+/** The same of DER octets that are a certificate. */
+HSM_MUST_CHECK enum hsm_status certs_cert_pem_of_der(const uint8_t *der, size_t len, char **out);
+
 /** @retval HSM_ERR_NOT_FOUND no such extension; HSM_ERR_MALFORMED it is there, but broken or twice
  */
 HSM_MUST_CHECK enum hsm_status
@@ -66,6 +69,13 @@ time_t certs_cert_not_after(const X509 *cert);
 
 /** Borrowed. NULL: OpenSSL does not know the key type. */
 EVP_PKEY *certs_cert_public(const X509 *cert);
+
+/** Whether the certificate names that one as its issuer, by subject and key identifier; no
+ * signature is looked at. */
+bool certs_cert_names_issuer(const X509 *cert, const X509 *issuer);
+
+/** Whether both have the same subject, as encoded. */
+bool certs_cert_same_subject(const X509 *a, const X509 *b);
 
 /** The first fullName URI of the CRLDistributionPoints; free() it; NULL: none. */
 char *certs_cert_crl_url(const X509 *cert);

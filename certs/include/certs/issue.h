@@ -108,6 +108,12 @@ HSM_MUST_CHECK enum hsm_status certs_issue(const struct certs_issue_request *req
                                            const X509 *issuer, struct hsm_key *issuer_key,
                                            X509 **out, struct hsm_reason *why);
 
+/** The same as DER, for who does not look into it: OpenSSL takes as long to read a certificate as
+ * to verify it. free() it. */
+HSM_MUST_CHECK enum hsm_status certs_issue_der(const struct certs_issue_request *request,
+                                               const X509 *issuer, struct hsm_key *issuer_key,
+                                               uint8_t **out, size_t *len, struct hsm_reason *why);
+
 /** A name as encoded, for crl_issuer: the subject of a certificate, borrowed. */
 const X509_NAME *certs_cert_subject_name(const X509 *cert);
 

@@ -1,0 +1,73 @@
+/*
+ * ca_program.h - the program sti-ca as a daemon of its own, beside the STI-PA of pa_fixture.h; the
+ * clients of ca_fixture.h talk to it.
+ */
+#ifndef TEST_CA_PROGRAM_H
+#define TEST_CA_PROGRAM_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "ca_fixture.h"
+
+#define CA_PROGRAM_WORKERS_MAX 16
+
+struct ca_program {
+    struct ca_fixture ca; /* its server is NULL; its store may be opened by a test */
+    char dir[4200];
+    unsigned workers;
+    pid_t pid; /* of the supervisor; 0: none runs */
+};
+
+/**
+ * Initialise it in a directory of its own, and start it. Aborts if it cannot.
+ *
+ * @param more  lines of the configuration, after a "[limits]" that is there
+ */
+void ca_program_start(struct ca_program *program, unsigned workers, const char *more);
+
+/** Start the daemon again, and wait until all of its workers serve. */
+void ca_program_spawn(struct ca_program *program);
+
+/** Wait until all workers serve: whoever is killed during a login destroys SoftHSM's token. */
+void ca_program_wait_ready(struct ca_program *program);
+
+/** Kill one of its workers, or all with the supervisor; the latter is waited for. */
+void ca_program_kill_worker(struct ca_program *program, unsigned number);
+void ca_program_kill(struct ca_program *program);
+
+/** SIGTERM; its exit status. */
+int ca_program_end(struct ca_program *program);
+/** End it when it runs, and remove everything. */
+void ca_program_stop(struct ca_program *program);
+
+/* ---- clients that are not deterred ---- */
+
+/** An account, and the nonce that the last answer gave; of one thread. */
+struct enroller {
+    struct ca_fixture *ca;
+    struct peer peer;
+    char nonce[64]; /* "": ask newNonce */
+};
+
+/** A signed request; badNonce is tried again, a few times. False: there was no answer. */
+bool enroller_try(struct enroller *enroller, const char *path, const char *payload,
+                  struct got *got);
+/** The same until there is an answer that is no 503, half a minute at most; aborts without one. */
+void enroller_post(struct enroller *enroller, const char *path, const char *payload,
+                   struct got *got);
+/** A fresh key, and its account. */
+void enroller_join(struct enroller *enroller, struct ca_fixture *ca);
+void enroller_leave(struct enroller *enroller);
+
+/**
+ * One order to its certificate, whatever is lost on the way.
+ *
+ * @param key    to be certified
+ * @param order  receives the URL of the order
+ * @param pem    receives the chain; free() it
+ */
+void enroller_enrol(struct enroller *enroller, const char *spc, EVP_PKEY *key,
+                    char order[CA_URL_SIZE], char **pem);
+
+#endif

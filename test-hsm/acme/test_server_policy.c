@@ -1,0 +1,885 @@
+/*
+ * test_server_policy.c - what an operator may switch on: mirrors acme/src/server_external.c,
+ * server_terms.c, server_limit.c, server_renewal.c and server_chain.c.
+ */
+#define _GNU_SOURCE /* asprintf, strptime, timegm */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <openssl/hmac.h>
+#include <openssl/x509v3.h>
+#include <sys/stat.h>
+
+#include "ca_fixture.h"
+
+#include <acme/base64url.h>
+#include <acme/jwk.h>
+#include <certs/cert.h>
+#include <certs/issue.h>
+
+#include "peer.h"
+#include "softhsm.h"
+
+#define TERMS "https://ca.example/terms/1"
+
+static struct ca_fixture ca;
+static struct acme_server_config plain; /* as the fixture has it */
+
+static void
+assert_refused(const struct got *got, int status, const char *problem)
+{
+    if (got->status != status || strcmp(got_problem(got), problem) != 0)
+        fail_msg("%d %s instead of %d %s", got->status, got->body, status, problem);
+}
+
+static void
+serve_as_before(void)
+{
+    ca_fixture_set_time(0);
+    ca.config = plain;
+    ca_fixture_restart(&ca);
+}
+
+/* ---- external account binding ---- */
+
+static const char *
+keys_dir(void)
+{
+    static char dir[4200];
+
+    snprintf(dir, sizeof(dir), "%s/external", softhsm_dir());
+    return dir;
+}
+
+static char *
+key_path(const char *id)
+{
+    char *path = NULL;
+
+    if (asprintf(&path, "%s/%s", keys_dir(), id) < 0)
+        abort();
+    return path;
+}
+
+/* A binding, and what may be wrong with it. */
+struct binding {
+    const char *kid; /* whose file has the key, too, unless key_of says otherwise */
+    const char *key_of, *alg, *url, *nonce;
+    EVP_PKEY *payload_key; /* NULL: the account's */
+};
+
+static char *
+read_key(const char *id, uint8_t **key, size_t *len)
+{
+    char *path = key_path(id), text[200] = "";
+    FILE *file = fopen(path, "r");
+
+    assert_non_null(file);
+    assert_non_null(fgets(text, sizeof(text), file));
+    fclose(file);
+    text[strcspn(text, "\n")] = '\0';
+    assert_int_equal(acme_base64url_decode(text, strlen(text), key, len), HSM_OK);
+    return path;
+}
+
+/* {"externalAccountBinding": ...}; free() it. */
+static char *
+binding_payload(const struct peer *peer, const struct binding *binding)
+{
+    char url[CA_URL_SIZE], input[4096], *header_text, *jwk_text, *header64, *jwk64, *mac64;
+    char *payload = NULL, *path;
+    json_t *header, *jwk = NULL;
+    uint8_t *key = NULL, mac[32];
+    size_t len;
+
+    snprintf(url, sizeof(url), "%s/acme/new-account", ca.pa.base_url);
+    header =
+        json_pack("{s:s, s:s, s:s, s:s*}", "alg", binding->alg ? binding->alg : "HS256", "kid",
+                  binding->kid, "url", binding->url ? binding->url : url, "nonce", binding->nonce);
+    assert_int_equal(acme_jwk_new(binding->payload_key ? binding->payload_key : peer->key, &jwk),
+                     HSM_OK);
+    header_text = json_dumps(header, JSON_COMPACT);
+    jwk_text = json_dumps(jwk, JSON_COMPACT);
+    header64 = acme_base64url_encode(header_text, strlen(header_text));
+    jwk64 = acme_base64url_encode(jwk_text, strlen(jwk_text));
+    snprintf(input, sizeof(input), "%s.%s", header64, jwk64);
+    path = read_key(binding->key_of ? binding->key_of : binding->kid, &key, &len);
+    assert_non_null(HMAC(EVP_sha256(), key, (int)len, (uint8_t *)input, strlen(input), mac, NULL));
+    mac64 = acme_base64url_encode(mac, sizeof(mac));
+    if (asprintf(&payload,
+                 "{\"externalAccountBinding\":{\"protected\":\"%s\",\"payload\":\"%s\","
+                 "\"signature\":\"%s\"}}",
+                 header64, jwk64, mac64) < 0)
+        abort();
+    json_decref(header);
+    json_decref(jwk);
+    free(header_text);
+    free(jwk_text);
+    free(header64);
+    free(jwk64);
+    free(mac64);
+    free(key);
+    free(path);
+    return payload;
+}
+
+static void
+join_bound(const struct peer *peer, const struct binding *binding, struct got *got)
+{
+    char *payload = binding_payload(peer, binding);
+
+    peer_send(&ca, peer, "/acme/new-account", payload, got);
+    free(payload);
+}
+
+static void
+require_external_accounts(void)
+{
+    ca.config.external_accounts = keys_dir();
+    ca.config.external_account_required = true;
+    ca_fixture_restart(&ca);
+}
+
+static void
+a_key_binds_one_account_and_is_gone(void **state)
+{
+    struct peer first, second;
+    GOT directory = {.status = 0};
+    GOT bound = {.status = 0};
+    GOT read = {.status = 0};
+    GOT again = {.status = 0};
+    char *path = key_path("one");
+    struct stat about;
+    char *payload;
+
+    (void)state;
+    require_external_accounts();
+    peer_start(&first);
+    peer_start(&second);
+    ca_fetch(&ca, "GET", "/acme/directory", NULL, NULL, &directory);
+    assert_true(json_is_true(
+        json_object_get(json_object_get(directory.json, "meta"), "externalAccountRequired")));
+    assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "one"), HSM_OK);
+    assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "one"), HSM_ERR_EXISTS);
+    assert_int_equal(stat(path, &about), 0);
+    assert_int_equal(about.st_mode & 0777, 0600);
+    payload = binding_payload(&second, &(struct binding){.kid = "one"});
+    join_bound(&first, &(struct binding){.kid = "one"}, &bound);
+    assert_int_equal(bound.status, 201);
+    assert_true(json_is_object(json_object_get(bound.json, "externalAccountBinding")));
+    assert_int_not_equal(access(path, F_OK), 0);
+    peer_send(&ca, &second, "/acme/new-account", payload, &again);
+    assert_refused(&again, 403, "unauthorized");
+    assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "one"), HSM_ERR_EXISTS);
+    peer_send(&ca, &first, "/acme/new-account", "{}", &read); /* an account that is there */
+    assert_int_equal(read.status, 200);
+    assert_true(json_is_object(json_object_get(read.json, "externalAccountBinding")));
+    free(payload);
+    free(path);
+    peer_stop(&first);
+    peer_stop(&second);
+    serve_as_before();
+}
+
+/* Two requests that came in at once have both verified their MAC when the file is still there. */
+static void
+the_store_says_that_a_key_was_used(void **state)
+{
+    struct peer first, second;
+    GOT bound = {.status = 0};
+    GOT again = {.status = 0};
+
+    (void)state;
+    require_external_accounts();
+    peer_start(&first);
+    peer_start(&second);
+    assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "two"), HSM_OK);
+    join_bound(&first, &(struct binding){.kid = "two"}, &bound);
+    assert_int_equal(bound.status, 201);
+    ca_fixture_sql(&ca, "UPDATE account SET external_account = 'other' WHERE external_account ="
+                        " 'two'");
+    assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "two"), HSM_OK);
+    ca_fixture_sql(&ca, "UPDATE account SET external_account = 'two' WHERE external_account ="
+                        " 'other'");
+    join_bound(&second, &(struct binding){.kid = "two"}, &again);
+    assert_refused(&again, 403, "unauthorized");
+    peer_stop(&first);
+    peer_stop(&second);
+    serve_as_before();
+}
+
+static void
+bindings_that_are_refused(void **state)
+{
+    EVP_PKEY *other = peer_key_new("P-256");
+    const struct {
+        struct binding binding;
+        int status;
+        const char *problem;
+    } rows[] = {
+        {{.kid = "mine", .key_of = "other"}, 403, "unauthorized"},
+        {{.kid = "unknown", .key_of = "mine"}, 403, "unauthorized"},
+        {{.kid = "../external/mine", .key_of = "mine"}, 403, "unauthorized"},
+        {{.kid = "", .key_of = "mine"}, 403, "unauthorized"},
+        {{.kid = "mine", .alg = "ES256"}, 400, "badSignatureAlgorithm"},
+        {{.kid = "mine", .alg = "none"}, 400, "badSignatureAlgorithm"},
+        {{.kid = "mine", .url = "https://ca.example/acme/new-account"}, 400, "malformed"},
+        {{.kid = "mine", .nonce = "AAAA"}, 400, "malformed"},
+        {{.kid = "mine", .payload_key = other}, 400, "malformed"},
+    };
+    struct peer peer;
+
+    (void)state;
+    require_external_accounts();
+    peer_start(&peer);
+    assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "mine"), HSM_OK);
+    assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "other"), HSM_OK);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        GOT got = {.status = 0};
+
+        join_bound(&peer, &rows[i].binding, &got);
+        assert_refused(&got, rows[i].status, rows[i].problem);
+    }
+    for (int i = 0; i < 2; i++) {
+        GOT got = {.status = 0};
+
+        peer_send(&ca, &peer, "/acme/new-account",
+                  i == 0 ? "{}" : "{\"externalAccountBinding\":\"x\"}", &got);
+        assert_refused(&got, i == 0 ? 403 : 400, i == 0 ? "externalAccountRequired" : "malformed");
+    }
+    assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "a/b"), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_server_external_remove(keys_dir(), "mine"), HSM_OK);
+    assert_int_equal(acme_server_external_remove(keys_dir(), "mine"), HSM_ERR_NOT_FOUND);
+    peer_stop(&peer);
+    EVP_PKEY_free(other);
+    serve_as_before();
+}
+
+/* ---- terms of service ---- */
+
+static void
+accounts_agree_to_the_terms_and_to_new_ones(void **state)
+{
+    struct peer peer;
+    struct peer_order order;
+    GOT refused = {.status = 0};
+    GOT joined = {.status = 0};
+    GOT stale = {.status = 0};
+    GOT agreed = {.status = 0};
+
+    (void)state;
+    ca.config.terms_of_service = TERMS;
+    ca_fixture_restart(&ca);
+    peer_start(&peer);
+    peer_send(&ca, &peer, "/acme/new-account", "{\"termsOfServiceAgreed\":false}", &refused);
+    assert_refused(&refused, 403, "userActionRequired");
+    assert_string_equal(got_text(&refused, "instance"), TERMS);
+    assert_string_equal(got_header_n(&refused, "Link", 1), "<" TERMS ">;rel=\"terms-of-service\"");
+    peer_send(&ca, &peer, "/acme/new-account", "{\"termsOfServiceAgreed\":true}", &joined);
+    assert_int_equal(joined.status, 201);
+    assert_true(json_is_true(json_object_get(joined.json, "termsOfServiceAgreed")));
+    snprintf(peer.kid, sizeof(peer.kid), "%s", got_header(&joined, "Location"));
+    peer_order_ready(&ca, &peer, "1234", &order);
+    ca.config.terms_of_service = TERMS "a";
+    ca_fixture_restart(&ca);
+    peer_send(&ca, &peer, "/acme/new-order", "{}", &stale);
+    assert_refused(&stale, 403, "userActionRequired");
+    peer_assert_status(&ca, &peer, order.url, "ready"); /* reading is free */
+    got_clear(&stale);
+    peer_send(&ca, &peer, order.finalize, "{}", &stale);
+    assert_refused(&stale, 403, "userActionRequired");
+    peer_send(&ca, &peer, peer.kid, "{\"termsOfServiceAgreed\":true}", &agreed);
+    assert_int_equal(agreed.status, 200);
+    peer_enrol(&ca, &peer, "1234", &order);
+    peer_stop(&peer);
+    serve_as_before();
+}
+
+/* ---- rate limits ---- */
+
+static void
+new_order(const struct peer *peer, const char *more, struct got *got)
+{
+    char payload[512];
+
+    snprintf(payload, sizeof(payload),
+             "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}]%s}", more);
+    peer_send(&ca, peer, "/acme/new-order", payload, got);
+}
+
+static void
+assert_limited(const struct got *got, int longest_s)
+{
+    int wait = atoi(got_header(got, "Retry-After"));
+
+    assert_refused(got, 429, "rateLimited");
+    assert_true(wait > 0 && wait <= longest_s);
+}
+
+static void
+orders_of_an_account_are_limited(void **state)
+{
+    struct peer peer, other;
+    GOT too_many = {.status = 0};
+
+    (void)state;
+    peer_join(&ca, &peer);
+    peer_join(&ca, &other);
+    ca.config.orders_per_account = 4;
+    ca_fixture_restart(&ca);
+    ca_fixture_set_time(time(NULL));
+    for (int i = 0; i < 6; i++) {
+        GOT got = {.status = 0};
+
+        ca_fixture_set_time(ca_fixture_time() + (i == 4 ? 900 : 0)); /* a quarter of an hour each */
+        if (i == 5)
+            break;
+        new_order(&peer, "", &got);
+        assert_int_equal(got.status, 201);
+    }
+    new_order(&peer, "", &too_many);
+    assert_limited(&too_many, 900);
+    got_clear(&too_many);
+    new_order(&other, "", &too_many); /* another account has its own */
+    assert_int_equal(too_many.status, 201);
+    ca_fixture_restart(&ca); /* and it is in the store */
+    got_clear(&too_many);
+    new_order(&peer, "", &too_many);
+    assert_limited(&too_many, 900);
+    peer_stop(&peer);
+    peer_stop(&other);
+    serve_as_before();
+}
+
+static void
+accounts_and_orders_of_an_address_are_limited(void **state)
+{
+    struct peer peers[3];
+    GOT got = {.status = 0};
+
+    (void)state;
+    ca.config.accounts_per_address = 2;
+    ca.config.orders_per_address = 2;
+    ca_fixture_restart(&ca);
+    ca_fixture_set_time(time(NULL));
+    peer_join(&ca, &peers[0]);
+    peer_join(&ca, &peers[1]);
+    peer_start(&peers[2]);
+    peer_send(&ca, &peers[2], "/acme/new-account", "{}", &got);
+    assert_limited(&got, 1800);
+    got_clear(&got);
+    peer_send(&ca, &(struct peer){.key = peers[0].key}, "/acme/new-account", "{}", &got);
+    assert_int_equal(got.status, 200); /* to find one's own is not to make one */
+    for (int i = 0; i < 3; i++) {
+        got_clear(&got);
+        new_order(&peers[i % 2], "", &got);
+        if (i < 2)
+            assert_int_equal(got.status, 201);
+    }
+    assert_limited(&got, 1800);
+    acme_server_expire(ca.server); /* keeps what still counts */
+    got_clear(&got);
+    new_order(&peers[0], "", &got);
+    assert_limited(&got, 1800);
+    for (int i = 0; i < 3; i++)
+        peer_stop(&peers[i]);
+    serve_as_before();
+}
+
+/* ---- authorizations used again ---- */
+
+static void
+an_authorization_is_used_again_while_its_token_lives(void **state)
+{
+    struct peer peer;
+    struct peer_order order;
+    EVP_PKEY *key = peer_key_new("P-256");
+    GOT second = {.status = 0};
+    GOT finalized = {.status = 0};
+    GOT late = {.status = 0};
+    char *csr;
+
+    (void)state;
+    peer_join(&ca, &peer);
+    peer_enrol(&ca, &peer, "1234", &order);
+    new_order(&peer, "", &second);
+    assert_string_equal(got_text(&second, "status"), "pending"); /* unless the operator says so */
+    got_clear(&second);
+    ca.config.authorizations_reused = true;
+    ca_fixture_restart(&ca);
+    new_order(&peer, "", &second);
+    assert_int_equal(second.status, 201);
+    assert_string_equal(got_text(&second, "status"), "ready");
+    assert_string_equal(
+        json_string_value(json_array_get(json_object_get(second.json, "authorizations"), 0)),
+        order.authz);
+    csr = peer_csr_payload(key, "1234", false);
+    peer_send(&ca, &peer, got_text(&second, "finalize"), csr, &finalized);
+    assert_string_equal(got_text(&finalized, "status"), "valid");
+    ca_fixture_set_time(time(NULL) + 700); /* the token had ten minutes */
+    new_order(&peer, "", &late);
+    assert_string_equal(got_text(&late, "status"), "pending");
+    free(csr);
+    EVP_PKEY_free(key);
+    peer_stop(&peer);
+    serve_as_before();
+}
+
+static void
+a_deactivated_authorization_is_not_used_again(void **state)
+{
+    struct peer peer;
+    struct peer_order order;
+    GOT deactivated = {.status = 0};
+    GOT next = {.status = 0};
+
+    (void)state;
+    ca.config.authorizations_reused = true;
+    ca_fixture_restart(&ca);
+    peer_join(&ca, &peer);
+    peer_order_ready(&ca, &peer, "1234", &order);
+    peer_send(&ca, &peer, order.authz, "{\"status\":\"deactivated\"}", &deactivated);
+    assert_string_equal(got_text(&deactivated, "status"), "deactivated");
+    peer_assert_status(&ca, &peer, order.url, "invalid");
+    new_order(&peer, "", &next);
+    assert_string_equal(got_text(&next, "status"), "pending");
+    peer_stop(&peer);
+    serve_as_before();
+}
+
+/* ---- renewal information ---- */
+
+/* RFC 9773 section 4.1, of the certificate of an order. */
+static void
+certificate_id(const struct peer *peer, const struct peer_order *order, char out[CA_URL_SIZE])
+{
+    size_t len, serial_len;
+    uint8_t *der = peer_download(&ca, peer, order->url, &len), serial[CERTS_SERIAL_MAX];
+    X509 *cert = d2i_X509(NULL, &(const uint8_t *){der}, (long)len);
+    const ASN1_OCTET_STRING *key_id = X509_get0_authority_key_id(cert);
+    char *first, *second;
+
+    serial_len = certs_cert_serial(cert, serial);
+    first =
+        acme_base64url_encode(ASN1_STRING_get0_data(key_id), (size_t)ASN1_STRING_length(key_id));
+    second = acme_base64url_encode(serial, serial_len);
+    snprintf(out, CA_URL_SIZE, "%s.%s", first, second);
+    free(first);
+    free(second);
+    X509_free(cert);
+    free(der);
+}
+
+static void
+fetch_window(const char *id, struct got *got)
+{
+    char path[CA_URL_SIZE + 64];
+
+    snprintf(path, sizeof(path), "/acme/renewal-info/%s", id);
+    ca_fetch(&ca, "GET", path, NULL, NULL, got);
+}
+
+static time_t
+window_time(const struct got *got, const char *name)
+{
+    struct tm t = {.tm_sec = 0};
+    const char *text =
+        json_string_value(json_object_get(json_object_get(got->json, "suggestedWindow"), name));
+
+    assert_non_null(text);
+    assert_non_null(strptime(text, "%Y-%m-%dT%H:%M:%SZ", &t));
+    return timegm(&t);
+}
+
+static void
+renewal_is_suggested_late_in_life_and_at_once_when_revoked(void **state)
+{
+    struct peer peer;
+    struct peer_order order;
+    char id[CA_URL_SIZE], payload[CA_URL_SIZE * 4], *der64;
+    GOT window = {.status = 0};
+    GOT revoked = {.status = 0};
+    GOT at_once = {.status = 0};
+    uint8_t *der;
+    size_t len;
+    time_t life = 90 * 86400 + 300, begin;
+
+    (void)state;
+    peer_join(&ca, &peer);
+    peer_enrol(&ca, &peer, "1234", &order);
+    certificate_id(&peer, &order, id);
+    fetch_window(id, &window);
+    assert_int_equal(window.status, 200);
+    assert_string_equal(got_header(&window, "Content-Type"), "application/json");
+    assert_true(atoi(got_header(&window, "Retry-After")) > 0);
+    begin = time(NULL) - 300;
+    assert_in_range(window_time(&window, "start") - begin, life * 66 / 100 - 60,
+                    life * 66 / 100 + 1);
+    assert_in_range(window_time(&window, "end") - begin, life * 83 / 100 - 60, life * 83 / 100 + 1);
+    der = peer_download(&ca, &peer, order.url, &len);
+    der64 = acme_base64url_encode(der, len);
+    snprintf(payload, sizeof(payload), "{\"certificate\":\"%s\",\"reason\":1}", der64);
+    peer_send(&ca, &peer, "/acme/revoke-cert", payload, &revoked);
+    assert_int_equal(revoked.status, 200);
+    fetch_window(id, &at_once);
+    assert_true(window_time(&at_once, "end") <= time(NULL));
+    assert_true(window_time(&at_once, "start") < window_time(&at_once, "end"));
+    free(der);
+    free(der64);
+    peer_stop(&peer);
+}
+
+static void
+a_renewal_window_is_configured_whole(void **state)
+{
+    struct acme_server_config config = plain;
+    struct acme_server *server = NULL;
+    struct peer peer;
+    struct peer_order order;
+    char id[CA_URL_SIZE];
+    GOT got = {.status = 0};
+
+    (void)state;
+    config.store = ca.store;
+    config.renew_from_percent = 50;
+    config.renew_until_percent = 50;
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_USAGE);
+    ca.config.renew_from_percent = 10;
+    ca.config.renew_until_percent = 20;
+    ca_fixture_restart(&ca);
+    peer_join(&ca, &peer);
+    peer_enrol(&ca, &peer, "1234", &order);
+    certificate_id(&peer, &order, id);
+    fetch_window(id, &got);
+    assert_in_range(window_time(&got, "end") - window_time(&got, "start"), 9 * 86400,
+                    9 * 86400 + 60);
+    peer_stop(&peer);
+    serve_as_before();
+}
+
+static void
+certificate_identifiers_that_are_refused(void **state)
+{
+    static const struct {
+        const char *id;
+        int status;
+    } rows[] = {
+        {"AAAA", 400},     {"aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE", 404},
+        {".AIdlQyE", 400}, {"aYhba4dGQEHhs3uEe6CuLN4ByNQ.", 400},
+        {"a.b=", 400},     {"aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE.AA", 400},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        GOT got = {.status = 0};
+
+        fetch_window(rows[i].id, &got);
+        assert_refused(&got, rows[i].status, "malformed");
+    }
+}
+
+static void
+an_order_replaces_a_certificate_once(void **state)
+{
+    struct peer peer, other;
+    struct peer_order order, foreign;
+    char id[CA_URL_SIZE], theirs[CA_URL_SIZE], more[CA_URL_SIZE + 32], authz[CA_URL_SIZE];
+    GOT first = {.status = 0};
+    GOT second = {.status = 0};
+    GOT third = {.status = 0};
+    GOT read = {.status = 0};
+
+    (void)state;
+    peer_join(&ca, &peer);
+    peer_join(&ca, &other);
+    peer_enrol(&ca, &peer, "1234", &order);
+    peer_enrol(&ca, &other, "5678", &foreign);
+    certificate_id(&peer, &order, id);
+    certificate_id(&other, &foreign, theirs);
+    snprintf(more, sizeof(more), ",\"replaces\":\"%s\"", id);
+    new_order(&peer, more, &first);
+    assert_int_equal(first.status, 201);
+    assert_string_equal(got_text(&first, "replaces"), id);
+    peer_send(&ca, &peer, got_header(&first, "Location"), "", &read);
+    assert_string_equal(got_text(&read, "replaces"), id);
+    new_order(&peer, more, &second);
+    assert_refused(&second, 409, "alreadyReplaced");
+    snprintf(authz, sizeof(authz), "%s",
+             json_string_value(json_array_get(json_object_get(first.json, "authorizations"), 0)));
+    got_clear(&read);
+    peer_send(&ca, &peer, authz, "{\"status\":\"deactivated\"}", &read);
+    new_order(&peer, more, &third); /* the first has become invalid */
+    assert_int_equal(third.status, 201);
+    got_clear(&third);
+    new_order(&other, more, &third);
+    assert_refused(&third, 403, "unauthorized");
+    got_clear(&third);
+    snprintf(more, sizeof(more), ",\"replaces\":\"%s\"", theirs);
+    new_order(&other, more, &third); /* of this account, but for 5678 */
+    assert_refused(&third, 400, "malformed");
+    got_clear(&third);
+    new_order(&peer, ",\"replaces\":\"aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE\"", &third);
+    assert_refused(&third, 400, "malformed");
+    got_clear(&third);
+    new_order(&peer, ",\"replaces\":7", &third);
+    assert_refused(&third, 400, "malformed");
+    peer_stop(&peer);
+    peer_stop(&other);
+}
+
+/* ---- chains ---- */
+
+/* The issuing key under another root. */
+static struct certs_chain *
+cross_certified(void)
+{
+    struct hsm_key *key = NULL;
+    X509 *root = pa_fixture_ca_root(&ca.pa, "other-root", "Other STI-CA"), *cert = NULL;
+    struct certs_chain *chain = NULL;
+    struct hsm_reason why = {""};
+    struct certs_issue_request request = {
+        .profile = CERTS_PROFILE_STI_INTERMEDIATE,
+        .subject = {.country = "US",
+                    .organization = "STI-CA Example",
+                    .common_name = "SHAKEN Issuing"},
+        .public_key = hsm_key_public(ca.issuing_key),
+        .not_before = certs_cert_not_before(root),
+        .not_after = certs_cert_not_after(root),
+        .policy_oid = CERTS_POLICY_CP_1_4,
+        .crl_url = "https://pa.example/crl",
+        .crl_issuer = certs_cert_subject_name(certs_chain_get(ca.pa.crl_chain, 0)),
+    };
+
+    assert_int_equal(hsm_key_find_or_generate(ca.pa.token, "other-root", &key), HSM_OK);
+    assert_int_equal(certs_serial_new(ca.pa.token, request.serial, &request.serial_len), HSM_OK);
+    if (certs_issue(&request, root, key, &cert, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(certs_chain_new(&chain), HSM_OK);
+    assert_int_equal(certs_chain_add(chain, cert), HSM_OK);
+    assert_int_equal(certs_chain_add(chain, root), HSM_OK);
+    X509_free(root);
+    X509_free(cert);
+    hsm_key_free(key);
+    return chain;
+}
+
+static void
+assert_chain_of(const char *pem, const struct certs_chain *issuers)
+{
+    struct certs_chain *chain = NULL;
+    X509 *issuer;
+
+    assert_int_equal(certs_chain_parse_pem(pem, strlen(pem), CERTS_CHAIN_LEN_MAX, &chain, NULL),
+                     HSM_OK);
+    assert_int_equal(certs_chain_len(chain), 2);
+    issuer = certs_chain_get(issuers, 0);
+    assert_int_equal(X509_cmp(certs_chain_get(chain, 1), issuer), 0);
+    assert_int_equal(X509_verify(certs_chain_get(chain, 0), certs_cert_public(issuer)), 1);
+    certs_chain_free(chain);
+}
+
+static void
+alternate_chains_are_linked_and_downloaded(void **state)
+{
+    struct certs_chain *chain = cross_certified();
+    const struct certs_chain *list[] = {chain, NULL};
+    struct peer peer;
+    struct peer_order order;
+    GOT valid = {.status = 0};
+    GOT first = {.status = 0};
+    GOT second = {.status = 0};
+    GOT none = {.status = 0};
+    char url[CA_URL_SIZE], wanted[CA_URL_SIZE + 32], missing[CA_URL_SIZE + 2];
+
+    (void)state;
+    ca.config.alternate_chains = list;
+    ca_fixture_restart(&ca);
+    peer_join(&ca, &peer);
+    peer_enrol(&ca, &peer, "1234", &order);
+    peer_send(&ca, &peer, order.url, "", &valid);
+    peer_send(&ca, &peer, got_text(&valid, "certificate"), "", &first);
+    assert_chain_of(first.body, ca.issuing_chain);
+    snprintf(url, sizeof(url), "%s/1", got_text(&valid, "certificate"));
+    snprintf(wanted, sizeof(wanted), "<%s>;rel=\"alternate\"", url);
+    assert_string_equal(got_header_n(&first, "Link", 1), wanted);
+    peer_send(&ca, &peer, url, "", &second);
+    assert_int_equal(second.status, 200);
+    assert_chain_of(second.body, chain);
+    snprintf(wanted, sizeof(wanted), "<%s>;rel=\"alternate\"", got_text(&valid, "certificate"));
+    assert_string_equal(got_header_n(&second, "Link", 1), wanted);
+    for (const char *n = "02x"; *n != '\0'; n++) {
+        snprintf(missing, sizeof(missing), "%s/%c", got_text(&valid, "certificate"), *n);
+        got_clear(&none);
+        peer_send(&ca, &peer, missing, "", &none);
+        assert_refused(&none, 404, "malformed");
+    }
+    peer_stop(&peer);
+    serve_as_before();
+    certs_chain_free(chain);
+}
+
+static void
+a_chain_of_another_key_is_no_alternate(void **state)
+{
+    const struct certs_chain *list[] = {ca.pa.signer_chain, NULL};
+    struct acme_server_config config = plain;
+    struct acme_server *server = NULL;
+
+    (void)state;
+    config.store = ca.store;
+    config.alternate_chains = list;
+    assert_int_equal(acme_server_new(&config, &server), HSM_ERR_UNTRUSTED);
+}
+
+static void
+a_hosted_chain_is_everybodys(void **state)
+{
+    struct peer peer;
+    struct peer_order order;
+    GOT valid = {.status = 0};
+    GOT chain = {.status = 0};
+    char url[CA_URL_SIZE];
+
+    (void)state;
+    peer_join(&ca, &peer);
+    peer_enrol(&ca, &peer, "1234", &order);
+    peer_send(&ca, &peer, order.url, "", &valid);
+    assert_null(json_object_get(valid.json, "x5u"));
+    got_clear(&valid);
+    ca.config.chains_hosted = true;
+    ca_fixture_restart(&ca);
+    peer_send(&ca, &peer, order.url, "", &valid);
+    snprintf(url, sizeof(url), "%s", got_text(&valid, "x5u"));
+    ca_fetch(&ca, "GET", url, NULL, NULL, &chain);
+    assert_int_equal(chain.status, 200);
+    assert_string_equal(got_header(&chain, "Content-Type"), "application/pem-certificate-chain");
+    assert_string_equal(got_header(&chain, "Cache-Control"), "public, max-age=86400");
+    assert_chain_of(chain.body, ca.issuing_chain);
+    got_clear(&chain);
+    ca_fetch(&ca, "GET", "/acme/chain/unknown.pem", NULL, NULL, &chain);
+    assert_refused(&chain, 404, "malformed");
+    serve_as_before();
+    got_clear(&chain);
+    ca_fetch(&ca, "GET", url, NULL, NULL, &chain); /* switched off: nobody's */
+    assert_refused(&chain, 404, "malformed");
+    peer_stop(&peer);
+}
+
+/* ---- habits of deployed clients ---- */
+
+/* The body of a POST-as-GET whose signature covers "protected" alone; free() it. */
+static char *
+body_without_dot(const struct peer *peer, const char *path)
+{
+    char nonce[64], header[CA_URL_SIZE * 3], *header64, *signature64, *body = NULL;
+    uint8_t signature[64];
+
+    ca_nonce(&ca, nonce);
+    snprintf(header, sizeof(header),
+             "{\"alg\":\"ES256\",\"kid\":\"%s\",\"nonce\":\"%s\",\"url\":\"%s\"}", peer->kid, nonce,
+             path);
+    header64 = acme_base64url_encode(header, strlen(header));
+    peer_sign_es256(peer->key, header64, strlen(header64), signature);
+    signature64 = acme_base64url_encode(signature, sizeof(signature));
+    if (asprintf(&body, "{\"protected\":\"%s\",\"payload\":\"\",\"signature\":\"%s\"}", header64,
+                 signature64) < 0)
+        abort();
+    free(header64);
+    free(signature64);
+    return body;
+}
+
+static void
+a_read_signed_without_the_dot_is_accepted_where_it_is_allowed(void **state)
+{
+    struct peer peer;
+
+    (void)state;
+    peer_join(&ca, &peer);
+    for (int allowed = 0; allowed < 2; allowed++) {
+        GOT got = {.status = 0};
+        char *body;
+
+        ca.config.read_without_dot = allowed;
+        ca_fixture_restart(&ca);
+        body = body_without_dot(&peer, peer.kid);
+        ca_fetch(&ca, "POST", peer.kid, "application/jose+json", body, &got);
+        assert_int_equal(got.status, allowed ? 200 : 403);
+        free(body);
+    }
+    serve_as_before();
+    peer_stop(&peer);
+}
+
+static void
+browsers_may_ask_from_any_site(void **state)
+{
+    GOT got = {.status = 0};
+
+    (void)state;
+    ca_fetch(&ca, "OPTIONS", "/acme/new-order", NULL, NULL, &got);
+    assert_int_equal(got.status, 204);
+    assert_string_equal(got_header(&got, "Access-Control-Allow-Origin"), "*");
+    assert_string_equal(got_header(&got, "Access-Control-Allow-Headers"), "Content-Type");
+    assert_string_equal(got_header(&got, "Access-Control-Allow-Methods"), "POST, OPTIONS");
+    got_clear(&got);
+    ca_fetch(&ca, "GET", "/acme/directory", NULL, NULL, &got);
+    assert_string_equal(got_header(&got, "Access-Control-Allow-Origin"), "*");
+    assert_non_null(strstr(got_header(&got, "Access-Control-Expose-Headers"), "Replay-Nonce"));
+    got_clear(&got);
+    ca_fetch(&ca, "OPTIONS", "/acme/nothing", NULL, NULL, &got);
+    assert_refused(&got, 404, "malformed");
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    ca_fixture_start(&ca);
+    plain = ca.config;
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    ca_fixture_stop(&ca);
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_key_binds_one_account_and_is_gone),
+        cmocka_unit_test(the_store_says_that_a_key_was_used),
+        cmocka_unit_test(bindings_that_are_refused),
+        cmocka_unit_test(accounts_agree_to_the_terms_and_to_new_ones),
+        cmocka_unit_test(orders_of_an_account_are_limited),
+        cmocka_unit_test(accounts_and_orders_of_an_address_are_limited),
+        cmocka_unit_test(an_authorization_is_used_again_while_its_token_lives),
+        cmocka_unit_test(a_deactivated_authorization_is_not_used_again),
+        cmocka_unit_test(renewal_is_suggested_late_in_life_and_at_once_when_revoked),
+        cmocka_unit_test(a_renewal_window_is_configured_whole),
+        cmocka_unit_test(certificate_identifiers_that_are_refused),
+        cmocka_unit_test(an_order_replaces_a_certificate_once),
+        cmocka_unit_test(alternate_chains_are_linked_and_downloaded),
+        cmocka_unit_test(a_chain_of_another_key_is_no_alternate),
+        cmocka_unit_test(a_hosted_chain_is_everybodys),
+        cmocka_unit_test(a_read_signed_without_the_dot_is_accepted_where_it_is_allowed),
+        cmocka_unit_test(browsers_may_ask_from_any_site),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

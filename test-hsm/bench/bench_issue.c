@@ -1,0 +1,323 @@
+/*
+ * bench_issue.c - certificates per second of sti-ca and SPC tokens per second of an STI-PA, over
+ * HTTPS with the keys in SoftHSM. The raw side makes as many token signatures and durable
+ * transactions, one after the other, in the same run.
+ */
+#define _GNU_SOURCE /* asprintf */
+#include "bench_issue.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <openssl/evp.h>
+#include <pthread.h>
+
+#include <acme/authority.h>
+#include <acme/authority_token.h>
+#include <acme/jwk.h>
+
+#include "bench.h"
+#include "ca_program.h"
+#include "peer.h"
+#include "softhsm.h"
+
+#define CLIENTS_MAX  16
+#define ROUNDS       5
+#define CERTIFICATES 64 /* of a round */
+#define TOKENS       400 /* of a round */
+
+/* Of the eight requests of an order each spends a nonce; newOrder and the challenge write a change,
+ * finalize an intent and a certificate. */
+#define ORDER_COMMITS 12
+#define ROW_LEN       300 /* octets of a row of most transactions */
+#define CHAIN_LEN     3000 /* and of the certificate's */
+
+static const char *const raw_migrations[] = {
+    "CREATE TABLE raw (id INTEGER PRIMARY KEY, octets BLOB NOT NULL)", NULL};
+
+static struct ca_program program;
+static struct acme_store *raw_store;
+
+static double
+now_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* ---- the raw side ---- */
+
+static void
+write_raw(size_t len)
+{
+    static const uint8_t octets[CHAIN_LEN];
+
+    bench_check(acme_store_begin(raw_store) == HSM_OK &&
+                    acme_store_run(raw_store, NULL, "INSERT INTO raw (octets) VALUES (?)", "b",
+                                   octets, len) == HSM_OK &&
+                    acme_store_commit(raw_store) == HSM_OK,
+                "a raw transaction");
+}
+
+/* Seconds of one. */
+static double
+raw_cost(size_t times, unsigned signatures, unsigned commits, size_t last_len)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+    double begin = now_s();
+
+    for (size_t i = 0; i < times; i++) {
+        for (unsigned n = 0; n < signatures; n++)
+            bench_check(hsm_key_sign(program.ca.pa.signer_key, "raw", 3, sig) == HSM_OK, "C_Sign");
+        for (unsigned n = 0; n < commits; n++)
+            write_raw(n + 1 < commits ? ROW_LEN : last_len);
+    }
+    return (now_s() - begin) / (double)times;
+}
+
+/* ---- certificates ---- */
+
+struct client {
+    struct enroller enroller;
+    atomic_long *left;
+};
+
+static struct client clients[CLIENTS_MAX];
+
+static void *
+enrol(void *context)
+{
+    struct client *client = context;
+
+    while (atomic_fetch_sub(client->left, 1) > 0) {
+        EVP_PKEY *key = peer_key_new("P-256");
+        char order[CA_URL_SIZE], *pem = NULL;
+
+        enroller_enrol(&client->enroller, "1234", key, order, &pem);
+        free(pem);
+        EVP_PKEY_free(key);
+    }
+    return NULL;
+}
+
+/* Seconds of one certificate, of so many clients at once. */
+static double
+certificate_cost(size_t count)
+{
+    atomic_long left = CERTIFICATES;
+    pthread_t threads[CLIENTS_MAX];
+    double begin = now_s();
+
+    for (size_t i = 0; i < count; i++) {
+        clients[i].left = &left;
+        bench_check(pthread_create(&threads[i], NULL, enrol, &clients[i]) == 0, "a thread");
+    }
+    for (size_t i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    return (now_s() - begin) / CERTIFICATES;
+}
+
+static void
+measure_certificates(size_t count)
+{
+    double shares[ROUNDS], rates[ROUNDS];
+    char name[100];
+
+    for (size_t i = 0; i < ROUNDS; i++) {
+        double ours = certificate_cost(count);
+
+        shares[i] = ours / raw_cost(CERTIFICATES, 1, ORDER_COMMITS, CHAIN_LEN);
+        rates[i] = 1 / ours;
+        fprintf(stderr, "\racme     certificates, %u workers, %zu clients %zu/%d", program.workers,
+                count, i + 1, ROUNDS);
+    }
+    fputc('\n', stderr);
+    snprintf(name, sizeof(name),
+             "certificate, %u worker%s, %zu client%s / its signature and commits", program.workers,
+             program.workers == 1 ? "" : "s", count, count == 1 ? "" : "s");
+    bench_at_most("acme", name, "ratio", 2.0, shares, ROUNDS);
+    snprintf(name, sizeof(name), "certificates, %u worker%s, %zu client%s", program.workers,
+             program.workers == 1 ? "" : "s", count, count == 1 ? "" : "s");
+    bench_at_least("acme", name, "1/s", 1.0, rates, ROUNDS);
+}
+
+static void
+bench_certificates(unsigned workers)
+{
+    static const size_t counts[] = {1, 4, 16};
+    char path[4300];
+
+    ca_program_start(&program, workers, "orders-per-account = 0\n");
+    snprintf(path, sizeof(path), "%s/raw.db", softhsm_dir());
+    bench_check(acme_store_open(path, raw_migrations, &raw_store) == HSM_OK, path);
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        enroller_join(&clients[i].enroller, &program.ca);
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+        measure_certificates(counts[i]);
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        enroller_leave(&clients[i].enroller);
+}
+
+/* ---- SPC tokens ---- */
+
+static struct acme_authority *authority;
+static char token_body[512], authorization[512];
+
+static bool
+ask_authority(struct ca_fixture *ca, const struct acme_http_request *request,
+              struct acme_http_response *response)
+{
+    struct acme_http_handler handler = acme_authority_handler(authority);
+
+    (void)ca;
+    handler.handle(handler.context, request, response);
+    return true;
+}
+
+/* The answer's member of that name; free() it. */
+static char *
+post(const char *path, const char *credentials, const char *body, const char *member)
+{
+    struct acme_http_reply reply = {.status = 0};
+    struct hsm_reason why = {""};
+    char url[256], *text;
+    json_t *answer;
+
+    snprintf(url, sizeof(url), "%s%s", program.ca.pa.base_url, path);
+    bench_check(acme_http_fetch(program.ca.pa.http,
+                                &(struct acme_http_fetch){.method = "POST",
+                                                          .url = url,
+                                                          .content_type = "application/json",
+                                                          .authorization = credentials,
+                                                          .body = body,
+                                                          .body_len = strlen(body),
+                                                          .reply_max = 65536,
+                                                          .timeout_ms = 30000},
+                                &reply, &why) == HSM_OK,
+                why.text);
+    answer = json_loadb(reply.body, reply.body_len, 0, NULL);
+    text = json_is_string(json_object_get(answer, member))
+               ? strdup(json_string_value(json_object_get(answer, member)))
+               : NULL;
+    bench_check(text != NULL, reply.body);
+    json_decref(answer);
+    acme_http_reply_clear(&reply);
+    return text;
+}
+
+static void *
+fetch_tokens(void *context)
+{
+    atomic_long *left = context;
+
+    while (atomic_fetch_sub(left, 1) > 0)
+        free(post("/at/account/one/token", authorization, token_body, "token"));
+    return NULL;
+}
+
+static double
+token_cost(size_t count)
+{
+    atomic_long left = TOKENS;
+    pthread_t threads[CLIENTS_MAX];
+    double begin = now_s();
+
+    for (size_t i = 0; i < count; i++)
+        bench_check(pthread_create(&threads[i], NULL, fetch_tokens, &left) == 0, "a thread");
+    for (size_t i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    return (now_s() - begin) / TOKENS;
+}
+
+static struct acme_store *
+open_authority(void)
+{
+    struct pa_fixture *pa = &program.ca.pa;
+    struct acme_store *store = NULL;
+    struct hsm_secret *password = NULL;
+    char path[4300];
+
+    snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
+    bench_check(
+        acme_store_open(path, acme_authority_migrations, &store) == HSM_OK &&
+            acme_authority_new(&(struct acme_authority_config){.base_url = pa->base_url,
+                                                               .store = store,
+                                                               .signer_key = pa->signer_key,
+                                                               .signer_chain = pa->signer_chain,
+                                                               .crl_key = pa->crl_key,
+                                                               .crl_chain = pa->crl_chain,
+                                                               .token_lifetime_s = 600,
+                                                               .session_lifetime_s = 3600,
+                                                               .list_lifetime_s = 86400,
+                                                               .crl_lifetime_s = 86400},
+                               &authority) == HSM_OK &&
+            hsm_secret_new("pass word", 9, &password) == HSM_OK &&
+            acme_authority_account_add(store, "one", "user", password,
+                                       (const char *[]){"1234", NULL}, false) == HSM_OK,
+        "the STI-PA");
+    hsm_secret_free(password);
+    return store;
+}
+
+static void
+prepare_requests(void)
+{
+    char *token, fingerprint[ACME_FINGERPRINT_LEN + 1];
+    EVP_PKEY *key = peer_key_new("P-256");
+
+    bench_check(acme_fingerprint_format(key, ACME_FINGERPRINT_THUMBPRINT, fingerprint) == HSM_OK,
+                "a fingerprint");
+    snprintf(token_body, sizeof(token_body),
+             "{\"atc\":{\"tktype\":\"TNAuthList\",\"tkvalue\":\"MAigBhYEMTIzNA\",\"ca\":false,"
+             "\"fingerprint\":\"%s\"}}",
+             fingerprint);
+    token = post("/api/v1/auth/login", NULL, "{\"userId\":\"user\",\"password\":\"pass word\"}",
+                 "accessToken");
+    snprintf(authorization, sizeof(authorization), "Bearer %s", token);
+    free(token);
+    EVP_PKEY_free(key);
+}
+
+/* A token is signed once, and its jti written. */
+static void
+bench_tokens(void)
+{
+    double shares[ROUNDS], rates[ROUNDS];
+    struct acme_store *store = open_authority();
+
+    program.ca.intercept = ask_authority;
+    prepare_requests();
+    for (size_t i = 0; i < ROUNDS; i++) {
+        double ours = token_cost(4);
+
+        shares[i] = ours / raw_cost(TOKENS, 1, 1, ROW_LEN);
+        rates[i] = 1 / ours;
+        fprintf(stderr, "\racme     SPC tokens %zu/%d", i + 1, ROUNDS);
+    }
+    fputc('\n', stderr);
+    bench_at_most("acme", "SPC token, 4 clients / its signature and commit", "ratio", 2.0, shares,
+                  ROUNDS);
+    bench_at_least("acme", "SPC tokens, 4 clients", "1/s", 1.0, rates, ROUNDS);
+    program.ca.intercept = NULL;
+    acme_authority_free(authority);
+    acme_store_close(store);
+}
+
+void
+bench_issue(void)
+{
+    static const unsigned workers[] = {1, 4};
+
+    for (size_t i = 0; i < sizeof(workers) / sizeof(workers[0]); i++) {
+        bench_certificates(workers[i]);
+        if (i == 0)
+            bench_tokens();
+        acme_store_close(raw_store);
+        ca_program_stop(&program);
+    }
+}
