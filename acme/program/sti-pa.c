@@ -22,11 +22,10 @@
 #include <hsm/secret.h>
 
 #include "options.h"
+#include "sti-pa.h"
 
 #define PROGRAM           "sti-pa"
 #define CONFIG_FILE       PROGRAM ".conf"
-#define SPCS_MAX          256 /* --spc of one account */
-#define PASSWORD_LEN      16 /* random octets of a generated password */
 #define REFRESH_S         60
 #define ROOT_VALID_DAYS   7300
 #define SIGNER_VALID_DAYS 1825
@@ -49,9 +48,10 @@ DEFINE_DEFER(char, free)
 
 struct config {
     struct acme_daemon_config daemon;
-    char *store;
+    char *store, *policy;
     char *signer_key, *signer_chain, *crl_key, *crl_chain;
     long token_lifetime_s, session_lifetime_s, list_lifetime_s, crl_lifetime_s;
+    long tokens_per_hour;
 };
 
 #define PA_KEY(member, kind, name, fallback, help)                                                 \
@@ -78,6 +78,11 @@ static const struct acme_config_key config_keys[] = {
            "PEM file of its certificate and the STI-PA root"),
     PA_SECONDS(token_lifetime_s, "token-lifetime-s", 60, 31622400, "86400",
                "seconds that an SPC token is good for"),
+    {"pa", "tokens-per-hour", ACME_CONFIG_NUMBER, offsetof(struct config, tokens_per_hour), false,
+     0, 1000000, "0", "SPC tokens of one account in an hour; 0: no limit"},
+    PA_KEY(
+        policy, ACME_CONFIG_PATH, "policy", NULL,
+        "JSON file of the governance authority: what an SPC may have; read again when it changes"),
     PA_SECONDS(session_lifetime_s, "session-lifetime-s", 60, 86400, "3600",
                "seconds that an access token is good for"),
     PA_SECONDS(list_lifetime_s, "list-lifetime-s", 120, 31622400, "604800",
@@ -117,17 +122,6 @@ config_clear_it(struct config *config)
 
 /* ---- command line ---- */
 
-/** What it said; texts are borrowed from argv. */
-struct arguments {
-    const char *dir, *token, *module, *pin_source;
-    const char *organization, *country, *address, *base_url;
-    const char *config;
-    const char *id, *user, *password_source, *generate_password;
-    const char *root, *chain;
-    const char *spcs[SPCS_MAX + 1]; /* NULL-terminated */
-    bool ca, check;
-};
-
 #define TEXT(option, member)                                                                       \
     {                                                                                              \
         option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
@@ -149,6 +143,15 @@ static const struct option_row option_rows[] = {
     TEXT("generate-password", generate_password),
     TEXT("root", root),
     TEXT("chain", chain),
+    TEXT("sha256", sha256),
+    TEXT("reason", reason),
+    TEXT("client", client),
+    TEXT("file", file),
+    TEXT("days", days),
+    TEXT("number", number),
+    TEXT("last", last),
+    {"from", OPTION_LIST, offsetof(struct arguments, from), PREFIXES_MAX},
+    {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
     {"spc", OPTION_LIST, offsetof(struct arguments, spcs), SPCS_MAX},
     {"ca", OPTION_SWITCH, offsetof(struct arguments, ca), 0},
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
@@ -171,8 +174,22 @@ static const char help_text[] =
     "      tokens for CA certificates too. FILE receives a random password; one that is there\n"
     "      already is used.\n"
     "  account list --config FILE\n"
+    "  account suspend --config FILE --id ID --reason TEXT\n"
+    "  account reinstate --config FILE --id ID\n"
+    "      A suspended account logs in no more, and its sessions and keys are good for nothing.\n"
+    "  account bind --config FILE --id ID [--client SUBJECT]\n"
+    "      Admit a TLS client certificate with this subject; without --client, none.\n"
+    "  account limit --config FILE --id ID [--from ADDRESS[/BITS] ...]\n"
+    "      Only from these addresses; without --from, from everywhere.\n"
+    "  account key add --config FILE --id ID --file FILE [--days N]\n"
+    "      A new API key, in a new FILE, good for N days (365).\n"
+    "  account key list --config FILE\n"
+    "  account key revoke --config FILE --number N\n"
     "  ca add --config FILE --root PEM\n"
-    "      Trust an STI-CA: its root is on the list from the next request on.\n"
+    "      Trust an STI-CA: its root is on the list from the next request on. A root with an\n"
+    "      error of sti-cert lint is refused.\n"
+    "  ca remove --config FILE --sha256 HEX --reason TEXT\n"
+    "      Trust it no more: the next list is without it.\n"
     "  ca list --config FILE\n"
     "  ca account add --config FILE --id ID --user USER --chain PEM\n"
     "       (--password-source SOURCE | --generate-password FILE)\n"
@@ -185,6 +202,8 @@ static const char help_text[] =
     "  revocation refuse --config FILE --id ID\n"
     "      Decide what a service provider has asked for. What an STI-CA asks for under its own\n"
     "      names is on the CRL at once.\n"
+    "  events --config FILE [--last N] [--json]\n"
+    "      Who did what, and when: the last N (100).\n"
     "\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN or password is never\n"
     "an argument. --help and --version tell about the program.\n"
@@ -200,8 +219,8 @@ print_help(void)
                key->fallback != NULL ? key->fallback : "", key->help);
 }
 
-static enum hsm_status
-usage(const char *why)
+enum hsm_status
+pa_usage(const char *why)
 {
     return options_refuse(&table, why);
 }
@@ -287,7 +306,7 @@ check_values(const char *const *values, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
-            return usage("an option's value cannot stand in " CONFIG_FILE);
+            return pa_usage("an option's value cannot stand in " CONFIG_FILE);
     }
     return HSM_OK;
 }
@@ -348,7 +367,7 @@ run_init(const void *command_line)
     enum hsm_status st;
 
     if (strncmp(arguments->base_url, "https://", 8) != 0)
-        return usage("--base-url is not an https URL");
+        return pa_usage("--base-url is not an https URL");
     if (arguments->pin_source != NULL) {
         pin_source = acme_provision_source(arguments->pin_source);
         if (pin_source == NULL)
@@ -420,6 +439,8 @@ pa_open(const struct config *config, struct pa *pa)
         .list_lifetime_s = (unsigned)config->list_lifetime_s,
         .crl_lifetime_s = (unsigned)config->crl_lifetime_s,
         .metrics = config->daemon.shared.metrics,
+        .tokens_per_hour = (unsigned)config->tokens_per_hour,
+        .policy = config->policy,
     };
     enum hsm_status st = acme_daemon_open(&config->daemon, &pa->daemon);
 
@@ -500,10 +521,8 @@ run_serve(const void *command_line)
     return acme_daemon_supervise(&program, arguments->config, &config, NULL);
 }
 
-/* ---- accounts and trusted STI-CAs ---- */
-
-static enum hsm_status
-open_configured_store(const struct arguments *arguments, struct acme_store **out)
+enum hsm_status
+pa_open_store(const struct arguments *arguments, struct acme_store **out)
 {
     CONFIG config = {.store = NULL};
     enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
@@ -511,213 +530,20 @@ open_configured_store(const struct arguments *arguments, struct acme_store **out
     return st == HSM_OK ? open_store(config.store, out) : st;
 }
 
-/* A generated one is in its file before the account exists: so a second try can use it. */
-static enum hsm_status
-generate_password(const char *path, struct hsm_secret **out)
-{
-    DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
-    enum hsm_status st;
-
-    if (access(path, F_OK) == 0)
-        return hsm_secret_read(path, out);
-    st = hsm_secret_random(PASSWORD_LEN, &password);
-    if (st == HSM_OK)
-        st = hsm_secret_write(password, path);
-    if (st != HSM_OK)
-        return st;
-    *out = password;
-    password = NULL;
-    return HSM_OK;
-}
-
-static enum hsm_status
-read_password(const struct arguments *arguments, struct hsm_secret **out)
-{
-    if (arguments->password_source != NULL)
-        return hsm_secret_from(arguments->password_source, "Password of the account", out);
-    return generate_password(arguments->generate_password, out);
-}
-
-/* Add an account by `add`, with the store open and its password at hand. */
-static enum hsm_status
-add_account(const struct arguments *arguments,
-            enum hsm_status (*add)(const struct arguments *arguments, struct acme_store *store,
-                                   const struct hsm_secret *password))
-{
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
-    enum hsm_status st;
-
-    if ((arguments->password_source == NULL) == (arguments->generate_password == NULL))
-        return usage("account add wants one of --password-source and --generate-password");
-    st = open_configured_store(arguments, &store);
-    if (st == HSM_OK)
-        st = read_password(arguments, &password);
-    if (st == HSM_OK)
-        st = add(arguments, store, password);
-    if (st == HSM_OK)
-        printf("account %s: added\n", arguments->id);
-    return st;
-}
-
-static enum hsm_status
-add_sp_account(const struct arguments *arguments, struct acme_store *store,
-               const struct hsm_secret *password)
-{
-    enum hsm_status st = acme_authority_account_add(store, arguments->id, arguments->user, password,
-                                                    arguments->spcs, arguments->ca);
-
-    if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "account %s or user %s exists; nothing was changed", arguments->id,
-                arguments->user);
-    return st;
-}
-
-static enum hsm_status
-run_account_add(const void *command_line)
-{
-    return add_account(command_line, add_sp_account);
-}
-
-static enum hsm_status
-add_ca_account(const struct arguments *arguments, struct acme_store *store,
-               const struct hsm_secret *password)
-{
-    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    enum hsm_status st = certs_chain_read(arguments->chain, &chain);
-
-    if (st == HSM_OK)
-        st = acme_authority_ca_account_add(store, arguments->id, arguments->user, password, chain);
-    if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR,
-                "account %s or user %s exists, or a name in %s is another account's; nothing was"
-                " changed",
-                arguments->id, arguments->user, arguments->chain);
-    return st;
-}
-
-static enum hsm_status
-run_ca_account_add(const void *command_line)
-{
-    return add_account(command_line, add_ca_account);
-}
-
-static enum hsm_status
-run_account_list(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_configured_store(arguments, &store);
-
-    return st == HSM_OK ? acme_authority_accounts_show(store, stdout) : st;
-}
-
-static enum hsm_status
-run_ca_add(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    DEFER(certs_chain_free) struct certs_chain *root = NULL;
-    enum hsm_status st = certs_chain_read(arguments->root, &root);
-
-    if (st != HSM_OK)
-        return st;
-    if (certs_chain_len(root) != 1) {
-        hsm_log(HSM_LOG_ERROR, "%s: not exactly one certificate", arguments->root);
-        return HSM_ERR_MALFORMED;
-    }
-    st = open_configured_store(arguments, &store);
-    if (st == HSM_OK)
-        st = acme_authority_ca_add(store, certs_chain_get(root, 0));
-    if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "%s: on the list already", arguments->root);
-    if (st == HSM_OK)
-        printf("%s: trusted\n", arguments->root);
-    return st;
-}
-
-static enum hsm_status
-run_ca_list(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_configured_store(arguments, &store);
-
-    return st == HSM_OK ? acme_authority_cas_show(store, stdout) : st;
-}
-
-static enum hsm_status
-run_ca_account_extend(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    enum hsm_status st = certs_chain_read(arguments->chain, &chain);
-
-    if (st == HSM_OK)
-        st = open_configured_store(arguments, &store);
-    if (st == HSM_OK)
-        st = acme_authority_ca_account_extend(store, arguments->id, chain);
-    if (st == HSM_ERR_NOT_FOUND)
-        hsm_log(HSM_LOG_ERROR, "account %s: no STI-CA has it", arguments->id);
-    if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "a name in %s is another account's; nothing was changed",
-                arguments->chain);
-    if (st == HSM_OK)
-        printf("account %s: extended\n", arguments->id);
-    return st;
-}
-
-/* ---- revocations ---- */
-
-static enum hsm_status
-run_revocation_list(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_configured_store(arguments, &store);
-
-    return st == HSM_OK ? acme_authority_revocations_show(store, stdout) : st;
-}
-
-static enum hsm_status
-decide(const struct arguments *arguments, bool approve)
-{
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    char *end = NULL;
-    long long id = strtoll(arguments->id, &end, 10);
-    enum hsm_status st;
-
-    if (*arguments->id == '\0' || *end != '\0')
-        return usage("--id is not a number of revocation list");
-    st = open_configured_store(arguments, &store);
-    if (st == HSM_OK)
-        st = acme_authority_revocation_decide(store, id, approve, time(NULL));
-    if (st == HSM_ERR_NOT_FOUND)
-        hsm_log(HSM_LOG_ERROR, "revocation %s: there is none", arguments->id);
-    if (st == HSM_OK)
-        printf("revocation %s: %s\n", arguments->id, approve ? "approved" : "refused");
-    return st;
-}
-
-static enum hsm_status
-run_revocation_approve(const void *command_line)
-{
-    return decide(command_line, true);
-}
-
-static enum hsm_status
-run_revocation_refuse(const void *command_line)
-{
-    return decide(command_line, false);
-}
-
 static const struct option_command commands[] = {
     {"init", "dir! token! module pin-source organization! country! address! base-url!", run_init},
     {"serve", "config! check", run_serve},
     {"account add", "config! id! user! password-source generate-password spc! ca", run_account_add},
     {"account list", "config!", run_account_list},
+    {"account suspend", "config! id! reason!", run_account_suspend},
+    {"account reinstate", "config! id!", run_account_reinstate},
+    {"account bind", "config! id! client", run_account_bind},
+    {"account limit", "config! id! from", run_account_limit},
+    {"account key add", "config! id! file! days", run_account_key_add},
+    {"account key list", "config!", run_account_key_list},
+    {"account key revoke", "config! number!", run_account_key_revoke},
     {"ca add", "config! root!", run_ca_add},
+    {"ca remove", "config! sha256! reason!", run_ca_remove},
     {"ca list", "config!", run_ca_list},
     {"ca account add", "config! id! user! chain! password-source generate-password",
      run_ca_account_add},
@@ -725,6 +551,7 @@ static const struct option_command commands[] = {
     {"revocation list", "config!", run_revocation_list},
     {"revocation approve", "config! id!", run_revocation_approve},
     {"revocation refuse", "config! id!", run_revocation_refuse},
+    {"events", "config! last json", run_events},
 };
 
 static const struct option_table table = {

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include <acme/events.h>
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -80,6 +81,24 @@ const char *const acme_authority_migrations[] = {
     " decided INTEGER,"
     " entry INTEGER UNIQUE," /* its place in the CRL, from 1 on, once it is there */
     " UNIQUE (issuer, serial)) STRICT;",
+
+    /* Accounts are suspended, limited, and used with more than a password; tokens are counted. */
+    ACME_EVENTS_MIGRATION
+    "ALTER TABLE account ADD COLUMN suspended TEXT;" /* the reason; NULL: it is not */
+    "ALTER TABLE account ADD COLUMN client TEXT;" /* subject of its client certificate */
+    "CREATE UNIQUE INDEX account_client ON account(client);"
+    "CREATE TABLE account_source ("
+    " account TEXT NOT NULL REFERENCES account(id),"
+    " prefix TEXT NOT NULL," /* "ADDRESS/BITS" */
+    " PRIMARY KEY (account, prefix)) STRICT;"
+    "CREATE TABLE api_key ("
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " digest BLOB NOT NULL UNIQUE," /* SHA-256 */
+    " account TEXT NOT NULL REFERENCES account(id),"
+    " created INTEGER NOT NULL,"
+    " expires INTEGER NOT NULL,"
+    " revoked INTEGER) STRICT;"
+    "CREATE INDEX spc_token_account ON spc_token(account, issued);",
     NULL,
 };
 
@@ -289,7 +308,10 @@ acme_authority_new(const struct acme_authority_config *config, struct acme_autho
     authority->config = *config;
     pthread_mutex_init(&authority->signing, NULL); /* Linux: cannot fail with default attributes */
 
-    st = fill(authority);
+    if (config->policy != NULL)
+        st = authority_policy_open(config->policy, config->store, &authority->policy);
+    if (st == HSM_OK)
+        st = fill(authority);
     for (int i = 0; i < AUTHORITY_DOCUMENTS && st == HSM_OK; i++)
         st = authority_document_refresh(authority, (enum authority_document)i);
     if (st != HSM_OK)
@@ -320,5 +342,6 @@ acme_authority_free(struct acme_authority *authority)
     free(authority->crl_url);
     free(authority->crl_issuer);
     pthread_mutex_destroy(&authority->signing);
+    authority_policy_free(authority->policy);
     free(authority);
 }

@@ -13,6 +13,7 @@
 #include <openssl/sha.h>
 
 #include <acme/base64url.h>
+#include <acme/events.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -27,6 +28,7 @@
 #define SCRYPT_MEMORY_MAX (256UL * 1024 * 1024) /* octets; what a stored hash may ask for */
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
+#define EVENT_DETAIL_MAX  1024 /* octets; the rest of many codes is left out */
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 
 /** A salted scrypt hash (RFC 7914) with the costs it was made with. */
@@ -155,6 +157,24 @@ check_spcs(const char *account_id, const char *const *spcs)
 }
 
 static enum hsm_status
+tell_added(struct acme_store *store, const char *account_id, const char *user,
+           const struct authority_rights *rights)
+{
+    char detail[EVENT_DETAIL_MAX];
+    size_t len = (size_t)snprintf(detail, sizeof(detail), "user %s%s%s", user,
+                                  rights->issuers != NULL ? ", STI-CA" : "",
+                                  rights->ca ? ", may ask for ca" : "");
+
+    for (size_t i = 0; rights->spcs != NULL && rights->spcs[i] != NULL && len < sizeof(detail); i++)
+        len += (size_t)snprintf(detail + len, sizeof(detail) - len, "%s %s", i == 0 ? ", SPC" : "",
+                                rights->spcs[i]);
+    return acme_event_add(store, &(struct acme_event){.at = time(NULL),
+                                                      .what = "account added",
+                                                      .subject = account_id,
+                                                      .detail = detail});
+}
+
+static enum hsm_status
 insert_account(struct acme_store *store, const char *account_id, const char *user,
                const struct password_hash *hash, const struct authority_rights *rights)
 {
@@ -172,7 +192,7 @@ insert_account(struct acme_store *store, const char *account_id, const char *use
                             account_id, rights->spcs[i]);
     if (st == HSM_OK && rights->issuers != NULL)
         st = authority_issuers_insert(store, account_id, rights->issuers);
-    return st;
+    return st == HSM_OK ? tell_added(store, account_id, user, rights) : st;
 }
 
 enum hsm_status
@@ -340,6 +360,12 @@ authority_answer_verdict(struct acme_http_response *response, enum authority_ver
         acme_http_response_header(response, "Retry-After", seconds);
         authority_answer_error(response, 429, "too many failed logins: try again later");
         return;
+    case AUTHORITY_SUSPENDED:
+        authority_answer_error(response, 403, "this account is suspended");
+        return;
+    case AUTHORITY_ELSEWHERE:
+        authority_answer_error(response, 403, "this account is not used from this address");
+        return;
     case AUTHORITY_REFUSED:
     case AUTHORITY_ADMITTED:
         break;
@@ -402,17 +428,31 @@ after_scheme(const char *authorization, const char *scheme)
     return authorization + len + strspn(authorization + len, " ");
 }
 
-enum hsm_status
-authority_authenticate(struct acme_authority *authority, const struct acme_http_request *request,
-                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
+/* A session's access token, or an API key. */
+static enum hsm_status
+admit_bearer(struct acme_authority *authority, const char *token, enum authority_verdict *verdict,
+             char account[ACME_AUTHORITY_ID_MAX + 1])
+{
+    enum hsm_status st = admit_session(authority, token, verdict, account);
+
+    return st == HSM_OK && *verdict != AUTHORITY_ADMITTED
+               ? authority_admit_api_key(authority, token, verdict, account)
+               : st;
+}
+
+/* What an Authorization header says comes before the certificate of the connection. */
+static enum hsm_status
+identify(struct acme_authority *authority, const struct acme_http_request *request,
+         enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     const char *authorization = acme_http_request_header(request, "Authorization");
+    const char *client = acme_http_request_client(request);
     const char *credentials;
 
-    account[0] = '\0';
     if (authorization == NULL || *authorization == '\0') {
-        *verdict = AUTHORITY_ANONYMOUS;
-        return HSM_OK;
+        *verdict = client != NULL ? AUTHORITY_REFUSED : AUTHORITY_ANONYMOUS;
+        return client != NULL ? authority_admit_client(authority, client, verdict, account)
+                              : HSM_OK;
     }
     if (strlen(authorization) > AUTHORIZATION_MAX) {
         *verdict = AUTHORITY_REFUSED;
@@ -422,8 +462,21 @@ authority_authenticate(struct acme_authority *authority, const struct acme_http_
     if (credentials != NULL)
         return admit_basic(authority, credentials, verdict, account);
     credentials = after_scheme(authorization, "Bearer");
-    return admit_session(authority, credentials != NULL ? credentials : authorization, verdict,
-                         account);
+    return admit_bearer(authority, credentials != NULL ? credentials : authorization, verdict,
+                        account);
+}
+
+enum hsm_status
+authority_authenticate(struct acme_authority *authority, const struct acme_http_request *request,
+                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
+{
+    enum hsm_status st;
+
+    account[0] = '\0';
+    st = identify(authority, request, verdict, account);
+    return st == HSM_OK && *verdict == AUTHORITY_ADMITTED
+               ? authority_check_standing(authority, request, account, verdict)
+               : st;
 }
 
 enum hsm_status
@@ -508,6 +561,8 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
         return;
     }
     st = check_password(authority, user, password, &verdict, account);
+    if (st == HSM_OK && verdict == AUTHORITY_ADMITTED)
+        st = authority_check_standing(authority, request, account, &verdict);
     if (st != HSM_OK) {
         authority_answer_failure(response, st);
     } else if (verdict != AUTHORITY_ADMITTED) {
@@ -521,7 +576,7 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
 /* Whose refresh token this is; it is spent: two who show it cannot both be answered. */
 static enum hsm_status
 spend_refresh_token(struct acme_authority *authority, const char *token,
-                    char account[ACME_AUTHORITY_ID_MAX + 1], bool *is_good)
+                    char account[ACME_AUTHORITY_ID_MAX + 1], enum authority_verdict *verdict)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     struct acme_store *store = authority->config.store;
@@ -538,9 +593,10 @@ spend_refresh_token(struct acme_authority *authority, const char *token,
                             sizeof(digest));
     if (st != HSM_OK)
         return st;
-    *is_good = spent == 1;
-    if (*is_good)
+    if (spent == 1) {
         snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
+        *verdict = AUTHORITY_ADMITTED;
+    }
     return HSM_OK;
 }
 
@@ -550,10 +606,10 @@ authority_relogin(struct acme_authority *authority, const struct acme_http_reque
 {
     DEFER(json_decref) json_t *body = authority_body(request, response);
     char account[ACME_AUTHORITY_ID_MAX + 1] = "";
+    enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *token;
     struct hsm_reason why;
     enum hsm_status st;
-    bool is_good;
 
     (void)param;
     if (body == NULL)
@@ -562,11 +618,13 @@ authority_relogin(struct acme_authority *authority, const struct acme_http_reque
         authority_answer_error(response, 400, why.text);
         return;
     }
-    st = spend_refresh_token(authority, token, account, &is_good);
+    st = spend_refresh_token(authority, token, account, &verdict);
+    if (st == HSM_OK && verdict == AUTHORITY_ADMITTED)
+        st = authority_check_standing(authority, request, account, &verdict);
     if (st != HSM_OK)
         authority_answer_failure(response, st);
-    else if (!is_good)
-        authority_answer_verdict(response, AUTHORITY_REFUSED);
+    else if (verdict != AUTHORITY_ADMITTED)
+        authority_answer_verdict(response, verdict);
     else
         answer_session(authority, account, response);
 }

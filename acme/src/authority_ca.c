@@ -7,8 +7,10 @@
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 
+#include <acme/events.h>
 #include <certs/cert.h>
 #include <certs/issue.h>
+#include <certs/lint.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
@@ -16,9 +18,57 @@
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct certs_lint, certs_lint_free)
 DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(char, free)
+
+/* Faults are logged: an operator gave it. Warnings are where standards disagree. */
+static enum hsm_status
+check_profile(const X509 *root, const char *subject)
+{
+    DEFER(certs_lint_free) struct certs_lint *lint = NULL;
+    enum hsm_status st =
+        certs_lint_new(root, &(struct certs_lint_options){.role = CERTS_LINT_ROOT}, &lint);
+
+    if (st != HSM_OK)
+        return st;
+    for (size_t i = 0; i < certs_lint_len(lint); i++) {
+        const struct certs_lint_finding *finding = certs_lint_get(lint, i);
+
+        hsm_log(finding->rule->severity == CERTS_LINT_ERROR ? HSM_LOG_ERROR : HSM_LOG_WARNING,
+                "%s: %s: %s (%s)", subject, finding->rule->id, finding->detail.text,
+                finding->rule->citation);
+    }
+    return certs_lint_count(lint, CERTS_LINT_ERROR) > 0 ? HSM_ERR_UNTRUSTED : HSM_OK;
+}
+
+/* A change of the list and its event. */
+static enum hsm_status
+change_list(struct acme_store *store, const struct acme_event *event, enum hsm_status changed)
+{
+    if (changed == HSM_OK)
+        changed = acme_event_add(store, event);
+    if (changed == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return changed;
+}
+
+static enum hsm_status
+insert_root(struct acme_store *store, const X509 *root, const char *digest_hex)
+{
+    uint8_t *der = NULL;
+    size_t len;
+    enum hsm_status st = certs_cert_der(root, &der, &len);
+
+    if (st != HSM_OK)
+        return st;
+    st = acme_store_run(store, NULL, "INSERT INTO trusted_ca (sha256, der, added) VALUES (?, ?, ?)",
+                        "sbi", digest_hex, der, len, (int64_t)time(NULL));
+    free(der);
+    return st;
+}
 
 enum hsm_status
 acme_authority_ca_add(struct acme_store *store, const X509 *root)
@@ -27,8 +77,6 @@ acme_authority_ca_add(struct acme_store *store, const X509 *root)
     DEFER(free) char *issuer = certs_cert_issuer(root);
     uint8_t digest[SHA256_DIGEST_LENGTH];
     char digest_hex[2 * SHA256_DIGEST_LENGTH + 1];
-    uint8_t *der = NULL;
-    size_t len;
     enum hsm_status st;
 
     if (subject == NULL || issuer == NULL)
@@ -37,14 +85,41 @@ acme_authority_ca_add(struct acme_store *store, const X509 *root)
         hsm_log(HSM_LOG_ERROR, "%s: not a root, or expired", subject);
         return HSM_ERR_UNTRUSTED;
     }
-    if ((st = certs_cert_sha256(root, digest)) != HSM_OK ||
-        (st = certs_cert_der(root, &der, &len)) != HSM_OK)
+    if ((st = check_profile(root, subject)) != HSM_OK ||
+        (st = certs_cert_sha256(root, digest)) != HSM_OK ||
+        (st = acme_store_begin(store)) != HSM_OK)
         return st;
     authority_hex(digest, sizeof(digest), digest_hex);
-    st = acme_store_run(store, NULL, "INSERT INTO trusted_ca (sha256, der, added) VALUES (?, ?, ?)",
-                        "sbi", digest_hex, der, len, (int64_t)time(NULL));
-    free(der);
-    return st;
+    return change_list(
+        store,
+        &(struct acme_event){
+            .at = time(NULL), .what = "STI-CA trusted", .subject = digest_hex, .detail = subject},
+        insert_root(store, root, digest_hex));
+}
+
+static enum hsm_status
+delete_root(struct acme_store *store, const char *digest_hex)
+{
+    int64_t changes = 0;
+    enum hsm_status st =
+        acme_store_run(store, &changes, "DELETE FROM trusted_ca WHERE sha256 = ?", "s", digest_hex);
+
+    return st == HSM_OK && changes == 0 ? HSM_ERR_NOT_FOUND : st;
+}
+
+enum hsm_status
+acme_authority_ca_remove(struct acme_store *store, const char *sha256, const char *reason)
+{
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st != HSM_OK)
+        return st;
+    return change_list(store,
+                       &(struct acme_event){.at = time(NULL),
+                                            .what = "STI-CA no longer trusted",
+                                            .subject = sha256,
+                                            .detail = reason},
+                       delete_root(store, sha256));
 }
 
 /* The certificate in the current row's column 1. */
@@ -218,6 +293,10 @@ acme_authority_ca_account_extend(struct acme_store *store, const char *account_i
     st = find_sti_ca(store, account_id);
     if (st == HSM_OK)
         st = authority_issuers_insert(store, account_id, path);
+    if (st == HSM_OK)
+        st = acme_event_add(store, &(struct acme_event){.at = time(NULL),
+                                                        .what = "account of an STI-CA extended",
+                                                        .subject = account_id});
     if (st == HSM_OK)
         return acme_store_commit(store);
     acme_store_rollback(store);

@@ -21,6 +21,7 @@
 #define FINGERPRINT_OCTETS 32
 #define TKVALUE_MAX        1024 /* characters: one SPC needs far less */
 #define JTI_LEN            36 /* characters of a UUID (RFC 9562) */
+#define HOUR_S             3600
 
 /** The "atc" object of RFC 9447 section 4, as asked for. Texts are borrowed from the request. */
 struct wish {
@@ -29,6 +30,7 @@ struct wish {
     bool ca;
     struct certs_tnauthlist *tnauthlist;
     const char *spc; /* of the list */
+    int64_t lifetime_s; /* by policy */
 };
 
 static void
@@ -134,6 +136,25 @@ parse_wish(const json_t *body, struct wish *wish, struct hsm_reason *why)
     return parse_tkvalue(tkvalue, wish, why);
 }
 
+/* What the governance authority says of the code, whoever asks for it. */
+static enum hsm_status
+check_policy(struct acme_authority *authority, struct wish *wish, struct hsm_reason *why)
+{
+    struct authority_rule rule;
+    enum hsm_status st =
+        authority_policy_ask(authority->policy, authority->config.store, wish->spc, &rule);
+
+    if (st != HSM_OK)
+        return st;
+    if (!rule.allowed)
+        return hsm_refuse(why, HSM_ERR_DENIED, "SPC %s may have no tokens", wish->spc);
+    if (wish->ca && !rule.ca)
+        return hsm_refuse(why, HSM_ERR_DENIED, "SPC %s may not have ca", wish->spc);
+    wish->lifetime_s =
+        rule.lifetime_s > 0 ? rule.lifetime_s : (int64_t)authority->config.token_lifetime_s;
+    return HSM_OK;
+}
+
 /* RFC 9448 section 5.6: the authority makes sure that the list belongs to the account. */
 static enum hsm_status
 check_account(struct acme_store *store, const char *account_id, const struct wish *wish,
@@ -188,12 +209,12 @@ record(struct acme_authority *authority, const char *account_id, const struct wi
 
 /* No token outlives the certificate that it is checked with. */
 static enum hsm_status
-expiry(const struct acme_authority *authority, time_t *exp)
+expiry(const struct acme_authority *authority, int64_t lifetime_s, time_t *exp)
 {
     time_t now = authority_now(authority);
     time_t signer_until = certs_chain_not_after(authority->config.signer_chain);
 
-    *exp = now + (time_t)authority->config.token_lifetime_s;
+    *exp = now + (time_t)lifetime_s;
     if (*exp > signer_until)
         *exp = signer_until;
     if (*exp > now)
@@ -215,7 +236,7 @@ issue(struct acme_authority *authority, const char *account_id, const struct wis
         .ca = wish->ca,
         .fingerprint = wish->fingerprint,
     };
-    enum hsm_status st = expiry(authority, &request.exp);
+    enum hsm_status st = expiry(authority, wish->lifetime_s, &request.exp);
 
     if (st != HSM_OK)
         return st;
@@ -253,6 +274,8 @@ grant(struct acme_authority *authority, const char *account_id, const json_t *bo
     }
     if (st == HSM_OK)
         st = check_account(authority->config.store, account_id, wish, &why);
+    if (st == HSM_OK)
+        st = check_policy(authority, wish, &why);
     if (st == HSM_ERR_DENIED) {
         hsm_log(HSM_LOG_WARNING, "STI-PA: account %s: %s", account_id, why.text);
         authority_answer_error(response, 403, why.text);
@@ -264,6 +287,35 @@ grant(struct acme_authority *authority, const char *account_id, const json_t *bo
         authority_answer_failure(response, st);
     else
         answer_token(authority, token, response);
+}
+
+/* Or the answer is made (RFC 6585 section 4): when the oldest of the last hour is an hour old. */
+static bool
+is_within_rate(struct acme_authority *authority, const char *account_id,
+               struct acme_http_response *response)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    unsigned limit = authority->config.tokens_per_hour;
+    int64_t now = (int64_t)authority_now(authority);
+    char seconds[32];
+    enum hsm_status st = HSM_OK;
+
+    if (limit == 0)
+        return true;
+    st = acme_store_query(authority->config.store, &rows,
+                          "SELECT count(*), min(issued) FROM spc_token"
+                          " WHERE account = ? AND issued > ?",
+                          "si", account_id, now - HOUR_S);
+    if (st == HSM_OK && acme_rows_next(rows) && acme_rows_int(rows, 0) < (int64_t)limit)
+        return true;
+    if (st != HSM_OK) {
+        authority_answer_failure(response, st);
+        return false;
+    }
+    snprintf(seconds, sizeof(seconds), "%" PRId64, acme_rows_int(rows, 1) + HOUR_S - now + 1);
+    acme_http_response_header(response, "Retry-After", seconds);
+    authority_answer_error(response, 429, "too many SPC tokens in an hour: try again later");
+    return false;
 }
 
 void
@@ -284,7 +336,7 @@ authority_grant(struct acme_authority *authority, const struct acme_http_request
         return;
     }
     body = authority_body(request, response);
-    if (body == NULL)
+    if (body == NULL || !is_within_rate(authority, account_id, response))
         return;
     grant(authority, account_id, body, &wish, response);
     wish_clear(&wish);

@@ -1,7 +1,9 @@
 /*
  * authority_internal.h - what the files of the STI-PA share: authority.c (routes),
- * authority_account.c (who may), authority_grant.c (SPC tokens), authority_ca.c (whom the list
- * names), authority_revoke.c (what the CRL names), authority_publish.c (list and CRL).
+ * authority_account.c (who may), authority_standing.c (who may at
+ * the moment), authority_policy.c (what the governance authority allows), authority_grant.c (SPC
+ * tokens), authority_ca.c (whom the list names), authority_revoke.c (what the CRL names),
+ * authority_publish.c (list and CRL).
  */
 #ifndef ACME_AUTHORITY_INTERNAL_H
 #define ACME_AUTHORITY_INTERNAL_H
@@ -29,6 +31,7 @@ struct acme_authority {
     char *crl_signer_url; /* likewise of the CRL's signer: its AuthorityInfoAccess */
     char *crl_url;
     char *crl_issuer; /* its name as RFC 2253 text: "iss" of token answers */
+    struct authority_policy *policy; /* NULL: there is none */
     pthread_mutex_t signing; /* one thread re-signs at a time */
     time_t retry_at[AUTHORITY_DOCUMENTS]; /* after a failed signature; under the lock */
 };
@@ -57,6 +60,8 @@ void authority_hex(const uint8_t *octets, size_t len, char *out);
 enum authority_verdict {
     AUTHORITY_ADMITTED,
     AUTHORITY_REFUSED, /* wrong, expired, or of another account: nobody is told which */
+    AUTHORITY_SUSPENDED, /* good, but the account is suspended */
+    AUTHORITY_ELSEWHERE, /* good, but not from this address */
     AUTHORITY_LIMITED, /* too many wrong passwords: not even looked at */
     AUTHORITY_ANONYMOUS, /* there are none */
 };
@@ -94,6 +99,43 @@ void authority_relogin(struct acme_authority *authority, const struct acme_http_
 
 /** Delete sessions and failed logins that are over. */
 HSM_MUST_CHECK enum hsm_status authority_accounts_expire(struct acme_authority *authority);
+
+/* authority_standing.c */
+
+/** Of an account whose credentials are good: *verdict stays, or says why it is refused. */
+HSM_MUST_CHECK enum hsm_status
+authority_check_standing(struct acme_authority *authority, const struct acme_http_request *request,
+                         const char *account, enum authority_verdict *verdict);
+
+/** *verdict and `account` change only if the key, or the subject of a verified client certificate,
+ *  is some account's. */
+HSM_MUST_CHECK enum hsm_status
+authority_admit_api_key(struct acme_authority *authority, const char *key,
+                        enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1]);
+HSM_MUST_CHECK enum hsm_status
+authority_admit_client(struct acme_authority *authority, const char *subject,
+                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1]);
+
+/* authority_policy.c */
+
+struct authority_policy;
+
+/** What a service provider code may have. */
+struct authority_rule {
+    bool allowed; /* SPC tokens at all */
+    bool ca; /* with the "ca" flag */
+    int64_t lifetime_s; /* of its tokens; 0: as configured */
+};
+
+/** Read and check the file; faults are logged. */
+HSM_MUST_CHECK enum hsm_status authority_policy_open(const char *path, struct acme_store *store,
+                                                     struct authority_policy **out);
+void authority_policy_free(struct authority_policy *policy);
+
+/** By the file as it is now. NULL: everything is allowed. */
+HSM_MUST_CHECK enum hsm_status authority_policy_ask(struct authority_policy *policy,
+                                                    struct acme_store *store, const char *spc,
+                                                    struct authority_rule *out);
 
 /* authority_grant.c */
 

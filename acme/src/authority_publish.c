@@ -17,6 +17,7 @@
 #include <openssl/sha.h>
 
 #include <acme/ca_list.h>
+#include <acme/events.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <hsm/defer.h>
@@ -241,18 +242,43 @@ prune(struct acme_authority *authority, enum authority_document kind, uint64_t n
 }
 
 static enum hsm_status
+tell_signed(struct acme_authority *authority, enum authority_document kind,
+            const struct document *document)
+{
+    char what[64], subject[32];
+
+    snprintf(what, sizeof(what), "%s signed", name_of(kind));
+    snprintf(subject, sizeof(subject), "%" PRIu64, document->number);
+    return acme_event_add(authority->config.store,
+                          &(struct acme_event){.at = authority_now(authority),
+                                               .who = "sti-pa",
+                                               .what = what,
+                                               .subject = subject,
+                                               .detail = document->signer});
+}
+
+static enum hsm_status
 insert(struct acme_authority *authority, enum authority_document kind,
        const struct document *document)
 {
-    enum hsm_status st = acme_store_run(
-        authority->config.store, NULL,
-        "INSERT INTO document (kind, number, expires, signer, says, body)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        "iiisbb", (int64_t)kind, (int64_t)document->number, (int64_t)document->expires,
-        document->signer, document->says, sizeof(document->says), document->body, document->len);
+    enum hsm_status st = acme_store_begin(authority->config.store);
 
-    if (st ==
-        HSM_ERR_EXISTS) /* another process was faster: its document is the one of this number */
+    if (st != HSM_OK)
+        return st;
+    st = acme_store_run(authority->config.store, NULL,
+                        "INSERT INTO document (kind, number, expires, signer, says, body)"
+                        " VALUES (?, ?, ?, ?, ?, ?)",
+                        "iiisbb", (int64_t)kind, (int64_t)document->number,
+                        (int64_t)document->expires, document->signer, document->says,
+                        sizeof(document->says), document->body, document->len);
+
+    if (st == HSM_OK)
+        st = tell_signed(authority, kind, document);
+    if (st == HSM_OK)
+        st = acme_store_commit(authority->config.store);
+    else
+        acme_store_rollback(authority->config.store);
+    if (st == HSM_ERR_EXISTS) /* another process was faster: its document is of this number */
         return HSM_OK;
     if (st != HSM_OK)
         return st;

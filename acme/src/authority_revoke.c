@@ -16,6 +16,7 @@
 #include <openssl/x509.h>
 
 #include <acme/base64url.h>
+#include <acme/events.h>
 #include <certs/cert.h>
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
@@ -303,6 +304,21 @@ take_over(struct acme_store *store, const struct plea *plea, int64_t id)
                           "issi", (int64_t)plea->reason, plea->requester, plea->account, id);
 }
 
+/* By rule: an STI-CA asked for one of its own. */
+static enum hsm_status
+tell_revoked(struct acme_store *store, const struct plea *plea, int64_t id, int64_t now)
+{
+    char who[ACME_AUTHORITY_ID_MAX + 16], subject[32];
+
+    snprintf(who, sizeof(who), "account %s", plea->account);
+    snprintf(subject, sizeof(subject), "%" PRId64, id);
+    return acme_event_add(store, &(struct acme_event){.at = (time_t)now,
+                                                      .who = who,
+                                                      .what = "certificate revoked",
+                                                      .subject = subject,
+                                                      .detail = plea->requester});
+}
+
 /* Within a transaction. *state receives a literal; *is_new: this request brought it there. */
 static enum hsm_status
 decide(struct acme_store *store, const struct plea *plea, bool is_sti_ca, int64_t now,
@@ -333,7 +349,8 @@ decide(struct acme_store *store, const struct plea *plea, bool is_sti_ca, int64_
     if (st != HSM_OK || !is_sti_ca || !*is_new)
         return st;
     *state = REVOKED;
-    return add_entry(store, id, now);
+    st = add_entry(store, id, now);
+    return st == HSM_OK ? tell_revoked(store, plea, id, now) : st;
 }
 
 static enum hsm_status
@@ -594,11 +611,20 @@ decide_by_hand(struct acme_store *store, int64_t id, bool approve, int64_t now)
 enum hsm_status
 acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool approve, time_t now)
 {
+    char subject[32];
     enum hsm_status st = acme_store_begin(store);
 
     if (st != HSM_OK)
         return st;
     st = decide_by_hand(store, id, approve, now);
+    snprintf(subject, sizeof(subject), "%" PRId64, id);
+    if (st == HSM_OK)
+        st = acme_event_add(store,
+                            &(struct acme_event){
+                                .at = now,
+                                .what = approve ? "revocation approved" : "revocation refused",
+                                .subject = subject,
+                            });
     if (st == HSM_OK)
         return acme_store_commit(store);
     acme_store_rollback(store);

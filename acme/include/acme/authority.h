@@ -13,9 +13,11 @@
  *   POST /sti-pa/revocations            {"issuer": DER in base64, "serial": hex, "reason":
  * CRLReason, "requester": text}: puts a certificate on the CRL
  *
- * Requests for tokens and revocations are authorized by an access token ("Bearer
- * TOKEN" or, as deployed, the bare token) or by "Basic" user and password. Errors
- * are {"status":"error","message"}.
+ * Requests for tokens and revocations are authorized by an access token or an API
+ * key ("Bearer TOKEN" or, as deployed, the bare token), by "Basic" user and password,
+ * or by a client certificate that is bound to the account. A suspended account, or
+ * one that is used from elsewhere than it may be, has 403. Errors are
+ * {"status":"error","message"}.
  *
  * What an STI-CA asks to revoke under its own names is on the CRL when it has
  * its 200. A service provider adds "chain", the PEM chain of its certificate,
@@ -63,6 +65,8 @@ struct acme_authority_config {
     unsigned list_lifetime_s;
     unsigned crl_lifetime_s;
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
+    unsigned tokens_per_hour; /* SPC tokens of one account; more: 429; 0: no limit */
+    const char *policy; /* the governance authority's file (docs/STI-PA.md); NULL: none */
     time_t (*now)(void); /* NULL: time() */
 };
 
@@ -102,6 +106,42 @@ HSM_MUST_CHECK enum hsm_status
 acme_authority_account_add(struct acme_store *store, const char *account_id, const char *user,
                            const struct hsm_secret *password, const char *const *spcs, bool ca);
 
+/*
+ * How an account stands. Each change is an event. HSM_ERR_NOT_FOUND: no account
+ * has this id, or it stands so already.
+ */
+
+/** @param reason  up to 256 octets; it is shown to operators, not to the account */
+HSM_MUST_CHECK enum hsm_status acme_authority_account_suspend(struct acme_store *store,
+                                                              const char *account_id,
+                                                              const char *reason);
+HSM_MUST_CHECK enum hsm_status acme_authority_account_reinstate(struct acme_store *store,
+                                                                const char *account_id);
+
+/** Admit a TLS client certificate with this subject (RFC 2253 text), and no other; NULL: none.
+ *  @retval HSM_ERR_EXISTS  it is another account's */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_account_bind(struct acme_store *store, const char *account_id, const char *subject);
+
+/** @param prefixes  "ADDRESS" or "ADDRESS/BITS", NULL-terminated; none: from everywhere */
+HSM_MUST_CHECK enum hsm_status acme_authority_account_limit(struct acme_store *store,
+                                                            const char *account_id,
+                                                            const char *const *prefixes);
+
+/**
+ * Make an API key: 32 random octets in a new file (0600), their SHA-256 in the store.
+ *
+ * @param days  1 to 3660 that it is good for
+ * @param id    its number, for the next
+ * @retval HSM_ERR_EXISTS  the file is there
+ */
+HSM_MUST_CHECK enum hsm_status acme_authority_api_key_add(struct acme_store *store,
+                                                          const char *account_id, const char *path,
+                                                          unsigned days, int64_t *id);
+HSM_MUST_CHECK enum hsm_status acme_authority_api_key_revoke(struct acme_store *store, int64_t id);
+/** One line for each: its number, account, days, whether it is revoked. */
+HSM_MUST_CHECK enum hsm_status acme_authority_api_keys_show(struct acme_store *store, FILE *to);
+
 /** One line for each account: id, user, SPCs, whether it may ask for "ca". */
 HSM_MUST_CHECK enum hsm_status acme_authority_accounts_show(struct acme_store *store, FILE *to);
 
@@ -109,9 +149,15 @@ HSM_MUST_CHECK enum hsm_status acme_authority_accounts_show(struct acme_store *s
  * Put an STI-CA's root on the trusted list.
  *
  * @retval HSM_ERR_EXISTS     it is there
- * @retval HSM_ERR_UNTRUSTED  it is not self-issued, or it has expired; logged
+ * @retval HSM_ERR_UNTRUSTED  it is not self-issued, it has expired, or certs/lint.h finds an error
+ * in it; logged
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_ca_add(struct acme_store *store, const X509 *root);
+
+/** Take a root off the list, by its SHA-256 as acme_authority_cas_show() tells it.
+ *  @retval HSM_ERR_NOT_FOUND  it is not there */
+HSM_MUST_CHECK enum hsm_status acme_authority_ca_remove(struct acme_store *store,
+                                                        const char *sha256, const char *reason);
 
 /**
  * Add an STI-CA's account, which may revoke what is issued under the names in its chain.

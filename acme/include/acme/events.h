@@ -1,0 +1,53 @@
+/*
+ * events.h - who did what, and when: every administrative act of an STI-CA or
+ * STI-PA, in a table of its store that only grows.
+ */
+#ifndef ACME_EVENTS_H
+#define ACME_EVENTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+#include <acme/store.h>
+#include <hsm/status.h>
+
+#define ACME_EVENTS_SHOWN_MAX 100000 /* of one answer */
+
+/* For a table of migrations. The store itself refuses to change or delete a row. */
+#define ACME_EVENTS_MIGRATION                                                                      \
+    "CREATE TABLE event ("                                                                         \
+    " id INTEGER PRIMARY KEY AUTOINCREMENT,"                                                       \
+    " at INTEGER NOT NULL,"                                                                        \
+    " who TEXT NOT NULL,"                                                                          \
+    " what TEXT NOT NULL,"                                                                         \
+    " subject TEXT NOT NULL,"                                                                      \
+    " detail TEXT NOT NULL) STRICT;"                                                               \
+    "CREATE TRIGGER event_is_not_changed BEFORE UPDATE ON event"                                   \
+    " BEGIN SELECT RAISE(ABORT, 'events are not changed'); END;"                                   \
+    "CREATE TRIGGER event_is_not_deleted BEFORE DELETE ON event"                                   \
+    " BEGIN SELECT RAISE(ABORT, 'events are not deleted'); END;"
+
+struct acme_event {
+    time_t at;
+    const char *who; /* "operator root", "account 1234"; NULL: the user of this process */
+    const char *what; /* "account suspended" */
+    const char *subject; /* what it was done to */
+    const char *detail; /* NULL: nothing is to be added */
+};
+
+/** Within the caller's transaction if there is one: the act and its event are one. */
+HSM_MUST_CHECK enum hsm_status acme_event_add(struct acme_store *store,
+                                              const struct acme_event *event);
+
+/**
+ * The latest events, oldest first: a line for each, or with `json` an object for
+ * each: {"id","at" (RFC 3339),"who","what","subject","detail"}.
+ *
+ * @param limit  how many at most, 1 to ACME_EVENTS_SHOWN_MAX
+ */
+HSM_MUST_CHECK enum hsm_status acme_events_show(struct acme_store *store, int64_t limit, bool json,
+                                                FILE *to);
+
+#endif

@@ -1,0 +1,393 @@
+/* sti-pa-operator.c - what an operator does to the store of an STI-PA. */
+#include "sti-pa.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <acme/authority.h>
+#include <acme/events.h>
+#include <certs/chain.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+#include <hsm/secret.h>
+
+#define PASSWORD_LEN 16 /* random octets of a generated password */
+#define KEY_DAYS     365 /* that an API key is good for, if nothing is said */
+#define EVENTS_SHOWN 100 /* if nothing is said */
+
+DEFINE_DEFER(struct acme_store, acme_store_close)
+DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
+
+/* ---- accounts and trusted STI-CAs ---- */
+
+/* A generated one is in its file before the account exists: so a second try can use it. */
+static enum hsm_status
+generate_password(const char *path, struct hsm_secret **out)
+{
+    DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
+    enum hsm_status st;
+
+    if (access(path, F_OK) == 0)
+        return hsm_secret_read(path, out);
+    st = hsm_secret_random(PASSWORD_LEN, &password);
+    if (st == HSM_OK)
+        st = hsm_secret_write(password, path);
+    if (st != HSM_OK)
+        return st;
+    *out = password;
+    password = NULL;
+    return HSM_OK;
+}
+
+static enum hsm_status
+read_password(const struct arguments *arguments, struct hsm_secret **out)
+{
+    if (arguments->password_source != NULL)
+        return hsm_secret_from(arguments->password_source, "Password of the account", out);
+    return generate_password(arguments->generate_password, out);
+}
+
+/* Add an account by `add`, with the store open and its password at hand. */
+static enum hsm_status
+add_account(const struct arguments *arguments,
+            enum hsm_status (*add)(const struct arguments *arguments, struct acme_store *store,
+                                   const struct hsm_secret *password))
+{
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
+    enum hsm_status st;
+
+    if ((arguments->password_source == NULL) == (arguments->generate_password == NULL))
+        return pa_usage("account add wants one of --password-source and --generate-password");
+    st = pa_open_store(arguments, &store);
+    if (st == HSM_OK)
+        st = read_password(arguments, &password);
+    if (st == HSM_OK)
+        st = add(arguments, store, password);
+    if (st == HSM_OK)
+        printf("account %s: added\n", arguments->id);
+    return st;
+}
+
+static enum hsm_status
+add_sp_account(const struct arguments *arguments, struct acme_store *store,
+               const struct hsm_secret *password)
+{
+    enum hsm_status st = acme_authority_account_add(store, arguments->id, arguments->user, password,
+                                                    arguments->spcs, arguments->ca);
+
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "account %s or user %s exists; nothing was changed", arguments->id,
+                arguments->user);
+    return st;
+}
+
+enum hsm_status
+run_account_add(const void *command_line)
+{
+    return add_account(command_line, add_sp_account);
+}
+
+static enum hsm_status
+add_ca_account(const struct arguments *arguments, struct acme_store *store,
+               const struct hsm_secret *password)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_read(arguments->chain, &chain);
+
+    if (st == HSM_OK)
+        st = acme_authority_ca_account_add(store, arguments->id, arguments->user, password, chain);
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR,
+                "account %s or user %s exists, or a name in %s is another account's; nothing was"
+                " changed",
+                arguments->id, arguments->user, arguments->chain);
+    return st;
+}
+
+enum hsm_status
+run_ca_account_add(const void *command_line)
+{
+    return add_account(command_line, add_ca_account);
+}
+
+enum hsm_status
+run_account_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    return st == HSM_OK ? acme_authority_accounts_show(store, stdout) : st;
+}
+
+enum hsm_status
+run_ca_add(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(certs_chain_free) struct certs_chain *root = NULL;
+    enum hsm_status st = certs_chain_read(arguments->root, &root);
+
+    if (st != HSM_OK)
+        return st;
+    if (certs_chain_len(root) != 1) {
+        hsm_log(HSM_LOG_ERROR, "%s: not exactly one certificate", arguments->root);
+        return HSM_ERR_MALFORMED;
+    }
+    st = pa_open_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_ca_add(store, certs_chain_get(root, 0));
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "%s: on the list already", arguments->root);
+    if (st == HSM_OK)
+        printf("%s: trusted\n", arguments->root);
+    return st;
+}
+
+enum hsm_status
+run_ca_remove(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    if (st == HSM_OK)
+        st = acme_authority_ca_remove(store, arguments->sha256, arguments->reason);
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "%s: not on the list", arguments->sha256);
+    if (st == HSM_OK)
+        printf("%s: trusted no more\n", arguments->sha256);
+    return st;
+}
+
+enum hsm_status
+run_ca_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    return st == HSM_OK ? acme_authority_cas_show(store, stdout) : st;
+}
+
+enum hsm_status
+run_ca_account_extend(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_read(arguments->chain, &chain);
+
+    if (st == HSM_OK)
+        st = pa_open_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_ca_account_extend(store, arguments->id, chain);
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "account %s: no STI-CA has it", arguments->id);
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "a name in %s is another account's; nothing was changed",
+                arguments->chain);
+    if (st == HSM_OK)
+        printf("account %s: extended\n", arguments->id);
+    return st;
+}
+
+/* ---- revocations ---- */
+
+enum hsm_status
+run_revocation_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    return st == HSM_OK ? acme_authority_revocations_show(store, stdout) : st;
+}
+
+static enum hsm_status
+decide(const struct arguments *arguments, bool approve)
+{
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    char *end = NULL;
+    long long id = strtoll(arguments->id, &end, 10);
+    enum hsm_status st;
+
+    if (*arguments->id == '\0' || *end != '\0')
+        return pa_usage("--id is not a number of revocation list");
+    st = pa_open_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_revocation_decide(store, id, approve, time(NULL));
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "revocation %s: there is none", arguments->id);
+    if (st == HSM_OK)
+        printf("revocation %s: %s\n", arguments->id, approve ? "approved" : "refused");
+    return st;
+}
+
+enum hsm_status
+run_revocation_approve(const void *command_line)
+{
+    return decide(command_line, true);
+}
+
+enum hsm_status
+run_revocation_refuse(const void *command_line)
+{
+    return decide(command_line, false);
+}
+
+/* ---- how an account stands ---- */
+
+/* One change of an account, and what is said of it. */
+static enum hsm_status
+say(const struct arguments *arguments, enum hsm_status st, const char *done, const char *not_found)
+{
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "account %s: %s", arguments->id, not_found);
+    if (st == HSM_OK)
+        printf("account %s: %s\n", arguments->id, done);
+    return st;
+}
+
+enum hsm_status
+run_account_suspend(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    if (st == HSM_OK)
+        st = acme_authority_account_suspend(store, arguments->id, arguments->reason);
+    return say(arguments, st, "suspended", "there is none, or it is suspended already");
+}
+
+enum hsm_status
+run_account_reinstate(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    if (st == HSM_OK)
+        st = acme_authority_account_reinstate(store, arguments->id);
+    return say(arguments, st, "reinstated", "there is none, or it is not suspended");
+}
+
+enum hsm_status
+run_account_bind(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    if (st == HSM_OK)
+        st = acme_authority_account_bind(store, arguments->id, arguments->client);
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "%s: is bound to another account", arguments->client);
+    return say(arguments, st,
+               arguments->client != NULL ? "client certificate bound"
+                                         : "client certificate unbound",
+               "there is none");
+}
+
+enum hsm_status
+run_account_limit(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    if (st == HSM_OK)
+        st = acme_authority_account_limit(store, arguments->id, arguments->from);
+    return say(arguments, st,
+               arguments->from[0] != NULL ? "limited to these addresses" : "from everywhere",
+               "there is none");
+}
+
+/* ---- API keys ---- */
+
+static bool
+parse_count(const char *text, long long max, long long *out)
+{
+    char *end = NULL;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    return errno == 0 && *end == '\0' && *out >= 1 && *out <= max;
+}
+
+enum hsm_status
+run_account_key_add(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long days = KEY_DAYS;
+    int64_t id = 0;
+    enum hsm_status st;
+
+    if (arguments->days != NULL && !parse_count(arguments->days, INT_MAX, &days))
+        return pa_usage("--days is not a number from 1 on");
+    st = pa_open_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_api_key_add(store, arguments->id, arguments->file, (unsigned)days, &id);
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "account %s: there is none", arguments->id);
+    if (st == HSM_OK)
+        printf("account %s: API key %" PRId64 " is in %s\n", arguments->id, id, arguments->file);
+    return st;
+}
+
+enum hsm_status
+run_account_key_list(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    return st == HSM_OK ? acme_authority_api_keys_show(store, stdout) : st;
+}
+
+enum hsm_status
+run_account_key_revoke(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long number = 0;
+    enum hsm_status st;
+
+    if (!parse_count(arguments->number, LLONG_MAX, &number))
+        return pa_usage("--number is not a number of account key list");
+    st = pa_open_store(arguments, &store);
+    if (st == HSM_OK)
+        st = acme_authority_api_key_revoke(store, number);
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "API key %lld: there is none, or it is revoked already", number);
+    if (st == HSM_OK)
+        printf("API key %lld: revoked\n", number);
+    return st;
+}
+
+/* ---- events ---- */
+
+enum hsm_status
+run_events(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long last = EVENTS_SHOWN;
+    enum hsm_status st;
+
+    if (arguments->last != NULL && !parse_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &last))
+        return pa_usage("--last is not a number from 1 to 100000");
+    st = pa_open_store(arguments, &store);
+    return st == HSM_OK ? acme_events_show(store, last, arguments->json, stdout) : st;
+}

@@ -1,0 +1,95 @@
+/* events.c - who did what, and when. */
+#include <acme/events.h>
+
+#include <inttypes.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include <hsm/defer.h>
+
+#define USER_MAX    64 /* octets of a user's name that are told */
+#define RECORD_SIZE 4096 /* octets that getpwuid_r() may use */
+
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+DEFINE_DEFER(json_t, json_decref)
+
+/* The user that the kernel knows; an environment variable would be what somebody says. */
+static void
+name_operator(char *out, size_t size)
+{
+    char record[RECORD_SIZE];
+    struct passwd user;
+    struct passwd *found = NULL;
+
+    if (getpwuid_r(getuid(), &user, record, sizeof(record), &found) == 0 && found != NULL)
+        snprintf(out, size, "operator %.*s", USER_MAX, user.pw_name);
+    else
+        snprintf(out, size, "operator uid %u", (unsigned)getuid());
+}
+
+enum hsm_status
+acme_event_add(struct acme_store *store, const struct acme_event *event)
+{
+    char operator[USER_MAX + 16];
+
+    if (event->who == NULL)
+        name_operator(operator, sizeof(operator));
+    return acme_store_run(
+        store, NULL, "INSERT INTO event (at, who, what, subject, detail) VALUES (?, ?, ?, ?, ?)",
+        "issss", (int64_t)event->at, event->who != NULL ? event->who : operator, event->what,
+        event->subject, event->detail != NULL ? event->detail : "");
+}
+
+static void
+show_line(const struct acme_rows *rows, const char *at, FILE *to)
+{
+    const char *detail = acme_rows_text(rows, 5);
+
+    fprintf(to, "%" PRId64 "  %s  %s: %s: %s%s%s\n", acme_rows_int(rows, 0), at,
+            acme_rows_text(rows, 2), acme_rows_text(rows, 3), acme_rows_text(rows, 4),
+            *detail != '\0' ? ": " : "", detail);
+}
+
+static enum hsm_status
+show_object(const struct acme_rows *rows, const char *at, FILE *to)
+{
+    DEFER(json_decref)
+    json_t *object =
+        json_pack("{s:I, s:s, s:s, s:s, s:s, s:s}", "id", (json_int_t)acme_rows_int(rows, 0), "at",
+                  at, "who", acme_rows_text(rows, 2), "what", acme_rows_text(rows, 3), "subject",
+                  acme_rows_text(rows, 4), "detail", acme_rows_text(rows, 5));
+
+    if (object == NULL || json_dumpf(object, to, JSON_COMPACT) != 0)
+        return HSM_ERR_NOMEM;
+    fputc('\n', to);
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_events_show(struct acme_store *store, int64_t limit, bool json, FILE *to)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        limit < 1 || limit > ACME_EVENTS_SHOWN_MAX
+            ? HSM_ERR_USAGE
+            : acme_store_query(store, &rows,
+                               "SELECT * FROM (SELECT id, at, who, what, subject, detail FROM event"
+                               " ORDER BY id DESC LIMIT ?) AS latest ORDER BY id",
+                               "i", limit);
+
+    while (st == HSM_OK && acme_rows_next(rows)) {
+        time_t at = (time_t)acme_rows_int(rows, 1);
+        char text[32] = "";
+        struct tm tm;
+
+        if (gmtime_r(&at, &tm) != NULL)
+            strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+        if (json)
+            st = show_object(rows, text, to);
+        else
+            show_line(rows, text, to);
+    }
+    return st;
+}

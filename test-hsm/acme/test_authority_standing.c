@@ -1,0 +1,571 @@
+/* test_authority_standing.c - mirrors acme/src/authority_standing.c, authority_policy.c and
+ * events.c: who may have an SPC token at the moment, and what is remembered of it. */
+#define _GNU_SOURCE /* asprintf */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include <acme/authority.h>
+#include <acme/authority_token.h>
+#include <acme/base64url.h>
+#include <acme/events.h>
+#include <acme/jwk.h>
+#include <hsm/process.h>
+
+#include "pa_fixture.h"
+#include "peer.h"
+#include "softhsm.h"
+
+#define PASSWORD        "correct horse"
+#define TOKEN_LIFETIME  7200
+#define TOKENS_PER_HOUR 3
+#define TKVALUE_1234    "MAigBhYEMTIzNA" /* the TNAuthList of SPC 1234 */
+
+static struct pa_fixture pa;
+static struct acme_store *store;
+static struct acme_authority *authority;
+static char fingerprint[ACME_FINGERPRINT_LEN + 1];
+static char policy_path[4200];
+static time_t offset_s; /* the STI-PA's clock is ahead by this */
+
+static time_t
+pa_clock(void)
+{
+    return time(NULL) + offset_s;
+}
+
+static void
+forward(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    struct acme_http_handler handler = acme_authority_handler(authority);
+
+    (void)context;
+    handler.handle(handler.context, request, response);
+}
+
+static void
+write_policy(const char *text)
+{
+    assert_int_equal(hsm_file_write(policy_path, text, strlen(text), 0600), HSM_OK);
+}
+
+static struct acme_authority_config
+config_of_fixture(void)
+{
+    return (struct acme_authority_config){
+        .base_url = pa.base_url,
+        .store = store,
+        .signer_key = pa.signer_key,
+        .signer_chain = pa.signer_chain,
+        .crl_key = pa.crl_key,
+        .crl_chain = pa.crl_chain,
+        .token_lifetime_s = TOKEN_LIFETIME,
+        .session_lifetime_s = 600,
+        .list_lifetime_s = 86400,
+        .crl_lifetime_s = 43200,
+        .tokens_per_hour = TOKENS_PER_HOUR,
+        .policy = policy_path,
+        .now = pa_clock,
+    };
+}
+
+static void
+add_account(const char *id, const char *user, const char *spc)
+{
+    struct hsm_secret *password = NULL;
+
+    assert_int_equal(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), HSM_OK);
+    assert_int_equal(
+        acme_authority_account_add(store, id, user, password, (const char *[]){spc, NULL}, true),
+        HSM_OK);
+    hsm_secret_free(password);
+}
+
+static int
+start(void **state)
+{
+    struct acme_authority_config config;
+    char path[4200];
+    EVP_PKEY *key = peer_key_new("P-256");
+
+    (void)state;
+    assert_int_equal(acme_fingerprint_format(key, ACME_FINGERPRINT_THUMBPRINT, fingerprint),
+                     HSM_OK);
+    EVP_PKEY_free(key);
+    pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
+    snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
+    snprintf(policy_path, sizeof(policy_path), "%s/policy.json", softhsm_dir());
+    write_policy("{\"default\":{\"allowed\":true,\"ca\":true}}");
+    assert_int_equal(acme_store_open(path, acme_authority_migrations, &store), HSM_OK);
+    config = config_of_fixture();
+    assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    acme_authority_free(authority);
+    acme_store_close(store);
+    pa_fixture_stop(&pa);
+    return 0;
+}
+
+static int
+empty(void **state)
+{
+    (void)state;
+    offset_s = 0;
+    write_policy("{\"default\":{\"allowed\":true,\"ca\":true}}");
+    assert_int_equal(acme_store_run(store, NULL, "DELETE FROM spc_token", ""), HSM_OK);
+    return 0;
+}
+
+/* ---- requests ---- */
+
+static int
+post(const char *path, const char *authorization, const char *body, json_t **answer)
+{
+    struct acme_http_reply reply = {0};
+    struct hsm_reason why = {""};
+    char url[1024];
+    const struct acme_http_fetch fetch = {
+        .method = "POST",
+        .url = url,
+        .content_type = "application/json",
+        .authorization = authorization,
+        .body = body,
+        .body_len = strlen(body),
+        .reply_max = 1 << 20,
+        .timeout_ms = 30000,
+    };
+    int status;
+
+    snprintf(url, sizeof(url), "%s%s", pa.base_url, path);
+    if (acme_http_fetch(pa.http, &fetch, &reply, &why) != HSM_OK)
+        fail_msg("%s: %s", path, why.text);
+    status = reply.status;
+    if (answer != NULL)
+        *answer = json_loadb(reply.body, reply.body_len, 0, NULL);
+    acme_http_reply_clear(&reply);
+    return status;
+}
+
+static char *
+basic(const char *user)
+{
+    char pair[256];
+    char *encoded;
+    char *header = NULL;
+
+    snprintf(pair, sizeof(pair), "%s:%s", user, PASSWORD);
+    encoded = acme_base64_encode(pair, strlen(pair));
+    assert_true(asprintf(&header, "Basic %s", encoded) > 0);
+    free(encoded);
+    return header;
+}
+
+/* Ask for a token of SPC 1234; *answer may be NULL. */
+static int
+ask(const char *account, const char *authorization, bool ca, json_t **answer)
+{
+    char path[256], body[1024];
+
+    snprintf(path, sizeof(path), "/at/account/%s/token", account);
+    snprintf(body, sizeof(body),
+             "{\"atc\":{\"tktype\":\"TNAuthList\",\"tkvalue\":\"" TKVALUE_1234
+             "\",\"ca\":%s,\"fingerprint\":\"%s\"}}",
+             ca ? "true" : "false", fingerprint);
+    return post(path, authorization, body, answer);
+}
+
+static int
+ask_as(const char *account, const char *user)
+{
+    char *authorization = basic(user);
+    int status = ask(account, authorization, false, NULL);
+
+    free(authorization);
+    return status;
+}
+
+/* Seconds that the token of an answer is good for; the answer is released. */
+static int64_t
+lifetime_of(json_t *answer)
+{
+    const char *token = json_string_value(json_object_get(answer, "token"));
+    const char *payload;
+    uint8_t *octets = NULL;
+    size_t len;
+    json_t *claims;
+    int64_t exp;
+
+    assert_non_null(token);
+    payload = strchr(token, '.') + 1;
+    assert_int_equal(acme_base64url_decode(payload, strcspn(payload, "."), &octets, &len), HSM_OK);
+    claims = json_loadb((const char *)octets, len, 0, NULL);
+    exp = json_integer_value(json_object_get(claims, "exp"));
+    json_decref(claims);
+    free(octets);
+    json_decref(answer);
+    return exp - pa_clock();
+}
+
+/* What acme_events_show() prints; free() it. */
+static char *
+events(bool json)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *to = open_memstream(&text, &len);
+
+    assert_int_equal(acme_events_show(store, 1000, json, to), HSM_OK);
+    fclose(to);
+    return text;
+}
+
+static void
+assert_event(const char *wanted)
+{
+    char *text = events(false);
+
+    if (strstr(text, wanted) == NULL)
+        fail_msg("no event \"%s\" in:\n%s", wanted, text);
+    free(text);
+}
+
+/* ---- suspension ---- */
+
+static void
+suspended_account_gets_nothing_by_any_credential_until_it_is_reinstated(void **state)
+{
+    char login[256], again[512];
+    json_t *answer = NULL;
+    char *session = NULL;
+
+    (void)state;
+    add_account("suspended", "sp-suspended", "1234");
+    snprintf(login, sizeof(login), "{\"userId\":\"sp-suspended\",\"password\":\"%s\"}", PASSWORD);
+    assert_int_equal(post("/api/v1/auth/login", NULL, login, &answer), 200);
+    session = strdup(json_string_value(json_object_get(answer, "accessToken")));
+    snprintf(again, sizeof(again), "{\"refreshToken\":\"%s\"}",
+             json_string_value(json_object_get(answer, "refreshToken")));
+    json_decref(answer);
+    assert_int_equal(ask("suspended", session, false, NULL), 200);
+
+    assert_int_equal(acme_authority_account_suspend(store, "suspended", "fees"), HSM_OK);
+    assert_int_equal(acme_authority_account_suspend(store, "suspended", "fees"), HSM_ERR_NOT_FOUND);
+    assert_int_equal(ask("suspended", session, false, NULL), 403);
+    assert_int_equal(ask_as("suspended", "sp-suspended"), 403);
+    assert_int_equal(post("/api/v1/auth/login", NULL, login, NULL), 403);
+    assert_int_equal(post("/api/v1/auth/refresh", NULL, again, NULL), 403);
+
+    assert_int_equal(acme_authority_account_reinstate(store, "suspended"), HSM_OK);
+    assert_int_equal(acme_authority_account_reinstate(store, "suspended"), HSM_ERR_NOT_FOUND);
+    assert_int_equal(ask_as("suspended", "sp-suspended"), 200);
+    assert_int_equal(ask("suspended", session, false, NULL), 403); /* it was over */
+    assert_event("account suspended: suspended: fees\n");
+    assert_event("account reinstated: suspended\n");
+    free(session);
+}
+
+static void
+account_that_is_not_there_cannot_be_changed(void **state)
+{
+    char path[4300];
+    int64_t id;
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/nobody.key", softhsm_dir());
+    assert_int_equal(acme_authority_account_suspend(store, "nobody", "x"), HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_authority_account_reinstate(store, "nobody"), HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_authority_account_bind(store, "nobody", "CN=x"), HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_authority_account_limit(store, "nobody", (const char *[]){NULL}),
+                     HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_authority_api_key_add(store, "nobody", path, 1, &id), HSM_ERR_NOT_FOUND);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(acme_authority_api_key_revoke(store, 999), HSM_ERR_NOT_FOUND);
+}
+
+/* ---- addresses ---- */
+
+static const struct {
+    const char *prefix;
+    int status;
+} sources[] = {
+    {"127.0.0.1", 200},    {"127.0.0.0/8", 200}, {"0.0.0.0/0", 200},
+    {"127.0.0.2", 403},    {"126.0.0.0/8", 403}, {"127.0.0.2/31", 403},
+    {"127.0.0.0/31", 200}, {"::/0", 200},        {"2001:db8::/32", 403},
+};
+
+static void
+account_is_used_from_its_addresses_only(void **state)
+{
+    (void)state;
+    add_account("limited", "sp-limited", "1234");
+    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
+        assert_int_equal(empty(NULL), 0);
+        assert_int_equal(acme_authority_account_limit(store, "limited",
+                                                      (const char *[]){sources[i].prefix, NULL}),
+                         HSM_OK);
+        if (ask_as("limited", "sp-limited") != sources[i].status)
+            fail_msg("%s: not %d", sources[i].prefix, sources[i].status);
+    }
+    assert_int_equal(acme_authority_account_limit(store, "limited", (const char *[]){NULL}),
+                     HSM_OK);
+    assert_int_equal(ask_as("limited", "sp-limited"), 200);
+    assert_event("account limited to sources: limited: 2001:db8::/32\n");
+    assert_event("account limited to sources: limited: everywhere\n");
+}
+
+static void
+sources_that_are_none_are_refused(void **state)
+{
+    static const char *const bad[] = {"",        "localhost",    "127.0.0.1/33", "127.0.0.1/",
+                                      "::1/129", "127.0.0.1/-1", "127.0.0.1/a",  "127.0.0.1/8 ",
+                                      "1.2.3/24"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(
+            acme_authority_account_limit(store, "limited", (const char *[]){bad[i], NULL}),
+            HSM_ERR_MALFORMED);
+    assert_int_equal(ask_as("limited", "sp-limited"), 200);
+}
+
+/* ---- API keys ---- */
+
+static void
+api_key_is_good_until_it_is_revoked_or_over(void **state)
+{
+    char path[4300];
+    char *header = NULL;
+    struct hsm_secret *key = NULL;
+    int64_t id = 0;
+    struct stat file;
+
+    (void)state;
+    add_account("keyed", "sp-keyed", "1234");
+    snprintf(path, sizeof(path), "%s/keyed.key", softhsm_dir());
+    assert_int_equal(acme_authority_api_key_add(store, "keyed", path, 0, &id), HSM_ERR_MALFORMED);
+    assert_int_equal(acme_authority_api_key_add(store, "keyed", path, 2, &id), HSM_OK);
+    assert_int_equal(stat(path, &file), 0);
+    assert_int_equal(file.st_mode & 0777, 0600);
+    assert_int_equal(hsm_secret_read(path, &key), HSM_OK);
+    assert_true(asprintf(&header, "Bearer %s", hsm_secret_octets(key)) > 0);
+
+    assert_int_equal(ask("keyed", header, false, NULL), 200);
+    assert_int_equal(ask("limited", header, false, NULL), 403); /* another's account */
+    header[strlen(header) - 1] ^= 1;
+    assert_int_equal(ask("keyed", header, false, NULL), 403);
+    header[strlen(header) - 1] ^= 1;
+    offset_s = 2 * 86400 + 60;
+    assert_int_equal(ask("keyed", header, false, NULL), 403);
+    offset_s = 0;
+    assert_int_equal(acme_authority_api_key_revoke(store, id), HSM_OK);
+    assert_int_equal(ask("keyed", header, false, NULL), 403);
+    assert_int_equal(acme_authority_api_key_revoke(store, id), HSM_ERR_NOT_FOUND);
+    assert_event("API key added: keyed: number 1, for 2 days\n");
+    assert_event("API key revoked: keyed: number 1\n");
+    hsm_secret_free(key);
+    free(header);
+}
+
+/* ---- policy ---- */
+
+static const struct {
+    const char *policy;
+    int plain, ca; /* statuses */
+} policies[] = {
+    {"{}", 403, 403},
+    {"{\"default\":{\"allowed\":true}}", 200, 403},
+    {"{\"default\":{\"allowed\":true,\"ca\":true}}", 200, 200},
+    {"{\"spc\":{\"1234\":{}}}", 200, 403},
+    {"{\"spc\":{\"1234\":{\"ca\":true}}}", 200, 200},
+    {"{\"spc\":{\"709J\":{\"ca\":true}}}", 403, 403},
+    {"{\"default\":{\"allowed\":true,\"ca\":true},\"spc\":{\"1234\":{\"allowed\":false}}}", 403,
+     403},
+    {"{\"default\":{\"allowed\":true,\"ca\":true},\"spc\":{\"1234\":{\"ca\":false}}}", 200, 403},
+};
+
+static void
+policy_decides_at_once_what_a_code_may_have(void **state)
+{
+    char *authorization = basic("sp-policy");
+
+    (void)state;
+    add_account("policy", "sp-policy", "1234");
+    for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
+        assert_int_equal(empty(NULL), 0);
+        write_policy(policies[i].policy);
+        if (ask("policy", authorization, false, NULL) != policies[i].plain ||
+            ask("policy", authorization, true, NULL) != policies[i].ca)
+            fail_msg("%s: not %d and %d", policies[i].policy, policies[i].plain, policies[i].ca);
+    }
+    assert_event("sti-pa: policy loaded: ");
+    free(authorization);
+}
+
+static void
+policy_decides_how_long_a_token_is_good_for(void **state)
+{
+    char *authorization = basic("sp-policy");
+    json_t *answer = NULL;
+
+    (void)state;
+    assert_int_equal(ask("policy", authorization, false, &answer), 200);
+    assert_in_range(lifetime_of(answer), TOKEN_LIFETIME - 60, TOKEN_LIFETIME);
+    write_policy("{\"default\":{\"allowed\":true,\"tokenLifetime\":1800},"
+                 "\"spc\":{\"1234\":{\"tokenLifetime\":600}}}");
+    assert_int_equal(ask("policy", authorization, false, &answer), 200);
+    assert_in_range(lifetime_of(answer), 540, 600);
+    write_policy("{\"default\":{\"allowed\":true,\"tokenLifetime\":1800}}");
+    assert_int_equal(ask("policy", authorization, false, &answer), 200);
+    assert_in_range(lifetime_of(answer), 1740, 1800);
+    free(authorization);
+}
+
+static const char *const bad_policies[] = {
+    "",
+    "[]",
+    "{\"defaults\":{}}",
+    "{\"default\":[]}",
+    "{\"default\":{\"allow\":true}}",
+    "{\"default\":{\"allowed\":1}}",
+    "{\"default\":{\"tokenLifetime\":59}}",
+    "{\"default\":{\"tokenLifetime\":31622401}}",
+    "{\"default\":{\"tokenLifetime\":\"60\"}}",
+    "{\"spc\":[]}",
+    "{\"spc\":{\"1234\":true}}",
+    "{\"spc\":{\"\":{}}}",
+    "{\"spc\":{\"12 34\":{}}}",
+    "{\"spc\":{\"1234\":{},\"1234\":{}}}",
+    "{\"spc\":{\"1234\":{\"ca\":\"yes\"}}}",
+};
+
+static void
+policy_that_is_bad_does_not_open_and_does_not_replace_a_good_one(void **state)
+{
+    char *authorization = basic("sp-policy");
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad_policies) / sizeof(bad_policies[0]); i++) {
+        struct acme_authority_config config = config_of_fixture();
+        struct acme_authority *other = NULL;
+
+        assert_int_equal(empty(NULL), 0);
+        assert_int_equal(ask("policy", authorization, false, NULL), 200);
+        write_policy(bad_policies[i]);
+        assert_int_equal(acme_authority_new(&config, &other), HSM_ERR_MALFORMED);
+        if (ask("policy", authorization, true, NULL) != 200)
+            fail_msg("%s: replaced a good one", bad_policies[i]);
+    }
+    assert_int_equal(unlink(policy_path), 0);
+    assert_int_equal(ask("policy", authorization, false, NULL), 200);
+    free(authorization);
+}
+
+/* ---- how many ---- */
+
+static void
+account_gets_so_many_tokens_in_an_hour(void **state)
+{
+    (void)state;
+    add_account("busy", "sp-busy", "1234");
+    for (int i = 0; i < TOKENS_PER_HOUR; i++)
+        assert_int_equal(ask_as("busy", "sp-busy"), 200);
+    assert_int_equal(ask_as("busy", "sp-busy"), 429);
+    assert_int_equal(ask_as("policy", "sp-policy"), 200); /* another account */
+    offset_s = 3601;
+    assert_int_equal(ask_as("busy", "sp-busy"), 200);
+}
+
+/* ---- STI-CAs ---- */
+
+static void
+root_is_trusted_only_if_the_profile_is_kept_and_until_it_is_removed(void **state)
+{
+    X509 *good = pa_fixture_ca_root(&pa, "good-root", "Good STI-CA");
+    X509 *bad = X509_dup(good);
+    unsigned char digest[32];
+    char hex[65];
+
+    (void)state;
+    /* A root that may sign CRLs only: ATIS-1000080 section 6.4.1 wants keyCertSign. */
+    X509_delete_ext(bad, X509_get_ext_by_NID(bad, NID_key_usage, -1));
+    assert_int_equal(acme_authority_ca_add(store, bad), HSM_ERR_UNTRUSTED);
+    assert_int_equal(acme_authority_ca_add(store, good), HSM_OK);
+    assert_int_equal(X509_digest(good, EVP_sha256(), digest, NULL), 1);
+    for (size_t i = 0; i < sizeof(digest); i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    assert_int_equal(acme_authority_ca_remove(store, hex, "ceased"), HSM_OK);
+    assert_int_equal(acme_authority_ca_remove(store, hex, "ceased"), HSM_ERR_NOT_FOUND);
+    assert_event("STI-CA trusted: ");
+    assert_event(": ceased\n");
+    X509_free(bad);
+    X509_free(good);
+}
+
+/* ---- events ---- */
+
+static void
+events_are_not_changed_and_not_deleted(void **state)
+{
+    char *before = events(true);
+    char *after;
+    json_t *first;
+
+    (void)state;
+    assert_int_not_equal(acme_store_run(store, NULL, "UPDATE event SET who = 'nobody'", ""),
+                         HSM_OK);
+    assert_int_not_equal(acme_store_run(store, NULL, "DELETE FROM event", ""), HSM_OK);
+    after = events(true);
+    assert_string_equal(before, after);
+    first = json_loadb(before, strcspn(before, "\n"), 0, NULL);
+    assert_non_null(first);
+    assert_int_equal(json_integer_value(json_object_get(first, "id")), 1);
+    assert_int_equal(strlen(json_string_value(json_object_get(first, "at"))), 20);
+    assert_int_equal(acme_events_show(store, 0, false, stdout), HSM_ERR_USAGE);
+    json_decref(first);
+    free(before);
+    free(after);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(
+            suspended_account_gets_nothing_by_any_credential_until_it_is_reinstated, empty),
+        cmocka_unit_test_setup(account_that_is_not_there_cannot_be_changed, empty),
+        cmocka_unit_test_setup(account_is_used_from_its_addresses_only, empty),
+        cmocka_unit_test_setup(sources_that_are_none_are_refused, empty),
+        cmocka_unit_test_setup(api_key_is_good_until_it_is_revoked_or_over, empty),
+        cmocka_unit_test_setup(policy_decides_at_once_what_a_code_may_have, empty),
+        cmocka_unit_test_setup(policy_decides_how_long_a_token_is_good_for, empty),
+        cmocka_unit_test_setup(policy_that_is_bad_does_not_open_and_does_not_replace_a_good_one,
+                               empty),
+        cmocka_unit_test_setup(account_gets_so_many_tokens_in_an_hour, empty),
+        cmocka_unit_test_setup(root_is_trusted_only_if_the_profile_is_kept_and_until_it_is_removed,
+                               empty),
+        cmocka_unit_test_setup(events_are_not_changed_and_not_deleted, empty),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}
