@@ -66,6 +66,8 @@ struct config {
 
 static const struct acme_config_key config_keys[] = {
     ACME_DAEMON_KEYS(struct config, daemon),
+    {"server", "client-anchors", ACME_CONFIG_PATH, offsetof(struct config, daemon.client_anchors),
+     false, 0, 0, NULL, "PEM file of the CAs of clients' certificates: account bind"},
     PA_KEY(store, ACME_CONFIG_PATH, "store", STORE_FILE,
            "SQLite file: accounts, SPC tokens, trusted STI-CAs, lists and CRLs"),
     PA_KEY(signer_key, ACME_CONFIG_TEXT, "signer-key", "pkcs11:object=" SIGNER_LABEL,

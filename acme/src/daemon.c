@@ -23,6 +23,7 @@ struct acme_daemon {
     struct hsm_token *token;
     struct hsm_key *tls_key;
     struct certs_chain *tls_chain;
+    struct certs_chain *client_anchors;
 };
 
 enum hsm_status
@@ -125,6 +126,8 @@ acme_daemon_open(const struct acme_daemon_config *config, struct acme_daemon **o
         st = hsm_key_find(daemon->token, config->tls_key, &daemon->tls_key);
     if (st == HSM_OK)
         st = certs_chain_read(config->tls_chain, &daemon->tls_chain);
+    if (st == HSM_OK && config->client_anchors != NULL)
+        st = certs_chain_read(config->client_anchors, &daemon->client_anchors);
     if (st != HSM_OK)
         return st;
     if (!hsm_key_matches(daemon->tls_key,
@@ -238,6 +241,7 @@ listen_all(struct serving *serving, struct acme_http_loop *loop)
         .listener = daemon->config->shared.listener,
         .tls_key = daemon->tls_key,
         .tls_chain = daemon->tls_chain,
+        .client_anchors = daemon->client_anchors,
         .is_quiet = !daemon->config->log_requests,
         .metrics = daemon->config->shared.metrics,
         .handler = {.handle = handle, .is_quick = is_quick, .is_slow = is_slow, .context = serving},
@@ -294,6 +298,7 @@ acme_daemon_close(struct acme_daemon *daemon)
 {
     if (daemon == NULL)
         return;
+    certs_chain_free(daemon->client_anchors);
     certs_chain_free(daemon->tls_chain);
     hsm_key_free(daemon->tls_key);
     hsm_token_close(daemon->token);

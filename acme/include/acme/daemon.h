@@ -44,6 +44,7 @@ struct acme_daemon_config {
     char *token_uri, *module, *pin_source;
     struct acme_token_settings token;
     char *address, *base_url, *tls_key, *tls_chain;
+    char *client_anchors; /* of those that ask for client certificates; NULL: not asked for */
     long threads, workers;
     char *metrics_address;
     char *log_format, *log_level;
