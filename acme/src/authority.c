@@ -18,69 +18,69 @@
 const char *const acme_authority_migrations[] = {
     "CREATE TABLE account ("
     " id TEXT PRIMARY KEY,"
-    " user TEXT NOT NULL UNIQUE,"
-    " salt BLOB NOT NULL,"
-    " hash BLOB NOT NULL,"
-    " scrypt_n INTEGER NOT NULL,"
-    " scrypt_r INTEGER NOT NULL,"
-    " scrypt_p INTEGER NOT NULL,"
-    " ca INTEGER NOT NULL,"
-    " created INTEGER NOT NULL) STRICT;"
+    " \"user\" TEXT NOT NULL UNIQUE,"
+    " salt {octets} NOT NULL,"
+    " hash {octets} NOT NULL,"
+    " scrypt_n {int} NOT NULL,"
+    " scrypt_r {int} NOT NULL,"
+    " scrypt_p {int} NOT NULL,"
+    " ca {int} NOT NULL,"
+    " created {int} NOT NULL){strict};"
     "CREATE TABLE account_spc ("
     " account TEXT NOT NULL REFERENCES account(id),"
     " spc TEXT NOT NULL,"
-    " PRIMARY KEY (account, spc)) STRICT;"
+    " PRIMARY KEY (account, spc)){strict};"
     "CREATE TABLE login_failure ("
-    " user TEXT NOT NULL,"
-    " at INTEGER NOT NULL) STRICT;"
-    "CREATE INDEX login_failure_user ON login_failure(user, at);"
+    " \"user\" TEXT NOT NULL,"
+    " at {int} NOT NULL){strict};"
+    "CREATE INDEX login_failure_user ON login_failure(\"user\", at);"
     "CREATE TABLE session ("
-    " access BLOB PRIMARY KEY," /* SHA-256 of the access token */
-    " refresh BLOB NOT NULL UNIQUE," /* SHA-256 of the refresh token */
+    " access {octets} PRIMARY KEY," /* SHA-256 of the access token */
+    " refresh {octets} NOT NULL UNIQUE," /* SHA-256 of the refresh token */
     " account TEXT NOT NULL REFERENCES account(id),"
-    " access_until INTEGER NOT NULL,"
-    " refresh_until INTEGER NOT NULL) STRICT;"
+    " access_until {int} NOT NULL,"
+    " refresh_until {int} NOT NULL){strict};"
     "CREATE TABLE spc_token ("
     " jti TEXT PRIMARY KEY,"
     " account TEXT NOT NULL REFERENCES account(id),"
     " spc TEXT NOT NULL,"
-    " ca INTEGER NOT NULL,"
+    " ca {int} NOT NULL,"
     " fingerprint TEXT NOT NULL,"
-    " issued INTEGER NOT NULL,"
-    " expires INTEGER NOT NULL) STRICT;"
+    " issued {int} NOT NULL,"
+    " expires {int} NOT NULL){strict};"
     "CREATE TABLE trusted_ca ("
     " sha256 TEXT PRIMARY KEY,"
-    " der BLOB NOT NULL,"
-    " added INTEGER NOT NULL) STRICT;"
+    " der {octets} NOT NULL,"
+    " added {int} NOT NULL){strict};"
     "CREATE TABLE document ("
-    " kind INTEGER NOT NULL," /* enum authority_document */
-    " number INTEGER NOT NULL," /* sequence of the list, number of the CRL */
-    " expires INTEGER NOT NULL,"
+    " kind {int} NOT NULL," /* enum authority_document */
+    " number {int} NOT NULL," /* sequence of the list, number of the CRL */
+    " expires {int} NOT NULL,"
     " signer TEXT NOT NULL," /* URL of the signer's chain */
-    " says BLOB NOT NULL," /* SHA-256 of its contents without number and times */
-    " body BLOB NOT NULL,"
-    " PRIMARY KEY (kind, number)) STRICT;"
+    " says {octets} NOT NULL," /* SHA-256 of its contents without number and times */
+    " body {octets} NOT NULL,"
+    " PRIMARY KEY (kind, number)){strict};"
     "CREATE TABLE signer_chain ("
     " id TEXT PRIMARY KEY,"
-    " pem TEXT NOT NULL) STRICT;",
+    " pem TEXT NOT NULL){strict};",
 
     /* STI-CAs have accounts, and the CRL has entries. */
-    "ALTER TABLE account ADD COLUMN is_sti_ca INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE account ADD COLUMN is_sti_ca {int} NOT NULL DEFAULT 0;"
     "CREATE TABLE ca_issuer ("
-    " name BLOB PRIMARY KEY," /* DER; under it this STI-CA issues, and no other */
-    " account TEXT NOT NULL REFERENCES account(id)) STRICT;"
+    " name {octets} PRIMARY KEY," /* DER; under it this STI-CA issues, and no other */
+    " account TEXT NOT NULL REFERENCES account(id)){strict};"
     "CREATE TABLE revocation ("
-    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
-    " issuer BLOB NOT NULL," /* DER */
-    " serial BLOB NOT NULL," /* content octets of the INTEGER */
-    " reason INTEGER NOT NULL,"
+    " id {id},"
+    " issuer {octets} NOT NULL," /* DER */
+    " serial {octets} NOT NULL," /* content octets of the INTEGER */
+    " reason {int} NOT NULL,"
     " requester TEXT NOT NULL,"
     " account TEXT NOT NULL REFERENCES account(id),"
     " state TEXT NOT NULL CHECK (state IN ('queued', 'revoked', 'refused')),"
-    " asked INTEGER NOT NULL,"
-    " decided INTEGER,"
-    " entry INTEGER UNIQUE," /* its place in the CRL, from 1 on, once it is there */
-    " UNIQUE (issuer, serial)) STRICT;",
+    " asked {int} NOT NULL,"
+    " decided {int},"
+    " entry {int} UNIQUE," /* its place in the CRL, from 1 on, once it is there */
+    " UNIQUE (issuer, serial)){strict};",
 
     /* Accounts are suspended, limited, and used with more than a password; tokens are counted. */
     ACME_EVENTS_MIGRATION
@@ -90,14 +90,14 @@ const char *const acme_authority_migrations[] = {
     "CREATE TABLE account_source ("
     " account TEXT NOT NULL REFERENCES account(id),"
     " prefix TEXT NOT NULL," /* "ADDRESS/BITS" */
-    " PRIMARY KEY (account, prefix)) STRICT;"
+    " PRIMARY KEY (account, prefix)){strict};"
     "CREATE TABLE api_key ("
-    " id INTEGER PRIMARY KEY AUTOINCREMENT,"
-    " digest BLOB NOT NULL UNIQUE," /* SHA-256 */
+    " id {id},"
+    " digest {octets} NOT NULL UNIQUE," /* SHA-256 */
     " account TEXT NOT NULL REFERENCES account(id),"
-    " created INTEGER NOT NULL,"
-    " expires INTEGER NOT NULL,"
-    " revoked INTEGER) STRICT;"
+    " created {int} NOT NULL,"
+    " expires {int} NOT NULL,"
+    " revoked {int}){strict};"
     "CREATE INDEX spc_token_account ON spc_token(account, issued);",
     NULL,
 };

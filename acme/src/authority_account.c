@@ -180,16 +180,17 @@ insert_account(struct acme_store *store, const char *account_id, const char *use
 {
     enum hsm_status st = acme_store_run(
         store, NULL,
-        "INSERT INTO account (id, user, salt, hash, scrypt_n, scrypt_r, scrypt_p, ca, created,"
+        "INSERT INTO account (id, \"user\", salt, hash, scrypt_n, scrypt_r, scrypt_p, ca, created,"
         " is_sti_ca) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "ssbbiiiiii", account_id, user, hash->salt, (size_t)SALT_LEN, hash->hash, (size_t)HASH_LEN,
         (int64_t)hash->n, (int64_t)hash->r, (int64_t)hash->p, (int64_t)rights->ca,
         (int64_t)time(NULL), (int64_t)(rights->issuers != NULL));
 
     for (size_t i = 0; rights->spcs != NULL && rights->spcs[i] != NULL && st == HSM_OK; i++)
-        st = acme_store_run(store, NULL,
-                            "INSERT OR IGNORE INTO account_spc (account, spc) VALUES (?, ?)", "ss",
-                            account_id, rights->spcs[i]);
+        st = acme_store_run(
+            store, NULL,
+            "INSERT INTO account_spc (account, spc) VALUES (?, ?) ON CONFLICT DO NOTHING", "ss",
+            account_id, rights->spcs[i]);
     if (st == HSM_OK && rights->issuers != NULL)
         st = authority_issuers_insert(store, account_id, rights->issuers);
     return st == HSM_OK ? tell_added(store, account_id, user, rights) : st;
@@ -228,27 +229,36 @@ acme_authority_account_add(struct acme_store *store, const char *account_id, con
     return st == HSM_OK ? authority_account_insert(store, account_id, user, password, &rights) : st;
 }
 
+static enum hsm_status
+show_spcs(struct acme_store *store, const char *account_id, FILE *to)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(store, &rows, "SELECT spc FROM account_spc WHERE account = ? ORDER BY spc",
+                         "s", account_id);
+
+    fputs("SPC", to);
+    while (st == HSM_OK && acme_rows_next(rows))
+        fprintf(to, " %s", acme_rows_text(rows, 0));
+    return st;
+}
+
 enum hsm_status
 acme_authority_accounts_show(struct acme_store *store, FILE *to)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
-        store, &rows,
-        "SELECT id, user, ca, (SELECT group_concat(spc, ' ') FROM account_spc WHERE account = id),"
-        " is_sti_ca FROM account ORDER BY id",
-        "");
+        store, &rows, "SELECT id, \"user\", ca, is_sti_ca FROM account ORDER BY id", "");
 
-    if (st != HSM_OK)
-        return st;
-    while (acme_rows_next(rows)) {
+    while (st == HSM_OK && acme_rows_next(rows)) {
         fprintf(to, "%s  user %s  ", acme_rows_text(rows, 0), acme_rows_text(rows, 1));
-        if (acme_rows_int(rows, 4) != 0)
-            fprintf(to, "STI-CA\n");
+        if (acme_rows_int(rows, 3) != 0)
+            fputs("STI-CA", to);
         else
-            fprintf(to, "SPC %s%s\n", acme_rows_text(rows, 3),
-                    acme_rows_int(rows, 2) != 0 ? "  may ask for ca" : "");
+            st = show_spcs(store, acme_rows_text(rows, 0), to);
+        fputs(acme_rows_int(rows, 2) != 0 ? "  may ask for ca\n" : "\n", to);
     }
-    return HSM_OK;
+    return st;
 }
 
 static bool
@@ -274,7 +284,7 @@ find_user(struct acme_store *store, const char *user, struct password_hash *hash
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
         store, &rows,
-        "SELECT id, salt, hash, scrypt_n, scrypt_r, scrypt_p FROM account WHERE user = ?", "s",
+        "SELECT id, salt, hash, scrypt_n, scrypt_r, scrypt_p FROM account WHERE \"user\" = ?", "s",
         user);
 
     if (st != HSM_OK)
@@ -302,8 +312,8 @@ is_limited(struct acme_authority *authority, const char *user, bool *limited)
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st =
         acme_store_query(authority->config.store, &rows,
-                         "SELECT count(*) FROM login_failure WHERE user = ? AND at > ?", "si", user,
-                         (int64_t)authority_now(authority) - ACME_AUTHORITY_FAILURES_S);
+                         "SELECT count(*) FROM login_failure WHERE \"user\" = ? AND at > ?", "si",
+                         user, (int64_t)authority_now(authority) - ACME_AUTHORITY_FAILURES_S);
 
     if (st != HSM_OK)
         return st;
@@ -339,7 +349,7 @@ check_password(struct acme_authority *authority, const char *user, const char *p
     }
     *verdict = AUTHORITY_REFUSED;
     return acme_store_run(authority->config.store, NULL,
-                          "INSERT INTO login_failure (user, at) VALUES (?, ?)", "si", user,
+                          "INSERT INTO login_failure (\"user\", at) VALUES (?, ?)", "si", user,
                           (int64_t)authority_now(authority));
 }
 

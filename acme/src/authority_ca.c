@@ -196,19 +196,18 @@ enum hsm_status
 authority_roots_digest(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    const char *digests = NULL;
-    enum hsm_status st = acme_store_query(authority->config.store, &rows,
-                                          "SELECT group_concat(sha256) FROM"
-                                          " (SELECT sha256 FROM trusted_ca ORDER BY sha256)",
-                                          "");
+    DEFER(free) char *digests = NULL; /* with a comma between two */
+    size_t len = 0;
+    FILE *to = open_memstream(&digests, &len);
+    enum hsm_status st = query_roots(authority->config.store, &rows);
 
-    if (st != HSM_OK)
-        return st;
-    if (acme_rows_next(rows))
-        digests = acme_rows_text(rows, 0); /* NULL: no CA is trusted yet */
-    SHA256((const unsigned char *)(digests != NULL ? digests : ""),
-           digests != NULL ? strlen(digests) : 0, out);
-    return HSM_OK;
+    for (bool is_first = true; to != NULL && st == HSM_OK && acme_rows_next(rows); is_first = false)
+        fprintf(to, "%s%s", is_first ? "" : ",", acme_rows_text(rows, 0));
+    if (to == NULL || fclose(to) != 0)
+        return HSM_ERR_NOMEM;
+    if (st == HSM_OK)
+        SHA256((const unsigned char *)digests, len, out);
+    return st;
 }
 
 /* ---- accounts of STI-CAs ---- */
@@ -229,7 +228,7 @@ authority_issuers_insert(struct acme_store *store, const char *account_id,
             st = acme_store_run(store, &changes,
                                 "INSERT INTO ca_issuer (name, account) VALUES (?, ?) ON CONFLICT"
                                 " (name) DO UPDATE SET account = excluded.account WHERE"
-                                " account = excluded.account",
+                                " ca_issuer.account = excluded.account",
                                 "bs", name, len, account_id);
         if (st == HSM_OK && changes == 0)
             st = HSM_ERR_EXISTS;

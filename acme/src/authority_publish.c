@@ -483,8 +483,8 @@ authority_signer_publish(struct acme_authority *authority, const struct certs_ch
     authority_hex(digest, SIGNER_ID_LEN / 2, digits);
     snprintf(path, sizeof(path), ACME_AUTHORITY_SIGNERS_PATH "certificateId_%s.crt", digits);
     st = acme_store_run(authority->config.store, NULL,
-                        "INSERT OR IGNORE INTO signer_chain (id, pem) VALUES (?, ?)", "ss",
-                        path + strlen(ACME_AUTHORITY_SIGNERS_PATH), pem);
+                        "INSERT INTO signer_chain (id, pem) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                        "ss", path + strlen(ACME_AUTHORITY_SIGNERS_PATH), pem);
     if (st != HSM_OK)
         return st;
     *url = authority_url(authority->config.base_url, path);

@@ -283,15 +283,12 @@ add_entry(struct acme_store *store, int64_t id, int64_t now)
 static enum hsm_status
 insert_plea(struct acme_store *store, const struct plea *plea, int64_t now, int64_t *id)
 {
-    enum hsm_status st = acme_store_run(
-        store, NULL,
+    return acme_store_insert(
+        store, id,
         "INSERT INTO revocation (issuer, serial, reason, requester, account, state, asked)"
-        " VALUES (?, ?, ?, ?, ?, '" QUEUED "', ?)",
+        " VALUES (?, ?, ?, ?, ?, '" QUEUED "', ?) RETURNING id",
         "bbissi", plea->issuer, plea->issuer_len, plea->serial, plea->serial_len,
         (int64_t)plea->reason, plea->requester, plea->account, now);
-
-    *id = acme_store_last_id(store);
-    return st;
 }
 
 /* An STI-CA's word stands for a request that waited, or was refused to a service provider. */
@@ -575,7 +572,7 @@ acme_authority_revocations_show(struct acme_store *store, FILE *to)
     enum hsm_status st = acme_store_query(
         store, &rows,
         "SELECT * FROM (SELECT id, state, issuer, serial, reason, requester, asked, account"
-        " FROM revocation ORDER BY id DESC LIMIT ?) ORDER BY id",
+        " FROM revocation ORDER BY id DESC LIMIT ?) AS latest ORDER BY id",
         "i", (int64_t)LISTED_MAX);
 
     while (st == HSM_OK && acme_rows_next(rows))

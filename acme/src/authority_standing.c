@@ -264,9 +264,10 @@ insert_sources(struct acme_store *store, const char *account_id, const char *con
     size_t len = 0;
 
     for (size_t i = 0; st == HSM_OK && prefixes[i] != NULL; i++) {
-        st = acme_store_run(store, NULL,
-                            "INSERT OR IGNORE INTO account_source (account, prefix) VALUES (?, ?)",
-                            "ss", account_id, prefixes[i]);
+        st = acme_store_run(
+            store, NULL,
+            "INSERT INTO account_source (account, prefix) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            "ss", account_id, prefixes[i]);
         len += (size_t)snprintf(told + len, size - len, "%s%s", i > 0 ? " " : "", prefixes[i]);
     }
     return st;
@@ -328,13 +329,10 @@ insert_key(struct acme_store *store, const char *account_id, const struct hsm_se
         return HSM_ERR_USAGE;
     }
     SHA256((const unsigned char *)hsm_secret_octets(key), hsm_secret_len(key), digest);
-    st = acme_store_run(store, NULL,
-                        "INSERT INTO api_key (digest, account, created, expires)"
-                        " VALUES (?, ?, ?, ?)",
-                        "bsii", digest, sizeof(digest), account_id, (int64_t)time(NULL), expires);
-    if (st == HSM_OK)
-        *id = acme_store_last_id(store);
-    return st;
+    return acme_store_insert(
+        store, id,
+        "INSERT INTO api_key (digest, account, created, expires) VALUES (?, ?, ?, ?) RETURNING id",
+        "bsii", digest, sizeof(digest), account_id, (int64_t)time(NULL), expires);
 }
 
 static enum hsm_status

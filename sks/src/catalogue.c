@@ -133,24 +133,23 @@ static enum hsm_status
 insert(struct sks_catalogue *catalogue, struct sks_credential *credential)
 {
     enum hsm_status st = acme_store_begin(catalogue->store);
-    int64_t id;
+    int64_t id = 0;
 
     if (st != HSM_OK)
         return st;
-    st = acme_store_run(catalogue->store, NULL,
-                        "INSERT INTO credential (state, spc, token_uri, key_uri, ca_directory,"
-                        " order_url, chain_pem, x5u, not_before, not_after, replaces, changed_at)"
-                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        "isssssssiiii", (int64_t)credential->state, credential->spc,
-                        credential->token_uri, credential->key_uri, credential->ca_directory,
-                        credential->order_url, credential->chain_pem, credential->x5u,
-                        (int64_t)credential->not_before, (int64_t)credential->not_after,
-                        credential->replaces, (int64_t)time(NULL));
+    st = acme_store_insert(
+        catalogue->store, &id,
+        "INSERT INTO credential (state, spc, token_uri, key_uri, ca_directory,"
+        " order_url, chain_pem, x5u, not_before, not_after, replaces, changed_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "isssssssiiii", (int64_t)credential->state, credential->spc, credential->token_uri,
+        credential->key_uri, credential->ca_directory, credential->order_url, credential->chain_pem,
+        credential->x5u, (int64_t)credential->not_before, (int64_t)credential->not_after,
+        credential->replaces, (int64_t)time(NULL));
     if (st != HSM_OK) {
         acme_store_rollback(catalogue->store);
         return st;
     }
-    id = acme_store_last_id(catalogue->store);
     st = acme_store_commit(catalogue->store);
     if (st == HSM_OK)
         credential->id = id;

@@ -1,4 +1,4 @@
-/* test_store.c - mirrors acme/src/store.c. */
+/* test_store.c - mirrors acme/src/store.c and its backends: one table of tests, run for each. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,27 +16,35 @@
 
 #include <acme/store.h>
 
+#include "postgres.h"
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define THREADS      8
 #define ROUNDS       50
 
 static const char *const migrations[] = {
-    "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, octets BLOB)",
-    "CREATE TABLE counter(value INTEGER NOT NULL); INSERT INTO counter VALUES(0)",
+    "CREATE TABLE item(id {id}, name TEXT UNIQUE NOT NULL, octets {octets})",
+    "CREATE TABLE counter(value {int} NOT NULL); INSERT INTO counter VALUES(0)",
     "ALTER TABLE item ADD COLUMN more TEXT; "
-    "CREATE TABLE part(item INTEGER NOT NULL REFERENCES item(id))",
+    "CREATE TABLE part(item {int} NOT NULL REFERENCES item(id));"
+    "CREATE TABLE note(id {id}, text TEXT NOT NULL){strict}; {append-only:note}",
     NULL,
 };
 
 static char directory[] = "/tmp/sti-store.XXXXXX";
-static char path[64];
+static char path[POSTGRES_URI_SIZE]; /* a file, or a URI */
+static bool is_postgres;
 
 static void
 remove_files(void)
 {
     static const char *const ends[] = {"", "-wal", "-shm"};
-    char name[80];
+    char name[sizeof(path) + 8];
 
+    if (is_postgres) {
+        postgres_sql("DROP SCHEMA store CASCADE; CREATE SCHEMA store");
+        return;
+    }
     for (size_t i = 0; i < COUNT(ends); i++) {
         snprintf(name, sizeof(name), "%s%s", path, ends[i]);
         unlink(name);
@@ -58,6 +66,15 @@ tear_down_group(void **state)
 {
     (void)state;
     return rmdir(directory);
+}
+
+static int
+set_up_postgres(void **state)
+{
+    (void)state;
+    is_postgres = true;
+    postgres_uri("store", "", path);
+    return 0;
 }
 
 static int
@@ -92,6 +109,12 @@ number(struct acme_store *store, const char *sql)
     return value;
 }
 
+static int64_t
+version(struct acme_store *store)
+{
+    return number(store, is_postgres ? "SELECT version FROM store_version" : "PRAGMA user_version");
+}
+
 static enum hsm_status
 add(struct acme_store *store, const char *name)
 {
@@ -105,7 +128,8 @@ commits_reach_the_disk_before_they_return(void **state)
 
     assert_int_equal(number(*state, "PRAGMA synchronous"), 2); /* FULL */
     assert_int_equal(number(*state, "PRAGMA foreign_keys"), 1);
-    assert_int_equal(acme_store_query(*state, &rows, "PRAGMA journal_mode", ""), HSM_OK);
+    assert_int_equal(acme_store_query(*state, &rows, "SELECT * FROM pragma_journal_mode", ""),
+                     HSM_OK);
     assert_true(acme_rows_next(rows));
     assert_string_equal(acme_rows_text(rows, 0), "wal");
     acme_rows_free(rows);
@@ -115,7 +139,7 @@ static void
 the_files_are_for_the_owner_alone(void **state)
 {
     static const char *const ends[] = {"", "-wal", "-shm"};
-    char name[80];
+    char name[sizeof(path) + 8];
     struct stat about;
 
     assert_int_equal(add(*state, "a"), HSM_OK);
@@ -235,18 +259,16 @@ transactions_do_not_nest_and_commit_needs_one(void **state)
 }
 
 static void
-nothing_runs_outside_of_a_transaction_that_sqlite_ended(void **state)
+nothing_follows_in_a_transaction_after_a_statement_that_failed(void **state)
 {
-    static const char rollback[] =
-        "INSERT OR ROLLBACK INTO item(id,name) VALUES(1,'b')"; /* as after a full disk */
-
     assert_int_equal(add(*state, "a"), HSM_OK);
     assert_int_equal(acme_store_begin(*state), HSM_OK);
     assert_int_equal(add(*state, "in the transaction"), HSM_OK);
-    assert_int_equal(acme_store_run(*state, NULL, rollback, ""), HSM_ERR_EXISTS);
-    assert_int_equal(add(*state, "outside"), HSM_ERR_IO);
+    assert_int_equal(add(*state, "a"), HSM_ERR_EXISTS);
+    assert_int_equal(add(*state, "behind"), HSM_ERR_IO);
     assert_int_equal(acme_store_commit(*state), HSM_ERR_IO);
     assert_int_equal(number(*state, "SELECT count(*) FROM item"), 1);
+    assert_int_equal(add(*state, "behind"), HSM_OK);
 }
 
 static void *
@@ -288,46 +310,34 @@ threads_wait_for_each_others_transactions(void **state)
     assert_int_equal(number(*state, "SELECT value FROM counter"), THREADS * ROUNDS);
 }
 
-static void *
-add_and_keep_id(void *context)
+static void
+an_insert_tells_the_number_that_it_got(void **state)
 {
-    struct acme_store *store = context;
+    static const char insert[] = "INSERT INTO item(name) VALUES(?) RETURNING id";
+    int64_t first = 0, second = 0;
 
-    for (int i = 0; i < ROUNDS; i++) {
-        char name[40];
-        struct acme_rows *rows = NULL;
-        bool same;
-
-        snprintf(name, sizeof(name), "%lu-%d", (unsigned long)pthread_self(), i);
-        if (add(store, name) != HSM_OK)
-            return store;
-        if (acme_store_query(store, &rows, "SELECT name FROM item WHERE id=?", "i",
-                             acme_store_last_id(store)) != HSM_OK)
-            return store;
-        same = acme_rows_next(rows) && strcmp(acme_rows_text(rows, 0), name) == 0;
-        acme_rows_free(rows);
-        if (!same)
-            return store;
-    }
-    return NULL;
+    assert_int_equal(acme_store_insert(*state, &first, insert, "s", "a"), HSM_ERR_USAGE);
+    assert_int_equal(acme_store_begin(*state), HSM_OK);
+    assert_int_equal(acme_store_insert(*state, &first, insert, "s", "a"), HSM_OK);
+    assert_int_equal(acme_store_insert(*state, &second, insert, "s", "b"), HSM_OK);
+    assert_int_equal(acme_store_commit(*state), HSM_OK);
+    assert_true(second > first && first > 0);
+    assert_int_equal(number(*state, "SELECT id FROM item WHERE name = 'b'"), second);
 }
 
 static void
-each_thread_has_its_own_last_id(void **state)
+a_table_that_only_grows_refuses_all_else(void **state)
 {
-    pthread_t threads[THREADS];
-    void *failed = NULL;
+    static const char insert[] = "INSERT INTO note(text) VALUES('said')";
 
-    for (size_t i = 0; i < THREADS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, add_and_keep_id, *state), 0);
-    for (size_t i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_join(threads[i], &failed), 0);
-        assert_null(failed);
-    }
+    assert_int_equal(acme_store_run(*state, NULL, insert, ""), HSM_OK);
+    assert_int_not_equal(acme_store_run(*state, NULL, "UPDATE note SET text = ''", ""), HSM_OK);
+    assert_int_not_equal(acme_store_run(*state, NULL, "DELETE FROM note", ""), HSM_OK);
+    assert_int_equal(number(*state, "SELECT count(*) FROM note WHERE text = 'said'"), 1);
 }
 
 static void
-two_processes_open_and_write_one_file(void **state)
+two_processes_open_and_write_one_place(void **state)
 {
     pid_t children[2];
     struct acme_store *store = NULL;
@@ -381,12 +391,13 @@ every_version_migrates_to_the_last(void **state)
 
         memcpy(some, migrations, known * sizeof(some[0]));
         assert_int_equal(acme_store_open(path, some, &store), HSM_OK);
-        assert_int_equal(number(store, "PRAGMA user_version"), known);
-        if (known > 0)
+        if (known > 0) {
+            assert_int_equal(version(store), known);
             assert_int_equal(add(store, "kept"), HSM_OK);
+        }
         acme_store_close(store);
         assert_int_equal(acme_store_open(path, migrations, &store), HSM_OK);
-        assert_int_equal(number(store, "PRAGMA user_version"), COUNT(migrations) - 1);
+        assert_int_equal(version(store), COUNT(migrations) - 1);
         assert_int_equal(number(store, "SELECT count(more)+count(*) FROM item"), known > 0);
         acme_store_close(store);
         remove_files();
@@ -397,8 +408,8 @@ static void
 a_migration_that_fails_leaves_the_version_before(void **state)
 {
     static const char *const broken[] = {
-        "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, octets BLOB)",
-        "CREATE TABLE half(x); CREATE TABLE item(y)",
+        "CREATE TABLE item(id {id}, name TEXT UNIQUE NOT NULL, octets {octets})",
+        "CREATE TABLE half(x {int}); CREATE TABLE item(y {int})",
         NULL,
     };
     struct acme_store *store = NULL;
@@ -407,7 +418,7 @@ a_migration_that_fails_leaves_the_version_before(void **state)
     assert_int_equal(acme_store_open(path, broken, &store), HSM_ERR_IO);
     assert_null(store);
     assert_int_equal(acme_store_open(path, migrations, &store), HSM_OK);
-    assert_int_equal(number(store, "SELECT count(*) FROM sqlite_schema WHERE name='half'"), 0);
+    assert_int_equal(acme_store_run(store, NULL, "CREATE TABLE half(x INTEGER)", ""), HSM_OK);
     acme_store_close(store);
     remove_files();
 }
@@ -416,7 +427,7 @@ static void
 a_later_version_is_refused(void **state)
 {
     static const char *const fewer[] = {
-        "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, octets BLOB)", NULL};
+        "CREATE TABLE item(id {id}, name TEXT UNIQUE NOT NULL, octets {octets})", NULL};
     struct acme_store *store = NULL;
 
     (void)state;
@@ -445,35 +456,207 @@ what_is_no_database_is_refused(void **state)
     remove_files();
 }
 
+static void
+a_migration_names_only_what_there_is(void **state)
+{
+    static const char *const unknown[] = {"{integer}", "{int", "{}"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(unknown); i++) {
+        const char *const wrong[] = {unknown[i], NULL};
+        struct acme_store *store = NULL;
+
+        assert_int_equal(acme_store_open(path, wrong, &store), HSM_ERR_USAGE);
+        assert_null(store);
+    }
+    remove_files();
+}
+
+/* ---- PostgreSQL alone ---- */
+
+static void
+commits_reach_the_servers_disk_whatever_the_server_does_for_others(void **state)
+{
+    struct acme_store *store = NULL;
+    struct acme_rows *rows = NULL;
+
+    (void)state;
+    postgres_sql("ALTER ROLE sti SET synchronous_commit = off");
+    assert_int_equal(acme_store_open(path, migrations, &store), HSM_OK);
+    postgres_sql("ALTER ROLE sti RESET synchronous_commit");
+    assert_int_equal(
+        acme_store_query(store, &rows, "SELECT current_setting('synchronous_commit')", ""), HSM_OK);
+    assert_true(acme_rows_next(rows));
+    assert_string_equal(acme_rows_text(rows, 0), "on");
+    acme_rows_free(rows);
+    assert_int_equal(add(store, "kept"), HSM_OK);
+    postgres_restart();
+    assert_int_equal(number(store, "SELECT count(*) FROM item"), 1);
+    acme_store_close(store);
+    remove_files();
+}
+
+static void
+cut_connections(void)
+{
+    postgres_sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                 " WHERE application_name = 'sti-hsm'");
+}
+
+static void
+a_connection_that_broke_is_made_anew_between_transactions(void **state)
+{
+    cut_connections();
+    assert_int_equal(add(*state, "a"), HSM_OK);
+    cut_connections();
+    assert_int_equal(number(*state, "SELECT count(*) FROM item"), 1);
+    cut_connections();
+    assert_int_equal(acme_store_begin(*state), HSM_OK);
+    assert_int_equal(add(*state, "lost"), HSM_OK);
+    cut_connections();
+    assert_int_equal(add(*state, "b"), HSM_ERR_BUSY);
+    acme_store_rollback(*state);
+    assert_int_equal(acme_store_begin(*state), HSM_OK);
+    assert_int_equal(add(*state, "lost"), HSM_OK);
+    cut_connections();
+    assert_int_equal(acme_store_commit(*state), HSM_ERR_IO);
+    assert_int_equal(add(*state, "lost"), HSM_OK);
+    assert_int_equal(number(*state, "SELECT count(*) FROM item"), 2);
+}
+
+static void
+what_may_pass_is_busy(void **state)
+{
+    static const struct {
+        const char *sqlstate;
+        enum hsm_status wanted;
+    } cases[] = {
+        {"40001", HSM_ERR_BUSY}, /* serialization_failure */
+        {"40P01", HSM_ERR_BUSY}, /* deadlock_detected */
+        {"55P03", HSM_ERR_BUSY}, /* lock_not_available */
+        {"57P03", HSM_ERR_BUSY}, /* cannot_connect_now */
+        {"53300", HSM_ERR_BUSY}, /* too_many_connections */
+        {"23505", HSM_ERR_EXISTS}, /* unique_violation */
+        {"23514", HSM_ERR_USAGE}, /* check_violation */
+        {"3F000", HSM_ERR_NOT_FOUND}, /* invalid_schema_name */
+        {"53100", HSM_ERR_IO}, /* disk_full */
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char sql[80];
+
+        snprintf(sql, sizeof(sql), "DO $$BEGIN RAISE SQLSTATE '%s'; END$$", cases[i].sqlstate);
+        assert_int_equal(acme_store_run(*state, NULL, sql, ""), cases[i].wanted);
+        assert_int_equal(number(*state, "SELECT 1"), 1);
+    }
+}
+
+static void
+only_a_password_file_has_the_password(void **state)
+{
+    struct acme_store *store = NULL;
+    char file[80], more[120], uri[POSTGRES_URI_SIZE];
+    FILE *passfile;
+
+    (void)state;
+    postgres_sql(
+        "CREATE ROLE guarded LOGIN PASSWORD 'correct'; GRANT ALL ON SCHEMA store TO guarded");
+    snprintf(file, sizeof(file), "/tmp/sti-passfile.%d", getpid());
+    snprintf(more, sizeof(more), "&dbname=postgres&user=guarded&passfile=%s", file);
+    postgres_uri("store", more, uri);
+    assert_int_equal(acme_store_open(uri, migrations, &store), HSM_ERR_BUSY);
+    passfile = fopen(file, "w");
+    assert_non_null(passfile);
+    fputs("*:*:*:guarded:correct\n", passfile);
+    assert_int_equal(fchmod(fileno(passfile), 0600), 0);
+    assert_int_equal(fclose(passfile), 0);
+    assert_int_equal(acme_store_open(uri, migrations, &store), HSM_OK);
+    acme_store_close(store);
+    store = NULL;
+    unlink(file);
+    postgres_uri("store", "&user=guarded&password=correct", uri);
+    assert_int_equal(acme_store_open(uri, migrations, &store), HSM_ERR_USAGE);
+    assert_int_equal(acme_store_open("postgresql://sti:correct@localhost/x", migrations, &store),
+                     HSM_ERR_USAGE);
+    assert_int_equal(acme_store_open("postgresql://sti@localhost/x?unknown=1", migrations, &store),
+                     HSM_ERR_USAGE);
+    postgres_uri("store", "&options=-csearch_path%3Dnone", uri);
+    assert_int_equal(acme_store_open(uri, migrations, &store), HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_store_open("postgresql:///x?host=/nonexistent", migrations, &store),
+                     HSM_ERR_BUSY);
+    assert_null(store);
+    remove_files();
+    postgres_sql("DROP ROLE guarded");
+}
+
+static void
+a_server_without_durability_is_refused(void **state)
+{
+    struct acme_store *store = NULL;
+
+    (void)state;
+    postgres_sql("ALTER SYSTEM SET fsync = off");
+    postgres_restart();
+    assert_int_equal(acme_store_open(path, migrations, &store), HSM_ERR_UNSUPPORTED);
+    assert_null(store);
+    postgres_sql("ALTER SYSTEM RESET fsync");
+    postgres_restart();
+}
+
+#define ALONE(test)  cmocka_unit_test(test)
+#define OPENED(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+#define OF_EVERY_STORE                                                                             \
+    OPENED(values_come_back_as_they_were_bound), OPENED(a_name_that_is_taken_exists),              \
+        OPENED(calls_that_do_not_fit_their_statement_are_refused),                                 \
+        OPENED(more_statements_than_are_kept_work_as_well),                                        \
+        OPENED(a_rolled_back_transaction_leaves_nothing),                                          \
+        OPENED(transactions_do_not_nest_and_commit_needs_one),                                     \
+        OPENED(nothing_follows_in_a_transaction_after_a_statement_that_failed),                    \
+        OPENED(threads_wait_for_each_others_transactions),                                         \
+        OPENED(an_insert_tells_the_number_that_it_got),                                            \
+        OPENED(a_table_that_only_grows_refuses_all_else),                                          \
+        ALONE(two_processes_open_and_write_one_place), OPENED(a_store_is_not_used_after_fork),     \
+        ALONE(every_version_migrates_to_the_last),                                                 \
+        ALONE(a_migration_that_fails_leaves_the_version_before),                                   \
+        ALONE(a_migration_names_only_what_there_is), ALONE(a_later_version_is_refused)
+
+static int
+run_sqlite(void)
+{
+    const struct CMUnitTest sqlite[] = {
+        OF_EVERY_STORE,
+        OPENED(commits_reach_the_disk_before_they_return),
+        OPENED(the_files_are_for_the_owner_alone),
+        ALONE(what_is_no_database_is_refused),
+    };
+
+    return cmocka_run_group_tests(sqlite, set_up_group, tear_down_group);
+}
+
+static int
+run_postgres(void)
+{
+    const struct CMUnitTest postgres[] = {
+        OF_EVERY_STORE,
+        ALONE(commits_reach_the_servers_disk_whatever_the_server_does_for_others),
+        OPENED(a_connection_that_broke_is_made_anew_between_transactions),
+        OPENED(what_may_pass_is_busy),
+        ALONE(only_a_password_file_has_the_password),
+        ALONE(a_server_without_durability_is_refused),
+    };
+
+    if (!postgres_start()) {
+        printf("PostgreSQL is not installed: its tests are skipped\n");
+        return 0;
+    }
+    return cmocka_run_group_tests(postgres, set_up_postgres, NULL);
+}
+
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(commits_reach_the_disk_before_they_return, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(the_files_are_for_the_owner_alone, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(values_come_back_as_they_were_bound, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_name_that_is_taken_exists, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(calls_that_do_not_fit_their_statement_are_refused, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(more_statements_than_are_kept_work_as_well, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_rolled_back_transaction_leaves_nothing, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(transactions_do_not_nest_and_commit_needs_one, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(nothing_runs_outside_of_a_transaction_that_sqlite_ended,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(threads_wait_for_each_others_transactions, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(each_thread_has_its_own_last_id, set_up, tear_down),
-        cmocka_unit_test(two_processes_open_and_write_one_file),
-        cmocka_unit_test_setup_teardown(a_store_is_not_used_after_fork, set_up, tear_down),
-        cmocka_unit_test(every_version_migrates_to_the_last),
-        cmocka_unit_test(a_migration_that_fails_leaves_the_version_before),
-        cmocka_unit_test(a_later_version_is_refused),
-        cmocka_unit_test(what_is_no_database_is_refused),
-    };
+    int failed = run_sqlite();
 
-    return cmocka_run_group_tests(tests, set_up_group, tear_down_group);
+    return failed + run_postgres();
 }

@@ -18,16 +18,13 @@
 /* For a table of migrations. The store itself refuses to change or delete a row. */
 #define ACME_EVENTS_MIGRATION                                                                      \
     "CREATE TABLE event ("                                                                         \
-    " id INTEGER PRIMARY KEY AUTOINCREMENT,"                                                       \
-    " at INTEGER NOT NULL,"                                                                        \
+    " id {id},"                                                                                    \
+    " at {int} NOT NULL,"                                                                          \
     " who TEXT NOT NULL,"                                                                          \
     " what TEXT NOT NULL,"                                                                         \
     " subject TEXT NOT NULL,"                                                                      \
-    " detail TEXT NOT NULL) STRICT;"                                                               \
-    "CREATE TRIGGER event_is_not_changed BEFORE UPDATE ON event"                                   \
-    " BEGIN SELECT RAISE(ABORT, 'events are not changed'); END;"                                   \
-    "CREATE TRIGGER event_is_not_deleted BEFORE DELETE ON event"                                   \
-    " BEGIN SELECT RAISE(ABORT, 'events are not deleted'); END;"
+    " detail TEXT NOT NULL){strict};"                                                              \
+    "{append-only:event}"
 
 struct acme_event {
     time_t at;

@@ -1,9 +1,22 @@
 /*
- * store.h - durable state in SQLite (WAL, synchronous=FULL), behind one small interface.
+ * store.h - durable state behind one small interface: in a file of SQLite
+ * (WAL, synchronous=FULL) for the processes of one machine, or in a schema of
+ * PostgreSQL for several machines.
  *
  * Threads may share a store: a transaction belongs to the thread that began it
- * and the others wait. Several processes may share the file. Rows are read
- * whole, so no cursor outlives a call.
+ * and the others wait. Several processes may share the place. In both kinds one
+ * transaction writes at a time, of all processes, and what it reads stays so
+ * until it ends; so none is refused because of what another one did, and reading
+ * outside of a transaction waits for nobody. Rows are read whole, so no cursor
+ * outlives a call.
+ *
+ * SQL is what SQLite and PostgreSQL both understand (a column called "user" is
+ * quoted). Migrations name what they call differently:
+ *
+ *   {int}                64-bit integer          {octets}   octets
+ *   {id}                 primary key that counts up by itself
+ *   {strict}             behind CREATE TABLE(): types are enforced
+ *   {append-only:table}  a statement: no row of it is changed or deleted
  */
 #ifndef ACME_STORE_H
 #define ACME_STORE_H
@@ -19,17 +32,27 @@ struct acme_store;
 /**
  * Open or create, and migrate forward.
  *
+ * @param place  path of a file; or a URI postgresql://... of libpq without a password, which
+ * comes from its passfile. Unless the URI says otherwise a server across the network proves itself
+ * (sslmode=verify-full).
  * @param migrations  SQL scripts, NULL-terminated; the n-th brings version n-1 to n; each runs
  * once, in one transaction
- * @retval HSM_ERR_UNSUPPORTED  the file is of a later version than this program knows
+ * @retval HSM_ERR_UNSUPPORTED  it is of a later version than this program knows
+ * @retval HSM_ERR_USAGE        a URI with a password, or that libpq does not understand
  */
-HSM_MUST_CHECK enum hsm_status acme_store_open(const char *path, const char *const *migrations,
+HSM_MUST_CHECK enum hsm_status acme_store_open(const char *place, const char *const *migrations,
                                                struct acme_store **out);
 void acme_store_close(struct acme_store *store);
 
 /*
- * Transactions: BEGIN IMMEDIATE and COMMIT; durable when commit returned
- * HSM_OK. A thread that has begun one ends it with exactly one of commit and rollback.
+ * Transactions: durable when commit returned HSM_OK. A thread that has begun one
+ * ends it with exactly one of commit and rollback. After a statement of it has
+ * failed (HSM_ERR_EXISTS too) there is nothing left but rollback: statements
+ * and commit give HSM_ERR_IO.
+ *
+ * HSM_ERR_BUSY of any call: another process writes for too long, or the server is
+ * away; a lost connection is made anew before the next transaction. HSM_ERR_IO of
+ * commit: whether it is durable is not known.
  */
 HSM_MUST_CHECK enum hsm_status acme_store_begin(struct acme_store *store);
 HSM_MUST_CHECK enum hsm_status acme_store_commit(struct acme_store *store);
@@ -45,16 +68,17 @@ void acme_store_rollback(struct acme_store *store);
 HSM_MUST_CHECK enum hsm_status acme_store_run(struct acme_store *store, int64_t *changes,
                                               const char *sql, const char *types, ...);
 
-/** The rowid of this thread's last INSERT. */
-int64_t acme_store_last_id(struct acme_store *store);
-
 struct acme_rows;
 
 #define ACME_ROWS_MAX 100000 /* rows of one answer; more: HSM_ERR_UNSUPPORTED */
 
-/** Read all rows of a query. */
+/** Read all rows of a query; only within a transaction it may change some (RETURNING). */
 HSM_MUST_CHECK enum hsm_status acme_store_query(struct acme_store *store, struct acme_rows **out,
                                                 const char *sql, const char *types, ...);
+
+/** An INSERT that ends with "RETURNING id", within a transaction; *id receives that. */
+HSM_MUST_CHECK enum hsm_status acme_store_insert(struct acme_store *store, int64_t *id,
+                                                 const char *sql, const char *types, ...);
 
 /** The next row becomes current; false at the end. Starts before the first. */
 bool acme_rows_next(struct acme_rows *rows);

@@ -1,0 +1,79 @@
+/* store_internal.h - what store.c asks of a backend, and what it gives to one. */
+#ifndef ACME_STORE_INTERNAL_H
+#define ACME_STORE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <acme/store.h>
+#include <hsm/status.h>
+
+#define STORE_BUSY_MS    10000 /* how long a writer of another process is waited for */
+#define STORE_VALUES_MAX 64 /* '?' of one statement */
+
+struct store_value {
+    char type; /* 's', 'i', 'b' as in acme/store.h */
+    int64_t integer;
+    const void *octets; /* of 's' with a NUL behind; NULL: SQL NULL */
+    size_t len;
+};
+
+struct store_call {
+    const char *sql;
+    size_t count;
+    struct store_value values[STORE_VALUES_MAX];
+};
+
+/* "{name}" of a migration; "{name:table}" puts the table where the text has '@'. */
+struct store_token {
+    const char *name, *text;
+};
+
+/*
+ * Calls come one at a time. store.c keeps order: begin() only outside of a
+ * transaction, commit() and rollback() only within, and after a call that failed
+ * within it nothing but rollback().
+ */
+struct store_backend {
+    const struct store_token *tokens; /* ends with a NULL name */
+
+    enum hsm_status (*open)(const char *place, void **out);
+    void (*close)(void *db);
+
+    /* One writing transaction at a time, of all processes. HSM_ERR_BUSY: try again later. */
+    enum hsm_status (*begin)(void *db);
+    /* Durable, or else the transaction is over all the same. */
+    enum hsm_status (*commit)(void *db);
+    void (*rollback)(void *db);
+
+    /* Outside of a transaction too: then it is one by itself. */
+    enum hsm_status (*run)(void *db, const struct store_call *call, int64_t *changes);
+    /* Outside of a transaction: reads only. */
+    enum hsm_status (*query)(void *db, const struct store_call *call, struct acme_rows **out);
+    /* Several statements without values, within a transaction. */
+    enum hsm_status (*script)(void *db, const char *text);
+
+    enum hsm_status (*version)(void *db, int64_t *out); /* 0: of a new store */
+    enum hsm_status (*set_version)(void *db, int64_t version); /* within a transaction */
+};
+
+extern const struct store_backend store_sqlite, store_postgres;
+
+/** The scheme of a place that is PostgreSQL's. */
+bool store_is_postgres(const char *place);
+
+/** For a table of prepared statements. */
+uint32_t store_text_hash(const char *text);
+
+/* ---- rows, filled by a backend: a row is begun, then each of its cells is added ---- */
+
+/** NULL: out of memory. */
+struct acme_rows *store_rows_new(size_t columns);
+/** @retval HSM_ERR_UNSUPPORTED  there are ACME_ROWS_MAX already; said once, with the statement */
+enum hsm_status store_rows_begin(struct acme_rows *rows, const char *sql);
+void store_rows_null(struct acme_rows *rows);
+void store_rows_integer(struct acme_rows *rows, int64_t value);
+enum hsm_status store_rows_octets(struct acme_rows *rows, const void *octets, size_t len);
+
+#endif

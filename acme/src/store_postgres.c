@@ -1,0 +1,695 @@
+/*
+ * store_postgres.c - the store in a schema of PostgreSQL, the first of the search path.
+ *
+ * A transaction locks the table store_version when it begins, so that one writes
+ * at a time as in SQLite: the callers' reads within it stay true, and no
+ * transaction is refused because of another. Whoever only reads takes no notice.
+ */
+#include "store_internal.h"
+
+#include <endian.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libpq-fe.h>
+
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#define STATEMENTS_MAX 256 /* prepared statements kept, a power of two */
+#define PROBES_MAX     16 /* places looked at for one statement */
+#define NAME_SIZE      16 /* of a prepared statement */
+#define BINARY         1 /* format of values and answers */
+
+/* Types of the server's catalog, pg_type.dat */
+#define OID_BOOL    16
+#define OID_BYTEA   17
+#define OID_NAME    19
+#define OID_INT8    20
+#define OID_INT2    21
+#define OID_INT4    23
+#define OID_TEXT    25
+#define OID_UNKNOWN 705
+#define OID_VARCHAR 1043
+
+/* The lock is waited for as SQLite's is; who died or hangs does not keep it. */
+#define SESSION                                                                                    \
+    "SET client_min_messages = warning; SET lock_timeout = 10000;"                                 \
+    "SET idle_in_transaction_session_timeout = 60000;"                                             \
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;"                               \
+    "SET tcp_keepalives_count = 3; SET default_transaction_read_only = on"
+
+/* READ COMMITTED: the statements behind the lock see what was committed before it was given. An
+ * advisory lock would not do: those who waited for it may not see tables that were made meanwhile.
+ */
+#define BEGIN                                                                                      \
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; LOCK TABLE store_version IN EXCLUSIVE MODE"
+
+#define MAKE_VERSION                                                                               \
+    "BEGIN READ WRITE; SELECT pg_advisory_xact_lock(hashtext('sti-hsm store'));"                   \
+    "CREATE TABLE IF NOT EXISTS store_version (version BIGINT NOT NULL); COMMIT"
+
+struct postgres {
+    PGconn *connection;
+    bool is_broken; /* whatever libpq, which may not have read so far, believes */
+    bool in_transaction;
+    char *statements[STATEMENTS_MAX]; /* texts of those that this session has prepared, by hash */
+};
+
+static void postgres_close(void *db);
+
+DEFINE_DEFER(PGresult, PQclear)
+DEFINE_DEFER(PQconninfoOption, PQconninfoFree)
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+DEFINE_DEFER(struct postgres, postgres_close)
+DEFINE_DEFER(char, free)
+
+/* ---- faults ---- */
+
+static void
+forget_statements(struct postgres *postgres)
+{
+    for (size_t i = 0; i < STATEMENTS_MAX; i++) {
+        free(postgres->statements[i]);
+        postgres->statements[i] = NULL;
+    }
+}
+
+/* The conditions of PostgreSQL's appendix A that a caller tells apart. */
+static enum hsm_status
+status_from_sqlstate(const char *state)
+{
+    static const struct {
+        const char *prefix;
+        enum hsm_status status;
+    } known[] = {
+        {"23505", HSM_ERR_EXISTS}, /* unique_violation */
+        {"23", HSM_ERR_USAGE}, /* other constraints */
+        {"25006", HSM_ERR_USAGE}, /* a change where one may only read */
+        {"42601", HSM_ERR_USAGE}, /* syntax, and several statements where one belongs */
+        {"40", HSM_ERR_BUSY}, /* serialization, deadlock */
+        {"55P03", HSM_ERR_BUSY}, /* the lock was not given in time */
+        {"57P", HSM_ERR_BUSY}, /* the server stops or starts */
+        {"53300", HSM_ERR_BUSY}, /* too many connections */
+        {"3F000", HSM_ERR_NOT_FOUND}, /* no schema of the search path is there */
+        {"08", HSM_ERR_BUSY}, /* connection */
+        {"25P03", HSM_ERR_BUSY}, /* idle in a transaction for too long */
+    };
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strncmp(state, known[i].prefix, strlen(known[i].prefix)) == 0)
+            return known[i].status;
+    }
+    return HSM_ERR_IO;
+}
+
+static bool
+is_lost(const struct postgres *postgres)
+{
+    return postgres->is_broken || PQstatus(postgres->connection) != CONNECTION_OK;
+}
+
+/* libpq ends its texts by a newline. */
+static void
+tell_connection(const struct postgres *postgres, const char *what)
+{
+    const char *text = PQerrorMessage(postgres->connection);
+
+    hsm_log(HSM_LOG_ERROR, "store: %s: %.*s", what, (int)strcspn(text, "\n"), text);
+}
+
+/* After a FATAL of the server, or a fault that is not the server's, there is no connection. */
+static bool
+ends_connection(const PGresult *result)
+{
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    return severity == NULL || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0;
+}
+
+/* Told once, with the statement but without the DETAIL, which has bound values. */
+static enum hsm_status
+status_of(struct postgres *postgres, const PGresult *result, const char *sql)
+{
+    const char *state, *text;
+    enum hsm_status st;
+
+    switch (PQresultStatus(result)) {
+    case PGRES_COMMAND_OK:
+    case PGRES_TUPLES_OK:
+        return HSM_OK;
+    default:
+        break;
+    }
+    postgres->is_broken = ends_connection(result);
+    state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    if (postgres->is_broken || state == NULL) {
+        tell_connection(postgres, sql);
+        return HSM_ERR_BUSY;
+    }
+    st = status_from_sqlstate(state);
+    if (st != HSM_ERR_EXISTS) /* an answer, not a fault */
+        hsm_log(st == HSM_ERR_BUSY ? HSM_LOG_WARNING : HSM_LOG_ERROR, "store: %s (%s): %s",
+                text != NULL ? text : "", state, sql);
+    return st;
+}
+
+static enum hsm_status
+execute(struct postgres *postgres, const char *sql)
+{
+    DEFER(PQclear) PGresult *result = PQexec(postgres->connection, sql);
+
+    return status_of(postgres, result, sql);
+}
+
+/* ---- the connection ---- */
+
+static enum hsm_status
+setting(struct postgres *postgres, const char *name, char out[64])
+{
+    char sql[96];
+    PGresult *result;
+    enum hsm_status st;
+
+    snprintf(sql, sizeof(sql), "SHOW %s", name);
+    result = PQexec(postgres->connection, sql);
+    st = status_of(postgres, result, sql);
+    if (st == HSM_OK)
+        snprintf(out, 64, "%s", PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return st;
+}
+
+/* What is committed is on the server's disk; a stronger promise of the server is kept. */
+static enum hsm_status
+use_synchronous_commit(struct postgres *postgres)
+{
+    char value[64];
+    enum hsm_status st = setting(postgres, "fsync", value);
+
+    if (st == HSM_OK && strcmp(value, "on") != 0) {
+        hsm_log(HSM_LOG_ERROR, "store: the server has fsync = %s: nothing would be durable", value);
+        return HSM_ERR_UNSUPPORTED;
+    }
+    if (st == HSM_OK)
+        st = setting(postgres, "synchronous_commit", value);
+    if (st != HSM_OK || strcmp(value, "on") == 0 || strcmp(value, "remote_apply") == 0)
+        return st;
+    return execute(postgres, "SET synchronous_commit = on");
+}
+
+static enum hsm_status
+check_encoding(struct postgres *postgres)
+{
+    char value[64];
+    enum hsm_status st = setting(postgres, "server_encoding", value);
+
+    if (st != HSM_OK || strcmp(value, "UTF8") == 0)
+        return st;
+    hsm_log(HSM_LOG_ERROR, "store: the database is in %s, not in UTF8", value);
+    return HSM_ERR_UNSUPPORTED;
+}
+
+static enum hsm_status
+begin_session(struct postgres *postgres)
+{
+    enum hsm_status st;
+
+    if (is_lost(postgres)) {
+        tell_connection(postgres, "no connection");
+        return HSM_ERR_BUSY;
+    }
+    st = execute(postgres, SESSION);
+    if (st == HSM_OK)
+        st = use_synchronous_commit(postgres);
+    return st == HSM_OK ? check_encoding(postgres) : st;
+}
+
+/* Outside of a transaction only. */
+static enum hsm_status
+reconnect(struct postgres *postgres)
+{
+    enum hsm_status st;
+
+    forget_statements(postgres);
+    PQreset(postgres->connection);
+    postgres->is_broken = false;
+    st = begin_session(postgres);
+    if (st == HSM_OK)
+        hsm_log(HSM_LOG_INFO, "store: the connection was lost, and is made again");
+    return st;
+}
+
+static void
+notice(void *context, const char *text)
+{
+    (void)context;
+    hsm_log(HSM_LOG_WARNING, "store: %.*s", (int)strcspn(text, "\n"), text);
+}
+
+/* A password in the configuration would be in backups of it, and a URI in error texts. */
+static enum hsm_status
+check_uri(const char *uri)
+{
+    DEFER(PQconninfoFree) PQconninfoOption *options = PQconninfoParse(uri, NULL);
+
+    if (options == NULL) {
+        hsm_log(HSM_LOG_ERROR, "store: not a URI as libpq has it");
+        return HSM_ERR_USAGE;
+    }
+    for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
+        bool is_secret =
+            strcmp(option->keyword, "password") == 0 || strcmp(option->keyword, "sslpassword") == 0;
+
+        if (is_secret && option->val != NULL) {
+            hsm_log(HSM_LOG_ERROR, "store: %s in the URI: passfile has its place", option->keyword);
+            return HSM_ERR_USAGE;
+        }
+    }
+    return HSM_OK;
+}
+
+/* What stands before the URI gives way to it, what stands behind does not. */
+static PGconn *
+dial(const char *uri)
+{
+    static const char *const names[] = {"sslmode",
+                                        "connect_timeout",
+                                        "keepalives_idle",
+                                        "keepalives_interval",
+                                        "keepalives_count",
+                                        "target_session_attrs",
+                                        "tcp_user_timeout",
+                                        "fallback_application_name",
+                                        "dbname",
+                                        "client_encoding",
+                                        NULL};
+    const char *const values[] = {"verify-full", "5",       "10", "5",    "3", "read-write",
+                                  "30000",       "sti-hsm", uri,  "UTF8", NULL};
+
+    return PQconnectdbParams(names, values, 1);
+}
+
+/* ---- statements ---- */
+
+/* "?" to "$1" and on: none is in a literal. *count receives how many there are. */
+static enum hsm_status
+number_values(const char *sql, char **out, size_t *count)
+{
+    size_t size = 0;
+    FILE *to = open_memstream(out, &size);
+
+    *count = 0;
+    if (to == NULL)
+        return HSM_ERR_NOMEM;
+    for (; *sql != '\0'; sql++) {
+        if (*sql == '?')
+            fprintf(to, "$%zu", ++*count);
+        else
+            fputc(*sql, to);
+    }
+    return fclose(to) == 0 ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+/* Values as libpq wants them. */
+struct bound {
+    Oid types[STORE_VALUES_MAX];
+    const char *values[STORE_VALUES_MAX];
+    int lengths[STORE_VALUES_MAX], formats[STORE_VALUES_MAX];
+    uint64_t integers[STORE_VALUES_MAX]; /* in network order */
+};
+
+static void
+bind_one(struct bound *bound, size_t i, const struct store_value *value)
+{
+    bound->formats[i] = BINARY;
+    bound->values[i] = value->octets;
+    switch (value->type) {
+    case 's':
+        bound->types[i] = OID_TEXT;
+        bound->lengths[i] = value->octets != NULL ? (int)strlen(value->octets) : 0;
+        break;
+    case 'i':
+        bound->types[i] = OID_INT8;
+        bound->integers[i] = htobe64((uint64_t)value->integer);
+        bound->values[i] = (const char *)&bound->integers[i];
+        bound->lengths[i] = sizeof(bound->integers[i]);
+        break;
+    default:
+        bound->types[i] = OID_BYTEA;
+        bound->lengths[i] = (int)value->len;
+        break;
+    }
+}
+
+/* The place of a text among those prepared, or the one that it gets; -1: there is none for it. */
+static int
+place_of(const struct postgres *postgres, const char *sql)
+{
+    uint32_t hash = store_text_hash(sql);
+
+    for (uint32_t i = 0; i < PROBES_MAX; i++) {
+        uint32_t place = (hash + i) & (STATEMENTS_MAX - 1);
+
+        if (postgres->statements[place] == NULL || strcmp(postgres->statements[place], sql) == 0)
+            return (int)place;
+    }
+    return -1;
+}
+
+/* Prepare under `name`; "" is the statement that the next such one replaces. */
+static enum hsm_status
+prepare(struct postgres *postgres, const char *name, const struct store_call *call,
+        const struct bound *bound)
+{
+    DEFER(PQclear) PGresult *result = NULL;
+    DEFER(free) char *sql = NULL;
+    size_t count = 0;
+    enum hsm_status st = number_values(call->sql, &sql, &count);
+
+    if (st != HSM_OK)
+        return st;
+    if (count != call->count) {
+        hsm_log(HSM_LOG_ERROR, "store: %zu values do not fit: %s", call->count, call->sql);
+        return HSM_ERR_USAGE;
+    }
+    result = PQprepare(postgres->connection, name, sql, (int)count, bound->types);
+    return status_of(postgres, result, call->sql);
+}
+
+static enum hsm_status
+prepare_kept(struct postgres *postgres, const char *name, const struct store_call *call,
+             const struct bound *bound, char **place)
+{
+    char *text = strdup(call->sql);
+    enum hsm_status st = text != NULL ? prepare(postgres, name, call, bound) : HSM_ERR_NOMEM;
+
+    if (st != HSM_OK) {
+        free(text);
+        return st;
+    }
+    *place = text;
+    return HSM_OK;
+}
+
+/* The caller clears *out, on failure too. */
+static enum hsm_status
+send_call(struct postgres *postgres, const struct store_call *call, PGresult **out)
+{
+    struct bound bound;
+    char name[NAME_SIZE] = "";
+    int place = place_of(postgres, call->sql);
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; i < call->count; i++)
+        bind_one(&bound, i, &call->values[i]);
+    if (place >= 0)
+        snprintf(name, sizeof(name), "s%d", place);
+    if (place < 0)
+        st = prepare(postgres, name, call, &bound);
+    else if (postgres->statements[place] == NULL)
+        st = prepare_kept(postgres, name, call, &bound, &postgres->statements[place]);
+    if (st != HSM_OK)
+        return st;
+    *out = PQexecPrepared(postgres->connection, name, (int)call->count, bound.values, bound.lengths,
+                          bound.formats, BINARY);
+    return status_of(postgres, *out, call->sql);
+}
+
+/* ---- answers ---- */
+
+/* Two's complement in network order, of 1, 2, 4 or 8 octets. */
+static int64_t
+integer_of(const char *octets, int len)
+{
+    uint64_t value = len > 1 && ((unsigned char)octets[0] & 0x80) != 0 ? UINT64_MAX : 0;
+
+    for (int i = 0; i < len; i++)
+        value = value << 8 | (unsigned char)octets[i];
+    return (int64_t)value;
+}
+
+static enum hsm_status
+cell_read(struct acme_rows *rows, const PGresult *result, int row, int column)
+{
+    const char *value = PQgetvalue(result, row, column);
+    int len = PQgetlength(result, row, column);
+
+    if (PQgetisnull(result, row, column)) {
+        store_rows_null(rows);
+        return HSM_OK;
+    }
+    switch (PQftype(result, column)) {
+    case OID_BOOL:
+    case OID_INT2:
+    case OID_INT4:
+    case OID_INT8:
+        store_rows_integer(rows, integer_of(value, len));
+        return HSM_OK;
+    case OID_TEXT:
+    case OID_VARCHAR:
+    case OID_NAME:
+    case OID_UNKNOWN:
+    case OID_BYTEA:
+        return store_rows_octets(rows, value, (size_t)len);
+    default:
+        hsm_log(HSM_LOG_ERROR, "store: column %s: type %u is not read", PQfname(result, column),
+                PQftype(result, column));
+        return HSM_ERR_USAGE;
+    }
+}
+
+static enum hsm_status
+read_rows(const PGresult *result, const char *sql, struct acme_rows **out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = store_rows_new((size_t)PQnfields(result));
+    enum hsm_status st = rows != NULL ? HSM_OK : HSM_ERR_NOMEM;
+
+    for (int row = 0; st == HSM_OK && row < PQntuples(result); row++) {
+        st = store_rows_begin(rows, sql);
+        for (int column = 0; st == HSM_OK && column < PQnfields(result); column++)
+            st = cell_read(rows, result, row, column);
+    }
+    if (st != HSM_OK)
+        return st;
+    *out = rows;
+    rows = NULL;
+    return HSM_OK;
+}
+
+static enum hsm_status
+query_once(struct postgres *postgres, const struct store_call *call, struct acme_rows **out)
+{
+    DEFER(PQclear) PGresult *result = NULL;
+    enum hsm_status st = send_call(postgres, call, &result);
+
+    if (st != HSM_OK)
+        return st;
+    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+        hsm_log(HSM_LOG_ERROR, "store: gives no rows: %s", call->sql);
+        return HSM_ERR_USAGE;
+    }
+    return read_rows(result, call->sql, out);
+}
+
+/* Outside of a transaction it may be asked a second time. */
+static enum hsm_status
+postgres_query(void *db, const struct store_call *call, struct acme_rows **out)
+{
+    struct postgres *postgres = db;
+    enum hsm_status st = query_once(postgres, call, out);
+
+    if (st == HSM_OK || postgres->in_transaction || !is_lost(postgres))
+        return st;
+    st = reconnect(postgres);
+    return st == HSM_OK ? query_once(postgres, call, out) : st;
+}
+
+/* ---- transactions ---- */
+
+static void
+postgres_rollback(void *db)
+{
+    struct postgres *postgres = db;
+
+    if (!is_lost(postgres))
+        (void)execute(postgres, "ROLLBACK");
+    postgres->in_transaction = false;
+}
+
+static enum hsm_status
+postgres_begin(void *db)
+{
+    struct postgres *postgres = db;
+    enum hsm_status st = execute(postgres, BEGIN);
+
+    if (st != HSM_OK && is_lost(postgres)) {
+        st = reconnect(postgres);
+        if (st == HSM_OK)
+            st = execute(postgres, BEGIN);
+    }
+    if (st != HSM_OK)
+        postgres_rollback(postgres);
+    postgres->in_transaction = st == HSM_OK;
+    return st;
+}
+
+/* COMMIT of a transaction that has failed is answered by ROLLBACK. */
+static enum hsm_status
+postgres_commit(void *db)
+{
+    struct postgres *postgres = db;
+    DEFER(PQclear) PGresult *result = PQexec(postgres->connection, "COMMIT");
+    enum hsm_status st = status_of(postgres, result, "COMMIT");
+
+    postgres->in_transaction = false;
+    if (st == HSM_OK && strcmp(PQcmdStatus(result), "COMMIT") != 0)
+        st = HSM_ERR_IO;
+    return st == HSM_ERR_BUSY && is_lost(postgres) ? HSM_ERR_IO : st;
+}
+
+static enum hsm_status
+run_within(struct postgres *postgres, const struct store_call *call, int64_t *changes)
+{
+    DEFER(PQclear) PGresult *result = NULL;
+    enum hsm_status st = send_call(postgres, call, &result);
+
+    if (st != HSM_OK)
+        return st;
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+        hsm_log(HSM_LOG_ERROR, "store: gives rows: %s", call->sql);
+        return HSM_ERR_USAGE;
+    }
+    *changes = strtoll(PQcmdTuples(result), NULL, 10);
+    return HSM_OK;
+}
+
+static enum hsm_status
+postgres_run(void *db, const struct store_call *call, int64_t *changes)
+{
+    struct postgres *postgres = db;
+    enum hsm_status st;
+
+    if (postgres->in_transaction)
+        return run_within(postgres, call, changes);
+    st = postgres_begin(postgres);
+    if (st != HSM_OK)
+        return st;
+    st = run_within(postgres, call, changes);
+    if (st == HSM_OK)
+        return postgres_commit(postgres);
+    postgres_rollback(postgres);
+    return st;
+}
+
+static enum hsm_status
+postgres_script(void *db, const char *text)
+{
+    return execute(db, text);
+}
+
+/* ---- the version ---- */
+
+static enum hsm_status
+postgres_version(void *db, int64_t *out)
+{
+    const struct store_call call = {.sql = "SELECT coalesce(max(version), 0) FROM store_version"};
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = postgres_query(db, &call, &rows);
+
+    if (st == HSM_OK && acme_rows_next(rows))
+        *out = acme_rows_int(rows, 0);
+    return st;
+}
+
+static enum hsm_status
+postgres_set_version(void *db, int64_t version)
+{
+    char text[128];
+
+    snprintf(text, sizeof(text),
+             "DELETE FROM store_version; INSERT INTO store_version VALUES (%lld)",
+             (long long)version);
+    return execute(db, text);
+}
+
+/* Who may not make tables can still use a store that is there. */
+static enum hsm_status
+make_version(struct postgres *postgres)
+{
+    const struct store_call call = {.sql = "SELECT to_regclass('store_version') IS NULL"};
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = postgres_query(postgres, &call, &rows);
+
+    if (st != HSM_OK || !acme_rows_next(rows) || acme_rows_int(rows, 0) == 0)
+        return st;
+    st = execute(postgres, MAKE_VERSION);
+    if (st != HSM_OK)
+        (void)execute(postgres, "ROLLBACK");
+    return st;
+}
+
+/* ---- open and close ---- */
+
+static enum hsm_status
+postgres_open(const char *uri, void **out)
+{
+    DEFER(postgres_close) struct postgres *postgres = NULL;
+    enum hsm_status st = check_uri(uri);
+
+    if (st != HSM_OK)
+        return st;
+    postgres = calloc(1, sizeof(*postgres));
+    if (postgres == NULL)
+        return HSM_ERR_NOMEM;
+    postgres->connection = dial(uri);
+    if (postgres->connection == NULL)
+        return HSM_ERR_NOMEM;
+    (void)PQsetNoticeProcessor(postgres->connection, notice, NULL);
+    st = begin_session(postgres);
+    if (st == HSM_OK)
+        st = make_version(postgres);
+    if (st != HSM_OK)
+        return st;
+    *out = postgres;
+    postgres = NULL;
+    return HSM_OK;
+}
+
+static void
+postgres_close(void *db)
+{
+    struct postgres *postgres = db;
+
+    forget_statements(postgres);
+    PQfinish(postgres->connection);
+    free(postgres);
+}
+
+static const struct store_token tokens[] = {
+    {"int", "BIGINT"},
+    {"octets", "BYTEA"},
+    {"id", "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY"},
+    {"strict", ""},
+    {"append-only", "CREATE FUNCTION @_is_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+                    " $$BEGIN RAISE EXCEPTION '@s are not changed or deleted'; END$$;"
+                    "CREATE TRIGGER @_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON @"
+                    " FOR EACH STATEMENT EXECUTE FUNCTION @_is_append_only();"},
+    {NULL, NULL},
+};
+
+const struct store_backend store_postgres = {
+    .tokens = tokens,
+    .open = postgres_open,
+    .close = postgres_close,
+    .begin = postgres_begin,
+    .commit = postgres_commit,
+    .rollback = postgres_rollback,
+    .run = postgres_run,
+    .query = postgres_query,
+    .script = postgres_script,
+    .version = postgres_version,
+    .set_version = postgres_set_version,
+};
