@@ -53,8 +53,8 @@ struct config {
 
 static const struct acme_config_key config_keys[] = {
     ACME_DAEMON_KEYS(struct config, daemon),
-    KEY("ca", "store", ACME_CONFIG_PATH, store, false, 0, 0, STORE_FILE,
-        "SQLite file: accounts, orders, certificates, participants"),
+    KEY("ca", "store", ACME_CONFIG_STORE, store, false, 0, 0, STORE_FILE,
+        "SQLite file or postgresql:// URI: accounts, orders, certificates, participants"),
     KEY("ca", "issuing-key", ACME_CONFIG_TEXT, issuing_key, false, 0, 0,
         "pkcs11:object=" ISSUING_LABEL, "URI of the key that signs certificates"),
     KEY("ca", "chain", ACME_CONFIG_PATH, chain, false, 0, 0, CHAIN_FILE,
@@ -373,8 +373,10 @@ ca_open(const struct config *config, struct ca *ca)
             .renew_from_percent = (unsigned)config->renew_from_percent,
             .renew_until_percent = (unsigned)config->renew_until_percent,
             .metrics = config->daemon.shared.metrics,
-            .others_serve = config->daemon.shared.worker != NULL &&
-                            !hsm_worker_is_alone(config->daemon.shared.worker),
+            /* a server's store may have other instances, which are not seen from here */
+            .others_serve = acme_store_is_uri(config->store) ||
+                            (config->daemon.shared.worker != NULL &&
+                             !hsm_worker_is_alone(config->daemon.shared.worker)),
             .revocation_url = config->revocation_url,
             .revocation_user = config->user,
             .revocation_password = ca->password,

@@ -10,6 +10,7 @@
 
 #include <ini.h>
 
+#include <acme/store.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
@@ -179,6 +180,9 @@ set_value(struct reading *reading, const struct acme_config_key *key, const char
         return set_text(reading, key, strdup(value));
     case ACME_CONFIG_PATH:
         return set_text(reading, key, path_from(reading, "", value));
+    case ACME_CONFIG_STORE:
+        return set_text(reading, key,
+                        acme_store_is_uri(value) ? strdup(value) : path_from(reading, "", value));
     case ACME_CONFIG_SECRET_SOURCE:
         if (!is_secret_source(value))
             return refuse(reading, key->section, key->name,

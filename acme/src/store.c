@@ -40,7 +40,7 @@ store_text_hash(const char *text)
 }
 
 bool
-store_is_postgres(const char *place)
+acme_store_is_uri(const char *place)
 {
     return strncmp(place, "postgresql://", 13) == 0 || strncmp(place, "postgres://", 11) == 0;
 }
@@ -173,7 +173,7 @@ acme_store_open(const char *place, const char *const *migrations, struct acme_st
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st =
-        store_new(store_is_postgres(place) ? &store_postgres : &store_sqlite, &store);
+        store_new(acme_store_is_uri(place) ? &store_postgres : &store_sqlite, &store);
 
     if (st == HSM_OK)
         st = store->backend->open(place, &store->db);

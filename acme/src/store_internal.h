@@ -60,9 +60,6 @@ struct store_backend {
 
 extern const struct store_backend store_sqlite, store_postgres;
 
-/** The scheme of a place that is PostgreSQL's. */
-bool store_is_postgres(const char *place);
-
 /** For a table of prepared statements. */
 uint32_t store_text_hash(const char *text);
 

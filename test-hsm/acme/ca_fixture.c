@@ -27,6 +27,7 @@
 #include <certs/issue.h>
 
 #include "peer_jws.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 #define YEAR 31536000 /* seconds */
@@ -175,7 +176,9 @@ certify_all(struct ca_fixture *fixture)
 static void
 open_server(struct ca_fixture *fixture)
 {
-    must(acme_store_open(fixture->store_path, acme_server_migrations, &fixture->store), "store");
+    must(acme_store_open(postgres_or_file(fixture->store_path), acme_server_migrations,
+                         &fixture->store),
+         "store");
     fixture->config.store = fixture->store;
     must(acme_server_new(&fixture->config, &fixture->server), "server");
 }

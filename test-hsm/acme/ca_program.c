@@ -26,6 +26,7 @@
 #include "peer.h"
 #include "softhsm.h"
 
+#define CONFIG_FILE  "sti-ca.conf"
 #define PATH_SIZE    4300
 #define READY_TRIES  1200 /* of 25 ms each */
 #define ANSWER_TRIES 600 /* of 50 ms each */
@@ -164,14 +165,35 @@ initialise(struct ca_program *program, const char *address)
 static void
 configure(const struct ca_program *program, const char *more)
 {
-    FILE *file = fopen(in_dir(program, "sti-ca.conf"), "a");
+    FILE *file = fopen(in_dir(program, CONFIG_FILE), "a");
 
-    must(file != NULL, "sti-ca.conf");
+    must(file != NULL, CONFIG_FILE);
     fprintf(
         file,
         "[server]\nworkers = %u\n[limits]\naccounts-per-address = 0\norders-per-address = 0\n%s",
         program->workers, more);
-    must(fclose(file) == 0, "sti-ca.conf");
+    must(fclose(file) == 0, CONFIG_FILE);
+}
+
+void
+ca_program_configure(const struct ca_program *program, const char *file, const char *address,
+                     const char *store)
+{
+    char *text = text_of(in_dir(program, CONFIG_FILE), LOG_MAX), *rest = NULL;
+    FILE *to = fopen(in_dir(program, file), "w");
+
+    must(text != NULL && to != NULL, file);
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (strncmp(line, "address =", 9) == 0)
+            fprintf(to, "address = %s\n", address);
+        else if (strncmp(line, "store =", 7) == 0)
+            fprintf(to, "store = %s\n", store);
+        else
+            fprintf(to, "%s\n", line);
+    }
+    must(fclose(to) == 0, file);
+    free(text);
 }
 
 void
@@ -182,7 +204,7 @@ ca_program_start(struct ca_program *program, unsigned workers, const char *more)
     char address[32];
 
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    *program = (struct ca_program){.workers = workers};
+    *program = (struct ca_program){.workers = workers, .config = CONFIG_FILE};
     pa_fixture_start(&ca->pa, (struct acme_http_handler){.handle = handle, .context = ca});
     hsm_token_close(softhsm_token("sti-ca"));
     snprintf(program->dir, sizeof(program->dir), "%s/ca", softhsm_dir());
@@ -200,8 +222,8 @@ ca_program_start(struct ca_program *program, unsigned workers, const char *more)
 void
 ca_program_spawn(struct ca_program *program)
 {
-    const char *const arguments[] = {"sti-ca", "serve", "--config", in_dir(program, "sti-ca.conf"),
-                                     NULL};
+    const char *const arguments[] = {"sti-ca", "serve", "--config",
+                                     in_dir(program, program->config), NULL};
 
     program->pid = spawn(program, arguments);
     ca_program_wait_ready(program);

@@ -15,6 +15,7 @@
 struct ca_program {
     struct ca_fixture ca; /* its server is NULL; its store may be opened by a test */
     char dir[4200];
+    const char *config; /* file in dir */
     unsigned workers;
     pid_t pid; /* of the supervisor; 0: none runs */
 };
@@ -28,6 +29,10 @@ void ca_program_start(struct ca_program *program, unsigned workers, const char *
 
 /** Start the daemon again, and wait until all of its workers serve. */
 void ca_program_spawn(struct ca_program *program);
+
+/** Its configuration, with the values of these keys replaced, as `file` in its directory. */
+void ca_program_configure(const struct ca_program *program, const char *file, const char *address,
+                          const char *store);
 
 /** Wait until all workers serve: whoever is killed during a login destroys SoftHSM's token. */
 void ca_program_wait_ready(struct ca_program *program);

@@ -28,6 +28,7 @@
 #include "data.h"
 #include "pa_fixture.h"
 #include "peer.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 #define PASSWORD       "correct horse"
@@ -106,7 +107,8 @@ start(void **state)
 
     (void)state;
     pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
-    assert_int_equal(acme_store_open(store_path(), acme_authority_migrations, &store), HSM_OK);
+    assert_int_equal(
+        acme_store_open(postgres_or_file(store_path()), acme_authority_migrations, &store), HSM_OK);
     config = config_of_fixture();
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
     assert_int_equal(add_account("1234", "sp-1234", (const char *[]){"1234", "709J", NULL}, false),

@@ -25,6 +25,7 @@
 #include <certs/issue.h>
 
 #include "pa_fixture.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -900,34 +901,51 @@ the_list_of_requests_tells_who_wants_what(void **state)
 
 /* ---- the store of a former version ---- */
 
+#define MIGRATIONS_MAX 32
+
+/* A store of version n with an account, opened by this program. */
 static void
-a_store_of_the_version_before_is_taken_further(void **state)
+take_further(size_t version, const char *const *former)
 {
-    const char *const former[] = {acme_authority_migrations[0], NULL};
     struct acme_store *old = NULL;
     struct acme_rows *rows = NULL;
     char path[4300];
 
-    (void)state;
-    snprintf(path, sizeof(path), "%s/former.db", softhsm_dir());
-    assert_int_equal(acme_store_open(path, former, &old), HSM_OK);
+    snprintf(path, sizeof(path), "%s/former-%zu.db", softhsm_dir(), version);
+    assert_int_equal(acme_store_open(postgres_or_file(path), former, &old), HSM_OK);
     assert_int_equal(acme_store_run(old, NULL,
-                                    "INSERT INTO account VALUES ('1', 'sp', x'00', x'00', 1, 1, 1,"
-                                    " 0, 1)",
-                                    ""),
+                                    "INSERT INTO account (id, \"user\", salt, hash, scrypt_n,"
+                                    " scrypt_r, scrypt_p, ca, created)"
+                                    " VALUES ('1', 'sp', ?, ?, 1, 1, 1, 0, 1)",
+                                    "bb", "0", (size_t)1, "0", (size_t)1),
                      HSM_OK);
     acme_store_close(old);
-    assert_int_equal(acme_store_open(path, acme_authority_migrations, &old), HSM_OK);
+    assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &old),
+                     HSM_OK);
     assert_int_equal(acme_store_query(old, &rows,
-                                      "SELECT is_sti_ca, (SELECT count(*) FROM revocation) FROM"
-                                      " account WHERE id = '1'",
+                                      "SELECT is_sti_ca, (SELECT count(*) FROM revocation),"
+                                      " (SELECT count(*) FROM event) FROM account WHERE id = '1'"
+                                      " AND suspended IS NULL",
                                       ""),
                      HSM_OK);
     assert_true(acme_rows_next(rows));
     assert_int_equal(acme_rows_int(rows, 0), 0);
     assert_int_equal(acme_rows_int(rows, 1), 0);
+    assert_int_equal(acme_rows_int(rows, 2), 0);
     acme_rows_free(rows);
     acme_store_close(old);
+}
+
+static void
+a_store_of_every_former_version_is_taken_further(void **state)
+{
+    const char *former[MIGRATIONS_MAX] = {NULL};
+
+    (void)state;
+    for (size_t i = 0; acme_authority_migrations[i] != NULL; i++) {
+        former[i] = acme_authority_migrations[i];
+        take_further(i + 1, former);
+    }
 }
 
 /* ---- the group ---- */
@@ -959,7 +977,7 @@ start(void **state)
     (void)state;
     pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
     snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
-    must(acme_store_open(path, acme_authority_migrations, &store), path);
+    must(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store), path);
     config = (struct acme_authority_config){.base_url = pa.base_url,
                                             .store = store,
                                             .signer_key = pa.signer_key,
@@ -1021,7 +1039,7 @@ main(void)
         cmocka_unit_test(a_restart_publishes_what_was_decided),
         cmocka_unit_test(requests_at_once_are_all_on_the_crl),
         cmocka_unit_test(the_list_of_requests_tells_who_wants_what),
-        cmocka_unit_test(a_store_of_the_version_before_is_taken_further),
+        cmocka_unit_test(a_store_of_every_former_version_is_taken_further),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

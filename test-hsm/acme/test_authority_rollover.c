@@ -25,6 +25,7 @@
 
 #include "pa_fixture.h"
 #include "peer.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 #define PASSWORD  "correct horse"
@@ -116,7 +117,8 @@ start(void **state)
     assert_int_equal(certs_chain_append(both, second.root), HSM_OK);
 
     snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
-    assert_int_equal(acme_store_open(path, acme_authority_migrations, &store), HSM_OK);
+    assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store),
+                     HSM_OK);
     assert_int_equal(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), HSM_OK);
     assert_int_equal(acme_authority_account_add(store, "1234", "sp-1234", password,
                                                 (const char *[]){"1234", NULL}, false),

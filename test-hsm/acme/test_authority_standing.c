@@ -29,6 +29,7 @@
 
 #include "pa_fixture.h"
 #include "peer.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 #define PASSWORD        "correct horse"
@@ -111,7 +112,8 @@ start(void **state)
     snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
     snprintf(policy_path, sizeof(policy_path), "%s/policy.json", softhsm_dir());
     write_policy("{\"default\":{\"allowed\":true,\"ca\":true}}");
-    assert_int_equal(acme_store_open(path, acme_authority_migrations, &store), HSM_OK);
+    assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store),
+                     HSM_OK);
     config = config_of_fixture();
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
     return 0;

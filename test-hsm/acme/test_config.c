@@ -27,7 +27,7 @@ static const struct acme_config_key keys[] = {
      "TCP port"},
     {"server", "open", ACME_CONFIG_SWITCH, offsetof(struct settings, is_open), false, 0, 0, NULL,
      "let everybody in"},
-    {"state", "store", ACME_CONFIG_PATH, offsetof(struct settings, store), false, 0, 0, "ca.db",
+    {"state", "store", ACME_CONFIG_STORE, offsetof(struct settings, store), false, 0, 0, "ca.db",
      "file"},
     {"state", "pin", ACME_CONFIG_SECRET_SOURCE, offsetof(struct settings, pin), false, 0, 0, NULL,
      "PIN"},

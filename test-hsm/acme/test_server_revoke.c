@@ -24,6 +24,7 @@
 
 #include "ca_fixture.h"
 #include "peer.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -568,7 +569,7 @@ an_sti_pa_that_is_down_is_told_when_it_is_up(void **state)
     assert_int_equal(two.status, 200);
     acme_server_forward(ca.server);
     /* of two that are due one was tried: the other would wait for the same */
-    assert_int_equal(ca_fixture_count(&ca, "SELECT sum(tries) FROM revocation"), 1);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT CAST(sum(tries) AS BIGINT) FROM revocation"), 1);
     ca.config.revocation_url = config.revocation_url;
     ca_fixture_restart(&ca);
     ca_fixture_set_time(time(NULL) + 15);
@@ -641,8 +642,9 @@ of_several_processes_one_forwards_a_revocation(void **state)
     for (size_t i = 0; i < PROCESSES; i++) {
         struct acme_server_config config = ca.config;
 
-        assert_int_equal(acme_store_open(ca.store_path, acme_server_migrations, &stores[i]),
-                         HSM_OK);
+        assert_int_equal(
+            acme_store_open(postgres_or_file(ca.store_path), acme_server_migrations, &stores[i]),
+            HSM_OK);
         config.store = stores[i];
         assert_int_equal(acme_server_new(&config, &servers[i]), HSM_OK);
     }
@@ -740,14 +742,15 @@ take_further(size_t version, const char *const *former)
     char path[4300];
 
     snprintf(path, sizeof(path), "%s/former-%zu.db", softhsm_dir(), version);
-    assert_int_equal(acme_store_open(path, former, &store), HSM_OK);
+    assert_int_equal(acme_store_open(postgres_or_file(path), former, &store), HSM_OK);
     assert_int_equal(acme_store_run(store, NULL,
                                     "INSERT INTO account (id, status, jwk, thumbprint, contact,"
                                     " created) VALUES ('a', 'valid', '{}', 't', '[]', 1)",
                                     ""),
                      HSM_OK);
     acme_store_close(store);
-    assert_int_equal(acme_store_open(path, acme_server_migrations, &store), HSM_OK);
+    assert_int_equal(acme_store_open(postgres_or_file(path), acme_server_migrations, &store),
+                     HSM_OK);
     assert_int_equal(acme_store_query(store, &rows,
                                       "SELECT count(*), (SELECT count(*) FROM revocation),"
                                       " (SELECT count(*) FROM rate) FROM account WHERE id = 'a' AND"
@@ -760,7 +763,7 @@ take_further(size_t version, const char *const *former)
     assert_int_equal(acme_rows_int(rows, 2), 0);
     acme_rows_free(rows);
     acme_store_close(store);
-    assert_int_equal(acme_store_open(path, former, &store), HSM_ERR_UNSUPPORTED);
+    assert_int_equal(acme_store_open(postgres_or_file(path), former, &store), HSM_ERR_UNSUPPORTED);
 }
 
 static void

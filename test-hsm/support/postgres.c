@@ -224,7 +224,10 @@ postgres_or_file(const char *path)
 
     if (kind == NULL || strcmp(kind, "postgresql") != 0)
         return path;
-    must(postgres_start(), "is not installed");
+    if (!postgres_start()) {
+        printf("PostgreSQL is not installed: skipped\n");
+        exit(77); /* CTest's SKIP_RETURN_CODE */
+    }
     for (path = strlen(path) > 40 ? path + strlen(path) - 40 : path; *path != '\0'; path++)
         schema[len++] =
             (*path >= 'a' && *path <= 'z') || (*path >= '0' && *path <= '9') ? *path : '_';

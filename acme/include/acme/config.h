@@ -15,6 +15,7 @@
 enum acme_config_type {
     ACME_CONFIG_TEXT, /* char *, owned by the struct */
     ACME_CONFIG_PATH, /* char *, relative ones are taken from the file's own directory */
+    ACME_CONFIG_STORE, /* char *, for acme_store_open(): a path likewise, or a URI */
     /* char *, as hsm_secret_from(); a relative file likewise. What is no source is refused and not
      * told: it may be the secret. */
     ACME_CONFIG_SECRET_SOURCE,

@@ -44,6 +44,9 @@ HSM_MUST_CHECK enum hsm_status acme_store_open(const char *place, const char *co
                                                struct acme_store **out);
 void acme_store_close(struct acme_store *store);
 
+/** True: a place is PostgreSQL's by its scheme; false: it is a path. */
+bool acme_store_is_uri(const char *place);
+
 /*
  * Transactions: durable when commit returned HSM_OK. A thread that has begun one
  * ends it with exactly one of commit and rollback. After a statement of it has
