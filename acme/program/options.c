@@ -2,9 +2,11 @@
 
 #include "options.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <hsm/log.h>
@@ -194,4 +196,20 @@ options_main(const struct option_table *table, void *arguments, int argc, char *
     if (st == HSM_OK)
         st = run(table, arguments, argc, argv);
     return hsm_status_exit(st);
+}
+
+bool
+options_count(const char *text, long long max, long long *out)
+{
+    char *end = NULL;
+    long long value;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    value = strtoll(text, &end, 10);
+    if (errno != 0 || *end != '\0' || value < 1 || value > max)
+        return false;
+    *out = value;
+    return true;
 }

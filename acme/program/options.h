@@ -5,6 +5,7 @@
 #ifndef STI_ACME_OPTIONS_H
 #define STI_ACME_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <hsm/status.h>
@@ -46,6 +47,9 @@ struct option_table {
  * @return the exit status of the program
  */
 int options_main(const struct option_table *table, void *arguments, int argc, char **argv);
+
+/** A number from 1 to `max`; false: the text is none, *out is as it was. */
+bool options_count(const char *text, long long max, long long *out);
 
 /** Say on standard error what is wrong with the command line; HSM_ERR_USAGE. */
 enum hsm_status options_refuse(const struct option_table *table, const char *why);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include <acme/config.h>
+#include <acme/events.h>
 #include <acme/http_client.h>
 #include <acme/provision.h>
 #include <acme/server.h>
@@ -188,8 +189,10 @@ static const struct option_row option_rows[] = {
     TEXT("serial", serial),
     TEXT("reason", reason),
     TEXT("id", id),
+    TEXT("last", last),
     {"authority", OPTION_LIST, offsetof(struct arguments, authorities), AUTHORITIES_MAX},
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
+    {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
 };
 
 static const char help_text[] =
@@ -211,6 +214,8 @@ static const char help_text[] =
     "      end.\n"
     "  participant set --config FILE --spc SPC --organization NAME [--country CC]\n"
     "      The validated name of the holder of an SPC, for its next certificates.\n"
+    "  events --config FILE [--last N] [--json]\n"
+    "      Who did what, and when: the last N (100).\n"
     "  revoke --config FILE --serial HEX [--reason N]\n"
     "      Revoke a certificate, for reason 0 to 6 (RFC 5280 section 5.3.1); the daemon forwards "
     "it\n"
@@ -405,6 +410,8 @@ work(const void *config, void *context)
     enum hsm_status st = ca_open(config, &ca);
 
     (void)context;
+    if (st == HSM_OK)
+        st = acme_server_tell_start(ca.server);
     if (st != HSM_OK)
         return st;
     service.handler = acme_server_handler(ca.server);
@@ -524,10 +531,11 @@ run_eab_remove(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = open_store(arguments, &config, &store);
 
     if (st == HSM_OK)
-        st = acme_server_external_remove(config.external_accounts, arguments->id);
+        st = acme_server_external_remove(store, config.external_accounts, arguments->id);
     if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_MALFORMED)
         hsm_log(HSM_LOG_ERROR, "%s: no such key, or it was used", arguments->id);
     else if (st == HSM_OK)
@@ -574,6 +582,23 @@ run_revoke(const void *command_line)
     return revoke_by_serial(store, arguments->serial, reason);
 }
 
+/* ---- events ---- */
+
+static enum hsm_status
+run_events(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long last = EVENTS_SHOWN;
+    enum hsm_status st;
+
+    if (arguments->last != NULL && !options_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &last))
+        return options_refuse(&ca_options, "--last is not a number from 1 to 100000");
+    st = open_store(arguments, &config, &store);
+    return st == HSM_OK ? acme_events_show(store, last, arguments->json, stdout) : st;
+}
+
 static const struct option_command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country address! base-url! pa-anchor! authority!"
@@ -585,6 +610,7 @@ static const struct option_command commands[] = {
     {"eab add", "config! id!", run_eab_add},
     {"eab list", "config!", run_eab_list},
     {"eab remove", "config! id!", run_eab_remove},
+    {"events", "config! last json", run_events},
 };
 
 const struct option_table ca_options = {

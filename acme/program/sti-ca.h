@@ -20,6 +20,7 @@
 #define CRL_ISSUER_FILE "pa-crl-issuer.pem"
 #define COUNTRY         "US"
 #define AUTHORITIES_MAX 32
+#define EVENTS_SHOWN    100 /* if nothing is said */
 
 /** What it said; texts are borrowed from argv. */
 struct arguments {
@@ -27,9 +28,9 @@ struct arguments {
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca;
     const char *revocation_url, *pa_user, *pa_password_source;
-    const char *config, *spc, *serial, *reason, *id;
+    const char *config, *spc, *serial, *reason, *id, *last;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
-    bool check;
+    bool check, json;
 };
 
 extern const struct option_table ca_options;

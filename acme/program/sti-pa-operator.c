@@ -1,7 +1,6 @@
 /* sti-pa-operator.c - what an operator does to the store of an STI-PA. */
 #include "sti-pa.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -15,6 +14,8 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/secret.h>
+
+#include "options.h"
 
 #define PASSWORD_LEN 16 /* random octets of a generated password */
 #define KEY_DAYS     365 /* that an API key is good for, if nothing is said */
@@ -313,18 +314,6 @@ run_account_limit(const void *command_line)
 
 /* ---- API keys ---- */
 
-static bool
-parse_count(const char *text, long long max, long long *out)
-{
-    char *end = NULL;
-
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    *out = strtoll(text, &end, 10);
-    return errno == 0 && *end == '\0' && *out >= 1 && *out <= max;
-}
-
 enum hsm_status
 run_account_key_add(const void *command_line)
 {
@@ -334,7 +323,7 @@ run_account_key_add(const void *command_line)
     int64_t id = 0;
     enum hsm_status st;
 
-    if (arguments->days != NULL && !parse_count(arguments->days, INT_MAX, &days))
+    if (arguments->days != NULL && !options_count(arguments->days, INT_MAX, &days))
         return pa_usage("--days is not a number from 1 on");
     st = pa_open_store(arguments, &store);
     if (st == HSM_OK)
@@ -364,7 +353,7 @@ run_account_key_revoke(const void *command_line)
     long long number = 0;
     enum hsm_status st;
 
-    if (!parse_count(arguments->number, LLONG_MAX, &number))
+    if (!options_count(arguments->number, LLONG_MAX, &number))
         return pa_usage("--number is not a number of account key list");
     st = pa_open_store(arguments, &store);
     if (st == HSM_OK)
@@ -386,7 +375,7 @@ run_events(const void *command_line)
     long long last = EVENTS_SHOWN;
     enum hsm_status st;
 
-    if (arguments->last != NULL && !parse_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &last))
+    if (arguments->last != NULL && !options_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &last))
         return pa_usage("--last is not a number from 1 to 100000");
     st = pa_open_store(arguments, &store);
     return st == HSM_OK ? acme_events_show(store, last, arguments->json, stdout) : st;

@@ -42,6 +42,17 @@ acme_event_add(struct acme_store *store, const struct acme_event *event)
         event->subject, event->detail != NULL ? event->detail : "");
 }
 
+enum hsm_status
+acme_event_commit(struct acme_store *store, enum hsm_status st, const struct acme_event *event)
+{
+    if (st == HSM_OK)
+        st = acme_event_add(store, event);
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
+}
+
 static void
 show_line(const struct acme_rows *rows, const char *at, FILE *to)
 {

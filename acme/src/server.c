@@ -13,6 +13,7 @@
 #include <openssl/rand.h>
 
 #include <acme/base64url.h>
+#include <acme/events.h>
 #include <certs/cert.h>
 #include <hsm/log.h>
 
@@ -119,6 +120,9 @@ const char *const acme_server_migrations[] = {
     "CREATE TABLE rate ("
     "  subject TEXT PRIMARY KEY,"
     "  used_until {int} NOT NULL);", /* microseconds since 1970 */
+
+    /* Who did what. */
+    ACME_EVENTS_MIGRATION,
     NULL,
 };
 
@@ -641,6 +645,7 @@ acme_server_participant_set(struct acme_store *store, const char *spc, const cha
                             const char *country)
 {
     struct certs_tnauthlist *list = NULL;
+    char detail[ACME_ORGANIZATION_MAX + 8];
     enum hsm_status st = certs_tnauthlist_from_spc(spc, &list);
 
     if (st != HSM_OK)
@@ -650,9 +655,17 @@ acme_server_participant_set(struct acme_store *store, const char *spc, const cha
         strlen(country) != 2 || !isupper((unsigned char)country[0]) ||
         !isupper((unsigned char)country[1]))
         return HSM_ERR_MALFORMED;
-    return acme_store_run(store, NULL,
-                          "INSERT INTO participant (spc, organization, country) VALUES (?, ?, ?)"
-                          " ON CONFLICT (spc) DO UPDATE SET organization = excluded.organization,"
-                          " country = excluded.country",
-                          "sss", spc, organization, country);
+    st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    st = acme_store_run(store, NULL,
+                        "INSERT INTO participant (spc, organization, country) VALUES (?, ?, ?)"
+                        " ON CONFLICT (spc) DO UPDATE SET organization = excluded.organization,"
+                        " country = excluded.country",
+                        "sss", spc, organization, country);
+    snprintf(detail, sizeof(detail), "%s, %s", organization, country);
+    return acme_event_commit(
+        store, st,
+        &(struct acme_event){
+            .at = time(NULL), .what = "participant set", .subject = spc, .detail = detail});
 }

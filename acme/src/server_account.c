@@ -11,6 +11,7 @@
 
 #include <openssl/evp.h>
 
+#include <acme/events.h>
 #include <acme/json.h>
 #include <acme/jwk.h>
 #include <hsm/log.h>
@@ -222,6 +223,8 @@ store_account(struct acme_call *call, const char *thumbprint, const char *extern
     if (st != HSM_OK)
         return st;
     st = insert_account(call, thumbprint, external, wait_s);
+    if (st == HSM_OK && *wait_s == 0 && external[0] != '\0')
+        st = acme_external_tell_used(call, external);
     if (st == HSM_OK && *wait_s == 0)
         return acme_store_commit(store);
     acme_store_rollback(store);
@@ -343,19 +346,27 @@ deactivate(struct acme_store *store, const char *account)
     return st;
 }
 
+/* End a transaction in which an account did something to itself. */
+static enum hsm_status
+commit_act(const struct acme_call *call, enum hsm_status st, const char *what, const char *detail)
+{
+    char who[ACME_ID_LEN + 16];
+
+    snprintf(who, sizeof(who), "account %s", call->account);
+    return acme_event_commit(
+        call->server->config.store, st,
+        &(struct acme_event){
+            .at = call->now, .who = who, .what = what, .subject = call->account, .detail = detail});
+}
+
 static void
 deactivate_account(struct acme_call *call)
 {
     struct acme_store *store = call->server->config.store;
     enum hsm_status st = acme_store_begin(store);
 
-    if (st == HSM_OK) {
-        st = deactivate(store, call->account);
-        if (st == HSM_OK)
-            st = acme_store_commit(store);
-        else
-            acme_store_rollback(store);
-    }
+    if (st == HSM_OK)
+        st = commit_act(call, deactivate(store, call->account), "account deactivated", NULL);
     if (st != HSM_OK) {
         acme_call_fault(call, st);
         return;
@@ -544,13 +555,32 @@ respond_key_taken(struct acme_call *call, const char *thumbprint)
     acme_call_refuse(call, ACME_MALFORMED, 409, "an account has the new key already");
 }
 
+/* HSM_ERR_NOT_FOUND: the account's key is not the old one any more. */
+static enum hsm_status
+replace_key(struct acme_call *call, const char *jwk, const char *old_thumbprint,
+            const char *new_thumbprint)
+{
+    struct acme_store *store = call->server->config.store;
+    int64_t changes = 0;
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st != HSM_OK)
+        return st;
+    st = acme_store_run(store, &changes,
+                        "UPDATE account SET jwk = ?, thumbprint = ? WHERE id = ? AND"
+                        " thumbprint = ?",
+                        "ssss", jwk, new_thumbprint, call->account, old_thumbprint);
+    if (st == HSM_OK && changes != 1)
+        st = HSM_ERR_NOT_FOUND;
+    return commit_act(call, st, "account key changed", new_thumbprint);
+}
+
 static void
 store_new_key(struct acme_call *call, EVP_PKEY *new_key)
 {
     DEFER(json_decref) json_t *jwk = NULL;
     DEFER(free) char *text = NULL;
     char old_thumbprint[ACME_THUMBPRINT_LEN + 1] = "", new_thumbprint[ACME_THUMBPRINT_LEN + 1] = "";
-    int64_t changes = 0;
     enum hsm_status st = acme_jwk_thumbprint(call->key, old_thumbprint);
 
     if (st == HSM_OK)
@@ -562,16 +592,13 @@ store_new_key(struct acme_call *call, EVP_PKEY *new_key)
     if (st == HSM_OK && strcmp(old_thumbprint, new_thumbprint) == 0)
         st = HSM_ERR_EXISTS;
     if (st == HSM_OK)
-        st = acme_store_run(call->server->config.store, &changes,
-                            "UPDATE account SET jwk = ?, thumbprint = ? WHERE id = ? AND"
-                            " thumbprint = ?",
-                            "ssss", text, new_thumbprint, call->account, old_thumbprint);
+        st = replace_key(call, text, old_thumbprint, new_thumbprint);
     if (st == HSM_ERR_EXISTS)
         respond_key_taken(call, new_thumbprint);
+    else if (st == HSM_ERR_NOT_FOUND) /* changed since this request was authenticated */
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "oldKey is not the account's key any more");
     else if (st != HSM_OK)
         acme_call_fault(call, st);
-    else if (changes != 1) /* changed by another request since this one was authenticated */
-        acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "oldKey is not the account's key any more");
     else {
         hsm_log(HSM_LOG_INFO, "account %s: key changed to %s", call->account, new_thumbprint);
         respond_account(call, 200, ACME_VALID);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -19,6 +20,7 @@
 #include <sys/stat.h>
 
 #include <acme/base64url.h>
+#include <acme/events.h>
 #include <acme/json.h>
 #include <acme/jwk.h>
 #include <hsm/log.h>
@@ -96,11 +98,17 @@ acme_server_external_add(struct acme_store *store, const char *dir, const char *
         hsm_log(HSM_LOG_ERROR, "%s: %s", dir, strerror(errno));
         return HSM_ERR_IO;
     }
-    return st == HSM_OK ? write_key(dir, id) : st;
+    if (st == HSM_OK)
+        st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    return acme_event_commit(
+        store, write_key(dir, id),
+        &(struct acme_event){.at = time(NULL), .what = "external account added", .subject = id});
 }
 
-enum hsm_status
-acme_server_external_remove(const char *dir, const char *id)
+static enum hsm_status
+remove_key(const char *dir, const char *id)
 {
     char path[PATH_MAX_LEN + 1];
 
@@ -114,6 +122,18 @@ acme_server_external_remove(const char *dir, const char *id)
         return HSM_ERR_NOT_FOUND;
     hsm_log(HSM_LOG_ERROR, "%s: %s", path, strerror(errno));
     return HSM_ERR_IO;
+}
+
+enum hsm_status
+acme_server_external_remove(struct acme_store *store, const char *dir, const char *id)
+{
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st != HSM_OK)
+        return st;
+    return acme_event_commit(
+        store, remove_key(dir, id),
+        &(struct acme_event){.at = time(NULL), .what = "external account removed", .subject = id});
 }
 
 enum hsm_status
@@ -136,10 +156,22 @@ acme_server_external_list(const char *dir, FILE *to)
     return HSM_OK;
 }
 
+enum hsm_status
+acme_external_tell_used(const struct acme_call *call, const char *id)
+{
+    char who[ACME_ID_LEN + 16];
+
+    snprintf(who, sizeof(who), "account %s", call->account);
+    return acme_event_add(
+        call->server->config.store,
+        &(struct acme_event){
+            .at = call->now, .who = who, .what = "external account used", .subject = id});
+}
+
 void
 acme_external_used(const struct acme_server *server, const char *id)
 {
-    enum hsm_status st = acme_server_external_remove(server->config.external_accounts, id);
+    enum hsm_status st = remove_key(server->config.external_accounts, id);
 
     if (st != HSM_OK) /* of no use any more: the store knows it */
         hsm_log(HSM_LOG_WARNING, "key of external account %s: stays on disk: %s", id,

@@ -181,6 +181,8 @@ bool acme_terms_wanted(struct acme_call *call);
  */
 bool acme_external_take(struct acme_call *call, const json_t *payload,
                         char id[ACME_EXTERNAL_ID_MAX + 1]);
+/** The event that call->account was made with it; within the transaction that makes it. */
+enum hsm_status acme_external_tell_used(const struct acme_call *call, const char *id);
 /** The key has done its duty: remove it. */
 void acme_external_used(const struct acme_server *server, const char *id);
 

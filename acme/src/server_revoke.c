@@ -16,6 +16,7 @@
 
 #include <acme/authority_client.h>
 #include <acme/base64url.h>
+#include <acme/events.h>
 #include <acme/json.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
@@ -23,6 +24,7 @@
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
 
+#define OPERATOR           "operator" /* requester of what this machine's operator revokes */
 #define REASON_MAX         6 /* certificateHold: the last that is for end entities */
 #define FORWARDED_PER_TICK 16
 #define FORWARD_FIRST_S    15 /* after a failed attempt; doubled ... */
@@ -185,27 +187,48 @@ may_revoke(struct acme_call *call, const struct issued *issued, const X509 *cert
 
 /* ---- the revocation, durable ---- */
 
+static enum hsm_status
+insert_revocation(struct acme_store *store, const struct issued *issued,
+                  const struct certs_crl_entry *entry, int reason, const char *requester,
+                  time_t now)
+{
+    uint8_t *issuer = NULL;
+    size_t len = 0;
+    enum hsm_status st = certs_name_der(entry->issuer, &issuer, &len);
+
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL,
+                            "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
+                            " revoked, next_try) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                            "sbbisii", issued->order_id, issuer, len, entry->serial,
+                            entry->serial_len, (int64_t)reason, requester, (int64_t)now,
+                            (int64_t)now);
+    free(issuer);
+    return st;
+}
+
 /* HSM_ERR_EXISTS: it is revoked already. */
 static enum hsm_status
 record(struct acme_store *store, const struct issued *issued, const X509 *cert, int reason,
        const char *requester, time_t now)
 {
-    struct certs_crl_entry entry = certs_crl_entry_of(cert);
+    const struct certs_crl_entry entry = certs_crl_entry_of(cert);
     DEFER(free) char *serial = certs_cert_serial_hex(cert);
-    uint8_t *issuer = NULL;
-    size_t len = 0;
-    enum hsm_status st = certs_name_der(entry.issuer, &issuer, &len);
+    enum hsm_status st = serial != NULL ? acme_store_begin(store) : HSM_ERR_NOMEM;
 
+    if (st != HSM_OK)
+        return st;
+    st = insert_revocation(store, issued, &entry, reason, requester, now);
+    st = acme_event_commit(store, st,
+                           &(struct acme_event){
+                               .at = now,
+                               .who = strcmp(requester, OPERATOR) != 0 ? requester : NULL,
+                               .what = "certificate revoked",
+                               .subject = serial,
+                               .detail = certs_crl_reason_text(reason),
+                           });
     if (st == HSM_OK)
-        st =
-            acme_store_run(store, NULL,
-                           "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
-                           " revoked, next_try) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                           "sbbisii", issued->order_id, issuer, len, entry.serial, entry.serial_len,
-                           (int64_t)reason, requester, (int64_t)now, (int64_t)now);
-    free(issuer);
-    if (st == HSM_OK)
-        hsm_log(HSM_LOG_INFO, "certificate %s revoked (%s) by %s", serial != NULL ? serial : "",
+        hsm_log(HSM_LOG_INFO, "certificate %s revoked (%s) by %s", serial,
                 certs_crl_reason_text(reason), requester);
     return st;
 }
@@ -296,7 +319,7 @@ acme_server_revoke(struct acme_store *store, const char *serial, int reason, tim
     der = acme_rows_blob(issued.rows, 2, &len);
     st = certs_cert_parse_der(der, len, &cert, NULL);
     if (st == HSM_OK)
-        st = record(store, &issued, cert, reason, "operator", now);
+        st = record(store, &issued, cert, reason, OPERATOR, now);
     acme_rows_free(issued.rows);
     return st;
 }

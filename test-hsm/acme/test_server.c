@@ -382,6 +382,25 @@ an_account_key_must_be_a_public_p256_key(void **state)
     peer_stop(&peer);
 }
 
+/* How many acts of that kind an account has done to itself. */
+static int64_t
+events(const char *what, const struct peer *peer)
+{
+    struct acme_rows *rows = NULL;
+    int64_t count;
+
+    assert_int_equal(
+        acme_store_query(ca.store, &rows,
+                         "SELECT count(*) FROM event WHERE what = ? AND subject = ? AND"
+                         " who = 'account ' || subject",
+                         "ss", what, strrchr(peer->kid, '/') + 1),
+        HSM_OK);
+    assert_true(acme_rows_next(rows));
+    count = acme_rows_int(rows, 0);
+    acme_rows_free(rows);
+    return count;
+}
+
 static void
 an_account_is_updated_and_deactivated_with_all_it_has_open(void **state)
 {
@@ -403,6 +422,7 @@ an_account_is_updated_and_deactivated_with_all_it_has_open(void **state)
     peer_send(&ca, &peer, peer.kid, "{\"status\":\"deactivated\"}", &deactivated);
     assert_int_equal(deactivated.status, 200);
     assert_string_equal(got_text(&deactivated, "status"), "deactivated");
+    assert_int_equal(events("account deactivated", &peer), 1);
     peer_send(&ca, &peer, order.url, "", &refused);
     assert_refused(&refused, 401, "unauthorized", "after deactivation");
     assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM acme_order JOIN account ON"
@@ -568,6 +588,7 @@ a_key_change_needs_both_keys_and_the_right_words(void **state)
     EVP_PKEY_free(peer.key);
     peer.key = fresh;
     peer_assert_status(&ca, &peer, peer.kid, "valid");
+    assert_int_equal(events("account key changed", &peer), 1);
     peer_stop(&peer);
     peer_stop(&other);
 }

@@ -206,6 +206,11 @@ the_store_says_that_a_key_was_used(void **state)
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "two"), HSM_OK);
     join_bound(&first, &(struct binding){.kid = "two"}, &bound);
     assert_int_equal(bound.status, 201);
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) FROM event JOIN account ON who ="
+                              " 'account ' || account.id WHERE what = 'external account used'"
+                              " AND subject = 'two'"),
+        1);
     ca_fixture_sql(&ca, "UPDATE account SET external_account = 'other' WHERE external_account ="
                         " 'two'");
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "two"), HSM_OK);
@@ -258,14 +263,22 @@ bindings_that_are_refused(void **state)
         assert_refused(&got, i == 0 ? 403 : 400, i == 0 ? "externalAccountRequired" : "malformed");
     }
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "a/b"), HSM_ERR_MALFORMED);
-    assert_int_equal(acme_server_external_remove(keys_dir(), "mine"), HSM_OK);
-    assert_int_equal(acme_server_external_remove(keys_dir(), "mine"), HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_server_external_remove(ca.store, keys_dir(), "mine"), HSM_OK);
+    assert_int_equal(acme_server_external_remove(ca.store, keys_dir(), "mine"), HSM_ERR_NOT_FOUND);
     peer_stop(&peer);
     EVP_PKEY_free(other);
     serve_as_before();
 }
 
 /* ---- terms of service ---- */
+
+static int64_t
+terms_told(void)
+{
+    return ca_fixture_count(&ca,
+                            "SELECT count(*) FROM event WHERE what = 'configured' AND subject ="
+                            " 'terms-of-service' AND detail = '" TERMS "'");
+}
 
 static void
 accounts_agree_to_the_terms_and_to_new_ones(void **state)
@@ -290,6 +303,9 @@ accounts_agree_to_the_terms_and_to_new_ones(void **state)
     assert_true(json_is_true(json_object_get(joined.json, "termsOfServiceAgreed")));
     snprintf(peer.kid, sizeof(peer.kid), "%s", got_header(&joined, "Location"));
     peer_order_ready(&ca, &peer, "1234", &order);
+    assert_int_equal(acme_server_tell_start(ca.server), HSM_OK);
+    assert_int_equal(acme_server_tell_start(ca.server), HSM_OK); /* the same: nothing to tell */
+    assert_int_equal(terms_told(), 1);
     ca.config.terms_of_service = TERMS "a";
     ca_fixture_restart(&ca);
     peer_send(&ca, &peer, "/acme/new-order", "{}", &stale);

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include <jansson.h>
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -481,6 +483,28 @@ no_file_holds_a_private_key(void **state)
     assert_int_equal(nftw(dir, refuse_private_key, 8, FTW_PHYS), 0);
 }
 
+static void
+an_operator_reads_who_did_what(void **state)
+{
+    static const char *const told[] = {
+        "participant set: 709J: Second, CA",  "external account added: sp-one",
+        "external account removed: sp-one",   "configured: base-url: https://",
+        "configured: terms-of-service: none", "certificate revoked: ",
+    };
+    json_t *object;
+
+    (void)state;
+    assert_succeeds(RUN("events", "--config", config));
+    for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++)
+        assert_non_null(strstr(output, told[i]));
+    assert_non_null(strstr(output, "  operator "));
+    assert_succeeds(RUN("events", "--config", config, "--last", "1", "--json"));
+    object = json_loads(output, 0, NULL); /* one line, and no other */
+    assert_string_equal(json_string_value(json_object_get(object, "what")), "configured");
+    json_decref(object);
+    assert_fails(RUN("events", "--config", config, "--last", "0"), 2, "--last");
+}
+
 static int
 start(void **state)
 {
@@ -525,6 +549,7 @@ main(void)
         cmocka_unit_test(an_operator_revokes_a_certificate_once),
         cmocka_unit_test(an_account_at_the_sti_pa_is_configured_whole),
         cmocka_unit_test(the_daemon_serves_acme_until_sigterm),
+        cmocka_unit_test(an_operator_reads_who_did_what),
         cmocka_unit_test(no_file_holds_a_private_key),
     };
 

@@ -38,6 +38,11 @@ struct acme_event {
 HSM_MUST_CHECK enum hsm_status acme_event_add(struct acme_store *store,
                                               const struct acme_event *event);
 
+/** End the caller's transaction: with the event and a commit when `st` says that the act is done,
+ *  and with a rollback else. */
+HSM_MUST_CHECK enum hsm_status acme_event_commit(struct acme_store *store, enum hsm_status st,
+                                                 const struct acme_event *event);
+
 /**
  * The latest events, oldest first: a line for each, or with `json` an object for
  * each: {"id","at" (RFC 3339),"who","what","subject","detail"}.

@@ -89,6 +89,10 @@ void acme_server_forward(struct acme_server *server);
 void acme_server_tick(struct acme_server *server);
 void acme_server_free(struct acme_server *server);
 
+/** Of what an account, a certificate or its holder may rely on, make an event of each value that is
+ *  not that of the last start. */
+HSM_MUST_CHECK enum hsm_status acme_server_tell_start(struct acme_server *server);
+
 /** "BASE/acme/directory": where clients begin; free() it. NULL: out of memory. */
 char *acme_server_directory_url(const char *base_url);
 
@@ -119,7 +123,8 @@ HSM_MUST_CHECK enum hsm_status acme_server_external_add(struct acme_store *store
                                                         const char *id);
 
 /** Take the key away that nobody has used yet; HSM_ERR_NOT_FOUND: there is none. */
-HSM_MUST_CHECK enum hsm_status acme_server_external_remove(const char *dir, const char *id);
+HSM_MUST_CHECK enum hsm_status acme_server_external_remove(struct acme_store *store,
+                                                           const char *dir, const char *id);
 
 /** One line for each key that nobody has used yet. */
 HSM_MUST_CHECK enum hsm_status acme_server_external_list(const char *dir, FILE *to);
