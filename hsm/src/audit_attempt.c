@@ -159,14 +159,14 @@ is_about_the_key(CK_RV rv)
 static void
 attempt_wrap_by(struct attempts *attempts, const struct hsm_audit_key *key, CK_MECHANISM_TYPE type)
 {
-    const char *name = hsm_audit_mechanism_name(type);
+    json_t *name = hsm_audit_mechanism(type);
     CK_RV control = CKR_OK;
     size_t len = 0;
     char text[RV_TEXT_SIZE];
     struct outcome outcome = {
         .check = HSM_CHECK_ATTEMPT_WRAP,
         .call = "C_WrapKey",
-        .detail = name != NULL ? name : "a mechanism without a name here",
+        .detail = json_string_value(name),
         .cause = key->extractable_found ? HSM_CHECK_EXTRACTABLE : HSM_CHECK_NONE,
     };
     bool controlled = hsm_wrap_with(attempts->scene, &attempts->keys, type, attempts->keys.sample,
@@ -186,6 +186,7 @@ attempt_wrap_by(struct attempts *attempts, const struct hsm_audit_key *key, CK_M
         outcome.remark = "says nothing: a key that may be wrapped is refused, too";
     }
     state(attempts, key, &outcome);
+    json_decref(name);
 }
 
 static void

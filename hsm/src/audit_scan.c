@@ -45,11 +45,29 @@ DEFINE_DEFER(EC_GROUP, EC_GROUP_free)
 DEFINE_DEFER(EC_POINT, EC_POINT_free)
 DEFINE_DEFER(BIGNUM, BN_clear_free)
 
+/* The first form in the table that is there: DER before the octets in it. */
+static const struct form *
+form_at(const struct hsm_scan *scan, const uint8_t *octets, size_t left)
+{
+    for (size_t i = 0; i < scan->count; i++) {
+        const struct form *form = &scan->forms[i];
+
+        if (form->len <= left && memcmp(form->octets, octets, form->len) == 0)
+            return form;
+    }
+    return NULL;
+}
+
+/* Base64 without a digit in which the two alphabets differ is one form. */
 static void
 add_form(struct hsm_scan *scan, const char *name, const void *octets, size_t len)
 {
-    struct form *form = &scan->forms[scan->count++];
+    struct form *form = &scan->forms[scan->count];
     unsigned prefix;
+
+    if (form_at(scan, octets, len) != NULL)
+        return;
+    scan->count++;
 
     form->name = name;
     form->scalar = scan->scalars;
@@ -281,19 +299,6 @@ size_t
 hsm_scan_forms(const struct hsm_scan *scan)
 {
     return scan->count;
-}
-
-/* The first form in the table that is there: DER before the octets in it. */
-static const struct form *
-form_at(const struct hsm_scan *scan, const uint8_t *octets, size_t left)
-{
-    for (size_t i = 0; i < scan->count; i++) {
-        const struct form *form = &scan->forms[i];
-
-        if (form->len <= left && memcmp(form->octets, octets, form->len) == 0)
-            return form;
-    }
-    return NULL;
 }
 
 static bool
