@@ -50,6 +50,8 @@ struct memory {
     size_t held; /* octets in it, the last of which end at `at` */
     uint64_t at;
     char mapping[128]; /* the one that is read */
+    bool constant; /* it is a file's and cannot be written */
+    uint64_t constants; /* encodings in such */
     uint64_t mappings, octets, unread; /* how many; octets read; octets of pages that are there and
                                           could not be read */
     json_t *hits;
@@ -64,6 +66,10 @@ keep_hit(void *context, const struct hsm_scan_hit *hit)
     char where[32];
     json_t *one;
 
+    if (hit->scalar < 0 && memory->constant) {
+        memory->constants++; /* GnuTLS, for one, has keys in it to test itself with */
+        return;
+    }
     memory->hit_count++;
     if (memory->forms_found != NULL && hit->scalar >= 0)
         memory->forms_found[hit->index] = 1;
@@ -144,17 +150,23 @@ read_mapping(struct memory *memory, uint64_t from, uint64_t end)
     }
 }
 
-/* "FROM-END PERMISSIONS OFFSET DEVICE INODE PATH". The kernel's own pages hold nothing of ours. */
+/* "FROM-END PERMISSIONS OFFSET DEVICE INODE PATH". The kernel's own pages hold nothing of ours.
+ * What a file has and cannot be written is no memory of the process, but for a known scalar. */
 static void
 read_line(struct memory *memory, const char *line)
 {
     uint64_t from = 0;
     uint64_t end = 0;
+    uint64_t inode = 0;
+    char permissions[5] = "";
     int path = 0;
 
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*s %*s %*s %n", &from, &end, &path) < 2 ||
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %" SCNu64 " %n", &from, &end, permissions,
+               &inode, &path) < 4 ||
         end <= from)
         return;
+    search_held(memory, false); /* of the mapping before */
+    memory->constant = inode != 0 && strchr(permissions, 'w') == NULL;
     snprintf(memory->mapping, sizeof(memory->mapping), "%s", line + path);
     if (strncmp(memory->mapping, "[vvar", 5) == 0 || strcmp(memory->mapping, "[vsyscall]") == 0)
         return;
@@ -280,10 +292,11 @@ state_process(const struct memory *memory)
             .subject = subject,
             .found = found,
             .evidence = hsm_audit_pack(
-                memory->audit, "{s:I, s:I, s:I, s:I, s:O, s:o}", "mappings",
+                memory->audit, "{s:I, s:I, s:I, s:I, s:I, s:O, s:o}", "mappings",
                 (json_int_t)memory->mappings, "octets", (json_int_t)memory->octets, "unread",
-                (json_int_t)memory->unread, "hit_count", (json_int_t)memory->hit_count, "hits",
-                memory->hits, "points_sha256", scalars_json(memory->scan)),
+                (json_int_t)memory->unread, "constants", (json_int_t)memory->constants, "hit_count",
+                (json_int_t)memory->hit_count, "hits", memory->hits, "points_sha256",
+                scalars_json(memory->scan)),
             .verdict = memory->hit_count > 0 ? HSM_AUDIT_FINDING : HSM_AUDIT_PASS,
         });
     json_decref(name);
