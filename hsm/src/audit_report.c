@@ -71,6 +71,12 @@ static const struct member signer_members[] = {
     {"attributes", HSM_JSON_OBJECT},
 };
 
+static const struct member signer_attributes[] = {
+    {"CKA_SENSITIVE", HSM_JSON_BOOL_NULL},   {"CKA_ALWAYS_SENSITIVE", HSM_JSON_BOOL_NULL},
+    {"CKA_EXTRACTABLE", HSM_JSON_BOOL_NULL}, {"CKA_NEVER_EXTRACTABLE", HSM_JSON_BOOL_NULL},
+    {"CKA_LOCAL", HSM_JSON_BOOL_NULL},       {"CKA_KEY_GEN_MECHANISM", HSM_JSON_STRING},
+};
+
 static bool
 is_hash(const json_t *value)
 {
@@ -93,6 +99,8 @@ is_kind(const json_t *value, enum hsm_json_kind kind)
         return json_is_integer(value);
     case HSM_JSON_BOOL:
         return json_is_boolean(value);
+    case HSM_JSON_BOOL_NULL:
+        return json_is_boolean(value) || json_is_null(value);
     case HSM_JSON_ARRAY:
         return json_is_array(value);
     case HSM_JSON_OBJECT:
@@ -199,6 +207,16 @@ check_summary(json_t *summary, struct hsm_reason *why)
     return check_members(summary, "summary", MEMBERS(members), why);
 }
 
+static enum hsm_status
+check_signer(json_t *signer, struct hsm_reason *why)
+{
+    enum hsm_status st = check_members(signer, "signer", MEMBERS(signer_members), why);
+
+    return st == HSM_OK ? check_members(json_object_get(signer, "attributes"),
+                                        "signer's attributes", MEMBERS(signer_attributes), why)
+                        : st;
+}
+
 /* A report is ASCII, and goes to terminals: the lines of the signer's PEM are all there is of
  * controls. */
 static bool
@@ -254,7 +272,6 @@ hsm_audit_check_schema(json_t *report, struct hsm_reason *why)
     if (st == HSM_OK)
         st = check_summary(json_object_get(report, "summary"), why);
     if (st == HSM_OK && json_is_object(json_object_get(report, "signer")))
-        st = check_members(json_object_get(report, "signer"), "signer", MEMBERS(signer_members),
-                           why);
+        st = check_signer(json_object_get(report, "signer"), why);
     return st;
 }
