@@ -442,12 +442,33 @@ acme_daemon_token(const char *uri, const char *module, const char *pin_source,
 enum hsm_status
 acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **out)
 {
-    if (config->pin == NULL)
-        return acme_daemon_token(config->token_uri, config->module, config->pin_source, out);
-    return hsm_token_open(&(struct hsm_token_config){.uri = config->token_uri,
-                                                     .module = config->module,
-                                                     .pin = config->pin},
-                          out);
+    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
+    const struct acme_token_settings *s = &config->token;
+    struct hsm_token_config token = {
+        .uri = config->token_uri,
+        .module = config->module,
+        .sessions = (unsigned)s->sessions,
+        .workers = (unsigned)s->workers,
+        .queue_max = (unsigned)s->queue_max,
+        .op_timeout_ms = (unsigned)s->op_timeout_ms,
+        .reconnect_min_ms = (unsigned)s->reconnect_min_ms,
+        .reconnect_max_ms = (unsigned)s->reconnect_max_ms,
+        .verify_every = (unsigned)s->verify_every,
+        .probe_ms = (unsigned)s->probe_ms,
+        .quirks = s->quirks,
+    };
+    enum hsm_status st = HSM_OK;
+
+    if (s->route != NULL && hsm_route_parse(s->route, &token.route) != HSM_OK) {
+        hsm_log(HSM_LOG_ERROR, "[token]: route is libp11 or direct");
+        return HSM_ERR_USAGE;
+    }
+    if (config->pin == NULL && config->pin_source != NULL)
+        st = hsm_secret_from(config->pin_source, PIN_QUESTION, &pin);
+    if (st != HSM_OK)
+        return st;
+    token.pin = config->pin != NULL ? config->pin : pin;
+    return hsm_token_open(&token, out);
 }
 
 enum hsm_status

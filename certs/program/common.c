@@ -52,8 +52,10 @@ open_token_of(const struct arguments *arguments, const char *text, struct hsm_to
         st = hsm_secret_prompt("PIN: ", &pin);
     if (st != HSM_OK)
         return st;
-    return hsm_token_open(&(struct hsm_token_config){.uri = text, .module = module, .pin = pin},
-                          out);
+    return hsm_token_open(
+        &(struct hsm_token_config){
+            .uri = text, .module = module, .pin = pin, .quirks = arguments->quirks},
+        out);
 }
 
 enum hsm_status

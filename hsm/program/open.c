@@ -45,6 +45,7 @@ open_token(const struct arguments *arguments, const char *uri, const struct hsm_
     config.uri = uri;
     config.module = open_module(arguments, uri);
     config.pin = pin;
+    config.quirks = arguments->quirks;
     return hsm_token_open(&config, out);
 }
 

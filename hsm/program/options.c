@@ -28,6 +28,8 @@ static const struct option_row rows[] = {
     {"pin-source", "SOURCE", AT(pin_source),
      "PIN of the user: file:PATH, fd:N, credential:NAME or prompt;\n"
      "                          else the URI's pin-source, else asked for"},
+    {"quirks", "WORDS", AT(quirks),
+     "what the module needs done differently (docs/HSM.md); else what is known"},
     {"in", "FILE", AT(in), "what to sign; - is standard input, and the default"},
     {"digest", "HEX", AT(digest), "a SHA-256 digest to sign, instead of --in"},
     {"out", "FORM", AT(out), "R || S as base64url (default), hex or raw; or der"},

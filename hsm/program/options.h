@@ -30,6 +30,7 @@ struct arguments {
     const char *yes;
     const char *route;
     const char *sessions;
+    const char *quirks;
     const char *seconds;
     const char *json;
     const char *log_format;

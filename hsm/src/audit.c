@@ -142,7 +142,8 @@ hsm_audit_new(const struct hsm_audit_config *config, struct hsm_audit **out)
 static enum hsm_status
 audit_inside(struct hsm_audit_scene *scene)
 {
-    enum hsm_status st = hsm_token_admin_enter(scene->token);
+    enum hsm_status st = hsm_token_admin_enter(
+        scene->token, scene->audit->config.attempts ? HSM_TURN_WRITE : HSM_TURN_READ);
 
     if (st != HSM_OK)
         return st;
