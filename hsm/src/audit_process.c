@@ -27,10 +27,10 @@
 #include <hsm/log.h>
 
 #define WINDOW       1048576 /* octets read at once */
-#define PAGES        512 /* asked of pagemap at once */
+#define PAGES        4096 /* asked of pagemap at once */
 #define PRESENT      (1ULL << 63) /* Documentation/admin-guide/mm/pagemap.rst */
 #define SWAPPED      (1ULL << 62)
-#define MAPPING_MAX  (1ULL << 40) /* octets; larger ones are reservations, and are not searched */
+#define MAPPING_MAX  (1ULL << 36) /* octets; larger ones are reservations, and are not searched */
 #define HITS_MAX     16 /* told of one process */
 #define FAMILY_MAX   256 /* processes: it and its children */
 #define NAME_MAX_    64

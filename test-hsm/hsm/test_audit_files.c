@@ -28,6 +28,7 @@
 #include <hsm/base64url.h>
 
 #include "audit_fixture.h"
+#include "forking.h"
 #include "softhsm.h"
 
 #define FILE_SIZE (3 * 1024 * 1024) /* more than two windows of the search */
@@ -668,9 +669,11 @@ may_read(pid_t pid)
 static void
 a_secret_in_a_process_is_the_finding(void **state)
 {
-    struct hsm_secret *secret = scalar_secret();
+    struct hsm_secret *secret;
 
     (void)state;
+    SKIP_WHERE_NO_FORK();
+    secret = scalar_secret();
     for (size_t i = 0; i < FORMS; i++) {
         uint8_t octets[512];
         size_t len = forms[i].make(octets);
@@ -695,10 +698,13 @@ a_secret_in_a_process_is_the_finding(void **state)
 static void
 a_process_that_is_not_there_is_no_clean_one(void **state)
 {
-    pid_t pid = child_with((uint8_t *)"", 0);
-    bool may = may_read(pid);
+    pid_t pid;
+    bool may;
 
     (void)state;
+    SKIP_WHERE_NO_FORK();
+    pid = child_with((uint8_t *)"", 0);
+    may = may_read(pid);
     end(pid);
     if (!may)
         skip();
