@@ -51,7 +51,7 @@ is_whole(const ASN1_OCTET_STRING *data, const uint8_t *end)
     return end == ASN1_STRING_get0_data(data) + ASN1_STRING_length(data);
 }
 
-/* A BIT STRING of `octets` octets as a number, its first octet the most significant. */
+/* A BIT STRING of whole octets, so many, as a number; its first octet is the most significant. */
 static bool
 read_bits(X509 *certificate, const char *oid, int octets, uint64_t *out)
 {
@@ -62,10 +62,10 @@ read_bits(X509 *certificate, const char *oid, int octets, uint64_t *out)
 
     if (data != NULL)
         bits = d2i_ASN1_BIT_STRING(NULL, &at, ASN1_STRING_length(data));
-    if (bits == NULL || !is_whole(data, at) || ASN1_STRING_length(bits) > octets ||
-        ASN1_STRING_length(bits) == 0)
+    if (bits == NULL || !is_whole(data, at) || ASN1_STRING_length(bits) != octets ||
+        (bits->flags & 7) != 0) /* unused bits */
         return false;
-    for (int i = 0; i < ASN1_STRING_length(bits); i++)
+    for (int i = 0; i < octets; i++)
         value = value << 8 | ASN1_STRING_get0_data(bits)[i];
     *out = value;
     return true;

@@ -176,6 +176,8 @@ what_the_device_does_not_vouch_for_is_the_finding(void **state)
         {ARC "3", {3, 2, 0}, 3}, /* cut short */
         {ARC "3", {3, 3, 0, 0, 1}, 5}, /* two octets of origin */
         {ARC "3", {2, 1, 1}, 3}, /* an INTEGER */
+        {ARC "3", {3, 2, 4, 0x10}, 4}, /* unused bits */
+        {ARC "5", {3, 2, 0, 0x80}, 4}, /* one octet of capabilities */
         {ARC "1", {4, 2, 2, 4}, 4}, /* two octets of version */
         {ARC "2", {2, 4, 0, 139, 9, 253, 0}, 7}, /* something behind it */
         {ARC "6", {2, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1}, 11}, /* larger than 64 bits */
