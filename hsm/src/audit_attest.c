@@ -101,8 +101,8 @@ format_of(X509 *certificate)
 
 /*
  * RFC 5280 section 6 by OpenSSL, to the roots that the auditor gave. Devices
- * have no clock and attest with what has no end; what they sign is judged by
- * its content.
+ * have no clock and attest with what has no end. What OpenSSL does not know of
+ * a vendor's extensions, critical or not, is read by the format.
  */
 static bool
 chains_to_root(struct hsm_audit *audit, X509 *certificate, const char **why)

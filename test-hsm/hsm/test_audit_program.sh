@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# test_audit_program.sh SOURCE BIN - sti-hsm audit as an auditor runs it, and what docs/AUDIT.md says
+# test_audit_program.sh SOURCE BIN FAULT_MODULE - sti-hsm audit as an auditor runs it, and what docs/AUDIT.md says
 # to do with its report without our programs, on a throw-away SoftHSM.
 set -u
-source=$1 bin=$2
+source=$1 bin=$2 fault_module=$3
 module=${STI_TEST_MODULE:-/usr/lib/softhsm/libsofthsm2.so}
 dir=$(mktemp -d)
 holder=''
@@ -141,11 +141,35 @@ if command -v jq >/dev/null; then
     done <"$dir/ids"
 fi
 
+# ---- a module that lies, and one that does not say
+if command -v pkcs11-tool >/dev/null; then
+    PIN=$pin pkcs11-tool --module "$module" --token-label shelf --login --pin env:PIN --keypairgen \
+        --key-type EC:prime256v1 --label loose --id 77 --extractable >/dev/null 2>"$dir/err" ||
+        fail "pkcs11-tool generates"
+    export STI_FAULT_MODULE="$module" STI_FAULT_SCRIPT="$dir/script"
+    printf 'on C_GetAttributeValue attribute %s\n' 'CKA_EXTRACTABLE false' 'CKA_NEVER_EXTRACTABLE true' >"$dir/script"
+    lying=(--module "$fault_module" --token "$here" --uncertified "signer,audit,loose")
+    run 1 audit "${lying[@]}" --json
+    jq -e '[.statements[] | select(.id == "key.extractable") | .verdict] | all(. == "pass")' "$dir/out" >/dev/null ||
+        fail "the module does not lie"
+    run 1 audit "${lying[@]}" --attempt --yes --json
+    jq -e '[.statements[] | select(.id == "attempt.wrap" and .verdict == "finding") | .subject] | unique
+        | length == 1 and (.[0] | contains("object=loose"))' "$dir/out" >/dev/null ||
+        fail "a lie about CKA_EXTRACTABLE is not found out"
+    echo 'on C_GetAttributeValue attribute CKA_NEVER_EXTRACTABLE missing' >"$dir/script"
+    run 1 audit "${lying[@]}" --json
+    jq -e '.summary.unproven == 3' "$dir/out" >/dev/null || fail "what is not told is not unproven"
+    echo 'on C_GetAttributeValue rv CKR_DEVICE_ERROR' >"$dir/script"
+    run 2 audit "${lying[@]}"
+    unset STI_FAULT_MODULE STI_FAULT_SCRIPT
+    run 0 key destroy --key "$token;object=signer?pin-source=file:$dir/pin" --yes
+fi
+
 # ---- a key file in the directory, a secret in a process
 "$bin/softhsm_scalars" "$dir/tokens" shelf "$dir/pin" | wc -w | grep -qx 2 || fail "not two scalars"
 run 0 audit --files "$dir/deployed"
 openssl ecparam -name prime256v1 -genkey -noout -out "$dir/deployed/forgotten.key"
-run 1 audit --files "$dir/deployed" --token "$here" --uncertified signer,audit
+run 1 audit --files "$dir/deployed"
 said 'finding *file.private-key'
 [ "$(grep -c '^  finding  ' "$dir/out")" -eq 2 ] || fail "not the count and one finding"
 rm "$dir/deployed/forgotten.key"
