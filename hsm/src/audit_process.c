@@ -297,7 +297,9 @@ state_process(const struct memory *memory)
                 (json_int_t)memory->unread, "constants", (json_int_t)memory->constants, "hit_count",
                 (json_int_t)memory->hit_count, "hits", memory->hits, "points_sha256",
                 scalars_json(memory->scan)),
-            .verdict = memory->hit_count > 0 ? HSM_AUDIT_FINDING : HSM_AUDIT_PASS,
+            .verdict = memory->hit_count > 0 ? HSM_AUDIT_FINDING
+                       : memory->unread > 0  ? HSM_AUDIT_UNTESTED
+                                             : HSM_AUDIT_PASS,
         });
     json_decref(name);
 }

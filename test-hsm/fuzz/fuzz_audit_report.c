@@ -8,21 +8,28 @@
 #include "audit_report_internal.h"
 #include "fuzz.h"
 
+/* Printable, and where it is HTML no tag is from the report. */
 static void
-print_all(const json_t *report)
+print_as(const json_t *report, void (*print)(const json_t *report, FILE *out), int html)
 {
     char *text = NULL;
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);
 
     fuzz_assert(out != NULL);
-    hsm_audit_print_text(report, out);
-    hsm_audit_print_html(report, out);
+    print(report, out);
     fclose(out);
     for (size_t i = 0; i < len; i++)
         fuzz_assert(text[i] == '\n' || (text[i] >= 0x20 && text[i] <= 0x7e));
-    fuzz_assert(strstr(text, "<script") == NULL || strstr(text, "&lt;script") != NULL);
+    fuzz_assert(!html || strstr(text, "<script") == NULL);
     free(text);
+}
+
+static void
+print_all(const json_t *report)
+{
+    print_as(report, hsm_audit_print_text, 0);
+    print_as(report, hsm_audit_print_html, 1);
 }
 
 int
