@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 #include <openssl/pem.h>
 
+#include <hsm/base64url.h>
 #include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/key.h>
@@ -331,21 +332,12 @@ put_hex(const uint8_t *sig)
     putchar('\n');
 }
 
-/* RFC 4648 section 5, without padding; 64 octets leave a last group of one. */
 static void
 put_base64url(const uint8_t *sig)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    unsigned long bits = 0;
-    int held = 0;
+    char text[HSM_BASE64URL_LEN(HSM_P256_SIG_LEN)];
 
-    for (size_t i = 0; i < HSM_P256_SIG_LEN; i++) {
-        bits = bits << 8 | sig[i];
-        for (held += 8; held >= 6; held -= 6)
-            putchar(digits[bits >> (held - 6) & 0x3f]);
-    }
-    if (held > 0)
-        putchar(digits[bits << (6 - held) & 0x3f]);
+    fwrite(text, 1, hsm_base64url_write(sig, HSM_P256_SIG_LEN, text), stdout);
     putchar('\n');
 }
 
@@ -451,6 +443,14 @@ static const struct command commands[] = {
      "how fast the token signs with 1, 2, 4 ... sessions, and how many to use", bench_run},
     {"doctor", NULL, "module token! pin-source quirks", NULL,
      "check module, token, PIN, keys, clock and limits, and say what to mend", doctor_run},
+    {"audit", "verify", "signer", "REPORT",
+     "check signature, schema and agreement of a signed report; needs no token", audit_verify},
+    {"audit", "show", "signer html json", "REPORT", "the same, and print it", audit_show},
+    {"audit", NULL,
+     "module token key pin-source quirks certificates uncertified attempt yes attestation "
+     "attestation-root "
+     "files process secret-source nonce report json html",
+     NULL, "evidence that no private key can leave its token; --key signs it", audit_run},
 };
 
 int
