@@ -23,8 +23,9 @@ struct known {
 static const struct known table[] = {
     {"PKCS#11 Kit",
      NULL,
-     {.restart = true},
-     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone"},
+     {.restart = true, .shared_files = true},
+     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone; what is "
+     "behind it may share files, and shows nothing while it cannot read them"},
     {"SoftHSM",
      NULL,
      {.shared_files = true},
