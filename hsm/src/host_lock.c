@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,7 +13,22 @@
 #include <hsm/log.h>
 
 #define WAIT_STEP_MS 1
-#define WAIT_MS      5000 /* for other processes, one of which may be stuck; then without it */
+#define WAIT_MS      15000 /* for other processes, one of which may be stuck; then without it */
+
+/* Where a module is told to have its files: who is told another place does not wait for us. */
+static const char *
+shared_place(const char *module_path)
+{
+    static const char *const variables[] = {"SOFTHSM2_CONF", "TPM2_PKCS11_STORE"};
+
+    for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
+        const char *place = getenv(variables[i]);
+
+        if (place != NULL && access(place, R_OK) == 0)
+            return place;
+    }
+    return module_path;
+}
 
 static bool
 try_for_a_while(int fd, enum hsm_turn turn)
@@ -32,14 +48,14 @@ try_for_a_while(int fd, enum hsm_turn turn)
 int
 hsm_host_lock(const char *module_path, enum hsm_turn turn)
 {
-    int fd = open(module_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    const char *place = shared_place(module_path);
+    int fd = open(place, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     if (fd < 0)
         return -1; /* who opens the module says so */
     if (try_for_a_while(fd, turn))
         return fd;
-    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer",
-            module_path);
+    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer", place);
     close(fd);
     return -1;
 }

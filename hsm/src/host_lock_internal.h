@@ -20,8 +20,9 @@ enum hsm_turn {
 };
 
 /**
- * Lock the module's file: flock(), which needs no right to write it. The wait
- * is bounded, and where it fails the work goes on without the lock.
+ * Lock what SOFTHSM2_CONF or TPM2_PKCS11_STORE names, or else the module's file:
+ * flock(), which needs no right to write it. The wait is bounded, and where it
+ * fails the work goes on without the lock.
  *
  * @return what hsm_host_unlock() takes
  */

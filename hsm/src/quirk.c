@@ -23,9 +23,11 @@ struct known {
 static const struct known table[] = {
     {"PKCS#11 Kit",
      NULL,
-     {.restart = true, .shared_files = true},
-     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone; what is "
-     "behind it may share files, and shows nothing while it cannot read them"},
+     {.restart = true, .serial = true, .shared_files = true},
+     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone; it serves "
+     "one call at a time, and of two that wait when it breaks one may wait for ever; what is "
+     "behind "
+     "it may share files, and shows nothing while it cannot read them"},
     {"SoftHSM",
      NULL,
      {.shared_files = true},
@@ -153,6 +155,8 @@ parse_word(const char *word, size_t len, const struct hsm_quirks *known, struct 
         quirks->shared_files = true;
     else if (is_word(word, len, "restart"))
         quirks->restart = true;
+    else if (is_word(word, len, "serial"))
+        quirks->serial = true;
     else if (len > 3 && memcmp(word, "id=", 3) == 0)
         return parse_number(word + 3, len - 3, 2, HSM_ID_MAX, &quirks->id_len);
     else if (len > 9 && memcmp(word, "sessions=", 9) == 0)

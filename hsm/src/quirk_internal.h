@@ -20,6 +20,7 @@ struct hsm_quirks {
     bool origin_waived; /* the configuration says to do without it: never known of a module */
     bool shared_files; /* processes take turns: host_lock_internal.h */
     bool restart; /* a lost connection comes back by C_Finalize and C_Initialize alone */
+    bool serial; /* one call at a time in the module, or it may lose one for ever */
     unsigned id_len; /* octets of a new key's CKA_ID */
     unsigned sessions_max; /* whatever CK_TOKEN_INFO says; 0: that */
 };
@@ -35,8 +36,8 @@ void hsm_quirks_of(const CK_INFO *module, const CK_UTF8CHAR manufacturer[32],
 
 /**
  * Words between commas: plain-templates, bare-public, origin-untold (which
- * waives CKA_LOCAL), shared-files, restart, id=2..64, sessions=1..1024; and
- * "known" for what `known` has. "" is none.
+ * waives CKA_LOCAL), shared-files, restart, serial, id=2..64,
+ * sessions=1..1024; and "known" for what `known` has. "" is none.
  */
 HSM_MUST_CHECK enum hsm_status hsm_quirks_parse(const char *text, const struct hsm_quirks *known,
                                                 struct hsm_quirks *out);

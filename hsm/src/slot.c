@@ -22,6 +22,7 @@
 #define VERIFY_EVERY       64
 #define PROBE_DEFAULT_MS   10000
 #define CLOSE_WAIT_MS      5000 /* for calls that are still in the token */
+#define DROP_WAIT_MS       1000 /* for others, to close a session; then it stays */
 
 static unsigned
 or_else(unsigned value, unsigned otherwise)
@@ -199,6 +200,14 @@ slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
     return HSM_OK;
 }
 
+static void
+close_session(const struct hsm_slot *slot, struct hsm_session *session)
+{
+    if (session->epoch != 0 && session->module_epoch == hsm_module_epoch(slot->module))
+        (void)hsm_module_functions(slot->module)->C_CloseSession(session->handle);
+    session->epoch = 0;
+}
+
 int
 hsm_slot_turn(const struct hsm_slot *slot, enum hsm_turn turn)
 {
@@ -213,7 +222,7 @@ hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsig
 
     if (session->epoch == epoch)
         return CKR_OK;
-    hsm_slot_session_drop(slot, session);
+    close_session(slot, session);
     /* Read-write: some modules know no other kind, and it does no harm. */
     rv = hsm_module_functions(slot->module)
              ->C_OpenSession(slot->id, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
@@ -228,9 +237,12 @@ hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsig
 void
 hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session)
 {
-    if (session->epoch != 0 && session->module_epoch == hsm_module_epoch(slot->module))
-        (void)hsm_module_functions(slot->module)->C_CloseSession(session->handle);
-    session->epoch = 0;
+    if (!hsm_module_call_begin(slot->module, hsm_deadline_after(DROP_WAIT_MS))) {
+        session->epoch = 0;
+        return;
+    }
+    close_session(slot, session);
+    hsm_module_call_end(slot->module);
 }
 
 /* One is opened beside the control session, so that a token without room is known at once. */
@@ -257,10 +269,12 @@ close_control(struct hsm_slot *slot)
 {
     const CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
 
-    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module))
+    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module) ||
+        !hsm_module_call_begin(slot->module, hsm_deadline_after(CLOSE_WAIT_MS)))
         return;
     (void)functions->C_Logout(slot->control);
     (void)functions->C_CloseSession(slot->control);
+    hsm_module_call_end(slot->module);
     slot->control_epoch = 0;
 }
 
@@ -287,12 +301,12 @@ slot_start(struct hsm_slot *slot)
         st = hsm_workers_start(slot, &slot->workers);
     if (st == HSM_OK)
         st = hsm_care_start(slot);
+    hsm_module_leave(slot->module);
     if (st != HSM_OK) {
         hsm_workers_stop(slot->workers);
         close_sessions(slot);
         close_control(slot);
     }
-    hsm_module_leave(slot->module);
     return st;
 }
 
@@ -309,6 +323,8 @@ slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
         st = slot_new(module, id, token, &settings, pin, &slot);
     if (st != HSM_OK)
         return st;
+    if (settings.quirks.serial)
+        hsm_module_serialise(module);
     st = slot_start(slot);
     if (st != HSM_OK) {
         hsm_slot_unref(slot);
@@ -387,14 +403,6 @@ admin_ready(struct hsm_slot *slot, int64_t deadline)
     return false;
 }
 
-static unsigned
-ms_until(int64_t deadline)
-{
-    int64_t left = deadline - hsm_clock_ns();
-
-    return left > 0 ? (unsigned)(left / HSM_MS) + 1 : 0;
-}
-
 enum hsm_status
 hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
 {
@@ -403,7 +411,7 @@ hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
 
     while (st == HSM_OK) {
         st = hsm_pool_await(&slot->pool, deadline);
-        if (st == HSM_OK && !hsm_gate_enter(&slot->admin, ms_until(deadline)))
+        if (st == HSM_OK && !hsm_gate_enter(&slot->admin, hsm_ms_until(deadline)))
             st = HSM_ERR_BUSY;
         if (st == HSM_OK && admin_ready(slot, deadline)) {
             slot->turn = hsm_slot_turn(slot, turn);
