@@ -43,6 +43,9 @@ struct hsm_key *load_key(struct hsm_token *token);
 void load_start(struct load *load, struct hsm_key *key, unsigned deadline_ms);
 void load_stop(struct load *load);
 
+/** Until a caller has been given a signature. */
+void load_await_first(const struct load *load);
+
 /** Signatures in so many milliseconds, from now. */
 unsigned load_rate(const struct load *load, unsigned ms);
 
