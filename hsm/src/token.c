@@ -26,7 +26,6 @@ struct candidate {
 
 DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_module, hsm_module_close)
 DEFINE_DEFER(struct hsm_token, free)
 
 /* free() of another type: a DEFER is typed. */

@@ -13,7 +13,6 @@
 #define VERIFICATION   "/stir/v1/verification"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
 
-DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_service, sks_service_free)
 
 time_t
