@@ -1,0 +1,593 @@
+/*
+ * test_client_order.c - mirrors acme/src/client_order.c, client_renewal.c and client_wait.c:
+ * against a CA whose answers a test writes down, on the accounts and nonces of our STI-CA.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <openssl/x509.h>
+
+#include <acme/base64url.h>
+#include <acme/client.h>
+#include <acme/jws.h>
+#include <certs/cert.h>
+
+#include "ca_fixture.h"
+#include "data.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static struct ca_fixture ca;
+static struct hsm_key *account_key;
+
+/* ---- a CA that says what a test wants ---- */
+
+/** What it answers to a path: each time it is asked, or the first so many times. */
+struct line {
+    const char *path;
+    int status;
+    const char *body; /* %s in it is the base URL, up to six times */
+    const char *header, *value; /* of the answer; NULL: none */
+    int times; /* 0: always */
+    bool is_pem;
+};
+
+static struct {
+    const struct line *lines;
+    size_t count;
+    int used[16];
+    char orders[2048]; /* payloads of newOrder, one after the other */
+    int new_orders, challenges;
+    char challenge[512]; /* the last payload */
+} book;
+
+static void
+note_payload(const struct acme_http_request *request, char *out, size_t size)
+{
+    struct acme_jws *jws = NULL;
+    size_t len;
+    const char *body = acme_http_request_body(request, &len);
+
+    if (acme_jws_parse_flattened(body, len, &jws, NULL) != HSM_OK)
+        return;
+    snprintf(out + strlen(out), size - strlen(out), "%s\n", acme_jws_payload(jws, &len));
+    acme_jws_free(jws);
+}
+
+static bool
+by_the_book(struct ca_fixture *fixture, const struct acme_http_request *request,
+            struct acme_http_response *response)
+{
+    const char *path = acme_http_request_path(request);
+    const char *b = fixture->pa.base_url;
+
+    if (strcmp(path, "/acme/new-order") == 0) {
+        book.new_orders++;
+        note_payload(request, book.orders, sizeof(book.orders));
+    }
+    if (strncmp(path, "/acme/challenge", 15) == 0) {
+        book.challenges++;
+        book.challenge[0] = '\0';
+        note_payload(request, book.challenge, sizeof(book.challenge));
+    }
+    for (size_t i = 0; i < book.count; i++) {
+        const struct line *line = &book.lines[i];
+        char body[4096], value[1024];
+
+        if (strcmp(path, line->path) != 0 || (line->times != 0 && book.used[i] == line->times))
+            continue;
+        book.used[i]++;
+        if (line->is_pem) {
+            acme_http_respond(response, 200, "application/pem-certificate-chain", line->body,
+                              strlen(line->body));
+            return true;
+        }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        snprintf(body, sizeof(body), line->body, b, b, b, b, b, b);
+        if (line->header != NULL) {
+            snprintf(value, sizeof(value), line->value, b);
+            acme_http_response_header(response, line->header, value);
+        }
+#pragma GCC diagnostic pop
+        acme_http_respond(response, line->status,
+                          line->status < 300 ? "application/json" : "application/problem+json",
+                          body, strlen(body));
+        return true;
+    }
+    return false;
+}
+
+static void
+open_book(const struct line *lines, size_t count)
+{
+    memset(&book, 0, sizeof(book));
+    book.lines = lines;
+    book.count = count;
+    ca.intercept = by_the_book;
+}
+
+static struct acme_client *
+client_new(enum acme_tnauthlist_text text)
+{
+    struct acme_client *client = NULL;
+    struct hsm_reason why = {""};
+    char directory[CA_URL_SIZE];
+
+    snprintf(directory, sizeof(directory), "%s/acme/directory", ca.pa.base_url);
+    if (acme_client_new(&(struct acme_client_config){.http = ca.pa.http,
+                                                     .directory_url = directory,
+                                                     .account_key = account_key,
+                                                     .tnauthlist_text = text,
+                                                     .poll_limit_s = 8},
+                        &client, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    return client;
+}
+
+static const char directory_with_renewals[] =
+    "{\"newNonce\":\"%s/acme/new-nonce\",\"newAccount\":\"%s/acme/new-account\","
+    "\"newOrder\":\"%s/acme/new-order\",\"renewalInfo\":\"%s/acme/renewal-info\","
+    "\"meta\":{\"termsOfService\":\"%s/terms\",\"externalAccountRequired\":true}}";
+
+#define ORDER(n, state)                                                                            \
+    "{\"status\":\"" state "\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"sp.example\"}],"     \
+    "\"authorizations\":[\"%s/acme/authz/1\"],\"finalize\":\"%s/acme/order/" n "/finalize\","      \
+    "\"certificate\":\"%s/acme/cert/1\"}"
+
+#define PROBLEM(type, detail)                                                                      \
+    "{\"type\":\"urn:ietf:params:acme:error:" type "\",\"detail\":\"" detail "\"}"
+
+/* ---- any identifier, any challenge ---- */
+
+static const struct acme_client_identifier dns[] = {{"dns", "sp.example"}};
+
+static enum hsm_status
+respond_http01(void *context, const struct acme_client_challenge *challenge, EVP_PKEY *key,
+               char **payload, struct hsm_reason *why)
+{
+    (void)context;
+    (void)key;
+    (void)why;
+    if (strcmp(challenge->type, "http-01") != 0)
+        return HSM_ERR_UNSUPPORTED;
+    assert_string_equal(challenge->identifier_value, "sp.example");
+    assert_string_equal(challenge->token, "t0ken");
+    *payload = strdup("{}");
+    return HSM_OK;
+}
+
+static bool
+knows_order_1(void *context, const char *url)
+{
+    (void)context;
+    return strstr(url, "/order/1") != NULL;
+}
+
+static enum hsm_status
+note_order(void *context, const char *url)
+{
+    char *noted = context;
+
+    snprintf(noted, CA_URL_SIZE, "%s", url);
+    return HSM_OK;
+}
+
+static enum hsm_status
+obtain(struct acme_client_order order, struct certs_chain **chain, struct hsm_reason *why)
+{
+    struct acme_client *client = client_new(ACME_TNAUTHLIST_BASE64URL);
+    enum hsm_status st;
+
+    order.identifiers = dns;
+    order.identifier_count = 1;
+    order.respond = respond_http01;
+    order.csr = (const uint8_t *)"csr";
+    order.csr_len = 3;
+    st = acme_client_obtain(client, &order, chain, why);
+    acme_client_free(client);
+    return st;
+}
+
+static void
+another_type_of_identifier_is_ordered_and_answered(void **state)
+{
+    char *pem = data_text("self/sp-1234.chain.pem", NULL);
+    const struct line lines[] = {
+        {"/acme/new-order", 201, ORDER("1", "pending"), "Location", "%s/acme/order/1", 0, false},
+        {"/acme/authz/1", 200,
+         "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"sp.example\"},"
+         "\"challenges\":[{\"type\":\"dns-01\",\"url\":\"%s/acme/challenge/0\",\"token\":\"x\","
+         "\"status\":\"pending\"},{\"type\":\"http-01\",\"url\":\"%s/acme/challenge/1\","
+         "\"token\":\"t0ken\",\"status\":\"pending\"}]}",
+         NULL, NULL, 1, false},
+        {"/acme/challenge/1", 200, "{\"status\":\"processing\"}", NULL, NULL, 0, false},
+        {"/acme/authz/1", 200, "{\"status\":\"valid\"}", NULL, NULL, 0, false},
+        {"/acme/order/1", 200, ORDER("1", "ready"), NULL, NULL, 1, false},
+        {"/acme/order/1/finalize", 200, ORDER("1", "processing"), "Retry-After", "1", 0, false},
+        {"/acme/order/1", 503, "{}", NULL, NULL, 1, false}, /* passes */
+        {"/acme/order/1", 200, ORDER("1", "valid"), NULL, NULL, 0, false},
+        {"/acme/cert/1", 200, pem, NULL, NULL, 0, true},
+    };
+    struct certs_chain *chain = NULL;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    open_book(lines, COUNT(lines));
+    if (obtain((struct acme_client_order){.csr = NULL}, &chain, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(book.challenges, 1);
+    assert_string_equal(book.challenge, "{}\n");
+    assert_string_equal(book.orders,
+                        "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"sp.example\"}]}\n");
+    certs_chain_free(chain);
+    free(pem);
+}
+
+/* Each state and fault of an authorization, and what the operator reads. */
+static void
+an_authorization_that_fails_says_why(void **state)
+{
+    static const struct {
+        const char *body;
+        enum hsm_status wanted;
+        const char *why;
+    } cases[] = {
+        {"{\"status\":\"invalid\",\"challenges\":[{\"type\":\"a\"},{\"type\":\"b\",\"error\":"
+         "{\"type\":\"urn:ietf:params:acme:error:incorrectResponse\",\"detail\":\"wrong key\"}}]}",
+         HSM_ERR_DENIED,
+         "authorization is invalid: incorrectResponse: wrong key (check tkauth-member"},
+        {"{\"status\":\"expired\"}", HSM_ERR_DENIED, "authorization is expired"},
+        {"{\"status\":\"revoked\"}", HSM_ERR_DENIED, "authorization is revoked"},
+        {"{\"status\":\"deactivated\"}", HSM_ERR_DENIED, "authorization is deactivated"},
+        {"{\"status\":\"pending\"}", HSM_ERR_UNSUPPORTED, "no challenge that can be answered"},
+        {"{\"status\":\"pending\",\"challenges\":[{\"type\":\"dns-01\",\"url\":\"%s/x\"}]}",
+         HSM_ERR_UNSUPPORTED, "no challenge that can be answered"},
+        {"{\"status\":7}", HSM_ERR_MALFORMED, "status"},
+        {"{}", HSM_ERR_MALFORMED, "status"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct line lines[] = {
+            {"/acme/new-order", 201, ORDER("1", "pending"), "Location", "%s/acme/order/1", 0,
+             false},
+            {"/acme/authz/1", 200, cases[i].body, NULL, NULL, 0, false},
+        };
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+        enum hsm_status st;
+
+        open_book(lines, COUNT(lines));
+        st = obtain((struct acme_client_order){.csr = NULL}, &chain, &why);
+        if (st != cases[i].wanted || strstr(why.text, cases[i].why) == NULL)
+            fail_msg("%s: %s, %s", cases[i].body, hsm_status_text(st), why.text);
+    }
+}
+
+/* Every type of RFC 8555 section 6.7 that an order may meet is told with what it means. */
+static void
+a_problem_is_told_with_what_it_means(void **state)
+{
+    static const struct {
+        int status;
+        const char *body;
+        enum hsm_status wanted;
+        const char *why;
+    } cases[] = {
+        {403, PROBLEM("rejectedIdentifier", "no"), HSM_ERR_DENIED,
+         "newOrder: rejectedIdentifier: no (the CA does not certify this)"},
+        {403, PROBLEM("unsupportedIdentifier", "no"), HSM_ERR_DENIED, "identifiers of this type"},
+        {403, PROBLEM("accountDoesNotExist", "no"), HSM_ERR_DENIED, "no account of this key"},
+        {500, PROBLEM("serverInternal", "no"), HSM_ERR_BUSY, "a fault of the CA"},
+        {403, PROBLEM("rateLimited", "no"), HSM_ERR_BUSY, "tried again later"},
+        {403,
+         "{\"type\":\"urn:ietf:params:acme:error:userActionRequired\",\"detail\":\"terms\","
+         "\"instance\":\"https://ca.example/agree\"}",
+         HSM_ERR_DENIED, "userActionRequired: terms, see https://ca.example/agree (a person"},
+        {403,
+         "{\"type\":\"urn:ietf:params:acme:error:compound\",\"detail\":\"several\","
+         "\"subproblems\":[{\"type\":\"x\",\"detail\":\"the first\"}]}",
+         HSM_ERR_DENIED, "compound: the first"},
+        {400, "{\"type\":7}", HSM_ERR_DENIED, "HTTP status 400"},
+        {400, "[]", HSM_ERR_DENIED, "HTTP status 400"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct line lines[] = {
+            {"/acme/new-order", cases[i].status, cases[i].body, "Retry-After", "77", 0, false}};
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+        enum hsm_status st;
+
+        open_book(lines, COUNT(lines));
+        st = obtain((struct acme_client_order){.csr = NULL}, &chain, &why);
+        if (st != cases[i].wanted || strstr(why.text, cases[i].why) == NULL)
+            fail_msg("%s: %s, %s", cases[i].body, hsm_status_text(st), why.text);
+        assert_int_equal(book.new_orders, 1); /* an order is not asked for twice */
+    }
+}
+
+/* ---- an order whose URL was lost ---- */
+
+static void
+a_lost_order_is_found_in_the_list_and_no_second_one_made(void **state)
+{
+    char *pem = data_text("self/sp-1234.chain.pem", NULL);
+    const struct line lines[] = {
+        {"/acme/new-account", 200, "{\"status\":\"valid\",\"orders\":\"%s/acme/orders/a\"}",
+         "Location", "%s/acme/acct/1", 0, false},
+        {"/acme/orders/a", 200, "{\"orders\":[\"%s/acme/order/1\",\"%s/acme/order/2\"]}", "Link",
+         "<%s/acme/orders/b>;rel=\"next\"", 0, false},
+        {"/acme/orders/b", 200, "{\"orders\":[\"%s/acme/order/3\",\"%s/acme/order/4\"]}", NULL,
+         NULL, 0, false},
+        {"/acme/order/2", 200, ORDER("2", "valid"), NULL, NULL, 0, false}, /* not to be fulfilled */
+        {"/acme/order/3", 200,
+         "{\"status\":\"ready\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"other\"}],"
+         "\"finalize\":\"%s/x\"}",
+         NULL, NULL, 0, false},
+        {"/acme/order/4", 200, ORDER("4", "ready"), NULL, NULL, 0, false},
+        {"/acme/order/4/finalize", 200, ORDER("4", "valid"), NULL, NULL, 0, false},
+        {"/acme/cert/1", 200, pem, NULL, NULL, 0, true},
+    };
+    struct certs_chain *chain = NULL;
+    struct hsm_reason why = {""};
+    char noted[CA_URL_SIZE] = "";
+
+    (void)state;
+    open_book(lines, COUNT(lines));
+    if (obtain((struct acme_client_order){.is_known = knows_order_1,
+                                          .ordered = note_order,
+                                          .context = noted},
+               &chain, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(book.new_orders, 0);
+    assert_non_null(strstr(noted, "/acme/order/4"));
+    certs_chain_free(chain);
+    free(pem);
+}
+
+static void
+without_a_list_a_new_order_is_made(void **state)
+{
+    const struct line lines[] = {
+        {"/acme/new-account", 200, "{\"status\":\"valid\",\"orders\":\"%s/acme/orders/a\"}",
+         "Location", "%s/acme/acct/1", 0, false},
+        {"/acme/orders/a", 404, PROBLEM("malformed", "no list"), NULL, NULL, 0, false},
+        {"/acme/new-order", 403, PROBLEM("rejectedIdentifier", "enough"), NULL, NULL, 0, false},
+    };
+    struct certs_chain *chain = NULL;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    open_book(lines, COUNT(lines));
+    assert_int_equal(obtain((struct acme_client_order){.is_known = knows_order_1}, &chain, &why),
+                     HSM_ERR_DENIED);
+    assert_int_equal(book.new_orders, 1);
+}
+
+/* ---- replaces, renewalInfo (RFC 9773) ---- */
+
+static X509 *
+some_certificate(struct certs_chain **chain)
+{
+    assert_int_equal(certs_chain_read(data_path("self/sp-1234.chain.pem"), chain), HSM_OK);
+    return certs_chain_get(*chain, 0);
+}
+
+static void
+what_a_certificate_replaces_is_said_once(void **state)
+{
+    struct line lines[] = {
+        {"/acme/directory", 200, directory_with_renewals, NULL, NULL, 0, false},
+        {"/acme/new-order", 409, PROBLEM("alreadyReplaced", "done"), NULL, NULL, 1, false},
+        {"/acme/new-order", 403, PROBLEM("rejectedIdentifier", "enough"), NULL, NULL, 0, false},
+    };
+    struct certs_chain *chain = NULL, *before = NULL;
+    const X509 *replaced = some_certificate(&before);
+    struct hsm_reason why = {""};
+    char *certid = NULL, wanted[256];
+
+    (void)state;
+    assert_int_equal(acme_client_certid(replaced, &certid), HSM_OK);
+    open_book(lines, COUNT(lines));
+    assert_int_equal(obtain((struct acme_client_order){.replaces = replaced}, &chain, &why),
+                     HSM_ERR_DENIED);
+    assert_int_equal(book.new_orders, 2);
+    snprintf(wanted, sizeof(wanted),
+             "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"sp.example\"}],\"replaces\":\"%s\"}\n"
+             "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"sp.example\"}]}\n",
+             certid);
+    assert_string_equal(book.orders, wanted);
+
+    open_book(&lines[2], 1); /* a CA without renewalInfo is not told */
+    assert_int_equal(obtain((struct acme_client_order){.replaces = replaced}, &chain, &why),
+                     HSM_ERR_DENIED);
+    assert_null(strstr(book.orders, "replaces"));
+    free(certid);
+    certs_chain_free(before);
+}
+
+/* RFC 9773 section 4.1 and appendix A. */
+static void
+a_certid_is_that_of_the_rfc(void **state)
+{
+    json_t *vector = data_json("rfc/rfc9773_ari_certid.json");
+    const char *text = json_string_value(json_object_get(vector, "cert_der_b64"));
+    uint8_t *der = NULL;
+    char *certid = NULL;
+    X509 *cert = NULL;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(acme_base64_decode(text, strlen(text), &der, &len), HSM_OK);
+    assert_int_equal(certs_cert_parse_der(der, len, &cert, NULL), HSM_OK);
+    assert_int_equal(acme_client_certid(cert, &certid), HSM_OK);
+    assert_string_equal(certid, json_string_value(json_object_get(vector, "certid")));
+    free(certid);
+    X509_free(cert);
+    free(der);
+    json_decref(vector);
+}
+
+static void
+a_window_is_read_and_a_wrong_one_refused(void **state)
+{
+    static const struct {
+        int status;
+        const char *body, *retry_after;
+        enum hsm_status wanted;
+        time_t start, end;
+        unsigned retry_s;
+    } cases[] = {
+        {200,
+         "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\","
+         "\"end\":\"2026-01-03T05:00:00+01:00\"},\"explanationURL\":\"https://ca.example/why\"}",
+         "21600", HSM_OK, 1767326400, 1767412800, 21600},
+        {200,
+         "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\",\"end\":\"2026-01-02T04:00:"
+         "01Z\"}}",
+         "1", HSM_OK, 1767326400, 1767326401, 60}, /* once a minute is enough */
+        {200,
+         "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\",\"end\":\"2026-01-02T04:00:"
+         "00Z\"}}",
+         NULL, HSM_ERR_MALFORMED, 0, 0, 0},
+        {200, "{\"suggestedWindow\":{\"start\":\"yesterday\",\"end\":\"2026-01-02T04:00:00Z\"}}",
+         NULL, HSM_ERR_MALFORMED, 0, 0, 0},
+        {200, "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\"}}", NULL, HSM_ERR_MALFORMED,
+         0, 0, 0},
+        {200, "{}", NULL, HSM_ERR_MALFORMED, 0, 0, 0},
+        {404, PROBLEM("malformed", "what certificate?"), NULL, HSM_ERR_DENIED, 0, 0, 0},
+        {503, "{}", NULL, HSM_ERR_BUSY, 0, 0, 0},
+    };
+    struct certs_chain *chain = NULL;
+    const X509 *cert = some_certificate(&chain);
+    char *certid = NULL, path[256];
+
+    (void)state;
+    assert_int_equal(acme_client_certid(cert, &certid), HSM_OK);
+    snprintf(path, sizeof(path), "/acme/renewal-info/%s", certid);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct line lines[] = {
+            {"/acme/directory", 200, directory_with_renewals, NULL, NULL, 0, false},
+            {path, cases[i].status, cases[i].body,
+             cases[i].retry_after != NULL ? "Retry-After" : NULL, cases[i].retry_after, 0, false},
+        };
+        struct acme_client_renewal window = {.start = 7};
+        struct hsm_reason why = {""};
+        struct acme_client *client;
+        enum hsm_status st;
+
+        open_book(lines, COUNT(lines));
+        client = client_new(ACME_TNAUTHLIST_BASE64URL);
+        st = acme_client_renewal(client, cert, &window, &why);
+        if (st != cases[i].wanted)
+            fail_msg("%s: %s, %s", cases[i].body, hsm_status_text(st), why.text);
+        assert_int_equal(window.start, st == HSM_OK ? cases[i].start : 7);
+        if (st == HSM_OK) {
+            assert_int_equal(window.end, cases[i].end);
+            assert_int_equal(window.retry_after_s, cases[i].retry_s);
+        }
+        acme_client_free(client);
+    }
+    free(certid);
+    certs_chain_free(chain);
+}
+
+static void
+what_a_directory_says_of_the_ca_is_told(void **state)
+{
+    const struct line lines[] = {
+        {"/acme/directory", 200, directory_with_renewals, NULL, NULL, 0, false}};
+    struct acme_client_meta meta;
+    struct acme_client *client;
+
+    (void)state;
+    open_book(lines, COUNT(lines));
+    client = client_new(ACME_TNAUTHLIST_BASE64URL);
+    acme_client_meta(client, &meta);
+    assert_non_null(strstr(meta.terms_of_service, "/terms"));
+    assert_null(meta.website);
+    assert_true(meta.external_account_required && meta.has_renewal_info);
+    acme_client_free(client);
+}
+
+/* ---- the deployed text of a TNAuthList ---- */
+
+static void
+a_tnauthlist_is_written_as_the_ca_wants_it(void **state)
+{
+    const struct line lines[] = {
+        {"/acme/new-order", 403, PROBLEM("rejectedIdentifier", "enough"), NULL, NULL, 0, false}};
+    static const struct {
+        enum acme_tnauthlist_text text;
+        const char *value;
+    } cases[] = {
+        {ACME_TNAUTHLIST_BASE64URL, "\"MAigBhYEODE4SA\""},
+        {ACME_TNAUTHLIST_BASE64, "\"MAigBhYEODE4SA==\""},
+    };
+    struct certs_tnauthlist *list = NULL;
+
+    (void)state;
+    assert_int_equal(certs_tnauthlist_from_spc("818H", &list), HSM_OK);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct acme_client *client;
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+
+        open_book(lines, COUNT(lines));
+        client = client_new(cases[i].text);
+        assert_int_equal(acme_client_obtain(client, &(struct acme_client_order){.tnauthlist = list},
+                                            &chain, &why),
+                         HSM_ERR_DENIED);
+        if (strstr(book.orders, cases[i].value) == NULL)
+            fail_msg("%s", book.orders);
+        acme_client_free(client);
+    }
+    certs_tnauthlist_free(list);
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    ca_fixture_start(&ca);
+    return hsm_key_generate(ca.pa.token, "acme-account", &account_key) == HSM_OK ? 0 : -1;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    hsm_key_free(account_key);
+    ca_fixture_stop(&ca);
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(another_type_of_identifier_is_ordered_and_answered),
+        cmocka_unit_test(an_authorization_that_fails_says_why),
+        cmocka_unit_test(a_problem_is_told_with_what_it_means),
+        cmocka_unit_test(a_lost_order_is_found_in_the_list_and_no_second_one_made),
+        cmocka_unit_test(without_a_list_a_new_order_is_made),
+        cmocka_unit_test(what_a_certificate_replaces_is_said_once),
+        cmocka_unit_test(a_certid_is_that_of_the_rfc),
+        cmocka_unit_test(a_window_is_read_and_a_wrong_one_refused),
+        cmocka_unit_test(what_a_directory_says_of_the_ca_is_told),
+        cmocka_unit_test(a_tnauthlist_is_written_as_the_ca_wants_it),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

@@ -1,0 +1,293 @@
+/* test_lifecycle.c - mirrors sks/src/lifecycle.c, catalogue_kms.c and the alarms of kms_watch.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <hsm/log.h>
+#include <sks/kms.h>
+#include <sks/lifecycle.h>
+
+#include "softhsm.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define URI          "pkcs11:token=sp"
+#define DAY          86400
+
+static struct {
+    struct hsm_secret *pin;
+    struct sks_tokens *tokens;
+    struct sks_catalogue *catalogue;
+    struct sks_lifecycle lifecycle;
+    time_t now;
+} world;
+
+/* A credential with a key in the token; activate: and it signs. */
+static int64_t
+add(const char *label, enum sks_state state, const char *key_uri)
+{
+    struct hsm_token *token = sks_tokens_get(world.tokens, URI);
+    struct hsm_key *key = NULL;
+    struct sks_credential credential = {.state = state == SKS_ACTIVE ? SKS_PUBLISHED : state,
+                                        .spc = strdup("1234"),
+                                        .token_uri = strdup(URI),
+                                        .chain_pem = strdup("PEM"),
+                                        .x5u = strdup(label),
+                                        .not_before = world.now - DAY,
+                                        .not_after = world.now + DAY};
+    int64_t id;
+
+    if (key_uri == NULL)
+        assert_int_equal(hsm_key_generate(token, label, &key), HSM_OK);
+    credential.key_uri = strdup(key_uri != NULL ? key_uri : hsm_key_uri(key));
+    assert_int_equal(sks_catalogue_put(world.catalogue, &credential), HSM_OK);
+    id = credential.id;
+    if (state == SKS_ACTIVE)
+        assert_int_equal(sks_catalogue_activate(world.catalogue, id), HSM_OK);
+    sks_credential_clear(&credential);
+    hsm_key_free(key);
+    return id;
+}
+
+static void
+assert_state(int64_t id, enum sks_state wanted)
+{
+    struct sks_credential credential;
+
+    assert_int_equal(sks_catalogue_find(world.catalogue, id, &credential), HSM_OK);
+    assert_string_equal(sks_state_text(credential.state), sks_state_text(wanted));
+    sks_credential_clear(&credential);
+}
+
+static bool
+has_key(const char *label)
+{
+    struct hsm_key_info *infos = NULL;
+    size_t count;
+    bool found = false;
+
+    assert_int_equal(hsm_key_list(sks_tokens_get(world.tokens, URI), &infos, &count), HSM_OK);
+    for (size_t i = 0; i < count; i++)
+        found = found || strcmp(infos[i].label, label) == 0;
+    free(infos);
+    return found;
+}
+
+static void
+a_credential_ends_step_by_step_and_its_key_last(void **state)
+{
+    int64_t id = add("steps", SKS_ACTIVE, NULL);
+    struct hsm_reason why = {""};
+
+    (void)state;
+    assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now), HSM_OK);
+    assert_state(id, SKS_ACTIVE);
+    assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, id, &why), HSM_ERR_USAGE);
+    assert_int_equal(sks_lifecycle_retire(&world.lifecycle, id, &why), HSM_OK);
+    assert_int_equal(sks_lifecycle_retire(&world.lifecycle, id, &why), HSM_ERR_USAGE);
+    assert_state(id, SKS_RETIRING);
+    assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 90), HSM_OK);
+    assert_state(id, SKS_RETIRING);
+    assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 200), HSM_OK);
+    assert_state(id, SKS_RETIRED);
+    assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 200), HSM_OK);
+    assert_state(id, SKS_RETIRED); /* it has only just come there */
+    assert_true(has_key("steps"));
+    assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 2000), HSM_OK);
+    assert_state(id, SKS_DESTROYED);
+    assert_false(has_key("steps"));
+}
+
+static void
+what_has_ended_signs_no_more(void **state)
+{
+    int64_t id = add("ended", SKS_ACTIVE, NULL);
+
+    (void)state;
+    assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + DAY + 1), HSM_OK);
+    assert_state(id, SKS_RETIRING);
+}
+
+static void
+keys_are_kept_when_the_operator_says_so(void **state)
+{
+    struct sks_lifecycle keeping = world.lifecycle;
+    struct hsm_reason why = {""};
+    int64_t id = add("kept", SKS_RETIRED, NULL);
+
+    (void)state;
+    keeping.keep_keys = true;
+    assert_int_equal(sks_lifecycle_tidy(&keeping, world.now + 10 * DAY), HSM_OK);
+    assert_state(id, SKS_RETIRED);
+    assert_true(has_key("kept"));
+    assert_int_equal(sks_lifecycle_destroy(&keeping, id, &why), HSM_OK); /* he may say so, too */
+    assert_false(has_key("kept"));
+}
+
+static void
+a_key_that_another_credential_has_is_not_destroyed(void **state)
+{
+    struct hsm_reason why = {""};
+    int64_t active = add("shared", SKS_ACTIVE, NULL);
+    struct sks_credential credential;
+    int64_t retired;
+
+    (void)state;
+    assert_int_equal(sks_catalogue_find(world.catalogue, active, &credential), HSM_OK);
+    retired = add("shares", SKS_RETIRED, credential.key_uri);
+    sks_credential_clear(&credential);
+    assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, retired, &why), HSM_ERR_USAGE);
+    assert_non_null(strstr(why.text, "has its key, too"));
+    assert_true(has_key("shared"));
+    assert_state(retired, SKS_RETIRED);
+}
+
+/* A run that died between the key's end and its note; or a credential that never had one. */
+static void
+a_key_that_is_gone_already_is_gone(void **state)
+{
+    struct hsm_reason why = {""};
+    int64_t id = add("never-made", SKS_RETIRED, "pkcs11:object=never-made");
+
+    (void)state;
+    assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, id, &why), HSM_OK);
+    assert_state(id, SKS_DESTROYED);
+    assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, 4711, &why), HSM_ERR_NOT_FOUND);
+}
+
+/* ---- what the SP-KMS remembers ---- */
+
+static void
+what_is_remembered_is_no_new_version(void **state)
+{
+    const struct sks_renewal renewal = {
+        .due = 7, .start = 5, .end = 9, .ask_at = 3, .explanation_url = "https://ca.example/why"};
+    const struct sks_account_keys keys = {.label = "a", .next = "b"};
+    struct sks_renewal read = {.due = 0};
+    struct sks_account_keys read_keys;
+    int64_t before, after, uses;
+    bool told = true;
+
+    (void)state;
+    assert_int_equal(sks_catalogue_version(world.catalogue, &before), HSM_OK);
+    assert_int_equal(sks_catalogue_renewal(world.catalogue, 99, &read), HSM_ERR_NOT_FOUND);
+    assert_int_equal(sks_catalogue_renewal_put(world.catalogue, 99, &renewal), HSM_OK);
+    assert_int_equal(sks_catalogue_renewal(world.catalogue, 99, &read), HSM_OK);
+    assert_memory_equal(&read, &renewal, sizeof(read));
+    assert_int_equal(sks_catalogue_account(world.catalogue, "https://ca/", URI, &read_keys),
+                     HSM_OK);
+    assert_string_equal(read_keys.label, "");
+    assert_int_equal(sks_catalogue_account_put(world.catalogue, "https://ca/", URI, &keys), HSM_OK);
+    assert_int_equal(sks_catalogue_account(world.catalogue, "https://ca/", URI, &read_keys),
+                     HSM_OK);
+    assert_string_equal(read_keys.next, "b");
+    assert_int_equal(sks_catalogue_account(world.catalogue, "https://ca/", "other", &read_keys),
+                     HSM_OK);
+    assert_string_equal(read_keys.label, ""); /* each token has its own */
+    assert_int_equal(sks_catalogue_account_uses(world.catalogue, URI, "b", &uses), HSM_OK);
+    assert_int_equal(uses, 1);
+    assert_int_equal(sks_catalogue_account_uses(world.catalogue, URI, "c", &uses), HSM_OK);
+    assert_int_equal(uses, 0);
+    assert_int_equal(sks_catalogue_is_told(world.catalogue, 99, &told), HSM_OK);
+    assert_false(told);
+    assert_int_equal(sks_catalogue_told(world.catalogue, 99), HSM_OK);
+    assert_int_equal(sks_catalogue_is_told(world.catalogue, 99, &told), HSM_OK);
+    assert_true(told);
+    assert_int_equal(sks_catalogue_version(world.catalogue, &after), HSM_OK);
+    assert_int_equal(before, after);
+}
+
+static void
+a_trouble_is_counted_until_it_is_over(void **state)
+{
+    struct sks_trouble *list = NULL;
+    size_t count = 0;
+
+    (void)state;
+    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "m", "first", 100), HSM_OK);
+    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "m", "second", 200), HSM_OK);
+    assert_int_equal(sks_catalogue_troubles(world.catalogue, &list, &count), HSM_OK);
+    assert_int_equal(count, 1);
+    assert_string_equal(list[0].text, "second");
+    assert_int_equal(list[0].since, 100);
+    assert_int_equal(list[0].last, 200);
+    assert_int_equal(list[0].count, 2);
+    sks_troubles_free(list, count);
+    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "m", NULL, 300), HSM_OK);
+    assert_int_equal(sks_catalogue_troubles(world.catalogue, &list, &count), HSM_OK);
+    assert_int_equal(count, 0);
+    sks_troubles_free(list, count);
+}
+
+static void
+alarms_rise_between_due_and_end(void **state)
+{
+    static const struct {
+        time_t now;
+        const char *wanted;
+    } cases[] = {
+        {999, "fine"},    {1000, "due"},    {1499, "due"},   {1500, "late"},  {1899, "late"},
+        {1900, "urgent"}, {2000, "urgent"}, {2001, "ended"}, {9999, "ended"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++)
+        assert_string_equal(sks_alarm_text(sks_alarm_at(1000, 2000, cases[i].now)),
+                            cases[i].wanted);
+}
+
+static int
+start(void **state)
+{
+    const char *const dir = (softhsm_start(), softhsm_dir());
+    struct sks_token_config config = {.uri = URI, .module = softhsm_module()};
+    char path[512];
+
+    (void)state;
+    hsm_log_open(&(struct hsm_log_config){.program = "test", .level = HSM_LOG_ERROR});
+    hsm_token_close(softhsm_token("sp"));
+    snprintf(path, sizeof(path), "%s/catalogue.db", dir);
+    world.now = time(NULL);
+    if (hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &world.pin) != HSM_OK)
+        return -1;
+    config.pin = world.pin;
+    if (sks_tokens_open(&config, 1, &world.tokens) != HSM_OK ||
+        sks_catalogue_open(path, &world.catalogue) != HSM_OK)
+        return -1;
+    world.lifecycle = (struct sks_lifecycle){
+        .catalogue = world.catalogue, .tokens = world.tokens, .retiring_s = 100, .retired_s = 1000};
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    sks_catalogue_close(world.catalogue);
+    sks_tokens_close(world.tokens);
+    hsm_secret_free(world.pin);
+    softhsm_stop();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_credential_ends_step_by_step_and_its_key_last),
+        cmocka_unit_test(what_has_ended_signs_no_more),
+        cmocka_unit_test(keys_are_kept_when_the_operator_says_so),
+        cmocka_unit_test(a_key_that_another_credential_has_is_not_destroyed),
+        cmocka_unit_test(a_key_that_is_gone_already_is_gone),
+        cmocka_unit_test(what_is_remembered_is_no_new_version),
+        cmocka_unit_test(a_trouble_is_counted_until_it_is_over),
+        cmocka_unit_test(alarms_rise_between_due_and_end),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

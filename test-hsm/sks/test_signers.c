@@ -1,0 +1,344 @@
+/* test_signers.c - mirrors sks/src/signers.c and tokens.c: two tokens, one of which is taken away.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <sks/signers.h>
+
+#include "ecosystem.h"
+#include "fault_client.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define FIRST        "pkcs11:token=first"
+#define SECOND       "pkcs11:token=second"
+#define CALLERS      4
+
+static struct ecosystem eco;
+static struct hsm_secret *pin;
+static char dir[256];
+static const char *const dest[] = {"12155551213"};
+
+/* ---- a service provider with a key in each token ---- */
+
+struct sp {
+    struct sks_catalogue *catalogue;
+    struct sks_tokens *tokens;
+    struct sks_signers *signers;
+};
+
+static struct sks_token_config
+token_config(const char *uri)
+{
+    return (struct sks_token_config){.uri = uri, .module = softhsm_module(), .pin = pin};
+}
+
+static enum hsm_status
+open_tokens(struct sks_tokens **out)
+{
+    const struct sks_token_config configs[] = {token_config(FIRST), token_config(SECOND)};
+
+    return sks_tokens_open(configs, COUNT(configs), out);
+}
+
+static int64_t
+add_credential(struct sks_catalogue *catalogue, struct hsm_token *token, const char *uri,
+               const char *label, time_t not_before, time_t not_after)
+{
+    struct sks_credential credential = {.state = SKS_PUBLISHED,
+                                        .spc = strdup(ECO_SPC),
+                                        .token_uri = strdup(uri),
+                                        .not_after = eco.now + ECO_DAY};
+    struct certs_chain *chain;
+    struct hsm_key *key = NULL;
+    char x5u[128];
+    int64_t id;
+
+    assert_int_equal(hsm_key_find_or_generate(token, label, &key), HSM_OK);
+    chain = eco_sp_chain(&eco, ECO_SPC, hsm_key_public(key), not_before, not_after);
+    assert_int_equal(certs_chain_pem(chain, &credential.chain_pem), HSM_OK);
+    credential.key_uri = strdup(hsm_key_uri(key));
+    snprintf(x5u, sizeof(x5u), "https://cr.sp.example/%s.pem", label);
+    credential.x5u = strdup(x5u);
+    assert_int_equal(sks_catalogue_put(catalogue, &credential), HSM_OK);
+    assert_int_equal(sks_catalogue_activate(catalogue, credential.id), HSM_OK);
+    id = credential.id;
+    sks_credential_clear(&credential);
+    certs_chain_free(chain);
+    hsm_key_free(key);
+    return id;
+}
+
+static int
+open_sp(void **state)
+{
+    static struct sp sp;
+    static int number;
+    char path[512];
+
+    memset(&sp, 0, sizeof(sp));
+    snprintf(path, sizeof(path), "%s/catalogue-%d.db", dir, number++);
+    assert_int_equal(sks_catalogue_open(path, &sp.catalogue), HSM_OK);
+    assert_int_equal(open_tokens(&sp.tokens), HSM_OK);
+    add_credential(sp.catalogue, sks_tokens_get(sp.tokens, FIRST), FIRST, "in-first", 0, 0);
+    add_credential(sp.catalogue, sks_tokens_get(sp.tokens, SECOND), SECOND, "in-second", 0, 0);
+    *state = &sp;
+    return 0;
+}
+
+static int
+close_sp(void **state)
+{
+    struct sp *sp = *state;
+
+    fault("reset");
+    sks_signers_free(sp->signers);
+    sks_tokens_close(sp->tokens);
+    sks_catalogue_close(sp->catalogue);
+    return 0;
+}
+
+static void
+load(struct sp *sp, size_t count, size_t missing)
+{
+    sks_signers_free(sp->signers);
+    sp->signers = NULL;
+    assert_int_equal(sks_signers_load_from(sp->catalogue, sp->tokens, ECO_SPC, &sp->signers),
+                     HSM_OK);
+    assert_int_equal(sks_signers_count(sp->signers), count);
+    assert_int_equal(sks_signers_missing(sp->signers), missing);
+}
+
+/* ---- calls ---- */
+
+struct calls {
+    struct sp *sp;
+    atomic_bool over;
+    atomic_uint by_first, by_second, lost, wrong;
+};
+
+static enum hsm_status
+sign(struct sp *sp, char **identity, const struct sks_signer **signer, struct hsm_reason *why)
+{
+    const struct sks_claims claims = {
+        .ppt = SKS_PPT_SHAKEN,
+        .attest = 'A',
+        .orig_tn = "12155551212",
+        .dest_tn = dest,
+        .dest_tn_count = 1,
+        .iat = time(NULL),
+        .origid = "de305d54-75b4-431b-adb2-eb6b9e546014",
+    };
+
+    return sks_signers_sign(sp->signers, &claims, time(NULL), identity, signer, why);
+}
+
+static void
+call_once(struct calls *calls)
+{
+    const struct sks_signer *signer = NULL;
+    struct hsm_reason why = {""};
+    char *identity = NULL;
+
+    if (sign(calls->sp, &identity, &signer, &why) != HSM_OK) {
+        calls->lost++;
+        return;
+    }
+    if (strstr(sks_signer_x5u(signer), "in-first") != NULL)
+        calls->by_first++;
+    else
+        calls->by_second++;
+    if (strstr(identity, sks_signer_x5u(signer)) == NULL) /* names the certificate of its key */
+        calls->wrong++;
+    free(identity);
+}
+
+static void *
+call_until_over(void *argument)
+{
+    struct calls *calls = argument;
+
+    while (!calls->over)
+        call_once(calls);
+    return NULL;
+}
+
+static void
+sleep_ms(unsigned ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
+static void
+the_loss_of_a_token_costs_no_call(void **state)
+{
+    struct calls calls = {.sp = *state};
+    pthread_t callers[CALLERS];
+    unsigned before;
+
+    load(calls.sp, 2, 0);
+    for (size_t i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_create(&callers[i], NULL, call_until_over, &calls), 0);
+    sleep_ms(200);
+    assert_true(calls.by_first > 0 && calls.by_second > 0); /* by load */
+    fault("remove token first");
+    sleep_ms(500);
+    assert_true(sks_tokens_ready(calls.sp->tokens));
+    before = calls.by_second;
+    sleep_ms(200);
+    assert_true(calls.by_second > before);
+    fault("return token first");
+    for (int i = 0; i < 100 && !hsm_token_is_ready(sks_tokens_get(calls.sp->tokens, FIRST)); i++)
+        sleep_ms(50);
+    before = calls.by_first;
+    sleep_ms(300);
+    calls.over = true;
+    for (size_t i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_join(callers[i], NULL), 0);
+    assert_int_equal(calls.lost, 0);
+    assert_int_equal(calls.wrong, 0);
+    assert_true(calls.by_first > before); /* it serves again */
+}
+
+static void
+a_token_that_is_away_at_the_start_joins_later(void **state)
+{
+    struct sp *sp = *state;
+    struct calls calls = {.sp = sp};
+
+    sks_tokens_close(sp->tokens);
+    sp->tokens = NULL;
+    fault("remove token second");
+    assert_int_equal(open_tokens(&sp->tokens), HSM_OK);
+    assert_null(sks_tokens_get(sp->tokens, SECOND));
+    load(sp, 1, 1);
+    call_once(&calls);
+    assert_int_equal(calls.by_first, 1);
+    assert_false(sks_tokens_retry(sp->tokens));
+    fault("return token second");
+    assert_true(sks_tokens_retry(sp->tokens));
+    load(sp, 2, 0);
+    assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
+}
+
+static void
+without_any_token_nothing_is_signed(void **state)
+{
+    struct sp *sp = *state;
+    struct sks_tokens *none = NULL;
+    struct hsm_reason why = {""};
+    const struct sks_signer *signer = NULL;
+    char *identity = NULL;
+
+    load(sp, 2, 0);
+    fault("remove");
+    assert_int_equal(sign(sp, &identity, &signer, &why), HSM_ERR_BUSY);
+    assert_null(identity);
+    assert_string_not_equal(why.text, "");
+    assert_int_not_equal(open_tokens(&none), HSM_OK);
+    assert_null(none);
+    fault("return");
+}
+
+/* The newest has ended, another has not. */
+static void
+a_certificate_that_has_ended_signs_no_more(void **state)
+{
+    struct sp *sp = *state;
+    struct calls calls = {.sp = sp};
+
+    add_credential(sp->catalogue, sks_tokens_get(sp->tokens, SECOND), SECOND, "ended",
+                   eco.now - 3000, eco.now - 100);
+    load(sp, 2, 0);
+    for (int i = 0; i < 4; i++)
+        call_once(&calls);
+    assert_int_equal(calls.by_first, 4);
+}
+
+static void
+a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere(void **state)
+{
+    struct sp *sp = *state;
+    const struct sks_claims wrong = {.ppt = SKS_PPT_SHAKEN,
+                                     .attest = 'X',
+                                     .orig_tn = "12155551212",
+                                     .dest_tn = dest,
+                                     .dest_tn_count = 1,
+                                     .iat = time(NULL),
+                                     .origid = "de305d54-75b4-431b-adb2-eb6b9e546014"};
+    const struct sks_signer *signer = NULL;
+    struct hsm_reason why = {""};
+    char *identity = NULL;
+
+    load(sp, 2, 0);
+    assert_int_equal(sks_signers_sign(sp->signers, &wrong, time(NULL), &identity, &signer, &why),
+                     HSM_ERR_MALFORMED);
+    assert_non_null(strstr(why.text, "attest"));
+    assert_null(identity);
+}
+
+static void
+tokens_are_told_apart_by_their_uri(void **state)
+{
+    const struct sks_token_config twice[] = {token_config(FIRST), token_config(FIRST)};
+    struct sks_tokens *tokens = NULL;
+    struct sp *sp = *state;
+
+    assert_int_equal(sks_tokens_count(sp->tokens), 2);
+    assert_string_equal(sks_tokens_uri(sp->tokens, 1), SECOND);
+    assert_ptr_not_equal(sks_tokens_get(sp->tokens, FIRST), sks_tokens_get(sp->tokens, SECOND));
+    assert_null(sks_tokens_get(sp->tokens, "pkcs11:token=third"));
+    assert_int_equal(sks_tokens_open(twice, 2, &tokens), HSM_ERR_USAGE);
+    assert_int_equal(sks_tokens_open(twice, 0, &tokens), HSM_ERR_USAGE);
+    assert_int_equal(sks_tokens_open(twice, 1, &tokens), HSM_OK); /* the only one is any */
+    assert_non_null(sks_tokens_get(tokens, "pkcs11:token=third"));
+    sks_tokens_close(tokens);
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    fault_open();
+    eco_start(&eco);
+    snprintf(dir, sizeof(dir), "%s", softhsm_dir());
+    hsm_token_close(softhsm_token("first"));
+    hsm_token_close(softhsm_token("second"));
+    return hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin) == HSM_OK ? 0 : -1;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    hsm_secret_free(pin);
+    eco_stop(&eco);
+    return 0;
+}
+
+#define WITH_SP(test) cmocka_unit_test_setup_teardown(test, open_sp, close_sp)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_SP(the_loss_of_a_token_costs_no_call),
+        WITH_SP(a_token_that_is_away_at_the_start_joins_later),
+        WITH_SP(without_any_token_nothing_is_signed),
+        WITH_SP(a_certificate_that_has_ended_signs_no_more),
+        WITH_SP(a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere),
+        WITH_SP(tokens_are_told_apart_by_their_uri),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}
