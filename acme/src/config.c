@@ -249,19 +249,28 @@ parse(struct reading *reading, ini_handler take)
     return HSM_OK;
 }
 
+/* Of a file, or of the section with a name that begins in a line. */
+static void
+missing(const struct reading *reading, const struct acme_config_key *key)
+{
+    if (reading->line == 0)
+        hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: missing", reading->path, key->section, key->name);
+    else
+        hsm_log(HSM_LOG_ERROR, "%s:%d: [%s] %s: missing", reading->path, reading->line,
+                key->section, key->name);
+}
+
 /* Keys that the file does not give: refuse the required, set the others to their default. */
 static enum hsm_status
 complete(struct reading *reading)
 {
     const struct acme_config_key *key = reading->keys;
 
-    reading->line = 0;
     for (size_t i = 0; key[i].section != NULL; i++) {
         if (reading->seen[i] != 0)
             continue;
         if (key[i].required) {
-            hsm_log(HSM_LOG_ERROR, "%s: [%s] %s: missing", reading->path, key[i].section,
-                    key[i].name);
+            missing(reading, &key[i]);
             return HSM_ERR_MALFORMED;
         }
         if (key[i].fallback != NULL && set_value(reading, &key[i], key[i].fallback) != HSM_OK)
@@ -320,6 +329,7 @@ acme_config_read(const char *path, const struct acme_config_key *keys, void *con
     if (st != HSM_OK)
         return st;
     st = parse(&reading, take_value);
+    reading.line = 0;
     if (st == HSM_OK)
         st = complete(&reading);
     free(reading.directory);
@@ -420,6 +430,7 @@ end_section(struct sections *sections)
 
     if (sections->kind == NULL || reading->status != HSM_OK)
         return reading->status;
+    reading->line = sections->first_line;
     st = complete(reading);
     if (st == HSM_OK && asprintf(&where, "%s:%d", reading->path, sections->first_line) < 0)
         st = HSM_ERR_NOMEM;

@@ -444,6 +444,21 @@ make_events(struct acme_http_loop *loop)
            event_add(loop->wake, NULL) == 0;
 }
 
+/* What evhttp asks of epoll for one answer mostly cancels out: changes are gathered and made once a
+ * turn. Connections, whose descriptors nobody duplicates, may have that. */
+static struct event_base *
+base_new(void)
+{
+    struct event_config *config = event_config_new();
+    struct event_base *base = NULL;
+
+    if (config != NULL && event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0)
+        base = event_base_new_with_config(config);
+    if (config != NULL)
+        event_config_free(config);
+    return base;
+}
+
 enum hsm_status
 acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
 {
@@ -468,7 +483,7 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_cond_init(&loop->work, NULL);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    loop->base = event_base_new();
+    loop->base = base_new();
     if (loop->wake_fd < 0 || loop->base == NULL || !make_events(loop)) {
         hsm_log(HSM_LOG_ERROR, "cannot make an event loop: %s", strerror(errno));
         return HSM_ERR_NOMEM;

@@ -10,6 +10,7 @@
 #include <hsm/log.h>
 
 #define JSON           "application/json"
+#define SIGNING        "/stir/v1/signing"
 #define VERIFICATION   "/stir/v1/verification"
 #define REQUEST_ID_MAX 128 /* characters of an X-RequestID that is echoed */
 
@@ -199,7 +200,7 @@ static const struct route {
     void (*answer)(struct sks_service *service, const struct sks_caller *caller,
                    const struct acme_http_request *request, struct acme_http_response *response);
 } routes[] = {
-    {"/stir/v1/signing", true, false, sks_service_answer_signing},
+    {SIGNING, true, false, sks_service_answer_signing},
     {VERIFICATION, true, false, sks_service_answer_verification},
     {ACME_OPERATIONS_HEALTHZ, false, true, answer_operations},
     {ACME_OPERATIONS_READYZ, false, true, answer_operations},
@@ -247,12 +248,15 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     }
 }
 
-/* Alive means that the event loop turns; everything else may wait for a token or a fetch. */
+/* Alive means that the event loop turns; everything else may wait for a token or a fetch, but for
+ * a token that signs faster than a thread would begin to. */
 static bool
 is_quick(void *context, enum acme_http_method method, const char *path)
 {
-    (void)context;
-    (void)method;
+    const struct sks_service *service = context;
+
+    if (strcmp(path, SIGNING) == 0)
+        return method == ACME_HTTP_POST && sks_signing_is_quick(service->signing);
     return strcmp(path, ACME_OPERATIONS_HEALTHZ) == 0;
 }
 

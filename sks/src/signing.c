@@ -9,9 +9,13 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 
 #define PROBE_S 10 /* without a signature for this long, one is asked for */
 #define RETRY_S 10 /* between attempts to load what could not be loaded */
+
+#define QUICK_NS INT64_C(500000) /* a signature that takes less is not waited for by a thread */
+#define AVERAGED 16 /* signatures, about */
 
 /** A service provider, and its credentials that sign. */
 struct provider {
@@ -34,6 +38,7 @@ struct sks_signing {
     atomic_bool stale; /* that version could not be loaded */
     atomic_bool token_signs; /* as far as the last signature says */
     atomic_llong last_signed; /* on the monotonic clock */
+    atomic_llong average_ns; /* of a signature; 0: the last call got none */
 };
 
 DEFINE_DEFER(struct sks_signing, sks_signing_free)
@@ -224,7 +229,37 @@ refuse_signature(struct sks_signing *signing, enum hsm_status st, const struct h
         return ms_refuse(fault, MS_INTERNAL, "", "");
     hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why->text);
     atomic_store(&signing->token_signs, false);
+    atomic_store(&signing->average_ns, 0);
     return cannot_now(fault, "the token does not sign");
+}
+
+/* Threads that do this at once may lose one of their values: it is an average. */
+static void
+note_signature(struct sks_signing *signing, int64_t begun)
+{
+    int64_t now = hsm_metric_clock_ns();
+    int64_t average = atomic_load_explicit(&signing->average_ns, memory_order_relaxed);
+    int64_t took = now - begun;
+
+    average = average == 0 ? took : average + (took - average) / AVERAGED;
+    atomic_store_explicit(&signing->average_ns, average > 0 ? average : 1, memory_order_relaxed);
+    atomic_store(&signing->last_signed, now / 1000000000);
+    atomic_store(&signing->token_signs, true);
+}
+
+static bool
+is_ready(const struct sks_signing *signing)
+{
+    return signing->config.tokens != NULL ? sks_tokens_ready(signing->config.tokens)
+                                          : hsm_token_is_ready(signing->config.token);
+}
+
+bool
+sks_signing_is_quick(struct sks_signing *signing)
+{
+    int64_t average = atomic_load_explicit(&signing->average_ns, memory_order_relaxed);
+
+    return average > 0 && average < QUICK_NS && is_ready(signing);
 }
 
 bool
@@ -236,20 +271,23 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
     const struct provider *provider = find_provider(signing, spc);
     const struct sks_signer *chosen = NULL;
     struct hsm_reason why = {""};
-    enum hsm_status st;
+    int64_t begun = 0;
+    enum hsm_status st = HSM_ERR_NOT_FOUND;
 
     if (provider != NULL)
         taken = signers_that_can_sign(signing, provider, now);
-    if (taken == NULL)
+    if (taken != NULL) {
+        begun = hsm_metric_clock_ns();
+        st = sks_signers_sign(taken, claims, now, identity, &chosen, &why);
+    }
+    if (chosen == NULL) {
+        atomic_store(&signing->average_ns, 0);
         return cannot_now(fault, "no active credential");
-    st = sks_signers_sign(taken, claims, now, identity, &chosen, &why);
-    if (chosen == NULL)
-        return cannot_now(fault, "no active credential");
+    }
     signing->config.signature(signing->config.context, chosen, st == HSM_OK);
     if (st != HSM_OK)
         return refuse_signature(signing, st, &why, fault);
-    atomic_store(&signing->last_signed, monotonic());
-    atomic_store(&signing->token_signs, true);
+    note_signature(signing, begun);
     *signer = chosen;
     *signers = taken;
     taken = NULL;
@@ -274,13 +312,6 @@ fault_of_credentials(struct sks_signing *signing, time_t now)
             why = "the active credential has ended";
     }
     return why;
-}
-
-static bool
-is_ready(const struct sks_signing *signing)
-{
-    return signing->config.tokens != NULL ? sks_tokens_ready(signing->config.tokens)
-                                          : hsm_token_is_ready(signing->config.token);
 }
 
 size_t

@@ -60,6 +60,10 @@ bool sks_signing_sign(struct sks_signing *signing, const char *spc, const struct
                       time_t now, char **identity, struct sks_signers **signers,
                       const struct sks_signer **signer, struct ms_fault *fault);
 
+/** Whether the last signatures came so fast, as those of a token in this process do, that handing a
+ *  call to a thread would cost more than it waits. */
+bool sks_signing_is_quick(struct sks_signing *signing);
+
 #define SKS_SIGNING_REASONS_MAX 3
 
 /** Why no call could be signed now: static texts, and how many there are. */

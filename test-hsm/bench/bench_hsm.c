@@ -1,25 +1,23 @@
 /* bench_hsm.c - what the layer costs beside the token's own C_Sign. */
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/wait.h>
 
 #include <openssl/evp.h>
-#include <p11-kit/pkcs11.h>
 
 #include <hsm/es256.h>
 #include <hsm/key.h>
 
 #include "bench.h"
+#include "bench_raw.h"
 #include "fault_client.h"
 #include "softhsm.h"
 
-#define THREADS_MAX 128
+#define THREADS_MAX BENCH_RAW_SESSIONS_MAX
 #define TOKEN       "bench"
 #define ROUNDS      7
 #define NEVER       1000000000 /* verify_every: the cost of a verification is no cost of the layer */
@@ -27,19 +25,11 @@
 static const uint8_t message[300] = "a PASSporT's signing input has about this many octets";
 static uint8_t digest[HSM_SHA256_LEN];
 
-/* The token's function list, as a program would use it that does nothing else. */
-struct raw {
-    CK_FUNCTION_LIST *list;
-    CK_SLOT_ID slot;
-    CK_OBJECT_HANDLE key;
-    CK_SESSION_HANDLE sessions[THREADS_MAX];
-};
-
 /* Callers on threads of their own, ours or raw. */
 struct callers {
     unsigned count;
     struct hsm_key *key; /* NULL: raw */
-    const struct raw *raw;
+    const struct bench_raw *raw;
     bool digest_only;
     double *latencies_us; /* NULL: not wanted; one for each call */
     pthread_barrier_t ready;
@@ -52,28 +42,6 @@ struct caller {
     double *latencies_us;
 };
 
-static double
-now_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
-static void
-raw_sign(const struct raw *raw, unsigned session)
-{
-    CK_MECHANISM mechanism = {CKM_ECDSA, NULL, 0};
-    CK_BYTE sig[HSM_P256_SIG_LEN];
-    CK_ULONG len = sizeof(sig);
-
-    bench_check(raw->list->C_SignInit(raw->sessions[session], &mechanism, raw->key) == CKR_OK &&
-                    raw->list->C_Sign(raw->sessions[session], digest, sizeof(digest), sig, &len) ==
-                        CKR_OK,
-                "C_Sign");
-}
-
 static void
 one_call(const struct caller *caller)
 {
@@ -81,7 +49,7 @@ one_call(const struct caller *caller)
     uint8_t sig[HSM_P256_SIG_LEN];
 
     if (all->key == NULL)
-        raw_sign(all->raw, caller->index);
+        bench_raw_sign(all->raw, caller->index);
     else if (all->digest_only)
         bench_check(hsm_key_sign_digest(all->key, digest, sig) == HSM_OK, "hsm_key_sign_digest");
     else
@@ -96,11 +64,11 @@ call_times(void *argument)
 
     pthread_barrier_wait(&caller->all->ready);
     for (size_t i = 0; i < caller->times; i++) {
-        double begin = caller->latencies_us != NULL ? now_us() : 0;
+        double begin = caller->latencies_us != NULL ? bench_now_us() : 0;
 
         one_call(caller);
         if (caller->latencies_us != NULL)
-            caller->latencies_us[i] = now_us() - begin;
+            caller->latencies_us[i] = bench_now_us() - begin;
     }
     return NULL;
 }
@@ -121,11 +89,11 @@ run_callers(struct callers *all, size_t times_each)
         bench_check(pthread_create(&threads[i], NULL, call_times, &callers[i]) == 0, "a thread");
     }
     pthread_barrier_wait(&all->ready);
-    begin = now_us();
+    begin = bench_now_us();
     for (unsigned i = 0; i < all->count; i++)
         bench_check(pthread_join(threads[i], NULL) == 0, "a thread");
     pthread_barrier_destroy(&all->ready);
-    return now_us() - begin;
+    return bench_now_us() - begin;
 }
 
 /* ---- tokens ---- */
@@ -148,56 +116,6 @@ open_token(enum hsm_route route, unsigned sessions, struct hsm_key **key)
     hsm_secret_free(pin);
     bench_check(hsm_key_find_or_generate(token, "signer", key) == HSM_OK, "the key");
     return token;
-}
-
-static CK_SLOT_ID
-slot_of_token(CK_FUNCTION_LIST *list)
-{
-    CK_SLOT_ID slots[16];
-    CK_ULONG count = 16;
-    CK_TOKEN_INFO info;
-
-    bench_check(list->C_GetSlotList(CK_TRUE, slots, &count) == CKR_OK, "C_GetSlotList");
-    for (CK_ULONG i = 0; i < count; i++) {
-        if (list->C_GetTokenInfo(slots[i], &info) == CKR_OK &&
-            memcmp(info.label, TOKEN, strlen(TOKEN)) == 0)
-            return slots[i];
-    }
-    bench_check(0, "finding the token");
-    return 0;
-}
-
-/* The module is loaded and logged in already: this only asks it for more sessions. */
-static void
-raw_open(struct raw *raw, unsigned sessions)
-{
-    void *module = dlopen(softhsm_module(), RTLD_NOW);
-    CK_C_GetFunctionList get = NULL;
-    CK_OBJECT_CLASS private_key = CKO_PRIVATE_KEY;
-    char label[] = "signer";
-    CK_ATTRIBUTE template[] = {{CKA_CLASS, &private_key, sizeof(private_key)},
-                               {CKA_LABEL, label, strlen(label)}};
-    CK_ULONG found = 0;
-
-    if (module != NULL)
-        *(void **)&get = dlsym(module, "C_GetFunctionList");
-    bench_check(get != NULL && get(&raw->list) == CKR_OK, "C_GetFunctionList");
-    raw->slot = slot_of_token(raw->list);
-    for (unsigned i = 0; i < sessions; i++)
-        bench_check(raw->list->C_OpenSession(raw->slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL,
-                                             NULL, &raw->sessions[i]) == CKR_OK,
-                    "C_OpenSession");
-    bench_check(raw->list->C_FindObjectsInit(raw->sessions[0], template, 2) == CKR_OK &&
-                    raw->list->C_FindObjects(raw->sessions[0], &raw->key, 1, &found) == CKR_OK &&
-                    raw->list->C_FindObjectsFinal(raw->sessions[0]) == CKR_OK && found == 1,
-                "C_FindObjects");
-}
-
-static void
-raw_close(struct raw *raw, unsigned sessions)
-{
-    for (unsigned i = 0; i < sessions; i++)
-        (void)raw->list->C_CloseSession(raw->sessions[i]);
 }
 
 static const char *
@@ -231,13 +149,13 @@ ratio_to_raw(const char *what, enum hsm_route route, unsigned threads, size_t ti
 {
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(route, threads, &key);
-    struct raw raw = {0};
+    struct bench_raw raw = {0};
     struct callers ours = {.count = threads, .key = key, .digest_only = digest_only};
     struct callers theirs = {.count = threads, .raw = &raw};
     double ratios[ROUNDS];
     char name[96];
 
-    raw_open(&raw, threads);
+    bench_raw_open(&raw, TOKEN, threads);
     snprintf(name, sizeof(name), "%s, %s, %u in flight / raw", what, route_name(route), threads);
     (void)run_callers(&ours, times_each / 4 + 1);
     (void)run_callers(&theirs, times_each / 4 + 1);
@@ -248,7 +166,7 @@ ratio_to_raw(const char *what, enum hsm_route route, unsigned threads, size_t ti
         progress(name, i);
     }
     bench_at_least("hsm", name, "ratio", at_least, ratios, ROUNDS);
-    raw_close(&raw, threads);
+    bench_raw_close(&raw, threads);
     hsm_key_free(key);
     hsm_token_close(token);
 }
@@ -298,13 +216,13 @@ own_cost(enum hsm_route route, double at_most_us)
     };
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(route, 4, &key);
-    struct raw raw = {0};
+    struct bench_raw raw = {0};
     struct callers ours = {.count = 1, .key = key, .digest_only = true};
     struct callers theirs = {.count = 1, .raw = &raw};
     double costs[ROUNDS];
     char name[96];
 
-    raw_open(&raw, 1);
+    bench_raw_open(&raw, TOKEN, 1);
     (void)run_callers(&ours, CALLS / 10);
     for (size_t i = 0; i < ROUNDS; i++) {
         double our_us = run_callers(&ours, CALLS);
@@ -313,7 +231,7 @@ own_cost(enum hsm_route route, double at_most_us)
     }
     snprintf(name, sizeof(name), "own cost of a signature, %s", route_name(route));
     bench_at_most("hsm", name, "us", at_most_us, costs, ROUNDS);
-    raw_close(&raw, 1);
+    bench_raw_close(&raw, 1);
     hsm_key_free(key);
     hsm_token_close(token);
 }
@@ -386,12 +304,12 @@ worker_process(int go, int out)
 
     (void)run_callers(&one, 10);
     bench_check(write(out, &octet, 1) == 1 && read(go, &octet, 1) == 1, "a pipe");
-    begin = now_us();
-    while (now_us() - begin < PROCESS_MS * 1e3) {
+    begin = bench_now_us();
+    while (bench_now_us() - begin < PROCESS_MS * 1e3) {
         (void)run_callers(&one, 100);
         calls += 100;
     }
-    calls = calls / (now_us() - begin) * 1e6;
+    calls = calls / (bench_now_us() - begin) * 1e6;
     bench_check(write(out, &calls, sizeof(calls)) == sizeof(calls), "a pipe");
     hsm_key_free(key);
     hsm_token_close(token);
@@ -443,11 +361,11 @@ rate_of_raw_threads(void)
     bench_check(child >= 0, "fork");
     if (child == 0) {
         struct hsm_key *key = NULL;
-        struct raw raw = {0};
+        struct bench_raw raw = {0};
         struct callers four = {.count = 4, .raw = &raw};
 
         (void)open_token(HSM_ROUTE_DIRECT, 1, &key);
-        raw_open(&raw, 4);
+        bench_raw_open(&raw, TOKEN, 4);
         (void)run_callers(&four, 100);
         rate = 4 * 2000 / run_callers(&four, 2000) * 1e6;
         bench_check(write(out[1], &rate, sizeof(rate)) == sizeof(rate), "a pipe");
@@ -476,7 +394,7 @@ processes(void)
 
 /* Key pairs of another program, as fast as the token makes them. */
 static void
-fill(const struct raw *raw, unsigned count)
+fill(const struct bench_raw *raw, unsigned count)
 {
     static CK_BYTE p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
     CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
@@ -505,11 +423,11 @@ fill_token(void)
 {
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 1, &key);
-    struct raw raw = {0};
+    struct bench_raw raw = {0};
 
-    raw_open(&raw, 1);
+    bench_raw_open(&raw, TOKEN, 1);
     fill(&raw, MANY);
-    raw_close(&raw, 1);
+    bench_raw_close(&raw, 1);
     hsm_key_free(key);
     hsm_token_close(token);
 }
@@ -535,9 +453,7 @@ find_by_id(const char *uri)
 static void
 raw_find_by_id(CK_BYTE *id, size_t id_len)
 {
-    void *module = dlopen(softhsm_module(), RTLD_NOW);
-    CK_C_GetFunctionList get = NULL;
-    CK_FUNCTION_LIST *list = NULL;
+    CK_FUNCTION_LIST *list = bench_raw_functions();
     CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
     CK_ATTRIBUTE wanted = {CKA_ID, id, id_len};
     CK_UTF8CHAR pin[] = SOFTHSM_USER_PIN;
@@ -545,11 +461,10 @@ raw_find_by_id(CK_BYTE *id, size_t id_len)
     CK_OBJECT_HANDLE objects[4];
     CK_ULONG found = 0;
 
-    if (module != NULL)
-        *(void **)&get = dlsym(module, "C_GetFunctionList");
-    bench_check(get != NULL && get(&list) == CKR_OK && list->C_Initialize(&args) == CKR_OK &&
-                    list->C_OpenSession(slot_of_token(list), CKF_SERIAL_SESSION | CKF_RW_SESSION,
-                                        NULL, NULL, &session) == CKR_OK &&
+    bench_check(list->C_Initialize(&args) == CKR_OK &&
+                    list->C_OpenSession(bench_raw_slot(list, TOKEN),
+                                        CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
+                                        &session) == CKR_OK &&
                     list->C_Login(session, CKU_USER, pin, sizeof(pin) - 1) == CKR_OK &&
                     list->C_FindObjectsInit(session, &wanted, 1) == CKR_OK &&
                     list->C_FindObjects(session, objects, 4, &found) == CKR_OK && found == 2 &&
@@ -561,7 +476,7 @@ raw_find_by_id(CK_BYTE *id, size_t id_len)
 static double
 time_of_finding(const char *uri, CK_BYTE *id, size_t id_len)
 {
-    double begin = now_us();
+    double begin = bench_now_us();
     int status = -1;
     pid_t child = fork();
 
@@ -574,7 +489,7 @@ time_of_finding(const char *uri, CK_BYTE *id, size_t id_len)
         _exit(0);
     }
     bench_check(waitpid(child, &status, 0) == child && status == 0, "a search");
-    return now_us() - begin;
+    return bench_now_us() - begin;
 }
 
 /* The module itself takes longer with more keys: what the layer adds is what it is judged by. */

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <acme/base64url.h>
+#include <certs/constraints.h>
 #include <sks/identity.h>
 #include <sks/sign.h>
 #include <sks/verify.h>
@@ -266,6 +267,104 @@ an_x5u_that_no_one_could_fetch_is_refused_at_load(void **state)
     }
 }
 
+/* A certificate of the SP's key for numbers alone, or with constraints. */
+static struct certs_chain *
+tn_chain(const struct certs_constraints *constraints)
+{
+    const struct certs_tn_entry entries[] = {{.kind = CERTS_TN_RANGE, "12155551200", 100}};
+    struct certs_tnauthlist *list = NULL;
+    struct certs_chain *chain;
+
+    eco_must(certs_tnauthlist_new(entries, 1, &list, NULL), "numbers");
+    chain = eco_chain(eco_issue(&eco,
+                                (struct certs_issue_request){.profile = CERTS_PROFILE_TN_END_ENTITY,
+                                                             .subject = {.common_name = "numbers"},
+                                                             .tnauthlist = list,
+                                                             .constraints = constraints},
+                                hsm_key_public(eco.sp_key), eco.ca, eco.ca_key));
+    certs_tnauthlist_free(list);
+    return chain;
+}
+
+static enum hsm_status
+sign_with(const struct certs_chain *chain, struct sks_claims claims, struct hsm_reason *why)
+{
+    struct sks_signer *signer = signer_new(chain);
+    char *identity = NULL;
+    enum hsm_status st = sks_signer_sign(signer, &claims, eco.now, &identity, why);
+
+    assert_true((st == HSM_OK) == (identity != NULL));
+    free(identity);
+    sks_signer_free(signer);
+    return st;
+}
+
+/* RFC 8224 section 6.1; for a diversion RFC 8946 section 4.1. */
+static void
+a_certificate_of_numbers_signs_for_these_alone(void **state)
+{
+    struct certs_chain *chain = tn_chain(NULL);
+    struct sks_claims claims = claims_new(eco.now);
+    struct hsm_reason why = {""};
+
+    (void)state;
+    assert_int_equal(sign_with(chain, claims, &why), HSM_OK);
+    claims.orig_tn = "13035550100";
+    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
+    assert_string_equal(why.text, "orig: not in the certificate's TNAuthList");
+    assert_int_equal(sign_with(eco.sp, claims, &why), HSM_OK); /* an SPC answers for any number */
+    claims.orig_tn = NULL;
+    claims.orig_uri = "sip:alice@example.com";
+    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
+    claims = (struct sks_claims){.ppt = SKS_PPT_DIV,
+                                 .orig_tn = "13035550100",
+                                 .dest_tn = dest,
+                                 .dest_tn_count = 1,
+                                 .iat = eco.now,
+                                 .div_tn = "12155551213"};
+    assert_int_equal(sign_with(chain, claims, &why), HSM_OK);
+    claims.div_tn = "13035550100";
+    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
+    certs_chain_free(chain);
+}
+
+/* RFC 8226 section 8, RFC 9118: what a verifier would reject is not signed. */
+static void
+claim_constraints_of_the_certificate_are_kept(void **state)
+{
+    static const char *const must[] = {"attest", NULL};
+    static const char *const levels[] = {"B", "C", NULL};
+    static const struct certs_permitted_values permitted[] = {{"attest", levels}, {NULL, NULL}};
+    static const char *const never[] = {"crn", NULL};
+    const struct certs_claim_constraints content = {
+        .must_include = must, .permitted_values = permitted, .must_exclude = never};
+    struct certs_constraints *constraints = NULL;
+    struct sks_claims claims = claims_new(eco.now);
+    struct hsm_reason why = {""};
+    struct certs_chain *chain;
+
+    (void)state;
+    eco_must(certs_constraints_new(CERTS_CONSTRAINTS_ENHANCED, &content, &constraints, &why),
+             "constraints");
+    chain = tn_chain(constraints);
+    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "attest"));
+    claims.attest = 'B';
+    assert_int_equal(sign_with(chain, claims, &why), HSM_OK);
+    claims.crn = "because";
+    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "crn"));
+    claims = (struct sks_claims){.ppt = SKS_PPT_DIV,
+                                 .orig_tn = "12155551212",
+                                 .dest_tn = dest,
+                                 .dest_tn_count = 1,
+                                 .iat = eco.now,
+                                 .div_tn = "12155551213"};
+    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED); /* it has no attest */
+    certs_chain_free(chain);
+    certs_constraints_free(constraints);
+}
+
 static void
 a_key_that_is_gone_gives_no_identity(void **state)
 {
@@ -301,6 +400,8 @@ main(void)
         cmocka_unit_test(outside_the_certificates_validity_nothing_is_signed),
         cmocka_unit_test(a_certificate_of_another_key_is_refused_at_load),
         cmocka_unit_test(a_certificate_without_tnauthlist_is_refused_at_load),
+        cmocka_unit_test(a_certificate_of_numbers_signs_for_these_alone),
+        cmocka_unit_test(claim_constraints_of_the_certificate_are_kept),
         cmocka_unit_test(a_key_that_is_gone_gives_no_identity),
         cmocka_unit_test(an_x5u_that_no_one_could_fetch_is_refused_at_load),
     };

@@ -80,6 +80,90 @@ every_identity_of_the_vectors_gets_its_verdict(void **state)
     json_decref(vectors);
 }
 
+/* -- the documentation ------------------------------------------------------------------------- */
+
+/* The next column of a row of Markdown, without the blanks around it; moves on. */
+static char *
+take_column(char **row)
+{
+    char *column = strsep(row, "|");
+
+    assert_non_null(column);
+    column += strspn(column, " ");
+    for (size_t len = strlen(column); len > 0 && column[len - 1] == ' '; len--)
+        column[len - 1] = '\0';
+    return column;
+}
+
+static void
+assert_row_holds(const json_t *cases, const char *id, int number, long code, const char *text,
+                 const char *verstat)
+{
+    const json_t *vector;
+    size_t i;
+    struct sks_verification got;
+    struct sks_call call;
+    const char *to;
+
+    for (i = 0; i < json_array_size(cases); i++) {
+        vector = json_array_get(cases, i);
+        if (strcmp(json_string_value(json_object_get(vector, "id")), id) == 0)
+            break;
+    }
+    print_message("%s\n", id);
+    assert_true(i < json_array_size(cases));
+    vs.serves = json_string_value(json_object_get(vector, "x5u_serves"));
+    call = call_of(json_object_get(vector, "request"),
+                   json_string_value(json_object_get(vector, "identity")), &to);
+    assert_int_equal(sks_verify(vs.verifier, &call, NOW, &got), HSM_OK);
+    assert_int_equal(got.verdict, number);
+    assert_int_equal(got.reason_code, code);
+    assert_string_equal(got.reason_text, text);
+    assert_string_equal(got.verstat, verstat);
+}
+
+/* Every case has its row in docs/VERIFICATION.md, and every vector its place there. */
+static void
+the_table_of_the_documentation_holds(void **state)
+{
+    json_t *vectors = data_json("self/identity_headers.json");
+    size_t len;
+    char *doc = data_text("../../docs/VERIFICATION.md", &len);
+    char *rest = doc;
+    char *row;
+    unsigned rows = 0;
+    unsigned judged = 0;
+
+    (void)state;
+    while ((row = strsep(&rest, "\n")) != NULL) {
+        const char *label;
+        const char *code;
+        const char *text;
+        const char *verstat;
+        char *ids;
+        char *id;
+
+        if (strncmp(row, "| E", 3) != 0 && strncmp(row, "| valid ", 8) != 0)
+            continue;
+        row++;
+        label = take_column(&row);
+        (void)take_column(&row);
+        code = take_column(&row);
+        text = take_column(&row);
+        verstat = take_column(&row);
+        ids = take_column(&row);
+        for (; (id = strsep(&ids, " ")) != NULL; judged++)
+            assert_row_holds(json_object_get(vectors, "cases"), id,
+                             *label == 'E' ? (int)strtol(label + 1, NULL, 10) : SKS_VALID,
+                             strtol(code, NULL, 10), text, verstat);
+        rows++;
+    }
+    assert_int_equal(rows, SKS_E19_ATTEST - SKS_E3_TIME_STALE + 2);
+    assert_int_equal(judged, json_array_size(json_object_get(vectors, "cases")));
+    free(doc);
+    json_decref(vectors);
+}
+
 /* -- PASSporTs made here ----------------------------------------------------------------------- */
 
 static const char *const called[] = {"12155551213"};
@@ -517,6 +601,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_identity_of_the_vectors_gets_its_verdict),
+        cmocka_unit_test(the_table_of_the_documentation_holds),
         cmocka_unit_test(parameters_are_judged),
         cmocka_unit_test(headers_are_judged),
         cmocka_unit_test(payloads_are_judged),

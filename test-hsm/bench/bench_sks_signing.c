@@ -1,0 +1,682 @@
+/* bench_sks_signing.c - POST /stir/v1/signing beside the token's own C_Sign. */
+#define _GNU_SOURCE /* asprintf */
+#include "bench_sks_signing.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <netinet/in.h>
+
+#include <sks/service.h>
+#include <sks/signers.h>
+
+#include "bench.h"
+#include "bench_load.h"
+#include "bench_raw.h"
+#include "ecosystem.h"
+#include "fault_client.h"
+
+#define TOKEN       "all"
+#define X5U         "https://cr.example/0123456789abcdef0123456789abcdef.pem"
+#define ROUNDS      5
+#define WORKERS     2
+#define THREADS     4
+#define IN_FLIGHT   64
+#define IDLE        1000 /* connections */
+#define LATENCIES   200000
+#define SECONDS     1.0 /* of one side of a round */
+#define WORKERS_MAX 4
+
+static char *path_of_catalogue, *path_of_tls, *path_of_roots;
+
+/* ---- the world: made once, by a process that ends ---- */
+
+static void
+activate(struct ecosystem *eco)
+{
+    struct sks_catalogue *catalogue = NULL;
+    char *pem = NULL;
+    struct sks_credential credential = {
+        .state = SKS_PUBLISHED,
+        .spc = (char[]){ECO_SPC},
+        .token_uri = (char[]){"pkcs11:token=" TOKEN},
+        .key_uri = (char[]){"pkcs11:object=signer"},
+        .x5u = (char[]){X5U},
+        .not_after = certs_chain_not_after(eco->sp),
+    };
+
+    eco_must(sks_catalogue_open(path_of_catalogue, &catalogue), "catalogue");
+    eco_must(certs_chain_pem(eco->sp, &pem), "chain");
+    credential.chain_pem = pem;
+    eco_must(sks_catalogue_put(catalogue, &credential), "credential");
+    eco_must(sks_catalogue_activate(catalogue, credential.id), "credential");
+    free(pem);
+    sks_catalogue_close(catalogue);
+}
+
+static void
+make_world(void)
+{
+    struct ecosystem eco = {.now = time(NULL)};
+    pid_t child = fork();
+
+    bench_check(child >= 0, "fork");
+    if (child == 0) {
+        eco.token = softhsm_token(TOKEN);
+        eco_pa_new(&eco);
+        eco_ca_new(&eco);
+        eco.sp_key = eco_key(&eco, "signer");
+        eco.sp = eco_sp_chain(&eco, ECO_SPC, hsm_key_public(eco.sp_key), 0, 0);
+        eco_tls_new(&eco);
+        eco_must(certs_chain_write(eco.tls, path_of_tls), "TLS chain");
+        eco_must(certs_chain_write(eco.roots, path_of_roots), "roots");
+        activate(&eco);
+        _exit(0);
+    }
+    bench_check(wait(NULL) == child, "the world");
+}
+
+/* ---- processes ---- */
+
+/** A process that serves or signs. */
+struct process {
+    pid_t pid;
+    int from; /* what it says */
+};
+
+/* The child returns `true`, with the end of the pipe that it writes to. */
+static bool
+begin(struct process *out, int *to)
+{
+    int ends[2];
+
+    bench_check(pipe(ends) == 0, "a pipe");
+    out->pid = fork();
+    bench_check(out->pid >= 0, "fork");
+    close(ends[out->pid == 0 ? 0 : 1]);
+    *to = ends[1];
+    out->from = ends[0];
+    return out->pid == 0;
+}
+
+static void
+say(int to, const void *what, size_t len)
+{
+    bench_check(write(to, what, len) == (ssize_t)len, "a pipe");
+}
+
+static void
+hear(const struct process *process, void *what, size_t len)
+{
+    bench_check(read(process->from, what, len) == (ssize_t)len, "a process");
+}
+
+static void
+end(struct process *process)
+{
+    kill(process->pid, SIGTERM);
+    bench_check(waitpid(process->pid, NULL, 0) == process->pid, "a process");
+    close(process->from);
+}
+
+/* Microseconds of processor time. */
+static double
+cpu_us(pid_t pid)
+{
+    clockid_t clock = CLOCK_PROCESS_CPUTIME_ID;
+    struct timespec t;
+
+    bench_check((pid == 0 || clock_getcpuclockid(pid, &clock) == 0) &&
+                    clock_gettime(clock, &t) == 0,
+                "a processor clock");
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+/* ---- servers ---- */
+
+struct served {
+    const struct acme_http_listener *listener;
+    const char *address;
+    bool is_tls;
+    unsigned threads;
+    const char *fault; /* of the token; NULL: none */
+};
+
+/* As a worker of sti-sks is made; never released, because the process ends. */
+static struct sks_service *
+make_service(struct hsm_token *token)
+{
+    struct sks_service_config config = {.token = token, .spc = ECO_SPC};
+    struct certs_chain *roots = NULL;
+    struct sks_service *service = NULL;
+
+    eco_must(certs_chain_read(path_of_roots, &roots), "roots");
+    eco_must(sks_catalogue_open(path_of_catalogue, &config.catalogue), "catalogue");
+    eco_must(sks_trust_fixed(roots, NULL, 0, NULL, NULL, &config.trust), "trust");
+    eco_must(sks_service_new(&config, &service), "service");
+    return service;
+}
+
+static struct hsm_token *
+open_token(unsigned sessions)
+{
+    struct hsm_token_config config = {.uri = "pkcs11:token=" TOKEN,
+                                      .module = softhsm_module(),
+                                      .route = HSM_ROUTE_DIRECT,
+                                      .sessions = sessions};
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+
+    eco_must(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), "PIN");
+    config.pin = pin;
+    eco_must(hsm_token_open(&config, &token), "token");
+    hsm_secret_free(pin);
+    return token;
+}
+
+static void
+serve(const struct served *served, int to)
+{
+    struct acme_http_server_config server = {.address = served->address,
+                                             .listener = served->listener};
+    struct acme_http_loop *loop = NULL;
+    struct certs_chain *chain = NULL;
+    struct hsm_token *token;
+
+    if (served->fault != NULL)
+        fault_open();
+    token = open_token(served->threads);
+    server.handler = sks_service_handler(make_service(token));
+    if (served->is_tls) {
+        eco_must(hsm_key_find(token, "pkcs11:object=tls-server", &server.tls_key), "TLS key");
+        eco_must(certs_chain_read(path_of_tls, &chain), "TLS chain");
+        server.tls_chain = chain;
+    }
+    eco_must(acme_http_loop_new(served->threads, &loop), "loop");
+    eco_must(acme_http_loop_listen(loop, &server), "listening");
+    if (served->fault != NULL)
+        fault("%s", served->fault);
+    say(to, "", 1);
+    eco_must(acme_http_loop_run(loop), "serving");
+    _exit(0);
+}
+
+static void
+begin_serving(const struct served *served, struct process *out)
+{
+    char octet;
+    int to;
+
+    if (begin(out, &to))
+        serve(served, to);
+    close(to);
+    hear(out, &octet, 1);
+}
+
+/* ---- the token's own signatures, in a process as well ---- */
+
+struct raw_result {
+    double per_s, cpu_us;
+};
+
+/** Threads that sign, as raw sessions or as the STI-AS does. */
+struct signing_thread {
+    const struct bench_raw *raw;
+    unsigned session;
+    struct sks_signer *signer; /* NULL: raw */
+    double count;
+};
+
+static void make_passports(void *context, size_t times);
+
+static void *
+sign_for_a_while(void *argument)
+{
+    struct signing_thread *thread = argument;
+    double end_us = bench_now_us() + SECONDS * 1e6;
+
+    for (; bench_now_us() < end_us; thread->count++) {
+        if (thread->signer == NULL)
+            bench_raw_sign(thread->raw, thread->session);
+        else
+            make_passports(thread->signer, 1);
+    }
+    return NULL;
+}
+
+/* Signatures of all threads. */
+static double
+run_threads(const struct bench_raw *raw, unsigned count, struct sks_signer *signer)
+{
+    struct signing_thread threads[IN_FLIGHT];
+    pthread_t handles[IN_FLIGHT];
+    double sum = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        threads[i] = (struct signing_thread){raw, i, signer, 0};
+        bench_check(pthread_create(&handles[i], NULL, sign_for_a_while, &threads[i]) == 0,
+                    "a thread");
+    }
+    for (unsigned i = 0; i < count; i++) {
+        bench_check(pthread_join(handles[i], NULL) == 0, "a thread");
+        sum += threads[i].count;
+    }
+    return sum;
+}
+
+static void
+sign_raw(unsigned threads, int to)
+{
+    struct raw_result result;
+    struct bench_raw raw = {.list = NULL};
+    double begun, cpu, count;
+
+    (void)open_token(1);
+    bench_raw_open(&raw, TOKEN, threads);
+    for (int i = 0; i < 100; i++)
+        bench_raw_sign(&raw, 0);
+    say(to, "", 1);
+    begun = bench_now_us();
+    cpu = cpu_us(0);
+    count = run_threads(&raw, threads, NULL);
+    result.per_s = count / (bench_now_us() - begun) * 1e6;
+    result.cpu_us = (cpu_us(0) - cpu) / count;
+    say(to, &result, sizeof(result));
+    _exit(0);
+}
+
+/* Processes that sign at once: their rates together, the processor time of one signature. */
+static struct raw_result
+raw_rate(unsigned processes)
+{
+    struct process all[WORKERS_MAX];
+    struct raw_result sum = {0, 0};
+    struct raw_result one;
+    char octet;
+    int to;
+
+    for (unsigned i = 0; i < processes; i++) {
+        if (begin(&all[i], &to))
+            sign_raw(1, to);
+        close(to);
+    }
+    for (unsigned i = 0; i < processes; i++)
+        hear(&all[i], &octet, 1);
+    for (unsigned i = 0; i < processes; i++) {
+        hear(&all[i], &one, sizeof(one));
+        sum.per_s += one.per_s;
+        sum.cpu_us += one.cpu_us / processes;
+        end(&all[i]);
+    }
+    return sum;
+}
+
+/* ---- rows ---- */
+
+static void
+make_passports(void *context, size_t times)
+{
+    static const char *const dest[] = {"12155551213"};
+    time_t now = time(NULL);
+    struct sks_claims claims = {
+        .attest = 'A',
+        .orig_tn = "12155551212",
+        .dest_tn = dest,
+        .dest_tn_count = 1,
+        .iat = now,
+        .origid = "de305d54-75b4-431b-adb2-eb6b9e546014",
+    };
+
+    while (times-- > 0) {
+        char *identity = NULL;
+
+        bench_check(sks_signer_sign(context, &claims, now, &identity, NULL) == HSM_OK,
+                    "sks_signer_sign");
+        free(identity);
+    }
+}
+
+static void
+sign_messages(void *context, size_t times)
+{
+    static const uint8_t message[360]; /* the octets of that PASSporT */
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    while (times-- > 0)
+        bench_check(hsm_key_sign(context, message, sizeof(message), sig) == HSM_OK, "hsm_key_sign");
+}
+
+static void
+passports(void)
+{
+    pid_t child = fork();
+
+    bench_check(child >= 0, "fork");
+    if (child == 0) {
+        struct hsm_token *token = open_token(1);
+        struct sks_catalogue *catalogue = NULL;
+        struct sks_signers *signers = NULL;
+        struct hsm_key *key = NULL;
+
+        eco_must(sks_catalogue_open(path_of_catalogue, &catalogue), "catalogue");
+        eco_must(sks_signers_load(catalogue, token, ECO_SPC, &signers), "credential");
+        eco_must(hsm_key_find(token, "pkcs11:object=signer", &key), "key");
+        bench_share("sks", "a PASSporT made / the token's signature in it", 1.05,
+                    (struct bench_side){make_passports, sks_signers_at(signers, time(NULL))},
+                    (struct bench_side){sign_messages, key});
+        _exit(0);
+    }
+    bench_check(waitpid(child, NULL, 0) == child, "a process");
+}
+
+static void
+progress(const char *name, size_t round)
+{
+    fprintf(stderr, "\r%-8s %-60s %zu/%d%s", "sks", name, round + 1, ROUNDS,
+            round + 1 == ROUNDS ? "\n" : "");
+}
+
+/* iat of now: fresh for a minute. free() it. */
+static char *
+signing_request(void)
+{
+    char *body = NULL;
+    char *request = NULL;
+
+    bench_check(asprintf(&body,
+                         "{\"signingRequest\":{\"attest\":\"A\",\"dest\":{\"tn\":[\"12155551213\"]}"
+                         ",\"iat\":%lld,\"orig\":{\"tn\":\"12155551212\"},"
+                         "\"origid\":\"de305d54-75b4-431b-adb2-eb6b9e546014\"}}",
+                         (long long)time(NULL)) > 0 &&
+                    asprintf(&request,
+                             "POST /stir/v1/signing HTTP/1.1\r\nHost: localhost\r\nAccept: "
+                             "application/json\r\nContent-Type: application/json\r\n"
+                             "Content-Length: %zu\r\n\r\n%s",
+                             strlen(body), body) > 0,
+                "a request");
+    free(body);
+    return request;
+}
+
+static struct bench_loaded
+load(struct bench_load load)
+{
+    struct bench_loaded loaded;
+    char *request = signing_request();
+
+    load.request = request;
+    bench_load(&load, &loaded);
+    free(request);
+    return loaded;
+}
+
+static void
+processor_time(struct served *served, const char *path)
+{
+    static const char name[] = "server CPU of a signed call / C_Sign";
+    struct process server;
+    double ratios[ROUNDS];
+
+    begin_serving(served, &server);
+    for (size_t i = 0; i < ROUNDS; i++) {
+        struct bench_loaded loaded;
+        double cpu;
+
+        (void)load((struct bench_load){.socket = path, .connections = 8, .seconds = 0.2});
+        cpu = cpu_us(server.pid);
+        loaded = load((struct bench_load){.socket = path, .connections = 8, .seconds = SECONDS});
+        cpu = (cpu_us(server.pid) - cpu) / (double)(loaded.answers + 8);
+        ratios[i] = cpu / raw_rate(1).cpu_us;
+        progress(name, i);
+    }
+    end(&server);
+    bench_at_most("sks", name, "ratio", 1.25, ratios, ROUNDS);
+}
+
+static void
+throughput(struct served *served, const char *path)
+{
+    static const char name[] = "calls/s of 2 workers / C_Sign of 2 processes";
+    struct process servers[WORKERS];
+    double ratios[ROUNDS];
+
+    for (size_t i = 0; i < WORKERS; i++)
+        begin_serving(served, &servers[i]);
+    for (size_t i = 0; i < ROUNDS; i++) {
+        struct bench_loaded loaded =
+            load((struct bench_load){.socket = path, .connections = 16, .seconds = SECONDS});
+
+        ratios[i] = (double)loaded.answers / loaded.seconds / raw_rate(WORKERS).per_s;
+        progress(name, i);
+    }
+    for (size_t i = 0; i < WORKERS; i++)
+        end(&servers[i]);
+    bench_at_least("sks", name, "ratio", 0.9, ratios, ROUNDS);
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void
+tail(struct served *served, const char *path)
+{
+    static const char name[] = "p99 / median of calls at 70 % load";
+    static double latencies[LATENCIES];
+    struct process server;
+    double ratios[ROUNDS];
+
+    begin_serving(served, &server);
+    for (size_t i = 0; i < ROUNDS; i++) {
+        struct bench_loaded full =
+            load((struct bench_load){.socket = path, .connections = 8, .seconds = SECONDS});
+        struct bench_loaded part = load((struct bench_load){
+            .socket = path,
+            .connections = 8,
+            .per_s = 0.7 * (double)full.answers / full.seconds,
+            .seconds = 2 * SECONDS,
+            .latencies_us = latencies,
+            .latencies_max = LATENCIES,
+        });
+
+        qsort(latencies, part.latencies, sizeof(latencies[0]), by_value);
+        ratios[i] = latencies[part.latencies * 99 / 100] / latencies[part.latencies / 2];
+        progress(name, i);
+    }
+    end(&server);
+    bench_at_most("sks", name, "ratio", 3, ratios, ROUNDS);
+}
+
+/* KiB of memory that is the process's own. */
+static double
+memory_kib(pid_t pid)
+{
+    char path[64];
+    char line[256];
+    double sum = 0;
+    FILE *from;
+
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+    from = fopen(path, "r");
+    bench_check(from != NULL, "smaps_rollup");
+    while (fgets(line, sizeof(line), from) != NULL)
+        if (strncmp(line, "Private_", 8) == 0)
+            sum += strtod(strchr(line, ':') + 1, NULL);
+    fclose(from);
+    return sum;
+}
+
+static SSL *
+connect_tls(SSL_CTX *ctx, unsigned port)
+{
+    struct sockaddr_in name = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    SSL *ssl = SSL_new(ctx);
+
+    bench_check(fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0 &&
+                    ssl != NULL && SSL_set_fd(ssl, fd) == 1 && SSL_connect(ssl) == 1,
+                "a TLS connection");
+    return ssl;
+}
+
+/* A connection is idle after a call: what the call needed may be kept. */
+static void
+call_over_tls(SSL *ssl)
+{
+    static const char request[] = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    char answer[8192];
+    int len = (int)strlen(request);
+
+    bench_check(SSL_write(ssl, request, len) == len && SSL_read(ssl, answer, sizeof(answer)) > 12 &&
+                    memcmp(answer, "HTTP/1.1 200", 12) == 0,
+                "a call over TLS");
+}
+
+static void
+disconnect_tls(SSL *ssl)
+{
+    close(SSL_get_fd(ssl));
+    SSL_free(ssl);
+}
+
+static void
+idle_connections(struct served *served, unsigned port)
+{
+    static const char name[] = "memory of an idle TLS connection, of 1000";
+    static SSL *connections[IDLE];
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    struct process server;
+    double sizes[ROUNDS];
+
+    for (size_t i = 0; i < ROUNDS; i++) {
+        SSL *warm;
+        double before;
+
+        begin_serving(served, &server);
+        warm = connect_tls(ctx, port);
+        call_over_tls(warm);
+        before = memory_kib(server.pid);
+        for (size_t k = 0; k < IDLE; k++) {
+            connections[k] = connect_tls(ctx, port);
+            call_over_tls(connections[k]);
+        }
+        sizes[i] = (memory_kib(server.pid) - before) / IDLE;
+        for (size_t k = 0; k < IDLE; k++)
+            disconnect_tls(connections[k]);
+        disconnect_tls(warm);
+        end(&server);
+        progress(name, i);
+    }
+    SSL_CTX_free(ctx);
+    bench_at_most("sks", name, "KiB", 64, sizes, ROUNDS);
+}
+
+/* The test module in front of SoftHSM makes each C_Sign 1 ms longer, but none of them costs. */
+static const char slow[] = "fake replay\nlatency C_Sign 1ms";
+
+static void
+slow_token(void)
+{
+    static const char name[] = "64 PASSporTs in flight, token of 1 ms / 64 raw sessions";
+    pid_t child = fork();
+
+    bench_check(child >= 0, "fork");
+    if (child == 0) {
+        struct sks_catalogue *catalogue = NULL;
+        struct sks_signers *signers = NULL;
+        struct bench_raw raw = {.list = NULL};
+        struct hsm_token *token;
+        double ratios[ROUNDS];
+
+        fault_open();
+        token = open_token(IN_FLIGHT);
+        eco_must(sks_catalogue_open(path_of_catalogue, &catalogue), "catalogue");
+        eco_must(sks_signers_load(catalogue, token, ECO_SPC, &signers), "credential");
+        bench_raw_open(&raw, TOKEN, IN_FLIGHT);
+        fault("%s", slow);
+        for (size_t i = 0; i < ROUNDS; i++) {
+            double ours = run_threads(NULL, IN_FLIGHT, sks_signers_at(signers, time(NULL)));
+
+            ratios[i] = ours / run_threads(&raw, IN_FLIGHT, NULL);
+            progress(name, i);
+        }
+        bench_at_least("sks", name, "ratio", 0.95, ratios, ROUNDS);
+        _exit(0);
+    }
+    bench_check(waitpid(child, NULL, 0) == child, "a process");
+}
+
+static void
+fairness(struct served *served, const char *path)
+{
+    static const char name[] = "64 callers, token of 1 ms: calls of the first / of the last";
+    struct process server;
+    double ratios[ROUNDS];
+
+    served->threads = IN_FLIGHT;
+    served->fault = slow;
+    begin_serving(served, &server);
+    for (size_t i = 0; i < ROUNDS; i++) {
+        struct bench_loaded loaded =
+            load((struct bench_load){.socket = path, .connections = IN_FLIGHT, .seconds = SECONDS});
+
+        ratios[i] = (double)loaded.most / (double)loaded.fewest;
+        progress(name, i);
+    }
+    end(&server);
+    bench_at_most("sks", name, "ratio", 2, ratios, ROUNDS);
+}
+
+void
+bench_signing(void)
+{
+    struct acme_http_listener *local = NULL;
+    struct acme_http_listener *remote = NULL;
+    struct served served = {.threads = THREADS};
+    char *address = NULL;
+    const char *path;
+
+    bench_check(asprintf(&path_of_catalogue, "%s/catalogue.db", softhsm_dir()) > 0 &&
+                    asprintf(&path_of_tls, "%s/tls.pem", softhsm_dir()) > 0 &&
+                    asprintf(&path_of_roots, "%s/roots.pem", softhsm_dir()) > 0 &&
+                    asprintf(&address, "unix:%s/socket", softhsm_dir()) > 0,
+                "paths");
+    hsm_log_open(&(struct hsm_log_config){.program = "bench", .level = HSM_LOG_WARNING});
+    make_world();
+    eco_must(acme_http_listener_open(address, &local), "a socket");
+    eco_must(acme_http_listener_open("127.0.0.1:0", &remote), "a port");
+    served.listener = local;
+    served.address = address;
+    path = address + strlen("unix:");
+    passports();
+    processor_time(&served, path);
+    throughput(&served, path);
+    tail(&served, path);
+    idle_connections(
+        &(struct served){
+            .listener = remote, .address = "127.0.0.1:0", .is_tls = true, .threads = THREADS},
+        acme_http_listener_port(remote));
+    slow_token();
+    fairness(&served, path);
+    acme_http_listener_close(remote);
+    acme_http_listener_close(local);
+    free(address);
+    free(path_of_roots);
+    free(path_of_tls);
+    free(path_of_catalogue);
+}

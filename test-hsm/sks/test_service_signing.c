@@ -1,0 +1,908 @@
+/* test_service_signing.c - mirrors sks/src/service_signing.c and what it asks: both dialects of the
+ * signing API, callers and customers, and the record of what was signed. */
+#define _GNU_SOURCE /* asprintf */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include <sks/passport.h>
+#include <sks/service.h>
+
+#include "caller.h"
+#include "ecosystem.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define SIGNING      "/stir/v1/signing"
+#define JSON_TYPE    "Content-Type: application/json"
+#define X5U          "https://cr.sp.example/certs/sp-1234.pem"
+#define X5U_2        "https://cr.sp.example/certs/sp-709J.pem"
+#define SPC_2        "709J"
+#define ORIGID       "de305d54-75b4-431b-adb2-eb6b9e546014"
+#define TOKEN        "a9993e364706816aba3e25717850c26c"
+/* printf %s "$TOKEN" | sha256sum */
+#define TOKEN_SHA256 "606bb671c889e12f6dca22a7b188614c5765e77da4dfbb4ae7cee2a44944099f"
+
+static struct {
+    struct ecosystem eco;
+    struct hsm_key *key_2; /* of another provider */
+    struct certs_chain *chain_2;
+    struct hsm_key *client_key;
+    struct certs_chain *client;
+    struct sks_trust *trust;
+    struct sks_verifier *verifier;
+    struct sks_catalogue *catalogue;
+    char trail[192];
+} world;
+
+/* One service, made for each test with the callers that it wants. */
+static struct {
+    struct sks_rates *rates;
+    struct sks_callers *callers;
+    struct sks_trail *trail;
+    struct sks_service *service;
+    struct unix_server local;
+} sks;
+
+static struct called called;
+
+/* ---- the world ---- */
+
+static enum hsm_status
+fetch_nothing(void *context, const char *x5u, time_t now, struct certs_chain **out,
+              struct hsm_reason *why)
+{
+    (void)context;
+    (void)now;
+    (void)out;
+    return hsm_refuse(why, HSM_ERR_BUSY, "%s is not asked here", x5u);
+}
+
+static void
+activate(const char *key_uri, const struct certs_chain *chain, const char *spc, const char *x5u)
+{
+    char *pem = NULL;
+    struct sks_credential credential = {
+        .state = SKS_PUBLISHED,
+        .spc = (char *)(uintptr_t)spc,
+        .token_uri = (char[]){"pkcs11:token=all"},
+        .key_uri = (char *)(uintptr_t)key_uri,
+        .x5u = (char *)(uintptr_t)x5u,
+        .not_after = certs_chain_not_after(chain),
+    };
+
+    eco_must(certs_chain_pem(chain, &pem), "chain");
+    credential.chain_pem = pem;
+    eco_must(sks_catalogue_put(world.catalogue, &credential), spc);
+    eco_must(sks_catalogue_activate(world.catalogue, credential.id), spc);
+    free(pem);
+}
+
+static int
+make_world(void **state)
+{
+    struct ecosystem *eco = &world.eco;
+    char path[192];
+
+    (void)state;
+    eco_start(eco);
+    world.key_2 = eco_key(eco, "sp-2");
+    world.chain_2 = eco_sp_chain(eco, SPC_2, hsm_key_public(world.key_2), 0, 0);
+    world.client_key = eco_key(eco, "tls-client");
+    world.client =
+        eco_chain(eco_issue(eco,
+                            (struct certs_issue_request){.profile = CERTS_PROFILE_TLS_CLIENT,
+                                                         .subject = {.common_name = "caller"}},
+                            hsm_key_public(world.client_key), eco->tls_anchors, eco->tls_root_key));
+    eco_must(sks_trust_fixed(eco->roots, NULL, 0, NULL, NULL, &world.trust), "trust");
+    eco_must(sks_verifier_new(
+                 &(struct sks_verifier_config){.trust = world.trust, .chain = fetch_nothing},
+                 &world.verifier),
+             "verifier");
+    snprintf(path, sizeof(path), "%s/catalogue.db", softhsm_dir());
+    snprintf(world.trail, sizeof(world.trail), "%s/trail", softhsm_dir());
+    eco_must(sks_catalogue_open(path, &world.catalogue), "catalogue");
+    activate("pkcs11:object=sp", eco->sp, ECO_SPC, X5U);
+    activate("pkcs11:object=sp-2", world.chain_2, SPC_2, X5U_2);
+    return 0;
+}
+
+static int
+end_world(void **state)
+{
+    (void)state;
+    sks_catalogue_close(world.catalogue);
+    sks_verifier_free(world.verifier);
+    sks_trust_free(world.trust);
+    certs_chain_free(world.client);
+    hsm_key_free(world.client_key);
+    certs_chain_free(world.chain_2);
+    hsm_key_free(world.key_2);
+    eco_stop(&world.eco);
+    return 0;
+}
+
+/* ---- services ---- */
+
+static enum hsm_status
+read_callers(const char *text, struct sks_callers **out)
+{
+    char path[192];
+    FILE *to;
+    enum hsm_status st;
+
+    snprintf(path, sizeof(path), "%s/callers.conf", softhsm_dir());
+    to = fopen(path, "w");
+    assert_non_null(to);
+    fputs(text, to);
+    fclose(to);
+    st = sks_callers_read(path, sks.rates, out);
+    unlink(path);
+    return st;
+}
+
+/* `callers` as the file has them; NULL: without a file. */
+static void
+begin(const char *callers)
+{
+    struct sks_service_config config = {
+        .catalogue = world.catalogue,
+        .token = world.eco.token,
+        .spc = ECO_SPC,
+        .verifier = world.verifier,
+        .trust = world.trust,
+    };
+
+    eco_must(sks_rates_new(&sks.rates), "rates");
+    if (callers != NULL)
+        assert_int_equal(read_callers(callers, &sks.callers), HSM_OK);
+    eco_must(sks_trail_open(world.trail, &sks.trail), "trail");
+    config.callers = sks.callers;
+    config.trail = sks.trail;
+    eco_must(sks_service_new(&config, &sks.service), "service");
+    unix_server_start(&sks.local, softhsm_dir(), sks_service_handler(sks.service));
+}
+
+static int
+finish(void **state)
+{
+    (void)state;
+    if (sks.service == NULL)
+        return 0;
+    unix_server_stop(&sks.local);
+    sks_service_free(sks.service);
+    sks_trail_close(sks.trail);
+    sks_callers_free(sks.callers);
+    sks_rates_free(sks.rates);
+    memset(&sks, 0, sizeof(sks));
+    unlink(world.trail);
+    return 0;
+}
+
+/* ---- calls ---- */
+
+/* A signingRequest with these members and an iat of now. */
+static void
+post(const char *members)
+{
+    static const char *const headers[] = {JSON_TYPE, NULL};
+    char *body = NULL;
+
+    assert_true(asprintf(&body, "{\"signingRequest\":{\"iat\":%lld,%s}}", (long long)time(NULL),
+                         members) > 0);
+    call(&sks.local.caller, "POST", SIGNING, headers, body, &called);
+    free(body);
+}
+
+#define FROM   "\"orig\":{\"tn\":\"12155551212\"}"
+#define TO     "\"dest\":{\"tn\":[\"12155551213\"]}"
+#define A      "\"attest\":\"A\""
+#define ID     "\"origid\":\"" ORIGID "\""
+#define SHAKEN A "," FROM "," TO "," ID
+#define DIV                                                                                        \
+    "\"ppt\":\"div\"," FROM ",\"dest\":{\"tn\":[\"12155551214\"]},\"div\":{\"tn\":"                \
+    "\"12155551213\"}"
+
+/* Of a success: the Identity header in the dialect's member; free() it. */
+static char *
+signed_identity(const char *member)
+{
+    json_t *json = called_json(&called);
+    json_t *response = json_object_get(json, "signingResponse");
+    const char *identity = json_string_value(json_object_get(response, member));
+    char *copy;
+
+    if (called.status != 200 || identity == NULL)
+        fail_msg("%ld %s", called.status, called.body);
+    copy = strdup(identity);
+    json_decref(json);
+    return copy;
+}
+
+/* The claims of what was just signed; decref them. */
+static json_t *
+signed_payload(const char *member)
+{
+    char *identity = signed_identity(member);
+    json_t *header = NULL;
+    json_t *payload = NULL;
+
+    *strchr(identity, ';') = '\0';
+    assert_int_equal(sks_passport_decode(identity, &header, &payload, NULL), HSM_OK);
+    json_decref(header);
+    free(identity);
+    return payload;
+}
+
+/* {"error": ".."} of 3GPP, and no signature beside it. */
+static void
+assert_3gpp_error(long status, const char *text)
+{
+    json_t *json = called_json(&called);
+    const char *error = json_string_value(json_object_get(json, "error"));
+
+    if (called.status != status || error == NULL || strstr(error, text) == NULL ||
+        json_object_size(json) != 1)
+        fail_msg("%ld %s, wanted %ld %s", called.status, called.body, status, text);
+    json_decref(json);
+}
+
+static void
+assert_atis_error(long status, const char *id, const char *variable)
+{
+    if (called.status != status || strstr(called.body, id) == NULL ||
+        strstr(called.body, "requestError") == NULL || strstr(called.body, variable) == NULL)
+        fail_msg("%ld %s, wanted %ld %s %s", called.status, called.body, status, id, variable);
+}
+
+/* ---- dialects ---- */
+
+static void
+each_dialect_is_answered_in_its_own_words(void **state)
+{
+    char *identity;
+
+    (void)state;
+    begin(NULL);
+    post(SHAKEN);
+    identity = signed_identity("identity");
+    assert_non_null(strstr(identity, ";info=<" X5U ">;alg=ES256;ppt=shaken"));
+    free(identity);
+    post(SHAKEN ",\"ppt\":\"\",\"requestId\":\"r-1\"");
+    identity = signed_identity("identityHeader");
+    assert_non_null(strstr(identity, ";ppt=shaken"));
+    assert_non_null(strstr(called.body, "\"requestId\":\"r-1\""));
+    free(identity);
+    post(DIV);
+    identity = signed_identity("identityHeader");
+    assert_non_null(strstr(identity, ";ppt=\"div\""));
+    free(identity);
+    post("\"ppt\":\"div\"," FROM "," TO);
+    assert_3gpp_error(400, "Missing mandatory parameter 'div'");
+    post(A "," FROM "," TO);
+    assert_atis_error(400, "SVC4001", "origid");
+}
+
+static void
+every_kind_carries_its_claims(void **state)
+{
+    static const struct {
+        const char *members, *claim, *value;
+    } cases[] = {
+        {DIV, "div", "{\"tn\":\"12155551213\"}"},
+        {"\"ppt\":\"rph\"," FROM "," TO ",\"rph\":{\"auth\":[\"ets.0\",\"wps.0\"]}", "rph",
+         "{\"auth\":[\"ets.0\",\"wps.0\"]}"},
+        {"\"ppt\":\"rph\"," FROM "," TO
+         ",\"rph\":{\"auth\":[\"esnet.0\"]},\"sph\":\"psap-callback\"",
+         "sph", "\"psap-callback\""},
+        {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{\"nam\":\"Q\"},\"crn\":\"For your ears only\"",
+         "crn", "\"For your ears only\""},
+        {SHAKEN ",\"rcd\":{\"nam\":\"Q\"}", "rcd", "{\"nam\":\"Q\"}"},
+        {SHAKEN ",\"mky\":[{\"alg\":\"sha-256\",\"dig\":\""
+                "02:1a:cc:54:27:ab:eb:9c:53:3f:3e:4b:65:2e:7d:46:3f:54:42:cd:54:f1:7a:03:a2:7d:f9:"
+                "b0:7f:46:19:b2\"}]",
+         "mky",
+         "[{\"alg\":\"sha-256\",\"dig\":"
+         "\"021ACC5427ABEB9C533F3E4B652E7D463F5442CD54F17A03A27DF9B07F4619B2\"}]"},
+    };
+
+    (void)state;
+    begin(NULL);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        bool is_atis = strstr(cases[i].members, "ppt") == NULL;
+        json_t *payload;
+        char *claim;
+
+        post(cases[i].members);
+        payload = signed_payload(is_atis ? "identity" : "identityHeader");
+        claim = json_dumps(json_object_get(payload, cases[i].claim),
+                           JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+        assert_non_null(claim);
+        assert_string_equal(claim, cases[i].value);
+        free(claim);
+        json_decref(payload);
+    }
+}
+
+static void
+what_a_kind_does_not_have_is_refused_in_its_dialect(void **state)
+{
+    static const struct {
+        const char *members, *text;
+    } cases[] = {
+        {SHAKEN ",\"ppt\":\"msg\"", "'ppt'"},
+        {SHAKEN ",\"ppt\":7", "'ppt'"},
+        {SHAKEN ",\"rph\":{\"auth\":[\"ets.0\"]}", "'rph'"},
+        {SHAKEN ",\"sph\":\"psap-callback\"", "'sph'"},
+        {SHAKEN ",\"div\":{\"tn\":\"1\"}", "'div'"},
+        {DIV "," A, "'attest'"},
+        {DIV ",\"crn\":\"x\"", "'crn'"},
+        {"\"ppt\":\"div\"," FROM "," TO ",\"div\":{}", "'div'"},
+        {"\"ppt\":\"div\"," FROM "," TO ",\"div\":{\"tn\":\"1\",\"hi\":1}", "'div'"},
+        {"\"ppt\":\"rph\"," FROM "," TO ",\"rph\":{\"auth\":[]}", "'rph'"},
+        {"\"ppt\":\"rph\"," FROM "," TO ",\"rph\":{\"auth\":[1]}", "'rph'"},
+        {"\"ppt\":\"rph\"," FROM "," TO ",\"rph\":{\"auth\":[\"ets.0\"],\"x\":1}", "'rph'"},
+        {"\"ppt\":\"rph\"," FROM "," TO ",\"rph\":[]", "'rph'"},
+        {"\"ppt\":\"rph\"," FROM "," TO ",\"rph\":{\"auth\":[\"ets.0\"]},\"sph\":\"psap-callback\"",
+         "'sph'"},
+        {"\"ppt\":\"rcd\"," FROM "," TO, "'rcd'"},
+        {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{}", "'rcd'"},
+        {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{\"nam\":\"Q\"},\"rcdi\":{\"/nam\":\"sha256-x\"}",
+         "'rcdi'"},
+        {SHAKEN ",\"requestId\":7", "'requestId'"},
+        {SHAKEN ",\"profileId\":\"\"", "'profileId'"},
+        {SHAKEN ",\"identityHeaders\":[\"a.b.c\"]", "'identityHeaders'"},
+        {DIV ",\"identityHeaders\":[]", "'identityHeaders'"},
+        {A "," FROM "," TO ",\"ppt\":\"shaken\"", "'origid'"},
+    };
+
+    (void)state;
+    begin(NULL);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        post(cases[i].members);
+        assert_3gpp_error(400, cases[i].text);
+    }
+    post(SHAKEN ",\"mky\":[]");
+    assert_atis_error(400, "SVC4005", "mky");
+    post(SHAKEN ",\"mky\":[{\"alg\":\"md5\",\"dig\":\"00\"}]");
+    assert_atis_error(400, "SVC4005", "mky");
+    post(SHAKEN ",\"crn\":7");
+    assert_atis_error(400, "SVC4005", "crn");
+}
+
+/* ---- diversion ---- */
+
+static void
+post_div(const char *orig, const char *div, const char *dest, const char *const *headers,
+         size_t count)
+{
+    char *list = strdup("");
+    char *members = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        json_t *header = json_string(headers[i]);
+        char *quoted = json_dumps(header, JSON_ENCODE_ANY);
+        char *longer = NULL;
+
+        assert_true(asprintf(&longer, "%s%s%s", list, i == 0 ? "" : ",", quoted) > 0);
+        json_decref(header);
+        free(quoted);
+        free(list);
+        list = longer;
+    }
+    assert_true(asprintf(&members,
+                         "\"ppt\":\"div\",\"orig\":{\"tn\":\"%s\"},\"div\":{\"tn\":\"%s\"},"
+                         "\"dest\":{\"tn\":[\"%s\"]},\"identityHeaders\":[%s]",
+                         orig, div, dest, list) > 0);
+    post(members);
+    free(members);
+    free(list);
+}
+
+/* RFC 8946 section 4: from 12 to 13, on to 14, on to 15. */
+static void
+a_diversion_continues_the_headers_of_its_call(void **state)
+{
+    const char *headers[2];
+    char *first;
+    char *second;
+
+    (void)state;
+    begin(NULL);
+    post(SHAKEN);
+    first = signed_identity("identity");
+    headers[0] = first;
+    post_div("12155551212", "+1 215 555 1213", "12155551214", headers, 1);
+    second = signed_identity("identityHeader");
+    headers[1] = second;
+    post_div("12155551212", "12155551214", "12155551215", headers, 2);
+    assert_int_equal(called.status, 200);
+    post_div("12155551212", "12155551299", "12155551214", headers, 2);
+    assert_3gpp_error(400, "'div' parameter value: no destination");
+    post_div("12155551299", "12155551213", "12155551214", headers, 2);
+    assert_3gpp_error(400, "'orig'");
+    headers[0] = second; /* without the PASSporT that it diverts */
+    post_div("12155551212", "12155551214", "12155551215", headers, 1);
+    assert_3gpp_error(400, "the chain has a gap");
+    headers[0] = "no.passport";
+    post_div("12155551212", "12155551213", "12155551214", headers, 1);
+    assert_3gpp_error(400, "'identityHeaders'");
+    free(second);
+    free(first);
+}
+
+/* ---- callers ---- */
+
+/* The caller at the socket is this process; its customers have numbers of their own. */
+static const char two_customers[] = "[customer acme]\n"
+                                    "spc = " ECO_SPC "\n"
+                                    "attest = A B\n"
+                                    "numbers = 12155551200-12155551299\n"
+                                    "types = shaken div rph\n"
+                                    "rph = ets\n"
+                                    "origid = " ORIGID "\n"
+                                    "[customer bell]\n"
+                                    "spc = " SPC_2 "\n"
+                                    "attest = C\n"
+                                    "numbers = any\n"
+                                    "types = shaken div\n"
+                                    "div-headers = yes\n"
+                                    "[caller pbx]\n"
+                                    "uid = %ld\n"
+                                    "country-code = 1\n"
+                                    "customers = acme bell\n";
+
+static void
+begin_with(const char *callers, long uid)
+{
+    char text[2048];
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* the texts above */
+    snprintf(text, sizeof(text), callers, uid);
+#pragma GCC diagnostic pop
+    begin(text);
+}
+
+static void
+the_number_says_whose_certificate_signs(void **state)
+{
+    char *identity;
+
+    (void)state;
+    begin_with(two_customers, (long)getuid());
+    post(SHAKEN);
+    identity = signed_identity("identity");
+    assert_non_null(strstr(identity, X5U));
+    free(identity);
+    post("\"attest\":\"C\",\"orig\":{\"tn\":\"13035550100\"}," TO "," ID);
+    identity = signed_identity("identity");
+    assert_non_null(strstr(identity, X5U_2));
+    free(identity);
+    post("\"attest\":\"C\"," FROM "," TO "," ID ",\"profileId\":\"bell\"");
+    identity = signed_identity("identityHeader");
+    assert_non_null(strstr(identity, X5U_2));
+    free(identity);
+}
+
+static void
+an_origid_that_is_left_out_is_the_customers(void **state)
+{
+    json_t *payload;
+
+    (void)state;
+    begin_with(two_customers, (long)getuid());
+    post(A ",\"orig\":{\"tn\":\"(215) 555-1212\"}," TO ",\"ppt\":\"shaken\"");
+    payload = signed_payload("identityHeader");
+    assert_string_equal(json_string_value(json_object_get(payload, "origid")), ORIGID);
+    assert_string_equal(json_string_value(json_object_get(json_object_get(payload, "orig"), "tn")),
+                        "12155551212"); /* with the caller's country code */
+    json_decref(payload);
+}
+
+static void
+a_customer_has_nothing_signed_beyond_its_section(void **state)
+{
+    static const struct {
+        const char *members, *name;
+    } atis[] = {
+        {"\"attest\":\"C\"," FROM "," TO "," ID, "attest"},
+        {A ",\"orig\":{\"tn\":\"13035550100\"}," TO "," ID, "attest"}, /* bell's */
+        {A "," FROM "," TO ",\"origid\":\"00000000-0000-4000-8000-000000000000\"", "origid"},
+        {SHAKEN ",\"rcd\":{\"nam\":\"Q\"}", "rcd"},
+        {SHAKEN ",\"crn\":\"x\"", "rcd"},
+    };
+    static const struct {
+        const char *members, *name;
+    } threegpp[] = {
+        {SHAKEN ",\"profileId\":\"nobody\"", "'profileId'"},
+        {A ",\"orig\":{\"tn\":\"13035550100\"}," TO "," ID ",\"profileId\":\"acme\"", "'orig'"},
+        {"\"ppt\":\"rcd\"," FROM "," TO ",\"crn\":\"x\"", "'ppt'"},
+        {"\"ppt\":\"rph\"," FROM "," TO ",\"rph\":{\"auth\":[\"wps.0\"]}", "'rph'"},
+        {"\"ppt\":\"div\"," FROM "," TO ",\"div\":{\"tn\":\"13035550100\"}", "'identityHeaders'"},
+    };
+
+    (void)state;
+    begin_with(two_customers, (long)getuid());
+    for (size_t i = 0; i < COUNT(atis); i++) {
+        post(atis[i].members);
+        assert_atis_error(403, "POL4030", atis[i].name);
+    }
+    for (size_t i = 0; i < COUNT(threegpp); i++) {
+        post(threegpp[i].members);
+        assert_3gpp_error(403, threegpp[i].name);
+    }
+    post("\"ppt\":\"rph\"," FROM "," TO ",\"rph\":{\"auth\":[\"ets.0\"]}");
+    assert_int_equal(called.status, 200);
+}
+
+static void
+who_is_not_in_the_file_is_not_authenticated(void **state)
+{
+    (void)state;
+    begin_with(two_customers, (long)getuid() + 1);
+    post(SHAKEN);
+    assert_atis_error(401, "POL4010", "");
+}
+
+static void
+calls_beyond_the_rate_are_told_when_to_come_back(void **state)
+{
+    static const char callers[] = "[customer acme]\n"
+                                  "spc = " ECO_SPC "\n"
+                                  "attest = A\n"
+                                  "numbers = any\n"
+                                  "rate = 1\n"
+                                  "burst = 3\n"
+                                  "[caller pbx]\n"
+                                  "uid = %ld\n"
+                                  "customers = acme\n";
+    unsigned good = 0;
+    char header[512];
+
+    (void)state;
+    begin_with(callers, (long)getuid());
+    for (int i = 0; i < 100 && called.status != 429; i++) {
+        post(SHAKEN);
+        good += called.status == 200;
+    }
+    assert_atis_error(429, "POL4290", "of the customer");
+    assert_true(good >= 3);
+    assert_string_equal(called_header(&called, "Retry-After", header), "1");
+}
+
+/* Over TLS: by a token, of which the file has the hash, or by a certificate. */
+static int
+tls_status(const struct acme_http_client_config *config, const char *authorization)
+{
+    struct eco_server server;
+    struct acme_http_client *client = NULL;
+    struct acme_http_reply reply = {.status = 0};
+    char url[128];
+    char *body = NULL;
+    struct acme_http_fetch fetch = {
+        .method = "POST",
+        .url = url,
+        .content_type = "application/json",
+        .authorization = authorization,
+        .reply_max = 65536,
+        .timeout_ms = 10000,
+    };
+    const struct acme_http_server_config listen = {
+        .address = "127.0.0.1:0",
+        .tls_key = world.eco.tls_key,
+        .tls_chain = world.eco.tls,
+        .client_anchors = world.eco.tls_anchors,
+        .handler = sks_service_handler(sks.service),
+    };
+    int status;
+
+    eco_must(acme_http_loop_new(2, &server.loop), "loop");
+    eco_must(acme_http_loop_listen(server.loop, &listen), "listen");
+    snprintf(url, sizeof(url), "https://127.0.0.1:%u" SIGNING, acme_http_loop_port(server.loop, 0));
+    assert_int_equal(pthread_create(&server.thread, NULL, eco_server_run, server.loop), 0);
+    fetch.body_len = (size_t)asprintf(&body, "{\"signingRequest\":{\"iat\":%lld," SHAKEN "}}",
+                                      (long long)time(NULL));
+    fetch.body = body;
+    eco_must(acme_http_client_new(config, &client), "client");
+    eco_must(acme_http_fetch(client, &fetch, &reply, NULL), "fetch");
+    status = reply.status;
+    acme_http_reply_clear(&reply);
+    acme_http_client_free(client);
+    eco_server_stop(&server);
+    free(body);
+    return status;
+}
+
+static void
+sha256_hex(const X509 *cert, char out[65])
+{
+    uint8_t octets[32];
+
+    assert_int_equal(certs_cert_sha256(cert, octets), HSM_OK);
+    for (size_t i = 0; i < sizeof(octets); i++)
+        snprintf(out + 2 * i, 3, "%02x", octets[i]);
+}
+
+static void
+remote_callers_are_known_by_token_or_certificate(void **state)
+{
+    const struct acme_http_client_config plain = {.tls_ca = world.eco.tls_ca};
+    const struct acme_http_client_config with = {
+        .tls_ca = world.eco.tls_ca, .client_key = world.client_key, .client_chain = world.client};
+    char fingerprint[65];
+    char *subject = certs_cert_subject(certs_chain_get(world.client, 0));
+    char text[1024];
+
+    (void)state;
+    sha256_hex(certs_chain_get(world.client, 0), fingerprint);
+    snprintf(text, sizeof(text),
+             "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n"
+             "[caller by-token]\nbearer-sha256 = " TOKEN_SHA256 "\ncustomers = acme\n"
+             "[caller by-fingerprint]\ncertificate = %s\ncustomers = acme\n",
+             fingerprint);
+    begin(text);
+    assert_int_equal(tls_status(&plain, "Bearer " TOKEN), 200);
+    assert_int_equal(tls_status(&plain, "Bearer " TOKEN "0"), 401);
+    assert_int_equal(tls_status(&plain, NULL), 401);
+    assert_int_equal(tls_status(&with, NULL), 200);
+    finish(NULL);
+    snprintf(text, sizeof(text),
+             "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n"
+             "[caller by-subject]\nsubject = %s\ncustomers = acme\n",
+             subject);
+    begin(text);
+    assert_int_equal(tls_status(&with, NULL), 200);
+    assert_int_equal(tls_status(&plain, "Bearer " TOKEN), 401);
+    free(subject);
+}
+
+/* ---- the record ---- */
+
+/* The lines of a file, each JSON; how many. The last is kept. */
+static size_t
+read_trail(const char *path, json_t **last)
+{
+    FILE *from = fopen(path, "r");
+    char line[16384];
+    size_t count = 0;
+
+    *last = NULL;
+    assert_non_null(from);
+    while (fgets(line, sizeof(line), from) != NULL) {
+        json_decref(*last);
+        *last = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(*last);
+        count++;
+    }
+    fclose(from);
+    return count;
+}
+
+static void
+each_signature_is_on_record_with_whose_decision_it_was(void **state)
+{
+    static const char *const members[] = {"caller", "customer", "spc", "ppt", "x5u"};
+    static const char *const values[] = {"pbx", "acme", ECO_SPC, "shaken", X5U};
+    struct stat about;
+    json_t *claims;
+    json_t *last;
+
+    (void)state;
+    begin_with(two_customers, (long)getuid());
+    post(SHAKEN);
+    assert_int_equal(called.status, 200);
+    post("\"attest\":\"C\"," FROM "," TO "," ID); /* refused: no signature, no record */
+    post(SHAKEN ",\"requestId\":\"a\\\"b\"");
+    assert_int_equal(called.status, 200);
+    claims = signed_payload("identityHeader");
+    assert_int_equal(read_trail(world.trail, &last), 2);
+    for (size_t i = 0; i < COUNT(members); i++)
+        assert_string_equal(json_string_value(json_object_get(last, members[i])), values[i]);
+    assert_true(json_equal(json_object_get(last, "claims"), claims));
+    assert_string_equal(json_string_value(json_object_get(last, "requestId")), "a?b");
+    assert_non_null(strstr(json_string_value(json_object_get(last, "rule")), "callers.conf:2"));
+    assert_int_equal(stat(world.trail, &about), 0);
+    assert_int_equal(about.st_mode & 0777, 0600);
+    json_decref(claims);
+    json_decref(last);
+}
+
+static void
+a_record_that_is_moved_away_is_begun_anew(void **state)
+{
+    char moved[208];
+    json_t *last;
+
+    (void)state;
+    begin(NULL);
+    snprintf(moved, sizeof(moved), "%s.1", world.trail);
+    post(SHAKEN);
+    assert_int_equal(rename(world.trail, moved), 0);
+    post(SHAKEN); /* still to the old one */
+    sks_service_refresh(sks.service);
+    post(SHAKEN);
+    assert_int_equal(read_trail(moved, &last), 2);
+    json_decref(last);
+    assert_int_equal(read_trail(world.trail, &last), 1);
+    assert_null(json_object_get(last, "caller")); /* without a file of callers nobody has a name */
+    json_decref(last);
+    unlink(moved);
+}
+
+static void
+without_its_record_no_signature_is_given_out(void **state)
+{
+    (void)state;
+    if (access("/dev/full", W_OK) != 0)
+        skip();
+    snprintf(world.trail, sizeof(world.trail), "%s/full", softhsm_dir());
+    assert_int_equal(symlink("/dev/full", world.trail), 0);
+    assert_int_equal(sks_trail_open(world.trail, &sks.trail),
+                     HSM_ERR_IO); /* no links are followed */
+    unlink(world.trail);
+    snprintf(world.trail, sizeof(world.trail), "/dev/full");
+    begin(NULL);
+    post(SHAKEN);
+    assert_atis_error(503, "POL5030", "record");
+    assert_null(strstr(called.body, "identity"));
+    snprintf(world.trail, sizeof(world.trail), "%s/trail", softhsm_dir());
+}
+
+/* ---- the file of callers ---- */
+
+static void
+a_file_of_callers_that_says_too_little_or_nonsense_is_refused(void **state)
+{
+#define CUSTOMER "[customer a]\nspc = 1234\nattest = A\nnumbers = any\n"
+    static const char *const bad[] = {
+        "",
+        CUSTOMER, /* nobody may ask */
+        CUSTOMER "[caller p]\ncustomers = a\n", /* nothing to know it by */
+        CUSTOMER "[caller p]\nuid = 1\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = b\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a a\n",
+        CUSTOMER "[caller p]\nuid = -2\ncustomers = a\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncolour = red\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 1234\n",
+        CUSTOMER "[caller p]\nbearer-sha256 = " TOKEN "\ncustomers = a\n",
+        CUSTOMER "[caller p]\nbearer-sha256 = " TOKEN_SHA256 "0\ncustomers = a\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\n[caller q]\nuid = 2\ncustomers = a\n"
+                 "[caller p]\nuid = 1\ncustomers = a\n",
+        CUSTOMER "[caller]\nuid = 1\ncustomers = a\n",
+        CUSTOMER "[friend p]\nuid = 1\ncustomers = a\n",
+        CUSTOMER CUSTOMER "[caller p]\nuid = 1\ncustomers = a\n",
+        "[customer a]\nspc = 1234\nattest = D\nnumbers = any\n[caller p]\nuid = 1\ncustomers = a\n",
+        "[customer a]\nspc = 1234\nattest = A\nnumbers = x\n[caller p]\nuid = 1\ncustomers = a\n",
+        "[customer a]\nspc = 1234\nattest = A\nnumbers = 9-1\n[caller p]\nuid = 1\ncustomers = a\n",
+        "[customer a]\nspc = 1234\nattest = A\nnumbers = 1-10\n[caller p]\nuid = 1\ncustomers = "
+        "a\n",
+        "[customer a]\nattest = A\nnumbers = any\n[caller p]\nuid = 1\ncustomers = a\n",
+        "[customer a]\nspc = 1234\nattest = A\nnumbers = any\ntypes = msg\n[caller p]\nuid = 1\n"
+        "customers = a\n",
+        "[customer a]\nspc = 1234\nattest = A\nnumbers = any\norigid = x\n[caller p]\nuid = 1\n"
+        "customers = a\n",
+        "[customer a]\nspc = 1234\nattest = A\nnumbers = any\nrate = -1\n[caller p]\nuid = 1\n"
+        "customers = a\n",
+    };
+    struct sks_callers *callers = NULL;
+    size_t count;
+
+    (void)state;
+    eco_must(sks_rates_new(&sks.rates), "rates");
+    for (size_t i = 0; i < COUNT(bad); i++)
+        if (read_callers(bad[i], &callers) == HSM_OK)
+            fail_msg("taken: %s", bad[i]);
+    assert_null(callers);
+    assert_int_equal(read_callers(CUSTOMER "[caller p]\nuid = 1\ncustomers = a\n", &callers),
+                     HSM_OK);
+    assert_string_equal(sks_callers_spcs(callers, &count)[0], "1234");
+    assert_int_equal(count, 1);
+    sks_callers_free(callers);
+    sks_rates_free(sks.rates);
+    sks.rates = NULL;
+}
+
+static void
+numbers_are_single_ranges_or_prefixes(void **state)
+{
+    static const char text[] =
+        "[customer a]\nspc = 1234\nattest = A\nnumbers = 911 12155551200-12155551299 1303*\n"
+        "[caller p]\nuid = 1\ncustomers = a\n";
+    static const struct {
+        const char *number;
+        bool is_in;
+    } cases[] = {
+        {"911", true},          {"9110", false},
+        {"12155551200", true},  {"12155551299", true},
+        {"12155551300", false}, {"1215555120", false},
+        {"1303", true},         {"13035550100", true},
+        {"130", false},         {"130355501000000", true},
+        {"1304", false},        {"*67", false},
+    };
+    struct sks_callers *callers = NULL;
+    const struct sks_caller *caller;
+
+    (void)state;
+    eco_must(sks_rates_new(&sks.rates), "rates");
+    assert_int_equal(read_callers(text, &callers), HSM_OK);
+    caller = sks_callers_find(callers, &(struct sks_evidence){.uid = 1});
+    assert_non_null(caller);
+    assert_null(sks_callers_find(callers, &(struct sks_evidence){.uid = -1}));
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct sks_claims claims = {.orig_tn = cases[i].number};
+        const struct sks_customer *customer = NULL;
+
+        if (sks_caller_customer(caller, NULL, &claims, &customer, NULL) !=
+            (cases[i].is_in ? HSM_OK : HSM_ERR_DENIED))
+            fail_msg("%s", cases[i].number);
+    }
+    sks_callers_free(callers);
+    sks_rates_free(sks.rates);
+    sks.rates = NULL;
+}
+
+/* Time is the caller's: nobody sleeps here. */
+static void
+a_bucket_gives_its_burst_and_fills_at_its_rate(void **state)
+{
+    const int64_t second = INT64_C(1000000000);
+    struct sks_rates *rates = NULL;
+    size_t a, b, again;
+    unsigned wait_s = 0;
+
+    (void)state;
+    assert_int_equal(sks_rates_new(&rates), HSM_OK);
+    assert_int_equal(sks_rates_bucket(rates, "a", &a), HSM_OK);
+    assert_int_equal(sks_rates_bucket(rates, "b", &b), HSM_OK);
+    assert_int_equal(sks_rates_bucket(rates, "a", &again), HSM_OK);
+    assert_int_equal(a, again);
+    assert_int_not_equal(a, b);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(sks_rates_take(rates, a, 10, 5, second, &wait_s), HSM_OK);
+    assert_int_equal(sks_rates_take(rates, a, 10, 5, second, &wait_s), HSM_ERR_BUSY);
+    assert_int_equal(wait_s, 1);
+    assert_int_equal(sks_rates_take(rates, b, 10, 5, second, &wait_s), HSM_OK);
+    assert_int_equal(sks_rates_take(rates, a, 10, 5, second + second / 10, &wait_s), HSM_OK);
+    assert_int_equal(sks_rates_take(rates, a, 10, 5, second + second / 10, &wait_s), HSM_ERR_BUSY);
+    for (int i = 0; i < 5; i++) /* full again, and no fuller than that */
+        assert_int_equal(sks_rates_take(rates, a, 10, 5, 100 * second, &wait_s), HSM_OK);
+    assert_int_equal(sks_rates_take(rates, a, 10, 5, 100 * second, &wait_s), HSM_ERR_BUSY);
+    sks_rates_free(rates);
+}
+
+#define TEST(test) cmocka_unit_test_teardown(test, finish)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(each_dialect_is_answered_in_its_own_words),
+        TEST(every_kind_carries_its_claims),
+        TEST(what_a_kind_does_not_have_is_refused_in_its_dialect),
+        TEST(a_diversion_continues_the_headers_of_its_call),
+        TEST(the_number_says_whose_certificate_signs),
+        TEST(an_origid_that_is_left_out_is_the_customers),
+        TEST(a_customer_has_nothing_signed_beyond_its_section),
+        TEST(who_is_not_in_the_file_is_not_authenticated),
+        TEST(calls_beyond_the_rate_are_told_when_to_come_back),
+        TEST(remote_callers_are_known_by_token_or_certificate),
+        TEST(each_signature_is_on_record_with_whose_decision_it_was),
+        TEST(a_record_that_is_moved_away_is_begun_anew),
+        TEST(without_its_record_no_signature_is_given_out),
+        TEST(a_file_of_callers_that_says_too_little_or_nonsense_is_refused),
+        TEST(numbers_are_single_ranges_or_prefixes),
+        TEST(a_bucket_gives_its_burst_and_fills_at_its_rate),
+    };
+
+    return cmocka_run_group_tests(tests, make_world, end_world);
+}
