@@ -12,7 +12,7 @@ cleanup() {
     if [ -n "${run_pid-}" ]; then kill -9 "$run_pid" 2>/dev/null || true; fi
     if [ $status -ne 0 ]; then
         for log in "$dir"/log/*.log "$work"/*.log; do
-            echo "--- $log" && tail -n 40 "$log"
+            [ ! -f "$log" ] || { echo "--- $log" && tail -n 40 "$log"; }
         done
     fi
     "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null || true
