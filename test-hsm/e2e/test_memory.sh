@@ -11,7 +11,10 @@ pids=()
 cleanup() {
     status=$?
     if [ $status -ne 0 ] && [ $status -ne 77 ]; then
-        for log in "$dir"/log/*.log "$work"/*.log; do echo "--- $log" && tail -n 20 "$log" || true; done
+        for log in "$dir"/log/*.log "$work"/*.log; do
+            echo "--- $log"
+            tail -n 20 "$log" || true
+        done
     fi
     for pid in "${pids[@]}"; do
         kill -CONT "$pid" 2>/dev/null || true

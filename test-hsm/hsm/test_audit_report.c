@@ -21,7 +21,7 @@
 #include "raw.h"
 #include "softhsm.h"
 
-#define PAYLOAD_STEP 97 /* of the octets of the payload one in so many is changed */
+#define PAYLOAD_STEP 397 /* of the octets of the payload one in so many is changed */
 
 static char *jws; /* of a token with a planted fault, with attempts */
 static size_t jws_len;
