@@ -11,7 +11,7 @@ cleanup() {
     status=$?
     if [ $status -ne 0 ]; then
         for log in "$dir"/log/*.log; do
-            echo "--- $log" && grep -v '"route"' "$log" | tail -n 20
+            echo "--- $log" && sed '/"route"/d' "$log" | tail -n 20
         done
     fi
     touch "$work/enough"
