@@ -133,7 +133,8 @@ highest=0
 for round in 1 2 3 4; do
     # somebody else's root; its key is nowhere
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null \
-        -subj "/C=US/O=Other STI-CA $round/CN=SHAKEN Root" -days 30 -out "$work/root.pem" 2>/dev/null
+        -addext keyUsage=critical,keyCertSign -days 3650 \
+        -subj "/C=US/O=Other STI-CA $round/CN=SHAKEN Root" -out "$work/root.pem" 2>/dev/null
     "$bin/sti-pa" ca add --config "$dir/pa/sti-pa.conf" --root "$work/root.pem" >/dev/null
     fetches=()
     for n in $(seq 12); do
