@@ -8,8 +8,9 @@
 #include <acme/json.h>
 #include <acme/jws.h>
 
-#define NONCE_TRIES 20 /* badNonce, RFC 8555 section 6.5: some CAs refuse every second one to see  \
-                        */
+#define NONCE_TRIES                                                                                \
+    20 /* badNonce, RFC 8555 section 6.5: some CAs refuse every second one to see                  \
+        */
 #define CALL_TRIES  3 /* of what may pass */
 #define CALL_WAIT_S 20 /* at most, for all of them */
 
