@@ -10,10 +10,12 @@
 #include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
 #include "es256_internal.h"
+#include "journal_internal.h"
 #include "key_internal.h"
 #include "lane_internal.h"
 #include "object_internal.h"
@@ -373,6 +375,26 @@ generate_pair(struct hsm_key *key, const char *label)
     return st;
 }
 
+/* That a key was made or destroyed is in the journal as its uses are. */
+static enum hsm_status
+journal_change(const struct hsm_signer *signer, enum hsm_status outcome)
+{
+    return hsm_journal_use(signer->slot->journal, signer->journal_key, NULL, outcome);
+}
+
+/* Inside the admin gate, which it leaves. */
+static enum hsm_status
+generate_journaled(struct hsm_key *key, const char *label)
+{
+    HSM_USE_FOR(HSM_USE_KEY_GENERATION);
+    enum hsm_status st = hsm_journal_may(key->token->slot->journal);
+
+    if (st == HSM_OK)
+        st = generate_pair(key, label);
+    (void)hsm_token_admin_leave(key->token, st); /* not asked again: it may have been done */
+    return st == HSM_OK ? journal_change(key->signer, st) : st;
+}
+
 /* EXISTS is for the caller to log. */
 static enum hsm_status
 generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
@@ -388,10 +410,8 @@ generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
     if (key == NULL)
         return HSM_ERR_NOMEM;
     st = hsm_token_admin_enter(token);
-    if (st != HSM_OK)
-        return st;
-    st = generate_pair(key, label);
-    (void)hsm_token_admin_leave(token, st); /* not asked again: it may have been done */
+    if (st == HSM_OK)
+        st = generate_journaled(key, label);
     if (st != HSM_OK)
         return st;
     *out = key;
@@ -430,6 +450,7 @@ hsm_key_destroy(struct hsm_key *key)
     struct hsm_slot *slot = key->token->slot;
     enum hsm_status st = hsm_token_admin_enter(key->token);
     enum hsm_status public_st;
+    HSM_USE_FOR(HSM_USE_KEY_DESTRUCTION);
 
     if (st != HSM_OK)
         return st;
@@ -438,7 +459,7 @@ hsm_key_destroy(struct hsm_key *key)
     if (st == HSM_OK)
         hsm_signer_retire(signer);
     (void)hsm_token_admin_leave(key->token, st);
-    return st != HSM_OK ? st : public_st;
+    return journal_change(signer, st != HSM_OK ? st : public_st);
 }
 
 EVP_PKEY *
