@@ -18,6 +18,7 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #define REPLY_MAX      65536 /* octets of a JSON answer */
 #define TIMEOUT_MS     30000 /* of one request */
@@ -246,6 +247,15 @@ make_header(const struct acme_client *client, const struct signer *signer, const
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
+/* The handshake with the server is another use of another key. */
+static enum hsm_status
+sign_request(const struct signer *signer, const char *header, const char *payload, char **out)
+{
+    HSM_USE_FOR(HSM_USE_ACME);
+
+    return acme_jws_sign_flattened(header, payload, strlen(payload), signer->key, out);
+}
+
 static enum hsm_status
 post_once(struct acme_client *client, const struct signer *signer, const char *url,
           const char *payload, const char *accept, struct answer *answer, struct hsm_reason *why)
@@ -259,7 +269,7 @@ post_once(struct acme_client *client, const struct signer *signer, const char *u
     if (st == HSM_OK)
         st = make_header(client, signer, url, &header);
     if (st == HSM_OK)
-        st = acme_jws_sign_flattened(header, payload, strlen(payload), signer->key, &body);
+        st = sign_request(signer, header, payload, &body);
     if (st != HSM_OK)
         return st;
     return exchange(client,

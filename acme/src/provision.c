@@ -424,30 +424,43 @@ acme_daemon_log(const char *program, const struct acme_daemon_config *config)
     return HSM_OK;
 }
 
-enum hsm_status
-acme_daemon_token(const char *uri, const char *module, const char *pin_source,
-                  struct hsm_token **out)
+static enum hsm_status
+open_token(struct hsm_token_config *token, const char *pin_source, struct hsm_token **out)
 {
     DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
     enum hsm_status st = HSM_OK;
 
-    if (pin_source != NULL)
+    if (token->pin == NULL && pin_source != NULL) {
         st = hsm_secret_from(pin_source, PIN_QUESTION, &pin);
-    if (st != HSM_OK)
-        return st;
-    return hsm_token_open(&(struct hsm_token_config){.uri = uri, .module = module, .pin = pin},
-                          out);
+        token->pin = pin;
+    }
+    return st == HSM_OK ? hsm_token_open(token, out) : st;
+}
+
+enum hsm_status
+acme_daemon_token(const char *uri, const char *module, const char *pin_source, const char *dir,
+                  struct hsm_token **out)
+{
+    DEFER(free) char *journal_dir = acme_provision_path(dir, ACME_JOURNAL_DIR);
+    const struct hsm_journal_config journal = {.dir = journal_dir};
+    struct hsm_token_config token = {.uri = uri, .module = module, .journal = &journal};
+
+    return journal_dir != NULL ? open_token(&token, pin_source, out) : HSM_ERR_NOMEM;
 }
 
 enum hsm_status
 acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **out)
 {
-    if (config->pin == NULL)
-        return acme_daemon_token(config->token_uri, config->module, config->pin_source, out);
-    return hsm_token_open(&(struct hsm_token_config){.uri = config->token_uri,
-                                                     .module = config->module,
-                                                     .pin = config->pin},
-                          out);
+    struct hsm_journal_config journal;
+    struct hsm_token_config token = {
+        .uri = config->token_uri, .module = config->module, .pin = config->pin};
+    enum hsm_status st = acme_journal_settings(&config->journal, &journal);
+
+    if (st != HSM_OK)
+        return st;
+    if (journal.dir != NULL)
+        token.journal = &journal;
+    return open_token(&token, config->pin_source, out);
 }
 
 enum hsm_status

@@ -1,7 +1,8 @@
 /* journal.c - the journal of a token: its beginning and end, and what callers meet of it. */
-#define _GNU_SOURCE /* pthread_cond_clockwait */
+#define _GNU_SOURCE /* pthread_cond_clockwait, program_invocation_short_name */
 #include "journal_internal.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@
 #define CHECKPOINT_S       300
 #define FLUSH_MS           50
 #define ROTATE_MB          256
-#define PROGRAM            "sti-hsm"
+#define PROGRAM            "program" /* when the process has a name that is none */
 #define PROGRAM_MAX        32 /* octets */
 #define DURABLE_MS         10000 /* for a line to be on the disk; then it counts as not written */
 #define ROOM_MS            1000 /* for room in the ring, when the disk is slow */
@@ -62,6 +63,12 @@ is_program(const char *program)
     return len > 0 && len <= PROGRAM_MAX && program[len] == '\0';
 }
 
+static const char *
+or_program(const char *name)
+{
+    return is_program(name) ? name : PROGRAM;
+}
+
 static unsigned
 or_else(unsigned value, unsigned otherwise)
 {
@@ -71,7 +78,8 @@ or_else(unsigned value, unsigned otherwise)
 static enum hsm_status
 copy_config(const struct hsm_journal_config *from, struct hsm_journal_config *to)
 {
-    const char *program = from->program != NULL ? from->program : PROGRAM;
+    const char *program =
+        from->program != NULL ? from->program : or_program(program_invocation_short_name);
 
     if (from->dir == NULL || !is_program(program)) {
         hsm_log(HSM_LOG_ERROR, "journal: no directory, or a program's name that is none");

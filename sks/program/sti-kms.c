@@ -244,8 +244,7 @@ open_client(const struct sks_sp_config *config, const char *directory, struct km
 static enum hsm_status
 kms_open(const struct sks_sp_config *config, struct kms *kms)
 {
-    enum hsm_status st = acme_daemon_token(config->common.token_uri, config->common.module,
-                                           config->common.pin_source, &kms->token);
+    enum hsm_status st = acme_daemon_login(&config->common, &kms->token);
 
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &kms->catalogue);
@@ -461,8 +460,7 @@ static enum hsm_status
 ask_ca(const struct sks_sp_config *config, struct kms *kms, struct sks_credential *credential,
        int reason, struct hsm_reason *why)
 {
-    enum hsm_status st = acme_daemon_token(config->common.token_uri, config->common.module,
-                                           config->common.pin_source, &kms->token);
+    enum hsm_status st = acme_daemon_login(&config->common, &kms->token);
 
     if (st == HSM_OK && credential->ca_directory == NULL)
         st = hsm_refuse(why, HSM_ERR_USAGE, "the catalogue does not say which CA has issued it");

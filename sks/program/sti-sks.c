@@ -560,8 +560,7 @@ sign_claims(const struct sks_sp_config *config, const struct sks_claims *claims,
     DEFER(free) char *identity = NULL;
     struct sks_signer *signer;
     struct hsm_reason why = {""};
-    enum hsm_status st = acme_daemon_token(config->common.token_uri, config->common.module,
-                                           config->common.pin_source, &token);
+    enum hsm_status st = acme_daemon_login(&config->common, &token);
 
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &catalogue);

@@ -11,6 +11,7 @@
 #include <acme/jws.h>
 #include <hsm/defer.h>
 #include <hsm/es256.h>
+#include <hsm/use.h>
 #include <sks/tn.h>
 
 #include "passport_internal.h"
@@ -179,6 +180,7 @@ sks_passport_new(const struct sks_claims *claims, const char *x5u, struct hsm_ke
 {
     DEFER(free) char *header = NULL;
     DEFER(free) char *payload = NULL;
+    HSM_USE_FOR(HSM_USE_PASSPORT);
 
     if (strlen(x5u) > SKS_PASSPORT_X5U_MAX)
         return HSM_ERR_MALFORMED;

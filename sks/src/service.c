@@ -13,6 +13,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 #include <sks/passport.h>
 #include <sks/signers.h>
 
@@ -205,6 +206,17 @@ is_authenticated(const struct sks_service *service, const struct acme_http_reque
 {
     return acme_http_request_is_local(request) || acme_http_request_client(request) != NULL ||
            bears_token(service, acme_http_request_header(request, "Authorization"));
+}
+
+/* For the journal: as what the configuration lets a caller in. */
+static const char *
+caller_name(const struct acme_http_request *request)
+{
+    const char *client = acme_http_request_client(request);
+
+    if (client != NULL)
+        return client;
+    return acme_http_request_is_local(request) ? "local" : "bearer";
 }
 
 /* RFC 6750 section 3. */
@@ -632,6 +644,7 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     struct sks_service *service = context;
     const struct route *route = find_route(acme_http_request_path(request));
     struct ms_fault fault = {.error = MS_NOT_FOUND};
+    HSM_USE_ASKED_BY(caller_name(request));
 
     echo_request_id(request, response);
     if ((route == NULL || !route->is_open) && !is_authenticated(service, request)) {

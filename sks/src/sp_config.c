@@ -95,6 +95,7 @@ static const struct acme_config_key keys[] = {
     FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list and CRL are kept"),
     TEXT(common.log_format, "log", "format", "text", "text or json"),
     TEXT(common.log_level, "log", "level", "info", "error, warning, info or debug"),
+    ACME_JOURNAL_KEYS(struct sks_sp_config, common.journal),
     {.section = NULL},
 };
 

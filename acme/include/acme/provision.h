@@ -13,6 +13,7 @@
 
 #include <acme/config.h>
 #include <acme/http_server.h>
+#include <acme/journal.h>
 #include <certs/chain.h>
 #include <certs/issue.h>
 #include <hsm/key.h>
@@ -101,6 +102,7 @@ struct acme_daemon_config {
     char *address, *base_url, *tls_key, *tls_chain;
     long threads, workers;
     char *log_format, *log_level;
+    struct acme_journal_config journal;
 
     /* Not from the file: what acme_daemon_supervise() gives its workers. All borrowed, or NULL. */
     const struct hsm_secret *pin; /* of a source that can be read once only */
@@ -143,17 +145,24 @@ struct acme_daemon_config {
         ACME_DAEMON_KEY(type, m.log_format, ACME_CONFIG_TEXT, "log", "format", false, "text",      \
                         "text or json"),                                                           \
         ACME_DAEMON_KEY(type, m.log_level, ACME_CONFIG_TEXT, "log", "level", false, "info",        \
-                        "error, warning, info or debug")
+                        "error, warning, info or debug"),                                          \
+        ACME_JOURNAL_KEYS(type, m.journal)
 
 /** Open the log as the configuration says. @param program  borrowed for the life of the process */
 HSM_MUST_CHECK enum hsm_status acme_daemon_log(const char *program,
                                                const struct acme_daemon_config *config);
 
-/** Read the PIN and open a token. module and pin_source may be NULL: the URI has them. */
+/**
+ * For `init`: read the PIN and open a token. module and pin_source may be NULL: the URI has them.
+ *
+ * @param dir  gets the directory ACME_JOURNAL_DIR, where uses of keys are written
+ */
 HSM_MUST_CHECK enum hsm_status acme_daemon_token(const char *uri, const char *module,
-                                                 const char *pin_source, struct hsm_token **out);
+                                                 const char *pin_source, const char *dir,
+                                                 struct hsm_token **out);
 
-/** The same with the PIN that the supervisor has read, or as the configuration says. */
+/** Open the token as the configuration says, with the PIN that the supervisor has read if it has.
+ */
 HSM_MUST_CHECK enum hsm_status acme_daemon_login(const struct acme_daemon_config *config,
                                                  struct hsm_token **out);
 

@@ -44,7 +44,8 @@ HSM_MUST_CHECK enum hsm_status hsm_journal_failure_parse(const char *word,
 /** A member that is 0 or NULL has the default that is said beside it. Texts are copied. */
 struct hsm_journal_config {
     const char *dir; /* made (mode 0700) unless it is there */
-    const char *program; /* who asks when nobody is named; [a-z0-9-], at most 32 octets */
+    const char *program; /* who asks when nobody is named; [a-z0-9-], at most 32 octets; the
+                            process's name */
     const char *key_label; /* of the checkpoints' key, generated if absent; HSM_JOURNAL_KEY */
     unsigned checkpoint_records; /* a checkpoint after so many; 65536 */
     unsigned checkpoint_s; /* or after so many seconds; 300 */
