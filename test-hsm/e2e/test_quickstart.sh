@@ -23,7 +23,7 @@ quickstart() { "$source/scripts/quickstart" --bin "$bin" "$@"; }
 # --- README.md names the commands that --help tells, and no others
 for program in sti-hsm sti-cert sti-pa sti-ca sti-kms sti-sks; do
     "$bin/$program" --help | grep -E '^  [a-z]' |
-        grep -oE '^  [a-z]+( (init|show|generate|list|destroy|add|set|verify|issue|approve|refuse|account add|account extend)\b)?' | sed 's/^ *//' | sort -u >"$work/told"
+        grep -oE '^  [a-z]+( (init|show|generate|list|destroy|add|set|verify|issue|approve|refuse|account add|account extend|prove|export)\b)?' | sed 's/^ *//' | sort -u >"$work/told"
     # shellcheck disable=SC2016 # the backquotes are README.md's
     grep "^| .$program. |" "$source/README.md" | cut -d'|' -f4 | grep -oE '`[^`]+`' | tr -d '`' | sort >"$work/named"
     cmp -s "$work/told" "$work/named" || fail "README.md, $program: $(diff "$work/named" "$work/told")"
