@@ -16,6 +16,7 @@
 #include <hsm/key.h>
 
 #include "bench.h"
+#include "bench_journal.h"
 #include "fault_client.h"
 #include "softhsm.h"
 
@@ -487,6 +488,7 @@ main(void)
         ratio_to_raw("hsm_key_sign of 300 octets", routes[r], 4, 1000, false, 0.95);
     }
     verification();
+    bench_journal();
     fault_open();
     fault("fake replay");
     for (size_t r = 0; r < 2; r++)
