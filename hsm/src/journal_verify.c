@@ -55,6 +55,7 @@ DEFINE_DEFER(uint8_t, free)
 
 /* ---- findings ---- */
 
+HSM_PRINTF(5, 0)
 static void
 tell_at(struct verification *v, enum hsm_journal_weight weight, const char *file,
         const uint64_t place[2], const char *format, va_list args)

@@ -454,8 +454,11 @@ hsm_key_destroy(struct hsm_key *key)
 
     if (st != HSM_OK)
         return st;
-    st = hsm_object_destroy(slot, signer->private_object);
-    public_st = hsm_object_destroy(slot, signer->public_object);
+    st = public_st = hsm_journal_may(slot->journal);
+    if (st == HSM_OK) {
+        st = hsm_object_destroy(slot, signer->private_object);
+        public_st = hsm_object_destroy(slot, signer->public_object);
+    }
     if (st == HSM_OK)
         hsm_signer_retire(signer);
     (void)hsm_token_admin_leave(key->token, st);

@@ -49,11 +49,11 @@ struct hsm_use hsm_use_asked_by(const char *who);
 
 void hsm_use_restore(const struct hsm_use *before);
 
-#define HSM_USE_FOR(kind)                                                                          \
-    __attribute__((cleanup(hsm_use_restore))) struct hsm_use hsm_use_kind_before = hsm_use_for(kind)
-#define HSM_USE_ASKED_BY(who)                                                                      \
-    __attribute__((cleanup(hsm_use_restore))) struct hsm_use hsm_use_who_before =                  \
-        hsm_use_asked_by(who)
+/* Nothing reads what was before but its end. */
+#define HSM_USE_SCOPE __attribute__((cleanup(hsm_use_restore), unused)) struct hsm_use
+
+#define HSM_USE_FOR(kind)     HSM_USE_SCOPE hsm_use_kind_before = hsm_use_for(kind)
+#define HSM_USE_ASKED_BY(who) HSM_USE_SCOPE hsm_use_who_before = hsm_use_asked_by(who)
 
 /** "certificate", "crl", ...: as in the journal. */
 const char *hsm_use_word(enum hsm_use_kind kind);
