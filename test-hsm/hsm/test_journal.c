@@ -633,9 +633,14 @@ settings_that_make_no_sense_are_refused(void **state)
 static int
 start(void **state)
 {
+    struct hsm_key *key = NULL;
+    struct hsm_token *token;
+
     (void)state;
     softhsm_start();
     hsm_token_close(softhsm_token(JOURNAL_TOKEN));
+    token = journal_open(journal_dir("keys"), &key); /* both are there for all that follows */
+    close_all(token, key);
     return 0;
 }
 
