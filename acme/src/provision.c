@@ -451,15 +451,32 @@ acme_daemon_token(const char *uri, const char *module, const char *pin_source, c
 enum hsm_status
 acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **out)
 {
+    const struct acme_token_settings *s = &config->token;
     struct hsm_journal_config journal;
     struct hsm_token_config token = {
-        .uri = config->token_uri, .module = config->module, .pin = config->pin};
+        .uri = config->token_uri,
+        .module = config->module,
+        .pin = config->pin,
+        .sessions = (unsigned)s->sessions,
+        .workers = (unsigned)s->workers,
+        .queue_max = (unsigned)s->queue_max,
+        .op_timeout_ms = (unsigned)s->op_timeout_ms,
+        .reconnect_min_ms = (unsigned)s->reconnect_min_ms,
+        .reconnect_max_ms = (unsigned)s->reconnect_max_ms,
+        .verify_every = (unsigned)s->verify_every,
+        .probe_ms = (unsigned)s->probe_ms,
+        .quirks = s->quirks,
+    };
     enum hsm_status st = acme_journal_settings(&config->journal, &journal);
 
     if (st != HSM_OK)
         return st;
     if (journal.dir != NULL)
         token.journal = &journal;
+    if (s->route != NULL && hsm_route_parse(s->route, &token.route) != HSM_OK) {
+        hsm_log(HSM_LOG_ERROR, "[token]: route is libp11 or direct");
+        return HSM_ERR_USAGE;
+    }
     return open_token(&token, config->pin_source, out);
 }
 

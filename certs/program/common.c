@@ -59,6 +59,7 @@ open_token_of(const struct arguments *arguments, const char *text, struct hsm_to
         &(struct hsm_token_config){.uri = text,
                                    .module = module,
                                    .pin = pin,
+                                   .quirks = arguments->quirks,
                                    .journal = journal.dir != NULL ? &journal : NULL},
         out);
 }

@@ -31,6 +31,8 @@ static const struct option_row rows[] = {
     {"pin-source", "SOURCE", AT(pin_source),
      "PIN of the user: file:PATH, fd:N, credential:NAME or prompt;\n"
      "                          else the URI's pin-source, else asked for"},
+    {"quirks", "WORDS", AT(quirks),
+     "what the module needs done differently (docs/HSM.md); else what is known"},
     {"profile", "PROFILE", AT(profile), "what the certificate is for, see below"},
     {"csr", "FILE", AT(csr), "the request (PEM or DER); its subject and extensions are not copied"},
     {"issuer", "FILE", AT(issuer), "the issuing certificate; roots sign themselves and have none"},

@@ -17,6 +17,7 @@ struct arguments {
     const char *key;
     const char *pin_source;
     const char *journal;
+    const char *quirks;
     const char *profile;
     const char *csr;
     const char *issuer;

@@ -63,9 +63,8 @@ read_arguments(const struct arguments *arguments, struct bench *bench)
     enum hsm_status st;
 
     bench->arguments = arguments;
-    if (strcmp(route, "libp11") != 0 && strcmp(route, "direct") != 0)
+    if (hsm_route_parse(route, &bench->route) != HSM_OK)
         return options_refuse("--route is libp11 or direct");
-    bench->route = strcmp(route, "direct") == 0 ? HSM_ROUTE_DIRECT : HSM_ROUTE_LIBP11;
     st = number_from(arguments->sessions, HSM_MEASURE_CALLERS_MAX, 32, &bench->most);
     if (st == HSM_OK)
         st = number_from(arguments->seconds, SECONDS_MAX, SECONDS_DEFAULT, &bench->seconds);

@@ -48,6 +48,7 @@ open_token(const struct arguments *arguments, const char *uri, const struct hsm_
     config.module = open_module(arguments, uri);
     config.pin = pin;
     config.journal = journal.dir != NULL ? &journal : NULL;
+    config.quirks = arguments->quirks;
     return hsm_token_open(&config, out);
 }
 

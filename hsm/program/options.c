@@ -29,6 +29,8 @@ static const struct option_row rows[] = {
     {"pin-source", "SOURCE", AT(pin_source),
      "PIN of the user: file:PATH, fd:N, credential:NAME or prompt;\n"
      "                          else the URI's pin-source, else asked for"},
+    {"quirks", "WORDS", AT(quirks),
+     "what the module needs done differently (docs/HSM.md); else what is known"},
     {"journal", "DIR", AT(journal),
      "where uses of keys are written; else $STI_JOURNAL, else nowhere"},
     {"dir", "DIR", AT(dir), "of the journal; else $STI_JOURNAL"},

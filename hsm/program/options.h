@@ -34,6 +34,7 @@ struct arguments {
     const char *yes;
     const char *route;
     const char *sessions;
+    const char *quirks;
     const char *seconds;
     const char *json;
     const char *log_format;

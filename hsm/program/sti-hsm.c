@@ -211,16 +211,6 @@ key_list(const struct arguments *arguments)
     return HSM_OK;
 }
 
-static bool
-is_id(const struct hsm_key_info *info, const char *hex)
-{
-    char text[2 * HSM_ID_MAX + 1] = "";
-
-    for (size_t i = 0; i < info->id_len; i++)
-        (void)snprintf(text + 2 * i, sizeof(text) - 2 * i, "%02x", info->id[i]);
-    return strcmp(text, hex) == 0;
-}
-
 static void
 print_attributes(const struct hsm_key_info *info)
 {
@@ -248,35 +238,24 @@ print_attributes(const struct hsm_key_info *info)
            info->gen_mechanism == EC_KEY_PAIR_GEN ? " (CKM_EC_KEY_PAIR_GEN)" : "");
 }
 
-/* What the token says of the key now, attribute by attribute: for records and ceremonies. */
 static enum hsm_status
-print_attributes_of(struct hsm_token *token, const struct hsm_key *key)
+print_key(struct hsm_key *key)
 {
-    struct hsm_key_info *infos = NULL;
-    size_t count = 0;
-    enum hsm_status st = hsm_key_list(token, &infos, &count);
+    struct hsm_key_info info;
+    enum hsm_status st = hsm_key_describe(key, &info); /* as it is now: for records, ceremonies */
 
-    for (size_t i = 0; st == HSM_OK && i < count; i++) {
-        if (strcmp(infos[i].label, hsm_key_label(key)) == 0 && is_id(&infos[i], hsm_key_id(key)))
-            print_attributes(&infos[i]);
-    }
-    free(infos);
-    return st;
-}
-
-static enum hsm_status
-print_key(struct hsm_token *token, const struct hsm_key *key)
-{
-    enum hsm_status st;
+    if (st != HSM_OK)
+        return st;
 
     print_field("label", hsm_key_label(key));
     print_field("id", hsm_key_id(key));
     print_field("uri", hsm_key_uri(key));
     print_field("curve", "P-256");
-    print_field("can leave", "no: sensitive, never extractable, generated in the token");
-    st = print_attributes_of(token, key);
-    if (st != HSM_OK)
-        return st;
+    print_field("can leave", info.local == 1 ? "no: sensitive, never extractable, generated in the "
+                                               "token"
+                                             : "no: always sensitive, never extractable; the token "
+                                               "does not say that it was generated in it");
+    print_attributes(&info);
     printf("%-18s  ", "point");
     print_hex(hsm_key_point(key), HSM_P256_POINT_LEN);
     putchar('\n');
@@ -290,7 +269,7 @@ key_show(const struct arguments *arguments)
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     enum hsm_status st = open_key(arguments, NULL, &token, &key);
 
-    return st == HSM_OK ? print_key(token, key) : st;
+    return st == HSM_OK ? print_key(key) : st;
 }
 
 static enum hsm_status
@@ -302,7 +281,7 @@ key_generate(const struct arguments *arguments)
 
     if (st == HSM_OK)
         st = hsm_key_generate(token, arguments->label, &key);
-    return st == HSM_OK ? print_key(token, key) : st;
+    return st == HSM_OK ? print_key(key) : st;
 }
 
 /* What is destroyed is gone for good, so the person says its name. */
@@ -460,18 +439,19 @@ static const struct command commands[] = {
      "initialise a fresh token with a label and two PINs", token_init},
     {"token", "show", "module token", "URI", "what the tokens say of themselves; needs no PIN",
      token_show},
-    {"key", "generate", "module token! pin-source label! journal", NULL,
+    {"key", "generate", "module token! pin-source quirks label! journal", NULL,
      "a new P-256 key pair in the token, never extractable", key_generate},
-    {"key", "list", "module token! pin-source", NULL,
+    {"key", "list", "module token! pin-source quirks", NULL,
      "every private key on the token, and whether it can leave", key_list},
-    {"key", "show", "module token key! pin-source", NULL, "one key and its public half", key_show},
-    {"key", "destroy", "module token key! pin-source yes journal", NULL,
+    {"key", "show", "module token key! pin-source quirks", NULL, "one key and its public half",
+     key_show},
+    {"key", "destroy", "module token key! pin-source quirks yes journal", NULL,
      "destroy a key pair for good", key_destroy},
-    {"sign", NULL, "module token key! pin-source in digest out journal", NULL,
+    {"sign", NULL, "module token key! pin-source quirks in digest out journal", NULL,
      "sign a file or a digest (ES256)", sign},
-    {"bench", NULL, "module token key! pin-source route sessions seconds json journal", NULL,
+    {"bench", NULL, "module token key! pin-source quirks route sessions seconds json journal", NULL,
      "how fast the token signs with 1, 2, 4 ... sessions, and how many to use", bench_run},
-    {"doctor", NULL, "module token! pin-source journal", NULL,
+    {"doctor", NULL, "module token! pin-source quirks journal", NULL,
      "check module, token, PIN, keys, clock and limits, and say what to mend", doctor_run},
     {"journal", "show", "dir file kind who signed-digest json", NULL,
      "what keys were used for, a line for each use", journal_show},

@@ -31,6 +31,15 @@ hsm_clock_timespec(int64_t ns)
                              .tv_nsec = (long)(ns % 1000000000)};
 }
 
+/** Whole milliseconds, rounded up; 0 when it is past. */
+static inline unsigned
+hsm_ms_until(int64_t deadline)
+{
+    int64_t left = deadline - hsm_clock_ns();
+
+    return left > 0 ? (unsigned)(left / HSM_MS) + 1 : 0;
+}
+
 /** Sleep until then, or not at all if it is past. */
 static inline void
 hsm_clock_sleep_until(int64_t ns)

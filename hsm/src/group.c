@@ -155,14 +155,6 @@ put_back(struct hsm_group *group, struct member *member, enum hsm_status status)
     pthread_mutex_unlock(&group->lock);
 }
 
-static unsigned
-ms_until(int64_t deadline)
-{
-    int64_t left = deadline - hsm_clock_ns();
-
-    return left > 0 ? (unsigned)((left + HSM_MS - 1) / HSM_MS) : 0;
-}
-
 /* One call on its way through the members. */
 struct group_call {
     hsm_group_digest_fn *make;
@@ -175,7 +167,7 @@ static enum hsm_status
 sign_with(struct group_call *call, const struct member *member, enum hsm_wait wait, uint8_t *sig)
 {
     uint8_t digest[HSM_SHA256_LEN];
-    unsigned ms = ms_until(call->deadline);
+    unsigned ms = hsm_ms_until(call->deadline);
     enum hsm_status st = call->make(call->context, member->context, digest);
 
     call->made = st == HSM_OK;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,16 +12,31 @@
 
 #include <hsm/log.h>
 
-#define WAIT_STEP_MS 5
-#define WAIT_MS      15000 /* for other processes; then without the lock */
+#define WAIT_STEP_MS 1
+#define WAIT_MS      15000 /* for other processes, one of which may be stuck; then without it */
+
+/* Where a module is told to have its files: who is told another place does not wait for us. */
+static const char *
+shared_place(const char *module_path)
+{
+    static const char *const variables[] = {"SOFTHSM2_CONF", "TPM2_PKCS11_STORE"};
+
+    for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
+        const char *place = getenv(variables[i]);
+
+        if (place != NULL && access(place, R_OK) == 0)
+            return place;
+    }
+    return module_path;
+}
 
 static bool
-try_for_a_while(int fd, unsigned wait_ms)
+try_for_a_while(int fd, enum hsm_turn turn)
 {
     static const struct timespec step = {.tv_nsec = WAIT_STEP_MS * 1000000};
 
-    for (unsigned waited = 0; waited < wait_ms; waited += WAIT_STEP_MS) {
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+    for (unsigned waited = 0; waited < WAIT_MS; waited += WAIT_STEP_MS) {
+        if (flock(fd, (turn == HSM_TURN_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0)
             return true;
         if (errno != EWOULDBLOCK && errno != EINTR)
             return false;
@@ -30,27 +46,18 @@ try_for_a_while(int fd, unsigned wait_ms)
 }
 
 int
-hsm_host_lock_within(const char *module_path, unsigned wait_ms)
+hsm_host_lock(const char *module_path, enum hsm_turn turn)
 {
-    int fd = open(module_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    const char *place = shared_place(module_path);
+    int fd = open(place, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     if (fd < 0)
         return -1; /* who opens the module says so */
-    if (try_for_a_while(fd, wait_ms))
+    if (try_for_a_while(fd, turn))
         return fd;
+    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer", place);
     close(fd);
     return -1;
-}
-
-int
-hsm_host_lock(const char *module_path)
-{
-    int lock = hsm_host_lock_within(module_path, WAIT_MS);
-
-    if (lock < 0 && access(module_path, R_OK) == 0)
-        hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer",
-                module_path);
-    return lock;
 }
 
 /* A child forked meanwhile has the descriptor too: closing ours would not unlock. */

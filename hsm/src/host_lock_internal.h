@@ -1,26 +1,32 @@
 /*
- * host_lock_internal.h - one process of this host at a time where modules race.
+ * host_lock_internal.h - turns among the processes of this host where a module's processes race.
  *
  * A software token keeps its objects in files that all processes read and
- * write. One that starts while another logs in finds no token, or one without
- * a PIN; one that searches while another generates finds half an object.
- * Measured with SoftHSM 2.6.1: a quarter of eight simultaneous starts, and one
- * search in twelve. So C_Initialize to C_Login, and all work on objects, take
- * turns; signatures do not. With real HSMs this costs some milliseconds.
+ * write, and not all of them wait for each other (quirk shared-files). With
+ * SoftHSM 2.6.1 a login empties the token's file and writes it again: who
+ * reads it in between finds no token, or one without a name. A key that is
+ * being generated is seen half, and generation fails beside other work on
+ * objects. So there one writes, or several read: C_Login, C_GenerateKeyPair
+ * and C_DestroyObject are writing, searches and descriptions are reading, and
+ * so is C_Initialize of who found no token and looks again. Signatures, and
+ * modules without the quirk, never wait.
  */
 #ifndef HSM_HOST_LOCK_INTERNAL_H
 #define HSM_HOST_LOCK_INTERNAL_H
 
+enum hsm_turn {
+    HSM_TURN_READ,
+    HSM_TURN_WRITE
+};
+
 /**
- * Lock the module's file: flock(), which needs no right to write it. The wait
- * is bounded, and where it fails the work goes on without the lock.
+ * Lock what SOFTHSM2_CONF or TPM2_PKCS11_STORE names, or else the module's file:
+ * flock(), which needs no right to write it. The wait is bounded, and where it
+ * fails the work goes on without the lock.
  *
  * @return what hsm_host_unlock() takes
  */
-int hsm_host_lock(const char *module_path);
-
-/** The same for who has little time; without a word when it does not get it. */
-int hsm_host_lock_within(const char *module_path, unsigned wait_ms);
+int hsm_host_lock(const char *module_path, enum hsm_turn turn);
 
 void hsm_host_unlock(int lock);
 

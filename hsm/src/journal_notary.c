@@ -183,7 +183,7 @@ close_files(struct hsm_journal *journal, struct hsm_closed_file *closed)
     while (closed != NULL) {
         struct hsm_closed_file *next = closed->next;
 
-        if (checkpoint(journal, &closed->state, true) != HSM_OK)
+        if (checkpoint(journal, &closed->state, true) != HSM_OK && journal->signer != NULL)
             hsm_log(HSM_LOG_ERROR, "journal %s: %s: ended without a signed checkpoint",
                     journal->config.dir, closed->state.name);
         free(closed);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <openssl/evp.h>
+#include <openssl/rand.h>
 
 #include <hsm/defer.h>
 #include <hsm/es256.h>
@@ -23,7 +24,9 @@
 #include "token_internal.h"
 #include "uri_internal.h"
 
-#define FIND_TRIES 3 /* when the token is lost during a search */
+#define FIND_TRIES     3 /* when the token is lost during a search */
+#define GENERATE_TRIES 8 /* when others generate a key of that label at the same time */
+#define GENERATE_MS    4 /* apart from them, at first; doubled each time */
 
 /* The name of a signer, for one who asked for it. */
 struct hsm_key {
@@ -51,8 +54,11 @@ attribute_at_fault(const struct hsm_key_info *info, const struct hsm_quirks *qui
         return "CKA_EXTRACTABLE is not false";
     if (info->never_extractable != 1)
         return "CKA_NEVER_EXTRACTABLE is not true";
-    if (quirks->origin_untold)
+    if (quirks->origin_waived)
         return NULL;
+    if (info->local != 1 && quirks->origin_untold)
+        return "CKA_LOCAL is not true, nor of any other key in this module; the quirks "
+               "\"known,origin-untold\" in the configuration do without it (docs/HSM.md)";
     if (info->local != 1)
         return "CKA_LOCAL is not true: it was not generated here";
     if (info->gen_mechanism != CKM_EC_KEY_PAIR_GEN)
@@ -200,7 +206,7 @@ find_once(struct hsm_key *key, const struct hsm_object_name *name, bool *again)
 {
     struct hsm_slot *slot = key->token->slot;
     struct hsm_object_pair pair;
-    enum hsm_status st = hsm_token_admin_enter(key->token);
+    enum hsm_status st = hsm_token_admin_enter(key->token, HSM_TURN_READ);
 
     *again = false;
     if (st != HSM_OK)
@@ -313,14 +319,15 @@ check_as_asked(const struct hsm_key_info *info)
     return HSM_ERR_UNTRUSTED;
 }
 
+/* `what` it is that makes it worth nothing. */
 static void
-destroy_half_made(const struct hsm_slot *slot, const struct hsm_object_pair *pair,
-                  const char *label)
+destroy_made(const struct hsm_slot *slot, const struct hsm_object_pair *pair, const char *label,
+             const char *what)
 {
     enum hsm_status private_st = hsm_object_destroy(slot, pair->private_object);
     enum hsm_status public_st = hsm_object_destroy(slot, pair->public_object);
 
-    hsm_log(HSM_LOG_ERROR, "key %s: not as asked: %s", label,
+    hsm_log(HSM_LOG_ERROR, "key %s: %s: %s", label, what,
             private_st == HSM_OK && public_st == HSM_OK ? "destroyed" : "and not destroyed either");
 }
 
@@ -350,7 +357,21 @@ check_label_free(const struct hsm_slot *slot, const char *label)
     return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
 }
 
-/* Inside the admin gate. */
+/* Nothing but this look keeps others, on this host or another, from using the label at the same
+ * time: whoever sees two takes their own back. */
+static enum hsm_status
+check_only_one(const struct hsm_slot *slot, const char *label, const struct hsm_object_pair *made)
+{
+    const struct hsm_object_name by_label = {label, NULL, 0};
+    CK_OBJECT_HANDLE object;
+    enum hsm_status st = hsm_object_find_one(slot, CKO_PRIVATE_KEY, &by_label, &object);
+
+    if (st == HSM_ERR_AMBIGUOUS)
+        destroy_made(slot, made, label, "another was made at the same time");
+    return st == HSM_ERR_AMBIGUOUS ? st : HSM_OK;
+}
+
+/* AMBIGUOUS: to be tried again. Inside the admin gate. */
 static enum hsm_status
 generate_pair(struct hsm_key *key, const char *label)
 {
@@ -367,11 +388,13 @@ generate_pair(struct hsm_key *key, const char *label)
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, "C_GenerateRandom");
     st = hsm_object_generate(slot, &name, &pair.private_object, &pair.public_object);
+    if (st == HSM_OK && !slot->settings.quirks.shared_files) /* there it was our turn */
+        st = check_only_one(slot, label, &pair);
     if (st != HSM_OK)
         return st;
     st = load_generated(key, &pair);
     if (st != HSM_OK)
-        destroy_half_made(slot, &pair, label);
+        destroy_made(slot, &pair, label, "not as asked");
     return st;
 }
 
@@ -382,17 +405,14 @@ journal_change(const struct hsm_signer *signer, enum hsm_status outcome)
     return hsm_journal_use(signer->slot->journal, signer->journal_key, NULL, outcome);
 }
 
-/* Inside the admin gate, which it leaves. */
-static enum hsm_status
-generate_journaled(struct hsm_key *key, const char *label)
+/* By chance, so that those who met do not meet again. */
+static void
+keep_apart(unsigned tries)
 {
-    HSM_USE_FOR(HSM_USE_KEY_GENERATION);
-    enum hsm_status st = hsm_journal_may(key->token->slot->journal);
+    uint16_t chance = 0;
 
-    if (st == HSM_OK)
-        st = generate_pair(key, label);
-    (void)hsm_token_admin_leave(key->token, st); /* not asked again: it may have been done */
-    return st == HSM_OK ? journal_change(key->signer, st) : st;
+    (void)RAND_bytes((unsigned char *)&chance, sizeof(chance)); /* 0 is a number, too */
+    hsm_clock_sleep_until(hsm_deadline_after(chance % (GENERATE_MS << tries)));
 }
 
 /* EXISTS is for the caller to log. */
@@ -401,6 +421,7 @@ generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
 {
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     enum hsm_status st;
+    HSM_USE_FOR(HSM_USE_KEY_GENERATION);
 
     if (!is_label(label)) {
         hsm_log(HSM_LOG_ERROR, "a key's label has 1 to %d characters of ASCII", HSM_LABEL_MAX);
@@ -409,9 +430,20 @@ generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
     key = key_new(token);
     if (key == NULL)
         return HSM_ERR_NOMEM;
-    st = hsm_token_admin_enter(token);
+    st = hsm_journal_may(token->slot->journal);
     if (st == HSM_OK)
-        st = generate_journaled(key, label);
+        st = HSM_ERR_AMBIGUOUS;
+    for (unsigned tries = 0; st == HSM_ERR_AMBIGUOUS && tries < GENERATE_TRIES; tries++) {
+        if (tries > 0)
+            keep_apart(tries);
+        st = hsm_token_admin_enter(token, HSM_TURN_WRITE);
+        if (st != HSM_OK)
+            return st;
+        st = generate_pair(key, label);
+        (void)hsm_token_admin_leave(token, st); /* not asked again: it may have been done */
+    }
+    if (st == HSM_OK)
+        st = journal_change(key->signer, st);
     if (st != HSM_OK)
         return st;
     *out = key;
@@ -443,24 +475,47 @@ hsm_key_find_or_generate(struct hsm_token *token, const char *label, struct hsm_
     return st;
 }
 
+/* Handles may have changed their meaning since: it is looked for again, by its id, and must be the
+ * key that it was. Inside the admin gate. */
+static enum hsm_status
+find_now(const struct hsm_signer *signer, struct hsm_object_pair *pair, struct hsm_key_info *info)
+{
+    const struct hsm_key_info *was = &signer->info;
+    const struct hsm_object_name by_id = {NULL, was->id, was->id_len};
+    enum hsm_status st = hsm_object_find_pair(signer->slot, &by_id, pair);
+
+    if (st == HSM_OK)
+        st = hsm_object_describe(signer->slot, pair, info);
+    if (st != HSM_OK)
+        return st;
+    if (memcmp(info->point, was->point, sizeof(info->point)) == 0)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "key %s: another key has its CKA_ID now", was->label);
+    return HSM_ERR_UNTRUSTED;
+}
+
 enum hsm_status
 hsm_key_destroy(struct hsm_key *key)
 {
     struct hsm_signer *signer = key->signer;
     struct hsm_slot *slot = key->token->slot;
-    enum hsm_status st = hsm_token_admin_enter(key->token);
-    enum hsm_status public_st;
+    struct hsm_object_pair pair;
+    struct hsm_key_info info;
+    enum hsm_status st = hsm_token_admin_enter(key->token, HSM_TURN_WRITE);
+    enum hsm_status public_st = HSM_OK;
     HSM_USE_FOR(HSM_USE_KEY_DESTRUCTION);
 
     if (st != HSM_OK)
         return st;
-    st = public_st = hsm_journal_may(slot->journal);
-    if (st == HSM_OK) {
-        st = hsm_object_destroy(slot, signer->private_object);
-        public_st = hsm_object_destroy(slot, signer->public_object);
-    }
+    st = hsm_journal_may(slot->journal);
     if (st == HSM_OK)
+        st = find_now(signer, &pair, &info);
+    if (st == HSM_OK)
+        st = hsm_object_destroy(slot, pair.private_object);
+    if (st == HSM_OK) {
         hsm_signer_retire(signer);
+        public_st = hsm_object_destroy(slot, pair.public_object);
+    }
     (void)hsm_token_admin_leave(key->token, st);
     return journal_change(signer, st != HSM_OK ? st : public_st);
 }
@@ -598,56 +653,22 @@ hsm_key_free(struct hsm_key *key)
     free(key);
 }
 
-/* A key without its other half is listed, too. */
-static enum hsm_status
-describe_one(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm_key_info *out)
-{
-    struct hsm_object_pair pair = {object, CK_INVALID_HANDLE};
-    uint8_t id[HSM_ID_MAX];
-    struct hsm_object_name name = {NULL, id, 0};
-    enum hsm_status st = hsm_object_id(slot, object, id, &name.id_len);
-
-    if (st == HSM_OK)
-        st = hsm_object_find_one(slot, CKO_PUBLIC_KEY, &name, &pair.public_object);
-    if (st != HSM_OK && st != HSM_ERR_NOT_FOUND && st != HSM_ERR_AMBIGUOUS)
-        return st;
-    return hsm_object_describe(slot, &pair, out);
-}
-
-static enum hsm_status
-describe_all(const struct hsm_slot *slot, const CK_OBJECT_HANDLE *objects, size_t count,
-             struct hsm_key_info *out)
-{
-    enum hsm_status st = HSM_OK;
-
-    for (size_t i = 0; st == HSM_OK && i < count; i++)
-        st = describe_one(slot, objects[i], &out[i]);
-    return st;
-}
-
 enum hsm_status
-hsm_key_list(struct hsm_token *token, struct hsm_key_info **out, size_t *count)
+hsm_key_describe(struct hsm_key *key, struct hsm_key_info *out)
 {
-    const struct hsm_object_name any = {NULL, NULL, 0};
-    CK_OBJECT_HANDLE *objects = NULL;
-    struct hsm_key_info *infos = NULL;
-    size_t n = 0;
-    enum hsm_status st = hsm_token_admin_enter(token);
+    struct hsm_object_pair pair;
+    struct hsm_key_info info;
+    enum hsm_status st = HSM_ERR_BUSY;
+    bool again = true;
 
-    if (st != HSM_OK)
-        return st;
-    st = hsm_object_find(token->slot, CKO_PRIVATE_KEY, &any, &objects, &n);
-    if (st == HSM_OK) {
-        infos = calloc(n + 1, sizeof(*infos));
-        st = infos != NULL ? describe_all(token->slot, objects, n, infos) : HSM_ERR_NOMEM;
+    for (int tries = 0; again && tries < FIND_TRIES; tries++) {
+        st = hsm_token_admin_enter(key->token, HSM_TURN_READ);
+        if (st != HSM_OK)
+            return st;
+        st = find_now(key->signer, &pair, &info);
+        again = hsm_token_admin_leave(key->token, st);
     }
-    (void)hsm_token_admin_leave(token, st);
-    free(objects);
-    if (st != HSM_OK) {
-        free(infos);
-        return st;
-    }
-    *out = infos;
-    *count = n;
-    return HSM_OK;
+    if (st == HSM_OK)
+        *out = info;
+    return st;
 }

@@ -13,9 +13,12 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "gate_internal.h"
 #include "slot_internal.h"
 
-#define SLOTS_MAX 4096 /* of one module; more: not listed */
+#define SLOTS_MAX   4096 /* of one module; more: not listed */
+#define START_TRIES 5 /* C_Initialize, while another process writes what it reads */
+#define START_MS    20 /* between them, at first; doubled each time */
 
 /* How many are inside the module, and whether anybody else may go in. */
 struct door {
@@ -31,6 +34,8 @@ struct hsm_module {
     CK_FUNCTION_LIST functions; /* a copy: the list is the module's to change */
     CK_INFO info;
     struct door door;
+    struct hsm_gate call; /* of a module that takes one call at a time */
+    atomic_bool serial;
     pthread_mutex_t slots_lock;
     struct hsm_slot *slots;
     atomic_uint epoch;
@@ -204,6 +209,10 @@ module_start(struct hsm_module *module)
     if (st != HSM_OK)
         return st;
     rv = initialize(module);
+    for (unsigned tries = 1; rv == CKR_GENERAL_ERROR && tries < START_TRIES; tries++) {
+        hsm_clock_sleep_until(hsm_deadline_after(START_MS << (tries - 1)));
+        rv = initialize(module);
+    }
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, "C_Initialize");
     rv = module->functions.C_GetInfo(&module->info);
@@ -220,6 +229,7 @@ module_free(struct hsm_module *module)
         dlclose(module->library);
     pthread_mutex_destroy(&module->door.lock);
     pthread_cond_destroy(&module->door.changed);
+    hsm_gate_destroy(&module->call);
     pthread_mutex_destroy(&module->slots_lock);
     free(module->path);
     free(module);
@@ -247,6 +257,7 @@ module_add(char *path, struct hsm_module **out)
         return HSM_ERR_NOMEM;
     }
     module->path = path;
+    (void)hsm_gate_init(&module->call, 1);
     pthread_mutex_init(&module->door.lock, NULL);
     pthread_cond_init(&module->door.changed, NULL);
     pthread_mutex_init(&module->slots_lock, NULL);
@@ -354,10 +365,32 @@ hsm_module_epoch(const struct hsm_module *module)
     return atomic_load(&module->epoch);
 }
 
-bool
-hsm_module_enter(struct hsm_module *module, int64_t deadline)
+void
+hsm_module_serialise(struct hsm_module *module)
 {
-    struct door *door = &module->door;
+    pthread_mutex_lock(&module->slots_lock);
+    if (module->slots == NULL)
+        atomic_store(&module->serial, true);
+    pthread_mutex_unlock(&module->slots_lock);
+}
+
+bool
+hsm_module_call_begin(struct hsm_module *module, int64_t deadline)
+{
+    return !atomic_load_explicit(&module->serial, memory_order_relaxed) ||
+           hsm_gate_enter(&module->call, hsm_ms_until(deadline));
+}
+
+void
+hsm_module_call_end(struct hsm_module *module)
+{
+    if (atomic_load_explicit(&module->serial, memory_order_relaxed))
+        hsm_gate_leave(&module->call);
+}
+
+static bool
+door_enter(struct door *door, int64_t deadline)
+{
     struct timespec until = hsm_clock_timespec(deadline);
     int rc = 0;
     bool entered;
@@ -372,13 +405,31 @@ hsm_module_enter(struct hsm_module *module, int64_t deadline)
     return entered;
 }
 
+static void
+door_leave(struct door *door)
+{
+    pthread_mutex_lock(&door->lock);
+    door->inside--;
+    pthread_cond_broadcast(&door->changed);
+    pthread_mutex_unlock(&door->lock);
+}
+
+bool
+hsm_module_enter(struct hsm_module *module, int64_t deadline)
+{
+    if (!door_enter(&module->door, deadline))
+        return false;
+    if (hsm_module_call_begin(module, deadline))
+        return true;
+    door_leave(&module->door);
+    return false;
+}
+
 void
 hsm_module_leave(struct hsm_module *module)
 {
-    pthread_mutex_lock(&module->door.lock);
-    module->door.inside--;
-    pthread_cond_broadcast(&module->door.changed);
-    pthread_mutex_unlock(&module->door.lock);
+    hsm_module_call_end(module);
+    door_leave(&module->door);
 }
 
 /* False: somebody stays inside, or another one has shut it. */

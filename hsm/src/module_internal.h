@@ -40,6 +40,18 @@ HSM_MUST_CHECK bool hsm_module_enter(struct hsm_module *module, int64_t deadline
 
 void hsm_module_leave(struct hsm_module *module);
 
+/** One call at a time, of all its tokens: the quirk `serial`. Only before the first of them opens,
+ * under the registry's lock; later it is ignored. */
+void hsm_module_serialise(struct hsm_module *module);
+
+/**
+ * Around a call with a session of a pool: at once, but for a module that takes
+ * one call at a time. Who has entered has begun one. False: not within the time.
+ */
+HSM_MUST_CHECK bool hsm_module_call_begin(struct hsm_module *module, int64_t deadline);
+
+void hsm_module_call_end(struct hsm_module *module);
+
 /**
  * C_Finalize and C_Initialize, for a slot that is being recovered; its pool is
  * suspended, and the caller has not entered the module. Not done, HSM_OK, and the

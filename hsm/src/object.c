@@ -7,12 +7,14 @@
 #include <hsm/log.h>
 
 #include "ckr_internal.h"
+#include "clock_internal.h"
 
 #define FIND_BATCH     64 /* handles asked for at once */
 #define EC_PARAMS_SIZE 64 /* octets: longer than any named curve */
 #define EC_POINT_SIZE  160 /* octets: P-521 in a BIT STRING, and room */
 #define ATTRIBUTES_MAX 24 /* in a template */
-#define GENERATE_TRIES 3
+#define GENERATE_TRIES 5
+#define GENERATE_MS    10 /* between them, at first; doubled each time */
 #define ANY_CLASS      ((CK_OBJECT_CLASS)-1)
 
 /* prime256v1, 1.2.840.10045.3.1.7, as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1). */
@@ -337,7 +339,7 @@ static bool
 cannot_leave(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
     bool generated_here =
-        quirks->origin_untold || (info->local == 1 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN);
+        quirks->origin_waived || (info->local == 1 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN);
 
     return info->sensitive == 1 && info->always_sensitive == 1 && info->never_extractable == 1 &&
            info->extractable == 0 && generated_here;
@@ -441,7 +443,7 @@ refuses_template(CK_RV rv)
            rv == CKR_ATTRIBUTE_READ_ONLY || rv == CKR_TEMPLATE_INCONSISTENT;
 }
 
-/* Software tokens fail now and then when another process generates at the same time. */
+/* Software tokens fail now and then when another process starts or generates at the same time. */
 static CK_RV
 generate(const struct hsm_slot *slot, const struct hsm_object_name *name, bool strict,
          CK_OBJECT_HANDLE *private_key, CK_OBJECT_HANDLE *public_key)
@@ -453,10 +455,13 @@ generate(const struct hsm_slot *slot, const struct hsm_object_name *name, bool s
 
     public_template(&public, name, &slot->settings.quirks, strict);
     private_template(&private, name, strict);
-    for (int tries = 0; tries < GENERATE_TRIES && rv == CKR_GENERAL_ERROR; tries++)
+    for (unsigned tries = 0; tries < GENERATE_TRIES && rv == CKR_GENERAL_ERROR; tries++) {
+        if (tries > 0)
+            hsm_clock_sleep_until(hsm_deadline_after(GENERATE_MS << tries));
         rv = functions_of(slot)->C_GenerateKeyPair(slot->control, &mechanism, public.attributes,
                                                    public.count, private.attributes, private.count,
                                                    public_key, private_key);
+    }
     return rv;
 }
 

@@ -19,16 +19,18 @@ struct known {
     const char *reason;
 };
 
-/* docs/HSM.md says which of these were tried and which were read of. The first that fits holds. */
+/* docs/HSM.md says which of these were tried and which were read of. All that fit hold. */
 static const struct known table[] = {
     {"PKCS#11 Kit",
      NULL,
-     {.restart = true, .id_len = ID_LEN},
-     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone"},
+     {.restart = true, .serial = true},
+     "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone; it serves "
+     "one call at a time, and of two that wait when it breaks one may wait for ever"},
     {"SoftHSM",
      NULL,
-     {.id_len = ID_LEN},
-     "SoftHSM: nothing; sessions are not limited, its own lock is what limits"},
+     {.shared_files = true},
+     "SoftHSM: a login empties the token's file and writes it again; keys that are being generated "
+     "are seen half, and two at once fail"},
     {"Yubico",
      NULL,
      {.plain_templates = true, .restart = true, .id_len = 2, .sessions_max = 8},
@@ -36,30 +38,31 @@ static const struct known table[] = {
      "one at a time in the device"},
     {"AWS CloudHSM",
      NULL,
-     {.plain_templates = true, .id_len = ID_LEN},
+     {.plain_templates = true},
      "AWS CloudHSM: attributes that it does not know are refused"},
     {"Cavium",
      NULL,
-     {.plain_templates = true, .id_len = ID_LEN},
+     {.plain_templates = true},
      "AWS CloudHSM, older client: attributes that it does not know are refused"},
     {"SafeNet",
      NULL,
-     {.restart = true, .id_len = ID_LEN},
+     {.restart = true},
      "Luna: a group that lost all members comes back by C_Finalize and C_Initialize alone"},
     {"Thales",
      NULL,
-     {.restart = true, .id_len = ID_LEN},
+     {.restart = true},
      "Luna: a group that lost all members comes back by C_Finalize and C_Initialize alone"},
     {"Mozilla",
      "NSS",
-     {.plain_templates = true, .origin_untold = true, .id_len = ID_LEN},
+     {.plain_templates = true, .origin_untold = true},
      "NSS softokn: its database has no room for CKA_ALLOWED_MECHANISMS and CKA_COPYABLE; CKA_LOCAL "
-     "is false of every key, but what was not generated in it is never CKA_ALWAYS_SENSITIVE"},
+     "is false of every key"},
     {"tpm2-software",
      NULL,
-     {.plain_templates = true, .bare_public = true, .id_len = ID_LEN, .sessions_max = 4},
+     {.plain_templates = true, .bare_public = true, .shared_files = true, .sessions_max = 4},
      "tpm2-pkcs11: one call at a time in the TPM; to a TPM, to verify is to decrypt and to encrypt "
-     "is to sign, so a pair for signatures alone has a public half without uses"},
+     "is to sign, so a pair for signatures alone has a public half without uses; its database does "
+     "not wait for another process that writes"},
 };
 
 /* CK_INFO pads with blanks and has no NUL; a table entry is the beginning of it. */
@@ -71,26 +74,45 @@ begins(const CK_UTF8CHAR *padded, size_t size, const char *beginning)
     return len == 0 || (len <= size && memcmp(padded, beginning, len) == 0);
 }
 
+static bool
+fits(const struct known *known, const CK_INFO *module, const CK_UTF8CHAR *manufacturer)
+{
+    const char *name = known->manufacturer;
+
+    return (begins(module->manufacturerID, sizeof(module->manufacturerID), name) ||
+            begins(manufacturer, sizeof(module->manufacturerID), name)) &&
+           begins(module->libraryDescription, sizeof(module->libraryDescription),
+                  known->description);
+}
+
+static unsigned
+smaller_of(unsigned a, unsigned b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* A module may only pass calls on: what is behind it has quirks of its own. */
+static void
+merge(const struct hsm_quirks *more, struct hsm_quirks *quirks)
+{
+    quirks->plain_templates |= more->plain_templates;
+    quirks->bare_public |= more->bare_public;
+    quirks->origin_untold |= more->origin_untold;
+    quirks->shared_files |= more->shared_files;
+    quirks->restart |= more->restart;
+    quirks->id_len = smaller_of(quirks->id_len, more->id_len);
+    quirks->sessions_max = smaller_of(quirks->sessions_max, more->sessions_max);
+}
+
 void
-hsm_quirks_of(const CK_INFO *module, const CK_TOKEN_INFO *token, struct hsm_quirks *out,
-              const char **reason)
+hsm_quirks_of(const CK_INFO *module, const CK_UTF8CHAR manufacturer[32], struct hsm_quirks *out)
 {
     *out = (struct hsm_quirks){.id_len = ID_LEN};
-    *reason = NULL;
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        const struct known *known = &table[i];
-        bool by_module =
-            begins(module->manufacturerID, sizeof(module->manufacturerID), known->manufacturer);
-        bool by_token =
-            begins(token->manufacturerID, sizeof(token->manufacturerID), known->manufacturer);
-
-        if ((by_module || by_token) &&
-            begins(module->libraryDescription, sizeof(module->libraryDescription),
-                   known->description)) {
-            *out = known->quirks;
-            *reason = known->reason;
-            return;
-        }
+        if (!fits(&table[i], module, manufacturer))
+            continue;
+        merge(&table[i].quirks, out);
+        hsm_log(HSM_LOG_DEBUG, "%s", table[i].reason);
     }
 }
 
@@ -117,16 +139,22 @@ is_word(const char *word, size_t len, const char *wanted)
 }
 
 static bool
-parse_word(const char *word, size_t len, struct hsm_quirks *quirks)
+parse_word(const char *word, size_t len, const struct hsm_quirks *known, struct hsm_quirks *quirks)
 {
-    if (is_word(word, len, "plain-templates"))
+    if (is_word(word, len, "known"))
+        merge(known, quirks);
+    else if (is_word(word, len, "plain-templates"))
         quirks->plain_templates = true;
     else if (is_word(word, len, "bare-public"))
         quirks->bare_public = true;
     else if (is_word(word, len, "origin-untold"))
-        quirks->origin_untold = true;
+        quirks->origin_waived = true;
+    else if (is_word(word, len, "shared-files"))
+        quirks->shared_files = true;
     else if (is_word(word, len, "restart"))
         quirks->restart = true;
+    else if (is_word(word, len, "serial"))
+        quirks->serial = true;
     else if (len > 3 && memcmp(word, "id=", 3) == 0)
         return parse_number(word + 3, len - 3, 2, HSM_ID_MAX, &quirks->id_len);
     else if (len > 9 && memcmp(word, "sessions=", 9) == 0)
@@ -137,14 +165,14 @@ parse_word(const char *word, size_t len, struct hsm_quirks *quirks)
 }
 
 enum hsm_status
-hsm_quirks_parse(const char *text, struct hsm_quirks *out)
+hsm_quirks_parse(const char *text, const struct hsm_quirks *known, struct hsm_quirks *out)
 {
     struct hsm_quirks quirks = {.id_len = ID_LEN};
 
     while (*text != '\0') {
         size_t len = strcspn(text, ",");
 
-        if (!parse_word(text, len, &quirks)) {
+        if (!parse_word(text, len, known, &quirks)) {
             hsm_log(HSM_LOG_ERROR, "quirks: \"%.*s\" is not one", (int)len, text);
             return HSM_ERR_USAGE;
         }

@@ -11,25 +11,35 @@
 
 #include <hsm/status.h>
 
+/* Of the module, or of the token behind it. */
 struct hsm_quirks {
     bool
         plain_templates; /* key generation without CKA_MODIFIABLE, _COPYABLE, _ALLOWED_MECHANISMS */
     bool bare_public; /* and without CKA_VERIFY of the public half */
-    bool origin_untold; /* CKA_LOCAL is false of every key; what tells a generated one is that
-                           CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are true */
+    bool origin_untold; /* CKA_LOCAL is false of every key: all are refused, unless */
+    bool origin_waived; /* the configuration says to do without it: never known of a module */
+    bool shared_files; /* processes take turns: host_lock_internal.h */
     bool restart; /* a lost connection comes back by C_Finalize and C_Initialize alone */
+    bool serial; /* one call at a time in the module, or it may lose one for ever */
     unsigned id_len; /* octets of a new key's CKA_ID */
     unsigned sessions_max; /* whatever CK_TOKEN_INFO says; 0: that */
 };
 
-/** What is known of a module and its token; `reason` is for the log, NULL if nothing is known. */
-void hsm_quirks_of(const CK_INFO *module, const CK_TOKEN_INFO *token, struct hsm_quirks *out,
-                   const char **reason);
+/**
+ * What is known of a module and of what it shows.
+ *
+ * @param manufacturer  of a token or a slot, padded with blanks: not the
+ *                      module's where the module only passes calls on
+ */
+void hsm_quirks_of(const CK_INFO *module, const CK_UTF8CHAR manufacturer[32],
+                   struct hsm_quirks *out);
 
 /**
- * Words between commas: plain-templates, bare-public, origin-untold, restart,
- * id=2..64, sessions=1..1024. "" is none.
+ * Words between commas: plain-templates, bare-public, origin-untold (which
+ * waives CKA_LOCAL), shared-files, restart, serial, id=2..64,
+ * sessions=1..1024; and "known" for what `known` has. "" is none.
  */
-HSM_MUST_CHECK enum hsm_status hsm_quirks_parse(const char *text, struct hsm_quirks *out);
+HSM_MUST_CHECK enum hsm_status hsm_quirks_parse(const char *text, const struct hsm_quirks *known,
+                                                struct hsm_quirks *out);
 
 #endif

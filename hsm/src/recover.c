@@ -3,17 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include <hsm/log.h>
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
-#include "host_lock_internal.h"
 #include "signer_internal.h"
 #include "slot_internal.h"
 #include "thread_internal.h"
 
 #define ATTEMPT_WAIT_MS 1000 /* for callers to leave the module, in one attempt */
-#define HOST_WAIT_MS    500 /* for other processes; one of them may be stuck in the module */
 #define STOP_WAIT_MS    5000 /* for the thread to leave the module */
 #define MISSING_WAIT_MS 50 /* between searches for a key that may come back, at first */
 #define MISSING_LOOKS   40 /* of them; then: */
@@ -90,13 +90,16 @@ present_pin(struct hsm_slot *slot)
 {
     struct hsm_latch *latch = hsm_latch_new();
     CK_UTF8CHAR *octets = (CK_UTF8CHAR *)hsm_secret_octets(slot->pin);
+    int turn;
     CK_RV rv;
 
     if (latch == NULL)
         return HSM_ERR_NOMEM;
     atomic_fetch_add(&slot->counters.logins, 1);
+    turn = hsm_slot_turn(slot, HSM_TURN_WRITE);
     rv = hsm_module_functions(slot->module)
              ->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(slot->pin));
+    hsm_host_unlock(turn);
     if (hsm_ckr_action(rv) != HSM_CKR_PIN) {
         hsm_latch_free(latch);
         return hsm_ckr_action(rv) == HSM_CKR_NONE ? HSM_OK : hsm_ckr_log(rv, "login");
@@ -173,19 +176,15 @@ attempt_inside(struct hsm_slot *slot, bool restart)
     return st;
 }
 
-/* Modules race between C_Initialize and C_Login, so one process of the host at a time. */
 static enum hsm_status
 attempt(struct hsm_slot *slot, bool restart)
 {
     enum hsm_status st;
-    int lock;
 
     atomic_fetch_add(&slot->counters.attempts, 1);
     if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
         return HSM_ERR_BUSY;
-    lock = hsm_host_lock_within(hsm_module_path(slot->module), HOST_WAIT_MS);
     st = attempt_inside(slot, restart);
-    hsm_host_unlock(lock);
     hsm_gate_leave(&slot->admin);
     return st;
 }
@@ -339,6 +338,9 @@ care(void *argument)
             probe(slot);
         pthread_mutex_lock(&slot->care_lock);
     }
+    pthread_mutex_unlock(&slot->care_lock);
+    OPENSSL_thread_stop(); /* who waits for the end may end the process */
+    pthread_mutex_lock(&slot->care_lock);
     slot->caring = false;
     pthread_cond_broadcast(&slot->care_changed);
     pthread_mutex_unlock(&slot->care_lock);

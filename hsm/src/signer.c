@@ -377,14 +377,20 @@ made(struct call *call, const uint8_t *sig, unsigned epoch, unsigned epoch_now)
 static enum hsm_status
 sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t *sig)
 {
+    struct hsm_slot *slot = call->signer->slot;
     enum hsm_form form = HSM_FORM_GOOD;
     CK_RV rv;
 
     if (call->job != NULL)
         hsm_job_holds(call->job, session);
-    rv = hsm_slot_session_ready(call->signer->slot, session, epoch);
+    if (!hsm_module_call_begin(slot->module, call->request->patience.deadline)) {
+        (void)give_back(call, session);
+        return HSM_ERR_BUSY;
+    }
+    rv = hsm_slot_session_ready(slot, session, epoch);
     if (rv == CKR_OK)
         rv = call_by_route(call, session, sig, &form);
+    hsm_module_call_end(slot->module);
     if (rv != CKR_OK)
         return failed(call, session, epoch, rv);
     if (form == HSM_FORM_BAD) {

@@ -8,7 +8,6 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
-#include "host_lock_internal.h"
 #include "journal_internal.h"
 #include "worker_internal.h"
 
@@ -24,6 +23,7 @@
 #define VERIFY_EVERY       64
 #define PROBE_DEFAULT_MS   10000
 #define CLOSE_WAIT_MS      5000 /* for calls that are still in the token */
+#define DROP_WAIT_MS       1000 /* for others, to close a session; then it stays */
 
 static unsigned
 or_else(unsigned value, unsigned otherwise)
@@ -53,14 +53,17 @@ static enum hsm_status
 choose_quirks(const struct hsm_token_config *config, const CK_INFO *module,
               const CK_TOKEN_INFO *token, struct hsm_quirks *out)
 {
-    const char *reason = NULL;
+    struct hsm_quirks known;
+    enum hsm_status st = HSM_OK;
 
-    if (config->quirks != NULL)
-        return hsm_quirks_parse(config->quirks, out);
-    hsm_quirks_of(module, token, out, &reason);
-    if (reason != NULL)
-        hsm_log(HSM_LOG_DEBUG, "%s", reason);
-    return HSM_OK;
+    hsm_quirks_of(module, token->manufacturerID, &known);
+    if (config->quirks == NULL)
+        *out = known;
+    else
+        st = hsm_quirks_parse(config->quirks, &known, out);
+    if (st == HSM_OK && out->origin_waived)
+        hsm_log(HSM_LOG_WARNING, "token: keys are taken without CKA_LOCAL, as configured");
+    return st;
 }
 
 static const char *
@@ -110,6 +113,18 @@ hsm_settings_from(const struct hsm_token_config *config, const CK_INFO *module,
     if (s.sessions > sessions_allowed(token, &s.quirks))
         s.sessions = sessions_allowed(token, &s.quirks);
     *out = s;
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_route_parse(const char *text, enum hsm_route *out)
+{
+    if (strcmp(text, "libp11") == 0)
+        *out = HSM_ROUTE_LIBP11;
+    else if (strcmp(text, "direct") == 0)
+        *out = HSM_ROUTE_DIRECT;
+    else
+        return HSM_ERR_USAGE;
     return HSM_OK;
 }
 
@@ -187,6 +202,21 @@ slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
     return HSM_OK;
 }
 
+static void
+close_session(const struct hsm_slot *slot, struct hsm_session *session)
+{
+    if (session->epoch != 0 && session->module_epoch == hsm_module_epoch(slot->module))
+        (void)hsm_module_functions(slot->module)->C_CloseSession(session->handle);
+    session->epoch = 0;
+}
+
+int
+hsm_slot_turn(const struct hsm_slot *slot, enum hsm_turn turn)
+{
+    return slot->settings.quirks.shared_files ? hsm_host_lock(hsm_module_path(slot->module), turn)
+                                              : -1;
+}
+
 CK_RV
 hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsigned epoch)
 {
@@ -194,7 +224,7 @@ hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsig
 
     if (session->epoch == epoch)
         return CKR_OK;
-    hsm_slot_session_drop(slot, session);
+    close_session(slot, session);
     /* Read-write: some modules know no other kind, and it does no harm. */
     rv = hsm_module_functions(slot->module)
              ->C_OpenSession(slot->id, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
@@ -209,9 +239,12 @@ hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsig
 void
 hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session)
 {
-    if (session->epoch != 0 && session->module_epoch == hsm_module_epoch(slot->module))
-        (void)hsm_module_functions(slot->module)->C_CloseSession(session->handle);
-    session->epoch = 0;
+    if (!hsm_module_call_begin(slot->module, hsm_deadline_after(DROP_WAIT_MS))) {
+        session->epoch = 0;
+        return;
+    }
+    close_session(slot, session);
+    hsm_module_call_end(slot->module);
 }
 
 /* One is opened beside the control session, so that a token without room is known at once. */
@@ -238,10 +271,12 @@ close_control(struct hsm_slot *slot)
 {
     const CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
 
-    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module))
+    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module) ||
+        !hsm_module_call_begin(slot->module, hsm_deadline_after(CLOSE_WAIT_MS)))
         return;
     (void)functions->C_Logout(slot->control);
     (void)functions->C_CloseSession(slot->control);
+    hsm_module_call_end(slot->module);
     slot->control_epoch = 0;
 }
 
@@ -268,12 +303,12 @@ slot_start(struct hsm_slot *slot)
         st = hsm_workers_start(slot, &slot->workers);
     if (st == HSM_OK)
         st = hsm_care_start(slot);
+    hsm_module_leave(slot->module);
     if (st != HSM_OK) {
         hsm_workers_stop(slot->workers);
         close_sessions(slot);
         close_control(slot);
     }
-    hsm_module_leave(slot->module);
     return st;
 }
 
@@ -290,6 +325,8 @@ slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
         st = slot_new(module, id, token, &settings, pin, &slot);
     if (st != HSM_OK)
         return st;
+    if (settings.quirks.serial)
+        hsm_module_serialise(module);
     if (config->journal != NULL)
         st = hsm_journal_open(config->journal, &slot->journal);
     if (st == HSM_OK)
@@ -374,26 +411,18 @@ admin_ready(struct hsm_slot *slot, int64_t deadline)
     return false;
 }
 
-static unsigned
-ms_until(int64_t deadline)
-{
-    int64_t left = deadline - hsm_clock_ns();
-
-    return left > 0 ? (unsigned)(left / HSM_MS) + 1 : 0;
-}
-
 enum hsm_status
-hsm_slot_admin_enter(struct hsm_slot *slot)
+hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
 {
     int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
     enum hsm_status st = HSM_OK;
 
     while (st == HSM_OK) {
         st = hsm_pool_await(&slot->pool, deadline);
-        if (st == HSM_OK && !hsm_gate_enter(&slot->admin, ms_until(deadline)))
+        if (st == HSM_OK && !hsm_gate_enter(&slot->admin, hsm_ms_until(deadline)))
             st = HSM_ERR_BUSY;
         if (st == HSM_OK && admin_ready(slot, deadline)) {
-            slot->host_lock = hsm_host_lock(hsm_module_path(slot->module));
+            slot->turn = hsm_slot_turn(slot, turn);
             return HSM_OK;
         }
         if (st == HSM_OK)
@@ -422,7 +451,7 @@ hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
 
     if (lost)
         hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");
-    hsm_host_unlock(slot->host_lock);
+    hsm_host_unlock(slot->turn);
     hsm_module_leave(slot->module);
     hsm_gate_leave(&slot->admin);
     return lost;

@@ -23,6 +23,7 @@
 #include <hsm/token.h>
 
 #include "gate_internal.h"
+#include "host_lock_internal.h"
 #include "module_internal.h"
 #include "pool_internal.h"
 #include "quirk_internal.h"
@@ -65,7 +66,7 @@ struct hsm_slot {
     struct hsm_gate admin; /* one caller: the control session */
     CK_SESSION_HANDLE control; /* read-write, logged in; inside the admin gate */
     unsigned control_epoch; /* of the module; 0: there is none */
-    int host_lock; /* of who is inside the admin gate */
+    int turn; /* of who is inside the admin gate */
 
     pthread_mutex_t signers_lock;
     struct hsm_signer *signers;
@@ -112,16 +113,20 @@ void hsm_slot_ref(struct hsm_slot *slot);
 void hsm_slot_unref(struct hsm_slot *slot);
 
 /**
- * Enter the admin gate with a control session that is logged in, and take the
- * host lock. Waits through a recovery, within the time of an operation.
+ * Enter the admin gate with a control session that is logged in, and in turn
+ * where processes take turns. Waits through a recovery, within the time of an
+ * operation.
  */
-HSM_MUST_CHECK enum hsm_status hsm_slot_admin_enter(struct hsm_slot *slot);
+HSM_MUST_CHECK enum hsm_status hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn);
 
 /**
  * Leave it with how it went. True when it failed because the token was lost:
  * what changes nothing may be asked again, after the recovery that is under way.
  */
 bool hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status);
+
+/** Wait for this process's turn where processes take turns; what hsm_host_unlock() takes. */
+int hsm_slot_turn(const struct hsm_slot *slot, enum hsm_turn turn);
 
 /** Make sure of an open session for a taker; CKR_OK or what C_OpenSession said. */
 HSM_MUST_CHECK CK_RV hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session,

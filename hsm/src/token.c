@@ -11,7 +11,6 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
-#include "host_lock_internal.h"
 #include "journal_internal.h"
 #include "key_internal.h"
 #include "module_internal.h"
@@ -60,11 +59,11 @@ hsm_token_check(const struct hsm_token *token)
 }
 
 enum hsm_status
-hsm_token_admin_enter(struct hsm_token *token)
+hsm_token_admin_enter(struct hsm_token *token, enum hsm_turn turn)
 {
     enum hsm_status st = hsm_token_check(token);
 
-    return st == HSM_OK ? hsm_slot_admin_enter(token->slot) : st;
+    return st == HSM_OK ? hsm_slot_admin_enter(token->slot, turn) : st;
 }
 
 bool
@@ -178,6 +177,27 @@ match_tokens(const struct hsm_module *module, const struct hsm_uri *uri, struct 
     return HSM_OK;
 }
 
+/* Then a token that is not there may be one that another process is writing. */
+static bool
+shares_files(const struct hsm_module *module)
+{
+    DEFER(release_ids) CK_SLOT_ID *ids = NULL;
+    CK_ULONG count = 0;
+    CK_RV rv = hsm_module_slots(module, &ids, &count);
+    bool shared = false;
+
+    for (CK_ULONG i = 0; rv == CKR_OK && i < count && !shared; i++) {
+        struct hsm_quirks quirks;
+        CK_SLOT_INFO slot;
+
+        if (hsm_module_functions(module)->C_GetSlotInfo(ids[i], &slot) != CKR_OK)
+            continue;
+        hsm_quirks_of(hsm_module_info(module), slot.manufacturerID, &quirks);
+        shared = quirks.shared_files;
+    }
+    return shared;
+}
+
 static enum hsm_status
 choose_token(const struct hsm_module *module, const struct hsm_uri *uri, struct candidate *out)
 {
@@ -277,55 +297,28 @@ check_usable(const struct hsm_token *token)
     return HSM_OK;
 }
 
+/* What the URI names, in a token that is not logged in to yet. */
 static enum hsm_status
-open_on_module(struct hsm_module *module, const struct hsm_uri *uri,
-               const struct hsm_token_config *config, const struct hsm_secret *pin,
-               struct hsm_token **out)
+choose_on_module(struct hsm_module *module, const struct hsm_uri *uri, struct hsm_token *token,
+                 CK_SLOT_ID *id)
 {
-    DEFER(free) struct hsm_token *token = calloc(1, sizeof(*token));
     struct candidate chosen;
     enum hsm_status st;
 
-    if (token == NULL)
-        return HSM_ERR_NOMEM;
     if (!hsm_module_enter(module, hsm_deadline_after(MODULE_WAIT_MS)))
         return HSM_ERR_BUSY;
     st = choose_token(module, uri, &chosen);
-    if (st == HSM_OK)
+    if (st == HSM_OK) {
         describe(module, chosen.id, &chosen.token, &token->info);
+        token->raw = chosen.token;
+        *id = chosen.id;
+    }
+    token->shares_files = shares_files(module);
     hsm_module_leave(module);
-    if (st != HSM_OK)
-        return st;
-    token->raw = chosen.token;
-    st = check_usable(token);
-    if (st == HSM_OK)
-        st = hsm_slot_open(module, chosen.id, &token->raw, config, pin, &token->slot);
-    if (st != HSM_OK)
-        return st;
-    token->module = module;
-    token->generation = hsm_fork_generation();
-    *out = token;
-    token = NULL;
-    return HSM_OK;
-}
-
-/* Inside the host lock. */
-static enum hsm_status
-open_started(const char *path, const struct hsm_uri *uri, const struct hsm_token_config *config,
-             const struct hsm_secret *pin, struct hsm_token **out)
-{
-    DEFER(hsm_module_close) struct hsm_module *module = NULL;
-    enum hsm_status st = hsm_module_open(path, &module);
-
-    if (st != HSM_OK)
-        return st;
-    st = open_on_module(module, uri, config, pin, out);
     if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_AMBIGUOUS)
         hsm_log(HSM_LOG_ERROR, "%s: %s token in %s matches",
                 hsm_uri_get(uri, "token") != NULL ? hsm_uri_get(uri, "token") : "PKCS#11 URI",
                 st == HSM_ERR_NOT_FOUND ? "no" : "more than one", hsm_module_path(module));
-    if (st == HSM_OK)
-        module = NULL; /* the token has it now */
     return st;
 }
 
@@ -343,6 +336,71 @@ give_journal_its_key(struct hsm_token *token)
     return st == HSM_OK ? hsm_journal_sign_with(journal, hsm_key_signer(key)) : st;
 }
 
+/* The module reads its files when it is started, in our turn or not. */
+static enum hsm_status
+start_and_choose(const char *path, const struct hsm_uri *uri, bool in_turn, struct hsm_token *token,
+                 CK_SLOT_ID *id)
+{
+    int turn = in_turn ? hsm_host_lock(path, HSM_TURN_READ) : -1;
+    enum hsm_status st = hsm_module_open(path, &token->module);
+
+    if (st == HSM_OK)
+        st = choose_on_module(token->module, uri, token, id);
+    hsm_host_unlock(turn);
+    return st;
+}
+
+static enum hsm_status
+open_once(const char *path, const struct hsm_uri *uri, bool in_turn,
+          const struct hsm_token_config *config, const struct hsm_secret *pin,
+          struct hsm_token *token)
+{
+    CK_SLOT_ID id = 0;
+    enum hsm_status st = start_and_choose(path, uri, in_turn, token, &id);
+
+    if (st == HSM_OK)
+        st = check_usable(token);
+    if (st == HSM_OK)
+        st = hsm_slot_open(token->module, id, &token->raw, config, pin, &token->slot);
+    if (st == HSM_OK || token->module == NULL)
+        return st;
+    hsm_module_close(token->module);
+    token->module = NULL;
+    return st;
+}
+
+/* Another process may have been writing what we read. A PIN that was refused is another matter. */
+static bool
+is_worth_another_look(const struct hsm_token *token, enum hsm_status status)
+{
+    return token->shares_files &&
+           (status == HSM_ERR_NOT_FOUND || status == HSM_ERR_BUSY || status == HSM_ERR_DENIED) &&
+           !hsm_latch_is_set(&token->raw);
+}
+
+static enum hsm_status
+open_on(const char *path, const struct hsm_uri *uri, const struct hsm_token_config *config,
+        const struct hsm_secret *pin, struct hsm_token **out)
+{
+    DEFER(free) struct hsm_token *token = calloc(1, sizeof(*token));
+    enum hsm_status st;
+
+    if (token == NULL)
+        return HSM_ERR_NOMEM;
+    st = open_once(path, uri, false, config, pin, token);
+    if (is_worth_another_look(token, st)) {
+        st = open_once(path, uri, true, config, pin, token);
+        if (st == HSM_OK)
+            hsm_log(HSM_LOG_INFO, "token %s: another process was writing it", token->info.label);
+    }
+    if (st != HSM_OK)
+        return st;
+    token->generation = hsm_fork_generation();
+    *out = token;
+    token = NULL;
+    return HSM_OK;
+}
+
 enum hsm_status
 hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
 {
@@ -351,7 +409,6 @@ hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
     struct hsm_token *token = NULL;
     const char *path = NULL;
     enum hsm_status st = parse_token_uri(config->uri, &uri);
-    int lock;
 
     if (st == HSM_OK && !names_a_token(uri) && hsm_uri_get(uri, "slot-id") != NULL) {
         hsm_log(HSM_LOG_ERROR, "PKCS#11 URI: slot numbers change: name the token too");
@@ -363,9 +420,7 @@ hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
         st = pin_from_uri(uri, &own_pin);
     if (st != HSM_OK)
         return st;
-    lock = hsm_host_lock(path);
-    st = open_started(path, uri, config, config->pin != NULL ? config->pin : own_pin, &token);
-    hsm_host_unlock(lock);
+    st = open_on(path, uri, config, config->pin != NULL ? config->pin : own_pin, &token);
     if (st == HSM_OK)
         st = give_journal_its_key(token);
     if (st != HSM_OK) {
@@ -440,6 +495,28 @@ hsm_token_stats(const struct hsm_token *token, struct hsm_token_stats *out)
     pthread_mutex_unlock(&slot->pool.lock);
 }
 
+/* For what shows all that there is: where processes take turns, started again in ours. */
+static enum hsm_status
+open_in_turn(const char *path, struct hsm_module **out, int *turn)
+{
+    enum hsm_status st = hsm_module_open(path, out);
+    bool shared;
+
+    if (st != HSM_OK)
+        return st;
+    if (!hsm_module_enter(*out, hsm_deadline_after(MODULE_WAIT_MS))) {
+        hsm_module_close(*out);
+        return HSM_ERR_BUSY;
+    }
+    shared = shares_files(*out);
+    hsm_module_leave(*out);
+    if (!shared)
+        return HSM_OK;
+    hsm_module_close(*out);
+    *turn = hsm_host_lock(path, HSM_TURN_WRITE);
+    return hsm_module_open(path, out);
+}
+
 static enum hsm_status
 describe_all(const struct hsm_module *module, const struct hsm_uri *uri,
              struct hsm_token_info **out, size_t *count)
@@ -469,14 +546,13 @@ hsm_token_list(const char *text, const char *given_module, struct hsm_token_info
     struct hsm_module *module = NULL;
     const char *path = NULL;
     enum hsm_status st = parse_token_uri(text != NULL ? text : "pkcs11:", &uri);
-    int lock;
+    int turn = -1;
 
     if (st == HSM_OK)
         st = module_path(uri, given_module, &path);
     if (st != HSM_OK)
         return st;
-    lock = hsm_host_lock(path);
-    st = hsm_module_open(path, &module);
+    st = open_in_turn(path, &module, &turn);
     if (st == HSM_OK) {
         st = HSM_ERR_BUSY;
         if (hsm_module_enter(module, hsm_deadline_after(MODULE_WAIT_MS))) {
@@ -485,7 +561,7 @@ hsm_token_list(const char *text, const char *given_module, struct hsm_token_info
         }
         hsm_module_close(module);
     }
-    hsm_host_unlock(lock);
+    hsm_host_unlock(turn);
     return st;
 }
 
@@ -498,7 +574,7 @@ hsm_token_random(struct hsm_token *token, void *out, size_t len)
     for (int tries = 0; again && tries < RANDOM_TRIES; tries++) {
         CK_RV rv;
 
-        st = hsm_token_admin_enter(token);
+        st = hsm_token_admin_enter(token, HSM_TURN_READ);
         if (st != HSM_OK)
             return st;
         rv = hsm_module_functions(token->module)->C_GenerateRandom(token->slot->control, out, len);
@@ -590,14 +666,13 @@ hsm_token_init(const char *path, const char *label, const struct hsm_secret *so_
     struct hsm_module *module = NULL;
     size_t len = strlen(label);
     enum hsm_status st;
-    int lock;
+    int turn = -1;
 
     if (len == 0 || len > sizeof(((CK_TOKEN_INFO *)NULL)->label)) {
         hsm_log(HSM_LOG_ERROR, "a token's label has 1 to 32 octets");
         return HSM_ERR_USAGE;
     }
-    lock = hsm_host_lock(path);
-    st = hsm_module_open(path, &module);
+    st = open_in_turn(path, &module, &turn);
     if (st == HSM_OK) {
         st = HSM_ERR_BUSY;
         if (hsm_module_enter(module, hsm_deadline_after(MODULE_WAIT_MS))) {
@@ -606,6 +681,6 @@ hsm_token_init(const char *path, const char *label, const struct hsm_secret *so_
         }
         hsm_module_close(module);
     }
-    hsm_host_unlock(lock);
+    hsm_host_unlock(turn);
     return st;
 }

@@ -13,6 +13,7 @@ struct hsm_token {
     struct hsm_slot *slot;
     CK_TOKEN_INFO raw; /* as it was when opened */
     struct hsm_token_info info;
+    bool shares_files; /* with other processes, which may be writing them: host_lock_internal.h */
     unsigned generation; /* hsm_fork_generation() when it was opened */
 };
 
@@ -20,7 +21,7 @@ struct hsm_token {
 HSM_MUST_CHECK enum hsm_status hsm_token_check(const struct hsm_token *token);
 
 /** hsm_slot_admin_enter() and hsm_slot_admin_leave(), after hsm_token_check(). */
-HSM_MUST_CHECK enum hsm_status hsm_token_admin_enter(struct hsm_token *token);
+HSM_MUST_CHECK enum hsm_status hsm_token_admin_enter(struct hsm_token *token, enum hsm_turn turn);
 bool hsm_token_admin_leave(struct hsm_token *token, enum hsm_status status);
 
 #endif

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include <hsm/log.h>
 
 #include "clock_internal.h"
@@ -180,6 +182,9 @@ work(void *argument)
         else
             pthread_cond_wait(&workers->work, &workers->lock);
     }
+    pthread_mutex_unlock(&workers->lock);
+    OPENSSL_thread_stop(); /* who waits for the end may end the process */
+    pthread_mutex_lock(&workers->lock);
     if (!replaced)
         workers->threads--;
     pthread_cond_signal(&workers->ended);

@@ -1,17 +1,17 @@
-/* ms_api.c - the bodies of the signing and verification API (ATIS-1000082). */
+/* ms_api.c - what the two requests of the signing and verification API share, and its errors. */
 #include "ms_api_internal.h"
 
 #include <string.h>
 
 #include <acme/json.h>
-#include <sks/identity.h>
 
+#define TEXT_MAX     64 /* characters of an error's text */
 #define SPAN_OF_A_TN "0123456789#*+-.() " /* more is a URI, not a number */
 
 static const struct {
     const char *id;
     int status;
-    const char *text;
+    const char *text; /* the variables stand for %1 and %2 */
 } errors[] = {
     [MS_MISSING_BODY] = {"SVC4000", 400, "Missing request body"},
     [MS_MISSING_PARAMETER] = {"SVC4001", 400, "Missing mandatory parameter '%1'"},
@@ -27,6 +27,49 @@ static const struct {
     [MS_NOT_POSSIBLE_NOW] = {"POL5030", 503, "Not possible now: %1"},
 };
 
+/* The error's text with its variables in place, cut off where it is too long. */
+static void
+write_text(const struct ms_fault *fault, char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (const char *c = errors[fault->error].text; *c != '\0' && n + 1 < size; c++) {
+        if (*c == '%' && (c[1] == '1' || c[1] == '2')) {
+            const char *text = fault->variables[c[1] - '1'].text;
+            size_t len = strnlen(text, size - 1 - n);
+
+            memcpy(out + n, text, len);
+            n += len;
+            c++;
+        } else {
+            out[n++] = *c;
+        }
+    }
+    out[n] = '\0';
+}
+
+static json_t *
+atis_body(const struct ms_fault *fault)
+{
+    const char *id = errors[fault->error].id;
+    json_t *variables = json_array();
+
+    for (size_t i = 0; i < 2 && fault->variables[i].text[0] != '\0'; i++)
+        json_array_append_new(variables, json_string(fault->variables[i].text));
+    return json_pack("{s:{s:{s:s, s:s, s:o}}}", "requestError",
+                     strncmp(id, "POL", 3) == 0 ? "policyException" : "serviceException",
+                     "messageId", id, "text", errors[fault->error].text, "variables", variables);
+}
+
+static json_t *
+threegpp_body(const struct ms_fault *fault)
+{
+    char text[TEXT_MAX + 2 * sizeof(struct hsm_reason)];
+
+    write_text(fault, text, sizeof(text));
+    return json_pack("{s:s}", "error", text);
+}
+
 int
 ms_fault_status(const struct ms_fault *fault)
 {
@@ -36,54 +79,59 @@ ms_fault_status(const struct ms_fault *fault)
 void
 ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *response)
 {
-    const char *id = errors[fault->error].id;
-    json_t *variables = json_array();
-    json_t *body;
-
-    for (size_t i = 0; i < 2 && fault->variables[i].text[0] != '\0'; i++)
-        json_array_append_new(variables, json_string(fault->variables[i].text));
-    body = json_pack("{s:{s:{s:s, s:s, s:o}}}", "requestError",
-                     strncmp(id, "POL", 3) == 0 ? "policyException" : "serviceException",
-                     "messageId", id, "text", errors[fault->error].text, "variables", variables);
-    acme_http_respond_json(response, errors[fault->error].status, "application/json", body);
+    acme_http_respond_json(response, errors[fault->error].status, "application/json",
+                           fault->dialect == MS_3GPP ? threegpp_body(fault) : atis_body(fault));
 }
 
-/* A refusal in one statement. */
-static bool
-refuse(struct ms_fault *fault, enum ms_error error, const char *first, const char *second)
+bool
+ms_refuse(struct ms_fault *fault, enum ms_error error, const char *first, const char *second)
 {
-    memset(fault, 0, sizeof(*fault));
     fault->error = error;
     hsm_refuse(&fault->variables[0], HSM_ERR_MALFORMED, "%s", first);
     hsm_refuse(&fault->variables[1], HSM_ERR_MALFORMED, "%s", second);
     return false;
 }
 
-/* The one member of the body, and its mandatory members in turn. */
-static bool
-open_request(const char *body, size_t len, const char *name, const char *const *mandatory,
-             json_t **json, struct ms_fault *fault)
+/* ---- requests ---- */
+
+bool
+ms_request_open(const char *body, size_t len, const char *name, json_t **json,
+                const json_t **request, struct ms_fault *fault)
 {
     struct hsm_reason why = {""};
-    json_t *request;
     enum hsm_status st;
 
     if (len == 0)
-        return refuse(fault, MS_MISSING_BODY, "", "");
+        return ms_refuse(fault, MS_MISSING_BODY, "", "");
     st = acme_json_parse(body, len, json, &why);
     if (st == HSM_ERR_NOMEM)
-        return refuse(fault, MS_INTERNAL, "", "");
+        return ms_refuse(fault, MS_INTERNAL, "", "");
     if (st != HSM_OK)
-        return refuse(fault, MS_NOT_PARSED, why.text, "");
-    request = json_object_get(*json, name);
-    if (request == NULL)
-        return refuse(fault, MS_MISSING_PARAMETER, name, "");
-    if (!json_is_object(request))
-        return refuse(fault, MS_INVALID_PARAMETER, name, "not an object");
-    for (; *mandatory != NULL; mandatory++)
-        if (json_object_get(request, *mandatory) == NULL)
-            return refuse(fault, MS_MISSING_PARAMETER, *mandatory, "");
+        return ms_refuse(fault, MS_NOT_PARSED, why.text, "");
+    *request = json_object_get(*json, name);
+    if (*request == NULL)
+        return ms_refuse(fault, MS_MISSING_PARAMETER, name, "");
+    if (!json_is_object(*request))
+        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an object");
     return true;
+}
+
+bool
+ms_request_has_all(const json_t *request, const char *const *names, struct ms_fault *fault)
+{
+    for (; *names != NULL; names++)
+        if (json_object_get(request, *names) == NULL)
+            return ms_refuse(fault, MS_MISSING_PARAMETER, *names, "");
+    return true;
+}
+
+bool
+ms_request_has_any(const json_t *request, const char *const *names)
+{
+    for (; *names != NULL; names++)
+        if (json_object_get(request, *names) != NULL)
+            return true;
+    return false;
 }
 
 /* ---- numbers and URIs ---- */
@@ -140,9 +188,9 @@ take_array(struct ms_identities *out, const json_t *array, take_fn take)
     return fault;
 }
 
-/* {"tn": ".."} or {"uri": ".."}: an originator (RFC 8225 section 5.2.1). */
-static bool
-take_one(struct ms_identities *out, const json_t *request, const char *name, struct ms_fault *fault)
+bool
+ms_take_one(struct ms_identities *out, const json_t *request, const char *name,
+            struct ms_fault *fault)
 {
     const json_t *member = json_object_get(request, name);
     const json_t *tn = json_object_get(member, "tn");
@@ -153,14 +201,12 @@ take_one(struct ms_identities *out, const json_t *request, const char *name, str
         wrong = "needs one of tn and uri";
     else
         wrong = tn != NULL ? take_tn(out, tn) : take_uri(out, uri);
-    return wrong == NULL || refuse(fault, MS_INVALID_PARAMETER, name, wrong);
+    return wrong == NULL || ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
 }
 
-/* {"tn": [..], "uri": [..]}: destinations. A `single` string stands for an array of one: that is
- * how 3GPP TS 24.229 writes the `to` of a verificationRequest. */
-static bool
-take_many(struct ms_identities *out, const json_t *request, const char *name, bool single,
-          struct ms_fault *fault)
+bool
+ms_take_many(struct ms_identities *out, const json_t *request, const char *name, bool single,
+             struct ms_fault *fault)
 {
     const json_t *member = json_object_get(request, name);
     const json_t *tn = json_object_get(member, "tn");
@@ -173,178 +219,31 @@ take_many(struct ms_identities *out, const json_t *request, const char *name, bo
         wrong = single && json_is_string(tn) ? take_tn(out, tn) : take_array(out, tn, take_tn);
     if (wrong == NULL && uri != NULL)
         wrong = single && json_is_string(uri) ? take_uri(out, uri) : take_array(out, uri, take_uri);
-    return wrong == NULL || refuse(fault, MS_INVALID_PARAMETER, name, wrong);
+    return wrong == NULL || ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
 }
 
 /* ---- single members ---- */
 
-static bool
-take_string(const json_t *request, const char *name, size_t max, const char **out,
-            struct ms_fault *fault)
+bool
+ms_take_string(const json_t *request, const char *name, size_t max, const char **out,
+               struct ms_fault *fault)
 {
     const char *text = json_string_value(json_object_get(request, name));
 
     if (text == NULL)
-        return refuse(fault, MS_INVALID_PARAMETER, name, "not a string");
+        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not a string");
     if (text[0] == '\0' || strlen(text) > max)
-        return refuse(fault, MS_INVALID_PARAMETER, name, "empty or too long");
+        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty or too long");
     *out = text;
     return true;
 }
 
-static bool
-take_time(const json_t *request, const char *name, int64_t *out, struct ms_fault *fault)
+bool
+ms_take_time(const json_t *request, const char *name, int64_t *out, struct ms_fault *fault)
 {
     struct hsm_reason why = {""};
 
     if (acme_json_integer(request, name, out, &why) != HSM_OK)
-        return refuse(fault, MS_INVALID_PARAMETER, name, "not seconds since 1970");
+        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not seconds since 1970");
     return true;
-}
-
-/* ---- signing ---- */
-
-/* What another kind of PASSporT would have to carry: signing a shaken one without it would leave
- * out what the caller asked for (RFC 8946, RFC 8443, RFC 9027, RFC 9795, RFC 8225 5.2.2). */
-static bool
-is_plain_shaken(const json_t *request, struct ms_fault *fault)
-{
-    static const char *const others[] = {"crn", "div", "mky", "rcd", "rcdi", "rph", "sph", NULL};
-    const json_t *ppt = json_object_get(request, "ppt");
-    const char *text = json_string_value(ppt);
-
-    if (ppt != NULL && (text == NULL || (text[0] != '\0' && strcmp(text, "shaken") != 0)))
-        return refuse(fault, MS_INVALID_PARAMETER, "ppt", "only shaken is signed");
-    for (size_t i = 0; others[i] != NULL; i++)
-        if (json_object_get(request, others[i]) != NULL)
-            return refuse(fault, MS_INVALID_PARAMETER, others[i], "only shaken is signed");
-    return true;
-}
-
-static bool
-take_attest(const json_t *request, char *out, struct ms_fault *fault)
-{
-    const char *text;
-
-    if (!take_string(request, "attest", 1, &text, fault) || strchr("ABC", text[0]) == NULL)
-        return refuse(fault, MS_INVALID_PARAMETER, "attest", "not A, B or C");
-    *out = text[0];
-    return true;
-}
-
-static void
-point_claims(struct ms_signing *signing)
-{
-    struct sks_claims *claims = &signing->claims;
-
-    claims->orig_tn = signing->orig.tn_count > 0 ? signing->orig.tn[0] : NULL;
-    claims->orig_uri = signing->orig.uri_count > 0 ? signing->orig.uri[0] : NULL;
-    claims->dest_tn = signing->dest.tn;
-    claims->dest_tn_count = signing->dest.tn_count;
-    claims->dest_uri = signing->dest.uri;
-    claims->dest_uri_count = signing->dest.uri_count;
-}
-
-/* The reason begins with the claim's name. */
-static bool
-check_claims(const struct sks_claims *claims, struct ms_fault *fault)
-{
-    struct hsm_reason why = {""};
-    enum hsm_status st = sks_claims_check(claims, &why);
-    char *colon = strstr(why.text, ": ");
-
-    if (st == HSM_OK)
-        return true;
-    if (st != HSM_ERR_MALFORMED || colon == NULL)
-        return refuse(fault, MS_INTERNAL, "", "");
-    *colon = '\0';
-    return refuse(fault, MS_INVALID_PARAMETER, why.text, colon + 2);
-}
-
-static bool
-take_claims(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
-{
-    if (!is_plain_shaken(request, fault) || !take_attest(request, &out->claims.attest, fault) ||
-        !take_many(&out->dest, request, "dest", false, fault) ||
-        !take_time(request, "iat", &out->claims.iat, fault) ||
-        !take_one(&out->orig, request, "orig", fault) ||
-        !take_string(request, "origid", SKS_TN_URI_MAX, &out->claims.origid, fault))
-        return false;
-    point_claims(out);
-    return check_claims(&out->claims, fault);
-}
-
-bool
-ms_signing_parse(const char *body, size_t len, struct ms_signing *out, struct ms_fault *fault)
-{
-    static const char *const mandatory[] = {"attest", "dest", "iat", "orig", "origid", NULL};
-
-    memset(out, 0, sizeof(*out));
-    if (open_request(body, len, "signingRequest", mandatory, &out->json, fault) &&
-        take_claims(json_object_get(out->json, "signingRequest"), out, fault))
-        return true;
-    ms_signing_clear(out);
-    return false;
-}
-
-void
-ms_signing_clear(struct ms_signing *signing)
-{
-    json_decref(signing->json);
-    signing->json = NULL;
-}
-
-/* ---- verification ---- */
-
-static void
-point_call(struct ms_verification *verification)
-{
-    struct sks_call *call = &verification->call;
-
-    call->from_tn = verification->from.tn_count > 0 ? verification->from.tn[0] : NULL;
-    call->from_uri = verification->from.uri_count > 0 ? verification->from.uri[0] : NULL;
-    call->to_tn = verification->to.tn;
-    call->to_tn_count = verification->to.tn_count;
-    call->to_uri = verification->to.uri;
-    call->to_uri_count = verification->to.uri_count;
-}
-
-bool
-ms_verification_parse(const char *body, size_t len, struct ms_verification *out,
-                      struct ms_fault *fault)
-{
-    static const char *const mandatory[] = {"from", "identity", "time", "to", NULL};
-    const json_t *request;
-
-    memset(out, 0, sizeof(*out));
-    if (open_request(body, len, "verificationRequest", mandatory, &out->json, fault)) {
-        request = json_object_get(out->json, "verificationRequest");
-        if (take_one(&out->from, request, "from", fault) &&
-            take_string(request, "identity", SKS_IDENTITY_MAX, &out->call.identity, fault) &&
-            take_time(request, "time", &out->call.time, fault) &&
-            take_many(&out->to, request, "to", true, fault)) {
-            point_call(out);
-            return true;
-        }
-    }
-    ms_verification_clear(out);
-    return false;
-}
-
-void
-ms_verification_clear(struct ms_verification *verification)
-{
-    json_decref(verification->json);
-    verification->json = NULL;
-}
-
-json_t *
-ms_verification_response(const struct sks_verification *verification)
-{
-    if (verification->verdict == SKS_VALID)
-        return json_pack("{s:{s:s}}", "verificationResponse", "verstat", verification->verstat);
-    return json_pack("{s:{s:i, s:s, s:s, s:s}}", "verificationResponse", "reasoncode",
-                     verification->reason_code, "reasontext", verification->reason_text,
-                     "reasondesc", verification->reason_desc.text, "verstat",
-                     verification->verstat);
 }

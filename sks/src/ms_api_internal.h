@@ -1,12 +1,16 @@
 /*
- * ms_api_internal.h - the bodies of the signing and verification API (ATIS-1000082): requests in,
- * answers and errors out.
+ * ms_api_internal.h - what the two requests of the signing and verification API share, and its
+ * errors.
+ *
+ * Two dialects are spoken on the same paths and told apart by the members of a request:
+ * ATIS-1000082, and 3GPP TS 24.229 Annex V.
  */
 #ifndef SKS_MS_API_INTERNAL_H
 #define SKS_MS_API_INTERNAL_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
@@ -14,7 +18,11 @@
 #include <hsm/status.h>
 #include <sks/passport.h>
 #include <sks/tn.h>
-#include <sks/verify.h>
+
+enum ms_dialect {
+    MS_ATIS, /* also of a request that says too little to tell */
+    MS_3GPP,
+};
 
 /* The API's errors; SVC is a fault of the request, POL one of policy or of this server. */
 enum ms_error {
@@ -32,14 +40,38 @@ enum ms_error {
     MS_NOT_POSSIBLE_NOW, /* POL5030: not in ATIS-1000082 either */
 };
 
-/** Why a request was refused; the variables stand for %1 and %2 of the error's text. */
+/** Why a request was refused, and how to say it; the variables stand for %1 and %2 of the error's
+ *  text. */
 struct ms_fault {
+    enum ms_dialect dialect; /* of the request, as soon as it is known */
     enum ms_error error;
     struct hsm_reason variables[2]; /* "" when not used */
 };
 
+/** A refusal in one statement; the dialect stays. */
+bool ms_refuse(struct ms_fault *fault, enum ms_error error, const char *first, const char *second);
+
 int ms_fault_status(const struct ms_fault *fault);
+
+/** {"requestError":{..}} of ATIS-1000082, or {"error":".."} with the same words. */
 void ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *response);
+
+/* ---- requests ---- */
+
+/**
+ * Parse a body and find its one member.
+ *
+ * @param json     the body, when it could be parsed at all; the caller decrefs
+ * @param request  the member, borrowed from *json
+ */
+bool ms_request_open(const char *body, size_t len, const char *name, json_t **json,
+                     const json_t **request, struct ms_fault *fault);
+
+/** Whether all members are there; `names` ends with NULL. */
+bool ms_request_has_all(const json_t *request, const char *const *names, struct ms_fault *fault);
+
+/** Whether one of the members is there. */
+bool ms_request_has_any(const json_t *request, const char *const *names);
 
 /** Identities of one member, canonical; it points into itself and is not copied. */
 struct ms_identities {
@@ -50,28 +82,19 @@ struct ms_identities {
     size_t uri_count;
 };
 
-struct ms_signing {
-    json_t *json; /* owned; the texts are in it */
-    struct ms_identities orig, dest;
-    struct sks_claims claims;
-};
+/** {"tn": ".."} or {"uri": ".."}: an originator (RFC 8225 section 5.2.1). */
+bool ms_take_one(struct ms_identities *out, const json_t *request, const char *name,
+                 struct ms_fault *fault);
 
-/** Parse and check a signingRequest; false: *fault says why, and *out needs no clearing. */
-bool ms_signing_parse(const char *body, size_t len, struct ms_signing *out, struct ms_fault *fault);
-void ms_signing_clear(struct ms_signing *signing);
+/** {"tn": [..], "uri": [..]}: destinations. A `single` string stands for an array of one: that is
+ *  how 3GPP TS 24.229 writes the `to` of a verificationRequest. */
+bool ms_take_many(struct ms_identities *out, const json_t *request, const char *name, bool single,
+                  struct ms_fault *fault);
 
-struct ms_verification {
-    json_t *json; /* owned; the texts are in it */
-    struct ms_identities from, to;
-    struct sks_call call;
-};
+/** A string of 1 to `max` octets, borrowed. */
+bool ms_take_string(const json_t *request, const char *name, size_t max, const char **out,
+                    struct ms_fault *fault);
 
-/** Parse and check a verificationRequest (cases E1 and E2), as above. */
-bool ms_verification_parse(const char *body, size_t len, struct ms_verification *out,
-                           struct ms_fault *fault);
-void ms_verification_clear(struct ms_verification *verification);
-
-/** {"verificationResponse":{..}}; the reasons are there only when there is one. NULL: no memory. */
-json_t *ms_verification_response(const struct sks_verification *verification);
+bool ms_take_time(const json_t *request, const char *name, int64_t *out, struct ms_fault *fault);
 
 #endif

@@ -17,7 +17,8 @@
 #include <sks/passport.h>
 #include <sks/signers.h>
 
-#include "ms_api_internal.h"
+#include "ms_api_signing_internal.h"
+#include "ms_api_verification_internal.h"
 
 #define JSON           "application/json"
 #define VERIFICATION   "/stir/v1/verification"
@@ -288,29 +289,23 @@ has_length(const struct acme_http_request *request)
            acme_http_request_header(request, "Transfer-Encoding") != NULL;
 }
 
-/* The body of a POST; false: the answer was given. */
+/* The body of a POST. */
 static bool
 take_body(const struct acme_http_request *request, const char **body, size_t *len,
           struct ms_fault *fault)
 {
     const char *accept = acme_http_request_header(request, "Accept");
 
-    memset(fault, 0, sizeof(*fault));
     *body = acme_http_request_body(request, len);
-    if (!accepts_json(accept)) {
-        fault->error = MS_NOT_ACCEPTABLE;
-        hsm_refuse(&fault->variables[0], HSM_ERR_UNSUPPORTED, "%s", accept);
-    } else if (!has_length(request)) {
-        fault->error = MS_MISSING_LENGTH;
-    } else if (*len == 0) {
-        fault->error = MS_MISSING_BODY;
-    } else if (!is_json(acme_http_request_header(request, "Content-Type"))) {
-        fault->error = MS_UNSUPPORTED_BODY;
-        hsm_refuse(&fault->variables[0], HSM_ERR_UNSUPPORTED, JSON);
-    } else {
-        return true;
-    }
-    return false;
+    if (!accepts_json(accept))
+        return ms_refuse(fault, MS_NOT_ACCEPTABLE, accept, "");
+    if (!has_length(request))
+        return ms_refuse(fault, MS_MISSING_LENGTH, "", "");
+    if (*len == 0)
+        return ms_refuse(fault, MS_MISSING_BODY, "", "");
+    if (!is_json(acme_http_request_header(request, "Content-Type")))
+        return ms_refuse(fault, MS_UNSUPPORTED_BODY, JSON, "");
+    return true;
 }
 
 /* So that callers find their request in their logs; only what is harmless in a header. */
@@ -341,24 +336,20 @@ outcome_of(const struct ms_fault *fault)
 static bool
 cannot_now(struct ms_fault *fault, const char *why)
 {
-    memset(fault, 0, sizeof(*fault));
-    fault->error = MS_NOT_POSSIBLE_NOW;
-    hsm_refuse(&fault->variables[0], HSM_ERR_BUSY, "%s", why);
-    return false;
+    return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, why, "");
 }
 
 /* RFC 8224 section 4.1: nobody signs for a time that is not now. */
 static bool
 check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)
 {
+    struct hsm_reason why;
+
     if (claims->iat >= (int64_t)now - SKS_FRESHNESS_S &&
         claims->iat <= (int64_t)now + SKS_FRESHNESS_S)
         return true;
-    memset(fault, 0, sizeof(*fault));
-    fault->error = MS_INVALID_PARAMETER;
-    hsm_refuse(&fault->variables[0], HSM_ERR_UNTRUSTED, "iat");
-    hsm_refuse(&fault->variables[1], HSM_ERR_UNTRUSTED, "not within %d s of now", SKS_FRESHNESS_S);
-    return false;
+    hsm_refuse(&why, HSM_ERR_UNTRUSTED, "not within %d s of now", SKS_FRESHNESS_S);
+    return ms_refuse(fault, MS_INVALID_PARAMETER, "iat", why.text);
 }
 
 static bool
@@ -380,11 +371,8 @@ sign_claims(struct sks_service *service, const struct sks_claims *claims, time_t
     }
     if (st == HSM_ERR_UNTRUSTED)
         return cannot_now(fault, "the active credential is not valid now");
-    if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) { /* the claims were checked before */
-        memset(fault, 0, sizeof(*fault));
-        fault->error = MS_INTERNAL;
-        return false;
-    }
+    if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
+        return ms_refuse(fault, MS_INTERNAL, "", "");
     hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why.text);
     atomic_store(&service->token_signs, false);
     return cannot_now(fault, "the token does not sign");
@@ -413,7 +401,7 @@ answer_signing(struct sks_service *service, const struct acme_http_request *requ
                struct acme_http_response *response)
 {
     DEFER(free) char *identity = NULL;
-    struct ms_fault fault;
+    struct ms_fault fault = {.dialect = MS_ATIS};
 
     if (sign(service, request, &identity, &fault)) {
         acme_http_respond_json(response, 200, JSON,
@@ -435,11 +423,8 @@ judge(struct sks_service *service, const struct sks_call *call, struct sks_verif
 {
     time_t now = service_now(service);
 
-    if (sks_verify(service->config.verifier, call, now, out) != HSM_OK) {
-        memset(fault, 0, sizeof(*fault));
-        fault->error = MS_INTERNAL;
-        return false;
-    }
+    if (sks_verify(service->config.verifier, call, now, out) != HSM_OK)
+        return ms_refuse(fault, MS_INTERNAL, "", "");
     if (out->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(service->config.trust, now))
         return cannot_now(fault, "no trusted-CA list and CRL that are good now");
     return true;
@@ -467,7 +452,7 @@ answer_verification(struct sks_service *service, const struct acme_http_request 
                     struct acme_http_response *response)
 {
     struct sks_verification verification;
-    struct ms_fault fault;
+    struct ms_fault fault = {.dialect = MS_ATIS};
 
     if (verify(service, request, &verification, &fault)) {
         acme_http_respond_json(response, 200, JSON, ms_verification_response(&verification));

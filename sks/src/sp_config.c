@@ -38,6 +38,7 @@ static const struct acme_config_key keys[] = {
          "path of the PKCS#11 module; without it the URI's module-path"),
     SECRET(common.pin_source, "token", "pin-source",
            "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),
+    ACME_TOKEN_KEYS(struct sks_sp_config, common.token),
     REQUIRED(spc, "sp", "spc", "service provider code that calls are signed for"),
     REQUIRED(pa_url, "pa", "url", "base URL of the STI-PA"),
     {"pa", "anchors", ACME_CONFIG_PATH, offsetof(struct sks_sp_config, pa_anchors), true, 0, 0,

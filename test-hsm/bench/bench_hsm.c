@@ -471,6 +471,146 @@ processes(void)
                    ratios, ROUNDS);
 }
 
+/* ---- many keys ---- */
+
+#define MANY 10000
+
+/* Key pairs of another program, as fast as the token makes them. */
+static void
+fill(const struct raw *raw, unsigned count)
+{
+    static CK_BYTE p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
+    CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    CK_BBOOL yes = CK_TRUE;
+
+    for (unsigned i = 0; i < count; i++) {
+        CK_ATTRIBUTE public[] = {{CKA_TOKEN, &yes, sizeof(yes)},
+                                 {CKA_EC_PARAMS, p256, sizeof(p256)},
+                                 {CKA_ID, &i, sizeof(i)}};
+        CK_ATTRIBUTE private[] = {{CKA_TOKEN, &yes, sizeof(yes)},
+                                  {CKA_PRIVATE, &yes, sizeof(yes)},
+                                  {CKA_ID, &i, sizeof(i)}};
+        CK_OBJECT_HANDLE a, b;
+
+        bench_check(raw->list->C_GenerateKeyPair(raw->sessions[0], &mechanism, public, 3, private,
+                                                 3, &a, &b) == CKR_OK,
+                    "C_GenerateKeyPair");
+        if (i % 100 == 99)
+            fprintf(stderr, "\r%-8s %u keys", "hsm", i + 1);
+    }
+    fputc('\n', stderr);
+}
+
+static void
+fill_token(void)
+{
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 1, &key);
+    struct raw raw = {0};
+
+    raw_open(&raw, 1);
+    fill(&raw, MANY);
+    raw_close(&raw, 1);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+static void
+find_by_id(const char *uri)
+{
+    struct hsm_token_config config = {.uri = "pkcs11:token=" TOKEN, .module = softhsm_module()};
+    struct hsm_token *token = NULL;
+    struct hsm_key *key = NULL;
+    struct hsm_secret *pin = NULL;
+
+    bench_check(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin) == HSM_OK, "PIN");
+    config.pin = pin;
+    bench_check(hsm_token_open(&config, &token) == HSM_OK &&
+                    hsm_key_find(token, uri, &key) == HSM_OK,
+                "hsm_key_find");
+    hsm_secret_free(pin);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+static void
+raw_find_by_id(CK_BYTE *id, size_t id_len)
+{
+    void *module = dlopen(softhsm_module(), RTLD_NOW);
+    CK_C_GetFunctionList get = NULL;
+    CK_FUNCTION_LIST *list = NULL;
+    CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
+    CK_ATTRIBUTE wanted = {CKA_ID, id, id_len};
+    CK_UTF8CHAR pin[] = SOFTHSM_USER_PIN;
+    CK_SESSION_HANDLE session;
+    CK_OBJECT_HANDLE objects[4];
+    CK_ULONG found = 0;
+
+    if (module != NULL)
+        *(void **)&get = dlsym(module, "C_GetFunctionList");
+    bench_check(get != NULL && get(&list) == CKR_OK && list->C_Initialize(&args) == CKR_OK &&
+                    list->C_OpenSession(slot_of_token(list), CKF_SERIAL_SESSION | CKF_RW_SESSION,
+                                        NULL, NULL, &session) == CKR_OK &&
+                    list->C_Login(session, CKU_USER, pin, sizeof(pin) - 1) == CKR_OK &&
+                    list->C_FindObjectsInit(session, &wanted, 1) == CKR_OK &&
+                    list->C_FindObjects(session, objects, 4, &found) == CKR_OK && found == 2 &&
+                    list->C_FindObjectsFinal(session) == CKR_OK && list->C_Finalize(NULL) == CKR_OK,
+                "a raw search");
+}
+
+/* In a process of its own: a module loads its objects once. Microseconds. */
+static double
+time_of_finding(const char *uri, CK_BYTE *id, size_t id_len)
+{
+    double begin = now_us();
+    int status = -1;
+    pid_t child = fork();
+
+    bench_check(child >= 0, "fork");
+    if (child == 0) {
+        if (uri != NULL)
+            find_by_id(uri);
+        else
+            raw_find_by_id(id, id_len);
+        _exit(0);
+    }
+    bench_check(waitpid(child, &status, 0) == child && status == 0, "a search");
+    return now_us() - begin;
+}
+
+/* The module itself takes longer with more keys: what the layer adds is what it is judged by. */
+static void
+many_keys(void)
+{
+    char uri[3 * HSM_ID_MAX + 16] = "pkcs11:id=";
+    CK_BYTE id[HSM_ID_MAX];
+    size_t id_len = 0;
+    double ratios[ROUNDS];
+    const char *hex;
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 1, &key);
+
+    for (hex = hsm_key_id(key); hex[0] != '\0'; hex += 2) {
+        char digits[3] = {hex[0], hex[1], '\0'};
+
+        id[id_len++] = (CK_BYTE)strtoul(digits, NULL, 16);
+        snprintf(uri + strlen(uri), sizeof(uri) - strlen(uri), "%%%s", digits);
+    }
+    hsm_key_free(key);
+    hsm_token_close(token);
+    fill_token();
+    for (size_t i = 0; i < ROUNDS; i++) {
+        double ours = time_of_finding(uri, NULL, 0);
+
+        ratios[i] = ours / time_of_finding(NULL, id, id_len);
+        progress("10,000 keys: open and find one by id / raw", i);
+    }
+    bench_at_most("hsm", "10,000 keys: open and find one by id, time / raw", "ratio", 2.0, ratios,
+                  ROUNDS);
+    for (size_t r = 0; r < 2; r++)
+        ratio_to_raw("10,000 keys on the token", (enum hsm_route)r, 1, 1000, false, 0.90);
+}
+
 int
 main(void)
 {
@@ -479,6 +619,8 @@ main(void)
 
     bench_check(EVP_Digest(message, sizeof(message), digest, NULL, EVP_sha256(), NULL) == 1,
                 "SHA-256");
+    if (getenv("TMPDIR") == NULL && access("/dev/shm", W_OK) == 0)
+        (void)setenv("TMPDIR", "/dev/shm", 1); /* no row is about a disk */
     softhsm_start();
     hsm_token_close(softhsm_token(TOKEN));
     make_key();
@@ -499,6 +641,8 @@ main(void)
             ratio_to_raw("a token of 1 ms", routes[r], in_flight[i], 150, true, 0.97);
         fairness(routes[r]);
     }
+    fault("reset");
+    many_keys();
     softhsm_stop();
     return 0;
 }

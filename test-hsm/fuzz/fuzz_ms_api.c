@@ -4,7 +4,8 @@
  * The parsers have no public header, as nobody outside the service calls them; strangers reach
  * them through it, so they are fuzzed by themselves.
  */
-#include <ms_api_internal.h>
+#include <ms_api_signing_internal.h>
+#include <ms_api_verification_internal.h>
 
 #include "fuzz.h"
 

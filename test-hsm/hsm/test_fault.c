@@ -17,7 +17,9 @@
 
 #include "softhsm.h"
 
-#define CALLERS 64
+#define CALLERS    64
+#define SHORT_MS   300 /* for calls that are to fail */
+#define PATIENT_MS 20000 /* for calls that wait for each other */
 
 static void
 tell_shim(const char *words)
@@ -26,11 +28,11 @@ tell_shim(const char *words)
 }
 
 static enum hsm_status
-try_open(struct hsm_token **out)
+try_open_with(unsigned op_timeout_ms, struct hsm_token **out)
 {
     struct hsm_secret *pin = NULL;
     struct hsm_token_config config = {
-        .uri = "pkcs11:token=faulty", .module = softhsm_module(), .op_timeout_ms = 300};
+        .uri = "pkcs11:token=faulty", .module = softhsm_module(), .op_timeout_ms = op_timeout_ms};
     enum hsm_status st;
 
     assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
@@ -38,6 +40,12 @@ try_open(struct hsm_token **out)
     st = hsm_token_open(&config, out);
     hsm_secret_free(pin);
     return st;
+}
+
+static enum hsm_status
+try_open(struct hsm_token **out)
+{
+    return try_open_with(SHORT_MS, out);
 }
 
 /* Told so, opening ends in this; and when the fault is over, it opens. */
@@ -302,7 +310,7 @@ many_callers_share_few_sessions(void **state)
     (void)state;
     alarm(60);
     tell_shim("sessions=3");
-    assert_int_equal(try_open(&token), HSM_OK);
+    assert_int_equal(try_open_with(PATIENT_MS, &token), HSM_OK);
     assert_int_equal(hsm_key_find_or_generate(token, "steady", &key), HSM_OK);
     for (unsigned i = 0; i < CALLERS; i++) {
         callers[i] = (struct caller){key, false};

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -32,7 +34,7 @@ static const char *const clients[] = {"/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-
                                       "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so",
                                       "/usr/lib64/pkcs11/p11-kit-client.so"};
 
-static char socket_path[256];
+static char socket_path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 static char provider[256];
 
 struct load {
@@ -59,6 +61,21 @@ client_module(void)
     return NULL;
 }
 
+/* The file is there before anybody listens. */
+static bool
+server_answers(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool answers;
+
+    assert_true(fd >= 0);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
+    answers = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+    close(fd);
+    return answers;
+}
+
 /* In a process group of its own, because it forks for every connection. It closes every
  * descriptor that there could be, so the limit is set low. */
 static pid_t
@@ -79,9 +96,9 @@ server_start(void)
         _exit(127);
     }
     (void)setpgid(child, child);
-    for (int i = 0; i < 500 && access(socket_path, F_OK) != 0; i++)
+    for (int i = 0; i < 500 && !server_answers(); i++)
         sleep_ms(10);
-    assert_int_equal(access(socket_path, F_OK), 0);
+    assert_true(server_answers());
     return child;
 }
 

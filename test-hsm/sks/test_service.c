@@ -1,4 +1,4 @@
-/* test_service.c - mirrors sks/src/service.c and ms_api.c: the API through a Unix socket and TLS.
+/* test_service.c - mirrors sks/src/service.c and ms_api*.c: the API through a Unix socket and TLS.
  */
 #define _GNU_SOURCE /* asprintf */
 #include <setjmp.h>

@@ -145,7 +145,8 @@ softhsm_reopen(const char *label)
     struct hsm_secret *pin = secret(SOFTHSM_USER_PIN);
     const char *timeout = getenv("STI_TEST_TIMEOUT_MS");
     char uri[128];
-    struct hsm_token_config config = {.uri = uri, .module = softhsm_module(), .pin = pin};
+    struct hsm_token_config config = {
+        .uri = uri, .module = softhsm_module(), .pin = pin, .quirks = getenv("STI_TEST_QUIRKS")};
 
     if (timeout != NULL)
         config.op_timeout_ms = (unsigned)strtoul(timeout, NULL, 10);

@@ -97,8 +97,16 @@ char *acme_provision_common_name(const char *organization, const char *role);
 bool acme_config_value_is_safe(const char *value);
 
 /** What the configuration of every daemon says; a member of the daemon's own struct. */
+/* struct hsm_token_config as a file says it: 0 and NULL are its defaults. */
+struct acme_token_settings {
+    char *route, *quirks;
+    long sessions, workers, queue_max, op_timeout_ms;
+    long reconnect_min_ms, reconnect_max_ms, verify_every, probe_ms;
+};
+
 struct acme_daemon_config {
     char *token_uri, *module, *pin_source;
+    struct acme_token_settings token;
     char *address, *base_url, *tls_key, *tls_chain;
     long threads, workers;
     char *log_format, *log_level;
@@ -116,6 +124,32 @@ struct acme_daemon_config {
         section, name, kind, offsetof(type, member), required, 1, 64, fallback, help               \
     }
 
+#define ACME_TOKEN_NUMBER(type, member, name, max, help)                                           \
+    {                                                                                              \
+        "token", name, ACME_CONFIG_NUMBER, offsetof(type, member), false, 1, max, NULL, help       \
+    }
+
+/** The rows of a struct acme_token_settings `m` in `type`; docs/HSM.md says more of them. */
+#define ACME_TOKEN_KEYS(type, m)                                                                   \
+    ACME_DAEMON_KEY(type, m.route, ACME_CONFIG_TEXT, "token", "route", false, NULL,                \
+                    "libp11 (the default) or direct"),                                             \
+        ACME_DAEMON_KEY(type, m.quirks, ACME_CONFIG_TEXT, "token", "quirks", false, NULL,          \
+                        "what the module needs done differently; without it what is known"),       \
+        ACME_TOKEN_NUMBER(type, m.sessions, "sessions", 1024,                                      \
+                          "signatures in the token at once, of each process"),                     \
+        ACME_TOKEN_NUMBER(type, m.workers, "workers", 256,                                         \
+                          "threads that call the module, for one that may block"),                 \
+        ACME_TOKEN_NUMBER(type, m.queue_max, "queue-max", 1048576,                                 \
+                          "signatures that wait for such a thread"),                               \
+        ACME_TOKEN_NUMBER(type, m.op_timeout_ms, "op-timeout-ms", 600000,                          \
+                          "of a signature, a recovery of the token included"),                     \
+        ACME_TOKEN_NUMBER(type, m.reconnect_min_ms, "reconnect-min-ms", 5000,                      \
+                          "between attempts to recover the token, at first"),                      \
+        ACME_TOKEN_NUMBER(type, m.reconnect_max_ms, "reconnect-max-ms", 5000, "and at last"),      \
+        ACME_TOKEN_NUMBER(type, m.verify_every, "verify-every", 1000000000,                        \
+                          "one PASSporT in so many is verified before it leaves"),                 \
+        ACME_TOKEN_NUMBER(type, m.probe_ms, "probe-ms", 3600000, "between looks at an idle token")
+
 /**
  * Its rows in the table for acme_config_read(): `type` is the daemon's struct, `m` this one in it.
  * E.g. {ACME_DAEMON_KEYS(struct ca_config, daemon), ..., {.section = NULL}}
@@ -128,6 +162,7 @@ struct acme_daemon_config {
         ACME_DAEMON_KEY(type, m.pin_source, ACME_CONFIG_SECRET_SOURCE, "token", "pin-source",      \
                         false, NULL,                                                               \
                         "where the PIN is: file:PATH, fd:N, credential:NAME, prompt"),             \
+        ACME_TOKEN_KEYS(type, m.token),                                                            \
         ACME_DAEMON_KEY(type, m.address, ACME_CONFIG_TEXT, "server", "address", true, NULL,        \
                         "HOST:PORT to listen on"),                                                 \
         ACME_DAEMON_KEY(type, m.base_url, ACME_CONFIG_TEXT, "server", "base-url", true, NULL,      \
@@ -161,8 +196,7 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_token(const char *uri, const char *mo
                                                  const char *pin_source, const char *dir,
                                                  struct hsm_token **out);
 
-/** Open the token as the configuration says, with the PIN that the supervisor has read if it has.
- */
+/** The same with all that the configuration says, and the PIN that the supervisor has read. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_login(const struct acme_daemon_config *config,
                                                  struct hsm_token **out);
 

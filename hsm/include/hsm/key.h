@@ -148,6 +148,9 @@ struct hsm_key_info {
     bool may_be_used; /* passes the check above */
 };
 
+/** What the token says of this key now. */
+HSM_MUST_CHECK enum hsm_status hsm_key_describe(struct hsm_key *key, struct hsm_key_info *out);
+
 /** Every private key object on the token; *out is released with free(). */
 HSM_MUST_CHECK enum hsm_status hsm_key_list(struct hsm_token *token, struct hsm_key_info **out,
                                             size_t *count);

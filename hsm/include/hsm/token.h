@@ -24,6 +24,9 @@ enum hsm_route {
     HSM_ROUTE_DIRECT /* C_SignInit and C_Sign from here: no allocation, no detour through DER */
 };
 
+/** "libp11" or "direct"; HSM_ERR_USAGE otherwise. */
+HSM_MUST_CHECK enum hsm_status hsm_route_parse(const char *text, enum hsm_route *out);
+
 enum hsm_event_kind {
     HSM_EVENT_LOST, /* the token is being recovered; calls wait */
     HSM_EVENT_RECOVERED, /* and a signature of it was verified */
@@ -62,7 +65,8 @@ struct hsm_token_config {
     unsigned reconnect_max_ms; /* and at last, at most 5000; 0: 500 */
     unsigned verify_every; /* one signature in so many is verified; 1: all; 0: 64 */
     unsigned probe_ms; /* between looks at an idle token; 0: 10000 */
-    const char *quirks; /* instead of what is known of the module, see docs/HSM.md; "" for none */
+    const char *quirks; /* instead of what is known of the module, see docs/HSM.md; "" for none,
+                           "known" among others for what is known */
     const struct hsm_journal_config
         *journal; /* where uses of its keys are written, hsm/journal.h; NULL: nowhere */
     void (*event)(void *context, const struct hsm_event *event); /* in any thread; may not call the

@@ -1,0 +1,199 @@
+/* load.c - callers that sign while a token fails. */
+#include "load.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <openssl/evp.h>
+
+#include "softhsm.h"
+
+#define GRACE_MS  50 /* a call may take so much longer than its deadline */
+#define RETURN_MS 1000 /* a token that is back serves again within */
+#define WINDOW_MS 50
+
+/* On a loaded machine with sanitizers a thread may wait for its turn. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MACHINE_MS 400
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define MACHINE_MS 400
+#else
+#define MACHINE_MS 50
+#endif
+#else
+#define MACHINE_MS 50
+#endif
+
+const char load_message[] = "a message";
+uint8_t load_digest[HSM_SHA256_LEN];
+
+/* What the machine may add; $STI_TEST_MACHINE_MS for one that is slower still, as under valgrind.
+ */
+static unsigned
+machine_ms(void)
+{
+    const char *given = getenv("STI_TEST_MACHINE_MS");
+
+    return given != NULL ? (unsigned)strtoul(given, NULL, 10) : MACHINE_MS;
+}
+
+void
+load_prepare(void)
+{
+    assert_int_equal(
+        EVP_Digest(load_message, strlen(load_message), load_digest, NULL, EVP_sha256(), NULL), 1);
+}
+
+double
+load_now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+void
+load_sleep_ms(unsigned ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
+struct hsm_token *
+load_token(const char *label, const struct hsm_token_config *with)
+{
+    struct hsm_token_config config = *with;
+    struct hsm_token *token = NULL;
+    struct hsm_secret *pin = NULL;
+    char uri[64];
+
+    snprintf(uri, sizeof(uri), "pkcs11:token=%s", label);
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.uri = uri;
+    config.module = softhsm_module();
+    config.pin = pin;
+    if (config.quirks == NULL)
+        config.quirks = getenv("STI_TEST_QUIRKS");
+    assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
+    hsm_secret_free(pin);
+    return token;
+}
+
+struct hsm_key *
+load_key(struct hsm_token *token)
+{
+    struct hsm_key *key = NULL;
+
+    assert_int_equal(hsm_key_find_or_generate(token, "signer", &key), HSM_OK);
+    return key;
+}
+
+static void
+one_call(struct load *load)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+    double begin = load_now_ms();
+    enum hsm_status st = hsm_key_sign_digest_within(load->key, load_digest, load->deadline_ms,
+                                                    HSM_WAIT_FOR_RECOVERY, sig);
+
+    if (load_now_ms() - begin > load->deadline_ms + GRACE_MS + machine_ms())
+        load->late++;
+    if (st != HSM_OK) {
+        load->refused++;
+        return;
+    }
+    load->good++;
+    if (hsm_es256_verify(hsm_key_public(load->key), load_message, strlen(load_message), sig,
+                         sizeof(sig)) != HSM_OK)
+        load->wrong++;
+}
+
+static void *
+call_until_over(void *argument)
+{
+    struct load *load = argument;
+
+    while (!load->over)
+        one_call(load);
+    return NULL;
+}
+
+void
+load_start(struct load *load, struct hsm_key *key, unsigned deadline_ms)
+{
+    memset(load, 0, sizeof(*load));
+    load->key = key;
+    load->deadline_ms = deadline_ms;
+    for (size_t i = 0; i < LOAD_CALLERS; i++)
+        assert_int_equal(pthread_create(&load->callers[i], NULL, call_until_over, load), 0);
+}
+
+void
+load_stop(struct load *load)
+{
+    load->over = true;
+    for (size_t i = 0; i < LOAD_CALLERS; i++)
+        assert_int_equal(pthread_join(load->callers[i], NULL), 0);
+}
+
+unsigned
+load_rate(const struct load *load, unsigned ms)
+{
+    unsigned before = load->good;
+
+    load_sleep_ms(ms);
+    return load->good - before;
+}
+
+void
+load_assert_sound(const struct load *load, const char *what)
+{
+    if (load->wrong > 0 || load->late > 0 || load->good == 0)
+        fail_msg("%s: %u good, %u wrong, %u late, %u refused", what, load->good, load->wrong,
+                 load->late, load->refused);
+}
+
+void
+load_assert_unseen(const struct load *load, const char *what)
+{
+    load_assert_sound(load, what);
+    if (load->refused > 0)
+        fail_msg("%s: %u of %u calls were refused", what, load->refused, load->good);
+}
+
+void
+load_assert_back_soon(struct hsm_token *token, struct hsm_key *key)
+{
+    double begin = load_now_ms();
+    uint8_t sig[HSM_P256_SIG_LEN];
+    enum hsm_status st = hsm_key_sign_digest_within(key, load_digest, RETURN_MS + machine_ms(),
+                                                    HSM_WAIT_FOR_RECOVERY, sig);
+
+    if (st != HSM_OK || !hsm_token_is_ready(token))
+        fail_msg("not back after %.0f ms: %s", load_now_ms() - begin, hsm_status_text(st));
+}
+
+void
+load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what)
+{
+    double until = load_now_ms() + RETURN_MS + machine_ms();
+    unsigned best = 0;
+
+    do {
+        unsigned now = load_rate(load, WINDOW_MS);
+
+        best = now > best ? now : best;
+    } while (best < before_in_50ms / 2 && load_now_ms() < until);
+    if (best < before_in_50ms / 2)
+        fail_msg("%s: %u signatures in 50 ms before, at most %u after", what, before_in_50ms, best);
+}

@@ -1,0 +1,62 @@
+/*
+ * load.h - callers that sign while a token fails, and verify every signature that they are given.
+ *
+ * For tests with the fault module in front of the token (fault_open()).
+ */
+#ifndef TEST_LOAD_H
+#define TEST_LOAD_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <hsm/es256.h>
+#include <hsm/key.h>
+
+#define LOAD_CALLERS     8
+#define LOAD_DEADLINE_MS 3000
+
+extern const char load_message[];
+extern uint8_t load_digest[HSM_SHA256_LEN]; /* of it, after load_prepare() */
+
+struct load {
+    struct hsm_key *key;
+    unsigned deadline_ms;
+    atomic_bool over;
+    atomic_uint good;
+    atomic_uint refused;
+    atomic_uint wrong; /* given out, and not a signature */
+    atomic_uint late; /* past the deadline and 50 ms */
+    pthread_t callers[LOAD_CALLERS];
+};
+
+void load_prepare(void);
+void load_sleep_ms(unsigned ms);
+double load_now_ms(void);
+
+/** The token of that label, with its PIN; URI, module and PIN of `with` are not looked at. */
+struct hsm_token *load_token(const char *label, const struct hsm_token_config *with);
+
+/** "signer", generated where it is not there. */
+struct hsm_key *load_key(struct hsm_token *token);
+
+void load_start(struct load *load, struct hsm_key *key, unsigned deadline_ms);
+void load_stop(struct load *load);
+
+/** Signatures in so many milliseconds, from now. */
+unsigned load_rate(const struct load *load, unsigned ms);
+
+/** Nothing that was given out is wrong, nobody waited longer than they wanted to. */
+void load_assert_sound(const struct load *load, const char *what);
+
+/** And nobody was refused. */
+void load_assert_unseen(const struct load *load, const char *what);
+
+/** The token serves again within a second. */
+void load_assert_back_soon(struct hsm_token *token, struct hsm_key *key);
+
+/** Under load: within a second, for 50 ms, at half the rate of before or more (the machine is
+ *  shared: what is asked is that no caller and no session was left behind). */
+void load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what);
+
+#endif
