@@ -37,7 +37,7 @@ for text in one two three; do
     printf %s "$text" | "$sti_hsm" sign --key "$key" --pin-source "file:$dir/pin" >/dev/null
 done
 two=$(printf two | sha256sum | cut -d' ' -f1)
-"$sti_hsm" journal show --signed-digest "$two" --kind operator | grep -q " $two  sti-hsm  ok$" ||
+"$sti_hsm" journal show --signed-digest "$two" --kind operator | grep " $two  sti-hsm  ok$" >/dev/null ||
     fail "the signature of 'two' is not shown"
 "$sti_hsm" journal show --json --kind key-generation | jq -e 'select(.who == "sti-hsm")' >/dev/null ||
     fail "no key generation as JSON"
@@ -59,9 +59,9 @@ openssl dgst -sha256 -verify "$dir/key.pem" -signature "$dir/sig" "$dir/note" >/
 
 # --- proofs
 "$sti_hsm" journal prove --signed-digest "$two" >"$dir/proof"
-"$sti_hsm" journal prove --check "$dir/proof" --public-key "$dir/key.pem" | grep -q " $two " ||
+"$sti_hsm" journal prove --check "$dir/proof" --public-key "$dir/key.pem" | grep " $two " >/dev/null ||
     fail "our proof"
-python --proof "$dir/proof" | grep -q " $two " || fail "the other verifier does not take our proof"
+python --proof "$dir/proof" | grep " $two " >/dev/null || fail "the other verifier does not take our proof"
 sed '3s/index ./index 1/' "$dir/proof" >"$dir/forged"
 "$sti_hsm" journal prove --check "$dir/forged" --public-key "$dir/key.pem" >/dev/null 2>&1 &&
     fail "a forged proof was taken"
@@ -71,7 +71,7 @@ python --proof "$dir/forged" >/dev/null && fail "the other verifier takes a forg
 
 # --- the count of the token
 calls=$("$sti_hsm" journal verify --json | tail -n 1 | jq .calls)
-"$sti_hsm" journal verify --token-count $((calls + 100)) --counted-before 100 | grep -q 'so did the journal' ||
+"$sti_hsm" journal verify --token-count $((calls + 100)) --counted-before 100 | grep 'so did the journal' >/dev/null ||
     fail "the same count is told as another"
 "$sti_hsm" journal verify --token-count $((calls + 1)) >"$dir/out" && fail "another count is good"
 grep -q '^FAULT .*counted' "$dir/out" || fail "another count: $(cat "$dir/out")"
