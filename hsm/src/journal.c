@@ -230,8 +230,9 @@ write_public_key(const struct hsm_journal *journal, EVP_PKEY *key)
     return st == HSM_ERR_EXISTS ? HSM_OK : st;
 }
 
-enum hsm_status
-hsm_journal_sign_with(struct hsm_journal *journal, struct hsm_signer *signer)
+/* Under the index's lock. */
+static enum hsm_status
+set_signer(struct hsm_journal *journal, struct hsm_signer *signer)
 {
     uint8_t hash[HSM_SHA256_LEN];
     enum hsm_status st = hsm_note_key_hash(signer->public_key, hash);
@@ -244,10 +245,21 @@ hsm_journal_sign_with(struct hsm_journal *journal, struct hsm_signer *signer)
     if (st != HSM_OK)
         return st;
     hsm_signer_ref(signer);
-    pthread_mutex_lock(&journal->index_lock);
     journal->signer = signer;
-    pthread_mutex_unlock(&journal->index_lock);
     return HSM_OK;
+}
+
+/* Whoever opens the token second may come to this at the same time. */
+enum hsm_status
+hsm_journal_sign_with(struct hsm_journal *journal, struct hsm_signer *signer)
+{
+    enum hsm_status st = HSM_OK;
+
+    pthread_mutex_lock(&journal->index_lock);
+    if (journal->signer == NULL)
+        st = set_signer(journal, signer);
+    pthread_mutex_unlock(&journal->index_lock);
+    return st;
 }
 
 bool
@@ -283,6 +295,8 @@ stop_notary(struct hsm_journal *journal)
 void
 hsm_journal_close(struct hsm_journal *journal)
 {
+    struct hsm_signer *signer;
+
     if (journal == NULL || !atomic_exchange(&journal->accepting, false))
         return;
     stop_writer(journal);
@@ -291,9 +305,10 @@ hsm_journal_close(struct hsm_journal *journal)
                 journal->config.dir);
         return;
     }
-    if (journal->signer != NULL)
-        hsm_signer_unref(journal->signer);
+    signer = journal->signer;
     journal->signer = NULL;
+    if (signer != NULL)
+        hsm_signer_unref(signer);
 }
 
 static void

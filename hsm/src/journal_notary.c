@@ -111,10 +111,10 @@ checkpoint(struct hsm_journal *journal, const struct hsm_file_state *state, bool
                              .is_end = is_end};
     enum hsm_status st;
 
-    if (journal->signer != NULL)
-        file.calls++; /* the one that is made for this line */
     memcpy(line.root, file.root, sizeof(line.root));
     pthread_mutex_lock(&journal->index_lock);
+    if (journal->signer != NULL)
+        file.calls++; /* the one that is made for this line */
     st = hsm_index_lock(&journal->index);
     if (st == HSM_OK)
         st = append_note(journal, &line);

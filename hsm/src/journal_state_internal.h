@@ -54,7 +54,7 @@ struct hsm_journal {
     struct hsm_closed_file *closed;
     struct hsm_closed_file *spare; /* for the end, where nothing may be missing */
     struct hsm_journal_key *keys;
-    struct hsm_signer *signer; /* with a reference */
+    _Atomic(struct hsm_signer *) signer; /* with a reference; set once, under index_lock */
     char signer_id[HSM_HEX_LEN(HSM_JOURNAL_KEY_LEN) + 1];
     uint8_t signer_hint[4];
     bool notary_stopping;
