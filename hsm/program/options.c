@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <hsm/log.h>
@@ -30,6 +31,22 @@ static const struct option_row rows[] = {
      "                          else the URI's pin-source, else asked for"},
     {"quirks", "WORDS", AT(quirks),
      "what the module needs done differently (docs/HSM.md); else what is known"},
+    {"journal", "DIR", AT(journal),
+     "where uses of keys are written; else $STI_JOURNAL, else nowhere"},
+    {"dir", "DIR", AT(dir), "of the journal; else $STI_JOURNAL"},
+    {"file", "NAME", AT(file), "one of its files; index for what became of them"},
+    {"record", "N", AT(record), "its number in its file"},
+    {"public-key", "PEM", AT(public_key),
+     "the journal's key, kept elsewhere; else what lies in the journal itself"},
+    {"checkpoint", "FILE", AT(checkpoint),
+     "checkpoints that were kept elsewhere, one after another"},
+    {"check", "FILE", AT(check), "a proof to be checked, with --public-key; needs no journal"},
+    {"kind", "KIND", AT(kind), "only these: certificate, passport, crl ..."},
+    {"who", "NAME", AT(who), "only what was asked for by NAME"},
+    {"signed-digest", "HEX", AT(digest_of), "only what has this SHA-256"},
+    {"token-count", "N", AT(token_count), "signatures that the token itself has counted"},
+    {"counted-before", "N", AT(counted_before),
+     "what its counter was when the journal was begun; 0"},
     {"in", "FILE", AT(in), "what to sign; - is standard input, and the default"},
     {"digest", "HEX", AT(digest), "a SHA-256 digest to sign, instead of --in"},
     {"out", "FORM", AT(out), "R || S as base64url (default), hex or raw; or der"},
@@ -298,12 +315,15 @@ run_command(const struct command *command, int argc, char **argv)
 {
     struct arguments arguments;
     bool done = false;
+    bool needed;
     enum hsm_status st;
 
     memset(&arguments, 0, sizeof(arguments));
     st = read_options(command, argc, argv, &arguments, &done);
     if (st != HSM_OK || done)
         return hsm_status_exit(st);
+    if (takes(command->options, "journal", &needed) && arguments.journal == NULL)
+        arguments.journal = getenv("STI_JOURNAL");
     st = open_log(&arguments);
     if (st == HSM_OK)
         st = command->run(&arguments);

@@ -23,6 +23,18 @@ struct arguments {
     const char *key;
     const char *label;
     const char *pin_source;
+    const char *journal;
+    const char *dir;
+    const char *file;
+    const char *record;
+    const char *digest_of;
+    const char *who;
+    const char *kind;
+    const char *public_key;
+    const char *checkpoint;
+    const char *check;
+    const char *token_count;
+    const char *counted_before;
     const char *so_pin_source;
     const char *in;
     const char *digest;

@@ -11,6 +11,7 @@
 #include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #include "key_internal.h"
 #include "signer_internal.h"
@@ -241,6 +242,7 @@ hsm_audit_sign(struct hsm_audit *audit, char **jws, size_t *len)
     char *text;
     size_t n = 0;
     enum hsm_status st;
+    HSM_USE_FOR(HSM_USE_AUDIT);
 
     if (!audit->finished || audit->failure != HSM_OK || audit->config.signer == NULL)
         return HSM_ERR_USAGE;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <hsm/defer.h>
+#include <hsm/use.h>
 
 #include "ckr_internal.h"
 
@@ -419,6 +420,7 @@ sign_challenge(struct hsm_token *token, const char *uri)
     uint8_t sig[HSM_P256_SIG_LEN];
     size_t len = strlen(challenge);
     enum hsm_status st = hsm_token_random(token, challenge + len, CHALLENGE_LEN);
+    HSM_USE_FOR(HSM_USE_AUDIT);
 
     if (st == HSM_OK)
         st = hsm_key_find(token, uri, &key);

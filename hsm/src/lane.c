@@ -19,6 +19,7 @@
 #include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
@@ -314,7 +315,8 @@ lane_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HAND
     return CKR_OK;
 }
 
-/* Of an EVP_PKEY that was lent: OpenSSL is the caller, so all is done here. */
+/* Of an EVP_PKEY that was lent: OpenSSL is the caller, so all is done here; it is for a TLS
+ * handshake unless the thread has said what for. */
 static CK_RV
 sign_for_openssl(struct hsm_signer *signer, const uint8_t *digest, uint8_t *sig)
 {
@@ -324,6 +326,9 @@ sign_for_openssl(struct hsm_signer *signer, const uint8_t *digest, uint8_t *sig)
         .patience = {hsm_deadline_after(slot->settings.op_timeout_ms), true},
         .verify = true,
     };
+
+    struct hsm_use use = hsm_use_now();
+    HSM_USE_FOR(use.kind == HSM_USE_UNSPECIFIED ? HSM_USE_TLS : use.kind);
 
     if (slot->generation != hsm_fork_generation())
         return CKR_CRYPTOKI_NOT_INITIALIZED; /* the child of a fork() */

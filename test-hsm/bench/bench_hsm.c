@@ -15,6 +15,7 @@
 #include <hsm/key.h>
 
 #include "bench.h"
+#include "bench_journal.h"
 #include "bench_raw.h"
 #include "fault_client.h"
 #include "softhsm.h"
@@ -731,8 +732,9 @@ static const struct part {
     bool with_faults;
 } parts[] = {
     {"processes", processes, false},   {"remote", remote_processes, false},
-    {"in-process", in_process, false}, {"at-once", at_once, true},
-    {"distance", at_a_distance, true}, {"many", many_keys, true},
+    {"in-process", in_process, false}, {"journal", bench_journal, false},
+    {"at-once", at_once, true},        {"distance", at_a_distance, true},
+    {"many", many_keys, true},
 };
 
 static bool

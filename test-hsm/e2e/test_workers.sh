@@ -63,8 +63,8 @@ mkdir "$work/chains"
     --pa-password-source "file:$STI_PA_PASSWORD_FILE" --pa-anchor "$STI_PA_ANCHOR" \
     --ca-directory "$STI_CA_DIRECTORY" --tls-ca "$STI_TLS_CA" >"$work/init" 2>&1 || fail "$(cat "$work/init")"
 # what the second one publishes is served by the first one's STI-CR
-sed -i "s#^dir = .*#dir = $dir/sp/cr#; /^\[cr\]/a dir = $dir/sp/cr" "$dir/sp2/sp.conf"
-sed -i '0,/^dir = /b; /^dir = /d' "$dir/sp2/sp.conf"
+sed -i "/^\[cr\]/,/^\[/s#^dir = .*#dir = $dir/sp/cr#" "$dir/sp2/sp.conf"
+grep -q "^dir = $dir/sp/cr\$" "$dir/sp2/sp.conf" || fail "sp2/sp.conf has no [cr] dir"
 
 enrol() { # SP WANTED: what a killed worker interrupts is continued by the next try
     local done_=0 tries=0
