@@ -193,14 +193,16 @@ load_assert_back_soon(struct hsm_token *token, struct hsm_key *key)
 void
 load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what)
 {
-    double until = load_now_ms() + RETURN_MS + 10 * machine_ms(); /* others had it in between */
+    /* On a shared machine others may have had the processor now and not before. */
+    double until = load_now_ms() + RETURN_MS + 10 * machine_ms();
+    unsigned enough = before_in_50ms / (machine_ms() == 0 ? 2 : 4);
     unsigned best = 0;
 
     do {
         unsigned now = load_rate(load, WINDOW_MS);
 
         best = now > best ? now : best;
-    } while (best < before_in_50ms / 2 && load_now_ms() < until);
-    if (best < before_in_50ms / 2)
+    } while (best < enough && load_now_ms() < until);
+    if (best < enough)
         fail_msg("%s: %u signatures in 50 ms before, at most %u after", what, before_in_50ms, best);
 }
