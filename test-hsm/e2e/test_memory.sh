@@ -66,7 +66,7 @@ for token in sti-pa sti-ca sti-sp; do
     of_report '.statements[] | select(.id == "process.secret") | .evidence.points_sha256[]' |
         sort -u >"$work/searched"
     "$bin/sti-hsm" audit --module "$STI_MODULE" --token "pkcs11:token=$token" \
-        --pin-source "file:$STI_PIN_FILE" --certificates "$dir" --uncertified acme-account --json \
+        --pin-source "file:$STI_PIN_FILE" --certificates "$dir" --uncertified acme-account,journal --json \
         >"$work/report" || fail "token $token is not clean: $(cat "$work/report")"
     of_report '.statements[] | select(.id == "key.type") | .evidence.point' |
         while read -r point; do

@@ -25,6 +25,7 @@
 
 #include "fault_client.h"
 #include "load.h"
+#include "skips.h"
 #include "softhsm.h"
 
 static void
@@ -376,5 +377,5 @@ main(void)
         cmocka_unit_test(a_pin_that_is_refused_is_not_tried_again),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return skips_run_group_tests(tests, start, stop);
 }
