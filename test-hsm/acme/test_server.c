@@ -1339,8 +1339,8 @@ rename_to_one(void)
         "INSERT INTO authz (id, account, status, identifier, tnauthlist, expires)"
         " SELECT '1', '1', status, identifier, tnauthlist, expires FROM authz WHERE id ="
         " (SELECT authz FROM acme_order WHERE account = '1')",
-        "UPDATE challenge SET authz = '1', id = '1' WHERE authz = (SELECT authz FROM acme_order"
-        " WHERE account = '1')",
+        ("UPDATE challenge SET authz = '1', id = '1' WHERE authz ="
+         " (SELECT authz FROM acme_order WHERE account = '1')"),
         "UPDATE acme_order SET id = '1', authz = '1', status = 'ready' WHERE account = '1'",
     };
 
