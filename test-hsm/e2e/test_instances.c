@@ -31,10 +31,10 @@
 #include "postgres.h"
 #include "softhsm.h"
 
-#define CLIENTS  4
-#define ORDERS   6 /* of each client */
-#define LIMIT    12 /* orders an hour of one account */
-#define SETTLE_S 90 /* until the other instance has done what the killed one was at */
+#define CLIENTS 4
+#define ORDERS  6 /* of each client */
+#define LIMIT   12 /* orders an hour of one account */
+#define FIRST_S 90 /* until as many certificates are there as clients */
 
 static struct ca_program programs[2];
 static char uri[POSTGRES_URI_SIZE];
@@ -224,7 +224,7 @@ count(const char *sql)
 static void
 wait_for_certificates(int64_t wanted)
 {
-    for (int i = 0; i < SETTLE_S * 20; i++) {
+    for (int i = 0; i < FIRST_S * 20; i++) {
         if (count("SELECT count(*) FROM issuance WHERE der IS NOT NULL") >= wanted)
             return;
         pause_ms(50);
