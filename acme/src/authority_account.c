@@ -296,27 +296,17 @@ authority_answer_verdict(struct acme_http_response *response, enum authority_ver
     authority_answer_error(response, 403, "credentials not accepted"); /* RFC 9448 section 5.5 */
 }
 
-/* RFC 7617 section 2; the user name ends at the first colon. */
 static enum hsm_status
 admit_basic(struct acme_authority *authority, const char *credentials,
             enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
 {
-    uint8_t *decoded = NULL;
-    char *colon = NULL;
-    size_t len = 0;
-    enum hsm_status st = acme_base64_decode_any(credentials, strlen(credentials), &decoded, &len);
+    struct acme_basic basic = {.user = NULL};
+    enum hsm_status st = acme_basic_parse(credentials, &basic);
 
     *verdict = AUTHORITY_REFUSED;
-    if (st == HSM_OK && strlen((char *)decoded) == len)
-        colon = strchr((char *)decoded, ':');
-    if (colon != NULL) {
-        *colon = '\0';
-        if (is_user((char *)decoded))
-            st = check_password(authority, (char *)decoded, colon + 1, verdict, account);
-    }
-    if (decoded != NULL)
-        OPENSSL_cleanse(decoded, len);
-    free(decoded);
+    if (st == HSM_OK && is_user(basic.user))
+        st = check_password(authority, basic.user, basic.password, verdict, account);
+    acme_basic_clear(&basic);
     return st == HSM_ERR_MALFORMED ? HSM_OK : st;
 }
 
@@ -338,17 +328,6 @@ admit_session(struct acme_authority *authority, const char *token, enum authorit
     if (*verdict == AUTHORITY_ADMITTED)
         snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
     return HSM_OK;
-}
-
-/* What follows a scheme and its blanks, or NULL: another scheme, or none. */
-static const char *
-after_scheme(const char *authorization, const char *scheme)
-{
-    size_t len = strlen(scheme);
-
-    if (strncasecmp(authorization, scheme, len) != 0 || authorization[len] != ' ')
-        return NULL;
-    return authorization + len + strspn(authorization + len, " ");
 }
 
 /* A session's access token, or an API key. */
@@ -381,10 +360,10 @@ identify(struct acme_authority *authority, const struct acme_http_request *reque
         *verdict = AUTHORITY_REFUSED;
         return HSM_OK;
     }
-    credentials = after_scheme(authorization, "Basic");
+    credentials = acme_after_scheme(authorization, "Basic");
     if (credentials != NULL)
         return admit_basic(authority, credentials, verdict, account);
-    credentials = after_scheme(authorization, "Bearer");
+    credentials = acme_after_scheme(authorization, "Bearer");
     return admit_bearer(authority, credentials != NULL ? credentials : authorization, verdict,
                         account);
 }

@@ -1,7 +1,9 @@
-/* password.c - salted scrypt hashes of passwords (RFC 7914). */
+/* password.c - salted scrypt hashes of passwords (RFC 7914), and how they come (RFC 7617). */
 #include "password_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -9,6 +11,7 @@
 #include <openssl/params.h>
 #include <openssl/rand.h>
 
+#include <acme/base64url.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
@@ -112,4 +115,46 @@ acme_password_matches(const char *password, size_t len, const struct acme_passwo
         *out = CRYPTO_memcmp(hash, stored->hash, sizeof(hash)) == 0;
     OPENSSL_cleanse(hash, sizeof(hash));
     return st;
+}
+
+const char *
+acme_after_scheme(const char *authorization, const char *scheme)
+{
+    size_t len = strlen(scheme);
+
+    if (strncasecmp(authorization, scheme, len) != 0 || authorization[len] != ' ')
+        return NULL;
+    return authorization + len + strspn(authorization + len, " ");
+}
+
+enum hsm_status
+acme_basic_parse(const char *credentials, struct acme_basic *out)
+{
+    struct acme_basic basic = {.user = NULL};
+    uint8_t *decoded = NULL;
+    enum hsm_status st =
+        acme_base64_decode_any(credentials, strlen(credentials), &decoded, &basic.len);
+    char *colon;
+
+    if (st != HSM_OK)
+        return st;
+    basic.user = (char *)decoded;
+    colon = strlen(basic.user) == basic.len ? strchr(basic.user, ':') : NULL;
+    if (colon == NULL) {
+        acme_basic_clear(&basic);
+        return HSM_ERR_MALFORMED;
+    }
+    *colon = '\0';
+    basic.password = colon + 1;
+    *out = basic;
+    return HSM_OK;
+}
+
+void
+acme_basic_clear(struct acme_basic *basic)
+{
+    if (basic->user != NULL)
+        OPENSSL_cleanse(basic->user, basic->len);
+    free(basic->user);
+    *basic = (struct acme_basic){.user = NULL};
 }

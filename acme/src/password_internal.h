@@ -39,4 +39,19 @@ HSM_MUST_CHECK enum hsm_status acme_password_matches(const char *password, size_
                                                      const struct acme_password_hash *stored,
                                                      bool *out);
 
+/** What follows a scheme and its blanks (RFC 9110 section 11.4); NULL: another scheme, or none. */
+const char *acme_after_scheme(const char *authorization, const char *scheme);
+
+/* A user and a password (RFC 7617 section 2); the user ends at the first colon. */
+struct acme_basic {
+    char *user; /* owned: acme_basic_clear() */
+    const char *password; /* in it */
+    size_t len; /* octets of both */
+};
+
+/** @param credentials  base64, after the scheme */
+HSM_MUST_CHECK enum hsm_status acme_basic_parse(const char *credentials, struct acme_basic *out);
+/** Wipe. */
+void acme_basic_clear(struct acme_basic *basic);
+
 #endif

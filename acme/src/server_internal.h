@@ -62,6 +62,7 @@ struct acme_server {
                                                             names the issuing key there */
     size_t alternate_count;
     struct acme_signers *signers;
+    struct acme_web *web; /* NULL: no web pages */
     atomic_uint nonces_made; /* since the store was last trimmed */
     time_t expire_at, tell_at; /* of acme_server_tick() */
 };
@@ -346,6 +347,18 @@ void acme_signers_free(struct acme_signers *signers);
 HSM_MUST_CHECK enum hsm_status acme_signers_fetch(struct acme_server *server, const char *x5u,
                                                   time_t now, struct certs_chain **out,
                                                   struct hsm_reason *why);
+
+/* ---- server_web.c: pages for people ---- */
+
+struct acme_web;
+/** Make what the pages need; *out stays NULL when they are not enabled. */
+HSM_MUST_CHECK enum hsm_status acme_web_new(const struct acme_server_config *config, time_t now,
+                                            struct acme_web **out);
+void acme_web_free(struct acme_web *web);
+/** Whether the pages are on and answer for this path. */
+bool acme_web_has(const struct acme_server *server, const char *path);
+void acme_web_handle(struct acme_server *server, const struct acme_http_request *request,
+                     struct acme_http_response *response);
 
 /* ---- server_issue.c: from intent to certificate ---- */
 
