@@ -32,7 +32,8 @@
 
 static const char style[] =
     "*{box-sizing:border-box}\n"
-    "body{margin:0;font:1rem/1.5 system-ui,sans-serif;color:#1b1b1b;background:#fff}\n"
+    "body{margin:0;font:1rem/1.5 "
+    "system-ui,sans-serif;color:#1b1b1b;background:#fff;overflow-wrap:anywhere}\n"
     "header{background:#12305a;color:#fff;padding:.75rem 1rem}\n"
     "header p{margin:0;font-weight:700}\n"
     "nav a{color:#fff;display:inline-block;padding:.25rem 1rem .25rem 0}\n"

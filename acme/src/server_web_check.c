@@ -14,6 +14,15 @@
 
 DEFINE_DEFER(char, free)
 
+/* What a parser has noted on its way is no reason when it has succeeded. */
+static enum hsm_status
+settle(enum hsm_status st, struct hsm_reason *why)
+{
+    if (st == HSM_OK)
+        why->text[0] = '\0';
+    return st;
+}
+
 /* ---- each field alone ---- */
 
 static enum hsm_status
@@ -146,14 +155,16 @@ static enum hsm_status
 check_both(struct acme_server *server, time_t now, struct acme_web_checked *out,
            struct acme_web_refusal *refusal)
 {
-    enum hsm_status st = check_token(server, now, out, &refusal->why[ACME_WEB_TOKEN]);
+    struct hsm_reason *for_csr = &refusal->why[ACME_WEB_CSR];
+    struct hsm_reason *for_token = &refusal->why[ACME_WEB_TOKEN];
+    enum hsm_status st = settle(check_token(server, now, out, for_token), for_token);
 
     if (st == HSM_OK)
-        st = find_use(server, out, &refusal->why[ACME_WEB_TOKEN]);
+        st = settle(find_use(server, out, for_token), for_token);
     if (st == HSM_OK)
-        st = check_csr_under_token(out, &refusal->why[ACME_WEB_CSR]);
+        st = settle(check_csr_under_token(out, for_csr), for_csr);
     if (st == HSM_OK && out->order[0] == '\0')
-        st = check_key(server, out, &refusal->why[ACME_WEB_CSR]);
+        st = settle(check_key(server, out, for_csr), for_csr);
     if (st == HSM_OK)
         st = acme_subject_find(server, out->spc, &out->subject);
     if (st == HSM_OK)
@@ -165,8 +176,11 @@ enum hsm_status
 acme_web_check(struct acme_server *server, const char *csr, char *token, time_t now,
                struct acme_web_checked *out, struct acme_web_refusal *refusal)
 {
-    enum hsm_status for_csr = check_csr(server, csr, out, &refusal->why[ACME_WEB_CSR]);
-    enum hsm_status for_token = parse_token(token, out, &refusal->why[ACME_WEB_TOKEN]);
+    struct hsm_reason *why = refusal->why;
+    enum hsm_status for_csr =
+        settle(check_csr(server, csr, out, &why[ACME_WEB_CSR]), &why[ACME_WEB_CSR]);
+    enum hsm_status for_token =
+        settle(parse_token(token, out, &why[ACME_WEB_TOKEN]), &why[ACME_WEB_TOKEN]);
 
     if (acme_status_is_fault(for_csr) || for_csr == HSM_ERR_BUSY)
         return for_csr;

@@ -315,6 +315,7 @@ refuse(const struct browser *browser, const struct refusal *refusal, const char 
     assert_page(&got, 422, refusal->why);
     snprintf(mark, sizeof(mark), "<li><a href=\"#%s\">", refusal->field);
     assert_page(&got, 422, mark);
+    assert_null(strstr(strstr(got.body, mark) + 1, "<li>")); /* and no other */
     snprintf(mark, sizeof(mark), "aria-describedby=\"%s-error %s-hint\"", refusal->field,
              refusal->field);
     assert_page(&got, 422, mark);
