@@ -246,8 +246,8 @@ show_certificate(struct acme_web_call *call, const struct acme_web_checked *chec
     DEFER(free) char *crl_issuer = certs_name_text(config->crl_issuer);
 
     acme_html_add(&call->page, "<h2>The certificate</h2>\n<dl>\n");
-    acme_html_add(&call->page, "<dt>Subject</dt><dd>C=%s, O=%s, CN=SHAKEN %s</dd>\n",
-                  checked->subject.country, checked->subject.organization, checked->spc);
+    acme_html_add(&call->page, "<dt>Subject</dt><dd>CN=SHAKEN %s, O=%s, C=%s</dd>\n", checked->spc,
+                  checked->subject.organization, checked->subject.country);
     acme_web_row(call, "TNAuthList", checked->spc);
     acme_web_row(call, "Key", "EC P-256, of the CSR");
     acme_web_row(call, "Key fingerprint", checked->fingerprint);

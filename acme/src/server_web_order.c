@@ -147,8 +147,8 @@ show_issued(struct acme_web_call *call, const struct manual *manual)
                   "<p><a class=\"button\" href=\"/web/order/%s/chain.pem\" download=\"sti-%s.pem\">"
                   "Download the chain (PEM)</a></p>\n<dl>\n",
                   manual->id, manual->spc);
-    acme_html_add(&call->page, "<dt>Subject</dt><dd>C=%s, O=%s, CN=SHAKEN %s</dd>\n",
-                  manual->country, manual->organization, manual->spc);
+    acme_html_add(&call->page, "<dt>Subject</dt><dd>CN=SHAKEN %s, O=%s, C=%s</dd>\n", manual->spc,
+                  manual->organization, manual->country);
     acme_web_row(call, "Serial number", serial);
     acme_web_time_row(call, "Valid from", manual->not_before);
     acme_web_time_row(call, "Valid until", manual->not_after);

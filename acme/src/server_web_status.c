@@ -22,31 +22,44 @@ DEFINE_DEFER(char, free)
 
 /* ---- tables ---- */
 
-/* A heading, and a table of that name; columns that begin with '#' hold numbers. */
+struct table {
+    const char *id, *title;
+    const char *columns[6]; /* NULL ends them; one that begins with '#' holds numbers */
+    void (*add)(struct acme_web_call *call, const struct acme_rows *rows); /* a row's cells */
+};
+
 static void
-begin_table(struct acme_web_call *call, const char *id, const char *title,
-            const char *const *columns)
+add_head(struct acme_web_call *call, const struct table *table)
 {
     acme_html_add(&call->page,
-                  "<h2 id=\"%s\">%s</h2>\n<div class=\"scroll\" role=\"region\" tabindex=\"0\""
-                  " aria-labelledby=\"%s\">\n<table>\n<thead><tr>",
-                  id, title, id);
-    for (; *columns != NULL; columns++) {
-        if (**columns == '#')
-            acme_html_add(&call->page, "<th scope=\"col\" class=\"number\">%s</th>", *columns + 1);
+                  "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-labelledby=\"%s\">\n"
+                  "<table>\n<thead><tr>",
+                  table->id);
+    for (const char *const *column = table->columns; *column != NULL; column++) {
+        if (**column == '#')
+            acme_html_add(&call->page, "<th scope=\"col\" class=\"number\">%s</th>", *column + 1);
         else
-            acme_html_add(&call->page, "<th scope=\"col\">%s</th>", *columns);
+            acme_html_add(&call->page, "<th scope=\"col\">%s</th>", *column);
     }
     acme_html_add(&call->page, "</tr></thead>\n<tbody>\n");
 }
 
 static void
-end_table(struct acme_web_call *call, size_t rows)
+show_rows(struct acme_web_call *call, const struct table *table, struct acme_rows *rows)
 {
-    acme_html_add(&call->page, "</tbody>\n</table>\n</div>\n");
-    if (rows == 0)
+    acme_html_add(&call->page, "<h2 id=\"%s\">%s</h2>\n", table->id, table->title);
+    if (acme_rows_count(rows) == 0) {
         acme_html_add(&call->page, "<p>None.</p>\n");
-    if (rows == SHOWN_MAX)
+        return;
+    }
+    add_head(call, table);
+    while (acme_rows_next(rows)) {
+        acme_html_add(&call->page, "<tr>");
+        table->add(call, rows);
+        acme_html_add(&call->page, "</tr>\n");
+    }
+    acme_html_add(&call->page, "</tbody>\n</table>\n</div>\n");
+    if (acme_rows_count(rows) == SHOWN_MAX)
         acme_html_add(&call->page, "<p>The first %lld are shown.</p>\n", (long long)SHOWN_MAX);
 }
 
@@ -84,10 +97,22 @@ add_serial_cell(struct acme_web_call *call, const struct acme_rows *rows, size_t
 
 /* ---- issuance ---- */
 
+static void
+add_issuance(struct acme_web_call *call, const struct acme_rows *rows)
+{
+    add_cell(call, acme_rows_text(rows, 0));
+    add_cell(call, acme_rows_text(rows, 1));
+    add_number_cell(call, acme_rows_int(rows, 2));
+    add_number_cell(call, acme_rows_int(rows, 3));
+}
+
 static enum hsm_status
 show_issuance(struct acme_web_call *call)
 {
-    static const char *const columns[] = {"Outcome", "How", "#Last 24 hours", "#Last 7 days", NULL};
+    static const struct table table = {"issuance",
+                                       "Orders by outcome",
+                                       {"Outcome", "How", "#Last 24 hours", "#Last 7 days", NULL},
+                                       add_issuance};
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
         call->server->config.store, &rows,
@@ -100,25 +125,27 @@ show_issuance(struct acme_web_call *call)
         " acme_order.id WHERE created > ? GROUP BY 1, 2 ORDER BY 1, 2",
         "ii", (int64_t)(call->now - ACME_DAY_S), (int64_t)(call->now - WEEK_S));
 
-    if (st != HSM_OK)
-        return st;
-    begin_table(call, "issuance", "Orders by outcome", columns);
-    while (acme_rows_next(rows)) {
-        acme_html_add(&call->page, "<tr>");
-        add_cell(call, acme_rows_text(rows, 0));
-        add_cell(call, acme_rows_text(rows, 1));
-        add_number_cell(call, acme_rows_int(rows, 2));
-        add_number_cell(call, acme_rows_int(rows, 3));
-        acme_html_add(&call->page, "</tr>\n");
-    }
-    end_table(call, acme_rows_count(rows));
-    return HSM_OK;
+    if (st == HSM_OK)
+        show_rows(call, &table, rows);
+    return st;
+}
+
+static void
+add_waiting(struct acme_web_call *call, const struct acme_rows *rows)
+{
+    add_cell(call, acme_rows_text(rows, 0));
+    add_cell(call, acme_rows_text(rows, 1));
+    add_time_cell(call, acme_rows_int(rows, 2));
+    add_time_cell(call, acme_rows_int(rows, 3));
 }
 
 static enum hsm_status
 show_waiting(struct acme_web_call *call)
 {
-    static const char *const columns[] = {"SPC", "Order", "Since", "Last try", NULL};
+    static const struct table table = {"waiting",
+                                       "Orders that wait for their certificate",
+                                       {"SPC", "Order", "Since", "Last try", NULL},
+                                       add_waiting};
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
         call->server->config.store, &rows,
@@ -127,25 +154,27 @@ show_waiting(struct acme_web_call *call)
         " LIMIT ?",
         "i", (int64_t)SHOWN_MAX);
 
-    if (st != HSM_OK)
-        return st;
-    begin_table(call, "waiting", "Orders that wait for their certificate", columns);
-    while (acme_rows_next(rows)) {
-        acme_html_add(&call->page, "<tr>");
-        add_cell(call, acme_rows_text(rows, 0));
-        add_cell(call, acme_rows_text(rows, 1));
-        add_time_cell(call, acme_rows_int(rows, 2));
-        add_time_cell(call, acme_rows_int(rows, 3));
-        acme_html_add(&call->page, "</tr>\n");
-    }
-    end_table(call, acme_rows_count(rows));
-    return HSM_OK;
+    if (st == HSM_OK)
+        show_rows(call, &table, rows);
+    return st;
+}
+
+static void
+add_expiring(struct acme_web_call *call, const struct acme_rows *rows)
+{
+    add_cell(call, acme_rows_text(rows, 0));
+    add_cell(call, acme_rows_text(rows, 1));
+    add_serial_cell(call, rows, 2);
+    add_time_cell(call, acme_rows_int(rows, 3));
 }
 
 static enum hsm_status
 show_expiring(struct acme_web_call *call)
 {
-    static const char *const columns[] = {"SPC", "Organization", "Serial number", "Ends", NULL};
+    static const struct table table = {"expiring",
+                                       "Certificates that end within 14 days",
+                                       {"SPC", "Organization", "Serial number", "Ends", NULL},
+                                       add_expiring};
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
         call->server->config.store, &rows,
@@ -154,26 +183,29 @@ show_expiring(struct acme_web_call *call)
         " revocation.order_id = issuance.order_id) ORDER BY not_after LIMIT ?",
         "iii", (int64_t)call->now, (int64_t)(call->now + EXPIRING_S), (int64_t)SHOWN_MAX);
 
-    if (st != HSM_OK)
-        return st;
-    begin_table(call, "expiring", "Certificates that end within 14 days", columns);
-    while (acme_rows_next(rows)) {
-        acme_html_add(&call->page, "<tr>");
-        add_cell(call, acme_rows_text(rows, 0));
-        add_cell(call, acme_rows_text(rows, 1));
-        add_serial_cell(call, rows, 2);
-        add_time_cell(call, acme_rows_int(rows, 3));
-        acme_html_add(&call->page, "</tr>\n");
-    }
-    end_table(call, acme_rows_count(rows));
-    return HSM_OK;
+    if (st == HSM_OK)
+        show_rows(call, &table, rows);
+    return st;
+}
+
+static void
+add_revocations(struct acme_web_call *call, const struct acme_rows *rows)
+{
+    add_serial_cell(call, rows, 0);
+    add_cell(call, certs_crl_reason_text((int)acme_rows_int(rows, 1)));
+    add_time_cell(call, acme_rows_int(rows, 2));
+    add_number_cell(call, acme_rows_int(rows, 3));
+    add_time_cell(call, acme_rows_int(rows, 4));
 }
 
 static enum hsm_status
 show_revocations(struct acme_web_call *call)
 {
-    static const char *const columns[] = {"Serial number", "Reason",   "Revoked",
-                                          "#Tries",        "Next try", NULL};
+    static const struct table table = {
+        "revocations",
+        "Revocations that the STI-PA does not know yet",
+        {"Serial number", "Reason", "Revoked", "#Tries", "Next try", NULL},
+        add_revocations};
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
         call->server->config.store, &rows,
@@ -181,20 +213,9 @@ show_revocations(struct acme_web_call *call)
         " ORDER BY revoked LIMIT ?",
         "i", (int64_t)SHOWN_MAX);
 
-    if (st != HSM_OK)
-        return st;
-    begin_table(call, "revocations", "Revocations that the STI-PA does not know yet", columns);
-    while (acme_rows_next(rows)) {
-        acme_html_add(&call->page, "<tr>");
-        add_serial_cell(call, rows, 0);
-        add_cell(call, certs_crl_reason_text((int)acme_rows_int(rows, 1)));
-        add_time_cell(call, acme_rows_int(rows, 2));
-        add_number_cell(call, acme_rows_int(rows, 3));
-        add_time_cell(call, acme_rows_int(rows, 4));
-        acme_html_add(&call->page, "</tr>\n");
-    }
-    end_table(call, acme_rows_count(rows));
-    return HSM_OK;
+    if (st == HSM_OK)
+        show_rows(call, &table, rows);
+    return st;
 }
 
 /* ---- the token ---- */

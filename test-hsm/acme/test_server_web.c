@@ -185,7 +185,7 @@ a_csr_and_its_token_become_a_chain(void **state)
     open_form(&browser);
     make_wish(&wish, "1234");
     submit(&browser, "/web/preview", wish.csr, wish.token, &preview);
-    assert_page(&preview, 200, "C=US, O=Service Provider 1234, CN=SHAKEN 1234");
+    assert_page(&preview, 200, "CN=SHAKEN 1234, O=Service Provider 1234, C=US");
     assert_int_equal(acme_fingerprint_format(wish.key, ACME_FINGERPRINT_THUMBPRINT, fingerprint),
                      HSM_OK);
     assert_page(&preview, 200, fingerprint);
@@ -429,7 +429,7 @@ an_unknown_participant_is_refused_where_they_are_registered(void **state)
     assert_int_equal(acme_server_participant_set(ca.store, "777Q", "<b>Tel & \"Co\"</b>", "CA"),
                      HSM_OK);
     submit(&browser, "/web/preview", wish.csr, wish.token, &named);
-    assert_page(&named, 200, "C=CA, O=&lt;b&gt;Tel &amp; &quot;Co&quot;&lt;/b&gt;, CN=SHAKEN 777Q");
+    assert_page(&named, 200, "CN=SHAKEN 777Q, O=&lt;b&gt;Tel &amp; &quot;Co&quot;&lt;/b&gt;, C=CA");
     ca.config = plain;
     ca_fixture_restart(&ca);
 }
