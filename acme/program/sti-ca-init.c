@@ -202,6 +202,7 @@ write_text(FILE *to, const struct arguments *arguments, const struct sources *so
     fputs("\n[server]\n", to);
     write_line(to, "address", arguments->address);
     write_line(to, "base-url", arguments->base_url);
+    fputs("\n[journal]\ndir = " ACME_JOURNAL_DIR "\n", to);
     fputs("\n[ca]\nstore = " STORE_FILE "\nchain = " CHAIN_FILE "\n", to);
     write_line(to, "country", arguments->country);
     fputs("\n[pa]\nanchors = " ANCHORS_FILE "\ncrl-issuer = " CRL_ISSUER_FILE "\nauthorities =",
@@ -259,7 +260,8 @@ make_all(const struct arguments *arguments, const char *pin_source)
     if (st == HSM_OK)
         st = copy_all(arguments);
     if (st == HSM_OK)
-        st = acme_daemon_token(arguments->token, arguments->module, pin_source, &token);
+        st = acme_daemon_token(arguments->token, arguments->module, pin_source, arguments->dir,
+                               &token);
     if (st == HSM_OK) {
         init.token = token;
         st = provision_all(&init);

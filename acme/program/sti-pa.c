@@ -40,7 +40,6 @@
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct hsm_token, hsm_token_close)
 DEFINE_DEFER(char, free)
 
@@ -66,6 +65,8 @@ struct config {
 
 static const struct acme_config_key config_keys[] = {
     ACME_DAEMON_KEYS(struct config, daemon),
+    {"server", "client-anchors", ACME_CONFIG_PATH, offsetof(struct config, daemon.client_anchors),
+     false, 0, 0, NULL, "PEM file of the CAs of clients' certificates: account bind"},
     PA_KEY(store, ACME_CONFIG_PATH, "store", STORE_FILE,
            "SQLite file: accounts, SPC tokens, trusted STI-CAs, lists and CRLs"),
     PA_KEY(signer_key, ACME_CONFIG_TEXT, "signer-key", "pkcs11:object=" SIGNER_LABEL,
@@ -326,7 +327,8 @@ write_config(const struct arguments *arguments, const char *pin_source)
     if (asprintf(&text,
                  "# Written by " PROGRAM " init, and never again: edit it. All keys: " PROGRAM
                  " --help\n\n[token]\nuri = %s\n%s%s%s%s%s%s\n[server]\naddress = %s\n"
-                 "base-url = %s\n\n[pa]\nstore = " STORE_FILE "\nsigner-chain = " SIGNER_CHAIN_FILE
+                 "base-url = %s\n\n[journal]\ndir = " ACME_JOURNAL_DIR
+                 "\n\n[pa]\nstore = " STORE_FILE "\nsigner-chain = " SIGNER_CHAIN_FILE
                  "\ncrl-chain = " CRL_CHAIN_FILE "\n",
                  arguments->token, arguments->module != NULL ? "module = " : "",
                  arguments->module != NULL ? arguments->module : "",
@@ -375,7 +377,8 @@ run_init(const void *command_line)
     }
     st = acme_provision_dir(arguments->dir);
     if (st == HSM_OK)
-        st = acme_daemon_token(arguments->token, arguments->module, pin_source, &token);
+        st = acme_daemon_token(arguments->token, arguments->module, pin_source, arguments->dir,
+                               &token);
     if (st == HSM_OK) {
         init.token = token;
         st = provision_all(&init);

@@ -14,6 +14,7 @@
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #include "authority_internal.h"
 
@@ -237,6 +238,7 @@ issue(struct acme_authority *authority, const char *account_id, const struct wis
         .fingerprint = wish->fingerprint,
     };
     enum hsm_status st = expiry(authority, wish->lifetime_s, &request.exp);
+    HSM_USE_ASKED_BY(account_id);
 
     if (st != HSM_OK)
         return st;

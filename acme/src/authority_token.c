@@ -14,6 +14,7 @@
 #include <acme/jws.h>
 #include <certs/cert.h>
 #include <hsm/defer.h>
+#include <hsm/use.h>
 
 #define JTI_MAX    256 /* characters */
 #define NBF_SKEW_S 60 /* seconds by which the authority's clock may be ahead of ours */
@@ -72,6 +73,7 @@ acme_authority_token_new(const struct acme_authority_token_request *request, str
 {
     DEFER(free) char *header = NULL;
     DEFER(free) char *claims = NULL;
+    HSM_USE_FOR(HSM_USE_SPC_TOKEN);
 
     if (request->x5u == NULL || request->jti == NULL || request->fingerprint == NULL ||
         (request->tkvalue == NULL && request->tnauthlist == NULL))

@@ -8,6 +8,7 @@
 #include <acme/jws.h>
 #include <certs/cert.h>
 #include <hsm/defer.h>
+#include <hsm/use.h>
 
 #define LIST_VERSION "1.0"
 
@@ -68,6 +69,7 @@ acme_ca_list_new(const struct acme_ca_list_request *request, struct hsm_key *sig
     DEFER(free) char *header = NULL;
     DEFER(free) char *payload = NULL;
     enum hsm_status st;
+    HSM_USE_FOR(HSM_USE_CA_LIST);
 
     if (request->x5u == NULL || request->sequence > INT64_MAX ||
         certs_chain_len(request->roots) > CERTS_ANCHORS_MAX)

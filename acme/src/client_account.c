@@ -13,6 +13,8 @@
 #include <acme/json.h>
 #include <acme/jws.h>
 
+#include <hsm/use.h>
+
 #define EAB_KEY_MIN                                                                                \
     16 /* octets of a MAC key; RFC 7518 section 3.2 wants 32, some CAs give fewer                  \
         */
@@ -258,6 +260,7 @@ inner_jws(const struct acme_client *client, struct hsm_key *new_key, char **out)
     DEFER(free) char *header_text = NULL;
     DEFER(free) char *payload_text = NULL;
     enum hsm_status st = acme_jwk_new(hsm_key_public(client->config.account_key), &old_jwk);
+    HSM_USE_FOR(HSM_USE_ACME);
 
     if (st == HSM_OK)
         st = acme_jwk_new(hsm_key_public(new_key), &new_jwk);

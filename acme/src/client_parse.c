@@ -9,8 +9,9 @@
 
 #include "time_internal.h"
 
-#define DETAIL_SHOWN 120 /* characters of a problem's detail; the reason has room for little more  \
-                          */
+#define DETAIL_SHOWN                                                                               \
+    120 /* characters of a problem's detail; the reason has room for little more                   \
+         */
 
 /* ---- problem documents (RFC 7807, RFC 8555 section 6.7) ---- */
 

@@ -8,8 +8,11 @@
 #include <acme/json.h>
 #include <acme/jws.h>
 
-#define NONCE_TRIES 20 /* badNonce, RFC 8555 section 6.5: some CAs refuse every second one to see  \
-                        */
+#include <hsm/use.h>
+
+#define NONCE_TRIES                                                                                \
+    20 /* badNonce, RFC 8555 section 6.5: some CAs refuse every second one to see                  \
+        */
 #define CALL_TRIES  3 /* of what may pass */
 #define CALL_WAIT_S 20 /* at most, for all of them */
 
@@ -146,6 +149,16 @@ make_header(const struct acme_client *client, const struct acme_client_signer *s
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
+/* The handshake with the server is another use of another key. */
+static enum hsm_status
+sign_request(const struct acme_client_signer *signer, const char *header, const char *payload,
+             char **out)
+{
+    HSM_USE_FOR(HSM_USE_ACME);
+
+    return acme_jws_sign_flattened(header, payload, strlen(payload), signer->key, out);
+}
+
 static enum hsm_status
 post_once(struct acme_client *client, const struct acme_client_signer *signer, const char *url,
           const char *payload, const char *accept, struct acme_answer *answer,
@@ -161,7 +174,7 @@ post_once(struct acme_client *client, const struct acme_client_signer *signer, c
         st = make_header(client, signer, url, &header);
     if (st != HSM_OK)
         return st;
-    st = acme_jws_sign_flattened(header, payload, strlen(payload), signer->key, &body);
+    st = sign_request(signer, header, payload, &body);
     if (st != HSM_OK)
         return hsm_refuse(why, st, "key %s does not sign: %s", hsm_key_label(signer->key),
                           hsm_status_text(st));

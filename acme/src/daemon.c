@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <acme/provision.h>
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -13,6 +14,7 @@
 
 #define METER_S 1 /* between looks at the token's counters */
 
+DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
@@ -23,6 +25,7 @@ struct acme_daemon {
     struct hsm_token *token;
     struct hsm_key *tls_key;
     struct certs_chain *tls_chain;
+    struct certs_chain *client_anchors;
 };
 
 enum hsm_status
@@ -31,9 +34,13 @@ acme_daemon_check(const char *path, const struct acme_daemon_config *config)
     enum hsm_log_format format;
     enum hsm_log_level level;
     enum hsm_route route;
+    enum hsm_journal_failure failure;
 
     if (config->token.route != NULL && hsm_route_parse(config->token.route, &route) != HSM_OK)
         return acme_config_refuse(path, "token", "route", "neither libp11 nor direct");
+    if (hsm_journal_failure_parse(config->journal.on_failure, &failure) != HSM_OK)
+        return acme_config_refuse(path, "journal", "on-failure",
+                                  "neither by-kind, refuse nor go-on");
     if (hsm_log_format_parse(config->log_format, &format) != HSM_OK)
         return acme_config_refuse(path, "log", "format", "neither text nor json");
     if (hsm_log_level_parse(config->log_level, &level) != HSM_OK)
@@ -58,29 +65,39 @@ acme_daemon_log(const char *program, const struct acme_daemon_config *config)
     return st;
 }
 
-enum hsm_status
-acme_daemon_token(const char *uri, const char *module, const char *pin_source,
-                  struct hsm_token **out)
+static enum hsm_status
+open_token(struct hsm_token_config *token, const char *pin_source, struct hsm_token **out)
 {
     DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
     enum hsm_status st = HSM_OK;
 
-    if (pin_source != NULL)
+    if (token->pin == NULL && pin_source != NULL) {
         st = hsm_secret_from(pin_source, ACME_DAEMON_PIN_QUESTION, &pin);
-    if (st != HSM_OK)
-        return st;
-    return hsm_token_open(&(struct hsm_token_config){.uri = uri, .module = module, .pin = pin},
-                          out);
+        token->pin = pin;
+    }
+    return st == HSM_OK ? hsm_token_open(token, out) : st;
+}
+
+enum hsm_status
+acme_daemon_token(const char *uri, const char *module, const char *pin_source, const char *dir,
+                  struct hsm_token **out)
+{
+    DEFER(free) char *journal_dir = acme_provision_path(dir, ACME_JOURNAL_DIR);
+    const struct hsm_journal_config journal = {.dir = journal_dir};
+    struct hsm_token_config token = {.uri = uri, .module = module, .journal = &journal};
+
+    return journal_dir != NULL ? open_token(&token, pin_source, out) : HSM_ERR_NOMEM;
 }
 
 enum hsm_status
 acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **out)
 {
-    DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
     const struct acme_token_settings *s = &config->token;
+    struct hsm_journal_config journal;
     struct hsm_token_config token = {
         .uri = config->token_uri,
         .module = config->module,
+        .pin = config->shared.pin,
         .sessions = (unsigned)s->sessions,
         .workers = (unsigned)s->workers,
         .queue_max = (unsigned)s->queue_max,
@@ -91,16 +108,15 @@ acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **ou
         .probe_ms = (unsigned)s->probe_ms,
         .quirks = s->quirks,
     };
-    enum hsm_status st = HSM_OK;
+    enum hsm_status st = acme_journal_settings(&config->journal, &journal);
 
-    if (s->route != NULL)
+    if (st == HSM_OK && s->route != NULL)
         st = hsm_route_parse(s->route, &token.route); /* acme_daemon_check() has told a fault */
-    if (st == HSM_OK && config->shared.pin == NULL && config->pin_source != NULL)
-        st = hsm_secret_from(config->pin_source, ACME_DAEMON_PIN_QUESTION, &pin);
     if (st != HSM_OK)
         return st;
-    token.pin = config->shared.pin != NULL ? config->shared.pin : pin;
-    return hsm_token_open(&token, out);
+    if (journal.dir != NULL)
+        token.journal = &journal;
+    return open_token(&token, config->pin_source, out);
 }
 
 enum hsm_status
@@ -125,6 +141,8 @@ acme_daemon_open(const struct acme_daemon_config *config, struct acme_daemon **o
         st = hsm_key_find(daemon->token, config->tls_key, &daemon->tls_key);
     if (st == HSM_OK)
         st = certs_chain_read(config->tls_chain, &daemon->tls_chain);
+    if (st == HSM_OK && config->client_anchors != NULL)
+        st = certs_chain_read(config->client_anchors, &daemon->client_anchors);
     if (st != HSM_OK)
         return st;
     if (!hsm_key_matches(daemon->tls_key,
@@ -238,6 +256,7 @@ listen_all(struct serving *serving, struct acme_http_loop *loop)
         .listener = daemon->config->shared.listener,
         .tls_key = daemon->tls_key,
         .tls_chain = daemon->tls_chain,
+        .client_anchors = daemon->client_anchors,
         .is_quiet = !daemon->config->log_requests,
         .metrics = daemon->config->shared.metrics,
         .handler = {.handle = handle, .is_quick = is_quick, .is_slow = is_slow, .context = serving},
@@ -294,6 +313,7 @@ acme_daemon_close(struct acme_daemon *daemon)
 {
     if (daemon == NULL)
         return;
+    certs_chain_free(daemon->client_anchors);
     certs_chain_free(daemon->tls_chain);
     hsm_key_free(daemon->tls_key);
     hsm_token_close(daemon->token);

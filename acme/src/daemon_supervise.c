@@ -99,23 +99,39 @@ acme_daemon_tell_kept(const char *key, const char *old, const char *fresh)
                 old != NULL ? old : "as if not given");
 }
 
+/* What listens already stays, and what the workers say of it with it. */
+static enum hsm_status
+keep_address(const char *key, const char *old, char **fresh)
+{
+    char *kept = old != NULL ? strdup(old) : NULL;
+
+    if (old != NULL && kept == NULL)
+        return HSM_ERR_NOMEM;
+    acme_daemon_tell_kept(key, old, *fresh);
+    free(*fresh);
+    *fresh = kept;
+    return HSM_OK;
+}
+
 /* A PIN that came once cannot come again. */
 static enum hsm_status
 keep_shared(const struct acme_daemon_config *old, struct acme_daemon_config *fresh)
 {
     bool is_once = fresh->pin_source != NULL && hsm_secret_is_read_once(fresh->pin_source);
+    enum hsm_status st;
 
     if (is_once && !is_same(old->pin_source, fresh->pin_source)) {
         hsm_log(HSM_LOG_ERROR, "[token] pin-source: %s can be read at the start only",
                 fresh->pin_source);
         return HSM_ERR_USAGE;
     }
-    acme_daemon_tell_kept("[server] address", old->address, fresh->address);
-    acme_daemon_tell_kept("[metrics] address", old->metrics_address, fresh->metrics_address);
     fresh->shared = old->shared;
     if (!is_once)
         fresh->shared.pin = NULL;
-    return HSM_OK;
+    st = keep_address("[server] address", old->address, &fresh->address);
+    return st == HSM_OK
+               ? keep_address("[metrics] address", old->metrics_address, &fresh->metrics_address)
+               : st;
 }
 
 static enum hsm_status

@@ -21,6 +21,7 @@
 #include <certs/tnauthlist.h>
 #include <hsm/es256.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
@@ -71,7 +72,7 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
 /* An intent as the store has it; borrowed from the row. */
 struct issuance {
     struct acme_rows *rows;
-    const char *order_id, *spc, *organization, *country, *under;
+    const char *order_id, *spc, *organization, *country, *under, *account;
     const uint8_t *point, *serial; /* serial NULL: not assigned */
     size_t point_len, serial_len;
     time_t not_before, not_after, expires;
@@ -86,7 +87,8 @@ load_issuance(struct acme_server *server, const char *order_id, struct issuance 
     enum hsm_status st = acme_store_query(
         server->config.store, &rows,
         "SELECT order_id, issuance.spc, organization, country, under, point, serial,"
-        " issuance.not_before, issuance.not_after, attempted, acme_order.expires FROM issuance"
+        " issuance.not_before, issuance.not_after, attempted, acme_order.expires,"
+        " acme_order.account FROM issuance"
         " JOIN acme_order ON acme_order.id = order_id WHERE order_id = ? AND der IS NULL AND"
         " voided = 0",
         "s", order_id);
@@ -106,6 +108,7 @@ load_issuance(struct acme_server *server, const char *order_id, struct issuance 
     out->not_after = (time_t)acme_rows_int(rows, 8);
     out->attempted = acme_rows_int(rows, 9);
     out->expires = (time_t)acme_rows_int(rows, 10);
+    out->account = acme_rows_text(rows, 11);
     out->rows = rows;
     rows = NULL;
     return HSM_OK;
@@ -172,6 +175,7 @@ sign(struct acme_server *server, const struct issuance *issuance, uint8_t **out,
         .crl_issuer = config->crl_issuer,
     };
     enum hsm_status st = certs_tnauthlist_from_spc(issuance->spc, &tnauthlist);
+    HSM_USE_ASKED_BY(issuance->account);
 
     if (st == HSM_OK)
         st = hsm_p256_from_point(issuance->point, issuance->point_len, &public_key);

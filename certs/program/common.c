@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <hsm/defer.h>
+#include <hsm/journal.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
 #include <hsm/secret.h>
@@ -40,6 +41,8 @@ open_token_of(const struct arguments *arguments, const char *text, struct hsm_to
     DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
     struct hsm_reason why = {0};
     const char *module = arguments->module;
+    const struct hsm_journal_config journal = {
+        .dir = arguments->journal != NULL ? arguments->journal : getenv("STI_JOURNAL")};
     enum hsm_status st = hsm_uri_parse(text, &uri, &why);
 
     if (st != HSM_OK)
@@ -53,8 +56,11 @@ open_token_of(const struct arguments *arguments, const char *text, struct hsm_to
     if (st != HSM_OK)
         return st;
     return hsm_token_open(
-        &(struct hsm_token_config){
-            .uri = text, .module = module, .pin = pin, .quirks = arguments->quirks},
+        &(struct hsm_token_config){.uri = text,
+                                   .module = module,
+                                   .pin = pin,
+                                   .quirks = arguments->quirks,
+                                   .journal = journal.dir != NULL ? &journal : NULL},
         out);
 }
 

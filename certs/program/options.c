@@ -26,6 +26,8 @@ static const struct option_row rows[] = {
     {"token", "URI", AT(token), "the token, such as pkcs11:token=sti-ca; else that of --key"},
     {"key", "KEY", AT(key), "the key: its label, or its URI"},
     {"module", "PATH", AT(module), "PKCS#11 module; else the URI's module-path, else $STI_MODULE"},
+    {"journal", "DIR", AT(journal),
+     "where uses of keys are written; else $STI_JOURNAL, else nowhere"},
     {"pin-source", "SOURCE", AT(pin_source),
      "PIN of the user: file:PATH, fd:N, credential:NAME or prompt;\n"
      "                          else the URI's pin-source, else asked for"},

@@ -16,6 +16,7 @@ struct arguments {
     const char *token;
     const char *key;
     const char *pin_source;
+    const char *journal;
     const char *quirks;
     const char *profile;
     const char *csr;

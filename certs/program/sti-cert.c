@@ -34,14 +34,16 @@ static const struct command commands[] = {
      "FILE holds PEM certificates, or one in DER. Nothing is verified but who signed whom.\n",
      show},
     {"csr",
-     "token key! module pin-source quirks country state locality organization common-name ca dns "
+     "token key! module pin-source quirks journal country state locality organization common-name "
+     "ca dns "
      "ip "
      "out " LIST_OPTIONS " " CONSTRAINTS_OPTIONS,
      NULL, "make a certificate request (PKCS#10) with a token key",
      "Without any part of a subject the subject is empty, which CAs of service providers accept.\n",
      csr},
     {"issue",
-     "profile! token key! module pin-source quirks csr issuer subject-cert country state locality "
+     "profile! token key! module pin-source quirks journal csr issuer subject-cert country state "
+     "locality "
      "organization common-name dns ip policy path-length days not-before not-after backdate "
      "crl-url crl-issuer out tnauthlist-url numbers-under-spc " LIST_OPTIONS
      " " CONSTRAINTS_OPTIONS,
@@ -60,7 +62,7 @@ static const struct command commands[] = {
     {"crl verify", "crl-signer! pa-anchors! crl-url previous at", "FILE",
      "verify a CRL up to the STI-PA's root", crl_verify_more, crl_verify},
     {"crl issue",
-     "token key! module pin-source quirks issuer! crl-url! signer-url previous crl-signer "
+     "token key! module pin-source quirks journal issuer! crl-url! signer-url previous crl-signer "
      "pa-anchors "
      "revoke reason hours out",
      NULL, "issue the STI-PA's CRL with a token key", crl_issue_more, crl_issue},

@@ -9,6 +9,7 @@
 #include <openssl/rand.h>
 
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #include "der_internal.h"
 #include "x509_internal.h"
@@ -674,6 +675,7 @@ certs_crl_new(const struct certs_crl_request *request, const X509 *signer,
     uint8_t *made = NULL;
     size_t made_len = 0;
     enum hsm_status st = check_request(request, signer, signer_key, &why);
+    HSM_USE_FOR(HSM_USE_CRL);
 
     if (st == HSM_OK)
         st = put_tbs(&tbs, request, signer);

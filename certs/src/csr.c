@@ -9,6 +9,7 @@
 
 #include <hsm/log.h>
 #include <hsm/process.h>
+#include <hsm/use.h>
 
 #include "der_internal.h"
 #include "x509_internal.h"
@@ -79,6 +80,7 @@ certs_csr_new(const struct certs_csr_request *request, struct hsm_key *key, uint
     uint8_t *tbs = NULL;
     int tbs_len;
     enum hsm_status st;
+    HSM_USE_FOR(HSM_USE_CSR);
 
     if (req == NULL)
         return HSM_ERR_NOMEM;

@@ -9,6 +9,7 @@
 
 #include <certs/lint.h>
 #include <hsm/es256.h>
+#include <hsm/use.h>
 
 #include "profile_internal.h"
 #include "x509_internal.h"
@@ -339,6 +340,7 @@ sign(X509 *built, struct hsm_key *key, uint8_t **out, size_t *len)
     uint8_t *tbs = NULL;
     int tbs_len = i2d_re_X509_tbs(built, &tbs);
     enum hsm_status st;
+    HSM_USE_FOR(HSM_USE_CERTIFICATE);
 
     if (tbs_len <= 0)
         return certs_openssl_failed("certificate");

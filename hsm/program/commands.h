@@ -10,4 +10,14 @@ enum hsm_status bench_run(const struct arguments *arguments);
 
 enum hsm_status doctor_run(const struct arguments *arguments);
 
+enum hsm_status audit_run(const struct arguments *arguments);
+
+enum hsm_status audit_show(const struct arguments *arguments);
+
+enum hsm_status audit_verify(const struct arguments *arguments);
+enum hsm_status journal_show(const struct arguments *arguments);
+enum hsm_status journal_verify(const struct arguments *arguments);
+enum hsm_status journal_prove(const struct arguments *arguments);
+enum hsm_status journal_export(const struct arguments *arguments);
+
 #endif

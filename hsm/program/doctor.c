@@ -11,6 +11,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/key.h>
+#include <hsm/use.h>
 
 #include "commands.h"
 #include "open.h"
@@ -152,6 +153,7 @@ check_signature(struct report *report, struct hsm_token *token, const struct hsm
     char uri[32 + 3 * HSM_ID_MAX] = "pkcs11:id=";
     uint8_t sig[HSM_P256_SIG_LEN];
     size_t len = strlen(uri);
+    HSM_USE_FOR(HSM_USE_SELF_TEST);
 
     for (size_t i = 0; i < info->id_len; i++)
         len += (size_t)snprintf(uri + len, sizeof(uri) - len, "%%%02x", info->id[i]);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <hsm/defer.h>
+#include <hsm/journal.h>
 #include <hsm/secret.h>
 #include <hsm/uri.h>
 
@@ -34,6 +35,7 @@ open_token(const struct arguments *arguments, const char *uri, const struct hsm_
 {
     DEFER(hsm_secret_free) struct hsm_secret *pin = NULL;
     struct hsm_token_config config = with != NULL ? *with : (struct hsm_token_config){.uri = NULL};
+    const struct hsm_journal_config journal = {.dir = arguments->journal};
     enum hsm_status st = HSM_OK;
 
     if (arguments->pin_source != NULL)
@@ -45,6 +47,7 @@ open_token(const struct arguments *arguments, const char *uri, const struct hsm_
     config.uri = uri;
     config.module = open_module(arguments, uri);
     config.pin = pin;
+    config.journal = journal.dir != NULL ? &journal : NULL;
     config.quirks = arguments->quirks;
     return hsm_token_open(&config, out);
 }

@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <hsm/log.h>
@@ -30,6 +31,22 @@ static const struct option_row rows[] = {
      "                          else the URI's pin-source, else asked for"},
     {"quirks", "WORDS", AT(quirks),
      "what the module needs done differently (docs/HSM.md); else what is known"},
+    {"journal", "DIR", AT(journal),
+     "where uses of keys are written; else $STI_JOURNAL, else nowhere"},
+    {"dir", "DIR", AT(dir), "of the journal; else $STI_JOURNAL"},
+    {"file", "NAME", AT(file), "one of its files; index for what became of them"},
+    {"record", "N", AT(record), "its number in its file"},
+    {"public-key", "PEM", AT(public_key),
+     "the journal's key, kept elsewhere; else what lies in the journal itself"},
+    {"checkpoint", "FILE", AT(checkpoint),
+     "checkpoints that were kept elsewhere, one after another"},
+    {"check", "FILE", AT(check), "a proof to be checked, with --public-key; needs no journal"},
+    {"kind", "KIND", AT(kind), "only these: certificate, passport, crl ..."},
+    {"who", "NAME", AT(who), "only what was asked for by NAME"},
+    {"signed-digest", "HEX", AT(digest_of), "only what has this SHA-256"},
+    {"token-count", "N", AT(token_count), "signatures that the token itself has counted"},
+    {"counted-before", "N", AT(counted_before),
+     "what its counter was when the journal was begun; 0"},
     {"in", "FILE", AT(in), "what to sign; - is standard input, and the default"},
     {"digest", "HEX", AT(digest), "a SHA-256 digest to sign, instead of --in"},
     {"out", "FORM", AT(out), "R || S as base64url (default), hex or raw; or der"},
@@ -38,8 +55,38 @@ static const struct option_row rows[] = {
     {"sessions", "N", AT(sessions), "the most to try; 32"},
     {"seconds", "S", AT(seconds), "for each measurement; 1"},
     {"json", NULL, AT(json), "print JSON instead of a table"},
+    {"report", "PREFIX", AT(report),
+     "write PREFIX.jws (signed), .json, .txt and .html; else text on standard output"},
+    {"attempt", NULL, AT(attempt), "try to take every private key; says first what it will do"},
+    {"certificates", "PATH", AT(certificate),
+     "certificates that are not on the token: a file or a directory; may be given again"},
+    {"uncertified", "LABELS", AT(uncertified),
+     "keys that need no certificate, between commas, such as acme-account"},
+    {"attestation", "FILE", AT(attestation), "the vendor's attestation certificates, PEM"},
+    {"attestation-root", "FILE", AT(attestation_root), "the vendor's root certificates, PEM"},
+    {"files", "PATH", AT(files),
+     "search a file or a directory for private keys; may be given again"},
+    {"process", "PID", AT(process),
+     "search the memory of a process and its children; may be given again"},
+    {"secret-source", "SOURCE", AT(secret_source),
+     "scalars of test keys to search for: one line of hex, as --pin-source"},
+    {"nonce", "TEXT", AT(nonce), "the auditor's, for the report"},
+    {"signer", "FILE", AT(signer), "the audit key's public half or certificate, PEM"},
+    {"html", NULL, AT(html), "print HTML instead of text"},
     {"log-format", "FORM", AT(log_format), "text (default) or json, on standard error"},
     {"log-level", "LEVEL", AT(log_level), "error, warning, info (default) or debug"},
+};
+
+/* Options that may be given again, and where all of them are kept; of others the last one counts.
+ */
+static const struct {
+    const char *name;
+    size_t offset;
+} repeated[] = {
+    {"token", AT(all_tokens)},
+    {"certificates", AT(all_certificates)},
+    {"files", AT(all_files)},
+    {"process", AT(all_processes)},
 };
 
 #define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
@@ -204,6 +251,21 @@ is_spelled_out(char *const *argv, const char *name)
     return strcspn(given, "=") == strlen("--") + strlen(name);
 }
 
+static enum hsm_status
+keep_all(struct arguments *arguments, const char *name)
+{
+    for (size_t i = 0; i < sizeof(repeated) / sizeof(repeated[0]); i++) {
+        struct words *all = (struct words *)((char *)arguments + repeated[i].offset);
+
+        if (strcmp(repeated[i].name, name) != 0)
+            continue;
+        if (all->count >= WORDS_MAX)
+            return options_refuse("an option is given too often");
+        all->items[all->count++] = optarg;
+    }
+    return HSM_OK;
+}
+
 /* *done: the option was answered, nothing is to be run. */
 static enum hsm_status
 read_options(const struct command *command, int argc, char **argv, struct arguments *out,
@@ -227,6 +289,8 @@ read_options(const struct command *command, int argc, char **argv, struct argume
         if (!is_spelled_out(argv, rows[chosen].name))
             return options_refuse("an option is cut short");
         *member(out, &rows[chosen]) = optarg != NULL ? optarg : "";
+        if (keep_all(out, rows[chosen].name) != HSM_OK)
+            return HSM_ERR_USAGE;
     }
     return take_operand(command, argc, argv, out);
 }
@@ -251,12 +315,15 @@ run_command(const struct command *command, int argc, char **argv)
 {
     struct arguments arguments;
     bool done = false;
+    bool needed;
     enum hsm_status st;
 
     memset(&arguments, 0, sizeof(arguments));
     st = read_options(command, argc, argv, &arguments, &done);
     if (st != HSM_OK || done)
         return hsm_status_exit(st);
+    if (takes(command->options, "journal", &needed) && arguments.journal == NULL)
+        arguments.journal = getenv("STI_JOURNAL");
     st = open_log(&arguments);
     if (st == HSM_OK)
         st = command->run(&arguments);

@@ -8,6 +8,14 @@
 
 #include <hsm/status.h>
 
+#define WORDS_MAX 16 /* times that an option may be given; more: refused */
+
+/* An option that may be given several times. */
+struct words {
+    const char *items[WORDS_MAX];
+    size_t count;
+};
+
 /* What the command line said; borrowed from argv, NULL where it said nothing. */
 struct arguments {
     const char *module;
@@ -15,6 +23,18 @@ struct arguments {
     const char *key;
     const char *label;
     const char *pin_source;
+    const char *journal;
+    const char *dir;
+    const char *file;
+    const char *record;
+    const char *digest_of;
+    const char *who;
+    const char *kind;
+    const char *public_key;
+    const char *checkpoint;
+    const char *check;
+    const char *token_count;
+    const char *counted_before;
     const char *so_pin_source;
     const char *in;
     const char *digest;
@@ -27,6 +47,22 @@ struct arguments {
     const char *json;
     const char *log_format;
     const char *log_level;
+    const char *attempt;
+    const char *attestation;
+    const char *attestation_root;
+    const char *html;
+    const char *nonce;
+    const char *report;
+    const char *secret_source;
+    const char *signer;
+    const char *uncertified;
+    const char *certificate; /* of these, and of --token, the last one */
+    const char *files;
+    const char *process;
+    struct words all_tokens;
+    struct words all_certificates;
+    struct words all_files;
+    struct words all_processes;
     const char *operand;
 };
 

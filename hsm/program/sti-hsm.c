@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 #include <openssl/pem.h>
 
+#include <hsm/base64url.h>
 #include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/key.h>
@@ -16,6 +17,7 @@
 #include <hsm/secret.h>
 #include <hsm/status.h>
 #include <hsm/token.h>
+#include <hsm/use.h>
 
 #include "commands.h"
 #include "open.h"
@@ -331,21 +333,12 @@ put_hex(const uint8_t *sig)
     putchar('\n');
 }
 
-/* RFC 4648 section 5, without padding; 64 octets leave a last group of one. */
 static void
 put_base64url(const uint8_t *sig)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    unsigned long bits = 0;
-    int held = 0;
+    char text[HSM_BASE64URL_LEN(HSM_P256_SIG_LEN)];
 
-    for (size_t i = 0; i < HSM_P256_SIG_LEN; i++) {
-        bits = bits << 8 | sig[i];
-        for (held += 8; held >= 6; held -= 6)
-            putchar(digits[bits >> (held - 6) & 0x3f]);
-    }
-    if (held > 0)
-        putchar(digits[bits << (6 - held) & 0x3f]);
+    fwrite(text, 1, hsm_base64url_write(sig, HSM_P256_SIG_LEN, text), stdout);
     putchar('\n');
 }
 
@@ -416,6 +409,7 @@ sign(const struct arguments *arguments)
     uint8_t digest[HSM_SHA256_LEN];
     uint8_t sig[HSM_P256_SIG_LEN];
     enum hsm_status st;
+    HSM_USE_FOR(HSM_USE_OPERATOR);
 
     if (form == NULL)
         return options_refuse("--out is base64url, hex, raw or der");
@@ -437,20 +431,36 @@ static const struct command commands[] = {
      "initialise a fresh token with a label and two PINs", token_init},
     {"token", "show", "module token", "URI", "what the tokens say of themselves; needs no PIN",
      token_show},
-    {"key", "generate", "module token! pin-source quirks label!", NULL,
+    {"key", "generate", "module token! pin-source quirks label! journal", NULL,
      "a new P-256 key pair in the token, never extractable", key_generate},
     {"key", "list", "module token! pin-source quirks", NULL,
      "every private key on the token, and whether it can leave", key_list},
     {"key", "show", "module token key! pin-source quirks", NULL, "one key and its public half",
      key_show},
-    {"key", "destroy", "module token key! pin-source quirks yes", NULL,
+    {"key", "destroy", "module token key! pin-source quirks yes journal", NULL,
      "destroy a key pair for good", key_destroy},
-    {"sign", NULL, "module token key! pin-source quirks in digest out", NULL,
+    {"sign", NULL, "module token key! pin-source quirks in digest out journal", NULL,
      "sign a file or a digest (ES256)", sign},
-    {"bench", NULL, "module token key! pin-source quirks route sessions seconds json", NULL,
+    {"bench", NULL, "module token key! pin-source quirks route sessions seconds json journal", NULL,
      "how fast the token signs with 1, 2, 4 ... sessions, and how many to use", bench_run},
-    {"doctor", NULL, "module token! pin-source quirks", NULL,
+    {"doctor", NULL, "module token! pin-source quirks journal", NULL,
      "check module, token, PIN, keys, clock and limits, and say what to mend", doctor_run},
+    {"journal", "show", "dir file kind who signed-digest json", NULL,
+     "what keys were used for, a line for each use", journal_show},
+    {"journal", "verify", "dir public-key checkpoint token-count counted-before json", NULL,
+     "is all there as it was written? names the first record that is not", journal_verify},
+    {"journal", "prove", "dir file record signed-digest checkpoint check public-key", NULL,
+     "prove that a record is in it, to who has a checkpoint; or check a proof", journal_prove},
+    {"journal", "export", "dir file json", NULL,
+     "the last checkpoints, to keep elsewhere; all of a file; or records as JSON", journal_export},
+    {"audit", "verify", "signer", "REPORT",
+     "check signature, schema and agreement of a signed report; needs no token", audit_verify},
+    {"audit", "show", "signer html json", "REPORT", "the same, and print it", audit_show},
+    {"audit", NULL,
+     "module token key pin-source quirks certificates uncertified attempt yes attestation "
+     "attestation-root "
+     "files process secret-source nonce report json html",
+     NULL, "evidence that no private key can leave its token; --key signs it", audit_run},
 };
 
 int

@@ -11,10 +11,12 @@
 #include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
 #include "es256_internal.h"
+#include "journal_internal.h"
 #include "key_internal.h"
 #include "lane_internal.h"
 #include "object_internal.h"
@@ -396,6 +398,13 @@ generate_pair(struct hsm_key *key, const char *label)
     return st;
 }
 
+/* That a key was made or destroyed is in the journal as its uses are. */
+static enum hsm_status
+journal_change(const struct hsm_signer *signer, enum hsm_status outcome)
+{
+    return hsm_journal_use(signer->slot->journal, signer->journal_key, NULL, outcome);
+}
+
 /* By chance, so that those who met do not meet again. */
 static void
 keep_apart(unsigned tries)
@@ -412,6 +421,7 @@ generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
 {
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     enum hsm_status st;
+    HSM_USE_FOR(HSM_USE_KEY_GENERATION);
 
     if (!is_label(label)) {
         hsm_log(HSM_LOG_ERROR, "a key's label has 1 to %d characters of ASCII", HSM_LABEL_MAX);
@@ -420,7 +430,9 @@ generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
     key = key_new(token);
     if (key == NULL)
         return HSM_ERR_NOMEM;
-    st = HSM_ERR_AMBIGUOUS;
+    st = hsm_journal_may(token->slot->journal);
+    if (st == HSM_OK)
+        st = HSM_ERR_AMBIGUOUS;
     for (unsigned tries = 0; st == HSM_ERR_AMBIGUOUS && tries < GENERATE_TRIES; tries++) {
         if (tries > 0)
             keep_apart(tries);
@@ -430,6 +442,8 @@ generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
         st = generate_pair(key, label);
         (void)hsm_token_admin_leave(token, st); /* not asked again: it may have been done */
     }
+    if (st == HSM_OK)
+        st = journal_change(key->signer, st);
     if (st != HSM_OK)
         return st;
     *out = key;
@@ -489,10 +503,13 @@ hsm_key_destroy(struct hsm_key *key)
     struct hsm_key_info info;
     enum hsm_status st = hsm_token_admin_enter(key->token, HSM_TURN_WRITE);
     enum hsm_status public_st = HSM_OK;
+    HSM_USE_FOR(HSM_USE_KEY_DESTRUCTION);
 
     if (st != HSM_OK)
         return st;
-    st = find_now(signer, &pair, &info);
+    st = hsm_journal_may(slot->journal);
+    if (st == HSM_OK)
+        st = find_now(signer, &pair, &info);
     if (st == HSM_OK)
         st = hsm_object_destroy(slot, pair.private_object);
     if (st == HSM_OK) {
@@ -500,7 +517,7 @@ hsm_key_destroy(struct hsm_key *key)
         public_st = hsm_object_destroy(slot, pair.public_object);
     }
     (void)hsm_token_admin_leave(key->token, st);
-    return st != HSM_OK ? st : public_st;
+    return journal_change(signer, st != HSM_OK ? st : public_st);
 }
 
 EVP_PKEY *

@@ -19,9 +19,11 @@
 #include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "es256_internal.h"
 
 #define LANE_MODULE     "sti-hsm-lane.so"
 #define PATH_SIZE       4096 /* octets */
@@ -37,7 +39,6 @@ struct lane_session {
     bool found; /* and whether it has given its one result */
 };
 
-/* A cached EVP_PKEY_CTX per session: to make one costs as much as to sign with it. */
 struct hsm_lane {
     struct hsm_signer *signer;
     bool lent; /* holds a reference to the signer */
@@ -45,7 +46,7 @@ struct hsm_lane {
     PKCS11_SLOT *slots;
     unsigned slot_count;
     EVP_PKEY *pkey;
-    EVP_PKEY_CTX *contexts[HSM_LANE_SESSIONS];
+    EC_KEY *ec; /* the pkey's, whose method is libp11's */
     struct lane_session sessions[LIBP11_SESSIONS];
     uint8_t point[2 + HSM_P256_POINT_LEN]; /* DER OCTET STRING */
 };
@@ -66,6 +67,7 @@ static char module_path[PATH_SIZE];
 static int lane_index = -1; /* of an EVP_PKEY's lane, in its extra data */
 
 DEFINE_DEFER(struct hsm_lane, hsm_lane_free)
+DEFINE_DEFER(ECDSA_SIG, ECDSA_SIG_free)
 
 static struct lane_session *
 session_of(CK_SESSION_HANDLE handle)
@@ -313,7 +315,8 @@ lane_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HAND
     return CKR_OK;
 }
 
-/* Of an EVP_PKEY that was lent: OpenSSL is the caller, so all is done here. */
+/* Of an EVP_PKEY that was lent: OpenSSL is the caller, so all is done here; it is for a TLS
+ * handshake unless the thread has said what for. */
 static CK_RV
 sign_for_openssl(struct hsm_signer *signer, const uint8_t *digest, uint8_t *sig)
 {
@@ -323,6 +326,9 @@ sign_for_openssl(struct hsm_signer *signer, const uint8_t *digest, uint8_t *sig)
         .patience = {hsm_deadline_after(slot->settings.op_timeout_ms), true},
         .verify = true,
     };
+
+    struct hsm_use use = hsm_use_now();
+    HSM_USE_FOR(use.kind == HSM_USE_UNSPECIFIED ? HSM_USE_TLS : use.kind);
 
     if (slot->generation != hsm_fork_generation())
         return CKR_CRYPTOKI_NOT_INITIALIZED; /* the child of a fork() */
@@ -442,8 +448,7 @@ hsm_lane_free(struct hsm_lane *lane)
 {
     if (lane == NULL)
         return;
-    for (size_t i = 0; i < HSM_LANE_SESSIONS; i++)
-        EVP_PKEY_CTX_free(lane->contexts[i]);
+    EC_KEY_free(lane->ec);
     EVP_PKEY_free(lane->pkey);
     if (lane->slots != NULL)
         PKCS11_release_all_slots(lane->p11, lane->slots, lane->slot_count);
@@ -500,6 +505,9 @@ hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out)
         hsm_log(HSM_LOG_ERROR, "key %s: libp11 made another key of it", signer->info.label);
         return HSM_ERR_CRYPTO;
     }
+    lane->ec = EVP_PKEY_get1_EC_KEY(lane->pkey);
+    if (lane->ec == NULL)
+        return HSM_ERR_NOMEM;
     *out = lane;
     lane = NULL;
     return HSM_OK;
@@ -541,48 +549,35 @@ hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out)
     return HSM_OK;
 }
 
-/* The context of a session belongs to who has the session; a replacement has none. */
-static EVP_PKEY_CTX *
-context_for(struct hsm_lane *lane, const struct hsm_session *session, EVP_PKEY_CTX **own)
+/* R || S as ECDSA_SIG has it. */
+static bool
+take_numbers(const ECDSA_SIG *made, uint8_t *sig)
 {
-    bool is_original = &lane->signer->slot->pool.all[session->index] == session;
-    EVP_PKEY_CTX **place = is_original ? &lane->contexts[session->index % HSM_LANE_SESSIONS] : own;
-
-    if (*place != NULL)
-        return *place;
-    *place = EVP_PKEY_CTX_new(lane->pkey, NULL);
-    if (*place != NULL && EVP_PKEY_sign_init(*place) != 1) {
-        EVP_PKEY_CTX_free(*place);
-        *place = NULL;
-    }
-    return *place;
+    return BN_bn2binpad(ECDSA_SIG_get0_r(made), sig, HSM_P256_SIG_LEN / 2) ==
+               HSM_P256_SIG_LEN / 2 &&
+           BN_bn2binpad(ECDSA_SIG_get0_s(made), sig + HSM_P256_SIG_LEN / 2, HSM_P256_SIG_LEN / 2) ==
+               HSM_P256_SIG_LEN / 2;
 }
 
+/* Not by EVP_PKEY_sign(), which would have the two numbers in DER, for us to take out again. */
 CK_RV
 hsm_lane_sign(struct hsm_lane *lane, const struct hsm_session *session, const uint8_t *digest,
               uint8_t *sig, enum hsm_form *form)
 {
     struct operation operation = {session, HSM_FORM_GOOD, CKR_OK};
-    EVP_PKEY_CTX *own = NULL;
-    EVP_PKEY_CTX *ctx = context_for(lane, session, &own);
-    uint8_t der[HSM_P256_DER_SIG_MAX];
-    size_t len = sizeof(der);
-    bool made;
+    DEFER(ECDSA_SIG_free) ECDSA_SIG *made = NULL;
 
-    if (ctx == NULL)
-        return CKR_HOST_MEMORY;
     current = &operation;
-    made = EVP_PKEY_sign(ctx, der, &len, digest, HSM_SHA256_LEN) == 1;
+    made = ECDSA_do_sign(digest, HSM_SHA256_LEN, lane->ec);
     current = NULL;
-    EVP_PKEY_CTX_free(own);
-    if (!made)
+    if (made == NULL)
         ERR_clear_error();
     *form = operation.form;
     if (operation.rv != CKR_OK || operation.form == HSM_FORM_BAD)
         return operation.rv;
-    if (!made)
+    if (made == NULL)
         return CKR_FUNCTION_FAILED;
-    if (hsm_es256_from_der(der, len, sig) != HSM_OK)
+    if (!take_numbers(made, sig) || !hsm_es256_in_range(sig))
         *form = HSM_FORM_BAD;
     return CKR_OK;
 }

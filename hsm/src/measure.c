@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hsm/use.h>
+
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "journal_internal.h"
 #include "key_internal.h"
 #include "signer_internal.h"
 
@@ -40,13 +43,17 @@ static bool
 sign_once(const struct caller *caller)
 {
     const struct run *run = caller->run;
+    const struct hsm_signer *signer = run->signer;
     uint8_t sig[HSM_P256_SIG_LEN];
     enum hsm_form form;
+    bool good;
 
     if (!run->raw)
         return hsm_key_sign_digest(run->key, digest, sig) == HSM_OK;
-    return hsm_signer_call(run->signer, caller->session, digest, sig, &form) == CKR_OK &&
+    good = hsm_signer_call(signer, caller->session, digest, sig, &form) == CKR_OK &&
            form == HSM_FORM_GOOD;
+    return hsm_journal_use(signer->slot->journal, signer->journal_key, digest,
+                           good ? HSM_OK : HSM_ERR_CRYPTO) == HSM_OK;
 }
 
 static int64_t
@@ -68,6 +75,7 @@ call(void *argument)
     struct caller *caller = argument;
     int64_t until = wait_for_begin(caller->run);
     int64_t begin = hsm_clock_ns();
+    HSM_USE_FOR(HSM_USE_BENCHMARK);
 
     while (begin < until && caller->count < SAMPLES_MAX) {
         bool good = sign_once(caller);

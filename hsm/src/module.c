@@ -17,6 +17,7 @@
 #include "slot_internal.h"
 
 #define SLOTS_MAX   4096 /* of one module; more: not listed */
+#define SLOTS_TRIES 4
 #define START_TRIES 5 /* C_Initialize, while another process writes what it reads */
 #define START_MS    20 /* between them, at first; doubled each time */
 
@@ -334,9 +335,8 @@ hsm_module_path(const struct hsm_module *module)
     return module->path;
 }
 
-/* The list grows between the two calls at worst. */
-CK_RV
-hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
+static CK_RV
+slots_once(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
 {
     CK_ULONG n = 0;
     CK_RV rv = module->functions.C_GetSlotList(CK_TRUE, NULL, &n);
@@ -345,7 +345,7 @@ hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *co
     if (rv != CKR_OK)
         return rv;
     if (n > SLOTS_MAX)
-        return CKR_BUFFER_TOO_SMALL;
+        return CKR_DEVICE_ERROR;
     ids = calloc(n + 1, sizeof(*ids));
     if (ids == NULL)
         return CKR_HOST_MEMORY;
@@ -357,6 +357,17 @@ hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *co
     *out = ids;
     *count = n;
     return CKR_OK;
+}
+
+/* The list may grow between its two calls, when another process has made a token. */
+CK_RV
+hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
+{
+    CK_RV rv = CKR_BUFFER_TOO_SMALL;
+
+    for (int tries = 0; rv == CKR_BUFFER_TOO_SMALL && tries < SLOTS_TRIES; tries++)
+        rv = slots_once(module, out, count);
+    return rv;
 }
 
 unsigned

@@ -15,7 +15,6 @@
 #define ATTRIBUTES_MAX 24 /* in a template */
 #define GENERATE_TRIES 5
 #define GENERATE_MS    10 /* between them, at first; doubled each time */
-#define ANY_CLASS      ((CK_OBJECT_CLASS)-1)
 
 /* prime256v1, 1.2.840.10045.3.1.7, as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1). */
 static const CK_BYTE p256_oid[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
@@ -115,7 +114,7 @@ hsm_object_find(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
     enum hsm_status st;
     CK_RV rv;
 
-    if (class != ANY_CLASS)
+    if (class != HSM_ANY_CLASS)
         add(&wanted, CKA_CLASS, &class, sizeof(class));
     add_name(&wanted, name);
     rv = functions->C_FindObjectsInit(slot->control, wanted.attributes, wanted.count);
@@ -150,22 +149,15 @@ hsm_object_find_one(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
     return count == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
 }
 
-/* An object that is being read. What the token did not say because it failed is not what it does
- * not know. */
-struct reading {
-    const struct hsm_slot *slot;
-    CK_OBJECT_HANDLE object;
-    CK_RV failure; /* CKR_OK: none yet */
-};
-
-/* False when the object has no such attribute, does not show it, or it is longer than `size`. */
-static bool
-read_attribute(struct reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size, size_t *len)
+bool
+hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size,
+                size_t *len)
 {
     CK_ATTRIBUTE wanted = {type, out, size};
     CK_RV rv = functions_of(reading->slot)
                    ->C_GetAttributeValue(reading->slot->control, reading->object, &wanted, 1);
 
+    reading->rv = rv;
     if (rv != CKR_OK && hsm_ckr_action(rv) != HSM_CKR_PERMANENT)
         reading->failure = rv;
     if (rv != CKR_OK || wanted.ulValueLen == CK_UNAVAILABLE_INFORMATION || wanted.ulValueLen > size)
@@ -174,42 +166,40 @@ read_attribute(struct reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_
     return true;
 }
 
-/* 1, 0, or -1 where the module does not say. */
-static int
-read_bool(struct reading *reading, CK_ATTRIBUTE_TYPE type)
+int
+hsm_object_read_bool(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type)
 {
     CK_BBOOL value = CK_FALSE;
     size_t len = 0;
 
-    if (!read_attribute(reading, type, &value, sizeof(value), &len) || len != sizeof(value))
+    if (!hsm_object_read(reading, type, &value, sizeof(value), &len) || len != sizeof(value))
         return -1;
     return value != CK_FALSE ? 1 : 0;
 }
 
-static CK_ULONG
-read_ulong(struct reading *reading, CK_ATTRIBUTE_TYPE type)
+CK_ULONG
+hsm_object_read_ulong(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type)
 {
     CK_ULONG value = CK_UNAVAILABLE_INFORMATION;
     size_t len = 0;
 
-    if (!read_attribute(reading, type, &value, sizeof(value), &len) || len != sizeof(value))
+    if (!hsm_object_read(reading, type, &value, sizeof(value), &len) || len != sizeof(value))
         return CK_UNAVAILABLE_INFORMATION;
     return value;
 }
 
 static bool
-names_p256(struct reading *reading)
+names_p256(struct hsm_reading *reading)
 {
     CK_BYTE params[EC_PARAMS_SIZE];
     size_t len = 0;
 
-    return read_attribute(reading, CKA_EC_PARAMS, params, sizeof(params), &len) &&
+    return hsm_object_read(reading, CKA_EC_PARAMS, params, sizeof(params), &len) &&
            len == sizeof(p256_oid) && memcmp(params, p256_oid, len) == 0;
 }
 
-/* Where the token failed while it was read, nothing is known of the object. */
-static enum hsm_status
-end_of(const struct reading *reading)
+enum hsm_status
+hsm_object_read_end(const struct hsm_reading *reading)
 {
     if (reading->failure == CKR_OK)
         return HSM_OK;
@@ -220,25 +210,25 @@ end_of(const struct reading *reading)
 enum hsm_status
 hsm_object_id(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, uint8_t *id, size_t *id_len)
 {
-    struct reading reading = {slot, object, CKR_OK};
+    struct hsm_reading reading = {.slot = slot, .object = object};
     CK_BYTE value[HSM_ID_MAX];
     size_t len = 0;
 
-    if (read_attribute(&reading, CKA_ID, value, sizeof(value), &len) && len > 0) {
+    if (hsm_object_read(&reading, CKA_ID, value, sizeof(value), &len) && len > 0) {
         memcpy(id, value, len);
         *id_len = len;
         return HSM_OK;
     }
-    return end_of(&reading) == HSM_OK ? HSM_ERR_NOT_FOUND : HSM_ERR_BUSY;
+    return hsm_object_read_end(&reading) == HSM_OK ? HSM_ERR_NOT_FOUND : HSM_ERR_BUSY;
 }
 
 static bool
-has_label(struct reading *reading, const char *label)
+has_label(struct hsm_reading *reading, const char *label)
 {
     char value[HSM_LABEL_MAX];
     size_t len = 0;
 
-    return label == NULL || (read_attribute(reading, CKA_LABEL, value, sizeof(value), &len) &&
+    return label == NULL || (hsm_object_read(reading, CKA_LABEL, value, sizeof(value), &len) &&
                              len == strlen(label) && memcmp(value, label, len) == 0);
 }
 
@@ -252,8 +242,8 @@ sort_pair(const struct hsm_slot *slot, const struct hsm_object_name *name,
     size_t publics = 0;
 
     for (size_t i = 0; i < count; i++) {
-        struct reading reading = {slot, objects[i], CKR_OK};
-        CK_ULONG class = read_ulong(&reading, CKA_CLASS);
+        struct hsm_reading reading = {.slot = slot, .object = objects[i]};
+        CK_ULONG class = hsm_object_read_ulong(&reading, CKA_CLASS);
 
         if (class == CKO_PRIVATE_KEY) {
             privates++;
@@ -263,7 +253,7 @@ sort_pair(const struct hsm_slot *slot, const struct hsm_object_name *name,
             publics++;
             pair.public_object = objects[i];
         }
-        if (end_of(&reading) != HSM_OK)
+        if (hsm_object_read_end(&reading) != HSM_OK)
             return HSM_ERR_BUSY;
     }
     if (privates > 1 || publics > 1)
@@ -281,7 +271,7 @@ hsm_object_find_pair(const struct hsm_slot *slot, const struct hsm_object_name *
     const struct hsm_object_name by_id = {NULL, name->id, name->id_len};
     CK_OBJECT_HANDLE *found = NULL;
     size_t count = 0;
-    enum hsm_status st = hsm_object_find(slot, ANY_CLASS, &by_id, &found, &count);
+    enum hsm_status st = hsm_object_find(slot, HSM_ANY_CLASS, &by_id, &found, &count);
 
     if (st == HSM_OK)
         st = sort_pair(slot, name, found, count, out);
@@ -320,7 +310,7 @@ static enum hsm_status
 describe_public(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm_key_info *info,
                 bool key_names_curve)
 {
-    struct reading reading = {slot, object, CKR_OK};
+    struct hsm_reading reading = {.slot = slot, .object = object};
     CK_BYTE value[EC_POINT_SIZE];
     size_t len = 0;
 
@@ -329,9 +319,9 @@ describe_public(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm
     /* Some modules keep the curve with the public half only. */
     if (!key_names_curve)
         info->is_p256 = names_p256(&reading);
-    if (info->is_p256 && read_attribute(&reading, CKA_EC_POINT, value, sizeof(value), &len))
+    if (info->is_p256 && hsm_object_read(&reading, CKA_EC_POINT, value, sizeof(value), &len))
         info->has_point = decode_point(value, len, info->point);
-    return end_of(&reading);
+    return hsm_object_read_end(&reading);
 }
 
 /* PKCS #11 v3.1 section 4.9; -1 is not as wanted either. */
@@ -346,44 +336,44 @@ cannot_leave(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 }
 
 static void
-describe_private(struct reading *reading, struct hsm_key_info *info, bool *names_curve)
+describe_private(struct hsm_reading *reading, struct hsm_key_info *info, bool *names_curve)
 {
     CK_BYTE params[EC_PARAMS_SIZE];
     size_t len = 0;
 
-    if (read_attribute(reading, CKA_LABEL, info->label, HSM_LABEL_MAX, &len))
+    if (hsm_object_read(reading, CKA_LABEL, info->label, HSM_LABEL_MAX, &len))
         info->label[len] = '\0';
-    if (!read_attribute(reading, CKA_ID, info->id, sizeof(info->id), &info->id_len))
+    if (!hsm_object_read(reading, CKA_ID, info->id, sizeof(info->id), &info->id_len))
         info->id_len = 0;
-    *names_curve = read_attribute(reading, CKA_EC_PARAMS, params, sizeof(params), &len) && len > 0;
-    info->is_p256 = read_ulong(reading, CKA_KEY_TYPE) == CKK_EC && names_p256(reading);
-    info->sensitive = read_bool(reading, CKA_SENSITIVE);
-    info->always_sensitive = read_bool(reading, CKA_ALWAYS_SENSITIVE);
-    info->extractable = read_bool(reading, CKA_EXTRACTABLE);
-    info->never_extractable = read_bool(reading, CKA_NEVER_EXTRACTABLE);
-    info->local = read_bool(reading, CKA_LOCAL);
-    info->sign = read_bool(reading, CKA_SIGN);
-    info->decrypt = read_bool(reading, CKA_DECRYPT);
-    info->unwrap = read_bool(reading, CKA_UNWRAP);
-    info->derive = read_bool(reading, CKA_DERIVE);
-    info->modifiable = read_bool(reading, CKA_MODIFIABLE);
-    info->copyable = read_bool(reading, CKA_COPYABLE);
-    info->always_authenticate = read_bool(reading, CKA_ALWAYS_AUTHENTICATE);
-    info->gen_mechanism = read_ulong(reading, CKA_KEY_GEN_MECHANISM);
+    *names_curve = hsm_object_read(reading, CKA_EC_PARAMS, params, sizeof(params), &len) && len > 0;
+    info->is_p256 = hsm_object_read_ulong(reading, CKA_KEY_TYPE) == CKK_EC && names_p256(reading);
+    info->sensitive = hsm_object_read_bool(reading, CKA_SENSITIVE);
+    info->always_sensitive = hsm_object_read_bool(reading, CKA_ALWAYS_SENSITIVE);
+    info->extractable = hsm_object_read_bool(reading, CKA_EXTRACTABLE);
+    info->never_extractable = hsm_object_read_bool(reading, CKA_NEVER_EXTRACTABLE);
+    info->local = hsm_object_read_bool(reading, CKA_LOCAL);
+    info->sign = hsm_object_read_bool(reading, CKA_SIGN);
+    info->decrypt = hsm_object_read_bool(reading, CKA_DECRYPT);
+    info->unwrap = hsm_object_read_bool(reading, CKA_UNWRAP);
+    info->derive = hsm_object_read_bool(reading, CKA_DERIVE);
+    info->modifiable = hsm_object_read_bool(reading, CKA_MODIFIABLE);
+    info->copyable = hsm_object_read_bool(reading, CKA_COPYABLE);
+    info->always_authenticate = hsm_object_read_bool(reading, CKA_ALWAYS_AUTHENTICATE);
+    info->gen_mechanism = hsm_object_read_ulong(reading, CKA_KEY_GEN_MECHANISM);
 }
 
 enum hsm_status
 hsm_object_describe(const struct hsm_slot *slot, const struct hsm_object_pair *pair,
                     struct hsm_key_info *out)
 {
-    struct reading reading = {slot, pair->private_object, CKR_OK};
+    struct hsm_reading reading = {.slot = slot, .object = pair->private_object};
     struct hsm_key_info info;
     bool names_curve = false;
     enum hsm_status st;
 
     memset(&info, 0, sizeof(info));
     describe_private(&reading, &info, &names_curve);
-    st = end_of(&reading);
+    st = hsm_object_read_end(&reading);
     if (st == HSM_OK)
         st = describe_public(slot, pair->public_object, &info, names_curve);
     if (st != HSM_OK)

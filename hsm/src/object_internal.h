@@ -16,6 +16,8 @@
 
 #include "slot_internal.h"
 
+#define HSM_ANY_CLASS ((CK_OBJECT_CLASS)-1)
+
 #define HSM_OBJECTS_MAX 65536 /* of one class on a token; more: HSM_ERR_UNSUPPORTED */
 
 /* By what an object is looked for: each part may be absent (NULL). */
@@ -29,6 +31,28 @@ struct hsm_object_name {
 HSM_MUST_CHECK enum hsm_status hsm_object_find(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
                                                const struct hsm_object_name *name,
                                                CK_OBJECT_HANDLE **out, size_t *count);
+
+/** An object that is being read. What the token did not say because it failed is not what it does
+ * not know. */
+struct hsm_reading {
+    const struct hsm_slot *slot;
+    CK_OBJECT_HANDLE object;
+    CK_RV failure; /* CKR_OK: none yet */
+    CK_RV rv; /* of the last attribute */
+};
+
+/** False when the object has no such attribute, does not show it, or it is longer than `size`. */
+bool hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size,
+                     size_t *len);
+
+/** 1, 0, or -1 where the module does not say. */
+int hsm_object_read_bool(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type);
+
+/** CK_UNAVAILABLE_INFORMATION where the module does not say. */
+CK_ULONG hsm_object_read_ulong(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type);
+
+/** Where the token failed while it was read, nothing is known of the object: HSM_ERR_BUSY. */
+HSM_MUST_CHECK enum hsm_status hsm_object_read_end(const struct hsm_reading *reading);
 
 /** Exactly one, or HSM_ERR_NOT_FOUND or HSM_ERR_AMBIGUOUS, not logged. */
 HSM_MUST_CHECK enum hsm_status

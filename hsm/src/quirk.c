@@ -23,9 +23,11 @@ struct known {
 static const struct known table[] = {
     {"PKCS#11 Kit",
      NULL,
-     {.restart = true, .serial = true},
+     {.restart = true, .serial = true, .shared_files = true},
      "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone; it serves "
-     "one call at a time, and of two that wait when it breaks one may wait for ever"},
+     "one call at a time, and of two that wait when it breaks one may wait for ever; what is "
+     "behind "
+     "it may share files, and shows nothing while it cannot read them"},
     {"SoftHSM",
      NULL,
      {.shared_files = true},

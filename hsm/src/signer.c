@@ -13,6 +13,7 @@
 #include "ckr_internal.h"
 #include "clock_internal.h"
 #include "es256_internal.h"
+#include "journal_internal.h"
 #include "lane_internal.h"
 #include "object_internal.h"
 #include "worker_internal.h"
@@ -108,12 +109,25 @@ make_lanes(struct hsm_signer *signer)
     return st;
 }
 
+static const char *
+serial_of(const struct hsm_slot *slot, char *out)
+{
+    size_t len = sizeof(slot->token.serialNumber);
+
+    while (len > 0 && slot->token.serialNumber[len - 1] == ' ')
+        len--;
+    memcpy(out, slot->token.serialNumber, len);
+    out[len] = '\0';
+    return out;
+}
+
 enum hsm_status
 hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
                CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object,
                EVP_PKEY *public_key, struct hsm_signer **out)
 {
     DEFER(hsm_signer_unref) struct hsm_signer *signer = calloc(1, sizeof(*signer));
+    char serial[sizeof(slot->token.serialNumber) + 1];
     enum hsm_status st;
 
     if (signer == NULL)
@@ -124,6 +138,12 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
     signer->refs = 1;
     signer->private_object = private_object;
     signer->public_object = public_object;
+    if (slot->journal != NULL) {
+        signer->journal_key =
+            hsm_journal_key(slot->journal, info, public_key, slot->label, serial_of(slot, serial));
+        if (signer->journal_key == NULL)
+            return HSM_ERR_NOMEM;
+    }
     st = make_lanes(signer);
     if (st != HSM_OK)
         return st;
@@ -166,6 +186,8 @@ hsm_signer_call(const struct hsm_signer *signer, CK_SESSION_HANDLE session, cons
     CK_RV rv = functions->C_SignInit(session, &mechanism, signer->private_object);
 
     *form = HSM_FORM_GOOD;
+    if (rv == CKR_OK)
+        hsm_journal_count_call(signer->slot->journal);
     if (rv == CKR_OK)
         rv = functions->C_Sign(session, (CK_BYTE *)digest, HSM_SHA256_LEN, given, &len);
     if (rv == CKR_OK)
@@ -421,8 +443,8 @@ hsm_signer_sign_here(struct hsm_signer *signer, const struct hsm_request *reques
     return st;
 }
 
-enum hsm_status
-hsm_signer_sign(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
+static enum hsm_status
+sign_counted(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
 {
     struct hsm_slot *slot = signer->slot;
     enum hsm_status st = slot->workers != NULL
@@ -441,10 +463,26 @@ hsm_signer_sign(struct hsm_signer *signer, const struct hsm_request *request, ui
     return st;
 }
 
+/* Every signature that anybody is given has come by here. */
 enum hsm_status
-hsm_signer_try(const struct hsm_signer *signer)
+hsm_signer_sign(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
 {
-    static const uint8_t digest[HSM_SHA256_LEN] = "a digest of nothing";
+    struct hsm_journal *journal = request->unrecorded ? NULL : signer->slot->journal;
+    uint8_t made_sig[HSM_P256_SIG_LEN];
+    enum hsm_status st = hsm_journal_may(journal);
+
+    if (st == HSM_OK) {
+        st = sign_counted(signer, request, made_sig);
+        st = hsm_journal_use(journal, signer->journal_key, request->digest, st);
+    }
+    if (st == HSM_OK)
+        memcpy(sig, made_sig, sizeof(made_sig));
+    return st;
+}
+
+static enum hsm_status
+try_once(const struct hsm_signer *signer, const uint8_t *digest)
+{
     uint8_t sig[HSM_P256_SIG_LEN];
     enum hsm_form form;
     CK_RV rv = hsm_signer_call(signer, signer->slot->control, digest, sig, &form);
@@ -456,6 +494,16 @@ hsm_signer_try(const struct hsm_signer *signer)
     hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
             signer->info.label);
     return HSM_ERR_CRYPTO;
+}
+
+enum hsm_status
+hsm_signer_try(const struct hsm_signer *signer)
+{
+    static const uint8_t digest[HSM_SHA256_LEN] = "a digest of nothing";
+    HSM_USE_FOR(HSM_USE_SELF_TEST);
+
+    return hsm_journal_use(signer->slot->journal, signer->journal_key, digest,
+                           try_once(signer, digest));
 }
 
 /* ---- after a recovery ---- */

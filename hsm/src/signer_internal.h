@@ -22,6 +22,7 @@
 
 struct hsm_lane;
 struct hsm_job;
+struct hsm_journal_key;
 
 struct hsm_signer {
     struct hsm_slot *slot; /* with a reference */
@@ -29,6 +30,7 @@ struct hsm_signer {
     _Atomic(CK_OBJECT_HANDLE) public_object;
     struct hsm_key_info info; /* as first found: never changes */
     EVP_PKEY *public_key; /* in memory, no token behind it */
+    const struct hsm_journal_key *journal_key; /* how the journal names it; NULL: there is none */
     _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else refused with this */
     atomic_bool unproven; /* since the last recovery */
     atomic_uint signatures; /* counted for verify_every */
@@ -45,6 +47,7 @@ struct hsm_request {
     struct hsm_patience patience;
     bool verify; /* before it is given out */
     bool quiet; /* a token that does not answer in time is not logged */
+    bool unrecorded; /* for the journal itself, whose checkpoint is the record of it */
 };
 
 /** Known to the slot from now on; takes public_key over on success. */

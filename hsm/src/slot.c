@@ -8,6 +8,7 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "journal_internal.h"
 #include "worker_internal.h"
 
 #define SESSIONS_DEFAULT   32
@@ -153,6 +154,7 @@ hsm_slot_unref(struct hsm_slot *slot)
     pthread_mutex_destroy(&slot->care_lock);
     pthread_cond_destroy(&slot->care_changed);
     hsm_secret_free(slot->pin);
+    hsm_journal_free(slot->journal);
     free(slot);
 }
 
@@ -325,8 +327,12 @@ slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
         return st;
     if (settings.quirks.serial)
         hsm_module_serialise(module);
-    st = slot_start(slot);
+    if (config->journal != NULL)
+        st = hsm_journal_open(config->journal, &slot->journal);
+    if (st == HSM_OK)
+        st = slot_start(slot);
     if (st != HSM_OK) {
+        hsm_journal_close(slot->journal);
         hsm_slot_unref(slot);
         return st;
     }
@@ -384,8 +390,10 @@ hsm_slot_close(struct hsm_slot *slot)
     bool left = true;
 
     hsm_registry_lock();
-    if (--slot->users == 0)
+    if (--slot->users == 0) {
+        hsm_journal_close(slot->journal); /* its last checkpoint is signed by the token */
         left = slot_stop(slot);
+    }
     hsm_registry_unlock();
     return left;
 }

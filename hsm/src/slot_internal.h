@@ -28,6 +28,7 @@
 #include "pool_internal.h"
 #include "quirk_internal.h"
 
+struct hsm_journal;
 struct hsm_signer;
 struct hsm_workers;
 
@@ -70,6 +71,7 @@ struct hsm_slot {
     pthread_mutex_t signers_lock;
     struct hsm_signer *signers;
     struct hsm_workers *workers; /* NULL: callers call the module */
+    struct hsm_journal *journal; /* NULL: uses of keys are not written */
 
     pthread_mutex_t care_lock; /* of what follows */
     pthread_cond_t care_changed;

@@ -11,6 +11,8 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "journal_internal.h"
+#include "key_internal.h"
 #include "module_internal.h"
 #include "token_internal.h"
 #include "uri_internal.h"
@@ -27,6 +29,7 @@ struct candidate {
 DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct hsm_token, free)
+DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 /* free() of another type: a DEFER is typed. */
 static void
@@ -318,6 +321,20 @@ choose_on_module(struct hsm_module *module, const struct hsm_uri *uri, struct hs
     return st;
 }
 
+/* The key of the journal's checkpoints is on the token that it journals. */
+static enum hsm_status
+give_journal_its_key(struct hsm_token *token)
+{
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    struct hsm_journal *journal = token->slot->journal;
+    enum hsm_status st;
+
+    if (journal == NULL || hsm_journal_has_signer(journal))
+        return HSM_OK;
+    st = hsm_key_find_or_generate(token, hsm_journal_key_label(journal), &key);
+    return st == HSM_OK ? hsm_journal_sign_with(journal, hsm_key_signer(key)) : st;
+}
+
 /* The module reads its files when it is started, in our turn or not. */
 static enum hsm_status
 start_and_choose(const char *path, const struct hsm_uri *uri, bool in_turn, struct hsm_token *token,
@@ -388,6 +405,7 @@ hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
 {
     DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
     DEFER(hsm_secret_free) struct hsm_secret *own_pin = NULL;
+    struct hsm_token *token = NULL;
     const char *path = NULL;
     enum hsm_status st = parse_token_uri(config->uri, &uri);
 
@@ -401,7 +419,15 @@ hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
         st = pin_from_uri(uri, &own_pin);
     if (st != HSM_OK)
         return st;
-    return open_on(path, uri, config, config->pin != NULL ? config->pin : own_pin, out);
+    st = open_on(path, uri, config, config->pin != NULL ? config->pin : own_pin, &token);
+    if (st == HSM_OK)
+        st = give_journal_its_key(token);
+    if (st != HSM_OK) {
+        hsm_token_close(token);
+        return st;
+    }
+    *out = token;
+    return HSM_OK;
 }
 
 /* In the child of a fork() the module is the parent's: nothing is asked of it. */

@@ -558,6 +558,7 @@ compare(const void *old_config, const void *fresh_config)
 
     acme_daemon_tell_kept("[api] address", old->api_address, fresh->api_address);
     acme_daemon_tell_kept("[api] socket", old->api_socket, fresh->api_socket);
+    acme_daemon_tell_kept("[api] socket-mode", old->socket_mode, fresh->socket_mode);
     acme_daemon_tell_kept("[cr] address", old->cr_address, fresh->cr_address);
     if (fresh->bearer_source == NULL || !hsm_secret_is_read_once(fresh->bearer_source) ||
         (old->bearer_source != NULL && strcmp(old->bearer_source, fresh->bearer_source) == 0))

@@ -8,6 +8,7 @@
 #include <acme/json.h>
 #include <hsm/defer.h>
 #include <hsm/es256.h>
+#include <hsm/use.h>
 
 #include "passport_internal.h"
 
@@ -89,6 +90,7 @@ sks_passport_sign(const char *begin, const struct sks_claims *claims, struct hsm
     DEFER(free) char *text = NULL;
     size_t len = 0;
     enum hsm_status st = sks_passport_unsigned(begin, claims, after, &text, &len);
+    HSM_USE_FOR(HSM_USE_PASSPORT);
 
     if (st == HSM_OK)
         st = hsm_key_sign(key, text, len, sig);

@@ -8,6 +8,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #define JSON           "application/json"
 #define SIGNING        "/stir/v1/signing"
@@ -224,6 +225,19 @@ takes_method(const struct route *route, enum acme_http_method method)
     return method == ACME_HTTP_GET || method == ACME_HTTP_HEAD;
 }
 
+/* For the journal: as what the configuration lets a caller in. */
+static const char *
+caller_name(const struct sks_caller *caller, const struct acme_http_request *request)
+{
+    const char *client = acme_http_request_client(request);
+
+    if (caller != NULL)
+        return sks_caller_name(caller);
+    if (client != NULL)
+        return client;
+    return acme_http_request_is_local(request) ? "local" : "bearer";
+}
+
 static void
 handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
 {
@@ -244,6 +258,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
         acme_http_response_header(response, "Allow", route->is_post ? "POST" : "GET, HEAD");
         ms_fault_respond(&fault, response);
     } else {
+        HSM_USE_ASKED_BY(caller_name(caller, request));
+
         route->answer(service, caller, request, response);
     }
 }

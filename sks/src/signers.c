@@ -10,6 +10,7 @@
 #include <hsm/group.h>
 #include <hsm/key.h>
 #include <hsm/log.h>
+#include <hsm/use.h>
 
 #include "sign_internal.h"
 
@@ -281,6 +282,7 @@ sign_in_group(struct sks_signers *signers, const struct sks_claims *claims, time
     uint8_t sig[HSM_P256_SIG_LEN];
     void *member = NULL;
     const struct loaded *loaded;
+    HSM_USE_FOR(HSM_USE_PASSPORT);
     enum hsm_status st =
         hsm_group_sign(signers->group, prepare, &call, SIGN_TIMEOUT_MS, sig, &member);
 
@@ -334,6 +336,7 @@ sks_signers_probe(const struct sks_signers *signers, time_t now)
         "sti-sks: does the token sign?"; /* no '.': not a JWS signing input */
     uint8_t sig[HSM_P256_SIG_LEN];
     enum hsm_status st = HSM_ERR_NOT_FOUND;
+    HSM_USE_FOR(HSM_USE_SELF_TEST);
 
     for (size_t i = 0; i < signers->count && st != HSM_OK; i++)
         if (sks_signer_not_after(signers->loaded[i].signer) >= now)

@@ -251,12 +251,19 @@ note_signature(struct sks_signing *signing, int64_t begun)
     atomic_store(&signing->token_signs, true);
 }
 
+static bool
+is_ready(const struct sks_signing *signing)
+{
+    return signing->config.tokens != NULL ? sks_tokens_ready(signing->config.tokens)
+                                          : hsm_token_is_ready(signing->config.token);
+}
+
 bool
 sks_signing_is_quick(struct sks_signing *signing)
 {
     int64_t typical = atomic_load_explicit(&signing->typical_ns, memory_order_relaxed);
 
-    return typical > 0 && typical < QUICK_NS && hsm_token_is_ready(signing->config.token);
+    return typical > 0 && typical < QUICK_NS && is_ready(signing);
 }
 
 bool
@@ -309,13 +316,6 @@ fault_of_credentials(struct sks_signing *signing, time_t now)
             why = "the active credential has ended";
     }
     return why;
-}
-
-static bool
-is_ready(const struct sks_signing *signing)
-{
-    return signing->config.tokens != NULL ? sks_tokens_ready(signing->config.tokens)
-                                          : hsm_token_is_ready(signing->config.token);
 }
 
 size_t

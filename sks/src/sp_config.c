@@ -168,6 +168,7 @@ static const struct acme_config_key keys[] = {
      0, 0, "no", "ask the STI-PA's CRL also about certificates that name another CRL"},
     FILE_PATH(catalogue, "store", "path", "catalogue.db", "the catalogue of credentials"),
     FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list and CRL are kept"),
+    ACME_JOURNAL_KEYS(struct sks_sp_config, common.journal),
     TEXT(common.metrics_address, "metrics", "address", NULL, ACME_DAEMON_METRICS_HELP),
     TEXT(common.log_format, "log", "format", "text", "text or json"),
     TEXT(common.log_level, "log", "level", "info", "error, warning, info or debug"),
@@ -405,13 +406,15 @@ sks_sp_tokens_open(const struct sks_sp_config *config, const struct hsm_secret *
                                                        .module = config->common.module,
                                                        .pin_source = config->common.pin_source,
                                                        .pin = pin,
-                                                       .settings = &config->common.token}};
+                                                       .settings = &config->common.token,
+                                                       .journal = &config->common.journal}};
 
     for (size_t i = 1; i < count; i++)
         tokens[i] = (struct sks_token_config){.uri = config->more_tokens[i - 1].uri,
                                               .module = config->more_tokens[i - 1].module,
                                               .pin_source = config->more_tokens[i - 1].pin_source,
-                                              .settings = &config->common.token};
+                                              .settings = &config->common.token,
+                                              .journal = &config->common.journal};
     return sks_tokens_open(tokens, count, out);
 }
 

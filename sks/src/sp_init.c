@@ -168,7 +168,8 @@ make_keys(const struct sks_sp_init *init, const char *pin_source)
 {
     DEFER(hsm_token_close) struct hsm_token *token = NULL;
     DEFER(hsm_key_free) struct hsm_key *account = NULL;
-    enum hsm_status st = acme_daemon_token(init->token_uri, init->module, pin_source, &token);
+    enum hsm_status st =
+        acme_daemon_token(init->token_uri, init->module, pin_source, init->dir, &token);
 
     if (st == HSM_OK)
         st = make_tls_server(init, token);
@@ -323,7 +324,10 @@ write_text(FILE *to, const struct sks_sp_init *init, const char *pin_source,
         !entry(to, "pin-source", pin_source))
         return false;
     section(to, "sp");
-    return entry(to, "spc", init->spc) && write_peers(to, init, password_source) &&
+    if (!entry(to, "spc", init->spc))
+        return false;
+    section(to, "journal");
+    return entry(to, "dir", ACME_JOURNAL_DIR) && write_peers(to, init, password_source) &&
            write_servers(to, init) && write_verification(to, init);
 }
 

@@ -1,7 +1,9 @@
 /* tokens.c - the tokens of a service provider. */
+#define _GNU_SOURCE /* asprintf */
 #include <sks/tokens.h>
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +14,8 @@
 struct one {
     char *uri, *module, *pin_source; /* owned */
     struct acme_token_settings settings;
+    struct acme_journal_config journal;
+    char *journal_dir; /* owned */
     const struct hsm_secret *pin; /* borrowed */
     struct hsm_token *token; /* NULL: not open */
     bool refused; /* its PIN: never tried again */
@@ -32,6 +36,20 @@ copy_text(const char *text, char **out)
     return text == NULL || *out != NULL;
 }
 
+/* A journal is of one token. */
+static bool
+name_journal(const struct sks_tokens *tokens, struct one *one)
+{
+    if (one->journal.dir == NULL || tokens->count == 1)
+        return true;
+    if (asprintf(&one->journal_dir, "%s-%zu", one->journal.dir, tokens->count) < 0) {
+        one->journal_dir = NULL;
+        return false;
+    }
+    one->journal.dir = one->journal_dir;
+    return true;
+}
+
 static enum hsm_status
 take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
 {
@@ -46,8 +64,10 @@ take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
     one->pin = config->pin;
     if (config->settings != NULL)
         one->settings = *config->settings;
+    if (config->journal != NULL)
+        one->journal = *config->journal;
     if (copy_text(config->uri, &one->uri) && copy_text(config->module, &one->module) &&
-        copy_text(config->pin_source, &one->pin_source))
+        copy_text(config->pin_source, &one->pin_source) && name_journal(tokens, one))
         return HSM_OK;
     return HSM_ERR_NOMEM;
 }
@@ -59,7 +79,8 @@ open_one(struct one *one)
                                               .module = one->module,
                                               .pin_source = one->pin_source,
                                               .shared = {.pin = one->pin},
-                                              .token = one->settings};
+                                              .token = one->settings,
+                                              .journal = one->journal};
     enum hsm_status st = acme_daemon_login(&config, &one->token);
 
     one->refused = st == HSM_ERR_DENIED;
@@ -169,6 +190,7 @@ sks_tokens_close(struct sks_tokens *tokens)
         free(tokens->all[i].uri);
         free(tokens->all[i].module);
         free(tokens->all[i].pin_source);
+        free(tokens->all[i].journal_dir);
     }
     pthread_mutex_destroy(&tokens->lock);
     free(tokens);

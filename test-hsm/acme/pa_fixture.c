@@ -62,6 +62,8 @@ certify_all(struct pa_fixture *fixture)
          "TLS key");
     snprintf(path, sizeof(path), "%s/%s", softhsm_dir(), ACME_PROVISION_TLS_CHAIN_FILE);
     must(certs_chain_read(path, &fixture->tls_chain), path);
+    snprintf(path, sizeof(path), "%s/%s", softhsm_dir(), ACME_PROVISION_TLS_ROOT_FILE);
+    must(certs_chain_read(path, &fixture->tls_root), path);
 }
 
 static void *
@@ -84,6 +86,7 @@ pa_fixture_start(struct pa_fixture *fixture, struct acme_http_handler handler)
     certify_all(fixture);
     server.tls_key = fixture->tls_key;
     server.tls_chain = fixture->tls_chain;
+    server.client_anchors = fixture->tls_root;
     must(acme_http_loop_new(4, &fixture->loop), "loop");
     must(acme_http_loop_listen(fixture->loop, &server), "listen");
     snprintf(fixture->base_url, sizeof(fixture->base_url), "https://127.0.0.1:%u",
@@ -123,6 +126,7 @@ pa_fixture_stop(struct pa_fixture *fixture)
     pthread_join(fixture->thread, NULL);
     acme_http_client_free(fixture->http);
     acme_http_loop_free(fixture->loop);
+    certs_chain_free(fixture->tls_root);
     certs_chain_free(fixture->tls_chain);
     certs_chain_free(fixture->crl_chain);
     certs_chain_free(fixture->signer_chain);

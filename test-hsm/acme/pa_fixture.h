@@ -17,6 +17,7 @@ struct pa_fixture {
     struct hsm_token *token;
     struct hsm_key *root_key, *signer_key, *crl_key, *tls_key;
     struct certs_chain *root, *signer_chain, *crl_chain, *tls_chain;
+    struct certs_chain *tls_root; /* clients' certificates may be of it, too */
     struct acme_http_loop *loop;
     pthread_t thread;
     struct acme_http_client *http; /* trusts the server */

@@ -25,6 +25,7 @@
 #include <acme/base64url.h>
 #include <acme/events.h>
 #include <acme/jwk.h>
+#include <acme/provision.h>
 #include <hsm/process.h>
 
 #include "pa_fixture.h"
@@ -41,6 +42,8 @@ static struct acme_store *store;
 static struct acme_authority *authority;
 static char fingerprint[ACME_FINGERPRINT_LEN + 1];
 static char policy_path[4200];
+static struct hsm_key *client_key; /* of client_with() */
+static struct certs_chain *client_chain;
 static time_t offset_s; /* the STI-PA's clock is ahead by this */
 
 static time_t
@@ -387,6 +390,70 @@ api_key_is_good_until_it_is_revoked_or_over(void **state)
     free(header);
 }
 
+/* ---- client certificates ---- */
+
+/* A client of the STI-PA that shows a certificate of this common name. */
+static struct acme_http_client *
+client_with(const char *common_name)
+{
+    struct hsm_key *root_key = NULL, *key = NULL;
+    struct certs_chain *chain = NULL;
+    struct acme_http_client *client = NULL;
+    char path[4300], ca[4300];
+    struct acme_provision_request request = {
+        .label = common_name,
+        .certificate = {.profile = CERTS_PROFILE_TLS_CLIENT,
+                        .subject = {.common_name = common_name}},
+        .valid_days = 1,
+        .issuer = pa.tls_root,
+        .path = path,
+    };
+
+    snprintf(path, sizeof(path), "%s/%s.pem", softhsm_dir(), common_name);
+    snprintf(ca, sizeof(ca), "%s/%s", softhsm_dir(), ACME_PROVISION_TLS_ROOT_FILE);
+    assert_int_equal(
+        hsm_key_find(pa.token, "pkcs11:object=" ACME_PROVISION_TLS_ROOT_LABEL, &root_key), HSM_OK);
+    request.issuer_key = root_key;
+    assert_int_equal(acme_provision_certificate(pa.token, &request, &key, &chain), HSM_OK);
+    assert_int_equal(acme_http_client_new(&(struct acme_http_client_config){.tls_ca = ca,
+                                                                            .client_key = key,
+                                                                            .client_chain = chain},
+                                          &client),
+                     HSM_OK);
+    client_key = key;
+    client_chain = chain;
+    hsm_key_free(root_key);
+    return client;
+}
+
+static void
+client_certificate_is_good_for_the_account_it_is_bound_to(void **state)
+{
+    struct acme_http_client *usual = pa.http;
+
+    (void)state;
+    add_account("bound", "sp-bound", "1234");
+    pa.http = client_with("kms.example");
+    assert_int_equal(ask("bound", NULL, false, NULL), 403);
+    assert_int_equal(acme_authority_account_bind(store, "bound", "CN=kms.example"), HSM_OK);
+    assert_int_equal(acme_authority_account_bind(store, "keyed", "CN=kms.example"), HSM_ERR_EXISTS);
+    assert_int_equal(acme_authority_account_bind(store, "keyed", ""), HSM_ERR_MALFORMED);
+    assert_int_equal(ask("bound", NULL, false, NULL), 200);
+    assert_int_equal(ask("keyed", NULL, false, NULL), 403);
+    assert_int_equal(ask("bound", "Bearer nothing", false, NULL),
+                     403); /* what is said comes first */
+    assert_int_equal(acme_authority_account_suspend(store, "bound", "x"), HSM_OK);
+    assert_int_equal(ask("bound", NULL, false, NULL), 403);
+    assert_int_equal(acme_authority_account_reinstate(store, "bound"), HSM_OK);
+    assert_int_equal(acme_authority_account_bind(store, "bound", NULL), HSM_OK);
+    assert_int_equal(ask("bound", NULL, false, NULL), 403);
+    acme_http_client_free(pa.http);
+    certs_chain_free(client_chain);
+    hsm_key_free(client_key);
+    pa.http = usual;
+    assert_int_equal(ask("bound", NULL, false, NULL), 401);
+}
+
 /* ---- policy ---- */
 
 static const struct {
@@ -507,8 +574,8 @@ root_is_trusted_only_if_the_profile_is_kept_and_until_it_is_removed(void **state
     char hex[65];
 
     (void)state;
-    /* A root that may sign CRLs only: ATIS-1000080 section 6.4.1 wants keyCertSign. */
-    X509_delete_ext(bad, X509_get_ext_by_NID(bad, NID_key_usage, -1));
+    /* ATIS-1000080 section 6.4.1 wants keyCertSign. */
+    X509_EXTENSION_free(X509_delete_ext(bad, X509_get_ext_by_NID(bad, NID_key_usage, -1)));
     assert_int_equal(acme_authority_ca_add(store, bad), HSM_ERR_UNTRUSTED);
     assert_int_equal(acme_authority_ca_add(store, good), HSM_OK);
     assert_int_equal(X509_digest(good, EVP_sha256(), digest, NULL), 1);
@@ -557,6 +624,7 @@ main(void)
         cmocka_unit_test_setup(account_is_used_from_its_addresses_only, empty),
         cmocka_unit_test_setup(sources_that_are_none_are_refused, empty),
         cmocka_unit_test_setup(api_key_is_good_until_it_is_revoked_or_over, empty),
+        cmocka_unit_test_setup(client_certificate_is_good_for_the_account_it_is_bound_to, empty),
         cmocka_unit_test_setup(policy_decides_at_once_what_a_code_may_have, empty),
         cmocka_unit_test_setup(policy_decides_how_long_a_token_is_good_for, empty),
         cmocka_unit_test_setup(policy_that_is_bad_does_not_open_and_does_not_replace_a_good_one,

@@ -133,6 +133,10 @@ client_new(enum acme_tnauthlist_text text)
     return client;
 }
 
+static const char directory_without_renewals[] =
+    "{\"newNonce\":\"%s/acme/new-nonce\",\"newAccount\":\"%s/acme/new-account\","
+    "\"newOrder\":\"%s/acme/new-order\"}";
+
 static const char directory_with_renewals[] =
     "{\"newNonce\":\"%s/acme/new-nonce\",\"newAccount\":\"%s/acme/new-account\","
     "\"newOrder\":\"%s/acme/new-order\",\"renewalInfo\":\"%s/acme/renewal-info\","
@@ -392,6 +396,10 @@ what_a_certificate_replaces_is_said_once(void **state)
         {"/acme/new-order", 409, PROBLEM("alreadyReplaced", "done"), NULL, NULL, 1, false},
         {"/acme/new-order", 403, PROBLEM("rejectedIdentifier", "enough"), NULL, NULL, 0, false},
     };
+    struct line without_renewals[] = {
+        {"/acme/directory", 200, directory_without_renewals, NULL, NULL, 0, false},
+        {"/acme/new-order", 403, PROBLEM("rejectedIdentifier", "enough"), NULL, NULL, 0, false},
+    };
     struct certs_chain *chain = NULL, *before = NULL;
     const X509 *replaced = some_certificate(&before);
     struct hsm_reason why = {""};
@@ -409,7 +417,7 @@ what_a_certificate_replaces_is_said_once(void **state)
              certid);
     assert_string_equal(book.orders, wanted);
 
-    open_book(&lines[2], 1); /* a CA without renewalInfo is not told */
+    open_book(without_renewals, COUNT(without_renewals)); /* such a CA is not told */
     assert_int_equal(obtain((struct acme_client_order){.replaces = replaced}, &chain, &why),
                      HSM_ERR_DENIED);
     assert_null(strstr(book.orders, "replaces"));

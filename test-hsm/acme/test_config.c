@@ -225,6 +225,41 @@ what_is_wrong_is_refused_with_file_and_line(void **state)
     }
 }
 
+/* By a program, of a value that the table let pass. */
+static void
+a_value_is_refused_later_with_the_line_that_gave_it(void **state)
+{
+    static const struct {
+        const char *text, *section, *name, *wanted;
+    } cases[] = {
+        {"[server]\nname = x\n", "server", "name", "a.conf:2: [server] name: bad"},
+        {"# name = 1\n[state]\nname = y\n\n[ server ]\n\n \tname= x", "server", "name",
+         "a.conf:7: [server] name: bad"},
+        {"[server]\nnames = x\nname : x\n", "server", "name", "a.conf:3: [server] name: bad"},
+        {"[server-2]\nname = x\n", "server", "name", "a.conf: [server] name: bad"}, /* a default */
+        {"", "server", "name", "a.conf: [server] name: bad"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char log[TEXT_SIZE] = "";
+        FILE *to = fopen(log_path, "w+");
+        int standard = dup(STDERR_FILENO);
+
+        write_file(cases[i].text);
+        dup2(fileno(to), STDERR_FILENO);
+        assert_int_equal(acme_config_refuse(path, cases[i].section, cases[i].name, "bad"),
+                         HSM_ERR_MALFORMED);
+        dup2(standard, STDERR_FILENO);
+        close(standard);
+        rewind(to);
+        (void)!fread(log, 1, sizeof(log) - 1, to);
+        fclose(to);
+        if (strstr(log, cases[i].wanted) == NULL)
+            fail_msg("%s: wanted %s", log, cases[i].wanted);
+    }
+}
+
 static void
 a_line_that_is_too_long_is_refused(void **state)
 {
@@ -258,6 +293,7 @@ main(void)
         cmocka_unit_test(only_files_are_relative_to_the_configuration),
         cmocka_unit_test(a_long_line_is_read_whole),
         cmocka_unit_test(what_is_wrong_is_refused_with_file_and_line),
+        cmocka_unit_test(a_value_is_refused_later_with_the_line_that_gave_it),
         cmocka_unit_test(a_line_that_is_too_long_is_refused),
         cmocka_unit_test(a_file_that_is_not_there_is_not_found),
     };

@@ -1,9 +1,11 @@
-/* bench_acme.c - JWS verification beside the ECDSA verification in it; what issues, over HTTPS. */
+/* bench_acme.c - JWS verification beside the ECDSA verification in it; what counting costs; what
+ * issues, over HTTPS. */
 #include <stdlib.h>
 #include <string.h>
 
 #include <acme/jws.h>
 #include <hsm/es256.h>
+#include <hsm/metrics.h>
 
 #include "bench.h"
 #include "bench_issue.h"
@@ -51,6 +53,42 @@ verify(void *context, size_t times)
                     "hsm_es256_verify");
 }
 
+/* All that is counted of a signed call: its request and its signature. */
+static void
+count(void *context, size_t times)
+{
+    static const struct hsm_metric requests = {"requests_total", "Requests.", HSM_COUNTER,
+                                               "route method status", NULL};
+    static const struct hsm_metric signatures = {"signatures_total", "Signatures.", HSM_COUNTER,
+                                                 "spc key outcome", NULL};
+    static const struct hsm_metric seconds = {"seconds", "Time.", HSM_HISTOGRAM, "route",
+                                              hsm_metric_seconds};
+    static const char *const request[] = {"/stir/v1/signing", "POST", "200"};
+    static const char *const key[] = {"1234", "sp-1234-20260115T120000Z-1eec", "good"};
+    struct hsm_metrics *metrics = context;
+    struct hsm_series *signing = hsm_series(metrics, &seconds, &key[0]);
+
+    while (times-- > 0) {
+        int64_t begun = hsm_metric_clock_ns();
+
+        hsm_series_add(hsm_series(metrics, &requests, request), 1);
+        hsm_series_observe(hsm_series(metrics, &seconds, request), 0.001);
+        hsm_series_add(hsm_series(metrics, &signatures, key), 1);
+        hsm_series_observe(signing, (double)(hsm_metric_clock_ns() - begun) / 1e9);
+    }
+}
+
+static void
+metrics(struct request *request)
+{
+    struct hsm_metrics *metrics = NULL;
+
+    bench_check(hsm_metrics_new(1, &metrics) == HSM_OK, "hsm_metrics_new");
+    bench_share("acme", "time of counting a signed call / of a P-256 verification", 0.02,
+                (struct bench_side){count, metrics}, (struct bench_side){verify, request});
+    hsm_metrics_free(metrics);
+}
+
 int
 main(void)
 {
@@ -69,6 +107,7 @@ main(void)
     bench_ratio("acme", "ACME request parsed and verified / its P-256 verify", 0.80,
                 (struct bench_side){parse_and_verify, &request},
                 (struct bench_side){verify, &request});
+    metrics(&request);
 
     free(request.jws);
     hsm_key_free(request.key);

@@ -12,7 +12,7 @@ cleanup() {
     if [ -n "${run_pid-}" ]; then kill -9 "$run_pid" 2>/dev/null || true; fi
     if [ $status -ne 0 ]; then
         for log in "$dir"/log/*.log "$work"/*.log; do
-            echo "--- $log" && tail -n 40 "$log"
+            [ ! -f "$log" ] || { echo "--- $log" && tail -n 40 "$log"; }
         done
     fi
     "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null || true
@@ -156,7 +156,7 @@ kms 0 renew --force
 wait_for '[.credentials[] | select(.state == "active" and .id > 2)] | length == 2'
 kms 0 renew --force
 wait_for '[.credentials[] | select(.state == "active" and .id > 4)] | length == 2'
-wait_for '[.credentials[] | select(.state == "destroyed")] | length >= 4'
+wait_for '[.credentials[] | select(.state != "active" and .state != "destroyed")] | length == 0'
 touch "$work/enough"
 wait "$calls_pid"
 [ ! -e "$work/lost" ] || fail "calls were lost: $(cat "$work/lost")"

@@ -15,7 +15,7 @@ cleanup() {
     status=$?
     if [ $status -ne 0 ]; then
         for log in "$dir"/log/*.log "$work"/*.log; do
-            echo "--- $log" && tail -n 40 "$log"
+            [ ! -f "$log" ] || { echo "--- $log" && tail -n 40 "$log"; }
         done
     fi
     "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null || true

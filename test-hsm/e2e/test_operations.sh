@@ -11,7 +11,7 @@ cleanup() {
     status=$?
     if [ $status -ne 0 ]; then
         for log in "$dir"/log/*.log; do
-            echo "--- $log" && grep -v '"route"' "$log" | tail -n 20
+            echo "--- $log" && sed '/"route"/d' "$log" | tail -n 20
         done
     fi
     touch "$work/enough"
@@ -100,6 +100,8 @@ refused='sti_sks_signing_seconds_count{outcome="refused"}'
 stale='sti_sks_verifications_total{case="E3"}'
 before=$(value sti-sks "$good") before_refused=$(value sti-sks "$refused") before_stale=$(value sti-sks "$stale")
 before_issued=$(value sti-ca 'sti_ca_issuances_total{outcome="issued"}')
+signatures='sti_token_signatures_total{token="sti-sp"}'
+before_signatures=$(value sti-sks "$signatures")
 for _ in $(seq 20); do post /stir/v1/signing "$(signing A)" >"$work/signed"; done
 for _ in 1 2 3; do post /stir/v1/signing "$(signing X)" >/dev/null; done
 post /stir/v1/verification "$(jq -c --argjson now 1 '{verificationRequest: {from: {tn: "12155551212"},
@@ -111,6 +113,8 @@ for _ in $(seq 6); do
     [ "$(value sti-sks "$refused")" = $((before_refused + 3)) ] || fail "refusals: $(value sti-sks "$refused")"
     [ "$(value sti-sks "$stale")" = $((before_stale + 1)) ] || fail "E3: $(value sti-sks "$stale")"
 done
+has_signed() { scrape sti-sks && [ "$(value sti-sks "$signatures")" -ge $((before_signatures + 20)) ]; }
+wait_until 10 has_signed # workers look at their token every second
 scrape sti-ca
 [ "$(value sti-ca 'sti_ca_issuances_total{outcome="issued"}')" = $((before_issued + 1)) ] || fail "issuances"
 grep -q '^sti_http_requests_total{route="/acme/order/:id/finalize",method="POST",status="200"} 1$' "$work/sti-ca.metrics" ||
@@ -144,7 +148,7 @@ sed "/^\[tls\]/a key = pkcs11:object=nobody" "$work/good.conf" | awk '!/^key = /
 kill -HUP "$(pid_of sti-sks)" # what only a worker can find: a key that is not there
 wait_until 30 is_refused 2
 # --- what cannot change without a restart is said
-sed "s/^address = ${metrics[sti-sks]}/address = 127.0.0.1:1/" "$work/good.conf" >"${conf[sti-sks]}"
+sed "/^address = ${metrics[sti-sks]}/d" "$work/good.conf" >"${conf[sti-sks]}"
 [ "$(workers_of sti-sks)" = "$(printf '%s\n' "${old[@]}")" ] || fail "a refused configuration replaced workers"
 kill -HUP "$(pid_of sti-sks)"
 wait_until 60 is_reloaded 2

@@ -23,7 +23,7 @@ quickstart() { "$source/scripts/quickstart" --bin "$bin" "$@"; }
 # --- README.md names the commands that --help tells, and no others
 for program in sti-hsm sti-cert sti-pa sti-ca sti-kms sti-sks; do
     "$bin/$program" --help | grep -E '^  [a-z]' |
-        grep -oE '^  [a-z]+( (init|show|generate|list|destroy|add|remove|set|verify|issue|approve|refuse|account add|account extend)\b)?' | sed 's/^ *//' | sort -u >"$work/told"
+        sed -E 's/^  //; s/(  | *(--|[([<]|[A-Z])).*//' | sort -u >"$work/told"
     # shellcheck disable=SC2016 # the backquotes are README.md's
     grep "^| .$program. |" "$source/README.md" | cut -d'|' -f4 | grep -oE '`[^`]+`' | tr -d '`' | sort >"$work/named"
     cmp -s "$work/told" "$work/named" || fail "README.md, $program: $(diff "$work/named" "$work/told")"
@@ -212,6 +212,24 @@ grep -q 'token sti-pa does not take the PIN' "$work/refused" || fail "half a tok
     >"$work/by-hand" 2>"$work/err" || fail "sti-sks sign: $(cat "$work/err")"
 "$bin/sti-sks" verify --config "$dir/sp/sp.conf" --identity "$work/by-hand" \
     --from 12155551212 --to 12155551213 >/dev/null 2>"$work/err" || fail "sti-sks verify: $(cat "$work/err")"
+# --- the journals: what each key was used for, by all programs
+uses() { "$bin/sti-hsm" journal show --dir "$1" --json | jq -r 'select(.outcome == "ok") | .kind' | sort -u | tr '\n' ' '; }
+for organization in pa ca sp; do
+    "$bin/sti-hsm" journal verify --dir "$dir/$organization/journal" --json >"$work/verified" ||
+        fail "journal of $organization: $(cat "$work/verified")"
+    tail -n 1 "$work/verified" | jq -e '.unspecified == 0 and .lost == 0 and .faults == 0 and .checkpoints > 0' \
+        >/dev/null || fail "journal of $organization: $(tail -n 1 "$work/verified")"
+done
+for wanted in 'pa ca-list' 'pa certificate' 'pa crl' 'pa spc-token' 'pa tls' 'pa key-generation' \
+    'ca certificate' 'ca tls' 'sp acme' 'sp csr' 'sp passport' 'sp tls'; do
+    [[ " $(uses "$dir/${wanted% *}/journal") " == *" ${wanted#* } "* ]] ||
+        fail "journal of ${wanted% *}: nothing of kind ${wanted#* }"
+done
+tbs=$(openssl x509 -in "$dir/sp/tls-chain.pem" -outform DER |
+    openssl asn1parse -inform DER -strparse 4 -noout -out - | sha256sum | cut -d' ' -f1)
+"$bin/sti-hsm" journal show --dir "$dir/sp/journal" --signed-digest "$tbs" | grep ' certificate ' >/dev/null ||
+    fail "the certificate of sti-sks is not in the journal by its digest"
+
 quickstart --dir "$work/two" --check >"$work/check" || fail "--check beside a running one: $(tail -n 5 "$work/check")"
 kill -0 "$pid" || fail "--check in another directory ended this one's daemon"
 "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null

@@ -63,8 +63,8 @@ mkdir "$work/chains"
     --pa-password-source "file:$STI_PA_PASSWORD_FILE" --pa-anchor "$STI_PA_ANCHOR" \
     --ca-directory "$STI_CA_DIRECTORY" --tls-ca "$STI_TLS_CA" >"$work/init" 2>&1 || fail "$(cat "$work/init")"
 # what the second one publishes is served by the first one's STI-CR
-sed -i "s#^dir = .*#dir = $dir/sp/cr#; /^\[cr\]/a dir = $dir/sp/cr" "$dir/sp2/sp.conf"
-sed -i '0,/^dir = /b; /^dir = /d' "$dir/sp2/sp.conf"
+sed -i "/^\[cr\]/,/^\[/s#^dir = .*#dir = $dir/sp/cr#" "$dir/sp2/sp.conf"
+grep -q "^dir = $dir/sp/cr\$" "$dir/sp2/sp.conf" || fail "sp2/sp.conf has no [cr] dir"
 
 enrol() { # SP WANTED: what a killed worker interrupts is continued by the next try
     local done_=0 tries=0
@@ -133,7 +133,8 @@ highest=0
 for round in 1 2 3 4; do
     # somebody else's root; its key is nowhere
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null \
-        -subj "/C=US/O=Other STI-CA $round/CN=SHAKEN Root" -days 30 -out "$work/root.pem" 2>/dev/null
+        -addext keyUsage=critical,keyCertSign -days 3650 \
+        -subj "/C=US/O=Other STI-CA $round/CN=SHAKEN Root" -out "$work/root.pem" 2>/dev/null
     "$bin/sti-pa" ca add --config "$dir/pa/sti-pa.conf" --root "$work/root.pem" >/dev/null
     fetches=()
     for n in $(seq 12); do

@@ -19,24 +19,24 @@
 #define RETURN_MS 1000 /* a token that is back serves again within */
 #define WINDOW_MS 50
 
-/* On a loaded machine with sanitizers a thread may wait for its turn. */
+/* On a loaded machine a thread waits for its turn, longer with sanitizers. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MACHINE_MS 400
+#define MACHINE_MS 600
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define MACHINE_MS 400
+#define MACHINE_MS 600
 #else
-#define MACHINE_MS 50
+#define MACHINE_MS 250
 #endif
 #else
-#define MACHINE_MS 50
+#define MACHINE_MS 250
 #endif
 
 const char load_message[] = "a message";
 uint8_t load_digest[HSM_SHA256_LEN];
 
-/* What the machine may add; $STI_TEST_MACHINE_MS for one that is slower still, as under valgrind.
- */
+/* What the machine may add; $STI_TEST_MACHINE_MS where that is known better: more under valgrind, 0
+ * where there is no other load. */
 static unsigned
 machine_ms(void)
 {
@@ -146,6 +146,13 @@ load_stop(struct load *load)
         assert_int_equal(pthread_join(load->callers[i], NULL), 0);
 }
 
+void
+load_await_first(const struct load *load)
+{
+    for (int i = 0; i < 2000 && load->good == 0; i++)
+        load_sleep_ms(5);
+}
+
 unsigned
 load_rate(const struct load *load, unsigned ms)
 {
@@ -186,14 +193,16 @@ load_assert_back_soon(struct hsm_token *token, struct hsm_key *key)
 void
 load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what)
 {
-    double until = load_now_ms() + RETURN_MS + machine_ms();
+    /* On a shared machine others may have had the processor now and not before. */
+    double until = load_now_ms() + RETURN_MS + 10 * machine_ms();
+    unsigned enough = before_in_50ms / (machine_ms() == 0 ? 2 : 4);
     unsigned best = 0;
 
     do {
         unsigned now = load_rate(load, WINDOW_MS);
 
         best = now > best ? now : best;
-    } while (best < before_in_50ms / 2 && load_now_ms() < until);
-    if (best < before_in_50ms / 2)
+    } while (best < enough && load_now_ms() < until);
+    if (best < enough)
         fail_msg("%s: %u signatures in 50 ms before, at most %u after", what, before_in_50ms, best);
 }

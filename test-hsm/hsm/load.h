@@ -43,6 +43,9 @@ struct hsm_key *load_key(struct hsm_token *token);
 void load_start(struct load *load, struct hsm_key *key, unsigned deadline_ms);
 void load_stop(struct load *load);
 
+/** Until a caller has been given a signature. */
+void load_await_first(const struct load *load);
+
 /** Signatures in so many milliseconds, from now. */
 unsigned load_rate(const struct load *load, unsigned ms);
 
@@ -55,8 +58,8 @@ void load_assert_unseen(const struct load *load, const char *what);
 /** The token serves again within a second. */
 void load_assert_back_soon(struct hsm_token *token, struct hsm_key *key);
 
-/** Under load: within a second, for 50 ms, at half the rate of before or more (the machine is
- *  shared: what is asked is that no caller and no session was left behind). */
+/** Under load: within a second, for 50 ms, at half the rate of before or more, or a quarter where
+ *  $STI_TEST_MACHINE_MS does not say that the machine does nothing else. */
 void load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what);
 
 #endif

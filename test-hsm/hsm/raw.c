@@ -9,6 +9,7 @@
 
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
+#include <openssl/x509.h>
 #include <p11-kit/pkcs11.h>
 
 #include <hsm/es256.h>
@@ -17,7 +18,8 @@
 #include "softhsm.h"
 
 #define SLOTS_MAX      64
-#define ATTRIBUTES_MAX 16
+#define ATTRIBUTES_MAX 24
+#define RAW_ID_LEN     4
 
 struct raw {
     CK_FUNCTION_LIST *functions;
@@ -185,7 +187,8 @@ raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned ch
 }
 
 static CK_RV
-import_public(struct raw *raw, const uint8_t *point, const char *label, const unsigned char *id)
+import_public(struct raw *raw, const uint8_t *point, const char *label, const unsigned char *id,
+              size_t id_len)
 {
     CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
     CK_KEY_TYPE type = CKK_EC;
@@ -200,7 +203,8 @@ import_public(struct raw *raw, const uint8_t *point, const char *label, const un
     add_bool(&t, CKA_VERIFY, true);
     add(&t, CKA_EC_PARAMS, p256, sizeof(p256));
     add(&t, CKA_EC_POINT, der, sizeof(der));
-    add_name(&t, label, id);
+    add(&t, CKA_LABEL, label, strlen(label));
+    add(&t, CKA_ID, id, id_len);
     return raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object);
 }
 
@@ -238,7 +242,7 @@ raw_import(struct raw *raw, const char *label, unsigned char id)
         EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) != 1 ||
         BN_bn2binpad(d, value, sizeof(value)) != sizeof(value))
         abort();
-    good = made(import_public(raw, point, label, &id), "public") &&
+    good = made(import_public(raw, point, label, &id, id != 0 ? 1 : 0), "public") &&
            made(import_private(raw, value, label, &id), "private");
     OPENSSL_cleanse(value, sizeof(value));
     BN_clear_free(d);
@@ -304,4 +308,183 @@ raw_make_extractable(struct raw *raw, const char *label)
 
     return raw->functions->C_SetAttributeValue(raw->session, the_one(raw, true, label), &attribute,
                                                1);
+}
+
+/* ---- keys as ours but for one thing ---- */
+
+/* `strict` has what some modules do not know; see hsm_object_generate(). */
+static void
+add_as_ours(struct template *t, enum raw_plant plant, bool strict)
+{
+    static const CK_MECHANISM_TYPE allowed[] = {CKM_ECDSA};
+
+    add_bool(t, CKA_TOKEN, true);
+    add_bool(t, CKA_PRIVATE, true);
+    add_bool(t, CKA_SENSITIVE, true);
+    add_bool(t, CKA_EXTRACTABLE, plant == RAW_PLANT_EXTRACTABLE);
+    add_bool(t, CKA_SIGN, true);
+    add_bool(t, CKA_SIGN_RECOVER, false);
+    add_bool(t, CKA_DECRYPT, false);
+    add_bool(t, CKA_UNWRAP, false);
+    add_bool(t, CKA_DERIVE, false);
+    if (!strict)
+        return;
+    add_bool(t, CKA_MODIFIABLE, plant == RAW_PLANT_MODIFIABLE);
+    add_bool(t, CKA_COPYABLE, false);
+    add(t, CKA_ALLOWED_MECHANISMS, allowed, sizeof(allowed));
+}
+
+static CK_RV
+generate_as_ours(struct raw *raw, enum raw_plant plant, const char *label, const unsigned char *id,
+                 bool strict)
+{
+    CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    struct template public = {.count = 0};
+    struct template private = {.count = 0};
+    CK_OBJECT_HANDLE public_object;
+    CK_OBJECT_HANDLE private_object;
+
+    add_bool(&public, CKA_TOKEN, true);
+    if (strict)
+        add_bool(&public, CKA_WRAP, false);
+    add(&public, CKA_EC_PARAMS, p256, sizeof(p256));
+    add(&public, CKA_LABEL, label, strlen(label));
+    add(&public, CKA_ID, id, RAW_ID_LEN);
+    add_as_ours(&private, plant, strict);
+    add(&private, CKA_LABEL, label, strlen(label));
+    add(&private, CKA_ID, id, RAW_ID_LEN);
+    return raw->functions->C_GenerateKeyPair(raw->session, &mechanism, public.attributes,
+                                             public.count, private.attributes, private.count,
+                                             &public_object, &private_object);
+}
+
+static CK_RV
+import_as_ours(struct raw *raw, const uint8_t *value, const char *label, const unsigned char *id,
+               bool strict)
+{
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_KEY_TYPE type = CKK_EC;
+    struct template t = {.count = 0};
+    CK_OBJECT_HANDLE object;
+
+    add(&t, CKA_CLASS, &class, sizeof(class));
+    add(&t, CKA_KEY_TYPE, &type, sizeof(type));
+    add_as_ours(&t, RAW_PLANT_IMPORTED, strict);
+    add(&t, CKA_EC_PARAMS, p256, sizeof(p256));
+    add(&t, CKA_VALUE, value, 32);
+    add(&t, CKA_LABEL, label, strlen(label));
+    add(&t, CKA_ID, id, RAW_ID_LEN);
+    return raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object);
+}
+
+static CK_RV
+plant_import(struct raw *raw, const char *label, const unsigned char *id, bool strict)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    uint8_t point[HSM_P256_POINT_LEN];
+    uint8_t value[32];
+    BIGNUM *d = NULL;
+    CK_RV rv;
+
+    if (hsm_p256_point(key, point) != HSM_OK ||
+        EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) != 1 ||
+        BN_bn2binpad(d, value, sizeof(value)) != sizeof(value))
+        abort();
+    rv = import_as_ours(raw, value, label, id, strict);
+    if (rv == CKR_OK)
+        rv = import_public(raw, point, label, id, RAW_ID_LEN);
+    OPENSSL_cleanse(value, sizeof(value));
+    BN_clear_free(d);
+    EVP_PKEY_free(key);
+    return rv;
+}
+
+bool
+raw_plant(struct raw *raw, enum raw_plant plant, const char *label, unsigned char id)
+{
+    const unsigned char long_id[RAW_ID_LEN] = {0x70, 0x6c, 0x61, id};
+    CK_RV rv = CKR_OK;
+
+    for (int strict = 1; strict >= 0; strict--) {
+        rv = plant == RAW_PLANT_IMPORTED
+                 ? plant_import(raw, label, long_id, strict == 1)
+                 : generate_as_ours(raw, plant, label, long_id, strict == 1);
+        if (rv == CKR_OK)
+            return strict == 1 || plant != RAW_PLANT_MODIFIABLE;
+    }
+    return made(rv, label);
+}
+
+bool
+raw_plant_wrapping_key(struct raw *raw, const char *label)
+{
+    CK_MECHANISM mechanism = {CKM_AES_KEY_GEN, NULL, 0};
+    struct template t = {.count = 0};
+    CK_OBJECT_HANDLE object;
+    CK_ULONG len = 32;
+    CK_RV rv;
+
+    add_bool(&t, CKA_TOKEN, true);
+    add_bool(&t, CKA_PRIVATE, true);
+    add_bool(&t, CKA_SENSITIVE, true);
+    add_bool(&t, CKA_WRAP, true);
+    add(&t, CKA_VALUE_LEN, &len, sizeof(len));
+    add(&t, CKA_LABEL, label, strlen(label));
+    rv = raw->functions->C_GenerateKey(raw->session, &mechanism, t.attributes, t.count, &object);
+    return rv != CKR_MECHANISM_INVALID && rv != CKR_FUNCTION_NOT_SUPPORTED && made(rv, label);
+}
+
+/* Some modules want names and serial number beside the certificate. */
+static void
+add_certificate(struct template *t, X509 *certificate, uint8_t **subject, uint8_t **issuer,
+                uint8_t **serial)
+{
+    int subject_len = i2d_X509_NAME(X509_get_subject_name(certificate), subject);
+    int issuer_len = i2d_X509_NAME(X509_get_issuer_name(certificate), issuer);
+    int serial_len = i2d_ASN1_INTEGER(X509_get_serialNumber(certificate), serial);
+
+    if (subject_len <= 0 || issuer_len <= 0 || serial_len <= 0)
+        abort();
+    add(t, CKA_SUBJECT, *subject, (size_t)subject_len);
+    add(t, CKA_ISSUER, *issuer, (size_t)issuer_len);
+    add(t, CKA_SERIAL_NUMBER, *serial, (size_t)serial_len);
+}
+
+bool
+raw_certificate(struct raw *raw, const char *label, const unsigned char *id, size_t id_len,
+                const unsigned char *der, size_t der_len)
+{
+    const unsigned char *at = der;
+    X509 *certificate = d2i_X509(NULL, &at, (long)der_len);
+    CK_OBJECT_CLASS class = CKO_CERTIFICATE;
+    CK_CERTIFICATE_TYPE type = CKC_X_509;
+    struct template t = {.count = 0};
+    uint8_t *names[3] = {NULL, NULL, NULL};
+    CK_OBJECT_HANDLE object;
+    CK_RV rv;
+
+    add(&t, CKA_CLASS, &class, sizeof(class));
+    add(&t, CKA_CERTIFICATE_TYPE, &type, sizeof(type));
+    add_bool(&t, CKA_TOKEN, true);
+    add_certificate(&t, certificate, &names[0], &names[1], &names[2]);
+    add(&t, CKA_VALUE, der, der_len);
+    add(&t, CKA_LABEL, label, strlen(label));
+    add(&t, CKA_ID, id, id_len);
+    rv = raw->functions->C_CreateObject(raw->session, t.attributes, t.count, &object);
+    for (int i = 0; i < 3; i++)
+        OPENSSL_free(names[i]);
+    X509_free(certificate);
+    return made(rv, label);
+}
+
+size_t
+raw_objects(struct raw *raw)
+{
+    CK_OBJECT_HANDLE found[256];
+    CK_ULONG count = 0;
+
+    must(raw->functions->C_FindObjectsInit(raw->session, NULL, 0), "find");
+    must(raw->functions->C_FindObjects(raw->session, found, 256, &count), "find");
+    must(raw->functions->C_FindObjectsFinal(raw->session), "find");
+    return count;
 }

@@ -32,6 +32,27 @@ bool raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsign
  * this token takes none. */
 bool raw_import(struct raw *raw, const char *label, unsigned char id);
 
+/** A key pair as ours would be but for one thing; the id is four octets, its last is `id`. */
+enum raw_plant {
+    RAW_PLANT_NOTHING,
+    RAW_PLANT_EXTRACTABLE, /* and sensitive */
+    RAW_PLANT_MODIFIABLE,
+    RAW_PLANT_IMPORTED,
+};
+
+/** False: this token has no such keys. */
+bool raw_plant(struct raw *raw, enum raw_plant plant, const char *label, unsigned char id);
+
+/** An AES key of the token that may wrap others. False: this token has none. */
+bool raw_plant_wrapping_key(struct raw *raw, const char *label);
+
+/** A certificate in DER. False: this token keeps none. */
+bool raw_certificate(struct raw *raw, const char *label, const unsigned char *id, size_t id_len,
+                     const unsigned char *der, size_t der_len);
+
+/** Objects on the token and of this session. */
+size_t raw_objects(struct raw *raw);
+
 /** How many objects with the label there are. */
 size_t raw_count(struct raw *raw, bool private_keys, const char *label);
 

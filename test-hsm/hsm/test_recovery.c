@@ -25,6 +25,7 @@
 
 #include "fault_client.h"
 #include "load.h"
+#include "skips.h"
 #include "softhsm.h"
 
 static void
@@ -194,6 +195,8 @@ a_key_that_became_another_one_is_refused(void **state)
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
         uint8_t sig[HSM_P256_SIG_LEN] = {0xaa};
 
+        if (strstr(changes[i], "CKA_LOCAL") != NULL && getenv("STI_TEST_QUIRKS") != NULL)
+            continue; /* waived */
         fault("%s\nreboot", changes[i]);
         assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_UNTRUSTED);
         assert_int_equal(sig[0], 0xaa);
@@ -211,10 +214,14 @@ static void
 an_origin_that_is_not_told_is_waived_by_the_configuration_alone(void **state)
 {
     struct hsm_token_config waived = direct;
-    struct hsm_token *token = load_token("falling", &direct);
-    struct hsm_key *key = load_key(token);
+    struct hsm_token *token;
+    struct hsm_key *key;
 
     (void)state;
+    if (getenv("STI_TEST_QUIRKS") != NULL)
+        skip(); /* this module never says it, and is tested with that waived */
+    token = load_token("falling", &direct);
+    key = load_key(token);
     hsm_key_free(key);
     fault("on C_GetAttributeValue attribute CKA_LOCAL false");
     assert_int_equal(hsm_key_find(token, "pkcs11:object=signer", &key), HSM_ERR_UNTRUSTED);
@@ -314,7 +321,7 @@ events_tell_of_all_of_it(void **state)
 static void
 a_pin_that_is_refused_is_not_tried_again(void **state)
 {
-    struct hsm_token *token = load_token("latched", &direct);
+    struct hsm_token *token = load_token("locked-out", &direct);
     struct hsm_key *key = load_key(token);
     uint8_t sig[HSM_P256_SIG_LEN];
     unsigned long before;
@@ -342,7 +349,7 @@ start(void **state)
     fault_open();
     softhsm_start();
     hsm_token_close(softhsm_token("falling"));
-    hsm_token_close(softhsm_token("latched"));
+    hsm_token_close(softhsm_token("locked-out"));
     return 0;
 }
 
@@ -370,5 +377,5 @@ main(void)
         cmocka_unit_test(a_pin_that_is_refused_is_not_tried_again),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return skips_run_group_tests(tests, start, stop);
 }

@@ -107,6 +107,7 @@ strike(struct soak *s, unsigned fault_number, const char *beside)
 
     snprintf(what, sizeof(what), "%s, fault %u", s->way, fault_number);
     load_start(&s->load, s->key, LOAD_DEADLINE_MS);
+    load_await_first(&s->load);
     s->rate = load_rate(&s->load, 50);
     fault("fault %u chance 0.02 for 120ms", fault_number);
     load_sleep_ms(80);
@@ -148,6 +149,7 @@ deadlines_hold_while_calls_are_stuck(void **state)
             continue;
         soak_open(&s, way, "soaked");
         load_start(&s.load, s.key, 1000);
+        load_await_first(&s.load);
         s.rate = load_rate(&s.load, 50);
         fault("on C_Sign times 2 block\non C_SignInit times 1 block");
         load_assert_full_rate(&s.load, s.rate, "others are stuck");
@@ -183,7 +185,7 @@ a_pin_that_is_refused_is_tried_once(void **state)
         soak_open(&s, i / 4, label);
         logins = fault_number("count C_Login");
         load_start(&s.load, s.key, LOAD_DEADLINE_MS);
-        (void)load_rate(&s.load, 20);
+        load_await_first(&s.load);
         fault("%s\nreboot", answers[i % 4]);
         load_sleep_ms(60);
         assert_int_equal(hsm_key_sign(s.key, "x", 1, sig), HSM_ERR_DENIED);
@@ -209,6 +211,7 @@ keys_that_became_others_are_refused_and_come_back(void **state)
 
         soak_open(&s, i / 2, "soaked");
         load_start(&s.load, s.key, LOAD_DEADLINE_MS);
+        load_await_first(&s.load);
         s.rate = load_rate(&s.load, 50);
         fault("fault %u\nreboot", faults[i % 2]);
         assert_int_not_equal(hsm_key_sign(s.key, "x", 1, sig), HSM_OK);
@@ -242,6 +245,7 @@ children_do_not_sign_while_their_parent_does(void **state)
 
         soak_open(&s, way, "soaked");
         load_start(&s.load, s.key, LOAD_DEADLINE_MS);
+        load_await_first(&s.load);
         for (int i = 0; i < 5; i++) {
             int status = -1;
             pid_t child = fork();
@@ -270,6 +274,7 @@ keys_are_generated_while_the_token_fails_to(void **state)
 
         soak_open(&s, way, "soaked");
         load_start(&s.load, s.key, LOAD_DEADLINE_MS);
+        load_await_first(&s.load);
         fault("fault 25 times 2");
         assert_int_equal(hsm_key_generate(s.token, "made under load", &key), HSM_OK);
         assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
@@ -352,6 +357,7 @@ mix(struct soak *s, bool stuck_too, unsigned seed, unsigned ms)
 
     snprintf(what, sizeof(what), "%s, seed %u", s->way, seed);
     load_start(&s->load, s->key, LOAD_DEADLINE_MS);
+    load_await_first(&s->load);
     s->rate = load_rate(&s->load, 50);
     assert_int_equal(pthread_create(&looker, NULL, look_until_over, s), 0);
     fault("random seed %u rate 0.003 faults "

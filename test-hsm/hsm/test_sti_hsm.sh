@@ -53,7 +53,7 @@ key="$token;object=signer?pin-source=file:$dir/pin"
 
 # ---- help and wrong usage
 for level in "" "token" "key" "token init" "token show" "key generate" "key list" "key show" \
-    "key destroy" "sign" "bench" "doctor"; do
+    "key destroy" "sign" "bench" "doctor" "audit" "audit verify" "audit show"; do
     # shellcheck disable=SC2086 # words
     run 0 $level --help
     said usage

@@ -9,10 +9,12 @@
 
 #include <cmocka.h>
 
+#include <certs/cert.h>
 #include <hsm/log.h>
 #include <sks/kms.h>
 #include <sks/lifecycle.h>
 
+#include "data.h"
 #include "softhsm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -241,6 +243,53 @@ alarms_rise_between_due_and_end(void **state)
                             cases[i].wanted);
 }
 
+static const struct sks_watched *
+find_watched(const struct sks_watched *things, size_t count, const char *what)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(things[i].what, what, strlen(what)) == 0)
+            return &things[i];
+    fail_msg("%s: not watched", what);
+    return NULL;
+}
+
+/* What was decided counts for a credential; a list and a CRL that are not there have ended. */
+static void
+what_signing_hangs_on_is_watched(void **state)
+{
+    const struct sks_renewal renewal = {.due = world.now + 1000};
+    struct sks_sp_config config = {.spc = (char *)(uintptr_t) "1234",
+                                   .pa_anchors =
+                                       (char *)(uintptr_t)data_path("self/pa-root.cert.pem")};
+    int64_t id = add("watched", SKS_ACTIVE, NULL);
+    struct sks_watched things[SKS_WATCHED_MAX];
+    const struct sks_watched *one;
+    struct certs_chain *anchors = NULL;
+    struct sks_trust *trust = NULL;
+    char what[64];
+    size_t count;
+
+    (void)state;
+    assert_int_equal(certs_chain_read(config.pa_anchors, &anchors), HSM_OK);
+    assert_int_equal(sks_trust_fixed(anchors, NULL, 0, NULL, anchors, &trust), HSM_OK);
+    assert_int_equal(sks_catalogue_renewal_put(world.catalogue, id, &renewal), HSM_OK);
+    assert_int_equal(sks_kms_watched(&config, world.catalogue, trust, world.now, things, &count),
+                     HSM_OK);
+    snprintf(what, sizeof(what), "certificate of credential %lld (SPC 1234)", (long long)id);
+    one = find_watched(things, count, what);
+    assert_int_equal(one->due, renewal.due);
+    assert_int_equal(one->ends, world.now + DAY);
+    one = find_watched(things, count, "CRL");
+    assert_int_equal(sks_alarm_at(one->due, one->ends, world.now), SKS_ENDED);
+    (void)find_watched(things, count, "trusted-CA list");
+    one = find_watched(things, count, "STI-PA anchor ");
+    assert_int_equal(one->ends, certs_cert_not_after(certs_chain_get(anchors, 0)));
+    assert_true(one->due < one->ends &&
+                one->due > certs_cert_not_before(certs_chain_get(anchors, 0)));
+    sks_trust_free(trust);
+    certs_chain_free(anchors);
+}
+
 static int
 start(void **state)
 {
@@ -287,6 +336,7 @@ main(void)
         cmocka_unit_test(what_is_remembered_is_no_new_version),
         cmocka_unit_test(a_trouble_is_counted_until_it_is_over),
         cmocka_unit_test(alarms_rise_between_due_and_end),
+        cmocka_unit_test(what_signing_hangs_on_is_watched),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

@@ -65,8 +65,9 @@ struct acme_config_kind {
                             struct hsm_reason *why);
 };
 
-#define ACME_CONFIG_NAME_MAX 32 /* characters of a section's name: letters, digits, ".", "_", "-"  \
-                                 */
+#define ACME_CONFIG_NAME_MAX                                                                       \
+    32 /* characters of a section's name: letters, digits, ".", "_", "-"                           \
+        */
 
 /** Read a file of such sections in their order. `kinds` ends with a NULL name. */
 HSM_MUST_CHECK enum hsm_status

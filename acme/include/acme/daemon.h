@@ -12,6 +12,7 @@
 
 #include <acme/config.h>
 #include <acme/http_server.h>
+#include <acme/journal.h>
 #include <acme/operations.h>
 #include <certs/chain.h>
 #include <hsm/key.h>
@@ -44,10 +45,12 @@ struct acme_daemon_config {
     char *token_uri, *module, *pin_source;
     struct acme_token_settings token;
     char *address, *base_url, *tls_key, *tls_chain;
+    char *client_anchors; /* of those that ask for client certificates; NULL: not asked for */
     long threads, workers;
     char *metrics_address;
     char *log_format, *log_level;
     bool log_requests;
+    struct acme_journal_config journal;
 
     struct acme_daemon_shared shared; /* not from the file */
 };
@@ -122,7 +125,8 @@ struct acme_daemon_config {
         ACME_DAEMON_KEY(type, m.log_level, ACME_CONFIG_TEXT, "log", "level", false, "info",        \
                         "error, warning, info or debug"),                                          \
         ACME_DAEMON_KEY(type, m.log_requests, ACME_CONFIG_SWITCH, "log", "requests", false, "yes", \
-                        ACME_DAEMON_REQUESTS_HELP)
+                        ACME_DAEMON_REQUESTS_HELP),                                                \
+        ACME_JOURNAL_KEYS(type, m.journal)
 
 /** What a table of keys cannot say of their values; faults are logged with file and line. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_check(const char *path,
@@ -132,9 +136,14 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_check(const char *path,
 HSM_MUST_CHECK enum hsm_status acme_daemon_log(const char *program,
                                                const struct acme_daemon_config *config);
 
-/** Read the PIN and open a token. module and pin_source may be NULL: the URI has them. */
+/**
+ * For `init`: read the PIN and open a token. module and pin_source may be NULL: the URI has them.
+ *
+ * @param dir  gets the directory ACME_JOURNAL_DIR, where uses of keys are written
+ */
 HSM_MUST_CHECK enum hsm_status acme_daemon_token(const char *uri, const char *module,
-                                                 const char *pin_source, struct hsm_token **out);
+                                                 const char *pin_source, const char *dir,
+                                                 struct hsm_token **out);
 
 /** The same with all that the configuration says, and the PIN that the supervisor has read. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_login(const struct acme_daemon_config *config,

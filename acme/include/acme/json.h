@@ -10,9 +10,10 @@
 
 #include <jansson.h>
 
+#include <hsm/json.h>
 #include <hsm/status.h>
 
-#define ACME_JSON_DEPTH_MAX 8 /* levels of arrays and objects */
+#define ACME_JSON_DEPTH_MAX HSM_JSON_DEPTH_MAX
 
 /**
  * Parse one JSON object and nothing after it. Duplicate members, invalid

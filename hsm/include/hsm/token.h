@@ -16,6 +16,7 @@
 #include <hsm/status.h>
 
 struct hsm_token;
+struct hsm_journal_config;
 
 /** How a signature is asked of the token; both take the same sessions and recover alike. */
 enum hsm_route {
@@ -66,6 +67,8 @@ struct hsm_token_config {
     unsigned probe_ms; /* between looks at an idle token; 0: 10000 */
     const char *quirks; /* instead of what is known of the module, see docs/HSM.md; "" for none,
                            "known" among others for what is known */
+    const struct hsm_journal_config
+        *journal; /* where uses of its keys are written, hsm/journal.h; NULL: nowhere */
     void (*event)(void *context, const struct hsm_event *event); /* in any thread; may not call the
                                                                     token */
     void *event_context;

@@ -22,6 +22,7 @@ struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
     const char *module, *pin_source;
     const struct hsm_secret *pin; /* instead of pin_source; outlives the tokens */
     const struct acme_token_settings *settings; /* its texts outlive the tokens */
+    const struct acme_journal_config *journal; /* likewise; of the n-th token in directory DIR-n */
 };
 
 struct sks_tokens;

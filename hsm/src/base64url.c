@@ -1,5 +1,5 @@
 /* base64url.c - base64 in both alphabets, strict where JOSE is. */
-#include <acme/base64url.h>
+#include <hsm/base64url.h>
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -110,23 +110,23 @@ decode_bare(const char *text, size_t len, uint8_t **out, size_t *out_len)
 }
 
 size_t
-acme_base64url_write(const void *octets, size_t len, char *out)
+hsm_base64url_write(const void *octets, size_t len, char *out)
 {
     return write_with(url_alphabet, octets, len, out);
 }
 
 char *
-acme_base64url_encode(const void *octets, size_t len)
+hsm_base64url_encode(const void *octets, size_t len)
 {
-    char *text = malloc(ACME_BASE64URL_LEN(len) + 1);
+    char *text = malloc(HSM_BASE64URL_LEN(len) + 1);
 
     if (text != NULL)
-        text[acme_base64url_write(octets, len, text)] = '\0';
+        text[hsm_base64url_write(octets, len, text)] = '\0';
     return text;
 }
 
 enum hsm_status
-acme_base64url_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
+hsm_base64url_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
 {
     if (has_any(text, len, '+', '/'))
         return HSM_ERR_MALFORMED;
@@ -134,7 +134,7 @@ acme_base64url_decode(const char *text, size_t len, uint8_t **out, size_t *out_l
 }
 
 enum hsm_status
-acme_base64_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
+hsm_base64_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
 {
     if (len % 4 != 0 || has_any(text, len, '-', '_') || !strip_padding(text, &len))
         return HSM_ERR_MALFORMED;
@@ -142,7 +142,7 @@ acme_base64_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
 }
 
 enum hsm_status
-acme_base64_decode_any(const char *text, size_t len, uint8_t **out, size_t *out_len)
+hsm_base64_decode_any(const char *text, size_t len, uint8_t **out, size_t *out_len)
 {
     if (has_any(text, len, '-', '_') && has_any(text, len, '+', '/'))
         return HSM_ERR_MALFORMED;
@@ -152,7 +152,7 @@ acme_base64_decode_any(const char *text, size_t len, uint8_t **out, size_t *out_
 }
 
 char *
-acme_base64_encode(const void *octets, size_t len)
+hsm_base64_encode(const void *octets, size_t len)
 {
     char *text = malloc((len + 2) / 3 * 4 + 1);
     size_t n;

@@ -1,0 +1,43 @@
+/*
+ * base64url.h - RFC 4648 section 5 without padding, as JOSE wants it; and its
+ * section 4, as PEM's relatives want it.
+ */
+#ifndef HSM_BASE64URL_H
+#define HSM_BASE64URL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hsm/status.h>
+
+/** Encode; free() it. NULL: out of memory. */
+char *hsm_base64url_encode(const void *octets, size_t len);
+
+/** Characters that so many octets encode to. */
+#define HSM_BASE64URL_LEN(octets) (((octets) / 3 * 4) + ((octets) % 3 * 4 + 2) / 3)
+
+/** Encode into HSM_BASE64URL_LEN(len) characters, without a NUL; returns how many. */
+size_t hsm_base64url_write(const void *octets, size_t len, char *out);
+
+/**
+ * Decode strictly: padding, white space, the other alphabet and non-zero
+ * trailing bits are malformed. *out has a NUL after its octets; free() it.
+ */
+HSM_MUST_CHECK enum hsm_status hsm_base64url_decode(const char *text, size_t len, uint8_t **out,
+                                                    size_t *out_len);
+
+/** The standard alphabet with its padding, as strictly. */
+HSM_MUST_CHECK enum hsm_status hsm_base64_decode(const char *text, size_t len, uint8_t **out,
+                                                 size_t *out_len);
+
+/**
+ * Decode either alphabet (but not a mixture), padded or not: identifiers and
+ * tkvalues as deployed clients send them. Trailing bits are zero here, too.
+ */
+HSM_MUST_CHECK enum hsm_status hsm_base64_decode_any(const char *text, size_t len, uint8_t **out,
+                                                     size_t *out_len);
+
+/** Standard alphabet, padded (RFC 4648 section 4); free() it. */
+char *hsm_base64_encode(const void *octets, size_t len);
+
+#endif

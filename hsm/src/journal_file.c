@@ -1,0 +1,164 @@
+/* journal_file.c - a file of a journal that is being written. */
+#define _GNU_SOURCE /* gmtime_r */
+#include "journal_file_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sys/file.h>
+
+#include <hsm/log.h>
+
+#define NAMES_MAX     1000 /* files of a process that begin in one second */
+#define LINES_AT_ONCE 4 /* at most, that belong to one use of a key */
+
+static enum hsm_status
+failed(const struct hsm_index *index, const char *name)
+{
+    hsm_log(HSM_LOG_ERROR, "journal %s: %s: %s", index->dir, name, strerror(errno));
+    return HSM_ERR_IO;
+}
+
+/* PROGRAM-TIME-PID-N.log: by time, in a listing of the directory. */
+static enum hsm_status
+create(struct hsm_index *index, struct hsm_file *file)
+{
+    time_t now = time(NULL);
+    char stamp[32] = "";
+    struct tm tm;
+
+    if (gmtime_r(&now, &tm) != NULL)
+        (void)strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
+    for (int n = 0; n < NAMES_MAX && file->fd < 0; n++) {
+        snprintf(file->name, sizeof(file->name), "%s-%s-%ld-%d" HSM_JOURNAL_SUFFIX, index->program,
+                 stamp, (long)getpid(), n);
+        file->fd = openat(index->dir_fd, file->name,
+                          O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0640);
+        if (file->fd < 0 && errno != EEXIST)
+            break;
+    }
+    if (file->fd < 0 || flock(file->fd, LOCK_EX | LOCK_NB) != 0 || fsync(index->dir_fd) != 0)
+        return failed(index, file->name);
+    return HSM_OK;
+}
+
+static enum hsm_status
+tell_index(struct hsm_index *index, const struct hsm_file *file)
+{
+    char detail[HSM_JOURNAL_DETAIL_MAX] = "";
+    const struct hsm_line line = {.time_us = hsm_time_now_us(),
+                                  .kind = "file-open",
+                                  .key = HSM_JOURNAL_WITHOUT_KEY,
+                                  .who = index->program,
+                                  .detail = detail};
+    enum hsm_status st;
+
+    hsm_detail_put(detail, sizeof(detail), "file", file->name);
+    st = hsm_index_append(index, &line);
+    return st == HSM_OK ? hsm_index_sync(index) : st;
+}
+
+static enum hsm_status
+first_line(const struct hsm_index *index, struct hsm_file *file)
+{
+    char detail[HSM_JOURNAL_DETAIL_MAX] = "";
+    char origin[HSM_JOURNAL_ORIGIN_MAX + 1];
+    const struct hsm_line line = {.time_us = hsm_time_now_us(),
+                                  .kind = "open",
+                                  .key = HSM_JOURNAL_WITHOUT_KEY,
+                                  .who = index->program,
+                                  .detail = detail};
+
+    hsm_index_origin(index->id, file->name, origin);
+    hsm_detail_put(detail, sizeof(detail), "version", "1");
+    hsm_detail_put(detail, sizeof(detail), "origin", origin);
+    return hsm_file_line(file, &line);
+}
+
+enum hsm_status
+hsm_file_begin(struct hsm_index *index, uint64_t calls, struct hsm_file *out)
+{
+    struct hsm_file file = {.fd = -1, .buffer = malloc(HSM_FILE_BUFFER), .calls_before = calls};
+    enum hsm_status st;
+
+    if (file.buffer == NULL)
+        return HSM_ERR_NOMEM;
+    st = hsm_index_lock(index);
+    if (st == HSM_OK)
+        st = create(index, &file);
+    if (st == HSM_OK)
+        st = tell_index(index, &file);
+    hsm_index_unlock(index);
+    if (st == HSM_OK)
+        st = first_line(index, &file);
+    if (st != HSM_OK) {
+        hsm_file_end(&file);
+        return st;
+    }
+    *out = file;
+    return HSM_OK;
+}
+
+bool
+hsm_file_has_room(const struct hsm_file *file)
+{
+    return HSM_FILE_BUFFER - file->end >= LINES_AT_ONCE * HSM_JOURNAL_LINE_MAX;
+}
+
+enum hsm_status
+hsm_file_line(struct hsm_file *file, const struct hsm_line *line)
+{
+    size_t len = 0;
+    enum hsm_status st = hsm_line_put(&file->chain, line, file->buffer + file->end, &len);
+
+    if (st == HSM_OK)
+        file->end += len;
+    return st;
+}
+
+enum hsm_status
+hsm_file_flush(struct hsm_file *file)
+{
+    while (file->begin < file->end) {
+        ssize_t n = write(file->fd, file->buffer + file->begin, file->end - file->begin);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return HSM_ERR_IO;
+        file->begin += (size_t)n;
+    }
+    file->begin = file->end = 0;
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_file_sync(struct hsm_file *file)
+{
+    return fdatasync(file->fd) == 0 ? HSM_OK : HSM_ERR_IO;
+}
+
+enum hsm_status
+hsm_file_state(const struct hsm_file *file, uint64_t calls, struct hsm_file_state *out)
+{
+    out->size = file->chain.tree.size;
+    out->octets = file->chain.octets;
+    out->calls = calls - file->calls_before;
+    memcpy(out->name, file->name, sizeof(out->name));
+    return hsm_merkle_root(&file->chain.tree, out->root);
+}
+
+void
+hsm_file_end(struct hsm_file *file)
+{
+    if (file->fd >= 0)
+        close(file->fd);
+    free(file->buffer);
+    file->fd = -1;
+    file->buffer = NULL;
+}

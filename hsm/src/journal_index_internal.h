@@ -1,0 +1,90 @@
+/*
+ * journal_index_internal.h - the file that accounts for all the others.
+ *
+ * Its lines tell what becomes of the files of the directory, and carry their
+ * checkpoints and its own. Whoever writes has the lock on it, has read what
+ * others wrote meanwhile, and has found it in order.
+ *
+ *   open             the directory's id; the first line
+ *   file-open        file=NAME
+ *   file-checkpoint  file=NAME,size=N,root=HEX,at=TIME,sig=BASE64,calls=N
+ *   file-close       the same and octets=N; sig only if it was signed
+ *   file-recovered   file=NAME,size=N,root=HEX,octets=N,torn=N: its process did not close it
+ *   file-removed     file=NAME,size=N,root=HEX: after its time
+ *   checkpoint       size=N,root=HEX,at=TIME,sig=BASE64,file=NAME,calls=N: of the index itself,
+ *                    by who writes NAME
+ *   index-torn       octets=N: of a line that a crash cut short, and that was taken away
+ */
+#ifndef HSM_JOURNAL_INDEX_INTERNAL_H
+#define HSM_JOURNAL_INDEX_INTERNAL_H
+
+#include "journal_line_internal.h"
+
+#define HSM_INDEX_ID_LEN 16 /* octets of a directory's id */
+
+enum hsm_entry_state {
+    HSM_ENTRY_OPEN,
+    HSM_ENTRY_CLOSED,
+    HSM_ENTRY_RECOVERED,
+    HSM_ENTRY_REMOVED
+};
+
+/** A file, as the index knows it. */
+struct hsm_entry {
+    char name[HSM_JOURNAL_NAME_MAX + 1];
+    enum hsm_entry_state state;
+    int64_t time_us; /* of the last line about it */
+    uint64_t size, octets, torn; /* closed or recovered */
+    uint8_t root[HSM_SHA256_LEN];
+    uint64_t calls; /* of C_Sign, the most that was told */
+};
+
+struct hsm_entries {
+    struct hsm_entry *entry;
+    size_t count, room;
+};
+
+/** Take a record of the index into account; HSM_ERR_MALFORMED: it says what cannot be. */
+HSM_MUST_CHECK enum hsm_status hsm_entries_take(struct hsm_entries *entries,
+                                                const struct hsm_journal_record *record);
+struct hsm_entry *hsm_entries_find(const struct hsm_entries *entries, const char *name);
+void hsm_entries_free(struct hsm_entries *entries);
+
+/** "sti-hsm/journal/ID/NAME": what checkpoints of a file are of. */
+void hsm_index_origin(const char *id, const char *file, char out[HSM_JOURNAL_ORIGIN_MAX + 1]);
+
+/** What a line with a signature in its detail is a checkpoint of; false: it has none. */
+HSM_MUST_CHECK bool hsm_index_note(const struct hsm_journal_record *record, const char *id,
+                                   struct hsm_journal_note *out);
+
+struct hsm_index {
+    int fd;
+    int dir_fd;
+    char *dir;
+    char *program;
+    char id[HSM_HEX_LEN(HSM_INDEX_ID_LEN) + 1];
+    struct hsm_chain chain;
+    struct hsm_entries entries;
+};
+
+/** Open the directory and its index, made if they are not there. Faults are logged. */
+HSM_MUST_CHECK enum hsm_status hsm_index_open(const char *dir, const char *program,
+                                              struct hsm_index *out);
+void hsm_index_close(struct hsm_index *index);
+
+/** Take the lock and read what others wrote; hsm_index_unlock() whatever it returns. */
+HSM_MUST_CHECK enum hsm_status hsm_index_lock(struct hsm_index *index);
+void hsm_index_unlock(struct hsm_index *index);
+
+/** Under the lock: a line more. It is durable with the next hsm_index_sync(). */
+HSM_MUST_CHECK enum hsm_status hsm_index_append(struct hsm_index *index,
+                                                const struct hsm_line *line);
+HSM_MUST_CHECK enum hsm_status hsm_index_sync(struct hsm_index *index);
+
+/** Under the lock: files whose process is gone are looked at and told of. */
+HSM_MUST_CHECK enum hsm_status hsm_index_recover(struct hsm_index *index);
+
+/** Under the lock: remove files that ended before this time. */
+HSM_MUST_CHECK enum hsm_status hsm_index_retain(struct hsm_index *index, int64_t since_us);
+
+#endif

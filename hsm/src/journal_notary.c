@@ -1,0 +1,226 @@
+/* journal_notary.c - the thread of a journal that has checkpoints signed and keeps the index. */
+#define _GNU_SOURCE /* pthread_cond_clockwait */
+#include "journal_state_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/log.h>
+
+#include "clock_internal.h"
+#include "es256_internal.h"
+#include "journal_note_internal.h"
+#include "signer_internal.h"
+
+#define DAY_US 86400000000LL
+
+/* Not journaled: the line that has the signature is the record of it. */
+static enum hsm_status
+sign(struct hsm_journal *journal, struct hsm_journal_note *note, uint8_t digest[HSM_SHA256_LEN])
+{
+    struct hsm_signer *signer = journal->signer;
+    char text[HSM_JOURNAL_NOTE_MAX];
+    struct hsm_request request = {.digest = digest, .verify = true, .unrecorded = true};
+    enum hsm_status st;
+
+    if (signer == NULL)
+        return HSM_ERR_NOT_FOUND;
+    memcpy(note->key_hint, journal->signer_hint, sizeof(note->key_hint));
+    st = hsm_note_text(note, text);
+    if (st == HSM_OK)
+        st = hsm_sha256(text, strlen(text), digest);
+    if (st != HSM_OK)
+        return st;
+    request.patience.deadline = hsm_deadline_after(signer->slot->settings.op_timeout_ms);
+    return hsm_signer_sign(signer, &request, note->sig);
+}
+
+struct note_line {
+    const char *kind;
+    const struct hsm_file_state *file; /* whose, or by whose writer */
+    uint64_t size;
+    uint8_t root[HSM_SHA256_LEN];
+    bool of_index;
+    bool is_end;
+};
+
+/* With a signature if there is one to be had. HSM_ERR_NOT_FOUND: there was none. */
+static enum hsm_status
+append_note(struct hsm_journal *journal, const struct note_line *about)
+{
+    char detail[HSM_JOURNAL_DETAIL_MAX] = "";
+    char text[HSM_NOTE_SIG_TEXT > HSM_JOURNAL_HASH_HEX ? HSM_NOTE_SIG_TEXT
+                                                       : HSM_JOURNAL_HASH_HEX + 1];
+    uint8_t digest[HSM_SHA256_LEN];
+    struct hsm_journal_note note = {.size = about->size};
+    struct hsm_line line = {.time_us = hsm_time_now_us(),
+                            .kind = about->kind,
+                            .key = HSM_JOURNAL_WITHOUT_KEY,
+                            .who = journal->config.program,
+                            .detail = detail};
+    enum hsm_status signed_st;
+    enum hsm_status st;
+
+    memcpy(note.root, about->root, sizeof(note.root));
+    hsm_time_put(line.time_us, note.time);
+    hsm_index_origin(journal->index.id, about->of_index ? HSM_JOURNAL_INDEX : about->file->name,
+                     note.origin);
+    signed_st = sign(journal, &note, digest);
+    if (signed_st != HSM_OK && !about->is_end)
+        return signed_st;
+    hsm_detail_put(detail, sizeof(detail), "file", about->file->name);
+    hsm_detail_put_number(detail, sizeof(detail), "size", about->size);
+    hsm_hex_put(about->root, HSM_SHA256_LEN, text);
+    hsm_detail_put(detail, sizeof(detail), "root", text);
+    if (about->is_end)
+        hsm_detail_put_number(detail, sizeof(detail), "octets", about->file->octets);
+    hsm_detail_put_number(detail, sizeof(detail), "calls", about->file->calls);
+    if (signed_st == HSM_OK && hsm_note_sig_format(&note, text) == HSM_OK) {
+        hsm_detail_put(detail, sizeof(detail), "at", note.time);
+        hsm_detail_put(detail, sizeof(detail), "sig", text);
+        line.key = journal->signer_id;
+        line.digest = digest;
+        journal->checkpoints++;
+    }
+    st = hsm_index_append(&journal->index, &line);
+    return st == HSM_OK ? signed_st : st;
+}
+
+/* The index's own checkpoint, over all that is in it, and so over all files. */
+static enum hsm_status
+seal_index(struct hsm_journal *journal, const struct hsm_file_state *file)
+{
+    struct hsm_file_state by = *file;
+    struct note_line line = {.kind = "checkpoint",
+                             .file = &by,
+                             .size = journal->index.chain.tree.size,
+                             .of_index = true};
+    enum hsm_status st = hsm_merkle_root(&journal->index.chain.tree, line.root);
+
+    by.calls++; /* the one that is made now */
+    return st == HSM_OK ? append_note(journal, &line) : st;
+}
+
+static enum hsm_status
+checkpoint(struct hsm_journal *journal, const struct hsm_file_state *state, bool is_end)
+{
+    struct hsm_file_state file = *state;
+    struct note_line line = {.kind = is_end ? "file-close" : "file-checkpoint",
+                             .file = &file,
+                             .size = file.size,
+                             .is_end = is_end};
+    enum hsm_status st;
+
+    memcpy(line.root, file.root, sizeof(line.root));
+    pthread_mutex_lock(&journal->index_lock);
+    if (journal->signer != NULL)
+        file.calls++; /* the one that is made for this line */
+    st = hsm_index_lock(&journal->index);
+    if (st == HSM_OK)
+        st = append_note(journal, &line);
+    if (st == HSM_OK)
+        st = seal_index(journal, &file);
+    if (hsm_index_sync(&journal->index) != HSM_OK)
+        st = HSM_ERR_IO;
+    hsm_index_unlock(&journal->index);
+    pthread_mutex_unlock(&journal->index_lock);
+    return st;
+}
+
+static void
+retain(struct hsm_journal *journal)
+{
+    int64_t since = hsm_time_now_us() - journal->config.retain_days * DAY_US;
+
+    if (journal->config.retain_days == 0)
+        return;
+    pthread_mutex_lock(&journal->index_lock);
+    if (hsm_index_lock(&journal->index) == HSM_OK &&
+        hsm_index_retain(&journal->index, since) != HSM_OK)
+        hsm_log(HSM_LOG_ERROR, "journal %s: files stay after their time", journal->config.dir);
+    hsm_index_unlock(&journal->index);
+    pthread_mutex_unlock(&journal->index_lock);
+}
+
+/* What the thread has to do; copied out of the lock. */
+struct work {
+    struct hsm_file_state now;
+    bool is_new; /* nothing new, nothing to sign: an idle program leaves the token alone */
+    struct hsm_closed_file *closed;
+    bool stopping;
+};
+
+bool
+hsm_journal_is_due(const struct hsm_journal *journal)
+{
+    return journal->now.size >= journal->notarised + journal->config.checkpoint_records;
+}
+
+/* A checkpoint that fails counts as made: the next one is tried in its time. */
+static void
+wait_for_work(struct hsm_journal *journal, struct work *out)
+{
+    struct timespec until =
+        hsm_clock_timespec(hsm_deadline_after(journal->config.checkpoint_s * 1000));
+    int rc = 0;
+
+    pthread_mutex_lock(&journal->lock);
+    while (rc == 0 && !journal->notary_stopping && journal->closed == NULL &&
+           !hsm_journal_is_due(journal))
+        rc = pthread_cond_clockwait(&journal->notary_wake, &journal->lock, CLOCK_MONOTONIC, &until);
+    out->now = journal->now;
+    out->is_new = journal->now.size > journal->notarised;
+    journal->notarised = journal->now.size;
+    out->closed = journal->closed;
+    journal->closed = NULL;
+    out->stopping = journal->notary_stopping;
+    pthread_mutex_unlock(&journal->lock);
+}
+
+static void
+close_files(struct hsm_journal *journal, struct hsm_closed_file *closed)
+{
+    while (closed != NULL) {
+        struct hsm_closed_file *next = closed->next;
+
+        if (checkpoint(journal, &closed->state, true) != HSM_OK && journal->signer != NULL)
+            hsm_log(HSM_LOG_ERROR, "journal %s: %s: ended without a signed checkpoint",
+                    journal->config.dir, closed->state.name);
+        free(closed);
+        closed = next;
+    }
+    retain(journal);
+}
+
+static void
+look_at(struct hsm_journal *journal, const struct hsm_file_state *now, bool *failing)
+{
+    enum hsm_status st = checkpoint(journal, now, false);
+
+    if (st != HSM_OK && !*failing)
+        hsm_log(HSM_LOG_ERROR, "journal %s: %s: no checkpoint: %s", journal->config.dir, now->name,
+                hsm_status_text(st));
+    *failing = st != HSM_OK;
+}
+
+void *
+hsm_journal_notarise(void *argument)
+{
+    struct hsm_journal *journal = argument;
+    struct work work = {.stopping = false};
+    bool failing = false;
+
+    retain(journal);
+    while (!work.stopping) {
+        wait_for_work(journal, &work);
+        if (work.closed != NULL)
+            close_files(journal, work.closed);
+        if (work.is_new && !work.stopping)
+            look_at(journal, &work.now, &failing);
+    }
+    pthread_mutex_lock(&journal->lock);
+    journal->notary_ended = true;
+    pthread_cond_broadcast(&journal->changed);
+    pthread_mutex_unlock(&journal->lock);
+    return NULL;
+}

@@ -1,0 +1,58 @@
+/*
+ * journal_verify_internal.h - what the parts of verifying a journal share.
+ */
+#ifndef HSM_JOURNAL_VERIFY_INTERNAL_H
+#define HSM_JOURNAL_VERIFY_INTERNAL_H
+
+#include "journal_read_internal.h"
+
+#define HSM_OF_THE_INDEX SIZE_MAX
+
+/* What is said of a file from elsewhere: a tree of that size had that root. */
+struct hsm_point {
+    size_t entry; /* which file; HSM_OF_THE_INDEX: the index */
+    uint64_t size;
+    uint8_t root[HSM_SHA256_LEN];
+    bool kept; /* said by a checkpoint that was kept elsewhere */
+    uint64_t record; /* else by this record of the index */
+};
+
+struct hsm_verification {
+    const struct hsm_journal_verify_config *config;
+    struct hsm_journal_summary summary;
+    struct hsm_entries entries;
+    char id[HSM_HEX_LEN(HSM_INDEX_ID_LEN) + 1];
+    struct hsm_point *points;
+    size_t point_count, point_room;
+    struct hsm_journal_note *kept;
+    size_t kept_count;
+    uint64_t sealed; /* lines of the index under its last checkpoint */
+    EVP_PKEY *key; /* of the directory: of `key_id` */
+    char key_id[HSM_HEX_LEN(HSM_JOURNAL_KEY_LEN) + 1];
+    char **names; /* of the files in the directory */
+    size_t name_count;
+};
+
+/* Of journal_verify.c: */
+
+void hsm_verify_tell(struct hsm_verification *v, enum hsm_journal_weight weight, const char *file,
+                     const char *format, ...) HSM_PRINTF(4, 5);
+void hsm_verify_fault(struct hsm_verification *v, const char *file, uint64_t record, uint64_t octet,
+                      const char *format, ...) HSM_PRINTF(5, 6);
+
+/** Is what a chain has come to what was said of a file of that size? */
+void hsm_verify_point(struct hsm_verification *v, const char *file, const struct hsm_chain *chain,
+                      const struct hsm_point *point);
+
+/* Of journal_verify_index.c: */
+
+/** Parse the checkpoints that were kept; those that are none are told. */
+HSM_MUST_CHECK enum hsm_status hsm_verify_take_kept(struct hsm_verification *v);
+
+/** The index, and what the directory has; points and entries are what it says of the files. */
+HSM_MUST_CHECK enum hsm_status hsm_verify_index(struct hsm_verification *v);
+
+/** After that: checkpoints that were kept become points. */
+HSM_MUST_CHECK enum hsm_status hsm_verify_place_kept(struct hsm_verification *v);
+
+#endif
