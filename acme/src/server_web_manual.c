@@ -445,6 +445,16 @@ complete(struct acme_web_call *call, const struct acme_web_checked *checked, con
     redirect_to_order(call, order);
 }
 
+/* Of two requests that come at once one makes the order; the other finds it, or learns why not. */
+static void
+look_again(struct acme_web_call *call, const struct acme_form_field fields[FORM_FIELDS])
+{
+    CHECKED checked = {.csr = NULL};
+
+    if (check(call, fields, &checked))
+        acme_web_fault(call, HSM_ERR_BUSY);
+}
+
 void
 acme_web_issue(struct acme_web_call *call)
 {
@@ -458,8 +468,7 @@ acme_web_issue(struct acme_web_call *call)
         return;
     st = make_order(call, &checked, &ids, &wait_s);
     if (st == HSM_ERR_EXISTS)
-        acme_web_say(call, 409, "Used meanwhile",
-                     "The SPC token or the key of the CSR was used by another request just now.");
+        look_again(call, fields);
     else if (st != HSM_OK)
         acme_web_fault(call, st);
     else if (wait_s != 0)

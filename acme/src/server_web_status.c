@@ -18,7 +18,6 @@
 #define CRL_FETCH_MS 5000
 
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
-DEFINE_DEFER(char, free)
 
 /* ---- tables ---- */
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* asprintf, strcasestr */
 
 #include <ctype.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,6 +29,7 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define FORM         "application/x-www-form-urlencoded"
 #define PASSWORD     "correct horse battery"
+#define RACERS       4
 
 static struct ca_fixture ca;
 static struct acme_server_config plain; /* as the fixture has it, with the pages on */
@@ -149,6 +151,13 @@ confirm(const struct browser *browser, const struct wish *wish, char path[CA_URL
     assert_int_equal(strncmp(path, "/web/order/", 11), 0);
 }
 
+/* One of several who confirm the same at once. */
+struct race {
+    const struct browser *browser;
+    const struct wish *wish;
+    char path[CA_URL_SIZE];
+};
+
 static int64_t
 issued(void)
 {
@@ -226,6 +235,38 @@ the_same_request_again_leads_to_the_same_certificate(void **state)
     submit(&browser, "/web/preview", wish.csr, wish.token, &preview);
     assert_int_equal(preview.status, 303);
     assert_string_equal(got_header(&preview, "Location"), path);
+    assert_int_equal(issued(), before + 1);
+}
+
+static void *
+confirm_once(void *of)
+{
+    struct race *race = of;
+
+    confirm(race->browser, race->wish, race->path);
+    return NULL;
+}
+
+static void
+of_requests_that_come_at_once_one_makes_the_order(void **state)
+{
+    struct browser browser;
+    WISH wish;
+    struct race races[RACERS];
+    pthread_t threads[RACERS];
+    int64_t before = issued();
+
+    (void)state;
+    open_form(&browser);
+    make_wish(&wish, "1234");
+    for (size_t i = 0; i < RACERS; i++) {
+        races[i] = (struct race){.browser = &browser, .wish = &wish};
+        assert_int_equal(pthread_create(&threads[i], NULL, confirm_once, &races[i]), 0);
+    }
+    for (size_t i = 0; i < RACERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (size_t i = 1; i < RACERS; i++)
+        assert_string_equal(races[i].path, races[0].path);
     assert_int_equal(issued(), before + 1);
 }
 
@@ -784,6 +825,15 @@ the_status_tells_what_an_operator_asks_first(void **state)
     assert_non_null(strstr(got.body, "<p class=\"bad\">"));
 }
 
+/* What a test has sent with its requests was its own. */
+static int
+without_headers(void **state)
+{
+    (void)state;
+    ca.headers[0] = NULL;
+    return 0;
+}
+
 static int
 start(void **state)
 {
@@ -803,32 +853,34 @@ stop(void **state)
     return 0;
 }
 
+#define TEST(name) cmocka_unit_test_setup(name, without_headers)
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_csr_and_its_token_become_a_chain),
-        cmocka_unit_test(the_same_request_again_leads_to_the_same_certificate),
-        cmocka_unit_test(a_token_in_several_lines_is_one_token),
-        cmocka_unit_test(each_refusal_names_its_field_and_issues_nothing),
-        cmocka_unit_test(a_token_of_nobody_is_refused),
-        cmocka_unit_test(the_identifier_of_a_token_is_used_once),
-        cmocka_unit_test(both_fields_are_told_at_once_and_what_was_pasted_stays),
-        cmocka_unit_test(an_unknown_participant_is_refused_where_they_are_registered),
-        cmocka_unit_test(a_form_that_is_not_ours_does_nothing),
-        cmocka_unit_test(a_browser_that_says_our_own_origin_is_welcome),
-        cmocka_unit_test(every_page_keeps_scripts_and_frames_out),
-        cmocka_unit_test(pages_are_asked_for_as_they_are_meant),
-        cmocka_unit_test(without_the_switch_there_are_no_pages),
-        cmocka_unit_test(
-            a_token_that_is_away_is_told_and_the_page_loaded_again_has_the_certificate),
-        cmocka_unit_test(a_request_that_became_void_says_so),
-        cmocka_unit_test(a_revoked_certificate_is_shown_as_such),
-        cmocka_unit_test(nobody_is_the_account_of_these_orders),
-        cmocka_unit_test(forms_and_orders_of_an_address_are_limited),
-        cmocka_unit_test(the_status_is_for_operators),
-        cmocka_unit_test(passwords_are_tried_so_often_an_hour),
-        cmocka_unit_test(the_status_tells_what_an_operator_asks_first),
+        TEST(a_csr_and_its_token_become_a_chain),
+        TEST(the_same_request_again_leads_to_the_same_certificate),
+        TEST(of_requests_that_come_at_once_one_makes_the_order),
+        TEST(a_token_in_several_lines_is_one_token),
+        TEST(each_refusal_names_its_field_and_issues_nothing),
+        TEST(a_token_of_nobody_is_refused),
+        TEST(the_identifier_of_a_token_is_used_once),
+        TEST(both_fields_are_told_at_once_and_what_was_pasted_stays),
+        TEST(an_unknown_participant_is_refused_where_they_are_registered),
+        TEST(a_form_that_is_not_ours_does_nothing),
+        TEST(a_browser_that_says_our_own_origin_is_welcome),
+        TEST(every_page_keeps_scripts_and_frames_out),
+        TEST(pages_are_asked_for_as_they_are_meant),
+        TEST(without_the_switch_there_are_no_pages),
+        TEST(a_token_that_is_away_is_told_and_the_page_loaded_again_has_the_certificate),
+        TEST(a_request_that_became_void_says_so),
+        TEST(a_revoked_certificate_is_shown_as_such),
+        TEST(nobody_is_the_account_of_these_orders),
+        TEST(forms_and_orders_of_an_address_are_limited),
+        TEST(the_status_is_for_operators),
+        TEST(passwords_are_tried_so_often_an_hour),
+        TEST(the_status_tells_what_an_operator_asks_first),
     };
 
     return cmocka_run_group_tests(tests, start, stop);
