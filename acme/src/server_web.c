@@ -67,7 +67,7 @@ static const char style[] =
     ".scroll{overflow-x:auto}\n"
     "table{border-collapse:collapse;width:100%}\n"
     "th,td{text-align:left;padding:.35rem .75rem .35rem 0;border-bottom:1px solid #c9c9c9;"
-    "vertical-align:top}\n"
+    "vertical-align:top;overflow-wrap:normal}\n"
     "td.number,th.number{text-align:right}\n"
     "footer{max-width:60rem;margin:2rem auto 0;padding:1rem;color:#454545;font-size:.9rem}\n"
     "@media (max-width:34rem){dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.6rem}}\n"
