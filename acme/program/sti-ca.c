@@ -29,6 +29,7 @@
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct acme_store, acme_store_close)
+DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 
 /* ---- configuration ---- */
 
@@ -45,6 +46,7 @@ struct config {
     long renew_from_percent, renew_until_percent;
     char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
     char *revocation_url, *user, *password_source;
+    bool web_enabled;
 };
 
 #define KEY(section, name, kind, member, required, min, max, fallback, help)                       \
@@ -97,6 +99,8 @@ static const struct acme_config_key config_keys[] = {
         "3000", "new orders an hour from one address, or IPv6 /64; 0: any number"),
     KEY("limits", "orders-per-account", ACME_CONFIG_NUMBER, orders_per_account, false, 0, 1000000,
         "300", "new orders an hour of one account; 0: any number"),
+    KEY("web", "enabled", ACME_CONFIG_SWITCH, web_enabled, false, 0, 0, "no",
+        "pages below BASE/web: a CSR is pasted with its SPC token; the status, for operators"),
     KEY("pa", "anchors", ACME_CONFIG_PATH, anchors, false, 0, 0, ANCHORS_FILE,
         "PEM file of the STI-PA roots"),
     KEY("pa", "authorities", ACME_CONFIG_TEXT, authorities, true, 0, 0, NULL,
@@ -190,6 +194,8 @@ static const struct option_row option_rows[] = {
     TEXT("reason", reason),
     TEXT("id", id),
     TEXT("last", last),
+    TEXT("user", user),
+    TEXT("password-source", password_source),
     {"authority", OPTION_LIST, offsetof(struct arguments, authorities), AUTHORITIES_MAX},
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
     {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
@@ -232,6 +238,12 @@ static const char help_text[] =
     "account "
     "is\n"
     "      made; remove takes it away before.\n"
+    "\n"
+    "  web user add --config FILE --user USER --password-source SOURCE\n"
+    "  web user list --config FILE\n"
+    "  web user remove --config FILE --user USER\n"
+    "      Operators who may see the status page, BASE/web/status, where [web] enabled is yes. A\n"
+    "      password has 12 octets or more; a scrypt hash of it is stored.\n"
     "\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN is never an argument.\n"
     "--help and --version tell about the program.\n"
@@ -360,6 +372,7 @@ ca_open(const struct config *config, struct ca *ca)
             .policy_oid = config->policy,
             .crl_url = config->crl_url,
             .crl_issuer = certs_cert_subject_name(certs_chain_get(ca->crl_issuer, 0)),
+            .crl_signer = ca->crl_issuer,
             .country = config->country,
             .valid_days = (unsigned)config->valid_days,
             .backdate_s = (unsigned)config->backdate_s,
@@ -377,6 +390,7 @@ ca_open(const struct config *config, struct ca *ca)
             .orders_per_account = (unsigned)config->orders_per_account,
             .renew_from_percent = (unsigned)config->renew_from_percent,
             .renew_until_percent = (unsigned)config->renew_until_percent,
+            .web_enabled = config->web_enabled,
             .metrics = config->daemon.shared.metrics,
             /* a server's store may have other instances, which are not seen from here */
             .others_serve = acme_store_is_uri(config->store) ||
@@ -543,6 +557,61 @@ run_eab_remove(const void *command_line)
     return st;
 }
 
+/* ---- operators of the web pages ---- */
+
+static enum hsm_status
+run_web_user_add(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
+    enum hsm_status st = open_store(arguments, &config, &store);
+
+    if (st == HSM_OK)
+        st = hsm_secret_from(arguments->password_source, "Password of the operator: ", &password);
+    if (st != HSM_OK)
+        return st;
+    if (!config.web_enabled)
+        hsm_log(HSM_LOG_WARNING, "[web] enabled is no: there is no status page");
+    st = acme_server_web_user_add(store, arguments->user, password);
+    if (st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR,
+                "a user is 1 to 64 of [A-Za-z0-9._@-], a password has 12 octets or more");
+    else if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "%s: exists; remove it first", arguments->user);
+    else if (st == HSM_OK)
+        printf("%s: added\n", arguments->user);
+    return st;
+}
+
+static enum hsm_status
+run_web_user_list(const void *command_line)
+{
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = open_store(command_line, &config, &store);
+
+    return st == HSM_OK ? acme_server_web_users_show(store, stdout) : st;
+}
+
+static enum hsm_status
+run_web_user_remove(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = open_store(arguments, &config, &store);
+
+    if (st == HSM_OK)
+        st = acme_server_web_user_remove(store, arguments->user);
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "%s: no such user", arguments->user);
+    else if (st == HSM_OK)
+        printf("%s: removed\n", arguments->user);
+    return st;
+}
+
 /* ---- revocation ---- */
 
 static enum hsm_status
@@ -611,6 +680,9 @@ static const struct option_command commands[] = {
     {"eab list", "config!", run_eab_list},
     {"eab remove", "config! id!", run_eab_remove},
     {"events", "config! last json", run_events},
+    {"web user add", "config! user! password-source!", run_web_user_add},
+    {"web user list", "config!", run_web_user_list},
+    {"web user remove", "config! user!", run_web_user_remove},
 };
 
 const struct option_table ca_options = {

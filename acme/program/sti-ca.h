@@ -28,7 +28,7 @@ struct arguments {
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca;
     const char *revocation_url, *pa_user, *pa_password_source;
-    const char *config, *spc, *serial, *reason, *id, *last;
+    const char *config, *spc, *serial, *reason, *id, *last, *user, *password_source;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
     bool check, json;
 };

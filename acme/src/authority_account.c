@@ -19,77 +19,17 @@
 #include <hsm/log.h>
 
 #include "authority_internal.h"
+#include "password_internal.h"
 
-#define SALT_LEN          16 /* octets */
-#define HASH_LEN          32 /* octets */
-#define SCRYPT_N          32768
-#define SCRYPT_R          8
-#define SCRYPT_P          1
-#define SCRYPT_MEMORY_MAX (256UL * 1024 * 1024) /* octets; what a stored hash may ask for */
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
 #define EVENT_DETAIL_MAX  1024 /* octets; the rest of many codes is left out */
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 
-/** A salted scrypt hash (RFC 7914) with the costs it was made with. */
-struct password_hash {
-    uint8_t salt[SALT_LEN];
-    uint8_t hash[HASH_LEN];
-    uint64_t n;
-    uint32_t r, p;
-};
-
-DEFINE_DEFER(EVP_KDF, EVP_KDF_free)
-DEFINE_DEFER(EVP_KDF_CTX, EVP_KDF_CTX_free)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(json_t, json_decref)
-
-/* Hash with the salt and the costs of `like`. */
-static enum hsm_status
-hash_password(const char *password, size_t len, const struct password_hash *like,
-              uint8_t out[HASH_LEN])
-{
-    DEFER(EVP_KDF_free) EVP_KDF *kdf = EVP_KDF_fetch(NULL, "SCRYPT", NULL);
-    DEFER(EVP_KDF_CTX_free) EVP_KDF_CTX *ctx = kdf != NULL ? EVP_KDF_CTX_new(kdf) : NULL;
-    uint64_t n = like->n;
-    uint64_t memory_max = SCRYPT_MEMORY_MAX;
-    uint32_t r = like->r;
-    uint32_t p = like->p;
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PASSWORD, (void *)password, len),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)like->salt, SALT_LEN),
-        OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_N, &n),
-        OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_R, &r),
-        OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_P, &p),
-        OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_MAXMEM, &memory_max),
-        OSSL_PARAM_construct_end(),
-    };
-
-    if (ctx == NULL || EVP_KDF_derive(ctx, out, HASH_LEN, params) != 1) {
-        hsm_log(HSM_LOG_ERROR, "STI-PA: scrypt failed");
-        return HSM_ERR_CRYPTO;
-    }
-    return HSM_OK;
-}
-
-static enum hsm_status
-new_hash(const struct hsm_secret *password, struct password_hash *out)
-{
-    struct password_hash hash = {.n = SCRYPT_N, .r = SCRYPT_R, .p = SCRYPT_P};
-    enum hsm_status st;
-
-    if (RAND_bytes(hash.salt, SALT_LEN) != 1) {
-        hsm_log(HSM_LOG_ERROR, "STI-PA: no random numbers");
-        return HSM_ERR_CRYPTO;
-    }
-    st = hash_password(hsm_secret_octets(password), hsm_secret_len(password), &hash, hash.hash);
-    if (st != HSM_OK)
-        return st;
-    *out = hash;
-    return HSM_OK;
-}
 
 /* An account id stands in URLs as it is: the unreserved characters of RFC 3986, no dot segment. */
 static bool
@@ -176,15 +116,15 @@ tell_added(struct acme_store *store, const char *account_id, const char *user,
 
 static enum hsm_status
 insert_account(struct acme_store *store, const char *account_id, const char *user,
-               const struct password_hash *hash, const struct authority_rights *rights)
+               const struct acme_password_hash *hash, const struct authority_rights *rights)
 {
     enum hsm_status st = acme_store_run(
         store, NULL,
         "INSERT INTO account (id, \"user\", salt, hash, scrypt_n, scrypt_r, scrypt_p, ca, created,"
         " is_sti_ca) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        "ssbbiiiiii", account_id, user, hash->salt, (size_t)SALT_LEN, hash->hash, (size_t)HASH_LEN,
-        (int64_t)hash->n, (int64_t)hash->r, (int64_t)hash->p, (int64_t)rights->ca,
-        (int64_t)time(NULL), (int64_t)(rights->issuers != NULL));
+        "ssbbiiiiii", account_id, user, hash->salt, sizeof(hash->salt), hash->hash,
+        sizeof(hash->hash), (int64_t)hash->n, (int64_t)hash->r, (int64_t)hash->p,
+        (int64_t)rights->ca, (int64_t)time(NULL), (int64_t)(rights->issuers != NULL));
 
     for (size_t i = 0; rights->spcs != NULL && rights->spcs[i] != NULL && st == HSM_OK; i++)
         st = acme_store_run(
@@ -200,12 +140,12 @@ enum hsm_status
 authority_account_insert(struct acme_store *store, const char *account_id, const char *user,
                          const struct hsm_secret *password, const struct authority_rights *rights)
 {
-    struct password_hash hash;
+    struct acme_password_hash hash;
     enum hsm_status st = check_names(account_id, user);
 
     if (st != HSM_OK)
         return st;
-    st = new_hash(password, &hash);
+    st = acme_password_hash_new(password, &hash);
     if (st != HSM_OK)
         return st;
     st = acme_store_begin(store);
@@ -261,24 +201,12 @@ acme_authority_accounts_show(struct acme_store *store, FILE *to)
     return st;
 }
 
-static bool
-read_octets(const struct acme_rows *rows, size_t column, uint8_t *out, size_t len)
-{
-    size_t have;
-    const uint8_t *octets = acme_rows_blob(rows, column, &have);
-
-    if (octets == NULL || have != len)
-        return false;
-    memcpy(out, octets, len);
-    return true;
-}
-
 /*
  * The hash of a user's password. For an unknown user it is one of the same
  * costs that no password has, so that the answer takes as long as for a known one.
  */
 static enum hsm_status
-find_user(struct acme_store *store, const char *user, struct password_hash *hash,
+find_user(struct acme_store *store, const char *user, struct acme_password_hash *hash,
           char account[ACME_AUTHORITY_ID_MAX + 1], bool *is_known)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
@@ -289,18 +217,14 @@ find_user(struct acme_store *store, const char *user, struct password_hash *hash
 
     if (st != HSM_OK)
         return st;
-    *hash = (struct password_hash){.n = SCRYPT_N, .r = SCRYPT_R, .p = SCRYPT_P};
     *is_known = acme_rows_next(rows);
-    if (!*is_known)
+    if (!*is_known) {
+        *hash = acme_password_hash_of_nobody();
         return HSM_OK;
-    if (!read_octets(rows, 1, hash->salt, SALT_LEN) ||
-        !read_octets(rows, 2, hash->hash, HASH_LEN)) {
-        hsm_log(HSM_LOG_ERROR, "account %s: its password hash is broken", acme_rows_text(rows, 0));
-        return HSM_ERR_IO;
     }
-    hash->n = (uint64_t)acme_rows_int(rows, 3);
-    hash->r = (uint32_t)acme_rows_int(rows, 4);
-    hash->p = (uint32_t)acme_rows_int(rows, 5);
+    st = acme_password_hash_read(rows, 1, hash);
+    if (st != HSM_OK)
+        return st;
     snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
     return HSM_OK;
 }
@@ -325,9 +249,8 @@ static enum hsm_status
 check_password(struct acme_authority *authority, const char *user, const char *password,
                enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
 {
-    struct password_hash stored;
-    uint8_t hash[HASH_LEN];
-    bool limited;
+    struct acme_password_hash stored;
+    bool limited, matches;
     bool is_known;
     enum hsm_status st = is_limited(authority, user, &limited);
 
@@ -340,10 +263,10 @@ check_password(struct acme_authority *authority, const char *user, const char *p
     st = find_user(authority->config.store, user, &stored, account, &is_known);
     if (st != HSM_OK)
         return st;
-    st = hash_password(password, strlen(password), &stored, hash);
+    st = acme_password_matches(password, strlen(password), &stored, &matches);
     if (st != HSM_OK)
         return st;
-    if (CRYPTO_memcmp(hash, stored.hash, HASH_LEN) == 0 && is_known) {
+    if (matches && is_known) {
         *verdict = AUTHORITY_ADMITTED;
         return HSM_OK;
     }
@@ -383,27 +306,17 @@ authority_answer_verdict(struct acme_http_response *response, enum authority_ver
     authority_answer_error(response, 403, "credentials not accepted"); /* RFC 9448 section 5.5 */
 }
 
-/* RFC 7617 section 2; the user name ends at the first colon. */
 static enum hsm_status
 admit_basic(struct acme_authority *authority, const char *credentials,
             enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
 {
-    uint8_t *decoded = NULL;
-    char *colon = NULL;
-    size_t len = 0;
-    enum hsm_status st = acme_base64_decode_any(credentials, strlen(credentials), &decoded, &len);
+    struct acme_basic basic = {.user = NULL};
+    enum hsm_status st = acme_basic_parse(credentials, &basic);
 
     *verdict = AUTHORITY_REFUSED;
-    if (st == HSM_OK && strlen((char *)decoded) == len)
-        colon = strchr((char *)decoded, ':');
-    if (colon != NULL) {
-        *colon = '\0';
-        if (is_user((char *)decoded))
-            st = check_password(authority, (char *)decoded, colon + 1, verdict, account);
-    }
-    if (decoded != NULL)
-        OPENSSL_cleanse(decoded, len);
-    free(decoded);
+    if (st == HSM_OK && is_user(basic.user))
+        st = check_password(authority, basic.user, basic.password, verdict, account);
+    acme_basic_clear(&basic);
     return st == HSM_ERR_MALFORMED ? HSM_OK : st;
 }
 
@@ -425,17 +338,6 @@ admit_session(struct acme_authority *authority, const char *token, enum authorit
     if (*verdict == AUTHORITY_ADMITTED)
         snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
     return HSM_OK;
-}
-
-/* What follows a scheme and its blanks, or NULL: another scheme, or none. */
-static const char *
-after_scheme(const char *authorization, const char *scheme)
-{
-    size_t len = strlen(scheme);
-
-    if (strncasecmp(authorization, scheme, len) != 0 || authorization[len] != ' ')
-        return NULL;
-    return authorization + len + strspn(authorization + len, " ");
 }
 
 /* A session's access token, or an API key. */
@@ -468,10 +370,10 @@ identify(struct acme_authority *authority, const struct acme_http_request *reque
         *verdict = AUTHORITY_REFUSED;
         return HSM_OK;
     }
-    credentials = after_scheme(authorization, "Basic");
+    credentials = acme_after_scheme(authorization, "Basic");
     if (credentials != NULL)
         return admit_basic(authority, credentials, verdict, account);
-    credentials = after_scheme(authorization, "Bearer");
+    credentials = acme_after_scheme(authorization, "Bearer");
     return admit_bearer(authority, credentials != NULL ? credentials : authorization, verdict,
                         account);
 }

@@ -121,6 +121,23 @@ const char *const acme_server_migrations[] = {
     "  subject TEXT PRIMARY KEY,"
     "  used_until {int} NOT NULL);", /* microseconds since 1970 */
 
+    /* The web pages: SPC tokens that were used there, operators, and what the status page asks. */
+    "CREATE TABLE manual_token ("
+    "  jti TEXT PRIMARY KEY," /* RFC 7519 section 4.1.7: no two issuers have one in common */
+    "  order_id TEXT NOT NULL REFERENCES acme_order (id),"
+    "  expires {int} NOT NULL);"
+    "CREATE INDEX manual_token_expires ON manual_token (expires);"
+    "CREATE TABLE web_user ("
+    "  id TEXT PRIMARY KEY,"
+    "  created {int} NOT NULL,"
+    "  salt {octets} NOT NULL,"
+    "  hash {octets} NOT NULL,"
+    "  scrypt_n {int} NOT NULL,"
+    "  scrypt_r {int} NOT NULL,"
+    "  scrypt_p {int} NOT NULL);"
+    "CREATE INDEX acme_order_created ON acme_order (created);"
+    "CREATE INDEX issuance_not_after ON issuance (not_after);",
+
     /* Who did what. */
     ACME_EVENTS_MIGRATION,
     NULL,
@@ -400,9 +417,9 @@ add_nonce(struct acme_call *call)
 }
 
 static void
-handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+handle_acme(struct acme_server *server, const struct acme_http_request *request,
+            struct acme_http_response *response)
 {
-    struct acme_server *server = context;
     struct acme_call call = {
         .server = server,
         .request = request,
@@ -417,6 +434,17 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     json_decref(call.contact);
     json_decref(call.binding);
     free(call.terms);
+}
+
+static void
+handle(void *context, const struct acme_http_request *request, struct acme_http_response *response)
+{
+    struct acme_server *server = context;
+
+    if (acme_web_has(server, acme_http_request_path(request)))
+        acme_web_handle(server, request, response);
+    else
+        handle_acme(server, request, response);
 }
 
 struct acme_http_handler
@@ -526,6 +554,8 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = digest_under(config, server->under);
     if (st == HSM_OK)
+        st = acme_web_new(config, acme_server_now(server), &server->web);
+    if (st == HSM_OK)
         st = acme_issue_resume(server, !config->others_serve, ACME_ROWS_MAX,
                                acme_server_now(server));
     if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */
@@ -590,6 +620,9 @@ acme_server_expire(struct acme_server *server)
     if (st == HSM_OK) {
         st = expire_orders(store, now);
         if (st == HSM_OK)
+            st = acme_store_run(store, NULL, "DELETE FROM manual_token WHERE expires <= ?", "i",
+                                (int64_t)now);
+        if (st == HSM_OK)
             st = acme_limit_expire(store, now);
         if (st == HSM_OK)
             st = acme_store_commit(store);
@@ -625,6 +658,7 @@ acme_server_free(struct acme_server *server)
     certs_chain_free(server->intermediates);
     free(server->intermediates_pem);
     acme_signers_free(server->signers);
+    acme_web_free(server->web);
     for (size_t i = 0; i < server->alternate_count; i++)
         certs_chain_free(server->alternates[i]);
     free(server);

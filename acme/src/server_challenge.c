@@ -100,12 +100,6 @@ respond_challenge(struct acme_call *call, const struct challenge *challenge)
 
 /* ---- checking an SPC token ---- */
 
-/* Why a token was refused: what the challenge will say. */
-struct refusal {
-    enum acme_error error;
-    struct hsm_reason why;
-};
-
 /*
  * Whether this is a URL below one that the operator configured: whole path
  * segments are compared, so that https://pa.example does not let in
@@ -134,7 +128,7 @@ is_of_authority(const struct acme_server_config *config, const char *x5u)
 /* RFC 9448 section 6, steps 2 and 3: from an x5u that is ours to fetch, or within the token. */
 static enum hsm_status
 find_signer(struct acme_server *server, const struct acme_authority_token *token, time_t now,
-            struct certs_chain **out, struct refusal *refusal)
+            struct certs_chain **out, struct acme_refusal *refusal)
 {
     const char *x5u = acme_authority_token_x5u(token);
     enum hsm_status st;
@@ -152,28 +146,43 @@ find_signer(struct acme_server *server, const struct acme_authority_token *token
     return acme_signers_fetch(server, x5u, now, out, &refusal->why);
 }
 
-static enum hsm_status
-check_token(struct acme_call *call, const struct challenge *challenge,
-            const struct acme_authority_token *token, struct refusal *refusal)
+enum hsm_status
+acme_token_check(struct acme_server *server, const struct acme_authority_token *token,
+                 const struct certs_tnauthlist *identifier, EVP_PKEY *account_key, time_t now,
+                 struct certs_chain **signer, struct acme_refusal *refusal)
 {
-    DEFER(certs_chain_free) struct certs_chain *signer = NULL;
-    DEFER(certs_tnauthlist_free) struct certs_tnauthlist *identifier = NULL;
+    DEFER(certs_chain_free) struct certs_chain *found = NULL;
     struct acme_authority_token_policy policy = {
-        .pa_anchors = call->server->config.pa_anchors,
-        .account_key = call->key,
-        .now = call->now,
+        .pa_anchors = server->config.pa_anchors,
+        .account_key = account_key,
+        .identifier = identifier,
+        .now = now,
     };
-    enum hsm_status st = certs_tnauthlist_parse(challenge->tnauthlist, challenge->tnauthlist_len,
-                                                &identifier, &refusal->why);
+    enum hsm_status st = find_signer(server, token, now, &found, refusal);
 
-    if (st == HSM_OK)
-        st = find_signer(call->server, token, call->now, &signer, refusal);
     if (st != HSM_OK)
         return st;
     refusal->error = ACME_UNAUTHORIZED;
-    policy.signer = signer;
-    policy.identifier = identifier;
-    return acme_authority_token_check(token, &policy, &refusal->why);
+    policy.signer = found;
+    st = acme_authority_token_check(token, &policy, &refusal->why);
+    if (st != HSM_OK || signer == NULL)
+        return st;
+    *signer = found;
+    found = NULL;
+    return HSM_OK;
+}
+
+static enum hsm_status
+check_token(struct acme_call *call, const struct challenge *challenge,
+            const struct acme_authority_token *token, struct acme_refusal *refusal)
+{
+    DEFER(certs_tnauthlist_free) struct certs_tnauthlist *identifier = NULL;
+    enum hsm_status st = certs_tnauthlist_parse(challenge->tnauthlist, challenge->tnauthlist_len,
+                                                &identifier, &refusal->why);
+
+    return st == HSM_OK ? acme_token_check(call->server, token, identifier, call->key, call->now,
+                                           NULL, refusal)
+                        : st;
 }
 
 /* ---- what follows from it, in one transaction ---- */
@@ -235,7 +244,7 @@ write_invalid(struct acme_call *call, const struct challenge *challenge, const c
 /* token NULL: it was refused */
 static enum hsm_status
 write_verdict(struct acme_call *call, const struct challenge *challenge,
-              const struct acme_authority_token *token, const struct refusal *refusal)
+              const struct acme_authority_token *token, const struct acme_refusal *refusal)
 {
     struct acme_store *store = call->server->config.store;
     DEFER(json_decref) json_t *problem = NULL;
@@ -258,9 +267,8 @@ write_verdict(struct acme_call *call, const struct challenge *challenge,
     return st;
 }
 
-/* A fault of ours leaves the challenge pending: the client may answer it again. */
-static bool
-is_fault(enum hsm_status st)
+bool
+acme_status_is_fault(enum hsm_status st)
 {
     return st == HSM_ERR_NOMEM || st == HSM_ERR_IO || st == HSM_ERR_CRYPTO || st == HSM_ERR_USAGE;
 }
@@ -269,12 +277,12 @@ static void
 answer(struct acme_call *call, struct challenge *challenge, const char *text)
 {
     DEFER(acme_authority_token_free) struct acme_authority_token *token = NULL;
-    struct refusal refusal = {.error = ACME_INCORRECT_RESPONSE};
+    struct acme_refusal refusal = {.error = ACME_INCORRECT_RESPONSE};
     enum hsm_status checked = acme_authority_token_parse(text, &token, &refusal.why), st;
 
     if (checked == HSM_OK)
         checked = check_token(call, challenge, token, &refusal);
-    if (is_fault(checked)) {
+    if (acme_status_is_fault(checked)) { /* it stays pending: the client may answer it again */
         acme_call_fault(call, checked);
         return;
     }

@@ -57,25 +57,36 @@ bad_csr(struct acme_call *call, const char *why)
     return false;
 }
 
-/* RFC 8555 section 7.4: exactly the order's identifier; RFC 9448 section 6: cA as the token says.
- */
-static bool
-csr_is_of_order(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr)
+enum hsm_status
+acme_csr_check(const struct certs_csr *csr, const uint8_t *tnauthlist, size_t tnauthlist_len,
+               bool ca, struct hsm_reason *why)
 {
     const struct certs_tnauthlist *list = certs_csr_tnauthlist(csr);
     const uint8_t *der;
     size_t len = 0;
 
     if (list == NULL)
-        return bad_csr(call, "CSR: no TNAuthList");
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CSR: no TNAuthList");
     der = certs_tnauthlist_der(list, &len);
-    if (len != order->tnauthlist_len || memcmp(der, order->tnauthlist, len) != 0)
-        return bad_csr(call, "CSR: its TNAuthList is not the order's");
-    if (certs_csr_is_ca(csr) && order->ca)
-        return bad_csr(call, "CSR: delegate CA certificates are not issued here");
-    if (certs_csr_is_ca(csr) != order->ca)
-        return bad_csr(call, "CSR: BasicConstraints cA is not the ca of the SPC token");
-    return true;
+    if (len != tnauthlist_len || memcmp(der, tnauthlist, len) != 0)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CSR: its TNAuthList is not the order's");
+    if (certs_csr_is_ca(csr) && ca)
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED,
+                          "CSR: delegate CA certificates are not issued here");
+    if (certs_csr_is_ca(csr) != ca)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
+                          "CSR: BasicConstraints cA is not the ca of the SPC token");
+    return HSM_OK;
+}
+
+static bool
+csr_is_of_order(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr)
+{
+    struct hsm_reason why = {""};
+
+    if (acme_csr_check(csr, order->tnauthlist, order->tnauthlist_len, order->ca, &why) == HSM_OK)
+        return true;
+    return bad_csr(call, why.text);
 }
 
 /* RFC 8555 section 11.1: the certificate's key is not the account's. */
@@ -88,24 +99,18 @@ csr_is_not_account_key(struct acme_call *call, const struct certs_csr *csr)
     return true;
 }
 
-/*
- * HSM_ERR_EXISTS when the key is another account's or was certified before; a
- * key that is account key as well (by the operator's leave) may be certified
- * again for that account, unless a revocation said that it is compromised.
- * Within a transaction.
- */
-static enum hsm_status
-key_is_new(struct acme_call *call, const struct certs_csr *csr, const char *thumbprint)
+enum hsm_status
+acme_csr_key_check(struct acme_server *server, const char *account, bool own,
+                   const char *thumbprint)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    bool own = EVP_PKEY_eq(certs_csr_public(csr), call->key) == 1;
     enum hsm_status st = acme_store_query(
-        call->server->config.store, &rows,
+        server->config.store, &rows,
         "SELECT 1 FROM account WHERE thumbprint = ? AND id <> ? UNION ALL"
         " SELECT 1 FROM issuance WHERE thumbprint = ? AND voided = 0 AND (account <> ? OR ? = 0)"
         " UNION ALL SELECT 1 FROM issuance JOIN revocation USING (order_id) WHERE thumbprint = ?"
         " AND reason = ?",
-        "ssssisi", thumbprint, call->account, thumbprint, call->account, (int64_t)own, thumbprint,
+        "ssssisi", thumbprint, account, thumbprint, account, (int64_t)own, thumbprint,
         (int64_t)KEY_COMPROMISE);
 
     if (st != HSM_OK)
@@ -122,23 +127,22 @@ key_is_new(struct acme_call *call, const struct certs_csr *csr, const char *thum
  * our signature. A participant whose name nobody validated is certified as the
  * holder of its code.
  */
-static enum hsm_status
-find_subject(struct acme_call *call, const char *spc, char organization[ACME_ORGANIZATION_MAX + 1],
-             char country[3])
+enum hsm_status
+acme_subject_find(struct acme_server *server, const char *spc, struct acme_subject *out)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st =
-        acme_store_query(call->server->config.store, &rows,
+        acme_store_query(server->config.store, &rows,
                          "SELECT organization, country FROM participant WHERE spc = ?", "s", spc);
 
     if (st != HSM_OK)
         return st;
     if (acme_rows_next(rows)) {
-        snprintf(organization, ACME_ORGANIZATION_MAX + 1, "%s", acme_rows_text(rows, 0));
-        snprintf(country, 3, "%s", acme_rows_text(rows, 1));
+        snprintf(out->organization, sizeof(out->organization), "%s", acme_rows_text(rows, 0));
+        snprintf(out->country, sizeof(out->country), "%s", acme_rows_text(rows, 1));
     } else {
-        snprintf(organization, ACME_ORGANIZATION_MAX + 1, "Service Provider %.40s", spc);
-        snprintf(country, 3, "%s", call->server->config.country);
+        snprintf(out->organization, sizeof(out->organization), "Service Provider %.40s", spc);
+        snprintf(out->country, sizeof(out->country), "%s", server->config.country);
     }
     return HSM_OK;
 }
@@ -147,8 +151,8 @@ static enum hsm_status
 record_intent(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr,
               const char *thumbprint)
 {
-    char organization[ACME_ORGANIZATION_MAX + 1], country[3];
-    enum hsm_status st = find_subject(call, order->spc, organization, country);
+    struct acme_subject subject;
+    enum hsm_status st = acme_subject_find(call->server, order->spc, &subject);
 
     if (st != HSM_OK)
         return st;
@@ -156,8 +160,8 @@ record_intent(struct acme_call *call, const struct acme_order *order, const stru
                              &(struct acme_intent){.order_id = order->id,
                                                    .account = call->account,
                                                    .spc = order->spc,
-                                                   .organization = organization,
-                                                   .country = country,
+                                                   .organization = subject.organization,
+                                                   .country = subject.country,
                                                    .public_key = certs_csr_public(csr),
                                                    .thumbprint = thumbprint,
                                                    .not_before = order->not_before,
@@ -171,7 +175,8 @@ begin_processing(struct acme_call *call, const struct acme_order *order,
                  const struct certs_csr *csr, const char *thumbprint, bool *ready)
 {
     int64_t changes = 0;
-    enum hsm_status st = key_is_new(call, csr, thumbprint);
+    bool own = EVP_PKEY_eq(certs_csr_public(csr), call->key) == 1;
+    enum hsm_status st = acme_csr_key_check(call->server, call->account, own, thumbprint);
 
     if (st == HSM_OK)
         st = acme_store_run(call->server->config.store, &changes,

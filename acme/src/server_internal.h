@@ -62,6 +62,7 @@ struct acme_server {
                                                             names the issuing key there */
     size_t alternate_count;
     struct acme_signers *signers;
+    struct acme_web *web; /* NULL: no web pages */
     atomic_uint nonces_made; /* since the store was last trimmed */
     time_t expire_at, tell_at; /* of acme_server_tick() */
 };
@@ -249,10 +250,49 @@ void acme_order_respond(struct acme_call *call, int http_status, const struct ac
 
 #define ACME_IDENTIFIER_TYPE "TNAuthList"
 
+/** ATIS-1000080 section 6.4.1: exactly one SPC, [A-Z0-9]+, and nothing else; and of a participant
+ *  if the configuration wants that. @param spc  borrowed from the list */
+HSM_MUST_CHECK enum hsm_status acme_spc_check(struct acme_server *server,
+                                              const struct certs_tnauthlist *list, const char **spc,
+                                              struct hsm_reason *why);
+
+/** RFC 8555 section 6.6, within a transaction: one more order of that account and address. A
+ *  refused one was not counted; what was counted before is for the caller to roll back. */
+HSM_MUST_CHECK enum hsm_status acme_order_count(struct acme_server *server, const char *whom,
+                                                const char *peer, time_t now, time_t *wait_s);
+
 /** A member of an object; false: out of memory. A time of 0 is left out. */
 bool acme_json_add_url(json_t *object, const char *name, const struct acme_server *server,
                        const char *resource, const char *id, const char *rest);
 bool acme_json_add_time(json_t *object, const char *name, time_t t);
+
+/* ---- server_finalize.c ---- */
+
+struct certs_csr;
+
+/** RFC 8555 section 7.4: exactly the order's identifier; RFC 9448 section 6: cA as the token says.
+ */
+HSM_MUST_CHECK enum hsm_status acme_csr_check(const struct certs_csr *csr,
+                                              const uint8_t *tnauthlist, size_t tnauthlist_len,
+                                              bool ca, struct hsm_reason *why);
+
+/**
+ * HSM_ERR_EXISTS when the key is another account's or was certified before; a
+ * key that is account key as well (by the operator's leave: `own`) may be certified
+ * again for that account, unless a revocation said that it is compromised.
+ * Within a transaction.
+ */
+HSM_MUST_CHECK enum hsm_status acme_csr_key_check(struct acme_server *server, const char *account,
+                                                  bool own, const char *thumbprint);
+
+struct acme_subject {
+    char organization[ACME_ORGANIZATION_MAX + 1];
+    char country[3];
+};
+
+/** What this CA certifies the holder of an SPC as. */
+HSM_MUST_CHECK enum hsm_status acme_subject_find(struct acme_server *server, const char *spc,
+                                                 struct acme_subject *out);
 
 /* ---- server_chain.c ---- */
 
@@ -273,6 +313,28 @@ struct acme_challenge_state {
     time_t validated; /* 0: not yet */
 };
 
+/** A fault of ours, and not of what was checked: it may be tried again. */
+bool acme_status_is_fault(enum hsm_status st);
+
+struct acme_authority_token;
+
+/* Why a token was refused. */
+struct acme_refusal {
+    enum acme_error error;
+    struct hsm_reason why;
+};
+
+/**
+ * RFC 9448 section 6: find the token's signer, and make every check that can be made before there
+ * is a CSR.
+ *
+ * @param signer  NULL, or receives the signer's chain; certs_chain_free() it
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_token_check(struct acme_server *server, const struct acme_authority_token *token,
+                 const struct certs_tnauthlist *identifier, EVP_PKEY *account_key, time_t now,
+                 struct certs_chain **signer, struct acme_refusal *refusal);
+
 /** RFC 8555 section 8, RFC 9447 section 3; the caller decrefs. NULL: out of memory. */
 json_t *acme_challenge_object(const struct acme_server *server,
                               const struct acme_challenge_state *challenge);
@@ -288,6 +350,18 @@ HSM_MUST_CHECK enum hsm_status acme_signers_fetch(struct acme_server *server, co
                                                   time_t now, struct certs_chain **out,
                                                   struct hsm_reason *why);
 
+/* ---- server_web.c: pages for people ---- */
+
+struct acme_web;
+/** Make what the pages need; *out stays NULL when they are not enabled. */
+HSM_MUST_CHECK enum hsm_status acme_web_new(const struct acme_server_config *config, time_t now,
+                                            struct acme_web **out);
+void acme_web_free(struct acme_web *web);
+/** Whether the pages are on and answer for this path. */
+bool acme_web_has(const struct acme_server *server, const char *path);
+void acme_web_handle(struct acme_server *server, const struct acme_http_request *request,
+                     struct acme_http_response *response);
+
 /* ---- server_issue.c: from intent to certificate ---- */
 
 /* What is to be certified. */
@@ -298,6 +372,10 @@ struct acme_intent {
     const char *thumbprint; /* of that key */
     time_t not_before, not_after; /* 0: as configured */
 };
+
+/** 0 becomes what is configured; nothing outlives the issuing chain. */
+void acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
+                         time_t *not_after);
 
 /**
  * Write the intent, within the caller's transaction. A token that is away

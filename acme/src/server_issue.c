@@ -29,9 +29,9 @@ DEFINE_DEFER(char, free)
 
 /* ---- the intent ---- */
 
-/* As asked for or as configured; nothing outlives the issuing chain. */
-static void
-choose_validity(const struct acme_server *server, time_t now, time_t *not_before, time_t *not_after)
+void
+acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
+                    time_t *not_after)
 {
     time_t limit = certs_chain_not_after(server->config.issuing_chain);
 
@@ -58,7 +58,7 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
     if (st != HSM_OK)
         return st;
     has_serial = certs_serial_new(server->config.token, serial, &serial_len) == HSM_OK;
-    choose_validity(server, now, &not_before, &not_after);
+    acme_issue_validity(server, now, &not_before, &not_after);
     return acme_store_run(server->config.store, NULL,
                           "INSERT INTO issuance (order_id, certificate, account, spc, organization,"
                           " country, point, thumbprint, serial, not_before, not_after, under,"

@@ -101,42 +101,51 @@ decode_identifier(struct acme_call *call, struct wanted *wanted)
     return false;
 }
 
-static bool
-is_participant(struct acme_call *call, const char *spc, bool *known)
+static enum hsm_status
+is_participant(struct acme_server *server, const char *spc, bool *known)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = acme_store_query(call->server->config.store, &rows,
+    enum hsm_status st = acme_store_query(server->config.store, &rows,
                                           "SELECT 1 FROM participant WHERE spc = ?", "s", spc);
 
-    if (st != HSM_OK) {
-        acme_call_fault(call, st);
-        return false;
-    }
-    *known = acme_rows_next(rows);
-    return true;
+    if (st == HSM_OK)
+        *known = acme_rows_next(rows);
+    return st;
 }
 
-/* ATIS-1000080 section 6.4.1: exactly one SPC, [A-Z0-9]+, and nothing else. */
+enum hsm_status
+acme_spc_check(struct acme_server *server, const struct certs_tnauthlist *list, const char **spc,
+               struct hsm_reason *why)
+{
+    const char *only = certs_tnauthlist_spc(list);
+    bool known = true;
+    enum hsm_status st;
+
+    if (only == NULL || only[strspn(only, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] != '\0')
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED,
+                          "a SHAKEN certificate is for exactly one SPC of [A-Z0-9]");
+    st = is_participant(server, only, &known);
+    if (st != HSM_OK)
+        return st;
+    if (!known && server->config.participants_required)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "SPC %s is not registered with this CA", only);
+    *spc = only;
+    return HSM_OK;
+}
+
 static bool
 accepts_spc(struct acme_call *call, struct wanted *wanted)
 {
-    bool known = true;
+    struct hsm_reason why = {""};
+    enum hsm_status st = acme_spc_check(call->server, wanted->tnauthlist, &wanted->spc, &why);
 
-    wanted->spc = certs_tnauthlist_spc(wanted->tnauthlist);
-    if (wanted->spc == NULL ||
-        wanted->spc[strspn(wanted->spc, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] != '\0') {
-        acme_call_refuse(call, ACME_REJECTED_IDENTIFIER, 403,
-                         "a SHAKEN certificate is for exactly one SPC of [A-Z0-9]");
-        return false;
-    }
-    if (!is_participant(call, wanted->spc, &known))
-        return false;
-    if (!known && call->server->config.participants_required) {
-        acme_call_refuse(call, ACME_REJECTED_IDENTIFIER, 403,
-                         "SPC %s is not registered with this CA", wanted->spc);
-        return false;
-    }
-    return true;
+    if (st == HSM_OK)
+        return true;
+    if (why.text[0] == '\0')
+        acme_call_fault(call, st);
+    else
+        acme_call_refuse(call, ACME_REJECTED_IDENTIFIER, 403, "%s", why.text);
+    return false;
 }
 
 static bool
@@ -262,20 +271,19 @@ find_or_insert_authz(struct acme_call *call, struct wanted *wanted)
     return st == HSM_ERR_NOT_FOUND ? insert_authz(call, wanted) : st;
 }
 
-/* RFC 8555 section 6.6; a refused one was not counted, and what was counted before is rolled back.
- */
-static enum hsm_status
-count_order(struct acme_call *call, time_t *wait_s)
+enum hsm_status
+acme_order_count(struct acme_server *server, const char *whom, const char *peer, time_t now,
+                 time_t *wait_s)
 {
-    const struct acme_server_config *config = &call->server->config;
+    const struct acme_server_config *config = &server->config;
     char address[ACME_ADDRESS_MAX + 1];
-    enum hsm_status st = acme_limit_take(config->store, "orders", call->account,
-                                         config->orders_per_account, call->now, wait_s);
+    enum hsm_status st =
+        acme_limit_take(config->store, "orders", whom, config->orders_per_account, now, wait_s);
 
     if (st != HSM_OK || *wait_s != 0)
         return st;
-    acme_limit_address(acme_http_request_peer(call->request), address);
-    return acme_limit_take(config->store, "orders", address, config->orders_per_address, call->now,
+    acme_limit_address(peer, address);
+    return acme_limit_take(config->store, "orders", address, config->orders_per_address, now,
                            wait_s);
 }
 
@@ -283,7 +291,8 @@ count_order(struct acme_call *call, time_t *wait_s)
 static enum hsm_status
 insert_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
 {
-    enum hsm_status st = count_order(call, wait_s);
+    enum hsm_status st = acme_order_count(call->server, call->account,
+                                          acme_http_request_peer(call->request), call->now, wait_s);
 
     if (st != HSM_OK || *wait_s != 0)
         return st;

@@ -195,14 +195,14 @@ key_of_account(struct acme_call *call, const char *kid)
         return false;
     }
     snprintf(call->account, sizeof(call->account), "%s", id);
+    if (!account_is_valid(call, acme_rows_text(rows, 1)))
+        return false;
     st = parse_stored_key(call, acme_rows_text(rows, 0));
     if (st == HSM_OK)
         st = acme_account_read(call, rows, 2);
-    if (st != HSM_OK) {
+    if (st != HSM_OK)
         acme_call_fault(call, st);
-        return false;
-    }
-    return account_is_valid(call, acme_rows_text(rows, 1));
+    return st == HSM_OK;
 }
 
 /* RFC 8555 section 6.2: exactly one of jwk and kid, each where it belongs. */

@@ -14,8 +14,6 @@
 #include "der_internal.h"
 #include "x509_internal.h"
 
-#define CSR_PEM_MAX (2 * CERTS_CSR_MAX) /* octets of a file that holds one, DER or PEM */
-
 struct certs_csr {
     X509_REQ *req;
     EVP_PKEY *public_key; /* borrowed from req */
@@ -220,23 +218,32 @@ certs_csr_parse(const uint8_t *der, size_t len, struct certs_csr **out, struct h
 }
 
 enum hsm_status
+certs_csr_parse_any(const void *octets, size_t len, struct certs_csr **out, struct hsm_reason *why)
+{
+    uint8_t *der = NULL;
+    size_t der_len = 0;
+    enum hsm_status st = certs_pem_or_der(octets, len, "CERTIFICATE REQUEST", &der, &der_len, why);
+
+    if (st == HSM_OK)
+        st = certs_csr_parse(der, der_len, out, why);
+    free(der);
+    return st;
+}
+
+enum hsm_status
 certs_csr_read(const char *path, struct certs_csr **out)
 {
     struct hsm_reason why = {0};
     uint8_t *octets = NULL;
-    uint8_t *der = NULL;
     size_t len = 0;
-    enum hsm_status st = hsm_file_read(path, CSR_PEM_MAX, &octets, &len);
+    enum hsm_status st = hsm_file_read(path, CERTS_CSR_PEM_MAX, &octets, &len);
 
     if (st != HSM_OK)
         return st;
-    st = certs_pem_or_der(octets, len, "CERTIFICATE REQUEST", &der, &len, &why);
-    if (st == HSM_OK)
-        st = certs_csr_parse(der, len, out, &why);
+    st = certs_csr_parse_any(octets, len, out, &why);
     if (st != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "%s: %s", path,
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));
-    free(der);
     free(octets);
     return st;
 }

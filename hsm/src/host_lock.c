@@ -15,9 +15,9 @@
 #define WAIT_STEP_MS 1
 #define WAIT_MS      15000 /* for other processes, one of which may be stuck; then without it */
 
-/* Where a module is told to have its files: who is told another place does not wait for us. */
+/* Who is told another place does not wait for us. NULL: none is told. */
 static const char *
-shared_place(const char *module_path)
+told_place(void)
 {
     static const char *const variables[] = {"SOFTHSM2_CONF", "TPM2_PKCS11_STORE"};
 
@@ -27,7 +27,13 @@ shared_place(const char *module_path)
         if (place != NULL && access(place, R_OK) == 0)
             return place;
     }
-    return module_path;
+    return NULL;
+}
+
+bool
+hsm_host_place_is_told(void)
+{
+    return told_place() != NULL;
 }
 
 static bool
@@ -48,7 +54,8 @@ try_for_a_while(int fd, enum hsm_turn turn)
 int
 hsm_host_lock(const char *module_path, enum hsm_turn turn)
 {
-    const char *place = shared_place(module_path);
+    const char *told = told_place();
+    const char *place = told != NULL ? told : module_path;
     int fd = open(place, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     if (fd < 0)

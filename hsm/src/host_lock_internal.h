@@ -14,6 +14,8 @@
 #ifndef HSM_HOST_LOCK_INTERNAL_H
 #define HSM_HOST_LOCK_INTERNAL_H
 
+#include <stdbool.h>
+
 enum hsm_turn {
     HSM_TURN_READ,
     HSM_TURN_WRITE
@@ -29,5 +31,9 @@ enum hsm_turn {
 int hsm_host_lock(const char *module_path, enum hsm_turn turn);
 
 void hsm_host_unlock(int lock);
+
+/** The environment names files that processes share: even to start a module takes a turn, since one
+ *  that reads its database then keeps another from writing it. */
+bool hsm_host_place_is_told(void);
 
 #endif

@@ -335,12 +335,12 @@ give_journal_its_key(struct hsm_token *token)
     return st == HSM_OK ? hsm_journal_sign_with(journal, hsm_key_signer(key)) : st;
 }
 
-/* The module reads its files when it is started, in our turn or not. */
+/* The module reads its files when it is started. */
 static enum hsm_status
 start_and_choose(const char *path, const struct hsm_uri *uri, bool in_turn, struct hsm_token *token,
                  CK_SLOT_ID *id)
 {
-    int turn = in_turn ? hsm_host_lock(path, HSM_TURN_READ) : -1;
+    int turn = in_turn || hsm_host_place_is_told() ? hsm_host_lock(path, HSM_TURN_READ) : -1;
     enum hsm_status st = hsm_module_open(path, &token->module);
 
     if (st == HSM_OK)
@@ -500,9 +500,14 @@ hsm_token_stats(const struct hsm_token *token, struct hsm_token_stats *out)
 static enum hsm_status
 open_in_turn(const char *path, struct hsm_module **out, int *turn)
 {
-    enum hsm_status st = hsm_module_open(path, out);
+    enum hsm_status st;
     bool shared;
 
+    if (hsm_host_place_is_told()) {
+        *turn = hsm_host_lock(path, HSM_TURN_WRITE);
+        return hsm_module_open(path, out);
+    }
+    st = hsm_module_open(path, out);
     if (st != HSM_OK)
         return st;
     if (!hsm_module_enter(*out, hsm_deadline_after(MODULE_WAIT_MS))) {

@@ -24,6 +24,7 @@
 #include <acme/problem.h>
 #include <acme/provision.h>
 #include <certs/cert.h>
+#include <certs/csr.h>
 #include <certs/issue.h>
 
 #include "peer_jws.h"
@@ -363,6 +364,8 @@ perform(const struct ca_fixture *fixture, struct transfer *transfer)
     snprintf(type, sizeof(type), "Content-Type: %s",
              transfer->content_type != NULL ? transfer->content_type : "");
     extra = curl_slist_append(extra, type);
+    for (size_t i = 0; fixture->headers[i] != NULL; i++)
+        extra = curl_slist_append(extra, fixture->headers[i]);
     curl_easy_setopt(curl, CURLOPT_URL, transfer->url);
     curl_easy_setopt(curl, CURLOPT_CAINFO, fixture->tls_ca);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, extra);
@@ -610,7 +613,7 @@ peer_token(struct ca_fixture *fixture, const struct token_plan *plan)
                  .iss = fixture->pa.base_url,
                  .x5u = plan->x5u != NULL ? plan->x5u : x5u,
                  .exp = plan->exp != 0 ? plan->exp : ca_fixture_time() + 600,
-                 .jti = jti,
+                 .jti = plan->jti != NULL ? plan->jti : jti,
                  .tkvalue = plan->tkvalue,
                  .tnauthlist = list,
                  .ca = plan->ca,
@@ -689,6 +692,22 @@ peer_csr_payload(EVP_PKEY *key, const char *spc, bool ca)
     OPENSSL_free(der);
     X509_REQ_free(csr);
     return payload;
+}
+
+char *
+peer_csr_pem(EVP_PKEY *key, const char *spc, bool ca)
+{
+    X509_REQ *csr = make_csr(key, spc, ca);
+    uint8_t *der = NULL;
+    int len = i2d_X509_REQ(csr, &der);
+    char *pem = NULL;
+
+    if (len <= 0)
+        abort();
+    must(certs_csr_pem(der, (size_t)len, &pem), "CSR");
+    OPENSSL_free(der);
+    X509_REQ_free(csr);
+    return pem;
 }
 
 /* DER of the first certificate; free() it. */

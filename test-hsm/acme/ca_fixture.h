@@ -32,6 +32,7 @@ struct ca_fixture {
     atomic_int intercepted; /* for the interceptor to count with */
     char url[64]; /* where its STI-CA is: pa.base_url, or that of a program */
     char tls_ca[4200]; /* PEM file with which a client trusts it */
+    const char *headers[8]; /* "NAME: VALUE", sent with each request; NULL ends them */
 };
 
 void ca_fixture_start(struct ca_fixture *fixture);
@@ -132,7 +133,7 @@ void peer_order_ready(struct ca_fixture *fixture, const struct peer *peer, const
 
 /** An SPC token as the STI-PA makes it; what is NULL or 0 is as it should be. free() it. */
 struct token_plan {
-    const char *spc, *tkvalue, *fingerprint, *x5u;
+    const char *spc, *tkvalue, *fingerprint, *x5u, *jti;
     EVP_PKEY *account_key; /* whose fingerprint */
     struct hsm_key *signer;
     time_t exp;
@@ -142,6 +143,9 @@ char *peer_token(struct ca_fixture *fixture, const struct token_plan *plan);
 
 /** {"csr": ...} of a request for the SPC (NULL: without TNAuthList); free() it. */
 char *peer_csr_payload(EVP_PKEY *key, const char *spc, bool ca);
+
+/** Such a request in PEM; free() it. */
+char *peer_csr_pem(EVP_PKEY *key, const char *spc, bool ca);
 
 /** Fails the test unless the resource has that status. */
 void peer_assert_status(struct ca_fixture *fixture, const struct peer *peer, const char *url,

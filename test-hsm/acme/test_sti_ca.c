@@ -315,6 +315,33 @@ keys_of_external_accounts_are_made_listed_and_removed(void **state)
     assert_null(strstr(output, "sp-one"));
 }
 
+static int
+add_operator(const char *user, const char *password)
+{
+    assert_int_equal(hsm_file_write(in_dir("password"), password, strlen(password), 0600), HSM_OK);
+    return RUN("web", "user", "add", "--config", config, "--user", user, "--password-source",
+               in_dir("password"));
+}
+
+static void
+operators_of_the_status_page_are_added_listed_and_removed(void **state)
+{
+    (void)state;
+    assert_fails(add_operator("alice", "too short"), 1, "a password has 12 octets or more");
+    assert_fails(add_operator("al ice", "long enough it is"), 1, "[A-Za-z0-9._@-]");
+    assert_succeeds(add_operator("alice", "long enough it is"));
+    assert_null(strstr(output, "long enough"));
+    assert_non_null(strstr(output, "[web] enabled is no"));
+    assert_fails(add_operator("alice", "another one of hers"), 1, "alice: exists");
+    assert_succeeds(RUN("web", "user", "list", "--config", config));
+    assert_non_null(strstr(output, "alice\tsince 20"));
+    assert_succeeds(RUN("web", "user", "remove", "--config", config, "--user", "alice"));
+    assert_fails(RUN("web", "user", "remove", "--config", config, "--user", "alice"), 1,
+                 "alice: no such user");
+    assert_fails(RUN("web", "user", "add", "--config", config, "--user", "alice"), 2,
+                 "password-source");
+}
+
 /* A certificate that the CA has issued, as far as its store goes. */
 static void
 plant_certificate(void)
@@ -546,6 +573,7 @@ main(void)
         cmocka_unit_test(command_lines_and_configurations_that_are_refused),
         cmocka_unit_test(participants_are_named_and_renamed),
         cmocka_unit_test(keys_of_external_accounts_are_made_listed_and_removed),
+        cmocka_unit_test(operators_of_the_status_page_are_added_listed_and_removed),
         cmocka_unit_test(an_operator_revokes_a_certificate_once),
         cmocka_unit_test(an_account_at_the_sti_pa_is_configured_whole),
         cmocka_unit_test(the_daemon_serves_acme_until_sigterm),

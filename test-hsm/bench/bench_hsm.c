@@ -218,14 +218,14 @@ fairness(enum hsm_route route)
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(route, SESSIONS, &key);
     static double latencies[CALLS];
-    struct raw raw = {0};
+    struct bench_raw raw = {0};
     struct callers callers = {
         .count = 64, .key = key, .digest_only = true, .latencies_us = latencies};
     struct callers theirs = {.count = SESSIONS, .raw = &raw, .latencies_us = latencies};
     double p99[ROUNDS];
     char name[96];
 
-    raw_open(&raw, SESSIONS);
+    bench_raw_open(&raw, TOKEN, SESSIONS);
     for (size_t i = 0; i < ROUNDS; i++) {
         (void)run_callers(&callers, EACH);
         qsort(latencies, CALLS, sizeof(latencies[0]), by_value);
@@ -237,7 +237,7 @@ fairness(enum hsm_route route)
     snprintf(name, sizeof(name), "64 callers on 16 sessions, %s, p99 / (4 x latency)",
              route_name(route));
     bench_at_most("hsm", name, "ratio", 1.3, p99, ROUNDS);
-    raw_close(&raw, SESSIONS);
+    bench_raw_close(&raw, SESSIONS);
     hsm_key_free(key);
     hsm_token_close(token);
 }

@@ -35,6 +35,8 @@ struct acme_server_config {
     const char *policy_oid;
     const char *crl_url; /* the STI-PA's CRL */
     const X509_NAME *crl_issuer; /* its issuer, as encoded there */
+    const struct certs_chain *crl_signer; /* the certificate of that name, first; NULL: the status
+                                             page does not verify the CRL */
     const char *country; /* C of end-entity subjects whose participant has none registered */
     unsigned valid_days; /* of end-entity certificates */
     unsigned backdate_s; /* notBefore = now - this */
@@ -56,6 +58,7 @@ struct acme_server_config {
         orders_per_account; /* an hour; 0: no limit */
     unsigned renew_from_percent,
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
+    bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */
     bool others_serve; /* from this store, at this moment: theirs are the orders they are at */
     /* Where the STI-PA takes revocations, and our account there; NULL: they wait. */
     const char *revocation_url, *revocation_user;
@@ -130,6 +133,24 @@ HSM_MUST_CHECK enum hsm_status acme_server_external_remove(struct acme_store *st
 HSM_MUST_CHECK enum hsm_status acme_server_external_list(const char *dir, FILE *to);
 
 #define ACME_EXTERNAL_ID_MAX 64 /* characters */
+
+/**
+ * Let an operator see the status page of the web pages; the password is stored as a salted scrypt
+ * hash.
+ *
+ * @param user  1 to 64 of [A-Za-z0-9._@-]
+ * @retval HSM_ERR_MALFORMED  user is not as above, or the password has less than 12 octets
+ * @retval HSM_ERR_EXISTS     there is one of that name
+ */
+HSM_MUST_CHECK enum hsm_status acme_server_web_user_add(struct acme_store *store, const char *user,
+                                                        const struct hsm_secret *password);
+
+/** HSM_ERR_NOT_FOUND: there is none of that name. It counts at once. */
+HSM_MUST_CHECK enum hsm_status acme_server_web_user_remove(struct acme_store *store,
+                                                           const char *user);
+
+/** One line for each. */
+HSM_MUST_CHECK enum hsm_status acme_server_web_users_show(struct acme_store *store, FILE *to);
 
 /**
  * The validated name of the service provider that holds an SPC: what its certificates will say.

@@ -16,7 +16,8 @@
 #include <hsm/key.h>
 #include <hsm/status.h>
 
-#define CERTS_CSR_MAX 16384 /* octets of DER */
+#define CERTS_CSR_MAX     16384 /* octets of DER */
+#define CERTS_CSR_PEM_MAX (2 * CERTS_CSR_MAX) /* octets of a text or file that holds one */
 
 struct certs_csr_request {
     struct certs_subject subject; /* all NULL: an empty subject */
@@ -40,6 +41,10 @@ struct certs_csr;
  */
 HSM_MUST_CHECK enum hsm_status certs_csr_parse(const uint8_t *der, size_t len,
                                                struct certs_csr **out, struct hsm_reason *why);
+
+/** The same of DER or of text with one PEM "CERTIFICATE REQUEST". */
+HSM_MUST_CHECK enum hsm_status certs_csr_parse_any(const void *octets, size_t len,
+                                                   struct certs_csr **out, struct hsm_reason *why);
 
 /** DER or PEM ("CERTIFICATE REQUEST") of a file; faults are logged with its path. */
 HSM_MUST_CHECK enum hsm_status certs_csr_read(const char *path, struct certs_csr **out);

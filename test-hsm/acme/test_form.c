@@ -1,0 +1,117 @@
+/* test_form.c - mirrors acme/src/form.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "form_internal.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#define FIELDS                                                                                     \
+    {                                                                                              \
+        {.name = "csr", .max = 8},                                                                 \
+        {                                                                                          \
+            .name = "token", .max = 4                                                              \
+        }                                                                                          \
+    }
+
+static const struct {
+    const char *body, *csr, *token; /* NULL: was not sent */
+} good[] = {
+    {"", NULL, NULL},
+    {"csr=", "", NULL},
+    {"csr=a&token=b", "a", "b"},
+    {"token=b&csr=a+b%2B%26%3D%0D%0a", "a b+&=\r\n", "b"},
+    {"csr=12345678&token=1234", "12345678", "1234"},
+    {"csr=a=b", "a=b", NULL},
+    {"csr=%c3%a9", "\xc3\xa9", NULL},
+};
+
+static const struct {
+    const char *body, *why;
+} bad[] = {
+    {"csr", "a field that the form does not have"},
+    {"=a", "a field that the form does not have"},
+    {"csr=a&csr=b", "csr: sent twice"},
+    {"csr=a&other=b", "a field that the form does not have"},
+    {"%63sr=a", "a field that the form does not have"},
+    {"csr=123456789", "csr: more than 8 octets"},
+    {"token=%31%32%33%34%35", "token: more than 4 octets"},
+    {"csr=%", "csr: not form-encoded"},
+    {"csr=%4", "csr: not form-encoded"},
+    {"csr=%4&token=b", "csr: not form-encoded"},
+    {"csr=%zz", "csr: not form-encoded"},
+    {"csr=%00", "csr: not form-encoded"},
+    {"token=a&csr=%00", "csr: not form-encoded"},
+    {"&csr=a", "a field that the form does not have"},
+};
+
+static void
+assert_value(const char *value, const char *wanted)
+{
+    if (wanted == NULL)
+        assert_null(value);
+    else
+        assert_string_equal(value, wanted);
+}
+
+static void
+fields_are_decoded(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(good); i++) {
+        struct acme_form_field fields[] = FIELDS;
+        struct hsm_reason why = {""};
+
+        assert_int_equal(acme_form_parse(good[i].body, strlen(good[i].body), fields, 2, &why),
+                         HSM_OK);
+        assert_value(fields[0].value, good[i].csr);
+        assert_value(fields[1].value, good[i].token);
+        acme_form_clear(fields, 2);
+        assert_null(fields[0].value);
+    }
+}
+
+static void
+bodies_that_are_not_of_the_form_are_refused_whole(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        struct acme_form_field fields[] = FIELDS;
+        struct hsm_reason why = {""};
+
+        assert_int_equal(acme_form_parse(bad[i].body, strlen(bad[i].body), fields, 2, &why),
+                         HSM_ERR_MALFORMED);
+        assert_string_equal(why.text, bad[i].why);
+        assert_null(fields[0].value);
+        assert_null(fields[1].value);
+    }
+}
+
+/* An octet 0 that is sent as it is. */
+static void
+a_nul_ends_no_value_early(void **state)
+{
+    struct acme_form_field fields[] = FIELDS;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    assert_int_equal(acme_form_parse("csr=a\0b", 7, fields, 2, &why), HSM_ERR_MALFORMED);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fields_are_decoded),
+        cmocka_unit_test(bodies_that_are_not_of_the_form_are_refused_whole),
+        cmocka_unit_test(a_nul_ends_no_value_early),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
