@@ -43,18 +43,6 @@ check_profile(const X509 *root, const char *subject)
     return certs_lint_count(lint, CERTS_LINT_ERROR) > 0 ? HSM_ERR_UNTRUSTED : HSM_OK;
 }
 
-/* A change of the list and its event. */
-static enum hsm_status
-change_list(struct acme_store *store, const struct acme_event *event, enum hsm_status changed)
-{
-    if (changed == HSM_OK)
-        changed = acme_event_add(store, event);
-    if (changed == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return changed;
-}
-
 static enum hsm_status
 insert_root(struct acme_store *store, const X509 *root, const char *digest_hex)
 {
@@ -90,11 +78,11 @@ acme_authority_ca_add(struct acme_store *store, const X509 *root)
         (st = acme_store_begin(store)) != HSM_OK)
         return st;
     authority_hex(digest, sizeof(digest), digest_hex);
-    return change_list(
-        store,
+    st = insert_root(store, root, digest_hex);
+    return acme_event_commit(
+        store, st,
         &(struct acme_event){
-            .at = time(NULL), .what = "STI-CA trusted", .subject = digest_hex, .detail = subject},
-        insert_root(store, root, digest_hex));
+            .at = time(NULL), .what = "STI-CA trusted", .subject = digest_hex, .detail = subject});
 }
 
 static enum hsm_status
@@ -114,12 +102,12 @@ acme_authority_ca_remove(struct acme_store *store, const char *sha256, const cha
 
     if (st != HSM_OK)
         return st;
-    return change_list(store,
-                       &(struct acme_event){.at = time(NULL),
-                                            .what = "STI-CA no longer trusted",
-                                            .subject = sha256,
-                                            .detail = reason},
-                       delete_root(store, sha256));
+    st = delete_root(store, sha256);
+    return acme_event_commit(store, st,
+                             &(struct acme_event){.at = time(NULL),
+                                                  .what = "STI-CA no longer trusted",
+                                                  .subject = sha256,
+                                                  .detail = reason});
 }
 
 /* The certificate in the current row's column 1. */
@@ -292,12 +280,8 @@ acme_authority_ca_account_extend(struct acme_store *store, const char *account_i
     st = find_sti_ca(store, account_id);
     if (st == HSM_OK)
         st = authority_issuers_insert(store, account_id, path);
-    if (st == HSM_OK)
-        st = acme_event_add(store, &(struct acme_event){.at = time(NULL),
-                                                        .what = "account of an STI-CA extended",
-                                                        .subject = account_id});
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_event_commit(store, st,
+                             &(struct acme_event){.at = time(NULL),
+                                                  .what = "account of an STI-CA extended",
+                                                  .subject = account_id});
 }

@@ -198,12 +198,7 @@ change(struct acme_store *store, const struct acme_event *event, const char *sql
     st = acme_store_run(store, &changes, sql, "ss", value, event->subject);
     if (st == HSM_OK && changes == 0)
         st = HSM_ERR_NOT_FOUND;
-    if (st == HSM_OK)
-        st = acme_event_add(store, event);
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_event_commit(store, st, event);
 }
 
 enum hsm_status
@@ -295,15 +290,11 @@ acme_authority_account_limit(struct acme_store *store, const char *account_id,
     st = check_account(store, account_id);
     if (st == HSM_OK)
         st = insert_sources(store, account_id, prefixes, told, sizeof(told));
-    if (st == HSM_OK)
-        st = acme_event_add(store, &(struct acme_event){.at = time(NULL),
-                                                        .what = "account limited to sources",
-                                                        .subject = account_id,
-                                                        .detail = told});
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_event_commit(store, st,
+                             &(struct acme_event){.at = time(NULL),
+                                                  .what = "account limited to sources",
+                                                  .subject = account_id,
+                                                  .detail = told});
 }
 
 /* ---- API keys ---- */

@@ -15,6 +15,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include <acme/events.h>
 #include <hsm/log.h>
 
 #define USER_MAX          64 /* octets */
@@ -46,23 +47,34 @@ acme_server_web_user_add(struct acme_store *store, const char *user,
     if (!is_user(user) || hsm_secret_len(password) < PASSWORD_MIN)
         return HSM_ERR_MALFORMED;
     st = acme_password_hash_new(password, &hash);
+    if (st == HSM_OK)
+        st = acme_store_begin(store);
     if (st != HSM_OK)
         return st;
-    return acme_store_run(
+    st = acme_store_run(
         store, NULL,
         "INSERT INTO web_user (id, created, " HASH_COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?)",
         "sibbiii", user, (int64_t)time(NULL), hash.salt, sizeof(hash.salt), hash.hash,
         sizeof(hash.hash), (int64_t)hash.n, (int64_t)hash.r, (int64_t)hash.p);
+    return acme_event_commit(
+        store, st,
+        &(struct acme_event){.at = time(NULL), .what = "web user added", .subject = user});
 }
 
 enum hsm_status
 acme_server_web_user_remove(struct acme_store *store, const char *user)
 {
     int64_t changes = 0;
-    enum hsm_status st =
-        acme_store_run(store, &changes, "DELETE FROM web_user WHERE id = ?", "s", user);
+    enum hsm_status st = acme_store_begin(store);
 
-    return st == HSM_OK && changes == 0 ? HSM_ERR_NOT_FOUND : st;
+    if (st != HSM_OK)
+        return st;
+    st = acme_store_run(store, &changes, "DELETE FROM web_user WHERE id = ?", "s", user);
+    if (st == HSM_OK && changes == 0)
+        st = HSM_ERR_NOT_FOUND;
+    return acme_event_commit(
+        store, st,
+        &(struct acme_event){.at = time(NULL), .what = "web user removed", .subject = user});
 }
 
 enum hsm_status

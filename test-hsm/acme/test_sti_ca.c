@@ -514,9 +514,14 @@ static void
 an_operator_reads_who_did_what(void **state)
 {
     static const char *const told[] = {
-        "participant set: 709J: Second, CA",  "external account added: sp-one",
-        "external account removed: sp-one",   "configured: base-url: https://",
-        "configured: terms-of-service: none", "certificate revoked: ",
+        "participant set: 709J: Second, CA",
+        "external account added: sp-one",
+        "external account removed: sp-one",
+        "configured: base-url: https://",
+        "web user added: alice",
+        "web user removed: alice",
+        "configured: terms-of-service: none",
+        "certificate revoked: ",
     };
     json_t *object;
 
