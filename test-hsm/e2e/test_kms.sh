@@ -150,17 +150,28 @@ calls() {
         jq -r .signingResponse.identity "$work/answer" | sed 's/.*info=<//; s/>.*//' >>"$work/used"
     done
 }
+# sti-sks looks at the catalogue once a second
+another_signs() { # COUNT: so many certificates have signed
+    for _ in $(seq 100); do
+        if [ "$(sort -u "$work/used" | wc -l)" -ge "$1" ]; then return; fi
+        sleep 0.1
+    done
+    fail "signed with $(sort -u "$work/used")"
+}
+touch "$work/used"
 calls &
 calls_pid=$!
+another_signs 1
 kms 0 renew --force
 wait_for '[.credentials[] | select(.state == "active" and .id > 2)] | length == 2'
+another_signs 2
 kms 0 renew --force
 wait_for '[.credentials[] | select(.state == "active" and .id > 4)] | length == 2'
+another_signs 3
 wait_for '[.credentials[] | select(.state != "active" and .state != "destroyed")] | length == 0'
 touch "$work/enough"
 wait "$calls_pid"
 [ ! -e "$work/lost" ] || fail "calls were lost: $(cat "$work/lost")"
-[ "$(sort -u "$work/used" | wc -l)" -ge 3 ] || fail "signed with $(sort -u "$work/used")"
 [ "$(keys sti-sp | wc -l)" = 1 ] || fail "keys in the first token: $(keys sti-sp)"
 [ "$(keys sti-sp-2 | wc -l)" = 1 ] || fail "keys in the second token: $(keys sti-sp-2)"
 
