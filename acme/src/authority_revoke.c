@@ -24,6 +24,7 @@
 #include <hsm/log.h>
 
 #include "authority_internal.h"
+#include "time_internal.h"
 
 #define ISSUER_MAX 4096 /* characters of the issuer in base64 */
 #define LISTED_MAX 100000 /* requests shown, the newest */
@@ -544,21 +545,18 @@ authority_entries_clear(struct authority_entries *entries)
 static void
 show_request(const struct acme_rows *rows, FILE *to)
 {
-    char serial[2 * CERTS_SERIAL_MAX + 1] = "", when[32] = "";
+    char serial[2 * CERTS_SERIAL_MAX + 1] = "", when[ACME_TIME_LEN + 1];
     DEFER(X509_NAME_free) X509_NAME *name = NULL;
     DEFER(free) char *issuer = NULL;
     size_t issuer_len, len;
     const uint8_t *issuer_der = acme_rows_blob(rows, 2, &issuer_len);
     const uint8_t *octets = acme_rows_blob(rows, 3, &len);
-    time_t asked = (time_t)acme_rows_int(rows, 6);
-    struct tm tm;
 
     if (certs_name_parse(issuer_der, issuer_len, &name) == HSM_OK)
         issuer = certs_name_text(name);
     if (octets != NULL && len <= CERTS_SERIAL_MAX)
         authority_hex(octets, len, serial);
-    if (gmtime_r(&asked, &tm) != NULL)
-        strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    acme_time_format((time_t)acme_rows_int(rows, 6), when);
     fprintf(to, "%" PRId64 "  %s  %s  serial %s  %s  of %s  asked by account %s: %s\n",
             acme_rows_int(rows, 0), acme_rows_text(rows, 1), when, serial,
             certs_crl_reason_text((int)acme_rows_int(rows, 4)), issuer != NULL ? issuer : "?",
@@ -615,15 +613,10 @@ acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool appr
         return st;
     st = decide_by_hand(store, id, approve, now);
     snprintf(subject, sizeof(subject), "%" PRId64, id);
-    if (st == HSM_OK)
-        st = acme_event_add(store,
-                            &(struct acme_event){
-                                .at = now,
-                                .what = approve ? "revocation approved" : "revocation refused",
-                                .subject = subject,
-                            });
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_event_commit(store, st,
+                             &(struct acme_event){
+                                 .at = now,
+                                 .what = approve ? "revocation approved" : "revocation refused",
+                                 .subject = subject,
+                             });
 }

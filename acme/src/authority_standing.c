@@ -331,21 +331,19 @@ add_key(struct acme_store *store, const char *account_id, const struct hsm_secre
         unsigned days, int64_t *id)
 {
     char detail[64];
+    int64_t number = 0;
     enum hsm_status st = acme_store_begin(store);
 
     if (st != HSM_OK)
         return st;
-    st = insert_key(store, account_id, key, (int64_t)time(NULL) + (int64_t)days * DAY_S, id);
-    if (st == HSM_OK) {
-        snprintf(detail, sizeof(detail), "number %" PRId64 ", for %u days", *id, days);
-        st = acme_event_add(store, &(struct acme_event){.at = time(NULL),
-                                                        .what = "API key added",
-                                                        .subject = account_id,
-                                                        .detail = detail});
-    }
+    st = insert_key(store, account_id, key, (int64_t)time(NULL) + (int64_t)days * DAY_S, &number);
+    snprintf(detail, sizeof(detail), "number %" PRId64 ", for %u days", number, days);
+    st = acme_event_commit(
+        store, st,
+        &(struct acme_event){
+            .at = time(NULL), .what = "API key added", .subject = account_id, .detail = detail});
     if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
+        *id = number;
     return st;
 }
 

@@ -9,6 +9,8 @@
 
 #include <hsm/defer.h>
 
+#include "time_internal.h"
+
 #define USER_MAX    64 /* octets of a user's name that are told */
 #define RECORD_SIZE 4096 /* octets that getpwuid_r() may use */
 
@@ -91,16 +93,13 @@ acme_events_show(struct acme_store *store, int64_t limit, bool json, FILE *to)
                                "i", limit);
 
     while (st == HSM_OK && acme_rows_next(rows)) {
-        time_t at = (time_t)acme_rows_int(rows, 1);
-        char text[32] = "";
-        struct tm tm;
+        char at[ACME_TIME_LEN + 1];
 
-        if (gmtime_r(&at, &tm) != NULL)
-            strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+        acme_time_format((time_t)acme_rows_int(rows, 1), at);
         if (json)
-            st = show_object(rows, text, to);
+            st = show_object(rows, at, to);
         else
-            show_line(rows, text, to);
+            show_line(rows, at, to);
     }
     return st;
 }
