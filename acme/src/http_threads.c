@@ -49,11 +49,11 @@ next_queue(struct acme_http_loop *loop)
 
 /* These are called with the mutex held, and let go of it while they are at it. */
 
-/* Something is done. Of many things at once the loop is told once. */
+/* Of many things that are done at once the loop is told once. */
 static void
 tell(struct acme_http_loop *loop)
 {
-    if (loop->is_told)
+    if (loop->is_told || (STAILQ_EMPTY(&loop->done) && STAILQ_EMPTY(&loop->ticked)))
         return;
     loop->is_told = true;
     pthread_mutex_unlock(&loop->mutex);
@@ -75,10 +75,8 @@ run_call(struct acme_http_loop *loop, struct http_calls *queue)
     pthread_mutex_lock(&loop->mutex);
     call->is_on_thread = false;
     loop->slow_running -= call->is_slow;
-    if (http_was_parked(loop, call))
-        return;
-    STAILQ_INSERT_TAIL(&loop->done, call, next);
-    tell(loop);
+    if (!http_was_parked(loop, call))
+        STAILQ_INSERT_TAIL(&loop->done, call, next);
 }
 
 static void
@@ -91,7 +89,6 @@ run_tick(struct acme_http_loop *loop)
     tick->tick(tick->context);
     pthread_mutex_lock(&loop->mutex);
     STAILQ_INSERT_TAIL(&loop->ticked, tick, turn);
-    tell(loop);
 }
 
 static void *
@@ -115,7 +112,8 @@ handler_thread(void *context)
         else
             run_call(loop, queue);
         loop->busy_since[self] = 0;
-        loop->running--;
+        loop->running--; /* before the loop is told: it may end */
+        tell(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
     return NULL;
