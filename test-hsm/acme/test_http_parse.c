@@ -370,7 +370,8 @@ a_head_has_so_many_octets_and_no_more(void **state)
     check_large(fill("GET / HTTP/1.1\r\n" HOST "X: ", 'a', room, "\r\n\r\n"), HTTP_PARSE_WHOLE);
     check_large(fill("GET / HTTP/1.1\r\n" HOST "X: ", 'a', room + 1, "\r\n\r\n"), 431);
     check_large(fill("GET / HTTP/1.1\r\n" HOST "X: ", 'a', 2 * room, ""), 431);
-    check_large(fill("GET /", 'a', line, " HTTP/1.1\r\n"), 414);
+    check_large(fill("GET /", 'a', line, " HTTP/1.1\r\n"), 431); /* no room for fields */
+    check_large(fill("GET /", 'a', line + 1, " HTTP/1.1\r\n"), 414);
     check_large(fill("GET /", 'a', 2 * line, ""), 414);
     check_large(fill("", 'A', ACME_HTTP_HEADERS_MAX, ""), 414);
 }
