@@ -65,9 +65,7 @@ read_tnauthlist(struct sks_signer *signer, const X509 *leaf, struct hsm_reason *
     spc = certs_tnauthlist_spc(signer->list);
     if (spc != NULL && strlen(spc) <= CERTS_SPC_MAX)
         memcpy(signer->spc, spc, strlen(spc) + 1);
-    for (size_t i = 0; i < certs_tnauthlist_len(signer->list); i++)
-        if (certs_tnauthlist_entry(signer->list, i)->kind == CERTS_TN_SPC)
-            signer->has_spc = true;
+    signer->has_spc = certs_tnauthlist_has_spc(signer->list);
     return HSM_OK;
 }
 
