@@ -146,7 +146,8 @@ begin_due(struct run *run)
         begin_call(run, take_turn(run), due_us);
 }
 
-/* Each connection once: it is accepted, and what the server makes at first is made. */
+/* Each calls once: it is accepted, and what the server makes at first is made. They come at once,
+ * as after a restart: of several processes those that have nothing to do accept them. */
 static void
 open_callers(struct run *run)
 {
@@ -157,11 +158,12 @@ open_callers(struct run *run)
         caller->fd = connect_to(run->load->socket);
         bench_check(epoll_ctl(run->epoll, EPOLL_CTL_ADD, caller->fd, &event) == 0, "epoll_ctl");
         begin_call(run, caller, 0);
-        while (!read_answer(caller))
-            continue;
-        caller->is_waiting = false;
-        run->waiting--;
     }
+    while (run->waiting > 0)
+        take_answers(run, false);
+    for (unsigned i = 0; i < run->load->connections; i++)
+        run->callers[i].answers = 0;
+    run->out->latencies = 0;
     run->sent = 0;
 }
 
