@@ -17,6 +17,7 @@
 #include "bench_raw.h"
 
 #define ANSWER_MAX 8192 /* octets of an answer */
+#define OPENING_US 2000 /* between two connections */
 
 struct caller {
     int fd;
@@ -146,23 +147,27 @@ begin_due(struct run *run)
         begin_call(run, take_turn(run), due_us);
 }
 
-/* Each calls once: it is accepted, and what the server makes at first is made. They come at once,
- * as after a restart: of several processes those that have nothing to do accept them. */
+/* One after the other, while those before it call: of several processes one that has less to do
+ * accepts it. What the servers make at first is made then. */
 static void
 open_callers(struct run *run)
 {
     for (unsigned i = 0; i < run->load->connections; i++) {
         struct caller *caller = &run->callers[i];
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = caller};
+        double next_us = bench_now_us() + OPENING_US;
 
         caller->fd = connect_to(run->load->socket);
         bench_check(epoll_ctl(run->epoll, EPOLL_CTL_ADD, caller->fd, &event) == 0, "epoll_ctl");
         begin_call(run, caller, 0);
+        while (bench_now_us() < next_us)
+            take_answers(run, true);
     }
     while (run->waiting > 0)
         take_answers(run, false);
     for (unsigned i = 0; i < run->load->connections; i++)
         run->callers[i].answers = 0;
+    run->out->in_all = run->sent;
     run->out->latencies = 0;
     run->sent = 0;
 }
@@ -181,6 +186,7 @@ close_callers(struct run *run)
         out->most = answers > out->most ? answers : out->most;
         close(run->callers[i].fd);
     }
+    out->in_all += out->answers;
 }
 
 void

@@ -27,8 +27,9 @@ struct bench_load {
 };
 
 struct bench_loaded {
-    size_t answers; /* each with status 200; not the one that each connection begins with */
+    size_t answers; /* each with status 200; not those while connections were opened */
     size_t fewest, most; /* of one connection */
+    size_t in_all; /* answers, with those */
     double seconds; /* that it took */
     size_t latencies; /* how many were kept */
 };

@@ -452,7 +452,7 @@ processor_time(void)
         cpu = cpu_us(server.pid);
         loaded = load(
             (struct bench_load){.socket = path_of_socket, .connections = 8, .seconds = SECONDS});
-        cpu = (cpu_us(server.pid) - cpu) / (double)(loaded.answers + 8);
+        cpu = (cpu_us(server.pid) - cpu) / (double)loaded.in_all;
         ratios[i] = cpu / raw_rate(1).cpu_us;
         progress(name, i);
     }
