@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include <acme/json.h>
-
-#include "time_internal.h"
+#include <acme/time.h>
 
 #define DETAIL_SHOWN                                                                               \
     120 /* characters of a problem's detail; the reason has room for little more                   \

@@ -78,7 +78,7 @@ static void
 print_credential(const struct state *state, const struct sks_credential *credential)
 {
     struct sks_renewal renewal;
-    char until[32], due[32];
+    char until[ACME_TIME_LEN + 1], due[ACME_TIME_LEN + 1];
 
     kms_format_time(credential->not_after, until);
     kms_format_time(due_of(state, credential, &renewal), due);
@@ -91,7 +91,7 @@ print_credential(const struct state *state, const struct sks_credential *credent
 static void
 print_state(const struct state *state)
 {
-    char when[32], last[32];
+    char when[ACME_TIME_LEN + 1], last[ACME_TIME_LEN + 1];
 
     printf("%-4s %-10s %-6s %-21s %-21s %s\n", "ID", "STATE", "SPC", "UNTIL", "RENEW", "X5U, KEY");
     for (size_t i = 0; i < state->credential_count; i++)
@@ -117,7 +117,7 @@ print_state(const struct state *state)
 static json_t *
 json_time(time_t time)
 {
-    char text[32];
+    char text[ACME_TIME_LEN + 1];
 
     kms_format_time(time, text);
     return time != 0 ? json_string(text) : json_null();

@@ -167,13 +167,12 @@ kms_find_token(const struct sks_sp_config *config, const char *uri, const char *
 }
 
 void
-kms_format_time(time_t time, char out[32])
+kms_format_time(time_t time, char out[ACME_TIME_LEN + 1])
 {
-    struct tm parts;
-
-    if (time == 0 || gmtime_r(&time, &parts) == NULL ||
-        strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        snprintf(out, 32, "-");
+    if (time == 0)
+        snprintf(out, ACME_TIME_LEN + 1, "-");
+    else
+        acme_time_format(time, out);
 }
 
 enum hsm_status

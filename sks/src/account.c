@@ -1,16 +1,15 @@
 /* account.c - the SP-KMS's account at an STI-CA, and the change of its key. */
 #include <sks/account.h>
 
-#include <inttypes.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <sks/enroll.h>
+
+#include "key_label_internal.h"
 
 struct sks_account {
     struct sks_account_config config;
@@ -157,26 +156,6 @@ finish_rollover(struct sks_account *account, struct hsm_reason *why)
     return HSM_OK;
 }
 
-static enum hsm_status
-new_label(const struct sks_account *account, char out[SKS_ACCOUNT_LABEL_MAX + 1],
-          struct hsm_reason *why)
-{
-    uint8_t random[4];
-    struct tm parts;
-    char when[32];
-    time_t now = time(NULL);
-    enum hsm_status st = hsm_token_random(account->config.token, random, sizeof(random));
-
-    if (st != HSM_OK)
-        return hsm_refuse(why, st, "the token gave no random octets: %s", hsm_status_text(st));
-    if (gmtime_r(&now, &parts) == NULL ||
-        strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &parts) == 0)
-        return HSM_ERR_IO;
-    snprintf(out, SKS_ACCOUNT_LABEL_MAX + 1, "acme-account-%s-%02x%02x%02x%02x", when, random[0],
-             random[1], random[2], random[3]);
-    return HSM_OK;
-}
-
 enum hsm_status
 sks_account_rollover(struct sks_account *account, struct hsm_reason *why)
 {
@@ -184,7 +163,7 @@ sks_account_rollover(struct sks_account *account, struct hsm_reason *why)
     enum hsm_status st = acme_client_account_find(account->client, why);
 
     if (st == HSM_OK)
-        st = new_label(account, keys.next, why);
+        st = key_label_new(account->config.token, SKS_ENROLL_ACCOUNT_LABEL, keys.next, why);
     if (st == HSM_OK)
         st = note(account, &keys, why);
     return st == HSM_OK ? finish_rollover(account, why) : st;

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include <acme/http_client.h>
+#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/chain.h>
 #include <certs/csr.h>
@@ -17,6 +18,8 @@
 #include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/uri.h>
+
+#include "key_label_internal.h"
 
 #define FETCH_BACK_MS 10000
 #define LINE_MAX_LEN  1024 /* characters of a line of progress; longer ones are cut */
@@ -58,15 +61,6 @@ static void HSM_PRINTF(2, 3) tell(const struct run *run, const char *format, ...
     vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
     run->with->progress(run->with->context, line);
-}
-
-static void
-time_text(time_t time, char out[32])
-{
-    struct tm parts;
-
-    if (gmtime_r(&time, &parts) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        out[0] = '\0';
 }
 
 /* Durable before it takes effect: the state changes here only when the catalogue has it. */
@@ -133,27 +127,21 @@ take_up(struct run *run)
                : hsm_refuse(run->why, st, "the catalogue cannot be used: %s", hsm_status_text(st));
 }
 
-/* "sp-1234-20260115T120000Z-9f3a": a label that no key of the token has. */
+/* "pkcs11:object=sp-1234-20260115T120000Z-9f3a10c4": a key that the token does not have. */
 static enum hsm_status
 new_key_uri(const struct run *run, char **out)
 {
-    uint8_t random[2];
-    char when[32];
-    time_t now = time(NULL);
-    struct tm parts;
-    enum hsm_status st = hsm_token_random(run->with->token, random, sizeof(random));
+    char prefix[sizeof("sp-") + CERTS_SPC_MAX];
+    char label[KEY_LABEL_MAX + 1];
+    enum hsm_status st;
 
-    if (st != HSM_OK)
-        return st;
-    if (gmtime_r(&now, &parts) == NULL ||
-        strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &parts) == 0)
-        return HSM_ERR_IO;
-    if (asprintf(out, "pkcs11:object=sp-%.32s-%s-%02x%02x", run->with->spc, when, random[0],
-                 random[1]) < 0) {
+    snprintf(prefix, sizeof(prefix), "sp-%s", run->with->spc);
+    st = key_label_new(run->with->token, prefix, label, run->why);
+    if (st == HSM_OK && asprintf(out, "pkcs11:object=%s", label) < 0) {
         *out = NULL;
-        return HSM_ERR_NOMEM;
+        st = HSM_ERR_NOMEM;
     }
-    return HSM_OK;
+    return st;
 }
 
 /* The key's name is in the catalogue before the key is in the token: no crash leaves a key there
@@ -165,7 +153,7 @@ begin(struct run *run)
     enum hsm_status st = new_key_uri(run, &credential->key_uri);
 
     if (st != HSM_OK)
-        return hsm_refuse(run->why, st, "the token gave no random octets: %s", hsm_status_text(st));
+        return st;
     credential->replaces = run->with->replaces;
     credential->spc = strdup(run->with->spc);
     credential->token_uri = strdup(run->with->token_uri);
@@ -379,7 +367,7 @@ static enum hsm_status
 take_issued(struct run *run, const struct certs_chain *chain)
 {
     DEFER(free) char *serial = certs_cert_serial_hex(certs_chain_get(chain, 0));
-    char until[32];
+    char until[ACME_TIME_LEN + 1];
     char *pem = NULL;
     enum hsm_status st = certs_chain_pem(chain, &pem);
 
@@ -392,7 +380,7 @@ take_issued(struct run *run, const struct certs_chain *chain)
     st = advance(run, SKS_ISSUED);
     if (st != HSM_OK)
         return st;
-    time_text(run->credential.not_after, until);
+    acme_time_format(run->credential.not_after, until);
     tell(run, "issued: serial %s, until %s, chain verified", serial != NULL ? serial : "?", until);
     return HSM_OK;
 }

@@ -30,15 +30,6 @@ kms_tell(const struct sks_kms *kms, const char *format, ...)
     kms->hooks.progress(kms->hooks.context, line);
 }
 
-void
-kms_time_text(time_t time, char out[32])
-{
-    struct tm parts;
-
-    if (gmtime_r(&time, &parts) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        out[0] = '\0';
-}
-
 /* ---- open and close ---- */
 
 static enum hsm_status

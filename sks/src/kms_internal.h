@@ -7,6 +7,7 @@
 #include <sks/kms.h>
 
 #include <acme/backoff.h>
+#include <acme/time.h>
 #include <hsm/secret.h>
 #include <sks/enroll.h>
 #include <sks/publish.h>
@@ -49,9 +50,6 @@ void kms_tell(const struct sks_kms *kms, const char *format, ...) HSM_PRINTF(2, 
 
 /** Note how a matter stands (why NULL: well), and log it when that is news. */
 void kms_note(struct sks_kms *kms, const char *matter, const char *why, time_t now);
-
-/** "2026-01-15T12:00:00Z". */
-void kms_time_text(time_t time, char out[32]);
 
 /** Tell, by the operator's command, of credentials that sign and that nobody was told of. */
 void kms_notify(struct sks_kms *kms, time_t now);

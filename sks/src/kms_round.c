@@ -49,7 +49,7 @@ static void
 decide_by_window(const struct sks_kms *kms, const struct sks_credential *credential,
                  const struct acme_client_renewal *window, time_t now, struct sks_renewal *renewal)
 {
-    char start[32], end[32];
+    char start[ACME_TIME_LEN + 1], end[ACME_TIME_LEN + 1];
 
     renewal->ask_at = now + (time_t)window->retry_after_s;
     if (renewal->start == window->start && renewal->end == window->end)
@@ -60,8 +60,8 @@ decide_by_window(const struct sks_kms *kms, const struct sks_credential *credent
         window->start + (time_t)acme_backoff_random((unsigned)(window->end - window->start));
     snprintf(renewal->explanation_url, sizeof(renewal->explanation_url), "%s",
              window->explanation_url);
-    kms_time_text(window->start, start);
-    kms_time_text(window->end, end);
+    acme_time_format(window->start, start);
+    acme_time_format(window->end, end);
     kms_tell(kms, "credential %lld: the STI-CA wants it renewed between %s and %s%s%s",
              (long long)credential->id, start, end,
              window->explanation_url[0] != '\0' ? ", see " : "", window->explanation_url);
@@ -222,7 +222,7 @@ renew(struct sks_kms *kms, size_t token, const struct holding *holding, bool is_
     size_t ca = choose_ca(kms, holding, place, is_urgent);
     struct hsm_reason why = {""};
     char text[HSM_REASON_MAX + 64];
-    char next[32];
+    char next[ACME_TIME_LEN + 1];
     int64_t id;
     enum hsm_status st =
         sks_kms_enroll(kms, uri, ca, holding->active == NULL ? 0 : holding->active->id, &id, &why);
@@ -236,7 +236,7 @@ renew(struct sks_kms *kms, size_t token, const struct holding *holding, bool is_
         return;
     }
     put_off(kms, place, token, ca, st, now);
-    kms_time_text(place->next_at, next);
+    acme_time_format(place->next_at, next);
     snprintf(text, sizeof(text), "%s; tried again at %s",
              why.text[0] != '\0' ? why.text : hsm_status_text(st), next);
     kms_note(kms, uri, text, now);
