@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <openssl/x509.h>
+
 #include <acme/http_client.h>
 #include <acme/time.h>
 #include <certs/cert.h>
@@ -32,6 +34,7 @@ struct run {
     struct hsm_key *key;
     bool is_continued; /* an earlier run may have made an order that it could not note */
     struct certs_chain *replaced_chain; /* of the credential it replaces; NULL: none */
+    char *order_x5u; /* where the CA hosts the chain; NULL: it did not say */
     bool authority_refused; /* the STI-PA gave no token: another order would not help */
     struct hsm_reason *why;
 };
@@ -43,6 +46,7 @@ run_clear(struct run *run)
     certs_tnauthlist_free(run->tnauthlist);
     hsm_key_free(run->key);
     certs_chain_free(run->replaced_chain);
+    free(run->order_x5u);
 }
 
 DEFINE_DEFER(char, free)
@@ -303,6 +307,7 @@ order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **
         .resume_url = run->credential.order_url,
         .is_known = run->is_continued ? is_known : NULL,
         .replaces = replaced_certificate(run),
+        .x5u = run->with->hosted_by_ca != NULL ? &run->order_x5u : NULL,
     };
     DEFER(free) char *resumed = NULL;
     enum hsm_status st;
@@ -375,6 +380,11 @@ take_issued(struct run *run, const struct certs_chain *chain)
         return st;
     free(run->credential.chain_pem);
     run->credential.chain_pem = pem;
+    if (run->order_x5u != NULL) {
+        free(run->credential.x5u);
+        run->credential.x5u = run->order_x5u;
+        run->order_x5u = NULL; /* handed over */
+    }
     run->credential.not_before = certs_chain_latest_start(chain);
     run->credential.not_after = certs_chain_not_after(chain);
     st = advance(run, SKS_ISSUED);
@@ -440,6 +450,36 @@ parse_own_chain(struct run *run, struct certs_chain **out)
                                  CERTS_CHAIN_LEN_MAX, out, run->why);
 }
 
+/* The STI-CA hosts it: what verifiers get need not have the same octets, but must be the same
+ * certificate in a chain as good. */
+static enum hsm_status
+find_hosted(struct run *run)
+{
+    DEFER(certs_chain_free) struct certs_chain *own = NULL;
+    DEFER(certs_chain_free) struct certs_chain *hosted = NULL;
+    const char *x5u = run->credential.x5u;
+    enum hsm_status st;
+
+    if (x5u == NULL)
+        return hsm_refuse(run->why, HSM_ERR_UNSUPPORTED,
+                          "the STI-CA's order names no x5u: it does not host the chain");
+    st = sks_x5u_check(run->with->hosted_by_ca, x5u, run->why);
+    if (st == HSM_OK)
+        st = parse_own_chain(run, &own);
+    if (st == HSM_OK)
+        st = acme_http_fetch_chain(run->with->http, x5u, &hosted, run->why);
+    if (st != HSM_OK)
+        return st == HSM_ERR_NOT_FOUND ? HSM_ERR_BUSY : st; /* it may not be there yet */
+    if (X509_cmp(certs_chain_get(own, 0), certs_chain_get(hosted, 0)) != 0)
+        return hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "%s: serves another certificate", x5u);
+    st = sks_trust_check(run->with->trust, hosted, time(NULL), run->why);
+    if (st == HSM_OK)
+        st = advance(run, SKS_PUBLISHED);
+    if (st == HSM_OK)
+        tell(run, "published: %s, by the STI-CA", x5u);
+    return st;
+}
+
 static enum hsm_status
 publish(struct run *run)
 {
@@ -500,7 +540,7 @@ next_step(struct run *run)
     case SKS_REQUESTED:
         return obtain(run);
     case SKS_ISSUED:
-        return publish(run);
+        return run->with->hosted_by_ca != NULL ? find_hosted(run) : publish(run);
     case SKS_PUBLISHED:
         return activate(run);
     default:

@@ -359,6 +359,7 @@ sks_kms_enroll(struct sks_kms *kms, size_t provider, const char *token_uri, size
         .http = kms->verification.http,
         .spc = of->config->spc,
         .publisher = &of->publisher,
+        .hosted_by_ca = config->hosts_chains ? kms->verification.x5u : NULL,
         .replaces = replaces,
         .progress = kms_tell_line,
         .context = of,
