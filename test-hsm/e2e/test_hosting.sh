@@ -12,7 +12,7 @@ providers=$dir/sp/providers.conf
 cleanup() {
     status=$?
     if [ -n "${run_pid-}" ]; then kill -9 "$run_pid" 2>/dev/null || true; fi
-    if [ -n "${silent_pid-}" ]; then kill "$silent_pid" && wait "$silent_pid" 2>/dev/null || true; fi
+    if [ -n "${silent_pid-}" ]; then kill "$silent_pid" 2>/dev/null || true; fi
     if [ $status -ne 0 ]; then
         for log in "$dir"/log/*.log "$work"/*.log; do
             [ ! -f "$log" ] || { echo "--- $log" && tail -n 40 "$log"; }
