@@ -7,9 +7,8 @@
 
 #include <jansson.h>
 
+#include <acme/time.h>
 #include <hsm/defer.h>
-
-#include "time_internal.h"
 
 #define USER_MAX    64 /* octets of a user's name that are told */
 #define RECORD_SIZE 4096 /* octets that getpwuid_r() may use */

@@ -18,10 +18,9 @@
 
 #include <acme/jws.h>
 #include <acme/problem.h>
+#include <acme/time.h>
 #include <certs/issue.h>
 #include <hsm/defer.h>
-
-#include "time_internal.h"
 
 #define ACME_BASE_URL_MAX 256 /* characters */
 #define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
