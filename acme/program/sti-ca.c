@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <openssl/objects.h>
+
 #include <acme/config.h>
 #include <acme/events.h>
 #include <acme/http_client.h>
@@ -58,7 +60,7 @@ static const struct acme_config_key config_keys[] = {
     ACME_DAEMON_KEYS(struct config, daemon),
     KEY("ca", "store", ACME_CONFIG_STORE, store, false, 0, 0, STORE_FILE,
         "SQLite file or postgresql:// URI: accounts, orders, certificates, participants"),
-    KEY("ca", "issuing-key", ACME_CONFIG_TEXT, issuing_key, false, 0, 0,
+    KEY("ca", "issuing-key", ACME_CONFIG_PKCS11, issuing_key, false, 0, 0,
         "pkcs11:object=" ISSUING_LABEL, "URI of the key that signs certificates"),
     KEY("ca", "chain", ACME_CONFIG_PATH, chain, false, 0, 0, CHAIN_FILE,
         "PEM file of the issuing certificate, its issuers and the root"),
@@ -83,7 +85,7 @@ static const struct acme_config_key config_keys[] = {
     KEY("ca", "alternate-chains", ACME_CONFIG_PATH, alternate_chains, false, 0, 0, NULL,
         "directory of *.pem: other certificates of the issuing key, each with its issuers and "
         "root"),
-    KEY("ca", "terms-of-service", ACME_CONFIG_TEXT, terms_of_service, false, 0, 0, NULL,
+    KEY("ca", "terms-of-service", ACME_CONFIG_URL, terms_of_service, false, 0, 0, NULL,
         "URL of the terms that accounts agree to; a new URL wants a new agreement"),
     KEY("ca", "external-accounts", ACME_CONFIG_PATH, external_accounts, false, 0, 0,
         "external-accounts", "directory of the keys that eab add makes"),
@@ -105,13 +107,13 @@ static const struct acme_config_key config_keys[] = {
         "PEM file of the STI-PA roots"),
     KEY("pa", "authorities", ACME_CONFIG_TEXT, authorities, true, 0, 0, NULL,
         "https URLs, separated by blanks: the x5u of an SPC token lies below one of them"),
-    KEY("pa", "crl-url", ACME_CONFIG_TEXT, crl_url, true, 0, 0, NULL,
+    KEY("pa", "crl-url", ACME_CONFIG_URL, crl_url, true, 0, 0, NULL,
         "URL of the STI-PA's CRL, for the certificates"),
     KEY("pa", "crl-issuer", ACME_CONFIG_PATH, crl_issuer, false, 0, 0, CRL_ISSUER_FILE,
         "PEM file whose first certificate is that of the CRL's signer"),
     KEY("pa", "tls-ca", ACME_CONFIG_PATH, tls_ca, false, 0, 0, NULL,
         "PEM file of the TLS anchors for fetching an x5u; without it the system's"),
-    KEY("pa", "revocation-url", ACME_CONFIG_TEXT, revocation_url, false, 0, 0, NULL,
+    KEY("pa", "revocation-url", ACME_CONFIG_URL, revocation_url, false, 0, 0, NULL,
         "URL at which the STI-PA takes revocations; without it they wait"),
     KEY("pa", "user", ACME_CONFIG_TEXT, user, false, 0, 0, NULL,
         "user of this STI-CA's account at the STI-PA"),
@@ -135,6 +137,46 @@ check_account(const char *path, const struct config *config)
     return HSM_OK;
 }
 
+static bool
+is_oid(const char *text)
+{
+    ASN1_OBJECT *oid = OBJ_txt2obj(text, 1);
+
+    ASN1_OBJECT_free(oid);
+    return oid != NULL;
+}
+
+static bool
+are_https_urls(const char *text)
+{
+    for (text += strspn(text, " \t"); *text != '\0'; text += strspn(text, " \t")) {
+        size_t len = strcspn(text, " \t");
+
+        if (len <= strlen("https://") || strncmp(text, "https://", strlen("https://")) != 0)
+            return false;
+        text += len;
+    }
+    return true;
+}
+
+/* What would otherwise be noticed at the first certificate. */
+static enum hsm_status
+check_issuing(const char *path, const struct config *config)
+{
+    const char *country = config->country;
+
+    if (!is_oid(config->policy))
+        return acme_config_refuse(path, "ca", "policy", "not an OID in digits and dots");
+    if (strlen(country) != 2 || strspn(country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 2)
+        return acme_config_refuse(path, "ca", "country", "not two capital letters");
+    if (config->renew_from_percent >= config->renew_until_percent)
+        return acme_config_refuse(path, "ca", "renew-until-percent",
+                                  "not more than renew-from-percent");
+    if (!are_https_urls(config->authorities))
+        return acme_config_refuse(path, "pa", "authorities", "not https URLs");
+    return HSM_OK;
+}
+
 static void
 config_clear(void *config)
 {
@@ -150,6 +192,8 @@ config_read(const char *path, void *config)
     if (st != HSM_OK)
         return st;
     st = acme_daemon_check(path, &read->daemon);
+    if (st == HSM_OK)
+        st = check_issuing(path, read);
     if (st == HSM_OK)
         st = check_account(path, read);
     if (st != HSM_OK)
