@@ -20,6 +20,7 @@
 
 #include "authority_internal.h"
 #include "password_internal.h"
+#include "time_internal.h"
 
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
@@ -234,10 +235,11 @@ static enum hsm_status
 is_limited(struct acme_authority *authority, const char *user, bool *limited)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st =
-        acme_store_query(authority->config.store, &rows,
-                         "SELECT count(*) FROM login_failure WHERE \"user\" = ? AND at > ?", "si",
-                         user, (int64_t)authority_now(authority) - ACME_AUTHORITY_FAILURES_S);
+    int64_t now = authority_now(authority);
+    enum hsm_status st = acme_store_query(
+        authority->config.store, &rows,
+        "SELECT count(*) FROM login_failure WHERE \"user\" = ? AND at BETWEEN ? AND ?", "sii", user,
+        now - ACME_AUTHORITY_FAILURES_S + 1, now + ACME_CLOCK_SKEW_S);
 
     if (st != HSM_OK)
         return st;

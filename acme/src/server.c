@@ -604,7 +604,7 @@ resume(struct acme_server *server, time_t now)
 {
     enum hsm_status st = acme_issue_resume(server, false, ACME_SIGNED_PER_TICK, now);
 
-    if (st == HSM_OK || now < server->tell_at)
+    if (st == HSM_OK || !acme_time_is_due(server->tell_at, TELL_S, now))
         return;
     hsm_log(HSM_LOG_WARNING, "orders wait for their certificates: %s", hsm_status_text(st));
     server->tell_at = now + TELL_S;
@@ -642,7 +642,7 @@ acme_server_tick(struct acme_server *server)
 
     acme_server_forward(server);
     acme_server_observe(server);
-    if (now < server->expire_at) {
+    if (!acme_time_is_due(server->expire_at, EXPIRE_S, now)) {
         resume(server, now);
         return;
     }
