@@ -144,6 +144,7 @@ static const struct option_row option_rows[] = {
     TEXT("generate-password", generate_password),
     TEXT("root", root),
     TEXT("chain", chain),
+    TEXT("certificate", certificate),
     TEXT("sha256", sha256),
     TEXT("reason", reason),
     TEXT("client", client),
@@ -175,6 +176,11 @@ static const char help_text[] =
     "      tokens for CA certificates too. FILE receives a random password; one that is there\n"
     "      already is used.\n"
     "  account list --config FILE\n"
+    "  account spc --config FILE --id ID --spc SPC [--spc SPC ...] [--ca]\n"
+    "      From now on it may have tokens for these codes, and for no others.\n"
+    "  account password --config FILE --id ID (--password-source SOURCE | --generate-password "
+    "FILE)\n"
+    "      Change it; sessions that were opened with the old one are over.\n"
     "  account suspend --config FILE --id ID --reason TEXT\n"
     "  account reinstate --config FILE --id ID\n"
     "      A suspended account logs in no more, and its sessions and keys are good for nothing.\n"
@@ -198,6 +204,9 @@ static const char help_text[] =
     "      issued under the names in its chain, which begins with its issuing certificate.\n"
     "  ca account extend --config FILE --id ID --chain PEM\n"
     "      It issues under the names in this chain, too: of its next issuing certificate.\n"
+    "  revocation add --config FILE --certificate PEM [--reason N]\n"
+    "      Put the first certificate of a file on the CRL, for reason 0 to 6, 9 or 10 (RFC 5280\n"
+    "      section 5.3.1): the governance authority wants it.\n"
     "  revocation list --config FILE\n"
     "  revocation approve --config FILE --id ID\n"
     "  revocation refuse --config FILE --id ID\n"
@@ -538,6 +547,8 @@ static const struct option_command commands[] = {
     {"serve", "config! check", run_serve},
     {"account add", "config! id! user! password-source generate-password spc! ca", run_account_add},
     {"account list", "config!", run_account_list},
+    {"account spc", "config! id! spc! ca", run_account_spc},
+    {"account password", "config! id! password-source generate-password", run_account_password},
     {"account suspend", "config! id! reason!", run_account_suspend},
     {"account reinstate", "config! id!", run_account_reinstate},
     {"account bind", "config! id! client", run_account_bind},
@@ -551,6 +562,7 @@ static const struct option_command commands[] = {
     {"ca account add", "config! id! user! chain! password-source generate-password",
      run_ca_account_add},
     {"ca account extend", "config! id! chain!", run_ca_account_extend},
+    {"revocation add", "config! certificate! reason", run_revocation_add},
     {"revocation list", "config!", run_revocation_list},
     {"revocation approve", "config! id!", run_revocation_approve},
     {"revocation refuse", "config! id!", run_revocation_refuse},
