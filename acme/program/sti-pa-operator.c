@@ -10,17 +10,15 @@
 #include <unistd.h>
 
 #include <acme/authority.h>
-#include <acme/events.h>
 #include <certs/chain.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/secret.h>
 
-#include "options.h"
+#include "common.h"
 
 #define PASSWORD_LEN 16 /* random octets of a generated password */
 #define KEY_DAYS     365 /* that an API key is good for, if nothing is said */
-#define EVENTS_SHOWN 100 /* if nothing is said */
 #define REASON_MAX   10 /* RFC 5280 section 5.3.1 */
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
@@ -427,11 +425,7 @@ run_events(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    long long last = EVENTS_SHOWN;
-    enum hsm_status st;
+    enum hsm_status st = pa_open_store(arguments, &store);
 
-    if (arguments->last != NULL && !options_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &last))
-        return pa_usage("--last is not a number from 1 to 100000");
-    st = pa_open_store(arguments, &store);
-    return st == HSM_OK ? acme_events_show(store, last, arguments->json, stdout) : st;
+    return st == HSM_OK ? show_events(&pa_options, store, arguments->last, arguments->json) : st;
 }

@@ -21,6 +21,7 @@
 #include <hsm/process.h>
 #include <hsm/secret.h>
 
+#include "common.h"
 #include "options.h"
 #include "sti-pa.h"
 
@@ -159,8 +160,6 @@ static const struct option_row option_rows[] = {
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
 };
 
-static const struct option_table table;
-
 static const char help_text[] =
     "Usage: " PROGRAM " COMMAND [OPTIONS]\n"
     "The STI-PA of ATIS-1000080: SPC tokens, the list of trusted STI-CAs, the CRL.\n"
@@ -224,15 +223,13 @@ static void
 print_help(void)
 {
     fputs(help_text, stdout);
-    for (const struct acme_config_key *key = config_keys; key->section != NULL; key++)
-        printf("  [%s] %s%s%s: %s\n", key->section, key->name, key->fallback != NULL ? " = " : "",
-               key->fallback != NULL ? key->fallback : "", key->help);
+    print_keys(config_keys);
 }
 
 enum hsm_status
 pa_usage(const char *why)
 {
-    return options_refuse(&table, why);
+    return options_refuse(&pa_options, why);
 }
 
 /* ---- init ---- */
@@ -492,6 +489,8 @@ work(const void *config, void *context)
     enum hsm_status st = pa_open(config, &pa);
 
     (void)context;
+    if (st == HSM_OK)
+        st = acme_authority_tell_start(pa.authority);
     if (st != HSM_OK)
         return st;
     service.handler = acme_authority_handler(pa.authority);
@@ -507,14 +506,11 @@ static const struct acme_daemon_program program = {
 };
 
 static enum hsm_status
-check(const char *path, const struct config *config)
+check(const void *config)
 {
     PA pa = {.daemon = NULL};
-    enum hsm_status st = pa_open(config, &pa);
 
-    if (st == HSM_OK)
-        printf("%s: good\n", path);
-    return st;
+    return pa_open(config, &pa);
 }
 
 static enum hsm_status
@@ -522,15 +518,8 @@ run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    enum hsm_status st = config_read(arguments->config, &config);
 
-    if (st == HSM_OK)
-        st = acme_daemon_log(PROGRAM, &config.daemon);
-    if (st != HSM_OK)
-        return st;
-    if (arguments->check)
-        return check(arguments->config, &config);
-    return acme_daemon_supervise(&program, arguments->config, &config, NULL);
+    return serve(&program, arguments->config, &config, arguments->check ? check : NULL);
 }
 
 enum hsm_status
@@ -569,7 +558,7 @@ static const struct option_command commands[] = {
     {"events", "config! last json", run_events},
 };
 
-static const struct option_table table = {
+const struct option_table pa_options = {
     .program = PROGRAM,
     .help = print_help,
     .rows = option_rows,
@@ -583,5 +572,5 @@ main(int argc, char **argv)
 {
     struct arguments arguments = {.dir = NULL};
 
-    return options_main(&table, &arguments, argc, argv);
+    return options_main(&pa_options, &arguments, argc, argv);
 }

@@ -10,6 +10,8 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
+#include "options.h"
+
 #define SPCS_MAX     256 /* --spc of one account */
 #define PREFIXES_MAX 64 /* --from of one account */
 
@@ -29,6 +31,8 @@ struct arguments {
 /** The store of the configuration that --config names. */
 HSM_MUST_CHECK enum hsm_status pa_open_store(const struct arguments *arguments,
                                              struct acme_store **out);
+
+extern const struct option_table pa_options;
 
 /** HSM_ERR_USAGE, and says why on standard error. */
 enum hsm_status pa_usage(const char *why);

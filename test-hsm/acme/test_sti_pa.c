@@ -491,6 +491,9 @@ daemon_serves_until_sigterm(void **state)
     assert_int_equal(kill(pid, SIGTERM), 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_succeeds(run("events", "--config", config, NULL));
+    assert_non_null(strstr(output, ": configured: token-lifetime-s: 86400\n"));
+    assert_non_null(strstr(output, ": configured: policy: none\n"));
     certs_chain_free(anchors);
     acme_http_client_free(http);
 }

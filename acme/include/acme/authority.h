@@ -81,6 +81,9 @@ struct acme_authority;
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_new(const struct acme_authority_config *config,
                                                   struct acme_authority **out);
+/** For a daemon that begins to serve: its settings as events, acme_events_tell_start(). */
+HSM_MUST_CHECK enum hsm_status acme_authority_tell_start(struct acme_authority *authority);
+
 struct acme_http_handler acme_authority_handler(struct acme_authority *authority);
 /** Add why it could not serve now, besides its token, as texts to a JSON array. */
 void acme_authority_not_ready(struct acme_authority *authority, json_t *reasons);
