@@ -200,12 +200,20 @@ read_request_line(struct http_parser *parser, char *octets, size_t len)
 
 /* ---- header fields: section 5 ------------------------------------------ */
 
-/* RFC 9110 section 7.2 and RFC 3986 section 3.2: no more than that there is nothing else in it. */
+/* RFC 9110 section 7.2 and RFC 3986 section 3.2: what an authority without a user is made of, as
+ * bits of two words. */
 static bool
 is_host(const char *value)
 {
-    return value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                               "-._~!$&'()*+,;=:[]%")] == '\0';
+    static const uint64_t octets[] = {0x2fff7ff200000000, 0x47fffffeaffffffe};
+
+    for (; *value != '\0'; value++) {
+        unsigned char c = (unsigned char)*value;
+
+        if (c >= 128 || (octets[c / 64] >> (c % 64) & 1) == 0)
+            return false;
+    }
+    return true;
 }
 
 static int
@@ -223,10 +231,14 @@ read_content_length(struct http_parser *parser, const char *value)
 {
     size_t length = 0;
 
-    if (parser->has_length || *value == '\0' || value[strspn(value, "0123456789")] != '\0')
+    if (parser->has_length || *value == '\0')
         return 400;
-    for (; *value != '\0' && length <= ACME_HTTP_BODY_MAX; value++)
-        length = 10 * length + (size_t)(*value - '0');
+    for (; *value != '\0'; value++) {
+        if (*value < '0' || *value > '9')
+            return 400;
+        if (length <= ACME_HTTP_BODY_MAX)
+            length = 10 * length + (size_t)(*value - '0');
+    }
     parser->has_length = true;
     parser->content_length = length;
     return ON;

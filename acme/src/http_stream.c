@@ -65,7 +65,8 @@ http_stream_write(struct http_connection *connection, const struct iovec *parts,
         n = SSL_write(connection->ssl, parts[0].iov_base, (int)parts[0].iov_len);
         return n > 0 ? n : tls_refused(connection, (int)n);
     }
-    n = sendmsg(connection->fd, &message, MSG_NOSIGNAL);
+    n = count == 1 ? send(connection->fd, parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL)
+                   : sendmsg(connection->fd, &message, MSG_NOSIGNAL);
     return n >= 0 ? n : refused(connection);
 }
 
