@@ -334,20 +334,27 @@ directory_below(const struct choice *choice, const X509 *root)
     return NULL;
 }
 
-/* The SPCs of the providers that have certificates issued by that STI-CA. */
+static bool
+is_served_by(const struct sks_sp_config *config, const struct sks_sp_provider *provider,
+             const char *directory)
+{
+    for (size_t i = 0; i < provider->ca_count; i++)
+        if (strcmp(config->cas[provider->cas[i]].directory, directory) == 0)
+            return true;
+    return false;
+}
+
+/* The SPCs of the providers that may ask that STI-CA for certificates. */
 static json_t *
 users_json(const struct choice *choice, const char *directory)
 {
     const struct sks_sp_config *config = choice->config;
     json_t *spcs = json_array();
 
-    for (size_t i = 0; directory != NULL && i < config->provider_count; i++) {
-        const struct sks_sp_provider *one = &config->providers[i];
-
-        for (size_t j = 0; kms_is_meant(choice->arguments, one->spc) && j < one->ca_count; j++)
-            if (strcmp(config->cas[one->cas[j]].directory, directory) == 0)
-                json_array_append_new(spcs, json_string(one->spc));
-    }
+    for (size_t i = 0; directory != NULL && i < config->provider_count; i++)
+        if (kms_is_meant(choice->arguments, config->providers[i].spc) &&
+            is_served_by(config, &config->providers[i], directory))
+            json_array_append_new(spcs, json_string(config->providers[i].spc));
     return spcs;
 }
 

@@ -71,6 +71,8 @@ END
 silent_pid=$!
 until [ -s "$work/silent" ]; do sleep 0.1; done
 
+ca_port=${STI_CA_DIRECTORY#https://127.0.0.1:}
+ca_port=${ca_port%%/*}
 cat >"$providers" <<END
 [provider slow]
 spc = 9999
@@ -85,6 +87,7 @@ pa-account = 8888
 pa-user = sp-8888
 pa-password-source = file:$dir/8888.password
 ca = ca
+cr-base-url = https://localhost:${STI_CR_URL##*:}
 
 [provider second]
 spc = 5678
@@ -92,7 +95,7 @@ pa-account = $STI_PA_ACCOUNT
 pa-user = $STI_PA_USER
 pa-password-source = file:$STI_PA_PASSWORD_FILE
 tokens = two
-ca = ca
+ca = ca-3
 contact = mailto:noc@second.example
 
 [token two]
@@ -100,16 +103,27 @@ uri = pkcs11:token=sti-sp-2
 module = $STI_MODULE
 pin-source = file:$dir/pin
 END
-sed -i 's/^spc = 1234$/spc = 1234\nproviders = providers.conf/' "$conf"
+sed -i "s/^spc = 1234\$/spc = 1234\nproviders = providers.conf/; /^ports = /d
+    s/^\[verification\]\$/[verification]\nports = ${STI_CR_URL##*:} $ca_port/" "$conf"
 cat >>"$conf" <<END
 
 [ca-2]
 directory = https://127.0.0.1:$(cat "$work/silent")/directory
 
+[ca-3]
+directory = $STI_CA_DIRECTORY
+x5u = ca
+
 [kms]
 look-every = 1
 retry-first = 1
 END
+printf '\n[ca]\nhost-chains = yes\n' >>"$dir/ca/sti-ca.conf"
+kill -HUP "$(cat "$dir/run/sti-ca.pid")"
+for _ in $(seq 100); do
+    if grep -q 'the new configuration is in use' "$dir/log/sti-ca.log"; then break; fi
+    sleep 0.1
+done
 
 # --- what is wrong with the files is told with file and line
 kms 1 run --check
@@ -126,14 +140,14 @@ faulty "$providers:9: .*pa-user: missing" '/^pa-user = sp-8888/d'
 faulty "$providers:9: \[provider late\]: spc: not an SPC" 's/^spc = 8888/spc = 88-88/'
 faulty "$providers:9: \[provider late\]: spc: is that of $providers:2: \[provider slow\]" 's/^spc = 8888/spc = 9999/'
 faulty "$providers:9: \[provider late\]: spc: is that of $conf: \[sp\]" 's/^spc = 8888/spc = 1234/'
-faulty "$providers:16: \[provider slow\]: given before" 's/^.provider second.$/[provider slow]/'
-faulty "$providers:16: \[provider second\]: tokens: three: not configured" 's/^tokens = two/tokens = three/'
-faulty "$providers:16: \[provider second\]: ca: ca-3: not configured" '18,21s/^ca = ca$/ca = ca-3/'
-faulty "$providers:16: \[provider second\]: ca: ca: twice" '18,21s/^ca = ca$/ca = ca ca/'
-faulty "$providers:16: .*eab-kid and eab-key-source: both or neither" 's/^tokens = two/&\neab-kid = x/'
-faulty "$providers:16: .*cr-upload-..: only with cr-base-url" 's/^tokens = two/&\ncr-upload-url = https:\/\/x/'
-faulty "$providers:25: \[token two\]: uri: another token has it" 's/^uri = .*/uri = pkcs11:token=sti-sp/'
-faulty "$providers:25: \[token token-9\]: a name that is one of the main file" 's/^\[token two\]/[token token-9]/'
+faulty "$providers:17: \[provider slow\]: given before" 's/^.provider second.$/[provider slow]/'
+faulty "$providers:17: \[provider second\]: tokens: three: not configured" 's/^tokens = two/tokens = three/'
+faulty "$providers:17: \[provider second\]: ca: ca-4: not configured" 's/^ca = ca-3$/ca = ca-4/'
+faulty "$providers:17: \[provider second\]: ca: ca: twice" 's/^ca = ca-3$/ca = ca ca/'
+faulty "$providers:17: .*eab-kid and eab-key-source: both or neither" 's/^tokens = two/&\neab-kid = x/'
+faulty "$providers:17: .*cr-upload-..: only with cr-base-url" 's/^tokens = two/&\ncr-upload-url = https:\/\/x/'
+faulty "$providers:26: \[token two\]: uri: another token has it" 's/^uri = .*/uri = pkcs11:token=sti-sp/'
+faulty "$providers:26: \[token token-9\]: a name that is one of the main file" 's/^\[token two\]/[token token-9]/'
 faulty "$providers:12: .*pa-password-source: not file:PATH" 's/^pa-password-source = .*8888.*/pa-password-source = secret/'
 
 # --- each has its own; who cannot go on holds up nobody
@@ -182,13 +196,18 @@ for spc in 1234 5678 8888; do
     "$bin/sti-sks" verify --config "$conf" --identity "$work/identity" --from 12155551212 --to 12155551213 \
         >"$work/verdict" 2>&1 || fail "a call of SPC $spc: $(cat "$work/verdict")"
     x5u=$(sed 's/.*info=<//; s/>.*//' "$work/identity")
+    case $spc in
+    1234) expected=$STI_CR_URL ;;
+    5678) expected=https://127.0.0.1:$ca_port/acme/chain ;;
+    8888) expected=https://localhost:${STI_CR_URL##*:} ;;
+    esac
+    [ "${x5u%/*.pem}" = "$expected" ] || fail "SPC $spc has the x5u $x5u"
     status | jq -e --arg x5u "$x5u" --arg spc "$spc" \
         'any(.credentials[]; .x5u == $x5u and .spc == $spc and .state == "active")' >/dev/null ||
         fail "SPC $spc signed with $x5u"
 done
 
 # --- a provider that is configured no more is no trouble any more; the others go on
-wait_for '[.troubles[] | select(.spc == "9999")] | length == 1'
 sed -i '1,/^ca = ca-2$/d' "$providers"
 kill -HUP "$run_pid"
 wait_for '([.providers[].spc] == ["1234", "8888", "5678"]) and (.troubles | length == 0)'
