@@ -768,6 +768,58 @@ peers_may_vanish_while_their_request_is_handled(void **state)
     SSL_CTX_free(ctx);
 }
 
+static size_t
+count_lines(const char *text)
+{
+    size_t count = 0;
+
+    for (; *text != '\0'; text++)
+        count += *text == '\n';
+    return count;
+}
+
+/* It is told of an answer that nobody waits for, but not of one whose reader has closed one half.
+ */
+static void
+an_answer_that_nobody_waits_for_is_told(void **state)
+{
+    static const char text[] = "GET /wait HTTP/1.1\r\n" HOST "\r\n";
+    static const char other[] = "GET /quick HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    int standard = dup(STDERR_FILENO);
+
+    (void)state;
+    for (int gone = 0; gone < 2; gone++) {
+        FILE *log = tmpfile();
+        char told[4096] = "";
+        int fd = http_connect_unix(&peer);
+
+        gate_set(false);
+        http_send(fd, text, strlen(text));
+        gate_await(1);
+        dup2(fileno(log), STDERR_FILENO);
+        if (gone)
+            close(fd);
+        else
+            assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        for (int i = 0; i < 3; i++) /* the loop turns */
+            exchange(other, strlen(other));
+        gate_set(true);
+        if (!gone)
+            assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+        for (int i = 0; i < SOON_MS && count_lines(told) < 4; i++) { /* all are told of */
+            usleep(1000);
+            memset(told, 0, sizeof(told));
+            assert_true(pread(fileno(log), told, sizeof(told) - 1, 0) >= 0);
+        }
+        dup2(standard, STDERR_FILENO);
+        fclose(log);
+        if (!gone)
+            close(fd);
+        assert_int_equal(strstr(told, "(the peer is gone)") != NULL, gone);
+    }
+    close(standard);
+}
+
 static void
 peers_may_vanish_anywhere_in_tls(void **state)
 {
@@ -1635,6 +1687,7 @@ main(void)
         cmocka_unit_test(patterns_match_segments),
         cmocka_unit_test(who_does_not_finish_a_request_is_closed),
         WITH_SERVER(peers_may_vanish_while_their_request_is_handled),
+        WITH_SERVER(an_answer_that_nobody_waits_for_is_told),
         WITH_SERVER(peers_may_vanish_anywhere_in_tls),
         cmocka_unit_test(more_connections_than_the_limit_are_closed),
         WITH_SERVER(handlers_that_wait_do_not_hold_up_the_others),
