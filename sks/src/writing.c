@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 
-#define CANONICAL (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) /* as acme_json_canonical() */
-
 #define ESCAPE_MAX 6 /* characters that stand for one octet */
 
 void
