@@ -14,7 +14,6 @@
 #define PAYLOAD_FIXED  384 /* octets, at most: everything but what is counted */
 #define IDENTITY_MARKS 3 /* octets around an identity in an array: its quotes, a comma */
 #define MKY_MARKS      19 /* octets around a media key: {"alg":"","dig":""}, */
-#define CANONICAL      (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) /* as acme_json_canonical() */
 
 static const char *const ppt_texts[] = {"shaken", "div", "rph", "rcd", "", "div-o", "?"};
 

@@ -200,10 +200,9 @@ take_array(struct ms_identities *out, const json_t *array, take_fn take)
 }
 
 bool
-ms_take_one(struct ms_identities *out, const json_t *request, const char *name,
+ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
             struct ms_fault *fault)
 {
-    const json_t *member = json_object_get(request, name);
     const json_t *tn = json_object_get(member, "tn");
     const json_t *uri = json_object_get(member, "uri");
     const char *wrong;
@@ -216,10 +215,9 @@ ms_take_one(struct ms_identities *out, const json_t *request, const char *name,
 }
 
 bool
-ms_take_many(struct ms_identities *out, const json_t *request, const char *name, bool single,
+ms_take_many(struct ms_identities *out, const json_t *member, const char *name, bool single,
              struct ms_fault *fault)
 {
-    const json_t *member = json_object_get(request, name);
     const json_t *tn = json_object_get(member, "tn");
     const json_t *uri = json_object_get(member, "uri");
     const char *wrong = NULL;
@@ -236,10 +234,10 @@ ms_take_many(struct ms_identities *out, const json_t *request, const char *name,
 /* ---- single members ---- */
 
 bool
-ms_take_string(const json_t *request, const char *name, size_t max, const char **out,
+ms_take_string(const json_t *member, const char *name, size_t max, const char **out,
                struct ms_fault *fault)
 {
-    const char *text = json_string_value(json_object_get(request, name));
+    const char *text = json_string_value(member);
 
     if (text == NULL)
         return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not a string");
@@ -250,11 +248,10 @@ ms_take_string(const json_t *request, const char *name, size_t max, const char *
 }
 
 bool
-ms_take_time(const json_t *request, const char *name, int64_t *out, struct ms_fault *fault)
+ms_take_time(const json_t *member, const char *name, int64_t *out, struct ms_fault *fault)
 {
-    struct hsm_reason why = {""};
-
-    if (acme_json_integer(request, name, out, &why) != HSM_OK)
+    if (!json_is_integer(member) || json_integer_value(member) < 0)
         return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not seconds since 1970");
+    *out = json_integer_value(member);
     return true;
 }

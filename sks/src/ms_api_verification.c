@@ -78,7 +78,7 @@ take_identities(struct ms_verification *out, const json_t *request, const char *
     if (out->dialect == MS_ATIS && json_is_array(identity))
         return take_list(out, identity, name, fault);
     if (identity != NULL &&
-        !ms_take_string(request, name, SKS_IDENTITY_MAX, &out->call.identity, fault))
+        !ms_take_string(identity, name, SKS_IDENTITY_MAX, &out->call.identity, fault))
         return false;
     if (out->dialect == MS_ATIS || list == NULL)
         return true;
@@ -200,13 +200,14 @@ static bool
 take_request(struct ms_verification *out, const json_t *request, const struct form *form,
              struct ms_fault *fault)
 {
-    if (!ms_take_one(&out->from, request, form->from, fault) ||
+    const json_t *target = form->has_target ? json_object_get(request, "dest") : NULL;
+
+    if (!ms_take_one(&out->from, json_object_get(request, form->from), form->from, fault) ||
         !take_identities(out, request, form->identity, fault) ||
-        !ms_take_time(request, form->time, &out->call.time, fault) ||
-        !ms_take_many(&out->to, request, form->to, true, fault))
+        !ms_take_time(json_object_get(request, form->time), form->time, &out->call.time, fault) ||
+        !ms_take_many(&out->to, json_object_get(request, form->to), form->to, true, fault))
         return false;
-    if (form->has_target && json_object_get(request, "dest") != NULL &&
-        !ms_take_many(&out->target, request, "dest", true, fault))
+    if (target != NULL && !ms_take_many(&out->target, target, "dest", true, fault))
         return false;
     return take_headers(out, request, fault) && take_mky(out, request, fault);
 }

@@ -18,6 +18,12 @@ sks_tn_is_canonical(const char *text)
     return len >= 1 && len <= SKS_TN_MAX && strspn(text, number_characters) == len;
 }
 
+static bool
+is_number_character(char c)
+{
+    return (c >= '0' && c <= '9') || c == '#' || c == '*';
+}
+
 /* What stands behind the scheme, or NULL. Schemes do not mind case (RFC 3986 section 3.1). */
 static const char *
 after_scheme(const char *text, const char *scheme)
@@ -39,14 +45,17 @@ after_sip(const char *text)
 static bool
 find_number(const char *text, const char **start, size_t *len)
 {
-    const char *rest = after_sip(text);
+    /* Without a scheme, as nearly all are, it is not looked for. */
+    bool may_have_scheme = isalpha((unsigned char)text[0]) != 0;
+    const char *rest = may_have_scheme ? after_sip(text) : NULL;
 
     if (rest != NULL) {
         if (strchr(rest, '@') == NULL)
             return false; /* no user part */
         *len = strcspn(rest, ";:@");
     } else {
-        rest = after_scheme(text, "tel:");
+        if (may_have_scheme)
+            rest = after_scheme(text, "tel:");
         if (rest == NULL)
             rest = text;
         *len = strcspn(rest, ";");
@@ -98,7 +107,7 @@ collect_digits(const char *start, size_t len, char out[SKS_TN_MAX + 1], bool *gl
             return HSM_ERR_NOT_FOUND;
         if (c == '+' && n == 0 && !*global) {
             *global = true;
-        } else if (strchr(number_characters, c) != NULL) {
+        } else if (is_number_character(c)) {
             if (n == SKS_TN_MAX)
                 return HSM_ERR_MALFORMED;
             out[n++] = c;

@@ -282,6 +282,11 @@ each_dialect_is_answered_in_its_own_words(void **state)
     assert_non_null(strstr(identity, ";ppt=shaken"));
     assert_non_null(strstr(called.body, "\"requestId\":\"r-1\""));
     free(identity);
+    post(SHAKEN ",\"requestId\":\"\\u0022\\\\\\/\\b\\f\\n\\r\\t\\u001f\\u007fü\"");
+    identity = signed_identity("identityHeader");
+    assert_non_null(
+        strstr(called.body, "\"requestId\":\"\\\"\\\\/\\b\\f\\n\\r\\t\\u001F\x7fü\"}}"));
+    free(identity);
     post(DIV);
     identity = signed_identity("identityHeader");
     assert_non_null(strstr(identity, ";ppt=\"div\""));

@@ -255,6 +255,10 @@ static const struct {
     {"{\"alg\":\"ES256\",\"kid\":\"1\",\"ppt\":\"shaken\",\"typ\":\"passport\","
      "\"x5u\":\"" X5U "\"}",
      SKS_VALID},
+    /* good, but not as RFC 8225 section 9 writes it */
+    {"{\"typ\":\"passport\",\"alg\":\"ES256\",\"ppt\":\"shaken\",\"x5u\":\"" X5U "\"}", SKS_VALID},
+    {"{\"alg\":\"ES256\",\"ppt\":\"shaken\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"} ", SKS_VALID},
+    {"{\"alg\":\"ES256\",\"ppt\":\"?\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"}", SKS_E13_PPT},
 };
 
 static void
