@@ -18,10 +18,9 @@
 
 #include <acme/jws.h>
 #include <acme/problem.h>
+#include <acme/time.h>
 #include <certs/issue.h>
 #include <hsm/defer.h>
-
-#include "time_internal.h"
 
 #define ACME_BASE_URL_MAX 256 /* characters */
 #define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
@@ -51,6 +50,7 @@
 #define ACME_VALID       "valid"
 #define ACME_INVALID     "invalid"
 #define ACME_DEACTIVATED "deactivated"
+#define ACME_REVOKED     "revoked"
 #define ACME_EXPIRED     "expired"
 
 struct acme_server {
@@ -204,6 +204,18 @@ HSM_MUST_CHECK enum hsm_status acme_keys_find(struct acme_keys *keys, const char
 /** What the account resource shows, from ACME_ACCOUNT_COLUMNS that begin at `first`. */
 HSM_MUST_CHECK enum hsm_status acme_account_read(struct acme_call *call,
                                                  const struct acme_rows *rows, size_t first);
+
+/* ---- server_operator.c ---- */
+
+/**
+ * End an account within a transaction, and with it its pending authorizations and orders (RFC 8555
+ * section 7.3.6).
+ *
+ * @param status  ACME_DEACTIVATED, ACME_REVOKED
+ * @retval HSM_ERR_NOT_FOUND  it is valid no more
+ */
+HSM_MUST_CHECK enum hsm_status acme_account_end(struct acme_store *store, const char *account,
+                                                const char *status);
 
 /* ---- server_terms.c: terms of service (RFC 8555 sections 7.3, 7.3.3) ---- */
 

@@ -785,9 +785,10 @@ passwords_are_tried_so_often_an_hour(void **state)
     GOT limited = {.status = 0};
 
     (void)state;
+    ca_fixture_sql(&ca, "DELETE FROM rate");
     ask_as("alice", "nothing", &last);
     assert_int_equal(last.status, 401);
-    ca_fixture_sql(&ca, "UPDATE rate SET used_until = used_until + 3600000000 WHERE subject LIKE"
+    ca_fixture_sql(&ca, "UPDATE rate SET used_until = used_until + 3550000000 WHERE subject LIKE"
                         " 'logins %'");
     ask_as("alice", PASSWORD, &limited);
     assert_page(&limited, 429, "There were too many passwords from this address.");
@@ -807,7 +808,7 @@ the_status_tells_what_an_operator_asks_first(void **state)
     make_wish(&wish, "4321");
     confirm(&browser, &wish, path);
     ca_fixture_sql(&ca, "DELETE FROM revocation");
-    ca_fixture_sql(&ca, "UPDATE issuance SET not_after = strftime('%s','now') + 86400 WHERE"
+    ca_fixture_sql(&ca, "UPDATE issuance SET not_after = attempted + 86400 WHERE"
                         " spc = '4321'");
     ca_fixture_sql(&ca, "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
                         " revoked, next_try, tries) SELECT order_id, x'30', serial, 4, 'operator',"
@@ -820,6 +821,7 @@ the_status_tells_what_an_operator_asks_first(void **state)
     assert_page(&got, 200,
                 "<td>superseded</td><td>2023-11-14T22:13:20Z</td>"
                 "<td class=\"number\">3</td>");
+    assert_page(&got, 200, "<td>web user added</td><td>carol</td>");
     assert_page(&got, 200, "https://pa.example/crl"); /* nobody serves it here */
     assert_non_null(strstr(got.body, "<p class=\"bad\">"));
 }
