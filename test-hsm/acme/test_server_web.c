@@ -811,7 +811,7 @@ the_status_tells_what_an_operator_asks_first(void **state)
     ca_fixture_sql(&ca, "UPDATE issuance SET not_after = attempted + 86400 WHERE"
                         " spc = '4321'");
     ca_fixture_sql(&ca, "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
-                        " revoked, next_try, tries) SELECT order_id, x'30', serial, 4, 'operator',"
+                        " revoked, next_try, tries) SELECT order_id, point, serial, 4, 'operator',"
                         " 1700000000, 1700000100, 3 FROM issuance WHERE spc = '1234' LIMIT 1");
     add_user("carol", PASSWORD, HSM_OK);
     ask_as("carol", PASSWORD, &got);
