@@ -282,6 +282,8 @@ answer(struct acme_call *call, struct challenge *challenge, const char *text)
 
     if (checked == HSM_OK)
         checked = check_token(call, challenge, token, &refusal);
+    if (!acme_call_settle(call))
+        return;
     if (acme_status_is_fault(checked)) { /* it stays pending: the client may answer it again */
         acme_call_fault(call, checked);
         return;
@@ -341,10 +343,12 @@ acme_challenge(struct acme_call *call)
 
     if (!load_challenge(call, &challenge))
         return;
-    if (acme_call_is_read(call) || strcmp(challenge.state.status, ACME_PENDING) != 0)
-        respond_challenge(call, &challenge); /* read, or answered before */
-    else if (is_answerable(call, &challenge) && acme_call_payload(call, &payload) &&
-             take_token(call, payload, &token))
+    if (acme_call_is_read(call) || strcmp(challenge.state.status, ACME_PENDING) != 0) {
+        if (acme_call_settle(call))
+            respond_challenge(call, &challenge); /* read, or answered before */
+    } else if (is_answerable(call, &challenge) && acme_call_payload(call, &payload) &&
+               take_token(call, payload, &token)) {
         answer(call, &challenge, token);
+    }
     acme_rows_free(challenge.rows);
 }
