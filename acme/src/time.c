@@ -110,3 +110,9 @@ acme_time_parse(const char *text, time_t *out)
     *out = minute + second - east;
     return HSM_OK;
 }
+
+bool
+acme_time_is_due(time_t at, time_t pause_s, time_t now)
+{
+    return at <= now || at > now + pause_s;
+}

@@ -293,6 +293,15 @@ replaced_certificate(struct run *run)
     return run->replaced_chain == NULL ? NULL : certs_chain_get(run->replaced_chain, 0);
 }
 
+/* The trusted list may have only one of the roots that the CA's chains end at. */
+static bool
+is_trusted(void *context, const struct certs_chain *chain)
+{
+    const struct run *run = context;
+
+    return sks_trust_check(run->with->trust, chain, time(NULL), NULL) == HSM_OK;
+}
+
 /* An order that the CA has given up cannot be continued; a new one can be made for the same key. */
 static enum hsm_status
 order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **chain)
@@ -306,6 +315,7 @@ order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **
         .ordered = remember_order,
         .resume_url = run->credential.order_url,
         .is_known = run->is_continued ? is_known : NULL,
+        .accepts = is_trusted,
         .replaces = replaced_certificate(run),
         .x5u = run->with->hosted_by_ca != NULL ? &run->order_x5u : NULL,
     };

@@ -180,7 +180,7 @@ alarm_of(struct sks_kms *kms, const char *what)
         kms->alarm_count = 0; /* things came and went: all is told anew */
     alarm = &kms->alarms[kms->alarm_count++];
     memset(alarm, 0, sizeof(*alarm));
-    snprintf(alarm->what, sizeof(alarm->what), "%s", what);
+    snprintf(alarm->what, sizeof(alarm->what), "%.*s", (int)sizeof(alarm->what) - 1, what);
     return alarm;
 }
 
