@@ -218,7 +218,7 @@ typedef bool find_word(const struct sks_sp_config *config, const char *word, siz
 static bool
 is_section(const char *word, const char *kind, size_t i)
 {
-    char name[16];
+    char name[32];
 
     if (i == 0)
         return strcmp(word, kind) == 0;
