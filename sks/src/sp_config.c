@@ -386,7 +386,7 @@ print_keys(FILE *to, const struct acme_config_key *key, const char *name)
         if (strcmp(section, key->section) != 0)
             fprintf(to, "  [%s%s]%s\n", key->section, name, plural(key->section, name));
         section = key->section;
-        fprintf(to, "    %-20s %s%s%s%s\n", key->name, key->help,
+        fprintf(to, "    %-23s %s%s%s%s\n", key->name, key->help,
                 key->fallback != NULL ? " (default: " : "",
                 key->fallback != NULL ? key->fallback : "", key->fallback != NULL ? ")" : "");
     }
