@@ -33,8 +33,8 @@ request_id(const struct acme_http_response *response)
 
 /* Never the query, a header of the request or a body: there are tokens and telephone numbers. */
 static void
-log_call(const struct http_call *call, const char *route, const char *status, double seconds,
-         const char *note)
+log_call(const struct http_call *call, enum hsm_log_level level, const char *route,
+         const char *status, double seconds, const char *note)
 {
     const struct acme_http_request *request = call->request;
     const char *path = call->response.route != NULL ? request->path : NULL;
@@ -51,7 +51,7 @@ log_call(const struct http_call *call, const char *route, const char *status, do
     };
 
     snprintf(ms, sizeof(ms), "%.1f", seconds * 1e3);
-    hsm_log_event(HSM_LOG_INFO, fields, sizeof(fields) / sizeof(fields[0]), "%s %s %s %s %s ms%s",
+    hsm_log_event(level, fields, sizeof(fields) / sizeof(fields[0]), "%s %s %s %s %s ms%s",
                   http_method_text(request->method), path != NULL ? path : route, status,
                   request->peer, ms, note);
 }
@@ -62,6 +62,9 @@ http_observe_call(const struct http_call *call, const char *note)
     struct hsm_metrics *metrics = call->server->metrics;
     const char *route = call->response.route != NULL ? call->response.route : NO_ROUTE;
     double seconds = (double)(hsm_metric_clock_ns() - call->begun_ns) / 1e9;
+    /* 503 is said on purpose; any other 5xx never goes without a line */
+    bool is_fault = call->response.status >= 500 && call->response.status != 503;
+    enum hsm_log_level level = is_fault ? HSM_LOG_WARNING : HSM_LOG_INFO;
     char status[16];
 
     snprintf(status, sizeof(status), "%d", call->response.status);
@@ -72,8 +75,8 @@ http_observe_call(const struct http_call *call, const char *note)
                        1);
         hsm_series_observe(hsm_series(metrics, &durations, &route), seconds);
     }
-    if (!call->server->is_quiet && hsm_log_is_on(HSM_LOG_INFO))
-        log_call(call, route, status, seconds, note);
+    if ((is_fault || !call->server->is_quiet) && hsm_log_is_on(level))
+        log_call(call, level, route, status, seconds, note);
 }
 
 void
