@@ -1,6 +1,5 @@
 /* authority_account.c - accounts of service providers: passwords, logins, sessions. */
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -13,8 +12,6 @@
 #include <openssl/sha.h>
 
 #include <acme/base64url.h>
-#include <acme/events.h>
-#include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
@@ -28,7 +25,6 @@
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(json_t, json_decref)
 
 /*
