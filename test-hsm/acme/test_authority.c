@@ -115,7 +115,7 @@ start(void **state)
     (void)state;
     assert_int_equal(setenv("STI_SHIM_BEHIND", softhsm_module(), 1), 0);
     assert_int_equal(setenv("STI_TEST_MODULE", SHIM_MODULE, 1), 0);
-    assert_int_equal(setenv("STI_TEST_TIMEOUT_MS", "500", 1), 0);
+    assert_int_equal(setenv("STI_TEST_TIMEOUT_MS", "1500", 1), 0);
     token_answers("");
     pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
     assert_int_equal(
