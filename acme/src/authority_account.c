@@ -12,12 +12,12 @@
 #include <openssl/sha.h>
 
 #include <acme/base64url.h>
+#include <acme/time.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
 #include "authority_internal.h"
 #include "password_internal.h"
-#include "time_internal.h"
 
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */

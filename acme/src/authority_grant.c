@@ -11,13 +11,13 @@
 #include <acme/authority_token.h>
 #include <acme/base64url.h>
 #include <acme/jwk.h>
+#include <acme/time.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/use.h>
 
 #include "authority_internal.h"
-#include "time_internal.h"
 
 #define FINGERPRINT_PREFIX "SHA256 "
 #define FINGERPRINT_OCTETS 32

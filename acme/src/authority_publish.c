@@ -18,13 +18,13 @@
 
 #include <acme/ca_list.h>
 #include <acme/events.h>
+#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
 #include "authority_internal.h"
-#include "time_internal.h"
 
 #define RETRY_S          30 /* after a failed signature, before the next */
 #define BACKDATE_S       300 /* thisUpdate = now - this: clocks of verifiers may lag */

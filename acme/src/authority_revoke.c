@@ -17,6 +17,7 @@
 
 #include <acme/base64url.h>
 #include <acme/events.h>
+#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
@@ -24,7 +25,6 @@
 #include <hsm/log.h>
 
 #include "authority_internal.h"
-#include "time_internal.h"
 
 #define ISSUER_MAX 4096 /* characters of the issuer in base64 */
 #define LISTED_MAX 100000 /* requests shown, the newest */

@@ -149,6 +149,7 @@ struct acme_order_view {
     const char *authorizations[ACME_AUTHZS_MAX];
     size_t authorization_count;
     const char *finalize, *certificate; /* there when the status wants them */
+    const char *x5u; /* NULL: none, or not valid yet */
 };
 
 /** @retval HSM_ERR_DENIED  the order is invalid: the reason has its error */

@@ -294,6 +294,23 @@ finalize(struct run *run, const char *finalize_url, struct acme_answer *answer)
     return st;
 }
 
+/* Written only when all is there. */
+static enum hsm_status
+take_valid(struct run *run, const struct acme_order_view *view, struct certs_chain **chain)
+{
+    DEFER(free) char *x5u = NULL;
+    enum hsm_status st;
+
+    if (run->order->x5u != NULL && view->x5u != NULL && (x5u = strdup(view->x5u)) == NULL)
+        return HSM_ERR_NOMEM;
+    st = acme_client_download(run->client, run->order, view->certificate, chain, run->why);
+    if (st != HSM_OK || run->order->x5u == NULL)
+        return st;
+    *run->order->x5u = x5u;
+    x5u = NULL; /* handed over */
+    return HSM_OK;
+}
+
 static enum hsm_status
 authorize_all(struct run *run, const struct acme_order_view *view, struct acme_answer *answer)
 {
@@ -323,7 +340,7 @@ step(struct run *run, struct acme_answer *answer, struct certs_chain **chain, bo
         return st == HSM_OK ? read_order(run, answer) : st;
     case ACME_ORDER_VALID:
         *done = true;
-        return acme_client_download(run->client, run->order, view.certificate, chain, run->why);
+        return take_valid(run, &view, chain);
     case ACME_ORDER_INVALID:
         break; /* refused when it was parsed */
     }

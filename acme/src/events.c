@@ -8,9 +8,8 @@
 
 #include <jansson.h>
 
+#include <acme/time.h>
 #include <hsm/defer.h>
-
-#include "time_internal.h"
 
 #define CONFIGURED  "configured" /* what a daemon started with */
 #define USER_MAX    64 /* octets of a user's name that are told */

@@ -5,14 +5,20 @@
 #include <string.h>
 
 /* FNV-1a from a random start: enough for a table whose size is bounded. */
-static struct x5u_entry **
-bucket_of(struct sks_x5u_cache *cache, const char *url)
+static uint64_t
+hash_of(const struct sks_x5u_cache *cache, const char *url)
 {
     uint64_t hash = cache->seed;
 
     for (; *url != '\0'; url++)
         hash = (hash ^ (uint8_t)*url) * 0x100000001b3;
-    return &cache->buckets[(hash ^ hash >> 32) % X5U_BUCKETS];
+    return hash ^ hash >> 32;
+}
+
+static struct x5u_entry **
+bucket_of(struct sks_x5u_cache *cache, uint64_t hash)
+{
+    return &cache->buckets[hash % X5U_BUCKETS];
 }
 
 static void
@@ -41,9 +47,10 @@ line_remove(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 struct x5u_entry *
 x5u_find(struct sks_x5u_cache *cache, const char *url)
 {
-    struct x5u_entry *entry = *bucket_of(cache, url);
+    uint64_t hash = hash_of(cache, url);
+    struct x5u_entry *entry = *bucket_of(cache, hash);
 
-    while (entry != NULL && strcmp(entry->url, url) != 0)
+    while (entry != NULL && (entry->hash != hash || strcmp(entry->url, url) != 0))
         entry = entry->next;
     return entry;
 }
@@ -51,7 +58,8 @@ x5u_find(struct sks_x5u_cache *cache, const char *url)
 struct x5u_entry *
 x5u_add(struct sks_x5u_cache *cache, const char *url)
 {
-    struct x5u_entry **bucket = bucket_of(cache, url);
+    uint64_t hash = hash_of(cache, url);
+    struct x5u_entry **bucket = bucket_of(cache, hash);
     struct x5u_entry *entry = calloc(1, sizeof(*entry));
 
     if (entry == NULL)
@@ -61,6 +69,7 @@ x5u_add(struct sks_x5u_cache *cache, const char *url)
         free(entry);
         return NULL;
     }
+    entry->hash = hash;
     entry->host = x5u_host(entry->url, &entry->host_len);
     entry->state = X5U_NEW;
     SLIST_INIT(&entry->waiters);
@@ -80,7 +89,7 @@ x5u_unpin(struct x5u_entry *entry)
 void
 x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 {
-    struct x5u_entry **at = bucket_of(cache, entry->url);
+    struct x5u_entry **at = bucket_of(cache, entry->hash);
 
     while (*at != entry)
         at = &(*at)->next;

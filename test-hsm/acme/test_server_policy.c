@@ -326,7 +326,7 @@ accounts_agree_to_the_terms_and_to_new_ones(void **state)
 static void
 new_order(const struct peer *peer, const char *more, struct got *got)
 {
-    char payload[512];
+    char payload[1024];
 
     snprintf(payload, sizeof(payload),
              "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}]%s}", more);
