@@ -996,6 +996,42 @@ what_is_no_spc_token_ends_the_order(void **state)
         assert_token_refused(*state, tokens[i], "incorrectResponse", tokens[i]);
 }
 
+static bool
+the_sti_pa_is_away(struct ca_fixture *fixture, const struct acme_http_request *request,
+                   struct acme_http_response *response)
+{
+    (void)fixture;
+    if (strcmp(acme_http_request_path(request), "/pa/signer.pem") != 0)
+        return false;
+    acme_http_respond(response, 503, NULL, NULL, 0);
+    return true;
+}
+
+static void
+an_sti_pa_that_is_away_costs_no_order(void **state)
+{
+    const struct peer *peer = *state;
+    struct peer_order order;
+    GOT away = {.status = 0};
+    GOT back = {.status = 0};
+    char *token;
+
+    ca_fixture_restart(&ca); /* and it knows no certificate of a signer */
+    peer_order(&ca, peer, "1234", &order);
+    token = peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = peer->key});
+    ca.intercept = the_sti_pa_is_away;
+    answer_challenge(peer, &order, "tkauth", token, &away);
+    ca.intercept = NULL;
+    assert_refused(&away, 503, "connection", "the STI-PA is away");
+    assert_non_null(got_header(&away, "Retry-After"));
+    peer_assert_status(&ca, peer, order.authz, "pending");
+    answer_challenge(peer, &order, "tkauth", token, &back);
+    assert_int_equal(back.status, 200);
+    assert_string_equal(got_text(&back, "status"), "valid");
+    peer_assert_status(&ca, peer, order.url, "ready");
+    free(token);
+}
+
 static void
 a_response_without_one_token_leaves_the_challenge_pending(void **state)
 {
@@ -1599,6 +1635,7 @@ main(void)
         cmocka_unit_test(an_spc_token_with_one_fault_ends_the_order),
         cmocka_unit_test(an_spc_token_that_is_not_es256_ends_the_order),
         cmocka_unit_test(what_is_no_spc_token_ends_the_order),
+        cmocka_unit_test(an_sti_pa_that_is_away_costs_no_order),
         cmocka_unit_test(a_response_without_one_token_leaves_the_challenge_pending),
         cmocka_unit_test(every_deployed_form_of_a_good_token_is_taken),
         cmocka_unit_test(a_certificate_says_what_the_ca_knows_and_not_what_the_csr_claims),
