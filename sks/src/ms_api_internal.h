@@ -78,7 +78,7 @@ bool ms_request_has_any(const json_t *request, const char *const *names);
 
 /** Identities of one member, canonical; it points into itself and is not copied. */
 struct ms_identities {
-    const char *country_code; /* put before national numbers; NULL: none */
+    const struct sks_dial_plan *plan; /* of numbers without "+"; NULL: none */
     char tn_text[SKS_DEST_MAX][SKS_TN_MAX + 1];
     const char *tn[SKS_DEST_MAX];
     size_t tn_count;

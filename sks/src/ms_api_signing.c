@@ -241,13 +241,13 @@ take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fau
 }
 
 bool
-ms_signing_parse(const char *body, size_t len, const char *country_code, struct ms_signing *out,
-                 struct ms_fault *fault)
+ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                 struct ms_signing *out, struct ms_fault *fault)
 {
     const json_t *request;
 
     memset(out, 0, sizeof(*out));
-    out->orig.country_code = out->dest.country_code = out->div.country_code = country_code;
+    out->orig.plan = out->dest.plan = out->div.plan = plan;
     if (ms_request_open(body, len, "signingRequest", &out->json, &request, fault) &&
         take_request(request, out, fault))
         return true;

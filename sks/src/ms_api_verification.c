@@ -212,14 +212,15 @@ take_request(struct ms_verification *out, const json_t *request, const struct fo
 }
 
 bool
-ms_verification_parse(const char *body, size_t len, struct ms_verification *out,
-                      struct ms_fault *fault)
+ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                      struct ms_verification *out, struct ms_fault *fault)
 {
     static const char *const threegpp[] = {"identityHeader", "identityHeaders", NULL};
     const json_t *request;
     struct form form;
 
     memset(out, 0, sizeof(*out));
+    out->from.plan = out->to.plan = out->target.plan = out->call.plan = plan;
     if (ms_request_open(body, len, "verificationRequest", &out->json, &request, fault)) {
         out->dialect = ms_request_has_any(request, threegpp) ? MS_3GPP : MS_ATIS;
         fault->dialect = out->dialect;

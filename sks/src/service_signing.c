@@ -129,13 +129,13 @@ sign(struct call *call, struct ms_fault *fault)
 static json_t *
 answer(struct call *call, const struct acme_http_request *request, struct ms_fault *fault)
 {
-    const char *country_code = call->caller == NULL ? NULL : sks_caller_country_code(call->caller);
+    const struct sks_dial_plan *plan = sks_service_dial_plan(call->service, call->caller);
     json_t *made = NULL;
     const char *body;
     size_t len;
 
     if (!sks_service_body(request, &body, &len, fault) ||
-        !ms_signing_parse(body, len, country_code, &call->signing, fault))
+        !ms_signing_parse(body, len, plan, &call->signing, fault))
         return NULL;
     if (find_customer(call, fault) && check_claims(call, fault) && check_policy(call, fault))
         made = sign(call, fault);

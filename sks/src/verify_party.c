@@ -50,14 +50,14 @@ struct party {
 };
 
 static struct party
-party_of(const char *tn, const char *uri)
+party_of(const char *tn, const char *uri, const struct sks_dial_plan *plan)
 {
     struct party party = {0};
     const char *text = tn != NULL ? tn : uri;
 
     if (text == NULL)
         return party; /* nobody */
-    if (sks_tn_canonical(text, NULL, party.tn) != HSM_OK)
+    if (sks_tn_canonical(text, tn != NULL ? NULL : plan, party.tn) != HSM_OK)
         party.tn[0] = '\0';
     if (tn != NULL || strlen(text) > SKS_TN_URI_MAX)
         return party;
@@ -106,17 +106,17 @@ is_among(const struct party *party, const json_t *dest)
 
 /* Everyone the call goes to must be among those the PASSporT names; it may name more. */
 static bool
-has_all(const json_t *dest, const char *const *tns, size_t tn_count, const char *const *uris,
-        size_t uri_count)
+has_all(const json_t *dest, const struct sks_dial_plan *plan, const char *const *tns,
+        size_t tn_count, const char *const *uris, size_t uri_count)
 {
     for (size_t i = 0; i < tn_count; i++) {
-        struct party party = party_of(tns[i], NULL);
+        struct party party = party_of(tns[i], NULL, plan);
 
         if (!is_among(&party, dest))
             return false;
     }
     for (size_t i = 0; i < uri_count; i++) {
-        struct party party = party_of(NULL, uris[i]);
+        struct party party = party_of(NULL, uris[i], plan);
 
         if (!is_among(&party, dest))
             return false;
@@ -127,7 +127,7 @@ has_all(const json_t *dest, const char *const *tns, size_t tn_count, const char 
 bool
 party_is_from(const struct sks_call *call, const json_t *orig)
 {
-    struct party from = party_of(call->from_tn, call->from_uri);
+    struct party from = party_of(call->from_tn, call->from_uri, call->plan);
 
     return is_tn_of(&from, json_object_get(orig, "tn")) ||
            is_uri_of(&from, json_object_get(orig, "uri"));
@@ -136,7 +136,8 @@ party_is_from(const struct sks_call *call, const json_t *orig)
 bool
 party_is_to(const struct sks_call *call, const json_t *dest)
 {
-    return has_all(dest, call->to_tn, call->to_tn_count, call->to_uri, call->to_uri_count);
+    return has_all(dest, call->plan, call->to_tn, call->to_tn_count, call->to_uri,
+                   call->to_uri_count);
 }
 
 bool
@@ -144,7 +145,7 @@ party_is_target(const struct sks_call *call, const json_t *dest)
 {
     if (call->target_tn_count + call->target_uri_count == 0)
         return party_is_to(call, dest);
-    return has_all(dest, call->target_tn, call->target_tn_count, call->target_uri,
+    return has_all(dest, call->plan, call->target_tn, call->target_tn_count, call->target_uri,
                    call->target_uri_count);
 }
 
@@ -153,7 +154,7 @@ static struct party
 party_claimed(const json_t *claim)
 {
     return party_of(json_string_value(json_object_get(claim, "tn")),
-                    json_string_value(json_object_get(claim, "uri")));
+                    json_string_value(json_object_get(claim, "uri")), NULL);
 }
 
 bool

@@ -154,12 +154,14 @@ read_callers(const char *text, struct sks_callers **out)
 static void
 begin(const char *callers)
 {
+    static const struct sks_dial_plan nanp = {"1", "1", "011", 10};
     struct sks_service_config config = {
         .catalogue = world.catalogue,
         .token = world.eco.token,
         .spc = ECO_SPC,
         .verifier = world.verifier,
         .trust = world.trust,
+        .dial_plan = &nanp,
     };
 
     eco_must(sks_rates_new(&sks.rates), "rates");
@@ -510,6 +512,70 @@ an_origid_that_is_left_out_is_the_customers(void **state)
 }
 
 static void
+assert_signed(const char *name, const char *kind, const char *wanted)
+{
+    json_t *payload = signed_payload("identity");
+
+    assert_string_equal(json_string_value(json_object_get(json_object_get(payload, name), kind)),
+                        wanted);
+    json_decref(payload);
+}
+
+static void
+a_number_is_signed_as_its_dial_plan_has_it(void **state)
+{
+    static const struct {
+        const char *keys, *number;
+        bool is_signed; /* else it is not the customer's */
+    } cases[] = {
+        {"country-code = 33\nnational-digits = 9\n", "06 12 34 56 78", true},
+        {"country-code = 33\nnational-digits = 9\n", "612345678", true},
+        {"country-code = 33\n", "0033 6 12 34 56 78", true},
+        {"country-code = 33\n", "0612345678", true},
+        {"country-code = 33\n", "612345678", false},
+        {"country-code = 33\nnational-prefix = none\n", "0612345678", false},
+        {"country-code = 1\n", "011 33 6 12 34 56 78", true},
+        {"country-code = 1\ninternational-prefix = none\n", "01133612345678", false},
+        {"", "0033612345678", false}, /* the configuration's, which is of another country */
+        {"", "011 33612345678", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char text[512];
+        char members[256];
+
+        snprintf(text, sizeof(text),
+                 "[customer a]\nspc = " ECO_SPC "\nattest = A\nnumbers = 33612345678\n"
+                 "[caller p]\nuid = %ld\ncustomers = a\n%s",
+                 (long)getuid(), cases[i].keys);
+        begin(text);
+        snprintf(members, sizeof(members), A ",\"orig\":{\"tn\":\"%s\"}," TO "," ID,
+                 cases[i].number);
+        post(members);
+        if (cases[i].is_signed)
+            assert_signed("orig", "tn", "33612345678");
+        else
+            assert_atis_error(403, "POL4030", "orig");
+        finish(NULL);
+    }
+}
+
+/* RFC 8224 section 8.5. */
+static void
+a_uri_is_signed_in_canonical_form(void **state)
+{
+    (void)state;
+    begin(NULL);
+    post(A ",\"orig\":{\"uri\":\"SIP:%41lice:x@EXAMPLE.com:5060;user=phone?a=b\"}," TO "," ID);
+    assert_signed("orig", "uri", "sip:alice@example.com");
+    post(A ",\"orig\":{\"uri\":\"im:Bob@Example.com\"}," TO "," ID);
+    assert_signed("orig", "uri", "im:Bob@Example.com");
+    post(A ",\"orig\":{\"uri\":\"sip:@example.com\"}," TO "," ID);
+    assert_atis_error(400, "SVC4005", "orig");
+}
+
+static void
 a_customer_has_nothing_signed_beyond_its_section(void **state)
 {
     static const struct {
@@ -774,6 +840,12 @@ a_file_of_callers_that_says_too_little_or_nonsense_is_refused(void **state)
         CUSTOMER "[caller p]\nuid = -2\ncustomers = a\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncolour = red\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 1234\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\nnational-prefix = 0\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\nnational-digits = 9\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 33\nnational-prefix = +\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 33\nnational-digits = 15\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 33\n"
+                 "international-prefix = 000000\n",
         CUSTOMER "[caller p]\nbearer-sha256 = " TOKEN "\ncustomers = a\n",
         CUSTOMER "[caller p]\nbearer-sha256 = " TOKEN_SHA256 "0\ncustomers = a\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a\n[caller q]\nuid = 2\ncustomers = a\n"
@@ -892,6 +964,8 @@ main(void)
         TEST(a_diversion_continues_the_headers_of_its_call),
         TEST(the_number_says_whose_certificate_signs),
         TEST(an_origid_that_is_left_out_is_the_customers),
+        TEST(a_number_is_signed_as_its_dial_plan_has_it),
+        TEST(a_uri_is_signed_in_canonical_form),
         TEST(a_customer_has_nothing_signed_beyond_its_section),
         TEST(who_is_not_in_the_file_is_not_authenticated),
         TEST(calls_beyond_the_rate_are_told_when_to_come_back),
