@@ -448,6 +448,12 @@ ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call 
     return sks_x5u_ask(context, x5u, now, call->landed, call->landed_context, out, why);
 }
 
+static void
+vouch_for(void *context, const char *x5u)
+{
+    sks_x5u_vouch(context, x5u);
+}
+
 /* One URL a line; blank lines and what follows '#' do not count. */
 static enum hsm_status
 preload(const char *path, struct sks_x5u_cache *cache)
@@ -494,7 +500,8 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
         .private_addresses = config->private_addresses,
         .metrics = config->common.shared.metrics,
     };
-    struct sks_verifier_config verifier = {.chain = fetch_chain, .ask = ask_for_chain};
+    struct sks_verifier_config verifier = {
+        .chain = fetch_chain, .ask = ask_for_chain, .vouch = vouch_for};
     enum hsm_status st = acme_http_client_new(&http, &parts->http);
 
     if (st == HSM_OK)

@@ -101,6 +101,9 @@ struct sks_verifier_config {
      *  promise to call it, where the other would wait. NULL: all calls wait. */
     enum hsm_status (*ask)(void *context, const char *x5u, time_t now, const struct sks_call *call,
                            struct certs_chain **out, struct hsm_reason *why);
+    /** A PASSporT that names this x5u was signed with the key of its trusted chain; sks_x5u_vouch()
+     *  in a service. NULL: nobody wants to know. */
+    void (*vouch)(void *context, const char *x5u);
     void *context;
     unsigned freshness_s; /* 0: SKS_FRESHNESS_S */
     unsigned div_age_s; /* 0: SKS_DIV_AGE_S */
