@@ -40,6 +40,7 @@ static struct {
     struct certs_chain *client;
     struct sks_trust *trust;
     struct sks_verifier *verifier;
+    struct hsm_metrics *metrics;
     struct sks_catalogue *catalogue;
     char trail[192];
 } world;
@@ -111,6 +112,7 @@ make_world(void **state)
     snprintf(path, sizeof(path), "%s/catalogue.db", softhsm_dir());
     snprintf(world.trail, sizeof(world.trail), "%s/trail", softhsm_dir());
     eco_must(sks_catalogue_open(path, &world.catalogue), "catalogue");
+    eco_must(hsm_metrics_new(1, &world.metrics), "metrics");
     activate("pkcs11:object=sp", eco->sp, ECO_SPC, X5U);
     activate("pkcs11:object=sp-2", world.chain_2, SPC_2, X5U_2);
     return 0;
@@ -120,6 +122,7 @@ static int
 end_world(void **state)
 {
     (void)state;
+    hsm_metrics_free(world.metrics);
     sks_catalogue_close(world.catalogue);
     sks_verifier_free(world.verifier);
     sks_trust_free(world.trust);
@@ -162,6 +165,7 @@ begin(const char *callers)
         .verifier = world.verifier,
         .trust = world.trust,
         .dial_plan = &nanp,
+        .metrics = world.metrics,
     };
 
     eco_must(sks_rates_new(&sks.rates), "rates");
@@ -611,6 +615,35 @@ a_customer_has_nothing_signed_beyond_its_section(void **state)
     assert_int_equal(called.status, 200);
 }
 
+/* A customer who comes has no certificate yet: that is not the trouble of those who have. */
+static void
+a_provider_without_a_credential_stops_no_other(void **state)
+{
+    static const char callers[] = "[customer new]\nspc = 999X\nattest = A\nnumbers = 13035550100\n"
+                                  "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n"
+                                  "[caller pbx]\nuid = %ld\ncustomers = new acme\n";
+
+    (void)state;
+    begin_with(callers, (long)getuid());
+    post(A ",\"orig\":{\"tn\":\"13035550100\"}," TO "," ID);
+    assert_atis_error(503, "POL5030", "no active credential");
+    post(SHAKEN);
+    free(signed_identity("identity"));
+    call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
+    assert_int_equal(called.status, 200);
+    sks_service_refresh(sks.service);
+    call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
+    assert_non_null(strstr(called.body, "sti_sks_provider_ready{spc=\"999X\"} 0\n"));
+    assert_non_null(strstr(called.body, "sti_sks_provider_ready{spc=\"" ECO_SPC "\"} 1\n"));
+    assert_non_null(strstr(called.body, "sti_sks_ready 1\n"));
+    finish(NULL);
+    begin("[customer new]\nspc = 999X\nattest = A\nnumbers = any\n"
+          "[caller pbx]\nuid = 1\ncustomers = new\n");
+    call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
+    assert_int_equal(called.status, 503);
+    assert_non_null(strstr(called.body, "no active credential"));
+}
+
 static void
 who_is_not_in_the_file_is_not_authenticated(void **state)
 {
@@ -967,6 +1000,7 @@ main(void)
         TEST(a_number_is_signed_as_its_dial_plan_has_it),
         TEST(a_uri_is_signed_in_canonical_form),
         TEST(a_customer_has_nothing_signed_beyond_its_section),
+        TEST(a_provider_without_a_credential_stops_no_other),
         TEST(who_is_not_in_the_file_is_not_authenticated),
         TEST(calls_beyond_the_rate_are_told_when_to_come_back),
         TEST(remote_callers_are_known_by_token_or_certificate),
