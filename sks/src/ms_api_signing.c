@@ -228,11 +228,28 @@ take_extensions(const json_t *request, struct ms_signing *out, struct ms_fault *
            take_optional_string(request, "requestId", MS_NAME_MAX, &out->request_id, fault);
 }
 
+/* Of a third party's rich call data (RFC 9795 section 10), and of div-o (RFC 8946 section 5):
+ * without it the PASSporT would say something else. */
+static bool
+has_no_strangers(const json_t *request, struct ms_fault *fault)
+{
+    static const char *const strangers[] = {"iss", "opt"};
+
+    for (size_t i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++) {
+        if (json_object_get(request, strangers[i]) != NULL)
+            return ms_refuse(fault, MS_INVALID_PARAMETER, strangers[i],
+                             "not a claim that is signed");
+    }
+    return true;
+}
+
 static bool
 take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 {
     out->dialect = dialect_of(request);
     fault->dialect = out->dialect;
+    if (!has_no_strangers(request, fault))
+        return false;
     if (!take_ppt(request, &out->claims.ppt, fault) || !has_mandatory(request, out, fault) ||
         !take_base(request, out, fault) || !take_extensions(request, out, fault))
         return false;

@@ -364,6 +364,8 @@ what_a_kind_does_not_have_is_refused_in_its_dialect(void **state)
         {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{}", "'rcd'"},
         {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{\"nam\":\"Q\"},\"rcdi\":{\"/nam\":\"sha256-x\"}",
          "'rcdi'"},
+        {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{\"nam\":\"Q\"},\"iss\":\"Q\"", "'iss'"},
+        {DIV ",\"opt\":\"a.b.c\"", "'opt'"},
         {SHAKEN ",\"requestId\":7", "'requestId'"},
         {SHAKEN ",\"profileId\":\"\"", "'profileId'"},
         {SHAKEN ",\"identityHeaders\":[\"a.b.c\"]", "'identityHeaders'"},
