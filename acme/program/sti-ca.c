@@ -1,4 +1,4 @@
-/* sti-ca.c - the STI-CA: its ACME server, and what an operator does to its store. */
+/* sti-ca.c - the STI-CA: its configuration, its command line, its ACME server. */
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -6,8 +6,9 @@
 #include <string.h>
 #include <time.h>
 
+#include <openssl/objects.h>
+
 #include <acme/config.h>
-#include <acme/events.h>
 #include <acme/http_client.h>
 #include <acme/provision.h>
 #include <acme/server.h>
@@ -22,32 +23,13 @@
 #include <hsm/supervise.h>
 
 #include "chains.h"
+#include "common.h"
 #include "options.h"
 #include "sti-ca.h"
 
 #define TICK_S 2
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-
 /* ---- configuration ---- */
-
-struct config {
-    struct acme_daemon_config daemon;
-    char *store, *issuing_key, *chain, *policy, *country;
-    long valid_days, backdate_s;
-    bool participants_required, account_key_in_csr, read_without_dot, reuse_authorizations;
-    bool host_chains;
-    char *alternate_chains, *terms_of_service;
-    char *external_accounts;
-    bool external_account_required;
-    long accounts_per_address, orders_per_address, orders_per_account;
-    long renew_from_percent, renew_until_percent;
-    char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
-    char *revocation_url, *user, *password_source;
-    bool web_enabled;
-};
 
 #define KEY(section, name, kind, member, required, min, max, fallback, help)                       \
     {                                                                                              \
@@ -58,7 +40,7 @@ static const struct acme_config_key config_keys[] = {
     ACME_DAEMON_KEYS(struct config, daemon),
     KEY("ca", "store", ACME_CONFIG_STORE, store, false, 0, 0, STORE_FILE,
         "SQLite file or postgresql:// URI: accounts, orders, certificates, participants"),
-    KEY("ca", "issuing-key", ACME_CONFIG_TEXT, issuing_key, false, 0, 0,
+    KEY("ca", "issuing-key", ACME_CONFIG_PKCS11, issuing_key, false, 0, 0,
         "pkcs11:object=" ISSUING_LABEL, "URI of the key that signs certificates"),
     KEY("ca", "chain", ACME_CONFIG_PATH, chain, false, 0, 0, CHAIN_FILE,
         "PEM file of the issuing certificate, its issuers and the root"),
@@ -83,7 +65,7 @@ static const struct acme_config_key config_keys[] = {
     KEY("ca", "alternate-chains", ACME_CONFIG_PATH, alternate_chains, false, 0, 0, NULL,
         "directory of *.pem: other certificates of the issuing key, each with its issuers and "
         "root"),
-    KEY("ca", "terms-of-service", ACME_CONFIG_TEXT, terms_of_service, false, 0, 0, NULL,
+    KEY("ca", "terms-of-service", ACME_CONFIG_URL, terms_of_service, false, 0, 0, NULL,
         "URL of the terms that accounts agree to; a new URL wants a new agreement"),
     KEY("ca", "external-accounts", ACME_CONFIG_PATH, external_accounts, false, 0, 0,
         "external-accounts", "directory of the keys that eab add makes"),
@@ -105,13 +87,13 @@ static const struct acme_config_key config_keys[] = {
         "PEM file of the STI-PA roots"),
     KEY("pa", "authorities", ACME_CONFIG_TEXT, authorities, true, 0, 0, NULL,
         "https URLs, separated by blanks: the x5u of an SPC token lies below one of them"),
-    KEY("pa", "crl-url", ACME_CONFIG_TEXT, crl_url, true, 0, 0, NULL,
+    KEY("pa", "crl-url", ACME_CONFIG_URL, crl_url, true, 0, 0, NULL,
         "URL of the STI-PA's CRL, for the certificates"),
     KEY("pa", "crl-issuer", ACME_CONFIG_PATH, crl_issuer, false, 0, 0, CRL_ISSUER_FILE,
         "PEM file whose first certificate is that of the CRL's signer"),
     KEY("pa", "tls-ca", ACME_CONFIG_PATH, tls_ca, false, 0, 0, NULL,
         "PEM file of the TLS anchors for fetching an x5u; without it the system's"),
-    KEY("pa", "revocation-url", ACME_CONFIG_TEXT, revocation_url, false, 0, 0, NULL,
+    KEY("pa", "revocation-url", ACME_CONFIG_URL, revocation_url, false, 0, 0, NULL,
         "URL at which the STI-PA takes revocations; without it they wait"),
     KEY("pa", "user", ACME_CONFIG_TEXT, user, false, 0, 0, NULL,
         "user of this STI-CA's account at the STI-PA"),
@@ -135,6 +117,46 @@ check_account(const char *path, const struct config *config)
     return HSM_OK;
 }
 
+static bool
+is_oid(const char *text)
+{
+    ASN1_OBJECT *oid = OBJ_txt2obj(text, 1);
+
+    ASN1_OBJECT_free(oid);
+    return oid != NULL;
+}
+
+static bool
+are_https_urls(const char *text)
+{
+    for (text += strspn(text, " \t"); *text != '\0'; text += strspn(text, " \t")) {
+        size_t len = strcspn(text, " \t");
+
+        if (len <= strlen("https://") || strncmp(text, "https://", strlen("https://")) != 0)
+            return false;
+        text += len;
+    }
+    return true;
+}
+
+/* What would otherwise be noticed at the first certificate. */
+static enum hsm_status
+check_issuing(const char *path, const struct config *config)
+{
+    const char *country = config->country;
+
+    if (!is_oid(config->policy))
+        return acme_config_refuse(path, "ca", "policy", "not an OID in digits and dots");
+    if (strlen(country) != 2 || strspn(country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 2)
+        return acme_config_refuse(path, "ca", "country", "not two capital letters");
+    if (config->renew_from_percent >= config->renew_until_percent)
+        return acme_config_refuse(path, "ca", "renew-until-percent",
+                                  "not more than renew-from-percent");
+    if (!are_https_urls(config->authorities))
+        return acme_config_refuse(path, "pa", "authorities", "not https URLs");
+    return HSM_OK;
+}
+
 static void
 config_clear(void *config)
 {
@@ -151,19 +173,19 @@ config_read(const char *path, void *config)
         return st;
     st = acme_daemon_check(path, &read->daemon);
     if (st == HSM_OK)
+        st = check_issuing(path, read);
+    if (st == HSM_OK)
         st = check_account(path, read);
     if (st != HSM_OK)
         config_clear(config);
     return st;
 }
 
-static void
-config_clear_it(struct config *config)
+void
+ca_config_clear(struct config *config)
 {
     config_clear(config);
 }
-
-#define CONFIG __attribute__((cleanup(config_clear_it))) struct config
 
 /* ---- command line ---- */
 
@@ -220,6 +242,12 @@ static const char help_text[] =
     "      end.\n"
     "  participant set --config FILE --spc SPC --organization NAME [--country CC]\n"
     "      The validated name of the holder of an SPC, for its next certificates.\n"
+    "  participant list --config FILE\n"
+    "  participant remove --config FILE --spc SPC\n"
+    "      Forget the name; open orders for the SPC become invalid. Certificates stay good.\n"
+    "  account list --config FILE\n"
+    "  account revoke --config FILE --id ID\n"
+    "      End an ACME account; its open orders become invalid. Its certificates stay good.\n"
     "  events --config FILE [--last N] [--json]\n"
     "      Who did what, and when: the last N (100).\n"
     "  revoke --config FILE --serial HEX [--reason N]\n"
@@ -254,9 +282,7 @@ static void
 print_help(void)
 {
     fputs(help_text, stdout);
-    for (const struct acme_config_key *key = config_keys; key->section != NULL; key++)
-        printf("  [%s] %s%s%s: %s\n", key->section, key->name, key->fallback != NULL ? " = " : "",
-               key->fallback != NULL ? key->fallback : "", key->help);
+    print_keys(config_keys);
 }
 
 /* ---- serve ---- */
@@ -441,14 +467,11 @@ static const struct acme_daemon_program program = {
 };
 
 static enum hsm_status
-check(const char *path, const struct config *config)
+check(const void *config)
 {
     CA ca = {.daemon = NULL};
-    enum hsm_status st = ca_open(config, &ca);
 
-    if (st == HSM_OK)
-        printf("%s: good\n", path);
-    return st;
+    return ca_open(config, &ca);
 }
 
 static enum hsm_status
@@ -456,216 +479,16 @@ run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    enum hsm_status st = config_read(arguments->config, &config);
 
-    if (st == HSM_OK)
-        st = acme_daemon_log(PROGRAM, &config.daemon);
-    if (st != HSM_OK)
-        return st;
-    if (arguments->check)
-        return check(arguments->config, &config);
-    return acme_daemon_supervise(&program, arguments->config, &config, NULL);
+    return serve(&program, arguments->config, &config, arguments->check ? check : NULL);
 }
 
-/* ---- participants ---- */
-
-/* One command: read the configuration, open the store. */
-static enum hsm_status
-open_store(const struct arguments *arguments, struct config *config, struct acme_store **store)
+enum hsm_status
+ca_open_store(const struct arguments *arguments, struct config *config, struct acme_store **store)
 {
     enum hsm_status st = acme_config_read(arguments->config, config_keys, config);
 
     return st == HSM_OK ? acme_store_open(config->store, acme_server_migrations, store) : st;
-}
-
-static enum hsm_status
-run_participant_set(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, &config, &store);
-
-    if (st == HSM_OK)
-        st = acme_server_participant_set(store, arguments->spc, arguments->organization,
-                                         arguments->country != NULL ? arguments->country
-                                                                    : config.country);
-    if (st == HSM_ERR_MALFORMED)
-        hsm_log(HSM_LOG_ERROR,
-                "an SPC is of [A-Z0-9], an organization has 1 to 64 octets, a country two letters");
-    if (st == HSM_OK)
-        printf("%s: %s\n", arguments->spc, arguments->organization);
-    return st;
-}
-
-/* ---- external accounts ---- */
-
-static enum hsm_status
-run_eab_add(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, &config, &store);
-
-    if (st != HSM_OK)
-        return st;
-    st = acme_server_external_add(store, config.external_accounts, arguments->id);
-    if (st == HSM_ERR_MALFORMED)
-        hsm_log(HSM_LOG_ERROR, "an ID is 1 to %d of [A-Za-z0-9_-]", ACME_EXTERNAL_ID_MAX);
-    else if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "%s: exists, or was used", arguments->id);
-    else if (st == HSM_OK)
-        printf("%s: %s/%s\n", arguments->id, config.external_accounts, arguments->id);
-    return st;
-}
-
-static enum hsm_status
-run_eab_list(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = open_store(arguments, &config, &store);
-
-    if (st == HSM_OK)
-        st = acme_store_query(store, &rows,
-                              "SELECT external_account, id, status FROM account WHERE"
-                              " external_account IS NOT NULL ORDER BY external_account",
-                              "");
-    while (st == HSM_OK && acme_rows_next(rows))
-        printf("%s\taccount %s\t%s\n", acme_rows_text(rows, 0), acme_rows_text(rows, 1),
-               acme_rows_text(rows, 2));
-    return st == HSM_OK ? acme_server_external_list(config.external_accounts, stdout) : st;
-}
-
-static enum hsm_status
-run_eab_remove(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, &config, &store);
-
-    if (st == HSM_OK)
-        st = acme_server_external_remove(store, config.external_accounts, arguments->id);
-    if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_MALFORMED)
-        hsm_log(HSM_LOG_ERROR, "%s: no such key, or it was used", arguments->id);
-    else if (st == HSM_OK)
-        printf("%s: removed\n", arguments->id);
-    return st;
-}
-
-/* ---- operators of the web pages ---- */
-
-static enum hsm_status
-run_web_user_add(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
-    enum hsm_status st = open_store(arguments, &config, &store);
-
-    if (st == HSM_OK)
-        st = hsm_secret_from(arguments->password_source, "Password of the operator: ", &password);
-    if (st != HSM_OK)
-        return st;
-    if (!config.web_enabled)
-        hsm_log(HSM_LOG_WARNING, "[web] enabled is no: there is no status page");
-    st = acme_server_web_user_add(store, arguments->user, password);
-    if (st == HSM_ERR_MALFORMED)
-        hsm_log(HSM_LOG_ERROR,
-                "a user is 1 to 64 of [A-Za-z0-9._@-], a password has 12 octets or more");
-    else if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "%s: exists; remove it first", arguments->user);
-    else if (st == HSM_OK)
-        printf("%s: added\n", arguments->user);
-    return st;
-}
-
-static enum hsm_status
-run_web_user_list(const void *command_line)
-{
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(command_line, &config, &store);
-
-    return st == HSM_OK ? acme_server_web_users_show(store, stdout) : st;
-}
-
-static enum hsm_status
-run_web_user_remove(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(arguments, &config, &store);
-
-    if (st == HSM_OK)
-        st = acme_server_web_user_remove(store, arguments->user);
-    if (st == HSM_ERR_NOT_FOUND)
-        hsm_log(HSM_LOG_ERROR, "%s: no such user", arguments->user);
-    else if (st == HSM_OK)
-        printf("%s: removed\n", arguments->user);
-    return st;
-}
-
-/* ---- revocation ---- */
-
-static enum hsm_status
-revoke_by_serial(struct acme_store *store, const char *serial, long reason)
-{
-    enum hsm_status st = acme_server_revoke(store, serial, (int)reason, time(NULL));
-
-    if (st == HSM_ERR_MALFORMED)
-        hsm_log(HSM_LOG_ERROR, "a serial is of 1 to %d octets in hex, a reason 0 to 6",
-                CERTS_SERIAL_MAX);
-    else if (st == HSM_ERR_NOT_FOUND)
-        hsm_log(HSM_LOG_ERROR, "%s: no certificate of this STI-CA", serial);
-    else if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "%s: is revoked already", serial);
-    else if (st == HSM_OK)
-        printf("%s: revoked\n", serial);
-    return st;
-}
-
-static enum hsm_status
-run_revoke(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    char *end = NULL;
-    long reason = arguments->reason != NULL ? strtol(arguments->reason, &end, 10) : 0;
-    enum hsm_status st;
-
-    if (end != NULL && (end == arguments->reason || *end != '\0' || reason < 0 || reason > 6))
-        return options_refuse(&ca_options, "--reason is not 0 to 6");
-    st = open_store(arguments, &config, &store);
-    if (st != HSM_OK)
-        return st;
-    if (config.revocation_url == NULL)
-        hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
-    return revoke_by_serial(store, arguments->serial, reason);
-}
-
-/* ---- events ---- */
-
-static enum hsm_status
-run_events(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    long long last = EVENTS_SHOWN;
-    enum hsm_status st;
-
-    if (arguments->last != NULL && !options_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &last))
-        return options_refuse(&ca_options, "--last is not a number from 1 to 100000");
-    st = open_store(arguments, &config, &store);
-    return st == HSM_OK ? acme_events_show(store, last, arguments->json, stdout) : st;
 }
 
 static const struct option_command commands[] = {
@@ -675,6 +498,10 @@ static const struct option_command commands[] = {
      run_init},
     {"serve", "config! check", run_serve},
     {"participant set", "config! spc! organization! country", run_participant_set},
+    {"participant list", "config!", run_participant_list},
+    {"participant remove", "config! spc!", run_participant_remove},
+    {"account list", "config!", run_account_list},
+    {"account revoke", "config! id!", run_account_revoke},
     {"revoke", "config! serial! reason", run_revoke},
     {"eab add", "config! id!", run_eab_add},
     {"eab list", "config!", run_eab_list},

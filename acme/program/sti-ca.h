@@ -1,12 +1,14 @@
 /*
- * sti-ca.h - what the files of the program share: sti-ca.c (its daemon, its operator's commands)
- * and sti-ca-init.c (its keys, certificates and configuration).
+ * sti-ca.h - what the files of the program share: sti-ca.c (its daemon), sti-ca-init.c (its keys,
+ * certificates and configuration) and sti-ca-operator.c (what an operator does to its store).
  */
 #ifndef STI_ACME_STI_CA_H
 #define STI_ACME_STI_CA_H
 
 #include <stdbool.h>
 
+#include <acme/daemon.h>
+#include <acme/store.h>
 #include <hsm/status.h>
 
 #include "options.h"
@@ -20,7 +22,6 @@
 #define CRL_ISSUER_FILE "pa-crl-issuer.pem"
 #define COUNTRY         "US"
 #define AUTHORITIES_MAX 32
-#define EVENTS_SHOWN    100 /* if nothing is said */
 
 /** What it said; texts are borrowed from argv. */
 struct arguments {
@@ -35,7 +36,47 @@ struct arguments {
 
 extern const struct option_table ca_options;
 
+/* What the file says. */
+struct config {
+    struct acme_daemon_config daemon;
+    char *store, *issuing_key, *chain, *policy, *country;
+    long valid_days, backdate_s;
+    bool participants_required, account_key_in_csr, read_without_dot, reuse_authorizations;
+    bool host_chains;
+    char *alternate_chains, *terms_of_service;
+    char *external_accounts;
+    bool external_account_required;
+    long accounts_per_address, orders_per_address, orders_per_account;
+    long renew_from_percent, renew_until_percent;
+    char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
+    char *revocation_url, *user, *password_source;
+    bool web_enabled;
+};
+
+void ca_config_clear(struct config *config);
+
+#define CONFIG __attribute__((cleanup(ca_config_clear))) struct config
+
+/** Read the configuration that --config names, open its store. */
+HSM_MUST_CHECK enum hsm_status ca_open_store(const struct arguments *arguments,
+                                             struct config *config, struct acme_store **store);
+
 /** The command init. */
 enum hsm_status run_init(const void *command_line);
+
+/* The commands of an operator. */
+enum hsm_status run_participant_set(const void *command_line);
+enum hsm_status run_participant_list(const void *command_line);
+enum hsm_status run_participant_remove(const void *command_line);
+enum hsm_status run_account_list(const void *command_line);
+enum hsm_status run_account_revoke(const void *command_line);
+enum hsm_status run_eab_add(const void *command_line);
+enum hsm_status run_eab_list(const void *command_line);
+enum hsm_status run_eab_remove(const void *command_line);
+enum hsm_status run_web_user_add(const void *command_line);
+enum hsm_status run_web_user_list(const void *command_line);
+enum hsm_status run_web_user_remove(const void *command_line);
+enum hsm_status run_revoke(const void *command_line);
+enum hsm_status run_events(const void *command_line);
 
 #endif

@@ -5,25 +5,36 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <acme/authority.h>
-#include <acme/events.h>
 #include <certs/chain.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/secret.h>
 
-#include "options.h"
+#include "common.h"
 
 #define PASSWORD_LEN 16 /* random octets of a generated password */
 #define KEY_DAYS     365 /* that an API key is good for, if nothing is said */
-#define EVENTS_SHOWN 100 /* if nothing is said */
+#define REASON_MAX   10 /* RFC 5280 section 5.3.1 */
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
+
+/* One change of an account, and what is said of it. */
+static enum hsm_status
+say(const struct arguments *arguments, enum hsm_status st, const char *done, const char *not_found)
+{
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "account %s: %s", arguments->id, not_found);
+    if (st == HSM_OK)
+        printf("account %s: %s\n", arguments->id, done);
+    return st;
+}
 
 /* ---- accounts and trusted STI-CAs ---- */
 
@@ -54,26 +65,22 @@ read_password(const struct arguments *arguments, struct hsm_secret **out)
     return generate_password(arguments->generate_password, out);
 }
 
-/* Add an account by `add`, with the store open and its password at hand. */
+/* With the store open and a new password at hand. */
 static enum hsm_status
-add_account(const struct arguments *arguments,
-            enum hsm_status (*add)(const struct arguments *arguments, struct acme_store *store,
-                                   const struct hsm_secret *password))
+with_password(const struct arguments *arguments,
+              enum hsm_status (*use)(const struct arguments *arguments, struct acme_store *store,
+                                     const struct hsm_secret *password))
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
     enum hsm_status st;
 
     if ((arguments->password_source == NULL) == (arguments->generate_password == NULL))
-        return pa_usage("account add wants one of --password-source and --generate-password");
+        return pa_usage("one of --password-source and --generate-password is wanted");
     st = pa_open_store(arguments, &store);
     if (st == HSM_OK)
         st = read_password(arguments, &password);
-    if (st == HSM_OK)
-        st = add(arguments, store, password);
-    if (st == HSM_OK)
-        printf("account %s: added\n", arguments->id);
-    return st;
+    return st == HSM_OK ? use(arguments, store, password) : st;
 }
 
 static enum hsm_status
@@ -86,13 +93,13 @@ add_sp_account(const struct arguments *arguments, struct acme_store *store,
     if (st == HSM_ERR_EXISTS)
         hsm_log(HSM_LOG_ERROR, "account %s or user %s exists; nothing was changed", arguments->id,
                 arguments->user);
-    return st;
+    return say(arguments, st, "added", "there is none");
 }
 
 enum hsm_status
 run_account_add(const void *command_line)
 {
-    return add_account(command_line, add_sp_account);
+    return with_password(command_line, add_sp_account);
 }
 
 static enum hsm_status
@@ -109,13 +116,13 @@ add_ca_account(const struct arguments *arguments, struct acme_store *store,
                 "account %s or user %s exists, or a name in %s is another account's; nothing was"
                 " changed",
                 arguments->id, arguments->user, arguments->chain);
-    return st;
+    return say(arguments, st, "added", "there is none");
 }
 
 enum hsm_status
 run_ca_account_add(const void *command_line)
 {
-    return add_account(command_line, add_ca_account);
+    return with_password(command_line, add_ca_account);
 }
 
 enum hsm_status
@@ -212,6 +219,37 @@ run_revocation_list(const void *command_line)
     return st == HSM_OK ? acme_authority_revocations_show(store, stdout) : st;
 }
 
+enum hsm_status
+run_revocation_add(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    long long reason = 0;
+    enum hsm_status st;
+
+    if (arguments->reason != NULL && strcmp(arguments->reason, "0") != 0 &&
+        !options_count(arguments->reason, REASON_MAX, &reason))
+        return pa_usage("--reason is not a number from 0 to 10");
+    st = certs_chain_read(arguments->certificate, &chain);
+    if (st == HSM_OK)
+        st = pa_open_store(arguments, &store);
+    if (st != HSM_OK)
+        return st;
+    st = acme_authority_revocation_add(store, certs_chain_get(chain, 0), (int)reason, time(NULL));
+    if (st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "reason %lld: none that a CRL gives (RFC 5280 section 5.3.1)",
+                reason);
+    else if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "%s: its issuer is no STI-CA's that has an account",
+                arguments->certificate);
+    else if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "%s: is on the CRL already", arguments->certificate);
+    else if (st == HSM_OK)
+        printf("%s: revoked\n", arguments->certificate);
+    return st;
+}
+
 static enum hsm_status
 decide(const struct arguments *arguments, bool approve)
 {
@@ -245,17 +283,6 @@ run_revocation_refuse(const void *command_line)
 }
 
 /* ---- how an account stands ---- */
-
-/* One change of an account, and what is said of it. */
-static enum hsm_status
-say(const struct arguments *arguments, enum hsm_status st, const char *done, const char *not_found)
-{
-    if (st == HSM_ERR_NOT_FOUND)
-        hsm_log(HSM_LOG_ERROR, "account %s: %s", arguments->id, not_found);
-    if (st == HSM_OK)
-        printf("account %s: %s\n", arguments->id, done);
-    return st;
-}
 
 enum hsm_status
 run_account_suspend(const void *command_line)
@@ -310,6 +337,32 @@ run_account_limit(const void *command_line)
     return say(arguments, st,
                arguments->from[0] != NULL ? "limited to these addresses" : "from everywhere",
                "there is none");
+}
+
+enum hsm_status
+run_account_spc(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    enum hsm_status st = pa_open_store(arguments, &store);
+
+    if (st == HSM_OK)
+        st = acme_authority_account_spcs(store, arguments->id, arguments->spcs, arguments->ca);
+    return say(arguments, st, "may have tokens for these codes", "no service provider has it");
+}
+
+static enum hsm_status
+change_password(const struct arguments *arguments, struct acme_store *store,
+                const struct hsm_secret *password)
+{
+    return say(arguments, acme_authority_account_password(store, arguments->id, password),
+               "password changed", "there is none");
+}
+
+enum hsm_status
+run_account_password(const void *command_line)
+{
+    return with_password(command_line, change_password);
 }
 
 /* ---- API keys ---- */
@@ -372,11 +425,7 @@ run_events(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    long long last = EVENTS_SHOWN;
-    enum hsm_status st;
+    enum hsm_status st = pa_open_store(arguments, &store);
 
-    if (arguments->last != NULL && !options_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &last))
-        return pa_usage("--last is not a number from 1 to 100000");
-    st = pa_open_store(arguments, &store);
-    return st == HSM_OK ? acme_events_show(store, last, arguments->json, stdout) : st;
+    return st == HSM_OK ? show_events(&pa_options, store, arguments->last, arguments->json) : st;
 }

@@ -21,6 +21,7 @@
 #include <hsm/process.h>
 #include <hsm/secret.h>
 
+#include "common.h"
 #include "options.h"
 #include "sti-pa.h"
 
@@ -69,11 +70,11 @@ static const struct acme_config_key config_keys[] = {
      false, 0, 0, NULL, "PEM file of the CAs of clients' certificates: account bind"},
     PA_KEY(store, ACME_CONFIG_STORE, "store", STORE_FILE,
            "SQLite file or postgresql:// URI: accounts, SPC tokens, trusted STI-CAs, lists, CRLs"),
-    PA_KEY(signer_key, ACME_CONFIG_TEXT, "signer-key", "pkcs11:object=" SIGNER_LABEL,
+    PA_KEY(signer_key, ACME_CONFIG_PKCS11, "signer-key", "pkcs11:object=" SIGNER_LABEL,
            "URI of the key that signs SPC tokens and the trusted-CA list"),
     PA_KEY(signer_chain, ACME_CONFIG_PATH, "signer-chain", SIGNER_CHAIN_FILE,
            "PEM file of its certificate and the STI-PA root"),
-    PA_KEY(crl_key, ACME_CONFIG_TEXT, "crl-key", "pkcs11:object=" CRL_LABEL,
+    PA_KEY(crl_key, ACME_CONFIG_PKCS11, "crl-key", "pkcs11:object=" CRL_LABEL,
            "URI of the key that signs the CRL"),
     PA_KEY(crl_chain, ACME_CONFIG_PATH, "crl-chain", CRL_CHAIN_FILE,
            "PEM file of its certificate and the STI-PA root"),
@@ -144,6 +145,7 @@ static const struct option_row option_rows[] = {
     TEXT("generate-password", generate_password),
     TEXT("root", root),
     TEXT("chain", chain),
+    TEXT("certificate", certificate),
     TEXT("sha256", sha256),
     TEXT("reason", reason),
     TEXT("client", client),
@@ -157,8 +159,6 @@ static const struct option_row option_rows[] = {
     {"ca", OPTION_SWITCH, offsetof(struct arguments, ca), 0},
     {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
 };
-
-static const struct option_table table;
 
 static const char help_text[] =
     "Usage: " PROGRAM " COMMAND [OPTIONS]\n"
@@ -175,6 +175,11 @@ static const char help_text[] =
     "      tokens for CA certificates too. FILE receives a random password; one that is there\n"
     "      already is used.\n"
     "  account list --config FILE\n"
+    "  account spc --config FILE --id ID --spc SPC [--spc SPC ...] [--ca]\n"
+    "      From now on it may have tokens for these codes, and for no others.\n"
+    "  account password --config FILE --id ID (--password-source SOURCE | --generate-password "
+    "FILE)\n"
+    "      Change it; sessions that were opened with the old one are over.\n"
     "  account suspend --config FILE --id ID --reason TEXT\n"
     "  account reinstate --config FILE --id ID\n"
     "      A suspended account logs in no more, and its sessions and keys are good for nothing.\n"
@@ -198,6 +203,9 @@ static const char help_text[] =
     "      issued under the names in its chain, which begins with its issuing certificate.\n"
     "  ca account extend --config FILE --id ID --chain PEM\n"
     "      It issues under the names in this chain, too: of its next issuing certificate.\n"
+    "  revocation add --config FILE --certificate PEM [--reason N]\n"
+    "      Put the first certificate of a file on the CRL, for reason 0 to 6, 9 or 10 (RFC 5280\n"
+    "      section 5.3.1): the governance authority wants it.\n"
     "  revocation list --config FILE\n"
     "  revocation approve --config FILE --id ID\n"
     "  revocation refuse --config FILE --id ID\n"
@@ -215,15 +223,13 @@ static void
 print_help(void)
 {
     fputs(help_text, stdout);
-    for (const struct acme_config_key *key = config_keys; key->section != NULL; key++)
-        printf("  [%s] %s%s%s: %s\n", key->section, key->name, key->fallback != NULL ? " = " : "",
-               key->fallback != NULL ? key->fallback : "", key->help);
+    print_keys(config_keys);
 }
 
 enum hsm_status
 pa_usage(const char *why)
 {
-    return options_refuse(&table, why);
+    return options_refuse(&pa_options, why);
 }
 
 /* ---- init ---- */
@@ -483,6 +489,8 @@ work(const void *config, void *context)
     enum hsm_status st = pa_open(config, &pa);
 
     (void)context;
+    if (st == HSM_OK)
+        st = acme_authority_tell_start(pa.authority);
     if (st != HSM_OK)
         return st;
     service.handler = acme_authority_handler(pa.authority);
@@ -498,14 +506,11 @@ static const struct acme_daemon_program program = {
 };
 
 static enum hsm_status
-check(const char *path, const struct config *config)
+check(const void *config)
 {
     PA pa = {.daemon = NULL};
-    enum hsm_status st = pa_open(config, &pa);
 
-    if (st == HSM_OK)
-        printf("%s: good\n", path);
-    return st;
+    return pa_open(config, &pa);
 }
 
 static enum hsm_status
@@ -513,15 +518,8 @@ run_serve(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
-    enum hsm_status st = config_read(arguments->config, &config);
 
-    if (st == HSM_OK)
-        st = acme_daemon_log(PROGRAM, &config.daemon);
-    if (st != HSM_OK)
-        return st;
-    if (arguments->check)
-        return check(arguments->config, &config);
-    return acme_daemon_supervise(&program, arguments->config, &config, NULL);
+    return serve(&program, arguments->config, &config, arguments->check ? check : NULL);
 }
 
 enum hsm_status
@@ -538,6 +536,8 @@ static const struct option_command commands[] = {
     {"serve", "config! check", run_serve},
     {"account add", "config! id! user! password-source generate-password spc! ca", run_account_add},
     {"account list", "config!", run_account_list},
+    {"account spc", "config! id! spc! ca", run_account_spc},
+    {"account password", "config! id! password-source generate-password", run_account_password},
     {"account suspend", "config! id! reason!", run_account_suspend},
     {"account reinstate", "config! id!", run_account_reinstate},
     {"account bind", "config! id! client", run_account_bind},
@@ -551,13 +551,14 @@ static const struct option_command commands[] = {
     {"ca account add", "config! id! user! chain! password-source generate-password",
      run_ca_account_add},
     {"ca account extend", "config! id! chain!", run_ca_account_extend},
+    {"revocation add", "config! certificate! reason", run_revocation_add},
     {"revocation list", "config!", run_revocation_list},
     {"revocation approve", "config! id!", run_revocation_approve},
     {"revocation refuse", "config! id!", run_revocation_refuse},
     {"events", "config! last json", run_events},
 };
 
-static const struct option_table table = {
+const struct option_table pa_options = {
     .program = PROGRAM,
     .help = print_help,
     .rows = option_rows,
@@ -571,5 +572,5 @@ main(int argc, char **argv)
 {
     struct arguments arguments = {.dir = NULL};
 
-    return options_main(&table, &arguments, argc, argv);
+    return options_main(&pa_options, &arguments, argc, argv);
 }

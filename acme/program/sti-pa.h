@@ -10,6 +10,8 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
+#include "options.h"
+
 #define SPCS_MAX     256 /* --spc of one account */
 #define PREFIXES_MAX 64 /* --from of one account */
 
@@ -19,7 +21,7 @@ struct arguments {
     const char *organization, *country, *address, *base_url;
     const char *config;
     const char *id, *user, *password_source, *generate_password;
-    const char *root, *chain, *sha256;
+    const char *root, *chain, *certificate, *sha256;
     const char *reason, *client, *file, *days, *number, *last;
     const char *spcs[SPCS_MAX + 1]; /* NULL-terminated */
     const char *from[PREFIXES_MAX + 1]; /* likewise */
@@ -29,6 +31,8 @@ struct arguments {
 /** The store of the configuration that --config names. */
 HSM_MUST_CHECK enum hsm_status pa_open_store(const struct arguments *arguments,
                                              struct acme_store **out);
+
+extern const struct option_table pa_options;
 
 /** HSM_ERR_USAGE, and says why on standard error. */
 enum hsm_status pa_usage(const char *why);
@@ -40,6 +44,8 @@ enum hsm_status run_account_suspend(const void *command_line);
 enum hsm_status run_account_reinstate(const void *command_line);
 enum hsm_status run_account_bind(const void *command_line);
 enum hsm_status run_account_limit(const void *command_line);
+enum hsm_status run_account_spc(const void *command_line);
+enum hsm_status run_account_password(const void *command_line);
 enum hsm_status run_account_key_add(const void *command_line);
 enum hsm_status run_account_key_list(const void *command_line);
 enum hsm_status run_account_key_revoke(const void *command_line);
@@ -48,6 +54,7 @@ enum hsm_status run_ca_remove(const void *command_line);
 enum hsm_status run_ca_list(const void *command_line);
 enum hsm_status run_ca_account_add(const void *command_line);
 enum hsm_status run_ca_account_extend(const void *command_line);
+enum hsm_status run_revocation_add(const void *command_line);
 enum hsm_status run_revocation_list(const void *command_line);
 enum hsm_status run_revocation_approve(const void *command_line);
 enum hsm_status run_revocation_refuse(const void *command_line);

@@ -14,6 +14,7 @@
 
 #include <acme/base64url.h>
 #include <acme/events.h>
+#include <acme/time.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -23,183 +24,12 @@
 
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
-#define EVENT_DETAIL_MAX  1024 /* octets; the rest of many codes is left out */
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(json_t, json_decref)
-
-/* An account id stands in URLs as it is: the unreserved characters of RFC 3986, no dot segment. */
-static bool
-is_account_id(const char *text)
-{
-    size_t len = strlen(text);
-
-    if (len == 0 || len > ACME_AUTHORITY_ID_MAX || strcmp(text, ".") == 0 ||
-        strcmp(text, "..") == 0)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        if (!isalnum((unsigned char)text[i]) && strchr("-._~", text[i]) == NULL)
-            return false;
-    }
-    return true;
-}
-
-static bool
-is_user(const char *text)
-{
-    size_t len = strlen(text);
-
-    if (len == 0 || len > ACME_AUTHORITY_USER_MAX)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f || text[i] == ':')
-            return false;
-    }
-    return true;
-}
-
-static enum hsm_status
-check_names(const char *account_id, const char *user)
-{
-    if (!is_account_id(account_id)) {
-        hsm_log(HSM_LOG_ERROR, "account id: not 1 to %d letters, digits, '-', '.', '_', '~'",
-                ACME_AUTHORITY_ID_MAX);
-        return HSM_ERR_MALFORMED;
-    }
-    if (!is_user(user)) {
-        hsm_log(HSM_LOG_ERROR, "user: not 1 to %d printable octets without ':'",
-                ACME_AUTHORITY_USER_MAX);
-        return HSM_ERR_MALFORMED;
-    }
-    return HSM_OK;
-}
-
-static enum hsm_status
-check_spcs(const char *account_id, const char *const *spcs)
-{
-    if (spcs[0] == NULL) {
-        hsm_log(HSM_LOG_ERROR, "account %s: no service provider code", account_id);
-        return HSM_ERR_MALFORMED;
-    }
-    for (size_t i = 0; spcs[i] != NULL; i++) {
-        DEFER(certs_tnauthlist_free) struct certs_tnauthlist *list = NULL;
-        enum hsm_status st = certs_tnauthlist_from_spc(spcs[i], &list);
-
-        if (st == HSM_ERR_MALFORMED)
-            hsm_log(HSM_LOG_ERROR, "\"%s\": not a service provider code", spcs[i]);
-        if (st != HSM_OK)
-            return st;
-    }
-    return HSM_OK;
-}
-
-static enum hsm_status
-tell_added(struct acme_store *store, const char *account_id, const char *user,
-           const struct authority_rights *rights)
-{
-    char detail[EVENT_DETAIL_MAX];
-    size_t len = (size_t)snprintf(detail, sizeof(detail), "user %s%s%s", user,
-                                  rights->issuers != NULL ? ", STI-CA" : "",
-                                  rights->ca ? ", may ask for ca" : "");
-
-    for (size_t i = 0; rights->spcs != NULL && rights->spcs[i] != NULL && len < sizeof(detail); i++)
-        len += (size_t)snprintf(detail + len, sizeof(detail) - len, "%s %s", i == 0 ? ", SPC" : "",
-                                rights->spcs[i]);
-    return acme_event_add(store, &(struct acme_event){.at = time(NULL),
-                                                      .what = "account added",
-                                                      .subject = account_id,
-                                                      .detail = detail});
-}
-
-static enum hsm_status
-insert_account(struct acme_store *store, const char *account_id, const char *user,
-               const struct acme_password_hash *hash, const struct authority_rights *rights)
-{
-    enum hsm_status st = acme_store_run(
-        store, NULL,
-        "INSERT INTO account (id, \"user\", salt, hash, scrypt_n, scrypt_r, scrypt_p, ca, created,"
-        " is_sti_ca) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        "ssbbiiiiii", account_id, user, hash->salt, sizeof(hash->salt), hash->hash,
-        sizeof(hash->hash), (int64_t)hash->n, (int64_t)hash->r, (int64_t)hash->p,
-        (int64_t)rights->ca, (int64_t)time(NULL), (int64_t)(rights->issuers != NULL));
-
-    for (size_t i = 0; rights->spcs != NULL && rights->spcs[i] != NULL && st == HSM_OK; i++)
-        st = acme_store_run(
-            store, NULL,
-            "INSERT INTO account_spc (account, spc) VALUES (?, ?) ON CONFLICT DO NOTHING", "ss",
-            account_id, rights->spcs[i]);
-    if (st == HSM_OK && rights->issuers != NULL)
-        st = authority_issuers_insert(store, account_id, rights->issuers);
-    return st == HSM_OK ? tell_added(store, account_id, user, rights) : st;
-}
-
-enum hsm_status
-authority_account_insert(struct acme_store *store, const char *account_id, const char *user,
-                         const struct hsm_secret *password, const struct authority_rights *rights)
-{
-    struct acme_password_hash hash;
-    enum hsm_status st = check_names(account_id, user);
-
-    if (st != HSM_OK)
-        return st;
-    st = acme_password_hash_new(password, &hash);
-    if (st != HSM_OK)
-        return st;
-    st = acme_store_begin(store);
-    if (st != HSM_OK)
-        return st;
-    st = insert_account(store, account_id, user, &hash, rights);
-    if (st != HSM_OK) {
-        acme_store_rollback(store);
-        return st;
-    }
-    return acme_store_commit(store);
-}
-
-enum hsm_status
-acme_authority_account_add(struct acme_store *store, const char *account_id, const char *user,
-                           const struct hsm_secret *password, const char *const *spcs, bool ca)
-{
-    const struct authority_rights rights = {.spcs = spcs, .ca = ca};
-    enum hsm_status st = check_spcs(account_id, spcs);
-
-    return st == HSM_OK ? authority_account_insert(store, account_id, user, password, &rights) : st;
-}
-
-static enum hsm_status
-show_spcs(struct acme_store *store, const char *account_id, FILE *to)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st =
-        acme_store_query(store, &rows, "SELECT spc FROM account_spc WHERE account = ? ORDER BY spc",
-                         "s", account_id);
-
-    fputs("SPC", to);
-    while (st == HSM_OK && acme_rows_next(rows))
-        fprintf(to, " %s", acme_rows_text(rows, 0));
-    return st;
-}
-
-enum hsm_status
-acme_authority_accounts_show(struct acme_store *store, FILE *to)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = acme_store_query(
-        store, &rows, "SELECT id, \"user\", ca, is_sti_ca FROM account ORDER BY id", "");
-
-    while (st == HSM_OK && acme_rows_next(rows)) {
-        fprintf(to, "%s  user %s  ", acme_rows_text(rows, 0), acme_rows_text(rows, 1));
-        if (acme_rows_int(rows, 3) != 0)
-            fputs("STI-CA", to);
-        else
-            st = show_spcs(store, acme_rows_text(rows, 0), to);
-        fputs(acme_rows_int(rows, 2) != 0 ? "  may ask for ca\n" : "\n", to);
-    }
-    return st;
-}
 
 /*
  * The hash of a user's password. For an unknown user it is one of the same
@@ -234,10 +64,11 @@ static enum hsm_status
 is_limited(struct acme_authority *authority, const char *user, bool *limited)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st =
-        acme_store_query(authority->config.store, &rows,
-                         "SELECT count(*) FROM login_failure WHERE \"user\" = ? AND at > ?", "si",
-                         user, (int64_t)authority_now(authority) - ACME_AUTHORITY_FAILURES_S);
+    int64_t now = authority_now(authority);
+    enum hsm_status st = acme_store_query(
+        authority->config.store, &rows,
+        "SELECT count(*) FROM login_failure WHERE \"user\" = ? AND at BETWEEN ? AND ?", "sii", user,
+        now - ACME_AUTHORITY_FAILURES_S + 1, now + ACME_CLOCK_SKEW_S);
 
     if (st != HSM_OK)
         return st;
@@ -314,7 +145,7 @@ admit_basic(struct acme_authority *authority, const char *credentials,
     enum hsm_status st = acme_basic_parse(credentials, &basic);
 
     *verdict = AUTHORITY_REFUSED;
-    if (st == HSM_OK && is_user(basic.user))
+    if (st == HSM_OK && authority_is_user(basic.user))
         st = check_password(authority, basic.user, basic.password, verdict, account);
     acme_basic_clear(&basic);
     return st == HSM_ERR_MALFORMED ? HSM_OK : st;

@@ -11,6 +11,7 @@
 #include <acme/authority_token.h>
 #include <acme/base64url.h>
 #include <acme/jwk.h>
+#include <acme/time.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -306,8 +307,8 @@ is_within_rate(struct acme_authority *authority, const char *account_id,
         return true;
     st = acme_store_query(authority->config.store, &rows,
                           "SELECT count(*), min(issued) FROM spc_token"
-                          " WHERE account = ? AND issued > ?",
-                          "si", account_id, now - HOUR_S);
+                          " WHERE account = ? AND issued > ? AND issued <= ?",
+                          "sii", account_id, now - HOUR_S, now + ACME_CLOCK_SKEW_S);
     if (st == HSM_OK && acme_rows_next(rows) && acme_rows_int(rows, 0) < (int64_t)limit)
         return true;
     if (st != HSM_OK) {

@@ -73,6 +73,9 @@ struct authority_rights {
     const struct certs_path *issuers; /* from the issuing CA to its root; NULL: no STI-CA */
 };
 
+/** 1 to ACME_AUTHORITY_USER_MAX printable octets without ':' (RFC 7617 section 2). */
+bool authority_is_user(const char *text);
+
 /** Check id and user, hash the password, insert all of it or nothing. */
 HSM_MUST_CHECK enum hsm_status
 authority_account_insert(struct acme_store *store, const char *account_id, const char *user,

@@ -18,6 +18,7 @@
 
 #include <acme/ca_list.h>
 #include <acme/events.h>
+#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <hsm/defer.h>
@@ -27,7 +28,6 @@
 
 #define RETRY_S          30 /* after a failed signature, before the next */
 #define BACKDATE_S       300 /* thisUpdate = now - this: clocks of verifiers may lag */
-#define CLOCK_SKEW_S     60 /* by which the clocks of two instances may differ */
 #define DOCUMENTS_KEPT   100 /* of each kind */
 #define SIGNER_WARNING_S (30 * 86400)
 #define SIGNER_ID_LEN    32 /* hex digits of a certificate id */
@@ -226,7 +226,7 @@ is_current(struct acme_authority *authority, enum authority_document kind,
     *current = document->number != 0 && strcmp(document->signer, publication.signer) == 0 &&
                memcmp(document->says, says, sizeof(says)) == 0 &&
                document->expires > authority_now(authority) &&
-               gain < (time_t)publication.lifetime_s / 2 && gain >= -CLOCK_SKEW_S;
+               gain < (time_t)publication.lifetime_s / 2 && gain >= -ACME_CLOCK_SKEW_S;
     return HSM_OK;
 }
 
@@ -337,7 +337,7 @@ refresh_locked(struct acme_authority *authority, enum authority_document kind)
         st = is_current(authority, kind, &latest, &current);
     if (st != HSM_OK || current)
         return st;
-    if (authority_now(authority) < authority->retry_at[kind])
+    if (!acme_time_is_due(authority->retry_at[kind], RETRY_S, authority_now(authority)))
         return HSM_ERR_BUSY;
     st = sign_next(authority, kind, latest.number + 1);
     authority->retry_at[kind] = st == HSM_OK ? 0 : authority_now(authority) + RETRY_S;

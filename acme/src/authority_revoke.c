@@ -17,6 +17,7 @@
 
 #include <acme/base64url.h>
 #include <acme/events.h>
+#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
@@ -24,7 +25,6 @@
 #include <hsm/log.h>
 
 #include "authority_internal.h"
-#include "time_internal.h"
 
 #define ISSUER_MAX 4096 /* characters of the issuer in base64 */
 #define LISTED_MAX 100000 /* requests shown, the newest */
@@ -43,6 +43,7 @@ struct plea {
     const char *requester;
     const char *chain; /* NULL: none */
     const char *account; /* who asks */
+    bool by_operator; /* in the place of that account, an STI-CA's */
 };
 
 static void
@@ -118,6 +119,12 @@ parse_serial(const char *text, struct plea *plea, struct hsm_reason *why)
 }
 
 /* RFC 5280 section 5.3.1; 7 is not used, and removeFromCRL (8) is for delta CRLs. */
+static bool
+is_reason(int64_t reason)
+{
+    return reason >= 0 && reason <= 10 && reason != 7 && reason != 8;
+}
+
 static enum hsm_status
 parse_reason(const json_t *body, struct plea *plea, struct hsm_reason *why)
 {
@@ -126,7 +133,7 @@ parse_reason(const json_t *body, struct plea *plea, struct hsm_reason *why)
 
     if (st != HSM_OK)
         return st;
-    if (reason > 10 || reason == 7 || reason == 8)
+    if (!is_reason(reason))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "reason: not 0 to 6, 9 or 10");
     plea->reason = (int)reason;
     return HSM_OK;
@@ -302,7 +309,7 @@ take_over(struct acme_store *store, const struct plea *plea, int64_t id)
                           "issi", (int64_t)plea->reason, plea->requester, plea->account, id);
 }
 
-/* By rule: an STI-CA asked for one of its own. */
+/* By rule: an STI-CA asked for one of its own, or the operator did. */
 static enum hsm_status
 tell_revoked(struct acme_store *store, const struct plea *plea, int64_t id, int64_t now)
 {
@@ -311,7 +318,7 @@ tell_revoked(struct acme_store *store, const struct plea *plea, int64_t id, int6
     snprintf(who, sizeof(who), "account %s", plea->account);
     snprintf(subject, sizeof(subject), "%" PRId64, id);
     return acme_event_add(store, &(struct acme_event){.at = (time_t)now,
-                                                      .who = who,
+                                                      .who = plea->by_operator ? NULL : who,
                                                       .what = "certificate revoked",
                                                       .subject = subject,
                                                       .detail = plea->requester});
@@ -619,4 +626,53 @@ acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool appr
                                  .what = approve ? "revocation approved" : "revocation refused",
                                  .subject = subject,
                              });
+}
+
+/* HSM_ERR_NOT_FOUND: no STI-CA's account has its issuer's name. */
+static enum hsm_status
+find_issuers_account(struct acme_store *store, const struct plea *plea,
+                     char account[ACME_AUTHORITY_ID_MAX + 1])
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(store, &rows, "SELECT account FROM ca_issuer WHERE name = ?", "b",
+                         plea->issuer, plea->issuer_len);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int reason, time_t now)
+{
+    struct certs_crl_entry entry = certs_crl_entry_of(cert);
+    char account[ACME_AUTHORITY_ID_MAX + 1] = "";
+    PLEA plea = {
+        .reason = reason, .requester = "the operator", .account = account, .by_operator = true};
+    const char *state;
+    bool is_new = false;
+    enum hsm_status st = is_reason(reason) ? HSM_OK : HSM_ERR_MALFORMED;
+
+    if (st == HSM_OK)
+        st = certs_name_der(entry.issuer, &plea.issuer, &plea.issuer_len);
+    if (st != HSM_OK)
+        return st;
+    memcpy(plea.serial, entry.serial, entry.serial_len);
+    plea.serial_len = entry.serial_len;
+    st = find_issuers_account(store, &plea, account);
+    if (st == HSM_OK)
+        st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    st = decide(store, &plea, true, now, &state, &is_new);
+    if (st == HSM_OK && !is_new)
+        st = HSM_ERR_EXISTS;
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
 }

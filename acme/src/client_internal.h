@@ -101,6 +101,13 @@ HSM_MUST_CHECK enum hsm_status acme_client_location(const struct acme_answer *an
                                                     const char *what, char **out,
                                                     struct hsm_reason *why);
 
+/* ---- client_chain.c ---- */
+
+/** The certificate with the chain that the order's `accepts` takes, or with the CA's first. */
+HSM_MUST_CHECK enum hsm_status
+acme_client_download(struct acme_client *client, const struct acme_client_order *order,
+                     const char *url, struct certs_chain **chain, struct hsm_reason *why);
+
 /* ---- client_wait.c ---- */
 
 /** For how long an order is waited for, and how long until the next look. */
@@ -111,7 +118,9 @@ struct acme_patience {
 
 void acme_patience_start(struct acme_patience *patience, unsigned limit_s);
 
-/** Delta seconds or an HTTP date (RFC 9110 section 10.2.3); -1: absent or neither. */
+#define ACME_RETRY_AFTER_MAX_S 2592000 /* a CA that says more is asked again after a month */
+
+/** Delta seconds or an HTTP date (RFC 9110 section 10.2.3), at most that; -1: absent or neither. */
 long acme_retry_after_s(const char *value, time_t now);
 
 /** Wait as the server asks; HSM_ERR_BUSY when that is past the deadline, or the client stopped. */
@@ -140,6 +149,7 @@ struct acme_order_view {
     const char *authorizations[ACME_AUTHZS_MAX];
     size_t authorization_count;
     const char *finalize, *certificate; /* there when the status wants them */
+    const char *x5u; /* NULL: none, or not valid yet */
 };
 
 /** @retval HSM_ERR_DENIED  the order is invalid: the reason has its error */

@@ -1,5 +1,6 @@
 /* client_order.c - order, authorize, finalize, download (RFC 8555 section 7.4). */
 #include "client_internal.h"
+#include "link_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +220,20 @@ search_page(struct run *run, const json_t *page, unsigned *read, struct acme_ans
     return HSM_OK;
 }
 
+/* HSM_ERR_NOT_FOUND: it was the last. */
+static enum hsm_status
+next_page(const struct acme_answer *page, char **url)
+{
+    char *next = NULL;
+    enum hsm_status st = acme_link_find(page->reply.link, "next", 0, &next);
+
+    if (st != HSM_OK)
+        return st;
+    free(*url);
+    *url = next;
+    return HSM_OK;
+}
+
 /* RFC 8555 section 7.1.2.1. A CA without a list, or that does not give it, has none that could be
  * found: then a new order is made, as after any other loss. */
 static enum hsm_status
@@ -232,21 +247,19 @@ search_orders(struct run *run, struct acme_answer *answer, bool *found)
     if (run->order->is_known == NULL || run->client->orders == NULL)
         return HSM_OK;
     st = acme_client_replace_text(&url, run->client->orders);
-    for (int pages = 0; st == HSM_OK && !*found && url != NULL && pages < ORDER_PAGES_MAX;
-         pages++) {
+    for (int pages = 0; st == HSM_OK && !*found && pages < ORDER_PAGES_MAX; pages++) {
         ANSWER page = {.body = NULL};
 
         st = acme_client_call_again(run->client, "orders", url, "", &page, run->why);
         if (st != HSM_OK)
             return st == HSM_ERR_DENIED || st == HSM_ERR_MALFORMED ? HSM_OK : st;
         st = search_page(run, page.body, &read, answer, found);
-        free(url);
-        url = page.reply.link_next;
-        page.reply.link_next = NULL; /* handed over */
+        if (st == HSM_OK && !*found)
+            st = next_page(&page, &url);
     }
-    if (st != HSM_OK || !*found)
-        return st;
-    return note(run);
+    if (st == HSM_ERR_NOT_FOUND) /* there was no further page */
+        return HSM_OK;
+    return st == HSM_OK && *found ? note(run) : st;
 }
 
 /* ---- the states of an order ---- */
@@ -281,20 +294,21 @@ finalize(struct run *run, const char *finalize_url, struct acme_answer *answer)
     return st;
 }
 
+/* Written only when all is there. */
 static enum hsm_status
-download(struct run *run, const char *url, struct certs_chain **chain)
+take_valid(struct run *run, const struct acme_order_view *view, struct certs_chain **chain)
 {
-    ANSWER answer = {.body = NULL};
-    enum hsm_status st = acme_client_post(run->client, url, "", "application/pem-certificate-chain",
-                                          &answer, run->why);
+    DEFER(free) char *x5u = NULL;
+    enum hsm_status st;
 
-    if (st == HSM_OK)
-        st = acme_client_judge(run->client, &answer, "certificate", run->why);
-    if (st != HSM_OK)
+    if (run->order->x5u != NULL && view->x5u != NULL && (x5u = strdup(view->x5u)) == NULL)
+        return HSM_ERR_NOMEM;
+    st = acme_client_download(run->client, run->order, view->certificate, chain, run->why);
+    if (st != HSM_OK || run->order->x5u == NULL)
         return st;
-    /* RFC 8555 section 11.4: certificates and nothing else */
-    return certs_chain_parse_pem(answer.reply.body, answer.reply.body_len, CERTS_CHAIN_LEN_MAX,
-                                 chain, run->why);
+    *run->order->x5u = x5u;
+    x5u = NULL; /* handed over */
+    return HSM_OK;
 }
 
 static enum hsm_status
@@ -326,7 +340,7 @@ step(struct run *run, struct acme_answer *answer, struct certs_chain **chain, bo
         return st == HSM_OK ? read_order(run, answer) : st;
     case ACME_ORDER_VALID:
         *done = true;
-        return download(run, view.certificate, chain);
+        return take_valid(run, &view, chain);
     case ACME_ORDER_INVALID:
         break; /* refused when it was parsed */
     }

@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include <acme/json.h>
-
-#include "time_internal.h"
+#include <acme/time.h>
 
 #define DETAIL_SHOWN                                                                               \
     120 /* characters of a problem's detail; the reason has room for little more                   \
@@ -226,6 +225,7 @@ acme_order_parse(const json_t *object, struct acme_order_view *out, struct hsm_r
         st = acme_json_string(object, "certificate", &view.certificate, why);
         if (st == HSM_OK)
             st = check_url(view.certificate, "certificate", why);
+        view.x5u = json_string_value(json_object_get(object, "x5u"));
     }
     if (st == HSM_OK)
         *out = view;

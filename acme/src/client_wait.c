@@ -37,11 +37,13 @@ acme_retry_after_s(const char *value, time_t now)
     errno = 0;
     seconds = strtol(value, &end, 10);
     if (*end == '\0' && errno == 0 && seconds >= 0)
-        return seconds;
+        return seconds < ACME_RETRY_AFTER_MAX_S ? seconds : ACME_RETRY_AFTER_MAX_S;
     date = curl_getdate(value, NULL);
     if (date == -1)
         return -1;
     seconds = (long)(date - now);
+    if (seconds > ACME_RETRY_AFTER_MAX_S)
+        return ACME_RETRY_AFTER_MAX_S;
     return seconds > 0 ? seconds : 0;
 }
 

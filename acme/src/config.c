@@ -14,10 +14,15 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
+#include <hsm/uri.h>
 
 #define FILE_MAX        65536 /* octets of a configuration file */
 #define LINE_MAX_OCTETS 4096 /* of one line, without its end */
 #define KEYS_MAX        128 /* keys of one table */
+
+/* RFC 3986 section 2, without '#': a URL that stands in certificates and tokens has no fragment. */
+#define URL_CHARACTERS                                                                             \
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?[]@!$&'()*+,;=%"
 
 /* inih's handler has no line number in Debian's build, so lines are counted where they are read. */
 struct reading {
@@ -32,6 +37,7 @@ struct reading {
 };
 
 DEFINE_DEFER(uint8_t, free)
+DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 
 static enum hsm_status
 refuse(struct reading *reading, const char *section, const char *name, const char *what)
@@ -141,6 +147,47 @@ set_text(struct reading *reading, const struct acme_config_key *key, char *text)
     return HSM_OK;
 }
 
+/* "https://HOST..." in the characters of RFC 3986. */
+static bool
+is_https_url(const char *value)
+{
+    const char *host = value + strlen("https://");
+    size_t host_len;
+
+    if (strncmp(value, "https://", strlen("https://")) != 0)
+        return false;
+    host_len = strcspn(host, "/?");
+    return host_len > 0 && *host != ':' && memchr(host, '@', host_len) == NULL &&
+           strspn(host, URL_CHARACTERS) == strlen(host);
+}
+
+static enum hsm_status
+set_url(struct reading *reading, const struct acme_config_key *key, const char *value)
+{
+    if (!is_https_url(value))
+        return refuse(reading, key->section, key->name, "not an https URL");
+    return set_text(reading, key, strdup(value));
+}
+
+/* The value is not told: it may have a PIN. */
+static enum hsm_status
+set_pkcs11(struct reading *reading, const struct acme_config_key *key, const char *value)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+    struct hsm_reason why = {""};
+    enum hsm_status st = hsm_uri_parse(value, &uri, &why);
+
+    if (st == HSM_ERR_MALFORMED)
+        return refuse(reading, key->section, key->name, why.text);
+    if (st != HSM_OK) {
+        reading->status = st;
+        return st;
+    }
+    if (hsm_uri_get(uri, "pin-value") != NULL)
+        return refuse(reading, key->section, key->name, "has a pin-value: use pin-source");
+    return set_text(reading, key, strdup(value));
+}
+
 static enum hsm_status
 set_number(struct reading *reading, const struct acme_config_key *key, const char *value)
 {
@@ -178,6 +225,10 @@ set_value(struct reading *reading, const struct acme_config_key *key, const char
     switch (key->type) {
     case ACME_CONFIG_TEXT:
         return set_text(reading, key, strdup(value));
+    case ACME_CONFIG_URL:
+        return set_url(reading, key, value);
+    case ACME_CONFIG_PKCS11:
+        return set_pkcs11(reading, key, value);
     case ACME_CONFIG_PATH:
         return set_text(reading, key, path_from(reading, "", value));
     case ACME_CONFIG_STORE:

@@ -3,14 +3,15 @@
 
 #include <inttypes.h>
 #include <pwd.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <jansson.h>
 
+#include <acme/time.h>
 #include <hsm/defer.h>
 
-#include "time_internal.h"
-
+#define CONFIGURED  "configured" /* what a daemon started with */
 #define USER_MAX    64 /* octets of a user's name that are told */
 #define RECORD_SIZE 4096 /* octets that getpwuid_r() may use */
 
@@ -49,6 +50,51 @@ acme_event_commit(struct acme_store *store, enum hsm_status st, const struct acm
 {
     if (st == HSM_OK)
         st = acme_event_add(store, event);
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
+}
+
+/* The value of the last start; within a transaction. */
+static enum hsm_status
+is_same(struct acme_store *store, const char *name, const char *value, bool *same)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(store, &rows,
+                                          "SELECT detail FROM event WHERE what = '" CONFIGURED
+                                          "' AND subject = ? ORDER BY id DESC LIMIT 1",
+                                          "s", name);
+
+    if (st == HSM_OK)
+        *same = acme_rows_next(rows) && strcmp(acme_rows_text(rows, 0), value) == 0;
+    return st;
+}
+
+static enum hsm_status
+tell_setting(struct acme_store *store, time_t at, const struct acme_event_setting *setting)
+{
+    const char *value = setting->value != NULL ? setting->value : "none";
+    bool same = false;
+    enum hsm_status st = is_same(store, setting->name, value, &same);
+
+    if (st != HSM_OK || same)
+        return st;
+    return acme_event_add(
+        store, &(struct acme_event){
+                   .at = at, .what = CONFIGURED, .subject = setting->name, .detail = value});
+}
+
+enum hsm_status
+acme_events_tell_start(struct acme_store *store, time_t at,
+                       const struct acme_event_setting *settings, size_t count)
+{
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st != HSM_OK)
+        return st;
+    for (size_t i = 0; st == HSM_OK && i < count; i++)
+        st = tell_setting(store, at, &settings[i]);
     if (st == HSM_OK)
         return acme_store_commit(store);
     acme_store_rollback(store);

@@ -1,5 +1,5 @@
 /* http_client.c - HTTPS requests under bounds (libcurl). */
-#define _GNU_SOURCE /* memmem */
+#define _GNU_SOURCE /* asprintf */
 #include <acme/http_client.h>
 
 #include <pthread.h>
@@ -238,7 +238,7 @@ header_place(struct acme_http_reply *reply, const char *name, size_t len)
         {"Retry-After", &reply->retry_after},
         {"ETag", &reply->etag},
         {"Cache-Control", &reply->cache_control},
-        {"Link", &reply->link_next},
+        {"Link", &reply->link},
     };
 
     for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
@@ -253,7 +253,7 @@ drop_headers(struct acme_http_reply *reply)
 {
     char **const all[] = {&reply->content_type, &reply->location,      &reply->replay_nonce,
                           &reply->retry_after,  &reply->cache_control, &reply->etag,
-                          &reply->link_next};
+                          &reply->link};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         free(*all[i]);
@@ -267,22 +267,24 @@ is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* Of <URL>;rel="next" (RFC 8288) *value and *end become the URL's; false: another relation. */
-static bool
-take_link_next(const char **value, const char **end)
+/* Links are a list: as many of them are kept as there is room for. */
+static enum hsm_status
+add_link(char **links, const char *value, size_t len)
 {
-    static const char wanted[] = "rel=\"next\"";
-    const char *close = memchr(*value, '>', (size_t)(*end - *value));
+    const char *before = *links != NULL ? *links : "";
+    char *joined = NULL;
 
-    if (**value != '<' || close == NULL ||
-        memmem(close, (size_t)(*end - close), wanted, sizeof(wanted) - 1) == NULL)
-        return false;
-    *value += 1;
-    *end = close;
-    return true;
+    if (strlen(before) + len > HEADER_VALUE_MAX)
+        return HSM_OK;
+    if (asprintf(&joined, "%s%s%.*s", before, *before != '\0' ? ", " : "", (int)len, value) < 0)
+        return HSM_ERR_NOMEM;
+    free(*links);
+    *links = joined;
+    return HSM_OK;
 }
 
-/* curl's header callback: one line, not NUL-terminated. Of several of a name the last is kept. */
+/* curl's header callback: one line, not NUL-terminated. Of several of a name the last is kept, but
+ * of links all. */
 static size_t
 take_header(char *line, size_t one, size_t len, void *context)
 {
@@ -304,8 +306,10 @@ take_header(char *line, size_t one, size_t len, void *context)
         ;
     while (end > value && is_blank(end[-1]))
         end--;
-    if (place == &exchange->reply->link_next && (value == end || !take_link_next(&value, &end)))
-        return len;
+    if (place == &exchange->reply->link) {
+        exchange->is_out_of_memory = add_link(place, value, (size_t)(end - value)) != HSM_OK;
+        return exchange->is_out_of_memory ? 0 : len;
+    }
     if (end - value > HEADER_VALUE_MAX) {
         exchange->is_too_large = true;
         return 0;

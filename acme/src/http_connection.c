@@ -1,476 +1,402 @@
-/* http_connection.c - connections from accept() to close, requests handed out, answers written. */
-#define _GNU_SOURCE /* accept4 */
+/* http_connection.c - connections from accept() to close: requests handed out, answers written. */
 #include "http_loop_internal.h"
 
 #include <errno.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
-#include <event2/listener.h>
-#include <openssl/err.h>
+#include <arpa/inet.h>
 #include <openssl/ssl.h>
-#include <sys/socket.h>
 
-#include <hsm/log.h>
+#include <hsm/metrics.h>
 
-#define DRAIN_IDLE_S                                                                               \
-    3 /* seconds without a request, then a connection of a loop that drains ends                   \
-       */
-#define REFUSED_AT_ONCE 64 /* connections closed in one turn while the server is full */
-/* What may lie unread: a whole request and the start of the next. evhttp bounds headers and bodies,
- * but not the line of a chunk's size. */
-#define INPUT_MAX (ACME_HTTP_HEADERS_MAX + ACME_HTTP_BODY_MAX + 16384)
+#define DRAIN_IDLE_S  3 /* seconds without a request, then a connection of a draining loop ends */
+#define INPUT_MIN     1024 /* octets of the first room for a request that is not whole */
+#define INPUT_MAX     (HTTP_REQUEST_MAX + 1) /* and the NUL behind a body */
+#define JOINED_MAX    16384 /* octets of a body that is copied behind the answer's head */
+#define DROPPED_TURNS 16 /* times that what nobody wants is read in one turn */
 
 time_t
 http_monotonic_s(void)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return now.tv_sec;
+}
+
+/* ---- closing ----------------------------------------------------------- */
+
+static bool
+is_open(const struct http_connection *connection)
+{
+    return connection->fd >= 0;
+}
+
+static void
+clear_input(struct http_connection *connection)
+{
+    if (connection->input.octets != connection->server->loop->scratch)
+        free(connection->input.octets);
+    memset(&connection->input, 0, sizeof(connection->input));
+}
+
+static void
+clear_output(struct http_connection *connection)
+{
+    free(connection->output.texts[0]);
+    free(connection->output.texts[1]);
+    memset(&connection->output, 0, sizeof(connection->output));
+}
+
+static void
+wait_for_input(struct http_connection *connection, bool wanted)
+{
+    if (wanted == connection->is_reading)
+        return;
+    if (wanted)
+        event_add(&connection->readable, NULL);
+    else
+        event_del(&connection->readable);
+    connection->is_reading = wanted;
+}
+
+/* What is left is released by release(), when nobody has it in hand. */
+static void
+close_now(struct http_connection *connection)
+{
+    struct http_server *server = connection->server;
+    struct acme_http_loop *loop = server->loop;
+
+    wait_for_input(connection, false);
+    event_del(&connection->writable);
+    if (!connection->is_lingering && !connection->is_replying && connection->call == NULL)
+        http_stream_end(connection);
+    SSL_free(connection->ssl);
+    connection->ssl = NULL;
+    close(connection->fd);
+    connection->fd = -1;
+    clear_input(connection);
+    clear_output(connection);
+    if (connection->is_ready)
+        TAILQ_REMOVE(&loop->ready, connection, ready);
+    if (connection->is_replying)
+        loop->replying--;
+    TAILQ_REMOVE(&server->connections, connection, all);
+    server->connection_count--;
+    http_accept_update(server);
+    http_end_when_idle(loop);
+}
+
+/* Who calls what may close a connection calls this last. */
+static void
+release(struct http_connection *connection)
+{
+    if (is_open(connection) || connection->call != NULL)
+        return;
+    http_peer_forget(&connection->peer);
+    free(connection);
 }
 
 void
 http_call_free(struct http_call *call)
 {
-    if (call == NULL)
-        return;
+    struct http_connection *connection = call->connection;
+
+    connection->call = NULL;
     http_response_clear(&call->response);
-    free(call->request);
     free(call);
+    release(connection);
 }
 
-static struct http_bucket *
-bucket_of(struct http_server *server, const struct evhttp_connection *http)
+/* Read what the peer still sends, and drop it: to close before it has read the answer would take
+ * the answer from it (RFC 9112 section 9.6). */
+static void
+linger(struct http_connection *connection)
 {
-    return &server->buckets[((uintptr_t)http >> 6) & (HTTP_BUCKETS - 1)];
+    struct acme_http_loop *loop = connection->server->loop;
+    ssize_t n = 1;
+
+    for (int i = 0; i < DROPPED_TURNS && n > 0; i++)
+        n = recv(connection->fd, loop->scratch, HTTP_SCRATCH, 0);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        close_now(connection);
 }
 
-static struct http_connection *
-connection_find(struct http_server *server, const struct evhttp_connection *http)
+static void
+close_in_peace(struct http_connection *connection)
 {
-    struct http_connection *connection;
-
-    LIST_FOREACH(connection, bucket_of(server, http), bucket)
-    {
-        if (connection->http == http)
-            return connection;
+    http_stream_end(connection);
+    connection->is_lingering = true;
+    clear_input(connection);
+    if (connection->is_broken || connection->server->loop->is_stopping) {
+        close_now(connection);
+        return;
     }
-    return NULL;
+    wait_for_input(connection, true);
+    linger(connection);
 }
 
 /* ---- answers ----------------------------------------------------------- */
 
+/* One request at a time. */
+static bool
+may_read(const struct http_connection *connection)
+{
+    return connection->call == NULL && !connection->is_replying && !connection->is_lingering;
+}
+
+/* It is served when the others that are ready have been. */
 static void
-on_replied(struct evhttp_request *http, void *context)
+make_ready(struct http_connection *connection)
+{
+    const struct timeval now = {0, 0};
+    struct acme_http_loop *loop = connection->server->loop;
+
+    if (connection->is_ready)
+        return;
+    if (TAILQ_EMPTY(&loop->ready))
+        event_add(loop->proceed, &now);
+    TAILQ_INSERT_TAIL(&loop->ready, connection, ready);
+    connection->is_ready = true;
+}
+
+/* The answer is written. */
+static void
+on_replied(struct http_connection *connection)
+{
+    struct acme_http_loop *loop = connection->server->loop;
+
+    connection->is_replying = false;
+    connection->since = connection->progress;
+    loop->replying--;
+    clear_output(connection);
+    if (connection->persistence == HTTP_CLOSES) {
+        close_in_peace(connection);
+    } else {
+        if (connection->input.len > 0 || http_stream_has_more(connection))
+            make_ready(connection);
+        wait_for_input(connection, true);
+    }
+    http_end_when_idle(loop);
+}
+
+/* What was not sent of these parts; empty ones are left out. */
+static size_t
+parts_left(const struct iovec *parts, size_t sent, struct iovec *left)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < 2; i++) {
+        size_t gone = sent < parts[i].iov_len ? sent : parts[i].iov_len;
+
+        sent -= gone;
+        if (gone < parts[i].iov_len) {
+            left[count].iov_base = (char *)parts[i].iov_base + gone;
+            left[count++].iov_len = parts[i].iov_len - gone;
+        }
+    }
+    return count;
+}
+
+/* Write as much as the peer takes; how much of the parts it has then, or HTTP_STREAM_ENDED. */
+static ssize_t
+write_parts(struct http_connection *connection, const struct iovec *parts, size_t sent)
+{
+    struct iovec left[2];
+    size_t count;
+
+    while ((count = parts_left(parts, sent, left)) > 0) {
+        ssize_t n = http_stream_write(connection, left, count);
+
+        if (n < 0)
+            return HTTP_STREAM_ENDED;
+        if (n == HTTP_STREAM_WAITS)
+            break;
+        sent += (size_t)n;
+        connection->progress = http_monotonic_s();
+    }
+    return (ssize_t)sent;
+}
+
+static void
+on_writable(evutil_socket_t fd, short what, void *context)
 {
     struct http_connection *connection = context;
+    struct http_output *output = &connection->output;
+    const struct iovec parts[] = {{output->texts[0], output->lens[0]},
+                                  {output->texts[1], output->lens[1]}};
+    ssize_t sent = write_parts(connection, parts, output->sent);
 
-    (void)http;
-    connection->is_replying = false;
-    connection->has_input = false;
-    connection->since = http_monotonic_s();
-    connection->server->loop->replying--;
-    http_end_when_idle(connection->server->loop);
-}
-
-static void
-release_body(const void *data, size_t len, void *context)
-{
-    (void)data;
-    (void)len;
-    free(context);
-}
-
-/* evhttp closes after an answer that says so. */
-static void
-close_after(struct evhttp_request *http)
-{
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(http);
-
-    evhttp_remove_header(headers, "Connection");
-    evhttp_add_header(headers, "Connection", "close");
-}
-
-/* May close the connection at once: what is left of it is looked up again. */
-static void
-send_reply(struct http_connection *connection, struct evhttp_request *http, int status,
-           struct evbuffer *body)
-{
-    struct http_server *server = connection->server;
-    struct evhttp_connection *key = connection->http;
-
-    connection->is_replying = true;
-    connection->since = http_monotonic_s();
-    server->loop->replying++;
-    if (server->loop->is_stopping || server->loop->is_draining)
-        close_after(http);
-    evhttp_request_set_on_complete_cb(http, on_replied, connection);
-    evhttp_send_reply(http, status, NULL, body);
-    /* evhttp reads on to learn when the peer is gone, but takes one that only said it has nothing
-     * more to ask (shutdown(SHUT_WR)) for gone, too. It reads again after the answer. */
-    connection = connection_find(server, key);
-    if (connection != NULL && connection->is_replying)
-        bufferevent_disable(evhttp_connection_get_bufferevent(key), EV_READ);
-    http_end_when_idle(server->loop);
-}
-
-/* RFC 9110 sections 6.4.1 and 8.6 */
-static bool
-status_has_body(int status)
-{
-    return status >= 200 && status != 204 && status != 304;
-}
-
-static bool
-put_reply(struct http_call *call, struct evhttp_request *http, struct evbuffer *body)
-{
-    struct acme_http_response *response = &call->response;
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(http);
-    char length[32];
-
-    for (size_t i = 0; i < response->header_count; i++) {
-        if (evhttp_add_header(headers, response->headers[i].name, response->headers[i].value) != 0)
-            return false;
+    (void)fd;
+    (void)what;
+    if (sent < 0) {
+        close_now(connection);
+    } else if ((size_t)sent == output->lens[0] + output->lens[1]) {
+        if (connection->is_replying)
+            on_replied(connection);
+        else if (may_read(connection)) /* a TLS handshake waited for this */
+            make_ready(connection);
+    } else {
+        output->sent = (size_t)sent;
+        event_add(&connection->writable, NULL);
     }
-    if (!status_has_body(response->status))
-        return true;
-    snprintf(length, sizeof(length), "%zu", response->len);
-    if (evhttp_add_header(headers, "Content-Length", length) != 0)
+    release(connection);
+}
+
+/* Keep what the peer does not take yet; the body is taken over. */
+static bool
+keep_output(struct http_connection *connection, const struct http_text *head,
+            struct http_text *body, size_t sent)
+{
+    struct http_output *output = &connection->output;
+
+    output->texts[0] = malloc(head->len);
+    if (output->texts[0] == NULL)
         return false;
-    if (response->len == 0 || call->request->method == ACME_HTTP_HEAD)
-        return true;
-    if (evbuffer_add_reference(body, response->body, response->len, release_body, response->body) !=
-        0)
-        return false;
-    response->body = NULL; /* the buffer's now */
+    memcpy(output->texts[0], head->octets, head->len);
+    output->lens[0] = head->len;
+    if (body != NULL) {
+        output->texts[1] = body->octets;
+        output->lens[1] = body->len;
+        memset(body, 0, sizeof(*body));
+    }
+    output->sent = sent;
     return true;
 }
 
-/* Answer, if the peer is still there, and forget the call. */
+static const char *
+date_of_now(struct acme_http_loop *loop)
+{
+    time_t now = time(NULL);
+
+    if (now != loop->date_of) {
+        http_date(now, loop->date);
+        loop->date_of = now;
+    }
+    return loop->date;
+}
+
+/* May close the connection. */
+static void
+reply(struct http_connection *connection, struct acme_http_response *response, bool is_head)
+{
+    struct acme_http_loop *loop = connection->server->loop;
+    struct http_text *head = &loop->head;
+    struct http_text *body =
+        is_head || !http_status_has_content(response->status) ? NULL : &response->body;
+    struct iovec parts[2] = {{NULL, 0}, {NULL, 0}};
+    ssize_t sent = HTTP_STREAM_ENDED;
+
+    connection->is_replying = true;
+    loop->replying++;
+    if (loop->is_stopping || loop->is_draining)
+        connection->persistence = HTTP_CLOSES;
+    if (!http_response_head(response, date_of_now(loop), connection->persistence, head)) {
+        close_now(connection);
+        return;
+    }
+    if (body != NULL && body->len <= JOINED_MAX && http_text_add(head, body->octets, body->len))
+        body = NULL;
+    parts[0] = (struct iovec){head->octets, head->len};
+    if (body != NULL)
+        parts[1] = (struct iovec){body->octets, body->len};
+    sent = write_parts(connection, parts, 0);
+    if (sent == (ssize_t)(parts[0].iov_len + parts[1].iov_len))
+        on_replied(connection);
+    else if (sent < 0 || !keep_output(connection, head, body, (size_t)sent))
+        close_now(connection);
+    else
+        event_add(&connection->writable, NULL);
+}
+
+/* Of a call that a thread had. */
 void
 http_deliver(struct http_call *call)
 {
     struct http_connection *connection = call->connection;
-    struct evhttp_request *http = call->http;
-    struct evbuffer *body;
 
-    if (connection == NULL) {
-        http_observe_call(call, " (the peer is gone)");
-        http_call_free(call);
-        return;
-    }
     connection->call = NULL;
-    body = evbuffer_new();
-    if (body == NULL || !put_reply(call, http, body)) {
-        call->response.status = 500;
-        evhttp_clear_headers(evhttp_request_get_output_headers(http));
-        close_after(http);
-        if (body != NULL)
-            evbuffer_drain(body, evbuffer_get_length(body));
-    }
-    http_observe_call(call, "");
-    send_reply(connection, http, call->response.status, body);
-    if (body != NULL)
-        evbuffer_free(body);
+    http_observe_call(call, is_open(connection) ? "" : " (the peer is gone)");
+    if (is_open(connection))
+        reply(connection, &call->response, call->request.method == ACME_HTTP_HEAD);
     http_call_free(call);
 }
 
 /* A request that no handler sees; what follows it on the connection is not to be trusted. */
 static void
-refuse(struct http_connection *connection, struct evhttp_request *http, int status)
+refuse(struct http_connection *connection, int status)
 {
-    http_observe_refusal(connection->server, http_method_of(http), status);
-    if (evhttp_request_get_command(http) == EVHTTP_REQ_CONNECT) {
-        evhttp_connection_free(connection->http); /* evhttp keeps it open after any answer */
-        return;
-    }
-    close_after(http);
-    evhttp_add_header(evhttp_request_get_output_headers(http), "Content-Length", "0");
-    send_reply(connection, http, status, NULL);
+    struct acme_http_response response;
+
+    http_observe_refusal(connection->server, connection->parser.method, status);
+    http_response_init(&response);
+    response.status = status;
+    connection->persistence = HTTP_CLOSES;
+    clear_input(connection);
+    reply(connection, &response, false);
 }
 
-/* ---- connections ------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------- */
 
-static bool
-is_full(const struct http_server *server)
-{
-    return server->connection_count >= server->connections_max;
-}
-
-/* While the server is full, someone else reads the listening socket, who accepts and closes. From a
- * shared one other processes accept, or nobody does: then connections wait in its backlog. */
 static void
-update_accepting(struct http_server *server)
+describe_request(struct http_connection *connection, struct acme_http_request *out)
 {
-    struct evconnlistener *listener;
+    const struct http_parser *parser = &connection->parser;
+    const char *octets = connection->input.octets;
 
-    if (server->socket == NULL)
-        return;
-    listener = evhttp_bound_socket_get_listener(server->socket);
-    if (is_full(server)) {
-        evconnlistener_disable(listener);
-        if (server->refuser != NULL)
-            event_add(server->refuser, NULL);
-    } else {
-        if (server->refuser != NULL)
-            event_del(server->refuser);
-        evconnlistener_enable(listener);
-    }
-}
-
-/* No more descriptors, most likely. The connection stays in the backlog and would wake us again and
- * again; http_sweep() listens again. */
-void
-http_on_accept_error(struct evconnlistener *listener, void *context)
-{
-    (void)context;
-    hsm_log(HSM_LOG_ERROR, "cannot accept connections for a while: %s", strerror(errno));
-    evconnlistener_disable(listener);
-}
-
-/* Told once a second at most: who floods us with connections does not fill the log as well. */
-static void
-tell_refused(struct http_server *server)
-{
-    time_t now = http_monotonic_s();
-
-    if (server->refused == 0 || now == server->refused_told)
-        return;
-    hsm_log(HSM_LOG_WARNING, "%s: %zu connections are open; %zu refused", server->address,
-            server->connection_count, server->refused);
-    server->refused = 0;
-    server->refused_told = now;
-}
-
-void
-http_refuse_connections(evutil_socket_t fd, short what, void *context)
-{
-    struct http_server *server = context;
-    int client;
-
-    (void)what;
-    for (int i = 0; i < REFUSED_AT_ONCE; i++) {
-        client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-        if (client < 0) {
-            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                event_del(server->refuser); /* as in http_on_accept_error() */
-            break;
-        }
-        close(client);
-        server->refused++;
-    }
-    tell_refused(server);
-}
-
-/* evhttp is about to accept: make the connection's stream and take note of it. evhttp falls back
- * to a plain stream when this gives none; http_on_request() sees that. */
-struct bufferevent *
-http_on_accept(struct event_base *base, void *context)
-{
-    struct http_server *server = context;
-    struct http_connection *connection = calloc(1, sizeof(*connection));
-    SSL *ssl = server->tls != NULL ? SSL_new(server->tls) : NULL;
-
-    if (connection != NULL && ssl != NULL)
-        connection->bev = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
-                                                         BEV_OPT_CLOSE_ON_FREE);
-    else if (connection != NULL && server->tls == NULL)
-        connection->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-    if (connection == NULL || connection->bev == NULL) {
-        if (connection == NULL)
-            SSL_free(ssl); /* else the failed call released it */
-        free(connection);
-        return NULL;
-    }
-    if (ssl != NULL) /* a peer that closes without close_notify has still closed */
-        bufferevent_openssl_set_allow_dirty_shutdown(connection->bev, 1);
-    bufferevent_setwatermark(connection->bev, EV_READ, 0, INPUT_MAX);
-    bufferevent_incref(connection->bev);
-    connection->server = server;
-    TAILQ_INSERT_TAIL(&server->loop->fresh, connection, all);
-    server->connection_count++;
-    if (is_full(server))
-        update_accepting(server);
-    event_active(server->loop->adopt, EV_TIMEOUT, 0);
-    return connection->bev;
+    *out = (struct acme_http_request){
+        .method = parser->method,
+        .octets = octets,
+        .fields = parser->fields,
+        .field_count = parser->field_count,
+        .path = octets + parser->path,
+        .query = parser->query > 0 ? octets + parser->query : NULL,
+        .body = octets + parser->body,
+        .body_len = parser->body_len,
+        .peer = &connection->peer,
+    };
 }
 
 static void
-on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *context)
+call_init(struct http_call *call, struct http_connection *connection)
 {
-    struct http_connection *connection = context;
-
-    (void)input;
-    if (info->n_added > 0)
-        connection->has_input = true;
-}
-
-static struct evbuffer *
-input_of(struct evhttp_connection *http)
-{
-    return bufferevent_get_input(evhttp_connection_get_bufferevent(http));
-}
-
-static void
-forget_connection(struct http_connection *connection)
-{
-    struct http_server *server = connection->server;
-    bool was_full = is_full(server);
-
-    server->connection_count--;
-    if (was_full && !is_full(server))
-        update_accepting(server);
-    http_peer_forget(connection);
-    free(connection);
-}
-
-/* Tell a TLS peer that this is the end and no truncation, unless something broke before. */
-static void
-say_goodbye(const struct http_connection *connection)
-{
-    SSL *ssl = bufferevent_openssl_get_ssl(evhttp_connection_get_bufferevent(connection->http));
-
-    if (ssl == NULL || connection->call != NULL || connection->is_replying ||
-        !SSL_is_init_finished(ssl))
-        return;
-    SSL_shutdown(ssl);
-    ERR_clear_error();
-}
-
-/*
- * evhttp is about to release a connection. A request that a handler still has is released by evhttp
- * too, with one exception: after an error of the network it was taken off the connection before and
- * is left to its user, that is us.
- */
-static void
-on_close(struct evhttp_connection *http, void *context)
-{
-    struct http_connection *connection = context;
-    struct http_server *server = connection->server;
-    struct acme_http_loop *loop = server->loop;
-    struct http_call *call = connection->call;
-
-    evbuffer_remove_cb(input_of(http), on_input, connection);
-    say_goodbye(connection);
-    if (call != NULL) {
-        if (evhttp_request_get_connection(call->http) == NULL)
-            evhttp_request_free(call->http);
-        call->http = NULL;
-        call->connection = NULL;
-    }
-    if (connection->is_replying)
-        loop->replying--;
-    TAILQ_REMOVE(&server->connections, connection, all);
-    LIST_REMOVE(connection, bucket);
-    forget_connection(connection);
-    http_end_when_idle(loop);
-}
-
-/*
- * Bind what http_on_accept() noted to evhttp's connections. evhttp 2.1 tells us of a connection
- * with its first request at the earliest, which is too late to count and to time it; but it is what
- * the stream's callbacks are given. They are cleared when the stream was released meanwhile.
- */
-void
-http_adopt(evutil_socket_t fd, short what, void *context)
-{
-    struct acme_http_loop *loop = context;
-    struct http_connection *connection;
-
-    (void)fd;
-    (void)what;
-    while ((connection = TAILQ_FIRST(&loop->fresh)) != NULL) {
-        struct bufferevent *bev = connection->bev;
-        void *http = NULL;
-
-        TAILQ_REMOVE(&loop->fresh, connection, all);
-        bufferevent_getcb(bev, NULL, NULL, NULL, &http);
-        connection->bev = NULL;
-        connection->http = http;
-        connection->since = http_monotonic_s();
-        if (http != NULL) {
-            TAILQ_INSERT_TAIL(&connection->server->connections, connection, all);
-            LIST_INSERT_HEAD(bucket_of(connection->server, http), connection, bucket);
-            evhttp_connection_set_closecb(http, on_close, connection);
-            (void)evbuffer_add_cb(input_of(http), on_input, connection);
-        } else {
-            forget_connection(connection);
-        }
-        bufferevent_decref(bev);
-    }
-}
-
-/* Seconds after which what lasts as long as that is given up. A loop that drains does not wait long
- * for connections on which nothing has begun. */
-static time_t
-patience(const struct http_connection *connection)
-{
-    const struct http_server *server = connection->server;
-
-    if (server->loop->is_draining && !connection->is_replying && !connection->has_input)
-        return DRAIN_IDLE_S;
-    return 2 * (time_t)server->idle_s;
-}
-
-/* evhttp's timeout begins anew with each octet; this one does not. */
-void
-http_sweep(evutil_socket_t fd, short what, void *context)
-{
-    struct acme_http_loop *loop = context;
-    struct http_connection *connection, *following;
-    struct http_server *server;
-    time_t now = http_monotonic_s();
-
-    (void)fd;
-    (void)what;
-    http_observe_loop(loop);
-    TAILQ_FOREACH(server, &loop->servers, next)
-    {
-        tell_refused(server);
-        update_accepting(server);
-        for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
-             connection = following) {
-            following = TAILQ_NEXT(connection, all);
-            if (connection->call == NULL && now - connection->since > patience(connection))
-                evhttp_connection_free(connection->http); /* on_close() does the rest */
-        }
-    }
-}
-
-/* A whole request has come in; the HTTP status to refuse it with, or 0. */
-static int
-call_new(struct http_connection *connection, struct evhttp_request *http, struct http_call **out)
-{
-    struct http_call *call;
-    int status = http_request_check(http);
-
-    if (status != 0)
-        return status;
-    if (!connection->is_known)
-        http_peer_learn(connection);
-    call = calloc(1, sizeof(*call));
-    if (call == NULL)
-        return 503;
-    status = http_request_new(connection, http, &call->request);
-    if (status != 0) {
-        free(call);
-        return status;
-    }
+    memset(call, 0, sizeof(*call));
+    call->connection = connection;
+    call->server = connection->server;
     call->begun_ns = hsm_metric_clock_ns();
     http_response_init(&call->response);
-    call->server = connection->server;
-    call->connection = connection;
-    call->http = http;
-    connection->call = call;
-    *out = call;
-    return 0;
+    describe_request(connection, &call->request);
+}
+
+/* One allocation holds the call and all octets of its request: a thread needs nothing of the
+ * connection but its peer. NULL: no memory. */
+static struct http_call *
+call_copy(const struct http_call *call)
+{
+    const struct acme_http_request *from = &call->request;
+    size_t fields_size = from->field_count * sizeof(*from->fields);
+    size_t len = (size_t)(from->body + from->body_len - from->octets);
+    struct http_call *copy = malloc(sizeof(*copy) + fields_size + len + 1);
+    struct acme_http_request *to;
+    char *octets;
+
+    if (copy == NULL)
+        return NULL;
+    *copy = *call;
+    to = &copy->request;
+    octets = (char *)(copy + 1) + fields_size;
+    memcpy(copy + 1, from->fields, fields_size);
+    memcpy(octets, from->octets, len);
+    octets[len] = '\0';
+    to->fields = (const struct http_field *)(copy + 1);
+    to->octets = octets;
+    to->path = octets + (from->path - from->octets);
+    if (from->query != NULL)
+        to->query = octets + (from->query - from->octets);
+    to->body = octets + (from->body - from->octets);
+    return copy;
 }
 
 /* Ask the handler what kind of a request it is. */
@@ -479,48 +405,362 @@ is_kind(const struct http_call *call,
         bool (*kind)(void *context, enum acme_http_method method, const char *path))
 {
     return kind != NULL &&
-           kind(call->server->handler.context, call->request->method, call->request->path);
+           kind(call->server->handler.context, call->request.method, call->request.path);
 }
 
-void
-http_on_request(struct evhttp_request *http, void *context)
+/* Out of the scratch, which is for all: into room of its own, if anything is left. */
+static bool
+own_input(struct http_connection *connection, size_t from)
 {
-    struct http_server *server = context;
-    struct http_connection *connection =
-        connection_find(server, evhttp_request_get_connection(http));
-    struct http_call *call = NULL;
-    int status;
+    struct http_input *input = &connection->input;
+    size_t len = input->len - from;
+    char *own;
 
-    if (connection == NULL) { /* no memory at accept: a plain stream, even where TLS is due */
-        evhttp_send_error(http, 503, NULL);
+    if (len == 0) {
+        clear_input(connection);
+        return true;
+    }
+    if (input->octets != connection->server->loop->scratch) {
+        memmove(input->octets, input->octets + from, len);
+        input->len = len;
+        return true;
+    }
+    own = malloc(len < INPUT_MIN ? INPUT_MIN : len + 1);
+    if (own == NULL)
+        return false;
+    memcpy(own, input->octets + from, len);
+    *input = (struct http_input){own, len, len < INPUT_MIN ? INPUT_MIN : len + 1};
+    return true;
+}
+
+/* The request in `input` was taken; what is behind it belongs to the next. */
+static void
+next_request(struct http_connection *connection)
+{
+    if (!own_input(connection, connection->parser.at))
+        close_now(connection);
+    http_parser_reset(&connection->parser);
+}
+
+/* Of a call that no thread had. */
+static void
+answer(struct http_connection *connection, struct http_call *call)
+{
+    http_observe_call(call, "");
+    next_request(connection);
+    if (is_open(connection))
+        reply(connection, &call->response, call->request.method == ACME_HTTP_HEAD);
+}
+
+static void
+hand_out(struct http_connection *connection, struct http_call *call)
+{
+    struct http_call *copy = call_copy(call);
+
+    if (copy != NULL) {
+        copy->is_slow = is_kind(copy, call->server->handler.is_slow);
+        connection->call = copy;
+        if (http_enqueue(call->server->loop, copy)) {
+            next_request(connection);
+            return;
+        }
+        connection->call = NULL;
+        http_call_free(copy);
+    }
+    acme_http_respond(&call->response, 503, NULL, NULL, 0);
+    acme_http_response_header(&call->response, "Retry-After", "1");
+    answer(connection, call);
+}
+
+/* A whole request. Its handler borrows the octets where they lie: one behind the body, which may be
+ * the first of the next request, is NUL so long. */
+static void
+take_request(struct http_connection *connection)
+{
+    const struct http_parser *parser = &connection->parser;
+    char *end = connection->input.octets + parser->body + parser->body_len;
+    char behind = *end;
+    struct http_call call;
+
+    if (!connection->is_known)
+        http_peer_learn(connection);
+    connection->persistence = !http_parser_persists(parser) ? HTTP_CLOSES
+                              : parser->is_old              ? HTTP_PERSISTS_SAID
+                                                            : HTTP_PERSISTS;
+    call_init(&call, connection);
+    if (is_kind(&call, call.server->handler.is_quick)) {
+        *end = '\0';
+        http_handle(&call);
+        *end = behind;
+        answer(connection, &call);
+    } else {
+        hand_out(connection, &call);
+    }
+    http_response_clear(&call.response);
+}
+
+/* RFC 9110 section 10.1.1: the client waits for this before it sends the body. */
+static void
+tell_to_continue(struct http_connection *connection)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    const struct iovec part = {(char *)(uintptr_t)text, sizeof(text) - 1};
+
+    connection->parser.wants_continue = false;
+    if (http_stream_write(connection, &part, 1) != (ssize_t)part.iov_len)
+        close_now(connection);
+}
+
+/* Parse what has come; true if that gave nothing to do but to read on. */
+static bool
+use_input(struct http_connection *connection)
+{
+    int status = http_parse(&connection->parser, connection->input.octets, &connection->input.len);
+
+    if (status == HTTP_PARSE_WHOLE) {
+        take_request(connection);
+        return false;
+    }
+    if (status != HTTP_PARSE_MORE) {
+        refuse(connection, status);
+        return false;
+    }
+    if (!own_input(connection, 0))
+        close_now(connection);
+    else if (connection->parser.wants_continue)
+        tell_to_continue(connection);
+    return is_open(connection);
+}
+
+/* Room for more input; false: no memory, or more than any request has. */
+static bool
+make_room(struct http_connection *connection)
+{
+    struct http_input *input = &connection->input;
+    size_t size = 2 * input->size < INPUT_MAX ? 2 * input->size : INPUT_MAX;
+    char *more;
+
+    if (input->octets == NULL) {
+        *input = (struct http_input){connection->server->loop->scratch, 0, HTTP_SCRATCH};
+        return true;
+    }
+    if (input->len + 1 < input->size)
+        return true;
+    more = size > input->size ? realloc(input->octets, size) : NULL;
+    if (more == NULL)
+        return false;
+    input->octets = more;
+    input->size = size;
+    return true;
+}
+
+static void
+read_on(struct http_connection *connection)
+{
+    struct http_input *input = &connection->input;
+    size_t room;
+    ssize_t n;
+
+    do {
+        if (!make_room(connection)) {
+            close_now(connection);
+            return;
+        }
+        room = input->size - input->len - 1;
+        n = http_stream_read(connection, input->octets + input->len, room);
+        if (n == HTTP_STREAM_ENDED) {
+            close_now(connection);
+            return;
+        }
+        if (n == HTTP_STREAM_WAITS) {
+            if (input->len == 0)
+                clear_input(connection);
+            return;
+        }
+        input->len += (size_t)n;
+        connection->progress = http_monotonic_s();
+    } while (use_input(connection) && ((size_t)n == room || http_stream_has_more(connection)));
+}
+
+/* While a call is in flight or an answer is written: nothing more is read until then, but a peer
+ * that has vanished is noticed. One that only has nothing more to ask gets its answer. */
+static void
+look_at_peer(struct http_connection *connection)
+{
+    char octet;
+
+    if (recv(connection->fd, &octet, 1, MSG_PEEK) < 0 && errno != EAGAIN && errno != EINTR) {
+        connection->is_broken = true;
+        close_now(connection);
         return;
     }
-    status = call_new(connection, http, &call);
-    if (status != 0) {
-        refuse(connection, http, status);
-        return;
-    }
-    call->is_slow = is_kind(call, server->handler.is_slow);
-    if (is_kind(call, server->handler.is_quick)) {
-        http_handle(call);
-        http_deliver(call);
-    } else if (!http_enqueue(server->loop, call)) {
-        acme_http_respond(&call->response, 503, NULL, NULL, 0);
-        acme_http_response_header(&call->response, "Retry-After", "1");
-        http_deliver(call);
+    wait_for_input(connection, false);
+}
+
+static void
+on_readable(evutil_socket_t fd, short what, void *context)
+{
+    struct http_connection *connection = context;
+
+    (void)fd;
+    (void)what;
+    if (connection->is_lingering)
+        linger(connection);
+    else if (!may_read(connection))
+        look_at_peer(connection);
+    else if (!connection->is_ready) /* else its turn comes */
+        read_on(connection);
+    release(connection);
+}
+
+void
+http_proceed(evutil_socket_t fd, short what, void *context)
+{
+    struct acme_http_loop *loop = context;
+    struct http_connections turn = TAILQ_HEAD_INITIALIZER(turn);
+    struct http_connection *connection;
+
+    (void)fd;
+    (void)what;
+    TAILQ_CONCAT(&turn, &loop->ready, ready); /* who gets ready now has the next */
+    while ((connection = TAILQ_FIRST(&turn)) != NULL) {
+        TAILQ_REMOVE(&turn, connection, ready);
+        connection->is_ready = false;
+        if (connection->input.len == 0 || use_input(connection))
+            read_on(connection);
+        release(connection);
     }
 }
 
-/* Connections that wait for a request have nothing to lose. */
+/* ---- from accept() on -------------------------------------------------- */
+
+static void
+know_address(struct http_peer *peer, const struct sockaddr *from)
+{
+    const void *octets =
+        from->sa_family == AF_INET6
+            ? (const void *)&((const struct sockaddr_in6 *)(const void *)from)->sin6_addr
+            : &((const struct sockaddr_in *)(const void *)from)->sin_addr;
+
+    if (inet_ntop(from->sa_family, octets, peer->address, sizeof(peer->address)) == NULL)
+        memcpy(peer->address, "unknown", sizeof("unknown"));
+}
+
+static bool
+make_connection(struct http_connection *connection, struct http_server *server, int fd)
+{
+    struct event_base *base = server->loop->base;
+
+    connection->server = server;
+    connection->fd = fd;
+    connection->since = connection->progress = http_monotonic_s();
+    connection->peer.uid = -1;
+    connection->peer.is_local = server->is_unix;
+    http_parser_reset(&connection->parser);
+    if (server->tls != NULL) {
+        connection->ssl = SSL_new(server->tls);
+        if (connection->ssl == NULL || SSL_set_fd(connection->ssl, fd) != 1)
+            return false;
+        SSL_set_accept_state(connection->ssl);
+    }
+    return event_assign(&connection->readable, base, fd, EV_READ | EV_PERSIST, on_readable,
+                        connection) == 0 &&
+           event_assign(&connection->writable, base, fd, EV_WRITE, on_writable, connection) == 0;
+}
+
 void
-http_close_idle(struct http_server *server)
+http_connection_open(struct http_server *server, int fd, const struct sockaddr *from)
+{
+    struct http_connection *connection = calloc(1, sizeof(*connection));
+
+    if (connection == NULL || !make_connection(connection, server, fd)) {
+        if (connection != NULL)
+            SSL_free(connection->ssl);
+        free(connection);
+        close(fd);
+        return;
+    }
+    if (server->is_unix)
+        memcpy(connection->peer.address, "unix", sizeof("unix"));
+    else
+        know_address(&connection->peer, from);
+    TAILQ_INSERT_TAIL(&server->connections, connection, all);
+    server->connection_count++;
+    wait_for_input(connection, true);
+}
+
+/* True if what lasts so long is given up. A loop that drains does not wait long for connections on
+ * which nothing has begun. */
+static bool
+is_overdue(const struct http_connection *connection, time_t now)
+{
+    const struct http_server *server = connection->server;
+    time_t idle_s = (time_t)server->idle_s;
+
+    if (connection->call != NULL)
+        return false;
+    if (server->loop->is_draining && !connection->is_replying && connection->input.len == 0 &&
+        idle_s > DRAIN_IDLE_S)
+        idle_s = DRAIN_IDLE_S;
+    return now - connection->progress > idle_s || now - connection->since > 2 * idle_s;
+}
+
+static void
+close_some(struct http_server *server, bool (*is_to_end)(const struct http_connection *, time_t))
 {
     struct http_connection *connection, *following;
+    time_t now = http_monotonic_s();
 
     for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
          connection = following) {
         following = TAILQ_NEXT(connection, all);
-        if (connection->call == NULL && !connection->is_replying)
-            evhttp_connection_free(connection->http);
+        if (is_to_end(connection, now)) {
+            close_now(connection);
+            release(connection);
+        }
     }
+}
+
+void
+http_sweep(evutil_socket_t fd, short what, void *context)
+{
+    struct acme_http_loop *loop = context;
+    struct http_server *server;
+
+    (void)fd;
+    (void)what;
+    http_observe_loop(loop);
+    TAILQ_FOREACH(server, &loop->servers, next)
+    {
+        http_accept_tell(server);
+        close_some(server, is_overdue);
+        http_accept_update(server);
+    }
+}
+
+static bool
+is_waiting(const struct http_connection *connection, time_t now)
+{
+    (void)now;
+    return connection->call == NULL && !connection->is_replying;
+}
+
+void
+http_close_idle(struct http_server *server)
+{
+    close_some(server, is_waiting);
+}
+
+static bool
+is_any(const struct http_connection *connection, time_t now)
+{
+    (void)connection;
+    (void)now;
+    return true;
+}
+
+void
+http_close_all(struct http_server *server)
+{
+    close_some(server, is_any);
 }

@@ -1,9 +1,12 @@
 /*
  * http_internal.h - what the files of the HTTP server share.
  *
- * http_message.c  requests, responses, targets and patterns: no libevent
- * http_listen.c   addresses and TLS contexts: no libevent
- * http_loop_internal.h has what the files with libevent share.
+ * http_parse.c     requests out of octets
+ * http_message.c   requests, targets and patterns
+ * http_response.c  responses, and octets out of them
+ * http_listen.c    addresses and TLS contexts
+ *
+ * None of these has to do with the event loop: http_loop_internal.h is for those that have.
  */
 #ifndef ACME_HTTP_INTERNAL_H
 #define ACME_HTTP_INTERNAL_H
@@ -11,69 +14,112 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <netinet/in.h>
 #include <openssl/types.h>
 #include <sys/stat.h>
 
 #include <acme/http_server.h>
 #include <hsm/status.h>
 
-struct http_header {
-    const char *name;
-    const char *value;
+#include "http_parse_internal.h"
+
+/* Who is at the other end of a connection. */
+struct http_peer {
+    bool is_local; /* over the Unix socket */
+    char address[INET6_ADDRSTRLEN]; /* "unix" */
+    long uid; /* of its process, when it connected to a Unix socket; -1: none */
+    /* Of a client certificate; owned; NULL: none. */
+    char *subject, *sha256, *names;
 };
 
-/* What is known of a client's certificate; NULL: none. */
-struct http_client {
-    const char *subject;
-    const char *sha256; /* hex */
-    const char *names;
-};
-
-/* One allocation holds the struct and all that it points to: a handler thread needs nothing of the
- * connection, which may be gone by then. */
+/* All borrowed: of the connection's buffer, or of the call that a handler's thread has. */
 struct acme_http_request {
     enum acme_http_method method;
+    const char *octets; /* of the head: fields lie in it */
+    const struct http_field *fields;
+    size_t field_count;
     const char *path;
     const char *query; /* NULL: none */
-    const struct http_header *headers;
-    size_t header_count;
     const char *body;
     size_t body_len;
-    const char *peer;
-    bool is_local;
-    struct http_client client;
-    long uid; /* -1: none */
+    const struct http_peer *peer;
+};
+
+/* Text that grows; not ended with NUL. */
+struct http_text {
+    char *octets; /* owned */
+    size_t len, size;
 };
 
 struct acme_http_response {
     int status;
-    char *body; /* owned */
-    size_t len;
-    struct http_header *headers; /* owned, and so are their texts */
-    size_t header_count;
+    struct http_text fields; /* "name: value" CRLF, as they are sent */
+    size_t field_count;
+    struct http_text body;
     bool is_broken; /* stays 500 */
     const char *route; /* static; NULL: none */
 };
 
-void http_response_init(struct acme_http_response *response);
-void http_response_clear(struct acme_http_response *response);
+/* ---- http_message.c ---- */
+
+/** RFC 9110: how many of the octets, from the first on, are of a token (section 5.6.2), and of a
+ *  field's value (section 5.5). */
+size_t http_token_span(const char *text, size_t len);
+size_t http_value_span(const char *text, size_t len);
 
 /**
- * Decode the path of a request target into `out`, which has strlen(raw) + 1 octets.
+ * Decode the path of a request target into `out`, which has strlen(raw) + 1 octets and may be
+ * `raw`.
  *
  * False: no absolute path, a broken escape, a control character or slash that hides in an escape,
  * or a dot segment (RFC 3986 section 3.3), which no client of ours sends.
  */
 bool http_path_decode(const char *raw, char *out);
 
-/* RFC 9110: token (section 5.6.2) and a value without control characters but HTAB (section 5.5). */
-bool http_is_token(const char *name);
-bool http_is_field_value(const char *value);
+/* ---- http_response.c ---- */
+
+void http_response_init(struct acme_http_response *response);
+void http_response_clear(struct acme_http_response *response);
+
+/** The value of its first field of that name, and its length; NULL: none. */
+const char *http_response_field(const struct acme_http_response *response, const char *name,
+                                size_t *len);
+
+/** RFC 9110 sections 6.4.1 and 8.6: whether answers of that status have content. */
+bool http_status_has_content(int status);
+
+/** What a connection does after an answer. */
+enum http_persistence {
+    HTTP_PERSISTS,
+    HTTP_PERSISTS_SAID, /* to a client of HTTP/1.0 */
+    HTTP_CLOSES,
+};
+
+/**
+ * The head of an answer (RFC 9112 section 4), up to its empty line.
+ *
+ * @param date  as in RFC 9110 section 6.6.1
+ * @param to    is emptied before
+ *
+ * @return false: no memory
+ */
+bool http_response_head(const struct acme_http_response *response, const char *date,
+                        enum http_persistence persistence, struct http_text *to);
+
+/** False: no memory. */
+bool http_text_add(struct http_text *text, const char *octets, size_t len);
+void http_text_clear(struct http_text *text);
+
+/** "Sun, 06 Nov 1994 08:49:37 GMT": RFC 9110 section 5.6.7. */
+#define HTTP_DATE_SIZE 30
+void http_date(time_t when, char out[HTTP_DATE_SIZE]);
+
+/* ---- http_listen.c ---- */
 
 #define HTTP_TICKET_KEYS_LEN 80 /* octets: what SSL_CTX_set_tlsext_ticket_keys() takes */
 
 struct acme_http_listener {
-    int fd; /* non-blocking; -1: a server has taken it */
+    int fd; /* non-blocking; -1: a server that has stopped has closed it */
     unsigned port; /* 0: Unix socket */
     char *unix_path; /* NULL: TCP */
     struct stat unix_file; /* st_ino 0: not made */

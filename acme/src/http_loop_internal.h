@@ -1,15 +1,17 @@
 /*
  * http_loop_internal.h - the event loop, its servers, connections and calls.
  *
- * http_server.c      the loop, handler threads, listening, stopping
- * http_connection.c  connections from accept() to close, requests handed out, answers written
+ * http_server.c      the loop, listening, stopping
+ * http_threads.c     handlers that wait
+ * http_accept.c      new connections
+ * http_connection.c  connections from then to close: requests handed out, answers written
+ * http_stream.c      octets over a socket, in TLS or not
  * http_peer.c        who is at the other end
- * http_request.c     what evhttp read, checked and copied
  * http_observe.c     what is told of a request: log and metrics
  * http_park.c        requests that wait for something without a thread
  *
  * libevent runs in the loop's thread alone. A handler's thread sees the request
- * and the response of its call, and nothing else of what is here.
+ * and the response of its call, who the peer is, and nothing else of what is here.
  */
 #ifndef ACME_HTTP_LOOP_INTERNAL_H
 #define ACME_HTTP_LOOP_INTERNAL_H
@@ -22,44 +24,66 @@
 #include <time.h>
 
 #include <event2/event.h>
-#include <event2/http.h>
-#include <event2/listener.h>
+#include <event2/event_struct.h>
 #include <openssl/types.h>
 #include <sys/queue.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 #include "http_internal.h"
 
 #define HTTP_THREADS_MAX 64
-#define HTTP_BUCKETS     1024 /* of the connections by pointer, a power of two */
+#define HTTP_SCRATCH     32768 /* octets that are read at once */
+#define HTTP_SEEN        64 /* series of metrics that are at hand, a power of two */
 
 struct http_server;
 
-/* A client's connection, from accept() on. Loop thread only. */
+/* What has come of a request that is not whole. */
+struct http_input {
+    char *octets; /* owned, or the loop's scratch while it is worked on; NULL: nothing */
+    size_t len, size;
+};
+
+/* What waits until the peer takes it: one text after the other. */
+struct http_output {
+    char *texts[2]; /* owned */
+    size_t lens[2];
+    size_t sent; /* of both */
+};
+
+/* A client's connection. Loop thread only, but for `peer`, which is not changed while a handler has
+ * a call. */
 struct http_connection {
     struct http_server *server;
-    struct bufferevent *bev; /* a reference, until http_adopt() */
-    struct evhttp_connection *http; /* NULL until http_adopt() */
-    struct http_call *call; /* the request that a handler has; NULL: none */
+    int fd; /* -1: it is closed, and stays for the sake of its call */
+    SSL *ssl; /* NULL: none */
+    struct event readable, writable;
+    bool is_reading; /* `readable` is waited for */
+    bool is_broken; /* nothing can be told the peer any more */
+    bool is_ready; /* in the loop's list: it has input that was read */
     bool is_replying; /* an answer is being written */
-    bool has_input; /* something of a request has come since the last answer */
-    time_t since; /* monotonic: when it last began to read or to write */
-    bool is_known; /* what follows was asked for */
-    struct http_client client; /* owned texts */
-    long uid; /* of the process at the other end of a Unix socket; -1: none */
-    TAILQ_ENTRY(http_connection) all; /* of the server, or of the loop before http_adopt() */
-    LIST_ENTRY(http_connection) bucket;
+    bool is_lingering; /* the answer was the last, and the peer has not closed */
+    enum http_persistence persistence; /* after the answer that comes next */
+    bool is_known; /* the peer is */
+    struct http_peer peer;
+    struct http_call *call; /* the request that a handler's thread has; NULL: none */
+    time_t since; /* monotonic: when it last began to wait for a request, or to linger */
+    time_t progress; /* monotonic: when it last gave or took octets */
+    struct http_input input;
+    struct http_output output;
+    struct http_parser parser; /* of what is in `input` */
+    TAILQ_ENTRY(http_connection) all; /* of the server */
+    TAILQ_ENTRY(http_connection) ready; /* of the loop */
 };
 
 TAILQ_HEAD(http_connections, http_connection);
-LIST_HEAD(http_bucket, http_connection);
 
 /* A request on its way through a handler. */
 struct http_call {
+    struct http_connection *connection; /* its fields are for the loop's thread, but for `peer` */
     struct http_server *server;
-    struct http_connection *connection; /* loop thread; NULL: the peer is gone */
-    struct evhttp_request *http; /* loop thread; NULL likewise */
-    struct acme_http_request *request;
+    struct acme_http_request request;
     struct acme_http_response response;
     int64_t begun_ns; /* monotonic */
     bool is_slow;
@@ -72,26 +96,34 @@ struct http_call {
 
 STAILQ_HEAD(http_calls, http_call);
 
+/* Where requests like this one are counted. */
+struct http_seen {
+    const char *route; /* NULL: an empty place */
+    enum acme_http_method method;
+    int status;
+    struct hsm_series *count, *durations;
+};
+
 struct http_server {
     struct acme_http_loop *loop;
     struct acme_http_handler handler;
     char *address; /* for the log */
     struct acme_http_listener *listener; /* owned; NULL: it is shared */
+    int fd; /* that listens; -1: no more */
+    struct event acceptable; /* of fd */
+    bool is_accepting; /* `acceptable` is waited for */
     bool is_unix;
     bool is_quiet;
     struct hsm_metrics *metrics; /* borrowed; NULL: none */
+    struct http_seen seen[HTTP_SEEN];
     unsigned port;
     unsigned idle_s;
     size_t connections_max;
     SSL_CTX *tls; /* NULL: none */
-    struct evhttp *http;
-    struct evhttp_bound_socket *socket; /* NULL once it stopped accepting */
-    struct event *refuser; /* accepts and closes while the server is full; NULL: others accept */
     size_t refused; /* connections, since it was last told */
     time_t refused_told; /* monotonic */
     struct http_connections connections;
-    size_t connection_count; /* those not adopted yet included */
-    struct http_bucket buckets[HTTP_BUCKETS];
+    size_t connection_count;
     TAILQ_ENTRY(http_server) next;
 };
 
@@ -110,12 +142,16 @@ STAILQ_HEAD(http_ticks, http_tick);
 
 struct acme_http_loop {
     struct event_base *base;
-    struct event *wake, *adopt, *sweep, *deadline, *sigterm, *sigint, *sighup;
+    struct event *wake, *proceed, *sweep, *deadline, *sigterm, *sigint, *sighup;
     struct event *drained, *beat;
     int wake_fd; /* eventfd: a call is done, or stop was asked for */
     TAILQ_HEAD(, http_server) servers;
     TAILQ_HEAD(, http_tick) ticks;
-    struct http_connections fresh; /* accepted, not adopted yet */
+    struct http_connections ready; /* served in turn, one request each */
+    char *scratch; /* HTTP_SCRATCH octets */
+    struct http_text head; /* of the answer that is being written */
+    time_t date_of; /* what `date` says */
+    char date[HTTP_DATE_SIZE];
     size_t calls; /* and ticks: handed to the threads and not taken back */
     size_t replying;
     bool is_stopping;
@@ -131,6 +167,7 @@ struct acme_http_loop {
     pthread_cond_t work;
     struct http_calls queue, slow, done, parked;
     struct http_ticks due, ticked;
+    bool is_told; /* that something is done; not taken back yet */
     size_t queue_len; /* of the slow as well */
     size_t running, slow_running;
     unsigned threads_begun;
@@ -138,19 +175,9 @@ struct acme_http_loop {
     bool threads_end;
 };
 
-/* http_request.c */
+/* ---- http_observe.c ---- */
 
-/** What evhttp lets pass although two readers could see the end of the request in two places
- *  (RFC 9112 sections 5 and 6.3). The HTTP status to refuse with, or 0. */
-int http_request_check(struct evhttp_request *http);
-/** Copy a request out of evhttp; free() it. The HTTP status to refuse with, or 0. */
-int http_request_new(const struct http_connection *connection, struct evhttp_request *http,
-                     struct acme_http_request **out);
 const char *http_method_text(enum acme_http_method method);
-enum acme_http_method http_method_of(struct evhttp_request *http);
-
-/* http_observe.c */
-
 /** A request was answered, or its peer is gone. */
 void http_observe_call(const struct http_call *call, const char *note);
 /** A request was refused that no handler saw. */
@@ -159,37 +186,61 @@ void http_observe_refusal(const struct http_server *server, enum acme_http_metho
 /** Now and then: how busy the loop is. */
 void http_observe_loop(struct acme_http_loop *loop);
 
-/* http_peer.c */
+/* ---- http_peer.c ---- */
 
 /** Who is at the other end of an established connection. */
 void http_peer_learn(struct http_connection *connection);
-void http_peer_forget(struct http_connection *connection);
+void http_peer_forget(struct http_peer *peer);
 
-/* http_connection.c: callbacks of libevent, and what the loop asks for */
+/* ---- http_stream.c ---- */
+
+#define HTTP_STREAM_WAITS 0
+#define HTTP_STREAM_ENDED (-1) /* the peer has nothing more to say, or something broke */
+
+/** Octets that were read, HTTP_STREAM_WAITS or HTTP_STREAM_ENDED. The TLS handshake is made by the
+ *  way, and may want the socket to be writable: then `writable` is waited for. */
+ssize_t http_stream_read(struct http_connection *connection, char *to, size_t size);
+/** Octets of the parts that were written, HTTP_STREAM_WAITS or HTTP_STREAM_ENDED. Of what was not,
+ *  the same octets come with the next call. */
+ssize_t http_stream_write(struct http_connection *connection, const struct iovec *parts,
+                          size_t count);
+/** True if there is something to be read of which the socket says nothing. */
+bool http_stream_has_more(const struct http_connection *connection);
+/** Say that nothing more comes. */
+void http_stream_end(struct http_connection *connection);
+
+/* ---- http_accept.c ---- */
+
+/** Begin to accept. */
+bool http_accept_start(struct http_server *server);
+/** As the number of connections wants it: accept, or leave them to others. */
+void http_accept_update(struct http_server *server);
+/** For good. A socket of our own is closed: nobody connects in vain. */
+void http_accept_stop(struct http_server *server);
+/** Tell of connections that were refused, once a second at most. */
+void http_accept_tell(struct http_server *server);
+
+/* ---- http_connection.c ---- */
 
 /** Seconds of a clock that nobody sets. */
 time_t http_monotonic_s(void);
 
-/** evhttp is about to accept: gives the stream. `context` is the server. */
-struct bufferevent *http_on_accept(struct event_base *base, void *context);
-/** accept() failed. */
-void http_on_accept_error(struct evconnlistener *listener, void *context);
-/** A whole request has come in. */
-void http_on_request(struct evhttp_request *http, void *context);
-/** While the server is full: accept and close. */
-void http_refuse_connections(evutil_socket_t fd, short what, void *context);
-/** Bind connections that were accepted to evhttp's; `context` is the loop. */
-void http_adopt(evutil_socket_t fd, short what, void *context);
+/** Serve an accepted socket, which is taken over; `from` is its peer. */
+void http_connection_open(struct http_server *server, int fd, const struct sockaddr *from);
+/** Those in loop->ready. */
+void http_proceed(evutil_socket_t fd, short what, void *loop);
 /** Close connections whose request, or whose answer, takes too long; accept again after an error.
  */
-void http_sweep(evutil_socket_t fd, short what, void *context);
+void http_sweep(evutil_socket_t fd, short what, void *loop);
 /** Answer, if the peer is still there, and forget the call. */
 void http_deliver(struct http_call *call);
 void http_call_free(struct http_call *call);
 /** Close the connections that wait for a request: they have nothing to lose. */
 void http_close_idle(struct http_server *server);
+/** Close all. */
+void http_close_all(struct http_server *server);
 
-/* http_park.c */
+/* ---- http_park.c ---- */
 
 /** The handler has returned: true if it has parked the call, which is taken care of. With the
  *  loop's mutex held. */
@@ -197,13 +248,27 @@ bool http_was_parked(struct acme_http_loop *loop, struct http_call *call);
 /** Release the calls that nobody has resumed; the threads have ended. */
 void http_forget_parked(struct acme_http_loop *loop);
 
-/* http_server.c */
+/* ---- http_threads.c ---- */
 
 /** Run the handler. */
 void http_handle(struct http_call *call);
 /** Give a call to the threads; false: the queue is full. */
 bool http_enqueue(struct acme_http_loop *loop, struct http_call *call);
-/** While stopping: end the loop when nothing is left to wait for. */
+/** Give them a tick. */
+void http_enqueue_tick(struct http_tick *tick);
+/** Wake the loop up, from any thread. */
+void http_wake(struct acme_http_loop *loop);
+/** What the threads have done: answers go out. */
+void http_take_back(struct acme_http_loop *loop);
+HSM_MUST_CHECK enum hsm_status http_threads_start(struct acme_http_loop *loop);
+/** False: a handler did not return in its time; its thread cannot be ended. */
+bool http_threads_end(struct acme_http_loop *loop);
+/** How long the thread that is longest at a call or a tick has been at it. */
+time_t http_threads_longest_s(struct acme_http_loop *loop);
+
+/* ---- http_server.c ---- */
+
+/** While stopping or draining: end the loop when nothing is left to wait for. */
 void http_end_when_idle(struct acme_http_loop *loop);
 
 #endif

@@ -1,11 +1,9 @@
-/* http_message.c - requests, responses, targets and patterns. */
+/* http_message.c - requests, their targets and patterns, and what their texts are made of. */
 #include "http_internal.h"
 
-#include <stdlib.h>
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
-
-#define HEADERS_MAX 32 /* of one response */
 
 enum acme_http_method
 acme_http_request_method(const struct acme_http_request *request)
@@ -28,9 +26,13 @@ acme_http_request_query(const struct acme_http_request *request)
 const char *
 acme_http_request_header(const struct acme_http_request *request, const char *name)
 {
-    for (size_t i = 0; i < request->header_count; i++) {
-        if (strcasecmp(request->headers[i].name, name) == 0)
-            return request->headers[i].value;
+    size_t len = strlen(name);
+
+    for (size_t i = 0; i < request->field_count; i++) {
+        const struct http_field *field = &request->fields[i];
+
+        if (field->name_len == len && strncasecmp(request->octets + field->name, name, len) == 0)
+            return request->octets + field->value;
     }
     return NULL;
 }
@@ -46,199 +48,71 @@ acme_http_request_body(const struct acme_http_request *request, size_t *len)
 const char *
 acme_http_request_peer(const struct acme_http_request *request)
 {
-    return request->peer;
+    return request->peer->address;
 }
 
 bool
 acme_http_request_is_local(const struct acme_http_request *request)
 {
-    return request->is_local;
+    return request->peer->is_local;
 }
 
 const char *
 acme_http_request_client(const struct acme_http_request *request)
 {
-    return request->client.subject;
+    return request->peer->subject;
 }
 
 const char *
 acme_http_request_client_sha256(const struct acme_http_request *request)
 {
-    return request->client.sha256;
+    return request->peer->sha256;
 }
 
 const char *
 acme_http_request_client_names(const struct acme_http_request *request)
 {
-    return request->client.names;
+    return request->peer->names;
 }
 
 long
 acme_http_request_uid(const struct acme_http_request *request)
 {
-    return request->uid;
+    return request->peer->uid;
 }
 
-void
-http_response_init(struct acme_http_response *response)
+/* RFC 9110 section 5.6.2: letters, digits and !#$%&'*+-.^_`|~, as bits of two words. */
+static bool
+is_token_octet(unsigned char c)
 {
-    memset(response, 0, sizeof(*response));
-    response->status = 500;
+    static const uint64_t octets[] = {0x03ff6cfa00000000, 0x57ffffffc7fffffe};
+
+    return c < 128 && (octets[c / 64] >> (c % 64) & 1) != 0;
 }
 
-void
-http_response_clear(struct acme_http_response *response)
+size_t
+http_token_span(const char *text, size_t len)
 {
-    for (size_t i = 0; i < response->header_count; i++) {
-        free((char *)response->headers[i].name);
-        free((char *)response->headers[i].value);
-    }
-    free(response->headers);
-    free(response->body);
-    http_response_init(response);
+    size_t n = 0;
+
+    while (n < len && is_token_octet((unsigned char)text[n]))
+        n++;
+    return n;
 }
 
-/* What a handler meant to say cannot be said whole: then it is not said at all, and later calls do
- * not make it a success again. */
-static void
-response_break(struct acme_http_response *response)
+/* RFC 9110 section 5.5: no control characters but HTAB. */
+size_t
+http_value_span(const char *text, size_t len)
 {
-    const char *route = response->route;
+    size_t n = 0;
 
-    http_response_clear(response);
-    response->route = route;
-    response->is_broken = true;
-}
-
-bool
-http_is_token(const char *name)
-{
-    static const char others[] = "!#$%&'*+-.^_`|~";
-
-    if (*name == '\0')
-        return false;
-    for (; *name != '\0'; name++) {
-        bool is_alnum = (*name >= '0' && *name <= '9') || (*name >= 'a' && *name <= 'z') ||
-                        (*name >= 'A' && *name <= 'Z');
-
-        if (!is_alnum && strchr(others, *name) == NULL)
-            return false;
-    }
-    return true;
-}
-
-bool
-http_is_field_value(const char *value)
-{
-    for (; *value != '\0'; value++) {
-        unsigned char c = (unsigned char)*value;
+    for (; n < len; n++) {
+        unsigned char c = (unsigned char)text[n];
 
         if ((c < 0x20 && c != '\t') || c == 0x7f)
-            return false;
+            break;
     }
-    return true;
-}
-
-static bool
-add_header(struct acme_http_response *response, const char *name, const char *value)
-{
-    struct http_header header = {strdup(name), strdup(value)};
-
-    if (response->headers == NULL)
-        response->headers = calloc(HEADERS_MAX, sizeof(*response->headers));
-    if (header.name == NULL || header.value == NULL || response->headers == NULL ||
-        response->header_count == HEADERS_MAX) {
-        free((char *)header.name);
-        free((char *)header.value);
-        return false;
-    }
-    response->headers[response->header_count++] = header;
-    return true;
-}
-
-void
-acme_http_response_header(struct acme_http_response *response, const char *name, const char *value)
-{
-    /* A header that is left out could be the one that matters (Location, Replay-Nonce). */
-    if (!response->is_broken &&
-        (!http_is_token(name) || !http_is_field_value(value) || !add_header(response, name, value)))
-        response_break(response);
-}
-
-static void
-remove_header(struct acme_http_response *response, const char *name)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < response->header_count; i++) {
-        if (strcasecmp(response->headers[i].name, name) == 0) {
-            free((char *)response->headers[i].name);
-            free((char *)response->headers[i].value);
-        } else {
-            response->headers[kept++] = response->headers[i];
-        }
-    }
-    response->header_count = kept;
-}
-
-/* Take over a body that malloc() made. */
-static void
-respond_with(struct acme_http_response *response, int status, const char *content_type, char *body,
-             size_t len)
-{
-    if (response->is_broken) {
-        free(body);
-        return;
-    }
-    free(response->body);
-    response->body = body;
-    response->len = len;
-    response->status = status;
-    remove_header(response, "Content-Type");
-    if (content_type != NULL)
-        acme_http_response_header(response, "Content-Type", content_type);
-}
-
-void
-acme_http_respond(struct acme_http_response *response, int status, const char *content_type,
-                  const void *body, size_t len)
-{
-    char *copy = malloc(len + 1);
-
-    if (copy == NULL) {
-        response_break(response);
-        return;
-    }
-    if (len > 0)
-        memcpy(copy, body, len);
-    copy[len] = '\0';
-    respond_with(response, status, content_type, copy, len);
-}
-
-void
-acme_http_respond_json(struct acme_http_response *response, int status, const char *content_type,
-                       json_t *value)
-{
-    char *text = value != NULL ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-
-    json_decref(value);
-    if (text == NULL) {
-        response_break(response);
-        return;
-    }
-    respond_with(response, status, content_type, text, strlen(text));
-}
-
-void
-acme_http_response_route(struct acme_http_response *response, const char *route)
-{
-    response->route = route;
-}
-
-int
-acme_http_response_status(const struct acme_http_response *response)
-{
-    return response->status;
+    return n;
 }
 
 bool

@@ -1,12 +1,13 @@
 /* http_observe.c - what is told of a request: a line in the log, and metrics. */
 #include "http_loop_internal.h"
 
+#include <stdint.h>
 #include <stdio.h>
-#include <strings.h>
 
 #include <hsm/log.h>
 #include <hsm/metrics.h>
 
+#define ID_SIZE  128 /* octets of a request's identifier that are told */
 #define NO_ROUTE "other" /* what nobody serves: its path may be anything, and is not told */
 
 static const struct hsm_metric requests = {"sti_http_requests_total",
@@ -20,60 +21,81 @@ static const struct hsm_metric connections = {"sti_http_connections", "Open conn
 static const struct hsm_metric queued = {
     "sti_http_requests_waiting", "Requests that wait for a thread.", HSM_GAUGE_SUM, NULL, NULL};
 
-/* Of the answer: handlers echo only what is harmless. */
-static const char *
-request_id(const struct acme_http_response *response)
+const char *
+http_method_text(enum acme_http_method method)
 {
-    for (size_t i = 0; i < response->header_count; i++) {
-        if (strcasecmp(response->headers[i].name, "X-RequestID") == 0)
-            return response->headers[i].value;
-    }
-    return NULL;
+    static const char *const texts[] = {
+        [ACME_HTTP_GET] = "GET",         [ACME_HTTP_HEAD] = "HEAD",
+        [ACME_HTTP_POST] = "POST",       [ACME_HTTP_PUT] = "PUT",
+        [ACME_HTTP_DELETE] = "DELETE",   [ACME_HTTP_OPTIONS] = "OPTIONS",
+        [ACME_HTTP_OTHER] = "(another)",
+    };
+
+    return texts[method];
 }
 
 /* Never the query, a header of the request or a body: there are tokens and telephone numbers. */
 static void
-log_call(const struct http_call *call, const char *route, const char *status, double seconds,
-         const char *note)
+log_call(const struct http_call *call, const char *route, double seconds, const char *note)
 {
-    const struct acme_http_request *request = call->request;
+    const struct acme_http_request *request = &call->request;
     const char *path = call->response.route != NULL ? request->path : NULL;
-    char ms[32];
+    size_t id_len = 0; /* of the answer: handlers echo only what is harmless */
+    const char *id = http_response_field(&call->response, "X-RequestID", &id_len);
+    char id_text[ID_SIZE], status[16], ms[32];
     const struct hsm_log_field fields[] = {
         {"method", http_method_text(request->method), false},
         {"route", route, false},
         {"path", path, false},
         {"status", status, true},
-        {"peer", request->peer, false},
-        {"client", request->client.subject, false},
-        {"request_id", request_id(&call->response), false},
+        {"peer", request->peer->address, false},
+        {"client", request->peer->subject, false},
+        {"request_id", id != NULL ? id_text : NULL, false},
         {"ms", ms, true},
     };
 
+    snprintf(id_text, sizeof(id_text), "%.*s", (int)id_len, id != NULL ? id : "");
+    snprintf(status, sizeof(status), "%d", call->response.status);
     snprintf(ms, sizeof(ms), "%.1f", seconds * 1e3);
     hsm_log_event(HSM_LOG_INFO, fields, sizeof(fields) / sizeof(fields[0]), "%s %s %s %s %s ms%s",
                   http_method_text(request->method), path != NULL ? path : route, status,
-                  request->peer, ms, note);
+                  request->peer->address, ms, note);
+}
+
+/* The series of a request, which are looked up once: routes are static texts. */
+static const struct http_seen *
+seen_of(struct http_server *server, const char *route, enum acme_http_method method, int status)
+{
+    uintptr_t hash = (uintptr_t)route / 8 + 7 * (uintptr_t)method + (uintptr_t)status;
+    struct http_seen *seen = &server->seen[hash % HTTP_SEEN];
+    char text[16];
+
+    if (seen->route == route && seen->method == method && seen->status == status)
+        return seen;
+    snprintf(text, sizeof(text), "%d", status);
+    *seen = (struct http_seen){
+        .route = route,
+        .method = method,
+        .status = status,
+        .count = hsm_series(server->metrics, &requests,
+                            (const char *const[]){route, http_method_text(method), text}),
+        .durations = hsm_series(server->metrics, &durations, &route),
+    };
+    return seen;
 }
 
 void
 http_observe_call(const struct http_call *call, const char *note)
 {
-    struct hsm_metrics *metrics = call->server->metrics;
     const char *route = call->response.route != NULL ? call->response.route : NO_ROUTE;
     double seconds = (double)(hsm_metric_clock_ns() - call->begun_ns) / 1e9;
-    char status[16];
+    const struct http_seen *seen =
+        seen_of(call->server, route, call->request.method, call->response.status);
 
-    snprintf(status, sizeof(status), "%d", call->response.status);
-    if (metrics != NULL) {
-        hsm_series_add(hsm_series(metrics, &requests,
-                                  (const char *const[]){
-                                      route, http_method_text(call->request->method), status}),
-                       1);
-        hsm_series_observe(hsm_series(metrics, &durations, &route), seconds);
-    }
+    hsm_series_add(seen->count, 1);
+    hsm_series_observe(seen->durations, seconds);
     if (!call->server->is_quiet && hsm_log_is_on(HSM_LOG_INFO))
-        log_call(call, route, status, seconds, note);
+        log_call(call, route, seconds, note);
 }
 
 void

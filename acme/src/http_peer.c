@@ -5,8 +5,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 
@@ -34,9 +32,9 @@ fingerprint(const X509 *cert)
 
 /* OpenSSL let in only those that chain to an anchor. */
 static void
-learn_certificate(SSL *ssl, struct http_client *out)
+learn_certificate(SSL *ssl, struct http_peer *out)
 {
-    X509 *cert = ssl != NULL ? SSL_get0_peer_certificate(ssl) : NULL;
+    X509 *cert = SSL_get0_peer_certificate(ssl);
 
     if (cert == NULL || SSL_get_verify_result(ssl) != X509_V_OK)
         return;
@@ -48,22 +46,21 @@ learn_certificate(SSL *ssl, struct http_client *out)
 void
 http_peer_learn(struct http_connection *connection)
 {
-    struct bufferevent *bev = evhttp_connection_get_bufferevent(connection->http);
+    struct http_peer *peer = &connection->peer;
     struct ucred process;
     socklen_t len = sizeof(process);
 
     connection->is_known = true;
-    connection->uid = -1;
-    if (!connection->server->is_unix)
-        learn_certificate(bufferevent_openssl_get_ssl(bev), &connection->client);
-    else if (getsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_PEERCRED, &process, &len) == 0)
-        connection->uid = (long)process.uid;
+    if (connection->ssl != NULL)
+        learn_certificate(connection->ssl, peer);
+    if (peer->is_local && getsockopt(connection->fd, SOL_SOCKET, SO_PEERCRED, &process, &len) == 0)
+        peer->uid = (long)process.uid;
 }
 
 void
-http_peer_forget(struct http_connection *connection)
+http_peer_forget(struct http_peer *peer)
 {
-    free((char *)(uintptr_t)connection->client.subject); /* ours */
-    free((char *)(uintptr_t)connection->client.sha256);
-    free((char *)(uintptr_t)connection->client.names);
+    free(peer->subject);
+    free(peer->sha256);
+    free(peer->names);
 }

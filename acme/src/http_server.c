@@ -1,4 +1,4 @@
-/* http_server.c - evhttp over OpenSSL: one event loop, and threads for handlers that wait. */
+/* http_server.c - the event loop: listening, signals and time, stopping. */
 #include "http_loop_internal.h"
 
 #include <errno.h>
@@ -9,12 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <event2/listener.h>
 #include <event2/thread.h>
-#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -51,224 +48,7 @@ http_end_when_idle(struct acme_http_loop *loop)
         event_base_loopbreak(loop->base);
 }
 
-/* ---- handler threads --------------------------------------------------- */
-
-static void
-wake_up(struct acme_http_loop *loop)
-{
-    const uint64_t one = 1;
-    ssize_t n;
-
-    do {
-        n = write(loop->wake_fd, &one, sizeof(one));
-    } while (n < 0 && errno == EINTR); /* EAGAIN: it is awake */
-}
-
-void
-http_handle(struct http_call *call)
-{
-    const struct acme_http_handler *handler = &call->server->handler;
-
-    handler->handle(handler->context, call->request, &call->response);
-}
-
-static bool
-began_before(const struct http_call *a, const struct http_call *b)
-{
-    return a->begun_ns < b->begun_ns;
-}
-
-/* The queue to take a call from, or NULL. What waits for a stranger's server does not keep
- * everybody else waiting: of several threads it leaves one. */
-static struct http_calls *
-next_queue(struct acme_http_loop *loop)
-{
-    const size_t slow_max = loop->threads_wanted > 1 ? loop->threads_wanted - 1 : 1;
-    const struct http_call *call = STAILQ_FIRST(&loop->queue);
-    const struct http_call *slow = STAILQ_FIRST(&loop->slow);
-
-    if (slow != NULL && loop->slow_running < slow_max && (call == NULL || began_before(slow, call)))
-        return &loop->slow;
-    return call != NULL ? &loop->queue : NULL;
-}
-
-/* These two are called with the mutex held, and let go of it while they are at it. */
-
-static void
-run_call(struct acme_http_loop *loop, struct http_calls *queue)
-{
-    struct http_call *call = STAILQ_FIRST(queue);
-
-    STAILQ_REMOVE_HEAD(queue, next);
-    loop->queue_len--;
-    loop->slow_running += call->is_slow;
-    call->is_on_thread = true;
-    pthread_mutex_unlock(&loop->mutex);
-    http_handle(call);
-    pthread_mutex_lock(&loop->mutex);
-    call->is_on_thread = false;
-    loop->slow_running -= call->is_slow;
-    if (!http_was_parked(loop, call))
-        STAILQ_INSERT_TAIL(&loop->done, call, next);
-}
-
-static void
-run_tick(struct acme_http_loop *loop)
-{
-    struct http_tick *tick = STAILQ_FIRST(&loop->due);
-
-    STAILQ_REMOVE_HEAD(&loop->due, turn);
-    pthread_mutex_unlock(&loop->mutex);
-    tick->tick(tick->context);
-    pthread_mutex_lock(&loop->mutex);
-    STAILQ_INSERT_TAIL(&loop->ticked, tick, turn);
-}
-
-static void *
-handler_thread(void *context)
-{
-    struct acme_http_loop *loop = context;
-    struct http_calls *queue;
-    unsigned self;
-
-    pthread_mutex_lock(&loop->mutex);
-    self = loop->threads_begun++;
-    for (;;) {
-        while ((queue = next_queue(loop)) == NULL && STAILQ_EMPTY(&loop->due) && !loop->threads_end)
-            pthread_cond_wait(&loop->work, &loop->mutex);
-        if (loop->threads_end)
-            break;
-        loop->running++;
-        loop->busy_since[self] = http_monotonic_s();
-        if (!STAILQ_EMPTY(&loop->due))
-            run_tick(loop);
-        else
-            run_call(loop, queue);
-        loop->busy_since[self] = 0;
-        loop->running--;
-        wake_up(loop);
-    }
-    pthread_mutex_unlock(&loop->mutex);
-    return NULL;
-}
-
-/* False: the queue is full. */
-bool
-http_enqueue(struct acme_http_loop *loop, struct http_call *call)
-{
-    bool has_room;
-
-    pthread_mutex_lock(&loop->mutex);
-    has_room = loop->queue_len < (call->is_slow ? ACME_HTTP_QUEUE_MAX / 2 : ACME_HTTP_QUEUE_MAX);
-    if (has_room) {
-        if (call->is_slow)
-            STAILQ_INSERT_TAIL(&loop->slow, call, next);
-        else
-            STAILQ_INSERT_TAIL(&loop->queue, call, next);
-        loop->queue_len++;
-        pthread_cond_signal(&loop->work);
-    }
-    pthread_mutex_unlock(&loop->mutex);
-    if (has_room)
-        loop->calls++;
-    return has_room;
-}
-
-/* Signals are for the loop's thread: a PKCS#11 module is not to be interrupted. */
-static enum hsm_status
-start_threads(struct acme_http_loop *loop)
-{
-    sigset_t all, before;
-    int rc = 0;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (rc == 0 && loop->thread_count < loop->threads_wanted) {
-        rc = pthread_create(&loop->threads[loop->thread_count], NULL, handler_thread, loop);
-        if (rc == 0)
-            loop->thread_count++;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0) {
-        hsm_log(HSM_LOG_ERROR, "cannot start a thread: %s", strerror(rc));
-        return HSM_ERR_NOMEM;
-    }
-    return HSM_OK;
-}
-
-/* False: a handler did not return in its time; its thread cannot be ended. */
-static bool
-end_threads(struct acme_http_loop *loop)
-{
-    bool all_rest;
-
-    pthread_mutex_lock(&loop->mutex);
-    loop->threads_end = true;
-    pthread_cond_broadcast(&loop->work);
-    all_rest = loop->running == 0;
-    pthread_mutex_unlock(&loop->mutex);
-    for (unsigned i = 0; i < loop->thread_count; i++) {
-        if (all_rest)
-            pthread_join(loop->threads[i], NULL);
-        else
-            pthread_detach(loop->threads[i]);
-    }
-    loop->thread_count = 0;
-    return all_rest;
-}
-
-/* How long the thread that is longest at a call or a tick has been at it. */
-static time_t
-longest_s(struct acme_http_loop *loop)
-{
-    time_t now = http_monotonic_s();
-    time_t since = now;
-
-    pthread_mutex_lock(&loop->mutex);
-    for (unsigned i = 0; i < loop->threads_begun; i++) {
-        if (loop->busy_since[i] != 0 && loop->busy_since[i] < since)
-            since = loop->busy_since[i];
-    }
-    pthread_mutex_unlock(&loop->mutex);
-    return now - since;
-}
-
 /* ---- the loop ---------------------------------------------------------- */
-
-static void
-take_back_calls(struct acme_http_loop *loop)
-{
-    struct http_calls done = STAILQ_HEAD_INITIALIZER(done);
-    struct http_ticks ticked = STAILQ_HEAD_INITIALIZER(ticked);
-    struct http_call *call;
-    struct http_tick *tick;
-
-    pthread_mutex_lock(&loop->mutex);
-    STAILQ_CONCAT(&done, &loop->done);
-    STAILQ_CONCAT(&ticked, &loop->ticked);
-    pthread_mutex_unlock(&loop->mutex);
-    while ((tick = STAILQ_FIRST(&ticked)) != NULL) {
-        STAILQ_REMOVE_HEAD(&ticked, turn);
-        loop->calls--;
-        tick->is_out = false;
-    }
-    while ((call = STAILQ_FIRST(&done)) != NULL) {
-        STAILQ_REMOVE_HEAD(&done, next);
-        loop->calls--;
-        http_deliver(call);
-    }
-}
-
-static void
-stop_accepting(struct http_server *server)
-{
-    if (server->socket == NULL)
-        return;
-    if (server->refuser != NULL)
-        event_del(server->refuser);
-    evhttp_del_accept_socket(server->http, server->socket);
-    server->socket = NULL;
-}
 
 static void
 begin_stop(struct acme_http_loop *loop)
@@ -277,10 +57,9 @@ begin_stop(struct acme_http_loop *loop)
     struct http_server *server;
 
     loop->is_stopping = true;
-    http_adopt(-1, 0, loop);
     TAILQ_FOREACH(server, &loop->servers, next)
     {
-        stop_accepting(server);
+        http_accept_stop(server);
         http_close_idle(server);
     }
     event_add(loop->deadline, &limit);
@@ -299,10 +78,9 @@ begin_drain(struct acme_http_loop *loop)
         return;
     hsm_log(HSM_LOG_INFO, "no more connections are taken; those that are open are served");
     loop->is_draining = true;
-    http_adopt(-1, 0, loop);
     TAILQ_FOREACH(server, &loop->servers, next)
     {
-        stop_accepting(server);
+        http_accept_stop(server);
     }
     event_add(loop->drained, &limit);
     event_add(loop->sweep, &(const struct timeval){1, 0});
@@ -313,7 +91,7 @@ void
 acme_http_loop_drain(struct acme_http_loop *loop)
 {
     atomic_store(&loop->drain_asked, true);
-    wake_up(loop);
+    http_wake(loop);
 }
 
 static void
@@ -339,12 +117,10 @@ static void
 on_wake(evutil_socket_t fd, short what, void *context)
 {
     struct acme_http_loop *loop = context;
-    uint64_t count;
 
+    (void)fd;
     (void)what;
-    while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR)
-        ;
-    take_back_calls(loop);
+    http_take_back(loop);
     if (atomic_load(&loop->drain_asked))
         begin_drain(loop);
     if (atomic_load(&loop->stop_asked) && !loop->is_stopping)
@@ -384,12 +160,7 @@ on_tick(evutil_socket_t fd, short what, void *context)
     (void)what;
     if (tick->is_out || loop->is_stopping)
         return;
-    tick->is_out = true;
-    loop->calls++;
-    pthread_mutex_lock(&loop->mutex);
-    STAILQ_INSERT_TAIL(&loop->due, tick, turn);
-    pthread_cond_signal(&loop->work);
-    pthread_mutex_unlock(&loop->mutex);
+    http_enqueue_tick(tick);
 }
 
 /* TLS handshakes sign in this loop, so that it may be stuck as well as its threads. */
@@ -397,7 +168,7 @@ static void
 on_beat(evutil_socket_t fd, short what, void *context)
 {
     struct acme_http_loop *loop = context;
-    time_t longest = longest_s(loop);
+    time_t longest = http_threads_longest_s(loop);
 
     (void)fd;
     (void)what;
@@ -429,8 +200,8 @@ start_libevent(void)
 static bool
 make_events(struct acme_http_loop *loop)
 {
-    loop->wake = event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_wake, loop);
-    loop->adopt = event_new(loop->base, -1, 0, http_adopt, loop);
+    loop->wake = event_new(loop->base, loop->wake_fd, EV_READ | EV_ET | EV_PERSIST, on_wake, loop);
+    loop->proceed = event_new(loop->base, -1, 0, http_proceed, loop);
     loop->sweep = event_new(loop->base, -1, EV_PERSIST, http_sweep, loop);
     loop->deadline = event_new(loop->base, -1, 0, on_deadline, loop);
     loop->sigterm = evsignal_new(loop->base, SIGTERM, on_signal, loop);
@@ -439,24 +210,9 @@ make_events(struct acme_http_loop *loop)
     loop->drained = event_new(loop->base, -1, 0, on_drained, loop);
     loop->beat = event_new(loop->base, -1, EV_PERSIST, on_beat, loop);
     return loop->sighup != NULL && loop->drained != NULL && loop->beat != NULL &&
-           loop->wake != NULL && loop->adopt != NULL && loop->sweep != NULL &&
+           loop->wake != NULL && loop->proceed != NULL && loop->sweep != NULL &&
            loop->deadline != NULL && loop->sigterm != NULL && loop->sigint != NULL &&
            event_add(loop->wake, NULL) == 0;
-}
-
-/* What evhttp asks of epoll for one answer mostly cancels out: changes are gathered and made once a
- * turn. Connections, whose descriptors nobody duplicates, may have that. */
-static struct event_base *
-base_new(void)
-{
-    struct event_config *config = event_config_new();
-    struct event_base *base = NULL;
-
-    if (config != NULL && event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0)
-        base = event_base_new_with_config(config);
-    if (config != NULL)
-        event_config_free(config);
-    return base;
 }
 
 enum hsm_status
@@ -473,7 +229,7 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
         return HSM_ERR_NOMEM;
     TAILQ_INIT(&loop->servers);
     TAILQ_INIT(&loop->ticks);
-    TAILQ_INIT(&loop->fresh);
+    TAILQ_INIT(&loop->ready);
     STAILQ_INIT(&loop->queue);
     STAILQ_INIT(&loop->slow);
     STAILQ_INIT(&loop->done);
@@ -483,8 +239,9 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_cond_init(&loop->work, NULL);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    loop->base = base_new();
-    if (loop->wake_fd < 0 || loop->base == NULL || !make_events(loop)) {
+    loop->base = event_base_new();
+    loop->scratch = malloc(HTTP_SCRATCH);
+    if (loop->wake_fd < 0 || loop->base == NULL || loop->scratch == NULL || !make_events(loop)) {
         hsm_log(HSM_LOG_ERROR, "cannot make an event loop: %s", strerror(errno));
         return HSM_ERR_NOMEM;
     }
@@ -499,13 +256,8 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
 static void
 server_free(struct http_server *server)
 {
-    if (server->http != NULL) {
-        if (server->socket != NULL)
-            stop_accepting(server);
-        evhttp_free(server->http); /* closes the connections */
-    }
-    if (server->refuser != NULL)
-        event_free(server->refuser);
+    http_accept_stop(server);
+    http_close_all(server);
     acme_http_listener_close(server->listener);
     SSL_CTX_free(server->tls);
     free(server->address);
@@ -514,67 +266,13 @@ server_free(struct http_server *server)
 
 DEFINE_DEFER(struct http_server, server_free)
 
-static bool
-make_http(struct http_server *server)
-{
-    server->http = evhttp_new(server->loop->base);
-    if (server->http == NULL)
-        return false;
-    evhttp_set_max_headers_size(server->http, ACME_HTTP_HEADERS_MAX);
-    evhttp_set_max_body_size(server->http, ACME_HTTP_BODY_MAX);
-    evhttp_set_timeout(server->http, (int)server->idle_s);
-    /* A body that is too large is read away, so that the client gets to read the 413. */
-    evhttp_set_flags(server->http, EVHTTP_SERVER_LINGERING_CLOSE);
-    evhttp_set_default_content_type(server->http, NULL);
-    evhttp_set_allowed_methods(server->http, UINT16_MAX); /* handlers answer 405 */
-    evhttp_set_bevcb(server->http, http_on_accept, server);
-    evhttp_set_gencb(server->http, http_on_request, server);
-    return true;
-}
-
-/* What evhttp listens on it closes, too: it gets ours, and of a shared one a descriptor of its own.
- */
-static int
-take_descriptor(struct http_server *server, const struct acme_http_listener *shared)
-{
-    int fd;
-
-    if (shared == NULL) {
-        fd = server->listener->fd;
-        server->listener->fd = -1;
-        return fd;
-    }
-    fd = fcntl(shared->fd, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0)
-        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: %s", server->address, strerror(errno));
-    return fd;
-}
-
 static enum hsm_status
-start_accepting(struct http_server *server, const struct acme_http_listener *shared)
+start_accepting(struct http_server *server, const struct acme_http_listener *listener)
 {
-    const struct acme_http_listener *listener = shared != NULL ? shared : server->listener;
-    int fd;
-
     server->port = acme_http_listener_port(listener);
     server->is_unix = listener->unix_path != NULL;
-    if (!make_http(server))
-        return HSM_ERR_NOMEM;
-    fd = take_descriptor(server, shared);
-    if (fd < 0)
-        return HSM_ERR_IO;
-    server->socket = evhttp_accept_socket_with_handle(server->http, fd);
-    if (server->socket == NULL) {
-        close(fd);
-        return HSM_ERR_NOMEM;
-    }
-    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(server->socket),
-                                http_on_accept_error);
-    if (shared != NULL)
-        return HSM_OK;
-    server->refuser =
-        event_new(server->loop->base, fd, EV_READ | EV_PERSIST, http_refuse_connections, server);
-    return server->refuser != NULL ? HSM_OK : HSM_ERR_NOMEM;
+    server->fd = listener->fd;
+    return http_accept_start(server) ? HSM_OK : HSM_ERR_NOMEM;
 }
 
 static enum hsm_status
@@ -587,6 +285,7 @@ server_new(struct acme_http_loop *loop, const struct acme_http_server_config *co
         return HSM_ERR_NOMEM;
     TAILQ_INIT(&server->connections);
     server->loop = loop;
+    server->fd = -1;
     server->handler = config->handler;
     server->is_quiet = config->is_quiet;
     server->metrics = config->metrics;
@@ -623,7 +322,8 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
     if (st == HSM_OK && config->listener == NULL)
         st = acme_http_listener_open(config->address, &server->listener);
     if (st == HSM_OK)
-        st = start_accepting(server, config->listener);
+        st =
+            start_accepting(server, config->listener != NULL ? config->listener : server->listener);
     if (st != HSM_OK)
         return st;
     hsm_log(HSM_LOG_INFO, "listening on %s (port %u)", server->address, server->port);
@@ -697,7 +397,7 @@ acme_http_loop_run(struct acme_http_loop *loop)
     static atomic_flag signals_taken = ATOMIC_FLAG_INIT; /* a process has them once */
     const struct timeval period = {(time_t)sweep_period(loop), 0};
     const struct timeval beats = {BEAT_S, 0};
-    enum hsm_status st = start_threads(loop);
+    enum hsm_status st = http_threads_start(loop);
     bool has_signals;
 
     if (st != HSM_OK)
@@ -724,7 +424,7 @@ acme_http_loop_run(struct acme_http_loop *loop)
         event_del(loop->sighup);
         atomic_flag_clear(&signals_taken);
     }
-    loop->is_abandoned = !end_threads(loop);
+    loop->is_abandoned = !http_threads_end(loop);
     if (st != HSM_OK)
         return st;
     return loop->is_abandoned ? HSM_ERR_BUSY : HSM_OK;
@@ -734,7 +434,7 @@ void
 acme_http_loop_stop(struct acme_http_loop *loop)
 {
     atomic_store(&loop->stop_asked, true);
-    wake_up(loop);
+    http_wake(loop);
 }
 
 static void
@@ -751,7 +451,7 @@ free_calls(struct http_calls *calls)
 static void
 free_events(struct acme_http_loop *loop)
 {
-    struct event *const all[] = {loop->wake,     loop->adopt,   loop->sweep,
+    struct event *const all[] = {loop->wake,     loop->proceed, loop->sweep,
                                  loop->deadline, loop->sigterm, loop->sigint,
                                  loop->sighup,   loop->drained, loop->beat};
 
@@ -784,14 +484,15 @@ acme_http_loop_free(struct acme_http_loop *loop)
     if (loop == NULL || loop->is_abandoned)
         return; /* a thread may still use it */
     if (loop->thread_count > 0)
-        (void)end_threads(loop); /* not all could be started: they rest */
-    http_adopt(-1, 0, loop);
+        (void)http_threads_end(loop); /* not all could be started: they rest */
     free_servers(loop); /* calls that were not answered forget their connections */
     free_calls(&loop->queue);
     free_calls(&loop->slow);
     free_calls(&loop->done);
     http_forget_parked(loop);
     free_events(loop);
+    http_text_clear(&loop->head);
+    free(loop->scratch);
     if (loop->base != NULL)
         event_base_free(loop->base);
     if (loop->wake_fd >= 0)

@@ -3,7 +3,6 @@
 
 #include <acme/server.h>
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -550,6 +549,10 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = acme_signers_new(&server->signers);
     if (st == HSM_OK)
+        st = acme_keys_new(&server->keys);
+    if (st == HSM_OK)
+        st = acme_nonces_new(server, &server->nonces);
+    if (st == HSM_OK)
         st = acme_chain_take_alternates(server);
     if (st == HSM_OK)
         st = digest_under(config, server->under);
@@ -604,7 +607,7 @@ resume(struct acme_server *server, time_t now)
 {
     enum hsm_status st = acme_issue_resume(server, false, ACME_SIGNED_PER_TICK, now);
 
-    if (st == HSM_OK || now < server->tell_at)
+    if (st == HSM_OK || !acme_time_is_due(server->tell_at, TELL_S, now))
         return;
     hsm_log(HSM_LOG_WARNING, "orders wait for their certificates: %s", hsm_status_text(st));
     server->tell_at = now + TELL_S;
@@ -642,7 +645,7 @@ acme_server_tick(struct acme_server *server)
 
     acme_server_forward(server);
     acme_server_observe(server);
-    if (now < server->expire_at) {
+    if (!acme_time_is_due(server->expire_at, EXPIRE_S, now)) {
         resume(server, now);
         return;
     }
@@ -655,6 +658,8 @@ acme_server_free(struct acme_server *server)
 {
     if (server == NULL)
         return;
+    acme_nonces_free(server->nonces);
+    acme_keys_free(server->keys);
     certs_chain_free(server->intermediates);
     free(server->intermediates_pem);
     acme_signers_free(server->signers);
@@ -670,36 +675,4 @@ acme_server_directory_url(const char *base_url)
     char *url = NULL;
 
     return asprintf(&url, "%s/acme/directory", base_url) < 0 ? NULL : url;
-}
-
-/* ---- participants ---- */
-
-enum hsm_status
-acme_server_participant_set(struct acme_store *store, const char *spc, const char *organization,
-                            const char *country)
-{
-    struct certs_tnauthlist *list = NULL;
-    char detail[ACME_ORGANIZATION_MAX + 8];
-    enum hsm_status st = certs_tnauthlist_from_spc(spc, &list);
-
-    if (st != HSM_OK)
-        return st;
-    certs_tnauthlist_free(list);
-    if (organization[0] == '\0' || strlen(organization) > ACME_ORGANIZATION_MAX ||
-        strlen(country) != 2 || !isupper((unsigned char)country[0]) ||
-        !isupper((unsigned char)country[1]))
-        return HSM_ERR_MALFORMED;
-    st = acme_store_begin(store);
-    if (st != HSM_OK)
-        return st;
-    st = acme_store_run(store, NULL,
-                        "INSERT INTO participant (spc, organization, country) VALUES (?, ?, ?)"
-                        " ON CONFLICT (spc) DO UPDATE SET organization = excluded.organization,"
-                        " country = excluded.country",
-                        "sss", spc, organization, country);
-    snprintf(detail, sizeof(detail), "%s, %s", organization, country);
-    return acme_event_commit(
-        store, st,
-        &(struct acme_event){
-            .at = time(NULL), .what = "participant set", .subject = spc, .detail = detail});
 }

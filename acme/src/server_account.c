@@ -148,7 +148,8 @@ static void
 respond_existing(struct acme_call *call, bool valid)
 {
     if (!valid) {
-        acme_call_refuse(call, ACME_UNAUTHORIZED, 401, "the account of this key is deactivated");
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 401,
+                         "the account of this key was deactivated or revoked");
         return;
     }
     acme_call_location(call, "acct", call->account);
@@ -325,27 +326,6 @@ acme_new_account(struct acme_call *call)
 
 /* ---- the account resource ---- */
 
-/* RFC 8555 section 7.3.6: with the account go its pending authorizations and orders. */
-static enum hsm_status
-deactivate(struct acme_store *store, const char *account)
-{
-    enum hsm_status st = acme_store_run(
-        store, NULL, "UPDATE account SET status = '" ACME_DEACTIVATED "' WHERE id = ?", "s",
-        account);
-
-    if (st == HSM_OK)
-        st = acme_store_run(store, NULL,
-                            "UPDATE authz SET status = '" ACME_DEACTIVATED "' WHERE account = ?"
-                            " AND status IN ('" ACME_PENDING "', '" ACME_VALID "')",
-                            "s", account);
-    if (st == HSM_OK)
-        st = acme_store_run(store, NULL,
-                            "UPDATE acme_order SET status = '" ACME_INVALID "' WHERE account = ?"
-                            " AND status IN ('" ACME_PENDING "', '" ACME_READY "')",
-                            "s", account);
-    return st;
-}
-
 /* End a transaction in which an account did something to itself. */
 static enum hsm_status
 commit_act(const struct acme_call *call, enum hsm_status st, const char *what, const char *detail)
@@ -366,7 +346,12 @@ deactivate_account(struct acme_call *call)
     enum hsm_status st = acme_store_begin(store);
 
     if (st == HSM_OK)
-        st = commit_act(call, deactivate(store, call->account), "account deactivated", NULL);
+        st = commit_act(call, acme_account_end(store, call->account, ACME_DEACTIVATED),
+                        "account deactivated", NULL);
+    if (st == HSM_ERR_NOT_FOUND) { /* ended since this request was authenticated */
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 401, "the account is valid no more");
+        return;
+    }
     if (st != HSM_OK) {
         acme_call_fault(call, st);
         return;

@@ -9,17 +9,18 @@
 
 #include <acme/server.h>
 
-#include <stdatomic.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include <jansson.h>
 
 #include <acme/jws.h>
 #include <acme/problem.h>
+#include <acme/time.h>
 #include <certs/issue.h>
 #include <hsm/defer.h>
-
-#include "time_internal.h"
 
 #define ACME_BASE_URL_MAX 256 /* characters */
 #define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
@@ -49,6 +50,7 @@
 #define ACME_VALID       "valid"
 #define ACME_INVALID     "invalid"
 #define ACME_DEACTIVATED "deactivated"
+#define ACME_REVOKED     "revoked"
 #define ACME_EXPIRED     "expired"
 
 struct acme_server {
@@ -63,7 +65,8 @@ struct acme_server {
     size_t alternate_count;
     struct acme_signers *signers;
     struct acme_web *web; /* NULL: no web pages */
-    atomic_uint nonces_made; /* since the store was last trimmed */
+    struct acme_nonces *nonces;
+    struct acme_keys *keys; /* of accounts */
     time_t expire_at, tell_at; /* of acme_server_tick() */
 };
 
@@ -126,12 +129,31 @@ void acme_call_link(struct acme_call *call, const char *url, const char *rel);
 
 /* ---- server_nonce.c: RFC 8555 section 6.5 ---- */
 
+/* A nonce that is used up, and the fresh one that is made in the same transaction. */
+struct acme_nonce_exchange {
+    STAILQ_ENTRY(acme_nonce_exchange) others;
+    sem_t done;
+    const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
+    time_t now;
+    enum hsm_status status;
+    bool is_good; /* it was there and fresh */
+    char next[ACME_ID_LEN + 1];
+};
+
+HSM_MUST_CHECK enum hsm_status acme_nonces_new(struct acme_server *server,
+                                               struct acme_nonces **out);
+/** Nobody may be waiting. */
+void acme_nonces_free(struct acme_nonces *nonces);
+
+/** Begin an exchange, which stays where it is until acme_nonce_wait() has returned: once for each.
+ */
+void acme_nonce_ask(struct acme_nonces *nonces, const char *nonce, time_t now,
+                    struct acme_nonce_exchange *exchange);
+/** Durable when it returned HSM_OK; is_good and next are filled then. */
+HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonce_exchange *exchange);
+
 HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_server *server, time_t now,
                                               char out[ACME_ID_LEN + 1]);
-/** Use up a nonce and make the next one, in one transaction. *good: it was there and fresh. */
-HSM_MUST_CHECK enum hsm_status acme_nonce_use(struct acme_server *server, time_t now,
-                                              const char *nonce, char next[ACME_ID_LEN + 1],
-                                              bool *good);
 void acme_nonce_expire(struct acme_server *server, time_t now);
 
 /* ---- server_request.c: RFC 8555 section 6.2 ---- */
@@ -158,6 +180,14 @@ void acme_call_url(const struct acme_call *call, char out[ACME_URL_MAX + 1]);
 /** ES256 and nothing else; the answer names it (RFC 8555 section 6.2). */
 bool acme_call_wants_es256(struct acme_call *call, const struct acme_jws *jws);
 
+/* ---- server_keys.c ---- */
+
+HSM_MUST_CHECK enum hsm_status acme_keys_new(struct acme_keys **out);
+void acme_keys_free(struct acme_keys *keys);
+/** The key of a JWK as this server wrote it into the store; EVP_PKEY_free() it. */
+HSM_MUST_CHECK enum hsm_status acme_keys_find(struct acme_keys *keys, const char *jwk,
+                                              EVP_PKEY **out);
+
 /* ---- server_account.c ---- */
 
 #define ACME_ACCOUNT_COLUMNS "account.contact, account.binding, account.terms"
@@ -165,6 +195,18 @@ bool acme_call_wants_es256(struct acme_call *call, const struct acme_jws *jws);
 /** What the account resource shows, from ACME_ACCOUNT_COLUMNS that begin at `first`. */
 HSM_MUST_CHECK enum hsm_status acme_account_read(struct acme_call *call,
                                                  const struct acme_rows *rows, size_t first);
+
+/* ---- server_operator.c ---- */
+
+/**
+ * End an account within a transaction, and with it its pending authorizations and orders (RFC 8555
+ * section 7.3.6).
+ *
+ * @param status  ACME_DEACTIVATED, ACME_REVOKED
+ * @retval HSM_ERR_NOT_FOUND  it is valid no more
+ */
+HSM_MUST_CHECK enum hsm_status acme_account_end(struct acme_store *store, const char *account,
+                                                const char *status);
 
 /* ---- server_terms.c: terms of service (RFC 8555 sections 7.3, 7.3.3) ---- */
 

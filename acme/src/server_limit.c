@@ -4,7 +4,8 @@
  * Each subject has one row: the time until which its share is used up. An event moves that by an
  * hour divided by the limit and is refused when it would lie more than an hour ahead (the generic
  * cell rate algorithm). One statement asks and counts, so that processes that share the store
- * agree.
+ * agree. What lies further ahead was written by a clock that has been set back since, and counts
+ * for nothing.
  */
 
 #include "server_internal.h"
@@ -39,6 +40,7 @@ acme_limit_take(struct acme_store *store, const char *what, const char *whom, un
 {
     char subject[SUBJECT_MAX + 1];
     int64_t now_us = (int64_t)now * MICROSECONDS, step, changes = 0;
+    int64_t latest_us = now_us + HOUR_US + ACME_CLOCK_SKEW_S * MICROSECONDS;
     enum hsm_status st;
 
     *wait_s = 0;
@@ -48,10 +50,11 @@ acme_limit_take(struct acme_store *store, const char *what, const char *whom, un
     snprintf(subject, sizeof(subject), "%s %s", what, whom);
     st = acme_store_run(store, &changes,
                         "INSERT INTO rate (subject, used_until) VALUES (?, ?) ON CONFLICT (subject)"
-                        " DO UPDATE SET used_until = CASE WHEN rate.used_until > ? THEN"
-                        " rate.used_until ELSE ? END + ? WHERE rate.used_until + ? <= ?",
-                        "siiiiii", subject, now_us + step, now_us, now_us, step, step,
-                        now_us + HOUR_US);
+                        " DO UPDATE SET used_until = CASE WHEN rate.used_until BETWEEN ? AND ? THEN"
+                        " rate.used_until ELSE ? END + ? WHERE rate.used_until + ? <= ? OR"
+                        " rate.used_until > ?",
+                        "siiiiiiii", subject, now_us + step, now_us, latest_us, now_us, step, step,
+                        now_us + HOUR_US, latest_us);
     if (st != HSM_OK || changes == 1)
         return st;
     return read_wait(store, subject, step, now_us, wait_s);

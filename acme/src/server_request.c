@@ -99,28 +99,36 @@ is_base64url(const char *text)
            strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == len;
 }
 
-/* RFC 8555 sections 6.5.1 and 6.5.2 */
+/* RFC 8555 section 6.5.2: the exchange goes on while key and signature are looked at. */
 static bool
-uses_nonce(struct acme_call *call)
+begins_exchange(struct acme_call *call, struct acme_nonce_exchange *exchange)
 {
     const char *nonce = acme_jws_header_string(call->jws, "nonce");
-    bool good = false;
-    enum hsm_status st;
 
     if (nonce != NULL && !is_base64url(nonce)) {
         acme_call_refuse(call, ACME_MALFORMED, 400, "nonce is not base64url");
         return false;
     }
-    st = acme_nonce_use(call->server, call->now, nonce != NULL ? nonce : "", call->nonce, &good);
+    acme_nonce_ask(call->server->nonces, nonce, call->now, exchange);
+    return true;
+}
+
+/* RFC 8555 sections 6.5.1 and 6.5.2: whatever else was wrong, a client hears of its nonce first. */
+static bool
+ends_exchange(struct acme_call *call, struct acme_nonce_exchange *exchange)
+{
+    enum hsm_status st = acme_nonce_wait(exchange);
+
     if (st != HSM_OK) {
         acme_call_fault(call, st);
         return false;
     }
-    if (!good)
+    memcpy(call->nonce, exchange->next, sizeof(call->nonce));
+    if (!exchange->is_good)
         acme_call_refuse(call, ACME_BAD_NONCE, 400,
-                         nonce != NULL ? "nonce was used before, is too old or not ours"
-                                       : "no nonce in the protected header");
-    return good;
+                         exchange->nonce != NULL ? "nonce was used before, is too old or not ours"
+                                                 : "no nonce in the protected header");
+    return exchange->is_good;
 }
 
 /* ---- the key ---- */
@@ -150,19 +158,6 @@ account_of_kid(const struct acme_call *call, const char *kid)
     acme_server_url(call->server, "acct", "", NULL, prefix);
     len = strlen(prefix);
     return strncmp(kid, prefix, len) == 0 && strlen(kid + len) <= ACME_ID_LEN ? kid + len : NULL;
-}
-
-/* A text that this server wrote into the store. */
-static enum hsm_status
-parse_stored_key(struct acme_call *call, const char *jwk_text)
-{
-    DEFER(json_decref) json_t *jwk = json_loads(jwk_text, 0, NULL);
-
-    if (jwk == NULL || acme_jwk_parse(jwk, &call->key, NULL) != HSM_OK) {
-        hsm_log(HSM_LOG_ERROR, "account %s: key not readable in the store", call->account);
-        return HSM_ERR_IO;
-    }
-    return HSM_OK;
 }
 
 static bool
@@ -197,7 +192,7 @@ key_of_account(struct acme_call *call, const char *kid)
     snprintf(call->account, sizeof(call->account), "%s", id);
     if (!account_is_valid(call, acme_rows_text(rows, 1)))
         return false;
-    st = parse_stored_key(call, acme_rows_text(rows, 0));
+    st = acme_keys_find(call->server->keys, acme_rows_text(rows, 0), &call->key);
     if (st == HSM_OK)
         st = acme_account_read(call, rows, 2);
     if (st != HSM_OK)
@@ -248,8 +243,14 @@ signature_is_good(struct acme_call *call)
 bool
 acme_call_authenticate(struct acme_call *call, enum acme_signer signer)
 {
-    return has_media_type(call) && parse_jws(call) && acme_call_wants_es256(call, call->jws) &&
-           has_url(call) && uses_nonce(call) && find_key(call, signer) && signature_is_good(call);
+    struct acme_nonce_exchange exchange;
+    bool good;
+
+    if (!has_media_type(call) || !parse_jws(call) || !acme_call_wants_es256(call, call->jws) ||
+        !has_url(call) || !begins_exchange(call, &exchange))
+        return false;
+    good = find_key(call, signer) && signature_is_good(call);
+    return ends_exchange(call, &exchange) && good;
 }
 
 /* ---- the payload ---- */

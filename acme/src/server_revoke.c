@@ -336,7 +336,7 @@ struct waiting {
     int64_t tries;
 };
 
-/* HSM_ERR_NOT_FOUND: none is due. */
+/* HSM_ERR_NOT_FOUND: none is due; as acme_time_is_due() says it. */
 static enum hsm_status
 load_due(struct acme_server *server, time_t now, struct waiting *out)
 {
@@ -344,8 +344,9 @@ load_due(struct acme_server *server, time_t now, struct waiting *out)
     enum hsm_status st =
         acme_store_query(server->config.store, &rows,
                          "SELECT order_id, issuer, serial, reason, requester, tries FROM revocation"
-                         " WHERE accepted IS NULL AND next_try <= ? ORDER BY next_try LIMIT 1",
-                         "i", (int64_t)now);
+                         " WHERE accepted IS NULL AND (next_try <= ? OR next_try > ?)"
+                         " ORDER BY next_try LIMIT 1",
+                         "ii", (int64_t)now, (int64_t)(now + FORWARD_LONGEST_S));
 
     if (st != HSM_OK)
         return st;

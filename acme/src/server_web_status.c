@@ -217,6 +217,31 @@ show_revocations(struct acme_web_call *call)
     return st;
 }
 
+static void
+add_event(struct acme_web_call *call, const struct acme_rows *rows)
+{
+    add_time_cell(call, acme_rows_int(rows, 0));
+    for (size_t column = 1; column <= 4; column++)
+        add_cell(call, acme_rows_text(rows, column));
+}
+
+/* All of them: sti-ca events. */
+static enum hsm_status
+show_events(struct acme_web_call *call)
+{
+    static const struct table table = {
+        "events", "The latest acts", {"When", "Who", "What", "To what", "Detail", NULL}, add_event};
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        call->server->config.store, &rows,
+        "SELECT at, who, what, subject, detail FROM event ORDER BY id DESC LIMIT ?", "i",
+        (int64_t)SHOWN_MAX);
+
+    if (st == HSM_OK)
+        show_rows(call, &table, rows);
+    return st;
+}
+
 /* ---- the token ---- */
 
 static void
@@ -352,6 +377,8 @@ acme_web_status(struct acme_web_call *call)
         st = show_expiring(call);
     if (st == HSM_OK)
         st = show_revocations(call);
+    if (st == HSM_OK)
+        st = show_events(call);
     if (st == HSM_OK) {
         acme_web_end(call, 200);
         return;

@@ -18,8 +18,10 @@
 struct acme_store {
     const struct store_backend *backend;
     void *db; /* the backend's */
+    void *reader; /* another connection, for those who read while a transaction is on */
     pid_t owner; /* a connection does not survive fork() */
     pthread_mutex_t mutex; /* recursive: held through a transaction and, inside it, by each call */
+    pthread_mutex_t reading; /* over the reader */
     bool in_transaction;
     bool has_failed; /* the transaction: nothing more runs in it */
 };
@@ -164,6 +166,7 @@ store_new(const struct store_backend *backend, struct acme_store **out)
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&store->mutex, &recursive);
     pthread_mutexattr_destroy(&recursive);
+    pthread_mutex_init(&store->reading, NULL);
     *out = store;
     return HSM_OK;
 }
@@ -179,6 +182,8 @@ acme_store_open(const char *place, const char *const *migrations, struct acme_st
         st = store->backend->open(place, &store->db);
     if (st == HSM_OK)
         st = migrate(store, place, migrations);
+    if (st == HSM_OK)
+        st = store->backend->open_reader(place, &store->reader);
     if (st != HSM_OK)
         return st;
     *out = store;
@@ -193,27 +198,44 @@ acme_store_close(struct acme_store *store)
         return;
     if (store->db != NULL)
         store->backend->close(store->db);
+    if (store->reader != NULL)
+        store->backend->close(store->reader);
+    pthread_mutex_destroy(&store->reading);
     pthread_mutex_destroy(&store->mutex);
     free(store);
 }
 
 /* ---- transactions ---- */
 
-/* Take the store for this thread. */
-static enum hsm_status
-take(struct acme_store *store)
+static bool
+is_of_this_process(const struct acme_store *store)
 {
-    if (store->owner != getpid()) {
-        hsm_log(HSM_LOG_ERROR, "store: opened by another process, before fork()");
-        return HSM_ERR_USAGE;
-    }
-    pthread_mutex_lock(&store->mutex);
+    if (store->owner == getpid())
+        return true;
+    hsm_log(HSM_LOG_ERROR, "store: opened by another process, before fork()");
+    return false;
+}
+
+/* With the mutex held: not for a transaction that has failed. */
+static enum hsm_status
+check_taken(struct acme_store *store)
+{
     if (store->in_transaction && store->has_failed) {
         hsm_log(HSM_LOG_ERROR, "store: a statement of the transaction has failed");
         pthread_mutex_unlock(&store->mutex);
         return HSM_ERR_IO;
     }
     return HSM_OK;
+}
+
+/* Take the store for this thread. */
+static enum hsm_status
+take(struct acme_store *store)
+{
+    if (!is_of_this_process(store))
+        return HSM_ERR_USAGE;
+    pthread_mutex_lock(&store->mutex);
+    return check_taken(store);
 }
 
 static void
@@ -342,9 +364,9 @@ acme_store_run(struct acme_store *store, int64_t *changes, const char *sql, cons
 }
 
 static enum hsm_status
-query(struct acme_store *store, const struct store_call *call, struct acme_rows **out)
+query_taken(struct acme_store *store, const struct store_call *call, struct acme_rows **out)
 {
-    enum hsm_status st = take(store);
+    enum hsm_status st = check_taken(store);
 
     if (st != HSM_OK)
         return st;
@@ -352,6 +374,23 @@ query(struct acme_store *store, const struct store_call *call, struct acme_rows 
     if (st != HSM_OK)
         store->has_failed = true;
     give(store);
+    return st;
+}
+
+/* The mutex is this thread's, within its transaction or because nobody else had it; or another
+ * thread has it, who may be waiting for the disk. */
+static enum hsm_status
+query(struct acme_store *store, const struct store_call *call, struct acme_rows **out)
+{
+    enum hsm_status st;
+
+    if (!is_of_this_process(store))
+        return HSM_ERR_USAGE;
+    if (pthread_mutex_trylock(&store->mutex) == 0)
+        return query_taken(store, call, out);
+    pthread_mutex_lock(&store->reading);
+    st = store->backend->query(store->reader, call, out);
+    pthread_mutex_unlock(&store->reading);
     return st;
 }
 

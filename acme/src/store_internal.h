@@ -39,6 +39,8 @@ struct store_backend {
     const struct store_token *tokens; /* ends with a NULL name */
 
     enum hsm_status (*open)(const char *place, void **out);
+    /* Of a place that is there: for queries outside of a transaction, and nothing else. */
+    enum hsm_status (*open_reader)(const char *place, void **out);
     void (*close)(void *db);
 
     /* One writing transaction at a time, of all processes. HSM_ERR_BUSY: try again later. */

@@ -634,7 +634,7 @@ make_version(struct postgres *postgres)
 /* ---- open and close ---- */
 
 static enum hsm_status
-postgres_open(const char *uri, void **out)
+postgres_open_reader(const char *uri, void **out)
 {
     DEFER(postgres_close) struct postgres *postgres = NULL;
     enum hsm_status st = check_uri(uri);
@@ -649,13 +649,26 @@ postgres_open(const char *uri, void **out)
         return HSM_ERR_NOMEM;
     (void)PQsetNoticeProcessor(postgres->connection, notice, NULL);
     st = begin_session(postgres);
-    if (st == HSM_OK)
-        st = make_version(postgres);
     if (st != HSM_OK)
         return st;
     *out = postgres;
     postgres = NULL;
     return HSM_OK;
+}
+
+static enum hsm_status
+postgres_open(const char *uri, void **out)
+{
+    void *postgres = NULL;
+    enum hsm_status st = postgres_open_reader(uri, &postgres);
+
+    if (st == HSM_OK)
+        st = make_version(postgres);
+    if (st == HSM_OK)
+        *out = postgres;
+    else if (postgres != NULL)
+        postgres_close(postgres);
+    return st;
 }
 
 static void
@@ -683,6 +696,7 @@ static const struct store_token tokens[] = {
 const struct store_backend store_postgres = {
     .tokens = tokens,
     .open = postgres_open,
+    .open_reader = postgres_open_reader,
     .close = postgres_close,
     .begin = postgres_begin,
     .commit = postgres_commit,

@@ -19,8 +19,14 @@
 #define STATEMENTS_MAX 256 /* prepared statements kept, a power of two */
 #define PROBES_MAX     16 /* places looked at for one statement */
 
+/* Pauses of who waits for a writer of another process: of most transactions the end is near. */
+#define BUSY_SHORT_TRIES 100
+#define BUSY_SHORT_NS    100000
+#define BUSY_LONG_NS     1000000
+
 struct sqlite {
     sqlite3 *db;
+    int64_t busy_since_ms; /* of CLOCK_MONOTONIC */
     sqlite3_stmt *statements[STATEMENTS_MAX]; /* by hash of their text */
 };
 
@@ -266,10 +272,25 @@ sqlite_query(void *db, const struct store_call *call, struct acme_rows **out)
     return st;
 }
 
+/* BEGIN and COMMIT, of which there are many. */
+static enum hsm_status
+execute_kept(struct sqlite *sqlite, const char *sql)
+{
+    sqlite3_stmt *statement = NULL;
+    bool kept = false;
+    enum hsm_status st = statement_get(sqlite, sql, &statement, &kept);
+
+    if (st != HSM_OK)
+        return st;
+    st = status_from_sqlite(sqlite, sqlite3_step(statement), sql);
+    statement_release(statement, kept);
+    return st;
+}
+
 static enum hsm_status
 sqlite_begin(void *db)
 {
-    return execute(db, "BEGIN IMMEDIATE");
+    return execute_kept(db, "BEGIN IMMEDIATE");
 }
 
 /* SQLite ends a transaction by itself when the disk is full or fails. */
@@ -285,7 +306,7 @@ sqlite_rollback(void *db)
 static enum hsm_status
 sqlite_commit(void *db)
 {
-    enum hsm_status st = execute(db, "COMMIT");
+    enum hsm_status st = execute_kept(db, "COMMIT");
 
     if (st != HSM_OK)
         sqlite_rollback(db);
@@ -371,20 +392,49 @@ use_wal(struct sqlite *sqlite, const char *path)
     return HSM_ERR_IO;
 }
 
+/*
+ * Wait for the writer of another process. SQLite's own way doubles its pauses up to a tenth of a
+ * second, while a transaction takes a fraction of a millisecond: the store would mostly rest.
+ */
+static int
+wait_for_writer(void *context, int tries)
+{
+    struct sqlite *sqlite = context;
+    struct timespec now, pause = {0, tries < BUSY_SHORT_TRIES ? BUSY_SHORT_NS : BUSY_LONG_NS};
+    int64_t now_ms;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    if (tries == 0)
+        sqlite->busy_since_ms = now_ms;
+    if (now_ms - sqlite->busy_since_ms >= STORE_BUSY_MS)
+        return 0; /* SQLITE_BUSY */
+    nanosleep(&pause, NULL);
+    return 1;
+}
+
 static enum hsm_status
-open_database(struct sqlite *sqlite, const char *path)
+connect_to(struct sqlite *sqlite, const char *path)
 {
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX; /* our mutex is enough */
     int rc = sqlite3_open_v2(path, &sqlite->db, flags, NULL);
-    enum hsm_status st;
 
     if (rc != SQLITE_OK) {
         hsm_log(HSM_LOG_ERROR, "%s: %s", path, sqlite3_errstr(rc));
         return rc == SQLITE_NOMEM ? HSM_ERR_NOMEM : HSM_ERR_IO;
     }
     sqlite3_extended_result_codes(sqlite->db, 1);
-    sqlite3_busy_timeout(sqlite->db, STORE_BUSY_MS);
-    st = use_wal(sqlite, path);
+    sqlite3_busy_handler(sqlite->db, wait_for_writer, sqlite);
+    return HSM_OK;
+}
+
+static enum hsm_status
+open_database(struct sqlite *sqlite, const char *path)
+{
+    enum hsm_status st = connect_to(sqlite, path);
+
+    if (st == HSM_OK)
+        st = use_wal(sqlite, path);
     if (st == HSM_OK)
         st = execute(sqlite, "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
                              "PRAGMA trusted_schema=OFF");
@@ -403,6 +453,21 @@ sqlite_open(const char *path, void **out)
     if (sqlite == NULL)
         return HSM_ERR_NOMEM;
     st = open_database(sqlite, path);
+    if (st != HSM_OK)
+        return st;
+    *out = sqlite;
+    sqlite = NULL;
+    return HSM_OK;
+}
+
+static enum hsm_status
+sqlite_open_reader(const char *path, void **out)
+{
+    DEFER(sqlite_close) struct sqlite *sqlite = calloc(1, sizeof(*sqlite));
+    enum hsm_status st = sqlite != NULL ? connect_to(sqlite, path) : HSM_ERR_NOMEM;
+
+    if (st == HSM_OK)
+        st = execute(sqlite, "PRAGMA query_only=ON; PRAGMA trusted_schema=OFF");
     if (st != HSM_OK)
         return st;
     *out = sqlite;
@@ -436,6 +501,7 @@ static const struct store_token tokens[] = {
 const struct store_backend store_sqlite = {
     .tokens = tokens,
     .open = sqlite_open,
+    .open_reader = sqlite_open_reader,
     .close = sqlite_close,
     .begin = sqlite_begin,
     .commit = sqlite_commit,

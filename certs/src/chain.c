@@ -2,6 +2,7 @@
 
 #include <certs/chain.h>
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #define CHAIN_FILE_MAX 16777216 /* octets of a file of our own configuration */
 
 struct certs_chain {
+    atomic_uint references;
     STACK_OF(X509) * certs; /* owned, each with a reference */
     uint8_t digest[CERTS_CHAIN_DIGEST_LEN];
     time_t latest_start;
@@ -35,6 +37,7 @@ certs_chain_new(struct certs_chain **out)
         free(chain);
         return HSM_ERR_NOMEM;
     }
+    atomic_init(&chain->references, 1);
     *out = chain;
     return HSM_OK;
 }
@@ -93,6 +96,7 @@ certs_chain_copy(const struct certs_chain *chain, struct certs_chain **out)
     if (copy == NULL)
         return HSM_ERR_NOMEM;
     *copy = *chain;
+    atomic_init(&copy->references, 1);
     copy->certs = X509_chain_up_ref(chain->certs);
     if (copy->certs == NULL) {
         free(copy);
@@ -100,6 +104,13 @@ certs_chain_copy(const struct certs_chain *chain, struct certs_chain **out)
     }
     *out = copy;
     return HSM_OK;
+}
+
+struct certs_chain *
+certs_chain_hold(struct certs_chain *chain)
+{
+    (void)atomic_fetch_add_explicit(&chain->references, 1, memory_order_relaxed);
+    return chain;
 }
 
 size_t
@@ -267,7 +278,8 @@ certs_chain_digest(const struct certs_chain *chain)
 void
 certs_chain_free(struct certs_chain *chain)
 {
-    if (chain == NULL)
+    if (chain == NULL ||
+        atomic_fetch_sub_explicit(&chain->references, 1, memory_order_acq_rel) != 1)
         return;
     sk_X509_pop_free(chain->certs, X509_free);
     free(chain);

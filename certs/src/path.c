@@ -17,13 +17,17 @@
 #define RSA_BITS_MAX 4096
 #define STEPS_MAX    256 /* issuers tried for one verdict, most of them without a signature */
 
+/* What each PASSporT asks for comes first and together: of thousands of paths little is in the
+ * processor's caches. */
 struct certs_path {
     atomic_uint references;
-    X509 *certs[CERTS_PATH_LEN_MAX]; /* each with a reference */
-    size_t len;
-    struct certs_tnauthlist *tnauthlist;
+    bool has_spc;
+    time_t from, to; /* of the end entity */
     struct certs_constraints *constraints;
     struct hsm_es256_verifier *verifier; /* of the end entity's key; NULL: it is not on P-256 */
+    struct certs_tnauthlist *tnauthlist;
+    size_t len;
+    X509 *certs[CERTS_PATH_LEN_MAX]; /* each with a reference */
     time_t not_before, not_after;
 };
 
@@ -497,6 +501,9 @@ take_certs(const struct search *search, struct certs_path *path)
             path->not_after = not_after;
     }
     path->len = search->len;
+    path->from = certs_cert_not_before(path->certs[0]);
+    path->to = certs_cert_not_after(path->certs[0]);
+    path->has_spc = path->tnauthlist != NULL && certs_tnauthlist_has_spc(path->tnauthlist);
 }
 
 static enum hsm_status
@@ -755,6 +762,18 @@ const struct certs_tnauthlist *
 certs_path_tnauthlist(const struct certs_path *path)
 {
     return path->tnauthlist;
+}
+
+bool
+certs_path_has_spc(const struct certs_path *path)
+{
+    return path->has_spc;
+}
+
+bool
+certs_path_covers(const struct certs_path *path, int64_t when)
+{
+    return when >= path->from && when <= path->to;
 }
 
 const struct hsm_es256_verifier *

@@ -479,8 +479,8 @@ has_entry(const struct certs_tnauthlist *list, const struct certs_tn_entry *want
     return false;
 }
 
-static bool
-has_spc(const struct certs_tnauthlist *list)
+bool
+certs_tnauthlist_has_spc(const struct certs_tnauthlist *list)
 {
     for (size_t i = 0; i < list->count; i++) {
         if (list->entries[i].kind == CERTS_TN_SPC)
@@ -508,7 +508,7 @@ certs_tnauthlist_scope(const struct certs_tnauthlist *parent, const struct certs
     for (size_t i = 0; i < child->count; i++) {
         if (has_entry(parent, &child->entries[i]))
             continue;
-        if (child->entries[i].kind == CERTS_TN_SPC || !has_spc(parent))
+        if (child->entries[i].kind == CERTS_TN_SPC || !certs_tnauthlist_has_spc(parent))
             return CERTS_SCOPE_OUTSIDE;
         scope = CERTS_SCOPE_BY_NUMBERING;
     }

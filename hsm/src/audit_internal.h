@@ -8,6 +8,8 @@
 #ifndef HSM_AUDIT_INTERNAL_H
 #define HSM_AUDIT_INTERNAL_H
 
+#include <limits.h>
+
 #include <openssl/x509.h>
 
 #include <p11-kit/pkcs11.h>
@@ -293,7 +295,7 @@ struct hsm_walk {
     uint64_t files;
     uint64_t octets;
     uint64_t unread; /* could not be opened, or are beyond the bounds */
-    char first_unread[256];
+    char first_unread[PATH_MAX];
 };
 
 HSM_MUST_CHECK enum hsm_status hsm_audit_walk(const char *path, struct hsm_walk *walk);

@@ -340,7 +340,7 @@ hsm_audit_verify(const char *jws, size_t len, EVP_PKEY *trusted, json_t **out,
                  struct hsm_reason *why)
 {
     DEFER(json_decref) json_t *report = NULL;
-    struct parts parts;
+    struct parts parts = {0};
     enum hsm_status st = split(jws, len, &parts, why);
 
     if (st == HSM_OK)

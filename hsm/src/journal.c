@@ -489,14 +489,16 @@ enum hsm_status
 hsm_journal_use(struct hsm_journal *journal, const struct hsm_journal_key *key,
                 const uint8_t *digest, enum hsm_status outcome)
 {
-    const struct hsm_use use = hsm_use_now();
     struct hsm_ring_entry entry;
-    bool durable = hsm_use_is_durable(use.kind);
+    struct hsm_use use;
     uint64_t position = 0;
+    bool durable;
     bool taken;
 
     if (journal == NULL)
         return outcome;
+    use = hsm_use_now();
+    durable = hsm_use_is_durable(use.kind);
     fill_entry(&entry, &use, key, digest, outcome);
     taken = atomic_load_explicit(&journal->accepting, memory_order_relaxed) &&
             put(journal, &entry, &position);

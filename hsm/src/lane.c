@@ -37,6 +37,7 @@ struct lane_session {
     bool signing; /* between C_SignInit and C_Sign */
     CK_OBJECT_CLASS sought; /* of the search under way */
     bool found; /* and whether it has given its one result */
+    char apart[HSM_CACHE_LINE]; /* from the next one, which another processor writes */
 };
 
 struct hsm_lane {

@@ -22,6 +22,7 @@
 #include <hsm/status.h>
 
 #define HSM_SESSIONS_MAX 1024 /* of one token, in one process */
+#define HSM_CACHE_LINE   64 /* octets: what lies so far apart is not fetched together */
 
 struct hsm_session {
     CK_SESSION_HANDLE handle;
@@ -31,11 +32,13 @@ struct hsm_session {
     uint64_t serial; /* of the last taking */
     bool written_off; /* under the lock: its taker is stuck, another has its place */
     struct hsm_session *next;
+    char apart[HSM_CACHE_LINE]; /* from the next one, which another processor writes */
 };
 
 struct hsm_waiter;
 
 struct hsm_pool {
+    char apart[HSM_CACHE_LINE]; /* every signature writes what follows */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* nobody has a session, or the service is another */
     struct hsm_session *all; /* `count` of them */
@@ -54,6 +57,7 @@ struct hsm_pool {
     unsigned waiting;
     unsigned epoch; /* begins with 1; changes when sessions must be opened again */
     enum hsm_status service; /* OK; BUSY: wait, being recovered; else: refused with this */
+    char apart_too[HSM_CACHE_LINE];
 };
 
 /** How long a caller waits, and for what. */

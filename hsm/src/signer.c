@@ -201,8 +201,8 @@ call_by_route(const struct call *call, const struct hsm_session *session, uint8_
 {
     const struct hsm_signer *signer = call->signer;
 
-    if (signer->lanes != NULL)
-        return hsm_lane_sign(signer->lanes[session->index / HSM_LANE_SESSIONS], session,
+    if (signer->lanes != NULL) /* who comes at once is not on one lane, which has one lock */
+        return hsm_lane_sign(signer->lanes[session->index % signer->lane_count], session,
                              call->request->digest, sig, form);
     return hsm_signer_call(signer, session->handle, call->request->digest, sig, form);
 }

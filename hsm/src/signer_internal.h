@@ -33,12 +33,14 @@ struct hsm_signer {
     const struct hsm_journal_key *journal_key; /* how the journal names it; NULL: there is none */
     _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else refused with this */
     atomic_bool unproven; /* since the last recovery */
-    atomic_uint signatures; /* counted for verify_every */
     int64_t missing_since; /* of the slot's thread; 0: not missing */
     struct hsm_lane **lanes; /* of the libp11 route; NULL on the direct one */
     unsigned lane_count;
     atomic_uint refs;
     struct hsm_signer *next; /* under the slot's signers_lock */
+    char apart[HSM_CACHE_LINE]; /* every signature reads the above, and writes what follows */
+    atomic_uint signatures; /* counted for verify_every */
+    char apart_too[HSM_CACHE_LINE];
 };
 
 /** What a caller wants of a signature. */

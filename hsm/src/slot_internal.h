@@ -80,7 +80,9 @@ struct hsm_slot {
     bool lost;
     bool restart_wanted;
 
+    char apart[HSM_CACHE_LINE];
     struct hsm_counters counters;
+    char apart_too[HSM_CACHE_LINE];
     atomic_uint stuck_now;
     atomic_uint refs; /* tokens and signers */
     unsigned users; /* tokens that have it open; under the registry's lock */

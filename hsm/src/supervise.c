@@ -381,12 +381,15 @@ static void
 ended_retired(struct supervisor *supervisor, struct slot *slot, enum hsm_status st,
               const char *text)
 {
+    bool is_wanted = slots_in_use(supervisor) <= slot &&
+                     slot < slots_in_use(supervisor) + supervisor->config.workers;
+
     if (st != HSM_OK)
         supervisor->counts.failed++;
     hsm_log(st == HSM_OK ? HSM_LOG_INFO : HSM_LOG_WARNING,
             "worker %u (pid %d): replaced, ended%s%s", slot_index(supervisor, slot), (int)slot->pid,
             st == HSM_OK ? "" : " with ", st == HSM_OK ? "" : text);
-    slot->state = UNUSED;
+    slot->state = is_wanted ? RESTING : UNUSED; /* wanted: the reload for which it left failed */
 }
 
 static void
@@ -452,6 +455,7 @@ next_due(struct supervisor *supervisor)
     const struct slot *next = next_to_start(supervisor);
     int64_t due = supervisor->watchdog_ms > 0 ? supervisor->watchdog_at : NEVER;
 
+    due = earlier(due, supervisor_reload_due(supervisor));
     if (next != NULL)
         due = earlier(due, next->until);
     for (unsigned i = 0; i < SLOTS; i++) {
@@ -487,6 +491,7 @@ forgive(struct supervisor *supervisor, int64_t late)
     }
     if (supervisor->is_stopping)
         supervisor->stop_until += late;
+    supervisor->reload_until += late;
 }
 
 static void
@@ -530,7 +535,9 @@ loop(struct supervisor *supervisor)
         supervisor_begin_reload(supervisor, now);
         start_next(supervisor, now);
         wait_and_hear(supervisor);
-        kill_overdue(supervisor, now_ms()); /* those that were not heard just now */
+        now = now_ms();
+        kill_overdue(supervisor, now); /* those that were not heard just now */
+        supervisor_give_up_reload(supervisor, now);
     }
 }
 
@@ -547,6 +554,8 @@ set_defaults(struct hsm_supervise_config *config)
         config->stop_ms = HSM_WORKER_STOP_MS;
     if (config->retire_ms == 0)
         config->retire_ms = HSM_WORKER_RETIRE_MS;
+    if (config->reload_ms == 0)
+        config->reload_ms = HSM_RELOAD_MS;
     if (config->restart_min_ms == 0)
         config->restart_min_ms = HSM_RESTART_MIN_MS;
     if (config->restart_max_ms == 0)

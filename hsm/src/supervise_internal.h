@@ -64,7 +64,10 @@ struct supervisor {
     bool wants_reload; /* SIGHUP came */
     struct slot *candidate; /* the first worker of a new configuration; NULL: none is tried */
     unsigned candidates; /* workers that this configuration wants */
-    bool is_replacing; /* the new configuration is in use, and not all of its workers serve */
+    bool is_replacing; /* of the configuration in use not all workers serve that shall */
+    bool is_going_back; /* it was in use before: the new one has failed */
+    int64_t reload_until; /* while replacing: then it has failed */
+    unsigned workers_before; /* the last reload */
     struct hsm_supervise_counts counts;
     enum hsm_status result;
 };
@@ -96,6 +99,10 @@ unsigned supervisor_count_serving(struct supervisor *supervisor);
 
 /** Try a new configuration, if one is wanted and it is the time for it. */
 void supervisor_begin_reload(struct supervisor *supervisor, int64_t now);
+/** When a reload that goes on has failed; NEVER: none does. */
+int64_t supervisor_reload_due(const struct supervisor *supervisor);
+/** One that did not go on for too long is given up. */
+void supervisor_give_up_reload(struct supervisor *supervisor, int64_t now);
 /** A worker became ready. */
 void supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int64_t now);
 /** A worker ended. True: it was the candidate, and the configuration is given up. */

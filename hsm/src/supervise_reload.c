@@ -1,9 +1,11 @@
 /* supervise_reload.c - workers of a new configuration take the place of the old ones, one by one.
  *
  * The first of them is a candidate: it opens all that the new configuration names while the old
- * workers serve. Only when it is ready is the configuration taken; if it ends before, nothing has
- * changed. Sockets are shared, so that there is always somebody who accepts, and an old worker
- * leaves when its connections have: no request is lost.
+ * workers serve. Only when it is ready do others follow; if it ends before, nothing has changed.
+ * Sockets are shared, so that there is always somebody who accepts, and an old worker leaves when
+ * its connections have: no request is lost. When all are ready the configuration is taken. If for
+ * too long none becomes ready (a token that has no session left for one worker more), the same way
+ * is taken back.
  */
 #include "supervise_internal.h"
 
@@ -110,51 +112,114 @@ retire(struct supervisor *supervisor, struct slot *slot, int64_t now)
     return true;
 }
 
-/* The candidate is good: its configuration is the one in use. */
+/* The workers of the other half take the places of those in use. */
 static void
-take_over(struct supervisor *supervisor, int64_t now)
+change_sides(struct supervisor *supervisor, unsigned workers, int64_t now)
 {
     struct slot *old = slots_in_use(supervisor);
-    struct slot *slots;
-    unsigned workers = supervisor->candidates;
+    struct slot *slots = other_half(supervisor);
 
-    supervisor->candidate = NULL;
-    (void)supervisor->config.reload(supervisor->config.context, HSM_RELOAD_COMMIT, &workers);
-    supervisor->config.workers = supervisor->candidates;
-    supervisor->half = 1 - supervisor->half;
-    supervisor->is_replacing = true;
-    slots = slots_in_use(supervisor);
-    for (unsigned i = 1; i < supervisor->config.workers; i++) {
-        slots[i].state = RESTING;
-        slots[i].until = now;
-        slots[i].failures = 0;
-    }
     for (unsigned i = 0; i < HSM_WORKERS_MAX; i++) {
         if (old[i].state == RESTING)
             old[i].state = UNUSED;
         old[i].is_retired = true; /* if it ends now it is not replaced by one of its kind */
+    }
+    for (unsigned i = 0; i < workers; i++) {
+        if (slots[i].state == SERVING)
+            slots[i].is_retired = false;
+        if (slots[i].state != UNUSED)
+            continue;
+        slots[i].state = RESTING;
+        slots[i].until = now;
+        slots[i].failures = 0;
+    }
+    supervisor->config.workers = workers;
+    supervisor->half = 1 - supervisor->half;
+    supervisor->is_replacing = true;
+    supervisor->reload_until = now + supervisor->config.reload_ms;
+}
+
+/* The candidate is good: others follow. */
+static void
+take_over(struct supervisor *supervisor, int64_t now)
+{
+    supervisor->candidate = NULL;
+    supervisor->is_going_back = false;
+    supervisor->workers_before = supervisor->config.workers;
+    change_sides(supervisor, supervisor->candidates, now);
+}
+
+static void
+finish(struct supervisor *supervisor)
+{
+    const struct hsm_supervise_config *config = &supervisor->config;
+    unsigned workers = config->workers;
+
+    supervisor->is_replacing = false;
+    if (supervisor->is_going_back) {
+        hsm_log(HSM_LOG_WARNING, "the old configuration is in use again");
+    } else {
+        (void)config->reload(config->context, HSM_RELOAD_COMMIT, &workers);
+        hsm_log(HSM_LOG_INFO, "the new configuration is in use");
+    }
+    hsm_notify("READY=1");
+}
+
+/* One for one, and at last all. */
+static void
+retire_others(struct supervisor *supervisor, bool all, int64_t now)
+{
+    struct slot *others = other_half(supervisor);
+
+    for (unsigned i = 0; i < HSM_WORKERS_MAX; i++) {
+        if (retire(supervisor, &others[i], now) && !all)
+            break;
     }
 }
 
 void
 supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
-    struct slot *others;
     bool complete;
 
     if (slot == supervisor->candidate)
         take_over(supervisor, now);
-    if (!supervisor->is_replacing)
+    if (!supervisor->is_replacing) {
+        retire_others(supervisor, true, now); /* it was starting when its configuration failed */
         return;
-    others = other_half(supervisor);
-    complete = supervisor_count_serving(supervisor) == supervisor->config.workers;
-    for (unsigned i = 0; i < HSM_WORKERS_MAX; i++) { /* one for one, and at last all */
-        if (retire(supervisor, &others[i], now) && !complete)
-            break;
     }
-    if (!complete)
+    complete = supervisor_count_serving(supervisor) == supervisor->config.workers;
+    supervisor->reload_until = now + supervisor->config.reload_ms;
+    retire_others(supervisor, complete, now);
+    if (complete)
+        finish(supervisor);
+}
+
+int64_t
+supervisor_reload_due(const struct supervisor *supervisor)
+{
+    return supervisor->is_replacing && !supervisor->is_stopping ? supervisor->reload_until : NEVER;
+}
+
+void
+supervisor_give_up_reload(struct supervisor *supervisor, int64_t now)
+{
+    const struct hsm_supervise_config *config = &supervisor->config;
+    unsigned workers = supervisor->workers_before;
+
+    if (now < supervisor_reload_due(supervisor))
         return;
-    supervisor->is_replacing = false;
-    hsm_log(HSM_LOG_INFO, "the new configuration is in use");
-    hsm_notify("READY=1");
+    hsm_log(HSM_LOG_ERROR,
+            "of %u workers of the %s configuration %u are ready, and no other was in %u ms: %s",
+            config->workers, supervisor->is_going_back ? "old" : "new",
+            supervisor_count_serving(supervisor), config->reload_ms,
+            supervisor->is_going_back ? "those with the new one leave" : "back to the old one");
+    if (supervisor->is_going_back) {
+        retire_others(supervisor, true, now);
+        finish(supervisor);
+        return;
+    }
+    (void)config->reload(config->context, HSM_RELOAD_ABANDON, &workers);
+    supervisor->is_going_back = true;
+    change_sides(supervisor, supervisor->workers_before, now);
 }

@@ -2,14 +2,8 @@
 #include "kms_commands.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
-#include <hsm/defer.h>
 #include <hsm/log.h>
-
-#include "options.h"
-
-DEFINE_DEFER(struct sks_kms, sks_kms_close)
 
 /** What a command does with an account. */
 typedef enum hsm_status account_act(const struct arguments *arguments, struct sks_account *account,
@@ -72,63 +66,49 @@ deactivate(const struct arguments *arguments, struct sks_account *account, struc
 
 static enum hsm_status
 with_account(const struct arguments *arguments, const struct sks_sp_config *config,
-             account_act *act)
+             struct sks_kms *kms, size_t provider, account_act *act, struct hsm_reason *why)
 {
-    const struct sks_kms_hooks hooks = {.progress = kms_print};
-    DEFER(sks_kms_close) struct sks_kms *kms = NULL;
     struct sks_account *account = NULL;
-    struct hsm_reason why = {""};
-    const char *token;
-    size_t ca;
-    enum hsm_status st = kms_find_token(config, arguments->init.token_uri, &token);
+    const char *token = NULL;
+    size_t ca = 0;
+    enum hsm_status st = kms_find_token(config, provider, arguments->init.token_uri, &token);
 
     if (st == HSM_OK)
-        st = sks_kms_find_ca(config, arguments->ca, &ca);
+        st = sks_kms_find_ca(config, provider, arguments->ca, &ca);
     if (st == HSM_OK)
-        st = sks_kms_open(config, &hooks, &kms);
-    if (st != HSM_OK)
-        return st;
-    st = sks_kms_account(kms, token, ca, &account, &why);
-    if (st == HSM_OK)
-        st = act(arguments, account, &why);
-    if (st != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "%s: %s", config->cas[ca].directory,
-                why.text[0] != '\0' ? why.text : hsm_status_text(st));
-    return st;
+        st = sks_kms_account(kms, provider, token, ca, &account, why);
+    return st == HSM_OK ? act(arguments, account, why) : st;
 }
 
-static enum hsm_status
-run(const struct arguments *arguments, account_act *act)
-{
-    CONFIG config = {.spc = NULL};
-    int lock;
-    enum hsm_status st = kms_read_config(arguments, &config);
+#define ACT(name)                                                                                  \
+    static enum hsm_status act_##name(const struct arguments *arguments,                           \
+                                      const struct sks_sp_config *config, struct sks_kms *kms,     \
+                                      size_t provider, struct hsm_reason *why)                     \
+    {                                                                                              \
+        return with_account(arguments, config, kms, provider, name, why);                          \
+    }
 
-    if (st == HSM_OK)
-        st = kms_lock(&config, LOCK_WAIT_S, &lock);
-    if (st != HSM_OK)
-        return st;
-    st = with_account(arguments, &config, act);
-    close(lock);
-    return st;
-}
+ACT(show)
+ACT(update)
+ACT(rollover)
+ACT(deactivate)
 
 enum hsm_status
 kms_run_account_show(const void *command_line)
 {
-    return run(command_line, show);
+    return kms_for(command_line, KMS_EACH, NULL, act_show);
 }
 
 enum hsm_status
 kms_run_account_update(const void *command_line)
 {
-    return run(command_line, update);
+    return kms_for(command_line, KMS_EACH, NULL, act_update);
 }
 
 enum hsm_status
 kms_run_account_rollover(const void *command_line)
 {
-    return run(command_line, rollover);
+    return kms_for(command_line, KMS_EACH, NULL, act_rollover);
 }
 
 enum hsm_status
@@ -140,5 +120,5 @@ kms_run_account_deactivate(const void *command_line)
         hsm_log(HSM_LOG_ERROR, "this cannot be taken back: say --yes");
         return HSM_ERR_USAGE;
     }
-    return run(arguments, deactivate);
+    return kms_for(arguments, KMS_ONE, NULL, act_deactivate);
 }

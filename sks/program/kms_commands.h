@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include <acme/time.h>
 #include <hsm/status.h>
 #include <sks/kms.h>
 #include <sks/sp_config.h>
@@ -17,38 +18,59 @@
 
 /** What the command line said; texts are borrowed from argv. */
 struct arguments {
-    struct sks_sp_init init; /* its token_uri is that of other commands, too */
+    struct sks_sp_init init; /* its token_uri and spc are those of other commands, too */
     const char *tls_names[TLS_NAMES_MAX + 1];
     const char *config;
     const char *id, *reason, *ca, *contact;
-    bool json, force, yes;
+    bool json, force, yes, check;
 };
 
 #define CONFIG __attribute__((cleanup(sks_sp_config_clear))) struct sks_sp_config
 
 enum hsm_status kms_read_config(const struct arguments *arguments, struct sks_sp_config *config);
 
-/** What an enrollment needs of the configuration is there. */
+/** What an enrollment needs of the configuration is there, for every provider. */
 enum hsm_status kms_check_config(const struct sks_sp_config *config);
 
 /**
  * Two at once would both continue the same credential.
  *
+ * @param spc     whose credentials
  * @param wait_s  for the other one to end
  * @param fd      close() it to let others work; they do when this process ends, too
  * @retval HSM_ERR_BUSY  another one is at work
  */
-enum hsm_status kms_lock(const struct sks_sp_config *config, unsigned wait_s, int *fd);
+enum hsm_status kms_lock(const struct sks_sp_config *config, const char *spc, unsigned wait_s,
+                         int *fd);
+
+/** What a command does for a provider, which is locked meanwhile. */
+typedef enum hsm_status kms_act(const struct arguments *arguments,
+                                const struct sks_sp_config *config, struct sks_kms *kms,
+                                size_t provider, struct hsm_reason *why);
+
+/** Which providers a command is for. */
+enum kms_choice {
+    KMS_EACH, /* that of --spc, or all of them */
+    KMS_ONE, /* that of --spc, or the only one */
+};
+
+/** Do so for each; what keeps one from it keeps no other from it. The first failure is returned,
+ *  each was logged. @param prepare  before the first; may be NULL */
+enum hsm_status kms_for(const void *command_line, enum kms_choice choice,
+                        enum hsm_status (*prepare)(struct sks_kms *kms), kms_act *act);
+
+/** True if --spc means that provider, or is not given. */
+bool kms_is_meant(const struct arguments *arguments, const char *spc);
 
 /** Print a line of progress for a person. */
 void kms_print(void *context, const char *line);
 
-/** The token of the configuration that --token names; NULL: the first. HSM_ERR_NOT_FOUND: none. */
-enum hsm_status kms_find_token(const struct sks_sp_config *config, const char *uri,
+/** The token of a provider that --token names; NULL: its first. HSM_ERR_NOT_FOUND: none. */
+enum hsm_status kms_find_token(const struct sks_sp_config *config, size_t provider, const char *uri,
                                const char **out);
 
 /** "2026-01-15T12:00:00Z"; "-" for 0. */
-void kms_format_time(time_t time, char out[32]);
+void kms_format_time(time_t time, char out[ACME_TIME_LEN + 1]);
 
 enum hsm_status kms_run(const void *command_line);
 enum hsm_status kms_run_status(const void *command_line);

@@ -1,11 +1,20 @@
-/* kms_run.c - sti-kms run: the SP-KMS as a daemon. */
+/*
+ * kms_run.c - sti-kms run: the SP-KMS as a daemon.
+ *
+ * Each provider has a thread of its own, so that none waits for what another one's STI-PA, STI-CA,
+ * STI-CR or token does. The main thread takes signals and does what is for all of them.
+ */
+#define _GNU_SOURCE /* pthread_tryjoin_np */
 #include "kms_commands.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <acme/backoff.h>
 #include <acme/provision.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -15,8 +24,11 @@
 #define HEARTBEAT_MS                                                                               \
     600000 /* a signature, a fetch or a program of the operator's may take long                    \
             */
-#define SLICE_MS 200 /* between looks at signals while nothing is to be done */
-#define BUSY_S   2 /* until the next try when another sti-kms is at work */
+#define STUCK_S         500 /* of a provider's thread: then the worker does not beat any more */
+#define SLICE_MS        200 /* between looks at signals while nothing is to be done */
+#define BUSY_S          2 /* until the next try when another sti-kms is at work */
+#define STOP_LIMIT_MS   10000 /* for the threads to end when the daemon stops */
+#define STARTS_A_SECOND 8 /* providers that are looked at first */
 
 static volatile sig_atomic_t stop_asked, reload_asked;
 
@@ -47,71 +59,165 @@ log_line(void *context, const char *line)
     hsm_log(HSM_LOG_INFO, "%s", line);
 }
 
+static void
+sleep_slice(void)
+{
+    const struct timespec slice = {.tv_nsec = SLICE_MS * 1000000L};
+
+    (void)nanosleep(&slice, NULL);
+}
+
+/* ---- a provider's thread ---- */
+
+struct opened;
+
+struct looker {
+    struct opened *opened;
+    size_t provider;
+    pthread_t thread;
+    bool is_running; /* and was not joined yet */
+    _Atomic time_t seen_at; /* when it was last not stuck */
+};
+
+/** What a worker works with; a reload makes another one. Does not move. */
+struct opened {
+    struct sks_sp_config config;
+    struct sks_kms *kms; /* borrows the configuration */
+    struct looker *lookers; /* as many as there are providers */
+    atomic_bool is_ending;
+    struct opened *leaving; /* the one before, whose threads end when they can; or NULL */
+};
+
+static _Thread_local struct looker *self; /* NULL in the main thread */
+
 /* Whoever waits asks this: so it is not stuck. */
 static bool
 is_stopped(void *context)
 {
-    hsm_worker_beat(context);
-    return stop_asked != 0;
+    const struct opened *opened = context;
+
+    if (self != NULL)
+        self->seen_at = time(NULL);
+    return opened->is_ending;
 }
 
-/* True: until the time is over; false: a signal wants something. */
-static bool
-rest(struct hsm_worker *worker, unsigned seconds)
+static void
+rest(struct opened *opened, unsigned seconds)
 {
-    for (unsigned slices = seconds * 1000 / SLICE_MS; slices > 0; slices--) {
-        const struct timespec slice = {.tv_nsec = SLICE_MS * 1000000L};
-
-        if (is_stopped(worker) || reload_asked != 0)
-            return false;
-        (void)nanosleep(&slice, NULL);
-    }
-    return true;
+    for (unsigned slices = seconds * 1000 / SLICE_MS; slices > 0 && !is_stopped(opened); slices--)
+        sleep_slice();
 }
 
 static unsigned
-one_round(const struct sks_sp_config *config, struct sks_kms *kms)
+one_look(struct opened *opened, size_t provider)
 {
+    const char *spc = opened->config.providers[provider].spc;
     unsigned again_s = BUSY_S;
     int lock;
 
-    if (kms_lock(config, 0, &lock) != HSM_OK)
+    if (kms_lock(&opened->config, spc, 0, &lock) != HSM_OK)
         return BUSY_S;
-    if (sks_kms_round(kms, time(NULL), &again_s) != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "the catalogue could not be used; tried again in %u s", again_s);
+    if (sks_kms_look(opened->kms, provider, time(NULL), &again_s) != HSM_OK)
+        hsm_log(HSM_LOG_ERROR, "SPC %s: the catalogue could not be used; tried again in %u s", spc,
+                again_s);
     close(lock);
     return again_s;
 }
 
-struct daemon {
-    const struct arguments *arguments;
-    struct hsm_secret *pin; /* of a source that can be read once only */
-};
+/* Many do not all ask at the same moment. */
+static void *
+look_again_and_again(void *context)
+{
+    struct looker *looker = context;
+    struct opened *opened = looker->opened;
 
-/* What a worker works with; replaced as a whole by a reload. */
-struct opened {
-    struct sks_sp_config config;
-    struct sks_kms *kms; /* borrows the configuration: this struct does not move */
-};
+    self = looker;
+    rest(opened,
+         acme_backoff_random((unsigned)(opened->config.provider_count / STARTS_A_SECOND) + 1));
+    while (!is_stopped(opened))
+        rest(opened, one_look(opened, looker->provider));
+    return NULL;
+}
 
+/* Signals are the main thread's. */
+static enum hsm_status
+start_lookers(struct opened *opened)
+{
+    sigset_t all, before;
+    bool all_run = true;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    for (size_t i = 0; i < opened->config.provider_count; i++) {
+        struct looker *looker = &opened->lookers[i];
+
+        looker->opened = opened;
+        looker->provider = i;
+        looker->seen_at = time(NULL);
+        looker->is_running =
+            pthread_create(&looker->thread, NULL, look_again_and_again, looker) == 0;
+        all_run = all_run && looker->is_running;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (all_run)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "cannot start a thread for each provider");
+    return HSM_ERR_IO;
+}
+
+/* True when none of its threads runs any more. */
+static bool
+have_ended(struct opened *opened)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < opened->config.provider_count; i++) {
+        struct looker *looker = &opened->lookers[i];
+
+        if (looker->is_running && pthread_tryjoin_np(looker->thread, NULL) == 0)
+            looker->is_running = false;
+        all = all && !looker->is_running;
+    }
+    return all;
+}
+
+static bool
+is_any_stuck(const struct opened *opened, time_t now)
+{
+    for (; opened != NULL; opened = opened->leaving)
+        for (size_t i = 0; i < opened->config.provider_count; i++)
+            if (opened->lookers[i].is_running && now - opened->lookers[i].seen_at > STUCK_S)
+                return true;
+    return false;
+}
+
+/* ---- what is open ---- */
+
+/* Its threads have ended, or never ran. */
 static void
 opened_free(struct opened *opened)
 {
     if (opened == NULL)
         return;
     sks_kms_close(opened->kms);
+    free(opened->lookers);
     sks_sp_config_clear(&opened->config);
     free(opened);
 }
 
 DEFINE_DEFER(struct opened, opened_free)
 
+struct daemon {
+    const struct arguments *arguments;
+    struct hsm_secret *pin; /* of a source that can be read once only */
+};
+
 static enum hsm_status
-open_all(const struct daemon *daemon, struct hsm_worker *worker, struct opened **out)
+open_all(const struct daemon *daemon, struct opened **out)
 {
     DEFER(opened_free) struct opened *opened = calloc(1, sizeof(*opened));
     const struct sks_kms_hooks hooks = {
-        .progress = log_line, .stopped = is_stopped, .context = worker};
+        .progress = log_line, .stopped = is_stopped, .context = opened};
     enum hsm_status st = HSM_ERR_NOMEM;
 
     if (opened != NULL)
@@ -121,6 +227,9 @@ open_all(const struct daemon *daemon, struct hsm_worker *worker, struct opened *
     if (st != HSM_OK)
         return st;
     opened->config.common.shared.pin = daemon->pin;
+    opened->lookers = calloc(opened->config.provider_count, sizeof(*opened->lookers));
+    if (opened->lookers == NULL)
+        return HSM_ERR_NOMEM;
     st = sks_kms_open(&opened->config, &hooks, &opened->kms);
     if (st != HSM_OK)
         return st;
@@ -129,53 +238,147 @@ open_all(const struct daemon *daemon, struct hsm_worker *worker, struct opened *
     return HSM_OK;
 }
 
-/* A configuration that is not good leaves everything as it is. */
+/* Release those before whose threads have ended. */
 static void
-reload(const struct daemon *daemon, struct hsm_worker *worker, struct opened **opened)
+let_leave(struct opened *opened)
+{
+    while (opened->leaving != NULL) {
+        struct opened *before = opened->leaving;
+
+        if (!have_ended(before)) {
+            opened = before;
+            continue;
+        }
+        opened->leaving = before->leaving;
+        opened_free(before);
+    }
+}
+
+/* True when all has ended and was released in time. */
+static bool
+end_all(struct opened *opened)
+{
+    opened->is_ending = true;
+    for (int ms = 0; ms < STOP_LIMIT_MS; ms += SLICE_MS) {
+        let_leave(opened);
+        if (opened->leaving == NULL && have_ended(opened)) {
+            opened_free(opened);
+            return true;
+        }
+        sleep_slice();
+    }
+    return false;
+}
+
+/* ---- the main thread ---- */
+
+/* A configuration that is not good leaves everything as it is. What is under way with the old one
+ * is given up where it waits, and continued with the new one. */
+static void
+reload(const struct daemon *daemon, struct opened **opened)
 {
     struct opened *next = NULL;
 
     reload_asked = 0;
-    if (open_all(daemon, worker, &next) != HSM_OK) {
+    if (open_all(daemon, &next) != HSM_OK) {
         hsm_log(HSM_LOG_ERROR, "the configuration was not read again; it stays as it was");
         return;
     }
-    opened_free(*opened);
+    (*opened)->is_ending = true;
+    next->leaving = *opened;
     *opened = next;
+    sks_kms_tend(next->kms, time(NULL));
+    (void)!start_lookers(next);
     hsm_log(HSM_LOG_INFO, "the configuration was read again");
+}
+
+/* Until a signal wants something, or it is time to tend what all providers share. */
+static void
+watch_over(struct hsm_worker *worker, struct opened *opened, time_t until)
+{
+    while (stop_asked == 0 && reload_asked == 0 && time(NULL) < until) {
+        if (!is_any_stuck(opened, time(NULL)))
+            hsm_worker_beat(worker);
+        let_leave(opened);
+        sleep_slice();
+    }
 }
 
 static enum hsm_status
 work(struct hsm_worker *worker, void *context)
 {
     const struct daemon *daemon = context;
-    DEFER(opened_free) struct opened *opened = NULL;
-    enum hsm_status st = open_all(daemon, worker, &opened);
+    struct opened *opened = NULL;
+    enum hsm_status st = open_all(daemon, &opened);
 
-    if (st == HSM_OK) {
-        take_signals();
-        hsm_worker_ready(worker);
-    }
+    if (st != HSM_OK)
+        return st;
+    take_signals();
+    hsm_worker_ready(worker);
+    sks_kms_tend(opened->kms, time(NULL));
+    st = start_lookers(opened);
     while (st == HSM_OK && stop_asked == 0) {
-        if (!rest(worker, one_round(&opened->config, opened->kms)) && reload_asked != 0)
-            reload(daemon, worker, &opened);
+        watch_over(worker, opened, time(NULL) + (time_t)opened->config.look_every_s);
+        if (reload_asked != 0) {
+            reload(daemon, &opened);
+        } else if (stop_asked == 0) {
+            sks_kms_tend(opened->kms, time(NULL));
+            sks_kms_warn(opened->kms, time(NULL));
+        }
+    }
+    if (!end_all(opened))
+        hsm_worker_abandon(st);
+    return st;
+}
+
+/* ---- start ---- */
+
+/* A worker that is started again must be able to read them again. */
+static enum hsm_status
+check_source(const char *source)
+{
+    if (source == NULL || !hsm_secret_is_read_once(source))
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "run wants secrets from sources that can be read again: "
+                           "file:PATH or credential:NAME");
+    return HSM_ERR_MALFORMED;
+}
+
+static enum hsm_status
+check_sources(const struct sks_sp_config *config)
+{
+    enum hsm_status st = check_source(config->upload_bearer_source);
+
+    for (size_t i = 0; st == HSM_OK && i < sks_sp_ca_count(config); i++)
+        st = check_source(config->cas[i].eab_key_source);
+    for (size_t i = 0; st == HSM_OK && i < config->provider_count; i++) {
+        const struct sks_sp_provider *one = &config->providers[i];
+
+        st = check_source(one->pa_password_source);
+        if (st == HSM_OK)
+            st = check_source(one->eab_key_source);
+        if (st == HSM_OK)
+            st = check_source(one->upload_bearer_source);
     }
     return st;
 }
 
-/* A worker that is started again must be able to read them again. */
+/* Everything is opened once, and each provider's fault told. */
 static enum hsm_status
-check_sources(const struct sks_sp_config *config)
+check_all(const struct daemon *daemon)
 {
-    const char *const sources[] = {config->pa_password_source, config->upload_bearer_source};
+    DEFER(opened_free) struct opened *opened = NULL;
+    enum hsm_status st = open_all(daemon, &opened);
 
-    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
-        if (sources[i] != NULL && hsm_secret_is_read_once(sources[i])) {
-            hsm_log(HSM_LOG_ERROR, "run wants secrets from sources that can be read again: "
-                                   "file:PATH or credential:NAME");
-            return HSM_ERR_MALFORMED;
-        }
-    return HSM_OK;
+    for (size_t i = 0; opened != NULL && i < opened->config.provider_count; i++) {
+        struct hsm_reason why = {""};
+        enum hsm_status one = sks_kms_check(opened->kms, i, &why);
+
+        if (one != HSM_OK)
+            hsm_log(HSM_LOG_ERROR, "%s: %s", opened->config.providers[i].where, why.text);
+        st = st == HSM_OK ? one : st;
+    }
+    return st;
 }
 
 enum hsm_status
@@ -191,7 +394,9 @@ kms_run(const void *command_line)
         st = check_sources(&config);
     if (st == HSM_OK)
         st = acme_daemon_read_once(config.common.pin_source, "PIN of the token", &daemon.pin);
-    if (st == HSM_OK)
+    if (st == HSM_OK && daemon.arguments->check)
+        st = check_all(&daemon);
+    else if (st == HSM_OK)
         st = hsm_supervise(&(struct hsm_supervise_config){
             .workers = 1, .run = work, .context = &daemon, .heartbeat_ms = HEARTBEAT_MS});
     hsm_secret_free(daemon.pin);

@@ -22,12 +22,13 @@ DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
 
 /** All that status tells of. */
 struct state {
+    const struct arguments *arguments;
     const struct sks_sp_config *config;
     time_t now;
     struct sks_catalogue *catalogue;
     struct sks_credential *credentials;
     size_t credential_count;
-    struct sks_watched watched[SKS_WATCHED_MAX];
+    struct sks_watched *watched;
     size_t watched_count;
     struct sks_trouble *troubles;
     size_t trouble_count;
@@ -38,6 +39,7 @@ state_clear(struct state *state)
 {
     sks_credentials_free(state->credentials, state->credential_count);
     sks_troubles_free(state->troubles, state->trouble_count);
+    free(state->watched);
     sks_catalogue_close(state->catalogue);
 }
 
@@ -52,13 +54,13 @@ read_state(const struct sks_sp_config *config, struct state *state)
     if (st == HSM_OK)
         st = sks_sp_verification_open(config, &verification);
     if (st == HSM_OK)
-        st = sks_catalogue_list(state->catalogue, NULL, &state->credentials,
+        st = sks_catalogue_list(state->catalogue, state->arguments->init.spc, &state->credentials,
                                 &state->credential_count);
     if (st == HSM_OK)
         st = sks_catalogue_troubles(state->catalogue, &state->troubles, &state->trouble_count);
     if (st == HSM_OK)
         st = sks_kms_watched(config, state->catalogue, verification.trust, state->now,
-                             state->watched, &state->watched_count);
+                             &state->watched, &state->watched_count);
     return st;
 }
 
@@ -78,7 +80,7 @@ static void
 print_credential(const struct state *state, const struct sks_credential *credential)
 {
     struct sks_renewal renewal;
-    char until[32], due[32];
+    char until[ACME_TIME_LEN + 1], due[ACME_TIME_LEN + 1];
 
     kms_format_time(credential->not_after, until);
     kms_format_time(due_of(state, credential, &renewal), due);
@@ -88,11 +90,82 @@ print_credential(const struct state *state, const struct sks_credential *credent
     printf("     %s %s\n", credential->token_uri, credential->key_uri);
 }
 
+/** How a provider stands. */
+struct standing {
+    size_t active;
+    time_t signs_until; /* the last of them to end; 0: none is active */
+    size_t troubles;
+};
+
+static struct standing
+standing_of(const struct state *state, const char *spc)
+{
+    struct standing standing = {.active = 0};
+
+    for (size_t i = 0; i < state->credential_count; i++) {
+        const struct sks_credential *one = &state->credentials[i];
+
+        if (one->state != SKS_ACTIVE || strcmp(one->spc, spc) != 0)
+            continue;
+        standing.active++;
+        if (one->not_after > standing.signs_until)
+            standing.signs_until = one->not_after;
+    }
+    for (size_t i = 0; i < state->trouble_count; i++)
+        standing.troubles += strcmp(state->troubles[i].spc, spc) == 0;
+    return standing;
+}
+
+static const char *
+name_of(const struct sks_sp_provider *provider)
+{
+    return provider->name != NULL ? provider->name : "[sp]";
+}
+
+static void
+print_providers(const struct state *state)
+{
+    char until[ACME_TIME_LEN + 1];
+
+    printf("%-6s %-6s %-21s %-8s %s\n", "SPC", "ACTIVE", "SIGNS UNTIL", "TROUBLES", "PROVIDER");
+    for (size_t i = 0; i < state->config->provider_count; i++) {
+        const struct sks_sp_provider *one = &state->config->providers[i];
+        const struct standing standing = standing_of(state, one->spc);
+
+        if (!kms_is_meant(state->arguments, one->spc))
+            continue;
+        kms_format_time(standing.signs_until, until);
+        printf("%-6s %-6zu %-21s %-8zu %s\n", one->spc, standing.active, until, standing.troubles,
+               name_of(one));
+    }
+    printf("\n");
+}
+
+/* Everybody's, and those of a provider that is meant. */
+static bool
+is_trouble_meant(const struct state *state, const struct sks_trouble *trouble)
+{
+    return *trouble->spc == '\0' || kms_is_meant(state->arguments, trouble->spc);
+}
+
+static void
+print_trouble(const struct sks_trouble *trouble)
+{
+    char since[ACME_TIME_LEN + 1], last[ACME_TIME_LEN + 1];
+
+    kms_format_time(trouble->since, since);
+    kms_format_time(trouble->last, last);
+    printf("\ntrouble since %s, %lld times, last %s\n  %s%s%s%s: %s\n", since,
+           (long long)trouble->count, last, *trouble->spc != '\0' ? "SPC " : "", trouble->spc,
+           *trouble->spc != '\0' ? ", " : "", trouble->matter, trouble->text);
+}
+
 static void
 print_state(const struct state *state)
 {
-    char when[32], last[32];
+    char when[ACME_TIME_LEN + 1];
 
+    print_providers(state);
     printf("%-4s %-10s %-6s %-21s %-21s %s\n", "ID", "STATE", "SPC", "UNTIL", "RENEW", "X5U, KEY");
     for (size_t i = 0; i < state->credential_count; i++)
         print_credential(state, &state->credentials[i]);
@@ -104,20 +177,16 @@ print_state(const struct state *state)
         printf("%-8s %-21s %s\n", sks_alarm_text(sks_alarm_at(one->due, one->ends, state->now)),
                when, one->what);
     }
-    for (size_t i = 0; i < state->trouble_count; i++) {
-        kms_format_time(state->troubles[i].since, when);
-        kms_format_time(state->troubles[i].last, last);
-        printf("\ntrouble since %s, %lld times, last %s\n  %s: %s\n", when,
-               (long long)state->troubles[i].count, last, state->troubles[i].matter,
-               state->troubles[i].text);
-    }
+    for (size_t i = 0; i < state->trouble_count; i++)
+        if (is_trouble_meant(state, &state->troubles[i]))
+            print_trouble(&state->troubles[i]);
 }
 
 /* A time as JSON; null for 0. */
 static json_t *
 json_time(time_t time)
 {
-    char text[32];
+    char text[ACME_TIME_LEN + 1];
 
     kms_format_time(time, text);
     return time != 0 ? json_string(text) : json_null();
@@ -151,26 +220,42 @@ watched_json(const struct state *state, const struct sks_watched *one)
 static json_t *
 trouble_json(const struct sks_trouble *one)
 {
-    return json_pack("{s:s, s:s, s:o, s:o, s:I}", "matter", one->matter, "text", one->text, "since",
-                     json_time(one->since), "last", json_time(one->last), "count",
-                     (json_int_t)one->count);
+    return json_pack("{s:s?, s:s, s:s, s:o, s:o, s:I}", "spc", *one->spc != '\0' ? one->spc : NULL,
+                     "matter", one->matter, "text", one->text, "since", json_time(one->since),
+                     "last", json_time(one->last), "count", (json_int_t)one->count);
+}
+
+static json_t *
+provider_json(const struct state *state, const struct sks_sp_provider *provider)
+{
+    const struct standing standing = standing_of(state, provider->spc);
+
+    return json_pack("{s:s, s:s?, s:I, s:o, s:I}", "spc", provider->spc, "name", provider->name,
+                     "active", (json_int_t)standing.active, "signsUntil",
+                     json_time(standing.signs_until), "troubles", (json_int_t)standing.troubles);
 }
 
 static enum hsm_status
 print_state_json(const struct state *state)
 {
     json_t *credentials = json_array(), *watched = json_array(), *troubles = json_array();
+    json_t *providers = json_array();
     json_t *all;
     int rc = 0;
 
+    for (size_t i = 0; i < state->config->provider_count; i++)
+        if (kms_is_meant(state->arguments, state->config->providers[i].spc))
+            rc |= json_array_append_new(providers,
+                                        provider_json(state, &state->config->providers[i]));
     for (size_t i = 0; i < state->credential_count; i++)
         rc |= json_array_append_new(credentials, credential_json(state, &state->credentials[i]));
     for (size_t i = 0; i < state->watched_count; i++)
         rc |= json_array_append_new(watched, watched_json(state, &state->watched[i]));
     for (size_t i = 0; i < state->trouble_count; i++)
-        rc |= json_array_append_new(troubles, trouble_json(&state->troubles[i]));
-    all = json_pack("{s:s, s:o, s:o, s:o}", "spc", state->config->spc, "credentials", credentials,
-                    "watched", watched, "troubles", troubles);
+        if (is_trouble_meant(state, &state->troubles[i]))
+            rc |= json_array_append_new(troubles, trouble_json(&state->troubles[i]));
+    all = json_pack("{s:s?, s:o, s:o, s:o, s:o}", "spc", state->config->spc, "providers", providers,
+                    "credentials", credentials, "watched", watched, "troubles", troubles);
     if (rc == 0 && all != NULL)
         rc = json_dumpf(all, stdout, JSON_INDENT(2));
     printf("\n");
@@ -184,7 +269,7 @@ kms_run_status(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     CONFIG config = {.spc = NULL};
-    STATE state = {.config = &config, .now = time(NULL)};
+    STATE state = {.arguments = arguments, .config = &config, .now = time(NULL)};
     enum hsm_status st = kms_read_config(arguments, &config);
 
     if (st == HSM_OK)
@@ -201,6 +286,7 @@ kms_run_status(const void *command_line)
 
 /** Which STI-CAs could be chosen. */
 struct choice {
+    const struct arguments *arguments;
     const struct sks_sp_config *config;
     struct certs_chain *roots;
     struct sks_trust *trust;
@@ -248,6 +334,30 @@ directory_below(const struct choice *choice, const X509 *root)
     return NULL;
 }
 
+static bool
+is_served_by(const struct sks_sp_config *config, const struct sks_sp_provider *provider,
+             const char *directory)
+{
+    for (size_t i = 0; i < provider->ca_count; i++)
+        if (strcmp(config->cas[provider->cas[i]].directory, directory) == 0)
+            return true;
+    return false;
+}
+
+/* The SPCs of the providers that may ask that STI-CA for certificates. */
+static json_t *
+users_json(const struct choice *choice, const char *directory)
+{
+    const struct sks_sp_config *config = choice->config;
+    json_t *spcs = json_array();
+
+    for (size_t i = 0; directory != NULL && i < config->provider_count; i++)
+        if (kms_is_meant(choice->arguments, config->providers[i].spc) &&
+            is_served_by(config, &config->providers[i], directory))
+            json_array_append_new(spcs, json_string(config->providers[i].spc));
+    return spcs;
+}
+
 static json_t *
 root_json(const struct choice *choice, const X509 *root)
 {
@@ -260,10 +370,10 @@ root_json(const struct choice *choice, const X509 *root)
     if (certs_cert_sha256(root, digest) == HSM_OK)
         for (size_t i = 0; i < sizeof(digest); i++)
             snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-    return json_pack("{s:s?, s:s?, s:s?, s:s, s:o, s:o}", "name", organization, "subject", subject,
-                     "directory", directory, "sha256", hex, "notBefore",
+    return json_pack("{s:s?, s:s?, s:s?, s:s, s:o, s:o, s:o}", "name", organization, "subject",
+                     subject, "directory", directory, "sha256", hex, "notBefore",
                      json_time(certs_cert_not_before(root)), "notAfter",
-                     json_time(certs_cert_not_after(root)));
+                     json_time(certs_cert_not_after(root)), "spcs", users_json(choice, directory));
 }
 
 static void
@@ -272,6 +382,8 @@ print_root(const json_t *root)
     const char *directory = json_string_value(json_object_get(root, "directory"));
     const char *name = json_string_value(json_object_get(root, "name"));
 
+    const json_t *spcs = json_object_get(root, "spcs");
+
     printf("%s\n  subject   %s\n  valid     %s to %s\n  sha256    %s\n  directory %s\n",
            name != NULL ? name : "(no organization)",
            json_string_value(json_object_get(root, "subject")),
@@ -279,6 +391,9 @@ print_root(const json_t *root)
            json_string_value(json_object_get(root, "notAfter")),
            json_string_value(json_object_get(root, "sha256")),
            directory != NULL ? directory : "not in the configuration");
+    for (size_t i = 0; i < json_array_size(spcs); i++)
+        printf("%s%s", i == 0 ? "  for SPC   " : " ", json_string_value(json_array_get(spcs, i)));
+    printf("%s", json_array_size(spcs) > 0 ? "\n" : "");
 }
 
 static enum hsm_status
@@ -307,7 +422,7 @@ kms_run_ca_list(const void *command_line)
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
     CONFIG config = {.spc = NULL};
     VERIFICATION verification = {.http = NULL};
-    struct choice choice = {.config = &config};
+    struct choice choice = {.arguments = arguments, .config = &config};
     struct hsm_reason why = {""};
     enum hsm_status st = kms_read_config(arguments, &config);
 

@@ -19,6 +19,7 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <sks/catalogue.h>
+#include <sks/lifecycle.h>
 #include <sks/revoke.h>
 
 #include "kms_commands.h"
@@ -27,6 +28,7 @@
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
 DEFINE_DEFER(struct sks_kms, sks_kms_close)
+DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
 
 /* ---- command line ---- */
 
@@ -65,6 +67,7 @@ static const struct option_row option_rows[] = {
     {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
     {"force", OPTION_SWITCH, offsetof(struct arguments, force), 0},
     {"yes", OPTION_SWITCH, offsetof(struct arguments, yes), 0},
+    {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
 };
 
 static const struct option_table table;
@@ -82,29 +85,31 @@ static const char help_text[] =
     "      Make what is missing: keys in the token, TLS certificates, a bearer token and\n"
     "      " SKS_SP_CONFIG_FILE " in DIR. With --cr-url on the loopback, x5u URLs there are\n"
     "      fetched too.\n"
-    "  enroll --config FILE [--ca NAME] [--token URI]\n"
+    "  enroll --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
     "      Key in the token, SPC token, ACME, verify, publish, fetch back, activate; continues\n"
     "      what an earlier run left on the way. What was active on this token signs no more.\n"
-    "  renew --config FILE [--force]\n"
+    "  renew --config FILE [--spc SPC] [--force]\n"
     "      Look once at everything, as run does: renew on each token what is due, always with a\n"
     "      new key, put away what is over. --force: whether it is due or not. Exit 0 only if\n"
     "      nothing is left undone.\n"
-    "  run --config FILE\n"
-    "      Do so until SIGTERM: renew when the STI-CA wants it (RFC 9773) or after a share of a\n"
-    "      certificate's life, keep trusted-CA list and CRL current, and say long before\n"
-    "      something ends that it does. SIGHUP reads the configuration again.\n"
-    "  status --config FILE [--json]\n"
+    "  run --config FILE [--check]\n"
+    "      Do so for each provider until SIGTERM: renew when the STI-CA wants it (RFC 9773) or\n"
+    "      after a share of a certificate's life, keep trusted-CA list and CRL current, and say\n"
+    "      long before something ends that it does. SIGHUP reads the configuration again. With\n"
+    "      --check open everything and end.\n"
+    "  status --config FILE [--spc SPC] [--json]\n"
     "      The credentials and their states, what ends when, and what went wrong. ALARM is fine,\n"
     "      due, late (half of the time to renew it is over), urgent (nine tenths of it), ended.\n"
-    "  ca list --config FILE [--json]\n"
+    "  ca list --config FILE [--spc SPC] [--json]\n"
     "      The STI-CAs on the STI-PA's list by the names of their roots, and which of the\n"
     "      configuration they are: one of these names in [ca] name binds [ca] to it.\n"
-    "  account show --config FILE [--ca NAME] [--token URI]\n"
-    "  account update --config FILE --contact MAILTO [--ca NAME] [--token URI]\n"
-    "  account rollover --config FILE [--ca NAME] [--token URI]\n"
-    "  account deactivate --config FILE --yes [--ca NAME] [--token URI]\n"
-    "      The ACME account at a CA; each token has its own. rollover gives it a new key from\n"
-    "      the token (RFC 8555 section 7.3.5), and is finished later when it was cut short.\n"
+    "  account show --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
+    "  account update --config FILE --contact MAILTO [--spc SPC] [--ca NAME] [--token URI]\n"
+    "  account rollover --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
+    "  account deactivate --config FILE --yes [--spc SPC] [--ca NAME] [--token URI]\n"
+    "      The ACME account at a CA; each token has its own, and each hosted provider. rollover\n"
+    "      gives it a new key from the token (RFC 8555 section 7.3.5), and is finished later when\n"
+    "      it was cut short.\n"
     "  retire --config FILE --id ID\n"
     "      Sign no more with a credential. Its key is destroyed after [kms] retiring-time and\n"
     "      destroy-after.\n"
@@ -116,8 +121,9 @@ static const char help_text[] =
     "      Sign no more with a credential and have its certificate revoked, for reason 0 to 6\n"
     "      (RFC 5280 section 5.3.1; 1: its key is compromised). Done again when it was cut short.\n"
     "\n"
-    "NAME is [ca] name or directory of the configuration, URI that of one of its tokens; without\n"
-    "them the first.\n"
+    "SPC is that of [sp] or of a hosted provider ([sp] providers); without it the command is for\n"
+    "each of them (deactivate: wanted when there are several). NAME is [ca] name or directory of\n"
+    "the configuration, URI that of one of the provider's tokens; without them its first.\n"
     "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN or password is never\n"
     "an argument. --help and --version tell about the program.\n"
     "\n"
@@ -141,49 +147,55 @@ kms_read_config(const struct arguments *arguments, struct sks_sp_config *config)
 enum hsm_status
 kms_check_config(const struct sks_sp_config *config)
 {
-    if (config->pa_account != NULL && config->pa_user != NULL &&
-        config->pa_password_source != NULL && sks_sp_ca_count(config) > 0)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "wanted: [pa] account, user, password-source and [ca] directory");
-    return HSM_ERR_MALFORMED;
-}
+    for (size_t i = 0; i < config->provider_count; i++) {
+        const struct sks_sp_provider *one = &config->providers[i];
 
-enum hsm_status
-kms_find_token(const struct sks_sp_config *config, const char *uri, const char **out)
-{
-    const char *found = uri == NULL ? config->common.token_uri : NULL;
-
-    for (size_t i = 0; uri != NULL && i < sks_sp_token_count(config); i++) {
-        const char *one = i == 0 ? config->common.token_uri : config->more_tokens[i - 1].uri;
-
-        found = strcmp(one, uri) == 0 ? one : found;
+        if (one->pa_account == NULL || one->pa_user == NULL || one->pa_password_source == NULL ||
+            one->ca_count == 0) {
+            hsm_log(HSM_LOG_ERROR,
+                    "%s: wanted: [pa] account, user, password-source and [ca] directory",
+                    one->where);
+            return HSM_ERR_MALFORMED;
+        }
     }
-    if (found == NULL) {
-        hsm_log(HSM_LOG_ERROR, "%s: no token of the configuration has this URI", uri);
-        return HSM_ERR_NOT_FOUND;
-    }
-    *out = found;
     return HSM_OK;
 }
 
-void
-kms_format_time(time_t time, char out[32])
+enum hsm_status
+kms_find_token(const struct sks_sp_config *config, size_t provider, const char *uri,
+               const char **out)
 {
-    struct tm parts;
+    const struct sks_sp_provider *of = &config->providers[provider];
 
-    if (time == 0 || gmtime_r(&time, &parts) == NULL ||
-        strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        snprintf(out, 32, "-");
+    for (size_t i = 0; i < of->token_count; i++) {
+        const struct sks_sp_token token = sks_sp_token(config, of->tokens[i]);
+
+        if (uri != NULL && strcmp(token.uri, uri) != 0)
+            continue;
+        *out = token.uri;
+        return HSM_OK;
+    }
+    hsm_log(HSM_LOG_ERROR, "%s: no token of SPC %s has this URI", uri, of->spc);
+    return HSM_ERR_NOT_FOUND;
+}
+
+void
+kms_format_time(time_t time, char out[ACME_TIME_LEN + 1])
+{
+    if (time == 0)
+        snprintf(out, ACME_TIME_LEN + 1, "-");
+    else
+        acme_time_format(time, out);
 }
 
 enum hsm_status
-kms_lock(const struct sks_sp_config *config, unsigned wait_s, int *fd)
+kms_lock(const struct sks_sp_config *config, const char *spc, unsigned wait_s, int *fd)
 {
     static const struct timespec slice = {.tv_nsec = 100000000};
     DEFER(free) char *path = NULL;
     int opened;
 
-    if (asprintf(&path, "%s.lock", config->catalogue) < 0) {
+    if (asprintf(&path, "%s-%s.lock", config->catalogue, spc) < 0) {
         path = NULL;
         return HSM_ERR_NOMEM;
     }
@@ -195,7 +207,7 @@ kms_lock(const struct sks_sp_config *config, unsigned wait_s, int *fd)
     for (unsigned slices = wait_s * 10; flock(opened, LOCK_EX | LOCK_NB) != 0; slices--) {
         if (slices == 0) {
             hsm_log(wait_s > 0 ? HSM_LOG_ERROR : HSM_LOG_DEBUG,
-                    "%s: another " PROGRAM " is at work on this catalogue", path);
+                    "%s: another " PROGRAM " is at work for this SPC", path);
             close(opened);
             return HSM_ERR_BUSY;
         }
@@ -227,46 +239,77 @@ run_init(const void *command_line)
     return sks_sp_init(&init);
 }
 
-/* ---- what works on the catalogue ---- */
+/* ---- what is done for providers ---- */
 
-/** What a command does with all that is open. */
-typedef enum hsm_status kms_act(const struct arguments *arguments,
-                                const struct sks_sp_config *config, struct sks_kms *kms,
-                                struct hsm_reason *why);
+bool
+kms_is_meant(const struct arguments *arguments, const char *spc)
+{
+    return arguments->init.spc == NULL || strcmp(arguments->init.spc, spc) == 0;
+}
 
 static enum hsm_status
-with_kms(const struct arguments *arguments, const struct sks_sp_config *config, kms_act *act)
+check_choice(const struct arguments *arguments, const struct sks_sp_config *config,
+             enum kms_choice choice)
 {
-    const struct sks_kms_hooks hooks = {.progress = kms_print};
-    DEFER(sks_kms_close) struct sks_kms *kms = NULL;
+    size_t provider;
+
+    if (arguments->init.spc == NULL)
+        return choice == KMS_EACH || config->provider_count == 1
+                   ? HSM_OK
+                   : options_refuse(&table, "there are several providers: say --spc");
+    if (sks_sp_find_provider(config, arguments->init.spc, &provider))
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "%s: no provider of the configuration has this SPC",
+            arguments->init.spc);
+    return HSM_ERR_NOT_FOUND;
+}
+
+static enum hsm_status
+act_locked(const struct arguments *arguments, const struct sks_sp_config *config,
+           struct sks_kms *kms, size_t provider, kms_act *act)
+{
+    const char *spc = config->providers[provider].spc;
     struct hsm_reason why = {""};
-    enum hsm_status st = sks_kms_open(config, &hooks, &kms);
+    int lock;
+    enum hsm_status st = kms_lock(config, spc, LOCK_WAIT_S, &lock);
 
     if (st != HSM_OK)
         return st;
-    st = act(arguments, config, kms, &why);
+    st = act(arguments, config, kms, provider, &why);
+    close(lock);
     if (st != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "not done: %s",
+        hsm_log(HSM_LOG_ERROR, "SPC %s: not done: %s", spc,
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));
     return st;
 }
 
-static enum hsm_status
-run(const void *command_line, bool enrolls, kms_act *act)
+enum hsm_status
+kms_for(const void *command_line, enum kms_choice choice,
+        enum hsm_status (*prepare)(struct sks_kms *kms), kms_act *act)
 {
     const struct arguments *arguments = command_line;
+    const struct sks_kms_hooks hooks = {.progress = kms_print};
     CONFIG config = {.spc = NULL};
-    int lock;
+    DEFER(sks_kms_close) struct sks_kms *kms = NULL; /* borrows it: closed first */
     enum hsm_status st = kms_read_config(arguments, &config);
 
-    if (st == HSM_OK && enrolls)
+    if (st == HSM_OK)
+        st = check_choice(arguments, &config, choice);
+    if (st == HSM_OK)
         st = kms_check_config(&config);
     if (st == HSM_OK)
-        st = kms_lock(&config, LOCK_WAIT_S, &lock);
+        st = sks_kms_open(&config, &hooks, &kms);
+    if (st == HSM_OK && prepare != NULL)
+        st = prepare(kms);
     if (st != HSM_OK)
         return st;
-    st = with_kms(arguments, &config, act);
-    close(lock);
+    for (size_t i = 0; i < config.provider_count; i++) {
+        enum hsm_status one = kms_is_meant(arguments, config.providers[i].spc)
+                                  ? act_locked(arguments, &config, kms, i, act)
+                                  : HSM_OK;
+
+        st = st == HSM_OK ? one : st;
+    }
     return st;
 }
 
@@ -287,105 +330,164 @@ read_number(const char *option, const char *text, long long max, long long *out)
 /* ---- enroll, renew ---- */
 
 static enum hsm_status
-refresh_trust(struct sks_kms *kms, struct hsm_reason *why)
+refresh_trust(struct sks_kms *kms)
 {
     enum hsm_status st = sks_kms_refresh_trust(kms, time(NULL));
 
     if (st != HSM_OK)
-        return hsm_refuse(why, st, "trusted-CA list and CRL could not be fetched");
-    return HSM_OK;
+        hsm_log(HSM_LOG_ERROR, "not done: trusted-CA list and CRL could not be fetched");
+    return st;
 }
 
 static enum hsm_status
 enroll(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
-       struct hsm_reason *why)
+       size_t provider, struct hsm_reason *why)
 {
     struct sks_account *account = NULL;
     const char *token = NULL;
     size_t ca = 0;
     int64_t id;
-    enum hsm_status st = kms_find_token(config, arguments->init.token_uri, &token);
+    enum hsm_status st = kms_find_token(config, provider, arguments->init.token_uri, &token);
 
     if (st == HSM_OK)
-        st = sks_kms_find_ca(config, arguments->ca, &ca);
+        st = sks_kms_find_ca(config, provider, arguments->ca, &ca);
     if (st == HSM_OK)
-        st = refresh_trust(kms, why);
-    if (st == HSM_OK)
-        st = sks_kms_account(kms, token, ca, &account, why);
+        st = sks_kms_account(kms, provider, token, ca, &account, why);
     if (st == HSM_OK)
         st = acme_client_account(sks_account_client(account), why);
     if (st != HSM_OK)
         return st;
     printf("account: %s\n", acme_client_kid(sks_account_client(account)));
-    return sks_kms_enroll(kms, token, ca, 0, &id, why);
+    return sks_kms_enroll(kms, provider, token, ca, 0, &id, why);
 }
 
 static enum hsm_status
 run_enroll(const void *command_line)
 {
-    return run(command_line, true, enroll);
+    return kms_for(command_line, KMS_EACH, refresh_trust, enroll);
+}
+
+/* List and CRL that cannot be fetched are a trouble, which is told at the end. */
+static enum hsm_status
+tend(struct sks_kms *kms)
+{
+    sks_kms_tend(kms, time(NULL));
+    return HSM_OK;
+}
+
+/* The provider's own, and everybody's. */
+static enum hsm_status
+find_trouble(struct sks_kms *kms, const char *spc, struct hsm_reason *why)
+{
+    struct sks_trouble *list = NULL;
+    size_t count = 0;
+    enum hsm_status st = sks_catalogue_troubles(sks_kms_catalogue(kms), &list, &count);
+
+    for (size_t i = 0; st == HSM_OK && i < count; i++)
+        if (*list[i].spc == '\0' || strcmp(list[i].spc, spc) == 0)
+            st = hsm_refuse(why, HSM_ERR_BUSY, "%s: %s", list[i].matter, list[i].text);
+    sks_troubles_free(list, count);
+    return st;
 }
 
 static enum hsm_status
 renew(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
-      struct hsm_reason *why)
+      size_t provider, struct hsm_reason *why)
 {
-    struct sks_trouble *troubles = NULL;
-    size_t count = 0;
     unsigned again_s;
     enum hsm_status st = HSM_OK;
 
-    (void)config;
     if (arguments->force)
-        st = sks_kms_make_due(kms, time(NULL));
+        st = sks_kms_make_due(kms, provider, time(NULL));
     if (st == HSM_OK)
-        st = sks_kms_round(kms, time(NULL), &again_s);
-    if (st == HSM_OK)
-        st = sks_catalogue_troubles(sks_kms_catalogue(kms), &troubles, &count);
-    if (st == HSM_OK && count > 0)
-        st = hsm_refuse(why, HSM_ERR_BUSY, "%s: %s", troubles[0].matter, troubles[0].text);
-    sks_troubles_free(troubles, count);
-    return st;
+        st = sks_kms_look(kms, provider, time(NULL), &again_s);
+    return st == HSM_OK ? find_trouble(kms, config->providers[provider].spc, why) : st;
 }
 
 static enum hsm_status
 run_renew(const void *command_line)
 {
-    return run(command_line, true, renew);
+    return kms_for(command_line, KMS_EACH, tend, renew);
 }
 
-/* ---- retire, destroy ---- */
+/* ---- one credential: retire, destroy, abandon ---- */
+
+/** What a command does with a credential, whose provider is locked meanwhile. */
+typedef enum hsm_status credential_act(const struct sks_sp_config *config,
+                                       struct sks_catalogue *catalogue, int64_t id,
+                                       struct hsm_reason *why);
+
+/* Its provider need not be configured any more. */
+static enum hsm_status
+lock_credential(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
+                int *lock)
+{
+    struct sks_credential credential = {.id = 0};
+    enum hsm_status st = sks_catalogue_find(catalogue, id, &credential);
+
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "credential %lld: not in the catalogue", (long long)id);
+    if (st != HSM_OK)
+        return st;
+    st = kms_lock(config, credential.spc, LOCK_WAIT_S, lock);
+    sks_credential_clear(&credential);
+    return st;
+}
 
 static enum hsm_status
-retire(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
-       struct hsm_reason *why)
+with_credential(const void *command_line, credential_act *act)
 {
-    struct sks_lifecycle lifecycle;
+    const struct arguments *arguments = command_line;
+    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
+    CONFIG config = {.spc = NULL};
+    struct hsm_reason why = {""};
     long long id;
+    int lock;
     enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
 
+    if (st == HSM_OK)
+        st = kms_read_config(arguments, &config);
+    if (st == HSM_OK)
+        st = sks_catalogue_open(config.catalogue, &catalogue);
+    if (st == HSM_OK)
+        st = lock_credential(&config, catalogue, id, &lock);
+    if (st != HSM_OK)
+        return st;
+    st = act(&config, catalogue, id, &why);
+    close(lock);
+    if (st != HSM_OK)
+        hsm_log(HSM_LOG_ERROR, "not done: %s",
+                why.text[0] != '\0' ? why.text : hsm_status_text(st));
+    return st;
+}
+
+static enum hsm_status
+retire(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
+       struct hsm_reason *why)
+{
     (void)config;
-    sks_kms_lifecycle(kms, &lifecycle);
-    return st == HSM_OK ? sks_lifecycle_retire(&lifecycle, id, why) : st;
+    return sks_lifecycle_retire(
+        &(struct sks_lifecycle){.catalogue = catalogue, .progress = kms_print}, id, why);
 }
 
 static enum hsm_status
 run_retire(const void *command_line)
 {
-    return run(command_line, false, retire);
+    return with_credential(command_line, retire);
 }
 
 static enum hsm_status
-destroy(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
+destroy(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
         struct hsm_reason *why)
 {
-    struct sks_lifecycle lifecycle;
-    long long id;
-    enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
+    DEFER(sks_tokens_close) struct sks_tokens *tokens = NULL;
+    enum hsm_status st = sks_sp_tokens_open(config, NULL, &tokens);
 
-    (void)config;
-    sks_kms_lifecycle(kms, &lifecycle);
-    return st == HSM_OK ? sks_lifecycle_destroy(&lifecycle, id, why) : st;
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "the tokens cannot be opened: %s", hsm_status_text(st));
+    return sks_lifecycle_destroy(
+        &(struct sks_lifecycle){.catalogue = catalogue, .tokens = tokens, .progress = kms_print},
+        id, why);
 }
 
 static enum hsm_status
@@ -395,76 +497,60 @@ run_destroy(const void *command_line)
 
     if (!arguments->yes)
         return options_refuse(&table, "this cannot be taken back: say --yes");
-    return run(arguments, false, destroy);
+    return with_credential(arguments, destroy);
 }
 
-/* ---- abandon ---- */
-
 static enum hsm_status
-abandon(struct sks_catalogue *catalogue, int64_t id)
+abandon(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
+        struct hsm_reason *why)
 {
     struct sks_credential credential = {.id = 0};
     enum hsm_status st = sks_catalogue_find(catalogue, id, &credential);
 
-    if (st == HSM_ERR_NOT_FOUND)
-        hsm_log(HSM_LOG_ERROR, "credential %lld: not in the catalogue", (long long)id);
+    (void)config;
     if (st != HSM_OK)
         return st;
     if (credential.state >= SKS_ACTIVE) {
-        hsm_log(HSM_LOG_ERROR, "credential %lld is %s: not on the way to active", (long long)id,
-                sks_state_text(credential.state));
-        st = HSM_ERR_USAGE;
+        st = hsm_refuse(why, HSM_ERR_USAGE, "credential %lld is %s: not on the way to active",
+                        (long long)id, sks_state_text(credential.state));
     } else {
         credential.state = SKS_RETIRED;
         st = sks_catalogue_put(catalogue, &credential);
     }
     sks_credential_clear(&credential);
+    if (st == HSM_OK)
+        printf("credential %lld: retired\n", (long long)id);
     return st;
 }
 
 static enum hsm_status
 run_abandon(const void *command_line)
 {
-    const struct arguments *arguments = command_line;
-    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
-    CONFIG config = {.spc = NULL};
-    long long id;
-    int lock;
-    enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
-
-    if (st == HSM_OK)
-        st = kms_read_config(arguments, &config);
-    if (st == HSM_OK)
-        st = kms_lock(&config, LOCK_WAIT_S, &lock);
-    if (st != HSM_OK)
-        return st;
-    st = sks_catalogue_open(config.catalogue, &catalogue);
-    if (st == HSM_OK)
-        st = abandon(catalogue, id);
-    if (st == HSM_OK)
-        printf("credential %lld: retired\n", id);
-    close(lock);
-    return st;
+    return with_credential(command_line, abandon);
 }
 
 /* ---- revoke ---- */
 
-/* Ask the CA that has issued it. */
+/* Ask the CA that has issued it, with the account of the provider that has it. */
 static enum hsm_status
 ask_ca(const struct sks_sp_config *config, struct sks_kms *kms, struct sks_credential *credential,
        int reason, struct hsm_reason *why)
 {
     struct sks_account *account = NULL;
-    size_t ca;
+    size_t provider = 0;
+    size_t ca = 0;
     enum hsm_status st;
 
     if (credential->ca_directory == NULL)
         return hsm_refuse(why, HSM_ERR_USAGE, "the catalogue does not say which CA has issued it");
-    st = sks_kms_find_ca(config, credential->ca_directory, &ca);
+    if (!sks_sp_find_provider(config, credential->spc, &provider))
+        return hsm_refuse(why, HSM_ERR_NOT_FOUND, "SPC %s is not in the configuration",
+                          credential->spc);
+    st = sks_kms_find_ca(config, provider, credential->ca_directory, &ca);
     if (st != HSM_OK)
         return hsm_refuse(why, st, "%s, which has issued it, is not in the configuration",
                           credential->ca_directory);
-    st = sks_kms_account(kms, credential->token_uri, ca, &account, why);
+    st = sks_kms_account(kms, provider, credential->token_uri, ca, &account, why);
     if (st != HSM_OK)
         return st;
     return sks_revoke_finish(sks_kms_catalogue(kms), sks_account_client(account), credential,
@@ -473,17 +559,14 @@ ask_ca(const struct sks_sp_config *config, struct sks_kms *kms, struct sks_crede
 
 /* Nobody signs with it any more before anything is opened that might fail. */
 static enum hsm_status
-revoke_credential(const struct sks_sp_config *config, int64_t id, int reason,
-                  struct hsm_reason *why)
+revoke_credential(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
+                  int reason, struct hsm_reason *why)
 {
     const struct sks_kms_hooks hooks = {.progress = kms_print};
-    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     DEFER(sks_kms_close) struct sks_kms *kms = NULL;
     struct sks_credential credential = {.id = 0};
-    enum hsm_status st = sks_catalogue_open(config->catalogue, &catalogue);
+    enum hsm_status st = sks_revoke_begin(catalogue, id, &credential, why);
 
-    if (st == HSM_OK)
-        st = sks_revoke_begin(catalogue, id, &credential, why);
     if (st != HSM_OK)
         return st;
     printf("credential %lld: %s, signs no more\n", (long long)id, sks_state_text(credential.state));
@@ -501,6 +584,7 @@ static enum hsm_status
 run_revoke(const void *command_line)
 {
     const struct arguments *arguments = command_line;
+    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     CONFIG config = {.spc = NULL};
     struct hsm_reason why = {""};
     long long id, reason;
@@ -512,10 +596,12 @@ run_revoke(const void *command_line)
     if (st == HSM_OK)
         st = kms_read_config(arguments, &config);
     if (st == HSM_OK)
-        st = kms_lock(&config, LOCK_WAIT_S, &lock);
+        st = sks_catalogue_open(config.catalogue, &catalogue);
+    if (st == HSM_OK)
+        st = lock_credential(&config, catalogue, id, &lock);
     if (st != HSM_OK)
         return st;
-    st = revoke_credential(&config, id, (int)reason, &why);
+    st = revoke_credential(&config, catalogue, id, (int)reason, &why);
     if (st != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "not revoked: %s",
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));
@@ -529,15 +615,15 @@ static const struct option_command commands[] = {
      "tls-name pa-url! pa-account! pa-user! pa-password-source! pa-anchor! ca-directory! "
      "ca-contact tls-ca verification-ports private-addresses",
      run_init},
-    {"enroll", "config! ca token", run_enroll},
-    {"renew", "config! force", run_renew},
-    {"run", "config!", kms_run},
-    {"status", "config! json", kms_run_status},
-    {"ca list", "config! json", kms_run_ca_list},
-    {"account show", "config! ca token", kms_run_account_show},
-    {"account update", "config! contact! ca token", kms_run_account_update},
-    {"account rollover", "config! ca token", kms_run_account_rollover},
-    {"account deactivate", "config! yes ca token", kms_run_account_deactivate},
+    {"enroll", "config! spc ca token", run_enroll},
+    {"renew", "config! spc force", run_renew},
+    {"run", "config! check", kms_run},
+    {"status", "config! spc json", kms_run_status},
+    {"ca list", "config! spc json", kms_run_ca_list},
+    {"account show", "config! spc ca token", kms_run_account_show},
+    {"account update", "config! contact! spc ca token", kms_run_account_update},
+    {"account rollover", "config! spc ca token", kms_run_account_rollover},
+    {"account deactivate", "config! yes spc ca token", kms_run_account_deactivate},
     {"retire", "config! id!", run_retire},
     {"destroy", "config! id! yes", run_destroy},
     {"abandon", "config! id!", run_abandon},

@@ -63,7 +63,7 @@ DEFINE_DEFER(struct sks_signers, sks_signers_free)
 /** What it said; texts are borrowed from argv. */
 struct arguments {
     const char *config;
-    const char *orig, *attest, *origid, *iat;
+    const char *orig, *attest, *origid, *iat, *spc;
     const char *dests[SKS_DEST_MAX + 1];
     const char *identity, *from, *time;
     const char *tos[SKS_DEST_MAX + 1];
@@ -82,6 +82,7 @@ static const struct option_row option_rows[] = {
     TEXT("attest", attest),
     TEXT("origid", origid),
     TEXT("iat", iat),
+    TEXT("spc", spc),
     TEXT("identity", identity),
     TEXT("from", from),
     {"to", OPTION_LIST, offsetof(struct arguments, tos), SKS_DEST_MAX},
@@ -98,8 +99,10 @@ static const char help_text[] =
     "  serve --config FILE [--check]\n"
     "      Serve until SIGTERM; with --check, open everything and end.\n"
     "  sign --config FILE --orig TN --dest TN [--dest TN ...] --attest A|B|C [--origid UUID]\n"
-    "       [--iat SECONDS]\n"
-    "      Print the Identity header of one call, signed in the token.\n"
+    "       [--iat SECONDS] [--spc SPC]\n"
+    "      Print the Identity header of one call, signed in the token for [sp] spc, or for "
+    "another\n"
+    "      SPC that has credentials.\n"
     "  verify --config FILE --identity FILE|- --from TN --to TN [--to TN ...] [--time SECONDS]\n"
     "      Judge an Identity header; exit 0 only if it is valid. The verdict is on standard\n"
     "      output as JSON, and for a person on standard error.\n"
@@ -679,7 +682,8 @@ new_uuid(char out[UUID_LEN + 1])
 }
 
 static enum hsm_status
-sign_claims(const struct sks_sp_config *config, const struct sks_claims *claims, time_t now)
+sign_claims(const struct sks_sp_config *config, const char *spc, const struct sks_claims *claims,
+            time_t now)
 {
     DEFER(sks_tokens_close) struct sks_tokens *tokens = NULL;
     DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
@@ -692,12 +696,13 @@ sign_claims(const struct sks_sp_config *config, const struct sks_claims *claims,
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &catalogue);
     if (st == HSM_OK)
-        st = sks_signers_load_from(catalogue, tokens, config->spc, &signers);
+        st = sks_signers_load_from(catalogue, tokens, spc, &signers);
     if (st != HSM_OK)
         return st;
     st = sks_signers_sign(signers, claims, now, &identity, &signer, &why);
     if (signer == NULL)
-        hsm_log(HSM_LOG_ERROR, "no active credential of SPC %s", config->spc);
+        hsm_log(HSM_LOG_ERROR, "no active credential%s%s", spc != NULL ? " of SPC " : "",
+                spc != NULL ? spc : "");
     else if (st != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "not signed: %s", why.text);
     else
@@ -731,7 +736,9 @@ run_sign(const void *command_line)
         claims.origid = origid;
     if (st == HSM_OK)
         st = read_config(arguments, &config);
-    return st == HSM_OK ? sign_claims(&config, &claims, now) : st;
+    return st == HSM_OK ? sign_claims(&config, arguments->spc != NULL ? arguments->spc : config.spc,
+                                      &claims, now)
+                        : st;
 }
 
 /* ---- verify ---- */
@@ -834,7 +841,7 @@ run_verify(const void *command_line)
 
 static const struct option_command commands[] = {
     {"serve", "config! check", run_serve},
-    {"sign", "config! orig! dest! attest! origid iat", run_sign},
+    {"sign", "config! orig! dest! attest! origid iat spc", run_sign},
     {"verify", "config! identity! from! to! time", run_verify},
 };
 

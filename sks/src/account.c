@@ -1,16 +1,16 @@
 /* account.c - the SP-KMS's account at an STI-CA, and the change of its key. */
 #include <sks/account.h>
 
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <sks/enroll.h>
+
+#include "key_label_internal.h"
 
 struct sks_account {
     struct sks_account_config config;
@@ -23,12 +23,21 @@ DEFINE_DEFER(struct sks_account, sks_account_close)
 DEFINE_DEFER(struct acme_client, acme_client_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
+static struct sks_account_owner
+owner_of(const struct sks_account *account)
+{
+    return (struct sks_account_owner){
+        .spc = account->config.hosted_spc != NULL ? account->config.hosted_spc : "",
+        .ca_directory = account->config.client.directory_url,
+        .token_uri = account->config.token_uri,
+    };
+}
+
 static enum hsm_status
 note(struct sks_account *account, const struct sks_account_keys *keys, struct hsm_reason *why)
 {
-    enum hsm_status st =
-        sks_catalogue_account_put(account->config.catalogue, account->config.client.directory_url,
-                                  account->config.token_uri, keys);
+    const struct sks_account_owner owner = owner_of(account);
+    enum hsm_status st = sks_catalogue_account_put(account->config.catalogue, &owner, keys);
 
     if (st != HSM_OK)
         return hsm_refuse(why, st, "the catalogue did not take the account's key: %s",
@@ -37,17 +46,39 @@ note(struct sks_account *account, const struct sks_account_keys *keys, struct hs
     return HSM_OK;
 }
 
+/* Of a hosted provider they say whose they are. */
 static enum hsm_status
-read_keys(struct sks_account *account, struct hsm_reason *why)
+new_label(const struct sks_account *account, char out[SKS_ACCOUNT_LABEL_MAX + 1],
+          struct hsm_reason *why)
+{
+    const char *spc = account->config.hosted_spc;
+    char prefix[sizeof(SKS_ENROLL_ACCOUNT_LABEL) + 1 + CERTS_SPC_MAX];
+
+    snprintf(prefix, sizeof(prefix), "%s%s%s", SKS_ENROLL_ACCOUNT_LABEL, spc != NULL ? "-" : "",
+             spc != NULL ? spc : "");
+    return key_label_new(account->config.token, prefix, out, why);
+}
+
+/* What names the first key is durable before the key is made, as with all keys. */
+static enum hsm_status
+name_first_key(struct sks_account *account, struct hsm_reason *why)
 {
     struct sks_account_keys keys = {.label = SKS_ENROLL_ACCOUNT_LABEL};
     enum hsm_status st =
-        sks_catalogue_account(account->config.catalogue, account->config.client.directory_url,
-                              account->config.token_uri, &account->keys);
+        account->config.hosted_spc == NULL ? HSM_OK : new_label(account, keys.label, why);
+
+    return st == HSM_OK ? note(account, &keys, why) : st;
+}
+
+static enum hsm_status
+read_keys(struct sks_account *account, struct hsm_reason *why)
+{
+    const struct sks_account_owner owner = owner_of(account);
+    enum hsm_status st = sks_catalogue_account(account->config.catalogue, &owner, &account->keys);
 
     if (st != HSM_OK)
         return hsm_refuse(why, st, "the catalogue cannot be used: %s", hsm_status_text(st));
-    return account->keys.label[0] != '\0' ? HSM_OK : note(account, &keys, why);
+    return account->keys.label[0] != '\0' ? HSM_OK : name_first_key(account, why);
 }
 
 static enum hsm_status
@@ -154,26 +185,6 @@ finish_rollover(struct sks_account *account, struct hsm_reason *why)
     acme_client_free(account->client);
     account->client = client;
     client = NULL;
-    return HSM_OK;
-}
-
-static enum hsm_status
-new_label(const struct sks_account *account, char out[SKS_ACCOUNT_LABEL_MAX + 1],
-          struct hsm_reason *why)
-{
-    uint8_t random[4];
-    struct tm parts;
-    char when[32];
-    time_t now = time(NULL);
-    enum hsm_status st = hsm_token_random(account->config.token, random, sizeof(random));
-
-    if (st != HSM_OK)
-        return hsm_refuse(why, st, "the token gave no random octets: %s", hsm_status_text(st));
-    if (gmtime_r(&now, &parts) == NULL ||
-        strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &parts) == 0)
-        return HSM_ERR_IO;
-    snprintf(out, SKS_ACCOUNT_LABEL_MAX + 1, "acme-account-%s-%02x%02x%02x%02x", when, random[0],
-             random[1], random[2], random[3]);
     return HSM_OK;
 }
 

@@ -59,6 +59,26 @@ static const char *const migrations[] = {
     " since INTEGER NOT NULL,"
     " last INTEGER NOT NULL,"
     " count INTEGER NOT NULL);",
+    /* Hosted service providers have accounts and troubles of their own; "" is who has none. What
+     * goes wrong still is noted again. */
+    "CREATE TABLE account_key ("
+    " spc TEXT NOT NULL,"
+    " ca_directory TEXT NOT NULL,"
+    " token_uri TEXT NOT NULL,"
+    " label TEXT NOT NULL,"
+    " next TEXT NOT NULL,"
+    " PRIMARY KEY (spc, ca_directory, token_uri));"
+    "INSERT INTO account_key SELECT '', ca_directory, token_uri, label, next FROM acme_account;"
+    "DROP TABLE acme_account;"
+    "DROP TABLE trouble;"
+    "CREATE TABLE trouble ("
+    " spc TEXT NOT NULL,"
+    " matter TEXT NOT NULL,"
+    " text TEXT NOT NULL,"
+    " since INTEGER NOT NULL,"
+    " last INTEGER NOT NULL,"
+    " count INTEGER NOT NULL,"
+    " PRIMARY KEY (spc, matter));",
     NULL,
 };
 

@@ -59,14 +59,14 @@ sks_catalogue_renewal_put(struct sks_catalogue *catalogue, int64_t id,
 /* ---- accounts ---- */
 
 enum hsm_status
-sks_catalogue_account(struct sks_catalogue *catalogue, const char *ca_directory,
-                      const char *token_uri, struct sks_account_keys *out)
+sks_catalogue_account(struct sks_catalogue *catalogue, const struct sks_account_owner *owner,
+                      struct sks_account_keys *out)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = acme_store_query(
-        catalogue->store, &rows,
-        "SELECT label, next FROM acme_account WHERE ca_directory = ? AND token_uri = ?", "ss",
-        ca_directory, token_uri);
+    enum hsm_status st = acme_store_query(catalogue->store, &rows,
+                                          "SELECT label, next FROM account_key"
+                                          " WHERE spc = ? AND ca_directory = ? AND token_uri = ?",
+                                          "sss", owner->spc, owner->ca_directory, owner->token_uri);
 
     if (st != HSM_OK)
         return st;
@@ -79,13 +79,14 @@ sks_catalogue_account(struct sks_catalogue *catalogue, const char *ca_directory,
 }
 
 enum hsm_status
-sks_catalogue_account_put(struct sks_catalogue *catalogue, const char *ca_directory,
-                          const char *token_uri, const struct sks_account_keys *keys)
+sks_catalogue_account_put(struct sks_catalogue *catalogue, const struct sks_account_owner *owner,
+                          const struct sks_account_keys *keys)
 {
     return acme_store_run(catalogue->store, NULL,
-                          "INSERT OR REPLACE INTO acme_account (ca_directory, token_uri, label,"
-                          " next) VALUES (?, ?, ?, ?)",
-                          "ssss", ca_directory, token_uri, keys->label, keys->next);
+                          "INSERT OR REPLACE INTO account_key (spc, ca_directory, token_uri, label,"
+                          " next) VALUES (?, ?, ?, ?, ?)",
+                          "sssss", owner->spc, owner->ca_directory, owner->token_uri, keys->label,
+                          keys->next);
 }
 
 enum hsm_status
@@ -93,11 +94,10 @@ sks_catalogue_account_uses(struct sks_catalogue *catalogue, const char *token_ur
                            const char *label, int64_t *out)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st =
-        acme_store_query(catalogue->store, &rows,
-                         "SELECT count(*) FROM acme_account WHERE token_uri = ?1 AND"
-                         " (label = ?2 OR next = ?2)",
-                         "ss", token_uri, label);
+    enum hsm_status st = acme_store_query(catalogue->store, &rows,
+                                          "SELECT count(*) FROM account_key WHERE token_uri = ?1"
+                                          " AND (label = ?2 OR next = ?2)",
+                                          "ss", token_uri, label);
 
     if (st != HSM_OK)
         return st;
@@ -143,17 +143,18 @@ sks_catalogue_has_order(struct sks_catalogue *catalogue, const char *order_url)
 /* ---- troubles ---- */
 
 enum hsm_status
-sks_catalogue_trouble_put(struct sks_catalogue *catalogue, const char *matter, const char *text,
-                          time_t now)
+sks_catalogue_trouble_put(struct sks_catalogue *catalogue, const char *spc, const char *matter,
+                          const char *text, time_t now)
 {
     if (text == NULL)
-        return acme_store_run(catalogue->store, NULL, "DELETE FROM trouble WHERE matter = ?", "s",
+        return acme_store_run(catalogue->store, NULL,
+                              "DELETE FROM trouble WHERE spc = ? AND matter = ?", "ss", spc,
                               matter);
     return acme_store_run(catalogue->store, NULL,
-                          "INSERT INTO trouble (matter, text, since, last, count)"
-                          " VALUES (?1, ?2, ?3, ?3, 1) ON CONFLICT (matter) DO"
-                          " UPDATE SET text = ?2, last = ?3, count = count + 1",
-                          "ssi", matter, text, (int64_t)now);
+                          "INSERT INTO trouble (spc, matter, text, since, last, count)"
+                          " VALUES (?1, ?2, ?3, ?4, ?4, 1) ON CONFLICT (spc, matter) DO"
+                          " UPDATE SET text = ?3, last = ?4, count = count + 1",
+                          "sssi", spc, matter, text, (int64_t)now);
 }
 
 enum hsm_status
@@ -162,9 +163,9 @@ sks_catalogue_troubles(struct sks_catalogue *catalogue, struct sks_trouble **out
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     struct sks_trouble *list;
     size_t n = 0;
-    enum hsm_status st =
-        acme_store_query(catalogue->store, &rows,
-                         "SELECT matter, text, since, last, count FROM trouble ORDER BY since", "");
+    enum hsm_status st = acme_store_query(
+        catalogue->store, &rows,
+        "SELECT spc, matter, text, since, last, count FROM trouble ORDER BY since, spc", "");
 
     if (st != HSM_OK)
         return st;
@@ -174,11 +175,12 @@ sks_catalogue_troubles(struct sks_catalogue *catalogue, struct sks_trouble **out
     while (acme_rows_next(rows)) {
         struct sks_trouble *one = &list[n++];
 
-        one->since = (time_t)acme_rows_int(rows, 2);
-        one->last = (time_t)acme_rows_int(rows, 3);
-        one->count = acme_rows_int(rows, 4);
-        if (!sks_catalogue_column(rows, 0, &one->matter) ||
-            !sks_catalogue_column(rows, 1, &one->text)) {
+        one->since = (time_t)acme_rows_int(rows, 3);
+        one->last = (time_t)acme_rows_int(rows, 4);
+        one->count = acme_rows_int(rows, 5);
+        if (!sks_catalogue_column(rows, 0, &one->spc) ||
+            !sks_catalogue_column(rows, 1, &one->matter) ||
+            !sks_catalogue_column(rows, 2, &one->text)) {
             sks_troubles_free(list, n);
             return HSM_ERR_NOMEM;
         }
@@ -194,6 +196,7 @@ sks_troubles_free(struct sks_trouble *troubles, size_t count)
     if (troubles == NULL)
         return;
     for (size_t i = 0; i < count; i++) {
+        free(troubles[i].spc);
         free(troubles[i].matter);
         free(troubles[i].text);
     }

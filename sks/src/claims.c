@@ -10,6 +10,7 @@
 
 #include "r_value_internal.h"
 #include "rcd_internal.h"
+#include "writing_internal.h"
 
 #define PAYLOAD_FIXED  384 /* octets, at most: everything but what is counted */
 #define IDENTITY_MARKS 3 /* octets around an identity in an array: its quotes, a comma */
@@ -38,6 +39,12 @@ sks_ppt_parse(const char *text, enum sks_ppt *out)
 
 /* ---- texts ---- */
 
+static bool
+is_hex(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
 /* 8-4-4-4-12 hex digits (RFC 4122 section 3). */
 static bool
 is_uuid(const char *text)
@@ -45,7 +52,7 @@ is_uuid(const char *text)
     static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 
     for (size_t i = 0; form[i] != '\0'; i++) {
-        if (form[i] == '-' ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
+        if (form[i] == '-' ? text[i] != '-' : !is_hex(text[i]))
             return false; /* a text that is shorter ends here */
     }
     return text[sizeof(form) - 1] == '\0';
@@ -309,63 +316,6 @@ sks_claims_check(const struct sks_claims *claims, struct hsm_reason *why)
 
 /* ---- payload ---- */
 
-/** A JSON text that is being written; members are asked for in their order. */
-struct writing {
-    char *at, *end; /* one octet is left for the NUL */
-    bool is_full;
-};
-
-static void
-put(struct writing *to, const char *text, size_t len)
-{
-    if (to->is_full || len > (size_t)(to->end - to->at)) {
-        to->is_full = true;
-        return;
-    }
-    memcpy(to->at, text, len);
-    to->at += len;
-}
-
-static void
-put_text(struct writing *to, const char *text)
-{
-    put(to, text, strlen(text));
-}
-
-/* Texts that were checked have nothing to escape, but for crn and rcd. */
-static void
-put_quoted(struct writing *to, const char *text)
-{
-    put(to, "\"", 1);
-    put_text(to, text);
-    put(to, "\"", 1);
-}
-
-static void
-put_json(struct writing *to, const json_t *value)
-{
-    size_t room = to->is_full ? 0 : (size_t)(to->end - to->at);
-    size_t len = json_dumpb(value, to->at, room, CANONICAL);
-
-    if (len == 0 || len > room)
-        to->is_full = true;
-    else
-        to->at += len;
-}
-
-static void
-put_number(struct writing *to, int64_t number)
-{
-    char digits[20];
-    size_t len = 0;
-
-    do {
-        digits[sizeof(digits) - ++len] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    put(to, digits + sizeof(digits) - len, len);
-}
-
 static void
 put_texts(struct writing *to, const char *name, const char *const *texts, size_t count)
 {
@@ -428,7 +378,7 @@ put_mky(struct writing *to, const struct sks_claims *claims)
 static void
 put_crn(struct writing *to, const char *crn)
 {
-    json_t *value = json_string(crn);
+    json_t *value = json_string(crn); /* NULL if it is no UTF-8 */
 
     put_text(to, "\"crn\":");
     put_json(to, value);
@@ -461,7 +411,7 @@ enum hsm_status
 sks_claims_payload(const struct sks_claims *claims, char out[SKS_PASSPORT_PAYLOAD_MAX + 1],
                    size_t *len)
 {
-    struct writing to = {.at = out, .end = out + SKS_PASSPORT_PAYLOAD_MAX};
+    struct writing to = {.at = out, .end = out + SKS_PASSPORT_PAYLOAD_MAX}; /* room for the NUL */
 
     put(&to, "{", 1);
     if (claims->attest != '\0') {

@@ -9,7 +9,10 @@
 #include <string.h>
 #include <time.h>
 
+#include <openssl/x509.h>
+
 #include <acme/http_client.h>
+#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/chain.h>
 #include <certs/csr.h>
@@ -17,6 +20,8 @@
 #include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/uri.h>
+
+#include "key_label_internal.h"
 
 #define FETCH_BACK_MS 10000
 #define LINE_MAX_LEN  1024 /* characters of a line of progress; longer ones are cut */
@@ -29,6 +34,7 @@ struct run {
     struct hsm_key *key;
     bool is_continued; /* an earlier run may have made an order that it could not note */
     struct certs_chain *replaced_chain; /* of the credential it replaces; NULL: none */
+    char *order_x5u; /* where the CA hosts the chain; NULL: it did not say */
     bool authority_refused; /* the STI-PA gave no token: another order would not help */
     struct hsm_reason *why;
 };
@@ -40,6 +46,7 @@ run_clear(struct run *run)
     certs_tnauthlist_free(run->tnauthlist);
     hsm_key_free(run->key);
     certs_chain_free(run->replaced_chain);
+    free(run->order_x5u);
 }
 
 DEFINE_DEFER(char, free)
@@ -58,15 +65,6 @@ static void HSM_PRINTF(2, 3) tell(const struct run *run, const char *format, ...
     vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
     run->with->progress(run->with->context, line);
-}
-
-static void
-time_text(time_t time, char out[32])
-{
-    struct tm parts;
-
-    if (gmtime_r(&time, &parts) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        out[0] = '\0';
 }
 
 /* Durable before it takes effect: the state changes here only when the catalogue has it. */
@@ -133,27 +131,21 @@ take_up(struct run *run)
                : hsm_refuse(run->why, st, "the catalogue cannot be used: %s", hsm_status_text(st));
 }
 
-/* "sp-1234-20260115T120000Z-9f3a": a label that no key of the token has. */
+/* "pkcs11:object=sp-1234-20260115T120000Z-9f3a10c4": a key that the token does not have. */
 static enum hsm_status
 new_key_uri(const struct run *run, char **out)
 {
-    uint8_t random[2];
-    char when[32];
-    time_t now = time(NULL);
-    struct tm parts;
-    enum hsm_status st = hsm_token_random(run->with->token, random, sizeof(random));
+    char prefix[sizeof("sp-") + CERTS_SPC_MAX];
+    char label[KEY_LABEL_MAX + 1];
+    enum hsm_status st;
 
-    if (st != HSM_OK)
-        return st;
-    if (gmtime_r(&now, &parts) == NULL ||
-        strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &parts) == 0)
-        return HSM_ERR_IO;
-    if (asprintf(out, "pkcs11:object=sp-%.32s-%s-%02x%02x", run->with->spc, when, random[0],
-                 random[1]) < 0) {
+    snprintf(prefix, sizeof(prefix), "sp-%s", run->with->spc);
+    st = key_label_new(run->with->token, prefix, label, run->why);
+    if (st == HSM_OK && asprintf(out, "pkcs11:object=%s", label) < 0) {
         *out = NULL;
-        return HSM_ERR_NOMEM;
+        st = HSM_ERR_NOMEM;
     }
-    return HSM_OK;
+    return st;
 }
 
 /* The key's name is in the catalogue before the key is in the token: no crash leaves a key there
@@ -165,7 +157,7 @@ begin(struct run *run)
     enum hsm_status st = new_key_uri(run, &credential->key_uri);
 
     if (st != HSM_OK)
-        return hsm_refuse(run->why, st, "the token gave no random octets: %s", hsm_status_text(st));
+        return st;
     credential->replaces = run->with->replaces;
     credential->spc = strdup(run->with->spc);
     credential->token_uri = strdup(run->with->token_uri);
@@ -301,6 +293,15 @@ replaced_certificate(struct run *run)
     return run->replaced_chain == NULL ? NULL : certs_chain_get(run->replaced_chain, 0);
 }
 
+/* The trusted list may have only one of the roots that the CA's chains end at. */
+static bool
+is_trusted(void *context, const struct certs_chain *chain)
+{
+    const struct run *run = context;
+
+    return sks_trust_check(run->with->trust, chain, time(NULL), NULL) == HSM_OK;
+}
+
 /* An order that the CA has given up cannot be continued; a new one can be made for the same key. */
 static enum hsm_status
 order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **chain)
@@ -314,7 +315,9 @@ order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **
         .ordered = remember_order,
         .resume_url = run->credential.order_url,
         .is_known = run->is_continued ? is_known : NULL,
+        .accepts = is_trusted,
         .replaces = replaced_certificate(run),
+        .x5u = run->with->hosted_by_ca != NULL ? &run->order_x5u : NULL,
     };
     DEFER(free) char *resumed = NULL;
     enum hsm_status st;
@@ -379,7 +382,7 @@ static enum hsm_status
 take_issued(struct run *run, const struct certs_chain *chain)
 {
     DEFER(free) char *serial = certs_cert_serial_hex(certs_chain_get(chain, 0));
-    char until[32];
+    char until[ACME_TIME_LEN + 1];
     char *pem = NULL;
     enum hsm_status st = certs_chain_pem(chain, &pem);
 
@@ -387,12 +390,17 @@ take_issued(struct run *run, const struct certs_chain *chain)
         return st;
     free(run->credential.chain_pem);
     run->credential.chain_pem = pem;
+    if (run->order_x5u != NULL) {
+        free(run->credential.x5u);
+        run->credential.x5u = run->order_x5u;
+        run->order_x5u = NULL; /* handed over */
+    }
     run->credential.not_before = certs_chain_latest_start(chain);
     run->credential.not_after = certs_chain_not_after(chain);
     st = advance(run, SKS_ISSUED);
     if (st != HSM_OK)
         return st;
-    time_text(run->credential.not_after, until);
+    acme_time_format(run->credential.not_after, until);
     tell(run, "issued: serial %s, until %s, chain verified", serial != NULL ? serial : "?", until);
     return HSM_OK;
 }
@@ -450,6 +458,36 @@ parse_own_chain(struct run *run, struct certs_chain **out)
 {
     return certs_chain_parse_pem(run->credential.chain_pem, strlen(run->credential.chain_pem),
                                  CERTS_CHAIN_LEN_MAX, out, run->why);
+}
+
+/* The STI-CA hosts it: what verifiers get need not have the same octets, but must be the same
+ * certificate in a chain as good. */
+static enum hsm_status
+find_hosted(struct run *run)
+{
+    DEFER(certs_chain_free) struct certs_chain *own = NULL;
+    DEFER(certs_chain_free) struct certs_chain *hosted = NULL;
+    const char *x5u = run->credential.x5u;
+    enum hsm_status st;
+
+    if (x5u == NULL)
+        return hsm_refuse(run->why, HSM_ERR_UNSUPPORTED,
+                          "the STI-CA's order names no x5u: it does not host the chain");
+    st = sks_x5u_check(run->with->hosted_by_ca, x5u, run->why);
+    if (st == HSM_OK)
+        st = parse_own_chain(run, &own);
+    if (st == HSM_OK)
+        st = acme_http_fetch_chain(run->with->http, x5u, &hosted, run->why);
+    if (st != HSM_OK)
+        return st == HSM_ERR_NOT_FOUND ? HSM_ERR_BUSY : st; /* it may not be there yet */
+    if (X509_cmp(certs_chain_get(own, 0), certs_chain_get(hosted, 0)) != 0)
+        return hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "%s: serves another certificate", x5u);
+    st = sks_trust_check(run->with->trust, hosted, time(NULL), run->why);
+    if (st == HSM_OK)
+        st = advance(run, SKS_PUBLISHED);
+    if (st == HSM_OK)
+        tell(run, "published: %s, by the STI-CA", x5u);
+    return st;
 }
 
 static enum hsm_status
@@ -512,7 +550,7 @@ next_step(struct run *run)
     case SKS_REQUESTED:
         return obtain(run);
     case SKS_ISSUED:
-        return publish(run);
+        return run->with->hosted_by_ca != NULL ? find_hosted(run) : publish(run);
     case SKS_PUBLISHED:
         return activate(run);
     default:

@@ -17,75 +17,39 @@ DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(char, free)
 
 void
-kms_tell(const struct sks_kms *kms, const char *format, ...)
+kms_tell(const struct kms_provider *provider, const char *format, ...)
 {
+    const struct sks_kms *kms = provider->kms;
     char line[LINE_SIZE];
+    size_t len = 0;
     va_list arguments;
 
     if (kms->hooks.progress == NULL)
         return;
+    if (kms->config->provider_count > 1)
+        len = (size_t)snprintf(line, sizeof(line), "SPC %s: ", provider->config->spc);
     va_start(arguments, format);
-    vsnprintf(line, sizeof(line), format, arguments);
+    vsnprintf(line + len, sizeof(line) - len, format, arguments);
     va_end(arguments);
     kms->hooks.progress(kms->hooks.context, line);
 }
 
 void
-kms_time_text(time_t time, char out[32])
+kms_tell_line(void *context, const char *line)
 {
-    struct tm parts;
+    kms_tell(context, "%s", line);
+}
 
-    if (gmtime_r(&time, &parts) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        out[0] = '\0';
+const char *
+kms_token_uri(const struct kms_provider *provider, size_t i)
+{
+    return sks_tokens_uri(provider->kms->tokens, provider->config->tokens[i]);
 }
 
 /* ---- open and close ---- */
 
 static enum hsm_status
-read_secret(const char *source, const char *question, struct hsm_secret **out)
-{
-    return source == NULL ? HSM_OK : hsm_secret_from(source, question, out);
-}
-
-static enum hsm_status
-read_secrets(struct sks_kms *kms)
-{
-    const struct sks_sp_config *config = kms->config;
-    enum hsm_status st = read_secret(config->pa_password_source,
-                                     "Password of the account at the STI-PA: ", &kms->password);
-
-    if (st == HSM_OK)
-        st = read_secret(config->upload_bearer_source,
-                         "Bearer token of the STI-CR: ", &kms->upload_bearer);
-    for (size_t i = 0; st == HSM_OK && i < sks_sp_ca_count(config); i++)
-        st = read_secret(config->cas[i].eab_key_source,
-                         "MAC key of the external account binding: ", &kms->eab_keys[i]);
-    return st;
-}
-
-static enum hsm_status
-prepare_publisher(struct sks_kms *kms)
-{
-    struct hsm_reason why = {""};
-    enum hsm_status st;
-
-    kms->publisher = (struct sks_publisher){
-        .http = kms->verification.http,
-        .upload_url = kms->config->upload_url,
-        .upload_bearer = kms->upload_bearer,
-        .upload_command = kms->config->upload_command,
-        .notify_command = kms->config->notify_command,
-        .dir = kms->config->cr_dir,
-        .timeout_s = (unsigned)kms->config->command_timeout_s,
-    };
-    st = sks_publish_check(&kms->publisher, &why);
-    if (st != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "%s", why.text);
-    return st;
-}
-
-static enum hsm_status
-open_parts(struct sks_kms *kms)
+open_shared(struct sks_kms *kms)
 {
     const struct sks_sp_config *config = kms->config;
     enum hsm_status st = sks_sp_tokens_open(config, config->common.shared.pin, &kms->tokens);
@@ -93,14 +57,21 @@ open_parts(struct sks_kms *kms)
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &kms->catalogue);
     if (st == HSM_OK)
-        st = sks_repository_open(config->cr_dir, config->cr_base_url, &kms->repository);
-    if (st == HSM_OK)
         st = sks_sp_verification_open(config, &kms->verification);
-    if (st == HSM_OK)
-        st = read_secrets(kms);
-    if (st == HSM_OK)
-        st = prepare_publisher(kms);
     return st;
+}
+
+static void
+set_provider(struct sks_kms *kms, size_t i)
+{
+    struct kms_provider *provider = &kms->providers[i];
+
+    provider->kms = kms;
+    provider->config = &kms->config->providers[i];
+    for (size_t j = 0; j < SKS_SP_TOKENS_MAX; j++)
+        provider->places[j].backoff =
+            (struct acme_backoff){.first_ms = (unsigned)kms->config->retry_first_s * 1000,
+                                  .longest_ms = (unsigned)kms->config->retry_longest_s * 1000};
 }
 
 enum hsm_status
@@ -114,31 +85,44 @@ sks_kms_open(const struct sks_sp_config *config, const struct sks_kms_hooks *hoo
         return HSM_ERR_NOMEM;
     kms->config = config;
     kms->hooks = *hooks;
-    st = open_parts(kms);
+    kms->providers = calloc(config->provider_count, sizeof(*kms->providers));
+    if (kms->providers == NULL)
+        return HSM_ERR_NOMEM;
+    for (size_t i = 0; i < config->provider_count; i++)
+        set_provider(kms, i);
+    st = open_shared(kms);
     if (st != HSM_OK)
         return st;
-    kms->login = (struct acme_authority_login){.http = kms->verification.http,
-                                               .base_url = config->pa_url,
-                                               .account_id = config->pa_account,
-                                               .user = config->pa_user,
-                                               .password = kms->password};
-    for (size_t i = 0; i < SKS_TOKENS_MAX; i++)
-        kms->places[i].backoff =
-            (struct acme_backoff){.first_ms = (unsigned)config->retry_first_s * 1000,
-                                  .longest_ms = (unsigned)config->retry_longest_s * 1000};
     *out = kms;
     kms = NULL;
     return HSM_OK;
 }
 
 void
-sks_kms_forget(struct sks_kms *kms)
+sks_kms_forget(struct sks_kms *kms, size_t provider)
 {
-    for (size_t i = 0; i < SKS_TOKENS_MAX; i++)
+    struct kms_provider *of = &kms->providers[provider];
+
+    for (size_t i = 0; i < SKS_SP_TOKENS_MAX; i++)
         for (size_t j = 0; j < SKS_SP_CAS_MAX; j++) {
-            sks_account_close(kms->accounts[i][j]);
-            kms->accounts[i][j] = NULL;
+            sks_account_close(of->accounts[i][j]);
+            of->accounts[i][j] = NULL;
         }
+}
+
+/* What kms_prepare() has opened, or a part of it. */
+static void
+put_back(struct kms_provider *provider)
+{
+    for (size_t i = 0; i < SKS_SP_CAS_MAX; i++) {
+        hsm_secret_free(provider->eab_keys[i]);
+        provider->eab_keys[i] = NULL;
+    }
+    hsm_secret_free(provider->upload_bearer);
+    hsm_secret_free(provider->password);
+    sks_repository_close(provider->repository);
+    provider->upload_bearer = provider->password = NULL;
+    provider->repository = NULL;
 }
 
 void
@@ -146,16 +130,119 @@ sks_kms_close(struct sks_kms *kms)
 {
     if (kms == NULL)
         return;
-    sks_kms_forget(kms);
-    for (size_t i = 0; i < SKS_SP_CAS_MAX; i++)
-        hsm_secret_free(kms->eab_keys[i]);
-    hsm_secret_free(kms->upload_bearer);
-    hsm_secret_free(kms->password);
+    for (size_t i = 0; kms->providers != NULL && i < kms->config->provider_count; i++) {
+        sks_kms_forget(kms, i);
+        put_back(&kms->providers[i]);
+    }
+    free(kms->providers);
     sks_sp_verification_close(&kms->verification);
-    sks_repository_close(kms->repository);
     sks_catalogue_close(kms->catalogue);
     sks_tokens_close(kms->tokens);
     free(kms);
+}
+
+/* ---- what a provider only needs ---- */
+
+static enum hsm_status
+read_secret(const char *source, const char *question, struct hsm_secret **out,
+            struct hsm_reason *why)
+{
+    enum hsm_status st = source == NULL ? HSM_OK : hsm_secret_from(source, question, out);
+
+    return st == HSM_OK ? st : hsm_refuse(why, st, "%s%s", question, hsm_status_text(st));
+}
+
+/* The keys of external accounts: in the main file each STI-CA has one, a hosted provider has one at
+ * its first. */
+static const char *
+eab_key_source(const struct kms_provider *provider, size_t ca)
+{
+    const struct sks_sp_provider *config = provider->config;
+
+    if (config->name == NULL)
+        return provider->kms->config->cas[ca].eab_key_source;
+    return config->ca_count > 0 && config->cas[0] == ca ? config->eab_key_source : NULL;
+}
+
+static const char *
+eab_kid(const struct kms_provider *provider, size_t ca)
+{
+    return provider->config->name == NULL ? provider->kms->config->cas[ca].eab_kid
+                                          : provider->config->eab_kid;
+}
+
+static enum hsm_status
+read_secrets(struct kms_provider *provider, const char *upload_bearer_source,
+             struct hsm_reason *why)
+{
+    const struct sks_sp_provider *config = provider->config;
+    enum hsm_status st =
+        read_secret(config->pa_password_source,
+                    "Password of the account at the STI-PA: ", &provider->password, why);
+
+    if (st == HSM_OK)
+        st = read_secret(upload_bearer_source,
+                         "Bearer token of the STI-CR: ", &provider->upload_bearer, why);
+    for (size_t i = 0; st == HSM_OK && i < config->ca_count; i++)
+        st = read_secret(
+            eab_key_source(provider, config->cas[i]),
+            "MAC key of the external account binding: ", &provider->eab_keys[config->cas[i]], why);
+    return st;
+}
+
+/* Its own STI-CR, or all of [cr]: what is uploaded to one is not for the other. */
+static enum hsm_status
+open_repository(struct kms_provider *provider, struct hsm_reason *why)
+{
+    const struct sks_sp_provider *own = provider->config;
+    const struct sks_sp_config *config = provider->kms->config;
+    const char *base_url = own->cr_base_url != NULL ? own->cr_base_url : config->cr_base_url;
+    bool is_own = own->cr_base_url != NULL;
+    enum hsm_status st = sks_repository_open(config->cr_dir, base_url, &provider->repository);
+
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "%s in %s: %s", base_url, config->cr_dir, hsm_status_text(st));
+    provider->publisher = (struct sks_publisher){
+        .http = provider->kms->verification.http,
+        .upload_url = is_own ? own->upload_url : config->upload_url,
+        .upload_command = is_own ? own->upload_command : config->upload_command,
+        .notify_command = config->notify_command,
+        .dir = config->cr_dir,
+        .timeout_s = (unsigned)config->command_timeout_s,
+    };
+    st = sks_publish_check(&provider->publisher, why);
+    if (st == HSM_OK)
+        st = read_secrets(provider,
+                          is_own ? own->upload_bearer_source : config->upload_bearer_source, why);
+    provider->publisher.upload_bearer = provider->upload_bearer;
+    return st;
+}
+
+enum hsm_status
+kms_prepare(struct kms_provider *provider, struct hsm_reason *why)
+{
+    enum hsm_status st;
+
+    if (provider->is_prepared)
+        return HSM_OK;
+    st = open_repository(provider, why);
+    if (st != HSM_OK) {
+        put_back(provider);
+        return st;
+    }
+    provider->login = (struct acme_authority_login){.http = provider->kms->verification.http,
+                                                    .base_url = provider->kms->config->pa_url,
+                                                    .account_id = provider->config->pa_account,
+                                                    .user = provider->config->pa_user,
+                                                    .password = provider->password};
+    provider->is_prepared = true;
+    return HSM_OK;
+}
+
+enum hsm_status
+sks_kms_check(struct sks_kms *kms, size_t provider, struct hsm_reason *why)
+{
+    return kms_prepare(&kms->providers[provider], why);
 }
 
 struct sks_catalogue *
@@ -164,35 +251,20 @@ sks_kms_catalogue(const struct sks_kms *kms)
     return kms->catalogue;
 }
 
-void
-sks_kms_lifecycle(const struct sks_kms *kms, struct sks_lifecycle *out)
-{
-    *out = (struct sks_lifecycle){
-        .catalogue = kms->catalogue,
-        .tokens = kms->tokens,
-        .spc = kms->config->spc,
-        .retiring_s = (time_t)kms->config->retiring_s,
-        .retired_s = (time_t)kms->config->retired_s,
-        .keep_keys = !kms->config->destroys_keys,
-        .progress = kms->hooks.progress,
-        .context = kms->hooks.context,
-    };
-}
-
 /* ---- accounts ---- */
 
 enum hsm_status
-sks_kms_find_ca(const struct sks_sp_config *config, const char *name, size_t *out)
+sks_kms_find_ca(const struct sks_sp_config *config, size_t provider, const char *name, size_t *out)
 {
-    size_t count = sks_sp_ca_count(config);
+    const struct sks_sp_provider *of = &config->providers[provider];
 
-    for (size_t i = 0; i < count; i++) {
-        const struct sks_sp_ca *ca = &config->cas[i];
+    for (size_t i = 0; i < of->ca_count; i++) {
+        const struct sks_sp_ca *ca = &config->cas[of->cas[i]];
 
         if (name != NULL && strcmp(ca->directory, name) != 0 &&
             (ca->name == NULL || strcmp(ca->name, name) != 0))
             continue;
-        *out = i;
+        *out = of->cas[i];
         return HSM_OK;
     }
     hsm_log(HSM_LOG_ERROR, "%s: no STI-CA of the configuration has this name or directory",
@@ -200,40 +272,45 @@ sks_kms_find_ca(const struct sks_sp_config *config, const char *name, size_t *ou
     return HSM_ERR_NOT_FOUND;
 }
 
+/* Which of the provider's tokens; its last when the catalogue has another name for it. */
 static size_t
-token_index(const struct sks_kms *kms, const char *uri)
+token_index(const struct kms_provider *provider, const char *uri)
 {
     size_t i = 0;
 
-    while (i + 1 < sks_tokens_count(kms->tokens) &&
-           strcmp(sks_tokens_uri(kms->tokens, i), uri) != 0)
+    while (i + 1 < provider->config->token_count && strcmp(kms_token_uri(provider, i), uri) != 0)
         i++;
     return i;
 }
 
 enum hsm_status
-sks_kms_account(struct sks_kms *kms, const char *token_uri, size_t ca, struct sks_account **out,
-                struct hsm_reason *why)
+sks_kms_account(struct sks_kms *kms, size_t provider, const char *token_uri, size_t ca,
+                struct sks_account **out, struct hsm_reason *why)
 {
+    struct kms_provider *of = &kms->providers[provider];
+    const struct sks_sp_provider *own = of->config;
     const struct sks_sp_ca *config = &kms->config->cas[ca];
-    struct sks_account **place = &kms->accounts[token_index(kms, token_uri)][ca];
+    struct sks_account **place = &of->accounts[token_index(of, token_uri)][ca];
+    enum hsm_status st = kms_prepare(of, why);
     const struct sks_account_config account = {
         .catalogue = kms->catalogue,
         .token = sks_tokens_get(kms->tokens, token_uri),
         .token_uri = token_uri,
+        .hosted_spc = own->name != NULL ? own->spc : NULL,
         .client = {.http = kms->verification.http,
                    .directory_url = config->directory,
-                   .contact = config->contact,
+                   .contact = own->contact != NULL ? own->contact : config->contact,
                    .member = config->member,
                    .tnauthlist_text = config->tnauthlist_text,
                    .poll_limit_s = (unsigned)kms->config->poll_limit_s,
-                   .eab_kid = config->eab_kid,
-                   .eab_key = kms->eab_keys[ca],
+                   .eab_kid = of->eab_keys[ca] != NULL ? eab_kid(of, ca) : NULL,
+                   .eab_key = of->eab_keys[ca],
                    .stopped = kms->hooks.stopped,
                    .stopped_context = kms->hooks.context},
     };
-    enum hsm_status st = HSM_OK;
 
+    if (st != HSM_OK)
+        return st;
     if (account.token == NULL)
         return hsm_refuse(why, HSM_ERR_BUSY, "token %s is away", token_uri);
     if (*place == NULL)
@@ -265,36 +342,40 @@ check_name(const struct sks_kms *kms, const char *name, struct hsm_reason *why)
 }
 
 enum hsm_status
-sks_kms_enroll(struct sks_kms *kms, const char *token_uri, size_t ca, int64_t replaces, int64_t *id,
-               struct hsm_reason *why)
+sks_kms_enroll(struct sks_kms *kms, size_t provider, const char *token_uri, size_t ca,
+               int64_t replaces, int64_t *id, struct hsm_reason *why)
 {
+    struct kms_provider *of = &kms->providers[provider];
     const struct sks_sp_ca *config = &kms->config->cas[ca];
+    struct sks_account *account = NULL;
     struct sks_enrollment enrollment = {
         .token = sks_tokens_get(kms->tokens, token_uri),
         .token_uri = token_uri,
         .catalogue = kms->catalogue,
-        .repository = kms->repository,
         .ca_directory = config->directory,
-        .authority = &kms->login,
+        .authority = &of->login,
         .fingerprint = config->fingerprint_form,
         .trust = kms->verification.trust,
         .http = kms->verification.http,
-        .spc = kms->config->spc,
-        .publisher = &kms->publisher,
+        .spc = of->config->spc,
+        .publisher = &of->publisher,
+        .hosted_by_ca = config->hosts_chains ? kms->verification.x5u : NULL,
         .replaces = replaces,
-        .progress = kms->hooks.progress,
-        .context = kms->hooks.context,
+        .progress = kms_tell_line,
+        .context = of,
     };
-    struct sks_account *account = NULL;
-    enum hsm_status st = config->name == NULL ? HSM_OK : check_name(kms, config->name, why);
+    enum hsm_status st = kms_prepare(of, why);
 
+    if (st == HSM_OK && config->name != NULL)
+        st = check_name(kms, config->name, why);
     if (st == HSM_OK)
-        st = sks_kms_account(kms, token_uri, ca, &account, why);
+        st = sks_kms_account(kms, provider, token_uri, ca, &account, why);
     if (st != HSM_OK)
         return st;
+    enrollment.repository = of->repository;
     enrollment.client = sks_account_client(account);
     st = sks_enroll(&enrollment, id, why);
     if (st == HSM_OK)
-        kms_notify(kms, time(NULL));
+        kms_notify(of, time(NULL));
     return st;
 }

@@ -7,13 +7,14 @@
 #include <sks/kms.h>
 
 #include <acme/backoff.h>
+#include <acme/time.h>
 #include <hsm/secret.h>
 #include <sks/enroll.h>
 #include <sks/publish.h>
 #include <sks/repository.h>
 #include <sks/tokens.h>
 
-/** A token as the rounds see it. */
+/** A token of a provider as the looks at it see it. */
 struct kms_place {
     struct acme_backoff backoff;
     time_t next_at; /* not before; 0: at once */
@@ -27,36 +28,47 @@ struct kms_alarm {
     time_t told_at;
 };
 
+/** A service provider and what it has open: one thread's at a time. */
+struct kms_provider {
+    struct sks_kms *kms;
+    const struct sks_sp_provider *config; /* borrowed */
+    bool is_prepared; /* all up to `accounts` is there */
+    struct hsm_secret *password, *upload_bearer;
+    struct hsm_secret *eab_keys[SKS_SP_CAS_MAX];
+    struct sks_repository *repository;
+    struct sks_publisher publisher;
+    struct acme_authority_login login;
+    struct sks_account *accounts[SKS_SP_TOKENS_MAX][SKS_SP_CAS_MAX];
+    struct kms_place places[SKS_SP_TOKENS_MAX];
+};
+
 struct sks_kms {
     const struct sks_sp_config *config; /* borrowed */
     struct sks_kms_hooks hooks;
     struct sks_tokens *tokens;
     struct sks_catalogue *catalogue;
-    struct sks_repository *repository;
     struct sks_sp_verification verification;
-    struct hsm_secret *password, *upload_bearer;
-    struct hsm_secret *eab_keys[SKS_SP_CAS_MAX];
-    struct sks_publisher publisher;
-    struct acme_authority_login login;
-    struct sks_account *accounts[SKS_TOKENS_MAX][SKS_SP_CAS_MAX];
-
-    struct kms_place places[SKS_TOKENS_MAX];
+    struct kms_provider *providers; /* as many as the configuration has */
     struct kms_alarm alarms[SKS_WATCHED_MAX];
     size_t alarm_count;
 };
 
-void kms_tell(const struct sks_kms *kms, const char *format, ...) HSM_PRINTF(2, 3);
+/** The URI of the i-th token of a provider, as the catalogue names it. */
+const char *kms_token_uri(const struct kms_provider *provider, size_t i);
 
-/** Note how a matter stands (why NULL: well), and log it when that is news. */
-void kms_note(struct sks_kms *kms, const char *matter, const char *why, time_t now);
+/** Open what only this provider has, if that was not done. */
+HSM_MUST_CHECK enum hsm_status kms_prepare(struct kms_provider *provider, struct hsm_reason *why);
 
-/** "2026-01-15T12:00:00Z". */
-void kms_time_text(time_t time, char out[32]);
+void kms_tell(const struct kms_provider *provider, const char *format, ...) HSM_PRINTF(2, 3);
+/** The same of a line, for those who call back. @param provider  struct kms_provider * */
+void kms_tell_line(void *provider, const char *line);
+
+/** Note how a matter stands (why NULL: well), and log it when it does not.
+ *  @param spc  whose matter; "": everybody's */
+void kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why,
+              time_t now);
 
 /** Tell, by the operator's command, of credentials that sign and that nobody was told of. */
-void kms_notify(struct sks_kms *kms, time_t now);
-
-/** Say what is late, once for each threshold and then once a day. */
-void kms_watch(struct sks_kms *kms, time_t now);
+void kms_notify(struct kms_provider *provider, time_t now);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <sks/lifecycle.h>
 
 #define ASK_AGAIN_S     3600 /* the CA for its window, after it did not answer */
 #define ASK_UNKNOWN_S   86400 /* after it said that it gives none */
@@ -16,12 +17,13 @@
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 
 void
-kms_note(struct sks_kms *kms, const char *matter, const char *why, time_t now)
+kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why, time_t now)
 {
-    if (sks_catalogue_trouble_put(kms->catalogue, matter, why, now) != HSM_OK)
+    if (sks_catalogue_trouble_put(kms->catalogue, spc, matter, why, now) != HSM_OK)
         hsm_log(HSM_LOG_WARNING, "%s: the catalogue did not take how it stands", matter);
     if (why != NULL)
-        hsm_log(HSM_LOG_WARNING, "%s: %s", matter, why);
+        hsm_log(HSM_LOG_WARNING, "%s%s%s%s: %s", *spc != '\0' ? "SPC " : "", spc,
+                *spc != '\0' ? ", " : "", matter, why);
 }
 
 /* ---- when to renew ---- */
@@ -46,10 +48,10 @@ decide_by_life(const struct sks_kms *kms, const struct sks_credential *credentia
 
 /* RFC 9773 section 4.2: a random moment of the window, chosen once for each window. */
 static void
-decide_by_window(const struct sks_kms *kms, const struct sks_credential *credential,
+decide_by_window(const struct kms_provider *provider, const struct sks_credential *credential,
                  const struct acme_client_renewal *window, time_t now, struct sks_renewal *renewal)
 {
-    char start[32], end[32];
+    char start[ACME_TIME_LEN + 1], end[ACME_TIME_LEN + 1];
 
     renewal->ask_at = now + (time_t)window->retry_after_s;
     if (renewal->start == window->start && renewal->end == window->end)
@@ -60,28 +62,37 @@ decide_by_window(const struct sks_kms *kms, const struct sks_credential *credent
         window->start + (time_t)acme_backoff_random((unsigned)(window->end - window->start));
     snprintf(renewal->explanation_url, sizeof(renewal->explanation_url), "%s",
              window->explanation_url);
-    kms_time_text(window->start, start);
-    kms_time_text(window->end, end);
-    kms_tell(kms, "credential %lld: the STI-CA wants it renewed between %s and %s%s%s",
+    acme_time_format(window->start, start);
+    acme_time_format(window->end, end);
+    kms_tell(provider, "credential %lld: the STI-CA wants it renewed between %s and %s%s%s",
              (long long)credential->id, start, end,
              window->explanation_url[0] != '\0' ? ", see " : "", window->explanation_url);
 }
 
-/* That of the configuration whose certificate it is; false: none any more. */
+/* That of the provider whose certificate it is; false: none any more. */
 static bool
-ca_of(const struct sks_kms *kms, const struct sks_credential *credential, size_t *out)
+ca_of(const struct kms_provider *provider, const struct sks_credential *credential, size_t *out)
 {
-    for (size_t i = 0; i < sks_sp_ca_count(kms->config); i++)
+    const struct sks_sp_ca *cas = provider->kms->config->cas;
+
+    for (size_t i = 0; i < provider->config->ca_count; i++)
         if (credential->ca_directory != NULL &&
-            strcmp(credential->ca_directory, kms->config->cas[i].directory) == 0) {
-            *out = i;
+            strcmp(credential->ca_directory, cas[provider->config->cas[i]].directory) == 0) {
+            *out = provider->config->cas[i];
             return true;
         }
     return false;
 }
 
+/* The public functions count providers. */
+static size_t
+number_of(const struct kms_provider *provider)
+{
+    return (size_t)(provider - provider->kms->providers);
+}
+
 static enum hsm_status
-ask_window(struct sks_kms *kms, const struct sks_credential *credential, size_t ca,
+ask_window(struct kms_provider *provider, const struct sks_credential *credential, size_t ca,
            struct acme_client_renewal *window, struct hsm_reason *why)
 {
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
@@ -90,14 +101,15 @@ ask_window(struct sks_kms *kms, const struct sks_credential *credential, size_t 
                                                CERTS_CHAIN_LEN_MAX, &chain, why);
 
     if (st == HSM_OK)
-        st = sks_kms_account(kms, credential->token_uri, ca, &account, why);
+        st = sks_kms_account(provider->kms, number_of(provider), credential->token_uri, ca,
+                             &account, why);
     if (st != HSM_OK)
         return st;
     return acme_client_renewal(sks_account_client(account), certs_chain_get(chain, 0), window, why);
 }
 
 static void
-ask_ca(struct sks_kms *kms, const struct sks_credential *credential, time_t now,
+ask_ca(struct kms_provider *provider, const struct sks_credential *credential, time_t now,
        struct sks_renewal *renewal)
 {
     struct acme_client_renewal window;
@@ -105,11 +117,12 @@ ask_ca(struct sks_kms *kms, const struct sks_credential *credential, time_t now,
     enum hsm_status st;
     size_t ca;
 
-    if (!kms->config->asks_renewal_info || now < renewal->ask_at || !ca_of(kms, credential, &ca))
+    if (!provider->kms->config->asks_renewal_info || now < renewal->ask_at ||
+        !ca_of(provider, credential, &ca))
         return;
-    st = ask_window(kms, credential, ca, &window, &why);
+    st = ask_window(provider, credential, ca, &window, &why);
     if (st == HSM_OK) {
-        decide_by_window(kms, credential, &window, now, renewal);
+        decide_by_window(provider, credential, &window, now, renewal);
         return;
     }
     renewal->ask_at = now + (st == HSM_ERR_UNSUPPORTED ? ASK_UNKNOWN_S : ASK_AGAIN_S) +
@@ -121,27 +134,28 @@ ask_ca(struct sks_kms *kms, const struct sks_credential *credential, time_t now,
 
 /* When a credential is to be renewed, as decided before or now; *out is in the catalogue. */
 static enum hsm_status
-decide(struct sks_kms *kms, const struct sks_credential *credential, time_t now, time_t *due)
+decide(struct kms_provider *provider, const struct sks_credential *credential, time_t now,
+       time_t *due)
 {
     struct sks_renewal renewal;
     time_t latest =
         begins(credential) + (credential->not_after - begins(credential)) / 10 * LATEST_TENTHS;
-    enum hsm_status st = sks_catalogue_renewal(kms->catalogue, credential->id, &renewal);
+    enum hsm_status st = sks_catalogue_renewal(provider->kms->catalogue, credential->id, &renewal);
     bool is_new = st == HSM_ERR_NOT_FOUND;
     time_t asked_at;
 
     if (st != HSM_OK && !is_new)
         return st;
     if (is_new)
-        decide_by_life(kms, credential, &renewal);
+        decide_by_life(provider->kms, credential, &renewal);
     asked_at = renewal.ask_at;
-    ask_ca(kms, credential, now, &renewal);
+    ask_ca(provider, credential, now, &renewal);
     if (renewal.due > latest)
         renewal.due = latest;
     *due = renewal.due;
     if (!is_new && asked_at == renewal.ask_at)
         return HSM_OK;
-    return sks_catalogue_renewal_put(kms->catalogue, credential->id, &renewal);
+    return sks_catalogue_renewal_put(provider->kms->catalogue, credential->id, &renewal);
 }
 
 /* ---- one token ---- */
@@ -153,21 +167,21 @@ struct holding {
 
 /* What was begun before the active one, at another CA for instance, is not needed any more. */
 static void
-give_up(struct sks_kms *kms, struct sks_credential *credential)
+give_up(struct kms_provider *provider, struct sks_credential *credential)
 {
-    kms_tell(kms, "credential %lld: was %s; given up, it is not needed", (long long)credential->id,
-             sks_state_text(credential->state));
+    kms_tell(provider, "credential %lld: was %s; given up, it is not needed",
+             (long long)credential->id, sks_state_text(credential->state));
     credential->state = SKS_RETIRED;
-    if (sks_catalogue_put(kms->catalogue, credential) != HSM_OK)
+    if (sks_catalogue_put(provider->kms->catalogue, credential) != HSM_OK)
         hsm_log(HSM_LOG_WARNING, "credential %lld: could not be given up",
                 (long long)credential->id);
 }
 
 static void
-find_holding(struct sks_kms *kms, const char *token_uri, struct sks_credential *list, size_t count,
-             struct holding *out)
+find_holding(struct kms_provider *provider, const char *token_uri, struct sks_credential *list,
+             size_t count, struct holding *out)
 {
-    bool only = sks_tokens_count(kms->tokens) == 1;
+    bool only = sks_tokens_count(provider->kms->tokens) == 1;
 
     memset(out, 0, sizeof(*out));
     for (size_t i = count; i-- > 0;) { /* the newest first */
@@ -176,7 +190,7 @@ find_holding(struct sks_kms *kms, const char *token_uri, struct sks_credential *
         if (list[i].state == SKS_ACTIVE && out->active == NULL)
             out->active = &list[i];
         else if (list[i].state < SKS_ACTIVE && out->active != NULL)
-            give_up(kms, &list[i]);
+            give_up(provider, &list[i]);
         else if (list[i].state < SKS_ACTIVE && out->on_the_way == NULL)
             out->on_the_way = &list[i];
     }
@@ -184,26 +198,26 @@ find_holding(struct sks_kms *kms, const char *token_uri, struct sks_credential *
 
 /* The first STI-CA, or that of what is on its way; another one when time runs out and it failed. */
 static size_t
-choose_ca(const struct sks_kms *kms, const struct holding *holding, const struct kms_place *place,
-          bool is_urgent)
+choose_ca(const struct kms_provider *provider, const struct holding *holding,
+          const struct kms_place *place, bool is_urgent)
 {
-    size_t count = sks_sp_ca_count(kms->config);
-    size_t ca = 0;
+    const struct sks_sp_provider *config = provider->config;
+    size_t ca;
 
     if (is_urgent && place->failures > 0)
-        return place->failures % count;
-    if (holding->on_the_way != NULL && !ca_of(kms, holding->on_the_way, &ca))
-        ca = 0;
-    return ca;
+        return config->cas[place->failures % config->ca_count];
+    if (holding->on_the_way != NULL && ca_of(provider, holding->on_the_way, &ca))
+        return ca;
+    return config->cas[0];
 }
 
 /* A wait that the STI-CA asked for is kept; what it refused is not asked for as often as what may
  * pass. */
 static void
-put_off(struct sks_kms *kms, struct kms_place *place, size_t token, size_t ca, enum hsm_status st,
-        time_t now)
+put_off(struct kms_provider *provider, size_t token, size_t ca, enum hsm_status st, time_t now)
 {
-    const struct sks_account *account = kms->accounts[token][ca];
+    struct kms_place *place = &provider->places[token];
+    const struct sks_account *account = provider->accounts[token][ca];
     unsigned asked = account == NULL ? 0 : acme_client_retry_after_s(sks_account_client(account));
     unsigned wait_ms;
 
@@ -215,69 +229,74 @@ put_off(struct sks_kms *kms, struct kms_place *place, size_t token, size_t ca, e
 }
 
 static void
-renew(struct sks_kms *kms, size_t token, const struct holding *holding, bool is_urgent, time_t now)
+renew(struct kms_provider *provider, size_t token, const struct holding *holding, bool is_urgent,
+      time_t now)
 {
-    const char *uri = sks_tokens_uri(kms->tokens, token);
-    struct kms_place *place = &kms->places[token];
-    size_t ca = choose_ca(kms, holding, place, is_urgent);
+    struct sks_kms *kms = provider->kms;
+    const char *uri = kms_token_uri(provider, token);
+    struct kms_place *place = &provider->places[token];
+    size_t ca = choose_ca(provider, holding, place, is_urgent);
     struct hsm_reason why = {""};
     char text[HSM_REASON_MAX + 64];
-    char next[32];
+    char next[ACME_TIME_LEN + 1];
     int64_t id;
     enum hsm_status st =
-        sks_kms_enroll(kms, uri, ca, holding->active == NULL ? 0 : holding->active->id, &id, &why);
+        sks_kms_enroll(kms, number_of(provider), uri, ca,
+                       holding->active == NULL ? 0 : holding->active->id, &id, &why);
 
     if (st == HSM_OK) {
         acme_backoff_reset(&place->backoff);
         place->failures = 0;
         place->next_at = 0;
-        kms_note(kms, uri, NULL, now);
+        kms_note(kms, provider->config->spc, uri, NULL, now);
         hsm_log(HSM_LOG_INFO, "%s: credential %lld signs", uri, (long long)id);
         return;
     }
-    put_off(kms, place, token, ca, st, now);
-    kms_time_text(place->next_at, next);
+    put_off(provider, token, ca, st, now);
+    acme_time_format(place->next_at, next);
     snprintf(text, sizeof(text), "%s; tried again at %s",
              why.text[0] != '\0' ? why.text : hsm_status_text(st), next);
-    kms_note(kms, uri, text, now);
+    kms_note(kms, provider->config->spc, uri, text, now);
 }
 
 static enum hsm_status
-look_at(struct sks_kms *kms, size_t token, struct sks_credential *list, size_t count, time_t now)
+look_at(struct kms_provider *provider, size_t token, struct sks_credential *list, size_t count,
+        time_t now)
 {
-    const char *uri = sks_tokens_uri(kms->tokens, token);
-    struct kms_place *place = &kms->places[token];
+    struct sks_kms *kms = provider->kms;
+    const char *uri = kms_token_uri(provider, token);
     struct holding holding;
     time_t due = now;
     bool is_urgent = true;
     enum hsm_status st = HSM_OK;
 
     if (sks_tokens_get(kms->tokens, uri) == NULL) {
-        kms_note(kms, uri, "the token is away", now);
+        kms_note(kms, provider->config->spc, uri, "the token is away", now);
         return HSM_OK;
     }
-    find_holding(kms, uri, list, count, &holding);
+    find_holding(provider, uri, list, count, &holding);
     if (holding.active != NULL) {
-        st = decide(kms, holding.active, now, &due);
+        st = decide(provider, holding.active, now, &due);
         is_urgent = sks_alarm_at(due, holding.active->not_after, now) >= SKS_URGENT;
     }
     if (st != HSM_OK)
         return st;
     if (now < due && holding.on_the_way == NULL)
-        kms_note(kms, uri, NULL, now);
-    else if (now >= place->next_at)
-        renew(kms, token, &holding, is_urgent, now);
+        kms_note(kms, provider->config->spc, uri, NULL, now);
+    else if (now >= provider->places[token].next_at)
+        renew(provider, token, &holding, is_urgent, now);
     return HSM_OK;
 }
 
-/* ---- the round ---- */
+/* ---- a look at a provider ---- */
 
 enum hsm_status
-sks_kms_make_due(struct sks_kms *kms, time_t now)
+sks_kms_make_due(struct sks_kms *kms, size_t provider, time_t now)
 {
     struct sks_credential *list = NULL;
     size_t count = 0;
-    enum hsm_status st = sks_catalogue_list(kms->catalogue, kms->config->spc, &list, &count);
+    enum hsm_status st =
+        sks_catalogue_list(kms->catalogue, kms->config->providers[provider].spc, &list, &count);
 
     for (size_t i = 0; st == HSM_OK && i < count; i++) {
         /* not asked again before it is renewed, or a CA's window would take it back */
@@ -290,29 +309,16 @@ sks_kms_make_due(struct sks_kms *kms, time_t now)
     return st;
 }
 
-enum hsm_status
-sks_kms_refresh_trust(struct sks_kms *kms, time_t now)
-{
-    return sks_trust_refresh(kms->verification.trust, now);
-}
-
-static void
-refresh_trust(struct sks_kms *kms, time_t now)
-{
-    enum hsm_status st = sks_kms_refresh_trust(kms, now);
-
-    kms_note(kms, "trusted-CA list and CRL",
-             st == HSM_OK ? NULL : "could not be refreshed; what was good is kept", now);
-}
-
 void
-kms_notify(struct sks_kms *kms, time_t now)
+kms_notify(struct kms_provider *provider, time_t now)
 {
+    struct sks_kms *kms = provider->kms;
+    const char *spc = provider->config->spc;
     struct sks_credential *list = NULL;
     size_t count = 0;
 
-    if (kms->publisher.notify_command == NULL ||
-        sks_catalogue_list(kms->catalogue, kms->config->spc, &list, &count) != HSM_OK)
+    if (kms->config->notify_command == NULL ||
+        sks_catalogue_list(kms->catalogue, spc, &list, &count) != HSM_OK)
         return;
     for (size_t i = 0; i < count; i++) {
         struct hsm_reason why = {""};
@@ -322,11 +328,11 @@ kms_notify(struct sks_kms *kms, time_t now)
         if (list[i].state != SKS_ACTIVE ||
             sks_catalogue_is_told(kms->catalogue, list[i].id, &told) != HSM_OK || told)
             continue;
-        st = sks_publish_notify(&kms->publisher, list[i].spc, list[i].id, list[i].x5u,
+        st = sks_publish_notify(&provider->publisher, list[i].spc, list[i].id, list[i].x5u,
                                 list[i].key_uri, &why);
         if (st == HSM_OK)
             st = sks_catalogue_told(kms->catalogue, list[i].id);
-        kms_note(kms, "notify-command", st == HSM_OK ? NULL : why.text, now);
+        kms_note(kms, spc, "notify-command", st == HSM_OK ? NULL : why.text, now);
     }
     sks_credentials_free(list, count);
 }
@@ -339,13 +345,13 @@ is_stopped(const struct sks_kms *kms)
 
 /* The next look: soon enough for what was put off, and not at the same second everywhere. */
 static unsigned
-next_look_s(const struct sks_kms *kms, time_t now)
+next_look_s(const struct kms_provider *provider, time_t now)
 {
-    unsigned wait = (unsigned)kms->config->look_every_s;
+    unsigned wait = (unsigned)provider->kms->config->look_every_s;
 
     wait = wait - wait / 10 + acme_backoff_random(wait / 5 + 1);
-    for (size_t i = 0; i < sks_tokens_count(kms->tokens); i++) {
-        time_t next = kms->places[i].next_at;
+    for (size_t i = 0; i < provider->config->token_count; i++) {
+        time_t next = provider->places[i].next_at;
 
         if (next > now && next - now < (time_t)wait)
             wait = (unsigned)(next - now);
@@ -353,28 +359,84 @@ next_look_s(const struct sks_kms *kms, time_t now)
     return wait > 0 ? wait : 1;
 }
 
-enum hsm_status
-sks_kms_round(struct sks_kms *kms, time_t now, unsigned *again_s)
+/* What signs no more is put away whether or not anything else can be done. */
+static void
+tidy(struct kms_provider *provider, time_t now)
 {
+    const struct sks_sp_config *config = provider->kms->config;
+    const struct sks_lifecycle lifecycle = {
+        .catalogue = provider->kms->catalogue,
+        .tokens = provider->kms->tokens,
+        .spc = provider->config->spc,
+        .retiring_s = (time_t)config->retiring_s,
+        .retired_s = (time_t)config->retired_s,
+        .keep_keys = !config->destroys_keys,
+        .progress = kms_tell_line,
+        .context = provider,
+    };
+
+    if (sks_lifecycle_tidy(&lifecycle, now) != HSM_OK)
+        hsm_log(HSM_LOG_DEBUG, "not all that is over could be put away");
+}
+
+enum hsm_status
+sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
+{
+    struct kms_provider *provider = &kms->providers[number];
     struct sks_credential *list = NULL;
-    struct sks_lifecycle lifecycle;
+    struct hsm_reason why = {""};
     size_t count = 0;
+    enum hsm_status prepared = kms_prepare(provider, &why);
+    enum hsm_status st = sks_catalogue_list(kms->catalogue, provider->config->spc, &list, &count);
+
+    kms_note(kms, provider->config->spc, "configuration", prepared == HSM_OK ? NULL : why.text,
+             now);
+    if (prepared == HSM_OK)
+        for (size_t i = 0; st == HSM_OK && i < provider->config->token_count && !is_stopped(kms);
+             i++)
+            st = look_at(provider, i, list, count, now);
+    sks_credentials_free(list, count);
+    if (st == HSM_OK && prepared == HSM_OK)
+        kms_notify(provider, now);
+    if (st == HSM_OK)
+        tidy(provider, now);
+    sks_kms_forget(kms, number);
+    *again_s = next_look_s(provider, now);
+    return st;
+}
+
+/* ---- what all share ---- */
+
+enum hsm_status
+sks_kms_refresh_trust(struct sks_kms *kms, time_t now)
+{
+    return sks_trust_refresh(kms->verification.trust, now);
+}
+
+/* Of a provider that is not configured any more nobody would say that it is well. */
+static void
+forget_troubles_of_others(struct sks_kms *kms, time_t now)
+{
+    struct sks_trouble *list = NULL;
+    size_t count = 0;
+    size_t provider;
+
+    if (sks_catalogue_troubles(kms->catalogue, &list, &count) != HSM_OK)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (*list[i].spc != '\0' && !sks_sp_find_provider(kms->config, list[i].spc, &provider))
+            kms_note(kms, list[i].spc, list[i].matter, NULL, now);
+    sks_troubles_free(list, count);
+}
+
+void
+sks_kms_tend(struct sks_kms *kms, time_t now)
+{
     enum hsm_status st;
 
-    (void)sks_tokens_retry(kms->tokens); /* which one is away is told below */
-    refresh_trust(kms, now);
-    st = sks_catalogue_list(kms->catalogue, kms->config->spc, &list, &count);
-    for (size_t i = 0; st == HSM_OK && i < sks_tokens_count(kms->tokens) && !is_stopped(kms); i++)
-        st = look_at(kms, i, list, count, now);
-    sks_credentials_free(list, count);
-    if (st == HSM_OK) {
-        kms_notify(kms, now);
-        sks_kms_lifecycle(kms, &lifecycle);
-        if (sks_lifecycle_tidy(&lifecycle, now) != HSM_OK)
-            hsm_log(HSM_LOG_DEBUG, "not all that is over could be put away");
-    }
-    kms_watch(kms, now);
-    sks_kms_forget(kms);
-    *again_s = next_look_s(kms, now);
-    return st;
+    (void)sks_tokens_retry(kms->tokens); /* which one is away is told by who wants it */
+    st = sks_kms_refresh_trust(kms, now);
+    kms_note(kms, "", "trusted-CA list and CRL",
+             st == HSM_OK ? NULL : "could not be refreshed; what was good is kept", now);
+    forget_troubles_of_others(kms, now);
 }

@@ -71,16 +71,31 @@ add_credential(struct list *list, struct sks_catalogue *catalogue,
                  credential->id, credential->spc);
 }
 
+/* None is as good as one that has ended. */
+static void
+add_lack(struct list *list, const char *spc, time_t now)
+{
+    struct sks_watched *one = add(list, now - 1, now - 1);
+
+    if (one != NULL)
+        snprintf(one->what, sizeof(one->what), "active credential of SPC %s: there is none", spc);
+}
+
 static enum hsm_status
-add_credentials(struct list *list, struct sks_catalogue *catalogue, const char *spc)
+add_credentials(struct list *list, struct sks_catalogue *catalogue, const char *spc, time_t now)
 {
     struct sks_credential *all = NULL;
     size_t count = 0;
+    size_t active = 0;
     enum hsm_status st = sks_catalogue_list(catalogue, spc, &all, &count);
 
     for (size_t i = 0; st == HSM_OK && i < count; i++)
-        if (all[i].state == SKS_ACTIVE)
+        if (all[i].state == SKS_ACTIVE) {
             add_credential(list, catalogue, &all[i]);
+            active++;
+        }
+    if (st == HSM_OK && active == 0)
+        add_lack(list, spc, now);
     sks_credentials_free(all, count);
     return st;
 }
@@ -130,19 +145,23 @@ add_trust(struct list *list, struct sks_trust *trust, time_t now)
 
 enum hsm_status
 sks_kms_watched(const struct sks_sp_config *config, struct sks_catalogue *catalogue,
-                struct sks_trust *trust, time_t now, struct sks_watched out[SKS_WATCHED_MAX],
-                size_t *count)
+                struct sks_trust *trust, time_t now, struct sks_watched **out, size_t *count)
 {
-    struct list list = {.things = out};
-    enum hsm_status st = add_credentials(&list, catalogue, config->spc);
+    struct list list = {.things = calloc(SKS_WATCHED_MAX, sizeof(struct sks_watched))};
+    enum hsm_status st = list.things == NULL ? HSM_ERR_NOMEM : HSM_OK;
 
-    if (st != HSM_OK)
+    for (size_t i = 0; st == HSM_OK && i < config->provider_count; i++)
+        st = add_credentials(&list, catalogue, config->providers[i].spc, now);
+    if (st != HSM_OK) {
+        free(list.things);
         return st;
+    }
     add_trust(&list, trust, now);
     add_file(&list, "STI-PA anchor", config->pa_anchors);
     if (config->api_address != NULL || config->cr_address != NULL)
         add_file(&list, "TLS certificate", config->tls_chain);
     add_file(&list, "TLS anchor", config->tls_ca);
+    *out = list.things;
     *count = list.count;
     return HSM_OK;
 }
@@ -161,7 +180,7 @@ alarm_of(struct sks_kms *kms, const char *what)
         kms->alarm_count = 0; /* things came and went: all is told anew */
     alarm = &kms->alarms[kms->alarm_count++];
     memset(alarm, 0, sizeof(*alarm));
-    snprintf(alarm->what, sizeof(alarm->what), "%s", what);
+    snprintf(alarm->what, sizeof(alarm->what), "%.*s", (int)sizeof(alarm->what) - 1, what);
     return alarm;
 }
 
@@ -179,10 +198,10 @@ tell(struct sks_kms *kms, const struct sks_watched *one, time_t now)
     struct kms_alarm *before = alarm_of(kms, one->what);
     enum sks_alarm alarm = sks_alarm_at(one->due, one->ends, now);
     bool again = alarm >= SKS_LATE && now - before->told_at >= DAY_S;
-    char until[32];
+    char until[ACME_TIME_LEN + 1];
 
     if (alarm != before->alarm || again) {
-        kms_time_text(one->ends, until);
+        acme_time_format(one->ends, until);
         hsm_log(level_of(alarm), "%s: %s, %s %s (%" PRId64 " h)", sks_alarm_text(alarm), one->what,
                 alarm == SKS_ENDED ? "ended at" : "ends at", until,
                 (int64_t)(one->ends - now) / 3600);
@@ -192,14 +211,15 @@ tell(struct sks_kms *kms, const struct sks_watched *one, time_t now)
 }
 
 void
-kms_watch(struct sks_kms *kms, time_t now)
+sks_kms_warn(struct sks_kms *kms, time_t now)
 {
-    struct sks_watched things[SKS_WATCHED_MAX];
+    struct sks_watched *things = NULL;
     size_t count = 0;
 
-    if (sks_kms_watched(kms->config, kms->catalogue, kms->verification.trust, now, things,
+    if (sks_kms_watched(kms->config, kms->catalogue, kms->verification.trust, now, &things,
                         &count) != HSM_OK)
         return;
     for (size_t i = 0; i < count; i++)
         tell(kms, &things[i], now);
+    free(things);
 }

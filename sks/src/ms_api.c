@@ -127,16 +127,25 @@ ms_request_has_all(const json_t *request, const char *const *names, struct ms_fa
     return true;
 }
 
-bool
-ms_request_has_any(const json_t *request, const char *const *names)
+size_t
+ms_request_count(const json_t *request, const char *const *names)
 {
+    size_t count = 0;
+
     for (; *names != NULL; names++)
-        if (json_object_get(request, *names) != NULL)
-            return true;
-    return false;
+        count += json_object_get(request, *names) != NULL;
+    return count;
 }
 
 /* ---- numbers and URIs ---- */
+
+void
+ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan)
+{
+    out->plan = plan;
+    out->tn_count = 0;
+    out->uri_count = 0;
+}
 
 /* NULL: taken; else what is wrong with it. */
 static const char *

@@ -73,18 +73,21 @@ bool ms_request_open(const char *body, size_t len, const char *name, json_t **js
 /** Whether all members are there; `names` ends with NULL. */
 bool ms_request_has_all(const json_t *request, const char *const *names, struct ms_fault *fault);
 
-/** Whether one of the members is there. */
-bool ms_request_has_any(const json_t *request, const char *const *names);
+/** How many of the members are there. */
+size_t ms_request_count(const json_t *request, const char *const *names);
 
 /** Identities of one member, canonical; it points into itself and is not copied. */
 struct ms_identities {
     const struct sks_dial_plan *plan; /* of numbers without "+"; NULL: none */
-    char tn_text[SKS_DEST_MAX][SKS_TN_MAX + 1];
+    size_t tn_count, uri_count;
+    /* As many as are counted; the rest is not even zero. */
     const char *tn[SKS_DEST_MAX];
-    size_t tn_count;
     const char *uri[SKS_DEST_MAX]; /* borrowed from the request's JSON */
-    size_t uri_count;
+    char tn_text[SKS_DEST_MAX][SKS_TN_MAX + 1];
 };
+
+/** None yet. */
+void ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan);
 
 /** {"tn": ".."} or {"uri": ".."}: an originator (RFC 8225 section 5.2.1). */
 bool ms_take_one(struct ms_identities *out, const json_t *request, const char *name,

@@ -8,8 +8,21 @@
 #include <sks/identity.h>
 
 #include "diversion_internal.h"
+#include "writing_internal.h"
 
 /* ---- kinds ---- */
+
+/* What a request of ATIS-1000082 must have. */
+static const char *const atis_members[] = {"attest", "dest", "iat", "orig", "origid", NULL};
+#define ATIS_MEMBERS (sizeof(atis_members) / sizeof(atis_members[0]) - 1)
+
+/* These and no others, as in nearly every request: then nothing else has to be looked for. */
+static bool
+is_plain(const json_t *request)
+{
+    return json_object_size(request) == ATIS_MEMBERS &&
+           ms_request_count(request, atis_members) == ATIS_MEMBERS;
+}
 
 static enum ms_dialect
 dialect_of(const json_t *request)
@@ -17,7 +30,7 @@ dialect_of(const json_t *request)
     static const char *const others[] = {
         "ppt", "div", "rph", "sph", "profileId", "requestId", "identityHeaders", NULL};
 
-    return ms_request_has_any(request, others) ? MS_3GPP : MS_ATIS;
+    return ms_request_count(request, others) > 0 ? MS_3GPP : MS_ATIS;
 }
 
 /* "" stands for shaken, and so does silence. */
@@ -39,7 +52,6 @@ take_ppt(const json_t *request, enum sks_ppt *out, struct ms_fault *fault)
 static bool
 has_mandatory(const json_t *request, const struct ms_signing *signing, struct ms_fault *fault)
 {
-    static const char *const atis[] = {"attest", "dest", "iat", "orig", "origid", NULL};
     static const char *const threegpp[SKS_PPT_COUNT][6] = {
         [SKS_PPT_SHAKEN] = {"attest", "dest", "iat", "orig", NULL},
         [SKS_PPT_DIV] = {"dest", "div", "iat", "orig", NULL},
@@ -48,7 +60,7 @@ has_mandatory(const json_t *request, const struct ms_signing *signing, struct ms
     };
 
     return ms_request_has_all(
-        request, signing->dialect == MS_ATIS ? atis : threegpp[signing->claims.ppt], fault);
+        request, signing->dialect == MS_ATIS ? atis_members : threegpp[signing->claims.ppt], fault);
 }
 
 /* ---- members ---- */
@@ -244,14 +256,19 @@ has_no_strangers(const json_t *request, struct ms_fault *fault)
 }
 
 static bool
-take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+take_others(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 {
     out->dialect = dialect_of(request);
     fault->dialect = out->dialect;
-    if (!has_no_strangers(request, fault))
-        return false;
-    if (!take_ppt(request, &out->claims.ppt, fault) || !has_mandatory(request, out, fault) ||
-        !take_base(request, out, fault) || !take_extensions(request, out, fault))
+    return has_no_strangers(request, fault) && take_ppt(request, &out->claims.ppt, fault) &&
+           has_mandatory(request, out, fault) && take_base(request, out, fault) &&
+           take_extensions(request, out, fault);
+}
+
+static bool
+take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+{
+    if (!(is_plain(request) ? take_base(request, out, fault) : take_others(request, out, fault)))
         return false;
     point_claims(out);
     return true;
@@ -263,8 +280,10 @@ ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
 {
     const json_t *request;
 
-    memset(out, 0, sizeof(*out));
-    out->orig.plan = out->dest.plan = out->div.plan = plan;
+    memset(out, 0, offsetof(struct ms_signing, orig));
+    ms_identities_begin(&out->orig, plan);
+    ms_identities_begin(&out->dest, plan);
+    ms_identities_begin(&out->div, plan);
     if (ms_request_open(body, len, "signingRequest", &out->json, &request, fault) &&
         take_request(request, out, fault))
         return true;
@@ -308,13 +327,28 @@ ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault
                : ms_refuse(fault, MS_INTERNAL, "", "");
 }
 
-json_t *
-ms_signing_response(const struct ms_signing *signing, const char *identity)
+char *
+ms_signing_response(const struct ms_signing *signing, const char *identity, size_t *len)
 {
-    if (signing->dialect == MS_ATIS)
-        return json_pack("{s:{s:s}}", "signingResponse", "identity", identity);
-    return json_pack("{s:{s:s, s:s*}}", "signingResponse", "identityHeader", identity, "requestId",
-                     signing->request_id);
+    const char *begin = signing->dialect == MS_ATIS ? "{\"signingResponse\":{\"identity\":"
+                                                    : "{\"signingResponse\":{\"identityHeader\":";
+    const char *middle = signing->request_id != NULL ? ",\"requestId\":" : "";
+    size_t size = strlen(begin) + put_string_size(identity) + strlen(middle) +
+                  (*middle != '\0' ? put_string_size(signing->request_id) : 0) + strlen("}}");
+    char *text = malloc(size);
+    struct writing to;
+
+    if (text == NULL)
+        return NULL;
+    to = (struct writing){.at = text, .end = text + size};
+    put_text(&to, begin);
+    put_string(&to, identity);
+    put_text(&to, middle);
+    if (*middle != '\0')
+        put_string(&to, signing->request_id);
+    put_text(&to, "}}");
+    *len = (size_t)(to.at - text);
+    return text;
 }
 
 void

@@ -17,13 +17,14 @@ struct ms_signing {
     json_t *json; /* owned; the texts are in it */
     enum ms_dialect dialect;
     const char *request_id, *profile_id; /* NULL: not given */
+    size_t header_count;
+    struct sks_claims claims; /* point into the members below; see ms_signing_check() */
+    /* Here is as much as is counted above and in them, and nobody clears the rest for each call. */
     struct ms_identities orig, dest, div;
+    const char *headers[MS_HEADERS_MAX]; /* Identity headers of the diverted call */
     const char *rph[SKS_RPH_MAX];
     struct sks_mky mky[SKS_MKY_MAX];
     char mky_digs[SKS_MKY_MAX][SKS_MKY_DIG_MAX + 1];
-    const char *headers[MS_HEADERS_MAX]; /* Identity headers of the diverted call */
-    size_t header_count;
-    struct sks_claims claims; /* point into the members above; see ms_signing_check() */
 };
 
 /**
@@ -42,8 +43,8 @@ bool ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *
  */
 bool ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault);
 
-/** {"signingResponse":{..}}; NULL: no memory. */
-json_t *ms_signing_response(const struct ms_signing *signing, const char *identity);
+/** The text {"signingResponse":{..}}, of *len octets; free() it. NULL: no memory. */
+char *ms_signing_response(const struct ms_signing *signing, const char *identity, size_t *len);
 
 void ms_signing_clear(struct ms_signing *signing);
 

@@ -219,10 +219,13 @@ ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *
     const json_t *request;
     struct form form;
 
-    memset(out, 0, sizeof(*out));
-    out->from.plan = out->to.plan = out->target.plan = out->call.plan = plan;
+    memset(out, 0, offsetof(struct ms_verification, from));
+    ms_identities_begin(&out->from, plan);
+    ms_identities_begin(&out->to, plan);
+    ms_identities_begin(&out->target, plan);
+    out->call.plan = plan;
     if (ms_request_open(body, len, "verificationRequest", &out->json, &request, fault)) {
-        out->dialect = ms_request_has_any(request, threegpp) ? MS_3GPP : MS_ATIS;
+        out->dialect = ms_request_count(request, threegpp) > 0 ? MS_3GPP : MS_ATIS;
         fault->dialect = out->dialect;
         form = form_of(request, out->dialect);
         if (has_mandatory(request, &form, out->dialect, fault) &&

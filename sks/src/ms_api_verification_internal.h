@@ -19,12 +19,13 @@ struct ms_verification {
     json_t *json; /* owned; the texts are in it */
     enum ms_dialect dialect;
     bool has_list; /* it may have more than the one shaken PASSporT */
+    struct sks_call call; /* points into what follows: not to be copied */
+    /* Here is as much as is counted above and in them, and nobody clears the rest for each call. */
     struct ms_identities from, to, target;
     const char *identities[SKS_IDENTITIES_MAX];
-    char r_value_text[SKS_PRIORITIES_MAX][SKS_R_VALUE_MAX + 1];
     const char *r_values[SKS_PRIORITIES_MAX];
+    char r_value_text[SKS_PRIORITIES_MAX][SKS_R_VALUE_MAX + 1];
     char priority[SKS_R_VALUE_MAX + 1];
-    struct sks_call call; /* points into all this: not to be copied */
 };
 
 /**

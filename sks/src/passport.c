@@ -11,43 +11,72 @@
 #include <hsm/use.h>
 
 #include "passport_internal.h"
+#include "writing_internal.h"
 
 #define SIGNATURE_MAX 512 /* octets, decoded; other than 64 it is no ES256 signature anyway */
 
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(char, free)
 
-/* RFC 8225 section 4, its members in order (section 9). */
-static char *
-header_text(enum sks_ppt ppt, const char *x5u)
-{
-    DEFER(json_decref)
-    json_t *header = json_pack("{s:s, s:s, s:s}", "alg", "ES256", "typ", "passport", "x5u", x5u);
+#define HEADER_TEXT_MAX (128 + SKS_PASSPORT_X5U_MAX) /* octets */
 
-    if (ppt != SKS_PPT_NONE &&
-        json_object_set_new(header, "ppt", json_string(sks_ppt_text(ppt))) != 0)
-        return NULL;
-    return acme_json_canonical(header);
+/* RFC 8225 section 4, its members in order (section 9); how long it is. A URL has nothing that
+ * JSON escapes. */
+static size_t
+header_text(enum sks_ppt ppt, const char *x5u, char out[HEADER_TEXT_MAX])
+{
+    struct writing to = {.at = out, .end = out + HEADER_TEXT_MAX};
+
+    put_text(&to, "{\"alg\":\"ES256\"");
+    if (ppt != SKS_PPT_NONE) {
+        put_text(&to, ",\"ppt\":");
+        put_quoted(&to, sks_ppt_text(ppt));
+    }
+    put_text(&to, ",\"typ\":\"passport\",\"x5u\":");
+    put_quoted(&to, x5u);
+    put_text(&to, "}");
+    return (size_t)(to.at - out);
+}
+
+/* What JSON writes as it is. */
+static bool
+is_plain(const char *x5u)
+{
+    return strlen(x5u) <= SKS_PASSPORT_X5U_MAX && put_string_size(x5u) == strlen(x5u) + 2;
 }
 
 enum hsm_status
 sks_passport_begin(enum sks_ppt ppt, const char *x5u, char **out)
 {
-    DEFER(free) char *header = NULL;
+    char header[HEADER_TEXT_MAX];
+    size_t header_len;
     char *begin;
     size_t len;
 
-    if (strlen(x5u) > SKS_PASSPORT_X5U_MAX)
+    if (!is_plain(x5u))
         return HSM_ERR_MALFORMED;
-    header = header_text(ppt, x5u);
-    begin = header == NULL ? NULL : malloc(ACME_BASE64URL_LEN(strlen(header)) + 2);
+    header_len = header_text(ppt, x5u, header);
+    begin = malloc(ACME_BASE64URL_LEN(header_len) + 2);
     if (begin == NULL)
         return HSM_ERR_NOMEM;
-    len = acme_base64url_write(header, strlen(header), begin);
+    len = acme_base64url_write(header, header_len, begin);
     begin[len++] = '.';
     begin[len] = '\0';
     *out = begin;
     return HSM_OK;
+}
+
+bool
+sks_passport_has_header(const struct sks_passport *passport, enum sks_ppt ppt, const char *x5u)
+{
+    char header[HEADER_TEXT_MAX];
+    char encoded[ACME_BASE64URL_LEN(HEADER_TEXT_MAX)];
+    size_t len;
+
+    if (ppt == SKS_PPT_UNKNOWN || !is_plain(x5u))
+        return false;
+    len = acme_base64url_write(header, header_text(ppt, x5u, header), encoded);
+    return passport->header_len == len && memcmp(passport->header, encoded, len) == 0;
 }
 
 enum hsm_status

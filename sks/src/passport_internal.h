@@ -7,6 +7,7 @@
 #ifndef SKS_PASSPORT_INTERNAL_H
 #define SKS_PASSPORT_INTERNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,7 +22,7 @@
  * What all PASSporTs of one kind and certificate begin with: the header, encoded, and its dot;
  * free() it.
  *
- * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX
+ * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX, or no URL
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_begin(enum sks_ppt ppt, const char *x5u, char **out);
 
@@ -53,6 +54,13 @@ struct sks_passport {
 /** @retval HSM_ERR_MALFORMED  not three parts, or one of them empty (the compact form) */
 HSM_MUST_CHECK enum hsm_status sks_passport_split(const char *text, struct sks_passport *out,
                                                   struct hsm_reason *why);
+
+/**
+ * Whether its header is, octet for octet, the one that all PASSporTs of that type and certificate
+ * have (RFC 8225 section 9): then it needs not be decoded to know what is in it.
+ */
+bool sks_passport_has_header(const struct sks_passport *passport, enum sks_ppt ppt,
+                             const char *x5u);
 
 /** Decoded; the caller decrefs. */
 HSM_MUST_CHECK enum hsm_status sks_passport_header(const struct sks_passport *passport,

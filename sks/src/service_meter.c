@@ -7,6 +7,8 @@
 #include <hsm/defer.h>
 #include <hsm/metrics.h>
 
+#include "sign_internal.h"
+
 DEFINE_DEFER(struct sks_signers, sks_signers_free)
 
 static const struct hsm_metric signing_seconds = {
@@ -71,14 +73,27 @@ sks_meter_signing(struct sks_service *service, enum sks_outcome outcome, int64_t
     hsm_series_observe(service->meter.signing[outcome], seconds_since(begun));
 }
 
-void
-sks_meter_signature(void *context, const struct sks_signer *signer, bool good)
+static struct hsm_series *
+signature_series(const struct sks_service *service, const struct sks_signer *signer, bool good)
 {
-    const struct sks_service *service = context;
     const char *const labels[] = {sks_signer_spc(signer), sks_signer_key_label(signer),
                                   outcome_texts[good ? SKS_OUTCOME_GOOD : SKS_OUTCOME_FAILED]};
 
-    hsm_series_add(hsm_series(service->config.metrics, &signatures, labels), 1);
+    return hsm_series(service->config.metrics, &signatures, labels);
+}
+
+/* What nearly every call counts is looked up once. */
+void
+sks_meter_signature(void *service, const struct sks_signer *signer, bool good)
+{
+    struct hsm_series *series = good ? sks_signer_series(signer) : NULL;
+
+    if (series == NULL) {
+        series = signature_series(service, signer, good);
+        if (good)
+            sks_signer_count_in(signer, series);
+    }
+    hsm_series_add(series, 1);
 }
 
 void

@@ -33,7 +33,7 @@ struct call {
     const struct sks_customer *customer; /* NULL likewise */
     const char *request_id; /* NULL: none */
     time_t now;
-    struct ms_signing signing;
+    struct ms_signing *signing;
     unsigned wait_s; /* when there were too many calls */
 };
 
@@ -53,7 +53,7 @@ find_customer(struct call *call, struct ms_fault *fault)
     struct hsm_reason why = {""};
 
     return call->caller == NULL ||
-           sks_caller_customer(call->caller, call->signing.profile_id, &call->signing.claims,
+           sks_caller_customer(call->caller, call->signing->profile_id, &call->signing->claims,
                                &call->customer, &why) == HSM_OK ||
            deny(fault, &why);
 }
@@ -63,8 +63,8 @@ check_claims(struct call *call, struct ms_fault *fault)
 {
     const char *origid = call->customer == NULL ? NULL : sks_customer_origid(call->customer);
 
-    return ms_signing_check(&call->signing, origid, fault) &&
-           check_fresh(&call->signing.claims, call->now, fault);
+    return ms_signing_check(call->signing, origid, fault) &&
+           check_fresh(&call->signing->claims, call->now, fault);
 }
 
 /* What the customer may have said, and how often. */
@@ -75,7 +75,7 @@ check_policy(struct call *call, struct ms_fault *fault)
 
     if (call->customer == NULL)
         return true;
-    if (sks_customer_check(call->customer, &call->signing.claims, call->signing.header_count,
+    if (sks_customer_check(call->customer, &call->signing->claims, call->signing->header_count,
                            &why) != HSM_OK)
         return deny(fault, &why);
     return sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(), &call->wait_s,
@@ -96,8 +96,8 @@ record(const struct call *call, const struct sks_signer *signer, struct ms_fault
         .spc = sks_signer_spc(signer),
         .x5u = sks_signer_x5u(signer),
         .request_id =
-            call->signing.request_id != NULL ? call->signing.request_id : call->request_id,
-        .claims = &call->signing.claims,
+            call->signing->request_id != NULL ? call->signing->request_id : call->request_id,
+        .claims = &call->signing->claims,
     };
 
     return call->service->config.trail == NULL ||
@@ -105,42 +105,45 @@ record(const struct call *call, const struct sks_signer *signer, struct ms_fault
            ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "the record of signatures cannot be written", "");
 }
 
-/* The answer of a success; NULL: *fault says why there is none. */
-static json_t *
-sign(struct call *call, struct ms_fault *fault)
+/* Answer with a signature; false: *fault says why there is none. */
+static bool
+sign(struct call *call, struct acme_http_response *response, struct ms_fault *fault)
 {
+    DEFER(free) char *text = NULL;
     DEFER(free) char *identity = NULL;
     DEFER(sks_signers_free) struct sks_signers *signers = NULL;
     const char *spc =
         call->customer == NULL ? call->service->config.spc : sks_customer_spc(call->customer);
     const struct sks_signer *signer = NULL;
-    json_t *answer;
+    size_t len;
 
-    if (!sks_signing_sign(call->service->signing, spc, &call->signing.claims, call->now, &identity,
+    if (!sks_signing_sign(call->service->signing, spc, &call->signing->claims, call->now, &identity,
                           &signers, &signer, fault) ||
         !record(call, signer, fault))
-        return NULL;
-    answer = ms_signing_response(&call->signing, identity);
-    if (answer == NULL)
-        (void)ms_refuse(fault, MS_INTERNAL, "", "");
-    return answer;
+        return false;
+    text = ms_signing_response(call->signing, identity, &len);
+    if (text == NULL)
+        return ms_refuse(fault, MS_INTERNAL, "", "");
+    acme_http_respond(response, 200, "application/json", text, len);
+    return true;
 }
 
-static json_t *
-answer(struct call *call, const struct acme_http_request *request, struct ms_fault *fault)
+static bool
+answer(struct call *call, const struct acme_http_request *request,
+       struct acme_http_response *response, struct ms_fault *fault)
 {
     const struct sks_dial_plan *plan = sks_service_dial_plan(call->service, call->caller);
-    json_t *made = NULL;
+    bool is_signed;
     const char *body;
     size_t len;
 
     if (!sks_service_body(request, &body, &len, fault) ||
-        !ms_signing_parse(body, len, plan, &call->signing, fault))
-        return NULL;
-    if (find_customer(call, fault) && check_claims(call, fault) && check_policy(call, fault))
-        made = sign(call, fault);
-    ms_signing_clear(&call->signing);
-    return made;
+        !ms_signing_parse(body, len, plan, call->signing, fault))
+        return false;
+    is_signed = find_customer(call, fault) && check_claims(call, fault) &&
+                check_policy(call, fault) && sign(call, response, fault);
+    ms_signing_clear(call->signing);
+    return is_signed;
 }
 
 static void
@@ -162,17 +165,16 @@ sks_service_answer_signing(struct sks_service *service, const struct sks_caller 
                            struct acme_http_response *response)
 {
     struct ms_fault fault = {.dialect = MS_ATIS};
+    struct ms_signing signing; /* ms_signing_parse() makes it */
     struct call call = {.service = service,
+                        .signing = &signing,
                         .caller = caller,
                         .request_id = acme_http_request_header(request, "X-RequestID"),
                         .now = sks_service_now(service)};
     int64_t begun = hsm_metric_clock_ns();
-    json_t *made = answer(&call, request, &fault);
+    bool is_signed = answer(&call, request, response, &fault);
 
-    if (made != NULL)
-        acme_http_respond_json(response, 200, "application/json", made);
-    else
+    if (!is_signed)
         respond_fault(&call, &fault, response);
-    sks_meter_signing(service, made != NULL ? SKS_OUTCOME_GOOD : sks_service_outcome(&fault),
-                      begun);
+    sks_meter_signing(service, is_signed ? SKS_OUTCOME_GOOD : sks_service_outcome(&fault), begun);
 }

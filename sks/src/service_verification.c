@@ -97,7 +97,7 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
                                 struct acme_http_response *response)
 {
     DEFER(sks_judgements_free) struct sks_judgements *judgements = NULL;
-    struct ms_verification verification = {.json = NULL};
+    struct ms_verification verification; /* ms_verification_parse() makes the rest of it */
     DEFER(ms_verification_clear) struct ms_verification *held = &verification;
     struct ms_fault fault = {.dialect = MS_ATIS};
     enum sks_outcome outcome = SKS_OUTCOME_GOOD;
@@ -106,6 +106,7 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
     const char *body;
     size_t len;
 
+    verification.json = NULL;
     if (sks_service_body(request, &body, &len, &fault) &&
         ms_verification_parse(body, len, sks_service_dial_plan(service, caller), held, &fault) &&
         judge_or_park(service, &held->call, response, &judgements, &is_parked, &fault)) {

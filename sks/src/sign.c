@@ -1,6 +1,7 @@
 /* sign.c - the STI-AS: a credential, and Identity headers made with it. */
 #include <sks/sign.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ struct sks_signer {
     struct certs_constraints *constraints; /* owned; NULL: none */
     char spc[CERTS_SPC_MAX + 1];
     time_t not_before, not_after; /* of the leaf; of the first of the chain to end */
+    struct hsm_series *_Atomic series; /* see sks_signer_series() */
 };
 
 DEFINE_DEFER(struct sks_signer, sks_signer_free)
@@ -65,9 +67,7 @@ read_tnauthlist(struct sks_signer *signer, const X509 *leaf, struct hsm_reason *
     spc = certs_tnauthlist_spc(signer->list);
     if (spc != NULL && strlen(spc) <= CERTS_SPC_MAX)
         memcpy(signer->spc, spc, strlen(spc) + 1);
-    for (size_t i = 0; i < certs_tnauthlist_len(signer->list); i++)
-        if (certs_tnauthlist_entry(signer->list, i)->kind == CERTS_TN_SPC)
-            signer->has_spc = true;
+    signer->has_spc = certs_tnauthlist_has_spc(signer->list);
     return HSM_OK;
 }
 
@@ -172,6 +172,20 @@ time_t
 sks_signer_not_after(const struct sks_signer *signer)
 {
     return signer->not_after;
+}
+
+struct hsm_series *
+sks_signer_series(const struct sks_signer *signer)
+{
+    return atomic_load_explicit(&signer->series, memory_order_relaxed);
+}
+
+void
+sks_signer_count_in(const struct sks_signer *signer, struct hsm_series *series)
+{
+    struct sks_signer *counted = (struct sks_signer *)(uintptr_t)signer; /* nothing else of it */
+
+    atomic_store_explicit(&counted->series, series, memory_order_relaxed);
 }
 
 bool

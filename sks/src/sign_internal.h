@@ -8,8 +8,14 @@
 
 #include <stdbool.h>
 
+#include <hsm/metrics.h>
+
 /** True if the certificate covers that time. */
 bool sks_signer_covers(const struct sks_signer *signer, int64_t when);
+
+/** Where good signatures of it are counted; NULL: it was not told yet. Threads may ask and tell. */
+struct hsm_series *sks_signer_series(const struct sks_signer *signer);
+void sks_signer_count_in(const struct sks_signer *signer, struct hsm_series *series);
 
 /**
  * Check as sks_signer_sign() does, and make what is to be signed; free() the text.

@@ -13,6 +13,8 @@
 #include <hsm/log.h>
 #include <hsm/process.h>
 
+#include "sp_providers_internal.h"
+
 #define PRELOAD_MAX 1048576 /* octets of a list of URLs */
 
 DEFINE_DEFER(char, free)
@@ -50,7 +52,7 @@ DEFINE_DEFER(char, free)
         TEXT(more_tokens[i].module, section, "module", NULL, "as in [token]"),                     \
         SECRET(more_tokens[i].pin_source, section, "pin-source", "as in [token]")
 
-#define CA_KEYS(i, section, tkauth, print, text)                                                   \
+#define CA_KEYS(i, section, tkauth, print, text, chains)                                           \
     TEXT(cas[i].name, section, "name", NULL,                                                       \
          "organization of its root; refused unless the STI-PA's list has it (sti-kms ca list)"),   \
         TEXT(cas[i].directory, section, "directory", NULL,                                         \
@@ -63,6 +65,8 @@ DEFINE_DEFER(char, free)
              "fingerprint in SPC tokens: thumbprint (RFC 9448) or spki (deployed)"),               \
         TEXT(cas[i].identifier, section, "identifier", text,                                       \
              "text of the TNAuthList: base64url (RFC 9448) or base64 (deployed CAs)"),             \
+        TEXT(cas[i].x5u, section, "x5u", chains,                                                   \
+             "where verifiers fetch its chains: own ([cr]), or ca, which names it in its orders"), \
         TEXT(cas[i].eab_kid, section, "eab-kid", NULL,                                             \
              "key id of an external account binding, from the CA"),                                \
         SECRET(cas[i].eab_key_source, section, "eab-key-source",                                   \
@@ -78,7 +82,10 @@ static const struct acme_config_key keys[] = {
     TOKEN_KEYS(0, "token-2"),
     TOKEN_KEYS(1, "token-3"),
     TOKEN_KEYS(2, "token-4"),
-    REQUIRED(spc, "sp", "spc", "service provider code that calls are signed for"),
+    TEXT(spc, "sp", "spc", NULL,
+         "service provider code that calls are signed for; may be left out with providers"),
+    FILE_PATH(providers_file, "sp", "providers", NULL,
+              "file of service providers that are hosted here, each with an SPC of its own"),
     REQUIRED(pa_url, "pa", "url", "base URL of the STI-PA"),
     {"pa", "anchors", ACME_CONFIG_PATH, offsetof(struct sks_sp_config, pa_anchors), true, 0, 0,
      NULL, "PEM file of STI-PA roots"},
@@ -88,12 +95,12 @@ static const struct acme_config_key keys[] = {
     TEXT(ca_list_url, "pa", "ca-list-url", NULL,
          "the trusted-CA list; without it URL/api/v1/ca-list"),
     TEXT(crl_url, "pa", "crl-url", NULL, "the CRL; without it URL/download/v1/crl"),
-    CA_KEYS(0, "ca", "tkauth", "thumbprint", "base64url"),
+    CA_KEYS(0, "ca", "tkauth", "thumbprint", "base64url", "own"),
     {"ca", "poll-limit", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, poll_limit_s), false, 1,
      3600, "120", "seconds to wait for authorization and issuance"},
-    CA_KEYS(1, "ca-2", NULL, NULL, NULL),
-    CA_KEYS(2, "ca-3", NULL, NULL, NULL),
-    CA_KEYS(3, "ca-4", NULL, NULL, NULL),
+    CA_KEYS(1, "ca-2", NULL, NULL, NULL, NULL),
+    CA_KEYS(2, "ca-3", NULL, NULL, NULL, NULL),
+    CA_KEYS(3, "ca-4", NULL, NULL, NULL, NULL),
     NUMBER(look_every_s, "kms", "look-every", 1, 3600, "60",
            "seconds between looks at what is to be renewed (sti-kms run)"),
     NUMBER(renew_percent, "kms", "renew-at", 5, 90, "67",
@@ -255,6 +262,8 @@ interpret_ca(const char *path, const char *section, struct sks_sp_ca *ca)
         st = choose(path, section, "fingerprint", ca->fingerprint, "thumbprint", "spki", &spki);
     if (st == HSM_OK && ca->identifier != NULL)
         st = choose(path, section, "identifier", ca->identifier, "base64url", "base64", &padded);
+    if (st == HSM_OK && ca->x5u != NULL)
+        st = choose(path, section, "x5u", ca->x5u, "own", "ca", &ca->hosts_chains);
     if (st != HSM_OK)
         return st;
     ca->member = atc ? ACME_ATC : ACME_TKAUTH;
@@ -324,7 +333,9 @@ interpret(const char *path, struct sks_sp_config *config)
         st = interpret_dial_plan(path, config);
     if (st == HSM_OK)
         st = parse_ca_keys(path, config->ca_keys, &config->ca_key_kinds);
-    return st == HSM_OK ? interpret_callers(path, config) : st;
+    if (st == HSM_OK)
+        st = interpret_callers(path, config);
+    return st == HSM_OK ? sp_providers_read(path, config) : st;
 }
 
 /* URLs that follow from the STI-PA's. */
@@ -366,41 +377,74 @@ void
 sks_sp_config_clear(struct sks_sp_config *config)
 {
     acme_config_clear(keys, config);
+    sp_providers_clear(config);
 }
 
 static const char *
-plural(const char *section)
+plural(const char *section, const char *name)
 {
+    if (*name != '\0')
+        return "; any number of them";
     if (strcmp(section, "token") == 0)
         return "; further tokens of the same: [token-2] to [token-4]";
     return strcmp(section, "ca") == 0 ? "; further STI-CAs: [ca-2] to [ca-4]" : "";
 }
 
-void
-sks_sp_config_help(FILE *to)
+/* The keys of a table, those of the second, third and fourth of a kind not again. */
+static void
+print_keys(FILE *to, const struct acme_config_key *key, const char *name)
 {
     const char *section = "";
 
-    for (const struct acme_config_key *key = keys; key->section != NULL; key++) {
+    for (; key->section != NULL; key++) {
         if (isdigit((unsigned char)key->section[strlen(key->section) - 1]))
-            continue; /* the second, third and fourth of a kind */
+            continue;
         if (strcmp(section, key->section) != 0)
-            fprintf(to, "  [%s]%s\n", key->section, plural(key->section));
+            fprintf(to, "  [%s%s]%s\n", key->section, name, plural(key->section, name));
         section = key->section;
-        fprintf(to, "    %-18s %s%s%s%s\n", key->name, key->help,
+        fprintf(to, "    %-20s %s%s%s%s\n", key->name, key->help,
                 key->fallback != NULL ? " (default: " : "",
                 key->fallback != NULL ? key->fallback : "", key->fallback != NULL ? ")" : "");
     }
 }
 
-size_t
-sks_sp_token_count(const struct sks_sp_config *config)
+void
+sks_sp_config_help(FILE *to)
+{
+    print_keys(to, keys, "");
+    fprintf(to, "Keys of the file that [sp] providers names:\n");
+    for (const struct acme_config_kind *kind = sp_provider_kinds; kind->name != NULL; kind++)
+        print_keys(to, kind->keys, " NAME");
+}
+
+static size_t
+section_token_count(const struct sks_sp_config *config)
 {
     size_t count = 1;
 
-    while (count < SKS_TOKENS_MAX && config->more_tokens[count - 1].uri != NULL)
+    while (count < SKS_SP_TOKENS_MAX && config->more_tokens[count - 1].uri != NULL)
         count++;
     return count;
+}
+
+size_t
+sks_sp_token_count(const struct sks_sp_config *config)
+{
+    return section_token_count(config) + config->named_token_count;
+}
+
+struct sks_sp_token
+sks_sp_token(const struct sks_sp_config *config, size_t i)
+{
+    size_t sections = section_token_count(config);
+
+    if (i >= sections)
+        return config->named_tokens[i - sections];
+    if (i > 0)
+        return config->more_tokens[i - 1];
+    return (struct sks_sp_token){.uri = config->common.token_uri,
+                                 .module = config->common.module,
+                                 .pin_source = config->common.pin_source};
 }
 
 size_t
@@ -418,19 +462,18 @@ sks_sp_tokens_open(const struct sks_sp_config *config, const struct hsm_secret *
                    struct sks_tokens **out)
 {
     size_t count = sks_sp_token_count(config);
-    struct sks_token_config tokens[SKS_TOKENS_MAX] = {{.uri = config->common.token_uri,
-                                                       .module = config->common.module,
-                                                       .pin_source = config->common.pin_source,
-                                                       .pin = pin,
-                                                       .settings = &config->common.token,
-                                                       .journal = &config->common.journal}};
+    struct sks_token_config tokens[SKS_TOKENS_MAX];
 
-    for (size_t i = 1; i < count; i++)
-        tokens[i] = (struct sks_token_config){.uri = config->more_tokens[i - 1].uri,
-                                              .module = config->more_tokens[i - 1].module,
-                                              .pin_source = config->more_tokens[i - 1].pin_source,
+    for (size_t i = 0; i < count; i++) {
+        const struct sks_sp_token one = sks_sp_token(config, i);
+
+        tokens[i] = (struct sks_token_config){.uri = one.uri,
+                                              .module = one.module,
+                                              .pin_source = one.pin_source,
+                                              .pin = i == 0 ? pin : NULL,
                                               .settings = &config->common.token,
                                               .journal = &config->common.journal};
+    }
     return sks_tokens_open(tokens, count, out);
 }
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include <acme/json.h>
-#include <certs/cert.h>
 #include <sks/passport.h>
 
 /* What a case answers (ATIS-1000082; the texts as RFC 8224 section 6.2.2 writes them). */
@@ -108,6 +107,13 @@ open_opt(struct judgement *j)
     return j->identity.info == NULL ? HSM_ERR_NOMEM : HSM_OK;
 }
 
+/* Of which type the parameters say that it is; without that one it is guessed. */
+static enum sks_ppt
+ppt_parameter(const struct judgement *j)
+{
+    return j->identity.ppt == NULL ? SKS_PPT_SHAKEN : ppt_of(j->identity.ppt);
+}
+
 static enum hsm_status
 open_identity(struct judgement *j)
 {
@@ -115,7 +121,11 @@ open_identity(struct judgement *j)
 
     if (st == HSM_OK)
         st = sks_passport_split(j->identity.passport, &j->passport, &j->why);
-    return st == HSM_OK ? sks_passport_header(&j->passport, &j->header, &j->why) : st;
+    if (st != HSM_OK)
+        return st;
+    j->has_usual_header = j->identity.info != NULL &&
+                          sks_passport_has_header(&j->passport, ppt_parameter(j), j->identity.info);
+    return j->has_usual_header ? HSM_OK : sks_passport_header(&j->passport, &j->header, &j->why);
 }
 
 /* Of which type it is said to be; where it must be shaken, that is what is judged. */
@@ -126,6 +136,8 @@ ppt_claimed(const struct judgement *j)
 
     if (!j->is_any_type)
         return SKS_PPT_SHAKEN;
+    if (j->has_usual_header)
+        return ppt_parameter(j);
     if (ppt == NULL)
         return j->identity.ppt == NULL ? SKS_PPT_NONE : ppt_of(j->identity.ppt);
     return ppt_of(json_string_value(ppt));
@@ -188,13 +200,15 @@ header_string(const struct judgement *j, const char *name)
     return json_string_value(json_object_get(j->header, name));
 }
 
+/* E9 to E13: a usual header has all members, and they say what they must. */
+
 /* Where any type may come, ppt may be left out: that is the base type. */
 static enum hsm_status
 check_header_members(struct judgement *j)
 {
     static const char *const names[] = {"alg", "ppt", "typ", "x5u"};
 
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; !j->has_usual_header && i < sizeof(names) / sizeof(names[0]); i++) {
         bool is_optional = j->ppt == SKS_PPT_NONE && strcmp(names[i], "ppt") == 0;
         const char *value;
         enum hsm_status st =
@@ -209,7 +223,7 @@ check_header_members(struct judgement *j)
 static enum hsm_status
 check_x5u(struct judgement *j)
 {
-    if (strcmp(header_string(j, "x5u"), j->identity.info) != 0)
+    if (!j->has_usual_header && strcmp(header_string(j, "x5u"), j->identity.info) != 0)
         return judge(j, SKS_E10_X5U_NOT_INFO, "x5u: differs from info");
     return HSM_OK;
 }
@@ -217,7 +231,7 @@ check_x5u(struct judgement *j)
 static enum hsm_status
 check_typ(struct judgement *j)
 {
-    if (strcmp(header_string(j, "typ"), "passport") != 0)
+    if (!j->has_usual_header && strcmp(header_string(j, "typ"), "passport") != 0)
         return judge(j, SKS_E11_TYP, "typ: not passport");
     return HSM_OK;
 }
@@ -226,7 +240,7 @@ check_typ(struct judgement *j)
 static enum hsm_status
 check_alg(struct judgement *j)
 {
-    if (strcmp(header_string(j, "alg"), "ES256") != 0)
+    if (!j->has_usual_header && strcmp(header_string(j, "alg"), "ES256") != 0)
         return judge(j, SKS_E12_ALG, "alg: not ES256");
     if (j->identity.alg != NULL && strcmp(j->identity.alg, "ES256") != 0)
         return judge(j, SKS_E12_ALG, "Identity: alg is not ES256");
@@ -240,6 +254,8 @@ check_ppt(struct judgement *j)
 {
     const char *ppt = header_string(j, "ppt");
 
+    if (j->has_usual_header)
+        return HSM_OK;
     if (!j->is_any_type && strcmp(ppt, "shaken") != 0)
         return judge(j, SKS_E13_PPT, "ppt: not shaken");
     if (j->ppt == SKS_PPT_UNKNOWN)
@@ -319,12 +335,10 @@ check_trust(struct judgement *j)
 {
     enum hsm_status st =
         sks_trust_path(j->verifier->config.trust, j->chain, j->now, &j->path, &j->why);
-    const X509 *leaf;
 
     if (st != HSM_OK)
         return judge_status(j, SKS_E17_UNTRUSTED, st);
-    leaf = certs_path_get(j->path, 0);
-    if (j->iat < certs_cert_not_before(leaf) || j->iat > certs_cert_not_after(leaf))
+    if (!certs_path_covers(j->path, j->iat))
         return judge(j, SKS_E17_UNTRUSTED, "iat: outside the certificate's validity");
     return check_authority(j);
 }

@@ -39,6 +39,18 @@ DEFINE_DEFER(json_t, json_decref)
 
 static enum hsm_status add_opt(struct passports *passports, size_t of);
 
+/* One more, which has to be read yet; what is beyond those that are counted is not even zero. */
+static void
+add(struct passports *passports, const struct judgement *like, size_t index)
+{
+    size_t i = passports->count++;
+
+    passports->j[i] = *like;
+    passports->index[i] = index;
+    passports->payload[i] = NULL;
+    passports->opt[i] = NULL;
+}
+
 /* What it claims, before it is judged: to know which one a div speaks of. */
 static enum hsm_status
 glimpse(struct passports *passports, size_t i)
@@ -73,14 +85,12 @@ add_opt(struct passports *passports, size_t of)
 
     if (opt == NULL || strlen(opt) > SKS_IDENTITY_MAX || i == SKS_IDENTITIES_MAX)
         return HSM_OK;
+    add(passports, &passports->j[of], passports->index[of]);
     passports->opt[i] = strdup(opt);
     if (passports->opt[i] == NULL)
         return HSM_ERR_NOMEM;
-    passports->j[i] = passports->j[of];
     passports->j[i].text = NULL;
     passports->j[i].opt = passports->opt[i];
-    passports->index[i] = passports->index[of];
-    passports->count++;
     return glimpse(passports, i);
 }
 
@@ -94,12 +104,10 @@ add_all(struct passports *passports, const struct judgement *like)
 
     if (headers > SKS_IDENTITIES_MAX)
         return HSM_ERR_USAGE;
-    passports->count = headers;
     for (size_t i = 0; i < headers; i++) {
-        passports->j[i] = *like;
+        add(passports, like, i);
         passports->j[i].text = i < first ? call->identity : call->identities[i - first];
         passports->j[i].is_any_type = i >= first;
-        passports->index[i] = i;
     }
     for (size_t i = 0; st == HSM_OK && headers > 1 && i < headers; i++)
         st = glimpse(passports, i);
@@ -251,6 +259,7 @@ write_one(const struct passports *passports, size_t i, struct sks_judged *out)
     out->is_inside = j->opt != NULL;
     out->rcd = j->rcd;
     out->claims = json_incref(j->payload);
+    out->signature = NULL;
     judgement_write(j, &out->verification);
     dot = j->identity.passport == NULL ? NULL : strrchr(j->identity.passport, '.');
     if (dot == NULL)
@@ -284,13 +293,13 @@ shaken_of(const struct sks_judgements *judgements)
 static enum hsm_status
 write_all(const struct passports *passports, struct sks_judgements **out)
 {
-    DEFER(sks_judgements_free) struct sks_judgements *made = calloc(1, sizeof(*made));
-    enum hsm_status st = made == NULL ? HSM_ERR_NOMEM : HSM_OK;
+    DEFER(sks_judgements_free) struct sks_judgements *made = malloc(sizeof(*made));
+    enum hsm_status st = HSM_OK;
 
-    for (size_t i = 0; st == HSM_OK && i < passports->count; i++) {
-        made->count = i + 1;
-        st = write_one(passports, i, &made->judged[i]);
-    }
+    if (made == NULL)
+        return HSM_ERR_NOMEM;
+    for (made->count = 0; st == HSM_OK && made->count < passports->count; made->count++)
+        st = write_one(passports, made->count, &made->judged[made->count]);
     if (st != HSM_OK)
         return st;
     made->shaken = shaken_of(made);
@@ -322,9 +331,10 @@ sks_verify_all(struct sks_verifier *verifier, const struct sks_call *call, time_
                struct sks_judgements **out)
 {
     const struct judgement like = {.verifier = verifier, .call = call, .now = now};
-    PASSPORTS passports = {.count = 0};
+    PASSPORTS passports;
     enum hsm_status st;
 
+    passports.count = 0;
     if (!call_is_complete(call, (call->identity != NULL ? 1 : 0) + call->identity_count))
         return HSM_ERR_USAGE;
     st = add_all(&passports, &like);

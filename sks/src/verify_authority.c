@@ -52,16 +52,6 @@ check_constraints(struct judgement *j)
     return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E17_UNTRUSTED, st);
 }
 
-static bool
-has_spc(const struct certs_tnauthlist *list)
-{
-    for (size_t i = 0; i < certs_tnauthlist_len(list); i++) {
-        if (certs_tnauthlist_entry(list, i)->kind == CERTS_TN_SPC)
-            return true;
-    }
-    return false;
-}
-
 /*
  * A provider vouches for numbers by attestation: nobody can tell from an SPC
  * whose a ported number is. A certificate without an SPC, a delegate's (RFC
@@ -72,15 +62,19 @@ has_spc(const struct certs_tnauthlist *list)
 static enum hsm_status
 check_number(struct judgement *j)
 {
-    const struct certs_tnauthlist *list = certs_path_tnauthlist(j->path);
+    const struct certs_tnauthlist *list;
     bool is_div = j->ppt == SKS_PPT_DIV || j->ppt == SKS_PPT_DIV_O;
-    const json_t *party = json_object_get(j->payload, is_div ? "div" : "orig");
-    const char *tn = json_string_value(json_object_get(party, "tn"));
+    const char *tn;
 
-    if (list == NULL || has_spc(list))
+    if (certs_path_has_spc(j->path))
+        return HSM_OK;
+    list = certs_path_tnauthlist(j->path);
+    if (list == NULL)
         return HSM_OK;
     if (j->ppt == SKS_PPT_RCD && json_object_get(j->payload, "iss") != NULL)
         return HSM_OK;
+    tn = json_string_value(
+        json_object_get(json_object_get(j->payload, is_div ? "div" : "orig"), "tn"));
     if (tn != NULL && certs_tnauthlist_has_number(list, tn))
         return HSM_OK;
     return judge(j, SKS_E17_UNTRUSTED,

@@ -36,6 +36,7 @@ struct judgement {
 
     struct sks_identity identity;
     struct sks_passport passport; /* parts of identity.passport */
+    bool has_usual_header; /* sks_passport_has_header(): it is not decoded */
     json_t *header, *payload;
     struct certs_chain *chain; /* as it was served */
     struct certs_path *path; /* as it is trusted: the end entity is the first of it */

@@ -49,21 +49,21 @@ struct party {
     char uri[SKS_TN_URI_MAX + 1]; /* "": it is no URI */
 };
 
-static struct party
-party_of(const char *tn, const char *uri, const struct sks_dial_plan *plan)
+static void
+party_of(const char *tn, const char *uri, const struct sks_dial_plan *plan, struct party *out)
 {
-    struct party party = {0};
     const char *text = tn != NULL ? tn : uri;
 
+    out->tn[0] = '\0';
+    out->uri[0] = '\0';
     if (text == NULL)
-        return party; /* nobody */
-    if (sks_tn_canonical(text, tn != NULL ? NULL : plan, party.tn) != HSM_OK)
-        party.tn[0] = '\0';
+        return; /* nobody */
+    if (sks_tn_canonical(text, tn != NULL ? NULL : plan, out->tn) != HSM_OK)
+        out->tn[0] = '\0';
     if (tn != NULL || strlen(text) > SKS_TN_URI_MAX)
-        return party;
-    if (sks_uri_canonical(text, party.uri) != HSM_OK)
-        memcpy(party.uri, text, strlen(text) + 1);
-    return party;
+        return;
+    if (sks_uri_canonical(text, out->uri) != HSM_OK)
+        memcpy(out->uri, text, strlen(text) + 1);
 }
 
 /* A tn claim is canonical or it is nobody's (RFC 8225 section 5.2.1). */
@@ -110,14 +110,16 @@ has_all(const json_t *dest, const struct sks_dial_plan *plan, const char *const 
         size_t tn_count, const char *const *uris, size_t uri_count)
 {
     for (size_t i = 0; i < tn_count; i++) {
-        struct party party = party_of(tns[i], NULL, plan);
+        struct party party;
 
+        party_of(tns[i], NULL, NULL, &party);
         if (!is_among(&party, dest))
             return false;
     }
     for (size_t i = 0; i < uri_count; i++) {
-        struct party party = party_of(NULL, uris[i], plan);
+        struct party party;
 
+        party_of(NULL, uris[i], plan, &party);
         if (!is_among(&party, dest))
             return false;
     }
@@ -127,8 +129,9 @@ has_all(const json_t *dest, const struct sks_dial_plan *plan, const char *const 
 bool
 party_is_from(const struct sks_call *call, const json_t *orig)
 {
-    struct party from = party_of(call->from_tn, call->from_uri, call->plan);
+    struct party from;
 
+    party_of(call->from_tn, call->from_uri, call->plan, &from);
     return is_tn_of(&from, json_object_get(orig, "tn")) ||
            is_uri_of(&from, json_object_get(orig, "uri"));
 }
@@ -150,18 +153,19 @@ party_is_target(const struct sks_call *call, const json_t *dest)
 }
 
 /* A claim's own identity, as if a call were from it. */
-static struct party
-party_claimed(const json_t *claim)
+static void
+party_claimed(const json_t *claim, struct party *out)
 {
-    return party_of(json_string_value(json_object_get(claim, "tn")),
-                    json_string_value(json_object_get(claim, "uri")), NULL);
+    party_of(json_string_value(json_object_get(claim, "tn")),
+             json_string_value(json_object_get(claim, "uri")), NULL, out);
 }
 
 bool
 party_is_same(const json_t *orig, const json_t *other)
 {
-    struct party party = party_claimed(orig);
+    struct party party;
 
+    party_claimed(orig, &party);
     return is_tn_of(&party, json_object_get(other, "tn")) ||
            is_uri_of(&party, json_object_get(other, "uri"));
 }
@@ -169,7 +173,8 @@ party_is_same(const json_t *orig, const json_t *other)
 bool
 party_is_in(const json_t *div, const json_t *dest)
 {
-    struct party party = party_claimed(div);
+    struct party party;
 
+    party_claimed(div, &party);
     return is_among(&party, dest);
 }

@@ -31,12 +31,25 @@ sks_x5u_check(const struct sks_x5u_cache *cache, const char *url, struct hsm_rea
 
 /* ---- asking; with the lock held ---- */
 
-/* What is known of the URL at that time; its entry if it is to be fetched first: *entry. */
+static enum hsm_status
+add(struct sks_x5u_cache *cache, const char *url, struct x5u_entry **out, struct hsm_reason *why)
+{
+    enum hsm_status st = sks_x5u_check(cache, url, why);
+
+    if (st != HSM_OK)
+        return st;
+    *out = x5u_add(cache, url);
+    return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+/* What is known of the URL at that time; its entry if it is to be fetched first: *entry. What the
+ * table holds was checked when it came in. */
 static enum hsm_status
 look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_entry **entry,
         struct certs_chain **out, struct hsm_reason *why)
 {
     struct x5u_entry *found = x5u_find(cache, url);
+    enum hsm_status st = HSM_OK;
 
     if (found != NULL && found->chain != NULL && now < found->until) {
         cache->count.found++;
@@ -45,7 +58,8 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
             (void)x5u_launch(cache, found, now); /* the call does not wait for it */
         }
         x5u_touch(cache, found);
-        return certs_chain_copy(found->chain, out);
+        *out = certs_chain_hold(found->chain);
+        return HSM_OK;
     }
     if (found != NULL && found->state == X5U_FAILED && now < found->until && !found->is_in_flight)
         return hsm_refuse(why, HSM_ERR_BUSY, "%s", found->why.text);
@@ -54,9 +68,9 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
         found = NULL;
     }
     if (found == NULL)
-        found = x5u_add(cache, url);
-    if (found == NULL)
-        return HSM_ERR_NOMEM;
+        st = add(cache, url, &found, why);
+    if (st != HSM_OK)
+        return st;
     cache->count.not_found++;
     if (!x5u_launch(cache, found, now)) {
         if (found->state == X5U_NEW)
@@ -72,13 +86,13 @@ static enum hsm_status
 wait_for(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain **out,
          struct hsm_reason *why)
 {
-    enum hsm_status st;
+    enum hsm_status st = HSM_OK;
 
     entry->pins++;
     while (entry->is_in_flight)
         pthread_cond_wait(&cache->landed, &cache->lock);
     if (entry->chain != NULL)
-        st = certs_chain_copy(entry->chain, out);
+        *out = certs_chain_hold(entry->chain);
     else
         st = hsm_refuse(why, HSM_ERR_BUSY, "%s", entry->why.text);
     x5u_unpin(entry);
@@ -102,10 +116,8 @@ sks_x5u_get(struct sks_x5u_cache *cache, const char *url, time_t now, struct cer
             struct hsm_reason *why)
 {
     struct x5u_entry *entry = NULL;
-    enum hsm_status st = sks_x5u_check(cache, url, why);
+    enum hsm_status st;
 
-    if (st != HSM_OK)
-        return st;
     pthread_mutex_lock(&cache->lock);
     st = look_up(cache, url, now, &entry, out, why);
     if (st == HSM_ERR_NOT_FOUND)
@@ -119,10 +131,8 @@ sks_x5u_ask(struct sks_x5u_cache *cache, const char *url, time_t now, void (*lan
             void *context, struct certs_chain **out, struct hsm_reason *why)
 {
     struct x5u_entry *entry = NULL;
-    enum hsm_status st = sks_x5u_check(cache, url, why);
+    enum hsm_status st;
 
-    if (st != HSM_OK)
-        return st;
     pthread_mutex_lock(&cache->lock);
     st = look_up(cache, url, now, &entry, out, why);
     if (st == HSM_ERR_NOT_FOUND)

@@ -54,29 +54,32 @@ SLIST_HEAD(x5u_waiters, x5u_waiter);
 
 /* What is known of one URL. */
 struct x5u_entry {
+    /* What a call asks of a chain that is here: one or two cache lines. */
+    struct x5u_entry *next; /* in its bucket */
+    uint64_t hash; /* of the URL */
     char *url;
-    const char *host; /* in url */
-    size_t host_len;
-    enum x5u_state state;
     struct certs_chain *chain; /* X5U_GOOD, X5U_STRANGE; else NULL */
-    size_t octets; /* of the PEM that it came as */
-    char *etag; /* NULL: none */
-    struct hsm_reason why; /* X5U_FAILED */
     time_t fresh_until; /* of a chain: from then on it is asked for again, and used meanwhile */
     time_t until; /* of a chain, or X5U_FAILED: not used from then on */
-    time_t retry_at; /* of a chain: no fetch before */
-    unsigned failures; /* in a row */
+    TAILQ_ENTRY(x5u_entry) use; /* in the line of its state, the newest last */
+    enum x5u_state state;
     bool is_preloaded; /* kept fresh, and never pushed out */
     bool is_in_flight; /* queued, or being fetched */
     bool is_known; /* in flight: somebody has vouched for its host */
+    bool is_dropped; /* out of the table: the last pin releases it */
+
+    const char *host; /* in url */
+    size_t host_len;
+    size_t octets; /* of the PEM that it came as */
+    char *etag; /* NULL: none */
+    time_t retry_at; /* of a chain: no fetch before */
+    unsigned failures; /* in a row */
     time_t asked_at; /* in flight: what time it was then */
     struct timespec queued_at; /* in flight: the same on the monotonic clock */
     unsigned pins; /* threads that hold a pointer to it, and the flight */
-    bool is_dropped; /* out of the table: the last pin releases it */
     struct x5u_waiters waiters;
-    struct x5u_entry *next; /* in its bucket */
-    TAILQ_ENTRY(x5u_entry) use; /* in the line of its state, the newest last */
     STAILQ_ENTRY(x5u_entry) flight; /* in the queue */
+    struct hsm_reason why; /* X5U_FAILED */
 };
 
 TAILQ_HEAD(x5u_line, x5u_entry);

@@ -19,10 +19,16 @@ hash_of(const struct sks_x5u_cache *cache, const char *text, size_t len)
     return hash != 0 ? hash : 1;
 }
 
-static struct x5u_entry **
-bucket_of(struct sks_x5u_cache *cache, const char *url)
+static uint64_t
+hash_of_url(const struct sks_x5u_cache *cache, const char *url)
 {
-    return &cache->buckets[hash_of(cache, url, strlen(url)) % X5U_BUCKETS];
+    return hash_of(cache, url, strlen(url));
+}
+
+static struct x5u_entry **
+bucket_of(struct sks_x5u_cache *cache, uint64_t hash)
+{
+    return &cache->buckets[hash % X5U_BUCKETS];
 }
 
 static void
@@ -53,9 +59,10 @@ line_remove(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 struct x5u_entry *
 x5u_find(struct sks_x5u_cache *cache, const char *url)
 {
-    struct x5u_entry *entry = *bucket_of(cache, url);
+    uint64_t hash = hash_of_url(cache, url);
+    struct x5u_entry *entry = *bucket_of(cache, hash);
 
-    while (entry != NULL && strcmp(entry->url, url) != 0)
+    while (entry != NULL && (entry->hash != hash || strcmp(entry->url, url) != 0))
         entry = entry->next;
     return entry;
 }
@@ -63,7 +70,8 @@ x5u_find(struct sks_x5u_cache *cache, const char *url)
 struct x5u_entry *
 x5u_add(struct sks_x5u_cache *cache, const char *url)
 {
-    struct x5u_entry **bucket = bucket_of(cache, url);
+    uint64_t hash = hash_of_url(cache, url);
+    struct x5u_entry **bucket = bucket_of(cache, hash);
     struct x5u_entry *entry = calloc(1, sizeof(*entry));
 
     if (entry == NULL)
@@ -73,6 +81,7 @@ x5u_add(struct sks_x5u_cache *cache, const char *url)
         free(entry);
         return NULL;
     }
+    entry->hash = hash;
     entry->host = x5u_host(entry->url, &entry->host_len);
     entry->state = X5U_NEW;
     SLIST_INIT(&entry->waiters);
@@ -92,7 +101,7 @@ x5u_unpin(struct x5u_entry *entry)
 void
 x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 {
-    struct x5u_entry **at = bucket_of(cache, entry->url);
+    struct x5u_entry **at = bucket_of(cache, entry->hash);
 
     while (*at != entry)
         at = &(*at)->next;
@@ -182,7 +191,7 @@ x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chai
 bool
 x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url)
 {
-    uint64_t hash = hash_of(cache, url, strlen(url));
+    uint64_t hash = hash_of_url(cache, url);
 
     return atomic_load_explicit(&cache->vouched[hash % X5U_BUCKETS], memory_order_relaxed) == hash;
 }
@@ -219,7 +228,7 @@ x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url)
 void
 sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url)
 {
-    uint64_t hash = hash_of(cache, url, strlen(url));
+    uint64_t hash = hash_of_url(cache, url);
     struct x5u_entry *entry;
 
     if (x5u_is_vouched(cache, url))

@@ -278,6 +278,25 @@ ca_program_wait_ready(struct ca_program *program)
     give_up(program, "sti-ca does not serve");
 }
 
+double
+ca_program_cpu_s(const struct ca_program *program)
+{
+    pid_t pids[CA_PROGRAM_WORKERS_MAX];
+    unsigned count = ready_workers(program, pids);
+    double sum = 0;
+
+    must(count == program->workers, "a worker has ended");
+    for (unsigned i = 0; i < count; i++) {
+        struct timespec used;
+        clockid_t clock;
+
+        must(clock_getcpuclockid(pids[i], &clock) == 0 && clock_gettime(clock, &used) == 0,
+             "processor time of a worker");
+        sum += (double)used.tv_sec + (double)used.tv_nsec / 1e9;
+    }
+    return sum;
+}
+
 void
 ca_program_kill_worker(struct ca_program *program, unsigned number)
 {

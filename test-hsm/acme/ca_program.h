@@ -37,6 +37,9 @@ void ca_program_configure(const struct ca_program *program, const char *file, co
 /** Wait until all workers serve: whoever is killed during a login destroys SoftHSM's token. */
 void ca_program_wait_ready(struct ca_program *program);
 
+/** Seconds of processor time that its workers have used; fails the program when one has ended. */
+double ca_program_cpu_s(const struct ca_program *program);
+
 /** Kill one of its workers, or all with the supervisor; the latter is waited for. */
 void ca_program_kill_worker(struct ca_program *program, unsigned number);
 void ca_program_kill(struct ca_program *program);

@@ -290,6 +290,24 @@ ten_wrong_passwords_lock_a_user_out_for_five_minutes(void **state)
     assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 200);
 }
 
+static void
+wrong_passwords_of_a_clock_that_was_ahead_do_not_count(void **state)
+{
+    const char *right = "{\"userId\":\"sp-ahead\",\"password\":\"" PASSWORD "\"}";
+
+    (void)state;
+    assert_int_equal(add_account("ahead", "sp-ahead", (const char *[]){"4321", NULL}, false),
+                     HSM_OK);
+    atomic_store(&clock_offset_s, 1000000);
+    for (int i = 0; i < ACME_AUTHORITY_FAILURES_MAX; i++)
+        assert_int_equal(post("/api/v1/auth/login", NULL,
+                              "{\"userId\":\"sp-ahead\",\"password\":\"guess\"}", NULL),
+                         403);
+    assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 429);
+    atomic_store(&clock_offset_s, 0);
+    assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 200);
+}
+
 /* Whether the octets of a file have a text in them. */
 static bool
 file_holds(const char *path, const char *text)
@@ -849,6 +867,23 @@ clock_that_was_ahead_is_made_up_for(void **state)
     assert_int_equal(list_sequence(), sequence + 1);
 }
 
+/* With its clock ahead the signer had ended, and what failed then waits for no clock. */
+static void
+signature_that_failed_when_the_clock_was_ahead_is_tried_again(void **state)
+{
+    long left = (long)(certs_chain_not_after(pa.signer_chain) - time(NULL));
+    X509 *root = pa_fixture_ca_root(&pa, "late-root", "Late STI-CA");
+    uint64_t sequence = list_sequence();
+
+    (void)state;
+    atomic_store(&clock_offset_s, left + 1000);
+    assert_int_equal(acme_authority_ca_add(store, root), HSM_OK);
+    acme_authority_refresh(authority);
+    atomic_store(&clock_offset_s, 0);
+    assert_int_equal(list_sequence(), sequence + 1);
+    X509_free(root);
+}
+
 static void
 list_and_token_end_with_their_signer(void **state)
 {
@@ -1077,6 +1112,8 @@ main(void)
                                   reset_clock),
         cmocka_unit_test_teardown(ten_wrong_passwords_lock_a_user_out_for_five_minutes,
                                   reset_clock),
+        cmocka_unit_test_teardown(wrong_passwords_of_a_clock_that_was_ahead_do_not_count,
+                                  reset_clock),
         cmocka_unit_test_teardown(token_is_granted_on_three_paths_by_three_credentials_in_two_forms,
                                   reset_clock),
         cmocka_unit_test_teardown(deployed_client_gets_what_it_expects, reset_clock),
@@ -1091,6 +1128,8 @@ main(void)
             list_is_refused_when_rolled_back_or_expired_or_of_another_authority, reset_clock),
         cmocka_unit_test_teardown(list_is_signed_anew_at_half_of_its_life, reset_clock),
         cmocka_unit_test_teardown(clock_that_was_ahead_is_made_up_for, reset_clock),
+        cmocka_unit_test_teardown(signature_that_failed_when_the_clock_was_ahead_is_tried_again,
+                                  reset_clock),
         cmocka_unit_test_teardown(list_and_token_end_with_their_signer, reset_clock),
         cmocka_unit_test_teardown(crl_is_good_and_grows_in_number, reset_clock),
         cmocka_unit_test_teardown(crl_is_der_and_may_be_cached, reset_clock),

@@ -396,6 +396,43 @@ an_sti_ca_revokes_its_own_issuing_certificate_too(void **state)
 }
 
 static void
+an_operator_revokes_what_nobody_asked_for(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    X509 *cert = certs_chain_get(chain, 0);
+
+    (void)state;
+    for (int reason = 7; reason <= 8; reason++)
+        assert_int_equal(acme_authority_revocation_add(store, cert, reason, time(NULL)),
+                         HSM_ERR_MALFORMED);
+    assert_int_equal(
+        acme_authority_revocation_add(store, certs_chain_get(pa.signer_chain, 0), 1, time(NULL)),
+        HSM_ERR_NOT_FOUND);
+    assert_false(is_on_crl(chain));
+    assert_int_equal(acme_authority_revocation_add(store, cert, 9, time(NULL)), HSM_OK);
+    assert_true(is_on_crl(chain));
+    assert_int_equal(acme_authority_revocation_add(store, cert, 9, time(NULL)), HSM_ERR_EXISTS);
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200); /* the STI-CA may come after it */
+    assert_int_equal(count("SELECT count(*) FROM event WHERE what = 'certificate revoked' AND"
+                           " who LIKE 'operator %' AND detail = 'the operator'"),
+                     1);
+    certs_chain_free(chain);
+}
+
+static void
+an_operator_revokes_what_was_asked_for_and_waits(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+
+    (void)state;
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202);
+    assert_int_equal(acme_authority_revocation_add(store, certs_chain_get(chain, 0), 0, time(NULL)),
+                     HSM_OK);
+    assert_true(is_on_crl(chain));
+    certs_chain_free(chain);
+}
+
+static void
 an_sti_ca_does_not_revoke_what_another_one_issued(void **state)
 {
     struct certs_chain *chain = enrol(&one, "1234");
@@ -1022,6 +1059,8 @@ main(void)
         cmocka_unit_test(the_same_request_again_changes_nothing),
         cmocka_unit_test(an_access_token_is_as_good_as_a_password),
         cmocka_unit_test(an_sti_ca_revokes_its_own_issuing_certificate_too),
+        cmocka_unit_test(an_operator_revokes_what_nobody_asked_for),
+        cmocka_unit_test(an_operator_revokes_what_was_asked_for_and_waits),
         cmocka_unit_test(an_sti_ca_does_not_revoke_what_another_one_issued),
         cmocka_unit_test(an_sti_ca_has_no_spc_tokens),
         cmocka_unit_test(a_body_with_one_fault_is_refused),

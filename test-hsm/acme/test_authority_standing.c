@@ -290,6 +290,72 @@ suspended_account_gets_nothing_by_any_credential_until_it_is_reinstated(void **s
     free(session);
 }
 
+/* ---- codes and password ---- */
+
+static void
+account_has_the_codes_that_it_was_given_last(void **state)
+{
+    char *authorization = basic("sp-codes");
+
+    (void)state;
+    add_account("codes", "sp-codes", "5678");
+    assert_int_equal(ask_as("codes", "sp-codes"), 403);
+    assert_int_equal(
+        acme_authority_account_spcs(store, "codes", (const char *[]){"709J", "1234", NULL}, false),
+        HSM_OK);
+    assert_int_equal(ask_as("codes", "sp-codes"), 200);
+    assert_int_equal(ask("codes", authorization, true, NULL), 403);
+    assert_int_equal(
+        acme_authority_account_spcs(store, "codes", (const char *[]){"1234", NULL}, true), HSM_OK);
+    assert_int_equal(ask("codes", authorization, true, NULL), 200);
+    assert_int_equal(
+        acme_authority_account_spcs(store, "codes", (const char *[]){"12-34", NULL}, true),
+        HSM_ERR_MALFORMED);
+    assert_int_equal(acme_authority_account_spcs(store, "codes", (const char *[]){NULL}, true),
+                     HSM_ERR_MALFORMED);
+    assert_int_equal(ask("codes", authorization, true, NULL), 200);
+    assert_event("account codes set: codes: SPC 709J 1234\n");
+    assert_event("account codes set: codes: may ask for ca, SPC 1234\n");
+    free(authorization);
+}
+
+static enum hsm_status
+change_password(const char *account, const char *text)
+{
+    struct hsm_secret *password = NULL;
+    enum hsm_status st;
+
+    assert_int_equal(hsm_secret_new(text, strlen(text), &password), HSM_OK);
+    st = acme_authority_account_password(store, account, password);
+    hsm_secret_free(password);
+    return st;
+}
+
+static void
+new_password_closes_what_the_old_one_opened(void **state)
+{
+    char login[256];
+    json_t *answer = NULL;
+    char *session;
+
+    (void)state;
+    add_account("changed", "sp-changed", "1234");
+    snprintf(login, sizeof(login), "{\"userId\":\"sp-changed\",\"password\":\"%s\"}", PASSWORD);
+    assert_int_equal(post("/api/v1/auth/login", NULL, login, &answer), 200);
+    session = strdup(json_string_value(json_object_get(answer, "accessToken")));
+    json_decref(answer);
+    assert_int_equal(ask("changed", session, false, NULL), 200);
+
+    assert_int_equal(change_password("changed", "another password"), HSM_OK);
+    assert_int_equal(ask("changed", session, false, NULL), 403);
+    assert_int_equal(post("/api/v1/auth/login", NULL, login, NULL), 403);
+    assert_int_equal(ask_as("changed", "sp-changed"), 403);
+    assert_int_equal(change_password("changed", PASSWORD), HSM_OK);
+    assert_int_equal(ask_as("changed", "sp-changed"), 200);
+    assert_event("account password changed: changed\n");
+    free(session);
+}
+
 static void
 account_that_is_not_there_cannot_be_changed(void **state)
 {
@@ -303,6 +369,10 @@ account_that_is_not_there_cannot_be_changed(void **state)
     assert_int_equal(acme_authority_account_bind(store, "nobody", "CN=x"), HSM_ERR_NOT_FOUND);
     assert_int_equal(acme_authority_account_limit(store, "nobody", (const char *[]){NULL}),
                      HSM_ERR_NOT_FOUND);
+    assert_int_equal(
+        acme_authority_account_spcs(store, "nobody", (const char *[]){"1234", NULL}, false),
+        HSM_ERR_NOT_FOUND);
+    assert_int_equal(change_password("nobody", "another password"), HSM_ERR_NOT_FOUND);
     assert_int_equal(acme_authority_api_key_add(store, "nobody", path, 1, &id), HSM_ERR_NOT_FOUND);
     assert_int_equal(access(path, F_OK), -1);
     assert_int_equal(acme_authority_api_key_revoke(store, 999), HSM_ERR_NOT_FOUND);
@@ -563,6 +633,8 @@ account_gets_so_many_tokens_in_an_hour(void **state)
     assert_int_equal(ask_as("policy", "sp-policy"), 200); /* another account */
     offset_s = 3601;
     assert_int_equal(ask_as("busy", "sp-busy"), 200);
+    offset_s = -100000; /* what a clock that was ahead has counted is forgotten */
+    assert_int_equal(ask_as("busy", "sp-busy"), 200);
 }
 
 /* ---- STI-CAs ---- */
@@ -622,6 +694,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(
             suspended_account_gets_nothing_by_any_credential_until_it_is_reinstated, empty),
+        cmocka_unit_test_setup(account_has_the_codes_that_it_was_given_last, empty),
+        cmocka_unit_test_setup(new_password_closes_what_the_old_one_opened, empty),
         cmocka_unit_test_setup(account_that_is_not_there_cannot_be_changed, empty),
         cmocka_unit_test_setup(account_is_used_from_its_addresses_only, empty),
         cmocka_unit_test_setup(sources_that_are_none_are_refused, empty),

@@ -35,7 +35,7 @@ struct line {
     const char *path;
     int status;
     const char *body; /* %s in it is the base URL, up to six times */
-    const char *header, *value; /* of the answer; NULL: none */
+    const char *header, *value; /* of the answer, with %s likewise; NULL: none */
     int times; /* 0: always */
     bool is_pem;
 };
@@ -85,18 +85,18 @@ by_the_book(struct ca_fixture *fixture, const struct acme_http_request *request,
         if (strcmp(path, line->path) != 0 || (line->times != 0 && book.used[i] == line->times))
             continue;
         book.used[i]++;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        if (line->header != NULL) {
+            snprintf(value, sizeof(value), line->value, b, b, b);
+            acme_http_response_header(response, line->header, value);
+        }
         if (line->is_pem) {
             acme_http_respond(response, 200, "application/pem-certificate-chain", line->body,
                               strlen(line->body));
             return true;
         }
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
         snprintf(body, sizeof(body), line->body, b, b, b, b, b, b);
-        if (line->header != NULL) {
-            snprintf(value, sizeof(value), line->value, b);
-            acme_http_response_header(response, line->header, value);
-        }
 #pragma GCC diagnostic pop
         acme_http_respond(response, line->status,
                           line->status < 300 ? "application/json" : "application/problem+json",
@@ -379,6 +379,56 @@ without_a_list_a_new_order_is_made(void **state)
     assert_int_equal(book.new_orders, 1);
 }
 
+/* ---- alternate chains (RFC 8555 section 7.4.2) ---- */
+
+/* Context: the length of a chain that is trusted. */
+static bool
+is_that_long(void *context, const struct certs_chain *chain)
+{
+    return certs_chain_len(chain) == *(const size_t *)context;
+}
+
+static void
+of_several_chains_the_first_that_is_accepted_is_taken(void **state)
+{
+    char *pem = data_text("self/sp-1234.chain.pem", NULL);
+    char *leaf = data_text("self/sp-1234.cert.pem", NULL);
+    char *foreign = data_text("self/rogue-leaf.cert.pem", NULL);
+    const struct line lines[] = {
+        {"/acme/new-order", 201, ORDER("1", "ready"), "Location", "%s/acme/order/1", 0, false},
+        {"/acme/order/1/finalize", 200, ORDER("1", "valid"), NULL, NULL, 0, false},
+        {"/acme/cert/1", 200, pem, "Link",
+         "<%s/acme/cert/2>;rel=\"alternate\", <%s/acme/cert/3>;rel=\"alternate\","
+         " <%s/acme/cert/4>;rel=\"alternate\"",
+         0, true},
+        {"/acme/cert/2", 200, foreign, NULL, NULL, 0, true}, /* another certificate: not ours */
+        {"/acme/cert/3", 404, PROBLEM("malformed", "gone"), NULL, NULL, 0, false},
+        {"/acme/cert/4", 200, leaf, NULL, NULL, 0, true},
+    };
+    static const struct {
+        size_t trusted, taken;
+        int fetched; /* of the alternates */
+    } cases[] = {{2, 2, 0}, {1, 1, 3}, {7, 2, 3}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        size_t trusted = cases[i].trusted;
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+
+        open_book(lines, COUNT(lines));
+        if (obtain((struct acme_client_order){.accepts = is_that_long, .context = &trusted}, &chain,
+                   &why) != HSM_OK)
+            fail_msg("%s", why.text);
+        assert_int_equal(certs_chain_len(chain), cases[i].taken);
+        assert_int_equal(book.used[3] + book.used[4] + book.used[5], cases[i].fetched);
+        certs_chain_free(chain);
+    }
+    free(foreign);
+    free(leaf);
+    free(pem);
+}
+
 /* ---- replaces, renewalInfo (RFC 9773) ---- */
 
 static X509 *
@@ -590,6 +640,7 @@ main(void)
         cmocka_unit_test(a_problem_is_told_with_what_it_means),
         cmocka_unit_test(a_lost_order_is_found_in_the_list_and_no_second_one_made),
         cmocka_unit_test(without_a_list_a_new_order_is_made),
+        cmocka_unit_test(of_several_chains_the_first_that_is_accepted_is_taken),
         cmocka_unit_test(what_a_certificate_replaces_is_said_once),
         cmocka_unit_test(a_certid_is_that_of_the_rfc),
         cmocka_unit_test(a_window_is_read_and_a_wrong_one_refused),

@@ -16,7 +16,7 @@
 #define TEXT_SIZE    8192 /* octets */
 
 struct settings {
-    char *url, *store, *pin;
+    char *url, *store, *pin, *page, *key;
     long port;
     bool is_open;
 };
@@ -31,6 +31,10 @@ static const struct acme_config_key keys[] = {
      "file"},
     {"state", "pin", ACME_CONFIG_SECRET_SOURCE, offsetof(struct settings, pin), false, 0, 0, NULL,
      "PIN"},
+    {"server", "page", ACME_CONFIG_URL, offsetof(struct settings, page), false, 0, 0, NULL,
+     "https URL"},
+    {"server", "key", ACME_CONFIG_PKCS11, offsetof(struct settings, key), false, 0, 0, NULL,
+     "PKCS#11 URI"},
     {NULL, NULL, ACME_CONFIG_TEXT, 0, false, 0, 0, NULL, NULL},
 };
 
@@ -137,6 +141,23 @@ a_pkcs11_uri_keeps_its_semicolons(void **state)
 }
 
 static void
+a_url_and_a_pkcs11_uri_are_taken_as_they_stand(void **state)
+{
+    struct settings settings;
+
+    (void)state;
+    assert_int_equal(read_text("[server]\nurl=u\npage=https://ca.example:4443/a?b=c\n"
+                               "key=pkcs11:object=issuing;type=private\n",
+                               &settings),
+                     HSM_OK);
+    assert_string_equal(settings.page, "https://ca.example:4443/a?b=c");
+    assert_string_equal(settings.key, "pkcs11:object=issuing;type=private");
+    acme_config_clear(keys, &settings);
+    assert_null(settings.page);
+    assert_null(settings.key);
+}
+
+static void
 only_files_are_relative_to_the_configuration(void **state)
 {
     static const struct {
@@ -203,6 +224,16 @@ static const struct {
     {"[server\nurl=u\n", ":1: neither [section] nor key = value"},
     {"[server]\nurl=u\n  and more\n", ":3: neither [section] nor key = value"},
     {"", ": [server] url: missing"},
+    {"[server]\nurl=u\npage=http://ca.example/\n", ":3: [server] page: not an https URL"},
+    {"[server]\nurl=u\npage=https://\n", ":3: [server] page: not an https URL"},
+    {"[server]\nurl=u\npage=https://:443/\n", ":3: [server] page: not an https URL"},
+    {"[server]\nurl=u\npage=https://me@ca.example/\n", ":3: [server] page: not an https URL"},
+    {"[server]\nurl=u\npage=https://ca.example/a b\n", ":3: [server] page: not an https URL"},
+    {"[server]\nurl=u\npage=https://ca.example/#a\n", ":3: [server] page: not an https URL"},
+    {"[server]\nurl=u\nkey=issuing\n", ":3: [server] key: not a PKCS#11 URI"},
+    {"[server]\nurl=u\nkey=pkcs11:object=a;object=b\n", ":3: [server] key: "},
+    {"[server]\nurl=u\nkey=pkcs11:object=a?pin-value=4829173650\n",
+     ":3: [server] key: has a pin-value"},
     {"[server]\nurl=u\n[state]\npin=4829173650\n", ":4: [state] pin: not file:PATH, fd:N"},
 };
 
@@ -290,6 +321,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_and_defaults_are_set),
         cmocka_unit_test(a_pkcs11_uri_keeps_its_semicolons),
+        cmocka_unit_test(a_url_and_a_pkcs11_uri_are_taken_as_they_stand),
         cmocka_unit_test(only_files_are_relative_to_the_configuration),
         cmocka_unit_test(a_long_line_is_read_whole),
         cmocka_unit_test(what_is_wrong_is_refused_with_file_and_line),

@@ -437,6 +437,36 @@ an_account_is_updated_and_deactivated_with_all_it_has_open(void **state)
 }
 
 static void
+an_account_that_the_operator_has_revoked_is_of_no_use(void **state)
+{
+    struct peer peer;
+    struct peer_order order;
+    const char *id;
+    GOT refused = {.status = 0};
+    GOT new_account = {.status = 0};
+
+    (void)state;
+    peer_join(&ca, &peer);
+    peer_order(&ca, &peer, "1234", &order);
+    id = strrchr(peer.kid, '/') + 1;
+    assert_int_equal(acme_server_account_revoke(ca.store, "nobody"), HSM_ERR_NOT_FOUND);
+    assert_int_equal(acme_server_account_revoke(ca.store, id), HSM_OK);
+    assert_int_equal(acme_server_account_revoke(ca.store, id), HSM_ERR_NOT_FOUND);
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) FROM event WHERE what = 'account revoked'"), 1);
+    peer_send(&ca, &peer, order.url, "", &refused);
+    assert_refused(&refused, 401, "unauthorized", "after revocation");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM acme_order JOIN account ON"
+                                           " account.id = account WHERE account.status = 'revoked'"
+                                           " AND acme_order.status <> 'invalid'"),
+                     0);
+    peer.kid[0] = '\0'; /* by jwk again */
+    peer_send(&ca, &peer, "/acme/new-account", "{}", &new_account);
+    assert_refused(&new_account, 401, "unauthorized", "newAccount with a revoked key");
+    peer_stop(&peer);
+}
+
+static void
 an_account_reads_no_other_ones_things(void **state)
 {
     const struct peer *peer = *state;
@@ -790,16 +820,25 @@ an_spc_without_a_registered_name_is_refused_where_one_is_required(void **state)
         "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEODhaWg\"}]}"; /* 88ZZ */
     GOT refused = {.status = 0};
     GOT taken = {.status = 0};
+    GOT lost = {.status = 0};
+    GOT again = {.status = 0};
 
     ca.config.participants_required = true;
     ca_fixture_restart(&ca);
     peer_send(&ca, *state, "/acme/new-order", payload, &refused);
     assert_int_equal(acme_server_participant_set(ca.store, "88ZZ", "Eighty-Eight", "CA"), HSM_OK);
     peer_send(&ca, *state, "/acme/new-order", payload, &taken);
+    /* the name is gone again before the certificate: an order that is open then is lost */
+    assert_int_equal(acme_server_participant_remove(ca.store, "88ZZ"), HSM_OK);
+    assert_int_equal(acme_server_participant_remove(ca.store, "88ZZ"), HSM_ERR_NOT_FOUND);
+    peer_send(&ca, *state, got_header(&taken, "Location"), "", &lost);
+    peer_send(&ca, *state, "/acme/new-order", payload, &again);
     ca.config.participants_required = false;
     ca_fixture_restart(&ca);
     assert_refused(&refused, 403, "rejectedIdentifier", "88ZZ");
     assert_int_equal(taken.status, 201);
+    assert_string_equal(got_text(&lost, "status"), "invalid");
+    assert_refused(&again, 403, "rejectedIdentifier", "88ZZ removed");
 }
 
 static void
@@ -1453,6 +1492,7 @@ main(void)
         cmocka_unit_test(a_contact_that_is_no_mail_address_is_refused),
         cmocka_unit_test(an_account_key_must_be_a_public_p256_key),
         cmocka_unit_test(an_account_is_updated_and_deactivated_with_all_it_has_open),
+        cmocka_unit_test(an_account_that_the_operator_has_revoked_is_of_no_use),
         cmocka_unit_test(an_account_reads_no_other_ones_things),
         cmocka_unit_test(the_orders_of_an_account_are_listed_page_by_page),
         cmocka_unit_test(a_key_change_needs_both_keys_and_the_right_words),

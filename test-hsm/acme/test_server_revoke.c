@@ -551,6 +551,25 @@ what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off(void **state)
 }
 
 static void
+a_clock_that_was_ahead_holds_up_no_revocation(void **state)
+{
+    CERTIFICATE certificate;
+    time_t now = time(NULL);
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    revoke(*state, &certificate, "1", &got);
+    atomic_store(&pa.status, 503);
+    ca_fixture_set_time(now + 1000000);
+    acme_server_forward(ca.server);
+    assert_int_equal(accepted(), 0);
+    atomic_store(&pa.status, 202);
+    ca_fixture_set_time(now);
+    acme_server_forward(ca.server);
+    assert_int_equal(accepted(), 1);
+}
+
+static void
 an_sti_pa_that_is_down_is_told_when_it_is_up(void **state)
 {
     CERTIFICATE first;
@@ -841,6 +860,7 @@ main(void)
         CASE(an_operator_revokes_by_serial),
         CASE(a_revocation_is_forwarded_to_the_sti_pa_once),
         CASE(what_the_sti_pa_did_not_accept_is_forwarded_again_with_back_off),
+        CASE(a_clock_that_was_ahead_holds_up_no_revocation),
         CASE(an_sti_pa_that_is_down_is_told_when_it_is_up),
         CASE(what_the_sti_pa_refuses_does_not_hold_up_what_follows),
         CASE(a_restart_forwards_what_a_crash_left),

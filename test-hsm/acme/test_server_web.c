@@ -821,6 +821,7 @@ the_status_tells_what_an_operator_asks_first(void **state)
     assert_page(&got, 200,
                 "<td>superseded</td><td>2023-11-14T22:13:20Z</td>"
                 "<td class=\"number\">3</td>");
+    assert_page(&got, 200, "<td>web user added</td><td>carol</td>");
     assert_page(&got, 200, "https://pa.example/crl"); /* nobody serves it here */
     assert_non_null(strstr(got.body, "<p class=\"bad\">"));
 }

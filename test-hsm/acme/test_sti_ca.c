@@ -292,6 +292,11 @@ participants_are_named_and_renamed(void **state)
     assert_string_equal(acme_rows_text(rows, 1), "CA");
     acme_rows_free(rows);
     acme_store_close(store);
+    assert_succeeds(RUN("participant", "list", "--config", config));
+    assert_non_null(strstr(output, "709J\tSecond\tCA\n"));
+    assert_succeeds(RUN("participant", "remove", "--config", config, "--spc", "709J"));
+    assert_fails(RUN("participant", "remove", "--config", config, "--spc", "709J"), 1,
+                 "has no registered name");
 }
 
 static void
@@ -401,6 +406,48 @@ an_operator_revokes_a_certificate_once(void **state)
     assert_non_null(strstr(output, "the STI-PA is not told of revocations"));
     assert_non_null(strstr(output, "55492c1d19f42e88516b08db24a61a83: revoked\n"));
     assert_fails(RUN("revoke", "--config", config, "--serial", serial), 1, "revoked already");
+}
+
+/* Of the certificate above. */
+static void
+an_operator_lists_accounts_and_revokes_one(void **state)
+{
+    (void)state;
+    assert_succeeds(RUN("account", "list", "--config", config));
+    assert_non_null(strstr(output, "a\tvalid\tsince 1970-01-01T00:00:01Z\t[]\n"));
+    assert_succeeds(RUN("account", "revoke", "--config", config, "--id", "a"));
+    assert_fails(RUN("account", "revoke", "--config", config, "--id", "a"), 1,
+                 "there is none, or it is valid no more");
+    assert_succeeds(RUN("account", "list", "--config", config));
+    assert_non_null(strstr(output, "a\trevoked\t"));
+}
+
+/* At the start, and not at the first certificate. */
+static void
+what_no_certificate_could_be_made_with_is_refused_with_its_line(void **state)
+{
+    static const struct {
+        const char *section, *value, *said;
+    } table[] = {
+        {"ca", "policy = SHAKEN", "[ca] policy: not an OID"},
+        {"ca", "country = us", "[ca] country: not two capital letters"},
+        {"ca", "renew-from-percent = 83", "[ca] renew-until-percent: not more than"},
+        {"ca", "terms-of-service = terms.html", "[ca] terms-of-service: not an https URL"},
+        {"ca", "issuing-key = issuing", "[ca] issuing-key: not a PKCS#11 URI"},
+    };
+    char *ours = text_of(config);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        char *text = NULL;
+
+        assert_true(asprintf(&text, "%s[%s]\n%s\n", ours, table[i].section, table[i].value) > 0);
+        assert_int_equal(hsm_file_write(config, text, strlen(text), 0644), HSM_OK);
+        assert_fails(RUN("serve", "--config", config, "--check"), 1, table[i].said);
+        free(text);
+    }
+    assert_int_equal(hsm_file_write(config, ours, strlen(ours), 0644), HSM_OK);
+    free(ours);
 }
 
 /* All of it or nothing, on the command line and in the file. */
@@ -580,6 +627,8 @@ main(void)
         cmocka_unit_test(keys_of_external_accounts_are_made_listed_and_removed),
         cmocka_unit_test(operators_of_the_status_page_are_added_listed_and_removed),
         cmocka_unit_test(an_operator_revokes_a_certificate_once),
+        cmocka_unit_test(an_operator_lists_accounts_and_revokes_one),
+        cmocka_unit_test(what_no_certificate_could_be_made_with_is_refused_with_its_line),
         cmocka_unit_test(an_account_at_the_sti_pa_is_configured_whole),
         cmocka_unit_test(the_daemon_serves_acme_until_sigterm),
         cmocka_unit_test(an_operator_reads_who_did_what),

@@ -359,6 +359,61 @@ an_operator_decides_of_what_waits(void **state)
     assert_non_null(strstr(output, "2  refused  "));
 }
 
+static void
+an_operator_changes_codes_and_password_and_sees_how_an_account_stands(void **state)
+{
+    (void)state;
+    assert_succeeds(run("account", "spc", "--config", config, "--id", "1002", "--spc", "5678",
+                        "--spc", "42", NULL));
+    assert_succeeds(
+        run("account", "suspend", "--config", config, "--id", "1002", "--reason", "fees", NULL));
+    assert_succeeds(run("account", "limit", "--config", config, "--id", "1002", "--from",
+                        "192.0.2.0/24", NULL));
+    assert_succeeds(
+        run("account", "bind", "--config", config, "--id", "1002", "--client", "CN=kms", NULL));
+    assert_succeeds(run("account", "list", "--config", config, NULL));
+    assert_non_null(strstr(output, "1002  user sp-two  SPC 42 5678  from 192.0.2.0/24"
+                                   "  client CN=kms  suspended: fees\n"));
+    assert_int_equal(
+        run("account", "spc", "--config", config, "--id", "1002", "--spc", "4-2", NULL), 1);
+    assert_int_equal(run("account", "spc", "--config", config, "--id", "ca-1", "--spc", "42", NULL),
+                     1);
+    assert_non_null(strstr(output, "no service provider has it"));
+    assert_int_equal(run("account", "password", "--config", config, "--id", "1002", NULL), 2);
+    assert_succeeds(run("account", "password", "--config", config, "--id", "1002",
+                        "--generate-password", in_dir("1002.next"), NULL));
+    assert_int_equal(run("account", "password", "--config", config, "--id", "none",
+                         "--generate-password", in_dir("1002.next"), NULL),
+                     1);
+}
+
+static void
+an_operator_puts_a_certificate_on_the_crl(void **state)
+{
+    char leaf[PATH_SIZE];
+    char foreign[PATH_SIZE];
+
+    (void)state;
+    snprintf(leaf, sizeof(leaf), "%s", data_path("self/sp-1234.cert.pem"));
+    snprintf(foreign, sizeof(foreign), "%s", data_path("self/rogue-leaf.cert.pem"));
+    assert_int_equal(
+        run("revocation", "add", "--config", config, "--certificate", leaf, "--reason", "11", NULL),
+        2);
+    assert_int_equal(
+        run("revocation", "add", "--config", config, "--certificate", leaf, "--reason", "7", NULL),
+        1);
+    assert_non_null(strstr(output, "none that a CRL gives"));
+    assert_int_equal(run("revocation", "add", "--config", config, "--certificate", foreign, NULL),
+                     1);
+    assert_non_null(strstr(output, "its issuer is no STI-CA's"));
+    assert_succeeds(
+        run("revocation", "add", "--config", config, "--certificate", leaf, "--reason", "1", NULL));
+    assert_int_equal(run("revocation", "add", "--config", config, "--certificate", leaf, NULL), 1);
+    assert_non_null(strstr(output, "is on the CRL already"));
+    assert_succeeds(run("revocation", "list", "--config", config, NULL));
+    assert_non_null(strstr(output, "keyCompromise  of CN="));
+}
+
 /* Until it answers, 20 s at most. */
 static void
 wait_until_it_serves(struct acme_http_client *http, const char *url)
@@ -405,7 +460,7 @@ use_it(struct acme_http_client *http, const char *list_url, const struct certs_c
     assert_int_equal(certs_chain_len(acme_ca_list_roots(list)), 1);
     if (acme_authority_fetch_crl(http, crl_url, anchors, time(NULL), &crl, &why) != HSM_OK)
         fail_msg("%s", why.text);
-    assert_int_equal(certs_crl_len(crl), 1); /* what an operator approved */
+    assert_int_equal(certs_crl_len(crl), 2); /* what an operator approved, and added */
     acme_ca_list_free(list);
     certs_crl_free(crl);
     free(token);
@@ -436,6 +491,9 @@ daemon_serves_until_sigterm(void **state)
     assert_int_equal(kill(pid, SIGTERM), 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_succeeds(run("events", "--config", config, NULL));
+    assert_non_null(strstr(output, ": configured: token-lifetime-s: 86400\n"));
+    assert_non_null(strstr(output, ": configured: policy: none\n"));
     certs_chain_free(anchors);
     acme_http_client_free(http);
 }
@@ -473,6 +531,8 @@ main(void)
         cmocka_unit_test(trusted_cas_are_added_once_and_listed),
         cmocka_unit_test(an_sti_ca_has_an_account_for_its_own_names),
         cmocka_unit_test(an_operator_decides_of_what_waits),
+        cmocka_unit_test(an_operator_changes_codes_and_password_and_sees_how_an_account_stands),
+        cmocka_unit_test(an_operator_puts_a_certificate_on_the_crl),
         cmocka_unit_test(daemon_serves_until_sigterm),
         cmocka_unit_test(no_file_holds_a_private_key),
     };

@@ -1,9 +1,9 @@
 /* bench.c - interleaved rounds, medians, rows. */
 #include "bench.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <jansson.h>
@@ -17,6 +17,16 @@ bench_check(int good, const char *what)
         return;
     fprintf(stderr, "bench: %s failed\n", what);
     exit(1);
+}
+
+bool
+bench_is_wanted(const char *part, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], part) == 0)
+            return true;
+    }
+    return argc == 1;
 }
 
 static double

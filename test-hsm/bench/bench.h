@@ -8,6 +8,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define BENCH_ROUNDS 9
@@ -38,6 +39,9 @@ void bench_at_most(const char *group, const char *name, const char *unit, double
                    double *values, size_t count);
 void bench_at_least(const char *group, const char *name, const char *unit, double at_least,
                     double *values, size_t count);
+
+/** Whether main() was given the name of that part, or none at all. */
+bool bench_is_wanted(const char *part, int argc, char **argv);
 
 /** End the program with a message when a bench cannot go on. */
 void bench_check(int good, const char *what);

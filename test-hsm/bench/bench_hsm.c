@@ -737,16 +737,6 @@ static const struct part {
     {"many", many_keys, true},
 };
 
-static bool
-is_wanted(const struct part *part, int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], part->name) == 0)
-            return true;
-    }
-    return argc == 1;
-}
-
 /* bench_hsm [PART ...] */
 int
 main(int argc, char **argv)
@@ -761,7 +751,7 @@ main(int argc, char **argv)
     hsm_token_close(softhsm_token(TOKEN));
     make_key();
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        if (!is_wanted(&parts[i], argc, argv))
+        if (!bench_is_wanted(parts[i].name, argc, argv))
             continue;
         if (parts[i].with_faults && !with_faults)
             fault_open();

@@ -1,12 +1,20 @@
 /*
  * bench_issue.c - certificates per second of sti-ca and SPC tokens per second of an STI-PA, over
- * HTTPS with the keys in SoftHSM. The raw side makes as many token signatures and durable
- * transactions, one after the other, in the same run.
+ * HTTPS with the keys in SoftHSM.
+ *
+ * A certificate is taken from newOrder to its download by the requests of bench_enrol.h. Before the
+ * clock starts each client has its account and its connection, and has made keys, CSRs and SPC
+ * tokens; while it runs a client signs its requests and reads the answers, on the same processors.
+ * The raw side, in turn with it, makes as many signatures (one for each certificate) and as many
+ * durable transactions, one after the other: as many as SQLite has counted in the STI-CA's store
+ * meanwhile, each of one row. A second ratio has no clients in it: the processor time of the
+ * STI-CA's workers, and the time that the raw side has waited for the disk.
  */
 #define _GNU_SOURCE /* asprintf */
 #include "bench_issue.h"
 
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +28,7 @@
 #include <acme/jwk.h>
 
 #include "bench.h"
+#include "bench_enrol.h"
 #include "ca_program.h"
 #include "peer.h"
 #include "softhsm.h"
@@ -29,11 +38,8 @@
 #define CERTIFICATES 64 /* of a round */
 #define TOKENS       400 /* of a round */
 
-/* Of the eight requests of an order each spends a nonce; newOrder and the challenge write a change,
- * finalize an intent and a certificate. */
-#define ORDER_COMMITS 12
-#define ROW_LEN       300 /* octets of a row of most transactions */
-#define CHAIN_LEN     3000 /* and of the certificate's */
+#define ROW_LEN   300 /* octets of a row of most transactions */
+#define CHAIN_LEN 3000 /* and of the certificate's */
 
 static const char *const raw_migrations[] = {
     "CREATE TABLE raw (id INTEGER PRIMARY KEY, octets BLOB NOT NULL)", NULL};
@@ -64,86 +70,162 @@ write_raw(size_t len)
                 "a raw transaction");
 }
 
-/* Seconds of one. */
+/* What something has taken. */
+struct cost {
+    double seconds, cpu_s;
+};
+
 static double
-raw_cost(size_t times, unsigned signatures, unsigned commits, size_t last_len)
+cpu_s(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
+}
+
+/* So many signatures, and transactions evenly between them: the one before a signature is large. */
+static struct cost
+raw_cost(size_t signatures, size_t commits, size_t large_len)
 {
     uint8_t sig[HSM_P256_SIG_LEN];
-    double begin = now_s();
+    size_t done = 0;
+    struct cost begin = {now_s(), cpu_s()};
 
-    for (size_t i = 0; i < times; i++) {
-        for (unsigned n = 0; n < signatures; n++)
-            bench_check(hsm_key_sign(program.ca.pa.signer_key, "raw", 3, sig) == HSM_OK, "C_Sign");
-        for (unsigned n = 0; n < commits; n++)
-            write_raw(n + 1 < commits ? ROW_LEN : last_len);
+    for (size_t i = 1; i <= signatures; i++) {
+        for (; done < commits * i / signatures; done++)
+            write_raw(done + 1 < commits * i / signatures ? ROW_LEN : large_len);
+        bench_check(hsm_key_sign(program.ca.pa.signer_key, "raw", 3, sig) == HSM_OK, "C_Sign");
     }
-    return (now_s() - begin) / (double)times;
+    return (struct cost){now_s() - begin.seconds, cpu_s() - begin.cpu_s};
 }
 
 /* ---- certificates ---- */
 
-struct client {
-    struct enroller enroller;
-    atomic_long *left;
+/* A client, and the orders that it has prepared. */
+struct turn {
+    struct bench_client *client;
+    struct bench_order orders[CERTIFICATES];
+    size_t count;
+    pthread_barrier_t *start;
 };
 
-static struct client clients[CLIENTS_MAX];
+static struct bench_client *clients[CLIENTS_MAX];
 
 static void *
 enrol(void *context)
 {
-    struct client *client = context;
+    struct turn *turn = context;
 
-    while (atomic_fetch_sub(client->left, 1) > 0) {
-        EVP_PKEY *key = peer_key_new("P-256");
-        char order[CA_URL_SIZE], *pem = NULL;
-
-        enroller_enrol(&client->enroller, "1234", key, order, &pem);
-        free(pem);
-        EVP_PKEY_free(key);
-    }
+    pthread_barrier_wait(turn->start);
+    for (size_t i = 0; i < turn->count; i++)
+        bench_enrol(turn->client, &turn->orders[i]);
     return NULL;
 }
 
-/* Seconds of one certificate, of so many clients at once. */
-static double
-certificate_cost(size_t count)
+static void
+prepare_turn(struct turn *turn, size_t number, size_t count, pthread_barrier_t *start)
 {
-    atomic_long left = CERTIFICATES;
-    pthread_t threads[CLIENTS_MAX];
-    double begin = now_s();
+    *turn = (struct turn){.client = clients[number], .count = CERTIFICATES / count, .start = start};
+    bench_client_connect(turn->client);
+    for (size_t i = 0; i < turn->count; i++)
+        bench_order_prepare(turn->client, &turn->orders[i]);
+}
 
+static void
+clear_turn(struct turn *turn)
+{
+    for (size_t i = 0; i < turn->count; i++)
+        bench_order_clear(&turn->orders[i]);
+}
+
+/*
+ * The transactions of the store so far: iChange of the wal-index header (section 2.1 of SQLite's
+ * walformat.html), which each commit of any process counts up.
+ */
+static uint32_t
+transactions(void)
+{
+    char path[4300];
+    uint32_t count = 0;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s-shm", program.ca.store_path);
+    file = fopen(path, "rb");
+    bench_check(file != NULL && fseek(file, 8, SEEK_SET) == 0 &&
+                    fread(&count, sizeof(count), 1, file) == 1,
+                path);
+    fclose(file);
+    return count;
+}
+
+/* Of CERTIFICATES, of so many clients at once; *commits receives the transactions in them. */
+static struct cost
+certificates_cost(size_t count, size_t *commits)
+{
+    static struct turn turns[CLIENTS_MAX];
+    pthread_t threads[CLIENTS_MAX];
+    pthread_barrier_t start;
+    struct cost begin, end;
+    uint32_t before;
+
+    pthread_barrier_init(&start, NULL, (unsigned)count + 1);
     for (size_t i = 0; i < count; i++) {
-        clients[i].left = &left;
-        bench_check(pthread_create(&threads[i], NULL, enrol, &clients[i]) == 0, "a thread");
+        prepare_turn(&turns[i], i, count, &start);
+        bench_check(pthread_create(&threads[i], NULL, enrol, &turns[i]) == 0, "a thread");
     }
+    before = transactions();
+    begin = (struct cost){now_s(), ca_program_cpu_s(&program)};
+    pthread_barrier_wait(&start);
     for (size_t i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
-    return (now_s() - begin) / CERTIFICATES;
+    end = (struct cost){now_s(), ca_program_cpu_s(&program)};
+    *commits = transactions() - before;
+    pthread_barrier_destroy(&start);
+    for (size_t i = 0; i < count; i++)
+        clear_turn(&turns[i]);
+    return (struct cost){end.seconds - begin.seconds, end.cpu_s - begin.cpu_s};
+}
+
+/* The rows of one number of clients. */
+struct certificate_rows {
+    double shares[ROUNDS], own_shares[ROUNDS], rates[ROUNDS], commits[ROUNDS];
+};
+
+static void
+measure_round(size_t count, struct certificate_rows *rows, size_t i)
+{
+    size_t commits = 0;
+    struct cost ours = certificates_cost(count, &commits);
+    struct cost raw = raw_cost(CERTIFICATES, commits, CHAIN_LEN);
+
+    rows->shares[i] = ours.seconds / raw.seconds;
+    rows->own_shares[i] = (ours.cpu_s + raw.seconds - raw.cpu_s) / raw.seconds;
+    rows->rates[i] = CERTIFICATES / ours.seconds;
+    rows->commits[i] = (double)commits / CERTIFICATES;
+    fprintf(stderr, "\racme     certificates, %u workers, %zu clients %zu/%d", program.workers,
+            count, i + 1, ROUNDS);
 }
 
 static void
 measure_certificates(size_t count)
 {
-    double shares[ROUNDS], rates[ROUNDS];
-    char name[100];
+    struct certificate_rows rows;
+    char whose[60], name[140];
 
-    for (size_t i = 0; i < ROUNDS; i++) {
-        double ours = certificate_cost(count);
-
-        shares[i] = ours / raw_cost(CERTIFICATES, 1, ORDER_COMMITS, CHAIN_LEN);
-        rates[i] = 1 / ours;
-        fprintf(stderr, "\racme     certificates, %u workers, %zu clients %zu/%d", program.workers,
-                count, i + 1, ROUNDS);
-    }
+    for (size_t i = 0; i < ROUNDS; i++)
+        measure_round(count, &rows, i);
     fputc('\n', stderr);
-    snprintf(name, sizeof(name),
-             "certificate, %u worker%s, %zu client%s / its signature and commits", program.workers,
+    snprintf(whose, sizeof(whose), "%u worker%s, %zu client%s", program.workers,
              program.workers == 1 ? "" : "s", count, count == 1 ? "" : "s");
-    bench_at_most("acme", name, "ratio", 2.0, shares, ROUNDS);
-    snprintf(name, sizeof(name), "certificates, %u worker%s, %zu client%s", program.workers,
-             program.workers == 1 ? "" : "s", count, count == 1 ? "" : "s");
-    bench_at_least("acme", name, "1/s", 1.0, rates, ROUNDS);
+    snprintf(name, sizeof(name), "certificate, %s / its signature and commits", whose);
+    bench_at_most("acme", name, "ratio", 2.0, rows.shares, ROUNDS);
+    snprintf(name, sizeof(name), "the same, processor time and waits for the disk of sti-ca alone");
+    bench_at_most("acme", name, "ratio", 2.0, rows.own_shares, ROUNDS);
+    snprintf(name, sizeof(name), "durable transactions of a certificate, %s", whose);
+    bench_at_most("acme", name, "transactions", BENCH_ENROL_REQUESTS + 5, rows.commits, ROUNDS);
+    snprintf(name, sizeof(name), "certificates, %s", whose);
+    bench_at_least("acme", name, "1/s", 1.0, rows.rates, ROUNDS);
 }
 
 static void
@@ -156,11 +238,11 @@ bench_certificates(unsigned workers)
     snprintf(path, sizeof(path), "%s/raw.db", softhsm_dir());
     bench_check(acme_store_open(path, raw_migrations, &raw_store) == HSM_OK, path);
     for (size_t i = 0; i < CLIENTS_MAX; i++)
-        enroller_join(&clients[i].enroller, &program.ca);
+        clients[i] = bench_client_new(&program.ca);
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
         measure_certificates(counts[i]);
     for (size_t i = 0; i < CLIENTS_MAX; i++)
-        enroller_leave(&clients[i].enroller);
+        bench_client_free(clients[i]);
 }
 
 /* ---- SPC tokens ---- */
@@ -295,7 +377,7 @@ bench_tokens(void)
     for (size_t i = 0; i < ROUNDS; i++) {
         double ours = token_cost(4);
 
-        shares[i] = ours / raw_cost(TOKENS, 1, 1, ROW_LEN);
+        shares[i] = ours / (raw_cost(TOKENS, TOKENS, ROW_LEN).seconds / TOKENS);
         rates[i] = 1 / ours;
         fprintf(stderr, "\racme     SPC tokens %zu/%d", i + 1, ROUNDS);
     }

@@ -2,14 +2,14 @@
 #define _GNU_SOURCE /* strcasestr */
 #include "bench_load.h"
 
-#include <pthread.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -17,14 +17,28 @@
 #include "bench_raw.h"
 
 #define ANSWER_MAX 8192 /* octets of an answer */
+#define OPENING_US 2000 /* between two connections */
 
-struct connection {
-    const struct bench_load *load;
-    pthread_barrier_t *ready;
-    unsigned index;
+struct caller {
+    int fd;
+    bool is_waiting; /* for its answer */
+    double begun_us; /* its request, or when that was due */
     size_t answers;
-    double *latencies_us;
-    size_t latencies_max;
+    char answer[ANSWER_MAX + 1];
+    size_t len;
+};
+
+/** A load that runs. */
+struct run {
+    const struct bench_load *load;
+    struct bench_loaded *out;
+    size_t request_len;
+    struct caller *callers;
+    unsigned waiting; /* callers */
+    unsigned next; /* caller, to look at first when a request is due */
+    size_t sent;
+    int epoll;
+    double begun_us;
 };
 
 static int
@@ -40,132 +54,168 @@ connect_to(const char *path)
 }
 
 static bool
-is_complete(const char *answer, size_t len)
+is_complete(const struct caller *caller)
 {
-    const char *end = strstr(answer, "\r\n\r\n");
-    const char *length = strcasestr(answer, "content-length:");
+    const char *end = strstr(caller->answer, "\r\n\r\n");
+    const char *length = strcasestr(caller->answer, "content-length:");
 
     return end != NULL && length != NULL && length < end &&
-           len >= (size_t)(end + 4 - answer) + strtoul(length + 15, NULL, 10);
+           caller->len >= (size_t)(end + 4 - caller->answer) + strtoul(length + 15, NULL, 10);
 }
 
 static void
-exchange(int fd, const char *request, size_t request_len)
+begin_call(struct run *run, struct caller *caller, double begun_us)
 {
-    char answer[ANSWER_MAX + 1];
-    size_t len = 0;
+    caller->begun_us = begun_us;
+    caller->len = 0;
+    caller->is_waiting = true;
+    run->waiting++;
+    run->sent++;
+    bench_check(write(caller->fd, run->load->request, run->request_len) ==
+                    (ssize_t)run->request_len,
+                "sending a request");
+}
 
-    bench_check(write(fd, request, request_len) == (ssize_t)request_len, "sending a request");
-    do {
-        ssize_t n = read(fd, answer + len, ANSWER_MAX - len);
+/* What has come of an answer; true: all of it. */
+static bool
+read_answer(struct caller *caller)
+{
+    ssize_t n =
+        recv(caller->fd, caller->answer + caller->len, ANSWER_MAX - caller->len, MSG_DONTWAIT);
 
-        bench_check(n > 0, "reading an answer");
-        len += (size_t)n;
-        answer[len] = '\0';
-    } while (!is_complete(answer, len));
-    if (strncmp(answer, "HTTP/1.1 200", 12) != 0)
-        fprintf(stderr, "%s\n", answer);
-    bench_check(strncmp(answer, "HTTP/1.1 200", 12) == 0, "a call");
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    bench_check(n > 0, "reading an answer");
+    caller->len += (size_t)n;
+    caller->answer[caller->len] = '\0';
+    if (!is_complete(caller))
+        return false;
+    if (strncmp(caller->answer, "HTTP/1.1 200", 12) != 0)
+        fprintf(stderr, "%s\n", caller->answer);
+    bench_check(strncmp(caller->answer, "HTTP/1.1 200", 12) == 0, "a call");
+    return true;
 }
 
 static void
-sleep_until(double at_us)
+end_call(struct run *run, struct caller *caller)
 {
-    struct timespec at = {.tv_sec = (time_t)(at_us / 1e6)};
+    const struct bench_load *load = run->load;
+    struct bench_loaded *out = run->out;
 
-    at.tv_nsec = (long)((at_us - (double)at.tv_sec * 1e6) * 1e3);
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) != 0)
-        continue;
+    caller->is_waiting = false;
+    run->waiting--;
+    caller->answers++;
+    if (load->latencies_us != NULL && out->latencies < load->latencies_max)
+        load->latencies_us[out->latencies++] = bench_now_us() - caller->begun_us;
 }
 
-/* A request whose time has passed, because the answer before was late, has waited since then. */
-static double
-begin_at(double due_us)
+/* Answers that are there; who has one calls again at once, if `again`. */
+static void
+take_answers(struct run *run, bool again)
 {
-    double now = bench_now_us();
+    struct epoll_event events[BENCH_LOAD_MAX];
+    int count = epoll_wait(run->epoll, events, BENCH_LOAD_MAX, 0);
 
-    if (due_us == 0 || now >= due_us)
-        return due_us == 0 ? now : due_us;
-    sleep_until(due_us);
-    return bench_now_us();
-}
+    bench_check(count >= 0, "epoll_wait");
+    for (int i = 0; i < count; i++) {
+        struct caller *caller = events[i].data.ptr;
 
-static void *
-run_connection(void *argument)
-{
-    struct connection *connection = argument;
-    const struct bench_load *load = connection->load;
-    size_t request_len = strlen(load->request);
-    double each_us = load->per_s > 0 ? load->connections * 1e6 / load->per_s : 0;
-    int fd = connect_to(load->socket);
-    double first_us;
-    double end_us;
-
-    exchange(fd, load->request, request_len);
-    pthread_barrier_wait(connection->ready);
-    first_us = bench_now_us() + each_us * connection->index / load->connections;
-    end_us = bench_now_us() + load->seconds * 1e6;
-    while (bench_now_us() < end_us) {
-        double begun = begin_at(each_us > 0 ? first_us + each_us * (double)connection->answers : 0);
-
-        exchange(fd, load->request, request_len);
-        if (connection->answers < connection->latencies_max)
-            connection->latencies_us[connection->answers] = bench_now_us() - begun;
-        connection->answers++;
+        if (!read_answer(caller))
+            continue;
+        end_call(run, caller);
+        if (again)
+            begin_call(run, caller, bench_now_us());
     }
-    close(fd);
-    return NULL;
 }
 
-/* The latencies of all connections, side by side. */
-static size_t
-gather(const struct bench_load *load, const struct connection *connections)
+static struct caller *
+take_turn(struct run *run)
 {
-    size_t count = 0;
+    while (run->callers[run->next].is_waiting)
+        run->next = (run->next + 1) % run->load->connections;
+    return &run->callers[run->next];
+}
 
-    for (unsigned i = 0; i < load->connections; i++) {
-        const struct connection *one = &connections[i];
-        size_t kept = one->answers < one->latencies_max ? one->answers : one->latencies_max;
+/* Requests whose time has come, as far as there are callers for them. */
+static void
+begin_due(struct run *run)
+{
+    double each_us = 1e6 / run->load->per_s;
+    double due_us = run->begun_us + each_us * (double)run->sent;
 
-        memmove(load->latencies_us + count, one->latencies_us, kept * sizeof(double));
-        count += kept;
+    for (; run->waiting < run->load->connections && due_us <= bench_now_us(); due_us += each_us)
+        begin_call(run, take_turn(run), due_us);
+}
+
+/* One after the other, while those before it call: of several processes one that has less to do
+ * accepts it. What the servers make at first is made then. */
+static void
+open_callers(struct run *run)
+{
+    for (unsigned i = 0; i < run->load->connections; i++) {
+        struct caller *caller = &run->callers[i];
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = caller};
+        double next_us = bench_now_us() + OPENING_US;
+
+        caller->fd = connect_to(run->load->socket);
+        bench_check(epoll_ctl(run->epoll, EPOLL_CTL_ADD, caller->fd, &event) == 0, "epoll_ctl");
+        begin_call(run, caller, 0);
+        while (bench_now_us() < next_us)
+            take_answers(run, true);
     }
-    return count;
+    while (run->waiting > 0)
+        take_answers(run, false);
+    for (unsigned i = 0; i < run->load->connections; i++)
+        run->callers[i].answers = 0;
+    run->out->in_all = run->sent;
+    run->out->latencies = 0;
+    run->sent = 0;
+}
+
+static void
+close_callers(struct run *run)
+{
+    struct bench_loaded *out = run->out;
+
+    out->fewest = run->callers[0].answers;
+    for (unsigned i = 0; i < run->load->connections; i++) {
+        size_t answers = run->callers[i].answers;
+
+        out->answers += answers;
+        out->fewest = answers < out->fewest ? answers : out->fewest;
+        out->most = answers > out->most ? answers : out->most;
+        close(run->callers[i].fd);
+    }
+    out->in_all += out->answers;
 }
 
 void
 bench_load(const struct bench_load *load, struct bench_loaded *out)
 {
-    struct connection connections[BENCH_LOAD_MAX];
-    pthread_t threads[BENCH_LOAD_MAX];
-    pthread_barrier_t ready;
-    size_t share = load->latencies_max / load->connections;
-    double begun;
+    struct run run = {.load = load,
+                      .out = out,
+                      .request_len = strlen(load->request),
+                      .callers = calloc(load->connections, sizeof(*run.callers)),
+                      .epoll = epoll_create1(EPOLL_CLOEXEC)};
+    double end_us;
 
+    bench_check(run.callers != NULL && run.epoll >= 0 && load->connections <= BENCH_LOAD_MAX,
+                "callers");
     memset(out, 0, sizeof(*out));
-    bench_check(pthread_barrier_init(&ready, NULL, load->connections + 1) == 0, "a barrier");
-    for (unsigned i = 0; i < load->connections; i++) {
-        connections[i] = (struct connection){load,
-                                             &ready,
-                                             i,
-                                             0,
-                                             load->latencies_us + i * share,
-                                             load->latencies_us == NULL ? 0 : share};
-        bench_check(pthread_create(&threads[i], NULL, run_connection, &connections[i]) == 0,
-                    "a thread");
+    open_callers(&run);
+    run.begun_us = bench_now_us();
+    end_us = run.begun_us + load->seconds * 1e6;
+    for (unsigned i = 0; load->per_s == 0 && i < load->connections; i++)
+        begin_call(&run, &run.callers[i], bench_now_us());
+    while (bench_now_us() < end_us) {
+        take_answers(&run, load->per_s == 0);
+        if (load->per_s > 0)
+            begin_due(&run);
     }
-    pthread_barrier_wait(&ready);
-    begun = bench_now_us();
-    for (unsigned i = 0; i < load->connections; i++) {
-        bench_check(pthread_join(threads[i], NULL) == 0, "a thread");
-        out->answers += connections[i].answers;
-        if (i == 0 || connections[i].answers < out->fewest)
-            out->fewest = connections[i].answers;
-        if (connections[i].answers > out->most)
-            out->most = connections[i].answers;
-    }
-    out->seconds = (bench_now_us() - begun) / 1e6;
-    pthread_barrier_destroy(&ready);
-    if (load->latencies_us != NULL)
-        out->latencies = gather(load, connections);
+    while (run.waiting > 0)
+        take_answers(&run, false);
+    out->seconds = (bench_now_us() - run.begun_us) / 1e6;
+    close_callers(&run);
+    close(run.epoll);
+    free(run.callers);
 }

@@ -1,14 +1,17 @@
 /* bench_sks.c - signing and verifying calls beside raw signatures and raw verification. */
+#include "bench.h"
 #include "bench_sks_signing.h"
 #include "bench_sks_verify.h"
 #include "softhsm.h"
 
+/* bench_sks [PART ...] */
 int
-main(void)
+main(int argc, char **argv)
 {
     softhsm_start();
-    bench_signing();
+    bench_signing(argc, argv);
     softhsm_stop();
-    bench_sks_verify();
+    if (bench_is_wanted("verify", argc, argv))
+        bench_sks_verify();
     return 0;
 }

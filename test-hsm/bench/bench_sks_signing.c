@@ -151,6 +151,10 @@ struct served {
     const char *fault; /* of the token; NULL: none */
 };
 
+static struct acme_http_listener *local_listener, *remote_listener; /* shared by all servers */
+static struct served local;
+static const char *path_of_socket;
+
 /* As a worker of sti-sks is made; never released, because the process ends. */
 static struct sks_service *
 make_service(struct hsm_token *token)
@@ -273,23 +277,36 @@ run_threads(const struct bench_raw *raw, unsigned count, struct sks_signer *sign
     return sum;
 }
 
+static void *
+sleep_for_ever(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+
+/* As the server is: one thread signs and others sleep. A process of a single thread would be spared
+ * the locks of malloc() and of the module. */
 static void
-sign_raw(unsigned threads, int to)
+sign_raw(int to)
 {
     struct raw_result result;
     struct bench_raw raw = {.list = NULL};
-    double begun, cpu, count;
+    struct signing_thread this = {.raw = &raw};
+    pthread_t other;
+    double begun, cpu;
 
     (void)open_token(1);
-    bench_raw_open(&raw, TOKEN, threads);
+    bench_raw_open(&raw, TOKEN, 1);
+    bench_check(pthread_create(&other, NULL, sleep_for_ever, NULL) == 0, "a thread");
     for (int i = 0; i < 100; i++)
         bench_raw_sign(&raw, 0);
     say(to, "", 1);
     begun = bench_now_us();
     cpu = cpu_us(0);
-    count = run_threads(&raw, threads, NULL);
-    result.per_s = count / (bench_now_us() - begun) * 1e6;
-    result.cpu_us = (cpu_us(0) - cpu) / count;
+    (void)sign_for_a_while(&this);
+    result.per_s = this.count / (bench_now_us() - begun) * 1e6;
+    result.cpu_us = (cpu_us(0) - cpu) / this.count;
     say(to, &result, sizeof(result));
     _exit(0);
 }
@@ -306,7 +323,7 @@ raw_rate(unsigned processes)
 
     for (unsigned i = 0; i < processes; i++) {
         if (begin(&all[i], &to))
-            sign_raw(1, to);
+            sign_raw(to);
         close(to);
     }
     for (unsigned i = 0; i < processes; i++)
@@ -420,21 +437,22 @@ load(struct bench_load load)
 }
 
 static void
-processor_time(struct served *served, const char *path)
+processor_time(void)
 {
     static const char name[] = "server CPU of a signed call / C_Sign";
     struct process server;
     double ratios[ROUNDS];
 
-    begin_serving(served, &server);
+    begin_serving(&local, &server);
     for (size_t i = 0; i < ROUNDS; i++) {
         struct bench_loaded loaded;
         double cpu;
 
-        (void)load((struct bench_load){.socket = path, .connections = 8, .seconds = 0.2});
+        (void)load((struct bench_load){.socket = path_of_socket, .connections = 8, .seconds = 0.2});
         cpu = cpu_us(server.pid);
-        loaded = load((struct bench_load){.socket = path, .connections = 8, .seconds = SECONDS});
-        cpu = (cpu_us(server.pid) - cpu) / (double)(loaded.answers + 8);
+        loaded = load(
+            (struct bench_load){.socket = path_of_socket, .connections = 8, .seconds = SECONDS});
+        cpu = (cpu_us(server.pid) - cpu) / (double)loaded.in_all;
         ratios[i] = cpu / raw_rate(1).cpu_us;
         progress(name, i);
     }
@@ -443,17 +461,17 @@ processor_time(struct served *served, const char *path)
 }
 
 static void
-throughput(struct served *served, const char *path)
+throughput(void)
 {
     static const char name[] = "calls/s of 2 workers / C_Sign of 2 processes";
     struct process servers[WORKERS];
     double ratios[ROUNDS];
 
     for (size_t i = 0; i < WORKERS; i++)
-        begin_serving(served, &servers[i]);
+        begin_serving(&local, &servers[i]);
     for (size_t i = 0; i < ROUNDS; i++) {
-        struct bench_loaded loaded =
-            load((struct bench_load){.socket = path, .connections = 16, .seconds = SECONDS});
+        struct bench_loaded loaded = load(
+            (struct bench_load){.socket = path_of_socket, .connections = 16, .seconds = SECONDS});
 
         ratios[i] = (double)loaded.answers / loaded.seconds / raw_rate(WORKERS).per_s;
         progress(name, i);
@@ -472,19 +490,19 @@ by_value(const void *a, const void *b)
 }
 
 static void
-tail(struct served *served, const char *path)
+tail(void)
 {
     static const char name[] = "p99 / median of calls at 70 % load";
     static double latencies[LATENCIES];
     struct process server;
     double ratios[ROUNDS];
 
-    begin_serving(served, &server);
+    begin_serving(&local, &server);
     for (size_t i = 0; i < ROUNDS; i++) {
-        struct bench_loaded full =
-            load((struct bench_load){.socket = path, .connections = 8, .seconds = SECONDS});
+        struct bench_loaded full = load(
+            (struct bench_load){.socket = path_of_socket, .connections = 8, .seconds = SECONDS});
         struct bench_loaded part = load((struct bench_load){
-            .socket = path,
+            .socket = path_of_socket,
             .connections = 8,
             .per_s = 0.7 * (double)full.answers / full.seconds,
             .seconds = 2 * SECONDS,
@@ -555,10 +573,13 @@ disconnect_tls(SSL *ssl)
 }
 
 static void
-idle_connections(struct served *served, unsigned port)
+idle_connections(void)
 {
     static const char name[] = "memory of an idle TLS connection, of 1000";
     static SSL *connections[IDLE];
+    const struct served served = {
+        .listener = remote_listener, .address = "127.0.0.1:0", .is_tls = true, .threads = THREADS};
+    unsigned port = acme_http_listener_port(remote_listener);
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     struct process server;
     double sizes[ROUNDS];
@@ -567,7 +588,7 @@ idle_connections(struct served *served, unsigned port)
         SSL *warm;
         double before;
 
-        begin_serving(served, &server);
+        begin_serving(&served, &server);
         warm = connect_tls(ctx, port);
         call_over_tls(warm);
         before = memory_kib(server.pid);
@@ -622,18 +643,19 @@ slow_token(void)
 }
 
 static void
-fairness(struct served *served, const char *path)
+fairness(void)
 {
     static const char name[] = "64 callers, token of 1 ms: calls of the first / of the last";
     struct process server;
     double ratios[ROUNDS];
 
-    served->threads = IN_FLIGHT;
-    served->fault = slow;
-    begin_serving(served, &server);
+    const struct served served = {
+        .listener = local_listener, .address = local.address, .threads = IN_FLIGHT, .fault = slow};
+
+    begin_serving(&served, &server);
     for (size_t i = 0; i < ROUNDS; i++) {
-        struct bench_loaded loaded =
-            load((struct bench_load){.socket = path, .connections = IN_FLIGHT, .seconds = SECONDS});
+        struct bench_loaded loaded = load((struct bench_load){
+            .socket = path_of_socket, .connections = IN_FLIGHT, .seconds = SECONDS});
 
         ratios[i] = (double)loaded.most / (double)loaded.fewest;
         progress(name, i);
@@ -642,40 +664,44 @@ fairness(struct served *served, const char *path)
     bench_at_most("sks", name, "ratio", 2, ratios, ROUNDS);
 }
 
-void
-bench_signing(void)
-{
-    struct acme_http_listener *local = NULL;
-    struct acme_http_listener *remote = NULL;
-    struct served served = {.threads = THREADS};
-    char *address = NULL;
-    const char *path;
+/* bench_sks [PART ...]; a part that adds the fault module has a process of its own for that. */
+static const struct part {
+    const char *name;
+    void (*run)(void);
+} parts[] = {
+    {"passports", passports}, {"processor", processor_time}, {"throughput", throughput},
+    {"tail", tail},           {"idle", idle_connections},    {"slow", slow_token},
+    {"fairness", fairness},
+};
 
+static void
+listen_to_all(void)
+{
+    char *address = NULL;
+
+    bench_check(asprintf(&address, "unix:%s/socket", softhsm_dir()) > 0, "paths");
+    eco_must(acme_http_listener_open(address, &local_listener), "a socket");
+    eco_must(acme_http_listener_open("127.0.0.1:0", &remote_listener), "a port");
+    local = (struct served){.listener = local_listener, .address = address, .threads = THREADS};
+    path_of_socket = address + strlen("unix:");
+}
+
+void
+bench_signing(int argc, char **argv)
+{
     bench_check(asprintf(&path_of_catalogue, "%s/catalogue.db", softhsm_dir()) > 0 &&
                     asprintf(&path_of_tls, "%s/tls.pem", softhsm_dir()) > 0 &&
-                    asprintf(&path_of_roots, "%s/roots.pem", softhsm_dir()) > 0 &&
-                    asprintf(&address, "unix:%s/socket", softhsm_dir()) > 0,
+                    asprintf(&path_of_roots, "%s/roots.pem", softhsm_dir()) > 0,
                 "paths");
     hsm_log_open(&(struct hsm_log_config){.program = "bench", .level = HSM_LOG_WARNING});
     make_world();
-    eco_must(acme_http_listener_open(address, &local), "a socket");
-    eco_must(acme_http_listener_open("127.0.0.1:0", &remote), "a port");
-    served.listener = local;
-    served.address = address;
-    path = address + strlen("unix:");
-    passports();
-    processor_time(&served, path);
-    throughput(&served, path);
-    tail(&served, path);
-    idle_connections(
-        &(struct served){
-            .listener = remote, .address = "127.0.0.1:0", .is_tls = true, .threads = THREADS},
-        acme_http_listener_port(remote));
-    slow_token();
-    fairness(&served, path);
-    acme_http_listener_close(remote);
-    acme_http_listener_close(local);
-    free(address);
+    listen_to_all();
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        if (bench_is_wanted(parts[i].name, argc, argv))
+            parts[i].run();
+    acme_http_listener_close(remote_listener);
+    acme_http_listener_close(local_listener);
+    free((char *)local.address);
     free(path_of_roots);
     free(path_of_tls);
     free(path_of_catalogue);

@@ -4,7 +4,8 @@
 #ifndef BENCH_SKS_SIGNING_H
 #define BENCH_SKS_SIGNING_H
 
-/** All its rows. Everything that opens a token is a process of its own. */
-void bench_signing(void);
+/** Its rows, or those of the parts that main() was asked for. Everything that opens a token is a
+ *  process of its own. */
+void bench_signing(int argc, char **argv);
 
 #endif

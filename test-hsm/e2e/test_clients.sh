@@ -80,7 +80,7 @@ uacme_goes() {
     uacme_does newkey 'account key changed'
     uacme_does issue 'unsupportedIdentifier' example.com
     uacme_does deactivate 'deactivated'
-    uacme_does update 'account of this key is deactivated'
+    uacme_does update 'account of this key was deactivated'
     grows deactivated "$before"
     echo "uacme: account made, updated, key changed, deactivated; its order is unsupportedIdentifier"
 }

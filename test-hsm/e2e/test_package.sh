@@ -32,5 +32,6 @@ export PKG_CONFIG_PATH
     $(pkg-config --cflags --libs libstihsm)
 [ "$("$work/by-pkg-config")" = "12155551212 SPC 1234" ]
 
+[ "$(find "$work/prefix" -path '*/man/man[18]/sti-*' | wc -l)" -eq 6 ]
 "$work/prefix/bin/sti-cert" --version | grep -q '^sti-cert 0\.1\.'
 echo "installed, found by CMake and by pkg-config"

@@ -1,8 +1,9 @@
 /*
  * fuzz_acme_client.c - what a CA says to the ACME client: directory, order, authorization, problem,
- * renewalInfo, Retry-After. The parsers have no public header; each sees every input.
+ * renewalInfo, Retry-After, Link. The parsers have no public header; each sees every input.
  */
 #include <client_internal.h>
+#include <link_internal.h>
 
 #include <acme/json.h>
 
@@ -69,13 +70,27 @@ check_others(const json_t *object)
         fuzz_assert(window.start < window.end);
 }
 
+static void
+check_links(const char *text)
+{
+    char *url = NULL;
+
+    for (size_t skip = 0; acme_link_find(text, "alternate", skip, &url) == HSM_OK; skip++) {
+        fuzz_assert(strchr(url, '>') == NULL && strstr(text, url) != NULL);
+        free(url);
+    }
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     char *text = fuzz_text(data, len);
     json_t *object = NULL;
+    long wait_s;
 
-    fuzz_assert(acme_retry_after_s(text, 1767326400) >= -1);
+    wait_s = acme_retry_after_s(text, 1767326400);
+    fuzz_assert(wait_s >= -1 && wait_s <= ACME_RETRY_AFTER_MAX_S);
+    check_links(text);
     if (acme_json_parse(text, len, &object, NULL) == HSM_OK) {
         check_directory(object);
         check_order(object);

@@ -26,7 +26,8 @@ struct load {
     atomic_uint good;
     atomic_uint refused;
     atomic_uint wrong; /* given out, and not a signature */
-    atomic_uint late; /* past the deadline and 50 ms */
+    atomic_uint late; /* past the deadline and 50 ms, without what the machine added (machine.h) */
+    atomic_uint excused; /* the machine added more than 50 ms */
     pthread_t callers[LOAD_CALLERS];
 };
 
@@ -46,7 +47,7 @@ void load_stop(struct load *load);
 /** Until a caller has been given a signature. */
 void load_await_first(const struct load *load);
 
-/** Signatures in so many milliseconds, from now. */
+/** Signatures in so many milliseconds, from now, as if all threads had had a processor. */
 unsigned load_rate(const struct load *load, unsigned ms);
 
 /** Nothing that was given out is wrong, nobody waited longer than they wanted to. */

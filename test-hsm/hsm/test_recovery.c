@@ -25,6 +25,7 @@
 
 #include "fault_client.h"
 #include "load.h"
+#include "machine.h"
 #include "skips.h"
 #include "softhsm.h"
 
@@ -344,6 +345,7 @@ start(void **state)
 {
     (void)state;
     load_prepare();
+    machine_watch();
     hsm_log_open(&(struct hsm_log_config){
         "test", HSM_LOG_TEXT, getenv("STI_TEST_LOG") != NULL ? HSM_LOG_DEBUG : HSM_LOG_ERROR});
     fault_open();
@@ -358,6 +360,7 @@ stop(void **state)
 {
     (void)state;
     softhsm_stop();
+    machine_watch_end();
     return 0;
 }
 

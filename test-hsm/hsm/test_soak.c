@@ -26,6 +26,7 @@
 #include "fault_client.h"
 #include "forking.h"
 #include "load.h"
+#include "machine.h"
 #include "softhsm.h"
 
 #define WAYS       4
@@ -379,7 +380,7 @@ soak(size_t way, unsigned ms)
 {
     unsigned seed = from_environment("STI_FAULT_SEED", 1);
     double until = load_now_ms() + ms;
-    unsigned good = 0, refused = 0;
+    unsigned good = 0, refused = 0, excused = 0;
     struct hsm_token_stats stats;
     struct soak s;
 
@@ -388,11 +389,12 @@ soak(size_t way, unsigned ms)
         mix(&s, ways[way].workers > 0, seed++, ms < STRETCH_MS ? ms : STRETCH_MS);
         good += s.load.good;
         refused += s.load.refused;
+        excused += s.load.excused;
     } while (load_now_ms() < until);
     hsm_token_stats(s.token, &stats);
-    print_message("%s: %u signatures, all good; %u refused; %llu recoveries, %llu restarts of the "
-                  "module, %llu calls left behind in it\n",
-                  s.way, good, refused, (unsigned long long)stats.recoveries,
+    print_message("%s: %u signatures, all good; %u refused, %u held up by the machine; %llu "
+                  "recoveries, %llu restarts of the module, %llu calls left behind in it\n",
+                  s.way, good, refused, excused, (unsigned long long)stats.recoveries,
                   (unsigned long long)stats.restarts, (unsigned long long)stats.stuck);
     soak_close(&s);
 }
@@ -414,6 +416,7 @@ start(void **state)
     (void)state;
     alarm(from_environment("STI_SOAK_SECONDS", 0) + from_environment("STI_TEST_HANG_S", HANG_S));
     load_prepare();
+    machine_watch();
     hsm_log_open(&(struct hsm_log_config){
         "test", HSM_LOG_TEXT, getenv("STI_TEST_LOG") != NULL ? HSM_LOG_DEBUG : HSM_LOG_ERROR});
     fault_open();
@@ -427,6 +430,7 @@ stop(void **state)
 {
     (void)state;
     softhsm_stop();
+    machine_watch_end();
     return 0;
 }
 

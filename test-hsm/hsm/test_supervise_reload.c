@@ -27,7 +27,7 @@
 
 #define WORKERS 3
 #define LIMIT_S 30 /* a test that takes longer is stuck itself */
-#define EVENTS  64
+#define EVENTS  256
 
 /* What a worker does is its configuration. */
 enum conduct {
@@ -36,6 +36,8 @@ enum conduct {
     CRASHES, /* likewise */
     IS_REFUSED, /* its PIN */
     STAYS, /* is good, but does not leave when another has its place */
+    IS_GOOD_ONCE, /* one worker serves; for another there is no room */
+    IS_GOOD_AT_FIRST, /* the first WORKERS serve; none that is started later */
 };
 
 /* In memory that workers share: who had which configuration, and is there now. */
@@ -50,6 +52,7 @@ static struct {
     enum conduct conducts[8]; /* by number */
     enum hsm_status answer; /* to HSM_RELOAD_PREPARE */
     unsigned workers; /* that the next one wants; 0: as many as there are */
+    unsigned reload_ms; /* 0: long */
     int prepared, committed, abandoned;
 } program;
 
@@ -94,8 +97,10 @@ run(struct hsm_worker *worker, void *context)
 {
     int number = *(int *)context;
 
+    int runs;
+
     alarm(LIMIT_S);
-    seen->runs[number]++;
+    runs = ++seen->runs[number];
     switch (program.conducts[number]) {
     case FAILS:
         return HSM_ERR_NOT_FOUND;
@@ -103,6 +108,14 @@ run(struct hsm_worker *worker, void *context)
         _exit(3);
     case IS_REFUSED:
         return HSM_ERR_DENIED;
+    case IS_GOOD_ONCE:
+        if (runs > 1)
+            return HSM_ERR_BUSY;
+        break;
+    case IS_GOOD_AT_FIRST:
+        if (runs > WORKERS)
+            return HSM_ERR_BUSY;
+        break;
     case GOOD:
     case STAYS:
         break;
@@ -154,6 +167,7 @@ supervise(void)
         .start_ms = 10000,
         .stop_ms = 10000,
         .retire_ms = 300,
+        .reload_ms = program.reload_ms != 0 ? program.reload_ms : 20000,
         .restart_min_ms = 5,
         .restart_max_ms = 40,
         .reload = reload,
@@ -385,6 +399,47 @@ one_that_cannot_be_read_changes_nothing(void **state)
     assert_int_equal(seen->runs[0], WORKERS + 1);
 }
 
+static unsigned thirds; /* workers of the third configuration that became ready */
+
+/* When the second configuration was given up and none of its workers is there any more, a third one
+ * is tried; when that has its workers, and the first none, all is over. */
+static void
+try_a_third_one(const struct hsm_worker_event *event)
+{
+    hang_up_when_all_are_ready(event);
+    if (program.abandoned == 1 && seen->living[1] == 0 && program.prepared == 1 && hang_ups++ == 0)
+        ask(SIGHUP);
+    thirds += event->change == HSM_WORKER_READY && program.prepared == 2;
+    if (thirds == WORKERS && seen->living[0] == 0)
+        ask(SIGTERM);
+}
+
+static void
+without_a_second_worker_the_old_configuration_is_back(void **state)
+{
+    static const enum conduct old_ones[] = {GOOD, IS_GOOD_AT_FIRST}; /* come back, or cannot */
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(old_ones) / sizeof(old_ones[0]); i++) {
+        memset(seen, 0, sizeof(*seen));
+        memset(&program, 0, sizeof(program));
+        event_count = 0;
+        hang_ups = 0;
+        thirds = 0;
+        program.reload_ms = 150;
+        program.conducts[0] = old_ones[i];
+        program.conducts[1] = IS_GOOD_ONCE;
+        on_ready = try_a_third_one;
+        on_end = try_a_third_one;
+        assert_int_equal(supervise(), HSM_OK);
+        assert_int_equal(program.abandoned, 1);
+        assert_int_equal(program.committed, 1);
+        assert_true(seen->runs[0] > WORKERS); /* started where one had left */
+        assert_int_equal(seen->runs[2], WORKERS);
+        assert_int_equal(seen->shared_places, 0);
+    }
+}
+
 static void
 one_that_does_not_leave_is_killed_in_the_end(void **state)
 {
@@ -465,6 +520,7 @@ main(void)
         cmocka_unit_test_setup(a_configuration_that_no_worker_can_use_is_given_up, fresh),
         cmocka_unit_test_setup(after_one_that_was_given_up_workers_have_the_old_one, fresh),
         cmocka_unit_test_setup(one_that_cannot_be_read_changes_nothing, fresh),
+        cmocka_unit_test_setup(without_a_second_worker_the_old_configuration_is_back, fresh),
         cmocka_unit_test_setup(one_that_does_not_leave_is_killed_in_the_end, fresh),
         cmocka_unit_test_setup(systemd_is_told_of_a_reload, fresh),
     };

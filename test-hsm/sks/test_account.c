@@ -23,6 +23,7 @@
 static struct ca_fixture ca;
 static char directory[CA_URL_SIZE];
 static struct sks_catalogue *catalogue;
+static const struct sks_account_owner owner = {"", directory, TOKEN_URI};
 
 /* ---- what is there ---- */
 
@@ -65,7 +66,7 @@ noted(void)
 {
     struct sks_account_keys keys;
 
-    assert_int_equal(sks_catalogue_account(catalogue, directory, TOKEN_URI, &keys), HSM_OK);
+    assert_int_equal(sks_catalogue_account(catalogue, &owner, &keys), HSM_OK);
     return keys;
 }
 
@@ -76,7 +77,7 @@ note(const char *label, const char *next)
 
     snprintf(keys.label, sizeof(keys.label), "%s", label);
     snprintf(keys.next, sizeof(keys.next), "%s", next);
-    assert_int_equal(sks_catalogue_account_put(catalogue, directory, TOKEN_URI, &keys), HSM_OK);
+    assert_int_equal(sks_catalogue_account_put(catalogue, &owner, &keys), HSM_OK);
 }
 
 static size_t
@@ -241,13 +242,13 @@ static void
 a_shared_key_is_kept(void **state)
 {
     const struct sks_account_keys other = {.label = SKS_ENROLL_ACCOUNT_LABEL};
+    const struct sks_account_owner elsewhere = {"", "https://other.example/", TOKEN_URI};
     struct sks_account *account = NULL;
     struct hsm_reason why = {""};
 
     (void)state;
     (void)kid_now();
-    assert_int_equal(
-        sks_catalogue_account_put(catalogue, "https://other.example/", TOKEN_URI, &other), HSM_OK);
+    assert_int_equal(sks_catalogue_account_put(catalogue, &elsewhere, &other), HSM_OK);
     must(open_account(&account, &why), &why);
     must(sks_account_rollover(account, &why), &why);
     sks_account_close(account);

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -350,6 +351,7 @@ start_server(void)
                                                               certs_chain_get(eco->crl_signer, 0)),
                                                           .country = "US",
                                                           .valid_days = 90,
+                                                          .chains_hosted = true,
                                                           .backdate_s = 300,
                                                           .revocation_url = world.revocation_url,
                                                           .revocation_user = "sti-ca",
@@ -1019,6 +1021,117 @@ a_credential_on_the_way_is_revoked_once_it_has_a_certificate(void **state)
     sks_credential_clear(&credential);
 }
 
+/* ---- an STI-CA that hosts the chains ---- */
+
+static struct sks_x5u_cache *
+rules_with_port(struct sp *sp, unsigned port)
+{
+    const unsigned ports[] = {port, 0};
+    const struct sks_x5u_config config = {
+        .http = sp->http, .ports = ports, .private_addresses = true};
+    struct sks_x5u_cache *rules = NULL;
+
+    assert_int_equal(sks_x5u_cache_new(&config, &rules), HSM_OK);
+    return rules;
+}
+
+static size_t
+own_chains(void)
+{
+    char path[512];
+    struct dirent *entry;
+    size_t found = 0;
+    DIR *dir;
+
+    path_in(world.dir, "cr", path);
+    dir = opendir(path);
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL)
+        found += entry->d_name[0] != '.';
+    closedir(dir);
+    return found;
+}
+
+static void
+x5u_is_where_the_ca_hosts_the_chain(void **state)
+{
+    struct sks_credential last;
+    struct hsm_reason why;
+    struct certs_chain *hosted = NULL;
+    size_t count;
+    SP sp;
+    struct sks_x5u_cache *rules;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    rules = rules_with_port(&sp, world.ca.server.port);
+    sp.enrollment.hosted_by_ca = rules;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    last = last_credential(&count);
+    assert_int_equal(last.state, SKS_ACTIVE);
+    assert_int_equal(strncmp(last.x5u, world.ca.server.base, strlen(world.ca.server.base)), 0);
+    assert_int_equal(acme_http_fetch_chain(sp.http, last.x5u, &hosted, &why), HSM_OK);
+    assert_int_equal(own_chains(), 0);
+    assert_signs(&sp);
+    certs_chain_free(hosted);
+    sks_credential_clear(&last);
+    sks_x5u_cache_free(rules);
+}
+
+/* What no verifier would fetch, or would get, is not activated; it is looked at again. */
+static void
+chain_that_the_ca_does_not_host_well_is_not_activated(void **state)
+{
+    struct hsm_reason why;
+    char *pem = NULL;
+    SP sp;
+    struct sks_x5u_cache *strict, *rules;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    strict = rules_with_port(&sp, 1);
+    rules = rules_with_port(&sp, world.ca.server.port);
+    assert_int_equal(certs_chain_pem(world.eco.sp, &pem), HSM_OK);
+    sp.enrollment.hosted_by_ca = strict;
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_MALFORMED);
+    assert_last_state(SKS_ISSUED, 1);
+    sp.enrollment.hosted_by_ca = rules;
+    break_at(&world.ca, "/acme/chain/", 404, "", "text/plain");
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY);
+    break_at(&world.ca, "/acme/chain/", 200, pem, "application/pem-certificate-chain");
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "serves another certificate"));
+    assert_last_state(SKS_ISSUED, 1);
+    assert_null(sign(&sp));
+    world.ca.broken = NULL;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(world.ca.orders, 1);
+    free(pem);
+    sks_x5u_cache_free(strict);
+    sks_x5u_cache_free(rules);
+}
+
+static void
+an_order_without_x5u_wants_an_sti_cr_of_ones_own(void **state)
+{
+    struct hsm_reason why;
+    SP sp;
+    struct sks_x5u_cache *rules;
+
+    (void)state;
+    assert_int_equal(enroll_until("issued"), DIED); /* nobody asked for the order's x5u */
+    sp_open(&sp, here(), ECO_SPC);
+    rules = rules_with_port(&sp, world.ca.server.port);
+    sp.enrollment.hosted_by_ca = rules;
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "names no x5u"));
+    assert_last_state(SKS_ISSUED, 1);
+    sp.enrollment.hosted_by_ca = NULL;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(own_chains(), 1);
+    sks_x5u_cache_free(rules);
+}
+
 #define CASE(name) cmocka_unit_test_setup(name, begin)
 
 int
@@ -1046,6 +1159,9 @@ main(int argc, char **argv)
         CASE(a_revocation_that_was_cut_short_is_done_again),
         CASE(what_the_ca_refuses_to_revoke_still_signs_no_more),
         CASE(a_credential_on_the_way_is_revoked_once_it_has_a_certificate),
+        CASE(x5u_is_where_the_ca_hosts_the_chain),
+        CASE(chain_that_the_ca_does_not_host_well_is_not_activated),
+        CASE(an_order_without_x5u_wants_an_sti_cr_of_ones_own),
     };
 
     if (argc == 9 && strcmp(argv[1], "enroll") == 0)

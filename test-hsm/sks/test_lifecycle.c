@@ -169,6 +169,9 @@ what_is_remembered_is_no_new_version(void **state)
 {
     const struct sks_renewal renewal = {
         .due = 7, .start = 5, .end = 9, .ask_at = 3, .explanation_url = "https://ca.example/why"};
+    const struct sks_account_owner owner = {"", "https://ca/", URI};
+    const struct sks_account_owner elsewhere = {"", "https://ca/", "other"};
+    const struct sks_account_owner hosted = {"5678", "https://ca/", URI};
     const struct sks_account_keys keys = {.label = "a", .next = "b"};
     struct sks_renewal read = {.due = 0};
     struct sks_account_keys read_keys;
@@ -181,16 +184,15 @@ what_is_remembered_is_no_new_version(void **state)
     assert_int_equal(sks_catalogue_renewal_put(world.catalogue, 99, &renewal), HSM_OK);
     assert_int_equal(sks_catalogue_renewal(world.catalogue, 99, &read), HSM_OK);
     assert_memory_equal(&read, &renewal, sizeof(read));
-    assert_int_equal(sks_catalogue_account(world.catalogue, "https://ca/", URI, &read_keys),
-                     HSM_OK);
+    assert_int_equal(sks_catalogue_account(world.catalogue, &owner, &read_keys), HSM_OK);
     assert_string_equal(read_keys.label, "");
-    assert_int_equal(sks_catalogue_account_put(world.catalogue, "https://ca/", URI, &keys), HSM_OK);
-    assert_int_equal(sks_catalogue_account(world.catalogue, "https://ca/", URI, &read_keys),
-                     HSM_OK);
+    assert_int_equal(sks_catalogue_account_put(world.catalogue, &owner, &keys), HSM_OK);
+    assert_int_equal(sks_catalogue_account(world.catalogue, &owner, &read_keys), HSM_OK);
     assert_string_equal(read_keys.next, "b");
-    assert_int_equal(sks_catalogue_account(world.catalogue, "https://ca/", "other", &read_keys),
-                     HSM_OK);
+    assert_int_equal(sks_catalogue_account(world.catalogue, &elsewhere, &read_keys), HSM_OK);
     assert_string_equal(read_keys.label, ""); /* each token has its own */
+    assert_int_equal(sks_catalogue_account(world.catalogue, &hosted, &read_keys), HSM_OK);
+    assert_string_equal(read_keys.label, ""); /* and each hosted provider */
     assert_int_equal(sks_catalogue_account_uses(world.catalogue, URI, "b", &uses), HSM_OK);
     assert_int_equal(uses, 1);
     assert_int_equal(sks_catalogue_account_uses(world.catalogue, URI, "c", &uses), HSM_OK);
@@ -211,18 +213,22 @@ a_trouble_is_counted_until_it_is_over(void **state)
     size_t count = 0;
 
     (void)state;
-    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "m", "first", 100), HSM_OK);
-    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "m", "second", 200), HSM_OK);
+    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "1234", "m", "first", 100), HSM_OK);
+    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "5678", "m", "other", 150), HSM_OK);
+    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "1234", "m", "second", 200),
+                     HSM_OK);
     assert_int_equal(sks_catalogue_troubles(world.catalogue, &list, &count), HSM_OK);
-    assert_int_equal(count, 1);
+    assert_int_equal(count, 2);
+    assert_string_equal(list[0].spc, "1234");
     assert_string_equal(list[0].text, "second");
     assert_int_equal(list[0].since, 100);
     assert_int_equal(list[0].last, 200);
     assert_int_equal(list[0].count, 2);
     sks_troubles_free(list, count);
-    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "m", NULL, 300), HSM_OK);
+    assert_int_equal(sks_catalogue_trouble_put(world.catalogue, "1234", "m", NULL, 300), HSM_OK);
     assert_int_equal(sks_catalogue_troubles(world.catalogue, &list, &count), HSM_OK);
-    assert_int_equal(count, 0);
+    assert_int_equal(count, 1); /* one's end is not the other's */
+    assert_string_equal(list[0].spc, "5678");
     sks_troubles_free(list, count);
 }
 
@@ -258,11 +264,14 @@ static void
 what_signing_hangs_on_is_watched(void **state)
 {
     const struct sks_renewal renewal = {.due = world.now + 1000};
-    struct sks_sp_config config = {.spc = (char *)(uintptr_t) "1234",
+    struct sks_sp_provider providers[] = {{.spc = (char *)(uintptr_t) "1234"},
+                                          {.spc = (char *)(uintptr_t) "5678"}};
+    struct sks_sp_config config = {.providers = providers,
+                                   .provider_count = 2,
                                    .pa_anchors =
                                        (char *)(uintptr_t)data_path("self/pa-root.cert.pem")};
     int64_t id = add("watched", SKS_ACTIVE, NULL);
-    struct sks_watched things[SKS_WATCHED_MAX];
+    struct sks_watched *things = NULL;
     const struct sks_watched *one;
     struct certs_chain *anchors = NULL;
     struct sks_trust *trust = NULL;
@@ -273,12 +282,14 @@ what_signing_hangs_on_is_watched(void **state)
     assert_int_equal(certs_chain_read(config.pa_anchors, &anchors), HSM_OK);
     assert_int_equal(sks_trust_fixed(anchors, NULL, 0, NULL, anchors, &trust), HSM_OK);
     assert_int_equal(sks_catalogue_renewal_put(world.catalogue, id, &renewal), HSM_OK);
-    assert_int_equal(sks_kms_watched(&config, world.catalogue, trust, world.now, things, &count),
+    assert_int_equal(sks_kms_watched(&config, world.catalogue, trust, world.now, &things, &count),
                      HSM_OK);
     snprintf(what, sizeof(what), "certificate of credential %lld (SPC 1234)", (long long)id);
     one = find_watched(things, count, what);
     assert_int_equal(one->due, renewal.due);
     assert_int_equal(one->ends, world.now + DAY);
+    one = find_watched(things, count, "active credential of SPC 5678: there is none");
+    assert_int_equal(sks_alarm_at(one->due, one->ends, world.now), SKS_ENDED);
     one = find_watched(things, count, "CRL");
     assert_int_equal(sks_alarm_at(one->due, one->ends, world.now), SKS_ENDED);
     (void)find_watched(things, count, "trusted-CA list");
@@ -286,6 +297,7 @@ what_signing_hangs_on_is_watched(void **state)
     assert_int_equal(one->ends, certs_cert_not_after(certs_chain_get(anchors, 0)));
     assert_true(one->due < one->ends &&
                 one->due > certs_cert_not_before(certs_chain_get(anchors, 0)));
+    free(things);
     sks_trust_free(trust);
     certs_chain_free(anchors);
 }

@@ -137,7 +137,7 @@ static void
 assert_row_holds(const json_t *cases, const char *id, int number, long code, const char *text,
                  const char *verstat)
 {
-    const json_t *vector;
+    const json_t *vector = NULL;
     size_t i;
     struct sks_verification got;
     struct sks_call call;

@@ -81,6 +81,9 @@ struct acme_authority;
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_new(const struct acme_authority_config *config,
                                                   struct acme_authority **out);
+/** For a daemon that begins to serve: its settings as events, acme_events_tell_start(). */
+HSM_MUST_CHECK enum hsm_status acme_authority_tell_start(struct acme_authority *authority);
+
 struct acme_http_handler acme_authority_handler(struct acme_authority *authority);
 /** Add why it could not serve now, besides its token, as texts to a JSON array. */
 void acme_authority_not_ready(struct acme_authority *authority, json_t *reasons);
@@ -142,7 +145,17 @@ HSM_MUST_CHECK enum hsm_status acme_authority_api_key_revoke(struct acme_store *
 /** One line for each: its number, account, days, whether it is revoked. */
 HSM_MUST_CHECK enum hsm_status acme_authority_api_keys_show(struct acme_store *store, FILE *to);
 
-/** One line for each account: id, user, SPCs, whether it may ask for "ca". */
+/** Replace the codes of a service provider's account, and whether it may ask for "ca". */
+HSM_MUST_CHECK enum hsm_status acme_authority_account_spcs(struct acme_store *store,
+                                                           const char *account_id,
+                                                           const char *const *spcs, bool ca);
+
+/** Replace the password; sessions that were opened with the old one are over. */
+HSM_MUST_CHECK enum hsm_status acme_authority_account_password(struct acme_store *store,
+                                                               const char *account_id,
+                                                               const struct hsm_secret *password);
+
+/** One line for each account: id, user, SPCs, whether it may ask for "ca", how it stands. */
 HSM_MUST_CHECK enum hsm_status acme_authority_accounts_show(struct acme_store *store, FILE *to);
 
 /**
@@ -188,6 +201,17 @@ HSM_MUST_CHECK enum hsm_status acme_authority_cas_show(struct acme_store *store,
 /** One line for each request to revoke: its id and state, since when, serial, reason, issuer, who
  *  asked. */
 HSM_MUST_CHECK enum hsm_status acme_authority_revocations_show(struct acme_store *store, FILE *to);
+
+/**
+ * Put a certificate on the CRL without anybody's request: a decision of the governance authority.
+ *
+ * @param reason  RFC 5280 section 5.3.1
+ * @retval HSM_ERR_EXISTS     it is on the CRL
+ * @retval HSM_ERR_MALFORMED  the reason is none for a CRL
+ * @retval HSM_ERR_NOT_FOUND  no STI-CA's account has its issuer's name
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int reason, time_t now);
 
 /**
  * What an operator decides of a request that waits. One that was refused may be

@@ -164,6 +164,13 @@ struct acme_client_order {
      *  account's list of orders is searched for one that is still to be fulfilled, and of which
      *  this says false; it is taken instead of a new one. NULL: do not search. */
     bool (*is_known)(void *context, const char *order_url);
+    /** Receives the URL at which the CA hosts the chain, as its order says (RFC 9448 section 7);
+     *  free() it; NULL when it does not say. Not checked. May be NULL. */
+    char **x5u;
+    /** A CA may offer other chains of the same certificate (RFC 8555 section 7.4.2): they are
+     *  fetched when this says false of its first, until it says true. The first is handed out when
+     *  none is taken. NULL: the first. */
+    bool (*accepts)(void *context, const struct certs_chain *chain);
     const X509
         *replaces; /* what the new certificate takes the place of (RFC 9773); NULL: nothing */
 };

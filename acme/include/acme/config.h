@@ -14,6 +14,8 @@
 
 enum acme_config_type {
     ACME_CONFIG_TEXT, /* char *, owned by the struct */
+    ACME_CONFIG_URL, /* char *, an https URL without userinfo and fragment */
+    ACME_CONFIG_PKCS11, /* char *, a PKCS#11 URI (RFC 7512) without a PIN */
     ACME_CONFIG_PATH, /* char *, relative ones are taken from the file's own directory */
     ACME_CONFIG_STORE, /* char *, for acme_store_open(): a path likewise, or a URI */
     /* char *, as hsm_secret_from(); a relative file likewise. What is no source is refused and not

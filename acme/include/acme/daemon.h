@@ -96,7 +96,7 @@ struct acme_daemon_config {
  * E.g. {ACME_DAEMON_KEYS(struct ca_config, daemon), ..., {.section = NULL}}
  */
 #define ACME_DAEMON_KEYS(type, m)                                                                  \
-    ACME_DAEMON_KEY(type, m.token_uri, ACME_CONFIG_TEXT, "token", "uri", true, NULL,               \
+    ACME_DAEMON_KEY(type, m.token_uri, ACME_CONFIG_PKCS11, "token", "uri", true, NULL,             \
                     "PKCS#11 URI of the token (RFC 7512)"),                                        \
         ACME_DAEMON_KEY(type, m.module, ACME_CONFIG_TEXT, "token", "module", false, NULL,          \
                         "path of the PKCS#11 module; without it the URI's module-path"),           \
@@ -106,13 +106,13 @@ struct acme_daemon_config {
         ACME_TOKEN_KEYS(type, m.token),                                                            \
         ACME_DAEMON_KEY(type, m.address, ACME_CONFIG_TEXT, "server", "address", true, NULL,        \
                         "HOST:PORT to listen on"),                                                 \
-        ACME_DAEMON_KEY(type, m.base_url, ACME_CONFIG_TEXT, "server", "base-url", true, NULL,      \
+        ACME_DAEMON_KEY(type, m.base_url, ACME_CONFIG_URL, "server", "base-url", true, NULL,       \
                         "https URL under which others reach this server, without a final slash"),  \
         ACME_DAEMON_KEY(type, m.threads, ACME_CONFIG_NUMBER, "server", "threads", false, "4",      \
                         "threads that answer requests"),                                           \
         ACME_DAEMON_KEY(type, m.workers, ACME_CONFIG_NUMBER, "server", "workers", false, "1",      \
                         "processes that serve, each with its own threads"),                        \
-        ACME_DAEMON_KEY(type, m.tls_key, ACME_CONFIG_TEXT, "server", "tls-key", false,             \
+        ACME_DAEMON_KEY(type, m.tls_key, ACME_CONFIG_PKCS11, "server", "tls-key", false,           \
                         "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,                          \
                         "URI of the TLS key in the token"),                                        \
         ACME_DAEMON_KEY(type, m.tls_chain, ACME_CONFIG_PATH, "server", "tls-chain", false,         \

@@ -6,6 +6,7 @@
 #define ACME_EVENTS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>
@@ -42,6 +43,17 @@ HSM_MUST_CHECK enum hsm_status acme_event_add(struct acme_store *store,
  *  and with a rollback else. */
 HSM_MUST_CHECK enum hsm_status acme_event_commit(struct acme_store *store, enum hsm_status st,
                                                  const struct acme_event *event);
+
+struct acme_event_setting {
+    const char *name;
+    const char *value; /* NULL: none */
+};
+
+/** What a daemon starts with, for whoever asks later what was in force: an event "configured" for
+ *  each value that differs from the last start's. In a transaction of its own. */
+HSM_MUST_CHECK enum hsm_status acme_events_tell_start(struct acme_store *store, time_t at,
+                                                      const struct acme_event_setting *settings,
+                                                      size_t count);
 
 /**
  * The latest events, oldest first: a line for each, or with `json` an object for

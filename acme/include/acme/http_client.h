@@ -49,7 +49,7 @@ struct acme_http_reply {
     char *content_type; /* owned, "" when absent */
     /* owned, NULL when absent */
     char *location, *replay_nonce, *retry_after, *cache_control, *etag;
-    char *link_next; /* the target of a Link with rel="next" (RFC 8288) */
+    char *link; /* the values of all Link fields, separated by commas (RFC 8288) */
 };
 
 /**

@@ -1,6 +1,6 @@
 /*
- * http_server.h - HTTPS and Unix-socket server: evhttp over OpenSSL with the
- * TLS key in the token.
+ * http_server.h - server of HTTP/1.1 (RFC 9112) over TLS, with the key in the
+ * token, or over a Unix socket.
  *
  * One event loop for the network; handlers run on a small pool of threads, so
  * that one may wait for a token, a disk or a fetch. Limits are enforced before
@@ -21,7 +21,7 @@
 #include <hsm/supervise.h>
 
 #define ACME_HTTP_BODY_MAX    65536 /* octets; larger: 413 */
-#define ACME_HTTP_HEADERS_MAX 16384 /* octets of all headers; larger: 431 or 400 */
+#define ACME_HTTP_HEADERS_MAX 16384 /* octets of a request's head; larger: 431, or 414 */
 /* Seconds without progress; then the connection is closed. A request is complete, and an answer
  * taken, within twice this time. */
 #define ACME_HTTP_IDLE_S          30

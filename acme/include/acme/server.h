@@ -162,4 +162,21 @@ HSM_MUST_CHECK enum hsm_status
 acme_server_participant_set(struct acme_store *store, const char *spc, const char *organization,
                             const char *country);
 
+/** Its open orders become invalid. HSM_ERR_NOT_FOUND: it is not registered. */
+HSM_MUST_CHECK enum hsm_status acme_server_participant_remove(struct acme_store *store,
+                                                              const char *spc);
+/** One line for each: SPC, organization, country. */
+HSM_MUST_CHECK enum hsm_status acme_server_participants_show(struct acme_store *store, FILE *to);
+
+/**
+ * End an account (RFC 8555 section 7.1.6, "revoked") with its pending authorizations and orders.
+ * What was issued to it stays good.
+ *
+ * @retval HSM_ERR_NOT_FOUND  there is none of this id, or it is valid no more
+ */
+HSM_MUST_CHECK enum hsm_status acme_server_account_revoke(struct acme_store *store,
+                                                          const char *account);
+/** One line for each: id, status, since when, contacts, external account. */
+HSM_MUST_CHECK enum hsm_status acme_server_accounts_show(struct acme_store *store, FILE *to);
+
 #endif

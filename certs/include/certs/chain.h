@@ -33,6 +33,9 @@ HSM_MUST_CHECK enum hsm_status certs_chain_append(struct certs_chain *chain,
 HSM_MUST_CHECK enum hsm_status certs_chain_copy(const struct certs_chain *chain,
                                                 struct certs_chain **out);
 
+/** The same chain once more, for another owner who does not change it either. */
+struct certs_chain *certs_chain_hold(struct certs_chain *chain);
+
 size_t certs_chain_len(const struct certs_chain *chain);
 
 /** Borrowed; NULL past the end. */

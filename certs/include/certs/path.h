@@ -87,6 +87,12 @@ bool certs_path_is_of(const struct certs_path *path, const X509 *end_entity);
  * policy accepted a list that cannot be read. */
 const struct certs_tnauthlist *certs_path_tnauthlist(const struct certs_path *path);
 
+/** That list has an SPC: it is a provider who answers for the numbers. */
+bool certs_path_has_spc(const struct certs_path *path);
+
+/** The end entity's certificate covers that time. */
+bool certs_path_covers(const struct certs_path *path, int64_t when);
+
 /** Verifies what the end entity has signed; borrowed; NULL: its key is not on P-256. */
 const struct hsm_es256_verifier *certs_path_verifier(const struct certs_path *path);
 

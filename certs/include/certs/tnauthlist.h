@@ -53,6 +53,9 @@ const struct certs_tn_entry *certs_tnauthlist_entry(const struct certs_tnauthlis
 /** The SPC of a list that is exactly one SPC (what a SHAKEN certificate holds), else NULL. */
 const char *certs_tnauthlist_spc(const struct certs_tnauthlist *list);
 
+/** True if there is one at least. */
+bool certs_tnauthlist_has_spc(const struct certs_tnauthlist *list);
+
 /** Equal DER. */
 bool certs_tnauthlist_equals(const struct certs_tnauthlist *a, const struct certs_tnauthlist *b);
 

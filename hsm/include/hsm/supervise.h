@@ -22,6 +22,8 @@
 #define HSM_WORKER_STOP_MS  15000 /* from SIGTERM to the end: calls in flight */
 #define HSM_WORKER_RETIRE_MS                                                                       \
     120000 /* from SIGHUP, when another has taken its place, to the end: connections */
+#define HSM_RELOAD_MS                                                                              \
+    300000 /* of a reload, until another worker of the new configuration is ready */
 #define HSM_RESTART_MIN_MS                                                                         \
     100 /* before a worker that ended is started again; doubled each time                          \
          */
@@ -86,8 +88,8 @@ struct hsm_worker_event {
 
 enum hsm_reload_step {
     HSM_RELOAD_PREPARE, /* read and check; workers that start from now on get the new one */
-    HSM_RELOAD_COMMIT, /* a worker serves with it: the old one is needed no more */
-    HSM_RELOAD_ABANDON, /* a worker could not: back to the old one */
+    HSM_RELOAD_COMMIT, /* all workers serve with it: the old one is needed no more */
+    HSM_RELOAD_ABANDON, /* they could not: back to the old one */
 };
 
 /** Times in milliseconds; 0: the default above. */
@@ -99,7 +101,7 @@ struct hsm_supervise_config {
      */
     enum hsm_status (*run)(struct hsm_worker *worker, void *context);
     void *context;
-    unsigned heartbeat_ms, start_ms, stop_ms, retire_ms;
+    unsigned heartbeat_ms, start_ms, stop_ms, retire_ms, reload_ms;
     unsigned restart_min_ms, restart_max_ms;
     /**
      * Called in the supervisor at SIGHUP: what `context` says to workers changes. A failure of
@@ -122,7 +124,10 @@ struct hsm_supervise_config {
  * and one worker tries it. When that is ready others follow, and for each of
  * them an old one gets SIGHUP: it takes no more connections, and ends when those
  * that it has are done (retire_ms at most). If it does not become ready nothing
- * has changed. Without `reload` SIGHUP is passed on; a worker ignores it unless
+ * has changed. If the first one does and for reload_ms no other, the way back is
+ * taken: workers of the old configuration are started where some have left, and
+ * the new ones leave, one for one; after reload_ms more whoever still has the new
+ * one leaves, too. Without `reload` SIGHUP is passed on; a worker ignores it unless
  * `run` takes it.
  *
  * One worker is starting at a time. One that ends with HSM_ERR_DENIED ends all:

@@ -18,13 +18,15 @@ struct sks_account_config {
     struct sks_catalogue *catalogue;
     struct hsm_token *token;
     const char *token_uri; /* as the catalogue names it */
+    const char *hosted_spc; /* of a provider that is hosted; NULL: that of [sp] */
     struct acme_client_config client; /* all but its account_key */
 };
 
 struct sks_account;
 
 /**
- * Find or make the account's key (the first is SKS_ENROLL_ACCOUNT_LABEL), read the CA's directory,
+ * Find or make the account's key (the first is SKS_ENROLL_ACCOUNT_LABEL, of a hosted provider one
+ * of its own), read the CA's directory,
  * finish a key change that was begun. All pointers are borrowed. The account itself is made when it
  * is needed.
  *

@@ -108,20 +108,26 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_renewal_put(struct sks_catalogue *c
 
 #define SKS_ACCOUNT_LABEL_MAX 64 /* characters */
 
-/** Which keys of a token the ACME account at a CA has: each token has an account of its own, so
- *  that the loss of one token keeps no other from being renewed. */
+/** Whose ACME account it is: each token has one of its own, so that the loss of one token keeps no
+ *  other from being renewed, and each hosted provider. */
+struct sks_account_owner {
+    const char *spc; /* of a hosted provider; "": that of [sp] */
+    const char *ca_directory, *token_uri;
+};
+
+/** Which keys of its token an account has. */
 struct sks_account_keys {
     char label[SKS_ACCOUNT_LABEL_MAX + 1]; /* CKA_LABEL; "": nothing is noted */
     char next[SKS_ACCOUNT_LABEL_MAX + 1]; /* of a key change that is not finished; "": none */
 };
 
-HSM_MUST_CHECK enum hsm_status
-sks_catalogue_account(struct sks_catalogue *catalogue, const char *ca_directory,
-                      const char *token_uri, struct sks_account_keys *out);
-HSM_MUST_CHECK enum hsm_status
-sks_catalogue_account_put(struct sks_catalogue *catalogue, const char *ca_directory,
-                          const char *token_uri, const struct sks_account_keys *keys);
-/** How many CAs' accounts have the key of that label in that token, present or next. */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_account(struct sks_catalogue *catalogue,
+                                                     const struct sks_account_owner *owner,
+                                                     struct sks_account_keys *out);
+HSM_MUST_CHECK enum hsm_status sks_catalogue_account_put(struct sks_catalogue *catalogue,
+                                                         const struct sks_account_owner *owner,
+                                                         const struct sks_account_keys *keys);
+/** How many accounts have the key of that label in that token, present or next. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_account_uses(struct sks_catalogue *catalogue,
                                                           const char *token_uri, const char *label,
                                                           int64_t *out);
@@ -134,8 +140,9 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_told(struct sks_catalogue *catalogu
 /** True if a credential has this order. */
 bool sks_catalogue_has_order(struct sks_catalogue *catalogue, const char *order_url);
 
-/** What went wrong last in a matter (a token's URI, "trust"), for `sti-kms status`. */
+/** What went wrong last in a matter (a token's URI, for instance), for `sti-kms status`. */
 struct sks_trouble {
+    char *spc; /* whose it is; "": everybody's; owned */
     char *matter, *text; /* owned */
     time_t since, last;
     int64_t count;
@@ -143,8 +150,8 @@ struct sks_trouble {
 
 /** @param text  NULL: it went well, the trouble is over */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_trouble_put(struct sks_catalogue *catalogue,
-                                                         const char *matter, const char *text,
-                                                         time_t now);
+                                                         const char *spc, const char *matter,
+                                                         const char *text, time_t now);
 /** All of them, oldest first; sks_troubles_free(). */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_troubles(struct sks_catalogue *catalogue,
                                                       struct sks_trouble **out, size_t *count);

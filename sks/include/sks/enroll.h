@@ -15,6 +15,7 @@
 #include <sks/publish.h>
 #include <sks/repository.h>
 #include <sks/trust.h>
+#include <sks/x5u.h>
 
 #define SKS_ENROLL_ACCOUNT_LABEL "acme-account" /* CKA_LABEL of the ACME account key */
 
@@ -31,6 +32,9 @@ struct sks_enrollment {
     struct acme_http_client *http; /* fetches the published chain back */
     const char *spc;
     const struct sks_publisher *publisher; /* to an STI-CR that is not ours; NULL: none */
+    /** NULL: chains go to `repository` and `publisher`. Else the STI-CA hosts them: the x5u is the
+     *  one of its order (RFC 9448 section 7), when that keeps the rules which this cache has. */
+    const struct sks_x5u_cache *hosted_by_ca;
     int64_t replaces; /* id of the credential that a new one takes the place of; 0: none */
     /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
     void (*progress)(void *context, const char *line);
@@ -45,6 +49,7 @@ struct sks_enrollment {
  *
  * @param credential_id  the credential that is active now
  * @retval HSM_ERR_DENIED     the STI-PA or the STI-CA refused
+ * @retval HSM_ERR_UNSUPPORTED  the STI-CA was to host the chain, and its order names no x5u
  * @retval HSM_ERR_UNTRUSTED  what the CA issued is not for this key and SPC, or does not end in a
  *                            trusted root
  * @retval HSM_ERR_BUSY       the STI-PA, the STI-CA, the STI-CR or the token cannot be reached: run

@@ -1,9 +1,12 @@
 /*
- * kms.h - the SP-KMS as a whole: it keeps a credential active on each token of a
- * service provider, and the trusted-CA list and the CRL current.
+ * kms.h - the SP-KMS as a whole: it keeps a credential active on each token of
+ * each service provider, and the trusted-CA list and the CRL current.
  *
  * Everything it decides is in the catalogue before it takes effect, so that it
- * may end at any moment and go on later, in another process.
+ * may end at any moment and go on later, in another process. Threads may share
+ * one when each does what it does for a provider of its own: then nobody waits
+ * for what another provider's STI-PA, STI-CA or token does. Providers are
+ * numbered as in the configuration.
  */
 #ifndef SKS_KMS_H
 #define SKS_KMS_H
@@ -16,14 +19,13 @@
 #include <hsm/status.h>
 #include <sks/account.h>
 #include <sks/catalogue.h>
-#include <sks/lifecycle.h>
 #include <sks/sp_config.h>
 
 struct sks_kms;
 
 struct sks_kms_hooks {
     /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
-    void (*progress)(void *context, const char *line);
+    void (*progress)(void *context, const char *line); /* by any thread */
     /** Asked several times a second while it waits; true: give up what is under way. May be NULL.
      */
     bool (*stopped)(void *context);
@@ -31,8 +33,9 @@ struct sks_kms_hooks {
 };
 
 /**
- * Open what the configuration names: tokens, catalogue, repository, and what
- * verifies certificates. Nothing is fetched. Faults are logged.
+ * Open what the configuration names for all providers: tokens, catalogue, and what verifies
+ * certificates. What one of them only needs is opened when it is needed. Nothing is fetched.
+ * Faults are logged.
  *
  * @param config  borrowed
  */
@@ -41,27 +44,33 @@ HSM_MUST_CHECK enum hsm_status sks_kms_open(const struct sks_sp_config *config,
                                             struct sks_kms **out);
 void sks_kms_close(struct sks_kms *kms);
 
+/** Open what a provider only needs: its secrets, its STI-CR. */
+HSM_MUST_CHECK enum hsm_status sks_kms_check(struct sks_kms *kms, size_t provider,
+                                             struct hsm_reason *why);
+
 struct sks_catalogue *sks_kms_catalogue(const struct sks_kms *kms); /* borrowed */
-void sks_kms_lifecycle(const struct sks_kms *kms, struct sks_lifecycle *out);
 
 /**
- * The account at a CA of the configuration, with its key in that token. Borrowed until the next
+ * A provider's account at one of its CAs, with its key in that token. Borrowed until the next
  * sks_kms_forget().
+ *
+ * @param token_uri  one of its tokens
  */
-HSM_MUST_CHECK enum hsm_status sks_kms_account(struct sks_kms *kms, const char *token_uri,
-                                               size_t ca, struct sks_account **out,
-                                               struct hsm_reason *why);
-/** Let go of the accounts that were opened: CAs' directories are read anew. */
-void sks_kms_forget(struct sks_kms *kms);
+HSM_MUST_CHECK enum hsm_status sks_kms_account(struct sks_kms *kms, size_t provider,
+                                               const char *token_uri, size_t ca,
+                                               struct sks_account **out, struct hsm_reason *why);
+/** Let go of the accounts that a provider has open: CAs' directories are read anew. */
+void sks_kms_forget(struct sks_kms *kms, size_t provider);
 
 /**
- * Which STI-CA of the configuration a person means.
+ * Which STI-CA of a provider a person means.
  *
- * @param name  its [ca] name or directory; NULL: the first
+ * @param name  its [ca] name or directory; NULL: the provider's first
+ * @param out   its place among those of the configuration
  * @retval HSM_ERR_NOT_FOUND  none; logged
  */
-HSM_MUST_CHECK enum hsm_status sks_kms_find_ca(const struct sks_sp_config *config, const char *name,
-                                               size_t *out);
+HSM_MUST_CHECK enum hsm_status sks_kms_find_ca(const struct sks_sp_config *config, size_t provider,
+                                               const char *name, size_t *out);
 
 /**
  * A new credential, or go on with one on its way (sks_enroll()), and tell who wants to know.
@@ -70,25 +79,33 @@ HSM_MUST_CHECK enum hsm_status sks_kms_find_ca(const struct sks_sp_config *confi
  * @retval HSM_ERR_UNTRUSTED  the CA's name is not on the STI-PA's list
  * @return else as sks_enroll()
  */
-HSM_MUST_CHECK enum hsm_status sks_kms_enroll(struct sks_kms *kms, const char *token_uri, size_t ca,
-                                              int64_t replaces, int64_t *id,
-                                              struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status sks_kms_enroll(struct sks_kms *kms, size_t provider,
+                                              const char *token_uri, size_t ca, int64_t replaces,
+                                              int64_t *id, struct hsm_reason *why);
 
 /** Fetch list and CRL where that is due (sks_trust_refresh()). */
 HSM_MUST_CHECK enum hsm_status sks_kms_refresh_trust(struct sks_kms *kms, time_t now);
 
-/** Let every active credential be due for renewal, whatever was decided before. */
-HSM_MUST_CHECK enum hsm_status sks_kms_make_due(struct sks_kms *kms, time_t now);
+/** Let every active credential of a provider be due for renewal, whatever was decided before. */
+HSM_MUST_CHECK enum hsm_status sks_kms_make_due(struct sks_kms *kms, size_t provider, time_t now);
+
+/** Do what is for all providers: open tokens that came back, fetch list and CRL. Failures are
+ *  logged, and noted as troubles. By one thread at a time. */
+void sks_kms_tend(struct sks_kms *kms, time_t now);
+
+/** Log what is late (sks_kms_watched()), once for each threshold and then once a day. By one thread
+ *  at a time. */
+void sks_kms_warn(struct sks_kms *kms, time_t now);
 
 /**
- * One look at everything, and do what is due: list and CRL, renewal on each
- * token, retirement, alarms. Failures are logged, noted as troubles in the
- * catalogue and tried again later, never here.
+ * One look at a provider, and do what is due: renewal on each of its tokens, retirement. Failures
+ * are logged, noted as troubles in the catalogue and tried again later, never here.
  *
  * @param again_s  receives in how many seconds it wants to be called again
  * @return a failure of the catalogue itself
  */
-HSM_MUST_CHECK enum hsm_status sks_kms_round(struct sks_kms *kms, time_t now, unsigned *again_s);
+HSM_MUST_CHECK enum hsm_status sks_kms_look(struct sks_kms *kms, size_t provider, time_t now,
+                                            unsigned *again_s);
 
 /* ---- what ends, and when ---- */
 
@@ -107,7 +124,9 @@ const char *sks_alarm_text(enum sks_alarm alarm);
 /** @param due  when it should be renewed, before `ends` */
 enum sks_alarm sks_alarm_at(time_t due, time_t ends, time_t now);
 
-#define SKS_WATCHED_MAX 64 /* things */
+#define SKS_WATCHED_MAX                                                                            \
+    (SKS_SP_PROVIDERS_MAX * (SKS_SP_TOKENS_MAX + 1) + 64) /* things                                \
+                                                           */
 
 struct sks_watched {
     char what[192]; /* for a person */
@@ -115,14 +134,14 @@ struct sks_watched {
 };
 
 /**
- * What signing and verifying hang on: certificates of active credentials, trusted-CA list, CRL,
- * STI-PA anchors, TLS certificates. Needs no token.
+ * What signing and verifying hang on: certificates of active credentials (a provider without any
+ * has one that has ended), trusted-CA list, CRL, STI-PA anchors, TLS certificates. Needs no token.
  *
  * @param trust  for list and CRL
+ * @param out    at most SKS_WATCHED_MAX; free() it
  */
 HSM_MUST_CHECK enum hsm_status
 sks_kms_watched(const struct sks_sp_config *config, struct sks_catalogue *catalogue,
-                struct sks_trust *trust, time_t now, struct sks_watched out[SKS_WATCHED_MAX],
-                size_t *count);
+                struct sks_trust *trust, time_t now, struct sks_watched **out, size_t *count);
 
 #endif

@@ -15,7 +15,7 @@
 #include <hsm/status.h>
 #include <hsm/token.h>
 
-#define SKS_TOKENS_MAX 4
+#define SKS_TOKENS_MAX 32
 
 struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
     const char *uri; /* as the catalogue names it */

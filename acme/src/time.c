@@ -1,7 +1,7 @@
-/* server_time.c - RFC 3339 date and time, as ACME objects carry it. */
+/* time.c - RFC 3339 date and time, as ACME objects carry it. */
 #define _GNU_SOURCE /* timegm */
 
-#include "time_internal.h"
+#include <acme/time.h>
 
 #include <ctype.h>
 #include <stdbool.h>
@@ -13,8 +13,8 @@ acme_time_format(time_t t, char out[ACME_TIME_LEN + 1])
 {
     struct tm utc = {.tm_sec = 0};
 
-    gmtime_r(&t, &utc);
-    if (strftime(out, ACME_TIME_LEN + 1, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+    if (gmtime_r(&t, &utc) == NULL ||
+        strftime(out, ACME_TIME_LEN + 1, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
         out[0] = '\0';
 }
 
@@ -109,4 +109,10 @@ acme_time_parse(const char *text, time_t *out)
         return HSM_ERR_MALFORMED;
     *out = minute + second - east;
     return HSM_OK;
+}
+
+bool
+acme_time_is_due(time_t at, time_t pause_s, time_t now)
+{
+    return at <= now || at > now + pause_s;
 }

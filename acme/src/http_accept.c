@@ -1,0 +1,124 @@
+/* http_accept.c - new connections: served, refused, or left to other processes. */
+#define _GNU_SOURCE /* accept4 */
+#include "http_loop_internal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <hsm/log.h>
+
+#define REFUSED_AT_ONCE 64 /* connections closed in one turn while the server is full */
+
+static bool
+is_full(const struct http_server *server)
+{
+    return server->connection_count >= server->connections_max;
+}
+
+/* From a shared socket other processes accept while we are full, or nobody does: then connections
+ * wait in its backlog. From our own they are accepted, and closed. */
+void
+http_accept_update(struct http_server *server)
+{
+    bool wanted = server->fd >= 0 && (server->listener != NULL || !is_full(server));
+
+    if (wanted == server->is_accepting)
+        return;
+    if (wanted)
+        event_add(&server->acceptable, NULL);
+    else
+        event_del(&server->acceptable);
+    server->is_accepting = wanted;
+}
+
+/* False: none waits, or none can be had. */
+static bool
+accept_one(struct http_server *server, struct sockaddr_storage *from, int *out)
+{
+    socklen_t len = sizeof(*from);
+
+    memset(from, 0, sizeof(*from));
+    *out = accept4(server->fd, (struct sockaddr *)from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (*out >= 0)
+        return true;
+    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+        return false;
+    /* No more descriptors, most likely. The connection stays in the backlog and would wake us again
+     * and again; http_sweep() listens again. */
+    hsm_log(HSM_LOG_ERROR, "%s: cannot accept connections for a while: %s", server->address,
+            strerror(errno));
+    event_del(&server->acceptable);
+    server->is_accepting = false;
+    return false;
+}
+
+/* Once a second at most: who floods us with connections does not fill the log as well. */
+void
+http_accept_tell(struct http_server *server)
+{
+    time_t now = http_monotonic_s();
+
+    if (server->refused == 0 || now == server->refused_told)
+        return;
+    hsm_log(HSM_LOG_WARNING, "%s: %zu connections are open; %zu refused", server->address,
+            server->connection_count, server->refused);
+    server->refused = 0;
+    server->refused_told = now;
+}
+
+static void
+refuse_some(struct http_server *server)
+{
+    struct sockaddr_storage from;
+    int fd;
+
+    for (int i = 0; i < REFUSED_AT_ONCE && accept_one(server, &from, &fd); i++) {
+        close(fd);
+        server->refused++;
+    }
+    http_accept_tell(server);
+}
+
+/* One in a turn: of several processes that were woken each takes one. */
+static void
+on_acceptable(evutil_socket_t listening, short what, void *context)
+{
+    struct http_server *server = context;
+    struct sockaddr_storage from;
+    int fd;
+
+    (void)listening;
+    (void)what;
+    if (is_full(server)) {
+        refuse_some(server);
+    } else if (accept_one(server, &from, &fd)) {
+        http_connection_open(server, fd, (const struct sockaddr *)&from);
+        http_accept_update(server);
+    }
+}
+
+bool
+http_accept_start(struct http_server *server)
+{
+    if (event_assign(&server->acceptable, server->loop->base, server->fd, EV_READ | EV_PERSIST,
+                     on_acceptable, server) != 0)
+        return false;
+    http_accept_update(server);
+    return true;
+}
+
+void
+http_accept_stop(struct http_server *server)
+{
+    if (server->fd < 0)
+        return;
+    if (server->is_accepting)
+        event_del(&server->acceptable);
+    server->is_accepting = false;
+    server->fd = -1;
+    if (server->listener != NULL) {
+        close(server->listener->fd);
+        server->listener->fd = -1;
+    }
+}

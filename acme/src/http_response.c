@@ -1,0 +1,310 @@
+/* http_response.c - responses, and octets out of them. */
+#include "http_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#define FIELDS_MAX 32 /* of one response */
+#define TEXT_MIN   512 /* octets of the first allocation */
+
+/* ---- text ---- */
+
+bool
+http_text_add(struct http_text *text, const char *octets, size_t len)
+{
+    if (len > text->size - text->len) {
+        size_t size = text->size > 0 ? text->size : TEXT_MIN;
+        char *more;
+
+        while (size - text->len < len)
+            size *= 2;
+        more = realloc(text->octets, size);
+        if (more == NULL)
+            return false;
+        text->octets = more;
+        text->size = size;
+    }
+    if (len > 0)
+        memcpy(text->octets + text->len, octets, len);
+    text->len += len;
+    return true;
+}
+
+void
+http_text_clear(struct http_text *text)
+{
+    free(text->octets);
+    memset(text, 0, sizeof(*text));
+}
+
+static bool
+add_text(struct http_text *text, const char *more)
+{
+    return http_text_add(text, more, strlen(more));
+}
+
+/* ---- what a handler says ---- */
+
+void
+http_response_init(struct acme_http_response *response)
+{
+    memset(response, 0, sizeof(*response));
+    response->status = 500;
+}
+
+void
+http_response_clear(struct acme_http_response *response)
+{
+    http_text_clear(&response->fields);
+    http_text_clear(&response->body);
+    http_response_init(response);
+}
+
+/* What a handler meant to say cannot be said whole: then it is not said at all, and later calls do
+ * not make it a success again. */
+static void
+response_break(struct acme_http_response *response)
+{
+    const char *route = response->route;
+
+    http_response_clear(response);
+    response->route = route;
+    response->is_broken = true;
+}
+
+static bool
+add_field(struct acme_http_response *response, const char *name, const char *value)
+{
+    size_t name_len = strlen(name);
+    size_t value_len = strlen(value);
+
+    return name_len > 0 && http_token_span(name, name_len) == name_len &&
+           http_value_span(value, value_len) == value_len && response->field_count++ < FIELDS_MAX &&
+           http_text_add(&response->fields, name, name_len) &&
+           http_text_add(&response->fields, ": ", 2) &&
+           http_text_add(&response->fields, value, value_len) &&
+           http_text_add(&response->fields, "\r\n", 2);
+}
+
+void
+acme_http_response_header(struct acme_http_response *response, const char *name, const char *value)
+{
+    /* A header that is left out could be the one that matters (Location, Replay-Nonce). */
+    if (!response->is_broken && !add_field(response, name, value))
+        response_break(response);
+}
+
+/* The line of a field of that name; NULL: none. With its CRLF it has `len` octets. */
+static char *
+find_line(const struct acme_http_response *response, const char *name, size_t *len)
+{
+    const struct http_text *fields = &response->fields;
+    size_t name_len = strlen(name);
+
+    for (size_t at = 0; at < fields->len; at += *len) {
+        char *line = fields->octets + at;
+
+        *len = (size_t)((char *)memchr(line, '\n', fields->len - at) + 1 - line);
+        if (*len > name_len && line[name_len] == ':' && strncasecmp(line, name, name_len) == 0)
+            return line;
+    }
+    return NULL;
+}
+
+const char *
+http_response_field(const struct acme_http_response *response, const char *name, size_t *len)
+{
+    const char *line = find_line(response, name, len);
+    size_t around = strlen(name) + 4; /* ": " and CRLF */
+
+    if (line == NULL)
+        return NULL;
+    *len -= around;
+    return line + around - 2;
+}
+
+static void
+remove_fields(struct acme_http_response *response, const char *name)
+{
+    struct http_text *fields = &response->fields;
+    char *line;
+    size_t len;
+
+    while ((line = find_line(response, name, &len)) != NULL) {
+        memmove(line, line + len, (size_t)(fields->octets + fields->len - line) - len);
+        fields->len -= len;
+        response->field_count--;
+    }
+}
+
+/* Takes over the body. */
+static void
+respond_with(struct acme_http_response *response, int status, const char *content_type,
+             struct http_text *body)
+{
+    if (response->is_broken) {
+        http_text_clear(body);
+        return;
+    }
+    free(response->body.octets);
+    response->body = *body;
+    response->status = status;
+    remove_fields(response, "Content-Type");
+    if (content_type != NULL)
+        acme_http_response_header(response, "Content-Type", content_type);
+}
+
+void
+acme_http_respond(struct acme_http_response *response, int status, const char *content_type,
+                  const void *body, size_t len)
+{
+    struct http_text copy = {.octets = NULL};
+
+    if (http_text_add(&copy, body, len))
+        respond_with(response, status, content_type, &copy);
+    else
+        response_break(response);
+}
+
+static int
+add_json(const char *text, size_t len, void *to)
+{
+    return http_text_add(to, text, len) ? 0 : -1;
+}
+
+void
+acme_http_respond_json(struct acme_http_response *response, int status, const char *content_type,
+                       json_t *value)
+{
+    struct http_text text = {.octets = NULL};
+
+    if (value != NULL &&
+        json_dump_callback(value, add_json, &text, JSON_COMPACT | JSON_ENCODE_ANY) == 0) {
+        respond_with(response, status, content_type, &text);
+    } else {
+        http_text_clear(&text);
+        response_break(response);
+    }
+    json_decref(value);
+}
+
+void
+acme_http_response_route(struct acme_http_response *response, const char *route)
+{
+    response->route = route;
+}
+
+int
+acme_http_response_status(const struct acme_http_response *response)
+{
+    return response->status;
+}
+
+/* ---- what a client reads ---- */
+
+/* RFC 9110 section 15: those that are given here; a client does not need them. */
+static const char *
+reason(int status)
+{
+    static const struct {
+        int status;
+        const char *phrase;
+    } reasons[] = {
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {303, "See Other"},
+        {304, "Not Modified"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {411, "Length Required"},
+        {412, "Precondition Failed"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
+        {422, "Unprocessable Content"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
+    };
+
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+        if (reasons[i].status == status)
+            return reasons[i].phrase;
+    }
+    return "";
+}
+
+bool
+http_status_has_content(int status)
+{
+    return status >= 200 && status != 204 && status != 304;
+}
+
+/* Decimal; snprintf() takes longer than all else that makes a head. */
+static bool
+add_number(struct http_text *text, size_t number)
+{
+    char digits[24];
+    size_t at = sizeof(digits);
+
+    do
+        digits[--at] = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    return http_text_add(text, digits + at, sizeof(digits) - at);
+}
+
+static bool
+add_persistence(struct http_text *text, enum http_persistence persistence)
+{
+    switch (persistence) {
+    case HTTP_CLOSES:
+        return add_text(text, "Connection: close\r\n");
+    case HTTP_PERSISTS_SAID:
+        return add_text(text, "Connection: keep-alive\r\n");
+    default:
+        return true;
+    }
+}
+
+bool
+http_response_head(const struct acme_http_response *response, const char *date,
+                   enum http_persistence persistence, struct http_text *to)
+{
+    to->len = 0;
+    return add_text(to, "HTTP/1.1 ") && add_number(to, (size_t)response->status) &&
+           add_text(to, " ") && add_text(to, reason(response->status)) &&
+           add_text(to, "\r\nDate: ") && add_text(to, date) && add_text(to, "\r\n") &&
+           http_text_add(to, response->fields.octets, response->fields.len) &&
+           add_persistence(to, persistence) &&
+           (!http_status_has_content(response->status) ||
+            (add_text(to, "Content-Length: ") && add_number(to, response->body.len) &&
+             add_text(to, "\r\n"))) &&
+           add_text(to, "\r\n");
+}
+
+/* The names of days and months are those of the C locale, which no program of ours leaves. */
+void
+http_date(time_t when, char out[HTTP_DATE_SIZE])
+{
+    struct tm tm;
+
+    if (gmtime_r(&when, &tm) == NULL ||
+        strftime(out, HTTP_DATE_SIZE, "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
+        out[0] = '\0';
+}

@@ -1,0 +1,90 @@
+/* http_stream.c - octets over a socket, in TLS or not. */
+#include "http_loop_internal.h"
+
+#include <errno.h>
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+/* What OpenSSL could not do. A peer that closes without close_notify has still closed: where a
+ * request ends is told by HTTP. */
+static ssize_t
+tls_refused(struct http_connection *connection, int n)
+{
+    int reason = SSL_get_error(connection->ssl, n);
+
+    ERR_clear_error();
+    switch (reason) {
+    case SSL_ERROR_WANT_READ:
+        return HTTP_STREAM_WAITS;
+    case SSL_ERROR_WANT_WRITE:
+        event_add(&connection->writable, NULL);
+        return HTTP_STREAM_WAITS;
+    case SSL_ERROR_ZERO_RETURN:
+        return HTTP_STREAM_ENDED;
+    default:
+        connection->is_broken = true;
+        return HTTP_STREAM_ENDED;
+    }
+}
+
+/* Of recv() and sendmsg(). */
+static ssize_t
+refused(struct http_connection *connection)
+{
+    if (errno == EAGAIN || errno == EINTR)
+        return HTTP_STREAM_WAITS; /* the event loop will say when */
+    connection->is_broken = true;
+    return HTTP_STREAM_ENDED;
+}
+
+ssize_t
+http_stream_read(struct http_connection *connection, char *to, size_t size)
+{
+    ssize_t n;
+
+    if (connection->ssl != NULL) {
+        ERR_clear_error(); /* what a handler left would be taken for ours */
+        n = SSL_read(connection->ssl, to, (int)size);
+        return n > 0 ? n : tls_refused(connection, (int)n);
+    }
+    n = recv(connection->fd, to, size, 0);
+    if (n < 0)
+        return refused(connection);
+    return n > 0 ? n : HTTP_STREAM_ENDED;
+}
+
+ssize_t
+http_stream_write(struct http_connection *connection, const struct iovec *parts, size_t count)
+{
+    const struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = count};
+    ssize_t n;
+
+    if (connection->ssl != NULL) { /* one part after the other: each is records of its own */
+        ERR_clear_error();
+        n = SSL_write(connection->ssl, parts[0].iov_base, (int)parts[0].iov_len);
+        return n > 0 ? n : tls_refused(connection, (int)n);
+    }
+    n = count == 1 ? send(connection->fd, parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL)
+                   : sendmsg(connection->fd, &message, MSG_NOSIGNAL);
+    return n >= 0 ? n : refused(connection);
+}
+
+bool
+http_stream_has_more(const struct http_connection *connection)
+{
+    return connection->ssl != NULL && SSL_has_pending(connection->ssl) == 1;
+}
+
+/* Tell a TLS peer that this is the end and no truncation. */
+void
+http_stream_end(struct http_connection *connection)
+{
+    if (connection->is_broken)
+        return;
+    if (connection->ssl != NULL && SSL_is_init_finished(connection->ssl)) {
+        SSL_shutdown(connection->ssl);
+        ERR_clear_error();
+    }
+    shutdown(connection->fd, SHUT_WR);
+}

@@ -1,0 +1,238 @@
+/* http_threads.c - handlers that wait: calls and ticks given to threads, and taken back. */
+#include "http_loop_internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <hsm/log.h>
+
+void
+http_wake(struct acme_http_loop *loop)
+{
+    const uint64_t one = 1;
+    ssize_t n;
+
+    do
+        n = write(loop->wake_fd, &one, sizeof(one));
+    while (n < 0 && errno == EINTR); /* EAGAIN: it is awake */
+}
+
+void
+http_handle(struct http_call *call)
+{
+    const struct acme_http_handler *handler = &call->server->handler;
+
+    handler->handle(handler->context, &call->request, &call->response);
+}
+
+static bool
+began_before(const struct http_call *a, const struct http_call *b)
+{
+    return a->begun_ns < b->begun_ns;
+}
+
+/* The queue to take a call from, or NULL. What waits for a stranger's server does not keep
+ * everybody else waiting: of several threads it leaves one. */
+static struct http_calls *
+next_queue(struct acme_http_loop *loop)
+{
+    const size_t slow_max = loop->threads_wanted > 1 ? loop->threads_wanted - 1 : 1;
+    const struct http_call *call = STAILQ_FIRST(&loop->queue);
+    const struct http_call *slow = STAILQ_FIRST(&loop->slow);
+
+    if (slow != NULL && loop->slow_running < slow_max && (call == NULL || began_before(slow, call)))
+        return &loop->slow;
+    return call != NULL ? &loop->queue : NULL;
+}
+
+/* These are called with the mutex held, and let go of it while they are at it. */
+
+/* Of many things that are done at once the loop is told once. */
+static void
+tell(struct acme_http_loop *loop)
+{
+    if (loop->is_told || (STAILQ_EMPTY(&loop->done) && STAILQ_EMPTY(&loop->ticked)))
+        return;
+    loop->is_told = true;
+    pthread_mutex_unlock(&loop->mutex);
+    http_wake(loop);
+    pthread_mutex_lock(&loop->mutex);
+}
+
+static void
+run_call(struct acme_http_loop *loop, struct http_calls *queue)
+{
+    struct http_call *call = STAILQ_FIRST(queue);
+
+    STAILQ_REMOVE_HEAD(queue, next);
+    loop->queue_len--;
+    loop->slow_running += call->is_slow;
+    call->is_on_thread = true;
+    pthread_mutex_unlock(&loop->mutex);
+    http_handle(call);
+    pthread_mutex_lock(&loop->mutex);
+    call->is_on_thread = false;
+    loop->slow_running -= call->is_slow;
+    if (!http_was_parked(loop, call))
+        STAILQ_INSERT_TAIL(&loop->done, call, next);
+}
+
+static void
+run_tick(struct acme_http_loop *loop)
+{
+    struct http_tick *tick = STAILQ_FIRST(&loop->due);
+
+    STAILQ_REMOVE_HEAD(&loop->due, turn);
+    pthread_mutex_unlock(&loop->mutex);
+    tick->tick(tick->context);
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->ticked, tick, turn);
+}
+
+static void *
+handler_thread(void *context)
+{
+    struct acme_http_loop *loop = context;
+    struct http_calls *queue;
+    unsigned self;
+
+    pthread_mutex_lock(&loop->mutex);
+    self = loop->threads_begun++;
+    for (;;) {
+        while ((queue = next_queue(loop)) == NULL && STAILQ_EMPTY(&loop->due) && !loop->threads_end)
+            pthread_cond_wait(&loop->work, &loop->mutex);
+        if (loop->threads_end)
+            break;
+        loop->running++;
+        loop->busy_since[self] = http_monotonic_s();
+        if (!STAILQ_EMPTY(&loop->due))
+            run_tick(loop);
+        else
+            run_call(loop, queue);
+        loop->busy_since[self] = 0;
+        loop->running--; /* before the loop is told: it may end */
+        tell(loop);
+    }
+    pthread_mutex_unlock(&loop->mutex);
+    return NULL;
+}
+
+/* False: the queue is full. */
+bool
+http_enqueue(struct acme_http_loop *loop, struct http_call *call)
+{
+    bool has_room;
+
+    pthread_mutex_lock(&loop->mutex);
+    has_room = loop->queue_len < (call->is_slow ? ACME_HTTP_QUEUE_MAX / 2 : ACME_HTTP_QUEUE_MAX);
+    if (has_room) {
+        if (call->is_slow)
+            STAILQ_INSERT_TAIL(&loop->slow, call, next);
+        else
+            STAILQ_INSERT_TAIL(&loop->queue, call, next);
+        loop->queue_len++;
+    }
+    pthread_mutex_unlock(&loop->mutex);
+    if (has_room) {
+        pthread_cond_signal(&loop->work);
+        loop->calls++;
+    }
+    return has_room;
+}
+
+void
+http_enqueue_tick(struct http_tick *tick)
+{
+    struct acme_http_loop *loop = tick->loop;
+
+    tick->is_out = true;
+    loop->calls++;
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_INSERT_TAIL(&loop->due, tick, turn);
+    pthread_mutex_unlock(&loop->mutex);
+    pthread_cond_signal(&loop->work);
+}
+
+/* Signals are for the loop's thread: a PKCS#11 module is not to be interrupted. */
+enum hsm_status
+http_threads_start(struct acme_http_loop *loop)
+{
+    sigset_t all, before;
+    int rc = 0;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (rc == 0 && loop->thread_count < loop->threads_wanted) {
+        rc = pthread_create(&loop->threads[loop->thread_count], NULL, handler_thread, loop);
+        if (rc == 0)
+            loop->thread_count++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) {
+        hsm_log(HSM_LOG_ERROR, "cannot start a thread: %s", strerror(rc));
+        return HSM_ERR_NOMEM;
+    }
+    return HSM_OK;
+}
+
+bool
+http_threads_end(struct acme_http_loop *loop)
+{
+    bool all_rest;
+
+    pthread_mutex_lock(&loop->mutex);
+    loop->threads_end = true;
+    pthread_cond_broadcast(&loop->work);
+    all_rest = loop->running == 0;
+    pthread_mutex_unlock(&loop->mutex);
+    for (unsigned i = 0; i < loop->thread_count; i++) {
+        if (all_rest)
+            pthread_join(loop->threads[i], NULL);
+        else
+            pthread_detach(loop->threads[i]);
+    }
+    loop->thread_count = 0;
+    return all_rest;
+}
+
+time_t
+http_threads_longest_s(struct acme_http_loop *loop)
+{
+    time_t now = http_monotonic_s();
+    time_t since = now;
+
+    pthread_mutex_lock(&loop->mutex);
+    for (unsigned i = 0; i < loop->threads_begun; i++) {
+        if (loop->busy_since[i] != 0 && loop->busy_since[i] < since)
+            since = loop->busy_since[i];
+    }
+    pthread_mutex_unlock(&loop->mutex);
+    return now - since;
+}
+
+void
+http_take_back(struct acme_http_loop *loop)
+{
+    struct http_calls done = STAILQ_HEAD_INITIALIZER(done);
+    struct http_ticks ticked = STAILQ_HEAD_INITIALIZER(ticked);
+    struct http_call *call;
+    struct http_tick *tick;
+
+    pthread_mutex_lock(&loop->mutex);
+    STAILQ_CONCAT(&done, &loop->done);
+    STAILQ_CONCAT(&ticked, &loop->ticked);
+    loop->is_told = false;
+    pthread_mutex_unlock(&loop->mutex);
+    while ((tick = STAILQ_FIRST(&ticked)) != NULL) {
+        STAILQ_REMOVE_HEAD(&ticked, turn);
+        loop->calls--;
+        tick->is_out = false;
+    }
+    while ((call = STAILQ_FIRST(&done)) != NULL) {
+        STAILQ_REMOVE_HEAD(&done, next);
+        loop->calls--;
+        http_deliver(call);
+    }
+}

@@ -1,0 +1,22 @@
+/*
+ * link_internal.h - Link header fields (RFC 8288).
+ */
+#ifndef ACME_LINK_INTERNAL_H
+#define ACME_LINK_INTERNAL_H
+
+#include <stddef.h>
+
+#include <hsm/status.h>
+
+/**
+ * The target of a link of that relation type.
+ *
+ * @param links  the values of all Link fields, separated by commas; NULL: there is none
+ * @param skip   how many links of that type come before it
+ * @param url    as it stands between "<" and ">"; free() it
+ * @retval HSM_ERR_NOT_FOUND  there are not so many
+ */
+HSM_MUST_CHECK enum hsm_status acme_link_find(const char *links, const char *relation, size_t skip,
+                                              char **url);
+
+#endif

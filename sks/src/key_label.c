@@ -1,0 +1,28 @@
+/* key_label.c - the labels of keys that the SP-KMS generates. */
+#include "key_label_internal.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+#define STAMP_LEN 16 /* "20260115T120000Z" */
+
+enum hsm_status
+key_label_new(struct hsm_token *token, const char *prefix, char out[KEY_LABEL_MAX + 1],
+              struct hsm_reason *why)
+{
+    uint8_t random[4];
+    char stamp[STAMP_LEN + 1];
+    time_t now = time(NULL);
+    struct tm utc;
+    int prefix_max = (int)(KEY_LABEL_MAX - sizeof(stamp) - 1 - 2 * sizeof(random));
+    enum hsm_status st = hsm_token_random(token, random, sizeof(random));
+
+    if (st != HSM_OK)
+        return hsm_refuse(why, st, "the token gave no random octets: %s", hsm_status_text(st));
+    if (gmtime_r(&now, &utc) == NULL || strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &utc) == 0)
+        return hsm_refuse(why, HSM_ERR_IO, "the clock gives no time");
+    snprintf(out, KEY_LABEL_MAX + 1, "%.*s-%s-%02x%02x%02x%02x", prefix_max, prefix, stamp,
+             random[0], random[1], random[2], random[3]);
+    return HSM_OK;
+}

@@ -1,0 +1,100 @@
+/* writing.c - a JSON text that is written member by member. */
+#include "writing_internal.h"
+
+#include <stdio.h>
+
+#define CANONICAL (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) /* as acme_json_canonical() */
+
+#define ESCAPE_MAX 6 /* characters that stand for one octet */
+
+void
+put_quoted(struct writing *to, const char *text)
+{
+    put(to, "\"", 1);
+    put_text(to, text);
+    put(to, "\"", 1);
+}
+
+static bool
+is_escaped(unsigned char octet)
+{
+    return octet < 0x20 || octet == '"' || octet == '\\';
+}
+
+/* A loop without branches: compilers look at many octets at once. */
+static size_t
+count_escaped(const char *text, size_t len)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < len; i++)
+        count += is_escaped((unsigned char)text[i]);
+    return count;
+}
+
+size_t
+put_string_size(const char *text)
+{
+    size_t len = strlen(text);
+
+    return 2 + len + count_escaped(text, len) * (ESCAPE_MAX - 1);
+}
+
+/* RFC 8259 section 7: the short form where there is one. */
+static void
+put_escaped(struct writing *to, char c)
+{
+    static const char named[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt";
+    const char *at = strchr(named, c);
+    char text[ESCAPE_MAX + 1];
+
+    if (at != NULL)
+        snprintf(text, sizeof(text), "\\%c", names[at - named]);
+    else
+        snprintf(text, sizeof(text), "\\u%04X", (unsigned)c);
+    put_text(to, text);
+}
+
+void
+put_string(struct writing *to, const char *text)
+{
+    size_t len = strlen(text);
+
+    if (count_escaped(text, len) == 0) {
+        put_quoted(to, text);
+        return;
+    }
+    put(to, "\"", 1);
+    for (size_t i = 0; i < len; i++) {
+        if (is_escaped((unsigned char)text[i]))
+            put_escaped(to, text[i]);
+        else
+            put(to, text + i, 1);
+    }
+    put(to, "\"", 1);
+}
+
+void
+put_number(struct writing *to, int64_t number)
+{
+    char digits[20];
+    size_t len = 0;
+
+    do {
+        digits[sizeof(digits) - ++len] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    put(to, digits + sizeof(digits) - len, len);
+}
+
+void
+put_json(struct writing *to, const json_t *value)
+{
+    size_t room = to->is_full ? 0 : (size_t)(to->end - to->at);
+    size_t len = json_dumpb(value, to->at, room, CANONICAL);
+
+    if (len == 0 || len > room)
+        to->is_full = true;
+    else
+        to->at += len;
+}

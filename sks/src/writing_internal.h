@@ -1,0 +1,52 @@
+/*
+ * writing_internal.h - a JSON text that is written member by member: of a few times the price of
+ * its octets, where a tree of values would be made only to be written.
+ *
+ * Who writes asks for members in their order, and closes what was opened.
+ */
+#ifndef SKS_WRITING_INTERNAL_H
+#define SKS_WRITING_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <jansson.h>
+
+struct writing {
+    char *at, *end;
+    bool is_full; /* something was left out */
+};
+
+static inline void
+put(struct writing *to, const char *text, size_t len)
+{
+    if (to->is_full || len > (size_t)(to->end - to->at)) {
+        to->is_full = true;
+        return;
+    }
+    memcpy(to->at, text, len);
+    to->at += len;
+}
+
+static inline void
+put_text(struct writing *to, const char *text)
+{
+    put(to, text, strlen(text));
+}
+
+/** A text that has nothing to escape, as a string. */
+void put_quoted(struct writing *to, const char *text);
+
+/** Any UTF-8, as a string: the octets that jansson would write; and how many at most. */
+void put_string(struct writing *to, const char *text);
+size_t put_string_size(const char *text);
+
+/** From 0 on. */
+void put_number(struct writing *to, int64_t number);
+
+/** A value, canonical (RFC 8225 section 9). */
+void put_json(struct writing *to, const json_t *value);
+
+#endif

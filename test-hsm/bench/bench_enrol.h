@@ -1,0 +1,40 @@
+/*
+ * bench_enrol.h - ACME clients that cost little: what a certificate needs of a client is made
+ * before, its connection is kept, and of an answer only what the next request needs is looked at.
+ */
+#ifndef BENCH_ENROL_H
+#define BENCH_ENROL_H
+
+#include <stddef.h>
+
+#include "ca_fixture.h"
+
+/** An order before it is placed: the CSR of a fresh key, and an SPC token. */
+struct bench_order {
+    char *answer, *csr; /* payloads of the challenge and of finalize */
+};
+
+/** An account, a connection to its STI-CA, and the nonce of the last answer. */
+struct bench_client;
+
+/** Account for a fresh key, as other people's clients make it. Aborts if it cannot. */
+struct bench_client *bench_client_new(struct ca_fixture *ca);
+void bench_client_free(struct bench_client *client);
+
+/** Connect anew and ask for a nonce. */
+void bench_client_connect(struct bench_client *client);
+
+/** For the account of that client; bench_order_clear() it. */
+void bench_order_prepare(struct bench_client *client, struct bench_order *order);
+void bench_order_clear(struct bench_order *order);
+
+#define BENCH_ENROL_REQUESTS 7
+
+/**
+ * The requests of acme_client_obtain(), which are those of RFC 8555 section 7.1: newOrder,
+ * authorization, challenge, authorization and order again, finalize, certificate. Each is signed
+ * and carries the nonce of the answer before. Aborts unless each answer is as it should be.
+ */
+void bench_enrol(struct bench_client *client, const struct bench_order *order);
+
+#endif

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The manual pages have what --help says, and are well-formed where a tool is there to judge.
+set -euo pipefail
+source=$1 bin=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$source/scripts/manual" --check "$bin"
+
+# Every option, asked for otherwise than scripts/manual does.
+has_options() { # PAGE, the help on standard input
+    { grep -oE -- '--[a-z0-9-]+' || true; } | sort -u | while read -r option; do
+        grep -qE -- "Fl -${option#--}( |\$)" "$1" || {
+            echo "$1 does not have $option"
+            exit 1
+        }
+    done
+}
+pages=0
+for page in "$source"/docs/man/*.[18]; do
+    program=$(basename "$page" | sed 's/\.[18]$//')
+    "$bin/$program" --help | has_options "$page"
+    pages=$((pages + 1))
+    if command -v mandoc >/dev/null; then
+        mandoc -Tlint -W warning "$page"
+    fi
+    if command -v groff >/dev/null; then
+        groff -mdoc -ww -z -Tutf8 "$page" 2>"$work/said"
+        cat "$work/said"
+        [ ! -s "$work/said" ]
+    fi
+done
+[ "$pages" -eq 6 ]
+"$bin/sti-cert" issue --help | has_options "$source/docs/man/sti-cert.1"
+"$bin/sti-hsm" audit --help | has_options "$source/docs/man/sti-hsm.1"
+
+# A page that has fallen behind is told of.
+mkdir -p "$work/scripts" "$work/docs"
+cp "$source/scripts/manual" "$work/scripts"
+cp -r "$source/docs/man" "$work/docs"
+sed -i '/^\.Fl -generate-password/d' "$work/docs/man/sti-pa.8"
+if "$work/scripts/manual" --check "$bin" >"$work/said" 2>&1; then
+    echo 'an option is missing, and nobody noticed'
+    exit 1
+fi
+grep -q '^+\.Fl -generate-password' "$work/said"
+"$work/scripts/manual" "$bin"
+cmp "$work/docs/man/sti-pa.8" "$source/docs/man/sti-pa.8"
+echo "$pages pages"

@@ -1,0 +1,246 @@
+#!/usr/bin/env bash
+# An hour of a service provider, compressed. Calls are signed and verified at a steady rate, while
+# `sti-kms run` renews on two tokens every few seconds, because the STI-CA says so, and destroys what
+# is over; one of the tokens goes and comes back, workers of sti-sks and sti-kms are killed, the
+# STI-CR stalls, certificates are revoked, the trusted-CA list and the CRL change. No verdict is
+# wrong, no success without a signature, no call lost but those in flight on a killed worker, and
+# memory stays as it is.
+#
+#   STI_SOAK_S=3600    so many seconds instead of 15
+set -euo pipefail
+source=$1 bin=$2 build=$3
+seconds=${STI_SOAK_S:-15}
+callers=3
+grace_s=8 # until a revocation must have been heard of
+growth_kib=24576 # that a worker may grow by once it is warm: verdicts and chains
+work=$(mktemp -d "${TMPDIR:-/tmp}/sti-soak.XXXXXX")
+dir=$work/one
+conf=$dir/sp/sp.conf
+export STI_FAULT_MODULE=${STI_TEST_MODULE:-/usr/lib/softhsm/libsofthsm2.so}
+export STI_FAULT_CONTROL=$work/control
+fault_module=$build/test-hsm/module/libsti-fault-module.so
+mkdir "$STI_FAULT_CONTROL"
+
+cleanup() {
+    status=$?
+    touch "$work/stop"
+    for pid in ${kms_pid-} ${cr_pid-}; do
+        kill "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    if [ -n "${calls_pid-}" ]; then wait "$calls_pid" || true; fi
+    if [ $status -ne 0 ]; then
+        for log in "$dir"/log/*.log "$work"/*.log; do
+            [ ! -f "$log" ] || { echo "--- $log" && grep -v ' info: ' "$log" | tail -n 40; }
+        done
+    fi
+    "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null || true
+    [ -z "${STI_SOAK_KEEP-}" ] || cp -r "$dir/log" "$work"/*.log "$STI_SOAK_KEEP"
+    rm -rf "$work"
+    exit $status
+}
+trap cleanup EXIT
+fail() { echo "FAILED: $*" && exit 1; }
+quickstart() { "$source/scripts/quickstart" --bin "$bin" --dir "$dir" >"$work/quickstart" ||
+    fail "quickstart: $(tail -n 5 "$work/quickstart")"; }
+status() { "$bin/sti-kms" status --config "$conf" --json 2>/dev/null; }
+kms() { "$bin/sti-kms" "$@" --config "$conf" >"$work/said.log" 2>&1 || fail "sti-kms $*: $(cat "$work/said.log")"; }
+sti_pa() { "$bin/sti-pa" "$@" --config "$dir/pa/sti-pa.conf" >"$work/said.log" 2>&1 || fail "sti-pa $*: $(cat "$work/said.log")"; }
+fault() { "$bin/sti-fault" "$STI_FAULT_CONTROL" "$@" >>"$work/faults" 2>&1 || true; }
+
+# --- two tokens behind a module that can take one away, an STI-CR of its own, short-lived certificates
+quickstart
+# shellcheck source=/dev/null
+. "$dir/env"
+export SOFTHSM2_CONF
+"$bin/sti-hsm" token init --module "$STI_MODULE" --label sti-sp-2 --so-pin-source "file:$dir/so-pin" \
+    --pin-source "file:$dir/pin" >/dev/null
+"$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
+
+# Half of a certificate's life is over when it is issued, and then the STI-CA wants it renewed; its
+# own certificates have been valid for longer.
+mv "$dir/ca/sti-ca-root.pem" "$work/root.pem"
+mv "$dir/ca/sti-ca-chain.pem" "$work/chain.pem"
+common_name() { openssl x509 -in "$1" -noout -subject -nameopt multiline | sed -n 's/ *commonName *= //p'; }
+two_days_ago=$(date -u -d '-2 days' +%Y-%m-%dT%H:%M:%SZ)
+certify() { # PROFILE FILE DAYS FURTHER ...: with the root's key, the name of the one before
+    "$bin/sti-cert" issue --profile "$1" --module "$STI_MODULE" --pin-source "file:$dir/pin" \
+        --key 'pkcs11:token=sti-ca;object=sti-ca-root' --country US --organization 'Example STI-CA' \
+        --common-name "$(common_name "$2")" --not-before "$two_days_ago" --days "$3" "${@:4}" 2>>"$work/certify.log" ||
+        fail "$(cat "$work/certify.log")"
+}
+certify sti-root "$work/root.pem" 4000 --out "$dir/ca/sti-ca-root.pem"
+"$bin/sti-cert" csr --module "$STI_MODULE" --pin-source "file:$dir/pin" --ca \
+    --key 'pkcs11:token=sti-ca;object=sti-ca-issuing' --out "$work/issuing.csr"
+certify sti-intermediate "$work/chain.pem" 1800 --csr "$work/issuing.csr" --issuer "$dir/ca/sti-ca-root.pem" \
+    --crl-url "$STI_PA_URL/download/v1/crl" --crl-issuer "$dir/pa/pa-crl-chain.pem" --out "$work/issuing.pem"
+cat "$work/issuing.pem" "$dir/ca/sti-ca-root.pem" >"$dir/ca/sti-ca-chain.pem"
+cat >>"$dir/ca/sti-ca.conf" <<END
+
+[ca]
+valid-days = 1
+backdate-s = 86400
+renew-from-percent = 1
+renew-until-percent = 2
+
+[limits]
+orders-per-account = 0
+orders-per-address = 0
+END
+address=$(sed -n '/^\[cr\]/,/^\[/s/^address = //p' "$conf")
+sed -i "/^\[cr\]/,/^\[/{/^address = /d}; s#^module = .*#module = $fault_module#" "$conf"
+cat >>"$conf" <<END
+
+[token-2]
+uri = pkcs11:token=sti-sp-2
+module = $fault_module
+pin-source = file:$dir/pin
+
+[kms]
+look-every = 3
+retry-first = 1
+retry-longest = 4
+retiring-time = 12
+destroy-after = 4
+END
+sed -i 's/^\[verification\]$/[verification]\ncrl-refresh = 1\nlist-refresh = 1/; s/^\[api\]$/[api]\nworkers = 2/' "$conf"
+cat >"$dir/sp/cr.conf" <<END
+[token]
+uri = $STI_SP_TOKEN_URI
+module = $STI_MODULE
+pin-source = file:$dir/pin
+[sp]
+spc = $STI_SPC
+[pa]
+url = $STI_PA_URL
+anchors = pa-anchors.pem
+[tls]
+ca = tls-ca.pem
+[cr]
+address = $address
+base-url = $STI_CR_URL
+dir = cr
+[store]
+path = cr-catalogue.db
+trust-dir = cr-trust
+END
+"$bin/sti-sks" serve --config "$dir/sp/cr.conf" 2>"$work/cr.log" &
+cr_pid=$!
+quickstart
+kms renew --force # the first certificate was one of 90 days
+"$bin/sti-kms" run --config "$conf" 2>"$work/kms.log" &
+kms_pid=$!
+for _ in $(seq 200); do
+    if status | jq -e '[.credentials[] | select(.state == "active") | .token] | unique | length == 2' >/dev/null; then break; fi
+    sleep 0.1
+done
+
+# --- what happens meanwhile
+workers_of() { # PID of a supervisor
+    cat /proc/"$1"/task/*/children
+}
+memory() { awk -v page="$(getconf PAGESIZE)" '{print int($2 * page / 1024)}' "/proc/$1/statm"; }
+
+kills=0
+kill_a_worker() { # one that serves: the last to be ready, never the first that is measured
+    local pid
+    pid=$(grep -o '(pid [0-9]*): ready$' "$dir/log/sti-sks.log" | tail -n 1 | grep -o '[0-9]*')
+    [ "$pid" != "$measured" ] && kill -9 "$pid" 2>/dev/null || return 0
+    kills=$((kills + 1))
+    sleep 0.5
+}
+kms_kills=0
+kill_the_kms() { # what it was at is continued
+    local pid
+    pid=$(grep -o '(pid [0-9]*): ready$' "$work/kms.log" | tail -n 1 | grep -o '[0-9]*')
+    kill -9 "$pid" 2>/dev/null || return 0
+    kms_kills=$((kms_kills + 1))
+}
+stall_the_repository() {
+    local pids
+    pids=$(workers_of "$cr_pid")
+    # shellcheck disable=SC2086 # several
+    kill -STOP $pids
+    sleep 1.5
+    # shellcheck disable=SC2086
+    kill -CONT $pids
+}
+take_a_token_away() {
+    fault remove token sti-sp-2
+    sleep 1.5
+    fault return token sti-sp-2
+    sleep 1.5
+}
+lists=0
+change_the_list() { # somebody else's root; its key is nowhere
+    lists=$((lists + 1))
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null \
+        -addext keyUsage=critical,keyCertSign -days 3650 \
+        -subj "/C=US/O=Other STI-CA $lists/CN=SHAKEN Root" -out "$work/root.pem" 2>/dev/null
+    sti_pa ca add --root "$work/root.pem"
+}
+verdict() { # of the call in $work/identity
+    curl -sS --noproxy '*' --max-time 20 --retry 3 --retry-all-errors --unix-socket "$STI_SKS_SOCKET" \
+        -H 'Content-Type: application/json' -d "$(jq -nc --argjson time "$signed_at" --rawfile identity "$work/identity" \
+        '{verificationRequest: {from: {tn: "12155551212"}, to: {tn: ["12155551213"]}, time: $time,
+        identity: ($identity | rtrimstr("\n"))}}')" http://localhost/stir/v1/verification |
+        jq -r .verificationResponse.verstat
+}
+revoked=0
+follow_one_to_its_revocation() { # once it signs no more: its calls pass, and soon after never again
+    local x5u id
+    signed_at=$(date +%s)
+    "$bin/sti-sks" sign --config "$conf" --orig 12155551212 --dest 12155551213 --attest A --iat "$signed_at" >"$work/identity" 2>>"$work/sign.log"
+    x5u=$(sed 's/.*info=<//; s/>.*//' "$work/identity")
+    id=$(status | jq --arg x5u "$x5u" '.credentials[] | select(.x5u == $x5u) | .id')
+    "$bin/sti-kms" retire --config "$conf" --id "$id" >/dev/null 2>&1 || true # if it was not renewed since
+    sleep 2.5
+    [ "$(verdict)" = TN-Validation-Passed ] || fail "not valid before it was revoked: credential $id"
+    kms revoke --id "$id" --reason 4
+    for _ in $(seq "$grace_s"); do
+        if [ "$(verdict)" = TN-Validation-Failed ]; then break; fi
+        sleep 1
+    done
+    for _ in 1 2 3 4 5 6; do # whichever worker is asked
+        [ "$(verdict)" = TN-Validation-Failed ] || fail "valid although it was revoked: credential $id"
+        sleep 0.2
+    done
+    revoked=$((revoked + 1))
+}
+
+measured=$(grep -o '(pid [0-9]*): ready$' "$dir/log/sti-sks.log" | tail -n 2 | head -n 1 | grep -o '[0-9]*')
+"$bin/soak_calls" "$STI_SKS_SOCKET" "$callers" "$work/stop" >"$work/tally" 2>&1 &
+calls_pid=$!
+begun=$(date +%s)
+warm=''
+events=(kill_a_worker take_a_token_away stall_the_repository change_the_list kill_the_kms follow_one_to_its_revocation)
+for ((i = 0; i < ${#events[@]} || $(date +%s) < begun + seconds; i++)); do # each once at least
+    if [ -z "$warm" ] && [ "$(date +%s)" -ge $((begun + seconds / 3)) ]; then warm=$(memory "$measured"); fi
+    "${events[i % ${#events[@]}]}"
+    sleep 0.4
+done
+end=$(memory "$measured")
+[ -n "$warm" ] || warm=$end
+touch "$work/stop"
+wait "$calls_pid"
+calls_pid=''
+
+# --- what is left
+tally=$(tail -n 1 "$work/tally")
+issued=$(sqlite3 -cmd '.timeout 5000' "$dir/ca/sti-ca.db" 'SELECT count(*) FROM issuance')
+destroyed=$(status | jq '[.credentials[] | select(.state == "destroyed")] | length')
+echo "$tally; $kills and $kms_kills kills, $issued certificates, $destroyed keys destroyed," \
+    "$revoked revoked, $lists lists; $warm KiB, then $end"
+jq -e --argjson limit $((kills * (callers + 1))) '.wrong == 0 and .withoutSignature == 0 and .lost == 0
+    and .unavailable == 0 and .broken <= $limit and .calls >= 20' >/dev/null <<<"$tally" ||
+    fail "$(grep -v '^{' "$work/tally" | sort | uniq -c | head -n 20)"
+[ "$issued" -ge $((2 + seconds / 5)) ] || fail "only $issued certificates in $seconds s"
+[ $((kills * kms_kills * revoked * lists)) -gt 0 ] || fail "something did not happen"
+if ! grep -q __asan_init "$bin/sti-sks"; then # it keeps what is freed in quarantine
+    [ $((end - warm)) -lt "$growth_kib" ] || fail "the worker grew by $((end - warm)) KiB"
+fi
+ended=$(grep -c 'worker [0-9]* (pid [0-9]*): ended' "$dir/log/sti-sks.log" || true)
+[ "$ended" -eq "$kills" ] || fail "$ended workers ended, $kills were killed"
+kill "$kms_pid"
+wait "$kms_pid" || fail "sti-kms run ended with $?"
+kms_pid=''
