@@ -78,7 +78,7 @@ size_t ms_request_count(const json_t *request, const char *const *names);
 
 /** Identities of one member, canonical; it points into itself and is not copied. */
 struct ms_identities {
-    const char *country_code; /* put before national numbers; NULL: none */
+    const struct sks_dial_plan *plan; /* of numbers without "+"; NULL: none */
     size_t tn_count, uri_count;
     /* As many as are counted; the rest is not even zero. */
     const char *tn[SKS_DEST_MAX];
@@ -87,7 +87,7 @@ struct ms_identities {
 };
 
 /** None yet. */
-void ms_identities_begin(struct ms_identities *out, const char *country_code);
+void ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan);
 
 /* Members of a request; their names are for *fault. */
 

@@ -255,6 +255,21 @@ take_extensions(const json_t *request, struct ms_signing *out, struct ms_fault *
                                 &out->request_id, fault);
 }
 
+/* Of a third party's rich call data (RFC 9795 section 10), and of div-o (RFC 8946 section 5):
+ * without it the PASSporT would say something else. */
+static bool
+has_no_strangers(const json_t *request, struct ms_fault *fault)
+{
+    static const char *const strangers[] = {"iss", "opt"};
+
+    for (size_t i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++) {
+        if (json_object_get(request, strangers[i]) != NULL)
+            return ms_refuse(fault, MS_INVALID_PARAMETER, strangers[i],
+                             "not a claim that is signed");
+    }
+    return true;
+}
+
 static bool
 take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 {
@@ -266,23 +281,24 @@ take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fau
     } else {
         out->dialect = dialect_of(request);
         fault->dialect = out->dialect;
-        good = take_ppt(request, &out->claims.ppt, fault) && has_mandatory(request, out, fault) &&
-               take_base(&base, out, fault) && take_extensions(request, out, fault);
+        good = has_no_strangers(request, fault) && take_ppt(request, &out->claims.ppt, fault) &&
+               has_mandatory(request, out, fault) && take_base(&base, out, fault) &&
+               take_extensions(request, out, fault);
     }
     point_claims(out);
     return good;
 }
 
 bool
-ms_signing_parse(const char *body, size_t len, const char *country_code, struct ms_signing *out,
-                 struct ms_fault *fault)
+ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                 struct ms_signing *out, struct ms_fault *fault)
 {
     const json_t *request;
 
     memset(out, 0, offsetof(struct ms_signing, orig));
-    ms_identities_begin(&out->orig, country_code);
-    ms_identities_begin(&out->dest, country_code);
-    ms_identities_begin(&out->div, country_code);
+    ms_identities_begin(&out->orig, plan);
+    ms_identities_begin(&out->dest, plan);
+    ms_identities_begin(&out->div, plan);
     if (ms_request_open(body, len, "signingRequest", &out->json, &request, fault) &&
         take_request(request, out, fault))
         return true;

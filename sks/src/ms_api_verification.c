@@ -213,17 +213,18 @@ take_request(struct ms_verification *out, const json_t *request, const struct fo
 }
 
 bool
-ms_verification_parse(const char *body, size_t len, struct ms_verification *out,
-                      struct ms_fault *fault)
+ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                      struct ms_verification *out, struct ms_fault *fault)
 {
     static const char *const threegpp[] = {"identityHeader", "identityHeaders", NULL};
     const json_t *request;
     struct form form;
 
     memset(out, 0, offsetof(struct ms_verification, from));
-    ms_identities_begin(&out->from, NULL);
-    ms_identities_begin(&out->to, NULL);
-    ms_identities_begin(&out->target, NULL);
+    ms_identities_begin(&out->from, plan);
+    ms_identities_begin(&out->to, plan);
+    ms_identities_begin(&out->target, plan);
+    out->call.plan = plan;
     if (ms_request_open(body, len, "verificationRequest", &out->json, &request, fault)) {
         out->dialect = ms_request_count(request, threegpp) > 0 ? MS_3GPP : MS_ATIS;
         fault->dialect = out->dialect;

@@ -132,13 +132,13 @@ static bool
 answer(struct call *call, const struct acme_http_request *request,
        struct acme_http_response *response, struct ms_fault *fault)
 {
-    const char *country_code = call->caller == NULL ? NULL : sks_caller_country_code(call->caller);
+    const struct sks_dial_plan *plan = sks_service_dial_plan(call->service, call->caller);
     bool is_signed;
     const char *body;
     size_t len;
 
     if (!sks_service_body(request, &body, &len, fault) ||
-        !ms_signing_parse(body, len, country_code, call->signing, fault))
+        !ms_signing_parse(body, len, plan, call->signing, fault))
         return false;
     is_signed = find_customer(call, fault) && check_claims(call, fault) &&
                 check_policy(call, fault) && sign(call, response, fault);
