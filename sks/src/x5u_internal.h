@@ -33,7 +33,7 @@
 #define X5U_HOST_QUEUE    128 /* of them of one host */
 #define X5U_STRANGERS     12 /* fetches at one time from hosts that nobody has vouched for */
 #define X5U_STRANGE_QUEUE 768 /* fetches of theirs in the queue */
-#define X5U_HOSTS         1024 /* that are remembered as vouched for */
+#define X5U_HOSTS         16384 /* places for hosts that were vouched for; few of a thousand collide */
 
 enum x5u_state {
     X5U_NEW, /* nothing is known yet; it is being fetched */
