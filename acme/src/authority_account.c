@@ -28,7 +28,6 @@
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(json_t, json_decref)
 
 /*
