@@ -8,8 +8,8 @@
  * The raw side, in turn with it, makes as many signatures (one for each certificate, with a line
  * that is brought to the disk, as the signing journal's is) and as many durable transactions, one
  * after the other: as many as SQLite has counted in the STI-CA's store meanwhile, each of one row.
- * A second ratio has no clients in it: the processor time of the STI-CA's workers, and the time
- * that the raw side has waited for the disk.
+ * Of one client a second ratio is told without the client: the processor time of the STI-CA's
+ * workers, and the time that the raw side has waited for the disk.
  */
 #define _GNU_SOURCE /* asprintf */
 #include "bench_issue.h"
