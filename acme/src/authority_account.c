@@ -15,7 +15,6 @@
 #include <acme/base64url.h>
 #include <acme/events.h>
 #include <acme/time.h>
-#include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
@@ -28,7 +27,6 @@
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(json_t, json_decref)
 
 /*
