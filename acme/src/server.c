@@ -564,7 +564,7 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
         st = digest_under(config, server->under);
     if (st == HSM_OK)
         st = acme_web_new(config, acme_server_now(server), &server->web);
-    if (st == HSM_OK)
+    if (st == HSM_OK && !config->only_checked)
         st = acme_issue_resume(server, !config->others_serve, ACME_ROWS_MAX,
                                acme_server_now(server));
     if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */

@@ -73,6 +73,28 @@ a_restart_completes_what_was_about_to_be_signed(void **state)
     free(after);
 }
 
+/* sti-ca serve --check, while the daemon serves: with another policy, even. */
+static void
+a_check_completes_and_voids_nothing(void **state)
+{
+    static const char processing[] = "SELECT count(*) FROM acme_order WHERE status = 'processing'";
+    struct acme_server_config checked = ca.config;
+    struct acme_server *server = NULL;
+    struct peer_order order;
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate();
+    checked.store = ca.store;
+    checked.only_checked = true;
+    checked.policy_oid = "1.2.3.4";
+    assert_int_equal(acme_server_new(&checked, &server), HSM_OK);
+    acme_server_free(server);
+    assert_int_equal(ca_fixture_count(&ca, processing), 1);
+    ca_fixture_restart(&ca);
+    assert_int_equal(ca_fixture_count(&ca, processing), 0);
+    peer_assert_status(&ca, *state, order.url, "valid");
+}
+
 static void
 a_restart_under_another_profile_voids_it_and_its_serial_is_never_used(void **state)
 {
@@ -310,6 +332,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_restart_completes_what_was_about_to_be_signed),
+        cmocka_unit_test(a_check_completes_and_voids_nothing),
         cmocka_unit_test(a_restart_under_another_profile_voids_it_and_its_serial_is_never_used),
         cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
         cmocka_unit_test(an_order_that_another_process_ended_meanwhile_is_left_alone),

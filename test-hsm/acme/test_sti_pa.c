@@ -222,6 +222,9 @@ init_makes_what_is_missing_and_keeps_what_is_there(void **state)
     assert_succeeds(init());
     assert_int_equal(access(in_dir("pa-crl-chain.pem"), R_OK), 0);
     assert_succeeds(run("serve", "--config", config, "--check", NULL));
+    assert_null(strstr(output, "signed")); /* to look is not to publish */
+    assert_succeeds(run("events", "--config", config, NULL));
+    assert_string_equal(output, "");
 }
 
 static void
