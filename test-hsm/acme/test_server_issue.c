@@ -83,7 +83,7 @@ a_check_completes_and_voids_nothing(void **state)
     struct peer_order order;
 
     peer_enrol(&ca, *state, "1234", &order);
-    crash_before_certificate();
+    crash_before_certificate(&order);
     checked.store = ca.store;
     checked.only_checked = true;
     checked.policy_oid = "1.2.3.4";
