@@ -1,17 +1,28 @@
 /* pool.c - the sessions of one token, handed out first come first served. */
-#define _GNU_SOURCE /* pthread_cond_clockwait */
+#define _GNU_SOURCE /* pthread_cond_clockwait, sem_clockwait */
 #include "pool_internal.h"
 
+#include <errno.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock_internal.h"
 
+#define SETTLED_S 3600 /* that is now */
+
+/* Who waits sleeps beside the lock and not on it: the one that wakes does not find it held by the
+ * one that woke it, and sleeps once only. */
 struct hsm_waiter {
-    pthread_cond_t called;
-    struct hsm_session *session; /* given to it */
+    sem_t called; /* once, after it is settled */
+    atomic_bool released; /* by who calls, before: nobody else looks at it any more */
+    bool settled; /* under the lock: it is in the queue no more, and what follows is so */
+    struct hsm_session *session; /* given to it; NULL: dismissed, see the pool's service */
+    unsigned epoch;
+    enum hsm_status refusal;
     bool through_recovery;
-    bool dismissed; /* waits no longer: see the pool's service */
+    int64_t begun;
     struct hsm_waiter *next;
     struct hsm_waiter *before;
 };
@@ -118,17 +129,47 @@ mark_taken(struct hsm_pool *pool, struct hsm_session *session)
     pool->out++;
 }
 
+/* Under the lock: called when that is given up. */
+static void
+settle(struct hsm_pool *pool, struct hsm_waiter *waiter, struct hsm_session *session)
+{
+    unlink_waiter(pool, waiter);
+    pool->waits++;
+    pool->waited_ns += hsm_clock_ns() - waiter->begun;
+    waiter->session = session;
+    waiter->epoch = pool->epoch;
+    waiter->refusal = pool->service;
+    waiter->next = pool->settled;
+    pool->settled = waiter;
+    waiter->settled = true;
+}
+
+/* Gives up the lock. A waiter that was called is gone. */
+static void
+unlock_and_call(struct hsm_pool *pool)
+{
+    struct hsm_waiter *waiter = pool->settled;
+
+    pool->settled = NULL;
+    pthread_mutex_unlock(&pool->lock);
+    while (waiter != NULL) {
+        struct hsm_waiter *next = waiter->next;
+
+        atomic_store_explicit(&waiter->released, true, memory_order_release);
+        sem_post(&waiter->called);
+        waiter = next;
+    }
+}
+
 /* Idle sessions meet those who wait. */
 static void
 hand_over(struct hsm_pool *pool)
 {
     while (pool->service == HSM_OK && pool->idle != NULL && pool->first != NULL) {
-        struct hsm_waiter *waiter = pool->first;
+        struct hsm_session *session = pop(&pool->idle);
 
-        unlink_waiter(pool, waiter);
-        waiter->session = pop(&pool->idle);
-        mark_taken(pool, waiter->session);
-        pthread_cond_signal(&waiter->called);
+        mark_taken(pool, session);
+        settle(pool, pool->first, session);
     }
 }
 
@@ -140,59 +181,79 @@ dismiss(struct hsm_pool *pool)
 
     for (struct hsm_waiter *waiter = pool->first; waiter != NULL; waiter = next) {
         next = waiter->next;
-        if (pool->service == HSM_ERR_BUSY && waiter->through_recovery)
-            continue;
-        unlink_waiter(pool, waiter);
-        waiter->dismissed = true;
-        pthread_cond_signal(&waiter->called);
+        if (pool->service != HSM_ERR_BUSY || !waiter->through_recovery)
+            settle(pool, waiter, NULL);
     }
 }
 
-/* Under the lock; NULL: not within the time, or dismissed. */
-static struct hsm_session *
-wait_for_one(struct hsm_pool *pool, const struct hsm_patience *patience)
+/* Until it is called; false: the deadline came first, and it is not in the queue any more. */
+static bool
+is_called(struct hsm_pool *pool, struct hsm_waiter *self, int64_t deadline)
 {
-    struct hsm_waiter self = {.through_recovery = patience->through_recovery};
-    struct timespec deadline = hsm_clock_timespec(patience->deadline);
-    int64_t begun = hsm_clock_ns();
-    int rc = pthread_cond_init(&self.called, NULL);
+    struct timespec until = hsm_clock_timespec(deadline);
+    bool settled;
 
-    if (rc != 0)
-        return NULL;
+    while (sem_clockwait(&self->called, CLOCK_MONOTONIC, &until) != 0) {
+        if (errno == EINTR)
+            continue;
+        pthread_mutex_lock(&pool->lock);
+        settled = self->settled;
+        if (!settled) {
+            pool->waits++;
+            pool->waited_ns += hsm_clock_ns() - self->begun;
+            unlink_waiter(pool, self);
+        }
+        pthread_mutex_unlock(&pool->lock);
+        if (!settled)
+            return false;
+        until.tv_sec += SETTLED_S; /* it is being called at this moment */
+    }
+    return atomic_load_explicit(&self->released, memory_order_acquire);
+}
+
+/* Under the lock, which it gives up. */
+static enum hsm_status
+wait_for_one(struct hsm_pool *pool, const struct hsm_patience *patience, struct hsm_session **out,
+             unsigned *epoch)
+{
+    struct hsm_waiter self = {
+        .through_recovery = patience->through_recovery,
+        .begun = hsm_clock_ns(),
+    };
+    bool called;
+
+    sem_init(&self.called, 0, 0); /* fails for values that are too large alone */
     append(pool, &self);
-    while (self.session == NULL && !self.dismissed && rc == 0)
-        rc = pthread_cond_clockwait(&self.called, &pool->lock, CLOCK_MONOTONIC, &deadline);
-    if (self.session == NULL && !self.dismissed)
-        unlink_waiter(pool, &self);
-    pthread_cond_destroy(&self.called);
-    pool->waits++;
-    pool->waited_ns += hsm_clock_ns() - begun;
-    return self.session;
+    pthread_mutex_unlock(&pool->lock);
+    called = is_called(pool, &self, patience->deadline);
+    sem_destroy(&self.called);
+    if (!called)
+        return HSM_ERR_BUSY;
+    if (self.session == NULL)
+        return self.refusal;
+    *epoch = self.epoch;
+    *out = self.session;
+    return HSM_OK;
 }
 
 enum hsm_status
 hsm_pool_take(struct hsm_pool *pool, const struct hsm_patience *patience, struct hsm_session **out,
               unsigned *epoch)
 {
-    struct hsm_session *session = NULL;
-    enum hsm_status refusal = HSM_ERR_BUSY;
+    enum hsm_status service;
 
     pthread_mutex_lock(&pool->lock);
-    if (pool->service == HSM_OK && pool->idle != NULL) {
-        session = pop(&pool->idle);
-        mark_taken(pool, session);
-    } else if (pool->service == HSM_OK ||
-               (pool->service == HSM_ERR_BUSY && patience->through_recovery)) {
-        session = wait_for_one(pool, patience);
+    service = pool->service;
+    if ((service == HSM_OK && pool->idle == NULL) ||
+        (service == HSM_ERR_BUSY && patience->through_recovery))
+        return wait_for_one(pool, patience, out, epoch);
+    if (service == HSM_OK) {
+        *out = pop(&pool->idle);
+        mark_taken(pool, *out);
+        *epoch = pool->epoch;
     }
-    if (session == NULL && pool->service != HSM_OK)
-        refusal = pool->service;
-    *epoch = pool->epoch;
     pthread_mutex_unlock(&pool->lock);
-    if (session == NULL)
-        return refusal;
-    *out = session;
-    return HSM_OK;
+    return service;
 }
 
 /* Under the lock. */
@@ -221,7 +282,7 @@ hsm_pool_give(struct hsm_pool *pool, struct hsm_session *session)
     pthread_mutex_lock(&pool->lock);
     put_back(pool, session, &pool->idle);
     epoch = pool->epoch;
-    pthread_mutex_unlock(&pool->lock);
+    unlock_and_call(pool);
     return epoch;
 }
 
@@ -246,7 +307,7 @@ hsm_pool_retire(struct hsm_pool *pool, struct hsm_session *session)
     if (others)
         pool->usable--;
     put_back(pool, session, others ? &pool->retired : &pool->idle);
-    pthread_mutex_unlock(&pool->lock);
+    unlock_and_call(pool);
     return others;
 }
 
@@ -261,7 +322,7 @@ hsm_pool_suspend(struct hsm_pool *pool, unsigned epoch)
         pool->service = HSM_ERR_BUSY;
         dismiss(pool);
     }
-    pthread_mutex_unlock(&pool->lock);
+    unlock_and_call(pool);
     return first;
 }
 
@@ -292,7 +353,7 @@ hsm_pool_resume(struct hsm_pool *pool)
     pool->service = HSM_OK;
     hand_over(pool);
     pthread_cond_broadcast(&pool->changed);
-    pthread_mutex_unlock(&pool->lock);
+    unlock_and_call(pool);
 }
 
 void
@@ -302,7 +363,7 @@ hsm_pool_refuse(struct hsm_pool *pool, enum hsm_status why)
     pool->service = why;
     dismiss(pool);
     pthread_cond_broadcast(&pool->changed);
-    pthread_mutex_unlock(&pool->lock);
+    unlock_and_call(pool);
 }
 
 enum hsm_status
@@ -367,6 +428,6 @@ hsm_pool_write_off(struct hsm_pool *pool, struct hsm_session *session, uint64_t 
         pool->replaced[session->index] = true;
         put_back(pool, other, &pool->idle);
     }
-    pthread_mutex_unlock(&pool->lock);
+    unlock_and_call(pool);
     return other != NULL;
 }

@@ -48,6 +48,7 @@ struct hsm_pool {
     bool *replaced; /* by index: one that is stuck has a replacement */
     struct hsm_waiter *first;
     struct hsm_waiter *last;
+    struct hsm_waiter *settled; /* to be called when the lock is given up */
     uint64_t takings;
     uint64_t waits; /* takings, or attempts, that had to wait */
     int64_t waited_ns;

@@ -61,8 +61,13 @@ static const struct known table[] = {
      "is false of every key"},
     {"tpm2-software",
      NULL,
-     {.plain_templates = true, .bare_public = true, .shared_files = true, .sessions_max = 4},
-     "tpm2-pkcs11: one call at a time in the TPM; to a TPM, to verify is to decrypt and to encrypt "
+     {.plain_templates = true,
+      .bare_public = true,
+      .serial = true,
+      .shared_files = true,
+      .sessions_max = 4},
+     "tpm2-pkcs11: one call at a time in the TPM; a session that is closed or opened while another "
+     "one signs damages its memory; to a TPM, to verify is to decrypt and to encrypt "
      "is to sign, so a pair for signatures alone has a public half without uses; its database does "
      "not wait for another process that writes"},
 };

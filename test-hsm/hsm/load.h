@@ -14,6 +14,7 @@
 #include <hsm/key.h>
 
 #define LOAD_CALLERS     8
+#define LOAD_SESSIONS    4 /* of the token */
 #define LOAD_DEADLINE_MS 3000
 
 extern const char load_message[];
@@ -47,7 +48,7 @@ void load_stop(struct load *load);
 /** Until a caller has been given a signature. */
 void load_await_first(const struct load *load);
 
-/** Signatures in so many milliseconds, from now, as if all threads had had a processor. */
+/** Signatures in so many milliseconds, from now. */
 unsigned load_rate(const struct load *load, unsigned ms);
 
 /** Nothing that was given out is wrong, nobody waited longer than they wanted to. */
@@ -59,8 +60,9 @@ void load_assert_unseen(const struct load *load, const char *what);
 /** The token serves again within a second. */
 void load_assert_back_soon(struct hsm_token *token, struct hsm_key *key);
 
-/** Under load: within a second, for 50 ms, at half the rate of before or more, or a quarter where
- *  $STI_TEST_MACHINE_MS does not say that the machine does nothing else. */
+/** Under load: within a second, for 50 ms, at half the rate of before or more, the time taken off
+ * in which threads had no processor (machine.h); at a quarter where $STI_TEST_MACHINE_MS is not 0.
+ */
 void load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what);
 
 #endif

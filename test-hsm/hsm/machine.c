@@ -79,43 +79,39 @@ machine_pause_ms(double begin, double end)
 }
 
 /* "RAN WAITED TIMESLICES", both times in nanoseconds. */
-static struct machine_use
-read_schedstat(int directory, const char *path)
+static double
+waited_ms(int directory, const char *path)
 {
-    struct machine_use use = {0};
-    unsigned long long ran, waited;
+    unsigned long long waited = 0;
     char text[96] = "";
     int fd = openat(directory, path, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
-        return use;
-    if (read(fd, text, sizeof(text) - 1) > 0 && sscanf(text, "%llu %llu", &ran, &waited) == 2)
-        use = (struct machine_use){(double)ran / 1e6, (double)waited / 1e6};
+        return 0;
+    if (read(fd, text, sizeof(text) - 1) > 0)
+        (void)sscanf(text, "%*u %llu", &waited);
     close(fd);
-    return use;
+    return (double)waited / 1e6;
 }
 
-struct machine_use
-machine_of_thread(void)
+double
+machine_thread_waited_ms(void)
 {
-    return read_schedstat(AT_FDCWD, "/proc/thread-self/schedstat");
+    return waited_ms(AT_FDCWD, "/proc/thread-self/schedstat");
 }
 
-struct machine_use
-machine_of_process(void)
+double
+machine_process_waited_ms(void)
 {
-    struct machine_use sum = {0};
+    double sum = 0;
     DIR *threads = opendir("/proc/self/task");
     const struct dirent *entry;
 
     while (threads != NULL && (entry = readdir(threads)) != NULL) {
         char path[sizeof(entry->d_name) + 16];
-        struct machine_use one;
 
         snprintf(path, sizeof(path), "%s/schedstat", entry->d_name);
-        one = read_schedstat(dirfd(threads), path);
-        sum.ran_ms += one.ran_ms;
-        sum.waited_ms += one.waited_ms;
+        sum += waited_ms(dirfd(threads), path);
     }
     if (threads != NULL)
         closedir(threads);

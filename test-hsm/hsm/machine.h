@@ -11,11 +11,6 @@
 
 /* Milliseconds of the monotonic clock, here as in load.h. */
 
-struct machine_use {
-    double ran_ms;
-    double waited_ms; /* ready, and without a processor */
-};
-
 /** Begin and end to look how late the machine wakes a thread. */
 void machine_watch(void);
 void machine_watch_end(void);
@@ -23,10 +18,11 @@ void machine_watch_end(void);
 /** The latest that the watching thread woke between two times of the last 30 s. */
 double machine_pause_ms(double begin, double end);
 
-/** Of the calling thread; zero where the kernel does not count. */
-struct machine_use machine_of_thread(void);
+/** How long the calling thread was ready and had no processor; 0 where the kernel does not count.
+ */
+double machine_thread_waited_ms(void);
 
-/** Of all threads of the process that live. */
-struct machine_use machine_of_process(void);
+/** All threads of the process that live. */
+double machine_process_waited_ms(void);
 
 #endif

@@ -27,6 +27,7 @@
 #include "forking.h"
 #include "load.h"
 #include "machine.h"
+#include "skips.h"
 #include "softhsm.h"
 
 #define WAYS       4
@@ -35,10 +36,10 @@
 #define HANG_S     120 /* more than asked for: the test ends itself */
 
 static const struct hsm_token_config ways[WAYS] = {
-    {.route = HSM_ROUTE_DIRECT, .sessions = 4, .verify_every = 1},
-    {.route = HSM_ROUTE_LIBP11, .sessions = 4, .verify_every = 1},
-    {.route = HSM_ROUTE_DIRECT, .sessions = 4, .verify_every = 1, .workers = 6},
-    {.route = HSM_ROUTE_LIBP11, .sessions = 4, .verify_every = 1, .workers = 6},
+    {.route = HSM_ROUTE_DIRECT, .sessions = LOAD_SESSIONS, .verify_every = 1},
+    {.route = HSM_ROUTE_LIBP11, .sessions = LOAD_SESSIONS, .verify_every = 1},
+    {.route = HSM_ROUTE_DIRECT, .sessions = LOAD_SESSIONS, .verify_every = 1, .workers = 6},
+    {.route = HSM_ROUTE_LIBP11, .sessions = LOAD_SESSIONS, .verify_every = 1, .workers = 6},
 };
 
 static const char *const way_names[WAYS] = {"direct", "libp11", "direct, workers",
@@ -448,5 +449,5 @@ main(void)
         cmocka_unit_test(all_faults_mixed_are_survived),
     };
 
-    return cmocka_run_group_tests(tests, start, stop);
+    return skips_run_group_tests(tests, start, stop);
 }
