@@ -200,6 +200,7 @@ start_libevent(void)
 static bool
 make_events(struct acme_http_loop *loop)
 {
+    /* EV_ET: each write wakes the loop, and nobody has to read the count away. */
     loop->wake = event_new(loop->base, loop->wake_fd, EV_READ | EV_ET | EV_PERSIST, on_wake, loop);
     loop->proceed = event_new(loop->base, -1, 0, http_proceed, loop);
     loop->sweep = event_new(loop->base, -1, EV_PERSIST, http_sweep, loop);

@@ -16,7 +16,7 @@ http_wake(struct acme_http_loop *loop)
 
     do
         n = write(loop->wake_fd, &one, sizeof(one));
-    while (n < 0 && errno == EINTR); /* EAGAIN: it is awake */
+    while (n < 0 && errno == EINTR);
 }
 
 void
