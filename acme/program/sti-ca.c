@@ -379,7 +379,7 @@ open_parts(const struct config *config, struct ca *ca)
 }
 
 static enum hsm_status
-ca_open(const struct config *config, struct ca *ca)
+ca_open(const struct config *config, bool only_checked, struct ca *ca)
 {
     enum hsm_status st = open_parts(config, ca);
 
@@ -418,6 +418,7 @@ ca_open(const struct config *config, struct ca *ca)
             .renew_until_percent = (unsigned)config->renew_until_percent,
             .web_enabled = config->web_enabled,
             .metrics = config->daemon.shared.metrics,
+            .only_checked = only_checked,
             /* a server's store may have other instances, which are not seen from here */
             .others_serve = acme_store_is_uri(config->store) ||
                             (config->daemon.shared.worker != NULL &&
@@ -447,7 +448,7 @@ work(const void *config, void *context)
 {
     CA ca = {.daemon = NULL};
     struct acme_daemon_service service = {.tick = tick, .tick_s = TICK_S, .not_ready = not_ready};
-    enum hsm_status st = ca_open(config, &ca);
+    enum hsm_status st = ca_open(config, false, &ca);
 
     (void)context;
     if (st == HSM_OK)
@@ -471,7 +472,7 @@ check(const void *config)
 {
     CA ca = {.daemon = NULL};
 
-    return ca_open(config, &ca);
+    return ca_open(config, true, &ca);
 }
 
 static enum hsm_status

@@ -439,7 +439,7 @@ open_signers(const struct config *config, struct pa *pa)
 }
 
 static enum hsm_status
-pa_open(const struct config *config, struct pa *pa)
+pa_open(const struct config *config, bool only_checked, struct pa *pa)
 {
     struct acme_authority_config authority = {
         .base_url = config->daemon.base_url,
@@ -450,6 +450,7 @@ pa_open(const struct config *config, struct pa *pa)
         .metrics = config->daemon.shared.metrics,
         .tokens_per_hour = (unsigned)config->tokens_per_hour,
         .policy = config->policy,
+        .only_checked = only_checked,
     };
     enum hsm_status st = acme_daemon_open(&config->daemon, &pa->daemon);
 
@@ -486,7 +487,7 @@ work(const void *config, void *context)
     PA pa = {.daemon = NULL};
     struct acme_daemon_service service = {
         .tick = refresh, .tick_s = REFRESH_S, .not_ready = not_ready};
-    enum hsm_status st = pa_open(config, &pa);
+    enum hsm_status st = pa_open(config, false, &pa);
 
     (void)context;
     if (st == HSM_OK)
@@ -510,7 +511,7 @@ check(const void *config)
 {
     PA pa = {.daemon = NULL};
 
-    return pa_open(config, &pa);
+    return pa_open(config, true, &pa);
 }
 
 static enum hsm_status

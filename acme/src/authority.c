@@ -309,10 +309,11 @@ acme_authority_new(const struct acme_authority_config *config, struct acme_autho
     pthread_mutex_init(&authority->signing, NULL); /* Linux: cannot fail with default attributes */
 
     if (config->policy != NULL)
-        st = authority_policy_open(config->policy, config->store, &authority->policy);
+        st = authority_policy_open(config->policy, config->only_checked ? NULL : config->store,
+                                   &authority->policy);
     if (st == HSM_OK)
         st = fill(authority);
-    for (int i = 0; i < AUTHORITY_DOCUMENTS && st == HSM_OK; i++)
+    for (int i = 0; i < AUTHORITY_DOCUMENTS && st == HSM_OK && !config->only_checked; i++)
         st = authority_document_refresh(authority, (enum authority_document)i);
     if (st != HSM_OK)
         return st;

@@ -1,6 +1,5 @@
 /* authority_account.c - accounts of service providers: passwords, logins, sessions. */
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -13,7 +12,6 @@
 #include <openssl/sha.h>
 
 #include <acme/base64url.h>
-#include <acme/events.h>
 #include <acme/time.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>

@@ -174,7 +174,7 @@ tell_loaded(struct acme_store *store, const char *path, const uint8_t *octets, s
             .at = time(NULL), .who = "sti-pa", .what = LOADED, .subject = path, .detail = detail});
 }
 
-/* Faults are logged: an operator wrote the file. */
+/* Faults are logged: an operator wrote the file. store NULL: it is not told. */
 static enum hsm_status
 load(struct authority_policy *policy, struct acme_store *store)
 {
@@ -191,7 +191,7 @@ load(struct authority_policy *policy, struct acme_store *store)
         st = check_rules(rules, &why);
     if (st == HSM_ERR_MALFORMED)
         hsm_log(HSM_LOG_ERROR, "%s: %s", policy->path, why.text);
-    if (st == HSM_OK)
+    if (st == HSM_OK && store != NULL)
         st = tell_loaded(store, policy->path, octets, len);
     if (st != HSM_OK)
         return st;

@@ -2,6 +2,7 @@
 #include "http_loop_internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,7 +63,7 @@ wait_for_input(struct http_connection *connection, bool wanted)
     connection->is_reading = wanted;
 }
 
-/* What is left is released by release(), when nobody has it in hand. */
+/* What is left is released by http_connection_release(), when nobody has it in hand. */
 static void
 close_now(struct http_connection *connection)
 {
@@ -89,25 +90,13 @@ close_now(struct http_connection *connection)
     http_end_when_idle(loop);
 }
 
-/* Who calls what may close a connection calls this last. */
-static void
-release(struct http_connection *connection)
+void
+http_connection_release(struct http_connection *connection)
 {
     if (is_open(connection) || connection->call != NULL)
         return;
     http_peer_forget(&connection->peer);
     free(connection);
-}
-
-void
-http_call_free(struct http_call *call)
-{
-    struct http_connection *connection = call->connection;
-
-    connection->call = NULL;
-    http_response_clear(&call->response);
-    free(call);
-    release(connection);
 }
 
 /* Read what the peer still sends, and drop it: to close before it has read the answer would take
@@ -242,7 +231,7 @@ on_writable(evutil_socket_t fd, short what, void *context)
         output->sent = (size_t)sent;
         event_add(&connection->writable, NULL);
     }
-    release(connection);
+    http_connection_release(connection);
 }
 
 /* Keep what the peer does not take yet; the body is taken over. */
@@ -340,74 +329,6 @@ refuse(struct http_connection *connection, int status)
 
 /* ---- requests ---------------------------------------------------------- */
 
-static void
-describe_request(struct http_connection *connection, struct acme_http_request *out)
-{
-    const struct http_parser *parser = &connection->parser;
-    const char *octets = connection->input.octets;
-
-    *out = (struct acme_http_request){
-        .method = parser->method,
-        .octets = octets,
-        .fields = parser->fields,
-        .field_count = parser->field_count,
-        .path = octets + parser->path,
-        .query = parser->query > 0 ? octets + parser->query : NULL,
-        .body = octets + parser->body,
-        .body_len = parser->body_len,
-        .peer = &connection->peer,
-    };
-}
-
-static void
-call_init(struct http_call *call, struct http_connection *connection)
-{
-    memset(call, 0, sizeof(*call));
-    call->connection = connection;
-    call->server = connection->server;
-    call->begun_ns = hsm_metric_clock_ns();
-    http_response_init(&call->response);
-    describe_request(connection, &call->request);
-}
-
-/* One allocation holds the call and all octets of its request: a thread needs nothing of the
- * connection but its peer. NULL: no memory. */
-static struct http_call *
-call_copy(const struct http_call *call)
-{
-    const struct acme_http_request *from = &call->request;
-    size_t fields_size = from->field_count * sizeof(*from->fields);
-    size_t len = (size_t)(from->body + from->body_len - from->octets);
-    struct http_call *copy = malloc(sizeof(*copy) + fields_size + len + 1);
-    struct acme_http_request *to;
-    char *octets;
-
-    if (copy == NULL)
-        return NULL;
-    *copy = *call;
-    to = &copy->request;
-    octets = (char *)(copy + 1) + fields_size;
-    memcpy(copy + 1, from->fields, fields_size);
-    memcpy(octets, from->octets, len);
-    octets[len] = '\0';
-    to->fields = (const struct http_field *)(copy + 1);
-    to->octets = octets;
-    to->path = octets + (from->path - from->octets);
-    if (from->query != NULL)
-        to->query = octets + (from->query - from->octets);
-    to->body = octets + (from->body - from->octets);
-    return copy;
-}
-
-/* Ask the handler what kind of a request it is. */
-static bool
-is_kind(const struct http_call *call,
-        bool (*kind)(void *context, enum acme_http_method method, const char *path))
-{
-    return kind != NULL &&
-           kind(call->server->handler.context, call->request.method, call->request.path);
-}
-
 /* Out of the scratch, which is for all: into room of its own, if anything is left. */
 static bool
 own_input(struct http_connection *connection, size_t from)
@@ -455,10 +376,10 @@ answer(struct http_connection *connection, struct http_call *call)
 static void
 hand_out(struct http_connection *connection, struct http_call *call)
 {
-    struct http_call *copy = call_copy(call);
+    struct http_call *copy = http_call_copy(call);
 
     if (copy != NULL) {
-        copy->is_slow = is_kind(copy, call->server->handler.is_slow);
+        copy->is_slow = http_call_is(copy, call->server->handler.is_slow);
         connection->call = copy;
         if (http_enqueue(call->server->loop, copy)) {
             next_request(connection);
@@ -487,8 +408,8 @@ take_request(struct http_connection *connection)
     connection->persistence = !http_parser_persists(parser) ? HTTP_CLOSES
                               : parser->is_old              ? HTTP_PERSISTS_SAID
                                                             : HTTP_PERSISTS;
-    call_init(&call, connection);
-    if (is_kind(&call, call.server->handler.is_quick)) {
+    http_call_init(&call, connection);
+    if (http_call_is(&call, call.server->handler.is_quick)) {
         *end = '\0';
         http_handle(&call);
         *end = behind;
@@ -582,19 +503,19 @@ read_on(struct http_connection *connection)
     } while (use_input(connection) && ((size_t)n == room || http_stream_has_more(connection)));
 }
 
-/* While a call is in flight or an answer is written: nothing more is read until then, but a peer
- * that has vanished is noticed. One that only has nothing more to ask gets its answer. */
+/* While a call is in flight or an answer is written nothing more is read, but it is noticed when
+ * the peer is gone. One that only has nothing more to ask gets its answer. */
 static void
 look_at_peer(struct http_connection *connection)
 {
-    char octet;
+    struct pollfd peer = {.fd = connection->fd};
 
-    if (recv(connection->fd, &octet, 1, MSG_PEEK) < 0 && errno != EAGAIN && errno != EINTR) {
+    if (poll(&peer, 1, 0) == 1) { /* POLLHUP or POLLERR: nothing else is asked */
         connection->is_broken = true;
         close_now(connection);
-        return;
+    } else {
+        wait_for_input(connection, false);
     }
-    wait_for_input(connection, false);
 }
 
 static void
@@ -610,7 +531,7 @@ on_readable(evutil_socket_t fd, short what, void *context)
         look_at_peer(connection);
     else if (!connection->is_ready) /* else its turn comes */
         read_on(connection);
-    release(connection);
+    http_connection_release(connection);
 }
 
 void
@@ -628,7 +549,7 @@ http_proceed(evutil_socket_t fd, short what, void *context)
         connection->is_ready = false;
         if (connection->input.len == 0 || use_input(connection))
             read_on(connection);
-        release(connection);
+        http_connection_release(connection);
     }
 }
 
@@ -716,7 +637,7 @@ close_some(struct http_server *server, bool (*is_to_end)(const struct http_conne
         following = TAILQ_NEXT(connection, all);
         if (is_to_end(connection, now)) {
             close_now(connection);
-            release(connection);
+            http_connection_release(connection);
         }
     }
 }

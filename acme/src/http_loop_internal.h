@@ -5,6 +5,7 @@
  * http_threads.c     handlers that wait
  * http_accept.c      new connections
  * http_connection.c  connections from then to close: requests handed out, answers written
+ * http_call.c        a request on its way through a handler
  * http_stream.c      octets over a socket, in TLS or not
  * http_peer.c        who is at the other end
  * http_observe.c     what is told of a request: log and metrics
@@ -234,11 +235,25 @@ void http_proceed(evutil_socket_t fd, short what, void *loop);
 void http_sweep(evutil_socket_t fd, short what, void *loop);
 /** Answer, if the peer is still there, and forget the call. */
 void http_deliver(struct http_call *call);
-void http_call_free(struct http_call *call);
+/** Free it if it is closed and no call needs it: who calls what may close it calls this last. */
+void http_connection_release(struct http_connection *connection);
 /** Close the connections that wait for a request: they have nothing to lose. */
 void http_close_idle(struct http_server *server);
 /** Close all. */
 void http_close_all(struct http_server *server);
+
+/* ---- http_call.c ---- */
+
+/** Of the whole request that is in the connection's input: octets are borrowed. */
+void http_call_init(struct http_call *call, struct http_connection *connection);
+/** For a thread, which needs nothing of the connection but its peer: one allocation holds the call
+ *  and all octets of its request. NULL: no memory. */
+struct http_call *http_call_copy(const struct http_call *call);
+/** Ask the handler whether the request is of that kind. */
+bool http_call_is(const struct http_call *call,
+                  bool (*kind)(void *context, enum acme_http_method method, const char *path));
+/** Of a copy: its connection is released, too. */
+void http_call_free(struct http_call *call);
 
 /* ---- http_park.c ---- */
 

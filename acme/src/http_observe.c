@@ -36,7 +36,8 @@ http_method_text(enum acme_http_method method)
 
 /* Never the query, a header of the request or a body: there are tokens and telephone numbers. */
 static void
-log_call(const struct http_call *call, const char *route, double seconds, const char *note)
+log_call(const struct http_call *call, enum hsm_log_level level, const char *route, double seconds,
+         const char *note)
 {
     const struct acme_http_request *request = &call->request;
     const char *path = call->response.route != NULL ? request->path : NULL;
@@ -57,7 +58,7 @@ log_call(const struct http_call *call, const char *route, double seconds, const 
     snprintf(id_text, sizeof(id_text), "%.*s", (int)id_len, id != NULL ? id : "");
     snprintf(status, sizeof(status), "%d", call->response.status);
     snprintf(ms, sizeof(ms), "%.1f", seconds * 1e3);
-    hsm_log_event(HSM_LOG_INFO, fields, sizeof(fields) / sizeof(fields[0]), "%s %s %s %s %s ms%s",
+    hsm_log_event(level, fields, sizeof(fields) / sizeof(fields[0]), "%s %s %s %s %s ms%s",
                   http_method_text(request->method), path != NULL ? path : route, status,
                   request->peer->address, ms, note);
 }
@@ -89,13 +90,16 @@ http_observe_call(const struct http_call *call, const char *note)
 {
     const char *route = call->response.route != NULL ? call->response.route : NO_ROUTE;
     double seconds = (double)(hsm_metric_clock_ns() - call->begun_ns) / 1e9;
+    /* 503 is said on purpose; any other 5xx never goes without a line */
+    bool is_fault = call->response.status >= 500 && call->response.status != 503;
+    enum hsm_log_level level = is_fault ? HSM_LOG_WARNING : HSM_LOG_INFO;
     const struct http_seen *seen =
         seen_of(call->server, route, call->request.method, call->response.status);
 
     hsm_series_add(seen->count, 1);
     hsm_series_observe(seen->durations, seconds);
-    if (!call->server->is_quiet && hsm_log_is_on(HSM_LOG_INFO))
-        log_call(call, route, seconds, note);
+    if ((is_fault || !call->server->is_quiet) && hsm_log_is_on(level))
+        log_call(call, level, route, seconds, note);
 }
 
 void

@@ -294,25 +294,26 @@ struct route {
     const char *pattern;
     enum route_kind kind;
     void (*handle)(struct acme_call *call);
+    bool settles; /* the handler calls acme_call_settle() */
 };
 
 static const struct route routes[] = {
-    {"/acme/directory", ROUTE_READ, directory},
-    {"/acme/new-nonce", ROUTE_READ, new_nonce},
-    {"/acme/new-account", ROUTE_NEW, acme_new_account},
-    {"/acme/acct/:id", ROUTE_ACCOUNT, acme_account},
-    {"/acme/acct/:id/orders", ROUTE_ACCOUNT, acme_account_orders},
-    {"/acme/key-change", ROUTE_ACCOUNT, acme_key_change},
-    {"/acme/new-order", ROUTE_ACCOUNT, acme_new_order},
-    {"/acme/order/:id", ROUTE_ACCOUNT, acme_order},
-    {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize},
-    {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization},
-    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge},
-    {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate},
-    {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate},
-    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain},
-    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info},
-    {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert},
+    {"/acme/directory", ROUTE_READ, directory, false},
+    {"/acme/new-nonce", ROUTE_READ, new_nonce, false},
+    {"/acme/new-account", ROUTE_NEW, acme_new_account, false},
+    {"/acme/acct/:id", ROUTE_ACCOUNT, acme_account, false},
+    {"/acme/acct/:id/orders", ROUTE_ACCOUNT, acme_account_orders, false},
+    {"/acme/key-change", ROUTE_ACCOUNT, acme_key_change, false},
+    {"/acme/new-order", ROUTE_ACCOUNT, acme_new_order, true},
+    {"/acme/order/:id", ROUTE_ACCOUNT, acme_order, true},
+    {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize, true},
+    {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization, true},
+    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, true},
+    {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate, true},
+    {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate, true},
+    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain, false},
+    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info, false},
+    {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert, false},
 };
 
 static const struct route *
@@ -400,8 +401,13 @@ dispatch(struct acme_call *call)
     }
     if (!wants_method(call, route))
         return;
-    if (route->kind == ROUTE_READ || acme_call_authenticate(call, signer_of(route)))
+    if (route->kind == ROUTE_READ)
         route->handle(call);
+    else if (acme_call_authenticate(call, signer_of(route)) &&
+             (route->settles || acme_call_settle(call)))
+        route->handle(call);
+    if (call->is_exchanging) /* refused: but a client hears of its nonce first */
+        (void)acme_call_settle(call);
 }
 
 /* RFC 8555 section 6.5: a fresh nonce in every answer to a POST, errors included. */
@@ -558,7 +564,7 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
         st = digest_under(config, server->under);
     if (st == HSM_OK)
         st = acme_web_new(config, acme_server_now(server), &server->web);
-    if (st == HSM_OK)
+    if (st == HSM_OK && !config->only_checked)
         st = acme_issue_resume(server, !config->others_serve, ACME_ROWS_MAX,
                                acme_server_now(server));
     if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */

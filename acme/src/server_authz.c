@@ -129,9 +129,11 @@ acme_authorization(struct acme_call *call)
 
     if (!load_authz(call, &authz))
         return;
-    if (acme_call_is_read(call))
-        respond_authz(call, &authz, authz.status);
-    else
-        update_authz(call, &authz);
+    if (acme_call_settle(call)) {
+        if (acme_call_is_read(call))
+            respond_authz(call, &authz, authz.status);
+        else
+            update_authz(call, &authz);
+    }
     acme_rows_free(authz.rows);
 }

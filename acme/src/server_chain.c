@@ -184,7 +184,8 @@ download(struct acme_call *call, size_t number)
 {
     struct issued issued = {.rows = NULL};
 
-    if (acme_call_wants_read(call) && load(call, call->params[0], call->account, &issued))
+    if (acme_call_wants_read(call) && load(call, call->params[0], call->account, &issued) &&
+        acme_call_settle(call))
         respond(call, &issued, number);
     acme_rows_free(issued.rows);
 }

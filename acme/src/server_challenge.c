@@ -273,6 +273,17 @@ acme_status_is_fault(enum hsm_status st)
     return st == HSM_ERR_NOMEM || st == HSM_ERR_IO || st == HSM_ERR_CRYPTO || st == HSM_ERR_USAGE;
 }
 
+/* The STI-PA is away: that is no fault of the token, and the client may send it again (RFC 8555
+ * section 8.2). */
+static void
+refuse_for_now(struct acme_call *call, const struct challenge *challenge,
+               const struct acme_refusal *refusal)
+{
+    hsm_log(HSM_LOG_WARNING, "authorization %s waits: %s", challenge->authz, refusal->why.text);
+    acme_http_response_header(call->response, "Retry-After", ACME_RETRY_AFTER);
+    acme_call_refuse(call, refusal->error, 503, "%s", refusal->why.text);
+}
+
 static void
 answer(struct acme_call *call, struct challenge *challenge, const char *text)
 {
@@ -282,6 +293,12 @@ answer(struct acme_call *call, struct challenge *challenge, const char *text)
 
     if (checked == HSM_OK)
         checked = check_token(call, challenge, token, &refusal);
+    if (!acme_call_settle(call))
+        return;
+    if (checked == HSM_ERR_BUSY) {
+        refuse_for_now(call, challenge, &refusal);
+        return;
+    }
     if (acme_status_is_fault(checked)) { /* it stays pending: the client may answer it again */
         acme_call_fault(call, checked);
         return;
@@ -341,10 +358,12 @@ acme_challenge(struct acme_call *call)
 
     if (!load_challenge(call, &challenge))
         return;
-    if (acme_call_is_read(call) || strcmp(challenge.state.status, ACME_PENDING) != 0)
-        respond_challenge(call, &challenge); /* read, or answered before */
-    else if (is_answerable(call, &challenge) && acme_call_payload(call, &payload) &&
-             take_token(call, payload, &token))
+    if (acme_call_is_read(call) || strcmp(challenge.state.status, ACME_PENDING) != 0) {
+        if (acme_call_settle(call))
+            respond_challenge(call, &challenge); /* read, or answered before */
+    } else if (is_answerable(call, &challenge) && acme_call_payload(call, &payload) &&
+               take_token(call, payload, &token)) {
         answer(call, &challenge, token);
+    }
     acme_rows_free(challenge.rows);
 }

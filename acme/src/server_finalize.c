@@ -234,7 +234,8 @@ finalize(struct acme_call *call, struct acme_order *order)
         return;
     }
     if (!take_csr(call, &csr) || !csr_is_of_order(call, order, csr) ||
-        !csr_is_not_account_key(call, csr) || !make_intent(call, order, csr))
+        !csr_is_not_account_key(call, csr) || !acme_call_settle(call) ||
+        !make_intent(call, order, csr))
         return;
     st = acme_issue_complete(call->server, order->id, true, call->now);
     if (st != HSM_OK) /* the answer says "processing"; acme_server_expire() and polls go on */

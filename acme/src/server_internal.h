@@ -70,6 +70,17 @@ struct acme_server {
     time_t expire_at, tell_at; /* of acme_server_tick() */
 };
 
+/* A nonce that is used up, and the fresh one that is made in the same transaction. */
+struct acme_nonce_exchange {
+    STAILQ_ENTRY(acme_nonce_exchange) others;
+    sem_t done;
+    const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
+    time_t now;
+    enum hsm_status status;
+    bool is_good; /* it was there and fresh */
+    char next[ACME_ID_LEN + 1];
+};
+
 /* One request, who signed it, and its answer. */
 struct acme_call {
     struct acme_server *server;
@@ -83,6 +94,8 @@ struct acme_call {
     json_t *contact; /* owned; of the account */
     json_t *binding; /* owned; its external account binding; NULL: none */
     char *terms; /* owned; the terms of service that it agreed to; NULL: to none */
+    struct acme_nonce_exchange exchange; /* of its nonce */
+    bool is_exchanging; /* begun, and not waited for yet */
     char nonce[ACME_ID_LEN + 1]; /* the fresh one of the answer; "" before there is one */
 };
 
@@ -129,17 +142,6 @@ void acme_call_link(struct acme_call *call, const char *url, const char *rel);
 
 /* ---- server_nonce.c: RFC 8555 section 6.5 ---- */
 
-/* A nonce that is used up, and the fresh one that is made in the same transaction. */
-struct acme_nonce_exchange {
-    STAILQ_ENTRY(acme_nonce_exchange) others;
-    sem_t done;
-    const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
-    time_t now;
-    enum hsm_status status;
-    bool is_good; /* it was there and fresh */
-    char next[ACME_ID_LEN + 1];
-};
-
 HSM_MUST_CHECK enum hsm_status acme_nonces_new(struct acme_server *server,
                                                struct acme_nonces **out);
 /** Nobody may be waiting. */
@@ -164,8 +166,15 @@ enum acme_signer {
     ACME_SIGNER_EITHER, /* by one or the other: revokeCert */
 };
 
-/** Media type, JWS, alg, url, nonce, key, signature. */
+/** Media type, JWS, alg, url, key, signature; the exchange of the nonce has begun. */
 bool acme_call_authenticate(struct acme_call *call, enum acme_signer signer);
+
+/**
+ * Wait until the nonce is used up, durably; again is fine. A handler does so before it changes
+ * anything and before it adds to a good answer. False: whatever was answered before, the answer is
+ * badNonce or a fault.
+ */
+bool acme_call_settle(struct acme_call *call);
 
 /** True for POST-as-GET (RFC 8555 section 6.3). */
 bool acme_call_is_read(const struct acme_call *call);

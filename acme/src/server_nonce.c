@@ -2,11 +2,11 @@
  * server_nonce.c - anti-replay nonces (RFC 8555 section 6.5).
  *
  * They are rows of the store, so that several processes share them, and a
- * nonce is good exactly once: whoever deletes its row has used it.
+ * nonce is good exactly once: its row becomes that of the next one.
  *
  * A thread of its own writes them. What is asked of it while it waits for the
- * disk is done in the next transaction together, and meanwhile whoever asks can
- * verify the request's signature.
+ * disk is done in the next transaction together; meanwhile whoever asks goes on
+ * with what changes nothing: the request's signature, what it wants, its answer.
  */
 
 #include "server_internal.h"
@@ -45,28 +45,24 @@ trim(struct acme_server *server)
                           "ii", (int64_t)ACME_ROWS_MAX, (int64_t)ACME_NONCES_MAX);
 }
 
-static enum hsm_status
-insert(struct acme_store *store, struct acme_nonce_exchange *exchange)
-{
-    enum hsm_status st = acme_id_new(exchange->next);
-
-    if (st == HSM_OK)
-        st = acme_store_run(store, NULL, "INSERT INTO nonce (value, expires) VALUES (?, ?)", "si",
-                            exchange->next, (int64_t)(exchange->now + ACME_NONCE_LIFETIME_S));
-    return st;
-}
-
+/* Whoever changes a nonce's row into the next one has used it. */
 static enum hsm_status
 carry_out(struct acme_store *store, struct acme_nonce_exchange *exchange)
 {
-    int64_t deleted = 0;
-    enum hsm_status st = HSM_OK;
+    int64_t expires = (int64_t)exchange->now + ACME_NONCE_LIFETIME_S, changes = 0;
+    enum hsm_status st = acme_id_new(exchange->next);
 
-    if (exchange->nonce != NULL)
-        st = acme_store_run(store, &deleted, "DELETE FROM nonce WHERE value = ? AND expires > ?",
-                            "si", exchange->nonce, (int64_t)exchange->now);
-    exchange->is_good = deleted == 1;
-    return st == HSM_OK ? insert(store, exchange) : st;
+    if (st == HSM_OK && exchange->nonce != NULL)
+        st = acme_store_run(store, &changes,
+                            "UPDATE nonce SET value = ?, expires = ? WHERE value = ? AND"
+                            " expires > ?",
+                            "sisi", exchange->next, expires, exchange->nonce,
+                            (int64_t)exchange->now);
+    exchange->is_good = changes == 1;
+    if (st != HSM_OK || exchange->is_good)
+        return st;
+    return acme_store_run(store, NULL, "INSERT INTO nonce (value, expires) VALUES (?, ?)", "si",
+                          exchange->next, expires);
 }
 
 /* In one transaction: after a fault none of them is done. */

@@ -375,7 +375,8 @@ acme_new_order(struct acme_call *call)
     if (acme_terms_wanted(call) && acme_call_payload(call, &payload) &&
         take_identifier(call, payload, &wanted) && decode_identifier(call, &wanted) &&
         accepts_spc(call, &wanted) && take_validity(call, payload, &wanted) &&
-        acme_replaces_take(call, payload, wanted.spc, &wanted.replaces) && has_room(call))
+        acme_replaces_take(call, payload, wanted.spc, &wanted.replaces) && has_room(call) &&
+        acme_call_settle(call))
         place_order(call, &wanted);
     certs_tnauthlist_free(wanted.tnauthlist);
 }
@@ -511,24 +512,29 @@ acme_order_respond(struct acme_call *call, int http_status, const struct acme_or
     acme_call_json(call, http_status, order_object(call->server, order));
 }
 
-/* A client that polls while the token was away does not wait for the next acme_server_expire(). */
+/* A client that polls while the token was away does not wait for the next acme_server_expire().
+ * False: answered. */
+static bool
+complete(struct acme_call *call, struct acme_order *order)
+{
+    enum hsm_status st = acme_issue_complete(call->server, order->id, false, call->now);
+
+    if (st != HSM_OK && st != HSM_ERR_BUSY)
+        hsm_log(HSM_LOG_WARNING, "order %s: still processing: %s", order->id, hsm_status_text(st));
+    acme_rows_free(order->rows);
+    order->rows = NULL;
+    return acme_order_load(call, order);
+}
+
 void
 acme_order(struct acme_call *call)
 {
     struct acme_order order = {.rows = NULL};
-    enum hsm_status st = HSM_OK;
 
     if (!acme_call_wants_read(call) || !acme_order_load(call, &order))
         return;
-    if (strcmp(order.status, ACME_PROCESSING) == 0) {
-        st = acme_issue_complete(call->server, order.id, false, call->now);
-        acme_rows_free(order.rows);
-        order.rows = NULL;
-        if (!acme_order_load(call, &order))
-            return;
-    }
-    if (st != HSM_OK && st != HSM_ERR_BUSY)
-        hsm_log(HSM_LOG_WARNING, "order %s: still processing: %s", order.id, hsm_status_text(st));
-    acme_order_respond(call, 200, &order);
+    if (acme_call_settle(call) &&
+        (strcmp(order.status, ACME_PROCESSING) != 0 || complete(call, &order)))
+        acme_order_respond(call, 200, &order);
     acme_rows_free(order.rows);
 }

@@ -99,9 +99,9 @@ is_base64url(const char *text)
            strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == len;
 }
 
-/* RFC 8555 section 6.5.2: the exchange goes on while key and signature are looked at. */
+/* RFC 8555 section 6.5.2 */
 static bool
-begins_exchange(struct acme_call *call, struct acme_nonce_exchange *exchange)
+begins_exchange(struct acme_call *call)
 {
     const char *nonce = acme_jws_header_string(call->jws, "nonce");
 
@@ -109,17 +109,24 @@ begins_exchange(struct acme_call *call, struct acme_nonce_exchange *exchange)
         acme_call_refuse(call, ACME_MALFORMED, 400, "nonce is not base64url");
         return false;
     }
-    acme_nonce_ask(call->server->nonces, nonce, call->now, exchange);
+    acme_nonce_ask(call->server->nonces, nonce, call->now, &call->exchange);
+    call->is_exchanging = true;
     return true;
 }
 
-/* RFC 8555 sections 6.5.1 and 6.5.2: whatever else was wrong, a client hears of its nonce first. */
-static bool
-ends_exchange(struct acme_call *call, struct acme_nonce_exchange *exchange)
+/* RFC 8555 sections 6.5.1 and 6.5.2 */
+bool
+acme_call_settle(struct acme_call *call)
 {
-    enum hsm_status st = acme_nonce_wait(exchange);
+    struct acme_nonce_exchange *exchange = &call->exchange;
+    enum hsm_status st;
 
+    if (!call->is_exchanging)
+        return exchange->is_good;
+    call->is_exchanging = false;
+    st = acme_nonce_wait(exchange);
     if (st != HSM_OK) {
+        exchange->is_good = false;
         acme_call_fault(call, st);
         return false;
     }
@@ -243,14 +250,9 @@ signature_is_good(struct acme_call *call)
 bool
 acme_call_authenticate(struct acme_call *call, enum acme_signer signer)
 {
-    struct acme_nonce_exchange exchange;
-    bool good;
-
-    if (!has_media_type(call) || !parse_jws(call) || !acme_call_wants_es256(call, call->jws) ||
-        !has_url(call) || !begins_exchange(call, &exchange))
-        return false;
-    good = find_key(call, signer) && signature_is_good(call);
-    return ends_exchange(call, &exchange) && good;
+    return has_media_type(call) && parse_jws(call) && acme_call_wants_es256(call, call->jws) &&
+           has_url(call) && begins_exchange(call) && find_key(call, signer) &&
+           signature_is_good(call);
 }
 
 /* ---- the payload ---- */

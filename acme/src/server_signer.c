@@ -16,7 +16,7 @@
 
 #define KEPT_MAX       8 /* x5u of one process; the oldest makes room */
 #define KEPT_S         300
-#define FETCH_ATTEMPTS 2 /* then the challenge has failed */
+#define FETCH_ATTEMPTS 2 /* of one request */
 
 struct acme_signers {
     pthread_mutex_t mutex;

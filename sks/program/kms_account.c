@@ -53,6 +53,18 @@ rollover(const struct arguments *arguments, struct sks_account *account, struct 
 }
 
 static enum hsm_status
+replace(const struct arguments *arguments, struct sks_account *account, struct hsm_reason *why)
+{
+    enum hsm_status st = sks_account_replace(account, why);
+
+    (void)arguments;
+    if (st == HSM_OK)
+        printf("account %s: made\naccount key: %s\n", acme_client_kid(sks_account_client(account)),
+               sks_account_label(account));
+    return st;
+}
+
+static enum hsm_status
 deactivate(const struct arguments *arguments, struct sks_account *account, struct hsm_reason *why)
 {
     enum hsm_status st;
@@ -91,6 +103,7 @@ with_account(const struct arguments *arguments, const struct sks_sp_config *conf
 ACT(show)
 ACT(update)
 ACT(rollover)
+ACT(replace)
 ACT(deactivate)
 
 enum hsm_status
@@ -109,6 +122,12 @@ enum hsm_status
 kms_run_account_rollover(const void *command_line)
 {
     return kms_for(command_line, KMS_EACH, NULL, act_rollover);
+}
+
+enum hsm_status
+kms_run_account_replace(const void *command_line)
+{
+    return kms_for(command_line, KMS_ONE, NULL, act_replace);
 }
 
 enum hsm_status

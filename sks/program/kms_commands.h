@@ -78,6 +78,7 @@ enum hsm_status kms_run_ca_list(const void *command_line);
 enum hsm_status kms_run_account_show(const void *command_line);
 enum hsm_status kms_run_account_update(const void *command_line);
 enum hsm_status kms_run_account_rollover(const void *command_line);
+enum hsm_status kms_run_account_replace(const void *command_line);
 enum hsm_status kms_run_account_deactivate(const void *command_line);
 
 #endif

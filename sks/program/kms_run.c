@@ -2,7 +2,7 @@
  * kms_run.c - sti-kms run: the SP-KMS as a daemon.
  *
  * Each provider has a thread of its own, so that none waits for what another one's STI-PA, STI-CA,
- * STI-CR or token does. The main thread takes signals and does what is for all of them.
+ * STI-CR or token does; another one does what is for all of them. The main thread takes signals.
  */
 #define _GNU_SOURCE /* pthread_tryjoin_np */
 #include "kms_commands.h"
@@ -24,7 +24,7 @@
 #define HEARTBEAT_MS                                                                               \
     600000 /* a signature, a fetch or a program of the operator's may take long                    \
             */
-#define STUCK_S         500 /* of a provider's thread: then the worker does not beat any more */
+#define STUCK_S         500 /* of one thread: then the worker does not beat any more */
 #define SLICE_MS        200 /* between looks at signals while nothing is to be done */
 #define BUSY_S          2 /* until the next try when another sti-kms is at work */
 #define STOP_LIMIT_MS   10000 /* for the threads to end when the daemon stops */
@@ -67,13 +67,13 @@ sleep_slice(void)
     (void)nanosleep(&slice, NULL);
 }
 
-/* ---- a provider's thread ---- */
+/* ---- the threads ---- */
 
 struct opened;
 
 struct looker {
     struct opened *opened;
-    size_t provider;
+    size_t provider; /* of the last one: none, it is for all */
     pthread_t thread;
     bool is_running; /* and was not joined yet */
     _Atomic time_t seen_at; /* when it was last not stuck */
@@ -83,7 +83,9 @@ struct looker {
 struct opened {
     struct sks_sp_config config;
     struct sks_kms *kms; /* borrows the configuration */
-    struct looker *lookers; /* as many as there are providers */
+    struct looker *lookers; /* of each provider, and one more */
+    size_t looker_count;
+    atomic_bool is_tended; /* trusted-CA list and CRL have been asked for */
     atomic_bool is_ending;
     struct opened *leaving; /* the one before, whose threads end when they can; or NULL */
 };
@@ -125,17 +127,40 @@ one_look(struct opened *opened, size_t provider)
 }
 
 /* Many do not all ask at the same moment. */
-static void *
-look_again_and_again(void *context)
+static void
+look_again_and_again(struct opened *opened, size_t provider)
 {
-    struct looker *looker = context;
-    struct opened *opened = looker->opened;
-
-    self = looker;
+    while (!opened->is_tended && !is_stopped(opened))
+        sleep_slice();
     rest(opened,
          acme_backoff_random((unsigned)(opened->config.provider_count / STARTS_A_SECOND) + 1));
     while (!is_stopped(opened))
-        rest(opened, one_look(opened, looker->provider));
+        rest(opened, one_look(opened, provider));
+}
+
+static void
+tend_again_and_again(struct opened *opened)
+{
+    sks_kms_tend(opened->kms, time(NULL));
+    opened->is_tended = true;
+    rest(opened, (unsigned)opened->config.look_every_s);
+    while (!is_stopped(opened)) {
+        sks_kms_tend(opened->kms, time(NULL));
+        sks_kms_warn(opened->kms, time(NULL));
+        rest(opened, (unsigned)opened->config.look_every_s);
+    }
+}
+
+static void *
+run_looker(void *context)
+{
+    struct looker *looker = context;
+
+    self = looker;
+    if (looker->provider < looker->opened->config.provider_count)
+        look_again_and_again(looker->opened, looker->provider);
+    else
+        tend_again_and_again(looker->opened);
     return NULL;
 }
 
@@ -148,14 +173,13 @@ start_lookers(struct opened *opened)
 
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    for (size_t i = 0; i < opened->config.provider_count; i++) {
+    for (size_t i = 0; i < opened->looker_count; i++) {
         struct looker *looker = &opened->lookers[i];
 
         looker->opened = opened;
         looker->provider = i;
         looker->seen_at = time(NULL);
-        looker->is_running =
-            pthread_create(&looker->thread, NULL, look_again_and_again, looker) == 0;
+        looker->is_running = pthread_create(&looker->thread, NULL, run_looker, looker) == 0;
         all_run = all_run && looker->is_running;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -171,7 +195,7 @@ have_ended(struct opened *opened)
 {
     bool all = true;
 
-    for (size_t i = 0; i < opened->config.provider_count; i++) {
+    for (size_t i = 0; i < opened->looker_count; i++) {
         struct looker *looker = &opened->lookers[i];
 
         if (looker->is_running && pthread_tryjoin_np(looker->thread, NULL) == 0)
@@ -185,7 +209,7 @@ static bool
 is_any_stuck(const struct opened *opened, time_t now)
 {
     for (; opened != NULL; opened = opened->leaving)
-        for (size_t i = 0; i < opened->config.provider_count; i++)
+        for (size_t i = 0; i < opened->looker_count; i++)
             if (opened->lookers[i].is_running && now - opened->lookers[i].seen_at > STUCK_S)
                 return true;
     return false;
@@ -227,7 +251,8 @@ open_all(const struct daemon *daemon, struct opened **out)
     if (st != HSM_OK)
         return st;
     opened->config.common.shared.pin = daemon->pin;
-    opened->lookers = calloc(opened->config.provider_count, sizeof(*opened->lookers));
+    opened->looker_count = opened->config.provider_count + 1;
+    opened->lookers = calloc(opened->looker_count, sizeof(*opened->lookers));
     if (opened->lookers == NULL)
         return HSM_ERR_NOMEM;
     st = sks_kms_open(&opened->config, &hooks, &opened->kms);
@@ -274,7 +299,7 @@ end_all(struct opened *opened)
 
 /* A configuration that is not good leaves everything as it is. What is under way with the old one
  * is given up where it waits, and continued with the new one. */
-static void
+static enum hsm_status
 reload(const struct daemon *daemon, struct opened **opened)
 {
     struct opened *next = NULL;
@@ -282,26 +307,13 @@ reload(const struct daemon *daemon, struct opened **opened)
     reload_asked = 0;
     if (open_all(daemon, &next) != HSM_OK) {
         hsm_log(HSM_LOG_ERROR, "the configuration was not read again; it stays as it was");
-        return;
+        return HSM_OK;
     }
     (*opened)->is_ending = true;
     next->leaving = *opened;
     *opened = next;
-    sks_kms_tend(next->kms, time(NULL));
-    (void)!start_lookers(next);
     hsm_log(HSM_LOG_INFO, "the configuration was read again");
-}
-
-/* Until a signal wants something, or it is time to tend what all providers share. */
-static void
-watch_over(struct hsm_worker *worker, struct opened *opened, time_t until)
-{
-    while (stop_asked == 0 && reload_asked == 0 && time(NULL) < until) {
-        if (!is_any_stuck(opened, time(NULL)))
-            hsm_worker_beat(worker);
-        let_leave(opened);
-        sleep_slice();
-    }
+    return start_lookers(next);
 }
 
 static enum hsm_status
@@ -315,16 +327,14 @@ work(struct hsm_worker *worker, void *context)
         return st;
     take_signals();
     hsm_worker_ready(worker);
-    sks_kms_tend(opened->kms, time(NULL));
     st = start_lookers(opened);
     while (st == HSM_OK && stop_asked == 0) {
-        watch_over(worker, opened, time(NULL) + (time_t)opened->config.look_every_s);
-        if (reload_asked != 0) {
-            reload(daemon, &opened);
-        } else if (stop_asked == 0) {
-            sks_kms_tend(opened->kms, time(NULL));
-            sks_kms_warn(opened->kms, time(NULL));
-        }
+        if (reload_asked != 0)
+            st = reload(daemon, &opened);
+        if (!is_any_stuck(opened, time(NULL)))
+            hsm_worker_beat(worker);
+        let_leave(opened);
+        sleep_slice();
     }
     if (!end_all(opened))
         hsm_worker_abandon(st);

@@ -106,10 +106,12 @@ static const char help_text[] =
     "  account show --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
     "  account update --config FILE --contact MAILTO [--spc SPC] [--ca NAME] [--token URI]\n"
     "  account rollover --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
+    "  account replace --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
     "  account deactivate --config FILE --yes [--spc SPC] [--ca NAME] [--token URI]\n"
     "      The ACME account at a CA; each token has its own, and each hosted provider. rollover\n"
     "      gives it a new key from the token (RFC 8555 section 7.3.5), and is finished later when\n"
-    "      it was cut short.\n"
+    "      it was cut short. replace makes another account, with a new key, where the CA has\n"
+    "      ended this one.\n"
     "  retire --config FILE --id ID\n"
     "      Sign no more with a credential. Its key is destroyed after [kms] retiring-time and\n"
     "      destroy-after.\n"
@@ -623,6 +625,7 @@ static const struct option_command commands[] = {
     {"account show", "config! spc ca token", kms_run_account_show},
     {"account update", "config! contact! spc ca token", kms_run_account_update},
     {"account rollover", "config! spc ca token", kms_run_account_rollover},
+    {"account replace", "config! spc ca token", kms_run_account_replace},
     {"account deactivate", "config! yes spc ca token", kms_run_account_deactivate},
     {"retire", "config! id!", run_retire},
     {"destroy", "config! id! yes", run_destroy},

@@ -410,6 +410,7 @@ open_service(struct sks *sks)
         .spc = sks->config->spc,
         .bearer = bearer_of(sks),
         .metrics = sks->config->common.shared.metrics,
+        .dial_plan = &sks->config->dial_plan,
     };
     enum hsm_status st = sks_sp_verification_open(sks->config, &sks->verification);
 

@@ -201,6 +201,47 @@ sks_account_rollover(struct sks_account *account, struct hsm_reason *why)
     return st == HSM_OK ? finish_rollover(account, why) : st;
 }
 
+/* ---- another account ---- */
+
+/* HSM_OK: the CA has ended the account of the present key, or knows none. */
+static enum hsm_status
+check_has_ended(struct sks_account *account, struct hsm_reason *why)
+{
+    enum hsm_status st = acme_client_account_find(account->client, why);
+
+    if (st == HSM_OK)
+        return hsm_refuse(why, HSM_ERR_USAGE, "the account is good: deactivate it first");
+    return st == HSM_ERR_DENIED || st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
+}
+
+enum hsm_status
+sks_account_replace(struct sks_account *account, struct hsm_reason *why)
+{
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    DEFER(acme_client_free) struct acme_client *client = NULL;
+    struct sks_account_keys keys = {.next = ""}, before = account->keys;
+    enum hsm_status st = check_has_ended(account, why);
+
+    if (st == HSM_OK)
+        st = new_label(account, keys.label, why);
+    if (st == HSM_OK)
+        st = note(account, &keys, why);
+    if (st == HSM_OK)
+        st = have_key(account, keys.label, &key, why);
+    if (st == HSM_OK)
+        st = new_client(account, key, &client, why);
+    if (st != HSM_OK)
+        return st;
+    destroy_old(account, account->key, before.label);
+    acme_client_free(account->client);
+    hsm_key_free(account->key);
+    account->client = client;
+    account->key = key;
+    client = NULL;
+    key = NULL;
+    return acme_client_account(account->client, why);
+}
+
 /* ---- open and close ---- */
 
 enum hsm_status

@@ -33,7 +33,8 @@ struct customer_section {
 };
 
 struct caller_section {
-    char *certificates, *subject, *name, *bearers, *customers, *country_code;
+    char *certificates, *subject, *name, *bearers, *customers;
+    struct sks_dial_plan_keys dial_plan;
     long uid, rate, burst;
 };
 
@@ -54,6 +55,7 @@ struct sks_customer {
 struct sks_caller {
     char *name;
     struct caller_section section;
+    struct sks_dial_plan dial_plan; /* its texts are the section's */
     uint8_t certificates[HASHES_MAX][SHA256_LEN];
     size_t certificate_count;
     uint8_t bearers[HASHES_MAX][SHA256_LEN];
@@ -104,7 +106,7 @@ static const struct acme_config_key caller_keys[] = {
     TEXT(caller, name, "name", false, NULL, "one of its names, DNS:HOST or URI:.."),
     TEXT(caller, bearers, "bearer-sha256", false, NULL, "SHA-256 of bearer tokens"),
     TEXT(caller, customers, "customers", true, NULL, "whom it speaks for, in this order"),
-    TEXT(caller, country_code, "country-code", false, NULL, "of national numbers"),
+    SKS_DIAL_PLAN_KEYS(struct caller_section, dial_plan, "caller"),
     NUMBER(caller, rate, "rate", 0, RATE_MAX, "0", "calls a second; 0: no limit"),
     NUMBER(caller, burst, "burst", 0, RATE_MAX, "0", "calls at once; 0: those of a second"),
     {.section = NULL},
@@ -375,10 +377,9 @@ interpret_caller(const struct sks_callers *callers, struct sks_caller *caller,
         section->name == NULL && caller->bearer_count == 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED,
                           "nothing to know it by: uid, certificate, subject, name, bearer-sha256");
-    if (section->country_code != NULL &&
-        (strlen(section->country_code) > 3 ||
-         strspn(section->country_code, "0123456789") != strlen(section->country_code)))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "country-code: not 1 to 3 digits");
+    st = sks_dial_plan_read(&section->dial_plan, &caller->dial_plan, why);
+    if (st != HSM_OK)
+        return st;
     return set_bucket(caller->rates, "caller", caller->name, section->rate, section->burst,
                       &caller->bucket);
 }
@@ -526,10 +527,10 @@ sks_caller_name(const struct sks_caller *caller)
     return caller->name;
 }
 
-const char *
-sks_caller_country_code(const struct sks_caller *caller)
+const struct sks_dial_plan *
+sks_caller_dial_plan(const struct sks_caller *caller)
 {
-    return caller->section.country_code;
+    return caller->dial_plan.country_code != NULL ? &caller->dial_plan : NULL;
 }
 
 /* ---- on whose behalf ---- */

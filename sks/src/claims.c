@@ -8,13 +8,13 @@
 
 #include <sks/tn.h>
 
+#include "r_value_internal.h"
 #include "rcd_internal.h"
 #include "writing_internal.h"
 
 #define PAYLOAD_FIXED  384 /* octets, at most: everything but what is counted */
 #define IDENTITY_MARKS 3 /* octets around an identity in an array: its quotes, a comma */
 #define MKY_MARKS      19 /* octets around a media key: {"alg":"","dig":""}, */
-#define CANONICAL      (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) /* as acme_json_canonical() */
 
 static const char *const ppt_texts[] = {"shaken", "div", "rph", "rcd", "", "div-o", "?"};
 
@@ -71,19 +71,6 @@ is_uri(const char *text)
             return false;
     }
     return strlen(text) <= SKS_TN_URI_MAX;
-}
-
-/* namespace "." priority, each a token without dots (RFC 4412 section 3.1). */
-static bool
-is_r_value(const char *text)
-{
-    static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                "0123456789-!%*_+`'~";
-    size_t name = strspn(text, token);
-    size_t priority = text[name] == '.' ? strspn(text + name + 1, token) : 0;
-
-    return name > 0 && priority > 0 && text[name + 1 + priority] == '\0' &&
-           strlen(text) <= SKS_R_VALUE_MAX;
 }
 
 /* ---- claims, one by one ---- */
@@ -168,7 +155,7 @@ check_rph(const struct sks_claims *claims, size_t *octets, struct hsm_reason *wh
     for (size_t i = 0; i < claims->rph_count; i++) {
         if (!is_r_value(claims->rph_auth[i]))
             return refuse(why, "rph: not namespace.priority");
-        has_esnet = has_esnet || strncmp(claims->rph_auth[i], "esnet.", 6) == 0;
+        has_esnet = has_esnet || is_esnet(claims->rph_auth[i]);
         *octets += strlen(claims->rph_auth[i]) + IDENTITY_MARKS;
     }
     if (claims->sph != NULL && strcmp(claims->sph, "psap-callback") != 0)

@@ -66,23 +66,30 @@ is_token(struct span text)
     return text.len > 0;
 }
 
+/* In the quoted string of a parameter that we do not know UTF-8 may stand, too. */
 static bool
-is_printable(struct span text)
+is_text(struct span text, bool may_be_utf8)
 {
     for (size_t i = 0; i < text.len; i++) {
-        if (text.at[i] < 0x20 || text.at[i] > 0x7e)
+        unsigned char c = (unsigned char)text.at[i];
+
+        if (c < 0x20 || c == 0x7f || (c > 0x7f && !may_be_utf8))
             return false;
     }
     return true;
 }
 
-/* What stands between a pair of marks; moves behind the second. */
+/* What stands between a pair of marks; moves behind the second. In a quoted string a backslash
+ * takes its meaning from the next character, which stays as it was written: no parameter that we
+ * know has one. */
 static bool
 take_enclosed(const char **at, char end, struct span *out)
 {
-    const char *last = strchr(*at + 1, end);
+    const char *last = *at + 1;
 
-    if (last == NULL)
+    while (*last != '\0' && *last != end)
+        last += end == '"' && last[0] == '\\' && last[1] != '\0' ? 2 : 1;
+    if (*last == '\0')
         return false;
     *out = (struct span){*at + 1, (size_t)(last - *at) - 1};
     *at = last + 1;
@@ -95,7 +102,7 @@ take_value(const char **at, struct span *out)
     if (**at == '<')
         return take_enclosed(at, '>', out);
     if (**at == '"')
-        return take_enclosed(at, '"', out) && memchr(out->at, '\\', out->len) == NULL;
+        return take_enclosed(at, '"', out);
     *out = (struct span){*at, strcspn(*at, "; \t\r\n")};
     *at += out->len;
     return out->len > 0;
@@ -113,7 +120,7 @@ take_parameter(const char **at, struct span *name, struct span *value, struct hs
     *at = skip_blanks(*at + name->len);
     if (**at == '=') {
         *at = skip_blanks(*at + 1);
-        if (!take_value(at, value) || !is_printable(*value))
+        if (!take_value(at, value) || !is_text(*value, true))
             return hsm_refuse(why, HSM_ERR_MALFORMED, "Identity: the value of %.*s is broken",
                               (int)name->len, name->at);
         *at = skip_blanks(*at);
@@ -147,6 +154,8 @@ keep_parameter(struct sks_identity *identity, struct span name, struct span valu
         return HSM_OK;
     if (*field != NULL)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "Identity: %.*s twice", (int)name.len, name.at);
+    if (field == &identity->info && !is_text(value, false))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "Identity: info is not ASCII");
     if (field != &identity->info && !is_token(value))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "Identity: %.*s is not a token", (int)name.len,
                           name.at);

@@ -140,16 +140,16 @@ ms_request_count(const json_t *request, const char *const *names)
 /* ---- numbers and URIs ---- */
 
 void
-ms_identities_begin(struct ms_identities *out, const char *country_code)
+ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan)
 {
-    out->country_code = country_code;
+    out->plan = plan;
     out->tn_count = 0;
     out->uri_count = 0;
 }
 
 /* NULL: taken; else what is wrong with it. */
 static const char *
-take_tn(struct ms_identities *out, const json_t *value)
+take_tn(struct ms_identities *out, json_t *value)
 {
     const char *text = json_string_value(value);
     enum hsm_status st;
@@ -160,7 +160,7 @@ take_tn(struct ms_identities *out, const json_t *value)
         return "too many";
     if (strspn(text, SPAN_OF_A_TN) != strlen(text))
         return "a tn is not a telephone number";
-    st = sks_tn_canonical(text, out->country_code, out->tn_text[out->tn_count]);
+    st = sks_tn_canonical(text, out->plan, out->tn_text[out->tn_count]);
     if (st != HSM_OK)
         return st == HSM_ERR_NOT_FOUND ? "a tn is not a telephone number" : "a tn is too long";
     out->tn[out->tn_count] = out->tn_text[out->tn_count];
@@ -168,10 +168,13 @@ take_tn(struct ms_identities *out, const json_t *value)
     return NULL;
 }
 
+/* SIP URIs become canonical in their place (RFC 8224 section 8.5); others stay as they are. */
 static const char *
-take_uri(struct ms_identities *out, const json_t *value)
+take_uri(struct ms_identities *out, json_t *value)
 {
     const char *text = json_string_value(value);
+    char canonical[SKS_TN_URI_MAX + 1];
+    enum hsm_status st;
 
     if (text == NULL)
         return "a uri is not a string";
@@ -179,11 +182,14 @@ take_uri(struct ms_identities *out, const json_t *value)
         return "too many";
     if (text[0] == '\0' || strlen(text) > SKS_TN_URI_MAX)
         return "a uri is empty or too long";
-    out->uri[out->uri_count++] = text;
+    st = sks_uri_canonical(text, canonical);
+    if (st == HSM_ERR_MALFORMED || (st == HSM_OK && json_string_set(value, canonical) != 0))
+        return "a uri is not a SIP URI";
+    out->uri[out->uri_count++] = json_string_value(value);
     return NULL;
 }
 
-typedef const char *(*take_fn)(struct ms_identities *out, const json_t *value);
+typedef const char *(*take_fn)(struct ms_identities *out, json_t *value);
 
 static const char *
 take_array(struct ms_identities *out, const json_t *array, take_fn take)
@@ -200,12 +206,11 @@ take_array(struct ms_identities *out, const json_t *array, take_fn take)
 }
 
 bool
-ms_take_one(struct ms_identities *out, const json_t *request, const char *name,
+ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
             struct ms_fault *fault)
 {
-    const json_t *member = json_object_get(request, name);
-    const json_t *tn = json_object_get(member, "tn");
-    const json_t *uri = json_object_get(member, "uri");
+    json_t *tn = json_object_get(member, "tn");
+    json_t *uri = json_object_get(member, "uri");
     const char *wrong;
 
     if ((tn == NULL) == (uri == NULL))
@@ -216,12 +221,11 @@ ms_take_one(struct ms_identities *out, const json_t *request, const char *name,
 }
 
 bool
-ms_take_many(struct ms_identities *out, const json_t *request, const char *name, bool single,
+ms_take_many(struct ms_identities *out, const json_t *member, const char *name, bool single,
              struct ms_fault *fault)
 {
-    const json_t *member = json_object_get(request, name);
-    const json_t *tn = json_object_get(member, "tn");
-    const json_t *uri = json_object_get(member, "uri");
+    json_t *tn = json_object_get(member, "tn");
+    json_t *uri = json_object_get(member, "uri");
     const char *wrong = NULL;
 
     if (tn == NULL && uri == NULL)
@@ -236,10 +240,10 @@ ms_take_many(struct ms_identities *out, const json_t *request, const char *name,
 /* ---- single members ---- */
 
 bool
-ms_take_string(const json_t *request, const char *name, size_t max, const char **out,
+ms_take_string(const json_t *member, const char *name, size_t max, const char **out,
                struct ms_fault *fault)
 {
-    const char *text = json_string_value(json_object_get(request, name));
+    const char *text = json_string_value(member);
 
     if (text == NULL)
         return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not a string");
@@ -250,11 +254,10 @@ ms_take_string(const json_t *request, const char *name, size_t max, const char *
 }
 
 bool
-ms_take_time(const json_t *request, const char *name, int64_t *out, struct ms_fault *fault)
+ms_take_time(const json_t *member, const char *name, int64_t *out, struct ms_fault *fault)
 {
-    struct hsm_reason why = {""};
-
-    if (acme_json_integer(request, name, out, &why) != HSM_OK)
+    if (!json_is_integer(member) || json_integer_value(member) < 0)
         return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not seconds since 1970");
+    *out = json_integer_value(member);
     return true;
 }

@@ -78,7 +78,7 @@ size_t ms_request_count(const json_t *request, const char *const *names);
 
 /** Identities of one member, canonical; it points into itself and is not copied. */
 struct ms_identities {
-    const char *country_code; /* put before national numbers; NULL: none */
+    const struct sks_dial_plan *plan; /* of numbers without "+"; NULL: none */
     size_t tn_count, uri_count;
     /* As many as are counted; the rest is not even zero. */
     const char *tn[SKS_DEST_MAX];
@@ -87,21 +87,23 @@ struct ms_identities {
 };
 
 /** None yet. */
-void ms_identities_begin(struct ms_identities *out, const char *country_code);
+void ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan);
+
+/* Members of a request; their names are for *fault. */
 
 /** {"tn": ".."} or {"uri": ".."}: an originator (RFC 8225 section 5.2.1). */
-bool ms_take_one(struct ms_identities *out, const json_t *request, const char *name,
+bool ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
                  struct ms_fault *fault);
 
 /** {"tn": [..], "uri": [..]}: destinations. A `single` string stands for an array of one: that is
  *  how 3GPP TS 24.229 writes the `to` of a verificationRequest. */
-bool ms_take_many(struct ms_identities *out, const json_t *request, const char *name, bool single,
+bool ms_take_many(struct ms_identities *out, const json_t *member, const char *name, bool single,
                   struct ms_fault *fault);
 
 /** A string of 1 to `max` octets, borrowed. */
-bool ms_take_string(const json_t *request, const char *name, size_t max, const char **out,
+bool ms_take_string(const json_t *member, const char *name, size_t max, const char **out,
                     struct ms_fault *fault);
 
-bool ms_take_time(const json_t *request, const char *name, int64_t *out, struct ms_fault *fault);
+bool ms_take_time(const json_t *member, const char *name, int64_t *out, struct ms_fault *fault);
 
 #endif

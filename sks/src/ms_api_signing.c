@@ -12,16 +12,26 @@
 
 /* ---- kinds ---- */
 
-/* What a request of ATIS-1000082 must have. */
-static const char *const atis_members[] = {"attest", "dest", "iat", "orig", "origid", NULL};
-#define ATIS_MEMBERS (sizeof(atis_members) / sizeof(atis_members[0]) - 1)
+/** What a request of ATIS-1000082 must have, and others may; NULL: not there. */
+struct base {
+    const json_t *attest, *dest, *iat, *orig, *origid;
+};
 
-/* These and no others, as in nearly every request: then nothing else has to be looked for. */
-static bool
-is_plain(const json_t *request)
+static struct base
+find_base(const json_t *request)
 {
-    return json_object_size(request) == ATIS_MEMBERS &&
-           ms_request_count(request, atis_members) == ATIS_MEMBERS;
+    return (struct base){json_object_get(request, "attest"), json_object_get(request, "dest"),
+                         json_object_get(request, "iat"), json_object_get(request, "orig"),
+                         json_object_get(request, "origid")};
+}
+
+/* All of these and no others, as in nearly every request: then nothing else has to be looked for.
+ */
+static bool
+is_plain(const json_t *request, const struct base *base)
+{
+    return json_object_size(request) == 5 && base->attest != NULL && base->dest != NULL &&
+           base->iat != NULL && base->orig != NULL && base->origid != NULL;
 }
 
 static enum ms_dialect
@@ -52,6 +62,7 @@ take_ppt(const json_t *request, enum sks_ppt *out, struct ms_fault *fault)
 static bool
 has_mandatory(const json_t *request, const struct ms_signing *signing, struct ms_fault *fault)
 {
+    static const char *const atis[] = {"attest", "dest", "iat", "orig", "origid", NULL};
     static const char *const threegpp[SKS_PPT_COUNT][6] = {
         [SKS_PPT_SHAKEN] = {"attest", "dest", "iat", "orig", NULL},
         [SKS_PPT_DIV] = {"dest", "div", "iat", "orig", NULL},
@@ -60,26 +71,26 @@ has_mandatory(const json_t *request, const struct ms_signing *signing, struct ms
     };
 
     return ms_request_has_all(
-        request, signing->dialect == MS_ATIS ? atis_members : threegpp[signing->claims.ppt], fault);
+        request, signing->dialect == MS_ATIS ? atis : threegpp[signing->claims.ppt], fault);
 }
 
 /* ---- members ---- */
 
 static bool
-take_optional_string(const json_t *request, const char *name, size_t max, const char **out,
+take_optional_string(const json_t *member, const char *name, size_t max, const char **out,
                      struct ms_fault *fault)
 {
-    return json_object_get(request, name) == NULL || ms_take_string(request, name, max, out, fault);
+    return member == NULL || ms_take_string(member, name, max, out, fault);
 }
 
 static bool
-take_attest(const json_t *request, char *out, struct ms_fault *fault)
+take_attest(const json_t *attest, char *out, struct ms_fault *fault)
 {
     const char *text;
 
-    if (json_object_get(request, "attest") == NULL)
+    if (attest == NULL)
         return true;
-    if (!ms_take_string(request, "attest", 1, &text, fault) || strchr("ABC", text[0]) == NULL)
+    if (!ms_take_string(attest, "attest", 1, &text, fault) || strchr("ABC", text[0]) == NULL)
         return ms_refuse(fault, MS_INVALID_PARAMETER, "attest", "not A, B or C");
     *out = text[0];
     return true;
@@ -93,7 +104,7 @@ take_div(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 
     if (div == NULL)
         return true;
-    if (!ms_take_one(&out->div, request, "div", fault))
+    if (!ms_take_one(&out->div, div, "div", fault))
         return false;
     out->claims.div_hi = json_string_value(hi);
     return hi == NULL || out->claims.div_hi != NULL ||
@@ -190,7 +201,8 @@ take_rcd(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 {
     out->claims.rcd = json_object_get(request, "rcd");
     out->claims.rcdi = json_object_get(request, "rcdi");
-    return take_optional_string(request, "crn", SKS_CRN_MAX, &out->claims.crn, fault);
+    return take_optional_string(json_object_get(request, "crn"), "crn", SKS_CRN_MAX,
+                                &out->claims.crn, fault);
 }
 
 static bool
@@ -220,54 +232,73 @@ point_claims(struct ms_signing *signing)
 }
 
 static bool
-take_base(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+take_base(const struct base *base, struct ms_signing *out, struct ms_fault *fault)
 {
-    return take_attest(request, &out->claims.attest, fault) &&
-           ms_take_many(&out->dest, request, "dest", out->dialect == MS_3GPP, fault) &&
-           ms_take_time(request, "iat", &out->claims.iat, fault) &&
-           ms_take_one(&out->orig, request, "orig", fault) &&
-           take_optional_string(request, "origid", SKS_TN_URI_MAX, &out->claims.origid, fault);
+    return take_attest(base->attest, &out->claims.attest, fault) &&
+           ms_take_many(&out->dest, base->dest, "dest", out->dialect == MS_3GPP, fault) &&
+           ms_take_time(base->iat, "iat", &out->claims.iat, fault) &&
+           ms_take_one(&out->orig, base->orig, "orig", fault) &&
+           take_optional_string(base->origid, "origid", SKS_TN_URI_MAX, &out->claims.origid, fault);
 }
 
 static bool
 take_extensions(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 {
     return take_div(request, out, fault) && take_rph(request, out, fault) &&
-           take_optional_string(request, "sph", SKS_R_VALUE_MAX, &out->claims.sph, fault) &&
+           take_optional_string(json_object_get(request, "sph"), "sph", SKS_R_VALUE_MAX,
+                                &out->claims.sph, fault) &&
            take_mky(request, out, fault) && take_rcd(request, out, fault) &&
            take_headers(request, out, fault) &&
-           take_optional_string(request, "profileId", MS_NAME_MAX, &out->profile_id, fault) &&
-           take_optional_string(request, "requestId", MS_NAME_MAX, &out->request_id, fault);
+           take_optional_string(json_object_get(request, "profileId"), "profileId", MS_NAME_MAX,
+                                &out->profile_id, fault) &&
+           take_optional_string(json_object_get(request, "requestId"), "requestId", MS_NAME_MAX,
+                                &out->request_id, fault);
 }
 
+/* Of a third party's rich call data (RFC 9795 section 10), and of div-o (RFC 8946 section 5):
+ * without it the PASSporT would say something else. */
 static bool
-take_others(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
+has_no_strangers(const json_t *request, struct ms_fault *fault)
 {
-    out->dialect = dialect_of(request);
-    fault->dialect = out->dialect;
-    return take_ppt(request, &out->claims.ppt, fault) && has_mandatory(request, out, fault) &&
-           take_base(request, out, fault) && take_extensions(request, out, fault);
+    static const char *const strangers[] = {"iss", "opt"};
+
+    for (size_t i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++) {
+        if (json_object_get(request, strangers[i]) != NULL)
+            return ms_refuse(fault, MS_INVALID_PARAMETER, strangers[i],
+                             "not a claim that is signed");
+    }
+    return true;
 }
 
 static bool
 take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 {
-    if (!(is_plain(request) ? take_base(request, out, fault) : take_others(request, out, fault)))
-        return false;
+    const struct base base = find_base(request);
+    bool good;
+
+    if (is_plain(request, &base)) {
+        good = take_base(&base, out, fault);
+    } else {
+        out->dialect = dialect_of(request);
+        fault->dialect = out->dialect;
+        good = has_no_strangers(request, fault) && take_ppt(request, &out->claims.ppt, fault) &&
+               has_mandatory(request, out, fault) && take_base(&base, out, fault) &&
+               take_extensions(request, out, fault);
+    }
     point_claims(out);
-    return true;
+    return good;
 }
 
 bool
-ms_signing_parse(const char *body, size_t len, const char *country_code, struct ms_signing *out,
-                 struct ms_fault *fault)
+ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                 struct ms_signing *out, struct ms_fault *fault)
 {
     const json_t *request;
 
     memset(out, 0, offsetof(struct ms_signing, orig));
-    ms_identities_begin(&out->orig, country_code);
-    ms_identities_begin(&out->dest, country_code);
-    ms_identities_begin(&out->div, country_code);
+    ms_identities_begin(&out->orig, plan);
+    ms_identities_begin(&out->dest, plan);
+    ms_identities_begin(&out->div, plan);
     if (ms_request_open(body, len, "signingRequest", &out->json, &request, fault) &&
         take_request(request, out, fault))
         return true;

@@ -30,9 +30,9 @@ struct ms_signing {
 /**
  * Parse a signingRequest; false: *fault says why, and *out needs no clearing.
  *
- * @param country_code  put before national numbers; NULL: none
+ * @param plan  of numbers without "+"; NULL: none
  */
-bool ms_signing_parse(const char *body, size_t len, const char *country_code,
+bool ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
                       struct ms_signing *out, struct ms_fault *fault);
 
 /**

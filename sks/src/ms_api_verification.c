@@ -78,7 +78,7 @@ take_identities(struct ms_verification *out, const json_t *request, const char *
     if (out->dialect == MS_ATIS && json_is_array(identity))
         return take_list(out, identity, name, fault);
     if (identity != NULL &&
-        !ms_take_string(request, name, SKS_IDENTITY_MAX, &out->call.identity, fault))
+        !ms_take_string(identity, name, SKS_IDENTITY_MAX, &out->call.identity, fault))
         return false;
     if (out->dialect == MS_ATIS || list == NULL)
         return true;
@@ -200,29 +200,31 @@ static bool
 take_request(struct ms_verification *out, const json_t *request, const struct form *form,
              struct ms_fault *fault)
 {
-    if (!ms_take_one(&out->from, request, form->from, fault) ||
+    const json_t *target = form->has_target ? json_object_get(request, "dest") : NULL;
+
+    if (!ms_take_one(&out->from, json_object_get(request, form->from), form->from, fault) ||
         !take_identities(out, request, form->identity, fault) ||
-        !ms_take_time(request, form->time, &out->call.time, fault) ||
-        !ms_take_many(&out->to, request, form->to, true, fault))
+        !ms_take_time(json_object_get(request, form->time), form->time, &out->call.time, fault) ||
+        !ms_take_many(&out->to, json_object_get(request, form->to), form->to, true, fault))
         return false;
-    if (form->has_target && json_object_get(request, "dest") != NULL &&
-        !ms_take_many(&out->target, request, "dest", true, fault))
+    if (target != NULL && !ms_take_many(&out->target, target, "dest", true, fault))
         return false;
     return take_headers(out, request, fault) && take_mky(out, request, fault);
 }
 
 bool
-ms_verification_parse(const char *body, size_t len, struct ms_verification *out,
-                      struct ms_fault *fault)
+ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                      struct ms_verification *out, struct ms_fault *fault)
 {
     static const char *const threegpp[] = {"identityHeader", "identityHeaders", NULL};
     const json_t *request;
     struct form form;
 
     memset(out, 0, offsetof(struct ms_verification, from));
-    ms_identities_begin(&out->from, NULL);
-    ms_identities_begin(&out->to, NULL);
-    ms_identities_begin(&out->target, NULL);
+    ms_identities_begin(&out->from, plan);
+    ms_identities_begin(&out->to, plan);
+    ms_identities_begin(&out->target, plan);
+    out->call.plan = plan;
     if (ms_request_open(body, len, "verificationRequest", &out->json, &request, fault)) {
         out->dialect = ms_request_count(request, threegpp) > 0 ? MS_3GPP : MS_ATIS;
         fault->dialect = out->dialect;

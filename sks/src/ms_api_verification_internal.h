@@ -28,10 +28,14 @@ struct ms_verification {
     char priority[SKS_R_VALUE_MAX + 1];
 };
 
-/** Parse and check a verificationRequest (cases E1 and E2); false: *fault says why, and *out needs
- *  no clearing. */
-bool ms_verification_parse(const char *body, size_t len, struct ms_verification *out,
-                           struct ms_fault *fault);
+/**
+ * Parse and check a verificationRequest (cases E1 and E2); false: *fault says why, and *out needs
+ * no clearing.
+ *
+ * @param plan  of numbers without "+", borrowed as long as *out; NULL: none
+ */
+bool ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                           struct ms_verification *out, struct ms_fault *fault);
 void ms_verification_clear(struct ms_verification *verification);
 
 /** {"verificationResponse":{..}} in the dialect of the request; reasons are there only when there

@@ -31,11 +31,17 @@ is_invalid(const struct sks_judged *judged)
     return !is_valid(judged);
 }
 
-/* What no other member of the answer says. */
+/* What no other member of the answer says: 3GPP has its own for div and rph. */
 static bool
 has_more_to_say(const struct sks_judged *judged)
 {
     return is_invalid(judged) || judged->rcd != SKS_RCD_NONE || judged->ppt == SKS_PPT_NONE;
+}
+
+static bool
+has_more_to_say_in_atis(const struct sks_judged *judged)
+{
+    return has_more_to_say(judged) || judged->ppt != SKS_PPT_SHAKEN;
 }
 
 /* ---- parts of the answer; NULL: no memory ---- */
@@ -163,9 +169,11 @@ static bool
 set_lists(json_t *to, const struct ms_verification *verification,
           const struct sks_judgements *judgements)
 {
-    if (verification->dialect == MS_ATIS && !verification->has_list)
+    bool is_atis = verification->dialect == MS_ATIS;
+
+    if (is_atis && !verification->has_list)
         return true;
-    if (is_any(judgements, has_more_to_say) &&
+    if (is_any(judgements, is_atis ? has_more_to_say_in_atis : has_more_to_say) &&
         !set(to, "verifyResults", verify_results(judgements)))
         return false;
     return !is_any(judgements, is_invalid) || set(to, "reasonHeaders", reason_headers(judgements));

@@ -176,6 +176,14 @@ echo_request_id(const struct acme_http_request *request, struct acme_http_respon
         acme_http_response_header(response, "X-RequestID", id);
 }
 
+const struct sks_dial_plan *
+sks_service_dial_plan(const struct sks_service *service, const struct sks_caller *caller)
+{
+    const struct sks_dial_plan *own = caller == NULL ? NULL : sks_caller_dial_plan(caller);
+
+    return own != NULL ? own : service->config.dial_plan;
+}
+
 enum sks_outcome
 sks_service_outcome(const struct ms_fault *fault)
 {

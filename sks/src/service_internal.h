@@ -47,6 +47,11 @@ time_t sks_service_now(const struct sks_service *service);
 bool sks_service_body(const struct acme_http_request *request, const char **body, size_t *len,
                       struct ms_fault *fault);
 
+/** What a caller's numbers without "+" mean; NULL: they have country codes. `caller` may be NULL.
+ */
+const struct sks_dial_plan *sks_service_dial_plan(const struct sks_service *service,
+                                                  const struct sks_caller *caller);
+
 /** What a refusal is counted as. */
 enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
 

@@ -31,6 +31,10 @@ static const struct hsm_metric not_after = {
 static const struct hsm_metric ready = {
     "sti_sks_ready", "1 when calls could be signed and verified now.", HSM_GAUGE_MIN, NULL, NULL};
 
+static const struct hsm_metric provider_ready = {
+    "sti_sks_provider_ready", "1 when a service provider has a credential that signs now.",
+    HSM_GAUGE_MIN, "spc", NULL};
+
 static const char *const outcome_texts[SKS_OUTCOMES] = {"good", "refused", "unavailable", "failed"};
 
 static struct hsm_series *
@@ -142,13 +146,25 @@ set_not_after(struct sks_service *service, size_t provider)
                        (double)sks_signer_not_after(sks_signers_get(signers, i, &id)));
 }
 
+static void
+set_provider_ready(struct sks_service *service, size_t provider)
+{
+    bool is_ready;
+    const char *spc =
+        sks_signing_provider(service->signing, provider, sks_service_now(service), &is_ready);
+
+    hsm_series_set(hsm_series(service->config.metrics, &provider_ready, &spc), is_ready ? 1 : 0);
+}
+
 void
 sks_meter_state(struct sks_service *service)
 {
     if (service->config.metrics == NULL)
         return;
-    for (size_t i = 0; i < sks_signing_provider_count(service->signing); i++)
+    for (size_t i = 0; i < sks_signing_provider_count(service->signing); i++) {
         set_not_after(service, i);
+        set_provider_ready(service, i);
+    }
     hsm_series_set(service->meter.ready, is_ready(service) ? 1 : 0);
 }
 

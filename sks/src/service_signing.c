@@ -31,7 +31,7 @@ struct call {
     struct sks_service *service;
     const struct sks_caller *caller; /* NULL: nothing is known of callers */
     const struct sks_customer *customer; /* NULL likewise */
-    const char *request_id; /* NULL: none */
+    const char *request_id; /* for the record; NULL: none */
     time_t now;
     struct ms_signing *signing;
     unsigned wait_s; /* when there were too many calls */
@@ -132,13 +132,13 @@ static bool
 answer(struct call *call, const struct acme_http_request *request,
        struct acme_http_response *response, struct ms_fault *fault)
 {
-    const char *country_code = call->caller == NULL ? NULL : sks_caller_country_code(call->caller);
+    const struct sks_dial_plan *plan = sks_service_dial_plan(call->service, call->caller);
     bool is_signed;
     const char *body;
     size_t len;
 
     if (!sks_service_body(request, &body, &len, fault) ||
-        !ms_signing_parse(body, len, country_code, call->signing, fault))
+        !ms_signing_parse(body, len, plan, call->signing, fault))
         return false;
     is_signed = find_customer(call, fault) && check_claims(call, fault) &&
                 check_policy(call, fault) && sign(call, response, fault);
@@ -166,14 +166,14 @@ sks_service_answer_signing(struct sks_service *service, const struct sks_caller 
 {
     struct ms_fault fault = {.dialect = MS_ATIS};
     struct ms_signing signing; /* ms_signing_parse() makes it */
-    struct call call = {.service = service,
-                        .signing = &signing,
-                        .caller = caller,
-                        .request_id = acme_http_request_header(request, "X-RequestID"),
-                        .now = sks_service_now(service)};
+    struct call call = {
+        .service = service, .signing = &signing, .caller = caller, .now = sks_service_now(service)};
     int64_t begun = hsm_metric_clock_ns();
-    bool is_signed = answer(&call, request, response, &fault);
+    bool is_signed;
 
+    if (service->config.trail != NULL)
+        call.request_id = acme_http_request_header(request, "X-RequestID");
+    is_signed = answer(&call, request, response, &fault);
     if (!is_signed)
         respond_fault(&call, &fault, response);
     sks_meter_signing(service, is_signed ? SKS_OUTCOME_GOOD : sks_service_outcome(&fault), begun);

@@ -106,10 +106,9 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
     const char *body;
     size_t len;
 
-    (void)caller; /* whoever may ask at all may ask this */
     verification.json = NULL;
     if (sks_service_body(request, &body, &len, &fault) &&
-        ms_verification_parse(body, len, held, &fault) &&
+        ms_verification_parse(body, len, sks_service_dial_plan(service, caller), held, &fault) &&
         judge_or_park(service, &held->call, response, &judgements, &is_parked, &fault)) {
         acme_http_respond_json(response, 200, "application/json",
                                ms_verification_response(held, judgements));

@@ -9,6 +9,7 @@
 
 #include <openssl/evp.h>
 
+#include <acme/json.h>
 #include <certs/cert.h>
 #include <certs/constraints.h>
 #include <certs/tnauthlist.h>
@@ -39,6 +40,7 @@ struct sks_signer {
 };
 
 DEFINE_DEFER(struct sks_signer, sks_signer_free)
+DEFINE_DEFER(char, free)
 
 /* Key and certificate are compared at load, not at the first call. */
 static enum hsm_status
@@ -211,6 +213,7 @@ check_times(const struct sks_signer *signer, int64_t iat, time_t now, struct hsm
 struct constrained {
     const struct sks_claims *claims;
     char *text; /* of a value, CLAIM_TEXT octets */
+    char **canonical; /* of a value that is an object; owned, NULL: none yet */
 };
 
 #define CLAIM_TEXT 24 /* octets of attest or iat with its NUL */
@@ -244,6 +247,14 @@ has_claim(const void *payload, const char *name)
 }
 
 static const char *
+object_value(const struct constrained *constrained, const json_t *object)
+{
+    free(*constrained->canonical);
+    *constrained->canonical = acme_json_canonical(object);
+    return *constrained->canonical;
+}
+
+static const char *
 claim_value(const void *payload, const char *name)
 {
     const struct constrained *constrained = payload;
@@ -257,6 +268,10 @@ claim_value(const void *payload, const char *name)
         snprintf(constrained->text, CLAIM_TEXT, "%lld", (long long)claims->iat);
         return constrained->text;
     }
+    if (strcmp(name, "rcd") == 0)
+        return object_value(constrained, claims->rcd);
+    if (strcmp(name, "rcdi") == 0)
+        return object_value(constrained, claims->rcdi);
     if (strcmp(name, "crn") == 0)
         return claims->crn;
     if (strcmp(name, "origid") == 0)
@@ -270,7 +285,8 @@ check_constraints(const struct sks_signer *signer, const struct sks_claims *clai
                   struct hsm_reason *why)
 {
     char text[CLAIM_TEXT];
-    const struct constrained payload = {.claims = claims, .text = text};
+    DEFER(free) char *canonical = NULL;
+    const struct constrained payload = {.claims = claims, .text = text, .canonical = &canonical};
     const struct certs_claims view = {.payload = &payload, .has = has_claim, .value = claim_value};
     enum hsm_status st;
 

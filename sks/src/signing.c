@@ -21,6 +21,7 @@
 struct provider {
     char *spc; /* owned; NULL: the only one that has active ones */
     struct sks_signers *signers; /* NULL: nothing could be loaded yet */
+    atomic_bool is_stale; /* what the catalogue has now could not be loaded */
 };
 
 struct sks_signing {
@@ -150,6 +151,7 @@ load(struct sks_signing *signing)
     for (size_t i = 0; i < signing->provider_count; i++) {
         enum hsm_status one = load_provider(signing, &signing->providers[i]);
 
+        atomic_store(&signing->providers[i].is_stale, one != HSM_OK);
         if (st == HSM_OK)
             st = one;
     }
@@ -300,38 +302,45 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
 
 /* ---- how it is ---- */
 
-/* What is worse hides what is better: one provider without any credential. */
-static const char *
-fault_of_credentials(struct sks_signing *signing, time_t now)
+/* Why a provider's calls are not signed, or not with what the catalogue has now. */
+static size_t
+faults_of(struct sks_signing *signing, const struct provider *provider, time_t now,
+          const char **why)
 {
-    const char *why = NULL;
+    DEFER(sks_signers_free) struct sks_signers *signers = take_signers(signing, provider);
+    size_t count = 0;
 
-    for (size_t i = 0; i < signing->provider_count; i++) {
-        DEFER(sks_signers_free)
-        struct sks_signers *signers = take_signers(signing, &signing->providers[i]);
-
-        if (signers == NULL || sks_signers_count(signers) == 0)
-            return "no active credential";
-        if (sks_signers_at(signers, now) == NULL)
-            why = "the active credential has ended";
-    }
-    return why;
+    if (signers == NULL || sks_signers_count(signers) == 0)
+        why[count++] = "no active credential";
+    else if (sks_signers_at(signers, now) == NULL)
+        why[count++] = "the active credential has ended";
+    if (atomic_load(&provider->is_stale))
+        why[count++] = "an active credential cannot be loaded";
+    return count;
 }
 
 size_t
 sks_signing_reasons(struct sks_signing *signing, time_t now,
                     const char *why[SKS_SIGNING_REASONS_MAX])
 {
-    const char *credentials = fault_of_credentials(signing, now);
-    size_t count = 0;
+    size_t count = 1;
 
-    if (credentials != NULL)
-        why[count++] = credentials;
+    /* One that signs is enough: others' calls are not to suffer for a provider without any. */
+    for (size_t i = 0; count > 0 && i < signing->provider_count; i++)
+        count = faults_of(signing, &signing->providers[i], now, why);
     if (!atomic_load(&signing->token_signs) || !is_ready(signing))
         why[count++] = "the token does not sign";
-    if (atomic_load(&signing->stale))
-        why[count++] = "an active credential cannot be loaded";
     return count;
+}
+
+const char *
+sks_signing_provider(struct sks_signing *signing, size_t i, time_t now, bool *is_ready)
+{
+    const struct provider *provider = &signing->providers[i];
+    const char *why[SKS_SIGNING_REASONS_MAX];
+
+    *is_ready = faults_of(signing, provider, now, why) == 0;
+    return provider->spc != NULL ? provider->spc : "";
 }
 
 size_t

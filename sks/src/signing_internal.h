@@ -66,11 +66,15 @@ bool sks_signing_is_quick(struct sks_signing *signing);
 
 #define SKS_SIGNING_REASONS_MAX 3
 
-/** Why no call could be signed now: static texts, and how many there are. */
+/** Why no call could be signed now, of whatever provider: static texts, and how many there are. */
 size_t sks_signing_reasons(struct sks_signing *signing, time_t now,
                            const char *why[SKS_SIGNING_REASONS_MAX]);
 
 size_t sks_signing_provider_count(const struct sks_signing *signing);
+
+/** The SPC of the i-th provider ("": the only one with active credentials), and whether it has what
+ *  its calls are signed with. */
+const char *sks_signing_provider(struct sks_signing *signing, size_t i, time_t now, bool *is_ready);
 
 /** The set of the i-th provider as it is now; sks_signers_free() it. NULL: nothing is loaded. */
 struct sks_signers *sks_signing_signers(struct sks_signing *signing, size_t i);

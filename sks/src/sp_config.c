@@ -148,6 +148,7 @@ static const struct acme_config_key keys[] = {
          "program and arguments that bring a chain there: {file} {name} {url}"),
     NUMBER(command_timeout_s, "cr", "command-timeout", 1, 3600, "60",
            "seconds for an upload, and for any of these programs"),
+    SKS_DIAL_PLAN_KEYS(struct sks_sp_config, dial_plan_keys, "numbers"),
     TEXT(ports, "verification", "ports", NULL,
          "ports of x5u URLs besides 443 and 8443, separated by blanks"),
     {"verification", "private-addresses", ACME_CONFIG_SWITCH,
@@ -304,6 +305,19 @@ check_addresses(const char *path, const struct sks_sp_config *config)
 }
 
 static enum hsm_status
+interpret_dial_plan(const char *path, struct sks_sp_config *config)
+{
+    struct hsm_reason why = {""};
+    char *colon;
+
+    if (sks_dial_plan_read(&config->dial_plan_keys, &config->dial_plan, &why) == HSM_OK)
+        return HSM_OK;
+    colon = strstr(why.text, ": ");
+    *colon = '\0';
+    return acme_config_refuse(path, "numbers", why.text, colon + 2);
+}
+
+static enum hsm_status
 interpret(const char *path, struct sks_sp_config *config)
 {
     static const char *const sections[SKS_SP_CAS_MAX] = {"ca", "ca-2", "ca-3", "ca-4"};
@@ -315,6 +329,8 @@ interpret(const char *path, struct sks_sp_config *config)
         st = interpret_ca(path, sections[i], &config->cas[i]);
     if (st == HSM_OK && config->ports != NULL)
         st = parse_ports(path, config->ports, config->port_list);
+    if (st == HSM_OK)
+        st = interpret_dial_plan(path, config);
     if (st == HSM_OK)
         st = parse_ca_keys(path, config->ca_keys, &config->ca_key_kinds);
     if (st == HSM_OK)
@@ -386,7 +402,7 @@ print_keys(FILE *to, const struct acme_config_key *key, const char *name)
         if (strcmp(section, key->section) != 0)
             fprintf(to, "  [%s%s]%s\n", key->section, name, plural(key->section, name));
         section = key->section;
-        fprintf(to, "    %-20s %s%s%s%s\n", key->name, key->help,
+        fprintf(to, "    %-23s %s%s%s%s\n", key->name, key->help,
                 key->fallback != NULL ? " (default: " : "",
                 key->fallback != NULL ? key->fallback : "", key->fallback != NULL ? ")" : "");
     }
@@ -475,6 +491,12 @@ ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call 
     return sks_x5u_ask(context, x5u, now, call->landed, call->landed_context, out, why);
 }
 
+static void
+vouch_for(void *context, const char *x5u)
+{
+    sks_x5u_vouch(context, x5u);
+}
+
 /* One URL a line; blank lines and what follows '#' do not count. */
 static enum hsm_status
 preload(const char *path, struct sks_x5u_cache *cache)
@@ -521,7 +543,8 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
         .private_addresses = config->private_addresses,
         .metrics = config->common.shared.metrics,
     };
-    struct sks_verifier_config verifier = {.chain = fetch_chain, .ask = ask_for_chain};
+    struct sks_verifier_config verifier = {
+        .chain = fetch_chain, .ask = ask_for_chain, .vouch = vouch_for};
     enum hsm_status st = acme_http_client_new(&http, &parts->http);
 
     if (st == HSM_OK)

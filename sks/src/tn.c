@@ -5,7 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define NATIONAL_DIGITS 10 /* of a national number that lacks its country code */
+#define NATIONAL_MIN 5 /* digits behind a national prefix: fewer are a service code */
+#define GLOBAL_MIN   7 /* digits behind an international prefix */
 
 static const char number_characters[] = "0123456789#*";
 static const char visual_separators[] = "-.() \t\r\n"; /* RFC 3966 section 3, and white space */
@@ -16,6 +17,12 @@ sks_tn_is_canonical(const char *text)
     size_t len = strlen(text);
 
     return len >= 1 && len <= SKS_TN_MAX && strspn(text, number_characters) == len;
+}
+
+static bool
+is_number_character(char c)
+{
+    return (c >= '0' && c <= '9') || c == '#' || c == '*';
 }
 
 /* What stands behind the scheme, or NULL. Schemes do not mind case (RFC 3986 section 3.1). */
@@ -39,14 +46,17 @@ after_sip(const char *text)
 static bool
 find_number(const char *text, const char **start, size_t *len)
 {
-    const char *rest = after_sip(text);
+    /* Without a scheme, as nearly all are, it is not looked for. */
+    bool may_have_scheme = isalpha((unsigned char)text[0]) != 0;
+    const char *rest = may_have_scheme ? after_sip(text) : NULL;
 
     if (rest != NULL) {
         if (strchr(rest, '@') == NULL)
             return false; /* no user part */
         *len = strcspn(rest, ";:@");
     } else {
-        rest = after_scheme(text, "tel:");
+        if (may_have_scheme)
+            rest = after_scheme(text, "tel:");
         if (rest == NULL)
             rest = text;
         *len = strcspn(rest, ";");
@@ -98,7 +108,7 @@ collect_digits(const char *start, size_t len, char out[SKS_TN_MAX + 1], bool *gl
             return HSM_ERR_NOT_FOUND;
         if (c == '+' && n == 0 && !*global) {
             *global = true;
-        } else if (strchr(number_characters, c) != NULL) {
+        } else if (is_number_character(c)) {
             if (n == SKS_TN_MAX)
                 return HSM_ERR_MALFORMED;
             out[n++] = c;
@@ -110,18 +120,53 @@ collect_digits(const char *start, size_t len, char out[SKS_TN_MAX + 1], bool *gl
     return n > 0 ? HSM_OK : HSM_ERR_NOT_FOUND;
 }
 
-/* Ten digits and no more; service codes such as 911 and *67 are left alone. */
-static bool
-is_national(const char *number)
+/* What was dialled behind a prefix; NULL: it is not there. */
+static const char *
+behind(const char *number, const char *prefix)
 {
-    return strlen(number) == NATIONAL_DIGITS && strspn(number, "0123456789") == NATIONAL_DIGITS;
+    size_t len = strlen(prefix);
+
+    return len > 0 && strncmp(number, prefix, len) == 0 ? number + len : NULL;
+}
+
+/* Where the lengths of national numbers differ, their prefix tells. */
+static bool
+is_national(const struct sks_dial_plan *plan, const char *number, bool has_prefix)
+{
+    size_t len = strlen(number);
+
+    return plan->national_digits != 0 ? len == plan->national_digits
+                                      : has_prefix && len >= NATIONAL_MIN;
+}
+
+/* What stays of a number that was dialled under the plan, and the country code to put before it;
+ * service codes such as 911 and *67 are left alone. */
+static const char *
+find_global(const struct sks_dial_plan *plan, const char *number, const char **country_code)
+{
+    const char *rest;
+
+    *country_code = "";
+    if (number[strspn(number, "0123456789")] != '\0')
+        return number;
+    rest = behind(number, plan->international_prefix);
+    if (rest != NULL && *rest != '0' && strlen(rest) >= GLOBAL_MIN)
+        return rest;
+    rest = behind(number, plan->national_prefix);
+    if (rest == NULL || !is_national(plan, rest, true))
+        rest = is_national(plan, number, false) ? number : NULL;
+    if (rest == NULL)
+        return number;
+    *country_code = plan->country_code;
+    return rest;
 }
 
 enum hsm_status
-sks_tn_canonical(const char *text, const char *country_code, char out[SKS_TN_MAX + 1])
+sks_tn_canonical(const char *text, const struct sks_dial_plan *plan, char out[SKS_TN_MAX + 1])
 {
     char number[SKS_TN_MAX + 1];
-    size_t prefix = 0;
+    const char *country_code = "";
+    const char *rest = number;
     const char *start;
     size_t len;
     bool global;
@@ -134,13 +179,13 @@ sks_tn_canonical(const char *text, const char *country_code, char out[SKS_TN_MAX
     st = collect_digits(start, len, number, &global);
     if (st != HSM_OK)
         return st;
-    if (country_code != NULL && !global && is_national(number))
-        prefix = strlen(country_code);
-    if (prefix + strlen(number) > SKS_TN_MAX)
+    if (plan != NULL && plan->country_code != NULL && !global)
+        rest = find_global(plan, number, &country_code);
+    len = strlen(country_code);
+    if (len + strlen(rest) > SKS_TN_MAX)
         return HSM_ERR_MALFORMED;
-    if (prefix > 0)
-        memcpy(out, country_code, prefix);
-    memcpy(out + prefix, number, strlen(number) + 1);
+    memcpy(out, country_code, len);
+    memcpy(out + len, rest, strlen(rest) + 1);
     return HSM_OK;
 }
 

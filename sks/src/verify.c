@@ -352,7 +352,11 @@ check_signature(struct judgement *j)
     if (verifier == NULL)
         return judge(j, SKS_E17_UNTRUSTED, "the certificate's key is not on P-256");
     st = sks_passport_verify(&j->passport, verifier, &j->why);
-    return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E18_SIGNATURE, st);
+    if (st != HSM_OK)
+        return judge_status(j, SKS_E18_SIGNATURE, st);
+    if (j->verifier->config.vouch != NULL)
+        j->verifier->config.vouch(j->verifier->config.context, j->identity.info);
+    return HSM_OK;
 }
 
 static enum hsm_status

@@ -1,17 +1,16 @@
 /* verify_authority.c - what the certificate lets its holder claim. */
 #include "verify_internal.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 
+#include <acme/json.h>
 #include <certs/constraints.h>
 #include <certs/tnauthlist.h>
-
-#define NUMBER_TEXT_MAX 32 /* octets of a number, as JSON writes it */
 
 /* The claims as certs/ asks for them. */
 struct claims {
     const json_t *payload;
-    char text[NUMBER_TEXT_MAX]; /* of the last value that is no string */
+    char *text; /* of the last value that is no string; owned */
 };
 
 static bool
@@ -27,16 +26,11 @@ claim_value(const void *context, const char *name)
 {
     struct claims *claims = (struct claims *)(uintptr_t)context; /* only its text is written */
     const json_t *value = json_object_get(claims->payload, name);
-    size_t len;
 
     if (json_is_string(value))
         return json_string_value(value);
-    if (!json_is_number(value) && !json_is_boolean(value))
-        return NULL;
-    len = json_dumpb(value, claims->text, sizeof(claims->text) - 1, JSON_ENCODE_ANY);
-    if (len == 0 || len >= sizeof(claims->text))
-        return NULL;
-    claims->text[len] = '\0';
+    free(claims->text);
+    claims->text = acme_json_canonical(value);
     return claims->text;
 }
 
@@ -54,6 +48,7 @@ check_constraints(struct judgement *j)
         constraints,
         &(struct certs_claims){.payload = &claims, .has = has_claim, .value = claim_value},
         &j->why);
+    free(claims.text);
     return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E17_UNTRUSTED, st);
 }
 

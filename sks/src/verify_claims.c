@@ -1,13 +1,13 @@
 /* verify_claims.c - what each type of PASSporT must claim, and the signalling beside it. */
 #include "verify_internal.h"
 
-#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
 #include <sks/claims.h>
 #include <sks/tn.h>
 
+#include "r_value_internal.h"
 #include "rcd_internal.h"
 
 static const char psap_callback[] = "psap-callback"; /* RFC 9027 section 4, RFC 7090 */
@@ -45,27 +45,6 @@ check_div(struct judgement *j)
 }
 
 /* ---- rph and sph (RFC 8443 section 4, RFC 9027 sections 3 and 4) ---- */
-
-/* r-value of RFC 4412 section 3.1: namespace "." r-priority, tokens without dots. */
-static bool
-is_r_value(const char *text)
-{
-    const char *dot = text == NULL ? NULL : strchr(text, '.');
-
-    if (dot == NULL || dot == text || dot[1] == '\0' || strchr(dot + 1, '.') != NULL)
-        return false;
-    for (; *text != '\0'; text++) {
-        if (!isalnum((unsigned char)*text) && strchr("-.!%*_+`'~", *text) == NULL)
-            return false;
-    }
-    return true;
-}
-
-static bool
-is_esnet(const char *r_value)
-{
-    return strncasecmp(r_value, "esnet.", strlen("esnet.")) == 0;
-}
 
 static const json_t *
 auth_of(const struct judgement *j)

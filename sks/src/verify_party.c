@@ -50,7 +50,7 @@ struct party {
 };
 
 static void
-party_of(const char *tn, const char *uri, struct party *out)
+party_of(const char *tn, const char *uri, const struct sks_dial_plan *plan, struct party *out)
 {
     const char *text = tn != NULL ? tn : uri;
 
@@ -58,7 +58,7 @@ party_of(const char *tn, const char *uri, struct party *out)
     out->uri[0] = '\0';
     if (text == NULL)
         return; /* nobody */
-    if (sks_tn_canonical(text, NULL, out->tn) != HSM_OK)
+    if (sks_tn_canonical(text, tn != NULL ? NULL : plan, out->tn) != HSM_OK)
         out->tn[0] = '\0';
     if (tn != NULL || strlen(text) > SKS_TN_URI_MAX)
         return;
@@ -106,20 +106,20 @@ is_among(const struct party *party, const json_t *dest)
 
 /* Everyone the call goes to must be among those the PASSporT names; it may name more. */
 static bool
-has_all(const json_t *dest, const char *const *tns, size_t tn_count, const char *const *uris,
-        size_t uri_count)
+has_all(const json_t *dest, const struct sks_dial_plan *plan, const char *const *tns,
+        size_t tn_count, const char *const *uris, size_t uri_count)
 {
     for (size_t i = 0; i < tn_count; i++) {
         struct party party;
 
-        party_of(tns[i], NULL, &party);
+        party_of(tns[i], NULL, NULL, &party);
         if (!is_among(&party, dest))
             return false;
     }
     for (size_t i = 0; i < uri_count; i++) {
         struct party party;
 
-        party_of(NULL, uris[i], &party);
+        party_of(NULL, uris[i], plan, &party);
         if (!is_among(&party, dest))
             return false;
     }
@@ -131,7 +131,7 @@ party_is_from(const struct sks_call *call, const json_t *orig)
 {
     struct party from;
 
-    party_of(call->from_tn, call->from_uri, &from);
+    party_of(call->from_tn, call->from_uri, call->plan, &from);
     return is_tn_of(&from, json_object_get(orig, "tn")) ||
            is_uri_of(&from, json_object_get(orig, "uri"));
 }
@@ -139,7 +139,8 @@ party_is_from(const struct sks_call *call, const json_t *orig)
 bool
 party_is_to(const struct sks_call *call, const json_t *dest)
 {
-    return has_all(dest, call->to_tn, call->to_tn_count, call->to_uri, call->to_uri_count);
+    return has_all(dest, call->plan, call->to_tn, call->to_tn_count, call->to_uri,
+                   call->to_uri_count);
 }
 
 bool
@@ -147,7 +148,7 @@ party_is_target(const struct sks_call *call, const json_t *dest)
 {
     if (call->target_tn_count + call->target_uri_count == 0)
         return party_is_to(call, dest);
-    return has_all(dest, call->target_tn, call->target_tn_count, call->target_uri,
+    return has_all(dest, call->plan, call->target_tn, call->target_tn_count, call->target_uri,
                    call->target_uri_count);
 }
 
@@ -156,7 +157,7 @@ static void
 party_claimed(const json_t *claim, struct party *out)
 {
     party_of(json_string_value(json_object_get(claim, "tn")),
-             json_string_value(json_object_get(claim, "uri")), out);
+             json_string_value(json_object_get(claim, "uri")), NULL, out);
 }
 
 bool

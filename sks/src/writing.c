@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 
-#define CANONICAL (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) /* as acme_json_canonical() */
-
 #define ESCAPE_MAX 6 /* characters that stand for one octet */
 
 void
@@ -22,14 +20,14 @@ is_escaped(unsigned char octet)
 }
 
 /* A loop without branches: compilers look at many octets at once. */
-static size_t
-count_escaped(const char *text, size_t len)
+static bool
+has_escaped(const char *text, size_t len)
 {
-    size_t count = 0;
+    unsigned char any = 0;
 
     for (size_t i = 0; i < len; i++)
-        count += is_escaped((unsigned char)text[i]);
-    return count;
+        any |= is_escaped((unsigned char)text[i]);
+    return any != 0;
 }
 
 size_t
@@ -37,7 +35,7 @@ put_string_size(const char *text)
 {
     size_t len = strlen(text);
 
-    return 2 + len + count_escaped(text, len) * (ESCAPE_MAX - 1);
+    return 2 + (has_escaped(text, len) ? ESCAPE_MAX * len : len);
 }
 
 /* RFC 8259 section 7: the short form where there is one. */
@@ -60,7 +58,7 @@ put_string(struct writing *to, const char *text)
 {
     size_t len = strlen(text);
 
-    if (count_escaped(text, len) == 0) {
+    if (!has_escaped(text, len)) {
         put_quoted(to, text);
         return;
     }

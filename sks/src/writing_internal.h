@@ -14,6 +14,8 @@
 
 #include <jansson.h>
 
+#define CANONICAL (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) /* as acme_json_canonical() */
+
 struct writing {
     char *at, *end;
     bool is_full; /* something was left out */

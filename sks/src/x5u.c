@@ -51,7 +51,7 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
     struct x5u_entry *found = x5u_find(cache, url);
     enum hsm_status st = HSM_OK;
 
-    if (found != NULL && found->state == X5U_GOOD && now < found->until) {
+    if (found != NULL && found->chain != NULL && now < found->until) {
         cache->count.found++;
         if (now >= found->fresh_until && now >= found->retry_at) {
             cache->count.stale++;
@@ -63,7 +63,7 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
     }
     if (found != NULL && found->state == X5U_FAILED && now < found->until && !found->is_in_flight)
         return hsm_refuse(why, HSM_ERR_BUSY, "%s", found->why.text);
-    if (found != NULL && found->state == X5U_GOOD) { /* has ended: what comes now is another's */
+    if (found != NULL && found->chain != NULL) { /* has ended: what comes now is another's */
         x5u_drop(cache, found);
         found = NULL;
     }
@@ -91,7 +91,7 @@ wait_for(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chai
     entry->pins++;
     while (entry->is_in_flight)
         pthread_cond_wait(&cache->landed, &cache->lock);
-    if (entry->state == X5U_GOOD)
+    if (entry->chain != NULL)
         *out = certs_chain_hold(entry->chain);
     else
         st = hsm_refuse(why, HSM_ERR_BUSY, "%s", entry->why.text);
@@ -161,6 +161,7 @@ sks_x5u_preload(struct sks_x5u_cache *cache, const char *url, struct hsm_reason 
     } else if (!entry->is_preloaded) {
         entry->is_preloaded = true;
         cache->preloaded++;
+        x5u_know_host(cache, url);
         if (entry->state == X5U_NEW)
             x5u_change(cache, entry, X5U_FAILED); /* as if it had failed: refresh fetches it */
     }
@@ -171,7 +172,7 @@ sks_x5u_preload(struct sks_x5u_cache *cache, const char *url, struct hsm_reason 
 static bool
 is_due(const struct x5u_entry *entry, time_t now)
 {
-    if (entry->state == X5U_GOOD)
+    if (entry->chain != NULL)
         return now >= entry->fresh_until && now >= entry->retry_at;
     return entry->is_preloaded && entry->state == X5U_FAILED && now >= entry->until;
 }
@@ -179,7 +180,7 @@ is_due(const struct x5u_entry *entry, time_t now)
 void
 sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now)
 {
-    static const enum x5u_state states[] = {X5U_GOOD, X5U_FAILED};
+    static const enum x5u_state states[] = {X5U_GOOD, X5U_STRANGE, X5U_FAILED};
     struct x5u_entry *entry;
     struct x5u_entry *following;
 
@@ -201,8 +202,8 @@ sks_x5u_count(struct sks_x5u_cache *cache, struct sks_x5u_count *out)
 {
     pthread_mutex_lock(&cache->lock);
     *out = cache->count;
-    out->kept = cache->counts[X5U_GOOD];
-    out->octets = cache->octets;
+    out->kept = cache->counts[X5U_GOOD] + cache->counts[X5U_STRANGE];
+    out->octets = cache->octets[X5U_GOOD] + cache->octets[X5U_STRANGE];
     pthread_mutex_unlock(&cache->lock);
 }
 
@@ -219,6 +220,7 @@ set_up(struct sks_x5u_cache *cache, const struct sks_x5u_config *config, size_t 
     cache->private_addresses = config->private_addresses;
     cache->chains_max = config->chains_max != 0 ? config->chains_max : SKS_X5U_CACHE_MAX;
     cache->octets_max = config->octets_max != 0 ? config->octets_max : SKS_X5U_OCTETS_MAX;
+    cache->queue_ms = config->queue_ms != 0 ? config->queue_ms : SKS_X5U_QUEUE_MS;
     if (ports > 0)
         memcpy(cache->ports, config->ports, ports * sizeof(cache->ports[0]));
     for (size_t i = 0; i < sizeof(cache->lines) / sizeof(cache->lines[0]); i++)

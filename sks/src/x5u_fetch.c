@@ -9,7 +9,8 @@
 
 #include <certs/cert.h>
 
-#define ETAG_MAX 256 /* characters; a longer one is not sent back */
+#define ETAG_MAX   256 /* characters; a longer one is not sent back */
+#define GIVEN_UP_S 2 /* until what was not begun in time is tried again */
 
 /* What a fetch has brought. */
 struct catch
@@ -21,6 +22,7 @@ struct catch
     time_t age; /* how long it is fresh */
     struct hsm_reason why;
     unsigned took_ms;
+    bool is_given_up; /* nothing was asked */
 };
 
 /* ---- what HTTP says (RFC 9111) ---- */
@@ -114,6 +116,14 @@ fetch(const struct sks_x5u_cache *cache, const char *url, const char *etag, bool
     out->took_ms = ms_since(&begun);
 }
 
+/* Whoever asked for it a while ago has waited long enough. */
+static void
+give_up(const char *url, unsigned waited_ms, struct catch *out)
+{
+    *out = (struct catch){.took_ms = waited_ms, .is_given_up = true};
+    out->st = hsm_refuse(&out->why, HSM_ERR_BUSY, "%s: too many chains are being fetched", url);
+}
+
 /* ---- landing, with the lock held ---- */
 
 /* A failure is not repeated at once, each one later than the one before, within a bound. */
@@ -147,16 +157,19 @@ land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *ca
         entry->until = end;
     entry->retry_at = 0;
     entry->failures = 0;
-    x5u_change(cache, entry, X5U_GOOD);
+    x5u_change(cache, entry,
+               entry->is_preloaded || x5u_is_vouched(cache, entry->url) ? X5U_GOOD : X5U_STRANGE);
 }
 
 static void
 land_failed(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct catch *catch)
 {
-    time_t again = entry->asked_at + pause_after(entry);
+    time_t again =
+        entry->asked_at +
+        (catch->is_given_up ? (time_t)(catch->took_ms / 1000) + GIVEN_UP_S : pause_after(entry));
 
     cache->count.failed++;
-    if (entry->state == X5U_GOOD) {
+    if (entry->chain != NULL) {
         entry->retry_at = again; /* what it has is used until its end */
         return;
     }
@@ -171,9 +184,21 @@ remember_slow(struct sks_x5u_cache *cache, const struct x5u_entry *entry)
     struct x5u_slow_host *slow = &cache->slow[cache->next_slow];
 
     cache->next_slow = (cache->next_slow + 1) % X5U_SLOW_HOSTS;
-    memcpy(slow->host, entry->host, entry->host_len); /* at most 253 */
+    memcpy(slow->host, entry->host, entry->host_len);
     slow->host[entry->host_len] = '\0';
     slow->until = entry->asked_at + X5U_SLOW_S;
+}
+
+static void
+count_fetch(struct sks_x5u_cache *cache, const struct x5u_entry *entry, const struct catch *catch)
+{
+    if (catch->is_given_up)
+        return;
+    cache->count.fetched++;
+    cache->count.fetch_ms += catch->took_ms;
+    hsm_series_observe(cache->fetch_seconds, catch->took_ms / 1e3);
+    if (catch->took_ms >= X5U_SLOW_MS)
+        remember_slow(cache, entry);
 }
 
 /* Takes the waiters off, to be told without the lock. */
@@ -181,11 +206,7 @@ static void
 land(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch,
      struct x5u_waiters *waiters)
 {
-    cache->count.fetched++;
-    cache->count.fetch_ms += catch->took_ms;
-    hsm_series_observe(cache->fetch_seconds, catch->took_ms / 1e3);
-    if (catch->took_ms >= X5U_SLOW_MS)
-        remember_slow(cache, entry);
+    count_fetch(cache, entry, catch);
     entry->is_in_flight = false;
     *waiters = entry->waiters;
     SLIST_INIT(&entry->waiters);
@@ -238,13 +259,24 @@ static bool
 has_room(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
 {
     unsigned running = 0;
+    unsigned strangers = 0;
 
-    for (size_t i = 0; i < X5U_FETCHERS; i++)
+    for (size_t i = 0; i < X5U_FETCHERS; i++) {
         running += cache->running[i] != NULL && is_same_host(cache->running[i], entry);
+        strangers += cache->running[i] != NULL && !cache->running[i]->is_known;
+    }
+    if (!entry->is_known && strangers >= X5U_STRANGERS)
+        return false;
     return running == 0 || (running < X5U_HOST_FETCHES && !is_slow(cache, entry));
 }
 
-/* The first in the queue whose host is not busy enough; NULL: none. */
+static bool
+has_waited_too_long(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
+{
+    return ms_since(&entry->queued_at) > cache->queue_ms;
+}
+
+/* The first in the queue whose host is not busy enough, or that has waited too long; NULL: none. */
 static struct x5u_entry *
 take_next(struct sks_x5u_cache *cache)
 {
@@ -252,7 +284,7 @@ take_next(struct sks_x5u_cache *cache)
 
     STAILQ_FOREACH(entry, &cache->queue, flight)
     {
-        if (has_room(cache, entry)) {
+        if (has_room(cache, entry) || has_waited_too_long(cache, entry)) {
             STAILQ_REMOVE(&cache->queue, entry, x5u_entry, flight);
             cache->queue_len--;
             return entry;
@@ -264,14 +296,18 @@ take_next(struct sks_x5u_cache *cache)
 static void
 fly(struct sks_x5u_cache *cache, unsigned self, struct x5u_entry *entry)
 {
-    bool has_chain = entry->state == X5U_GOOD;
+    unsigned waited_ms = ms_since(&entry->queued_at);
+    bool has_chain = entry->chain != NULL;
     char *etag = has_chain && entry->etag != NULL ? strdup(entry->etag) : NULL;
     struct x5u_waiters waiters;
     struct catch catch;
 
     cache->running[self] = entry;
     pthread_mutex_unlock(&cache->lock);
-    fetch(cache, entry->url, etag, has_chain, &catch);
+    if (waited_ms > cache->queue_ms)
+        give_up(entry->url, waited_ms, &catch);
+    else
+        fetch(cache, entry->url, etag, has_chain, &catch);
     free(etag);
     pthread_mutex_lock(&cache->lock);
     cache->running[self] = NULL;
@@ -326,12 +362,16 @@ is_queue_full(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
 {
     const struct x5u_entry *queued;
     unsigned of_host = 0;
+    unsigned strangers = 0;
 
     if (cache->queue_len >= X5U_QUEUE_MAX)
         return true;
     STAILQ_FOREACH(queued, &cache->queue, flight)
-    of_host += is_same_host(queued, entry);
-    return of_host >= X5U_HOST_QUEUE;
+    {
+        of_host += is_same_host(queued, entry);
+        strangers += !queued->is_known;
+    }
+    return of_host >= X5U_HOST_QUEUE || (!entry->is_known && strangers >= X5U_STRANGE_QUEUE);
 }
 
 bool
@@ -339,6 +379,7 @@ x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
 {
     if (entry->is_in_flight)
         return true;
+    entry->is_known = x5u_is_host_known(cache, entry->url);
     if (is_queue_full(cache, entry))
         return false;
     if (cache->resting <= cache->queue_len && cache->started < X5U_FETCHERS)
@@ -347,6 +388,7 @@ x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
         return false;
     entry->is_in_flight = true;
     entry->asked_at = now;
+    clock_gettime(CLOCK_MONOTONIC, &entry->queued_at);
     entry->pins++;
     STAILQ_INSERT_TAIL(&cache->queue, entry, flight);
     cache->queue_len++;

@@ -10,29 +10,37 @@
 #define SKS_X5U_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <sys/queue.h>
 
 #include <hsm/status.h>
 #include <sks/x5u.h>
 
-#define X5U_BUCKETS      16384 /* a power of two, above SKS_X5U_CACHE_MAX */
-#define X5U_PORTS_MAX    16 /* configured ones */
-#define X5U_FAILED_MAX   1000 /* URLs kept that could not be fetched: they never push out a chain */
-#define X5U_CACHE_S_MAX  604800 /* however long a max-age a stranger sends */
-#define X5U_FETCHERS     16 /* threads, started as they are needed */
-#define X5U_HOST_FETCHES 4 /* at one time from one host */
-#define X5U_SLOW_MS      1000 /* an answer after that makes a host slow: one fetch at a time, */
-#define X5U_SLOW_S       60 /* for so long */
-#define X5U_SLOW_HOSTS   64 /* that are remembered */
-#define X5U_QUEUE_MAX    1024 /* fetches that wait for a thread; more are refused at once */
-#define X5U_HOST_QUEUE   128 /* of them of one host */
+#define X5U_HOST_MAX      253 /* characters of a name (RFC 1035 section 2.3.4); an address has fewer */
+#define X5U_BUCKETS       16384 /* a power of two, above SKS_X5U_CACHE_MAX */
+#define X5U_PORTS_MAX     16 /* configured ones */
+#define X5U_FAILED_MAX    1000 /* URLs kept that could not be fetched: they never push out a chain */
+#define X5U_CACHE_S_MAX   604800 /* however long a max-age a stranger sends */
+#define X5U_FETCHERS      16 /* threads, started as they are needed */
+#define X5U_HOST_FETCHES  4 /* at one time from one host */
+#define X5U_SLOW_MS       1000 /* an answer after that makes a host slow: one fetch at a time, */
+#define X5U_SLOW_S        60 /* for so long */
+#define X5U_SLOW_HOSTS    64 /* that are remembered */
+#define X5U_QUEUE_MAX     1024 /* fetches that wait for a thread; more are refused at once */
+#define X5U_HOST_QUEUE    128 /* of them of one host */
+#define X5U_STRANGERS     12 /* fetches at one time from hosts that nobody has vouched for */
+#define X5U_STRANGE_QUEUE 768 /* fetches of theirs in the queue */
+#define X5U_HOSTS         16384 /* places for hosts that were vouched for; few of a thousand collide */
 
 enum x5u_state {
     X5U_NEW, /* nothing is known yet; it is being fetched */
-    X5U_GOOD,
+    X5U_GOOD, /* a chain that somebody has vouched for */
+    X5U_STRANGE, /* a chain that nobody has */
     X5U_FAILED,
+    X5U_STATES
 };
 
 /* Who is told when a fetch has ended. */
@@ -50,22 +58,24 @@ struct x5u_entry {
     struct x5u_entry *next; /* in its bucket */
     uint64_t hash; /* of the URL */
     char *url;
-    struct certs_chain *chain; /* X5U_GOOD */
-    time_t fresh_until; /* X5U_GOOD: from then on it is asked for again, and used meanwhile */
-    time_t until; /* X5U_GOOD, X5U_FAILED: not used from then on */
+    struct certs_chain *chain; /* X5U_GOOD, X5U_STRANGE; else NULL */
+    time_t fresh_until; /* of a chain: from then on it is asked for again, and used meanwhile */
+    time_t until; /* of a chain, or X5U_FAILED: not used from then on */
     TAILQ_ENTRY(x5u_entry) use; /* in the line of its state, the newest last */
     enum x5u_state state;
     bool is_preloaded; /* kept fresh, and never pushed out */
     bool is_in_flight; /* queued, or being fetched */
+    bool is_known; /* in flight: somebody has vouched for its host */
     bool is_dropped; /* out of the table: the last pin releases it */
 
     const char *host; /* in url */
     size_t host_len;
     size_t octets; /* of the PEM that it came as */
     char *etag; /* NULL: none */
-    time_t retry_at; /* X5U_GOOD: no fetch before */
+    time_t retry_at; /* of a chain: no fetch before */
     unsigned failures; /* in a row */
     time_t asked_at; /* in flight: what time it was then */
+    struct timespec queued_at; /* in flight: the same on the monotonic clock */
     unsigned pins; /* threads that hold a pointer to it, and the flight */
     struct x5u_waiters waiters;
     STAILQ_ENTRY(x5u_entry) flight; /* in the queue */
@@ -75,7 +85,7 @@ struct x5u_entry {
 TAILQ_HEAD(x5u_line, x5u_entry);
 
 struct x5u_slow_host {
-    char host[256];
+    char host[X5U_HOST_MAX + 1];
     time_t until;
 };
 
@@ -84,15 +94,18 @@ struct sks_x5u_cache {
     unsigned ports[X5U_PORTS_MAX + 1];
     bool private_addresses;
     size_t chains_max, octets_max;
+    unsigned queue_ms;
+    _Atomic uint64_t vouched[X5U_BUCKETS]; /* hashes of URLs; a newer one takes the place */
     uint64_t seed; /* URLs are a stranger's: so that he cannot choose their bucket */
 
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t landed; /* for threads that wait */
     pthread_cond_t work; /* for fetchers */
     struct x5u_entry *buckets[X5U_BUCKETS];
-    struct x5u_line lines[3]; /* by state */
-    size_t counts[3];
-    size_t octets; /* of all chains */
+    struct x5u_line lines[X5U_STATES];
+    size_t counts[X5U_STATES];
+    size_t octets[X5U_STATES]; /* of chains */
+    uint64_t hosts[X5U_HOSTS]; /* hashes of names, as `vouched` */
     size_t preloaded;
     STAILQ_HEAD(, x5u_entry) queue;
     size_t queue_len;
@@ -126,6 +139,10 @@ void x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry);
 void x5u_unpin(struct x5u_entry *entry);
 /** It was used: the last to be pushed out. */
 void x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry);
+/** Somebody has vouched for the URL; for any of its host. */
+bool x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url);
+void x5u_know_host(struct sks_x5u_cache *cache, const char *url);
+bool x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url);
 /** Into another state; what there is too much of then goes. */
 void x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state state);
 /** Take in a chain with its size, in place of the one before; the chain is taken over. */

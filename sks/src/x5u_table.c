@@ -1,18 +1,28 @@
 /* x5u_table.c - what is known of URLs, by URL and by last use. */
 #include "x5u_internal.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* FNV-1a from a random start: enough for a table whose size is bounded. */
+#define STRANGE_SHARE 8 /* an eighth of the cache is for chains that nobody has vouched for */
+
+/* FNV-1a from a random start: enough for tables whose size is bounded. 0 is never one. */
 static uint64_t
-hash_of(const struct sks_x5u_cache *cache, const char *url)
+hash_of(const struct sks_x5u_cache *cache, const char *text, size_t len)
 {
     uint64_t hash = cache->seed;
 
-    for (; *url != '\0'; url++)
-        hash = (hash ^ (uint8_t)*url) * 0x100000001b3;
-    return hash ^ hash >> 32;
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (uint8_t)text[i]) * 0x100000001b3;
+    hash ^= hash >> 32;
+    return hash != 0 ? hash : 1;
+}
+
+static uint64_t
+hash_of_url(const struct sks_x5u_cache *cache, const char *url)
+{
+    return hash_of(cache, url, strlen(url));
 }
 
 static struct x5u_entry **
@@ -35,6 +45,7 @@ line_add(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 {
     TAILQ_INSERT_TAIL(&cache->lines[entry->state], entry, use);
     cache->counts[entry->state]++;
+    cache->octets[entry->state] += entry->octets;
 }
 
 static void
@@ -42,12 +53,13 @@ line_remove(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 {
     TAILQ_REMOVE(&cache->lines[entry->state], entry, use);
     cache->counts[entry->state]--;
+    cache->octets[entry->state] -= entry->octets;
 }
 
 struct x5u_entry *
 x5u_find(struct sks_x5u_cache *cache, const char *url)
 {
-    uint64_t hash = hash_of(cache, url);
+    uint64_t hash = hash_of_url(cache, url);
     struct x5u_entry *entry = *bucket_of(cache, hash);
 
     while (entry != NULL && (entry->hash != hash || strcmp(entry->url, url) != 0))
@@ -58,7 +70,7 @@ x5u_find(struct sks_x5u_cache *cache, const char *url)
 struct x5u_entry *
 x5u_add(struct sks_x5u_cache *cache, const char *url)
 {
-    uint64_t hash = hash_of(cache, url);
+    uint64_t hash = hash_of_url(cache, url);
     struct x5u_entry **bucket = bucket_of(cache, hash);
     struct x5u_entry *entry = calloc(1, sizeof(*entry));
 
@@ -95,7 +107,6 @@ x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry)
         at = &(*at)->next;
     *at = entry->next;
     line_remove(cache, entry);
-    cache->octets -= entry->octets;
     entry->octets = 0;
     entry->is_dropped = true;
     if (entry->pins == 0)
@@ -126,19 +137,33 @@ oldest(struct sks_x5u_cache *cache, enum x5u_state state)
 }
 
 static bool
-has_too_much(const struct sks_x5u_cache *cache, enum x5u_state state)
+has_too_many_chains(const struct sks_x5u_cache *cache)
 {
-    if (state == X5U_GOOD)
-        return cache->counts[state] > cache->chains_max || cache->octets > cache->octets_max;
-    return state == X5U_FAILED && cache->counts[state] > X5U_FAILED_MAX;
+    return cache->counts[X5U_GOOD] + cache->counts[X5U_STRANGE] > cache->chains_max ||
+           cache->octets[X5U_GOOD] + cache->octets[X5U_STRANGE] > cache->octets_max;
+}
+
+/* Strangers' chains push out one another, as soon as they have more than their share. */
+static struct x5u_entry *
+oldest_chain(struct sks_x5u_cache *cache)
+{
+    bool strange = cache->counts[X5U_STRANGE] > 1 &&
+                   (cache->counts[X5U_STRANGE] > cache->chains_max / STRANGE_SHARE ||
+                    cache->octets[X5U_STRANGE] > cache->octets_max / STRANGE_SHARE);
+    struct x5u_entry *entry = oldest(cache, strange ? X5U_STRANGE : X5U_GOOD);
+
+    return entry != NULL ? entry : oldest(cache, strange ? X5U_GOOD : X5U_STRANGE);
 }
 
 static void
-push_out(struct sks_x5u_cache *cache, enum x5u_state state)
+push_out(struct sks_x5u_cache *cache)
 {
     struct x5u_entry *entry;
 
-    while (has_too_much(cache, state) && (entry = oldest(cache, state)) != NULL)
+    while (cache->counts[X5U_FAILED] > X5U_FAILED_MAX &&
+           (entry = oldest(cache, X5U_FAILED)) != NULL)
+        x5u_drop(cache, entry);
+    while (has_too_many_chains(cache) && (entry = oldest_chain(cache)) != NULL)
         x5u_drop(cache, entry);
 }
 
@@ -148,7 +173,7 @@ x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state 
     line_remove(cache, entry);
     entry->state = state;
     line_add(cache, entry);
-    push_out(cache, state);
+    push_out(cache);
 }
 
 void
@@ -157,6 +182,62 @@ x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chai
 {
     certs_chain_free(entry->chain);
     entry->chain = chain;
-    cache->octets += octets - entry->octets;
+    cache->octets[entry->state] += octets - entry->octets;
     entry->octets = octets;
+}
+
+/* ---- who has been vouched for ---- */
+
+bool
+x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url)
+{
+    uint64_t hash = hash_of_url(cache, url);
+
+    return atomic_load_explicit(&cache->vouched[hash % X5U_BUCKETS], memory_order_relaxed) == hash;
+}
+
+/* Of a host letters are the same in either case, of the rest of a URL they are not. */
+static uint64_t
+hash_of_host(const struct sks_x5u_cache *cache, const char *url)
+{
+    char folded[X5U_HOST_MAX];
+    size_t len;
+    const char *host = x5u_host(url, &len);
+
+    for (size_t i = 0; i < len; i++)
+        folded[i] = (char)tolower((unsigned char)host[i]);
+    return hash_of(cache, folded, len);
+}
+
+void
+x5u_know_host(struct sks_x5u_cache *cache, const char *url)
+{
+    uint64_t hash = hash_of_host(cache, url);
+
+    cache->hosts[hash % X5U_HOSTS] = hash;
+}
+
+bool
+x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url)
+{
+    uint64_t hash = hash_of_host(cache, url);
+
+    return cache->hosts[hash % X5U_HOSTS] == hash;
+}
+
+void
+sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url)
+{
+    uint64_t hash = hash_of_url(cache, url);
+    struct x5u_entry *entry;
+
+    if (x5u_is_vouched(cache, url))
+        return;
+    pthread_mutex_lock(&cache->lock);
+    atomic_store_explicit(&cache->vouched[hash % X5U_BUCKETS], hash, memory_order_relaxed);
+    x5u_know_host(cache, url);
+    entry = x5u_find(cache, url);
+    if (entry != NULL && entry->state == X5U_STRANGE)
+        x5u_change(cache, entry, X5U_GOOD);
+    pthread_mutex_unlock(&cache->lock);
 }

@@ -5,8 +5,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include <netinet/in.h>
+
 #define SCHEME      "https://"
-#define HOST_MAX    253 /* characters of a name, RFC 1035 section 2.3.4 */
 #define WIDEST_PORT 65535
 
 /* Characters of a name, or of an IP literal with its brackets (RFC 3986 section 3.2.2). */
@@ -17,10 +18,10 @@ host_len(const char *host)
 
     if (*host == '[') {
         len = 1 + strspn(host + 1, "0123456789abcdefABCDEF:.");
-        return host[len] == ']' && len > 1 ? len + 1 : 0;
+        return host[len] == ']' && len > 1 && len <= INET6_ADDRSTRLEN ? len + 1 : 0;
     }
     len = strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
-    return len <= HOST_MAX ? len : 0;
+    return len <= X5U_HOST_MAX ? len : 0;
 }
 
 /* ":" and one to five digits, or nothing; moves on. */

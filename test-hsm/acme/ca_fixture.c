@@ -261,6 +261,12 @@ ca_fixture_sql(struct ca_fixture *fixture, const char *sql)
     must(acme_store_run(fixture->store, NULL, sql, ""), sql);
 }
 
+void
+ca_fixture_order_sql(struct ca_fixture *fixture, const char *url, const char *sql)
+{
+    must(acme_store_run(fixture->store, NULL, sql, "s", strrchr(url, '/') + 1), sql);
+}
+
 /* ---- answers ---- */
 
 void

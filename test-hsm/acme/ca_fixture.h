@@ -53,6 +53,8 @@ time_t ca_fixture_time(void);
 int64_t ca_fixture_count(struct ca_fixture *fixture, const char *sql);
 /** A statement without parameters. */
 void ca_fixture_sql(struct ca_fixture *fixture, const char *sql);
+/** A statement whose one parameter is the id of an order: the last segment of its URL. */
+void ca_fixture_order_sql(struct ca_fixture *fixture, const char *url, const char *sql);
 
 /* ---- answers ---- */
 

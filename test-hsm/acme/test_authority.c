@@ -100,12 +100,23 @@ store_path(void)
     return path;
 }
 
+/* What the token does, in the words of test-hsm/hsm/shim.c. */
+static void
+token_answers(const char *faults)
+{
+    assert_int_equal(setenv("STI_SHIM", faults, 1), 0);
+}
+
 static int
 start(void **state)
 {
     struct acme_authority_config config;
 
     (void)state;
+    assert_int_equal(setenv("STI_SHIM_BEHIND", softhsm_module(), 1), 0);
+    assert_int_equal(setenv("STI_TEST_MODULE", SHIM_MODULE, 1), 0);
+    assert_int_equal(setenv("STI_TEST_TIMEOUT_MS", "1500", 1), 0);
+    token_answers("");
     pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
     assert_int_equal(
         acme_store_open(postgres_or_file(store_path()), acme_authority_migrations, &store), HSM_OK);
@@ -283,7 +294,7 @@ ten_wrong_passwords_lock_a_user_out_for_five_minutes(void **state)
                               "{\"userId\":\"sp-lock\",\"password\":\"guess\"}", NULL),
                          403);
     assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 429);
-    atomic_store(&clock_offset_s, ACME_AUTHORITY_FAILURES_S - 10);
+    atomic_store(&clock_offset_s, ACME_AUTHORITY_FAILURES_S - 120);
     assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 429);
     atomic_store(&clock_offset_s, ACME_AUTHORITY_FAILURES_S + 10);
     acme_authority_refresh(authority);
@@ -853,6 +864,46 @@ list_is_signed_anew_at_half_of_its_life(void **state)
     assert_int_equal(list_sequence(), sequence + 1);
 }
 
+/* Connections that are open need no signature, so that others see it as we do. */
+static int
+list_status(void)
+{
+    char *url = url_of(ACME_AUTHORITY_CA_LIST_PATH);
+    struct acme_http_reply reply = {0};
+    struct hsm_reason why = {""};
+    int status;
+
+    if (acme_http_fetch(pa.http,
+                        &(struct acme_http_fetch){
+                            .method = "GET", .url = url, .reply_max = 65536, .timeout_ms = 30000},
+                        &reply, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    status = reply.status;
+    acme_http_reply_clear(&reply);
+    free(url);
+    return status;
+}
+
+static void
+list_that_cannot_be_signed_anew_serves_until_it_ends(void **state)
+{
+    uint64_t sequence;
+
+    (void)state;
+    acme_authority_refresh(authority);
+    sequence = list_sequence();
+    token_answers("C_Sign=0x30"); /* CKR_DEVICE_ERROR */
+    atomic_store(&clock_offset_s, LIST_LIFETIME / 2 + 60);
+    acme_authority_refresh(authority);
+    assert_int_equal(list_sequence(), sequence);
+    atomic_store(&clock_offset_s, LIST_LIFETIME + 60);
+    assert_int_equal(list_status(), 503);
+    token_answers("");
+    atomic_store(&clock_offset_s, LIST_LIFETIME + 120); /* not at each request, but soon */
+    assert_int_equal(list_status(), 200);
+    assert_int_equal(list_sequence(), sequence + 1);
+}
+
 static void
 clock_that_was_ahead_is_made_up_for(void **state)
 {
@@ -1127,6 +1178,8 @@ main(void)
         cmocka_unit_test_teardown(
             list_is_refused_when_rolled_back_or_expired_or_of_another_authority, reset_clock),
         cmocka_unit_test_teardown(list_is_signed_anew_at_half_of_its_life, reset_clock),
+        cmocka_unit_test_teardown(list_that_cannot_be_signed_anew_serves_until_it_ends,
+                                  reset_clock),
         cmocka_unit_test_teardown(clock_that_was_ahead_is_made_up_for, reset_clock),
         cmocka_unit_test_teardown(signature_that_failed_when_the_clock_was_ahead_is_tried_again,
                                   reset_clock),

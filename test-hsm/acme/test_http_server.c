@@ -1,4 +1,6 @@
-/* test_http_server.c - mirrors acme/src/http_server.c, http_message.c and http_listen.c. */
+/* test_http_server.c - mirrors acme/src/http_server.c, and with it http_accept.c to http_threads.c.
+ */
+#define _GNU_SOURCE /* strptime, timegm */
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -419,6 +421,32 @@ a_body_that_is_too_large_gets_413(void **state)
     }
 }
 
+/* To close with octets unread would take the answer from who still sends. */
+static void
+who_is_refused_while_it_sends_gets_to_read_why(void **state)
+{
+    static const char head[] = "POST / HTTP/1.1\r\n" HOST "Content-Length: 3000000\r\n\r\n";
+    static char body[300000];
+    SSL_CTX *ctx = tls_context();
+    SSL *ssl = tls_connect(ctx);
+    int fd = http_connect_unix(&peer);
+
+    (void)state;
+    memset(body, 'b', sizeof(body));
+    http_send(fd, head, strlen(head));
+    tls_send(ssl, head);
+    for (int i = 0; i < 10; i++) {
+        http_send(fd, body, sizeof(body));
+        assert_int_equal(SSL_write(ssl, body, sizeof(body)), sizeof(body));
+    }
+    assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+    assert_true(starts_with(reply, "HTTP/1.1 413 "));
+    assert_true(starts_with(tls_receive(ssl), "HTTP/1.1 413 "));
+    close(fd);
+    tls_close(ssl);
+    SSL_CTX_free(ctx);
+}
+
 /* A request with so many octets in its target, or in a field. */
 static const char *
 exchange_large(size_t target, size_t field)
@@ -471,6 +499,67 @@ answers_carry_what_the_handler_said(void **state)
     assert_non_null(strstr(reply, "\r\nContent-Type: application/problem+json\r\n"));
     assert_string_equal(body_of(reply), "{\"type\":\"urn:ietf:params:acme:error:malformed\","
                                         "\"detail\":\"GET is not for this\",\"status\":405}");
+}
+
+/* RFC 9110 section 6.6.1 */
+static void
+answers_are_dated(void **state)
+{
+    static const char text[] = "GET /none HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    struct tm tm = {.tm_sec = -1};
+    const char *date;
+
+    (void)state;
+    date = strstr(exchange(text, strlen(text)), "\r\nDate: ");
+    assert_non_null(date);
+    date = strptime(date, "\r\nDate: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
+    assert_non_null(date);
+    assert_in_range(timegm(&tm), time(NULL) - 60, time(NULL));
+}
+
+/* RFC 9110 section 10.1.1 */
+static void
+a_client_that_waits_for_100_is_told_to_go_on(void **state)
+{
+    static const char head[] = "POST /quick HTTP/1.1\r\n" HOST "Content-Length: 4\r\n"
+                               "Expect: 100-continue\r\n\r\n";
+    static const char large[] = "POST /quick HTTP/1.1\r\n" HOST "Content-Length: 65537\r\n"
+                                "Expect: 100-continue\r\n\r\n";
+    int fd = http_connect_unix(&peer);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        http_send(fd, head, strlen(head));
+        assert_true(http_receive(fd, reply, sizeof(reply), "\r\n\r\n", 1, SOON_MS) > 0);
+        assert_string_equal(reply, "HTTP/1.1 100 Continue\r\n\r\n");
+        http_send(fd, "body", 4);
+        assert_true(http_receive(fd, reply, sizeof(reply), "\"body\":\"body\"}", 1, SOON_MS) > 0);
+        assert_true(starts_with(reply, "HTTP/1.1 200 OK\r\n"));
+    }
+    http_send(fd, large, strlen(large));
+    assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+    assert_true(starts_with(reply, "HTTP/1.1 413 "));
+    close(fd);
+}
+
+/* RFC 9112 section 9.3 */
+static void
+clients_of_http_1_0_keep_their_connection_if_they_ask(void **state)
+{
+    static const char kept[] = "GET /quick HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    static const char last[] = "GET /slow HTTP/1.0\r\n\r\n";
+    int fd = http_connect_unix(&peer);
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        http_send(fd, kept, strlen(kept));
+        assert_true(http_receive(fd, reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0);
+        assert_non_null(strstr(reply, "\r\nConnection: keep-alive\r\n"));
+    }
+    http_send(fd, last, strlen(last));
+    assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+    assert_non_null(strstr(reply, "\r\nConnection: close\r\n"));
+    close(fd);
 }
 
 static void
@@ -677,6 +766,58 @@ peers_may_vanish_while_their_request_is_handled(void **state)
         assert_true(starts_with(exchange(after, strlen(after)), "HTTP/1.1 200 "));
     }
     SSL_CTX_free(ctx);
+}
+
+static size_t
+count_lines(const char *text)
+{
+    size_t count = 0;
+
+    for (; *text != '\0'; text++)
+        count += *text == '\n';
+    return count;
+}
+
+/* It is told of an answer that nobody waits for, but not of one whose reader has closed one half.
+ */
+static void
+an_answer_that_nobody_waits_for_is_told(void **state)
+{
+    static const char text[] = "GET /wait HTTP/1.1\r\n" HOST "\r\n";
+    static const char other[] = "GET /quick HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    int standard = dup(STDERR_FILENO);
+
+    (void)state;
+    for (int gone = 0; gone < 2; gone++) {
+        FILE *log = tmpfile();
+        char told[4096] = "";
+        int fd = http_connect_unix(&peer);
+
+        gate_set(false);
+        http_send(fd, text, strlen(text));
+        gate_await(1);
+        dup2(fileno(log), STDERR_FILENO);
+        if (gone)
+            close(fd);
+        else
+            assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        for (int i = 0; i < 3; i++) /* the loop turns */
+            exchange(other, strlen(other));
+        gate_set(true);
+        if (!gone)
+            assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+        for (int i = 0; i < SOON_MS && count_lines(told) < 4; i++) { /* all are told of */
+            usleep(1000);
+            memset(told, 0, sizeof(told));
+            assert_true(pread(fileno(log), told, sizeof(told) - 1, 0) >= 0);
+        }
+        dup2(standard, STDERR_FILENO);
+        fclose(log);
+        if (!gone)
+            close(fd);
+        assert_int_equal(strstr(told, "(the peer is gone)") != NULL, gone);
+    }
+    close(standard);
 }
 
 static void
@@ -1533,8 +1674,12 @@ main(void)
         WITH_SERVER(head_is_answered_with_the_length_alone),
         WITH_SERVER(what_two_readers_could_read_in_two_ways_is_refused),
         WITH_SERVER(a_body_that_is_too_large_gets_413),
+        WITH_SERVER(who_is_refused_while_it_sends_gets_to_read_why),
         WITH_SERVER(a_head_that_is_too_large_gets_431_or_414),
         WITH_SERVER(answers_carry_what_the_handler_said),
+        WITH_SERVER(answers_are_dated),
+        WITH_SERVER(a_client_that_waits_for_100_is_told_to_go_on),
+        WITH_SERVER(clients_of_http_1_0_keep_their_connection_if_they_ask),
         WITH_SERVER(a_handler_that_says_nothing_or_cannot_be_quoted_gives_500),
         WITH_SERVER(pipelined_requests_are_answered_in_order),
         WITH_SERVER(who_has_nothing_more_to_ask_still_gets_the_answer),
@@ -1542,6 +1687,7 @@ main(void)
         cmocka_unit_test(patterns_match_segments),
         cmocka_unit_test(who_does_not_finish_a_request_is_closed),
         WITH_SERVER(peers_may_vanish_while_their_request_is_handled),
+        WITH_SERVER(an_answer_that_nobody_waits_for_is_told),
         WITH_SERVER(peers_may_vanish_anywhere_in_tls),
         cmocka_unit_test(more_connections_than_the_limit_are_closed),
         WITH_SERVER(handlers_that_wait_do_not_hold_up_the_others),

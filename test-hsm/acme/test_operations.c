@@ -42,15 +42,15 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     if (acme_http_match(acme_http_request_path(request), "/order/:id", id, 1))
         acme_http_response_route(response, "/order/:id");
     acme_http_response_header(response, "X-RequestID", "request-7");
-    acme_http_respond(response, 201, NULL, NULL, 0);
+    if (acme_http_match(acme_http_request_path(request), "/status/:code", id, 1))
+        acme_http_respond(response, atoi(id[0]), NULL, NULL, 0);
+    else
+        acme_http_respond(response, 201, NULL, NULL, 0);
 }
 
 static int
-start(void **state)
+start_with(struct acme_http_server_config more)
 {
-    struct acme_http_server_config more = {.address = NULL};
-
-    (void)state;
     reason = NULL;
     if (hsm_metrics_new(1, &metrics) != HSM_OK)
         return -1;
@@ -59,6 +59,21 @@ start(void **state)
     http_peer_start(&peer, 2, (struct acme_http_handler){.handle = handle, .context = &operations},
                     &more);
     return 0;
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    return start_with((struct acme_http_server_config){.address = NULL});
+}
+
+/* [log] requests = no */
+static int
+start_quiet(void **state)
+{
+    (void)state;
+    return start_with((struct acme_http_server_config){.is_quiet = true});
 }
 
 static int
@@ -158,7 +173,7 @@ requests_are_counted_by_route_method_and_status(void **state)
     assert_null(strstr(reply, "12155551212"));
 }
 
-/* What the server logs of one request, as JSON. */
+/* What the server logs of one request, as JSON; NULL: nothing. */
 static json_t *
 log_of(const char *method, const char *target)
 {
@@ -174,9 +189,11 @@ log_of(const char *method, const char *target)
     ask(method, target);
     dup2(standard, STDERR_FILENO);
     hsm_log_open(&as_text);
-    assert_true(pread(fileno(log), text, sizeof(text) - 1, 0) > 0);
+    assert_true(pread(fileno(log), text, sizeof(text) - 1, 0) >= 0);
     fclose(log);
     close(standard);
+    if (text[0] == '\0')
+        return NULL;
     assert_null(strstr(text, "secret"));
     json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(json);
@@ -214,6 +231,21 @@ the_log_has_fields_and_no_secrets(void **state)
     json_decref(json);
 }
 
+/* A fault is never passed over in silence; 503 is said on purpose, and no fault. */
+static void
+a_fault_is_logged_where_requests_are_not(void **state)
+{
+    json_t *json = log_of("GET", "/status/500");
+
+    (void)state;
+    assert_non_null(json);
+    assert_member(json, "level", "warning");
+    assert_int_equal(json_integer_value(json_object_get(json, "status")), 500);
+    json_decref(json);
+    assert_null(log_of("GET", "/status/503"));
+    assert_null(log_of("GET", "/status/404"));
+}
+
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int
@@ -224,6 +256,8 @@ main(void)
         WITH_SERVER(other_methods_and_paths_are_refused),
         WITH_SERVER(requests_are_counted_by_route_method_and_status),
         WITH_SERVER(the_log_has_fields_and_no_secrets),
+        cmocka_unit_test_setup_teardown(a_fault_is_logged_where_requests_are_not, start_quiet,
+                                        stop),
     };
 
     return cmocka_run_group_tests(tests, http_fixture_start, http_fixture_stop);

@@ -996,6 +996,42 @@ what_is_no_spc_token_ends_the_order(void **state)
         assert_token_refused(*state, tokens[i], "incorrectResponse", tokens[i]);
 }
 
+static bool
+the_sti_pa_is_away(struct ca_fixture *fixture, const struct acme_http_request *request,
+                   struct acme_http_response *response)
+{
+    (void)fixture;
+    if (strcmp(acme_http_request_path(request), "/pa/signer.pem") != 0)
+        return false;
+    acme_http_respond(response, 503, NULL, NULL, 0);
+    return true;
+}
+
+static void
+an_sti_pa_that_is_away_costs_no_order(void **state)
+{
+    const struct peer *peer = *state;
+    struct peer_order order;
+    GOT away = {.status = 0};
+    GOT back = {.status = 0};
+    char *token;
+
+    ca_fixture_restart(&ca); /* and it knows no certificate of a signer */
+    peer_order(&ca, peer, "1234", &order);
+    token = peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = peer->key});
+    ca.intercept = the_sti_pa_is_away;
+    answer_challenge(peer, &order, "tkauth", token, &away);
+    ca.intercept = NULL;
+    assert_refused(&away, 503, "connection", "the STI-PA is away");
+    assert_non_null(got_header(&away, "Retry-After"));
+    peer_assert_status(&ca, peer, order.authz, "pending");
+    answer_challenge(peer, &order, "tkauth", token, &back);
+    assert_int_equal(back.status, 200);
+    assert_string_equal(got_text(&back, "status"), "valid");
+    peer_assert_status(&ca, peer, order.url, "ready");
+    free(token);
+}
+
 static void
 a_response_without_one_token_leaves_the_challenge_pending(void **state)
 {
@@ -1268,6 +1304,96 @@ of_many_requests_that_finalize_an_order_one_gets_its_certificate(void **state)
     peer_assert_status(&ca, peer, order.url, "valid");
 }
 
+/* All that could have changed, as one number for each. */
+static int64_t
+changes_so_far(void)
+{
+    return ca_fixture_count(&ca, "SELECT count(*) FROM issuance") * 1000000 +
+           ca_fixture_count(&ca, "SELECT count(*) FROM acme_order") * 1000 +
+           ca_fixture_count(&ca, "SELECT count(*) FROM challenge WHERE status <> 'pending'") +
+           ca_fixture_count(&ca, "SELECT count(*) FROM authz WHERE status = 'deactivated'");
+}
+
+static void
+assert_replay_is_refused(const struct peer *peer, const char *url, const char *payload)
+{
+    char nonce[64], *body;
+    int64_t before;
+    GOT used = {.status = 0};
+    GOT got = {.status = 0};
+
+    ca_nonce(&ca, nonce);
+    peer_post(&ca, peer, &(struct post){.path = peer->kid, .payload = "", .nonce = nonce}, &used);
+    assert_int_equal(used.status, 200);
+    before = changes_so_far();
+    body = peer_body(&ca, peer, &(struct post){.path = url, .payload = payload, .nonce = nonce});
+    ca_fetch(&ca, "POST", url, "application/jose+json", body, &got);
+    free(body);
+    assert_refused(&got, 400, "badNonce", url);
+    assert_post_headers(&got);
+    assert_string_equal(got_header(&got, "Location"), "");
+    assert_int_equal(changes_so_far(), before);
+}
+
+/* Nonces are exchanged while a request is looked at. */
+static void
+with_a_used_nonce_nothing_is_changed_and_nothing_told(void **state)
+{
+    const struct peer *peer = *state;
+    struct peer_order pending, ready, valid;
+    EVP_PKEY *key = peer_key_new("P-256");
+    char *order = peer_order_payload("1234"), *csr = peer_csr_payload(key, "1234", false);
+    char *token = peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = peer->key});
+    char *answer = NULL;
+    GOT read = {.status = 0};
+
+    assert_true(asprintf(&answer, "{\"tkauth\":\"%s\"}", token) > 0);
+    peer_order(&ca, peer, "1234", &pending);
+    peer_order_ready(&ca, peer, "1234", &ready);
+    peer_enrol(&ca, peer, "1234", &valid);
+    peer_send(&ca, peer, valid.url, "", &read);
+    assert_replay_is_refused(peer, "/acme/new-order", order);
+    assert_replay_is_refused(peer, pending.authz, "");
+    assert_replay_is_refused(peer, pending.authz, "{\"status\":\"deactivated\"}");
+    assert_replay_is_refused(peer, pending.challenge, answer);
+    assert_replay_is_refused(peer, ready.finalize, csr);
+    assert_replay_is_refused(peer, valid.url, "");
+    assert_replay_is_refused(peer, got_text(&read, "certificate"), "");
+    peer_assert_status(&ca, peer, pending.url, "pending");
+    peer_assert_status(&ca, peer, ready.url, "ready");
+    free(answer);
+    free(token);
+    free(csr);
+    free(order);
+    EVP_PKEY_free(key);
+}
+
+static void
+requests_at_once_with_one_nonce_use_it_once(void **state)
+{
+    const struct peer *peer = *state;
+    struct race races[THREADS];
+    pthread_t threads[THREADS];
+    char nonce[64];
+    int good = 0;
+
+    ca_nonce(&ca, nonce);
+    for (size_t i = 0; i < THREADS; i++) {
+        races[i] = (struct race){.peer = peer, .url = peer->kid};
+        races[i].body =
+            peer_body(&ca, peer, &(struct post){.path = peer->kid, .payload = "", .nonce = nonce});
+    }
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, send_in_race, &races[i]), 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        free(races[i].body);
+        assert_true(races[i].status == 200 || races[i].status == 400);
+        good += races[i].status == 200;
+    }
+    assert_int_equal(good, 1);
+}
+
 static void
 an_order_that_is_not_fulfilled_in_time_is_invalid_and_then_gone(void **state)
 {
@@ -1480,6 +1606,8 @@ main(void)
         cmocka_unit_test(the_directory_names_what_is_offered_and_nothing_else),
         cmocka_unit_test(new_nonce_answers_head_with_200_and_get_with_204),
         cmocka_unit_test(a_nonce_is_good_once),
+        cmocka_unit_test(requests_at_once_with_one_nonce_use_it_once),
+        cmocka_unit_test(with_a_used_nonce_nothing_is_changed_and_nothing_told),
         cmocka_unit_test(the_nonce_of_an_answer_is_good_for_the_next_request),
         cmocka_unit_test(a_nonce_expires_and_is_deleted),
         cmocka_unit_test(processes_on_one_store_share_their_nonces),
@@ -1507,6 +1635,7 @@ main(void)
         cmocka_unit_test(an_spc_token_with_one_fault_ends_the_order),
         cmocka_unit_test(an_spc_token_that_is_not_es256_ends_the_order),
         cmocka_unit_test(what_is_no_spc_token_ends_the_order),
+        cmocka_unit_test(an_sti_pa_that_is_away_costs_no_order),
         cmocka_unit_test(a_response_without_one_token_leaves_the_challenge_pending),
         cmocka_unit_test(every_deployed_form_of_a_good_token_is_taken),
         cmocka_unit_test(a_certificate_says_what_the_ca_knows_and_not_what_the_csr_claims),

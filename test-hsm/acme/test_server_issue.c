@@ -16,6 +16,7 @@
 
 #include "ca_fixture.h"
 #include "peer.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 static struct ca_fixture ca;
@@ -23,19 +24,15 @@ static struct peer account;
 
 /* ---- crashes ---- */
 
-static const char undo_certificate[] =
-    "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0 WHERE order_id ="
-    " (SELECT id FROM acme_order ORDER BY created DESC, rowid DESC LIMIT 1)";
-static const char undo_order[] =
-    "UPDATE acme_order SET status = 'processing' WHERE id ="
-    " (SELECT id FROM acme_order ORDER BY created DESC, rowid DESC LIMIT 1)";
-
 /* The store as a crash leaves it between the intent and the certificate. */
 static void
-crash_before_certificate(void)
+crash_before_certificate(const struct peer_order *order)
 {
-    ca_fixture_sql(&ca, undo_certificate);
-    ca_fixture_sql(&ca, undo_order);
+    ca_fixture_order_sql(&ca, order->url,
+                         "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0 WHERE"
+                         " order_id = ?");
+    ca_fixture_order_sql(&ca, order->url,
+                         "UPDATE acme_order SET status = 'processing' WHERE id = ?");
 }
 
 /* What the token signed: everything but the signature, which is another one each time. */
@@ -66,7 +63,7 @@ a_restart_completes_what_was_about_to_be_signed(void **state)
 
     peer_enrol(&ca, *state, "1234", &order);
     before = peer_download(&ca, *state, order.url, &before_len);
-    crash_before_certificate();
+    crash_before_certificate(&order);
     ca_fixture_set_time(time(NULL) + 1000); /* and not with the dates of the restart */
     ca_fixture_restart(&ca);
     after = peer_download(&ca, *state, order.url, &after_len);
@@ -76,6 +73,28 @@ a_restart_completes_what_was_about_to_be_signed(void **state)
     free(after);
 }
 
+/* sti-ca serve --check, while the daemon serves: with another policy, even. */
+static void
+a_check_completes_and_voids_nothing(void **state)
+{
+    static const char processing[] = "SELECT count(*) FROM acme_order WHERE status = 'processing'";
+    struct acme_server_config checked = ca.config;
+    struct acme_server *server = NULL;
+    struct peer_order order;
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate(&order);
+    checked.store = ca.store;
+    checked.only_checked = true;
+    checked.policy_oid = "1.2.3.4";
+    assert_int_equal(acme_server_new(&checked, &server), HSM_OK);
+    acme_server_free(server);
+    assert_int_equal(ca_fixture_count(&ca, processing), 1);
+    ca_fixture_restart(&ca);
+    assert_int_equal(ca_fixture_count(&ca, processing), 0);
+    peer_assert_status(&ca, *state, order.url, "valid");
+}
+
 static void
 a_restart_under_another_profile_voids_it_and_its_serial_is_never_used(void **state)
 {
@@ -83,7 +102,7 @@ a_restart_under_another_profile_voids_it_and_its_serial_is_never_used(void **sta
     GOT read = {.status = 0};
 
     peer_enrol(&ca, *state, "1234", &order);
-    crash_before_certificate();
+    crash_before_certificate(&order);
     ca.config.crl_url = "https://pa.example/crl2";
     ca_fixture_restart(&ca);
     peer_send(&ca, *state, order.url, "", &read);
@@ -107,9 +126,9 @@ a_poll_completes_what_waited_for_the_token(void **state)
     size_t len;
 
     peer_enrol(&ca, *state, "1234", &order);
-    crash_before_certificate();
-    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL, attempted = strftime('%s','now') + 100"
-                        " WHERE der IS NULL AND voided = 0");
+    crash_before_certificate(&order);
+    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL, attempted = not_after WHERE der IS NULL"
+                        " AND voided = 0");
     peer_send(&ca, *state, order.url, "", &waiting); /* somebody else is at it */
     assert_string_equal(got_text(&waiting, "status"), "processing");
     assert_string_equal(got_header(&waiting, "Retry-After"), "5");
@@ -119,6 +138,34 @@ a_poll_completes_what_waited_for_the_token(void **state)
 }
 
 /* The serial is assigned, and read back: by then another process may have ended the order. */
+/* Another process that is always faster: the order of an issuance that gets its serial is ended. */
+static void
+meet_another_process(void)
+{
+#define ENDED                                                                                      \
+    "BEGIN UPDATE issuance SET voided = 1 WHERE order_id = NEW.order_id;"                          \
+    " UPDATE acme_order SET status = 'invalid' WHERE id = NEW.order_id;"
+    if (!acme_store_is_uri(postgres_or_file(ca.store_path))) {
+        ca_fixture_sql(&ca,
+                       "CREATE TRIGGER other AFTER UPDATE OF serial ON issuance " ENDED " END");
+        return;
+    }
+    ca_fixture_sql(&ca, "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$" ENDED
+                        " RETURN NULL; END$$");
+    ca_fixture_sql(&ca, "CREATE TRIGGER other AFTER UPDATE OF serial ON issuance FOR EACH ROW"
+                        " EXECUTE FUNCTION other()");
+#undef ENDED
+}
+
+static void
+part_from_it(void)
+{
+    if (acme_store_is_uri(postgres_or_file(ca.store_path)))
+        ca_fixture_sql(&ca, "DROP FUNCTION other CASCADE");
+    else
+        ca_fixture_sql(&ca, "DROP TRIGGER other");
+}
+
 static void
 an_order_that_another_process_ended_meanwhile_is_left_alone(void **state)
 {
@@ -126,13 +173,11 @@ an_order_that_another_process_ended_meanwhile_is_left_alone(void **state)
     GOT got = {.status = 0};
 
     peer_enrol(&ca, *state, "1234", &order);
-    crash_before_certificate();
+    crash_before_certificate(&order);
     ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL WHERE der IS NULL AND voided = 0");
-    ca_fixture_sql(&ca, "CREATE TRIGGER other AFTER UPDATE OF serial ON issuance BEGIN"
-                        " UPDATE issuance SET voided = 1 WHERE order_id = NEW.order_id;"
-                        " UPDATE acme_order SET status = 'invalid' WHERE id = NEW.order_id; END");
+    meet_another_process();
     peer_send(&ca, *state, order.url, "", &got);
-    ca_fixture_sql(&ca, "DROP TRIGGER other");
+    part_from_it();
     assert_int_equal(got.status, 200);
     assert_string_equal(got_text(&got, "status"), "invalid");
     assert_null(json_object_get(got.json, "certificate"));
@@ -144,7 +189,7 @@ the_tick_completes_what_nobody_polls_for(void **state)
     struct peer_order order;
 
     peer_enrol(&ca, *state, "1234", &order);
-    crash_before_certificate();
+    crash_before_certificate(&order);
     acme_server_expire(ca.server);
     assert_int_equal(
         ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
@@ -159,7 +204,7 @@ each_tick_completes_what_waits(void **state)
 
     acme_server_tick(ca.server);
     peer_enrol(&ca, *state, "1234", &order);
-    crash_before_certificate();
+    crash_before_certificate(&order);
     acme_server_tick(ca.server);
     assert_int_equal(
         ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
@@ -287,6 +332,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_restart_completes_what_was_about_to_be_signed),
+        cmocka_unit_test(a_check_completes_and_voids_nothing),
         cmocka_unit_test(a_restart_under_another_profile_voids_it_and_its_serial_is_never_used),
         cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
         cmocka_unit_test(an_order_that_another_process_ended_meanwhile_is_left_alone),

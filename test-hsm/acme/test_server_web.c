@@ -619,10 +619,10 @@ a_token_that_is_away_is_told_and_the_page_loaded_again_has_the_certificate(void 
     open_form(&browser);
     make_wish(&wish, "1234");
     confirm(&browser, &wish, path);
-    ca_fixture_sql(&ca, "UPDATE issuance SET der = NULL, chain = NULL, attempted = not_after WHERE"
-                        " order_id = (SELECT id FROM acme_order ORDER BY rowid DESC LIMIT 1)");
-    ca_fixture_sql(&ca, "UPDATE acme_order SET status = 'processing' WHERE id ="
-                        " (SELECT id FROM acme_order ORDER BY rowid DESC LIMIT 1)");
+    ca_fixture_order_sql(&ca, path,
+                         "UPDATE issuance SET der = NULL, chain = NULL, attempted = not_after WHERE"
+                         " order_id = ?");
+    ca_fixture_order_sql(&ca, path, "UPDATE acme_order SET status = 'processing' WHERE id = ?");
     get(path, &waiting);
     assert_page(&waiting, 200, "does not answer at the moment");
     assert_string_equal(got_header(&waiting, "Retry-After"), "5");
@@ -646,11 +646,10 @@ a_request_that_became_void_says_so(void **state)
     open_form(&browser);
     make_wish(&wish, "1234");
     confirm(&browser, &wish, path);
-    ca_fixture_sql(&ca,
-                   "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0, under = 'x'"
-                   " WHERE order_id = (SELECT id FROM acme_order ORDER BY rowid DESC LIMIT 1)");
-    ca_fixture_sql(&ca, "UPDATE acme_order SET status = 'processing' WHERE id ="
-                        " (SELECT id FROM acme_order ORDER BY rowid DESC LIMIT 1)");
+    ca_fixture_order_sql(&ca, path,
+                         "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0, under = 'x'"
+                         " WHERE order_id = ?");
+    ca_fixture_order_sql(&ca, path, "UPDATE acme_order SET status = 'processing' WHERE id = ?");
     get(path, &got);
     assert_page(&got, 200, "the certificate could not be issued: place a new order");
 }
@@ -786,10 +785,11 @@ passwords_are_tried_so_often_an_hour(void **state)
     GOT limited = {.status = 0};
 
     (void)state;
+    ca_fixture_sql(&ca, "DELETE FROM rate");
     ask_as("alice", "nothing", &last);
     assert_int_equal(last.status, 401);
-    ca_fixture_sql(&ca, "UPDATE rate SET used_until = (strftime('%s','now') + 3600) * 1000000"
-                        " WHERE subject LIKE 'logins %'");
+    ca_fixture_sql(&ca, "UPDATE rate SET used_until = used_until + 3550000000 WHERE subject LIKE"
+                        " 'logins %'");
     ask_as("alice", PASSWORD, &limited);
     assert_page(&limited, 429, "There were too many passwords from this address.");
     ca_fixture_sql(&ca, "DELETE FROM rate");
@@ -808,10 +808,10 @@ the_status_tells_what_an_operator_asks_first(void **state)
     make_wish(&wish, "4321");
     confirm(&browser, &wish, path);
     ca_fixture_sql(&ca, "DELETE FROM revocation");
-    ca_fixture_sql(&ca, "UPDATE issuance SET not_after = strftime('%s','now') + 86400 WHERE"
+    ca_fixture_sql(&ca, "UPDATE issuance SET not_after = attempted + 86400 WHERE"
                         " spc = '4321'");
     ca_fixture_sql(&ca, "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
-                        " revoked, next_try, tries) SELECT order_id, x'30', serial, 4, 'operator',"
+                        " revoked, next_try, tries) SELECT order_id, point, serial, 4, 'operator',"
                         " 1700000000, 1700000100, 3 FROM issuance WHERE spc = '1234' LIMIT 1");
     add_user("carol", PASSWORD, HSM_OK);
     ask_as("carol", PASSWORD, &got);

@@ -33,6 +33,7 @@
 
 #include "data.h"
 #include "peer.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 #define PATH_SIZE 4300
@@ -175,6 +176,25 @@ text_of(const char *path)
     return (char *)octets;
 }
 
+/* As an operator moves to PostgreSQL: another line of the configuration, if it is to be one. */
+static void
+choose_store(void)
+{
+    char *text = text_of(config), *rest = NULL;
+    FILE *to = fopen(config, "w");
+
+    assert_non_null(to);
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (strncmp(line, "store = ", 8) == 0)
+            fprintf(to, "store = %s\n", postgres_or_file(in_dir("sti-pa.db")));
+        else
+            fprintf(to, "%s\n", line);
+    }
+    assert_int_equal(fclose(to), 0);
+    free(text);
+}
+
 static void
 init_makes_what_is_missing_and_keeps_what_is_there(void **state)
 {
@@ -187,6 +207,7 @@ init_makes_what_is_missing_and_keeps_what_is_there(void **state)
 
     (void)state;
     assert_succeeds(init());
+    choose_store();
     for (size_t i = 0; i < FILES; i++)
         before[i] = text_of(in_dir(files[i]));
     assert_succeeds(init());
@@ -201,6 +222,9 @@ init_makes_what_is_missing_and_keeps_what_is_there(void **state)
     assert_succeeds(init());
     assert_int_equal(access(in_dir("pa-crl-chain.pem"), R_OK), 0);
     assert_succeeds(run("serve", "--config", config, "--check", NULL));
+    assert_null(strstr(output, "signed")); /* to look is not to publish */
+    assert_succeeds(run("events", "--config", config, NULL));
+    assert_string_equal(output, "");
 }
 
 static void
@@ -337,13 +361,18 @@ an_operator_decides_of_what_waits(void **state)
     struct acme_store *store = NULL;
     static const char insert[] =
         "INSERT INTO revocation (issuer, serial, reason, requester, account, state, asked) VALUES"
-        " (x'300b3109300706035504030c00', ?, 1, 'a test', '1001', 'queued', 1768478400)";
+        " (?, ?, 1, 'a test', '1001', 'queued', 1768478400)";
+    static const uint8_t issuer[] = {0x30, 0x0b, 0x31, 0x09, 0x30, 0x07, 0x06,
+                                     0x03, 0x55, 0x04, 0x03, 0x0c, 0x00};
 
     (void)state;
-    assert_int_equal(acme_store_open(in_dir("sti-pa.db"), acme_authority_migrations, &store),
-                     HSM_OK);
+    assert_int_equal(
+        acme_store_open(postgres_or_file(in_dir("sti-pa.db")), acme_authority_migrations, &store),
+        HSM_OK);
     for (uint8_t serial = 1; serial <= 2; serial++)
-        assert_int_equal(acme_store_run(store, NULL, insert, "b", &serial, (size_t)1), HSM_OK);
+        assert_int_equal(
+            acme_store_run(store, NULL, insert, "bb", issuer, sizeof(issuer), &serial, (size_t)1),
+            HSM_OK);
     acme_store_close(store);
     assert_succeeds(run("revocation", "list", "--config", config, NULL));
     assert_non_null(strstr(output, "1  queued  2026-01-15T12:00:00Z  serial 01  keyCompromise"));

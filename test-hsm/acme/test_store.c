@@ -310,6 +310,44 @@ threads_wait_for_each_others_transactions(void **state)
     assert_int_equal(number(*state, "SELECT value FROM counter"), THREADS * ROUNDS);
 }
 
+/* Of its own thread: who is within the transaction sees what it has changed. */
+static void *
+count_items(void *context)
+{
+    struct acme_store *store = context;
+    struct acme_rows *rows = NULL;
+    intptr_t count = -1;
+
+    if (acme_store_query(store, &rows, "SELECT count(*) FROM item", "") == HSM_OK &&
+        acme_rows_next(rows))
+        count = (intptr_t)acme_rows_int(rows, 0);
+    acme_rows_free(rows);
+    return (void *)count;
+}
+
+static intptr_t
+items_seen_by_another_thread(struct acme_store *store)
+{
+    pthread_t thread;
+    void *count = NULL;
+
+    assert_int_equal(pthread_create(&thread, NULL, count_items, store), 0);
+    assert_int_equal(pthread_join(thread, &count), 0); /* without an end if it had to wait */
+    return (intptr_t)count;
+}
+
+static void
+another_thread_reads_on_during_a_transaction_what_was_durable_before(void **state)
+{
+    assert_int_equal(add(*state, "before"), HSM_OK);
+    assert_int_equal(acme_store_begin(*state), HSM_OK);
+    assert_int_equal(add(*state, "within"), HSM_OK);
+    assert_int_equal(items_seen_by_another_thread(*state), 1);
+    assert_int_equal(number(*state, "SELECT count(*) FROM item"), 2);
+    assert_int_equal(acme_store_commit(*state), HSM_OK);
+    assert_int_equal(items_seen_by_another_thread(*state), 2);
+}
+
 static void
 an_insert_tells_the_number_that_it_got(void **state)
 {
@@ -614,6 +652,7 @@ a_server_without_durability_is_refused(void **state)
         OPENED(transactions_do_not_nest_and_commit_needs_one),                                     \
         OPENED(nothing_follows_in_a_transaction_after_a_statement_that_failed),                    \
         OPENED(threads_wait_for_each_others_transactions),                                         \
+        OPENED(another_thread_reads_on_during_a_transaction_what_was_durable_before),              \
         OPENED(an_insert_tells_the_number_that_it_got),                                            \
         OPENED(a_table_that_only_grows_refuses_all_else),                                          \
         ALONE(two_processes_open_and_write_one_place), OPENED(a_store_is_not_used_after_fork),     \

@@ -18,6 +18,7 @@
 
 #define ANSWER_MAX 8192 /* octets of an answer */
 #define OPENING_US 2000 /* between two connections */
+#define REST_US    1.0
 
 struct caller {
     int fd;
@@ -109,6 +110,16 @@ end_call(struct run *run, struct caller *caller)
         load->latencies_us[out->latencies++] = bench_now_us() - caller->begun_us;
 }
 
+/* Who asks the kernel without a break holds the lock that the server's write() needs. */
+static void
+rest(void)
+{
+    double end_us = bench_now_us() + REST_US;
+
+    while (bench_now_us() < end_us)
+        continue;
+}
+
 /* Answers that are there; who has one calls again at once, if `again`. */
 static void
 take_answers(struct run *run, bool again)
@@ -117,6 +128,8 @@ take_answers(struct run *run, bool again)
     int count = epoll_wait(run->epoll, events, BENCH_LOAD_MAX, 0);
 
     bench_check(count >= 0, "epoll_wait");
+    if (count == 0)
+        rest();
     for (int i = 0; i < count; i++) {
         struct caller *caller = events[i].data.ptr;
 

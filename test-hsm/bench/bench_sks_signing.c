@@ -2,7 +2,6 @@
 #define _GNU_SOURCE /* asprintf */
 #include "bench_sks_signing.h"
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,20 +20,22 @@
 
 #include "bench.h"
 #include "bench_load.h"
+#include "bench_process.h"
 #include "bench_raw.h"
 #include "ecosystem.h"
 #include "fault_client.h"
 
-#define TOKEN       "all"
-#define X5U         "https://cr.example/0123456789abcdef0123456789abcdef.pem"
-#define ROUNDS      5
-#define WORKERS     2
-#define THREADS     4
-#define IN_FLIGHT   64
-#define IDLE        1000 /* connections */
-#define LATENCIES   200000
-#define SECONDS     1.0 /* of one side of a round */
-#define WORKERS_MAX 4
+#define TOKEN     "all"
+#define X5U       "https://cr.example/0123456789abcdef0123456789abcdef.pem"
+#define ROUNDS    5
+#define WORKERS   2
+#define THREADS   4
+#define IN_FLIGHT 64
+#define IDLE      1000 /* connections */
+#define LATENCIES 200000
+#define SECONDS   1.0 /* of one side of a round */
+#define TURNS     10 /* of each side in a round, alternating: the host is not always as fast */
+#define TURN_S    (SECONDS / TURNS)
 
 static char *path_of_catalogue, *path_of_tls, *path_of_roots;
 
@@ -83,62 +84,6 @@ make_world(void)
         _exit(0);
     }
     bench_check(wait(NULL) == child, "the world");
-}
-
-/* ---- processes ---- */
-
-/** A process that serves or signs. */
-struct process {
-    pid_t pid;
-    int from; /* what it says */
-};
-
-/* The child returns `true`, with the end of the pipe that it writes to. */
-static bool
-begin(struct process *out, int *to)
-{
-    int ends[2];
-
-    bench_check(pipe(ends) == 0, "a pipe");
-    out->pid = fork();
-    bench_check(out->pid >= 0, "fork");
-    close(ends[out->pid == 0 ? 0 : 1]);
-    *to = ends[1];
-    out->from = ends[0];
-    return out->pid == 0;
-}
-
-static void
-say(int to, const void *what, size_t len)
-{
-    bench_check(write(to, what, len) == (ssize_t)len, "a pipe");
-}
-
-static void
-hear(const struct process *process, void *what, size_t len)
-{
-    bench_check(read(process->from, what, len) == (ssize_t)len, "a process");
-}
-
-static void
-end(struct process *process)
-{
-    kill(process->pid, SIGTERM);
-    bench_check(waitpid(process->pid, NULL, 0) == process->pid, "a process");
-    close(process->from);
-}
-
-/* Microseconds of processor time. */
-static double
-cpu_us(pid_t pid)
-{
-    clockid_t clock = CLOCK_PROCESS_CPUTIME_ID;
-    struct timespec t;
-
-    bench_check((pid == 0 || clock_getcpuclockid(pid, &clock) == 0) &&
-                    clock_gettime(clock, &t) == 0,
-                "a processor clock");
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
 /* ---- servers ---- */
@@ -209,27 +154,27 @@ serve(const struct served *served, int to)
     eco_must(acme_http_loop_listen(loop, &server), "listening");
     if (served->fault != NULL)
         fault("%s", served->fault);
-    say(to, "", 1);
+    bench_say(to, "", 1);
     eco_must(acme_http_loop_run(loop), "serving");
     _exit(0);
 }
 
 static void
-begin_serving(const struct served *served, struct process *out)
+begin_serving(const struct served *served, struct bench_process *out)
 {
     char octet;
     int to;
 
-    if (begin(out, &to))
+    if (bench_begin(out, &to))
         serve(served, to);
     close(to);
-    hear(out, &octet, 1);
+    bench_hear(out, &octet, 1);
 }
 
 /* ---- the token's own signatures, in a process as well ---- */
 
 struct raw_result {
-    double per_s, cpu_us;
+    double count, seconds, cpu_us;
 };
 
 /** Threads that sign, as raw sessions or as the STI-AS does. */
@@ -285,56 +230,68 @@ sleep_for_ever(void *unused)
     return unused;
 }
 
+static void
+take_turn(const struct bench_raw *raw, struct raw_result *out)
+{
+    double begun_us, cpu;
+
+    for (int i = 0; i < 20; i++)
+        bench_raw_sign(raw, 0);
+    cpu = bench_cpu_us(0);
+    begun_us = bench_now_us();
+    for (out->count = 0; bench_now_us() < begun_us + TURN_S * 1e6; out->count++)
+        bench_raw_sign(raw, 0);
+    out->seconds = (bench_now_us() - begun_us) / 1e6;
+    out->cpu_us = bench_cpu_us(0) - cpu;
+}
+
 /* As the server is: one thread signs and others sleep. A process of a single thread would be spared
- * the locks of malloc() and of the module. */
+ * the locks of malloc() and of the module. It signs for a turn whenever it is told to. */
 static void
 sign_raw(int to)
 {
     struct raw_result result;
     struct bench_raw raw = {.list = NULL};
-    struct signing_thread this = {.raw = &raw};
     pthread_t other;
-    double begun, cpu;
+    char octet;
 
     (void)open_token(1);
     bench_raw_open(&raw, TOKEN, 1);
     bench_check(pthread_create(&other, NULL, sleep_for_ever, NULL) == 0, "a thread");
-    for (int i = 0; i < 100; i++)
-        bench_raw_sign(&raw, 0);
-    say(to, "", 1);
-    begun = bench_now_us();
-    cpu = cpu_us(0);
-    (void)sign_for_a_while(&this);
-    result.per_s = this.count / (bench_now_us() - begun) * 1e6;
-    result.cpu_us = (cpu_us(0) - cpu) / this.count;
-    say(to, &result, sizeof(result));
+    bench_say(to, "", 1);
+    while (read(to, &octet, 1) == 1) {
+        take_turn(&raw, &result);
+        bench_say(to, &result, sizeof(result));
+    }
     _exit(0);
 }
 
-/* Processes that sign at once: their rates together, the processor time of one signature. */
-static struct raw_result
-raw_rate(unsigned processes)
+static void
+begin_raw(struct bench_process *out)
 {
-    struct process all[WORKERS_MAX];
-    struct raw_result sum = {0, 0};
-    struct raw_result one;
     char octet;
     int to;
 
-    for (unsigned i = 0; i < processes; i++) {
-        if (begin(&all[i], &to))
-            sign_raw(to);
-        close(to);
+    if (bench_begin(out, &to))
+        sign_raw(to);
+    close(to);
+    bench_hear(out, &octet, 1);
+}
+
+/* A turn of all of them at once, added to what is there. */
+static void
+add_raw_turn(const struct bench_process *raw, unsigned count, struct raw_result *sum)
+{
+    struct raw_result one;
+
+    for (unsigned i = 0; i < count; i++)
+        bench_say(raw[i].from, "", 1);
+    for (unsigned i = 0; i < count; i++) {
+        bench_hear(&raw[i], &one, sizeof(one));
+        sum->count += one.count;
+        sum->seconds += one.seconds / count;
+        sum->cpu_us += one.cpu_us;
     }
-    for (unsigned i = 0; i < processes; i++)
-        hear(&all[i], &octet, 1);
-    for (unsigned i = 0; i < processes; i++) {
-        hear(&all[i], &one, sizeof(one));
-        sum.per_s += one.per_s;
-        sum.cpu_us += one.cpu_us / processes;
-        end(&all[i]);
-    }
-    return sum;
 }
 
 /* ---- rows ---- */
@@ -440,23 +397,30 @@ static void
 processor_time(void)
 {
     static const char name[] = "server CPU of a signed call / C_Sign";
-    struct process server;
+    struct bench_process server, raw;
     double ratios[ROUNDS];
 
     begin_serving(&local, &server);
+    begin_raw(&raw);
     for (size_t i = 0; i < ROUNDS; i++) {
-        struct bench_loaded loaded;
-        double cpu;
+        struct raw_result signatures = {0, 0, 0};
+        double calls = 0, cpu = 0;
 
-        (void)load((struct bench_load){.socket = path_of_socket, .connections = 8, .seconds = 0.2});
-        cpu = cpu_us(server.pid);
-        loaded = load(
-            (struct bench_load){.socket = path_of_socket, .connections = 8, .seconds = SECONDS});
-        cpu = (cpu_us(server.pid) - cpu) / (double)loaded.in_all;
-        ratios[i] = cpu / raw_rate(1).cpu_us;
+        for (int turn = 0; turn < TURNS; turn++) {
+            double before = bench_cpu_us(server.pid);
+
+            calls +=
+                (double)load((struct bench_load){
+                                 .socket = path_of_socket, .connections = 8, .seconds = TURN_S})
+                    .in_all;
+            cpu += bench_cpu_us(server.pid) - before;
+            add_raw_turn(&raw, 1, &signatures);
+        }
+        ratios[i] = (cpu / calls) / (signatures.cpu_us / signatures.count);
         progress(name, i);
     }
-    end(&server);
+    bench_end(&raw);
+    bench_end(&server);
     bench_at_most("sks", name, "ratio", 1.25, ratios, ROUNDS);
 }
 
@@ -464,20 +428,32 @@ static void
 throughput(void)
 {
     static const char name[] = "calls/s of 2 workers / C_Sign of 2 processes";
-    struct process servers[WORKERS];
+    struct bench_process servers[WORKERS], raw[WORKERS];
     double ratios[ROUNDS];
 
-    for (size_t i = 0; i < WORKERS; i++)
+    for (size_t i = 0; i < WORKERS; i++) {
         begin_serving(&local, &servers[i]);
+        begin_raw(&raw[i]);
+    }
     for (size_t i = 0; i < ROUNDS; i++) {
-        struct bench_loaded loaded = load(
-            (struct bench_load){.socket = path_of_socket, .connections = 16, .seconds = SECONDS});
+        struct raw_result signatures = {0, 0, 0};
+        double calls = 0, seconds = 0;
 
-        ratios[i] = (double)loaded.answers / loaded.seconds / raw_rate(WORKERS).per_s;
+        for (int turn = 0; turn < TURNS; turn++) {
+            struct bench_loaded loaded = load((struct bench_load){
+                .socket = path_of_socket, .connections = 16, .seconds = TURN_S});
+
+            calls += (double)loaded.answers;
+            seconds += loaded.seconds;
+            add_raw_turn(raw, WORKERS, &signatures);
+        }
+        ratios[i] = (calls / seconds) / (signatures.count / signatures.seconds);
         progress(name, i);
     }
-    for (size_t i = 0; i < WORKERS; i++)
-        end(&servers[i]);
+    for (size_t i = 0; i < WORKERS; i++) {
+        bench_end(&raw[i]);
+        bench_end(&servers[i]);
+    }
     bench_at_least("sks", name, "ratio", 0.9, ratios, ROUNDS);
 }
 
@@ -489,32 +465,43 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Latencies at 70 % of what the server has just shown that it can; how many. */
+static size_t
+tail_turn(double *latencies, size_t max)
+{
+    struct bench_loaded full =
+        load((struct bench_load){.socket = path_of_socket, .connections = 8, .seconds = TURN_S});
+
+    return load((struct bench_load){
+                    .socket = path_of_socket,
+                    .connections = 8,
+                    .per_s = 0.7 * (double)full.answers / full.seconds,
+                    .seconds = 2 * TURN_S,
+                    .latencies_us = latencies,
+                    .latencies_max = max,
+                })
+        .latencies;
+}
+
 static void
 tail(void)
 {
     static const char name[] = "p99 / median of calls at 70 % load";
     static double latencies[LATENCIES];
-    struct process server;
+    struct bench_process server;
     double ratios[ROUNDS];
 
     begin_serving(&local, &server);
     for (size_t i = 0; i < ROUNDS; i++) {
-        struct bench_loaded full = load(
-            (struct bench_load){.socket = path_of_socket, .connections = 8, .seconds = SECONDS});
-        struct bench_loaded part = load((struct bench_load){
-            .socket = path_of_socket,
-            .connections = 8,
-            .per_s = 0.7 * (double)full.answers / full.seconds,
-            .seconds = 2 * SECONDS,
-            .latencies_us = latencies,
-            .latencies_max = LATENCIES,
-        });
+        size_t count = 0;
 
-        qsort(latencies, part.latencies, sizeof(latencies[0]), by_value);
-        ratios[i] = latencies[part.latencies * 99 / 100] / latencies[part.latencies / 2];
+        for (int turn = 0; turn < TURNS; turn++)
+            count += tail_turn(latencies + count, LATENCIES - count);
+        qsort(latencies, count, sizeof(latencies[0]), by_value);
+        ratios[i] = latencies[count * 99 / 100] / latencies[count / 2];
         progress(name, i);
     }
-    end(&server);
+    bench_end(&server);
     bench_at_most("sks", name, "ratio", 3, ratios, ROUNDS);
 }
 
@@ -581,7 +568,7 @@ idle_connections(void)
         .listener = remote_listener, .address = "127.0.0.1:0", .is_tls = true, .threads = THREADS};
     unsigned port = acme_http_listener_port(remote_listener);
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-    struct process server;
+    struct bench_process server;
     double sizes[ROUNDS];
 
     for (size_t i = 0; i < ROUNDS; i++) {
@@ -600,7 +587,7 @@ idle_connections(void)
         for (size_t k = 0; k < IDLE; k++)
             disconnect_tls(connections[k]);
         disconnect_tls(warm);
-        end(&server);
+        bench_end(&server);
         progress(name, i);
     }
     SSL_CTX_free(ctx);
@@ -646,7 +633,7 @@ static void
 fairness(void)
 {
     static const char name[] = "64 callers, token of 1 ms: calls of the first / of the last";
-    struct process server;
+    struct bench_process server;
     double ratios[ROUNDS];
 
     const struct served served = {
@@ -660,11 +647,11 @@ fairness(void)
         ratios[i] = (double)loaded.most / (double)loaded.fewest;
         progress(name, i);
     }
-    end(&server);
+    bench_end(&server);
     bench_at_most("sks", name, "ratio", 2, ratios, ROUNDS);
 }
 
-/* bench_sks [PART ...]; a part that adds the fault module has a process of its own for that. */
+/* bench_sks [PART ...]; who adds the fault module is a process of its own. */
 static const struct part {
     const char *name;
     void (*run)(void);

@@ -68,7 +68,7 @@ done
 
 call() { # SCENARIO TO_PORT CALLS FROM TO EXTRA_HEADER
     (cd "$work" && sipp -sf "$sip/$1.xml" -i 127.0.0.1 -p $caller -m "$3" -r 10 -key from "$4" -key to "$5" -key extra "$6" \
-        -nostdin -trace_err -error_file "$work/$1.err" -timeout 30 -timeout_error "127.0.0.1:$2") >"$work/$1.out" 2>&1 </dev/null ||
+        -nostdin -trace_logs -log_file "$work/answers.log" -trace_err -error_file "$work/$1.err" -timeout 30 -timeout_error "127.0.0.1:$2") >"$work/$1.out" 2>&1 </dev/null ||
         fail "$1: $(tail -n 30 "$work/$1.out")"
 }
 calls_with() { grep -cE "$1" "$work/calls.log" || true; } # REGULAR EXPRESSION: over what the called noted
@@ -96,10 +96,35 @@ call refused $verifier 1 12155551212 12155551213 "Identity: ${stolen/$signature/
 call uac $verifier 1 12155551212 12155551213 "Identity: $stolen" # and as it was it passes
 [ "$(calls_with '')" = 23 ] || fail "$(calls_with '') calls reached the called"
 
+# --- a call that was diverted has several: all are judged (RFC 8946)
+sign() { # MEMBERS: of a request of 3GPP
+    curl -sS --noproxy '*' --unix-socket "$STI_SKS_SOCKET" -H 'Content-Type: application/json' \
+        -d "{\"signingRequest\":{\"iat\":$(date +%s),\"orig\":{\"tn\":\"12155551212\"},$1}}" \
+        http://localhost/stir/v1/signing | jq -er .signingResponse.identityHeader
+}
+div() { sign "\"ppt\":\"div\",\"div\":{\"tn\":\"$1\"},\"dest\":{\"tn\":[\"$2\"]}"; } # FROM TO
+first=$(div 12155551213 12155551214)
+second=$(div 12155551214 12155551215)
+newline=$'\r\n'
+call uac $verifier 1 12155551212 12155551215 "Identity: $second${newline}Identity: $stolen${newline}y: $first"
+[ "$(calls_with 'verstat=TN-Validation-Passed')" = 23 ] || fail "a diverted call does not pass: $(tail -n 1 "$work/calls.log")"
+call refused $verifier 1 12155551212 12155551215 "Identity: $stolen${newline}Identity: $second" # a link is missing
+call refused $verifier 1 12155551212 12155551214 "Identity: $first"
+# one that is wrong beside one that is good: the call passes, and its answer says which (RFC 9410)
+call uac $verifier 1 12155551212 12155551213 "Identity: $stolen${newline}Identity: $second"
+[ "$(calls_with 'verstat=TN-Validation-Passed')" = 24 ] || fail "of two one is good: $(tail -n 1 "$work/calls.log")"
+grep -q "Reason=.*cause=438.*ppi=\"\.\.$(cut -d';' -f1 <<<"$second" | cut -d. -f3)\"" "$work/answers.log" ||
+    fail "no Reason in the answer: $(tail -n 1 "$work/answers.log")"
+headers=$(for _ in $(seq 8); do printf 'Identity: %s\r\n' "$stolen"; done)
+call uac $verifier 1 12155551212 12155551213 "$headers"
+[ "$(calls_with 'verstat=TN-Validation-Passed')" = 25 ] || fail "eight headers: $(tail -n 1 "$work/calls.log")"
+call uac $verifier 1 12155551212 12155551213 "$headers${newline}Identity: $stolen"
+[ "$(calls_with 'verstat=No-TN-Validation')" = 2 ] || fail "more headers than are judged: $(tail -n 1 "$work/calls.log")"
+
 # --- without the STI-AS and STI-VS calls go on, unsigned, and say so
 "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
 call uac $signer 1 12155551212 12155551213 'X-Nothing: x'
-[ "$(calls_with 'verstat=No-TN-Validation')" = 2 ] || fail "without sti-sks: $(tail -n 1 "$work/calls.log")"
-[ "$(calls_with "$identity")" = 22 ] || fail "signed without sti-sks"
+[ "$(calls_with 'verstat=No-TN-Validation')" = 3 ] || fail "without sti-sks: $(tail -n 1 "$work/calls.log")"
+[ "$(calls_with "$identity")" = 25 ] || fail "signed without sti-sks"
 if grep -lF "$(head -n 1 "$STI_SKS_TOKEN_FILE")" "$work"/*.log; then fail "the bearer token in a log"; fi
-echo "24 calls through two Kamailios; 4 refused"
+echo "28 calls through two Kamailios; 6 refused"

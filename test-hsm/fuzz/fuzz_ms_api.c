@@ -13,6 +13,11 @@
 
 #include "fuzz.h"
 
+static const struct sks_dial_plan plan = {.country_code = "1",
+                                          .national_prefix = "1",
+                                          .international_prefix = "011",
+                                          .national_digits = 10};
+
 /* What may be signed is canonical (RFC 8225 section 9): parsed and written again it is the same. */
 static void
 check_payload(const struct sks_claims *claims)
@@ -38,7 +43,7 @@ fuzz_signing(const char *text, size_t len)
     struct ms_signing signing;
     struct ms_fault fault = {.error = MS_INTERNAL};
 
-    if (ms_signing_parse(text, len, "1", &signing, &fault)) {
+    if (ms_signing_parse(text, len, &plan, &signing, &fault)) {
         if (ms_signing_check(&signing, NULL, &fault))
             check_payload(&signing.claims);
         else
@@ -55,7 +60,7 @@ fuzz_verification(const char *text, size_t len)
     struct ms_verification verification;
     struct ms_fault fault = {.error = MS_INTERNAL};
 
-    if (ms_verification_parse(text, len, &verification, &fault)) {
+    if (ms_verification_parse(text, len, &plan, &verification, &fault)) {
         fuzz_assert((verification.call.identity != NULL) + verification.call.identity_count > 0);
         fuzz_assert((verification.call.identity != NULL) + verification.call.identity_count <=
                     SKS_IDENTITIES_MAX);

@@ -237,6 +237,50 @@ a_ca_that_refuses_leaves_the_present_key(void **state)
     assert_int_equal(account_keys(), 1);
 }
 
+static void
+another_account_is_made_where_the_ca_has_ended_one(void **state)
+{
+    struct sks_account *account = NULL;
+    struct hsm_reason why = {""};
+    char kid[CA_URL_SIZE], label[SKS_ACCOUNT_LABEL_MAX + 1];
+
+    (void)state;
+    snprintf(kid, sizeof(kid), "%s", kid_now());
+    snprintf(label, sizeof(label), "%s", noted().label);
+    must(open_account(&account, &why), &why);
+    assert_int_equal(sks_account_replace(account, &why), HSM_ERR_USAGE);
+    assert_string_equal(noted().label, label);
+
+    assert_int_equal(acme_server_account_revoke(ca.store, strrchr(kid, '/') + 1), HSM_OK);
+    assert_int_equal(acme_client_account(sks_account_client(account), &why), HSM_ERR_DENIED);
+    must(sks_account_replace(account, &why), &why);
+    assert_string_not_equal(acme_client_kid(sks_account_client(account)), kid);
+    assert_string_not_equal(noted().label, label);
+    snprintf(kid, sizeof(kid), "%s", acme_client_kid(sks_account_client(account)));
+    sks_account_close(account);
+    assert_string_equal(kid_now(), kid);
+    assert_int_equal(account_keys(), 1);
+}
+
+static void
+a_ca_that_is_away_ends_no_account(void **state)
+{
+    struct sks_account *account = NULL;
+    struct hsm_reason why = {""};
+    char label[SKS_ACCOUNT_LABEL_MAX + 1];
+
+    (void)state;
+    (void)kid_now();
+    snprintf(label, sizeof(label), "%s", noted().label);
+    must(open_account(&account, &why), &why);
+    broken_path = "/acme/new-account";
+    broken_status = 500;
+    ca.intercept = break_path;
+    assert_int_equal(sks_account_replace(account, &why), HSM_ERR_BUSY);
+    assert_string_equal(noted().label, label);
+    sks_account_close(account);
+}
+
 /* A key that another CA's account has stays. */
 static void
 a_shared_key_is_kept(void **state)
@@ -328,6 +372,8 @@ main(void)
         CASE(death_after_the_ca_took_the_key_is_survived),
         CASE(a_ca_that_is_busy_is_asked_again_when_the_account_is_opened),
         CASE(a_ca_that_refuses_leaves_the_present_key),
+        CASE(another_account_is_made_where_the_ca_has_ended_one),
+        CASE(a_ca_that_is_away_ends_no_account),
         CASE(a_shared_key_is_kept),
     };
 

@@ -24,6 +24,8 @@ static const char *const to_14[] = {"12155551214"};
 static const char *const to_alice[] = {"sip:alice@example.com"};
 static const char *const ets_wps[] = {"ets.0", "wps.0"};
 static const char *const esnet[] = {"esnet.0"};
+static const char *const too_long[] = {
+    "a.0123456789012345678901234567890123456789012345678901234567890123"};
 
 /* What all of one kind need. */
 #define BASE   .orig_tn = "12155551212", .dest_tn = to_13, .dest_tn_count = 1, .iat = 1768478400
@@ -176,6 +178,7 @@ what_a_standard_forbids_is_refused(void **state)
         {"rph", {BASE, .ppt = SKS_PPT_RPH, .rph_auth = ets_wps, .rph_count = SKS_RPH_MAX + 1}},
         {"sph", {SHAKEN, .sph = "psap-callback"}},
         {"sph", {RPH, .sph = "psap-callback"}}, /* without an esnet value */
+        {"rph", {BASE, .ppt = SKS_PPT_RPH, .rph_auth = too_long, .rph_count = 1}},
         {"sph", {BASE, .ppt = SKS_PPT_RPH, .rph_auth = esnet, .rph_count = 1, .sph = "urgent"}},
         {"rcd", {RCD}},
         {"rcdi", {SHAKEN, .rcdi = rcd}},

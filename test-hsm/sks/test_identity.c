@@ -31,6 +31,7 @@ static const struct {
     {"h.p.s;info=<https://a/b;c=d>", "h.p.s", "https://a/b;c=d", NULL, NULL},
     {"h.p.s;info=<not a uri>", "h.p.s", "not a uri", NULL, NULL},
     {"h.p.s;x;y=1;z=\"a b\";z=2;info=<" URL ">", "h.p.s", URL, NULL, NULL},
+    {"h.p.s;x=\"a \\\"b\\\\\";info=<" URL ">;y=\"\xc3\xa9\"", "h.p.s", URL, NULL, NULL},
     {"h.p.s;alg=ES256;ppt=shaken", "h.p.s", NULL, "ES256", "shaken"},
     {"h.p.s", "h.p.s", NULL, NULL, NULL},
     {"..s-_+/=;info=<" URL ">", "..s-_+/=", URL, NULL, NULL},
@@ -90,6 +91,8 @@ static const char *const bad[] = {
     "h.p.s;info=<https://a/\x01>",
     "h.p.s;info=<https://a/\xc3\xa9>",
     "h.p.s;x=\"\r\n\"",
+    "h.p.s;x=\"\\\"",
+    "h.p.s;info=<" URL ">;x=\"\\",
 };
 
 static void

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <acme/store.h>
 #include <certs/cert.h>
 #include <hsm/log.h>
 #include <sks/kms.h>
@@ -302,6 +303,38 @@ what_signing_hangs_on_is_watched(void **state)
     certs_chain_free(anchors);
 }
 
+/* A catalogue from before there were hosted providers: its accounts are those of [sp]. */
+static void
+accounts_of_an_older_catalogue_stay(void **state)
+{
+    static const char *const older[] = {
+        "CREATE TABLE credential (id INTEGER PRIMARY KEY);",
+        "CREATE TABLE acme_account (ca_directory TEXT NOT NULL, token_uri TEXT NOT NULL,"
+        " label TEXT NOT NULL, next TEXT NOT NULL, PRIMARY KEY (ca_directory, token_uri));"
+        "INSERT INTO acme_account VALUES ('https://ca/', 'pkcs11:token=sp', 'mine', 'soon');"
+        "CREATE TABLE trouble (matter TEXT PRIMARY KEY);",
+        NULL,
+    };
+    const struct sks_account_owner owner = {"", "https://ca/", URI};
+    const struct sks_account_owner hosted = {"1234", "https://ca/", URI};
+    struct sks_catalogue *catalogue = NULL;
+    struct acme_store *store = NULL;
+    struct sks_account_keys keys;
+    char path[512];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/older.db", softhsm_dir());
+    assert_int_equal(acme_store_open(path, older, &store), HSM_OK);
+    acme_store_close(store);
+    assert_int_equal(sks_catalogue_open(path, &catalogue), HSM_OK);
+    assert_int_equal(sks_catalogue_account(catalogue, &owner, &keys), HSM_OK);
+    assert_string_equal(keys.label, "mine");
+    assert_string_equal(keys.next, "soon");
+    assert_int_equal(sks_catalogue_account(catalogue, &hosted, &keys), HSM_OK);
+    assert_string_equal(keys.label, "");
+    sks_catalogue_close(catalogue);
+}
+
 static int
 start(void **state)
 {
@@ -346,6 +379,7 @@ main(void)
         cmocka_unit_test(a_key_that_another_credential_has_is_not_destroyed),
         cmocka_unit_test(a_key_that_is_gone_already_is_gone),
         cmocka_unit_test(what_is_remembered_is_no_new_version),
+        cmocka_unit_test(accounts_of_an_older_catalogue_stay),
         cmocka_unit_test(a_trouble_is_counted_until_it_is_over),
         cmocka_unit_test(alarms_rise_between_due_and_end),
         cmocka_unit_test(what_signing_hangs_on_is_watched),

@@ -168,7 +168,7 @@ members_are_sorted_without_blanks_and_dest_is_arrays(void **state)
 }
 
 static void
-an_x5u_beyond_its_bound_is_refused(void **state)
+an_x5u_that_is_too_long_or_no_url_is_refused(void **state)
 {
     struct sks_claims claims = claims_new();
     char x5u[SKS_PASSPORT_X5U_MAX + 2];
@@ -181,6 +181,10 @@ an_x5u_beyond_its_bound_is_refused(void **state)
     x5u[sizeof(x5u) - 2] = '\0';
     assert_int_equal(sks_passport_new(&claims, x5u, *state, &passport), HSM_OK);
     free(passport);
+    passport = NULL;
+    x5u[0] = '"'; /* no character of a URL */
+    assert_int_equal(sks_passport_new(&claims, x5u, *state, &passport), HSM_ERR_MALFORMED);
+    assert_null(passport);
 }
 
 #define CLAIMS(...)                                                                                \
@@ -395,7 +399,7 @@ main(void)
         cmocka_unit_test(header_and_payload_are_those_of_the_vectors),
         cmocka_unit_test(the_signature_verifies_until_an_octet_changes),
         cmocka_unit_test(members_are_sorted_without_blanks_and_dest_is_arrays),
-        cmocka_unit_test(an_x5u_beyond_its_bound_is_refused),
+        cmocka_unit_test(an_x5u_that_is_too_long_or_no_url_is_refused),
         cmocka_unit_test(claims_that_the_rfcs_do_not_allow_are_refused_by_name),
         cmocka_unit_test(many_long_destinations_do_not_exceed_a_payload),
         cmocka_unit_test(published_passports_decode_to_their_claims),

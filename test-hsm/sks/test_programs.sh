@@ -193,6 +193,8 @@ broken 's/^fingerprint = .*/fingerprint = sha1/' 'neither thumbprint nor spki'
 broken 's/^anchors = .*/anchors = nowhere.pem/' 'nowhere.pem'
 broken 's/^chain = .*/chain = tls-root.pem/' 'not the certificate of'
 broken 's#^base-url = .*#base-url = http://127.0.0.1#' 'not an https URL'
+broken 's/^\[cr\]$/[numbers]\ncountry-code = 1234\n[cr]/' 'broken.conf:[0-9]*: \[numbers\] country-code: not 1 to 3 digits'
+broken 's/^\[cr\]$/[numbers]\ncountry-code = 33\nnational-prefix = 0x\n[cr]/' 'national-prefix: not 1 to 5 digits'
 broken '/^bearer-source = /d; /^client-anchors = /d' 'nobody could be authenticated'
 broken 's/^pin-source = .*/pin-source = file:nowhere/' 'nowhere'
 sed '/^password-source = /d' "$conf" >"$dir/sp/broken.conf"

@@ -1283,6 +1283,7 @@ metrics_count_what_was_answered(void **state)
     assert_metric("sti_sks_verification_seconds_count{outcome=\"refused\"} 1\n");
     assert_metric("# TYPE sti_sks_signatures_total counter\n");
     assert_metric("sti_sks_ready 1\n");
+    assert_metric("sti_sks_provider_ready{spc=\"" ECO_SPC "\"} 1\n");
     snprintf(line, sizeof(line),
              "sti_sks_credential_not_after_seconds{credential=\"1\",spc=\"" ECO_SPC
              "\",key=\"sp\"} %lld\n",

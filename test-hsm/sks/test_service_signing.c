@@ -40,6 +40,7 @@ static struct {
     struct certs_chain *client;
     struct sks_trust *trust;
     struct sks_verifier *verifier;
+    struct hsm_metrics *metrics;
     struct sks_catalogue *catalogue;
     char trail[192];
 } world;
@@ -111,6 +112,7 @@ make_world(void **state)
     snprintf(path, sizeof(path), "%s/catalogue.db", softhsm_dir());
     snprintf(world.trail, sizeof(world.trail), "%s/trail", softhsm_dir());
     eco_must(sks_catalogue_open(path, &world.catalogue), "catalogue");
+    eco_must(hsm_metrics_new(1, &world.metrics), "metrics");
     activate("pkcs11:object=sp", eco->sp, ECO_SPC, X5U);
     activate("pkcs11:object=sp-2", world.chain_2, SPC_2, X5U_2);
     return 0;
@@ -120,6 +122,7 @@ static int
 end_world(void **state)
 {
     (void)state;
+    hsm_metrics_free(world.metrics);
     sks_catalogue_close(world.catalogue);
     sks_verifier_free(world.verifier);
     sks_trust_free(world.trust);
@@ -154,12 +157,15 @@ read_callers(const char *text, struct sks_callers **out)
 static void
 begin(const char *callers)
 {
+    static const struct sks_dial_plan nanp = {"1", "1", "011", 10};
     struct sks_service_config config = {
         .catalogue = world.catalogue,
         .token = world.eco.token,
         .spc = ECO_SPC,
         .verifier = world.verifier,
         .trust = world.trust,
+        .dial_plan = &nanp,
+        .metrics = world.metrics,
     };
 
     eco_must(sks_rates_new(&sks.rates), "rates");
@@ -282,6 +288,11 @@ each_dialect_is_answered_in_its_own_words(void **state)
     assert_non_null(strstr(identity, ";ppt=shaken"));
     assert_non_null(strstr(called.body, "\"requestId\":\"r-1\""));
     free(identity);
+    post(SHAKEN ",\"requestId\":\"\\u0022\\\\\\/\\b\\f\\n\\r\\t\\u001f\\u007fü\"");
+    identity = signed_identity("identityHeader");
+    assert_non_null(
+        strstr(called.body, "\"requestId\":\"\\\"\\\\/\\b\\f\\n\\r\\t\\u001F\x7fü\"}}"));
+    free(identity);
     post(DIV);
     identity = signed_identity("identityHeader");
     assert_non_null(strstr(identity, ";ppt=\"div\""));
@@ -358,6 +369,8 @@ what_a_kind_does_not_have_is_refused_in_its_dialect(void **state)
         {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{}", "'rcd'"},
         {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{\"nam\":\"Q\"},\"rcdi\":{\"/nam\":\"sha256-x\"}",
          "'rcdi'"},
+        {"\"ppt\":\"rcd\"," FROM "," TO ",\"rcd\":{\"nam\":\"Q\"},\"iss\":\"Q\"", "'iss'"},
+        {DIV ",\"opt\":\"a.b.c\"", "'opt'"},
         {SHAKEN ",\"requestId\":7", "'requestId'"},
         {SHAKEN ",\"profileId\":\"\"", "'profileId'"},
         {SHAKEN ",\"identityHeaders\":[\"a.b.c\"]", "'identityHeaders'"},
@@ -510,6 +523,70 @@ an_origid_that_is_left_out_is_the_customers(void **state)
 }
 
 static void
+assert_signed(const char *name, const char *kind, const char *wanted)
+{
+    json_t *payload = signed_payload("identity");
+
+    assert_string_equal(json_string_value(json_object_get(json_object_get(payload, name), kind)),
+                        wanted);
+    json_decref(payload);
+}
+
+static void
+a_number_is_signed_as_its_dial_plan_has_it(void **state)
+{
+    static const struct {
+        const char *keys, *number;
+        bool is_signed; /* else it is not the customer's */
+    } cases[] = {
+        {"country-code = 33\nnational-digits = 9\n", "06 12 34 56 78", true},
+        {"country-code = 33\nnational-digits = 9\n", "612345678", true},
+        {"country-code = 33\n", "0033 6 12 34 56 78", true},
+        {"country-code = 33\n", "0612345678", true},
+        {"country-code = 33\n", "612345678", false},
+        {"country-code = 33\nnational-prefix = none\n", "0612345678", false},
+        {"country-code = 1\n", "011 33 6 12 34 56 78", true},
+        {"country-code = 1\ninternational-prefix = none\n", "01133612345678", false},
+        {"", "0033612345678", false}, /* the configuration's, which is of another country */
+        {"", "011 33612345678", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char text[512];
+        char members[256];
+
+        snprintf(text, sizeof(text),
+                 "[customer a]\nspc = " ECO_SPC "\nattest = A\nnumbers = 33612345678\n"
+                 "[caller p]\nuid = %ld\ncustomers = a\n%s",
+                 (long)getuid(), cases[i].keys);
+        begin(text);
+        snprintf(members, sizeof(members), A ",\"orig\":{\"tn\":\"%s\"}," TO "," ID,
+                 cases[i].number);
+        post(members);
+        if (cases[i].is_signed)
+            assert_signed("orig", "tn", "33612345678");
+        else
+            assert_atis_error(403, "POL4030", "orig");
+        finish(NULL);
+    }
+}
+
+/* RFC 8224 section 8.5. */
+static void
+a_uri_is_signed_in_canonical_form(void **state)
+{
+    (void)state;
+    begin(NULL);
+    post(A ",\"orig\":{\"uri\":\"SIP:%41lice:x@EXAMPLE.com:5060;user=phone?a=b\"}," TO "," ID);
+    assert_signed("orig", "uri", "sip:alice@example.com");
+    post(A ",\"orig\":{\"uri\":\"im:Bob@Example.com\"}," TO "," ID);
+    assert_signed("orig", "uri", "im:Bob@Example.com");
+    post(A ",\"orig\":{\"uri\":\"sip:@example.com\"}," TO "," ID);
+    assert_atis_error(400, "SVC4005", "orig");
+}
+
+static void
 a_customer_has_nothing_signed_beyond_its_section(void **state)
 {
     static const struct {
@@ -543,6 +620,35 @@ a_customer_has_nothing_signed_beyond_its_section(void **state)
     }
     post("\"ppt\":\"rph\"," FROM "," TO ",\"rph\":{\"auth\":[\"ets.0\"]}");
     assert_int_equal(called.status, 200);
+}
+
+/* A customer who comes has no certificate yet: that is not the trouble of those who have. */
+static void
+a_provider_without_a_credential_stops_no_other(void **state)
+{
+    static const char callers[] = "[customer new]\nspc = 999X\nattest = A\nnumbers = 13035550100\n"
+                                  "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n"
+                                  "[caller pbx]\nuid = %ld\ncustomers = new acme\n";
+
+    (void)state;
+    begin_with(callers, (long)getuid());
+    post(A ",\"orig\":{\"tn\":\"13035550100\"}," TO "," ID);
+    assert_atis_error(503, "POL5030", "no active credential");
+    post(SHAKEN);
+    free(signed_identity("identity"));
+    call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
+    assert_int_equal(called.status, 200);
+    sks_service_refresh(sks.service);
+    call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
+    assert_non_null(strstr(called.body, "sti_sks_provider_ready{spc=\"999X\"} 0\n"));
+    assert_non_null(strstr(called.body, "sti_sks_provider_ready{spc=\"" ECO_SPC "\"} 1\n"));
+    assert_non_null(strstr(called.body, "sti_sks_ready 1\n"));
+    finish(NULL);
+    begin("[customer new]\nspc = 999X\nattest = A\nnumbers = any\n"
+          "[caller pbx]\nuid = 1\ncustomers = new\n");
+    call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
+    assert_int_equal(called.status, 503);
+    assert_non_null(strstr(called.body, "no active credential"));
 }
 
 static void
@@ -774,6 +880,12 @@ a_file_of_callers_that_says_too_little_or_nonsense_is_refused(void **state)
         CUSTOMER "[caller p]\nuid = -2\ncustomers = a\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncolour = red\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 1234\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\nnational-prefix = 0\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\nnational-digits = 9\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 33\nnational-prefix = +\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 33\nnational-digits = 15\n",
+        CUSTOMER "[caller p]\nuid = 1\ncustomers = a\ncountry-code = 33\n"
+                 "international-prefix = 000000\n",
         CUSTOMER "[caller p]\nbearer-sha256 = " TOKEN "\ncustomers = a\n",
         CUSTOMER "[caller p]\nbearer-sha256 = " TOKEN_SHA256 "0\ncustomers = a\n",
         CUSTOMER "[caller p]\nuid = 1\ncustomers = a\n[caller q]\nuid = 2\ncustomers = a\n"
@@ -892,7 +1004,10 @@ main(void)
         TEST(a_diversion_continues_the_headers_of_its_call),
         TEST(the_number_says_whose_certificate_signs),
         TEST(an_origid_that_is_left_out_is_the_customers),
+        TEST(a_number_is_signed_as_its_dial_plan_has_it),
+        TEST(a_uri_is_signed_in_canonical_form),
         TEST(a_customer_has_nothing_signed_beyond_its_section),
+        TEST(a_provider_without_a_credential_stops_no_other),
         TEST(who_is_not_in_the_file_is_not_authenticated),
         TEST(calls_beyond_the_rate_are_told_when_to_come_back),
         TEST(remote_callers_are_known_by_token_or_certificate),

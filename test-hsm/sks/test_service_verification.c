@@ -58,6 +58,8 @@ ask(void *context, const char *x5u, time_t now, const struct sks_call *call,
     return st;
 }
 
+static const struct sks_dial_plan nanp = {"1", "1", "011", 10};
+
 static int
 start(void **state)
 {
@@ -78,6 +80,7 @@ start(void **state)
                                                                   .token = api.token,
                                                                   .verifier = vs.verifier,
                                                                   .trust = vs.trust,
+                                                                  .dial_plan = &nanp,
                                                                   .now = now_of_vectors},
                                      &api.service),
                      HSM_OK);
@@ -273,6 +276,37 @@ an_identity_with_info_alone_is_judged_by_its_passport(void **state)
     json_decref(vectors);
 }
 
+/* As a switch of that country has them: a PASSporT has them in E.164 (RFC 8224 section 8.3). */
+static void
+numbers_of_the_signalling_are_as_the_dial_plan_has_them(void **state)
+{
+    static const struct {
+        const char *from, *to, *verstat;
+    } cases[] = {
+        {"{\"tn\":\"2155551212\"}", "{\"tn\":\"(215) 555-1213\"}", "TN-Validation-Passed"},
+        {"{\"uri\":\"sip:2155551212@a.example\"}", "{\"uri\":\"tel:011-12155551213\"}",
+         "TN-Validation-Passed"},
+        {"{\"tn\":\"+2155551212\"}", "{\"tn\":\"2155551213\"}", "No-TN-Validation"},
+        {"{\"tn\":\"5551212\"}", "{\"tn\":\"2155551213\"}", "No-TN-Validation"},
+    };
+    json_t *vectors = data_json("self/identity_headers.json");
+    const json_t *vector = json_array_get(json_object_get(vectors, "cases"), 0);
+
+    (void)state;
+    vs.serves = "sp-1234.chain.pem";
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        json_t *response = verify(json_pack("{s:O, s:o, s:o, s:i}", "identity",
+                                            json_object_get(vector, "identity"), "from",
+                                            json_loads(cases[i].from, 0, NULL), "to",
+                                            json_loads(cases[i].to, 0, NULL), "time", NOW));
+
+        assert_string_equal(json_string_value(json_object_get(response, "verstat")),
+                            cases[i].verstat);
+        json_decref(response);
+    }
+    json_decref(vectors);
+}
+
 /* -- several PASSporTs ------------------------------------------------------------------------- */
 
 /* The header field value of a PASSporT of the vectors; free() it. */
@@ -403,6 +437,20 @@ a_list_is_judged_in_the_dialect_of_atis_too(void **state)
     reason = json_string_value(json_array_get(json_object_get(response, "reasonHeaders"), 0));
     assert_string_equal(reason, "STIR ;cause=438 ;text=\"Invalid Identity Header\" ;ppi=\"..x\"");
     json_decref(response);
+    request = json_deep_copy(from);
+    json_object_set_new(request, "identity", json_pack("[s, s]", shaken, rph));
+    response = verify(request); /* all good: of the shaken one verstat says it, of others nothing */
+    assert_string_equal(
+        json_string_value(json_object_get(
+            json_object_get(json_array_get(json_object_get(response, "verifyResults"), 1),
+                            "verifyResult"),
+            "status")),
+        "pass");
+    assert_null(json_object_get(response, "reasonHeaders"));
+    json_decref(response);
+    request = json_deep_copy(from);
+    json_object_set_new(request, "identity", json_pack("[s, s]", shaken, shaken));
+    assert_answer(verify(request), "{\"verstat\":\"TN-Validation-Passed\"}");
     request = from;
     json_object_set_new(request, "identity", json_pack("[s]", rph));
     response = verify(request);
@@ -538,6 +586,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_identity_of_the_vectors_gets_its_verdict_in_every_form),
         cmocka_unit_test(an_identity_with_info_alone_is_judged_by_its_passport),
+        cmocka_unit_test(numbers_of_the_signalling_are_as_the_dial_plan_has_them),
         cmocka_unit_test(div_and_rph_have_answers_of_their_own),
         cmocka_unit_test(what_the_signalling_contradicts_does_not_pass),
         cmocka_unit_test(rich_call_data_is_handed_on),

@@ -365,6 +365,42 @@ claim_constraints_of_the_certificate_are_kept(void **state)
     certs_constraints_free(constraints);
 }
 
+/* Of "Q", with its quotes: printf '"Q"' | openssl dgst -binary -sha256 | base64 */
+#define NAM_SHA256 "2lPcUAHvHocr1XW9ONn6/nW5oT6ZWs3v6LvRP0DhKCk"
+#define NAM_SHA512                                                                                 \
+    "JavSELCkYGM30FgM5z9yn8l73jAmDgcbWiwPxKhqS3iGdwJB1Q9wBEIzIVaS3BC+7vSugNaMJh3mXaHpJJdHAw"
+
+/* RFC 9795: a certificate that permits certain rich call data names its digests. */
+static void
+digests_are_permitted_as_canonical_json(void **state)
+{
+    static const char digests[] = "{\"/nam\":\"sha256-" NAM_SHA256 "\"}";
+    static const char *const values[] = {digests, NULL};
+    static const struct certs_permitted_values permitted[] = {{"rcdi", values}, {NULL, NULL}};
+    const struct certs_claim_constraints content = {.permitted_values = permitted};
+    struct certs_constraints *constraints = NULL;
+    struct sks_claims claims = claims_new(eco.now);
+    struct hsm_reason why = {""};
+    struct certs_chain *chain;
+    json_t *rcd = json_pack("{s:s}", "nam", "Q");
+    json_t *rcdi = json_loads(digests, 0, NULL);
+
+    (void)state;
+    eco_must(certs_constraints_new(CERTS_CONSTRAINTS_JWT, &content, &constraints, &why),
+             "constraints");
+    chain = tn_chain(constraints);
+    claims.rcd = rcd;
+    claims.rcdi = rcdi;
+    assert_int_equal(sign_with(chain, claims, &why), HSM_OK);
+    json_object_set_new(rcdi, "/nam", json_string("sha512-" NAM_SHA512));
+    assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "rcdi"));
+    json_decref(rcdi);
+    json_decref(rcd);
+    certs_chain_free(chain);
+    certs_constraints_free(constraints);
+}
+
 static void
 a_key_that_is_gone_gives_no_identity(void **state)
 {
@@ -402,6 +438,7 @@ main(void)
         cmocka_unit_test(a_certificate_without_tnauthlist_is_refused_at_load),
         cmocka_unit_test(a_certificate_of_numbers_signs_for_these_alone),
         cmocka_unit_test(claim_constraints_of_the_certificate_are_kept),
+        cmocka_unit_test(digests_are_permitted_as_canonical_json),
         cmocka_unit_test(a_key_that_is_gone_gives_no_identity),
         cmocka_unit_test(an_x5u_that_no_one_could_fetch_is_refused_at_load),
     };

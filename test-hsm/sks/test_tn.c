@@ -27,9 +27,10 @@ each_vector_has_its_canonical_number(void **state)
     {
         const char *in = json_string_value(json_object_get(vector, "in"));
         const char *wanted = json_string_value(json_object_get(vector, "out"));
-        const char *country = json_string_value(json_object_get(vector, "default_cc"));
+        const struct sks_dial_plan plan = {json_string_value(json_object_get(vector, "default_cc")),
+                                           "1", "011", 10};
         char out[SKS_TN_MAX + 1] = "untouched";
-        enum hsm_status st = sks_tn_canonical(in, country, out);
+        enum hsm_status st = sks_tn_canonical(in, &plan, out);
 
         print_message("%s\n", in);
         assert_int_equal(st, wanted != NULL ? HSM_OK : HSM_ERR_NOT_FOUND);
@@ -38,8 +39,15 @@ each_vector_has_its_canonical_number(void **state)
     json_decref(vectors);
 }
 
+static const struct sks_dial_plan nanp = {"1", "1", "011", 10};
+static const struct sks_dial_plan france = {"33", "0", "00", 9};
+static const struct sks_dial_plan germany = {"49", "0", "00", 0}; /* lengths differ */
+static const struct sks_dial_plan latvia = {"371", "", "00", 8}; /* no national prefix */
+
 static const struct {
-    const char *in, *country, *out;
+    const char *in;
+    const struct sks_dial_plan *plan;
+    const char *out;
     enum hsm_status wanted;
 } numbers[] = {
     {"12155551212", NULL, "12155551212", HSM_OK},
@@ -48,11 +56,33 @@ static const struct {
     {"sips:+12155551212:secret@sp.example:5061;user=phone?a=b", NULL, "12155551212", HSM_OK},
     {"#31#", NULL, "#31#", HSM_OK},
     /* a country code is for national numbers: not for global ones, service codes, other lengths */
-    {"+2155551212", "1", "2155551212", HSM_OK},
-    {"911", "1", "911", HSM_OK},
-    {"*215555121", "1", "*215555121", HSM_OK},
-    {"12155551212", "1", "12155551212", HSM_OK},
-    {"2155551212", "44", "442155551212", HSM_OK},
+    {"+2155551212", &nanp, "2155551212", HSM_OK},
+    {"911", &nanp, "911", HSM_OK},
+    {"*215555121", &nanp, "*215555121", HSM_OK},
+    {"12155551212", &nanp, "12155551212", HSM_OK},
+    {"sip:2155551212@sp.example;user=phone", &nanp, "12155551212", HSM_OK},
+    {"1215555121", NULL, "1215555121", HSM_OK},
+    /* dial prefixes go (RFC 8224 section 8.3) */
+    {"011 44 20 7946 0000", &nanp, "442079460000", HSM_OK},
+    {"011442079460000#", &nanp, "011442079460000#", HSM_OK},
+    {"+011442079460000", &nanp, "011442079460000", HSM_OK},
+    {"06 12 34 56 78", &france, "33612345678", HSM_OK},
+    {"612345678", &france, "33612345678", HSM_OK},
+    {"+33612345678", &france, "33612345678", HSM_OK},
+    {"0033612345678", &france, "33612345678", HSM_OK},
+    {"0012155551212", &france, "12155551212", HSM_OK},
+    {"33612345678", &france, "33612345678", HSM_OK},
+    {"0612345", &france, "0612345", HSM_OK},
+    {"112", &france, "112", HSM_OK},
+    {"00112", &france, "00112", HSM_OK},
+    {"030 901820", &germany, "4930901820", HSM_OK},
+    {"0049 30 901820", &germany, "4930901820", HSM_OK},
+    {"901820", &germany, "901820", HSM_OK},
+    {"0800", &germany, "0800", HSM_OK},
+    {"67030300", &latvia, "37167030300", HSM_OK},
+    {"067030300", &latvia, "067030300", HSM_OK},
+    {"0123456789012345678901234567890", &germany, "49123456789012345678901234567890", HSM_OK},
+    {"01234567890123456789012345678901", &germany, NULL, HSM_ERR_MALFORMED},
     {"2155551212", NULL, "2155551212", HSM_OK},
     {"12345678901234567890123456789012", NULL, "12345678901234567890123456789012", HSM_OK},
     {"123456789012345678901234567890123", NULL, NULL, HSM_ERR_MALFORMED},
@@ -78,8 +108,7 @@ numbers_lose_their_marks_and_words_are_none(void **state)
         char out[SKS_TN_MAX + 1] = "untouched";
 
         print_message("%s\n", numbers[i].in);
-        assert_int_equal(sks_tn_canonical(numbers[i].in, numbers[i].country, out),
-                         numbers[i].wanted);
+        assert_int_equal(sks_tn_canonical(numbers[i].in, numbers[i].plan, out), numbers[i].wanted);
         assert_string_equal(out, numbers[i].out != NULL ? numbers[i].out : "untouched");
     }
 }

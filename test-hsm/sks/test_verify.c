@@ -80,6 +80,44 @@ every_identity_of_the_vectors_gets_its_verdict(void **state)
     json_decref(vectors);
 }
 
+static unsigned vouched;
+
+static void
+vouch(void *context, const char *x5u)
+{
+    (void)context;
+    assert_int_equal(strncmp(x5u, "https://", 8), 0);
+    vouched++;
+}
+
+/* Whoever sends a PASSporT can name any URL; whose key signed it has meant it. */
+static void
+a_url_is_vouched_for_by_a_good_signature_alone(void **state)
+{
+    const struct sks_verifier_config config = {.trust = vs.trust, .chain = serve, .vouch = vouch};
+    struct sks_verifier *verifier = NULL;
+    json_t *vectors = data_json("self/identity_headers.json");
+    json_t *vector;
+    size_t i;
+
+    (void)state;
+    assert_int_equal(sks_verifier_new(&config, &verifier), HSM_OK);
+    json_array_foreach(json_object_get(vectors, "cases"), i, vector)
+    {
+        struct sks_verification got;
+        const char *to;
+        struct sks_call call = call_of(json_object_get(vector, "request"),
+                                       json_string_value(json_object_get(vector, "identity")), &to);
+
+        vouched = 0;
+        vs.serves = json_string_value(json_object_get(vector, "x5u_serves"));
+        assert_int_equal(sks_verify(verifier, &call, NOW, &got), HSM_OK);
+        assert_int_equal(vouched, got.verdict == SKS_VALID || got.verdict == SKS_E19_ATTEST);
+    }
+    sks_verifier_free(verifier);
+    json_decref(vectors);
+}
+
 /* -- the documentation ------------------------------------------------------------------------- */
 
 /* The next column of a row of Markdown, without the blanks around it; moves on. */
@@ -255,6 +293,10 @@ static const struct {
     {"{\"alg\":\"ES256\",\"kid\":\"1\",\"ppt\":\"shaken\",\"typ\":\"passport\","
      "\"x5u\":\"" X5U "\"}",
      SKS_VALID},
+    /* good, but not as RFC 8225 section 9 writes it */
+    {"{\"typ\":\"passport\",\"alg\":\"ES256\",\"ppt\":\"shaken\",\"x5u\":\"" X5U "\"}", SKS_VALID},
+    {"{\"alg\":\"ES256\",\"ppt\":\"shaken\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"} ", SKS_VALID},
+    {"{\"alg\":\"ES256\",\"ppt\":\"?\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"}", SKS_E13_PPT},
 };
 
 static void
@@ -601,6 +643,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_identity_of_the_vectors_gets_its_verdict),
+        cmocka_unit_test(a_url_is_vouched_for_by_a_good_signature_alone),
         cmocka_unit_test(the_table_of_the_documentation_holds),
         cmocka_unit_test(parameters_are_judged),
         cmocka_unit_test(headers_are_judged),

@@ -156,11 +156,17 @@ static const struct {
     const char *must_include, *must_exclude, *claim, *value; /* NULL: not said */
     enum sks_case wanted;
 } constraints[] = {
-    {"origid", NULL, NULL, NULL, SKS_VALID},       {"rcd", NULL, NULL, NULL, SKS_E17_UNTRUSTED},
-    {NULL, "rcd", NULL, NULL, SKS_VALID},          {NULL, "attest", NULL, NULL, SKS_E17_UNTRUSTED},
-    {NULL, NULL, "attest", "A", SKS_VALID},        {NULL, NULL, "attest", "B", SKS_E17_UNTRUSTED},
+    {"origid", NULL, NULL, NULL, SKS_VALID},
+    {"rcd", NULL, NULL, NULL, SKS_E17_UNTRUSTED},
+    {NULL, "rcd", NULL, NULL, SKS_VALID},
+    {NULL, "attest", NULL, NULL, SKS_E17_UNTRUSTED},
+    {NULL, NULL, "attest", "A", SKS_VALID},
+    {NULL, NULL, "attest", "B", SKS_E17_UNTRUSTED},
     {NULL, NULL, "confidence", "high", SKS_VALID}, /* it is not there */
-    {NULL, NULL, "orig", "x", SKS_E17_UNTRUSTED}, /* no list permits an object */
+    /* of an object its canonical JSON */
+    {NULL, NULL, "orig", "x", SKS_E17_UNTRUSTED},
+    {NULL, NULL, "orig", "{\"tn\":\"12155550100\"}", SKS_VALID},
+    {NULL, NULL, "orig", "{\"tn\": \"12155550100\"}", SKS_E17_UNTRUSTED},
 };
 
 static void

@@ -7,6 +7,9 @@
 
 #include <cmocka.h>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <sks/x5u.h>
 
 #include "ecosystem.h"
@@ -198,6 +201,29 @@ a_url_keeps_the_rules_or_is_refused(void **state)
         assert_int_equal(sks_x5u_check(cache, urls[i].url, &why), urls[i].wanted);
         assert_int_equal(strncmp(why.text, "x5u: ", 5) == 0, urls[i].wanted != HSM_OK);
     }
+    sks_x5u_cache_free(cache);
+}
+
+/* Names and addresses are kept in places of their own. */
+static void
+a_host_has_a_bound(void **state)
+{
+    char url[SKS_X5U_MAX + 1];
+    char host[301];
+    struct sks_x5u_cache *cache = NULL;
+
+    (void)state;
+    eco_must(sks_x5u_cache_new(&(struct sks_x5u_config){.http = eco.http}, &cache), "cache");
+    memset(host, 'a', sizeof(host) - 1);
+    host[sizeof(host) - 1] = '\0';
+    snprintf(url, sizeof(url), "https://%.253s/c.pem", host);
+    assert_int_equal(sks_x5u_check(cache, url, NULL), HSM_OK);
+    snprintf(url, sizeof(url), "https://%.254s/c.pem", host);
+    assert_int_equal(sks_x5u_check(cache, url, NULL), HSM_ERR_MALFORMED);
+    snprintf(url, sizeof(url), "https://[%.45s]/c.pem", host);
+    assert_int_equal(sks_x5u_check(cache, url, NULL), HSM_OK);
+    snprintf(url, sizeof(url), "https://[%s]/c.pem", host);
+    assert_int_equal(sks_x5u_check(cache, url, NULL), HSM_ERR_MALFORMED);
     sks_x5u_cache_free(cache);
 }
 
@@ -453,7 +479,7 @@ failures_are_repeated_later_and_later_within_a_bound(void **state)
 
 /* A cache of few chains, or of few octets. */
 static struct sks_x5u_cache *
-small_cache(size_t chains_max, size_t octets_max)
+small_cache(size_t chains_max, size_t octets_max, unsigned queue_ms)
 {
     const unsigned ports[] = {repository.port, 0};
     struct sks_x5u_cache *cache = NULL;
@@ -462,7 +488,8 @@ small_cache(size_t chains_max, size_t octets_max)
                                                         .ports = ports,
                                                         .private_addresses = true,
                                                         .chains_max = chains_max,
-                                                        .octets_max = octets_max},
+                                                        .octets_max = octets_max,
+                                                        .queue_ms = queue_ms},
                                &cache),
              "cache");
     fetches = 0;
@@ -474,7 +501,7 @@ static void
 the_chain_that_was_not_used_for_longest_goes_first(void **state)
 {
     const size_t few = 2 * strlen(sp_pem) + 1;
-    struct sks_x5u_cache *const caches[] = {small_cache(2, 0), small_cache(0, few)};
+    struct sks_x5u_cache *const caches[] = {small_cache(2, 0, 0), small_cache(0, few, 0)};
 
     (void)state;
     for (size_t i = 0; i < COUNT(caches); i++) {
@@ -500,7 +527,7 @@ the_chain_that_was_not_used_for_longest_goes_first(void **state)
 static void
 chains_can_be_there_before_anybody_asks(void **state)
 {
-    struct sks_x5u_cache *cache = small_cache(1, 0);
+    struct sks_x5u_cache *cache = small_cache(1, 0, 0);
     char url[256];
 
     (void)state;
@@ -610,6 +637,99 @@ one_repository_does_not_fill_the_queue(void **state)
     assert_int_equal(told, 200 - refused);
 }
 
+static void
+vouch(struct sks_x5u_cache *cache, const char *path)
+{
+    char url[256];
+
+    snprintf(url, sizeof(url), "%s%s", repository.base, path);
+    sks_x5u_vouch(cache, url);
+}
+
+/* Whoever sends calls can name what he likes; what stays is what signs calls. */
+static void
+strangers_do_not_push_out_chains_that_sign_calls(void **state)
+{
+    struct sks_x5u_cache *const caches[] = {small_cache(4, 0, 0),
+                                            small_cache(0, 4 * strlen(sp_pem) + 1, 0)};
+    char path[32];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(caches); i++) {
+        struct sks_x5u_count count;
+
+        fetches = 0;
+        assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
+        vouch(caches[i], "/1.pem");
+        vouch(caches[i], "/2.pem"); /* before it is there, too */
+        assert_int_equal(get(caches[i], "/2.pem", eco.now), HSM_OK);
+        for (unsigned stranger = 0; stranger < 8; stranger++) {
+            snprintf(path, sizeof(path), "/stranger-%u.pem", stranger);
+            assert_int_equal(get(caches[i], path, eco.now), HSM_OK);
+        }
+        wait_for_fetches(caches[i], 10);
+        assert_int_equal(get(caches[i], "/1.pem", eco.now), HSM_OK);
+        assert_int_equal(get(caches[i], "/2.pem", eco.now), HSM_OK);
+        assert_int_equal(get(caches[i], path, eco.now), HSM_OK); /* the last of them */
+        wait_for_fetches(caches[i], 10);
+        sks_x5u_count(caches[i], &count);
+        assert_int_equal(count.kept, 4);
+        assert_int_equal(count.octets, 4 * strlen(sp_pem));
+        sks_x5u_cache_free(caches[i]);
+    }
+}
+
+/* Hosts that take connections and say nothing, of a domain that has as many as its owner likes:
+ * 127.0.0.2 and so on, with the port of the repository. */
+static void
+open_tarpits(int *sockets, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_port = htons((uint16_t)repository.port),
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)i)};
+
+        sockets[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(sockets[i], (struct sockaddr *)&address, sizeof(address)), 0);
+        assert_int_equal(listen(sockets[i], 8), 0);
+    }
+}
+
+static void
+ask_tarpits(struct sks_x5u_cache *cache, size_t count)
+{
+    struct certs_chain *chain = NULL;
+    char host[32];
+
+    told = 0;
+    for (size_t i = 0; i < count; i++) {
+        snprintf(host, sizeof(host), "127.0.0.%zu", i + 2);
+        assert_int_equal(ask(cache, host, "/c.pem", &chain), HSM_ERR_NOT_FOUND);
+    }
+}
+
+static void
+hosts_without_number_leave_room_for_those_that_sign_calls(void **state)
+{
+    struct sks_x5u_cache *cache = small_cache(0, 0, 100);
+    struct certs_chain *chain = NULL;
+    int sockets[24];
+
+    (void)state;
+    open_tarpits(sockets, COUNT(sockets));
+    vouch(cache, "/before.pem");
+    ask_tarpits(cache, COUNT(sockets));
+    assert_int_equal(get(cache, "/new.pem", eco.now), HSM_OK);
+    assert_true(told <= COUNT(sockets) - 12); /* twelve are still being waited for */
+    usleep(150000);
+    assert_int_equal(ask(cache, "127.0.0.1", "/then.pem", &chain), HSM_ERR_NOT_FOUND);
+    wait_until_told(1 + COUNT(sockets) - 12); /* and those for which nobody had time are told */
+    for (size_t i = 0; i < COUNT(sockets); i++)
+        close(sockets[i]);
+    sks_x5u_cache_free(cache);
+    assert_int_equal(told, 1 + COUNT(sockets));
+}
+
 struct caller {
     pthread_t thread;
     struct sks_x5u_cache *cache;
@@ -705,6 +825,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_url_keeps_the_rules_or_is_refused),
+        cmocka_unit_test(a_host_has_a_bound),
         cmocka_unit_test(a_url_has_a_bound),
         cmocka_unit_test(a_port_must_be_allowed),
         cmocka_unit_test(special_addresses_are_not_connected_to),
@@ -720,6 +841,8 @@ main(void)
         cmocka_unit_test(who_does_not_wait_is_told),
         cmocka_unit_test(a_slow_repository_slows_no_other),
         cmocka_unit_test(one_repository_does_not_fill_the_queue),
+        cmocka_unit_test(strangers_do_not_push_out_chains_that_sign_calls),
+        cmocka_unit_test(hosts_without_number_leave_room_for_those_that_sign_calls),
         cmocka_unit_test(many_calls_for_one_url_are_one_fetch),
         cmocka_unit_test(failures_do_not_push_out_chains),
         cmocka_unit_test(fetches_of_different_urls_do_not_wait_for_each_other),

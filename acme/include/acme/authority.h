@@ -67,6 +67,7 @@ struct acme_authority_config {
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     unsigned tokens_per_hour; /* SPC tokens of one account; more: 429; 0: no limit */
     const char *policy; /* the governance authority's file (docs/STI-PA.md); NULL: none */
+    bool only_checked; /* nobody will be served: nothing is signed */
     time_t (*now)(void); /* NULL: time() */
 };
 

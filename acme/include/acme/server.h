@@ -59,6 +59,7 @@ struct acme_server_config {
     unsigned renew_from_percent,
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */
+    bool only_checked; /* nobody will be served: no order is looked at, of whichever process */
     bool others_serve; /* from this store, at this moment: theirs are the orders they are at */
     /* Where the STI-PA takes revocations, and our account there; NULL: they wait. */
     const char *revocation_url, *revocation_user;

@@ -87,9 +87,9 @@ struct certs_claims {
     /** True if there is a claim of that name. */
     bool (*has)(const void *payload, const char *name);
     /**
-     * The value of a claim that is there, as UTF-8: a string's characters; of a number, true or
-     * false the JSON text. NULL for any other: no list of values permits an object or an array.
-     * Borrowed, and used only until the next call.
+     * The value of a claim that is there, as UTF-8: a string's characters; of any other its
+     * canonical JSON (RFC 8225 section 9), as RFC 9795 has it of rcdi. NULL: no list of values
+     * permits it. Borrowed, and used only until the next call.
      */
     const char *(*value)(const void *payload, const char *name);
 };

@@ -50,6 +50,16 @@ const char *sks_account_label(const struct sks_account *account);
 HSM_MUST_CHECK enum hsm_status sks_account_rollover(struct sks_account *account,
                                                     struct hsm_reason *why);
 
+/**
+ * Make another account with a new key, where the CA has ended this one (RFC 8555 section 7.1.6),
+ * and destroy the old key as above. What was ordered by the old account is lost.
+ *
+ * @retval HSM_ERR_USAGE  this one is good
+ * @return else as acme_client_account()
+ */
+HSM_MUST_CHECK enum hsm_status sks_account_replace(struct sks_account *account,
+                                                   struct hsm_reason *why);
+
 /** NULL is fine. */
 void sks_account_close(struct sks_account *account);
 

@@ -14,6 +14,7 @@
 
 #include <hsm/status.h>
 #include <sks/claims.h>
+#include <sks/dial_plan.h>
 #include <sks/rates.h>
 
 #define SKS_CALLERS_MAX 1024 /* callers, and customers, of one file */
@@ -50,8 +51,8 @@ const struct sks_caller *sks_callers_find(const struct sks_callers *callers,
 
 const char *sks_caller_name(const struct sks_caller *caller);
 
-/** What stands for a country in national numbers; NULL: nothing. */
-const char *sks_caller_country_code(const struct sks_caller *caller);
+/** Of its numbers without "+"; NULL: it has none of its own. */
+const struct sks_dial_plan *sks_caller_dial_plan(const struct sks_caller *caller);
 
 /* ---- on whose behalf ---- */
 

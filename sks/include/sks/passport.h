@@ -18,7 +18,8 @@
  * Make and sign the full form, canonical as RFC 8225 section 9 wants; free() it.
  *
  * @param claims  passed sks_claims_check()
- * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX, or the payload too long
+ * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX or no URL, or the payload
+ *                            too long
  * @retval HSM_ERR_BUSY       the token did not answer
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_new(const struct sks_claims *claims, const char *x5u,

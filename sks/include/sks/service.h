@@ -37,6 +37,8 @@ struct sks_service_config {
     /* Who may ask, and for whom, instead of all those above; NULL: they may have signed what they
      * like, with the credentials of `spc`. */
     const struct sks_callers *callers;
+    /* Of numbers without "+", in what callers ask that have none of their own; NULL: none. */
+    const struct sks_dial_plan *dial_plan;
     struct sks_trail *trail; /* the record of signatures; NULL: none is kept */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     time_t (*now)(void); /* NULL: time() */

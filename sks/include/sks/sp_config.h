@@ -14,6 +14,7 @@
 #include <acme/provision.h>
 #include <certs/chain.h>
 #include <hsm/status.h>
+#include <sks/dial_plan.h>
 #include <sks/tokens.h>
 #include <sks/trust.h>
 #include <sks/verify.h>
@@ -84,6 +85,7 @@ struct sks_sp_config {
     char *socket_mode, *callers, *trail;
     long threads;
     char *cr_address, *cr_base_url, *cr_dir;
+    struct sks_dial_plan_keys dial_plan_keys;
     char *ports;
     bool private_addresses;
     char *preload;
@@ -93,6 +95,7 @@ struct sks_sp_config {
     char *catalogue, *trust_dir;
 
     /* what these texts mean */
+    struct sks_dial_plan dial_plan;
     unsigned port_list[SKS_SP_PORTS_MAX + 1]; /* ends with 0 */
     unsigned ca_key_kinds; /* CERTS_CA_P384 | ... */
     unsigned socket_permissions; /* of [api] socket */

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include <hsm/status.h>
+#include <sks/dial_plan.h>
 
 #define SKS_TN_MAX     32 /* characters of a canonical number */
 #define SKS_TN_URI_MAX 512 /* characters of the URI it is taken from */
@@ -15,11 +16,14 @@
  * The canonical number of a tel URI, a SIP URI whose user part is a number, or
  * a bare number: digits, '#' and '*'.
  *
- * @param country_code  put before a national number of ten digits; NULL: none
+ * A number without "+" is as it is dialled under the plan: its prefix goes and its country code
+ * comes. What it does not describe, such as a service code, is left alone.
+ *
+ * @param plan  NULL: numbers have their country codes
  * @retval HSM_ERR_NOT_FOUND  not a number: use the URI form
  * @retval HSM_ERR_MALFORMED  longer than the bounds above
  */
-HSM_MUST_CHECK enum hsm_status sks_tn_canonical(const char *text, const char *country_code,
+HSM_MUST_CHECK enum hsm_status sks_tn_canonical(const char *text, const struct sks_dial_plan *plan,
                                                 char out[SKS_TN_MAX + 1]);
 
 /** True if the text is already canonical: 1 to SKS_TN_MAX of [0-9#*] (RFC 8225 section 5.2.1). */

@@ -17,6 +17,7 @@
 #include <certs/chain.h>
 #include <hsm/status.h>
 #include <sks/claims.h>
+#include <sks/dial_plan.h>
 #include <sks/trust.h>
 
 /** 0: valid; else the number of the case, E3 to E19 (E1, E2 are faults of the API request). */
@@ -49,7 +50,8 @@ enum sks_case {
 
 /**
  * What the SIP signalling says (never what the PASSporT says); texts are
- * borrowed. Numbers and URIs are made canonical here (tn.h).
+ * borrowed. Numbers and URIs are made canonical here (tn.h); a number, other
+ * than in a URI, has its country code.
  */
 struct sks_call {
     const char *from_tn; /* or from_uri; the number wins when both are there */
@@ -59,6 +61,7 @@ struct sks_call {
     const char *const *to_uri;
     size_t to_uri_count;
     int64_t time; /* the Date of the request */
+    const struct sks_dial_plan *plan; /* of numbers without "+" in these URIs; NULL: none */
     const char *identity; /* the header field value that must be a shaken PASSporT; sks_verify_all()
                            * does without */
 
@@ -98,6 +101,9 @@ struct sks_verifier_config {
      *  promise to call it, where the other would wait. NULL: all calls wait. */
     enum hsm_status (*ask)(void *context, const char *x5u, time_t now, const struct sks_call *call,
                            struct certs_chain **out, struct hsm_reason *why);
+    /** A PASSporT that names this x5u was signed with the key of its trusted chain; sks_x5u_vouch()
+     *  in a service. NULL: nobody wants to know. */
+    void (*vouch)(void *context, const char *x5u);
     void *context;
     unsigned freshness_s; /* 0: SKS_FRESHNESS_S */
     unsigned div_age_s; /* 0: SKS_DIV_AGE_S */

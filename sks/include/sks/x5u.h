@@ -8,8 +8,10 @@
  *
  * Chains are fetched by threads of the cache's own, one fetch at a time for
  * each URL and few for each host, so that a repository that is slow or dead
- * keeps only those waiting who need its chains. A chain that has become stale
- * is used while it is asked for again. Threads may share a cache.
+ * keeps only those waiting who need its chains. Names of hosts are as many as
+ * an attacker likes: those that nobody has vouched for share what the others
+ * leave, of threads, of the queue and of the cache. A chain that has become
+ * stale is used while it is asked for again. Threads may share a cache.
  */
 #ifndef SKS_X5U_H
 #define SKS_X5U_H
@@ -25,6 +27,7 @@
 
 #define SKS_X5U_MAX            512 /* characters of the URL */
 #define SKS_X5U_TIMEOUT_MS     4000 /* for one fetch */
+#define SKS_X5U_QUEUE_MS       2000 /* nobody waits longer for a fetch to begin */
 #define SKS_X5U_CACHE_MAX      10000 /* chains kept; then the one not used for longest goes */
 #define SKS_X5U_OCTETS_MAX     33554432 /* the same, of their PEM: in memory five times as much */
 #define SKS_X5U_CACHE_S        86400 /* fresh at least this long (ATIS-1000074: 24 h) */
@@ -40,6 +43,7 @@ struct sks_x5u_config {
     const unsigned *ports; /* besides 443 and 8443; at most 16, ends with 0; NULL: none; copied */
     bool private_addresses; /* fetch from special addresses too: labs and tests */
     size_t chains_max, octets_max; /* 0: SKS_X5U_CACHE_MAX, SKS_X5U_OCTETS_MAX */
+    unsigned queue_ms; /* 0: SKS_X5U_QUEUE_MS */
     struct hsm_metrics *metrics; /* borrowed; NULL: nobody wants to know how long fetches take */
 };
 
@@ -59,7 +63,7 @@ HSM_MUST_CHECK enum hsm_status sks_x5u_check(const struct sks_x5u_cache *cache, 
  * @param out  owned by the caller
  * @retval HSM_ERR_MALFORMED  the URL breaks a rule
  * @retval HSM_ERR_BUSY       cannot be obtained now: not reachable, not 200, not PEM certificates,
- *                            not at a public address, too many being fetched
+ *                            not at a public address, too many being fetched or waiting for it
  */
 HSM_MUST_CHECK enum hsm_status sks_x5u_get(struct sks_x5u_cache *cache, const char *url, time_t now,
                                            struct certs_chain **out, struct hsm_reason *why);
@@ -73,6 +77,10 @@ HSM_MUST_CHECK enum hsm_status sks_x5u_get(struct sks_x5u_cache *cache, const ch
 HSM_MUST_CHECK enum hsm_status sks_x5u_ask(struct sks_x5u_cache *cache, const char *url, time_t now,
                                            void (*landed)(void *context), void *context,
                                            struct certs_chain **out, struct hsm_reason *why);
+
+/** A PASSporT that names this URL was signed with the key of its chain, which is trusted: its chain
+ *  stays when there are too many, and its host has threads that strangers do not get. Cheap. */
+void sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url);
 
 /** Have sks_x5u_refresh() fetch a chain before anybody asks for it and keep it fresh; it is never
  *  pushed out.

@@ -1,0 +1,83 @@
+/* http_call.c - a request on its way through a handler. */
+#include "http_loop_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/metrics.h>
+
+static void
+describe_request(struct http_connection *connection, struct acme_http_request *out)
+{
+    const struct http_parser *parser = &connection->parser;
+    const char *octets = connection->input.octets;
+
+    *out = (struct acme_http_request){
+        .method = parser->method,
+        .octets = octets,
+        .fields = parser->fields,
+        .field_count = parser->field_count,
+        .path = octets + parser->path,
+        .query = parser->query > 0 ? octets + parser->query : NULL,
+        .body = octets + parser->body,
+        .body_len = parser->body_len,
+        .peer = &connection->peer,
+    };
+}
+
+void
+http_call_init(struct http_call *call, struct http_connection *connection)
+{
+    memset(call, 0, sizeof(*call));
+    call->connection = connection;
+    call->server = connection->server;
+    call->begun_ns = hsm_metric_clock_ns();
+    http_response_init(&call->response);
+    describe_request(connection, &call->request);
+}
+
+struct http_call *
+http_call_copy(const struct http_call *call)
+{
+    const struct acme_http_request *from = &call->request;
+    size_t fields_size = from->field_count * sizeof(*from->fields);
+    size_t len = (size_t)(from->body + from->body_len - from->octets);
+    struct http_call *copy = malloc(sizeof(*copy) + fields_size + len + 1);
+    struct acme_http_request *to;
+    char *octets;
+
+    if (copy == NULL)
+        return NULL;
+    *copy = *call;
+    to = &copy->request;
+    octets = (char *)(copy + 1) + fields_size;
+    memcpy(copy + 1, from->fields, fields_size);
+    memcpy(octets, from->octets, len);
+    octets[len] = '\0';
+    to->fields = (const struct http_field *)(copy + 1);
+    to->octets = octets;
+    to->path = octets + (from->path - from->octets);
+    if (from->query != NULL)
+        to->query = octets + (from->query - from->octets);
+    to->body = octets + (from->body - from->octets);
+    return copy;
+}
+
+bool
+http_call_is(const struct http_call *call,
+             bool (*kind)(void *context, enum acme_http_method method, const char *path))
+{
+    return kind != NULL &&
+           kind(call->server->handler.context, call->request.method, call->request.path);
+}
+
+void
+http_call_free(struct http_call *call)
+{
+    struct http_connection *connection = call->connection;
+
+    connection->call = NULL;
+    http_response_clear(&call->response);
+    free(call);
+    http_connection_release(connection);
+}

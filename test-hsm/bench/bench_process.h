@@ -1,0 +1,30 @@
+/*
+ * bench_process.h - processes of a bench that serve or sign, and what they cost.
+ */
+#ifndef BENCH_PROCESS_H
+#define BENCH_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <sys/types.h>
+
+struct bench_process {
+    pid_t pid;
+    int from; /* what it says, and is told */
+};
+
+/** fork(): true in the child, with its end of the connection. */
+bool bench_begin(struct bench_process *out, int *to);
+
+/** All of it, or the program ends. */
+void bench_say(int to, const void *what, size_t len);
+void bench_hear(const struct bench_process *process, void *what, size_t len);
+
+/** End it by SIGTERM. */
+void bench_end(struct bench_process *process);
+
+/** Microseconds of processor time of a process; 0: of this one. */
+double bench_cpu_us(pid_t pid);
+
+#endif
