@@ -635,7 +635,7 @@ child_with(const uint8_t *octets, size_t len)
         OPENSSL_cleanse((void *)octets, len);
         if (write(ready[1], "r", 1) != 1)
             _exit(1);
-        (void)alarm(60);
+        (void)alarm(300);
         for (;;)
             (void)pause();
     }
