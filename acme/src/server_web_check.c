@@ -130,16 +130,23 @@ find_use(struct acme_server *server, struct acme_web_checked *out, struct hsm_re
     return HSM_OK;
 }
 
+/* The key is looked at before the token: if another process certifies it for this very request
+ * meanwhile, the token tells. */
 static enum hsm_status
-check_key(struct acme_server *server, const struct acme_web_checked *checked,
-          struct hsm_reason *why)
+check_use(struct acme_server *server, struct acme_web_checked *out,
+          struct acme_web_refusal *refusal)
 {
-    enum hsm_status st = acme_csr_key_check(server, ACME_WEB_MANUAL, false, checked->thumbprint);
+    struct hsm_reason *for_token = &refusal->why[ACME_WEB_TOKEN];
+    struct hsm_reason *for_csr = &refusal->why[ACME_WEB_CSR];
+    enum hsm_status key = acme_csr_key_check(server, ACME_WEB_MANUAL, false, out->thumbprint);
+    enum hsm_status st = settle(find_use(server, out, for_token), for_token);
 
-    if (st == HSM_ERR_EXISTS)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
+    if (st != HSM_OK || out->order[0] != '\0')
+        return st;
+    if (key == HSM_ERR_EXISTS)
+        return hsm_refuse(for_csr, HSM_ERR_UNTRUSTED,
                           "CSR: its key was certified before, or is the key of an ACME account");
-    return st;
+    return key;
 }
 
 static enum hsm_status
@@ -160,11 +167,9 @@ check_both(struct acme_server *server, time_t now, struct acme_web_checked *out,
     enum hsm_status st = settle(check_token(server, now, out, for_token), for_token);
 
     if (st == HSM_OK)
-        st = settle(find_use(server, out, for_token), for_token);
-    if (st == HSM_OK)
         st = settle(check_csr_under_token(out, for_csr), for_csr);
-    if (st == HSM_OK && out->order[0] == '\0')
-        st = settle(check_key(server, out, for_csr), for_csr);
+    if (st == HSM_OK)
+        st = check_use(server, out, refusal);
     if (st == HSM_OK)
         st = acme_subject_find(server, out->spc, &out->subject);
     if (st == HSM_OK)
