@@ -14,6 +14,7 @@
 #include <sys/un.h>
 
 #include "bench.h"
+#include "bench_process.h"
 #include "bench_raw.h"
 
 #define ANSWER_MAX 8192 /* octets of an answer */
@@ -180,7 +181,6 @@ open_callers(struct run *run)
         take_answers(run, false);
     for (unsigned i = 0; i < run->load->connections; i++)
         run->callers[i].answers = 0;
-    run->out->in_all = run->sent;
     run->out->latencies = 0;
     run->sent = 0;
 }
@@ -199,7 +199,6 @@ close_callers(struct run *run)
         out->most = answers > out->most ? answers : out->most;
         close(run->callers[i].fd);
     }
-    out->in_all += out->answers;
 }
 
 void
@@ -217,6 +216,8 @@ bench_load(const struct bench_load *load, struct bench_loaded *out)
     memset(out, 0, sizeof(*out));
     open_callers(&run);
     run.begun_us = bench_now_us();
+    if (load->server != 0)
+        out->server_cpu_us = -bench_cpu_us(load->server);
     end_us = run.begun_us + load->seconds * 1e6;
     for (unsigned i = 0; load->per_s == 0 && i < load->connections; i++)
         begin_call(&run, &run.callers[i], bench_now_us());
@@ -228,7 +229,21 @@ bench_load(const struct bench_load *load, struct bench_loaded *out)
     while (run.waiting > 0)
         take_answers(&run, false);
     out->seconds = (bench_now_us() - run.begun_us) / 1e6;
+    if (load->server != 0)
+        out->server_cpu_us += bench_cpu_us(load->server);
     close_callers(&run);
     close(run.epoll);
     free(run.callers);
+}
+
+void
+bench_load_wait(int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+    bench_check(epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll");
+    while (epoll_wait(epoll, &event, 1, 0) == 0)
+        rest();
+    close(epoll);
 }

@@ -12,6 +12,8 @@
 
 #include <stddef.h>
 
+#include <sys/types.h>
+
 #define BENCH_LOAD_MAX 128 /* connections */
 
 struct bench_load {
@@ -22,6 +24,7 @@ struct bench_load {
      * connection waits for its answer has waited since then. 0: as fast as they are answered. */
     double per_s;
     double seconds;
+    pid_t server; /* whose processor time is told; 0: nobody's */
     double *latencies_us; /* NULL, or room for `latencies_max` */
     size_t latencies_max;
 };
@@ -29,12 +32,16 @@ struct bench_load {
 struct bench_loaded {
     size_t answers; /* each with status 200; not those while connections were opened */
     size_t fewest, most; /* of one connection */
-    size_t in_all; /* answers, with those */
+    double server_cpu_us; /* for these answers */
     double seconds; /* that it took */
     size_t latencies; /* how many were kept */
 };
 
 /** Aborts the program when an answer is no 200. */
 void bench_load(const struct bench_load *load, struct bench_loaded *out);
+
+/** Poll until there is something to read, as the thread that plays callers does: so what is
+ *  compared with a load has the same neighbour. */
+void bench_load_wait(int fd);
 
 #endif

@@ -287,6 +287,7 @@ add_raw_turn(const struct bench_process *raw, unsigned count, struct raw_result 
     for (unsigned i = 0; i < count; i++)
         bench_say(raw[i].from, "", 1);
     for (unsigned i = 0; i < count; i++) {
+        bench_load_wait(raw[i].from);
         bench_hear(&raw[i], &one, sizeof(one));
         sum->count += one.count;
         sum->seconds += one.seconds / count;
@@ -407,13 +408,13 @@ processor_time(void)
         double calls = 0, cpu = 0;
 
         for (int turn = 0; turn < TURNS; turn++) {
-            double before = bench_cpu_us(server.pid);
+            struct bench_loaded loaded = load((struct bench_load){.socket = path_of_socket,
+                                                                  .connections = 8,
+                                                                  .seconds = TURN_S,
+                                                                  .server = server.pid});
 
-            calls +=
-                (double)load((struct bench_load){
-                                 .socket = path_of_socket, .connections = 8, .seconds = TURN_S})
-                    .in_all;
-            cpu += bench_cpu_us(server.pid) - before;
+            calls += (double)loaded.answers;
+            cpu += loaded.server_cpu_us;
             add_raw_turn(&raw, 1, &signatures);
         }
         ratios[i] = (cpu / calls) / (signatures.cpu_us / signatures.count);
