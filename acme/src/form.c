@@ -4,19 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include <hsm/defer.h>
 
 DEFINE_DEFER(char, free)
-
-static int
-digit_of(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* One octet of a value; false: it is none. */
 static bool
@@ -31,8 +23,8 @@ read_octet(const char **at, const char *end, char *out)
     }
     if (end - *at < 3)
         return false;
-    high = digit_of((*at)[1]);
-    low = digit_of((*at)[2]);
+    high = OPENSSL_hexchar2int((unsigned char)(*at)[1]);
+    low = OPENSSL_hexchar2int((unsigned char)(*at)[2]);
     *at += 3;
     if (high < 0 || low < 0)
         return false;

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <openssl/crypto.h>
+
 enum acme_http_method
 acme_http_request_method(const struct acme_http_request *request)
 {
@@ -139,18 +141,6 @@ acme_http_match(const char *path, const char *pattern, char params[][ACME_HTTP_P
     return *pattern == '\0' && *path == '\0';
 }
 
-static int
-hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static bool
 has_dot_segment(const char *path)
 {
@@ -175,8 +165,8 @@ http_path_decode(const char *raw, char *out)
         int c = (unsigned char)*raw;
 
         if (c == '%') {
-            int high = hex_value(raw[1]);
-            int low = high >= 0 ? hex_value(raw[2]) : -1;
+            int high = OPENSSL_hexchar2int((unsigned char)raw[1]);
+            int low = high >= 0 ? OPENSSL_hexchar2int((unsigned char)raw[2]) : -1;
 
             if (low < 0)
                 return false;

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <openssl/crypto.h>
+
 #include "http_internal.h"
 
 /* What is read next. */
@@ -381,18 +383,6 @@ read_content(struct http_parser *parser, size_t len)
     return ON;
 }
 
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Section 7.1.1: extensions are not for us, but there are not so many of them that they matter. */
 static bool
 skip_extensions(struct http_parser *parser, const char *text, size_t len)
@@ -410,13 +400,14 @@ read_chunk_size(struct http_parser *parser, char *octets, size_t len)
     struct line line;
     size_t size = 0;
     size_t digits = 0;
+    int digit;
     int step = take_line(parser, octets, len, parser->at + HTTP_CHUNK_LINE_MAX, 400, &line);
 
     if (step != ON)
         return step;
-    for (; hex_digit(line.text[digits]) >= 0; digits++) {
+    for (; (digit = OPENSSL_hexchar2int((unsigned char)line.text[digits])) >= 0; digits++) {
         if (size <= ACME_HTTP_BODY_MAX)
-            size = 16 * size + (size_t)hex_digit(line.text[digits]);
+            size = 16 * size + (size_t)digit;
     }
     if (digits == 0 || !skip_extensions(parser, line.text + digits, line.len - digits))
         return 400;

@@ -209,22 +209,12 @@ hash_point(const uint8_t *scalar, char *out)
            hsm_audit_sha256(octets, sizeof(octets), out) == HSM_OK;
 }
 
-static int
-digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool
 read_scalar(const char *text, size_t len, uint8_t *out)
 {
     for (size_t i = 0; i < SCALAR_LEN && len == 2 * SCALAR_LEN; i++) {
-        int high = digit(text[2 * i]);
-        int low = digit(text[2 * i + 1]);
+        int high = OPENSSL_hexchar2int((unsigned char)text[2 * i]);
+        int low = OPENSSL_hexchar2int((unsigned char)text[2 * i + 1]);
 
         if (high < 0 || low < 0)
             return false;

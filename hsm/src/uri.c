@@ -72,18 +72,6 @@ may_stand_plain(char c, bool in_query)
            strchr(in_query ? query_extra : path_extra, c) != NULL;
 }
 
-static int
-hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Decode in place; false for a bad escape or a character that must be escaped. */
 static bool
 decode(char *text, bool in_query, size_t *len)
@@ -92,8 +80,8 @@ decode(char *text, bool in_query, size_t *len)
 
     for (const char *c = text; *c != '\0'; c++) {
         if (*c == '%') {
-            int high = hex_value(c[1]);
-            int low = high < 0 ? -1 : hex_value(c[2]);
+            int high = OPENSSL_hexchar2int((unsigned char)c[1]);
+            int low = high < 0 ? -1 : OPENSSL_hexchar2int((unsigned char)c[2]);
 
             if (low < 0)
                 return false;
