@@ -110,13 +110,6 @@ authority_now(const struct acme_authority *authority)
     return authority->config.now != NULL ? authority->config.now() : time(NULL);
 }
 
-void
-authority_hex(const uint8_t *octets, size_t len, char *out)
-{
-    for (size_t i = 0; i < len; i++)
-        snprintf(out + 2 * i, 3, "%02x", octets[i]);
-}
-
 char *
 authority_url(const char *base_url, const char *path)
 {

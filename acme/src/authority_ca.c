@@ -12,6 +12,7 @@
 #include <certs/issue.h>
 #include <certs/lint.h>
 #include <hsm/defer.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 
 #include "authority_internal.h"
@@ -77,7 +78,7 @@ acme_authority_ca_add(struct acme_store *store, const X509 *root)
         (st = certs_cert_sha256(root, digest)) != HSM_OK ||
         (st = acme_store_begin(store)) != HSM_OK)
         return st;
-    authority_hex(digest, sizeof(digest), digest_hex);
+    hsm_hex_put(digest, sizeof(digest), digest_hex);
     st = insert_root(store, root, digest_hex);
     return acme_event_commit(
         store, st,

@@ -15,6 +15,7 @@
 #include <acme/base64url.h>
 #include <acme/json.h>
 #include <hsm/defer.h>
+#include <hsm/hex.h>
 
 #define TIMEOUT_MS       30000
 #define REVOCATION_MS    5000 /* of a request to revoke: it is made between other work */
@@ -357,10 +358,11 @@ revocation_text(const struct acme_authority_revocation *revocation)
 {
     DEFER(free) char *issuer = acme_base64_encode(revocation->issuer, revocation->issuer_len);
     DEFER(json_decref) json_t *body = NULL;
-    char serial[2 * CERTS_SERIAL_MAX + 1] = "";
+    size_t len =
+        revocation->serial_len < CERTS_SERIAL_MAX ? revocation->serial_len : CERTS_SERIAL_MAX;
+    char serial[HSM_HEX_LEN(CERTS_SERIAL_MAX) + 1];
 
-    for (size_t i = 0; i < revocation->serial_len && i < CERTS_SERIAL_MAX; i++)
-        snprintf(serial + 2 * i, 3, "%02x", revocation->serial[i]);
+    hsm_hex_put(revocation->serial, len, serial);
     if (issuer != NULL)
         body = json_pack("{s:s, s:s, s:i, s:s, s:s*}", "issuer", issuer, "serial", serial, "reason",
                          revocation->reason, "requester", revocation->requester, "chain",

@@ -51,9 +51,6 @@ json_t *authority_body(const struct acme_http_request *request,
 /** BASE and a path; free() it. NULL: out of memory. */
 char *authority_url(const char *base_url, const char *path);
 
-/** 2 * len lower-case digits and a NUL. */
-void authority_hex(const uint8_t *octets, size_t len, char *out);
-
 /* authority_account.c */
 
 /** What the credentials of a request are worth. */

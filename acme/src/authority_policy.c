@@ -11,6 +11,7 @@
 #include <acme/events.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
 
@@ -165,7 +166,7 @@ tell_loaded(struct acme_store *store, const char *path, const uint8_t *octets, s
     if (st != HSM_OK)
         return st;
     SHA256(octets, len, digest);
-    authority_hex(digest, sizeof(digest), detail + strlen(detail));
+    hsm_hex_put(digest, sizeof(digest), detail + strlen(detail));
     if (acme_rows_next(rows) && strcmp(acme_rows_text(rows, 0), detail) == 0)
         return HSM_OK;
     return acme_event_add(

@@ -22,6 +22,7 @@
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <hsm/defer.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 
 #include "authority_internal.h"
@@ -414,7 +415,7 @@ is_unmodified(const struct acme_http_request *request, const struct document *do
     char etag[2 + 32 + 1] = "\"";
 
     SHA256(document->body, document->len, digest);
-    authority_hex(digest, 16, etag + 1);
+    hsm_hex_put(digest, 16, etag + 1);
     etag[33] = '"';
     etag[34] = '\0';
     acme_http_response_header(response, "ETag", etag);
@@ -480,7 +481,7 @@ authority_signer_publish(struct acme_authority *authority, const struct certs_ch
         return st;
     /* The name is of the whole chain: a later one has another, and this one is never another's. */
     SHA256((const unsigned char *)pem, strlen(pem), digest);
-    authority_hex(digest, SIGNER_ID_LEN / 2, digits);
+    hsm_hex_put(digest, SIGNER_ID_LEN / 2, digits);
     snprintf(path, sizeof(path), ACME_AUTHORITY_SIGNERS_PATH "certificateId_%s.crt", digits);
     st = acme_store_run(authority->config.store, NULL,
                         "INSERT INTO signer_chain (id, pem) VALUES (?, ?) ON CONFLICT DO NOTHING",

@@ -22,6 +22,7 @@
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 
 #include "authority_internal.h"
@@ -385,7 +386,7 @@ tell(const struct plea *plea, const char *state)
 
     if (certs_name_parse(plea->issuer, plea->issuer_len, &name) == HSM_OK)
         issuer = certs_name_text(name);
-    authority_hex(plea->serial, plea->serial_len, serial);
+    hsm_hex_put(plea->serial, plea->serial_len, serial);
     hsm_log(HSM_LOG_INFO, "STI-PA: certificate %s of %s: %s (%s), asked by account %s: %s", serial,
             issuer != NULL ? issuer : "?", state, certs_crl_reason_text(plea->reason),
             plea->account, plea->requester);
@@ -562,7 +563,7 @@ show_request(const struct acme_rows *rows, FILE *to)
     if (certs_name_parse(issuer_der, issuer_len, &name) == HSM_OK)
         issuer = certs_name_text(name);
     if (octets != NULL && len <= CERTS_SERIAL_MAX)
-        authority_hex(octets, len, serial);
+        hsm_hex_put(octets, len, serial);
     acme_time_format((time_t)acme_rows_int(rows, 6), when);
     fprintf(to, "%" PRId64 "  %s  %s  serial %s  %s  of %s  asked by account %s: %s\n",
             acme_rows_int(rows, 0), acme_rows_text(rows, 1), when, serial,

@@ -9,24 +9,20 @@
 #include <sys/socket.h>
 
 #include <certs/cert.h>
+#include <hsm/hex.h>
 
 /* free() it; NULL: no memory. */
 static char *
 fingerprint(const X509 *cert)
 {
-    static const char digits[] = "0123456789abcdef";
     uint8_t octets[32];
-    char *text = malloc(2 * sizeof(octets) + 1);
+    char *text = malloc(HSM_HEX_LEN(sizeof(octets)) + 1);
 
     if (text == NULL || certs_cert_sha256(cert, octets) != HSM_OK) {
         free(text);
         return NULL;
     }
-    for (size_t i = 0; i < sizeof(octets); i++) {
-        text[2 * i] = digits[octets[i] >> 4];
-        text[2 * i + 1] = digits[octets[i] & 15];
-    }
-    text[2 * sizeof(octets)] = '\0';
+    hsm_hex_put(octets, sizeof(octets), text);
     return text;
 }
 

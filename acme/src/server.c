@@ -14,6 +14,7 @@
 #include <acme/base64url.h>
 #include <acme/events.h>
 #include <certs/cert.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 
 #include "server_internal.h"
@@ -533,8 +534,8 @@ digest_under(const struct acme_server_config *config, char out[ACME_UNDER_LEN + 
             ? HSM_OK
             : HSM_ERR_CRYPTO;
     free(name);
-    for (size_t i = 0; st == HSM_OK && i < sizeof(result); i++)
-        snprintf(out + 2 * i, 3, "%02x", result[i]);
+    if (st == HSM_OK)
+        hsm_hex_put(result, sizeof(result), out);
     return st;
 }
 

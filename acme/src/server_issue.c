@@ -20,6 +20,7 @@
 #include <certs/cert.h>
 #include <certs/tnauthlist.h>
 #include <hsm/es256.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 #include <hsm/use.h>
 
@@ -224,10 +225,10 @@ write_certificate(struct acme_store *store, const struct issuance *issuance, con
 static void
 log_issued(const struct issuance *issuance)
 {
-    char serial[2 * CERTS_SERIAL_MAX + 1] = "";
+    size_t len = issuance->serial_len < CERTS_SERIAL_MAX ? issuance->serial_len : CERTS_SERIAL_MAX;
+    char serial[HSM_HEX_LEN(CERTS_SERIAL_MAX) + 1];
 
-    for (size_t i = 0; i < issuance->serial_len && i < CERTS_SERIAL_MAX; i++)
-        snprintf(serial + 2 * i, 3, "%02x", issuance->serial[i]);
+    hsm_hex_put(issuance->serial, len, serial);
     hsm_log(HSM_LOG_INFO, "order %s: certificate %s issued for SPC %s", issuance->order_id, serial,
             issuance->spc);
 }

@@ -18,6 +18,7 @@
 #include <openssl/rand.h>
 
 #include <acme/base64url.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 
 #define COOKIE       "__Host-sti-web"
@@ -216,9 +217,7 @@ acme_web_time_row(struct acme_web_call *call, const char *name, time_t t)
 void
 acme_web_serial(const uint8_t *serial, size_t len, char out[ACME_WEB_SERIAL_LEN + 1])
 {
-    out[0] = '\0';
-    for (size_t i = 0; i < len && i < CERTS_SERIAL_MAX; i++)
-        snprintf(out + 2 * i, 3, "%02x", serial[i]);
+    hsm_hex_put(serial, len < CERTS_SERIAL_MAX ? len : CERTS_SERIAL_MAX, out);
 }
 
 /* ---- who sends a form ---- */

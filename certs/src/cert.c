@@ -7,6 +7,8 @@
 
 #include <openssl/err.h>
 
+#include <hsm/hex.h>
+
 #include "der_internal.h"
 #include "x509_internal.h"
 
@@ -217,18 +219,12 @@ certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX])
 char *
 certs_cert_serial_hex(const X509 *cert)
 {
-    static const char digits[] = "0123456789abcdef";
     uint8_t serial[CERTS_SERIAL_MAX];
     size_t len = certs_cert_serial(cert, serial);
-    char *hex = malloc(2 * len + 1);
+    char *hex = malloc(HSM_HEX_LEN(len) + 1);
 
-    if (hex == NULL)
-        return NULL;
-    for (size_t i = 0; i < len; i++) {
-        hex[2 * i] = digits[serial[i] >> 4];
-        hex[2 * i + 1] = digits[serial[i] & 0x0f];
-    }
-    hex[2 * len] = '\0';
+    if (hex != NULL)
+        hsm_hex_put(serial, len, hex);
     return hex;
 }
 

@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 
 #include <hsm/es256.h>
+#include <hsm/hex.h>
 
 #include "es256_internal.h"
 
@@ -183,17 +184,13 @@ hsm_audit_text(const void *octets, size_t len)
 json_t *
 hsm_audit_hex(const uint8_t *octets, size_t len)
 {
-    static const char digits[] = "0123456789abcdef";
-    char *out = malloc(len * 2 + 1);
+    char *out = malloc(HSM_HEX_LEN(len) + 1);
     json_t *text;
 
     if (out == NULL)
         return NULL;
-    for (size_t i = 0; i < len; i++) {
-        out[2 * i] = digits[octets[i] >> 4];
-        out[2 * i + 1] = digits[octets[i] & 15];
-    }
-    text = json_stringn(out, 2 * len);
+    hsm_hex_put(octets, len, out);
+    text = json_stringn(out, HSM_HEX_LEN(len));
     free(out);
     return text;
 }
@@ -201,17 +198,12 @@ hsm_audit_hex(const uint8_t *octets, size_t len)
 enum hsm_status
 hsm_audit_sha256(const void *octets, size_t len, char *out)
 {
-    static const char digits[] = "0123456789abcdef";
     uint8_t digest[HSM_SHA256_LEN];
     enum hsm_status st = hsm_sha256(octets, len, digest);
 
     if (st != HSM_OK)
         return st;
-    for (size_t i = 0; i < sizeof(digest); i++) {
-        *out++ = digits[digest[i] >> 4];
-        *out++ = digits[digest[i] & 15];
-    }
-    *out = '\0';
+    hsm_hex_put(digest, sizeof(digest), out);
     return HSM_OK;
 }
 

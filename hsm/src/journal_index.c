@@ -77,7 +77,7 @@ detail_root(const char *detail, uint8_t *root)
     char text[HSM_JOURNAL_HASH_HEX + 1];
 
     return hsm_journal_detail(detail, "root", text, sizeof(text)) &&
-           strlen(text) == HSM_JOURNAL_HASH_HEX && hsm_hex_get(text, root, HSM_SHA256_LEN);
+           hsm_hex_get(text, strlen(text), root, HSM_SHA256_LEN);
 }
 
 /* A name that is of this directory and of a file that a journal writes. */

@@ -18,40 +18,6 @@
 #define KIND_MAX    31 /* octets */
 #define NUMBER_MAX  20 /* digits of 2^64 - 1 */
 
-static const char hex_digits[] = "0123456789abcdef";
-
-void
-hsm_hex_put(const uint8_t *octets, size_t len, char *out)
-{
-    for (size_t i = 0; i < len; i++) {
-        out[2 * i] = hex_digits[octets[i] >> 4];
-        out[2 * i + 1] = hex_digits[octets[i] & 0x0f];
-    }
-    out[2 * len] = '\0';
-}
-
-static int
-hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-bool
-hsm_hex_get(const char *hex, uint8_t *out, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        int high = hex_value(hex[2 * i]);
-        int low = high >= 0 ? hex_value(hex[2 * i + 1]) : -1;
-
-        if (low < 0)
-            return false;
-        out[i] = (uint8_t)(high << 4 | low);
-    }
-    return hex[2 * len] == '\0';
-}
-
 /* ---- times ---- */
 
 int64_t
@@ -140,8 +106,8 @@ percent_encode(const char *text, size_t len, char *out, size_t size)
             continue;
         }
         out[n++] = '%';
-        out[n++] = hex_digits[octet >> 4];
-        out[n++] = hex_digits[octet & 0x0f];
+        hsm_hex_put(&octet, 1, out + n);
+        n += HSM_HEX_LEN(1);
     }
     out[n] = '\0';
     return n;
@@ -195,16 +161,13 @@ percent_decode(const char *text, size_t len, char *out, size_t size)
 
     for (size_t i = 0; i < len; i++) {
         uint8_t octet = (uint8_t)text[i];
-        char pair[3];
 
         if (n + 1 >= size)
             return false;
         if (octet == '%') {
             if (i + 2 >= len)
                 return false;
-            memcpy(pair, text + i + 1, 2);
-            pair[2] = '\0';
-            if (!hsm_hex_get(pair, &octet, 1) || octet == 0)
+            if (!hsm_hex_get(text + i + 1, HSM_HEX_LEN(1), &octet, 1) || octet == 0)
                 return false;
             i += 2;
         }
@@ -355,8 +318,7 @@ is_hex_or_none(const char *text, size_t len)
 {
     uint8_t octets[HSM_SHA256_LEN];
 
-    return strcmp(text, "-") == 0 ||
-           (strlen(text) == HSM_HEX_LEN(len) && hsm_hex_get(text, octets, len));
+    return strcmp(text, "-") == 0 || hsm_hex_get(text, strlen(text), octets, len);
 }
 
 /* Blanks become ends of texts; false: not so many fields, or other characters in them. */
@@ -397,7 +359,7 @@ hsm_line_parse(char *text, size_t len, struct hsm_journal_record *out, uint8_t h
         return "its kind or its outcome is no word";
     if (!is_hex_or_none(field[3], HSM_JOURNAL_KEY_LEN) || !is_hex_or_none(field[4], HSM_SHA256_LEN))
         return "its key or what was hashed is not in hex";
-    if (strlen(field[8]) != HSM_JOURNAL_HASH_HEX || !hsm_hex_get(field[8], hash, HSM_SHA256_LEN))
+    if (!hsm_hex_get(field[8], strlen(field[8]), hash, HSM_SHA256_LEN))
         return "its hash is not in hex";
     out->time = field[1];
     out->kind = field[2];

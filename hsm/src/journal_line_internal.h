@@ -10,9 +10,9 @@
 #ifndef HSM_JOURNAL_LINE_INTERNAL_H
 #define HSM_JOURNAL_LINE_INTERNAL_H
 
+#include <hsm/hex.h>
 #include <hsm/journal.h>
 
-#define HSM_HEX_LEN(octets)     (2 * (octets))
 #define HSM_JOURNAL_HASH_HEX    HSM_HEX_LEN(HSM_SHA256_LEN)
 #define HSM_JOURNAL_TIME_LEN    27
 #define HSM_JOURNAL_DETAIL_MAX  512 /* octets */
@@ -45,9 +45,6 @@ HSM_MUST_CHECK enum hsm_status hsm_line_put(struct hsm_chain *chain, const struc
 /** Append ",NAME=VALUE" (or the first without comma); what has no room is left out whole. */
 void hsm_detail_put(char *detail, size_t size, const char *name, const char *value);
 void hsm_detail_put_number(char *detail, size_t size, const char *name, uint64_t value);
-
-void hsm_hex_put(const uint8_t *octets, size_t len, char *out); /* with a NUL */
-bool hsm_hex_get(const char *hex, uint8_t *out, size_t len);
 
 void hsm_time_put(int64_t time_us, char out[HSM_JOURNAL_TIME_LEN + 1]);
 int64_t hsm_time_now_us(void);

@@ -181,7 +181,7 @@ take_point(struct hsm_verification *v, const struct hsm_journal_record *record)
         !hsm_journal_detail(record->detail, "file", name, sizeof(name)) ||
         !hsm_journal_detail(record->detail, "size", size, sizeof(size)) ||
         !hsm_journal_detail(record->detail, "root", text, sizeof(text)) ||
-        !hsm_hex_get(text, point.root, HSM_SHA256_LEN))
+        !hsm_hex_get(text, strlen(text), point.root, HSM_SHA256_LEN))
         return HSM_OK;
     entry = hsm_entries_find(&v->entries, name);
     if (entry == NULL)

@@ -10,6 +10,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/es256.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 #include <hsm/use.h>
 
@@ -129,8 +130,7 @@ format_id(struct hsm_key *key)
 {
     const struct hsm_key_info *info = &key->signer->info;
 
-    for (size_t i = 0; i < info->id_len; i++)
-        snprintf(key->id_hex + 2 * i, 3, "%02x", info->id[i]);
+    hsm_hex_put(info->id, info->id_len, key->id_hex);
 }
 
 /* All that is asked of a key before its first use; inside the admin gate. */

@@ -13,6 +13,7 @@
 #include <acme/config.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
+#include <hsm/hex.h>
 #include <hsm/log.h>
 
 #include "numbers_internal.h"
@@ -297,29 +298,6 @@ caller_free(struct sks_caller *caller)
 
 DEFINE_DEFER(struct sks_caller, caller_free)
 
-static int
-hex_value(char c)
-{
-    static const char digits[] = "0123456789abcdef";
-    const char *at = c == '\0' ? NULL : strchr(digits, c);
-
-    return at == NULL ? -1 : (int)(at - digits);
-}
-
-static bool
-parse_hash(const char *text, size_t len, uint8_t out[SHA256_LEN])
-{
-    for (size_t i = 0; i < SHA256_LEN; i++) {
-        int high = len == 2 * SHA256_LEN ? hex_value(text[2 * i]) : -1;
-        int low = len == 2 * SHA256_LEN ? hex_value(text[2 * i + 1]) : -1;
-
-        if (high < 0 || low < 0)
-            return false;
-        out[i] = (uint8_t)(high * 16 + low);
-    }
-    return true;
-}
-
 static enum hsm_status
 parse_hashes(const char *key, const char *words, uint8_t out[HASHES_MAX][SHA256_LEN], size_t *count,
              struct hsm_reason *why)
@@ -328,7 +306,7 @@ parse_hashes(const char *key, const char *words, uint8_t out[HASHES_MAX][SHA256_
     size_t len;
 
     while ((word = next_word(&words, &len)) != NULL) {
-        if (*count == HASHES_MAX || !parse_hash(word, len, out[*count]))
+        if (*count == HASHES_MAX || !hsm_hex_get(word, len, out[*count], SHA256_LEN))
             return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: not 1 to %d of 64 lower-case hex digits",
                               key, HASHES_MAX);
         (*count)++;
@@ -499,7 +477,7 @@ shows_certificate(const struct sks_caller *caller, const struct sks_evidence *ev
     uint8_t hash[SHA256_LEN];
 
     if (evidence->sha256 != NULL && caller->certificate_count > 0 &&
-        parse_hash(evidence->sha256, strlen(evidence->sha256), hash) &&
+        hsm_hex_get(evidence->sha256, strlen(evidence->sha256), hash, sizeof(hash)) &&
         has_hash(caller->certificates, caller->certificate_count, hash))
         return true;
     if (section->subject != NULL && evidence->subject != NULL &&

@@ -31,6 +31,8 @@
 #define TOKEN        "a9993e364706816aba3e25717850c26c"
 /* printf %s "$TOKEN" | sha256sum */
 #define TOKEN_SHA256 "606bb671c889e12f6dca22a7b188614c5765e77da4dfbb4ae7cee2a44944099f"
+/* printf %s b00361a396177a9cb410ff61f20015ad | sha256sum */
+#define OTHER_SHA256 "464f22b0a3655d9ce7024683bb597f2d02b146450dd7291e544bb0cedadf108c"
 
 static struct {
     struct ecosystem eco;
@@ -753,7 +755,8 @@ remote_callers_are_known_by_token_or_certificate(void **state)
     sha256_hex(certs_chain_get(world.client, 0), fingerprint);
     snprintf(text, sizeof(text),
              "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n"
-             "[caller by-token]\nbearer-sha256 = " TOKEN_SHA256 "\ncustomers = acme\n"
+             "[caller by-token]\nbearer-sha256 = " OTHER_SHA256 " " TOKEN_SHA256
+             "\ncustomers = acme\n"
              "[caller by-fingerprint]\ncertificate = %s\ncustomers = acme\n",
              fingerprint);
     begin(text);
