@@ -329,7 +329,8 @@ every_kind_carries_its_claims(void **state)
         {SHAKEN ",\"rcd\":{\"nam\":\"Q\"}", "rcd", "{\"nam\":\"Q\"}"},
         {SHAKEN ",\"mky\":[{\"alg\":\"sha-256\",\"dig\":\""
                 "02:1a:cc:54:27:ab:eb:9c:53:3f:3e:4b:65:2e:7d:46:3f:54:42:cd:54:f1:7a:03:a2:7d:f9:"
-                "b0:7f:46:19:b2\"}]",
+                "b0:7f:46:19:b2\"},{\"alg\":\"SHA-256\",\"dig\":\""
+                "021ACC5427ABEB9C533F3E4B652E7D463F5442CD54F17A03A27DF9B07F4619B2\"}]",
          "mky",
          "[{\"alg\":\"sha-256\",\"dig\":"
          "\"021ACC5427ABEB9C533F3E4B652E7D463F5442CD54F17A03A27DF9B07F4619B2\"}]"},
