@@ -66,28 +66,17 @@ load_one(const struct sks_credential *credential, struct hsm_token *token, struc
     return HSM_OK;
 }
 
-/* Keep the active ones, and see that they are of one SPC. */
 static enum hsm_status
-select_active(struct sks_credential *list, size_t *count)
+check_one_spc(const struct sks_credential *active, size_t count)
 {
-    size_t kept = 0;
-
-    for (size_t i = 0; i < *count; i++) {
-        struct sks_credential one = list[i];
-
-        if (one.state != SKS_ACTIVE)
-            continue;
-        list[i] = list[kept]; /* swapped, so that all of them are released later */
-        list[kept++] = one;
-        if (strcmp(one.spc, list[0].spc) != 0) {
+    for (size_t i = 1; i < count; i++)
+        if (strcmp(active[i].spc, active[0].spc) != 0) {
             hsm_log(HSM_LOG_ERROR,
                     "credentials of several SPCs are active, %s and %s: "
                     "the configuration must say which one signs",
-                    list[0].spc, one.spc);
+                    active[0].spc, active[i].spc);
             return HSM_ERR_AMBIGUOUS;
         }
-    }
-    *count = kept;
     return HSM_OK;
 }
 
@@ -184,18 +173,16 @@ static enum hsm_status
 load(struct sks_catalogue *catalogue, struct place *place, const char *spc,
      struct sks_signers **out)
 {
-    struct sks_credential *list = NULL;
-    size_t all = 0;
-    size_t active;
-    enum hsm_status st = sks_catalogue_list(catalogue, spc, &list, &all);
+    struct sks_credential *active = NULL;
+    size_t count = 0;
+    enum hsm_status st =
+        sks_catalogue_list_in(catalogue, spc, SKS_ACTIVE, SKS_ACTIVE, &active, &count);
 
-    if (st != HSM_OK)
-        return st;
-    active = all;
-    st = select_active(list, &active);
     if (st == HSM_OK)
-        st = load_all(list, active, place, out);
-    sks_credentials_free(list, all);
+        st = check_one_spc(active, count);
+    if (st == HSM_OK)
+        st = load_all(active, count, place, out);
+    sks_credentials_free(active, count);
     return st;
 }
 
