@@ -406,6 +406,21 @@ verification(void)
 #define PROCESSES  4
 #define PROCESS_MS 500
 
+/* Nor are a service's connections. */
+static void
+await_connections(const struct hsm_token *token)
+{
+    struct hsm_token_stats stats;
+    int tries = 0;
+
+    hsm_token_stats(token, &stats);
+    while (stats.connections_served < stats.connections && tries++ < 500) {
+        usleep(10000);
+        hsm_token_stats(token, &stats);
+    }
+    bench_check(stats.connections_served == stats.connections, "the token's connections");
+}
+
 /* A worker process: opens, says so, signs while it may, says how often. */
 static void
 worker_process(const char *module, unsigned callers_of_each, int go, int out)
@@ -416,6 +431,7 @@ worker_process(const char *module, unsigned callers_of_each, int go, int out)
     double calls = 0, begin;
     char octet = 1;
 
+    await_connections(token);
     (void)run_callers(&one, 10);
     bench_check(write(out, &octet, 1) == 1 && read(go, &octet, 1) == 1, "a pipe");
     begin = bench_now_us();
@@ -527,7 +543,7 @@ server_start(const char *socket_path)
     return child;
 }
 
-/* Each with a connection, and a process of SoftHSM at its other end. */
+/* Each with several connections, and a process of SoftHSM at the other end of each. */
 static void
 remote_processes(void)
 {
