@@ -73,6 +73,7 @@ struct acme_server {
 /* A nonce that is used up, and the fresh one that is made in the same transaction. */
 struct acme_nonce_exchange {
     STAILQ_ENTRY(acme_nonce_exchange) others;
+    bool is_waiting; /* for somebody else to carry it out; then `done` is posted */
     sem_t done;
     const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
     time_t now;
@@ -152,7 +153,8 @@ void acme_nonces_free(struct acme_nonces *nonces);
 void acme_nonce_ask(struct acme_nonces *nonces, const char *nonce, time_t now,
                     struct acme_nonce_exchange *exchange);
 /** Durable when it returned HSM_OK; is_good and next are filled then. */
-HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonce_exchange *exchange);
+HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonces *nonces,
+                                               struct acme_nonce_exchange *exchange);
 
 HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_server *server, time_t now,
                                               char out[ACME_ID_LEN + 1]);

@@ -124,7 +124,7 @@ acme_call_settle(struct acme_call *call)
     if (!call->is_exchanging)
         return exchange->is_good;
     call->is_exchanging = false;
-    st = acme_nonce_wait(exchange);
+    st = acme_nonce_wait(call->server->nonces, exchange);
     if (st != HSM_OK) {
         exchange->is_good = false;
         acme_call_fault(call, st);
