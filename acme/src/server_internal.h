@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -68,6 +69,7 @@ struct acme_server {
     struct acme_nonces *nonces;
     struct acme_keys *keys; /* of accounts */
     time_t expire_at, tell_at; /* of acme_server_tick() */
+    _Atomic int64_t long_until; /* until then requests are not taken for brief ones; monotonic */
 };
 
 /* A nonce that is used up, and the fresh one that is made in the same transaction. */
