@@ -14,6 +14,7 @@
 #include <acme/base64url.h>
 #include <acme/events.h>
 #include <certs/cert.h>
+#include <certs/verdict.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
 #include <hsm/metrics.h>
@@ -22,6 +23,8 @@
 
 #define EXPIRE_S 60 /* between two acme_server_expire() of acme_server_tick() */
 #define TELL_S   60 /* between two times that orders are said to wait */
+
+#define VERDICTS_MAX 64 /* kept: paths of those who sign SPC tokens */
 
 #define BRIEF_NS INT64_C(5000000) /* a request that takes longer is not brief */
 #define LONG_NS  INT64_C(1000000000) /* nor are those of this time after it */
@@ -441,6 +444,7 @@ handle_acme(struct acme_server *server, const struct acme_http_request *request,
     add_nonce(&call);
     acme_jws_free(call.jws);
     EVP_PKEY_free(call.key);
+    acme_account_key_free(call.account_key);
     json_decref(call.contact);
     json_decref(call.binding);
     free(call.terms);
@@ -575,6 +579,9 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = acme_signers_new(&server->signers);
     if (st == HSM_OK)
+        st = certs_verdicts_new(&(struct certs_path_policy){.purpose = CERTS_FOR_PA_SIGNING},
+                                VERDICTS_MAX, &server->verdicts);
+    if (st == HSM_OK)
         st = acme_keys_new(&server->keys);
     if (st == HSM_OK)
         st = acme_nonces_new(server, &server->nonces);
@@ -689,6 +696,7 @@ acme_server_free(struct acme_server *server)
     certs_chain_free(server->intermediates);
     free(server->intermediates_pem);
     acme_signers_free(server->signers);
+    certs_verdicts_free(server->verdicts);
     acme_web_free(server->web);
     for (size_t i = 0; i < server->alternate_count; i++)
         certs_chain_free(server->alternates[i]);
