@@ -52,7 +52,6 @@ hsm_connections_drop(const struct hsm_connections *connections)
         hsm_module_disconnect(connections->modules[i]);
 }
 
-/* Its thread finds that it is lost. */
 static enum hsm_status
 start_further(struct hsm_slot *first, struct hsm_module *module, struct hsm_slot **out)
 {
@@ -67,8 +66,7 @@ start_further(struct hsm_slot *first, struct hsm_module *module, struct hsm_slot
     slot->journal = first->journal;
     snprintf(slot->name, sizeof(slot->name), "%s, connection %u", first->label,
              first->further_count + 2);
-    slot->lost = true;
-    slot->restart_wanted = true;
+    hsm_pool_refuse(&slot->pool, HSM_ERR_USAGE); /* until it is needed */
     if (slot->settings.quirks.serial)
         hsm_module_serialise(module);
     if (slot->settings.workers > 0)
@@ -112,6 +110,23 @@ hsm_connections_stop(struct hsm_slot *first, int64_t deadline)
     first->further_count = 0;
 }
 
+/* One at a time: whether yet another one is needed is seen when it serves. */
+static void
+open_another(const struct hsm_slot *first)
+{
+    for (unsigned i = 0; i < first->further_count; i++) {
+        struct hsm_slot *slot = first->further[i];
+
+        if (!atomic_exchange(&slot->needed, true)) {
+            hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
+            hsm_care_open(slot);
+            return;
+        }
+        if (hsm_pool_service(&slot->pool) != HSM_OK)
+            return;
+    }
+}
+
 enum hsm_status
 hsm_connections_service(struct hsm_slot *first)
 {
@@ -146,7 +161,8 @@ hsm_connections_add_key(struct hsm_signer *signer, EVP_PKEY *public_key)
             return st;
         }
         signer->further_count++;
-        hsm_care_look(slot);
+        if (slot->needed)
+            hsm_care_look(slot);
     }
     return HSM_OK;
 }
@@ -209,6 +225,8 @@ claim(struct hsm_signer *signer)
     do
         best = least_loaded(signer, is_well, &load);
     while (best != NULL && !atomic_compare_exchange_weak(&best->slot->load, &load, load + 1));
+    if (best != NULL && load > 0)
+        open_another(signer->slot);
     return best;
 }
 

@@ -10,8 +10,9 @@
  * of them. They share the journal, and present the PIN one at a time: what is
  * refused to one is tried by no other.
  *
- * A further one is opened as a lost one is recovered: by its thread, and again
- * when the first attempts fail.
+ * A further one is not opened before it is needed, when a call finds every other
+ * one busy: it costs a login, and a process at its other end. It is opened as
+ * a lost one is recovered, by its thread, again and again until that succeeds.
  */
 #ifndef HSM_CONNECTION_INTERNAL_H
 #define HSM_CONNECTION_INTERNAL_H
@@ -37,13 +38,13 @@ void hsm_connections_make(const struct hsm_module *first, struct hsm_settings *s
 
 void hsm_connections_drop(const struct hsm_connections *connections);
 
-/** Have them opened, by a slot that is logged in; those that there is no memory for are dropped. */
+/** Have them ready to be opened; those that there is no memory for are dropped. */
 void hsm_connections_start(struct hsm_slot *first, const struct hsm_connections *connections);
 
 /** Under the registry's lock; those with calls stuck in them are left. */
 void hsm_connections_stop(struct hsm_slot *first, int64_t deadline);
 
-/** OK while one of them serves; BUSY while one may come back. */
+/** OK while one of them serves; BUSY while one of those that were opened may come back. */
 enum hsm_status hsm_connections_service(struct hsm_slot *first);
 
 /** A new key of the first is to be found by the others, too. */

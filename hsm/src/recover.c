@@ -315,7 +315,7 @@ probe(struct hsm_slot *slot)
 static unsigned
 pause_ms(struct hsm_slot *slot, unsigned *looks)
 {
-    if (!hsm_signers_missing(slot)) {
+    if (!slot->opened || !hsm_signers_missing(slot)) {
         *looks = 0;
         return slot->settings.probe_ms;
     }
@@ -395,6 +395,16 @@ hsm_care_stop(struct hsm_slot *slot, int64_t deadline)
     stopped = !slot->caring;
     pthread_mutex_unlock(&slot->care_lock);
     return stopped;
+}
+
+void
+hsm_care_open(struct hsm_slot *slot)
+{
+    pthread_mutex_lock(&slot->care_lock);
+    slot->lost = true;
+    slot->restart_wanted = true;
+    pthread_cond_broadcast(&slot->care_changed);
+    pthread_mutex_unlock(&slot->care_lock);
 }
 
 void

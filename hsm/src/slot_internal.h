@@ -91,6 +91,7 @@ struct hsm_slot {
     struct hsm_counters counters;
     char apart_too[HSM_CACHE_LINE];
     atomic_uint load; /* calls that chose this connection among others */
+    atomic_bool needed; /* of a further one: it is to be opened */
     atomic_uint stuck_now;
     atomic_uint refs; /* tokens and signers */
     unsigned users; /* tokens that have it open; under the registry's lock */
@@ -171,6 +172,9 @@ HSM_MUST_CHECK enum hsm_status hsm_care_start(struct hsm_slot *slot);
 
 /** Ask it to end, and wait for it; false: it is stuck in the module. */
 HSM_MUST_CHECK bool hsm_care_stop(struct hsm_slot *slot, int64_t deadline);
+
+/** Have it open a connection that never was. */
+void hsm_care_open(struct hsm_slot *slot);
 
 /** Have it look for the keys that are missing. */
 void hsm_care_look(struct hsm_slot *slot);
