@@ -271,7 +271,7 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
     enum hsm_status st = HSM_OK;
 
     if (sks_tokens_get(kms->tokens, uri) == NULL) {
-        kms_note(kms, provider->config->spc, uri, "the token is away", now);
+        kms_note(kms, provider->config->spc, uri, sks_tokens_fault(kms->tokens, uri), now);
         return HSM_OK;
     }
     find_holding(provider, uri, list, count, &holding);

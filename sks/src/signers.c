@@ -25,7 +25,6 @@ struct loaded {
 struct sks_signers {
     atomic_uint holders;
     struct hsm_group *group; /* of all of them; NULL: there is one at most */
-    size_t missing;
     size_t count;
     struct loaded loaded[]; /* newest first */
 };
@@ -85,6 +84,7 @@ check_one_spc(const struct sks_credential *active, size_t count)
 struct place {
     struct hsm_token *token; /* NULL: one of `tokens` */
     struct sks_tokens *tokens;
+    const char *fault; /* of a token whose credential was left out; NULL: none was */
 };
 
 static struct hsm_token *
@@ -95,26 +95,37 @@ token_of(const struct place *place, const struct sks_credential *credential)
     return sks_tokens_get(place->tokens, credential->token_uri);
 }
 
-/* One of several may be away: the others sign. */
-static bool
-may_be_missing(const struct place *place, enum hsm_status st)
+static const char *
+fault_of(const struct place *place, const struct sks_credential *credential)
 {
-    return place->token == NULL && sks_tokens_count(place->tokens) > 1 && st == HSM_ERR_BUSY;
+    const char *fault = sks_tokens_fault(place->tokens, credential->token_uri);
+
+    return fault != NULL ? fault : "its token is away";
+}
+
+/* One of several tokens may serve nobody: the others sign. */
+static bool
+may_be_missing(const struct place *place, const struct sks_credential *credential,
+               enum hsm_status st)
+{
+    return place->token == NULL && sks_tokens_count(place->tokens) > 1 &&
+           (st == HSM_ERR_BUSY || (st == HSM_ERR_DENIED &&
+                                   sks_tokens_fault(place->tokens, credential->token_uri) != NULL));
 }
 
 static enum hsm_status
-load_next(struct sks_signers *signers, const struct sks_credential *credential,
-          const struct place *place)
+load_next(struct sks_signers *signers, const struct sks_credential *credential, struct place *place)
 {
     struct hsm_token *token = token_of(place, credential);
     struct loaded *loaded = &signers->loaded[signers->count];
-    enum hsm_status st = token == NULL ? refuse(credential, HSM_ERR_BUSY, "its token is away")
-                                       : load_one(credential, token, loaded);
+    enum hsm_status st = token == NULL
+                             ? refuse(credential, HSM_ERR_BUSY, fault_of(place, credential))
+                             : load_one(credential, token, loaded);
 
-    if (may_be_missing(place, st)) {
+    if (may_be_missing(place, credential, st)) {
         hsm_key_free(loaded->key);
         memset(loaded, 0, sizeof(*loaded));
-        signers->missing++;
+        place->fault = fault_of(place, credential);
         return HSM_OK;
     }
     signers->count++; /* what is half made is released, too */
@@ -135,7 +146,7 @@ make_group(struct sks_signers *signers)
 }
 
 static enum hsm_status
-load_all(const struct sks_credential *active, size_t count, const struct place *place,
+load_all(const struct sks_credential *active, size_t count, struct place *place,
          struct sks_signers **out)
 {
     DEFER(sks_signers_free)
@@ -147,7 +158,7 @@ load_all(const struct sks_credential *active, size_t count, const struct place *
     atomic_init(&signers->holders, 1);
     for (size_t i = count; st == HSM_OK && i-- > 0;)
         st = load_next(signers, &active[i], place);
-    if (st == HSM_OK && signers->missing > 0 && signers->count == 0)
+    if (st == HSM_OK && place->fault != NULL && signers->count == 0)
         st = HSM_ERR_BUSY;
     if (st == HSM_OK)
         st = make_group(signers);
@@ -159,7 +170,7 @@ load_all(const struct sks_credential *active, size_t count, const struct place *
 }
 
 static enum hsm_status
-load(struct sks_catalogue *catalogue, const struct place *place, const char *spc,
+load(struct sks_catalogue *catalogue, struct place *place, const char *spc,
      struct sks_signers **out)
 {
     struct sks_credential *active = NULL;
@@ -184,15 +195,13 @@ sks_signers_load(struct sks_catalogue *catalogue, struct hsm_token *token, const
 
 enum hsm_status
 sks_signers_load_from(struct sks_catalogue *catalogue, struct sks_tokens *tokens, const char *spc,
-                      struct sks_signers **out)
+                      const char **fault, struct sks_signers **out)
 {
-    return load(catalogue, &(struct place){.tokens = tokens}, spc, out);
-}
+    struct place place = {.tokens = tokens};
+    enum hsm_status st = load(catalogue, &place, spc, out);
 
-size_t
-sks_signers_missing(const struct sks_signers *signers)
-{
-    return signers->missing;
+    *fault = place.fault;
+    return st;
 }
 
 struct sks_signers *

@@ -1429,6 +1429,104 @@ the_handler_learns_who_showed_a_certificate(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
+/* A worker on a shared socket that trusts the clients of these anchors. */
+static void
+share_under(struct http_peer *sharer, const struct acme_http_listener *listener,
+            const struct certs_chain *anchors)
+{
+    struct acme_http_server_config config = tls_config("127.0.0.1:0");
+
+    config.listener = listener;
+    config.client_anchors = anchors;
+    memset(sharer, 0, sizeof(*sharer));
+    assert_int_equal(acme_http_loop_new(1, &sharer->loop), HSM_OK);
+    assert_int_equal(acme_http_loop_listen(sharer->loop, &config), HSM_OK);
+    sharer->port = acme_http_loop_port(sharer->loop, 0);
+    http_peer_run(sharer);
+}
+
+/* With tickets before the first answer. */
+static SSL_CTX *
+client_context(const struct http_identity *id)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+    assert_int_equal(SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION), 1);
+    assert_int_equal(SSL_CTX_use_certificate(ctx, certs_chain_get(id->chain, 0)), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey(ctx, hsm_key_pkey(id->key)), 1);
+    return ctx;
+}
+
+/* Ask who we are over a session, and end it; the session if it is wanted. */
+static void
+assert_client(SSL *ssl, const char *wanted, SSL_SESSION **session)
+{
+    tls_send(ssl, "GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+    assert_non_null(strstr(tls_receive(ssl), wanted));
+    if (session != NULL)
+        *session = SSL_get1_session(ssl);
+    (void)SSL_shutdown(ssl); /* or the session counts as broken */
+    tls_close(ssl);
+}
+
+static void
+a_session_is_not_resumed_where_other_clients_are_trusted(void **state)
+{
+    SSL_CTX *ctx = client_context(&http_client_id);
+    struct acme_http_listener *listener = NULL;
+    struct certs_chain *others = NULL;
+    SSL_SESSION *session = NULL;
+    struct http_peer before, after;
+    SSL *ssl;
+
+    (void)state;
+    assert_int_equal(certs_chain_read(http_other_ca_path, &others), HSM_OK);
+    assert_int_equal(acme_http_listener_open("127.0.0.1:0", &listener), HSM_OK);
+    share_under(&before, listener, http_anchors);
+    assert_client(tls_connect_to(ctx, &before, NULL), "\"client\":\"CN=client\"", &session);
+    ssl = tls_connect_to(ctx, &before, session);
+    assert_true(SSL_session_reused(ssl));
+    assert_client(ssl, "\"client\":\"CN=client\"", NULL);
+    assert_int_equal(http_peer_stop(&before), HSM_OK);
+    share_under(&after, listener, others); /* as after a reload */
+    ssl = SSL_new(ctx);
+    assert_int_equal(SSL_set_fd(ssl, http_connect_tcp(&after)), 1);
+    assert_int_equal(SSL_set_session(ssl, session), 1);
+    assert_int_not_equal(SSL_connect(ssl), 1); /* its certificate is asked for, and refused */
+    tls_close(ssl);
+    assert_int_equal(http_peer_stop(&after), HSM_OK);
+    SSL_SESSION_free(session);
+    SSL_CTX_free(ctx);
+    certs_chain_free(others);
+    acme_http_listener_close(listener);
+}
+
+static void
+a_resumed_session_is_nobodys_once_the_certificate_has_ended(void **state)
+{
+    const struct acme_http_server_config config = {.client_anchors = http_anchors};
+    const time_t end = time(NULL) + 2;
+    struct http_identity brief;
+    SSL_SESSION *session = NULL;
+    SSL_CTX *ctx;
+    SSL *ssl;
+
+    (void)state;
+    http_client_until("brief", end, &brief);
+    ctx = client_context(&brief);
+    http_peer_start(&peer, 1, handler, &config);
+    assert_client(tls_connect_to(ctx, &peer, NULL), "\"client\":\"CN=brief\"", &session);
+    while (time(NULL) <= end)
+        usleep(100000);
+    ssl = tls_connect_to(ctx, &peer, session);
+    assert_true(SSL_session_reused(ssl));
+    assert_client(ssl, "\"client\":null", NULL);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    SSL_SESSION_free(session);
+    SSL_CTX_free(ctx);
+    http_identity_clear(&brief);
+}
+
 /* ---- stopping ---- */
 
 static void
@@ -1706,6 +1804,8 @@ main(void)
         cmocka_unit_test(one_that_is_full_leaves_connections_to_the_others),
         cmocka_unit_test(the_file_of_a_shared_unix_socket_goes_with_the_listener),
         cmocka_unit_test(the_handler_learns_who_showed_a_certificate),
+        cmocka_unit_test(a_session_is_not_resumed_where_other_clients_are_trusted),
+        cmocka_unit_test(a_resumed_session_is_nobodys_once_the_certificate_has_ended),
         cmocka_unit_test(a_loop_stops_at_once_when_nothing_is_in_flight),
         cmocka_unit_test(what_is_in_flight_is_answered_before_the_end),
         cmocka_unit_test(a_loop_that_drains_serves_each_open_connection_once_more),
