@@ -76,6 +76,7 @@ hsm_signer_unref(struct hsm_signer *signer)
     for (unsigned i = 0; i < signer->lane_count; i++)
         hsm_lane_free(signer->lanes[i]);
     free(signer->lanes);
+    hsm_journal_key_done(slot->journal, signer->journal_key);
     EVP_PKEY_free(signer->public_key);
     free(signer);
     hsm_slot_unref(slot);
