@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include <acme/json.h>
-#include <acme/time.h>
+#include <hsm/time.h>
 
 #define DETAIL_SHOWN                                                                               \
     120 /* characters of a problem's detail; the reason has room for little more                   \
@@ -395,7 +395,7 @@ take_time(const json_t *window, const char *name, time_t *out, struct hsm_reason
     const char *text = NULL;
     enum hsm_status st = acme_json_string(window, name, &text, why);
 
-    if (st == HSM_OK && acme_time_parse(text, out) != HSM_OK)
+    if (st == HSM_OK && hsm_time_parse(text, out) != HSM_OK)
         st = hsm_refuse(why, HSM_ERR_MALFORMED, "suggestedWindow: %s is not a time", name);
     return st;
 }

@@ -10,6 +10,7 @@
 #include <acme/json.h>
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #define SUBPROBLEMS_MAX 16 /* of one answer; what is wrong with more is not told */
 
@@ -198,7 +199,7 @@ take_time(struct acme_call *call, const json_t *payload, const char *name, time_
     const char *text = NULL;
     enum hsm_status st = acme_json_string_optional(payload, name, &text, &why);
 
-    if (st == HSM_OK && text != NULL && acme_time_parse(text, out) != HSM_OK)
+    if (st == HSM_OK && text != NULL && hsm_time_parse(text, out) != HSM_OK)
         st = hsm_refuse(&why, HSM_ERR_MALFORMED, "%s: not RFC 3339", name);
     if (st == HSM_OK)
         return true;
@@ -493,11 +494,11 @@ acme_json_add_url(json_t *object, const char *name, const struct acme_server *se
 bool
 acme_json_add_time(json_t *object, const char *name, time_t t)
 {
-    char text[ACME_TIME_LEN + 1];
+    char text[HSM_TIME_LEN + 1];
 
     if (t == 0)
         return true;
-    acme_time_format(t, text);
+    hsm_time_format(t, text);
     return json_object_set_new(object, name, json_string(text)) == 0;
 }
 

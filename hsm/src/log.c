@@ -1,5 +1,6 @@
 /* log.c - one line, one write(), to stderr. */
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #include <errno.h>
 #include <limits.h>
@@ -128,16 +129,6 @@ line_escaped(struct line *line, const char *text)
     return true;
 }
 
-static void
-now_rfc3339(char *out, size_t size)
-{
-    time_t now = time(NULL);
-    struct tm utc;
-
-    if (gmtime_r(&now, &utc) == NULL || strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-        snprintf(out, size, "-");
-}
-
 /* ,"name":"value": whole or not at all. */
 static void
 line_field(struct line *line, const struct hsm_log_field *field)
@@ -159,9 +150,9 @@ line_format(struct line *line, enum hsm_log_level level, const struct hsm_log_fi
     static const char json_end[] = "\"}\n";
     bool json = sink.format == HSM_LOG_JSON;
     const char *program = sink.program != NULL ? sink.program : "sti";
-    char time_text[32];
+    char time_text[HSM_TIME_LEN + 1];
 
-    now_rfc3339(time_text, sizeof(time_text));
+    hsm_time_format(time(NULL), time_text);
     line->len = 0;
     line->limit = sizeof(line->text) - sizeof(json_end); /* the end always fits */
     line_puts(line, json ? "{\"time\":\"" : "");

@@ -18,6 +18,7 @@
 #include <acme/provision.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 #include <sks/catalogue.h>
 #include <sks/lifecycle.h>
 #include <sks/revoke.h>
@@ -182,12 +183,12 @@ kms_find_token(const struct sks_sp_config *config, size_t provider, const char *
 }
 
 void
-kms_format_time(time_t time, char out[ACME_TIME_LEN + 1])
+kms_format_time(time_t time, char out[HSM_TIME_LEN + 1])
 {
     if (time == 0)
-        snprintf(out, ACME_TIME_LEN + 1, "-");
+        snprintf(out, HSM_TIME_LEN + 1, "-");
     else
-        acme_time_format(time, out);
+        hsm_time_format(time, out);
 }
 
 enum hsm_status
