@@ -2,6 +2,8 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
+#include "utf8_internal.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -54,35 +56,6 @@ line_puts(struct line *line, const char *text)
     return line_add(line, text, strlen(text));
 }
 
-static bool
-is_continuation(unsigned char octet)
-{
-    return (octet & 0xc0) == 0x80;
-}
-
-/* Octets of the UTF-8 character at `s` (RFC 3629 section 4), or 0 if it is none; C1 controls too.
- */
-static size_t
-utf8_char_len(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] >= 0xc2 && s[0] <= 0xdf && is_continuation(s[1]))
-        return s[0] == 0xc2 && s[1] < 0xa0 ? 0 : 2;
-    if (s[0] >= 0xe0 && s[0] <= 0xef && is_continuation(s[1]) && is_continuation(s[2])) {
-        if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f))
-            return 0;
-        return 3;
-    }
-    if (s[0] >= 0xf0 && s[0] <= 0xf4 && is_continuation(s[1]) && is_continuation(s[2]) &&
-        is_continuation(s[3])) {
-        if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-            return 0;
-        return 4;
-    }
-    return 0;
-}
-
 /* RFC 8259 section 7; an octet that is no UTF-8 becomes U+FFFD. */
 static void
 json_escape(unsigned char octet, char *out, size_t size)
@@ -110,7 +83,7 @@ line_escaped(struct line *line, const char *text)
     char escape[8];
 
     while (*s != '\0') {
-        size_t n = utf8_char_len(s);
+        size_t n = hsm_utf8_len((const char *)s);
 
         if (n > 0 && !needs_escape(*s, sink.format)) {
             if (!line_add(line, (const char *)s, n))
