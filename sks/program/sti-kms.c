@@ -33,42 +33,37 @@ DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
 
 /* ---- command line ---- */
 
-#define TEXT(option, member)                                                                       \
-    {                                                                                              \
-        option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
-    }
-
 static const struct option_row option_rows[] = {
-    TEXT("dir", init.dir),
-    TEXT("token", init.token_uri),
-    TEXT("module", init.module),
-    TEXT("pin-source", init.pin_source),
-    TEXT("organization", init.organization),
-    TEXT("country", init.country),
-    TEXT("spc", init.spc),
-    TEXT("api-address", init.api_address),
-    TEXT("cr-address", init.cr_address),
-    TEXT("cr-url", init.cr_url),
-    {"tls-name", OPTION_LIST, offsetof(struct arguments, tls_names), TLS_NAMES_MAX},
-    TEXT("pa-url", init.pa_url),
-    TEXT("pa-account", init.pa_account),
-    TEXT("pa-user", init.pa_user),
-    TEXT("pa-password-source", init.pa_password_source),
-    TEXT("pa-anchor", init.pa_anchor),
-    TEXT("ca-directory", init.ca_directory),
-    TEXT("ca-contact", init.ca_contact),
-    TEXT("tls-ca", init.tls_ca),
-    TEXT("verification-ports", init.ports),
-    {"private-addresses", OPTION_SWITCH, offsetof(struct arguments, init.private_addresses), 0},
-    TEXT("config", config),
-    TEXT("id", id),
-    TEXT("reason", reason),
-    TEXT("ca", ca),
-    TEXT("contact", contact),
-    {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
-    {"force", OPTION_SWITCH, offsetof(struct arguments, force), 0},
-    {"yes", OPTION_SWITCH, offsetof(struct arguments, yes), 0},
-    {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
+    TEXT_OPTION("dir", init.dir),
+    TEXT_OPTION("token", init.token_uri),
+    TEXT_OPTION("module", init.module),
+    TEXT_OPTION("pin-source", init.pin_source),
+    TEXT_OPTION("organization", init.organization),
+    TEXT_OPTION("country", init.country),
+    TEXT_OPTION("spc", init.spc),
+    TEXT_OPTION("api-address", init.api_address),
+    TEXT_OPTION("cr-address", init.cr_address),
+    TEXT_OPTION("cr-url", init.cr_url),
+    LIST_OPTION("tls-name", tls_names, TLS_NAMES_MAX),
+    TEXT_OPTION("pa-url", init.pa_url),
+    TEXT_OPTION("pa-account", init.pa_account),
+    TEXT_OPTION("pa-user", init.pa_user),
+    TEXT_OPTION("pa-password-source", init.pa_password_source),
+    TEXT_OPTION("pa-anchor", init.pa_anchor),
+    TEXT_OPTION("ca-directory", init.ca_directory),
+    TEXT_OPTION("ca-contact", init.ca_contact),
+    TEXT_OPTION("tls-ca", init.tls_ca),
+    TEXT_OPTION("verification-ports", init.ports),
+    SWITCH_OPTION("private-addresses", init.private_addresses),
+    TEXT_OPTION("config", config),
+    TEXT_OPTION("id", id),
+    TEXT_OPTION("reason", reason),
+    TEXT_OPTION("ca", ca),
+    TEXT_OPTION("contact", contact),
+    SWITCH_OPTION("json", json),
+    SWITCH_OPTION("force", force),
+    SWITCH_OPTION("yes", yes),
+    SWITCH_OPTION("check", check),
 };
 
 static const struct option_table table;
@@ -618,14 +613,7 @@ static const struct option_command commands[] = {
     {"revoke", "config! id! reason!", run_revoke},
 };
 
-static const struct option_table table = {
-    .program = PROGRAM,
-    .help = print_help,
-    .rows = option_rows,
-    .row_count = sizeof(option_rows) / sizeof(option_rows[0]),
-    .commands = commands,
-    .command_count = sizeof(commands) / sizeof(commands[0]),
-};
+static const struct option_table table = OPTION_TABLE(PROGRAM, print_help, option_rows, commands);
 
 int
 main(int argc, char **argv)

@@ -7,24 +7,19 @@
 
 #include <acme/daemon.h>
 
-#define TEXT(option, member)                                                                       \
-    {                                                                                              \
-        option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
-    }
-
 static const struct option_row option_rows[] = {
-    TEXT("config", config),
-    TEXT("orig", orig),
-    {"dest", OPTION_LIST, offsetof(struct arguments, dests), SKS_DEST_MAX},
-    TEXT("attest", attest),
-    TEXT("origid", origid),
-    TEXT("iat", iat),
-    TEXT("spc", spc),
-    TEXT("identity", identity),
-    TEXT("from", from),
-    {"to", OPTION_LIST, offsetof(struct arguments, tos), SKS_DEST_MAX},
-    TEXT("time", time),
-    {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
+    TEXT_OPTION("config", config),
+    TEXT_OPTION("orig", orig),
+    LIST_OPTION("dest", dests, SKS_DEST_MAX),
+    TEXT_OPTION("attest", attest),
+    TEXT_OPTION("origid", origid),
+    TEXT_OPTION("iat", iat),
+    TEXT_OPTION("spc", spc),
+    TEXT_OPTION("identity", identity),
+    TEXT_OPTION("from", from),
+    LIST_OPTION("to", tos, SKS_DEST_MAX),
+    TEXT_OPTION("time", time),
+    SWITCH_OPTION("check", check),
 };
 
 static const char help_text[] =
@@ -67,14 +62,7 @@ static const struct option_command commands[] = {
     {"verify", "config! identity! from! to! time", sks_run_verify},
 };
 
-const struct option_table sks_options = {
-    .program = PROGRAM,
-    .help = print_help,
-    .rows = option_rows,
-    .row_count = sizeof(option_rows) / sizeof(option_rows[0]),
-    .commands = commands,
-    .command_count = sizeof(commands) / sizeof(commands[0]),
-};
+const struct option_table sks_options = OPTION_TABLE(PROGRAM, print_help, option_rows, commands);
 
 int
 main(int argc, char **argv)
