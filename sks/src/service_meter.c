@@ -149,11 +149,11 @@ set_not_after(struct sks_service *service, size_t provider)
 static void
 set_provider_ready(struct sks_service *service, size_t provider)
 {
-    bool is_ready;
+    const char *why;
     const char *spc =
-        sks_signing_provider(service->signing, provider, sks_service_now(service), &is_ready);
+        sks_signing_provider(service->signing, provider, sks_service_now(service), &why);
 
-    hsm_series_set(hsm_series(service->config.metrics, &provider_ready, &spc), is_ready ? 1 : 0);
+    hsm_series_set(hsm_series(service->config.metrics, &provider_ready, &spc), why == NULL ? 1 : 0);
 }
 
 void

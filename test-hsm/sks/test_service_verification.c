@@ -517,6 +517,12 @@ static const struct {
      "SVC4005"},
     {FROM "," TO "," TIME ",\"identity\":7", "SVC4005"},
     {FROM "," TO "," TIME ",\"identity\":\"a.b.c\",\"mky\":1", "SVC4005"},
+    {FROM "," TO "," TIME ",\"identity\":\"a.b.c\",\"mky\":[{\"alg\":\"sha-256\"}]", "SVC4005"},
+    {FROM "," TO "," TIME
+          ",\"identity\":\"a.b.c\",\"mky\":[{\"alg\":\"sha-256\",\"dig\":\"A:AB:B\"}]",
+     "SVC4005"},
+    {FROM "," TO "," TIME ",\"identity\":\"a.b.c\",\"mky\":[{\"alg\":\"sha-256\",\"dig\":\"xx\"}]",
+     "SVC4005"},
     {FROM "," TO "," TIME ",\"identity\":\"a.b.c\",\"dest\":{}", "SVC4005"},
     {"\"orig\":{\"tn\":\"1\"},\"dest\":{\"tn\":[\"2\"]},\"identity\":\"a.b.c\"", "SVC4001"},
     {"\"orig\":{\"tn\":\"1\"},\"iat\":1,\"identity\":\"a.b.c\"", "SVC4001"},
