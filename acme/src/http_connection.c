@@ -413,6 +413,23 @@ hand_out(struct http_connection *connection, struct http_call *call)
     answer(connection, call);
 }
 
+/* Nothing is to be done but this. */
+static bool
+is_alone(const struct acme_http_loop *loop)
+{
+    return loop->calls == 0 && TAILQ_EMPTY(&loop->ready) &&
+           event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ACTIVE) == 0;
+}
+
+static bool
+is_for_loop(const struct http_call *call)
+{
+    const struct acme_http_handler *handler = &call->server->handler;
+
+    return http_call_is(call, handler->is_quick) ||
+           (is_alone(call->server->loop) && http_call_is(call, handler->is_brief));
+}
+
 /* A whole request. Its handler borrows the octets where they lie: one behind the body, which may be
  * the first of the next request, is NUL so long. */
 static void
@@ -429,7 +446,7 @@ take_request(struct http_connection *connection)
                               : parser->is_old              ? HTTP_PERSISTS_SAID
                                                             : HTTP_PERSISTS;
     http_call_init(&call, connection);
-    if (http_call_is(&call, call.server->handler.is_quick)) {
+    if (is_for_loop(&call)) {
         *end = '\0';
         http_handle(&call);
         *end = behind;

@@ -116,6 +116,10 @@ struct acme_http_handler {
                    struct acme_http_response *response);
     /** True if this request never waits: it is then handled in the event loop. NULL: none is. */
     bool (*is_quick)(void *context, enum acme_http_method method, const char *path);
+    /** True if this request waits for nothing but a disk and a token of our own, which answer soon:
+     *  it is handled in the event loop as well, while nobody else wants anything of that; two
+     *  threads need not wake each other then. NULL: none is. */
+    bool (*is_brief)(void *context, enum acme_http_method method, const char *path);
     /** True if this request may wait for someone else's server: of several threads such requests
      *  always leave one to the others, and half of the queue. NULL: none may. */
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);
