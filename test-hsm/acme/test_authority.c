@@ -729,6 +729,7 @@ credentials_that_are_refused(void **state)
         {"Basic", "/at/account/1234/token", 403},
         {"Basic !", "/at/account/1234/token", 403},
         {"Basic bm9jb2xvbg==", "/at/account/1234/token", 403},
+        {"Basic /zp4", "/at/account/1234/token", 403}, /* a user that is no UTF-8 */
         {"Digest username=\"sp-1234\"", "/at/account/1234/token", 403},
         {of_another, "/at/account/1234/token", 403},
         {wrong, "/at/account/1234/token", 403},
