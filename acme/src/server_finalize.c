@@ -149,7 +149,7 @@ acme_subject_find(struct acme_server *server, const char *spc, struct acme_subje
 
 static enum hsm_status
 record_intent(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr,
-              const char *thumbprint)
+              const char *thumbprint, const struct acme_serial *serial)
 {
     struct acme_subject subject;
     enum hsm_status st = acme_subject_find(call->server, order->spc, &subject);
@@ -164,6 +164,7 @@ record_intent(struct acme_call *call, const struct acme_order *order, const stru
                                                    .country = subject.country,
                                                    .public_key = certs_csr_public(csr),
                                                    .thumbprint = thumbprint,
+                                                   .serial = serial,
                                                    .not_before = order->not_before,
                                                    .not_after = order->not_after},
                              call->now);
@@ -172,7 +173,8 @@ record_intent(struct acme_call *call, const struct acme_order *order, const stru
 /* Of several requests that finalize one order, one finds it ready. */
 static enum hsm_status
 begin_processing(struct acme_call *call, const struct acme_order *order,
-                 const struct certs_csr *csr, const char *thumbprint, bool *ready)
+                 const struct certs_csr *csr, const char *thumbprint,
+                 const struct acme_serial *serial, bool *ready)
 {
     int64_t changes = 0;
     bool own = EVP_PKEY_eq(certs_csr_public(csr), call->key) == 1;
@@ -184,7 +186,7 @@ begin_processing(struct acme_call *call, const struct acme_order *order,
                             " WHERE id = ? AND status = '" ACME_READY "' AND expires > ?",
                             "si", order->id, (int64_t)call->now);
     if (st == HSM_OK && changes == 1)
-        st = record_intent(call, order, csr, thumbprint);
+        st = record_intent(call, order, csr, thumbprint, serial);
     if (st == HSM_OK)
         *ready = changes == 1;
     return st;
@@ -202,13 +204,15 @@ make_intent(struct acme_call *call, const struct acme_order *order, const struct
 {
     struct acme_store *store = call->server->config.store;
     char thumbprint[ACME_THUMBPRINT_LEN + 1];
+    struct acme_serial serial;
     bool ready = false;
     enum hsm_status st = acme_jwk_thumbprint(certs_csr_public(csr), thumbprint);
 
+    acme_issue_draw_serial(call->server, &serial);
     if (st == HSM_OK)
         st = acme_store_begin(store);
     if (st == HSM_OK) {
-        st = begin_processing(call, order, csr, thumbprint, &ready);
+        st = begin_processing(call, order, csr, thumbprint, &serial, &ready);
         if (st == HSM_OK)
             st = acme_store_commit(store);
         else

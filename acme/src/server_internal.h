@@ -431,12 +431,21 @@ void acme_web_handle(struct acme_server *server, const struct acme_http_request 
 
 /* ---- server_issue.c: from intent to certificate ---- */
 
+struct acme_serial {
+    uint8_t octets[CERTS_SERIAL_MAX];
+    size_t len; /* 0: the token was away; it is assigned, durably, before signing */
+};
+
+/** From the token, for an intent; outside of any transaction, which would keep others waiting. */
+void acme_issue_draw_serial(const struct acme_server *server, struct acme_serial *out);
+
 /* What is to be certified. */
 struct acme_intent {
     const char *order_id, *account;
     const char *spc, *organization, *country;
     EVP_PKEY *public_key;
     const char *thumbprint; /* of that key */
+    const struct acme_serial *serial;
     time_t not_before, not_after; /* 0: as configured */
 };
 
@@ -444,10 +453,7 @@ struct acme_intent {
 void acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
                          time_t *not_after);
 
-/**
- * Write the intent, within the caller's transaction. A token that is away
- * leaves the serial open; it is assigned, durably, before signing.
- */
+/** Write the intent, within the caller's transaction. */
 HSM_MUST_CHECK enum hsm_status acme_issue_record(struct acme_server *server,
                                                  const struct acme_intent *intent, time_t now);
 

@@ -44,21 +44,26 @@ acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_be
         *not_after = limit;
 }
 
+void
+acme_issue_draw_serial(const struct acme_server *server, struct acme_serial *out)
+{
+    if (certs_serial_new(server->config.token, out->octets, &out->len) != HSM_OK)
+        out->len = 0;
+}
+
 enum hsm_status
 acme_issue_record(struct acme_server *server, const struct acme_intent *intent, time_t now)
 {
-    uint8_t serial[CERTS_SERIAL_MAX], point[HSM_P256_POINT_LEN];
-    size_t serial_len = 0;
+    const struct acme_serial *serial = intent->serial;
+    uint8_t point[HSM_P256_POINT_LEN];
     char certificate[ACME_ID_LEN + 1];
     time_t not_before = intent->not_before, not_after = intent->not_after;
-    bool has_serial;
     enum hsm_status st = hsm_p256_point(intent->public_key, point);
 
     if (st == HSM_OK)
         st = acme_id_new(certificate);
     if (st != HSM_OK)
         return st;
-    has_serial = certs_serial_new(server->config.token, serial, &serial_len) == HSM_OK;
     acme_issue_validity(server, now, &not_before, &not_after);
     return acme_store_run(server->config.store, NULL,
                           "INSERT INTO issuance (order_id, certificate, account, spc, organization,"
@@ -66,7 +71,7 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
                           " attempted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                           "ssssssbsbiisi", intent->order_id, certificate, intent->account,
                           intent->spc, intent->organization, intent->country, point, sizeof(point),
-                          intent->thumbprint, has_serial ? serial : NULL, serial_len,
+                          intent->thumbprint, serial->len > 0 ? serial->octets : NULL, serial->len,
                           (int64_t)not_before, (int64_t)not_after, server->under, (int64_t)now);
 }
 
@@ -139,15 +144,15 @@ static enum hsm_status
 assign_serial(struct acme_server *server, struct issuance *issuance)
 {
     DEFER(acme_rows_free) struct acme_rows *old = NULL;
-    uint8_t serial[CERTS_SERIAL_MAX];
-    size_t len = 0;
+    struct acme_serial serial;
     enum hsm_status st;
 
-    if (certs_serial_new(server->config.token, serial, &len) != HSM_OK)
+    acme_issue_draw_serial(server, &serial);
+    if (serial.len == 0)
         return HSM_ERR_BUSY;
     st = acme_store_run(server->config.store, NULL,
                         "UPDATE issuance SET serial = ? WHERE order_id = ? AND serial IS NULL",
-                        "bs", serial, len, issuance->order_id);
+                        "bs", serial.octets, serial.len, issuance->order_id);
     if (st != HSM_OK)
         return st;
     old = issuance->rows;
