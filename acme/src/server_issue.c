@@ -208,16 +208,25 @@ pem_chain(const struct acme_server *server, const uint8_t *der, size_t len, char
     return asprintf(out, "%s%s", leaf, server->intermediates_pem) < 0 ? HSM_ERR_NOMEM : HSM_OK;
 }
 
+struct issued {
+    const struct issuance *issuance;
+    const uint8_t *der;
+    size_t len;
+    const char *chain;
+};
+
 /* Within a transaction; a second outcome of one intent changes nothing. */
 static enum hsm_status
-write_certificate(struct acme_store *store, const struct issuance *issuance, const uint8_t *der,
-                  size_t len, const char *chain)
+write_certificate(struct acme_store *store, void *context)
 {
+    const struct issued *issued = context;
+    const struct issuance *issuance = issued->issuance;
     int64_t changes = 0;
-    enum hsm_status st = acme_store_run(store, &changes,
-                                        "UPDATE issuance SET der = ?, chain = ? WHERE order_id = ?"
-                                        " AND der IS NULL AND voided = 0",
-                                        "bss", der, len, chain, issuance->order_id);
+    enum hsm_status st =
+        acme_store_run(store, &changes,
+                       "UPDATE issuance SET der = ?, chain = ? WHERE order_id = ?"
+                       " AND der IS NULL AND voided = 0",
+                       "bss", issued->der, issued->len, issued->chain, issuance->order_id);
 
     if (st == HSM_OK && changes == 1)
         st = acme_store_run(store, NULL,
@@ -242,19 +251,13 @@ static enum hsm_status
 store_certificate(struct acme_server *server, const struct issuance *issuance, const uint8_t *der,
                   size_t len)
 {
-    struct acme_store *store = server->config.store;
+    struct issued issued = {.issuance = issuance, .der = der, .len = len};
     DEFER(free) char *chain = NULL;
     enum hsm_status st = pem_chain(server, der, len, &chain);
 
+    issued.chain = chain;
     if (st == HSM_OK)
-        st = acme_store_begin(store);
-    if (st == HSM_OK) {
-        st = write_certificate(store, issuance, der, len, chain);
-        if (st == HSM_OK)
-            st = acme_store_commit(store);
-        else
-            acme_store_rollback(store);
-    }
+        st = acme_store_together(server->config.store, write_certificate, &issued);
     acme_server_count_issuance(server, st == HSM_OK ? ACME_ISSUED : ACME_PUT_OFF);
     if (st == HSM_OK)
         log_issued(issuance);
