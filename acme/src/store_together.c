@@ -1,9 +1,10 @@
 /*
  * store_together.c - writes of several threads in one transaction, which the disk takes once.
  *
- * Who comes first begins the transaction; who comes until the store has let it
- * in goes along, and who comes later waits for the next one, which the first of
- * those who wait begins as soon as this one ends.
+ * Who comes first begins the transaction; what is asked for until the store has
+ * let it in goes along, and what is asked for later with the next one. That is
+ * begun as soon as this one ends by somebody who waits, and not by somebody who
+ * has asked and is at something else, a fetch perhaps.
  */
 #include <acme/store.h>
 
@@ -25,13 +26,20 @@ store_queue_destroy(struct store_queue *queue)
     pthread_mutex_destroy(&queue->mutex);
 }
 
-/* With the mutex held. */
+/* These two with the mutex held. */
+
 static void
-join(struct store_queue *queue, struct acme_store_work *work)
+put(struct store_queue *queue, struct acme_store_work *work)
 {
-    sem_init(&work->told, 0, 0);
     STAILQ_INSERT_TAIL(&queue->waiting, work, others);
-    work->is_waiting = true;
+    work->is_queued = true;
+}
+
+static void
+take_one(struct store_queue *queue, struct acme_store_work *work)
+{
+    STAILQ_REMOVE(&queue->waiting, work, acme_store_work, others);
+    work->is_queued = false;
 }
 
 /* ---- who leads ---- */
@@ -43,7 +51,7 @@ take(struct store_queue *queue, struct acme_store_works *to)
 
     pthread_mutex_lock(&queue->mutex);
     for (int i = 1; i < TOGETHER && (work = STAILQ_FIRST(&queue->waiting)) != NULL; i++) {
-        STAILQ_REMOVE_HEAD(&queue->waiting, others);
+        take_one(queue, work);
         STAILQ_INSERT_TAIL(to, work, others);
     }
     pthread_mutex_unlock(&queue->mutex);
@@ -56,10 +64,14 @@ leave(struct store_queue *queue)
     struct acme_store_work *next;
 
     pthread_mutex_lock(&queue->mutex);
-    next = STAILQ_FIRST(&queue->waiting);
+    STAILQ_FOREACH(next, &queue->waiting, others)
+    {
+        if (next->is_awaited)
+            break;
+    }
     queue->is_led = next != NULL;
     if (next != NULL) {
-        STAILQ_REMOVE_HEAD(&queue->waiting, others);
+        take_one(queue, next);
         next->leads = true;
         sem_post(&next->told);
     }
@@ -147,32 +159,40 @@ acme_store_ask(struct acme_store *store, struct acme_store_work *work)
 {
     struct store_queue *queue = store_queue_of(store);
 
-    work->is_waiting = work->leads = false;
+    sem_init(&work->told, 0, 0);
+    work->is_queued = work->is_awaited = work->leads = false;
     pthread_mutex_lock(&queue->mutex);
-    if (queue->is_led)
-        join(queue, work);
+    put(queue, work);
     pthread_mutex_unlock(&queue->mutex);
+}
+
+/* True: nobody else is at it. */
+static bool
+begin_to_lead(struct store_queue *queue, struct acme_store_work *work)
+{
+    bool leads;
+
+    pthread_mutex_lock(&queue->mutex);
+    work->is_awaited = true;
+    leads = work->is_queued && !queue->is_led;
+    if (leads) {
+        take_one(queue, work);
+        queue->is_led = true;
+    }
+    pthread_mutex_unlock(&queue->mutex);
+    return leads;
 }
 
 enum hsm_status
 acme_store_wait(struct acme_store *store, struct acme_store_work *work)
 {
-    struct store_queue *queue = store_queue_of(store);
+    bool leads = begin_to_lead(store_queue_of(store), work);
 
-    if (!work->is_waiting) {
-        pthread_mutex_lock(&queue->mutex);
-        if (queue->is_led)
-            join(queue, work);
-        queue->is_led = true;
-        pthread_mutex_unlock(&queue->mutex);
-    }
-    if (work->is_waiting) {
-        while (sem_wait(&work->told) != 0)
-            continue; /* a signal */
-        sem_destroy(&work->told);
-    }
-    if (!work->is_waiting || work->leads)
+    while (!leads && sem_wait(&work->told) != 0)
+        continue; /* a signal */
+    if (leads || work->leads)
         lead(store, work);
+    sem_destroy(&work->told);
     return work->status;
 }
 

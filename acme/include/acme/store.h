@@ -76,7 +76,9 @@ struct acme_store_work {
     STAILQ_ENTRY(acme_store_work) others; /* these are the store's */
     sem_t told;
     enum hsm_status status;
-    bool is_waiting, leads;
+    bool is_queued; /* for the next transaction */
+    bool is_awaited; /* its thread does nothing else any more */
+    bool leads; /* its thread is to begin the next transaction */
 };
 
 STAILQ_HEAD(acme_store_works, acme_store_work);
