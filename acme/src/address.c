@@ -1,4 +1,4 @@
-/* address.c - which addresses are anybody's on the Internet, and whose one is. */
+/* address.c - which addresses are anybody's on the Internet, and whom to count for one. */
 #include "address_internal.h"
 
 #include <stddef.h>

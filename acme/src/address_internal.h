@@ -1,5 +1,5 @@
 /*
- * address_internal.h - which addresses are anybody's on the Internet, and whose one is.
+ * address_internal.h - which addresses are anybody's on the Internet, and whom to count for one.
  */
 #ifndef ACME_ADDRESS_INTERNAL_H
 #define ACME_ADDRESS_INTERNAL_H

@@ -119,7 +119,6 @@ check_password(struct acme_authority *authority, const struct acme_http_request 
 
     format_address(request, address);
     st = is_limited(authority, user, address, &limited);
-
     if (st != HSM_OK)
         return st;
     if (limited) {

@@ -91,6 +91,53 @@ handshakes_do_not_wait_for_a_token_that_is_away(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
+/* Of so many new keys the octets, which are sent at once. */
+static void
+send_key_updates(SSL *ssl, size_t count)
+{
+    BIO *octets = BIO_new(BIO_s_mem());
+    BIO *socket = BIO_new_socket(SSL_get_fd(ssl), BIO_NOCLOSE);
+    char *text;
+    long len;
+
+    assert_int_equal(BIO_up_ref(octets), 1);
+    SSL_set0_wbio(ssl, octets);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(ssl), 1);
+    }
+    len = BIO_get_mem_data(octets, &text);
+    assert_int_equal(write(SSL_get_fd(ssl), text, (size_t)len), len);
+    SSL_set0_wbio(ssl, socket);
+    BIO_free(octets);
+}
+
+static void
+new_keys_without_end_do_not_keep_the_loop(void **state)
+{
+    static const size_t many = 40;
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    struct http_peer peer;
+    char answer[1024];
+    SSL *ssl = SSL_new(ctx);
+    int fd;
+
+    (void)state;
+    http_peer_start(&peer, 1, (struct acme_http_handler){.handle = handle}, NULL);
+    fd = http_connect_tcp(&peer);
+    assert_int_equal(SSL_set_fd(ssl, fd), 1);
+    assert_int_equal(SSL_connect(ssl), 1);
+    send_key_updates(ssl, many / 2);
+    assert_int_equal(SSL_write(ssl, REQUEST, (int)strlen(REQUEST)), strlen(REQUEST));
+    assert_true(SSL_read(ssl, answer, sizeof(answer)) > 0); /* some are nothing special */
+    send_key_updates(ssl, many / 2);
+    assert_true(http_is_closed(fd, SOON_MS));
+    SSL_free(ssl);
+    close(fd);
+    SSL_CTX_free(ctx);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
 static int
 start(void **state)
 {
@@ -103,6 +150,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(handshakes_do_not_wait_for_a_token_that_is_away),
+        cmocka_unit_test(new_keys_without_end_do_not_keep_the_loop),
     };
 
     return cmocka_run_group_tests(tests, start, http_fixture_stop);
