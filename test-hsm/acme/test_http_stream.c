@@ -28,7 +28,7 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     acme_http_respond(response, 200, "text/plain", "served", 6);
 }
 
-/* The first message of a handshake is sent, and no answer waited for. */
+/* The first message of a handshake is sent, and no answer waited for; a refusal may be there. */
 static SSL *
 begin_handshake(SSL_CTX *ctx, const struct http_peer *peer)
 {
@@ -38,7 +38,7 @@ begin_handshake(SSL_CTX *ctx, const struct http_peer *peer)
     assert_true(fd >= 0);
     assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
     assert_int_equal(SSL_set_fd(ssl, fd), 1);
-    assert_int_equal(SSL_get_error(ssl, SSL_connect(ssl)), SSL_ERROR_WANT_READ);
+    assert_int_not_equal(SSL_connect(ssl), 1);
     return ssl;
 }
 
