@@ -6,6 +6,8 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include <hsm/use.h>
+
 /* What OpenSSL could not do. A peer that closes without close_notify has still closed: where a
  * request ends is told by HTTP. */
 static ssize_t
@@ -44,6 +46,8 @@ http_stream_read(struct http_connection *connection, char *to, size_t size)
     ssize_t n;
 
     if (connection->ssl != NULL) {
+        HSM_USE_FOR(HSM_USE_TLS);
+
         ERR_clear_error(); /* what a handler left would be taken for ours */
         n = SSL_read(connection->ssl, to, (int)size);
         return n > 0 ? n : tls_refused(connection, (int)n);

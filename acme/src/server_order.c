@@ -27,6 +27,7 @@ struct wanted {
     time_t expires;
     char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
     char token[ACME_ID_LEN + 1];
+    time_t wait_s; /* until there is room for one more; 0: there is */
 };
 
 /* Each of them has a type; what an order may have of them is another matter. */
@@ -331,19 +332,32 @@ acme_order_count(struct acme_server *server, const char *whom, const char *peer,
                            wait_s);
 }
 
-/* Within a transaction. HSM_ERR_EXISTS: another order replaces that certificate. */
-static enum hsm_status
-insert_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
-{
-    enum hsm_status st = acme_order_count(call->server, call->account,
-                                          acme_http_request_peer(call->request), call->now, wait_s);
+/* An order that is to be stored. */
+struct placing {
+    struct acme_call *call;
+    struct wanted *wanted;
+};
 
-    if (st != HSM_OK || *wait_s != 0)
+/* Within a transaction. HSM_ERR_EXISTS: another order replaces that certificate. HSM_ERR_DENIED:
+ * there is no room. */
+static enum hsm_status
+insert_order(struct acme_store *store, void *context)
+{
+    const struct placing *placing = context;
+    struct acme_call *call = placing->call;
+    struct wanted *wanted = placing->wanted;
+    enum hsm_status st =
+        acme_order_count(call->server, call->account, acme_http_request_peer(call->request),
+                         call->now, &wanted->wait_s);
+
+    if (st != HSM_OK)
         return st;
+    if (wanted->wait_s != 0)
+        return HSM_ERR_DENIED;
     st = find_or_insert_authz(call, wanted);
     if (st != HSM_OK)
         return st;
-    return acme_store_run(call->server->config.store, NULL,
+    return acme_store_run(store, NULL,
                           "INSERT INTO acme_order (id, account, authz, status, spc, not_before,"
                           " not_after, created, expires, replaces)"
                           " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -353,9 +367,9 @@ insert_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
 }
 
 static enum hsm_status
-store_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
+store_order(struct acme_call *call, struct wanted *wanted)
 {
-    struct acme_store *store = call->server->config.store;
+    struct placing placing = {call, wanted};
     enum hsm_status st = acme_id_new(wanted->order);
 
     if (st == HSM_OK)
@@ -364,15 +378,9 @@ store_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
         st = acme_id_new(wanted->challenge);
     if (st == HSM_OK)
         st = acme_id_new(wanted->token);
-    if (st == HSM_OK)
-        st = acme_store_begin(store);
     if (st != HSM_OK)
         return st;
-    st = insert_order(call, wanted, wait_s);
-    if (st == HSM_OK && *wait_s == 0)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_store_together(call->server->config.store, insert_order, &placing);
 }
 
 static void
@@ -397,15 +405,14 @@ respond_new_order(struct acme_call *call, const struct wanted *wanted)
 static void
 place_order(struct acme_call *call, struct wanted *wanted)
 {
-    time_t wait_s = 0;
-    enum hsm_status st = store_order(call, wanted, &wait_s);
+    enum hsm_status st = store_order(call, wanted);
 
     if (st == HSM_ERR_EXISTS)
         acme_replaces_refuse(call);
+    else if (st == HSM_ERR_DENIED)
+        acme_limit_refuse(call, "orders of this account or address", wanted->wait_s);
     else if (st != HSM_OK)
         acme_call_fault(call, st);
-    else if (wait_s != 0)
-        acme_limit_refuse(call, "orders of this account or address", wait_s);
     else
         respond_new_order(call, wanted);
 }
