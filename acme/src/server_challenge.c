@@ -154,6 +154,7 @@ acme_token_check(struct acme_server *server, const struct acme_authority_token *
     DEFER(certs_chain_free) struct certs_chain *found = NULL;
     struct acme_authority_token_policy policy = {
         .pa_anchors = server->config.pa_anchors,
+        .verdicts = server->verdicts,
         .account_key = account_key,
         .identifier = identifier,
         .now = now,

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -64,15 +65,18 @@ struct acme_server {
                                                             names the issuing key there */
     size_t alternate_count;
     struct acme_signers *signers;
+    struct certs_verdicts *verdicts; /* on their paths */
     struct acme_web *web; /* NULL: no web pages */
     struct acme_nonces *nonces;
     struct acme_keys *keys; /* of accounts */
     time_t expire_at, tell_at; /* of acme_server_tick() */
+    _Atomic int64_t long_until; /* until then requests are not taken for brief ones; monotonic */
 };
 
 /* A nonce that is used up, and the fresh one that is made in the same transaction. */
 struct acme_nonce_exchange {
     STAILQ_ENTRY(acme_nonce_exchange) others;
+    bool is_waiting; /* for somebody else to carry it out; then `done` is posted */
     sem_t done;
     const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
     time_t now;
@@ -89,6 +93,7 @@ struct acme_call {
     char params[2][ACME_HTTP_PARAM_MAX + 1]; /* :id of the path, and :n */
     time_t now;
     struct acme_jws *jws; /* owned; NULL for GET and HEAD */
+    struct acme_account_key *account_key; /* owned; NULL: a jwk signed */
     EVP_PKEY *key; /* owned; verified the JWS: the account's, or the jwk's */
     char account[ACME_ID_LEN + 1]; /* "" before newAccount */
     json_t *contact; /* owned; of the account */
@@ -152,7 +157,8 @@ void acme_nonces_free(struct acme_nonces *nonces);
 void acme_nonce_ask(struct acme_nonces *nonces, const char *nonce, time_t now,
                     struct acme_nonce_exchange *exchange);
 /** Durable when it returned HSM_OK; is_good and next are filled then. */
-HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonce_exchange *exchange);
+HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonces *nonces,
+                                               struct acme_nonce_exchange *exchange);
 
 HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_server *server, time_t now,
                                               char out[ACME_ID_LEN + 1]);
@@ -193,9 +199,18 @@ bool acme_call_wants_es256(struct acme_call *call, const struct acme_jws *jws);
 
 HSM_MUST_CHECK enum hsm_status acme_keys_new(struct acme_keys **out);
 void acme_keys_free(struct acme_keys *keys);
-/** The key of a JWK as this server wrote it into the store; EVP_PKEY_free() it. */
+
+/* The key of an account, ready to verify. Immutable; threads share it. */
+struct acme_account_key {
+    atomic_uint references;
+    EVP_PKEY *key;
+    struct hsm_es256_verifier *verifier;
+};
+
+/** The key of a JWK as this server wrote it into the store; acme_account_key_free() it. */
 HSM_MUST_CHECK enum hsm_status acme_keys_find(struct acme_keys *keys, const char *jwk,
-                                              EVP_PKEY **out);
+                                              struct acme_account_key **out);
+void acme_account_key_free(struct acme_account_key *key);
 
 /* ---- server_account.c ---- */
 
@@ -395,7 +410,8 @@ json_t *acme_challenge_object(const struct acme_server *server,
 struct acme_signers;
 HSM_MUST_CHECK enum hsm_status acme_signers_new(struct acme_signers **out);
 void acme_signers_free(struct acme_signers *signers);
-/** The chain at an x5u that may be fetched, now or some minutes ago; certs_chain_free() it. Threads
+/** The chain at an x5u that may be fetched, now or some minutes ago, which nobody changes;
+ *  certs_chain_free() it. Threads
  *  may share the server. @retval as acme_http_fetch_chain() */
 HSM_MUST_CHECK enum hsm_status acme_signers_fetch(struct acme_server *server, const char *x5u,
                                                   time_t now, struct certs_chain **out,

@@ -46,24 +46,17 @@ struct hsm_module {
     struct hsm_module *next;
 };
 
-struct hsm_latch {
-    CK_TOKEN_INFO token;
-    struct hsm_latch *next;
-};
-
 /*
  * C_Initialize is per process, and so is this. A child of fork() forgets what
  * it inherited without a call to the module (which would speak on the parent's
- * connections), but not the latches.
+ * connections).
  */
 static struct {
     pthread_mutex_t lock;
     struct hsm_module *modules;
     struct hsm_module *inherited; /* of the parent: never used, never released */
-    pthread_mutex_t latches_lock;
-    struct hsm_latch *latches;
     atomic_uint generation;
-} registry = {.lock = PTHREAD_MUTEX_INITIALIZER, .latches_lock = PTHREAD_MUTEX_INITIALIZER};
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
@@ -73,7 +66,6 @@ forget_inherited(void)
     struct hsm_module *last = registry.modules;
 
     pthread_mutex_init(&registry.lock, NULL);
-    pthread_mutex_init(&registry.latches_lock, NULL);
     atomic_fetch_add(&registry.generation, 1);
     if (last == NULL)
         return;
@@ -116,41 +108,6 @@ hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b)
            memcmp(a->manufacturerID, b->manufacturerID, sizeof(a->manufacturerID)) == 0 &&
            memcmp(a->model, b->model, sizeof(a->model)) == 0 &&
            memcmp(a->serialNumber, b->serialNumber, sizeof(a->serialNumber)) == 0;
-}
-
-struct hsm_latch *
-hsm_latch_new(void)
-{
-    return calloc(1, sizeof(struct hsm_latch));
-}
-
-void
-hsm_latch_free(struct hsm_latch *latch)
-{
-    free(latch);
-}
-
-void
-hsm_latch_set(struct hsm_latch *latch, const CK_TOKEN_INFO *token)
-{
-    latch->token = *token;
-    pthread_mutex_lock(&registry.latches_lock);
-    latch->next = registry.latches;
-    registry.latches = latch;
-    pthread_mutex_unlock(&registry.latches_lock);
-}
-
-bool
-hsm_latch_is_set(const CK_TOKEN_INFO *token)
-{
-    const struct hsm_latch *latch;
-
-    pthread_mutex_lock(&registry.latches_lock);
-    latch = registry.latches;
-    while (latch != NULL && !hsm_is_same_token(&latch->token, token))
-        latch = latch->next;
-    pthread_mutex_unlock(&registry.latches_lock);
-    return latch != NULL;
 }
 
 static CK_RV

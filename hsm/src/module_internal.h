@@ -99,16 +99,15 @@ struct hsm_slot *hsm_module_slot_of(const struct hsm_module *module, const CK_TO
 bool hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b);
 
 /*
- * A token whose PIN was refused in this process, or in the one that it was
- * forked from: a restarted worker may not wear out a PIN. The latch is made
- * before the attempt: there must be no way to learn of a refusal and not to
- * keep it.
+ * latch.c: tokens whose PIN was refused in this process, in the one that it was forked from, or in
+ * another child of that: a worker may not wear out a PIN that was refused to its neighbour.
  */
-struct hsm_latch;
-struct hsm_latch *hsm_latch_new(void);
-void hsm_latch_set(struct hsm_latch *latch, const CK_TOKEN_INFO *token); /* takes it over */
-void hsm_latch_free(struct hsm_latch *latch);
+void hsm_latch_set(const CK_TOKEN_INFO *token);
 bool hsm_latch_is_set(const CK_TOKEN_INFO *token);
+
+/** Children of this process have one list from now on, which begins with what the process itself
+ *  was refused. Before there are threads. */
+HSM_MUST_CHECK enum hsm_status hsm_latches_share(void);
 
 /** Changes in the child of a fork(): what was opened under another number is not usable. */
 unsigned hsm_fork_generation(void);

@@ -85,27 +85,22 @@ open_control(struct hsm_slot *slot)
     return rv;
 }
 
-/* Once: there must be no way to learn of a refusal and not to keep it. */
+/* Once: a refusal is kept before anybody is told of it. */
 static enum hsm_status
 present_pin(struct hsm_slot *slot)
 {
-    struct hsm_latch *latch = hsm_latch_new();
     CK_UTF8CHAR *octets = (CK_UTF8CHAR *)hsm_secret_octets(slot->pin);
     int turn;
     CK_RV rv;
 
-    if (latch == NULL)
-        return HSM_ERR_NOMEM;
     atomic_fetch_add(&slot->counters.logins, 1);
     turn = hsm_slot_turn(slot, HSM_TURN_WRITE);
     rv = hsm_module_functions(slot->module)
              ->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(slot->pin));
     hsm_host_unlock(turn);
-    if (hsm_ckr_action(rv) != HSM_CKR_PIN) {
-        hsm_latch_free(latch);
+    if (hsm_ckr_action(rv) != HSM_CKR_PIN)
         return hsm_ckr_action(rv) == HSM_CKR_NONE ? HSM_OK : hsm_ckr_log(rv, "login");
-    }
-    hsm_latch_set(latch, &slot->token);
+    hsm_latch_set(&slot->token);
     hsm_slot_tell(slot, HSM_EVENT_PIN_REFUSED, hsm_ckr_name(rv));
     return hsm_ckr_log(rv, "login, not tried again");
 }

@@ -79,6 +79,7 @@ hsm_signer_unref(struct hsm_signer *signer)
     for (unsigned i = 0; i < signer->further_count; i++)
         hsm_signer_unref(signer->further[i]);
     free(signer->lanes);
+    hsm_es256_verifier_free(signer->verifier);
     EVP_PKEY_free(signer->public_key);
     free(signer);
     hsm_slot_unref(slot);
@@ -154,6 +155,8 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
             return HSM_ERR_NOMEM;
     }
     st = make_lanes(signer);
+    if (st == HSM_OK)
+        st = hsm_es256_verifier_new(public_key, &signer->verifier);
     if (st != HSM_OK)
         return st;
     st = hsm_connections_add_key(signer, public_key);
@@ -379,7 +382,7 @@ made(struct call *call, const uint8_t *sig, unsigned epoch, unsigned epoch_now)
     if (!is_to_be_verified(call, epoch != epoch_now))
         return HSM_OK;
     count(&signer->slot->counters.verified);
-    if (hsm_es256_verify_digest(signer->public_key, call->request->digest, sig) != HSM_OK)
+    if (hsm_es256_verifier_verify_digest(signer->verifier, call->request->digest, sig) != HSM_OK)
         return wrong(call, epoch);
     atomic_store_explicit(&signer->unproven, false, memory_order_relaxed);
     return HSM_OK;
@@ -509,7 +512,8 @@ try_once(const struct hsm_signer *signer, const uint8_t *digest)
 
     if (rv != CKR_OK)
         return hsm_ckr_log(rv, signer->info.label);
-    if (form == HSM_FORM_GOOD && hsm_es256_verify_digest(signer->public_key, digest, sig) == HSM_OK)
+    if (form == HSM_FORM_GOOD &&
+        hsm_es256_verifier_verify_digest(signer->verifier, digest, sig) == HSM_OK)
         return HSM_OK;
     hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
             signer->info.label);

@@ -30,6 +30,7 @@ struct hsm_signer {
     _Atomic(CK_OBJECT_HANDLE) public_object;
     struct hsm_key_info info; /* as first found: never changes */
     EVP_PKEY *public_key; /* in memory, no token behind it */
+    struct hsm_es256_verifier *verifier; /* of that key */
     const struct hsm_journal_key *journal_key; /* how the journal names it; NULL: there is none */
     _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else refused with this */
     atomic_bool unproven; /* since the last recovery */
