@@ -584,8 +584,6 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = acme_keys_new(&server->keys);
     if (st == HSM_OK)
-        st = acme_nonces_new(server, &server->nonces);
-    if (st == HSM_OK)
         st = acme_chain_take_alternates(server);
     if (st == HSM_OK)
         st = digest_under(config, server->under);
@@ -691,7 +689,6 @@ acme_server_free(struct acme_server *server)
 {
     if (server == NULL)
         return;
-    acme_nonces_free(server->nonces);
     acme_keys_free(server->keys);
     certs_chain_free(server->intermediates);
     free(server->intermediates_pem);

@@ -10,10 +10,8 @@
 #include <acme/server.h>
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include <jansson.h>
 
@@ -22,6 +20,8 @@
 #include <acme/time.h>
 #include <certs/issue.h>
 #include <hsm/defer.h>
+
+#include "address_internal.h"
 
 #define ACME_BASE_URL_MAX 256 /* characters */
 #define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
@@ -67,7 +67,7 @@ struct acme_server {
     struct acme_signers *signers;
     struct certs_verdicts *verdicts; /* on their paths */
     struct acme_web *web; /* NULL: no web pages */
-    struct acme_nonces *nonces;
+    atomic_uint nonces_made;
     struct acme_keys *keys; /* of accounts */
     time_t expire_at, tell_at; /* of acme_server_tick() */
     _Atomic int64_t long_until; /* until then requests are not taken for brief ones; monotonic */
@@ -75,12 +75,10 @@ struct acme_server {
 
 /* A nonce that is used up, and the fresh one that is made in the same transaction. */
 struct acme_nonce_exchange {
-    STAILQ_ENTRY(acme_nonce_exchange) others;
-    bool is_waiting; /* for somebody else to carry it out; then `done` is posted */
-    sem_t done;
+    struct acme_server *server;
+    struct acme_store_work work;
     const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
     time_t now;
-    enum hsm_status status;
     bool is_good; /* it was there and fresh */
     char next[ACME_ID_LEN + 1];
 };
@@ -147,18 +145,12 @@ void acme_call_link(struct acme_call *call, const char *url, const char *rel);
 
 /* ---- server_nonce.c: RFC 8555 section 6.5 ---- */
 
-HSM_MUST_CHECK enum hsm_status acme_nonces_new(struct acme_server *server,
-                                               struct acme_nonces **out);
-/** Nobody may be waiting. */
-void acme_nonces_free(struct acme_nonces *nonces);
-
 /** Begin an exchange, which stays where it is until acme_nonce_wait() has returned: once for each.
  */
-void acme_nonce_ask(struct acme_nonces *nonces, const char *nonce, time_t now,
+void acme_nonce_ask(struct acme_server *server, const char *nonce, time_t now,
                     struct acme_nonce_exchange *exchange);
 /** Durable when it returned HSM_OK; is_good and next are filled then. */
-HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonces *nonces,
-                                               struct acme_nonce_exchange *exchange);
+HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonce_exchange *exchange);
 
 HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_server *server, time_t now,
                                               char out[ACME_ID_LEN + 1]);
@@ -263,9 +255,6 @@ void acme_external_used(const struct acme_server *server, const char *id);
 HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
                                                const char *whom, unsigned per_hour, time_t now,
                                                time_t *wait_s);
-#define ACME_ADDRESS_MAX 63 /* characters */
-/** Whom to count for an address: itself, of IPv6 its /64. */
-void acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1]);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
 HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now);
@@ -431,12 +420,21 @@ void acme_web_handle(struct acme_server *server, const struct acme_http_request 
 
 /* ---- server_issue.c: from intent to certificate ---- */
 
+struct acme_serial {
+    uint8_t octets[CERTS_SERIAL_MAX];
+    size_t len; /* 0: the token was away; it is assigned, durably, before signing */
+};
+
+/** From the token, for an intent; outside of any transaction, which would keep others waiting. */
+void acme_issue_draw_serial(const struct acme_server *server, struct acme_serial *out);
+
 /* What is to be certified. */
 struct acme_intent {
     const char *order_id, *account;
     const char *spc, *organization, *country;
     EVP_PKEY *public_key;
     const char *thumbprint; /* of that key */
+    const struct acme_serial *serial;
     time_t not_before, not_after; /* 0: as configured */
 };
 
@@ -444,10 +442,7 @@ struct acme_intent {
 void acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
                          time_t *not_after);
 
-/**
- * Write the intent, within the caller's transaction. A token that is away
- * leaves the serial open; it is assigned, durably, before signing.
- */
+/** Write the intent, within the caller's transaction. */
 HSM_MUST_CHECK enum hsm_status acme_issue_record(struct acme_server *server,
                                                  const struct acme_intent *intent, time_t now);
 

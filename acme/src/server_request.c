@@ -109,7 +109,7 @@ begins_exchange(struct acme_call *call)
         acme_call_refuse(call, ACME_MALFORMED, 400, "nonce is not base64url");
         return false;
     }
-    acme_nonce_ask(call->server->nonces, nonce, call->now, &call->exchange);
+    acme_nonce_ask(call->server, nonce, call->now, &call->exchange);
     call->is_exchanging = true;
     return true;
 }
@@ -124,7 +124,7 @@ acme_call_settle(struct acme_call *call)
     if (!call->is_exchanging)
         return exchange->is_good;
     call->is_exchanging = false;
-    st = acme_nonce_wait(call->server->nonces, exchange);
+    st = acme_nonce_wait(exchange);
     if (st != HSM_OK) {
         exchange->is_good = false;
         acme_call_fault(call, st);
