@@ -25,10 +25,9 @@
 #include "clock_internal.h"
 #include "es256_internal.h"
 
-#define LANE_MODULE     "sti-hsm-lane.so"
-#define PATH_SIZE       4096 /* octets */
-#define LIBP11_SESSIONS 16 /* of its pool, which nothing can change */
-#define THE_KEY         1 /* the object handle of the one key, and of its public half */
+#define LANE_MODULE "sti-hsm-lane.so"
+#define PATH_SIZE   4096 /* octets */
+#define THE_KEY     1 /* the object handle of the one key, and of its public half */
 
 /* A session as libp11 knows it. Its handle is its address: no one else has such handles. */
 struct lane_session {
@@ -48,7 +47,7 @@ struct hsm_lane {
     unsigned slot_count;
     EVP_PKEY *pkey;
     EC_KEY *ec; /* the pkey's, whose method is libp11's */
-    struct lane_session sessions[LIBP11_SESSIONS];
+    struct lane_session sessions[HSM_LANE_SESSIONS];
     uint8_t point[2 + HSM_P256_POINT_LEN]; /* DER OCTET STRING */
 };
 
@@ -153,7 +152,7 @@ lane_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, void *application, CK_NOTIFY n
     (void)flags;
     (void)application;
     (void)notify;
-    for (size_t i = 0; i < LIBP11_SESSIONS; i++) {
+    for (size_t i = 0; i < HSM_LANE_SESSIONS; i++) {
         struct lane_session *session = &lane->sessions[i];
 
         if (session->open)
@@ -175,7 +174,7 @@ lane_CloseSession(CK_SESSION_HANDLE session)
 static CK_RV
 lane_CloseAllSessions(CK_SLOT_ID slot)
 {
-    for (size_t i = 0; i < LIBP11_SESSIONS; i++)
+    for (size_t i = 0; i < HSM_LANE_SESSIONS; i++)
         lane_of(slot)->sessions[i].open = false;
     return CKR_OK;
 }

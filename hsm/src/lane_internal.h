@@ -6,8 +6,10 @@
  * process in which there is one token with one key, and whose C_Sign signs on
  * a session of the slot's pool. So libp11's EVP_PKEY is used, and what stands
  * in the way of using libp11 0.4.12 alone does not arise:
- *   - its pool has 16 sessions: a lane takes HSM_LANE_SESSIONS of the slot's
- *     pool, and a key has as many lanes as that needs;
+ *   - its pool has 16 sessions: a lane takes that many of the slot's pool, half
+ *     where a stuck one is replaced, and a key has as many lanes as that needs;
+ *     more lanes would be slower: a thread that wakes finds what it uses in the
+ *     processor's cache if others have just used it;
  *   - it waits for ever when C_OpenSession fails: here it does not fail;
  *   - a session that failed goes back into its pool, and after a lost
  *     connection nothing of it works again: its sessions and its handle of the
@@ -29,7 +31,7 @@
 
 #include "signer_internal.h"
 
-#define HSM_LANE_SESSIONS 8 /* of the pool; stuck ones double them, and libp11 has 16 */
+#define HSM_LANE_SESSIONS 16 /* of libp11's pool, which nothing can change */
 
 struct hsm_lane;
 

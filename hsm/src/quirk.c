@@ -35,7 +35,7 @@ static const struct known table[] = {
      "are seen half, and two at once fail"},
     {"Yubico",
      NULL,
-     {.plain_templates = true, .restart = true, .id_len = 2, .sessions_max = 8},
+     {.plain_templates = true, .restart = true, .connections = 1, .id_len = 2, .sessions_max = 8},
      "YubiHSM: CKA_ID has 2 octets; a dead device session survives C_CloseSession; 16 sessions, "
      "one at a time in the device"},
     {"AWS CloudHSM",
@@ -65,6 +65,7 @@ static const struct known table[] = {
       .bare_public = true,
       .serial = true,
       .shared_files = true,
+      .connections = 1,
       .sessions_max = 4},
      "tpm2-pkcs11: one call at a time in the TPM; a session that is closed or opened while another "
      "one signs damages its memory; to a TPM, to verify is to decrypt and to encrypt "

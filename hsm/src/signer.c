@@ -97,10 +97,13 @@ hsm_signer_retire(struct hsm_signer *signer)
         hsm_signer_retire(signer->further[i]);
 }
 
+/* With workers a session that is stuck is replaced, once: there may be twice as many. */
 static enum hsm_status
 make_lanes(struct hsm_signer *signer)
 {
-    unsigned count = (signer->slot->settings.sessions + HSM_LANE_SESSIONS - 1) / HSM_LANE_SESSIONS;
+    const struct hsm_settings *settings = &signer->slot->settings;
+    unsigned of_each = settings->workers > 0 ? HSM_LANE_SESSIONS / 2 : HSM_LANE_SESSIONS;
+    unsigned count = (settings->sessions + of_each - 1) / of_each;
     enum hsm_status st = HSM_OK;
 
     if (signer->slot->settings.route != HSM_ROUTE_LIBP11)

@@ -728,6 +728,9 @@ at_once(void)
     fault("reset");
 }
 
+/* Of each caller: a turn is long beside its beginning, where all calls come at the same time. */
+#define AT_A_DISTANCE 1200
+
 static void
 at_a_distance(void)
 {
@@ -736,7 +739,8 @@ at_a_distance(void)
     fault("fake replay\nlatency C_Sign 1ms");
     for (size_t r = 0; r < 2; r++) {
         for (size_t i = 0; i < 3; i++)
-            ratio_to_raw("a token of 1 ms", (enum hsm_route)r, in_flight[i], 300, true, 0.97);
+            ratio_to_raw("a token of 1 ms", (enum hsm_route)r, in_flight[i], AT_A_DISTANCE, true,
+                         0.97);
         fairness((enum hsm_route)r);
     }
     fault("reset");

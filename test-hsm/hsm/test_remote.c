@@ -46,6 +46,15 @@ static const char *const clients[] = {"/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-
 
 extern char **environ;
 
+/* p11-kit's client forgets a socket, now and then, whose server goes away while it is greeted. */
+const char *__lsan_default_suppressions(void);
+
+const char *
+__lsan_default_suppressions(void)
+{
+    return "leak:p11-kit-client.so";
+}
+
 static char socket_path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 
 struct load {
