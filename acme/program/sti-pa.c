@@ -50,7 +50,7 @@ struct config {
     struct acme_daemon_config daemon;
     char *store, *policy;
     char *signer_key, *signer_chain, *crl_key, *crl_chain;
-    long token_lifetime_s, session_lifetime_s, list_lifetime_s, crl_lifetime_s;
+    long token_lifetime_s, session_lifetime_s, list_lifetime_s, crl_lifetime_s, entry_days;
     long tokens_per_hour;
 };
 
@@ -91,6 +91,9 @@ static const struct acme_config_key config_keys[] = {
                "seconds until a trusted-CA list expires; it is signed anew at half of them"),
     PA_SECONDS(crl_lifetime_s, "crl-lifetime-s", 120, 31622400, "172800",
                "seconds from a CRL to its nextUpdate; it is signed anew at half of them"),
+    {"pa", "crl-entry-days", ACME_CONFIG_NUMBER, offsetof(struct config, entry_days), false, 1,
+     36525, "9132",
+     "days that an entry stays on the CRL if it is not known when its certificate ends"},
     {.section = NULL},
 };
 
@@ -447,6 +450,7 @@ pa_open(const struct config *config, bool only_checked, struct pa *pa)
         .session_lifetime_s = (unsigned)config->session_lifetime_s,
         .list_lifetime_s = (unsigned)config->list_lifetime_s,
         .crl_lifetime_s = (unsigned)config->crl_lifetime_s,
+        .entry_days = (unsigned)config->entry_days,
         .metrics = config->daemon.shared.metrics,
         .tokens_per_hour = (unsigned)config->tokens_per_hour,
         .policy = config->policy,

@@ -306,12 +306,22 @@ use_client_anchors(SSL_CTX *ctx, const struct acme_http_server_config *config)
 }
 
 /* Sessions resume by tickets alone: their keys are in the memory of the processes that serve, and
- * end with them. */
+ * end with them. A ticket says that a client's certificate was verified: where others are trusted,
+ * after a reload for instance, it is of no use. */
+static bool
+set_session_context(SSL_CTX *ctx, const struct certs_chain *client_anchors)
+{
+    static const unsigned char nobody[] = "sti-hsm";
+
+    if (client_anchors == NULL)
+        return SSL_CTX_set_session_id_context(ctx, nobody, sizeof(nobody) - 1) == 1;
+    return SSL_CTX_set_session_id_context(ctx, certs_chain_digest(client_anchors),
+                                          CERTS_CHAIN_DIGEST_LEN) == 1;
+}
+
 static bool
 set_policy(SSL_CTX *ctx)
 {
-    static const unsigned char context[] = "sti-hsm";
-
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN |
@@ -319,8 +329,7 @@ set_policy(SSL_CTX *ctx)
     SSL_CTX_set_read_ahead(ctx, 1); /* a record in one read() */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
-           SSL_CTX_set_cipher_list(ctx, "ECDHE+ECDSA+AESGCM:ECDHE+ECDSA+CHACHA20") == 1 &&
-           SSL_CTX_set_session_id_context(ctx, context, sizeof(context) - 1) == 1;
+           SSL_CTX_set_cipher_list(ctx, "ECDHE+ECDSA+AESGCM:ECDHE+ECDSA+CHACHA20") == 1;
 }
 
 enum hsm_status
@@ -331,7 +340,7 @@ http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
 
     if (ctx == NULL)
         return HSM_ERR_NOMEM;
-    if (!set_policy(ctx))
+    if (!set_policy(ctx) || !set_session_context(ctx, config->client_anchors))
         return tls_failed(config->address, "policy");
     if (config->listener != NULL && /* the argument is not changed */
         SSL_CTX_set_tlsext_ticket_keys(ctx, (void *)config->listener->ticket_keys,

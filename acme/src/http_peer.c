@@ -26,13 +26,22 @@ fingerprint(const X509 *cert)
     return text;
 }
 
+/* A session that was resumed, and those before it, may have begun long ago. */
+static bool
+is_valid_now(const X509 *cert)
+{
+    time_t now = time(NULL);
+
+    return certs_cert_not_before(cert) <= now && now <= certs_cert_not_after(cert);
+}
+
 /* OpenSSL let in only those that chain to an anchor. */
 static void
 learn_certificate(SSL *ssl, struct http_peer *out)
 {
     X509 *cert = SSL_get0_peer_certificate(ssl);
 
-    if (cert == NULL || SSL_get_verify_result(ssl) != X509_V_OK)
+    if (cert == NULL || SSL_get_verify_result(ssl) != X509_V_OK || !is_valid_now(cert))
         return;
     out->subject = certs_cert_subject(cert);
     out->sha256 = fingerprint(cert);

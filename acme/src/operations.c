@@ -13,10 +13,18 @@
 DEFINE_DEFER(char, free)
 
 static void
+respond(const struct acme_operations *operations, struct acme_http_response *response, int status,
+        json_t *answer)
+{
+    if (operations->detail != NULL && answer != NULL)
+        operations->detail(operations->context, answer);
+    acme_http_respond_json(response, status, JSON, answer);
+}
+
+static void
 answer_healthz(const struct acme_operations *operations, struct acme_http_response *response)
 {
-    (void)operations;
-    acme_http_respond_json(response, 200, JSON, json_pack("{s:s}", "status", "ok"));
+    respond(operations, response, 200, json_pack("{s:s}", "status", "ok"));
 }
 
 static void
@@ -29,8 +37,8 @@ answer_readyz(const struct acme_operations *operations, struct acme_http_respons
         return;
     operations->not_ready(operations->context, reasons);
     ready = json_array_size(reasons) == 0;
-    acme_http_respond_json(response, ready ? 200 : 503, JSON,
-                           json_pack("{s:b, s:o}", "ready", ready, "reasons", reasons));
+    respond(operations, response, ready ? 200 : 503,
+            json_pack("{s:b, s:o}", "ready", ready, "reasons", reasons));
 }
 
 static void

@@ -24,14 +24,15 @@ struct key {
 struct verdict {
     struct key key;
     time_t from, until; /* first and last second at which it holds */
-    struct certs_path *path; /* NULL: refused, or a free place */
+    struct certs_path *path; /* NULL: refused */
     char *why; /* refused */
     uint64_t used; /* count of the set when it was last used */
+    time_t used_at;
 };
 
 struct set {
     uint64_t tags[WAYS]; /* of the chains: two cache lines tell which to look at */
-    struct verdict verdicts[WAYS];
+    struct verdict *verdicts[WAYS]; /* NULL: a free place */
     uint64_t uses;
 };
 
@@ -66,25 +67,26 @@ set_of(const struct certs_verdicts *verdicts, const struct key *key)
     return (size_t)((word_at(key->chain) * verdicts->multiplier) >> verdicts->shift);
 }
 
+static size_t
+set_count(const struct certs_verdicts *verdicts)
+{
+    return (size_t)1 << (64 - verdicts->shift);
+}
+
 static struct stripe *
 stripe_of(struct certs_verdicts *verdicts, size_t set)
 {
     return &verdicts->stripes[set % LOCKS];
 }
 
-static bool
-is_free(const struct verdict *verdict)
-{
-    return verdict->path == NULL && verdict->why == NULL;
-}
-
 static void
-clear(struct verdict *verdict)
+verdict_free(struct verdict *verdict)
 {
+    if (verdict == NULL)
+        return;
     certs_path_free(verdict->path);
     free(verdict->why);
-    verdict->path = NULL;
-    verdict->why = NULL;
+    free(verdict);
 }
 
 static struct key
@@ -105,10 +107,9 @@ find(struct set *set, const struct key *key)
     uint64_t tag = word_at(key->chain + sizeof(tag));
 
     for (size_t i = 0; i < WAYS; i++) {
-        struct verdict *verdict = &set->verdicts[i];
+        struct verdict *verdict = set->verdicts[i];
 
-        if (set->tags[i] == tag && !is_free(verdict) &&
-            memcmp(&verdict->key, key, sizeof(*key)) == 0)
+        if (set->tags[i] == tag && verdict != NULL && memcmp(&verdict->key, key, sizeof(*key)) == 0)
             return verdict;
     }
     return NULL;
@@ -145,6 +146,7 @@ recall(struct certs_verdicts *verdicts, const struct key *key, time_t now, struc
     holds = verdict != NULL && verdict->from <= now && now <= verdict->until;
     if (holds) {
         verdict->used = ++set->uses;
+        verdict->used_at = now;
         *answer = answer_of(verdict, why);
         stripe->found++;
     } else {
@@ -157,55 +159,64 @@ recall(struct certs_verdicts *verdicts, const struct key *key, time_t now, struc
 /* -- keeping ----------------------------------------------------------------------------------- */
 
 /* The lower, the rather it goes. A chain has one place: what an older list or CRL said goes first.
- */
+ * NULL: a free place. */
 static uint64_t
 worth(const struct verdict *verdict, const struct key *key, time_t now)
 {
+    if (verdict == NULL)
+        return 1;
     if (memcmp(verdict->key.chain, key->chain, sizeof(key->chain)) == 0)
         return 0;
-    if (is_free(verdict))
-        return 1;
     if (verdict->until < now)
         return 2;
     return (verdict->path == NULL ? 3 : UINT64_MAX / 2) + verdict->used;
 }
 
-/* NULL: a refusal would push out a good verdict. */
-static struct verdict *
-place_for(struct set *set, const struct key *key, bool is_good, time_t now)
+/* WAYS: a refusal would push out a good verdict. */
+static size_t
+place_for(const struct set *set, const struct verdict *verdict, time_t now)
 {
-    struct verdict *least = &set->verdicts[0];
+    size_t least = 0;
 
     for (size_t i = 1; i < WAYS; i++) {
-        if (worth(&set->verdicts[i], key, now) < worth(least, key, now))
-            least = &set->verdicts[i];
+        if (worth(set->verdicts[i], &verdict->key, now) <
+            worth(set->verdicts[least], &verdict->key, now))
+            least = i;
     }
-    if (!is_good && worth(least, key, now) >= UINT64_MAX / 2)
-        return NULL;
+    if (verdict->path == NULL && worth(set->verdicts[least], &verdict->key, now) >= UINT64_MAX / 2)
+        return WAYS;
     return least;
 }
 
-/* Takes what `verdict` owns. */
+/* Takes what `made` owns. Without memory it is not kept. */
 static void
-keep(struct certs_verdicts *verdicts, struct verdict *verdict, time_t now)
+keep(struct certs_verdicts *verdicts, const struct verdict *made, time_t now)
 {
-    size_t at = set_of(verdicts, &verdict->key);
+    size_t at = set_of(verdicts, &made->key);
     struct stripe *stripe = stripe_of(verdicts, at);
     struct set *set = &verdicts->sets[at];
-    struct verdict *place;
+    struct verdict *verdict = malloc(sizeof(*verdict));
+    size_t place;
 
+    if (verdict == NULL) {
+        certs_path_free(made->path);
+        free(made->why);
+        return;
+    }
+    *verdict = *made;
     pthread_mutex_lock(&stripe->lock);
-    place = place_for(set, &verdict->key, verdict->path != NULL, now);
-    if (place != NULL) {
-        struct verdict before = *place;
+    place = place_for(set, verdict, now);
+    if (place < WAYS) {
+        struct verdict *before = set->verdicts[place];
 
         verdict->used = ++set->uses;
-        set->tags[place - set->verdicts] = word_at(verdict->key.chain + sizeof(uint64_t));
-        *place = *verdict;
-        *verdict = before;
+        verdict->used_at = now;
+        set->tags[place] = word_at(verdict->key.chain + sizeof(uint64_t));
+        set->verdicts[place] = verdict;
+        verdict = before;
     }
     pthread_mutex_unlock(&stripe->lock);
-    clear(verdict);
+    verdict_free(verdict);
 }
 
 static void
@@ -259,8 +270,7 @@ log2_of_sets(size_t max)
     unsigned log2 = 0;
     size_t sets = SETS_MIN;
 
-    /* Half full on the average: then few sets overflow. */
-    while (sets * WAYS < 2 * max)
+    while (sets * WAYS < max)
         sets *= 2;
     while ((size_t)1 << log2 < sets)
         log2++;
@@ -329,11 +339,36 @@ certs_verdicts_check(struct certs_verdicts *verdicts, const struct certs_chain *
     return answer.status;
 }
 
+static bool
+is_over(const struct verdict *verdict, time_t now, time_t unused_s)
+{
+    return verdict->until < now || verdict->used_at + unused_s < now;
+}
+
+void
+certs_verdicts_forget(struct certs_verdicts *verdicts, time_t now, time_t unused_s)
+{
+    for (size_t i = 0; i < set_count(verdicts); i++) {
+        struct stripe *stripe = stripe_of(verdicts, i);
+
+        pthread_mutex_lock(&stripe->lock);
+        for (size_t way = 0; way < WAYS; way++) {
+            struct verdict **verdict = &verdicts->sets[i].verdicts[way];
+
+            if (*verdict == NULL || !is_over(*verdict, now, unused_s))
+                continue;
+            verdict_free(*verdict);
+            *verdict = NULL;
+        }
+        pthread_mutex_unlock(&stripe->lock);
+    }
+}
+
 void
 certs_verdicts_count(struct certs_verdicts *verdicts, struct certs_verdicts_count *out)
 {
     struct certs_verdicts_count count = {0};
-    size_t sets = (size_t)1 << (64 - verdicts->shift);
+    size_t sets = set_count(verdicts);
 
     for (size_t i = 0; i < LOCKS; i++) {
         struct stripe *stripe = &verdicts->stripes[i];
@@ -343,7 +378,7 @@ certs_verdicts_count(struct certs_verdicts *verdicts, struct certs_verdicts_coun
         count.not_found += stripe->not_found;
         for (size_t k = i; k < sets; k += LOCKS) {
             for (size_t way = 0; way < WAYS; way++)
-                count.kept += is_free(&verdicts->sets[k].verdicts[way]) ? 0 : 1;
+                count.kept += verdicts->sets[k].verdicts[way] != NULL;
         }
         pthread_mutex_unlock(&stripe->lock);
     }
@@ -355,9 +390,9 @@ certs_verdicts_free(struct certs_verdicts *verdicts)
 {
     if (verdicts == NULL)
         return;
-    for (size_t i = 0; verdicts->sets != NULL && i < (size_t)1 << (64 - verdicts->shift); i++) {
+    for (size_t i = 0; verdicts->sets != NULL && i < set_count(verdicts); i++) {
         for (size_t way = 0; way < WAYS; way++)
-            clear(&verdicts->sets[i].verdicts[way]);
+            verdict_free(verdicts->sets[i].verdicts[way]);
     }
     for (size_t i = 0; i < LOCKS; i++)
         pthread_mutex_destroy(&verdicts->stripes[i].lock);

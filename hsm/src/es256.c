@@ -160,25 +160,6 @@ hsm_es256_verify(EVP_PKEY *public_key, const void *message, size_t len, const ui
     return HSM_ERR_UNTRUSTED;
 }
 
-enum hsm_status
-hsm_es256_verify_digest(EVP_PKEY *public_key, const uint8_t *digest, const uint8_t *sig)
-{
-    DEFER(EVP_PKEY_CTX_free) EVP_PKEY_CTX *ctx = NULL;
-    uint8_t der[HSM_P256_DER_SIG_MAX];
-    size_t der_len;
-
-    if (hsm_es256_to_der(sig, der, &der_len) != HSM_OK)
-        return HSM_ERR_UNTRUSTED;
-    ctx = EVP_PKEY_CTX_new(public_key, NULL);
-    if (ctx == NULL)
-        return HSM_ERR_NOMEM;
-    if (EVP_PKEY_verify_init(ctx) == 1 &&
-        EVP_PKEY_verify(ctx, der, der_len, digest, HSM_SHA256_LEN) == 1)
-        return HSM_OK;
-    ERR_clear_error();
-    return HSM_ERR_UNTRUSTED;
-}
-
 /* To fetch an algorithm, and to make a context, costs more than to hash a PASSporT. */
 static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
 static pthread_key_t sha256_key;

@@ -40,29 +40,35 @@ hsm_es256_verifier_new(EVP_PKEY *public_key, struct hsm_es256_verifier **out)
 }
 
 enum hsm_status
+hsm_es256_verifier_verify_digest(const struct hsm_es256_verifier *verifier, const uint8_t *digest,
+                                 const uint8_t *sig)
+{
+    DEFER(EVP_PKEY_CTX_free) EVP_PKEY_CTX *ctx = NULL;
+    uint8_t der[HSM_P256_DER_SIG_MAX];
+    size_t der_len;
+
+    if (hsm_es256_to_der(sig, der, &der_len) != HSM_OK)
+        return HSM_ERR_UNTRUSTED;
+    ctx = EVP_PKEY_CTX_dup(verifier->begun);
+    if (ctx == NULL)
+        return HSM_ERR_NOMEM;
+    if (EVP_PKEY_verify(ctx, der, der_len, digest, HSM_SHA256_LEN) == 1)
+        return HSM_OK;
+    ERR_clear_error();
+    return HSM_ERR_UNTRUSTED;
+}
+
+enum hsm_status
 hsm_es256_verifier_verify(const struct hsm_es256_verifier *verifier, const void *message,
                           size_t len, const uint8_t *sig, size_t sig_len)
 {
-    DEFER(EVP_PKEY_CTX_free) EVP_PKEY_CTX *ctx = NULL;
     uint8_t digest[HSM_SHA256_LEN];
-    uint8_t der[HSM_P256_DER_SIG_MAX];
-    size_t der_len;
     enum hsm_status st;
 
     if (sig_len != HSM_P256_SIG_LEN)
         return HSM_ERR_MALFORMED;
-    if (hsm_es256_to_der(sig, der, &der_len) != HSM_OK)
-        return HSM_ERR_UNTRUSTED;
     st = hsm_sha256(message, len, digest);
-    if (st != HSM_OK)
-        return st;
-    ctx = EVP_PKEY_CTX_dup(verifier->begun);
-    if (ctx == NULL)
-        return HSM_ERR_NOMEM;
-    if (EVP_PKEY_verify(ctx, der, der_len, digest, sizeof(digest)) == 1)
-        return HSM_OK;
-    ERR_clear_error();
-    return HSM_ERR_UNTRUSTED;
+    return st == HSM_OK ? hsm_es256_verifier_verify_digest(verifier, digest, sig) : st;
 }
 
 void

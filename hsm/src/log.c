@@ -200,10 +200,18 @@ hsm_log_open(const struct hsm_log_config *config)
     sink = *config;
 }
 
+static _Thread_local bool is_repetition;
+
+void
+hsm_log_repeats(bool repeats)
+{
+    is_repetition = repeats;
+}
+
 bool
 hsm_log_is_on(enum hsm_log_level level)
 {
-    return level <= sink.level;
+    return (is_repetition ? HSM_LOG_DEBUG : level) <= sink.level;
 }
 
 HSM_PRINTF(4, 0)
@@ -217,6 +225,8 @@ log_line(enum hsm_log_level level, const struct hsm_log_field *fields, size_t co
 
     if (!hsm_log_is_on(level))
         return;
+    if (is_repetition)
+        level = HSM_LOG_DEBUG;
     if (vsnprintf(message, sizeof(message), format, args) >= 0) {
         line_format(&line, level, fields, count, message);
         line_write(&line);

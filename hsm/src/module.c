@@ -32,6 +32,7 @@ struct door {
 struct hsm_module {
     char *path;
     void *library;
+    CK_FUNCTION_LIST *list; /* as the library gave it: tells connections apart */
     CK_FUNCTION_LIST functions; /* a copy: the list is the module's to change */
     CK_INFO info;
     struct door door;
@@ -40,28 +41,22 @@ struct hsm_module {
     pthread_mutex_t slots_lock;
     struct hsm_slot *slots;
     atomic_uint epoch;
+    bool begun; /* C_Initialize was called, whatever it said */
     unsigned users;
     struct hsm_module *next;
-};
-
-struct hsm_latch {
-    CK_TOKEN_INFO token;
-    struct hsm_latch *next;
 };
 
 /*
  * C_Initialize is per process, and so is this. A child of fork() forgets what
  * it inherited without a call to the module (which would speak on the parent's
- * connections), but not the latches.
+ * connections).
  */
 static struct {
     pthread_mutex_t lock;
     struct hsm_module *modules;
     struct hsm_module *inherited; /* of the parent: never used, never released */
-    pthread_mutex_t latches_lock;
-    struct hsm_latch *latches;
     atomic_uint generation;
-} registry = {.lock = PTHREAD_MUTEX_INITIALIZER, .latches_lock = PTHREAD_MUTEX_INITIALIZER};
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
@@ -71,7 +66,6 @@ forget_inherited(void)
     struct hsm_module *last = registry.modules;
 
     pthread_mutex_init(&registry.lock, NULL);
-    pthread_mutex_init(&registry.latches_lock, NULL);
     atomic_fetch_add(&registry.generation, 1);
     if (last == NULL)
         return;
@@ -116,51 +110,24 @@ hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b)
            memcmp(a->serialNumber, b->serialNumber, sizeof(a->serialNumber)) == 0;
 }
 
-struct hsm_latch *
-hsm_latch_new(void)
-{
-    return calloc(1, sizeof(struct hsm_latch));
-}
-
-void
-hsm_latch_free(struct hsm_latch *latch)
-{
-    free(latch);
-}
-
-void
-hsm_latch_set(struct hsm_latch *latch, const CK_TOKEN_INFO *token)
-{
-    latch->token = *token;
-    pthread_mutex_lock(&registry.latches_lock);
-    latch->next = registry.latches;
-    registry.latches = latch;
-    pthread_mutex_unlock(&registry.latches_lock);
-}
-
-bool
-hsm_latch_is_set(const CK_TOKEN_INFO *token)
-{
-    const struct hsm_latch *latch;
-
-    pthread_mutex_lock(&registry.latches_lock);
-    latch = registry.latches;
-    while (latch != NULL && !hsm_is_same_token(&latch->token, token))
-        latch = latch->next;
-    pthread_mutex_unlock(&registry.latches_lock);
-    return latch != NULL;
-}
-
 static CK_RV
-initialize(const struct hsm_module *module)
+initialize(struct hsm_module *module)
 {
     CK_C_INITIALIZE_ARGS args;
     CK_RV rv;
 
     memset(&args, 0, sizeof(args));
     args.flags = CKF_OS_LOCKING_OK;
+    module->begun = true;
     rv = module->functions.C_Initialize(&args);
     return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv; /* somebody else may have */
+}
+
+static void
+finalize(const struct hsm_module *module)
+{
+    if (module->begun)
+        (void)module->functions.C_Finalize(NULL); /* it may be finalised already */
 }
 
 /* What is called without asking whether it is there. */
@@ -197,6 +164,7 @@ load_library(struct hsm_module *module)
         hsm_log(HSM_LOG_ERROR, "%s: not a PKCS#11 module", module->path);
         return HSM_ERR_UNSUPPORTED;
     }
+    module->list = functions;
     module->functions = *functions;
     return HSM_OK;
 }
@@ -219,7 +187,7 @@ module_start(struct hsm_module *module)
     rv = module->functions.C_GetInfo(&module->info);
     if (rv == CKR_OK)
         return HSM_OK;
-    (void)module->functions.C_Finalize(NULL);
+    finalize(module);
     return hsm_ckr_log(rv, "C_GetInfo");
 }
 
@@ -246,16 +214,16 @@ module_of_path(const char *path)
     return NULL;
 }
 
-/* Under registry.lock; takes the path over. */
-static enum hsm_status
-module_add(char *path, struct hsm_module **out)
+/* Takes the path over; NULL: no memory. */
+static struct hsm_module *
+module_new(char *path)
 {
     struct hsm_module *module = calloc(1, sizeof(*module));
-    enum hsm_status st;
 
-    if (module == NULL) {
+    if (module == NULL || path == NULL) {
+        free(module);
         free(path);
-        return HSM_ERR_NOMEM;
+        return NULL;
     }
     module->path = path;
     (void)hsm_gate_init(&module->call, 1);
@@ -263,6 +231,18 @@ module_add(char *path, struct hsm_module **out)
     pthread_cond_init(&module->door.changed, NULL);
     pthread_mutex_init(&module->slots_lock, NULL);
     atomic_init(&module->epoch, 1);
+    return module;
+}
+
+/* Under registry.lock; takes the path over. */
+static enum hsm_status
+module_add(char *path, struct hsm_module **out)
+{
+    struct hsm_module *module = module_new(path);
+    enum hsm_status st;
+
+    if (module == NULL)
+        return HSM_ERR_NOMEM;
     st = module_start(module);
     if (st != HSM_OK) {
         module_free(module);
@@ -311,10 +291,37 @@ hsm_module_close(struct hsm_module *module)
         while (*link != module)
             link = &(*link)->next;
         *link = module->next;
-        (void)module->functions.C_Finalize(NULL);
+        finalize(module);
         module_free(module);
     }
     pthread_mutex_unlock(&registry.lock);
+}
+
+enum hsm_status
+hsm_module_connect(const struct hsm_module *first, struct hsm_module **out)
+{
+    struct hsm_module *module = module_new(strdup(first->path));
+    enum hsm_status st;
+
+    if (module == NULL)
+        return HSM_ERR_NOMEM;
+    st = load_library(module);
+    if (st == HSM_OK && module->list == first->list)
+        st = HSM_ERR_UNSUPPORTED;
+    if (st != HSM_OK) {
+        module_free(module);
+        return st;
+    }
+    module->info = first->info;
+    *out = module;
+    return HSM_OK;
+}
+
+void
+hsm_module_disconnect(struct hsm_module *module)
+{
+    finalize(module);
+    module_free(module);
 }
 
 const CK_FUNCTION_LIST *
@@ -528,8 +535,9 @@ hsm_module_restart(struct hsm_module *module, const struct hsm_slot *by, int64_t
     if (!door_shut(&module->door, deadline))
         return HSM_OK;
     if (!is_needed_by_others(module, by, deadline)) {
-        (void)module->functions.C_Finalize(NULL); /* it may be finalised already */
-        atomic_fetch_add(&module->epoch, 1);
+        if (module->begun)
+            atomic_fetch_add(&module->epoch, 1);
+        finalize(module);
         rv = initialize(module);
     }
     door_open(&module->door);

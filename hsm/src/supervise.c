@@ -16,6 +16,7 @@
 
 #include <hsm/log.h>
 
+#include "module_internal.h"
 #include "notify_internal.h"
 
 #define BEATS_MAX 64 /* octets taken from a line at once */
@@ -605,6 +606,9 @@ hsm_supervise(const struct hsm_supervise_config *config)
 
     if (config->workers == 0 || config->workers > HSM_WORKERS_MAX || config->run == NULL)
         return HSM_ERR_USAGE;
+    st = hsm_latches_share();
+    if (st != HSM_OK)
+        return st;
     supervisor = calloc(1, sizeof(*supervisor));
     if (supervisor == NULL)
         return HSM_ERR_NOMEM;

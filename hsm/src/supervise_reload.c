@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include <hsm/log.h>
+#include <hsm/token.h>
 
 #include "notify_internal.h"
 
@@ -73,6 +74,7 @@ supervisor_begin_reload(struct supervisor *supervisor, int64_t now)
         return;
     }
     hsm_log(HSM_LOG_INFO, "a worker tries the new configuration");
+    hsm_token_forget_refusals(); /* it may have another PIN */
     supervisor->candidates = workers;
     supervisor->candidate = other_half(supervisor);
     supervisor->candidate->state = RESTING;

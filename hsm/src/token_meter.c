@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hsm/defer.h>
+#include <hsm/uri.h>
+
 #define NS 1e9
 
 static const struct hsm_metric ready = {"sti_token_ready",
@@ -40,6 +43,8 @@ static const struct {
     COUNT(stuck),
 };
 #define EVENTS (sizeof(counted) / sizeof(counted[0]))
+
+DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 
 struct hsm_token_meter {
     const struct hsm_token *token; /* borrowed */
@@ -78,6 +83,17 @@ hsm_token_meter_new(struct hsm_metrics *metrics, const struct hsm_token *token,
     hsm_token_meter_read(meter);
     *out = meter;
     return HSM_OK;
+}
+
+void
+hsm_token_meter_absent(struct hsm_metrics *metrics, const char *uri)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *parsed = NULL;
+    const char *label = NULL;
+
+    if (hsm_uri_parse(uri, &parsed, NULL) == HSM_OK)
+        label = hsm_uri_get(parsed, "token");
+    hsm_series_set(series(metrics, &ready, label != NULL ? label : uri, NULL), 0);
 }
 
 static uint64_t

@@ -20,6 +20,7 @@
 #include <hsm/log.h>
 #include <hsm/secret.h>
 #include <hsm/supervise.h>
+#include <hsm/token.h>
 
 #define HEARTBEAT_MS                                                                               \
     600000 /* a signature, a fetch or a program of the operator's may take long                    \
@@ -305,6 +306,7 @@ reload(const struct daemon *daemon, struct opened **opened)
     struct opened *next = NULL;
 
     reload_asked = 0;
+    hsm_token_forget_refusals(); /* there may be another PIN now */
     if (open_all(daemon, &next) != HSM_OK) {
         hsm_log(HSM_LOG_ERROR, "the configuration was not read again; it stays as it was");
         return HSM_OK;

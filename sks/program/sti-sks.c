@@ -302,7 +302,9 @@ read_token_meters(struct sks *sks)
 
         if (sks->meters[i] != NULL)
             hsm_token_meter_read(sks->meters[i]);
-        else if (token != NULL)
+        else if (token == NULL)
+            hsm_token_meter_absent(metrics, sks_tokens_uri(sks->tokens, i));
+        else
             (void)!hsm_token_meter_new(metrics, token, &sks->meters[i]); /* next time, then */
     }
 }
@@ -332,13 +334,14 @@ open_tls_key(struct sks *sks)
 {
     const struct sks_sp_config *config = sks->config;
     struct hsm_token *token = sks_tokens_get(sks->tokens, config->common.token_uri);
-    enum hsm_status st = HSM_ERR_BUSY;
+    enum hsm_status st;
 
-    if (token != NULL)
+    if (token != NULL) {
         st = hsm_key_find(token, config->tls_key, &sks->tls_key);
-    else
+    } else {
         hsm_log(HSM_LOG_ERROR, "%s: the TLS key is in this token", config->common.token_uri);
-
+        st = sks_tokens_check(sks->tokens); /* it is the first */
+    }
     if (st == HSM_OK)
         st = certs_chain_read(config->tls_chain, &sks->tls_chain);
     if (st != HSM_OK)
@@ -644,6 +647,10 @@ check(const char *path, const struct sks_sp_config *config)
     SKS sks = {.shared = NULL};
     enum hsm_status st = sks_open(config, &sks);
 
+    if (st == HSM_OK) /* a daemon would start without */
+        st = sks_tokens_check(sks.tokens);
+    if (st == HSM_OK)
+        st = sks_service_check(sks.service);
     if (st == HSM_OK)
         printf("%s: good\n", path);
     return st;
@@ -691,12 +698,13 @@ sign_claims(const struct sks_sp_config *config, const char *spc, const struct sk
     DEFER(free) char *identity = NULL;
     const struct sks_signer *signer;
     struct hsm_reason why = {""};
+    const char *fault;
     enum hsm_status st = sks_sp_tokens_open(config, NULL, &tokens);
 
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &catalogue);
     if (st == HSM_OK)
-        st = sks_signers_load_from(catalogue, tokens, spc, &signers);
+        st = sks_signers_load_from(catalogue, tokens, spc, &fault, &signers);
     if (st != HSM_OK)
         return st;
     st = sks_signers_sign(signers, claims, now, &identity, &signer, &why);

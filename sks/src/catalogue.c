@@ -327,15 +327,27 @@ sks_catalogue_find(struct sks_catalogue *catalogue, int64_t id, struct sks_crede
     return HSM_OK;
 }
 
+static enum hsm_status
+query_list(struct sks_catalogue *catalogue, const char *spc, enum sks_state first,
+           enum sks_state last, struct acme_rows **out)
+{
+    if (spc == NULL)
+        return acme_store_query(catalogue->store, out,
+                                COLUMNS " WHERE state BETWEEN ? AND ? ORDER BY id", "ii",
+                                (int64_t)first, (int64_t)last);
+    return acme_store_query(catalogue->store, out,
+                            COLUMNS " WHERE spc = ? AND state BETWEEN ? AND ? ORDER BY id", "sii",
+                            spc, (int64_t)first, (int64_t)last);
+}
+
 enum hsm_status
-sks_catalogue_list(struct sks_catalogue *catalogue, const char *spc, struct sks_credential **out,
-                   size_t *count)
+sks_catalogue_list_in(struct sks_catalogue *catalogue, const char *spc, enum sks_state first,
+                      enum sks_state last, struct sks_credential **out, size_t *count)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     struct sks_credential *list;
     size_t n = 0;
-    enum hsm_status st = acme_store_query(
-        catalogue->store, &rows, COLUMNS " WHERE ?1 IS NULL OR spc = ?1 ORDER BY id", "s", spc);
+    enum hsm_status st = query_list(catalogue, spc, first, last, &rows);
 
     if (st != HSM_OK)
         return st;
@@ -350,6 +362,13 @@ sks_catalogue_list(struct sks_catalogue *catalogue, const char *spc, struct sks_
     *out = list;
     *count = n;
     return HSM_OK;
+}
+
+enum hsm_status
+sks_catalogue_list(struct sks_catalogue *catalogue, const char *spc, struct sks_credential **out,
+                   size_t *count)
+{
+    return sks_catalogue_list_in(catalogue, spc, SKS_GENERATED, SKS_DESTROYED, out, count);
 }
 
 void

@@ -8,6 +8,7 @@
 
 #include <sks/tn.h>
 
+#include "mky_internal.h"
 #include "r_value_internal.h"
 #include "rcd_internal.h"
 #include "writing_internal.h"
@@ -179,14 +180,6 @@ digits_of(const char *alg)
     return 0;
 }
 
-static int
-compare_mky(const struct sks_mky *a, const struct sks_mky *b)
-{
-    int order = strcmp(a->alg, b->alg);
-
-    return order != 0 ? order : strcmp(a->dig, b->dig);
-}
-
 /* RFC 8225 section 5.2.2. */
 static enum hsm_status
 check_mky(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
@@ -201,7 +194,7 @@ check_mky(const struct sks_claims *claims, size_t *octets, struct hsm_reason *wh
             return refuse(why, "mky: alg is not of the SHA-2 family");
         if (strlen(mky->dig) != digits || strspn(mky->dig, "0123456789ABCDEF") != digits)
             return refuse(why, "mky: dig is not the upper-case hex of its alg");
-        if (i > 0 && compare_mky(mky - 1, mky) >= 0)
+        if (i > 0 && sks_mky_compare(mky - 1, mky) >= 0)
             return refuse(why, "mky: not in order, or twice");
         *octets += strlen(mky->alg) + digits + MKY_MARKS;
     }

@@ -88,8 +88,7 @@ advance(struct run *run, enum sks_state state)
 static bool
 is_on_the_way(const struct run *run, const struct sks_credential *credential)
 {
-    return credential->state < SKS_ACTIVE &&
-           strcmp(credential->token_uri, run->with->token_uri) == 0 &&
+    return strcmp(credential->token_uri, run->with->token_uri) == 0 &&
            credential->ca_directory != NULL &&
            strcmp(credential->ca_directory, run->with->ca_directory) == 0;
 }
@@ -111,7 +110,8 @@ take_up(struct run *run)
 {
     struct sks_credential *list = NULL;
     size_t count = 0;
-    enum hsm_status st = sks_catalogue_list(run->with->catalogue, run->with->spc, &list, &count);
+    enum hsm_status st = sks_catalogue_list_in(run->with->catalogue, run->with->spc, SKS_GENERATED,
+                                               SKS_PUBLISHED, &list, &count);
 
     for (size_t i = count; st == HSM_OK && run->credential.id == 0 && i-- > 0;) {
         if (!is_on_the_way(run, &list[i]))

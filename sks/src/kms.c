@@ -242,7 +242,16 @@ kms_prepare(struct kms_provider *provider, struct hsm_reason *why)
 enum hsm_status
 sks_kms_check(struct sks_kms *kms, size_t provider, struct hsm_reason *why)
 {
-    return kms_prepare(&kms->providers[provider], why);
+    struct kms_provider *of = &kms->providers[provider];
+    enum hsm_status st = kms_prepare(of, why);
+
+    for (size_t i = 0; st == HSM_OK && i < of->config->token_count; i++) {
+        const char *fault = sks_tokens_fault(kms->tokens, kms_token_uri(of, i));
+
+        if (fault != NULL)
+            st = hsm_refuse(why, HSM_ERR_BUSY, "token %s: %s", kms_token_uri(of, i), fault);
+    }
+    return st;
 }
 
 struct sks_catalogue *
@@ -311,8 +320,12 @@ sks_kms_account(struct sks_kms *kms, size_t provider, const char *token_uri, siz
 
     if (st != HSM_OK)
         return st;
-    if (account.token == NULL)
-        return hsm_refuse(why, HSM_ERR_BUSY, "token %s is away", token_uri);
+    if (account.token == NULL) {
+        const char *fault = sks_tokens_fault(kms->tokens, token_uri);
+
+        return hsm_refuse(why, HSM_ERR_BUSY, "token %s: %s", token_uri,
+                          fault != NULL ? fault : "its token is away");
+    }
     if (*place == NULL)
         st = sks_account_open(&account, place, why);
     if (st == HSM_OK)

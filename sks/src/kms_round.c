@@ -271,7 +271,7 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
     enum hsm_status st = HSM_OK;
 
     if (sks_tokens_get(kms->tokens, uri) == NULL) {
-        kms_note(kms, provider->config->spc, uri, "the token is away", now);
+        kms_note(kms, provider->config->spc, uri, sks_tokens_fault(kms->tokens, uri), now);
         return HSM_OK;
     }
     find_holding(provider, uri, list, count, &holding);
@@ -295,15 +295,14 @@ sks_kms_make_due(struct sks_kms *kms, size_t provider, time_t now)
 {
     struct sks_credential *list = NULL;
     size_t count = 0;
-    enum hsm_status st =
-        sks_catalogue_list(kms->catalogue, kms->config->providers[provider].spc, &list, &count);
+    enum hsm_status st = sks_catalogue_list_in(kms->catalogue, kms->config->providers[provider].spc,
+                                               SKS_ACTIVE, SKS_ACTIVE, &list, &count);
 
     for (size_t i = 0; st == HSM_OK && i < count; i++) {
         /* not asked again before it is renewed, or a CA's window would take it back */
         const struct sks_renewal renewal = {.due = now, .ask_at = now + ASK_UNKNOWN_S};
 
-        if (list[i].state == SKS_ACTIVE)
-            st = sks_catalogue_renewal_put(kms->catalogue, list[i].id, &renewal);
+        st = sks_catalogue_renewal_put(kms->catalogue, list[i].id, &renewal);
     }
     sks_credentials_free(list, count);
     return st;
@@ -318,15 +317,14 @@ kms_notify(struct kms_provider *provider, time_t now)
     size_t count = 0;
 
     if (kms->config->notify_command == NULL ||
-        sks_catalogue_list(kms->catalogue, spc, &list, &count) != HSM_OK)
+        sks_catalogue_list_in(kms->catalogue, spc, SKS_ACTIVE, SKS_ACTIVE, &list, &count) != HSM_OK)
         return;
     for (size_t i = 0; i < count; i++) {
         struct hsm_reason why = {""};
         bool told = true;
         enum hsm_status st = HSM_OK;
 
-        if (list[i].state != SKS_ACTIVE ||
-            sks_catalogue_is_told(kms->catalogue, list[i].id, &told) != HSM_OK || told)
+        if (sks_catalogue_is_told(kms->catalogue, list[i].id, &told) != HSM_OK || told)
             continue;
         st = sks_publish_notify(&provider->publisher, list[i].spc, list[i].id, list[i].x5u,
                                 list[i].key_uri, &why);
@@ -387,7 +385,8 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
     struct hsm_reason why = {""};
     size_t count = 0;
     enum hsm_status prepared = kms_prepare(provider, &why);
-    enum hsm_status st = sks_catalogue_list(kms->catalogue, provider->config->spc, &list, &count);
+    enum hsm_status st = sks_catalogue_list_in(kms->catalogue, provider->config->spc, SKS_GENERATED,
+                                               SKS_ACTIVE, &list, &count);
 
     kms_note(kms, provider->config->spc, "configuration", prepared == HSM_OK ? NULL : why.text,
              now);

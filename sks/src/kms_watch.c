@@ -86,15 +86,12 @@ add_credentials(struct list *list, struct sks_catalogue *catalogue, const char *
 {
     struct sks_credential *all = NULL;
     size_t count = 0;
-    size_t active = 0;
-    enum hsm_status st = sks_catalogue_list(catalogue, spc, &all, &count);
+    enum hsm_status st =
+        sks_catalogue_list_in(catalogue, spc, SKS_ACTIVE, SKS_ACTIVE, &all, &count);
 
     for (size_t i = 0; st == HSM_OK && i < count; i++)
-        if (all[i].state == SKS_ACTIVE) {
-            add_credential(list, catalogue, &all[i]);
-            active++;
-        }
-    if (st == HSM_OK && active == 0)
+        add_credential(list, catalogue, &all[i]);
+    if (st == HSM_OK && count == 0)
         add_lack(list, spc, now);
     sks_credentials_free(all, count);
     return st;

@@ -51,11 +51,11 @@ check_nobody_needs_it(const struct sks_lifecycle *lifecycle, const struct sks_cr
 {
     struct sks_credential *list = NULL;
     size_t count = 0;
-    enum hsm_status st = sks_catalogue_list(lifecycle->catalogue, NULL, &list, &count);
+    enum hsm_status st = sks_catalogue_list_in(lifecycle->catalogue, NULL, SKS_GENERATED,
+                                               SKS_RETIRING, &list, &count);
 
     for (size_t i = 0; st == HSM_OK && i < count; i++)
-        if (list[i].id != one->id && list[i].state < SKS_RETIRED &&
-            strcmp(list[i].key_uri, one->key_uri) == 0)
+        if (list[i].id != one->id && strcmp(list[i].key_uri, one->key_uri) == 0)
             st = hsm_refuse(why, HSM_ERR_USAGE, "credential %lld: credential %lld has its key, too",
                             (long long)one->id, (long long)list[i].id);
     sks_credentials_free(list, count);
@@ -122,7 +122,8 @@ sks_lifecycle_tidy(const struct sks_lifecycle *lifecycle, time_t now)
     struct sks_credential *list = NULL;
     size_t count = 0;
     enum hsm_status first = HSM_OK;
-    enum hsm_status st = sks_catalogue_list(lifecycle->catalogue, lifecycle->spc, &list, &count);
+    enum hsm_status st = sks_catalogue_list_in(lifecycle->catalogue, lifecycle->spc, SKS_ACTIVE,
+                                               SKS_RETIRED, &list, &count);
 
     for (size_t i = 0; st == HSM_OK && i < count; i++) {
         struct hsm_reason why = {""};

@@ -1,7 +1,6 @@
 /* ms_api_signing.c - the signingRequest and its answer, in both dialects. */
 #include "ms_api_signing_internal.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -142,57 +141,19 @@ take_rph(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
                         &out->claims.rph_count, fault);
 }
 
-/* As SDP writes it, with colons in either case; as a PASSporT does (RFC 8225 section 5.2.2). */
-static bool
-canonical_dig(const char *text, char out[SKS_MKY_DIG_MAX + 1])
-{
-    size_t len = 0;
-
-    for (; *text != '\0'; text++) {
-        if (*text == ':')
-            continue;
-        if (len == SKS_MKY_DIG_MAX)
-            return false;
-        out[len++] = (char)toupper((unsigned char)*text);
-    }
-    out[len] = '\0';
-    return true;
-}
-
-static int
-by_alg_and_dig(const void *a, const void *b)
-{
-    const struct sks_mky *x = a;
-    const struct sks_mky *y = b;
-    int order = strcmp(x->alg, y->alg);
-
-    return order != 0 ? order : strcmp(x->dig, y->dig);
-}
-
 static bool
 take_mky(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 {
     const json_t *array = json_object_get(request, "mky");
+    const char *wrong = NULL;
 
     if (array == NULL)
         return true;
-    if (!json_is_array(array) || json_array_size(array) == 0 ||
-        json_array_size(array) > SKS_MKY_MAX)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, "mky", "not an array of 1 to 16");
-    for (size_t i = 0; i < json_array_size(array); i++) {
-        const json_t *one = json_array_get(array, i);
-        const char *dig = json_string_value(json_object_get(one, "dig"));
-
-        out->mky[i].alg = json_string_value(json_object_get(one, "alg"));
-        out->mky[i].dig = out->mky_digs[i];
-        if (out->mky[i].alg == NULL || dig == NULL || json_object_size(one) != 2)
-            return ms_refuse(fault, MS_INVALID_PARAMETER, "mky", "not objects of alg and dig");
-        if (!canonical_dig(dig, out->mky_digs[i]))
-            return ms_refuse(fault, MS_INVALID_PARAMETER, "mky", "dig is too long");
-    }
-    out->claims.mky = out->mky;
-    out->claims.mky_count = json_array_size(array);
-    qsort(out->mky, out->claims.mky_count, sizeof(out->mky[0]), by_alg_and_dig);
+    wrong = json_array_size(array) > 0 ? sks_mky_take(array, &out->mky) : "not an array of 1 to 16";
+    if (wrong != NULL)
+        return ms_refuse(fault, MS_INVALID_PARAMETER, "mky", wrong);
+    out->claims.mky = out->mky.all;
+    out->claims.mky_count = out->mky.count;
     return true;
 }
 

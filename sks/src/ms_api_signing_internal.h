@@ -8,6 +8,7 @@
 #ifndef SKS_MS_API_SIGNING_INTERNAL_H
 #define SKS_MS_API_SIGNING_INTERNAL_H
 
+#include "mky_internal.h"
 #include "ms_api_internal.h"
 
 #define MS_HEADERS_MAX 8 /* Identity headers that a call has already */
@@ -23,8 +24,7 @@ struct ms_signing {
     struct ms_identities orig, dest, div;
     const char *headers[MS_HEADERS_MAX]; /* Identity headers of the diverted call */
     const char *rph[SKS_RPH_MAX];
-    struct sks_mky mky[SKS_MKY_MAX];
-    char mky_digs[SKS_MKY_MAX][SKS_MKY_DIG_MAX + 1];
+    struct sks_mky_set mky;
 };
 
 /**

@@ -6,6 +6,8 @@
 
 #include <sks/identity.h>
 
+#include "mky_internal.h"
+
 #define HEADERS_MAX 64 /* protectedHeaders of one request */
 
 /* ---- which form ---- */
@@ -174,9 +176,13 @@ take_headers(struct ms_verification *out, const json_t *request, struct ms_fault
 static bool
 take_mky(struct ms_verification *out, const json_t *request, struct ms_fault *fault)
 {
+    struct sks_mky_set set;
+    const char *wrong = NULL;
+
     out->call.mky = json_object_get(request, "mky");
-    return out->call.mky == NULL || json_is_array(out->call.mky) ||
-           ms_refuse(fault, MS_INVALID_PARAMETER, "mky", "not an array");
+    if (out->call.mky != NULL)
+        wrong = sks_mky_take(out->call.mky, &set);
+    return wrong == NULL || ms_refuse(fault, MS_INVALID_PARAMETER, "mky", wrong);
 }
 
 static void

@@ -32,6 +32,12 @@ sks_service_refresh(struct sks_service *service)
     sks_meter_state(service);
 }
 
+enum hsm_status
+sks_service_check(const struct sks_service *service)
+{
+    return sks_signing_check(service->signing);
+}
+
 /* ---- who may ask ---- */
 
 /* RFC 6750 section 2.1; NULL: none is shown. */
@@ -329,8 +335,10 @@ sks_service_new(const struct sks_service_config *config, struct sks_service **ou
     if (config->callers != NULL)
         signing.spcs = sks_callers_spcs(config->callers, &signing.spc_count);
     service->config = *config;
-    service->operations = (struct acme_operations){
-        .metrics = config->metrics, .not_ready = sks_service_not_ready, .context = service};
+    service->operations = (struct acme_operations){.metrics = config->metrics,
+                                                   .not_ready = sks_service_not_ready,
+                                                   .detail = sks_service_not_served,
+                                                   .context = service};
     sks_meter_open(config->metrics, &service->meter);
     st = sks_signing_new(&signing, &service->signing);
     if (st != HSM_OK)

@@ -74,6 +74,10 @@ void sks_service_answer_verification(struct sks_service *service, const struct s
 /** Add why no call could be signed and verified now; `service` is a struct sks_service. */
 void sks_service_not_ready(void *service, json_t *reasons);
 
+/** Add "not_served": the service providers whose calls are not signed now, and why; nothing when
+ *  there are none. `service` as above. */
+void sks_service_not_served(void *service, json_t *answer);
+
 /* service_meter.c */
 
 void sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out);

@@ -25,7 +25,6 @@ struct loaded {
 struct sks_signers {
     atomic_uint holders;
     struct hsm_group *group; /* of all of them; NULL: there is one at most */
-    size_t missing;
     size_t count;
     struct loaded loaded[]; /* newest first */
 };
@@ -67,28 +66,17 @@ load_one(const struct sks_credential *credential, struct hsm_token *token, struc
     return HSM_OK;
 }
 
-/* Keep the active ones, and see that they are of one SPC. */
 static enum hsm_status
-select_active(struct sks_credential *list, size_t *count)
+check_one_spc(const struct sks_credential *active, size_t count)
 {
-    size_t kept = 0;
-
-    for (size_t i = 0; i < *count; i++) {
-        struct sks_credential one = list[i];
-
-        if (one.state != SKS_ACTIVE)
-            continue;
-        list[i] = list[kept]; /* swapped, so that all of them are released later */
-        list[kept++] = one;
-        if (strcmp(one.spc, list[0].spc) != 0) {
+    for (size_t i = 1; i < count; i++)
+        if (strcmp(active[i].spc, active[0].spc) != 0) {
             hsm_log(HSM_LOG_ERROR,
                     "credentials of several SPCs are active, %s and %s: "
                     "the configuration must say which one signs",
-                    list[0].spc, one.spc);
+                    active[0].spc, active[i].spc);
             return HSM_ERR_AMBIGUOUS;
         }
-    }
-    *count = kept;
     return HSM_OK;
 }
 
@@ -96,6 +84,7 @@ select_active(struct sks_credential *list, size_t *count)
 struct place {
     struct hsm_token *token; /* NULL: one of `tokens` */
     struct sks_tokens *tokens;
+    const char *fault; /* of a token whose credential was left out; NULL: none was */
 };
 
 static struct hsm_token *
@@ -106,26 +95,37 @@ token_of(const struct place *place, const struct sks_credential *credential)
     return sks_tokens_get(place->tokens, credential->token_uri);
 }
 
-/* One of several may be away: the others sign. */
-static bool
-may_be_missing(const struct place *place, enum hsm_status st)
+static const char *
+fault_of(const struct place *place, const struct sks_credential *credential)
 {
-    return place->token == NULL && sks_tokens_count(place->tokens) > 1 && st == HSM_ERR_BUSY;
+    const char *fault = sks_tokens_fault(place->tokens, credential->token_uri);
+
+    return fault != NULL ? fault : "its token is away";
+}
+
+/* One of several tokens may serve nobody: the others sign. */
+static bool
+may_be_missing(const struct place *place, const struct sks_credential *credential,
+               enum hsm_status st)
+{
+    return place->token == NULL && sks_tokens_count(place->tokens) > 1 &&
+           (st == HSM_ERR_BUSY || (st == HSM_ERR_DENIED &&
+                                   sks_tokens_fault(place->tokens, credential->token_uri) != NULL));
 }
 
 static enum hsm_status
-load_next(struct sks_signers *signers, const struct sks_credential *credential,
-          const struct place *place)
+load_next(struct sks_signers *signers, const struct sks_credential *credential, struct place *place)
 {
     struct hsm_token *token = token_of(place, credential);
     struct loaded *loaded = &signers->loaded[signers->count];
-    enum hsm_status st = token == NULL ? refuse(credential, HSM_ERR_BUSY, "its token is away")
-                                       : load_one(credential, token, loaded);
+    enum hsm_status st = token == NULL
+                             ? refuse(credential, HSM_ERR_BUSY, fault_of(place, credential))
+                             : load_one(credential, token, loaded);
 
-    if (may_be_missing(place, st)) {
+    if (may_be_missing(place, credential, st)) {
         hsm_key_free(loaded->key);
         memset(loaded, 0, sizeof(*loaded));
-        signers->missing++;
+        place->fault = fault_of(place, credential);
         return HSM_OK;
     }
     signers->count++; /* what is half made is released, too */
@@ -146,7 +146,7 @@ make_group(struct sks_signers *signers)
 }
 
 static enum hsm_status
-load_all(const struct sks_credential *active, size_t count, const struct place *place,
+load_all(const struct sks_credential *active, size_t count, struct place *place,
          struct sks_signers **out)
 {
     DEFER(sks_signers_free)
@@ -158,7 +158,7 @@ load_all(const struct sks_credential *active, size_t count, const struct place *
     atomic_init(&signers->holders, 1);
     for (size_t i = count; st == HSM_OK && i-- > 0;)
         st = load_next(signers, &active[i], place);
-    if (st == HSM_OK && signers->missing > 0 && signers->count == 0)
+    if (st == HSM_OK && place->fault != NULL && signers->count == 0)
         st = HSM_ERR_BUSY;
     if (st == HSM_OK)
         st = make_group(signers);
@@ -170,21 +170,19 @@ load_all(const struct sks_credential *active, size_t count, const struct place *
 }
 
 static enum hsm_status
-load(struct sks_catalogue *catalogue, const struct place *place, const char *spc,
+load(struct sks_catalogue *catalogue, struct place *place, const char *spc,
      struct sks_signers **out)
 {
-    struct sks_credential *list = NULL;
-    size_t all = 0;
-    size_t active;
-    enum hsm_status st = sks_catalogue_list(catalogue, spc, &list, &all);
+    struct sks_credential *active = NULL;
+    size_t count = 0;
+    enum hsm_status st =
+        sks_catalogue_list_in(catalogue, spc, SKS_ACTIVE, SKS_ACTIVE, &active, &count);
 
-    if (st != HSM_OK)
-        return st;
-    active = all;
-    st = select_active(list, &active);
     if (st == HSM_OK)
-        st = load_all(list, active, place, out);
-    sks_credentials_free(list, all);
+        st = check_one_spc(active, count);
+    if (st == HSM_OK)
+        st = load_all(active, count, place, out);
+    sks_credentials_free(active, count);
     return st;
 }
 
@@ -197,15 +195,13 @@ sks_signers_load(struct sks_catalogue *catalogue, struct hsm_token *token, const
 
 enum hsm_status
 sks_signers_load_from(struct sks_catalogue *catalogue, struct sks_tokens *tokens, const char *spc,
-                      struct sks_signers **out)
+                      const char **fault, struct sks_signers **out)
 {
-    return load(catalogue, &(struct place){.tokens = tokens}, spc, out);
-}
+    struct place place = {.tokens = tokens};
+    enum hsm_status st = load(catalogue, &place, spc, out);
 
-size_t
-sks_signers_missing(const struct sks_signers *signers)
-{
-    return signers->missing;
+    *fault = place.fault;
+    return st;
 }
 
 struct sks_signers *

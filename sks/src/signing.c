@@ -21,7 +21,10 @@
 struct provider {
     char *spc; /* owned; NULL: the only one that has active ones */
     struct sks_signers *signers; /* NULL: nothing could be loaded yet */
-    atomic_bool is_stale; /* what the catalogue has now could not be loaded */
+    _Atomic enum hsm_status status; /* of what the catalogue has now: whether it is loaded */
+    const char *_Atomic fault; /* why not all of that is; static; NULL: all is */
+    atomic_bool signs; /* as far as the last signature says */
+    atomic_llong last_signed; /* on the monotonic clock */
 };
 
 struct sks_signing {
@@ -31,14 +34,12 @@ struct sks_signing {
 
     pthread_mutex_t lock; /* over the providers' signers */
 
-    pthread_mutex_t refreshing; /* over what follows; one refresh at a time */
-    int64_t version; /* of the catalogue when signers, or nothing, was loaded from it */
-    time_t retry_at, probe_at; /* on the monotonic clock */
-    size_t missing; /* credentials whose tokens were away */
+    time_t tokens_at; /* when to try those again that are not open; on the monotonic clock */
 
-    atomic_bool stale; /* that version could not be loaded */
-    atomic_bool token_signs; /* as far as the last signature says */
-    atomic_llong last_signed; /* on the monotonic clock */
+    pthread_mutex_t refreshing; /* over what follows; one refresh at a time */
+    atomic_llong version; /* of the catalogue when signers, or nothing, was loaded from it */
+    time_t retry_at, probe_at; /* on the monotonic clock */
+
     atomic_llong typical_ns; /* that a signature takes; 0: the last call got none */
 };
 
@@ -95,6 +96,12 @@ replace_signers(struct sks_signing *signing, struct provider *provider, struct s
     sks_signers_free(old);
 }
 
+static const char *
+name_of(const struct provider *provider)
+{
+    return provider->spc != NULL ? provider->spc : "(any)";
+}
+
 static void
 tell_signers(const struct provider *provider, const struct sks_signers *signers)
 {
@@ -102,7 +109,7 @@ tell_signers(const struct provider *provider, const struct sks_signers *signers)
 
     if (sks_signers_count(signers) == 0)
         hsm_log(HSM_LOG_WARNING, "SPC %s: no active credential: calls are not signed",
-                provider->spc != NULL ? provider->spc : "(any)");
+                name_of(provider));
     for (size_t i = 0; i < sks_signers_count(signers); i++) {
         const struct sks_signer *signer = sks_signers_get(signers, i, &id);
 
@@ -111,56 +118,77 @@ tell_signers(const struct provider *provider, const struct sks_signers *signers)
     }
 }
 
+/* *fault receives why not everything was loaded: NULL when it was. */
 static enum hsm_status
-load_provider(struct sks_signing *signing, struct provider *provider)
+load_signers(struct sks_signing *signing, const struct provider *provider, const char **fault,
+             struct sks_signers **out)
 {
-    struct sks_signers *signers = NULL;
-    enum hsm_status st =
-        signing->config.tokens != NULL
-            ? sks_signers_load_from(signing->config.catalogue, signing->config.tokens,
-                                    provider->spc, &signers)
-            : sks_signers_load(signing->config.catalogue, signing->config.token, provider->spc,
-                               &signers);
+    enum hsm_status st;
 
-    if (st != HSM_OK)
-        return st;
-    signing->missing += sks_signers_missing(signers);
-    tell_signers(provider, signers);
-    replace_signers(signing, provider, signers);
-    return HSM_OK;
+    *fault = NULL;
+    st = signing->config.tokens != NULL
+             ? sks_signers_load_from(signing->config.catalogue, signing->config.tokens,
+                                     provider->spc, fault, out)
+             : sks_signers_load(signing->config.catalogue, signing->config.token, provider->spc,
+                                out);
+    if (st != HSM_OK && *fault == NULL)
+        *fault = "an active credential cannot be loaded";
+    return st;
 }
 
-/* One provider that cannot be loaded keeps no other from it; the first fault is the answer. Called
- * with `refreshing` held, or before threads know of it. */
+/* What was told when it failed before, with the same catalogue, is not told again. */
+static void
+load_provider(struct sks_signing *signing, struct provider *provider, bool is_new)
+{
+    const char *before = provider->fault;
+    struct sks_signers *signers = NULL;
+    const char *fault;
+    enum hsm_status st;
+
+    hsm_log_repeats(!is_new && before != NULL);
+    st = load_signers(signing, provider, &fault, &signers);
+    hsm_log_repeats(false);
+    atomic_store(&provider->status, st);
+    atomic_store(&provider->fault, fault);
+    if (fault != NULL && fault != before)
+        hsm_log(HSM_LOG_ERROR, "SPC %s: %s: %s", name_of(provider),
+                st == HSM_OK ? "not all of its credentials sign" : "its calls may not be signed",
+                fault);
+    if (st != HSM_OK)
+        return;
+    if (is_new || fault != before)
+        tell_signers(provider, signers);
+    replace_signers(signing, provider, signers);
+    atomic_store(&provider->signs, true);
+}
+
+static bool
+is_wanting(const struct provider *provider)
+{
+    return provider->fault != NULL || !provider->signs;
+}
+
+/* A provider that cannot be loaded keeps no other from it. Called with `refreshing` held, or before
+ * threads know of it. */
 static enum hsm_status
 load(struct sks_signing *signing)
 {
+    time_t now = monotonic();
+    bool is_new;
     int64_t version;
-    bool good; /* else the keys are looked for again: their token may have come back */
     enum hsm_status st = sks_catalogue_version(signing->config.catalogue, &version);
 
     if (st != HSM_OK)
         return st;
-    good = !atomic_load(&signing->stale) && atomic_load(&signing->token_signs) &&
-           signing->missing == 0;
-    if (version == signing->version && (good || monotonic() < signing->retry_at))
+    is_new = version != signing->version;
+    if (!is_new && now < signing->retry_at)
         return HSM_OK;
-    if (signing->config.tokens != NULL)
-        (void)sks_tokens_retry(signing->config.tokens); /* which one is away is told below */
-    signing->missing = 0;
-    for (size_t i = 0; i < signing->provider_count; i++) {
-        enum hsm_status one = load_provider(signing, &signing->providers[i]);
-
-        atomic_store(&signing->providers[i].is_stale, one != HSM_OK);
-        if (st == HSM_OK)
-            st = one;
-    }
-    signing->version = version; /* read before the load: a later change is seen next time */
-    atomic_store(&signing->stale, st != HSM_OK);
-    signing->retry_at = monotonic() + RETRY_S;
-    if (st == HSM_OK)
-        atomic_store(&signing->token_signs, true);
-    return st;
+    for (size_t i = 0; i < signing->provider_count; i++)
+        if (is_new || is_wanting(&signing->providers[i])) /* its token may have come back */
+            load_provider(signing, &signing->providers[i], is_new);
+    atomic_store(&signing->version, version); /* read before: a later change is seen next time */
+    signing->retry_at = now + RETRY_S;
+    return HSM_OK;
 }
 
 /* A token that was taken away is noticed without a call having to fail. */
@@ -169,38 +197,60 @@ probe(struct sks_signing *signing, time_t now)
 {
     time_t at = monotonic();
 
-    if (at < signing->probe_at || at - atomic_load(&signing->last_signed) < PROBE_S)
+    if (at < signing->probe_at)
         return;
     signing->probe_at = at + PROBE_S;
     for (size_t i = 0; i < signing->provider_count; i++) {
-        DEFER(sks_signers_free)
-        struct sks_signers *signers = take_signers(signing, &signing->providers[i]);
-        enum hsm_status st = signers == NULL ? HSM_ERR_NOT_FOUND : sks_signers_probe(signers, now);
+        struct provider *provider = &signing->providers[i];
+        DEFER(sks_signers_free) struct sks_signers *signers = NULL;
+        enum hsm_status st;
 
-        if (st == HSM_ERR_NOT_FOUND)
+        if (at - atomic_load(&provider->last_signed) < PROBE_S)
             continue;
-        atomic_store(&signing->token_signs, st == HSM_OK);
-        if (st != HSM_OK)
-            return;
+        signers = take_signers(signing, provider);
+        st = signers == NULL ? HSM_ERR_NOT_FOUND : sks_signers_probe(signers, now);
+        if (st != HSM_ERR_NOT_FOUND)
+            atomic_store(&provider->signs, st == HSM_OK);
     }
+}
+
+/* Those that are not open may take long to say so again: nobody waits for that. */
+static void
+retry_tokens(struct sks_signing *signing)
+{
+    if (signing->config.tokens == NULL || monotonic() < signing->tokens_at)
+        return;
+    (void)sks_tokens_retry(signing->config.tokens); /* who is not served for it is told below */
+    signing->tokens_at = monotonic() + RETRY_S;
 }
 
 void
 sks_signing_refresh(struct sks_signing *signing, time_t now)
 {
+    retry_tokens(signing);
     pthread_mutex_lock(&signing->refreshing);
     if (load(signing) == HSM_OK) /* a failure was logged, and what was loaded stays */
         probe(signing, now);
     pthread_mutex_unlock(&signing->refreshing);
 }
 
-/* A credential may have become active since the last refresh: no call is refused for that. */
+static bool
+has_changed(struct sks_signing *signing)
+{
+    int64_t version;
+
+    return sks_catalogue_version(signing->config.catalogue, &version) == HSM_OK &&
+           version != signing->version;
+}
+
+/* A credential may have become active since the last refresh: no call is refused for that. What has
+ * failed is not tried again here: calls of others wait for this one. */
 static struct sks_signers *
 signers_that_can_sign(struct sks_signing *signing, const struct provider *provider, time_t now)
 {
     struct sks_signers *signers = take_signers(signing, provider);
 
-    if (signers != NULL && sks_signers_at(signers, now) != NULL)
+    if ((signers != NULL && sks_signers_at(signers, now) != NULL) || !has_changed(signing))
         return signers;
     sks_signers_free(signers);
     pthread_mutex_lock(&signing->refreshing);
@@ -220,8 +270,8 @@ cannot_now(struct ms_fault *fault, const char *why)
 
 /* Why the token, or the certificate, gave no signature. */
 static bool
-refuse_signature(struct sks_signing *signing, enum hsm_status st, const struct hsm_reason *why,
-                 struct ms_fault *fault)
+refuse_signature(struct sks_signing *signing, struct provider *provider, enum hsm_status st,
+                 const struct hsm_reason *why, struct ms_fault *fault)
 {
     if (st == HSM_ERR_UNTRUSTED)
         return cannot_now(fault, "the active credential is not valid now");
@@ -230,7 +280,7 @@ refuse_signature(struct sks_signing *signing, enum hsm_status st, const struct h
     if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
         return ms_refuse(fault, MS_INTERNAL, "", "");
     hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why->text);
-    atomic_store(&signing->token_signs, false);
+    atomic_store(&provider->signs, false);
     atomic_store(&signing->typical_ns, 0);
     return cannot_now(fault, "the token does not sign");
 }
@@ -238,7 +288,7 @@ refuse_signature(struct sks_signing *signing, enum hsm_status st, const struct h
 /* A token is as fast as its faster signatures: the others waited for a processor. Threads that do
  * this at once may lose one of their values. */
 static void
-note_signature(struct sks_signing *signing, int64_t begun)
+note_signature(struct sks_signing *signing, struct provider *provider, int64_t begun)
 {
     int64_t now = hsm_metric_clock_ns();
     int64_t typical = atomic_load_explicit(&signing->typical_ns, memory_order_relaxed);
@@ -249,8 +299,8 @@ note_signature(struct sks_signing *signing, int64_t begun)
     else
         typical += (took - typical) / SLOWER;
     atomic_store_explicit(&signing->typical_ns, typical > 0 ? typical : 1, memory_order_relaxed);
-    atomic_store(&signing->last_signed, now / 1000000000);
-    atomic_store(&signing->token_signs, true);
+    atomic_store(&provider->last_signed, now / 1000000000);
+    atomic_store(&provider->signs, true);
 }
 
 static bool
@@ -274,7 +324,7 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
                  const struct sks_signer **signer, struct ms_fault *fault)
 {
     DEFER(sks_signers_free) struct sks_signers *taken = NULL;
-    const struct provider *provider = find_provider(signing, spc);
+    struct provider *provider = find_provider(signing, spc);
     const struct sks_signer *chosen = NULL;
     struct hsm_reason why = {""};
     int64_t begun = 0;
@@ -287,13 +337,15 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
         st = sks_signers_sign(taken, claims, now, identity, &chosen, &why);
     }
     if (chosen == NULL) {
+        const char *known = provider != NULL ? provider->fault : NULL;
+
         atomic_store(&signing->typical_ns, 0);
-        return cannot_now(fault, "no active credential");
+        return cannot_now(fault, known != NULL ? known : "no active credential");
     }
     signing->config.signature(signing->config.context, chosen, st == HSM_OK);
     if (st != HSM_OK)
-        return refuse_signature(signing, st, &why, fault);
-    note_signature(signing, begun);
+        return refuse_signature(signing, provider, st, &why, fault);
+    note_signature(signing, provider, begun);
     *signer = chosen;
     *signers = taken;
     taken = NULL;
@@ -308,14 +360,17 @@ faults_of(struct sks_signing *signing, const struct provider *provider, time_t n
           const char **why)
 {
     DEFER(sks_signers_free) struct sks_signers *signers = take_signers(signing, provider);
+    const char *fault = provider->status != HSM_OK ? provider->fault : NULL;
     size_t count = 0;
 
-    if (signers == NULL || sks_signers_count(signers) == 0)
+    if (fault != NULL)
+        why[count++] = fault;
+    else if (signers == NULL || sks_signers_count(signers) == 0)
         why[count++] = "no active credential";
     else if (sks_signers_at(signers, now) == NULL)
         why[count++] = "the active credential has ended";
-    if (atomic_load(&provider->is_stale))
-        why[count++] = "an active credential cannot be loaded";
+    if (!provider->signs)
+        why[count++] = "the token does not sign";
     return count;
 }
 
@@ -328,19 +383,32 @@ sks_signing_reasons(struct sks_signing *signing, time_t now,
     /* One that signs is enough: others' calls are not to suffer for a provider without any. */
     for (size_t i = 0; count > 0 && i < signing->provider_count; i++)
         count = faults_of(signing, &signing->providers[i], now, why);
-    if (!atomic_load(&signing->token_signs) || !is_ready(signing))
+    if (count == 0 && !is_ready(signing))
         why[count++] = "the token does not sign";
     return count;
 }
 
 const char *
-sks_signing_provider(struct sks_signing *signing, size_t i, time_t now, bool *is_ready)
+sks_signing_provider(struct sks_signing *signing, size_t i, time_t now, const char **why)
 {
     const struct provider *provider = &signing->providers[i];
-    const char *why[SKS_SIGNING_REASONS_MAX];
+    const char *faults[SKS_SIGNING_REASONS_MAX];
 
-    *is_ready = faults_of(signing, provider, now, why) == 0;
+    *why = faults_of(signing, provider, now, faults) > 0 ? faults[0] : NULL;
     return provider->spc != NULL ? provider->spc : "";
+}
+
+enum hsm_status
+sks_signing_check(const struct sks_signing *signing)
+{
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; i < signing->provider_count && st == HSM_OK; i++) {
+        st = signing->providers[i].status;
+        if (st == HSM_OK && signing->providers[i].fault != NULL)
+            st = HSM_ERR_BUSY;
+    }
+    return st;
 }
 
 size_t
@@ -357,11 +425,21 @@ sks_signing_signers(struct sks_signing *signing, size_t i)
 
 /* ---- new and free ---- */
 
-/* Not there now, but it may come; anything else is for a person to put right before starting. */
-static bool
-may_come(enum hsm_status st)
+/* Not there now, but it may come; anything else is for a person to put right before starting,
+ * unless others can be served meanwhile. */
+static enum hsm_status
+check_start(const struct sks_signing *signing)
 {
-    return st == HSM_ERR_BUSY || st == HSM_ERR_NOT_FOUND;
+    enum hsm_status first = HSM_OK;
+
+    for (size_t i = 0; i < signing->provider_count; i++) {
+        enum hsm_status st = signing->providers[i].status;
+
+        if (st == HSM_OK || st == HSM_ERR_BUSY || st == HSM_ERR_NOT_FOUND)
+            return HSM_OK;
+        first = first == HSM_OK ? st : first;
+    }
+    return first;
 }
 
 static enum hsm_status
@@ -377,6 +455,8 @@ copy_providers(struct sks_signing *signing, const struct sks_signing_config *con
             continue; /* several customers of one provider */
         if (config->spcs[i] != NULL && (provider->spc = strdup(config->spcs[i])) == NULL)
             return HSM_ERR_NOMEM;
+        atomic_init(&provider->signs, true);
+        atomic_init(&provider->last_signed, -PROBE_S);
         signing->provider_count++;
     }
     return HSM_OK;
@@ -391,16 +471,16 @@ sks_signing_new(const struct sks_signing_config *config, struct sks_signing **ou
     if (signing == NULL)
         return HSM_ERR_NOMEM;
     signing->config = *config;
-    signing->version = -1; /* none: versions grow from 1 */
+    atomic_init(&signing->version, -1); /* none: versions grow from 1 */
+    signing->tokens_at = monotonic() + RETRY_S;
     pthread_mutex_init(&signing->lock, NULL);
     pthread_mutex_init(&signing->refreshing, NULL);
-    atomic_init(&signing->stale, false);
-    atomic_init(&signing->token_signs, true);
-    atomic_init(&signing->last_signed, -PROBE_S);
     st = copy_providers(signing, config);
     if (st == HSM_OK)
         st = load(signing);
-    if (st != HSM_OK && !may_come(st))
+    if (st == HSM_OK)
+        st = check_start(signing);
+    if (st != HSM_OK)
         return st;
     *out = signing;
     signing = NULL;

@@ -35,7 +35,9 @@ struct sks_signing_config {
 };
 
 /**
- * Starts without an active credential too, and when its key is not in the token now.
+ * Starts without an active credential too, and when its key is not in the token now. What is wrong
+ * with the credentials of one provider keeps no other from being served; the retvals are those of
+ * the first when there is something wrong with each.
  *
  * @retval HSM_ERR_UNTRUSTED  an active credential's key and certificate do not match
  * @retval HSM_ERR_AMBIGUOUS  an SPC is NULL and several have active credentials
@@ -43,6 +45,9 @@ struct sks_signing_config {
 HSM_MUST_CHECK enum hsm_status sks_signing_new(const struct sks_signing_config *config,
                                                struct sks_signing **out);
 void sks_signing_free(struct sks_signing *signing);
+
+/** HSM_OK, or why not every active credential of every provider is loaded, which was logged. */
+HSM_MUST_CHECK enum hsm_status sks_signing_check(const struct sks_signing *signing);
 
 /** Load credentials again if the catalogue changed, and see whether the token signs when nobody
  *  has asked for a while. What is loaded stays when loading fails. */
@@ -72,9 +77,10 @@ size_t sks_signing_reasons(struct sks_signing *signing, time_t now,
 
 size_t sks_signing_provider_count(const struct sks_signing *signing);
 
-/** The SPC of the i-th provider ("": the only one with active credentials), and whether it has what
- *  its calls are signed with. */
-const char *sks_signing_provider(struct sks_signing *signing, size_t i, time_t now, bool *is_ready);
+/** The SPC of the i-th provider ("": the only one with active credentials), and why its calls are
+ *  not signed now, a static text; NULL: they are. */
+const char *sks_signing_provider(struct sks_signing *signing, size_t i, time_t now,
+                                 const char **why);
 
 /** The set of the i-th provider as it is now; sks_signers_free() it. NULL: nothing is loaded. */
 struct sks_signers *sks_signing_signers(struct sks_signing *signing, size_t i);

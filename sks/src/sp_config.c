@@ -162,6 +162,12 @@ static const struct acme_config_key keys[] = {
     {"verification", "list-refresh", ACME_CONFIG_NUMBER,
      offsetof(struct sks_sp_config, list_every_s), false, 1, 86400, "3600",
      "the same of the trusted-CA list"},
+    NUMBER(cache_chains, "verification", "cache-chains", 16, 30000, "10000",
+           "chains that are kept, in each worker; the one not used for longest goes first"),
+    NUMBER(cache_octets, "verification", "cache-octets", 65536, 1073741824, "33554432",
+           "the same in octets of their PEM: in memory they take ten times as much"),
+    NUMBER(cache_unused_s, "verification", "cache-unused", 1, 604800, "21600",
+           "seconds after which a chain that no call has named goes, and the verdict on it"),
     TEXT(ca_keys, "verification", "ca-keys", "p384 p521 rsa",
          "keys of CA certificates that are accepted besides P-256; p256: no others"),
     FILE_PATH(intermediates, "verification", "intermediates", NULL,
@@ -536,11 +542,15 @@ open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts
         .dir = config->trust_dir,
         .list_every_s = (unsigned)config->list_every_s,
         .crl_every_s = (unsigned)config->crl_every_s,
+        .unused_s = (unsigned)config->cache_unused_s,
         .policy = &policy,
     };
     struct sks_x5u_config x5u = {
         .ports = config->port_list,
         .private_addresses = config->private_addresses,
+        .chains_max = (size_t)config->cache_chains,
+        .octets_max = (size_t)config->cache_octets,
+        .unused_s = (unsigned)config->cache_unused_s,
         .metrics = config->common.shared.metrics,
     };
     struct sks_verifier_config verifier = {

@@ -18,7 +18,7 @@ struct one {
     char *journal_dir; /* owned */
     const struct hsm_secret *pin; /* borrowed */
     struct hsm_token *token; /* NULL: not open */
-    bool refused; /* its PIN: never tried again */
+    enum hsm_status status; /* why not; HSM_ERR_DENIED: its PIN is never tried again */
 };
 
 struct sks_tokens {
@@ -72,7 +72,7 @@ take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
     return HSM_ERR_NOMEM;
 }
 
-static enum hsm_status
+static void
 open_one(struct one *one)
 {
     const struct acme_daemon_config config = {.token_uri = one->uri,
@@ -81,39 +81,60 @@ open_one(struct one *one)
                                               .shared = {.pin = one->pin},
                                               .token = one->settings,
                                               .journal = one->journal};
-    enum hsm_status st = acme_daemon_login(&config, &one->token);
 
-    one->refused = st == HSM_ERR_DENIED;
-    return st;
+    one->status = acme_daemon_login(&config, &one->token);
+}
+
+static void
+tell(const struct one *one)
+{
+    if (one->status == HSM_OK)
+        hsm_log(HSM_LOG_INFO, "token %s: open now", one->uri);
+    else if (one->status == HSM_ERR_DENIED)
+        hsm_log(HSM_LOG_ERROR,
+                "token %s: its PIN was refused and is not tried again: nothing is signed with its "
+                "keys until the configuration is read again (SIGHUP) or the program restarted",
+                one->uri);
+    else
+        hsm_log(HSM_LOG_WARNING, "token %s: not open: %s; it is tried again", one->uri,
+                hsm_status_text(one->status));
+}
+
+/* What is to be done about it: wait, or else ask a person. */
+static enum hsm_status
+why_none_is_open(const struct sks_tokens *tokens)
+{
+    static const enum hsm_status kinds[] = {HSM_ERR_BUSY, HSM_ERR_DENIED};
+
+    for (size_t kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++)
+        for (size_t i = 0; i < tokens->count; i++)
+            if (tokens->all[i].status == kinds[kind])
+                return kinds[kind];
+    return tokens->all[0].status;
 }
 
 enum hsm_status
 sks_tokens_open(const struct sks_token_config *configs, size_t count, struct sks_tokens **out)
 {
     DEFER(sks_tokens_close) struct sks_tokens *tokens = calloc(1, sizeof(*tokens));
-    enum hsm_status first = HSM_OK;
+    enum hsm_status st = count > 0 && count <= SKS_TOKENS_MAX ? HSM_OK : HSM_ERR_USAGE;
     size_t opened = 0;
 
     if (tokens == NULL)
         return HSM_ERR_NOMEM;
     pthread_mutex_init(&tokens->lock, NULL);
-    if (count == 0 || count > SKS_TOKENS_MAX)
-        return HSM_ERR_USAGE;
+    for (size_t i = 0; st == HSM_OK && i < count; i++)
+        st = take_config(tokens, &configs[i]);
+    if (st != HSM_OK)
+        return st;
     for (size_t i = 0; i < count; i++) {
-        enum hsm_status st = take_config(tokens, &configs[i]);
-
-        if (st != HSM_OK)
-            return st;
-        st = open_one(&tokens->all[i]);
-        if (st == HSM_ERR_DENIED)
-            return st;
-        opened += st == HSM_OK;
-        first = first == HSM_OK ? st : first;
-        if (st != HSM_OK && count > 1)
-            hsm_log(HSM_LOG_WARNING, "token %s: not open; it is tried again", configs[i].uri);
+        open_one(&tokens->all[i]);
+        opened += tokens->all[i].token != NULL;
+        if (tokens->all[i].token == NULL && count > 1)
+            tell(&tokens->all[i]);
     }
     if (opened == 0)
-        return first;
+        return why_none_is_open(tokens);
     *out = tokens;
     tokens = NULL;
     return HSM_OK;
@@ -130,17 +151,32 @@ sks_tokens_retry(struct sks_tokens *tokens)
 
         if (one->token != NULL)
             continue;
-        if (one->refused || open_one(&tried) != HSM_OK) {
-            one->refused = tried.refused;
-            all = false;
-            continue;
+        if (one->status != HSM_ERR_DENIED) {
+            hsm_log_repeats(true);
+            open_one(&tried);
+            hsm_log_repeats(false);
         }
+        if (tried.status != one->status)
+            tell(&tried);
         pthread_mutex_lock(&tokens->lock);
         one->token = tried.token;
+        one->status = tried.status;
         pthread_mutex_unlock(&tokens->lock);
-        hsm_log(HSM_LOG_INFO, "token %s: open now", one->uri);
+        all = all && one->token != NULL;
     }
     return all;
+}
+
+enum hsm_status
+sks_tokens_check(struct sks_tokens *tokens)
+{
+    enum hsm_status st = HSM_OK;
+
+    pthread_mutex_lock(&tokens->lock);
+    for (size_t i = 0; i < tokens->count && st == HSM_OK; i++)
+        st = tokens->all[i].status;
+    pthread_mutex_unlock(&tokens->lock);
+    return st;
 }
 
 size_t
@@ -155,17 +191,63 @@ sks_tokens_uri(const struct sks_tokens *tokens, size_t i)
     return tokens->all[i].uri;
 }
 
+/* Called with the lock held; NULL: none has this URI. */
+static const struct one *
+find(const struct sks_tokens *tokens, const char *uri)
+{
+    for (size_t i = 0; i < tokens->count; i++)
+        if (tokens->count == 1 || strcmp(tokens->all[i].uri, uri) == 0)
+            return &tokens->all[i];
+    return NULL;
+}
+
 struct hsm_token *
 sks_tokens_get(struct sks_tokens *tokens, const char *uri)
 {
-    struct hsm_token *found = NULL;
+    const struct one *one;
+    struct hsm_token *found;
 
     pthread_mutex_lock(&tokens->lock);
-    for (size_t i = 0; i < tokens->count; i++)
-        if (tokens->count == 1 || strcmp(tokens->all[i].uri, uri) == 0)
-            found = tokens->all[i].token;
+    one = find(tokens, uri);
+    found = one != NULL ? one->token : NULL;
     pthread_mutex_unlock(&tokens->lock);
     return found;
+}
+
+static const char *
+fault_text(enum hsm_status st)
+{
+    switch (st) {
+    case HSM_OK:
+        return NULL;
+    case HSM_ERR_DENIED:
+        return "the PIN of its token was refused";
+    case HSM_ERR_NOT_FOUND:
+        return "its token, or what opens it, is not there";
+    case HSM_ERR_UNSUPPORTED:
+        return "the module of its token cannot be used";
+    default:
+        return "its token is away";
+    }
+}
+
+const char *
+sks_tokens_fault(struct sks_tokens *tokens, const char *uri)
+{
+    struct hsm_token *token = sks_tokens_get(tokens, uri);
+    struct hsm_token_stats stats;
+    const struct one *one;
+    enum hsm_status st;
+
+    if (token != NULL) {
+        hsm_token_stats(token, &stats);
+        return fault_text(stats.service);
+    }
+    pthread_mutex_lock(&tokens->lock);
+    one = find(tokens, uri);
+    st = one != NULL ? one->status : HSM_ERR_NOT_FOUND;
+    pthread_mutex_unlock(&tokens->lock);
+    return fault_text(st);
 }
 
 bool

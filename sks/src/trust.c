@@ -247,6 +247,7 @@ sks_trust_new(const struct sks_trust_config *config, struct sks_trust **out)
     trust->needs_crl = true;
     trust->list_every_s = config->list_every_s != 0 ? config->list_every_s : SKS_TRUST_LIST_EVERY_S;
     trust->crl_every_s = config->crl_every_s != 0 ? config->crl_every_s : SKS_TRUST_CRL_EVERY_S;
+    trust->unused_s = config->unused_s != 0 ? config->unused_s : SKS_TRUST_UNUSED_S;
     trust->ca_list_url = strdup(config->ca_list_url);
     trust->crl_url = strdup(config->crl_url);
     if (trust->ca_list_url == NULL || trust->crl_url == NULL)

@@ -38,7 +38,7 @@ struct sks_trust {
     struct acme_http_client *http; /* NULL: fixed */
     struct certs_chain *pa_anchors;
     char *ca_list_url, *crl_url, *dir;
-    time_t list_every_s, crl_every_s;
+    time_t list_every_s, crl_every_s, unused_s;
     bool needs_crl;
     struct certs_verdicts *verdicts;
     pthread_mutex_t refreshing; /* one at a time; taken before `lock` */

@@ -135,6 +135,7 @@ sks_trust_refresh(struct sks_trust *trust, time_t now)
         refresh(trust, &trust->list, trust->ca_list_url, trust->list_every_s, now, fetch_list);
     crl_st = refresh(trust, &trust->crl, trust->crl_url, trust->crl_every_s, now, fetch_crl);
     pthread_mutex_unlock(&trust->refreshing);
+    certs_verdicts_forget(trust->verdicts, now, trust->unused_s);
     return list_st != HSM_OK ? list_st : crl_st;
 }
 

@@ -7,6 +7,7 @@
 #include <sks/claims.h>
 #include <sks/tn.h>
 
+#include "mky_internal.h"
 #include "r_value_internal.h"
 #include "rcd_internal.h"
 
@@ -106,71 +107,13 @@ check_priorities(struct judgement *j)
     return HSM_OK;
 }
 
-/* ---- mky (RFC 8225 section 5.2.2) ---- */
-
-/* Upper-case hex without colons. */
-static bool
-is_digest(const char *text)
-{
-    size_t len = strlen(text);
-
-    return len > 0 && len <= SKS_MKY_DIG_MAX && len % 2 == 0 &&
-           strspn(text, "0123456789ABCDEF") == len;
-}
-
-/* By alg, then by dig: the order of the string of both. */
-static int
-compare_fingerprints(const json_t *a, const json_t *b)
-{
-    char both[2][2 * SKS_MKY_DIG_MAX + 2];
-    const json_t *const which[2] = {a, b};
-
-    for (size_t i = 0; i < 2; i++) {
-        const char *alg = json_string_value(json_object_get(which[i], "alg"));
-        const char *dig = json_string_value(json_object_get(which[i], "dig"));
-        size_t len = strlen(alg);
-
-        memcpy(both[i], alg, len);
-        memcpy(both[i] + len, dig, strlen(dig) + 1);
-    }
-    return strcmp(both[0], both[1]);
-}
-
-static bool
-is_fingerprint(const json_t *fingerprint)
-{
-    const char *alg = json_string_value(json_object_get(fingerprint, "alg"));
-    const char *dig = json_string_value(json_object_get(fingerprint, "dig"));
-
-    return alg != NULL && dig != NULL && *alg != '\0' && strlen(alg) <= SKS_MKY_DIG_MAX &&
-           is_digest(dig);
-}
-
-/* Absent, or well made; NULL, or what is wrong with it. */
-static const char *
-fault_of_mky(const json_t *mky)
-{
-    size_t count = json_array_size(mky);
-
-    if (mky == NULL)
-        return NULL;
-    if (count == 0 || count > SKS_MKY_MAX)
-        return "mky: not an array of fingerprints";
-    for (size_t i = 0; i < count; i++) {
-        if (!is_fingerprint(json_array_get(mky, i)))
-            return "mky: not alg and dig in upper-case hex";
-        if (i > 0 && compare_fingerprints(json_array_get(mky, i - 1), json_array_get(mky, i)) > 0)
-            return "mky: not sorted";
-    }
-    return NULL;
-}
-
 /* ---- of all types ---- */
 
 static enum hsm_status
 check_mky(struct judgement *j)
 {
-    const char *fault = fault_of_mky(json_object_get(j->payload, "mky"));
+    const json_t *mky = json_object_get(j->payload, "mky");
+    const char *fault = mky == NULL ? NULL : sks_mky_fault(mky);
 
     return fault == NULL ? HSM_OK : judge(j, SKS_E14_CLAIM_MISSING, fault);
 }
@@ -242,7 +185,7 @@ check_signalling(struct judgement *j)
 {
     const json_t *mky = json_object_get(j->payload, "mky");
 
-    if (mky != NULL && j->call->mky != NULL && !json_equal(mky, j->call->mky))
+    if (mky != NULL && j->call->mky != NULL && !sks_mky_equal(mky, j->call->mky))
         return judge(j, SKS_E16_NUMBERS_DIFFER, "mky: differs from the fingerprints of the SDP");
     return j->ppt == SKS_PPT_RPH ? check_priorities(j) : HSM_OK;
 }

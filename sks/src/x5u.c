@@ -57,7 +57,7 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
             cache->count.stale++;
             (void)x5u_launch(cache, found, now); /* the call does not wait for it */
         }
-        x5u_touch(cache, found);
+        x5u_touch(cache, found, now);
         *out = certs_chain_hold(found->chain);
         return HSM_OK;
     }
@@ -72,6 +72,7 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
     if (st != HSM_OK)
         return st;
     cache->count.not_found++;
+    found->used_at = now;
     if (!x5u_launch(cache, found, now)) {
         if (found->state == X5U_NEW)
             x5u_drop(cache, found);
@@ -177,6 +178,14 @@ is_due(const struct x5u_entry *entry, time_t now)
     return entry->is_preloaded && entry->state == X5U_FAILED && now >= entry->until;
 }
 
+/* Failures have an end of their own, which comes soon. */
+static bool
+is_over(const struct sks_x5u_cache *cache, const struct x5u_entry *entry, time_t now)
+{
+    return now >= entry->until ||
+           (entry->chain != NULL && now >= entry->used_at + (time_t)cache->unused_s);
+}
+
 void
 sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now)
 {
@@ -188,10 +197,10 @@ sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now)
     for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
         for (entry = TAILQ_FIRST(&cache->lines[states[i]]); entry != NULL; entry = following) {
             following = TAILQ_NEXT(entry, use);
-            if (is_due(entry, now) && !x5u_launch(cache, entry, now))
-                break; /* at the next call */
-            if (now >= entry->until && !entry->is_preloaded && !entry->is_in_flight)
+            if (is_over(cache, entry, now) && !entry->is_preloaded && !entry->is_in_flight)
                 x5u_drop(cache, entry);
+            else if (is_due(entry, now) && !x5u_launch(cache, entry, now))
+                break; /* at the next call */
         }
     }
     pthread_mutex_unlock(&cache->lock);
@@ -220,6 +229,7 @@ set_up(struct sks_x5u_cache *cache, const struct sks_x5u_config *config, size_t 
     cache->private_addresses = config->private_addresses;
     cache->chains_max = config->chains_max != 0 ? config->chains_max : SKS_X5U_CACHE_MAX;
     cache->octets_max = config->octets_max != 0 ? config->octets_max : SKS_X5U_OCTETS_MAX;
+    cache->unused_s = config->unused_s != 0 ? config->unused_s : SKS_X5U_UNUSED_S;
     cache->queue_ms = config->queue_ms != 0 ? config->queue_ms : SKS_X5U_QUEUE_MS;
     if (ports > 0)
         memcpy(cache->ports, config->ports, ports * sizeof(cache->ports[0]));

@@ -62,6 +62,7 @@ struct x5u_entry {
     time_t fresh_until; /* of a chain: from then on it is asked for again, and used meanwhile */
     time_t until; /* of a chain, or X5U_FAILED: not used from then on */
     TAILQ_ENTRY(x5u_entry) use; /* in the line of its state, the newest last */
+    time_t used_at; /* the last time that it was asked for */
     enum x5u_state state;
     bool is_preloaded; /* kept fresh, and never pushed out */
     bool is_in_flight; /* queued, or being fetched */
@@ -94,7 +95,7 @@ struct sks_x5u_cache {
     unsigned ports[X5U_PORTS_MAX + 1];
     bool private_addresses;
     size_t chains_max, octets_max;
-    unsigned queue_ms;
+    unsigned queue_ms, unused_s;
     _Atomic uint64_t vouched[X5U_BUCKETS]; /* hashes of URLs; a newer one takes the place */
     uint64_t seed; /* URLs are a stranger's: so that he cannot choose their bucket */
 
@@ -137,8 +138,8 @@ struct x5u_entry *x5u_add(struct sks_x5u_cache *cache, const char *url);
 /** Out of the table, and released unless it is pinned. */
 void x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry);
 void x5u_unpin(struct x5u_entry *entry);
-/** It was used: the last to be pushed out. */
-void x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry);
+/** It was used at that time: the last to be pushed out. */
+void x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);
 /** Somebody has vouched for the URL; for any of its host. */
 bool x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url);
 void x5u_know_host(struct sks_x5u_cache *cache, const char *url);

@@ -114,12 +114,13 @@ x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 }
 
 void
-x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry)
+x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
 {
     if (entry->is_dropped)
         return;
     TAILQ_REMOVE(&cache->lines[entry->state], entry, use);
     TAILQ_INSERT_TAIL(&cache->lines[entry->state], entry, use);
+    entry->used_at = now;
 }
 
 /* The one that was not used for longest; those that were preloaded stay. NULL: only such. */

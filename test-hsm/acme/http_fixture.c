@@ -51,7 +51,8 @@ certify(const char *label, struct certs_issue_request *request, const struct htt
     request->subject.common_name = label;
     request->public_key = hsm_key_public(out->key);
     request->not_before = now - (issuer == NULL ? 2 * DAY_S : DAY_S);
-    request->not_after = now + (issuer == NULL ? 2 * DAY_S : DAY_S);
+    if (request->not_after == 0)
+        request->not_after = now + (issuer == NULL ? 2 * DAY_S : DAY_S);
     must(certs_issue(request, issuer != NULL ? certs_chain_get(issuer->chain, 0) : NULL,
                      issuer != NULL ? issuer->key : out->key, &cert, &why) == HSM_OK,
          why.text);
@@ -70,6 +71,22 @@ make_server(const char *label, const struct http_identity *issuer, struct http_i
                                           .ip_addresses = addresses};
 
     certify(label, &request, issuer, out);
+}
+
+void
+http_client_until(const char *label, time_t not_after, struct http_identity *out)
+{
+    struct certs_issue_request client = {.profile = CERTS_PROFILE_TLS_CLIENT,
+                                         .not_after = not_after};
+
+    certify(label, &client, &root, out);
+}
+
+void
+http_identity_clear(struct http_identity *id)
+{
+    certs_chain_free(id->chain);
+    hsm_key_free(id->key);
 }
 
 int
@@ -101,10 +118,8 @@ http_fixture_stop(void **state)
                                          &http_other_id};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        certs_chain_free(all[i]->chain);
-        hsm_key_free(all[i]->key);
-    }
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        http_identity_clear(all[i]);
     hsm_token_close(token);
     softhsm_stop();
     return 0;

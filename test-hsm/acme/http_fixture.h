@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <time.h>
 
 #include <acme/http_server.h>
 #include <certs/chain.h>
@@ -24,6 +25,10 @@ extern struct http_identity http_client_id; /* subject "CN=client" */
 extern struct http_identity http_other_id; /* a root of its own: nobody trusts it */
 extern struct certs_chain *http_anchors; /* of the first two */
 extern char http_ca_path[], http_other_ca_path[];
+
+/** A client like http_client_id whose certificate ends then: http_identity_clear() it. */
+void http_client_until(const char *label, time_t not_after, struct http_identity *out);
+void http_identity_clear(struct http_identity *id);
 
 /** cmocka group fixtures. */
 int http_fixture_start(void **state);

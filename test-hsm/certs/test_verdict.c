@@ -220,7 +220,7 @@ a_flood_of_refusals_pushes_out_no_good_verdict(void **state)
         assert_int_equal(ask_leaf(i, true), HSM_OK);
     for (size_t i = 20; i < LEAVES; i++)
         assert_int_equal(ask_leaf(i, false), HSM_ERR_UNTRUSTED);
-    assert_true(count().kept <= 256); /* room for twice as many as asked for, in whole sets */
+    assert_true(count().kept <= 128); /* as asked for, in a power of two */
     found = count().found;
     for (size_t i = 0; i < 20; i++)
         assert_int_equal(ask_leaf(i, true), HSM_OK);
@@ -235,9 +235,28 @@ it_is_bounded_and_goes_on(void **state)
         for (size_t i = 0; i < LEAVES; i++)
             assert_int_equal(ask_leaf(i, true), HSM_OK);
     }
-    assert_true(count().kept <= 256);
+    assert_true(count().kept <= 128);
     assert_true(count().kept >= 100);
     assert_int_equal(count().found + count().not_found, 2 * LEAVES);
+}
+
+static void
+what_has_ended_or_is_not_asked_for_is_forgotten(void **state)
+{
+    (void)state;
+    assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL)); /* until the certificate ends */
+    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL)); /* until the list ends */
+    certs_verdicts_forget(verdicts, DATA_NOW + A_DAY, 2 * A_DAY);
+    assert_int_equal(count().kept, 2);
+    certs_verdicts_forget(verdicts, DATA_NOW + A_DAY + 1, 2 * A_DAY);
+    assert_int_equal(count().kept, 1);
+    assert_false(was_kept("leaf,int", DATA_NOW, HSM_OK, NULL));
+    assert_true(was_kept("leaf,int", DATA_NOW + 60, HSM_OK, NULL));
+    certs_verdicts_forget(verdicts, DATA_NOW + 3660, 3600);
+    assert_int_equal(count().kept, 1); /* the one that was asked for a minute later */
+    certs_verdicts_forget(verdicts, DATA_NOW + 3661, 3600);
+    assert_int_equal(count().kept, 0);
+    assert_false(was_kept("leaf,int", DATA_NOW + 3661, HSM_OK, NULL));
 }
 
 struct asker {
@@ -364,6 +383,7 @@ main(void)
         CASE(the_policy_of_the_cache_is_its_own),
         CASE(a_flood_of_refusals_pushes_out_no_good_verdict),
         CASE(it_is_bounded_and_goes_on),
+        CASE(what_has_ended_or_is_not_asked_for_is_forgotten),
         CASE(threads_share_it),
         CASE(its_size_has_bounds),
         CASE(the_digest_of_a_chain_is_that_of_its_certificates),

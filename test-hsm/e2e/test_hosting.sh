@@ -219,5 +219,39 @@ done
 kill "$run_pid"
 wait "$run_pid" || fail "the daemon ended with $?"
 run_pid=
+
+# --- the PIN of one provider's token is wrong: the others are served, it is tried once, and SIGHUP
+# brings it back
+wait_for_log() { # FILE TEXT
+    for _ in $(seq 300); do
+        if grep -q -- "$2" "$1"; then return; fi
+        sleep 0.1
+    done
+    fail "$1 does not say: $2"
+}
+refused='token pkcs11:token=sti-sp-2: its PIN was refused'
+echo 9999 >"$dir/pin-2"
+sed -i "/^\[token two\]/,\$s|^pin-source = .*|pin-source = file:$dir/pin-2|" "$providers"
+kms 1 run --check
+said "\[provider second\]: token pkcs11:token=sti-sp-2: the PIN of its token was refused"
+if "$bin/sti-sks" serve --check --config "$conf" >"$work/sks" 2>&1; then fail "sti-sks serve --check: $(cat "$work/sks")"; fi
+grep -q "$refused" "$work/sks" || fail "sti-sks serve --check: $(cat "$work/sks")"
+kill -HUP "$(cat "$dir/run/sti-sks.pid")"
+wait_for_log "$dir/log/sti-sks.log" "$refused"
+wait_for_log "$dir/log/sti-sks.log" 'the new configuration is in use'
+"$bin/sti-sks" sign --config "$conf" --spc 8888 --orig 12155551212 --dest 12155551213 --attest A >"$work/identity" 2>&1 ||
+    fail "a call of another provider: $(cat "$work/identity")"
+"$bin/sti-kms" run --config "$conf" 2>"$work/run.log" &
+run_pid=$!
+wait_for '[.troubles[] | select(.spc == "5678" and (.text | test("PIN of its token was refused")))] | length == 1'
+wait_for '[.troubles[] | .spc] == ["5678"]'
+[ "$(grep -c "$refused" "$work/run.log")" = 1 ] || fail "told more than once"
+cp "$dir/pin" "$dir/pin-2"
+kill -HUP "$run_pid"
+wait_for '.troubles | length == 0'
+kill "$run_pid"
+wait "$run_pid" || fail "the daemon ended with $?"
+run_pid=
+
 if grep -qF -e "$(cat "$dir/pin")" -e "$(cat "$dir/8888.password")" -e "$(cat "$STI_PA_PASSWORD_FILE")" "$work/run.log"; then fail "a secret was told"; fi
 echo "several service providers, each with its own; one that is stuck held up nobody"

@@ -77,6 +77,27 @@ text_has_time_program_level_and_message(void **state)
 }
 
 static void
+what_was_told_before_is_for_debugging(void **state)
+{
+    char line[LINE_SIZE];
+
+    (void)state;
+    capture(HSM_LOG_TEXT, HSM_LOG_INFO);
+    hsm_log_repeats(true);
+    hsm_log(HSM_LOG_ERROR, "again");
+    hsm_log_repeats(false);
+    hsm_log(HSM_LOG_INFO, "something else");
+    captured(line);
+    assert_string_equal(after_time(line), " tester: info: something else\n");
+    capture(HSM_LOG_TEXT, HSM_LOG_DEBUG);
+    hsm_log_repeats(true);
+    hsm_log(HSM_LOG_ERROR, "again");
+    hsm_log_repeats(false);
+    captured(line);
+    assert_string_equal(after_time(line), " tester: debug: again\n");
+}
+
+static void
 text_escapes_controls_and_keeps_utf8(void **state)
 {
     static const struct {
@@ -283,6 +304,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_has_time_program_level_and_message),
+        cmocka_unit_test(what_was_told_before_is_for_debugging),
         cmocka_unit_test(text_escapes_controls_and_keeps_utf8),
         cmocka_unit_test(json_has_the_four_members),
         cmocka_unit_test(json_survives_any_message),

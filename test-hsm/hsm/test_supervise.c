@@ -506,6 +506,47 @@ a_pin_that_is_refused_is_tried_once_in_all(void **state)
     assert_int_equal(shared->runs[0] + shared->runs[1] + shared->runs[2], 1 + WORKERS);
 }
 
+/* The first worker has the wrong PIN, and each goes on without the token. */
+static enum hsm_status
+run_without_the_token(struct hsm_worker *worker, void *context)
+{
+    enum hsm_status *results = context; /* shared */
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+    const char *text = hsm_worker_index(worker) == 0 ? "9999" : SOFTHSM_USER_PIN;
+
+    begin(worker);
+    alarm(PATIENCE_S);
+    assert_int_equal(hsm_secret_new(text, strlen(text), &pin), HSM_OK);
+    results[hsm_worker_index(worker)] = hsm_token_open(
+        &(struct hsm_token_config){
+            .uri = "pkcs11:token=worn", .module = softhsm_module(), .pin = pin},
+        &token);
+    hsm_secret_free(pin);
+    hsm_token_close(token);
+    return serve(worker);
+}
+
+static void
+a_pin_that_one_worker_was_refused_is_not_tried_by_another(void **state)
+{
+    enum hsm_status *results = mmap(NULL, sizeof(*results) * WORKERS, PROT_READ | PROT_WRITE,
+                                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct hsm_supervise_config config = with(run_without_the_token);
+
+    (void)state;
+    assert_ptr_not_equal(results, MAP_FAILED);
+    hsm_token_close(softhsm_token("worn"));
+    config.start_ms = PATIENCE_S * 1000;
+    config.context = results;
+    alarm(PATIENCE_S);
+    is_enough = all_are_ready;
+    assert_int_equal(hsm_supervise(&config), HSM_OK);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(results[i], HSM_ERR_DENIED);
+    munmap(results, sizeof(*results) * WORKERS);
+}
+
 static enum hsm_status
 run_once_then_denied(struct hsm_worker *worker, void *context)
 {
@@ -808,6 +849,7 @@ main(void)
         cmocka_unit_test_setup(one_that_is_starting_is_asked_to_stop_when_it_is_ready, fresh),
         cmocka_unit_test_setup(one_that_is_starting_ends_after_its_supervisor, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_is_tried_once_in_all, fresh),
+        cmocka_unit_test_setup(a_pin_that_one_worker_was_refused_is_not_tried_by_another, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_later_stops_all, fresh),
         cmocka_unit_test_setup(a_configuration_that_is_wrong_ends_the_start, fresh),
         cmocka_unit_test_setup(what_is_wrong_later_rests_longest_and_the_others_serve, fresh),

@@ -324,6 +324,37 @@ list_is_of_one_spc_or_all_oldest_first(void **state)
 }
 
 static void
+list_may_leave_out_what_is_over_or_has_not_begun(void **state)
+{
+    struct sks_credential *list = NULL;
+    int64_t ids[SKS_DESTROYED + 1];
+    size_t count;
+
+    (void)state;
+    for (int at = SKS_GENERATED; at <= SKS_DESTROYED; at++) {
+        char x5u[64];
+
+        snprintf(x5u, sizeof(x5u), "https://cr.example/%d.pem", at);
+        ids[at] = put((enum sks_state)at, at == SKS_RETIRING ? "5678" : "1234", TOKEN, x5u);
+    }
+    assert_int_equal(sks_catalogue_list_in(catalogue, NULL, SKS_ACTIVE, SKS_RETIRED, &list, &count),
+                     HSM_OK);
+    assert_int_equal(count, 3);
+    assert_true(list[0].id == ids[SKS_ACTIVE] && list[1].id == ids[SKS_RETIRING] &&
+                list[2].id == ids[SKS_RETIRED]);
+    sks_credentials_free(list, count);
+    assert_int_equal(
+        sks_catalogue_list_in(catalogue, "1234", SKS_ACTIVE, SKS_RETIRED, &list, &count), HSM_OK);
+    assert_int_equal(count, 2);
+    assert_true(list[0].id == ids[SKS_ACTIVE] && list[1].id == ids[SKS_RETIRED]);
+    sks_credentials_free(list, count);
+    assert_int_equal(
+        sks_catalogue_list_in(catalogue, "5678", SKS_ACTIVE, SKS_ACTIVE, &list, &count), HSM_OK);
+    assert_int_equal(count, 0);
+    sks_credentials_free(list, count);
+}
+
+static void
 version_grows_with_each_change_by_anyone(void **state)
 {
     struct sks_catalogue *mine = catalogue;
@@ -430,6 +461,7 @@ main(void)
         CASE(only_what_is_published_becomes_active),
         CASE(x5u_is_never_used_twice),
         CASE(list_is_of_one_spc_or_all_oldest_first),
+        CASE(list_may_leave_out_what_is_over_or_has_not_begun),
         CASE(version_grows_with_each_change_by_anyone),
         CASE(unknown_id_is_not_found),
         CASE(change_survives_the_death_of_its_process),

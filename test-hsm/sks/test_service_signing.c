@@ -27,6 +27,9 @@
 #define X5U          "https://cr.sp.example/certs/sp-1234.pem"
 #define X5U_2        "https://cr.sp.example/certs/sp-709J.pem"
 #define SPC_2        "709J"
+#define SPC_3        "321Y"
+#define ALL          "pkcs11:token=all"
+#define THIRD        "pkcs11:token=third"
 #define ORIGID       "de305d54-75b4-431b-adb2-eb6b9e546014"
 #define TOKEN        "a9993e364706816aba3e25717850c26c"
 /* printf %s "$TOKEN" | sha256sum */
@@ -53,6 +56,7 @@ static struct {
     struct sks_callers *callers;
     struct sks_trail *trail;
     struct sks_service *service;
+    struct sks_tokens *tokens; /* NULL: the one of the world */
     struct unix_server local;
 } sks;
 
@@ -71,13 +75,14 @@ fetch_nothing(void *context, const char *x5u, time_t now, struct certs_chain **o
 }
 
 static void
-activate(const char *key_uri, const struct certs_chain *chain, const char *spc, const char *x5u)
+activate(const char *token_uri, const char *key_uri, const struct certs_chain *chain,
+         const char *spc, const char *x5u)
 {
     char *pem = NULL;
     struct sks_credential credential = {
         .state = SKS_PUBLISHED,
         .spc = (char *)(uintptr_t)spc,
-        .token_uri = (char[]){"pkcs11:token=all"},
+        .token_uri = (char *)(uintptr_t)token_uri,
         .key_uri = (char *)(uintptr_t)key_uri,
         .x5u = (char *)(uintptr_t)x5u,
         .not_after = certs_chain_not_after(chain),
@@ -115,8 +120,8 @@ make_world(void **state)
     snprintf(world.trail, sizeof(world.trail), "%s/trail", softhsm_dir());
     eco_must(sks_catalogue_open(path, &world.catalogue), "catalogue");
     eco_must(hsm_metrics_new(1, &world.metrics), "metrics");
-    activate("pkcs11:object=sp", eco->sp, ECO_SPC, X5U);
-    activate("pkcs11:object=sp-2", world.chain_2, SPC_2, X5U_2);
+    activate(ALL, "pkcs11:object=sp", eco->sp, ECO_SPC, X5U);
+    activate(ALL, "pkcs11:object=sp-2", world.chain_2, SPC_2, X5U_2);
     return 0;
 }
 
@@ -162,7 +167,8 @@ begin(const char *callers)
     static const struct sks_dial_plan nanp = {"1", "1", "011", 10};
     struct sks_service_config config = {
         .catalogue = world.catalogue,
-        .token = world.eco.token,
+        .token = sks.tokens == NULL ? world.eco.token : NULL,
+        .tokens = sks.tokens,
         .spc = ECO_SPC,
         .verifier = world.verifier,
         .trust = world.trust,
@@ -191,6 +197,7 @@ finish(void **state)
     sks_trail_close(sks.trail);
     sks_callers_free(sks.callers);
     sks_rates_free(sks.rates);
+    sks_tokens_close(sks.tokens);
     memset(&sks, 0, sizeof(sks));
     unlink(world.trail);
     return 0;
@@ -322,7 +329,8 @@ every_kind_carries_its_claims(void **state)
         {SHAKEN ",\"rcd\":{\"nam\":\"Q\"}", "rcd", "{\"nam\":\"Q\"}"},
         {SHAKEN ",\"mky\":[{\"alg\":\"sha-256\",\"dig\":\""
                 "02:1a:cc:54:27:ab:eb:9c:53:3f:3e:4b:65:2e:7d:46:3f:54:42:cd:54:f1:7a:03:a2:7d:f9:"
-                "b0:7f:46:19:b2\"}]",
+                "b0:7f:46:19:b2\"},{\"alg\":\"SHA-256\",\"dig\":\""
+                "021ACC5427ABEB9C533F3E4B652E7D463F5442CD54F17A03A27DF9B07F4619B2\"}]",
          "mky",
          "[{\"alg\":\"sha-256\",\"dig\":"
          "\"021ACC5427ABEB9C533F3E4B652E7D463F5442CD54F17A03A27DF9B07F4619B2\"}]"},
@@ -651,6 +659,81 @@ a_provider_without_a_credential_stops_no_other(void **state)
     call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
     assert_int_equal(called.status, 503);
     assert_non_null(strstr(called.body, "no active credential"));
+}
+
+/* With a token for a third provider; what the wrong PIN has refused is latched. */
+static void
+open_two_tokens(const char *pin_of_third)
+{
+    struct hsm_secret *pins[2] = {NULL, NULL};
+    const char *const texts[] = {SOFTHSM_USER_PIN, pin_of_third};
+    struct sks_token_config configs[] = {{.uri = ALL, .module = softhsm_module()},
+                                         {.uri = THIRD, .module = softhsm_module()}};
+
+    for (size_t i = 0; i < COUNT(configs); i++) {
+        eco_must(hsm_secret_new(texts[i], strlen(texts[i]), &pins[i]), "PIN");
+        configs[i].pin = pins[i];
+    }
+    eco_must(sks_tokens_open(configs, COUNT(configs), &sks.tokens), "tokens");
+    hsm_secret_free(pins[0]);
+    hsm_secret_free(pins[1]);
+}
+
+static const char three_providers[] =
+    "[customer acme]\nspc = " ECO_SPC "\nattest = A\nnumbers = 12155551212\n"
+    "[customer third]\nspc = " SPC_3 "\nattest = A\nnumbers = 13035550100\n"
+    "[caller pbx]\nuid = %ld\ncustomers = acme third\n";
+
+static void
+a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing(void **state)
+{
+    static const char why[] = "the PIN of its token was refused";
+    static const char not_served[] =
+        "\"not_served\":[{\"spc\":\"" SPC_3 "\",\"why\":\"the PIN of its token was refused\"}]";
+    struct hsm_token *third = softhsm_token("third");
+    struct hsm_key *key = NULL;
+    struct certs_chain *chain;
+    char *identity;
+
+    (void)state;
+    eco_must(hsm_key_generate(third, "in-third", &key), "key");
+    chain = eco_sp_chain(&world.eco, SPC_3, hsm_key_public(key), 0, 0);
+    activate(THIRD, hsm_key_uri(key), chain, SPC_3, "https://cr.sp.example/certs/third.pem");
+    hsm_key_free(key);
+    hsm_token_close(third);
+    open_two_tokens("9999");
+    begin_with(three_providers, (long)getuid());
+
+    assert_int_equal(sks_service_check(sks.service), HSM_ERR_BUSY);
+    for (int refreshed = 0; refreshed < 2; refreshed++) {
+        post(SHAKEN);
+        free(signed_identity("identity"));
+        post(A ",\"orig\":{\"tn\":\"13035550100\"}," TO "," ID);
+        assert_atis_error(503, "POL5030", why);
+        call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
+        assert_int_equal(called.status, 200);
+        assert_non_null(strstr(called.body, not_served));
+        call(&sks.local.caller, "GET", "/healthz", NULL, NULL, &called);
+        assert_int_equal(called.status, 200);
+        assert_non_null(strstr(called.body, not_served));
+        sks_service_refresh(sks.service);
+    }
+    call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
+    assert_non_null(strstr(called.body, "sti_sks_provider_ready{spc=\"" SPC_3 "\"} 0\n"));
+    assert_non_null(strstr(called.body, "sti_sks_provider_ready{spc=\"" ECO_SPC "\"} 1\n"));
+    finish(NULL);
+
+    hsm_token_forget_refusals(); /* as SIGHUP does */
+    open_two_tokens(SOFTHSM_USER_PIN);
+    begin_with(three_providers, (long)getuid());
+    assert_int_equal(sks_service_check(sks.service), HSM_OK);
+    post(A ",\"orig\":{\"tn\":\"13035550100\"}," TO "," ID);
+    identity = signed_identity("identity");
+    assert_non_null(strstr(identity, "third.pem"));
+    free(identity);
+    call(&sks.local.caller, "GET", "/healthz", NULL, NULL, &called);
+    assert_string_equal(called.body, "{\"status\":\"ok\"}");
+    certs_chain_free(chain);
 }
 
 static void
@@ -1011,6 +1094,7 @@ main(void)
         TEST(a_uri_is_signed_in_canonical_form),
         TEST(a_customer_has_nothing_signed_beyond_its_section),
         TEST(a_provider_without_a_credential_stops_no_other),
+        TEST(a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing),
         TEST(who_is_not_in_the_file_is_not_authenticated),
         TEST(calls_beyond_the_rate_are_told_when_to_come_back),
         TEST(remote_callers_are_known_by_token_or_certificate),

@@ -107,14 +107,19 @@ close_sp(void **state)
 }
 
 static void
-load(struct sp *sp, size_t count, size_t missing)
+load(struct sp *sp, size_t count, const char *wanted)
 {
+    const char *fault;
+
     sks_signers_free(sp->signers);
     sp->signers = NULL;
-    assert_int_equal(sks_signers_load_from(sp->catalogue, sp->tokens, ECO_SPC, &sp->signers),
-                     HSM_OK);
+    assert_int_equal(
+        sks_signers_load_from(sp->catalogue, sp->tokens, ECO_SPC, &fault, &sp->signers), HSM_OK);
     assert_int_equal(sks_signers_count(sp->signers), count);
-    assert_int_equal(sks_signers_missing(sp->signers), missing);
+    if (wanted == NULL)
+        assert_null(fault);
+    else
+        assert_string_equal(fault, wanted);
 }
 
 /* ---- calls ---- */
@@ -186,7 +191,7 @@ the_loss_of_a_token_costs_no_call(void **state)
     pthread_t callers[CALLERS];
     unsigned before;
 
-    load(calls.sp, 2, 0);
+    load(calls.sp, 2, NULL);
     for (size_t i = 0; i < CALLERS; i++)
         assert_int_equal(pthread_create(&callers[i], NULL, call_until_over, &calls), 0);
     sleep_ms(200);
@@ -221,14 +226,83 @@ a_token_that_is_away_at_the_start_joins_later(void **state)
     fault("remove token second");
     assert_int_equal(open_tokens(&sp->tokens), HSM_OK);
     assert_null(sks_tokens_get(sp->tokens, SECOND));
-    load(sp, 1, 1);
+    load(sp, 1, "its token, or what opens it, is not there");
     call_once(&calls);
     assert_int_equal(calls.by_first, 1);
     assert_false(sks_tokens_retry(sp->tokens));
     fault("return token second");
     assert_true(sks_tokens_retry(sp->tokens));
-    load(sp, 2, 0);
+    load(sp, 2, NULL);
     assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
+}
+
+/* What is wrong with the second token, and what is said of it. */
+static void
+each_fault_of_a_token_is_its_own(void **state)
+{
+    struct hsm_secret *wrong = NULL;
+    const struct sks_token_config second[] = {
+        {.uri = SECOND, .module = softhsm_module(), .pin = NULL},
+        {.uri = SECOND, .module = "/nonexistent/pkcs11.so", .pin = pin},
+        {.uri = SECOND, .module = "/dev/null", .pin = pin},
+        {.uri = "pkcs11:token=absent", .module = softhsm_module(), .pin = pin},
+    };
+    static const struct {
+        enum hsm_status st;
+        const char *fault;
+    } expected[] = {
+        {HSM_ERR_DENIED, "the PIN of its token was refused"},
+        {HSM_ERR_NOT_FOUND, "its token, or what opens it, is not there"},
+        {HSM_ERR_UNSUPPORTED, "the module of its token cannot be used"},
+        {HSM_ERR_NOT_FOUND, "its token, or what opens it, is not there"},
+    };
+    struct sp *sp = *state;
+    struct calls calls = {.sp = sp};
+
+    assert_int_equal(hsm_secret_new("9999", 4, &wrong), HSM_OK);
+    for (size_t i = 0; i < COUNT(second); i++) {
+        struct sks_token_config configs[] = {token_config(FIRST), second[i]};
+
+        if (configs[1].pin == NULL)
+            configs[1].pin = wrong;
+        sks_signers_free(sp->signers);
+        sp->signers = NULL;
+        sks_tokens_close(sp->tokens);
+        sp->tokens = NULL;
+        assert_int_equal(sks_tokens_open(configs, COUNT(configs), &sp->tokens), HSM_OK);
+        assert_null(sks_tokens_get(sp->tokens, second[i].uri));
+        assert_non_null(sks_tokens_get(sp->tokens, FIRST));
+        assert_null(sks_tokens_fault(sp->tokens, FIRST));
+        assert_string_equal(sks_tokens_fault(sp->tokens, second[i].uri), expected[i].fault);
+        assert_int_equal(sks_tokens_check(sp->tokens), expected[i].st);
+        assert_false(sks_tokens_retry(sp->tokens));
+        assert_string_equal(sks_tokens_fault(sp->tokens, second[i].uri), expected[i].fault);
+        load(sp, 1, sks_tokens_fault(sp->tokens, SECOND));
+        call_once(&calls);
+    }
+    assert_int_equal(calls.by_first, COUNT(second));
+    hsm_secret_free(wrong);
+    hsm_token_forget_refusals();
+}
+
+/* Without any token it is to be waited for, if one may come. */
+static void
+what_is_to_be_done_is_told_when_no_token_can_be_opened(void **state)
+{
+    struct hsm_secret *wrong = NULL;
+    struct sks_token_config configs[] = {token_config("pkcs11:token=absent"), token_config(FIRST)};
+    struct sks_tokens *tokens = NULL;
+    struct sp *sp = *state;
+
+    assert_int_equal(hsm_secret_new("9999", 4, &wrong), HSM_OK);
+    sks_tokens_close(sp->tokens); /* a login that is there would be shared */
+    sp->tokens = NULL;
+    configs[1].pin = wrong;
+    assert_int_equal(sks_tokens_open(configs, 2, &tokens), HSM_ERR_DENIED);
+    assert_int_equal(sks_tokens_open(configs, 1, &tokens), HSM_ERR_NOT_FOUND);
+    assert_null(tokens);
+    hsm_secret_free(wrong);
+    hsm_token_forget_refusals();
 }
 
 static void
@@ -240,7 +314,7 @@ without_any_token_nothing_is_signed(void **state)
     const struct sks_signer *signer = NULL;
     char *identity = NULL;
 
-    load(sp, 2, 0);
+    load(sp, 2, NULL);
     fault("remove");
     assert_int_equal(sign(sp, &identity, &signer, &why), HSM_ERR_BUSY);
     assert_null(identity);
@@ -259,7 +333,7 @@ a_certificate_that_has_ended_signs_no_more(void **state)
 
     add_credential(sp->catalogue, sks_tokens_get(sp->tokens, SECOND), SECOND, "ended",
                    eco.now - 3000, eco.now - 100);
-    load(sp, 2, 0);
+    load(sp, 2, NULL);
     for (int i = 0; i < 4; i++)
         call_once(&calls);
     assert_int_equal(calls.by_first, 4);
@@ -280,7 +354,7 @@ a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere(void **state)
     struct hsm_reason why = {""};
     char *identity = NULL;
 
-    load(sp, 2, 0);
+    load(sp, 2, NULL);
     assert_int_equal(sks_signers_sign(sp->signers, &wrong, time(NULL), &identity, &signer, &why),
                      HSM_ERR_MALFORMED);
     assert_non_null(strstr(why.text, "attest"));
@@ -334,6 +408,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         WITH_SP(the_loss_of_a_token_costs_no_call),
         WITH_SP(a_token_that_is_away_at_the_start_joins_later),
+        WITH_SP(each_fault_of_a_token_is_its_own),
+        WITH_SP(what_is_to_be_done_is_told_when_no_token_can_be_opened),
         WITH_SP(without_any_token_nothing_is_signed),
         WITH_SP(a_certificate_that_has_ended_signs_no_more),
         WITH_SP(a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere),

@@ -413,24 +413,46 @@ priorities_are_those_of_the_call(void **state)
     }
 }
 
+/* What a caller takes from a=fingerprint lines (RFC 8122 section 5). */
+static const struct {
+    const char *sdp;
+    enum sks_case wanted;
+} fingerprints[] = {
+    {"[{\"alg\":\"sha-256\",\"dig\":\"AA01\"},{\"alg\":\"sha-512\",\"dig\":\"BB02\"}]", SKS_VALID},
+    {"[{\"alg\":\"sha-512\",\"dig\":\"BB02\"},{\"alg\":\"sha-256\",\"dig\":\"AA01\"}]", SKS_VALID},
+    {"[{\"alg\":\"SHA-512\",\"dig\":\"bb:02\"},{\"alg\":\"sha-256\",\"dig\":\"Aa:01\"},"
+     "{\"alg\":\"sha-256\",\"dig\":\"aa01\"}]",
+     SKS_VALID},
+    {"[{\"alg\":\"sha-256\",\"dig\":\"AA01\"}]", SKS_E16_NUMBERS_DIFFER},
+    {"[{\"alg\":\"sha-256\",\"dig\":\"AA01\"},{\"alg\":\"sha-512\",\"dig\":\"BB03\"}]",
+     SKS_E16_NUMBERS_DIFFER},
+    {"[{\"alg\":\"sha-512\",\"dig\":\"AA01\"},{\"alg\":\"sha-256\",\"dig\":\"BB02\"}]",
+     SKS_E16_NUMBERS_DIFFER},
+    {"[{\"alg\":\"sha-256\",\"dig\":\"AA01\"},{\"alg\":\"sha-512\",\"dig\":\"BB02\"},"
+     "{\"alg\":\"sha-512\",\"dig\":\"CC\"}]",
+     SKS_E16_NUMBERS_DIFFER},
+    {"[]", SKS_E16_NUMBERS_DIFFER},
+};
+
 static void
 fingerprints_are_those_of_the_call(void **state)
 {
     struct one one = {"",
-                      "{" DEST "," IAT ",\"mky\":[{\"alg\":\"sha-256\",\"dig\":\"AA\"}]," ORIG "}",
+                      "{" DEST "," IAT ",\"mky\":[{\"alg\":\"sha-256\",\"dig\":\"AA01\"},"
+                      "{\"alg\":\"sha-512\",\"dig\":\"BB02\"}]," ORIG "}",
                       SKS_VALID, false};
-    json_t *same = json_pack("[{s:s, s:s}]", "alg", "sha-256", "dig", "AA");
-    json_t *other = json_pack("[{s:s, s:s}]", "alg", "sha-256", "dig", "BB");
-    struct sks_call call = call_new();
 
     (void)state;
-    call.mky = same;
-    assert_judged(call, &one, 1);
-    call.mky = other;
-    one.wanted = SKS_E16_NUMBERS_DIFFER;
-    assert_judged(call, &one, 1);
-    json_decref(other);
-    json_decref(same);
+    for (size_t i = 0; i < sizeof(fingerprints) / sizeof(fingerprints[0]); i++) {
+        json_t *sdp = json_loads(fingerprints[i].sdp, 0, NULL);
+        struct sks_call call = call_new();
+
+        assert_non_null(sdp);
+        call.mky = sdp;
+        one.wanted = fingerprints[i].wanted;
+        assert_judged(call, &one, 1);
+        json_decref(sdp);
+    }
 }
 
 /* -- rich call data (RFC 9795) ----------------------------------------------------------------- */

@@ -443,6 +443,7 @@ what_has_not_changed_is_not_sent_again(void **state)
 
     (void)state;
     assert_int_equal(get(cache, "/tagged.pem", eco.now), HSM_OK);
+    assert_int_equal(get(cache, "/tagged.pem", stale - 1), HSM_OK);
     sks_x5u_refresh(cache, stale - 1);
     wait_for_fetches(cache, 1);
     sks_x5u_refresh(cache, stale); /* without a call */
@@ -452,6 +453,41 @@ what_has_not_changed_is_not_sent_again(void **state)
     wait_for_fetches(cache, 2);
     sks_x5u_refresh(cache, stale + 30 * SKS_X5U_CACHE_S); /* ended: forgotten */
     assert_int_equal(get(cache, "/tagged.pem", stale + 30 * SKS_X5U_CACHE_S), HSM_OK);
+    sks_x5u_cache_free(cache);
+}
+
+static size_t
+kept(struct sks_x5u_cache *cache)
+{
+    struct sks_x5u_count now;
+
+    sks_x5u_count(cache, &now);
+    return now.kept;
+}
+
+static void
+a_chain_that_no_call_names_is_forgotten(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct hsm_reason why = {""};
+    char url[256];
+
+    (void)state;
+    snprintf(url, sizeof(url), "%s/preloaded.pem", repository.base);
+    assert_int_equal(sks_x5u_preload(cache, url, &why), HSM_OK);
+    assert_int_equal(get(cache, "/preloaded.pem", eco.now), HSM_OK);
+    assert_int_equal(get(cache, "/one.pem", eco.now), HSM_OK);
+    assert_int_equal(get(cache, "/other.pem", eco.now), HSM_OK);
+    assert_int_equal(get(cache, "/other.pem", eco.now + 60), HSM_OK); /* from the cache */
+    sks_x5u_refresh(cache, eco.now + SKS_X5U_UNUSED_S - 1);
+    assert_int_equal(kept(cache), 3);
+    sks_x5u_refresh(cache, eco.now + SKS_X5U_UNUSED_S);
+    assert_int_equal(kept(cache), 2);
+    sks_x5u_refresh(cache, eco.now + SKS_X5U_UNUSED_S + 60);
+    assert_int_equal(kept(cache), 1); /* the one that is preloaded */
+    wait_for_fetches(cache, 3);
+    assert_int_equal(get(cache, "/one.pem", eco.now + SKS_X5U_UNUSED_S + 60), HSM_OK);
+    wait_for_fetches(cache, 4);
     sks_x5u_cache_free(cache);
 }
 
@@ -835,6 +871,7 @@ main(void)
         cmocka_unit_test(a_chain_is_fresh_then_stale_then_gone),
         cmocka_unit_test(a_stale_chain_is_replaced_while_it_is_used),
         cmocka_unit_test(what_has_not_changed_is_not_sent_again),
+        cmocka_unit_test(a_chain_that_no_call_names_is_forgotten),
         cmocka_unit_test(failures_are_repeated_later_and_later_within_a_bound),
         cmocka_unit_test(the_chain_that_was_not_used_for_longest_goes_first),
         cmocka_unit_test(chains_can_be_there_before_anybody_asks),

@@ -24,8 +24,10 @@
 #define ACME_HTTP_HEADERS_MAX 16384 /* octets of a request's head; larger: 431, or 414 */
 /* Seconds without progress; then the connection is closed. A request is complete, and an answer
  * taken, within twice this time. */
-#define ACME_HTTP_IDLE_S          30
-#define ACME_HTTP_CONNECTIONS_MAX 1024 /* per server; more are closed at once */
+#define ACME_HTTP_IDLE_S 30
+/* Per server, or a quarter of the process's descriptors; more are closed at once. When seven
+ * eighths are taken, those that wait for a request are waited for 3 s. */
+#define ACME_HTTP_CONNECTIONS_MAX 1024
 #define ACME_HTTP_QUEUE_MAX       1024 /* requests waiting for a thread; more: 503 */
 #define ACME_HTTP_PARAM_MAX       128 /* characters of one path parameter */
 #define ACME_HTTP_PARKS_MAX       16 /* times that one request is put aside */

@@ -25,6 +25,8 @@ struct acme_operations {
     struct hsm_metrics *metrics; /* borrowed; NULL: /metrics is empty */
     /** Why what the daemon is for could not be done now, as texts in a JSON array; it may wait. */
     void (*not_ready)(void *context, json_t *reasons);
+    /** Add members to the answers of /healthz and /readyz, without waiting; or NULL. */
+    void (*detail)(void *context, json_t *answer);
     void *context;
 };
 

@@ -7,7 +7,9 @@
  * CRL ends. When one of them is replaced, what was kept under it is not found
  * any more: nothing has to be told, and a stale verdict cannot be given.
  *
- * Threads share it. It is bounded; refusals never push out good verdicts.
+ * Threads share it. It is bounded; refusals never push out good verdicts. A
+ * good verdict holds on to the certificates of its path: whoever keeps verdicts
+ * has those forgotten that have ended or that nobody asks for any more.
  */
 #ifndef CERTS_VERDICT_H
 #define CERTS_VERDICT_H
@@ -26,7 +28,8 @@ struct certs_verdicts;
 
 /**
  * @param policy  copied; its intermediates are borrowed and outlive the cache; NULL: the default
- * @param max     for how many verdicts there is room, up to CERTS_VERDICTS_MAX
+ * @param max     for how many verdicts there is room, up to CERTS_VERDICTS_MAX; rounded up to the
+ *                next power of two, 128 at least
  */
 HSM_MUST_CHECK enum hsm_status certs_verdicts_new(const struct certs_path_policy *policy,
                                                   size_t max, struct certs_verdicts **out);
@@ -41,6 +44,9 @@ HSM_MUST_CHECK enum hsm_status
 certs_verdicts_check(struct certs_verdicts *verdicts, const struct certs_chain *chain,
                      const struct certs_trust *trust, time_t now, struct certs_path **out,
                      struct hsm_reason *why);
+
+/** Drop the verdicts that have ended, and those that nobody has asked for in so many seconds. */
+void certs_verdicts_forget(struct certs_verdicts *verdicts, time_t now, time_t unused_s);
 
 struct certs_verdicts_count {
     uint64_t found; /* since it was made */

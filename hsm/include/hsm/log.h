@@ -46,6 +46,10 @@ struct hsm_log_field {
 void hsm_log_event(enum hsm_log_level level, const struct hsm_log_field *fields, size_t count,
                    const char *format, ...) HSM_PRINTF(4, 5);
 
+/** Who tries again what failed before, and was told: until false what this thread logs is for
+ *  HSM_LOG_DEBUG. */
+void hsm_log_repeats(bool repeats);
+
 /** Whether a line of this level would be written. */
 bool hsm_log_is_on(enum hsm_log_level level);
 

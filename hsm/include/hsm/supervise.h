@@ -131,7 +131,8 @@ struct hsm_supervise_config {
  * `run` takes it.
  *
  * One worker is starting at a time. One that ends with HSM_ERR_DENIED ends all:
- * a PIN that was refused is tried once, not once for each worker. Before the
+ * a PIN that was refused is tried once, not once for each worker; nor is it by
+ * workers that go on without that token, before the next SIGHUP with `reload`. Before the
  * first was ready any other kind but HSM_ERR_BUSY ends all, too: the
  * configuration is wrong. Otherwise it is started again, after a rest that
  * doubles; what does not look like passing by itself rests longest.

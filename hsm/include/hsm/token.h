@@ -78,7 +78,8 @@ struct hsm_token_config {
  * Load the module, find the token, log in as user, open two sessions.
  *
  * The PIN is tried once, and after a refusal no other one is tried on that
- * token in this process or its children. While another hsm_token of this
+ * token in this process or its children, nor in any worker of hsm_supervise()
+ * that has refused it, until hsm_token_forget_refusals(). While another hsm_token of this
  * process has the same token open, its login is shared and the PIN given here
  * is not looked at. The token keeps the PIN, in memory that is locked, not
  * dumped and wiped at the end (struct hsm_secret), because it logs in again
@@ -112,6 +113,10 @@ HSM_MUST_CHECK enum hsm_status hsm_token_open(const struct hsm_token_config *con
  */
 void hsm_token_close(struct hsm_token *token);
 
+/** An operator says that PINs are to be tried again, each once: hsm_supervise() says so of all its
+ *  workers when a new configuration is to be read. */
+void hsm_token_forget_refusals(void);
+
 /** True while calls are served: not being recovered, not refused. */
 bool hsm_token_is_ready(const struct hsm_token *token);
 
@@ -139,6 +144,9 @@ struct hsm_token_stats {
     unsigned in_flight;
     unsigned waiting;
     unsigned workers;
+    unsigned connections; /* to the token, each with a login of its own: more than one with some
+                             modules, where they are opened when calls need them */
+    unsigned connections_served; /* of them: open, and not being recovered */
     enum hsm_status service; /* OK; BUSY: being recovered; DENIED: the PIN was refused */
 };
 

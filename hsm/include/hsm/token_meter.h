@@ -23,6 +23,10 @@ HSM_MUST_CHECK enum hsm_status hsm_token_meter_new(struct hsm_metrics *metrics,
                                                    const struct hsm_token *token,
                                                    struct hsm_token_meter **out);
 
+/** sti_token_ready is 0 for a token that could not be opened, until a meter of it says more.
+ *  @param uri  of the configuration; its token attribute, or all of it, is the label */
+void hsm_token_meter_absent(struct hsm_metrics *metrics, const char *uri);
+
 /** Tell how it is now; call it every second or so, one thread at a time. */
 void hsm_token_meter_read(struct hsm_token_meter *meter);
 

@@ -74,6 +74,12 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_activate(struct sks_catalogue *cata
 /** All credentials, or those of one SPC (not NULL), oldest first; sks_credentials_free(). */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_list(struct sks_catalogue *catalogue, const char *spc,
                                                   struct sks_credential **out, size_t *count);
+
+/** The same, but those alone that are in one of the states `first` to `last`: a daemon asks for
+ * what it needs, since those that are over become many with the years. */
+HSM_MUST_CHECK enum hsm_status
+sks_catalogue_list_in(struct sks_catalogue *catalogue, const char *spc, enum sks_state first,
+                      enum sks_state last, struct sks_credential **out, size_t *count);
 void sks_credentials_free(struct sks_credential *credentials, size_t count);
 
 /** Release the texts that one credential owns, and make it empty. */

@@ -47,13 +47,16 @@ struct sks_service_config {
 /**
  * All pointers are borrowed. Starts without an active credential too, and when
  * its key is not in the token now: signing then answers 503, never an unsigned
- * success.
+ * success. Of several service providers one that can be served is enough.
  *
  * @retval HSM_ERR_UNTRUSTED  an active credential's key and certificate do not match
  * @retval HSM_ERR_AMBIGUOUS  spc is NULL and several SPCs have active credentials
  */
 HSM_MUST_CHECK enum hsm_status sks_service_new(const struct sks_service_config *config,
                                                struct sks_service **out);
+
+/** HSM_OK, or why not every active credential could be loaded, which was logged. */
+HSM_MUST_CHECK enum hsm_status sks_service_check(const struct sks_service *service);
 
 struct acme_http_handler sks_service_handler(struct sks_service *service);
 

@@ -36,16 +36,15 @@ HSM_MUST_CHECK enum hsm_status sks_signers_load(struct sks_catalogue *catalogue,
 
 /**
  * The same with keys in several tokens. A credential whose token is away is left out: the set signs
- * with the others, and is to be loaded again for as long as sks_signers_missing() says so.
+ * with the others, and is to be loaded again for as long as there is a fault.
  *
+ * @param fault  receives why a credential was left out, a static text of sks_tokens_fault(), also
+ *               when nothing was loaded; NULL: none was
  * @retval HSM_ERR_BUSY  the tokens of all active credentials are away
  */
 HSM_MUST_CHECK enum hsm_status sks_signers_load_from(struct sks_catalogue *catalogue,
                                                      struct sks_tokens *tokens, const char *spc,
-                                                     struct sks_signers **out);
-
-/** Active credentials that were left out. */
-size_t sks_signers_missing(const struct sks_signers *signers);
+                                                     const char **fault, struct sks_signers **out);
 
 /** One more holder of the set; each calls sks_signers_free(). */
 struct sks_signers *sks_signers_share(struct sks_signers *signers);

@@ -90,6 +90,7 @@ struct sks_sp_config {
     bool private_addresses;
     char *preload;
     long crl_every_s, list_every_s;
+    long cache_chains, cache_octets, cache_unused_s;
     char *ca_keys, *intermediates;
     bool numbers_under_spc, any_tnauthlist, any_crl;
     char *catalogue, *trust_dir;

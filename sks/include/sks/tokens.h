@@ -28,17 +28,23 @@ struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
 struct sks_tokens;
 
 /**
- * Open those that are there. All texts are copied.
+ * Open those that are there: what is wrong with one, its PIN included, keeps no other from it.
+ * Each that is not open is logged. All texts are copied.
  *
  * @retval HSM_ERR_USAGE   none, more than SKS_TOKENS_MAX, or one twice
- * @retval HSM_ERR_DENIED  a PIN was refused: the other tokens are not opened either
+ * @retval HSM_ERR_BUSY    none could be opened, one of them because it is away
+ * @retval HSM_ERR_DENIED  none could be opened, and a PIN was refused
  * @return else what kept the first from being opened, when none could be
  */
 HSM_MUST_CHECK enum hsm_status sks_tokens_open(const struct sks_token_config *configs, size_t count,
                                                struct sks_tokens **out);
 
-/** Try again those that are not open. False: some still are not. */
+/** Try again those that are not open, but for one whose PIN was refused; one thread at a time.
+ *  False: some still are not. A fault is logged when it is another than before. */
 bool sks_tokens_retry(struct sks_tokens *tokens);
+
+/** HSM_OK, or what kept the first token in their order that is not open from being opened. */
+enum hsm_status sks_tokens_check(struct sks_tokens *tokens);
 
 size_t sks_tokens_count(const struct sks_tokens *tokens);
 const char *sks_tokens_uri(const struct sks_tokens *tokens, size_t i);
@@ -48,6 +54,10 @@ const char *sks_tokens_uri(const struct sks_tokens *tokens, size_t i);
  * that, whatever its URI was when the credential was made.
  */
 struct hsm_token *sks_tokens_get(struct sks_tokens *tokens, const char *uri);
+
+/** Why the token of that URI, as above, signs nothing now, for those it signs for: a static text
+ * that names no token. NULL: it does. */
+const char *sks_tokens_fault(struct sks_tokens *tokens, const char *uri);
 
 /** True while one of them at least serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);

@@ -20,6 +20,7 @@
 #define SKS_TRUST_CRL_EVERY_S  300 /* and the CRL: how long a revocation takes to be heard of */
 
 #define SKS_TRUST_VERDICTS 20000 /* on chains, kept while list, CRL and certificates last */
+#define SKS_TRUST_UNUSED_S 21600 /* and while somebody asks for them once in so long */
 
 struct sks_trust;
 
@@ -29,7 +30,7 @@ struct sks_trust_config {
     const char *ca_list_url;
     const char *crl_url;
     const char *dir; /* where list and CRL are kept; NULL: in memory only */
-    unsigned list_every_s, crl_every_s; /* 0: the defaults above */
+    unsigned list_every_s, crl_every_s, unused_s; /* 0: the defaults above */
     const struct certs_path_policy *policy; /* copied; its store is borrowed; NULL: the default */
 };
 
@@ -57,7 +58,7 @@ sks_trust_fixed(const struct certs_chain *anchors, const uint8_t *crl, size_t cr
  * their life if that is less; what came from the directory is fetched anew at
  * the first call. What the STI-PA has not changed since (ETag) is not sent again.
  * Failures are logged, the first is returned; what was good is kept. Calls to
- * sks_trust_check() do not wait.
+ * sks_trust_check() do not wait. Verdicts that nobody asks for are forgotten.
  *
  * @retval HSM_ERR_BUSY       the STI-PA could not be asked
  * @retval HSM_ERR_UNTRUSTED  what it gave is not good, or older than what it gave before

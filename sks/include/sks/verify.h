@@ -75,7 +75,9 @@ struct sks_call {
     const char *const *resource_priority; /* values of Resource-Priority (RFC 4412) */
     size_t resource_priority_count; /* 0: not known, nothing is compared */
     const char *priority; /* Priority (RFC 3261 section 20.26); NULL: not known */
-    const json_t *mky; /* fingerprints of the SDP, as the claim has them; NULL: not known */
+    /* Fingerprints of the SDP, objects of alg and dig in any order, dig in either case and with or
+     * without colons; NULL: not known. */
+    const json_t *mky;
 
     /** Called once when a chain that was not at hand has come or cannot be had. NULL: the call may
      *  wait for it. */
@@ -148,7 +150,7 @@ struct sks_judged {
     enum sks_rcd rcd;
     struct sks_verification verification; /* of a div: of its link in the chain, too */
     json_t *claims; /* its payload; NULL when it cannot be read */
-    char *signature; /* "..SIGNATURE": the compact form (RFC 8225 section 7); NULL likewise */
+    char *signature; /* "..SIGNATURE": the compact form (RFC 8225 section 7); NULL: none of ES256 */
 };
 
 /** The verdicts on all Identity headers of a call, in their order. */

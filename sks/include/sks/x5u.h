@@ -29,7 +29,8 @@
 #define SKS_X5U_TIMEOUT_MS     4000 /* for one fetch */
 #define SKS_X5U_QUEUE_MS       2000 /* nobody waits longer for a fetch to begin */
 #define SKS_X5U_CACHE_MAX      10000 /* chains kept; then the one not used for longest goes */
-#define SKS_X5U_OCTETS_MAX     33554432 /* the same, of their PEM: in memory five times as much */
+#define SKS_X5U_OCTETS_MAX     33554432 /* the same, of their PEM: in memory ten times as much */
+#define SKS_X5U_UNUSED_S       21600 /* one that no call has named for so long goes, too */
 #define SKS_X5U_CACHE_S        86400 /* fresh at least this long (ATIS-1000074: 24 h) */
 #define SKS_X5U_STALE_S        86400 /* used so much longer while it cannot be had anew */
 #define SKS_X5U_NEGATIVE_S     10 /* a failed fetch is not repeated for this long; */
@@ -43,6 +44,7 @@ struct sks_x5u_config {
     const unsigned *ports; /* besides 443 and 8443; at most 16, ends with 0; NULL: none; copied */
     bool private_addresses; /* fetch from special addresses too: labs and tests */
     size_t chains_max, octets_max; /* 0: SKS_X5U_CACHE_MAX, SKS_X5U_OCTETS_MAX */
+    unsigned unused_s; /* 0: SKS_X5U_UNUSED_S */
     unsigned queue_ms; /* 0: SKS_X5U_QUEUE_MS */
     struct hsm_metrics *metrics; /* borrowed; NULL: nobody wants to know how long fetches take */
 };
@@ -88,8 +90,8 @@ void sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url);
 HSM_MUST_CHECK enum hsm_status sks_x5u_preload(struct sks_x5u_cache *cache, const char *url,
                                                struct hsm_reason *why);
 
-/** Ask anew for what has become stale, and forget what has ended; call every minute. Does not
- *  wait. */
+/** Ask anew for what has become stale, and forget what has ended or has not been asked for; call
+ *  every minute. Does not wait. */
 void sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now);
 
 /* Since the cache was made, but for the last two. */
