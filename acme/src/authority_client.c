@@ -14,9 +14,9 @@
 #include <acme/authority_token.h>
 #include <acme/base64url.h>
 #include <acme/json.h>
-#include <acme/time.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
+#include <hsm/time.h>
 
 #define TIMEOUT_MS       30000
 #define REVOCATION_MS    5000 /* of a request to revoke: it is made between other work */
@@ -362,10 +362,10 @@ revocation_text(const struct acme_authority_revocation *revocation)
     size_t len =
         revocation->serial_len < CERTS_SERIAL_MAX ? revocation->serial_len : CERTS_SERIAL_MAX;
     char serial[HSM_HEX_LEN(CERTS_SERIAL_MAX) + 1];
-    char not_after[ACME_TIME_LEN + 1];
+    char not_after[HSM_TIME_LEN + 1];
 
     hsm_hex_put(revocation->serial, len, serial);
-    acme_time_format(revocation->not_after, not_after);
+    hsm_time_format(revocation->not_after, not_after);
     if (issuer != NULL)
         body = json_pack("{s:s, s:s, s:i, s:s, s:s*, s:s*}", "issuer", issuer, "serial", serial,
                          "reason", revocation->reason, "requester", revocation->requester,

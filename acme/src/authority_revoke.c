@@ -17,13 +17,13 @@
 
 #include <acme/base64url.h>
 #include <acme/events.h>
-#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #include "authority_internal.h"
 
@@ -167,7 +167,7 @@ parse_not_after(const json_t *body, struct plea *plea, struct hsm_reason *why)
 
     if (st != HSM_OK || text == NULL)
         return st;
-    if (acme_time_parse(text, &plea->not_after) != HSM_OK || plea->not_after <= 0)
+    if (hsm_time_parse(text, &plea->not_after) != HSM_OK || plea->not_after <= 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "notAfter: not a time of RFC 3339");
     return HSM_OK;
 }
@@ -493,7 +493,7 @@ authority_revoke(struct acme_authority *authority, const struct acme_http_reques
 static void
 show_request(const struct acme_rows *rows, FILE *to)
 {
-    char serial[2 * CERTS_SERIAL_MAX + 1] = "", when[ACME_TIME_LEN + 1];
+    char serial[2 * CERTS_SERIAL_MAX + 1] = "", when[HSM_TIME_LEN + 1];
     DEFER(X509_NAME_free) X509_NAME *name = NULL;
     DEFER(free) char *issuer = NULL;
     size_t issuer_len, len;
@@ -504,7 +504,7 @@ show_request(const struct acme_rows *rows, FILE *to)
         issuer = certs_name_text(name);
     if (octets != NULL && len <= CERTS_SERIAL_MAX)
         hsm_hex_put(octets, len, serial);
-    acme_time_format((time_t)acme_rows_int(rows, 6), when);
+    hsm_time_format((time_t)acme_rows_int(rows, 6), when);
     fprintf(to, "%" PRId64 "  %s  %s  serial %s  %s  of %s  asked by account %s: %s\n",
             acme_rows_int(rows, 0), acme_rows_text(rows, 1), when, serial,
             certs_crl_reason_text((int)acme_rows_int(rows, 4)), issuer != NULL ? issuer : "?",

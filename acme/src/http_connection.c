@@ -615,12 +615,8 @@ make_connection(struct http_connection *connection, struct http_server *server, 
     connection->peer.uid = -1;
     connection->peer.is_local = server->is_unix;
     http_parser_reset(&connection->parser);
-    if (server->tls != NULL) {
-        connection->ssl = SSL_new(server->tls);
-        if (connection->ssl == NULL || SSL_set_fd(connection->ssl, fd) != 1)
-            return false;
-        SSL_set_accept_state(connection->ssl);
-    }
+    if (server->tls != NULL && !http_stream_begin(connection, server->tls))
+        return false;
     return event_assign(&connection->readable, base, fd, EV_READ | EV_PERSIST, on_readable,
                         connection) == 0 &&
            event_assign(&connection->writable, base, fd, EV_WRITE, on_writable, connection) == 0;

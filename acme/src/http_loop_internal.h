@@ -61,6 +61,7 @@ struct http_connection {
     struct http_server *server;
     int fd; /* -1: it is closed, and stays for the sake of its call */
     SSL *ssl; /* NULL: none */
+    unsigned key_updates; /* that came over it */
     struct event readable, writable;
     bool is_reading; /* `readable` is waited for */
     bool is_broken; /* nothing can be told the peer any more */
@@ -201,6 +202,8 @@ void http_peer_forget(struct http_peer *peer);
 #define HTTP_STREAM_WAITS 0
 #define HTTP_STREAM_ENDED (-1) /* the peer has nothing more to say, or something broke */
 
+/** TLS over the connection's socket; false: no memory. */
+bool http_stream_begin(struct http_connection *connection, SSL_CTX *tls);
 /** Octets that were read, HTTP_STREAM_WAITS or HTTP_STREAM_ENDED. The TLS handshake is made by the
  *  way, and may want the socket to be writable: then `writable` is waited for. */
 ssize_t http_stream_read(struct http_connection *connection, char *to, size_t size);

@@ -10,6 +10,7 @@
 #include <acme/json.h>
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
@@ -20,14 +21,14 @@ json_t *
 acme_challenge_object(const struct acme_server *server,
                       const struct acme_challenge_state *challenge)
 {
-    char url[ACME_URL_MAX + 1], time[ACME_TIME_LEN + 1];
+    char url[ACME_URL_MAX + 1], time[HSM_TIME_LEN + 1];
     json_t *object;
 
     acme_server_url(server, "chall", challenge->id, NULL, url);
     object = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", "tkauth-01", "tkauth-type", "atc",
                        "url", url, "status", challenge->status, "token", challenge->token);
     if (object != NULL && challenge->validated != 0) {
-        acme_time_format(challenge->validated, time);
+        hsm_time_format(challenge->validated, time);
         if (json_object_set_new(object, "validated", json_string(time)) != 0)
             goto failed;
     }

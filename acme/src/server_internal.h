@@ -21,6 +21,8 @@
 #include <certs/issue.h>
 #include <hsm/defer.h>
 
+#include "address_internal.h"
+
 #define ACME_BASE_URL_MAX 256 /* characters */
 #define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
 #define ACME_ID_LEN       22 /* base64url of 16 random octets: not to be guessed */
@@ -254,9 +256,6 @@ void acme_external_used(const struct acme_server *server, const char *id);
 HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
                                                const char *whom, unsigned per_hour, time_t now,
                                                time_t *wait_s);
-#define ACME_ADDRESS_MAX 63 /* characters */
-/** Whom to count for an address: itself, of IPv6 its /64. */
-void acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1]);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
 HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now);

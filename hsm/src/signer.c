@@ -80,6 +80,7 @@ hsm_signer_unref(struct hsm_signer *signer)
         hsm_signer_unref(signer->further[i]);
     free(signer->lanes);
     hsm_es256_verifier_free(signer->verifier);
+    hsm_journal_key_done(slot->journal, signer->journal_key);
     EVP_PKEY_free(signer->public_key);
     free(signer);
     hsm_slot_unref(slot);

@@ -20,10 +20,10 @@
 #include <acme/authority.h>
 #include <acme/authority_client.h>
 #include <acme/base64url.h>
-#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <certs/issue.h>
+#include <hsm/time.h>
 
 #include "pa_fixture.h"
 #include "postgres.h"
@@ -240,9 +240,9 @@ ask(const char *user, json_t *plea)
 static json_t *
 with_end(json_t *plea, time_t not_after)
 {
-    char text[ACME_TIME_LEN + 1];
+    char text[HSM_TIME_LEN + 1];
 
-    acme_time_format(not_after, text);
+    hsm_time_format(not_after, text);
     json_object_set_new(plea, "notAfter", json_string(text));
     return plea;
 }

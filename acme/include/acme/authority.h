@@ -45,6 +45,7 @@
 #define ACME_AUTHORITY_ID_MAX           64 /* characters of an account id: letters, digits, "-._~" */
 #define ACME_AUTHORITY_USER_MAX         128 /* octets of a user name; more: 400 */
 #define ACME_AUTHORITY_FAILURES_MAX     10 /* wrong passwords of one user in the time below: 429 */
+#define ACME_AUTHORITY_GUESSES_MAX      40 /* of any users from one address, of IPv6 from a /64: 429 */
 #define ACME_AUTHORITY_FAILURES_S       300 /* seconds */
 #define ACME_AUTHORITY_MAX_AGE_S        300 /* seconds that list and CRL may be cached at most */
 #define ACME_AUTHORITY_CRL_PATH         "/download/v1/crl"
