@@ -164,20 +164,18 @@ a_key_that_is_gone_already_is_gone(void **state)
     assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, 4711, &why), HSM_ERR_NOT_FOUND);
 }
 
-/* An STI-CR with one chain; its x5u: free() it. */
-static char *
-publish_one(struct sks_repository **repository)
+/* An STI-CR with one chain; free() its x5u. */
+static void
+publish_one(struct sks_repository **repository, char **x5u)
 {
     char dir[512];
     struct certs_chain *chain = NULL;
-    char *x5u = NULL;
 
     snprintf(dir, sizeof(dir), "%s/cr", softhsm_dir());
     assert_int_equal(certs_chain_read(data_path("self/sti-ca-root.cert.pem"), &chain), HSM_OK);
     assert_int_equal(sks_repository_open(dir, "https://cr.example/sp", repository), HSM_OK);
-    assert_int_equal(sks_repository_publish(*repository, chain, &x5u), HSM_OK);
+    assert_int_equal(sks_repository_publish(*repository, chain, x5u), HSM_OK);
     certs_chain_free(chain);
-    return x5u;
 }
 
 static bool
@@ -194,14 +192,16 @@ what_was_destroyed_long_ago_is_forgotten_with_its_chain(void **state)
 {
     const struct sks_renewal renewal = {.due = 7};
     struct sks_lifecycle forgetting = world.lifecycle;
-    char *x5u = publish_one(&forgetting.repository);
-    int64_t id = add(x5u, SKS_RETIRED, "pkcs11:object=never-made");
     int64_t others = add("https://cr.elsewhere.example/x.pem", SKS_DESTROYED, "pkcs11:object=none");
     int64_t retired = add("kept-as-well", SKS_RETIRED, "pkcs11:object=nobody");
     struct sks_credential gone;
     struct sks_renewal read;
+    char *x5u = NULL;
+    int64_t id;
 
     (void)state;
+    publish_one(&forgetting.repository, &x5u);
+    id = add(x5u, SKS_RETIRED, "pkcs11:object=never-made");
     forgetting.destroyed_s = DAY;
     assert_int_equal(sks_catalogue_renewal_put(world.catalogue, id, &renewal), HSM_OK);
     assert_int_equal(sks_catalogue_forget(world.catalogue, id), HSM_ERR_USAGE);
