@@ -1,11 +1,15 @@
-/* common.c - what sti-ca and sti-pa have in common besides their tables of options. */
+/* common.c - what sti-ca and sti-pa have in common: programs with a daemon and a store. */
 #include "common.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <acme/events.h>
+#include <hsm/defer.h>
 
 #define EVENTS_SHOWN 100 /* if nothing is said */
+
+DEFINE_DEFER(struct acme_store, acme_store_close)
 
 void
 print_keys(const struct acme_config_key *keys)
@@ -15,30 +19,73 @@ print_keys(const struct acme_config_key *keys)
                key->fallback != NULL ? key->fallback : "", key->help);
 }
 
-enum hsm_status
-serve(const struct acme_daemon_program *program, const char *path, void *config,
-      enum hsm_status (*check)(const void *config))
+/* ---- serve ---- */
+
+static enum hsm_status
+serve(const struct common_arguments *arguments, void *config)
 {
-    enum hsm_status st = program->read(path, config);
+    const struct acme_daemon_program *daemon = this_program.daemon;
+    enum hsm_status st = daemon->read(arguments->config, config);
 
     if (st == HSM_OK)
-        st = acme_daemon_log(program->name, config); /* its first member */
+        st = acme_daemon_log(daemon->name, config); /* its first member */
     if (st != HSM_OK)
         return st;
-    if (check == NULL)
-        return acme_daemon_supervise(program, path, config, NULL);
-    st = check(config);
+    if (!arguments->check)
+        return acme_daemon_supervise(daemon, arguments->config, config, NULL);
+    st = this_program.check(config);
     if (st == HSM_OK)
-        printf("%s: good\n", path);
+        printf("%s: good\n", arguments->config);
     return st;
 }
 
 enum hsm_status
-show_events(const struct option_table *table, struct acme_store *store, const char *last, bool json)
+run_serve(const void *command_line)
 {
-    long long count = EVENTS_SHOWN;
+    void *config = calloc(1, this_program.daemon->config_size);
+    enum hsm_status st = config != NULL ? serve(command_line, config) : HSM_ERR_NOMEM;
 
-    if (last != NULL && !options_count(last, ACME_EVENTS_SHOWN_MAX, &count))
-        return options_refuse(table, "--last is not a number from 1 to 100000");
-    return acme_events_show(store, count, json, stdout);
+    if (config != NULL)
+        this_program.daemon->clear(config);
+    free(config);
+    return st;
+}
+
+/* ---- the store ---- */
+
+static enum hsm_status
+open_store_of(const struct common_arguments *arguments, void *config, struct acme_store **out)
+{
+    enum hsm_status st = acme_config_read(arguments->config, this_program.keys, config);
+    char *const *place = (char *const *)((char *)config + this_program.store_offset);
+
+    return st == HSM_OK ? acme_store_open(*place, this_program.migrations, out) : st;
+}
+
+enum hsm_status
+open_store(const void *command_line, void *config, struct acme_store **out)
+{
+    void *own = config == NULL ? calloc(1, this_program.daemon->config_size) : NULL;
+    enum hsm_status st = HSM_ERR_NOMEM;
+
+    if (config != NULL || own != NULL)
+        st = open_store_of(command_line, config != NULL ? config : own, out);
+    if (own != NULL)
+        this_program.daemon->clear(own);
+    free(own);
+    return st;
+}
+
+enum hsm_status
+run_events(const void *command_line)
+{
+    const struct common_arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long count = EVENTS_SHOWN;
+    enum hsm_status st;
+
+    if (arguments->last != NULL && !options_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &count))
+        return options_refuse(this_program.options, "--last is not a number from 1 to 100000");
+    st = open_store(command_line, NULL, &store);
+    return st == HSM_OK ? acme_events_show(store, count, arguments->json, stdout) : st;
 }

@@ -1,10 +1,11 @@
 /*
- * common.h - what sti-ca and sti-pa have in common besides their tables of options.
+ * common.h - what sti-ca and sti-pa have in common: programs with a daemon and a store.
  */
 #ifndef STI_ACME_COMMON_H
 #define STI_ACME_COMMON_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <acme/config.h>
 #include <acme/daemon.h>
@@ -13,20 +14,40 @@
 
 #include "options.h"
 
+/** What the command line says to commands that both have; the first member of the program's struct
+ *  arguments, `common`. */
+struct common_arguments {
+    const char *config;
+    const char *last;
+    bool check, json;
+};
+
+#define COMMON_OPTIONS                                                                             \
+    TEXT_OPTION("config", common.config), TEXT_OPTION("last", common.last),                        \
+        SWITCH_OPTION("check", common.check), SWITCH_OPTION("json", common.json)
+
+/** What a program says of itself. */
+struct store_program {
+    const struct acme_daemon_program *daemon;
+    enum hsm_status (*check)(const void *config); /* opens and closes everything */
+    const struct acme_config_key *keys; /* of its configuration */
+    size_t store_offset; /* of the store's place in its struct */
+    const char *const *migrations; /* of the store */
+    const struct option_table *options;
+};
+
+extern const struct store_program this_program;
+
 /** For --help: a line for each key of the configuration. */
 void print_keys(const struct acme_config_key *keys);
 
-/**
- * The command serve: read the configuration, then serve, or only open what it names.
- *
- * @param config  a zeroed struct of the program's
- * @param check   opens and closes everything; NULL: serve
- */
-enum hsm_status serve(const struct acme_daemon_program *program, const char *path, void *config,
-                      enum hsm_status (*check)(const void *config));
+/** Open the store of the configuration that --config names.
+ *  @param config  a zeroed struct of the program's, receives the configuration; NULL: not wanted */
+HSM_MUST_CHECK enum hsm_status open_store(const void *command_line, void *config,
+                                          struct acme_store **out);
 
-/** The command events. @param last  of the command line; NULL: 100 */
-enum hsm_status show_events(const struct option_table *table, struct acme_store *store,
-                            const char *last, bool json);
+/** The commands. */
+enum hsm_status run_serve(const void *command_line);
+enum hsm_status run_events(const void *command_line);
 
 #endif

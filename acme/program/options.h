@@ -25,6 +25,20 @@ struct option_row {
     size_t list_max;
 };
 
+/* Rows whose member is one of the program's struct arguments. */
+#define TEXT_OPTION(name, member)                                                                  \
+    {                                                                                              \
+        name, OPTION_TEXT, offsetof(struct arguments, member), 0                                   \
+    }
+#define SWITCH_OPTION(name, member)                                                                \
+    {                                                                                              \
+        name, OPTION_SWITCH, offsetof(struct arguments, member), 0                                 \
+    }
+#define LIST_OPTION(name, member, list_max)                                                        \
+    {                                                                                              \
+        name, OPTION_LIST, offsetof(struct arguments, member), list_max                            \
+    }
+
 struct option_command {
     const char *words; /* "serve", "account add", "ca account add" */
     const char *options; /* that it takes, separated by blanks; "config!" cannot be left out */
@@ -39,6 +53,13 @@ struct option_table {
     const struct option_command *commands;
     size_t command_count;
 };
+
+/* The initializer of a table of two arrays. */
+#define OPTION_TABLE(program, help, rows, commands)                                                \
+    {                                                                                              \
+        program, help, rows, sizeof(rows) / sizeof((rows)[0]), commands,                           \
+            sizeof(commands) / sizeof((commands)[0])                                               \
+    }
 
 /**
  * Harden the process, find the command that argv names, read its options, run it.

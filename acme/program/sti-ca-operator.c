@@ -11,8 +11,6 @@
 #include <hsm/log.h>
 #include <hsm/secret.h>
 
-#include "common.h"
-
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
@@ -25,7 +23,7 @@ run_participant_set(const void *command_line)
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
+    enum hsm_status st = open_store(arguments, &config, &store);
 
     if (st == HSM_OK)
         st = acme_server_participant_set(store, arguments->spc, arguments->organization,
@@ -42,9 +40,8 @@ run_participant_set(const void *command_line)
 enum hsm_status
 run_participant_list(const void *command_line)
 {
-    CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(command_line, &config, &store);
+    enum hsm_status st = open_store(command_line, NULL, &store);
 
     return st == HSM_OK ? acme_server_participants_show(store, stdout) : st;
 }
@@ -53,9 +50,8 @@ enum hsm_status
 run_participant_remove(const void *command_line)
 {
     const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_server_participant_remove(store, arguments->spc);
@@ -71,9 +67,8 @@ run_participant_remove(const void *command_line)
 enum hsm_status
 run_account_list(const void *command_line)
 {
-    CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(command_line, &config, &store);
+    enum hsm_status st = open_store(command_line, NULL, &store);
 
     return st == HSM_OK ? acme_server_accounts_show(store, stdout) : st;
 }
@@ -82,9 +77,8 @@ enum hsm_status
 run_account_revoke(const void *command_line)
 {
     const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_server_account_revoke(store, arguments->id);
@@ -103,7 +97,7 @@ run_eab_add(const void *command_line)
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
+    enum hsm_status st = open_store(arguments, &config, &store);
 
     if (st != HSM_OK)
         return st;
@@ -124,7 +118,7 @@ run_eab_list(const void *command_line)
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
+    enum hsm_status st = open_store(arguments, &config, &store);
 
     if (st == HSM_OK)
         st = acme_store_query(store, &rows,
@@ -143,7 +137,7 @@ run_eab_remove(const void *command_line)
     const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
+    enum hsm_status st = open_store(arguments, &config, &store);
 
     if (st == HSM_OK)
         st = acme_server_external_remove(store, config.external_accounts, arguments->id);
@@ -163,7 +157,7 @@ run_web_user_add(const void *command_line)
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
+    enum hsm_status st = open_store(arguments, &config, &store);
 
     if (st == HSM_OK)
         st = hsm_secret_from(arguments->password_source, "Password of the operator: ", &password);
@@ -185,9 +179,8 @@ run_web_user_add(const void *command_line)
 enum hsm_status
 run_web_user_list(const void *command_line)
 {
-    CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(command_line, &config, &store);
+    enum hsm_status st = open_store(command_line, NULL, &store);
 
     return st == HSM_OK ? acme_server_web_users_show(store, stdout) : st;
 }
@@ -196,9 +189,8 @@ enum hsm_status
 run_web_user_remove(const void *command_line)
 {
     const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_server_web_user_remove(store, arguments->user);
@@ -240,23 +232,10 @@ run_revoke(const void *command_line)
 
     if (end != NULL && (end == arguments->reason || *end != '\0' || reason < 0 || reason > 6))
         return options_refuse(&ca_options, "--reason is not 0 to 6");
-    st = ca_open_store(arguments, &config, &store);
+    st = open_store(arguments, &config, &store);
     if (st != HSM_OK)
         return st;
     if (config.revocation_url == NULL)
         hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
     return revoke_by_serial(store, arguments->serial, reason);
-}
-
-/* ---- events ---- */
-
-enum hsm_status
-run_events(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = ca_open_store(arguments, &config, &store);
-
-    return st == HSM_OK ? show_events(&ca_options, store, arguments->last, arguments->json) : st;
 }

@@ -189,38 +189,30 @@ ca_config_clear(struct config *config)
 
 /* ---- command line ---- */
 
-#define TEXT(option, member)                                                                       \
-    {                                                                                              \
-        option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
-    }
-
 static const struct option_row option_rows[] = {
-    TEXT("dir", dir),
-    TEXT("token", token),
-    TEXT("module", module),
-    TEXT("pin-source", pin_source),
-    TEXT("organization", organization),
-    TEXT("country", country),
-    TEXT("address", address),
-    TEXT("base-url", base_url),
-    TEXT("pa-anchor", pa_anchor),
-    TEXT("crl-url", crl_url),
-    TEXT("crl-issuer-cert", crl_issuer_cert),
-    TEXT("tls-ca", tls_ca),
-    TEXT("revocation-url", revocation_url),
-    TEXT("pa-user", pa_user),
-    TEXT("pa-password-source", pa_password_source),
-    TEXT("config", config),
-    TEXT("spc", spc),
-    TEXT("serial", serial),
-    TEXT("reason", reason),
-    TEXT("id", id),
-    TEXT("last", last),
-    TEXT("user", user),
-    TEXT("password-source", password_source),
-    {"authority", OPTION_LIST, offsetof(struct arguments, authorities), AUTHORITIES_MAX},
-    {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
-    {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
+    COMMON_OPTIONS,
+    TEXT_OPTION("dir", dir),
+    TEXT_OPTION("token", token),
+    TEXT_OPTION("module", module),
+    TEXT_OPTION("pin-source", pin_source),
+    TEXT_OPTION("organization", organization),
+    TEXT_OPTION("country", country),
+    TEXT_OPTION("address", address),
+    TEXT_OPTION("base-url", base_url),
+    TEXT_OPTION("pa-anchor", pa_anchor),
+    TEXT_OPTION("crl-url", crl_url),
+    TEXT_OPTION("crl-issuer-cert", crl_issuer_cert),
+    TEXT_OPTION("tls-ca", tls_ca),
+    TEXT_OPTION("revocation-url", revocation_url),
+    TEXT_OPTION("pa-user", pa_user),
+    TEXT_OPTION("pa-password-source", pa_password_source),
+    TEXT_OPTION("spc", spc),
+    TEXT_OPTION("serial", serial),
+    TEXT_OPTION("reason", reason),
+    TEXT_OPTION("id", id),
+    TEXT_OPTION("user", user),
+    TEXT_OPTION("password-source", password_source),
+    LIST_OPTION("authority", authorities, AUTHORITIES_MAX),
 };
 
 static const char help_text[] =
@@ -475,23 +467,6 @@ check(const void *config)
     return ca_open(config, true, &ca);
 }
 
-static enum hsm_status
-run_serve(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-
-    return serve(&program, arguments->config, &config, arguments->check ? check : NULL);
-}
-
-enum hsm_status
-ca_open_store(const struct arguments *arguments, struct config *config, struct acme_store **store)
-{
-    enum hsm_status st = acme_config_read(arguments->config, config_keys, config);
-
-    return st == HSM_OK ? acme_store_open(config->store, acme_server_migrations, store) : st;
-}
-
 static const struct option_command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country address! base-url! pa-anchor! authority!"
@@ -513,13 +488,15 @@ static const struct option_command commands[] = {
     {"web user remove", "config! user!", run_web_user_remove},
 };
 
-const struct option_table ca_options = {
-    .program = PROGRAM,
-    .help = print_help,
-    .rows = option_rows,
-    .row_count = sizeof(option_rows) / sizeof(option_rows[0]),
-    .commands = commands,
-    .command_count = sizeof(commands) / sizeof(commands[0]),
+const struct option_table ca_options = OPTION_TABLE(PROGRAM, print_help, option_rows, commands);
+
+const struct store_program this_program = {
+    .daemon = &program,
+    .check = check,
+    .keys = config_keys,
+    .store_offset = offsetof(struct config, store),
+    .migrations = acme_server_migrations,
+    .options = &ca_options,
 };
 
 int

@@ -11,6 +11,7 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
+#include "common.h"
 #include "options.h"
 
 #define PROGRAM         "sti-ca"
@@ -25,13 +26,13 @@
 
 /** What it said; texts are borrowed from argv. */
 struct arguments {
+    struct common_arguments common;
     const char *dir, *token, *module, *pin_source;
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca;
     const char *revocation_url, *pa_user, *pa_password_source;
-    const char *config, *spc, *serial, *reason, *id, *last, *user, *password_source;
+    const char *spc, *serial, *reason, *id, *user, *password_source;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
-    bool check, json;
 };
 
 extern const struct option_table ca_options;
@@ -57,10 +58,6 @@ void ca_config_clear(struct config *config);
 
 #define CONFIG __attribute__((cleanup(ca_config_clear))) struct config
 
-/** Read the configuration that --config names, open its store. */
-HSM_MUST_CHECK enum hsm_status ca_open_store(const struct arguments *arguments,
-                                             struct config *config, struct acme_store **store);
-
 /** The command init. */
 enum hsm_status run_init(const void *command_line);
 
@@ -77,6 +74,5 @@ enum hsm_status run_web_user_add(const void *command_line);
 enum hsm_status run_web_user_list(const void *command_line);
 enum hsm_status run_web_user_remove(const void *command_line);
 enum hsm_status run_revoke(const void *command_line);
-enum hsm_status run_events(const void *command_line);
 
 #endif

@@ -15,8 +15,6 @@
 #include <hsm/log.h>
 #include <hsm/secret.h>
 
-#include "common.h"
-
 #define PASSWORD_LEN 16 /* random octets of a generated password */
 #define KEY_DAYS     365 /* that an API key is good for, if nothing is said */
 #define REASON_MAX   10 /* RFC 5280 section 5.3.1 */
@@ -77,7 +75,7 @@ with_password(const struct arguments *arguments,
 
     if ((arguments->password_source == NULL) == (arguments->generate_password == NULL))
         return pa_usage("one of --password-source and --generate-password is wanted");
-    st = pa_open_store(arguments, &store);
+    st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = read_password(arguments, &password);
     return st == HSM_OK ? use(arguments, store, password) : st;
@@ -130,7 +128,7 @@ run_account_list(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     return st == HSM_OK ? acme_authority_accounts_show(store, stdout) : st;
 }
@@ -149,7 +147,7 @@ run_ca_add(const void *command_line)
         hsm_log(HSM_LOG_ERROR, "%s: not exactly one certificate", arguments->root);
         return HSM_ERR_MALFORMED;
     }
-    st = pa_open_store(arguments, &store);
+    st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_ca_add(store, certs_chain_get(root, 0));
     if (st == HSM_ERR_EXISTS)
@@ -164,7 +162,7 @@ run_ca_remove(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_authority_ca_remove(store, arguments->sha256, arguments->reason);
@@ -180,7 +178,7 @@ run_ca_list(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     return st == HSM_OK ? acme_authority_cas_show(store, stdout) : st;
 }
@@ -194,7 +192,7 @@ run_ca_account_extend(const void *command_line)
     enum hsm_status st = certs_chain_read(arguments->chain, &chain);
 
     if (st == HSM_OK)
-        st = pa_open_store(arguments, &store);
+        st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_ca_account_extend(store, arguments->id, chain);
     if (st == HSM_ERR_NOT_FOUND)
@@ -214,7 +212,7 @@ run_revocation_list(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     return st == HSM_OK ? acme_authority_revocations_show(store, stdout) : st;
 }
@@ -233,7 +231,7 @@ run_revocation_add(const void *command_line)
         return pa_usage("--reason is not a number from 0 to 10");
     st = certs_chain_read(arguments->certificate, &chain);
     if (st == HSM_OK)
-        st = pa_open_store(arguments, &store);
+        st = open_store(arguments, NULL, &store);
     if (st != HSM_OK)
         return st;
     st = acme_authority_revocation_add(store, certs_chain_get(chain, 0), (int)reason, time(NULL));
@@ -260,7 +258,7 @@ decide(const struct arguments *arguments, bool approve)
 
     if (*arguments->id == '\0' || *end != '\0')
         return pa_usage("--id is not a number of revocation list");
-    st = pa_open_store(arguments, &store);
+    st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_revocation_decide(store, id, approve, time(NULL));
     if (st == HSM_ERR_NOT_FOUND)
@@ -289,7 +287,7 @@ run_account_suspend(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_suspend(store, arguments->id, arguments->reason);
@@ -301,7 +299,7 @@ run_account_reinstate(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_reinstate(store, arguments->id);
@@ -313,7 +311,7 @@ run_account_bind(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_bind(store, arguments->id, arguments->client);
@@ -330,7 +328,7 @@ run_account_limit(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_limit(store, arguments->id, arguments->from);
@@ -344,7 +342,7 @@ run_account_spc(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     if (st == HSM_OK)
         st = acme_authority_account_spcs(store, arguments->id, arguments->spcs, arguments->ca);
@@ -378,7 +376,7 @@ run_account_key_add(const void *command_line)
 
     if (arguments->days != NULL && !options_count(arguments->days, INT_MAX, &days))
         return pa_usage("--days is not a number from 1 on");
-    st = pa_open_store(arguments, &store);
+    st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_api_key_add(store, arguments->id, arguments->file, (unsigned)days, &id);
     if (st == HSM_ERR_NOT_FOUND)
@@ -393,7 +391,7 @@ run_account_key_list(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     return st == HSM_OK ? acme_authority_api_keys_show(store, stdout) : st;
 }
@@ -408,7 +406,7 @@ run_account_key_revoke(const void *command_line)
 
     if (!options_count(arguments->number, LLONG_MAX, &number))
         return pa_usage("--number is not a number of account key list");
-    st = pa_open_store(arguments, &store);
+    st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_api_key_revoke(store, number);
     if (st == HSM_ERR_NOT_FOUND)
@@ -416,16 +414,4 @@ run_account_key_revoke(const void *command_line)
     if (st == HSM_OK)
         printf("API key %lld: revoked\n", number);
     return st;
-}
-
-/* ---- events ---- */
-
-enum hsm_status
-run_events(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = pa_open_store(arguments, &store);
-
-    return st == HSM_OK ? show_events(&pa_options, store, arguments->last, arguments->json) : st;
 }

@@ -50,7 +50,7 @@ struct config {
     struct acme_daemon_config daemon;
     char *store, *policy;
     char *signer_key, *signer_chain, *crl_key, *crl_chain;
-    long token_lifetime_s, session_lifetime_s, list_lifetime_s, crl_lifetime_s;
+    long token_lifetime_s, session_lifetime_s, list_lifetime_s, crl_lifetime_s, entry_days;
     long tokens_per_hour;
 };
 
@@ -91,6 +91,9 @@ static const struct acme_config_key config_keys[] = {
                "seconds until a trusted-CA list expires; it is signed anew at half of them"),
     PA_SECONDS(crl_lifetime_s, "crl-lifetime-s", 120, 31622400, "172800",
                "seconds from a CRL to its nextUpdate; it is signed anew at half of them"),
+    {"pa", "crl-entry-days", ACME_CONFIG_NUMBER, offsetof(struct config, entry_days), false, 1,
+     36525, "9132",
+     "days that an entry stays on the CRL if it is not known when its certificate ends"},
     {.section = NULL},
 };
 
@@ -114,50 +117,34 @@ config_read(const char *path, void *config)
     return st;
 }
 
-static void
-config_clear_it(struct config *config)
-{
-    config_clear(config);
-}
-
-#define CONFIG __attribute__((cleanup(config_clear_it))) struct config
-
 /* ---- command line ---- */
 
-#define TEXT(option, member)                                                                       \
-    {                                                                                              \
-        option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
-    }
-
 static const struct option_row option_rows[] = {
-    TEXT("dir", dir),
-    TEXT("token", token),
-    TEXT("module", module),
-    TEXT("pin-source", pin_source),
-    TEXT("organization", organization),
-    TEXT("country", country),
-    TEXT("address", address),
-    TEXT("base-url", base_url),
-    TEXT("config", config),
-    TEXT("id", id),
-    TEXT("user", user),
-    TEXT("password-source", password_source),
-    TEXT("generate-password", generate_password),
-    TEXT("root", root),
-    TEXT("chain", chain),
-    TEXT("certificate", certificate),
-    TEXT("sha256", sha256),
-    TEXT("reason", reason),
-    TEXT("client", client),
-    TEXT("file", file),
-    TEXT("days", days),
-    TEXT("number", number),
-    TEXT("last", last),
-    {"from", OPTION_LIST, offsetof(struct arguments, from), PREFIXES_MAX},
-    {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
-    {"spc", OPTION_LIST, offsetof(struct arguments, spcs), SPCS_MAX},
-    {"ca", OPTION_SWITCH, offsetof(struct arguments, ca), 0},
-    {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
+    COMMON_OPTIONS,
+    TEXT_OPTION("dir", dir),
+    TEXT_OPTION("token", token),
+    TEXT_OPTION("module", module),
+    TEXT_OPTION("pin-source", pin_source),
+    TEXT_OPTION("organization", organization),
+    TEXT_OPTION("country", country),
+    TEXT_OPTION("address", address),
+    TEXT_OPTION("base-url", base_url),
+    TEXT_OPTION("id", id),
+    TEXT_OPTION("user", user),
+    TEXT_OPTION("password-source", password_source),
+    TEXT_OPTION("generate-password", generate_password),
+    TEXT_OPTION("root", root),
+    TEXT_OPTION("chain", chain),
+    TEXT_OPTION("certificate", certificate),
+    TEXT_OPTION("sha256", sha256),
+    TEXT_OPTION("reason", reason),
+    TEXT_OPTION("client", client),
+    TEXT_OPTION("file", file),
+    TEXT_OPTION("days", days),
+    TEXT_OPTION("number", number),
+    LIST_OPTION("from", from, PREFIXES_MAX),
+    LIST_OPTION("spc", spcs, SPCS_MAX),
+    SWITCH_OPTION("ca", ca),
 };
 
 static const char help_text[] =
@@ -351,18 +338,12 @@ write_config(const struct arguments *arguments, const char *pin_source)
 }
 
 static enum hsm_status
-open_store(const char *path, struct acme_store **out)
-{
-    return acme_store_open(path, acme_authority_migrations, out);
-}
-
-static enum hsm_status
 make_store(const char *dir)
 {
     DEFER(free) char *path = acme_provision_path(dir, STORE_FILE);
     DEFER(acme_store_close) struct acme_store *store = NULL;
 
-    return path != NULL ? open_store(path, &store) : HSM_ERR_NOMEM;
+    return path != NULL ? acme_store_open(path, acme_authority_migrations, &store) : HSM_ERR_NOMEM;
 }
 
 static enum hsm_status
@@ -447,6 +428,7 @@ pa_open(const struct config *config, bool only_checked, struct pa *pa)
         .session_lifetime_s = (unsigned)config->session_lifetime_s,
         .list_lifetime_s = (unsigned)config->list_lifetime_s,
         .crl_lifetime_s = (unsigned)config->crl_lifetime_s,
+        .entry_days = (unsigned)config->entry_days,
         .metrics = config->daemon.shared.metrics,
         .tokens_per_hour = (unsigned)config->tokens_per_hour,
         .policy = config->policy,
@@ -457,7 +439,7 @@ pa_open(const struct config *config, bool only_checked, struct pa *pa)
     if (st == HSM_OK)
         st = open_signers(config, pa);
     if (st == HSM_OK)
-        st = open_store(config->store, &pa->store);
+        st = acme_store_open(config->store, acme_authority_migrations, &pa->store);
     if (st != HSM_OK)
         return st;
     authority.store = pa->store;
@@ -514,24 +496,6 @@ check(const void *config)
     return pa_open(config, true, &pa);
 }
 
-static enum hsm_status
-run_serve(const void *command_line)
-{
-    const struct arguments *arguments = command_line;
-    CONFIG config = {.store = NULL};
-
-    return serve(&program, arguments->config, &config, arguments->check ? check : NULL);
-}
-
-enum hsm_status
-pa_open_store(const struct arguments *arguments, struct acme_store **out)
-{
-    CONFIG config = {.store = NULL};
-    enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
-
-    return st == HSM_OK ? open_store(config.store, out) : st;
-}
-
 static const struct option_command commands[] = {
     {"init", "dir! token! module pin-source organization! country! address! base-url!", run_init},
     {"serve", "config! check", run_serve},
@@ -559,13 +523,15 @@ static const struct option_command commands[] = {
     {"events", "config! last json", run_events},
 };
 
-const struct option_table pa_options = {
-    .program = PROGRAM,
-    .help = print_help,
-    .rows = option_rows,
-    .row_count = sizeof(option_rows) / sizeof(option_rows[0]),
-    .commands = commands,
-    .command_count = sizeof(commands) / sizeof(commands[0]),
+const struct option_table pa_options = OPTION_TABLE(PROGRAM, print_help, option_rows, commands);
+
+const struct store_program this_program = {
+    .daemon = &program,
+    .check = check,
+    .keys = config_keys,
+    .store_offset = offsetof(struct config, store),
+    .migrations = acme_authority_migrations,
+    .options = &pa_options,
 };
 
 int

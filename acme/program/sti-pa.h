@@ -10,6 +10,7 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
+#include "common.h"
 #include "options.h"
 
 #define SPCS_MAX     256 /* --spc of one account */
@@ -17,20 +18,16 @@
 
 /** What it said; texts are borrowed from argv. */
 struct arguments {
+    struct common_arguments common;
     const char *dir, *token, *module, *pin_source;
     const char *organization, *country, *address, *base_url;
-    const char *config;
     const char *id, *user, *password_source, *generate_password;
     const char *root, *chain, *certificate, *sha256;
-    const char *reason, *client, *file, *days, *number, *last;
+    const char *reason, *client, *file, *days, *number;
     const char *spcs[SPCS_MAX + 1]; /* NULL-terminated */
     const char *from[PREFIXES_MAX + 1]; /* likewise */
-    bool ca, check, json;
+    bool ca;
 };
-
-/** The store of the configuration that --config names. */
-HSM_MUST_CHECK enum hsm_status pa_open_store(const struct arguments *arguments,
-                                             struct acme_store **out);
 
 extern const struct option_table pa_options;
 
@@ -58,6 +55,5 @@ enum hsm_status run_revocation_add(const void *command_line);
 enum hsm_status run_revocation_list(const void *command_line);
 enum hsm_status run_revocation_approve(const void *command_line);
 enum hsm_status run_revocation_refuse(const void *command_line);
-enum hsm_status run_events(const void *command_line);
 
 #endif

@@ -1,8 +1,9 @@
-/* address.c - which addresses are anybody's on the Internet. */
+/* address.c - which addresses are anybody's on the Internet, and whom to count for one. */
 #include "address_internal.h"
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <arpa/inet.h>
@@ -105,4 +106,19 @@ acme_address_is_public(const struct sockaddr *address)
     default:
         return false;
     }
+}
+
+void
+acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1])
+{
+    struct in6_addr address;
+    char text[INET6_ADDRSTRLEN];
+
+    if (inet_pton(AF_INET6, peer, &address) != 1 || IN6_IS_ADDR_V4MAPPED(&address)) {
+        snprintf(out, ACME_ADDRESS_MAX + 1, "%s", peer);
+        return;
+    }
+    memset(address.s6_addr + 8, 0, 8); /* one subscriber has that many to choose from */
+    (void)inet_ntop(AF_INET6, &address, text, sizeof(text));
+    snprintf(out, ACME_ADDRESS_MAX + 1, "%s/64", text);
 }

@@ -1,5 +1,5 @@
 /*
- * address_internal.h - which addresses are anybody's on the Internet.
+ * address_internal.h - which addresses are anybody's on the Internet, and whom to count for one.
  */
 #ifndef ACME_ADDRESS_INTERNAL_H
 #define ACME_ADDRESS_INTERNAL_H
@@ -14,5 +14,10 @@
  * when it is an IPv4 address inside an IPv6 one, and for other families.
  */
 bool acme_address_is_public(const struct sockaddr *address);
+
+#define ACME_ADDRESS_MAX 63 /* characters */
+
+/** Whom to count for an address: itself, of IPv6 its /64. */
+void acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1]);
 
 #endif

@@ -99,6 +99,13 @@ const char *const acme_authority_migrations[] = {
     " expires {int} NOT NULL,"
     " revoked {int}){strict};"
     "CREATE INDEX spc_token_account ON spc_token(account, issued);",
+
+    /* Entries leave the CRL. */
+    "ALTER TABLE revocation ADD COLUMN not_after {int};" /* of the certificate; NULL: not known */
+    "ALTER TABLE revocation ADD COLUMN outlived {int};" /* first on a CRL that is later than it */
+    "ALTER TABLE revocation ADD COLUMN dropped {int};" /* on no CRL since */
+    "CREATE INDEX revocation_listed ON revocation(entry)"
+    " WHERE entry IS NOT NULL AND dropped IS NULL;",
     NULL,
 };
 

@@ -16,11 +16,14 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
+#include "address_internal.h"
 #include "authority_internal.h"
 #include "password_internal.h"
 
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
+#define ADDRESS_PREFIX    "address:"
+#define ADDRESS_SIZE      (sizeof(ADDRESS_PREFIX) + ACME_ADDRESS_MAX)
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
@@ -55,9 +58,19 @@ find_user(struct acme_store *store, const char *user, struct acme_password_hash 
     return HSM_OK;
 }
 
+/* In the place of a user, of whom none has a ':'. */
+static void
+format_address(const struct acme_http_request *request, char out[ADDRESS_SIZE])
+{
+    char address[ACME_ADDRESS_MAX + 1];
+
+    acme_limit_address(acme_http_request_peer(request), address);
+    snprintf(out, ADDRESS_SIZE, ADDRESS_PREFIX "%s", address);
+}
+
 /* Unknown users are counted like known ones: the limit tells nobody who exists. */
 static enum hsm_status
-is_limited(struct acme_authority *authority, const char *user, bool *limited)
+has_failed(struct acme_authority *authority, const char *user, int64_t times, bool *limited)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     int64_t now = authority_now(authority);
@@ -68,19 +81,44 @@ is_limited(struct acme_authority *authority, const char *user, bool *limited)
 
     if (st != HSM_OK)
         return st;
-    *limited = acme_rows_next(rows) && acme_rows_int(rows, 0) >= ACME_AUTHORITY_FAILURES_MAX;
+    *limited = acme_rows_next(rows) && acme_rows_int(rows, 0) >= times;
     return HSM_OK;
 }
 
+/* Of an address: who tries many users keeps our processors busy, each hash is made to take long. */
 static enum hsm_status
-check_password(struct acme_authority *authority, const char *user, const char *password,
-               enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
+is_limited(struct acme_authority *authority, const char *user, const char *address, bool *limited)
+{
+    enum hsm_status st = has_failed(authority, user, ACME_AUTHORITY_FAILURES_MAX, limited);
+
+    return st == HSM_OK && !*limited
+               ? has_failed(authority, address, ACME_AUTHORITY_GUESSES_MAX, limited)
+               : st;
+}
+
+static enum hsm_status
+count_failure(struct acme_authority *authority, const char *user, const char *address)
+{
+    int64_t now = authority_now(authority);
+
+    return acme_store_run(authority->config.store, NULL,
+                          "INSERT INTO login_failure (\"user\", at) VALUES (?, ?), (?, ?)", "sisi",
+                          user, now, address, now);
+}
+
+static enum hsm_status
+check_password(struct acme_authority *authority, const struct acme_http_request *request,
+               const char *user, const char *password, enum authority_verdict *verdict,
+               char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     struct acme_password_hash stored;
+    char address[ADDRESS_SIZE];
     bool limited, matches;
     bool is_known;
-    enum hsm_status st = is_limited(authority, user, &limited);
+    enum hsm_status st;
 
+    format_address(request, address);
+    st = is_limited(authority, user, address, &limited);
     if (st != HSM_OK)
         return st;
     if (limited) {
@@ -98,9 +136,7 @@ check_password(struct acme_authority *authority, const char *user, const char *p
         return HSM_OK;
     }
     *verdict = AUTHORITY_REFUSED;
-    return acme_store_run(authority->config.store, NULL,
-                          "INSERT INTO login_failure (\"user\", at) VALUES (?, ?)", "si", user,
-                          (int64_t)authority_now(authority));
+    return count_failure(authority, user, address);
 }
 
 void
@@ -134,15 +170,16 @@ authority_answer_verdict(struct acme_http_response *response, enum authority_ver
 }
 
 static enum hsm_status
-admit_basic(struct acme_authority *authority, const char *credentials,
-            enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
+admit_basic(struct acme_authority *authority, const struct acme_http_request *request,
+            const char *credentials, enum authority_verdict *verdict,
+            char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     struct acme_basic basic = {.user = NULL};
     enum hsm_status st = acme_basic_parse(credentials, &basic);
 
     *verdict = AUTHORITY_REFUSED;
     if (st == HSM_OK && authority_is_user(basic.user))
-        st = check_password(authority, basic.user, basic.password, verdict, account);
+        st = check_password(authority, request, basic.user, basic.password, verdict, account);
     acme_basic_clear(&basic);
     return st == HSM_ERR_MALFORMED ? HSM_OK : st;
 }
@@ -199,7 +236,7 @@ identify(struct acme_authority *authority, const struct acme_http_request *reque
     }
     credentials = acme_after_scheme(authorization, "Basic");
     if (credentials != NULL)
-        return admit_basic(authority, credentials, verdict, account);
+        return admit_basic(authority, request, credentials, verdict, account);
     credentials = acme_after_scheme(authorization, "Bearer");
     return admit_bearer(authority, credentials != NULL ? credentials : authorization, verdict,
                         account);
@@ -281,7 +318,7 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
 {
     DEFER(json_decref) json_t *body = authority_body(request, response);
     char account[ACME_AUTHORITY_ID_MAX + 1] = "";
-    enum authority_verdict verdict;
+    enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *user;
     const char *password;
     struct hsm_reason why;
@@ -299,7 +336,9 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
         authority_answer_error(response, 400, "userId: too long");
         return;
     }
-    st = check_password(authority, user, password, &verdict, account);
+    st = authority_is_user(user)
+             ? check_password(authority, request, user, password, &verdict, account)
+             : HSM_OK;
     if (st == HSM_OK && verdict == AUTHORITY_ADMITTED)
         st = authority_check_standing(authority, request, account, &verdict);
     if (st != HSM_OK) {

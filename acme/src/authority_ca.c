@@ -14,6 +14,7 @@
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #include "authority_internal.h"
 
@@ -141,17 +142,13 @@ acme_authority_cas_show(struct acme_store *store, FILE *to)
     while (st == HSM_OK && acme_rows_next(rows)) {
         DEFER(X509_free) X509 *root = NULL;
         DEFER(free) char *subject = NULL;
-        char day[16] = "";
-        struct tm tm;
-        time_t until;
+        char day[HSM_TIME_DAY_LEN + 1];
 
         st = read_root(rows, &root);
         if (st != HSM_OK)
             return st;
         subject = certs_cert_subject(root);
-        until = certs_cert_not_after(root);
-        if (gmtime_r(&until, &tm) != NULL)
-            strftime(day, sizeof(day), "%Y-%m-%d", &tm);
+        hsm_time_day(certs_cert_not_after(root), day);
         fprintf(to, "%s  until %s  %s\n", acme_rows_text(rows, 0), day,
                 subject != NULL ? subject : "");
     }

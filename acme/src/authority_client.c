@@ -16,6 +16,7 @@
 #include <acme/json.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
+#include <hsm/time.h>
 
 #define TIMEOUT_MS       30000
 #define REVOCATION_MS    5000 /* of a request to revoke: it is made between other work */
@@ -361,11 +362,14 @@ revocation_text(const struct acme_authority_revocation *revocation)
     size_t len =
         revocation->serial_len < CERTS_SERIAL_MAX ? revocation->serial_len : CERTS_SERIAL_MAX;
     char serial[HSM_HEX_LEN(CERTS_SERIAL_MAX) + 1];
+    char not_after[HSM_TIME_LEN + 1];
 
     hsm_hex_put(revocation->serial, len, serial);
+    hsm_time_format(revocation->not_after, not_after);
     if (issuer != NULL)
-        body = json_pack("{s:s, s:s, s:i, s:s, s:s*}", "issuer", issuer, "serial", serial, "reason",
-                         revocation->reason, "requester", revocation->requester, "chain",
+        body = json_pack("{s:s, s:s, s:i, s:s, s:s*, s:s*}", "issuer", issuer, "serial", serial,
+                         "reason", revocation->reason, "requester", revocation->requester,
+                         "notAfter", revocation->not_after != 0 ? not_after : NULL, "chain",
                          revocation->chain_pem);
     return body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
 }

@@ -157,20 +157,33 @@ HSM_MUST_CHECK enum hsm_status authority_issuers_insert(struct acme_store *store
 HSM_MUST_CHECK enum hsm_status authority_roots_digest(struct acme_authority *authority,
                                                       uint8_t out[SHA256_DIGEST_LENGTH]);
 
-/* authority_revoke.c */
+/* authority_entries.c */
 
 /** What the CRL has to name. */
 struct authority_entries {
     struct certs_crl_entry *entries; /* issuers are owned */
     size_t count;
+    int64_t last; /* the number of the last one; 0: there is none */
 };
 
-HSM_MUST_CHECK enum hsm_status authority_entries_read(struct acme_store *store,
+HSM_MUST_CHECK enum hsm_status authority_entries_read(struct acme_authority *authority,
                                                       struct authority_entries *out);
 void authority_entries_clear(struct authority_entries *entries);
 
-/** Entries are only ever added: how many there are says which. */
-HSM_MUST_CHECK enum hsm_status authority_entries_count(struct acme_store *store, int64_t *out);
+/** The number of the last entry ever: entries are only added, and those that go are of no matter,
+ * so it says which there are. */
+HSM_MUST_CHECK enum hsm_status authority_entries_last(struct acme_store *store, int64_t *out);
+
+/** Within a transaction: give a request its entry. HSM_ERR_UNSUPPORTED: the CRL is full; logged. */
+HSM_MUST_CHECK enum hsm_status authority_entry_add(struct acme_store *store, int64_t id,
+                                                   int64_t now);
+
+/** Within a transaction: a CRL of that thisUpdate has the entries up to `last`, some of which may
+ *  have been of certificates that ended before. */
+HSM_MUST_CHECK enum hsm_status authority_entries_outlive(struct acme_authority *authority,
+                                                         int64_t last, time_t this_update);
+
+/* authority_revoke.c */
 
 void authority_revoke(struct acme_authority *authority, const struct acme_http_request *request,
                       const char *param, struct acme_http_response *response);

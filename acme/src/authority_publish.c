@@ -42,6 +42,8 @@ struct document {
     uint8_t says[SHA256_DIGEST_LENGTH];
     uint8_t *body;
     size_t len;
+    time_t this_update; /* of a CRL that is being signed, and its last entry */
+    int64_t last_entry;
 };
 
 static void
@@ -77,7 +79,7 @@ crl_says(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
 {
     DEFER(free) char *text = NULL;
     int64_t entries = 0;
-    enum hsm_status st = authority_entries_count(authority->config.store, &entries);
+    enum hsm_status st = authority_entries_last(authority->config.store, &entries);
 
     if (st != HSM_OK)
         return st;
@@ -123,12 +125,14 @@ sign_crl(struct acme_authority *authority, struct document *document)
         .signer_cert_url = document->signer,
     };
     struct authority_entries entries = {.entries = NULL};
-    enum hsm_status st = authority_entries_read(authority->config.store, &entries);
+    enum hsm_status st = authority_entries_read(authority, &entries);
 
     if (st != HSM_OK)
         return st;
     request.entries = entries.entries;
     request.count = entries.count;
+    document->this_update = request.this_update;
+    document->last_entry = entries.last;
     st = certs_crl_new(&request, certs_chain_get(authority->config.crl_chain, 0),
                        authority->config.crl_key, &document->body, &document->len);
     authority_entries_clear(&entries);
@@ -275,6 +279,8 @@ insert(struct acme_authority *authority, enum authority_document kind,
 
     if (st == HSM_OK)
         st = tell_signed(authority, kind, document);
+    if (st == HSM_OK && kind == AUTHORITY_CRL)
+        st = authority_entries_outlive(authority, document->last_entry, document->this_update);
     if (st == HSM_OK)
         st = acme_store_commit(authority->config.store);
     else

@@ -5,7 +5,7 @@
  * is ours. A rule decides for an STI-CA: what is issued under its own names is
  * its to revoke, anything else is not. What a service provider asks for waits
  * for an operator. A decision is durable before the CRL is signed with it, and
- * an entry of the CRL is never taken back.
+ * is never taken back.
  */
 
 #include <ctype.h>
@@ -17,13 +17,13 @@
 
 #include <acme/base64url.h>
 #include <acme/events.h>
-#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #include "authority_internal.h"
 
@@ -41,6 +41,7 @@ struct plea {
     uint8_t serial[CERTS_SERIAL_MAX]; /* content octets */
     size_t serial_len;
     int reason;
+    time_t not_after; /* of the certificate; 0: not known */
     const char *requester;
     const char *chain; /* NULL: none */
     const char *account; /* who asks */
@@ -157,6 +158,20 @@ parse_requester(const char *text, struct plea *plea, struct hsm_reason *why)
     return HSM_OK;
 }
 
+/* What an STI-CA says of its own certificate; a service provider shows it. */
+static enum hsm_status
+parse_not_after(const json_t *body, struct plea *plea, struct hsm_reason *why)
+{
+    const char *text = NULL;
+    enum hsm_status st = acme_json_string_optional(body, "notAfter", &text, why);
+
+    if (st != HSM_OK || text == NULL)
+        return st;
+    if (hsm_time_parse(text, &plea->not_after) != HSM_OK || plea->not_after <= 0)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "notAfter: not a time of RFC 3339");
+    return HSM_OK;
+}
+
 static enum hsm_status
 parse_plea(const json_t *body, struct plea *plea, struct hsm_reason *why)
 {
@@ -168,6 +183,7 @@ parse_plea(const json_t *body, struct plea *plea, struct hsm_reason *why)
         (st = acme_json_string(body, "requester", &requester, why)) != HSM_OK ||
         (st = acme_json_string_optional(body, "chain", &plea->chain, why)) != HSM_OK ||
         (st = parse_reason(body, plea, why)) != HSM_OK ||
+        (st = parse_not_after(body, plea, why)) != HSM_OK ||
         (st = parse_serial(serial, plea, why)) != HSM_OK ||
         (st = parse_requester(requester, plea, why)) != HSM_OK)
         return st;
@@ -240,7 +256,7 @@ check_named(const X509 *cert, const struct plea *plea, struct hsm_reason *why)
 /* A service provider shows the certificate, to prove that it has its SPC: anybody could make one
  * up, so its path to a trusted root is asked for. */
 static enum hsm_status
-check_chain(struct acme_authority *authority, const struct plea *plea, struct hsm_reason *why)
+check_chain(struct acme_authority *authority, struct plea *plea, struct hsm_reason *why)
 {
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
@@ -263,30 +279,24 @@ check_chain(struct acme_authority *authority, const struct plea *plea, struct hs
     if (st == HSM_OK)
         st = check_named(certs_path_get(path, 0), plea, why);
     if (st == HSM_OK)
+        plea->not_after = certs_cert_not_after(certs_path_get(path, 0));
+    if (st == HSM_OK)
         st = check_spc(store, plea, certs_tnauthlist_spc(certs_path_tnauthlist(path)), why);
     return st;
 }
 
 /* ---- the decision ---- */
 
-/* Within a transaction: its place in the CRL. */
+/* Within a transaction: the sooner it is known when a certificate ends, the sooner its entry may
+ * go. */
 static enum hsm_status
-add_entry(struct acme_store *store, int64_t id, int64_t now)
+learn_end(struct acme_store *store, const struct plea *plea, int64_t id)
 {
-    int64_t entries = 0;
-    enum hsm_status st = authority_entries_count(store, &entries);
-
-    if (st != HSM_OK)
-        return st;
-    if (entries >= ACME_AUTHORITY_REVOCATIONS_MAX) {
-        hsm_log(HSM_LOG_ERROR, "STI-PA: the CRL is full: %d entries",
-                ACME_AUTHORITY_REVOCATIONS_MAX);
-        return HSM_ERR_UNSUPPORTED;
-    }
+    if (plea->not_after == 0)
+        return HSM_OK;
     return acme_store_run(store, NULL,
-                          "UPDATE revocation SET state = '" REVOKED "', decided = ?, entry = ?"
-                          " WHERE id = ?",
-                          "iii", now, entries + 1, id);
+                          "UPDATE revocation SET not_after = ? WHERE id = ? AND not_after IS NULL",
+                          "ii", (int64_t)plea->not_after, id);
 }
 
 static enum hsm_status
@@ -352,10 +362,12 @@ decide(struct acme_store *store, const struct plea *plea, bool is_sti_ca, int64_
         *state = QUEUED;
         st = insert_plea(store, plea, now, &id);
     }
+    if (st == HSM_OK)
+        st = learn_end(store, plea, id);
     if (st != HSM_OK || !is_sti_ca || !*is_new)
         return st;
     *state = REVOKED;
-    st = add_entry(store, id, now);
+    st = authority_entry_add(store, id, now);
     return st == HSM_OK ? tell_revoked(store, plea, id, now) : st;
 }
 
@@ -413,7 +425,7 @@ answer_state(struct acme_authority *authority, const char *state,
 
 /* What a plea is worth, decided and durable. */
 static enum hsm_status
-judge(struct acme_authority *authority, const struct plea *plea, const char **state,
+judge(struct acme_authority *authority, struct plea *plea, const char **state,
       struct hsm_reason *why)
 {
     bool is_sti_ca = false;
@@ -476,84 +488,12 @@ authority_revoke(struct acme_authority *authority, const struct acme_http_reques
         revoke(authority, account, body, response);
 }
 
-/* ---- the entries of the CRL ---- */
-
-enum hsm_status
-authority_entries_count(struct acme_store *store, int64_t *out)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st =
-        acme_store_query(store, &rows, "SELECT coalesce(max(entry), 0) FROM revocation", "");
-
-    if (st == HSM_OK)
-        *out = acme_rows_next(rows) ? acme_rows_int(rows, 0) : 0;
-    return st;
-}
-
-static enum hsm_status
-read_entry(const struct acme_rows *rows, struct certs_crl_entry *out)
-{
-    X509_NAME *issuer = NULL;
-    size_t len;
-    const uint8_t *octets = acme_rows_blob(rows, 0, &len);
-
-    if (certs_name_parse(octets, len, &issuer) != HSM_OK) {
-        hsm_log(HSM_LOG_ERROR, "STI-PA: an issuer in the store is not readable");
-        return HSM_ERR_IO;
-    }
-    out->issuer = issuer;
-    octets = acme_rows_blob(rows, 1, &len);
-    if (octets == NULL || len > CERTS_SERIAL_MAX) {
-        hsm_log(HSM_LOG_ERROR, "STI-PA: a serial in the store is not readable");
-        return HSM_ERR_IO;
-    }
-    memcpy(out->serial, octets, len);
-    out->serial_len = len;
-    out->reason = (int)acme_rows_int(rows, 2);
-    out->revoked_at = (time_t)acme_rows_int(rows, 3);
-    return HSM_OK;
-}
-
-enum hsm_status
-authority_entries_read(struct acme_store *store, struct authority_entries *out)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    struct authority_entries entries = {.count = 0};
-    enum hsm_status st = acme_store_query(store, &rows,
-                                          "SELECT issuer, serial, reason, decided FROM revocation"
-                                          " WHERE entry IS NOT NULL ORDER BY entry",
-                                          "");
-
-    if (st != HSM_OK)
-        return st;
-    entries.entries = calloc(acme_rows_count(rows) + 1, sizeof(*entries.entries));
-    if (entries.entries == NULL)
-        return HSM_ERR_NOMEM;
-    while (st == HSM_OK && acme_rows_next(rows))
-        st = read_entry(rows, &entries.entries[entries.count++]);
-    if (st != HSM_OK) {
-        authority_entries_clear(&entries);
-        return st;
-    }
-    *out = entries;
-    return HSM_OK;
-}
-
-void
-authority_entries_clear(struct authority_entries *entries)
-{
-    for (size_t i = 0; i < entries->count; i++)
-        X509_NAME_free((X509_NAME *)entries->entries[i].issuer);
-    free(entries->entries);
-    *entries = (struct authority_entries){.count = 0};
-}
-
 /* ---- the operator ---- */
 
 static void
 show_request(const struct acme_rows *rows, FILE *to)
 {
-    char serial[2 * CERTS_SERIAL_MAX + 1] = "", when[ACME_TIME_LEN + 1];
+    char serial[2 * CERTS_SERIAL_MAX + 1] = "", when[HSM_TIME_LEN + 1];
     DEFER(X509_NAME_free) X509_NAME *name = NULL;
     DEFER(free) char *issuer = NULL;
     size_t issuer_len, len;
@@ -564,7 +504,7 @@ show_request(const struct acme_rows *rows, FILE *to)
         issuer = certs_name_text(name);
     if (octets != NULL && len <= CERTS_SERIAL_MAX)
         hsm_hex_put(octets, len, serial);
-    acme_time_format((time_t)acme_rows_int(rows, 6), when);
+    hsm_time_format((time_t)acme_rows_int(rows, 6), when);
     fprintf(to, "%" PRId64 "  %s  %s  serial %s  %s  of %s  asked by account %s: %s\n",
             acme_rows_int(rows, 0), acme_rows_text(rows, 1), when, serial,
             certs_crl_reason_text((int)acme_rows_int(rows, 4)), issuer != NULL ? issuer : "?",
@@ -605,7 +545,7 @@ decide_by_hand(struct acme_store *store, int64_t id, bool approve, int64_t now)
         return HSM_ERR_USAGE;
     }
     if (approve)
-        return add_entry(store, id, now);
+        return authority_entry_add(store, id, now);
     return acme_store_run(store, NULL,
                           "UPDATE revocation SET state = '" REFUSED "', decided = ? WHERE id = ?",
                           "ii", now, id);
@@ -652,8 +592,11 @@ acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int re
 {
     struct certs_crl_entry entry = certs_crl_entry_of(cert);
     char account[ACME_AUTHORITY_ID_MAX + 1] = "";
-    PLEA plea = {
-        .reason = reason, .requester = "the operator", .account = account, .by_operator = true};
+    PLEA plea = {.reason = reason,
+                 .not_after = certs_cert_not_after(cert),
+                 .requester = "the operator",
+                 .account = account,
+                 .by_operator = true};
     const char *state;
     bool is_new = false;
     enum hsm_status st = is_reason(reason) ? HSM_OK : HSM_ERR_MALFORMED;

@@ -12,18 +12,18 @@
 #include <acme/events.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #include "authority_internal.h"
 
-#define API_KEY_LEN   32 /* random octets */
-#define API_KEYS_MAX  16 /* of one account, for overlaps */
-#define SOURCES_MAX   64 /* of one account */
-#define PREFIX_SIZE   64 /* octets of "ADDRESS/BITS" and its NUL */
-#define DAY_S         86400
-#define KEY_DAYS_MAX  3660
-#define REASON_MAX    256 /* octets */
-#define CLIENT_MAX    1024 /* octets of a client certificate's subject */
-#define LISTED_FORMAT "%Y-%m-%d"
+#define API_KEY_LEN  32 /* random octets */
+#define API_KEYS_MAX 16 /* of one account, for overlaps */
+#define SOURCES_MAX  64 /* of one account */
+#define PREFIX_SIZE  64 /* octets of "ADDRESS/BITS" and its NUL */
+#define DAY_S        86400
+#define KEY_DAYS_MAX 3660
+#define REASON_MAX   256 /* octets */
+#define CLIENT_MAX   1024 /* octets of a client certificate's subject */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
@@ -405,17 +405,6 @@ acme_authority_api_key_revoke(struct acme_store *store, int64_t id)
     return st;
 }
 
-static void
-format_day(int64_t at, char out[16])
-{
-    time_t when = (time_t)at;
-    struct tm tm;
-
-    out[0] = '\0';
-    if (gmtime_r(&when, &tm) != NULL)
-        strftime(out, 16, LISTED_FORMAT, &tm);
-}
-
 enum hsm_status
 acme_authority_api_keys_show(struct acme_store *store, FILE *to)
 {
@@ -424,11 +413,11 @@ acme_authority_api_keys_show(struct acme_store *store, FILE *to)
         store, &rows, "SELECT id, account, created, expires, revoked FROM api_key ORDER BY id", "");
 
     while (st == HSM_OK && acme_rows_next(rows)) {
-        char created[16], expires[16];
+        char created[HSM_TIME_DAY_LEN + 1], expires[HSM_TIME_DAY_LEN + 1];
         bool is_revoked = acme_rows_int(rows, 4) != 0;
 
-        format_day(acme_rows_int(rows, 2), created);
-        format_day(acme_rows_int(rows, 3), expires);
+        hsm_time_day((time_t)acme_rows_int(rows, 2), created);
+        hsm_time_day((time_t)acme_rows_int(rows, 3), expires);
         fprintf(to, "%" PRId64 "  account %s  since %s  until %s%s\n", acme_rows_int(rows, 0),
                 acme_rows_text(rows, 1), created, expires, is_revoked ? "  revoked" : "");
     }

@@ -17,6 +17,7 @@
 #include <hsm/use.h>
 
 #define JTI_MAX    256 /* characters */
+#define VERDICT_S  3600 /* for which a verdict on a signer's path is kept */
 #define NBF_SKEW_S 60 /* seconds by which the authority's clock may be ahead of ours */
 
 struct acme_authority_token {
@@ -34,6 +35,7 @@ struct acme_authority_token {
 
 DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(char, free)
@@ -297,13 +299,33 @@ check_times(const struct acme_authority_token *token, time_t now, struct hsm_rea
     return HSM_OK;
 }
 
+/* The path is judged as certs_chain_verify() does it: from the first certificate. */
+static enum hsm_status
+verify(const struct acme_authority_token *token, const struct acme_authority_token_policy *policy,
+       struct hsm_reason *why)
+{
+    const struct certs_trust trust = {.anchors = policy->pa_anchors,
+                                      .until = policy->now + VERDICT_S};
+    DEFER(certs_path_free) struct certs_path *path = NULL;
+    enum hsm_status st = HSM_OK;
+
+    if (policy->verdicts != NULL)
+        st =
+            certs_verdicts_check(policy->verdicts, policy->signer, &trust, policy->now, &path, why);
+    if (st != HSM_OK)
+        return st;
+    if (path == NULL || !certs_path_is_of(path, certs_chain_get(policy->signer, 0)))
+        return acme_jws_verify_authority(token->jws, policy->signer, policy->pa_anchors,
+                                         policy->now, why);
+    return acme_jws_verify_by(token->jws, certs_path_verifier(path), why);
+}
+
 /* RFC 9448 section 6, in its order; its steps 1 and 5 were parsing. */
 enum hsm_status
 acme_authority_token_check(const struct acme_authority_token *token,
                            const struct acme_authority_token_policy *policy, struct hsm_reason *why)
 {
-    enum hsm_status st =
-        acme_jws_verify_authority(token->jws, policy->signer, policy->pa_anchors, policy->now, why);
+    enum hsm_status st = verify(token, policy, why);
 
     if (st != HSM_OK)
         return st;

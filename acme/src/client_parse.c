@@ -1,16 +1,20 @@
 /* client_parse.c - what a CA says, judged without asking anybody (RFC 8555 section 7.1). */
 #include "client_internal.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <acme/json.h>
-#include <acme/time.h>
+#include <hsm/time.h>
 
 #define DETAIL_SHOWN                                                                               \
     120 /* characters of a problem's detail; the reason has room for little more                   \
          */
+
+#define SUBDETAIL_SHOWN 60 /* when there are several */
+#define SUBPROBLEM_ROOM 100 /* octets that one takes, about */
 
 /* ---- problem documents (RFC 7807, RFC 8555 section 6.7) ---- */
 
@@ -48,32 +52,100 @@ advice_for(const char *type)
     return NULL;
 }
 
-/* Of several problems in one (section 6.7.1) the first has the words; the instance is where a
- * person goes. */
+/** A text that is put together piece by piece; what is too long is cut. */
+struct description {
+    char *text;
+    size_t len;
+};
+
+HSM_PRINTF(2, 3)
+static void
+say(struct description *to, const char *format, ...)
+{
+    va_list args;
+    int len;
+
+    va_start(args, format);
+    len = vsnprintf(to->text + to->len, HSM_REASON_MAX - to->len, format, args);
+    va_end(args);
+    if (len > 0)
+        to->len += (size_t)len;
+    if (to->len >= HSM_REASON_MAX)
+        to->len = HSM_REASON_MAX - 1;
+}
+
+static const char *
+text_of(const json_t *object, const char *name, const char *fallback)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+
+    return text != NULL ? text : fallback;
+}
+
+/* Without the prefix of RFC 8555's own; a problem document may have others. */
+static const char *
+short_type(const char *type, bool *is_ours)
+{
+    size_t prefix = strlen(ACME_ERROR_PREFIX);
+
+    *is_ours = strncmp(type, ACME_ERROR_PREFIX, prefix) == 0;
+    return *is_ours ? type + prefix : type;
+}
+
+/* "dns example.com: " of what it is about, when it says so, and then as any problem. */
+static void
+say_subproblem(struct description *to, const json_t *problem)
+{
+    const json_t *identifier = json_object_get(problem, "identifier");
+    bool is_ours;
+
+    if (identifier != NULL)
+        say(to, "%.20s %.40s: ", text_of(identifier, "type", "?"),
+            text_of(identifier, "value", "?"));
+    say(to, "%.40s: %.*s", short_type(text_of(problem, "type", "?"), &is_ours), SUBDETAIL_SHOWN,
+        text_of(problem, "detail", "no detail"));
+}
+
+/* Several problems in one (section 6.7.1): as many as there is room for. */
+static void
+say_subproblems(struct description *to, const json_t *subproblems)
+{
+    size_t count = json_array_size(subproblems);
+
+    for (size_t i = 0; i < count; i++) {
+        if (to->len > HSM_REASON_MAX - SUBPROBLEM_ROOM) {
+            say(to, "; and %zu more", count - i);
+            return;
+        }
+        say(to, "; ");
+        say_subproblem(to, json_array_get(subproblems, i));
+    }
+}
+
+/* The instance is where a person goes. */
 void
 acme_problem_describe(const json_t *problem, int http_status, char out[HSM_REASON_MAX])
 {
-    const char *type = json_string_value(json_object_get(problem, "type"));
-    const char *detail = json_string_value(json_object_get(problem, "detail"));
-    const char *instance = json_string_value(json_object_get(problem, "instance"));
-    const json_t *first = json_array_get(json_object_get(problem, "subproblems"), 0);
-    size_t prefix = strlen(ACME_ERROR_PREFIX);
-    const char *advice = NULL;
+    struct description to = {.text = out};
+    const char *type = text_of(problem, "type", NULL);
+    const char *instance = text_of(problem, "instance", NULL);
+    const json_t *subproblems = json_object_get(problem, "subproblems");
+    const char *advice;
+    bool is_ours;
 
     if (type == NULL) {
-        snprintf(out, HSM_REASON_MAX, "HTTP status %d", http_status);
+        say(&to, "HTTP status %d", http_status);
         return;
     }
-    if (strncmp(type, ACME_ERROR_PREFIX, prefix) == 0) {
-        type += prefix;
-        advice = advice_for(type);
-    }
-    if (json_string_value(json_object_get(first, "detail")) != NULL)
-        detail = json_string_value(json_object_get(first, "detail"));
-    snprintf(out, HSM_REASON_MAX, "%.60s: %.*s%s%s%s%s%s", type, DETAIL_SHOWN,
-             detail != NULL ? detail : "no detail", instance != NULL ? ", see " : "",
-             instance != NULL ? instance : "", advice != NULL ? " (" : "",
-             advice != NULL ? advice : "", advice != NULL ? ")" : "");
+    type = short_type(type, &is_ours);
+    advice = is_ours ? advice_for(type) : NULL;
+    say(&to, "%.60s: %.*s", type, json_array_size(subproblems) > 0 ? SUBDETAIL_SHOWN : DETAIL_SHOWN,
+        text_of(problem, "detail", "no detail"));
+    if (instance != NULL)
+        say(&to, ", see %s", instance);
+    if (advice != NULL)
+        say(&to, " (%s)", advice);
+    say_subproblems(&to, subproblems);
 }
 
 static enum hsm_status
@@ -323,7 +395,7 @@ take_time(const json_t *window, const char *name, time_t *out, struct hsm_reason
     const char *text = NULL;
     enum hsm_status st = acme_json_string(window, name, &text, why);
 
-    if (st == HSM_OK && acme_time_parse(text, out) != HSM_OK)
+    if (st == HSM_OK && hsm_time_parse(text, out) != HSM_OK)
         st = hsm_refuse(why, HSM_ERR_MALFORMED, "suggestedWindow: %s is not a time", name);
     return st;
 }

@@ -212,6 +212,15 @@ is_quick(void *context, enum acme_http_method method, const char *path)
 }
 
 static bool
+is_brief(void *context, enum acme_http_method method, const char *path)
+{
+    const struct serving *serving = context;
+    const struct acme_http_handler *handler = &serving->service->handler;
+
+    return handler->is_brief != NULL && handler->is_brief(handler->context, method, path);
+}
+
+static bool
 is_slow(void *context, enum acme_http_method method, const char *path)
 {
     const struct serving *serving = context;
@@ -259,7 +268,11 @@ listen_all(struct serving *serving, struct acme_http_loop *loop)
         .client_anchors = daemon->client_anchors,
         .is_quiet = !daemon->config->log_requests,
         .metrics = daemon->config->shared.metrics,
-        .handler = {.handle = handle, .is_quick = is_quick, .is_slow = is_slow, .context = serving},
+        .handler = {.handle = handle,
+                    .is_quick = is_quick,
+                    .is_brief = is_brief,
+                    .is_slow = is_slow,
+                    .context = serving},
     };
     enum hsm_status st = acme_http_loop_listen(loop, &server);
 

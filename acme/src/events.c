@@ -8,8 +8,8 @@
 
 #include <jansson.h>
 
-#include <acme/time.h>
 #include <hsm/defer.h>
+#include <hsm/time.h>
 
 #define CONFIGURED  "configured" /* what a daemon started with */
 #define USER_MAX    64 /* octets of a user's name that are told */
@@ -139,9 +139,9 @@ acme_events_show(struct acme_store *store, int64_t limit, bool json, FILE *to)
                                "i", limit);
 
     while (st == HSM_OK && acme_rows_next(rows)) {
-        char at[ACME_TIME_LEN + 1];
+        char at[HSM_TIME_LEN + 1];
 
-        acme_time_format((time_t)acme_rows_int(rows, 1), at);
+        hsm_time_format((time_t)acme_rows_int(rows, 1), at);
         if (json)
             st = show_object(rows, at, to);
         else

@@ -2,13 +2,13 @@
 #include "html_internal.h"
 
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SIZE  4096 /* octets */
-#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+#include <hsm/html.h>
+
+#define FIRST_SIZE 4096 /* octets */
 
 static void
 put(struct acme_html *html, const char *octets, size_t len)
@@ -38,73 +38,15 @@ put(struct acme_html *html, const char *octets, size_t len)
     html->text[html->len] = '\0';
 }
 
-static const char *
-reference_of(char c)
-{
-    switch (c) {
-    case '&':
-        return "&amp;";
-    case '<':
-        return "&lt;";
-    case '>':
-        return "&gt;";
-    case '"':
-        return "&quot;";
-    case '\'':
-        return "&#39;";
-    default:
-        return NULL;
-    }
-}
-
-/* Octets of the character of UTF-8 that begins here (RFC 3629 section 4); 0: none does. */
-static size_t
-utf8_len(const unsigned char *at)
-{
-    static const struct {
-        unsigned char first_min, first_max, second_min, second_max;
-        size_t len;
-    } forms[] = {
-        {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
-        {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
-        {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-
-    if (at[0] < 0x80)
-        return 1;
-    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-        size_t n = 2;
-
-        if (at[0] < forms[i].first_min || at[0] > forms[i].first_max ||
-            at[1] < forms[i].second_min || at[1] > forms[i].second_max)
-            continue;
-        while (n < forms[i].len && (at[n] & 0xc0) == 0x80)
-            n++;
-        return n == forms[i].len ? n : 0;
-    }
-    return 0;
-}
-
-static bool
-is_control(unsigned char c)
-{
-    return (c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f;
-}
-
 static void
 put_escaped(struct acme_html *html, const char *value)
 {
-    for (const char *at = value; at != NULL && *at != '\0' && !html->failed;) {
-        const char *reference = reference_of(*at);
-        size_t len = is_control((unsigned char)*at) ? 0 : utf8_len((const unsigned char *)at);
+    while (value != NULL && *value != '\0' && !html->failed) {
+        const char *octets;
+        size_t len;
 
-        if (reference != NULL)
-            put(html, reference, strlen(reference));
-        else if (len == 0)
-            put(html, REPLACEMENT, strlen(REPLACEMENT));
-        else
-            put(html, at, len);
-        at += len == 0 ? 1 : len;
+        value += hsm_html_character(value, &octets, &len);
+        put(html, octets, len);
     }
 }
 

@@ -26,8 +26,7 @@ struct acme_html {
  * Append a template. "%s" takes a const char * (NULL: nothing), "%lld" a long long, "%%" is '%';
  * any other conversion is a failure.
  *
- * Of a value '&', '<', '>', '"' and ''' become character references; a control character other
- * than tab and line ends, and an octet that is not of UTF-8, becomes U+FFFD.
+ * A value is escaped as hsm_html_character() says.
  */
 void acme_html_add(struct acme_html *html, const char *template, ...) HSM_PRINTF(2, 3);
 

@@ -10,9 +10,9 @@
 #include <arpa/inet.h>
 #include <openssl/ssl.h>
 
+#include <hsm/log.h>
 #include <hsm/metrics.h>
 
-#define DRAIN_IDLE_S  3 /* seconds without a request, then a connection of a draining loop ends */
 #define INPUT_MIN     1024 /* octets of the first room for a request that is not whole */
 #define INPUT_MAX     (HTTP_REQUEST_MAX + 1) /* and the NUL behind a body */
 #define JOINED_MAX    16384 /* octets of a body that is copied behind the answer's head */
@@ -46,6 +46,7 @@ clear_input(struct http_connection *connection)
 static void
 clear_output(struct http_connection *connection)
 {
+    connection->server->loop->kept -= http_output_len(&connection->output);
     free(connection->output.texts[0]);
     free(connection->output.texts[1]);
     memset(&connection->output, 0, sizeof(connection->output));
@@ -222,7 +223,7 @@ on_writable(evutil_socket_t fd, short what, void *context)
     (void)what;
     if (sent < 0) {
         close_now(connection);
-    } else if ((size_t)sent == output->lens[0] + output->lens[1]) {
+    } else if ((size_t)sent == http_output_len(output)) {
         if (connection->is_replying)
             on_replied(connection);
         else if (may_read(connection)) /* a TLS handshake waited for this */
@@ -252,7 +253,23 @@ keep_output(struct http_connection *connection, const struct http_text *head,
         memset(body, 0, sizeof(*body));
     }
     output->sent = sent;
+    connection->server->loop->kept += http_output_len(output);
     return true;
+}
+
+/* Peers that ask for much and take nothing are not to have all memory. */
+static void
+bound_kept(struct http_connection *newest)
+{
+    struct acme_http_loop *loop = newest->server->loop;
+    struct http_connection *slowest;
+
+    while (loop->kept > HTTP_KEPT_MAX && (slowest = http_slowest(loop, newest)) != NULL) {
+        hsm_log(HSM_LOG_WARNING, "%s: closed: more than %d octets wait to be taken",
+                slowest->server->address, HTTP_KEPT_MAX);
+        close_now(slowest);
+        http_connection_release(slowest);
+    }
 }
 
 static const char *
@@ -279,6 +296,7 @@ reply(struct http_connection *connection, struct acme_http_response *response, b
     ssize_t sent = HTTP_STREAM_ENDED;
 
     connection->is_replying = true;
+    connection->since = connection->progress = http_monotonic_s();
     loop->replying++;
     if (loop->is_stopping || loop->is_draining)
         connection->persistence = HTTP_CLOSES;
@@ -296,8 +314,10 @@ reply(struct http_connection *connection, struct acme_http_response *response, b
         on_replied(connection);
     else if (sent < 0 || !keep_output(connection, head, body, (size_t)sent))
         close_now(connection);
-    else
+    else {
         event_add(&connection->writable, NULL);
+        bound_kept(connection);
+    }
 }
 
 /* Of a call that a thread had, or that was deferred. */
@@ -412,6 +432,23 @@ defer(struct http_connection *connection, struct http_call *call)
     http_later_add(copy);
 }
 
+/* Nothing is to be done but this. */
+static bool
+is_alone(const struct acme_http_loop *loop)
+{
+    return loop->calls == 0 && TAILQ_EMPTY(&loop->ready) &&
+           event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ACTIVE) == 0;
+}
+
+static bool
+is_for_loop(const struct http_call *call)
+{
+    const struct acme_http_handler *handler = &call->server->handler;
+
+    return http_call_is(call, handler->is_quick) ||
+           (is_alone(call->server->loop) && http_call_is(call, handler->is_brief));
+}
+
 /* A whole request. Its handler borrows the octets where they lie: one behind the body, which may be
  * the first of the next request, is NUL so long. */
 static void
@@ -428,7 +465,7 @@ take_request(struct http_connection *connection)
                               : parser->is_old              ? HTTP_PERSISTS_SAID
                                                             : HTTP_PERSISTS;
     http_call_init(&call, connection);
-    if (http_call_is(&call, call.server->handler.is_quick)) {
+    if (is_for_loop(&call)) {
         *end = '\0';
         http_handle(&call);
         *end = behind;
@@ -600,12 +637,8 @@ make_connection(struct http_connection *connection, struct http_server *server, 
     connection->peer.uid = -1;
     connection->peer.is_local = server->is_unix;
     http_parser_reset(&connection->parser);
-    if (server->tls != NULL) {
-        connection->ssl = SSL_new(server->tls);
-        if (connection->ssl == NULL || SSL_set_fd(connection->ssl, fd) != 1)
-            return false;
-        SSL_set_accept_state(connection->ssl);
-    }
+    if (server->tls != NULL && !http_stream_begin(connection, server->tls))
+        return false;
     return event_assign(&connection->readable, base, fd, EV_READ | EV_PERSIST, on_readable,
                         connection) == 0 &&
            event_assign(&connection->writable, base, fd, EV_WRITE, on_writable, connection) == 0;
@@ -630,22 +663,6 @@ http_connection_open(struct http_server *server, int fd, const struct sockaddr *
     TAILQ_INSERT_TAIL(&server->connections, connection, all);
     server->connection_count++;
     wait_for_input(connection, true);
-}
-
-/* True if what lasts so long is given up. A loop that drains does not wait long for connections on
- * which nothing has begun. */
-static bool
-is_overdue(const struct http_connection *connection, time_t now)
-{
-    const struct http_server *server = connection->server;
-    time_t idle_s = (time_t)server->idle_s;
-
-    if (connection->call != NULL)
-        return false;
-    if (server->loop->is_draining && !connection->is_replying && connection->input.len == 0 &&
-        idle_s > DRAIN_IDLE_S)
-        idle_s = DRAIN_IDLE_S;
-    return now - connection->progress > idle_s || now - connection->since > 2 * idle_s;
 }
 
 static void
@@ -676,7 +693,7 @@ http_sweep(evutil_socket_t fd, short what, void *context)
     TAILQ_FOREACH(server, &loop->servers, next)
     {
         http_accept_tell(server);
-        close_some(server, is_overdue);
+        close_some(server, http_is_overdue);
         http_accept_update(server);
     }
 }

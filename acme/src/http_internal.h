@@ -72,7 +72,7 @@ size_t http_value_span(const char *text, size_t len);
  * `raw`.
  *
  * False: no absolute path, a broken escape, a control character or slash that hides in an escape,
- * or a dot segment (RFC 3986 section 3.3), which no client of ours sends.
+ * what is no UTF-8, or a dot segment (RFC 3986 section 3.3), which no client of ours sends.
  */
 bool http_path_decode(const char *raw, char *out);
 

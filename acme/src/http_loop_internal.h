@@ -5,6 +5,7 @@
  * http_threads.c     handlers that wait
  * http_accept.c      new connections
  * http_connection.c  connections from then to close: requests handed out, answers written
+ * http_patience.c    how long connections are waited for
  * http_call.c        a request on its way through a handler
  * http_stream.c      octets over a socket, in TLS or not
  * http_peer.c        who is at the other end
@@ -39,6 +40,7 @@
 #define HTTP_S_NS        INT64_C(1000000000)
 #define HTTP_SCRATCH     32768 /* octets that are read at once */
 #define HTTP_SEEN        64 /* series of metrics that are at hand, a power of two */
+#define HTTP_KEPT_MAX    67108864 /* octets that wait to be taken, of a loop: more are not kept */
 
 struct http_server;
 
@@ -61,6 +63,7 @@ struct http_connection {
     struct http_server *server;
     int fd; /* -1: it is closed, and stays for the sake of its call */
     SSL *ssl; /* NULL: none */
+    unsigned key_updates; /* that came over it */
     struct event readable, writable;
     bool is_reading; /* `readable` is waited for */
     bool is_broken; /* nothing can be told the peer any more */
@@ -71,7 +74,7 @@ struct http_connection {
     bool is_known; /* the peer is */
     struct http_peer peer;
     struct http_call *call; /* the request that a handler's thread has; NULL: none */
-    time_t since; /* monotonic: when it last began to wait for a request, or to linger */
+    time_t since; /* monotonic: when it last began to wait for a request, to answer or to linger */
     time_t progress; /* monotonic: when it last gave or took octets */
     struct http_input input;
     struct http_output output;
@@ -176,6 +179,7 @@ struct acme_http_loop {
     char date[HTTP_DATE_SIZE];
     size_t calls; /* and ticks: handed to the threads and not taken back */
     size_t replying;
+    size_t kept; /* octets that wait until peers take them */
     bool is_stopping;
     bool is_draining; /* as for a new process that serves already */
     atomic_bool stop_asked, drain_asked;
@@ -219,6 +223,8 @@ void http_peer_forget(struct http_peer *peer);
 #define HTTP_STREAM_WAITS 0
 #define HTTP_STREAM_ENDED (-1) /* the peer has nothing more to say, or something broke */
 
+/** TLS over the connection's socket; false: no memory. */
+bool http_stream_begin(struct http_connection *connection, SSL_CTX *tls);
 /** Octets that were read, HTTP_STREAM_WAITS or HTTP_STREAM_ENDED. The TLS handshake is made by the
  *  way, and may want the socket to be writable: then `writable` is waited for. */
 ssize_t http_stream_read(struct http_connection *connection, char *to, size_t size);
@@ -262,6 +268,16 @@ void http_connection_release(struct http_connection *connection);
 void http_close_idle(struct http_server *server);
 /** Close all. */
 void http_close_all(struct http_server *server);
+
+/* ---- http_patience.c ---- */
+
+/** What waits until the peer takes it, and what it has taken of that. */
+size_t http_output_len(const struct http_output *output);
+/** True if what lasts so long is given up. */
+bool http_is_overdue(const struct http_connection *connection, time_t now);
+/** The one whose peer has taken nothing of its answer for longest, or NULL. */
+struct http_connection *http_slowest(const struct acme_http_loop *loop,
+                                     const struct http_connection *but);
 
 /* ---- http_call.c ---- */
 

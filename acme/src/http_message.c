@@ -7,6 +7,8 @@
 
 #include <openssl/crypto.h>
 
+#include <acme/json.h>
+
 enum acme_http_method
 acme_http_request_method(const struct acme_http_request *request)
 {
@@ -158,6 +160,7 @@ bool
 http_path_decode(const char *raw, char *out)
 {
     char *to = out;
+    bool is_ascii = true;
 
     if (*raw != '/')
         return false;
@@ -177,8 +180,9 @@ http_path_decode(const char *raw, char *out)
         }
         if (c < 0x20 || c == 0x7f)
             return false;
+        is_ascii = is_ascii && c < 0x80;
         *to++ = (char)c;
     }
     *to = '\0';
-    return !has_dot_segment(out);
+    return !has_dot_segment(out) && (is_ascii || acme_json_can_carry(out));
 }

@@ -12,6 +12,7 @@
 #include <event2/thread.h>
 #include <openssl/ssl.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -22,7 +23,8 @@
 #define DRAIN_S                                                                                    \
     75 /* seconds for open connections when it is asked to drain: twice the idle time              \
         */
-#define SWEEP_S_MAX 2 /* seconds between two looks at the connections */
+#define SWEEP_S_MAX       2 /* seconds between two looks at the connections */
+#define DESCRIPTORS_SHARE 4 /* a server has connections for such a part of the descriptors */
 
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
 
@@ -280,6 +282,20 @@ start_accepting(struct http_server *server, const struct acme_http_listener *lis
     return http_accept_start(server) ? HSM_OK : HSM_ERR_NOMEM;
 }
 
+/* Of the descriptors that a process may have some are for what it does: files, a token, fetches. */
+static size_t
+connections_max(const struct acme_http_server_config *config)
+{
+    size_t wanted =
+        config->connections_max != 0 ? config->connections_max : ACME_HTTP_CONNECTIONS_MAX;
+    struct rlimit descriptors;
+
+    if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_cur != RLIM_INFINITY &&
+        wanted > descriptors.rlim_cur / DESCRIPTORS_SHARE)
+        wanted = descriptors.rlim_cur / DESCRIPTORS_SHARE;
+    return wanted;
+}
+
 static enum hsm_status
 server_new(struct acme_http_loop *loop, const struct acme_http_server_config *config,
            struct http_server **out)
@@ -295,8 +311,7 @@ server_new(struct acme_http_loop *loop, const struct acme_http_server_config *co
     server->is_quiet = config->is_quiet;
     server->metrics = config->metrics;
     server->idle_s = config->idle_s != 0 ? config->idle_s : ACME_HTTP_IDLE_S;
-    server->connections_max =
-        config->connections_max != 0 ? config->connections_max : ACME_HTTP_CONNECTIONS_MAX;
+    server->connections_max = connections_max(config);
     server->address = strdup(config->address);
     if (server->address == NULL) {
         free(server);
@@ -479,11 +494,11 @@ acme_http_loop_free(struct acme_http_loop *loop)
         return; /* a thread may still use it */
     if (loop->thread_count > 0)
         (void)http_threads_end(loop); /* not all could be started: they rest */
+    http_forget_parked(loop); /* who resumes one asks for its server */
     free_servers(loop); /* calls that were not answered forget their connections */
     http_calls_free(&loop->queue);
     http_calls_free(&loop->slow);
     http_calls_free(&loop->done);
-    http_forget_parked(loop);
     http_later_free(loop);
     free_events(loop);
     http_text_clear(&loop->head);

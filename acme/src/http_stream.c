@@ -6,6 +6,38 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include <hsm/use.h>
+
+#define KEY_UPDATES_MAX 32 /* of a connection; a client needs one in many gigabytes */
+
+/* OpenSSL reads on as long as nothing but new keys comes (RFC 8446 section 4.6.3), and the loop
+ * would serve nobody else meanwhile. */
+static void
+on_message(int is_written, int version, int content_type, const void *octets, size_t len, SSL *ssl,
+           void *context)
+{
+    struct http_connection *connection = SSL_get_app_data(ssl);
+
+    (void)version;
+    (void)context;
+    if (!is_written && content_type == SSL3_RT_HANDSHAKE && len > 0 &&
+        *(const unsigned char *)octets == SSL3_MT_KEY_UPDATE &&
+        ++connection->key_updates > KEY_UPDATES_MAX)
+        SSL_set_shutdown(ssl, SSL_RECEIVED_SHUTDOWN); /* ends SSL_read() */
+}
+
+bool
+http_stream_begin(struct http_connection *connection, SSL_CTX *tls)
+{
+    connection->ssl = SSL_new(tls);
+    if (connection->ssl == NULL || SSL_set_fd(connection->ssl, connection->fd) != 1 ||
+        SSL_set_app_data(connection->ssl, connection) != 1)
+        return false;
+    SSL_set_msg_callback(connection->ssl, on_message);
+    SSL_set_accept_state(connection->ssl);
+    return true;
+}
+
 /* What OpenSSL could not do. A peer that closes without close_notify has still closed: where a
  * request ends is told by HTTP. */
 static ssize_t
@@ -44,6 +76,8 @@ http_stream_read(struct http_connection *connection, char *to, size_t size)
     ssize_t n;
 
     if (connection->ssl != NULL) {
+        HSM_USE_FOR(HSM_USE_TLS);
+
         ERR_clear_error(); /* what a handler left would be taken for ours */
         n = SSL_read(connection->ssl, to, (int)size);
         return n > 0 ? n : tls_refused(connection, (int)n);

@@ -93,3 +93,12 @@ acme_json_canonical(const json_t *value)
 {
     return json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
 }
+
+bool
+acme_json_can_carry(const char *text)
+{
+    json_t *string = json_string(text); /* NULL: it is not */
+
+    json_decref(string);
+    return string != NULL;
+}

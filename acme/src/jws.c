@@ -214,15 +214,10 @@ acme_jws_check_algorithm(const struct acme_jws *jws, struct hsm_reason *why)
     return check_algorithm(jws, "ES256", why);
 }
 
+/* What came of verifying the signature. */
 static enum hsm_status
-verify(const struct acme_jws *jws, size_t signed_len, EVP_PKEY *public_key, struct hsm_reason *why)
+outcome(const struct acme_jws *jws, enum hsm_status st, struct hsm_reason *why)
 {
-    enum hsm_status st = acme_jws_check_algorithm(jws, why);
-
-    if (st != HSM_OK)
-        return st;
-    st = hsm_es256_verify(public_key, jws->signing_input, signed_len, jws->signature,
-                          jws->signature_len);
     switch (st) {
     case HSM_ERR_MALFORMED:
         return hsm_refuse(why, st, "JWS: signature of %zu octets, not %d", jws->signature_len,
@@ -234,6 +229,33 @@ verify(const struct acme_jws *jws, size_t signed_len, EVP_PKEY *public_key, stru
     default:
         return st;
     }
+}
+
+static enum hsm_status
+verify(const struct acme_jws *jws, size_t signed_len, EVP_PKEY *public_key, struct hsm_reason *why)
+{
+    enum hsm_status st = acme_jws_check_algorithm(jws, why);
+
+    if (st != HSM_OK)
+        return st;
+    return outcome(jws,
+                   hsm_es256_verify(public_key, jws->signing_input, signed_len, jws->signature,
+                                    jws->signature_len),
+                   why);
+}
+
+enum hsm_status
+acme_jws_verify_by(const struct acme_jws *jws, const struct hsm_es256_verifier *verifier,
+                   struct hsm_reason *why)
+{
+    enum hsm_status st = acme_jws_check_algorithm(jws, why);
+
+    if (st != HSM_OK)
+        return st;
+    return outcome(jws,
+                   hsm_es256_verifier_verify(verifier, jws->signing_input, jws->signing_input_len,
+                                             jws->signature, jws->signature_len),
+                   why);
 }
 
 enum hsm_status

@@ -12,6 +12,7 @@
 #include <openssl/rand.h>
 
 #include <acme/base64url.h>
+#include <acme/json.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
@@ -140,12 +141,14 @@ acme_basic_parse(const char *credentials, struct acme_basic *out)
         return st;
     basic.user = (char *)decoded;
     colon = strlen(basic.user) == basic.len ? strchr(basic.user, ':') : NULL;
-    if (colon == NULL) {
+    if (colon != NULL) {
+        *colon = '\0';
+        basic.password = colon + 1;
+    }
+    if (colon == NULL || !acme_json_can_carry(basic.user)) { /* section 2.1: charset="UTF-8" */
         acme_basic_clear(&basic);
         return HSM_ERR_MALFORMED;
     }
-    *colon = '\0';
-    basic.password = colon + 1;
     *out = basic;
     return HSM_OK;
 }

@@ -12,6 +12,7 @@ static const char *const types[] = {
     [ACME_BAD_PUBLIC_KEY] = "badPublicKey",
     [ACME_BAD_REVOCATION_REASON] = "badRevocationReason",
     [ACME_BAD_SIGNATURE_ALGORITHM] = "badSignatureAlgorithm",
+    [ACME_COMPOUND] = "compound",
     [ACME_CONNECTION] = "connection",
     [ACME_EXTERNAL_ACCOUNT_REQUIRED] = "externalAccountRequired",
     [ACME_INCORRECT_RESPONSE] = "incorrectResponse",
@@ -42,6 +43,27 @@ acme_problem_new(enum acme_error error, int http_status, const char *detail)
 {
     return json_pack("{s:s+, s:s, s:i}", "type", ACME_ERROR_PREFIX, acme_problem_type(error),
                      "detail", detail, "status", http_status);
+}
+
+json_t *
+acme_subproblem_new(enum acme_error error, const char *detail, json_t *identifier)
+{
+    return json_pack("{s:s+, s:s, s:O}", "type", ACME_ERROR_PREFIX, acme_problem_type(error),
+                     "detail", detail, "identifier", identifier);
+}
+
+json_t *
+acme_problem_compound(json_t *subproblems, int http_status, const char *detail)
+{
+    const json_t *first = json_object_get(json_array_get(subproblems, 0), "type");
+    bool is_common = first != NULL;
+
+    for (size_t i = 1; i < json_array_size(subproblems); i++)
+        is_common =
+            is_common && json_equal(first, json_object_get(json_array_get(subproblems, i), "type"));
+    return json_pack("{s:s, s:s, s:i, s:o}", "type",
+                     is_common ? json_string_value(first) : ACME_ERROR_PREFIX "compound", "detail",
+                     detail, "status", http_status, "subproblems", subproblems);
 }
 
 void

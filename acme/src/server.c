@@ -14,13 +14,20 @@
 #include <acme/base64url.h>
 #include <acme/events.h>
 #include <certs/cert.h>
+#include <certs/verdict.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 
 #include "server_internal.h"
 
 #define EXPIRE_S 60 /* between two acme_server_expire() of acme_server_tick() */
 #define TELL_S   60 /* between two times that orders are said to wait */
+
+#define VERDICTS_MAX 64 /* kept: paths of those who sign SPC tokens */
+
+#define BRIEF_NS INT64_C(5000000) /* a request that takes longer is not brief */
+#define LONG_NS  INT64_C(1000000000) /* nor are those of this time after it */
 
 DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
@@ -296,37 +303,34 @@ struct route {
     enum route_kind kind;
     void (*handle)(struct acme_call *call);
     bool settles; /* the handler calls acme_call_settle() */
+    bool waits; /* it may ask another server */
 };
 
 static const struct route routes[] = {
-    {"/acme/directory", ROUTE_READ, directory, false},
-    {"/acme/new-nonce", ROUTE_READ, new_nonce, false},
-    {"/acme/new-account", ROUTE_NEW, acme_new_account, false},
-    {"/acme/acct/:id", ROUTE_ACCOUNT, acme_account, false},
-    {"/acme/acct/:id/orders", ROUTE_ACCOUNT, acme_account_orders, false},
-    {"/acme/key-change", ROUTE_ACCOUNT, acme_key_change, false},
-    {"/acme/new-order", ROUTE_ACCOUNT, acme_new_order, true},
-    {"/acme/order/:id", ROUTE_ACCOUNT, acme_order, true},
-    {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize, true},
-    {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization, true},
-    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, true},
-    {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate, true},
-    {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate, true},
-    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain, false},
-    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info, false},
-    {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert, false},
+    {"/acme/directory", ROUTE_READ, directory, false, false},
+    {"/acme/new-nonce", ROUTE_READ, new_nonce, false, false},
+    {"/acme/new-account", ROUTE_NEW, acme_new_account, false, false},
+    {"/acme/acct/:id", ROUTE_ACCOUNT, acme_account, false, false},
+    {"/acme/acct/:id/orders", ROUTE_ACCOUNT, acme_account_orders, false, false},
+    {"/acme/key-change", ROUTE_ACCOUNT, acme_key_change, false, false},
+    {"/acme/new-order", ROUTE_ACCOUNT, acme_new_order, true, false},
+    {"/acme/order/:id", ROUTE_ACCOUNT, acme_order, true, false},
+    {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize, true, false},
+    {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization, true, false},
+    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, true, true},
+    {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate, true, false},
+    {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate, true, false},
+    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain, false, false},
+    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info, false, false},
+    {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert, false, false},
 };
 
 static const struct route *
-find_route(struct acme_call *call)
+find_route(const char *path, char params[2][ACME_HTTP_PARAM_MAX + 1])
 {
-    const char *path = acme_http_request_path(call->request);
-
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (acme_http_match(path, routes[i].pattern, call->params, 2)) {
-            acme_http_response_route(call->response, routes[i].pattern);
+        if (acme_http_match(path, routes[i].pattern, params, 2))
             return &routes[i];
-        }
     }
     return NULL;
 }
@@ -382,9 +386,11 @@ signer_of(const struct route *route)
 static void
 dispatch(struct acme_call *call)
 {
-    const struct route *route = find_route(call);
+    const struct route *route = find_route(acme_http_request_path(call->request), call->params);
     char index[ACME_URL_MAX + 1];
 
+    if (route != NULL)
+        acme_http_response_route(call->response, route->pattern);
     add_cors(call);
     if (route == NULL || route->handle != acme_hosted_chain)
         acme_http_response_header(call->response, "Cache-Control", "no-store");
@@ -432,14 +438,18 @@ handle_acme(struct acme_server *server, const struct acme_http_request *request,
         .response = response,
         .now = acme_server_now(server),
     };
+    int64_t begun = hsm_metric_clock_ns();
 
     dispatch(&call);
     add_nonce(&call);
     acme_jws_free(call.jws);
     EVP_PKEY_free(call.key);
+    acme_account_key_free(call.account_key);
     json_decref(call.contact);
     json_decref(call.binding);
     free(call.terms);
+    if (hsm_metric_clock_ns() - begun > BRIEF_NS)
+        atomic_store(&server->long_until, hsm_metric_clock_ns() + LONG_NS);
 }
 
 static void
@@ -453,10 +463,23 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
         handle_acme(server, request, response);
 }
 
+/* While disk and token answer soon. The web pages hash passwords. */
+static bool
+is_brief(void *context, enum acme_http_method method, const char *path)
+{
+    struct acme_server *server = context;
+    char params[2][ACME_HTTP_PARAM_MAX + 1];
+    const struct route *route = find_route(path, params);
+
+    (void)method;
+    return route != NULL && !route->waits &&
+           atomic_load(&server->long_until) < hsm_metric_clock_ns();
+}
+
 struct acme_http_handler
 acme_server_handler(struct acme_server *server)
 {
-    return (struct acme_http_handler){.handle = handle, .context = server};
+    return (struct acme_http_handler){.handle = handle, .is_brief = is_brief, .context = server};
 }
 
 /* ---- construction ---- */
@@ -556,9 +579,10 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = acme_signers_new(&server->signers);
     if (st == HSM_OK)
-        st = acme_keys_new(&server->keys);
+        st = certs_verdicts_new(&(struct certs_path_policy){.purpose = CERTS_FOR_PA_SIGNING},
+                                VERDICTS_MAX, &server->verdicts);
     if (st == HSM_OK)
-        st = acme_nonces_new(server, &server->nonces);
+        st = acme_keys_new(&server->keys);
     if (st == HSM_OK)
         st = acme_chain_take_alternates(server);
     if (st == HSM_OK)
@@ -665,11 +689,11 @@ acme_server_free(struct acme_server *server)
 {
     if (server == NULL)
         return;
-    acme_nonces_free(server->nonces);
     acme_keys_free(server->keys);
     certs_chain_free(server->intermediates);
     free(server->intermediates_pem);
     acme_signers_free(server->signers);
+    certs_verdicts_free(server->verdicts);
     acme_web_free(server->web);
     for (size_t i = 0; i < server->alternate_count; i++)
         certs_chain_free(server->alternates[i]);

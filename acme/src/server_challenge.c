@@ -10,6 +10,7 @@
 #include <acme/json.h>
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
@@ -20,14 +21,14 @@ json_t *
 acme_challenge_object(const struct acme_server *server,
                       const struct acme_challenge_state *challenge)
 {
-    char url[ACME_URL_MAX + 1], time[ACME_TIME_LEN + 1];
+    char url[ACME_URL_MAX + 1], time[HSM_TIME_LEN + 1];
     json_t *object;
 
     acme_server_url(server, "chall", challenge->id, NULL, url);
     object = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", "tkauth-01", "tkauth-type", "atc",
                        "url", url, "status", challenge->status, "token", challenge->token);
     if (object != NULL && challenge->validated != 0) {
-        acme_time_format(challenge->validated, time);
+        hsm_time_format(challenge->validated, time);
         if (json_object_set_new(object, "validated", json_string(time)) != 0)
             goto failed;
     }
@@ -154,6 +155,7 @@ acme_token_check(struct acme_server *server, const struct acme_authority_token *
     DEFER(certs_chain_free) struct certs_chain *found = NULL;
     struct acme_authority_token_policy policy = {
         .pa_anchors = server->config.pa_anchors,
+        .verdicts = server->verdicts,
         .account_key = account_key,
         .identifier = identifier,
         .now = now,
@@ -241,15 +243,33 @@ write_invalid(struct acme_call *call, const struct challenge *challenge, const c
     return st;
 }
 
+/* What became of an answer. */
+struct verdict {
+    struct acme_call *call;
+    const struct challenge *challenge;
+    const struct acme_authority_token *token; /* NULL: it was refused */
+    const char *problem; /* then */
+};
+
+static enum hsm_status
+write_verdict(struct acme_store *store, void *context)
+{
+    const struct verdict *verdict = context;
+
+    (void)store;
+    return verdict->token != NULL
+               ? write_valid(verdict->call, verdict->challenge, verdict->token)
+               : write_invalid(verdict->call, verdict->challenge, verdict->problem);
+}
+
 /* token NULL: it was refused */
 static enum hsm_status
-write_verdict(struct acme_call *call, const struct challenge *challenge,
+store_verdict(struct acme_call *call, const struct challenge *challenge,
               const struct acme_authority_token *token, const struct acme_refusal *refusal)
 {
-    struct acme_store *store = call->server->config.store;
+    struct verdict verdict = {.call = call, .challenge = challenge, .token = token};
     DEFER(json_decref) json_t *problem = NULL;
     DEFER(free) char *text = NULL;
-    enum hsm_status st;
 
     if (token == NULL) {
         problem = acme_problem_new(refusal->error, 403, refusal->why.text);
@@ -257,14 +277,8 @@ write_verdict(struct acme_call *call, const struct challenge *challenge,
         if (text == NULL)
             return HSM_ERR_NOMEM;
     }
-    st = acme_store_begin(store);
-    if (st != HSM_OK)
-        return st;
-    st = token != NULL ? write_valid(call, challenge, token) : write_invalid(call, challenge, text);
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    verdict.problem = text;
+    return acme_store_together(call->server->config.store, write_verdict, &verdict);
 }
 
 bool
@@ -305,7 +319,7 @@ answer(struct acme_call *call, struct challenge *challenge, const char *text)
     }
     if (checked != HSM_OK)
         hsm_log(HSM_LOG_INFO, "authorization %s: %s", challenge->authz, refusal.why.text);
-    st = write_verdict(call, challenge, checked == HSM_OK ? token : NULL, &refusal);
+    st = store_verdict(call, challenge, checked == HSM_OK ? token : NULL, &refusal);
     if (st != HSM_OK) {
         acme_call_fault(call, st);
         return;

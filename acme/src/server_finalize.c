@@ -147,47 +147,60 @@ acme_subject_find(struct acme_server *server, const char *spc, struct acme_subje
     return HSM_OK;
 }
 
+/* A request that finalizes an order. */
+struct finalization {
+    struct acme_call *call;
+    const struct acme_order *order;
+    const struct certs_csr *csr;
+    char thumbprint[ACME_THUMBPRINT_LEN + 1]; /* of the CSR's key */
+    struct acme_serial serial;
+    bool is_ours; /* of several requests that finalize one order, one finds it ready */
+};
+
 static enum hsm_status
-record_intent(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr,
-              const char *thumbprint)
+record_intent(const struct finalization *finalization)
 {
+    const struct acme_call *call = finalization->call;
+    const struct acme_order *order = finalization->order;
     struct acme_subject subject;
     enum hsm_status st = acme_subject_find(call->server, order->spc, &subject);
 
     if (st != HSM_OK)
         return st;
     return acme_issue_record(call->server,
-                             &(struct acme_intent){.order_id = order->id,
-                                                   .account = call->account,
-                                                   .spc = order->spc,
-                                                   .organization = subject.organization,
-                                                   .country = subject.country,
-                                                   .public_key = certs_csr_public(csr),
-                                                   .thumbprint = thumbprint,
-                                                   .not_before = order->not_before,
-                                                   .not_after = order->not_after},
+                             &(struct acme_intent){
+                                 .order_id = order->id,
+                                 .account = call->account,
+                                 .spc = order->spc,
+                                 .organization = subject.organization,
+                                 .country = subject.country,
+                                 .public_key = certs_csr_public(finalization->csr),
+                                 .thumbprint = finalization->thumbprint,
+                                 .serial = &finalization->serial,
+                                 .not_before = order->not_before,
+                                 .not_after = order->not_after,
+                             },
                              call->now);
 }
 
-/* Of several requests that finalize one order, one finds it ready. */
+/* Within a transaction. */
 static enum hsm_status
-begin_processing(struct acme_call *call, const struct acme_order *order,
-                 const struct certs_csr *csr, const char *thumbprint, bool *ready)
+begin_processing(struct acme_store *store, void *context)
 {
+    struct finalization *finalization = context;
+    const struct acme_call *call = finalization->call;
+    bool own = EVP_PKEY_eq(certs_csr_public(finalization->csr), call->key) == 1;
     int64_t changes = 0;
-    bool own = EVP_PKEY_eq(certs_csr_public(csr), call->key) == 1;
-    enum hsm_status st = acme_csr_key_check(call->server, call->account, own, thumbprint);
+    enum hsm_status st =
+        acme_csr_key_check(call->server, call->account, own, finalization->thumbprint);
 
     if (st == HSM_OK)
-        st = acme_store_run(call->server->config.store, &changes,
+        st = acme_store_run(store, &changes,
                             "UPDATE acme_order SET status = '" ACME_PROCESSING "', error = NULL"
                             " WHERE id = ? AND status = '" ACME_READY "' AND expires > ?",
-                            "si", order->id, (int64_t)call->now);
-    if (st == HSM_OK && changes == 1)
-        st = record_intent(call, order, csr, thumbprint);
-    if (st == HSM_OK)
-        *ready = changes == 1;
-    return st;
+                            "si", finalization->order->id, (int64_t)call->now);
+    finalization->is_ours = st == HSM_OK && changes == 1;
+    return finalization->is_ours ? record_intent(finalization) : st;
 }
 
 static void
@@ -200,27 +213,19 @@ refuse_not_ready(struct acme_call *call)
 static bool
 make_intent(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr)
 {
-    struct acme_store *store = call->server->config.store;
-    char thumbprint[ACME_THUMBPRINT_LEN + 1];
-    bool ready = false;
-    enum hsm_status st = acme_jwk_thumbprint(certs_csr_public(csr), thumbprint);
+    struct finalization finalization = {.call = call, .order = order, .csr = csr};
+    enum hsm_status st = acme_jwk_thumbprint(certs_csr_public(csr), finalization.thumbprint);
 
+    acme_issue_draw_serial(call->server, &finalization.serial);
     if (st == HSM_OK)
-        st = acme_store_begin(store);
-    if (st == HSM_OK) {
-        st = begin_processing(call, order, csr, thumbprint, &ready);
-        if (st == HSM_OK)
-            st = acme_store_commit(store);
-        else
-            acme_store_rollback(store);
-    }
+        st = acme_store_together(call->server->config.store, begin_processing, &finalization);
     if (st == HSM_ERR_EXISTS)
         return bad_csr(call, "CSR: its key was certified before or is another account's");
     if (st != HSM_OK)
         acme_call_fault(call, st);
-    else if (!ready)
+    else if (!finalization.is_ours)
         refuse_not_ready(call);
-    return st == HSM_OK && ready;
+    return st == HSM_OK && finalization.is_ours;
 }
 
 static void

@@ -10,9 +10,8 @@
 #include <acme/server.h>
 
 #include <pthread.h>
-#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include <jansson.h>
 
@@ -21,6 +20,8 @@
 #include <acme/time.h>
 #include <certs/issue.h>
 #include <hsm/defer.h>
+
+#include "address_internal.h"
 
 #define ACME_BASE_URL_MAX 256 /* characters */
 #define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
@@ -64,19 +65,20 @@ struct acme_server {
                                                             names the issuing key there */
     size_t alternate_count;
     struct acme_signers *signers;
+    struct certs_verdicts *verdicts; /* on their paths */
     struct acme_web *web; /* NULL: no web pages */
-    struct acme_nonces *nonces;
+    atomic_uint nonces_made;
     struct acme_keys *keys; /* of accounts */
     time_t expire_at, tell_at; /* of acme_server_tick() */
+    _Atomic int64_t long_until; /* until then requests are not taken for brief ones; monotonic */
 };
 
 /* A nonce that is used up, and the fresh one that is made in the same transaction. */
 struct acme_nonce_exchange {
-    STAILQ_ENTRY(acme_nonce_exchange) others;
-    sem_t done;
+    struct acme_server *server;
+    struct acme_store_work work;
     const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
     time_t now;
-    enum hsm_status status;
     bool is_good; /* it was there and fresh */
     char next[ACME_ID_LEN + 1];
 };
@@ -89,6 +91,7 @@ struct acme_call {
     char params[2][ACME_HTTP_PARAM_MAX + 1]; /* :id of the path, and :n */
     time_t now;
     struct acme_jws *jws; /* owned; NULL for GET and HEAD */
+    struct acme_account_key *account_key; /* owned; NULL: a jwk signed */
     EVP_PKEY *key; /* owned; verified the JWS: the account's, or the jwk's */
     char account[ACME_ID_LEN + 1]; /* "" before newAccount */
     json_t *contact; /* owned; of the account */
@@ -142,14 +145,9 @@ void acme_call_link(struct acme_call *call, const char *url, const char *rel);
 
 /* ---- server_nonce.c: RFC 8555 section 6.5 ---- */
 
-HSM_MUST_CHECK enum hsm_status acme_nonces_new(struct acme_server *server,
-                                               struct acme_nonces **out);
-/** Nobody may be waiting. */
-void acme_nonces_free(struct acme_nonces *nonces);
-
 /** Begin an exchange, which stays where it is until acme_nonce_wait() has returned: once for each.
  */
-void acme_nonce_ask(struct acme_nonces *nonces, const char *nonce, time_t now,
+void acme_nonce_ask(struct acme_server *server, const char *nonce, time_t now,
                     struct acme_nonce_exchange *exchange);
 /** Durable when it returned HSM_OK; is_good and next are filled then. */
 HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonce_exchange *exchange);
@@ -193,9 +191,18 @@ bool acme_call_wants_es256(struct acme_call *call, const struct acme_jws *jws);
 
 HSM_MUST_CHECK enum hsm_status acme_keys_new(struct acme_keys **out);
 void acme_keys_free(struct acme_keys *keys);
-/** The key of a JWK as this server wrote it into the store; EVP_PKEY_free() it. */
+
+/* The key of an account, ready to verify. Immutable; threads share it. */
+struct acme_account_key {
+    atomic_uint references;
+    EVP_PKEY *key;
+    struct hsm_es256_verifier *verifier;
+};
+
+/** The key of a JWK as this server wrote it into the store; acme_account_key_free() it. */
 HSM_MUST_CHECK enum hsm_status acme_keys_find(struct acme_keys *keys, const char *jwk,
-                                              EVP_PKEY **out);
+                                              struct acme_account_key **out);
+void acme_account_key_free(struct acme_account_key *key);
 
 /* ---- server_account.c ---- */
 
@@ -248,9 +255,6 @@ void acme_external_used(const struct acme_server *server, const char *id);
 HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
                                                const char *whom, unsigned per_hour, time_t now,
                                                time_t *wait_s);
-#define ACME_ADDRESS_MAX 63 /* characters */
-/** Whom to count for an address: itself, of IPv6 its /64. */
-void acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1]);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
 HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now);
@@ -395,7 +399,8 @@ json_t *acme_challenge_object(const struct acme_server *server,
 struct acme_signers;
 HSM_MUST_CHECK enum hsm_status acme_signers_new(struct acme_signers **out);
 void acme_signers_free(struct acme_signers *signers);
-/** The chain at an x5u that may be fetched, now or some minutes ago; certs_chain_free() it. Threads
+/** The chain at an x5u that may be fetched, now or some minutes ago, which nobody changes;
+ *  certs_chain_free() it. Threads
  *  may share the server. @retval as acme_http_fetch_chain() */
 HSM_MUST_CHECK enum hsm_status acme_signers_fetch(struct acme_server *server, const char *x5u,
                                                   time_t now, struct certs_chain **out,
@@ -415,12 +420,21 @@ void acme_web_handle(struct acme_server *server, const struct acme_http_request 
 
 /* ---- server_issue.c: from intent to certificate ---- */
 
+struct acme_serial {
+    uint8_t octets[CERTS_SERIAL_MAX];
+    size_t len; /* 0: the token was away; it is assigned, durably, before signing */
+};
+
+/** From the token, for an intent; outside of any transaction, which would keep others waiting. */
+void acme_issue_draw_serial(const struct acme_server *server, struct acme_serial *out);
+
 /* What is to be certified. */
 struct acme_intent {
     const char *order_id, *account;
     const char *spc, *organization, *country;
     EVP_PKEY *public_key;
     const char *thumbprint; /* of that key */
+    const struct acme_serial *serial;
     time_t not_before, not_after; /* 0: as configured */
 };
 
@@ -428,10 +442,7 @@ struct acme_intent {
 void acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
                          time_t *not_after);
 
-/**
- * Write the intent, within the caller's transaction. A token that is away
- * leaves the serial open; it is assigned, durably, before signing.
- */
+/** Write the intent, within the caller's transaction. */
 HSM_MUST_CHECK enum hsm_status acme_issue_record(struct acme_server *server,
                                                  const struct acme_intent *intent, time_t now);
 

@@ -44,21 +44,26 @@ acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_be
         *not_after = limit;
 }
 
+void
+acme_issue_draw_serial(const struct acme_server *server, struct acme_serial *out)
+{
+    if (certs_serial_new(server->config.token, out->octets, &out->len) != HSM_OK)
+        out->len = 0;
+}
+
 enum hsm_status
 acme_issue_record(struct acme_server *server, const struct acme_intent *intent, time_t now)
 {
-    uint8_t serial[CERTS_SERIAL_MAX], point[HSM_P256_POINT_LEN];
-    size_t serial_len = 0;
+    const struct acme_serial *serial = intent->serial;
+    uint8_t point[HSM_P256_POINT_LEN];
     char certificate[ACME_ID_LEN + 1];
     time_t not_before = intent->not_before, not_after = intent->not_after;
-    bool has_serial;
     enum hsm_status st = hsm_p256_point(intent->public_key, point);
 
     if (st == HSM_OK)
         st = acme_id_new(certificate);
     if (st != HSM_OK)
         return st;
-    has_serial = certs_serial_new(server->config.token, serial, &serial_len) == HSM_OK;
     acme_issue_validity(server, now, &not_before, &not_after);
     return acme_store_run(server->config.store, NULL,
                           "INSERT INTO issuance (order_id, certificate, account, spc, organization,"
@@ -66,7 +71,7 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
                           " attempted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                           "ssssssbsbiisi", intent->order_id, certificate, intent->account,
                           intent->spc, intent->organization, intent->country, point, sizeof(point),
-                          intent->thumbprint, has_serial ? serial : NULL, serial_len,
+                          intent->thumbprint, serial->len > 0 ? serial->octets : NULL, serial->len,
                           (int64_t)not_before, (int64_t)not_after, server->under, (int64_t)now);
 }
 
@@ -139,15 +144,15 @@ static enum hsm_status
 assign_serial(struct acme_server *server, struct issuance *issuance)
 {
     DEFER(acme_rows_free) struct acme_rows *old = NULL;
-    uint8_t serial[CERTS_SERIAL_MAX];
-    size_t len = 0;
+    struct acme_serial serial;
     enum hsm_status st;
 
-    if (certs_serial_new(server->config.token, serial, &len) != HSM_OK)
+    acme_issue_draw_serial(server, &serial);
+    if (serial.len == 0)
         return HSM_ERR_BUSY;
     st = acme_store_run(server->config.store, NULL,
                         "UPDATE issuance SET serial = ? WHERE order_id = ? AND serial IS NULL",
-                        "bs", serial, len, issuance->order_id);
+                        "bs", serial.octets, serial.len, issuance->order_id);
     if (st != HSM_OK)
         return st;
     old = issuance->rows;
@@ -203,16 +208,25 @@ pem_chain(const struct acme_server *server, const uint8_t *der, size_t len, char
     return asprintf(out, "%s%s", leaf, server->intermediates_pem) < 0 ? HSM_ERR_NOMEM : HSM_OK;
 }
 
+struct issued {
+    const struct issuance *issuance;
+    const uint8_t *der;
+    size_t len;
+    const char *chain;
+};
+
 /* Within a transaction; a second outcome of one intent changes nothing. */
 static enum hsm_status
-write_certificate(struct acme_store *store, const struct issuance *issuance, const uint8_t *der,
-                  size_t len, const char *chain)
+write_certificate(struct acme_store *store, void *context)
 {
+    const struct issued *issued = context;
+    const struct issuance *issuance = issued->issuance;
     int64_t changes = 0;
-    enum hsm_status st = acme_store_run(store, &changes,
-                                        "UPDATE issuance SET der = ?, chain = ? WHERE order_id = ?"
-                                        " AND der IS NULL AND voided = 0",
-                                        "bss", der, len, chain, issuance->order_id);
+    enum hsm_status st =
+        acme_store_run(store, &changes,
+                       "UPDATE issuance SET der = ?, chain = ? WHERE order_id = ?"
+                       " AND der IS NULL AND voided = 0",
+                       "bss", issued->der, issued->len, issued->chain, issuance->order_id);
 
     if (st == HSM_OK && changes == 1)
         st = acme_store_run(store, NULL,
@@ -237,19 +251,13 @@ static enum hsm_status
 store_certificate(struct acme_server *server, const struct issuance *issuance, const uint8_t *der,
                   size_t len)
 {
-    struct acme_store *store = server->config.store;
+    struct issued issued = {.issuance = issuance, .der = der, .len = len};
     DEFER(free) char *chain = NULL;
     enum hsm_status st = pem_chain(server, der, len, &chain);
 
+    issued.chain = chain;
     if (st == HSM_OK)
-        st = acme_store_begin(store);
-    if (st == HSM_OK) {
-        st = write_certificate(store, issuance, der, len, chain);
-        if (st == HSM_OK)
-            st = acme_store_commit(store);
-        else
-            acme_store_rollback(store);
-    }
+        st = acme_store_together(server->config.store, write_certificate, &issued);
     acme_server_count_issuance(server, st == HSM_OK ? ACME_ISSUED : ACME_PUT_OFF);
     if (st == HSM_OK)
         log_issued(issuance);

@@ -10,7 +10,6 @@
 
 #include "server_internal.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -58,21 +57,6 @@ acme_limit_take(struct acme_store *store, const char *what, const char *whom, un
     if (st != HSM_OK || changes == 1)
         return st;
     return read_wait(store, subject, step, now_us, wait_s);
-}
-
-void
-acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1])
-{
-    struct in6_addr address;
-    char text[INET6_ADDRSTRLEN];
-
-    if (inet_pton(AF_INET6, peer, &address) != 1 || IN6_IS_ADDR_V4MAPPED(&address)) {
-        snprintf(out, ACME_ADDRESS_MAX + 1, "%s", peer);
-        return;
-    }
-    memset(address.s6_addr + 8, 0, 8); /* one subscriber has that many to choose from */
-    (void)inet_ntop(AF_INET6, &address, text, sizeof(text));
-    snprintf(out, ACME_ADDRESS_MAX + 1, "%s/64", text);
 }
 
 void

@@ -7,6 +7,7 @@
 
 #include <acme/events.h>
 #include <certs/tnauthlist.h>
+#include <hsm/time.h>
 
 #define LISTED_MAX 100000 /* accounts shown, the newest */
 
@@ -128,7 +129,7 @@ enum hsm_status
 acme_server_accounts_show(struct acme_store *store, FILE *to)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    char created[ACME_TIME_LEN + 1];
+    char created[HSM_TIME_LEN + 1];
     enum hsm_status st = acme_store_query(
         store, &rows,
         "SELECT id, status, created, contact, external_account FROM (SELECT * FROM account"
@@ -138,7 +139,7 @@ acme_server_accounts_show(struct acme_store *store, FILE *to)
     while (st == HSM_OK && acme_rows_next(rows)) {
         const char *external = acme_rows_text(rows, 4);
 
-        acme_time_format((time_t)acme_rows_int(rows, 2), created);
+        hsm_time_format((time_t)acme_rows_int(rows, 2), created);
         fprintf(to, "%s\t%s\tsince %s\t%s%s%s\n", acme_rows_text(rows, 0), acme_rows_text(rows, 1),
                 created, acme_rows_text(rows, 3), external != NULL ? "\texternal account " : "",
                 external != NULL ? external : "");

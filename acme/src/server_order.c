@@ -10,6 +10,9 @@
 #include <acme/json.h>
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
+
+#define SUBPROBLEMS_MAX 16 /* of one answer; what is wrong with more is not told */
 
 /* ---- newOrder ---- */
 
@@ -24,12 +27,12 @@ struct wanted {
     time_t expires;
     char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
     char token[ACME_ID_LEN + 1];
+    time_t wait_s; /* until there is room for one more; 0: there is */
 };
 
-/* Identifiers of a type that is not ours come before everything else: a client of the web's CAs is
- * told so. */
+/* Each of them has a type; what an order may have of them is another matter. */
 static bool
-has_our_types(struct acme_call *call, const json_t *identifiers)
+have_types(struct acme_call *call, const json_t *identifiers)
 {
     for (size_t i = 0; i < json_array_size(identifiers); i++) {
         const char *type = NULL;
@@ -39,14 +42,61 @@ has_our_types(struct acme_call *call, const json_t *identifiers)
             acme_call_refuse(call, ACME_MALFORMED, 400, "identifier: %s", why.text);
             return false;
         }
-        if (strcmp(type, ACME_IDENTIFIER_TYPE) != 0) {
-            acme_call_refuse(call, ACME_UNSUPPORTED_IDENTIFIER, 403,
-                             "identifier type %s: only " ACME_IDENTIFIER_TYPE " is supported",
-                             type);
-            return false;
-        }
     }
     return true;
+}
+
+static bool
+is_ours(const json_t *identifier)
+{
+    return strcmp(json_string_value(json_object_get(identifier, "type")), ACME_IDENTIFIER_TYPE) ==
+           0;
+}
+
+/* A subproblem for each that is not for us, and for each TNAuthList after the first. */
+static json_t *
+subproblems_of(const json_t *identifiers)
+{
+    json_t *out = json_array();
+    bool has_one = false;
+
+    for (size_t i = 0; i < json_array_size(identifiers); i++) {
+        json_t *identifier = json_array_get(identifiers, i);
+        json_t *problem = NULL;
+
+        if (!is_ours(identifier))
+            problem = acme_subproblem_new(ACME_UNSUPPORTED_IDENTIFIER,
+                                          "only " ACME_IDENTIFIER_TYPE " is supported", identifier);
+        else if (has_one)
+            problem = acme_subproblem_new(ACME_REJECTED_IDENTIFIER,
+                                          "an order is for one " ACME_IDENTIFIER_TYPE, identifier);
+        else
+            has_one = true;
+        if (problem != NULL && json_array_size(out) < SUBPROBLEMS_MAX)
+            json_array_append(out, problem);
+        json_decref(problem);
+    }
+    return out;
+}
+
+/* Of several each is told what is wrong with it (RFC 8555 section 6.7.1). A type that is not ours
+ * comes before everything else: a client of the web's CAs is told so. */
+static bool
+is_one_of_ours(struct acme_call *call, const json_t *identifiers)
+{
+    if (json_array_size(identifiers) > 1) {
+        acme_http_respond_json(call->response, 403, "application/problem+json",
+                               acme_problem_compound(subproblems_of(identifiers), 403,
+                                                     "an order is for one " ACME_IDENTIFIER_TYPE
+                                                     " and nothing else"));
+        return false;
+    }
+    if (is_ours(json_array_get(identifiers, 0)))
+        return true;
+    acme_call_refuse(call, ACME_UNSUPPORTED_IDENTIFIER, 403,
+                     "identifier type %s: only " ACME_IDENTIFIER_TYPE " is supported",
+                     json_string_value(json_object_get(json_array_get(identifiers, 0), "type")));
+    return false;
 }
 
 static bool
@@ -61,13 +111,8 @@ take_identifier(struct acme_call *call, const json_t *payload, struct wanted *wa
                          why.text[0] != '\0' ? why.text : "empty");
         return false;
     }
-    if (!has_our_types(call, identifiers))
+    if (!have_types(call, identifiers) || !is_one_of_ours(call, identifiers))
         return false;
-    if (json_array_size(identifiers) != 1) {
-        acme_call_refuse(call, ACME_REJECTED_IDENTIFIER, 403,
-                         "an order is for one " ACME_IDENTIFIER_TYPE);
-        return false;
-    }
     if (acme_json_string(json_array_get(identifiers, 0), "value", &wanted->identifier, &why) !=
         HSM_OK) {
         acme_call_refuse(call, ACME_MALFORMED, 400, "identifier: %s", why.text);
@@ -155,7 +200,7 @@ take_time(struct acme_call *call, const json_t *payload, const char *name, time_
     const char *text = NULL;
     enum hsm_status st = acme_json_string_optional(payload, name, &text, &why);
 
-    if (st == HSM_OK && text != NULL && acme_time_parse(text, out) != HSM_OK)
+    if (st == HSM_OK && text != NULL && hsm_time_parse(text, out) != HSM_OK)
         st = hsm_refuse(&why, HSM_ERR_MALFORMED, "%s: not RFC 3339", name);
     if (st == HSM_OK)
         return true;
@@ -287,19 +332,32 @@ acme_order_count(struct acme_server *server, const char *whom, const char *peer,
                            wait_s);
 }
 
-/* Within a transaction. HSM_ERR_EXISTS: another order replaces that certificate. */
-static enum hsm_status
-insert_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
-{
-    enum hsm_status st = acme_order_count(call->server, call->account,
-                                          acme_http_request_peer(call->request), call->now, wait_s);
+/* An order that is to be stored. */
+struct placing {
+    struct acme_call *call;
+    struct wanted *wanted;
+};
 
-    if (st != HSM_OK || *wait_s != 0)
+/* Within a transaction. HSM_ERR_EXISTS: another order replaces that certificate. HSM_ERR_DENIED:
+ * there is no room. */
+static enum hsm_status
+insert_order(struct acme_store *store, void *context)
+{
+    const struct placing *placing = context;
+    struct acme_call *call = placing->call;
+    struct wanted *wanted = placing->wanted;
+    enum hsm_status st =
+        acme_order_count(call->server, call->account, acme_http_request_peer(call->request),
+                         call->now, &wanted->wait_s);
+
+    if (st != HSM_OK)
         return st;
+    if (wanted->wait_s != 0)
+        return HSM_ERR_DENIED;
     st = find_or_insert_authz(call, wanted);
     if (st != HSM_OK)
         return st;
-    return acme_store_run(call->server->config.store, NULL,
+    return acme_store_run(store, NULL,
                           "INSERT INTO acme_order (id, account, authz, status, spc, not_before,"
                           " not_after, created, expires, replaces)"
                           " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -309,9 +367,9 @@ insert_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
 }
 
 static enum hsm_status
-store_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
+store_order(struct acme_call *call, struct wanted *wanted)
 {
-    struct acme_store *store = call->server->config.store;
+    struct placing placing = {call, wanted};
     enum hsm_status st = acme_id_new(wanted->order);
 
     if (st == HSM_OK)
@@ -320,15 +378,9 @@ store_order(struct acme_call *call, struct wanted *wanted, time_t *wait_s)
         st = acme_id_new(wanted->challenge);
     if (st == HSM_OK)
         st = acme_id_new(wanted->token);
-    if (st == HSM_OK)
-        st = acme_store_begin(store);
     if (st != HSM_OK)
         return st;
-    st = insert_order(call, wanted, wait_s);
-    if (st == HSM_OK && *wait_s == 0)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_store_together(call->server->config.store, insert_order, &placing);
 }
 
 static void
@@ -353,15 +405,14 @@ respond_new_order(struct acme_call *call, const struct wanted *wanted)
 static void
 place_order(struct acme_call *call, struct wanted *wanted)
 {
-    time_t wait_s = 0;
-    enum hsm_status st = store_order(call, wanted, &wait_s);
+    enum hsm_status st = store_order(call, wanted);
 
     if (st == HSM_ERR_EXISTS)
         acme_replaces_refuse(call);
+    else if (st == HSM_ERR_DENIED)
+        acme_limit_refuse(call, "orders of this account or address", wanted->wait_s);
     else if (st != HSM_OK)
         acme_call_fault(call, st);
-    else if (wait_s != 0)
-        acme_limit_refuse(call, "orders of this account or address", wait_s);
     else
         respond_new_order(call, wanted);
 }
@@ -450,11 +501,11 @@ acme_json_add_url(json_t *object, const char *name, const struct acme_server *se
 bool
 acme_json_add_time(json_t *object, const char *name, time_t t)
 {
-    char text[ACME_TIME_LEN + 1];
+    char text[HSM_TIME_LEN + 1];
 
     if (t == 0)
         return true;
-    acme_time_format(t, text);
+    hsm_time_format(t, text);
     return json_object_set_new(object, name, json_string(text)) == 0;
 }
 

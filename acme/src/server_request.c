@@ -109,7 +109,7 @@ begins_exchange(struct acme_call *call)
         acme_call_refuse(call, ACME_MALFORMED, 400, "nonce is not base64url");
         return false;
     }
-    acme_nonce_ask(call->server->nonces, nonce, call->now, &call->exchange);
+    acme_nonce_ask(call->server, nonce, call->now, &call->exchange);
     call->is_exchanging = true;
     return true;
 }
@@ -199,7 +199,11 @@ key_of_account(struct acme_call *call, const char *kid)
     snprintf(call->account, sizeof(call->account), "%s", id);
     if (!account_is_valid(call, acme_rows_text(rows, 1)))
         return false;
-    st = acme_keys_find(call->server->keys, acme_rows_text(rows, 0), &call->key);
+    st = acme_keys_find(call->server->keys, acme_rows_text(rows, 0), &call->account_key);
+    if (st == HSM_OK)
+        st = EVP_PKEY_up_ref(call->account_key->key) == 1 ? HSM_OK : HSM_ERR_CRYPTO;
+    if (st == HSM_OK)
+        call->key = call->account_key->key;
     if (st == HSM_OK)
         st = acme_account_read(call, rows, 2);
     if (st != HSM_OK)
@@ -228,11 +232,19 @@ find_key(struct acme_call *call, enum acme_signer signer)
     return false;
 }
 
+static enum hsm_status
+verify(const struct acme_call *call, struct hsm_reason *why)
+{
+    return call->account_key != NULL
+               ? acme_jws_verify_by(call->jws, call->account_key->verifier, why)
+               : acme_jws_verify(call->jws, call->key, why);
+}
+
 static bool
 signature_is_good(struct acme_call *call)
 {
     struct hsm_reason why = {""};
-    enum hsm_status st = acme_jws_verify(call->jws, call->key, &why);
+    enum hsm_status st = verify(call, &why);
 
     if (st == HSM_ERR_UNTRUSTED && call->server->config.read_without_dot)
         st = acme_jws_verify_without_dot(call->jws, call->key, &why);

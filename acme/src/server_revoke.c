@@ -333,6 +333,7 @@ struct waiting {
     const uint8_t *issuer, *serial;
     size_t issuer_len, serial_len;
     int reason;
+    time_t not_after;
     int64_t tries;
 };
 
@@ -343,8 +344,10 @@ load_due(struct acme_server *server, time_t now, struct waiting *out)
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st =
         acme_store_query(server->config.store, &rows,
-                         "SELECT order_id, issuer, serial, reason, requester, tries FROM revocation"
-                         " WHERE accepted IS NULL AND (next_try <= ? OR next_try > ?)"
+                         "SELECT r.order_id, r.issuer, r.serial, r.reason, r.requester, r.tries,"
+                         " i.not_after FROM revocation r"
+                         " JOIN issuance i ON i.order_id = r.order_id WHERE accepted IS NULL AND "
+                         "(next_try <= ? OR next_try > ?)"
                          " ORDER BY next_try LIMIT 1",
                          "ii", (int64_t)now, (int64_t)(now + FORWARD_LONGEST_S));
 
@@ -358,6 +361,7 @@ load_due(struct acme_server *server, time_t now, struct waiting *out)
     out->reason = (int)acme_rows_int(rows, 3);
     out->requester = acme_rows_text(rows, 4);
     out->tries = acme_rows_int(rows, 5);
+    out->not_after = (time_t)acme_rows_int(rows, 6);
     out->rows = rows;
     rows = NULL;
     return HSM_OK;
@@ -400,6 +404,7 @@ forward(struct acme_server *server, const struct waiting *waiting, time_t now)
             .serial_len = waiting->serial_len,
             .reason = waiting->reason,
             .requester = waiting->requester,
+            .not_after = waiting->not_after,
         },
         NULL, &why);
 

@@ -50,22 +50,6 @@ acme_signers_free(struct acme_signers *signers)
     free(signers);
 }
 
-/* The certificates are shared, the chain is the caller's. */
-static enum hsm_status
-copy(const struct certs_chain *chain, struct certs_chain **out)
-{
-    struct certs_chain *copied = NULL;
-    enum hsm_status st = certs_chain_new(&copied);
-
-    if (st == HSM_OK)
-        st = certs_chain_append(copied, chain);
-    if (st == HSM_OK)
-        *out = copied;
-    else
-        certs_chain_free(copied);
-    return st;
-}
-
 static enum hsm_status
 look_up(struct acme_signers *signers, const char *x5u, time_t now, struct certs_chain **out)
 {
@@ -76,8 +60,10 @@ look_up(struct acme_signers *signers, const char *x5u, time_t now, struct certs_
         const struct kept *kept = &signers->kept[i];
 
         if (kept->chain != NULL && strcmp(kept->x5u, x5u) == 0 && kept->fetched <= now &&
-            now < kept->fetched + KEPT_S)
-            st = copy(kept->chain, out);
+            now < kept->fetched + KEPT_S) {
+            *out = certs_chain_hold(kept->chain);
+            st = HSM_OK;
+        }
     }
     pthread_mutex_unlock(&signers->mutex);
     return st;
@@ -98,19 +84,15 @@ place_for(struct acme_signers *signers, const char *x5u)
     return place;
 }
 
-/* Nothing is lost when this fails. */
 static void
-keep(struct acme_signers *signers, const char *x5u, time_t now, const struct certs_chain *chain)
+keep(struct acme_signers *signers, const char *x5u, time_t now, struct certs_chain *chain)
 {
-    struct certs_chain *copied = NULL;
     struct kept *place;
 
-    if (copy(chain, &copied) != HSM_OK)
-        return;
     pthread_mutex_lock(&signers->mutex);
     place = place_for(signers, x5u);
     certs_chain_free(place->chain);
-    place->chain = copied;
+    place->chain = certs_chain_hold(chain);
     place->fetched = now;
     snprintf(place->x5u, sizeof(place->x5u), "%s", x5u);
     pthread_mutex_unlock(&signers->mutex);

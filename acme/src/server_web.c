@@ -20,6 +20,7 @@
 #include <acme/base64url.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #define COOKIE       "__Host-sti-web"
 #define MEDIA_TYPE   "text/html; charset=utf-8"
@@ -144,9 +145,9 @@ acme_web_begin(struct acme_web_call *call, const char *title)
 void
 acme_web_end(struct acme_web_call *call, int http_status)
 {
-    char at[ACME_TIME_LEN + 1];
+    char at[HSM_TIME_LEN + 1];
 
-    acme_time_format(call->now, at);
+    hsm_time_format(call->now, at);
     acme_html_add(&call->page,
                   "</main>\n<footer>Made at %s. Times are UTC.</footer>\n</body>\n"
                   "</html>\n",
@@ -208,9 +209,9 @@ acme_web_row(struct acme_web_call *call, const char *name, const char *value)
 void
 acme_web_time_row(struct acme_web_call *call, const char *name, time_t t)
 {
-    char text[ACME_TIME_LEN + 1];
+    char text[HSM_TIME_LEN + 1];
 
-    acme_time_format(t, text);
+    hsm_time_format(t, text);
     acme_web_row(call, name, text);
 }
 

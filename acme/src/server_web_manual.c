@@ -319,6 +319,7 @@ acme_web_preview(struct acme_web_call *call)
 struct ids {
     char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
     char token[ACME_ID_LEN + 1];
+    struct acme_serial serial;
 };
 
 /* As tkauth-01 leaves it that was answered well. */
@@ -382,7 +383,8 @@ record_intent(struct acme_web_call *call, const struct acme_web_checked *checked
                                                    .organization = checked->subject.organization,
                                                    .country = checked->subject.country,
                                                    .public_key = certs_csr_public(checked->csr),
-                                                   .thumbprint = checked->thumbprint},
+                                                   .thumbprint = checked->thumbprint,
+                                                   .serial = &ids->serial},
                              call->now);
 }
 
@@ -415,6 +417,7 @@ make_order(struct acme_web_call *call, const struct acme_web_checked *checked, s
     struct acme_store *store = call->server->config.store;
     enum hsm_status st = acme_id_new(ids->order);
 
+    acme_issue_draw_serial(call->server, &ids->serial);
     if (st == HSM_OK)
         st = acme_id_new(ids->authz);
     if (st == HSM_OK)

@@ -8,6 +8,7 @@
 #include <acme/json.h>
 #include <certs/crl.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #define CHAIN_TYPE "application/pem-certificate-chain"
 
@@ -120,7 +121,7 @@ show_publication(struct acme_web_call *call, const struct manual *manual)
 static void
 show_standing(struct acme_web_call *call, const struct manual *manual)
 {
-    char at[ACME_TIME_LEN + 1];
+    char at[HSM_TIME_LEN + 1];
 
     if (manual->revoked == 0) {
         acme_html_add(&call->page,
@@ -129,7 +130,7 @@ show_standing(struct acme_web_call *call, const struct manual *manual)
                       manual->spc);
         return;
     }
-    acme_time_format(manual->revoked, at);
+    hsm_time_format(manual->revoked, at);
     acme_html_add(&call->page,
                   "<p class=\"bad\">This certificate is revoked since %s, reason %s.</p>\n", at,
                   certs_crl_reason_text(manual->reason));

@@ -9,6 +9,7 @@
 #include <acme/http_client.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
+#include <hsm/time.h>
 #include <hsm/token.h>
 
 #define WEEK_S       (7 * ACME_DAY_S)
@@ -71,9 +72,9 @@ add_cell(struct acme_web_call *call, const char *value)
 static void
 add_time_cell(struct acme_web_call *call, int64_t t)
 {
-    char text[ACME_TIME_LEN + 1];
+    char text[HSM_TIME_LEN + 1];
 
-    acme_time_format((time_t)t, text);
+    hsm_time_format((time_t)t, text);
     add_cell(call, text);
 }
 

@@ -17,6 +17,7 @@
 
 #include <acme/events.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #define USER_MAX          64 /* octets */
 #define PASSWORD_MIN      12 /* octets */
@@ -83,10 +84,10 @@ acme_server_web_users_show(struct acme_store *store, FILE *to)
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st =
         acme_store_query(store, &rows, "SELECT id, created FROM web_user ORDER BY id", "");
-    char at[ACME_TIME_LEN + 1];
+    char at[HSM_TIME_LEN + 1];
 
     while (st == HSM_OK && acme_rows_next(rows)) {
-        acme_time_format((time_t)acme_rows_int(rows, 1), at);
+        hsm_time_format((time_t)acme_rows_int(rows, 1), at);
         fprintf(to, "%s\tsince %s\n", acme_rows_text(rows, 0), at);
     }
     return st;

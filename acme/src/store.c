@@ -22,6 +22,7 @@ struct acme_store {
     pid_t owner; /* a connection does not survive fork() */
     pthread_mutex_t mutex; /* recursive: held through a transaction and, inside it, by each call */
     pthread_mutex_t reading; /* over the reader */
+    struct store_queue queue;
     bool in_transaction;
     bool has_failed; /* the transaction: nothing more runs in it */
 };
@@ -167,6 +168,7 @@ store_new(const struct store_backend *backend, struct acme_store **out)
     pthread_mutex_init(&store->mutex, &recursive);
     pthread_mutexattr_destroy(&recursive);
     pthread_mutex_init(&store->reading, NULL);
+    store_queue_init(&store->queue);
     *out = store;
     return HSM_OK;
 }
@@ -200,9 +202,16 @@ acme_store_close(struct acme_store *store)
         store->backend->close(store->db);
     if (store->reader != NULL)
         store->backend->close(store->reader);
+    store_queue_destroy(&store->queue);
     pthread_mutex_destroy(&store->reading);
     pthread_mutex_destroy(&store->mutex);
     free(store);
+}
+
+struct store_queue *
+store_queue_of(struct acme_store *store)
+{
+    return &store->queue;
 }
 
 /* ---- transactions ---- */

@@ -2,6 +2,7 @@
 #ifndef ACME_STORE_INTERNAL_H
 #define ACME_STORE_INTERNAL_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -61,6 +62,18 @@ struct store_backend {
 };
 
 extern const struct store_backend store_sqlite, store_postgres;
+
+/* ---- store_together.c ---- */
+
+struct store_queue {
+    pthread_mutex_t mutex;
+    struct acme_store_works waiting; /* for the next transaction */
+    bool is_led; /* somebody is at a transaction, or is told to begin the next */
+};
+
+void store_queue_init(struct store_queue *queue);
+void store_queue_destroy(struct store_queue *queue);
+struct store_queue *store_queue_of(struct acme_store *store);
 
 /** For a table of prepared statements. */
 uint32_t store_text_hash(const char *text);

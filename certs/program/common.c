@@ -1,7 +1,5 @@
 /* common.c - what several commands of sti-cert do. */
 
-#define _GNU_SOURCE /* strptime, timegm */
-
 #include "common.h"
 
 #include <errno.h>
@@ -15,6 +13,7 @@
 #include <hsm/log.h>
 #include <hsm/process.h>
 #include <hsm/secret.h>
+#include <hsm/time.h>
 #include <hsm/uri.h>
 
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
@@ -96,12 +95,8 @@ put_out(const struct arguments *arguments, const char *text)
 enum hsm_status
 parse_time(const char *option, const char *text, time_t *out)
 {
-    struct tm tm = {0};
-    const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-
-    if (end == NULL || *end != '\0')
+    if (hsm_time_parse(text, out) != HSM_OK)
         return options_refuse("--%s: not a time such as 2026-01-15T12:00:00Z", option);
-    *out = timegm(&tm);
     return HSM_OK;
 }
 

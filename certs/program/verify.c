@@ -10,11 +10,10 @@
 #include <certs/lint.h>
 #include <certs/path.h>
 #include <hsm/defer.h>
+#include <hsm/time.h>
 
 #include "common.h"
 #include "crl.h"
-
-#define TIME_SIZE 32
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
@@ -83,20 +82,11 @@ policy_of(const struct arguments *arguments, struct certs_path_policy *out)
 
 /* -- telling ----------------------------------------------------------------------------------- */
 
-static void
-time_text(time_t time, char out[TIME_SIZE])
-{
-    struct tm tm;
-
-    if (gmtime_r(&time, &tm) == NULL || strftime(out, TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
-        memcpy(out, "?", 2);
-}
-
 /* What is said of a good path; NULL where there is nothing to say. */
 struct saying {
     char *tnauthlist;
     char *constraints;
-    char until[TIME_SIZE];
+    char until[HSM_TIME_LEN + 1];
 };
 
 static enum hsm_status
@@ -109,7 +99,7 @@ saying_of(const struct certs_path *path, struct saying *out)
         return HSM_ERR_NOMEM;
     if (constraints != NULL && (out->constraints = certs_constraints_text(constraints)) == NULL)
         return HSM_ERR_NOMEM;
-    time_text(certs_path_not_after(path), out->until);
+    hsm_time_format(certs_path_not_after(path), out->until);
     return HSM_OK;
 }
 

@@ -7,6 +7,7 @@
 
 #include <openssl/err.h>
 
+#include <hsm/es256.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
 #include <hsm/use.h>
@@ -15,14 +16,27 @@
 #include "x509_internal.h"
 
 struct certs_csr {
-    X509_REQ *req;
-    EVP_PKEY *public_key; /* borrowed from req */
+    EVP_PKEY *public_key;
     struct certs_tnauthlist *tnauthlist; /* NULL: none */
     struct certs_constraints *constraints; /* NULL: none */
     bool ca;
 };
 
+/*
+ * RFC 2986 section 4: a CertificationRequest and its CertificationRequestInfo, lent. They are read
+ * here because d2i_X509_REQ() looks for a decoder of the key among all that OpenSSL has, which
+ * takes three times as long as the signature.
+ */
+struct request {
+    struct der_reader signed_part; /* the whole CertificationRequestInfo */
+    struct der_reader subject, key; /* whole, too */
+    struct der_reader attributes; /* one after the other */
+    struct der_reader algorithm; /* of the AlgorithmIdentifier */
+    struct der_reader signature; /* of the BIT STRING */
+};
+
 DEFINE_DEFER(BASIC_CONSTRAINTS, BASIC_CONSTRAINTS_free)
+DEFINE_DEFER(X509_ATTRIBUTE, X509_ATTRIBUTE_free)
 DEFINE_DEFER(X509_REQ, X509_REQ_free)
 DEFINE_DEFER(struct certs_csr, certs_csr_free)
 
@@ -95,20 +109,68 @@ certs_csr_new(const struct certs_csr_request *request, struct hsm_key *key, uint
     return st;
 }
 
-/* RFC 2986 section 4.1, RFC 2985 section 5.4.2: at most one extensionRequest, of one value. */
-static enum hsm_status
-get_extensions(const X509_REQ *req, X509_EXTENSIONS **out, struct hsm_reason *why)
+/* A value with that tag, header and all. */
+static bool
+read_whole(struct der_reader *from, uint8_t tag, struct der_reader *whole)
 {
-    int at = X509_REQ_get_attr_by_NID(req, NID_ext_req, -1);
-    X509_ATTRIBUTE *attribute;
+    struct der_reader content;
+
+    *whole = *from;
+    if (!der_read(from, tag, &content))
+        return false;
+    whole->left -= from->left;
+    return true;
+}
+
+/* The attributes are not optional, but requests without them are in use. */
+static bool
+read_info(struct der_reader info, struct request *out)
+{
+    struct der_reader version;
+
+    out->attributes.left = 0;
+    return der_read(&info, DER_INTEGER, &version) &&
+           read_whole(&info, DER_SEQUENCE, &out->subject) &&
+           read_whole(&info, DER_SEQUENCE, &out->key) &&
+           (info.left == 0 || der_read(&info, DER_CONTEXT(0), &out->attributes)) && info.left == 0;
+}
+
+static bool
+read_request(const uint8_t *der, size_t len, struct request *out)
+{
+    struct der_reader from = {.at = der, .left = len}, request, whole, info;
+
+    if (!der_read(&from, DER_SEQUENCE, &request) || from.left != 0 ||
+        !read_whole(&request, DER_SEQUENCE, &out->signed_part))
+        return false;
+    whole = out->signed_part;
+    return der_read(&whole, DER_SEQUENCE, &info) && read_info(info, out) &&
+           der_read(&request, DER_SEQUENCE, &out->algorithm) &&
+           der_read(&request, DER_BIT_STRING, &out->signature) && request.left == 0;
+}
+
+static bool
+is_name(struct der_reader whole)
+{
+    const uint8_t *at = whole.at;
+    X509_NAME *name = d2i_X509_NAME(NULL, &at, (long)whole.left);
+    bool good = name != NULL && at == whole.at + whole.left;
+
+    X509_NAME_free(name);
+    ERR_clear_error();
+    return good;
+}
+
+/* ---- extensions ---- */
+
+static enum hsm_status
+take_extensions(X509_ATTRIBUTE *attribute, X509_EXTENSIONS **out, struct hsm_reason *why)
+{
     const ASN1_STRING *value;
     const uint8_t *der;
     const uint8_t *end;
 
-    if (at < 0)
-        return HSM_OK;
-    attribute = X509_REQ_get_attr(req, at);
-    if (X509_REQ_get_attr_by_NID(req, NID_ext_req, at) >= 0 || X509_ATTRIBUTE_count(attribute) != 1)
+    if (*out != NULL || X509_ATTRIBUTE_count(attribute) != 1)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: more than one extensionRequest");
     value = X509_ATTRIBUTE_get0_data(attribute, 0, V_ASN1_SEQUENCE, NULL);
     if (value == NULL) {
@@ -123,6 +185,29 @@ get_extensions(const X509_REQ *req, X509_EXTENSIONS **out, struct hsm_reason *wh
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: extensionRequest does not hold Extensions");
     }
     return HSM_OK;
+}
+
+/* RFC 2986 section 4.1, RFC 2985 section 5.4.2: at most one extensionRequest, of one value. */
+static enum hsm_status
+get_extensions(struct der_reader attributes, X509_EXTENSIONS **out, struct hsm_reason *why)
+{
+    enum hsm_status st = HSM_OK;
+
+    while (st == HSM_OK && attributes.left > 0) {
+        const uint8_t *at = attributes.at;
+        DEFER(X509_ATTRIBUTE_free)
+        X509_ATTRIBUTE *attribute = d2i_X509_ATTRIBUTE(NULL, &at, (long)attributes.left);
+
+        if (attribute == NULL) {
+            ERR_clear_error();
+            return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: a malformed attribute");
+        }
+        attributes.left -= (size_t)(at - attributes.at);
+        attributes.at = at;
+        if (OBJ_obj2nid(X509_ATTRIBUTE_get0_object(attribute)) == NID_ext_req)
+            st = take_extensions(attribute, out, why);
+    }
+    return st;
 }
 
 static enum hsm_status
@@ -151,10 +236,10 @@ read_constraints(struct certs_csr *csr, const X509_EXTENSIONS *exts, struct hsm_
 }
 
 static enum hsm_status
-read_extensions(struct certs_csr *csr, struct hsm_reason *why)
+read_extensions(struct certs_csr *csr, struct der_reader attributes, struct hsm_reason *why)
 {
     DEFER(certs_exts_free) X509_EXTENSIONS *exts = NULL;
-    enum hsm_status st = get_extensions(csr->req, &exts, why);
+    enum hsm_status st = get_extensions(attributes, &exts, why);
 
     if (st != HSM_OK || exts == NULL)
         return st;
@@ -170,29 +255,42 @@ read_extensions(struct certs_csr *csr, struct hsm_reason *why)
     return read_constraints(csr, exts, why);
 }
 
+/* ---- key and signature ---- */
+
+static enum hsm_status
+read_key(struct certs_csr *csr, struct der_reader key, struct hsm_reason *why)
+{
+    enum hsm_status st = certs_spki_public(key.at, key.left, &csr->public_key);
+
+    if (st == HSM_OK || st == HSM_ERR_NOMEM)
+        return st;
+    return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "CSR: its key is not on P-256");
+}
+
 /* RFC 2986 section 4.2; the signature shows that the requester holds the key. */
 static enum hsm_status
-check_signature(struct certs_csr *csr, struct hsm_reason *why)
+check_signature(const struct certs_csr *csr, const struct request *request, struct hsm_reason *why)
 {
-    csr->public_key = X509_REQ_get0_pubkey(csr->req);
-    if (!certs_is_p256(csr->public_key)) {
-        ERR_clear_error();
-        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "CSR: its key is not on P-256");
-    }
-    if (X509_REQ_get_signature_nid(csr->req) != NID_ecdsa_with_SHA256)
+    const struct der_reader *bits = &request->signature;
+    uint8_t sig[HSM_P256_SIG_LEN];
+    enum hsm_status st = HSM_ERR_UNTRUSTED;
+
+    if (!certs_is_ecdsa_with_sha256(request->algorithm))
         return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "CSR: not signed with ecdsa-with-SHA256");
-    if (X509_REQ_verify(csr->req, csr->public_key) != 1) {
-        ERR_clear_error();
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CSR: its signature does not verify");
-    }
-    return HSM_OK;
+    if (bits->left > 0 && bits->at[0] == 0 && /* no unused bits */
+        hsm_es256_from_der(bits->at + 1, bits->left - 1, sig) == HSM_OK)
+        st = hsm_es256_verify(csr->public_key, request->signed_part.at, request->signed_part.left,
+                              sig, sizeof(sig));
+    if (st == HSM_ERR_UNTRUSTED)
+        return hsm_refuse(why, st, "CSR: its signature does not verify");
+    return st;
 }
 
 enum hsm_status
 certs_csr_parse(const uint8_t *der, size_t len, struct certs_csr **out, struct hsm_reason *why)
 {
     DEFER(certs_csr_free) struct certs_csr *csr = calloc(1, sizeof(*csr));
-    const uint8_t *at = der;
+    struct request request;
     enum hsm_status st;
 
     if (csr == NULL)
@@ -201,14 +299,13 @@ certs_csr_parse(const uint8_t *der, size_t len, struct certs_csr **out, struct h
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: more than %d octets", CERTS_CSR_MAX);
     if (!der_is_one_sequence(der, len))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: not exactly one DER SEQUENCE");
-    csr->req = d2i_X509_REQ(NULL, &at, (long)len);
-    if (csr->req == NULL || at != der + len) {
-        ERR_clear_error();
+    if (!read_request(der, len, &request) || !is_name(request.subject))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: not a CertificationRequest of RFC 2986");
-    }
-    st = check_signature(csr, why);
+    st = read_key(csr, request.key, why);
     if (st == HSM_OK)
-        st = read_extensions(csr, why);
+        st = check_signature(csr, &request, why);
+    if (st == HSM_OK)
+        st = read_extensions(csr, request.attributes, why);
     if (st != HSM_OK)
         return st;
 
@@ -283,7 +380,7 @@ certs_csr_free(struct certs_csr *csr)
 {
     if (csr == NULL)
         return;
-    X509_REQ_free(csr->req);
+    EVP_PKEY_free(csr->public_key);
     certs_tnauthlist_free(csr->tnauthlist);
     certs_constraints_free(csr->constraints);
     free(csr);

@@ -58,6 +58,17 @@ enum hsm_status certs_sign(struct hsm_key *key, const uint8_t *tbs, size_t len, 
 void certs_put_algorithm(struct der_writer *to);
 enum hsm_status certs_set_algorithm(X509 *cert);
 
+/* An AlgorithmIdentifier with this content is that one. */
+bool certs_is_ecdsa_with_sha256(struct der_reader algorithm);
+
+/*
+ * The key in a whole SubjectPublicKeyInfo; EVP_PKEY_free() it. Nearly all are in the one form that
+ * is read without OpenSSL's search for a decoder.
+ *
+ * HSM_ERR_UNSUPPORTED: not on P-256; HSM_ERR_MALFORMED: no point of it.
+ */
+enum hsm_status certs_spki_public(const uint8_t *spki, size_t len, EVP_PKEY **out);
+
 /* RFC 7468 text with that label; *out is released with free(). */
 enum hsm_status certs_pem_write(const char *label, const uint8_t *der, size_t len, char **out);
 

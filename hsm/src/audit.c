@@ -11,25 +11,16 @@
 #include <hsm/defer.h>
 #include <hsm/es256.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 #include <hsm/use.h>
 
 #include "key_internal.h"
 #include "signer_internal.h"
 
 #define HOST_MAX 256 /* octets */
-#define TIME_MAX 32
 
 DEFINE_DEFER(struct hsm_audit, hsm_audit_free)
 DEFINE_DEFER(BIO, BIO_free_all)
-
-static void
-format_time(time_t when, char *out)
-{
-    struct tm utc;
-
-    if (gmtime_r(&when, &utc) == NULL || strftime(out, TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-        out[0] = '\0';
-}
 
 /* ---- who signs ---- */
 
@@ -90,10 +81,10 @@ report_new(struct hsm_audit *audit)
 {
     const struct hsm_audit_config *config = &audit->config;
     char host[HOST_MAX] = "";
-    char made[TIME_MAX];
+    char made[HSM_TIME_LEN + 1];
     json_t *signer = config->signer != NULL ? signer_json(audit, config->signer) : json_null();
 
-    format_time(config->now, made);
+    hsm_time_format(config->now, made);
     if (gethostname(host, sizeof(host) - 1) != 0)
         host[0] = '\0';
     return hsm_audit_pack(audit, "{s:s, s:s, s:s, s:o, s:s?, s:b, s:o, s:o, s:o}", "format",

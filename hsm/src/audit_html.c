@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <hsm/html.h>
+
 static const char head[] =
     "<!DOCTYPE html>\n"
     "<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
@@ -35,26 +37,12 @@ member(const json_t *object, const char *name)
 static void
 put(const char *text, FILE *out)
 {
-    for (; *text != '\0'; text++) {
-        switch (*text) {
-        case '&':
-            fputs("&amp;", out);
-            break;
-        case '<':
-            fputs("&lt;", out);
-            break;
-        case '>':
-            fputs("&gt;", out);
-            break;
-        case '"':
-            fputs("&quot;", out);
-            break;
-        case '\'':
-            fputs("&#39;", out);
-            break;
-        default:
-            fputc(*text, out);
-        }
+    while (*text != '\0') {
+        const char *octets;
+        size_t len;
+
+        text += hsm_html_character(text, &octets, &len);
+        fwrite(octets, 1, len, out);
     }
 }
 

@@ -33,6 +33,7 @@
 #define DURABLE_MS         10000 /* for a line to be on the disk; then it counts as not written */
 #define ROOM_MS            1000 /* for room in the ring, when the disk is slow */
 #define ROOM_STEP_NS       500000
+#define IDLE_KEYS_MAX      64 /* that nobody uses now, and may again: else a file names them twice */
 #define END_MS             10000 /* for the last checkpoint, when the token is stuck */
 
 static const struct {
@@ -396,13 +397,52 @@ hsm_journal_key(struct hsm_journal *journal, const struct hsm_key_info *info, EV
     known = same_key(journal, key);
     if (known == NULL) {
         key->next = journal->keys;
-        journal->keys = key;
+        journal->keys = known = key;
+    } else {
+        free(key);
+        journal->idle_keys -= known->holders == 0;
+    }
+    known->holders++;
+    pthread_mutex_unlock(&journal->lock);
+    return known;
+}
+
+void
+hsm_journal_key_done(struct hsm_journal *journal, const struct hsm_journal_key *key)
+{
+    struct hsm_journal_key *own = (struct hsm_journal_key *)(uintptr_t)key; /* the journal's */
+
+    if (key == NULL)
+        return;
+    pthread_mutex_lock(&journal->lock);
+    if (--own->holders == 0) {
+        own->entries = hsm_ring_put_count(journal->ring);
+        journal->idle_keys++;
     }
     pthread_mutex_unlock(&journal->lock);
-    if (known == NULL)
-        return key;
-    free(key);
-    return known;
+}
+
+void
+hsm_journal_forget_keys(struct hsm_journal *journal)
+{
+    struct hsm_journal_key **link = &journal->keys;
+    uint64_t taken = hsm_ring_taken(journal->ring);
+    bool many;
+
+    pthread_mutex_lock(&journal->lock);
+    many = journal->idle_keys > IDLE_KEYS_MAX;
+    while (many && *link != NULL) {
+        struct hsm_journal_key *key = *link;
+
+        if (key->holders == 0 && key->entries <= taken) {
+            *link = key->next;
+            journal->idle_keys--;
+            free(key);
+        } else {
+            link = &key->next;
+        }
+    }
+    pthread_mutex_unlock(&journal->lock);
 }
 
 /* ---- uses ---- */

@@ -1,5 +1,4 @@
 /* journal_file.c - a file of a journal that is being written. */
-#define _GNU_SOURCE /* gmtime_r */
 #include "journal_file_internal.h"
 
 #include <errno.h>
@@ -13,6 +12,7 @@
 #include <sys/file.h>
 
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #define NAMES_MAX     1000 /* files of a process that begin in one second */
 #define LINES_AT_ONCE 4 /* at most, that belong to one use of a key */
@@ -28,12 +28,9 @@ failed(const struct hsm_index *index, const char *name)
 static enum hsm_status
 create(struct hsm_index *index, struct hsm_file *file)
 {
-    time_t now = time(NULL);
-    char stamp[32] = "";
-    struct tm tm;
+    char stamp[HSM_TIME_STAMP_LEN + 1];
 
-    if (gmtime_r(&now, &tm) != NULL)
-        (void)strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
+    hsm_time_stamp(time(NULL), stamp);
     for (int n = 0; n < NAMES_MAX && file->fd < 0; n++) {
         snprintf(file->name, sizeof(file->name), "%s-%s-%ld-%d" HSM_JOURNAL_SUFFIX, index->program,
                  stamp, (long)getpid(), n);

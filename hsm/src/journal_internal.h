@@ -34,10 +34,13 @@ void hsm_journal_close(struct hsm_journal *journal);
 /** After it was closed, when nobody has it any more. */
 void hsm_journal_free(struct hsm_journal *journal);
 
-/** How lines name a key: the journal's, for as long as it lives. NULL: no memory. */
+/** How lines name a key: the journal's; hsm_journal_key_done(). NULL: no memory. */
 const struct hsm_journal_key *hsm_journal_key(struct hsm_journal *journal,
                                               const struct hsm_key_info *info, EVP_PKEY *public_key,
                                               const char *token, const char *serial);
+
+/** It will not be used any more. NULL is fine. */
+void hsm_journal_key_done(struct hsm_journal *journal, const struct hsm_journal_key *key);
 
 /** Before a key is used: HSM_ERR_IO if it could not be journaled, and so may not be. */
 HSM_MUST_CHECK enum hsm_status hsm_journal_may(struct hsm_journal *journal);

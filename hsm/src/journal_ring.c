@@ -77,6 +77,12 @@ hsm_ring_take(struct hsm_ring *ring, struct hsm_ring_entry *out)
 }
 
 uint64_t
+hsm_ring_put_count(const struct hsm_ring *ring)
+{
+    return atomic_load_explicit(&ring->put, memory_order_relaxed);
+}
+
+uint64_t
 hsm_ring_taken(const struct hsm_ring *ring)
 {
     return atomic_load_explicit(&ring->taken, memory_order_relaxed);

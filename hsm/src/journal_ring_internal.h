@@ -39,7 +39,8 @@ bool hsm_ring_put(struct hsm_ring *ring, const struct hsm_ring_entry *entry, uin
 /** For the one who takes: false, nothing is there. */
 bool hsm_ring_take(struct hsm_ring *ring, struct hsm_ring_entry *out);
 
-/** Entries ever taken. */
+/** Entries ever put, and ever taken. */
+uint64_t hsm_ring_put_count(const struct hsm_ring *ring);
 uint64_t hsm_ring_taken(const struct hsm_ring *ring);
 
 /** More than half of the places are taken, about. */

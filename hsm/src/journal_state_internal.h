@@ -21,6 +21,8 @@ struct hsm_journal_key {
     uint8_t hash[HSM_SHA256_LEN]; /* of its SubjectPublicKeyInfo */
     char detail[HSM_JOURNAL_DETAIL_MAX]; /* label, token, point: of the line that introduces it */
     uint64_t told_in; /* the writer's: number of the file that introduces it */
+    unsigned holders; /* signers; 0: no more entries will name it */
+    uint64_t entries; /* of the ring, when the last holder was done with it */
     struct hsm_journal_key *next;
 };
 
@@ -54,6 +56,7 @@ struct hsm_journal {
     struct hsm_closed_file *closed;
     struct hsm_closed_file *spare; /* for the end, where nothing may be missing */
     struct hsm_journal_key *keys;
+    unsigned idle_keys; /* of them, without a holder */
     _Atomic(struct hsm_signer *) signer; /* with a reference; set once, under index_lock */
     char signer_id[HSM_HEX_LEN(HSM_JOURNAL_KEY_LEN) + 1];
     uint8_t signer_hint[4];
@@ -78,6 +81,10 @@ HSM_MUST_CHECK enum hsm_status hsm_journal_begin(struct hsm_journal *journal);
 
 /** Under the lock: so many lines are new that a checkpoint is due. */
 bool hsm_journal_is_due(const struct hsm_journal *journal);
+
+/** For the writer, when it has taken what was there: when many keys have no holder, those that no
+ *  entry names are forgotten. */
+void hsm_journal_forget_keys(struct hsm_journal *journal);
 
 /** Make the writer look. */
 void hsm_journal_wake(struct hsm_journal *journal, bool urgent);

@@ -295,6 +295,7 @@ hsm_journal_write(void *argument)
     while (!atomic_load(&journal->stopping)) {
         wait_for_entries(journal, idle);
         idle = !drain(journal);
+        hsm_journal_forget_keys(journal);
         rotate(journal);
     }
     last_lines(journal);

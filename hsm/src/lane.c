@@ -317,18 +317,18 @@ lane_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HAND
 }
 
 /* Of an EVP_PKEY that was lent: OpenSSL is the caller, so all is done here; it is for a TLS
- * handshake unless the thread has said what for. */
+ * handshake unless the thread has said what for. Who has said so is a server's loop, which all its
+ * connections wait for: it does not wait for a token to come back. */
 static CK_RV
 sign_for_openssl(struct hsm_signer *signer, const uint8_t *digest, uint8_t *sig)
 {
     struct hsm_slot *slot = signer->slot;
+    struct hsm_use use = hsm_use_now();
     const struct hsm_request request = {
         .digest = digest,
-        .patience = {hsm_deadline_after(slot->settings.op_timeout_ms), true},
+        .patience = {hsm_deadline_after(slot->settings.op_timeout_ms), use.kind != HSM_USE_TLS},
         .verify = true,
     };
-
-    struct hsm_use use = hsm_use_now();
     HSM_USE_FOR(use.kind == HSM_USE_UNSPECIFIED ? HSM_USE_TLS : use.kind);
 
     if (slot->generation != hsm_fork_generation())

@@ -1,5 +1,8 @@
 /* log.c - one line, one write(), to stderr. */
 #include <hsm/log.h>
+#include <hsm/time.h>
+
+#include "utf8_internal.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -53,35 +56,6 @@ line_puts(struct line *line, const char *text)
     return line_add(line, text, strlen(text));
 }
 
-static bool
-is_continuation(unsigned char octet)
-{
-    return (octet & 0xc0) == 0x80;
-}
-
-/* Octets of the UTF-8 character at `s` (RFC 3629 section 4), or 0 if it is none; C1 controls too.
- */
-static size_t
-utf8_char_len(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] >= 0xc2 && s[0] <= 0xdf && is_continuation(s[1]))
-        return s[0] == 0xc2 && s[1] < 0xa0 ? 0 : 2;
-    if (s[0] >= 0xe0 && s[0] <= 0xef && is_continuation(s[1]) && is_continuation(s[2])) {
-        if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f))
-            return 0;
-        return 3;
-    }
-    if (s[0] >= 0xf0 && s[0] <= 0xf4 && is_continuation(s[1]) && is_continuation(s[2]) &&
-        is_continuation(s[3])) {
-        if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-            return 0;
-        return 4;
-    }
-    return 0;
-}
-
 /* RFC 8259 section 7; an octet that is no UTF-8 becomes U+FFFD. */
 static void
 json_escape(unsigned char octet, char *out, size_t size)
@@ -109,7 +83,7 @@ line_escaped(struct line *line, const char *text)
     char escape[8];
 
     while (*s != '\0') {
-        size_t n = utf8_char_len(s);
+        size_t n = hsm_utf8_len((const char *)s);
 
         if (n > 0 && !needs_escape(*s, sink.format)) {
             if (!line_add(line, (const char *)s, n))
@@ -126,16 +100,6 @@ line_escaped(struct line *line, const char *text)
         s++;
     }
     return true;
-}
-
-static void
-now_rfc3339(char *out, size_t size)
-{
-    time_t now = time(NULL);
-    struct tm utc;
-
-    if (gmtime_r(&now, &utc) == NULL || strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-        snprintf(out, size, "-");
 }
 
 /* ,"name":"value": whole or not at all. */
@@ -159,9 +123,9 @@ line_format(struct line *line, enum hsm_log_level level, const struct hsm_log_fi
     static const char json_end[] = "\"}\n";
     bool json = sink.format == HSM_LOG_JSON;
     const char *program = sink.program != NULL ? sink.program : "sti";
-    char time_text[32];
+    char time_text[HSM_TIME_LEN + 1];
 
-    now_rfc3339(time_text, sizeof(time_text));
+    hsm_time_format(time(NULL), time_text);
     line->len = 0;
     line->limit = sizeof(line->text) - sizeof(json_end); /* the end always fits */
     line_puts(line, json ? "{\"time\":\"" : "");

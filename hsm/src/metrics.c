@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,16 +24,17 @@ const double hsm_metric_seconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.0
                                      0.05,   0.1,     0.25,   0.5,   1.0,    2.5,   10.0, 0};
 
 struct hsm_series {
-    atomic_bool is_made; /* what follows can be read; a process may have died before */
-    const struct hsm_metric *metric;
+    atomic_uint generation; /* odd: it is changing, or a process died while it did */
+    atomic_uint used_at; /* of what passes: second of hsm_metric_clock_ns() */
+    const struct hsm_metric *metric; /* NULL: the place is free */
     char labels[HSM_METRICS_LABELS_MAX + 1]; /* name="value",... */
     /* counter: [0]; gauge: [0], the bits of a double; histogram: buckets, then nanoseconds */
     atomic_ullong values[VALUES];
 };
 
 struct part {
-    atomic_uint used; /* of series */
-    atomic_ushort index[INDEX_SIZE]; /* by a hash of metric and labels: 1 + the number; 0: none */
+    atomic_uint used; /* of series; some of them may be free again */
+    unsigned short index[INDEX_SIZE]; /* by a hash of metric and labels: 1 + the number; 0: none */
     struct hsm_series series[HSM_METRICS_SERIES_MAX];
 };
 
@@ -40,12 +42,13 @@ struct hsm_metrics {
     struct part *parts; /* shared; what nobody used of them takes no memory */
     unsigned count;
     unsigned self;
+    pthread_mutex_t lock; /* of this process: guards which series its part has */
 };
 
 /** What the processes say of one series together. */
 struct total {
     const struct hsm_metric *metric;
-    const char *labels;
+    char labels[HSM_METRICS_LABELS_MAX + 1];
     uint64_t values[VALUES];
     double gauge;
 };
@@ -81,6 +84,7 @@ hsm_metrics_new(unsigned processes, struct hsm_metrics **out)
         hsm_log(HSM_LOG_ERROR, "no memory for metrics of %u processes", processes);
         return HSM_ERR_NOMEM;
     }
+    pthread_mutex_init(&metrics->lock, NULL);
     *out = metrics;
     return HSM_OK;
 }
@@ -91,6 +95,7 @@ hsm_metrics_free(struct hsm_metrics *metrics)
     if (metrics == NULL)
         return;
     munmap(metrics->parts, metrics->count * sizeof(struct part));
+    pthread_mutex_destroy(&metrics->lock);
     free(metrics);
 }
 
@@ -101,16 +106,22 @@ used_of(const struct part *part)
 }
 
 static bool
-is_made(const struct hsm_series *series)
-{
-    return atomic_load_explicit(&series->is_made, memory_order_acquire);
-}
-
-static bool
 is_gauge(const struct hsm_metric *metric)
 {
     return metric->kind == HSM_GAUGE_SUM || metric->kind == HSM_GAUGE_MIN ||
-           metric->kind == HSM_GAUGE_MAX;
+           metric->kind == HSM_GAUGE_MAX || metric->kind == HSM_GAUGE_MIN_PASSING;
+}
+
+static bool
+is_passing(const struct hsm_metric *metric)
+{
+    return metric->kind == HSM_COUNTER_PASSING || metric->kind == HSM_GAUGE_MIN_PASSING;
+}
+
+static bool
+is_changing(unsigned generation)
+{
+    return generation % 2 != 0;
 }
 
 void
@@ -121,18 +132,10 @@ hsm_metrics_leave(struct hsm_metrics *metrics, unsigned part)
     for (size_t i = 0; i < used_of(&metrics->parts[part]); i++) {
         struct hsm_series *series = &metrics->parts[part].series[i];
 
-        if (is_made(series) && is_gauge(series->metric))
+        if (!is_changing(atomic_load(&series->generation)) && series->metric != NULL &&
+            is_gauge(series->metric))
             hsm_series_unset(series);
     }
-}
-
-void
-hsm_metrics_join(struct hsm_metrics *metrics, unsigned part)
-{
-    if (metrics == NULL || part >= metrics->count)
-        return;
-    metrics->self = part;
-    hsm_metrics_leave(metrics, part);
 }
 
 /* ---- series ---- */
@@ -195,55 +198,156 @@ put_labels(const struct hsm_metric *metric, const char *const *values, char *out
     out[len] = '\0';
 }
 
-/* The number of a new series of that part, or 0: it is full. Others see it when it is whole. */
-static unsigned short
-make(struct part *part, const struct hsm_metric *metric, const char *labels)
+/* Others, who may read it at this moment, see that it is not whole. NULL: it becomes free. */
+static void
+change(struct hsm_series *series, const struct hsm_metric *metric, const char *labels)
 {
-    unsigned number = atomic_load(&part->used);
-    struct hsm_series *series;
+    unsigned generation = atomic_load(&series->generation) | 1;
 
-    while (number < HSM_METRICS_SERIES_MAX &&
-           !atomic_compare_exchange_weak(&part->used, &number, number + 1))
-        continue;
-    if (number >= HSM_METRICS_SERIES_MAX)
-        return 0;
-    series = &part->series[number];
+    atomic_store(&series->generation, generation);
+    atomic_thread_fence(memory_order_release);
     series->metric = metric;
     memcpy(series->labels, labels, strlen(labels) + 1);
-    if (is_gauge(metric))
+    for (size_t i = 0; i < VALUES; i++)
+        atomic_store_explicit(&series->values[i], 0, memory_order_relaxed);
+    if (metric != NULL && is_gauge(metric))
         hsm_series_unset(series);
-    atomic_store_explicit(&series->is_made, true, memory_order_release);
-    return (unsigned short)(number + 1);
+    atomic_store(&series->generation, generation + 1);
+}
+
+/* The place of these labels in the index, or the free one where they belong. NULL: it is full. */
+static unsigned short *
+find_place(struct part *part, const struct hsm_metric *metric, const char *labels)
+{
+    size_t at = hash(metric, labels);
+
+    for (size_t i = 0; i < INDEX_SIZE; i++) {
+        unsigned short *place = &part->index[(at + i) % INDEX_SIZE];
+        const struct hsm_series *series;
+
+        if (*place == 0)
+            return place;
+        series = &part->series[*place - 1];
+        if (series->metric == metric && strcmp(series->labels, labels) == 0)
+            return place;
+    }
+    return NULL;
+}
+
+/* Without those that are free; an index that is half empty has a place for each. */
+static void
+index_anew(struct part *part)
+{
+    size_t used = used_of(part);
+
+    memset(part->index, 0, sizeof(part->index));
+    for (size_t i = 0; i < used; i++) {
+        const struct hsm_series *series = &part->series[i];
+
+        if (series->metric != NULL)
+            *find_place(part, series->metric, series->labels) = (unsigned short)(i + 1);
+    }
+}
+
+/* One that is free; NULL: there is none. */
+static struct hsm_series *
+take_free(struct part *part)
+{
+    unsigned used = atomic_load(&part->used);
+
+    for (unsigned i = 0; i < used; i++) {
+        if (part->series[i].metric == NULL)
+            return &part->series[i];
+    }
+    if (used == HSM_METRICS_SERIES_MAX)
+        return NULL;
+    atomic_store_explicit(&part->used, used + 1, memory_order_release);
+    return &part->series[used];
+}
+
+static struct hsm_series *
+find_or_make(struct part *part, const struct hsm_metric *metric, const char *labels)
+{
+    unsigned short *place = find_place(part, metric, labels);
+    struct hsm_series *series;
+
+    if (place == NULL)
+        return NULL;
+    if (*place != 0)
+        return &part->series[*place - 1];
+    series = take_free(part);
+    if (series == NULL)
+        return NULL;
+    change(series, metric, labels);
+    *place = (unsigned short)(series - part->series + 1);
+    return series;
+}
+
+static unsigned
+seconds_now(void)
+{
+    return (unsigned)(hsm_metric_clock_ns() / 1000000000);
 }
 
 struct hsm_series *
 hsm_series(struct hsm_metrics *metrics, const struct hsm_metric *metric, const char *const *values)
 {
     char labels[HSM_METRICS_LABELS_MAX + 1];
-    struct part *part;
-    size_t at;
+    struct hsm_series *series;
 
     if (metrics == NULL)
         return NULL;
-    part = &metrics->parts[metrics->self];
     put_labels(metric, values, labels);
-    at = hash(metric, labels);
-    for (size_t i = 0; i < INDEX_SIZE; i++) {
-        atomic_ushort *place = &part->index[(at + i) % INDEX_SIZE];
-        unsigned short number = atomic_load_explicit(place, memory_order_acquire);
-        struct hsm_series *series;
+    pthread_mutex_lock(&metrics->lock);
+    series = find_or_make(&metrics->parts[metrics->self], metric, labels);
+    if (series != NULL && is_passing(metric))
+        atomic_store_explicit(&series->used_at, seconds_now(), memory_order_relaxed);
+    pthread_mutex_unlock(&metrics->lock);
+    return series;
+}
 
-        if (number == 0) { /* two threads may make one each: then their sum is told */
-            unsigned short made = make(part, metric, labels);
+void
+hsm_metrics_join(struct hsm_metrics *metrics, unsigned part)
+{
+    struct part *own;
 
-            atomic_compare_exchange_strong(place, &number, made);
-            return made != 0 ? &part->series[made - 1] : NULL;
-        }
-        series = &part->series[number - 1];
-        if (series->metric == metric && strcmp(series->labels, labels) == 0)
-            return series;
+    if (metrics == NULL || part >= metrics->count)
+        return;
+    own = &metrics->parts[part];
+    metrics->self = part;
+    for (size_t i = 0; i < used_of(own); i++) {
+        struct hsm_series *series = &own->series[i];
+
+        if (is_changing(atomic_load(&series->generation)) ||
+            (series->metric != NULL && is_gauge(series->metric)))
+            change(series, NULL, "");
     }
-    return NULL;
+    index_anew(own);
+}
+
+void
+hsm_metrics_forget(struct hsm_metrics *metrics, unsigned unused_s)
+{
+    unsigned now = seconds_now();
+    struct part *own;
+    bool is_any = false;
+
+    if (metrics == NULL)
+        return;
+    own = &metrics->parts[metrics->self];
+    pthread_mutex_lock(&metrics->lock);
+    for (size_t i = 0; i < used_of(own); i++) {
+        struct hsm_series *series = &own->series[i];
+
+        if (series->metric == NULL || !is_passing(series->metric) ||
+            now - atomic_load(&series->used_at) < unused_s)
+            continue;
+        change(series, NULL, "");
+        is_any = true;
+    }
+    if (is_any)
+        index_anew(own);
+    pthread_mutex_unlock(&metrics->lock);
 }
 
 void
@@ -288,16 +392,23 @@ hsm_series_observe(struct hsm_series *series, double seconds)
 
 /* ---- totals ---- */
 
-static void
+/* False: there is nothing, or it changed meanwhile. */
+static bool
 read_series(const struct hsm_series *series, struct total *out)
 {
-    unsigned long long bits = atomic_load_explicit(&series->values[0], memory_order_relaxed);
+    unsigned generation = atomic_load(&series->generation);
+    unsigned long long bits;
 
+    if (is_changing(generation) || series->metric == NULL)
+        return false;
     out->metric = series->metric;
-    out->labels = series->labels;
-    memcpy(&out->gauge, &bits, sizeof(bits));
+    memcpy(out->labels, series->labels, sizeof(out->labels));
     for (size_t i = 0; i < VALUES; i++)
         out->values[i] = atomic_load_explicit(&series->values[i], memory_order_relaxed);
+    bits = out->values[0];
+    memcpy(&out->gauge, &bits, sizeof(bits));
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load(&series->generation) == generation;
 }
 
 static int
@@ -352,8 +463,8 @@ collect(const struct hsm_metrics *metrics, struct total *out, size_t room)
         for (size_t i = 0; i < used_of(&metrics->parts[p]); i++) {
             const struct hsm_series *series = &metrics->parts[p].series[i];
 
-            if (is_made(series) && count < room)
-                read_series(series, &out[count++]);
+            if (count < room && read_series(series, &out[count]))
+                count++;
         }
     return count;
 }
@@ -428,7 +539,7 @@ count_series(const struct hsm_metrics *metrics)
 }
 
 enum hsm_status
-hsm_metrics_write(const struct hsm_metrics *metrics, FILE *to)
+hsm_metrics_write(struct hsm_metrics *metrics, FILE *to)
 {
     size_t count = metrics != NULL ? count_series(metrics) : 0;
     DEFER(free) struct total *totals = calloc(count + 1, sizeof(*totals));
@@ -436,8 +547,11 @@ hsm_metrics_write(const struct hsm_metrics *metrics, FILE *to)
 
     if (totals == NULL)
         return HSM_ERR_NOMEM;
-    if (metrics != NULL)
+    if (metrics != NULL) {
+        pthread_mutex_lock(&metrics->lock);
         count = collect(metrics, totals, count); /* what came meanwhile is told next time */
+        pthread_mutex_unlock(&metrics->lock);
+    }
     qsort(totals, count, sizeof(*totals), compare);
     count = merge(totals, count);
     for (size_t i = 0; i < count; i++) {

@@ -32,6 +32,7 @@ struct door {
 struct hsm_module {
     char *path;
     void *library;
+    CK_FUNCTION_LIST *list; /* as the library gave it: tells connections apart */
     CK_FUNCTION_LIST functions; /* a copy: the list is the module's to change */
     CK_INFO info;
     struct door door;
@@ -40,6 +41,7 @@ struct hsm_module {
     pthread_mutex_t slots_lock;
     struct hsm_slot *slots;
     atomic_uint epoch;
+    bool begun; /* C_Initialize was called, whatever it said */
     unsigned users;
     struct hsm_module *next;
 };
@@ -109,15 +111,23 @@ hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b)
 }
 
 static CK_RV
-initialize(const struct hsm_module *module)
+initialize(struct hsm_module *module)
 {
     CK_C_INITIALIZE_ARGS args;
     CK_RV rv;
 
     memset(&args, 0, sizeof(args));
     args.flags = CKF_OS_LOCKING_OK;
+    module->begun = true;
     rv = module->functions.C_Initialize(&args);
     return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv; /* somebody else may have */
+}
+
+static void
+finalize(const struct hsm_module *module)
+{
+    if (module->begun)
+        (void)module->functions.C_Finalize(NULL); /* it may be finalised already */
 }
 
 /* What is called without asking whether it is there. */
@@ -154,6 +164,7 @@ load_library(struct hsm_module *module)
         hsm_log(HSM_LOG_ERROR, "%s: not a PKCS#11 module", module->path);
         return HSM_ERR_UNSUPPORTED;
     }
+    module->list = functions;
     module->functions = *functions;
     return HSM_OK;
 }
@@ -176,7 +187,7 @@ module_start(struct hsm_module *module)
     rv = module->functions.C_GetInfo(&module->info);
     if (rv == CKR_OK)
         return HSM_OK;
-    (void)module->functions.C_Finalize(NULL);
+    finalize(module);
     return hsm_ckr_log(rv, "C_GetInfo");
 }
 
@@ -203,16 +214,16 @@ module_of_path(const char *path)
     return NULL;
 }
 
-/* Under registry.lock; takes the path over. */
-static enum hsm_status
-module_add(char *path, struct hsm_module **out)
+/* Takes the path over; NULL: no memory. */
+static struct hsm_module *
+module_new(char *path)
 {
     struct hsm_module *module = calloc(1, sizeof(*module));
-    enum hsm_status st;
 
-    if (module == NULL) {
+    if (module == NULL || path == NULL) {
+        free(module);
         free(path);
-        return HSM_ERR_NOMEM;
+        return NULL;
     }
     module->path = path;
     (void)hsm_gate_init(&module->call, 1);
@@ -220,6 +231,18 @@ module_add(char *path, struct hsm_module **out)
     pthread_cond_init(&module->door.changed, NULL);
     pthread_mutex_init(&module->slots_lock, NULL);
     atomic_init(&module->epoch, 1);
+    return module;
+}
+
+/* Under registry.lock; takes the path over. */
+static enum hsm_status
+module_add(char *path, struct hsm_module **out)
+{
+    struct hsm_module *module = module_new(path);
+    enum hsm_status st;
+
+    if (module == NULL)
+        return HSM_ERR_NOMEM;
     st = module_start(module);
     if (st != HSM_OK) {
         module_free(module);
@@ -268,10 +291,37 @@ hsm_module_close(struct hsm_module *module)
         while (*link != module)
             link = &(*link)->next;
         *link = module->next;
-        (void)module->functions.C_Finalize(NULL);
+        finalize(module);
         module_free(module);
     }
     pthread_mutex_unlock(&registry.lock);
+}
+
+enum hsm_status
+hsm_module_connect(const struct hsm_module *first, struct hsm_module **out)
+{
+    struct hsm_module *module = module_new(strdup(first->path));
+    enum hsm_status st;
+
+    if (module == NULL)
+        return HSM_ERR_NOMEM;
+    st = load_library(module);
+    if (st == HSM_OK && module->list == first->list)
+        st = HSM_ERR_UNSUPPORTED;
+    if (st != HSM_OK) {
+        module_free(module);
+        return st;
+    }
+    module->info = first->info;
+    *out = module;
+    return HSM_OK;
+}
+
+void
+hsm_module_disconnect(struct hsm_module *module)
+{
+    finalize(module);
+    module_free(module);
 }
 
 const CK_FUNCTION_LIST *
@@ -485,8 +535,9 @@ hsm_module_restart(struct hsm_module *module, const struct hsm_slot *by, int64_t
     if (!door_shut(&module->door, deadline))
         return HSM_OK;
     if (!is_needed_by_others(module, by, deadline)) {
-        (void)module->functions.C_Finalize(NULL); /* it may be finalised already */
-        atomic_fetch_add(&module->epoch, 1);
+        if (module->begun)
+            atomic_fetch_add(&module->epoch, 1);
+        finalize(module);
         rv = initialize(module);
     }
     door_open(&module->door);

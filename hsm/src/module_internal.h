@@ -4,6 +4,11 @@
  * C_Initialize and C_Finalize concern the whole process, so tokens share the
  * module that they are on, and the last one to go finalises. To restart a
  * module, everybody must be out of it.
+ *
+ * Some libraries give another list of functions each time they are asked, and
+ * each list is a connection of its own, with C_Initialize, C_Login, sessions
+ * and handles of its own. Such a list is a module of its own here, too, which
+ * one token has for itself (connection_internal.h).
  */
 #ifndef HSM_MODULE_INTERNAL_H
 #define HSM_MODULE_INTERNAL_H
@@ -22,6 +27,17 @@ struct hsm_slot;
 HSM_MUST_CHECK enum hsm_status hsm_module_open(const char *path, struct hsm_module **out);
 
 void hsm_module_close(struct hsm_module *module);
+
+/**
+ * Another connection: not initialised yet, hsm_module_restart() does that. Not shared.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  the library gives one list of functions and no other
+ */
+HSM_MUST_CHECK enum hsm_status hsm_module_connect(const struct hsm_module *first,
+                                                  struct hsm_module **out);
+
+/** Finalise what hsm_module_connect() gave. */
+void hsm_module_disconnect(struct hsm_module *module);
 
 const CK_FUNCTION_LIST *hsm_module_functions(const struct hsm_module *module);
 
@@ -56,7 +72,8 @@ void hsm_module_call_end(struct hsm_module *module);
  * C_Finalize and C_Initialize, for a slot that is being recovered; its pool is
  * suspended, and the caller has not entered the module. Not done, HSM_OK, and the
  * epoch stays, while another token of this module is served well or calls are
- * stuck in it.
+ * stuck in it. The first time, on a connection that is new, is C_Initialize
+ * alone, and the epoch stays, too.
  *
  * @retval HSM_ERR_BUSY  the module does not initialise
  */

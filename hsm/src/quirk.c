@@ -23,11 +23,11 @@ struct known {
 static const struct known table[] = {
     {"PKCS#11 Kit",
      NULL,
-     {.restart = true, .serial = true, .shared_files = true},
+     {.restart = true, .serial = true, .shared_files = true, .connections = 4},
      "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone; it serves "
-     "one call at a time, and of two that wait when it breaks one may wait for ever; what is "
-     "behind "
-     "it may share files, and shows nothing while it cannot read them"},
+     "one call at a time, and of two that wait when it breaks one may wait for ever; each function "
+     "list that is asked for is a connection of its own, with a process of the server's at its "
+     "other end; what is behind it may share files, and shows nothing while it cannot read them"},
     {"SoftHSM",
      NULL,
      {.shared_files = true},
@@ -108,6 +108,7 @@ merge(const struct hsm_quirks *more, struct hsm_quirks *quirks)
     quirks->shared_files |= more->shared_files;
     quirks->restart |= more->restart;
     quirks->serial |= more->serial;
+    quirks->connections = smaller_of(quirks->connections, more->connections);
     quirks->id_len = smaller_of(quirks->id_len, more->id_len);
     quirks->sessions_max = smaller_of(quirks->sessions_max, more->sessions_max);
 }
@@ -124,20 +125,26 @@ hsm_quirks_of(const CK_INFO *module, const CK_UTF8CHAR manufacturer[32], struct 
     }
 }
 
+struct range {
+    unsigned min, max;
+};
+
+/* "name=" and a number. */
 static bool
-parse_number(const char *text, size_t len, unsigned min, unsigned max, unsigned *out)
+parse_count(const char *word, size_t len, const char *name, struct range range, unsigned *out)
 {
+    size_t name_len = strlen(name);
     unsigned value = 0;
 
-    if (len == 0 || len > 4)
+    if (len <= name_len || len > name_len + 4 || memcmp(word, name, name_len) != 0)
         return false;
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9')
+    for (size_t i = name_len; i < len; i++) {
+        if (word[i] < '0' || word[i] > '9')
             return false;
-        value = value * 10 + (unsigned)(text[i] - '0');
+        value = value * 10 + (unsigned)(word[i] - '0');
     }
     *out = value;
-    return value >= min && value <= max;
+    return value >= range.min && value <= range.max;
 }
 
 static bool
@@ -163,12 +170,12 @@ parse_word(const char *word, size_t len, const struct hsm_quirks *known, struct 
         quirks->restart = true;
     else if (is_word(word, len, "serial"))
         quirks->serial = true;
-    else if (len > 3 && memcmp(word, "id=", 3) == 0)
-        return parse_number(word + 3, len - 3, 2, HSM_ID_MAX, &quirks->id_len);
-    else if (len > 9 && memcmp(word, "sessions=", 9) == 0)
-        return parse_number(word + 9, len - 9, 1, HSM_SESSIONS_MAX, &quirks->sessions_max);
     else
-        return false;
+        return parse_count(word, len, "id=", (struct range){2, HSM_ID_MAX}, &quirks->id_len) ||
+               parse_count(word, len, "sessions=", (struct range){1, HSM_SESSIONS_MAX},
+                           &quirks->sessions_max) ||
+               parse_count(word, len, "connections=", (struct range){1, HSM_CONNECTIONS_MAX},
+                           &quirks->connections);
     return true;
 }
 

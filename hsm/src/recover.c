@@ -14,7 +14,8 @@
 #include "thread_internal.h"
 
 #define ATTEMPT_WAIT_MS 1000 /* for callers to leave the module, in one attempt */
-#define STOP_WAIT_MS    5000 /* for the thread to leave the module */
+#define LOGIN_WAIT_MS   3000 /* for another connection, which presents the same PIN */
+#define LOOK_WAIT_MS    100 /* for calls on the way, to look for a key that is missing */
 #define MISSING_WAIT_MS 50 /* between searches for a key that may come back, at first */
 #define MISSING_LOOKS   40 /* of them; then: */
 #define MISSING_LAST_MS 500
@@ -25,7 +26,7 @@ hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *w
     if (!hsm_pool_suspend(&slot->pool, epoch))
         return; /* somebody said so before, or it was another time */
     atomic_fetch_add(&slot->counters.losses, 1);
-    hsm_log(HSM_LOG_WARNING, "token %s: lost: %s", slot->label, why);
+    hsm_log(HSM_LOG_WARNING, "token %s: lost: %s", slot->name, why);
     hsm_slot_tell(slot, HSM_EVENT_LOST, why);
     pthread_mutex_lock(&slot->care_lock);
     slot->lost = true;
@@ -104,8 +105,9 @@ present_pin(struct hsm_slot *slot)
     return hsm_ckr_log(rv, "login, not tried again");
 }
 
-enum hsm_status
-hsm_slot_login(struct hsm_slot *slot)
+/* Of all connections one at a time, so that each knows of a refusal before it would try. */
+static enum hsm_status
+login_in_turn(struct hsm_slot *slot)
 {
     enum hsm_status st;
     CK_RV rv;
@@ -122,6 +124,19 @@ hsm_slot_login(struct hsm_slot *slot)
         (void)hsm_module_functions(slot->module)->C_CloseSession(slot->control);
         slot->control_epoch = 0;
     }
+    return st;
+}
+
+enum hsm_status
+hsm_slot_login(struct hsm_slot *slot)
+{
+    struct hsm_gate *gate = slot->first != NULL ? &slot->first->login : &slot->login;
+    enum hsm_status st;
+
+    if (!hsm_gate_enter(gate, LOGIN_WAIT_MS))
+        return HSM_ERR_BUSY;
+    st = login_in_turn(slot);
+    hsm_gate_leave(gate);
     return st;
 }
 
@@ -142,14 +157,16 @@ static enum hsm_status
 restore(struct hsm_slot *slot)
 {
     enum hsm_status st = locate(slot);
+    int turn;
 
     if (st == HSM_OK && !control_is_good(slot))
         st = hsm_slot_login(slot);
-    if (st == HSM_OK)
-        st = hsm_signers_find_again(slot, true);
-    if (st == HSM_OK)
-        st = hsm_signers_prove(slot);
-    return st;
+    if (st != HSM_OK)
+        return st;
+    turn = hsm_slot_turn(slot, HSM_TURN_READ);
+    st = hsm_signers_find_again(slot, true);
+    hsm_host_unlock(turn);
+    return st == HSM_OK ? hsm_signers_prove(slot) : st;
 }
 
 static enum hsm_status
@@ -176,7 +193,8 @@ attempt(struct hsm_slot *slot, bool restart)
 {
     enum hsm_status st;
 
-    atomic_fetch_add(&slot->counters.attempts, 1);
+    if (slot->opened)
+        atomic_fetch_add(&slot->counters.attempts, 1);
     if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
         return HSM_ERR_BUSY;
     st = attempt_inside(slot, restart);
@@ -212,10 +230,13 @@ recovered(struct hsm_slot *slot, int64_t since)
     pthread_mutex_lock(&slot->care_lock);
     slot->lost = false;
     pthread_mutex_unlock(&slot->care_lock);
-    atomic_fetch_add(&slot->counters.recoveries, 1);
-    hsm_log(HSM_LOG_INFO, "token %s: recovered after %lld ms", slot->label,
-            (long long)((hsm_clock_ns() - since) / HSM_MS));
-    hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
+    hsm_log(HSM_LOG_INFO, "token %s: %s after %lld ms", slot->name,
+            slot->opened ? "recovered" : "open", (long long)((hsm_clock_ns() - since) / HSM_MS));
+    if (slot->opened) {
+        atomic_fetch_add(&slot->counters.recoveries, 1);
+        hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
+    }
+    slot->opened = true;
     hsm_pool_resume(&slot->pool);
 }
 
@@ -225,7 +246,7 @@ refused(struct hsm_slot *slot)
     pthread_mutex_lock(&slot->care_lock);
     slot->lost = false;
     pthread_mutex_unlock(&slot->care_lock);
-    hsm_log(HSM_LOG_ERROR, "token %s: out of service until somebody sees to its PIN", slot->label);
+    hsm_log(HSM_LOG_ERROR, "token %s: out of service until somebody sees to its PIN", slot->name);
     hsm_pool_refuse(&slot->pool, HSM_ERR_DENIED);
 }
 
@@ -269,16 +290,20 @@ static void
 probe(struct hsm_slot *slot)
 {
     unsigned epoch = hsm_pool_epoch(&slot->pool);
+    bool missing = hsm_signers_missing(slot);
     bool good = true;
+    int turn;
 
     if (hsm_pool_service(&slot->pool) != HSM_OK || !hsm_gate_enter(&slot->admin, 0))
         return;
-    if (hsm_module_enter(slot->module, hsm_clock_ns())) {
+    turn = missing ? hsm_slot_turn(slot, HSM_TURN_READ) : -1;
+    if (hsm_module_enter(slot->module, hsm_deadline_after(missing ? LOOK_WAIT_MS : 0))) {
         good = control_is_good(slot);
-        if (good && hsm_signers_missing(slot) && hsm_signers_find_again(slot, false) != HSM_OK)
+        if (good && missing && hsm_signers_find_again(slot, false) != HSM_OK)
             good = control_is_good(slot);
         hsm_module_leave(slot->module);
     }
+    hsm_host_unlock(turn);
     hsm_gate_leave(&slot->admin);
     if (!good)
         hsm_slot_lost(slot, epoch, false, "the control session of an idle token");
@@ -290,7 +315,7 @@ probe(struct hsm_slot *slot)
 static unsigned
 pause_ms(struct hsm_slot *slot, unsigned *looks)
 {
-    if (!hsm_signers_missing(slot)) {
+    if (!slot->opened || !hsm_signers_missing(slot)) {
         *looks = 0;
         return slot->settings.probe_ms;
     }
@@ -300,16 +325,17 @@ pause_ms(struct hsm_slot *slot, unsigned *looks)
     return MISSING_WAIT_MS;
 }
 
-/* Under care_lock: false when it is time for a probe. */
+/* Under care_lock: true when it is lost, false when it is time for a probe. */
 static bool
 wait_for_work(struct hsm_slot *slot, unsigned ms)
 {
     struct timespec until = hsm_clock_timespec(hsm_deadline_after(ms));
     int rc = 0;
 
-    while (!slot->closing && !slot->lost && rc == 0)
+    while (!slot->closing && !slot->lost && !slot->look_wanted && rc == 0)
         rc = pthread_cond_clockwait(&slot->care_changed, &slot->care_lock, CLOCK_MONOTONIC, &until);
-    return rc == 0;
+    slot->look_wanted = false;
+    return slot->lost;
 }
 
 static void *
@@ -320,8 +346,7 @@ care(void *argument)
 
     pthread_mutex_lock(&slot->care_lock);
     while (!slot->closing) {
-        bool work = wait_for_work(slot, pause_ms(slot, &looks));
-        bool lost = slot->lost;
+        bool lost = wait_for_work(slot, pause_ms(slot, &looks));
         bool restart = slot->restart_wanted;
 
         if (slot->closing)
@@ -329,7 +354,7 @@ care(void *argument)
         pthread_mutex_unlock(&slot->care_lock);
         if (lost)
             recover(slot, restart);
-        else if (!work)
+        else
             probe(slot);
         pthread_mutex_lock(&slot->care_lock);
     }
@@ -356,9 +381,9 @@ hsm_care_start(struct hsm_slot *slot)
 }
 
 bool
-hsm_care_stop(struct hsm_slot *slot)
+hsm_care_stop(struct hsm_slot *slot, int64_t deadline)
 {
-    struct timespec until = hsm_clock_timespec(hsm_deadline_after(STOP_WAIT_MS));
+    struct timespec until = hsm_clock_timespec(deadline);
     int rc = 0;
     bool stopped;
 
@@ -370,4 +395,23 @@ hsm_care_stop(struct hsm_slot *slot)
     stopped = !slot->caring;
     pthread_mutex_unlock(&slot->care_lock);
     return stopped;
+}
+
+void
+hsm_care_open(struct hsm_slot *slot)
+{
+    pthread_mutex_lock(&slot->care_lock);
+    slot->lost = true;
+    slot->restart_wanted = true;
+    pthread_cond_broadcast(&slot->care_changed);
+    pthread_mutex_unlock(&slot->care_lock);
+}
+
+void
+hsm_care_look(struct hsm_slot *slot)
+{
+    pthread_mutex_lock(&slot->care_lock);
+    slot->look_wanted = true;
+    pthread_cond_broadcast(&slot->care_changed);
+    pthread_mutex_unlock(&slot->care_lock);
 }

@@ -12,6 +12,7 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "connection_internal.h"
 #include "es256_internal.h"
 #include "journal_internal.h"
 #include "lane_internal.h"
@@ -75,8 +76,11 @@ hsm_signer_unref(struct hsm_signer *signer)
         return;
     for (unsigned i = 0; i < signer->lane_count; i++)
         hsm_lane_free(signer->lanes[i]);
+    for (unsigned i = 0; i < signer->further_count; i++)
+        hsm_signer_unref(signer->further[i]);
     free(signer->lanes);
     hsm_es256_verifier_free(signer->verifier);
+    hsm_journal_key_done(slot->journal, signer->journal_key);
     EVP_PKEY_free(signer->public_key);
     free(signer);
     hsm_slot_unref(slot);
@@ -89,6 +93,8 @@ hsm_signer_retire(struct hsm_signer *signer)
     forget(signer);
     pthread_mutex_unlock(&signer->slot->signers_lock);
     signer->status = HSM_ERR_NOT_FOUND;
+    for (unsigned i = 0; i < signer->further_count; i++)
+        hsm_signer_retire(signer->further[i]);
 }
 
 static enum hsm_status
@@ -139,6 +145,7 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
     signer->refs = 1;
     signer->private_object = private_object;
     signer->public_object = public_object;
+    signer->status = private_object != CK_INVALID_HANDLE ? HSM_OK : HSM_ERR_BUSY;
     if (slot->journal != NULL) {
         signer->journal_key =
             hsm_journal_key(slot->journal, info, public_key, slot->label, serial_of(slot, serial));
@@ -148,6 +155,9 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
     st = make_lanes(signer);
     if (st == HSM_OK)
         st = hsm_es256_verifier_new(public_key, &signer->verifier);
+    if (st != HSM_OK)
+        return st;
+    st = hsm_connections_add_key(signer, public_key);
     if (st != HSM_OK)
         return st;
     signer->public_key = public_key;
@@ -446,13 +456,21 @@ hsm_signer_sign_here(struct hsm_signer *signer, const struct hsm_request *reques
     return st;
 }
 
+enum hsm_status
+hsm_signer_sign_alone(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
+{
+    struct hsm_workers *workers = signer->slot->workers;
+
+    return workers != NULL ? hsm_workers_sign(workers, signer, request, sig)
+                           : hsm_signer_sign_here(signer, request, NULL, sig);
+}
+
 static enum hsm_status
 sign_counted(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
 {
     struct hsm_slot *slot = signer->slot;
-    enum hsm_status st = slot->workers != NULL
-                             ? hsm_workers_sign(slot->workers, signer, request, sig)
-                             : hsm_signer_sign_here(signer, request, NULL, sig);
+    enum hsm_status st = signer->further_count > 0 ? hsm_connections_sign(signer, request, sig)
+                                                   : hsm_signer_sign_alone(signer, request, sig);
 
     if (st == HSM_OK) {
         count(&slot->counters.signatures);

@@ -37,6 +37,8 @@ struct hsm_signer {
     int64_t missing_since; /* of the slot's thread; 0: not missing */
     struct hsm_lane **lanes; /* of the libp11 route; NULL on the direct one */
     unsigned lane_count;
+    struct hsm_signer *further[HSM_CONNECTIONS_MAX - 1]; /* with a reference: the same key on */
+    unsigned further_count; /* further connections */
     atomic_uint refs;
     struct hsm_signer *next; /* under the slot's signers_lock */
     char apart[HSM_CACHE_LINE]; /* every signature reads the above, and writes what follows */
@@ -53,7 +55,10 @@ struct hsm_request {
     bool unrecorded; /* for the journal itself, whose checkpoint is the record of it */
 };
 
-/** Known to the slot from now on; takes public_key over on success. */
+/**
+ * Known to the slot from now on; takes public_key over on success. Without a
+ * handle (CK_INVALID_HANDLE) it is one that is being looked for.
+ */
 HSM_MUST_CHECK enum hsm_status
 hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
                CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object,
@@ -68,6 +73,10 @@ void hsm_signer_retire(struct hsm_signer *signer);
 /** Sign, by a worker where there are some; a failure is logged. */
 HSM_MUST_CHECK enum hsm_status hsm_signer_sign(struct hsm_signer *signer,
                                                const struct hsm_request *request, uint8_t *sig);
+
+/** The same on its own connection alone, neither counted nor logged nor journalled. */
+HSM_MUST_CHECK enum hsm_status
+hsm_signer_sign_alone(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig);
 
 /** Sign in this thread; not logged. `job` is told which session it uses; NULL: nobody is. */
 HSM_MUST_CHECK enum hsm_status hsm_signer_sign_here(struct hsm_signer *signer,

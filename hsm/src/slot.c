@@ -1,6 +1,7 @@
 /* slot.c - a token that is open: its settings, sessions and control session. */
 #include "slot_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,7 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "connection_internal.h"
 #include "journal_internal.h"
 #include "worker_internal.h"
 
@@ -150,11 +152,15 @@ hsm_slot_unref(struct hsm_slot *slot)
         return;
     hsm_pool_destroy(&slot->pool);
     hsm_gate_destroy(&slot->admin);
+    hsm_gate_destroy(&slot->login);
     pthread_mutex_destroy(&slot->signers_lock);
     pthread_mutex_destroy(&slot->care_lock);
     pthread_cond_destroy(&slot->care_changed);
     hsm_secret_free(slot->pin);
-    hsm_journal_free(slot->journal);
+    if (slot->first != NULL)
+        hsm_slot_unref(slot->first);
+    else
+        hsm_journal_free(slot->journal);
     free(slot);
 }
 
@@ -169,9 +175,10 @@ copy_label(const CK_TOKEN_INFO *token, char *out)
     out[len] = '\0';
 }
 
-static enum hsm_status
-slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
-         const struct hsm_settings *settings, const struct hsm_secret *pin, struct hsm_slot **out)
+enum hsm_status
+hsm_slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
+             const struct hsm_settings *settings, const struct hsm_secret *pin,
+             struct hsm_slot **out)
 {
     struct hsm_slot *slot = calloc(1, sizeof(*slot));
 
@@ -183,7 +190,8 @@ slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
         free(slot);
         return HSM_ERR_NOMEM;
     }
-    if (!hsm_gate_init(&slot->admin, 1) || pthread_mutex_init(&slot->signers_lock, NULL) != 0 ||
+    if (!hsm_gate_init(&slot->admin, 1) || !hsm_gate_init(&slot->login, 1) ||
+        pthread_mutex_init(&slot->signers_lock, NULL) != 0 ||
         pthread_mutex_init(&slot->care_lock, NULL) != 0 ||
         pthread_cond_init(&slot->care_changed, NULL) != 0) {
         hsm_pool_destroy(&slot->pool);
@@ -198,6 +206,7 @@ slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
     slot->generation = hsm_fork_generation();
     slot->refs = 1;
     copy_label(token, slot->label);
+    snprintf(slot->name, sizeof(slot->name), "%s", slot->label);
     *out = slot;
     return HSM_OK;
 }
@@ -301,6 +310,7 @@ slot_start(struct hsm_slot *slot)
         st = first_session(slot);
     if (st == HSM_OK && slot->settings.workers > 0)
         st = hsm_workers_start(slot, &slot->workers);
+    slot->opened = st == HSM_OK;
     if (st == HSM_OK)
         st = hsm_care_start(slot);
     hsm_module_leave(slot->module);
@@ -312,23 +322,20 @@ slot_start(struct hsm_slot *slot)
     return st;
 }
 
-/* Under the registry's lock. */
 static enum hsm_status
-slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
-         const struct hsm_token_config *config, const struct hsm_secret *pin, struct hsm_slot **out)
+slot_add_first(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
+               const struct hsm_settings *settings, const struct hsm_journal_config *journal,
+               const struct hsm_secret *pin, struct hsm_slot **out)
 {
-    struct hsm_settings settings;
     struct hsm_slot *slot = NULL;
-    enum hsm_status st = hsm_settings_from(config, hsm_module_info(module), token, &settings);
+    enum hsm_status st = hsm_slot_new(module, id, token, settings, pin, &slot);
 
-    if (st == HSM_OK)
-        st = slot_new(module, id, token, &settings, pin, &slot);
     if (st != HSM_OK)
         return st;
-    if (settings.quirks.serial)
+    if (settings->quirks.serial)
         hsm_module_serialise(module);
-    if (config->journal != NULL)
-        st = hsm_journal_open(config->journal, &slot->journal);
+    if (journal != NULL)
+        st = hsm_journal_open(journal, &slot->journal);
     if (st == HSM_OK)
         st = slot_start(slot);
     if (st != HSM_OK) {
@@ -339,6 +346,26 @@ slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
     hsm_module_add_slot(module, slot);
     *out = slot;
     return HSM_OK;
+}
+
+/* Under the registry's lock. */
+static enum hsm_status
+slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
+         const struct hsm_token_config *config, const struct hsm_secret *pin, struct hsm_slot **out)
+{
+    struct hsm_settings settings;
+    struct hsm_connections further;
+    enum hsm_status st = hsm_settings_from(config, hsm_module_info(module), token, &settings);
+
+    if (st != HSM_OK)
+        return st;
+    hsm_connections_make(module, &settings, &further);
+    st = slot_add_first(module, id, token, &settings, config->journal, pin, out);
+    if (st == HSM_OK)
+        hsm_connections_start(*out, &further);
+    else
+        hsm_connections_drop(&further);
+    return st;
 }
 
 enum hsm_status
@@ -361,21 +388,19 @@ hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *tok
     return st;
 }
 
-/* The last user is gone: nobody calls the module for it any more. */
-static bool
-slot_stop(struct hsm_slot *slot)
+bool
+hsm_slot_stop(struct hsm_slot *slot, int64_t deadline)
 {
-    bool quiet = hsm_care_stop(slot);
+    bool quiet = hsm_care_stop(slot, deadline);
 
     hsm_pool_refuse(&slot->pool, HSM_ERR_USAGE);
     hsm_workers_stop(slot->workers);
     slot->workers = NULL;
-    if (!hsm_pool_drain(&slot->pool, hsm_deadline_after(CLOSE_WAIT_MS)) ||
-        atomic_load(&slot->stuck_now) > 0)
+    if (!hsm_pool_drain(&slot->pool, deadline) || atomic_load(&slot->stuck_now) > 0)
         quiet = false;
     hsm_module_remove_slot(slot->module, slot);
     if (!quiet) {
-        hsm_log(HSM_LOG_WARNING, "token %s: closed with calls stuck in the module", slot->label);
+        hsm_log(HSM_LOG_WARNING, "token %s: closed with calls stuck in the module", slot->name);
         return false;
     }
     close_sessions(slot);
@@ -390,9 +415,12 @@ hsm_slot_close(struct hsm_slot *slot)
     bool left = true;
 
     hsm_registry_lock();
-    if (--slot->users == 0) {
+    if (--slot->users == 0) { /* nobody calls the module for it any more */
+        int64_t deadline = hsm_deadline_after(CLOSE_WAIT_MS);
+
         hsm_journal_close(slot->journal); /* its last checkpoint is signed by the token */
-        left = slot_stop(slot);
+        hsm_connections_stop(slot, deadline);
+        left = hsm_slot_stop(slot, deadline);
     }
     hsm_registry_unlock();
     return left;
@@ -423,6 +451,7 @@ hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
             st = HSM_ERR_BUSY;
         if (st == HSM_OK && admin_ready(slot, deadline)) {
             slot->turn = hsm_slot_turn(slot, turn);
+            atomic_fetch_add(&slot->load, 1); /* who may sign elsewhere does */
             return HSM_OK;
         }
         if (st == HSM_OK)
@@ -451,6 +480,7 @@ hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
 
     if (lost)
         hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");
+    atomic_fetch_sub(&slot->load, 1);
     hsm_host_unlock(slot->turn);
     hsm_module_leave(slot->module);
     hsm_gate_leave(&slot->admin);

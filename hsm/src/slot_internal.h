@@ -1,12 +1,11 @@
 /*
  * slot_internal.h - a token that is open: its login, its sessions, its recovery.
  *
- * One per token and process, shared by the hsm_tokens that have it open and
- * by the keys and EVP_PKEYs that sign with it. Beside the pool, whose sessions
- * sign, there is one control session, which keeps the login alive and does
- * what is not signing, one caller at a time. A thread of the slot looks after
- * it: it recovers the token when a caller says that it failed, and looks at
- * an idle one now and then.
+ * One per token and process (but see connection_internal.h), shared by the
+ * hsm_tokens that have it open and by the keys and EVP_PKEYs that sign with it. Beside the pool,
+ * whose sessions sign, there is one control session, which keeps the login alive and does what is
+ * not signing, one caller at a time. A thread of the slot looks after it: it recovers the token
+ * when a caller says that it failed, and looks at an idle one now and then.
  */
 #ifndef HSM_SLOT_INTERNAL_H
 #define HSM_SLOT_INTERNAL_H
@@ -58,6 +57,7 @@ struct hsm_slot {
     atomic_ulong id; /* CK_SLOT_ID; may be another one after a recovery */
     CK_TOKEN_INFO token; /* which it is */
     char label[33];
+    char name[64]; /* for the log: the label, and which connection */
     struct hsm_settings settings;
     struct hsm_secret *pin; /* to log in again */
     unsigned generation; /* hsm_fork_generation() when it was opened */
@@ -71,7 +71,12 @@ struct hsm_slot {
     pthread_mutex_t signers_lock;
     struct hsm_signer *signers;
     struct hsm_workers *workers; /* NULL: callers call the module */
-    struct hsm_journal *journal; /* NULL: uses of keys are not written */
+    struct hsm_journal *journal; /* NULL: uses of keys are not written; the first's */
+
+    struct hsm_slot *first; /* with a reference; NULL: it is that, connection_internal.h */
+    struct hsm_slot *further[HSM_CONNECTIONS_MAX - 1];
+    unsigned further_count;
+    struct hsm_gate login; /* of the first, for all: the PIN is presented by one at a time */
 
     pthread_mutex_t care_lock; /* of what follows */
     pthread_cond_t care_changed;
@@ -79,10 +84,14 @@ struct hsm_slot {
     bool closing;
     bool lost;
     bool restart_wanted;
+    bool look_wanted; /* for a key that is new */
+    bool opened; /* of the thread, once it lives: it was logged in before */
 
     char apart[HSM_CACHE_LINE];
     struct hsm_counters counters;
     char apart_too[HSM_CACHE_LINE];
+    atomic_uint load; /* calls that chose this connection among others */
+    atomic_bool needed; /* of a further one: it is to be opened */
     atomic_uint stuck_now;
     atomic_uint refs; /* tokens and signers */
     unsigned users; /* tokens that have it open; under the registry's lock */
@@ -110,6 +119,15 @@ HSM_MUST_CHECK enum hsm_status hsm_slot_open(struct hsm_module *module, CK_SLOT_
  * False: a call is stuck in the module, which must not be released.
  */
 bool hsm_slot_close(struct hsm_slot *slot);
+
+/** Not logged in, not started, with one reference. Not logged. */
+HSM_MUST_CHECK enum hsm_status hsm_slot_new(struct hsm_module *module, CK_SLOT_ID id,
+                                            const CK_TOKEN_INFO *token,
+                                            const struct hsm_settings *settings,
+                                            const struct hsm_secret *pin, struct hsm_slot **out);
+
+/** Nobody signs on it any more: log out and give up its reference; false as hsm_slot_close(). */
+bool hsm_slot_stop(struct hsm_slot *slot, int64_t deadline);
 
 void hsm_slot_ref(struct hsm_slot *slot);
 void hsm_slot_unref(struct hsm_slot *slot);
@@ -152,8 +170,14 @@ void hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const 
 /** Start the slot's own thread. */
 HSM_MUST_CHECK enum hsm_status hsm_care_start(struct hsm_slot *slot);
 
-/** Ask it to end, and wait for it a while; false: it is stuck in the module. */
-HSM_MUST_CHECK bool hsm_care_stop(struct hsm_slot *slot);
+/** Ask it to end, and wait for it; false: it is stuck in the module. */
+HSM_MUST_CHECK bool hsm_care_stop(struct hsm_slot *slot, int64_t deadline);
+
+/** Have it open a connection that never was. */
+void hsm_care_open(struct hsm_slot *slot);
+
+/** Have it look for the keys that are missing. */
+void hsm_care_look(struct hsm_slot *slot);
 
 /** Open the control session and log in, once; inside the admin gate. */
 HSM_MUST_CHECK enum hsm_status hsm_slot_login(struct hsm_slot *slot);

@@ -11,6 +11,7 @@
 
 #include "ckr_internal.h"
 #include "clock_internal.h"
+#include "connection_internal.h"
 #include "journal_internal.h"
 #include "key_internal.h"
 #include "module_internal.h"
@@ -451,26 +452,44 @@ bool
 hsm_token_is_ready(const struct hsm_token *token)
 {
     return token->generation == hsm_fork_generation() &&
-           hsm_pool_service(&token->slot->pool) == HSM_OK;
+           hsm_connections_service(token->slot) == HSM_OK;
 }
 
 static void
-copy_counters(const struct hsm_counters *from, struct hsm_token_stats *to)
+add_counters(const struct hsm_counters *from, struct hsm_token_stats *to)
 {
-    to->signatures = from->signatures;
-    to->failures = from->failures;
-    to->timeouts = from->timeouts;
-    to->retries = from->retries;
-    to->throttled = from->throttled;
-    to->verified = from->verified;
-    to->wrong_signatures = from->wrong_signatures;
-    to->sessions_dropped = from->sessions_dropped;
-    to->losses = from->losses;
-    to->recoveries = from->recoveries;
-    to->attempts = from->attempts;
-    to->restarts = from->restarts;
-    to->logins = from->logins;
-    to->stuck = from->stuck;
+    to->signatures += from->signatures;
+    to->failures += from->failures;
+    to->timeouts += from->timeouts;
+    to->retries += from->retries;
+    to->throttled += from->throttled;
+    to->verified += from->verified;
+    to->wrong_signatures += from->wrong_signatures;
+    to->sessions_dropped += from->sessions_dropped;
+    to->losses += from->losses;
+    to->recoveries += from->recoveries;
+    to->attempts += from->attempts;
+    to->restarts += from->restarts;
+    to->logins += from->logins;
+    to->stuck += from->stuck;
+}
+
+static void
+add_connection(struct hsm_slot *slot, struct hsm_token_stats *to)
+{
+    add_counters(&slot->counters, to);
+    to->stuck_now += slot->stuck_now;
+    to->workers += slot->settings.workers;
+    pthread_mutex_lock(&slot->pool.lock);
+    to->sessions += slot->pool.count;
+    to->sessions_usable += slot->pool.usable;
+    to->in_flight += slot->pool.out;
+    to->waiting += slot->pool.waiting;
+    to->waits += slot->pool.waits;
+    to->waited_ns += (uint64_t)slot->pool.waited_ns;
+    to->connections++;
+    to->connections_served += slot->pool.service == HSM_OK ? 1 : 0;
+    pthread_mutex_unlock(&slot->pool.lock);
 }
 
 void
@@ -482,18 +501,10 @@ hsm_token_stats(const struct hsm_token *token, struct hsm_token_stats *out)
     out->service = HSM_ERR_USAGE;
     if (token->generation != hsm_fork_generation())
         return; /* in the child of a fork() the lock may be the parent's */
-    copy_counters(&slot->counters, out);
-    out->stuck_now = slot->stuck_now;
-    out->workers = slot->settings.workers;
-    pthread_mutex_lock(&slot->pool.lock);
-    out->sessions = slot->pool.count;
-    out->sessions_usable = slot->pool.usable;
-    out->in_flight = slot->pool.out;
-    out->waiting = slot->pool.waiting;
-    out->waits = slot->pool.waits;
-    out->waited_ns = (uint64_t)slot->pool.waited_ns;
-    out->service = slot->pool.service;
-    pthread_mutex_unlock(&slot->pool.lock);
+    add_connection(slot, out);
+    for (unsigned i = 0; i < slot->further_count; i++)
+        add_connection(slot->further[i], out);
+    out->service = hsm_connections_service(slot);
 }
 
 /* For what shows all that there is: where processes take turns, started again in ours. */

@@ -6,8 +6,8 @@
 
 #include <stdbool.h>
 
-#include <acme/time.h>
 #include <hsm/status.h>
+#include <hsm/time.h>
 #include <sks/kms.h>
 #include <sks/sp_config.h>
 #include <sks/sp_init.h>
@@ -70,7 +70,7 @@ enum hsm_status kms_find_token(const struct sks_sp_config *config, size_t provid
                                const char **out);
 
 /** "2026-01-15T12:00:00Z"; "-" for 0. */
-void kms_format_time(time_t time, char out[ACME_TIME_LEN + 1]);
+void kms_format_time(time_t time, char out[HSM_TIME_LEN + 1]);
 
 enum hsm_status kms_run(const void *command_line);
 enum hsm_status kms_run_status(const void *command_line);

@@ -10,6 +10,7 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
@@ -80,7 +81,7 @@ static void
 print_credential(const struct state *state, const struct sks_credential *credential)
 {
     struct sks_renewal renewal;
-    char until[ACME_TIME_LEN + 1], due[ACME_TIME_LEN + 1];
+    char until[HSM_TIME_LEN + 1], due[HSM_TIME_LEN + 1];
 
     kms_format_time(credential->not_after, until);
     kms_format_time(due_of(state, credential, &renewal), due);
@@ -125,7 +126,7 @@ name_of(const struct sks_sp_provider *provider)
 static void
 print_providers(const struct state *state)
 {
-    char until[ACME_TIME_LEN + 1];
+    char until[HSM_TIME_LEN + 1];
 
     printf("%-6s %-6s %-21s %-8s %s\n", "SPC", "ACTIVE", "SIGNS UNTIL", "TROUBLES", "PROVIDER");
     for (size_t i = 0; i < state->config->provider_count; i++) {
@@ -151,7 +152,7 @@ is_trouble_meant(const struct state *state, const struct sks_trouble *trouble)
 static void
 print_trouble(const struct sks_trouble *trouble)
 {
-    char since[ACME_TIME_LEN + 1], last[ACME_TIME_LEN + 1];
+    char since[HSM_TIME_LEN + 1], last[HSM_TIME_LEN + 1];
 
     kms_format_time(trouble->since, since);
     kms_format_time(trouble->last, last);
@@ -163,7 +164,7 @@ print_trouble(const struct sks_trouble *trouble)
 static void
 print_state(const struct state *state)
 {
-    char when[ACME_TIME_LEN + 1];
+    char when[HSM_TIME_LEN + 1];
 
     print_providers(state);
     printf("%-4s %-10s %-6s %-21s %-21s %s\n", "ID", "STATE", "SPC", "UNTIL", "RENEW", "X5U, KEY");
@@ -186,7 +187,7 @@ print_state(const struct state *state)
 static json_t *
 json_time(time_t time)
 {
-    char text[ACME_TIME_LEN + 1];
+    char text[HSM_TIME_LEN + 1];
 
     kms_format_time(time, text);
     return time != 0 ? json_string(text) : json_null();

@@ -18,6 +18,7 @@
 #include <acme/provision.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 #include <sks/catalogue.h>
 #include <sks/lifecycle.h>
 #include <sks/revoke.h>
@@ -32,42 +33,37 @@ DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
 
 /* ---- command line ---- */
 
-#define TEXT(option, member)                                                                       \
-    {                                                                                              \
-        option, OPTION_TEXT, offsetof(struct arguments, member), 0                                 \
-    }
-
 static const struct option_row option_rows[] = {
-    TEXT("dir", init.dir),
-    TEXT("token", init.token_uri),
-    TEXT("module", init.module),
-    TEXT("pin-source", init.pin_source),
-    TEXT("organization", init.organization),
-    TEXT("country", init.country),
-    TEXT("spc", init.spc),
-    TEXT("api-address", init.api_address),
-    TEXT("cr-address", init.cr_address),
-    TEXT("cr-url", init.cr_url),
-    {"tls-name", OPTION_LIST, offsetof(struct arguments, tls_names), TLS_NAMES_MAX},
-    TEXT("pa-url", init.pa_url),
-    TEXT("pa-account", init.pa_account),
-    TEXT("pa-user", init.pa_user),
-    TEXT("pa-password-source", init.pa_password_source),
-    TEXT("pa-anchor", init.pa_anchor),
-    TEXT("ca-directory", init.ca_directory),
-    TEXT("ca-contact", init.ca_contact),
-    TEXT("tls-ca", init.tls_ca),
-    TEXT("verification-ports", init.ports),
-    {"private-addresses", OPTION_SWITCH, offsetof(struct arguments, init.private_addresses), 0},
-    TEXT("config", config),
-    TEXT("id", id),
-    TEXT("reason", reason),
-    TEXT("ca", ca),
-    TEXT("contact", contact),
-    {"json", OPTION_SWITCH, offsetof(struct arguments, json), 0},
-    {"force", OPTION_SWITCH, offsetof(struct arguments, force), 0},
-    {"yes", OPTION_SWITCH, offsetof(struct arguments, yes), 0},
-    {"check", OPTION_SWITCH, offsetof(struct arguments, check), 0},
+    TEXT_OPTION("dir", init.dir),
+    TEXT_OPTION("token", init.token_uri),
+    TEXT_OPTION("module", init.module),
+    TEXT_OPTION("pin-source", init.pin_source),
+    TEXT_OPTION("organization", init.organization),
+    TEXT_OPTION("country", init.country),
+    TEXT_OPTION("spc", init.spc),
+    TEXT_OPTION("api-address", init.api_address),
+    TEXT_OPTION("cr-address", init.cr_address),
+    TEXT_OPTION("cr-url", init.cr_url),
+    LIST_OPTION("tls-name", tls_names, TLS_NAMES_MAX),
+    TEXT_OPTION("pa-url", init.pa_url),
+    TEXT_OPTION("pa-account", init.pa_account),
+    TEXT_OPTION("pa-user", init.pa_user),
+    TEXT_OPTION("pa-password-source", init.pa_password_source),
+    TEXT_OPTION("pa-anchor", init.pa_anchor),
+    TEXT_OPTION("ca-directory", init.ca_directory),
+    TEXT_OPTION("ca-contact", init.ca_contact),
+    TEXT_OPTION("tls-ca", init.tls_ca),
+    TEXT_OPTION("verification-ports", init.ports),
+    SWITCH_OPTION("private-addresses", init.private_addresses),
+    TEXT_OPTION("config", config),
+    TEXT_OPTION("id", id),
+    TEXT_OPTION("reason", reason),
+    TEXT_OPTION("ca", ca),
+    TEXT_OPTION("contact", contact),
+    SWITCH_OPTION("json", json),
+    SWITCH_OPTION("force", force),
+    SWITCH_OPTION("yes", yes),
+    SWITCH_OPTION("check", check),
 };
 
 static const struct option_table table;
@@ -182,12 +178,12 @@ kms_find_token(const struct sks_sp_config *config, size_t provider, const char *
 }
 
 void
-kms_format_time(time_t time, char out[ACME_TIME_LEN + 1])
+kms_format_time(time_t time, char out[HSM_TIME_LEN + 1])
 {
     if (time == 0)
-        snprintf(out, ACME_TIME_LEN + 1, "-");
+        snprintf(out, HSM_TIME_LEN + 1, "-");
     else
-        acme_time_format(time, out);
+        hsm_time_format(time, out);
 }
 
 enum hsm_status
@@ -412,36 +408,40 @@ run_renew(const void *command_line)
     return kms_for(command_line, KMS_EACH, tend, renew);
 }
 
-/* ---- one credential: retire, destroy, abandon ---- */
+/* ---- one credential: retire, destroy, abandon, revoke ---- */
 
-/** What a command does with a credential, whose provider is locked meanwhile. */
-typedef enum hsm_status credential_act(const struct sks_sp_config *config,
-                                       struct sks_catalogue *catalogue, int64_t id,
-                                       struct hsm_reason *why);
+/** The credential of --id, whose provider is locked meanwhile. */
+struct chosen {
+    const struct sks_sp_config *config;
+    struct sks_catalogue *catalogue;
+    int64_t id;
+    int reason; /* to revoke it */
+};
+
+typedef enum hsm_status credential_act(const struct chosen *chosen, struct hsm_reason *why);
 
 /* Its provider need not be configured any more. */
 static enum hsm_status
-lock_credential(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
-                int *lock)
+lock_credential(const struct chosen *chosen, int *lock)
 {
     struct sks_credential credential = {.id = 0};
-    enum hsm_status st = sks_catalogue_find(catalogue, id, &credential);
+    enum hsm_status st = sks_catalogue_find(chosen->catalogue, chosen->id, &credential);
 
     if (st == HSM_ERR_NOT_FOUND)
-        hsm_log(HSM_LOG_ERROR, "credential %lld: not in the catalogue", (long long)id);
+        hsm_log(HSM_LOG_ERROR, "credential %lld: not in the catalogue", (long long)chosen->id);
     if (st != HSM_OK)
         return st;
-    st = kms_lock(config, credential.spc, LOCK_WAIT_S, lock);
+    st = kms_lock(chosen->config, credential.spc, LOCK_WAIT_S, lock);
     sks_credential_clear(&credential);
     return st;
 }
 
 static enum hsm_status
-with_credential(const void *command_line, credential_act *act)
+with_credential(const struct arguments *arguments, int reason, credential_act *act)
 {
-    const struct arguments *arguments = command_line;
     DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     CONFIG config = {.spc = NULL};
+    struct chosen chosen = {.config = &config, .reason = reason};
     struct hsm_reason why = {""};
     long long id;
     int lock;
@@ -451,11 +451,14 @@ with_credential(const void *command_line, credential_act *act)
         st = kms_read_config(arguments, &config);
     if (st == HSM_OK)
         st = sks_catalogue_open(config.catalogue, &catalogue);
-    if (st == HSM_OK)
-        st = lock_credential(&config, catalogue, id, &lock);
     if (st != HSM_OK)
         return st;
-    st = act(&config, catalogue, id, &why);
+    chosen.catalogue = catalogue;
+    chosen.id = id;
+    st = lock_credential(&chosen, &lock);
+    if (st != HSM_OK)
+        return st;
+    st = act(&chosen, &why);
     close(lock);
     if (st != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "not done: %s",
@@ -464,32 +467,31 @@ with_credential(const void *command_line, credential_act *act)
 }
 
 static enum hsm_status
-retire(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
-       struct hsm_reason *why)
+retire(const struct chosen *chosen, struct hsm_reason *why)
 {
-    (void)config;
     return sks_lifecycle_retire(
-        &(struct sks_lifecycle){.catalogue = catalogue, .progress = kms_print}, id, why);
+        &(struct sks_lifecycle){.catalogue = chosen->catalogue, .progress = kms_print}, chosen->id,
+        why);
 }
 
 static enum hsm_status
 run_retire(const void *command_line)
 {
-    return with_credential(command_line, retire);
+    return with_credential(command_line, 0, retire);
 }
 
 static enum hsm_status
-destroy(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
-        struct hsm_reason *why)
+destroy(const struct chosen *chosen, struct hsm_reason *why)
 {
     DEFER(sks_tokens_close) struct sks_tokens *tokens = NULL;
-    enum hsm_status st = sks_sp_tokens_open(config, NULL, &tokens);
+    enum hsm_status st = sks_sp_tokens_open(chosen->config, NULL, &tokens);
 
     if (st != HSM_OK)
         return hsm_refuse(why, st, "the tokens cannot be opened: %s", hsm_status_text(st));
-    return sks_lifecycle_destroy(
-        &(struct sks_lifecycle){.catalogue = catalogue, .tokens = tokens, .progress = kms_print},
-        id, why);
+    return sks_lifecycle_destroy(&(struct sks_lifecycle){.catalogue = chosen->catalogue,
+                                                         .tokens = tokens,
+                                                         .progress = kms_print},
+                                 chosen->id, why);
 }
 
 static enum hsm_status
@@ -499,39 +501,35 @@ run_destroy(const void *command_line)
 
     if (!arguments->yes)
         return options_refuse(&table, "this cannot be taken back: say --yes");
-    return with_credential(arguments, destroy);
+    return with_credential(arguments, 0, destroy);
 }
 
 static enum hsm_status
-abandon(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
-        struct hsm_reason *why)
+abandon(const struct chosen *chosen, struct hsm_reason *why)
 {
     struct sks_credential credential = {.id = 0};
-    enum hsm_status st = sks_catalogue_find(catalogue, id, &credential);
+    enum hsm_status st = sks_catalogue_find(chosen->catalogue, chosen->id, &credential);
 
-    (void)config;
     if (st != HSM_OK)
         return st;
     if (credential.state >= SKS_ACTIVE) {
         st = hsm_refuse(why, HSM_ERR_USAGE, "credential %lld is %s: not on the way to active",
-                        (long long)id, sks_state_text(credential.state));
+                        (long long)chosen->id, sks_state_text(credential.state));
     } else {
         credential.state = SKS_RETIRED;
-        st = sks_catalogue_put(catalogue, &credential);
+        st = sks_catalogue_put(chosen->catalogue, &credential);
     }
     sks_credential_clear(&credential);
     if (st == HSM_OK)
-        printf("credential %lld: retired\n", (long long)id);
+        printf("credential %lld: retired\n", (long long)chosen->id);
     return st;
 }
 
 static enum hsm_status
 run_abandon(const void *command_line)
 {
-    return with_credential(command_line, abandon);
+    return with_credential(command_line, 0, abandon);
 }
-
-/* ---- revoke ---- */
 
 /* Ask the CA that has issued it, with the account of the provider that has it. */
 static enum hsm_status
@@ -561,23 +559,24 @@ ask_ca(const struct sks_sp_config *config, struct sks_kms *kms, struct sks_crede
 
 /* Nobody signs with it any more before anything is opened that might fail. */
 static enum hsm_status
-revoke_credential(const struct sks_sp_config *config, struct sks_catalogue *catalogue, int64_t id,
-                  int reason, struct hsm_reason *why)
+revoke_credential(const struct chosen *chosen, struct hsm_reason *why)
 {
     const struct sks_kms_hooks hooks = {.progress = kms_print};
     DEFER(sks_kms_close) struct sks_kms *kms = NULL;
     struct sks_credential credential = {.id = 0};
-    enum hsm_status st = sks_revoke_begin(catalogue, id, &credential, why);
+    enum hsm_status st = sks_revoke_begin(chosen->catalogue, chosen->id, &credential, why);
 
     if (st != HSM_OK)
         return st;
-    printf("credential %lld: %s, signs no more\n", (long long)id, sks_state_text(credential.state));
+    printf("credential %lld: %s, signs no more\n", (long long)chosen->id,
+           sks_state_text(credential.state));
     fflush(stdout);
-    st = sks_kms_open(config, &hooks, &kms);
+    st = sks_kms_open(chosen->config, &hooks, &kms);
     if (st == HSM_OK)
-        st = ask_ca(config, kms, &credential, reason, why);
+        st = ask_ca(chosen->config, kms, &credential, chosen->reason, why);
     if (st == HSM_OK)
-        printf("credential %lld: revoked, %s\n", (long long)id, sks_state_text(credential.state));
+        printf("credential %lld: revoked, %s\n", (long long)chosen->id,
+               sks_state_text(credential.state));
     sks_credential_clear(&credential);
     return st;
 }
@@ -586,29 +585,10 @@ static enum hsm_status
 run_revoke(const void *command_line)
 {
     const struct arguments *arguments = command_line;
-    DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
-    CONFIG config = {.spc = NULL};
-    struct hsm_reason why = {""};
-    long long id, reason;
-    int lock;
-    enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
+    long long reason;
+    enum hsm_status st = read_number("reason", arguments->reason, 6, &reason);
 
-    if (st == HSM_OK)
-        st = read_number("reason", arguments->reason, 6, &reason);
-    if (st == HSM_OK)
-        st = kms_read_config(arguments, &config);
-    if (st == HSM_OK)
-        st = sks_catalogue_open(config.catalogue, &catalogue);
-    if (st == HSM_OK)
-        st = lock_credential(&config, catalogue, id, &lock);
-    if (st != HSM_OK)
-        return st;
-    st = revoke_credential(&config, catalogue, id, (int)reason, &why);
-    if (st != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "not revoked: %s",
-                why.text[0] != '\0' ? why.text : hsm_status_text(st));
-    close(lock);
-    return st;
+    return st == HSM_OK ? with_credential(arguments, (int)reason, revoke_credential) : st;
 }
 
 static const struct option_command commands[] = {
@@ -633,14 +613,7 @@ static const struct option_command commands[] = {
     {"revoke", "config! id! reason!", run_revoke},
 };
 
-static const struct option_table table = {
-    .program = PROGRAM,
-    .help = print_help,
-    .rows = option_rows,
-    .row_count = sizeof(option_rows) / sizeof(option_rows[0]),
-    .commands = commands,
-    .command_count = sizeof(commands) / sizeof(commands[0]),
-};
+static const struct option_table table = OPTION_TABLE(PROGRAM, print_help, option_rows, commands);
 
 int
 main(int argc, char **argv)

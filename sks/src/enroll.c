@@ -12,13 +12,13 @@
 #include <openssl/x509.h>
 
 #include <acme/http_client.h>
-#include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/chain.h>
 #include <certs/csr.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/key.h>
+#include <hsm/time.h>
 #include <hsm/uri.h>
 
 #include "key_label_internal.h"
@@ -382,7 +382,7 @@ static enum hsm_status
 take_issued(struct run *run, const struct certs_chain *chain)
 {
     DEFER(free) char *serial = certs_cert_serial_hex(certs_chain_get(chain, 0));
-    char until[ACME_TIME_LEN + 1];
+    char until[HSM_TIME_LEN + 1];
     char *pem = NULL;
     enum hsm_status st = certs_chain_pem(chain, &pem);
 
@@ -400,7 +400,7 @@ take_issued(struct run *run, const struct certs_chain *chain)
     st = advance(run, SKS_ISSUED);
     if (st != HSM_OK)
         return st;
-    acme_time_format(run->credential.not_after, until);
+    hsm_time_format(run->credential.not_after, until);
     tell(run, "issued: serial %s, until %s, chain verified", serial != NULL ? serial : "?", until);
     return HSM_OK;
 }

@@ -5,23 +5,20 @@
 #include <stdio.h>
 #include <time.h>
 
-#define STAMP_LEN 16 /* "20260115T120000Z" */
+#include <hsm/time.h>
 
 enum hsm_status
 key_label_new(struct hsm_token *token, const char *prefix, char out[KEY_LABEL_MAX + 1],
               struct hsm_reason *why)
 {
     uint8_t random[4];
-    char stamp[STAMP_LEN + 1];
-    time_t now = time(NULL);
-    struct tm utc;
+    char stamp[HSM_TIME_STAMP_LEN + 1];
     int prefix_max = (int)(KEY_LABEL_MAX - sizeof(stamp) - 1 - 2 * sizeof(random));
     enum hsm_status st = hsm_token_random(token, random, sizeof(random));
 
     if (st != HSM_OK)
         return hsm_refuse(why, st, "the token gave no random octets: %s", hsm_status_text(st));
-    if (gmtime_r(&now, &utc) == NULL || strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &utc) == 0)
-        return hsm_refuse(why, HSM_ERR_IO, "the clock gives no time");
+    hsm_time_stamp(time(NULL), stamp);
     snprintf(out, KEY_LABEL_MAX + 1, "%.*s-%s-%02x%02x%02x%02x", prefix_max, prefix, stamp,
              random[0], random[1], random[2], random[3]);
     return HSM_OK;

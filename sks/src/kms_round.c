@@ -7,6 +7,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 #include <sks/lifecycle.h>
 
 #define ASK_AGAIN_S     3600 /* the CA for its window, after it did not answer */
@@ -51,7 +52,7 @@ static void
 decide_by_window(const struct kms_provider *provider, const struct sks_credential *credential,
                  const struct acme_client_renewal *window, time_t now, struct sks_renewal *renewal)
 {
-    char start[ACME_TIME_LEN + 1], end[ACME_TIME_LEN + 1];
+    char start[HSM_TIME_LEN + 1], end[HSM_TIME_LEN + 1];
 
     renewal->ask_at = now + (time_t)window->retry_after_s;
     if (renewal->start == window->start && renewal->end == window->end)
@@ -62,8 +63,8 @@ decide_by_window(const struct kms_provider *provider, const struct sks_credentia
         window->start + (time_t)acme_backoff_random((unsigned)(window->end - window->start));
     snprintf(renewal->explanation_url, sizeof(renewal->explanation_url), "%s",
              window->explanation_url);
-    acme_time_format(window->start, start);
-    acme_time_format(window->end, end);
+    hsm_time_format(window->start, start);
+    hsm_time_format(window->end, end);
     kms_tell(provider, "credential %lld: the STI-CA wants it renewed between %s and %s%s%s",
              (long long)credential->id, start, end,
              window->explanation_url[0] != '\0' ? ", see " : "", window->explanation_url);
@@ -238,7 +239,7 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
     size_t ca = choose_ca(provider, holding, place, is_urgent);
     struct hsm_reason why = {""};
     char text[HSM_REASON_MAX + 64];
-    char next[ACME_TIME_LEN + 1];
+    char next[HSM_TIME_LEN + 1];
     int64_t id;
     enum hsm_status st =
         sks_kms_enroll(kms, number_of(provider), uri, ca,
@@ -253,7 +254,7 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
         return;
     }
     put_off(provider, token, ca, st, now);
-    acme_time_format(place->next_at, next);
+    hsm_time_format(place->next_at, next);
     snprintf(text, sizeof(text), "%s; tried again at %s",
              why.text[0] != '\0' ? why.text : hsm_status_text(st), next);
     kms_note(kms, provider->config->spc, uri, text, now);

@@ -9,6 +9,7 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #define DAY_S         86400
 #define BY_HAND_S     (30 * DAY_S) /* before its end, what a person renews is due ... */
@@ -195,10 +196,10 @@ tell(struct sks_kms *kms, const struct sks_watched *one, time_t now)
     struct kms_alarm *before = alarm_of(kms, one->what);
     enum sks_alarm alarm = sks_alarm_at(one->due, one->ends, now);
     bool again = alarm >= SKS_LATE && now - before->told_at >= DAY_S;
-    char until[ACME_TIME_LEN + 1];
+    char until[HSM_TIME_LEN + 1];
 
     if (alarm != before->alarm || again) {
-        acme_time_format(one->ends, until);
+        hsm_time_format(one->ends, until);
         hsm_log(level_of(alarm), "%s: %s, %s %s (%" PRId64 " h)", sks_alarm_text(alarm), one->what,
                 alarm == SKS_ENDED ? "ended at" : "ends at", until,
                 (int64_t)(one->ends - now) / 3600);

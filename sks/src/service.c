@@ -200,12 +200,16 @@ sks_service_outcome(const struct ms_fault *fault)
 
 /* ---- routes ---- */
 
+/* A probe is told whether all is well; whose calls are not served, and why, is for callers. */
 static void
 answer_operations(struct sks_service *service, const struct sks_caller *caller,
                   const struct acme_http_request *request, struct acme_http_response *response)
 {
-    (void)caller;
-    (void)acme_operations_answer(&service->operations, request, response);
+    struct acme_operations operations = service->operations;
+
+    if (!is_authenticated(service, request, &caller))
+        operations.detail = NULL;
+    (void)acme_operations_answer(&operations, request, response);
 }
 
 static const struct route {

@@ -9,14 +9,16 @@
 
 #include "sign_internal.h"
 
+#define KEY_TOLD_S 600 /* a key that signs no more: Prometheus has asked by then */
+
 DEFINE_DEFER(struct sks_signers, sks_signers_free)
 
 static const struct hsm_metric signing_seconds = {
     "sti_sks_signing_seconds", "Signing requests by outcome, and how long each took.",
     HSM_HISTOGRAM, "outcome", hsm_metric_seconds};
 static const struct hsm_metric signatures = {"sti_sks_signatures_total",
-                                             "Signatures that were asked of a key.", HSM_COUNTER,
-                                             "spc key outcome", NULL};
+                                             "Signatures that were asked of a key.",
+                                             HSM_COUNTER_PASSING, "spc key outcome", NULL};
 static const struct hsm_metric verification_seconds = {
     "sti_sks_verification_seconds", "Verification requests by outcome, and how long each took.",
     HSM_HISTOGRAM, "outcome", hsm_metric_seconds};
@@ -26,7 +28,7 @@ static const struct hsm_metric verstats = {"sti_sks_verstat_total", "Verdicts by
                                            HSM_COUNTER, "verstat", NULL};
 static const struct hsm_metric not_after = {
     "sti_sks_credential_not_after_seconds",
-    "When the certificate of a signing credential ends, since 1970.", HSM_GAUGE_MIN,
+    "When the certificate of a signing credential ends, since 1970.", HSM_GAUGE_MIN_PASSING,
     "credential spc key", NULL};
 static const struct hsm_metric ready = {
     "sti_sks_ready", "1 when calls could be signed and verified now.", HSM_GAUGE_MIN, NULL, NULL};
@@ -139,11 +141,15 @@ set_not_after(struct sks_service *service, size_t provider)
 {
     DEFER(sks_signers_free)
     struct sks_signers *signers = sks_signing_signers(service->signing, provider);
-    int64_t id;
 
-    for (size_t i = 0; signers != NULL && i < sks_signers_count(signers); i++)
+    for (size_t i = 0; signers != NULL && i < sks_signers_count(signers); i++) {
+        int64_t id;
+        const struct sks_signer *signer = sks_signers_get(signers, i, &id);
+
         hsm_series_set(credential_series(service, signers, i),
-                       (double)sks_signer_not_after(sks_signers_get(signers, i, &id)));
+                       (double)sks_signer_not_after(signer));
+        (void)signature_series(service, signer, true); /* it is kept in the signer */
+    }
 }
 
 static void
@@ -166,6 +172,7 @@ sks_meter_state(struct sks_service *service)
         set_provider_ready(service, i);
     }
     hsm_series_set(service->meter.ready, is_ready(service) ? 1 : 0);
+    hsm_metrics_forget(service->config.metrics, KEY_TOLD_S);
 }
 
 void

@@ -15,6 +15,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #define TEXT_MAX  512 /* octets of a member but the claims; longer ones are cut */
 #define LINE_SIZE (SKS_PASSPORT_PAYLOAD_MAX + 8 * (TEXT_MAX + 16))
@@ -106,11 +107,12 @@ add_member(struct line *line, const char *name, const char *value)
 static void
 add_time(struct line *line, time_t now)
 {
-    struct tm utc = {0};
-    size_t room = sizeof(line->text) - line->len;
+    char text[HSM_TIME_LEN + 1];
 
-    gmtime_r(&now, &utc);
-    line->len += strftime(line->text + line->len, room, "{\"time\":\"%Y-%m-%dT%H:%M:%SZ\"", &utc);
+    hsm_time_format(now, text);
+    add(line, "{\"time\":\"", 9);
+    add(line, text, strlen(text));
+    add(line, "\"", 1);
 }
 
 static enum hsm_status

@@ -6,8 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <acme/base64url.h>
 #include <hsm/defer.h>
+#include <hsm/es256.h>
 #include <sks/passport.h>
+
+#define BASE64URL "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 /* The PASSporTs of a call, those inside of a div-o behind it. */
 struct passports {
@@ -248,11 +252,25 @@ judge_third_parties(struct passports *passports)
 
 /* ---- the answer ---- */
 
+/* Behind the last dot; NULL: none that a header field can carry. Of a PASSporT that is inside of
+ * another it may be any text. */
+static const char *
+signature_of(const struct judgement *j)
+{
+    const char *dot = j->identity.passport == NULL ? NULL : strrchr(j->identity.passport, '.');
+    size_t len = dot == NULL ? 0 : strlen(dot + 1);
+
+    return len > 0 && len <= ACME_BASE64URL_LEN(HSM_P256_SIG_LEN) &&
+                   strspn(dot + 1, BASE64URL) == len
+               ? dot
+               : NULL;
+}
+
 static enum hsm_status
 write_one(const struct passports *passports, size_t i, struct sks_judged *out)
 {
     const struct judgement *j = &passports->j[i];
-    const char *dot;
+    const char *dot = signature_of(j);
 
     out->ppt = j->ppt;
     out->index = passports->index[i];
@@ -261,7 +279,6 @@ write_one(const struct passports *passports, size_t i, struct sks_judged *out)
     out->claims = json_incref(j->payload);
     out->signature = NULL;
     judgement_write(j, &out->verification);
-    dot = j->identity.passport == NULL ? NULL : strrchr(j->identity.passport, '.');
     if (dot == NULL)
         return HSM_OK;
     out->signature = malloc(strlen(dot) + 2);

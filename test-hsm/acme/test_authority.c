@@ -301,6 +301,30 @@ ten_wrong_passwords_lock_a_user_out_for_five_minutes(void **state)
     assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 200);
 }
 
+/* Or the hashes of passwords would keep the STI-PA from everybody else. */
+static void
+who_tries_many_users_is_refused_before_a_hash_is_made(void **state)
+{
+    const char *right = "{\"userId\":\"sp-tried\",\"password\":\"" PASSWORD "\"}";
+
+    (void)state;
+    assert_int_equal(add_account("tried", "sp-tried", (const char *[]){"4321", NULL}, false),
+                     HSM_OK);
+    atomic_store(&clock_offset_s, 10 * ACME_AUTHORITY_FAILURES_S);
+    for (int i = 0; i < ACME_AUTHORITY_GUESSES_MAX; i++) {
+        char body[128];
+
+        snprintf(body, sizeof(body), "{\"userId\":\"guess-%d\",\"password\":\"x\"}", i);
+        assert_int_equal(post("/api/v1/auth/login", NULL, body, NULL), 403);
+    }
+    assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 429);
+    assert_int_equal(
+        post("/api/v1/auth/login", NULL, "{\"userId\":\"address:unix\",\"password\":\"x\"}", NULL),
+        403); /* nobody has such a name */
+    atomic_store(&clock_offset_s, 12 * ACME_AUTHORITY_FAILURES_S);
+    assert_int_equal(post("/api/v1/auth/login", NULL, right, NULL), 200);
+}
+
 static void
 wrong_passwords_of_a_clock_that_was_ahead_do_not_count(void **state)
 {
@@ -705,6 +729,7 @@ credentials_that_are_refused(void **state)
         {"Basic", "/at/account/1234/token", 403},
         {"Basic !", "/at/account/1234/token", 403},
         {"Basic bm9jb2xvbg==", "/at/account/1234/token", 403},
+        {"Basic /zp4", "/at/account/1234/token", 403}, /* a user that is no UTF-8 */
         {"Digest username=\"sp-1234\"", "/at/account/1234/token", 403},
         {of_another, "/at/account/1234/token", 403},
         {wrong, "/at/account/1234/token", 403},
@@ -1162,6 +1187,8 @@ main(void)
         cmocka_unit_test_teardown(access_token_expires_and_a_refresh_token_is_good_once,
                                   reset_clock),
         cmocka_unit_test_teardown(ten_wrong_passwords_lock_a_user_out_for_five_minutes,
+                                  reset_clock),
+        cmocka_unit_test_teardown(who_tries_many_users_is_refused_before_a_hash_is_made,
                                   reset_clock),
         cmocka_unit_test_teardown(wrong_passwords_of_a_clock_that_was_ahead_do_not_count,
                                   reset_clock),

@@ -23,6 +23,7 @@
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <certs/issue.h>
+#include <hsm/time.h>
 
 #include "pa_fixture.h"
 #include "postgres.h"
@@ -149,6 +150,12 @@ enrol(struct sti_ca *ca, const char *spc)
 
 /* ---- requests ---- */
 
+static time_t
+pa_clock(void)
+{
+    return time(NULL) + atomic_load(&clock_offset_s);
+}
+
 static char *
 basic(const char *user, const char *password)
 {
@@ -229,6 +236,17 @@ ask(const char *user, json_t *plea)
     return status;
 }
 
+/* As an STI-CA says when its certificate ends. */
+static json_t *
+with_end(json_t *plea, time_t not_after)
+{
+    char text[HSM_TIME_LEN + 1];
+
+    hsm_time_format(not_after, text);
+    json_object_set_new(plea, "notAfter", json_string(text));
+    return plea;
+}
+
 static json_t *
 with_chain(json_t *plea, const struct certs_chain *chain)
 {
@@ -248,7 +266,7 @@ fetch_crl(void)
     struct certs_crl *crl = NULL;
     struct hsm_reason why = {""};
 
-    if (acme_authority_fetch_crl(pa.http, url, pa.root, time(NULL), &crl, &why) != HSM_OK)
+    if (acme_authority_fetch_crl(pa.http, url, pa.root, pa_clock(), &crl, &why) != HSM_OK)
         fail_msg("%s", why.text);
     free(url);
     return crl;
@@ -284,6 +302,27 @@ count(const char *sql)
     n = acme_rows_next(rows) ? acme_rows_int(rows, 0) : -1;
     acme_rows_free(rows);
     return n;
+}
+
+/* The STI-PA ends, if it runs, and starts on the same store. */
+static void
+begin_again(unsigned entry_days)
+{
+    const struct acme_authority_config config = {.base_url = pa.base_url,
+                                                 .store = store,
+                                                 .signer_key = pa.signer_key,
+                                                 .signer_chain = pa.signer_chain,
+                                                 .crl_key = pa.crl_key,
+                                                 .crl_chain = pa.crl_chain,
+                                                 .token_lifetime_s = 3600,
+                                                 .session_lifetime_s = 600,
+                                                 .list_lifetime_s = DAY,
+                                                 .crl_lifetime_s = 2 * DAY,
+                                                 .entry_days = entry_days,
+                                                 .now = pa_clock};
+
+    acme_authority_free(authority);
+    must(acme_authority_new(&config, &authority), "STI-PA");
 }
 
 /* ---- an STI-CA ---- */
@@ -521,6 +560,10 @@ a_body_with_one_fault_is_refused(void **state)
         {"requester", "\"a\\nb\"", 400},
         {"requester", "7", 400},
         {"chain", "7", 400},
+        {"notAfter", "7", 400},
+        {"notAfter", "\"\"", 400},
+        {"notAfter", "\"2026-01-15\"", 400},
+        {"notAfter", "\"1969-12-31T23:59:59Z\"", 400},
     };
     struct certs_chain *chain = enrol(&one, "1234");
     int64_t before = count("SELECT count(*) FROM revocation");
@@ -848,25 +891,138 @@ a_restart_publishes_what_was_decided(void **state)
     struct certs_chain *chain = enrol(&one, "1234");
     const char *undo = "DELETE FROM document WHERE kind = 1 AND number ="
                        " (SELECT max(number) FROM document WHERE kind = 1)";
-    struct acme_authority_config config;
 
     (void)state;
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
     must(acme_store_run(store, NULL, undo, ""), undo);
     assert_int_equal(count("SELECT count(*) FROM revocation WHERE entry IS NOT NULL"),
                      count("SELECT max(entry) FROM revocation"));
-    acme_authority_free(authority);
-    config = (struct acme_authority_config){.base_url = pa.base_url,
-                                            .store = store,
-                                            .signer_key = pa.signer_key,
-                                            .signer_chain = pa.signer_chain,
-                                            .crl_key = pa.crl_key,
-                                            .crl_chain = pa.crl_chain,
-                                            .token_lifetime_s = 3600,
-                                            .session_lifetime_s = 600,
-                                            .list_lifetime_s = DAY,
-                                            .crl_lifetime_s = 2 * DAY};
-    must(acme_authority_new(&config, &authority), "STI-PA");
+    begin_again(0);
+    assert_true(is_on_crl(chain));
+    certs_chain_free(chain);
+}
+
+/* The CRL as it is signed so much later. */
+static void
+sign_crl_at(int offset_s)
+{
+    uint64_t number = crl_number();
+
+    atomic_store(&clock_offset_s, offset_s);
+    acme_authority_refresh(authority);
+    assert_int_equal(crl_number(), number + 1);
+}
+
+/* RFC 5280 section 3.3; CRLs live for two days here. */
+static void
+an_entry_leaves_the_crl_after_its_certificate_has_ended(void **state)
+{
+    struct certs_chain *ended = enrol(&one, "1234");
+    struct certs_chain *good = enrol(&one, "1234");
+    struct certs_chain *unknown = enrol(&one, "1234");
+    int64_t before = count("SELECT count(*) FROM revocation WHERE dropped IS NOT NULL");
+
+    (void)state;
+    assert_int_equal(ask("ca-one", with_end(plea_of(ended, 1), time(NULL) + 3600)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(good, 1), time(NULL) + 5 * DAY)), 200);
+    assert_int_equal(ask("ca-one", plea_of(unknown, 1)), 200);
+    for (int day = 1; day <= 2;
+         day++) { /* the first that is later than it, and one while that lasts */
+        sign_crl_at(day * DAY);
+        assert_true(is_on_crl(ended));
+    }
+    sign_crl_at(3 * DAY);
+    assert_false(is_on_crl(ended));
+    assert_true(is_on_crl(good));
+    assert_true(is_on_crl(unknown));
+    assert_int_equal(count("SELECT count(*) FROM revocation WHERE dropped IS NOT NULL"),
+                     before + 1);
+    assert_int_equal(ask("ca-one", plea_of(ended, 1)), 200); /* it is revoked as it was */
+    assert_false(is_on_crl(ended));
+    sign_crl_at(0);
+    assert_true(is_on_crl(good));
+    certs_chain_free(unknown);
+    certs_chain_free(good);
+    certs_chain_free(ended);
+}
+
+/* A CRL that only begins after the certificate's end counts from then on, whenever that is. */
+static void
+an_entry_is_on_a_crl_that_is_later_than_its_certificate_however_late(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+
+    (void)state;
+    assert_int_equal(ask("ca-one", with_end(plea_of(chain, 1), time(NULL) - DAY)), 200);
+    assert_true(is_on_crl(chain));
+    sign_crl_at(DAY);
+    assert_true(is_on_crl(chain));
+    sign_crl_at(2 * DAY + 1);
+    assert_false(is_on_crl(chain));
+    sign_crl_at(0);
+    certs_chain_free(chain);
+}
+
+static void
+an_entry_whose_end_nobody_knows_stays_as_long_as_configured(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    struct certs_chain *told = enrol(&one, "1234");
+
+    (void)state;
+    begin_again(1);
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    assert_int_equal(ask("ca-one", plea_of(told, 1)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(told, 1), time(NULL) + 20 * DAY)), 200);
+    sign_crl_at(DAY); /* it is a day old, but this thisUpdate is not */
+    assert_true(is_on_crl(chain));
+    sign_crl_at(2 * DAY);
+    assert_true(is_on_crl(chain));
+    sign_crl_at(3 * DAY);
+    assert_true(is_on_crl(chain));
+    sign_crl_at(4 * DAY);
+    assert_false(is_on_crl(chain));
+    assert_true(is_on_crl(told)); /* the STI-CA said so afterwards */
+    sign_crl_at(0);
+    begin_again(0);
+    certs_chain_free(told);
+    certs_chain_free(chain);
+}
+
+/* Who shows the certificate need not say when it ends, and is not heard on it. */
+static void
+when_a_certificate_ends_is_read_from_it_where_it_is_shown(void **state)
+{
+    struct certs_chain *chains[] = {enrol(&one, "1234"), enrol(&one, "1234")};
+    char sql[160];
+
+    (void)state;
+    assert_int_equal(ask("sp", with_end(with_chain(plea_of(chains[0], 1), chains[0]), 1000)), 202);
+    assert_int_equal(
+        acme_authority_revocation_add(store, certs_chain_get(chains[1], 0), 1, time(NULL)), HSM_OK);
+    for (size_t i = 0; i < COUNT(chains); i++) {
+        snprintf(sql, sizeof(sql), "SELECT not_after - %lld FROM revocation WHERE id = %lld",
+                 (long long)certs_cert_not_after(certs_chain_get(chains[i], 0)),
+                 (long long)(last_id() - 1) + (long long)i);
+        assert_int_equal(count(sql), 0);
+        certs_chain_free(chains[i]);
+    }
+}
+
+/* As if there had been so many before. */
+static void
+entries_that_left_the_crl_make_room(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    char sql[128];
+
+    (void)state;
+    snprintf(sql, sizeof(sql),
+             "UPDATE revocation SET entry = %d WHERE entry ="
+             " (SELECT max(entry) FROM revocation)",
+             ACME_AUTHORITY_REVOCATIONS_MAX);
+    must(acme_store_run(store, NULL, sql, ""), sql);
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
     assert_true(is_on_crl(chain));
     certs_chain_free(chain);
 }
@@ -936,62 +1092,7 @@ the_list_of_requests_tells_who_wants_what(void **state)
     certs_chain_free(chain);
 }
 
-/* ---- the store of a former version ---- */
-
-#define MIGRATIONS_MAX 32
-
-/* A store of version n with an account, opened by this program. */
-static void
-take_further(size_t version, const char *const *former)
-{
-    struct acme_store *old = NULL;
-    struct acme_rows *rows = NULL;
-    char path[4300];
-
-    snprintf(path, sizeof(path), "%s/former-%zu.db", softhsm_dir(), version);
-    assert_int_equal(acme_store_open(postgres_or_file(path), former, &old), HSM_OK);
-    assert_int_equal(acme_store_run(old, NULL,
-                                    "INSERT INTO account (id, \"user\", salt, hash, scrypt_n,"
-                                    " scrypt_r, scrypt_p, ca, created)"
-                                    " VALUES ('1', 'sp', ?, ?, 1, 1, 1, 0, 1)",
-                                    "bb", "0", (size_t)1, "0", (size_t)1),
-                     HSM_OK);
-    acme_store_close(old);
-    assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &old),
-                     HSM_OK);
-    assert_int_equal(acme_store_query(old, &rows,
-                                      "SELECT is_sti_ca, (SELECT count(*) FROM revocation),"
-                                      " (SELECT count(*) FROM event) FROM account WHERE id = '1'"
-                                      " AND suspended IS NULL",
-                                      ""),
-                     HSM_OK);
-    assert_true(acme_rows_next(rows));
-    assert_int_equal(acme_rows_int(rows, 0), 0);
-    assert_int_equal(acme_rows_int(rows, 1), 0);
-    assert_int_equal(acme_rows_int(rows, 2), 0);
-    acme_rows_free(rows);
-    acme_store_close(old);
-}
-
-static void
-a_store_of_every_former_version_is_taken_further(void **state)
-{
-    const char *former[MIGRATIONS_MAX] = {NULL};
-
-    (void)state;
-    for (size_t i = 0; acme_authority_migrations[i] != NULL; i++) {
-        former[i] = acme_authority_migrations[i];
-        take_further(i + 1, former);
-    }
-}
-
 /* ---- the group ---- */
-
-static time_t
-pa_clock(void)
-{
-    return time(NULL) + atomic_load(&clock_offset_s);
-}
 
 /* The port, and with it the base URL, is known only after the server listens. */
 static void
@@ -1008,25 +1109,13 @@ start(void **state)
 {
     const char *const spcs[] = {"1234", "709J", NULL};
     struct hsm_secret *password = NULL;
-    struct acme_authority_config config;
     char path[4300];
 
     (void)state;
     pa_fixture_start(&pa, (struct acme_http_handler){.handle = forward});
     snprintf(path, sizeof(path), "%s/sti-pa.db", softhsm_dir());
     must(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store), path);
-    config = (struct acme_authority_config){.base_url = pa.base_url,
-                                            .store = store,
-                                            .signer_key = pa.signer_key,
-                                            .signer_chain = pa.signer_chain,
-                                            .crl_key = pa.crl_key,
-                                            .crl_chain = pa.crl_chain,
-                                            .token_lifetime_s = 3600,
-                                            .session_lifetime_s = 600,
-                                            .list_lifetime_s = DAY,
-                                            .crl_lifetime_s = 2 * DAY,
-                                            .now = pa_clock};
-    must(acme_authority_new(&config, &authority), "STI-PA");
+    begin_again(0);
     sti_ca_start(&one, "One");
     sti_ca_start(&two, "Two");
     must(acme_authority_ca_add(store, certs_chain_get(one.root, 0)), "root");
@@ -1076,9 +1165,13 @@ main(void)
         cmocka_unit_test(an_account_grows_with_the_next_issuing_certificate),
         cmocka_unit_test(the_crl_is_signed_anew_each_day_with_the_same_entries),
         cmocka_unit_test(a_restart_publishes_what_was_decided),
+        cmocka_unit_test(an_entry_leaves_the_crl_after_its_certificate_has_ended),
+        cmocka_unit_test(an_entry_is_on_a_crl_that_is_later_than_its_certificate_however_late),
+        cmocka_unit_test(an_entry_whose_end_nobody_knows_stays_as_long_as_configured),
+        cmocka_unit_test(when_a_certificate_ends_is_read_from_it_where_it_is_shown),
+        cmocka_unit_test(entries_that_left_the_crl_make_room),
         cmocka_unit_test(requests_at_once_are_all_on_the_crl),
         cmocka_unit_test(the_list_of_requests_tells_who_wants_what),
-        cmocka_unit_test(a_store_of_every_former_version_is_taken_further),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

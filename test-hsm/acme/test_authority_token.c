@@ -120,14 +120,38 @@ tear_down(void **state)
     return 0;
 }
 
+/* A verdict on the signer's path that is worked out and kept, and one that was kept, say the same.
+ */
+static void
+agrees_with_verdicts(const struct acme_authority_token *token,
+                     const struct acme_authority_token_policy *policy, enum hsm_status wanted,
+                     const char *reason)
+{
+    struct acme_authority_token_policy kept = *policy;
+
+    assert_int_equal(
+        certs_verdicts_new(&(struct certs_path_policy){.purpose = CERTS_FOR_PA_SIGNING}, 8,
+                           &kept.verdicts),
+        HSM_OK);
+    for (int i = 0; i < 2; i++) {
+        struct hsm_reason why = {""};
+
+        assert_int_equal(acme_authority_token_check(token, &kept, &why), wanted);
+        assert_string_equal(why.text, reason);
+    }
+    certs_verdicts_free(kept.verdicts);
+}
+
 static enum hsm_status
 judge(const char *text, const struct acme_authority_token_policy *policy, struct hsm_reason *why)
 {
     struct acme_authority_token *parsed = NULL;
     enum hsm_status st = acme_authority_token_parse(text, &parsed, why);
 
-    if (st == HSM_OK)
+    if (st == HSM_OK) {
         st = acme_authority_token_check(parsed, policy, why);
+        agrees_with_verdicts(parsed, policy, st, why->text);
+    }
     acme_authority_token_free(parsed);
     return st;
 }
@@ -630,6 +654,43 @@ x5c_carries_the_signers_certificate(void **state)
     vector_policy_free(&policy);
 }
 
+/* What was found good under other anchors, or while the certificates were valid, is asked again. */
+static void
+a_verdict_on_the_signer_is_not_kept_beyond_what_it_depends_on(void **state)
+{
+    char fingerprint[ACME_FINGERPRINT_LEN + 1], *text = NULL;
+    struct acme_authority_token_request request =
+        own_request(fingerprint, ACME_FINGERPRINT_THUMBPRINT);
+    struct acme_authority_token_policy policy = own_policy(), vectors = vector_policy();
+    time_t end = certs_chain_not_after(pa.chain);
+    struct acme_authority_token *token = NULL;
+    struct certs_verdicts_count count;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    request.exp = end + 3600;
+    assert_int_equal(
+        certs_verdicts_new(&(struct certs_path_policy){.purpose = CERTS_FOR_PA_SIGNING}, 8,
+                           &policy.verdicts),
+        HSM_OK);
+    assert_int_equal(acme_authority_token_new(&request, pa.signer_key, &text), HSM_OK);
+    assert_int_equal(acme_authority_token_parse(text, &token, &why), HSM_OK);
+    policy.now = end;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(acme_authority_token_check(token, &policy, &why), HSM_OK);
+    certs_verdicts_count(policy.verdicts, &count);
+    assert_int_equal(count.found, 2);
+    policy.now = end + 1;
+    assert_int_equal(acme_authority_token_check(token, &policy, &why), HSM_ERR_UNTRUSTED);
+    policy.now = end;
+    policy.pa_anchors = vectors.pa_anchors;
+    assert_int_equal(acme_authority_token_check(token, &policy, &why), HSM_ERR_UNTRUSTED);
+    certs_verdicts_free(policy.verdicts);
+    acme_authority_token_free(token);
+    vector_policy_free(&vectors);
+    free(text);
+}
+
 static void
 a_token_longer_than_its_bound_is_refused(void **state)
 {
@@ -700,6 +761,7 @@ main(void)
         cmocka_unit_test(claims_that_break_rfc_9447_are_refused),
         cmocka_unit_test(headers_that_break_rfc_9447_are_refused),
         cmocka_unit_test(x5c_carries_the_signers_certificate),
+        cmocka_unit_test(a_verdict_on_the_signer_is_not_kept_beyond_what_it_depends_on),
         cmocka_unit_test(a_token_longer_than_its_bound_is_refused),
         cmocka_unit_test(the_shapes_of_both_rfcs_are_read),
     };

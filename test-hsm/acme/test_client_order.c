@@ -147,6 +147,8 @@ static const char directory_with_renewals[] =
     "\"authorizations\":[\"%s/acme/authz/1\"],\"finalize\":\"%s/acme/order/" n "/finalize\","      \
     "\"certificate\":\"%s/acme/cert/1\"}"
 
+#define MANY                                                                                       \
+    "{\"type\":\"x\",\"detail\":\"one that says so much that there is no room for the others\"}"
 #define PROBLEM(type, detail)                                                                      \
     "{\"type\":\"urn:ietf:params:acme:error:" type "\",\"detail\":\"" detail "\"}"
 
@@ -300,7 +302,21 @@ a_problem_is_told_with_what_it_means(void **state)
         {403,
          "{\"type\":\"urn:ietf:params:acme:error:compound\",\"detail\":\"several\","
          "\"subproblems\":[{\"type\":\"x\",\"detail\":\"the first\"}]}",
-         HSM_ERR_DENIED, "compound: the first"},
+         HSM_ERR_DENIED, "compound: several; x: the first"},
+        {403, /* section 6.7.1 */
+         "{\"type\":\"urn:ietf:params:acme:error:malformed\","
+         "\"detail\":\"Some of the identifiers requested were rejected\",\"subproblems\":["
+         "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"Invalid underscore\","
+         "\"identifier\":{\"type\":\"dns\",\"value\":\"_example.org\"}},"
+         "{\"type\":\"urn:ietf:params:acme:error:rejectedIdentifier\",\"detail\":\"not here\","
+         "\"identifier\":{\"type\":\"dns\",\"value\":\"example.net\"}}]}",
+         HSM_ERR_DENIED,
+         "malformed: Some of the identifiers requested were rejected; dns _example.org: malformed: "
+         "Invalid underscore; dns example.net: rejectedIdentifier: not here"},
+        {403,
+         "{\"type\":\"urn:ietf:params:acme:error:compound\",\"detail\":\"several\","
+         "\"subproblems\":[" MANY ", " MANY ", " MANY ", " MANY ", 7, " MANY "]}",
+         HSM_ERR_DENIED, "; and 3 more"},
         {400, "{\"type\":7}", HSM_ERR_DENIED, "HTTP status 400"},
         {400, "[]", HSM_ERR_DENIED, "HTTP status 400"},
     };

@@ -124,6 +124,9 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     if (strcmp(path, "/wait") == 0) {
         gate_pass();
         acme_http_respond(response, 200, "text/plain", "waited", 6);
+    } else if (strcmp(path, "/wait/large") == 0) {
+        gate_pass();
+        respond_large(response);
     } else if (strcmp(path, "/large") == 0) {
         respond_large(response);
     } else if (strcmp(path, "/header") == 0) {
@@ -735,6 +738,123 @@ who_does_not_finish_a_request_is_closed(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
+/* A connection that is served; tried again while the server has not yet seen others close. */
+static int
+connect_served(const char *text)
+{
+    for (int i = 0; i < SOON_MS / 10; i++) {
+        int fd = http_connect_unix(&peer);
+
+        assert_true(fd >= 0);
+        http_send(fd, text, strlen(text));
+        if (http_receive(fd, reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0)
+            return fd;
+        close(fd);
+        usleep(10000);
+    }
+    fail_msg("not served");
+    return -1;
+}
+
+/* A server that is nearly full makes room: the last that may come is served. */
+static void
+where_many_are_who_says_nothing_is_not_waited_for(void **state)
+{
+    static const char text[] = "GET / HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    const struct acme_http_server_config limit = {.connections_max = 8};
+    int fds[7];
+
+    (void)state;
+    http_peer_start(&peer, 1, handler, &limit);
+    for (size_t i = 0; i < COUNT(fds); i++)
+        fds[i] = http_connect_unix(&peer);
+    http_send(fds[0], text, 10);
+    exchange(text, strlen(text));
+    assert_true(starts_with(reply, "HTTP/1.1 200 "));
+    assert_false(http_is_closed(fds[0], 1000));
+    assert_true(http_is_closed(fds[0], 2 * SOON_MS));
+    assert_false(http_is_closed(fds[1], 1000)); /* now there is room */
+    for (size_t i = 0; i < COUNT(fds); i++)
+        close(fds[i]);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+/* The handler took longer than a connection is waited for, and the peer does not read fast. */
+static void
+an_answer_has_its_own_time(void **state)
+{
+    static const char text[] = "GET /wait/large HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    const struct acme_http_server_config patience = {.idle_s = 1};
+    size_t size = LARGE + REPLY_SIZE, len = 0;
+    char *whole = malloc(size);
+    ssize_t n;
+    int fd;
+
+    (void)state;
+    gate_set(false);
+    http_peer_start(&peer, 1, handler, &patience);
+    fd = http_connect_unix(&peer);
+    http_send(fd, text, strlen(text));
+    gate_await(1);
+    usleep(3200000);
+    gate_set(true);
+    while ((n = read(fd, whole + len, len + LARGE / 20 < size ? LARGE / 20 : size - len)) > 0) {
+        len += (size_t)n;
+        usleep(75000); /* 1.5 s in all, and a look at the connections each second */
+    }
+    whole[len] = '\0';
+    assert_int_equal(strlen(body_of(whole)), LARGE);
+    free(whole);
+    close(fd);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+/* Their memory is bounded: who has taken nothing for longest gets no more. */
+static void
+answers_that_nobody_takes_are_not_kept_without_end(void **state)
+{
+    static const char text[] = "GET /large HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    size_t size = LARGE + REPLY_SIZE;
+    char *whole = malloc(size);
+    int fds[64 * 1024 * 1024 / LARGE + 6];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(fds); i++) {
+        fds[i] = http_connect_unix(&peer);
+        http_send(fds[i], text, strlen(text));
+        assert_true(http_receive(fds[i], reply, 2, "H", 1, SOON_MS) > 0); /* it is being sent */
+    }
+    assert_true(http_receive(fds[0], whole, size, NULL, 0, SOON_MS) >= 0);
+    assert_true(strlen(whole) < LARGE);
+    assert_true(http_receive(fds[COUNT(fds) - 1], whole, size, NULL, 0, SOON_MS) > 0);
+    assert_int_equal(strlen(body_of(whole)), LARGE);
+    for (size_t i = 0; i < COUNT(fds); i++)
+        close(fds[i]);
+    free(whole);
+}
+
+static void
+descriptors_are_left_for_what_the_process_does(void **state)
+{
+    struct rlimit before, fewer;
+    int fds[17];
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    fewer = before;
+    fewer.rlim_cur = 4 * (COUNT(fds) - 1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &fewer), 0);
+    http_peer_start(&peer, 1, handler, NULL);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (size_t i = 0; i < COUNT(fds) - 1; i++)
+        fds[i] = connect_served("GET / HTTP/1.1\r\n" HOST "\r\n");
+    fds[COUNT(fds) - 1] = http_connect_unix(&peer);
+    assert_true(http_is_closed(fds[COUNT(fds) - 1], SOON_MS));
+    for (size_t i = 0; i < COUNT(fds); i++)
+        close(fds[i]);
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
 /* The server writes into the void, or finds the connection gone before it can. */
 static void
 peers_may_vanish_while_their_request_is_handled(void **state)
@@ -840,24 +960,6 @@ peers_may_vanish_anywhere_in_tls(void **state)
     }
     assert_true(starts_with(exchange(after, strlen(after)), "HTTP/1.1 200 "));
     SSL_CTX_free(ctx);
-}
-
-/* A connection that is served; tried again while the server has not yet seen others close. */
-static int
-connect_served(const char *text)
-{
-    for (int i = 0; i < SOON_MS / 10; i++) {
-        int fd = http_connect_unix(&peer);
-
-        assert_true(fd >= 0);
-        http_send(fd, text, strlen(text));
-        if (http_receive(fd, reply, sizeof(reply), "\"body\"", 1, SOON_MS) > 0)
-            return fd;
-        close(fd);
-        usleep(10000);
-    }
-    fail_msg("not served");
-    return -1;
 }
 
 static void
@@ -1784,6 +1886,10 @@ main(void)
         WITH_SERVER(a_large_answer_reaches_a_slow_reader_whole),
         cmocka_unit_test(patterns_match_segments),
         cmocka_unit_test(who_does_not_finish_a_request_is_closed),
+        cmocka_unit_test(where_many_are_who_says_nothing_is_not_waited_for),
+        cmocka_unit_test(an_answer_has_its_own_time),
+        WITH_SERVER(answers_that_nobody_takes_are_not_kept_without_end),
+        cmocka_unit_test(descriptors_are_left_for_what_the_process_does),
         WITH_SERVER(peers_may_vanish_while_their_request_is_handled),
         WITH_SERVER(an_answer_that_nobody_waits_for_is_told),
         WITH_SERVER(peers_may_vanish_anywhere_in_tls),

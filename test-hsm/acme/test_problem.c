@@ -23,6 +23,7 @@ static const struct {
     {ACME_BAD_PUBLIC_KEY, "urn:ietf:params:acme:error:badPublicKey"},
     {ACME_BAD_REVOCATION_REASON, "urn:ietf:params:acme:error:badRevocationReason"},
     {ACME_BAD_SIGNATURE_ALGORITHM, "urn:ietf:params:acme:error:badSignatureAlgorithm"},
+    {ACME_COMPOUND, "urn:ietf:params:acme:error:compound"},
     {ACME_CONNECTION, "urn:ietf:params:acme:error:connection"},
     {ACME_EXTERNAL_ACCOUNT_REQUIRED, "urn:ietf:params:acme:error:externalAccountRequired"},
     {ACME_INCORRECT_RESPONSE, "urn:ietf:params:acme:error:incorrectResponse"},

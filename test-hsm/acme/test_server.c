@@ -677,6 +677,35 @@ an_order_for_what_is_not_one_spc_is_refused(void **state)
     }
 }
 
+/* RFC 8555 section 6.7.1. */
+static void
+each_of_several_identifiers_is_told_what_is_wrong_with_it(void **state)
+{
+    GOT got = {.status = 0};
+    const json_t *subproblems, *one;
+
+    peer_send(&ca, *state, "/acme/new-order",
+              "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"},"
+              "{\"type\":\"dns\",\"value\":\"sp.example\"},"
+              "{\"type\":\"TNAuthList\",\"value\":\"MAigBhYENzA5Sg\"}]}",
+              &got);
+    assert_refused(&got, 403, "compound", "two identifiers too many");
+    subproblems = json_object_get(got.json, "subproblems");
+    assert_int_equal(json_array_size(subproblems), 2);
+    one = json_array_get(subproblems, 0);
+    assert_string_equal(json_string_value(json_object_get(one, "type")),
+                        "urn:ietf:params:acme:error:unsupportedIdentifier");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(one, "identifier"), "value")),
+        "sp.example");
+    one = json_array_get(subproblems, 1);
+    assert_string_equal(json_string_value(json_object_get(one, "type")),
+                        "urn:ietf:params:acme:error:rejectedIdentifier");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(one, "identifier"), "value")),
+        "MAigBhYENzA5Sg");
+}
+
 static void
 the_identifier_comes_back_as_the_client_wrote_it(void **state)
 {
@@ -1625,6 +1654,7 @@ main(void)
         cmocka_unit_test(the_orders_of_an_account_are_listed_page_by_page),
         cmocka_unit_test(a_key_change_needs_both_keys_and_the_right_words),
         cmocka_unit_test(an_order_for_what_is_not_one_spc_is_refused),
+        cmocka_unit_test(each_of_several_identifiers_is_told_what_is_wrong_with_it),
         cmocka_unit_test(the_identifier_comes_back_as_the_client_wrote_it),
         cmocka_unit_test(a_validity_that_is_asked_for_is_kept),
         cmocka_unit_test(an_authorization_offers_one_tkauth_challenge),

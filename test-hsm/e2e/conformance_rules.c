@@ -141,6 +141,12 @@ const struct rule conformance_rules[] = {
      .payload = "{}", .status = 400, .problem = "malformed"},
     {"RFC 8555", "7.3.6", "an account that was deactivated",
      .check = conformance_deactivated_account_is_done, .answer = "401 `unauthorized`"},
+    {"RFC 8555", "6.7.1", "several identifiers, with a subproblem for each that is refused",
+     .path = "/acme/new-order",
+     .payload = "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"},"
+                "{\"type\":\"TNAuthList\",\"value\":\"MAigBhYENzA5Sg\"},"
+                "{\"type\":\"dns\",\"value\":\"example.com\"}]}",
+     .status = 403, .problem = "compound"},
     {"RFC 8555", "7.4", "an order without identifiers", .path = "/acme/new-order", .payload = "{}",
      .status = 400, .problem = "malformed"},
     {"RFC 8555", "7.4", "an identifier of another type", .path = "/acme/new-order",

@@ -12,6 +12,7 @@
 #include <certs/cert.h>
 #include <certs/csr.h>
 #include <certs/tnauthlist.h>
+#include <hsm/time.h>
 
 #include "fuzz.h"
 #include "server_internal.h"
@@ -37,7 +38,7 @@ read_order(const json_t *payload)
     time_t when;
 
     if (not_before != NULL)
-        (void)!acme_time_parse(not_before, &when);
+        (void)!hsm_time_parse(not_before, &when);
     if (acme_json_array(payload, "identifiers", &identifiers, NULL) == HSM_OK)
         value = text_of(json_array_get(identifiers, 0), "value");
     if (value != NULL && acme_base64_decode_any(value, strlen(value), &der, &len) == HSM_OK &&

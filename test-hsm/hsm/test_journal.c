@@ -26,6 +26,8 @@
 
 #define CALLS 8000 /* more than have room in a MiB, fewer than in two */
 
+#define PASSING_KEYS 80 /* more than are remembered when nobody has them */
+
 /* The library's clock: days ahead when a test says so. */
 static time_t ahead_s;
 
@@ -114,6 +116,34 @@ keys_are_told_when_they_are_made_and_destroyed(void **state)
     assert_int_equal(destroyed.count, 1);
     assert_string_equal(made.digest, destroyed.digest);
     assert_memory_equal(made.digest, made.key, 32);
+}
+
+/* A key that nobody has any more is forgotten once there are many; used again, it is told again. */
+static void
+keys_that_come_and_go_are_forgotten(void **state)
+{
+    const char *dir = journal_dir("forgotten");
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = journal_open(dir, &key);
+    struct seen introduced, made;
+    struct verdict verdict;
+
+    (void)state;
+    assert_int_equal(journal_sign(key, HSM_USE_CRL, NULL, "before"), HSM_OK);
+    hsm_key_free(key);
+    for (int i = 0; i < PASSING_KEYS; i++) {
+        assert_int_equal(hsm_key_generate(token, "passing", &key), HSM_OK);
+        assert_int_equal(hsm_key_destroy(key), HSM_OK);
+        hsm_key_free(key);
+    }
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=" JOURNAL_SIGNER, &key), HSM_OK);
+    assert_int_equal(journal_sign(key, HSM_USE_CRL, NULL, "after"), HSM_OK);
+    close_all(token, key);
+    journal_look(dir, "key-generation", &made);
+    assert_int_equal(made.count, PASSING_KEYS);
+    journal_look(dir, "key", &introduced);
+    assert_int_equal(introduced.count, PASSING_KEYS + 2);
+    journal_assert_good(dir, &verdict);
 }
 
 /* Whatever way a signature takes, its kind and asker come along. */
@@ -664,6 +694,7 @@ main(void)
         cmocka_unit_test(a_signature_is_told_with_key_kind_digest_asker_and_outcome),
         cmocka_unit_test(every_kind_has_its_word),
         cmocka_unit_test(keys_are_told_when_they_are_made_and_destroyed),
+        cmocka_unit_test(keys_that_come_and_go_are_forgotten),
         cmocka_unit_test(every_route_is_told),
         cmocka_unit_test(a_key_that_openssl_has_signs_handshakes_unless_said_otherwise),
         cmocka_unit_test(a_certificate_is_on_the_disk_before_it_is_given_out),

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,6 +32,11 @@ static const struct hsm_metric oldest = {"test_oldest", "Oldest.", HSM_GAUGE_MAX
 static const struct hsm_metric took = {"test_took_seconds", "Took.", HSM_HISTOGRAM, "route",
                                        bounds};
 static const struct hsm_metric bare = {"test_bare_seconds", "Bare.", HSM_HISTOGRAM, NULL, bounds};
+
+static const struct hsm_metric signatures = {"test_signatures_total", "Of keys.",
+                                             HSM_COUNTER_PASSING, "key", NULL};
+static const struct hsm_metric ends = {"test_ends_seconds", "Ends.", HSM_GAUGE_MIN_PASSING, "key",
+                                       NULL};
 
 static struct hsm_metrics *metrics;
 static char *text;
@@ -253,6 +259,91 @@ more_series_than_there_is_room_for_are_not_counted(void **state)
     assert_null(strstr(text, "one more"));
 }
 
+static struct hsm_series *
+of_key(const struct hsm_metric *metric, unsigned key)
+{
+    char text_of_key[16];
+    const char *label = text_of_key;
+
+    snprintf(text_of_key, sizeof(text_of_key), "%u", key);
+    return hsm_series(metrics, metric, &label);
+}
+
+static void
+what_passes_is_told_until_it_is_forgotten(void **state)
+{
+    (void)state;
+    hsm_series_add(calls_of("one", "good"), 3);
+    hsm_series_add(of_key(&signatures, 1), 5);
+    hsm_series_set(of_key(&ends, 1), 7);
+    hsm_metrics_forget(metrics, 3600);
+    assert_told("test_signatures_total{key=\"1\"} 5\n");
+    assert_told("test_ends_seconds{key=\"1\"} 7\n");
+    hsm_metrics_forget(metrics, 0);
+    assert_told("test_calls_total{key=\"one\",outcome=\"good\"} 3\n");
+    assert_null(strstr(told(), "key=\"1\""));
+    assert_told("# TYPE test_calls_total counter\n");
+    hsm_series_add(of_key(&signatures, 2), 1);
+    assert_told("test_signatures_total{key=\"2\"} 1\n"); /* not what was counted in its place */
+    hsm_series_add(calls_of("one", "good"), 1);
+    assert_told("test_calls_total{key=\"one\",outcome=\"good\"} 4\n");
+}
+
+static void
+there_is_always_room_when_what_passed_is_forgotten(void **state)
+{
+    (void)state;
+    hsm_series_add(calls_of("one", "good"), 1);
+    for (unsigned key = 0; key < 5 * HSM_METRICS_SERIES_MAX; key++) {
+        if (key % 1000 == 0)
+            hsm_metrics_forget(metrics, 0);
+        assert_non_null(of_key(&signatures, key));
+    }
+    hsm_series_add(calls_of("one", "good"), 1);
+    assert_told("test_calls_total{key=\"one\",outcome=\"good\"} 2\n");
+}
+
+/* Of each key as much as its number says, as of two keys that are there at a time. */
+static void
+count_and_forget(void)
+{
+    hsm_metrics_join(metrics, 1);
+    for (unsigned key = 1;; key++) {
+        hsm_metrics_forget(metrics, 0);
+        hsm_series_set(of_key(&ends, key), key);
+        hsm_series_set(of_key(&ends, key + 1), key + 1);
+    }
+}
+
+static void
+others_never_see_half_a_change(void **state)
+{
+    pid_t pid;
+
+    (void)state;
+    SKIP_WHERE_NO_FORK();
+    pid = fork();
+    if (pid == 0)
+        count_and_forget();
+    assert_true(pid > 0);
+    for (int i = 0; i < 3000; i++) {
+        const char *at = told();
+        unsigned key, value;
+
+        while ((at = strstr(at, "\ntest_ends_seconds{")) != NULL) {
+            assert_int_equal(sscanf(at, "\ntest_ends_seconds{key=\"%u\"} %u\n", &key, &value), 2);
+            assert_int_equal(key, value);
+            at++;
+        }
+    }
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    hsm_metrics_join(metrics, 1); /* whatever it was at */
+    assert_null(strstr(told(), "test_ends"));
+    for (unsigned key = 0; key < HSM_METRICS_SERIES_MAX; key++)
+        assert_non_null(of_key(&ends, key));
+}
+
 static void
 nothing_is_counted_where_nobody_asks(void **state)
 {
@@ -267,6 +358,7 @@ nothing_is_counted_where_nobody_asks(void **state)
     hsm_series_observe(NULL, 1);
     hsm_metrics_join(NULL, 0);
     hsm_metrics_leave(NULL, 0);
+    hsm_metrics_forget(NULL, 0);
     hsm_metrics_leave(metrics, 3); /* there is none */
     assert_int_equal(hsm_metrics_new(0, &other), HSM_ERR_USAGE);
     assert_int_equal(hsm_metrics_new(1025, &other), HSM_ERR_USAGE);
@@ -288,6 +380,9 @@ main(void)
         FRESH(processes_count_and_any_of_them_tells),
         FRESH(values_are_escaped_and_cut),
         FRESH(more_series_than_there_is_room_for_are_not_counted),
+        FRESH(what_passes_is_told_until_it_is_forgotten),
+        FRESH(there_is_always_room_when_what_passed_is_forgotten),
+        FRESH(others_never_see_half_a_change),
         FRESH(nothing_is_counted_where_nobody_asks),
     };
 

@@ -241,9 +241,10 @@ static void
 settings_out_of_their_range_are_refused(void **state)
 {
     static const struct hsm_token_config bad[] = {
-        {.quirks = "origin-told"},   {.quirks = "id=1"},        {.quirks = "sessions=0"},
-        {.quirks = "known;restart"}, {.sessions = 1025},        {.workers = 257},
-        {.reconnect_max_ms = 5001},  {.reconnect_min_ms = 600}, {.op_timeout_ms = 600001},
+        {.quirks = "origin-told"},   {.quirks = "id=1"},           {.quirks = "sessions=0"},
+        {.quirks = "known;restart"}, {.sessions = 1025},           {.workers = 257},
+        {.reconnect_max_ms = 5001},  {.reconnect_min_ms = 600},    {.op_timeout_ms = 600001},
+        {.quirks = "connections=0"}, {.quirks = "connections=17"}, {.quirks = "connections=x"},
     };
     struct hsm_secret *pin = NULL;
 

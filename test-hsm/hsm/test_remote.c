@@ -1,9 +1,15 @@
 /*
- * test_remote.c - a token in another process (p11-kit server), which is killed and comes back.
+ * test_remote.c - a token in another process (p11-kit server), which is killed and comes back; and
+ * that the connections of one process to it are each their own (connection.c).
+ *
+ * $STI_TEST_KILLS says how often the server is killed under load; once, if it does not.
  */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -14,33 +20,39 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
 
+#include <p11-kit/pkcs11.h>
+
 #include <hsm/key.h>
 #include <hsm/log.h>
 
+#include "fault_client.h"
 #include "forking.h"
 #include "softhsm.h"
 
-#define SERVER  "/usr/bin/p11-kit"
-#define CALLERS 4
+#define SERVER      "/usr/bin/p11-kit"
+#define CALLERS     4
+#define CONNECTIONS 4 /* as the table of quirks has it */
+#define OTHER_PIN   "97531"
 
 static const char *const clients[] = {"/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so",
                                       "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so",
                                       "/usr/lib64/pkcs11/p11-kit-client.so"};
 
+extern char **environ;
+
 static char socket_path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-static char provider[256];
 
 struct load {
     struct hsm_key *key;
     atomic_bool over;
     atomic_uint good, refused;
+    pthread_t callers[CALLERS];
 };
 
 static void
@@ -79,27 +91,33 @@ server_answers(void)
 /* In a process group of its own, because it forks for every connection. It closes every
  * descriptor that there could be, so the limit is set low. */
 static pid_t
-server_start(void)
+server_start(const char *provider, const char *token)
 {
-    pid_t child;
+    char script[1024];
+    char *const argv[] = {(char *)"sh", (char *)"-c", script, NULL}; /* not written to */
+    posix_spawnattr_t attributes;
+    pid_t child = -1;
 
+    assert_in_range(snprintf(script, sizeof(script),
+                             "ulimit -n 1024; exec " SERVER
+                             " server -f -n '%s' --provider '%s' 'pkcs11:token=%s'",
+                             socket_path, provider, token),
+                    1, sizeof(script) - 1);
     (void)unlink(socket_path);
-    child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        const struct rlimit few = {1024, 1024};
-
-        (void)setpgid(0, 0);
-        (void)setrlimit(RLIMIT_NOFILE, &few);
-        execl(SERVER, "p11-kit", "server", "-f", "-n", socket_path, "--provider", provider,
-              "pkcs11:token=remote", (char *)NULL);
-        _exit(127);
-    }
-    (void)setpgid(child, child);
+    assert_int_equal(posix_spawnattr_init(&attributes), 0);
+    assert_int_equal(posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP), 0);
+    assert_int_equal(posix_spawn(&child, "/bin/sh", NULL, &attributes, argv, environ), 0);
+    posix_spawnattr_destroy(&attributes);
     for (int i = 0; i < 500 && !server_answers(); i++)
         sleep_ms(10);
     assert_true(server_answers());
     return child;
+}
+
+static pid_t
+server_of_softhsm(void)
+{
+    return server_start(softhsm_module(), "remote");
 }
 
 static void
@@ -109,14 +127,44 @@ server_kill(pid_t server)
     assert_int_equal(waitpid(server, NULL, 0), server);
 }
 
-static struct hsm_token *
-open_remote(enum hsm_route route)
+/* The process at the other end of the connection that was made first. */
+static pid_t
+first_process_of(pid_t server)
 {
-    struct hsm_token_config config = {.uri = "pkcs11:token=remote",
+    DIR *proc = opendir("/proc");
+    struct dirent *entry;
+    long first = 0;
+
+    assert_non_null(proc);
+    while ((entry = readdir(proc)) != NULL) {
+        char path[300], line[512] = "";
+        const char *after_name;
+        long pid = strtol(entry->d_name, NULL, 10), parent = 0;
+        FILE *stat;
+
+        snprintf(path, sizeof(path), "/proc/%s/stat", entry->d_name);
+        stat = pid > 0 ? fopen(path, "r") : NULL;
+        if (stat == NULL)
+            continue;
+        if (fgets(line, sizeof(line), stat) != NULL && (after_name = strrchr(line, ')')) != NULL)
+            parent = strtol(after_name + strlen(") S "), NULL, 10);
+        fclose(stat);
+        if (parent == server && (first == 0 || pid < first))
+            first = pid;
+    }
+    closedir(proc);
+    assert_true(first > 0);
+    return (pid_t)first;
+}
+
+static struct hsm_token *
+open_remote(enum hsm_route route, const char *uri)
+{
+    struct hsm_token_config config = {.uri = uri,
                                       .module = client_module(),
                                       .route = route,
-                                      .sessions = 4,
-                                      .op_timeout_ms = 3000};
+                                      .sessions = 8,
+                                      .op_timeout_ms = 5000};
     struct hsm_token *token = NULL;
     struct hsm_secret *pin = NULL;
 
@@ -125,6 +173,15 @@ open_remote(enum hsm_route route)
     assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
     hsm_secret_free(pin);
     return token;
+}
+
+static struct hsm_key *
+key_of(struct hsm_token *token)
+{
+    struct hsm_key *key = NULL;
+
+    assert_int_equal(hsm_key_find_or_generate(token, "signer", &key), HSM_OK);
+    return key;
 }
 
 static void *
@@ -143,30 +200,77 @@ sign_until_over(void *argument)
 }
 
 static void
-survives_a_kill(enum hsm_route route)
+load_start(struct load *load, struct hsm_key *key)
 {
-    pid_t server = server_start();
-    struct hsm_token *token = open_remote(route);
-    struct load load = {.key = NULL};
-    pthread_t callers[CALLERS];
-    unsigned before;
+    *load = (struct load){.key = key};
+    for (size_t i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_create(&load->callers[i], NULL, sign_until_over, load), 0);
+}
 
-    assert_int_equal(hsm_key_find_or_generate(token, "signer", &load.key), HSM_OK);
+static void
+load_stop(struct load *load)
+{
+    load->over = true;
     for (size_t i = 0; i < CALLERS; i++)
-        assert_int_equal(pthread_create(&callers[i], NULL, sign_until_over, &load), 0);
-    sleep_ms(200);
-    server_kill(server);
-    sleep_ms(500);
-    server = server_start();
-    sleep_ms(1000);
-    before = load.good;
-    sleep_ms(200);
-    load.over = true;
-    for (size_t i = 0; i < CALLERS; i++)
-        assert_int_equal(pthread_join(callers[i], NULL), 0);
-    assert_true(load.good > before);
-    assert_int_equal(load.refused, 0);
-    hsm_key_free(load.key);
+        assert_int_equal(pthread_join(load->callers[i], NULL), 0);
+    assert_int_equal(load->refused, 0);
+}
+
+/* More of them are given out. */
+static void
+await_signatures(const struct load *load)
+{
+    unsigned before = load->good;
+
+    for (int i = 0; i < 1000 && load->good < before + 2 * CALLERS; i++)
+        sleep_ms(10);
+    assert_true(load->good >= before + 2 * CALLERS);
+}
+
+static unsigned
+connections_served(const struct hsm_token *token)
+{
+    struct hsm_token_stats stats;
+
+    hsm_token_stats(token, &stats);
+    return stats.connections_served;
+}
+
+static void
+await_connections(const struct hsm_token *token, unsigned wanted)
+{
+    for (int i = 0; i < 1000 && connections_served(token) != wanted; i++)
+        sleep_ms(10);
+    assert_int_equal(connections_served(token), wanted);
+}
+
+static unsigned
+kills(void)
+{
+    const char *told = getenv("STI_TEST_KILLS");
+
+    return told != NULL ? (unsigned)strtoul(told, NULL, 10) : 1;
+}
+
+static void
+survives_kills(enum hsm_route route)
+{
+    pid_t server = server_of_softhsm();
+    struct hsm_token *token = open_remote(route, "pkcs11:token=remote");
+    struct hsm_key *key = key_of(token);
+    struct load load;
+
+    load_start(&load, key);
+    for (unsigned i = 0; i < kills(); i++) {
+        await_connections(token, CONNECTIONS);
+        await_signatures(&load);
+        server_kill(server);
+        sleep_ms(300);
+        server = server_of_softhsm();
+        await_signatures(&load);
+    }
+    load_stop(&load);
+    hsm_key_free(key);
     hsm_token_close(token);
     server_kill(server);
 }
@@ -175,16 +279,223 @@ static void
 a_killed_server_is_not_noticed_through_libp11(void **state)
 {
     (void)state;
-    SKIP_WHERE_NO_FORK();
-    survives_a_kill(HSM_ROUTE_LIBP11);
+    survives_kills(HSM_ROUTE_LIBP11);
 }
 
 static void
 a_killed_server_is_not_noticed_directly(void **state)
 {
     (void)state;
-    SKIP_WHERE_NO_FORK();
-    survives_a_kill(HSM_ROUTE_DIRECT);
+    survives_kills(HSM_ROUTE_DIRECT);
+}
+
+static void
+one_caller_makes_one_connection_and_several_make_more(void **state)
+{
+    pid_t server = server_of_softhsm();
+    struct hsm_token *token = open_remote(HSM_ROUTE_LIBP11, "pkcs11:token=remote");
+    struct hsm_key *key = key_of(token);
+    struct hsm_token_stats stats;
+    uint8_t sig[HSM_P256_SIG_LEN];
+    struct load load;
+
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.connections, CONNECTIONS);
+    assert_int_equal(stats.connections_served, 1);
+    assert_int_equal(stats.logins, 1);
+    load_start(&load, key);
+    await_connections(token, CONNECTIONS);
+    load_stop(&load);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.logins, CONNECTIONS);
+    assert_int_equal(stats.losses, 0);
+    hsm_key_free(key);
+    hsm_token_close(token);
+    server_kill(server);
+}
+
+/* The one that everything but signing is done on, at that; nobody is there for it to come back to,
+ * until another server is. */
+static void
+a_connection_that_breaks_leaves_the_others_signing(void **state)
+{
+    pid_t server = server_of_softhsm(), other, process;
+    struct hsm_token *token = open_remote(HSM_ROUTE_LIBP11, "pkcs11:token=remote");
+    struct hsm_key *key = key_of(token);
+    struct hsm_token_stats stats;
+    struct load load;
+
+    (void)state;
+    load_start(&load, key);
+    await_connections(token, CONNECTIONS);
+    process = first_process_of(server);
+    assert_int_equal(kill(server, SIGKILL), 0);
+    assert_int_equal(waitpid(server, NULL, 0), server);
+    assert_int_equal(kill(process, SIGKILL), 0);
+    await_connections(token, CONNECTIONS - 1);
+    for (int i = 0; i < 10; i++)
+        await_signatures(&load);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.connections_served, CONNECTIONS - 1);
+    assert_int_equal(stats.losses, 1);
+    assert_int_equal(stats.service, HSM_OK);
+    assert_true(hsm_token_is_ready(token));
+    other = server_of_softhsm();
+    await_connections(token, CONNECTIONS);
+    load_stop(&load);
+    hsm_key_free(key);
+    hsm_token_close(token);
+    (void)kill(-server, SIGKILL); /* what is left of it */
+    server_kill(other);
+}
+
+static void
+a_key_that_is_new_or_destroyed_is_so_on_every_connection(void **state)
+{
+    pid_t server = server_of_softhsm();
+    struct hsm_token *token = open_remote(HSM_ROUTE_DIRECT, "pkcs11:token=remote");
+    struct hsm_key *key = key_of(token), *later = NULL;
+    uint8_t sig[HSM_P256_SIG_LEN] = {0xaa};
+    struct load load;
+
+    (void)state;
+    load_start(&load, key);
+    await_connections(token, CONNECTIONS);
+    assert_int_equal(hsm_key_generate(token, "later", &later), HSM_OK);
+    load_stop(&load);
+    load_start(&load, later);
+    await_signatures(&load);
+    assert_int_equal(kill(first_process_of(server), SIGKILL), 0);
+    await_signatures(&load);
+    load_stop(&load);
+    assert_int_equal(hsm_key_destroy(later), HSM_OK);
+    for (int i = 0; i < 2 * CONNECTIONS; i++)
+        assert_int_equal(hsm_key_sign(later, "x", 1, sig), HSM_ERR_NOT_FOUND);
+    assert_int_equal(sig[0], 0xaa);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_key_free(later);
+    hsm_key_free(key);
+    hsm_token_close(token);
+    server_kill(server);
+}
+
+static void
+a_library_with_one_function_list_has_one_connection(void **state)
+{
+    struct hsm_token_config config = {
+        .uri = "pkcs11:token=remote", .module = softhsm_module(), .quirks = "known,connections=4"};
+    struct hsm_token *token = NULL;
+    struct hsm_secret *pin = NULL;
+    struct hsm_token_stats stats;
+
+    (void)state;
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.pin = pin;
+    assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
+    hsm_secret_free(pin);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.connections, 1);
+    assert_int_equal(stats.connections_served, 1);
+    assert_true(stats.sessions > 4);
+    hsm_token_close(token);
+}
+
+/* ---- a PIN that was changed ---- */
+
+static void
+change_pin(const char *label)
+{
+    CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
+    void *library = dlopen(softhsm_module(), RTLD_NOW | RTLD_LOCAL);
+    CK_C_GetFunctionList get = NULL;
+    CK_FUNCTION_LIST *list = NULL;
+    CK_SLOT_ID slots[8];
+    CK_ULONG count = 8;
+    CK_TOKEN_INFO info;
+    CK_SESSION_HANDLE session;
+    bool changed = false;
+
+    assert_non_null(library);
+    *(void **)&get = dlsym(library, "C_GetFunctionList");
+    assert_non_null(get);
+    assert_int_equal(get(&list), CKR_OK);
+    assert_int_equal(list->C_Initialize(&args), CKR_OK);
+    assert_int_equal(list->C_GetSlotList(CK_TRUE, slots, &count), CKR_OK);
+    for (CK_ULONG i = 0; i < count && !changed; i++) {
+        if (list->C_GetTokenInfo(slots[i], &info) != CKR_OK ||
+            memcmp(info.label, label, strlen(label)) != 0)
+            continue;
+        assert_int_equal(list->C_OpenSession(slots[i], CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL,
+                                             NULL, &session),
+                         CKR_OK);
+        changed = list->C_SetPIN(session, (CK_UTF8CHAR *)SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN),
+                                 (CK_UTF8CHAR *)OTHER_PIN, strlen(OTHER_PIN)) == CKR_OK;
+    }
+    assert_int_equal(list->C_Finalize(NULL), CKR_OK);
+    dlclose(library);
+    assert_true(changed);
+}
+
+static unsigned
+logins_in(const char *log)
+{
+    FILE *file = fopen(log, "r");
+    char line[300];
+    unsigned count = 0;
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        count += strstr(line, " C_Login") != NULL ? 1 : 0;
+    if (file != NULL)
+        fclose(file);
+    return count;
+}
+
+/* The fault module counts at the other end, where its runtime of a sanitizer can be loaded. The
+ * last test: the latch is for the life of the process. */
+static void
+a_pin_that_is_refused_is_tried_by_one_connection_alone(void **state)
+{
+    char log[256];
+    const char *provider = MAY_FORK ? fault_module_path() : softhsm_module();
+    struct hsm_token_stats stats;
+    struct hsm_token *token;
+    struct hsm_key *key;
+    struct load load;
+    pid_t server;
+    unsigned before;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    snprintf(log, sizeof(log), "%s/calls", softhsm_dir());
+    setenv("STI_FAULT_MODULE", softhsm_module(), 1);
+    setenv("STI_FAULT_LOG", log, 1);
+    server = server_start(provider, "changed");
+    token = open_remote(HSM_ROUTE_DIRECT, "pkcs11:token=changed");
+    key = key_of(token);
+    load_start(&load, key);
+    await_connections(token, CONNECTIONS);
+    load_stop(&load);
+    before = logins_in(log);
+    server_kill(server);
+    change_pin("changed");
+    server = server_start(provider, "changed");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
+    await_connections(token, 0);
+    for (int i = 0; i < 2 * CONNECTIONS; i++)
+        assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.logins, CONNECTIONS + 1);
+    assert_int_equal(stats.service, HSM_ERR_DENIED);
+    if (MAY_FORK) {
+        assert_int_equal(before, CONNECTIONS);
+        assert_int_equal(logins_in(log), before + 1);
+    }
+    hsm_key_free(key);
+    hsm_token_close(token);
+    server_kill(server);
 }
 
 static int
@@ -196,11 +507,11 @@ start(void **state)
     signal(SIGPIPE, SIG_IGN); /* as every program of ours does */
     hsm_log_open(&(struct hsm_log_config){"test", HSM_LOG_TEXT, HSM_LOG_ERROR});
     softhsm_start();
-    snprintf(provider, sizeof(provider), "%s", softhsm_module());
     snprintf(socket_path, sizeof(socket_path), "%s/socket", softhsm_dir());
     snprintf(address, sizeof(address), "unix:path=%s", socket_path);
     setenv("P11_KIT_SERVER_ADDRESS", address, 1);
     hsm_token_close(softhsm_token("remote"));
+    hsm_token_close(softhsm_token("changed"));
     return 0;
 }
 
@@ -218,6 +529,11 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_server_is_not_noticed_through_libp11),
         cmocka_unit_test(a_killed_server_is_not_noticed_directly),
+        cmocka_unit_test(one_caller_makes_one_connection_and_several_make_more),
+        cmocka_unit_test(a_connection_that_breaks_leaves_the_others_signing),
+        cmocka_unit_test(a_key_that_is_new_or_destroyed_is_so_on_every_connection),
+        cmocka_unit_test(a_library_with_one_function_list_has_one_connection),
+        cmocka_unit_test(a_pin_that_is_refused_is_tried_by_one_connection_alone),
     };
 
     if (client_module() == NULL || access(SERVER, X_OK) != 0) {

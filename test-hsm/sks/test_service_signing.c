@@ -702,6 +702,12 @@ a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing(
     hsm_key_free(key);
     hsm_token_close(third);
     open_two_tokens("9999");
+    begin_with(three_providers, (long)getuid() + 1); /* strangers learn no names */
+    call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
+    assert_int_equal(called.status, 200);
+    assert_null(strstr(called.body, "not_served"));
+    finish(NULL);
+    open_two_tokens("9999");
     begin_with(three_providers, (long)getuid());
 
     assert_int_equal(sks_service_check(sks.service), HSM_ERR_BUSY);

@@ -462,6 +462,41 @@ a_list_is_judged_in_the_dialect_of_atis_too(void **state)
     free(shaken);
 }
 
+/* What a stranger has put into a PASSporT ends neither a header field nor its parameter. */
+static void
+a_reason_carries_no_text_of_strangers(void **state)
+{
+    static const char *const signatures[] = {
+        "x\\r\\nX-Injected: y", "x\\\" ;text=\\\"y", "\\u00e4", "",
+        "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(signatures); i++) {
+        char payload[1024];
+        char *passport, *identity = NULL;
+        json_t *response, *reasons;
+
+        snprintf(payload, sizeof(payload),
+                 "{\"dest\":{\"tn\":[\"12155551213\"]},\"div\":{\"tn\":\"12155551212\"},"
+                 "\"iat\":%d,\"opt\":\"a.b.%s\",\"orig\":{\"tn\":\"12155551212\"}}",
+                 NOW, signatures[i]);
+        passport = passport_new("{\"alg\":\"ES256\",\"ppt\":\"div-o\",\"typ\":\"passport\","
+                                "\"x5u\":\"" X5U "\"}",
+                                payload, vs.sp_key);
+        assert_true(asprintf(&identity, "%s;info=<" X5U ">;ppt=\"div-o\"", passport) > 0);
+        response =
+            verify(json_pack("{s:{s:s}, s:{s:[s]}, s:i, s:[s]}", "from", "tn", "12155551212", "to",
+                             "tn", "12155551213", "time", NOW, "identityHeaders", identity));
+        reasons = json_object_get(response, "reasonHeaders");
+        assert_int_equal(json_array_size(reasons), 2);
+        assert_string_equal(json_string_value(json_array_get(reasons, 1)),
+                            "STIR ;cause=438 ;text=\"Invalid Identity Header\"");
+        json_decref(response);
+        free(identity);
+        free(passport);
+    }
+}
+
 /* -- faults of a request (E1, E2) -------------------------------------------------------------- */
 
 #define FROM          "\"from\":{\"tn\":\"12155551212\"}"
@@ -597,6 +632,7 @@ main(void)
         cmocka_unit_test(what_the_signalling_contradicts_does_not_pass),
         cmocka_unit_test(rich_call_data_is_handed_on),
         cmocka_unit_test(a_list_is_judged_in_the_dialect_of_atis_too),
+        cmocka_unit_test(a_reason_carries_no_text_of_strangers),
         cmocka_unit_test(every_fault_of_a_request_is_told_in_its_dialect),
         cmocka_unit_test(calls_that_wait_for_a_chain_hold_no_thread),
     };

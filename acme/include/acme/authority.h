@@ -11,7 +11,8 @@
  *   GET  /download/v1/crl               DER, application/pkix-crl (RFC 2585 section 4.2)
  *   GET  /download/v1/certificate/:id   PEM chain of a signer; the URL is never used for another
  *   POST /sti-pa/revocations            {"issuer": DER in base64, "serial": hex, "reason":
- * CRLReason, "requester": text}: puts a certificate on the CRL
+ * CRLReason, "requester": text, "notAfter": RFC 3339, may be left out}: puts a certificate on the
+ * CRL
  *
  * Requests for tokens and revocations are authorized by an access token or an API
  * key ("Bearer TOKEN" or, as deployed, the bare token), by "Basic" user and password,
@@ -44,6 +45,7 @@
 #define ACME_AUTHORITY_ID_MAX           64 /* characters of an account id: letters, digits, "-._~" */
 #define ACME_AUTHORITY_USER_MAX         128 /* octets of a user name; more: 400 */
 #define ACME_AUTHORITY_FAILURES_MAX     10 /* wrong passwords of one user in the time below: 429 */
+#define ACME_AUTHORITY_GUESSES_MAX      40 /* of any users from one address, of IPv6 from a /64: 429 */
 #define ACME_AUTHORITY_FAILURES_S       300 /* seconds */
 #define ACME_AUTHORITY_MAX_AGE_S        300 /* seconds that list and CRL may be cached at most */
 #define ACME_AUTHORITY_CRL_PATH         "/download/v1/crl"
@@ -52,6 +54,7 @@
 #define ACME_AUTHORITY_REVOCATIONS_PATH "/sti-pa/revocations"
 #define ACME_AUTHORITY_REQUESTER_MAX    256 /* octets of a revocation's requester; more: 400 */
 #define ACME_AUTHORITY_REVOCATIONS_MAX  99999 /* entries of the CRL; more: 500 */
+#define ACME_AUTHORITY_ENTRY_DAYS       9132 /* 25 years: longer than an STI-CA's certificates last */
 
 struct acme_authority_config {
     const char *base_url; /* "https://pa.example": start of x5u, CRL and iss URLs */
@@ -64,6 +67,8 @@ struct acme_authority_config {
     unsigned session_lifetime_s; /* of an access token; a refresh token lasts 24 times as long */
     unsigned list_lifetime_s;
     unsigned crl_lifetime_s;
+    unsigned entry_days; /* of an entry of the CRL whose certificate's end is not known;
+                            0: ACME_AUTHORITY_ENTRY_DAYS */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     unsigned tokens_per_hour; /* SPC tokens of one account; more: 429; 0: no limit */
     const char *policy; /* the governance authority's file (docs/STI-PA.md); NULL: none */

@@ -87,6 +87,7 @@ struct acme_authority_revocation {
     size_t serial_len;
     int reason; /* RFC 5280 section 5.3.1 */
     const char *requester; /* who wants it: for the STI-PA's operator */
+    time_t not_after; /* of the certificate, an STI-CA's word; 0: not said */
     const char *chain_pem; /* what a service provider proves its right with; STI-CA: NULL */
 };
 

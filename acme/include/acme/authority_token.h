@@ -12,6 +12,7 @@
 
 #include <certs/chain.h>
 #include <certs/tnauthlist.h>
+#include <certs/verdict.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -56,6 +57,7 @@ const char *acme_authority_token_fingerprint(const struct acme_authority_token *
 struct acme_authority_token_policy {
     const struct certs_chain *signer; /* what x5u or x5c gave, leaf first */
     const struct certs_chain *pa_anchors; /* STI-PA roots */
+    struct certs_verdicts *verdicts; /* for CERTS_FOR_PA_SIGNING; NULL: the path is judged anew */
     EVP_PKEY *account_key; /* of the ACME account that answers the challenge */
     const struct certs_tnauthlist *identifier; /* of the authorization */
     time_t now;

@@ -24,8 +24,10 @@
 #define ACME_HTTP_HEADERS_MAX 16384 /* octets of a request's head; larger: 431, or 414 */
 /* Seconds without progress; then the connection is closed. A request is complete, and an answer
  * taken, within twice this time. */
-#define ACME_HTTP_IDLE_S          30
-#define ACME_HTTP_CONNECTIONS_MAX 1024 /* per server; more are closed at once */
+#define ACME_HTTP_IDLE_S 30
+/* Per server, or a quarter of the process's descriptors; more are closed at once. When seven
+ * eighths are taken, those that wait for a request are waited for 3 s. */
+#define ACME_HTTP_CONNECTIONS_MAX 1024
 #define ACME_HTTP_QUEUE_MAX       1024 /* requests waiting for a thread; more: 503 */
 #define ACME_HTTP_PARAM_MAX       128 /* characters of one path parameter */
 #define ACME_HTTP_PARKS_MAX       16 /* times that one request is put aside */
@@ -134,6 +136,10 @@ struct acme_http_handler {
                    struct acme_http_response *response);
     /** True if this request never waits: it is then handled in the event loop. NULL: none is. */
     bool (*is_quick)(void *context, enum acme_http_method method, const char *path);
+    /** True if this request waits for nothing but a disk and a token of our own, which answer soon:
+     *  it is handled in the event loop as well, while nobody else wants anything of that; two
+     *  threads need not wake each other then. NULL: none is. */
+    bool (*is_brief)(void *context, enum acme_http_method method, const char *path);
     /** True if this request may wait for someone else's server: of several threads such requests
      *  always leave one to the others, and half of the queue. NULL: none may. */
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);

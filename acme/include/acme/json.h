@@ -47,4 +47,7 @@ HSM_MUST_CHECK enum hsm_status acme_json_array(const json_t *object, const char 
  */
 char *acme_json_canonical(const json_t *value);
 
+/** True if a text is UTF-8 (RFC 3629): what is not can be in no answer, and in no store. */
+bool acme_json_can_carry(const char *text);
+
 #endif

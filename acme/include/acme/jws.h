@@ -16,6 +16,7 @@
 #include <openssl/types.h>
 
 #include <certs/chain.h>
+#include <hsm/es256.h>
 #include <hsm/key.h>
 #include <hsm/status.h>
 
@@ -66,6 +67,11 @@ HSM_MUST_CHECK enum hsm_status acme_jws_check_algorithm(const struct acme_jws *j
  */
 HSM_MUST_CHECK enum hsm_status acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key,
                                                struct hsm_reason *why);
+
+/** As acme_jws_verify(), by a key that was made ready. */
+HSM_MUST_CHECK enum hsm_status acme_jws_verify_by(const struct acme_jws *jws,
+                                                  const struct hsm_es256_verifier *verifier,
+                                                  struct hsm_reason *why);
 
 /** As acme_jws_verify(), over "protected" alone: what some clients sign when the payload is empty,
  *  without the '.' of RFC 7515 section 5.1. HSM_ERR_UNTRUSTED when the payload is not empty. */

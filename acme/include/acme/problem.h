@@ -20,6 +20,7 @@ enum acme_error {
     ACME_BAD_PUBLIC_KEY,
     ACME_BAD_REVOCATION_REASON,
     ACME_BAD_SIGNATURE_ALGORITHM,
+    ACME_COMPOUND,
     ACME_CONNECTION,
     ACME_EXTERNAL_ACCOUNT_REQUIRED,
     ACME_INCORRECT_RESPONSE,
@@ -42,6 +43,17 @@ const char *acme_problem_type(enum acme_error error);
 
 /** {"type","detail","status"}; the caller decrefs. NULL: out of memory. */
 json_t *acme_problem_new(enum acme_error error, int http_status, const char *detail);
+
+/**
+ * The same with a subproblem for each identifier that something is wrong with (RFC 8555 section
+ * 6.7.1). Its type is theirs when they have one in common, else "compound".
+ *
+ * @param subproblems  of acme_subproblem_new(), at least one; taken over
+ */
+json_t *acme_problem_compound(json_t *subproblems, int http_status, const char *detail);
+
+/** {"type","detail","identifier"}. @param identifier  as the client wrote it; shared */
+json_t *acme_subproblem_new(enum acme_error error, const char *detail, json_t *identifier);
 
 /** Answer with a problem document (application/problem+json). */
 void acme_problem_respond(struct acme_http_response *response, enum acme_error error,

@@ -21,9 +21,11 @@
 #ifndef ACME_STORE_H
 #define ACME_STORE_H
 
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include <hsm/status.h>
 
@@ -60,6 +62,37 @@ bool acme_store_is_uri(const char *place);
 HSM_MUST_CHECK enum hsm_status acme_store_begin(struct acme_store *store);
 HSM_MUST_CHECK enum hsm_status acme_store_commit(struct acme_store *store);
 void acme_store_rollback(struct acme_store *store);
+
+/*
+ * A work is a part of a transaction that may be made together with those of
+ * other threads, in any order and by any of them: then the disk takes all of
+ * them at once. A work that fails is undone alone, and the others may be run
+ * again for that: so what it leaves outside of the store is what its last run
+ * said. It begins, commits and rolls back nothing.
+ */
+struct acme_store_work {
+    enum hsm_status (*run)(struct acme_store *store, void *context);
+    void *context; /* borrowed */
+    STAILQ_ENTRY(acme_store_work) others; /* these are the store's */
+    sem_t told;
+    enum hsm_status status;
+    bool is_queued; /* for the next transaction */
+    bool is_awaited; /* its thread does nothing else any more */
+    bool leads; /* its thread is to begin the next transaction */
+};
+
+STAILQ_HEAD(acme_store_works, acme_store_work);
+
+/** Say that a work is to be done, so that a transaction that others begin meanwhile takes it along;
+ *  it stays where it is until acme_store_wait() has returned: once for each. */
+void acme_store_ask(struct acme_store *store, struct acme_store_work *work);
+/** Durable when it returned HSM_OK, else undone. @retval as run() or acme_store_commit() */
+HSM_MUST_CHECK enum hsm_status acme_store_wait(struct acme_store *store,
+                                               struct acme_store_work *work);
+/** Both, one after the other. */
+HSM_MUST_CHECK enum hsm_status
+acme_store_together(struct acme_store *store,
+                    enum hsm_status (*run)(struct acme_store *store, void *context), void *context);
 
 /*
  * `types` says what follows, one letter for each '?' of the SQL:

@@ -32,6 +32,9 @@ enum hsm_metric_kind {
     HSM_GAUGE_MIN, /* the least that one of them says, as of being ready */
     HSM_GAUGE_MAX,
     HSM_HISTOGRAM, /* of seconds */
+    /* The same, whose labels name what comes and goes, as keys do: hsm_metrics_forget(). */
+    HSM_COUNTER_PASSING,
+    HSM_GAUGE_MIN_PASSING,
 };
 
 /** What a metric is; static, so that it is the same in all processes. */
@@ -49,7 +52,7 @@ extern const double hsm_metric_seconds[];
 /** @param processes  1 to 1024 parts */
 HSM_MUST_CHECK enum hsm_status hsm_metrics_new(unsigned processes, struct hsm_metrics **out);
 
-/** In a process that was just forked: count in that part from now on. */
+/** In a process that was just forked, and has one thread: count in that part from now on. */
 void hsm_metrics_join(struct hsm_metrics *metrics, unsigned part);
 
 /** Of a process that ended: its gauges say nothing any more. */
@@ -67,6 +70,11 @@ void hsm_metrics_leave(struct hsm_metrics *metrics, unsigned part);
 struct hsm_series *hsm_series(struct hsm_metrics *metrics, const struct hsm_metric *metric,
                               const char *const *values);
 
+/** Tell no more of what passes and has not been looked up by this process in so many seconds; its
+ *  places are free then. Whoever keeps such a series looks it up more often. Call it every minute.
+ */
+void hsm_metrics_forget(struct hsm_metrics *metrics, unsigned unused_s);
+
 /** A counter. */
 void hsm_series_add(struct hsm_series *series, uint64_t n);
 
@@ -83,7 +91,7 @@ void hsm_series_observe(struct hsm_series *series, double seconds);
 int64_t hsm_metric_clock_ns(void);
 
 /** All series of all processes, equal ones made one. */
-HSM_MUST_CHECK enum hsm_status hsm_metrics_write(const struct hsm_metrics *metrics, FILE *to);
+HSM_MUST_CHECK enum hsm_status hsm_metrics_write(struct hsm_metrics *metrics, FILE *to);
 
 /** In the process that made it. */
 void hsm_metrics_free(struct hsm_metrics *metrics);

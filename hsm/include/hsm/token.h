@@ -144,6 +144,9 @@ struct hsm_token_stats {
     unsigned in_flight;
     unsigned waiting;
     unsigned workers;
+    unsigned connections; /* to the token, each with a login of its own: more than one with some
+                             modules, where they are opened when calls need them */
+    unsigned connections_served; /* of them: open, and not being recovered */
     enum hsm_status service; /* OK; BUSY: being recovered; DENIED: the PIN was refused */
 };
 

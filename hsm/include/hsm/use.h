@@ -25,7 +25,9 @@ enum hsm_use_kind {
     HSM_USE_CA_LIST, /* trusted STI-CAs, ATIS-1000084 */
     HSM_USE_PASSPORT, /* RFC 8225 */
     HSM_USE_ACME, /* a request, RFC 8555 section 6.2 */
-    HSM_USE_TLS, /* a handshake, by a key that was lent to OpenSSL */
+    /* A handshake, by a key that was lent to OpenSSL. Where it is said, nobody waits for a token
+     * that is away; where nothing is said, it is meant. */
+    HSM_USE_TLS,
     HSM_USE_SELF_TEST, /* does the token sign? */
     HSM_USE_OPERATOR, /* a person asked on a command line */
     HSM_USE_BENCHMARK,

@@ -150,7 +150,7 @@ struct sks_judged {
     enum sks_rcd rcd;
     struct sks_verification verification; /* of a div: of its link in the chain, too */
     json_t *claims; /* its payload; NULL when it cannot be read */
-    char *signature; /* "..SIGNATURE": the compact form (RFC 8225 section 7); NULL likewise */
+    char *signature; /* "..SIGNATURE": the compact form (RFC 8225 section 7); NULL: none of ES256 */
 };
 
 /** The verdicts on all Identity headers of a call, in their order. */

@@ -1,0 +1,169 @@
+/*
+ * authority_entries.c - the entries of the CRL: which there are, and until when.
+ *
+ * An entry stays until it was on a CRL that is later than the certificate
+ * (RFC 5280 section 3.3), and beyond that for a whole life of a CRL: whoever
+ * fetches a CRL when his own has ended has seen it there.
+ */
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/x509.h>
+
+#include <certs/issue.h>
+#include <hsm/defer.h>
+#include <hsm/log.h>
+
+#include "authority_internal.h"
+
+#define DAY_S 86400
+
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+
+/* *out keeps its value when the query gives none. */
+static enum hsm_status
+read_number(struct acme_store *store, const char *query, int64_t *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(store, &rows, query, "");
+
+    if (st == HSM_OK && acme_rows_next(rows))
+        *out = acme_rows_int(rows, 0);
+    return st;
+}
+
+enum hsm_status
+authority_entries_last(struct acme_store *store, int64_t *out)
+{
+    *out = 0;
+    return read_number(store, "SELECT coalesce(max(entry), 0) FROM revocation", out);
+}
+
+/* They are counted only when there have been so many that it matters. */
+static enum hsm_status
+check_room(struct acme_store *store, int64_t last)
+{
+    int64_t count = 0;
+    enum hsm_status st = HSM_OK;
+
+    if (last >= ACME_AUTHORITY_REVOCATIONS_MAX)
+        st = read_number(store,
+                         "SELECT count(*) FROM revocation WHERE entry IS NOT NULL AND dropped IS"
+                         " NULL",
+                         &count);
+    if (st != HSM_OK || count < ACME_AUTHORITY_REVOCATIONS_MAX)
+        return st;
+    hsm_log(HSM_LOG_ERROR, "STI-PA: the CRL is full: %d entries", ACME_AUTHORITY_REVOCATIONS_MAX);
+    return HSM_ERR_UNSUPPORTED;
+}
+
+enum hsm_status
+authority_entry_add(struct acme_store *store, int64_t id, int64_t now)
+{
+    int64_t last = 0;
+    enum hsm_status st = authority_entries_last(store, &last);
+
+    if (st == HSM_OK)
+        st = check_room(store, last);
+    if (st != HSM_OK)
+        return st;
+    return acme_store_run(store, NULL,
+                          "UPDATE revocation SET state = 'revoked', decided = ?, entry = ?"
+                          " WHERE id = ?",
+                          "iii", now, last + 1, id);
+}
+
+static enum hsm_status
+read_entry(const struct acme_rows *rows, struct certs_crl_entry *out)
+{
+    X509_NAME *issuer = NULL;
+    size_t len;
+    const uint8_t *octets = acme_rows_blob(rows, 0, &len);
+
+    if (certs_name_parse(octets, len, &issuer) != HSM_OK) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: an issuer in the store is not readable");
+        return HSM_ERR_IO;
+    }
+    out->issuer = issuer;
+    octets = acme_rows_blob(rows, 1, &len);
+    if (octets == NULL || len > CERTS_SERIAL_MAX) {
+        hsm_log(HSM_LOG_ERROR, "STI-PA: a serial in the store is not readable");
+        return HSM_ERR_IO;
+    }
+    memcpy(out->serial, octets, len);
+    out->serial_len = len;
+    out->reason = (int)acme_rows_int(rows, 2);
+    out->revoked_at = (time_t)acme_rows_int(rows, 3);
+    return HSM_OK;
+}
+
+/* Those whose last CRL has ended. */
+static enum hsm_status
+drop(struct acme_authority *authority)
+{
+    int64_t now = authority_now(authority), dropped = 0;
+    enum hsm_status st =
+        acme_store_run(authority->config.store, &dropped,
+                       "UPDATE revocation SET dropped = ? WHERE dropped IS NULL AND outlived <= ?",
+                       "ii", now, now - (int64_t)authority->config.crl_lifetime_s);
+
+    if (st == HSM_OK && dropped > 0)
+        hsm_log(HSM_LOG_INFO,
+                "STI-PA: %" PRId64 " entries of certificates that have ended are left"
+                " out of the CRL from now on",
+                dropped);
+    return st;
+}
+
+enum hsm_status
+authority_entries_read(struct acme_authority *authority, struct authority_entries *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    struct authority_entries entries = {.count = 0};
+    enum hsm_status st = drop(authority);
+
+    if (st == HSM_OK)
+        st = acme_store_query(authority->config.store, &rows,
+                              "SELECT issuer, serial, reason, decided, entry FROM revocation"
+                              " WHERE entry IS NOT NULL AND dropped IS NULL ORDER BY entry",
+                              "");
+    if (st != HSM_OK)
+        return st;
+    entries.entries = calloc(acme_rows_count(rows) + 1, sizeof(*entries.entries));
+    if (entries.entries == NULL)
+        return HSM_ERR_NOMEM;
+    while (st == HSM_OK && acme_rows_next(rows)) {
+        st = read_entry(rows, &entries.entries[entries.count++]);
+        entries.last = acme_rows_int(rows, 4);
+    }
+    if (st != HSM_OK) {
+        authority_entries_clear(&entries);
+        return st;
+    }
+    *out = entries;
+    return HSM_OK;
+}
+
+enum hsm_status
+authority_entries_outlive(struct acme_authority *authority, int64_t last, time_t this_update)
+{
+    unsigned days = authority->config.entry_days;
+
+    return acme_store_run(authority->config.store, NULL,
+                          "UPDATE revocation SET outlived = ? WHERE entry <= ? AND outlived IS NULL"
+                          " AND coalesce(not_after, decided + ?) < ?",
+                          "iiii", (int64_t)authority_now(authority), last,
+                          (int64_t)(days > 0 ? days : ACME_AUTHORITY_ENTRY_DAYS) * DAY_S,
+                          (int64_t)this_update);
+}
+
+void
+authority_entries_clear(struct authority_entries *entries)
+{
+    for (size_t i = 0; i < entries->count; i++)
+        X509_NAME_free((X509_NAME *)entries->entries[i].issuer);
+    free(entries->entries);
+    *entries = (struct authority_entries){.count = 0};
+}

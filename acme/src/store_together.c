@@ -1,0 +1,207 @@
+/*
+ * store_together.c - writes of several threads in one transaction, which the disk takes once.
+ *
+ * Who comes first begins the transaction; what is asked for until the store has
+ * let it in goes along, and what is asked for later with the next one. That is
+ * begun as soon as this one ends by somebody who waits, and not by somebody who
+ * has asked and is at something else, a fetch perhaps.
+ */
+#include <acme/store.h>
+
+#include "store_internal.h"
+
+#define TOGETHER 64 /* works of one transaction; other processes write to the store, too */
+
+void
+store_queue_init(struct store_queue *queue)
+{
+    pthread_mutex_init(&queue->mutex, NULL);
+    STAILQ_INIT(&queue->waiting);
+    queue->is_led = false;
+}
+
+void
+store_queue_destroy(struct store_queue *queue)
+{
+    pthread_mutex_destroy(&queue->mutex);
+}
+
+/* These two with the mutex held. */
+
+static void
+put(struct store_queue *queue, struct acme_store_work *work)
+{
+    STAILQ_INSERT_TAIL(&queue->waiting, work, others);
+    work->is_queued = true;
+}
+
+static void
+take_one(struct store_queue *queue, struct acme_store_work *work)
+{
+    STAILQ_REMOVE(&queue->waiting, work, acme_store_work, others);
+    work->is_queued = false;
+}
+
+/* ---- who leads ---- */
+
+static void
+take(struct store_queue *queue, struct acme_store_works *to)
+{
+    struct acme_store_work *work;
+
+    pthread_mutex_lock(&queue->mutex);
+    for (int i = 1; i < TOGETHER && (work = STAILQ_FIRST(&queue->waiting)) != NULL; i++) {
+        take_one(queue, work);
+        STAILQ_INSERT_TAIL(to, work, others);
+    }
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+/* The first of those who wait leads from now on. */
+static void
+leave(struct store_queue *queue)
+{
+    struct acme_store_work *next;
+
+    pthread_mutex_lock(&queue->mutex);
+    STAILQ_FOREACH(next, &queue->waiting, others)
+    {
+        if (next->is_awaited)
+            break;
+    }
+    queue->is_led = next != NULL;
+    if (next != NULL) {
+        take_one(queue, next);
+        next->leads = true;
+        sem_post(&next->told);
+    }
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+/* The first work that fails, or NULL. */
+static struct acme_store_work *
+run_works(struct acme_store *store, struct acme_store_works *works)
+{
+    struct acme_store_work *work;
+
+    STAILQ_FOREACH(work, works, others)
+    {
+        work->status = work->run(store, work->context);
+        if (work->status != HSM_OK)
+            return work;
+    }
+    return NULL;
+}
+
+/* Undo it all, and put aside who is to blame: the others are run again. */
+static void
+put_aside(struct acme_store *store, struct acme_store_work *failed, struct acme_store_works *works,
+          struct acme_store_works *done)
+{
+    acme_store_rollback(store);
+    STAILQ_REMOVE(works, failed, acme_store_work, others);
+    STAILQ_INSERT_TAIL(done, failed, others);
+}
+
+/* All works end in `done`, with their status. */
+static void
+carry_out(struct acme_store *store, struct acme_store_works *works, struct acme_store_works *done)
+{
+    struct store_queue *queue = store_queue_of(store);
+    struct acme_store_work *work = NULL;
+    enum hsm_status st = acme_store_begin(store);
+
+    take(queue, works);
+    while (st == HSM_OK && (work = run_works(store, works)) != NULL) {
+        put_aside(store, work, works, done);
+        if (STAILQ_EMPTY(works))
+            return;
+        st = acme_store_begin(store);
+    }
+    if (st == HSM_OK)
+        st = acme_store_commit(store);
+    STAILQ_FOREACH(work, works, others)
+    {
+        work->status = st;
+    }
+    STAILQ_CONCAT(done, works);
+}
+
+/* Others may be gone as soon as they are told. */
+static void
+tell(struct acme_store_works *done, const struct acme_store_work *own)
+{
+    struct acme_store_work *work;
+
+    while ((work = STAILQ_FIRST(done)) != NULL) {
+        STAILQ_REMOVE_HEAD(done, others);
+        if (work != own)
+            sem_post(&work->told);
+    }
+}
+
+static void
+lead(struct acme_store *store, struct acme_store_work *own)
+{
+    struct acme_store_works works = STAILQ_HEAD_INITIALIZER(works);
+    struct acme_store_works done = STAILQ_HEAD_INITIALIZER(done);
+
+    STAILQ_INSERT_HEAD(&works, own, others);
+    carry_out(store, &works, &done);
+    leave(store_queue_of(store));
+    tell(&done, own);
+}
+
+/* ---- who asks ---- */
+
+void
+acme_store_ask(struct acme_store *store, struct acme_store_work *work)
+{
+    struct store_queue *queue = store_queue_of(store);
+
+    sem_init(&work->told, 0, 0);
+    work->is_queued = work->is_awaited = work->leads = false;
+    pthread_mutex_lock(&queue->mutex);
+    put(queue, work);
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+/* True: nobody else is at it. */
+static bool
+begin_to_lead(struct store_queue *queue, struct acme_store_work *work)
+{
+    bool leads;
+
+    pthread_mutex_lock(&queue->mutex);
+    work->is_awaited = true;
+    leads = work->is_queued && !queue->is_led;
+    if (leads) {
+        take_one(queue, work);
+        queue->is_led = true;
+    }
+    pthread_mutex_unlock(&queue->mutex);
+    return leads;
+}
+
+enum hsm_status
+acme_store_wait(struct acme_store *store, struct acme_store_work *work)
+{
+    bool leads = begin_to_lead(store_queue_of(store), work);
+
+    while (!leads && sem_wait(&work->told) != 0)
+        continue; /* a signal */
+    if (leads || work->leads)
+        lead(store, work);
+    sem_destroy(&work->told);
+    return work->status;
+}
+
+enum hsm_status
+acme_store_together(struct acme_store *store,
+                    enum hsm_status (*run)(struct acme_store *store, void *context), void *context)
+{
+    struct acme_store_work work = {.run = run, .context = context};
+
+    acme_store_ask(store, &work);
+    return acme_store_wait(store, &work);
+}

@@ -1,0 +1,63 @@
+/*
+ * sks_commands.h - what the files of sti-sks share.
+ */
+#ifndef STI_SKS_COMMANDS_H
+#define STI_SKS_COMMANDS_H
+
+#include <stdbool.h>
+
+#include <acme/http_server.h>
+#include <hsm/secret.h>
+#include <hsm/status.h>
+#include <sks/claims.h>
+#include <sks/rates.h>
+#include <sks/sp_config.h>
+
+#include "options.h"
+
+#define PROGRAM         "sti-sks"
+#define BEARER_QUESTION "Bearer token of callers: "
+
+/** What the command line said; texts are borrowed from argv. */
+struct arguments {
+    const char *config;
+    const char *orig, *attest, *origid, *iat, *spc;
+    const char *dests[SKS_DEST_MAX + 1];
+    const char *identity, *from, *time;
+    const char *tos[SKS_DEST_MAX + 1];
+    bool check;
+};
+
+extern const struct option_table sks_options;
+
+#define CONFIG __attribute__((cleanup(sks_sp_config_clear))) struct sks_sp_config
+
+/** Read the file and open the log as it says. */
+enum hsm_status sks_read_config(const struct arguments *arguments, struct sks_sp_config *config);
+
+/* sks_worker.c */
+
+/** What the supervisor opens and its workers share, besides what all daemons do; NULL: not
+ *  configured, or not shared. */
+struct shared {
+    struct hsm_secret *bearer; /* of a source that can be read once only */
+    struct acme_http_listener *api, *socket, *cr;
+    const char *api_address, *cr_address; /* of the configuration at the start */
+    char *socket_address; /* "unix:PATH" */
+    struct sks_rates *rates; /* of callers and customers */
+};
+
+/** A worker process. @param shared  a struct shared */
+enum hsm_status sks_work(const void *config, void *shared);
+
+/** Open all that a worker opens. It would start without some tokens and credentials; this wants
+ *  each of them. */
+enum hsm_status sks_check(const struct sks_sp_config *config);
+
+/* sks_serve.c, sks_call.c: the commands; `command_line` is a struct arguments */
+
+enum hsm_status sks_run_serve(const void *command_line);
+enum hsm_status sks_run_sign(const void *command_line);
+enum hsm_status sks_run_verify(const void *command_line);
+
+#endif

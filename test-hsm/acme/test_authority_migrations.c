@@ -1,0 +1,98 @@
+/* test_authority_migrations.c - the tables of acme/src/authority.c, from every former version on.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include <acme/authority.h>
+
+#include "postgres.h"
+#include "softhsm.h"
+
+#define MIGRATIONS_MAX 32
+
+/* A store of version n with an account and, when it can have one, a revocation, opened by this
+ * program. */
+static void
+take_further(size_t version, const char *const *former)
+{
+    const int64_t revocations = version >= 2 ? 1 : 0;
+
+    struct acme_store *old = NULL;
+    struct acme_rows *rows = NULL;
+    char path[4300];
+
+    snprintf(path, sizeof(path), "%s/former-%zu.db", softhsm_dir(), version);
+    assert_int_equal(acme_store_open(postgres_or_file(path), former, &old), HSM_OK);
+    assert_int_equal(acme_store_run(old, NULL,
+                                    "INSERT INTO account (id, \"user\", salt, hash, scrypt_n,"
+                                    " scrypt_r, scrypt_p, ca, created)"
+                                    " VALUES ('1', 'sp', ?, ?, 1, 1, 1, 0, 1)",
+                                    "bb", "0", (size_t)1, "0", (size_t)1),
+                     HSM_OK);
+    if (revocations > 0)
+        assert_int_equal(acme_store_run(old, NULL,
+                                        "INSERT INTO revocation (issuer, serial, reason, requester,"
+                                        " account, state, asked, decided, entry)"
+                                        " VALUES (?, ?, 1, 'who', '1', 'revoked', 1, 1, 1)",
+                                        "bb", "0", (size_t)1, "1", (size_t)1),
+                         HSM_OK);
+    acme_store_close(old);
+    assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &old),
+                     HSM_OK);
+    assert_int_equal(acme_store_query(old, &rows,
+                                      "SELECT is_sti_ca, (SELECT count(*) FROM revocation WHERE"
+                                      " entry = 1 AND not_after IS NULL AND dropped IS NULL),"
+                                      " (SELECT count(*) FROM event) FROM account WHERE id = '1'"
+                                      " AND suspended IS NULL",
+                                      ""),
+                     HSM_OK);
+    assert_true(acme_rows_next(rows));
+    assert_int_equal(acme_rows_int(rows, 0), 0);
+    assert_int_equal(acme_rows_int(rows, 1), revocations);
+    assert_int_equal(acme_rows_int(rows, 2), 0);
+    acme_rows_free(rows);
+    acme_store_close(old);
+}
+
+static void
+a_store_of_every_former_version_is_taken_further(void **state)
+{
+    const char *former[MIGRATIONS_MAX] = {NULL};
+
+    (void)state;
+    for (size_t i = 0; acme_authority_migrations[i] != NULL; i++) {
+        former[i] = acme_authority_migrations[i];
+        take_further(i + 1, former);
+    }
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    softhsm_start();
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    softhsm_stop();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_store_of_every_former_version_is_taken_further),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

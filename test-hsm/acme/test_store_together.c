@@ -1,0 +1,330 @@
+/*
+ * test_store_together.c - mirrors acme/src/store_together.c: run for each kind of store.
+ */
+#include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <acme/store.h>
+
+#include "postgres.h"
+
+#define THREADS 8
+#define ROUNDS  30
+
+static const char *const migrations[] = {
+    "CREATE TABLE item(id {id}, name TEXT UNIQUE NOT NULL);"
+    "CREATE TABLE counter(value {int} NOT NULL); INSERT INTO counter VALUES(0)",
+    NULL,
+};
+
+static char directory[] = "/tmp/sti-together.XXXXXX";
+static char path[POSTGRES_URI_SIZE]; /* a file, or a URI */
+
+static int
+set_up_group(void **state)
+{
+    (void)state;
+    if (mkdtemp(directory) == NULL)
+        return -1;
+    snprintf(path, sizeof(path), "%s/s.db", directory);
+    return 0;
+}
+
+static int
+tear_down_group(void **state)
+{
+    (void)state;
+    return rmdir(directory);
+}
+
+static int
+set_up_postgres(void **state)
+{
+    (void)state;
+    postgres_uri("store", "", path);
+    return 0;
+}
+
+static int
+set_up(void **state)
+{
+    struct acme_store *store = NULL;
+
+    if (acme_store_open(path, migrations, &store) != HSM_OK)
+        return -1;
+    *state = store;
+    return 0;
+}
+
+static int
+tear_down(void **state)
+{
+    static const char *const ends[] = {"", "-wal", "-shm"};
+    char name[sizeof(path) + 8];
+
+    acme_store_close(*state);
+    if (acme_store_is_uri(path)) {
+        postgres_sql("DROP SCHEMA store CASCADE; CREATE SCHEMA store");
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        snprintf(name, sizeof(name), "%s%s", path, ends[i]);
+        unlink(name);
+    }
+    return 0;
+}
+
+static int64_t
+number(struct acme_store *store, const char *sql, const char *value)
+{
+    struct acme_rows *rows = NULL;
+    int64_t found;
+
+    assert_int_equal(acme_store_query(store, &rows, sql, value != NULL ? "s" : "", value), HSM_OK);
+    assert_true(acme_rows_next(rows));
+    found = acme_rows_int(rows, 0);
+    acme_rows_free(rows);
+    return found;
+}
+
+static bool
+has(struct acme_store *store, const char *name)
+{
+    return number(store, "SELECT count(*) FROM item WHERE name = ?", name) == 1;
+}
+
+/* ---- works ---- */
+
+/* A work that adds an item. */
+struct adding {
+    struct acme_store_work work;
+    const char *name;
+    int runs;
+};
+
+static enum hsm_status
+add(struct acme_store *store, void *context)
+{
+    struct adding *adding = context;
+
+    adding->runs++;
+    return acme_store_run(store, NULL, "INSERT INTO item(name) VALUES(?)", "s", adding->name);
+}
+
+static void
+ask(struct acme_store *store, struct adding *adding, const char *name)
+{
+    *adding = (struct adding){.work = {.run = add, .context = adding}, .name = name};
+    acme_store_ask(store, &adding->work);
+}
+
+/* A transaction of another thread, which lasts until it is let go. */
+struct holding {
+    struct acme_store *store;
+    pthread_t thread;
+    sem_t began, go;
+    enum hsm_status status;
+};
+
+static enum hsm_status
+stay(struct acme_store *store, void *context)
+{
+    struct holding *holding = context;
+
+    sem_post(&holding->began);
+    while (sem_wait(&holding->go) != 0)
+        continue;
+    return acme_store_run(store, NULL, "INSERT INTO item(name) VALUES('held')", "");
+}
+
+static void *
+hold(void *context)
+{
+    struct holding *holding = context;
+
+    holding->status = acme_store_together(holding->store, stay, holding);
+    return NULL;
+}
+
+static void
+begin_to_hold(struct acme_store *store, struct holding *holding)
+{
+    holding->store = store;
+    sem_init(&holding->began, 0, 0);
+    sem_init(&holding->go, 0, 0);
+    assert_int_equal(pthread_create(&holding->thread, NULL, hold, holding), 0);
+    while (sem_wait(&holding->began) != 0)
+        continue;
+}
+
+static void
+let_go(struct holding *holding)
+{
+    sem_post(&holding->go);
+    assert_int_equal(pthread_join(holding->thread, NULL), 0);
+    assert_int_equal(holding->status, HSM_OK);
+    sem_destroy(&holding->began);
+    sem_destroy(&holding->go);
+}
+
+/* ---- the tests ---- */
+
+static void
+what_is_asked_during_a_transaction_goes_along_with_the_next(void **state)
+{
+    struct holding holding;
+    struct adding one, two;
+
+    begin_to_hold(*state, &holding);
+    ask(*state, &one, "one");
+    ask(*state, &two, "two");
+    let_go(&holding);
+    assert_true(has(*state, "held"));
+    assert_int_equal(one.runs + two.runs, 0); /* nobody waits for them yet */
+    assert_int_equal(acme_store_wait(*state, &one.work), HSM_OK);
+    assert_int_equal(two.runs, 1);
+    assert_true(has(*state, "one") && has(*state, "two"));
+    assert_int_equal(acme_store_wait(*state, &two.work), HSM_OK);
+    assert_int_equal(two.runs, 1);
+}
+
+static void
+a_work_that_fails_is_undone_alone(void **state)
+{
+    struct adding first, taken, after;
+
+    ask(*state, &first, "same");
+    ask(*state, &taken, "same");
+    ask(*state, &after, "after");
+    assert_int_equal(acme_store_wait(*state, &first.work), HSM_OK);
+    assert_int_equal(acme_store_wait(*state, &taken.work), HSM_ERR_EXISTS);
+    assert_int_equal(acme_store_wait(*state, &after.work), HSM_OK);
+    assert_int_equal(first.runs, 2); /* what it did went with what had failed */
+    assert_int_equal(taken.runs, 1);
+    assert_true(has(*state, "same") && has(*state, "after"));
+}
+
+static void
+the_work_that_leads_may_fail_as_well(void **state)
+{
+    struct adding taken, after;
+
+    ask(*state, &after, "same");
+    assert_int_equal(acme_store_wait(*state, &after.work), HSM_OK);
+    ask(*state, &taken, "same");
+    ask(*state, &after, "after");
+    assert_int_equal(acme_store_wait(*state, &taken.work), HSM_ERR_EXISTS);
+    assert_int_equal(acme_store_wait(*state, &after.work), HSM_OK);
+    assert_true(has(*state, "after"));
+}
+
+/* Between asking and waiting a thread may be at something that lasts. */
+static void
+who_has_asked_and_does_not_wait_keeps_nobody_waiting(void **state)
+{
+    struct holding holding, another;
+    struct adding asked;
+
+    begin_to_hold(*state, &holding);
+    ask(*state, &asked, "asked");
+    let_go(&holding);
+    begin_to_hold(*state, &another);
+    sem_post(&another.go);
+    assert_int_equal(pthread_join(another.thread, NULL), 0);
+    assert_int_equal(another.status, HSM_ERR_EXISTS); /* it was held before */
+    assert_int_equal(acme_store_wait(*state, &asked.work), HSM_OK);
+    assert_true(has(*state, "asked"));
+    sem_destroy(&another.began);
+    sem_destroy(&another.go);
+}
+
+static void
+works_and_transactions_of_ones_own_wait_for_each_other(void **state)
+{
+    struct adding adding;
+
+    assert_int_equal(acme_store_begin(*state), HSM_OK);
+    ask(*state, &adding, "late");
+    assert_int_equal(acme_store_wait(*state, &adding.work), HSM_ERR_USAGE); /* within one */
+    assert_int_equal(adding.runs, 0);
+    assert_int_equal(acme_store_commit(*state), HSM_OK);
+    assert_false(has(*state, "late"));
+    ask(*state, &adding, "late");
+    assert_int_equal(acme_store_wait(*state, &adding.work), HSM_OK);
+    assert_true(has(*state, "late"));
+}
+
+/* What is read in a work is what it changes. Each tenth fails. */
+static enum hsm_status
+count_up(struct acme_store *store, void *context)
+{
+    const int *round = context;
+    struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(store, &rows, "SELECT value FROM counter", "");
+
+    if (st == HSM_OK && acme_rows_next(rows))
+        st = acme_store_run(store, NULL, "UPDATE counter SET value = ?", "i",
+                            acme_rows_int(rows, 0) + 1);
+    acme_rows_free(rows);
+    return st == HSM_OK && *round % 10 == 0 ? HSM_ERR_DENIED : st;
+}
+
+static void *
+count_often(void *context)
+{
+    intptr_t failures = 0;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        enum hsm_status wanted = i % 10 == 0 ? HSM_ERR_DENIED : HSM_OK;
+
+        failures += acme_store_together(context, count_up, &i) != wanted;
+    }
+    return (void *)failures;
+}
+
+static void
+of_many_threads_each_work_is_done_once_or_not_at_all(void **state)
+{
+    pthread_t threads[THREADS];
+    void *failures = NULL;
+
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, count_often, *state), 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], &failures), 0);
+        assert_null(failures);
+    }
+    assert_int_equal(number(*state, "SELECT value FROM counter", NULL),
+                     THREADS * (ROUNDS - ROUNDS / 10));
+}
+
+#define OPENED(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        OPENED(what_is_asked_during_a_transaction_goes_along_with_the_next),
+        OPENED(a_work_that_fails_is_undone_alone),
+        OPENED(the_work_that_leads_may_fail_as_well),
+        OPENED(who_has_asked_and_does_not_wait_keeps_nobody_waiting),
+        OPENED(works_and_transactions_of_ones_own_wait_for_each_other),
+        OPENED(of_many_threads_each_work_is_done_once_or_not_at_all),
+    };
+    int failed = cmocka_run_group_tests_name("SQLite", tests, set_up_group, tear_down_group);
+
+    if (!postgres_start()) {
+        printf("PostgreSQL is not installed: its tests are skipped\n");
+        return failed;
+    }
+    return failed + cmocka_run_group_tests_name("PostgreSQL", tests, set_up_postgres, NULL);
+}
