@@ -414,23 +414,6 @@ hand_out(struct http_connection *connection, struct http_call *call)
     answer(connection, call);
 }
 
-/* Nothing is to be done but this. */
-static bool
-is_alone(const struct acme_http_loop *loop)
-{
-    return loop->calls == 0 && TAILQ_EMPTY(&loop->ready) &&
-           event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ACTIVE) == 0;
-}
-
-static bool
-is_for_loop(const struct http_call *call)
-{
-    const struct acme_http_handler *handler = &call->server->handler;
-
-    return http_call_is(call, handler->is_quick) ||
-           (is_alone(call->server->loop) && http_call_is(call, handler->is_brief));
-}
-
 /* The handler was here, and left something to do. */
 static void
 defer(struct http_connection *connection, struct http_call *call)
@@ -447,6 +430,23 @@ defer(struct http_connection *connection, struct http_call *call)
     connection->call = copy;
     next_request(connection);
     http_later_add(copy);
+}
+
+/* Nothing is to be done but this. */
+static bool
+is_alone(const struct acme_http_loop *loop)
+{
+    return loop->calls == 0 && TAILQ_EMPTY(&loop->ready) &&
+           event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ACTIVE) == 0;
+}
+
+static bool
+is_for_loop(const struct http_call *call)
+{
+    const struct acme_http_handler *handler = &call->server->handler;
+
+    return http_call_is(call, handler->is_quick) ||
+           (is_alone(call->server->loop) && http_call_is(call, handler->is_brief));
 }
 
 /* A whole request. Its handler borrows the octets where they lie: one behind the body, which may be
