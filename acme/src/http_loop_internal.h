@@ -11,7 +11,7 @@
  * http_peer.c        who is at the other end
  * http_observe.c     what is told of a request: log and metrics
  * http_park.c        requests that wait for something without a thread
- * http_defer.c       what is left to do of quick calls, in a thread of its own
+ * http_defer.c       what is left to do of quick calls: in turn, or in a thread of its own
  *
  * libevent runs in the loop's thread alone. A handler's thread sees the request
  * and the response of its call, who the peer is, and nothing else of what is here.
@@ -292,6 +292,7 @@ bool http_call_is(const struct http_call *call,
 /** Of a copy: its connection is released, too. */
 void http_call_free(struct http_call *call);
 
+/** All of them. */
 void http_calls_free(struct http_calls *calls);
 /** The call that a handler was given a response of. */
 struct http_call *http_call_of(struct acme_http_response *response);

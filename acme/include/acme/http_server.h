@@ -87,9 +87,9 @@ void acme_http_response_route(struct acme_http_response *response, const char *r
 int acme_http_response_status(const struct acme_http_response *response);
 
 /*
- * What a quick request leaves for later. The loop first reads whatever has come; if that is more
- * than one such request, or some are not done yet, a thread of its own does what is left of them,
- * one after the other, while the loop reads and writes. If it is one alone, the loop does it.
+ * What a quick request leaves for later. The loop first reads whatever has come, and then does what
+ * is left of it in a row: that is faster than one request after the other. If it is much, a thread
+ * of its own does it, also in a row, while the loop reads and writes.
  */
 struct acme_http_rest {
     /** Take the processor's time. Two at once only when one has waited for something for so long
