@@ -47,8 +47,8 @@ struct sks_signing_call {
 
 /* ---- calls come and go ---- */
 
-#define SPARE_MAX 64 /* calls that are kept: to allocate and release so much costs a microsecond   \
-                      */
+/* Calls that are kept: to allocate and release so much costs a microsecond. */
+#define SPARE_MAX 64
 
 static struct sks_signing_call *
 take_spare(struct sks_calls *calls)

@@ -12,8 +12,8 @@
 /** Write HSM_HEX_LEN(len) digits and a NUL. */
 void hsm_hex_put(const uint8_t *octets, size_t len, char *out);
 
-/** Read `digits` digits as `len` octets, no terminator needed; false: not so many, or something else
- *  among them, upper case included. What was read before is in `out` then. */
+/** Read `digits` digits as `len` octets, no terminator needed; false: not so many, or something
+ *  else among them, upper case included. What was read before is in `out` then. */
 bool hsm_hex_get(const char *hex, size_t digits, uint8_t *out, size_t len);
 
 #endif
