@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -323,8 +324,10 @@ others_never_see_half_a_change(void **state)
     (void)state;
     SKIP_WHERE_NO_FORK();
     pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that failed waits for nobody */
         count_and_forget();
+    }
     assert_true(pid > 0);
     for (int i = 0; i < 3000; i++) {
         const char *at = told();
