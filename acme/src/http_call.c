@@ -1,6 +1,7 @@
 /* http_call.c - a request on its way through a handler. */
 #include "http_loop_internal.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,13 +72,39 @@ http_call_is(const struct http_call *call,
            kind(call->server->handler.context, call->request.method, call->request.path);
 }
 
+struct http_call *
+http_call_of(struct acme_http_response *response)
+{
+    return (struct http_call *)(void *)((char *)response - offsetof(struct http_call, response));
+}
+
+void
+http_call_finish(struct http_call *call)
+{
+    if (call->rest.finish != NULL)
+        call->rest.finish(call->rest.context, &call->request, &call->response);
+    call->rest.finish = NULL;
+}
+
 void
 http_call_free(struct http_call *call)
 {
     struct http_connection *connection = call->connection;
 
+    http_call_finish(call);
     connection->call = NULL;
     http_response_clear(&call->response);
     free(call);
     http_connection_release(connection);
+}
+
+void
+http_calls_free(struct http_calls *calls)
+{
+    struct http_call *call;
+
+    while ((call = STAILQ_FIRST(calls)) != NULL) {
+        STAILQ_REMOVE_HEAD(calls, next);
+        http_call_free(call);
+    }
 }

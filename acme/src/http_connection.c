@@ -320,13 +320,14 @@ reply(struct http_connection *connection, struct acme_http_response *response, b
     }
 }
 
-/* Of a call that a thread had. */
+/* Of a call that a thread had, or that was deferred. */
 void
 http_deliver(struct http_call *call)
 {
     struct http_connection *connection = call->connection;
 
     connection->call = NULL;
+    http_call_finish(call);
     http_observe_call(call, is_open(connection) ? "" : " (the peer is gone)");
     if (is_open(connection))
         reply(connection, &call->response, call->request.method == ACME_HTTP_HEAD);
@@ -413,6 +414,24 @@ hand_out(struct http_connection *connection, struct http_call *call)
     answer(connection, call);
 }
 
+/* The handler was here, and left something to do. */
+static void
+defer(struct http_connection *connection, struct http_call *call)
+{
+    struct http_call *copy = http_call_copy(call);
+
+    if (copy == NULL) {
+        http_handle(call);
+        http_call_finish(call);
+        answer(connection, call);
+        return;
+    }
+    http_response_init(&call->response); /* it is the copy's now */
+    connection->call = copy;
+    next_request(connection);
+    http_later_add(copy);
+}
+
 /* Nothing is to be done but this. */
 static bool
 is_alone(const struct acme_http_loop *loop)
@@ -450,7 +469,10 @@ take_request(struct http_connection *connection)
         *end = '\0';
         http_handle(&call);
         *end = behind;
-        answer(connection, &call);
+        if (call.rest.work != NULL)
+            defer(connection, &call);
+        else
+            answer(connection, &call);
     } else {
         hand_out(connection, &call);
     }

@@ -11,6 +11,7 @@
  * http_peer.c        who is at the other end
  * http_observe.c     what is told of a request: log and metrics
  * http_park.c        requests that wait for something without a thread
+ * http_defer.c       what is left to do of quick calls: in turn, or in a thread of its own
  *
  * libevent runs in the loop's thread alone. A handler's thread sees the request
  * and the response of its call, who the peer is, and nothing else of what is here.
@@ -36,6 +37,7 @@
 #include "http_internal.h"
 
 #define HTTP_THREADS_MAX 64
+#define HTTP_S_NS        INT64_C(1000000000)
 #define HTTP_SCRATCH     32768 /* octets that are read at once */
 #define HTTP_SEEN        64 /* series of metrics that are at hand, a power of two */
 #define HTTP_KEPT_MAX    67108864 /* octets that wait to be taken, of a loop: more are not kept */
@@ -89,6 +91,7 @@ struct http_call {
     struct http_server *server;
     struct acme_http_request request;
     struct acme_http_response response;
+    struct acme_http_rest rest; /* of a call that was deferred; its functions are NULL else */
     int64_t begun_ns; /* monotonic */
     bool is_slow;
     bool is_on_thread; /* a handler has it, on a thread of the pool */
@@ -144,6 +147,23 @@ struct http_tick {
 
 STAILQ_HEAD(http_ticks, http_tick);
 
+/* Calls that were deferred. */
+struct http_later {
+    struct http_calls turn; /* in this turn of the loop */
+    size_t turn_len;
+    struct event *turn_end; /* when all that was ready has been read */
+    size_t out; /* handed over and not taken back */
+    struct event *watch; /* now and then while some are out */
+    pthread_t thread;
+    bool has_thread;
+
+    /* Under the loop's mutex. */
+    pthread_cond_t work;
+    struct http_calls queue; /* for the thread */
+    bool is_resting; /* the thread is */
+    int64_t since_ns; /* monotonic: when it began the call that it has; 0: it has none */
+};
+
 struct acme_http_loop {
     struct event_base *base;
     struct event *wake, *proceed, *sweep, *deadline, *sigterm, *sigint, *sighup;
@@ -152,6 +172,7 @@ struct acme_http_loop {
     TAILQ_HEAD(, http_server) servers;
     TAILQ_HEAD(, http_tick) ticks;
     struct http_connections ready; /* served in turn, one request each */
+    struct http_later later;
     char *scratch; /* HTTP_SCRATCH octets */
     struct http_text head; /* of the answer that is being written */
     time_t date_of; /* what `date` says */
@@ -271,6 +292,23 @@ bool http_call_is(const struct http_call *call,
 /** Of a copy: its connection is released, too. */
 void http_call_free(struct http_call *call);
 
+/** All of them. */
+void http_calls_free(struct http_calls *calls);
+/** The call that a handler was given a response of. */
+struct http_call *http_call_of(struct acme_http_response *response);
+/** The end of a call that was deferred, at most once; nothing for any other. */
+void http_call_finish(struct http_call *call);
+
+/* ---- http_defer.c ---- */
+
+/** False: no memory. */
+bool http_later_open(struct acme_http_loop *loop);
+/** Its thread has ended. */
+void http_later_free(struct acme_http_loop *loop);
+/** A copy whose handler has deferred it; it is done at the end of this turn of the loop, or given
+ *  to the thread then. */
+void http_later_add(struct http_call *call);
+
 /* ---- http_park.c ---- */
 
 /** The handler has returned: true if it has parked the call, which is taken care of. With the
@@ -287,6 +325,13 @@ void http_handle(struct http_call *call);
 bool http_enqueue(struct acme_http_loop *loop, struct http_call *call);
 /** Give them a tick. */
 void http_enqueue_tick(struct http_tick *tick);
+/** With the loop's mutex held: of what was deferred, and waits for something. */
+void http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls);
+/** With the loop's mutex held, and let go of meanwhile: tell the loop, once, that things are done.
+ */
+void http_tell(struct acme_http_loop *loop);
+/** A thread that no signal interrupts; false: there is none. */
+bool http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out);
 /** Wake the loop up, from any thread. */
 void http_wake(struct acme_http_loop *loop);
 /** What the threads have done: answers go out. */

@@ -1,7 +1,6 @@
 /* http_park.c - requests that are put aside until what they wait for has come. */
 #include "http_loop_internal.h"
 
-#include <stddef.h>
 #include <stdlib.h>
 
 /* Between a loop, which may end first, and whoever resumes, who may be late. */
@@ -12,16 +11,10 @@ struct acme_http_parked {
 /* Over the ends of all of these: it outlives every loop. Taken before a loop's mutex. */
 static pthread_mutex_t ends = PTHREAD_MUTEX_INITIALIZER;
 
-static struct http_call *
-call_of(struct acme_http_response *response)
-{
-    return (struct http_call *)(void *)((char *)response - offsetof(struct http_call, response));
-}
-
 struct acme_http_parked *
 acme_http_park(struct acme_http_response *response)
 {
-    struct http_call *call = call_of(response);
+    struct http_call *call = http_call_of(response);
     struct acme_http_parked *parked;
 
     if (!call->is_on_thread || call->parks == ACME_HTTP_PARKS_MAX)

@@ -233,6 +233,8 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     TAILQ_INIT(&loop->servers);
     TAILQ_INIT(&loop->ticks);
     TAILQ_INIT(&loop->ready);
+    STAILQ_INIT(&loop->later.turn);
+    STAILQ_INIT(&loop->later.queue);
     STAILQ_INIT(&loop->queue);
     STAILQ_INIT(&loop->slow);
     STAILQ_INIT(&loop->done);
@@ -241,10 +243,12 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     STAILQ_INIT(&loop->ticked);
     pthread_mutex_init(&loop->mutex, NULL);
     pthread_cond_init(&loop->work, NULL);
+    pthread_cond_init(&loop->later.work, NULL);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     loop->base = event_base_new();
     loop->scratch = malloc(HTTP_SCRATCH);
-    if (loop->wake_fd < 0 || loop->base == NULL || loop->scratch == NULL || !make_events(loop)) {
+    if (loop->wake_fd < 0 || loop->base == NULL || loop->scratch == NULL || !make_events(loop) ||
+        !http_later_open(loop)) {
         hsm_log(HSM_LOG_ERROR, "cannot make an event loop: %s", strerror(errno));
         return HSM_ERR_NOMEM;
     }
@@ -454,17 +458,6 @@ acme_http_loop_stop(struct acme_http_loop *loop)
 }
 
 static void
-free_calls(struct http_calls *calls)
-{
-    struct http_call *call;
-
-    while ((call = STAILQ_FIRST(calls)) != NULL) {
-        STAILQ_REMOVE_HEAD(calls, next);
-        http_call_free(call);
-    }
-}
-
-static void
 free_events(struct acme_http_loop *loop)
 {
     struct event *const all[] = {loop->wake,     loop->proceed, loop->sweep,
@@ -503,9 +496,10 @@ acme_http_loop_free(struct acme_http_loop *loop)
         (void)http_threads_end(loop); /* not all could be started: they rest */
     http_forget_parked(loop); /* who resumes one asks for its server */
     free_servers(loop); /* calls that were not answered forget their connections */
-    free_calls(&loop->queue);
-    free_calls(&loop->slow);
-    free_calls(&loop->done);
+    http_calls_free(&loop->queue);
+    http_calls_free(&loop->slow);
+    http_calls_free(&loop->done);
+    http_later_free(loop);
     free_events(loop);
     http_text_clear(&loop->head);
     free(loop->scratch);
@@ -513,6 +507,7 @@ acme_http_loop_free(struct acme_http_loop *loop)
         event_base_free(loop->base);
     if (loop->wake_fd >= 0)
         close(loop->wake_fd);
+    pthread_cond_destroy(&loop->later.work);
     pthread_cond_destroy(&loop->work);
     pthread_mutex_destroy(&loop->mutex);
     free(loop);

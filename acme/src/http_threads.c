@@ -24,7 +24,10 @@ http_handle(struct http_call *call)
 {
     const struct acme_http_handler *handler = &call->server->handler;
 
-    handler->handle(handler->context, &call->request, &call->response);
+    if (call->rest.work != NULL)
+        call->rest.work(call->rest.context);
+    else
+        handler->handle(handler->context, &call->request, &call->response);
 }
 
 static bool
@@ -50,8 +53,8 @@ next_queue(struct acme_http_loop *loop)
 /* These are called with the mutex held, and let go of it while they are at it. */
 
 /* Of many things that are done at once the loop is told once. */
-static void
-tell(struct acme_http_loop *loop)
+void
+http_tell(struct acme_http_loop *loop)
 {
     if (loop->is_told || (STAILQ_EMPTY(&loop->done) && STAILQ_EMPTY(&loop->ticked)))
         return;
@@ -113,7 +116,7 @@ handler_thread(void *context)
             run_call(loop, queue);
         loop->busy_since[self] = 0;
         loop->running--; /* before the loop is told: it may end */
-        tell(loop);
+        http_tell(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
     return NULL;
@@ -155,26 +158,52 @@ http_enqueue_tick(struct http_tick *tick)
     pthread_cond_signal(&loop->work);
 }
 
+void
+http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls)
+{
+    const struct http_call *call;
+
+    STAILQ_FOREACH(call, calls, next)
+    {
+        loop->queue_len++;
+    }
+    STAILQ_CONCAT(&loop->queue, calls);
+    pthread_cond_broadcast(&loop->work);
+}
+
 /* Signals are for the loop's thread: a PKCS#11 module is not to be interrupted. */
-enum hsm_status
-http_threads_start(struct acme_http_loop *loop)
+bool
+http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out)
 {
     sigset_t all, before;
-    int rc = 0;
+    int rc;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (rc == 0 && loop->thread_count < loop->threads_wanted) {
-        rc = pthread_create(&loop->threads[loop->thread_count], NULL, handler_thread, loop);
-        if (rc == 0)
-            loop->thread_count++;
-    }
+    rc = pthread_create(out, NULL, run, loop);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0) {
+    if (rc != 0)
         hsm_log(HSM_LOG_ERROR, "cannot start a thread: %s", strerror(rc));
-        return HSM_ERR_NOMEM;
+    return rc == 0;
+}
+
+enum hsm_status
+http_threads_start(struct acme_http_loop *loop)
+{
+    for (; loop->thread_count < loop->threads_wanted; loop->thread_count++) {
+        if (!http_thread_start(loop, handler_thread, &loop->threads[loop->thread_count]))
+            return HSM_ERR_NOMEM;
     }
     return HSM_OK;
+}
+
+static void
+end_thread(pthread_t thread, bool rests)
+{
+    if (rests)
+        pthread_join(thread, NULL);
+    else
+        pthread_detach(thread);
 }
 
 bool
@@ -185,15 +214,15 @@ http_threads_end(struct acme_http_loop *loop)
     pthread_mutex_lock(&loop->mutex);
     loop->threads_end = true;
     pthread_cond_broadcast(&loop->work);
+    pthread_cond_signal(&loop->later.work);
     all_rest = loop->running == 0;
     pthread_mutex_unlock(&loop->mutex);
-    for (unsigned i = 0; i < loop->thread_count; i++) {
-        if (all_rest)
-            pthread_join(loop->threads[i], NULL);
-        else
-            pthread_detach(loop->threads[i]);
-    }
+    for (unsigned i = 0; i < loop->thread_count; i++)
+        end_thread(loop->threads[i], all_rest);
+    if (loop->later.has_thread)
+        end_thread(loop->later.thread, all_rest);
     loop->thread_count = 0;
+    loop->later.has_thread = false;
     return all_rest;
 }
 
@@ -208,6 +237,8 @@ http_threads_longest_s(struct acme_http_loop *loop)
         if (loop->busy_since[i] != 0 && loop->busy_since[i] < since)
             since = loop->busy_since[i];
     }
+    if (loop->later.since_ns != 0 && loop->later.since_ns / HTTP_S_NS < since)
+        since = loop->later.since_ns / HTTP_S_NS;
     pthread_mutex_unlock(&loop->mutex);
     return now - since;
 }
@@ -233,6 +264,8 @@ http_take_back(struct acme_http_loop *loop)
     while ((call = STAILQ_FIRST(&done)) != NULL) {
         STAILQ_REMOVE_HEAD(&done, next);
         loop->calls--;
+        if (call->rest.work != NULL)
+            loop->later.out--;
         http_deliver(call);
     }
 }

@@ -26,8 +26,8 @@
 
 #define VERDICTS_MAX 64 /* kept: paths of those who sign SPC tokens */
 
-#define BRIEF_NS INT64_C(5000000) /* a request that takes longer is not brief */
-#define LONG_NS  INT64_C(1000000000) /* nor are those of this time after it */
+#define BRIEF_NS    INT64_C(5000000) /* a request that takes longer is not brief */
+#define LONG_FACTOR 100 /* nor are those of so many times that time after it */
 
 DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
@@ -391,6 +391,7 @@ dispatch(struct acme_call *call)
 
     if (route != NULL)
         acme_http_response_route(call->response, route->pattern);
+    call->is_brief = route != NULL && !route->waits;
     add_cors(call);
     if (route == NULL || route->handle != acme_hosted_chain)
         acme_http_response_header(call->response, "Cache-Control", "no-store");
@@ -428,6 +429,17 @@ add_nonce(struct acme_call *call)
         acme_http_response_header(call->response, "Replay-Nonce", call->nonce);
 }
 
+/* Disk or token are slow: for a while their callers wait on threads, and the event loop does not.
+ */
+static void
+note_time(struct acme_server *server, int64_t begun)
+{
+    int64_t now = hsm_metric_clock_ns(), took = now - begun;
+
+    if (took > BRIEF_NS)
+        atomic_store(&server->long_until, now + LONG_FACTOR * took);
+}
+
 static void
 handle_acme(struct acme_server *server, const struct acme_http_request *request,
             struct acme_http_response *response)
@@ -448,8 +460,8 @@ handle_acme(struct acme_server *server, const struct acme_http_request *request,
     json_decref(call.contact);
     json_decref(call.binding);
     free(call.terms);
-    if (hsm_metric_clock_ns() - begun > BRIEF_NS)
-        atomic_store(&server->long_until, hsm_metric_clock_ns() + LONG_NS);
+    if (call.is_brief)
+        note_time(server, begun);
 }
 
 static void

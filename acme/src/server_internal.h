@@ -99,6 +99,7 @@ struct acme_call {
     char *terms; /* owned; the terms of service that it agreed to; NULL: to none */
     struct acme_nonce_exchange exchange; /* of its nonce */
     bool is_exchanging; /* begun, and not waited for yet */
+    bool is_brief; /* it waits for nothing but disk and token */
     char nonce[ACME_ID_LEN + 1]; /* the fresh one of the answer; "" before there is one */
 };
 

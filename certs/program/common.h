@@ -10,7 +10,7 @@
 #include <hsm/status.h>
 #include <hsm/token.h>
 
-#include "options.h"
+#include "arguments.h"
 
 /* An input was refused: tell why, once. */
 enum hsm_status tell(enum hsm_status st, const char *what, const struct hsm_reason *why);

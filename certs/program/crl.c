@@ -88,7 +88,7 @@ enum hsm_status
 crl_show(const struct arguments *arguments)
 {
     DEFER(certs_crl_free) struct certs_crl *crl = NULL;
-    enum hsm_status st = crl_read(arguments->operand, &crl);
+    enum hsm_status st = crl_read(arguments->operands.first, &crl);
 
     return st == HSM_OK ? certs_crl_show(crl, stdout) : st;
 }
@@ -105,13 +105,13 @@ crl_verify(const struct arguments *arguments)
     enum hsm_status st = time_of(arguments, &now);
 
     if (st == HSM_OK)
-        st = crl_check(arguments, arguments->operand, arguments->crl_url, now, &crl);
+        st = crl_check(arguments, arguments->operands.first, arguments->crl_url, now, &crl);
     if (st == HSM_OK && arguments->previous != NULL)
         st = crl_read(arguments->previous, &previous);
     if (st == HSM_OK)
-        st = tell(certs_crl_check_newer(crl, previous, &why), arguments->operand, &why);
+        st = tell(certs_crl_check_newer(crl, previous, &why), arguments->operands.first, &why);
     if (st == HSM_OK)
-        printf("%s: good, %zu entries\n", arguments->operand, certs_crl_len(crl));
+        printf("%s: good, %zu entries\n", arguments->operands.first, certs_crl_len(crl));
     return st;
 }
 
@@ -120,7 +120,7 @@ crl_verify(const struct arguments *arguments)
 /* What the CRL is made from. */
 struct draft {
     struct certs_crl *previous; /* NULL: the first one */
-    struct certs_chain *signer, *revoked[OPTION_NAMES_MAX]; /* the entries' issuers are theirs */
+    struct certs_chain *signer, *revoked[OPTION_TIMES_MAX]; /* the entries' issuers are theirs */
     struct certs_crl_entry *entries;
     size_t count;
 };
@@ -130,7 +130,7 @@ draft_release(struct draft *draft)
 {
     certs_crl_free(draft->previous);
     certs_chain_free(draft->signer);
-    for (size_t i = 0; i < OPTION_NAMES_MAX; i++)
+    for (size_t i = 0; i < OPTION_TIMES_MAX; i++)
         certs_chain_free(draft->revoked[i]);
     free(draft->entries);
 }
@@ -226,7 +226,7 @@ fill_draft(const struct arguments *arguments, int reason, time_t now, struct dra
     if (st != HSM_OK)
         return st;
     draft->entries =
-        calloc((draft->previous == NULL ? 0 : certs_crl_len(draft->previous)) + OPTION_NAMES_MAX,
+        calloc((draft->previous == NULL ? 0 : certs_crl_len(draft->previous)) + OPTION_TIMES_MAX,
                sizeof(*draft->entries));
     if (draft->entries == NULL)
         return HSM_ERR_NOMEM;

@@ -6,7 +6,7 @@
 
 #include <certs/crl.h>
 
-#include "options.h"
+#include "arguments.h"
 
 extern const char crl_verify_more[]; /* what the help adds */
 extern const char crl_issue_more[];

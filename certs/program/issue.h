@@ -6,7 +6,7 @@
 
 #include <hsm/status.h>
 
-#include "options.h"
+#include "arguments.h"
 
 /* What the help of `issue` adds to its options. */
 extern const char issue_more[];

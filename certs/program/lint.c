@@ -172,8 +172,8 @@ lint_files(struct run *run, const struct arguments *arguments)
 
     if (run->json)
         printf("[");
-    for (size_t i = 0; i < arguments->operand_count; i++) {
-        enum hsm_status st = lint_file(run, arguments->operands[i]);
+    for (size_t i = 0; i < arguments->operands.count; i++) {
+        enum hsm_status st = lint_file(run, arguments->operands.all[i]);
 
         if (st != HSM_OK)
             result = st;

@@ -4,7 +4,7 @@
 #ifndef STI_CERT_LINT_H
 #define STI_CERT_LINT_H
 
-#include "options.h"
+#include "arguments.h"
 
 extern const char lint_more[]; /* what its help adds */
 

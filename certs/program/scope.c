@@ -13,7 +13,7 @@
 
 #include "common.h"
 
-#define ENTRIES_MAX (3 * OPTION_NAMES_MAX)
+#define ENTRIES_MAX (3 * OPTION_TIMES_MAX)
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 
@@ -146,9 +146,9 @@ tnauthlist(const struct arguments *arguments)
 
 /* --permit CLAIM=VALUE, those of the same claim together. */
 struct permitted {
-    struct certs_permitted_values lists[OPTION_NAMES_MAX + 1];
-    const char *values[OPTION_NAMES_MAX][OPTION_NAMES_MAX + 1];
-    char claims[OPTION_NAMES_MAX][64];
+    struct certs_permitted_values lists[OPTION_TIMES_MAX + 1];
+    const char *values[OPTION_TIMES_MAX][OPTION_TIMES_MAX + 1];
+    char claims[OPTION_TIMES_MAX][64];
 };
 
 static enum hsm_status

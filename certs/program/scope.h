@@ -9,7 +9,7 @@
 #include <certs/tnauthlist.h>
 #include <hsm/status.h>
 
-#include "options.h"
+#include "arguments.h"
 
 /* The options of the two below, for the tables of commands. */
 #define LIST_OPTIONS        "spc number range tnauthlist"

@@ -7,11 +7,11 @@
 #include <hsm/defer.h>
 #include <hsm/process.h>
 
+#include "arguments.h"
 #include "common.h"
 #include "crl.h"
 #include "issue.h"
 #include "lint.h"
-#include "options.h"
 #include "scope.h"
 #include "verify.h"
 
@@ -25,7 +25,7 @@ show(const struct arguments *arguments)
     enum hsm_status st = time_of(arguments, &now);
 
     if (st == HSM_OK)
-        st = certs_chain_read(arguments->operand, &chain);
+        st = certs_chain_read(arguments->operands.first, &chain);
     return st == HSM_OK ? certs_chain_show(chain, now, stdout) : st;
 }
 
@@ -68,6 +68,15 @@ static const struct command commands[] = {
      NULL, "issue the STI-PA's CRL with a token key", crl_issue_more, crl_issue},
 };
 
+static const struct option_table table = {
+    .program = "sti-cert",
+    .rows = argument_rows,
+    .commands = commands,
+    .command_count = sizeof(commands) / sizeof(commands[0]),
+    .arguments_size = sizeof(struct arguments),
+    .operands_offset = offsetof(struct arguments, operands),
+};
+
 int
 main(int argc, char **argv)
 {
@@ -75,5 +84,5 @@ main(int argc, char **argv)
 
     if (st != HSM_OK)
         return hsm_status_exit(st);
-    return options_main(commands, sizeof(commands) / sizeof(commands[0]), argc, argv);
+    return options_main(&table, argc, argv);
 }

@@ -195,7 +195,7 @@ verify_chain(const struct arguments *arguments, const struct certs_chain *chain,
         return print_good(arguments, path);
     if (arguments->json != NULL && why.text[0] != '\0')
         print_refused(&why);
-    return tell(st, arguments->operand, &why);
+    return tell(st, arguments->operands.first, &why);
 }
 
 static enum hsm_status
@@ -205,7 +205,7 @@ read_and_verify(const struct arguments *arguments, struct certs_path_policy *pol
     DEFER(certs_chain_free) struct certs_chain *anchors = NULL;
     DEFER(certs_chain_free) struct certs_chain *intermediates = NULL;
     DEFER(certs_crl_free) struct certs_crl *crl = NULL;
-    enum hsm_status st = certs_chain_read(arguments->operand, &chain);
+    enum hsm_status st = certs_chain_read(arguments->operands.first, &chain);
 
     if (st == HSM_OK)
         st = certs_chain_read(arguments->anchors, &anchors);

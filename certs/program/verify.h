@@ -4,7 +4,7 @@
 #ifndef STI_CERT_VERIFY_H
 #define STI_CERT_VERIFY_H
 
-#include "options.h"
+#include "arguments.h"
 
 extern const char verify_more[]; /* what its help adds */
 

@@ -33,8 +33,8 @@ DEFINE_DEFER(json_t, json_decref)
 static enum hsm_status
 check_arguments(const struct arguments *arguments)
 {
-    if (arguments->all_tokens.count == 0 && arguments->all_files.count == 0 &&
-        arguments->all_processes.count == 0)
+    if (arguments->tokens[0] == NULL && arguments->files[0] == NULL &&
+        arguments->processes[0] == NULL)
         return options_refuse("nothing to audit: --token, --files or --process");
     if (arguments->report != NULL && arguments->key == NULL)
         return options_refuse("--report is signed: name the audit key with --key");
@@ -94,10 +94,10 @@ audit_tokens(const struct arguments *arguments, struct hsm_audit *audit)
 {
     enum hsm_status st = HSM_OK;
 
-    for (size_t i = 0; st == HSM_OK && i < arguments->all_tokens.count; i++) {
+    for (size_t i = 0; st == HSM_OK && arguments->tokens[i] != NULL; i++) {
         DEFER(hsm_token_close) struct hsm_token *token = NULL;
 
-        st = open_token(arguments, arguments->all_tokens.items[i], NULL, &token);
+        st = open_token(arguments, arguments->tokens[i], NULL, &token);
         if (st == HSM_OK)
             st = agree(arguments, token);
         if (st == HSM_OK)
@@ -114,15 +114,15 @@ audit_machine(const struct arguments *arguments, struct hsm_audit *audit)
 
     if (arguments->secret_source != NULL)
         st = hsm_secret_from(arguments->secret_source, "scalars: ", &scalars);
-    for (size_t i = 0; st == HSM_OK && i < arguments->all_processes.count; i++) {
+    for (size_t i = 0; st == HSM_OK && arguments->processes[i] != NULL; i++) {
         pid_t pid = 0;
 
-        st = read_pid(arguments->all_processes.items[i], &pid);
+        st = read_pid(arguments->processes[i], &pid);
         if (st == HSM_OK)
             st = hsm_audit_process(audit, pid, scalars);
     }
-    for (size_t i = 0; st == HSM_OK && i < arguments->all_files.count; i++)
-        st = hsm_audit_files(audit, arguments->all_files.items[i], scalars);
+    for (size_t i = 0; st == HSM_OK && arguments->files[i] != NULL; i++)
+        st = hsm_audit_files(audit, arguments->files[i], scalars);
     return st;
 }
 
@@ -131,8 +131,8 @@ take_known(const struct arguments *arguments, struct hsm_audit *audit)
 {
     enum hsm_status st = HSM_OK;
 
-    for (size_t i = 0; st == HSM_OK && i < arguments->all_certificates.count; i++)
-        st = hsm_audit_certificates(audit, arguments->all_certificates.items[i]);
+    for (size_t i = 0; st == HSM_OK && arguments->certificates[i] != NULL; i++)
+        st = hsm_audit_certificates(audit, arguments->certificates[i]);
     if (st == HSM_OK && arguments->attestation != NULL)
         st = hsm_audit_attestations(audit, arguments->attestation, arguments->attestation_root);
     return st;
@@ -289,15 +289,13 @@ read_report(const struct arguments *arguments, json_t **out)
     size_t len = 0;
     enum hsm_status st;
 
-    if (arguments->operand == NULL)
-        return options_refuse("which report?");
     if (read_signer(arguments->signer, &trusted) != HSM_OK ||
-        hsm_file_read(arguments->operand, HSM_AUDIT_REPORT_MAX, &jws, &len) != HSM_OK)
+        hsm_file_read(arguments->operands.first, HSM_AUDIT_REPORT_MAX, &jws, &len) != HSM_OK)
         return HSM_ERR_USAGE;
     st = hsm_audit_verify((const char *)jws, len, trusted, out, &why);
     free(jws);
     if (st != HSM_OK)
-        hsm_log(HSM_LOG_ERROR, "%s: %s", arguments->operand, why.text);
+        hsm_log(HSM_LOG_ERROR, "%s: %s", arguments->operands.first, why.text);
     return st;
 }
 

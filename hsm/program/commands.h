@@ -4,7 +4,7 @@
 #ifndef STI_HSM_COMMANDS_H
 #define STI_HSM_COMMANDS_H
 
-#include "options.h"
+#include "arguments.h"
 
 enum hsm_status bench_run(const struct arguments *arguments);
 

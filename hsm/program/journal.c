@@ -71,15 +71,13 @@ read_public_key(const char *path, EVP_PKEY **out)
 static enum hsm_status
 number_of(const char *text, const char *option, uint64_t *out)
 {
-    char refusal[64];
     char *end = NULL;
 
     if (text[0] >= '0' && text[0] <= '9')
         *out = strtoull(text, &end, 10);
     if (end != NULL && *end == '\0')
         return HSM_OK;
-    snprintf(refusal, sizeof(refusal), "--%s is a number", option);
-    return options_refuse(refusal);
+    return options_refuse("--%s is a number", option);
 }
 
 /* Checkpoints one after another; texts are owned. */

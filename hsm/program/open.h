@@ -7,7 +7,7 @@
 #include <hsm/key.h>
 #include <hsm/token.h>
 
-#include "options.h"
+#include "arguments.h"
 
 /** --module, else $STI_MODULE; NULL where the URI itself says it. */
 const char *open_module(const struct arguments *arguments, const char *uri);

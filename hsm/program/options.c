@@ -1,146 +1,81 @@
-/* options.c - the command line of sti-hsm, by tables. */
+/* options.c - a command line by tables. */
 #include "options.h"
 
 #include <getopt.h>
-#include <stdbool.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <hsm/log.h>
 
-#define PROGRAM "sti-hsm"
-
-struct option_row {
-    const char *name;
-    const char *value; /* what the help calls it; NULL: takes none */
-    size_t offset; /* in struct arguments */
-    const char *help;
-};
-
-#define AT(member) offsetof(struct arguments, member)
-
-static const struct option_row rows[] = {
-    {"module", "PATH", AT(module), "PKCS#11 module; else the URI's module-path, else $STI_MODULE"},
-    {"token", "URI", AT(token), "the token, such as pkcs11:token=sti-ca"},
-    {"key", "URI", AT(key), "the key, such as \"pkcs11:token=sti-ca;object=root\""},
-    {"label", "LABEL", AT(label), "the name of what is made"},
-    {"so-pin-source", "SOURCE", AT(so_pin_source), "PIN of the security officer; else asked for"},
-    {"pin-source", "SOURCE", AT(pin_source),
-     "PIN of the user: file:PATH, fd:N, credential:NAME or prompt;\n"
-     "                          else the URI's pin-source, else asked for"},
-    {"quirks", "WORDS", AT(quirks),
-     "what the module needs done differently (docs/HSM.md); else what is known"},
-    {"journal", "DIR", AT(journal),
-     "where uses of keys are written; else $STI_JOURNAL, else nowhere"},
-    {"dir", "DIR", AT(dir), "of the journal; else $STI_JOURNAL"},
-    {"file", "NAME", AT(file), "one of its files; index for what became of them"},
-    {"record", "N", AT(record), "its number in its file"},
-    {"public-key", "PEM", AT(public_key),
-     "the journal's key, kept elsewhere; else what lies in the journal itself"},
-    {"checkpoint", "FILE", AT(checkpoint),
-     "checkpoints that were kept elsewhere, one after another"},
-    {"check", "FILE", AT(check), "a proof to be checked, with --public-key; needs no journal"},
-    {"kind", "KIND", AT(kind), "only these: certificate, passport, crl ..."},
-    {"who", "NAME", AT(who), "only what was asked for by NAME"},
-    {"signed-digest", "HEX", AT(digest_of), "only what has this SHA-256"},
-    {"token-count", "N", AT(token_count), "signatures that the token itself has counted"},
-    {"counted-before", "N", AT(counted_before),
-     "what its counter was when the journal was begun; 0"},
-    {"in", "FILE", AT(in), "what to sign; - is standard input, and the default"},
-    {"digest", "HEX", AT(digest), "a SHA-256 digest to sign, instead of --in"},
-    {"out", "FORM", AT(out), "R || S as base64url (default), hex or raw; or der"},
-    {"yes", NULL, AT(yes), "do not ask"},
-    {"route", "ROUTE", AT(route), "libp11 (default) or direct"},
-    {"sessions", "N", AT(sessions), "the most to try; 32"},
-    {"seconds", "S", AT(seconds), "for each measurement; 1"},
-    {"json", NULL, AT(json), "print JSON instead of a table"},
-    {"report", "PREFIX", AT(report),
-     "write PREFIX.jws (signed), .json, .txt and .html; else text on standard output"},
-    {"attempt", NULL, AT(attempt), "try to take every private key; says first what it will do"},
-    {"certificates", "PATH", AT(certificate),
-     "certificates that are not on the token: a file or a directory; may be given again"},
-    {"uncertified", "LABELS", AT(uncertified),
-     "keys that need no certificate, between commas, such as acme-account"},
-    {"attestation", "FILE", AT(attestation), "the vendor's attestation certificates, PEM"},
-    {"attestation-root", "FILE", AT(attestation_root), "the vendor's root certificates, PEM"},
-    {"files", "PATH", AT(files),
-     "search a file or a directory for private keys; may be given again"},
-    {"process", "PID", AT(process),
-     "search the memory of a process and its children; may be given again"},
-    {"secret-source", "SOURCE", AT(secret_source),
-     "scalars of test keys to search for: one line of hex, as --pin-source"},
-    {"nonce", "TEXT", AT(nonce), "the auditor's, for the report"},
-    {"signer", "FILE", AT(signer), "the audit key's public half or certificate, PEM"},
-    {"html", NULL, AT(html), "print HTML instead of text"},
-    {"log-format", "FORM", AT(log_format), "text (default) or json, on standard error"},
-    {"log-level", "LEVEL", AT(log_level), "error, warning, info (default) or debug"},
-};
-
-/* Options that may be given again, and where all of them are kept; of others the last one counts.
- */
-static const struct {
-    const char *name;
-    size_t offset;
-} repeated[] = {
-    {"token", AT(all_tokens)},
-    {"certificates", AT(all_certificates)},
-    {"files", AT(all_files)},
-    {"process", AT(all_processes)},
-};
-
-#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
-
-/* What getopt_long() gives beside the index of a row. */
+/* What getopt_long() gives, which has '?' for what it does not know. */
 enum {
-    OPTION_HELP = ROW_COUNT,
+    OPTION_HELP = 256,
     OPTION_VERSION,
-    OPTION_COUNT,
+    OPTION_ROW, /* of the first row; then those of the others */
 };
+
+static const struct option_table *table; /* of this program */
 
 enum hsm_status
-options_refuse(const char *why)
+options_refuse(const char *format, ...)
 {
-    fprintf(stderr, PROGRAM ": %s\n", why);
+    va_list args;
+
+    fprintf(stderr, "%s: ", table->program);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
     return HSM_ERR_USAGE;
 }
 
-/* True if `options` has the word; *needed if the word ends in "!". */
+/* ---- what a command takes ---- */
+
+/* True if it has the option; *needed if its word ends in "!". */
 static bool
-takes(const char *options, const char *name, bool *needed)
+takes(const struct command *command, const char *name, bool *needed)
 {
     size_t len = strlen(name);
+    const char *options = command->options;
 
     *needed = false;
     while (*options != '\0') {
         size_t word = strcspn(options, " ");
-        bool marked = word > 0 && options[word - 1] == '!';
 
-        if (word - (marked ? 1 : 0) == len && strncmp(options, name, len) == 0) {
-            *needed = marked;
+        if (strncmp(options, name, len) == 0 && (word == len || options[len] == '!')) {
+            *needed = word != len;
             return true;
         }
         options += word;
         options += strspn(options, " ");
     }
-    return false;
+    return strncmp(name, "log-", 4) == 0;
+}
+
+bool
+options_take(const struct command *command, const char *name)
+{
+    bool needed;
+
+    return takes(command, name, &needed);
 }
 
 static bool
-is_for_all(const struct option_row *row)
+takes_several(const struct command *command)
 {
-    return strncmp(row->name, "log-", 4) == 0;
+    const char *dots = strstr(command->operand, "...");
+
+    return dots != NULL && dots[3] == '\0';
 }
 
-static void
-print_command(const struct command *command)
-{
-    char name[64];
+/* ---- help ---- */
 
-    snprintf(name, sizeof(name), "%s%s%s%s%s", command->group, command->verb != NULL ? " " : "",
-             command->verb != NULL ? command->verb : "", command->operand != NULL ? " " : "",
-             command->operand != NULL ? command->operand : "");
-    printf("  %-22s  %s\n", name, command->summary);
+static void
+print_line(const char *left, const char *help)
+{
+    printf("  %-22s  %s\n", left, help);
 }
 
 static void
@@ -150,62 +85,83 @@ print_option(const char *name, const char *value, const char *help)
 
     snprintf(left, sizeof(left), "--%s%s%s", name, value != NULL ? " " : "",
              value != NULL ? value : "");
-    printf("  %-22s  %s\n", left, help);
+    print_line(left, help);
+}
+
+/* True if the command's first word is that; NULL: any. */
+static bool
+is_of_group(const struct command *command, const char *group)
+{
+    size_t len = group != NULL ? strlen(group) : 0;
+
+    return group == NULL || (strncmp(command->name, group, len) == 0 &&
+                             (command->name[len] == ' ' || command->name[len] == '\0'));
 }
 
 /* The commands of a group, or all of them for NULL. */
 static void
-help_of_group(const struct command *commands, size_t count, const char *group)
+print_commands(const char *group)
 {
-    printf("usage: " PROGRAM " %s COMMAND [OPTION...]\n\n", group != NULL ? group : "[GROUP]");
-    for (size_t i = 0; i < count; i++) {
-        if (group == NULL || strcmp(commands[i].group, group) == 0)
-            print_command(&commands[i]);
+    printf("usage: %s %s%sCOMMAND [OPTION...]\n\n", table->program, group != NULL ? group : "",
+           group != NULL ? " " : "");
+    for (size_t i = 0; i < table->command_count; i++) {
+        const struct command *command = &table->commands[i];
+        char left[64];
+
+        snprintf(left, sizeof(left), "%s%s%s", command->name, command->operand != NULL ? " " : "",
+                 command->operand != NULL ? command->operand : "");
+        if (is_of_group(command, group))
+            print_line(left, command->summary);
     }
     printf(
         "\nEach takes --help. A private key never leaves its token; PINs are never arguments.\n");
 }
 
 static void
-help_of_command(const struct command *command)
+print_command(const struct command *command)
 {
     bool needed;
 
-    printf("usage: " PROGRAM " %s%s%s [OPTION...]%s%s%s\n\n%s\n\n", command->group,
-           command->verb != NULL ? " " : "", command->verb != NULL ? command->verb : "",
-           command->operand != NULL ? " [" : "", command->operand != NULL ? command->operand : "",
-           command->operand != NULL ? "]" : "", command->summary);
-    for (size_t i = 0; i < ROW_COUNT; i++) {
-        if (is_for_all(&rows[i]) || takes(command->options, rows[i].name, &needed))
-            print_option(rows[i].name, rows[i].value, rows[i].help);
-    }
+    printf("usage: %s %s", table->program, command->name);
+    for (size_t i = 0; table->rows[i].name != NULL; i++)
+        if (takes(command, table->rows[i].name, &needed) && needed)
+            printf(" --%s %s", table->rows[i].name, table->rows[i].value);
+    printf(" [OPTION...]%s%s\n\n%s\n\n", command->operand != NULL ? " " : "",
+           command->operand != NULL ? command->operand : "", command->summary);
+    for (size_t i = 0; table->rows[i].name != NULL; i++)
+        if (options_take(command, table->rows[i].name))
+            print_option(table->rows[i].name, table->rows[i].value, table->rows[i].help);
     print_option("help", NULL, "this text");
     print_option("version", NULL, "the version");
+    if (command->more != NULL)
+        printf("\n%s", command->more);
 }
 
 static void
 print_version(void)
 {
-    printf(PROGRAM " " STI_VERSION "\n");
+    printf("%s %s\n", table->program, STI_VERSION);
 }
 
-/* The rows that the command takes, as getopt_long() wants them; returns how many. */
-static size_t
+/* ---- reading ---- */
+
+/* The rows that the command takes, as getopt_long() wants them. */
+static void
 long_options(const struct command *command, struct option *out)
 {
     size_t n = 0;
-    bool needed;
 
-    for (size_t i = 0; i < ROW_COUNT; i++) {
-        if (is_for_all(&rows[i]) || takes(command->options, rows[i].name, &needed))
-            out[n++] = (struct option){rows[i].name,
-                                       rows[i].value != NULL ? required_argument : no_argument,
-                                       NULL, (int)i};
+    for (size_t i = 0; i < OPTION_ROWS_MAX && table->rows[i].name != NULL; i++) {
+        const struct option_row *row = &table->rows[i];
+
+        if (options_take(command, row->name))
+            out[n++] =
+                (struct option){row->name, row->value != NULL ? required_argument : no_argument,
+                                NULL, OPTION_ROW + (int)i};
     }
     out[n++] = (struct option){"help", no_argument, NULL, OPTION_HELP};
     out[n++] = (struct option){"version", no_argument, NULL, OPTION_VERSION};
     out[n] = (struct option){NULL, 0, NULL, 0};
-    return n;
 }
 
 static const char **
@@ -215,30 +171,35 @@ member(struct arguments *arguments, const struct option_row *row)
 }
 
 static enum hsm_status
-check_needed(const struct command *command, struct arguments *arguments)
+store(struct arguments *arguments, const struct option_row *row, const char *value)
 {
-    char why[64];
-    bool needed;
+    const char **at = member(arguments, row);
+    size_t n = 0;
 
-    for (size_t i = 0; i < ROW_COUNT; i++) {
-        if (takes(command->options, rows[i].name, &needed) && needed &&
-            *member(arguments, &rows[i]) == NULL) {
-            snprintf(why, sizeof(why), "--%s is needed", rows[i].name);
-            return options_refuse(why);
-        }
+    if (!row->is_list) {
+        if (*at != NULL)
+            return options_refuse("--%s is there twice", row->name);
+        *at = value;
+        return HSM_OK;
     }
+    while (at[n] != NULL)
+        n++;
+    if (n == OPTION_TIMES_MAX)
+        return options_refuse("more than %d times --%s", OPTION_TIMES_MAX, row->name);
+    at[n] = value;
     return HSM_OK;
 }
 
-/* What is behind the options. */
 static enum hsm_status
-take_operand(const struct command *command, int argc, char **argv, struct arguments *out)
+check_needed(const struct command *command, struct arguments *arguments)
 {
-    if (optind < argc && command->operand != NULL)
-        out->operand = argv[optind++];
-    if (optind < argc)
-        return options_refuse("too many arguments");
-    return check_needed(command, out);
+    bool needed;
+
+    for (size_t i = 0; table->rows[i].name != NULL; i++)
+        if (takes(command, table->rows[i].name, &needed) && needed &&
+            *member(arguments, &table->rows[i]) == NULL)
+            return options_refuse("%s: --%s is needed", command->name, table->rows[i].name);
+    return HSM_OK;
 }
 
 /* getopt_long() takes "--pin" for "--pin-source", and what was typed behind it for a source that
@@ -252,18 +213,21 @@ is_spelled_out(char *const *argv, const char *name)
 }
 
 static enum hsm_status
-keep_all(struct arguments *arguments, const char *name)
+take_operands(const struct command *command, int argc, char **argv, struct arguments *arguments)
 {
-    for (size_t i = 0; i < sizeof(repeated) / sizeof(repeated[0]); i++) {
-        struct words *all = (struct words *)((char *)arguments + repeated[i].offset);
+    struct operands *out = (struct operands *)((char *)arguments + table->operands_offset);
 
-        if (strcmp(repeated[i].name, name) != 0)
-            continue;
-        if (all->count >= WORDS_MAX)
-            return options_refuse("an option is given too often");
-        all->items[all->count++] = optarg;
+    if (optind < argc && command->operand != NULL) {
+        out->first = argv[optind];
+        out->all = argv + optind;
+        out->count = takes_several(command) ? (size_t)(argc - optind) : 1;
+        optind += (int)out->count;
     }
-    return HSM_OK;
+    if (optind < argc)
+        return options_refuse("%s: too many arguments", command->name);
+    if (command->operand != NULL && command->operand[0] != '[' && out->count == 0)
+        return options_refuse("%s: %s is needed", command->name, command->operand);
+    return check_needed(command, arguments);
 }
 
 /* *done: the option was answered, nothing is to be run. */
@@ -271,62 +235,81 @@ static enum hsm_status
 read_options(const struct command *command, int argc, char **argv, struct arguments *out,
              bool *done)
 {
-    struct option table[OPTION_COUNT + 1];
+    struct option options[OPTION_ROWS_MAX + 3];
     int chosen;
 
-    (void)long_options(command, table);
-    optind = command->verb != NULL ? 3 : 2;
-    while ((chosen = getopt_long(argc, argv, "", table, NULL)) != -1) {
+    long_options(command, options);
+    while ((chosen = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        const struct option_row *row;
+
         *done = chosen == OPTION_HELP || chosen == OPTION_VERSION;
         if (chosen == OPTION_HELP)
-            help_of_command(command);
+            print_command(command);
         else if (chosen == OPTION_VERSION)
             print_version();
         if (*done)
             return HSM_OK;
-        if (chosen < 0 || (size_t)chosen >= ROW_COUNT)
+        if (chosen < OPTION_ROW)
             return HSM_ERR_USAGE; /* getopt_long() said why */
-        if (!is_spelled_out(argv, rows[chosen].name))
+        row = &table->rows[chosen - OPTION_ROW];
+        if (!is_spelled_out(argv, row->name))
             return options_refuse("an option is cut short");
-        *member(out, &rows[chosen]) = optarg != NULL ? optarg : "";
-        if (keep_all(out, rows[chosen].name) != HSM_OK)
+        if (store(out, row, optarg != NULL ? optarg : "") != HSM_OK)
             return HSM_ERR_USAGE;
     }
-    return take_operand(command, argc, argv, out);
+    return take_operands(command, argc, argv, out);
+}
+
+/* ---- running ---- */
+
+/* What an option that is for all commands said; NULL: nothing. */
+static const char *
+said(struct arguments *arguments, const char *name)
+{
+    for (size_t i = 0; table->rows[i].name != NULL; i++)
+        if (strcmp(table->rows[i].name, name) == 0)
+            return *member(arguments, &table->rows[i]);
+    return NULL;
 }
 
 static enum hsm_status
-open_log(const struct arguments *arguments)
+open_log(struct arguments *arguments)
 {
-    struct hsm_log_config log = {PROGRAM, HSM_LOG_TEXT, HSM_LOG_INFO};
+    struct hsm_log_config log = {table->program, HSM_LOG_TEXT, HSM_LOG_INFO};
+    const char *format = said(arguments, "log-format");
+    const char *level = said(arguments, "log-level");
 
-    if (arguments->log_format != NULL &&
-        hsm_log_format_parse(arguments->log_format, &log.format) != HSM_OK)
+    if (format != NULL && hsm_log_format_parse(format, &log.format) != HSM_OK)
         return options_refuse("--log-format is text or json");
-    if (arguments->log_level != NULL &&
-        hsm_log_level_parse(arguments->log_level, &log.level) != HSM_OK)
+    if (level != NULL && hsm_log_level_parse(level, &log.level) != HSM_OK)
         return options_refuse("--log-level is error, warning, info or debug");
     hsm_log_open(&log);
     return HSM_OK;
 }
 
+static enum hsm_status
+read_and_run(const struct command *command, int argc, char **argv, struct arguments *arguments)
+{
+    bool done = false;
+    enum hsm_status st = read_options(command, argc, argv, arguments, &done);
+
+    if (st != HSM_OK || done)
+        return st;
+    if (table->complete != NULL)
+        table->complete(command, arguments);
+    st = open_log(arguments);
+    return st == HSM_OK ? command->run(arguments) : st;
+}
+
 static int
 run_command(const struct command *command, int argc, char **argv)
 {
-    struct arguments arguments;
-    bool done = false;
-    bool needed;
-    enum hsm_status st;
+    struct arguments *arguments = calloc(1, table->arguments_size);
+    enum hsm_status st = HSM_ERR_NOMEM;
 
-    memset(&arguments, 0, sizeof(arguments));
-    st = read_options(command, argc, argv, &arguments, &done);
-    if (st != HSM_OK || done)
-        return hsm_status_exit(st);
-    if (takes(command->options, "journal", &needed) && arguments.journal == NULL)
-        arguments.journal = getenv("STI_JOURNAL");
-    st = open_log(&arguments);
-    if (st == HSM_OK)
-        st = command->run(&arguments);
+    if (arguments != NULL)
+        st = read_and_run(command, argc, argv, arguments);
+    free(arguments);
     if (fflush(stdout) != 0 || ferror(stdout) != 0) {
         hsm_log(HSM_LOG_ERROR, "cannot write to standard output");
         st = st == HSM_OK ? HSM_ERR_IO : st;
@@ -334,48 +317,63 @@ run_command(const struct command *command, int argc, char **argv)
     return hsm_status_exit(st);
 }
 
-static bool
-is_option(const char *word, const char *name)
+/* How many words of the command line are this command's name; 0: another one's. */
+static int
+words_of(const struct command *command, int argc, char **argv)
 {
-    return word != NULL && strncmp(word, "--", 2) == 0 && strcmp(word + 2, name) == 0;
+    const char *second = strchr(command->name, ' ');
+
+    if (argc < 2 || !is_of_group(command, argv[1]))
+        return 0;
+    if (second == NULL)
+        return 1;
+    return argc > 2 && strcmp(argv[2], second + 1) == 0 ? 2 : 0;
 }
 
 static bool
-is_group(const struct command *commands, size_t count, const char *word)
+is_group(const char *word)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(commands[i].group, word) == 0)
+    for (size_t i = 0; i < table->command_count; i++)
+        if (is_of_group(&table->commands[i], word))
             return true;
-    }
     return false;
 }
 
-/* `sti-hsm`, `sti-hsm --help`, `sti-hsm key --help` and what is no command. */
+/* `sti-hsm --help`, `sti-hsm key --help`, and what is no command. */
 static int
-without_command(const struct command *commands, size_t count, char **argv)
+without_command(char **argv)
 {
-    const char *group = argv[1] != NULL && is_group(commands, count, argv[1]) ? argv[1] : NULL;
+    const char *group = argv[1] != NULL && is_group(argv[1]) ? argv[1] : NULL;
     const char *next = group != NULL ? argv[2] : argv[1];
 
-    if (is_option(next, "help")) {
-        help_of_group(commands, count, group);
+    if (next != NULL && strcmp(next, "--help") == 0) {
+        print_commands(group);
         return 0;
     }
-    if (is_option(next, "version")) {
+    if (next != NULL && strcmp(next, "--version") == 0) {
         print_version();
         return 0;
     }
-    return hsm_status_exit(options_refuse("no such command; see " PROGRAM " --help"));
+    return hsm_status_exit(options_refuse("no such command; see %s --help", table->program));
 }
 
 int
-options_main(const struct command *commands, size_t count, int argc, char **argv)
+options_main(const struct option_table *program_table, int argc, char **argv)
 {
-    for (size_t i = 0; i < count && argc > 1; i++) {
-        if (strcmp(commands[i].group, argv[1]) != 0)
-            continue;
-        if (commands[i].verb == NULL || (argc > 2 && strcmp(commands[i].verb, argv[2]) == 0))
-            return run_command(&commands[i], argc, argv);
+    const struct command *found = NULL;
+    int most = 0;
+
+    table = program_table;
+    for (size_t i = 0; i < table->command_count; i++) { /* "audit show" is not "audit" */
+        int words = words_of(&table->commands[i], argc, argv);
+
+        if (words > most) {
+            most = words;
+            found = &table->commands[i];
+        }
     }
-    return without_command(commands, count, argv);
+    if (found == NULL)
+        return without_command(argv);
+    argv[most] = argv[0]; /* what getopt_long() calls us */
+    return run_command(found, argc - most, argv + most);
 }

@@ -1,84 +1,67 @@
 /*
- * options.h - the command line of sti-hsm, by tables.
+ * options.h - the command line of sti-hsm and sti-cert, by tables:
+ * PROGRAM COMMAND [OPTION...] [OPERAND...].
  */
-#ifndef STI_HSM_OPTIONS_H
-#define STI_HSM_OPTIONS_H
+#ifndef STI_OPTIONS_H
+#define STI_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <hsm/status.h>
 
-#define WORDS_MAX 16 /* times that an option may be given; more: refused */
+#define OPTION_TIMES_MAX 32 /* times that a list's option may be said; more: refused */
+#define OPTION_ROWS_MAX  96
 
-/* An option that may be given several times. */
-struct words {
-    const char *items[WORDS_MAX];
+/* What the command line said: the program's own. Its members of options are const char *, or for a
+ * list const char *[OPTION_TIMES_MAX + 1]; borrowed from argv, NULL where it said nothing. */
+struct arguments;
+
+struct option_row {
+    const char *name;
+    const char *value; /* what the help calls it; NULL: takes none */
+    size_t offset; /* in struct arguments */
+    bool is_list; /* may be said several times */
+    const char *help;
+};
+
+#define AT(member)   offsetof(struct arguments, member), false
+#define LIST(member) offsetof(struct arguments, member), true
+
+/* What is behind the options; a member of struct arguments. */
+struct operands {
+    const char *first; /* NULL: none */
+    char *const *all;
     size_t count;
 };
 
-/* What the command line said; borrowed from argv, NULL where it said nothing. */
-struct arguments {
-    const char *module;
-    const char *token;
-    const char *key;
-    const char *label;
-    const char *pin_source;
-    const char *journal;
-    const char *dir;
-    const char *file;
-    const char *record;
-    const char *digest_of;
-    const char *who;
-    const char *kind;
-    const char *public_key;
-    const char *checkpoint;
-    const char *check;
-    const char *token_count;
-    const char *counted_before;
-    const char *so_pin_source;
-    const char *in;
-    const char *digest;
-    const char *out;
-    const char *yes;
-    const char *route;
-    const char *sessions;
-    const char *quirks;
-    const char *seconds;
-    const char *json;
-    const char *log_format;
-    const char *log_level;
-    const char *attempt;
-    const char *attestation;
-    const char *attestation_root;
-    const char *html;
-    const char *nonce;
-    const char *report;
-    const char *secret_source;
-    const char *signer;
-    const char *uncertified;
-    const char *certificate; /* of these, and of --token, the last one */
-    const char *files;
-    const char *process;
-    struct words all_tokens;
-    struct words all_certificates;
-    struct words all_files;
-    struct words all_processes;
-    const char *operand;
-};
-
 struct command {
-    const char *group;
-    const char *verb; /* NULL: the group is the command */
-    const char *options; /* names that it takes, between blanks; "label!" cannot be left out */
-    const char *operand; /* what the help calls it; NULL: takes none */
+    const char *name; /* one word, or two: "crl show" */
+    const char *options; /* the names it takes, between blanks; "key!" cannot be left out */
+    const char *operand; /* what the help calls it: "FILE" is needed, "[FILE]" is not, of "FILE..."
+                            there are one or more; NULL: takes none */
     const char *summary;
+    const char *more; /* what the help adds; or NULL */
     enum hsm_status (*run)(const struct arguments *arguments);
 };
 
-/** Find the command that argv names, read its options, run it; the exit status of the program. */
-int options_main(const struct command *commands, size_t count, int argc, char **argv);
+struct option_table {
+    const char *program;
+    const struct option_row *rows; /* up to one without a name, at most OPTION_ROWS_MAX;
+                                      "log-format" and "log-level" are for all commands */
+    const struct command *commands;
+    size_t command_count;
+    size_t arguments_size, operands_offset; /* of struct arguments */
+    void (*complete)(const struct command *command, struct arguments *arguments); /* or NULL */
+};
 
-/** Say on standard error what is wrong with the command line; HSM_ERR_USAGE. */
-enum hsm_status options_refuse(const char *why);
+/* Find the command, read its options, run it; returns the exit status of the program. */
+int options_main(const struct option_table *table, int argc, char **argv);
+
+/* Whether a command takes an option. */
+bool options_take(const struct command *command, const char *name);
+
+/* Say on standard error what is wrong with the command line; HSM_ERR_USAGE. */
+enum hsm_status options_refuse(const char *format, ...) HSM_PRINTF(1, 2);
 
 #endif

@@ -19,9 +19,9 @@
 #include <hsm/token.h>
 #include <hsm/use.h>
 
+#include "arguments.h"
 #include "commands.h"
 #include "open.h"
-#include "options.h"
 
 #define INPUT_MAX (16 * 1024 * 1024) /* octets that `sign` reads; larger: refused */
 
@@ -129,7 +129,8 @@ print_token(const struct hsm_token_info *info)
 static enum hsm_status
 token_show(const struct arguments *arguments)
 {
-    const char *uri = arguments->operand != NULL ? arguments->operand : arguments->token;
+    const char *uri =
+        arguments->operands.first != NULL ? arguments->operands.first : arguments->token;
     struct hsm_token_info *infos = NULL;
     size_t count = 0;
     enum hsm_status st = hsm_token_list(uri, open_module(arguments, uri), &infos, &count);
@@ -427,40 +428,53 @@ sign(const struct arguments *arguments)
 }
 
 static const struct command commands[] = {
-    {"token", "init", "module label! so-pin-source pin-source", NULL,
-     "initialise a fresh token with a label and two PINs", token_init},
-    {"token", "show", "module token", "URI", "what the tokens say of themselves; needs no PIN",
+    {"token init", "module label! so-pin-source pin-source", NULL,
+     "initialise a fresh token with a label and two PINs", NULL, token_init},
+    {"token show", "module token", "[URI]", "what the tokens say of themselves; needs no PIN", NULL,
      token_show},
-    {"key", "generate", "module token! pin-source quirks label! journal", NULL,
-     "a new P-256 key pair in the token, never extractable", key_generate},
-    {"key", "list", "module token! pin-source quirks", NULL,
-     "every private key on the token, and whether it can leave", key_list},
-    {"key", "show", "module token key! pin-source quirks", NULL, "one key and its public half",
+    {"key generate", "module token! pin-source quirks label! journal", NULL,
+     "a new P-256 key pair in the token, never extractable", NULL, key_generate},
+    {"key list", "module token! pin-source quirks", NULL,
+     "every private key on the token, and whether it can leave", NULL, key_list},
+    {"key show", "module token key! pin-source quirks", NULL, "one key and its public half", NULL,
      key_show},
-    {"key", "destroy", "module token key! pin-source quirks yes journal", NULL,
-     "destroy a key pair for good", key_destroy},
-    {"sign", NULL, "module token key! pin-source quirks in digest out journal", NULL,
-     "sign a file or a digest (ES256)", sign},
-    {"bench", NULL, "module token key! pin-source quirks route sessions seconds json journal", NULL,
-     "how fast the token signs with 1, 2, 4 ... sessions, and how many to use", bench_run},
-    {"doctor", NULL, "module token! pin-source quirks journal", NULL,
-     "check module, token, PIN, keys, clock and limits, and say what to mend", doctor_run},
-    {"journal", "show", "dir file kind who signed-digest json", NULL,
-     "what keys were used for, a line for each use", journal_show},
-    {"journal", "verify", "dir public-key checkpoint token-count counted-before json", NULL,
-     "is all there as it was written? names the first record that is not", journal_verify},
-    {"journal", "prove", "dir file record signed-digest checkpoint check public-key", NULL,
-     "prove that a record is in it, to who has a checkpoint; or check a proof", journal_prove},
-    {"journal", "export", "dir file json", NULL,
-     "the last checkpoints, to keep elsewhere; all of a file; or records as JSON", journal_export},
-    {"audit", "verify", "signer", "REPORT",
-     "check signature, schema and agreement of a signed report; needs no token", audit_verify},
-    {"audit", "show", "signer html json", "REPORT", "the same, and print it", audit_show},
-    {"audit", NULL,
+    {"key destroy", "module token key! pin-source quirks yes journal", NULL,
+     "destroy a key pair for good", NULL, key_destroy},
+    {"sign", "module token key! pin-source quirks in digest out journal", NULL,
+     "sign a file or a digest (ES256)", NULL, sign},
+    {"bench", "module token key! pin-source quirks route sessions seconds json journal", NULL,
+     "how fast the token signs with 1, 2, 4 ... sessions, and how many to use", NULL, bench_run},
+    {"doctor", "module token! pin-source quirks journal", NULL,
+     "check module, token, PIN, keys, clock and limits, and say what to mend", NULL, doctor_run},
+    {"journal show", "dir file kind who signed-digest json", NULL,
+     "what keys were used for, a line for each use", NULL, journal_show},
+    {"journal verify", "dir public-key checkpoint token-count counted-before json", NULL,
+     "is all there as it was written? names the first record that is not", NULL, journal_verify},
+    {"journal prove", "dir file record signed-digest checkpoint check public-key", NULL,
+     "prove that a record is in it, to who has a checkpoint; or check a proof", NULL,
+     journal_prove},
+    {"journal export", "dir file json", NULL,
+     "the last checkpoints, to keep elsewhere; all of a file; or records as JSON", NULL,
+     journal_export},
+    {"audit verify", "signer", "REPORT",
+     "check signature, schema and agreement of a signed report; needs no token", NULL,
+     audit_verify},
+    {"audit show", "signer html json", "REPORT", "the same, and print it", NULL, audit_show},
+    {"audit",
      "module token key pin-source quirks certificates uncertified attempt yes attestation "
      "attestation-root "
      "files process secret-source nonce report json html",
-     NULL, "evidence that no private key can leave its token; --key signs it", audit_run},
+     NULL, "evidence that no private key can leave its token; --key signs it", NULL, audit_run},
+};
+
+static const struct option_table table = {
+    .program = "sti-hsm",
+    .rows = argument_rows,
+    .commands = commands,
+    .command_count = sizeof(commands) / sizeof(commands[0]),
+    .arguments_size = sizeof(struct arguments),
+    .operands_offset = offsetof(struct arguments, operands),
+    .complete = arguments_complete,
 };
 
 int
@@ -470,5 +484,5 @@ main(int argc, char **argv)
 
     if (st != HSM_OK)
         return hsm_status_exit(st);
-    return options_main(commands, sizeof(commands) / sizeof(commands[0]), argc, argv);
+    return options_main(&table, argc, argv);
 }

@@ -79,6 +79,7 @@ static const char *const migrations[] = {
     " last INTEGER NOT NULL,"
     " count INTEGER NOT NULL,"
     " PRIMARY KEY (spc, matter));",
+    "CREATE INDEX credential_changed ON credential (state, changed_at);",
     NULL,
 };
 
@@ -340,18 +341,12 @@ query_list(struct sks_catalogue *catalogue, const char *spc, enum sks_state firs
                             spc, (int64_t)first, (int64_t)last);
 }
 
-enum hsm_status
-sks_catalogue_list_in(struct sks_catalogue *catalogue, const char *spc, enum sks_state first,
-                      enum sks_state last, struct sks_credential **out, size_t *count)
+static enum hsm_status
+list_from_rows(struct acme_rows *rows, struct sks_credential **out, size_t *count)
 {
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    struct sks_credential *list;
+    struct sks_credential *list = calloc(acme_rows_count(rows) + 1, sizeof(*list));
     size_t n = 0;
-    enum hsm_status st = query_list(catalogue, spc, first, last, &rows);
 
-    if (st != HSM_OK)
-        return st;
-    list = calloc(acme_rows_count(rows) + 1, sizeof(*list));
     if (list == NULL)
         return HSM_ERR_NOMEM;
     while (acme_rows_next(rows))
@@ -362,6 +357,64 @@ sks_catalogue_list_in(struct sks_catalogue *catalogue, const char *spc, enum sks
     *out = list;
     *count = n;
     return HSM_OK;
+}
+
+enum hsm_status
+sks_catalogue_list_in(struct sks_catalogue *catalogue, const char *spc, enum sks_state first,
+                      enum sks_state last, struct sks_credential **out, size_t *count)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = query_list(catalogue, spc, first, last, &rows);
+
+    return st == HSM_OK ? list_from_rows(rows, out, count) : st;
+}
+
+enum hsm_status
+sks_catalogue_list_destroyed(struct sks_catalogue *catalogue, const char *spc, time_t since,
+                             time_t now, struct sks_credential **out, size_t *count)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(catalogue->store, &rows,
+                         COLUMNS " WHERE state = ?1 AND changed_at <= ?2 AND not_after < ?3"
+                                 " AND (?4 IS NULL OR spc = ?4) ORDER BY changed_at LIMIT ?5",
+                         "iiisi", (int64_t)SKS_DESTROYED, (int64_t)since, (int64_t)now, spc,
+                         (int64_t)SKS_FORGET_MAX);
+
+    return st == HSM_OK ? list_from_rows(rows, out, count) : st;
+}
+
+/* Called within a transaction. */
+static enum hsm_status
+delete_destroyed(struct sks_catalogue *catalogue, int64_t id)
+{
+    int64_t deleted = 0;
+    enum hsm_status st = acme_store_run(catalogue->store, &deleted,
+                                        "DELETE FROM credential WHERE id = ? AND state = ?", "ii",
+                                        id, (int64_t)SKS_DESTROYED);
+
+    if (st == HSM_OK && deleted == 0) {
+        hsm_log(HSM_LOG_ERROR, "credential %lld: not destroyed: it is not forgotten",
+                (long long)id);
+        return HSM_ERR_USAGE;
+    }
+    if (st == HSM_OK)
+        st = acme_store_run(catalogue->store, NULL, "DELETE FROM renewal WHERE credential = ?", "i",
+                            id);
+    if (st == HSM_OK)
+        st = acme_store_run(catalogue->store, NULL, "DELETE FROM notice WHERE credential = ?", "i",
+                            id);
+    return st;
+}
+
+enum hsm_status
+sks_catalogue_forget(struct sks_catalogue *catalogue, int64_t id)
+{
+    enum hsm_status st = acme_store_begin(catalogue->store);
+
+    if (st != HSM_OK)
+        return st;
+    return finish(catalogue, delete_destroyed(catalogue, id));
 }
 
 enum hsm_status

@@ -370,6 +370,8 @@ tidy(struct kms_provider *provider, time_t now)
         .retiring_s = (time_t)config->retiring_s,
         .retired_s = (time_t)config->retired_s,
         .keep_keys = !config->destroys_keys,
+        .destroyed_s = (time_t)config->destroyed_s,
+        .repository = provider->repository,
         .progress = kms_tell_line,
         .context = provider,
     };

@@ -116,6 +116,41 @@ tidy_one(const struct sks_lifecycle *lifecycle, struct sks_credential *credentia
     return st;
 }
 
+/* ---- what is over for long ---- */
+
+/* Its chain first: what the catalogue does not have any more nobody would take away. */
+static enum hsm_status
+forget_one(const struct sks_lifecycle *lifecycle, const struct sks_credential *credential)
+{
+    enum hsm_status st = HSM_OK;
+
+    if (lifecycle->repository != NULL && credential->x5u != NULL)
+        st = sks_repository_withdraw(lifecycle->repository, credential->x5u);
+    if (st == HSM_OK)
+        st = sks_catalogue_forget(lifecycle->catalogue, credential->id);
+    if (st == HSM_OK)
+        tell(lifecycle, "credential %lld: forgotten, it was destroyed long ago",
+             (long long)credential->id);
+    return st;
+}
+
+static enum hsm_status
+forget_old(const struct sks_lifecycle *lifecycle, time_t now)
+{
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+    enum hsm_status st = HSM_OK;
+
+    if (lifecycle->destroyed_s == 0)
+        return HSM_OK;
+    st = sks_catalogue_list_destroyed(lifecycle->catalogue, lifecycle->spc,
+                                      now - lifecycle->destroyed_s, now, &list, &count);
+    for (size_t i = 0; st == HSM_OK && i < count; i++)
+        st = forget_one(lifecycle, &list[i]);
+    sks_credentials_free(list, count);
+    return st;
+}
+
 enum hsm_status
 sks_lifecycle_tidy(const struct sks_lifecycle *lifecycle, time_t now)
 {
@@ -134,7 +169,9 @@ sks_lifecycle_tidy(const struct sks_lifecycle *lifecycle, time_t now)
         first = first == HSM_OK ? one : first;
     }
     sks_credentials_free(list, count);
-    return st == HSM_OK ? first : st;
+    if (st == HSM_OK)
+        st = forget_old(lifecycle, now);
+    return first != HSM_OK ? first : st;
 }
 
 /* ---- an operator's decision ---- */

@@ -232,6 +232,25 @@ name_in_path(const struct sks_repository *repository, const char *path, struct n
     return true;
 }
 
+enum hsm_status
+sks_repository_withdraw(struct sks_repository *repository, const char *url)
+{
+    DEFER(free) char *path = NULL;
+    size_t base_len = strlen(repository->base_url) - strlen(repository->prefix);
+    struct name name;
+
+    if (strncmp(url, repository->base_url, base_len) != 0 ||
+        !name_in_path(repository, url + base_len, &name))
+        return HSM_OK;
+    path = file_path(repository, &name);
+    if (path == NULL)
+        return HSM_ERR_NOMEM;
+    if (unlink(path) == 0 || errno == ENOENT)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "%s: %s", path, strerror(errno));
+    return HSM_ERR_IO;
+}
+
 /* RFC 9110 section 13.1.2: a list of entity tags, compared weakly, or "*". */
 static bool
 none_match_names(const char *if_none_match, const struct name *name)

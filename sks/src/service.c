@@ -338,6 +338,7 @@ sks_service_new(const struct sks_service_config *config, struct sks_service **ou
         return HSM_ERR_NOMEM;
     if (config->callers != NULL)
         signing.spcs = sks_callers_spcs(config->callers, &signing.spc_count);
+    pthread_mutex_init(&service->calls.lock, NULL);
     service->config = *config;
     service->operations = (struct acme_operations){.metrics = config->metrics,
                                                    .not_ready = sks_service_not_ready,
@@ -357,6 +358,7 @@ sks_service_free(struct sks_service *service)
 {
     if (service == NULL)
         return;
+    sks_calls_free(&service->calls);
     sks_signing_free(service->signing);
     free(service);
 }

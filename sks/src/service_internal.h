@@ -9,6 +9,7 @@
 
 #include <sks/service.h>
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,12 +33,20 @@ struct sks_meter {
     struct hsm_series *ready;
 };
 
+/** What calls are kept in until they are signed; a signed one's is used again. */
+struct sks_calls {
+    pthread_mutex_t lock;
+    struct sks_signing_call *spare;
+    size_t spare_count;
+};
+
 struct sks_service {
     struct sks_service_config config;
 
     struct sks_signing *signing; /* owned */
     struct acme_operations operations;
     struct sks_meter meter;
+    struct sks_calls calls;
 };
 
 /** By its own clock, if it has one. */
@@ -61,6 +70,9 @@ enum sks_outcome sks_service_outcome(const struct ms_fault *fault);
 void sks_service_answer_signing(struct sks_service *service, const struct sks_caller *caller,
                                 const struct acme_http_request *request,
                                 struct acme_http_response *response);
+
+/** When none is on its way any more. */
+void sks_calls_free(struct sks_calls *calls);
 
 /* service_verification.c */
 

@@ -114,6 +114,8 @@ static const struct acme_config_key keys[] = {
            "seconds that a credential keeps its key ready after it signs no more"),
     NUMBER(retired_s, "kms", "destroy-after", 1, 315360000, "604800",
            "seconds after that until its key is destroyed"),
+    NUMBER(destroyed_s, "kms", "forget-after", 1, 315360000, "34560000",
+           "seconds after that until it is in the catalogue no more, nor its chain in [cr] dir"),
     {"kms", "destroy-keys", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, destroys_keys),
      false, 0, 0, "yes", "destroy keys that are no longer needed"},
     TEXT(notify_command, "kms", "notify-command", NULL,

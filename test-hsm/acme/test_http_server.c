@@ -1046,6 +1046,51 @@ handlers_that_wait_for_others_leave_a_thread(void **state)
 }
 
 static bool
+is_brief(void *context, enum acme_http_method method, const char *path)
+{
+    (void)context;
+    (void)method;
+    return strcmp(path, "/brief") == 0;
+}
+
+static void
+tell_thread(void *context, const struct acme_http_request *request,
+            struct acme_http_response *response)
+{
+    const char *where = pthread_equal(pthread_self(), peer.thread) ? "loop" : "pool";
+
+    (void)context;
+    if (strcmp(acme_http_request_path(request), "/wait") == 0)
+        gate_pass();
+    acme_http_respond(response, 200, "text/plain", where, strlen(where));
+}
+
+static void
+brief_requests_stay_in_the_loop_while_it_has_nothing_else(void **state)
+{
+    static const char brief[] = "GET /brief HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char other[] = "GET /other HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char waits[] = "GET /wait HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    const struct acme_http_handler with = {.handle = tell_thread, .is_brief = is_brief};
+    int fd;
+
+    (void)state;
+    gate_set(false);
+    http_peer_start(&peer, 2, with, NULL);
+    assert_string_equal(body_of(exchange(brief, strlen(brief))), "loop");
+    assert_string_equal(body_of(exchange(other, strlen(other))), "pool");
+    fd = http_connect_unix(&peer);
+    http_send(fd, waits, strlen(waits));
+    gate_await(1);
+    assert_string_equal(body_of(exchange(brief, strlen(brief))), "pool");
+    gate_set(true);
+    assert_true(http_receive(fd, reply, sizeof(reply), NULL, 0, SOON_MS) > 0);
+    close(fd);
+    assert_string_equal(body_of(exchange(brief, strlen(brief))), "loop");
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+static bool
 may_open(size_t count)
 {
     struct rlimit limit;
@@ -1896,6 +1941,7 @@ main(void)
         cmocka_unit_test(more_connections_than_the_limit_are_closed),
         WITH_SERVER(handlers_that_wait_do_not_hold_up_the_others),
         cmocka_unit_test(handlers_that_wait_for_others_leave_a_thread),
+        cmocka_unit_test(brief_requests_stay_in_the_loop_while_it_has_nothing_else),
         cmocka_unit_test(more_requests_than_the_queue_holds_get_503),
         WITH_SERVER(a_server_out_of_descriptors_waits_quietly_and_recovers),
         cmocka_unit_test(a_certificate_of_another_key_is_refused_at_once),

@@ -138,3 +138,10 @@ bench_share(const char *group, const char *name, double at_most, struct bench_si
     measure(group, name, ours, raw, shares);
     bench_at_most(group, name, "ratio", at_most, shares, BENCH_ROUNDS);
 }
+
+double
+bench_tail(double *values, size_t count)
+{
+    qsort(values, count, sizeof(values[0]), by_value);
+    return values[count * 99 / 100] / values[count / 2];
+}

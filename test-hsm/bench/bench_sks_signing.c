@@ -22,6 +22,7 @@
 #include "bench_load.h"
 #include "bench_process.h"
 #include "bench_raw.h"
+#include "bench_signer.h"
 #include "ecosystem.h"
 #include "fault_client.h"
 
@@ -171,11 +172,7 @@ begin_serving(const struct served *served, struct bench_process *out)
     bench_hear(out, &octet, 1);
 }
 
-/* ---- the token's own signatures, in a process as well ---- */
-
-struct raw_result {
-    double count, seconds, cpu_us;
-};
+/* ---- threads ---- */
 
 /** Threads that sign, as raw sessions or as the STI-AS does. */
 struct signing_thread {
@@ -222,77 +219,18 @@ run_threads(const struct bench_raw *raw, unsigned count, struct sks_signer *sign
     return sum;
 }
 
-static void *
-sleep_for_ever(void *unused)
-{
-    for (;;)
-        pause();
-    return unused;
-}
+/* ---- the token's own signatures, in a process as well ---- */
 
 static void
-take_turn(const struct bench_raw *raw, struct raw_result *out)
+open_for_raw(void)
 {
-    double begun_us, cpu;
-
-    for (int i = 0; i < 20; i++)
-        bench_raw_sign(raw, 0);
-    cpu = bench_cpu_us(0);
-    begun_us = bench_now_us();
-    for (out->count = 0; bench_now_us() < begun_us + TURN_S * 1e6; out->count++)
-        bench_raw_sign(raw, 0);
-    out->seconds = (bench_now_us() - begun_us) / 1e6;
-    out->cpu_us = bench_cpu_us(0) - cpu;
-}
-
-/* As the server is: one thread signs and others sleep. A process of a single thread would be spared
- * the locks of malloc() and of the module. It signs for a turn whenever it is told to. */
-static void
-sign_raw(int to)
-{
-    struct raw_result result;
-    struct bench_raw raw = {.list = NULL};
-    pthread_t other;
-    char octet;
-
     (void)open_token(1);
-    bench_raw_open(&raw, TOKEN, 1);
-    bench_check(pthread_create(&other, NULL, sleep_for_ever, NULL) == 0, "a thread");
-    bench_say(to, "", 1);
-    while (read(to, &octet, 1) == 1) {
-        take_turn(&raw, &result);
-        bench_say(to, &result, sizeof(result));
-    }
-    _exit(0);
 }
 
 static void
 begin_raw(struct bench_process *out)
 {
-    char octet;
-    int to;
-
-    if (bench_begin(out, &to))
-        sign_raw(to);
-    close(to);
-    bench_hear(out, &octet, 1);
-}
-
-/* A turn of all of them at once, added to what is there. */
-static void
-add_raw_turn(const struct bench_process *raw, unsigned count, struct raw_result *sum)
-{
-    struct raw_result one;
-
-    for (unsigned i = 0; i < count; i++)
-        bench_say(raw[i].from, "", 1);
-    for (unsigned i = 0; i < count; i++) {
-        bench_load_wait(raw[i].from);
-        bench_hear(&raw[i], &one, sizeof(one));
-        sum->count += one.count;
-        sum->seconds += one.seconds / count;
-        sum->cpu_us += one.cpu_us;
-    }
+    bench_signer_begin(open_for_raw, TOKEN, out);
 }
 
 /* ---- rows ---- */
@@ -404,7 +342,7 @@ processor_time(void)
     begin_serving(&local, &server);
     begin_raw(&raw);
     for (size_t i = 0; i < ROUNDS; i++) {
-        struct raw_result signatures = {0, 0, 0};
+        struct bench_signed signatures = {0, 0, 0};
         double calls = 0, cpu = 0;
 
         for (int turn = 0; turn < TURNS; turn++) {
@@ -415,7 +353,7 @@ processor_time(void)
 
             calls += (double)loaded.answers;
             cpu += loaded.server_cpu_us;
-            add_raw_turn(&raw, 1, &signatures);
+            bench_signer_turn(&raw, 1, TURN_S, &signatures);
         }
         ratios[i] = (cpu / calls) / (signatures.cpu_us / signatures.count);
         progress(name, i);
@@ -437,16 +375,16 @@ throughput(void)
         begin_raw(&raw[i]);
     }
     for (size_t i = 0; i < ROUNDS; i++) {
-        struct raw_result signatures = {0, 0, 0};
+        struct bench_signed signatures = {0, 0, 0};
         double calls = 0, seconds = 0;
 
         for (int turn = 0; turn < TURNS; turn++) {
             struct bench_loaded loaded = load((struct bench_load){
-                .socket = path_of_socket, .connections = 16, .seconds = TURN_S});
+                .socket = path_of_socket, .connections = IN_FLIGHT, .seconds = TURN_S});
 
             calls += (double)loaded.answers;
             seconds += loaded.seconds;
-            add_raw_turn(raw, WORKERS, &signatures);
+            bench_signer_turn(raw, WORKERS, TURN_S, &signatures);
         }
         ratios[i] = (calls / seconds) / (signatures.count / signatures.seconds);
         progress(name, i);
@@ -456,14 +394,6 @@ throughput(void)
         bench_end(&servers[i]);
     }
     bench_at_least("sks", name, "ratio", 0.9, ratios, ROUNDS);
-}
-
-static int
-by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
 }
 
 /* Latencies at 70 % of what the server has just shown that it can; how many. */
@@ -484,26 +414,31 @@ tail_turn(double *latencies, size_t max)
         .latencies;
 }
 
+/* Of the signatures alone the row tells what the machine does: nothing else can make them late. */
 static void
 tail(void)
 {
     static const char name[] = "p99 / median of calls at 70 % load";
+    static const char raw_name[] = "the same of C_Sign alone, by a process that never sleeps";
     static double latencies[LATENCIES];
-    struct bench_process server;
-    double ratios[ROUNDS];
+    struct bench_process server, raw;
+    double ratios[ROUNDS], raw_ratios[ROUNDS];
 
     begin_serving(&local, &server);
+    begin_raw(&raw);
     for (size_t i = 0; i < ROUNDS; i++) {
         size_t count = 0;
 
         for (int turn = 0; turn < TURNS; turn++)
             count += tail_turn(latencies + count, LATENCIES - count);
-        qsort(latencies, count, sizeof(latencies[0]), by_value);
-        ratios[i] = latencies[count * 99 / 100] / latencies[count / 2];
+        ratios[i] = bench_tail(latencies, count);
+        raw_ratios[i] = bench_signer_tail(&raw, 0.7, 2 * TURN_S, TURNS);
         progress(name, i);
     }
+    bench_end(&raw);
     bench_end(&server);
     bench_at_most("sks", name, "ratio", 3, ratios, ROUNDS);
+    bench_at_least("sks", raw_name, "ratio", 1, raw_ratios, ROUNDS);
 }
 
 /* KiB of memory that is the process's own. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -163,6 +164,80 @@ a_key_that_is_gone_already_is_gone(void **state)
     assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, 4711, &why), HSM_ERR_NOT_FOUND);
 }
 
+/* An STI-CR with one chain; free() its x5u. */
+static void
+publish_one(struct sks_repository **repository, char **x5u)
+{
+    char dir[512];
+    struct certs_chain *chain = NULL;
+
+    snprintf(dir, sizeof(dir), "%s/cr", softhsm_dir());
+    assert_int_equal(certs_chain_read(data_path("self/sti-ca-root.cert.pem"), &chain), HSM_OK);
+    assert_int_equal(sks_repository_open(dir, "https://cr.example/sp", repository), HSM_OK);
+    assert_int_equal(sks_repository_publish(*repository, chain, x5u), HSM_OK);
+    certs_chain_free(chain);
+}
+
+static bool
+is_served(const char *x5u)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/cr%s", softhsm_dir(), strrchr(x5u, '/'));
+    return access(path, F_OK) == 0;
+}
+
+static void
+what_was_destroyed_long_ago_is_forgotten_with_its_chain(void **state)
+{
+    const struct sks_renewal renewal = {.due = 7};
+    struct sks_lifecycle forgetting = world.lifecycle;
+    int64_t others = add("https://cr.elsewhere.example/x.pem", SKS_DESTROYED, "pkcs11:object=none");
+    int64_t retired = add("kept-as-well", SKS_RETIRED, "pkcs11:object=nobody");
+    struct sks_credential gone;
+    struct sks_renewal read;
+    char *x5u = NULL;
+    int64_t id;
+
+    (void)state;
+    publish_one(&forgetting.repository, &x5u);
+    id = add(x5u, SKS_RETIRED, "pkcs11:object=never-made");
+    forgetting.destroyed_s = DAY;
+    assert_int_equal(sks_catalogue_renewal_put(world.catalogue, id, &renewal), HSM_OK);
+    assert_int_equal(sks_catalogue_forget(world.catalogue, id), HSM_ERR_USAGE);
+    assert_int_equal(sks_lifecycle_destroy(&forgetting, id, NULL), HSM_OK);
+    forgetting.keep_keys = true;
+    assert_int_equal(sks_lifecycle_tidy(&forgetting, world.now + DAY - 60), HSM_OK);
+    assert_state(id, SKS_DESTROYED);
+    assert_true(is_served(x5u));
+    forgetting.spc = "5678"; /* another's */
+    assert_int_equal(sks_lifecycle_tidy(&forgetting, world.now + 3 * DAY), HSM_OK);
+    assert_state(id, SKS_DESTROYED);
+    forgetting.spc = "1234";
+    assert_int_equal(sks_lifecycle_tidy(&forgetting, world.now + 3 * DAY), HSM_OK);
+    assert_int_equal(sks_catalogue_find(world.catalogue, id, &gone), HSM_ERR_NOT_FOUND);
+    assert_int_equal(sks_catalogue_find(world.catalogue, others, &gone), HSM_ERR_NOT_FOUND);
+    assert_int_equal(sks_catalogue_renewal(world.catalogue, id, &read), HSM_ERR_NOT_FOUND);
+    assert_false(is_served(x5u));
+    assert_state(retired, SKS_RETIRED); /* its key is in the token */
+    sks_repository_close(forgetting.repository);
+    free(x5u);
+}
+
+static void
+a_certificate_that_has_not_ended_is_not_forgotten(void **state)
+{
+    struct sks_lifecycle forgetting = world.lifecycle;
+    int64_t id = add("revocable", SKS_DESTROYED, "pkcs11:object=gone");
+
+    (void)state;
+    forgetting.destroyed_s = 1;
+    assert_int_equal(sks_lifecycle_tidy(&forgetting, world.now + DAY), HSM_OK);
+    assert_state(id, SKS_DESTROYED);
+    assert_int_equal(sks_lifecycle_tidy(&world.lifecycle, world.now + 9 * DAY), HSM_OK);
+    assert_state(id, SKS_DESTROYED); /* without a time for it */
+}
+
 /* ---- what the SP-KMS remembers ---- */
 
 static void
@@ -308,7 +383,7 @@ static void
 accounts_of_an_older_catalogue_stay(void **state)
 {
     static const char *const older[] = {
-        "CREATE TABLE credential (id INTEGER PRIMARY KEY);",
+        "CREATE TABLE credential (id INTEGER PRIMARY KEY, state INTEGER, changed_at INTEGER);",
         "CREATE TABLE acme_account (ca_directory TEXT NOT NULL, token_uri TEXT NOT NULL,"
         " label TEXT NOT NULL, next TEXT NOT NULL, PRIMARY KEY (ca_directory, token_uri));"
         "INSERT INTO acme_account VALUES ('https://ca/', 'pkcs11:token=sp', 'mine', 'soon');"
@@ -378,6 +453,8 @@ main(void)
         cmocka_unit_test(keys_are_kept_when_the_operator_says_so),
         cmocka_unit_test(a_key_that_another_credential_has_is_not_destroyed),
         cmocka_unit_test(a_key_that_is_gone_already_is_gone),
+        cmocka_unit_test(what_was_destroyed_long_ago_is_forgotten_with_its_chain),
+        cmocka_unit_test(a_certificate_that_has_not_ended_is_not_forgotten),
         cmocka_unit_test(what_is_remembered_is_no_new_version),
         cmocka_unit_test(accounts_of_an_older_catalogue_stay),
         cmocka_unit_test(a_trouble_is_counted_until_it_is_over),

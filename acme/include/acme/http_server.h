@@ -87,6 +87,26 @@ void acme_http_response_route(struct acme_http_response *response, const char *r
 int acme_http_response_status(const struct acme_http_response *response);
 
 /*
+ * What a quick request leaves for later. The loop first reads whatever has come, and then does what
+ * is left of it in a row: that is faster than one request after the other. If it is much, a thread
+ * of its own does it, also in a row, while the loop reads and writes.
+ */
+struct acme_http_rest {
+    /** Take the processor's time. Two at once only when one has waited for something for so long
+     *  that those behind it were given to the handlers' threads. */
+    void (*work)(void *context);
+    /** In the loop: answer, and release the context. Once, whatever happens: the peer may be gone,
+     *  and a loop that ends may not have called work(). */
+    void (*finish)(void *context, const struct acme_http_request *request,
+                   struct acme_http_response *response);
+    void *context;
+};
+
+/** In a handler, last: the answer is given by `rest`. False: the request is not a quick one, and
+ *  its handler has a thread to do all that on. */
+bool acme_http_defer(struct acme_http_response *response, const struct acme_http_rest *rest);
+
+/*
  * A request that has to wait for something is put aside and holds no thread:
  * its handler parks it, returns without an answer, and is called again from the
  * start when somebody has resumed it, which may be before it has returned.

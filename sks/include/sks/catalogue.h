@@ -3,8 +3,9 @@
  *
  * generated -> requested -> issued -> published -> active -> retiring ->
  * retired -> destroyed; each change is durable before it takes effect. A
- * credential that is given up goes from where it is to retired. Threads may
- * share a catalogue, and processes its file.
+ * credential that is given up goes from where it is to retired; one that was
+ * destroyed long ago may be forgotten. Threads may share a catalogue, and
+ * processes its file.
  */
 #ifndef SKS_CATALOGUE_H
 #define SKS_CATALOGUE_H
@@ -80,6 +81,19 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_list(struct sks_catalogue *catalogu
 HSM_MUST_CHECK enum hsm_status
 sks_catalogue_list_in(struct sks_catalogue *catalogue, const char *spc, enum sks_state first,
                       enum sks_state last, struct sks_credential **out, size_t *count);
+
+#define SKS_FORGET_MAX 100 /* credentials at a time */
+
+/** The oldest SKS_FORGET_MAX destroyed ones, of one SPC (not NULL) or of all, that have been so
+ * since `since` or longer, and whose certificates have ended at `now`. */
+HSM_MUST_CHECK enum hsm_status
+sks_catalogue_list_destroyed(struct sks_catalogue *catalogue, const char *spc, time_t since,
+                             time_t now, struct sks_credential **out, size_t *count);
+
+/** Delete a destroyed credential, and what is remembered beside it.
+ *  @retval HSM_ERR_USAGE  it is not destroyed, or not there */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_forget(struct sks_catalogue *catalogue, int64_t id);
+
 void sks_credentials_free(struct sks_credential *credentials, size_t count);
 
 /** Release the texts that one credential owns, and make it empty. */

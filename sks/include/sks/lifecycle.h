@@ -1,5 +1,5 @@
 /*
- * lifecycle.h - the end of a credential's life: retiring, retired, destroyed.
+ * lifecycle.h - the end of a credential's life: retiring, retired, destroyed, forgotten.
  *
  * A credential that signs no more keeps its key until its last PASSporT is
  * stale and verifiers have forgotten its chain, and some time beyond; then the
@@ -15,6 +15,7 @@
 
 #include <hsm/status.h>
 #include <sks/catalogue.h>
+#include <sks/repository.h>
 #include <sks/tokens.h>
 
 #define SKS_RETIRING_S                                                                             \
@@ -27,6 +28,8 @@ struct sks_lifecycle {
     const char *spc; /* whose credentials; NULL: all */
     time_t retiring_s, retired_s; /* how long a credential stays in that state, at least */
     bool keep_keys; /* never destroy one */
+    time_t destroyed_s; /* how long it stays in that, at least; 0: for ever */
+    struct sks_repository *repository; /* that its chain is then taken from; NULL: none */
     /** Told of each step for a person; may be NULL. */
     void (*progress)(void *context, const char *line);
     void *context;
@@ -34,7 +37,8 @@ struct sks_lifecycle {
 
 /**
  * Do all that is due: what has ended signs no more; retiring becomes retired;
- * the keys of retired ones are destroyed. One that cannot be done keeps no other
+ * the keys of retired ones are destroyed; what was destroyed long ago is
+ * forgotten, and its chain not served any more. One that cannot be done keeps no other
  * from it: it is logged, and the first status returned.
  *
  * @retval HSM_ERR_BUSY  the token of a key that is to be destroyed is away

@@ -37,6 +37,15 @@ void sks_repository_close(struct sks_repository *repository);
 HSM_MUST_CHECK enum hsm_status sks_repository_publish(struct sks_repository *repository,
                                                       const struct certs_chain *chain, char **url);
 
+/**
+ * Serve a chain no more. One that is not there, or is another STI-CR's, is none of ours.
+ *
+ * @param url  its x5u
+ * @retval HSM_ERR_IO  the directory cannot be written; logged
+ */
+HSM_MUST_CHECK enum hsm_status sks_repository_withdraw(struct sks_repository *repository,
+                                                       const char *url);
+
 /** GET and HEAD of BASE/<name>.pem: ETag, Cache-Control, application/pem-certificate-chain. */
 struct acme_http_handler sks_repository_handler(struct sks_repository *repository);
 

@@ -75,7 +75,8 @@ struct sks_sp_config {
     struct sks_sp_token more_tokens[SKS_SP_TOKENS_MAX - 1]; /* [token-2] to [token-4] */
     struct sks_sp_ca cas[SKS_SP_CAS_MAX];
     long poll_limit_s;
-    long look_every_s, renew_percent, retry_first_s, retry_longest_s, retiring_s, retired_s;
+    long look_every_s, renew_percent, retry_first_s, retry_longest_s, retiring_s, retired_s,
+        destroyed_s;
     bool asks_renewal_info, destroys_keys;
     char *notify_command;
     char *upload_url, *upload_bearer_source, *upload_command;

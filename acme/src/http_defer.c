@@ -1,0 +1,201 @@
+/* http_defer.c - what is left to do of quick calls: here in turn, or in a thread of its own. */
+#include "http_loop_internal.h"
+
+#include <hsm/metrics.h>
+
+#define BATCH   8 /* calls whose answers go out together: what is done in a row is done faster */
+#define BACKLOG 16 /* calls, for which it pays to have the thread woken up, and it the loop */
+#define WATCH_MS                                                                                   \
+    50 /* in a call: it waits for something, and those behind it are not to wait for it, too */
+
+bool
+acme_http_defer(struct acme_http_response *response, const struct acme_http_rest *rest)
+{
+    struct http_call *call = http_call_of(response);
+
+    if (call->is_on_thread)
+        return false;
+    call->rest = *rest;
+    return true;
+}
+
+static bool
+is_long_ago(int64_t then_ns)
+{
+    return hsm_metric_clock_ns() - then_ns > WATCH_MS * INT64_C(1000000);
+}
+
+/* ---- the thread ---- */
+
+/* These are called with the mutex held, and let go of it while they are at it. */
+
+static void
+run_first(struct acme_http_loop *loop)
+{
+    struct http_later *later = &loop->later;
+    struct http_call *call = STAILQ_FIRST(&later->queue);
+
+    STAILQ_REMOVE_HEAD(&later->queue, next);
+    later->since_ns = hsm_metric_clock_ns();
+    loop->running++;
+    pthread_mutex_unlock(&loop->mutex);
+    http_handle(call);
+    pthread_mutex_lock(&loop->mutex);
+    loop->running--;
+    later->since_ns = 0;
+    STAILQ_INSERT_TAIL(&loop->done, call, next);
+}
+
+static void
+wait_for_work(struct acme_http_loop *loop)
+{
+    struct http_later *later = &loop->later;
+
+    while (STAILQ_EMPTY(&later->queue) && !loop->threads_end) {
+        later->is_resting = true;
+        pthread_cond_wait(&later->work, &loop->mutex);
+    }
+    later->is_resting = false;
+}
+
+static void *
+later_thread(void *context)
+{
+    struct acme_http_loop *loop = context;
+    const struct http_calls *queue = &loop->later.queue;
+
+    pthread_mutex_lock(&loop->mutex);
+    while (!loop->threads_end) {
+        for (int i = 0; i < BATCH && !STAILQ_EMPTY(queue) && !loop->threads_end; i++)
+            run_first(loop);
+        http_tell(loop);
+        wait_for_work(loop);
+    }
+    pthread_mutex_unlock(&loop->mutex);
+    return NULL;
+}
+
+/* ---- the loop ---- */
+
+void
+http_later_add(struct http_call *call)
+{
+    struct acme_http_loop *loop = call->server->loop;
+    struct http_later *later = &loop->later;
+
+    loop->calls++;
+    if (later->turn_len++ == 0)
+        event_active(later->turn_end, EV_TIMEOUT, 0); /* behind what is active already */
+    STAILQ_INSERT_TAIL(&later->turn, call, next);
+}
+
+/* False: one has waited for something. */
+static bool
+do_batch(struct acme_http_loop *loop)
+{
+    struct http_later *later = &loop->later;
+    struct http_calls batch = STAILQ_HEAD_INITIALIZER(batch);
+    int64_t begun_ns = hsm_metric_clock_ns();
+    bool waited = false;
+    struct http_call *call;
+
+    for (int i = 0; i < BATCH && !waited && (call = STAILQ_FIRST(&later->turn)) != NULL; i++) {
+        STAILQ_REMOVE_HEAD(&later->turn, next);
+        later->turn_len--;
+        http_handle(call);
+        STAILQ_INSERT_TAIL(&batch, call, next);
+        waited = is_long_ago(begun_ns);
+    }
+    while ((call = STAILQ_FIRST(&batch)) != NULL) {
+        STAILQ_REMOVE_HEAD(&batch, next);
+        loop->calls--;
+        http_deliver(call);
+    }
+    return !waited;
+}
+
+static void
+watch(struct http_later *later)
+{
+    const struct timeval period = {0, WATCH_MS * 1000};
+
+    if (!event_pending(later->watch, EV_TIMEOUT, NULL))
+        event_add(later->watch, &period);
+}
+
+static void
+hand_over(struct acme_http_loop *loop)
+{
+    struct http_later *later = &loop->later;
+    bool is_resting;
+
+    if (!later->has_thread)
+        later->has_thread = http_thread_start(loop, later_thread, &later->thread);
+    later->out += later->turn_len;
+    later->turn_len = 0;
+    pthread_mutex_lock(&loop->mutex);
+    is_resting = later->is_resting;
+    if (later->has_thread)
+        STAILQ_CONCAT(&later->queue, &later->turn);
+    else
+        http_enqueue_deferred(loop, &later->turn);
+    pthread_mutex_unlock(&loop->mutex);
+    if (is_resting)
+        pthread_cond_signal(&later->work);
+    watch(later);
+}
+
+static void
+on_turn_end(evutil_socket_t fd, short what, void *context)
+{
+    struct acme_http_loop *loop = context;
+    struct http_later *later = &loop->later;
+
+    (void)fd;
+    (void)what;
+    while (later->out == 0 && later->turn_len > 0 && later->turn_len < BACKLOG && do_batch(loop))
+        continue;
+    if (later->turn_len > 0)
+        hand_over(loop);
+    http_end_when_idle(loop);
+}
+
+static void
+on_watch(evutil_socket_t fd, short what, void *context)
+{
+    struct acme_http_loop *loop = context;
+    struct http_later *later = &loop->later;
+
+    (void)fd;
+    (void)what;
+    if (later->out == 0)
+        return;
+    pthread_mutex_lock(&loop->mutex);
+    if (later->since_ns != 0 && is_long_ago(later->since_ns))
+        http_enqueue_deferred(loop, &later->queue);
+    pthread_mutex_unlock(&loop->mutex);
+    watch(later);
+}
+
+bool
+http_later_open(struct acme_http_loop *loop)
+{
+    struct http_later *later = &loop->later;
+
+    later->turn_end = event_new(loop->base, -1, 0, on_turn_end, loop);
+    later->watch = event_new(loop->base, -1, 0, on_watch, loop);
+    return later->turn_end != NULL && later->watch != NULL;
+}
+
+void
+http_later_free(struct acme_http_loop *loop)
+{
+    struct http_later *later = &loop->later;
+
+    http_calls_free(&later->turn);
+    http_calls_free(&later->queue);
+    if (later->turn_end != NULL)
+        event_free(later->turn_end);
+    if (later->watch != NULL)
+        event_free(later->watch);
+}

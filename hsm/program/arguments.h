@@ -1,0 +1,61 @@
+/*
+ * arguments.h - what the command line of sti-hsm may say.
+ */
+#ifndef STI_HSM_ARGUMENTS_H
+#define STI_HSM_ARGUMENTS_H
+
+#include "options.h"
+
+/* What the command line said; borrowed from argv, NULL where it said nothing. */
+struct arguments {
+    const char *module;
+    const char *token; /* the last of them */
+    const char *key;
+    const char *label;
+    const char *pin_source;
+    const char *journal;
+    const char *dir;
+    const char *file;
+    const char *record;
+    const char *digest_of;
+    const char *who;
+    const char *kind;
+    const char *public_key;
+    const char *checkpoint;
+    const char *check;
+    const char *token_count;
+    const char *counted_before;
+    const char *so_pin_source;
+    const char *in;
+    const char *digest;
+    const char *out;
+    const char *yes;
+    const char *route;
+    const char *sessions;
+    const char *quirks;
+    const char *seconds;
+    const char *json;
+    const char *log_format;
+    const char *log_level;
+    const char *attempt;
+    const char *attestation;
+    const char *attestation_root;
+    const char *html;
+    const char *nonce;
+    const char *report;
+    const char *secret_source;
+    const char *signer;
+    const char *uncertified;
+    const char *tokens[OPTION_TIMES_MAX + 1]; /* NULL-terminated */
+    const char *certificates[OPTION_TIMES_MAX + 1];
+    const char *files[OPTION_TIMES_MAX + 1];
+    const char *processes[OPTION_TIMES_MAX + 1];
+    struct operands operands;
+};
+
+extern const struct option_row argument_rows[];
+
+/* What is not said: the journal of $STI_JOURNAL. */
+void arguments_complete(const struct command *command, struct arguments *arguments);
+
+#endif
