@@ -102,12 +102,13 @@ void
 hsm_connections_stop(struct hsm_slot *first, int64_t deadline)
 {
     for (unsigned i = 0; i < first->further_count; i++) {
-        struct hsm_module *module = first->further[i]->module;
+        struct hsm_slot *slot = first->further[i];
+        struct hsm_module *module = slot->module;
 
-        if (hsm_slot_stop(first->further[i], deadline))
+        slot->needed = true; /* an EVP_PKEY that was left does not open it any more */
+        if (hsm_slot_stop(slot, deadline))
             hsm_module_disconnect(module);
     }
-    first->further_count = 0;
 }
 
 /* One at a time: whether yet another one is needed is seen when it serves. */
