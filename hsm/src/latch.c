@@ -10,17 +10,26 @@
 
 #define LATCHES_MAX 256 /* tokens; when so many PINs were refused no other one is tried */
 
-/* Only added to, without a lock: a process may be killed at any moment. */
+enum latch_state {
+    FREE,
+    BEING_SET,
+    SET,
+};
+
+/* Without a lock: a process may be killed at any moment. */
 struct latches {
-    atomic_uint begun; /* entries that somebody fills, or has */
-    struct {
-        atomic_bool is_set;
+    struct latch {
+        atomic_int state;
+        unsigned configuration; /* under which the PIN was refused */
         CK_TOKEN_INFO token;
     } all[LATCHES_MAX];
 };
 
 static struct latches own;
 static struct latches *latches = &own; /* or what is shared */
+
+/* Of this process, and of the children that it forks. */
+static unsigned configuration, configuration_before, configurations;
 
 enum hsm_status
 hsm_latches_share(void)
@@ -34,38 +43,71 @@ hsm_latches_share(void)
     if (latches != &own)
         (void)munmap(latches, sizeof(*latches));
     latches = shared;
+    configuration = configurations = 0; /* as what is in `own` has it */
     return HSM_OK;
 }
 
 void
 hsm_latch_set(const CK_TOKEN_INFO *token)
 {
-    unsigned i = atomic_fetch_add(&latches->begun, 1);
+    for (unsigned i = 0; i < LATCHES_MAX; i++) {
+        struct latch *latch = &latches->all[i];
+        int state = FREE;
 
-    if (i >= LATCHES_MAX)
+        if (!atomic_compare_exchange_strong(&latch->state, &state, BEING_SET))
+            continue;
+        latch->configuration = configuration;
+        latch->token = *token;
+        atomic_store(&latch->state, SET);
         return;
-    latches->all[i].token = *token;
-    atomic_store(&latches->all[i].is_set, true);
+    }
 }
 
 bool
 hsm_latch_is_set(const CK_TOKEN_INFO *token)
 {
-    unsigned count = atomic_load(&latches->begun);
+    bool full = true;
 
-    for (unsigned i = 0; i < count && i < LATCHES_MAX; i++)
-        if (atomic_load(&latches->all[i].is_set) &&
-            hsm_is_same_token(&latches->all[i].token, token))
+    for (unsigned i = 0; i < LATCHES_MAX; i++) {
+        const struct latch *latch = &latches->all[i];
+        int state = atomic_load(&latch->state);
+
+        if (state == SET && latch->configuration == configuration &&
+            hsm_is_same_token(&latch->token, token))
             return true;
-    return count >= LATCHES_MAX;
+        full = full && state != FREE;
+    }
+    return full;
+}
+
+static void
+forget(bool of_all)
+{
+    for (unsigned i = 0; i < LATCHES_MAX; i++) {
+        struct latch *latch = &latches->all[i];
+        int state = SET;
+
+        if (of_all || latch->configuration != configuration)
+            (void)atomic_compare_exchange_strong(&latch->state, &state, FREE);
+    }
 }
 
 void
 hsm_token_forget_refusals(void)
 {
-    unsigned count = atomic_load(&latches->begun);
+    forget(true);
+}
 
-    for (unsigned i = 0; i < count && i < LATCHES_MAX; i++)
-        atomic_store(&latches->all[i].is_set, false);
-    atomic_store(&latches->begun, 0);
+void
+hsm_latches_begin_configuration(void)
+{
+    forget(false);
+    configuration_before = configuration;
+    configuration = ++configurations;
+}
+
+void
+hsm_latches_abandon_configuration(void)
+{
+    configuration = configuration_before;
 }

@@ -109,6 +109,16 @@ bool hsm_latch_is_set(const CK_TOKEN_INFO *token);
  *  was refused. Before there are threads. */
 HSM_MUST_CHECK enum hsm_status hsm_latches_share(void);
 
+/**
+ * A refusal counts for processes of the configuration under which it was made: another one may have
+ * another PIN. Children forked from now on have a new configuration. No process may be left but
+ * those of the one before.
+ */
+void hsm_latches_begin_configuration(void);
+
+/** Children have the one before again, and what was refused under it. */
+void hsm_latches_abandon_configuration(void);
+
 /** Changes in the child of a fork(): what was opened under another number is not usable. */
 unsigned hsm_fork_generation(void);
 

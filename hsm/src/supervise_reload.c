@@ -14,8 +14,8 @@
 #include <time.h>
 
 #include <hsm/log.h>
-#include <hsm/token.h>
 
+#include "module_internal.h"
 #include "notify_internal.h"
 
 /* sd_notify(3): with the time, for Type=notify-reload. */
@@ -74,12 +74,20 @@ supervisor_begin_reload(struct supervisor *supervisor, int64_t now)
         return;
     }
     hsm_log(HSM_LOG_INFO, "a worker tries the new configuration");
-    hsm_token_forget_refusals(); /* it may have another PIN */
+    hsm_latches_begin_configuration(); /* it may have another PIN */
     supervisor->candidates = workers;
     supervisor->candidate = other_half(supervisor);
     supervisor->candidate->state = RESTING;
     supervisor->candidate->until = now;
     supervisor->candidate->failures = 0;
+}
+
+/* Who starts from now on has the old one. */
+static void
+abandon(const struct hsm_supervise_config *config, unsigned workers)
+{
+    (void)config->reload(config->context, HSM_RELOAD_ABANDON, &workers);
+    hsm_latches_abandon_configuration();
 }
 
 bool
@@ -94,7 +102,7 @@ supervisor_reload_failed(struct supervisor *supervisor, const struct slot *slot,
             "worker (pid %d) of the new configuration ended with %s: the old one stays in use",
             (int)slot->pid, why);
     supervisor->candidate = NULL;
-    (void)config->reload(config->context, HSM_RELOAD_ABANDON, &workers);
+    abandon(config, workers);
     hsm_notify("READY=1");
     return true;
 }
@@ -221,7 +229,7 @@ supervisor_give_up_reload(struct supervisor *supervisor, int64_t now)
         finish(supervisor);
         return;
     }
-    (void)config->reload(config->context, HSM_RELOAD_ABANDON, &workers);
+    abandon(config, workers);
     supervisor->is_going_back = true;
     change_sides(supervisor, supervisor->workers_before, now);
 }

@@ -24,10 +24,14 @@
 #include <unistd.h>
 
 #include <hsm/supervise.h>
+#include <hsm/token.h>
 
-#define WORKERS 3
-#define LIMIT_S 30 /* a test that takes longer is stuck itself */
-#define EVENTS  256
+#include "softhsm.h"
+
+#define WORKERS    3
+#define LIMIT_S    30 /* a test that takes longer is stuck itself */
+#define PATIENCE_S 100 /* the same where a token is opened */
+#define EVENTS     256
 
 /* What a worker does is its configuration. */
 enum conduct {
@@ -35,6 +39,8 @@ enum conduct {
     FAILS, /* before it is ready */
     CRASHES, /* likewise */
     IS_REFUSED, /* its PIN */
+    OPENS, /* a token, and serves if it can */
+    OPENS_WITH_A_WRONG_PIN, /* likewise */
     STAYS, /* is good, but does not leave when another has its place */
     IS_GOOD_ONCE, /* one worker serves; for another there is no room */
     IS_GOOD_AT_FIRST, /* the first WORKERS serve; none that is started later */
@@ -53,6 +59,7 @@ static struct {
     enum hsm_status answer; /* to HSM_RELOAD_PREPARE */
     unsigned workers; /* that the next one wants; 0: as many as there are */
     unsigned reload_ms; /* 0: long */
+    unsigned start_ms; /* 0: short */
     int prepared, committed, abandoned;
 } program;
 
@@ -93,6 +100,26 @@ serve(struct hsm_worker *worker, int number)
 }
 
 static enum hsm_status
+serve_with_token(struct hsm_worker *worker, int number, const char *pin_text)
+{
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+    enum hsm_status st;
+
+    alarm(PATIENCE_S);
+    assert_int_equal(hsm_secret_new(pin_text, strlen(pin_text), &pin), HSM_OK);
+    st = hsm_token_open(&(struct hsm_token_config){.uri = "pkcs11:token=reloaded",
+                                                   .module = softhsm_module(),
+                                                   .pin = pin},
+                        &token);
+    hsm_secret_free(pin);
+    if (st == HSM_OK)
+        st = serve(worker, number);
+    hsm_token_close(token);
+    return st;
+}
+
+static enum hsm_status
 run(struct hsm_worker *worker, void *context)
 {
     int number = *(int *)context;
@@ -108,6 +135,10 @@ run(struct hsm_worker *worker, void *context)
         _exit(3);
     case IS_REFUSED:
         return HSM_ERR_DENIED;
+    case OPENS:
+        return serve_with_token(worker, number, SOFTHSM_USER_PIN);
+    case OPENS_WITH_A_WRONG_PIN:
+        return serve_with_token(worker, number, "9999");
     case IS_GOOD_ONCE:
         if (runs > 1)
             return HSM_ERR_BUSY;
@@ -164,7 +195,7 @@ supervise(void)
         .run = run,
         .context = &program.number,
         .heartbeat_ms = 5000,
-        .start_ms = 10000,
+        .start_ms = program.start_ms != 0 ? program.start_ms : 10000,
         .stop_ms = 10000,
         .retire_ms = 300,
         .reload_ms = program.reload_ms != 0 ? program.reload_ms : 20000,
@@ -376,6 +407,39 @@ after_one_that_was_given_up_workers_have_the_old_one(void **state)
     assert_int_equal(seen->runs[1], 1);
 }
 
+/* In a process of its own: a supervisor never loads a module. */
+static void
+make_token(void)
+{
+    pid_t pid = fork();
+    int status = -1;
+
+    if (pid == 0) {
+        hsm_token_close(softhsm_token("reloaded"));
+        exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void
+a_pin_that_is_refused_to_a_new_one_is_still_good_in_the_old(void **state)
+{
+    (void)state;
+    alarm(PATIENCE_S);
+    make_token();
+    program.conducts[0] = OPENS;
+    program.conducts[1] = OPENS_WITH_A_WRONG_PIN;
+    program.start_ms = PATIENCE_S * 1000; /* others of this host may have the token's lock */
+    on_ready = kill_one_of_the_old;
+    on_end = end_another_after_the_candidate;
+    refusals = 0;
+    assert_int_equal(supervise(), HSM_OK);
+    assert_int_equal(program.abandoned, 1);
+    assert_int_equal(seen->runs[0], WORKERS + 1);
+    assert_int_equal(seen->runs[1], 1);
+}
+
 static void
 stop_soon_after_a_refusal(const struct hsm_worker_event *event)
 {
@@ -498,6 +562,7 @@ start(void **state)
 {
     (void)state;
     seen = mmap(NULL, sizeof(*seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    softhsm_start();
     return seen == MAP_FAILED ? -1 : 0;
 }
 
@@ -506,6 +571,7 @@ stop(void **state)
 {
     (void)state;
     alarm(0);
+    softhsm_stop();
     return munmap(seen, sizeof(*seen));
 }
 
@@ -519,6 +585,7 @@ main(void)
         cmocka_unit_test_setup(a_hangup_during_a_reload_is_another_reload, fresh),
         cmocka_unit_test_setup(a_configuration_that_no_worker_can_use_is_given_up, fresh),
         cmocka_unit_test_setup(after_one_that_was_given_up_workers_have_the_old_one, fresh),
+        cmocka_unit_test_setup(a_pin_that_is_refused_to_a_new_one_is_still_good_in_the_old, fresh),
         cmocka_unit_test_setup(one_that_cannot_be_read_changes_nothing, fresh),
         cmocka_unit_test_setup(without_a_second_worker_the_old_configuration_is_back, fresh),
         cmocka_unit_test_setup(one_that_does_not_leave_is_killed_in_the_end, fresh),

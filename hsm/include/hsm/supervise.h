@@ -132,7 +132,8 @@ struct hsm_supervise_config {
  *
  * One worker is starting at a time. One that ends with HSM_ERR_DENIED ends all:
  * a PIN that was refused is tried once, not once for each worker; nor is it by
- * workers that go on without that token, before the next SIGHUP with `reload`. Before the
+ * workers that go on without that token. A new configuration may have another PIN: its
+ * workers try it once, and a refusal does not concern those of the old one. Before the
  * first was ready any other kind but HSM_ERR_BUSY ends all, too: the
  * configuration is wrong. Otherwise it is started again, after a rest that
  * doubles; what does not look like passing by itself rests longest.

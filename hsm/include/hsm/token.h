@@ -78,12 +78,11 @@ struct hsm_token_config {
  * Load the module, find the token, log in as user, open two sessions.
  *
  * The PIN is tried once, and after a refusal no other one is tried on that
- * token in this process or its children, nor in any worker of hsm_supervise()
- * that has refused it, until hsm_token_forget_refusals(). While another hsm_token of this
- * process has the same token open, its login is shared and the PIN given here
- * is not looked at. The token keeps the PIN, in memory that is locked, not
- * dumped and wiped at the end (struct hsm_secret), because it logs in again
- * when the connection to the token was lost.
+ * token in this process or its children, nor in any worker that hsm_supervise()
+ * started with the same configuration, until hsm_token_forget_refusals(). While another hsm_token
+ * of this process has the same token open, its login is shared and the PIN given here is not looked
+ * at. The token keeps the PIN, in memory that is locked, not dumped and wiped at the end (struct
+ * hsm_secret), because it logs in again when the connection to the token was lost.
  *
  * When the token fails, a thread of this object recovers it while calls wait
  * until their deadline: sessions are opened anew, the PIN is presented once,
@@ -113,8 +112,8 @@ HSM_MUST_CHECK enum hsm_status hsm_token_open(const struct hsm_token_config *con
  */
 void hsm_token_close(struct hsm_token *token);
 
-/** An operator says that PINs are to be tried again, each once: hsm_supervise() says so of all its
- *  workers when a new configuration is to be read. */
+/** An operator says that PINs are to be tried again, each once: here, and in all workers of the
+ *  hsm_supervise() that this is a worker of. */
 void hsm_token_forget_refusals(void);
 
 /** True while calls are served: not being recovered, not refused. */
