@@ -1,6 +1,8 @@
 /* latch.c - tokens whose PIN was refused, in this process and in those that share its list. */
 #include "module_internal.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -8,7 +10,11 @@
 
 #include <hsm/token.h>
 
+#include "clock_internal.h"
+
 #define LATCHES_MAX 256 /* tokens; when so many PINs were refused no other one is tried */
+#define LOGINS_MAX  64 /* at a time, each to another token */
+#define STEP_MS     1 /* of a wait for another's login */
 
 enum latch_state {
     FREE,
@@ -16,13 +22,13 @@ enum latch_state {
     SET,
 };
 
-/* Without a lock: a process may be killed at any moment. */
 struct latches {
-    struct latch {
+    struct latch { /* without a lock: a process may be killed at any moment */
         atomic_int state;
         unsigned configuration; /* under which the PIN was refused */
         CK_TOKEN_INFO token;
     } all[LATCHES_MAX];
+    pthread_mutex_t logins[LOGINS_MAX]; /* of a list that is shared */
 };
 
 static struct latches own;
@@ -30,6 +36,23 @@ static struct latches *latches = &own; /* or what is shared */
 
 /* Of this process, and of the children that it forks. */
 static unsigned configuration, configuration_before, configurations;
+
+/* The lock of a process that is killed in a login passes to another one. */
+static bool
+init_logins(struct latches *shared)
+{
+    pthread_mutexattr_t attributes;
+    bool good = pthread_mutexattr_init(&attributes) == 0;
+
+    if (!good)
+        return false;
+    good = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) == 0 &&
+           pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) == 0;
+    for (size_t i = 0; i < LOGINS_MAX && good; i++)
+        good = pthread_mutex_init(&shared->logins[i], &attributes) == 0;
+    (void)pthread_mutexattr_destroy(&attributes);
+    return good;
+}
 
 enum hsm_status
 hsm_latches_share(void)
@@ -40,6 +63,10 @@ hsm_latches_share(void)
     if (shared == MAP_FAILED)
         return HSM_ERR_NOMEM;
     memcpy(shared, &own, sizeof(own));
+    if (!init_logins(shared)) {
+        (void)munmap(shared, sizeof(*shared));
+        return HSM_ERR_NOMEM;
+    }
     if (latches != &own)
         (void)munmap(latches, sizeof(*latches));
     latches = shared;
@@ -78,6 +105,41 @@ hsm_latch_is_set(const CK_TOKEN_INFO *token)
         full = full && state != FREE;
     }
     return full;
+}
+
+/* FNV-1a. Two tokens may have the same: then they wait for each other. */
+static pthread_mutex_t *
+login_of(const CK_TOKEN_INFO *token)
+{
+    uint32_t hash = 2166136261;
+
+    for (size_t i = 0; i < sizeof(token->label); i++)
+        hash = (hash ^ token->label[i]) * 16777619;
+    for (size_t i = 0; i < sizeof(token->serialNumber); i++)
+        hash = (hash ^ token->serialNumber[i]) * 16777619;
+    return &latches->logins[hash % LOGINS_MAX];
+}
+
+bool
+hsm_latch_enter(const CK_TOKEN_INFO *token, unsigned timeout_ms)
+{
+    int64_t deadline = hsm_deadline_after(timeout_ms);
+    int rc;
+
+    if (latches == &own)
+        return true;
+    while ((rc = pthread_mutex_trylock(login_of(token))) == EBUSY && hsm_clock_ns() < deadline)
+        hsm_clock_sleep_until(hsm_deadline_after(STEP_MS));
+    if (rc == EOWNERDEAD)
+        rc = pthread_mutex_consistent(login_of(token));
+    return rc == 0;
+}
+
+void
+hsm_latch_leave(const CK_TOKEN_INFO *token)
+{
+    if (latches != &own)
+        (void)pthread_mutex_unlock(login_of(token));
 }
 
 static void

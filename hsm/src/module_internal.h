@@ -105,6 +105,14 @@ bool hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b);
 void hsm_latch_set(const CK_TOKEN_INFO *token);
 bool hsm_latch_is_set(const CK_TOKEN_INFO *token);
 
+/**
+ * Around a login, from the look at the list until a refusal is in it: processes that share the list
+ * log in to a token one at a time. In one that has its own the caller sees to that. False: not
+ * within the time.
+ */
+HSM_MUST_CHECK bool hsm_latch_enter(const CK_TOKEN_INFO *token, unsigned timeout_ms);
+void hsm_latch_leave(const CK_TOKEN_INFO *token);
+
 /** Children of this process have one list from now on, which begins with what the process itself
  *  was refused. Before there are threads. */
 HSM_MUST_CHECK enum hsm_status hsm_latches_share(void);

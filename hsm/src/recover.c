@@ -14,7 +14,7 @@
 #include "thread_internal.h"
 
 #define ATTEMPT_WAIT_MS 1000 /* for callers to leave the module, in one attempt */
-#define LOGIN_WAIT_MS   3000 /* for another connection, which presents the same PIN */
+#define LOGIN_WAIT_MS   3000 /* for another connection or worker, which presents the same PIN */
 #define LOOK_WAIT_MS    100 /* for calls on the way, to look for a key that is missing */
 #define MISSING_WAIT_MS 50 /* between searches for a key that may come back, at first */
 #define MISSING_LOOKS   40 /* of them; then: */
@@ -105,9 +105,8 @@ present_pin(struct hsm_slot *slot)
     return hsm_ckr_log(rv, "login, not tried again");
 }
 
-/* Of all connections one at a time, so that each knows of a refusal before it would try. */
 static enum hsm_status
-login_in_turn(struct hsm_slot *slot)
+login_unless_refused(struct hsm_slot *slot)
 {
     enum hsm_status st;
     CK_RV rv;
@@ -127,15 +126,19 @@ login_in_turn(struct hsm_slot *slot)
     return st;
 }
 
+/* Of all connections and workers one at a time, so that each knows of a refusal before it tries. */
 enum hsm_status
 hsm_slot_login(struct hsm_slot *slot)
 {
     struct hsm_gate *gate = slot->first != NULL ? &slot->first->login : &slot->login;
-    enum hsm_status st;
+    enum hsm_status st = HSM_ERR_BUSY;
 
     if (!hsm_gate_enter(gate, LOGIN_WAIT_MS))
         return HSM_ERR_BUSY;
-    st = login_in_turn(slot);
+    if (hsm_latch_enter(&slot->token, LOGIN_WAIT_MS)) {
+        st = login_unless_refused(slot);
+        hsm_latch_leave(&slot->token);
+    }
     hsm_gate_leave(gate);
     return st;
 }

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -25,6 +26,7 @@
 #include <hsm/supervise.h>
 #include <hsm/token.h>
 
+#include "fault_client.h"
 #include "softhsm.h"
 
 #define WORKERS    3
@@ -39,6 +41,7 @@ static struct shared {
     int runs[HSM_WORKERS_MAX]; /* by index; one worker of an index lives at a time */
     int alone;
     int hups;
+    atomic_uint opened, refused, logins; /* of workers whose token is lost */
 } * shared;
 
 /* When it is true of an event the supervisor gets SIGTERM. */
@@ -85,21 +88,27 @@ end_by_signal(int number)
     is_over = 1;
 }
 
+static void
+beat(struct hsm_worker *worker)
+{
+    const struct timespec rest = {.tv_nsec = 10 * 1000 * 1000};
+
+    hsm_worker_beat(worker);
+    nanosleep(&rest, NULL);
+}
+
 /* What a good worker does: it is ready, beats, and ends when it is asked to. */
 static enum hsm_status
 serve(struct hsm_worker *worker)
 {
     const struct sigaction end = {.sa_handler = end_by_signal};
-    const struct timespec beat = {.tv_nsec = 10 * 1000 * 1000};
 
     sigaction(SIGTERM, &end, NULL);
     sigaction(SIGINT, &end, NULL);
     hsm_worker_ready(worker);
     alarm(LIMIT_S);
-    while (!is_over) {
-        hsm_worker_beat(worker);
-        nanosleep(&beat, NULL);
-    }
+    while (!is_over)
+        beat(worker);
     return HSM_OK;
 }
 
@@ -460,22 +469,31 @@ one_that_is_starting_ends_after_its_supervisor(void **state)
 
 /* ---- refusals ---- */
 
+static enum hsm_status
+open_with(const char *uri, const char *text, struct hsm_token **out)
+{
+    struct hsm_secret *pin = NULL;
+    enum hsm_status st;
+
+    assert_int_equal(hsm_secret_new(text, strlen(text), &pin), HSM_OK);
+    st = hsm_token_open(
+        &(struct hsm_token_config){
+            .uri = uri, .module = softhsm_module(), .pin = pin, .probe_ms = 20},
+        out);
+    hsm_secret_free(pin);
+    return st;
+}
+
 /* The token is opened as a daemon does it; the PIN is wrong. */
 static enum hsm_status
 run_with_wrong_pin(struct hsm_worker *worker, void *context)
 {
-    struct hsm_secret *pin = NULL;
     struct hsm_token *token = NULL;
     enum hsm_status st;
 
     begin(worker);
     alarm(PATIENCE_S);
-    assert_int_equal(hsm_secret_new(context, strlen(context), &pin), HSM_OK);
-    st = hsm_token_open(&(struct hsm_token_config){.uri = "pkcs11:token=supervised",
-                                                   .module = softhsm_module(),
-                                                   .pin = pin},
-                        &token);
-    hsm_secret_free(pin);
+    st = open_with("pkcs11:token=supervised", context, &token);
     if (st != HSM_OK)
         return st;
     st = serve(worker);
@@ -511,18 +529,12 @@ static enum hsm_status
 run_without_the_token(struct hsm_worker *worker, void *context)
 {
     enum hsm_status *results = context; /* shared */
-    struct hsm_secret *pin = NULL;
     struct hsm_token *token = NULL;
     const char *text = hsm_worker_index(worker) == 0 ? "9999" : SOFTHSM_USER_PIN;
 
     begin(worker);
     alarm(PATIENCE_S);
-    assert_int_equal(hsm_secret_new(text, strlen(text), &pin), HSM_OK);
-    results[hsm_worker_index(worker)] = hsm_token_open(
-        &(struct hsm_token_config){
-            .uri = "pkcs11:token=worn", .module = softhsm_module(), .pin = pin},
-        &token);
-    hsm_secret_free(pin);
+    results[hsm_worker_index(worker)] = open_with("pkcs11:token=worn", text, &token);
     hsm_token_close(token);
     return serve(worker);
 }
@@ -545,6 +557,93 @@ a_pin_that_one_worker_was_refused_is_not_tried_by_another(void **state)
     for (unsigned i = 0; i < WORKERS; i++)
         assert_int_equal(results[i], HSM_ERR_DENIED);
     munmap(results, sizeof(*results) * WORKERS);
+}
+
+/* When all have the token open each of them loses it, and its PIN is another one now. */
+static enum hsm_status
+run_and_lose_the_token(struct hsm_worker *worker, void *context)
+{
+    struct hsm_token *token = NULL;
+    struct hsm_token_stats stats = {.service = HSM_OK};
+
+    (void)context;
+    begin(worker);
+    fault_open();
+    assert_int_equal(open_with("pkcs11:token=supervised", SOFTHSM_USER_PIN, &token), HSM_OK);
+    hsm_worker_ready(worker);
+    alarm(PATIENCE_S);
+    shared->opened++;
+    while (shared->opened < WORKERS)
+        beat(worker);
+    fault("on C_Login delay 300ms rv CKR_PIN_INCORRECT\nreboot");
+    while (stats.service != HSM_ERR_DENIED) {
+        beat(worker);
+        hsm_token_stats(token, &stats);
+    }
+    hsm_token_close(token);
+    shared->logins += (unsigned)stats.logins;
+    if (++shared->refused == WORKERS)
+        (void)kill(getppid(), SIGTERM);
+    return serve(worker);
+}
+
+static void
+a_pin_that_is_refused_to_all_at_once_is_tried_by_one(void **state)
+{
+    struct hsm_supervise_config config = with(run_and_lose_the_token);
+
+    (void)state;
+    config.start_ms = PATIENCE_S * 1000;
+    alarm(PATIENCE_S);
+    assert_int_equal(hsm_supervise(&config), HSM_OK);
+    assert_int_equal(shared->refused, WORKERS);
+    assert_int_equal(shared->logins, WORKERS + 1); /* to open it, and to recover it */
+}
+
+/* The first one, when it has lost the token. */
+static enum hsm_status
+run_and_die_in_a_login(struct hsm_worker *worker, void *context)
+{
+    struct hsm_token *token = NULL;
+    bool is_first = begin(worker) == 1 && hsm_worker_index(worker) == 0;
+    enum hsm_status st;
+
+    (void)context;
+    alarm(PATIENCE_S);
+    fault_open();
+    st = open_with("pkcs11:token=supervised", SOFTHSM_USER_PIN, &token);
+    if (st != HSM_OK)
+        return st;
+    if (is_first) {
+        hsm_worker_ready(worker);
+        fault("on C_Login block\nreboot");
+        while (fault_number("held") == 0)
+            beat(worker);
+        (void)raise(SIGKILL);
+    }
+    st = serve(worker);
+    hsm_token_close(token);
+    return st;
+}
+
+static bool
+all_are_ready_and_one_was_twice(const struct hsm_worker_event *event)
+{
+    (void)event;
+    return count_of(HSM_WORKER_READY) == WORKERS + 1;
+}
+
+static void
+one_that_dies_in_a_login_keeps_nobody_from_it(void **state)
+{
+    struct hsm_supervise_config config = with(run_and_die_in_a_login);
+
+    (void)state;
+    config.start_ms = PATIENCE_S * 1000;
+    alarm(PATIENCE_S);
+    is_enough = all_are_ready_and_one_was_twice;
+    assert_int_equal(hsm_supervise(&config), HSM_OK);
+    assert_int_equal(last_counts()->failed, 1);
 }
 
 static enum hsm_status
@@ -850,6 +949,8 @@ main(void)
         cmocka_unit_test_setup(one_that_is_starting_ends_after_its_supervisor, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_is_tried_once_in_all, fresh),
         cmocka_unit_test_setup(a_pin_that_one_worker_was_refused_is_not_tried_by_another, fresh),
+        cmocka_unit_test_setup(a_pin_that_is_refused_to_all_at_once_is_tried_by_one, fresh),
+        cmocka_unit_test_setup(one_that_dies_in_a_login_keeps_nobody_from_it, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_later_stops_all, fresh),
         cmocka_unit_test_setup(a_configuration_that_is_wrong_ends_the_start, fresh),
         cmocka_unit_test_setup(what_is_wrong_later_rests_longest_and_the_others_serve, fresh),
