@@ -89,16 +89,22 @@ static const struct ckr_meaning meanings[] = {
     MEANS(CKR_BUFFER_TOO_SMALL, HSM_ERR_UNSUPPORTED, SESSION),
 };
 
+static const struct ckr_meaning unknown = {0, "CKR", HSM_ERR_CRYPTO, HSM_CKR_PERMANENT};
+
 static const struct ckr_meaning *
 meaning_of(CK_RV rv)
 {
-    static const struct ckr_meaning unknown = {0, "CKR", HSM_ERR_CRYPTO, HSM_CKR_PERMANENT};
-
     for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
         if (meanings[i].rv == rv)
             return &meanings[i];
     }
     return &unknown;
+}
+
+bool
+hsm_ckr_is_known(CK_RV rv)
+{
+    return meaning_of(rv) != &unknown;
 }
 
 enum hsm_status

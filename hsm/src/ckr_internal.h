@@ -25,6 +25,9 @@ enum hsm_ckr_action {
 
 enum hsm_ckr_action hsm_ckr_action(CK_RV rv);
 
+/** False: it is none of the standard's that can be met here, but perhaps a vendor's. */
+bool hsm_ckr_is_known(CK_RV rv);
+
 /** The kind that tells the caller what to do next; HSM_OK for CKR_OK. */
 enum hsm_status hsm_ckr_status(CK_RV rv);
 

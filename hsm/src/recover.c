@@ -85,6 +85,14 @@ open_control(struct hsm_slot *slot)
     return rv;
 }
 
+/* What nobody knows, too: a vendor's own "wrong PIN", presented again and again, would lock the
+ * token. */
+static bool
+is_refusal(CK_RV rv)
+{
+    return hsm_ckr_action(rv) == HSM_CKR_PIN || !hsm_ckr_is_known(rv);
+}
+
 /* Once: a refusal is kept before anybody is told of it. */
 static enum hsm_status
 present_pin(struct hsm_slot *slot)
@@ -98,11 +106,12 @@ present_pin(struct hsm_slot *slot)
     rv = hsm_module_functions(slot->module)
              ->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(slot->pin));
     hsm_host_unlock(turn);
-    if (hsm_ckr_action(rv) != HSM_CKR_PIN)
+    if (!is_refusal(rv))
         return hsm_ckr_action(rv) == HSM_CKR_NONE ? HSM_OK : hsm_ckr_log(rv, "login");
     hsm_latch_set(&slot->token);
     hsm_slot_tell(slot, HSM_EVENT_PIN_REFUSED, hsm_ckr_name(rv));
-    return hsm_ckr_log(rv, "login, not tried again");
+    (void)hsm_ckr_log(rv, "login, not tried again");
+    return HSM_ERR_DENIED;
 }
 
 static enum hsm_status

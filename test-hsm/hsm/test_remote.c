@@ -463,7 +463,7 @@ logins_in(const char *log)
 }
 
 /* The fault module counts at the other end, where its runtime of a sanitizer can be loaded. The
- * last test: the latch is for the life of the process. */
+ * last test: the refusal is not forgotten. */
 static void
 a_pin_that_is_refused_is_tried_by_one_connection_alone(void **state)
 {

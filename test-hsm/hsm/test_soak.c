@@ -183,7 +183,7 @@ a_pin_that_is_refused_is_tried_once(void **state)
         struct soak s;
 
         snprintf(label, sizeof(label), "latched-%zu", i);
-        hsm_token_close(softhsm_token(label)); /* the refusal is for the life of the process */
+        hsm_token_close(softhsm_token(label)); /* refusals are not forgotten here */
         soak_open(&s, i / 4, label);
         logins = fault_number("count C_Login");
         load_start(&s.load, s.key, LOAD_DEADLINE_MS);
