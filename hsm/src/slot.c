@@ -368,6 +368,42 @@ slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
     return st;
 }
 
+/* For its next login; at once where the one before was refused. */
+static enum hsm_status
+take_pin(struct hsm_slot *slot, const struct hsm_secret *pin, int64_t deadline)
+{
+    struct hsm_secret *before;
+    struct hsm_secret *copy = NULL;
+
+    if (hsm_secret_new(hsm_secret_octets(pin), hsm_secret_len(pin), &copy) != HSM_OK)
+        return HSM_ERR_NOMEM;
+    if (!hsm_gate_enter(&slot->admin, hsm_ms_until(deadline))) {
+        hsm_secret_free(copy);
+        return HSM_ERR_BUSY;
+    }
+    before = slot->pin;
+    slot->pin = copy;
+    hsm_gate_leave(&slot->admin);
+    hsm_secret_free(before);
+    if (hsm_pool_service(&slot->pool) == HSM_ERR_DENIED) {
+        hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
+        hsm_care_open(slot);
+    }
+    return HSM_OK;
+}
+
+/* Its PIN was refused, and may be another one now. Under the registry's lock. */
+static enum hsm_status
+slot_try_again(struct hsm_slot *slot, const struct hsm_secret *pin)
+{
+    int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
+    enum hsm_status st = take_pin(slot, pin, deadline);
+
+    for (unsigned i = 0; i < slot->further_count && st == HSM_OK; i++)
+        st = take_pin(slot->further[i], pin, deadline);
+    return st == HSM_OK ? hsm_pool_await(&slot->pool, deadline) : st;
+}
+
 enum hsm_status
 hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
               const struct hsm_token_config *config, const struct hsm_secret *pin,
@@ -380,6 +416,8 @@ hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *tok
     slot = hsm_module_slot_of(module, token);
     if (slot == NULL)
         st = slot_add(module, id, token, config, pin, &slot);
+    else if (hsm_pool_service(&slot->pool) == HSM_ERR_DENIED)
+        st = slot_try_again(slot, pin);
     if (st == HSM_OK) {
         slot->users++;
         *out = slot;

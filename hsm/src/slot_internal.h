@@ -59,7 +59,7 @@ struct hsm_slot {
     char label[33];
     char name[64]; /* for the log: the label, and which connection */
     struct hsm_settings settings;
-    struct hsm_secret *pin; /* to log in again */
+    struct hsm_secret *pin; /* to log in again; inside the admin gate */
     unsigned generation; /* hsm_fork_generation() when it was opened */
 
     struct hsm_pool pool;
@@ -173,7 +173,7 @@ HSM_MUST_CHECK enum hsm_status hsm_care_start(struct hsm_slot *slot);
 /** Ask it to end, and wait for it; false: it is stuck in the module. */
 HSM_MUST_CHECK bool hsm_care_stop(struct hsm_slot *slot, int64_t deadline);
 
-/** Have it open a connection that never was. */
+/** Have it open a connection that never was, or whose PIN was refused. */
 void hsm_care_open(struct hsm_slot *slot);
 
 /** Have it look for the keys that are missing. */

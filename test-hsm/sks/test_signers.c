@@ -285,6 +285,39 @@ each_fault_of_a_token_is_its_own(void **state)
     hsm_token_forget_refusals();
 }
 
+/* While the tokens before are still open, as it is when a configuration is read again. */
+static void
+a_pin_that_was_refused_is_replaced_by_the_next_one_that_is_given(void **state)
+{
+    struct sp *sp = *state;
+    struct sks_token_config configs[] = {token_config(FIRST), token_config(SECOND)};
+    struct sks_tokens *next = NULL;
+    struct hsm_secret *wrong = NULL;
+    struct hsm_key *key = NULL;
+
+    fault("on C_Login token second rv CKR_PIN_INCORRECT\nreboot token second");
+    assert_int_equal(
+        hsm_key_find(sks_tokens_get(sp->tokens, SECOND), "pkcs11:object=in-second", &key),
+        HSM_ERR_DENIED);
+    fault("reset");
+    hsm_token_forget_refusals();
+    assert_int_equal(hsm_secret_new("9999", 4, &wrong), HSM_OK);
+    configs[1].pin = wrong;
+    assert_int_equal(sks_tokens_open(configs, COUNT(configs), &next), HSM_OK);
+    hsm_secret_free(wrong);
+    assert_null(sks_tokens_get(next, SECOND));
+    assert_string_equal(sks_tokens_fault(next, SECOND), "the PIN of its token was refused");
+    sks_tokens_close(next);
+    next = NULL;
+    hsm_token_forget_refusals();
+    assert_int_equal(open_tokens(&next), HSM_OK);
+    assert_null(sks_tokens_fault(next, SECOND));
+    assert_null(sks_tokens_fault(sp->tokens, SECOND));
+    sks_tokens_close(next);
+    load(sp, 2, NULL);
+    assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
+}
+
 /* Without any token it is to be waited for, if one may come. */
 static void
 what_is_to_be_done_is_told_when_no_token_can_be_opened(void **state)
@@ -409,6 +442,7 @@ main(void)
         WITH_SP(the_loss_of_a_token_costs_no_call),
         WITH_SP(a_token_that_is_away_at_the_start_joins_later),
         WITH_SP(each_fault_of_a_token_is_its_own),
+        WITH_SP(a_pin_that_was_refused_is_replaced_by_the_next_one_that_is_given),
         WITH_SP(what_is_to_be_done_is_told_when_no_token_can_be_opened),
         WITH_SP(without_any_token_nothing_is_signed),
         WITH_SP(a_certificate_that_has_ended_signs_no_more),

@@ -81,8 +81,9 @@ struct hsm_token_config {
  * token in this process or its children, nor in any worker that hsm_supervise()
  * started with the same configuration, until hsm_token_forget_refusals(). While another hsm_token
  * of this process has the same token open, its login is shared and the PIN given here is not looked
- * at. The token keeps the PIN, in memory that is locked, not dumped and wiped at the end (struct
- * hsm_secret), because it logs in again when the connection to the token was lost.
+ * at, unless its PIN was refused: then this one is tried, for both. The token keeps the PIN, in
+ * memory that is locked, not dumped and wiped at the end (struct hsm_secret), because it logs in
+ * again when the connection to the token was lost.
  *
  * When the token fails, a thread of this object recovers it while calls wait
  * until their deadline: sessions are opened anew, the PIN is presented once,
