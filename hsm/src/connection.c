@@ -183,10 +183,18 @@ refusal_of(const struct hsm_signer *signer)
     return st == HSM_ERR_UNTRUSTED || st == HSM_ERR_AMBIGUOUS ? st : HSM_OK;
 }
 
+/* A module that takes one call at a time takes no other while one is stuck in it. */
+static bool
+is_blocked(const struct hsm_slot *slot)
+{
+    return slot->settings.quirks.serial && slot->stuck_now > 0;
+}
+
 static bool
 is_well(const struct hsm_signer *signer)
 {
-    return signer->status == HSM_OK && hsm_pool_service(&signer->slot->pool) == HSM_OK;
+    return signer->status == HSM_OK && hsm_pool_service(&signer->slot->pool) == HSM_OK &&
+           !is_blocked(signer->slot);
 }
 
 static bool
@@ -226,7 +234,7 @@ claim(struct hsm_signer *signer)
     do
         best = least_loaded(signer, is_well, &load);
     while (best != NULL && !atomic_compare_exchange_weak(&best->slot->load, &load, load + 1));
-    if (best != NULL && load > 0)
+    if (best == NULL || load > 0)
         open_another(signer->slot);
     return best;
 }
@@ -244,8 +252,8 @@ await_one(struct hsm_signer *signer, const struct hsm_patience *patience)
     if (!patience->through_recovery || hsm_clock_ns() >= patience->deadline)
         return HSM_ERR_BUSY;
     slice = slice < patience->deadline ? slice : patience->deadline;
-    if (hsm_pool_await(&one->slot->pool, slice) == HSM_OK && one->status != HSM_OK)
-        hsm_clock_sleep_until(slice); /* the key is being looked for */
+    if (hsm_pool_await(&one->slot->pool, slice) == HSM_OK && !is_well(one))
+        hsm_clock_sleep_until(slice); /* the key is being looked for, or a call is stuck */
     return HSM_OK;
 }
 

@@ -167,13 +167,8 @@ first_process_of(pid_t server)
 }
 
 static struct hsm_token *
-open_remote(enum hsm_route route, const char *uri)
+open_as(struct hsm_token_config config)
 {
-    struct hsm_token_config config = {.uri = uri,
-                                      .module = client_module(),
-                                      .route = route,
-                                      .sessions = 8,
-                                      .op_timeout_ms = 5000};
     struct hsm_token *token = NULL;
     struct hsm_secret *pin = NULL;
 
@@ -182,6 +177,16 @@ open_remote(enum hsm_route route, const char *uri)
     assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
     hsm_secret_free(pin);
     return token;
+}
+
+static struct hsm_token *
+open_remote(enum hsm_route route, const char *uri)
+{
+    return open_as((struct hsm_token_config){.uri = uri,
+                                             .module = client_module(),
+                                             .route = route,
+                                             .sessions = 8,
+                                             .op_timeout_ms = 5000});
 }
 
 static struct hsm_key *
@@ -361,6 +366,42 @@ a_connection_that_breaks_leaves_the_others_signing(void **state)
     server_kill(other);
 }
 
+/* Stopped, its process neither answers nor breaks: what is in it is stuck. */
+static void
+a_connection_that_hangs_takes_one_call_and_no_other(void **state)
+{
+    pid_t server = server_of_softhsm(), process;
+    struct hsm_token *token = open_as((struct hsm_token_config){.uri = "pkcs11:token=remote",
+                                                                .module = client_module(),
+                                                                .workers = CONNECTIONS,
+                                                                .op_timeout_ms = 2000});
+    struct hsm_key *key = key_of(token);
+    struct hsm_token_stats stats;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    process = first_process_of(server);
+    assert_int_equal(kill(process, SIGSTOP), 0);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_ERR_BUSY);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.stuck, 1);
+    assert_int_equal(stats.stuck_now, 1);
+    assert_int_equal(stats.losses, 0);
+    assert_int_equal(kill(process, SIGCONT), 0);
+    for (int i = 0; i < 1000 && stats.stuck_now > 0; i++) {
+        sleep_ms(10);
+        hsm_token_stats(token, &stats);
+    }
+    assert_int_equal(stats.stuck_now, 0);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_key_free(key);
+    hsm_token_close(token);
+    server_kill(server);
+}
+
 static void
 a_key_that_is_new_or_destroyed_is_so_on_every_connection(void **state)
 {
@@ -394,17 +435,11 @@ a_key_that_is_new_or_destroyed_is_so_on_every_connection(void **state)
 static void
 a_library_with_one_function_list_has_one_connection(void **state)
 {
-    struct hsm_token_config config = {
-        .uri = "pkcs11:token=remote", .module = softhsm_module(), .quirks = "known,connections=4"};
-    struct hsm_token *token = NULL;
-    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = open_as((struct hsm_token_config){
+        .uri = "pkcs11:token=remote", .module = softhsm_module(), .quirks = "known,connections=4"});
     struct hsm_token_stats stats;
 
     (void)state;
-    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
-    config.pin = pin;
-    assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
-    hsm_secret_free(pin);
     hsm_token_stats(token, &stats);
     assert_int_equal(stats.connections, 1);
     assert_int_equal(stats.connections_served, 1);
@@ -540,6 +575,7 @@ main(void)
         cmocka_unit_test(a_killed_server_is_not_noticed_directly),
         cmocka_unit_test(one_caller_makes_one_connection_and_several_make_more),
         cmocka_unit_test(a_connection_that_breaks_leaves_the_others_signing),
+        cmocka_unit_test(a_connection_that_hangs_takes_one_call_and_no_other),
         cmocka_unit_test(a_key_that_is_new_or_destroyed_is_so_on_every_connection),
         cmocka_unit_test(a_library_with_one_function_list_has_one_connection),
         cmocka_unit_test(a_pin_that_is_refused_is_tried_by_one_connection_alone),
