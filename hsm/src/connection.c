@@ -257,9 +257,24 @@ await_one(struct hsm_signer *signer, const struct hsm_patience *patience)
     return HSM_OK;
 }
 
-/* True in *again: it was lost meanwhile, and another one may be well. */
+/* How often a call that ends so is made in all. */
+static unsigned
+most_losses(enum hsm_status status)
+{
+    switch (status) {
+    case HSM_ERR_BUSY:
+        return HSM_LOSSES_MAX;
+    case HSM_ERR_CRYPTO: /* a wrong signature */
+        return HSM_WRONG_MAX;
+    default:
+        return 0;
+    }
+}
+
+/* True in *again: it was lost meanwhile, which is counted, and another one may be well. */
 static enum hsm_status
-sign_on(struct hsm_signer *signer, const struct hsm_request *request, bool *again, uint8_t *sig)
+sign_on(struct hsm_signer *signer, const struct hsm_request *request, unsigned *lost, bool *again,
+        uint8_t *sig)
 {
     struct hsm_pool *pool = &signer->slot->pool;
     unsigned epoch = hsm_pool_epoch(pool);
@@ -268,14 +283,15 @@ sign_on(struct hsm_signer *signer, const struct hsm_request *request, bool *agai
 
     here.patience.through_recovery = false;
     st = hsm_signer_sign_alone(signer, &here, sig);
-    *again = st == HSM_ERR_BUSY && hsm_clock_ns() < request->patience.deadline &&
-             (hsm_pool_service(pool) != HSM_OK || hsm_pool_epoch(pool) != epoch);
+    if (hsm_pool_service(pool) != HSM_OK || hsm_pool_epoch(pool) != epoch)
+        *again = ++*lost < most_losses(st) && hsm_clock_ns() < request->patience.deadline;
     return st;
 }
 
 /* True in *again: as sign_on(), or none is well yet. */
 static enum hsm_status
-sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, bool *again, uint8_t *sig)
+sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, unsigned *lost,
+            bool *again, uint8_t *sig)
 {
     struct hsm_signer *chosen = claim(signer);
     enum hsm_status st;
@@ -285,7 +301,7 @@ sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, bool *
         *again = st == HSM_OK;
         return st;
     }
-    st = sign_on(chosen, request, again, sig);
+    st = sign_on(chosen, request, lost, again, sig);
     atomic_fetch_sub(&chosen->slot->load, 1);
     return st;
 }
@@ -293,6 +309,7 @@ sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, bool *
 enum hsm_status
 hsm_connections_sign(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
 {
+    unsigned lost = 0;
     enum hsm_status st;
     bool again;
 
@@ -300,7 +317,7 @@ hsm_connections_sign(struct hsm_signer *signer, const struct hsm_request *reques
         again = false;
         st = refusal_of(signer);
         if (st == HSM_OK)
-            st = sign_on_any(signer, request, &again, sig);
+            st = sign_on_any(signer, request, &lost, &again, sig);
     } while (again);
     return st;
 }

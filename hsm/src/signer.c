@@ -21,8 +21,6 @@
 
 #define DROPS_MAX      2 /* sessions that fail in one call, before it is the token that failed */
 #define THROTTLES_MAX  3 /* answers that ask for patience in one call, before the same */
-#define LOSSES_MAX     16 /* recoveries that one call waits for: its key alone may be at fault */
-#define WRONG_MAX      4 /* signatures that do not verify */
 #define PATIENCE_MS    4 /* after the first answer that asks for it; doubled each time */
 #define MISSING_MS     20 /* between looks at a key that is being looked for */
 #define MISSING_MAX_MS 2000 /* a key may be missing after a recovery: copies between HSMs lag */
@@ -358,7 +356,7 @@ wrong(struct call *call, unsigned epoch)
     hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
             call->signer->info.label);
     hsm_slot_tell(slot, HSM_EVENT_WRONG_SIGNATURE, call->signer->info.label);
-    call->again = ++call->wrong < WRONG_MAX;
+    call->again = ++call->wrong < HSM_WRONG_MAX;
     (void)lose(call, epoch, false, "a wrong signature");
     return HSM_ERR_CRYPTO;
 }
@@ -451,7 +449,7 @@ hsm_signer_sign_here(struct hsm_signer *signer, const struct hsm_request *reques
         if (call.attempts++ > 0)
             count(&signer->slot->counters.retries);
         st = attempt(&call, made_sig);
-    } while (call.again && call.losses <= LOSSES_MAX && !time_is_up(&call));
+    } while (call.again && call.losses <= HSM_LOSSES_MAX && !time_is_up(&call));
     if (st == HSM_OK)
         memcpy(sig, made_sig, sizeof(made_sig));
     else if (call.wrong > 0)

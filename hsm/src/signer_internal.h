@@ -20,6 +20,10 @@
 
 #include "slot_internal.h"
 
+/* Of one call. */
+#define HSM_LOSSES_MAX 16 /* recoveries that it waits for: its key alone may be at fault */
+#define HSM_WRONG_MAX  4 /* signatures that do not verify */
+
 struct hsm_lane;
 struct hsm_job;
 struct hsm_journal_key;
