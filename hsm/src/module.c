@@ -297,12 +297,24 @@ hsm_module_close(struct hsm_module *module)
     pthread_mutex_unlock(&registry.lock);
 }
 
+/* p11-kit's proxy, which is its library: each list that it gives is another one, but all share the
+ * modules of the process, their sessions and logins. CK_INFO does not tell it from p11-kit's
+ * client, which says what the proxy at the server's end says. */
+static bool
+is_proxy(const struct hsm_module *module)
+{
+    return dlsym(module->library, "p11_kit_modules_load") != NULL;
+}
+
 enum hsm_status
 hsm_module_connect(const struct hsm_module *first, struct hsm_module **out)
 {
-    struct hsm_module *module = module_new(strdup(first->path));
+    struct hsm_module *module;
     enum hsm_status st;
 
+    if (is_proxy(first))
+        return HSM_ERR_UNSUPPORTED;
+    module = module_new(strdup(first->path));
     if (module == NULL)
         return HSM_ERR_NOMEM;
     st = load_library(module);
