@@ -364,13 +364,14 @@ wrong(struct call *call, unsigned epoch)
 /* Those that are asked for, one in so many, the first after a recovery, and those made across one:
  * handles may have changed their meaning under them. */
 static bool
-is_to_be_verified(const struct call *call, bool across_recovery)
+is_to_be_verified(const struct call *call, unsigned epoch, unsigned epoch_now)
 {
     struct hsm_signer *signer = call->signer;
     unsigned n = atomic_fetch_add_explicit(&signer->signatures, 1, memory_order_relaxed);
 
     return call->request->verify || n % signer->slot->settings.verify_every == 0 ||
-           atomic_load_explicit(&signer->unproven, memory_order_relaxed) || across_recovery;
+           atomic_load_explicit(&signer->proven, memory_order_relaxed) != epoch_now ||
+           epoch != epoch_now;
 }
 
 static enum hsm_status
@@ -378,12 +379,12 @@ made(struct call *call, const uint8_t *sig, unsigned epoch, unsigned epoch_now)
 {
     struct hsm_signer *signer = call->signer;
 
-    if (!is_to_be_verified(call, epoch != epoch_now))
+    if (!is_to_be_verified(call, epoch, epoch_now))
         return HSM_OK;
     count(&signer->slot->counters.verified);
     if (hsm_es256_verifier_verify_digest(signer->verifier, call->request->digest, sig) != HSM_OK)
         return wrong(call, epoch);
-    atomic_store_explicit(&signer->unproven, false, memory_order_relaxed);
+    atomic_store_explicit(&signer->proven, epoch, memory_order_relaxed);
     return HSM_OK;
 }
 
@@ -563,7 +564,7 @@ found(struct hsm_signer *signer, CK_OBJECT_HANDLE private_object, CK_OBJECT_HAND
     signer->private_object = private_object;
     signer->public_object = public_object;
     signer->missing_since = 0;
-    signer->unproven = true;
+    signer->proven = 0;
     signer->status = HSM_OK;
 }
 
