@@ -90,6 +90,7 @@ hsm_signer_retire(struct hsm_signer *signer)
     pthread_mutex_lock(&signer->slot->signers_lock);
     forget(signer);
     pthread_mutex_unlock(&signer->slot->signers_lock);
+    signer->retired = true;
     signer->status = HSM_ERR_NOT_FOUND;
     for (unsigned i = 0; i < signer->further_count; i++)
         hsm_signer_retire(signer->further[i]);
@@ -532,6 +533,16 @@ hsm_signer_try(const struct hsm_signer *signer)
 
 /* ---- after a recovery ---- */
 
+/* Whatever the token showed: one that is retired meanwhile may have been seen before it was
+ * destroyed. */
+static void
+set_status(struct hsm_signer *signer, enum hsm_status status)
+{
+    signer->status = status;
+    if (signer->retired)
+        signer->status = HSM_ERR_NOT_FOUND;
+}
+
 static void
 refuse(struct hsm_signer *signer, enum hsm_status status, enum hsm_event_kind kind)
 {
@@ -542,7 +553,7 @@ refuse(struct hsm_signer *signer, enum hsm_status status, enum hsm_event_kind ki
                     : "refused: it is not what it was before the token was lost");
         hsm_slot_tell(signer->slot, kind, signer->info.label);
     }
-    signer->status = status;
+    set_status(signer, status);
 }
 
 static void
@@ -553,7 +564,7 @@ missing(struct hsm_signer *signer)
     if (signer->missing_since == 0)
         signer->missing_since = now;
     if (now - signer->missing_since < MISSING_MAX_MS * HSM_MS)
-        signer->status = HSM_ERR_BUSY;
+        set_status(signer, HSM_ERR_BUSY);
     else
         refuse(signer, HSM_ERR_NOT_FOUND, HSM_EVENT_KEY_MISSING);
 }
@@ -565,7 +576,7 @@ found(struct hsm_signer *signer, CK_OBJECT_HANDLE private_object, CK_OBJECT_HAND
     signer->public_object = public_object;
     signer->missing_since = 0;
     signer->proven = 0;
-    signer->status = HSM_OK;
+    set_status(signer, HSM_OK);
 }
 
 static enum hsm_status
