@@ -119,7 +119,6 @@ open_another(const struct hsm_slot *first)
         struct hsm_slot *slot = first->further[i];
 
         if (!atomic_exchange(&slot->needed, true)) {
-            hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
             hsm_care_open(slot);
             return;
         }

@@ -258,6 +258,8 @@ recover(struct hsm_slot *slot, bool restart)
     int64_t since = hsm_clock_ns();
     bool closing = false;
 
+    if (!slot->opened)
+        hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
     for (unsigned tries = 0; !closing; tries++) {
         enum hsm_status st;
 
