@@ -179,7 +179,7 @@ attempt_inside(struct hsm_slot *slot, bool restart)
     hsm_pool_drain(&slot->pool, deadline); /* a signature made across this is verified */
     if (restart)
         st = hsm_module_restart(slot->module, slot, deadline);
-    if (hsm_module_epoch(slot->module) != before)
+    if (slot->opened && hsm_module_epoch(slot->module) != before)
         atomic_fetch_add(&slot->counters.restarts, 1);
     if (st != HSM_OK || !hsm_module_enter(slot->module, deadline))
         return HSM_ERR_BUSY;
