@@ -73,7 +73,7 @@ struct http_connection {
     enum http_persistence persistence; /* after the answer that comes next */
     bool is_known; /* the peer is */
     struct http_peer peer;
-    struct http_call *call; /* the request that a handler's thread has; NULL: none */
+    struct http_call *call; /* the request that a handler's thread has, or that is deferred */
     time_t since; /* monotonic: when it last began to wait for a request, to answer or to linger */
     time_t progress; /* monotonic: when it last gave or took octets */
     struct http_input input;
@@ -177,7 +177,7 @@ struct acme_http_loop {
     struct http_text head; /* of the answer that is being written */
     time_t date_of; /* what `date` says */
     char date[HTTP_DATE_SIZE];
-    size_t calls; /* and ticks: handed to the threads and not taken back */
+    size_t calls; /* and ticks: handed to the threads, or deferred, and not taken back */
     size_t replying;
     size_t kept; /* octets that wait until peers take them */
     bool is_stopping;

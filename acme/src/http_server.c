@@ -165,7 +165,8 @@ on_tick(evutil_socket_t fd, short what, void *context)
     http_enqueue_tick(tick);
 }
 
-/* TLS handshakes sign in this loop, so that it may be stuck as well as its threads. */
+/* TLS handshakes sign in this loop, and brief requests are handled in it: it may be stuck as well
+ * as its threads. */
 static void
 on_beat(evutil_socket_t fd, short what, void *context)
 {

@@ -24,7 +24,8 @@
 #define EXPIRE_S 60 /* between two acme_server_expire() of acme_server_tick() */
 #define TELL_S   60 /* between two times that orders are said to wait */
 
-#define VERDICTS_MAX 64 /* kept: paths of those who sign SPC tokens */
+#define VERDICTS_MAX      128 /* kept: paths of those who sign SPC tokens */
+#define VERDICTS_UNUSED_S 3600
 
 #define BRIEF_NS    INT64_C(5000000) /* a request that takes longer is not brief */
 #define LONG_FACTOR 100 /* nor are those of so many times that time after it */
@@ -422,7 +423,10 @@ dispatch(struct acme_call *call)
 static void
 add_nonce(struct acme_call *call)
 {
-    if (call->nonce[0] == '\0' && acme_http_request_method(call->request) == ACME_HTTP_POST &&
+    bool was_asked = call->exchange.server != NULL; /* and if in vain, the store does not answer */
+
+    if (call->nonce[0] == '\0' && !was_asked &&
+        acme_http_request_method(call->request) == ACME_HTTP_POST &&
         acme_nonce_new(call->server, call->now, call->nonce) != HSM_OK)
         return; /* logged by the store; the client asks newNonce */
     if (call->nonce[0] != '\0')
@@ -435,9 +439,11 @@ static void
 note_time(struct acme_server *server, int64_t begun)
 {
     int64_t now = hsm_metric_clock_ns(), took = now - begun;
+    int64_t until = now + LONG_FACTOR * took, before = atomic_load(&server->long_until);
 
-    if (took > BRIEF_NS)
-        atomic_store(&server->long_until, now + LONG_FACTOR * took);
+    while (took > BRIEF_NS && before < until &&
+           !atomic_compare_exchange_weak(&server->long_until, &before, until))
+        continue;
 }
 
 static void
@@ -475,7 +481,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
         handle_acme(server, request, response);
 }
 
-/* While disk and token answer soon. The web pages hash passwords. */
+/* While disk and token answer soon. A database elsewhere may be silent for longer than a loop may
+ * be. The web pages hash passwords. */
 static bool
 is_brief(void *context, enum acme_http_method method, const char *path)
 {
@@ -484,7 +491,7 @@ is_brief(void *context, enum acme_http_method method, const char *path)
     const struct route *route = find_route(path, params);
 
     (void)method;
-    return route != NULL && !route->waits &&
+    return route != NULL && !route->waits && !acme_store_is_remote(server->config.store) &&
            atomic_load(&server->long_until) < hsm_metric_clock_ns();
 }
 
@@ -678,6 +685,7 @@ acme_server_expire(struct acme_server *server)
     if (st != HSM_OK)
         hsm_log(HSM_LOG_WARNING, "expired orders stay for now: %s", hsm_status_text(st));
     acme_nonce_expire(server, now);
+    certs_verdicts_forget(server->verdicts, now, VERDICTS_UNUSED_S);
     resume(server, now);
 }
 

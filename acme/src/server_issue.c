@@ -213,13 +213,14 @@ struct issued {
     const uint8_t *der;
     size_t len;
     const char *chain;
+    bool is_first; /* outcome of its intent */
 };
 
 /* Within a transaction; a second outcome of one intent changes nothing. */
 static enum hsm_status
 write_certificate(struct acme_store *store, void *context)
 {
-    const struct issued *issued = context;
+    struct issued *issued = context;
     const struct issuance *issuance = issued->issuance;
     int64_t changes = 0;
     enum hsm_status st =
@@ -233,6 +234,7 @@ write_certificate(struct acme_store *store, void *context)
                             "UPDATE acme_order SET status = '" ACME_VALID "' WHERE id = ? AND"
                             " status = '" ACME_PROCESSING "'",
                             "s", issuance->order_id);
+    issued->is_first = changes == 1;
     return st;
 }
 
@@ -258,9 +260,12 @@ store_certificate(struct acme_server *server, const struct issuance *issuance, c
     issued.chain = chain;
     if (st == HSM_OK)
         st = acme_store_together(server->config.store, write_certificate, &issued);
-    acme_server_count_issuance(server, st == HSM_OK ? ACME_ISSUED : ACME_PUT_OFF);
-    if (st == HSM_OK)
+    if (st != HSM_OK) {
+        acme_server_count_issuance(server, ACME_PUT_OFF);
+    } else if (issued.is_first) {
+        acme_server_count_issuance(server, ACME_ISSUED);
         log_issued(issuance);
+    }
     return st;
 }
 

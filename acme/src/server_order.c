@@ -336,6 +336,7 @@ acme_order_count(struct acme_server *server, const char *whom, const char *peer,
 struct placing {
     struct acme_call *call;
     struct wanted *wanted;
+    const struct wanted *drawn; /* what each run begins with */
 };
 
 /* Within a transaction. HSM_ERR_EXISTS: another order replaces that certificate. HSM_ERR_DENIED:
@@ -346,10 +347,11 @@ insert_order(struct acme_store *store, void *context)
     const struct placing *placing = context;
     struct acme_call *call = placing->call;
     struct wanted *wanted = placing->wanted;
-    enum hsm_status st =
-        acme_order_count(call->server, call->account, acme_http_request_peer(call->request),
-                         call->now, &wanted->wait_s);
+    enum hsm_status st;
 
+    *wanted = *placing->drawn;
+    st = acme_order_count(call->server, call->account, acme_http_request_peer(call->request),
+                          call->now, &wanted->wait_s);
     if (st != HSM_OK)
         return st;
     if (wanted->wait_s != 0)
@@ -369,7 +371,8 @@ insert_order(struct acme_store *store, void *context)
 static enum hsm_status
 store_order(struct acme_call *call, struct wanted *wanted)
 {
-    struct placing placing = {call, wanted};
+    struct wanted drawn;
+    struct placing placing = {call, wanted, &drawn};
     enum hsm_status st = acme_id_new(wanted->order);
 
     if (st == HSM_OK)
@@ -380,6 +383,7 @@ store_order(struct acme_call *call, struct wanted *wanted)
         st = acme_id_new(wanted->token);
     if (st != HSM_OK)
         return st;
+    drawn = *wanted;
     return acme_store_together(call->server->config.store, insert_order, &placing);
 }
 

@@ -48,6 +48,12 @@ acme_store_is_uri(const char *place)
     return strncmp(place, "postgresql://", 13) == 0 || strncmp(place, "postgres://", 11) == 0;
 }
 
+bool
+acme_store_is_remote(const struct acme_store *store)
+{
+    return store->backend == &store_postgres;
+}
+
 /* ---- migrations ---- */
 
 /* Write what "{name}" or "{name:table}", from the brace on, means; its length, 0: nothing. */

@@ -328,14 +328,15 @@ hsm_metrics_join(struct hsm_metrics *metrics, unsigned part)
 void
 hsm_metrics_forget(struct hsm_metrics *metrics, unsigned unused_s)
 {
-    unsigned now = seconds_now();
     struct part *own;
+    unsigned now;
     bool is_any = false;
 
     if (metrics == NULL)
         return;
     own = &metrics->parts[metrics->self];
     pthread_mutex_lock(&metrics->lock);
+    now = seconds_now(); /* not before any that hsm_series() has noted */
     for (size_t i = 0; i < used_of(own); i++) {
         struct hsm_series *series = &own->series[i];
 
@@ -424,9 +425,10 @@ compare(const void *a, const void *b)
 static void
 add_gauge(struct total *total, double value)
 {
-    bool replaces = isnan(total->gauge) ||
-                    (total->metric->kind == HSM_GAUGE_MIN && value < total->gauge) ||
-                    (total->metric->kind == HSM_GAUGE_MAX && value > total->gauge);
+    enum hsm_metric_kind kind = total->metric->kind;
+    bool is_least = kind == HSM_GAUGE_MIN || kind == HSM_GAUGE_MIN_PASSING;
+    bool replaces = isnan(total->gauge) || (is_least && value < total->gauge) ||
+                    (kind == HSM_GAUGE_MAX && value > total->gauge);
 
     if (isnan(value))
         return;

@@ -12,7 +12,8 @@
 
 /*
  * The triggers count changes whoever makes them, so that a running signer
- * notices. An x5u is never used twice, retired credentials included.
+ * notices. No two credentials have one x5u, those that are retired included;
+ * those that are forgotten have none again, since its name is the chain's digest.
  */
 static const char *const migrations[] = {
     "CREATE TABLE credential ("

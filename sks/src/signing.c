@@ -136,6 +136,26 @@ load_signers(struct sks_signing *signing, const struct provider *provider, const
     return st;
 }
 
+/* Whether one of them has been given up since it was loaded: after it was retiring, nothing is to
+ * be signed with it. */
+static bool
+has_given_up(struct sks_signing *signing, const struct sks_signers *signers)
+{
+    bool found = false;
+
+    for (size_t i = 0; !found && i < sks_signers_count(signers); i++) {
+        struct sks_credential credential = {.id = 0};
+        int64_t id;
+        enum hsm_status st;
+
+        (void)sks_signers_get(signers, i, &id);
+        st = sks_catalogue_find(signing->config.catalogue, id, &credential);
+        found = st == HSM_ERR_NOT_FOUND || (st == HSM_OK && credential.state > SKS_RETIRING);
+        sks_credential_clear(&credential);
+    }
+    return found;
+}
+
 /* What was told when it failed before, with the same catalogue, is not told again. */
 static void
 load_provider(struct sks_signing *signing, struct provider *provider, bool is_new)
@@ -154,8 +174,13 @@ load_provider(struct sks_signing *signing, struct provider *provider, bool is_ne
         hsm_log(HSM_LOG_ERROR, "SPC %s: %s: %s", name_of(provider),
                 st == HSM_OK ? "not all of its credentials sign" : "its calls may not be signed",
                 fault);
-    if (st != HSM_OK)
+    if (st != HSM_OK) { /* the old ones go on, unless the catalogue says otherwise */
+        if (is_new && provider->signers != NULL && has_given_up(signing, provider->signers)) {
+            atomic_store(&provider->signs, false);
+            replace_signers(signing, provider, NULL);
+        }
         return;
+    }
     if (is_new || fault != before)
         tell_signers(provider, signers);
     replace_signers(signing, provider, signers);

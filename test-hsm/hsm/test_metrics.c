@@ -137,16 +137,20 @@ histogram_buckets_are_cumulative(void **state)
 static void
 gauges_of_processes_are_told_as_sum_least_and_most(void **state)
 {
+    const char *const of_one = "one";
+
     (void)state;
     for (unsigned part = 0; part < 3; part++) {
         hsm_metrics_join(metrics, part);
         hsm_series_set(hsm_series(metrics, &flying, NULL), part + 1);
         hsm_series_set(hsm_series(metrics, &ready, NULL), part != 1);
         hsm_series_set(hsm_series(metrics, &oldest, NULL), 10 * part);
+        hsm_series_set(hsm_series(metrics, &ends, &of_one), 100 + 7 * ((part + 1) % 3));
     }
     assert_told("test_flying 6\n");
     assert_told("test_ready 0\n");
     assert_told("test_oldest 20\n");
+    assert_told("test_ends_seconds{key=\"one\"} 100\n");
     hsm_metrics_leave(metrics, 1);
     assert_told("test_flying 4\n");
     assert_told("test_ready 1\n");

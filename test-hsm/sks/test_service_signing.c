@@ -28,6 +28,7 @@
 #define X5U_2        "https://cr.sp.example/certs/sp-709J.pem"
 #define SPC_2        "709J"
 #define SPC_3        "321Y"
+#define SPC_4        "654Z"
 #define ALL          "pkcs11:token=all"
 #define THIRD        "pkcs11:token=third"
 #define ORIGID       "de305d54-75b4-431b-adb2-eb6b9e546014"
@@ -742,6 +743,46 @@ a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing(
     certs_chain_free(chain);
 }
 
+static struct sks_credential *
+credential_of(const char *spc, enum sks_state state)
+{
+    struct sks_credential *found = NULL;
+    size_t count = 0;
+
+    eco_must(sks_catalogue_list_in(world.catalogue, spc, state, state, &found, &count), spc);
+    assert_int_equal(count, 1);
+    return found;
+}
+
+static void
+what_was_given_up_signs_no_more_while_its_successor_cannot(void **state)
+{
+    static const char callers[] = "[customer fourth]\nspc = " SPC_4 "\nattest = A\nnumbers = any\n"
+                                  "[caller pbx]\nuid = %ld\ncustomers = fourth\n";
+    struct hsm_key *key = eco_key(&world.eco, "sp-4");
+    struct certs_chain *chain = eco_sp_chain(&world.eco, SPC_4, hsm_key_public(key), 0, 0);
+    struct sks_credential *retiring;
+
+    (void)state;
+    activate(ALL, "pkcs11:object=sp-4", chain, SPC_4, "https://cr.sp.example/certs/four-1.pem");
+    begin_with(callers, (long)getuid());
+    post(SHAKEN);
+    free(signed_identity("identity"));
+    activate(ALL, "pkcs11:object=lost", chain, SPC_4, "https://cr.sp.example/certs/four-2.pem");
+    sks_service_refresh(sks.service);
+    post(SHAKEN); /* still with the first, which is retiring */
+    free(signed_identity("identity"));
+    retiring = credential_of(SPC_4, SKS_RETIRING);
+    retiring->state = SKS_RETIRED;
+    eco_must(sks_catalogue_put(world.catalogue, retiring), "retired");
+    sks_service_refresh(sks.service);
+    post(SHAKEN);
+    assert_atis_error(503, "POL5030", "an active credential cannot be loaded");
+    sks_credentials_free(retiring, 1);
+    certs_chain_free(chain);
+    hsm_key_free(key);
+}
+
 static void
 who_is_not_in_the_file_is_not_authenticated(void **state)
 {
@@ -1101,6 +1142,7 @@ main(void)
         TEST(a_customer_has_nothing_signed_beyond_its_section),
         TEST(a_provider_without_a_credential_stops_no_other),
         TEST(a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing),
+        TEST(what_was_given_up_signs_no_more_while_its_successor_cannot),
         TEST(who_is_not_in_the_file_is_not_authenticated),
         TEST(calls_beyond_the_rate_are_told_when_to_come_back),
         TEST(remote_callers_are_known_by_token_or_certificate),

@@ -2,8 +2,9 @@
  * http_server.h - server of HTTP/1.1 (RFC 9112) over TLS, with the key in the
  * token, or over a Unix socket.
  *
- * One event loop for the network; handlers run on a small pool of threads, so
- * that one may wait for a token, a disk or a fetch. Limits are enforced before
+ * One event loop for the network, and for handlers that are quick or brief;
+ * the others run on a small pool of threads, so that one may wait for a token,
+ * a disk or a fetch. Limits are enforced before
  * a handler sees anything.
  */
 #ifndef ACME_HTTP_SERVER_H
@@ -131,7 +132,7 @@ bool acme_http_match(const char *path, const char *pattern, char params[][ACME_H
                      size_t params_max);
 
 struct acme_http_handler {
-    /** Answer a request; called on any of the server's threads. */
+    /** Answer a request; called on any of the server's threads, the event loop's included. */
     void (*handle)(void *context, const struct acme_http_request *request,
                    struct acme_http_response *response);
     /** True if this request never waits: it is then handled in the event loop. NULL: none is. */

@@ -49,6 +49,9 @@ void acme_store_close(struct acme_store *store);
 /** True: a place is PostgreSQL's by its scheme; false: it is a path. */
 bool acme_store_is_uri(const char *place);
 
+/** True: it is behind a network, which may be silent for long. */
+bool acme_store_is_remote(const struct acme_store *store);
+
 /*
  * Transactions: durable when commit returned HSM_OK. A thread that has begun one
  * ends it with exactly one of commit and rollback. After a statement of it has
