@@ -119,7 +119,6 @@ open_another(const struct hsm_slot *first)
         struct hsm_slot *slot = first->further[i];
 
         if (!atomic_exchange(&slot->needed, true)) {
-            hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
             hsm_care_open(slot);
             return;
         }
@@ -183,10 +182,18 @@ refusal_of(const struct hsm_signer *signer)
     return st == HSM_ERR_UNTRUSTED || st == HSM_ERR_AMBIGUOUS ? st : HSM_OK;
 }
 
+/* A module that takes one call at a time takes no other while one is stuck in it. */
+static bool
+is_blocked(const struct hsm_slot *slot)
+{
+    return slot->settings.quirks.serial && slot->stuck_now > 0;
+}
+
 static bool
 is_well(const struct hsm_signer *signer)
 {
-    return signer->status == HSM_OK && hsm_pool_service(&signer->slot->pool) == HSM_OK;
+    return signer->status == HSM_OK && hsm_pool_service(&signer->slot->pool) == HSM_OK &&
+           !is_blocked(signer->slot);
 }
 
 static bool
@@ -226,7 +233,7 @@ claim(struct hsm_signer *signer)
     do
         best = least_loaded(signer, is_well, &load);
     while (best != NULL && !atomic_compare_exchange_weak(&best->slot->load, &load, load + 1));
-    if (best != NULL && load > 0)
+    if (best == NULL || load > 0)
         open_another(signer->slot);
     return best;
 }
@@ -244,14 +251,29 @@ await_one(struct hsm_signer *signer, const struct hsm_patience *patience)
     if (!patience->through_recovery || hsm_clock_ns() >= patience->deadline)
         return HSM_ERR_BUSY;
     slice = slice < patience->deadline ? slice : patience->deadline;
-    if (hsm_pool_await(&one->slot->pool, slice) == HSM_OK && one->status != HSM_OK)
-        hsm_clock_sleep_until(slice); /* the key is being looked for */
+    if (hsm_pool_await(&one->slot->pool, slice) == HSM_OK && !is_well(one))
+        hsm_clock_sleep_until(slice); /* the key is being looked for, or a call is stuck */
     return HSM_OK;
 }
 
-/* True in *again: it was lost meanwhile, and another one may be well. */
+/* How often a call that ends so is made in all. */
+static unsigned
+most_losses(enum hsm_status status)
+{
+    switch (status) {
+    case HSM_ERR_BUSY:
+        return HSM_LOSSES_MAX;
+    case HSM_ERR_CRYPTO: /* a wrong signature */
+        return HSM_WRONG_MAX;
+    default:
+        return 0;
+    }
+}
+
+/* True in *again: it was lost meanwhile, which is counted, and another one may be well. */
 static enum hsm_status
-sign_on(struct hsm_signer *signer, const struct hsm_request *request, bool *again, uint8_t *sig)
+sign_on(struct hsm_signer *signer, const struct hsm_request *request, unsigned *lost, bool *again,
+        uint8_t *sig)
 {
     struct hsm_pool *pool = &signer->slot->pool;
     unsigned epoch = hsm_pool_epoch(pool);
@@ -260,14 +282,15 @@ sign_on(struct hsm_signer *signer, const struct hsm_request *request, bool *agai
 
     here.patience.through_recovery = false;
     st = hsm_signer_sign_alone(signer, &here, sig);
-    *again = st == HSM_ERR_BUSY && hsm_clock_ns() < request->patience.deadline &&
-             (hsm_pool_service(pool) != HSM_OK || hsm_pool_epoch(pool) != epoch);
+    if (hsm_pool_service(pool) != HSM_OK || hsm_pool_epoch(pool) != epoch)
+        *again = ++*lost < most_losses(st) && hsm_clock_ns() < request->patience.deadline;
     return st;
 }
 
 /* True in *again: as sign_on(), or none is well yet. */
 static enum hsm_status
-sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, bool *again, uint8_t *sig)
+sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, unsigned *lost,
+            bool *again, uint8_t *sig)
 {
     struct hsm_signer *chosen = claim(signer);
     enum hsm_status st;
@@ -277,7 +300,7 @@ sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, bool *
         *again = st == HSM_OK;
         return st;
     }
-    st = sign_on(chosen, request, again, sig);
+    st = sign_on(chosen, request, lost, again, sig);
     atomic_fetch_sub(&chosen->slot->load, 1);
     return st;
 }
@@ -285,6 +308,7 @@ sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, bool *
 enum hsm_status
 hsm_connections_sign(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
 {
+    unsigned lost = 0;
     enum hsm_status st;
     bool again;
 
@@ -292,7 +316,7 @@ hsm_connections_sign(struct hsm_signer *signer, const struct hsm_request *reques
         again = false;
         st = refusal_of(signer);
         if (st == HSM_OK)
-            st = sign_on_any(signer, request, &again, sig);
+            st = sign_on_any(signer, request, &lost, &again, sig);
     } while (again);
     return st;
 }

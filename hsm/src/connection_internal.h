@@ -11,8 +11,9 @@
  * refused to one is tried by no other.
  *
  * A further one is not opened before it is needed, when a call finds every other
- * one busy: it costs a login, and a process at its other end. It is opened as
- * a lost one is recovered, by its thread, again and again until that succeeds.
+ * one busy, lost, or blocked by a call that is stuck in it: it costs a login, and
+ * a process at its other end. It is opened as a lost one is recovered, by its
+ * thread, again and again until that succeeds.
  */
 #ifndef HSM_CONNECTION_INTERNAL_H
 #define HSM_CONNECTION_INTERNAL_H

@@ -150,23 +150,27 @@ is_complete(const CK_FUNCTION_LIST *list)
 static enum hsm_status
 load_library(struct hsm_module *module)
 {
-    CK_C_GetFunctionList get_functions;
-    CK_FUNCTION_LIST *functions = NULL;
-
     module->library = dlopen(module->path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (module->library == NULL) {
         hsm_log(HSM_LOG_ERROR, "PKCS#11 module: %s", dlerror());
         return HSM_ERR_UNSUPPORTED;
     }
+    return HSM_OK;
+}
+
+static bool
+take_list(struct hsm_module *module)
+{
+    CK_C_GetFunctionList get_functions;
+    CK_FUNCTION_LIST *functions = NULL;
+
     *(void **)&get_functions = dlsym(module->library, "C_GetFunctionList");
     if (get_functions == NULL || get_functions(&functions) != CKR_OK || functions == NULL ||
-        !is_complete(functions)) {
-        hsm_log(HSM_LOG_ERROR, "%s: not a PKCS#11 module", module->path);
-        return HSM_ERR_UNSUPPORTED;
-    }
+        !is_complete(functions))
+        return false;
     module->list = functions;
     module->functions = *functions;
-    return HSM_OK;
+    return true;
 }
 
 static enum hsm_status
@@ -177,6 +181,10 @@ module_start(struct hsm_module *module)
 
     if (st != HSM_OK)
         return st;
+    if (!take_list(module)) {
+        hsm_log(HSM_LOG_ERROR, "%s: not a PKCS#11 module", module->path);
+        return HSM_ERR_UNSUPPORTED;
+    }
     rv = initialize(module);
     for (unsigned tries = 1; rv == CKR_GENERAL_ERROR && tries < START_TRIES; tries++) {
         hsm_clock_sleep_until(hsm_deadline_after(START_MS << (tries - 1)));
@@ -297,16 +305,28 @@ hsm_module_close(struct hsm_module *module)
     pthread_mutex_unlock(&registry.lock);
 }
 
+/* p11-kit's proxy, which is its library: each list that it gives is another one, but all share the
+ * modules of the process, their sessions and logins. CK_INFO does not tell it from p11-kit's
+ * client, which says what the proxy at the server's end says. */
+static bool
+is_proxy(const struct hsm_module *module)
+{
+    return dlsym(module->library, "p11_kit_modules_load") != NULL;
+}
+
 enum hsm_status
 hsm_module_connect(const struct hsm_module *first, struct hsm_module **out)
 {
-    struct hsm_module *module = module_new(strdup(first->path));
+    struct hsm_module *module;
     enum hsm_status st;
 
+    if (is_proxy(first))
+        return HSM_ERR_UNSUPPORTED;
+    module = module_new(strdup(first->path));
     if (module == NULL)
         return HSM_ERR_NOMEM;
     st = load_library(module);
-    if (st == HSM_OK && module->list == first->list)
+    if (st == HSM_OK && (!take_list(module) || module->list == first->list))
         st = HSM_ERR_UNSUPPORTED;
     if (st != HSM_OK) {
         module_free(module);

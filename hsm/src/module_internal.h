@@ -31,7 +31,8 @@ void hsm_module_close(struct hsm_module *module);
 /**
  * Another connection: not initialised yet, hsm_module_restart() does that. Not shared.
  *
- * @retval HSM_ERR_UNSUPPORTED  the library gives one list of functions and no other
+ * @retval HSM_ERR_UNSUPPORTED  the library gives one list of functions and no other,
+ *                              or all of them are one connection
  */
 HSM_MUST_CHECK enum hsm_status hsm_module_connect(const struct hsm_module *first,
                                                   struct hsm_module **out);

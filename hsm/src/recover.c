@@ -191,7 +191,7 @@ attempt_inside(struct hsm_slot *slot, bool restart)
     hsm_pool_drain(&slot->pool, deadline); /* a signature made across this is verified */
     if (restart)
         st = hsm_module_restart(slot->module, slot, deadline);
-    if (hsm_module_epoch(slot->module) != before)
+    if (slot->opened && hsm_module_epoch(slot->module) != before)
         atomic_fetch_add(&slot->counters.restarts, 1);
     if (st != HSM_OK || !hsm_module_enter(slot->module, deadline))
         return HSM_ERR_BUSY;
@@ -270,6 +270,8 @@ recover(struct hsm_slot *slot, bool restart)
     int64_t since = hsm_clock_ns();
     bool closing = false;
 
+    if (!slot->opened)
+        hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
     for (unsigned tries = 0; !closing; tries++) {
         enum hsm_status st;
 

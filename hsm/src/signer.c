@@ -21,8 +21,6 @@
 
 #define DROPS_MAX      2 /* sessions that fail in one call, before it is the token that failed */
 #define THROTTLES_MAX  3 /* answers that ask for patience in one call, before the same */
-#define LOSSES_MAX     16 /* recoveries that one call waits for: its key alone may be at fault */
-#define WRONG_MAX      4 /* signatures that do not verify */
 #define PATIENCE_MS    4 /* after the first answer that asks for it; doubled each time */
 #define MISSING_MS     20 /* between looks at a key that is being looked for */
 #define MISSING_MAX_MS 2000 /* a key may be missing after a recovery: copies between HSMs lag */
@@ -92,6 +90,7 @@ hsm_signer_retire(struct hsm_signer *signer)
     pthread_mutex_lock(&signer->slot->signers_lock);
     forget(signer);
     pthread_mutex_unlock(&signer->slot->signers_lock);
+    signer->retired = true;
     signer->status = HSM_ERR_NOT_FOUND;
     for (unsigned i = 0; i < signer->further_count; i++)
         hsm_signer_retire(signer->further[i]);
@@ -358,7 +357,7 @@ wrong(struct call *call, unsigned epoch)
     hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
             call->signer->info.label);
     hsm_slot_tell(slot, HSM_EVENT_WRONG_SIGNATURE, call->signer->info.label);
-    call->again = ++call->wrong < WRONG_MAX;
+    call->again = ++call->wrong < HSM_WRONG_MAX;
     (void)lose(call, epoch, false, "a wrong signature");
     return HSM_ERR_CRYPTO;
 }
@@ -366,13 +365,14 @@ wrong(struct call *call, unsigned epoch)
 /* Those that are asked for, one in so many, the first after a recovery, and those made across one:
  * handles may have changed their meaning under them. */
 static bool
-is_to_be_verified(const struct call *call, bool across_recovery)
+is_to_be_verified(const struct call *call, unsigned epoch, unsigned epoch_now)
 {
     struct hsm_signer *signer = call->signer;
     unsigned n = atomic_fetch_add_explicit(&signer->signatures, 1, memory_order_relaxed);
 
     return call->request->verify || n % signer->slot->settings.verify_every == 0 ||
-           atomic_load_explicit(&signer->unproven, memory_order_relaxed) || across_recovery;
+           atomic_load_explicit(&signer->proven, memory_order_relaxed) != epoch_now ||
+           epoch != epoch_now;
 }
 
 static enum hsm_status
@@ -380,12 +380,12 @@ made(struct call *call, const uint8_t *sig, unsigned epoch, unsigned epoch_now)
 {
     struct hsm_signer *signer = call->signer;
 
-    if (!is_to_be_verified(call, epoch != epoch_now))
+    if (!is_to_be_verified(call, epoch, epoch_now))
         return HSM_OK;
     count(&signer->slot->counters.verified);
     if (hsm_es256_verifier_verify_digest(signer->verifier, call->request->digest, sig) != HSM_OK)
         return wrong(call, epoch);
-    atomic_store_explicit(&signer->unproven, false, memory_order_relaxed);
+    atomic_store_explicit(&signer->proven, epoch, memory_order_relaxed);
     return HSM_OK;
 }
 
@@ -451,7 +451,7 @@ hsm_signer_sign_here(struct hsm_signer *signer, const struct hsm_request *reques
         if (call.attempts++ > 0)
             count(&signer->slot->counters.retries);
         st = attempt(&call, made_sig);
-    } while (call.again && call.losses <= LOSSES_MAX && !time_is_up(&call));
+    } while (call.again && call.losses <= HSM_LOSSES_MAX && !time_is_up(&call));
     if (st == HSM_OK)
         memcpy(sig, made_sig, sizeof(made_sig));
     else if (call.wrong > 0)
@@ -533,6 +533,16 @@ hsm_signer_try(const struct hsm_signer *signer)
 
 /* ---- after a recovery ---- */
 
+/* Whatever the token showed: one that is retired meanwhile may have been seen before it was
+ * destroyed. */
+static void
+set_status(struct hsm_signer *signer, enum hsm_status status)
+{
+    signer->status = status;
+    if (signer->retired)
+        signer->status = HSM_ERR_NOT_FOUND;
+}
+
 static void
 refuse(struct hsm_signer *signer, enum hsm_status status, enum hsm_event_kind kind)
 {
@@ -543,7 +553,7 @@ refuse(struct hsm_signer *signer, enum hsm_status status, enum hsm_event_kind ki
                     : "refused: it is not what it was before the token was lost");
         hsm_slot_tell(signer->slot, kind, signer->info.label);
     }
-    signer->status = status;
+    set_status(signer, status);
 }
 
 static void
@@ -554,7 +564,7 @@ missing(struct hsm_signer *signer)
     if (signer->missing_since == 0)
         signer->missing_since = now;
     if (now - signer->missing_since < MISSING_MAX_MS * HSM_MS)
-        signer->status = HSM_ERR_BUSY;
+        set_status(signer, HSM_ERR_BUSY);
     else
         refuse(signer, HSM_ERR_NOT_FOUND, HSM_EVENT_KEY_MISSING);
 }
@@ -565,8 +575,8 @@ found(struct hsm_signer *signer, CK_OBJECT_HANDLE private_object, CK_OBJECT_HAND
     signer->private_object = private_object;
     signer->public_object = public_object;
     signer->missing_since = 0;
-    signer->unproven = true;
-    signer->status = HSM_OK;
+    signer->proven = 0;
+    set_status(signer, HSM_OK);
 }
 
 static enum hsm_status

@@ -20,6 +20,10 @@
 
 #include "slot_internal.h"
 
+/* Of one call. */
+#define HSM_LOSSES_MAX 16 /* recoveries that it waits for: its key alone may be at fault */
+#define HSM_WRONG_MAX  4 /* signatures that do not verify */
+
 struct hsm_lane;
 struct hsm_job;
 struct hsm_journal_key;
@@ -33,7 +37,8 @@ struct hsm_signer {
     struct hsm_es256_verifier *verifier; /* of that key */
     const struct hsm_journal_key *journal_key; /* how the journal names it; NULL: there is none */
     _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else refused with this */
-    atomic_bool unproven; /* since the last recovery */
+    atomic_bool retired; /* before the status says NOT_FOUND: nothing else is said any more */
+    atomic_uint proven; /* epoch of the pool in which a signature of it was verified; 0: none */
     int64_t missing_since; /* of the slot's thread; 0: not missing */
     struct hsm_lane **lanes; /* of the libp11 route; NULL on the direct one */
     unsigned lane_count;

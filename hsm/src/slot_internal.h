@@ -90,7 +90,7 @@ struct hsm_slot {
     char apart[HSM_CACHE_LINE];
     struct hsm_counters counters;
     char apart_too[HSM_CACHE_LINE];
-    atomic_uint load; /* calls that chose this connection among others */
+    atomic_uint load; /* calls that chose this connection among others, and an admin caller */
     atomic_bool needed; /* of a further one: it is to be opened */
     atomic_uint stuck_now;
     atomic_uint refs; /* tokens and signers */

@@ -129,6 +129,27 @@ server_of_softhsm(void)
     return server_start(softhsm_module(), "remote");
 }
 
+/* With the fault module at the other end, where each connection has one of its own: for tests that
+ * skip where its runtime of a sanitizer cannot be loaded. */
+static pid_t
+server_of_faults(const char *rule)
+{
+    char path[256];
+    FILE *script;
+    pid_t server;
+
+    snprintf(path, sizeof(path), "%s/script", softhsm_dir());
+    script = fopen(path, "w");
+    assert_non_null(script);
+    fprintf(script, "%s\n", rule);
+    assert_int_equal(fclose(script), 0);
+    setenv("STI_FAULT_MODULE", softhsm_module(), 1);
+    setenv("STI_FAULT_SCRIPT", path, 1);
+    server = server_start(fault_module_path(), "remote");
+    unsetenv("STI_FAULT_SCRIPT");
+    return server;
+}
+
 static void
 server_kill(pid_t server)
 {
@@ -167,13 +188,8 @@ first_process_of(pid_t server)
 }
 
 static struct hsm_token *
-open_remote(enum hsm_route route, const char *uri)
+open_as(struct hsm_token_config config)
 {
-    struct hsm_token_config config = {.uri = uri,
-                                      .module = client_module(),
-                                      .route = route,
-                                      .sessions = 8,
-                                      .op_timeout_ms = 5000};
     struct hsm_token *token = NULL;
     struct hsm_secret *pin = NULL;
 
@@ -182,6 +198,16 @@ open_remote(enum hsm_route route, const char *uri)
     assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
     hsm_secret_free(pin);
     return token;
+}
+
+static struct hsm_token *
+open_remote(enum hsm_route route, const char *uri)
+{
+    return open_as((struct hsm_token_config){.uri = uri,
+                                             .module = client_module(),
+                                             .route = route,
+                                             .sessions = 8,
+                                             .op_timeout_ms = 5000});
 }
 
 static struct hsm_key *
@@ -361,6 +387,101 @@ a_connection_that_breaks_leaves_the_others_signing(void **state)
     server_kill(other);
 }
 
+/* Stopped, its process neither answers nor breaks: what is in it is stuck. */
+static void
+a_connection_that_hangs_takes_one_call_and_no_other(void **state)
+{
+    pid_t server = server_of_softhsm(), process;
+    struct hsm_token *token = open_as((struct hsm_token_config){.uri = "pkcs11:token=remote",
+                                                                .module = client_module(),
+                                                                .workers = CONNECTIONS,
+                                                                .op_timeout_ms = 2000});
+    struct hsm_key *key = key_of(token);
+    struct hsm_token_stats stats;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    process = first_process_of(server);
+    assert_int_equal(kill(process, SIGSTOP), 0);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_ERR_BUSY);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.stuck, 1);
+    assert_int_equal(stats.stuck_now, 1);
+    assert_int_equal(stats.losses, 0);
+    assert_int_equal(kill(process, SIGCONT), 0);
+    for (int i = 0; i < 1000 && stats.stuck_now > 0; i++) {
+        sleep_ms(10);
+        hsm_token_stats(token, &stats);
+    }
+    assert_int_equal(stats.stuck_now, 0);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_key_free(key);
+    hsm_token_close(token);
+    server_kill(server);
+}
+
+static void
+a_wrong_signature_is_not_noticed(void **state)
+{
+    struct hsm_token_stats stats;
+    struct hsm_token *token;
+    struct hsm_key *key;
+    pid_t server;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    SKIP_WHERE_NO_FORK();
+    server = server_of_faults("on C_Sign after 3 times 1 signature flip");
+    token = open_remote(HSM_ROUTE_DIRECT, "pkcs11:token=remote");
+    key = key_of(token);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_true(stats.wrong_signatures > 0);
+    assert_true(stats.losses > 0);
+    hsm_key_free(key);
+    hsm_token_close(token);
+    server_kill(server);
+}
+
+/* Recovery makes one signature, which is good. */
+static void
+a_key_that_fails_on_every_connection_is_given_up(void **state)
+{
+    static const struct {
+        const char *rule;
+        enum hsm_status status;
+        unsigned wrong, losses_max;
+    } rows[] = {
+        {"on C_Sign after 1 signature flip", HSM_ERR_CRYPTO, 4, 4},
+        {"on C_Sign after 1 rv CKR_KEY_HANDLE_INVALID", HSM_ERR_BUSY, 0, 2 * 16},
+    };
+
+    (void)state;
+    SKIP_WHERE_NO_FORK();
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        pid_t server = server_of_faults(rows[i].rule);
+        struct hsm_token *token = open_remote(HSM_ROUTE_DIRECT, "pkcs11:token=remote");
+        struct hsm_key *key = key_of(token);
+        struct hsm_token_stats stats;
+        uint8_t sig[HSM_P256_SIG_LEN] = {0xaa};
+
+        assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+        memset(sig, 0xaa, sizeof(sig));
+        assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), rows[i].status);
+        assert_int_equal(sig[0], 0xaa);
+        hsm_token_stats(token, &stats);
+        assert_int_equal(stats.wrong_signatures, rows[i].wrong);
+        assert_in_range(stats.losses, 1, rows[i].losses_max);
+        hsm_key_free(key);
+        hsm_token_close(token);
+        server_kill(server);
+    }
+}
+
 static void
 a_key_that_is_new_or_destroyed_is_so_on_every_connection(void **state)
 {
@@ -394,17 +515,11 @@ a_key_that_is_new_or_destroyed_is_so_on_every_connection(void **state)
 static void
 a_library_with_one_function_list_has_one_connection(void **state)
 {
-    struct hsm_token_config config = {
-        .uri = "pkcs11:token=remote", .module = softhsm_module(), .quirks = "known,connections=4"};
-    struct hsm_token *token = NULL;
-    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = open_as((struct hsm_token_config){
+        .uri = "pkcs11:token=remote", .module = softhsm_module(), .quirks = "known,connections=4"});
     struct hsm_token_stats stats;
 
     (void)state;
-    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
-    config.pin = pin;
-    assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
-    hsm_secret_free(pin);
     hsm_token_stats(token, &stats);
     assert_int_equal(stats.connections, 1);
     assert_int_equal(stats.connections_served, 1);
@@ -510,6 +625,7 @@ a_pin_that_is_refused_is_tried_by_one_connection_alone(void **state)
 static int
 start(void **state)
 {
+    struct hsm_token *token;
     char address[300];
 
     (void)state;
@@ -519,7 +635,9 @@ start(void **state)
     snprintf(socket_path, sizeof(socket_path), "%s/socket", softhsm_dir());
     snprintf(address, sizeof(address), "unix:path=%s", socket_path);
     setenv("P11_KIT_SERVER_ADDRESS", address, 1);
-    hsm_token_close(softhsm_token("remote"));
+    token = softhsm_token("remote");
+    hsm_key_free(key_of(token)); /* what a new key signs is not counted by the fault module */
+    hsm_token_close(token);
     hsm_token_close(softhsm_token("changed"));
     return 0;
 }
@@ -540,6 +658,9 @@ main(void)
         cmocka_unit_test(a_killed_server_is_not_noticed_directly),
         cmocka_unit_test(one_caller_makes_one_connection_and_several_make_more),
         cmocka_unit_test(a_connection_that_breaks_leaves_the_others_signing),
+        cmocka_unit_test(a_connection_that_hangs_takes_one_call_and_no_other),
+        cmocka_unit_test(a_wrong_signature_is_not_noticed),
+        cmocka_unit_test(a_key_that_fails_on_every_connection_is_given_up),
         cmocka_unit_test(a_key_that_is_new_or_destroyed_is_so_on_every_connection),
         cmocka_unit_test(a_library_with_one_function_list_has_one_connection),
         cmocka_unit_test(a_pin_that_is_refused_is_tried_by_one_connection_alone),
