@@ -5,8 +5,8 @@
 
 #define BATCH   8 /* calls whose answers go out together: what is done in a row is done faster */
 #define BACKLOG 16 /* calls, for which it pays to have the thread woken up, and it the loop */
-#define WATCH_MS                                                                                   \
-    50 /* in a call: it waits for something, and those behind it are not to wait for it, too */
+/* A call that takes longer waits for something, and those behind it are not to wait for it, too. */
+#define WATCH_MS 50
 
 bool
 acme_http_defer(struct acme_http_response *response, const struct acme_http_rest *rest)

@@ -405,9 +405,8 @@ verification(void)
 
 #define PROCESSES  4
 #define PROCESS_MS 500
-#define WARM_MS                                                                                    \
-    250 /* a service's connections are not new: they are opened when calls need them               \
-         */
+/* A service's connections are not new: they are opened when calls need them. */
+#define WARM_MS 250
 
 #define BATCH 400 /* of each caller, between which all wait for the last */
 
