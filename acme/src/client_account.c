@@ -15,9 +15,8 @@
 
 #include <hsm/use.h>
 
-#define EAB_KEY_MIN                                                                                \
-    16 /* octets of a MAC key; RFC 7518 section 3.2 wants 32, some CAs give fewer                  \
-        */
+/* Octets of a MAC key; RFC 7518 section 3.2 wants 32, some CAs give fewer. */
+#define EAB_KEY_MIN 16
 
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(char, free)

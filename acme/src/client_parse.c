@@ -9,9 +9,8 @@
 #include <acme/json.h>
 #include <hsm/time.h>
 
-#define DETAIL_SHOWN                                                                               \
-    120 /* characters of a problem's detail; the reason has room for little more                   \
-         */
+/* Characters of a problem's detail; the reason has room for little more. */
+#define DETAIL_SHOWN 120
 
 #define SUBDETAIL_SHOWN 60 /* when there are several */
 #define SUBPROBLEM_ROOM 100 /* octets that one takes, about */

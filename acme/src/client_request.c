@@ -10,9 +10,8 @@
 
 #include <hsm/use.h>
 
-#define NONCE_TRIES                                                                                \
-    20 /* badNonce, RFC 8555 section 6.5: some CAs refuse every second one to see                  \
-        */
+/* Of badNonce, RFC 8555 section 6.5: some CAs refuse every second one to see. */
+#define NONCE_TRIES 20
 #define CALL_TRIES  3 /* of what may pass */
 #define CALL_WAIT_S 20 /* at most, for all of them */
 

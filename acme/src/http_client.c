@@ -23,8 +23,8 @@
 #include "address_internal.h"
 
 #define URL_MAX 2048 /* octets; longer: HSM_ERR_MALFORMED */
-#define HEADER_VALUE_MAX                                                                           \
-    8192 /* octets of one header of the answer that we read; longer: malformed */
+/* Octets of one header of the answer that we read; longer: malformed. */
+#define HEADER_VALUE_MAX       8192
 #define CONNECT_MS_MAX         10000 /* of the whole time, at most this for name, TCP and TLS */
 #define POOL_MAX               16 /* idle handles kept, each with its open connections */
 #define CONNECTIONS_PER_HANDLE 4L /* kept open */

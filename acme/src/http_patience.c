@@ -1,8 +1,8 @@
 /* http_patience.c - how long connections are waited for. */
 #include "http_loop_internal.h"
 
-#define HASTE_S                                                                                    \
-    3 /* seconds without a sign, where a connection is waited for no longer than needed */
+/* Seconds without a sign, where a connection is waited for no longer than needed. */
+#define HASTE_S 3
 
 size_t
 http_output_len(const struct http_output *output)

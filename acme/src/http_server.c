@@ -20,9 +20,8 @@
 
 #define BEAT_S 1 /* seconds between two beats of a worker process */
 #define STOP_S 10 /* seconds for the calls in flight when the loop is asked to stop */
-#define DRAIN_S                                                                                    \
-    75 /* seconds for open connections when it is asked to drain: twice the idle time              \
-        */
+/* Seconds for open connections when it is asked to drain: twice the idle time. */
+#define DRAIN_S           75
 #define SWEEP_S_MAX       2 /* seconds between two looks at the connections */
 #define DESCRIPTORS_SHARE 4 /* a server has connections for such a part of the descriptors */
 

@@ -22,9 +22,8 @@
 #include <hsm/supervise.h>
 #include <hsm/token.h>
 
-#define HEARTBEAT_MS                                                                               \
-    600000 /* a signature, a fetch or a program of the operator's may take long                    \
-            */
+/* A signature, a fetch or a program of the operator's may take long. */
+#define HEARTBEAT_MS    600000
 #define STUCK_S         500 /* of one thread: then the worker does not beat any more */
 #define SLICE_MS        200 /* between looks at signals while nothing is to be done */
 #define BUSY_S          2 /* until the next try when another sti-kms is at work */

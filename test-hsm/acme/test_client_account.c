@@ -20,8 +20,8 @@
 
 #include "ca_fixture.h"
 
-#define MAC_KEY_TEXT                                                                               \
-    "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W" /* 48 octets */
+/* 48 octets. */
+#define MAC_KEY_TEXT "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
 static struct ca_fixture ca;
 static struct hsm_key *keys[4];

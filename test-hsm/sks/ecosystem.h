@@ -266,9 +266,8 @@ eco_identity(struct ecosystem *eco, const char *ppt, const char *x5u, const char
     return text;
 }
 
-#define ECO_SHAKEN                                                                                 \
-    ",\"attest\":\"A\",\"origid\":\"de305d54-75b4-431b-adb2-eb6b9e546014\"" /* what it claims      \
-                                                                               besides */
+/* What it claims besides. */
+#define ECO_SHAKEN ",\"attest\":\"A\",\"origid\":\"de305d54-75b4-431b-adb2-eb6b9e546014\""
 
 /** The STI-PA's CRL for some days from `this_update` on, with the certificate on it or without
  *  (NULL); free() it. */

@@ -208,9 +208,8 @@ HSM_MUST_CHECK enum hsm_status acme_client_revoke(struct acme_client *client, co
 
 /* ---- renewal information (RFC 9773) ---- */
 
-#define ACME_CLIENT_EXPLANATION_MAX                                                                \
-    512 /* characters of an explanationURL; a longer one is none                                   \
-         */
+/* Characters of an explanationURL; a longer one is none. */
+#define ACME_CLIENT_EXPLANATION_MAX 512
 
 struct acme_client_renewal {
     time_t start, end; /* when the CA wants the certificate renewed; start < end */

@@ -68,9 +68,8 @@ struct acme_config_kind {
                             struct hsm_reason *why);
 };
 
-#define ACME_CONFIG_NAME_MAX                                                                       \
-    32 /* characters of a section's name: letters, digits, ".", "_", "-"                           \
-        */
+/* Characters of a section's name: letters, digits, ".", "_", "-". */
+#define ACME_CONFIG_NAME_MAX 32
 
 /** Read a file of such sections in their order. `kinds` ends with a NULL name. */
 HSM_MUST_CHECK enum hsm_status

@@ -20,13 +20,12 @@
 #define HSM_HEARTBEAT_MS    30000 /* without a beat for so long a worker is stuck */
 #define HSM_WORKER_START_MS 120000 /* from fork to hsm_worker_ready(): login, finding keys */
 #define HSM_WORKER_STOP_MS  15000 /* from SIGTERM to the end: calls in flight */
-#define HSM_WORKER_RETIRE_MS                                                                       \
-    120000 /* from SIGHUP, when another has taken its place, to the end: connections */
-#define HSM_RELOAD_MS                                                                              \
-    300000 /* of a reload, until another worker of the new configuration is ready */
-#define HSM_RESTART_MIN_MS                                                                         \
-    100 /* before a worker that ended is started again; doubled each time                          \
-         */
+/* From SIGHUP, when another has taken its place, to the end: connections. */
+#define HSM_WORKER_RETIRE_MS 120000
+/* Of a reload, until another worker of the new configuration is ready. */
+#define HSM_RELOAD_MS 300000
+/* Before a worker that ended is started again; doubled each time. */
+#define HSM_RESTART_MIN_MS   100
 #define HSM_RESTART_MAX_MS   30000 /* at most; a worker that served so long begins anew */
 #define HSM_WORKER_EXIT_BASE 100 /* exit status of a worker: 0, or this and the hsm_status */
 

@@ -18,9 +18,9 @@
 #include <sks/repository.h>
 #include <sks/tokens.h>
 
-#define SKS_RETIRING_S                                                                             \
-    86460 /* verifiers keep a chain for a day, a PASSporT is fresh for a minute */
-#define SKS_RETIRED_S 604800
+/* Verifiers keep a chain for a day, a PASSporT is fresh for a minute. */
+#define SKS_RETIRING_S 86460
+#define SKS_RETIRED_S  604800
 
 struct sks_lifecycle {
     struct sks_catalogue *catalogue;

@@ -9,12 +9,11 @@
 
 #include <hsm/status.h>
 
-#define SKS_SP_TLS_CLIENT_LABEL                                                                    \
-    "tls-client" /* CKA_LABEL of the key that a local client may use                               \
-                  */
-#define SKS_SP_TLS_CLIENT_FILE "tls-client-chain.pem"
-#define SKS_SP_BEARER_FILE     "bearer"
-#define SKS_SP_SOCKET_FILE     "sks.sock"
+/* CKA_LABEL of the key that a local client may use. */
+#define SKS_SP_TLS_CLIENT_LABEL "tls-client"
+#define SKS_SP_TLS_CLIENT_FILE  "tls-client-chain.pem"
+#define SKS_SP_BEARER_FILE      "bearer"
+#define SKS_SP_SOCKET_FILE      "sks.sock"
 
 struct sks_sp_init { /* borrowed; NULL leaves a key of the configuration out */
     const char *dir;

@@ -42,9 +42,8 @@ enum sks_case {
     SKS_E19_ATTEST,
 };
 
-#define SKS_IDENTITIES_MAX                                                                         \
-    8 /* Identity headers of one call; PASSporTs inside of div-o count too                         \
-       */
+/* Identity headers of one call; PASSporTs inside of div-o count too. */
+#define SKS_IDENTITIES_MAX 8
 #define SKS_PRIORITIES_MAX 32 /* Resource-Priority values of one call */
 #define SKS_DIV_AGE_S      10800 /* how old a PASSporT may be that a fresh one diverts */
 
