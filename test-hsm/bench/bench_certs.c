@@ -20,6 +20,7 @@
 #define CRL_URL  "https://pa.example/download/v1/crl"
 #define A_DAY    86400
 #define CHAINS   10000 /* that a verifier meets in turn */
+#define ROOM     20000 /* for verdicts, as sti-sks has (SKS_TRUST_VERDICTS) */
 #define ASKED    4096 /* certificates that the CRL is asked about, every second one listed */
 #define SERIAL   16 /* octets */
 #define CRL_SIZE 100000
@@ -302,8 +303,7 @@ bench_verdicts(struct raw_verify *raw, X509_STORE *store)
     struct asking one;
     struct certs_verdicts_count count;
 
-    bench_check(asking.chains != NULL &&
-                    certs_verdicts_new(NULL, CHAINS, &asking.verdicts) == HSM_OK,
+    bench_check(asking.chains != NULL && certs_verdicts_new(NULL, ROOM, &asking.verdicts) == HSM_OK,
                 "verdicts");
     for (size_t i = 0; i < CHAINS; i++)
         asking.chains[i] = chain_number(i);
