@@ -25,12 +25,6 @@ static const uint8_t id_pe_der[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01};
 static const uint8_t ecdsa_with_sha256[] = {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86,
                                             0x48, 0xce, 0x3d, 0x04, 0x03, 0x02};
 
-/* SEQUENCE { SEQUENCE { id-ecPublicKey, secp256r1 }, BIT STRING (RFC 5480 section 2.1.1), up to the
- * uncompressed point */
-static const uint8_t p256_spki[] = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
-                                    0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
-                                    0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
-
 DEFINE_DEFER(ASN1_OBJECT, ASN1_OBJECT_free)
 DEFINE_DEFER(ASN1_OCTET_STRING, ASN1_OCTET_STRING_free)
 DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
@@ -100,11 +94,11 @@ enum hsm_status
 certs_spki_public(const uint8_t *spki, size_t len, EVP_PKEY **out)
 {
     const uint8_t *at = spki;
+    enum hsm_status st = hsm_p256_from_spki(spki, len, out);
     EVP_PKEY *key;
 
-    if (len == sizeof(p256_spki) + HSM_P256_POINT_LEN &&
-        memcmp(spki, p256_spki, sizeof(p256_spki)) == 0)
-        return hsm_p256_from_point(spki + sizeof(p256_spki), HSM_P256_POINT_LEN, out);
+    if (st != HSM_ERR_UNSUPPORTED)
+        return st;
     key = d2i_PUBKEY(NULL, &at, (long)len);
     if (at == spki + len && certs_is_p256(key)) {
         *out = key;

@@ -236,22 +236,41 @@ hsm_p256_from_point(const uint8_t *point, size_t len, EVP_PKEY **out)
     return HSM_OK;
 }
 
-/* An EVP_PKEY from libp11 has no provider behind it, only its SubjectPublicKeyInfo is to be had;
- * it ends in the uncompressed point (RFC 5480 section 2). */
+/* The point of a SubjectPublicKeyInfo; NULL: it is of another form. */
+static const uint8_t *
+point_of_spki(const uint8_t *spki, size_t len)
+{
+    /* SEQUENCE { SEQUENCE { id-ecPublicKey, secp256r1 }, BIT STRING } up to the point */
+    static const uint8_t head[] = {
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
+        0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    };
+
+    if (len != sizeof(head) + HSM_P256_POINT_LEN || memcmp(spki, head, sizeof(head)) != 0)
+        return NULL;
+    return spki + sizeof(head);
+}
+
+enum hsm_status
+hsm_p256_from_spki(const uint8_t *spki, size_t len, EVP_PKEY **out)
+{
+    const uint8_t *point = point_of_spki(spki, len);
+
+    return point == NULL ? HSM_ERR_UNSUPPORTED
+                         : hsm_p256_from_point(point, HSM_P256_POINT_LEN, out);
+}
+
+/* An EVP_PKEY from libp11 has no provider behind it, only its SubjectPublicKeyInfo is to be had. */
 static bool
 point_from_spki(EVP_PKEY *key, uint8_t *point)
 {
-    static const uint8_t head[] = {
-        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
-        0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
-    };
     uint8_t *der = NULL;
     int len = i2d_PUBKEY(key, &der);
-    bool good =
-        len == (int)(sizeof(head) - 1 + HSM_P256_POINT_LEN) && memcmp(der, head, sizeof(head)) == 0;
+    const uint8_t *found = len > 0 ? point_of_spki(der, (size_t)len) : NULL;
+    bool good = found != NULL && found[0] == 0x04;
 
     if (good)
-        memcpy(point, der + sizeof(head) - 1, HSM_P256_POINT_LEN);
+        memcpy(point, found, HSM_P256_POINT_LEN);
     OPENSSL_free(der);
     return good;
 }

@@ -48,6 +48,10 @@ HSM_MUST_CHECK enum hsm_status hsm_es256_from_der(const uint8_t *der, size_t der
 HSM_MUST_CHECK enum hsm_status hsm_p256_from_point(const uint8_t *point, size_t len,
                                                    EVP_PKEY **out);
 
+/** The same from a DER SubjectPublicKeyInfo (RFC 5480 section 2). @retval HSM_ERR_UNSUPPORTED  it
+ * is of another key, or of this one in another form */
+HSM_MUST_CHECK enum hsm_status hsm_p256_from_spki(const uint8_t *spki, size_t len, EVP_PKEY **out);
+
 /** 04 || X || Y of a P-256 public key; HSM_ERR_UNSUPPORTED for any other. */
 HSM_MUST_CHECK enum hsm_status hsm_p256_point(EVP_PKEY *public_key, uint8_t *point);
 
