@@ -14,9 +14,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include <acme/store.h>
-
-#include "postgres.h"
+#include "store_fixture.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define THREADS      8
@@ -30,52 +28,6 @@ static const char *const migrations[] = {
     "CREATE TABLE note(id {id}, text TEXT NOT NULL){strict}; {append-only:note}",
     NULL,
 };
-
-static char directory[] = "/tmp/sti-store.XXXXXX";
-static char path[POSTGRES_URI_SIZE]; /* a file, or a URI */
-static bool is_postgres;
-
-static void
-remove_files(void)
-{
-    static const char *const ends[] = {"", "-wal", "-shm"};
-    char name[sizeof(path) + 8];
-
-    if (is_postgres) {
-        postgres_sql("DROP SCHEMA store CASCADE; CREATE SCHEMA store");
-        return;
-    }
-    for (size_t i = 0; i < COUNT(ends); i++) {
-        snprintf(name, sizeof(name), "%s%s", path, ends[i]);
-        unlink(name);
-    }
-}
-
-static int
-set_up_group(void **state)
-{
-    (void)state;
-    if (mkdtemp(directory) == NULL)
-        return -1;
-    snprintf(path, sizeof(path), "%s/s.db", directory);
-    return 0;
-}
-
-static int
-tear_down_group(void **state)
-{
-    (void)state;
-    return rmdir(directory);
-}
-
-static int
-set_up_postgres(void **state)
-{
-    (void)state;
-    is_postgres = true;
-    postgres_uri("store", "", path);
-    return 0;
-}
 
 static int
 set_up(void **state)
@@ -112,7 +64,8 @@ number(struct acme_store *store, const char *sql)
 static int64_t
 version(struct acme_store *store)
 {
-    return number(store, is_postgres ? "SELECT version FROM store_version" : "PRAGMA user_version");
+    return number(store, acme_store_is_uri(path) ? "SELECT version FROM store_version"
+                                                 : "PRAGMA user_version");
 }
 
 static enum hsm_status

@@ -13,9 +13,7 @@
 
 #include <cmocka.h>
 
-#include <acme/store.h>
-
-#include "postgres.h"
+#include "store_fixture.h"
 
 #define THREADS 8
 #define ROUNDS  30
@@ -25,34 +23,6 @@ static const char *const migrations[] = {
     "CREATE TABLE counter(value {int} NOT NULL); INSERT INTO counter VALUES(0)",
     NULL,
 };
-
-static char directory[] = "/tmp/sti-together.XXXXXX";
-static char path[POSTGRES_URI_SIZE]; /* a file, or a URI */
-
-static int
-set_up_group(void **state)
-{
-    (void)state;
-    if (mkdtemp(directory) == NULL)
-        return -1;
-    snprintf(path, sizeof(path), "%s/s.db", directory);
-    return 0;
-}
-
-static int
-tear_down_group(void **state)
-{
-    (void)state;
-    return rmdir(directory);
-}
-
-static int
-set_up_postgres(void **state)
-{
-    (void)state;
-    postgres_uri("store", "", path);
-    return 0;
-}
 
 static int
 set_up(void **state)
@@ -68,18 +38,8 @@ set_up(void **state)
 static int
 tear_down(void **state)
 {
-    static const char *const ends[] = {"", "-wal", "-shm"};
-    char name[sizeof(path) + 8];
-
     acme_store_close(*state);
-    if (acme_store_is_uri(path)) {
-        postgres_sql("DROP SCHEMA store CASCADE; CREATE SCHEMA store");
-        return 0;
-    }
-    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
-        snprintf(name, sizeof(name), "%s%s", path, ends[i]);
-        unlink(name);
-    }
+    remove_files();
     return 0;
 }
 
