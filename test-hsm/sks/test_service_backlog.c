@@ -230,6 +230,15 @@ assert_signed(char *answer, unsigned number)
     json_decref(header);
 }
 
+static void
+hear_signed(int fd, unsigned number)
+{
+    char answer[ANSWER_MAX];
+
+    hear(fd, answer);
+    assert_signed(answer, number);
+}
+
 static size_t
 lines_of_trail(void)
 {
@@ -248,13 +257,11 @@ lines_of_trail(void)
 static void
 connect_all(int fds[CALLS])
 {
-    char answer[ANSWER_MAX];
 
     for (unsigned i = 0; i < CALLS; i++) {
         fds[i] = connect_caller();
         ask(fds[i], i);
-        hear(fds[i], answer);
-        assert_signed(answer, i);
+        hear_signed(fds[i], i);
     }
 }
 
@@ -268,7 +275,6 @@ close_all(const int fds[CALLS])
 static void
 calls_that_come_at_once_are_all_signed_and_on_record(void **state)
 {
-    char answer[ANSWER_MAX];
     int fds[CALLS];
 
     (void)state;
@@ -277,8 +283,7 @@ calls_that_come_at_once_are_all_signed_and_on_record(void **state)
         for (unsigned i = 0; i < CALLS; i++)
             ask(fds[i], i);
         for (unsigned i = 0; i < CALLS; i++) {
-            hear(fds[i], answer);
-            assert_signed(answer, i);
+            hear_signed(fds[i], i);
         }
     }
     assert_int_equal(lines_of_trail(), (ROUNDS + 1) * CALLS);
@@ -288,7 +293,6 @@ calls_that_come_at_once_are_all_signed_and_on_record(void **state)
 static void
 pipelined_calls_are_answered_in_their_order(void **state)
 {
-    char answer[ANSWER_MAX];
     int fds[CALLS];
 
     (void)state;
@@ -298,12 +302,10 @@ pipelined_calls_are_answered_in_their_order(void **state)
     for (unsigned i = 0; i < ROUNDS; i++)
         ask(fds[0], 100 + i);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        hear(fds[0], answer);
-        assert_signed(answer, 100 + i);
+        hear_signed(fds[0], 100 + i);
     }
     for (unsigned i = 1; i < CALLS; i++) {
-        hear(fds[i], answer);
-        assert_signed(answer, i);
+        hear_signed(fds[i], i);
     }
     close_all(fds);
 }
@@ -311,7 +313,6 @@ pipelined_calls_are_answered_in_their_order(void **state)
 static void
 no_signature_is_without_its_record_when_callers_are_gone(void **state)
 {
-    char answer[ANSWER_MAX];
     int fds[CALLS];
 
     (void)state;
@@ -321,8 +322,7 @@ no_signature_is_without_its_record_when_callers_are_gone(void **state)
     for (unsigned i = 0; i < CALLS / 2; i++)
         close(fds[i]);
     for (unsigned i = CALLS / 2; i < CALLS; i++) {
-        hear(fds[i], answer);
-        assert_signed(answer, i);
+        hear_signed(fds[i], i);
         close(fds[i]);
     }
     end_server();
@@ -340,14 +340,12 @@ a_server_that_stops_finishes_its_calls(void **state)
     connect_all(fds);
     for (unsigned i = 0; i < CALLS; i++)
         ask(fds[i], i);
-    hear(fds[0], answer); /* the others are on their way, or have not been read */
-    assert_signed(answer, 0);
+    hear_signed(fds[0], 0); /* the others are on their way, or have not been read */
     end_server();
     for (unsigned i = 1; i < CALLS; i++) {
         if (recv(fds[i], answer, 1, MSG_PEEK) <= 0)
             continue;
-        hear(fds[i], answer);
-        assert_signed(answer, i);
+        hear_signed(fds[i], i);
     }
     assert_int_equal(lines_of_trail(), fault_number("count C_Sign") - world.signatures);
     close_all(fds);
