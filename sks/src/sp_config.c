@@ -394,7 +394,8 @@ plural(const char *section, const char *name)
     if (*name != '\0')
         return "; any number of them";
     if (strcmp(section, "token") == 0)
-        return "; further tokens of the same: [token-2] to [token-4]";
+        return "; further tokens: [token-2] to [token-4], with uri, module and "
+               "pin-source; the rest is as in [token]";
     return strcmp(section, "ca") == 0 ? "; further STI-CAs: [ca-2] to [ca-4]" : "";
 }
 
