@@ -27,6 +27,12 @@ ppt_of(const char *text)
 
 /* ---- div (RFC 8946 sections 3 and 5) ---- */
 
+bool
+ppt_is_div(enum sks_ppt ppt)
+{
+    return ppt == SKS_PPT_DIV || ppt == SKS_PPT_DIV_O;
+}
+
 static enum hsm_status
 check_div(struct judgement *j)
 {
