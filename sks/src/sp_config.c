@@ -494,7 +494,7 @@ static enum hsm_status
 ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call *call,
               struct certs_chain **out, struct hsm_reason *why)
 {
-    return sks_x5u_ask(context, x5u, now, call->landed, call->landed_context, out, why);
+    return sks_x5u_ask(context, x5u, now, call->wait, out, why);
 }
 
 static void
