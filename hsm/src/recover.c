@@ -98,14 +98,11 @@ static enum hsm_status
 present_pin(struct hsm_slot *slot)
 {
     CK_UTF8CHAR *octets = (CK_UTF8CHAR *)hsm_secret_octets(slot->pin);
-    int turn;
     CK_RV rv;
 
     atomic_fetch_add(&slot->counters.logins, 1);
-    turn = hsm_slot_turn(slot, HSM_TURN_WRITE);
     rv = hsm_module_functions(slot->module)
              ->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(slot->pin));
-    hsm_host_unlock(turn);
     if (!is_refusal(rv))
         return hsm_ckr_action(rv) == HSM_CKR_NONE ? HSM_OK : hsm_ckr_log(rv, "login");
     hsm_latch_set(&slot->token);
@@ -169,15 +166,11 @@ static enum hsm_status
 restore(struct hsm_slot *slot)
 {
     enum hsm_status st = locate(slot);
-    int turn;
 
     if (st == HSM_OK && !control_is_good(slot))
         st = hsm_slot_login(slot);
-    if (st != HSM_OK)
-        return st;
-    turn = hsm_slot_turn(slot, HSM_TURN_READ);
-    st = hsm_signers_find_again(slot, true);
-    hsm_host_unlock(turn);
+    if (st == HSM_OK)
+        st = hsm_signers_find_again(slot, true);
     return st == HSM_OK ? hsm_signers_prove(slot) : st;
 }
 
@@ -193,10 +186,10 @@ attempt_inside(struct hsm_slot *slot, bool restart)
         st = hsm_module_restart(slot->module, slot, deadline);
     if (slot->opened && hsm_module_epoch(slot->module) != before)
         atomic_fetch_add(&slot->counters.restarts, 1);
-    if (st != HSM_OK || !hsm_module_enter(slot->module, deadline))
+    if (st != HSM_OK || !hsm_slot_enter_to_log_in(slot, ATTEMPT_WAIT_MS))
         return HSM_ERR_BUSY;
     st = restore(slot);
-    hsm_module_leave(slot->module);
+    hsm_slot_leave(slot);
     return st;
 }
 
@@ -306,18 +299,17 @@ probe(struct hsm_slot *slot)
     unsigned epoch = hsm_pool_epoch(&slot->pool);
     bool missing = hsm_signers_missing(slot);
     bool good = true;
-    int turn;
+    unsigned wait_ms = missing ? LOOK_WAIT_MS : 0;
 
     if (hsm_pool_service(&slot->pool) != HSM_OK || !hsm_gate_enter(&slot->admin, 0))
         return;
-    turn = missing ? hsm_slot_turn(slot, HSM_TURN_READ) : -1;
-    if (hsm_module_enter(slot->module, hsm_deadline_after(missing ? LOOK_WAIT_MS : 0))) {
+    if (hsm_slot_enter(slot, missing ? HSM_TURN_READ : HSM_TURN_NONE, wait_ms,
+                       hsm_deadline_after(wait_ms)) == HSM_ADMITTED) {
         good = control_is_good(slot);
         if (good && missing && hsm_signers_find_again(slot, false) != HSM_OK)
             good = control_is_good(slot);
-        hsm_module_leave(slot->module);
+        hsm_slot_leave(slot);
     }
-    hsm_host_unlock(turn);
     hsm_gate_leave(&slot->admin);
     if (!good)
         hsm_slot_lost(slot, epoch, false, "the control session of an idle token");

@@ -219,13 +219,6 @@ close_session(const struct hsm_slot *slot, struct hsm_session *session)
     session->epoch = 0;
 }
 
-int
-hsm_slot_turn(const struct hsm_slot *slot, enum hsm_turn turn)
-{
-    return slot->settings.quirks.shared_files ? hsm_host_lock(hsm_module_path(slot->module), turn)
-                                              : -1;
-}
-
 CK_RV
 hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsigned epoch)
 {
@@ -300,10 +293,9 @@ close_sessions(struct hsm_slot *slot)
 static enum hsm_status
 slot_start(struct hsm_slot *slot)
 {
-    int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
     enum hsm_status st;
 
-    if (!hsm_module_enter(slot->module, deadline))
+    if (!hsm_slot_enter_to_log_in(slot, slot->settings.op_timeout_ms))
         return HSM_ERR_BUSY;
     st = hsm_slot_login(slot);
     if (st == HSM_OK)
@@ -313,7 +305,7 @@ slot_start(struct hsm_slot *slot)
     slot->opened = st == HSM_OK;
     if (st == HSM_OK)
         st = hsm_care_start(slot);
-    hsm_module_leave(slot->module);
+    hsm_slot_leave(slot);
     if (st != HSM_OK) {
         hsm_workers_stop(slot->workers);
         close_sessions(slot);
@@ -462,65 +454,4 @@ hsm_slot_close(struct hsm_slot *slot)
     }
     hsm_registry_unlock();
     return left;
-}
-
-/* True inside the gate, with a control session and in the module. */
-static bool
-admin_ready(struct hsm_slot *slot, int64_t deadline)
-{
-    if (!hsm_module_enter(slot->module, deadline))
-        return false;
-    if (hsm_pool_service(&slot->pool) == HSM_OK &&
-        slot->control_epoch == hsm_module_epoch(slot->module))
-        return true;
-    hsm_module_leave(slot->module);
-    return false;
-}
-
-enum hsm_status
-hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
-{
-    int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
-    enum hsm_status st = HSM_OK;
-
-    while (st == HSM_OK) {
-        st = hsm_pool_await(&slot->pool, deadline);
-        if (st == HSM_OK && !hsm_gate_enter(&slot->admin, hsm_ms_until(deadline)))
-            st = HSM_ERR_BUSY;
-        if (st == HSM_OK && admin_ready(slot, deadline)) {
-            slot->turn = hsm_slot_turn(slot, turn);
-            atomic_fetch_add(&slot->load, 1); /* who may sign elsewhere does */
-            return HSM_OK;
-        }
-        if (st == HSM_OK)
-            hsm_gate_leave(&slot->admin);
-    }
-    hsm_log(HSM_LOG_ERROR, "token %s: %s", slot->label,
-            st == HSM_ERR_BUSY ? "it did not answer in time" : hsm_status_text(st));
-    return st;
-}
-
-static bool
-control_is_lost(struct hsm_slot *slot)
-{
-    CK_SESSION_INFO info;
-    CK_RV rv = hsm_module_functions(slot->module)->C_GetSessionInfo(slot->control, &info);
-
-    return rv != CKR_OK || info.state != CKS_RW_USER_FUNCTIONS;
-}
-
-bool
-hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
-{
-    bool lost =
-        (status == HSM_ERR_BUSY || status == HSM_ERR_NOT_FOUND || status == HSM_ERR_CRYPTO) &&
-        control_is_lost(slot);
-
-    if (lost)
-        hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");
-    atomic_fetch_sub(&slot->load, 1);
-    hsm_host_unlock(slot->turn);
-    hsm_module_leave(slot->module);
-    hsm_gate_leave(&slot->admin);
-    return lost;
 }
