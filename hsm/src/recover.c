@@ -174,8 +174,26 @@ restore(struct hsm_slot *slot)
     return st == HSM_OK ? hsm_signers_prove(slot) : st;
 }
 
+/* In the module: until its calls go on nobody takes it for one that is still lost, and restarts the
+ * module under them. */
+static void
+recovered(struct hsm_slot *slot, int64_t since)
+{
+    pthread_mutex_lock(&slot->care_lock);
+    slot->lost = false;
+    pthread_mutex_unlock(&slot->care_lock);
+    hsm_log(HSM_LOG_INFO, "token %s: %s after %lld ms", slot->name,
+            slot->opened ? "recovered" : "open", (long long)((hsm_clock_ns() - since) / HSM_MS));
+    if (slot->opened) {
+        atomic_fetch_add(&slot->counters.recoveries, 1);
+        hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
+    }
+    slot->opened = true;
+    hsm_pool_resume(&slot->pool);
+}
+
 static enum hsm_status
-attempt_inside(struct hsm_slot *slot, bool restart)
+attempt_inside(struct hsm_slot *slot, bool restart, int64_t since)
 {
     int64_t deadline = hsm_deadline_after(ATTEMPT_WAIT_MS);
     unsigned before = hsm_module_epoch(slot->module);
@@ -189,12 +207,14 @@ attempt_inside(struct hsm_slot *slot, bool restart)
     if (st != HSM_OK || !hsm_slot_enter_to_log_in(slot, ATTEMPT_WAIT_MS))
         return HSM_ERR_BUSY;
     st = restore(slot);
+    if (st == HSM_OK)
+        recovered(slot, since);
     hsm_slot_leave(slot);
     return st;
 }
 
 static enum hsm_status
-attempt(struct hsm_slot *slot, bool restart)
+attempt(struct hsm_slot *slot, bool restart, int64_t since)
 {
     enum hsm_status st;
 
@@ -202,7 +222,7 @@ attempt(struct hsm_slot *slot, bool restart)
         atomic_fetch_add(&slot->counters.attempts, 1);
     if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
         return HSM_ERR_BUSY;
-    st = attempt_inside(slot, restart);
+    st = attempt_inside(slot, restart, since);
     hsm_gate_leave(&slot->admin);
     return st;
 }
@@ -230,22 +250,6 @@ pause_before_next(struct hsm_slot *slot, unsigned backoff_ms)
 }
 
 static void
-recovered(struct hsm_slot *slot, int64_t since)
-{
-    pthread_mutex_lock(&slot->care_lock);
-    slot->lost = false;
-    pthread_mutex_unlock(&slot->care_lock);
-    hsm_log(HSM_LOG_INFO, "token %s: %s after %lld ms", slot->name,
-            slot->opened ? "recovered" : "open", (long long)((hsm_clock_ns() - since) / HSM_MS));
-    if (slot->opened) {
-        atomic_fetch_add(&slot->counters.recoveries, 1);
-        hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
-    }
-    slot->opened = true;
-    hsm_pool_resume(&slot->pool);
-}
-
-static void
 refused(struct hsm_slot *slot)
 {
     pthread_mutex_lock(&slot->care_lock);
@@ -269,16 +273,12 @@ recover(struct hsm_slot *slot, bool restart)
         enum hsm_status st;
 
         hsm_ckr_log_quietly(tries > 0);
-        st = attempt(slot, restart || slot->settings.quirks.restart);
+        st = attempt(slot, restart || slot->settings.quirks.restart, since);
         hsm_ckr_log_quietly(false);
-        if (st == HSM_OK) {
-            recovered(slot, since);
-            return;
-        }
-        if (st == HSM_ERR_DENIED) {
+        if (st == HSM_ERR_DENIED)
             refused(slot);
+        if (st == HSM_OK || st == HSM_ERR_DENIED)
             return;
-        }
         restart = true;
         pthread_mutex_lock(&slot->care_lock);
         pause_before_next(slot, backoff_ms);

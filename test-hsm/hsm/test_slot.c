@@ -104,6 +104,41 @@ others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module(void **sta
     hsm_token_close(token);
 }
 
+/* ---- a module of two tokens ---- */
+
+static void
+calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT,
+                                            .sessions = LOAD_SESSIONS,
+                                            .verify_every = 1,
+                                            .op_timeout_ms = LOAD_DEADLINE_MS,
+                                            .quirks = "restart"};
+    struct hsm_token *tokens[] = {load_token("one", &config), load_token("two", &config)};
+    struct hsm_key *keys[] = {load_key(tokens[0]), load_key(tokens[1])};
+    struct load loads[2];
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++)
+        load_start(&loads[i], keys[i], LOAD_DEADLINE_MS);
+    fault("latency C_Initialize,C_Finalize 10ms");
+    for (size_t i = 0; i < LOSSES; i++) {
+        load_sleep_ms(30);
+        fault("reboot");
+    }
+    for (size_t i = 0; i < 2; i++)
+        load_assert_back_soon(tokens[i], keys[i]);
+    for (size_t i = 0; i < 2; i++)
+        load_stop(&loads[i]);
+    assert_int_equal(fault_number("misuse"), 0);
+    fault("reset");
+    for (size_t i = 0; i < 2; i++) {
+        load_assert_sound(&loads[i], "two tokens lost together");
+        hsm_key_free(keys[i]);
+        hsm_token_close(tokens[i]);
+    }
+}
+
 static int
 start(void **state)
 {
@@ -133,6 +168,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module),
+        cmocka_unit_test(
+            calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
     };
 
     return skips_run_group_tests(tests, start, stop);
