@@ -273,23 +273,39 @@ close_control(struct hsm_slot *slot)
 {
     const CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
 
-    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module) ||
-        !hsm_module_call_begin(slot->module, hsm_deadline_after(CLOSE_WAIT_MS)))
+    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module))
         return;
     (void)functions->C_Logout(slot->control);
     (void)functions->C_CloseSession(slot->control);
-    hsm_module_call_end(slot->module);
     slot->control_epoch = 0;
 }
 
-/* Those that nobody has; a stuck one goes with its thread. */
+/* In the module, which another token of it may restart as soon as this one is not listed. Sessions
+ * that somebody has are stuck, and go with their thread. */
 static void
-close_sessions(struct hsm_slot *slot)
+log_out(struct hsm_slot *slot)
 {
     for (struct hsm_session *s = slot->pool.idle; s != NULL; s = s->next)
-        hsm_slot_session_drop(slot, s);
+        close_session(slot, s);
+    close_control(slot);
+    hsm_module_remove_slot(slot->module, slot);
 }
 
+static enum hsm_status
+start_inside(struct hsm_slot *slot)
+{
+    enum hsm_status st = hsm_slot_login(slot);
+
+    if (st == HSM_OK)
+        st = first_session(slot);
+    if (st == HSM_OK && slot->settings.workers > 0)
+        st = hsm_workers_start(slot, &slot->workers);
+    slot->opened = st == HSM_OK;
+    return st == HSM_OK ? hsm_care_start(slot) : st;
+}
+
+/* Listed before it logs in: while it is inside the module another token does not restart that, and
+ * when it is out they know of each other. */
 static enum hsm_status
 slot_start(struct hsm_slot *slot)
 {
@@ -297,20 +313,14 @@ slot_start(struct hsm_slot *slot)
 
     if (!hsm_slot_enter_to_log_in(slot, slot->settings.op_timeout_ms))
         return HSM_ERR_BUSY;
-    st = hsm_slot_login(slot);
-    if (st == HSM_OK)
-        st = first_session(slot);
-    if (st == HSM_OK && slot->settings.workers > 0)
-        st = hsm_workers_start(slot, &slot->workers);
-    slot->opened = st == HSM_OK;
-    if (st == HSM_OK)
-        st = hsm_care_start(slot);
-    hsm_slot_leave(slot);
+    hsm_module_add_slot(slot->module, slot);
+    st = start_inside(slot);
     if (st != HSM_OK) {
+        hsm_pool_refuse(&slot->pool, HSM_ERR_USAGE);
         hsm_workers_stop(slot->workers);
-        close_sessions(slot);
-        close_control(slot);
+        log_out(slot);
     }
+    hsm_slot_leave(slot);
     return st;
 }
 
@@ -335,7 +345,6 @@ slot_add_first(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *to
         hsm_slot_unref(slot);
         return st;
     }
-    hsm_module_add_slot(module, slot);
     *out = slot;
     return HSM_OK;
 }
@@ -428,13 +437,17 @@ hsm_slot_stop(struct hsm_slot *slot, int64_t deadline)
     slot->workers = NULL;
     if (!hsm_pool_drain(&slot->pool, deadline) || atomic_load(&slot->stuck_now) > 0)
         quiet = false;
-    hsm_module_remove_slot(slot->module, slot);
-    if (!quiet) {
+    if (!quiet) { /* it stays listed: nobody restarts the module under the calls */
         hsm_log(HSM_LOG_WARNING, "token %s: closed with calls stuck in the module", slot->name);
         return false;
     }
-    close_sessions(slot);
-    close_control(slot);
+    if (hsm_module_enter(slot->module, hsm_deadline_after(CLOSE_WAIT_MS))) {
+        log_out(slot);
+        hsm_module_leave(slot->module);
+    } else { /* a call of another token is stuck in a module that takes one at a time */
+        hsm_log(HSM_LOG_WARNING, "token %s: closed without a logout", slot->name);
+        hsm_module_remove_slot(slot->module, slot);
+    }
     hsm_slot_unref(slot);
     return true;
 }

@@ -25,6 +25,7 @@
 #include "skips.h"
 #include "softhsm.h"
 
+#define CLOSINGS 10
 #define LOSSES   25 /* of two tokens together */
 #define WAIT_MS  5000 /* for what another thread does */
 #define SHORT_MS 300 /* a deadline */
@@ -106,15 +107,16 @@ others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module(void **sta
 
 /* ---- a module of two tokens ---- */
 
+static const struct hsm_token_config restarting = {.route = HSM_ROUTE_DIRECT,
+                                                   .sessions = LOAD_SESSIONS,
+                                                   .verify_every = 1,
+                                                   .op_timeout_ms = LOAD_DEADLINE_MS,
+                                                   .quirks = "restart"};
+
 static void
 calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it(void **state)
 {
-    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT,
-                                            .sessions = LOAD_SESSIONS,
-                                            .verify_every = 1,
-                                            .op_timeout_ms = LOAD_DEADLINE_MS,
-                                            .quirks = "restart"};
-    struct hsm_token *tokens[] = {load_token("one", &config), load_token("two", &config)};
+    struct hsm_token *tokens[] = {load_token("one", &restarting), load_token("two", &restarting)};
     struct hsm_key *keys[] = {load_key(tokens[0]), load_key(tokens[1])};
     struct load loads[2];
 
@@ -137,6 +139,32 @@ calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it(v
         hsm_key_free(keys[i]);
         hsm_token_close(tokens[i]);
     }
+}
+
+static void
+a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **state)
+{
+    struct hsm_token *token = load_token("one", &restarting);
+    struct hsm_key *key = load_key(token);
+    struct load load;
+
+    (void)state;
+    load_start(&load, key, LOAD_DEADLINE_MS);
+    fault("latency C_CloseSession,C_Logout 10ms");
+    for (size_t i = 0; i < CLOSINGS; i++) {
+        struct hsm_token *other = load_token("two", &restarting);
+
+        fault("on C_Sign token one times 1 rv CKR_DEVICE_REMOVED");
+        load_sleep_ms(STEP_MS);
+        hsm_token_close(other);
+        load_assert_back_soon(token, key);
+    }
+    load_stop(&load);
+    assert_int_equal(fault_number("misuse"), 0);
+    fault("reset");
+    load_assert_sound(&load, "a token of the module closed");
+    hsm_key_free(key);
+    hsm_token_close(token);
 }
 
 static int
@@ -170,6 +198,7 @@ main(void)
         cmocka_unit_test(others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module),
         cmocka_unit_test(
             calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
+        cmocka_unit_test(a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it),
     };
 
     return skips_run_group_tests(tests, start, stop);
