@@ -239,9 +239,11 @@ hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsig
 }
 
 void
-hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session)
+hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_t deadline)
 {
-    if (!hsm_module_call_begin(slot->module, hsm_deadline_after(DROP_WAIT_MS))) {
+    int64_t patience = hsm_deadline_after(DROP_WAIT_MS);
+
+    if (!hsm_module_call_begin(slot->module, deadline < patience ? deadline : patience)) {
         session->epoch = 0;
         return;
     }

@@ -136,8 +136,9 @@ void hsm_slot_unref(struct hsm_slot *slot);
 HSM_MUST_CHECK CK_RV hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session,
                                             unsigned epoch);
 
-/** Close it: the next taker opens it anew. */
-void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session);
+/** Close it: the next taker opens it anew. Left open where one call goes in at a time and others do
+ *  not end for a while, or until the deadline. */
+void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_t deadline);
 
 /**
  * What went wrong in this epoch of the pool was the token's fault: recover it.
