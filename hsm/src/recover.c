@@ -44,9 +44,10 @@ is_in_slot(const struct hsm_slot *slot, CK_SLOT_ID id, CK_TOKEN_INFO *info)
            (info->flags & CKF_TOKEN_INITIALIZED) != 0 && hsm_is_same_token(info, &slot->token);
 }
 
-/* By what it says of itself: its slot may have another number than before. */
+/* By what it says of itself: its slot may have another number than before. Receives the flags of
+ * CK_TOKEN_INFO as they are now. */
 static enum hsm_status
-locate(struct hsm_slot *slot)
+locate(struct hsm_slot *slot, CK_FLAGS *flags)
 {
     CK_TOKEN_INFO info;
     CK_SLOT_ID *ids = NULL;
@@ -63,10 +64,8 @@ locate(struct hsm_slot *slot)
     free(ids);
     if (!found)
         return HSM_ERR_BUSY;
-    if ((info.flags & (CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY)) == 0)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "token %s: the PIN is locked, or one wrong one from it", slot->label);
-    return HSM_ERR_DENIED;
+    *flags = info.flags;
+    return HSM_OK;
 }
 
 static CK_RV
@@ -161,14 +160,27 @@ control_is_good(const struct hsm_slot *slot)
 
 /* ---- one attempt ---- */
 
+/* Who is logged in needs no PIN. */
+static enum hsm_status
+log_in_again(struct hsm_slot *slot, CK_FLAGS flags)
+{
+    if (control_is_good(slot))
+        return HSM_OK;
+    if ((flags & (CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY)) == 0)
+        return hsm_slot_login(slot);
+    hsm_log(HSM_LOG_ERROR, "token %s: the PIN is locked, or one wrong one from it", slot->label);
+    return HSM_ERR_DENIED;
+}
+
 /* In the module and inside the admin gate. */
 static enum hsm_status
 restore(struct hsm_slot *slot)
 {
-    enum hsm_status st = locate(slot);
+    CK_FLAGS flags = 0;
+    enum hsm_status st = locate(slot, &flags);
 
-    if (st == HSM_OK && !control_is_good(slot))
-        st = hsm_slot_login(slot);
+    if (st == HSM_OK)
+        st = log_in_again(slot, flags);
     if (st == HSM_OK)
         st = hsm_signers_find_again(slot, true);
     return st == HSM_OK ? hsm_signers_prove(slot) : st;
