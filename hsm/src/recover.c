@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <openssl/crypto.h>
+#include <openssl/rand.h>
 
 #include <hsm/log.h>
 
@@ -17,8 +18,7 @@
 #define LOGIN_WAIT_MS   3000 /* for another connection or worker, which presents the same PIN */
 #define LOOK_WAIT_MS    100 /* for calls on the way, to look for a key that is missing */
 #define MISSING_WAIT_MS 50 /* between searches for a key that may come back, at first */
-#define MISSING_LOOKS   40 /* of them; then: */
-#define MISSING_LAST_MS 500
+#define MISSING_LOOKS   40 /* of them; then twice as long each time, up to that of a probe */
 
 void
 hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *why)
@@ -246,8 +246,11 @@ static int64_t
 with_jitter(unsigned backoff_ms)
 {
     int64_t half = (int64_t)backoff_ms * HSM_MS / 2;
+    uint64_t chance;
 
-    return half + hsm_clock_ns() % (half + 1);
+    if (RAND_bytes((uint8_t *)&chance, sizeof(chance)) != 1)
+        return half;
+    return half + (int64_t)(chance % (uint64_t)(half + 1));
 }
 
 /* Under care_lock. */
@@ -333,25 +336,30 @@ probe(struct hsm_slot *slot)
 static unsigned
 pause_ms(struct hsm_slot *slot, unsigned *looks)
 {
+    unsigned ms = MISSING_WAIT_MS;
+
     if (!slot->opened || !hsm_signers_missing(slot)) {
         *looks = 0;
         return slot->settings.probe_ms;
     }
-    if (*looks >= MISSING_LOOKS)
-        return MISSING_LAST_MS;
     ++*looks;
-    return MISSING_WAIT_MS;
+    for (unsigned i = MISSING_LOOKS; i < *looks && ms < slot->settings.probe_ms; i++)
+        ms *= 2;
+    return ms < slot->settings.probe_ms ? ms : slot->settings.probe_ms;
 }
 
-/* Under care_lock: true when it is lost, false when it is time for a probe. */
+/* Under care_lock: true when it is lost, false when it is time for a probe. A key that is missing
+ * since now is looked for as often as the first one was. */
 static bool
-wait_for_work(struct hsm_slot *slot, unsigned ms)
+wait_for_work(struct hsm_slot *slot, unsigned ms, unsigned *looks)
 {
     struct timespec until = hsm_clock_timespec(hsm_deadline_after(ms));
     int rc = 0;
 
     while (!slot->closing && !slot->lost && !slot->look_wanted && rc == 0)
         rc = pthread_cond_clockwait(&slot->care_changed, &slot->care_lock, CLOCK_MONOTONIC, &until);
+    if (slot->lost || slot->look_wanted)
+        *looks = 0;
     slot->look_wanted = false;
     return slot->lost;
 }
@@ -364,7 +372,7 @@ care(void *argument)
 
     pthread_mutex_lock(&slot->care_lock);
     while (!slot->closing) {
-        bool lost = wait_for_work(slot, pause_ms(slot, &looks));
+        bool lost = wait_for_work(slot, pause_ms(slot, &looks), &looks);
         bool restart = slot->restart_wanted;
 
         if (slot->closing)
