@@ -43,34 +43,10 @@ DEFINE_DEFER(P11KitUri, p11_kit_uri_free)
 DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
-/* Which attribute is not that of a key that cannot leave; NULL if none. */
-static const char *
-attribute_at_fault(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
-{
-    if (info->sensitive != 1)
-        return "CKA_SENSITIVE is not true";
-    if (info->always_sensitive != 1)
-        return "CKA_ALWAYS_SENSITIVE is not true";
-    if (info->extractable != 0)
-        return "CKA_EXTRACTABLE is not false";
-    if (info->never_extractable != 1)
-        return "CKA_NEVER_EXTRACTABLE is not true";
-    if (quirks->origin_waived)
-        return NULL;
-    if (info->local != 1 && quirks->origin_untold)
-        return "CKA_LOCAL is not true, nor of any other key in this module; the quirks "
-               "\"known,origin-untold\" in the configuration do without it (docs/HSM.md)";
-    if (info->local != 1)
-        return "CKA_LOCAL is not true: it was not generated here";
-    if (info->gen_mechanism != CKM_EC_KEY_PAIR_GEN)
-        return "CKA_KEY_GEN_MECHANISM is not CKM_EC_KEY_PAIR_GEN";
-    return NULL;
-}
-
 static enum hsm_status
 check_info(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
-    const char *fault = attribute_at_fault(info, quirks);
+    const char *fault = hsm_object_fault(info, quirks);
 
     if (!info->is_p256) {
         hsm_log(HSM_LOG_ERROR, "key %s: not on P-256", info->label);
@@ -309,13 +285,13 @@ is_label(const char *label)
     return true;
 }
 
-/* What was asked for beyond what keeps a key in; -1 (not told) is the module's choice. */
+/* What was asked for beyond what is asked of every key. */
 static enum hsm_status
 check_as_asked(const struct hsm_key_info *info)
 {
-    if (info->sign == 1 && info->decrypt != 1 && info->unwrap != 1 && info->derive != 1)
+    if (info->sign == 1)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: the token gave it other uses than were asked for", info->label);
+    hsm_log(HSM_LOG_ERROR, "key %s: the token does not say that it may sign", info->label);
     return HSM_ERR_UNTRUSTED;
 }
 

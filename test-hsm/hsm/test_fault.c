@@ -2,6 +2,7 @@
  */
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,11 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/wait.h>
+
 #include <cmocka.h>
 
 #include <hsm/es256.h>
 #include <hsm/key.h>
 
+#include "forking.h"
 #include "softhsm.h"
 
 #define CALLERS    64
@@ -154,11 +158,54 @@ a_key_that_is_not_as_asked_is_destroyed(void **state)
         "lie=0x105:1", /* CKA_DECRYPT */
         "lie=0x107:1", /* CKA_UNWRAP */
         "lie=0x10c:1", /* CKA_DERIVE */
+        "lie=0x109:1", /* CKA_SIGN_RECOVER */
+        "lie=0x1:0", /* CKA_TOKEN */
+        "lie=0x2:0", /* CKA_PRIVATE */
+        "ask=0x2:0", /* the same, and not what it only says */
+        "ask=0x109:1", "ask=0x10c:1",
     };
 
     for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
         generation_fails(*state, lies[i], HSM_ERR_UNTRUSTED);
     generation_fails(*state, "lie=0x108:0", HSM_ERR_UNSUPPORTED); /* CKA_SIGN */
+}
+
+/* In a process of its own: what is left of a generation that was killed before its key was read. */
+static void
+be_killed_in_generation(const char *words)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    if (pid == 0) {
+        struct hsm_token *token = NULL;
+        struct hsm_key *key = NULL;
+
+        if (try_open(&token) != HSM_OK)
+            _exit(1);
+        tell_shim(words);
+        _exit(hsm_key_generate(token, "left-over", &key) == HSM_OK ? 2 : 3);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void
+a_key_that_was_never_read_back_is_read_before_its_first_use(void **state)
+{
+    struct hsm_token *token = NULL;
+    struct hsm_key *key = NULL;
+
+    (void)state;
+    SKIP_WHERE_NO_FORK();
+    alarm(60);
+    be_killed_in_generation("killed,ask=0x10c:1"); /* CKA_DERIVE */
+    assert_int_equal(try_open(&token), HSM_OK);
+    assert_int_equal(hsm_key_find_or_generate(token, "left-over", &key), HSM_ERR_UNTRUSTED);
+    assert_null(key);
+    hsm_token_close(token);
+    alarm(0);
 }
 
 static void
@@ -253,6 +300,8 @@ a_found_key_that_lies_is_refused(void **state)
 
     hsm_key_free(key);
     tell_shim("lie=0x162:1");
+    assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_ERR_UNTRUSTED);
+    tell_shim("lie=0x2:0"); /* CKA_PRIVATE */
     assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_ERR_UNTRUSTED);
     tell_shim("C_FindObjects=0x30");
     assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_ERR_BUSY);
@@ -383,6 +432,7 @@ main(void)
         cmocka_unit_test(a_token_without_sessions_is_unavailable_and_does_not_hang),
         cmocka_unit_test(tokens_that_cannot_be_used_are_not_opened),
         cmocka_unit_test(a_token_whose_pin_cannot_be_set_is_not_ready),
+        cmocka_unit_test(a_key_that_was_never_read_back_is_read_before_its_first_use),
         ON_OPEN_TOKEN(attributes_that_a_module_does_not_know_are_left_out),
         ON_OPEN_TOKEN(a_hiccup_in_key_generation_is_tried_again),
         ON_OPEN_TOKEN(a_key_that_is_not_as_asked_is_destroyed),
