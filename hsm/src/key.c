@@ -451,23 +451,16 @@ hsm_key_find_or_generate(struct hsm_token *token, const char *label, struct hsm_
     return st;
 }
 
-/* Handles may have changed their meaning since: it is looked for again, by its id, and must be the
- * key that it was. Inside the admin gate. */
+/* Handles may have changed their meaning since: it is looked for again, and must be the key that it
+ * was. Inside the admin gate. */
 static enum hsm_status
 find_now(const struct hsm_signer *signer, struct hsm_object_pair *pair, struct hsm_key_info *info)
 {
-    const struct hsm_key_info *was = &signer->info;
-    const struct hsm_object_name by_id = {NULL, was->id, was->id_len};
-    enum hsm_status st = hsm_object_find_pair(signer->slot, &by_id, pair);
+    enum hsm_status st = hsm_signer_find(signer, pair, info);
 
-    if (st == HSM_OK)
-        st = hsm_object_describe(signer->slot, pair, info);
-    if (st != HSM_OK)
-        return st;
-    if (memcmp(info->point, was->point, sizeof(info->point)) == 0)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: another key has its CKA_ID now", was->label);
-    return HSM_ERR_UNTRUSTED;
+    if (st == HSM_ERR_UNTRUSTED)
+        hsm_log(HSM_LOG_ERROR, "key %s: another key has its CKA_ID now", signer->info.label);
+    return st;
 }
 
 enum hsm_status

@@ -5,6 +5,7 @@
  *   C_Sign=0x30         this function answers that value (those in `failing` below)
  *   sessions=3          no more sessions than that: CKR_SESSION_COUNT
  *   flip, zero, short   what C_Sign gives is damaged so
+ *   flip-of=LABEL       the same, of that key alone
  *   point=raw|bits|xy   CKA_EC_POINT in another form than the standard's
  *   lie=0x162:1         this boolean attribute reads as that
  *   ask=0x10c:1         a private key is generated with that boolean attribute, whatever was asked
@@ -29,6 +30,7 @@ static CK_FUNCTION_LIST list;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long sessions_open;
 static unsigned generations;
+static bool flips[256]; /* by session, as far as tests have any: its operation is with that key */
 
 /* What follows "word" or "word=" in $STI_SHIM; NULL where the word is not. */
 static const char *
@@ -157,11 +159,24 @@ shim_GenerateRandom(CK_SESSION_HANDLE session, CK_BYTE *out, CK_ULONG len)
     return rv != CKR_OK ? rv : behind->C_GenerateRandom(session, out, len);
 }
 
+static bool
+is_of(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key, const char *label)
+{
+    char value[64];
+    CK_ATTRIBUTE attribute = {CKA_LABEL, value, sizeof(value)};
+
+    return behind->C_GetAttributeValue(session, key, &attribute, 1) == CKR_OK &&
+           attribute.ulValueLen == strcspn(label, ",") &&
+           memcmp(value, label, attribute.ulValueLen) == 0;
+}
+
 static CK_RV
 shim_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
 {
+    const char *label = told("flip-of");
     CK_RV rv = failing("C_SignInit");
 
+    flips[session % 256] = label != NULL && is_of(session, key, label);
     return rv != CKR_OK ? rv : behind->C_SignInit(session, mechanism, key);
 }
 
@@ -174,7 +189,7 @@ shim_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG len, CK_BYTE *sig, 
         return failing("C_Sign");
     if (rv != CKR_OK || sig == NULL)
         return rv;
-    if (told("flip") != NULL)
+    if (told("flip") != NULL || flips[session % 256])
         sig[*sig_len - 1] ^= 1;
     if (told("zero") != NULL)
         memset(sig, 0, *sig_len);

@@ -32,18 +32,24 @@ tell_shim(const char *words)
 }
 
 static enum hsm_status
-try_open_with(unsigned op_timeout_ms, struct hsm_token **out)
+try_open_as(struct hsm_token_config config, struct hsm_token **out)
 {
     struct hsm_secret *pin = NULL;
-    struct hsm_token_config config = {
-        .uri = "pkcs11:token=faulty", .module = softhsm_module(), .op_timeout_ms = op_timeout_ms};
     enum hsm_status st;
 
     assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.uri = "pkcs11:token=faulty";
+    config.module = softhsm_module();
     config.pin = pin;
     st = hsm_token_open(&config, out);
     hsm_secret_free(pin);
     return st;
+}
+
+static enum hsm_status
+try_open_with(unsigned op_timeout_ms, struct hsm_token **out)
+{
+    return try_open_as((struct hsm_token_config){.op_timeout_ms = op_timeout_ms}, out);
 }
 
 static enum hsm_status
@@ -263,6 +269,65 @@ damaged_signatures_are_never_given_out_as_verified(void **state)
     hsm_key_free(key);
 }
 
+static enum hsm_status
+sign_with(struct hsm_key *key)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    return hsm_key_sign_verified(key, "x", 1, sig);
+}
+
+static bool
+comes_to_sign(struct hsm_key *key)
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        if (sign_with(key) == HSM_OK)
+            return true;
+        usleep(10000);
+    }
+    return false;
+}
+
+/* Whichever of the two the token is proven with first. */
+static void
+a_key_that_signs_wrongly_is_refused_alone(void **state)
+{
+    static const char *const labels[] = {"left", "right"};
+    struct hsm_token *token = NULL;
+    struct hsm_key *keys[2] = {NULL, NULL};
+    struct hsm_token_stats before;
+    struct hsm_token_stats after;
+
+    (void)state;
+    alarm(60);
+    tell_shim("");
+    assert_int_equal(
+        try_open_as((struct hsm_token_config){.op_timeout_ms = PATIENT_MS, .probe_ms = 20}, &token),
+        HSM_OK);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(hsm_key_find_or_generate(token, labels[i], &keys[i]), HSM_OK);
+    for (size_t bad = 0; bad < 2; bad++) {
+        char words[32];
+
+        snprintf(words, sizeof(words), "flip-of=%s", labels[bad]);
+        tell_shim(words);
+        assert_int_equal(sign_with(keys[bad]), HSM_ERR_CRYPTO);
+        hsm_token_stats(token, &before);
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(sign_with(keys[1 - bad]), HSM_OK);
+            assert_int_equal(sign_with(keys[bad]), HSM_ERR_CRYPTO);
+        }
+        hsm_token_stats(token, &after);
+        assert_int_equal(after.losses, before.losses); /* it does not take the token down */
+        tell_shim("");
+        assert_true(comes_to_sign(keys[bad]));
+    }
+    hsm_key_free(keys[0]);
+    hsm_key_free(keys[1]);
+    hsm_token_close(token);
+    alarm(0);
+}
+
 static void
 a_failed_signature_is_told_and_the_next_one_works(void **state)
 {
@@ -438,6 +503,7 @@ main(void)
         ON_OPEN_TOKEN(a_key_that_is_not_as_asked_is_destroyed),
         ON_OPEN_TOKEN(a_key_that_does_not_sign_is_destroyed),
         ON_OPEN_TOKEN(damaged_signatures_are_never_given_out_as_verified),
+        cmocka_unit_test(a_key_that_signs_wrongly_is_refused_alone),
         ON_OPEN_TOKEN(a_failed_signature_is_told_and_the_next_one_works),
         ON_OPEN_TOKEN(a_found_key_that_lies_is_refused),
         ON_OPEN_TOKEN(a_point_is_read_in_four_forms),
