@@ -158,7 +158,9 @@ hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, 
                    ->C_GetAttributeValue(reading->slot->control, reading->object, &wanted, 1);
 
     reading->rv = rv;
-    if (rv != CKR_OK && hsm_ckr_action(rv) != HSM_CKR_PERMANENT)
+    if (rv == CKR_BUFFER_TOO_SMALL)
+        return false; /* a foreign object may have any label */
+    if (rv != CKR_OK && !hsm_ckr_is_refusal(rv))
         reading->failure = rv;
     if (rv != CKR_OK || wanted.ulValueLen == CK_UNAVAILABLE_INFORMATION || wanted.ulValueLen > size)
         return false;

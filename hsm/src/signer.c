@@ -319,7 +319,8 @@ session_failed(struct call *call, struct hsm_session *session, unsigned epoch, c
 static enum hsm_status
 failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
 {
-    const char *why = hsm_ckr_name(rv);
+    char text[HSM_CKR_TEXT_SIZE];
+    const char *why = hsm_ckr_text(rv, text);
 
     call->again = true;
     switch (hsm_ckr_action(rv)) {
