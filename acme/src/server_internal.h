@@ -441,7 +441,7 @@ struct acme_intent {
     time_t not_before, not_after; /* 0: as configured */
 };
 
-/** 0 becomes what is configured; nothing outlives the issuing chain. */
+/** 0 becomes what is configured, within the issuing chain; what was asked for stays. */
 void acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
                          time_t *not_after);
 

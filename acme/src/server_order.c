@@ -208,13 +208,23 @@ take_time(struct acme_call *call, const json_t *payload, const char *name, time_
     return false;
 }
 
+/* The last moment that a certificate ordered now may be valid at. */
+static time_t
+latest_not_after(const struct acme_call *call)
+{
+    time_t configured = call->now + (time_t)call->server->config.valid_days * ACME_DAY_S;
+    time_t issuer = certs_chain_not_after(call->server->config.issuing_chain);
+
+    return configured < issuer ? configured : issuer;
+}
+
 /* notBefore and notAfter are kept as asked for, or refused: RFC 8555 section 7.4 knows no third. */
 static bool
 take_validity(struct acme_call *call, const json_t *payload, struct wanted *wanted)
 {
-    const struct acme_server_config *config = &call->server->config;
-    time_t earliest = call->now - config->backdate_s;
-    time_t latest = call->now + (time_t)config->valid_days * ACME_DAY_S;
+    time_t earliest = call->now - call->server->config.backdate_s;
+    time_t latest = latest_not_after(call);
+    char text[HSM_TIME_LEN + 1];
 
     if (!take_time(call, payload, "notBefore", &wanted->not_before) ||
         !take_time(call, payload, "notAfter", &wanted->not_after))
@@ -223,10 +233,10 @@ take_validity(struct acme_call *call, const json_t *payload, struct wanted *want
         (wanted->not_after != 0 && (wanted->not_after > latest || wanted->not_after <= call->now ||
                                     wanted->not_after <= wanted->not_before)) ||
         wanted->not_before >= latest) {
-        acme_call_refuse(
-            call, ACME_MALFORMED, 400,
-            "notBefore, notAfter: not within the %u days from now that this CA issues for",
-            config->valid_days);
+        hsm_time_format(latest, text);
+        acme_call_refuse(call, ACME_MALFORMED, 400,
+                         "notBefore, notAfter: not between now and %s, for which this CA issues",
+                         text);
         return false;
     }
     return true;
