@@ -118,5 +118,9 @@ const char *const acme_server_migrations[] = {
 
     /* Who did what. */
     ACME_EVENTS_MIGRATION,
+
+    /* An account's orders by state and age: to count those that are open, to list those first. */
+    "DROP INDEX acme_order_account;"
+    "CREATE INDEX acme_order_of_account ON acme_order (account, status, created);",
     NULL,
 };
