@@ -1,7 +1,8 @@
 /* sp_verification.c - what verifies calls and certificates, as the configuration says. */
-#define _DEFAULT_SOURCE /* strsep */
+#define _GNU_SOURCE /* asprintf */
 #include <sks/sp_verification.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,7 +84,8 @@ preload(const char *path, struct sks_x5u_cache *cache)
 static enum hsm_status
 open_x5u(const struct sks_sp_config *config, struct sks_sp_verification *parts)
 {
-    const struct sks_x5u_config x5u = {
+    DEFER(free) char *dir = NULL;
+    struct sks_x5u_config x5u = {
         .http = parts->repositories,
         .ports = config->port_list,
         .private_addresses = config->private_addresses,
@@ -92,8 +94,14 @@ open_x5u(const struct sks_sp_config *config, struct sks_sp_verification *parts)
         .unused_s = (unsigned)config->cache_unused_s,
         .metrics = config->common.shared.metrics,
     };
-    enum hsm_status st = sks_x5u_cache_new(&x5u, &parts->x5u);
+    enum hsm_status st;
 
+    if (config->trust_dir != NULL && asprintf(&dir, "%s/chains", config->trust_dir) < 0) {
+        dir = NULL;
+        return HSM_ERR_NOMEM;
+    }
+    x5u.dir = dir;
+    st = sks_x5u_cache_new(&x5u, &parts->x5u);
     if (st == HSM_OK && config->preload != NULL)
         st = preload(config->preload, parts->x5u);
     return st;
