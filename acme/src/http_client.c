@@ -32,6 +32,7 @@
 
 struct acme_http_client {
     char *tls_ca; /* NULL: the system's */
+    bool system_too; /* besides tls_ca */
     char *user_agent;
     struct hsm_key *client_key; /* borrowed */
     const struct certs_chain *client_chain; /* borrowed */
@@ -98,6 +99,7 @@ acme_http_client_new(const struct acme_http_client_config *config, struct acme_h
     if (client == NULL)
         return HSM_ERR_NOMEM;
     pthread_mutex_init(&client->mutex, NULL);
+    client->system_too = config->system_too;
     client->client_key = config->client_key;
     client->client_chain = config->client_chain;
     client->user_agent = strdup(agent);
@@ -428,10 +430,10 @@ set_transport(CURL *curl, const struct acme_http_client *client, unsigned timeou
     curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
-    if (client->tls_ca != NULL) {
+    if (client->tls_ca != NULL)
         curl_easy_setopt(curl, CURLOPT_CAINFO, client->tls_ca);
-        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL); /* or the system's are trusted as well */
-    }
+    if (client->tls_ca != NULL && !client->system_too)
+        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL); /* the system's directory, which has all */
     if (client->client_key != NULL) {
         curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, use_client_key);
         curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, (void *)client);

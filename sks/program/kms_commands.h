@@ -9,8 +9,8 @@
 #include <hsm/status.h>
 #include <hsm/time.h>
 #include <sks/kms.h>
-#include <sks/sp_config.h>
 #include <sks/sp_init.h>
+#include <sks/sp_verification.h>
 
 #define PROGRAM       "sti-kms"
 #define TLS_NAMES_MAX 16

@@ -11,7 +11,7 @@
 #include <hsm/status.h>
 #include <sks/claims.h>
 #include <sks/rates.h>
-#include <sks/sp_config.h>
+#include <sks/sp_verification.h>
 
 #include "options.h"
 

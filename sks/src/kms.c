@@ -369,7 +369,7 @@ sks_kms_enroll(struct sks_kms *kms, size_t provider, const char *token_uri, size
         .authority = &of->login,
         .fingerprint = config->fingerprint_form,
         .trust = kms->verification.trust,
-        .http = kms->verification.http,
+        .http = kms->verification.repositories,
         .spc = of->config->spc,
         .publisher = &of->publisher,
         .hosted_by_ca = config->hosts_chains ? kms->verification.x5u : NULL,

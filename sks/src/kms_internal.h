@@ -12,6 +12,7 @@
 #include <sks/enroll.h>
 #include <sks/publish.h>
 #include <sks/repository.h>
+#include <sks/sp_verification.h>
 #include <sks/tokens.h>
 
 /** A token of a provider as the looks at it see it. */

@@ -159,6 +159,9 @@ sks_kms_watched(const struct sks_sp_config *config, struct sks_catalogue *catalo
     if (config->api_address != NULL || config->cr_address != NULL)
         add_file(&list, "TLS certificate", config->tls_chain);
     add_file(&list, "TLS anchor", config->tls_ca);
+    if (config->tls_ca == NULL || config->x5u_tls_ca == NULL ||
+        strcmp(config->tls_ca, config->x5u_tls_ca) != 0)
+        add_file(&list, "TLS anchor of STI-CRs", config->x5u_tls_ca);
     *out = list.things;
     *count = list.count;
     return HSM_OK;

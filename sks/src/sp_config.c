@@ -1,4 +1,4 @@
-/* sp_config.c - the configuration of a service provider, and what is opened as it says. */
+/* sp_config.c - the configuration of a service provider. */
 #define _GNU_SOURCE /* asprintf */
 #include <sks/sp_config.h>
 
@@ -9,15 +9,10 @@
 
 #include <acme/authority.h>
 #include <acme/config.h>
-#include <hsm/defer.h>
+#include <certs/path.h>
 #include <hsm/log.h>
-#include <hsm/process.h>
 
 #include "sp_providers_internal.h"
-
-#define PRELOAD_MAX 1048576 /* octets of a list of URLs */
-
-DEFINE_DEFER(char, free)
 
 #define TEXT(member, section, name, fallback, help)                                                \
     {                                                                                              \
@@ -121,7 +116,7 @@ static const struct acme_config_key keys[] = {
     TEXT(notify_command, "kms", "notify-command", NULL,
          "program and arguments to run when a credential signs: {spc} {id} {url} {key}"),
     FILE_PATH(tls_ca, "tls", "ca", NULL,
-              "PEM file of anchors for outgoing TLS; without it the system's"),
+              "PEM file of anchors of STI-PA, STI-CA and upload-url; without it the system's"),
     TEXT(tls_key, "tls", "key", "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,
          "URI of the TLS key in the token"),
     FILE_PATH(tls_chain, "tls", "chain", ACME_PROVISION_TLS_CHAIN_FILE,
@@ -156,6 +151,8 @@ static const struct acme_config_key keys[] = {
     {"verification", "private-addresses", ACME_CONFIG_SWITCH,
      offsetof(struct sks_sp_config, private_addresses), false, 0, 0, "no",
      "fetch x5u from loopback and private addresses too: yes in labs only"},
+    FILE_PATH(x5u_tls_ca, "verification", "tls-ca", NULL,
+              "PEM file of anchors of STI-CRs besides the system's"),
     FILE_PATH(preload, "verification", "preload", NULL,
               "file of x5u URLs, one a line, that are fetched before anybody asks"),
     {"verification", "crl-refresh", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, crl_every_s),
@@ -481,134 +478,4 @@ sks_sp_tokens_open(const struct sks_sp_config *config, const struct hsm_secret *
                                               .journal = &config->common.journal};
     }
     return sks_tokens_open(tokens, count, out);
-}
-
-static enum hsm_status
-fetch_chain(void *context, const char *x5u, time_t now, struct certs_chain **out,
-            struct hsm_reason *why)
-{
-    return sks_x5u_get(context, x5u, now, out, why);
-}
-
-static enum hsm_status
-ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call *call,
-              struct certs_chain **out, struct hsm_reason *why)
-{
-    return sks_x5u_ask(context, x5u, now, call->wait, out, why);
-}
-
-static void
-vouch_for(void *context, const char *x5u)
-{
-    sks_x5u_vouch(context, x5u);
-}
-
-/* One URL a line; blank lines and what follows '#' do not count. */
-static enum hsm_status
-preload(const char *path, struct sks_x5u_cache *cache)
-{
-    DEFER(free) char *text = NULL;
-    char *rest;
-    char *line;
-    size_t len;
-    enum hsm_status st = hsm_file_read(path, PRELOAD_MAX, (uint8_t **)&text, &len);
-
-    for (rest = text; st == HSM_OK && (line = strsep(&rest, "\n")) != NULL;) {
-        struct hsm_reason why = {""};
-
-        line[strcspn(line, "# \t\r")] = '\0';
-        if (*line == '\0')
-            continue;
-        st = sks_x5u_preload(cache, line, &why);
-        if (st != HSM_OK)
-            hsm_log(HSM_LOG_ERROR, "%s: %s: %s", path, line, why.text);
-    }
-    return st;
-}
-
-static enum hsm_status
-open_parts(const struct sks_sp_config *config, struct sks_sp_verification *parts)
-{
-    const struct acme_http_client_config http = {.tls_ca = config->tls_ca};
-    struct certs_path_policy policy = {
-        .ca_keys = config->ca_key_kinds,
-        .numbers_under_spc = config->numbers_under_spc,
-        .any_tnauthlist = config->any_tnauthlist,
-        .any_distribution_point = config->any_crl,
-    };
-    struct sks_trust_config trust = {
-        .ca_list_url = config->ca_list_url,
-        .crl_url = config->crl_url,
-        .dir = config->trust_dir,
-        .list_every_s = (unsigned)config->list_every_s,
-        .crl_every_s = (unsigned)config->crl_every_s,
-        .unused_s = (unsigned)config->cache_unused_s,
-        .policy = &policy,
-    };
-    struct sks_x5u_config x5u = {
-        .ports = config->port_list,
-        .private_addresses = config->private_addresses,
-        .chains_max = (size_t)config->cache_chains,
-        .octets_max = (size_t)config->cache_octets,
-        .unused_s = (unsigned)config->cache_unused_s,
-        .metrics = config->common.shared.metrics,
-    };
-    struct sks_verifier_config verifier = {
-        .chain = fetch_chain, .ask = ask_for_chain, .vouch = vouch_for};
-    enum hsm_status st = acme_http_client_new(&http, &parts->http);
-
-    if (st == HSM_OK)
-        st = certs_chain_read(config->pa_anchors, &parts->pa_anchors);
-    if (st == HSM_OK && config->intermediates != NULL)
-        st = certs_chain_read(config->intermediates, &parts->intermediates);
-    if (st != HSM_OK)
-        return st;
-    policy.intermediates = parts->intermediates;
-    trust.http = parts->http;
-    trust.pa_anchors = parts->pa_anchors;
-    x5u.http = parts->http;
-    st = sks_trust_new(&trust, &parts->trust);
-    if (st == HSM_OK)
-        st = sks_x5u_cache_new(&x5u, &parts->x5u);
-    if (st == HSM_OK && config->preload != NULL)
-        st = preload(config->preload, parts->x5u);
-    if (st != HSM_OK)
-        return st;
-    verifier.trust = parts->trust;
-    verifier.context = parts->x5u;
-    return sks_verifier_new(&verifier, &parts->verifier);
-}
-
-enum hsm_status
-sks_sp_verification_open(const struct sks_sp_config *config, struct sks_sp_verification *out)
-{
-    struct sks_sp_verification parts = {.http = NULL};
-    enum hsm_status st = open_parts(config, &parts);
-
-    if (st == HSM_OK)
-        *out = parts;
-    else
-        sks_sp_verification_close(&parts);
-    return st;
-}
-
-unsigned
-sks_sp_verification_refresh(struct sks_sp_verification *verification, time_t now)
-{
-    if (sks_trust_refresh(verification->trust, now) != HSM_OK)
-        hsm_log(HSM_LOG_WARNING, "trusted-CA list or CRL could not be refreshed");
-    sks_x5u_refresh(verification->x5u, now);
-    return sks_trust_next_s(verification->trust, now);
-}
-
-void
-sks_sp_verification_close(struct sks_sp_verification *verification)
-{
-    sks_verifier_free(verification->verifier);
-    sks_x5u_cache_free(verification->x5u);
-    sks_trust_free(verification->trust);
-    certs_chain_free(verification->intermediates);
-    certs_chain_free(verification->pa_anchors);
-    acme_http_client_free(verification->http);
-    memset(verification, 0, sizeof(*verification));
 }

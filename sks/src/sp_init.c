@@ -311,6 +311,7 @@ write_verification(FILE *to, const struct sks_sp_init *init)
                  init->ports != NULL ? init->ports
                  : local && !usual   ? port
                                      : NULL) &&
+           entry(to, "tls-ca", init->tls_ca != NULL ? TLS_CA_FILE : ACME_PROVISION_TLS_ROOT_FILE) &&
            entry(to, "private-addresses", local || init->private_addresses ? "yes" : "no");
 }
 

@@ -303,6 +303,7 @@ sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now)
     struct x5u_entry *following;
 
     pthread_mutex_lock(&cache->lock);
+    x5u_sweep_kept(cache, now);
     for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
         for (entry = TAILQ_FIRST(&cache->lines[states[i]]); entry != NULL; entry = following) {
             following = TAILQ_NEXT(entry, use);
@@ -345,10 +346,12 @@ set_up(struct sks_x5u_cache *cache, const struct sks_x5u_config *config, size_t 
     for (size_t i = 0; i < sizeof(cache->lines) / sizeof(cache->lines[0]); i++)
         TAILQ_INIT(&cache->lines[i]);
     STAILQ_INIT(&cache->queue);
+    STAILQ_INIT(&cache->to_keep);
     cache->fetch_seconds = hsm_series(config->metrics, &fetch_seconds, NULL);
     pthread_mutex_init(&cache->lock, NULL);
     pthread_cond_init(&cache->landed, NULL);
     pthread_cond_init(&cache->work, NULL);
+    pthread_cond_init(&cache->keep_work, NULL);
 }
 
 enum hsm_status
@@ -364,7 +367,12 @@ sks_x5u_cache_new(const struct sks_x5u_config *config, struct sks_x5u_cache **ou
     cache = calloc(1, sizeof(*cache));
     if (cache == NULL)
         return HSM_ERR_NOMEM;
+    if (config->dir != NULL && (cache->dir = strdup(config->dir)) == NULL) {
+        free(cache);
+        return HSM_ERR_NOMEM;
+    }
     if (RAND_bytes((uint8_t *)&cache->seed, sizeof(cache->seed)) != 1) {
+        free(cache->dir);
         free(cache);
         return HSM_ERR_CRYPTO;
     }
@@ -381,13 +389,16 @@ sks_x5u_cache_free(struct sks_x5u_cache *cache)
         return;
     pthread_mutex_lock(&cache->lock);
     x5u_end_fetchers(cache);
+    x5u_end_keeper(cache);
     for (size_t i = 0; i < X5U_BUCKETS; i++) {
         while (cache->buckets[i] != NULL)
             x5u_drop(cache, cache->buckets[i]);
     }
     pthread_mutex_unlock(&cache->lock);
+    pthread_cond_destroy(&cache->keep_work);
     pthread_cond_destroy(&cache->work);
     pthread_cond_destroy(&cache->landed);
     pthread_mutex_destroy(&cache->lock);
+    free(cache->dir);
     free(cache);
 }

@@ -8,8 +8,8 @@
 #include <strings.h>
 
 #include <certs/cert.h>
+#include <hsm/log.h>
 
-#define ETAG_MAX   256 /* characters; a longer one is not sent back */
 #define GIVEN_UP_S 2 /* until what was not begun in time is tried again */
 /* Until one is asked for again whose leaf had ended when it came: it is used so long, and judged by
  * what its dates say. */
@@ -25,6 +25,7 @@ struct catch
     time_t age; /* how long it is fresh */
     struct hsm_reason why;
     unsigned took_ms;
+    bool is_kept; /* it was here already */
     bool is_given_up; /* nothing was asked */
 };
 
@@ -74,7 +75,7 @@ take_reply(struct acme_http_reply *reply, const char *url, bool has_chain, struc
     else if (reply->status != 304 || !has_chain) /* a redirect is not followed */
         st = hsm_refuse(&catch->why, HSM_ERR_BUSY, "%s: HTTP status %d", url, reply->status);
     catch->octets = reply->body_len;
-    if (reply->etag != NULL && strlen(reply->etag) <= ETAG_MAX) {
+    if (reply->etag != NULL && strlen(reply->etag) <= X5U_ETAG_MAX) {
         catch->etag = reply->etag;
         reply->etag = NULL;
     }
@@ -119,6 +120,29 @@ fetch(const struct sks_x5u_cache *cache, const char *url, const char *etag, bool
     out->took_ms = ms_since(&begun);
 }
 
+/* Before anybody is asked: a process that was here before, or one beside this, may have it. In
+ * place of one that has become stale only a fresh one is of use. */
+static bool
+take_kept(const struct sks_x5u_cache *cache, const char *url, time_t now, bool has_chain,
+          struct catch *out)
+{
+    struct x5u_kept kept;
+
+    if (!x5u_kept_read(cache, url, now, &kept))
+        return false;
+    if (has_chain && now >= kept.fresh_until) {
+        certs_chain_free(kept.chain);
+        free(kept.etag);
+        return false;
+    }
+    *out = (struct catch){.chain = kept.chain,
+                          .octets = kept.octets,
+                          .etag = kept.etag,
+                          .age = kept.fresh_until - now,
+                          .is_kept = true};
+    return true;
+}
+
 /* Whoever asked for it a while ago has waited long enough. */
 static void
 give_up(const char *url, unsigned waited_ms, struct catch *out)
@@ -152,6 +176,7 @@ static void
 land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch)
 {
     time_t end;
+    bool is_good;
 
     if (catch->chain != NULL) {
         x5u_keep(cache, entry, catch->chain, catch->octets);
@@ -167,8 +192,13 @@ land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *ca
     entry->fresh_until = earlier(entry->fresh_until, entry->until);
     entry->retry_at = 0;
     entry->failures = 0;
-    x5u_change(cache, entry,
-               entry->is_preloaded || x5u_is_vouched(cache, entry->url) ? X5U_GOOD : X5U_STRANGE);
+    entry->is_kept = catch->is_kept;
+    if (catch->is_kept)
+        x5u_know_url(cache, entry->url);
+    is_good = entry->is_preloaded || x5u_is_vouched(cache, entry->url);
+    if (is_good && entry->asked_at < end)
+        x5u_keep_on_disk(cache, entry);
+    x5u_change(cache, entry, is_good ? X5U_GOOD : X5U_STRANGE);
 }
 
 /* What it has is used until its end, unless somebody has asked for it since. */
@@ -205,7 +235,7 @@ remember_slow(struct sks_x5u_cache *cache, const struct x5u_entry *entry)
 static void
 count_fetch(struct sks_x5u_cache *cache, const struct x5u_entry *entry, const struct catch *catch)
 {
-    if (catch->is_given_up)
+    if (catch->is_given_up || catch->is_kept)
         return;
     cache->count.fetched++;
     cache->count.fetch_ms += catch->took_ms;
@@ -320,13 +350,16 @@ fly(struct sks_x5u_cache *cache, unsigned self, struct x5u_entry *entry)
 {
     unsigned waited_ms = ms_since(&entry->queued_at);
     bool has_chain = entry->chain != NULL;
+    time_t now = entry->asked_at;
     char *etag = has_chain && entry->etag != NULL ? strdup(entry->etag) : NULL;
     struct x5u_waiters waiters;
     struct catch catch;
 
     cache->running[self] = entry;
     pthread_mutex_unlock(&cache->lock);
-    if (waited_ms > cache->queue_ms)
+    if (take_kept(cache, entry->url, now, has_chain, &catch))
+        hsm_log(HSM_LOG_DEBUG, "%s: as it was kept", entry->url);
+    else if (waited_ms > cache->queue_ms)
         give_up(entry->url, waited_ms, &catch);
     else
         fetch(cache, entry->url, etag, has_chain, &catch);

@@ -4,6 +4,7 @@
  * x5u.c        what callers ask for
  * x5u_url.c    which URLs are allowed
  * x5u_table.c  entries by URL and by last use
+ * x5u_kept.c   chains on disk, and the thread that writes them
  * x5u_fetch.c  threads that fetch, and what HTTP says of how long a chain is fresh
  */
 #ifndef SKS_X5U_INTERNAL_H
@@ -21,6 +22,8 @@
 
 #define X5U_HOST_MAX      253 /* characters of a name (RFC 1035 section 2.3.4); an address has fewer */
 #define X5U_BUCKETS       16384 /* a power of two, above SKS_X5U_CACHE_MAX */
+#define X5U_ETAG_MAX      256 /* characters; a longer one is not sent back */
+#define X5U_SWEEP_S       600 /* between looks at all that is kept on disk */
 #define X5U_PORTS_MAX     16 /* configured ones */
 #define X5U_FAILED_MAX    1000 /* URLs kept that could not be fetched: they never push out a chain */
 #define X5U_CACHE_S_MAX   604800 /* however long a max-age a stranger sends */
@@ -80,6 +83,8 @@ struct x5u_entry {
     bool is_preloaded; /* kept fresh, and never pushed out */
     bool is_in_flight; /* queued, or being fetched */
     bool is_known; /* in flight: somebody has vouched for its host */
+    bool is_kept; /* on disk as it is here, or about to be */
+    bool is_to_keep; /* in the line for that */
     bool is_dropped; /* out of the table: the last pin releases it */
 
     const char *host; /* in url */
@@ -95,6 +100,7 @@ struct x5u_entry {
     size_t waiter_count;
     unsigned landings; /* fetches that have ended */
     STAILQ_ENTRY(x5u_entry) flight; /* in the queue */
+    STAILQ_ENTRY(x5u_entry) keeping; /* in the line of what is to be written */
     struct hsm_reason why; /* X5U_FAILED */
 };
 
@@ -109,6 +115,7 @@ struct sks_x5u_cache {
     struct acme_http_client *http; /* borrowed */
     unsigned ports[X5U_PORTS_MAX + 1];
     bool private_addresses;
+    char *dir; /* owned; NULL: nothing is kept on disk */
     size_t chains_max, octets_max;
     unsigned queue_ms, unused_s;
     _Atomic uint64_t vouched[X5U_BUCKETS]; /* hashes of URLs; a newer one takes the place */
@@ -131,6 +138,13 @@ struct sks_x5u_cache {
     unsigned started, fetcher_count, resting; /* threads that were made, that run, that wait */
     struct x5u_slow_host slow[X5U_SLOW_HOSTS];
     size_t next_slow;
+    pthread_cond_t keep_work; /* for the keeper */
+    pthread_t keeper;
+    bool has_keeper, is_sweep_due;
+    STAILQ_HEAD(, x5u_entry) to_keep;
+    size_t kept_since_sweep;
+    time_t sweep_at; /* by the clock of calls */
+    time_t swept_at; /* the keeper's alone */
     bool is_ending;
     struct sks_x5u_count count;
     struct hsm_series *fetch_seconds;
@@ -165,6 +179,33 @@ void x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_s
 /** Take in a chain with its size, in place of the one before; the chain is taken over. */
 void x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain *chain,
               size_t octets);
+
+/** Somebody has vouched for it. */
+void x5u_know_url(struct sks_x5u_cache *cache, const char *url);
+
+/* x5u_kept.c */
+
+/* A chain with what is known of it. */
+struct x5u_kept {
+    struct certs_chain *chain;
+    size_t octets; /* of its PEM */
+    char *etag; /* NULL: none */
+    time_t fresh_until;
+};
+
+/** What is kept of a URL, checked as if it had been fetched; owned by the caller. False: nothing
+ * that may be used at `now`. Without the lock. */
+bool x5u_kept_read(const struct sks_x5u_cache *cache, const char *url, time_t now,
+                   struct x5u_kept *out);
+
+/* with the lock held */
+
+/** Have it written, if it is not. */
+void x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry);
+/** Now and then: have what is beyond the bounds removed. */
+void x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now);
+/** End its thread. Lets go of the lock meanwhile. */
+void x5u_end_keeper(struct sks_x5u_cache *cache);
 
 /* x5u_fetch.c */
 

@@ -235,17 +235,26 @@ x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url)
 }
 
 void
-sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url)
+x5u_know_url(struct sks_x5u_cache *cache, const char *url)
 {
     uint64_t hash = hash_of_url(cache, url);
+
+    atomic_store_explicit(&cache->vouched[hash % X5U_BUCKETS], hash, memory_order_relaxed);
+    x5u_know_host(cache, url);
+}
+
+void
+sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url)
+{
     struct x5u_entry *entry;
 
     if (x5u_is_vouched(cache, url))
         return;
     pthread_mutex_lock(&cache->lock);
-    atomic_store_explicit(&cache->vouched[hash % X5U_BUCKETS], hash, memory_order_relaxed);
-    x5u_know_host(cache, url);
+    x5u_know_url(cache, url);
     entry = x5u_find(cache, url);
+    if (entry != NULL && entry->chain != NULL)
+        x5u_keep_on_disk(cache, entry);
     if (entry != NULL && entry->state == X5U_STRANGE)
         x5u_change(cache, entry, X5U_GOOD);
     pthread_mutex_unlock(&cache->lock);

@@ -200,6 +200,35 @@ for _ in $(seq 8); do passes; done
 curl -fsS --noproxy '*' --unix-socket "$STI_SKS_SOCKET" http://localhost/healthz >/dev/null || fail "the Unix socket"
 echo "STI-SKS: $good calls, $lost interrupted, while $(wc -l <"$work/killed.sti-sks") workers were killed"
 
+# --- the STI-CR loses its chains: workers that come later know those that have signed calls
+for _ in $(seq 50); do
+    if compgen -G "$dir/sp/trust/chains/*" >/dev/null; then break; fi
+    sleep 0.1
+done
+mkdir "$work/away"
+mv "$dir"/sp/cr/*.pem "$work/away"
+x5u=$STI_CR_URL/$(basename "$(find "$work/away" -name '*.pem' | head -n 1)")
+[ "$(curl -sS --noproxy '*' --cacert "$STI_TLS_CA" -o /dev/null -w '%{http_code}' "$x5u")" = 404 ] || fail "$x5u is there"
+ready_lines() { grep -c ': ready$' "$dir/log/sti-sks.log"; }
+replaced() { # BEFORE: there are as many ready ones as there were before, once more
+    for _ in $(seq 300); do
+        if [ "$(ready_lines)" -ge $(($1 + workers)) ]; then return; fi
+        sleep 0.1
+    done
+    fail "workers are not replaced"
+}
+before=$(ready_lines)
+for pid in $(ready_of sti-sks); do kill -9 "$pid"; done
+replaced "$before"
+for _ in $(seq 8); do passes; done
+before=$(ready_lines)
+kill -HUP "$(parent_of sti-sks)"
+replaced "$before"
+wait_for_workers sti-sks
+for _ in $(seq 8); do passes; done
+mv "$work"/away/*.pem "$dir/sp/cr"
+echo "STI-SKS: a certificate that was known is known to new workers while its repository is away"
+
 # --- a PIN that is wrong is tried once, whatever the number of workers
 sed "s#^pin-source = .*#pin-source = file:$work/wrong-pin#; s#^address = .*#address = 127.0.0.1:0#" \
     "$dir/ca/sti-ca.conf" >"$dir/ca/wrong.conf"

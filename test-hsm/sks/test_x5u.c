@@ -7,9 +7,13 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
+#include <hsm/process.h>
 #include <sks/x5u.h>
 
 #include "ecosystem.h"
@@ -945,6 +949,275 @@ hosts_without_number_leave_room_for_those_that_sign_calls(void **state)
     assert_int_equal(told, 1 + COUNT(sockets));
 }
 
+/* ---- chains on disk -------------------------------------------------------------------------- */
+
+/* A directory of its own for each test. */
+static char kept_dir[4096];
+
+static void
+new_kept_dir(void)
+{
+    static unsigned number;
+
+    snprintf(kept_dir, sizeof(kept_dir), "%s/chains-%u", softhsm_dir(), number++);
+}
+
+static struct sks_x5u_cache *
+cache_on_disk(size_t chains_max)
+{
+    const unsigned ports[] = {repository.port, 0};
+    struct sks_x5u_cache *cache = NULL;
+
+    eco_must(sks_x5u_cache_new(&(struct sks_x5u_config){.http = eco.http,
+                                                        .ports = ports,
+                                                        .private_addresses = true,
+                                                        .chains_max = chains_max,
+                                                        .queue_ms = 100,
+                                                        .dir = kept_dir},
+                               &cache),
+             "cache");
+    return cache;
+}
+
+/* How many there are; the path of one of them. */
+static size_t
+kept_files(char path[8192])
+{
+    DIR *dir = opendir(kept_dir);
+    const struct dirent *entry;
+    size_t count = 0;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] == '.' || strchr(entry->d_name, '.') != NULL)
+            continue; /* or is being written */
+        snprintf(path, 8192, "%s/%s", kept_dir, entry->d_name);
+        count++;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return count;
+}
+
+static void
+wait_for_files(size_t count)
+{
+    char path[8192];
+
+    for (unsigned i = 0; i < 5000 && kept_files(path) != count; i++)
+        usleep(1000);
+    assert_int_equal(kept_files(path), count);
+}
+
+/* A cache ends that a chain was vouched for in; the repository is away from then on. */
+static void
+leave_one_chain(const char *path)
+{
+    struct sks_x5u_cache *cache;
+
+    new_kept_dir();
+    cache = cache_on_disk(0);
+    fetches = 0;
+    is_down = false;
+    assert_int_equal(get(cache, path, eco.now), HSM_OK);
+    assert_int_equal(get(cache, "/stranger.pem", eco.now), HSM_OK);
+    vouch(cache, path);
+    wait_for_files(1);
+    sks_x5u_cache_free(cache);
+    assert_int_equal(fetches, 2);
+    is_down = true;
+}
+
+static void
+who_comes_after_has_what_was_vouched_for(void **state)
+{
+    static const struct {
+        time_t after;
+        enum hsm_status wanted;
+        unsigned fetches; /* a stale one is asked for again */
+    } times[] = {
+        {0, HSM_OK, 0},
+        {SKS_X5U_CACHE_S - 1, HSM_OK, 0},
+        {SKS_X5U_CACHE_S, HSM_OK, 1},
+        {SKS_X5U_CACHE_S + SKS_X5U_STALE_S - 1, HSM_OK, 1},
+        {SKS_X5U_CACHE_S + SKS_X5U_STALE_S, HSM_ERR_BUSY, 1},
+    };
+
+    (void)state;
+    leave_one_chain("/known.pem");
+    for (size_t i = 0; i < COUNT(times); i++) {
+        struct sks_x5u_cache *cache = cache_on_disk(0);
+
+        fetches = 0;
+        assert_int_equal(get(cache, "/known.pem", eco.now + times[i].after), times[i].wanted);
+        assert_int_equal(get(cache, "/known.pem", eco.now + times[i].after), times[i].wanted);
+        wait_for_fetches(cache, times[i].fetches);
+        assert_int_equal(get(cache, "/stranger.pem", eco.now), HSM_ERR_BUSY);
+        sks_x5u_cache_free(cache);
+    }
+}
+
+static void
+a_kept_chain_ends_with_its_leaf(void **state)
+{
+    struct sks_x5u_cache *cache;
+
+    (void)state;
+    leave_one_chain("/short.pem");
+    cache = cache_on_disk(0);
+    assert_int_equal(get(cache, "/short.pem", eco.now + 3601), HSM_ERR_BUSY);
+    sks_x5u_cache_free(cache);
+    cache = cache_on_disk(0);
+    assert_int_equal(get(cache, "/short.pem", eco.now + 3600), HSM_OK);
+    sks_x5u_cache_free(cache);
+}
+
+/* One that was not vouched for has no file, and one that ended on its way neither. */
+static void
+processes_beside_one_another_fetch_once(void **state)
+{
+    const time_t stale = eco.now + SKS_X5U_CACHE_S;
+    struct sks_x5u_cache *one;
+    struct sks_x5u_cache *other;
+
+    (void)state;
+    new_kept_dir();
+    one = cache_on_disk(0);
+    other = cache_on_disk(0);
+    fetches = 0;
+    is_down = false;
+    assert_int_equal(get(one, "/known.pem", eco.now), HSM_OK);
+    vouch(one, "/known.pem");
+    wait_for_files(1);
+    assert_int_equal(get(other, "/known.pem", eco.now), HSM_OK);
+    assert_int_equal(fetches, 1);
+    vouch(other, "/known.pem"); /* it knows already */
+    assert_int_equal(get(one, "/known.pem", stale), HSM_OK);
+    wait_for_fetches(one, 2);
+    for (unsigned i = 0; i < 5000 && other != NULL; i++) { /* until the new one is on disk */
+        struct sks_x5u_cache *third = cache_on_disk(0);
+        unsigned before = fetches;
+
+        assert_int_equal(get(third, "/known.pem", stale), HSM_OK);
+        sks_x5u_cache_free(third);
+        if (fetches == before)
+            break;
+        usleep(1000);
+    }
+    fetches = 0;
+    assert_int_equal(get(other, "/known.pem", stale), HSM_OK);
+    sks_x5u_cache_free(other); /* whatever it had begun */
+    assert_int_equal(fetches, 0);
+    sks_x5u_cache_free(one);
+}
+
+static const struct {
+    const char *from, *to; /* in the file */
+} forgeries[] = {
+    {"{", ""},
+    {"\"x5u\":\"https://", "\"x5u\":\"https://other."},
+    {"\"x5u\"", "\"x5v\""},
+    {"\"pem\"", "\"pen\""},
+    {"BEGIN", "BEGUN"},
+    {"\"freshUntil\":", "\"freshUntil\":9"},
+    {"\"freshUntil\":", "\"freshUntil\":-"},
+    {"\"freshUntil\":1", "\"freshUntil\":0"},
+};
+
+static void
+overwrite(const char *path, const char *text, const char *from, const char *to)
+{
+    const char *at = strstr(text, from);
+    char *forged = malloc(strlen(text) + strlen(to) + 1);
+
+    assert_non_null(at);
+    snprintf(forged, strlen(text) + strlen(to) + 1, "%.*s%s%s", (int)(at - text), text, to,
+             at + strlen(from));
+    assert_int_equal(hsm_file_write(path, forged, strlen(forged), 0644), HSM_OK);
+    free(forged);
+}
+
+static void
+what_is_no_kept_chain_is_not_used(void **state)
+{
+    struct sks_x5u_cache *cache;
+    char path[8192];
+    uint8_t *text = NULL;
+    size_t len;
+
+    (void)state;
+    leave_one_chain("/known.pem");
+    assert_int_equal(kept_files(path), 1);
+    assert_int_equal(hsm_file_read(path, 1048576, &text, &len), HSM_OK);
+    for (size_t i = 0; i < COUNT(forgeries); i++) {
+        print_message("%s\n", forgeries[i].to);
+        overwrite(path, (const char *)text, forgeries[i].from, forgeries[i].to);
+        cache = cache_on_disk(0);
+        assert_int_equal(get(cache, "/known.pem", eco.now), HSM_ERR_BUSY);
+        sks_x5u_cache_free(cache);
+    }
+    overwrite(path, (const char *)text, "{", "{");
+    cache = cache_on_disk(0);
+    assert_int_equal(get(cache, "/known.pem", eco.now), HSM_OK);
+    sks_x5u_cache_free(cache);
+    free(text);
+}
+
+/* The newest stay; what nobody will complete goes, and what is of somebody else stays. */
+static void
+what_is_kept_has_the_bound_of_the_cache(void **state)
+{
+    const struct timespec long_ago[] = {{eco.now - 7200, 0}, {eco.now - 7200, 0}};
+    struct sks_x5u_cache *cache;
+    char remnant[8192], other[8192], path[32];
+
+    (void)state;
+    leave_one_chain("/known.pem");
+    is_down = false;
+    snprintf(remnant, sizeof(remnant), "%s/0123.ABCDEF", kept_dir);
+    snprintf(other, sizeof(other), "%s/sub.dir", kept_dir);
+    assert_int_equal(hsm_file_write(remnant, "{", 1, 0644), HSM_OK);
+    assert_int_equal(utimensat(AT_FDCWD, remnant, long_ago, 0), 0);
+    assert_int_equal(mkdir(other, 0755), 0);
+    cache = cache_on_disk(3);
+    for (unsigned i = 0; i < 8; i++) {
+        snprintf(path, sizeof(path), "/%u.pem", i);
+        assert_int_equal(get(cache, path, eco.now), HSM_OK);
+        vouch(cache, path);
+    }
+    while (access(remnant, F_OK) == 0)
+        usleep(1000);
+    sks_x5u_refresh(cache, eco.now);
+    wait_for_files(3);
+    assert_int_equal(access(other, F_OK), 0);
+    sks_x5u_cache_free(cache);
+}
+
+/* Its host is one of those that strangers leave room for. */
+static void
+who_comes_after_knows_hosts(void **state)
+{
+    struct sks_x5u_cache *cache;
+    enum hsm_status st = HSM_ERR_BUSY;
+    int sockets[24];
+    char path[32];
+
+    (void)state;
+    leave_one_chain("/known.pem");
+    is_down = false;
+    cache = cache_on_disk(0);
+    sks_x5u_refresh(cache, eco.now);
+    open_tarpits(sockets, COUNT(sockets));
+    ask_tarpits(cache, COUNT(sockets));
+    for (unsigned i = 0; i < 20 && st != HSM_OK; i++) { /* it is looked for meanwhile */
+        snprintf(path, sizeof(path), "/new-%u.pem", i);
+        st = get(cache, path, eco.now);
+    }
+    assert_int_equal(st, HSM_OK);
+    for (size_t i = 0; i < COUNT(sockets); i++)
+        close(sockets[i]);
+    sks_x5u_cache_free(cache);
+}
+
 struct caller {
     pthread_t thread;
     struct sks_x5u_cache *cache;
@@ -1065,6 +1338,12 @@ main(void)
         cmocka_unit_test(one_repository_does_not_fill_the_queue),
         cmocka_unit_test(strangers_do_not_push_out_chains_that_sign_calls),
         cmocka_unit_test(hosts_without_number_leave_room_for_those_that_sign_calls),
+        cmocka_unit_test(who_comes_after_has_what_was_vouched_for),
+        cmocka_unit_test(a_kept_chain_ends_with_its_leaf),
+        cmocka_unit_test(processes_beside_one_another_fetch_once),
+        cmocka_unit_test(what_is_no_kept_chain_is_not_used),
+        cmocka_unit_test(what_is_kept_has_the_bound_of_the_cache),
+        cmocka_unit_test(who_comes_after_knows_hosts),
         cmocka_unit_test(many_calls_for_one_url_are_one_fetch),
         cmocka_unit_test(failures_do_not_push_out_chains),
         cmocka_unit_test(fetches_of_different_urls_do_not_wait_for_each_other),

@@ -16,6 +16,7 @@ struct acme_http_client;
 
 struct acme_http_client_config {
     const char *tls_ca; /* PEM file; NULL: the system's anchors */
+    bool system_too; /* trust the system's besides those of tls_ca */
     const char *user_agent; /* NULL: "sti-hsm/VERSION" */
     struct hsm_key *client_key; /* TLS client certificate, key in the token; or NULL */
     const struct certs_chain *client_chain; /* with client_key */

@@ -20,6 +20,7 @@
 #include <sks/account.h>
 #include <sks/catalogue.h>
 #include <sks/sp_config.h>
+#include <sks/trust.h>
 
 struct sks_kms;
 

@@ -1,6 +1,6 @@
 /*
  * sp_config.h - the configuration of a service provider, which sti-kms and
- * sti-sks share, and what both open as it says.
+ * sti-sks share.
  */
 #ifndef SKS_SP_CONFIG_H
 #define SKS_SP_CONFIG_H
@@ -9,16 +9,11 @@
 #include <stdio.h>
 
 #include <acme/client.h>
-#include <acme/http_client.h>
 #include <acme/jwk.h>
 #include <acme/provision.h>
-#include <certs/chain.h>
 #include <hsm/status.h>
 #include <sks/dial_plan.h>
 #include <sks/tokens.h>
-#include <sks/trust.h>
-#include <sks/verify.h>
-#include <sks/x5u.h>
 
 #define SKS_SP_CONFIG_FILE "sp.conf"
 #define SKS_SP_PORTS_MAX   16 /* of [verification] ports */
@@ -89,7 +84,7 @@ struct sks_sp_config {
     struct sks_dial_plan_keys dial_plan_keys;
     char *ports;
     bool private_addresses;
-    char *preload;
+    char *x5u_tls_ca, *preload;
     long crl_every_s, list_every_s;
     long cache_chains, cache_octets, cache_unused_s;
     char *ca_keys, *intermediates;
@@ -129,26 +124,5 @@ bool sks_sp_find_provider(const struct sks_sp_config *config, const char *spc, s
 HSM_MUST_CHECK enum hsm_status sks_sp_tokens_open(const struct sks_sp_config *config,
                                                   const struct hsm_secret *pin,
                                                   struct sks_tokens **out);
-
-/** What verifies calls and certificates; no token is needed for it. */
-struct sks_sp_verification {
-    struct acme_http_client *http;
-    struct certs_chain *pa_anchors;
-    struct certs_chain *intermediates; /* the local store; NULL: none */
-    struct sks_trust *trust;
-    struct sks_x5u_cache *x5u;
-    struct sks_verifier *verifier;
-};
-
-/** Open all of it; nothing is fetched yet. Faults are logged. `config` is borrowed. */
-HSM_MUST_CHECK enum hsm_status sks_sp_verification_open(const struct sks_sp_config *config,
-                                                        struct sks_sp_verification *out);
-
-/** Fetch anew what is due; call it again after so many seconds, on a thread that may wait. Failures
- *  are logged. */
-unsigned sks_sp_verification_refresh(struct sks_sp_verification *verification, time_t now);
-
-/** Release what it holds and make it empty. */
-void sks_sp_verification_close(struct sks_sp_verification *verification);
 
 #endif

@@ -11,7 +11,8 @@
  * keeps only those waiting who need its chains. Names of hosts are as many as
  * an attacker likes: those that nobody has vouched for share what the others
  * leave, of threads, of the queue and of the cache. A chain that has become
- * stale is used while it is asked for again. Threads may share a cache.
+ * stale is used while it is asked for again. Threads may share a cache, and
+ * processes the directory in which chains are kept that were vouched for.
  */
 #ifndef SKS_X5U_H
 #define SKS_X5U_H
@@ -44,6 +45,9 @@ struct sks_x5u_config {
     struct acme_http_client *http; /* borrowed */
     const unsigned *ports; /* besides 443 and 8443; at most 16, ends with 0; NULL: none; copied */
     bool private_addresses; /* fetch from special addresses too: labs and tests */
+    /** Where chains that were vouched for are kept across restarts, and for other processes; made
+     * when needed, bounded as the cache is; copied. NULL: in memory only. */
+    const char *dir;
     size_t chains_max, octets_max; /* 0: SKS_X5U_CACHE_MAX, SKS_X5U_OCTETS_MAX */
     unsigned unused_s; /* 0: SKS_X5U_UNUSED_S */
     unsigned queue_ms; /* 0: SKS_X5U_QUEUE_MS */
@@ -109,8 +113,8 @@ void sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url);
 HSM_MUST_CHECK enum hsm_status sks_x5u_preload(struct sks_x5u_cache *cache, const char *url,
                                                struct hsm_reason *why);
 
-/** Ask anew for what has become stale, and forget what has ended or has not been asked for; call
- *  every minute. Does not wait. */
+/** Ask anew for what has become stale, and forget what has ended or has not been asked for, on disk
+ *  too; call every minute. Does not wait. */
 void sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now);
 
 /* Since the cache was made, but for the last two. */
