@@ -200,6 +200,10 @@ open_service(struct sks *sks)
     service.trust = sks->verification.trust;
     service.callers = sks->callers;
     service.trail = sks->trail;
+    if (sks->shared != NULL) {
+        service.serving = sks->shared->serving;
+        service.is_candidate = hsm_worker_is_candidate(sks->config->common.shared.worker);
+    }
     return sks_service_new(&service, &sks->service);
 }
 

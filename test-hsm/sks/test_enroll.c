@@ -33,6 +33,7 @@
 
 #include "data.h"
 #include "ecosystem.h"
+#include "one_token.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define TOKEN_URI    "pkcs11:token=sp"
@@ -499,15 +500,18 @@ sign(struct sp *sp)
         .iat = time(NULL),
         .origid = "de305d54-75b4-431b-adb2-eb6b9e546014",
     };
+    struct sks_tokens *tokens = one_token(TOKEN_URI, NULL);
     struct sks_signers *signers = NULL;
     struct sks_signer *signer;
     char *identity = NULL;
 
-    assert_int_equal(sks_signers_load(sp->catalogue, sp->token, ECO_SPC, &signers), HSM_OK);
+    assert_int_equal(sks_signers_load(sp->catalogue, tokens, ECO_SPC, &signers), HSM_OK);
+    assert_int_equal(sks_signers_left_out_count(signers), 0);
     signer = sks_signers_at(signers, time(NULL));
     if (signer != NULL)
         assert_int_equal(sks_signer_sign(signer, &claims, time(NULL), &identity, NULL), HSM_OK);
     sks_signers_free(signers);
+    sks_tokens_close(tokens);
     return identity;
 }
 
