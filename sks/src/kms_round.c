@@ -248,6 +248,7 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
         sks_kms_enroll(kms, number_of(provider), uri, ca,
                        holding->active == NULL ? 0 : holding->active->id, &id, &why);
 
+    kms_meter_enrollment(provider, st == HSM_OK);
     if (st == HSM_OK) {
         acme_backoff_reset(&place->backoff);
         place->failures = 0;
@@ -434,6 +435,8 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
         kms_notify(provider, now);
     if (st == HSM_OK)
         tidy(provider, now);
+    if (st == HSM_OK)
+        kms_meter_look(provider, now);
     sks_kms_forget(kms, number);
     *again_s = next_look_s(provider, now);
     return st;
@@ -470,6 +473,8 @@ sks_kms_tend(struct sks_kms *kms, time_t now)
 
     (void)sks_tokens_retry(kms->tokens); /* which one is away is told by who wants it */
     st = sks_kms_refresh_trust(kms, now);
+    if (st == HSM_OK)
+        kms_meter_refresh(kms, now);
     kms_note(kms, "", "trusted-CA list and CRL",
              st == HSM_OK ? NULL : "could not be refreshed; what was good is kept", now);
     forget_troubles_of_others(kms, now);

@@ -308,6 +308,26 @@ sks_tokens_fault(struct sks_tokens *tokens, const char *uri)
     return fault_text(stats.service);
 }
 
+unsigned
+sks_tokens_sessions(struct sks_tokens *tokens)
+{
+    unsigned sum = 0, most = 0, missing = 0;
+
+    pthread_mutex_lock(&tokens->lock);
+    for (size_t i = 0; i < tokens->count; i++) {
+        struct hsm_token_stats stats = {.sessions = 0};
+
+        if (tokens->all[i].token != NULL)
+            hsm_token_stats(tokens->all[i].token, &stats);
+        else
+            missing++;
+        sum += stats.sessions;
+        most = stats.sessions > most ? stats.sessions : most;
+    }
+    pthread_mutex_unlock(&tokens->lock);
+    return sum + missing * most;
+}
+
 bool
 sks_tokens_ready(struct sks_tokens *tokens)
 {

@@ -64,6 +64,10 @@ struct hsm_token *sks_tokens_get(struct sks_tokens *tokens, const char *uri);
  * that names no token. NULL: it does. */
 const char *sks_tokens_fault(struct sks_tokens *tokens, const char *uri);
 
+/** Signatures that can be in all of them at once, by this process: their sessions. One that is not
+ *  open yet is taken to have as many as the others. */
+unsigned sks_tokens_sessions(struct sks_tokens *tokens);
+
 /** True while one of them at least serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);
 
