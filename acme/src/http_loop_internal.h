@@ -192,6 +192,7 @@ struct acme_http_loop {
     pthread_t threads[HTTP_THREADS_MAX];
     struct hsm_worker *worker; /* borrowed; NULL: nobody supervises */
     bool is_stuck; /* and said so */
+    bool leaves_signals; /* the process has them otherwise */
     bool is_abandoned; /* a thread still runs: nothing may be released */
 
     pthread_mutex_t mutex; /* guards what follows */

@@ -413,6 +413,12 @@ sweep_period(const struct acme_http_loop *loop)
     return period > 0 ? period : 1;
 }
 
+void
+acme_http_loop_leave_signals(struct acme_http_loop *loop)
+{
+    loop->leaves_signals = true;
+}
+
 enum hsm_status
 acme_http_loop_run(struct acme_http_loop *loop)
 {
@@ -424,7 +430,7 @@ acme_http_loop_run(struct acme_http_loop *loop)
 
     if (st != HSM_OK)
         return st;
-    has_signals = !atomic_flag_test_and_set(&signals_taken);
+    has_signals = !loop->leaves_signals && !atomic_flag_test_and_set(&signals_taken);
     event_add(loop->sweep, &period);
     if (has_signals) {
         event_add(loop->sigterm, NULL);

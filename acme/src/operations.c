@@ -22,33 +22,60 @@ respond(const struct acme_operations *operations, struct acme_http_response *res
 }
 
 static void
-answer_healthz(const struct acme_operations *operations, struct acme_http_response *response)
+answer_healthz(const struct acme_operations *operations, const struct acme_http_request *request,
+               struct acme_http_response *response)
 {
+    (void)request;
     respond(operations, response, 200, json_pack("{s:s}", "status", "ok"));
 }
 
-static void
-answer_readyz(const struct acme_operations *operations, struct acme_http_response *response)
+/* Whose readiness is asked for; without "role=" the daemon's own. NULL: no such role. */
+static void (*not_ready_of(const struct acme_operations *operations, const char *query))(void *,
+                                                                                         json_t *)
 {
-    json_t *reasons = json_array();
+    static const char asked[] = "role=";
+
+    if (query == NULL || strncmp(query, asked, strlen(asked)) != 0)
+        return operations->not_ready;
+    for (const struct acme_operations_role *role = operations->roles;
+         role != NULL && role->name != NULL; role++)
+        if (strcmp(role->name, query + strlen(asked)) == 0)
+            return role->not_ready;
+    return NULL;
+}
+
+static void
+answer_readyz(const struct acme_operations *operations, const struct acme_http_request *request,
+              struct acme_http_response *response)
+{
+    void (*not_ready)(void *context, json_t *reasons) =
+        not_ready_of(operations, acme_http_request_query(request));
+    json_t *reasons;
     bool ready;
 
+    if (not_ready == NULL) {
+        acme_http_respond(response, 404, NULL, NULL, 0);
+        return;
+    }
+    reasons = json_array();
     if (reasons == NULL)
         return;
-    operations->not_ready(operations->context, reasons);
+    not_ready(operations->context, reasons);
     ready = json_array_size(reasons) == 0;
     respond(operations, response, ready ? 200 : 503,
             json_pack("{s:b, s:o}", "ready", ready, "reasons", reasons));
 }
 
 static void
-answer_metrics(const struct acme_operations *operations, struct acme_http_response *response)
+answer_metrics(const struct acme_operations *operations, const struct acme_http_request *request,
+               struct acme_http_response *response)
 {
     DEFER(free) char *text = NULL;
     size_t len = 0;
     FILE *to = open_memstream(&text, &len);
     enum hsm_status st;
 
+    (void)request;
     if (to == NULL)
         return;
     st = hsm_metrics_write(operations->metrics, to);
@@ -58,7 +85,8 @@ answer_metrics(const struct acme_operations *operations, struct acme_http_respon
 
 static const struct {
     const char *path;
-    void (*answer)(const struct acme_operations *operations, struct acme_http_response *response);
+    void (*answer)(const struct acme_operations *operations,
+                   const struct acme_http_request *request, struct acme_http_response *response);
 } routes[] = {
     {ACME_OPERATIONS_HEALTHZ, answer_healthz},
     {ACME_OPERATIONS_READYZ, answer_readyz},
@@ -77,7 +105,7 @@ acme_operations_answer(const struct acme_operations *operations,
         acme_http_response_route(response, routes[i].path);
         if (method == ACME_HTTP_GET || method == ACME_HTTP_HEAD) {
             acme_http_response_header(response, "Cache-Control", "no-store");
-            routes[i].answer(operations, response);
+            routes[i].answer(operations, request, response);
         } else {
             acme_http_response_header(response, "Allow", "GET, HEAD");
             acme_http_respond(response, 405, NULL, NULL, 0);

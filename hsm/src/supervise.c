@@ -94,7 +94,8 @@ static void
 start(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
     struct hsm_worker worker = {.place = (unsigned)(slot - supervisor->slots),
-                                .is_alone = count_alive(supervisor) == 0};
+                                .is_alone = count_alive(supervisor) == 0,
+                                .is_candidate = slot == supervisor->candidate};
     int line[2];
     pid_t pid;
 

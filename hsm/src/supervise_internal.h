@@ -21,6 +21,7 @@
 struct hsm_worker {
     unsigned place; /* in the slots */
     bool is_alone;
+    bool is_candidate;
     int line; /* to the supervisor */
     pid_t supervisor;
     sigset_t mask; /* of a worker that serves */

@@ -28,6 +28,12 @@ hsm_worker_is_alone(const struct hsm_worker *worker)
     return worker->is_alone;
 }
 
+bool
+hsm_worker_is_candidate(const struct hsm_worker *worker)
+{
+    return worker->is_candidate;
+}
+
 /* A line that is full has beats enough in it; one that is closed ends with this process. */
 static void
 say(struct hsm_worker *worker, char what)

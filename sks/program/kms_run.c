@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE /* pthread_tryjoin_np */
 #include "kms_commands.h"
+#include "kms_listen.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -15,9 +16,12 @@
 #include <unistd.h>
 
 #include <acme/backoff.h>
+#include <acme/daemon.h>
+#include <acme/http_server.h>
 #include <acme/provision.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 #include <hsm/secret.h>
 #include <hsm/supervise.h>
 #include <hsm/token.h>
@@ -29,6 +33,12 @@
 #define BUSY_S          2 /* until the next try when another sti-kms is at work */
 #define STOP_LIMIT_MS   10000 /* for the threads to end when the daemon stops */
 #define STARTS_A_SECOND 8 /* providers that are looked at first */
+
+enum {
+    WORKER_PART,
+    SUPERVISOR_PART,
+    PARTS
+}; /* of the metrics */
 
 static volatile sig_atomic_t stop_asked, reload_asked;
 
@@ -86,6 +96,7 @@ struct opened {
     struct looker *lookers; /* of each provider, and one more */
     size_t looker_count;
     atomic_bool is_tended; /* trusted-CA list and CRL have been asked for */
+    atomic_bool *is_ready; /* of the daemon, when this has been once; borrowed */
     atomic_bool is_ending;
     struct opened *leaving; /* the one before, whose threads end when they can; or NULL */
 };
@@ -143,10 +154,13 @@ tend_again_and_again(struct opened *opened)
 {
     sks_kms_tend(opened->kms, time(NULL));
     opened->is_tended = true;
+    *opened->is_ready = true;
+    sks_kms_meter(opened->kms, time(NULL));
     rest(opened, (unsigned)opened->config.look_every_s);
     while (!is_stopped(opened)) {
         sks_kms_tend(opened->kms, time(NULL));
         sks_kms_warn(opened->kms, time(NULL));
+        sks_kms_meter(opened->kms, time(NULL));
         rest(opened, (unsigned)opened->config.look_every_s);
     }
 }
@@ -230,14 +244,19 @@ opened_free(struct opened *opened)
 }
 
 DEFINE_DEFER(struct opened, opened_free)
+DEFINE_DEFER(struct kms_listening, kms_listen_end)
 
 struct daemon {
     const struct arguments *arguments;
     struct hsm_secret *pin; /* of a source that can be read once only */
+    const char *metrics_address; /* of the configuration at the start; NULL: none */
+    struct acme_http_listener *listener; /* there; or NULL */
+    struct hsm_metrics *metrics; /* NULL: nobody asks */
+    atomic_bool is_ready;
 };
 
 static enum hsm_status
-open_all(const struct daemon *daemon, struct opened **out)
+open_all(struct daemon *daemon, struct opened **out)
 {
     DEFER(opened_free) struct opened *opened = calloc(1, sizeof(*opened));
     const struct sks_kms_hooks hooks = {
@@ -250,7 +269,9 @@ open_all(const struct daemon *daemon, struct opened **out)
         st = kms_check_config(&opened->config);
     if (st != HSM_OK)
         return st;
+    opened->is_ready = &daemon->is_ready;
     opened->config.common.shared.pin = daemon->pin;
+    opened->config.common.shared.metrics = daemon->metrics;
     opened->looker_count = opened->config.provider_count + 1;
     opened->lookers = calloc(opened->looker_count, sizeof(*opened->lookers));
     if (opened->lookers == NULL)
@@ -300,7 +321,7 @@ end_all(struct opened *opened)
 /* A configuration that is not good leaves everything as it is. What is under way with the old one
  * is given up where it waits, and continued with the new one. */
 static enum hsm_status
-reload(const struct daemon *daemon, struct opened **opened)
+reload(struct daemon *daemon, struct opened **opened)
 {
     struct opened *next = NULL;
 
@@ -310,6 +331,8 @@ reload(const struct daemon *daemon, struct opened **opened)
         hsm_log(HSM_LOG_ERROR, "the configuration was not read again; it stays as it was");
         return HSM_OK;
     }
+    acme_daemon_tell_kept("[kms] metrics-address", daemon->metrics_address,
+                          next->config.kms_metrics_address);
     (*opened)->is_ending = true;
     next->leaving = *opened;
     *opened = next;
@@ -317,15 +340,12 @@ reload(const struct daemon *daemon, struct opened **opened)
     return start_lookers(next);
 }
 
+/* Until it is asked to stop; then its threads have ended, or are abandoned with the process. */
 static enum hsm_status
-work(struct hsm_worker *worker, void *context)
+serve(struct hsm_worker *worker, struct daemon *daemon, struct opened *opened)
 {
-    const struct daemon *daemon = context;
-    struct opened *opened = NULL;
-    enum hsm_status st = open_all(daemon, &opened);
+    enum hsm_status st;
 
-    if (st != HSM_OK)
-        return st;
     take_signals();
     hsm_worker_ready(worker);
     st = start_lookers(opened);
@@ -340,6 +360,26 @@ work(struct hsm_worker *worker, void *context)
     if (!end_all(opened))
         hsm_worker_abandon(st);
     return st;
+}
+
+static enum hsm_status
+work(struct hsm_worker *worker, void *context)
+{
+    struct daemon *daemon = context;
+    DEFER(kms_listen_end) struct kms_listening *listening = NULL;
+    struct opened *opened = NULL;
+    enum hsm_status st;
+
+    hsm_metrics_join(daemon->metrics, WORKER_PART);
+    st = open_all(daemon, &opened);
+    if (st == HSM_OK && daemon->listener != NULL)
+        st = kms_listen(daemon->listener, daemon->metrics_address, daemon->metrics,
+                        &daemon->is_ready, &listening);
+    if (st != HSM_OK) {
+        opened_free(opened);
+        return st;
+    }
+    return serve(worker, daemon, opened);
 }
 
 /* ---- start ---- */
@@ -376,7 +416,7 @@ check_sources(const struct sks_sp_config *config)
 
 /* Everything is opened once, and each provider's fault told. */
 static enum hsm_status
-check_all(const struct daemon *daemon)
+check_all(struct daemon *daemon)
 {
     DEFER(opened_free) struct opened *opened = NULL;
     enum hsm_status st = open_all(daemon, &opened);
@@ -392,6 +432,35 @@ check_all(const struct daemon *daemon)
     return st;
 }
 
+/* What its worker said of how things stand goes with it. */
+static void
+on_event(void *context, const struct hsm_worker_event *event)
+{
+    const struct daemon *daemon = context;
+
+    if (event->change == HSM_WORKER_ENDED)
+        hsm_metrics_leave(daemon->metrics, WORKER_PART);
+}
+
+static enum hsm_status
+supervise(struct daemon *daemon)
+{
+    enum hsm_status st = HSM_OK;
+
+    if (daemon->metrics_address != NULL)
+        st = acme_http_listener_open(daemon->metrics_address, &daemon->listener);
+    if (st == HSM_OK && daemon->listener != NULL)
+        st = hsm_metrics_new(PARTS, &daemon->metrics);
+    if (st != HSM_OK)
+        return st;
+    hsm_metrics_join(daemon->metrics, SUPERVISOR_PART);
+    return hsm_supervise(&(struct hsm_supervise_config){.workers = 1,
+                                                        .run = work,
+                                                        .context = daemon,
+                                                        .heartbeat_ms = HEARTBEAT_MS,
+                                                        .on_event = on_event});
+}
+
 enum hsm_status
 kms_run(const void *command_line)
 {
@@ -405,11 +474,13 @@ kms_run(const void *command_line)
         st = check_sources(&config);
     if (st == HSM_OK)
         st = acme_daemon_read_once(config.common.pin_source, "PIN of the token", &daemon.pin);
+    daemon.metrics_address = config.kms_metrics_address;
     if (st == HSM_OK && daemon.arguments->check)
         st = check_all(&daemon);
     else if (st == HSM_OK)
-        st = hsm_supervise(&(struct hsm_supervise_config){
-            .workers = 1, .run = work, .context = &daemon, .heartbeat_ms = HEARTBEAT_MS});
+        st = supervise(&daemon);
+    acme_http_listener_close(daemon.listener);
+    hsm_metrics_free(daemon.metrics);
     hsm_secret_free(daemon.pin);
     return st;
 }

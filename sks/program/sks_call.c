@@ -84,13 +84,14 @@ sign_claims(const struct sks_sp_config *config, const char *spc, const struct sk
     DEFER(free) char *identity = NULL;
     const struct sks_signer *signer;
     struct hsm_reason why = {""};
-    const char *fault;
     enum hsm_status st = sks_sp_tokens_open(config, NULL, &tokens);
 
     if (st == HSM_OK)
         st = sks_catalogue_open(config->catalogue, &catalogue);
     if (st == HSM_OK)
-        st = sks_signers_load_from(catalogue, tokens, spc, &fault, &signers);
+        st = sks_signers_load(catalogue, tokens, spc, &signers);
+    if (st == HSM_OK)
+        st = sks_signers_check(signers);
     if (st != HSM_OK)
         return st;
     st = sks_signers_sign(signers, claims, now, &identity, &signer, &why);

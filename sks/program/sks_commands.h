@@ -11,6 +11,8 @@
 #include <hsm/status.h>
 #include <sks/claims.h>
 #include <sks/rates.h>
+#include <sks/serving.h>
+#include <sks/sp_config.h>
 #include <sks/sp_verification.h>
 
 #include "options.h"
@@ -45,6 +47,7 @@ struct shared {
     const char *api_address, *cr_address; /* of the configuration at the start */
     char *socket_address; /* "unix:PATH" */
     struct sks_rates *rates; /* of callers and customers */
+    struct sks_serving *serving;
 };
 
 /** A worker process. @param shared  a struct shared */

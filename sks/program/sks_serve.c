@@ -59,6 +59,7 @@ shared_close(struct shared *shared)
     acme_http_listener_close(shared->socket);
     free(shared->socket_address);
     acme_http_listener_close(shared->api);
+    sks_serving_free(shared->serving);
     sks_rates_free(shared->rates);
     hsm_secret_free(shared->bearer);
 }
@@ -88,6 +89,8 @@ shared_open(const struct sks_sp_config *config, struct shared *shared)
 
     if (st == HSM_OK)
         st = sks_rates_new(&shared->rates);
+    if (st == HSM_OK)
+        st = sks_serving_new(&shared->serving);
     if (st == HSM_OK && config->api_address != NULL)
         st = acme_http_listener_open(config->api_address, &shared->api);
     if (st == HSM_OK && config->api_socket != NULL)

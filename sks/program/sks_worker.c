@@ -22,6 +22,8 @@
 #include "ticker.h"
 
 #define CREDENTIALS_S 1 /* between looks at the catalogue */
+#define THREADS_MIN   4 /* of verifications that wait for a fetch */
+#define THREADS_MAX   64
 
 /** What a worker holds, in the order of opening. */
 struct sks {
@@ -200,6 +202,10 @@ open_service(struct sks *sks)
     service.trust = sks->verification.trust;
     service.callers = sks->callers;
     service.trail = sks->trail;
+    if (sks->shared != NULL) {
+        service.serving = sks->shared->serving;
+        service.is_candidate = hsm_worker_is_candidate(sks->config->common.shared.worker);
+    }
     return sks_service_new(&service, &sks->service);
 }
 
@@ -267,11 +273,25 @@ open_meters(struct sks *sks)
                                       sks->verification.trust, &sks->verification_meter);
 }
 
+/* A call that a token behind a network signs holds a thread, and a session, until it is back: with
+ * fewer threads than sessions the token would rest. */
+static unsigned
+thread_count(const struct sks *sks)
+{
+    unsigned sessions = sks_tokens_sessions(sks->tokens);
+
+    if (sks->config->threads != 0)
+        return (unsigned)sks->config->threads;
+    if (sessions < THREADS_MIN)
+        return THREADS_MIN;
+    return sessions < THREADS_MAX ? sessions : THREADS_MAX;
+}
+
 static enum hsm_status
 start(struct sks *sks)
 {
     const struct acme_daemon_config *common = &sks->config->common;
-    enum hsm_status st = acme_http_loop_new((unsigned)sks->config->threads, &sks->loop);
+    enum hsm_status st = acme_http_loop_new(thread_count(sks), &sks->loop);
 
     if (st == HSM_OK)
         st = open_meters(sks);

@@ -20,10 +20,12 @@
 #include <hsm/key.h>
 #include <hsm/time.h>
 #include <hsm/uri.h>
+#include <sks/passport.h>
 
 #include "key_label_internal.h"
 
 #define FETCH_BACK_MS 10000
+#define SLICE_MS      200 /* between looks whether to stop */
 #define LINE_MAX_LEN  1024 /* characters of a line of progress; longer ones are cut */
 
 /* One enrollment, from whichever state it is taken up in. */
@@ -93,13 +95,36 @@ is_on_the_way(const struct run *run, const struct sks_credential *credential)
            strcmp(credential->ca_directory, run->with->ca_directory) == 0;
 }
 
-/* What ended before it became active never will: its key signed no call. */
-static enum hsm_status
-give_up_if_ended(struct run *run, struct sks_credential *credential)
+static bool
+lacks_key(const struct run *run, const struct sks_credential *credential)
 {
-    if (credential->not_after == 0 || credential->not_after > time(NULL))
+    struct hsm_key *key = NULL;
+    enum hsm_status st = hsm_key_find(run->with->token, credential->key_uri, &key);
+
+    hsm_key_free(key);
+    return st == HSM_ERR_NOT_FOUND;
+}
+
+/* Why it never will be active; NULL: it may. */
+static const char *
+hopeless(const struct run *run, const struct sks_credential *credential)
+{
+    if (credential->not_after != 0 && credential->not_after <= time(NULL))
+        return "ended before it was active";
+    if (credential->state == SKS_GENERATED) /* its key may not have been made yet */
+        return NULL;
+    return lacks_key(run, credential) ? "its key is not in the token any more" : NULL;
+}
+
+/* Its key signed no call. */
+static enum hsm_status
+give_up_if_hopeless(struct run *run, struct sks_credential *credential)
+{
+    const char *because = hopeless(run, credential);
+
+    if (because == NULL)
         return HSM_OK;
-    tell(run, "credential %lld: ended before it was active; given up", (long long)credential->id);
+    tell(run, "credential %lld: %s; given up", (long long)credential->id, because);
     credential->state = SKS_RETIRED;
     return sks_catalogue_put(run->with->catalogue, credential);
 }
@@ -116,7 +141,7 @@ take_up(struct run *run)
     for (size_t i = count; st == HSM_OK && run->credential.id == 0 && i-- > 0;) {
         if (!is_on_the_way(run, &list[i]))
             continue;
-        st = give_up_if_ended(run, &list[i]);
+        st = give_up_if_hopeless(run, &list[i]);
         if (st != HSM_OK || list[i].state == SKS_RETIRED)
             continue;
         run->credential = list[i];
@@ -519,6 +544,51 @@ publish(struct run *run)
 
 /* ---- active ---- */
 
+/* Whether another one signs now that will not when this one does. */
+static enum hsm_status
+takes_a_place(const struct run *run, bool *out)
+{
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+    enum hsm_status st = sks_catalogue_list_in(run->with->catalogue, run->with->spc, SKS_ACTIVE,
+                                               SKS_ACTIVE, &list, &count);
+
+    *out = false;
+    for (size_t i = 0; i < count; i++)
+        *out = *out || (strcmp(list[i].token_uri, run->with->token_uri) == 0 &&
+                        list[i].not_after > time(NULL) && !lacks_key(run, &list[i]));
+    sks_credentials_free(list, count);
+    return st;
+}
+
+/* A call may be as old as SKS_FRESHNESS_S, and is signed with a certificate that covers its iat
+ * (RFC 8224 section 4.1): the one before stays until this one covers every call that may come. So
+ * it does at once if the CA has dated it back by that much. */
+static enum hsm_status
+wait_for_its_calls(struct run *run)
+{
+    const struct timespec slice = {.tv_nsec = SLICE_MS * 1000000L};
+    time_t from = run->credential.not_before + SKS_FRESHNESS_S;
+    bool takes_place = false;
+    enum hsm_status st = HSM_OK;
+
+    if (time(NULL) < from)
+        st = takes_a_place(run, &takes_place);
+    if (st != HSM_OK)
+        return hsm_refuse(run->why, st, "the catalogue cannot be used: %s", hsm_status_text(st));
+    if (takes_place)
+        tell(run, "waiting: credential %lld covers all calls in %lld s",
+             (long long)run->credential.id, (long long)(from - time(NULL)));
+    while (takes_place && time(NULL) < from) {
+        if (run->with->stopped != NULL && run->with->stopped(run->with->stopped_context))
+            return hsm_refuse(run->why, HSM_ERR_BUSY,
+                              "stopped while credential %lld did not cover all calls yet",
+                              (long long)run->credential.id);
+        (void)nanosleep(&slice, NULL);
+    }
+    return HSM_OK;
+}
+
 /* Time may have passed since it was issued, and its key may have gone. */
 static enum hsm_status
 activate(struct run *run)
@@ -530,6 +600,8 @@ activate(struct run *run)
         st = parse_own_chain(run, &chain);
     if (st == HSM_OK)
         st = check_issued(run, chain);
+    if (st == HSM_OK)
+        st = wait_for_its_calls(run);
     if (st != HSM_OK)
         return st;
     st = sks_catalogue_activate(run->with->catalogue, run->credential.id);

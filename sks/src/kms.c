@@ -287,7 +287,8 @@ token_index(const struct kms_provider *provider, const char *uri)
 {
     size_t i = 0;
 
-    while (i + 1 < provider->config->token_count && strcmp(kms_token_uri(provider, i), uri) != 0)
+    while (i + 1 < provider->config->token_count &&
+           !sks_tokens_is(provider->kms->tokens, provider->config->tokens[i], uri))
         i++;
     return i;
 }
@@ -376,6 +377,8 @@ sks_kms_enroll(struct sks_kms *kms, size_t provider, const char *token_uri, size
         .replaces = replaces,
         .progress = kms_tell_line,
         .context = of,
+        .stopped = kms->hooks.stopped,
+        .stopped_context = kms->hooks.context,
     };
     enum hsm_status st = kms_prepare(of, why);
 

@@ -69,6 +69,13 @@ void kms_tell_line(void *provider, const char *line);
 void kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why,
               time_t now);
 
+/* kms_meter.c: counted in [metrics] of the configuration, if there are any */
+
+void kms_meter_enrollment(const struct kms_provider *provider, bool good);
+void kms_meter_look(const struct kms_provider *provider, time_t now);
+/** List and CRL are current. */
+void kms_meter_refresh(const struct sks_kms *kms, time_t now);
+
 /** Tell, by the operator's command, of credentials that sign and that nobody was told of. */
 void kms_notify(struct kms_provider *provider, time_t now);
 

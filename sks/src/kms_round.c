@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <certs/cert.h>
 #include <hsm/defer.h>
+#include <hsm/key.h>
 #include <hsm/log.h>
 #include <hsm/time.h>
 #include <sks/lifecycle.h>
@@ -16,6 +18,7 @@
 #define JITTER_HUNDREDS 3 /* of a life, at most, by which renewals without a window differ */
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
+DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 void
 kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why, time_t now)
@@ -179,14 +182,14 @@ give_up(struct kms_provider *provider, struct sks_credential *credential)
 }
 
 static void
-find_holding(struct kms_provider *provider, const char *token_uri, struct sks_credential *list,
-             size_t count, struct holding *out)
+find_holding(struct kms_provider *provider, size_t token, struct sks_credential *list, size_t count,
+             struct holding *out)
 {
-    bool only = sks_tokens_count(provider->kms->tokens) == 1;
+    const struct sks_tokens *tokens = provider->kms->tokens;
 
     memset(out, 0, sizeof(*out));
     for (size_t i = count; i-- > 0;) { /* the newest first */
-        if (!only && strcmp(list[i].token_uri, token_uri) != 0)
+        if (!sks_tokens_is(tokens, provider->config->tokens[token], list[i].token_uri))
             continue;
         if (list[i].state == SKS_ACTIVE && out->active == NULL)
             out->active = &list[i];
@@ -245,6 +248,7 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
         sks_kms_enroll(kms, number_of(provider), uri, ca,
                        holding->active == NULL ? 0 : holding->active->id, &id, &why);
 
+    kms_meter_enrollment(provider, st == HSM_OK);
     if (st == HSM_OK) {
         acme_backoff_reset(&place->backoff);
         place->failures = 0;
@@ -260,23 +264,52 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
     kms_note(kms, provider->config->spc, uri, text, now);
 }
 
+/* A token may have been reset or replaced, or lack the key for another reason: what nobody signs
+ * with any more is renewed at once. Another reason than that the key is gone may pass. */
+static bool
+is_lost(const struct sks_credential *active, struct hsm_token *token, struct hsm_reason *why)
+{
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = hsm_key_find(token, active->key_uri, &key);
+
+    if (st == HSM_ERR_NOT_FOUND) {
+        hsm_refuse(why, st, "credential %lld: its key is not in the token any more",
+                   (long long)active->id);
+        return true;
+    }
+    if (st != HSM_OK ||
+        certs_chain_parse_pem(active->chain_pem, strlen(active->chain_pem), CERTS_CHAIN_LEN_MAX,
+                              &chain, NULL) != HSM_OK ||
+        hsm_key_matches(key, certs_cert_public(certs_chain_get(chain, 0))))
+        return false;
+    hsm_refuse(why, HSM_ERR_UNTRUSTED, "credential %lld: another key has its name",
+               (long long)active->id);
+    return true;
+}
+
 static enum hsm_status
 look_at(struct kms_provider *provider, size_t token, struct sks_credential *list, size_t count,
         time_t now)
 {
     struct sks_kms *kms = provider->kms;
     const char *uri = kms_token_uri(provider, token);
+    struct hsm_token *open = sks_tokens_get(kms->tokens, uri);
+    struct hsm_reason lost = {""};
     struct holding holding;
     time_t due = now;
     bool is_urgent = true;
     enum hsm_status st = HSM_OK;
 
-    if (sks_tokens_get(kms->tokens, uri) == NULL) {
+    if (open == NULL) {
         kms_note(kms, provider->config->spc, uri, sks_tokens_fault(kms->tokens, uri), now);
         return HSM_OK;
     }
-    find_holding(provider, uri, list, count, &holding);
-    if (holding.active != NULL) {
+    find_holding(provider, token, list, count, &holding);
+    if (holding.active != NULL && is_lost(holding.active, open, &lost)) {
+        if (now >= provider->places[token].next_at)
+            hsm_log(HSM_LOG_ERROR, "%s: %s; a new one is made", uri, lost.text);
+    } else if (holding.active != NULL) {
         st = decide(provider, holding.active, now, &due);
         is_urgent = sks_alarm_at(due, holding.active->not_after, now) >= SKS_URGENT;
     }
@@ -402,6 +435,8 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
         kms_notify(provider, now);
     if (st == HSM_OK)
         tidy(provider, now);
+    if (st == HSM_OK)
+        kms_meter_look(provider, now);
     sks_kms_forget(kms, number);
     *again_s = next_look_s(provider, now);
     return st;
@@ -438,6 +473,8 @@ sks_kms_tend(struct sks_kms *kms, time_t now)
 
     (void)sks_tokens_retry(kms->tokens); /* which one is away is told by who wants it */
     st = sks_kms_refresh_trust(kms, now);
+    if (st == HSM_OK)
+        kms_meter_refresh(kms, now);
     kms_note(kms, "", "trusted-CA list and CRL",
              st == HSM_OK ? NULL : "could not be refreshed; what was good is kept", now);
     forget_troubles_of_others(kms, now);

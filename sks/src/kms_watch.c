@@ -67,9 +67,11 @@ add_credential(struct list *list, struct sks_catalogue *catalogue,
     if (sks_catalogue_renewal(catalogue, credential->id, &renewal) != HSM_OK)
         renewal.due = credential->not_after - (credential->not_after - credential->not_before) / 3;
     one = add(list, renewal.due, credential->not_after);
-    if (one != NULL)
-        snprintf(one->what, sizeof(one->what), "certificate of credential %" PRId64 " (SPC %s)",
-                 credential->id, credential->spc);
+    if (one == NULL)
+        return;
+    one->is_credential = true;
+    snprintf(one->what, sizeof(one->what), "certificate of credential %" PRId64 " (SPC %s)",
+             credential->id, credential->spc);
 }
 
 /* None is as good as one that has ended. */
@@ -78,8 +80,10 @@ add_lack(struct list *list, const char *spc, time_t now)
 {
     struct sks_watched *one = add(list, now - 1, now - 1);
 
-    if (one != NULL)
-        snprintf(one->what, sizeof(one->what), "active credential of SPC %s: there is none", spc);
+    if (one == NULL)
+        return;
+    one->is_credential = true;
+    snprintf(one->what, sizeof(one->what), "active credential of SPC %s: there is none", spc);
 }
 
 static enum hsm_status

@@ -324,8 +324,9 @@ sks_service_new(const struct sks_service_config *config, struct sks_service **ou
     DEFER(sks_service_free) struct sks_service *service = calloc(1, sizeof(*service));
     struct sks_signing_config signing = {
         .catalogue = config->catalogue,
-        .token = config->token,
         .tokens = config->tokens,
+        .serving = config->serving,
+        .is_candidate = config->is_candidate,
         .spcs = &config->spc,
         .spc_count = 1,
         .signature = sks_meter_signature,
@@ -340,10 +341,12 @@ sks_service_new(const struct sks_service_config *config, struct sks_service **ou
         signing.spcs = sks_callers_spcs(config->callers, &signing.spc_count);
     pthread_mutex_init(&service->calls.lock, NULL);
     service->config = *config;
-    service->operations = (struct acme_operations){.metrics = config->metrics,
-                                                   .not_ready = sks_service_not_ready,
-                                                   .detail = sks_service_not_served,
-                                                   .context = service};
+    service->operations =
+        (struct acme_operations){.metrics = config->metrics,
+                                 .not_ready = sks_service_roles[SKS_ROLE_SIGNING].not_ready,
+                                 .roles = sks_service_roles,
+                                 .detail = sks_service_detail,
+                                 .context = service};
     sks_meter_open(config->metrics, &service->meter);
     st = sks_signing_new(&signing, &service->signing);
     if (st != HSM_OK)

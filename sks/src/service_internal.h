@@ -25,12 +25,18 @@ enum sks_outcome {
     SKS_OUTCOMES
 };
 
+enum sks_role {
+    SKS_ROLE_SIGNING, /* STI-AS */
+    SKS_ROLE_VERIFICATION, /* STI-VS */
+    SKS_ROLES
+};
+
 /** Series that are counted in; all NULL when nobody wants to know. */
 struct sks_meter {
     struct hsm_series *signing[SKS_OUTCOMES];
     struct hsm_series *verification[SKS_OUTCOMES];
     struct hsm_series *verdicts[SKS_E19_ATTEST + 1];
-    struct hsm_series *ready;
+    struct hsm_series *ready[SKS_ROLES];
 };
 
 /** What calls are kept in until they are signed; a signed one's is used again. */
@@ -83,12 +89,14 @@ void sks_service_answer_verification(struct sks_service *service, const struct s
 
 /* service_health.c */
 
-/** Add why no call could be signed and verified now; `service` is a struct sks_service. */
-void sks_service_not_ready(void *service, json_t *reasons);
+/** Why no call could be signed, or verified, now; their context is a struct sks_service. */
+extern const struct acme_operations_role sks_service_roles[];
 
-/** Add "not_served": the service providers whose calls are not signed now, and why; nothing when
- *  there are none. `service` as above. */
-void sks_service_not_served(void *service, json_t *answer);
+bool sks_service_is_ready(struct sks_service *service, enum sks_role role);
+
+/** Add "not_served", the service providers whose calls are not signed now, and "left_out", active
+ *  credentials that do not sign, with why; nothing when there are none. `service` as above. */
+void sks_service_detail(void *service, json_t *answer);
 
 /* service_meter.c */
 
@@ -97,9 +105,10 @@ void sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out);
 /** An answered request. @param begun  hsm_metric_clock_ns() */
 void sks_meter_signing(struct sks_service *service, enum sks_outcome outcome, int64_t begun);
 
-/** The token gave a signature with the key of that credential, or did not; `service` is a struct
- *  sks_service. */
-void sks_meter_signature(void *service, const struct sks_signer *signer, bool good);
+/** The token gave a signature with the key of that credential, or did not, in so many nanoseconds;
+ *  `service` is a struct sks_service. */
+void sks_meter_signature(void *service, const struct sks_signer *signer, bool good,
+                         int64_t took_ns);
 
 void sks_meter_verification(struct sks_service *service, enum sks_outcome outcome, int64_t begun);
 

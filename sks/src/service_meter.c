@@ -18,7 +18,11 @@ static const struct hsm_metric signing_seconds = {
     HSM_HISTOGRAM, "outcome", hsm_metric_seconds};
 static const struct hsm_metric signatures = {"sti_sks_signatures_total",
                                              "Signatures that were asked of a key.",
-                                             HSM_COUNTER_PASSING, "spc key outcome", NULL};
+                                             HSM_COUNTER_PASSING, "spc key token outcome", NULL};
+static const struct hsm_metric signature_seconds = {
+    "sti_sks_signature_seconds",
+    "How long a token took to sign a PASSporT, the wait for a session and other tokens included.",
+    HSM_HISTOGRAM, "token outcome", hsm_metric_seconds};
 static const struct hsm_metric verification_seconds = {
     "sti_sks_verification_seconds", "Verification requests by outcome, and how long each took.",
     HSM_HISTOGRAM, "outcome", hsm_metric_seconds};
@@ -30,8 +34,12 @@ static const struct hsm_metric not_after = {
     "sti_sks_credential_not_after_seconds",
     "When the certificate of a signing credential ends, since 1970.", HSM_GAUGE_MIN_PASSING,
     "credential spc key", NULL};
-static const struct hsm_metric ready = {
-    "sti_sks_ready", "1 when calls could be signed and verified now.", HSM_GAUGE_MIN, NULL, NULL};
+static const struct hsm_metric ready = {"sti_sks_ready",
+                                        "1 when calls could be signed, or verified, now.",
+                                        HSM_GAUGE_MIN, "role", NULL};
+static const struct hsm_metric loaded = {
+    "sti_sks_credential_loaded", "1 when an active credential signs, 0 when it is left out.",
+    HSM_GAUGE_MIN_PASSING, "credential spc", NULL};
 
 static const struct hsm_metric provider_ready = {
     "sti_sks_provider_ready", "1 when a service provider has a credential that signs now.",
@@ -60,7 +68,8 @@ sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out)
     out->verdicts[SKS_VALID] = verdict_series(metrics, SKS_VALID);
     for (int i = SKS_E3_TIME_STALE; i <= SKS_E19_ATTEST; i++)
         out->verdicts[i] = verdict_series(metrics, (enum sks_case)i);
-    out->ready = hsm_series(metrics, &ready, NULL);
+    for (size_t i = 0; i < SKS_ROLES; i++)
+        out->ready[i] = hsm_series(metrics, &ready, &sks_service_roles[i].name);
 }
 
 static double
@@ -75,27 +84,36 @@ sks_meter_signing(struct sks_service *service, enum sks_outcome outcome, int64_t
     hsm_series_observe(service->meter.signing[outcome], seconds_since(begun));
 }
 
-static struct hsm_series *
+static struct sks_signer_series
 signature_series(const struct sks_service *service, const struct sks_signer *signer, bool good)
 {
-    const char *const labels[] = {sks_signer_spc(signer), sks_signer_key_label(signer),
-                                  outcome_texts[good ? SKS_OUTCOME_GOOD : SKS_OUTCOME_FAILED]};
+    const char *token = sks_signer_token_label(signer);
+    const char *outcome = outcome_texts[good ? SKS_OUTCOME_GOOD : SKS_OUTCOME_FAILED];
+    const char *const labels[] = {sks_signer_spc(signer), sks_signer_key_label(signer), token,
+                                  outcome};
+    const char *const of_token[] = {token, outcome};
 
-    return hsm_series(service->config.metrics, &signatures, labels);
+    return (struct sks_signer_series){
+        hsm_series(service->config.metrics, &signatures, labels),
+        hsm_series(service->config.metrics, &signature_seconds, of_token),
+    };
 }
 
 /* What nearly every call counts is looked up once. */
 void
-sks_meter_signature(void *service, const struct sks_signer *signer, bool good)
+sks_meter_signature(void *service, const struct sks_signer *signer, bool good, int64_t took_ns)
 {
-    struct hsm_series *series = good ? sks_signer_series(signer) : NULL;
+    struct sks_signer_series series = {NULL, NULL};
 
-    if (series == NULL) {
+    if (good)
+        series = sks_signer_series(signer);
+    if (series.count == NULL || series.seconds == NULL) {
         series = signature_series(service, signer, good);
         if (good)
             sks_signer_count_in(signer, series);
     }
-    hsm_series_add(series, 1);
+    hsm_series_add(series.count, 1);
+    hsm_series_observe(series.seconds, (double)took_ns / 1e9);
 }
 
 void
@@ -112,6 +130,15 @@ sks_meter_verdict(struct sks_service *service, const struct sks_verification *ve
 }
 
 static struct hsm_series *
+loaded_series(const struct sks_service *service, int64_t id, const char *spc)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%" PRId64, id);
+    return hsm_series(service->config.metrics, &loaded, (const char *const[]){text, spc});
+}
+
+static struct hsm_series *
 credential_series(struct sks_service *service, const struct sks_signers *signers, size_t i)
 {
     int64_t id;
@@ -122,18 +149,6 @@ credential_series(struct sks_service *service, const struct sks_signers *signers
     return hsm_series(
         service->config.metrics, &not_after,
         (const char *const[]){text, sks_signer_spc(signer), sks_signer_key_label(signer)});
-}
-
-static bool
-is_ready(struct sks_service *service)
-{
-    json_t *reasons = json_array();
-    bool good;
-
-    sks_service_not_ready(service, reasons);
-    good = reasons != NULL && json_array_size(reasons) == 0;
-    json_decref(reasons);
-    return good;
 }
 
 static void
@@ -148,8 +163,20 @@ set_not_after(struct sks_service *service, size_t provider)
 
         hsm_series_set(credential_series(service, signers, i),
                        (double)sks_signer_not_after(signer));
+        hsm_series_set(loaded_series(service, id, sks_signer_spc(signer)), 1);
         (void)signature_series(service, signer, true); /* it is kept in the signer */
     }
+}
+
+/* What is not active any more is not told of any more: nobody looks it up. */
+static void
+set_left_out(struct sks_service *service, size_t provider, const char *spc)
+{
+    DEFER(sks_signers_free)
+    struct sks_signers *latest = sks_signing_latest(service->signing, provider);
+
+    for (size_t i = 0; latest != NULL && i < sks_signers_left_out_count(latest); i++)
+        hsm_series_set(loaded_series(service, sks_signers_left_out(latest, i)->id, spc), 0);
 }
 
 static void
@@ -160,6 +187,7 @@ set_provider_ready(struct sks_service *service, size_t provider)
         sks_signing_provider(service->signing, provider, sks_service_now(service), &why);
 
     hsm_series_set(hsm_series(service->config.metrics, &provider_ready, &spc), why == NULL ? 1 : 0);
+    set_left_out(service, provider, spc);
 }
 
 void
@@ -171,7 +199,9 @@ sks_meter_state(struct sks_service *service)
         set_not_after(service, i);
         set_provider_ready(service, i);
     }
-    hsm_series_set(service->meter.ready, is_ready(service) ? 1 : 0);
+    for (int role = 0; role < SKS_ROLES; role++)
+        hsm_series_set(service->meter.ready[role],
+                       sks_service_is_ready(service, (enum sks_role)role) ? 1 : 0);
     hsm_metrics_forget(service->config.metrics, KEY_TOLD_S);
 }
 
@@ -180,6 +210,11 @@ sks_meter_forget(void *context, const struct sks_signers *signers)
 {
     struct sks_service *service = context;
 
-    for (size_t i = 0; signers != NULL && i < sks_signers_count(signers); i++)
+    for (size_t i = 0; signers != NULL && i < sks_signers_count(signers); i++) {
+        int64_t id;
+        const struct sks_signer *signer = sks_signers_get(signers, i, &id);
+
         hsm_series_unset(credential_series(service, signers, i));
+        hsm_series_unset(loaded_series(service, id, sks_signer_spc(signer)));
+    }
 }

@@ -30,13 +30,14 @@ struct sks_signer {
     struct hsm_key *key; /* borrowed */
     struct certs_chain *chain; /* owned */
     char *x5u; /* owned */
+    char *token; /* owned; its label */
     struct frame frames[SKS_PPT_COUNT];
     struct certs_tnauthlist *list; /* owned */
     bool has_spc; /* numbers are for the provider to answer for */
     struct certs_constraints *constraints; /* owned; NULL: none */
     char spc[CERTS_SPC_MAX + 1];
     time_t not_before, not_after; /* of the leaf; of the first of the chain to end */
-    struct hsm_series *_Atomic series; /* see sks_signer_series() */
+    struct hsm_series *_Atomic count, *_Atomic seconds; /* see sks_signer_series() */
 };
 
 DEFINE_DEFER(struct sks_signer, sks_signer_free)
@@ -118,7 +119,8 @@ sks_signer_new(const struct sks_signer_config *config, struct sks_signer **out,
     signer->not_before = certs_cert_not_before(leaf);
     signer->not_after = certs_chain_not_after(config->chain);
     signer->x5u = strdup(config->x5u);
-    if (signer->x5u == NULL)
+    signer->token = strdup(config->token != NULL ? config->token : "");
+    if (signer->x5u == NULL || signer->token == NULL)
         return HSM_ERR_NOMEM;
     st = read_tnauthlist(signer, leaf, why);
     if (st == HSM_OK)
@@ -147,6 +149,7 @@ sks_signer_free(struct sks_signer *signer)
     certs_tnauthlist_free(signer->list);
     certs_chain_free(signer->chain);
     free(signer->x5u);
+    free(signer->token);
     free(signer);
 }
 
@@ -168,24 +171,34 @@ sks_signer_key_label(const struct sks_signer *signer)
     return hsm_key_label(signer->key);
 }
 
+const char *
+sks_signer_token_label(const struct sks_signer *signer)
+{
+    return signer->token;
+}
+
 time_t
 sks_signer_not_after(const struct sks_signer *signer)
 {
     return signer->not_after;
 }
 
-struct hsm_series *
+struct sks_signer_series
 sks_signer_series(const struct sks_signer *signer)
 {
-    return atomic_load_explicit(&signer->series, memory_order_relaxed);
+    return (struct sks_signer_series){
+        atomic_load_explicit(&signer->count, memory_order_relaxed),
+        atomic_load_explicit(&signer->seconds, memory_order_relaxed),
+    };
 }
 
 void
-sks_signer_count_in(const struct sks_signer *signer, struct hsm_series *series)
+sks_signer_count_in(const struct sks_signer *signer, struct sks_signer_series series)
 {
     struct sks_signer *counted = (struct sks_signer *)(uintptr_t)signer; /* nothing else of it */
 
-    atomic_store_explicit(&counted->series, series, memory_order_relaxed);
+    atomic_store_explicit(&counted->count, series.count, memory_order_relaxed);
+    atomic_store_explicit(&counted->seconds, series.seconds, memory_order_relaxed);
 }
 
 bool

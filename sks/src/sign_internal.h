@@ -13,9 +13,14 @@
 /** True if the certificate covers that time. */
 bool sks_signer_covers(const struct sks_signer *signer, int64_t when);
 
-/** Where good signatures of it are counted; NULL: it was not told yet. Threads may ask and tell. */
-struct hsm_series *sks_signer_series(const struct sks_signer *signer);
-void sks_signer_count_in(const struct sks_signer *signer, struct hsm_series *series);
+/** Where good signatures of it are counted; NULL: it was not told yet. */
+struct sks_signer_series {
+    struct hsm_series *count, *seconds;
+};
+
+/** Threads may ask and tell. */
+struct sks_signer_series sks_signer_series(const struct sks_signer *signer);
+void sks_signer_count_in(const struct sks_signer *signer, struct sks_signer_series series);
 
 /**
  * Check as sks_signer_sign() does, and make what is to be signed; free() the text.

@@ -26,7 +26,10 @@ struct sks_signers {
     atomic_uint holders;
     struct hsm_group *group; /* of all of them; NULL: there is one at most */
     size_t count;
-    struct loaded loaded[]; /* newest first */
+    struct loaded *loaded; /* owned; newest first */
+    size_t left_out_count;
+    struct sks_left_out *left_out; /* owned; newest first */
+    enum hsm_status status; /* of what was left out */
 };
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
@@ -35,8 +38,9 @@ DEFINE_DEFER(struct sks_signers, sks_signers_free)
 static enum hsm_status
 refuse(const struct sks_credential *credential, enum hsm_status st, const char *why)
 {
-    hsm_log(HSM_LOG_ERROR, "credential %lld (%s): %s", (long long)credential->id,
-            credential->key_uri, why[0] != '\0' ? why : hsm_status_text(st));
+    hsm_log(HSM_LOG_ERROR, "credential %lld of SPC %s (%s) does not sign: %s",
+            (long long)credential->id, credential->spc, credential->key_uri,
+            why[0] != '\0' ? why : hsm_status_text(st));
     return st;
 }
 
@@ -45,6 +49,7 @@ load_one(const struct sks_credential *credential, struct hsm_token *token, struc
 {
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
     struct sks_signer_config config = {.x5u = credential->x5u};
+    struct hsm_token_info info;
     struct hsm_reason why = {""};
     enum hsm_status st;
 
@@ -55,7 +60,11 @@ load_one(const struct sks_credential *credential, struct hsm_token *token, struc
         return refuse(credential, st, why.text);
     st = hsm_key_find(token, credential->key_uri, &out->key);
     if (st != HSM_OK)
-        return refuse(credential, st, "its key cannot be used");
+        return refuse(credential, st,
+                      st == HSM_ERR_NOT_FOUND ? "its key is not in the token"
+                                              : "its key cannot be used");
+    hsm_token_info(token, &info);
+    config.token = info.label;
     config.key = out->key;
     config.chain = chain;
     st = sks_signer_new(&config, &out->signer, &why);
@@ -80,56 +89,61 @@ check_one_spc(const struct sks_credential *active, size_t count)
     return HSM_OK;
 }
 
-/** Where the keys are: one token, or that of several which a credential names. */
-struct place {
-    struct hsm_token *token; /* NULL: one of `tokens` */
-    struct sks_tokens *tokens;
-    const char *fault; /* of a token whose credential was left out; NULL: none was */
-};
+/* ---- what can be loaded, and what is left out ---- */
 
-static struct hsm_token *
-token_of(const struct place *place, const struct sks_credential *credential)
-{
-    if (place->token != NULL)
-        return place->token;
-    return sks_tokens_get(place->tokens, credential->token_uri);
-}
-
+/* Why a credential cannot be loaded, for those whose calls it signs. */
 static const char *
-fault_of(const struct place *place, const struct sks_credential *credential)
+text_of(struct sks_tokens *tokens, const struct sks_credential *credential, enum hsm_status st)
 {
-    const char *fault = sks_tokens_fault(place->tokens, credential->token_uri);
+    const char *fault = sks_tokens_fault(tokens, credential->token_uri);
 
-    return fault != NULL ? fault : "its token is away";
+    if (fault != NULL)
+        return fault;
+    switch (st) {
+    case HSM_ERR_BUSY:
+        return "its token is away";
+    case HSM_ERR_NOT_FOUND:
+        return "its key is not in the token";
+    default:
+        return "an active credential cannot be loaded";
+    }
 }
 
-/* One of several tokens may serve nobody: the others sign. */
-static bool
-may_be_missing(const struct place *place, const struct sks_credential *credential,
-               enum hsm_status st)
+static void
+leave_out(struct sks_signers *signers, struct sks_tokens *tokens,
+          const struct sks_credential *credential, enum hsm_status st)
 {
-    return place->token == NULL && sks_tokens_count(place->tokens) > 1 &&
-           (st == HSM_ERR_BUSY || (st == HSM_ERR_DENIED &&
-                                   sks_tokens_fault(place->tokens, credential->token_uri) != NULL));
+    struct sks_left_out *one = &signers->left_out[signers->left_out_count++];
+
+    one->id = credential->id;
+    one->why = text_of(tokens, credential, st);
+    one->may_come = sks_tokens_has(tokens, credential->token_uri);
+    if (signers->status == HSM_OK || st == HSM_ERR_BUSY)
+        signers->status = st;
 }
 
+/* What is wrong with one credential keeps no other from signing. */
 static enum hsm_status
-load_next(struct sks_signers *signers, const struct sks_credential *credential, struct place *place)
+load_next(struct sks_signers *signers, const struct sks_credential *credential,
+          struct sks_tokens *tokens)
 {
-    struct hsm_token *token = token_of(place, credential);
+    struct hsm_token *token = sks_tokens_get(tokens, credential->token_uri);
     struct loaded *loaded = &signers->loaded[signers->count];
-    enum hsm_status st = token == NULL
-                             ? refuse(credential, HSM_ERR_BUSY, fault_of(place, credential))
-                             : load_one(credential, token, loaded);
+    enum hsm_status st =
+        token == NULL ? refuse(credential, HSM_ERR_BUSY, text_of(tokens, credential, HSM_ERR_BUSY))
+                      : load_one(credential, token, loaded);
 
-    if (may_be_missing(place, credential, st)) {
-        hsm_key_free(loaded->key);
-        memset(loaded, 0, sizeof(*loaded));
-        place->fault = fault_of(place, credential);
+    if (st == HSM_OK) {
+        signers->count++;
         return HSM_OK;
     }
-    signers->count++; /* what is half made is released, too */
-    return st;
+    sks_signer_free(loaded->signer);
+    hsm_key_free(loaded->key);
+    memset(loaded, 0, sizeof(*loaded));
+    if (st == HSM_ERR_NOMEM)
+        return st;
+    leave_out(signers, tokens, credential, st);
+    return HSM_OK;
 }
 
 static enum hsm_status
@@ -146,20 +160,21 @@ make_group(struct sks_signers *signers)
 }
 
 static enum hsm_status
-load_all(const struct sks_credential *active, size_t count, struct place *place,
+load_all(const struct sks_credential *active, size_t count, struct sks_tokens *tokens,
          struct sks_signers **out)
 {
-    DEFER(sks_signers_free)
-    struct sks_signers *signers = calloc(1, sizeof(*signers) + count * sizeof(struct loaded));
+    DEFER(sks_signers_free) struct sks_signers *signers = calloc(1, sizeof(*signers));
     enum hsm_status st = HSM_OK;
 
     if (signers == NULL)
         return HSM_ERR_NOMEM;
     atomic_init(&signers->holders, 1);
+    signers->loaded = calloc(count + 1, sizeof(*signers->loaded));
+    signers->left_out = calloc(count + 1, sizeof(*signers->left_out));
+    if (signers->loaded == NULL || signers->left_out == NULL)
+        return HSM_ERR_NOMEM;
     for (size_t i = count; st == HSM_OK && i-- > 0;)
-        st = load_next(signers, &active[i], place);
-    if (st == HSM_OK && place->fault != NULL && signers->count == 0)
-        st = HSM_ERR_BUSY;
+        st = load_next(signers, &active[i], tokens);
     if (st == HSM_OK)
         st = make_group(signers);
     if (st != HSM_OK)
@@ -169,9 +184,9 @@ load_all(const struct sks_credential *active, size_t count, struct place *place,
     return HSM_OK;
 }
 
-static enum hsm_status
-load(struct sks_catalogue *catalogue, struct place *place, const char *spc,
-     struct sks_signers **out)
+enum hsm_status
+sks_signers_load(struct sks_catalogue *catalogue, struct sks_tokens *tokens, const char *spc,
+                 struct sks_signers **out)
 {
     struct sks_credential *active = NULL;
     size_t count = 0;
@@ -181,27 +196,27 @@ load(struct sks_catalogue *catalogue, struct place *place, const char *spc,
     if (st == HSM_OK)
         st = check_one_spc(active, count);
     if (st == HSM_OK)
-        st = load_all(active, count, place, out);
+        st = load_all(active, count, tokens, out);
     sks_credentials_free(active, count);
     return st;
 }
 
 enum hsm_status
-sks_signers_load(struct sks_catalogue *catalogue, struct hsm_token *token, const char *spc,
-                 struct sks_signers **out)
+sks_signers_check(const struct sks_signers *signers)
 {
-    return load(catalogue, &(struct place){.token = token}, spc, out);
+    return signers->count > 0 ? HSM_OK : signers->status;
 }
 
-enum hsm_status
-sks_signers_load_from(struct sks_catalogue *catalogue, struct sks_tokens *tokens, const char *spc,
-                      const char **fault, struct sks_signers **out)
+size_t
+sks_signers_left_out_count(const struct sks_signers *signers)
 {
-    struct place place = {.tokens = tokens};
-    enum hsm_status st = load(catalogue, &place, spc, out);
+    return signers->left_out_count;
+}
 
-    *fault = place.fault;
-    return st;
+const struct sks_left_out *
+sks_signers_left_out(const struct sks_signers *signers, size_t i)
+{
+    return &signers->left_out[i];
 }
 
 struct sks_signers *
@@ -222,6 +237,8 @@ sks_signers_free(struct sks_signers *signers)
         sks_signer_free(signers->loaded[i].signer);
         hsm_key_free(signers->loaded[i].key);
     }
+    free(signers->loaded);
+    free(signers->left_out);
     free(signers);
 }
 
@@ -242,7 +259,7 @@ struct sks_signer *
 sks_signers_at(const struct sks_signers *signers, time_t now)
 {
     for (size_t i = 0; i < signers->count; i++)
-        if (sks_signer_not_after(signers->loaded[i].signer) >= now)
+        if (sks_signer_covers(signers->loaded[i].signer, now))
             return signers->loaded[i].signer;
     return NULL;
 }
@@ -253,7 +270,8 @@ sks_signers_at(const struct sks_signers *signers, time_t now)
 struct group_call {
     const struct sks_claims *claims;
     time_t now;
-    char *text; /* what the member that is asked now is to sign; owned */
+    const struct sks_signer *asked; /* last; NULL: nobody yet */
+    char *text; /* what it is to sign; owned */
     size_t len;
     struct hsm_reason *why;
 };
@@ -264,8 +282,12 @@ prepare(void *context, void *member, uint8_t *digest)
     struct group_call *call = context;
     const struct loaded *loaded = member;
 
+    if (!sks_signer_covers(loaded->signer, call->now) ||
+        !sks_signer_covers(loaded->signer, call->claims->iat))
+        return HSM_ERR_NOT_FOUND; /* not this one: another may cover the call */
     free(call->text);
     call->text = NULL;
+    call->asked = loaded->signer;
     return sks_signer_prepare(loaded->signer, call->claims, call->now, &call->text, &call->len,
                               digest, call->why);
 }
@@ -276,53 +298,33 @@ sign_in_group(struct sks_signers *signers, const struct sks_claims *claims, time
 {
     struct group_call call = {.claims = claims, .now = now, .why = why};
     uint8_t sig[HSM_P256_SIG_LEN];
-    void *member = NULL;
-    const struct loaded *loaded;
     HSM_USE_FOR(HSM_USE_PASSPORT);
-    enum hsm_status st =
-        hsm_group_sign(signers->group, prepare, &call, SIGN_TIMEOUT_MS, sig, &member);
+    enum hsm_status st = hsm_group_sign(signers->group, prepare, &call, SIGN_TIMEOUT_MS, sig, NULL);
 
+    if (call.asked == NULL)
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "iat: no active certificate covers it");
+    *signer = call.asked;
     if (st != HSM_OK) {
         free(call.text);
         return why != NULL && why->text[0] != '\0'
                    ? st
                    : hsm_refuse(why, st, "no token signs: %s", hsm_status_text(st));
     }
-    loaded = member;
-    sks_signer_complete(loaded->signer, claims, call.text, call.len, sig);
-    *signer = loaded->signer;
+    sks_signer_complete(call.asked, claims, call.text, call.len, sig);
     *identity = call.text;
     return HSM_OK;
-}
-
-/* A certificate that has ended, while it is still in the set, is no member to ask. */
-static bool
-all_cover(const struct sks_signers *signers, time_t now)
-{
-    for (size_t i = 0; i < signers->count; i++)
-        if (!sks_signer_covers(signers->loaded[i].signer, now))
-            return false;
-    return true;
 }
 
 enum hsm_status
 sks_signers_sign(struct sks_signers *signers, const struct sks_claims *claims, time_t now,
                  char **identity, const struct sks_signer **signer, struct hsm_reason *why)
 {
-    enum hsm_status st = HSM_ERR_BUSY;
-
     *signer = sks_signers_at(signers, now);
     if (*signer == NULL)
         return hsm_refuse(why, HSM_ERR_NOT_FOUND, "no active credential");
-    if (signers->group != NULL && all_cover(signers, now))
+    if (signers->group != NULL)
         return sign_in_group(signers, claims, now, identity, signer, why);
-    for (size_t i = 0; i < signers->count && st == HSM_ERR_BUSY; i++) {
-        if (sks_signer_not_after(signers->loaded[i].signer) < now)
-            continue;
-        *signer = signers->loaded[i].signer;
-        st = sks_signer_sign(signers->loaded[i].signer, claims, now, identity, why);
-    }
-    return st;
+    return sks_signer_sign(signers->loaded[0].signer, claims, now, identity, why);
 }
 
 enum hsm_status
@@ -335,7 +337,7 @@ sks_signers_probe(const struct sks_signers *signers, time_t now)
     HSM_USE_FOR(HSM_USE_SELF_TEST);
 
     for (size_t i = 0; i < signers->count && st != HSM_OK; i++)
-        if (sks_signer_not_after(signers->loaded[i].signer) >= now)
+        if (sks_signer_covers(signers->loaded[i].signer, now))
             st = hsm_key_sign_verified(signers->loaded[i].key, text, sizeof(text) - 1, sig);
     return st;
 }

@@ -20,7 +20,9 @@
 /** A service provider, and its credentials that sign. */
 struct provider {
     char *spc; /* owned; NULL: the only one that has active ones */
-    struct sks_signers *signers; /* NULL: nothing could be loaded yet */
+    struct sks_signers *signers; /* that sign; NULL: nothing could be loaded yet */
+    struct sks_signers *latest; /* what the catalogue has now; NULL: it could not be asked */
+    atomic_bool may_come; /* what is missing, by itself */
     _Atomic enum hsm_status status; /* of what the catalogue has now: whether it is loaded */
     const char *_Atomic fault; /* why not all of that is; static; NULL: all is */
     atomic_bool signs; /* as far as the last signature says */
@@ -32,7 +34,7 @@ struct sks_signing {
     size_t provider_count;
     struct provider *providers;
 
-    pthread_mutex_t lock; /* over the providers' signers */
+    pthread_mutex_t lock; /* over the providers' sets */
 
     time_t tokens_at; /* when to try those again that are not open; on the monotonic clock */
 
@@ -70,28 +72,43 @@ find_provider(struct sks_signing *signing, const char *spc)
     return NULL;
 }
 
-/* The set as it is now, for one call; NULL: nothing is loaded. */
+/* A set of a provider as it is now; NULL: there is none. */
 static struct sks_signers *
-take_signers(struct sks_signing *signing, const struct provider *provider)
+take(struct sks_signing *signing, struct sks_signers *const *set)
 {
     struct sks_signers *taken = NULL;
 
     pthread_mutex_lock(&signing->lock);
-    if (provider->signers != NULL)
-        taken = sks_signers_share(provider->signers);
+    if (*set != NULL)
+        taken = sks_signers_share(*set);
     pthread_mutex_unlock(&signing->lock);
     return taken;
+}
+
+/* That which signs, for one call; NULL: nothing is loaded. */
+static struct sks_signers *
+take_signers(struct sks_signing *signing, const struct provider *provider)
+{
+    return take(signing, &provider->signers);
+}
+
+static struct sks_signers *
+exchange(struct sks_signing *signing, struct sks_signers **set, struct sks_signers *signers)
+{
+    struct sks_signers *old;
+
+    pthread_mutex_lock(&signing->lock);
+    old = *set;
+    *set = signers;
+    pthread_mutex_unlock(&signing->lock);
+    return old;
 }
 
 static void
 replace_signers(struct sks_signing *signing, struct provider *provider, struct sks_signers *signers)
 {
-    struct sks_signers *old;
+    struct sks_signers *old = exchange(signing, &provider->signers, signers);
 
-    pthread_mutex_lock(&signing->lock);
-    old = provider->signers;
-    provider->signers = signers;
-    pthread_mutex_unlock(&signing->lock);
     signing->config.replaced(signing->config.context, old);
     sks_signers_free(old);
 }
@@ -118,21 +135,30 @@ tell_signers(const struct provider *provider, const struct sks_signers *signers)
     }
 }
 
-/* *fault receives why not everything was loaded: NULL when it was. */
+/* What the catalogue has now, told by `latest`; *fault receives why not all of it is loaded, NULL
+ * when it is. */
 static enum hsm_status
-load_signers(struct sks_signing *signing, const struct provider *provider, const char **fault,
+load_signers(struct sks_signing *signing, struct provider *provider, const char **fault,
              struct sks_signers **out)
 {
-    enum hsm_status st;
+    struct sks_signers *signers = NULL;
+    bool may_come = false;
+    enum hsm_status st = sks_signers_load(signing->config.catalogue, signing->config.tokens,
+                                          provider->spc, &signers);
 
-    *fault = NULL;
-    st = signing->config.tokens != NULL
-             ? sks_signers_load_from(signing->config.catalogue, signing->config.tokens,
-                                     provider->spc, fault, out)
-             : sks_signers_load(signing->config.catalogue, signing->config.token, provider->spc,
-                                out);
-    if (st != HSM_OK && *fault == NULL)
-        *fault = "an active credential cannot be loaded";
+    *fault = st == HSM_OK ? NULL : "an active credential cannot be loaded";
+    for (size_t i = 0; st == HSM_OK && i < sks_signers_left_out_count(signers); i++) {
+        const struct sks_left_out *one = sks_signers_left_out(signers, i);
+
+        *fault = *fault == NULL ? one->why : *fault;
+        may_come = may_come || one->may_come;
+    }
+    atomic_store(&provider->may_come, st != HSM_OK || may_come);
+    sks_signers_free(exchange(signing, &provider->latest, signers));
+    if (st == HSM_OK)
+        st = sks_signers_check(signers);
+    if (st == HSM_OK)
+        *out = sks_signers_share(signers);
     return st;
 }
 
@@ -190,7 +216,7 @@ load_provider(struct sks_signing *signing, struct provider *provider, bool is_ne
 static bool
 is_wanting(const struct provider *provider)
 {
-    return provider->fault != NULL || !provider->signs;
+    return (provider->fault != NULL && provider->may_come) || !provider->signs;
 }
 
 /* A provider that cannot be loaded keeps no other from it. Called with `refreshing` held, or before
@@ -243,10 +269,43 @@ probe(struct sks_signing *signing, time_t now)
 static void
 retry_tokens(struct sks_signing *signing)
 {
-    if (signing->config.tokens == NULL || monotonic() < signing->tokens_at)
+    if (monotonic() < signing->tokens_at)
         return;
     (void)sks_tokens_retry(signing->config.tokens); /* who is not served for it is told below */
     signing->tokens_at = monotonic() + RETRY_S;
+}
+
+/* Why a provider's calls are not signed, or not with what the catalogue has now. */
+static size_t
+faults_of(struct sks_signing *signing, const struct provider *provider, time_t now,
+          const char **why)
+{
+    DEFER(sks_signers_free) struct sks_signers *signers = take_signers(signing, provider);
+    const char *fault = provider->status != HSM_OK ? provider->fault : NULL;
+    size_t count = 0;
+
+    if (fault != NULL)
+        why[count++] = fault;
+    else if (signers == NULL || sks_signers_count(signers) == 0)
+        why[count++] = "no active credential";
+    else if (sks_signers_at(signers, now) == NULL)
+        why[count++] = "the active credential is not valid now";
+    if (!provider->signs)
+        why[count++] = "the token does not sign";
+    return count;
+}
+
+/* So that a worker that is to take this one's place knows. */
+static void
+tell_others(struct sks_signing *signing, time_t now)
+{
+    for (size_t i = 0; signing->config.serving != NULL && i < signing->provider_count; i++) {
+        const struct provider *provider = &signing->providers[i];
+        const char *why[SKS_SIGNING_REASONS_MAX];
+
+        if (faults_of(signing, provider, now, why) == 0)
+            sks_serving_tell(signing->config.serving, name_of(provider), monotonic());
+    }
 }
 
 void
@@ -257,6 +316,7 @@ sks_signing_refresh(struct sks_signing *signing, time_t now)
     if (load(signing) == HSM_OK) /* a failure was logged, and what was loaded stays */
         probe(signing, now);
     pthread_mutex_unlock(&signing->refreshing);
+    tell_others(signing, now);
 }
 
 static bool
@@ -295,7 +355,8 @@ cannot_now(struct ms_fault *fault, const char *why)
 
 /* Why the token, or the certificate, gave no signature. */
 static bool
-refuse_signature(struct sks_signing *signing, struct provider *provider, enum hsm_status st,
+refuse_signature(struct sks_signing *signing, struct provider *provider,
+                 const struct sks_signer *asked, enum hsm_status st, int64_t begun,
                  const struct hsm_reason *why, struct ms_fault *fault)
 {
     if (st == HSM_ERR_UNTRUSTED)
@@ -305,6 +366,7 @@ refuse_signature(struct sks_signing *signing, struct provider *provider, enum hs
     if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
         return ms_refuse(fault, MS_INTERNAL, "", "");
     hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why->text);
+    signing->config.signature(signing->config.context, asked, false, hsm_metric_clock_ns() - begun);
     atomic_store(&provider->signs, false);
     atomic_store(&signing->typical_ns, 0);
     return cannot_now(fault, "the token does not sign");
@@ -313,7 +375,8 @@ refuse_signature(struct sks_signing *signing, struct provider *provider, enum hs
 /* A token is as fast as its faster signatures: the others waited for a processor. Threads that do
  * this at once may lose one of their values. */
 static void
-note_signature(struct sks_signing *signing, struct provider *provider, int64_t begun)
+note_signature(struct sks_signing *signing, struct provider *provider,
+               const struct sks_signer *signer, int64_t begun)
 {
     int64_t now = hsm_metric_clock_ns();
     int64_t typical = atomic_load_explicit(&signing->typical_ns, memory_order_relaxed);
@@ -326,13 +389,13 @@ note_signature(struct sks_signing *signing, struct provider *provider, int64_t b
     atomic_store_explicit(&signing->typical_ns, typical > 0 ? typical : 1, memory_order_relaxed);
     atomic_store(&provider->last_signed, now / 1000000000);
     atomic_store(&provider->signs, true);
+    signing->config.signature(signing->config.context, signer, true, took);
 }
 
 static bool
 is_ready(const struct sks_signing *signing)
 {
-    return signing->config.tokens != NULL ? sks_tokens_ready(signing->config.tokens)
-                                          : hsm_token_is_ready(signing->config.token);
+    return sks_tokens_ready(signing->config.tokens);
 }
 
 bool
@@ -367,10 +430,9 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
         atomic_store(&signing->typical_ns, 0);
         return cannot_now(fault, known != NULL ? known : "no active credential");
     }
-    signing->config.signature(signing->config.context, chosen, st == HSM_OK);
     if (st != HSM_OK)
-        return refuse_signature(signing, provider, st, &why, fault);
-    note_signature(signing, provider, begun);
+        return refuse_signature(signing, provider, chosen, st, begun, &why, fault);
+    note_signature(signing, provider, chosen, begun);
     *signer = chosen;
     *signers = taken;
     taken = NULL;
@@ -378,26 +440,6 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
 }
 
 /* ---- how it is ---- */
-
-/* Why a provider's calls are not signed, or not with what the catalogue has now. */
-static size_t
-faults_of(struct sks_signing *signing, const struct provider *provider, time_t now,
-          const char **why)
-{
-    DEFER(sks_signers_free) struct sks_signers *signers = take_signers(signing, provider);
-    const char *fault = provider->status != HSM_OK ? provider->fault : NULL;
-    size_t count = 0;
-
-    if (fault != NULL)
-        why[count++] = fault;
-    else if (signers == NULL || sks_signers_count(signers) == 0)
-        why[count++] = "no active credential";
-    else if (sks_signers_at(signers, now) == NULL)
-        why[count++] = "the active credential has ended";
-    if (!provider->signs)
-        why[count++] = "the token does not sign";
-    return count;
-}
 
 size_t
 sks_signing_reasons(struct sks_signing *signing, time_t now,
@@ -448,7 +490,35 @@ sks_signing_signers(struct sks_signing *signing, size_t i)
     return take_signers(signing, &signing->providers[i]);
 }
 
+struct sks_signers *
+sks_signing_latest(struct sks_signing *signing, size_t i)
+{
+    return take(signing, &signing->providers[i].latest);
+}
+
 /* ---- new and free ---- */
+
+/* Others go on if this one does not start: calls that they sign are to be signed by it, too. */
+static enum hsm_status
+check_candidate(const struct sks_signing *signing)
+{
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; i < signing->provider_count; i++) {
+        const struct provider *provider = &signing->providers[i];
+
+        if ((provider->signers != NULL && sks_signers_count(provider->signers) > 0) ||
+            !sks_serving_is(signing->config.serving, name_of(provider), monotonic()))
+            continue;
+        hsm_log(HSM_LOG_ERROR,
+                "SPC %s: its calls are signed now, and would not be any more with this "
+                "configuration: %s",
+                name_of(provider),
+                provider->fault != NULL ? provider->fault : "no active credential");
+        st = HSM_ERR_BUSY;
+    }
+    return st;
+}
 
 /* Not there now, but it may come; anything else is for a person to put right before starting,
  * unless others can be served meanwhile. */
@@ -457,6 +527,10 @@ check_start(const struct sks_signing *signing)
 {
     enum hsm_status first = HSM_OK;
 
+    if (signing->config.is_candidate && signing->config.serving != NULL)
+        first = check_candidate(signing);
+    if (first != HSM_OK)
+        return first;
     for (size_t i = 0; i < signing->provider_count; i++) {
         enum hsm_status st = signing->providers[i].status;
 
@@ -519,6 +593,7 @@ sks_signing_free(struct sks_signing *signing)
         return;
     for (size_t i = 0; i < signing->provider_count; i++) {
         sks_signers_free(signing->providers[i].signers);
+        sks_signers_free(signing->providers[i].latest);
         free(signing->providers[i].spc);
     }
     free(signing->providers);

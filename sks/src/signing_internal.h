@@ -12,10 +12,11 @@
 #include <time.h>
 
 #include <hsm/status.h>
-#include <hsm/token.h>
 #include <sks/catalogue.h>
 #include <sks/passport.h>
+#include <sks/serving.h>
 #include <sks/signers.h>
+#include <sks/tokens.h>
 
 #include "ms_api_internal.h"
 
@@ -23,13 +24,15 @@ struct sks_signing;
 
 struct sks_signing_config {
     struct sks_catalogue *catalogue; /* borrowed */
-    struct hsm_token *token; /* borrowed; NULL: those of `tokens` */
-    struct sks_tokens *tokens; /* borrowed; or NULL */
+    struct sks_tokens *tokens; /* borrowed */
     /* SPCs of the providers, copied; a NULL among them is the only one with active credentials */
     const char *const *spcs;
     size_t spc_count; /* at least 1 */
-    /* A key gave a signature, or did not; a set is about to be released (NULL: there was none). */
-    void (*signature)(void *context, const struct sks_signer *signer, bool good);
+    struct sks_serving *serving; /* borrowed; what others sign for; NULL: there are none */
+    bool is_candidate; /* to take their place */
+    /* A key gave a signature, or did not, in so many nanoseconds; a set is about to be released
+     * (NULL: there was none). */
+    void (*signature)(void *context, const struct sks_signer *signer, bool good, int64_t took_ns);
     void (*replaced)(void *context, const struct sks_signers *signers);
     void *context;
 };
@@ -37,8 +40,10 @@ struct sks_signing_config {
 /**
  * Starts without an active credential too, and when its key is not in the token now. What is wrong
  * with the credentials of one provider keeps no other from being served; the retvals are those of
- * the first when there is something wrong with each.
+ * the first when there is something wrong with each. A candidate does not start when it would not
+ * sign for a provider that others sign for now: why was logged.
  *
+ * @retval HSM_ERR_BUSY       it is such a candidate
  * @retval HSM_ERR_UNTRUSTED  an active credential's key and certificate do not match
  * @retval HSM_ERR_AMBIGUOUS  an SPC is NULL and several have active credentials
  */
@@ -82,7 +87,10 @@ size_t sks_signing_provider_count(const struct sks_signing *signing);
 const char *sks_signing_provider(struct sks_signing *signing, size_t i, time_t now,
                                  const char **why);
 
-/** The set of the i-th provider as it is now; sks_signers_free() it. NULL: nothing is loaded. */
+/** The set of the i-th provider that signs; sks_signers_free() it. NULL: nothing is loaded. */
 struct sks_signers *sks_signing_signers(struct sks_signing *signing, size_t i);
+
+/** The same of what the catalogue has now, whether it signs or not: it tells what was left out. */
+struct sks_signers *sks_signing_latest(struct sks_signing *signing, size_t i);
 
 #endif

@@ -115,6 +115,8 @@ static const struct acme_config_key keys[] = {
      false, 0, 0, "yes", "destroy keys that are no longer needed"},
     TEXT(notify_command, "kms", "notify-command", NULL,
          "program and arguments to run when a credential signs: {spc} {id} {url} {key}"),
+    TEXT(kms_metrics_address, "kms", "metrics-address", NULL,
+         "[metrics] address of sti-kms run; that one is sti-sks's"),
     FILE_PATH(tls_ca, "tls", "ca", NULL,
               "PEM file of anchors of STI-PA, STI-CA and upload-url; without it the system's"),
     TEXT(tls_key, "tls", "key", "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,
@@ -132,7 +134,7 @@ static const struct acme_config_key keys[] = {
               "file of callers and customers; without it any caller may have anything signed"),
     FILE_PATH(trail, "api", "trail", NULL, "file to which each signature is recorded"),
     {"api", "threads", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, threads), false, 1, 64,
-     "4", "threads that answer requests"},
+     NULL, "threads that answer requests; without it as many as the tokens have sessions, 4 to 64"},
     {"api", "workers", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, common.workers), false, 1,
      64, "1", "processes that serve API and STI-CR, each with its own threads"},
     TEXT(cr_address, "cr", "address", NULL, "HOST:PORT of the STI-CR; without it none is served"),
@@ -306,6 +308,9 @@ check_addresses(const char *path, const struct sks_sp_config *config)
         return acme_config_refuse(path, "api", "address", "not ADDRESS:PORT");
     if (config->cr_address != NULL && !acme_http_address_is_valid(config->cr_address))
         return acme_config_refuse(path, "cr", "address", "not ADDRESS:PORT");
+    if (config->kms_metrics_address != NULL &&
+        !acme_http_address_is_loopback(config->kms_metrics_address))
+        return acme_config_refuse(path, "kms", "metrics-address", "not ADDRESS:PORT of loopback");
     return HSM_OK;
 }
 

@@ -10,6 +10,7 @@
 #include <acme/provision.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/uri.h>
 
 struct one {
     char *uri, *module, *pin_source; /* owned */
@@ -28,6 +29,7 @@ struct sks_tokens {
 };
 
 DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
+DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 
 static bool
 copy_text(const char *text, char **out)
@@ -191,25 +193,80 @@ sks_tokens_uri(const struct sks_tokens *tokens, size_t i)
     return tokens->all[i].uri;
 }
 
-/* Called with the lock held; NULL: none has this URI. */
+/* RFC 7512 section 2.3: each attribute narrows down what is meant. */
+static bool
+names_the_same(const char *text, const char *other_text)
+{
+    static const struct {
+        const char *name;
+        bool tells; /* one token from another */
+    } attributes[] = {{"token", true},
+                      {"serial", true},
+                      {"slot-id", true},
+                      {"model", false},
+                      {"manufacturer", false},
+                      {"slot-manufacturer", false},
+                      {"slot-description", false}};
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+    DEFER(hsm_uri_free) struct hsm_uri *other = NULL;
+    bool told = false;
+
+    if (hsm_uri_parse(text, &uri, NULL) != HSM_OK ||
+        hsm_uri_parse(other_text, &other, NULL) != HSM_OK)
+        return false;
+    for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++) {
+        const char *a = hsm_uri_get(uri, attributes[i].name);
+        const char *b = hsm_uri_get(other, attributes[i].name);
+
+        if (a == NULL || b == NULL)
+            continue;
+        if (strcmp(a, b) != 0)
+            return false;
+        told = told || attributes[i].tells;
+    }
+    return told;
+}
+
+/* NULL: it is none of these, or could be several. */
 static const struct one *
 find(const struct sks_tokens *tokens, const char *uri)
 {
+    const struct one *found = NULL;
+    size_t count = 0;
+
     for (size_t i = 0; i < tokens->count; i++)
-        if (tokens->count == 1 || strcmp(tokens->all[i].uri, uri) == 0)
+        if (strcmp(tokens->all[i].uri, uri) == 0)
             return &tokens->all[i];
-    return NULL;
+    for (size_t i = 0; i < tokens->count; i++)
+        if (names_the_same(tokens->all[i].uri, uri)) {
+            found = &tokens->all[i];
+            count++;
+        }
+    return count == 1 ? found : NULL;
+}
+
+bool
+sks_tokens_has(const struct sks_tokens *tokens, const char *uri)
+{
+    return find(tokens, uri) != NULL;
+}
+
+bool
+sks_tokens_is(const struct sks_tokens *tokens, size_t i, const char *uri)
+{
+    return find(tokens, uri) == &tokens->all[i];
 }
 
 struct hsm_token *
 sks_tokens_get(struct sks_tokens *tokens, const char *uri)
 {
-    const struct one *one;
+    const struct one *one = find(tokens, uri);
     struct hsm_token *found;
 
+    if (one == NULL)
+        return NULL;
     pthread_mutex_lock(&tokens->lock);
-    one = find(tokens, uri);
-    found = one != NULL ? one->token : NULL;
+    found = one->token;
     pthread_mutex_unlock(&tokens->lock);
     return found;
 }
@@ -234,20 +291,41 @@ fault_text(enum hsm_status st)
 const char *
 sks_tokens_fault(struct sks_tokens *tokens, const char *uri)
 {
-    struct hsm_token *token = sks_tokens_get(tokens, uri);
+    const struct one *one = find(tokens, uri);
+    const struct hsm_token *token;
     struct hsm_token_stats stats;
-    const struct one *one;
     enum hsm_status st;
 
-    if (token != NULL) {
-        hsm_token_stats(token, &stats);
-        return fault_text(stats.service);
-    }
+    if (one == NULL)
+        return "its token is not in the configuration";
     pthread_mutex_lock(&tokens->lock);
-    one = find(tokens, uri);
-    st = one != NULL ? one->status : HSM_ERR_NOT_FOUND;
+    token = one->token;
+    st = one->status;
     pthread_mutex_unlock(&tokens->lock);
-    return fault_text(st);
+    if (token == NULL)
+        return fault_text(st);
+    hsm_token_stats(token, &stats);
+    return fault_text(stats.service);
+}
+
+unsigned
+sks_tokens_sessions(struct sks_tokens *tokens)
+{
+    unsigned sum = 0, most = 0, missing = 0;
+
+    pthread_mutex_lock(&tokens->lock);
+    for (size_t i = 0; i < tokens->count; i++) {
+        struct hsm_token_stats stats = {.sessions = 0};
+
+        if (tokens->all[i].token != NULL)
+            hsm_token_stats(tokens->all[i].token, &stats);
+        else
+            missing++;
+        sum += stats.sessions;
+        most = stats.sessions > most ? stats.sessions : most;
+    }
+    pthread_mutex_unlock(&tokens->lock);
+    return sum + missing * most;
 }
 
 bool

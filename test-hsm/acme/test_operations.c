@@ -30,6 +30,16 @@ not_ready(void *context, json_t *reasons)
         json_array_append_new(reasons, json_string(reason));
 }
 
+static void
+never_ready(void *context, json_t *reasons)
+{
+    (void)context;
+    json_array_append_new(reasons, json_string("it never is"));
+}
+
+static const struct acme_operations_role roles[] = {
+    {"one", not_ready}, {"other", never_ready}, {NULL, NULL}};
+
 static struct acme_operations operations = {.not_ready = not_ready};
 
 static void
@@ -133,6 +143,25 @@ readiness_says_why_it_is_not(void **state)
     ask("GET", "/healthz"); /* alive all the same */
     assert_status("200");
     assert_in_reply("{\"status\":\"ok\"}");
+}
+
+static void
+each_role_is_ready_or_not(void **state)
+{
+    (void)state;
+    ask("GET", "/readyz?role=one");
+    assert_status("404"); /* it has no roles */
+    operations.roles = roles;
+    ask("GET", "/readyz?role=one");
+    assert_status("200");
+    ask("GET", "/readyz?role=other");
+    assert_status("503");
+    assert_in_reply("{\"ready\":false,\"reasons\":[\"it never is\"]}");
+    ask("GET", "/readyz?role=third");
+    assert_status("404");
+    ask("GET", "/readyz");
+    assert_status("200");
+    operations.roles = NULL;
 }
 
 static void
@@ -253,6 +282,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SERVER(readiness_says_why_it_is_not),
+        WITH_SERVER(each_role_is_ready_or_not),
         WITH_SERVER(other_methods_and_paths_are_refused),
         WITH_SERVER(requests_are_counted_by_route_method_and_status),
         WITH_SERVER(the_log_has_fields_and_no_secrets),

@@ -25,8 +25,10 @@
 #include "bench_signer.h"
 #include "ecosystem.h"
 #include "fault_client.h"
+#include "one_token.h"
 
 #define TOKEN     "all"
+#define TOKEN_URI "pkcs11:token=" TOKEN
 #define X5U       "https://cr.example/0123456789abcdef0123456789abcdef.pem"
 #define ROUNDS    5
 #define WORKERS   2
@@ -50,7 +52,7 @@ activate(struct ecosystem *eco)
     struct sks_credential credential = {
         .state = SKS_PUBLISHED,
         .spc = (char[]){ECO_SPC},
-        .token_uri = (char[]){"pkcs11:token=" TOKEN},
+        .token_uri = (char[]){TOKEN_URI},
         .key_uri = (char[]){"pkcs11:object=signer"},
         .x5u = (char[]){X5U},
         .not_after = certs_chain_not_after(eco->sp),
@@ -103,9 +105,9 @@ static const char *path_of_socket;
 
 /* As a worker of sti-sks is made; never released, because the process ends. */
 static struct sks_service *
-make_service(struct hsm_token *token)
+make_service(struct sks_tokens *tokens)
 {
-    struct sks_service_config config = {.token = token, .spc = ECO_SPC};
+    struct sks_service_config config = {.tokens = tokens, .spc = ECO_SPC};
     struct certs_chain *roots = NULL;
     struct sks_service *service = NULL;
 
@@ -116,21 +118,20 @@ make_service(struct hsm_token *token)
     return service;
 }
 
+/* @param sessions  0: as shipped */
+static struct sks_tokens *
+open_tokens(unsigned sessions)
+{
+    const struct acme_token_settings settings = {.route = (char[]){"direct"},
+                                                 .sessions = (long)sessions};
+
+    return one_token(TOKEN_URI, &settings);
+}
+
 static struct hsm_token *
 open_token(unsigned sessions)
 {
-    struct hsm_token_config config = {.uri = "pkcs11:token=" TOKEN,
-                                      .module = softhsm_module(),
-                                      .route = HSM_ROUTE_DIRECT,
-                                      .sessions = sessions};
-    struct hsm_secret *pin = NULL;
-    struct hsm_token *token = NULL;
-
-    eco_must(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), "PIN");
-    config.pin = pin;
-    eco_must(hsm_token_open(&config, &token), "token");
-    hsm_secret_free(pin);
-    return token;
+    return sks_tokens_get(open_tokens(sessions), TOKEN_URI);
 }
 
 static void
@@ -140,14 +141,16 @@ serve(const struct served *served, int to)
                                              .listener = served->listener};
     struct acme_http_loop *loop = NULL;
     struct certs_chain *chain = NULL;
-    struct hsm_token *token;
+    struct sks_tokens *tokens;
 
     if (served->fault != NULL)
         fault_open();
-    token = open_token(served->threads);
-    server.handler = sks_service_handler(make_service(token));
+    tokens = open_tokens(served->threads);
+    server.handler = sks_service_handler(make_service(tokens));
     if (served->is_tls) {
-        eco_must(hsm_key_find(token, "pkcs11:object=tls-server", &server.tls_key), "TLS key");
+        eco_must(hsm_key_find(sks_tokens_get(tokens, TOKEN_URI), "pkcs11:object=tls-server",
+                              &server.tls_key),
+                 "TLS key");
         eco_must(certs_chain_read(path_of_tls, &chain), "TLS chain");
         server.tls_chain = chain;
     }
@@ -275,14 +278,15 @@ passports(void)
 
     bench_check(child >= 0, "fork");
     if (child == 0) {
-        struct hsm_token *token = open_token(1);
+        struct sks_tokens *tokens = open_tokens(1);
         struct sks_catalogue *catalogue = NULL;
         struct sks_signers *signers = NULL;
         struct hsm_key *key = NULL;
 
         eco_must(sks_catalogue_open(path_of_catalogue, &catalogue), "catalogue");
-        eco_must(sks_signers_load(catalogue, token, ECO_SPC, &signers), "credential");
-        eco_must(hsm_key_find(token, "pkcs11:object=signer", &key), "key");
+        eco_must(sks_signers_load(catalogue, tokens, ECO_SPC, &signers), "credential");
+        eco_must(hsm_key_find(sks_tokens_get(tokens, TOKEN_URI), "pkcs11:object=signer", &key),
+                 "key");
         bench_share("sks", "a PASSporT made / the token's signature in it", 1.05,
                     (struct bench_side){make_passports, sks_signers_at(signers, time(NULL))},
                     (struct bench_side){sign_messages, key});
@@ -544,13 +548,13 @@ slow_token(void)
         struct sks_catalogue *catalogue = NULL;
         struct sks_signers *signers = NULL;
         struct bench_raw raw = {.list = NULL};
-        struct hsm_token *token;
+        struct sks_tokens *tokens;
         double ratios[ROUNDS];
 
         fault_open();
-        token = open_token(IN_FLIGHT);
+        tokens = open_tokens(IN_FLIGHT);
         eco_must(sks_catalogue_open(path_of_catalogue, &catalogue), "catalogue");
-        eco_must(sks_signers_load(catalogue, token, ECO_SPC, &signers), "credential");
+        eco_must(sks_signers_load(catalogue, tokens, ECO_SPC, &signers), "credential");
         bench_raw_open(&raw, TOKEN, IN_FLIGHT);
         fault("%s", slow);
         for (size_t i = 0; i < ROUNDS; i++) {

@@ -203,5 +203,43 @@ grep -q 'was read again' "$work/run.log" || fail "the configuration was not read
 kill "$run_pid"
 wait "$run_pid" || fail "the daemon ended with $?"
 run_pid=
+
+# --- a key that is gone from its token: the other token signs, for workers that start then, too, and
+# sti-kms makes another one; then the whole token is taken out of the configuration
+sks_log=$dir/log/sti-sks.log
+reload_sks() { # TEXT: that sti-sks has to say of it
+    local before
+    before=$(grep -c 'the new configuration is in use' "$sks_log" || true)
+    kill -HUP "$(cat "$dir/run/sti-sks.pid")"
+    for _ in $(seq 300); do
+        if [ "$(grep -c 'the new configuration is in use' "$sks_log")" -gt "$before" ]; then break; fi
+        sleep 0.1
+    done
+    [ "$(grep -c 'the new configuration is in use' "$sks_log")" -gt "$before" ] || fail "not reloaded: $1"
+    grep -q "$1" "$sks_log" || fail "sti-sks does not say: $1"
+}
+rm -f "$work/enough" "$work/used"
+touch "$work/used"
+calls &
+calls_pid=$!
+another_signs 2
+gone=$(status | jq '.credentials[] | select(.state == "active" and .token == "pkcs11:token=sti-sp-2")')
+lost=$(jq .id <<<"$gone")
+"$bin/sti-hsm" key destroy --module "$STI_MODULE" --pin-source "file:$dir/pin" --yes \
+    --key "$(jq -r .key <<<"$gone")" >/dev/null
+reload_sks "credential $lost of SPC 1234 .* does not sign: its key is not in the token"
+kms 0 renew
+said 'its key is not in the token any more; a new one is made'
+status | jq -e "[.credentials[] | select(.state == \"active\" and .id > $lost)] | length == 1" >/dev/null ||
+    fail "no other one was made: $(status)"
+: >"$work/used"
+another_signs 2
+sed -i '/^\[token-2\]$/,/^$/d' "$conf"
+reload_sks 'does not sign: its token is not in the configuration'
+: >"$work/used"
+another_signs 1
+touch "$work/enough"
+wait "$calls_pid"
+[ ! -e "$work/lost" ] || fail "calls were lost: $(cat "$work/lost")"
 if grep -q "$(cat "$dir/pin")\|$(cat "$dir/1001.password")" "$work/run.log" "$work/told"; then fail "a secret was told"; fi
 echo "renewed, rotated, destroyed; no call lost"

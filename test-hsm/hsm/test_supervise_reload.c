@@ -51,6 +51,7 @@ static struct seen {
     atomic_int runs[8], living[8]; /* by the number of the configuration */
     atomic_int places[HSM_PLACES]; /* processes that are at each */
     atomic_int shared_places; /* two at one */
+    atomic_int candidates[8]; /* workers that try a configuration, by its number */
 } * seen;
 
 static struct {
@@ -128,6 +129,7 @@ run(struct hsm_worker *worker, void *context)
 
     alarm(LIMIT_S);
     runs = ++seen->runs[number];
+    seen->candidates[number] += hsm_worker_is_candidate(worker);
     switch (program.conducts[number]) {
     case FAILS:
         return HSM_ERR_NOT_FOUND;
@@ -249,6 +251,8 @@ new_workers_take_the_place_of_the_old(void **state)
     assert_int_equal(supervise(), HSM_OK);
     assert_int_equal(seen->runs[0], WORKERS);
     assert_int_equal(seen->runs[1], WORKERS);
+    assert_int_equal(seen->candidates[0], 0);
+    assert_int_equal(seen->candidates[1], 1); /* the others follow it */
     assert_int_equal(program.committed, 1);
     assert_int_equal(program.abandoned, 0);
     assert_int_equal(events[event_count - 1].counts.failed, 0);

@@ -33,6 +33,7 @@
 
 #include "data.h"
 #include "ecosystem.h"
+#include "one_token.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define TOKEN_URI    "pkcs11:token=sp"
@@ -499,15 +500,18 @@ sign(struct sp *sp)
         .iat = time(NULL),
         .origid = "de305d54-75b4-431b-adb2-eb6b9e546014",
     };
+    struct sks_tokens *tokens = one_token(TOKEN_URI, NULL);
     struct sks_signers *signers = NULL;
     struct sks_signer *signer;
     char *identity = NULL;
 
-    assert_int_equal(sks_signers_load(sp->catalogue, sp->token, ECO_SPC, &signers), HSM_OK);
+    assert_int_equal(sks_signers_load(sp->catalogue, tokens, ECO_SPC, &signers), HSM_OK);
+    assert_int_equal(sks_signers_left_out_count(signers), 0);
     signer = sks_signers_at(signers, time(NULL));
     if (signer != NULL)
         assert_int_equal(sks_signer_sign(signer, &claims, time(NULL), &identity, NULL), HSM_OK);
     sks_signers_free(signers);
+    sks_tokens_close(tokens);
     return identity;
 }
 
@@ -654,6 +658,104 @@ second_enrollment_takes_the_place_of_the_first(void **state)
     sks_credential_clear(&first);
     sks_credential_clear(&second);
     assert_signs(&sp);
+}
+
+static bool
+always(void *context)
+{
+    (void)context;
+    return true;
+}
+
+static enum sks_state
+state_of(struct sp *sp, int64_t id)
+{
+    struct sks_credential found = {.id = 0};
+    enum sks_state state;
+
+    assert_int_equal(sks_catalogue_find(sp->catalogue, id, &found), HSM_OK);
+    state = found.state;
+    sks_credential_clear(&found);
+    return state;
+}
+
+/* As a CA gives it that dates nothing back: calls of up to a minute ago are before its notBefore,
+ * and are signed with the one before until there are none any more. */
+static void
+a_successor_signs_when_no_call_is_older_than_its_certificate(void **state)
+{
+    struct sks_credential first;
+    struct sks_credential second;
+    struct hsm_reason why;
+    size_t count;
+
+    (void)state;
+    assert_int_equal(enroll_until("never"), HSM_OK);
+    first = last_credential(&count);
+    assert_int_equal(enroll_until("published"), DIED);
+    second = last_credential(&count);
+    assert_int_equal(count, 2);
+    for (int waits = 1; waits >= 0; waits--) {
+        time_t begun = time(NULL);
+        SP sp;
+
+        sp_open(&sp, here(), ECO_SPC);
+        second.not_before = begun - (waits ? SKS_FRESHNESS_S / 2 : SKS_FRESHNESS_S - 2);
+        assert_int_equal(sks_catalogue_put(sp.catalogue, &second), HSM_OK);
+        sp.enrollment.stopped = waits ? always : NULL;
+        assert_int_equal(enroll(&sp, &why), waits ? HSM_ERR_BUSY : HSM_OK);
+        assert_int_equal(state_of(&sp, first.id), waits ? SKS_ACTIVE : SKS_RETIRING);
+        assert_int_equal(state_of(&sp, second.id), waits ? SKS_PUBLISHED : SKS_ACTIVE);
+        if (!waits)
+            assert_true(time(NULL) >= second.not_before + SKS_FRESHNESS_S);
+        assert_signs(&sp);
+    }
+    sks_credential_clear(&first);
+    sks_credential_clear(&second);
+}
+
+/* Nobody signs meanwhile: what can be signed is. */
+static void
+the_first_signs_at_once(void **state)
+{
+    struct sks_credential first;
+    struct hsm_reason why;
+    size_t count;
+    SP sp;
+
+    (void)state;
+    assert_int_equal(enroll_until("published"), DIED);
+    first = last_credential(&count);
+    sp_open(&sp, here(), ECO_SPC);
+    first.not_before = time(NULL) - 1;
+    assert_int_equal(sks_catalogue_put(sp.catalogue, &first), HSM_OK);
+    sp.enrollment.stopped = always;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(state_of(&sp, first.id), SKS_ACTIVE);
+    sks_credential_clear(&first);
+}
+
+/* The token was reset, or another one has its name now. */
+static void
+a_credential_whose_key_is_gone_on_the_way_is_given_up(void **state)
+{
+    struct sks_credential lost;
+    struct hsm_key *key = NULL;
+    struct hsm_reason why;
+    size_t count;
+    SP sp;
+
+    (void)state;
+    assert_int_equal(enroll_until("issued"), DIED);
+    lost = last_credential(&count);
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(hsm_key_find(sp.token, lost.key_uri, &key), HSM_OK);
+    assert_int_equal(hsm_key_destroy(key), HSM_OK);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(state_of(&sp, lost.id), SKS_RETIRED);
+    assert_last_state(SKS_ACTIVE, 2);
+    assert_signs(&sp);
+    sks_credential_clear(&lost);
 }
 
 /* ---- what stands in the way ---- */
@@ -1145,6 +1247,9 @@ main(int argc, char **argv)
         CASE(death_after_issuance_is_survived),
         CASE(death_after_publication_is_survived),
         CASE(second_enrollment_takes_the_place_of_the_first),
+        CASE(a_successor_signs_when_no_call_is_older_than_its_certificate),
+        CASE(the_first_signs_at_once),
+        CASE(a_credential_whose_key_is_gone_on_the_way_is_given_up),
         CASE(wrong_password_is_denied_and_the_order_kept),
         CASE(spc_of_somebody_else_is_denied),
         CASE(text_that_is_no_spc_is_refused),

@@ -22,6 +22,7 @@
 #include "caller.h"
 #include "data.h"
 #include "ecosystem.h"
+#include "one_token.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define NOW          1768478400 /* 2026-01-15T12:00:00Z, the clock of the vectors */
@@ -68,6 +69,7 @@ static struct {
 /* One service with its two listeners; made anew for each test. */
 static struct {
     struct sks_catalogue *catalogue;
+    struct sks_tokens *tokens;
     struct hsm_metrics *metrics;
     struct sks_service *service;
     struct unix_server local;
@@ -206,7 +208,7 @@ new_service(const char *spc, struct sks_service **out)
 {
     const struct sks_service_config config = {
         .catalogue = sks.catalogue,
-        .token = world.eco.token,
+        .tokens = sks.tokens,
         .spc = spc,
         .verifier = world.verifier,
         .trust = world.trust,
@@ -243,6 +245,7 @@ start_without_credential(void **state)
     (void)state;
     world.now = NOW;
     world.served = world.eco.sp;
+    sks.tokens = one_token(TOKEN_URI, NULL);
     if (hsm_metrics_new(1, &sks.metrics) != HSM_OK ||
         sks_catalogue_open(world.path, &sks.catalogue) != HSM_OK ||
         new_service(ECO_SPC, &sks.service) != HSM_OK)
@@ -273,6 +276,7 @@ stop(void **state)
     acme_http_loop_free(sks.loop);
     unix_server_stop(&sks.local);
     sks_service_free(sks.service);
+    sks_tokens_close(sks.tokens);
     sks_catalogue_close(sks.catalogue);
     hsm_metrics_free(sks.metrics);
     snprintf(journal, sizeof(journal), "%s-wal", world.path);
@@ -990,7 +994,7 @@ ended_certificate_does_not_sign(void **state)
     assert_error(503, "POL5030", NULL);
     call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
     assert_int_equal(called.status, 503);
-    assert_non_null(strstr(called.body, "has ended"));
+    assert_non_null(strstr(called.body, "not valid now"));
 }
 
 static void
@@ -1250,6 +1254,11 @@ not_ready_without_a_credential_but_alive(void **state)
     assert_non_null(strstr(called.body, "no active credential"));
     call(&sks.local.caller, "GET", "/healthz", NULL, NULL, &called);
     assert_int_equal(called.status, 200);
+    call(&sks.local.caller, "GET", "/readyz?role=signing", NULL, NULL, &called);
+    assert_int_equal(called.status, 503);
+    call(&sks.local.caller, "GET", "/readyz?role=verification", NULL, NULL, &called);
+    assert_int_equal(called.status, 200);
+    assert_non_null(strstr(called.body, "{\"ready\":true,\"reasons\":[],"));
 }
 
 static void
@@ -1272,7 +1281,9 @@ metrics_count_what_was_answered(void **state)
     post(VERIFICATION, "{");
     call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
     assert_int_equal(called.status, 200);
-    assert_metric("sti_sks_signatures_total{spc=\"" ECO_SPC "\",key=\"sp\",outcome=\"good\"} 2\n");
+    assert_metric("sti_sks_signature_seconds_count{token=\"all\",outcome=\"good\"} 2\n");
+    assert_metric("sti_sks_signatures_total{spc=\"" ECO_SPC
+                  "\",key=\"sp\",token=\"all\",outcome=\"good\"} 2\n");
     assert_metric("sti_sks_signing_seconds_count{outcome=\"good\"} 2\n");
     assert_metric("sti_sks_signing_seconds_count{outcome=\"refused\"} 1\n");
     assert_metric("sti_sks_signing_seconds_count{outcome=\"unavailable\"} 0\n");
@@ -1282,7 +1293,9 @@ metrics_count_what_was_answered(void **state)
     assert_metric("sti_sks_verstat_total{verstat=\"No-TN-Validation\"} 1\n");
     assert_metric("sti_sks_verification_seconds_count{outcome=\"refused\"} 1\n");
     assert_metric("# TYPE sti_sks_signatures_total counter\n");
-    assert_metric("sti_sks_ready 1\n");
+    assert_metric("sti_sks_ready{role=\"signing\"} 1\n");
+    assert_metric("sti_sks_ready{role=\"verification\"} 1\n");
+    assert_metric("sti_sks_credential_loaded{credential=\"1\",spc=\"" ECO_SPC "\"} 1\n");
     assert_metric("sti_sks_provider_ready{spc=\"" ECO_SPC "\"} 1\n");
     snprintf(line, sizeof(line),
              "sti_sks_credential_not_after_seconds{credential=\"1\",spc=\"" ECO_SPC

@@ -24,6 +24,7 @@
 #include "caller.h"
 #include "ecosystem.h"
 #include "fault_client.h"
+#include "one_token.h"
 
 #define X5U         "https://cr.sp.example/certs/sp-1234.pem"
 #define CALLS       24
@@ -34,6 +35,7 @@
 static struct {
     struct ecosystem eco;
     struct sks_trust *trust;
+    struct sks_tokens *tokens;
     struct sks_catalogue *catalogue;
     char trail_path[192];
     struct sks_trail *trail;
@@ -78,6 +80,7 @@ make_world(void **state)
     snprintf(world.trail_path, sizeof(world.trail_path), "%s/trail", softhsm_dir());
     eco_must(sks_catalogue_open(path, &world.catalogue), "catalogue");
     activate(eco);
+    world.tokens = one_token("pkcs11:token=all", NULL);
     return 0;
 }
 
@@ -85,6 +88,7 @@ static int
 end_world(void **state)
 {
     (void)state;
+    sks_tokens_close(world.tokens);
     sks_catalogue_close(world.catalogue);
     sks_trust_free(world.trust);
     eco_stop(&world.eco);
@@ -94,10 +98,8 @@ end_world(void **state)
 static int
 begin(void **state)
 {
-    struct sks_service_config config = {.catalogue = world.catalogue,
-                                        .token = world.eco.token,
-                                        .spc = ECO_SPC,
-                                        .trust = world.trust};
+    struct sks_service_config config = {
+        .catalogue = world.catalogue, .tokens = world.tokens, .spc = ECO_SPC, .trust = world.trust};
 
     (void)state;
     eco_must(sks_trail_open(world.trail_path, &world.trail), "trail");

@@ -21,6 +21,7 @@
 
 #include "caller.h"
 #include "ecosystem.h"
+#include "one_token.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SIGNING      "/stir/v1/signing"
@@ -58,7 +59,7 @@ static struct {
     struct sks_callers *callers;
     struct sks_trail *trail;
     struct sks_service *service;
-    struct sks_tokens *tokens; /* NULL: the one of the world */
+    struct sks_tokens *tokens; /* NULL: begin() opens that of the world */
     struct unix_server local;
 } sks;
 
@@ -169,7 +170,6 @@ begin(const char *callers)
     static const struct sks_dial_plan nanp = {"1", "1", "011", 10};
     struct sks_service_config config = {
         .catalogue = world.catalogue,
-        .token = sks.tokens == NULL ? world.eco.token : NULL,
         .tokens = sks.tokens,
         .spc = ECO_SPC,
         .verifier = world.verifier,
@@ -179,6 +179,8 @@ begin(const char *callers)
     };
 
     eco_must(sks_rates_new(&sks.rates), "rates");
+    if (sks.tokens == NULL)
+        config.tokens = sks.tokens = one_token(ALL, NULL);
     if (callers != NULL)
         assert_int_equal(read_callers(callers, &sks.callers), HSM_OK);
     eco_must(sks_trail_open(world.trail, &sks.trail), "trail");
@@ -729,7 +731,7 @@ a_provider_without_a_credential_stops_no_other(void **state)
     call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
     assert_non_null(strstr(called.body, "sti_sks_provider_ready{spc=\"999X\"} 0\n"));
     assert_non_null(strstr(called.body, "sti_sks_provider_ready{spc=\"" ECO_SPC "\"} 1\n"));
-    assert_non_null(strstr(called.body, "sti_sks_ready 1\n"));
+    assert_non_null(strstr(called.body, "sti_sks_ready{role=\"signing\"} 1\n"));
     finish(NULL);
     begin("[customer new]\nspc = 999X\nattest = A\nnumbers = any\n"
           "[caller pbx]\nuid = 1\ncustomers = new\n");
@@ -853,10 +855,133 @@ what_was_given_up_signs_no_more_while_its_successor_cannot(void **state)
     eco_must(sks_catalogue_put(world.catalogue, retiring), "retired");
     sks_service_refresh(sks.service);
     post(SHAKEN);
-    assert_atis_error(503, "POL5030", "an active credential cannot be loaded");
+    assert_atis_error(503, "POL5030", "its key is not in the token");
     sks_credentials_free(retiring, 1);
     certs_chain_free(chain);
     hsm_key_free(key);
+}
+
+/* A worker that tries a new configuration, while another one signs. */
+static enum hsm_status
+try_candidate(const char *token_uri, struct sks_serving *serving, bool is_candidate)
+{
+    struct sks_service_config config = {.catalogue = world.catalogue,
+                                        .tokens = one_token(token_uri, NULL),
+                                        .spc = ECO_SPC,
+                                        .trust = world.trust,
+                                        .serving = serving,
+                                        .is_candidate = is_candidate};
+    struct sks_service *service = NULL;
+    enum hsm_status st = sks_service_new(&config, &service);
+
+    sks_service_free(service);
+    sks_tokens_close(config.tokens);
+    return st;
+}
+
+static void
+a_candidate_that_would_not_sign_what_is_signed_now_does_not_start(void **state)
+{
+    struct sks_serving *serving = NULL;
+    struct sks_service *service = NULL;
+    struct sks_service_config config = {.catalogue = world.catalogue,
+                                        .tokens = one_token(ALL, NULL),
+                                        .spc = ECO_SPC,
+                                        .trust = world.trust};
+
+    (void)state;
+    hsm_token_close(softhsm_token("other"));
+    eco_must(sks_serving_new(&serving), "memory");
+    config.serving = serving;
+    assert_int_equal(try_candidate("pkcs11:token=other", serving, true), HSM_OK); /* nobody signs */
+    eco_must(sks_service_new(&config, &service), "service");
+    sks_service_refresh(service);
+    assert_int_equal(try_candidate("pkcs11:token=other", serving, true), HSM_ERR_BUSY);
+    assert_int_equal(try_candidate(ALL, serving, true), HSM_OK);
+    assert_int_equal(try_candidate("pkcs11:token=other", serving, false), HSM_OK);
+    sks_service_free(service);
+    sks_tokens_close(config.tokens);
+    sks_serving_free(serving);
+}
+
+/* A load balancer takes nobody away who signs. */
+static void
+a_signer_is_ready_without_a_list_and_a_crl(void **state)
+{
+    const struct sks_trust_config nothing = {.http = world.eco.http,
+                                             .ca_list_url = "https://pa.example/list",
+                                             .crl_url = ECO_CRL_URL,
+                                             .dir = softhsm_dir(),
+                                             .pa_anchors = world.eco.pa_anchors};
+    static const struct {
+        const char *path;
+        long status;
+    } cases[] = {
+        {"/readyz", 200},
+        {"/readyz?role=signing", 200},
+        {"/readyz?role=verification", 503},
+        {"/readyz?role=all", 404},
+        {"/readyz?role=", 404},
+        {"/readyz?other", 200},
+    };
+    struct sks_trust *good = world.trust;
+
+    (void)state;
+    assert_int_equal(sks_trust_new(&nothing, &world.trust), HSM_OK);
+    begin(NULL);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        call(&sks.local.caller, "GET", cases[i].path, NULL, NULL, &called);
+        assert_int_equal(called.status, cases[i].status);
+    }
+    post(SHAKEN);
+    free(signed_identity("identity"));
+    sks_service_refresh(sks.service);
+    call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
+    assert_non_null(strstr(called.body, "sti_sks_ready{role=\"signing\"} 1\n"));
+    assert_non_null(strstr(called.body, "sti_sks_ready{role=\"verification\"} 0\n"));
+    finish(NULL);
+    sks_trust_free(world.trust);
+    world.trust = good;
+}
+
+/* Another one signs for it; callers are told which does not. */
+static void
+a_credential_that_is_left_out_is_told(void **state)
+{
+    static const char customers[] =
+        "[customer second]\nspc = " SPC_2 "\nattest = A\nnumbers = any\n"
+        "[caller pbx]\nuid = %ld\ncustomers = second\n";
+
+    (void)state;
+    activate("pkcs11:token=gone", "pkcs11:object=sp-2", world.chain_2, SPC_2,
+             "https://cr.sp.example/certs/gone.pem");
+    begin_with(customers, (long)getuid());
+    assert_int_equal(sks_service_check(sks.service), HSM_ERR_BUSY);
+    post(SHAKEN);
+    free(signed_identity("identity"));
+    call(&sks.local.caller, "GET", "/readyz", NULL, NULL, &called);
+    assert_int_equal(called.status, 200);
+    assert_non_null(strstr(called.body, "\"left_out\":[{\"spc\":\"" SPC_2 "\",\"credential\":"));
+    assert_non_null(strstr(called.body, "\"why\":\"its token is not in the configuration\"}]"));
+    assert_null(strstr(called.body, "not_served"));
+    sks_service_refresh(sks.service);
+    call(&sks.local.caller, "GET", "/metrics", NULL, NULL, &called);
+    assert_non_null(strstr(called.body, ",spc=\"" SPC_2 "\"} 0\n"));
+}
+
+static void
+what_is_signed_for_is_forgotten_when_nobody_says_so_any_more(void **state)
+{
+    struct sks_serving *serving = NULL;
+
+    (void)state;
+    eco_must(sks_serving_new(&serving), "memory");
+    assert_false(sks_serving_is(serving, ECO_SPC, 5));
+    sks_serving_tell(serving, ECO_SPC, 0);
+    assert_true(sks_serving_is(serving, ECO_SPC, SKS_SERVING_S));
+    assert_false(sks_serving_is(serving, ECO_SPC, SKS_SERVING_S + 1));
+    assert_false(sks_serving_is(serving, SPC_2, 0));
+    sks_serving_free(serving);
 }
 
 static void
@@ -903,6 +1028,51 @@ calls_beyond_the_rate_are_told_when_to_come_back(void **state)
             assert_3gpp_error(400, "'identityHeaders'");
     }
     assert_3gpp_error(429, "of the customer");
+}
+
+#define FROM_2 "\"orig\":{\"tn\":\"13035550100\"}"
+
+/* What one of them may not have signed is not taken from what the caller may have signed for the
+ * other. */
+static void
+a_customer_over_its_rate_does_not_use_up_the_callers(void **state)
+{
+    static const char callers[] = "[customer busy]\nspc = " ECO_SPC "\nattest = A\n"
+                                  "numbers = 12155551212\nrate = 1\n"
+                                  "[customer calm]\nspc = " ECO_SPC "\nattest = A\n"
+                                  "numbers = 13035550100\n"
+                                  "[caller pbx]\nuid = %ld\ncustomers = busy calm\n"
+                                  "rate = 1\nburst = 50\n";
+    unsigned refused = 0;
+
+    (void)state;
+    begin_with(callers, (long)getuid());
+    for (int i = 0; i < 60; i++) {
+        post(SHAKEN);
+        refused += called.status == 429 && strstr(called.body, "of the customer") != NULL;
+    }
+    assert_true(refused > 0);
+    post(A "," FROM_2 "," TO "," ID);
+    free(signed_identity("identity"));
+}
+
+static void
+a_caller_over_its_rate_does_not_use_up_the_customers(void **state)
+{
+    static const char callers[] = "[customer acme]\nspc = " ECO_SPC "\nattest = A\n"
+                                  "numbers = any\nrate = 1\nburst = 5\n"
+                                  "[caller pbx]\nuid = %ld\ncustomers = acme\nrate = 1\n";
+    unsigned refused = 0;
+
+    (void)state;
+    begin_with(callers, (long)getuid());
+    for (int i = 0; i < 30; i++) {
+        post(SHAKEN);
+        if (called.status == 429)
+            assert_atis_error(429, "POL4290", "of this caller");
+        refused += called.status == 429;
+    }
+    assert_true(refused > 0);
 }
 
 /* Over TLS: by a token, of which the file has the hash, or by a certificate. */
@@ -1231,8 +1401,14 @@ main(void)
         TEST(a_provider_without_a_credential_stops_no_other),
         TEST(a_provider_whose_token_refuses_its_pin_is_named_and_keeps_no_other_from_signing),
         TEST(what_was_given_up_signs_no_more_while_its_successor_cannot),
+        TEST(a_candidate_that_would_not_sign_what_is_signed_now_does_not_start),
+        TEST(a_signer_is_ready_without_a_list_and_a_crl),
+        TEST(a_credential_that_is_left_out_is_told),
+        TEST(what_is_signed_for_is_forgotten_when_nobody_says_so_any_more),
         TEST(who_is_not_in_the_file_is_not_authenticated),
         TEST(calls_beyond_the_rate_are_told_when_to_come_back),
+        TEST(a_customer_over_its_rate_does_not_use_up_the_callers),
+        TEST(a_caller_over_its_rate_does_not_use_up_the_customers),
         TEST(remote_callers_are_known_by_token_or_certificate),
         TEST(each_signature_is_on_record_with_whose_decision_it_was),
         TEST(a_record_that_is_moved_away_is_begun_anew),

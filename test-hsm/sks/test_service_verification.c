@@ -10,6 +10,7 @@
 #include <sks/service.h>
 
 #include "caller.h"
+#include "one_token.h"
 #include "softhsm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -17,7 +18,7 @@
 #define WAITING      12 /* calls at once; four threads serve them */
 
 static struct {
-    struct hsm_token *token;
+    struct sks_tokens *tokens;
     struct sks_catalogue *catalogue;
     struct sks_service *service;
     struct unix_server server;
@@ -73,11 +74,12 @@ start(void **state)
     config.trust = vs.trust;
     assert_int_equal(sks_verifier_new(&config, &vs.verifier), HSM_OK);
     softhsm_start();
-    api.token = softhsm_token("all");
+    hsm_token_close(softhsm_token("all"));
+    api.tokens = one_token("pkcs11:token=all", NULL);
     snprintf(path, sizeof(path), "%s/catalogue.db", softhsm_dir());
     assert_int_equal(sks_catalogue_open(path, &api.catalogue), HSM_OK);
     assert_int_equal(sks_service_new(&(struct sks_service_config){.catalogue = api.catalogue,
-                                                                  .token = api.token,
+                                                                  .tokens = api.tokens,
                                                                   .verifier = vs.verifier,
                                                                   .trust = vs.trust,
                                                                   .dial_plan = &nanp,
@@ -94,7 +96,7 @@ stop(void **state)
     unix_server_stop(&api.server);
     sks_service_free(api.service);
     sks_catalogue_close(api.catalogue);
-    hsm_token_close(api.token);
+    sks_tokens_close(api.tokens);
     softhsm_stop();
     return tear_down(state);
 }

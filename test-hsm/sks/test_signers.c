@@ -109,17 +109,13 @@ close_sp(void **state)
 static void
 load(struct sp *sp, size_t count, const char *wanted)
 {
-    const char *fault;
-
     sks_signers_free(sp->signers);
     sp->signers = NULL;
-    assert_int_equal(
-        sks_signers_load_from(sp->catalogue, sp->tokens, ECO_SPC, &fault, &sp->signers), HSM_OK);
+    assert_int_equal(sks_signers_load(sp->catalogue, sp->tokens, ECO_SPC, &sp->signers), HSM_OK);
     assert_int_equal(sks_signers_count(sp->signers), count);
-    if (wanted == NULL)
-        assert_null(fault);
-    else
-        assert_string_equal(fault, wanted);
+    assert_int_equal(sks_signers_left_out_count(sp->signers), wanted == NULL ? 0 : 1);
+    if (wanted != NULL)
+        assert_string_equal(sks_signers_left_out(sp->signers, 0)->why, wanted);
 }
 
 /* ---- calls ---- */
@@ -131,7 +127,8 @@ struct calls {
 };
 
 static enum hsm_status
-sign(struct sp *sp, char **identity, const struct sks_signer **signer, struct hsm_reason *why)
+sign_of(struct sp *sp, time_t iat, char **identity, const struct sks_signer **signer,
+        struct hsm_reason *why)
 {
     const struct sks_claims claims = {
         .ppt = SKS_PPT_SHAKEN,
@@ -139,11 +136,17 @@ sign(struct sp *sp, char **identity, const struct sks_signer **signer, struct hs
         .orig_tn = "12155551212",
         .dest_tn = dest,
         .dest_tn_count = 1,
-        .iat = time(NULL),
+        .iat = iat,
         .origid = "de305d54-75b4-431b-adb2-eb6b9e546014",
     };
 
     return sks_signers_sign(sp->signers, &claims, time(NULL), identity, signer, why);
+}
+
+static enum hsm_status
+sign(struct sp *sp, char **identity, const struct sks_signer **signer, struct hsm_reason *why)
+{
+    return sign_of(sp, time(NULL), identity, signer, why);
 }
 
 static void
@@ -372,6 +375,109 @@ a_certificate_that_has_ended_signs_no_more(void **state)
     assert_int_equal(calls.by_first, 4);
 }
 
+/* The newest begins only later: by the clock of its CA, which is ahead of ours. */
+static void
+a_certificate_that_has_not_begun_refuses_no_call(void **state)
+{
+    struct sp *sp = *state;
+    struct calls calls = {.sp = sp};
+    int64_t id;
+
+    add_credential(sp->catalogue, sks_tokens_get(sp->tokens, SECOND), SECOND, "ahead",
+                   eco.now + 3000, eco.now + ECO_DAY);
+    load(sp, 2, NULL);
+    assert_ptr_equal(sks_signers_at(sp->signers, time(NULL)), sks_signers_get(sp->signers, 1, &id));
+    for (int i = 0; i < 4; i++)
+        call_once(&calls);
+    assert_int_equal(calls.by_first, 4);
+    assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
+}
+
+/* Its CA has not dated it back: a call of 50 s ago is before its notBefore. */
+static void
+a_call_is_signed_with_a_certificate_that_covers_its_iat(void **state)
+{
+    struct sp *sp = *state;
+    struct hsm_reason why = {""};
+    time_t now = time(NULL);
+
+    add_credential(sp->catalogue, sks_tokens_get(sp->tokens, SECOND), SECOND, "fresh", now - 5,
+                   now + ECO_DAY);
+    load(sp, 2, NULL);
+    for (int i = 0; i < 8; i++) {
+        const struct sks_signer *signer = NULL;
+        char *identity = NULL;
+
+        assert_int_equal(sign_of(sp, now - 50, &identity, &signer, &why), HSM_OK);
+        assert_non_null(strstr(identity, "in-first"));
+        assert_non_null(strstr(sks_signer_x5u(signer), "in-first"));
+        free(identity);
+    }
+    add_credential(sp->catalogue, sks_tokens_get(sp->tokens, FIRST), FIRST, "fresh-too", now - 5,
+                   now + ECO_DAY);
+    load(sp, 2, NULL);
+    for (int covered = 0; covered < 2; covered++) {
+        const struct sks_signer *signer = NULL;
+        char *identity = NULL;
+
+        assert_int_equal(sign_of(sp, covered ? now : now - 50, &identity, &signer, &why),
+                         covered ? HSM_OK : HSM_ERR_UNTRUSTED);
+        assert_non_null(signer);
+        free(identity);
+    }
+}
+
+static void
+destroy(struct sks_tokens *tokens, const char *token_uri, const char *key_uri)
+{
+    struct hsm_key *key = NULL;
+
+    assert_int_equal(hsm_key_find(sks_tokens_get(tokens, token_uri), key_uri, &key), HSM_OK);
+    assert_int_equal(hsm_key_destroy(key), HSM_OK);
+}
+
+static void
+a_credential_whose_key_is_gone_is_left_out_and_named(void **state)
+{
+    struct sp *sp = *state;
+    struct calls calls = {.sp = sp};
+    int64_t id = add_credential(sp->catalogue, sks_tokens_get(sp->tokens, SECOND), SECOND,
+                                "to-be-lost", 0, 0);
+
+    destroy(sp->tokens, SECOND, "pkcs11:object=to-be-lost");
+    load(sp, 1, "its key is not in the token");
+    assert_int_equal(sks_signers_left_out(sp->signers, 0)->id, id);
+    assert_true(sks_signers_left_out(sp->signers, 0)->may_come);
+    assert_int_equal(sks_signers_check(sp->signers), HSM_OK);
+    for (int i = 0; i < 4; i++)
+        call_once(&calls);
+    assert_int_equal(calls.by_first, 4);
+    add_credential(sp->catalogue, sks_tokens_get(sp->tokens, FIRST), FIRST, "to-be-lost-too", 0, 0);
+    destroy(sp->tokens, FIRST, "pkcs11:object=to-be-lost-too");
+    sks_signers_free(sp->signers);
+    sp->signers = NULL;
+    assert_int_equal(sks_signers_load(sp->catalogue, sp->tokens, ECO_SPC, &sp->signers), HSM_OK);
+    assert_int_equal(sks_signers_left_out_count(sp->signers), 2);
+    assert_int_equal(sks_signers_check(sp->signers), HSM_ERR_NOT_FOUND); /* none is left */
+}
+
+static void
+a_credential_of_a_token_that_is_not_configured_any_more_is_left_out(void **state)
+{
+    const struct sks_token_config first = token_config(FIRST);
+    struct sp *sp = *state;
+    struct calls calls = {.sp = sp};
+
+    sks_tokens_close(sp->tokens);
+    sp->tokens = NULL;
+    assert_int_equal(sks_tokens_open(&first, 1, &sp->tokens), HSM_OK);
+    load(sp, 1, "its token is not in the configuration");
+    assert_false(sks_signers_left_out(sp->signers, 0)->may_come);
+    for (int i = 0; i < 4; i++)
+        call_once(&calls);
+    assert_int_equal(calls.by_first, 4);
+}
+
 static void
 a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere(void **state)
 {
@@ -407,9 +513,41 @@ tokens_are_told_apart_by_their_uri(void **state)
     assert_null(sks_tokens_get(sp->tokens, "pkcs11:token=third"));
     assert_int_equal(sks_tokens_open(twice, 2, &tokens), HSM_ERR_USAGE);
     assert_int_equal(sks_tokens_open(twice, 0, &tokens), HSM_ERR_USAGE);
-    assert_int_equal(sks_tokens_open(twice, 1, &tokens), HSM_OK); /* the only one is any */
-    assert_non_null(sks_tokens_get(tokens, "pkcs11:token=third"));
+    assert_int_equal(sks_tokens_open(twice, 1, &tokens), HSM_OK);
+    assert_null(sks_tokens_get(tokens, "pkcs11:token=third")); /* the only one is not any */
+    assert_string_equal(sks_tokens_fault(tokens, SECOND), "its token is not in the configuration");
     sks_tokens_close(tokens);
+}
+
+/* RFC 7512: a URI may say more or less of the same token. */
+static void
+a_token_is_meant_by_any_uri_that_names_it_alone(void **state)
+{
+    static const struct {
+        const char *uri;
+        bool is_first;
+    } cases[] = {
+        {"pkcs11:token=first;manufacturer=Somebody", true},
+        {"pkcs11:model=v2;token=first?module-path=/usr/lib/module.so", true},
+        {"pkcs11:token=first;object=key", true},
+        {"pkcs11:token=fir%73t", true},
+        {"pkcs11:token=second;manufacturer=Somebody", false},
+        {"pkcs11:manufacturer=Somebody", false}, /* says nothing of which */
+        {"pkcs11:serial=0123456789abcdef", false},
+        {"pkcs11:", false},
+        {"token first", false},
+        {"", false},
+    };
+    const struct sp *sp = *state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        assert_int_equal(sks_tokens_is(sp->tokens, 0, cases[i].uri), cases[i].is_first);
+        if (cases[i].is_first)
+            assert_ptr_equal(sks_tokens_get(sp->tokens, cases[i].uri),
+                             sks_tokens_get(sp->tokens, FIRST));
+    }
+    assert_false(sks_tokens_has(sp->tokens, "pkcs11:manufacturer=Somebody"));
+    assert_true(sks_tokens_has(sp->tokens, "pkcs11:token=second;manufacturer=Somebody"));
 }
 
 static int
@@ -446,8 +584,13 @@ main(void)
         WITH_SP(what_is_to_be_done_is_told_when_no_token_can_be_opened),
         WITH_SP(without_any_token_nothing_is_signed),
         WITH_SP(a_certificate_that_has_ended_signs_no_more),
+        WITH_SP(a_certificate_that_has_not_begun_refuses_no_call),
+        WITH_SP(a_call_is_signed_with_a_certificate_that_covers_its_iat),
+        WITH_SP(a_credential_whose_key_is_gone_is_left_out_and_named),
+        WITH_SP(a_credential_of_a_token_that_is_not_configured_any_more_is_left_out),
         WITH_SP(a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere),
         WITH_SP(tokens_are_told_apart_by_their_uri),
+        WITH_SP(a_token_is_meant_by_any_uri_that_names_it_alone),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

@@ -228,6 +228,9 @@ HSM_MUST_CHECK enum hsm_status acme_http_loop_every(struct acme_http_loop *loop,
  */
 void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *worker);
 
+/** Take no signals: the process has them otherwise. Before acme_http_loop_run(). */
+void acme_http_loop_leave_signals(struct acme_http_loop *loop);
+
 /**
  * Serve until SIGTERM or SIGINT, or acme_http_loop_stop() from any thread:
  * stop accepting, finish the calls in flight (10 s at most), return. Once.

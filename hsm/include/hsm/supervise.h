@@ -46,6 +46,9 @@ unsigned hsm_worker_place(const struct hsm_worker *worker);
  */
 bool hsm_worker_is_alone(const struct hsm_worker *worker);
 
+/** True if it tries a new configuration: when it ends before it is ready, nothing changes. */
+bool hsm_worker_is_candidate(const struct hsm_worker *worker);
+
 /**
  * Everything is open and the worker serves; from here on it must beat. In the
  * thread that takes SIGTERM and SIGINT, with what takes them in place: they are

@@ -4,6 +4,7 @@
 #ifndef SKS_ENROLL_H
 #define SKS_ENROLL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <acme/authority_client.h>
@@ -39,13 +40,18 @@ struct sks_enrollment {
     /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
     void (*progress)(void *context, const char *line);
     void *context;
+    /** Asked several times a second while it waits; true: give up. May be NULL. */
+    bool (*stopped)(void *context);
+    void *stopped_context;
 };
 
 /**
  * Key in the token -> SPC token -> ACME -> verify -> publish -> fetch back ->
  * activate. Continues a credential of this SPC, token and CA that an earlier
  * run left on the way; each step is in the catalogue before the next begins. A
- * certificate that is not for this key and SPC retires its credential.
+ * certificate that is not for this key and SPC retires its credential. One that
+ * takes the place of another becomes active SKS_FRESHNESS_S after its notBefore,
+ * which is waited for: no call is too old for it then.
  *
  * @param credential_id  the credential that is active now
  * @retval HSM_ERR_DENIED     the STI-PA or the STI-CA refused

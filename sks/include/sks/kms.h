@@ -98,6 +98,10 @@ void sks_kms_tend(struct sks_kms *kms, time_t now);
  *  at a time. */
 void sks_kms_warn(struct sks_kms *kms, time_t now);
 
+/** Tell the configuration's metrics how all stands: what ends and when, what is in trouble. After
+ *  each sks_kms_tend(), by the same thread; nothing without metrics. */
+void sks_kms_meter(struct sks_kms *kms, time_t now);
+
 /**
  * One look at a provider, and do what is due: renewal on each of its tokens, retirement. Failures
  * are logged, noted as troubles in the catalogue and tried again later, never here.
@@ -131,6 +135,7 @@ enum sks_alarm sks_alarm_at(time_t due, time_t ends, time_t now);
 
 struct sks_watched {
     char what[192]; /* for a person */
+    bool is_credential; /* it is of a service provider: its certificate, or the lack of any */
     time_t due, ends;
 };
 

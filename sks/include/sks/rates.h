@@ -41,4 +41,7 @@ HSM_MUST_CHECK enum hsm_status sks_rates_take(struct sks_rates *rates, size_t bu
                                               unsigned per_s, unsigned burst, int64_t now_ns,
                                               unsigned *wait_s);
 
+/** Put a call back that was taken and is not signed for another reason. */
+void sks_rates_give_back(struct sks_rates *rates, size_t bucket, unsigned per_s);
+
 #endif

@@ -10,15 +10,16 @@
 #ifndef SKS_SERVICE_H
 #define SKS_SERVICE_H
 
+#include <stdbool.h>
 #include <time.h>
 
 #include <acme/http_server.h>
 #include <acme/operations.h>
 #include <hsm/secret.h>
 #include <hsm/status.h>
-#include <hsm/token.h>
 #include <sks/callers.h>
 #include <sks/catalogue.h>
+#include <sks/serving.h>
 #include <sks/tokens.h>
 #include <sks/trail.h>
 #include <sks/trust.h>
@@ -28,8 +29,7 @@ struct sks_service;
 
 struct sks_service_config {
     struct sks_catalogue *catalogue; /* active credentials sign */
-    struct hsm_token *token; /* where their keys are; NULL: in those of `tokens` */
-    struct sks_tokens *tokens; /* or NULL */
+    struct sks_tokens *tokens; /* where their keys are */
     const char *spc; /* which SPC signs; NULL: the only active one */
     struct sks_verifier *verifier;
     struct sks_trust *trust; /* for readiness */
@@ -40,6 +40,8 @@ struct sks_service_config {
     /* Of numbers without "+", in what callers ask that have none of their own; NULL: none. */
     const struct sks_dial_plan *dial_plan;
     struct sks_trail *trail; /* the record of signatures; NULL: none is kept */
+    struct sks_serving *serving; /* what worker processes sign for; NULL: there are no others */
+    bool is_candidate; /* starts only if it signs for all that the others sign for */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     time_t (*now)(void); /* NULL: time() */
 };
@@ -51,6 +53,7 @@ struct sks_service_config {
  *
  * @retval HSM_ERR_UNTRUSTED  an active credential's key and certificate do not match
  * @retval HSM_ERR_AMBIGUOUS  spc is NULL and several SPCs have active credentials
+ * @retval HSM_ERR_BUSY       it is a candidate, and calls that are signed now would not be; logged
  */
 HSM_MUST_CHECK enum hsm_status sks_service_new(const struct sks_service_config *config,
                                                struct sks_service **out);

@@ -17,6 +17,7 @@ struct sks_signer_config {
     struct hsm_key *key; /* borrowed, outlives the signer */
     const struct certs_chain *chain; /* leaf first; copied */
     const char *x5u; /* https URL of the chain; copied */
+    const char *token; /* label of the key's token, for those who tell tokens apart; copied */
 };
 
 /**
@@ -31,6 +32,7 @@ void sks_signer_free(struct sks_signer *signer);
 const char *sks_signer_spc(const struct sks_signer *signer); /* "" when it is not one SPC */
 const char *sks_signer_x5u(const struct sks_signer *signer);
 const char *sks_signer_key_label(const struct sks_signer *signer); /* CKA_LABEL */
+const char *sks_signer_token_label(const struct sks_signer *signer); /* "" when it was not told */
 time_t sks_signer_not_after(const struct sks_signer *signer);
 
 /**

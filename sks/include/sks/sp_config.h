@@ -74,12 +74,13 @@ struct sks_sp_config {
         destroyed_s;
     bool asks_renewal_info, destroys_keys;
     char *notify_command;
+    char *kms_metrics_address; /* of sti-kms run */
     char *upload_url, *upload_bearer_source, *upload_command;
     long command_timeout_s;
     char *tls_ca, *tls_key, *tls_chain;
     char *api_address, *api_socket, *bearer_source, *client_anchors;
     char *socket_mode, *callers, *trail;
-    long threads;
+    long threads; /* 0: not given */
     char *cr_address, *cr_base_url, *cr_dir;
     struct sks_dial_plan_keys dial_plan_keys;
     char *ports;

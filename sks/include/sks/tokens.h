@@ -49,15 +49,24 @@ enum hsm_status sks_tokens_check(struct sks_tokens *tokens);
 size_t sks_tokens_count(const struct sks_tokens *tokens);
 const char *sks_tokens_uri(const struct sks_tokens *tokens, size_t i);
 
-/**
- * The token of that URI: borrowed; NULL when it is not open. When there is only one token it is
- * that, whatever its URI was when the credential was made.
- */
+/** True if a token of that URI is configured, open or not: by the same text, or by another that
+ *  names the only one of them which it could mean (RFC 7512: no attribute of both differs, and the
+ *  label, serial number or slot is in both). */
+bool sks_tokens_has(const struct sks_tokens *tokens, const char *uri);
+
+/** True if it is the i-th. */
+bool sks_tokens_is(const struct sks_tokens *tokens, size_t i, const char *uri);
+
+/** The token of that URI, as above: borrowed; NULL when it is not open, or not configured. */
 struct hsm_token *sks_tokens_get(struct sks_tokens *tokens, const char *uri);
 
 /** Why the token of that URI, as above, signs nothing now, for those it signs for: a static text
  * that names no token. NULL: it does. */
 const char *sks_tokens_fault(struct sks_tokens *tokens, const char *uri);
+
+/** Signatures that can be in all of them at once, by this process: their sessions. One that is not
+ *  open yet is taken to have as many as the others. */
+unsigned sks_tokens_sessions(struct sks_tokens *tokens);
 
 /** True while one of them at least serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);

@@ -1,0 +1,57 @@
+/* serving.c - for which service providers the worker processes sign calls now. */
+#include <sks/serving.h>
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "times_internal.h"
+
+/** The time of an SPC is the second after it was last told; 0: never. */
+struct sks_serving {
+    struct times *times;
+};
+
+enum hsm_status
+sks_serving_new(struct sks_serving **out)
+{
+    struct sks_serving *serving = calloc(1, sizeof(*serving));
+
+    if (serving == NULL)
+        return HSM_ERR_NOMEM;
+    if (times_new(&serving->times) != HSM_OK) {
+        free(serving);
+        return HSM_ERR_NOMEM;
+    }
+    *out = serving;
+    return HSM_OK;
+}
+
+void
+sks_serving_free(struct sks_serving *serving)
+{
+    if (serving == NULL)
+        return;
+    times_free(serving->times);
+    free(serving);
+}
+
+void
+sks_serving_tell(struct sks_serving *serving, const char *spc, time_t now)
+{
+    size_t at;
+
+    if (times_of(serving->times, spc, &at) == HSM_OK)
+        atomic_store(times_at(serving->times, at), (int64_t)now + 1);
+}
+
+bool
+sks_serving_is(struct sks_serving *serving, const char *spc, time_t now)
+{
+    size_t at;
+    int64_t told;
+
+    if (times_of(serving->times, spc, &at) != HSM_OK)
+        return false;
+    told = atomic_load(times_at(serving->times, at));
+    return told != 0 && (int64_t)now - (told - 1) <= SKS_SERVING_S;
+}

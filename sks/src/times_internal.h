@@ -1,0 +1,32 @@
+/*
+ * times_internal.h - a time for each of many names, in memory that worker processes share.
+ *
+ * Made before fork(). Names are the operator's own, and stay for good. Nothing is locked: a process
+ * that is killed leaves nothing half done.
+ */
+#ifndef SKS_TIMES_INTERNAL_H
+#define SKS_TIMES_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hsm/status.h>
+
+#define TIMES_MAX 4096 /* names */
+
+struct times;
+
+HSM_MUST_CHECK enum hsm_status times_new(struct times **out);
+void times_free(struct times *times);
+
+/**
+ * Where the time of a name is, 0 at first: the same place in all processes and after a reload.
+ *
+ * @retval HSM_ERR_NOMEM  TIMES_MAX names have one; logged
+ */
+HSM_MUST_CHECK enum hsm_status times_of(struct times *times, const char *name, size_t *at);
+
+_Atomic int64_t *times_at(struct times *times, size_t at);
+
+#endif
