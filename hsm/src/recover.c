@@ -307,6 +307,22 @@ recover(struct hsm_slot *slot, bool restart)
 
 /* ---- probes ---- */
 
+/* A limit may have been a moment's. The first one that there is no room for ends it. */
+static void
+try_retired(struct hsm_slot *slot)
+{
+    struct hsm_session *session;
+    unsigned epoch;
+
+    while (hsm_pool_recall(&slot->pool, &session, &epoch)) {
+        if (hsm_slot_session_ready(slot, session, epoch) != CKR_OK) {
+            (void)hsm_pool_retire(&slot->pool, session);
+            return;
+        }
+        (void)hsm_pool_give(&slot->pool, session);
+    }
+}
+
 /* Off the way of signatures: whoever has the control session now proves more than a look. */
 static void
 probe(struct hsm_slot *slot)
@@ -323,6 +339,8 @@ probe(struct hsm_slot *slot)
         good = control_is_good(slot);
         if (good && missing && hsm_signers_find_again(slot, false) != HSM_OK)
             good = control_is_good(slot);
+        if (good)
+            try_retired(slot);
         hsm_slot_leave(slot);
     }
     hsm_gate_leave(&slot->admin);

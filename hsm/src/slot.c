@@ -11,6 +11,7 @@
 #include "clock_internal.h"
 #include "connection_internal.h"
 #include "journal_internal.h"
+#include "supervise_internal.h"
 #include "worker_internal.h"
 
 #define SESSIONS_DEFAULT   32
@@ -33,21 +34,32 @@ or_else(unsigned value, unsigned otherwise)
     return value != 0 ? value : otherwise;
 }
 
-/* How many beside the control session; CK_UNAVAILABLE_INFORMATION and 0 (without limit) tell
- * nothing. */
+/* Of what the token says it allows; CK_UNAVAILABLE_INFORMATION and 0 (without limit) tell nothing.
+ * PKCS#11 says "by a single application", and tokens mean all processes of it. How many are open
+ * now (ulSessionCount) says nothing of later: workers that a reload replaces are about to close
+ * theirs. */
+static CK_ULONG
+share_of(CK_ULONG limit)
+{
+    CK_ULONG share = limit / supervisor_processes();
+
+    if (limit == CK_UNAVAILABLE_INFORMATION || limit == CK_EFFECTIVELY_INFINITE)
+        return HSM_SESSIONS_MAX;
+    return share > 1 ? share - 1 : 1; /* one is the control session */
+}
+
 static unsigned
 sessions_allowed(const CK_TOKEN_INFO *token, const struct hsm_quirks *quirks)
 {
-    CK_ULONG most = token->ulMaxRwSessionCount;
-    CK_ULONG any = token->ulMaxSessionCount;
+    CK_ULONG limits[] = {
+        share_of(token->ulMaxRwSessionCount),
+        share_of(token->ulMaxSessionCount),
+        quirks->sessions_max != 0 ? quirks->sessions_max : HSM_SESSIONS_MAX,
+    };
     CK_ULONG allowed = HSM_SESSIONS_MAX;
 
-    if (most != CK_UNAVAILABLE_INFORMATION && most != CK_EFFECTIVELY_INFINITE && most < allowed)
-        allowed = most > 1 ? most - 1 : 1;
-    if (any != CK_UNAVAILABLE_INFORMATION && any != CK_EFFECTIVELY_INFINITE && any < allowed)
-        allowed = any > 1 ? any - 1 : 1;
-    if (quirks->sessions_max != 0 && quirks->sessions_max < allowed)
-        allowed = quirks->sessions_max;
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
+        allowed = limits[i] < allowed ? limits[i] : allowed;
     return (unsigned)allowed;
 }
 

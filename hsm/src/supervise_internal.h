@@ -111,6 +111,9 @@ bool supervisor_reload_failed(struct supervisor *supervisor, const struct slot *
 
 /* supervise_worker.c */
 
+/** How many processes share what they open, this one among them: workers, or 1. */
+unsigned supervisor_processes(void);
+
 /** In a process that was just forked. */
 _Noreturn void supervisor_work(const struct supervisor *supervisor, struct hsm_worker *worker);
 

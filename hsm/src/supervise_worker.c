@@ -10,6 +10,14 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+static unsigned processes = 1;
+
+unsigned
+supervisor_processes(void)
+{
+    return processes;
+}
+
 unsigned
 hsm_worker_index(const struct hsm_worker *worker)
 {
@@ -111,6 +119,9 @@ become_worker(const struct supervisor *supervisor, struct hsm_worker *worker)
     close(supervisor->signals);
     (void)sigaction(SIGHUP, &ignore, NULL);
     (void)sigaction(SIGCHLD, &supervisor->chld_before, NULL);
+    processes = supervisor->config.workers;
+    if (supervisor->candidate != NULL && supervisor->candidates > processes)
+        processes = supervisor->candidates;
     worker->supervisor = supervisor->pid;
     worker->mask = supervisor->mask_before;
     if (!begin_start(worker, supervisor->config.start_ms))

@@ -28,6 +28,7 @@
 #define CLOSINGS 10
 #define LOSSES   25 /* of two tokens together */
 #define WAIT_MS  5000 /* for what another thread does */
+#define PROBE_MS 20
 #define SHORT_MS 300 /* a deadline */
 #define SPUN_MS  100 /* of processor time: who waits for SHORT_MS takes less */
 #define STEP_MS  5
@@ -167,6 +168,83 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
     hsm_token_close(token);
 }
 
+/* ---- sessions ---- */
+
+static struct hsm_token_stats
+stats_of(const struct hsm_token *token)
+{
+    struct hsm_token_stats stats;
+
+    hsm_token_stats(token, &stats);
+    return stats;
+}
+
+static void
+sessions_without_room_are_tried_again(void **state)
+{
+    struct hsm_token_config config = restarting;
+    struct hsm_token *token;
+    struct hsm_key *key;
+    struct load load;
+
+    (void)state;
+    config.probe_ms = PROBE_MS;
+    token = load_token("one", &config);
+    key = load_key(token);
+    fault("sessions 2"); /* the control session, and one */
+    load_start(&load, key, LOAD_DEADLINE_MS);
+    for (int ms = 0; ms < WAIT_MS && stats_of(token).sessions_usable > 1; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(stats_of(token).sessions_usable, 1);
+    fault("sessions any");
+    for (int ms = 0; ms < WAIT_MS && stats_of(token).sessions_usable < LOAD_SESSIONS; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    load_stop(&load);
+    fault("reset");
+    load_assert_unseen(&load, "no room for sessions");
+    assert_int_equal(stats_of(token).sessions_usable, LOAD_SESSIONS);
+    assert_int_equal(stats_of(token).losses, 0);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+/* Each has a replacement, which sticks too. */
+static void
+a_token_with_calls_stuck_in_all_its_sessions_is_not_ready(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT,
+                                            .sessions = 2,
+                                            .workers = 2,
+                                            .verify_every = 1,
+                                            .op_timeout_ms = SHORT_MS};
+    struct hsm_token *token = load_token("one", &config);
+    struct hsm_key *key = load_key(token);
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    fault("on C_Sign block");
+    for (unsigned i = 1; i <= 2 * config.sessions; i++) {
+        assert_true(hsm_token_is_ready(token));
+        assert_int_equal(
+            hsm_key_sign_digest_within(key, load_digest, SHORT_MS, HSM_WAIT_FOR_RECOVERY, sig),
+            HSM_ERR_BUSY);
+        assert_int_equal(stats_of(token).stuck, i);
+        assert_int_equal(stats_of(token).stuck_now, i);
+    }
+    assert_false(hsm_token_is_ready(token));
+    assert_int_equal(stats_of(token).service, HSM_ERR_BUSY);
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_BUSY);
+    assert_int_equal(stats_of(token).stuck, 2 * config.sessions);
+    fault("reset");
+    load_assert_back_soon(token, key);
+    for (int ms = 0; ms < WAIT_MS && stats_of(token).stuck_now > 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(stats_of(token).stuck_now, 0);
+    assert_int_equal(stats_of(token).sessions_usable, config.sessions);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 static int
 start(void **state)
 {
@@ -199,6 +277,8 @@ main(void)
         cmocka_unit_test(
             calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
         cmocka_unit_test(a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it),
+        cmocka_unit_test(sessions_without_room_are_tried_again),
+        cmocka_unit_test(a_token_with_calls_stuck_in_all_its_sessions_is_not_ready),
     };
 
     return skips_run_group_tests(tests, start, stop);
