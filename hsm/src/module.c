@@ -66,6 +66,7 @@ forget_inherited(void)
     struct hsm_module *last = registry.modules;
 
     pthread_mutex_init(&registry.lock, NULL);
+    hsm_watch_forget();
     atomic_fetch_add(&registry.generation, 1);
     if (last == NULL)
         return;

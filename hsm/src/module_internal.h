@@ -128,6 +128,16 @@ void hsm_latches_begin_configuration(void);
 /** Children have the one before again, and what was refused under it. */
 void hsm_latches_abandon_configuration(void);
 
+/**
+ * admin.c: calls are stuck in a token so that it cannot be used or recovered any
+ * more, and no other token of this process serves. What does not end by itself
+ * ends with the process.
+ */
+bool hsm_process_is_hopeless(void);
+
+/** In the child of a fork(): what was watched is the parent's. */
+void hsm_watch_forget(void);
+
 /** Changes in the child of a fork(): what was opened under another number is not usable. */
 unsigned hsm_fork_generation(void);
 

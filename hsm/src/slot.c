@@ -446,6 +446,7 @@ hsm_slot_stop(struct hsm_slot *slot, int64_t deadline)
 {
     bool quiet = hsm_care_stop(slot, deadline);
 
+    hsm_watch_remove(slot);
     hsm_pool_refuse(&slot->pool, HSM_ERR_USAGE);
     hsm_workers_stop(slot->workers);
     slot->workers = NULL;

@@ -11,6 +11,7 @@
 #include <hsm/supervise.h>
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #define SLOTS (2 * HSM_WORKERS_MAX) /* two halves: of a configuration, and of the one before */
@@ -21,6 +22,7 @@
 struct hsm_worker {
     unsigned place; /* in the slots */
     bool is_alone;
+    atomic_bool is_hopeless; /* and said so, instead of beating */
     int line; /* to the supervisor */
     pid_t supervisor;
     sigset_t mask; /* of a worker that serves */

@@ -10,6 +10,10 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include <hsm/log.h>
+
+#include "module_internal.h"
+
 static unsigned processes = 1;
 
 unsigned
@@ -103,7 +107,13 @@ hsm_worker_ready(struct hsm_worker *worker)
 void
 hsm_worker_beat(struct hsm_worker *worker)
 {
-    say(worker, BEAT);
+    bool is_hopeless = hsm_process_is_hopeless();
+
+    if (!is_hopeless)
+        say(worker, BEAT);
+    else if (!worker->is_hopeless)
+        hsm_log(HSM_LOG_ERROR, "calls are stuck in the token: this process is to be replaced");
+    worker->is_hopeless = is_hopeless;
 }
 
 /* Leave what is the supervisor's. */

@@ -478,7 +478,7 @@ static void
 add_connection(struct hsm_slot *slot, struct hsm_token_stats *to)
 {
     add_counters(&slot->counters, to);
-    to->stuck_now += slot->stuck_now;
+    to->stuck_now += slot->stuck_now + (hsm_slot_is_stuck_inside(slot) ? 1 : 0);
     to->workers += slot->settings.workers;
     pthread_mutex_lock(&slot->pool.lock);
     to->sessions += slot->pool.count;

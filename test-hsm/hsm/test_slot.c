@@ -106,6 +106,56 @@ others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module(void **sta
     hsm_token_close(token);
 }
 
+static struct hsm_token_stats
+stats_of(const struct hsm_token *token)
+{
+    struct hsm_token_stats stats;
+
+    hsm_token_stats(token, &stats);
+    return stats;
+}
+
+/* Held in the module: NULL when it was let go and had what it asked for. */
+static void *
+ask_for_octets(void *token)
+{
+    uint8_t octets[8];
+
+    return hsm_token_random(token, octets, sizeof(octets)) == HSM_OK ? NULL : token;
+}
+
+static void
+a_call_that_is_not_a_signature_is_counted_when_it_is_stuck(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT, .op_timeout_ms = SHORT_MS};
+    struct hsm_token *token = load_token("one", &config);
+    struct hsm_key *key = load_key(token);
+    uint8_t octets[8];
+    uint8_t sig[HSM_P256_SIG_LEN];
+    pthread_t thread;
+    void *failed = NULL;
+
+    (void)state;
+    fault("on C_GenerateRandom times 1 block");
+    assert_int_equal(pthread_create(&thread, NULL, ask_for_octets, token), 0);
+    for (int ms = 0; ms < WAIT_MS && fault_number("held") == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    load_sleep_ms(STEP_MS);
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_ERR_BUSY);
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_ERR_BUSY);
+    assert_int_equal(stats_of(token).stuck, 1);
+    assert_int_equal(stats_of(token).stuck_now, 1);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    fault("release");
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+    assert_int_equal(stats_of(token).stuck_now, 0);
+    fault("reset");
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_OK);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* ---- a module of two tokens ---- */
 
 static const struct hsm_token_config restarting = {.route = HSM_ROUTE_DIRECT,
@@ -169,15 +219,6 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
 }
 
 /* ---- sessions ---- */
-
-static struct hsm_token_stats
-stats_of(const struct hsm_token *token)
-{
-    struct hsm_token_stats stats;
-
-    hsm_token_stats(token, &stats);
-    return stats;
-}
 
 static void
 sessions_without_room_are_tried_again(void **state)
@@ -274,6 +315,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module),
+        cmocka_unit_test(a_call_that_is_not_a_signature_is_counted_when_it_is_stuck),
         cmocka_unit_test(
             calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
         cmocka_unit_test(a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it),

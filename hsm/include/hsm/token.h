@@ -34,7 +34,8 @@ enum hsm_event_kind {
     HSM_EVENT_WRONG_SIGNATURE, /* it did not verify and was not given out */
     HSM_EVENT_KEY_REFUSED, /* after a recovery: another public half, or an attribute is weaker */
     HSM_EVENT_KEY_MISSING, /* after a recovery */
-    HSM_EVENT_STUCK, /* a call inside the module outlived its deadline: its thread is replaced */
+    HSM_EVENT_STUCK, /* a call inside the module outlived its deadline; a worker's thread is
+                        replaced. "": it is not a signature */
     HSM_EVENT_FEWER_SESSIONS /* the token gives less than were asked for */
 };
 
