@@ -363,7 +363,7 @@ slot_add_first(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *to
     return HSM_OK;
 }
 
-/* Under the registry's lock. */
+/* Under the module's lock. */
 static enum hsm_status
 slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
          const struct hsm_token_config *config, const struct hsm_secret *pin, struct hsm_slot **out)
@@ -407,7 +407,7 @@ take_pin(struct hsm_slot *slot, const struct hsm_secret *pin, int64_t deadline)
     return HSM_OK;
 }
 
-/* Its PIN was refused, and may be another one now. Under the registry's lock. */
+/* Its PIN was refused, and may be another one now. Under the module's lock. */
 static enum hsm_status
 slot_try_again(struct hsm_slot *slot, const struct hsm_secret *pin)
 {
@@ -427,7 +427,6 @@ hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *tok
     struct hsm_slot *slot;
     enum hsm_status st = HSM_OK;
 
-    hsm_registry_lock();
     slot = hsm_module_slot_of(module, token);
     if (slot == NULL)
         st = slot_add(module, id, token, config, pin, &slot);
@@ -437,7 +436,6 @@ hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *tok
         slot->users++;
         *out = slot;
     }
-    hsm_registry_unlock();
     return st;
 }
 
@@ -472,7 +470,6 @@ hsm_slot_close(struct hsm_slot *slot)
 {
     bool left = true;
 
-    hsm_registry_lock();
     if (--slot->users == 0) { /* nobody calls the module for it any more */
         int64_t deadline = hsm_deadline_after(CLOSE_WAIT_MS);
 
@@ -480,6 +477,5 @@ hsm_slot_close(struct hsm_slot *slot)
         hsm_connections_stop(slot, deadline);
         left = hsm_slot_stop(slot, deadline);
     }
-    hsm_registry_unlock();
     return left;
 }

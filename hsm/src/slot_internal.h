@@ -97,7 +97,7 @@ struct hsm_slot {
                                       of its pool, hsm_clock_ns(); 0: nobody is */
     atomic_bool inside_is_told; /* that they are stuck */
     atomic_uint refs; /* tokens and signers */
-    unsigned users; /* tokens that have it open; under the registry's lock */
+    unsigned users; /* tokens that have it open; under the module's lock */
     struct hsm_slot *next; /* on the module */
     struct hsm_slot *next_watched;
 };
@@ -108,7 +108,8 @@ HSM_MUST_CHECK enum hsm_status hsm_settings_from(const struct hsm_token_config *
                                                  struct hsm_settings *out);
 
 /**
- * Log in to the token in a slot and start its sessions, or share both.
+ * Log in to the token in a slot and start its sessions, or share both. Under the
+ * module's lock.
  *
  * @param token  what the token says of itself: names it
  * @param out    with a reference; hsm_slot_close()
@@ -120,6 +121,7 @@ HSM_MUST_CHECK enum hsm_status hsm_slot_open(struct hsm_module *module, CK_SLOT_
 
 /**
  * The last user logs out; what still has a reference does not sign any more.
+ * Under the module's lock.
  * False: a call is stuck in the module, which must not be released.
  */
 bool hsm_slot_close(struct hsm_slot *slot);
