@@ -42,6 +42,8 @@ processor_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
+static char behind[256]; /* the module that the fault module is in front of */
+
 /* ---- calls that are not signatures ---- */
 
 /* Signs once, in another thread. */
@@ -218,6 +220,69 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
     hsm_token_close(token);
 }
 
+/* ---- two modules ---- */
+
+static void *
+open_one(void *out)
+{
+    *(struct hsm_token **)out = load_token("one", &restarting);
+    return NULL;
+}
+
+static void
+a_module_that_does_not_start_keeps_nobody_from_another(void **state)
+{
+    struct hsm_token_config config = {.uri = "pkcs11:token=two", .module = behind};
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *slow = NULL;
+    struct hsm_token *token = NULL;
+    uint8_t octets[8];
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.pin = pin;
+    fault("on C_Initialize times 1 block");
+    assert_int_equal(pthread_create(&thread, NULL, open_one, &slow), 0);
+    for (int ms = 0; ms < WAIT_MS && fault_number("held") == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(fault_number("held"), 1);
+    assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_OK);
+    hsm_token_close(token);
+    assert_int_equal(fault_number("held"), 1);
+    fault("release");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    fault("reset");
+    assert_int_equal(hsm_token_random(slow, octets, sizeof(octets)), HSM_OK);
+    hsm_token_close(slow);
+    hsm_secret_free(pin);
+}
+
+/* ---- logins ---- */
+
+/* A user who is logged in needs no PIN; nobody presents one that may be the last. */
+static void
+a_pin_of_which_one_try_is_left_is_not_presented(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT};
+    struct hsm_token *token = load_token("two", &config);
+    struct hsm_key *key = load_key(token);
+    uint8_t sig[HSM_P256_SIG_LEN];
+    unsigned long before = fault_number("count C_Login");
+
+    (void)state;
+    fault("on C_GetTokenInfo flag CKF_USER_PIN_FINAL_TRY\nrenumber");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    assert_int_equal(stats_of(token).recoveries, 1);
+    fault("reboot");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
+    assert_int_equal(fault_number("count C_Login"), before);
+    fault("reset");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* ---- sessions ---- */
 
 static void
@@ -294,6 +359,7 @@ start(void **state)
     machine_watch();
     hsm_log_open(&(struct hsm_log_config){
         "test", HSM_LOG_TEXT, getenv("STI_TEST_LOG") != NULL ? HSM_LOG_DEBUG : HSM_LOG_ERROR});
+    snprintf(behind, sizeof(behind), "%s", softhsm_module());
     fault_open();
     softhsm_start();
     hsm_token_close(softhsm_token("one"));
@@ -319,6 +385,8 @@ main(void)
         cmocka_unit_test(
             calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
         cmocka_unit_test(a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it),
+        cmocka_unit_test(a_module_that_does_not_start_keeps_nobody_from_another),
+        cmocka_unit_test(a_pin_of_which_one_try_is_left_is_not_presented),
         cmocka_unit_test(sessions_without_room_are_tried_again),
         cmocka_unit_test(a_token_with_calls_stuck_in_all_its_sessions_is_not_ready),
     };
