@@ -5,9 +5,122 @@
 
 #include "clock_internal.h"
 
-#define TURN_STEP_MS 1 /* between looks at whether other processes have done */
+#define TURN_STEP_MS   1 /* between looks at whether other processes have done */
+#define HOPELESS_TIMES 20 /* the time of an operation: who was inside for so long stays there */
+
+/* ---- who does not come back ---- */
+
+/* Of this process: those whose thread lives. */
+static struct {
+    pthread_mutex_t lock;
+    struct hsm_slot *first;
+} watched = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void
+hsm_watch_forget(void)
+{
+    pthread_mutex_init(&watched.lock, NULL);
+    watched.first = NULL;
+}
+
+void
+hsm_watch_add(struct hsm_slot *slot)
+{
+    pthread_mutex_lock(&watched.lock);
+    slot->next_watched = watched.first;
+    watched.first = slot;
+    pthread_mutex_unlock(&watched.lock);
+}
+
+void
+hsm_watch_remove(struct hsm_slot *slot)
+{
+    struct hsm_slot **link = &watched.first;
+
+    pthread_mutex_lock(&watched.lock);
+    while (*link != NULL && *link != slot)
+        link = &(*link)->next_watched;
+    if (*link == slot)
+        *link = slot->next_watched;
+    pthread_mutex_unlock(&watched.lock);
+}
+
+void
+hsm_slot_begin_inside(struct hsm_slot *slot)
+{
+    slot->inside_is_told = false;
+    slot->inside_since = hsm_clock_ns();
+}
+
+void
+hsm_slot_end_inside(struct hsm_slot *slot)
+{
+    slot->inside_since = 0;
+}
+
+static bool
+is_inside_for(const struct hsm_slot *slot, int64_t ms)
+{
+    int64_t since = slot->inside_since;
+
+    return since != 0 && hsm_clock_ns() - since > ms * HSM_MS;
+}
+
+bool
+hsm_slot_is_stuck_inside(const struct hsm_slot *slot)
+{
+    return is_inside_for(slot, slot->settings.op_timeout_ms);
+}
+
+void
+hsm_slot_look_inside(struct hsm_slot *slot)
+{
+    if (!hsm_slot_is_stuck_inside(slot) || atomic_exchange(&slot->inside_is_told, true))
+        return;
+    atomic_fetch_add(&slot->counters.stuck, 1);
+    hsm_log(HSM_LOG_WARNING, "token %s: a call that is not a signature is stuck in the module",
+            slot->name);
+    hsm_slot_tell(slot, HSM_EVENT_STUCK, "");
+}
+
+/* Nothing of this process mends it: without a session nobody signs, and without its admin gate
+ * nobody recovers it. */
+static bool
+is_hopeless(struct hsm_slot *slot)
+{
+    return hsm_pool_is_used_up(&slot->pool) ||
+           is_inside_for(slot, (int64_t)HOPELESS_TIMES * slot->settings.op_timeout_ms);
+}
+
+bool
+hsm_process_is_hopeless(void)
+{
+    bool hopeless = false;
+    bool served = false;
+
+    pthread_mutex_lock(&watched.lock);
+    for (struct hsm_slot *slot = watched.first; slot != NULL; slot = slot->next_watched) {
+        bool is_lost = is_hopeless(slot);
+
+        hsm_slot_look_inside(slot);
+        hopeless = hopeless || is_lost;
+        served = served || (!is_lost && hsm_pool_service(&slot->pool) == HSM_OK);
+    }
+    pthread_mutex_unlock(&watched.lock);
+    return hopeless && !served;
+}
 
 /* ---- in the module ---- */
+
+bool
+hsm_slot_gate_enter(struct hsm_slot *slot, unsigned timeout_ms)
+{
+    bool entered = hsm_gate_enter(&slot->admin, timeout_ms);
+
+    if (!entered)
+        hsm_slot_look_inside(slot);
+    return entered;
+}
 
 static int
 place_of(const struct hsm_slot *slot, enum hsm_turn turn)
@@ -49,6 +162,7 @@ hsm_slot_enter(struct hsm_slot *slot, enum hsm_turn turn, unsigned wait_ms, int6
     }
     slot->turn = place;
     atomic_fetch_add(&slot->load, 1); /* who may sign elsewhere does */
+    hsm_slot_begin_inside(slot);
     return HSM_ADMITTED;
 }
 
@@ -71,6 +185,7 @@ hsm_slot_enter_to_log_in(struct hsm_slot *slot, unsigned wait_ms)
 void
 hsm_slot_leave(struct hsm_slot *slot)
 {
+    hsm_slot_end_inside(slot);
     atomic_fetch_sub(&slot->load, 1);
     hsm_host_unlock(slot->turn);
     hsm_module_leave(slot->module);
@@ -98,7 +213,7 @@ static enum hsm_status
 enter_gate(struct hsm_slot *slot, struct wish *wish)
 {
     wish->kept_by = "another call has its control session";
-    return hsm_gate_enter(&slot->admin, hsm_ms_until(wish->deadline)) ? HSM_OK : HSM_ERR_BUSY;
+    return hsm_slot_gate_enter(slot, hsm_ms_until(wish->deadline)) ? HSM_OK : HSM_ERR_BUSY;
 }
 
 static enum hsm_status

@@ -187,7 +187,7 @@ refusal_of(const struct hsm_signer *signer)
 static bool
 is_blocked(const struct hsm_slot *slot)
 {
-    return slot->settings.quirks.serial && slot->stuck_now > 0;
+    return slot->settings.quirks.serial && (slot->stuck_now > 0 || hsm_slot_is_stuck_inside(slot));
 }
 
 static bool

@@ -42,7 +42,7 @@ void hsm_connections_drop(const struct hsm_connections *connections);
 /** Have them ready to be opened; those that there is no memory for are dropped. */
 void hsm_connections_start(struct hsm_slot *first, const struct hsm_connections *connections);
 
-/** Under the registry's lock; those with calls stuck in them are left. */
+/** Under the first's module's lock; those with calls stuck in them are left. */
 void hsm_connections_stop(struct hsm_slot *first, int64_t deadline);
 
 /** OK while one of them serves; BUSY while one of those that were opened may come back. */

@@ -2,8 +2,7 @@
 #define _GNU_SOURCE /* pthread_cond_clockwait */
 #include "gate_internal.h"
 
-#include <errno.h>
-#include <time.h>
+#include "clock_internal.h"
 
 struct hsm_gate_waiter {
     pthread_cond_t called;
@@ -24,21 +23,6 @@ void
 hsm_gate_destroy(struct hsm_gate *gate)
 {
     pthread_mutex_destroy(&gate->lock);
-}
-
-static struct timespec
-deadline_after(unsigned ms)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += (time_t)(ms / 1000);
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_nsec -= 1000000000;
-        t.tv_sec++;
-    }
-    return t;
 }
 
 static void
@@ -71,7 +55,7 @@ static bool
 wait_for_turn(struct hsm_gate *gate, unsigned timeout_ms)
 {
     struct hsm_gate_waiter self = {.admitted = false, .next = NULL};
-    struct timespec deadline = deadline_after(timeout_ms);
+    struct timespec deadline = hsm_clock_timespec(hsm_deadline_after(timeout_ms));
     int rc = pthread_cond_init(&self.called, NULL);
 
     if (rc != 0)

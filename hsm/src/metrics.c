@@ -8,12 +8,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <sys/mman.h>
 
 #include <hsm/defer.h>
 #include <hsm/log.h>
+
+#include "clock_internal.h"
 
 #define PROCESSES_MAX 1024
 #define INDEX_SIZE    (2 * HSM_METRICS_SERIES_MAX)
@@ -58,10 +59,7 @@ DEFINE_DEFER(struct total, free)
 int64_t
 hsm_metric_clock_ns(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return hsm_clock_ns();
 }
 
 /* ---- processes ---- */

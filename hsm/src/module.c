@@ -42,7 +42,9 @@ struct hsm_module {
     struct hsm_slot *slots;
     atomic_uint epoch;
     bool begun; /* C_Initialize was called, whatever it said */
-    unsigned users;
+    pthread_mutex_t opening; /* of what follows, and of who has its slots: one opening at a time */
+    bool started; /* and not finalised */
+    unsigned users; /* under the registry's lock, as is the list */
     struct hsm_module *next;
 };
 
@@ -66,6 +68,7 @@ forget_inherited(void)
     struct hsm_module *last = registry.modules;
 
     pthread_mutex_init(&registry.lock, NULL);
+    hsm_watch_forget();
     atomic_fetch_add(&registry.generation, 1);
     if (last == NULL)
         return;
@@ -87,18 +90,6 @@ unsigned
 hsm_fork_generation(void)
 {
     return atomic_load_explicit(&registry.generation, memory_order_relaxed);
-}
-
-void
-hsm_registry_lock(void)
-{
-    pthread_mutex_lock(&registry.lock);
-}
-
-void
-hsm_registry_unlock(void)
-{
-    pthread_mutex_unlock(&registry.lock);
 }
 
 bool
@@ -174,9 +165,9 @@ take_list(struct hsm_module *module)
 }
 
 static enum hsm_status
-module_start(struct hsm_module *module)
+start(struct hsm_module *module)
 {
-    enum hsm_status st = load_library(module);
+    enum hsm_status st = module->library == NULL ? load_library(module) : HSM_OK;
     CK_RV rv;
 
     if (st != HSM_OK)
@@ -208,6 +199,7 @@ module_free(struct hsm_module *module)
     pthread_cond_destroy(&module->door.changed);
     hsm_gate_destroy(&module->call);
     pthread_mutex_destroy(&module->slots_lock);
+    pthread_mutex_destroy(&module->opening);
     free(module->path);
     free(module);
 }
@@ -238,36 +230,36 @@ module_new(char *path)
     pthread_mutex_init(&module->door.lock, NULL);
     pthread_cond_init(&module->door.changed, NULL);
     pthread_mutex_init(&module->slots_lock, NULL);
+    pthread_mutex_init(&module->opening, NULL);
     atomic_init(&module->epoch, 1);
     return module;
 }
 
 /* Under registry.lock; takes the path over. */
-static enum hsm_status
-module_add(char *path, struct hsm_module **out)
+static struct hsm_module *
+find_or_add(char *path)
 {
-    struct hsm_module *module = module_new(path);
-    enum hsm_status st;
+    struct hsm_module *module = module_of_path(path);
 
-    if (module == NULL)
-        return HSM_ERR_NOMEM;
-    st = module_start(module);
-    if (st != HSM_OK) {
-        module_free(module);
-        return st;
+    if (module != NULL) {
+        free(path);
+        module->users++;
+        return module;
     }
+    module = module_new(path);
+    if (module == NULL)
+        return NULL;
+    module->users = 1;
     module->next = registry.modules;
     registry.modules = module;
-    *out = module;
-    return HSM_OK;
+    return module;
 }
 
 enum hsm_status
-hsm_module_open(const char *path, struct hsm_module **out)
+hsm_module_find(const char *path, struct hsm_module **out)
 {
     char *real = realpath(path, NULL); /* one module must not be initialised under two names */
     struct hsm_module *module;
-    enum hsm_status st = HSM_OK;
 
     if (real == NULL) {
         hsm_log(HSM_LOG_ERROR, "PKCS#11 module %s: %s", path, strerror(errno));
@@ -275,34 +267,78 @@ hsm_module_open(const char *path, struct hsm_module **out)
     }
     pthread_once(&fork_once, watch_forks);
     pthread_mutex_lock(&registry.lock);
-    module = module_of_path(real);
-    if (module != NULL)
-        free(real);
-    else
-        st = module_add(real, &module);
-    if (st == HSM_OK) {
-        module->users++;
-        *out = module;
-    }
+    module = find_or_add(real);
     pthread_mutex_unlock(&registry.lock);
+    if (module == NULL)
+        return HSM_ERR_NOMEM;
+    hsm_module_lock(module);
+    *out = module;
+    return HSM_OK;
+}
+
+void
+hsm_module_lock(struct hsm_module *module)
+{
+    pthread_mutex_lock(&module->opening);
+}
+
+void
+hsm_module_unlock(struct hsm_module *module)
+{
+    pthread_mutex_unlock(&module->opening);
+}
+
+enum hsm_status
+hsm_module_start(struct hsm_module *module)
+{
+    enum hsm_status st = module->started ? HSM_OK : start(module);
+
+    module->started = st == HSM_OK;
     return st;
 }
 
-/* A slot that was left behind with a call stuck in it keeps its module. */
-void
-hsm_module_close(struct hsm_module *module)
+static bool
+has_other_users(const struct hsm_module *module)
 {
-    struct hsm_module **link = &registry.modules;
+    bool others;
 
     pthread_mutex_lock(&registry.lock);
-    if (--module->users == 0) {
-        while (*link != module)
-            link = &(*link)->next;
-        *link = module->next;
-        finalize(module);
-        module_free(module);
-    }
+    others = module->users > 1;
     pthread_mutex_unlock(&registry.lock);
+    return others;
+}
+
+/* True: nobody knows it any more. */
+static bool
+forget_user(struct hsm_module *module)
+{
+    struct hsm_module **link = &registry.modules;
+    bool last;
+
+    pthread_mutex_lock(&registry.lock);
+    last = --module->users == 0;
+    while (last && *link != module)
+        link = &(*link)->next;
+    if (last)
+        *link = module->next;
+    pthread_mutex_unlock(&registry.lock);
+    return last;
+}
+
+/* Who comes while it is being finalised waits for its lock, and starts it again. */
+void
+hsm_module_release(struct hsm_module *module)
+{
+    bool last;
+
+    if (module->started && !has_other_users(module)) {
+        finalize(module);
+        module->started = false;
+    }
+    last = forget_user(module);
+    hsm_module_unlock(module);
+    if (last)
+        module_free(module);
 }
 
 /* p11-kit's proxy, which is its library: each list that it gives is another one, but all share the

@@ -23,10 +23,25 @@
 struct hsm_module;
 struct hsm_slot;
 
-/** Load and initialise, or share. NOT_FOUND: no such file; UNSUPPORTED: not a PKCS#11 module. */
-HSM_MUST_CHECK enum hsm_status hsm_module_open(const char *path, struct hsm_module **out);
+/**
+ * Know a module, with its lock: nobody else opens or closes it, or a token of it,
+ * meanwhile. Others are opened and closed as if this one were not there, however
+ * long it takes.
+ *
+ * @param out  with a reference; hsm_module_release()
+ * @retval HSM_ERR_NOT_FOUND  no such file
+ */
+HSM_MUST_CHECK enum hsm_status hsm_module_find(const char *path, struct hsm_module **out);
 
-void hsm_module_close(struct hsm_module *module);
+void hsm_module_lock(struct hsm_module *module);
+void hsm_module_unlock(struct hsm_module *module);
+
+/** Load and initialise what is not yet, under its lock. UNSUPPORTED: not a PKCS#11 module. */
+HSM_MUST_CHECK enum hsm_status hsm_module_start(struct hsm_module *module);
+
+/** Give up the reference and the lock; the last one finalises. A slot that was left behind with a
+ *  call stuck in it keeps its reference. */
+void hsm_module_release(struct hsm_module *module);
 
 /**
  * Another connection: not initialised yet, hsm_module_restart() does that. Not shared.
@@ -58,7 +73,7 @@ HSM_MUST_CHECK bool hsm_module_enter(struct hsm_module *module, int64_t deadline
 void hsm_module_leave(struct hsm_module *module);
 
 /** One call at a time, of all its tokens: the quirk `serial`. Only before the first of them opens,
- * under the registry's lock; later it is ignored. */
+ * under the module's lock; later it is ignored. */
 void hsm_module_serialise(struct hsm_module *module);
 
 /**
@@ -89,11 +104,7 @@ HSM_MUST_CHECK CK_RV hsm_module_slots(const struct hsm_module *module, CK_SLOT_I
 void hsm_module_add_slot(struct hsm_module *module, struct hsm_slot *slot);
 void hsm_module_remove_slot(struct hsm_module *module, struct hsm_slot *slot);
 
-/** One opening or closing of a token at a time in this process. */
-void hsm_registry_lock(void);
-void hsm_registry_unlock(void);
-
-/** Under the registry's lock: the slot of this token that has users, NULL if none. */
+/** Under the module's lock: the slot of this token that has users, NULL if none. */
 struct hsm_slot *hsm_module_slot_of(const struct hsm_module *module, const CK_TOKEN_INFO *token);
 
 /** Which token it is; counters and sessions in CK_TOKEN_INFO change all the time. */
@@ -127,6 +138,16 @@ void hsm_latches_begin_configuration(void);
 
 /** Children have the one before again, and what was refused under it. */
 void hsm_latches_abandon_configuration(void);
+
+/**
+ * admin.c: calls are stuck in a token so that it cannot be used or recovered any
+ * more, and no other token of this process serves. What does not end by itself
+ * ends with the process.
+ */
+bool hsm_process_is_hopeless(void);
+
+/** In the child of a fork(): what was watched is the parent's. */
+void hsm_watch_forget(void);
 
 /** Changes in the child of a fork(): what was opened under another number is not usable. */
 unsigned hsm_fork_generation(void);

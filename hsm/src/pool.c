@@ -4,19 +4,17 @@
 
 #include <errno.h>
 #include <semaphore.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock_internal.h"
 
-#define SETTLED_S 3600 /* that is now */
+#define CALLED_S 3600 /* for a call that is being made at this moment */
 
 /* Who waits sleeps beside the lock and not on it: the one that wakes does not find it held by the
  * one that woke it, and sleeps once only. */
 struct hsm_waiter {
-    sem_t called; /* once, after it is settled */
-    atomic_bool released; /* by who calls, before: nobody else looks at it any more */
+    sem_t called; /* once, after it is settled: nobody else looks at it any more */
     bool settled; /* under the lock: it is in the queue no more, and what follows is so */
     struct hsm_session *session; /* given to it; NULL: dismissed, see the pool's service */
     unsigned epoch;
@@ -122,6 +120,13 @@ unlink_waiter(struct hsm_pool *pool, struct hsm_waiter *waiter)
     pool->waiting--;
 }
 
+/* Under the lock. */
+static enum hsm_status
+service_of(const struct hsm_pool *pool)
+{
+    return pool->service == HSM_OK && pool->usable == 0 ? HSM_ERR_BUSY : pool->service;
+}
+
 static void
 mark_taken(struct hsm_pool *pool, struct hsm_session *session)
 {
@@ -138,7 +143,7 @@ settle(struct hsm_pool *pool, struct hsm_waiter *waiter, struct hsm_session *ses
     pool->waited_ns += hsm_clock_ns() - waiter->begun;
     waiter->session = session;
     waiter->epoch = pool->epoch;
-    waiter->refusal = pool->service;
+    waiter->refusal = service_of(pool);
     waiter->next = pool->settled;
     pool->settled = waiter;
     waiter->settled = true;
@@ -155,7 +160,6 @@ unlock_and_call(struct hsm_pool *pool)
     while (waiter != NULL) {
         struct hsm_waiter *next = waiter->next;
 
-        atomic_store_explicit(&waiter->released, true, memory_order_release);
         sem_post(&waiter->called);
         waiter = next;
     }
@@ -181,7 +185,7 @@ dismiss(struct hsm_pool *pool)
 
     for (struct hsm_waiter *waiter = pool->first; waiter != NULL; waiter = next) {
         next = waiter->next;
-        if (pool->service != HSM_ERR_BUSY || !waiter->through_recovery)
+        if (service_of(pool) != HSM_ERR_BUSY || !waiter->through_recovery)
             settle(pool, waiter, NULL);
     }
 }
@@ -206,9 +210,9 @@ is_called(struct hsm_pool *pool, struct hsm_waiter *self, int64_t deadline)
         pthread_mutex_unlock(&pool->lock);
         if (!settled)
             return false;
-        until.tv_sec += SETTLED_S; /* it is being called at this moment */
+        until.tv_sec += CALLED_S;
     }
-    return atomic_load_explicit(&self->released, memory_order_acquire);
+    return true;
 }
 
 /* Under the lock, which it gives up. */
@@ -243,7 +247,7 @@ hsm_pool_take(struct hsm_pool *pool, const struct hsm_patience *patience, struct
     enum hsm_status service;
 
     pthread_mutex_lock(&pool->lock);
-    service = pool->service;
+    service = service_of(pool);
     if ((service == HSM_OK && pool->idle == NULL) ||
         (service == HSM_ERR_BUSY && patience->through_recovery))
         return wait_for_one(pool, patience, out, epoch);
@@ -260,6 +264,11 @@ hsm_pool_take(struct hsm_pool *pool, const struct hsm_patience *patience, struct
 static void
 put_back(struct hsm_pool *pool, struct hsm_session *session, struct hsm_session **list)
 {
+    if (session->held) {
+        session->held = false;
+        if (pool->usable++ == 0)
+            pthread_cond_broadcast(&pool->changed);
+    }
     if (session->written_off) {
         session->written_off = false;
         session->epoch = 0;
@@ -287,14 +296,14 @@ hsm_pool_give(struct hsm_pool *pool, struct hsm_session *session)
 }
 
 bool
-hsm_pool_is_written_off(struct hsm_pool *pool, const struct hsm_session *session)
+hsm_pool_is_left_behind(struct hsm_pool *pool, const struct hsm_session *session)
 {
-    bool written_off;
+    bool left;
 
     pthread_mutex_lock(&pool->lock);
-    written_off = session->written_off;
+    left = session->written_off || session->held;
     pthread_mutex_unlock(&pool->lock);
-    return written_off;
+    return left;
 }
 
 bool
@@ -303,12 +312,29 @@ hsm_pool_retire(struct hsm_pool *pool, struct hsm_session *session)
     bool others;
 
     pthread_mutex_lock(&pool->lock);
-    others = pool->usable > 1 && !session->written_off;
+    others = pool->usable > 1 && !session->written_off && !session->held;
     if (others)
         pool->usable--;
     put_back(pool, session, others ? &pool->retired : &pool->idle);
     unlock_and_call(pool);
     return others;
+}
+
+bool
+hsm_pool_recall(struct hsm_pool *pool, struct hsm_session **out, unsigned *epoch)
+{
+    bool found;
+
+    pthread_mutex_lock(&pool->lock);
+    found = pool->service == HSM_OK && pool->retired != NULL;
+    if (found) {
+        *out = pop(&pool->retired);
+        *epoch = pool->epoch;
+        pool->usable++;
+        mark_taken(pool, *out);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return found;
 }
 
 bool
@@ -374,9 +400,9 @@ hsm_pool_await(struct hsm_pool *pool, int64_t deadline)
     int rc = 0;
 
     pthread_mutex_lock(&pool->lock);
-    while (pool->service == HSM_ERR_BUSY && rc == 0)
+    while (service_of(pool) == HSM_ERR_BUSY && rc == 0)
         rc = pthread_cond_clockwait(&pool->changed, &pool->lock, CLOCK_MONOTONIC, &until);
-    service = pool->service;
+    service = service_of(pool);
     pthread_mutex_unlock(&pool->lock);
     return service;
 }
@@ -387,9 +413,20 @@ hsm_pool_service(struct hsm_pool *pool)
     enum hsm_status service;
 
     pthread_mutex_lock(&pool->lock);
-    service = pool->service;
+    service = service_of(pool);
     pthread_mutex_unlock(&pool->lock);
     return service;
+}
+
+bool
+hsm_pool_is_used_up(struct hsm_pool *pool)
+{
+    bool used_up;
+
+    pthread_mutex_lock(&pool->lock);
+    used_up = pool->usable == 0;
+    pthread_mutex_unlock(&pool->lock);
+    return used_up;
 }
 
 unsigned
@@ -415,19 +452,25 @@ replacement_of(struct hsm_pool *pool, const struct hsm_session *session)
 }
 
 bool
-hsm_pool_write_off(struct hsm_pool *pool, struct hsm_session *session, uint64_t serial)
+hsm_pool_leave_behind(struct hsm_pool *pool, struct hsm_session *session, uint64_t serial)
 {
     struct hsm_session *other = NULL;
+    bool stuck;
 
     pthread_mutex_lock(&pool->lock);
-    if (session->serial == serial && !session->written_off && !pool->replaced[session->index])
+    stuck = session->serial == serial && !session->written_off && !session->held;
+    if (stuck && !pool->replaced[session->index])
         other = replacement_of(pool, session);
     if (other != NULL) {
         session->written_off = true;
         session->serial = 0;
         pool->replaced[session->index] = true;
         put_back(pool, other, &pool->idle);
+    } else if (stuck) {
+        session->held = true;
+        if (--pool->usable == 0)
+            dismiss(pool);
     }
     unlock_and_call(pool);
-    return other != NULL;
+    return stuck;
 }

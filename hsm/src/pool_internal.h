@@ -31,6 +31,7 @@ struct hsm_session {
     unsigned module_epoch; /* of the module then: handles of an older one mean nothing */
     uint64_t serial; /* of the last taking */
     bool written_off; /* under the lock: its taker is stuck, another has its place */
+    bool held; /* under the lock: its taker is stuck, and nobody has its place */
     struct hsm_session *next;
     char apart[HSM_CACHE_LINE]; /* from the next one, which another processor writes */
 };
@@ -54,10 +55,11 @@ struct hsm_pool {
     int64_t waited_ns;
     unsigned count;
     unsigned out;
-    unsigned usable; /* neither retired nor written off */
+    unsigned usable; /* neither retired, nor written off or held by who is stuck */
     unsigned waiting;
     unsigned epoch; /* begins with 1; changes when sessions must be opened again */
-    enum hsm_status service; /* OK; BUSY: wait, being recovered; else: refused with this */
+    enum hsm_status service; /* OK; BUSY: wait, being recovered; else: refused with this; see
+                                hsm_pool_service() */
     char apart_too[HSM_CACHE_LINE];
 };
 
@@ -87,11 +89,18 @@ HSM_MUST_CHECK enum hsm_status hsm_pool_take(struct hsm_pool *pool,
 /** Back, for the one that waits longest; the epoch that it is now. */
 unsigned hsm_pool_give(struct hsm_pool *pool, struct hsm_session *session);
 
-/** Another has its place: its handle is to be closed before it is given back. */
-bool hsm_pool_is_written_off(struct hsm_pool *pool, const struct hsm_session *session);
+/** Its taker was stuck: its handle is to be closed before it is given back. */
+bool hsm_pool_is_left_behind(struct hsm_pool *pool, const struct hsm_session *session);
 
 /** Give one back that could not be opened; false, and it was given, when it is the last. */
 bool hsm_pool_retire(struct hsm_pool *pool, struct hsm_session *session);
+
+/**
+ * Take one that was retired, to try whether there is room for it now: then give
+ * it back, else retire it again. False: there is none, or the pool does not serve.
+ */
+HSM_MUST_CHECK bool hsm_pool_recall(struct hsm_pool *pool, struct hsm_session **out,
+                                    unsigned *epoch);
 
 /** Hand out no more sessions if the epoch is still this one; true for the first who says so. */
 bool hsm_pool_suspend(struct hsm_pool *pool, unsigned epoch);
@@ -108,14 +117,20 @@ void hsm_pool_refuse(struct hsm_pool *pool, enum hsm_status why);
 /** Wait until sessions are handed out; BUSY at the deadline, or the pool's refusal. */
 HSM_MUST_CHECK enum hsm_status hsm_pool_await(struct hsm_pool *pool, int64_t deadline);
 
+/** BUSY, too, while calls are stuck in all sessions that are usable. */
 enum hsm_status hsm_pool_service(struct hsm_pool *pool);
+
+/** True while that is so: without a session nothing serves until one of the calls comes back. */
+bool hsm_pool_is_used_up(struct hsm_pool *pool);
+
 unsigned hsm_pool_epoch(struct hsm_pool *pool);
 
 /**
- * Its taker does not come back: another session gets its place.
+ * Its taker does not come back: another session gets its place, once; a second
+ * one that is stuck leaves one less.
  *
- * @return false if it came back, or if its place was filled once already
+ * @return false if it came back
  */
-bool hsm_pool_write_off(struct hsm_pool *pool, struct hsm_session *session, uint64_t serial);
+bool hsm_pool_leave_behind(struct hsm_pool *pool, struct hsm_session *session, uint64_t serial);
 
 #endif

@@ -212,8 +212,11 @@ attempt_inside(struct hsm_slot *slot, bool restart, int64_t since)
     enum hsm_status st = HSM_OK;
 
     hsm_pool_drain(&slot->pool, deadline); /* a signature made across this is verified */
-    if (restart)
+    if (restart) {
+        hsm_slot_begin_inside(slot);
         st = hsm_module_restart(slot->module, slot, deadline);
+        hsm_slot_end_inside(slot);
+    }
     if (slot->opened && hsm_module_epoch(slot->module) != before)
         atomic_fetch_add(&slot->counters.restarts, 1);
     if (st != HSM_OK || !hsm_slot_enter_to_log_in(slot, ATTEMPT_WAIT_MS))
@@ -232,7 +235,7 @@ attempt(struct hsm_slot *slot, bool restart, int64_t since)
 
     if (slot->opened)
         atomic_fetch_add(&slot->counters.attempts, 1);
-    if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
+    if (!hsm_slot_gate_enter(slot, ATTEMPT_WAIT_MS))
         return HSM_ERR_BUSY;
     st = attempt_inside(slot, restart, since);
     hsm_gate_leave(&slot->admin);
@@ -307,6 +310,22 @@ recover(struct hsm_slot *slot, bool restart)
 
 /* ---- probes ---- */
 
+/* A limit may have been a moment's. The first one that there is no room for ends it. */
+static void
+try_retired(struct hsm_slot *slot)
+{
+    struct hsm_session *session;
+    unsigned epoch;
+
+    while (hsm_pool_recall(&slot->pool, &session, &epoch)) {
+        if (hsm_slot_session_ready(slot, session, epoch) != CKR_OK) {
+            (void)hsm_pool_retire(&slot->pool, session);
+            return;
+        }
+        (void)hsm_pool_give(&slot->pool, session);
+    }
+}
+
 /* Off the way of signatures: whoever has the control session now proves more than a look. */
 static void
 probe(struct hsm_slot *slot)
@@ -316,13 +335,15 @@ probe(struct hsm_slot *slot)
     bool good = true;
     unsigned wait_ms = missing ? LOOK_WAIT_MS : 0;
 
-    if (hsm_pool_service(&slot->pool) != HSM_OK || !hsm_gate_enter(&slot->admin, 0))
+    if (hsm_pool_service(&slot->pool) != HSM_OK || !hsm_slot_gate_enter(slot, 0))
         return;
     if (hsm_slot_enter(slot, missing ? HSM_TURN_READ : HSM_TURN_NONE, wait_ms,
                        hsm_deadline_after(wait_ms)) == HSM_ADMITTED) {
         good = control_is_good(slot);
         if (good && missing && hsm_signers_find_again(slot, false) != HSM_OK)
             good = control_is_good(slot);
+        if (good)
+            try_retired(slot);
         hsm_slot_leave(slot);
     }
     hsm_gate_leave(&slot->admin);
@@ -399,8 +420,10 @@ hsm_care_start(struct hsm_slot *slot)
 {
     hsm_slot_ref(slot);
     slot->caring = true;
-    if (hsm_thread_start(care, slot))
+    if (hsm_thread_start(care, slot)) {
+        hsm_watch_add(slot);
         return HSM_OK;
+    }
     slot->caring = false;
     hsm_slot_unref(slot);
     return HSM_ERR_NOMEM;

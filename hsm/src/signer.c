@@ -250,7 +250,7 @@ give_back(const struct call *call, struct hsm_session *session)
 
     if (call->job != NULL) {
         hsm_job_holds(call->job, NULL);
-        if (hsm_pool_is_written_off(&slot->pool, session))
+        if (hsm_pool_is_left_behind(&slot->pool, session))
             hsm_slot_session_drop(slot, session, INT64_MAX); /* nobody waits for this call */
     }
     return hsm_pool_give(&slot->pool, session);
@@ -280,14 +280,14 @@ static enum hsm_status
 fewer(struct call *call, struct hsm_session *session)
 {
     struct hsm_slot *slot = call->signer->slot;
-    bool written_off;
+    bool left_behind;
 
     if (call->job != NULL)
         hsm_job_holds(call->job, NULL);
-    written_off = hsm_pool_is_written_off(&slot->pool, session);
+    left_behind = hsm_pool_is_left_behind(&slot->pool, session);
     if (hsm_pool_retire(&slot->pool, session))
         hsm_slot_tell(slot, HSM_EVENT_FEWER_SESSIONS, "CKR_SESSION_COUNT");
-    else if (!written_off)
+    else if (!left_behind)
         pause_for(call, MISSING_MS);
     return HSM_ERR_BUSY;
 }

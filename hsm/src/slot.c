@@ -11,6 +11,7 @@
 #include "clock_internal.h"
 #include "connection_internal.h"
 #include "journal_internal.h"
+#include "supervise_internal.h"
 #include "worker_internal.h"
 
 #define SESSIONS_DEFAULT   32
@@ -33,21 +34,32 @@ or_else(unsigned value, unsigned otherwise)
     return value != 0 ? value : otherwise;
 }
 
-/* How many beside the control session; CK_UNAVAILABLE_INFORMATION and 0 (without limit) tell
- * nothing. */
+/* Of what the token says it allows; CK_UNAVAILABLE_INFORMATION and 0 (without limit) tell nothing.
+ * PKCS#11 says "by a single application", and tokens mean all processes of it. How many are open
+ * now (ulSessionCount) says nothing of later: workers that a reload replaces are about to close
+ * theirs. */
+static CK_ULONG
+share_of(CK_ULONG limit)
+{
+    CK_ULONG share = limit / supervisor_processes();
+
+    if (limit == CK_UNAVAILABLE_INFORMATION || limit == CK_EFFECTIVELY_INFINITE)
+        return HSM_SESSIONS_MAX;
+    return share > 1 ? share - 1 : 1; /* one is the control session */
+}
+
 static unsigned
 sessions_allowed(const CK_TOKEN_INFO *token, const struct hsm_quirks *quirks)
 {
-    CK_ULONG most = token->ulMaxRwSessionCount;
-    CK_ULONG any = token->ulMaxSessionCount;
+    CK_ULONG limits[] = {
+        share_of(token->ulMaxRwSessionCount),
+        share_of(token->ulMaxSessionCount),
+        quirks->sessions_max != 0 ? quirks->sessions_max : HSM_SESSIONS_MAX,
+    };
     CK_ULONG allowed = HSM_SESSIONS_MAX;
 
-    if (most != CK_UNAVAILABLE_INFORMATION && most != CK_EFFECTIVELY_INFINITE && most < allowed)
-        allowed = most > 1 ? most - 1 : 1;
-    if (any != CK_UNAVAILABLE_INFORMATION && any != CK_EFFECTIVELY_INFINITE && any < allowed)
-        allowed = any > 1 ? any - 1 : 1;
-    if (quirks->sessions_max != 0 && quirks->sessions_max < allowed)
-        allowed = quirks->sessions_max;
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
+        allowed = limits[i] < allowed ? limits[i] : allowed;
     return (unsigned)allowed;
 }
 
@@ -351,7 +363,7 @@ slot_add_first(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *to
     return HSM_OK;
 }
 
-/* Under the registry's lock. */
+/* Under the module's lock. */
 static enum hsm_status
 slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
          const struct hsm_token_config *config, const struct hsm_secret *pin, struct hsm_slot **out)
@@ -395,7 +407,7 @@ take_pin(struct hsm_slot *slot, const struct hsm_secret *pin, int64_t deadline)
     return HSM_OK;
 }
 
-/* Its PIN was refused, and may be another one now. Under the registry's lock. */
+/* Its PIN was refused, and may be another one now. Under the module's lock. */
 static enum hsm_status
 slot_try_again(struct hsm_slot *slot, const struct hsm_secret *pin)
 {
@@ -415,7 +427,6 @@ hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *tok
     struct hsm_slot *slot;
     enum hsm_status st = HSM_OK;
 
-    hsm_registry_lock();
     slot = hsm_module_slot_of(module, token);
     if (slot == NULL)
         st = slot_add(module, id, token, config, pin, &slot);
@@ -425,7 +436,6 @@ hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *tok
         slot->users++;
         *out = slot;
     }
-    hsm_registry_unlock();
     return st;
 }
 
@@ -434,6 +444,7 @@ hsm_slot_stop(struct hsm_slot *slot, int64_t deadline)
 {
     bool quiet = hsm_care_stop(slot, deadline);
 
+    hsm_watch_remove(slot);
     hsm_pool_refuse(&slot->pool, HSM_ERR_USAGE);
     hsm_workers_stop(slot->workers);
     slot->workers = NULL;
@@ -459,7 +470,6 @@ hsm_slot_close(struct hsm_slot *slot)
 {
     bool left = true;
 
-    hsm_registry_lock();
     if (--slot->users == 0) { /* nobody calls the module for it any more */
         int64_t deadline = hsm_deadline_after(CLOSE_WAIT_MS);
 
@@ -467,6 +477,5 @@ hsm_slot_close(struct hsm_slot *slot)
         hsm_connections_stop(slot, deadline);
         left = hsm_slot_stop(slot, deadline);
     }
-    hsm_registry_unlock();
     return left;
 }

@@ -92,10 +92,14 @@ struct hsm_slot {
     char apart_too[HSM_CACHE_LINE];
     atomic_uint load; /* calls that chose this connection among others, and an admin caller */
     atomic_bool needed; /* of a further one: it is to be opened */
-    atomic_uint stuck_now;
+    atomic_uint stuck_now; /* signatures */
+    _Atomic(int64_t) inside_since; /* since when somebody is in the module for it without a session
+                                      of its pool, hsm_clock_ns(); 0: nobody is */
+    atomic_bool inside_is_told; /* that they are stuck */
     atomic_uint refs; /* tokens and signers */
-    unsigned users; /* tokens that have it open; under the registry's lock */
-    struct hsm_slot *next;
+    unsigned users; /* tokens that have it open; under the module's lock */
+    struct hsm_slot *next; /* on the module */
+    struct hsm_slot *next_watched;
 };
 
 /** Fill in defaults and bounds; HSM_ERR_USAGE, logged, for a setting out of its range. */
@@ -104,7 +108,8 @@ HSM_MUST_CHECK enum hsm_status hsm_settings_from(const struct hsm_token_config *
                                                  struct hsm_settings *out);
 
 /**
- * Log in to the token in a slot and start its sessions, or share both.
+ * Log in to the token in a slot and start its sessions, or share both. Under the
+ * module's lock.
  *
  * @param token  what the token says of itself: names it
  * @param out    with a reference; hsm_slot_close()
@@ -116,6 +121,7 @@ HSM_MUST_CHECK enum hsm_status hsm_slot_open(struct hsm_module *module, CK_SLOT_
 
 /**
  * The last user logs out; what still has a reference does not sign any more.
+ * Under the module's lock.
  * False: a call is stuck in the module, which must not be released.
  */
 bool hsm_slot_close(struct hsm_slot *slot);
@@ -151,6 +157,23 @@ void hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const ch
 void hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail);
 
 /* Of admin.c: */
+
+/** Slots that hsm_process_is_hopeless() looks at. */
+void hsm_watch_add(struct hsm_slot *slot);
+void hsm_watch_remove(struct hsm_slot *slot);
+
+/** Around what may be stuck in the module, of those who are inside the admin gate. */
+void hsm_slot_begin_inside(struct hsm_slot *slot);
+void hsm_slot_end_inside(struct hsm_slot *slot);
+
+/** Somebody is there for longer than an operation may take. */
+bool hsm_slot_is_stuck_inside(const struct hsm_slot *slot);
+
+/** The same; counted and told once. */
+void hsm_slot_look_inside(struct hsm_slot *slot);
+
+/** The admin gate; who is not let in looks inside. */
+HSM_MUST_CHECK bool hsm_slot_gate_enter(struct hsm_slot *slot, unsigned timeout_ms);
 
 enum hsm_admission {
     HSM_ADMITTED,

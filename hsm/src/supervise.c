@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/signalfd.h>
@@ -16,6 +15,7 @@
 
 #include <hsm/log.h>
 
+#include "clock_internal.h"
 #include "module_internal.h"
 #include "notify_internal.h"
 
@@ -25,10 +25,7 @@
 static int64_t
 now_ms(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return hsm_clock_ns() / HSM_MS;
 }
 
 /* ---- starting ---------------------------------------------------------- */

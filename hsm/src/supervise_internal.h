@@ -11,6 +11,7 @@
 #include <hsm/supervise.h>
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #define SLOTS (2 * HSM_WORKERS_MAX) /* two halves: of a configuration, and of the one before */
@@ -22,6 +23,7 @@ struct hsm_worker {
     unsigned place; /* in the slots */
     bool is_alone;
     bool is_candidate;
+    atomic_bool is_hopeless; /* and said so, instead of beating */
     int line; /* to the supervisor */
     pid_t supervisor;
     sigset_t mask; /* of a worker that serves */
@@ -111,6 +113,9 @@ bool supervisor_reload_failed(struct supervisor *supervisor, const struct slot *
                               const char *why);
 
 /* supervise_worker.c */
+
+/** How many processes share what they open, this one among them: workers, or 1. */
+unsigned supervisor_processes(void);
 
 /** In a process that was just forked. */
 _Noreturn void supervisor_work(const struct supervisor *supervisor, struct hsm_worker *worker);

@@ -11,10 +11,10 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 
 #include <hsm/log.h>
 
+#include "clock_internal.h"
 #include "module_internal.h"
 #include "notify_internal.h"
 
@@ -22,12 +22,9 @@
 static void
 notify_reloading(void)
 {
-    struct timespec now;
     char text[64];
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
-             (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRId64, hsm_clock_ns() / 1000);
     hsm_notify(text);
 }
 

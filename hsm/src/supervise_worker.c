@@ -10,6 +10,18 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include <hsm/log.h>
+
+#include "module_internal.h"
+
+static unsigned processes = 1;
+
+unsigned
+supervisor_processes(void)
+{
+    return processes;
+}
+
 unsigned
 hsm_worker_index(const struct hsm_worker *worker)
 {
@@ -101,7 +113,13 @@ hsm_worker_ready(struct hsm_worker *worker)
 void
 hsm_worker_beat(struct hsm_worker *worker)
 {
-    say(worker, BEAT);
+    bool is_hopeless = hsm_process_is_hopeless();
+
+    if (!is_hopeless)
+        say(worker, BEAT);
+    else if (!worker->is_hopeless)
+        hsm_log(HSM_LOG_ERROR, "calls are stuck in the token: this process is to be replaced");
+    worker->is_hopeless = is_hopeless;
 }
 
 /* Leave what is the supervisor's. */
@@ -117,6 +135,9 @@ become_worker(const struct supervisor *supervisor, struct hsm_worker *worker)
     close(supervisor->signals);
     (void)sigaction(SIGHUP, &ignore, NULL);
     (void)sigaction(SIGCHLD, &supervisor->chld_before, NULL);
+    processes = supervisor->config.workers;
+    if (supervisor->candidate != NULL && supervisor->candidates > processes)
+        processes = supervisor->candidates;
     worker->supervisor = supervisor->pid;
     worker->mask = supervisor->mask_before;
     if (!begin_start(worker, supervisor->config.start_ms))

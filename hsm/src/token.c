@@ -336,13 +336,13 @@ give_journal_its_key(struct hsm_token *token)
     return st == HSM_OK ? hsm_journal_sign_with(journal, hsm_key_signer(key)) : st;
 }
 
-/* The module reads its files when it is started. */
+/* Under the module's lock. The module reads its files when it is started. */
 static enum hsm_status
 start_and_choose(const char *path, const struct hsm_uri *uri, bool in_turn, struct hsm_token *token,
                  CK_SLOT_ID *id)
 {
     int turn = in_turn || hsm_host_place_is_told() ? hsm_host_lock(path, HSM_TURN_READ) : -1;
-    enum hsm_status st = hsm_module_open(path, &token->module);
+    enum hsm_status st = hsm_module_start(token->module);
 
     if (st == HSM_OK)
         st = choose_on_module(token->module, uri, token, id);
@@ -356,16 +356,19 @@ open_once(const char *path, const struct hsm_uri *uri, bool in_turn,
           struct hsm_token *token)
 {
     CK_SLOT_ID id = 0;
-    enum hsm_status st = start_and_choose(path, uri, in_turn, token, &id);
+    enum hsm_status st = hsm_module_find(path, &token->module);
 
+    if (st != HSM_OK)
+        return st;
+    st = start_and_choose(path, uri, in_turn, token, &id);
     if (st == HSM_OK)
         st = check_usable(token);
     if (st == HSM_OK)
         st = hsm_slot_open(token->module, id, &token->raw, config, pin, &token->slot);
-    if (st == HSM_OK || token->module == NULL)
-        return st;
-    hsm_module_close(token->module);
-    token->module = NULL;
+    if (st == HSM_OK)
+        hsm_module_unlock(token->module);
+    else
+        hsm_module_release(token->module);
     return st;
 }
 
@@ -431,14 +434,24 @@ hsm_token_open(const struct hsm_token_config *config, struct hsm_token **out)
     return HSM_OK;
 }
 
+static void
+close_on_module(const struct hsm_token *token)
+{
+    hsm_module_lock(token->module);
+    if (hsm_slot_close(token->slot))
+        hsm_module_release(token->module);
+    else
+        hsm_module_unlock(token->module);
+}
+
 /* In the child of a fork() the module is the parent's: nothing is asked of it. */
 void
 hsm_token_close(struct hsm_token *token)
 {
     if (token == NULL)
         return;
-    if (token->generation == hsm_fork_generation() && hsm_slot_close(token->slot))
-        hsm_module_close(token->module);
+    if (token->generation == hsm_fork_generation())
+        close_on_module(token);
     free(token);
 }
 
@@ -478,7 +491,7 @@ static void
 add_connection(struct hsm_slot *slot, struct hsm_token_stats *to)
 {
     add_counters(&slot->counters, to);
-    to->stuck_now += slot->stuck_now;
+    to->stuck_now += slot->stuck_now + (hsm_slot_is_stuck_inside(slot) ? 1 : 0);
     to->workers += slot->settings.workers;
     pthread_mutex_lock(&slot->pool.lock);
     to->sessions += slot->pool.count;
@@ -507,31 +520,46 @@ hsm_token_stats(const struct hsm_token *token, struct hsm_token_stats *out)
     out->service = hsm_connections_service(slot);
 }
 
-/* For what shows all that there is: where processes take turns, started again in ours. */
+static enum hsm_status
+start_in_turn(const char *path, struct hsm_module *module, int *turn)
+{
+    *turn = hsm_host_lock(path, HSM_TURN_WRITE);
+    return hsm_module_start(module);
+}
+
+/* For what shows all that there is: where processes take turns, started again in ours. Whatever
+ * comes of it, close_in_turn(). */
 static enum hsm_status
 open_in_turn(const char *path, struct hsm_module **out, int *turn)
 {
-    enum hsm_status st;
+    enum hsm_status st = hsm_module_find(path, out);
     bool shared;
 
-    if (hsm_host_place_is_told()) {
-        *turn = hsm_host_lock(path, HSM_TURN_WRITE);
-        return hsm_module_open(path, out);
-    }
-    st = hsm_module_open(path, out);
     if (st != HSM_OK)
         return st;
-    if (!hsm_module_enter(*out, hsm_deadline_after(MODULE_WAIT_MS))) {
-        hsm_module_close(*out);
+    if (hsm_host_place_is_told())
+        return start_in_turn(path, *out, turn);
+    st = hsm_module_start(*out);
+    if (st != HSM_OK)
+        return st;
+    if (!hsm_module_enter(*out, hsm_deadline_after(MODULE_WAIT_MS)))
         return HSM_ERR_BUSY;
-    }
     shared = shares_files(*out);
     hsm_module_leave(*out);
     if (!shared)
         return HSM_OK;
-    hsm_module_close(*out);
-    *turn = hsm_host_lock(path, HSM_TURN_WRITE);
-    return hsm_module_open(path, out);
+    hsm_module_release(*out);
+    *out = NULL;
+    st = hsm_module_find(path, out);
+    return st == HSM_OK ? start_in_turn(path, *out, turn) : st;
+}
+
+static void
+close_in_turn(struct hsm_module *module, int turn)
+{
+    if (module != NULL)
+        hsm_module_release(module);
+    hsm_host_unlock(turn);
 }
 
 static enum hsm_status
@@ -576,9 +604,8 @@ hsm_token_list(const char *text, const char *given_module, struct hsm_token_info
             st = describe_all(module, uri, out, count);
             hsm_module_leave(module);
         }
-        hsm_module_close(module);
     }
-    hsm_host_unlock(turn);
+    close_in_turn(module, turn);
     return st;
 }
 
@@ -696,8 +723,7 @@ hsm_token_init(const char *path, const char *label, const struct hsm_secret *so_
             st = init_on_module(module, label, so_pin, user_pin);
             hsm_module_leave(module);
         }
-        hsm_module_close(module);
     }
-    hsm_host_unlock(turn);
+    close_in_turn(module, turn);
     return st;
 }

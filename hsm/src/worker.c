@@ -31,6 +31,7 @@ struct hsm_job {
     enum hsm_status status;
     enum job_state state;
     bool abandoned; /* nobody waits */
+    bool stuck; /* and it is counted as that */
     bool replaced; /* its thread has a replacement */
     unsigned refs; /* of caller, and queue or worker */
     struct hsm_session *session; /* what it uses; under held_lock, as is the serial */
@@ -140,7 +141,7 @@ run(struct hsm_workers *workers, struct hsm_job *job)
     job->state = JOB_DONE;
     pthread_cond_signal(&job->done);
     replaced = job->replaced;
-    if (replaced)
+    if (job->stuck)
         atomic_fetch_sub(&workers->slot->stuck_now, 1);
     last = job_put(job);
     if (last) {
@@ -250,31 +251,41 @@ hsm_workers_stop(struct hsm_workers *workers)
     workers_put(workers);
 }
 
-/* Under the lock: the caller is about to leave. Only who holds a session can be stuck in the
- * module. */
+/* Only who holds a session can be stuck in the module. It is counted before its session is given
+ * up: nobody may restart the module under it. */
+static bool
+is_stuck(struct hsm_slot *slot, struct hsm_job *job)
+{
+    bool stuck = false;
+
+    atomic_fetch_add(&slot->stuck_now, 1);
+    pthread_mutex_lock(&job->held_lock);
+    if (job->session != NULL)
+        stuck = hsm_pool_leave_behind(&slot->pool, job->session, job->serial);
+    pthread_mutex_unlock(&job->held_lock);
+    if (!stuck)
+        atomic_fetch_sub(&slot->stuck_now, 1);
+    return stuck;
+}
+
+/* Under the lock: the caller is about to leave. Where a thread cannot be replaced there is one less
+ * until this one returns. */
 static void
 leave_behind(struct hsm_workers *workers, struct hsm_job *job)
 {
     struct hsm_slot *slot = workers->slot;
-    bool stuck = false;
 
     job->abandoned = true;
-    if (job->state != JOB_RUNNING)
+    if (job->state != JOB_RUNNING || !is_stuck(slot, job))
         return;
-    pthread_mutex_lock(&job->held_lock);
-    if (job->session != NULL)
-        stuck = hsm_pool_write_off(&slot->pool, job->session, job->serial);
-    pthread_mutex_unlock(&job->held_lock);
-    if (!stuck)
-        return;
-    if (!add_thread(workers))
-        return; /* said; the pool of threads is smaller until this one returns */
-    workers->threads--; /* the stuck one counts no more */
-    job->replaced = true;
-    atomic_fetch_add(&slot->stuck_now, 1);
+    job->stuck = true;
     atomic_fetch_add(&slot->counters.stuck, 1);
-    hsm_log(HSM_LOG_WARNING, "token %s: a call is stuck in the module: its thread is replaced",
-            slot->label);
+    job->replaced = add_thread(workers);
+    if (job->replaced)
+        workers->threads--; /* the stuck one counts no more */
+    hsm_log(HSM_LOG_WARNING, "token %s: a call is stuck in the module", slot->name);
+    if (hsm_pool_is_used_up(&slot->pool))
+        hsm_log(HSM_LOG_ERROR, "token %s: calls are stuck in all its sessions", slot->name);
     hsm_slot_tell(slot, HSM_EVENT_STUCK, job->signer->info.label);
 }
 

@@ -28,6 +28,7 @@
 #define CLOSINGS 10
 #define LOSSES   25 /* of two tokens together */
 #define WAIT_MS  5000 /* for what another thread does */
+#define PROBE_MS 20
 #define SHORT_MS 300 /* a deadline */
 #define SPUN_MS  100 /* of processor time: who waits for SHORT_MS takes less */
 #define STEP_MS  5
@@ -40,6 +41,8 @@ processor_ms(void)
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
+
+static char behind[256]; /* the module that the fault module is in front of */
 
 /* ---- calls that are not signatures ---- */
 
@@ -100,6 +103,56 @@ others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module(void **sta
     assert_null(other);
     assert_true(processor_ms() - begin < SPUN_MS);
     unstick(&signing);
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_OK);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+static struct hsm_token_stats
+stats_of(const struct hsm_token *token)
+{
+    struct hsm_token_stats stats;
+
+    hsm_token_stats(token, &stats);
+    return stats;
+}
+
+/* Held in the module: NULL when it was let go and had what it asked for. */
+static void *
+ask_for_octets(void *token)
+{
+    uint8_t octets[8];
+
+    return hsm_token_random(token, octets, sizeof(octets)) == HSM_OK ? NULL : token;
+}
+
+static void
+a_call_that_is_not_a_signature_is_counted_when_it_is_stuck(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT, .op_timeout_ms = SHORT_MS};
+    struct hsm_token *token = load_token("one", &config);
+    struct hsm_key *key = load_key(token);
+    uint8_t octets[8];
+    uint8_t sig[HSM_P256_SIG_LEN];
+    pthread_t thread;
+    void *failed = NULL;
+
+    (void)state;
+    fault("on C_GenerateRandom times 1 block");
+    assert_int_equal(pthread_create(&thread, NULL, ask_for_octets, token), 0);
+    for (int ms = 0; ms < WAIT_MS && fault_number("held") == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    load_sleep_ms(STEP_MS);
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_ERR_BUSY);
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_ERR_BUSY);
+    assert_int_equal(stats_of(token).stuck, 1);
+    assert_int_equal(stats_of(token).stuck_now, 1);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    fault("release");
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+    assert_int_equal(stats_of(token).stuck_now, 0);
+    fault("reset");
     assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_OK);
     hsm_key_free(key);
     hsm_token_close(token);
@@ -167,6 +220,137 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
     hsm_token_close(token);
 }
 
+/* ---- two modules ---- */
+
+static void *
+open_one(void *out)
+{
+    *(struct hsm_token **)out = load_token("one", &restarting);
+    return NULL;
+}
+
+static void
+a_module_that_does_not_start_keeps_nobody_from_another(void **state)
+{
+    struct hsm_token_config config = {.uri = "pkcs11:token=two", .module = behind};
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *slow = NULL;
+    struct hsm_token *token = NULL;
+    uint8_t octets[8];
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.pin = pin;
+    fault("on C_Initialize times 1 block");
+    assert_int_equal(pthread_create(&thread, NULL, open_one, &slow), 0);
+    for (int ms = 0; ms < WAIT_MS && fault_number("held") == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(fault_number("held"), 1);
+    assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_OK);
+    hsm_token_close(token);
+    assert_int_equal(fault_number("held"), 1);
+    fault("release");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    fault("reset");
+    assert_int_equal(hsm_token_random(slow, octets, sizeof(octets)), HSM_OK);
+    hsm_token_close(slow);
+    hsm_secret_free(pin);
+}
+
+/* ---- logins ---- */
+
+/* A user who is logged in needs no PIN; nobody presents one that may be the last. */
+static void
+a_pin_of_which_one_try_is_left_is_not_presented(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT};
+    struct hsm_token *token = load_token("two", &config);
+    struct hsm_key *key = load_key(token);
+    uint8_t sig[HSM_P256_SIG_LEN];
+    unsigned long before = fault_number("count C_Login");
+
+    (void)state;
+    fault("on C_GetTokenInfo flag CKF_USER_PIN_FINAL_TRY\nrenumber");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    assert_int_equal(stats_of(token).recoveries, 1);
+    fault("reboot");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
+    assert_int_equal(fault_number("count C_Login"), before);
+    fault("reset");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+/* ---- sessions ---- */
+
+static void
+sessions_without_room_are_tried_again(void **state)
+{
+    struct hsm_token_config config = restarting;
+    struct hsm_token *token;
+    struct hsm_key *key;
+    struct load load;
+
+    (void)state;
+    config.probe_ms = PROBE_MS;
+    token = load_token("one", &config);
+    key = load_key(token);
+    fault("sessions 2"); /* the control session, and one */
+    load_start(&load, key, LOAD_DEADLINE_MS);
+    for (int ms = 0; ms < WAIT_MS && stats_of(token).sessions_usable > 1; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(stats_of(token).sessions_usable, 1);
+    fault("sessions any");
+    for (int ms = 0; ms < WAIT_MS && stats_of(token).sessions_usable < LOAD_SESSIONS; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    load_stop(&load);
+    fault("reset");
+    load_assert_unseen(&load, "no room for sessions");
+    assert_int_equal(stats_of(token).sessions_usable, LOAD_SESSIONS);
+    assert_int_equal(stats_of(token).losses, 0);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+/* Each has a replacement, which sticks too. */
+static void
+a_token_with_calls_stuck_in_all_its_sessions_is_not_ready(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT,
+                                            .sessions = 2,
+                                            .workers = 2,
+                                            .verify_every = 1,
+                                            .op_timeout_ms = SHORT_MS};
+    struct hsm_token *token = load_token("one", &config);
+    struct hsm_key *key = load_key(token);
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    fault("on C_Sign block");
+    for (unsigned i = 1; i <= 2 * config.sessions; i++) {
+        assert_true(hsm_token_is_ready(token));
+        assert_int_equal(
+            hsm_key_sign_digest_within(key, load_digest, SHORT_MS, HSM_WAIT_FOR_RECOVERY, sig),
+            HSM_ERR_BUSY);
+        assert_int_equal(stats_of(token).stuck, i);
+        assert_int_equal(stats_of(token).stuck_now, i);
+    }
+    assert_false(hsm_token_is_ready(token));
+    assert_int_equal(stats_of(token).service, HSM_ERR_BUSY);
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_BUSY);
+    assert_int_equal(stats_of(token).stuck, 2 * config.sessions);
+    fault("reset");
+    load_assert_back_soon(token, key);
+    for (int ms = 0; ms < WAIT_MS && stats_of(token).stuck_now > 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(stats_of(token).stuck_now, 0);
+    assert_int_equal(stats_of(token).sessions_usable, config.sessions);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 static int
 start(void **state)
 {
@@ -175,6 +359,7 @@ start(void **state)
     machine_watch();
     hsm_log_open(&(struct hsm_log_config){
         "test", HSM_LOG_TEXT, getenv("STI_TEST_LOG") != NULL ? HSM_LOG_DEBUG : HSM_LOG_ERROR});
+    snprintf(behind, sizeof(behind), "%s", softhsm_module());
     fault_open();
     softhsm_start();
     hsm_token_close(softhsm_token("one"));
@@ -196,9 +381,14 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module),
+        cmocka_unit_test(a_call_that_is_not_a_signature_is_counted_when_it_is_stuck),
         cmocka_unit_test(
             calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
         cmocka_unit_test(a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it),
+        cmocka_unit_test(a_module_that_does_not_start_keeps_nobody_from_another),
+        cmocka_unit_test(a_pin_of_which_one_try_is_left_is_not_presented),
+        cmocka_unit_test(sessions_without_room_are_tried_again),
+        cmocka_unit_test(a_token_with_calls_stuck_in_all_its_sessions_is_not_ready),
     };
 
     return skips_run_group_tests(tests, start, stop);

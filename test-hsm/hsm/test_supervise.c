@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <hsm/es256.h>
+#include <hsm/key.h>
 #include <hsm/supervise.h>
 #include <hsm/token.h>
 
@@ -32,6 +34,7 @@
 #define WORKERS    3
 #define EVENTS_MAX 256
 #define LIMIT_S    30 /* a test that takes longer is stuck itself */
+#define STUCK_MS   50 /* the time of an operation that sticks */
 #define PATIENCE_S 100 /* the same where a token is opened */
 
 /* What the supervisor told, and what workers leave in memory that all share. */
@@ -646,6 +649,78 @@ one_that_dies_in_a_login_keeps_nobody_from_it(void **state)
     assert_int_equal(last_counts()->failed, 1);
 }
 
+/* The first one beats while calls are stuck in its token. */
+static enum hsm_status
+run_with_calls_stuck_once(struct hsm_worker *worker, void *context)
+{
+    static const uint8_t digest[HSM_SHA256_LEN];
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+    struct hsm_key *key = NULL;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    if (begin(worker) > 1)
+        return serve(worker);
+    alarm(PATIENCE_S);
+    fault_open();
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    assert_int_equal(hsm_token_open(&(struct hsm_token_config){.uri = "pkcs11:token=supervised",
+                                                               .module = softhsm_module(),
+                                                               .pin = pin,
+                                                               .sessions = 1,
+                                                               .workers = 1,
+                                                               .op_timeout_ms = STUCK_MS,
+                                                               .probe_ms = STUCK_MS},
+                                    &token),
+                     HSM_OK);
+    while (hsm_key_find_or_generate(token, "signer", &key) != HSM_OK)
+        continue; /* the machine was slow */
+    hsm_worker_ready(worker);
+    fault("%s", (const char *)context);
+    while (!is_over) {
+        enum hsm_status st =
+            hsm_key_sign_digest_within(key, digest, STUCK_MS, HSM_WAIT_FOR_RECOVERY, sig);
+
+        assert_true(st == HSM_OK || st == HSM_ERR_BUSY);
+        beat(worker);
+    }
+    return HSM_OK;
+}
+
+static void
+assert_is_replaced(char *what_is_stuck)
+{
+    struct hsm_supervise_config config = with(run_with_calls_stuck_once);
+
+    config.workers = 1;
+    config.start_ms = PATIENCE_S * 1000;
+    config.heartbeat_ms = 1000;
+    config.context = what_is_stuck;
+    alarm(PATIENCE_S);
+    is_enough = two_were_ready;
+    assert_int_equal(hsm_supervise(&config), HSM_OK);
+    assert_int_equal(last_counts()->stuck, 1);
+    assert_int_equal(shared->runs[0], 2);
+}
+
+static void
+one_with_calls_stuck_in_all_sessions_of_its_token_is_replaced(void **state)
+{
+    static char signatures[] = "on C_Sign block";
+
+    (void)state;
+    assert_is_replaced(signatures);
+}
+
+static void
+one_whose_token_cannot_be_recovered_is_replaced(void **state)
+{
+    static char probes[] = "on C_GetSessionInfo block";
+
+    (void)state;
+    assert_is_replaced(probes);
+}
+
 static enum hsm_status
 run_once_then_denied(struct hsm_worker *worker, void *context)
 {
@@ -951,6 +1026,9 @@ main(void)
         cmocka_unit_test_setup(a_pin_that_one_worker_was_refused_is_not_tried_by_another, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_to_all_at_once_is_tried_by_one, fresh),
         cmocka_unit_test_setup(one_that_dies_in_a_login_keeps_nobody_from_it, fresh),
+        cmocka_unit_test_setup(one_with_calls_stuck_in_all_sessions_of_its_token_is_replaced,
+                               fresh),
+        cmocka_unit_test_setup(one_whose_token_cannot_be_recovered_is_replaced, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_later_stops_all, fresh),
         cmocka_unit_test_setup(a_configuration_that_is_wrong_ends_the_start, fresh),
         cmocka_unit_test_setup(what_is_wrong_later_rests_longest_and_the_others_serve, fresh),

@@ -57,7 +57,9 @@ bool hsm_worker_is_candidate(const struct hsm_worker *worker);
  */
 void hsm_worker_ready(struct hsm_worker *worker);
 
-/** "I am not stuck": several times in heartbeat_ms, by whatever would be stuck. Any thread. */
+/** "I am not stuck": several times in heartbeat_ms, by whatever would be stuck. Any thread. Not
+ * said, so that the worker is replaced, while calls are stuck in all sessions of a token, or one
+ * that keeps it from recovery, and no other token of the process serves. */
 void hsm_worker_beat(struct hsm_worker *worker);
 
 /**

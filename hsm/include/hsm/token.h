@@ -35,7 +35,8 @@ enum hsm_event_kind {
     HSM_EVENT_KEY_REFUSED, /* after a recovery: another public half, a weaker attribute, or wrong
                               signatures while another key of the token gives good ones */
     HSM_EVENT_KEY_MISSING, /* after a recovery */
-    HSM_EVENT_STUCK, /* a call inside the module outlived its deadline: its thread is replaced */
+    HSM_EVENT_STUCK, /* a call inside the module outlived its deadline; a worker's thread is
+                        replaced. "": it is not a signature */
     HSM_EVENT_FEWER_SESSIONS /* the token gives less than were asked for */
 };
 
