@@ -10,9 +10,11 @@
 
 #include "clock_internal.h"
 #include "key_internal.h"
+#include "module_internal.h"
 
-#define REST_MS  1000 /* a member that failed otherwise than by its token is tried last */
-#define SLICE_MS 50 /* for one member, when none is well, before the next is tried */
+#define REST_MS   1000 /* a member that failed is tried last */
+#define SLICE_MS  50 /* for one member, when none is well, before the next is tried */
+#define REFUSE_MS 1 /* a round that took less was refused, and is not repeated at once */
 
 struct member {
     struct hsm_key *key;
@@ -20,12 +22,14 @@ struct member {
     unsigned preference;
     unsigned in_flight;
     int64_t rests_until;
+    bool doubtful; /* it has rested, and did not sign since: for one call at a time */
     bool leaving;
 };
 
 struct hsm_group {
     pthread_mutex_t lock;
     pthread_cond_t idle; /* of a member that leaves */
+    unsigned generation; /* hsm_fork_generation() when it was made */
     struct member *members[HSM_GROUP_MAX];
     size_t count;
 };
@@ -41,16 +45,34 @@ hsm_group_new(struct hsm_group **out)
         free(group);
         return HSM_ERR_NOMEM;
     }
+    group->generation = hsm_fork_generation();
     *out = group;
     return HSM_OK;
+}
+
+/* In the child of a fork() the lock may be the parent's for ever. */
+static bool
+is_inherited(const struct hsm_group *group)
+{
+    return group->generation != hsm_fork_generation();
+}
+
+static enum hsm_status
+refuse_inherited(void)
+{
+    hsm_log(HSM_LOG_ERROR, "a group of keys from before fork() is not usable after it");
+    return HSM_ERR_USAGE;
 }
 
 enum hsm_status
 hsm_group_add(struct hsm_group *group, struct hsm_key *key, unsigned preference, void *context)
 {
-    struct member *member = calloc(1, sizeof(*member));
+    struct member *member;
     bool room;
 
+    if (is_inherited(group))
+        return refuse_inherited();
+    member = calloc(1, sizeof(*member));
     if (member == NULL)
         return HSM_ERR_NOMEM;
     *member = (struct member){.key = key, .context = context, .preference = preference};
@@ -71,6 +93,8 @@ hsm_group_remove(struct hsm_group *group, struct hsm_key *key)
 {
     struct member *member = NULL;
 
+    if (is_inherited(group))
+        return;
     pthread_mutex_lock(&group->lock);
     for (size_t i = 0; i < group->count && member == NULL; i++) {
         if (group->members[i]->key != key)
@@ -92,6 +116,8 @@ hsm_group_ready(struct hsm_group *group)
 {
     size_t ready = 0;
 
+    if (is_inherited(group))
+        return 0;
     pthread_mutex_lock(&group->lock);
     for (size_t i = 0; i < group->count; i++)
         ready += hsm_token_is_ready(hsm_key_token(group->members[i]->key)) ? 1 : 0;
@@ -99,14 +125,20 @@ hsm_group_ready(struct hsm_group *group)
     return ready;
 }
 
+static bool
+is_well(const struct member *member, int64_t now)
+{
+    return hsm_token_is_ready(hsm_key_token(member->key)) && member->rests_until <= now &&
+           (!member->doubtful || member->in_flight == 0);
+}
+
 /* Well before resting or away, then preferred, then less loaded. */
 static bool
 is_better(const struct member *a, const struct member *b, int64_t now)
 {
-    bool a_well = hsm_token_is_ready(hsm_key_token(a->key)) && a->rests_until <= now;
-    bool b_well = hsm_token_is_ready(hsm_key_token(b->key)) && b->rests_until <= now;
+    bool a_well = is_well(a, now);
 
-    if (a_well != b_well)
+    if (a_well != is_well(b, now))
         return a_well;
     if (a->preference != b->preference)
         return a->preference < b->preference;
@@ -125,31 +157,49 @@ was_tried(struct hsm_key *const *tried, size_t count, const struct hsm_key *key)
 
 /* The best of those that were not tried; NULL if none is left. It does not go away meanwhile. */
 static struct member *
-choose(struct hsm_group *group, struct hsm_key *const *tried, size_t tried_count)
+choose(struct hsm_group *group, struct hsm_key *const *tried, size_t tried_count, bool *last)
 {
     int64_t now = hsm_clock_ns();
     struct member *best = NULL;
+    size_t left = 0;
 
     pthread_mutex_lock(&group->lock);
     for (size_t i = 0; i < group->count; i++) {
         struct member *member = group->members[i];
 
-        if (!was_tried(tried, tried_count, member->key) &&
-            (best == NULL || is_better(member, best, now)))
+        if (was_tried(tried, tried_count, member->key))
+            continue;
+        left++;
+        if (best == NULL || is_better(member, best, now))
             best = member;
     }
     if (best != NULL)
         best->in_flight++;
     pthread_mutex_unlock(&group->lock);
+    *last = left <= 1;
     return best;
 }
 
+/* How one member did. */
+struct trial {
+    enum hsm_status status;
+    bool asked; /* false: nothing was asked of it */
+    bool too_slow; /* it used up the time that it was given */
+};
+
 static void
-put_back(struct hsm_group *group, struct member *member, enum hsm_status status)
+put_back(struct hsm_group *group, struct member *member, const struct trial *trial)
 {
+    bool failed = trial->asked && trial->status != HSM_OK &&
+                  (trial->status != HSM_ERR_BUSY || trial->too_slow);
+
     pthread_mutex_lock(&group->lock);
-    if (status != HSM_OK && status != HSM_ERR_BUSY)
+    if (failed) {
         member->rests_until = hsm_clock_ns() + REST_MS * HSM_MS;
+        member->doubtful = true;
+    } else if (trial->asked && trial->status == HSM_OK) {
+        member->doubtful = false;
+    }
     if (--member->in_flight == 0 && member->leaving)
         pthread_cond_broadcast(&group->idle);
     pthread_mutex_unlock(&group->lock);
@@ -160,67 +210,112 @@ struct group_call {
     hsm_group_digest_fn *make;
     void *context;
     int64_t deadline;
-    bool made; /* the last digest could be made */
-    bool not_it; /* the last member has none for this call */
+    enum hsm_wait wait;
+    enum hsm_status made; /* what `make` said last */
 };
 
-static enum hsm_status
-sign_with(struct group_call *call, const struct member *member, enum hsm_wait wait, uint8_t *sig)
+/* A member that hangs leaves time for the others. */
+static unsigned
+time_for(const struct group_call *call, bool last)
+{
+    unsigned ms = hsm_ms_until(call->deadline);
+
+    if (!last)
+        ms -= ms / 2;
+    return call->wait == HSM_WAIT_FOR_RECOVERY && ms > SLICE_MS ? SLICE_MS : ms;
+}
+
+static struct trial
+sign_with(struct group_call *call, const struct member *member, bool last, uint8_t *sig)
 {
     uint8_t digest[HSM_SHA256_LEN];
-    unsigned ms = hsm_ms_until(call->deadline);
-    enum hsm_status st = call->make(call->context, member->context, digest);
+    struct trial trial = {.status = HSM_ERR_BUSY};
+    unsigned ms;
+    int64_t until;
 
-    call->made = st == HSM_OK;
-    call->not_it = st == HSM_ERR_NOT_FOUND;
-    if (!call->made || ms == 0)
-        return call->made ? HSM_ERR_BUSY : st;
-    if (wait == HSM_WAIT_FOR_RECOVERY && ms > SLICE_MS)
-        ms = SLICE_MS;
-    return hsm_key_sign_digest_quietly(member->key, digest, ms, wait, sig);
+    call->made = call->make(call->context, member->context, digest);
+    ms = time_for(call, last);
+    if (call->made != HSM_OK || ms == 0) {
+        trial.status = call->made != HSM_OK ? call->made : HSM_ERR_BUSY;
+        return trial;
+    }
+    until = hsm_deadline_after(ms);
+    trial.asked = true;
+    trial.status = hsm_key_sign_digest_quietly(member->key, digest, ms, call->wait, sig);
+    trial.too_slow = call->wait == HSM_WAIT_FOR_SESSION && hsm_clock_ns() >= until;
+    return trial;
 }
 
 /* Each member once; BUSY when none signed, NOT_FOUND when none has a digest for this call. */
 static enum hsm_status
-sign_with_any(struct hsm_group *group, struct group_call *call, enum hsm_wait wait, uint8_t *sig,
-              void **out)
+sign_with_any(struct hsm_group *group, struct group_call *call, uint8_t *sig, void **out)
 {
     struct hsm_key *tried[HSM_GROUP_MAX];
     size_t count = 0;
     enum hsm_status st = HSM_ERR_NOT_FOUND;
 
     while (count < HSM_GROUP_MAX) {
-        struct member *member = choose(group, tried, count);
-        enum hsm_status one;
+        bool last = false;
+        struct member *member = choose(group, tried, count, &last);
+        struct trial trial;
 
         if (member == NULL)
             break;
         tried[count++] = member->key;
-        one = sign_with(call, member, wait, sig);
-        if (one == HSM_OK && out != NULL)
+        trial = sign_with(call, member, last, sig);
+        if (trial.status == HSM_OK && out != NULL)
             *out = member->context;
-        put_back(group, member, call->made ? one : HSM_OK);
-        if (call->not_it)
+        put_back(group, member, &trial);
+        if (call->made == HSM_ERR_NOT_FOUND)
             continue;
-        if (one == HSM_OK || !call->made)
-            return one;
-        st = one;
+        if (trial.status == HSM_OK || call->made != HSM_OK)
+            return trial.status;
+        st = trial.status;
     }
     return st;
+}
+
+static bool
+may_go_on(const struct group_call *call, enum hsm_status st)
+{
+    return st == HSM_ERR_BUSY && (call->made == HSM_OK || call->made == HSM_ERR_NOT_FOUND) &&
+           hsm_clock_ns() < call->deadline;
+}
+
+/* Refused at once by all of them, as by workers whose queue is full. */
+static void
+pause_after(const struct group_call *call, int64_t begun)
+{
+    int64_t until = hsm_deadline_after(SLICE_MS);
+
+    if (call->wait == HSM_WAIT_FOR_RECOVERY && hsm_clock_ns() - begun < REFUSE_MS * HSM_MS)
+        hsm_clock_sleep_until(until < call->deadline ? until : call->deadline);
 }
 
 enum hsm_status
 hsm_group_sign(struct hsm_group *group, hsm_group_digest_fn *make, void *context,
                unsigned timeout_ms, uint8_t *sig, void **member)
 {
-    struct group_call call = {make, context, hsm_deadline_after(timeout_ms), true, false};
-    enum hsm_wait wait = HSM_WAIT_FOR_SESSION; /* at first: another one may be well */
+    struct group_call call = {
+        .make = make,
+        .context = context,
+        .deadline = hsm_deadline_after(timeout_ms),
+        .wait = HSM_WAIT_FOR_SESSION, /* at first: another one may be well */
+    };
     enum hsm_status st;
+    bool again;
 
+    if (is_inherited(group))
+        return refuse_inherited();
     do {
-        st = sign_with_any(group, &call, wait, sig, member);
-        wait = HSM_WAIT_FOR_RECOVERY;
-    } while (st == HSM_ERR_BUSY && (call.made || call.not_it) && hsm_clock_ns() < call.deadline);
+        int64_t begun = hsm_clock_ns();
+
+        st = sign_with_any(group, &call, sig, member);
+        again = may_go_on(&call, st);
+        if (again)
+            pause_after(&call, begun);
+        call.wait = HSM_WAIT_FOR_RECOVERY;
+    } while (again);
     if (st == HSM_ERR_BUSY)
         hsm_log(HSM_LOG_ERROR, "no key of the group signed in time");
     return st;

@@ -57,7 +57,10 @@ tell_index(struct hsm_index *index, const struct hsm_file *file)
 
     hsm_detail_put(detail, sizeof(detail), "file", file->name);
     st = hsm_index_append(index, &line);
-    return st == HSM_OK ? hsm_index_sync(index) : st;
+    if (st == HSM_OK)
+        return hsm_index_sync(index);
+    (void)unlinkat(index->dir_fd, file->name, 0); /* empty, and nobody knows of it */
+    return st;
 }
 
 static enum hsm_status

@@ -216,7 +216,21 @@ write_all(int fd, const char *octets, size_t len)
     return true;
 }
 
-/* A line that is there in part would be in everybody's way. */
+/* A line that is there in part would be in everybody's way. What was taken of it is not true
+ * either: all is read again, as it is on the disk, under the next lock. */
+static enum hsm_status
+take_back(struct hsm_index *index)
+{
+    enum hsm_status st = failed(index, HSM_JOURNAL_INDEX);
+
+    if (ftruncate(index->fd, (off_t)index->chain.octets) != 0)
+        hsm_log(HSM_LOG_ERROR, "journal %s: and a part of a line stays", index->dir);
+    hsm_entries_free(&index->entries);
+    memset(&index->chain, 0, sizeof(index->chain));
+    index->stale = true;
+    return st;
+}
+
 enum hsm_status
 hsm_index_append(struct hsm_index *index, const struct hsm_line *line)
 {
@@ -225,8 +239,11 @@ hsm_index_append(struct hsm_index *index, const struct hsm_line *line)
     char text[HSM_JOURNAL_LINE_MAX];
     char copy[HSM_JOURNAL_LINE_MAX + 1];
     size_t len = 0;
-    enum hsm_status st = hsm_line_put(&chain, line, text, &len);
+    enum hsm_status st;
 
+    if (index->stale)
+        return HSM_ERR_IO;
+    st = hsm_line_put(&chain, line, text, &len);
     if (st != HSM_OK)
         return st;
     memcpy(copy, text, len);
@@ -235,12 +252,8 @@ hsm_index_append(struct hsm_index *index, const struct hsm_line *line)
     st = hsm_entries_take(&index->entries, &walk.record);
     if (st != HSM_OK)
         return st;
-    if (!write_all(index->fd, text, len)) {
-        st = failed(index, HSM_JOURNAL_INDEX);
-        if (ftruncate(index->fd, (off_t)index->chain.octets) != 0)
-            hsm_log(HSM_LOG_ERROR, "journal %s: and a part of a line stays", index->dir);
-        return st;
-    }
+    if (!write_all(index->fd, text, len))
+        return take_back(index);
     index->chain = chain;
     return HSM_OK;
 }
@@ -337,6 +350,7 @@ hsm_index_lock(struct hsm_index *index)
     while (rc != 0 && errno == EINTR);
     if (rc != 0)
         return failed(index, "lock");
+    index->stale = false;
     st = catch_up(index);
     if (st == HSM_OK && index->chain.tree.size == 0)
         st = write_first_line(index);

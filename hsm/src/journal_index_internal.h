@@ -65,6 +65,7 @@ struct hsm_index {
     char id[HSM_HEX_LEN(HSM_INDEX_ID_LEN) + 1];
     struct hsm_chain chain;
     struct hsm_entries entries;
+    bool stale; /* a line could not be written: nothing more until it is locked and read again */
 };
 
 /** Open the directory and its index, made if they are not there. Faults are logged. */
@@ -76,7 +77,8 @@ void hsm_index_close(struct hsm_index *index);
 HSM_MUST_CHECK enum hsm_status hsm_index_lock(struct hsm_index *index);
 void hsm_index_unlock(struct hsm_index *index);
 
-/** Under the lock: a line more. It is durable with the next hsm_index_sync(). */
+/** Under the lock: a line more. It is durable with the next hsm_index_sync(). Where it cannot be
+ *  written it is not there, and no other is written under this lock: HSM_ERR_IO. */
 HSM_MUST_CHECK enum hsm_status hsm_index_append(struct hsm_index *index,
                                                 const struct hsm_line *line);
 HSM_MUST_CHECK enum hsm_status hsm_index_sync(struct hsm_index *index);

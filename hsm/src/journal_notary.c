@@ -12,7 +12,8 @@
 #include "journal_note_internal.h"
 #include "signer_internal.h"
 
-#define DAY_US 86400000000LL
+#define DAY_US  86400000000LL
+#define RETRY_S 1 /* after the end of a file that the index could not be told */
 
 /* Not journaled: the line that has the signature is the record of it. */
 static enum hsm_status
@@ -101,6 +102,15 @@ seal_index(struct hsm_journal *journal, const struct hsm_file_state *file)
     return st == HSM_OK ? append_note(journal, &line) : st;
 }
 
+/* It was told before, and what failed came after that. */
+static bool
+has_ended(const struct hsm_index *index, const char *name)
+{
+    const struct hsm_entry *entry = hsm_entries_find(&index->entries, name);
+
+    return entry != NULL && entry->state != HSM_ENTRY_OPEN;
+}
+
 static enum hsm_status
 checkpoint(struct hsm_journal *journal, const struct hsm_file_state *state, bool is_end)
 {
@@ -116,10 +126,11 @@ checkpoint(struct hsm_journal *journal, const struct hsm_file_state *state, bool
     if (journal->signer != NULL)
         file.calls++; /* the one that is made for this line */
     st = hsm_index_lock(&journal->index);
-    if (st == HSM_OK)
+    if (st == HSM_OK && !(is_end && has_ended(&journal->index, file.name))) {
         st = append_note(journal, &line);
-    if (st == HSM_OK)
-        st = seal_index(journal, &file);
+        if (st == HSM_OK)
+            st = seal_index(journal, &file);
+    }
     if (hsm_index_sync(&journal->index) != HSM_OK)
         st = HSM_ERR_IO;
     hsm_index_unlock(&journal->index);
@@ -146,7 +157,7 @@ retain(struct hsm_journal *journal)
 struct work {
     struct hsm_file_state now;
     bool is_new; /* nothing new, nothing to sign: an idle program leaves the token alone */
-    struct hsm_closed_file *closed;
+    struct hsm_closed_file *closed; /* of which the index knows nothing yet */
     bool stopping;
 };
 
@@ -160,8 +171,9 @@ hsm_journal_is_due(const struct hsm_journal *journal)
 static void
 wait_for_work(struct hsm_journal *journal, struct work *out)
 {
-    struct timespec until =
-        hsm_clock_timespec(hsm_deadline_after(journal->config.checkpoint_s * 1000));
+    unsigned wait_s = out->closed != NULL ? RETRY_S : journal->config.checkpoint_s;
+    struct timespec until = hsm_clock_timespec(hsm_deadline_after(wait_s * 1000));
+    struct hsm_closed_file **end = &journal->closed;
     int rc = 0;
 
     pthread_mutex_lock(&journal->lock);
@@ -169,25 +181,49 @@ wait_for_work(struct hsm_journal *journal, struct work *out)
            !hsm_journal_is_due(journal))
         rc = pthread_cond_clockwait(&journal->notary_wake, &journal->lock, CLOCK_MONOTONIC, &until);
     out->now = journal->now;
-    out->is_new = journal->now.size > journal->notarised;
-    journal->notarised = journal->now.size;
+    out->is_new = wait_s == journal->config.checkpoint_s ? journal->now.size > journal->notarised
+                                                         : hsm_journal_is_due(journal);
+    if (out->is_new)
+        journal->notarised = journal->now.size;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = out->closed; /* what failed before, behind what is new */
     out->closed = journal->closed;
     journal->closed = NULL;
     out->stopping = journal->notary_stopping;
     pthread_mutex_unlock(&journal->lock);
 }
 
-static void
-close_files(struct hsm_journal *journal, struct hsm_closed_file *closed)
+/* False: the index could not be written, and is to be told again. */
+static bool
+close_one(struct hsm_journal *journal, const struct hsm_closed_file *closed)
 {
-    while (closed != NULL) {
-        struct hsm_closed_file *next = closed->next;
+    enum hsm_status st = checkpoint(journal, &closed->state, true);
 
-        if (checkpoint(journal, &closed->state, true) != HSM_OK && journal->signer != NULL)
-            hsm_log(HSM_LOG_ERROR, "journal %s: %s: ended without a signed checkpoint",
-                    journal->config.dir, closed->state.name);
+    if (st == HSM_ERR_IO || st == HSM_ERR_NOMEM)
+        return false;
+    if (st != HSM_OK && journal->signer != NULL)
+        hsm_log(HSM_LOG_ERROR, "journal %s: %s: ended without a signed checkpoint",
+                journal->config.dir, closed->state.name);
+    return true;
+}
+
+/* What stays in the list is tried again. Of a file of which the index was never told that it ended
+ * the next process that begins says so. */
+static void
+close_files(struct hsm_journal *journal, struct work *work)
+{
+    struct hsm_closed_file **link = &work->closed;
+
+    while (*link != NULL) {
+        struct hsm_closed_file *closed = *link;
+
+        if (!close_one(journal, closed) && !work->stopping) {
+            link = &closed->next;
+            continue;
+        }
+        *link = closed->next;
         free(closed);
-        closed = next;
     }
     retain(journal);
 }
@@ -214,7 +250,7 @@ hsm_journal_notarise(void *argument)
     while (!work.stopping) {
         wait_for_work(journal, &work);
         if (work.closed != NULL)
-            close_files(journal, work.closed);
+            close_files(journal, &work);
         if (work.is_new && !work.stopping)
             look_at(journal, &work.now, &failing);
     }

@@ -26,7 +26,7 @@ struct hsm_journal_key {
     struct hsm_journal_key *next;
 };
 
-/* A file that ended and that the index does not know as ended yet. */
+/* A file that ended and that the index does not know as ended yet: tried until it does. */
 struct hsm_closed_file {
     struct hsm_file_state state;
     struct hsm_closed_file *next;
@@ -69,6 +69,9 @@ struct hsm_journal {
     struct hsm_file file; /* the writer's */
     uint64_t file_number; /* the writer's: of its files, from 1 */
     uint64_t lost_told; /* the writer's: of `lost` */
+    struct hsm_ring_entry held; /* the writer's: taken from the ring, and no line yet */
+    bool holds;
+    int64_t rotates_after; /* the writer's: no new file could be begun */
     bool sync_wanted; /* the writer's: what is in the buffer has to be durable */
     bool broken; /* the writer's: fdatasync failed */
 };

@@ -11,6 +11,7 @@
 #include "clock_internal.h"
 
 #define RETRY_MS     200 /* after a failure to write */
+#define ROTATE_MS    2000 /* after a file that could not be begun */
 #define MIB          1048576ULL /* octets */
 #define IDLE_LOOK_MS 1000 /* between looks, when there is nothing to do */
 
@@ -72,6 +73,7 @@ static enum hsm_status
 introduce(struct hsm_journal *journal, const struct hsm_journal_key *key)
 {
     struct hsm_journal_key *own = (struct hsm_journal_key *)key; /* told_in is the writer's */
+    enum hsm_status st;
     const struct hsm_line line = {.time_us = hsm_time_now_us(),
                                   .kind = "key",
                                   .key = key->id,
@@ -81,8 +83,10 @@ introduce(struct hsm_journal *journal, const struct hsm_journal_key *key)
 
     if (key->told_in == journal->file_number)
         return HSM_OK;
-    own->told_in = journal->file_number;
-    return hsm_file_line(&journal->file, &line);
+    st = hsm_file_line(&journal->file, &line);
+    if (st == HSM_OK)
+        own->told_in = journal->file_number;
+    return st;
 }
 
 static enum hsm_status
@@ -131,7 +135,7 @@ committed(struct hsm_journal *journal)
         return;
     pthread_mutex_lock(&journal->lock);
     journal->now = now;
-    journal->committed = hsm_ring_taken(journal->ring);
+    journal->committed = hsm_ring_taken(journal->ring) - (journal->holds ? 1 : 0);
     if (hsm_journal_is_due(journal))
         pthread_cond_signal(&journal->notary_wake);
     pthread_cond_broadcast(&journal->changed);
@@ -173,21 +177,33 @@ to_disk(struct hsm_journal *journal)
     return st;
 }
 
+/* An entry of which no line could be made, for want of memory, is the first of the next time. */
+static enum hsm_status
+put_held(struct hsm_journal *journal)
+{
+    enum hsm_status st = put_entry(journal, &journal->held);
+
+    if (st != HSM_OK) {
+        set_failing(journal, true, ENOMEM);
+        return st;
+    }
+    journal->holds = false;
+    return hsm_file_has_room(&journal->file) ? HSM_OK : to_disk(journal);
+}
+
 /* True: something was there. */
 static bool
 drain(struct hsm_journal *journal)
 {
-    struct hsm_ring_entry entry;
     enum hsm_status st = HSM_OK;
     bool any = false;
 
     if (atomic_load(&journal->failing) && to_disk(journal) != HSM_OK)
         return true;
-    while (st == HSM_OK && hsm_ring_take(journal->ring, &entry)) {
+    while (st == HSM_OK && (journal->holds || hsm_ring_take(journal->ring, &journal->held))) {
         any = true;
-        st = put_entry(journal, &entry);
-        if (st == HSM_OK && !hsm_file_has_room(&journal->file))
-            st = to_disk(journal);
+        journal->holds = true;
+        st = put_held(journal);
     }
     if (st == HSM_OK && journal->lost != journal->lost_told) {
         any = true;
@@ -254,21 +270,20 @@ static void
 rotate(struct hsm_journal *journal)
 {
     struct hsm_file next;
-    struct hsm_file old;
     enum hsm_status st;
 
     if (journal->file.chain.octets < journal->config.rotate_mb * MIB ||
-        atomic_load(&journal->failing))
+        atomic_load(&journal->failing) || hsm_clock_ns() < journal->rotates_after)
         return;
     pthread_mutex_lock(&journal->index_lock);
     st = hsm_file_begin(&journal->index, journal->calls, &next);
     pthread_mutex_unlock(&journal->index_lock);
-    if (st != HSM_OK)
+    if (st != HSM_OK) {
+        journal->rotates_after = hsm_deadline_after(ROTATE_MS);
         return;
+    }
     close_file(journal);
-    old = journal->file;
     journal->file = next;
-    hsm_file_end(&old);
     journal->file_number++;
     (void)to_disk(journal);
 }

@@ -27,6 +27,7 @@
 
 #define FIND_TRIES     3 /* when the token is lost during a search */
 #define GENERATE_TRIES 8 /* when others generate a key of that label at the same time */
+#define ID_TRIES       16 /* of CKA_IDs by chance, until one is free */
 #define GENERATE_MS    4 /* apart from them, at first; doubled each time */
 
 /* The name of a signer, for one who asked for it. */
@@ -333,18 +334,61 @@ check_label_free(const struct hsm_slot *slot, const char *label)
     return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
 }
 
-/* Nothing but this look keeps others, on this host or another, from using the label at the same
- * time: whoever sees two takes their own back. */
+/* Nothing but this look keeps others, on this host or another, from using the label or the id at
+ * the same time: whoever sees two takes their own back. */
 static enum hsm_status
-check_only_one(const struct hsm_slot *slot, const char *label, const struct hsm_object_pair *made)
+check_only_one(const struct hsm_slot *slot, const struct hsm_object_name *name,
+               const struct hsm_object_pair *made)
 {
-    const struct hsm_object_name by_label = {label, NULL, 0};
+    const struct hsm_object_name by_label = {name->label, NULL, 0};
+    const struct hsm_object_name by_id = {NULL, name->id, name->id_len};
     CK_OBJECT_HANDLE object;
     enum hsm_status st = hsm_object_find_one(slot, CKO_PRIVATE_KEY, &by_label, &object);
 
+    if (st != HSM_ERR_AMBIGUOUS)
+        st = hsm_object_find_one(slot, CKO_PRIVATE_KEY, &by_id, &object);
     if (st == HSM_ERR_AMBIGUOUS)
-        destroy_made(slot, made, label, "another was made at the same time");
+        destroy_made(slot, made, name->label, "another was made at the same time");
     return st == HSM_ERR_AMBIGUOUS ? st : HSM_OK;
+}
+
+/* A YubiHSM 2 keeps 0x0000 and 0xffff for objects of its own (its user guide, "Object ID"). */
+static bool
+is_reserved(const uint8_t *id, size_t len)
+{
+    return len == 2 && id[0] == id[1] && (id[0] == 0x00 || id[0] == 0xff);
+}
+
+static enum hsm_status
+check_id_free(const struct hsm_slot *slot, const uint8_t *id, size_t len)
+{
+    const struct hsm_object_name by_id = {NULL, id, len};
+    CK_OBJECT_HANDLE *objects = NULL;
+    size_t count = 0;
+    enum hsm_status st = hsm_object_find(slot, HSM_ANY_CLASS, &by_id, &objects, &count);
+
+    free(objects);
+    return st == HSM_OK && count > 0 ? HSM_ERR_EXISTS : st;
+}
+
+/* A short one may be that of another key by chance: both would be ambiguous from then on. */
+static enum hsm_status
+choose_id(const struct hsm_slot *slot, uint8_t *id, size_t len)
+{
+    enum hsm_status st = HSM_ERR_EXISTS;
+
+    for (unsigned tries = 0; st == HSM_ERR_EXISTS && tries < ID_TRIES; tries++) {
+        CK_RV rv = hsm_module_functions(slot->module)->C_GenerateRandom(slot->control, id, len);
+
+        if (rv != CKR_OK)
+            return hsm_ckr_log(rv, "C_GenerateRandom");
+        if (!is_reserved(id, len))
+            st = check_id_free(slot, id, len);
+    }
+    if (st != HSM_ERR_EXISTS)
+        return st;
+    hsm_log(HSM_LOG_ERROR, "no CKA_ID of %zu octets was free in %d tries", len, ID_TRIES);
+    return HSM_ERR_UNSUPPORTED;
 }
 
 /* AMBIGUOUS: to be tried again. Inside the admin gate. */
@@ -356,16 +400,13 @@ generate_pair(struct hsm_key *key, const char *label)
     const struct hsm_object_name name = {label, id, slot->settings.quirks.id_len};
     struct hsm_object_pair pair;
     enum hsm_status st = check_label_free(slot, label);
-    CK_RV rv;
 
-    if (st != HSM_OK)
-        return st;
-    rv = hsm_module_functions(slot->module)->C_GenerateRandom(slot->control, id, name.id_len);
-    if (rv != CKR_OK)
-        return hsm_ckr_log(rv, "C_GenerateRandom");
-    st = hsm_object_generate(slot, &name, &pair.private_object, &pair.public_object);
+    if (st == HSM_OK)
+        st = choose_id(slot, id, name.id_len);
+    if (st == HSM_OK)
+        st = hsm_object_generate(slot, &name, &pair.private_object, &pair.public_object);
     if (st == HSM_OK && !slot->settings.quirks.shared_files) /* there it was our turn */
-        st = check_only_one(slot, label, &pair);
+        st = check_only_one(slot, &name, &pair);
     if (st != HSM_OK)
         return st;
     st = load_generated(key, &pair);

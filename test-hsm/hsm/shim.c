@@ -12,7 +12,8 @@
  *   killed              SIGKILL as soon as a key pair is generated
  *   plain               key templates with CKA_COPYABLE are refused
  *   hiccup              every other key generation is CKR_GENERAL_ERROR
- *   no-ecdsa            CKM_ECDSA is not among the mechanisms
+ *   random=6161ff       C_GenerateRandom gives one octet of these again and again, the next call
+ * the next one; then by chance no-ecdsa            CKM_ECDSA is not among the mechanisms
  *   flags=0x40000       set in CK_TOKEN_INFO
  * $STI_SHIM_BEHIND is the module behind it.
  */
@@ -20,6 +21,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +32,7 @@ static CK_FUNCTION_LIST list;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long sessions_open;
 static unsigned generations;
+static size_t randoms;
 static bool flips[256]; /* by session, as far as tests have any: its operation is with that key */
 
 /* What follows "word" or "word=" in $STI_SHIM; NULL where the word is not. */
@@ -154,9 +157,19 @@ shim_FindObjects(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE *objects, CK_ULONG 
 static CK_RV
 shim_GenerateRandom(CK_SESSION_HANDLE session, CK_BYTE *out, CK_ULONG len)
 {
+    const char *octets = told("random");
     CK_RV rv = failing("C_GenerateRandom");
+    unsigned octet = 0;
 
-    return rv != CKR_OK ? rv : behind->C_GenerateRandom(session, out, len);
+    if (rv != CKR_OK)
+        return rv;
+    if (octets != NULL && strcspn(octets, ",") >= 2 * (randoms + 1) &&
+        sscanf(octets + 2 * randoms, "%2x", &octet) == 1) {
+        randoms++;
+        memset(out, (int)octet, len);
+        return CKR_OK;
+    }
+    return behind->C_GenerateRandom(session, out, len);
 }
 
 static bool

@@ -215,6 +215,33 @@ a_key_that_was_never_read_back_is_read_before_its_first_use(void **state)
 }
 
 static void
+a_short_id_that_is_taken_or_reserved_is_not_given_to_another_key(void **state)
+{
+    struct hsm_token *token = NULL;
+    struct hsm_key *first = NULL;
+    struct hsm_key *second = NULL;
+    struct hsm_key *again = NULL;
+
+    (void)state;
+    tell_shim("random=616100ff");
+    assert_int_equal(try_open_as((struct hsm_token_config){.quirks = "known,id=2"}, &token),
+                     HSM_OK);
+    assert_int_equal(hsm_key_generate(token, "short-one", &first), HSM_OK);
+    assert_string_equal(hsm_key_id(first), "6161");
+    assert_int_equal(hsm_key_generate(token, "short-other", &second), HSM_OK);
+    assert_int_equal(strlen(hsm_key_id(second)), 4);
+    assert_string_not_equal(hsm_key_id(second), "6161");
+    assert_string_not_equal(hsm_key_id(second), "0000");
+    assert_string_not_equal(hsm_key_id(second), "ffff");
+    tell_shim("");
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=short-one", &again), HSM_OK);
+    hsm_key_free(again);
+    hsm_key_free(second);
+    hsm_key_free(first);
+    hsm_token_close(token);
+}
+
+static void
 a_key_that_does_not_sign_is_destroyed(void **state)
 {
     generation_fails(*state, "flip", HSM_ERR_CRYPTO);
@@ -501,6 +528,7 @@ main(void)
         ON_OPEN_TOKEN(attributes_that_a_module_does_not_know_are_left_out),
         ON_OPEN_TOKEN(a_hiccup_in_key_generation_is_tried_again),
         ON_OPEN_TOKEN(a_key_that_is_not_as_asked_is_destroyed),
+        cmocka_unit_test(a_short_id_that_is_taken_or_reserved_is_not_given_to_another_key),
         ON_OPEN_TOKEN(a_key_that_does_not_sign_is_destroyed),
         ON_OPEN_TOKEN(damaged_signatures_are_never_given_out_as_verified),
         cmocka_unit_test(a_key_that_signs_wrongly_is_refused_alone),

@@ -1,10 +1,14 @@
 /* test_journal.c - mirrors hsm/src/journal.c: what is signed is written, whatever happens. */
 #define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -39,6 +43,51 @@ clock_gettime(clockid_t clock, struct timespec *out)
     if (clock == CLOCK_REALTIME)
         out->tv_sec += ahead_s;
     return rc;
+}
+
+/* The library's disk: full for lines with this word, so often. */
+static const char *_Atomic full_for;
+static atomic_int full_times;
+static atomic_int was_full;
+
+static bool
+is_full(const void *octets, size_t len)
+{
+    if (full_for == NULL || full_times <= 0 ||
+        memmem(octets, len, full_for, strlen(full_for)) == NULL)
+        return false;
+    full_times--;
+    was_full++;
+    return true;
+}
+
+ssize_t
+write(int fd, const void *octets, size_t len)
+{
+    if (is_full(octets, len)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return syscall(SYS_write, fd, octets, len);
+}
+
+/* And its memory, for the hash of such a line. */
+static const char *_Atomic none_for;
+static atomic_int none_times;
+
+int
+EVP_DigestUpdate(EVP_MD_CTX *ctx, const void *octets, size_t len)
+{
+    static int (*real)(EVP_MD_CTX *, const void *, size_t);
+
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "EVP_DigestUpdate");
+    if (none_for != NULL && none_times > 0 &&
+        memmem(octets, len, none_for, strlen(none_for)) != NULL) {
+        none_times--;
+        return 0;
+    }
+    return real(ctx, octets, len);
 }
 
 static void
@@ -575,7 +624,132 @@ what_had_no_room_is_counted_in_its_place(void **state)
     assert_int_equal(verdict.summary.lost, stats.lost);
 }
 
+static void
+an_entry_that_had_no_memory_is_written_in_its_turn(void **state)
+{
+    const char *dir = journal_dir("memory");
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = journal_open(dir, &key);
+    struct verdict verdict;
+    struct seen seen;
+
+    (void)state;
+    none_times = 1;
+    none_for = " certificate ";
+    assert_int_equal(journal_sign(key, HSM_USE_CERTIFICATE, "first", "x"), HSM_ERR_IO);
+    none_for = NULL;
+    until_failing(token, false);
+    assert_int_equal(journal_sign(key, HSM_USE_CERTIFICATE, "second", "x"), HSM_OK);
+    close_all(token, key);
+    journal_look(dir, "certificate", &seen);
+    assert_int_equal(seen.count, 2);
+    journal_assert_good(dir, &verdict);
+    assert_int_equal(verdict.summary.lost, 0);
+}
+
 /* ---- rotation and retention ---- */
+
+static unsigned
+files_in(const char *dir)
+{
+    DIR *listing = opendir(dir);
+    unsigned count = 0;
+
+    assert_non_null(listing);
+    for (struct dirent *entry = readdir(listing); entry != NULL; entry = readdir(listing))
+        count += strstr(entry->d_name, ".log") != NULL ? 1 : 0;
+    closedir(listing);
+    return count;
+}
+
+static bool
+come_to_be(const char *dir, unsigned files)
+{
+    for (int i = 0; i < 2000 && files_in(dir) != files; i++)
+        usleep(5000);
+    return files_in(dir) == files;
+}
+
+static void
+sign_until_rotation(struct hsm_key *key)
+{
+    for (int i = 0; i < CALLS; i++)
+        assert_int_equal(journal_sign(key, HSM_USE_PASSPORT, "rotation", "x"), HSM_OK);
+}
+
+static bool
+becomes_full(void)
+{
+    for (int i = 0; i < 2000 && was_full == 0; i++)
+        usleep(5000);
+    return was_full > 0;
+}
+
+static void
+the_end_of_a_file_that_the_index_has_no_room_for_is_told_later(void **state)
+{
+    const char *dir = journal_dir("index-full");
+    const struct hsm_journal_config journal = {
+        .dir = journal_dir("index-full"), .program = "test", .rotate_mb = 1, .retain_days = 1};
+    struct hsm_token *token = journal_token(NULL, &journal);
+    struct hsm_key *key = NULL;
+    struct verdict verdict;
+    struct seen seen;
+
+    (void)state;
+    assert_int_equal(hsm_key_find_or_generate(token, JOURNAL_SIGNER, &key), HSM_OK);
+    was_full = 0;
+    full_times = 1;
+    full_for = " file-close ";
+    sign_until_rotation(key);
+    assert_true(becomes_full());
+    full_for = NULL;
+    for (int i = 0; i < 2000; i++) {
+        journal_look(dir, "file-close", &seen);
+        if (seen.count == 1)
+            break;
+        usleep(5000);
+    }
+    assert_int_equal(seen.count, 1); /* while the process lives */
+    close_all(token, key);
+    journal_look(dir, "file-close", &seen);
+    assert_int_equal(seen.count, 2);
+    journal_assert_good(dir, &verdict);
+    ahead_s = 2 * 86400;
+    token = journal_token(NULL, &journal); /* and opens; what it removes was told to be closed */
+    hsm_token_close(token);
+    ahead_s = 0;
+    journal_assert_good(dir, &verdict);
+    assert_int_equal(verdict.summary.removed, 2);
+}
+
+static void
+a_file_that_the_index_has_no_room_for_is_not_begun_over_and_over(void **state)
+{
+    const char *dir = journal_dir("begin-full");
+    const struct hsm_journal_config journal = {
+        .dir = journal_dir("begin-full"), .program = "test", .rotate_mb = 1};
+    struct hsm_token *token = journal_token(NULL, &journal);
+    struct hsm_key *key = NULL;
+    struct verdict verdict;
+
+    (void)state;
+    assert_int_equal(hsm_key_find_or_generate(token, JOURNAL_SIGNER, &key), HSM_OK);
+    was_full = 0;
+    full_times = 1000;
+    full_for = " file-open ";
+    sign_until_rotation(key);
+    assert_true(becomes_full());
+    usleep(300000); /* some wakes of the writer */
+    assert_true(was_full <= 2);
+    assert_int_equal(files_in(dir), 1);
+    full_for = NULL;
+    assert_int_equal(journal_sign(key, HSM_USE_PASSPORT, "rotation", "x"), HSM_OK);
+    assert_true(come_to_be(dir, 2));
+    close_all(token, key);
+    journal_assert_good(dir, &verdict);
+    assert_int_equal(verdict.summary.files, 3);
+}
 
 static void
 another_file_is_begun_when_one_is_full(void **state)
@@ -725,7 +899,10 @@ main(void)
         cmocka_unit_test(threads_write_one_file_and_nothing_is_missing),
         cmocka_unit_test(a_full_disk_refuses_certificates_and_lets_calls_pass),
         cmocka_unit_test(what_had_no_room_is_counted_in_its_place),
+        cmocka_unit_test(an_entry_that_had_no_memory_is_written_in_its_turn),
         cmocka_unit_test(another_file_is_begun_when_one_is_full),
+        cmocka_unit_test(the_end_of_a_file_that_the_index_has_no_room_for_is_told_later),
+        cmocka_unit_test(a_file_that_the_index_has_no_room_for_is_not_begun_over_and_over),
         cmocka_unit_test(files_are_removed_after_their_time_and_the_index_says_so),
         cmocka_unit_test(a_journal_that_is_wrong_is_not_written_to),
         cmocka_unit_test(settings_that_make_no_sense_are_refused),

@@ -4,7 +4,13 @@
  * No key is ever copied: each token has its own key, with a certificate of its
  * own, and a signature of any of them will do. A group chooses among them by
  * preference and load, and goes on to the next one when a token fails, within
- * the caller's deadline. Threads may share a group.
+ * the caller's deadline. Threads may share a group; the child of a fork() that
+ * inherits one is refused (HSM_ERR_USAGE).
+ *
+ * A token that hangs without an error is given at most half of what is left of
+ * a call's time while there is another one to try, and is tried last for a
+ * while; then by one call, until it signs again. That needs workers (token.h)
+ * where the module itself does not return.
  */
 #ifndef HSM_GROUP_H
 #define HSM_GROUP_H
