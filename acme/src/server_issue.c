@@ -311,10 +311,7 @@ void_issuance(struct acme_server *server, const struct issuance *issuance, const
     if (st != HSM_OK)
         return st;
     st = write_void(store, issuance, text);
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_store_end(store, st);
 }
 
 /* ---- completing ---- */

@@ -129,10 +129,7 @@ migrate_once(struct acme_store *store, const char *script, int64_t n)
         if (st == HSM_OK)
             st = store->backend->set_version(store->db, n + 1);
     }
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_store_end(store, st);
 }
 
 static enum hsm_status
@@ -320,6 +317,15 @@ acme_store_rollback(struct acme_store *store)
         end_transaction(store);
     }
     give(store);
+}
+
+enum hsm_status
+acme_store_end(struct acme_store *store, enum hsm_status st)
+{
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
 }
 
 /* ---- statements ---- */
