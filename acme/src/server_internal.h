@@ -214,6 +214,9 @@ void acme_account_key_free(struct acme_account_key *key);
 HSM_MUST_CHECK enum hsm_status acme_account_read(struct acme_call *call,
                                                  const struct acme_rows *rows, size_t first);
 
+/** The path names the account itself: one account does not read another. */
+bool acme_account_is_own(struct acme_call *call);
+
 /* ---- server_operator.c ---- */
 
 /**
