@@ -1,6 +1,7 @@
 /* store.c - the interface of the store: who may call, migrations; a backend does the rest. */
 #include <acme/store.h>
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -328,6 +329,31 @@ acme_store_end(struct acme_store *store, enum hsm_status st)
     return st;
 }
 
+#define MARK "SAVEPOINT marked"
+
+enum hsm_status
+store_mark(struct acme_store *store)
+{
+    return store->backend->script(store->db, MARK);
+}
+
+enum hsm_status
+store_unmark(struct acme_store *store)
+{
+    return store->backend->script(store->db, "RELEASE " MARK);
+}
+
+enum hsm_status
+store_undo(struct acme_store *store)
+{
+    enum hsm_status st = store->backend->script(store->db, "ROLLBACK TO " MARK);
+
+    if (st != HSM_OK)
+        return st;
+    store->has_failed = false;
+    return store_unmark(store);
+}
+
 /* ---- statements ---- */
 
 static enum hsm_status
@@ -438,6 +464,7 @@ acme_store_insert(struct acme_store *store, int64_t *id, const char *sql, const 
     va_list values;
     enum hsm_status st;
 
+    assert(store->in_transaction); /* else the reader might be asked, who may not write */
     call.sql = sql;
     va_start(values, types);
     st = take_values(&call, types, &values);

@@ -59,8 +59,8 @@ bool acme_store_is_remote(const struct acme_store *store);
  * and commit give HSM_ERR_IO.
  *
  * HSM_ERR_BUSY of any call: another process writes for too long, or the server is
- * away; a lost connection is made anew before the next transaction. HSM_ERR_IO of
- * commit: whether it is durable is not known.
+ * away; a lost connection is made anew before the next transaction. Of a commit
+ * that failed, HSM_ERR_BUSY or other, it is not known whether it is durable.
  */
 HSM_MUST_CHECK enum hsm_status acme_store_begin(struct acme_store *store);
 HSM_MUST_CHECK enum hsm_status acme_store_commit(struct acme_store *store);
