@@ -10,8 +10,8 @@
 #include <acme/json.h>
 
 #define ROUNDS_MAX      64 /* states that one order may be seen in */
-#define ORDER_PAGES_MAX 8 /* of the account's list of orders */
-#define ORDERS_READ_MAX 32 /* orders that nobody knows, looked at in search of ours */
+#define ORDER_PAGES_MAX 256 /* of the account's list of orders, if it has so many */
+#define ORDERS_READ_MAX 256 /* orders that nobody knows, looked at in search of ours */
 
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(char, free)

@@ -424,9 +424,8 @@ update_account(struct acme_call *call, const json_t *payload)
         respond_account(call, 200, ACME_VALID);
 }
 
-/* The path names the account itself: one account does not read another. */
-static bool
-is_own_account(struct acme_call *call)
+bool
+acme_account_is_own(struct acme_call *call)
 {
     if (strcmp(call->params[0], call->account) == 0)
         return true;
@@ -442,7 +441,7 @@ acme_account(struct acme_call *call)
     struct hsm_reason why = {""};
     const char *status = NULL;
 
-    if (!is_own_account(call))
+    if (!acme_account_is_own(call))
         return;
     if (acme_call_is_read(call)) {
         respond_account(call, 200, ACME_VALID);
@@ -458,59 +457,6 @@ acme_account(struct acme_call *call)
         acme_call_refuse(call, ACME_MALFORMED, 400, "status: an account can only be deactivated");
     else
         update_account(call, payload);
-}
-
-/* ---- the list of orders (RFC 8555 section 7.1.2.1) ---- */
-
-/* "cursor=ID": the list goes on after that order. "" for none. */
-static const char *
-cursor(const struct acme_call *call)
-{
-    const char *query = acme_http_request_query(call->request);
-
-    return query != NULL && strncmp(query, "cursor=", 7) == 0 ? query + 7 : "";
-}
-
-static json_t *
-order_urls(struct acme_call *call, struct acme_rows *rows)
-{
-    json_t *urls = json_array();
-    char url[ACME_URL_MAX + 1], rest[ACME_ID_LEN + 32];
-
-    for (size_t i = 0; urls != NULL && i < ACME_ORDERS_PAGE && acme_rows_next(rows); i++) {
-        acme_server_url(call->server, "order", acme_rows_text(rows, 0), NULL, url);
-        if (json_array_append_new(urls, json_string(url)) != 0) {
-            json_decref(urls);
-            return NULL;
-        }
-    }
-    if (acme_rows_count(rows) > ACME_ORDERS_PAGE) {
-        snprintf(rest, sizeof(rest), "/orders?cursor=%s", acme_rows_text(rows, 0));
-        acme_server_url(call->server, "acct", call->account, rest, url);
-        acme_call_link(call, url, "next");
-    }
-    return urls;
-}
-
-void
-acme_account_orders(struct acme_call *call)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    json_t *urls;
-    enum hsm_status st;
-
-    if (!is_own_account(call) || !acme_call_wants_read(call))
-        return;
-    st = acme_store_query(call->server->config.store, &rows,
-                          "SELECT id FROM acme_order WHERE account = ? AND id > ? AND status <>"
-                          " '" ACME_INVALID "' ORDER BY id LIMIT ?",
-                          "ssi", call->account, cursor(call), (int64_t)(ACME_ORDERS_PAGE + 1));
-    if (st != HSM_OK) {
-        acme_call_fault(call, st);
-        return;
-    }
-    urls = order_urls(call, rows);
-    acme_call_json(call, 200, urls != NULL ? json_pack("{s:o}", "orders", urls) : NULL);
 }
 
 /* ---- key change (RFC 8555 section 7.3.5) ---- */

@@ -90,10 +90,7 @@ deactivate_authz(struct acme_store *store, const char *id)
                             "UPDATE acme_order SET status = '" ACME_INVALID "' WHERE authz = ? AND"
                             " status IN ('" ACME_PENDING "', '" ACME_READY "')",
                             "s", id);
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_store_end(store, st);
 }
 
 static void

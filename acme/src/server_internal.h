@@ -155,7 +155,8 @@ HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonce_exchange *excha
 
 HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_server *server, time_t now,
                                               char out[ACME_ID_LEN + 1]);
-void acme_nonce_expire(struct acme_server *server, time_t now);
+/** Within ACME_NONCES_MAX, the oldest go. */
+HSM_MUST_CHECK enum hsm_status acme_nonce_trim(struct acme_store *store);
 
 /* ---- server_request.c: RFC 8555 section 6.2 ---- */
 
@@ -213,6 +214,9 @@ void acme_account_key_free(struct acme_account_key *key);
 HSM_MUST_CHECK enum hsm_status acme_account_read(struct acme_call *call,
                                                  const struct acme_rows *rows, size_t first);
 
+/** The path names the account itself: one account does not read another. */
+bool acme_account_is_own(struct acme_call *call);
+
 /* ---- server_operator.c ---- */
 
 /**
@@ -258,7 +262,15 @@ HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const c
                                                time_t *wait_s);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
-HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now);
+/** Forget up to `limit` of those whose share is whole again; *count receives how many. */
+HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now,
+                                                 int64_t limit, int64_t *count);
+
+/* ---- server_upkeep.c ---- */
+
+/** Of several processes on one store one does it, and not again before `pause_s`. False: it is done
+ *  by another, or the store is busy. */
+bool acme_duty_claim(struct acme_server *server, const char *name, time_t pause_s, time_t now);
 
 /* ---- server_renewal.c: ACME renewal information (RFC 9773) ---- */
 

@@ -5,7 +5,7 @@
  * certificate is durable before anybody is told. An intent determines the
  * octets that are signed, so signing it again after a crash makes the same
  * certificate and not a second one under its serial; when the issuer or the
- * profile has changed since, the intent is void and its serial is not used.
+ * profile has changed for good since, the intent is void and its serial is not used.
  */
 #define _GNU_SOURCE /* asprintf */
 
@@ -23,6 +23,8 @@
 #include <hsm/hex.h>
 #include <hsm/log.h>
 #include <hsm/use.h>
+
+#define FOREIGN_KEPT_S 300 /* an intent of another configuration is not void before */
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
@@ -69,11 +71,12 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
     return acme_store_run(server->config.store, NULL,
                           "INSERT INTO issuance (order_id, certificate, account, spc, organization,"
                           " country, point, thumbprint, serial, not_before, not_after, under,"
-                          " attempted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                          "ssssssbsbiisi", intent->order_id, certificate, intent->account,
+                          " attempted, recorded) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          "ssssssbsbiisii", intent->order_id, certificate, intent->account,
                           intent->spc, intent->organization, intent->country, point, sizeof(point),
                           intent->thumbprint, serial->len > 0 ? serial->octets : NULL, serial->len,
-                          (int64_t)not_before, (int64_t)not_after, server->under, (int64_t)now);
+                          (int64_t)not_before, (int64_t)not_after, server->under, (int64_t)now,
+                          (int64_t)now);
 }
 
 /* An intent as the store has it; borrowed from the row. */
@@ -83,7 +86,7 @@ struct issuance {
     const uint8_t *point, *serial; /* serial NULL: not assigned */
     size_t point_len, serial_len;
     time_t not_before, not_after, expires;
-    int64_t attempted;
+    time_t attempted, recorded;
 };
 
 /* HSM_ERR_NOT_FOUND: there is nothing left to do. */
@@ -95,7 +98,7 @@ load_issuance(struct acme_server *server, const char *order_id, struct issuance 
         server->config.store, &rows,
         "SELECT order_id, issuance.spc, organization, country, under, point, serial,"
         " issuance.not_before, issuance.not_after, attempted, acme_order.expires,"
-        " acme_order.account FROM issuance"
+        " acme_order.account, recorded FROM issuance"
         " JOIN acme_order ON acme_order.id = order_id WHERE order_id = ? AND der IS NULL AND"
         " voided = 0",
         "s", order_id);
@@ -113,26 +116,28 @@ load_issuance(struct acme_server *server, const char *order_id, struct issuance 
     out->serial = acme_rows_blob(rows, 6, &out->serial_len);
     out->not_before = (time_t)acme_rows_int(rows, 7);
     out->not_after = (time_t)acme_rows_int(rows, 8);
-    out->attempted = acme_rows_int(rows, 9);
+    out->attempted = (time_t)acme_rows_int(rows, 9);
     out->expires = (time_t)acme_rows_int(rows, 10);
     out->account = acme_rows_text(rows, 11);
+    out->recorded = (time_t)acme_rows_int(rows, 12);
     out->rows = rows;
     rows = NULL;
     return HSM_OK;
 }
 
-/* Of several threads and processes that see an intent, one tries it at a time. */
+/* Of several threads and processes that see an intent, one tries it at a time. A try of later than
+ * now is of a clock that was set back since. */
 static enum hsm_status
 claim(struct acme_server *server, const struct issuance *issuance, time_t now, bool *ours)
 {
     int64_t changes = 0;
     enum hsm_status st = HSM_OK;
 
-    if (issuance->attempted <= now - ACME_RETRY_S)
+    if (issuance->attempted <= now - ACME_RETRY_S || issuance->attempted > now + ACME_CLOCK_SKEW_S)
         st = acme_store_run(server->config.store, &changes,
                             "UPDATE issuance SET attempted = ? WHERE order_id = ? AND"
                             " attempted = ? AND der IS NULL AND voided = 0",
-                            "isi", (int64_t)now, issuance->order_id, issuance->attempted);
+                            "isi", (int64_t)now, issuance->order_id, (int64_t)issuance->attempted);
     if (st == HSM_OK)
         *ours = changes == 1;
     return st;
@@ -306,10 +311,7 @@ void_issuance(struct acme_server *server, const struct issuance *issuance, const
     if (st != HSM_OK)
         return st;
     st = write_void(store, issuance, text);
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_store_end(store, st);
 }
 
 /* ---- completing ---- */
@@ -349,6 +351,16 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
     return store_certificate(server, issuance, octets, len);
 }
 
+/* What was recorded under another configuration is for an instance that has it, as long as one may
+ * be there: instances are given a new one after each other. */
+static bool
+is_for_others(const struct acme_server *server, const struct issuance *issuance, time_t now)
+{
+    return strcmp(issuance->under, server->under) != 0 &&
+           issuance->recorded > now - FOREIGN_KEPT_S &&
+           issuance->recorded <= now + ACME_CLOCK_SKEW_S;
+}
+
 enum hsm_status
 acme_issue_complete(struct acme_server *server, const char *order_id, bool first, time_t now)
 {
@@ -356,7 +368,7 @@ acme_issue_complete(struct acme_server *server, const char *order_id, bool first
     bool ours = first;
     enum hsm_status st = load_issuance(server, order_id, &issuance);
 
-    if (st == HSM_OK && !first)
+    if (st == HSM_OK && !first && !is_for_others(server, &issuance, now))
         st = claim(server, &issuance, now, &ours);
     if (st == HSM_OK && ours)
         st = carry_out(server, &issuance, now);
@@ -371,8 +383,10 @@ acme_issue_resume(struct acme_server *server, bool first, int64_t limit, time_t 
     enum hsm_status st = acme_store_query(
         server->config.store, &rows,
         "SELECT order_id FROM issuance JOIN acme_order ON acme_order.id = order_id WHERE"
-        " status = '" ACME_PROCESSING "' ORDER BY attempted LIMIT ?",
-        "i", limit);
+        " status = '" ACME_PROCESSING "' AND (? = 1 OR under = ? OR recorded <= ? OR recorded > ?)"
+        " ORDER BY attempted LIMIT ?", /* is_for_others() */
+        "isiii", (int64_t)first, server->under, (int64_t)(now - FOREIGN_KEPT_S),
+        (int64_t)(now + ACME_CLOCK_SKEW_S), limit);
 
     while (st == HSM_OK && acme_rows_next(rows))
         st = acme_issue_complete(server, acme_rows_text(rows, 0), first, now);

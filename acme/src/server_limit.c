@@ -70,8 +70,10 @@ acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s)
 }
 
 enum hsm_status
-acme_limit_expire(struct acme_store *store, time_t now)
+acme_limit_expire(struct acme_store *store, time_t now, int64_t limit, int64_t *count)
 {
-    return acme_store_run(store, NULL, "DELETE FROM rate WHERE used_until <= ?", "i",
-                          (int64_t)now * MICROSECONDS);
+    return acme_store_run(store, count,
+                          "DELETE FROM rate WHERE subject IN (SELECT subject FROM rate WHERE"
+                          " used_until <= ? LIMIT ?)",
+                          "ii", (int64_t)now * MICROSECONDS, limit);
 }

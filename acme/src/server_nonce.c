@@ -13,13 +13,11 @@
 
 #include <string.h>
 
-#include <hsm/log.h>
-
 #define TRIM_EVERY 1000 /* nonces made */
 
 /* Whoever asks for nonces without end pushes out the oldest, whose owners are told badNonce. */
-static enum hsm_status
-trim(struct acme_store *store)
+enum hsm_status
+acme_nonce_trim(struct acme_store *store)
 {
     return acme_store_run(store, NULL,
                           "DELETE FROM nonce WHERE value IN (SELECT value FROM nonce"
@@ -54,7 +52,7 @@ carry_out(struct acme_store *store, void *context)
     unsigned made = atomic_fetch_add(&exchange->server->nonces_made, 1);
     enum hsm_status st = replace(store, exchange);
 
-    return st == HSM_OK && made % TRIM_EVERY == TRIM_EVERY - 1 ? trim(store) : st;
+    return st == HSM_OK && made % TRIM_EVERY == TRIM_EVERY - 1 ? acme_nonce_trim(store) : st;
 }
 
 void
@@ -87,16 +85,4 @@ acme_nonce_new(struct acme_server *server, time_t now, char out[ACME_ID_LEN + 1]
     if (st == HSM_OK)
         memcpy(out, exchange.next, sizeof(exchange.next));
     return st;
-}
-
-void
-acme_nonce_expire(struct acme_server *server, time_t now)
-{
-    enum hsm_status st = acme_store_run(server->config.store, NULL,
-                                        "DELETE FROM nonce WHERE expires <= ?", "i", (int64_t)now);
-
-    if (st == HSM_OK)
-        st = trim(server->config.store);
-    if (st != HSM_OK)
-        hsm_log(HSM_LOG_WARNING, "expired nonces stay for now: %s", hsm_status_text(st));
 }

@@ -5,41 +5,138 @@
 #include <certs/verdict.h>
 #include <hsm/log.h>
 
-#define EXPIRE_S 60 /* between two acme_server_expire() of acme_server_tick() */
+#define EXPIRE_S 60 /* between two times that what has expired is deleted */
 #define TELL_S   60 /* between two times that orders are said to wait */
+
+#define BATCH       500 /* rows of one transaction */
+#define BATCHES_MAX 200 /* of each kind at a time */
 
 #define VERDICTS_UNUSED_S 3600
 
-/* RFC 8555 section 7.4: an order that was not fulfilled in time becomes invalid, and may be
- * deleted. */
-static enum hsm_status
-expire_orders(struct acme_store *store, time_t now)
+/* ---- what one process does for all ---- */
+
+bool
+acme_duty_claim(struct acme_server *server, const char *name, time_t pause_s, time_t now)
 {
-    enum hsm_status st =
-        acme_store_run(store, NULL,
-                       "UPDATE acme_order SET status = '" ACME_INVALID "' WHERE status IN "
-                       "('" ACME_PENDING "', '" ACME_READY "') AND expires <= ?",
-                       "i", (int64_t)now);
+    int64_t changes = 0;
+    enum hsm_status st = acme_store_run(
+        server->config.store, &changes,
+        "INSERT INTO duty (name, next) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET"
+        " next = excluded.next WHERE duty.next <= ? OR duty.next > ?",
+        "siii", name, (int64_t)(now + pause_s), (int64_t)now,
+        (int64_t)(now + pause_s + ACME_CLOCK_SKEW_S));
+
+    return st == HSM_OK && changes == 1; /* the store has logged why not */
+}
+
+/* ---- the sweep: a batch is a transaction, so that requests come in between ---- */
+
+/* RFC 8555 section 7.4: an order that was not fulfilled in time becomes invalid, and may be
+ * deleted. *count receives how many it was. */
+static enum hsm_status
+end_orders(struct acme_store *store, time_t now, int64_t *count)
+{
+    return acme_store_run(store, count,
+                          "UPDATE acme_order SET status = '" ACME_INVALID "' WHERE id IN (SELECT id"
+                          " FROM acme_order WHERE status IN ('" ACME_PENDING "', '" ACME_READY
+                          "') AND expires <= ? LIMIT ?)",
+                          "ii", (int64_t)now, (int64_t)BATCH);
+}
+
+/* Unless another order stands on it. */
+static enum hsm_status
+delete_authz(struct acme_store *store, const char *authz)
+{
+    enum hsm_status st = acme_store_run(store, NULL,
+                                        "DELETE FROM challenge WHERE authz = ? AND NOT EXISTS"
+                                        " (SELECT 1 FROM acme_order WHERE acme_order.authz = ?)",
+                                        "ss", authz, authz);
+
+    return st == HSM_OK ? acme_store_run(store, NULL,
+                                         "DELETE FROM authz WHERE id = ? AND NOT EXISTS"
+                                         " (SELECT 1 FROM acme_order WHERE acme_order.authz = ?)",
+                                         "ss", authz, authz)
+                        : st;
+}
+
+/* Within a transaction. An authorization goes with its last order: none is without. */
+static enum hsm_status
+delete_invalid(struct acme_store *store, time_t now, int64_t *count)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows,
+        "DELETE FROM acme_order WHERE id IN (SELECT id FROM acme_order WHERE"
+        " status = '" ACME_INVALID "' AND expires <= ? AND NOT EXISTS (SELECT 1 FROM issuance WHERE"
+        " order_id = acme_order.id) LIMIT ?) RETURNING authz",
+        "ii", (int64_t)(now - ACME_ORDER_KEPT_S), (int64_t)BATCH);
 
     if (st == HSM_OK)
-        st = acme_store_run(store, NULL,
-                            "DELETE FROM acme_order WHERE status = '" ACME_INVALID "' AND expires"
-                            " <= ? AND NOT EXISTS (SELECT 1 FROM issuance WHERE order_id ="
-                            " acme_order.id)",
-                            "i", (int64_t)(now - ACME_ORDER_KEPT_S));
-    if (st == HSM_OK)
-        st = acme_store_run(store, NULL,
-                            "DELETE FROM challenge WHERE authz IN (SELECT id FROM authz WHERE"
-                            " expires <= ? AND NOT EXISTS"
-                            " (SELECT 1 FROM acme_order WHERE acme_order.authz = authz.id))",
-                            "i", (int64_t)(now - ACME_ORDER_KEPT_S));
-    if (st == HSM_OK)
-        st = acme_store_run(store, NULL,
-                            "DELETE FROM authz WHERE expires <= ? AND NOT EXISTS"
-                            " (SELECT 1 FROM acme_order WHERE acme_order.authz = authz.id)",
-                            "i", (int64_t)(now - ACME_ORDER_KEPT_S));
+        *count = (int64_t)acme_rows_count(rows);
+    while (st == HSM_OK && acme_rows_next(rows))
+        st = delete_authz(store, acme_rows_text(rows, 0));
     return st;
 }
+
+static enum hsm_status
+delete_orders(struct acme_store *store, time_t now, int64_t *count)
+{
+    enum hsm_status st = acme_store_begin(store);
+
+    return st == HSM_OK ? acme_store_end(store, delete_invalid(store, now, count)) : st;
+}
+
+static enum hsm_status
+delete_manual_tokens(struct acme_store *store, time_t now, int64_t *count)
+{
+    return acme_store_run(store, count,
+                          "DELETE FROM manual_token WHERE jti IN (SELECT jti FROM manual_token"
+                          " WHERE expires <= ? LIMIT ?)",
+                          "ii", (int64_t)now, (int64_t)BATCH);
+}
+
+static enum hsm_status
+delete_nonces(struct acme_store *store, time_t now, int64_t *count)
+{
+    return acme_store_run(store, count,
+                          "DELETE FROM nonce WHERE value IN (SELECT value FROM nonce WHERE"
+                          " expires <= ? LIMIT ?)",
+                          "ii", (int64_t)now, (int64_t)BATCH);
+}
+
+static enum hsm_status
+delete_rates(struct acme_store *store, time_t now, int64_t *count)
+{
+    return acme_limit_expire(store, now, BATCH, count);
+}
+
+static enum hsm_status
+sweep(struct acme_store *store, time_t now)
+{
+    enum hsm_status (*const steps[])(struct acme_store * store, time_t now, int64_t * count) = {
+        end_orders, delete_orders, delete_manual_tokens, delete_nonces, delete_rates,
+    };
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; st == HSM_OK && i < sizeof(steps) / sizeof(steps[0]); i++) {
+        int64_t count = BATCH;
+
+        for (int n = 0; st == HSM_OK && count == BATCH && n < BATCHES_MAX; n++)
+            st = steps[i](store, now, &count);
+    }
+    return st == HSM_OK ? acme_nonce_trim(store) : st;
+}
+
+static void
+sweep_and_tell(struct acme_server *server, time_t now)
+{
+    enum hsm_status st = sweep(server->config.store, now);
+
+    if (st != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "what has expired stays for now: %s", hsm_status_text(st));
+}
+
+/* ---- the rest ---- */
 
 /* The token was away, or a process died: what waits is completed when nobody polls for it, too. */
 static void
@@ -56,26 +153,9 @@ resume(struct acme_server *server, time_t now)
 void
 acme_server_expire(struct acme_server *server)
 {
-    struct acme_store *store = server->config.store;
     time_t now = acme_server_now(server);
-    enum hsm_status st = acme_store_begin(store);
 
-    if (st == HSM_OK) {
-        st = expire_orders(store, now);
-        if (st == HSM_OK)
-            st = acme_store_run(store, NULL, "DELETE FROM manual_token WHERE expires <= ?", "i",
-                                (int64_t)now);
-        if (st == HSM_OK)
-            st = acme_limit_expire(store, now);
-        if (st == HSM_OK)
-            st = acme_store_commit(store);
-        else
-            acme_store_rollback(store);
-    }
-    if (st != HSM_OK)
-        hsm_log(HSM_LOG_WARNING, "expired orders stay for now: %s", hsm_status_text(st));
-    acme_nonce_expire(server, now);
-    certs_verdicts_forget(server->verdicts, now, VERDICTS_UNUSED_S);
+    sweep_and_tell(server, now);
     resume(server, now);
 }
 
@@ -86,10 +166,11 @@ acme_server_tick(struct acme_server *server)
 
     acme_server_forward(server);
     acme_server_observe(server);
-    if (!acme_time_is_due(server->expire_at, EXPIRE_S, now)) {
-        resume(server, now);
-        return;
+    if (acme_time_is_due(server->expire_at, EXPIRE_S, now)) {
+        server->expire_at = now + EXPIRE_S;
+        certs_verdicts_forget(server->verdicts, now, VERDICTS_UNUSED_S);
+        if (acme_duty_claim(server, "sweep", EXPIRE_S, now))
+            sweep_and_tell(server, now);
     }
-    server->expire_at = now + EXPIRE_S;
-    acme_server_expire(server);
+    resume(server, now);
 }

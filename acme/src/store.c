@@ -1,6 +1,7 @@
 /* store.c - the interface of the store: who may call, migrations; a backend does the rest. */
 #include <acme/store.h>
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -129,10 +130,7 @@ migrate_once(struct acme_store *store, const char *script, int64_t n)
         if (st == HSM_OK)
             st = store->backend->set_version(store->db, n + 1);
     }
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_store_end(store, st);
 }
 
 static enum hsm_status
@@ -322,6 +320,40 @@ acme_store_rollback(struct acme_store *store)
     give(store);
 }
 
+enum hsm_status
+acme_store_end(struct acme_store *store, enum hsm_status st)
+{
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
+}
+
+#define MARK "SAVEPOINT marked"
+
+enum hsm_status
+store_mark(struct acme_store *store)
+{
+    return store->backend->script(store->db, MARK);
+}
+
+enum hsm_status
+store_unmark(struct acme_store *store)
+{
+    return store->backend->script(store->db, "RELEASE " MARK);
+}
+
+enum hsm_status
+store_undo(struct acme_store *store)
+{
+    enum hsm_status st = store->backend->script(store->db, "ROLLBACK TO " MARK);
+
+    if (st != HSM_OK)
+        return st;
+    store->has_failed = false;
+    return store_unmark(store);
+}
+
 /* ---- statements ---- */
 
 static enum hsm_status
@@ -432,6 +464,7 @@ acme_store_insert(struct acme_store *store, int64_t *id, const char *sql, const 
     va_list values;
     enum hsm_status st;
 
+    assert(store->in_transaction); /* else the reader might be asked, who may not write */
     call.sql = sql;
     va_start(values, types);
     st = take_values(&call, types, &values);

@@ -75,6 +75,12 @@ void store_queue_init(struct store_queue *queue);
 void store_queue_destroy(struct store_queue *queue);
 struct store_queue *store_queue_of(struct acme_store *store);
 
+/** Within a transaction: a place that it can be brought back to, once. */
+HSM_MUST_CHECK enum hsm_status store_mark(struct acme_store *store);
+HSM_MUST_CHECK enum hsm_status store_unmark(struct acme_store *store);
+/** Back to that place; statements may follow, whatever has failed since. */
+HSM_MUST_CHECK enum hsm_status store_undo(struct acme_store *store);
+
 /** For a table of prepared statements. */
 uint32_t store_text_hash(const char *text);
 

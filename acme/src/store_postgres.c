@@ -5,22 +5,19 @@
  * at a time as in SQLite: the callers' reads within it stay true, and no
  * transaction is refused because of another. Whoever only reads takes no notice.
  */
-#include "store_internal.h"
+#include "store_postgres_internal.h"
 
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <libpq-fe.h>
-
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define STATEMENTS_MAX 256 /* prepared statements kept, a power of two */
-#define PROBES_MAX     16 /* places looked at for one statement */
-#define NAME_SIZE      16 /* of a prepared statement */
-#define BINARY         1 /* format of values and answers */
+#define PROBES_MAX 16 /* places looked at for one statement */
+#define NAME_SIZE  16 /* of a prepared statement */
+#define BINARY     1 /* format of values and answers */
 
 /* Types of the server's catalog, pg_type.dat */
 #define OID_BOOL    16
@@ -33,13 +30,6 @@
 #define OID_UNKNOWN 705
 #define OID_VARCHAR 1043
 
-/* The lock is waited for as SQLite's is; who died or hangs does not keep it. */
-#define SESSION                                                                                    \
-    "SET client_min_messages = warning; SET lock_timeout = 10000;"                                 \
-    "SET idle_in_transaction_session_timeout = 60000;"                                             \
-    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5;"                               \
-    "SET tcp_keepalives_count = 3; SET default_transaction_read_only = on"
-
 /* READ COMMITTED: the statements behind the lock see what was committed before it was given. An
  * advisory lock would not do: those who waited for it may not see tables that were made meanwhile.
  */
@@ -50,247 +40,9 @@
     "BEGIN READ WRITE; SELECT pg_advisory_xact_lock(hashtext('sti-hsm store'));"                   \
     "CREATE TABLE IF NOT EXISTS store_version (version BIGINT NOT NULL); COMMIT"
 
-struct postgres {
-    PGconn *connection;
-    bool is_broken; /* whatever libpq, which may not have read so far, believes */
-    bool in_transaction;
-    char *statements[STATEMENTS_MAX]; /* texts of those that this session has prepared, by hash */
-};
-
-static void postgres_close(void *db);
-
 DEFINE_DEFER(PGresult, PQclear)
-DEFINE_DEFER(PQconninfoOption, PQconninfoFree)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct postgres, postgres_close)
 DEFINE_DEFER(char, free)
-
-/* ---- faults ---- */
-
-static void
-forget_statements(struct postgres *postgres)
-{
-    for (size_t i = 0; i < STATEMENTS_MAX; i++) {
-        free(postgres->statements[i]);
-        postgres->statements[i] = NULL;
-    }
-}
-
-/* The conditions of PostgreSQL's appendix A that a caller tells apart. */
-static enum hsm_status
-status_from_sqlstate(const char *state)
-{
-    static const struct {
-        const char *prefix;
-        enum hsm_status status;
-    } known[] = {
-        {"23505", HSM_ERR_EXISTS}, /* unique_violation */
-        {"23", HSM_ERR_USAGE}, /* other constraints */
-        {"25006", HSM_ERR_USAGE}, /* a change where one may only read */
-        {"42601", HSM_ERR_USAGE}, /* syntax, and several statements where one belongs */
-        {"40", HSM_ERR_BUSY}, /* serialization, deadlock */
-        {"55P03", HSM_ERR_BUSY}, /* the lock was not given in time */
-        {"57P", HSM_ERR_BUSY}, /* the server stops or starts */
-        {"53300", HSM_ERR_BUSY}, /* too many connections */
-        {"3F000", HSM_ERR_NOT_FOUND}, /* no schema of the search path is there */
-        {"08", HSM_ERR_BUSY}, /* connection */
-        {"25P03", HSM_ERR_BUSY}, /* idle in a transaction for too long */
-    };
-
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (strncmp(state, known[i].prefix, strlen(known[i].prefix)) == 0)
-            return known[i].status;
-    }
-    return HSM_ERR_IO;
-}
-
-static bool
-is_lost(const struct postgres *postgres)
-{
-    return postgres->is_broken || PQstatus(postgres->connection) != CONNECTION_OK;
-}
-
-/* libpq ends its texts by a newline. */
-static void
-tell_connection(const struct postgres *postgres, const char *what)
-{
-    const char *text = PQerrorMessage(postgres->connection);
-
-    hsm_log(HSM_LOG_ERROR, "store: %s: %.*s", what, (int)strcspn(text, "\n"), text);
-}
-
-/* After a FATAL of the server, or a fault that is not the server's, there is no connection. */
-static bool
-ends_connection(const PGresult *result)
-{
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-
-    return severity == NULL || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0;
-}
-
-/* Told once, with the statement but without the DETAIL, which has bound values. */
-static enum hsm_status
-status_of(struct postgres *postgres, const PGresult *result, const char *sql)
-{
-    const char *state, *text;
-    enum hsm_status st;
-
-    switch (PQresultStatus(result)) {
-    case PGRES_COMMAND_OK:
-    case PGRES_TUPLES_OK:
-        return HSM_OK;
-    default:
-        break;
-    }
-    postgres->is_broken = ends_connection(result);
-    state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    if (postgres->is_broken || state == NULL) {
-        tell_connection(postgres, sql);
-        return HSM_ERR_BUSY;
-    }
-    st = status_from_sqlstate(state);
-    if (st != HSM_ERR_EXISTS) /* an answer, not a fault */
-        hsm_log(st == HSM_ERR_BUSY ? HSM_LOG_WARNING : HSM_LOG_ERROR, "store: %s (%s): %s",
-                text != NULL ? text : "", state, sql);
-    return st;
-}
-
-static enum hsm_status
-execute(struct postgres *postgres, const char *sql)
-{
-    DEFER(PQclear) PGresult *result = PQexec(postgres->connection, sql);
-
-    return status_of(postgres, result, sql);
-}
-
-/* ---- the connection ---- */
-
-static enum hsm_status
-setting(struct postgres *postgres, const char *name, char out[64])
-{
-    char sql[96];
-    PGresult *result;
-    enum hsm_status st;
-
-    snprintf(sql, sizeof(sql), "SHOW %s", name);
-    result = PQexec(postgres->connection, sql);
-    st = status_of(postgres, result, sql);
-    if (st == HSM_OK)
-        snprintf(out, 64, "%s", PQgetvalue(result, 0, 0));
-    PQclear(result);
-    return st;
-}
-
-/* What is committed is on the server's disk; a stronger promise of the server is kept. */
-static enum hsm_status
-use_synchronous_commit(struct postgres *postgres)
-{
-    char value[64];
-    enum hsm_status st = setting(postgres, "fsync", value);
-
-    if (st == HSM_OK && strcmp(value, "on") != 0) {
-        hsm_log(HSM_LOG_ERROR, "store: the server has fsync = %s: nothing would be durable", value);
-        return HSM_ERR_UNSUPPORTED;
-    }
-    if (st == HSM_OK)
-        st = setting(postgres, "synchronous_commit", value);
-    if (st != HSM_OK || strcmp(value, "on") == 0 || strcmp(value, "remote_apply") == 0)
-        return st;
-    return execute(postgres, "SET synchronous_commit = on");
-}
-
-static enum hsm_status
-check_encoding(struct postgres *postgres)
-{
-    char value[64];
-    enum hsm_status st = setting(postgres, "server_encoding", value);
-
-    if (st != HSM_OK || strcmp(value, "UTF8") == 0)
-        return st;
-    hsm_log(HSM_LOG_ERROR, "store: the database is in %s, not in UTF8", value);
-    return HSM_ERR_UNSUPPORTED;
-}
-
-static enum hsm_status
-begin_session(struct postgres *postgres)
-{
-    enum hsm_status st;
-
-    if (is_lost(postgres)) {
-        tell_connection(postgres, "no connection");
-        return HSM_ERR_BUSY;
-    }
-    st = execute(postgres, SESSION);
-    if (st == HSM_OK)
-        st = use_synchronous_commit(postgres);
-    return st == HSM_OK ? check_encoding(postgres) : st;
-}
-
-/* Outside of a transaction only. */
-static enum hsm_status
-reconnect(struct postgres *postgres)
-{
-    enum hsm_status st;
-
-    forget_statements(postgres);
-    PQreset(postgres->connection);
-    postgres->is_broken = false;
-    st = begin_session(postgres);
-    if (st == HSM_OK)
-        hsm_log(HSM_LOG_INFO, "store: the connection was lost, and is made again");
-    return st;
-}
-
-static void
-notice(void *context, const char *text)
-{
-    (void)context;
-    hsm_log(HSM_LOG_WARNING, "store: %.*s", (int)strcspn(text, "\n"), text);
-}
-
-/* A password in the configuration would be in backups of it, and a URI in error texts. */
-static enum hsm_status
-check_uri(const char *uri)
-{
-    DEFER(PQconninfoFree) PQconninfoOption *options = PQconninfoParse(uri, NULL);
-
-    if (options == NULL) {
-        hsm_log(HSM_LOG_ERROR, "store: not a URI as libpq has it");
-        return HSM_ERR_USAGE;
-    }
-    for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
-        bool is_secret =
-            strcmp(option->keyword, "password") == 0 || strcmp(option->keyword, "sslpassword") == 0;
-
-        if (is_secret && option->val != NULL) {
-            hsm_log(HSM_LOG_ERROR, "store: %s in the URI: passfile has its place", option->keyword);
-            return HSM_ERR_USAGE;
-        }
-    }
-    return HSM_OK;
-}
-
-/* What stands before the URI gives way to it, what stands behind does not. */
-static PGconn *
-dial(const char *uri)
-{
-    static const char *const names[] = {"sslmode",
-                                        "connect_timeout",
-                                        "keepalives_idle",
-                                        "keepalives_interval",
-                                        "keepalives_count",
-                                        "target_session_attrs",
-                                        "tcp_user_timeout",
-                                        "fallback_application_name",
-                                        "dbname",
-                                        "client_encoding",
-                                        NULL};
-    const char *const values[] = {"verify-full", "5",       "10", "5",    "3", "read-write",
-                                  "30000",       "sti-hsm", uri,  "UTF8", NULL};
-
-    return PQconnectdbParams(names, values, 1);
-}
 
 /* ---- statements ---- */
 
@@ -351,7 +103,7 @@ place_of(const struct postgres *postgres, const char *sql)
     uint32_t hash = store_text_hash(sql);
 
     for (uint32_t i = 0; i < PROBES_MAX; i++) {
-        uint32_t place = (hash + i) & (STATEMENTS_MAX - 1);
+        uint32_t place = (hash + i) & (POSTGRES_STATEMENTS_MAX - 1);
 
         if (postgres->statements[place] == NULL || strcmp(postgres->statements[place], sql) == 0)
             return (int)place;
@@ -376,7 +128,7 @@ prepare(struct postgres *postgres, const char *name, const struct store_call *ca
         return HSM_ERR_USAGE;
     }
     result = PQprepare(postgres->connection, name, sql, (int)count, bound->types);
-    return status_of(postgres, result, call->sql);
+    return postgres_status_of(postgres, result, call->sql);
 }
 
 static enum hsm_status
@@ -415,7 +167,7 @@ send_call(struct postgres *postgres, const struct store_call *call, PGresult **o
         return st;
     *out = PQexecPrepared(postgres->connection, name, (int)call->count, bound.values, bound.lengths,
                           bound.formats, BINARY);
-    return status_of(postgres, *out, call->sql);
+    return postgres_status_of(postgres, *out, call->sql);
 }
 
 /* ---- answers ---- */
@@ -501,9 +253,9 @@ postgres_query(void *db, const struct store_call *call, struct acme_rows **out)
     struct postgres *postgres = db;
     enum hsm_status st = query_once(postgres, call, out);
 
-    if (st == HSM_OK || postgres->in_transaction || !is_lost(postgres))
+    if (st == HSM_OK || postgres->in_transaction || !postgres_is_lost(postgres))
         return st;
-    st = reconnect(postgres);
+    st = postgres_reconnect(postgres);
     return st == HSM_OK ? query_once(postgres, call, out) : st;
 }
 
@@ -514,8 +266,8 @@ postgres_rollback(void *db)
 {
     struct postgres *postgres = db;
 
-    if (!is_lost(postgres))
-        (void)execute(postgres, "ROLLBACK");
+    if (!postgres_is_lost(postgres))
+        (void)postgres_execute(postgres, "ROLLBACK");
     postgres->in_transaction = false;
 }
 
@@ -523,12 +275,12 @@ static enum hsm_status
 postgres_begin(void *db)
 {
     struct postgres *postgres = db;
-    enum hsm_status st = execute(postgres, BEGIN);
+    enum hsm_status st = postgres_execute(postgres, BEGIN);
 
-    if (st != HSM_OK && is_lost(postgres)) {
-        st = reconnect(postgres);
+    if (st != HSM_OK && postgres_is_lost(postgres)) {
+        st = postgres_reconnect(postgres);
         if (st == HSM_OK)
-            st = execute(postgres, BEGIN);
+            st = postgres_execute(postgres, BEGIN);
     }
     if (st != HSM_OK)
         postgres_rollback(postgres);
@@ -536,18 +288,19 @@ postgres_begin(void *db)
     return st;
 }
 
-/* COMMIT of a transaction that has failed is answered by ROLLBACK. */
+/* COMMIT of a transaction that has failed is answered by ROLLBACK. When the connection breaks it is
+ * not known what became of it: that is no fault, and passes. */
 static enum hsm_status
 postgres_commit(void *db)
 {
     struct postgres *postgres = db;
     DEFER(PQclear) PGresult *result = PQexec(postgres->connection, "COMMIT");
-    enum hsm_status st = status_of(postgres, result, "COMMIT");
+    enum hsm_status st = postgres_status_of(postgres, result, "COMMIT");
 
     postgres->in_transaction = false;
     if (st == HSM_OK && strcmp(PQcmdStatus(result), "COMMIT") != 0)
         st = HSM_ERR_IO;
-    return st == HSM_ERR_BUSY && is_lost(postgres) ? HSM_ERR_IO : st;
+    return st;
 }
 
 static enum hsm_status
@@ -587,7 +340,7 @@ postgres_run(void *db, const struct store_call *call, int64_t *changes)
 static enum hsm_status
 postgres_script(void *db, const char *text)
 {
-    return execute(db, text);
+    return postgres_execute(db, text);
 }
 
 /* ---- the version ---- */
@@ -612,7 +365,7 @@ postgres_set_version(void *db, int64_t version)
     snprintf(text, sizeof(text),
              "DELETE FROM store_version; INSERT INTO store_version VALUES (%lld)",
              (long long)version);
-    return execute(db, text);
+    return postgres_execute(db, text);
 }
 
 /* Who may not make tables can still use a store that is there. */
@@ -625,36 +378,13 @@ make_version(struct postgres *postgres)
 
     if (st != HSM_OK || !acme_rows_next(rows) || acme_rows_int(rows, 0) == 0)
         return st;
-    st = execute(postgres, MAKE_VERSION);
+    st = postgres_execute(postgres, MAKE_VERSION);
     if (st != HSM_OK)
-        (void)execute(postgres, "ROLLBACK");
+        (void)postgres_execute(postgres, "ROLLBACK");
     return st;
 }
 
 /* ---- open and close ---- */
-
-static enum hsm_status
-postgres_open_reader(const char *uri, void **out)
-{
-    DEFER(postgres_close) struct postgres *postgres = NULL;
-    enum hsm_status st = check_uri(uri);
-
-    if (st != HSM_OK)
-        return st;
-    postgres = calloc(1, sizeof(*postgres));
-    if (postgres == NULL)
-        return HSM_ERR_NOMEM;
-    postgres->connection = dial(uri);
-    if (postgres->connection == NULL)
-        return HSM_ERR_NOMEM;
-    (void)PQsetNoticeProcessor(postgres->connection, notice, NULL);
-    st = begin_session(postgres);
-    if (st != HSM_OK)
-        return st;
-    *out = postgres;
-    postgres = NULL;
-    return HSM_OK;
-}
 
 static enum hsm_status
 postgres_open(const char *uri, void **out)
@@ -669,16 +399,6 @@ postgres_open(const char *uri, void **out)
     else if (postgres != NULL)
         postgres_close(postgres);
     return st;
-}
-
-static void
-postgres_close(void *db)
-{
-    struct postgres *postgres = db;
-
-    forget_statements(postgres);
-    PQfinish(postgres->connection);
-    free(postgres);
 }
 
 static const struct store_token tokens[] = {

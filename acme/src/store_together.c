@@ -78,9 +78,11 @@ leave(struct store_queue *queue)
     pthread_mutex_unlock(&queue->mutex);
 }
 
-/* The first work that fails, or NULL. */
-static struct acme_store_work *
-run_works(struct acme_store *store, struct acme_store_works *works)
+/* ---- a group: whoever fails is undone alone, and the lock of the store is not given away ---- */
+
+/* In most groups nobody fails. False: somebody did. */
+static bool
+run_all(struct acme_store *store, struct acme_store_works *works)
 {
     struct acme_store_work *work;
 
@@ -88,43 +90,74 @@ run_works(struct acme_store *store, struct acme_store_works *works)
     {
         work->status = work->run(store, work->context);
         if (work->status != HSM_OK)
-            return work;
+            return false;
     }
-    return NULL;
+    return true;
 }
 
-/* Undo it all, and put aside who is to blame: the others are run again. */
-static void
-put_aside(struct acme_store *store, struct acme_store_work *failed, struct acme_store_works *works,
-          struct acme_store_works *done)
+static enum hsm_status
+run_marked(struct acme_store *store, struct acme_store_work *work)
 {
-    acme_store_rollback(store);
-    STAILQ_REMOVE(works, failed, acme_store_work, others);
-    STAILQ_INSERT_TAIL(done, failed, others);
+    enum hsm_status st = store_mark(store);
+
+    if (st != HSM_OK)
+        return st;
+    work->status = work->run(store, work->context);
+    return work->status == HSM_OK ? store_unmark(store) : store_undo(store);
 }
 
-/* All works end in `done`, with their status. */
-static void
-carry_out(struct acme_store *store, struct acme_store_works *works, struct acme_store_works *done)
+/* Not HSM_OK: the whole transaction has failed. */
+static enum hsm_status
+run_each(struct acme_store *store, struct acme_store_works *works)
 {
-    struct store_queue *queue = store_queue_of(store);
-    struct acme_store_work *work = NULL;
-    enum hsm_status st = acme_store_begin(store);
+    struct acme_store_work *work;
+    enum hsm_status st = HSM_OK;
 
-    take(queue, works);
-    while (st == HSM_OK && (work = run_works(store, works)) != NULL) {
-        put_aside(store, work, works, done);
-        if (STAILQ_EMPTY(works))
-            return;
-        st = acme_store_begin(store);
-    }
-    if (st == HSM_OK)
-        st = acme_store_commit(store);
     STAILQ_FOREACH(work, works, others)
     {
-        work->status = st;
+        if (st == HSM_OK)
+            st = run_marked(store, work);
     }
-    STAILQ_CONCAT(done, works);
+    return st;
+}
+
+static enum hsm_status
+run_group(struct acme_store *store, struct acme_store_works *works)
+{
+    enum hsm_status st = store_mark(store);
+
+    if (st != HSM_OK || run_all(store, works))
+        return st;
+    st = store_undo(store);
+    return st == HSM_OK ? run_each(store, works) : st;
+}
+
+static bool
+is_alone(const struct acme_store_works *works)
+{
+    return STAILQ_NEXT(STAILQ_FIRST(works), others) == NULL;
+}
+
+/* Each has its status then. */
+static void
+carry_out(struct acme_store *store, struct acme_store_works *works)
+{
+    struct acme_store_work *work = STAILQ_FIRST(works);
+    enum hsm_status st = acme_store_begin(store);
+
+    take(store_queue_of(store), works);
+    if (st == HSM_OK) {
+        if (is_alone(works))
+            st = run_all(store, works) ? HSM_OK : work->status;
+        else
+            st = run_group(store, works);
+        st = acme_store_end(store, st);
+    }
+    STAILQ_FOREACH(work, works, others)
+    {
+        if (st != HSM_OK && (work->status == HSM_OK || is_alone(works)))
+            work->status = st;
+    }
 }
 
 /* Others may be gone as soon as they are told. */
@@ -144,12 +177,11 @@ static void
 lead(struct acme_store *store, struct acme_store_work *own)
 {
     struct acme_store_works works = STAILQ_HEAD_INITIALIZER(works);
-    struct acme_store_works done = STAILQ_HEAD_INITIALIZER(done);
 
     STAILQ_INSERT_HEAD(&works, own, others);
-    carry_out(store, &works, &done);
+    carry_out(store, &works);
     leave(store_queue_of(store));
-    tell(&done, own);
+    tell(&works, own);
 }
 
 /* ---- who asks ---- */
@@ -160,6 +192,7 @@ acme_store_ask(struct acme_store *store, struct acme_store_work *work)
     struct store_queue *queue = store_queue_of(store);
 
     sem_init(&work->told, 0, 0);
+    work->status = HSM_OK;
     work->is_queued = work->is_awaited = work->leads = false;
     pthread_mutex_lock(&queue->mutex);
     put(queue, work);

@@ -376,6 +376,58 @@ a_lost_order_is_found_in_the_list_and_no_second_one_made(void **state)
     free(pem);
 }
 
+#define PAGES 20 /* each with three orders that nobody knows */
+
+/* A list that has the lost order at its very end; the rest is in the book. */
+static bool
+with_a_long_list(struct ca_fixture *fixture, const struct acme_http_request *request,
+                 struct acme_http_response *response)
+{
+    const char *path = acme_http_request_path(request), *base = fixture->pa.base_url;
+    char body[1024], link[CA_URL_SIZE];
+    int page = 0;
+
+    if (sscanf(path, "/acme/orders/%d", &page) != 1) {
+        if (strncmp(path, "/acme/order/old", 15) != 0)
+            return by_the_book(fixture, request, response);
+        acme_http_respond(response, 200, "application/json", "{\"status\":\"valid\"}", 18);
+        return true;
+    }
+    snprintf(body, sizeof(body),
+             "{\"orders\":[\"%s/acme/order/old%da\",\"%s/acme/order/old%db\","
+             "\"%s/acme/order/%s\"]}",
+             base, page, base, page, base, page == PAGES ? "4" : "old");
+    snprintf(link, sizeof(link), "<%s/acme/orders/%d>;rel=\"next\"", base, page + 1);
+    if (page < PAGES)
+        acme_http_response_header(response, "Link", link);
+    acme_http_respond(response, 200, "application/json", body, strlen(body));
+    return true;
+}
+
+static void
+the_list_is_read_to_its_end(void **state)
+{
+    char *pem = data_text("self/sp-1234.chain.pem", NULL);
+    const struct line lines[] = {
+        {"/acme/new-account", 200, "{\"status\":\"valid\",\"orders\":\"%s/acme/orders/1\"}",
+         "Location", "%s/acme/acct/1", 0, false},
+        {"/acme/order/4", 200, ORDER("4", "ready"), NULL, NULL, 0, false},
+        {"/acme/order/4/finalize", 200, ORDER("4", "valid"), NULL, NULL, 0, false},
+        {"/acme/cert/1", 200, pem, NULL, NULL, 0, true},
+    };
+    struct certs_chain *chain = NULL;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    open_book(lines, COUNT(lines));
+    ca.intercept = with_a_long_list;
+    if (obtain((struct acme_client_order){.is_known = knows_order_1}, &chain, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(book.new_orders, 0);
+    certs_chain_free(chain);
+    free(pem);
+}
+
 static void
 without_a_list_a_new_order_is_made(void **state)
 {
@@ -655,6 +707,7 @@ main(void)
         cmocka_unit_test(an_authorization_that_fails_says_why),
         cmocka_unit_test(a_problem_is_told_with_what_it_means),
         cmocka_unit_test(a_lost_order_is_found_in_the_list_and_no_second_one_made),
+        cmocka_unit_test(the_list_is_read_to_its_end),
         cmocka_unit_test(without_a_list_a_new_order_is_made),
         cmocka_unit_test(of_several_chains_the_first_that_is_accepted_is_taken),
         cmocka_unit_test(what_a_certificate_replaces_is_said_once),

@@ -489,33 +489,91 @@ an_account_reads_no_other_ones_things(void **state)
     peer_stop(&other);
 }
 
+/* The URLs of one page, and its "next" ("" when it is the last). */
 static void
-the_orders_of_an_account_are_listed_page_by_page(void **state)
+read_orders(const struct peer *peer, const char *url, struct got *got, char next[CA_URL_SIZE])
+{
+    const char *link;
+
+    peer_send(&ca, peer, url, "", got);
+    assert_int_equal(got->status, 200);
+    link = got_header_n(got, "Link", 1); /* the first is the directory */
+    next[0] = '\0';
+    if (link[0] == '\0')
+        return;
+    assert_non_null(strstr(link, ">;rel=\"next\""));
+    snprintf(next, CA_URL_SIZE, "%.*s", (int)strcspn(link, ">") - 1, link + 1);
+}
+
+static const char *
+nth_order(const struct got *got, size_t n)
+{
+    return json_string_value(json_array_get(json_object_get(got->json, "orders"), n));
+}
+
+/* As of that time; 101 orders, of which the two oldest are open. */
+static void
+date_orders(const struct peer *peer)
+{
+    const char *account = strrchr(peer->kid, '/') + 1;
+
+    assert_int_equal(acme_store_run(ca.store, NULL,
+                                    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM"
+                                    " n WHERE i < 99) INSERT INTO acme_order (id, account, authz,"
+                                    " status, spc, created, expires) SELECT 'listed' || i, account,"
+                                    " authz, 'valid', spc, created + 5 + i / 2, expires FROM"
+                                    " acme_order, n WHERE account = ?",
+                                    "s", account),
+                     HSM_OK);
+}
+
+static void
+the_orders_of_an_account_are_listed_the_open_and_the_newest_first(void **state)
 {
     struct peer peer;
-    char list[CA_URL_SIZE], next[CA_URL_SIZE];
+    struct peer_order older, newer;
+    char list[CA_URL_SIZE], next[CA_URL_SIZE], end[CA_URL_SIZE];
     GOT first = {.status = 0};
     GOT second = {.status = 0};
-    size_t len;
 
     (void)state;
     peer_join(&ca, &peer);
-    for (int i = 0; i < 101; i++) {
-        struct peer_order order;
-
-        peer_order(&ca, &peer, "1234", &order);
-    }
+    ca_fixture_set_time(time(NULL) - 100);
+    peer_order(&ca, &peer, "1234", &older);
+    date_orders(&peer);
+    ca_fixture_set_time(0);
+    peer_order(&ca, &peer, "1234", &newer);
     snprintf(list, sizeof(list), "%.400s/orders", peer.kid);
-    peer_send(&ca, &peer, list, "", &first);
+    read_orders(&peer, list, &first, next);
     assert_int_equal(json_array_size(json_object_get(first.json, "orders")), 100);
-    len = strcspn(got_header_n(&first, "Link", 1), ">");
-    snprintf(next, sizeof(next), "%.*s", (int)len - 1, got_header_n(&first, "Link", 1) + 1);
-    assert_non_null(strstr(got_header_n(&first, "Link", 1), "rel=\"next\""));
-    peer_send(&ca, &peer, next, "", &second);
-    assert_int_equal(second.status, 200);
+    assert_string_equal(nth_order(&first, 0), newer.url);
+    assert_string_equal(nth_order(&first, 1), older.url);
+    assert_non_null(strstr(nth_order(&first, 2), "/listed98"));
+    assert_string_not_equal(next, "");
+    ca_fixture_order_sql(&ca, older.url, "UPDATE acme_order SET status = 'invalid' WHERE id = ?");
+    read_orders(&peer, next, &second, end);
     assert_int_equal(json_array_size(json_object_get(second.json, "orders")), 1);
-    assert_string_equal(got_header_n(&second, "Link", 1), "");
+    assert_non_null(strstr(nth_order(&second, 0), "/listed1"));
+    assert_string_equal(end, "");
     peer_stop(&peer);
+}
+
+static void
+a_cursor_that_is_none_of_ours_is_malformed(void **state)
+{
+    static const char *const cursors[] = {
+        "cursor=", "cursor=x.1.a", "cursor=o.one.a", "cursor=o.1.", "cursor=o.1.a%20", "page=2",
+    };
+
+    for (size_t i = 0; i < COUNT(cursors); i++) {
+        const struct peer *peer = *state;
+        char url[CA_URL_SIZE];
+        GOT got = {.status = 0};
+
+        snprintf(url, sizeof(url), "%.400s/orders?%s", peer->kid, cursors[i]);
+        peer_send(&ca, peer, url, "", &got);
+        assert_refused(&got, 400, "malformed", cursors[i]);
+    }
 }
 
 /* ---- key change (section 7.3.5) ---- */
@@ -1703,7 +1761,8 @@ main(void)
         cmocka_unit_test(an_account_is_updated_and_deactivated_with_all_it_has_open),
         cmocka_unit_test(an_account_that_the_operator_has_revoked_is_of_no_use),
         cmocka_unit_test(an_account_reads_no_other_ones_things),
-        cmocka_unit_test(the_orders_of_an_account_are_listed_page_by_page),
+        cmocka_unit_test(the_orders_of_an_account_are_listed_the_open_and_the_newest_first),
+        cmocka_unit_test(a_cursor_that_is_none_of_ours_is_malformed),
         cmocka_unit_test(a_key_change_needs_both_keys_and_the_right_words),
         cmocka_unit_test(an_order_for_what_is_not_one_spc_is_refused),
         cmocka_unit_test(each_of_several_identifiers_is_told_what_is_wrong_with_it),

@@ -118,6 +118,58 @@ a_restart_under_another_profile_voids_it_and_its_serial_is_never_used(void **sta
     peer_assert_status(&ca, *state, order.url, "invalid");
 }
 
+static int64_t
+voided(void)
+{
+    return ca_fixture_count(&ca, "SELECT count(*) FROM issuance WHERE voided = 1");
+}
+
+/* Instances get a new configuration one after the other: each leaves the other's orders to it. */
+static void
+what_another_configuration_began_is_left_to_it_for_some_minutes(void **state)
+{
+    struct peer_order order, other;
+    int64_t before = voided();
+
+    peer_enrol(&ca, *state, "1234", &order);
+    peer_enrol(&ca, *state, "1234", &other);
+    crash_before_certificate(&order);
+    crash_before_certificate(&other);
+    ca.config.crl_url = "https://pa.example/crl2";
+    ca.config.others_serve = true;
+    ca_fixture_restart(&ca);
+    acme_server_expire(ca.server);
+    peer_assert_status(&ca, *state, order.url, "processing");
+    ca_fixture_order_sql(&ca, other.url, "UPDATE issuance SET recorded = 0 WHERE order_id = ?");
+    acme_server_expire(ca.server); /* nobody has come for this one */
+    peer_assert_status(&ca, *state, other.url, "invalid");
+    assert_int_equal(voided(), before + 1);
+    ca.config.crl_url = "https://pa.example/crl";
+    ca_fixture_restart(&ca);
+    peer_assert_status(&ca, *state, order.url, "valid");
+    ca.config.others_serve = false;
+    ca_fixture_restart(&ca);
+}
+
+static void
+a_clock_that_was_ahead_holds_up_no_order(void **state)
+{
+    struct peer_order order;
+
+    peer_enrol(&ca, *state, "1234", &order);
+    crash_before_certificate(&order);
+    ca_fixture_order_sql(&ca, order.url,
+                         "UPDATE issuance SET attempted = not_after, recorded = not_after WHERE"
+                         " order_id = ?");
+    peer_assert_status(&ca, *state, order.url, "valid");
+    crash_before_certificate(&order);
+    ca_fixture_order_sql(&ca, order.url,
+                         "UPDATE issuance SET attempted = not_after WHERE order_id = ?");
+    acme_server_expire(ca.server);
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) FROM acme_order WHERE status = 'processing'"), 0);
+}
+
 static void
 a_poll_completes_what_waited_for_the_token(void **state)
 {
@@ -127,8 +179,8 @@ a_poll_completes_what_waited_for_the_token(void **state)
 
     peer_enrol(&ca, *state, "1234", &order);
     crash_before_certificate(&order);
-    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL, attempted = not_after WHERE der IS NULL"
-                        " AND voided = 0");
+    ca_fixture_sql(&ca, "UPDATE issuance SET serial = NULL, attempted = recorded + 30 WHERE der IS"
+                        " NULL AND voided = 0");
     peer_send(&ca, *state, order.url, "", &waiting); /* somebody else is at it */
     assert_string_equal(got_text(&waiting, "status"), "processing");
     assert_string_equal(got_header(&waiting, "Retry-After"), "5");
@@ -334,6 +386,8 @@ main(void)
         cmocka_unit_test(a_restart_completes_what_was_about_to_be_signed),
         cmocka_unit_test(a_check_completes_and_voids_nothing),
         cmocka_unit_test(a_restart_under_another_profile_voids_it_and_its_serial_is_never_used),
+        cmocka_unit_test(what_another_configuration_began_is_left_to_it_for_some_minutes),
+        cmocka_unit_test(a_clock_that_was_ahead_holds_up_no_order),
         cmocka_unit_test(a_poll_completes_what_waited_for_the_token),
         cmocka_unit_test(an_order_that_another_process_ended_meanwhile_is_left_alone),
         cmocka_unit_test(the_tick_completes_what_nobody_polls_for),

@@ -620,9 +620,10 @@ a_token_that_is_away_is_told_and_the_page_loaded_again_has_the_certificate(void 
     open_form(&browser);
     make_wish(&wish, "1234");
     confirm(&browser, &wish, path);
-    ca_fixture_order_sql(&ca, path,
-                         "UPDATE issuance SET der = NULL, chain = NULL, attempted = not_after WHERE"
-                         " order_id = ?");
+    ca_fixture_order_sql(
+        &ca, path,
+        "UPDATE issuance SET der = NULL, chain = NULL, attempted = recorded + 30 WHERE"
+        " order_id = ?");
     ca_fixture_order_sql(&ca, path, "UPDATE acme_order SET status = 'processing' WHERE id = ?");
     get(path, &waiting);
     assert_page(&waiting, 200, "does not answer at the moment");
@@ -647,9 +648,11 @@ a_request_that_became_void_says_so(void **state)
     open_form(&browser);
     make_wish(&wish, "1234");
     confirm(&browser, &wish, path);
-    ca_fixture_order_sql(&ca, path,
-                         "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0, under = 'x'"
-                         " WHERE order_id = ?");
+    ca_fixture_order_sql(
+        &ca, path,
+        "UPDATE issuance SET der = NULL, chain = NULL, attempted = 0, recorded = 0,"
+        " under = 'x'"
+        " WHERE order_id = ?");
     ca_fixture_order_sql(&ca, path, "UPDATE acme_order SET status = 'processing' WHERE id = ?");
     get(path, &got);
     assert_page(&got, 200, "the certificate could not be issued: place a new order");

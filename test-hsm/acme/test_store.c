@@ -307,7 +307,6 @@ an_insert_tells_the_number_that_it_got(void **state)
     static const char insert[] = "INSERT INTO item(name) VALUES(?) RETURNING id";
     int64_t first = 0, second = 0;
 
-    assert_int_equal(acme_store_insert(*state, &first, insert, "s", "a"), HSM_ERR_USAGE);
     assert_int_equal(acme_store_begin(*state), HSM_OK);
     assert_int_equal(acme_store_insert(*state, &first, insert, "s", "a"), HSM_OK);
     assert_int_equal(acme_store_insert(*state, &second, insert, "s", "b"), HSM_OK);
@@ -510,7 +509,7 @@ a_connection_that_broke_is_made_anew_between_transactions(void **state)
     assert_int_equal(acme_store_begin(*state), HSM_OK);
     assert_int_equal(add(*state, "lost"), HSM_OK);
     cut_connections();
-    assert_int_equal(acme_store_commit(*state), HSM_ERR_IO);
+    assert_int_equal(acme_store_commit(*state), HSM_ERR_BUSY); /* it may be durable, or not */
     assert_int_equal(add(*state, "lost"), HSM_OK);
     assert_int_equal(number(*state, "SELECT count(*) FROM item"), 2);
 }

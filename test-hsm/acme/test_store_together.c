@@ -92,6 +92,7 @@ struct holding {
     struct acme_store *store;
     pthread_t thread;
     sem_t began, go;
+    bool has_begun;
     enum hsm_status status;
 };
 
@@ -100,9 +101,12 @@ stay(struct acme_store *store, void *context)
 {
     struct holding *holding = context;
 
-    sem_post(&holding->began);
-    while (sem_wait(&holding->go) != 0)
-        continue;
+    if (!holding->has_begun) { /* it may be run again */
+        holding->has_begun = true;
+        sem_post(&holding->began);
+        while (sem_wait(&holding->go) != 0)
+            continue;
+    }
     return acme_store_run(store, NULL, "INSERT INTO item(name) VALUES('held')", "");
 }
 
@@ -118,7 +122,7 @@ hold(void *context)
 static void
 begin_to_hold(struct acme_store *store, struct holding *holding)
 {
-    holding->store = store;
+    *holding = (struct holding){.store = store};
     sem_init(&holding->began, 0, 0);
     sem_init(&holding->go, 0, 0);
     assert_int_equal(pthread_create(&holding->thread, NULL, hold, holding), 0);
@@ -168,9 +172,86 @@ a_work_that_fails_is_undone_alone(void **state)
     assert_int_equal(acme_store_wait(*state, &first.work), HSM_OK);
     assert_int_equal(acme_store_wait(*state, &taken.work), HSM_ERR_EXISTS);
     assert_int_equal(acme_store_wait(*state, &after.work), HSM_OK);
-    assert_int_equal(first.runs, 2); /* what it did went with what had failed */
-    assert_int_equal(taken.runs, 1);
+    assert_int_equal(first.runs, 2); /* each runs by itself, once somebody has failed */
+    assert_int_equal(taken.runs, 2);
+    assert_int_equal(after.runs, 1);
     assert_true(has(*state, "same") && has(*state, "after"));
+}
+
+/* Another process, which wants to write when a work of ours fails. */
+struct intruder {
+    pthread_t thread;
+    struct acme_store *store;
+    sem_t comes;
+    enum hsm_status status;
+    bool has_come;
+};
+
+static void *
+intrude(void *context)
+{
+    struct intruder *intruder = context;
+
+    sem_post(&intruder->comes);
+    intruder->status =
+        acme_store_run(intruder->store, NULL, "INSERT INTO item(name) VALUES('z')", "");
+    return NULL;
+}
+
+/* It fails, and leaves something behind. */
+static enum hsm_status
+fail_while_another_comes(struct acme_store *store, void *context)
+{
+    struct intruder *intruder = context;
+    enum hsm_status st = acme_store_run(store, NULL, "INSERT INTO item(name) VALUES('failed')", "");
+
+    assert_int_equal(st, HSM_OK);
+    if (!intruder->has_come) {
+        intruder->has_come = true;
+        assert_int_equal(pthread_create(&intruder->thread, NULL, intrude, intruder), 0);
+        while (sem_wait(&intruder->comes) != 0)
+            continue;
+        usleep(50000); /* it is at the lock */
+    }
+    return HSM_ERR_DENIED;
+}
+
+static void
+a_work_that_fails_gives_no_other_process_a_turn(void **state)
+{
+    struct intruder intruder = {.status = HSM_OK};
+    struct acme_store_work failing = {.run = fail_while_another_comes, .context = &intruder};
+    struct adding before, after;
+
+    sem_init(&intruder.comes, 0, 0);
+    assert_int_equal(acme_store_open(path, migrations, &intruder.store), HSM_OK);
+    ask(*state, &before, "before");
+    acme_store_ask(*state, &failing);
+    ask(*state, &after, "z");
+    assert_int_equal(acme_store_wait(*state, &before.work), HSM_OK);
+    assert_int_equal(acme_store_wait(*state, &failing), HSM_ERR_DENIED);
+    assert_int_equal(acme_store_wait(*state, &after.work), HSM_OK);
+    assert_int_equal(pthread_join(intruder.thread, NULL), 0);
+    assert_int_equal(intruder.status, HSM_ERR_EXISTS);
+    assert_true(has(*state, "before") && has(*state, "z"));
+    assert_false(has(*state, "failed"));
+    acme_store_close(intruder.store);
+    sem_destroy(&intruder.comes);
+}
+
+static void
+however_many_fail_each_is_run_twice_at_most(void **state)
+{
+    struct adding works[40];
+
+    assert_int_equal(acme_store_run(*state, NULL, "INSERT INTO item(name) VALUES('same')", ""),
+                     HSM_OK);
+    for (size_t i = 0; i < sizeof(works) / sizeof(works[0]); i++)
+        ask(*state, &works[i], "same");
+    for (size_t i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
+        assert_int_equal(acme_store_wait(*state, &works[i].work), HSM_ERR_EXISTS);
+        assert_true(works[i].runs <= 2);
+    }
 }
 
 static void
@@ -275,6 +356,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         OPENED(what_is_asked_during_a_transaction_goes_along_with_the_next),
         OPENED(a_work_that_fails_is_undone_alone),
+        OPENED(a_work_that_fails_gives_no_other_process_a_turn),
+        OPENED(however_many_fail_each_is_run_twice_at_most),
         OPENED(the_work_that_leads_may_fail_as_well),
         OPENED(who_has_asked_and_does_not_wait_keeps_nobody_waiting),
         OPENED(works_and_transactions_of_ones_own_wait_for_each_other),

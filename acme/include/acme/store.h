@@ -59,12 +59,14 @@ bool acme_store_is_remote(const struct acme_store *store);
  * and commit give HSM_ERR_IO.
  *
  * HSM_ERR_BUSY of any call: another process writes for too long, or the server is
- * away; a lost connection is made anew before the next transaction. HSM_ERR_IO of
- * commit: whether it is durable is not known.
+ * away; a lost connection is made anew before the next transaction. Of a commit
+ * that failed, HSM_ERR_BUSY or other, it is not known whether it is durable.
  */
 HSM_MUST_CHECK enum hsm_status acme_store_begin(struct acme_store *store);
 HSM_MUST_CHECK enum hsm_status acme_store_commit(struct acme_store *store);
 void acme_store_rollback(struct acme_store *store);
+/** Commit when `st` is HSM_OK, else roll back. @retval st, or as acme_store_commit() */
+HSM_MUST_CHECK enum hsm_status acme_store_end(struct acme_store *store, enum hsm_status st);
 
 /*
  * A work is a part of a transaction that may be made together with those of
