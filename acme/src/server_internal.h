@@ -22,6 +22,7 @@
 #include <hsm/defer.h>
 
 #include "address_internal.h"
+#include "limit_internal.h"
 
 #define ACME_BASE_URL_MAX 256 /* characters */
 #define ACME_URL_MAX      511 /* characters: base URL, "/acme/", resource, id, rest */
@@ -262,9 +263,6 @@ HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const c
                                                time_t *wait_s);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
-/** Forget up to `limit` of those whose share is whole again; *count receives how many. */
-HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now,
-                                                 int64_t limit, int64_t *count);
 
 /* ---- server_upkeep.c ---- */
 
