@@ -17,6 +17,9 @@
 
 #include "signing_internal.h"
 
+/* Why nothing can be said of a certificate. */
+#define SKS_SERVICE_NO_TRUST "no trusted-CA list and CRL that are good now"
+
 enum sks_outcome {
     SKS_OUTCOME_GOOD, /* signed; judged, whatever the verdict */
     SKS_OUTCOME_REFUSED, /* a fault of the request */
@@ -80,6 +83,10 @@ void sks_calls_free(struct sks_calls *calls);
 void sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
                                      const struct acme_http_request *request,
                                      struct acme_http_response *response);
+
+/** The call's request is put aside, and goes on when a chain that it waits for has come; NULL: it
+ *  waits for it. */
+void sks_service_park(struct sks_call *call, struct acme_http_parked *parked);
 
 /* service_health.c */
 

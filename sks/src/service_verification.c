@@ -18,6 +18,13 @@ resume(void *parked)
     acme_http_resume(parked);
 }
 
+void
+sks_service_park(struct sks_call *call, struct acme_http_parked *parked)
+{
+    call->landed = parked == NULL ? NULL : resume;
+    call->landed_context = parked;
+}
+
 static bool
 is_untrusted(const struct sks_judgements *judgements)
 {
@@ -40,8 +47,7 @@ judge(struct sks_service *service, const struct sks_call *call, struct sks_judge
     if (*st != HSM_OK)
         return ms_refuse(fault, MS_INTERNAL, "", "");
     if (is_untrusted(*out) && !sks_trust_is_ready(service->config.trust, now))
-        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "no trusted-CA list and CRL that are good now",
-                         "");
+        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
     return true;
 }
 
@@ -56,10 +62,7 @@ judge_or_park(struct sks_service *service, struct sks_call *call,
     enum hsm_status st;
     bool is_judged;
 
-    if (parked != NULL) {
-        call->landed = resume;
-        call->landed_context = parked;
-    }
+    sks_service_park(call, parked);
     is_judged = judge(service, call, out, &st, fault);
     *is_parked = st == HSM_ERR_BUSY;
     if (!*is_parked)
