@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include <sks/signers.h>
+#include <sks/x5u.h>
 
 #include "signing_internal.h"
 
@@ -84,9 +85,21 @@ void sks_service_answer_verification(struct sks_service *service, const struct s
                                      const struct acme_http_request *request,
                                      struct acme_http_response *response);
 
-/** The call's request is put aside, and goes on when a chain that it waits for has come; NULL: it
- *  waits for it. */
-void sks_service_park(struct sks_call *call, struct acme_http_parked *parked);
+/** A request that waits for chains without a thread. */
+struct sks_service_wait {
+    struct acme_http_parked *parked; /* NULL: it cannot be put aside */
+    struct sks_x5u_visit *visit;
+    struct sks_x5u_wait how;
+};
+
+/** Before the verifier is asked about a call, which refers to *wait then. */
+void sks_service_wait(struct sks_service_wait *wait, struct acme_http_response *response,
+                      struct sks_call *call);
+
+/** After that, with what it said: true if the request is put aside, and is handled anew when there
+ *  is more to say; false with *fault if it should be and cannot. */
+bool sks_service_waits(struct sks_service_wait *wait, struct acme_http_response *response,
+                       enum hsm_status st, struct ms_fault *fault);
 
 /* service_health.c */
 

@@ -215,21 +215,17 @@ verify_headers(struct sks_signing_call *call, struct acme_http_response *respons
         .identity_count = signing->header_count,
     };
     struct sks_verification verification;
-    struct acme_http_parked *parked;
+    struct sks_service_wait wait;
     enum hsm_status st;
 
     if (!verifies(call))
         return true;
-    parked = acme_http_park(response);
-    sks_service_park(&diverted, parked);
+    sks_service_wait(&wait, response, &diverted);
     st = sks_verify_diversion(call->service->config.verifier, &diverted, div, call->now,
                               &verification);
-    call->is_aside = st == HSM_ERR_BUSY;
-    if (call->is_aside)
-        return false;
-    acme_http_unpark(parked);
-    return st == HSM_OK ? judge_diversion(call, &verification)
-                        : ms_refuse(&call->fault, MS_INTERNAL, "", "");
+    call->fault.error = MS_INTERNAL; /* if it is no answer */
+    call->is_aside = sks_service_waits(&wait, response, st, &call->fault);
+    return st == HSM_OK && judge_diversion(call, &verification);
 }
 
 /* No signature is given out without its record. */

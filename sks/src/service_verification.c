@@ -12,18 +12,47 @@ DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
 DEFINE_DEFER(struct ms_verification, ms_verification_clear)
 
+/* ---- waiting for chains ---- */
+
 static void
 resume(void *parked)
 {
     acme_http_resume(parked);
 }
 
-void
-sks_service_park(struct sks_call *call, struct acme_http_parked *parked)
+static void
+release_visit(void *visit)
 {
-    call->landed = parked == NULL ? NULL : resume;
-    call->landed_context = parked;
+    sks_x5u_visit_free(visit);
 }
+
+void
+sks_service_wait(struct sks_service_wait *wait, struct acme_http_response *response,
+                 struct sks_call *call)
+{
+    wait->parked = acme_http_park(response);
+    wait->visit = acme_http_kept(response);
+    wait->how = (struct sks_x5u_wait){.landed = wait->parked != NULL ? resume : NULL,
+                                      .context = wait->parked,
+                                      .visit = &wait->visit};
+    call->wait = &wait->how;
+}
+
+bool
+sks_service_waits(struct sks_service_wait *wait, struct acme_http_response *response,
+                  enum hsm_status st, struct ms_fault *fault)
+{
+    if (wait->visit != NULL)
+        acme_http_keep(response, wait->visit, release_visit);
+    if (st == HSM_ERR_BUSY && wait->parked != NULL)
+        return true;
+    acme_http_unpark(wait->parked);
+    if (st == HSM_ERR_BUSY)
+        ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "too many calls wait for a certificate", "");
+    return false;
+}
+
+/* ---- calls ---- */
 
 static bool
 is_untrusted(const struct sks_judgements *judgements)
@@ -51,22 +80,21 @@ judge(struct sks_service *service, const struct sks_call *call, struct sks_judge
     return true;
 }
 
-/* Judge, unless a chain has to be fetched first: then the request is put aside, and asked again
- * when it is there. Where that cannot be, this thread waits. */
+/* Judge, unless a chain has to be fetched first: then the request is put aside, and judged when it
+ * is there. No thread waits for it: a stranger says from where it comes. */
 static bool
 judge_or_park(struct sks_service *service, struct sks_call *call,
               struct acme_http_response *response, struct sks_judgements **out, bool *is_parked,
               struct ms_fault *fault)
 {
-    struct acme_http_parked *parked = acme_http_park(response);
+    struct sks_service_wait wait;
     enum hsm_status st;
     bool is_judged;
 
-    sks_service_park(call, parked);
+    sks_service_wait(&wait, response, call);
     is_judged = judge(service, call, out, &st, fault);
-    *is_parked = st == HSM_ERR_BUSY;
-    if (!*is_parked)
-        acme_http_unpark(parked);
+    call->wait = NULL;
+    *is_parked = sks_service_waits(&wait, response, st, fault);
     return is_judged;
 }
 

@@ -179,7 +179,7 @@ static enum hsm_status
 get_chain(struct judgement *j)
 {
     const struct sks_verifier_config *config = &j->verifier->config;
-    bool may_wait = j->call->landed == NULL || config->ask == NULL;
+    bool may_wait = j->call->wait == NULL || config->ask == NULL;
     enum hsm_status st;
 
     if (may_wait)

@@ -18,6 +18,7 @@
 #include <acme/base64url.h>
 #include <sks/passport.h>
 #include <sks/service.h>
+#include <sks/x5u.h>
 
 #include "caller.h"
 #include "ecosystem.h"
@@ -85,7 +86,7 @@ ask(void *context, const char *x5u, time_t now, const struct sks_call *call,
 {
     if (world.asked++ > 0)
         return fetch(context, x5u, now, out, why);
-    call->landed(call->landed_context);
+    call->wait->landed(call->wait->context);
     return HSM_ERR_NOT_FOUND;
 }
 

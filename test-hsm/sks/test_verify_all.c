@@ -762,14 +762,8 @@ promise(void *context, const char *x5u, time_t now, const struct sks_call *call,
     if (promises > 0)
         return serve(context, x5u, now, out, why);
     promises++;
-    assert_non_null(call->landed);
+    assert_non_null(call->wait);
     return HSM_ERR_NOT_FOUND;
-}
-
-static void
-landed(void *context)
-{
-    (void)context;
 }
 
 static void
@@ -778,6 +772,7 @@ a_call_that_need_not_wait_gets_no_verdict_before_its_chain_is_there(void **state
     const struct sks_verifier_config config = {.trust = vs.trust, .chain = serve, .ask = promise};
     const struct one one = {"shaken", PAYLOAD, SKS_VALID, false};
     char *identity = identity_new(&one);
+    const struct sks_x5u_wait wait = {.landed = NULL};
     struct sks_call call = call_new();
     struct sks_verifier *verifier = NULL;
     struct sks_judgements *got = NULL;
@@ -791,7 +786,7 @@ a_call_that_need_not_wait_gets_no_verdict_before_its_chain_is_there(void **state
     assert_int_equal(sks_verify_all(verifier, &call, NOW, &got), HSM_OK); /* this one waits */
     sks_judgements_free(got);
     got = NULL;
-    call.landed = landed;
+    call.wait = &wait;
     assert_int_equal(sks_verify_all(verifier, &call, NOW, &got), HSM_ERR_BUSY);
     assert_null(got);
     assert_int_equal(sks_verify_all(verifier, &call, NOW, &got), HSM_OK);
