@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-#include <acme/json.h>
-
+#include "passport_internal.h"
 #include "verify_internal.h"
 
 size_t
@@ -35,13 +34,9 @@ chain_say(struct chain *chain, size_t at, bool is_div, json_t *claims)
 enum hsm_status
 chain_say_div(struct chain *chain, size_t at, const struct sks_claims *div)
 {
-    char text[SKS_PASSPORT_PAYLOAD_MAX + 1];
     json_t *claims = NULL;
-    size_t len;
-    enum hsm_status st = sks_claims_payload(div, text, &len);
+    enum hsm_status st = sks_claims_read(div, &claims);
 
-    if (st == HSM_OK)
-        st = acme_json_parse(text, len, &claims, NULL);
     if (st != HSM_OK)
         return st;
     return chain_say(chain, at, true, claims) ? HSM_OK : HSM_ERR_USAGE;
