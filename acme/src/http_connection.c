@@ -418,6 +418,15 @@ hand_out(struct http_connection *connection, struct http_call *call)
     answer(connection, call);
 }
 
+/* The handler was here, and wants to begin anew on a thread. */
+static void
+hand_over(struct http_connection *connection, struct http_call *call)
+{
+    http_response_clear(&call->response);
+    http_response_init(&call->response);
+    hand_out(connection, call);
+}
+
 /* The handler was here, and left something to do. */
 static void
 defer(struct http_connection *connection, struct http_call *call)
@@ -473,7 +482,9 @@ take_request(struct http_connection *connection)
         *end = '\0';
         http_handle(&call);
         *end = behind;
-        if (call.rest.work != NULL)
+        if (call.is_handed_over)
+            hand_over(connection, &call);
+        else if (call.rest.work != NULL)
             defer(connection, &call);
         else
             answer(connection, &call);

@@ -94,6 +94,7 @@ struct http_call {
     struct acme_http_rest rest; /* of a call that was deferred; its functions are NULL else */
     int64_t begun_ns; /* monotonic */
     bool is_slow;
+    bool is_handed_over; /* by its handler in the loop, to one on a thread */
     bool is_on_thread; /* a handler has it, on a thread of the pool */
     bool is_resumed; /* parked and resumed before the handler has returned */
     atomic_bool is_in_vain; /* its peer is gone */

@@ -47,6 +47,23 @@ acme_http_park(struct acme_http_response *response)
     return parked;
 }
 
+bool
+acme_http_hand_over(struct acme_http_response *response)
+{
+    struct http_call *call = http_call_of(response);
+
+    if (call->is_on_thread)
+        return false;
+    call->is_handed_over = true;
+    return true;
+}
+
+bool
+acme_http_was_parked(struct acme_http_response *response)
+{
+    return http_call_of(response)->parks > 0;
+}
+
 void
 acme_http_keep(struct acme_http_response *response, void *kept, void (*release)(void *kept))
 {

@@ -28,8 +28,7 @@
 
 /** Texts as the file has them, owned. */
 struct customer_section {
-    char *spc, *attest, *numbers, *types, *rph, *origid;
-    bool div_headers;
+    char *spc, *attest, *numbers, *types, *rph, *origid, *div_headers;
     long rate, burst;
 };
 
@@ -44,11 +43,19 @@ struct bucket {
     unsigned per_s, burst; /* 0: no limit */
 };
 
+/** Identity headers of a call that is diverted. */
+enum div_headers {
+    DIV_HEADERS_NO, /* there need be none */
+    DIV_HEADERS_YES,
+    DIV_HEADERS_VERIFIED, /* and the one that is diverted is valid */
+};
+
 struct sks_customer {
     char *name, *rule;
     struct customer_section section;
     struct certs_tnauthlist *numbers; /* owned; NULL: any */
     unsigned types; /* TYPE() of each */
+    enum div_headers div_headers;
     struct bucket bucket;
     struct sks_rates *rates;
 };
@@ -93,8 +100,8 @@ static const struct acme_config_key customer_keys[] = {
     TEXT(customer, types, "types", false, "shaken div", "kinds of PASSporT: shaken div rph rcd"),
     TEXT(customer, rph, "rph", false, NULL, "namespaces of resource priorities"),
     TEXT(customer, origid, "origid", false, NULL, "the origid of its calls"),
-    KEY(customer, div_headers, ACME_CONFIG_SWITCH, "div-headers", false, 0, 0, "no",
-        "a div PASSporT only with the Identity headers of the call"),
+    TEXT(customer, div_headers, "div-headers", false, "yes",
+         "a div PASSporT only with the call's Identity headers: yes, verified, or no"),
     NUMBER(customer, rate, "rate", 0, RATE_MAX, "0", "calls a second; 0: no limit"),
     NUMBER(customer, burst, "burst", 0, RATE_MAX, "0", "calls at once; 0: those of a second"),
     {.section = NULL},
@@ -221,6 +228,20 @@ parse_types(const char *words, unsigned *out, struct hsm_reason *why)
     return HSM_OK;
 }
 
+static enum hsm_status
+parse_div_headers(const char *text, enum div_headers *out, struct hsm_reason *why)
+{
+    static const char *const texts[] = {"no", "yes", "verified"};
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        if (strcmp(text, texts[i]) == 0) {
+            *out = (enum div_headers)i;
+            return HSM_OK;
+        }
+    }
+    return hsm_refuse(why, HSM_ERR_MALFORMED, "div-headers: not yes, verified or no");
+}
+
 /* As sks_claims_check() will want it: better said now. */
 static enum hsm_status
 check_origid(const char *origid, struct hsm_reason *why)
@@ -245,6 +266,8 @@ interpret_customer(struct sks_customer *customer, struct hsm_reason *why)
         st = hsm_refuse(why, HSM_ERR_MALFORMED, "spc: not one SPC");
     if (st == HSM_OK)
         st = parse_types(section->types, &customer->types, why);
+    if (st == HSM_OK)
+        st = parse_div_headers(section->div_headers, &customer->div_headers, why);
     if (st == HSM_OK)
         st = check_origid(section->origid, why);
     if (st == HSM_OK && strcmp(section->numbers, "any") != 0)
@@ -579,6 +602,12 @@ sks_customer_rule(const struct sks_customer *customer)
     return customer->rule;
 }
 
+bool
+sks_customer_verifies_div(const struct sks_customer *customer)
+{
+    return customer->div_headers == DIV_HEADERS_VERIFIED;
+}
+
 /* ---- what may be said ---- */
 
 static enum hsm_status
@@ -589,7 +618,7 @@ check_kind(const struct sks_customer *customer, const struct sks_claims *claims,
         return deny(refusal, "ppt", "not a kind that is signed for the customer");
     if ((claims->rcd != NULL || claims->crn != NULL) && (customer->types & TYPE(SKS_PPT_RCD)) == 0)
         return deny(refusal, "rcd", "no rich call data is signed for the customer");
-    if (claims->ppt == SKS_PPT_DIV && customer->section.div_headers && header_count == 0)
+    if (claims->ppt == SKS_PPT_DIV && customer->div_headers != DIV_HEADERS_NO && header_count == 0)
         return deny(refusal, "identityHeaders", "wanted of a call that is diverted");
     return HSM_OK;
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "passport_internal.h"
 #include "verify_internal.h"
 
 size_t
@@ -28,6 +29,17 @@ chain_say(struct chain *chain, size_t at, bool is_div, json_t *claims)
     else
         json_decref(claims);
     return is_good;
+}
+
+enum hsm_status
+chain_say_div(struct chain *chain, size_t at, const struct sks_claims *div)
+{
+    json_t *claims = NULL;
+    enum hsm_status st = sks_claims_read(div, &claims);
+
+    if (st != HSM_OK)
+        return st;
+    return chain_say(chain, at, true, claims) ? HSM_OK : HSM_ERR_USAGE;
 }
 
 static bool

@@ -35,6 +35,11 @@ size_t chain_add(struct chain *chain);
  */
 bool chain_say(struct chain *chain, size_t at, bool is_div, json_t *claims);
 
+/** Of a div PASSporT that is to be signed: what it will say. The claims passed sks_claims_check().
+ */
+HSM_MUST_CHECK enum hsm_status chain_say_div(struct chain *chain, size_t at,
+                                             const struct sks_claims *div);
+
 /** When all have said what they say: a div diverts each one whose dest its div is in, and whose
  *  orig is the same. */
 void chain_link(struct chain *chain);

@@ -44,22 +44,6 @@ add_link(struct chain *chain, const char *text, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* The one that is to be signed, as it will be read. */
-static enum hsm_status
-add_div(struct chain *chain, const struct sks_claims *div)
-{
-    char text[SKS_PASSPORT_PAYLOAD_MAX + 1];
-    json_t *claims = NULL;
-    size_t len;
-    enum hsm_status st = sks_claims_payload(div, text, &len);
-
-    if (st == HSM_OK)
-        st = acme_json_parse(text, len, &claims, NULL);
-    if (st != HSM_OK)
-        return st;
-    return chain_say(chain, chain_add(chain), true, claims) ? HSM_OK : HSM_ERR_USAGE;
-}
-
 static enum hsm_status
 check_link(const struct chain *chain, size_t div, size_t at, bool stands,
            struct sks_refusal *refusal)
@@ -116,6 +100,6 @@ sks_diversion_check(const char *const *identities, size_t count, const struct sk
         if (st != HSM_OK)
             return st;
     }
-    st = add_div(&chain, div);
+    st = chain_say_div(&chain, chain_add(&chain), div);
     return st == HSM_OK ? check_chain(&chain, count, refusal) : st;
 }

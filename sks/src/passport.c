@@ -140,6 +140,16 @@ sks_passport_new(const struct sks_claims *claims, const char *x5u, struct hsm_ke
     return st == HSM_OK ? sks_passport_sign(begin, claims, key, "", out) : st;
 }
 
+enum hsm_status
+sks_claims_read(const struct sks_claims *claims, json_t **out)
+{
+    char payload[SKS_PASSPORT_PAYLOAD_MAX + 1];
+    size_t len;
+    enum hsm_status st = sks_claims_payload(claims, payload, &len);
+
+    return st == HSM_OK ? acme_json_parse(payload, len, out, NULL) : st;
+}
+
 /* The text up to the next dot, or to the end. */
 static const char *
 take_part(const char *at, const char **part, size_t *len)

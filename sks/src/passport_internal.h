@@ -45,6 +45,10 @@ HSM_MUST_CHECK enum hsm_status sks_passport_unsigned(const char *begin,
                                                      const char *after, char **text, size_t *len);
 void sks_passport_complete(char *text, size_t len, const uint8_t *sig, const char *after);
 
+/** The payload of claims that passed sks_claims_check(), as who verifies it reads it; the caller
+ *  decrefs. */
+HSM_MUST_CHECK enum hsm_status sks_claims_read(const struct sks_claims *claims, json_t **out);
+
 /** The parts of a full form (RFC 8225 section 4) as received; borrowed, not NUL-terminated. */
 struct sks_passport {
     const char *header, *payload, *signature;

@@ -14,8 +14,12 @@
 #include <stdint.h>
 
 #include <sks/signers.h>
+#include <sks/x5u.h>
 
 #include "signing_internal.h"
+
+/* Why nothing can be said of a certificate. */
+#define SKS_SERVICE_NO_TRUST "no trusted-CA list and CRL that are good now"
 
 enum sks_outcome {
     SKS_OUTCOME_GOOD, /* signed; judged, whatever the verdict */
@@ -86,6 +90,22 @@ void sks_calls_free(struct sks_calls *calls);
 void sks_service_answer_verification(struct sks_service *service, const struct sks_caller *caller,
                                      const struct acme_http_request *request,
                                      struct acme_http_response *response);
+
+/** A request that waits for chains without a thread. */
+struct sks_service_wait {
+    struct acme_http_parked *parked; /* NULL: it cannot be put aside */
+    struct sks_x5u_visit *visit;
+    struct sks_x5u_wait how;
+};
+
+/** Before the verifier is asked about a call, which refers to *wait then. */
+void sks_service_wait(struct sks_service_wait *wait, struct acme_http_response *response,
+                      struct sks_call *call);
+
+/** After that, with what it said: true if the request is put aside, and is handled anew when there
+ *  is more to say; false with *fault if it should be and cannot. */
+bool sks_service_waits(struct sks_service_wait *wait, struct acme_http_response *response,
+                       enum hsm_status st, struct ms_fault *fault);
 
 /* service_health.c */
 

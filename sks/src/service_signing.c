@@ -38,6 +38,7 @@ struct sks_signing_call {
     int64_t begun; /* hsm_metric_clock_ns() */
     unsigned wait_s; /* when there were too many calls */
     struct ms_fault fault; /* why it is not signed */
+    bool is_aside; /* its request is handled anew later */
     bool is_signed;
     char *identity; /* owned; NULL: not signed */
     struct sks_signers *signers; /* a share; NULL: not signed */
@@ -156,16 +157,75 @@ check_policy(struct sks_signing_call *call)
            deny(&call->fault, &refusal);
 }
 
-/* How often the caller and the customer may. */
 static bool
-check_rate(struct sks_signing_call *call)
+verifies(const struct sks_signing_call *call)
+{
+    return call->customer != NULL && sks_customer_verifies_div(call->customer) &&
+           call->signing.header_count > 0;
+}
+
+/* To verify may be to wait, which the event loop does not. */
+static bool
+may_wait(struct sks_signing_call *call, struct acme_http_response *response)
+{
+    call->is_aside = verifies(call) && acme_http_hand_over(response);
+    return !call->is_aside;
+}
+
+/* How often the caller and the customer may; once for each call. */
+static bool
+check_rate(struct sks_signing_call *call, struct acme_http_response *response)
 {
     struct hsm_reason why = {""};
 
-    return call->customer == NULL ||
+    return call->customer == NULL || acme_http_was_parked(response) ||
            sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(), &call->wait_s,
                            &why) == HSM_OK ||
            ms_refuse(&call->fault, MS_TOO_MANY, why.text, "");
+}
+
+static bool
+judge_diversion(struct sks_signing_call *call, const struct sks_verification *verification)
+{
+    struct sks_trust *trust = call->service->config.trust;
+
+    if (verification->verdict == SKS_VALID)
+        return true;
+    if (verification->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(trust, call->now))
+        return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
+    return ms_refuse(&call->fault, MS_NOT_ALLOWED, "identityHeaders",
+                     verification->reason_desc.text);
+}
+
+/* Whether what is diverted is valid: who diverts vouches for no more than it was told. */
+static bool
+verify_headers(struct sks_signing_call *call, struct acme_http_response *response)
+{
+    const struct ms_signing *signing = &call->signing;
+    const struct sks_claims *div = &signing->claims;
+    struct sks_call diverted = {
+        .from_tn = div->orig_tn,
+        .from_uri = div->orig_uri,
+        .to_tn = &div->div_tn,
+        .to_tn_count = div->div_tn != NULL,
+        .to_uri = &div->div_uri,
+        .to_uri_count = div->div_uri != NULL,
+        .time = call->now,
+        .identities = signing->headers,
+        .identity_count = signing->header_count,
+    };
+    struct sks_verification verification;
+    struct sks_service_wait wait;
+    enum hsm_status st;
+
+    if (!verifies(call))
+        return true;
+    sks_service_wait(&wait, response, &diverted);
+    st = sks_verify_diversion(call->service->config.verifier, &diverted, div, call->now,
+                              &verification);
+    call->fault.error = MS_INTERNAL; /* if it is no answer */
+    call->is_aside = sks_service_waits(&wait, response, st, &call->fault);
+    return st == HSM_OK && judge_diversion(call, &verification);
 }
 
 /* No signature is given out without its record. */
@@ -196,7 +256,8 @@ record(struct sks_signing_call *call, const struct acme_http_request *request)
 
 /* All that is known without the token; what is much work comes after the rate. */
 static bool
-check(struct sks_signing_call *call, const struct acme_http_request *request)
+check(struct sks_signing_call *call, const struct acme_http_request *request,
+      struct acme_http_response *response)
 {
     const struct sks_dial_plan *plan = sks_service_dial_plan(call->service, call->caller);
     const char *body;
@@ -204,8 +265,9 @@ check(struct sks_signing_call *call, const struct acme_http_request *request)
 
     return sks_service_body(request, &body, &len, &call->fault) &&
            ms_signing_parse(body, len, plan, &call->signing, &call->fault) && find_customer(call) &&
-           check_claims(call) && check_policy(call) && check_rate(call) &&
-           ms_signing_check_headers(&call->signing, &call->fault);
+           check_claims(call) && check_policy(call) && may_wait(call, response) &&
+           check_rate(call, response) && ms_signing_check_headers(&call->signing, &call->fault) &&
+           verify_headers(call, response);
 }
 
 static void
@@ -273,7 +335,7 @@ sks_service_answer_signing(struct sks_service *service, const struct sks_caller 
 
     if (call == NULL)
         return; /* the response is 500 */
-    if (check(call, request)) {
+    if (check(call, request, response)) {
         const struct acme_http_rest rest = {sign, finish, call};
 
         call->fault.error = MS_NOT_POSSIBLE_NOW; /* if it comes to no signature any more */
@@ -281,5 +343,8 @@ sks_service_answer_signing(struct sks_service *service, const struct sks_caller 
             return;
         sign(call);
     }
-    finish(call, request, response);
+    if (call->is_aside)
+        call_free(call);
+    else
+        finish(call, request, response);
 }

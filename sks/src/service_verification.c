@@ -5,7 +5,6 @@
 
 #include <hsm/defer.h>
 #include <hsm/metrics.h>
-#include <sks/x5u.h>
 
 #include "ms_api_verification_internal.h"
 
@@ -13,11 +12,47 @@ DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
 DEFINE_DEFER(struct ms_verification, ms_verification_clear)
 
+/* ---- waiting for chains ---- */
+
 static void
 resume(void *parked)
 {
     acme_http_resume(parked);
 }
+
+static void
+release_visit(void *visit)
+{
+    sks_x5u_visit_free(visit);
+}
+
+void
+sks_service_wait(struct sks_service_wait *wait, struct acme_http_response *response,
+                 struct sks_call *call)
+{
+    wait->parked = acme_http_park(response);
+    wait->visit = acme_http_kept(response);
+    wait->how = (struct sks_x5u_wait){.landed = wait->parked != NULL ? resume : NULL,
+                                      .context = wait->parked,
+                                      .visit = &wait->visit};
+    call->wait = &wait->how;
+}
+
+bool
+sks_service_waits(struct sks_service_wait *wait, struct acme_http_response *response,
+                  enum hsm_status st, struct ms_fault *fault)
+{
+    if (wait->visit != NULL)
+        acme_http_keep(response, wait->visit, release_visit);
+    if (st == HSM_ERR_BUSY && wait->parked != NULL)
+        return true;
+    acme_http_unpark(wait->parked);
+    if (st == HSM_ERR_BUSY)
+        ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "too many calls wait for a certificate", "");
+    return false;
+}
+
+/* ---- calls ---- */
 
 static bool
 is_untrusted(const struct sks_judgements *judgements)
@@ -41,15 +76,8 @@ judge(struct sks_service *service, const struct sks_call *call, struct sks_judge
     if (*st != HSM_OK)
         return ms_refuse(fault, MS_INTERNAL, "", "");
     if (is_untrusted(*out) && !sks_trust_is_ready(service->config.trust, now))
-        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "no trusted-CA list and CRL that are good now",
-                         "");
+        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
     return true;
-}
-
-static void
-release_visit(void *visit)
-{
-    sks_x5u_visit_free(visit);
 }
 
 /* Judge, unless a chain has to be fetched first: then the request is put aside, and judged when it
@@ -59,24 +87,14 @@ judge_or_park(struct sks_service *service, struct sks_call *call,
               struct acme_http_response *response, struct sks_judgements **out, bool *is_parked,
               struct ms_fault *fault)
 {
-    struct acme_http_parked *parked = acme_http_park(response);
-    struct sks_x5u_visit *visit = acme_http_kept(response);
-    const struct sks_x5u_wait wait = {
-        .landed = parked != NULL ? resume : NULL, .context = parked, .visit = &visit};
+    struct sks_service_wait wait;
     enum hsm_status st;
     bool is_judged;
 
-    call->wait = &wait;
+    sks_service_wait(&wait, response, call);
     is_judged = judge(service, call, out, &st, fault);
     call->wait = NULL;
-    if (visit != NULL)
-        acme_http_keep(response, visit, release_visit);
-    *is_parked = st == HSM_ERR_BUSY && parked != NULL;
-    if (*is_parked)
-        return false;
-    acme_http_unpark(parked);
-    if (st == HSM_ERR_BUSY)
-        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "too many calls wait for a certificate", "");
+    *is_parked = sks_service_waits(&wait, response, st, fault);
     return is_judged;
 }
 

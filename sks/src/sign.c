@@ -3,19 +3,18 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <openssl/evp.h>
 
-#include <acme/json.h>
 #include <certs/cert.h>
 #include <certs/constraints.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <sks/identity.h>
 
+#include "constrained_internal.h"
 #include "passport_internal.h"
 #include "sign_internal.h"
 #include "x5u_internal.h"
@@ -41,7 +40,7 @@ struct sks_signer {
 };
 
 DEFINE_DEFER(struct sks_signer, sks_signer_free)
-DEFINE_DEFER(char, free)
+DEFINE_DEFER(json_t, json_decref)
 
 /* Key and certificate are compared at load, not at the first call. */
 static enum hsm_status
@@ -222,90 +221,20 @@ check_times(const struct sks_signer *signer, int64_t iat, time_t now, struct hsm
 
 /* ---- what the certificate lets its holder say ---- */
 
-/** Claims as certs_constraints_check() looks at them. */
-struct constrained {
-    const struct sks_claims *claims;
-    char *text; /* of a value, CLAIM_TEXT octets */
-    char **canonical; /* of a value that is an object; owned, NULL: none yet */
-};
-
-#define CLAIM_TEXT 24 /* octets of attest or iat with its NUL */
-
-static bool
-has_claim(const void *payload, const char *name)
-{
-    const struct sks_claims *claims = ((const struct constrained *)payload)->claims;
-    const struct {
-        const char *name;
-        bool is_there;
-    } known[] = {
-        {"attest", claims->attest != '\0'},
-        {"crn", claims->crn != NULL},
-        {"dest", true},
-        {"div", claims->div_tn != NULL || claims->div_uri != NULL},
-        {"iat", true},
-        {"mky", claims->mky_count > 0},
-        {"orig", true},
-        {"origid", claims->origid != NULL},
-        {"rcd", claims->rcd != NULL},
-        {"rcdi", claims->rcdi != NULL},
-        {"rph", claims->rph_count > 0},
-        {"sph", claims->sph != NULL},
-    };
-
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-        if (strcmp(known[i].name, name) == 0)
-            return known[i].is_there;
-    return false;
-}
-
-static const char *
-object_value(const struct constrained *constrained, const json_t *object)
-{
-    free(*constrained->canonical);
-    *constrained->canonical = acme_json_canonical(object);
-    return *constrained->canonical;
-}
-
-static const char *
-claim_value(const void *payload, const char *name)
-{
-    const struct constrained *constrained = payload;
-    const struct sks_claims *claims = constrained->claims;
-
-    if (strcmp(name, "attest") == 0) {
-        snprintf(constrained->text, CLAIM_TEXT, "%c", claims->attest);
-        return constrained->text;
-    }
-    if (strcmp(name, "iat") == 0) {
-        snprintf(constrained->text, CLAIM_TEXT, "%lld", (long long)claims->iat);
-        return constrained->text;
-    }
-    if (strcmp(name, "rcd") == 0)
-        return object_value(constrained, claims->rcd);
-    if (strcmp(name, "rcdi") == 0)
-        return object_value(constrained, claims->rcdi);
-    if (strcmp(name, "crn") == 0)
-        return claims->crn;
-    if (strcmp(name, "origid") == 0)
-        return claims->origid;
-    return strcmp(name, "sph") == 0 ? claims->sph : NULL;
-}
-
-/* A verifier would reject what breaks them (RFC 8226 section 8, RFC 9118). */
+/* A verifier would reject what breaks them: it is asked what is going to be signed, as it will be
+ * read. */
 static enum hsm_status
 check_constraints(const struct sks_signer *signer, const struct sks_claims *claims,
                   struct hsm_reason *why)
 {
-    char text[CLAIM_TEXT];
-    DEFER(free) char *canonical = NULL;
-    const struct constrained payload = {.claims = claims, .text = text, .canonical = &canonical};
-    const struct certs_claims view = {.payload = &payload, .has = has_claim, .value = claim_value};
+    DEFER(json_decref) json_t *payload = NULL;
     enum hsm_status st;
 
     if (signer->constraints == NULL)
         return HSM_OK;
-    st = certs_constraints_check(signer->constraints, &view, why);
+    st = sks_claims_read(claims, &payload);
+    if (st == HSM_OK)
+        st = sks_constrained_check(signer->constraints, payload, why);
     return st == HSM_ERR_UNTRUSTED ? HSM_ERR_UNSUPPORTED : st;
 }
 

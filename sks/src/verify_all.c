@@ -15,14 +15,14 @@
 
 #define BASE64URL "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-/* The PASSporTs of a call, those inside of a div-o behind it. */
+/* The PASSporTs of a call, those inside of a div-o behind it; and one that is to be signed. */
 struct passports {
-    struct judgement j[SKS_IDENTITIES_MAX];
-    size_t index[SKS_IDENTITIES_MAX]; /* of the header */
-    char *opt[SKS_IDENTITIES_MAX]; /* owned */
+    struct judgement j[CHAIN_MAX];
+    size_t index[CHAIN_MAX]; /* of the header */
+    char *opt[CHAIN_MAX]; /* owned */
     struct chain chain; /* as far as they could be read before anything is judged */
-    bool is_good[SKS_IDENTITIES_MAX]; /* valid; a div: its link holds, too */
-    bool is_covered[SKS_IDENTITIES_MAX]; /* a good div leads from it to where the call goes */
+    bool is_good[CHAIN_MAX]; /* valid; a div: its link holds, too */
+    bool is_covered[CHAIN_MAX]; /* a good div leads from it to where the call goes */
 };
 
 static void
@@ -109,7 +109,7 @@ add_all(struct passports *passports, const struct judgement *like)
     size_t headers = first + call->identity_count;
     enum hsm_status st = HSM_OK;
 
-    if (headers > SKS_IDENTITIES_MAX)
+    if (!call_is_complete(call, headers) || headers > SKS_IDENTITIES_MAX)
         return HSM_ERR_USAGE;
     for (size_t i = 0; i < headers; i++) {
         add(passports, like, i);
@@ -137,7 +137,7 @@ mark_inner(struct passports *passports)
 static void
 mark_good(struct passports *passports)
 {
-    bool is_valid[SKS_IDENTITIES_MAX];
+    bool is_valid[CHAIN_MAX];
 
     for (size_t i = 0; i < passports->chain.count; i++)
         is_valid[i] = passports->j[i].verdict == SKS_VALID;
@@ -296,14 +296,15 @@ write_all(const struct passports *passports, struct sks_judgements **out)
     return HSM_OK;
 }
 
+/* The first so many of them. */
 static enum hsm_status
-judge_all(struct passports *passports)
+judge_all(struct passports *passports, size_t count)
 {
     enum hsm_status st = HSM_OK;
 
     chain_link(&passports->chain);
     mark_inner(passports);
-    for (size_t i = 0; st == HSM_OK && i < passports->chain.count; i++) {
+    for (size_t i = 0; st == HSM_OK && i < count; i++) {
         st = judge_time(&passports->j[i]);
         if (st == HSM_OK && passports->j[i].verdict == SKS_VALID)
             st = judge_passport(&passports->j[i]);
@@ -324,12 +325,49 @@ sks_verify_all(struct sks_verifier *verifier, const struct sks_call *call, time_
     enum hsm_status st;
 
     passports.chain.count = 0;
-    if (!call_is_complete(call, (call->identity != NULL ? 1 : 0) + call->identity_count))
-        return HSM_ERR_USAGE;
     st = add_all(&passports, &like);
     if (st == HSM_OK)
-        st = judge_all(&passports);
+        st = judge_all(&passports, passports.chain.count);
     return st == HSM_OK ? write_all(&passports, out) : st;
+}
+
+/* Why it stands on nothing: what is wrong with the one that it diverts. */
+static void
+write_diversion(const struct passports *passports, size_t div, struct sks_verification *out)
+{
+    const struct judgement *told = &passports->j[div];
+
+    for (size_t i = 0; told->verdict != SKS_VALID && i < div; i++) {
+        if (passports->chain.diverts[div][i]) {
+            told = &passports->j[i];
+            break;
+        }
+    }
+    judgement_write(told, out);
+}
+
+enum hsm_status
+sks_verify_diversion(struct sks_verifier *verifier, const struct sks_call *call,
+                     const struct sks_claims *div, time_t now, struct sks_verification *out)
+{
+    const struct judgement like = {.verifier = verifier, .call = call, .now = now};
+    PASSPORTS passports;
+    size_t at;
+    enum hsm_status st;
+
+    passports.chain.count = 0;
+    st = add_all(&passports, &like);
+    at = passports.chain.count;
+    if (st == HSM_OK) {
+        add(&passports, &like, at);
+        passports.j[at].ppt = SKS_PPT_DIV;
+        st = chain_say_div(&passports.chain, at, div);
+    }
+    if (st == HSM_OK)
+        st = judge_all(&passports, at);
+    if (st == HSM_OK)
+        write_diversion(&passports, at, out);
+    return st;
 }
 
 void

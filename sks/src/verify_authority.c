@@ -1,56 +1,9 @@
 /* verify_authority.c - what the certificate lets its holder claim. */
 #include "verify_internal.h"
 
-#include <stdlib.h>
-
-#include <acme/json.h>
-#include <certs/constraints.h>
 #include <certs/tnauthlist.h>
 
-/* The claims as certs/ asks for them. */
-struct claims {
-    const json_t *payload;
-    char *text; /* of the last value that is no string; owned */
-};
-
-static bool
-has_claim(const void *context, const char *name)
-{
-    const struct claims *claims = context;
-
-    return json_object_get(claims->payload, name) != NULL;
-}
-
-static const char *
-claim_value(const void *context, const char *name)
-{
-    struct claims *claims = (struct claims *)(uintptr_t)context; /* only its text is written */
-    const json_t *value = json_object_get(claims->payload, name);
-
-    if (json_is_string(value))
-        return json_string_value(value);
-    free(claims->text);
-    claims->text = acme_json_canonical(value);
-    return claims->text;
-}
-
-/* RFC 8226 section 8, RFC 9118 section 3. */
-static enum hsm_status
-check_constraints(struct judgement *j)
-{
-    const struct certs_constraints *constraints = certs_path_constraints(j->path);
-    struct claims claims = {.payload = j->payload};
-    enum hsm_status st;
-
-    if (constraints == NULL)
-        return HSM_OK;
-    st = certs_constraints_check(
-        constraints,
-        &(struct certs_claims){.payload = &claims, .has = has_claim, .value = claim_value},
-        &j->why);
-    free(claims.text);
-    return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E17_UNTRUSTED, st);
-}
+#include "constrained_internal.h"
 
 /*
  * A provider vouches for numbers by attestation: nobody can tell from an SPC
@@ -87,5 +40,8 @@ check_authority(struct judgement *j)
 {
     enum hsm_status st = check_number(j);
 
-    return st == HSM_OK && j->verdict == SKS_VALID ? check_constraints(j) : st;
+    if (st != HSM_OK || j->verdict != SKS_VALID)
+        return st;
+    st = sks_constrained_check(certs_path_constraints(j->path), j->payload, &j->why);
+    return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E17_UNTRUSTED, st);
 }

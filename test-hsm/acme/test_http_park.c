@@ -18,7 +18,7 @@
 #define DESCRIPTORS   4096 /* a server has connections for a quarter of them */
 
 static struct {
-    atomic_uint asked;
+    atomic_uint asked, handed_over;
     _Atomic(struct acme_http_parked *) parked[ACME_HTTP_PARKED_MAX + 1];
     atomic_uint released; /* of what was kept */
     atomic_bool is_open; /* answers are given */
@@ -36,7 +36,7 @@ park(struct acme_http_response *response, const char *path)
 {
     struct acme_http_parked *parked = acme_http_park(response);
 
-    if (parked == NULL || strcmp(path, "/unpark") == 0) {
+    if (parked == NULL || strstr(path, "/unpark") != NULL) {
         acme_http_unpark(parked);
         acme_http_respond(response, parked == NULL ? 503 : 200, "text/plain", "now", 3);
         return;
@@ -56,7 +56,14 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     const char *path = acme_http_request_path(request);
 
     (void)context;
+    if (strncmp(path, "/quick/not", 10) == 0 && acme_http_hand_over(response)) {
+        acme_http_response_header(response, "X-Before", "is forgotten");
+        world.handed_over++;
+        return;
+    }
     if (strcmp(path, "/plain") == 0 || world.is_open) {
+        acme_http_response_header(response, "X-Parked",
+                                  acme_http_was_parked(response) ? "yes" : "no");
         acme_http_respond(response, 200, "text/plain", "later", 5);
         if (acme_http_kept(response) == &world)
             acme_http_response_header(response, "X-Kept", "is there");
@@ -71,7 +78,7 @@ is_quick(void *context, enum acme_http_method method, const char *path)
 {
     (void)context;
     (void)method;
-    return strcmp(path, "/quick") == 0;
+    return strncmp(path, "/quick", 6) == 0;
 }
 
 static const char *
@@ -136,6 +143,7 @@ what_waits_holds_no_thread(void **state)
         answer[len] = '\0';
         assert_non_null(strstr(answer, " 200 "));
         assert_null(strstr(answer, "X-Before"));
+        assert_non_null(strstr(answer, "X-Parked: yes"));
         close(fds[i]);
     }
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
@@ -163,6 +171,27 @@ what_is_unparked_is_answered_at_once(void **state)
     assert_non_null(strstr(exchange(&peer, REQUEST("/unpark")), "now"));
     assert_non_null(
         strstr(exchange(&peer, REQUEST("/quick")), " 503 ")); /* has no thread to save */
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+static void
+a_request_that_is_not_quick_after_all_is_handled_on_a_thread(void **state)
+{
+    struct http_peer peer;
+    const char *answer;
+
+    (void)state;
+    start(&peer);
+    world.is_open = true;
+    for (unsigned i = 1; i <= 3; i++) {
+        answer = exchange(&peer, REQUEST("/quick/not"));
+        assert_non_null(strstr(answer, " 200 "));
+        assert_non_null(strstr(answer, "X-Parked: no"));
+        assert_null(strstr(answer, "X-Before"));
+        assert_int_equal(world.handed_over, i);
+    }
+    world.is_open = false; /* and there it may be put aside */
+    assert_non_null(strstr(exchange(&peer, REQUEST("/quick/not/unpark")), "now"));
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
@@ -264,6 +293,7 @@ main(void)
         cmocka_unit_test(what_waits_holds_no_thread),
         cmocka_unit_test(a_request_is_parked_so_often_and_no_more),
         cmocka_unit_test(what_is_unparked_is_answered_at_once),
+        cmocka_unit_test(a_request_that_is_not_quick_after_all_is_handled_on_a_thread),
         cmocka_unit_test(a_peer_that_is_gone_is_no_harm),
         cmocka_unit_test(what_is_kept_is_there_at_the_next_call_and_released_at_the_end),
         cmocka_unit_test(so_many_requests_are_parked_and_no_more),

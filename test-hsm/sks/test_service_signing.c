@@ -18,6 +18,7 @@
 #include <acme/base64url.h>
 #include <sks/passport.h>
 #include <sks/service.h>
+#include <sks/x5u.h>
 
 #include "caller.h"
 #include "ecosystem.h"
@@ -48,6 +49,7 @@ static struct {
     struct certs_chain *client;
     struct sks_trust *trust;
     struct sks_verifier *verifier;
+    unsigned asked; /* for chains */
     struct hsm_metrics *metrics;
     struct sks_catalogue *catalogue;
     char trail[192];
@@ -67,14 +69,46 @@ static struct called called;
 
 /* ---- the world ---- */
 
+/* Of the repositories only the one of the first provider is there. */
 static enum hsm_status
-fetch_nothing(void *context, const char *x5u, time_t now, struct certs_chain **out,
-              struct hsm_reason *why)
+fetch(void *context, const char *x5u, time_t now, struct certs_chain **out, struct hsm_reason *why)
 {
     (void)context;
     (void)now;
-    (void)out;
-    return hsm_refuse(why, HSM_ERR_BUSY, "%s is not asked here", x5u);
+    if (strcmp(x5u, X5U) == 0)
+        return certs_chain_copy(world.eco.sp, out);
+    return hsm_refuse(why, HSM_ERR_BUSY, "%s is not there", x5u);
+}
+
+/* The first chain that is asked for is on its way, and comes at once. */
+static enum hsm_status
+ask(void *context, const char *x5u, time_t now, const struct sks_call *call,
+    struct certs_chain **out, struct hsm_reason *why)
+{
+    if (world.asked++ > 0)
+        return fetch(context, x5u, now, out, why);
+    call->wait->landed(call->wait->context);
+    return HSM_ERR_NOT_FOUND;
+}
+
+static void
+make_verifier(const struct sks_trust_config *trust)
+{
+    struct sks_verifier_config config = {.chain = fetch, .ask = ask};
+
+    if (trust != NULL)
+        eco_must(sks_trust_new(trust, &world.trust), "trust");
+    else
+        eco_must(sks_trust_fixed(world.eco.roots, NULL, 0, NULL, NULL, &world.trust), "trust");
+    config.trust = world.trust;
+    eco_must(sks_verifier_new(&config, &world.verifier), "verifier");
+}
+
+static void
+free_verifier(void)
+{
+    sks_verifier_free(world.verifier);
+    sks_trust_free(world.trust);
 }
 
 static void
@@ -114,11 +148,7 @@ make_world(void **state)
                             (struct certs_issue_request){.profile = CERTS_PROFILE_TLS_CLIENT,
                                                          .subject = {.common_name = "caller"}},
                             hsm_key_public(world.client_key), eco->tls_anchors, eco->tls_root_key));
-    eco_must(sks_trust_fixed(eco->roots, NULL, 0, NULL, NULL, &world.trust), "trust");
-    eco_must(sks_verifier_new(
-                 &(struct sks_verifier_config){.trust = world.trust, .chain = fetch_nothing},
-                 &world.verifier),
-             "verifier");
+    make_verifier(NULL);
     snprintf(path, sizeof(path), "%s/catalogue.db", softhsm_dir());
     snprintf(world.trail, sizeof(world.trail), "%s/trail", softhsm_dir());
     eco_must(sks_catalogue_open(path, &world.catalogue), "catalogue");
@@ -134,8 +164,7 @@ end_world(void **state)
     (void)state;
     hsm_metrics_free(world.metrics);
     sks_catalogue_close(world.catalogue);
-    sks_verifier_free(world.verifier);
-    sks_trust_free(world.trust);
+    free_verifier();
     certs_chain_free(world.client);
     hsm_key_free(world.client_key);
     certs_chain_free(world.chain_2);
@@ -573,6 +602,143 @@ begin_with(const char *callers, long uid)
     snprintf(text, sizeof(text), callers, uid);
 #pragma GCC diagnostic pop
     begin(text);
+}
+
+/* What is said of the headers of diverted calls, and of the rate. */
+static void
+begin_diverting(const char *keys)
+{
+    char text[512];
+
+    snprintf(text, sizeof(text),
+             "[customer a]\nspc = " ECO_SPC "\nattest = A\nnumbers = any\n%s"
+             "[caller p]\nuid = %ld\ncountry-code = 1\ncustomers = a\n",
+             keys, (long)getuid());
+    begin(text);
+}
+
+/* RFC 8946 section 4.1: a div PASSporT is added to a request that has one. */
+static void
+a_customer_diverts_what_has_headers_unless_it_is_said_otherwise(void **state)
+{
+    (void)state;
+    begin_diverting("");
+    post(DIV);
+    assert_3gpp_error(403, "'identityHeaders'");
+    finish(NULL);
+    begin_diverting("div-headers = yes\n");
+    post(DIV);
+    assert_3gpp_error(403, "'identityHeaders'");
+    finish(NULL);
+    begin_diverting("div-headers = verified\n");
+    post(DIV);
+    assert_3gpp_error(403, "'identityHeaders'");
+    finish(NULL);
+    begin_diverting("div-headers = no\n");
+    post(DIV);
+    assert_int_equal(called.status, 200);
+}
+
+/* The same with another signature; free() it. */
+static char *
+forged(const char *identity)
+{
+    char *text = strdup(identity);
+    char *in_signature = strchr(text, ';') - 40;
+
+    *in_signature = *in_signature == 'A' ? 'B' : 'A';
+    return text;
+}
+
+/* The same with its certificate elsewhere; free() it. */
+static char *
+moved(const char *identity)
+{
+    char *text = NULL;
+
+    assert_true(asprintf(&text, "%.*s;info=<" X5U_2 ">", (int)strcspn(identity, ";"), identity) >
+                0);
+    return text;
+}
+
+static void
+what_is_diverted_is_verified_where_the_customer_wants_it(void **state)
+{
+    const char *headers[2];
+    char *texts[4];
+
+    (void)state;
+    begin_diverting("div-headers = verified\n");
+    post(SHAKEN);
+    headers[0] = texts[0] = signed_identity("identity");
+    world.asked = 0;
+    post_div("12155551212", "12155551213", "12155551214", headers, 1);
+    headers[1] = texts[1] = signed_identity("identityHeader");
+    assert_int_equal(world.asked, 2); /* it waited for the chain, and not in the event loop */
+    post_div("12155551212", "12155551214", "12155551215", headers, 2);
+    assert_int_equal(called.status, 200);
+    post_div("12155551212", "12155551299", "12155551215", headers, 2);
+    assert_3gpp_error(400, "'div' parameter value: no destination");
+    texts[2] = forged(texts[0]);
+    headers[0] = texts[2];
+    post_div("12155551212", "12155551213", "12155551214", headers, 1);
+    assert_3gpp_error(403, "'identityHeaders': signature: does not verify");
+    post_div("12155551212", "12155551214", "12155551215", headers, 2);
+    assert_3gpp_error(403, "'identityHeaders': div: no valid PASSporT");
+    texts[3] = moved(texts[0]);
+    headers[0] = texts[3];
+    post_div("12155551212", "12155551213", "12155551214", headers, 1);
+    assert_3gpp_error(403, "is not there");
+    for (size_t i = 0; i < COUNT(texts); i++)
+        free(texts[i]);
+}
+
+/* Although it is handled twice while a chain is on its way. */
+static void
+a_call_that_is_verified_counts_once(void **state)
+{
+    const char *headers[1];
+    char *first;
+
+    (void)state;
+    begin_diverting("div-headers = verified\nrate = 1\nburst = 2\n");
+    post(SHAKEN);
+    first = signed_identity("identity");
+    headers[0] = first;
+    world.asked = 0;
+    post_div("12155551212", "12155551213", "12155551214", headers, 1);
+    assert_int_equal(called.status, 200);
+    assert_int_equal(world.asked, 2);
+    free(first);
+}
+
+/* That is no verdict on the call. */
+static void
+nothing_is_diverted_that_is_to_be_verified_without_a_list_of_those_to_trust(void **state)
+{
+    const struct sks_trust_config nothing_yet = {
+        .http = world.eco.http,
+        .pa_anchors = world.eco.pa_anchors,
+        .ca_list_url = "https://127.0.0.1:1/list",
+        .crl_url = "https://127.0.0.1:1/crl",
+    };
+    const char *headers[1];
+    char *first;
+
+    (void)state;
+    free_verifier();
+    make_verifier(&nothing_yet);
+    begin_diverting("div-headers = verified\n");
+    post(SHAKEN);
+    first = signed_identity("identity");
+    headers[0] = first;
+    world.asked = 0;
+    post_div("12155551212", "12155551213", "12155551214", headers, 1);
+    assert_3gpp_error(503, "no trusted-CA list");
+    finish(NULL);
+    free_verifier();
+    make_verifier(NULL);
+    free(first);
 }
 
 static void
@@ -1293,6 +1459,7 @@ a_file_of_callers_that_says_too_little_or_nonsense_is_refused(void **state)
         "customers = a\n",
         "[customer a]\nspc = 1234\nattest = A\nnumbers = any\norigid = x\n[caller p]\nuid = 1\n"
         "customers = a\n",
+        CUSTOMER "div-headers = maybe\n[caller p]\nuid = 1\ncustomers = a\n",
         "[customer a]\nspc = 1234\nattest = A\nnumbers = any\nrate = -1\n[caller p]\nuid = 1\n"
         "customers = a\n",
     };
@@ -1393,6 +1560,10 @@ main(void)
         TEST(what_a_kind_does_not_have_is_refused_in_its_dialect),
         TEST(a_diversion_continues_the_headers_of_its_call),
         TEST(a_ring_of_diversions_is_refused_at_once),
+        TEST(a_customer_diverts_what_has_headers_unless_it_is_said_otherwise),
+        TEST(what_is_diverted_is_verified_where_the_customer_wants_it),
+        TEST(a_call_that_is_verified_counts_once),
+        TEST(nothing_is_diverted_that_is_to_be_verified_without_a_list_of_those_to_trust),
         TEST(the_number_says_whose_certificate_signs),
         TEST(an_origid_that_is_left_out_is_the_customers),
         TEST(a_number_is_signed_as_its_dial_plan_has_it),

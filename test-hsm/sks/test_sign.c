@@ -370,6 +370,86 @@ claim_constraints_of_the_certificate_are_kept(void **state)
 #define NAM_SHA512                                                                                 \
     "JavSELCkYGM30FgM5z9yn8l73jAmDgcbWiwPxKhqS3iGdwJB1Q9wBEIzIVaS3BC+7vSugNaMJh3mXaHpJJdHAw"
 
+/* Under a certificate that excludes the claim, or permits it one value that it does not have. */
+static void
+assert_constrained(const char *claim, struct sks_claims claims)
+{
+    const char *const names[] = {claim, NULL};
+    static const char *const other[] = {"other", NULL};
+    const struct certs_permitted_values permitted[] = {{claim, other}, {NULL, NULL}};
+    const struct certs_claim_constraints contents[] = {{.must_exclude = names},
+                                                       {.permitted_values = permitted}};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct certs_constraints *constraints = NULL;
+        struct hsm_reason why = {""};
+        struct certs_chain *chain;
+
+        eco_must(
+            certs_constraints_new(CERTS_CONSTRAINTS_ENHANCED, &contents[i], &constraints, &why),
+            "constraints");
+        chain = tn_chain(constraints);
+        assert_int_equal(sign_with(chain, claims, &why), HSM_ERR_UNSUPPORTED);
+        print_message("%s\n", why.text);
+        assert_non_null(strstr(why.text, claim));
+        certs_chain_free(chain);
+        certs_constraints_free(constraints);
+    }
+}
+
+/* Whatever a PASSporT claims, of whichever kind: no claim that is written may be overlooked. */
+static void
+every_claim_that_is_signed_can_be_constrained(void **state)
+{
+    static const struct sks_mky mky = {
+        "sha-256", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
+    static const char *const esnet[] = {"esnet.0"};
+    json_t *rcd = json_pack("{s:s}", "nam", "Q");
+    json_t *rcdi = json_pack("{s:s}", "/nam", "sha256-" NAM_SHA256);
+    struct sks_claims kinds[3] = {claims_new(eco.now), claims_new(eco.now), claims_new(eco.now)};
+    size_t count = 0;
+
+    (void)state;
+    kinds[0].rcd = rcd;
+    kinds[0].rcdi = rcdi;
+    kinds[0].crn = "x";
+    kinds[0].mky = &mky;
+    kinds[0].mky_count = 1;
+    for (size_t i = 1; i < 3; i++) {
+        kinds[i].attest = '\0';
+        kinds[i].origid = NULL;
+    }
+    kinds[1].ppt = SKS_PPT_DIV;
+    kinds[1].div_tn = "12155551212";
+    kinds[2].ppt = SKS_PPT_RPH;
+    kinds[2].rph_auth = esnet;
+    kinds[2].rph_count = 1;
+    kinds[2].sph = "psap-callback";
+    for (size_t i = 0; i < 3; i++) {
+        char payload[SKS_PASSPORT_PAYLOAD_MAX + 1];
+        size_t len = 0;
+        json_t *json;
+        const char *claim;
+        json_t *value;
+
+        assert_int_equal(sks_claims_check(&kinds[i], NULL), HSM_OK);
+        assert_int_equal(sks_claims_payload(&kinds[i], payload, &len), HSM_OK);
+        json = json_loadb(payload, len, 0, NULL);
+        json_object_foreach(json, claim, value)
+        {
+            if (strcmp(claim, "dest") == 0 || strcmp(claim, "iat") == 0 ||
+                strcmp(claim, "orig") == 0)
+                continue; /* these cannot be excluded (RFC 9118 section 3) */
+            assert_constrained(claim, kinds[i]);
+            count++;
+        }
+        json_decref(json);
+    }
+    assert_int_equal(count, 9);
+    json_decref(rcdi);
+    json_decref(rcd);
+}
+
 /* RFC 9795: a certificate that permits certain rich call data names its digests. */
 static void
 digests_are_permitted_as_canonical_json(void **state)
@@ -438,6 +518,7 @@ main(void)
         cmocka_unit_test(a_certificate_without_tnauthlist_is_refused_at_load),
         cmocka_unit_test(a_certificate_of_numbers_signs_for_these_alone),
         cmocka_unit_test(claim_constraints_of_the_certificate_are_kept),
+        cmocka_unit_test(every_claim_that_is_signed_can_be_constrained),
         cmocka_unit_test(digests_are_permitted_as_canonical_json),
         cmocka_unit_test(a_key_that_is_gone_gives_no_identity),
         cmocka_unit_test(an_x5u_that_no_one_could_fetch_is_refused_at_load),

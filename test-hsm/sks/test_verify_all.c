@@ -347,6 +347,65 @@ a_div_o_carries_the_passport_that_it_diverts(void **state)
     assert_div_o("{}", false, SKS_E16_NUMBERS_DIFFER, SKS_E14_CLAIM_MISSING);
 }
 
+/* What has come, and what may be said of it when the number `from` diverts it. */
+static const struct {
+    const char *from;
+    enum sks_case wanted;
+    struct one ones[3]; /* ends with a ppt NULL */
+} diversions[] = {
+    {"12155551213", SKS_VALID, {{"shaken", PAYLOAD, 0, false}}},
+    {"12155551213", SKS_VALID, {{"shaken", SHAKEN_OLD, 0, false}}}, /* a call that is transferred */
+    {"12155551213", SKS_VALID, {{"", "{" COMMON "}", 0, false}}},
+    {"12155551213", SKS_VALID, {{"shaken", PAYLOAD, 0, true}, {"shaken", PAYLOAD, 0, false}}},
+    {"12155551213", SKS_E15_IAT_STALE, {{"shaken", SHAKEN_ANCIENT, 0, false}}},
+    {"12155551213", SKS_E18_SIGNATURE, {{"shaken", PAYLOAD, 0, true}}},
+    {"12155551213", SKS_E14_CLAIM_MISSING, {{"rph", "{" COMMON "}", 0, false}}},
+    {"12155551214", SKS_VALID, {{"shaken", PAYLOAD, 0, false}, {"div", DIV_213_214, 0, false}}},
+    {"12155551214", SKS_VALID, {{"div", DIV_213_214, 0, false}, {"shaken", SHAKEN_OLD, 0, false}}},
+    {"12155551214",
+     SKS_E18_SIGNATURE,
+     {{"shaken", PAYLOAD, 0, false}, {"div", DIV_213_214, 0, true}}},
+    {"12155551214",
+     SKS_E16_NUMBERS_DIFFER,
+     {{"shaken", PAYLOAD, 0, true}, {"div", DIV_213_214, 0, false}}},
+    {"12155551214", SKS_E16_NUMBERS_DIFFER, {{"div", DIV_213_214, 0, false}}},
+    /* nobody called it */
+    {"12155551214", SKS_E16_NUMBERS_DIFFER, {{"shaken", PAYLOAD, 0, false}}},
+    {"12155551213",
+     SKS_E16_NUMBERS_DIFFER,
+     {{"shaken", "{\"attest\":\"A\"," DEST "," IAT ",\"orig\":{\"tn\":\"12155551299\"}," ORIGID "}",
+       0, false}}},
+};
+
+static void
+what_is_diverted_next_stands_on_what_has_come(void **state)
+{
+    (void)state;
+    vs.serves = "sp-1234.chain.pem";
+    for (size_t i = 0; i < COUNT(diversions); i++) {
+        const struct sks_claims div = {.ppt = SKS_PPT_DIV,
+                                       .orig_tn = "12155551212",
+                                       .div_tn = diversions[i].from,
+                                       .dest_tn = number_215,
+                                       .dest_tn_count = 1,
+                                       .iat = NOW};
+        struct sks_call call = call_new();
+        struct sks_verification got;
+        char *identities[3];
+
+        for (; diversions[i].ones[call.identity_count].ppt != NULL; call.identity_count++)
+            identities[call.identity_count] =
+                identity_new(&diversions[i].ones[call.identity_count]);
+        call.to_tn = &diversions[i].from;
+        call.identities = (const char *const *)identities;
+        assert_int_equal(sks_verify_diversion(vs.verifier, &call, &div, NOW, &got), HSM_OK);
+        print_message("diversion %zu: E%d %s\n", i, (int)got.verdict, got.reason_desc.text);
+        assert_int_equal(got.verdict, diversions[i].wanted);
+        for (size_t j = 0; j < call.identity_count; j++)
+            free(identities[j]);
+    }
+}
+
 /* What no identity of a claim is, where one is wanted; %s stands for it. */
 static const char *const no_identities[] = {"1",  "1.5",     "null", "true",
                                             "[]", "[\"1\"]", "{}",   "\"\""};
@@ -634,6 +693,13 @@ static void
 a_call_has_a_bound_of_identity_headers(void **state)
 {
     const char *identities[SKS_IDENTITIES_MAX + 1];
+    const struct sks_claims div = {.ppt = SKS_PPT_DIV,
+                                   .orig_tn = "12155551212",
+                                   .div_tn = "12155551213",
+                                   .dest_tn = number_214,
+                                   .dest_tn_count = 1,
+                                   .iat = NOW};
+    struct sks_verification why;
     struct sks_call call = call_new();
     struct sks_judgements *got = NULL;
 
@@ -652,6 +718,10 @@ a_call_has_a_bound_of_identity_headers(void **state)
     assert_int_equal(sks_verify_all(vs.verifier, &call, NOW, &got), HSM_OK);
     assert_int_equal(got->count, SKS_IDENTITIES_MAX);
     sks_judgements_free(got);
+    assert_int_equal(sks_verify_diversion(vs.verifier, &call, &div, NOW, &why), HSM_OK);
+    assert_int_equal(why.verdict, SKS_E16_NUMBERS_DIFFER); /* there is room for that one more */
+    call.identity_count++;
+    assert_int_equal(sks_verify_diversion(vs.verifier, &call, &div, NOW, &why), HSM_ERR_USAGE);
 }
 
 /* RFC 9410. */
@@ -749,6 +819,7 @@ main(void)
         cmocka_unit_test(a_chain_of_div_leads_from_the_first_call_to_where_it_goes),
         cmocka_unit_test(a_call_whose_to_is_the_new_target_passes_by_its_chain),
         cmocka_unit_test(a_div_o_carries_the_passport_that_it_diverts),
+        cmocka_unit_test(what_is_diverted_next_stands_on_what_has_come),
         cmocka_unit_test(an_identity_of_another_type_is_told_beside_a_div_and_inside_of_one),
         cmocka_unit_test(a_div_o_without_who_diverted_carries_a_passport_still),
         cmocka_unit_test(the_examples_of_rfc_8946_and_8443_are_not_valid_here),

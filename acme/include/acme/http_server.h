@@ -120,6 +120,13 @@ struct acme_http_parked;
  *  acme_http_unpark() releases it. Parked, it is forgotten when its peer is gone. */
 struct acme_http_parked *acme_http_park(struct acme_http_response *response);
 
+/** In the handler of a quick request, last: it waits after all, and is handled again from the start
+ *  on a thread. False: it is on one. */
+bool acme_http_hand_over(struct acme_http_response *response);
+
+/** True if the handler has put this request aside before. */
+bool acme_http_was_parked(struct acme_http_response *response);
+
 /** Take it back, in the same call of the handler: the answer is given now. NULL is fine. */
 void acme_http_unpark(struct acme_http_parked *parked);
 

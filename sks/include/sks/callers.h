@@ -9,6 +9,7 @@
 #ifndef SKS_CALLERS_H
 #define SKS_CALLERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -72,6 +73,8 @@ const char *sks_customer_name(const struct sks_customer *customer);
 const char *sks_customer_spc(const struct sks_customer *customer);
 const char *sks_customer_origid(const struct sks_customer *customer); /* NULL: the caller chooses */
 const char *sks_customer_rule(const struct sks_customer *customer); /* "FILE:LINE" */
+/** True if the PASSporT that a div of its calls diverts must be valid. */
+bool sks_customer_verifies_div(const struct sks_customer *customer);
 
 /**
  * Whether these claims may be signed for the customer: kind, attestation, origid, namespaces, rich

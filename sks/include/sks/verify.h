@@ -175,6 +175,21 @@ HSM_MUST_CHECK enum hsm_status sks_verify_all(struct sks_verifier *verifier,
 void sks_judgements_free(struct sks_judgements *judgements);
 
 /**
+ * Whether a div PASSporT may be signed: the Identity headers of the call that is diverted are
+ * judged as by sks_verify_all(), as if that one, good, were beside them. It must stand on a valid
+ * one.
+ *
+ * @param call  as it came to who diverts it, which is its `to`
+ * @param div   passed sks_claims_check()
+ * @param out   valid; or the verdict on the PASSporT that it diverts
+ * @retval HSM_ERR_USAGE  as sks_verify_all()
+ * @retval HSM_ERR_BUSY   as sks_verify()
+ */
+HSM_MUST_CHECK enum hsm_status
+sks_verify_diversion(struct sks_verifier *verifier, const struct sks_call *call,
+                     const struct sks_claims *div, time_t now, struct sks_verification *out);
+
+/**
  * The Reason header field value of a call that goes on although its PASSporT is
  * not valid (RFC 9410): STIR ;cause=438 ;text="Invalid Identity Header"; free() it.
  *
