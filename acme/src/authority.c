@@ -10,10 +10,13 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 
-#include "authority_internal.h"
+#include "authority_revoke_internal.h"
+#include "limit_internal.h"
 
-#define JSON_TYPE "application/json"
+#define JSON_TYPE  "application/json"
+#define REFRESH_NS INT64_C(60000000000)
 
 const char *const acme_authority_migrations[] = {
     "CREATE TABLE account ("
@@ -106,6 +109,15 @@ const char *const acme_authority_migrations[] = {
     "ALTER TABLE revocation ADD COLUMN dropped {int};" /* on no CRL since */
     "CREATE INDEX revocation_listed ON revocation(entry)"
     " WHERE entry IS NOT NULL AND dropped IS NULL;",
+
+    /* Who asks to revoke is counted, and who only says when a certificate ends is known. */
+    "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from it */
+    "CREATE INDEX revocation_counted ON revocation(account)"
+    " WHERE dropped IS NULL AND state <> 'refused';"
+    "CREATE INDEX revocation_queued ON revocation(id) WHERE state = 'queued';"
+    "CREATE TABLE rate ("
+    " subject TEXT PRIMARY KEY,"
+    " used_until {int} NOT NULL){strict};", /* microseconds since 1970 */
     NULL,
 };
 
@@ -294,6 +306,19 @@ fill(struct acme_authority *authority)
     return authority_signer_publish(authority, config->crl_chain, &authority->crl_signer_url);
 }
 
+static enum hsm_status
+read_rule(struct acme_authority *authority)
+{
+    const char *text = authority->config.revocation_automatic;
+    struct hsm_reason why = {""};
+    enum hsm_status st =
+        authority_automatic_parse(text != NULL ? text : "sti-ca", authority->automatic, &why);
+
+    if (st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "STI-PA: what is revoked automatically: %s", why.text);
+    return st;
+}
+
 enum hsm_status
 acme_authority_new(const struct acme_authority_config *config, struct acme_authority **out)
 {
@@ -308,7 +333,8 @@ acme_authority_new(const struct acme_authority_config *config, struct acme_autho
     authority->config = *config;
     pthread_mutex_init(&authority->signing, NULL); /* Linux: cannot fail with default attributes */
 
-    if (config->policy != NULL)
+    st = read_rule(authority);
+    if (st == HSM_OK && config->policy != NULL)
         st = authority_policy_open(config->policy, config->only_checked ? NULL : config->store,
                                    &authority->policy);
     if (st == HSM_OK)
@@ -330,7 +356,22 @@ acme_authority_refresh(struct acme_authority *authority)
         /* logged where it was noticed; what is published stays, and the next call tries again */
         (void)!authority_document_refresh(authority, (enum authority_document)i);
     (void)!authority_accounts_expire(authority);
+    (void)!acme_limit_expire(authority->config.store, authority_now(authority));
     authority_observe(authority);
+}
+
+void
+acme_authority_tick(struct acme_authority *authority)
+{
+    int64_t now_ns = hsm_metric_clock_ns();
+
+    if (now_ns - atomic_load(&authority->refreshed_ns) >= REFRESH_NS) {
+        atomic_store(&authority->refreshed_ns, now_ns);
+        acme_authority_refresh(authority);
+    } else if (atomic_exchange(&authority->crl_changed, false) &&
+               authority_document_refresh(authority, AUTHORITY_CRL) != HSM_OK) {
+        atomic_store(&authority->crl_changed, true); /* in a second, then */
+    }
 }
 
 void

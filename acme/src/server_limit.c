@@ -15,7 +15,7 @@
 
 #define MICROSECONDS INT64_C(1000000)
 #define HOUR_US      (3600 * MICROSECONDS)
-#define SUBJECT_MAX  (ACME_ADDRESS_MAX + 32)
+#define SUBJECT_MAX  160 /* what and whom */
 
 static enum hsm_status
 read_wait(struct acme_store *store, const char *subject, int64_t step, int64_t now, time_t *wait_s)
