@@ -30,6 +30,10 @@ static const struct hsm_metric queued = {"sti_pa_revocations_queued",
                                          "Requests to revoke that wait for an operator.",
                                          HSM_GAUGE_MAX, NULL, NULL};
 
+static const struct hsm_metric policy_stale = {
+    "sti_pa_policy_stale", "1: the governance authority's policy in force is not the file's.",
+    HSM_GAUGE_MAX, NULL, NULL};
+
 static const char *const names[AUTHORITY_DOCUMENTS] = {
     [AUTHORITY_CA_LIST] = "ca_list",
     [AUTHORITY_CRL] = "crl",
@@ -102,6 +106,8 @@ authority_observe(struct acme_authority *authority)
     observe_count(authority, &entries, authority_entries_count);
     observe_count(authority, &queued, authority_requests_queued);
     hsm_series_set(hsm_series(metrics, &entries_max, NULL), ACME_AUTHORITY_REVOCATIONS_MAX);
+    hsm_series_set(hsm_series(metrics, &policy_stale, NULL),
+                   authority_policy_is_stale(authority->policy, authority->config.store) ? 1 : 0);
 }
 
 void
@@ -120,4 +126,7 @@ acme_authority_not_ready(struct acme_authority *authority, json_t *reasons)
             until <= authority_now(authority))
             (void)json_array_append_new(reasons, json_string(ended[i]));
     }
+    if (authority_policy_is_unread(authority->policy, authority->config.store))
+        (void)json_array_append_new(
+            reasons, json_string("the governance authority's policy cannot be read"));
 }
