@@ -13,7 +13,6 @@
 #include <hsm/metrics.h>
 
 #include "authority_revoke_internal.h"
-#include "limit_internal.h"
 
 #define JSON_TYPE  "application/json"
 #define REFRESH_NS INT64_C(60000000000)
@@ -110,14 +109,22 @@ const char *const acme_authority_migrations[] = {
     "CREATE INDEX revocation_listed ON revocation(entry)"
     " WHERE entry IS NOT NULL AND dropped IS NULL;",
 
+    /* Logins are counted by user and address, and before a password is looked at. */
+    "CREATE TABLE rate ("
+    " subject TEXT PRIMARY KEY,"
+    " used_until {int} NOT NULL){strict};" /* microseconds since 1970 */
+    "CREATE TABLE login_address ("
+    " account TEXT NOT NULL REFERENCES account(id),"
+    " address TEXT NOT NULL," /* of IPv6 its /64 */
+    " at {int} NOT NULL," /* the last login from there */
+    " PRIMARY KEY (account, address)){strict};"
+    "DROP TABLE login_failure;",
+
     /* Who asks to revoke is counted, and who only says when a certificate ends is known. */
     "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from it */
     "CREATE INDEX revocation_counted ON revocation(account)"
     " WHERE dropped IS NULL AND state <> 'refused';"
-    "CREATE INDEX revocation_queued ON revocation(id) WHERE state = 'queued';"
-    "CREATE TABLE rate ("
-    " subject TEXT PRIMARY KEY,"
-    " used_until {int} NOT NULL){strict};", /* microseconds since 1970 */
+    "CREATE INDEX revocation_queued ON revocation(id) WHERE state = 'queued';",
     NULL,
 };
 
@@ -252,10 +259,20 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     authority_answer_error(response, 404, "no such resource");
 }
 
+/* Whatever may make a password be hashed, or wait for the token: list, CRL and signers always find
+ * a thread beside it. */
+static bool
+is_slow(void *context, enum acme_http_method method, const char *path)
+{
+    (void)context;
+    (void)path;
+    return method == ACME_HTTP_POST;
+}
+
 struct acme_http_handler
 acme_authority_handler(struct acme_authority *authority)
 {
-    return (struct acme_http_handler){.handle = handle, .context = authority};
+    return (struct acme_http_handler){.handle = handle, .is_slow = is_slow, .context = authority};
 }
 
 /* At load and not at the first token: a key beside the wrong certificate. */
@@ -332,6 +349,7 @@ acme_authority_new(const struct acme_authority_config *config, struct acme_autho
         return HSM_ERR_NOMEM;
     authority->config = *config;
     pthread_mutex_init(&authority->signing, NULL); /* Linux: cannot fail with default attributes */
+    authority_hashing_init(&authority->hashing);
 
     st = read_rule(authority);
     if (st == HSM_OK && config->policy != NULL)
@@ -356,7 +374,6 @@ acme_authority_refresh(struct acme_authority *authority)
         /* logged where it was noticed; what is published stays, and the next call tries again */
         (void)!authority_document_refresh(authority, (enum authority_document)i);
     (void)!authority_accounts_expire(authority);
-    (void)!acme_limit_expire(authority->config.store, authority_now(authority));
     authority_observe(authority);
 }
 
@@ -383,6 +400,7 @@ acme_authority_free(struct acme_authority *authority)
     free(authority->crl_signer_url);
     free(authority->crl_url);
     free(authority->crl_issuer);
+    authority_hashing_clear(&authority->hashing);
     pthread_mutex_destroy(&authority->signing);
     authority_policy_free(authority->policy);
     free(authority);

@@ -1,146 +1,27 @@
-/* authority_account.c - accounts of service providers: passwords, logins, sessions. */
+/* authority_account.c - accounts of service providers: who asks, logins, sessions. */
 
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#include <openssl/core_names.h>
-#include <openssl/crypto.h>
-#include <openssl/kdf.h>
-#include <openssl/params.h>
-#include <openssl/rand.h>
 #include <openssl/sha.h>
 
-#include <acme/base64url.h>
-#include <acme/time.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#include "address_internal.h"
 #include "authority_internal.h"
+#include "limit_internal.h"
 #include "password_internal.h"
 
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
-#define ADDRESS_PREFIX    "address:"
-#define ADDRESS_SIZE      (sizeof(ADDRESS_PREFIX) + ACME_ADDRESS_MAX)
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(json_t, json_decref)
 
-/*
- * The hash of a user's password. For an unknown user it is one of the same
- * costs that no password has, so that the answer takes as long as for a known one.
- */
-static enum hsm_status
-find_user(struct acme_store *store, const char *user, struct acme_password_hash *hash,
-          char account[ACME_AUTHORITY_ID_MAX + 1], bool *is_known)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = acme_store_query(
-        store, &rows,
-        "SELECT id, salt, hash, scrypt_n, scrypt_r, scrypt_p FROM account WHERE \"user\" = ?", "s",
-        user);
-
-    if (st != HSM_OK)
-        return st;
-    *is_known = acme_rows_next(rows);
-    if (!*is_known) {
-        *hash = acme_password_hash_of_nobody();
-        return HSM_OK;
-    }
-    st = acme_password_hash_read(rows, 1, hash);
-    if (st != HSM_OK)
-        return st;
-    snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
-    return HSM_OK;
-}
-
-/* In the place of a user, of whom none has a ':'. */
-static void
-format_address(const struct acme_http_request *request, char out[ADDRESS_SIZE])
-{
-    char address[ACME_ADDRESS_MAX + 1];
-
-    acme_limit_address(acme_http_request_peer(request), address);
-    snprintf(out, ADDRESS_SIZE, ADDRESS_PREFIX "%s", address);
-}
-
-/* Unknown users are counted like known ones: the limit tells nobody who exists. */
-static enum hsm_status
-has_failed(struct acme_authority *authority, const char *user, int64_t times, bool *limited)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    int64_t now = authority_now(authority);
-    enum hsm_status st = acme_store_query(
-        authority->config.store, &rows,
-        "SELECT count(*) FROM login_failure WHERE \"user\" = ? AND at BETWEEN ? AND ?", "sii", user,
-        now - ACME_AUTHORITY_FAILURES_S + 1, now + ACME_CLOCK_SKEW_S);
-
-    if (st != HSM_OK)
-        return st;
-    *limited = acme_rows_next(rows) && acme_rows_int(rows, 0) >= times;
-    return HSM_OK;
-}
-
-/* Of an address: who tries many users keeps our processors busy, each hash is made to take long. */
-static enum hsm_status
-is_limited(struct acme_authority *authority, const char *user, const char *address, bool *limited)
-{
-    enum hsm_status st = has_failed(authority, user, ACME_AUTHORITY_FAILURES_MAX, limited);
-
-    return st == HSM_OK && !*limited
-               ? has_failed(authority, address, ACME_AUTHORITY_GUESSES_MAX, limited)
-               : st;
-}
-
-static enum hsm_status
-count_failure(struct acme_authority *authority, const char *user, const char *address)
-{
-    int64_t now = authority_now(authority);
-
-    return acme_store_run(authority->config.store, NULL,
-                          "INSERT INTO login_failure (\"user\", at) VALUES (?, ?), (?, ?)", "sisi",
-                          user, now, address, now);
-}
-
-static enum hsm_status
-check_password(struct acme_authority *authority, const struct acme_http_request *request,
-               const char *user, const char *password, enum authority_verdict *verdict,
-               char account[ACME_AUTHORITY_ID_MAX + 1])
-{
-    struct acme_password_hash stored;
-    char address[ADDRESS_SIZE];
-    bool limited, matches;
-    bool is_known;
-    enum hsm_status st;
-
-    format_address(request, address);
-    st = is_limited(authority, user, address, &limited);
-    if (st != HSM_OK)
-        return st;
-    if (limited) {
-        *verdict = AUTHORITY_LIMITED;
-        return HSM_OK;
-    }
-    st = find_user(authority->config.store, user, &stored, account, &is_known);
-    if (st != HSM_OK)
-        return st;
-    st = acme_password_matches(password, strlen(password), &stored, &matches);
-    if (st != HSM_OK)
-        return st;
-    if (matches && is_known) {
-        *verdict = AUTHORITY_ADMITTED;
-        return HSM_OK;
-    }
-    *verdict = AUTHORITY_REFUSED;
-    return count_failure(authority, user, address);
-}
-
 void
-authority_answer_verdict(struct acme_http_response *response, enum authority_verdict verdict)
+authority_answer_verdict(struct acme_authority *authority, struct acme_http_response *response,
+                         enum authority_verdict verdict)
 {
     char seconds[16];
 
@@ -155,6 +36,10 @@ authority_answer_verdict(struct acme_http_response *response, enum authority_ver
         snprintf(seconds, sizeof(seconds), "%d", ACME_AUTHORITY_FAILURES_S);
         acme_http_response_header(response, "Retry-After", seconds);
         authority_answer_error(response, 429, "too many failed logins: try again later");
+        return;
+    case AUTHORITY_BUSY:
+        if (!authority_password_wait(authority, response))
+            authority_answer_failure(response, HSM_ERR_BUSY);
         return;
     case AUTHORITY_SUSPENDED:
         authority_answer_error(response, 403, "this account is suspended");
@@ -179,7 +64,8 @@ admit_basic(struct acme_authority *authority, const struct acme_http_request *re
 
     *verdict = AUTHORITY_REFUSED;
     if (st == HSM_OK && authority_is_user(basic.user))
-        st = check_password(authority, request, basic.user, basic.password, verdict, account);
+        st = authority_password_check(authority, request, basic.user, basic.password, verdict,
+                                      account);
     acme_basic_clear(&basic);
     return st == HSM_ERR_MALFORMED ? HSM_OK : st;
 }
@@ -337,15 +223,17 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
         return;
     }
     st = authority_is_user(user)
-             ? check_password(authority, request, user, password, &verdict, account)
+             ? authority_password_check(authority, request, user, password, &verdict, account)
              : HSM_OK;
     if (st == HSM_OK && verdict == AUTHORITY_ADMITTED)
         st = authority_check_standing(authority, request, account, &verdict);
     if (st != HSM_OK) {
         authority_answer_failure(response, st);
     } else if (verdict != AUTHORITY_ADMITTED) {
-        hsm_log(HSM_LOG_WARNING, "STI-PA: login from %s refused", acme_http_request_peer(request));
-        authority_answer_verdict(response, verdict);
+        if (verdict != AUTHORITY_BUSY)
+            hsm_log(HSM_LOG_WARNING, "STI-PA: login from %s refused",
+                    acme_http_request_peer(request));
+        authority_answer_verdict(authority, response, verdict);
     } else {
         answer_session(authority, account, response);
     }
@@ -402,7 +290,7 @@ authority_relogin(struct acme_authority *authority, const struct acme_http_reque
     if (st != HSM_OK)
         authority_answer_failure(response, st);
     else if (verdict != AUTHORITY_ADMITTED)
-        authority_answer_verdict(response, verdict);
+        authority_answer_verdict(authority, response, verdict);
     else
         answer_session(authority, account, response);
 }
@@ -416,6 +304,6 @@ authority_accounts_expire(struct acme_authority *authority)
 
     if (st != HSM_OK)
         return st;
-    return acme_store_run(authority->config.store, NULL, "DELETE FROM login_failure WHERE at <= ?",
-                          "i", now - ACME_AUTHORITY_FAILURES_S);
+    st = acme_limit_expire(authority->config.store, (time_t)now);
+    return st == HSM_OK ? authority_password_expire(authority) : st;
 }

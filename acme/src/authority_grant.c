@@ -335,7 +335,7 @@ authority_grant(struct acme_authority *authority, const struct acme_http_request
         return;
     }
     if (verdict != AUTHORITY_ADMITTED) {
-        authority_answer_verdict(response, verdict);
+        authority_answer_verdict(authority, response, verdict);
         return;
     }
     body = authority_body(request, response);

@@ -1,9 +1,9 @@
 /*
  * authority_internal.h - what the files of the STI-PA share: authority.c (routes),
- * authority_account.c (who may), authority_standing.c (who may at
- * the moment), authority_policy.c (what the governance authority allows), authority_grant.c (SPC
- * tokens), authority_ca.c (whom the list names), authority_revoke.c and those of
- * authority_revoke_internal.h (what the CRL names), authority_publish.c (list and CRL).
+ * authority_account.c (who may), authority_password.c (whose password it is), authority_standing.c
+ * (who may at the moment), authority_policy.c (what the governance authority allows),
+ * authority_grant.c (SPC tokens), authority_ca.c (whom the list names), authority_revoke.c and
+ * those of authority_revoke_internal.h (what the CRL names), authority_publish.c (list and CRL).
  */
 #ifndef ACME_AUTHORITY_INTERNAL_H
 #define ACME_AUTHORITY_INTERNAL_H
@@ -34,6 +34,14 @@ enum authority_asker {
     AUTHORITY_OPERATOR = AUTHORITY_ASKERS,
 };
 
+/* Passwords that are being hashed, and requests that wait for one of these to be done. */
+struct authority_hashing {
+    pthread_mutex_t mutex;
+    unsigned running;
+    struct acme_http_parked *waiting[ACME_AUTHORITY_WAITING_MAX]; /* the first one first */
+    size_t waiting_count;
+};
+
 struct acme_authority {
     struct acme_authority_config config; /* what it points to is borrowed */
     char *signer_url; /* where the chain of the signer is: x5u of tokens and list */
@@ -47,6 +55,7 @@ struct acme_authority {
     pthread_mutex_t signing; /* one thread re-signs at a time */
     int64_t crl_signed_ns; /* monotonic: the last one of this process; under the lock */
     time_t retry_at[AUTHORITY_DOCUMENTS]; /* after a failed signature; under the lock */
+    struct authority_hashing hashing;
 };
 
 time_t authority_now(const struct acme_authority *authority);
@@ -73,6 +82,7 @@ enum authority_verdict {
     AUTHORITY_SUSPENDED, /* good, but the account is suspended */
     AUTHORITY_ELSEWHERE, /* good, but not from this address */
     AUTHORITY_LIMITED, /* too many wrong passwords: not even looked at */
+    AUTHORITY_BUSY, /* others' passwords are being looked at */
     AUTHORITY_ANONYMOUS, /* there are none */
 };
 
@@ -102,18 +112,48 @@ HSM_MUST_CHECK enum hsm_status
 authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
                 const char *account_id, enum authority_verdict *verdict);
 
-/** The answer to every verdict but AUTHORITY_ADMITTED. */
-void authority_answer_verdict(struct acme_http_response *response, enum authority_verdict verdict);
+/** The answer to every verdict but AUTHORITY_ADMITTED; or the request is put aside, and its handler
+ *  called again. */
+void authority_answer_verdict(struct acme_authority *authority, struct acme_http_response *response,
+                              enum authority_verdict verdict);
 
 void authority_login(struct acme_authority *authority, const struct acme_http_request *request,
                      const char *param, struct acme_http_response *response);
 void authority_relogin(struct acme_authority *authority, const struct acme_http_request *request,
                        const char *param, struct acme_http_response *response);
 
-/** Delete sessions and failed logins that are over. */
+/** Delete what is over: sessions, limits, addresses of users. */
 HSM_MUST_CHECK enum hsm_status authority_accounts_expire(struct acme_authority *authority);
 
+/* authority_password.c */
+
+/** Compare a password, which may be of nobody; `account` is written when it is right. */
+HSM_MUST_CHECK enum hsm_status
+authority_password_check(struct acme_authority *authority, const struct acme_http_request *request,
+                         const char *user, const char *password, enum authority_verdict *verdict,
+                         char account[ACME_AUTHORITY_ID_MAX + 1]);
+
+/** After AUTHORITY_BUSY: put the request aside until a password can be looked at. False: there is
+ *  no room for it. */
+bool authority_password_wait(struct acme_authority *authority, struct acme_http_response *response);
+
+/** Forget addresses from which nobody has logged in for long. */
+HSM_MUST_CHECK enum hsm_status authority_password_expire(struct acme_authority *authority);
+
+void authority_hashing_init(struct authority_hashing *hashing);
+void authority_hashing_clear(struct authority_hashing *hashing);
+
 /* authority_standing.c */
+
+enum authority_source {
+    AUTHORITY_ANYWHERE, /* the account may be used from everywhere */
+    AUTHORITY_WITHIN, /* the request is from where it may be used */
+    AUTHORITY_OUTSIDE, /* it is not */
+};
+
+HSM_MUST_CHECK enum hsm_status
+authority_source_of(struct acme_authority *authority, const struct acme_http_request *request,
+                    const char *account, enum authority_source *source);
 
 /** Of an account whose credentials are good: *verdict stays, or says why it is refused. */
 HSM_MUST_CHECK enum hsm_status

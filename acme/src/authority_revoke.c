@@ -24,8 +24,6 @@
 #include "authority_revoke_internal.h"
 #include "limit_internal.h"
 
-#define EVENTS_PER_HOUR 1 /* that tell of one account and one obstacle */
-
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_path, certs_path_free)
@@ -217,10 +215,10 @@ static void
 tell_obstacle(struct acme_authority *authority, const char *account, const char *what)
 {
     struct acme_store *store = authority->config.store;
+    const struct acme_limit limit = {what, 1, ACME_HOUR_S};
     time_t now = authority_now(authority), wait_s = 0;
 
-    if (acme_limit_take(store, what, account, EVENTS_PER_HOUR, now, &wait_s) != HSM_OK ||
-        wait_s > 0)
+    if (acme_limit_take_one(store, &limit, account, now, &wait_s) != HSM_OK || wait_s > 0)
         return;
     hsm_log(HSM_LOG_ERROR, "STI-PA: account %s: %s", account, what);
     (void)!acme_event_add(
@@ -291,10 +289,11 @@ static bool
 is_within_rate(struct acme_authority *authority, const char *account,
                struct acme_http_response *response)
 {
+    const struct acme_limit limit = {"revocations", authority->config.revocations_per_hour,
+                                     ACME_HOUR_S};
     time_t wait_s = 0;
-    enum hsm_status st =
-        acme_limit_take(authority->config.store, "revocations", account,
-                        authority->config.revocations_per_hour, authority_now(authority), &wait_s);
+    enum hsm_status st = acme_limit_take_one(authority->config.store, &limit, account,
+                                             authority_now(authority), &wait_s);
 
     if (st != HSM_OK) {
         authority_answer_failure(response, st);
@@ -322,7 +321,7 @@ authority_revoke(struct acme_authority *authority, const struct acme_http_reques
         return;
     }
     if (verdict != AUTHORITY_ADMITTED) {
-        authority_answer_verdict(response, verdict);
+        authority_answer_verdict(authority, response, verdict);
         return;
     }
     if (!is_within_rate(authority, account, response))

@@ -97,10 +97,10 @@ is_within(const uint8_t address[16], const struct prefix *prefix)
 
 /* ---- at a request ---- */
 
-/* An account without sources may be used from everywhere; the Unix socket is this host. */
-static enum hsm_status
-check_source(struct acme_authority *authority, const struct acme_http_request *request,
-             const char *account, enum authority_verdict *verdict)
+/* The Unix socket is this host. */
+enum hsm_status
+authority_source_of(struct acme_authority *authority, const struct acme_http_request *request,
+                    const char *account, enum authority_source *source)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     uint8_t address[16];
@@ -110,16 +110,29 @@ check_source(struct acme_authority *authority, const struct acme_http_request *r
         acme_store_query(authority->config.store, &rows,
                          "SELECT prefix FROM account_source WHERE account = ?", "s", account);
 
+    *source = AUTHORITY_ANYWHERE;
     if (st != HSM_OK || acme_rows_count(rows) == 0 || acme_http_request_is_local(request))
         return st;
-    *verdict = AUTHORITY_ELSEWHERE;
+    *source = AUTHORITY_OUTSIDE;
     if (!parse_address(acme_http_request_peer(request), address, &is_v4))
         return HSM_OK;
-    while (acme_rows_next(rows) && *verdict == AUTHORITY_ELSEWHERE) {
+    while (acme_rows_next(rows) && *source == AUTHORITY_OUTSIDE) {
         if (parse_prefix(acme_rows_text(rows, 0), &prefix) && is_within(address, &prefix))
-            *verdict = AUTHORITY_ADMITTED;
+            *source = AUTHORITY_WITHIN;
     }
     return HSM_OK;
+}
+
+static enum hsm_status
+check_source(struct acme_authority *authority, const struct acme_http_request *request,
+             const char *account, enum authority_verdict *verdict)
+{
+    enum authority_source source;
+    enum hsm_status st = authority_source_of(authority, request, account, &source);
+
+    if (st == HSM_OK && source == AUTHORITY_OUTSIDE)
+        *verdict = AUTHORITY_ELSEWHERE;
+    return st;
 }
 
 enum hsm_status

@@ -1,7 +1,6 @@
 /*
- * limit_internal.h - how often something may be done, counted in a store: server_limit.c. The store
- * has a table rate(subject TEXT PRIMARY KEY, used_until {int} NOT NULL), in microseconds since
- * 1970.
+ * limit_internal.h - how often something may be done, counted in a store that processes share: its
+ * table is rate (subject TEXT PRIMARY KEY, used_until {int}).
  */
 #ifndef ACME_LIMIT_INTERNAL_H
 #define ACME_LIMIT_INTERNAL_H
@@ -11,14 +10,31 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
+#define ACME_HOUR_S 3600
+
+/** So many events, all at once or one after the other, and as many more in each such time. */
+struct acme_limit {
+    const char *what; /* a word; it and whom it concerns make the subject */
+    unsigned times; /* 0: any number */
+    unsigned in_s; /* seconds */
+};
+
 /**
- * Count one more `what` of `whom`, of which so many may be in an hour (0: any number).
+ * Count one more.
  *
+ * @param whom    up to ACME_LIMIT_WHOM_MAX octets; of a longer one the rest counts for nothing
  * @param wait_s  receives 0, or after how many seconds there is room: then nothing was counted
  */
-HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
-                                               const char *whom, unsigned per_hour, time_t now,
-                                               time_t *wait_s);
+#define ACME_LIMIT_WHOM_MAX 255
+HSM_MUST_CHECK enum hsm_status acme_limit_take_one(struct acme_store *store,
+                                                   const struct acme_limit *limit, const char *whom,
+                                                   time_t now, time_t *wait_s);
+
+/** Of one that was taken and, as it turned out, does not count. */
+HSM_MUST_CHECK enum hsm_status
+acme_limit_give_back(struct acme_store *store, const struct acme_limit *limit, const char *whom);
+
+/** Forget whoever has everything left. */
 HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now);
 
 #endif

@@ -247,8 +247,16 @@ enum hsm_status acme_external_tell_used(const struct acme_call *call, const char
 /** The key has done its duty: remove it. */
 void acme_external_used(const struct acme_server *server, const char *id);
 
-/* ---- server_limit.c: rate limits (RFC 8555 section 6.6); see limit_internal.h ---- */
+/* ---- server_limit.c: rate limits (RFC 8555 section 6.6) ---- */
 
+/**
+ * Count one more `what` of `whom`, of which so many may be in an hour (0: any number).
+ *
+ * @param wait_s  receives 0, or after how many seconds there is room: then nothing was counted
+ */
+HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
+                                               const char *whom, unsigned per_hour, time_t now,
+                                               time_t *wait_s);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
 

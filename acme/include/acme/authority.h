@@ -46,11 +46,18 @@
 #include <hsm/secret.h>
 #include <hsm/status.h>
 
-#define ACME_AUTHORITY_ID_MAX           64 /* characters of an account id: letters, digits, "-._~" */
-#define ACME_AUTHORITY_USER_MAX         128 /* octets of a user name; more: 400 */
-#define ACME_AUTHORITY_FAILURES_MAX     10 /* wrong passwords of one user in the time below: 429 */
-#define ACME_AUTHORITY_GUESSES_MAX      40 /* of any users from one address, of IPv6 from a /64: 429 */
-#define ACME_AUTHORITY_FAILURES_S       300 /* seconds */
+#define ACME_AUTHORITY_ID_MAX   64 /* characters of an account id: letters, digits, "-._~" */
+#define ACME_AUTHORITY_USER_MAX 128 /* octets of a user name; more: 400 */
+/* Wrong passwords of one user from one address, of IPv6 from a /64, in the time below; more: 429.
+ */
+#define ACME_AUTHORITY_FAILURES_MAX 10
+#define ACME_AUTHORITY_GUESSES_MAX  40 /* of any users from one address; likewise */
+#define ACME_AUTHORITY_FAILURES_S   300 /* seconds */
+/* In an hour, of one user from all the addresses where it is a stranger; more: 429 there alone. */
+#define ACME_AUTHORITY_STRANGERS_MAX    240
+#define ACME_AUTHORITY_HOME_DAYS        90 /* that a user is known where it has logged in */
+#define ACME_AUTHORITY_HASHES_MAX       2 /* passwords hashed at once by a process, 32 MiB each */
+#define ACME_AUTHORITY_WAITING_MAX      16 /* requests that wait for that; more: 503 */
 #define ACME_AUTHORITY_MAX_AGE_S        300 /* seconds that list and CRL may be cached at most */
 #define ACME_AUTHORITY_CRL_PATH         "/download/v1/crl"
 #define ACME_AUTHORITY_CA_LIST_PATH     "/api/v1/ca-list"

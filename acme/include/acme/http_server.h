@@ -150,8 +150,9 @@ struct acme_http_handler {
      *  it is handled in the event loop as well, while nobody else wants anything of that; two
      *  threads need not wake each other then. NULL: none is. */
     bool (*is_brief)(void *context, enum acme_http_method method, const char *path);
-    /** True if this request may wait for someone else's server: of several threads such requests
-     *  always leave one to the others, and half of the queue. NULL: none may. */
+    /** True if this request may wait for someone else's server, or keep a processor for long: of
+     *  several threads such requests always leave one to the others, and half of the queue. NULL:
+     *  none may. */
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);
     void *context; /* borrowed */
 };

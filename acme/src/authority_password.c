@@ -1,0 +1,291 @@
+/*
+ * authority_password.c - whose password it is, and how often one may be tried.
+ *
+ * What is tried is counted before it is looked at and given back when it was right, so that no
+ * number of requests at once gets more tries. It is counted for the user at that address, so that
+ * nobody shuts a user out who is elsewhere; for the address; and, where the user is a stranger, for
+ * the user. A user is no stranger where it has logged in, and at the sources of its account.
+ *
+ * A hash is made to take long (RFC 7914): only so many are made at once, and requests that wait for
+ * that hold no thread.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/defer.h>
+
+#include "address_internal.h"
+#include "authority_internal.h"
+#include "limit_internal.h"
+#include "password_internal.h"
+
+#define DAY_S 86400
+
+DEFINE_DEFER(struct acme_rows, acme_rows_free)
+
+static const struct acme_limit limit_there = {"login-at", ACME_AUTHORITY_FAILURES_MAX,
+                                              ACME_AUTHORITY_FAILURES_S};
+static const struct acme_limit limit_address = {"login-from", ACME_AUTHORITY_GUESSES_MAX,
+                                                ACME_AUTHORITY_FAILURES_S};
+static const struct acme_limit limit_strangers = {"login-of", ACME_AUTHORITY_STRANGERS_MAX,
+                                                  ACME_HOUR_S};
+
+#define LIMITS 3
+
+/* One password that is tried. */
+struct attempt {
+    const char *user;
+    char account[ACME_AUTHORITY_ID_MAX + 1]; /* "": there is no such user */
+    struct acme_password_hash stored;
+    char address[ACME_ADDRESS_MAX + 1];
+    char there[ACME_LIMIT_WHOM_MAX + 1]; /* address and user */
+    bool at_home;
+};
+
+/* ---- so many at once ---- */
+
+void
+authority_hashing_init(struct authority_hashing *hashing)
+{
+    pthread_mutex_init(&hashing->mutex, NULL); /* Linux: cannot fail with default attributes */
+}
+
+void
+authority_hashing_clear(struct authority_hashing *hashing)
+{
+    for (size_t i = 0; i < hashing->waiting_count; i++)
+        acme_http_resume(hashing->waiting[i]); /* their loop has ended */
+    pthread_mutex_destroy(&hashing->mutex);
+}
+
+static bool
+begin_hash(struct authority_hashing *hashing)
+{
+    bool begun;
+
+    pthread_mutex_lock(&hashing->mutex);
+    begun = hashing->running < ACME_AUTHORITY_HASHES_MAX;
+    hashing->running += begun;
+    pthread_mutex_unlock(&hashing->mutex);
+    return begun;
+}
+
+static void
+end_hash(struct authority_hashing *hashing)
+{
+    struct acme_http_parked *next = NULL;
+
+    pthread_mutex_lock(&hashing->mutex);
+    hashing->running--;
+    if (hashing->waiting_count > 0) {
+        next = hashing->waiting[0];
+        hashing->waiting_count--;
+        memmove(hashing->waiting, hashing->waiting + 1,
+                hashing->waiting_count * sizeof(hashing->waiting[0]));
+    }
+    pthread_mutex_unlock(&hashing->mutex);
+    if (next != NULL)
+        acme_http_resume(next);
+}
+
+bool
+authority_password_wait(struct acme_authority *authority, struct acme_http_response *response)
+{
+    struct authority_hashing *hashing = &authority->hashing;
+    struct acme_http_parked *parked = acme_http_park(response);
+    bool is_free, has_room;
+
+    if (parked == NULL)
+        return false;
+    pthread_mutex_lock(&hashing->mutex);
+    is_free = hashing->running < ACME_AUTHORITY_HASHES_MAX; /* by now: nobody would resume it */
+    has_room = hashing->waiting_count < ACME_AUTHORITY_WAITING_MAX;
+    if (!is_free && has_room)
+        hashing->waiting[hashing->waiting_count++] = parked;
+    pthread_mutex_unlock(&hashing->mutex);
+    if (is_free)
+        acme_http_resume(parked);
+    else if (!has_room)
+        acme_http_unpark(parked);
+    return is_free || has_room;
+}
+
+/* ---- whose it is ---- */
+
+/*
+ * The hash of a user's password. For an unknown user it is one of the same
+ * costs that no password has, so that the answer takes as long as for a known one.
+ */
+static enum hsm_status
+find_user(struct acme_store *store, struct attempt *attempt)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows,
+        "SELECT id, salt, hash, scrypt_n, scrypt_r, scrypt_p FROM account WHERE \"user\" = ?", "s",
+        attempt->user);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows)) {
+        attempt->stored = acme_password_hash_of_nobody();
+        return HSM_OK;
+    }
+    snprintf(attempt->account, sizeof(attempt->account), "%s", acme_rows_text(rows, 0));
+    return acme_password_hash_read(rows, 1, &attempt->stored);
+}
+
+static enum hsm_status
+find_home(struct acme_authority *authority, const struct acme_http_request *request,
+          struct attempt *attempt)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum authority_source source;
+    enum hsm_status st = authority_source_of(authority, request, attempt->account, &source);
+
+    attempt->at_home = source == AUTHORITY_WITHIN;
+    if (st != HSM_OK || source != AUTHORITY_ANYWHERE)
+        return st;
+    st = acme_store_query(authority->config.store, &rows,
+                          "SELECT at FROM login_address WHERE account = ? AND address = ?", "ss",
+                          attempt->account, attempt->address);
+    attempt->at_home = st == HSM_OK && acme_rows_next(rows);
+    return st;
+}
+
+/* ---- how often ---- */
+
+static const char *
+whom_of(const struct attempt *attempt, size_t i, const struct acme_limit **limit)
+{
+    static const struct acme_limit *const limits[LIMITS] = {&limit_there, &limit_address,
+                                                            &limit_strangers};
+    const char *const whom[LIMITS] = {attempt->there, attempt->address,
+                                      attempt->at_home ? NULL : attempt->user};
+
+    *limit = limits[i];
+    return whom[i];
+}
+
+/* All of them or none. Unknown users are counted like known ones: the limit tells nobody who
+ * exists. */
+static enum hsm_status
+count(struct acme_store *store, const struct attempt *attempt, time_t now, bool *limited)
+{
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st != HSM_OK)
+        return st;
+    *limited = false;
+    for (size_t i = 0; i < LIMITS && st == HSM_OK && !*limited; i++) {
+        const struct acme_limit *limit;
+        const char *whom = whom_of(attempt, i, &limit);
+        time_t wait_s = 0;
+
+        if (whom != NULL)
+            st = acme_limit_take_one(store, limit, whom, now, &wait_s);
+        *limited = wait_s != 0;
+    }
+    if (st == HSM_OK && !*limited)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
+}
+
+static enum hsm_status
+give_back(struct acme_store *store, const struct attempt *attempt)
+{
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; i < LIMITS && st == HSM_OK; i++) {
+        const struct acme_limit *limit;
+        const char *whom = whom_of(attempt, i, &limit);
+
+        if (whom != NULL)
+            st = acme_limit_give_back(store, limit, whom);
+    }
+    return st;
+}
+
+/* It was right: it does not count, and the user is known there. */
+static enum hsm_status
+settle(struct acme_store *store, const struct attempt *attempt, time_t now)
+{
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st != HSM_OK)
+        return st;
+    st = give_back(store, attempt);
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL,
+                            "INSERT INTO login_address (account, address, at) VALUES (?, ?, ?)"
+                            " ON CONFLICT (account, address) DO UPDATE SET at = excluded.at",
+                            "ssi", attempt->account, attempt->address, (int64_t)now);
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
+}
+
+enum hsm_status
+authority_password_expire(struct acme_authority *authority)
+{
+    return acme_store_run(
+        authority->config.store, NULL, "DELETE FROM login_address WHERE at <= ?", "i",
+        (int64_t)authority_now(authority) - (int64_t)ACME_AUTHORITY_HOME_DAYS * DAY_S);
+}
+
+/* ---- the check ---- */
+
+static enum hsm_status
+look(struct acme_authority *authority, const struct acme_http_request *request,
+     struct attempt *attempt, const char *password, enum authority_verdict *verdict)
+{
+    struct acme_store *store = authority->config.store;
+    bool limited = false, matches = false;
+    enum hsm_status st = find_user(store, attempt);
+
+    if (st == HSM_OK && attempt->account[0] != '\0')
+        st = find_home(authority, request, attempt);
+    if (st == HSM_OK)
+        st = count(store, attempt, authority_now(authority), &limited);
+    if (st != HSM_OK)
+        return st;
+    if (limited) {
+        *verdict = AUTHORITY_LIMITED;
+        return HSM_OK;
+    }
+    st = acme_password_matches(password, strlen(password), &attempt->stored, &matches);
+    if (st != HSM_OK)
+        return st;
+    if (!matches || attempt->account[0] == '\0') {
+        *verdict = AUTHORITY_REFUSED;
+        return HSM_OK;
+    }
+    st = settle(store, attempt, authority_now(authority));
+    if (st == HSM_OK)
+        *verdict = AUTHORITY_ADMITTED;
+    return st;
+}
+
+enum hsm_status
+authority_password_check(struct acme_authority *authority, const struct acme_http_request *request,
+                         const char *user, const char *password, enum authority_verdict *verdict,
+                         char account[ACME_AUTHORITY_ID_MAX + 1])
+{
+    struct attempt attempt = {.user = user};
+    enum hsm_status st;
+
+    if (!begin_hash(&authority->hashing)) {
+        *verdict = AUTHORITY_BUSY;
+        return HSM_OK;
+    }
+    acme_limit_address(acme_http_request_peer(request), attempt.address);
+    snprintf(attempt.there, sizeof(attempt.there), "%s %s", attempt.address, user);
+    st = look(authority, request, &attempt, password, verdict);
+    end_hash(&authority->hashing);
+    if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
+        memcpy(account, attempt.account, sizeof(attempt.account));
+    return st;
+}
