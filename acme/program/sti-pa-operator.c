@@ -252,11 +252,10 @@ static enum hsm_status
 decide(const struct arguments *arguments, bool approve)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    char *end = NULL;
-    long long id = strtoll(arguments->id, &end, 10);
+    long long id = 0;
     enum hsm_status st;
 
-    if (*arguments->id == '\0' || *end != '\0')
+    if (!options_count(arguments->id, LLONG_MAX, &id))
         return pa_usage("--id is not a number of revocation list");
     st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
@@ -278,6 +277,32 @@ enum hsm_status
 run_revocation_refuse(const void *command_line)
 {
     return decide(command_line, false);
+}
+
+enum hsm_status
+run_revocation_drop(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long first = 0, last = 0;
+    int64_t count = 0;
+    enum hsm_status st;
+
+    if (!options_count(arguments->id, LLONG_MAX, &first))
+        return pa_usage("--id is not a number of revocation list");
+    last = first;
+    if (arguments->to != NULL && (!options_count(arguments->to, LLONG_MAX, &last) || last < first))
+        return pa_usage("--to is not a later number of revocation list");
+    st = open_store(arguments, NULL, &store);
+    if (st == HSM_OK)
+        st = acme_authority_revocations_drop(store, arguments->account, first, last,
+                                             arguments->reason, time(NULL), &count);
+    if (st == HSM_ERR_NOT_FOUND)
+        hsm_log(HSM_LOG_ERROR, "revocations %lld to %lld: none of these is on the CRL", first,
+                last);
+    if (st == HSM_OK)
+        printf("%" PRId64 " dropped\n", count);
+    return st;
 }
 
 /* ---- how an account stands ---- */

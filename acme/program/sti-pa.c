@@ -27,7 +27,7 @@
 
 #define PROGRAM           "sti-pa"
 #define CONFIG_FILE       PROGRAM ".conf"
-#define REFRESH_S         60
+#define TICK_S            1
 #define ROOT_VALID_DAYS   7300
 #define SIGNER_VALID_DAYS 1825
 #define ROOT_LABEL        "pa-root"
@@ -51,7 +51,8 @@ struct config {
     char *store, *policy;
     char *signer_key, *signer_chain, *crl_key, *crl_chain;
     long token_lifetime_s, session_lifetime_s, list_lifetime_s, crl_lifetime_s, entry_days;
-    long tokens_per_hour;
+    long tokens_per_hour, revocations_per_hour, revocations_per_account;
+    char *revocation_automatic;
 };
 
 #define PA_KEY(member, kind, name, fallback, help)                                                 \
@@ -82,6 +83,14 @@ static const struct acme_config_key config_keys[] = {
                "seconds that an SPC token is good for"),
     {"pa", "tokens-per-hour", ACME_CONFIG_NUMBER, offsetof(struct config, tokens_per_hour), false,
      0, 1000000, "0", "SPC tokens of one account in an hour; 0: no limit"},
+    {"pa", "revocations-per-hour", ACME_CONFIG_NUMBER,
+     offsetof(struct config, revocations_per_hour), false, 0, 1000000, "20000",
+     "requests to revoke of one account in an hour; 0: no limit"},
+    {"pa", "revocations-per-account", ACME_CONFIG_NUMBER,
+     offsetof(struct config, revocations_per_account), false, 0, ACME_AUTHORITY_REVOCATIONS_MAX,
+     "20000", "revocations of one account that wait or are on the CRL; 0: no limit"},
+    PA_KEY(revocation_automatic, ACME_CONFIG_TEXT, "revocation-automatic", "sti-ca",
+           "what no operator decides: sti-ca, sp, alone or as in sp:keyCompromise; or none"),
     PA_KEY(
         policy, ACME_CONFIG_PATH, "policy", NULL,
         "JSON file of the governance authority: what an SPC may have; read again when it changes"),
@@ -142,6 +151,8 @@ static const struct option_row option_rows[] = {
     TEXT_OPTION("file", file),
     TEXT_OPTION("days", days),
     TEXT_OPTION("number", number),
+    TEXT_OPTION("to", to),
+    TEXT_OPTION("account", account),
     LIST_OPTION("from", from, PREFIXES_MAX),
     LIST_OPTION("spc", spcs, SPCS_MAX),
     SWITCH_OPTION("ca", ca),
@@ -196,8 +207,10 @@ static const char help_text[] =
     "  revocation list --config FILE\n"
     "  revocation approve --config FILE --id ID\n"
     "  revocation refuse --config FILE --id ID\n"
-    "      Decide what a service provider has asked for. What an STI-CA asks for under its own\n"
-    "      names is on the CRL at once.\n"
+    "      Decide what waits: what [pa] revocation-automatic does not decide.\n"
+    "  revocation drop --config FILE --id ID [--to ID] [--account ACCOUNT] --reason TEXT\n"
+    "      Take off the CRL what should never have been on it, as by stolen credentials: one, or\n"
+    "      all up to another, of this account or of all.\n"
     "  events --config FILE [--last N] [--json]\n"
     "      Who did what, and when: the last N (100).\n"
     "\n"
@@ -431,6 +444,10 @@ pa_open(const struct config *config, bool only_checked, struct pa *pa)
         .entry_days = (unsigned)config->entry_days,
         .metrics = config->daemon.shared.metrics,
         .tokens_per_hour = (unsigned)config->tokens_per_hour,
+        .revocations_per_hour = (unsigned)config->revocations_per_hour,
+        .revocations_per_account = (unsigned)config->revocations_per_account,
+        .revocation_automatic = config->revocation_automatic,
+        .crl_pause_ms = ACME_AUTHORITY_CRL_PAUSE_MS,
         .policy = config->policy,
         .only_checked = only_checked,
     };
@@ -451,9 +468,9 @@ pa_open(const struct config *config, bool only_checked, struct pa *pa)
 }
 
 static void
-refresh(void *authority)
+tick(void *authority)
 {
-    acme_authority_refresh(authority);
+    acme_authority_tick(authority);
 }
 
 static void
@@ -467,8 +484,7 @@ static enum hsm_status
 work(const void *config, void *context)
 {
     PA pa = {.daemon = NULL};
-    struct acme_daemon_service service = {
-        .tick = refresh, .tick_s = REFRESH_S, .not_ready = not_ready};
+    struct acme_daemon_service service = {.tick = tick, .tick_s = TICK_S, .not_ready = not_ready};
     enum hsm_status st = pa_open(config, false, &pa);
 
     (void)context;
@@ -520,6 +536,7 @@ static const struct option_command commands[] = {
     {"revocation list", "config!", run_revocation_list},
     {"revocation approve", "config! id!", run_revocation_approve},
     {"revocation refuse", "config! id!", run_revocation_refuse},
+    {"revocation drop", "config! id! to account reason!", run_revocation_drop},
     {"events", "config! last json", run_events},
 };
 

@@ -10,10 +10,12 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 
-#include "authority_internal.h"
+#include "authority_revoke_internal.h"
 
-#define JSON_TYPE "application/json"
+#define JSON_TYPE  "application/json"
+#define REFRESH_NS INT64_C(60000000000)
 
 const char *const acme_authority_migrations[] = {
     "CREATE TABLE account ("
@@ -117,6 +119,12 @@ const char *const acme_authority_migrations[] = {
     " at {int} NOT NULL," /* the last login from there */
     " PRIMARY KEY (account, address)){strict};"
     "DROP TABLE login_failure;",
+
+    /* Who asks to revoke is counted, and who only says when a certificate ends is known. */
+    "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from it */
+    "CREATE INDEX revocation_counted ON revocation(account)"
+    " WHERE dropped IS NULL AND state <> 'refused';"
+    "CREATE INDEX revocation_queued ON revocation(id) WHERE state = 'queued';",
     NULL,
 };
 
@@ -315,6 +323,19 @@ fill(struct acme_authority *authority)
     return authority_signer_publish(authority, config->crl_chain, &authority->crl_signer_url);
 }
 
+static enum hsm_status
+read_rule(struct acme_authority *authority)
+{
+    const char *text = authority->config.revocation_automatic;
+    struct hsm_reason why = {""};
+    enum hsm_status st =
+        authority_automatic_parse(text != NULL ? text : "sti-ca", authority->automatic, &why);
+
+    if (st == HSM_ERR_MALFORMED)
+        hsm_log(HSM_LOG_ERROR, "STI-PA: what is revoked automatically: %s", why.text);
+    return st;
+}
+
 enum hsm_status
 acme_authority_new(const struct acme_authority_config *config, struct acme_authority **out)
 {
@@ -330,7 +351,8 @@ acme_authority_new(const struct acme_authority_config *config, struct acme_autho
     pthread_mutex_init(&authority->signing, NULL); /* Linux: cannot fail with default attributes */
     authority_hashing_init(&authority->hashing);
 
-    if (config->policy != NULL)
+    st = read_rule(authority);
+    if (st == HSM_OK && config->policy != NULL)
         st = authority_policy_open(config->policy, config->only_checked ? NULL : config->store,
                                    &authority->policy);
     if (st == HSM_OK)
@@ -353,6 +375,20 @@ acme_authority_refresh(struct acme_authority *authority)
         (void)!authority_document_refresh(authority, (enum authority_document)i);
     (void)!authority_accounts_expire(authority);
     authority_observe(authority);
+}
+
+void
+acme_authority_tick(struct acme_authority *authority)
+{
+    int64_t now_ns = hsm_metric_clock_ns();
+
+    if (now_ns - atomic_load(&authority->refreshed_ns) >= REFRESH_NS) {
+        atomic_store(&authority->refreshed_ns, now_ns);
+        acme_authority_refresh(authority);
+    } else if (atomic_exchange(&authority->crl_changed, false) &&
+               authority_document_refresh(authority, AUTHORITY_CRL) != HSM_OK) {
+        atomic_store(&authority->crl_changed, true); /* in a second, then */
+    }
 }
 
 void

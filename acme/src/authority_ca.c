@@ -14,6 +14,7 @@
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/text.h>
 #include <hsm/time.h>
 
 #include "authority_internal.h"
@@ -23,6 +24,7 @@ DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_lint, certs_lint_free)
 DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(X509, X509_free)
+DEFINE_DEFER(X509_NAME, X509_NAME_free)
 DEFINE_DEFER(char, free)
 
 /* Faults are logged: an operator gave it. Warnings are where standards disagree. */
@@ -149,8 +151,9 @@ acme_authority_cas_show(struct acme_store *store, FILE *to)
             return st;
         subject = certs_cert_subject(root);
         hsm_time_day(certs_cert_not_after(root), day);
-        fprintf(to, "%s  until %s  %s\n", acme_rows_text(rows, 0), day,
-                subject != NULL ? subject : "");
+        fprintf(to, "%s  until %s  ", acme_rows_text(rows, 0), day);
+        hsm_text_put(subject != NULL ? subject : "", to);
+        fputc('\n', to);
     }
     return st;
 }
@@ -198,28 +201,117 @@ authority_roots_digest(struct acme_authority *authority, uint8_t out[SHA256_DIGE
 
 /* ---- accounts of STI-CAs ---- */
 
+/* The name in the current row's first column. */
+static enum hsm_status
+read_name(const struct acme_rows *rows, X509_NAME **out)
+{
+    size_t len;
+    const uint8_t *der = acme_rows_blob(rows, 0, &len);
+
+    if (certs_name_parse(der, len, out) == HSM_OK)
+        return HSM_OK;
+    hsm_log(HSM_LOG_ERROR, "STI-PA: the name of an STI-CA in the store is not readable");
+    return HSM_ERR_IO;
+}
+
+/* Make the row of that name the current one. Two encodings of a name are one name to verifiers, but
+ * not to a store. */
+static enum hsm_status
+find_name(struct acme_rows *rows, const X509_NAME *name)
+{
+    while (acme_rows_next(rows)) {
+        DEFER(X509_NAME_free) X509_NAME *bound = NULL;
+        enum hsm_status st = read_name(rows, &bound);
+
+        if (st != HSM_OK || X509_NAME_cmp(bound, name) == 0)
+            return st;
+    }
+    return HSM_ERR_NOT_FOUND;
+}
+
+enum hsm_status
+authority_issuer_find(struct acme_store *store, const X509_NAME *name,
+                      char account[ACME_AUTHORITY_ID_MAX + 1], uint8_t **der, size_t *len)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st =
+        acme_store_query(store, &rows, "SELECT name, account FROM ca_issuer ORDER BY name", "");
+    const uint8_t *bound;
+
+    if (st == HSM_OK)
+        st = find_name(rows, name);
+    if (st != HSM_OK)
+        return st;
+    bound = acme_rows_blob(rows, 0, len);
+    *der = malloc(*len + 1);
+    if (*der == NULL)
+        return HSM_ERR_NOMEM;
+    memcpy(*der, bound, *len);
+    snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 1));
+    return HSM_OK;
+}
+
+static bool
+has_subject(const struct certs_chain *roots, const X509_NAME *name)
+{
+    for (size_t i = 0; i < certs_chain_len(roots); i++) {
+        if (X509_NAME_cmp(certs_cert_subject_name(certs_chain_get(roots, i)), name) == 0)
+            return true;
+    }
+    return false;
+}
+
+enum hsm_status
+authority_issuer_is_trusted(struct acme_store *store, const char *account, bool *is_trusted)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    DEFER(certs_chain_free) struct certs_chain *roots = NULL;
+    bool is_found = false;
+    enum hsm_status st = authority_roots(store, &roots);
+
+    if (st == HSM_OK)
+        st = acme_store_query(store, &rows, "SELECT name FROM ca_issuer WHERE account = ?", "s",
+                              account);
+    while (st == HSM_OK && !is_found && acme_rows_next(rows)) {
+        DEFER(X509_NAME_free) X509_NAME *name = NULL;
+
+        st = read_name(rows, &name);
+        is_found = st == HSM_OK && has_subject(roots, name);
+    }
+    if (st == HSM_OK)
+        *is_trusted = is_found;
+    return st;
+}
+
+static enum hsm_status
+insert_issuer(struct acme_store *store, const char *account_id, const X509_NAME *name)
+{
+    char owner[ACME_AUTHORITY_ID_MAX + 1];
+    uint8_t *der = NULL;
+    size_t len = 0;
+    enum hsm_status st = authority_issuer_find(store, name, owner, &der, &len);
+
+    if (st == HSM_OK) {
+        free(der);
+        return strcmp(owner, account_id) == 0 ? HSM_OK : HSM_ERR_EXISTS;
+    }
+    if (st == HSM_ERR_NOT_FOUND)
+        st = certs_name_der(name, &der, &len);
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL, "INSERT INTO ca_issuer (name, account) VALUES (?, ?)",
+                            "bs", der, len, account_id);
+    free(der);
+    return st;
+}
+
 enum hsm_status
 authority_issuers_insert(struct acme_store *store, const char *account_id,
                          const struct certs_path *issuers)
 {
     enum hsm_status st = HSM_OK;
 
-    for (size_t i = 0; st == HSM_OK && i < certs_path_len(issuers); i++) {
-        uint8_t *name = NULL;
-        size_t len = 0;
-        int64_t changes = 0;
-
-        st = certs_name_der(certs_cert_subject_name(certs_path_get(issuers, i)), &name, &len);
-        if (st == HSM_OK)
-            st = acme_store_run(store, &changes,
-                                "INSERT INTO ca_issuer (name, account) VALUES (?, ?) ON CONFLICT"
-                                " (name) DO UPDATE SET account = excluded.account WHERE"
-                                " ca_issuer.account = excluded.account",
-                                "bs", name, len, account_id);
-        if (st == HSM_OK && changes == 0)
-            st = HSM_ERR_EXISTS;
-        free(name);
-    }
+    for (size_t i = 0; st == HSM_OK && i < certs_path_len(issuers); i++)
+        st = insert_issuer(store, account_id, certs_cert_subject_name(certs_path_get(issuers, i)));
     return st;
 }
 

@@ -41,22 +41,38 @@ authority_entries_last(struct acme_store *store, int64_t *out)
     return read_number(store, "SELECT coalesce(max(entry), 0) FROM revocation", out);
 }
 
-/* They are counted only when there have been so many that it matters. */
-static enum hsm_status
-check_room(struct acme_store *store, int64_t last)
+enum hsm_status
+authority_entries_count(struct acme_store *store, int64_t *out)
 {
-    int64_t count = 0;
-    enum hsm_status st = HSM_OK;
+    return read_number(
+        store, "SELECT count(*) FROM revocation WHERE entry IS NOT NULL AND dropped IS NULL", out);
+}
 
-    if (last >= ACME_AUTHORITY_REVOCATIONS_MAX)
-        st = read_number(store,
-                         "SELECT count(*) FROM revocation WHERE entry IS NOT NULL AND dropped IS"
-                         " NULL",
-                         &count);
-    if (st != HSM_OK || count < ACME_AUTHORITY_REVOCATIONS_MAX)
-        return st;
-    hsm_log(HSM_LOG_ERROR, "STI-PA: the CRL is full: %d entries", ACME_AUTHORITY_REVOCATIONS_MAX);
-    return HSM_ERR_UNSUPPORTED;
+enum hsm_status
+authority_requests_queued(struct acme_store *store, int64_t *out)
+{
+    return read_number(store, "SELECT count(*) FROM revocation WHERE state = 'queued'", out);
+}
+
+enum hsm_status
+authority_requests_last(struct acme_store *store, int64_t *out)
+{
+    *out = 0;
+    return read_number(store, "SELECT coalesce(max(id), 0) FROM revocation", out);
+}
+
+/* They are counted only when there have been so many that it matters. */
+enum hsm_status
+authority_entries_full(struct acme_store *store, bool *is_full)
+{
+    int64_t last = 0, count = 0;
+    enum hsm_status st = authority_entries_last(store, &last);
+
+    if (st == HSM_OK && last >= ACME_AUTHORITY_REVOCATIONS_MAX)
+        st = authority_entries_count(store, &count);
+    if (st == HSM_OK)
+        *is_full = count >= ACME_AUTHORITY_REVOCATIONS_MAX;
+    return st;
 }
 
 enum hsm_status
@@ -65,14 +81,46 @@ authority_entry_add(struct acme_store *store, int64_t id, int64_t now)
     int64_t last = 0;
     enum hsm_status st = authority_entries_last(store, &last);
 
-    if (st == HSM_OK)
-        st = check_room(store, last);
     if (st != HSM_OK)
         return st;
     return acme_store_run(store, NULL,
-                          "UPDATE revocation SET state = 'revoked', decided = ?, entry = ?"
-                          " WHERE id = ?",
+                          "UPDATE revocation SET decided = CASE WHEN state = 'revoked' THEN decided"
+                          " ELSE ? END, state = 'revoked', entry = ?, outlived = NULL,"
+                          " dropped = NULL WHERE id = ?",
                           "iii", now, last + 1, id);
+}
+
+/* It was the last change of the CRL, and what the CRL says is known by the number of that. */
+static enum hsm_status
+number_anew(struct acme_store *store, int64_t id)
+{
+    int64_t last = 0;
+    enum hsm_status st = authority_entries_last(store, &last);
+
+    if (st != HSM_OK)
+        return st;
+    return acme_store_run(store, NULL, "UPDATE revocation SET entry = ? WHERE id = ?", "ii",
+                          last + 1, id);
+}
+
+enum hsm_status
+authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
+                           int64_t last, int64_t now, int64_t *count)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows,
+        "UPDATE revocation SET state = 'refused', decided = ?, dropped = ? WHERE entry IS NOT NULL"
+        " AND dropped IS NULL AND id BETWEEN ? AND ? AND account = coalesce(?, account)"
+        " RETURNING id",
+        "iiiis", now, now, first, last, account);
+
+    if (st != HSM_OK)
+        return st;
+    if (!acme_rows_next(rows))
+        return HSM_ERR_NOT_FOUND;
+    *count = (int64_t)acme_rows_count(rows);
+    return number_anew(store, acme_rows_int(rows, 0));
 }
 
 static enum hsm_status
@@ -153,7 +201,7 @@ authority_entries_outlive(struct acme_authority *authority, int64_t last, time_t
 
     return acme_store_run(authority->config.store, NULL,
                           "UPDATE revocation SET outlived = ? WHERE entry <= ? AND outlived IS NULL"
-                          " AND coalesce(not_after, decided + ?) < ?",
+                          " AND dropped IS NULL AND coalesce(not_after, decided + ?) < ?",
                           "iiii", (int64_t)authority_now(authority), last,
                           (int64_t)(days > 0 ? days : ACME_AUTHORITY_ENTRY_DAYS) * DAY_S,
                           (int64_t)this_update);

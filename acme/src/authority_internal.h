@@ -2,8 +2,8 @@
  * authority_internal.h - what the files of the STI-PA share: authority.c (routes),
  * authority_account.c (who may), authority_password.c (whose password it is), authority_standing.c
  * (who may at the moment), authority_policy.c (what the governance authority allows),
- * authority_grant.c (SPC tokens), authority_ca.c (whom the list names), authority_revoke.c (what
- * the CRL names), authority_publish.c (list and CRL).
+ * authority_grant.c (SPC tokens), authority_ca.c (whom the list names), authority_revoke.c and
+ * those of authority_revoke_internal.h (what the CRL names), authority_publish.c (list and CRL).
  */
 #ifndef ACME_AUTHORITY_INTERNAL_H
 #define ACME_AUTHORITY_INTERNAL_H
@@ -11,6 +11,7 @@
 #include <acme/authority.h>
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include <openssl/sha.h>
@@ -23,6 +24,14 @@ enum authority_document {
     AUTHORITY_CA_LIST,
     AUTHORITY_CRL,
     AUTHORITY_DOCUMENTS, /* how many there are */
+};
+
+/** Who asks to revoke. */
+enum authority_asker {
+    AUTHORITY_SP,
+    AUTHORITY_STI_CA,
+    AUTHORITY_ASKERS, /* of whom requests come */
+    AUTHORITY_OPERATOR = AUTHORITY_ASKERS,
 };
 
 /* Passwords that are being hashed, and requests that wait for one of these to be done. */
@@ -40,7 +49,11 @@ struct acme_authority {
     char *crl_url;
     char *crl_issuer; /* its name as RFC 2253 text: "iss" of token answers */
     struct authority_policy *policy; /* NULL: there is none */
+    uint16_t automatic[AUTHORITY_ASKERS]; /* reasons for which no operator decides: 1 << reason */
+    atomic_bool crl_changed; /* by this process, and not published since */
+    _Atomic int64_t refreshed_ns; /* monotonic: when all was looked at last */
     pthread_mutex_t signing; /* one thread re-signs at a time */
+    int64_t crl_signed_ns; /* monotonic: the last one of this process; under the lock */
     time_t retry_at[AUTHORITY_DOCUMENTS]; /* after a failed signature; under the lock */
     struct authority_hashing hashing;
 };
@@ -177,6 +190,11 @@ HSM_MUST_CHECK enum hsm_status authority_policy_ask(struct authority_policy *pol
                                                     struct acme_store *store, const char *spc,
                                                     struct authority_rule *out);
 
+/** After a look at the file: whether something else is in force than what it says; and whether that
+ *  is because it cannot be read now. NULL: no. */
+bool authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store);
+bool authority_policy_is_unread(struct authority_policy *policy, struct acme_store *store);
+
 /* authority_grant.c */
 
 void authority_grant(struct acme_authority *authority, const struct acme_http_request *request,
@@ -188,10 +206,26 @@ void authority_grant(struct acme_authority *authority, const struct acme_http_re
 HSM_MUST_CHECK enum hsm_status authority_roots(struct acme_store *store, struct certs_chain **out);
 
 /** Bind the names under which an STI-CA issues to its account, within the caller's transaction.
- *  HSM_ERR_EXISTS: one of them is another account's. */
+ *  HSM_ERR_EXISTS: one of them is another account's. Names are compared as verifiers do it (RFC
+ *  5280 section 7.1), here and below. */
 HSM_MUST_CHECK enum hsm_status authority_issuers_insert(struct acme_store *store,
                                                         const char *account_id,
                                                         const struct certs_path *issuers);
+
+/**
+ * Find whose name it is.
+ *
+ * @param account  receives the account of an STI-CA
+ * @param der      receives the name as it was bound; free() it
+ * @retval HSM_ERR_NOT_FOUND  no account's
+ */
+HSM_MUST_CHECK enum hsm_status
+authority_issuer_find(struct acme_store *store, const X509_NAME *name,
+                      char account[ACME_AUTHORITY_ID_MAX + 1], uint8_t **der, size_t *len);
+
+/** Whether a root with one of the names of this account is on the trusted list still. */
+HSM_MUST_CHECK enum hsm_status authority_issuer_is_trusted(struct acme_store *store,
+                                                           const char *account, bool *is_trusted);
 
 /** SHA-256 over what the list would say now, without its sequence and time. */
 HSM_MUST_CHECK enum hsm_status authority_roots_digest(struct acme_authority *authority,
@@ -214,9 +248,23 @@ void authority_entries_clear(struct authority_entries *entries);
  * so it says which there are. */
 HSM_MUST_CHECK enum hsm_status authority_entries_last(struct acme_store *store, int64_t *out);
 
-/** Within a transaction: give a request its entry. HSM_ERR_UNSUPPORTED: the CRL is full; logged. */
+/** How many are on the CRL; how many requests wait; the number of the last request ever. */
+HSM_MUST_CHECK enum hsm_status authority_entries_count(struct acme_store *store, int64_t *out);
+HSM_MUST_CHECK enum hsm_status authority_requests_queued(struct acme_store *store, int64_t *out);
+HSM_MUST_CHECK enum hsm_status authority_requests_last(struct acme_store *store, int64_t *out);
+
+/** Whether there are ACME_AUTHORITY_REVOCATIONS_MAX. */
+HSM_MUST_CHECK enum hsm_status authority_entries_full(struct acme_store *store, bool *is_full);
+
+/** Within a transaction: the request is granted, and its entry the last. */
 HSM_MUST_CHECK enum hsm_status authority_entry_add(struct acme_store *store, int64_t id,
                                                    int64_t now);
+
+/** Within a transaction: these are on the CRL no more, by an operator's word; those of an account,
+ *  or of all (NULL), with ids from first to last. */
+HSM_MUST_CHECK enum hsm_status
+authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
+                           int64_t last, int64_t now, int64_t *count);
 
 /** Within a transaction: a CRL of that thisUpdate has the entries up to `last`, some of which may
  *  have been of certificates that ended before. */
@@ -243,6 +291,9 @@ HSM_MUST_CHECK enum hsm_status authority_signer_publish(struct acme_authority *a
 /** Sign a document anew if the one in the store is not good any more. */
 HSM_MUST_CHECK enum hsm_status authority_document_refresh(struct acme_authority *authority,
                                                           enum authority_document document);
+
+/** The CRL says less than is decided: acme_authority_tick() signs the next. */
+void authority_crl_changed(struct acme_authority *authority);
 
 void authority_get_ca_list(struct acme_authority *authority,
                            const struct acme_http_request *request, const char *param,

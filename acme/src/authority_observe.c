@@ -22,6 +22,18 @@ static const struct hsm_metric not_after = {
     "When the certificate of a signer or its issuer ends, since 1970.", HSM_GAUGE_MIN, "document",
     NULL};
 
+static const struct hsm_metric entries = {
+    "sti_pa_crl_entries", "Entries of the CRL as it is decided.", HSM_GAUGE_MAX, NULL, NULL};
+static const struct hsm_metric entries_max = {
+    "sti_pa_crl_entries_max", "Entries that a CRL can have.", HSM_GAUGE_MAX, NULL, NULL};
+static const struct hsm_metric queued = {"sti_pa_revocations_queued",
+                                         "Requests to revoke that wait for an operator.",
+                                         HSM_GAUGE_MAX, NULL, NULL};
+
+static const struct hsm_metric policy_stale = {
+    "sti_pa_policy_stale", "1: the governance authority's policy in force is not the file's.",
+    HSM_GAUGE_MAX, NULL, NULL};
+
 static const char *const names[AUTHORITY_DOCUMENTS] = {
     [AUTHORITY_CA_LIST] = "ca_list",
     [AUTHORITY_CRL] = "crl",
@@ -71,11 +83,31 @@ observe(struct acme_authority *authority, enum authority_document kind)
                    (double)(until - (time_t)lifetime_of(authority, kind)));
 }
 
+/* A count that the store does not give stays as it was. */
+static void
+observe_count(struct acme_authority *authority, const struct hsm_metric *metric,
+              enum hsm_status (*read)(struct acme_store *store, int64_t *out))
+{
+    int64_t count;
+
+    if (read(authority->config.store, &count) == HSM_OK)
+        hsm_series_set(hsm_series(authority->config.metrics, metric, NULL), (double)count);
+}
+
 void
 authority_observe(struct acme_authority *authority)
 {
-    for (int i = 0; i < AUTHORITY_DOCUMENTS && authority->config.metrics != NULL; i++)
+    struct hsm_metrics *metrics = authority->config.metrics;
+
+    if (metrics == NULL)
+        return;
+    for (int i = 0; i < AUTHORITY_DOCUMENTS; i++)
         observe(authority, (enum authority_document)i);
+    observe_count(authority, &entries, authority_entries_count);
+    observe_count(authority, &queued, authority_requests_queued);
+    hsm_series_set(hsm_series(metrics, &entries_max, NULL), ACME_AUTHORITY_REVOCATIONS_MAX);
+    hsm_series_set(hsm_series(metrics, &policy_stale, NULL),
+                   authority_policy_is_stale(authority->policy, authority->config.store) ? 1 : 0);
 }
 
 void
@@ -94,4 +126,7 @@ acme_authority_not_ready(struct acme_authority *authority, json_t *reasons)
             until <= authority_now(authority))
             (void)json_array_append_new(reasons, json_string(ended[i]));
     }
+    if (authority_policy_is_unread(authority->policy, authority->config.store))
+        (void)json_array_append_new(
+            reasons, json_string("the governance authority's policy cannot be read"));
 }

@@ -13,6 +13,7 @@
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 #include <hsm/process.h>
 
 #include "authority_internal.h"
@@ -21,19 +22,31 @@
 #define LIFETIME_MIN 60 /* seconds, as of the configuration's token-lifetime-s */
 #define LIFETIME_MAX 31622400
 #define LOADED       "policy loaded"
+#define RETRY_NS     INT64_C(2000000000) /* after a file could not be read */
 
 /** A file as it was read; it is read again when any of this changes. */
 struct policy_stamp {
     dev_t device;
     ino_t inode;
     off_t size;
-    struct timespec changed;
+    struct timespec changed, touched; /* contents; contents, owner or rights */
+};
+
+/** The file, and what is in force. */
+enum policy_state {
+    POLICY_IN_FORCE,
+    POLICY_BAD, /* it says something that is not understood: an operator has to mend it */
+    POLICY_UNREAD, /* it could not be read, or not be told: it is tried again */
 };
 
 struct authority_policy {
     pthread_mutex_t lock;
     char *path;
-    struct policy_stamp stamp; /* of the last attempt */
+    struct policy_stamp stamp; /* of the last one that was read */
+    enum policy_state stamped; /* what became of that */
+    enum policy_state state;
+    struct policy_stamp tried; /* POLICY_UNREAD: of the one that could not be */
+    int64_t retry_ns; /* when it is tried again, on hsm_metric_clock_ns() */
     json_t *rules; /* checked; of the last good one */
 };
 
@@ -140,15 +153,22 @@ take_stamp(const char *path, struct policy_stamp *out)
 
     if (stat(path, &file) != 0)
         return false;
-    *out = (struct policy_stamp){file.st_dev, file.st_ino, file.st_size, file.st_mtim};
+    *out =
+        (struct policy_stamp){file.st_dev, file.st_ino, file.st_size, file.st_mtim, file.st_ctim};
     return true;
+}
+
+static bool
+is_same_time(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
 static bool
 is_same_stamp(const struct policy_stamp *a, const struct policy_stamp *b)
 {
     return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-           a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
+           is_same_time(&a->changed, &b->changed) && is_same_time(&a->touched, &b->touched);
 }
 
 /* Several processes read the same file: it is told once. */
@@ -239,20 +259,61 @@ authority_policy_free(struct authority_policy *policy)
 
 /* ---- asking ---- */
 
-/* Under the lock. A file that has become bad is told of once, and the last good one holds. */
+/* Under the lock. A file that has become bad is told of once, and the last good one holds; one that
+ * cannot be read now is tried until it can: it may take a right away. */
 static void
 reload(struct authority_policy *policy, struct acme_store *store)
 {
     struct policy_stamp now = {.size = -1}; /* none: it is not there */
+    enum hsm_status st;
 
     (void)take_stamp(policy->path, &now);
-    if (is_same_stamp(&now, &policy->stamp))
+    if (is_same_stamp(&now, &policy->stamp)) {
+        policy->state = policy->stamped;
         return;
-    policy->stamp = now;
-    if (load(policy, store) == HSM_OK)
+    }
+    if (policy->state == POLICY_UNREAD && is_same_stamp(&now, &policy->tried) &&
+        hsm_metric_clock_ns() < policy->retry_ns)
+        return;
+    st = load(policy, store);
+    if (st == HSM_OK || st == HSM_ERR_MALFORMED) {
+        policy->state = policy->stamped = st == HSM_OK ? POLICY_IN_FORCE : POLICY_BAD;
+        policy->stamp = now;
+    } else {
+        policy->state = POLICY_UNREAD;
+        policy->tried = now;
+        policy->retry_ns = hsm_metric_clock_ns() + RETRY_NS;
+    }
+    if (st == HSM_OK)
         hsm_log(HSM_LOG_INFO, "%s: read again", policy->path);
     else
         hsm_log(HSM_LOG_ERROR, "%s: the policy stays as it was", policy->path);
+}
+
+static enum policy_state
+look(struct authority_policy *policy, struct acme_store *store)
+{
+    enum policy_state state;
+
+    if (policy == NULL)
+        return POLICY_IN_FORCE;
+    pthread_mutex_lock(&policy->lock);
+    reload(policy, store);
+    state = policy->state;
+    pthread_mutex_unlock(&policy->lock);
+    return state;
+}
+
+bool
+authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store)
+{
+    return look(policy, store) != POLICY_IN_FORCE;
+}
+
+bool
+authority_policy_is_unread(struct authority_policy *policy, struct acme_store *store)
+{
+    return look(policy, store) == POLICY_UNREAD;
 }
 
 enum hsm_status

@@ -24,6 +24,7 @@
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 
 #include "authority_internal.h"
 
@@ -31,6 +32,7 @@
 #define BACKDATE_S       300 /* thisUpdate = now - this: clocks of verifiers may lag */
 #define DOCUMENTS_KEPT   100 /* of each kind */
 #define SIGNER_WARNING_S (30 * 86400)
+#define NS_PER_MS        1000000
 #define SIGNER_ID_LEN    32 /* hex digits of a certificate id */
 #define SIGNER_MAX_AGE   "public, max-age=31536000, immutable"
 
@@ -348,6 +350,8 @@ refresh_locked(struct acme_authority *authority, enum authority_document kind)
         return HSM_ERR_BUSY;
     st = sign_next(authority, kind, latest.number + 1);
     authority->retry_at[kind] = st == HSM_OK ? 0 : authority_now(authority) + RETRY_S;
+    if (kind == AUTHORITY_CRL)
+        authority->crl_signed_ns = hsm_metric_clock_ns();
     return st;
 }
 
@@ -362,9 +366,44 @@ authority_document_refresh(struct acme_authority *authority, enum authority_docu
     return st;
 }
 
+void
+authority_crl_changed(struct acme_authority *authority)
+{
+    atomic_store(&authority->crl_changed, true);
+}
+
+/* Under the lock: whoever revokes many, and whoever asks for the CRL meanwhile, would otherwise
+ * have all of it signed for each entry. */
+static bool
+is_paused(const struct acme_authority *authority, enum authority_document kind)
+{
+    int64_t pause_ns = (int64_t)authority->config.crl_pause_ms * NS_PER_MS;
+
+    return kind == AUTHORITY_CRL && authority->crl_signed_ns != 0 &&
+           hsm_metric_clock_ns() - authority->crl_signed_ns < pause_ns;
+}
+
+/* For a request while `latest`, which says less, lasts: nobody waits for what another thread does.
+ */
+static enum hsm_status
+refresh_on_request(struct acme_authority *authority, enum authority_document kind,
+                   const struct document *latest)
+{
+    enum hsm_status st = HSM_ERR_BUSY;
+
+    if (latest->number == 0 || latest->expires <= authority_now(authority))
+        return authority_document_refresh(authority, kind);
+    if (pthread_mutex_trylock(&authority->signing) != 0)
+        return HSM_ERR_BUSY;
+    if (!is_paused(authority, kind))
+        st = refresh_locked(authority, kind);
+    pthread_mutex_unlock(&authority->signing);
+    return st;
+}
+
 /*
- * What to serve: the current document. When it cannot be signed anew, the one
- * before serves until it expires.
+ * What to serve: the current document. When it cannot be signed anew, or was just
+ * now, the one before serves until it expires.
  */
 static enum hsm_status
 read_document(struct acme_authority *authority, enum authority_document kind, struct document *out)
@@ -378,7 +417,7 @@ read_document(struct acme_authority *authority, enum authority_document kind, st
     if (st != HSM_OK)
         return st;
     if (!current) {
-        enum hsm_status refreshed = authority_document_refresh(authority, kind);
+        enum hsm_status refreshed = refresh_on_request(authority, kind, &latest);
 
         document_clear(&latest);
         st = read_latest(authority, kind, &latest);

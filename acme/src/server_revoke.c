@@ -392,13 +392,21 @@ forward(struct acme_server *server, const struct waiting *waiting, time_t now)
         },
         NULL, &why);
 
+    /* Too late: an STI-PA takes nothing that no CRL has to name (RFC 5280 section 3.3). */
+    if (st == HSM_ERR_DENIED && waiting->not_after < now) {
+        hsm_log(HSM_LOG_WARNING, "order %s: the certificate ended before the STI-PA knew: %s",
+                waiting->order_id, why.text);
+        st = HSM_OK;
+    } else if (st == HSM_OK) {
+        hsm_log(HSM_LOG_INFO, "order %s: the STI-PA has accepted the revocation",
+                waiting->order_id);
+    }
     if (st != HSM_OK) {
         hsm_log(st == HSM_ERR_BUSY ? HSM_LOG_WARNING : HSM_LOG_ERROR,
                 "order %s: the STI-PA does not know of the revocation after %lld attempts: %s",
                 waiting->order_id, (long long)waiting->tries + 1, why.text);
         return st;
     }
-    hsm_log(HSM_LOG_INFO, "order %s: the STI-PA has accepted the revocation", waiting->order_id);
     return acme_store_run(config->store, NULL,
                           "UPDATE revocation SET accepted = ? WHERE order_id = ?", "is",
                           (int64_t)now, waiting->order_id);

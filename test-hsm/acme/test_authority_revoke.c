@@ -1,4 +1,5 @@
-/* test_authority_revoke.c - mirrors acme/src/authority_revoke.c: who may put what on the CRL. */
+/* test_authority_revoke.c - mirrors acme/src/authority_revoke.c and those of
+ * authority_revoke_internal.h: who may put what on the CRL. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <setjmp.h>
@@ -13,6 +14,8 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <jansson.h>
 #include <openssl/x509.h>
@@ -20,6 +23,7 @@
 #include <acme/authority.h>
 #include <acme/authority_client.h>
 #include <acme/base64url.h>
+#include <acme/events.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <certs/issue.h>
@@ -222,11 +226,35 @@ plea_of(const struct certs_chain *chain, int reason)
     return plea;
 }
 
+/* "Bearer KEY" of a user's account, made when it is asked for first: a password would be hashed
+ * each time. */
+static char *
+api_key(const char *user)
+{
+    char path[4300], *authorization = NULL;
+    struct hsm_secret *key = NULL;
+    struct acme_rows *rows = NULL;
+    int64_t number;
+
+    snprintf(path, sizeof(path), "%s/%s.key", softhsm_dir(), user);
+    if (access(path, F_OK) != 0) {
+        must(acme_store_query(store, &rows, "SELECT id FROM account WHERE \"user\" = ?", "s", user),
+             user);
+        assert_true(acme_rows_next(rows));
+        must(acme_authority_api_key_add(store, acme_rows_text(rows, 0), path, 3660, &number), user);
+        acme_rows_free(rows);
+    }
+    must(hsm_secret_read(path, &key), path);
+    assert_true(asprintf(&authorization, "Bearer %s", hsm_secret_octets(key)) > 0);
+    hsm_secret_free(key);
+    return authorization;
+}
+
 /* Takes the plea over. */
 static int
 ask(const char *user, json_t *plea)
 {
-    char *authorization = basic(user, PASSWORD);
+    char *authorization = api_key(user);
     char *body = json_dumps(plea, JSON_COMPACT);
     int status = post(authorization, "application/json", body, NULL);
 
@@ -304,25 +332,37 @@ count(const char *sql)
     return n;
 }
 
-/* The STI-PA ends, if it runs, and starts on the same store. */
+/* The STI-PA ends, if it runs, and starts on the same store, with what is special of its
+ * configuration. */
 static void
-begin_again(unsigned entry_days)
+begin_with(const struct acme_authority_config *special)
 {
-    const struct acme_authority_config config = {.base_url = pa.base_url,
-                                                 .store = store,
-                                                 .signer_key = pa.signer_key,
-                                                 .signer_chain = pa.signer_chain,
-                                                 .crl_key = pa.crl_key,
-                                                 .crl_chain = pa.crl_chain,
-                                                 .token_lifetime_s = 3600,
-                                                 .session_lifetime_s = 600,
-                                                 .list_lifetime_s = DAY,
-                                                 .crl_lifetime_s = 2 * DAY,
-                                                 .entry_days = entry_days,
-                                                 .now = pa_clock};
+    const struct acme_authority_config config = {
+        .base_url = pa.base_url,
+        .store = store,
+        .signer_key = pa.signer_key,
+        .signer_chain = pa.signer_chain,
+        .crl_key = pa.crl_key,
+        .crl_chain = pa.crl_chain,
+        .token_lifetime_s = 3600,
+        .session_lifetime_s = 600,
+        .list_lifetime_s = DAY,
+        .crl_lifetime_s = 2 * DAY,
+        .entry_days = special->entry_days,
+        .revocations_per_hour = special->revocations_per_hour,
+        .revocations_per_account = special->revocations_per_account,
+        .revocation_automatic = special->revocation_automatic,
+        .crl_pause_ms = special->crl_pause_ms,
+        .now = pa_clock};
 
     acme_authority_free(authority);
     must(acme_authority_new(&config, &authority), "STI-PA");
+}
+
+static void
+begin_again(unsigned entry_days)
+{
+    begin_with(&(struct acme_authority_config){.entry_days = entry_days});
 }
 
 /* ---- an STI-CA ---- */
@@ -382,19 +422,16 @@ the_same_request_again_changes_nothing(void **state)
     certs_chain_free(chain);
 }
 
-static void
-an_access_token_is_as_good_as_a_password(void **state)
+/* "Bearer TOKEN" of ca-one; free() it. */
+static char *
+log_in(void)
 {
-    struct certs_chain *chain = enrol(&one, "1234");
-    json_t *plea = plea_of(chain, 0);
-    char *body = json_dumps(plea, 0);
     struct acme_http_reply reply = {0};
     struct hsm_reason why = {""};
     const char *login = "{\"userId\":\"ca-one\",\"password\":\"" PASSWORD "\"}";
     char url[128], *authorization = NULL;
     json_t *session;
 
-    (void)state;
     snprintf(url, sizeof(url), "%s/api/v1/auth/login", pa.base_url);
     assert_int_equal(acme_http_fetch(pa.http,
                                      &(struct acme_http_fetch){.method = "POST",
@@ -409,11 +446,23 @@ an_access_token_is_as_good_as_a_password(void **state)
     session = json_loadb(reply.body, reply.body_len, 0, NULL);
     assert_true(asprintf(&authorization, "Bearer %s",
                          json_string_value(json_object_get(session, "accessToken"))) > 0);
+    json_decref(session);
+    acme_http_reply_clear(&reply);
+    return authorization;
+}
+
+static void
+an_access_token_is_as_good_as_a_password(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    json_t *plea = plea_of(chain, 0);
+    char *body = json_dumps(plea, 0);
+    char *authorization = log_in();
+
+    (void)state;
     assert_int_equal(post(authorization, "application/json", body, NULL), 200);
     assert_true(is_on_crl(chain));
     free(authorization);
-    json_decref(session);
-    acme_http_reply_clear(&reply);
     free(body);
     json_decref(plea);
     certs_chain_free(chain);
@@ -558,12 +607,18 @@ a_body_with_one_fault_is_refused(void **state)
         {"reason", "\"1\"", 400},
         {"requester", "\"\"", 400},
         {"requester", "\"a\\nb\"", 400},
+        {"requester", "\"\\u007f\"", 400},
+        {"requester", "\"\\u009b2K\"", 400}, /* CSI: erase the line */
+        {"requester", "\"\\u202etset\"", 400}, /* right to left */
+        {"requester", "\"\\u2028\"", 400},
         {"requester", "7", 400},
         {"chain", "7", 400},
         {"notAfter", "7", 400},
         {"notAfter", "\"\"", 400},
         {"notAfter", "\"2026-01-15\"", 400},
         {"notAfter", "\"1969-12-31T23:59:59Z\"", 400},
+        {"notAfter", "\"2001-01-15T12:00:00Z\"", 400}, /* over */
+        {"notAfter", "\"9999-12-31T23:59:59Z\"", 400}, /* no entry stays for ever */
     };
     struct certs_chain *chain = enrol(&one, "1234");
     int64_t before = count("SELECT count(*) FROM revocation");
@@ -743,6 +798,145 @@ a_service_provider_asks_only_for_certificates_with_its_spc(void **state)
     sti_ca_stop(&rogue);
 }
 
+static void
+what_is_decided_without_an_operator_is_configured(void **state)
+{
+    static const struct {
+        const char *rule;
+        int ca, sp, sp_compromised; /* statuses */
+    } rows[] = {
+        {NULL, 200, 202, 202},
+        {"none", 202, 202, 202},
+        {"sti-ca, sp:keyCompromise", 200, 202, 200},
+        {"sp", 202, 200, 200},
+        {"sti-ca:keyCompromise,sp:superseded sp:keyCompromise", 202, 202, 200},
+    };
+    static const char *const bad[] = {
+        "sti_ca", "sp:", "sp:7", "sp:removeFromCRL", ":", "none, sp", "sp:keyCompromise:sp"};
+    struct acme_authority *other = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct certs_chain *ca = enrol(&one, "1234"), *sp = enrol(&one, "1234");
+        struct certs_chain *compromised = enrol(&one, "1234");
+
+        begin_with(&(struct acme_authority_config){.revocation_automatic = rows[i].rule});
+        assert_int_equal(ask("ca-one", plea_of(ca, 5)), rows[i].ca);
+        assert_int_equal(is_on_crl(ca), rows[i].ca == 200);
+        assert_int_equal(ask("sp", with_chain(plea_of(sp, 5), sp)), rows[i].sp);
+        assert_int_equal(ask("sp", with_chain(plea_of(compromised, 1), compromised)),
+                         rows[i].sp_compromised);
+        assert_int_equal(is_on_crl(compromised), rows[i].sp_compromised == 200);
+        certs_chain_free(compromised);
+        certs_chain_free(sp);
+        certs_chain_free(ca);
+    }
+    begin_again(0);
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        const struct acme_authority_config config = {.base_url = pa.base_url,
+                                                     .store = store,
+                                                     .signer_key = pa.signer_key,
+                                                     .signer_chain = pa.signer_chain,
+                                                     .crl_key = pa.crl_key,
+                                                     .crl_chain = pa.crl_chain,
+                                                     .token_lifetime_s = 1,
+                                                     .session_lifetime_s = 1,
+                                                     .list_lifetime_s = DAY,
+                                                     .crl_lifetime_s = DAY,
+                                                     .revocation_automatic = bad[i],
+                                                     .only_checked = true};
+
+        assert_int_equal(acme_authority_new(&config, &other), HSM_ERR_MALFORMED);
+    }
+}
+
+/* A rule is less than what an operator has decided. */
+static void
+no_rule_grants_a_service_provider_what_an_operator_refused(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+
+    (void)state;
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202);
+    assert_int_equal(acme_authority_revocation_decide(store, last_id(), false, time(NULL)), HSM_OK);
+    begin_with(&(struct acme_authority_config){.revocation_automatic = "sp"});
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 403);
+    assert_false(is_on_crl(chain));
+    begin_again(0);
+    certs_chain_free(chain);
+}
+
+static void
+an_event_names_the_certificate(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    char *serial = certs_cert_serial_hex(certs_chain_get(chain, 0));
+    char *text = NULL, *wanted = NULL;
+    size_t len = 0;
+    FILE *to;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        if (i == 0) {
+            assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202);
+            assert_int_equal(acme_authority_revocation_decide(store, last_id(), false, time(NULL)),
+                             HSM_OK);
+        } else {
+            assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+        }
+        to = open_memstream(&text, &len);
+        assert_int_equal(acme_events_show(store, 1, false, to), HSM_OK);
+        fclose(to);
+        assert_true(asprintf(&wanted, "%s of CN=SHAKEN Issuing,O=One,C=US%s", serial,
+                             i == 0 ? "\n" : ": the test\n") > 0);
+        assert_non_null(strstr(text, wanted));
+        free(wanted);
+        free(text);
+    }
+    free(serial);
+    certs_chain_free(chain);
+}
+
+/* The plea with its issuer in other words: upper case, and another kind of string. */
+static json_t *
+with_other_encoding(json_t *plea)
+{
+    X509_NAME *name = X509_NAME_new();
+    unsigned char *der = NULL;
+    char *encoded;
+    int len;
+
+    X509_NAME_add_entry_by_txt(name, "C", MBSTRING_ASC, (const unsigned char *)"us", -1, -1, 0);
+    X509_NAME_add_entry_by_txt(name, "O", V_ASN1_T61STRING, (const unsigned char *)"ONE", -1, -1,
+                               0);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
+                               (const unsigned char *)" shaken  ISSUING ", -1, -1, 0);
+    len = i2d_X509_NAME(name, &der);
+    encoded = acme_base64_encode(der, (size_t)len);
+    json_object_set_new(plea, "issuer", json_string(encoded));
+    free(encoded);
+    OPENSSL_free(der);
+    X509_NAME_free(name);
+    return plea;
+}
+
+/* RFC 5280 section 7.1: as those compare who look it up in the CRL. */
+static void
+an_issuer_is_the_same_in_every_encoding(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    int64_t before = count("SELECT count(*) FROM revocation");
+
+    (void)state;
+    assert_int_equal(ask("ca-two", with_other_encoding(plea_of(chain, 1))), 403);
+    assert_int_equal(ask("ca-one", with_other_encoding(plea_of(chain, 1))), 200);
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    assert_int_equal(ask("sp", with_chain(with_other_encoding(plea_of(chain, 1)), chain)), 200);
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before + 1);
+    assert_true(is_on_crl(chain));
+    certs_chain_free(chain);
+}
+
 /* ---- the client ---- */
 
 static void
@@ -827,6 +1021,40 @@ an_account_of_an_sti_ca_is_for_a_trusted_chain_that_no_other_has(void **state)
     certs_chain_free(sp);
     sti_ca_stop(&third);
     sti_ca_stop(&rogue);
+}
+
+static void
+sha256_hex(const X509 *cert, char hex[65])
+{
+    uint8_t digest[32];
+
+    must(certs_cert_sha256(cert, digest), "digest");
+    for (size_t i = 0; i < sizeof(digest); i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+}
+
+static void
+an_sti_ca_that_is_trusted_no_more_revokes_nothing(void **state)
+{
+    struct certs_chain *chain = enrol(&two, "1234");
+    struct certs_chain *entered = enrol(&two, "1234");
+    X509 *root = certs_chain_get(two.root, 0);
+    char hex[65];
+
+    (void)state;
+    assert_int_equal(ask("ca-two", plea_of(entered, 1)), 200);
+    sha256_hex(root, hex);
+    must(acme_authority_ca_remove(store, hex, "ceased"), "remove");
+    assert_int_equal(ask("ca-two", plea_of(chain, 1)), 403);
+    assert_false(is_on_crl(chain));
+    assert_true(is_on_crl(entered)); /* what is revoked stays so */
+    /* the governance authority's own word is another thing */
+    assert_int_equal(acme_authority_revocation_add(store, certs_chain_get(chain, 0), 1, time(NULL)),
+                     HSM_OK);
+    must(acme_authority_ca_add(store, root), "root");
+    assert_int_equal(ask("ca-two", plea_of(chain, 1)), 200);
+    certs_chain_free(entered);
+    certs_chain_free(chain);
 }
 
 /* A second issuing CA of the same root. */
@@ -937,8 +1165,9 @@ an_entry_leaves_the_crl_after_its_certificate_has_ended(void **state)
     assert_true(is_on_crl(unknown));
     assert_int_equal(count("SELECT count(*) FROM revocation WHERE dropped IS NOT NULL"),
                      before + 1);
-    assert_int_equal(ask("ca-one", plea_of(ended, 1)), 200); /* it is revoked as it was */
-    assert_false(is_on_crl(ended));
+    /* asked for again, and not said to have ended */
+    assert_int_equal(ask("ca-one", plea_of(ended, 4)), 200);
+    assert_true(is_on_crl(ended));
     sign_crl_at(0);
     assert_true(is_on_crl(good));
     certs_chain_free(unknown);
@@ -953,11 +1182,13 @@ an_entry_is_on_a_crl_that_is_later_than_its_certificate_however_late(void **stat
     struct certs_chain *chain = enrol(&one, "1234");
 
     (void)state;
-    assert_int_equal(ask("ca-one", with_end(plea_of(chain, 1), time(NULL) - DAY)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(chain, 1), time(NULL) + 3600)), 200);
     assert_true(is_on_crl(chain));
-    sign_crl_at(DAY);
+    sign_crl_at(5 * DAY);
     assert_true(is_on_crl(chain));
-    sign_crl_at(2 * DAY + 1);
+    sign_crl_at(6 * DAY);
+    assert_true(is_on_crl(chain));
+    sign_crl_at(7 * DAY + 1);
     assert_false(is_on_crl(chain));
     sign_crl_at(0);
     certs_chain_free(chain);
@@ -973,7 +1204,7 @@ an_entry_whose_end_nobody_knows_stays_as_long_as_configured(void **state)
     begin_again(1);
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
     assert_int_equal(ask("ca-one", plea_of(told, 1)), 200);
-    assert_int_equal(ask("ca-one", with_end(plea_of(told, 1), time(NULL) + 20 * DAY)), 200);
+    assert_int_equal(ask("ca-one", with_chain(plea_of(told, 1), told)), 200);
     sign_crl_at(DAY); /* it is a day old, but this thisUpdate is not */
     assert_true(is_on_crl(chain));
     sign_crl_at(2 * DAY);
@@ -982,7 +1213,7 @@ an_entry_whose_end_nobody_knows_stays_as_long_as_configured(void **state)
     assert_true(is_on_crl(chain));
     sign_crl_at(4 * DAY);
     assert_false(is_on_crl(chain));
-    assert_true(is_on_crl(told)); /* the STI-CA said so afterwards */
+    assert_true(is_on_crl(told)); /* the STI-CA has shown it afterwards */
     sign_crl_at(0);
     begin_again(0);
     certs_chain_free(told);
@@ -997,7 +1228,8 @@ when_a_certificate_ends_is_read_from_it_where_it_is_shown(void **state)
     char sql[160];
 
     (void)state;
-    assert_int_equal(ask("sp", with_end(with_chain(plea_of(chains[0], 1), chains[0]), 1000)), 202);
+    assert_int_equal(
+        ask("sp", with_end(with_chain(plea_of(chains[0], 1), chains[0]), time(NULL) + 60)), 202);
     assert_int_equal(
         acme_authority_revocation_add(store, certs_chain_get(chains[1], 0), 1, time(NULL)), HSM_OK);
     for (size_t i = 0; i < COUNT(chains); i++) {
@@ -1007,6 +1239,55 @@ when_a_certificate_ends_is_read_from_it_where_it_is_shown(void **state)
         assert_int_equal(count(sql), 0);
         certs_chain_free(chains[i]);
     }
+}
+
+/* CRLs live for two days: an entry that somebody could make end would be off the fourth. */
+static void
+who_may_revoke_cannot_take_it_back(void **state)
+{
+    struct certs_chain *untold = enrol(&one, "1234");
+    struct certs_chain *told = enrol(&one, "1234");
+    struct certs_chain *shown = enrol(&one, "1234");
+
+    (void)state;
+    assert_int_equal(ask("ca-one", plea_of(untold, 1)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(untold, 1), time(NULL) - DAY)), 400);
+    assert_int_equal(ask("ca-one", with_end(plea_of(untold, 1), time(NULL) + 60)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(told, 1), time(NULL) + 20 * DAY)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(told, 1), time(NULL) + 60)), 200);
+    assert_int_equal(ask("ca-one", with_chain(plea_of(shown, 1), shown)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(shown, 1), time(NULL) + 60)), 200);
+    for (int day = 1; day <= 4; day++)
+        sign_crl_at(day * DAY);
+    assert_true(is_on_crl(untold));
+    assert_true(is_on_crl(told));
+    assert_true(is_on_crl(shown));
+    sign_crl_at(0);
+    certs_chain_free(shown);
+    certs_chain_free(told);
+    certs_chain_free(untold);
+}
+
+/* Whoever has said first that it ends soon has not taken it from those who know better. */
+static void
+a_later_end_is_heard_from_whoever_may_revoke(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    struct certs_chain *shown = enrol(&one, "1234");
+
+    (void)state;
+    assert_int_equal(ask("ca-one", with_end(plea_of(chain, 1), time(NULL) + 60)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(chain, 1), time(NULL) + 20 * DAY)), 200);
+    assert_int_equal(ask("ca-one", with_end(plea_of(shown, 1), time(NULL) + 60)), 200);
+    for (int day = 1; day <= 4; day++)
+        sign_crl_at(day * DAY);
+    assert_true(is_on_crl(chain));
+    assert_false(is_on_crl(shown));
+    assert_int_equal(ask("sp", with_chain(plea_of(shown, 1), shown)), 200);
+    assert_true(is_on_crl(shown));
+    sign_crl_at(0);
+    certs_chain_free(shown);
+    certs_chain_free(chain);
 }
 
 /* As if there had been so many before. */
@@ -1063,6 +1344,184 @@ requests_at_once_are_all_on_the_crl(void **state)
         certs_chain_free(racers[i].chain);
 }
 
+/* What the STI-PA does once a second, in its program. */
+static void *
+tick(void *stop)
+{
+    const struct timespec second = {1, 0};
+
+    while (!atomic_load((atomic_bool *)stop)) {
+        acme_authority_tick(authority);
+        nanosleep(&second, NULL);
+    }
+    return NULL;
+}
+
+static time_t
+clock_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+#define MANY 200
+
+/* Nobody waits for the CRL to be signed, and nobody who asks for it has it signed for each entry.
+ */
+static void
+many_revocations_take_few_crls(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    json_t *plea = plea_of(chain, 1);
+    char *authorization = api_key("ca-one");
+    atomic_bool stop = false;
+    pthread_t ticking;
+    uint64_t before;
+    size_t entries;
+    time_t begun;
+    struct certs_crl *crl;
+
+    (void)state;
+    begin_with(&(struct acme_authority_config){.crl_pause_ms = ACME_AUTHORITY_CRL_PAUSE_MS});
+    crl = fetch_crl();
+    before = certs_crl_number(crl);
+    entries = certs_crl_len(crl);
+    certs_crl_free(crl);
+    begun = clock_s();
+    assert_int_equal(pthread_create(&ticking, NULL, tick, &stop), 0);
+    for (int i = 0; i < MANY; i++) {
+        char serial[32], *body;
+
+        snprintf(serial, sizeof(serial), "7777%08x", (unsigned)i);
+        json_object_set_new(plea, "serial", json_string(serial));
+        body = json_dumps(plea, 0);
+        assert_int_equal(post(authorization, "application/json", body, NULL), 200);
+        free(body);
+        if (i % 10 == 0) /* a verifier asks meanwhile */
+            (void)crl_number();
+    }
+    do { /* "within about a second": the test runner ends what never comes */
+        crl = fetch_crl();
+        if (certs_crl_len(crl) < entries + MANY) {
+            certs_crl_free(crl);
+            crl = NULL;
+            nanosleep(&(struct timespec){0, 50000000}, NULL);
+        }
+    } while (crl == NULL);
+    /* one a second of the ticks, one a second of those who ask */
+    assert_in_range(certs_crl_number(crl) - before, 1, 2 * (clock_s() - begun + 2));
+    assert_true(certs_crl_number(crl) - before < MANY / 2);
+    certs_crl_free(crl);
+    atomic_store(&stop, true);
+    pthread_join(ticking, NULL);
+    begin_again(0);
+    free(authorization);
+    json_decref(plea);
+    certs_chain_free(chain);
+}
+
+/* ---- how much ---- */
+
+static const char *
+type_of_last_event(void)
+{
+    static char what[64];
+    struct acme_rows *rows = NULL;
+
+    must(acme_store_query(store, &rows, "SELECT what FROM event ORDER BY id DESC LIMIT 1", ""),
+         "event");
+    snprintf(what, sizeof(what), "%s", acme_rows_next(rows) ? acme_rows_text(rows, 0) : "");
+    acme_rows_free(rows);
+    return what;
+}
+
+static void
+an_account_has_so_many_revocations_and_another_is_not_touched(void **state)
+{
+    struct certs_chain *chains[] = {enrol(&one, "1234"), enrol(&one, "1234"), enrol(&two, "1234")};
+    int64_t own = count("SELECT count(*) FROM revocation WHERE account = 'ca1' AND dropped IS NULL"
+                        " AND state <> 'refused'");
+
+    (void)state;
+    begin_with(&(struct acme_authority_config){.revocations_per_account = (unsigned)own + 1});
+    assert_int_equal(ask("ca-one", plea_of(chains[0], 1)), 200);
+    for (int i = 0; i < 2; i++) /* the event is told once */
+        assert_int_equal(ask("ca-one", plea_of(chains[1], 1)), 403);
+    assert_string_equal(type_of_last_event(), "quota of revocations used up");
+    assert_int_equal(count("SELECT count(*) FROM event WHERE what LIKE 'quota %'"), 1);
+    assert_int_equal(ask("ca-one", plea_of(chains[0], 1)), 200); /* that one is there */
+    assert_int_equal(ask("ca-two", plea_of(chains[2], 1)), 200);
+    assert_false(is_on_crl(chains[1]));
+    /* the operator's word is not counted */
+    assert_int_equal(
+        acme_authority_revocation_add(store, certs_chain_get(chains[1], 0), 1, time(NULL)), HSM_OK);
+    assert_true(is_on_crl(chains[1]));
+    begin_again(0);
+    for (size_t i = 0; i < COUNT(chains); i++)
+        certs_chain_free(chains[i]);
+}
+
+static void
+an_account_asks_so_often_in_an_hour(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    struct certs_chain *other = enrol(&two, "1234");
+
+    (void)state;
+    begin_with(&(struct acme_authority_config){.revocations_per_hour = 2});
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 429);
+    assert_string_equal(type_of_last_event(), "too many requests to revoke");
+    assert_int_equal(ask("ca-two", plea_of(other, 1)), 200);
+    atomic_store(&clock_offset_s, 3600);
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    atomic_store(&clock_offset_s, 0);
+    begin_again(0);
+    certs_chain_free(other);
+    certs_chain_free(chain);
+}
+
+/* ---- what should not have been revoked ---- */
+
+static void
+an_operator_takes_off_what_should_never_have_been_on_the_crl(void **state)
+{
+    struct certs_chain *chains[] = {enrol(&one, "1234"), enrol(&two, "1234"), enrol(&one, "1234")};
+    int64_t first, dropped = 0;
+    uint64_t number;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(chains); i++)
+        assert_int_equal(ask(i == 1 ? "ca-two" : "ca-one", plea_of(chains[i], 1)), 200);
+    first = last_id() - 2;
+    number = crl_number();
+    assert_int_equal(acme_authority_revocations_drop(store, "ca1", first, first + 2, "stolen",
+                                                     time(NULL), &dropped),
+                     HSM_OK);
+    assert_int_equal(dropped, 2);
+    assert_string_equal(type_of_last_event(), "revocations dropped");
+    assert_false(is_on_crl(chains[0]));
+    assert_true(is_on_crl(chains[1]));
+    assert_false(is_on_crl(chains[2]));
+    assert_int_equal(crl_number(), number + 1);
+    assert_int_equal(acme_authority_revocations_drop(store, "ca1", first, first + 2, "stolen",
+                                                     time(NULL), &dropped),
+                     HSM_ERR_NOT_FOUND);
+    assert_int_equal(ask("sp", with_chain(plea_of(chains[0], 1), chains[0])), 403);
+    /* the last one goes as well, and one that comes then is seen */
+    assert_int_equal(acme_authority_revocations_drop(store, NULL, first + 1, first + 1, "x",
+                                                     time(NULL), &dropped),
+                     HSM_OK);
+    assert_int_equal(ask("ca-one", plea_of(chains[2], 1)), 200);
+    assert_true(is_on_crl(chains[2]));
+    assert_false(is_on_crl(chains[1]));
+    for (size_t i = 0; i < COUNT(chains); i++)
+        certs_chain_free(chains[i]);
+}
+
 /* ---- what an operator sees ---- */
 
 static void
@@ -1089,6 +1548,37 @@ the_list_of_requests_tells_who_wants_what(void **state)
     assert_non_null(strstr(line, "asked by account 1001: the test"));
     free(text);
     free(serial);
+    certs_chain_free(chain);
+}
+
+/* As if others had put so many on it; it is not signed with them. */
+static void
+a_full_crl_is_told_and_takes_nothing(void **state)
+{
+    struct certs_chain *chain = enrol(&one, "1234");
+    char *authorization = basic("ca-one", PASSWORD), *body, *message = NULL;
+    json_t *plea = plea_of(chain, 1);
+    const char *fill =
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+        " INSERT INTO revocation (issuer, serial, reason, requester, account, state, asked,"
+        " decided, entry) SELECT x'3000', CAST(i AS BLOB), 1, 'filler', 'ca2', 'revoked', 1, 1,"
+        " 1000000 + i FROM n";
+
+    (void)state;
+    must(acme_store_run(store, NULL, fill, "i", (int64_t)ACME_AUTHORITY_REVOCATIONS_MAX), fill);
+    body = json_dumps(plea, 0);
+    assert_int_equal(post(authorization, "application/json", body, &message), 507);
+    assert_string_equal(message, "the CRL is full, and the STI-PA's operator knows");
+    assert_string_equal(type_of_last_event(), "CRL full");
+    assert_int_equal(acme_authority_revocation_add(store, certs_chain_get(chain, 0), 1, time(NULL)),
+                     HSM_ERR_UNSUPPORTED);
+    must(acme_store_run(store, NULL, "DELETE FROM revocation WHERE requester = 'filler'", ""),
+         "delete");
+    assert_int_equal(post(authorization, "application/json", body, NULL), 200);
+    free(message);
+    free(body);
+    json_decref(plea);
+    free(authorization);
     certs_chain_free(chain);
 }
 
@@ -1160,8 +1650,13 @@ main(void)
             what_an_operator_refused_is_refused_again_until_he_or_the_sti_ca_says_otherwise),
         cmocka_unit_test(the_word_of_the_sti_ca_ends_the_waiting),
         cmocka_unit_test(a_service_provider_asks_only_for_certificates_with_its_spc),
+        cmocka_unit_test(what_is_decided_without_an_operator_is_configured),
+        cmocka_unit_test(no_rule_grants_a_service_provider_what_an_operator_refused),
+        cmocka_unit_test(an_event_names_the_certificate),
+        cmocka_unit_test(an_issuer_is_the_same_in_every_encoding),
         cmocka_unit_test(the_client_tells_a_queued_request_from_one_that_is_done),
         cmocka_unit_test(an_account_of_an_sti_ca_is_for_a_trusted_chain_that_no_other_has),
+        cmocka_unit_test(an_sti_ca_that_is_trusted_no_more_revokes_nothing),
         cmocka_unit_test(an_account_grows_with_the_next_issuing_certificate),
         cmocka_unit_test(the_crl_is_signed_anew_each_day_with_the_same_entries),
         cmocka_unit_test(a_restart_publishes_what_was_decided),
@@ -1169,9 +1664,16 @@ main(void)
         cmocka_unit_test(an_entry_is_on_a_crl_that_is_later_than_its_certificate_however_late),
         cmocka_unit_test(an_entry_whose_end_nobody_knows_stays_as_long_as_configured),
         cmocka_unit_test(when_a_certificate_ends_is_read_from_it_where_it_is_shown),
+        cmocka_unit_test(who_may_revoke_cannot_take_it_back),
+        cmocka_unit_test(a_later_end_is_heard_from_whoever_may_revoke),
         cmocka_unit_test(entries_that_left_the_crl_make_room),
         cmocka_unit_test(requests_at_once_are_all_on_the_crl),
+        cmocka_unit_test(many_revocations_take_few_crls),
+        cmocka_unit_test(an_account_has_so_many_revocations_and_another_is_not_touched),
+        cmocka_unit_test(an_account_asks_so_often_in_an_hour),
+        cmocka_unit_test(an_operator_takes_off_what_should_never_have_been_on_the_crl),
         cmocka_unit_test(the_list_of_requests_tells_who_wants_what),
+        cmocka_unit_test(a_full_crl_is_told_and_takes_nothing),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <sys/stat.h>
@@ -26,6 +29,7 @@
 #include <acme/events.h>
 #include <acme/jwk.h>
 #include <acme/provision.h>
+#include <hsm/metrics.h>
 #include <hsm/process.h>
 
 #include "pa_fixture.h"
@@ -41,6 +45,7 @@
 static struct pa_fixture pa;
 static struct acme_store *store;
 static struct acme_authority *authority;
+static struct hsm_metrics *metrics;
 static char fingerprint[ACME_FINGERPRINT_LEN + 1];
 static char policy_path[4200];
 static struct hsm_key *client_key; /* of client_with() */
@@ -84,6 +89,7 @@ config_of_fixture(void)
         .crl_lifetime_s = 43200,
         .tokens_per_hour = TOKENS_PER_HOUR,
         .policy = policy_path,
+        .metrics = metrics,
         .now = pa_clock,
     };
 }
@@ -117,6 +123,7 @@ start(void **state)
     write_policy("{\"default\":{\"allowed\":true,\"ca\":true}}");
     assert_int_equal(acme_store_open(postgres_or_file(path), acme_authority_migrations, &store),
                      HSM_OK);
+    assert_int_equal(hsm_metrics_new(1, &metrics), HSM_OK);
     config = config_of_fixture();
     assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
     return 0;
@@ -127,6 +134,7 @@ stop(void **state)
 {
     (void)state;
     acme_authority_free(authority);
+    hsm_metrics_free(metrics);
     acme_store_close(store);
     pa_fixture_stop(&pa);
     return 0;
@@ -620,6 +628,101 @@ policy_that_is_bad_does_not_open_and_does_not_replace_a_good_one(void **state)
     free(authorization);
 }
 
+/* What acme_authority_not_ready() gives, and the metric says so too. */
+static bool
+is_policy_unread(void)
+{
+    json_t *reasons = json_array();
+    char *text;
+    bool is;
+
+    acme_authority_not_ready(authority, reasons);
+    text = json_dumps(reasons, 0);
+    is = strstr(text, "policy cannot be read") != NULL;
+    free(text);
+    json_decref(reasons);
+    return is;
+}
+
+static int
+policy_stale(void)
+{
+    char *text = NULL, *at;
+    size_t len = 0;
+    FILE *to = open_memstream(&text, &len);
+    int value;
+
+    acme_authority_refresh(authority);
+    assert_int_equal(hsm_metrics_write(metrics, to), HSM_OK);
+    fclose(to);
+    at = strstr(text, "\nsti_pa_policy_stale ");
+    assert_non_null(at);
+    value = atoi(at + strlen("\nsti_pa_policy_stale "));
+    free(text);
+    return value;
+}
+
+static void
+run_sql(const char *sql)
+{
+    assert_int_equal(acme_store_run(store, NULL, sql, ""), HSM_OK);
+}
+
+/* The file is there, and the store does not take the event of it for a while. */
+static void
+policy_that_could_not_be_taken_is_in_force_as_soon_as_it_can(void **state)
+{
+    char *authorization = basic("sp-policy");
+    int status = 200;
+
+    (void)state;
+    assert_int_equal(ask("policy", authorization, false, NULL), 200);
+    assert_int_equal(policy_stale(), 0);
+    write_policy("{}");
+    run_sql("ALTER TABLE event RENAME TO event_away");
+    assert_int_equal(ask("policy", authorization, false, NULL), 200); /* as it was */
+    assert_true(is_policy_unread());
+    assert_int_equal(policy_stale(), 1);
+    run_sql("ALTER TABLE event_away RENAME TO event");
+    while (status == 200) { /* it is tried every other second; the runner ends what never comes */
+        run_sql("DELETE FROM spc_token");
+        status = ask("policy", authorization, false, NULL);
+        nanosleep(&(struct timespec){0, 100000000}, NULL);
+    }
+    assert_int_equal(status, 403);
+    assert_false(is_policy_unread());
+    assert_int_equal(policy_stale(), 0);
+    write_policy("{\"defaults\":{}}");
+    assert_int_equal(policy_stale(), 1);
+    assert_false(is_policy_unread()); /* it is read, and bad: no other instance could do better */
+    assert_int_equal(unlink(policy_path), 0);
+    assert_int_equal(policy_stale(), 1);
+    assert_true(is_policy_unread());
+    free(authorization);
+}
+
+/* Within the granularity of a clock, or by somebody who sets it back. */
+static void
+policy_is_read_again_when_only_the_time_of_its_inode_changed(void **state)
+{
+    static const char former[] = "{\"default\":{\"allowed\": true}}";
+    static const char latter[] = "{\"default\":{\"allowed\":false}}";
+    char *authorization = basic("sp-policy");
+    struct stat before;
+    int fd;
+
+    (void)state;
+    write_policy(former);
+    assert_int_equal(ask("policy", authorization, false, NULL), 200);
+    assert_int_equal(stat(policy_path, &before), 0);
+    fd = open(policy_path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(write(fd, latter, strlen(latter)), strlen(former));
+    assert_int_equal(futimens(fd, (struct timespec[]){before.st_atim, before.st_mtim}), 0);
+    close(fd);
+    assert_int_equal(ask("policy", authorization, false, NULL), 403);
+    free(authorization);
+}
+
 /* ---- how many ---- */
 
 static void
@@ -705,6 +808,8 @@ main(void)
         cmocka_unit_test_setup(policy_decides_how_long_a_token_is_good_for, empty),
         cmocka_unit_test_setup(policy_that_is_bad_does_not_open_and_does_not_replace_a_good_one,
                                empty),
+        cmocka_unit_test_setup(policy_that_could_not_be_taken_is_in_force_as_soon_as_it_can, empty),
+        cmocka_unit_test_setup(policy_is_read_again_when_only_the_time_of_its_inode_changed, empty),
         cmocka_unit_test_setup(account_gets_so_many_tokens_in_an_hour, empty),
         cmocka_unit_test_setup(root_is_trusted_only_if_the_profile_is_kept_and_until_it_is_removed,
                                empty),

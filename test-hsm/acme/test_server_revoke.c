@@ -619,6 +619,26 @@ what_the_sti_pa_refuses_does_not_hold_up_what_follows(void **state)
 }
 
 static void
+what_ended_before_the_sti_pa_knew_is_told_no_more(void **state)
+{
+    CERTIFICATE certificate;
+    GOT got = {.status = 0};
+    time_t end;
+
+    enrol(*state, "1234", &certificate);
+    end = (time_t)ca_fixture_count(&ca, "SELECT max(not_after) FROM issuance");
+    revoke(*state, &certificate, "1", &got);
+    atomic_store(&pa.status, 400);
+    ca_fixture_set_time(end);
+    acme_server_forward(ca.server);
+    assert_int_equal(accepted(), 0); /* it has not ended: somebody has to look at it */
+    ca_fixture_set_time(end + 3600);
+    acme_server_forward(ca.server);
+    assert_int_equal(accepted(), 1);
+    assert_int_equal(atomic_load(&ca.intercepted), 2);
+}
+
+static void
 a_restart_forwards_what_a_crash_left(void **state)
 {
     CERTIFICATE certificate;
@@ -898,6 +918,7 @@ main(void)
         CASE(a_clock_that_was_ahead_holds_up_no_revocation),
         CASE(an_sti_pa_that_is_down_is_told_when_it_is_up),
         CASE(what_the_sti_pa_refuses_does_not_hold_up_what_follows),
+        CASE(what_ended_before_the_sti_pa_knew_is_told_no_more),
         CASE(a_restart_forwards_what_a_crash_left),
         CASE(of_several_processes_one_forwards_a_revocation),
         CASE(without_an_sti_pa_a_revocation_is_durable_and_waits),

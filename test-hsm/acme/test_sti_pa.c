@@ -375,7 +375,8 @@ an_operator_decides_of_what_waits(void **state)
             HSM_OK);
     acme_store_close(store);
     assert_succeeds(run("revocation", "list", "--config", config, NULL));
-    assert_non_null(strstr(output, "1  queued  2026-01-15T12:00:00Z  serial 01  keyCompromise"));
+    assert_non_null(
+        strstr(output, "1  queued  2026-01-15T12:00:00Z  keyCompromise  serial 01 of "));
     assert_succeeds(run("revocation", "approve", "--config", config, "--id", "1", NULL));
     assert_succeeds(run("revocation", "refuse", "--config", config, "--id", "2", NULL));
     assert_int_equal(run("revocation", "refuse", "--config", config, "--id", "1", NULL), 2);
@@ -440,7 +441,36 @@ an_operator_puts_a_certificate_on_the_crl(void **state)
     assert_int_equal(run("revocation", "add", "--config", config, "--certificate", leaf, NULL), 1);
     assert_non_null(strstr(output, "is on the CRL already"));
     assert_succeeds(run("revocation", "list", "--config", config, NULL));
-    assert_non_null(strstr(output, "keyCompromise  of CN="));
+    assert_non_null(strstr(output, " of CN="));
+}
+
+static void
+an_operator_takes_off_the_crl_what_should_not_be_there(void **state)
+{
+    char leaf[PATH_SIZE];
+
+    (void)state;
+    snprintf(leaf, sizeof(leaf), "%s", data_path("self/sp-1234.cert.pem"));
+    assert_int_equal(run("revocation", "drop", "--config", config, "--id", "3", NULL), 2);
+    assert_int_equal(
+        run("revocation", "drop", "--config", config, "--id", "x", "--reason", "stolen", NULL), 2);
+    assert_int_equal(run("revocation", "drop", "--config", config, "--id", "3", "--to", "2",
+                         "--reason", "stolen", NULL),
+                     2);
+    assert_int_equal(run("revocation", "drop", "--config", config, "--id", "3", "--to", "9",
+                         "--account", "1001", "--reason", "stolen", NULL),
+                     1);
+    assert_non_null(strstr(output, "none of these is on the CRL"));
+    assert_succeeds(run("revocation", "drop", "--config", config, "--id", "3", "--to", "9",
+                        "--account", "ca-1", "--reason", "stolen", NULL));
+    assert_non_null(strstr(output, "1 dropped"));
+    assert_succeeds(run("revocation", "list", "--config", config, NULL));
+    assert_non_null(strstr(output, "3  refused  "));
+    assert_succeeds(run("events", "--config", config, "--last", "1", NULL));
+    assert_non_null(
+        strstr(output, "revocations dropped: 3 to 9: 1 entries of account ca-1: stolen"));
+    assert_succeeds(
+        run("revocation", "add", "--config", config, "--certificate", leaf, "--reason", "1", NULL));
 }
 
 /* Until it answers, 20 s at most. */
@@ -562,6 +592,7 @@ main(void)
         cmocka_unit_test(an_operator_decides_of_what_waits),
         cmocka_unit_test(an_operator_changes_codes_and_password_and_sees_how_an_account_stands),
         cmocka_unit_test(an_operator_puts_a_certificate_on_the_crl),
+        cmocka_unit_test(an_operator_takes_off_the_crl_what_should_not_be_there),
         cmocka_unit_test(daemon_serves_until_sigterm),
         cmocka_unit_test(no_file_holds_a_private_key),
     };

@@ -112,7 +112,7 @@ start(void **state)
         .http = world.eco.http, .ports = ports, .private_addresses = true};
     struct sks_verifier_config verifier = {.trust = world.trust, .chain = get, .ask = ask};
     struct sks_service_config service = {
-        .catalogue = world.catalogue, .token = world.eco.token, .trust = world.trust};
+        .catalogue = world.catalogue, .tokens = world.tokens, .trust = world.trust};
 
     (void)state;
     world.fetches = 0;

@@ -20,9 +20,13 @@
  * one that is used from elsewhere than it may be, has 403. Errors are
  * {"status":"error","message"}.
  *
- * What an STI-CA asks to revoke under its own names is on the CRL when it has
- * its 200. A service provider adds "chain", the PEM chain of its certificate,
- * and has 202: an operator decides. The same request again gets the same answer.
+ * An STI-CA asks to revoke under its own names. A service provider adds "chain", the
+ * PEM chain of its certificate, as an STI-CA may: then the end is read from that.
+ * 200 says that the certificate is revoked, and durably so: the CRL names it within
+ * about a second, ACME_AUTHORITY_CRL_PAUSE_MS, or once it can be signed again, whatever
+ * happens to this process. 202: an operator decides. The same request again gets the
+ * same answer. 403, 429 and 507 that another request may not meet have a "type" in the
+ * error: "quotaExceeded", "rateLimited", "crlFull".
  *
  * Handlers are safe on several threads, and several processes may share one
  * store: list sequence and CRL number are durable before anybody sees them.
@@ -60,7 +64,9 @@
 #define ACME_AUTHORITY_SIGNERS_PATH     "/download/v1/certificate/" /* every x5u starts with it */
 #define ACME_AUTHORITY_REVOCATIONS_PATH "/sti-pa/revocations"
 #define ACME_AUTHORITY_REQUESTER_MAX    256 /* octets of a revocation's requester; more: 400 */
-#define ACME_AUTHORITY_REVOCATIONS_MAX  99999 /* entries of the CRL; more: 500 */
+#define ACME_AUTHORITY_REVOCATIONS_MAX  99999 /* entries of the CRL; more: 507 */
+#define ACME_AUTHORITY_FULL_RETRY_S     3600 /* seconds of the 507's Retry-After */
+#define ACME_AUTHORITY_CRL_PAUSE_MS     1000
 #define ACME_AUTHORITY_ENTRY_DAYS       9132 /* 25 years: longer than an STI-CA's certificates last */
 
 struct acme_authority_config {
@@ -78,6 +84,12 @@ struct acme_authority_config {
                             0: ACME_AUTHORITY_ENTRY_DAYS */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     unsigned tokens_per_hour; /* SPC tokens of one account; more: 429; 0: no limit */
+    unsigned revocations_per_hour; /* requests of one account; more: 429; 0: no limit */
+    unsigned revocations_per_account; /* that wait or are on the CRL; more: 403; 0: no limit */
+    /* What is decided without an operator: "sti-ca" or "sp", each alone or with a reason as in
+     * "sp:keyCompromise", separated by commas; "none". NULL: "sti-ca" */
+    const char *revocation_automatic;
+    unsigned crl_pause_ms; /* between two CRLs that one process signs because of new entries */
     const char *policy; /* the governance authority's file (docs/STI-PA.md); NULL: none */
     bool only_checked; /* nobody will be served: nothing is signed */
     time_t (*now)(void); /* NULL: time() */
@@ -101,8 +113,10 @@ struct acme_http_handler acme_authority_handler(struct acme_authority *authority
 /** Add why it could not serve now, besides its token, as texts to a JSON array. */
 void acme_authority_not_ready(struct acme_authority *authority, json_t *reasons);
 /** Re-sign list and CRL when half their life is over or what they say changed, and delete what has
- *  expired; call every minute. Faults are logged. */
+ *  expired. Faults are logged. */
 void acme_authority_refresh(struct acme_authority *authority);
+/** Call every second: publishes what this process has revoked, and refreshes once a minute. */
+void acme_authority_tick(struct acme_authority *authority);
 void acme_authority_free(struct acme_authority *authority);
 
 /** "BASE/download/v1/crl": what certificates carry as CRLDistributionPoint; free() it. */
@@ -222,6 +236,7 @@ HSM_MUST_CHECK enum hsm_status acme_authority_revocations_show(struct acme_store
  * @retval HSM_ERR_EXISTS     it is on the CRL
  * @retval HSM_ERR_MALFORMED  the reason is none for a CRL
  * @retval HSM_ERR_NOT_FOUND  no STI-CA's account has its issuer's name
+ * @retval HSM_ERR_UNSUPPORTED  the CRL is full; logged
  */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int reason, time_t now);
@@ -231,10 +246,25 @@ acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int re
  * approved later; what is on the CRL stays there. The daemon signs the CRL anew
  * with the next request for it, or within a minute.
  *
- * @retval HSM_ERR_NOT_FOUND  no request has this id
- * @retval HSM_ERR_USAGE      it is decided; logged
+ * @retval HSM_ERR_NOT_FOUND    no request has this id
+ * @retval HSM_ERR_USAGE        it is decided; logged
+ * @retval HSM_ERR_UNSUPPORTED  the CRL is full; logged
  */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool approve, time_t now);
+
+/**
+ * Take entries off the CRL that should never have been on it, as those of stolen
+ * credentials. Their requests count as refused; who may revoke such a certificate
+ * may do so again.
+ *
+ * @param account_id  NULL: whoever has asked for them
+ * @param first,last  ids of requests
+ * @param count       receives how many
+ * @retval HSM_ERR_NOT_FOUND  none of these is on the CRL
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_authority_revocations_drop(struct acme_store *store, const char *account_id, int64_t first,
+                                int64_t last, const char *reason, time_t now, int64_t *count);
 
 #endif
