@@ -15,6 +15,7 @@
 
 #include "caller.h"
 #include "ecosystem.h"
+#include "one_token.h"
 
 #define PATH    "/stir/v1/verification"
 #define CALLERS 12 /* at once; four threads serve them */
@@ -27,6 +28,7 @@ static struct {
     struct sks_trust *trust;
     struct sks_verifier *verifier;
     struct sks_catalogue *catalogue;
+    struct sks_tokens *tokens;
     struct sks_service *service;
     struct unix_server server;
     struct called called;
@@ -87,6 +89,7 @@ set_up(void **state)
     eco_must(sks_trust_fixed(eco->roots, NULL, 0, NULL, NULL, &world.trust), "trust");
     snprintf(path, sizeof(path), "%s/catalogue.db", softhsm_dir());
     eco_must(sks_catalogue_open(path, &world.catalogue), "catalogue");
+    world.tokens = one_token("pkcs11:token=all", NULL);
     return 0;
 }
 
@@ -94,6 +97,7 @@ static int
 tear_down(void **state)
 {
     (void)state;
+    sks_tokens_close(world.tokens);
     sks_catalogue_close(world.catalogue);
     sks_trust_free(world.trust);
     eco_server_stop(&world.repository);
