@@ -624,8 +624,8 @@ check_kind(const struct sks_customer *customer, const struct sks_claims *claims,
 }
 
 static enum hsm_status
-check_rph(const struct sks_customer *customer, const struct sks_claims *claims,
-          struct sks_refusal *refusal)
+check_namespaces(const struct sks_customer *customer, const struct sks_claims *claims,
+                 struct sks_refusal *refusal)
 {
     for (size_t i = 0; i < claims->rph_count; i++) {
         const char *value = claims->rph_auth[i];
@@ -643,7 +643,7 @@ sks_customer_check(const struct sks_customer *customer, const struct sks_claims 
     enum hsm_status st = check_kind(customer, claims, header_count, refusal);
 
     if (st == HSM_OK)
-        st = check_rph(customer, claims, refusal);
+        st = check_namespaces(customer, claims, refusal);
     if (st != HSM_OK || claims->ppt != SKS_PPT_SHAKEN)
         return st;
     if (!has_word(customer->section.attest, &claims->attest, 1))

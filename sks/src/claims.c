@@ -145,26 +145,18 @@ check_div(const struct sks_claims *claims, size_t *octets, struct sks_refusal *r
     return HSM_OK;
 }
 
-/* RFC 8443 section 3, RFC 9027 section 4: a call back from a PSAP has an esnet value. */
 static enum hsm_status
 check_rph(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
-    bool has_esnet = false;
+    enum hsm_status st;
 
     if (claims->rph_count == 0 || claims->rph_count > SKS_RPH_MAX)
         return hsm_refuse(sks_refusal_of(refusal, "rph"), HSM_ERR_MALFORMED, "not 1 to %d r-values",
                           SKS_RPH_MAX);
-    for (size_t i = 0; i < claims->rph_count; i++) {
-        if (!is_r_value(claims->rph_auth[i]))
-            return refuse(refusal, "rph", "not namespace.priority");
-        has_esnet = has_esnet || is_esnet(claims->rph_auth[i]);
+    st = sks_rph_check(claims->rph_auth, claims->rph_count, claims->sph, refusal);
+    for (size_t i = 0; st == HSM_OK && i < claims->rph_count; i++)
         *octets += strlen(claims->rph_auth[i]) + IDENTITY_MARKS;
-    }
-    if (claims->sph != NULL && strcmp(claims->sph, "psap-callback") != 0)
-        return refuse(refusal, "sph", "not psap-callback");
-    if (claims->sph != NULL && !has_esnet)
-        return refuse(refusal, "sph", "RFC 9027 section 4: only with an esnet value in rph");
-    return HSM_OK;
+    return st;
 }
 
 static size_t

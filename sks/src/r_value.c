@@ -1,12 +1,14 @@
-/* r_value.c - values of Resource-Priority. */
+/* r_value.c - the claims rph and sph: values of Resource-Priority. */
 #include "r_value_internal.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <strings.h>
 
 #include <sks/claims.h>
 
-bool
+/* namespace "." priority, each a token without dots (RFC 4412 section 3.1). */
+static bool
 is_r_value(const char *text)
 {
     static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -18,8 +20,29 @@ is_r_value(const char *text)
            name + 1 + priority <= SKS_R_VALUE_MAX;
 }
 
-bool
+/* RFC 7135; names of namespaces do not mind case. */
+static bool
 is_esnet(const char *r_value)
 {
     return strncasecmp(r_value, "esnet.", strlen("esnet.")) == 0;
+}
+
+enum hsm_status
+sks_rph_check(const char *const *auth, size_t count, const char *sph, struct sks_refusal *refusal)
+{
+    bool has_esnet = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!is_r_value(auth[i]))
+            return hsm_refuse(sks_refusal_of(refusal, "rph"), HSM_ERR_MALFORMED,
+                              "not namespace.priority");
+        has_esnet |= is_esnet(auth[i]);
+    }
+    if (sph != NULL && strcmp(sph, SKS_PSAP_CALLBACK) != 0)
+        return hsm_refuse(sks_refusal_of(refusal, "sph"), HSM_ERR_MALFORMED,
+                          "not " SKS_PSAP_CALLBACK);
+    if (sph != NULL && !has_esnet)
+        return hsm_refuse(sks_refusal_of(refusal, "sph"), HSM_ERR_MALFORMED,
+                          "RFC 9027 section 4: only with an esnet value in rph");
+    return HSM_OK;
 }

@@ -1,17 +1,25 @@
 /*
- * r_value_internal.h - values of Resource-Priority (RFC 4412), which rph PASSporTs claim (RFC
- * 8443).
+ * r_value_internal.h - the claims rph (RFC 8443) and sph (RFC 9027), and values of
+ * Resource-Priority (RFC 4412 section 3.1).
  */
 #ifndef SKS_R_VALUE_INTERNAL_H
 #define SKS_R_VALUE_INTERNAL_H
 
-#include <stdbool.h>
+#include <stddef.h>
 
-/** namespace "." priority, each a token without dots (RFC 4412 section 3.1), of at most
- *  SKS_R_VALUE_MAX octets. NULL is none. */
-bool is_r_value(const char *text);
+#include <hsm/status.h>
+#include <sks/refusal.h>
 
-/** Of the namespace esnet (RFC 7135), whose names do not mind case. */
-bool is_esnet(const char *r_value);
+#define SKS_PSAP_CALLBACK "psap-callback" /* of sph, and of Priority (RFC 7090) */
+
+/**
+ * r-values as namespace.priority (RFC 8443 section 3), and sph: a call back from a PSAP has one of
+ * esnet (RFC 9027 section 4).
+ *
+ * @param auth  NULL among them is none
+ * @param sph   NULL: it is not there
+ */
+HSM_MUST_CHECK enum hsm_status sks_rph_check(const char *const *auth, size_t count, const char *sph,
+                                             struct sks_refusal *refusal);
 
 #endif

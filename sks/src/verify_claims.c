@@ -11,8 +11,6 @@
 #include "r_value_internal.h"
 #include "rcd_internal.h"
 
-static const char psap_callback[] = "psap-callback"; /* RFC 9027 section 4, RFC 7090 */
-
 enum sks_ppt
 ppt_of(const char *text)
 {
@@ -64,23 +62,21 @@ check_rph(struct judgement *j)
 {
     const json_t *auth = auth_of(j);
     const json_t *sph = json_object_get(j->payload, "sph");
-    bool has_esnet = false;
+    const char *values[SKS_PRIORITIES_MAX];
+    size_t count = json_array_size(auth);
+    struct sks_refusal refusal = {.member = NULL};
+    enum hsm_status st;
 
-    if (!json_is_array(auth) || json_array_size(auth) == 0 ||
-        json_array_size(auth) > SKS_PRIORITIES_MAX)
+    if (count == 0 || count > SKS_PRIORITIES_MAX)
         return judge(j, SKS_E14_CLAIM_MISSING, "rph: no array auth");
-    for (size_t i = 0; i < json_array_size(auth); i++) {
-        const char *value = json_string_value(json_array_get(auth, i));
-
-        if (!is_r_value(value))
-            return judge(j, SKS_E14_CLAIM_MISSING, "rph: not namespace.priority");
-        has_esnet |= is_esnet(value);
-    }
-    if (sph == NULL)
-        return HSM_OK;
-    if (!json_is_string(sph) || strcmp(json_string_value(sph), psap_callback) != 0)
-        return judge(j, SKS_E14_CLAIM_MISSING, "sph: not psap-callback");
-    return has_esnet ? HSM_OK : judge(j, SKS_E14_CLAIM_MISSING, "sph: without a value of esnet");
+    if (sph != NULL && !json_is_string(sph))
+        return judge(j, SKS_E14_CLAIM_MISSING, "sph: not a string");
+    for (size_t i = 0; i < count; i++)
+        values[i] = json_string_value(json_array_get(auth, i));
+    st = sks_rph_check(values, count, json_string_value(sph), &refusal);
+    return st == HSM_OK
+               ? HSM_OK
+               : judge_status(j, SKS_E14_CLAIM_MISSING, sks_refusal_tell(&refusal, st, &j->why));
 }
 
 static bool
@@ -101,7 +97,7 @@ static enum hsm_status
 check_priorities(struct judgement *j)
 {
     const struct sks_call *call = j->call;
-    bool is_callback = call->priority != NULL && strcasecmp(call->priority, psap_callback) == 0;
+    bool is_callback = call->priority != NULL && strcasecmp(call->priority, SKS_PSAP_CALLBACK) == 0;
     bool claims_callback = json_object_get(j->payload, "sph") != NULL;
 
     for (size_t i = 0; i < call->resource_priority_count; i++) {
