@@ -132,6 +132,7 @@ struct http_server {
     SSL_CTX *tls; /* NULL: none */
     size_t refused; /* connections, since it was last told */
     time_t refused_told; /* monotonic */
+    time_t tls_not_after; /* of its chain; 0: without TLS */
     struct http_connections connections;
     size_t connection_count;
     TAILQ_ENTRY(http_server) next;

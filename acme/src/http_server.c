@@ -339,6 +339,8 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
     st = server_new(loop, config, &server);
     if (st == HSM_OK && !is_unix && !config->without_tls)
         st = http_tls_new(config, &server->tls);
+    if (st == HSM_OK && server->tls != NULL)
+        server->tls_not_after = certs_chain_not_after(config->tls_chain);
     if (st == HSM_OK && config->listener == NULL)
         st = acme_http_listener_open(config->address, &server->listener);
     if (st == HSM_OK)
