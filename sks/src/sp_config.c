@@ -184,7 +184,7 @@ static const struct acme_config_key keys[] = {
     {"verification", "any-crl", ACME_CONFIG_SWITCH, offsetof(struct sks_sp_config, any_crl), false,
      0, 0, "no", "ask the STI-PA's CRL also about certificates that name another CRL"},
     FILE_PATH(catalogue, "store", "path", "catalogue.db", "the catalogue of credentials"),
-    FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list and CRL are kept"),
+    FILE_PATH(trust_dir, "store", "trust-dir", "trust", "where trusted-CA list, CRL and chains of others are kept"),
     ACME_JOURNAL_KEYS(struct sks_sp_config, common.journal),
     TEXT(common.metrics_address, "metrics", "address", NULL, ACME_DAEMON_METRICS_HELP),
     TEXT(common.log_format, "log", "format", "text", "text or json"),
