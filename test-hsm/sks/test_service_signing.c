@@ -1225,8 +1225,9 @@ each_refusal_is_on_record_with_what_was_asked(void **state)
          "12155551212"},
         {A ",\"orig\":{\"tn\":\"19175550100\"}," TO "," ID, "orig: not a number of the customer",
          NULL, "A", "19175550100"},
-        {A ",\"orig\":{\"tn\":\"19175550100\"}," TO, "orig: not a number of the customer", NULL,
-         "A", "19175550100"}, /* its claims are not good, either */
+        {A ",\"orig\":{\"tn\":\"19175550100\"}," TO ",\"origid\":\"no UUID\"",
+         "orig: not a number of the customer", NULL, "A",
+         "19175550100"}, /* its claims are not good, either */
         {SHAKEN ",\"profileId\":\"nobody\"", "profileId: not a customer of this caller", NULL, "A",
          "12155551212"},
     };
