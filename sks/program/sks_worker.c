@@ -27,8 +27,6 @@
 DEFINE_DEFER(char, free)
 
 #define CREDENTIALS_S 1 /* between looks at the catalogue */
-#define THREADS_MIN   4 /* of verifications that wait for a fetch */
-#define THREADS_MAX   64
 
 /** What a worker holds, in the order of opening. */
 struct sks {
@@ -275,8 +273,8 @@ static void
 tell_anchors(const struct sks *sks)
 {
     static const struct hsm_metric ends = {"sti_sks_anchor_not_after_seconds",
-                                           "When an STI-PA anchor ends, since 1970.",
-                                           HSM_GAUGE_MIN, "subject", NULL};
+                                           "When an STI-PA anchor ends, since 1970.", HSM_GAUGE_MIN,
+                                           "subject", NULL};
     const struct certs_chain *anchors = sks->verification.pa_anchors;
 
     for (size_t i = 0; i < certs_chain_len(anchors); i++) {
@@ -298,25 +296,13 @@ open_meters(struct sks *sks)
                                       sks->verification.trust, &sks->verification_meter);
 }
 
-/* A call that a token behind a network signs holds a thread, and a session, until it is back: with
- * fewer threads than sessions the token would rest. */
-static unsigned
-thread_count(const struct sks *sks)
-{
-    unsigned sessions = sks_tokens_sessions(sks->tokens);
-
-    if (sks->config->threads != 0)
-        return (unsigned)sks->config->threads;
-    if (sessions < THREADS_MIN)
-        return THREADS_MIN;
-    return sessions < THREADS_MAX ? sessions : THREADS_MAX;
-}
-
 static enum hsm_status
 start(struct sks *sks)
 {
     const struct acme_daemon_config *common = &sks->config->common;
-    enum hsm_status st = acme_http_loop_new(thread_count(sks), &sks->loop);
+    unsigned threads = sks->config->threads != 0 ? (unsigned)sks->config->threads
+                                                 : sks_tokens_threads(sks->tokens);
+    enum hsm_status st = acme_http_loop_new(threads, &sks->loop);
 
     if (st == HSM_OK)
         st = open_meters(sks);

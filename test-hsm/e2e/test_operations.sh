@@ -84,7 +84,7 @@ done
 [ "$(value sti-pa 'sti_pa_document_number{document="crl"}')" -ge 1 ] || fail "no CRL in the PA's metrics"
 age=$(($(date +%s) - $(value sti-pa 'sti_pa_document_issued_seconds{document="crl"}')))
 if [ "$age" -lt 0 ] || [ "$age" -ge 3600 ]; then fail "the CRL is $age s old"; fi
-[ "$(value sti-sks 'sti_sks_ready')" = 1 ] || fail "sti_sks_ready"
+[ "$(value sti-sks 'sti_sks_ready{role="signing"}')" = 1 ] || fail "sti_sks_ready"
 
 # --- numbers move, and each worker tells the same
 token=$(cat "$STI_SKS_TOKEN_FILE")
