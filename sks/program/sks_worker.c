@@ -1,14 +1,17 @@
 /* sks_worker.c - a worker of sti-sks: what it opens, and its event loop. */
 #include "sks_commands.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include <acme/provision.h>
 #include <certs/cert.h>
 #include <certs/chain.h>
+#include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 #include <hsm/supervise.h>
 #include <hsm/token.h>
 #include <hsm/token_meter.h>
@@ -21,9 +24,9 @@
 
 #include "ticker.h"
 
+DEFINE_DEFER(char, free)
+
 #define CREDENTIALS_S 1 /* between looks at the catalogue */
-#define THREADS_MIN   4 /* of verifications that wait for a fetch */
-#define THREADS_MAX   64
 
 /** What a worker holds, in the order of opening. */
 struct sks {
@@ -265,33 +268,41 @@ listen_to_callers(struct sks *sks)
     return listen_on(sks, shared->socket_address, shared->socket, true, handler);
 }
 
+/* A person renews them. */
+static void
+tell_anchors(const struct sks *sks)
+{
+    static const struct hsm_metric ends = {"sti_sks_anchor_not_after_seconds",
+                                           "When an STI-PA anchor ends, since 1970.", HSM_GAUGE_MIN,
+                                           "subject", NULL};
+    const struct certs_chain *anchors = sks->verification.pa_anchors;
+
+    for (size_t i = 0; i < certs_chain_len(anchors); i++) {
+        const X509 *anchor = certs_chain_get(anchors, i);
+        DEFER(free) char *subject = certs_cert_subject(anchor);
+        const char *label = subject != NULL ? subject : "";
+
+        hsm_series_set(hsm_series(sks->config->common.shared.metrics, &ends, &label),
+                       (double)certs_cert_not_after(anchor));
+    }
+}
+
 static enum hsm_status
 open_meters(struct sks *sks)
 {
     read_token_meters(sks);
+    tell_anchors(sks);
     return sks_verification_meter_new(sks->config->common.shared.metrics, sks->verification.x5u,
                                       sks->verification.trust, &sks->verification_meter);
-}
-
-/* A call that a token behind a network signs holds a thread, and a session, until it is back: with
- * fewer threads than sessions the token would rest. */
-static unsigned
-thread_count(const struct sks *sks)
-{
-    unsigned sessions = sks_tokens_sessions(sks->tokens);
-
-    if (sks->config->threads != 0)
-        return (unsigned)sks->config->threads;
-    if (sessions < THREADS_MIN)
-        return THREADS_MIN;
-    return sessions < THREADS_MAX ? sessions : THREADS_MAX;
 }
 
 static enum hsm_status
 start(struct sks *sks)
 {
     const struct acme_daemon_config *common = &sks->config->common;
-    enum hsm_status st = acme_http_loop_new(thread_count(sks), &sks->loop);
+    unsigned threads = sks->config->threads != 0 ? (unsigned)sks->config->threads
+                                                 : sks_tokens_threads(sks->tokens);
+    enum hsm_status st = acme_http_loop_new(threads, &sks->loop);
 
     if (st == HSM_OK)
         st = open_meters(sks);

@@ -50,13 +50,17 @@ set(const struct sks_kms *kms, const struct hsm_metric *metric, const char *labe
     hsm_series_set(hsm_series(metrics_of(kms), metric, &label), value);
 }
 
+static struct hsm_series *
+enrollment_series(const struct sks_kms *kms, const char *spc, bool good)
+{
+    return hsm_series(metrics_of(kms), &enrollments,
+                      (const char *const[]){spc, good ? "good" : "failed"});
+}
+
 void
 kms_meter_enrollment(const struct kms_provider *provider, bool good)
 {
-    hsm_series_add(
-        hsm_series(metrics_of(provider->kms), &enrollments,
-                   (const char *const[]){provider->config->spc, good ? "good" : "failed"}),
-        1);
+    hsm_series_add(enrollment_series(provider->kms, provider->config->spc, good), 1);
 }
 
 void
@@ -101,6 +105,8 @@ meter_provider(struct sks_kms *kms, const char *spc, const struct sks_trouble *l
                                               &credentials, &credential_count) != HSM_OK)
         return;
     set(kms, &active, spc, (double)credential_count);
+    (void)enrollment_series(kms, spc, true); /* told as 0 before there are any */
+    (void)enrollment_series(kms, spc, false);
     for (size_t i = 0; i < credential_count; i++)
         meter_credential(kms, &credentials[i]);
     sks_credentials_free(credentials, credential_count);

@@ -228,30 +228,48 @@ verify_headers(struct sks_signing_call *call, struct acme_http_response *respons
     return st == HSM_OK && judge_diversion(call, &verification);
 }
 
-/* No signature is given out without its record. */
-static bool
-record(struct sks_signing_call *call, const struct acme_http_request *request)
+/* A call that was signed, or that policy has refused (why not NULL). */
+static enum hsm_status
+record(const struct sks_signing_call *call, const struct acme_http_request *request,
+       const char *refused)
 {
-    struct sks_trail *trail = call->service->config.trail;
     const struct sks_customer *customer = call->customer;
     struct sks_trail_entry entry = {
         .now = call->now,
         .caller = call->caller == NULL ? NULL : sks_caller_name(call->caller),
-        .customer = customer == NULL ? NULL : sks_customer_name(customer),
-        .rule = customer == NULL ? NULL : sks_customer_rule(customer),
-        .spc = sks_signer_spc(call->signer),
-        .x5u = sks_signer_x5u(call->signer),
         .request_id = call->signing.request_id,
+        .refused = refused,
         .claims = &call->signing.claims,
     };
 
-    if (trail == NULL)
-        return true;
+    if (call->service->config.trail == NULL)
+        return HSM_OK;
+    if (customer != NULL) {
+        entry.customer = sks_customer_name(customer);
+        entry.rule = sks_customer_rule(customer);
+        entry.spc = sks_customer_spc(customer);
+    }
+    if (call->signer != NULL) {
+        entry.spc = sks_signer_spc(call->signer);
+        entry.x5u = sks_signer_x5u(call->signer);
+    }
     if (entry.request_id == NULL)
         entry.request_id = acme_http_request_header(request, "X-RequestID");
-    return sks_trail_write(trail, &entry) == HSM_OK ||
-           ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW,
-                     "the record of signatures cannot be written", "");
+    return sks_trail_write(call->service->config.trail, &entry);
+}
+
+/* Who asked for what he may not have is known as well; a record that cannot be written was logged,
+ * and refused is the call in any case. */
+static void
+record_refusal(const struct sks_signing_call *call, const struct acme_http_request *request)
+{
+    const struct hsm_reason *variables = call->fault.variables;
+    struct hsm_reason why;
+
+    if (call->fault.error != MS_NOT_ALLOWED)
+        return;
+    (void)hsm_refuse(&why, HSM_ERR_DENIED, "%s: %s", variables[0].text, variables[1].text);
+    (void)!record(call, request, why.text);
 }
 
 /* All that is known without the token; what is much work comes after the rate. */
@@ -290,8 +308,9 @@ respond(struct sks_signing_call *call, const struct acme_http_request *request,
     DEFER(free) char *text = NULL;
     size_t len;
 
-    if (!record(call, request))
-        return false;
+    if (record(call, request, NULL) != HSM_OK) /* no signature is given out without its record */
+        return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW,
+                         "the record of signatures cannot be written", "");
     text = ms_signing_response(&call->signing, call->identity, &len);
     if (text == NULL)
         return ms_refuse(&call->fault, MS_INTERNAL, "", "");
@@ -319,6 +338,7 @@ finish(void *context, const struct acme_http_request *request, struct acme_http_
     enum sks_outcome outcome = SKS_OUTCOME_GOOD;
 
     if (!call->is_signed || !respond(call, request, response)) {
+        record_refusal(call, request);
         respond_fault(call, response);
         outcome = sks_service_outcome(&call->fault);
     }

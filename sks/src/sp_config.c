@@ -134,7 +134,7 @@ static const struct acme_config_key keys[] = {
          "who may reach that socket; more than its owner only with callers"),
     FILE_PATH(callers, "api", "callers", NULL,
               "file of callers and customers; without it any caller may have anything signed"),
-    FILE_PATH(trail, "api", "trail", NULL, "file to which each signature is recorded"),
+    FILE_PATH(trail, "api", "trail", NULL, "file to which each signature, and each refusal, is recorded"),
     {"api", "threads", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, threads), false, 1, 64,
      NULL, "threads that answer requests; without it as many as the tokens have sessions, 4 to 64"},
     {"api", "workers", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, common.workers), false, 1,

@@ -308,8 +308,8 @@ sks_tokens_fault(struct sks_tokens *tokens, const char *uri)
     return fault_text(stats.service);
 }
 
-unsigned
-sks_tokens_sessions(struct sks_tokens *tokens)
+static unsigned
+count_sessions(struct sks_tokens *tokens)
 {
     unsigned sum = 0, most = 0, missing = 0;
 
@@ -326,6 +326,16 @@ sks_tokens_sessions(struct sks_tokens *tokens)
     }
     pthread_mutex_unlock(&tokens->lock);
     return sum + missing * most;
+}
+
+unsigned
+sks_tokens_threads(struct sks_tokens *tokens)
+{
+    unsigned sessions = count_sessions(tokens);
+
+    if (sessions < SKS_TOKENS_THREADS_MIN)
+        return SKS_TOKENS_THREADS_MIN;
+    return sessions < SKS_TOKENS_THREADS_MAX ? sessions : SKS_TOKENS_THREADS_MAX;
 }
 
 bool

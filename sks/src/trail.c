@@ -1,4 +1,4 @@
-/* trail.c - the record of whose decision each signature was. */
+/* trail.c - the record of whose decision each signature was, and each refusal. */
 #define _GNU_SOURCE /* dup3 */
 #include <sks/trail.h>
 
@@ -18,12 +18,13 @@
 #include <hsm/time.h>
 
 #define TEXT_MAX  512 /* octets of a member but the claims; longer ones are cut */
-#define LINE_SIZE (SKS_PASSPORT_PAYLOAD_MAX + 8 * (TEXT_MAX + 16))
+#define LINE_SIZE (SKS_PASSPORT_PAYLOAD_MAX + 10 * (TEXT_MAX + 16))
 
 struct sks_trail {
     char *path;
     int fd;
     atomic_bool is_broken; /* the last line may lack its end */
+    atomic_bool is_written; /* since it was brought to the disk */
 };
 
 DEFINE_DEFER(struct sks_trail, sks_trail_close)
@@ -124,6 +125,7 @@ write_line(struct sks_trail *trail, const struct line *line)
     do {
         n = write(trail->fd, line->text + skip, line->len - skip);
     } while (n < 0 && errno == EINTR);
+    atomic_store(&trail->is_written, true);
     if (n == (ssize_t)(line->len - skip)) {
         if (skip == 0)
             atomic_store(&trail->is_broken, false);
@@ -135,16 +137,30 @@ write_line(struct sks_trail *trail, const struct line *line)
     return HSM_ERR_IO;
 }
 
+/* Of what did not pass the check there is no payload. */
+static void
+add_claims(struct line *line, const struct sks_claims *claims, bool is_signed)
+{
+    const char attest[] = {claims->attest, '\0'};
+    char payload[SKS_PASSPORT_PAYLOAD_MAX + 1];
+    size_t payload_len;
+
+    if ((is_signed || sks_claims_check(claims, NULL) == HSM_OK) &&
+        sks_claims_payload(claims, payload, &payload_len) == HSM_OK) {
+        add_member(line, "ppt", sks_ppt_text(claims->ppt));
+        add(line, ",\"claims\":", 10);
+        add(line, payload, payload_len);
+        return;
+    }
+    add_member(line, "attest", claims->attest != '\0' ? attest : NULL);
+    add_member(line, "orig", claims->orig_tn);
+}
+
 enum hsm_status
 sks_trail_write(struct sks_trail *trail, const struct sks_trail_entry *entry)
 {
     struct line line;
-    char payload[SKS_PASSPORT_PAYLOAD_MAX + 1];
-    size_t payload_len;
-    enum hsm_status st = sks_claims_payload(entry->claims, payload, &payload_len);
 
-    if (st != HSM_OK)
-        return st;
     line.text[0] = '\n';
     line.len = 1;
     add_time(&line, entry->now);
@@ -154,9 +170,8 @@ sks_trail_write(struct sks_trail *trail, const struct sks_trail_entry *entry)
     add_member(&line, "spc", entry->spc);
     add_member(&line, "x5u", entry->x5u);
     add_member(&line, "requestId", entry->request_id);
-    add_member(&line, "ppt", sks_ppt_text(entry->claims->ppt));
-    add(&line, ",\"claims\":", 10);
-    add(&line, payload, payload_len);
+    add_member(&line, "refused", entry->refused);
+    add_claims(&line, entry->claims, entry->refused == NULL);
     add(&line, "}\n", 2);
     return write_line(trail, &line);
 }
@@ -169,6 +184,9 @@ sks_trail_follow(struct sks_trail *trail)
     struct stat open_now;
     int fd;
 
+    if (atomic_exchange(&trail->is_written, false) && fdatasync(trail->fd) != 0 &&
+        errno != EINVAL) /* a pipe or a device has no disk */
+        hsm_log(HSM_LOG_ERROR, "trail %s: not on the disk: %s", trail->path, strerror(errno));
     if (fstat(trail->fd, &open_now) == 0 && stat(trail->path, &named) == 0 &&
         named.st_dev == open_now.st_dev && named.st_ino == open_now.st_ino)
         return;

@@ -60,20 +60,23 @@ count(void *context, size_t times)
     static const struct hsm_metric requests = {"requests_total", "Requests.", HSM_COUNTER,
                                                "route method status", NULL};
     static const struct hsm_metric signatures = {"signatures_total", "Signatures.", HSM_COUNTER,
-                                                 "spc key outcome", NULL};
+                                                 "spc key token outcome", NULL};
     static const struct hsm_metric seconds = {"seconds", "Time.", HSM_HISTOGRAM, "route",
                                               hsm_metric_seconds};
     static const char *const request[] = {"/stir/v1/signing", "POST", "200"};
-    static const char *const key[] = {"1234", "sp-1234-20260115T120000Z-1eec", "good"};
+    static const char *const key[] = {"1234", "sp-1234-20260115T120000Z-1eec", "sti-sp", "good"};
     struct hsm_metrics *metrics = context;
     struct hsm_series *signing = hsm_series(metrics, &seconds, &key[0]);
+    struct hsm_series *signature = hsm_series(metrics, &signatures, key); /* the signer has both */
+    struct hsm_series *of_token = hsm_series(metrics, &seconds, &key[2]);
 
     while (times-- > 0) {
         int64_t begun = hsm_metric_clock_ns();
 
         hsm_series_add(hsm_series(metrics, &requests, request), 1);
         hsm_series_observe(hsm_series(metrics, &seconds, request), 0.001);
-        hsm_series_add(hsm_series(metrics, &signatures, key), 1);
+        hsm_series_add(signature, 1);
+        hsm_series_observe(of_token, (double)(hsm_metric_clock_ns() - begun) / 1e9);
         hsm_series_observe(signing, (double)(hsm_metric_clock_ns() - begun) / 1e9);
     }
 }

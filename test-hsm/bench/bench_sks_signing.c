@@ -95,7 +95,7 @@ struct served {
     const struct acme_http_listener *listener;
     const char *address;
     bool is_tls;
-    unsigned threads;
+    unsigned threads; /* 0: sessions and threads as shipped */
     const char *fault; /* of the token; NULL: none */
 };
 
@@ -122,10 +122,11 @@ make_service(struct sks_tokens *tokens)
 static struct sks_tokens *
 open_tokens(unsigned sessions)
 {
-    const struct acme_token_settings settings = {.route = (char[]){"direct"},
-                                                 .sessions = (long)sessions};
+    const struct acme_token_settings direct = {.route = (char[]){"direct"},
+                                               .sessions = (long)sessions};
+    const struct acme_token_settings shipped = {.route = NULL};
 
-    return one_token(TOKEN_URI, &settings);
+    return one_token(TOKEN_URI, sessions > 0 ? &direct : &shipped);
 }
 
 static struct hsm_token *
@@ -154,7 +155,9 @@ serve(const struct served *served, int to)
         eco_must(certs_chain_read(path_of_tls, &chain), "TLS chain");
         server.tls_chain = chain;
     }
-    eco_must(acme_http_loop_new(served->threads, &loop), "loop");
+    eco_must(acme_http_loop_new(served->threads > 0 ? served->threads : sks_tokens_threads(tokens),
+                                &loop),
+             "loop");
     eco_must(acme_http_loop_listen(loop, &server), "listening");
     if (served->fault != NULL)
         fault("%s", served->fault);
@@ -569,6 +572,59 @@ slow_token(void)
     bench_check(waitpid(child, NULL, 0) == child, "a process");
 }
 
+/* As a network HSM: of 1 ms the row would be about HTTP. */
+static const char network[] = "fake replay\nlatency C_Sign 5ms";
+
+/* Signatures a second of as many raw sessions as are shipped. */
+static double
+run_raw_as_shipped(void)
+{
+    static struct bench_raw raw = {.list = NULL};
+    static unsigned sessions;
+
+    if (sessions == 0) {
+        struct hsm_token_stats stats;
+        struct hsm_token *token;
+
+        fault_open();
+        token = open_token(0);
+        hsm_token_stats(token, &stats);
+        sessions = stats.sessions;
+        bench_check(sessions > 0 && sessions <= IN_FLIGHT, "sessions");
+        bench_raw_open(&raw, TOKEN, sessions);
+        fault("%s", network);
+    }
+    return run_threads(&raw, sessions, NULL) / SECONDS;
+}
+
+static void
+shipped_defaults(void)
+{
+    static const char name[] = "64 calls in flight, as shipped, token of 5 ms / its raw sessions";
+    const struct served served = {
+        .listener = local_listener, .address = local.address, .fault = network};
+    pid_t child = fork();
+
+    bench_check(child >= 0, "fork");
+    if (child == 0) {
+        struct bench_process server;
+        double ratios[ROUNDS];
+
+        begin_serving(&served, &server);
+        for (size_t i = 0; i < ROUNDS; i++) {
+            struct bench_loaded loaded = load((struct bench_load){
+                .socket = path_of_socket, .connections = IN_FLIGHT, .seconds = SECONDS});
+
+            ratios[i] = (double)loaded.answers / loaded.seconds / run_raw_as_shipped();
+            progress(name, i);
+        }
+        bench_end(&server);
+        bench_at_least("sks", name, "ratio", 0.95, ratios, ROUNDS);
+        _exit(0);
+    }
+    bench_check(waitpid(child, NULL, 0) == child, "a process");
+}
+
 static void
 fairness(void)
 {
@@ -596,9 +652,10 @@ static const struct part {
     const char *name;
     void (*run)(void);
 } parts[] = {
-    {"passports", passports}, {"processor", processor_time}, {"throughput", throughput},
-    {"tail", tail},           {"idle", idle_connections},    {"slow", slow_token},
-    {"fairness", fairness},
+    {"passports", passports},      {"processor", processor_time},
+    {"throughput", throughput},    {"tail", tail},
+    {"idle", idle_connections},    {"slow", slow_token},
+    {"shipped", shipped_defaults}, {"fairness", fairness},
 };
 
 static void

@@ -222,7 +222,7 @@ rm -f "$work/enough" "$work/used"
 touch "$work/used"
 calls &
 calls_pid=$!
-another_signs 2
+another_signs 1
 gone=$(status | jq '.credentials[] | select(.state == "active" and .token == "pkcs11:token=sti-sp-2")')
 lost=$(jq .id <<<"$gone")
 "$bin/sti-hsm" key destroy --module "$STI_MODULE" --pin-source "file:$dir/pin" --yes \
@@ -230,10 +230,13 @@ lost=$(jq .id <<<"$gone")
 reload_sks "credential $lost of SPC 1234 .* does not sign: its key is not in the token"
 kms 0 renew
 said 'its key is not in the token any more; a new one is made'
-status | jq -e "[.credentials[] | select(.state == \"active\" and .id > $lost)] | length == 1" >/dev/null ||
-    fail "no other one was made: $(status)"
-: >"$work/used"
-another_signs 2
+next=$(status | jq -r ".credentials[] | select(.state == \"active\" and .id > $lost) | .x5u")
+[ -n "$next" ] || fail "no other one was made: $(status)"
+for _ in $(seq 100); do
+    if grep -qxF "$next" "$work/used"; then break; fi
+    sleep 0.1
+done
+grep -qxF "$next" "$work/used" || fail "$next does not sign: $(sort -u "$work/used")"
 sed -i '/^\[token-2\]$/,/^$/d' "$conf"
 reload_sks 'does not sign: its token is not in the configuration'
 : >"$work/used"

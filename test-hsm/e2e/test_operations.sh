@@ -15,6 +15,7 @@ cleanup() {
         done
     fi
     touch "$work/enough"
+    if [ -n "${kms_pid-}" ]; then kill "$kms_pid" 2>/dev/null || true; fi
     "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null || true
     wait
     rm -rf "$work"
@@ -41,7 +42,7 @@ printf '%s=%s\n' pa_port $first ca_port $((first + 1)) sks_port $((first + 2)) \
 quickstart
 quickstart --stop
 declare -A conf=([sti-pa]=$dir/pa/sti-pa.conf [sti-ca]=$dir/ca/sti-ca.conf [sti-sks]=$dir/sp/sp.conf)
-declare -A metrics=([sti-pa]=127.0.0.1:$((first + 4)) [sti-ca]=127.0.0.1:$((first + 5)) [sti-sks]=127.0.0.1:$((first + 6)))
+declare -A metrics=([sti-pa]=127.0.0.1:$((first + 4)) [sti-ca]=127.0.0.1:$((first + 5)) [sti-sks]=127.0.0.1:$((first + 6)) [sti-kms]=127.0.0.1:$((first + 7)))
 for name in sti-pa sti-ca; do sed -i "/^\[server\]/a workers = 2" "${conf[$name]}"; done
 sed -i "/^\[api\]/a workers = 2" "${conf[sti-sks]}"
 for name in "${!conf[@]}"; do
@@ -83,7 +84,7 @@ done
 [ "$(value sti-pa 'sti_pa_document_number{document="crl"}')" -ge 1 ] || fail "no CRL in the PA's metrics"
 age=$(($(date +%s) - $(value sti-pa 'sti_pa_document_issued_seconds{document="crl"}')))
 if [ "$age" -lt 0 ] || [ "$age" -ge 3600 ]; then fail "the CRL is $age s old"; fi
-[ "$(value sti-sks 'sti_sks_ready')" = 1 ] || fail "sti_sks_ready"
+[ "$(value sti-sks 'sti_sks_ready{role="signing"}')" = 1 ] || fail "sti_sks_ready"
 
 # --- numbers move, and each worker tells the same
 token=$(cat "$STI_SKS_TOKEN_FILE")
@@ -187,8 +188,26 @@ for pid in $(pid_of sti-sks) $(workers_of sti-sks) $(workers_of sti-ca); do
     grep -qE '^Max core file size +0 +0 ' "/proc/$pid/limits" || fail "process $pid could dump core"
 done
 
+# --- the SP-KMS tells how it is, on an address of its own; what it finds wrong there it does not take
+printf '\n[kms]\nmetrics-address = %s\n' "${metrics[sti-kms]}" >>"${conf[sti-sks]}"
+sed "s/^metrics-address = .*/metrics-address = 192.0.2.1:9000/" "${conf[sti-sks]}" >"${conf[sti-sks]}.bad"
+if "$bin/sti-kms" run --check --config "${conf[sti-sks]}.bad" >"$work/check" 2>&1; then fail "sti-kms tells metrics to everybody"; fi
+grep -qE '\.bad:[0-9]+: \[kms\] metrics-address: not ADDRESS:PORT of loopback' "$work/check" || fail "$(cat "$work/check")"
+"$bin/sti-kms" run --config "${conf[sti-sks]}" >"$work/kms.log" 2>&1 &
+kms_pid=$!
+kms_is_ready() { [ "$(code "http://${metrics[sti-kms]}/readyz")" = 200 ]; }
+wait_until 20 kms_is_ready
+kms_has_told() { scrape sti-kms && grep -q '^sti_kms_looked_seconds{spc="1234"} ' "$work/sti-kms.metrics"; }
+wait_until 20 kms_has_told
+[ "$(value sti-kms 'sti_kms_active_credentials{spc="1234"}')" = 1 ] || fail "$(cat "$work/sti-kms.metrics")"
+[ "$(value sti-kms 'sti_kms_troubles{spc="1234"}')" = 0 ] || fail "$(cat "$work/sti-kms.metrics")"
+grep -q '^sti_kms_not_after_seconds{what="STI-PA anchor ' "$work/sti-kms.metrics" || fail "no anchor: $(cat "$work/sti-kms.metrics")"
+kill -HUP $kms_pid # another configuration tells on
+has_reloaded() { grep -q 'was read again' "$work/kms.log" && kms_is_ready; }
+wait_until 20 has_reloaded
+
 # --- the dashboard and the alerts ask for what is there
-for name in sti-pa sti-ca sti-sks; do scrape $name && "$here/check_metrics.py" "$work/$name.metrics"; done | sort -u >"$work/told"
+for name in sti-pa sti-ca sti-sks sti-kms; do scrape $name && "$here/check_metrics.py" "$work/$name.metrics"; done | sort -u >"$work/told"
 asks_for() { # NAME, texts on standard input
     grep -oE '\bsti_[a-z0-9_]+' | sort -u >"$work/asked"
     [ -s "$work/asked" ] || fail "$1 asks for nothing"
@@ -201,6 +220,10 @@ jq -r '.. | .expr? // empty' "$board" | asks_for "$board"
 rules=$source/docs/examples/prometheus-sti.rules.yml
 sed -n 's/^ *expr: //p' "$rules" | asks_for "$rules"
 if command -v promtool >/dev/null; then promtool check rules "$rules" >"$work/promtool" || fail "$(cat "$work/promtool")"; fi
+
+kill $kms_pid
+wait $kms_pid || fail "sti-kms run ended with $?: $(tail "$work/kms.log")"
+kms_pid=
 
 # --- units for systemd
 if command -v systemd-analyze >/dev/null; then

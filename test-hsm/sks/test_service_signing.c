@@ -1363,7 +1363,6 @@ each_signature_is_on_record_with_whose_decision_it_was(void **state)
     begin_with(two_customers, (long)getuid());
     post(SHAKEN);
     assert_int_equal(called.status, 200);
-    post("\"attest\":\"C\"," FROM "," TO "," ID); /* refused: no signature, no record */
     post(SHAKEN ",\"requestId\":\"a\\\"b\"");
     assert_int_equal(called.status, 200);
     claims = signed_payload("identityHeader");
@@ -1377,6 +1376,59 @@ each_signature_is_on_record_with_whose_decision_it_was(void **state)
     assert_int_equal(about.st_mode & 0777, 0600);
     json_decref(claims);
     json_decref(last);
+}
+
+static void
+each_refusal_is_on_record_with_what_was_asked(void **state)
+{
+    static const char callers[] = "[customer acme]\nspc = " ECO_SPC "\nattest = A B\n"
+                                  "numbers = 12155551200-12155551299\n"
+                                  "[caller pbx]\nuid = %ld\ncustomers = acme\n";
+    static const struct {
+        const char *members, *refused, *customer, *attest, *number;
+    } cases[] = {
+        {"\"attest\":\"C\"," FROM "," TO "," ID, "attest: not a level of the customer", "acme", "C",
+         "12155551212"},
+        {A ",\"orig\":{\"tn\":\"19175550100\"}," TO "," ID, "orig: not a number of the customer",
+         NULL, "A", "19175550100"},
+        {A ",\"orig\":{\"tn\":\"19175550100\"}," TO ",\"origid\":\"no UUID\"",
+         "orig: not a number of the customer", NULL, "A",
+         "19175550100"}, /* its claims are not good, either */
+        {SHAKEN ",\"profileId\":\"nobody\"", "profileId: not a customer of this caller", NULL, "A",
+         "12155551212"},
+    };
+    json_t *last;
+
+    (void)state;
+    begin_with(callers, (long)getuid());
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const char *customer, *attest, *number;
+        json_t *claims;
+
+        post(cases[i].members);
+        assert_int_equal(called.status, 403);
+        assert_int_equal(read_trail(world.trail, &last), i + 1);
+        customer = json_string_value(json_object_get(last, "customer"));
+        claims = json_object_get(last, "claims");
+        attest = json_string_value(json_object_get(claims != NULL ? claims : last, "attest"));
+        number = json_string_value(claims != NULL
+                                       ? json_object_get(json_object_get(claims, "orig"), "tn")
+                                       : json_object_get(last, "orig"));
+        assert_string_equal(json_string_value(json_object_get(last, "refused")), cases[i].refused);
+        assert_string_equal(json_string_value(json_object_get(last, "caller")), "pbx");
+        assert_int_equal(customer != NULL, cases[i].customer != NULL);
+        if (customer != NULL)
+            assert_string_equal(customer, cases[i].customer);
+        assert_string_equal(attest, cases[i].attest);
+        assert_string_equal(number, cases[i].number);
+        assert_null(json_object_get(last, "x5u"));
+        json_decref(last);
+    }
+    post(A "," FROM "," TO); /* no matter of policy: nobody may have it */
+    assert_int_equal(called.status, 400);
+    assert_int_equal(read_trail(world.trail, &last), COUNT(cases));
+    json_decref(last);
+    sks_trail_follow(sks.trail); /* to the disk */
 }
 
 static void
@@ -1582,6 +1634,7 @@ main(void)
         TEST(a_caller_over_its_rate_does_not_use_up_the_customers),
         TEST(remote_callers_are_known_by_token_or_certificate),
         TEST(each_signature_is_on_record_with_whose_decision_it_was),
+        TEST(each_refusal_is_on_record_with_what_was_asked),
         TEST(a_record_that_is_moved_away_is_begun_anew),
         TEST(without_its_record_no_signature_is_given_out),
         TEST(a_file_of_callers_that_says_too_little_or_nonsense_is_refused),

@@ -10,11 +10,6 @@
 
 #include <cmocka.h>
 
-#include <poll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-
 #include <sks/service.h>
 #include <sks/x5u.h>
 
@@ -22,10 +17,8 @@
 #include "ecosystem.h"
 #include "one_token.h"
 
-#define PATH        "/stir/v1/verification"
-#define CALLERS     12 /* at once; four threads serve them */
-#define MORE        8 /* calls than may wait */
-#define DESCRIPTORS 4096 /* a server has connections for a quarter of them */
+#define PATH    "/stir/v1/verification"
+#define CALLERS 12 /* at once; four threads serve them */
 
 static struct {
     struct ecosystem eco;
@@ -33,15 +26,14 @@ static struct {
     char *sp_pem, *ended_pem;
     struct sks_x5u_cache *x5u;
     struct sks_trust *trust;
+    struct sks_tokens *tokens;
     struct sks_verifier *verifier;
     struct sks_catalogue *catalogue;
-    struct sks_tokens *tokens;
     struct sks_service *service;
     struct unix_server server;
     struct called called;
     atomic_uint fetches;
     atomic_bool is_shut;
-    bool has_descriptors;
 } world;
 
 static void
@@ -87,15 +79,9 @@ static int
 set_up(void **state)
 {
     struct ecosystem *eco = &world.eco;
-    struct rlimit descriptors;
     char path[160];
 
     (void)state;
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &descriptors), 0);
-    if (descriptors.rlim_cur < DESCRIPTORS && descriptors.rlim_max >= DESCRIPTORS)
-        descriptors.rlim_cur = DESCRIPTORS;
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
-    world.has_descriptors = descriptors.rlim_cur >= DESCRIPTORS;
     eco_start(eco);
     world.sp_pem = pem_of_leaf(eco->now + ECO_DAY);
     world.ended_pem = pem_of_leaf(eco->now - 60);
@@ -103,7 +89,6 @@ set_up(void **state)
     eco_must(sks_trust_fixed(eco->roots, NULL, 0, NULL, NULL, &world.trust), "trust");
     snprintf(path, sizeof(path), "%s/catalogue.db", softhsm_dir());
     eco_must(sks_catalogue_open(path, &world.catalogue), "catalogue");
-    world.tokens = one_token("pkcs11:token=all", NULL);
     return 0;
 }
 
@@ -111,7 +96,6 @@ static int
 tear_down(void **state)
 {
     (void)state;
-    sks_tokens_close(world.tokens);
     sks_catalogue_close(world.catalogue);
     sks_trust_free(world.trust);
     eco_server_stop(&world.repository);
@@ -129,9 +113,11 @@ start(void **state)
     const struct sks_x5u_config x5u = {
         .http = world.eco.http, .ports = ports, .private_addresses = true};
     struct sks_verifier_config verifier = {.trust = world.trust, .chain = get, .ask = ask};
-    struct sks_service_config service = {
-        .catalogue = world.catalogue, .tokens = world.tokens, .trust = world.trust};
+    struct sks_service_config service;
 
+    world.tokens = one_token("pkcs11:token=all", NULL);
+    service = (struct sks_service_config){
+        .catalogue = world.catalogue, .tokens = world.tokens, .trust = world.trust};
     (void)state;
     world.fetches = 0;
     world.is_shut = false;
@@ -150,6 +136,7 @@ stop(void **state)
     (void)state;
     unix_server_stop(&world.server);
     sks_service_free(world.service);
+    sks_tokens_close(world.tokens);
     sks_verifier_free(world.verifier);
     sks_x5u_cache_free(world.x5u);
     return 0;
@@ -264,77 +251,6 @@ many_calls_of_a_good_certificate_are_one_fetch(void **state)
     free(body);
 }
 
-/* Sent, and its answer not waited for. */
-static int
-send_request(const char *body)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    char *request = NULL;
-    int len = asprintf(&request,
-                       "POST " PATH " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-                       "Content-Length: %zu\r\n\r\n%s",
-                       strlen(body), body);
-
-    assert_true(strlen(world.server.path) < sizeof(address.sun_path));
-    memcpy(address.sun_path, world.server.path, strlen(world.server.path) + 1);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(write(fd, request, (size_t)len), len);
-    free(request);
-    return fd;
-}
-
-/* Calls that are answered now, all with that status. */
-static unsigned
-count_answers(struct pollfd *calls, size_t count, int timeout_ms, const char *status)
-{
-    char answer[1024] = "";
-    unsigned found = 0;
-
-    assert_true(poll(calls, count, timeout_ms) >= 0);
-    for (size_t i = 0; i < count; i++) {
-        if (calls[i].revents == 0)
-            continue;
-        assert_true(read(calls[i].fd, answer, sizeof(answer) - 1) > 0);
-        assert_int_equal(strncmp(answer + strlen("HTTP/1.1 "), status, 3), 0);
-        close(calls[i].fd);
-        calls[i].fd = -1; /* poll() leaves it out */
-        found++;
-    }
-    return found;
-}
-
-/* As many calls wait for a chain as may; the others are told so, and whose chain is there is
- * judged. */
-static void
-more_calls_than_may_wait_are_told_so(void **state)
-{
-    static struct pollfd calls[ACME_HTTP_PARKED_MAX + MORE];
-    char *known = request_new("/known.pem");
-    char *body = request_new("/slow.pem");
-    unsigned answered = 0;
-
-    (void)state;
-    if (!world.has_descriptors)
-        skip();
-    post(known, &world.called);
-    assert_verdict(&world.called, "TN-Validation-Passed", "verstat");
-    world.is_shut = true;
-    for (size_t i = 0; i < ACME_HTTP_PARKED_MAX + MORE; i++)
-        calls[i] = (struct pollfd){.fd = send_request(body), .events = POLLIN};
-    while (answered < MORE)
-        answered += count_answers(calls, ACME_HTTP_PARKED_MAX + MORE, -1, "503");
-    assert_int_equal(answered, MORE);
-    post(known, &world.called);
-    assert_verdict(&world.called, "TN-Validation-Passed", "verstat");
-    world.is_shut = false;
-    while (answered < ACME_HTTP_PARKED_MAX + MORE)
-        answered += count_answers(calls, ACME_HTTP_PARKED_MAX + MORE, -1, "200");
-    assert_int_equal(world.fetches, 2);
-    free(body);
-    free(known);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
 int
@@ -344,7 +260,6 @@ main(void)
         TEST(a_certificate_that_has_ended_is_fetched_once),
         TEST(many_calls_of_an_ended_certificate_are_one_fetch),
         TEST(many_calls_of_a_good_certificate_are_one_fetch),
-        TEST(more_calls_than_may_wait_are_told_so),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -64,9 +64,15 @@ struct hsm_token *sks_tokens_get(struct sks_tokens *tokens, const char *uri);
  * that names no token. NULL: it does. */
 const char *sks_tokens_fault(struct sks_tokens *tokens, const char *uri);
 
-/** Signatures that can be in all of them at once, by this process: their sessions. One that is not
- *  open yet is taken to have as many as the others. */
-unsigned sks_tokens_sessions(struct sks_tokens *tokens);
+#define SKS_TOKENS_THREADS_MIN 4
+#define SKS_TOKENS_THREADS_MAX 64
+
+/**
+ * How many threads keep all of them busy: a call that a token behind a network signs holds a
+ * thread, and a session, until it is back, so that with fewer threads than sessions the token would
+ * rest. One that is not open yet is taken to have as many sessions as the others.
+ */
+unsigned sks_tokens_threads(struct sks_tokens *tokens);
 
 /** True while one of them at least serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);
