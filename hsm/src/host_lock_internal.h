@@ -16,9 +16,8 @@
 
 #include <stdbool.h>
 
-#define HSM_HOST_WAIT_MS                                                                           \
-    15000 /* for other processes, one of which may be stuck; then without it                       \
-           */
+/* For other processes, one of which may be stuck; then without it. */
+#define HSM_HOST_WAIT_MS 15000
 
 enum hsm_turn {
     HSM_TURN_READ,

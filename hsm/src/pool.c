@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,8 @@
  * one that woke it, and sleeps once only. */
 struct hsm_waiter {
     sem_t called; /* once, after it is settled: nobody else looks at it any more */
+    atomic_bool released; /* before: the order that `called` makes, for ThreadSanitizer, which does
+                             not know sem_clockwait() */
     bool settled; /* under the lock: it is in the queue no more, and what follows is so */
     struct hsm_session *session; /* given to it; NULL: dismissed, see the pool's service */
     unsigned epoch;
@@ -160,6 +163,7 @@ unlock_and_call(struct hsm_pool *pool)
     while (waiter != NULL) {
         struct hsm_waiter *next = waiter->next;
 
+        atomic_store_explicit(&waiter->released, true, memory_order_release);
         sem_post(&waiter->called);
         waiter = next;
     }
@@ -212,7 +216,7 @@ is_called(struct hsm_pool *pool, struct hsm_waiter *self, int64_t deadline)
             return false;
         until.tv_sec += CALLED_S;
     }
-    return true;
+    return atomic_load_explicit(&self->released, memory_order_acquire);
 }
 
 /* Under the lock, which it gives up. */

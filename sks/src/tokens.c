@@ -1,29 +1,40 @@
 /* tokens.c - the tokens of a service provider. */
-#define _GNU_SOURCE /* asprintf */
+#define _GNU_SOURCE /* asprintf, pthread_cond_clockwait */
 #include <sks/tokens.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <acme/provision.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/uri.h>
 
+#define PATIENCE_S 5 /* for a token that does not open, when another one is open */
+
 struct one {
     char *uri, *module, *pin_source; /* owned */
     struct acme_token_settings settings;
     struct acme_journal_config journal;
     char *journal_dir; /* owned */
-    const struct hsm_secret *pin; /* borrowed */
+    const struct hsm_secret *pin; /* borrowed, or own_pin */
+    struct hsm_secret *own_pin; /* of a source that is read once, and not by several at a time */
     struct hsm_token *token; /* NULL: not open */
     enum hsm_status status; /* why not; HSM_ERR_DENIED: its PIN is never tried again */
+    struct sks_tokens *tokens; /* whose it is */
+    pthread_t opener; /* opens it: a token may take as long as it likes */
+    bool has_opener;
+    bool is_opening; /* the opener has not ended */
+    bool is_again; /* it was tried before */
 };
 
 struct sks_tokens {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* of what becomes of those that are being opened */
+    pthread_cond_t opened;
     size_t count;
     struct one all[SKS_TOKENS_MAX];
 };
@@ -63,6 +74,7 @@ take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
             return HSM_ERR_USAGE;
         }
     tokens->count++; /* what is half copied is released too */
+    one->tokens = tokens;
     one->pin = config->pin;
     if (config->settings != NULL)
         one->settings = *config->settings;
@@ -74,8 +86,20 @@ take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
     return HSM_ERR_NOMEM;
 }
 
-static void
-open_one(struct one *one)
+static enum hsm_status
+take_pin(struct one *one)
+{
+    enum hsm_status st = HSM_OK;
+
+    if (one->pin == NULL)
+        st = acme_daemon_read_once(one->pin_source, one->uri, &one->own_pin);
+    if (one->own_pin != NULL)
+        one->pin = one->own_pin;
+    return st;
+}
+
+static enum hsm_status
+open_one(const struct one *one, struct hsm_token **out)
 {
     const struct acme_daemon_config config = {.token_uri = one->uri,
                                               .module = one->module,
@@ -84,22 +108,167 @@ open_one(struct one *one)
                                               .token = one->settings,
                                               .journal = one->journal};
 
-    one->status = acme_daemon_login(&config, &one->token);
+    return acme_daemon_login(&config, out);
 }
 
 static void
-tell(const struct one *one)
+tell(const struct one *one, enum hsm_status st)
 {
-    if (one->status == HSM_OK)
+    if (st == HSM_OK)
         hsm_log(HSM_LOG_INFO, "token %s: open now", one->uri);
-    else if (one->status == HSM_ERR_DENIED)
+    else if (st == HSM_ERR_DENIED)
         hsm_log(HSM_LOG_ERROR,
                 "token %s: its PIN was refused and is not tried again: nothing is signed with its "
                 "keys until the configuration is read again (SIGHUP) or the program restarted",
                 one->uri);
     else
         hsm_log(HSM_LOG_WARNING, "token %s: not open: %s; it is tried again", one->uri,
-                hsm_status_text(one->status));
+                hsm_status_text(st));
+}
+
+/* ---- opening: each in a thread of its own, so that one that hangs keeps no other out ---- */
+
+/* Nothing is told of one that is open at once. */
+static void
+conclude(struct one *one, struct hsm_token *token, enum hsm_status st)
+{
+    bool is_news;
+
+    pthread_mutex_lock(&one->tokens->lock);
+    is_news = st != one->status;
+    one->token = token;
+    one->status = st;
+    one->is_opening = false;
+    pthread_cond_broadcast(&one->tokens->opened);
+    pthread_mutex_unlock(&one->tokens->lock);
+    if (is_news && (one->tokens->count > 1 || one->is_again))
+        tell(one, st);
+}
+
+static void *
+opener(void *argument)
+{
+    struct one *one = argument;
+    struct hsm_token *token = NULL;
+    enum hsm_status st;
+
+    hsm_log_repeats(one->is_again);
+    st = open_one(one, &token);
+    hsm_log_repeats(false);
+    conclude(one, token, st);
+    return NULL;
+}
+
+/* Without a thread for it this one waits. */
+static void
+begin_to_open(struct one *one, bool is_again)
+{
+    enum hsm_status st = take_pin(one);
+    sigset_t all;
+    sigset_t before;
+
+    one->is_again = is_again;
+    if (st != HSM_OK) {
+        conclude(one, NULL, st);
+        return;
+    }
+    one->is_opening = true;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    one->has_opener = pthread_create(&one->opener, NULL, opener, one) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!one->has_opener)
+        (void)opener(one);
+}
+
+/* Those that have ended, or all. */
+static void
+join_openers(struct sks_tokens *tokens, bool all)
+{
+    for (size_t i = 0; i < tokens->count; i++) {
+        struct one *one = &tokens->all[i];
+        bool has_ended;
+
+        pthread_mutex_lock(&tokens->lock);
+        has_ended = !one->is_opening;
+        pthread_mutex_unlock(&tokens->lock);
+        if (one->has_opener && (has_ended || all))
+            one->has_opener = pthread_join(one->opener, NULL) != 0;
+    }
+}
+
+/* Called with the lock held. */
+static size_t
+count_those(const struct sks_tokens *tokens, bool (*are_so)(const struct one *one))
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < tokens->count; i++)
+        count += are_so(&tokens->all[i]);
+    return count;
+}
+
+static bool
+is_opening(const struct one *one)
+{
+    return one->is_opening;
+}
+
+static bool
+is_open(const struct one *one)
+{
+    return one->token != NULL;
+}
+
+static size_t
+count_open(struct sks_tokens *tokens)
+{
+    size_t count;
+
+    pthread_mutex_lock(&tokens->lock);
+    count = count_those(tokens, is_open);
+    pthread_mutex_unlock(&tokens->lock);
+    return count;
+}
+
+/* Until all have been tried, but not for ever where others are to be served meanwhile. */
+static void
+wait_for_openers(struct sks_tokens *tokens, bool is_again)
+{
+    struct timespec until;
+    int rc = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += PATIENCE_S;
+    while (count_those(tokens, is_opening) > 0 && rc == 0)
+        rc = pthread_cond_clockwait(&tokens->opened, &tokens->lock, CLOCK_MONOTONIC, &until);
+    while (count_those(tokens, is_opening) > 0 && count_those(tokens, is_open) == 0 && !is_again)
+        pthread_cond_wait(&tokens->opened, &tokens->lock);
+}
+
+/* One that is still being opened is away, until it is. Its opener ends with the token, or with the
+ * process. */
+static void
+try_those_that_are_not_open(struct sks_tokens *tokens, bool is_again)
+{
+    for (size_t i = 0; i < tokens->count; i++) {
+        struct one *one = &tokens->all[i];
+
+        if (!one->has_opener && one->token == NULL && one->status != HSM_ERR_DENIED)
+            begin_to_open(one, is_again);
+    }
+    pthread_mutex_lock(&tokens->lock);
+    wait_for_openers(tokens, is_again);
+    for (size_t i = 0; i < tokens->count; i++) {
+        struct one *one = &tokens->all[i];
+
+        if (one->is_opening && one->status == HSM_OK) {
+            one->status = HSM_ERR_BUSY;
+            tell(one, one->status);
+        }
+    }
+    pthread_mutex_unlock(&tokens->lock);
+    join_openers(tokens, false);
 }
 
 /* What is to be done about it: wait, or else ask a person. */
@@ -120,22 +289,17 @@ sks_tokens_open(const struct sks_token_config *configs, size_t count, struct sks
 {
     DEFER(sks_tokens_close) struct sks_tokens *tokens = calloc(1, sizeof(*tokens));
     enum hsm_status st = count > 0 && count <= SKS_TOKENS_MAX ? HSM_OK : HSM_ERR_USAGE;
-    size_t opened = 0;
 
     if (tokens == NULL)
         return HSM_ERR_NOMEM;
     pthread_mutex_init(&tokens->lock, NULL);
+    pthread_cond_init(&tokens->opened, NULL);
     for (size_t i = 0; st == HSM_OK && i < count; i++)
         st = take_config(tokens, &configs[i]);
     if (st != HSM_OK)
         return st;
-    for (size_t i = 0; i < count; i++) {
-        open_one(&tokens->all[i]);
-        opened += tokens->all[i].token != NULL;
-        if (tokens->all[i].token == NULL && count > 1)
-            tell(&tokens->all[i]);
-    }
-    if (opened == 0)
+    try_those_that_are_not_open(tokens, false);
+    if (count_open(tokens) == 0)
         return why_none_is_open(tokens);
     *out = tokens;
     tokens = NULL;
@@ -145,28 +309,8 @@ sks_tokens_open(const struct sks_token_config *configs, size_t count, struct sks
 bool
 sks_tokens_retry(struct sks_tokens *tokens)
 {
-    bool all = true;
-
-    for (size_t i = 0; i < tokens->count; i++) {
-        struct one *one = &tokens->all[i];
-        struct one tried = *one; /* opening takes long: others ask for tokens meanwhile */
-
-        if (one->token != NULL)
-            continue;
-        if (one->status != HSM_ERR_DENIED) {
-            hsm_log_repeats(true);
-            open_one(&tried);
-            hsm_log_repeats(false);
-        }
-        if (tried.status != one->status)
-            tell(&tried);
-        pthread_mutex_lock(&tokens->lock);
-        one->token = tried.token;
-        one->status = tried.status;
-        pthread_mutex_unlock(&tokens->lock);
-        all = all && one->token != NULL;
-    }
-    return all;
+    try_those_that_are_not_open(tokens, true);
+    return count_open(tokens) == tokens->count;
 }
 
 enum hsm_status
@@ -355,13 +499,16 @@ sks_tokens_close(struct sks_tokens *tokens)
 {
     if (tokens == NULL)
         return;
+    join_openers(tokens, true);
     for (size_t i = 0; i < tokens->count; i++) {
         hsm_token_close(tokens->all[i].token);
+        hsm_secret_free(tokens->all[i].own_pin);
         free(tokens->all[i].uri);
         free(tokens->all[i].module);
         free(tokens->all[i].pin_source);
         free(tokens->all[i].journal_dir);
     }
+    pthread_cond_destroy(&tokens->opened);
     pthread_mutex_destroy(&tokens->lock);
     free(tokens);
 }

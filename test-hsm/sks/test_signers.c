@@ -1,5 +1,6 @@
 /* test_signers.c - mirrors sks/src/signers.c and tokens.c: two tokens, one of which is taken away.
  */
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,6 +26,7 @@
 static struct ecosystem eco;
 static struct hsm_secret *pin;
 static char dir[256];
+static char behind[PATH_MAX]; /* another copy of what the fault module is in front of */
 static const char *const dest[] = {"12155551213"};
 
 /* ---- a service provider with a key in each token ---- */
@@ -234,6 +236,32 @@ a_token_that_is_away_at_the_start_joins_later(void **state)
     assert_int_equal(calls.by_first, 1);
     assert_false(sks_tokens_retry(sp->tokens));
     fault("return token second");
+    assert_true(sks_tokens_retry(sp->tokens));
+    load(sp, 2, NULL);
+    assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
+}
+
+static void
+a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
+{
+    static char none[] = ""; /* so that it keeps no files from the other */
+    const struct acme_token_settings alone = {.quirks = none};
+    struct sp *sp = *state;
+    struct sks_token_config configs[] = {token_config(FIRST), token_config(SECOND)};
+    struct calls calls = {.sp = sp};
+
+    sks_tokens_close(sp->tokens);
+    sp->tokens = NULL;
+    configs[0].settings = &alone;
+    configs[1].module = behind; /* of one module, one is opened at a time */
+    fault("on C_Login token first block");
+    assert_int_equal(sks_tokens_open(configs, COUNT(configs), &sp->tokens), HSM_OK);
+    assert_int_equal(fault_number("held"), 1);
+    assert_null(sks_tokens_get(sp->tokens, FIRST));
+    load(sp, 1, "its token is away");
+    call_once(&calls);
+    assert_int_equal(calls.by_second, 1);
+    fault("release");
     assert_true(sks_tokens_retry(sp->tokens));
     load(sp, 2, NULL);
     assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
@@ -550,13 +578,35 @@ a_token_is_meant_by_any_uri_that_names_it_alone(void **state)
     assert_true(sks_tokens_has(sp->tokens, "pkcs11:token=second;manufacturer=Somebody"));
 }
 
+/* Two paths are two modules, with a state of its own each. */
+static void
+copy_file(const char *from, const char *to)
+{
+    FILE *in = fopen(from, "rb");
+    FILE *out = fopen(to, "wb");
+    char octets[4096];
+    size_t len;
+
+    assert_non_null(in);
+    assert_non_null(out);
+    while ((len = fread(octets, 1, sizeof(octets), in)) > 0)
+        assert_int_equal(fwrite(octets, 1, len, out), len);
+    fclose(in);
+    assert_int_equal(fclose(out), 0);
+}
+
 static int
 start(void **state)
 {
+    char module[PATH_MAX];
+
     (void)state;
+    snprintf(module, sizeof(module), "%s", softhsm_module());
     fault_open();
     eco_start(&eco);
     snprintf(dir, sizeof(dir), "%s", softhsm_dir());
+    snprintf(behind, sizeof(behind), "%s/behind.so", dir);
+    copy_file(module, behind);
     hsm_token_close(softhsm_token("first"));
     hsm_token_close(softhsm_token("second"));
     return hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin) == HSM_OK ? 0 : -1;
@@ -579,6 +629,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         WITH_SP(the_loss_of_a_token_costs_no_call),
         WITH_SP(a_token_that_is_away_at_the_start_joins_later),
+        WITH_SP(a_token_that_hangs_at_the_start_keeps_no_other_out),
         WITH_SP(each_fault_of_a_token_is_its_own),
         WITH_SP(a_pin_that_was_refused_is_replaced_by_the_next_one_that_is_given),
         WITH_SP(what_is_to_be_done_is_told_when_no_token_can_be_opened),

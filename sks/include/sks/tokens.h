@@ -28,8 +28,9 @@ struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
 struct sks_tokens;
 
 /**
- * Open those that are there: what is wrong with one, its PIN included, keeps no other from it.
- * Each that is not open is logged. All texts are copied.
+ * Open those that are there, all at once: what is wrong with one, its PIN included, keeps no other
+ * from it. One that takes longer than 5 s while another is open is away until it is open, too. Each
+ * that is not open is logged. All texts are copied.
  *
  * @retval HSM_ERR_USAGE   none, more than SKS_TOKENS_MAX, or one twice
  * @retval HSM_ERR_BUSY    none could be opened, one of them because it is away
@@ -40,7 +41,8 @@ HSM_MUST_CHECK enum hsm_status sks_tokens_open(const struct sks_token_config *co
                                                struct sks_tokens **out);
 
 /** Try again those that are not open, but for one whose PIN was refused; one thread at a time.
- *  False: some still are not. A fault is logged when it is another than before. */
+ * Takes 5 s at most. False: some still are not. A fault is logged when it is another than before.
+ */
 bool sks_tokens_retry(struct sks_tokens *tokens);
 
 /** HSM_OK, or what kept the first token in their order that is not open from being opened. */
@@ -77,7 +79,7 @@ unsigned sks_tokens_threads(struct sks_tokens *tokens);
 /** True while one of them at least serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);
 
-/** Keys of them must have been freed before. NULL is fine. */
+/** Keys of them must have been freed before. Waits for one that is being opened. NULL is fine. */
 void sks_tokens_close(struct sks_tokens *tokens);
 
 #endif
