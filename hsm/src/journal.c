@@ -34,6 +34,7 @@
 #define ROOM_MS            1000 /* for room in the ring, when the disk is slow */
 #define ROOM_STEP_NS       500000
 #define IDLE_KEYS_MAX      64 /* that nobody uses now, and may again: else a file names them twice */
+#define GRACE_MS           50 /* past a call's deadline: its signature is made, and is to be told */
 #define END_MS             10000 /* for the last checkpoint, when the token is stuck */
 
 static const struct {
@@ -473,16 +474,29 @@ hsm_journal_may(struct hsm_journal *journal)
     return goes_on(journal, hsm_use_now().kind) ? HSM_OK : count_refused(journal);
 }
 
+/* So long, but not past a call's deadline. */
+static int64_t
+until_at_most(unsigned ms, int64_t call_deadline)
+{
+    int64_t until = hsm_deadline_after(ms);
+    int64_t least = hsm_deadline_after(GRACE_MS);
+
+    if (until < call_deadline)
+        return until;
+    return call_deadline > least ? call_deadline : least;
+}
+
 /* A full ring is a disk that is slow, or one that fails. */
 static bool
-put(struct hsm_journal *journal, const struct hsm_ring_entry *entry, uint64_t *position)
+put(struct hsm_journal *journal, const struct hsm_ring_entry *entry, int64_t call_deadline,
+    uint64_t *position)
 {
     static const struct timespec step = {.tv_nsec = ROOM_STEP_NS};
     int64_t deadline;
 
     if (hsm_ring_put(journal->ring, entry, position))
         return true;
-    deadline = hsm_deadline_after(ROOM_MS);
+    deadline = until_at_most(ROOM_MS, call_deadline);
     do {
         if (atomic_load(&journal->failing))
             return false;
@@ -495,9 +509,9 @@ put(struct hsm_journal *journal, const struct hsm_ring_entry *entry, uint64_t *p
 }
 
 static bool
-is_durable(struct hsm_journal *journal, uint64_t position)
+is_durable(struct hsm_journal *journal, uint64_t position, int64_t call_deadline)
 {
-    struct timespec until = hsm_clock_timespec(hsm_deadline_after(DURABLE_MS));
+    struct timespec until = hsm_clock_timespec(until_at_most(DURABLE_MS, call_deadline));
     bool done;
     int rc = 0;
 
@@ -527,7 +541,7 @@ fill_entry(struct hsm_ring_entry *entry, const struct hsm_use *use,
 
 enum hsm_status
 hsm_journal_use(struct hsm_journal *journal, const struct hsm_journal_key *key,
-                const uint8_t *digest, enum hsm_status outcome)
+                const uint8_t *digest, int64_t deadline, enum hsm_status outcome)
 {
     struct hsm_ring_entry entry;
     struct hsm_use use;
@@ -541,14 +555,14 @@ hsm_journal_use(struct hsm_journal *journal, const struct hsm_journal_key *key,
     durable = hsm_use_is_durable(use.kind);
     fill_entry(&entry, &use, key, digest, outcome);
     taken = atomic_load_explicit(&journal->accepting, memory_order_relaxed) &&
-            put(journal, &entry, &position);
+            put(journal, &entry, deadline, &position);
     if (taken)
         atomic_fetch_add_explicit(&journal->records, 1, memory_order_relaxed);
     else
         atomic_fetch_add(&journal->lost, 1);
     if (taken)
         hsm_journal_wake(journal, durable || hsm_ring_is_filling(journal->ring));
-    if (taken && (!durable || is_durable(journal, position)))
+    if (taken && (!durable || is_durable(journal, position, deadline)))
         return outcome;
     if (outcome != HSM_OK || goes_on(journal, use.kind))
         return outcome;

@@ -45,17 +45,21 @@ void hsm_journal_key_done(struct hsm_journal *journal, const struct hsm_journal_
 /** Before a key is used: HSM_ERR_IO if it could not be journaled, and so may not be. */
 HSM_MUST_CHECK enum hsm_status hsm_journal_may(struct hsm_journal *journal);
 
+#define HSM_JOURNAL_ANY_TIME INT64_MAX
+
 /**
  * A key was used by this thread, for what it has said (hsm/use.h).
  *
- * @param digest   what was signed; NULL: the key itself was what was made or destroyed
- * @param outcome  how it went
+ * @param digest    what was signed; NULL: the key itself was what was made or destroyed
+ * @param deadline  of the call, hsm_clock_ns(): a disk that is slow is waited for until then, and
+ *                  a little longer; HSM_JOURNAL_ANY_TIME: as long as it takes, within bounds
+ * @param outcome   how it went
  * @return the outcome; HSM_ERR_IO instead of HSM_OK when it is not in the journal and so may not
  *         be given out
  */
-HSM_MUST_CHECK enum hsm_status hsm_journal_use(struct hsm_journal *journal,
-                                               const struct hsm_journal_key *key,
-                                               const uint8_t *digest, enum hsm_status outcome);
+HSM_MUST_CHECK enum hsm_status
+hsm_journal_use(struct hsm_journal *journal, const struct hsm_journal_key *key,
+                const uint8_t *digest, int64_t deadline, enum hsm_status outcome);
 
 /** C_Sign is called. */
 void hsm_journal_count_call(struct hsm_journal *journal);

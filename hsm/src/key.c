@@ -419,7 +419,8 @@ generate_pair(struct hsm_key *key, const char *label)
 static enum hsm_status
 journal_change(const struct hsm_signer *signer, enum hsm_status outcome)
 {
-    return hsm_journal_use(signer->slot->journal, signer->journal_key, NULL, outcome);
+    return hsm_journal_use(signer->slot->journal, signer->journal_key, NULL, HSM_JOURNAL_ANY_TIME,
+                           outcome);
 }
 
 /* By chance, so that those who met do not meet again. */

@@ -52,7 +52,7 @@ sign_once(const struct caller *caller)
         return hsm_key_sign_digest(run->key, digest, sig) == HSM_OK;
     good = hsm_signer_call(signer, caller->session, digest, sig, &form) == CKR_OK &&
            form == HSM_FORM_GOOD;
-    return hsm_journal_use(signer->slot->journal, signer->journal_key, digest,
+    return hsm_journal_use(signer->slot->journal, signer->journal_key, digest, HSM_JOURNAL_ANY_TIME,
                            good ? HSM_OK : HSM_ERR_CRYPTO) == HSM_OK;
 }
 

@@ -498,7 +498,8 @@ hsm_signer_sign(struct hsm_signer *signer, const struct hsm_request *request, ui
 
     if (st == HSM_OK) {
         st = sign_counted(signer, request, made_sig);
-        st = hsm_journal_use(journal, signer->journal_key, request->digest, st);
+        st = hsm_journal_use(journal, signer->journal_key, request->digest,
+                             request->patience.deadline, st);
     }
     if (st == HSM_OK)
         memcpy(sig, made_sig, sizeof(made_sig));
@@ -528,6 +529,6 @@ hsm_signer_try(const struct hsm_signer *signer)
     static const uint8_t digest[HSM_SHA256_LEN] = "a digest of nothing";
     HSM_USE_FOR(HSM_USE_SELF_TEST);
 
-    return hsm_journal_use(signer->slot->journal, signer->journal_key, digest,
+    return hsm_journal_use(signer->slot->journal, signer->journal_key, digest, HSM_JOURNAL_ANY_TIME,
                            try_once(signer, digest));
 }

@@ -28,6 +28,8 @@
 #include "journal_fixture.h"
 #include "softhsm.h"
 
+#define SLOW_MS 1000
+
 #define CALLS 8000 /* more than have room in a MiB, fewer than in two */
 
 #define PASSING_KEYS 80 /* more than are remembered when nobody has them */
@@ -61,9 +63,17 @@ is_full(const void *octets, size_t len)
     return true;
 }
 
+/* Or slow for them. */
+static const char *_Atomic slow_for;
+static atomic_int slow_writes;
+
 ssize_t
 write(int fd, const void *octets, size_t len)
 {
+    if (slow_for != NULL && memmem(octets, len, slow_for, strlen(slow_for)) != NULL) {
+        usleep(SLOW_MS * 1000);
+        slow_writes++;
+    }
     if (is_full(octets, len)) {
         errno = ENOSPC;
         return -1;
@@ -647,6 +657,31 @@ an_entry_that_had_no_memory_is_written_in_its_turn(void **state)
     assert_int_equal(verdict.summary.lost, 0);
 }
 
+/* What is not known to be on the disk by then is not given out. */
+static void
+a_disk_that_is_slow_does_not_hold_a_call_past_its_deadline(void **state)
+{
+    const char *dir = journal_dir("slow");
+    struct hsm_key *key = NULL;
+    struct hsm_token *token = journal_open(dir, &key);
+    const uint8_t digest[HSM_SHA256_LEN] = {1};
+    uint8_t sig[HSM_P256_SIG_LEN];
+    struct verdict verdict;
+    HSM_USE_FOR(HSM_USE_CERTIFICATE);
+
+    (void)state;
+    slow_writes = 0;
+    slow_for = " certificate ";
+    assert_int_equal(
+        hsm_key_sign_digest_within(key, digest, SLOW_MS / 5, HSM_WAIT_FOR_RECOVERY, sig),
+        HSM_ERR_IO);
+    assert_int_equal(slow_writes, 0); /* it is still being written */
+    close_all(token, key);
+    assert_int_equal(slow_writes, 1);
+    slow_for = NULL;
+    journal_assert_good(dir, &verdict);
+}
+
 /* ---- rotation and retention ---- */
 
 static unsigned
@@ -900,6 +935,7 @@ main(void)
         cmocka_unit_test(a_full_disk_refuses_certificates_and_lets_calls_pass),
         cmocka_unit_test(what_had_no_room_is_counted_in_its_place),
         cmocka_unit_test(an_entry_that_had_no_memory_is_written_in_its_turn),
+        cmocka_unit_test(a_disk_that_is_slow_does_not_hold_a_call_past_its_deadline),
         cmocka_unit_test(another_file_is_begun_when_one_is_full),
         cmocka_unit_test(the_end_of_a_file_that_the_index_has_no_room_for_is_told_later),
         cmocka_unit_test(a_file_that_the_index_has_no_room_for_is_not_begun_over_and_over),
