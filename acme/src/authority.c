@@ -115,8 +115,7 @@ const char *const acme_authority_migrations[] = {
     " account TEXT NOT NULL REFERENCES account(id),"
     " address TEXT NOT NULL," /* of IPv6 its /64 */
     " at {int} NOT NULL," /* the last login from there */
-    " PRIMARY KEY (account, address)){strict};"
-    "DROP TABLE login_failure;",
+    " PRIMARY KEY (account, address)){strict};", /* login_failure is of former versions only */
     NULL,
 };
 
