@@ -82,7 +82,7 @@ static const struct acme_config_key config_keys[] = {
     PA_SECONDS(token_lifetime_s, "token-lifetime-s", 60, 31622400, "86400",
                "seconds that an SPC token is good for"),
     {"pa", "tokens-per-hour", ACME_CONFIG_NUMBER, offsetof(struct config, tokens_per_hour), false,
-     0, 1000000, "0", "SPC tokens of one account in an hour; 0: no limit"},
+     0, 1000000, "1000", "SPC tokens of one account in an hour; 0: no limit"},
     {"pa", "revocations-per-hour", ACME_CONFIG_NUMBER,
      offsetof(struct config, revocations_per_hour), false, 0, 1000000, "20000",
      "requests to revoke of one account in an hour; 0: no limit"},
@@ -171,13 +171,13 @@ static const char help_text[] =
     "       (--password-source SOURCE | --generate-password FILE)\n"
     "      A service provider's account, the codes it may have SPC tokens for, and with --ca\n"
     "      tokens for CA certificates too. FILE receives a random password; one that is there\n"
-    "      already is used.\n"
+    "      already is used, if FILE is the user's alone.\n"
     "  account list --config FILE\n"
     "  account spc --config FILE --id ID --spc SPC [--spc SPC ...] [--ca]\n"
     "      From now on it may have tokens for these codes, and for no others.\n"
     "  account password --config FILE --id ID (--password-source SOURCE | --generate-password "
     "FILE)\n"
-    "      Change it; sessions that were opened with the old one are over.\n"
+    "      Change it; sessions that were opened with the old one are over. FILE is a new one.\n"
     "  account suspend --config FILE --id ID --reason TEXT\n"
     "  account reinstate --config FILE --id ID\n"
     "      A suspended account logs in no more, and its sessions and keys are good for nothing.\n"

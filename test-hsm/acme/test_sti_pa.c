@@ -413,8 +413,40 @@ an_operator_changes_codes_and_password_and_sees_how_an_account_stands(void **sta
     assert_succeeds(run("account", "password", "--config", config, "--id", "1002",
                         "--generate-password", in_dir("1002.next"), NULL));
     assert_int_equal(run("account", "password", "--config", config, "--id", "none",
+                         "--generate-password", in_dir("none.next"), NULL),
+                     1);
+    assert_int_equal(access(in_dir("none.next"), F_OK), -1); /* nobody has it */
+}
+
+/* Or the password that got out would be the new one. */
+static void
+a_password_that_is_there_is_no_new_one(void **state)
+{
+    char *before = text_of(in_dir("1002.next"));
+    char *after;
+
+    (void)state;
+    assert_int_equal(run("account", "password", "--config", config, "--id", "1002",
                          "--generate-password", in_dir("1002.next"), NULL),
                      1);
+    assert_non_null(strstr(output, "a new password wants a new file"));
+    assert_null(strstr(output, "password changed"));
+    after = text_of(in_dir("1002.next"));
+    assert_string_equal(after, before);
+    free(after);
+    free(before);
+    assert_succeeds(run("account", "password", "--config", config, "--id", "1002",
+                        "--generate-password", in_dir("1002.third"), NULL));
+
+    write_text("planted.password", "known to others\n");
+    assert_int_equal(chmod(in_dir("planted.password"), 0644), 0);
+    assert_int_equal(run("account", "add", "--config", config, "--id", "1009", "--user", "sp-nine",
+                         "--generate-password", in_dir("planted.password"), "--spc", "5678", NULL),
+                     1);
+    assert_non_null(strstr(output, "not a file that is ours alone"));
+    assert_int_equal(chmod(in_dir("planted.password"), 0600), 0);
+    assert_succeeds(run("account", "add", "--config", config, "--id", "1009", "--user", "sp-nine",
+                        "--generate-password", in_dir("planted.password"), "--spc", "5678", NULL));
 }
 
 static void
@@ -591,6 +623,7 @@ main(void)
         cmocka_unit_test(an_sti_ca_has_an_account_for_its_own_names),
         cmocka_unit_test(an_operator_decides_of_what_waits),
         cmocka_unit_test(an_operator_changes_codes_and_password_and_sees_how_an_account_stands),
+        cmocka_unit_test(a_password_that_is_there_is_no_new_one),
         cmocka_unit_test(an_operator_puts_a_certificate_on_the_crl),
         cmocka_unit_test(an_operator_takes_off_the_crl_what_should_not_be_there),
         cmocka_unit_test(daemon_serves_until_sigterm),
