@@ -89,7 +89,7 @@ static const struct acme_config_key config_keys[] = {
     {"pa", "revocations-per-account", ACME_CONFIG_NUMBER,
      offsetof(struct config, revocations_per_account), false, 0, ACME_AUTHORITY_REVOCATIONS_MAX,
      "20000", "revocations of one account that wait or are on the CRL; 0: no limit"},
-    PA_KEY(revocation_automatic, ACME_CONFIG_TEXT, "revocation-automatic", "sti-ca",
+    PA_KEY(revocation_automatic, ACME_CONFIG_TEXT, "revocation-automatic", ACME_AUTHORITY_AUTOMATIC,
            "what no operator decides: sti-ca, sp, alone or as in sp:keyCompromise; or none"),
     PA_KEY(
         policy, ACME_CONFIG_PATH, "policy", NULL,

@@ -327,8 +327,8 @@ read_rule(struct acme_authority *authority)
 {
     const char *text = authority->config.revocation_automatic;
     struct hsm_reason why = {""};
-    enum hsm_status st =
-        authority_automatic_parse(text != NULL ? text : "sti-ca", authority->automatic, &why);
+    enum hsm_status st = authority_automatic_parse(text != NULL ? text : ACME_AUTHORITY_AUTOMATIC,
+                                                   authority->automatic, &why);
 
     if (st == HSM_ERR_MALFORMED)
         hsm_log(HSM_LOG_ERROR, "STI-PA: what is revoked automatically: %s", why.text);

@@ -69,7 +69,7 @@ acme_authority_revocations_show(struct acme_store *store, FILE *to)
 /* ---- what waits ---- */
 
 static enum hsm_status
-approve(struct acme_store *store, int64_t id, int64_t now)
+enter(struct acme_store *store, int64_t id, int64_t now)
 {
     bool is_full = false;
     enum hsm_status st = authority_entries_full(store, &is_full);
@@ -83,8 +83,7 @@ approve(struct acme_store *store, int64_t id, int64_t now)
 
 /* Within a transaction. *certificate is the caller's, also when it is refused. */
 static enum hsm_status
-decide_by_hand(struct acme_store *store, int64_t id, bool is_approved, int64_t now,
-               char **certificate)
+decide_by_hand(struct acme_store *store, int64_t id, bool approve, int64_t now, char **certificate)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     const char *state;
@@ -97,13 +96,13 @@ decide_by_hand(struct acme_store *store, int64_t id, bool is_approved, int64_t n
         return HSM_ERR_NOT_FOUND;
     state = acme_rows_text(rows, 0);
     if (strcmp(state, AUTHORITY_STATE_QUEUED) != 0 &&
-        !(is_approved && strcmp(state, AUTHORITY_STATE_REFUSED) == 0)) {
+        !(approve && strcmp(state, AUTHORITY_STATE_REFUSED) == 0)) {
         hsm_log(HSM_LOG_ERROR, "revocation %" PRId64 ": is %s already", id, state);
         return HSM_ERR_USAGE;
     }
     *certificate = certificate_text(rows, 1, 2);
-    if (is_approved)
-        return approve(store, id, now);
+    if (approve)
+        return enter(store, id, now);
     return acme_store_run(store, NULL,
                           "UPDATE revocation SET state = '" AUTHORITY_STATE_REFUSED
                           "', decided = ? WHERE id = ?",
@@ -111,7 +110,7 @@ decide_by_hand(struct acme_store *store, int64_t id, bool is_approved, int64_t n
 }
 
 enum hsm_status
-acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool approve_it, time_t now)
+acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool approve, time_t now)
 {
     DEFER(free) char *certificate = NULL;
     char subject[32];
@@ -119,12 +118,12 @@ acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool appr
 
     if (st != HSM_OK)
         return st;
-    st = decide_by_hand(store, id, approve_it, now, &certificate);
+    st = decide_by_hand(store, id, approve, now, &certificate);
     snprintf(subject, sizeof(subject), "%" PRId64, id);
     return acme_event_commit(store, st,
                              &(struct acme_event){
                                  .at = now,
-                                 .what = approve_it ? "revocation approved" : "revocation refused",
+                                 .what = approve ? "revocation approved" : "revocation refused",
                                  .subject = subject,
                                  .detail = certificate,
                              });

@@ -20,7 +20,7 @@ acme_authority_tell_start(struct acme_authority *authority)
     DEFER(free) char *signer = certs_cert_serial_hex(certs_chain_get(config->signer_chain, 0));
     DEFER(free) char *crl_signer = certs_cert_serial_hex(certs_chain_get(config->crl_chain, 0));
     char token_s[NUMBER_SIZE], session_s[NUMBER_SIZE], list_s[NUMBER_SIZE], crl_s[NUMBER_SIZE];
-    char tokens[NUMBER_SIZE];
+    char tokens[NUMBER_SIZE], hourly[NUMBER_SIZE], quota[NUMBER_SIZE];
     const struct acme_event_setting settings[] = {
         {"base-url", config->base_url},
         {"signer certificate", signer},
@@ -30,6 +30,10 @@ acme_authority_tell_start(struct acme_authority *authority)
         {"list-lifetime-s", list_s},
         {"crl-lifetime-s", crl_s},
         {"tokens-per-hour", tokens},
+        {"revocations-per-hour", hourly},
+        {"revocations-per-account", quota},
+        {"revocation-automatic", config->revocation_automatic != NULL ? config->revocation_automatic
+                                                                      : ACME_AUTHORITY_AUTOMATIC},
         {"policy", config->policy},
     };
 
@@ -40,6 +44,8 @@ acme_authority_tell_start(struct acme_authority *authority)
     snprintf(list_s, sizeof(list_s), "%u", config->list_lifetime_s);
     snprintf(crl_s, sizeof(crl_s), "%u", config->crl_lifetime_s);
     snprintf(tokens, sizeof(tokens), "%u", config->tokens_per_hour);
+    snprintf(hourly, sizeof(hourly), "%u", config->revocations_per_hour);
+    snprintf(quota, sizeof(quota), "%u", config->revocations_per_account);
     return acme_events_tell_start(config->store, authority_now(authority), settings,
                                   sizeof(settings) / sizeof(settings[0]));
 }

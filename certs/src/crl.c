@@ -1,174 +1,22 @@
-/* crl.c - the STI-PA's one indirect CRL: made, checked, and asked by issuer and serial. */
+/* crl.c - the STI-PA's one indirect CRL: read, checked, and asked by issuer and serial. */
 
-#include <certs/crl.h>
+#include "crl_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include <openssl/err.h>
-#include <openssl/rand.h>
-
-#include <hsm/log.h>
-#include <hsm/use.h>
 
 #include "der_internal.h"
 #include "x509_internal.h"
 
-#define CRL_LABEL          "X509 CRL"
 #define NUMBER_MAX         20 /* octets of a cRLNumber, RFC 5280 section 5.2.3 */
 #define ISSUERS_REMEMBERED 64 /* at most that many names are compared with an entry's */
 
-/* One entry, in the CRL's order. */
-struct revoked {
-    const X509_NAME *issuer; /* borrowed from the CRL or from crl->issuers */
-    const X509_REVOKED *entry; /* borrowed from the CRL */
-    uint8_t serial[CERTS_SERIAL_MAX]; /* the entry's once more: a look-up stays in one place */
-    uint8_t serial_len;
-    bool is_negative; /* two's complement is not what OpenSSL keeps */
-};
-
-/* A place of the table: small, so that a look-up touches little memory. */
-struct slot {
-    uint32_t entry; /* its number, from 1; 0: free */
-    uint32_t hash; /* half of it; the other half led here */
-};
-
-struct certs_crl {
-    X509_CRL *crl;
-    ASN1_INTEGER *number;
-    uint8_t digest[CERTS_CRL_DIGEST_LEN];
-    time_t this_update;
-    time_t next_update;
-    char *url; /* of the issuingDistributionPoint */
-    char *signer_cert_url; /* NULL: not told */
-    STACK_OF(X509_NAME) * issuers; /* certificateIssuer names, owned */
-    struct revoked *entries;
-    size_t count;
-    struct slot *table; /* open addressing; at most half full */
-    size_t table_mask; /* size - 1, the size a power of two */
-    uint64_t hash_key[2];
-};
-
-DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
-DEFINE_DEFER(ASN1_TIME, ASN1_TIME_free)
 DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
 DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
 DEFINE_DEFER(ISSUING_DIST_POINT, ISSUING_DIST_POINT_free)
-DEFINE_DEFER(X509_REVOKED, X509_REVOKED_free)
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
-
-/* -- the table --------------------------------------------------------------------------------- */
-
-static uint64_t
-rotate(uint64_t value, int bits)
-{
-    return value << bits | value >> (64 - bits);
-}
-
-static void
-sip_round(uint64_t v[4])
-{
-    v[0] += v[1];
-    v[2] += v[3];
-    v[1] = rotate(v[1], 13) ^ v[0];
-    v[3] = rotate(v[3], 16) ^ v[2];
-    v[0] = rotate(v[0], 32);
-    v[2] += v[1];
-    v[0] += v[3];
-    v[1] = rotate(v[1], 17) ^ v[2];
-    v[3] = rotate(v[3], 21) ^ v[0];
-    v[2] = rotate(v[2], 32);
-}
-
-/* SipHash-2-4 (Aumasson and Bernstein) of whole words. */
-static uint64_t
-sip_hash(const uint64_t key[2], const uint64_t *words, size_t count)
-{
-    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d,
-                     key[0] ^ 0x6c7967656e657261, key[1] ^ 0x7465646279746573};
-
-    for (size_t i = 0; i <= count; i++) {
-        uint64_t word = i < count ? words[i] : (uint64_t)(count * sizeof(*words)) << 56;
-
-        v[3] ^= word;
-        sip_round(v);
-        sip_round(v);
-        v[0] ^= word;
-    }
-    v[2] ^= 0xff;
-    for (int i = 0; i < 4; i++)
-        sip_round(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
-
-/*
- * Keyed at random, because the table is filled before the CRL's signature is
- * checked: nobody can write entries that all fall into one place.
- */
-static bool
-hash_entry(const struct certs_crl *crl, unsigned long name_hash, const ASN1_INTEGER *serial,
-           uint64_t *hash)
-{
-    uint64_t words[1 + (CERTS_SERIAL_MAX + 7) / 8] = {name_hash};
-    size_t len = (size_t)ASN1_STRING_length(serial);
-
-    if (len > CERTS_SERIAL_MAX)
-        return false;
-    memcpy(&words[1], ASN1_STRING_get0_data(serial), len);
-    *hash = sip_hash(crl->hash_key, words, sizeof(words) / sizeof(words[0]));
-    return true;
-}
-
-static bool
-is_negative(const ASN1_INTEGER *serial)
-{
-    return (ASN1_STRING_type(serial) & V_ASN1_NEG) != 0;
-}
-
-static bool
-is_entry_of(const struct revoked *revoked, const X509_NAME *issuer, const ASN1_INTEGER *serial)
-{
-    return revoked->serial_len == ASN1_STRING_length(serial) &&
-           memcmp(revoked->serial, ASN1_STRING_get0_data(serial), revoked->serial_len) == 0 &&
-           revoked->is_negative == is_negative(serial) &&
-           X509_NAME_cmp(revoked->issuer, issuer) == 0;
-}
-
-/* The place of that entry, or the free one where it would be. */
-static struct slot *
-table_slot(const struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
-           const ASN1_INTEGER *serial)
-{
-    size_t i = hash & crl->table_mask;
-
-    while (crl->table[i].entry != 0) {
-        const struct slot *slot = &crl->table[i];
-
-        if (slot->hash == (uint32_t)(hash >> 32) &&
-            is_entry_of(&crl->entries[slot->entry - 1], issuer, serial))
-            break;
-        i = (i + 1) & crl->table_mask;
-    }
-    return &crl->table[i];
-}
-
-static enum hsm_status
-table_new(struct certs_crl *crl, size_t count)
-{
-    size_t size = 16;
-
-    while (size < 2 * count)
-        size *= 2;
-    crl->entries = calloc(count + 1, sizeof(*crl->entries));
-    crl->table = calloc(size, sizeof(*crl->table));
-    crl->issuers = sk_X509_NAME_new_null();
-    if (crl->entries == NULL || crl->table == NULL || crl->issuers == NULL)
-        return HSM_ERR_NOMEM;
-    crl->table_mask = size - 1;
-    if (RAND_bytes((uint8_t *)crl->hash_key, sizeof(crl->hash_key)) != 1)
-        return certs_openssl_failed("CRL table");
-    return HSM_OK;
-}
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
@@ -239,27 +87,6 @@ check_entry(const X509_REVOKED *entry, struct hsm_reason *why)
     return st == HSM_OK ? check_critical(exts, NID_certificate_issuer, why) : st;
 }
 
-/* Its serial number has CERTS_SERIAL_MAX octets at most. */
-static void
-add_entry(struct certs_crl *crl, const X509_NAME *issuer, const X509_REVOKED *entry)
-{
-    const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(entry);
-    struct revoked *revoked = &crl->entries[crl->count++];
-
-    *revoked = (struct revoked){.issuer = issuer, .entry = entry};
-    revoked->serial_len = (uint8_t)ASN1_STRING_length(serial);
-    memcpy(revoked->serial, ASN1_STRING_get0_data(serial), revoked->serial_len);
-    revoked->is_negative = is_negative(serial);
-}
-
-/* Of a certificate that is listed twice, the first entry is found. */
-static void
-put_slot(struct slot *slot, size_t entry, uint64_t hash)
-{
-    if (slot->entry == 0)
-        *slot = (struct slot){.entry = (uint32_t)entry, .hash = (uint32_t)(hash >> 32)};
-}
-
 /* RFC 5280 section 5.3.3: an entry without certificateIssuer has that of the entry before it. */
 static enum hsm_status
 fill_table(struct certs_crl *crl, struct hsm_reason *why)
@@ -282,11 +109,10 @@ fill_table(struct certs_crl *crl, struct hsm_reason *why)
         if (hashed != issuer)
             name_hash = X509_NAME_hash_ex(issuer, NULL, NULL, NULL);
         hashed = issuer;
-        if (!hash_entry(crl, name_hash, serial, &hash))
+        if (!crl_table_hash(crl, name_hash, serial, &hash))
             return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: a serial number of more than %d octets",
                               CERTS_SERIAL_MAX);
-        add_entry(crl, issuer, entry);
-        put_slot(table_slot(crl, hash, issuer, serial), crl->count, hash);
+        crl_table_add(crl, hash, issuer, entry);
     }
     return HSM_OK;
 }
@@ -386,7 +212,7 @@ parse_der(const uint8_t *der, size_t len, struct certs_crl **out, struct hsm_rea
         return certs_openssl_failed("CRL");
     st = read_fields(crl, why);
     if (st == HSM_OK)
-        st = table_new(crl, (size_t)(1 + sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl->crl))));
+        st = crl_table_new(crl, (size_t)(1 + sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl->crl))));
     if (st == HSM_OK)
         st = fill_table(crl, why);
     if (st != HSM_OK)
@@ -414,8 +240,8 @@ certs_crl_parse(const uint8_t *octets, size_t len, struct certs_crl **out, struc
     return st;
 }
 
-static enum hsm_status
-check_signature(const struct certs_crl *crl, const X509 *signer, struct hsm_reason *why)
+enum hsm_status
+certs_crl_check_signature(const struct certs_crl *crl, const X509 *signer, struct hsm_reason *why)
 {
     if (X509_NAME_cmp(X509_CRL_get_issuer(crl->crl), X509_get_subject_name(signer)) != 0)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CRL: its issuer is not the signer's subject");
@@ -428,233 +254,7 @@ check_signature(const struct certs_crl *crl, const X509 *signer, struct hsm_reas
     return HSM_OK;
 }
 
-/* -- making ------------------------------------------------------------------------------------ */
-
-static enum hsm_status
-add_number(X509_EXTENSIONS **exts, uint64_t number)
-{
-    DEFER(ASN1_INTEGER_free) ASN1_INTEGER *integer = ASN1_INTEGER_new();
-
-    if (integer == NULL || ASN1_INTEGER_set_uint64(integer, number) != 1)
-        return HSM_ERR_NOMEM;
-    return certs_exts_add(exts, NID_crl_number, false, integer);
-}
-
-/* RFC 5280 section 5.2.5: critical; the URL that the certificates' distribution points have. */
-static enum hsm_status
-add_issuing_distribution_point(X509_EXTENSIONS **exts, const char *url)
-{
-    DEFER(ISSUING_DIST_POINT_free) ISSUING_DIST_POINT *point = ISSUING_DIST_POINT_new();
-
-    if (point == NULL)
-        return HSM_ERR_NOMEM;
-    point->indirectCRL = 0xff;
-    point->distpoint = DIST_POINT_NAME_new();
-    if (point->distpoint == NULL)
-        return HSM_ERR_NOMEM;
-    point->distpoint->type = 0; /* fullName */
-    point->distpoint->name.fullname = certs_uri_names(url);
-    if (point->distpoint->name.fullname == NULL)
-        return HSM_ERR_NOMEM;
-    return certs_exts_add(exts, NID_issuing_distribution_point, true, point);
-}
-
-/* What an i2d function gave: written and released. */
-static enum hsm_status
-put_encoded(struct der_writer *to, uint8_t *der, int len)
-{
-    if (len <= 0)
-        return certs_openssl_failed("CRL");
-    der_put(to, der, (size_t)len);
-    OPENSSL_free(der);
-    return HSM_OK;
-}
-
-static enum hsm_status
-put_extensions(struct der_writer *to, const struct certs_crl_request *request, const X509 *signer)
-{
-    DEFER(certs_exts_free) X509_EXTENSIONS *exts = NULL;
-    uint8_t *der = NULL;
-    size_t start = to->len;
-    enum hsm_status st = certs_exts_add_authority_key_id(&exts, signer);
-
-    if (st == HSM_OK)
-        st = add_number(&exts, request->number);
-    if (st == HSM_OK)
-        st = add_issuing_distribution_point(&exts, request->url);
-    if (st == HSM_OK && request->signer_cert_url != NULL)
-        st = certs_exts_add_info_access(&exts, CERTS_AD_CA_ISSUERS, request->signer_cert_url);
-    if (st == HSM_OK) {
-        int len = i2d_X509_EXTENSIONS(exts, &der);
-
-        st = put_encoded(to, der, len);
-    }
-    der_wrap(to, start, DER_CONTEXT(0));
-    return st;
-}
-
-static enum hsm_status
-set_revoked_serial(X509_REVOKED *revoked, const struct certs_crl_entry *entry)
-{
-    DEFER(ASN1_INTEGER_free) ASN1_INTEGER *serial = ASN1_INTEGER_new();
-    size_t skip = entry->serial_len > 1 && entry->serial[0] == 0 ? 1 : 0;
-
-    if (serial == NULL ||
-        ASN1_STRING_set(serial, entry->serial + skip, (int)(entry->serial_len - skip)) != 1 ||
-        X509_REVOKED_set_serialNumber(revoked, serial) != 1)
-        return HSM_ERR_NOMEM;
-    return HSM_OK;
-}
-
-static enum hsm_status
-add_entry_ext(X509_REVOKED *revoked, int nid, bool critical, void *value)
-{
-    if (value == NULL || X509_REVOKED_add1_ext_i2d(revoked, nid, value, critical, 0) != 1)
-        return certs_openssl_failed(OBJ_nid2sn(nid));
-    return HSM_OK;
-}
-
-/* RFC 5280 section 5.3; certificateIssuer only where it changes, the entries after it inherit it.
- */
-static enum hsm_status
-add_entry_exts(X509_REVOKED *revoked, const struct certs_crl_entry *entry, bool new_issuer)
-{
-    enum hsm_status st = HSM_OK;
-
-    if (entry->reason != 0) {
-        ASN1_ENUMERATED *reason = ASN1_ENUMERATED_new();
-
-        if (reason == NULL || ASN1_ENUMERATED_set(reason, entry->reason) != 1)
-            st = HSM_ERR_NOMEM;
-        else
-            st = add_entry_ext(revoked, NID_crl_reason, false, reason);
-        ASN1_ENUMERATED_free(reason);
-    }
-    if (st == HSM_OK && new_issuer) {
-        DEFER(GENERAL_NAMES_free) GENERAL_NAMES *names = certs_directory_names(entry->issuer);
-
-        st = add_entry_ext(revoked, NID_certificate_issuer, true, names);
-    }
-    return st;
-}
-
-static enum hsm_status
-put_entry(struct der_writer *to, const struct certs_crl_entry *entry, bool new_issuer)
-{
-    DEFER(X509_REVOKED_free) X509_REVOKED *revoked = X509_REVOKED_new();
-    DEFER(ASN1_TIME_free) ASN1_TIME *time = ASN1_TIME_set(NULL, entry->revoked_at);
-    uint8_t *der = NULL;
-    int len;
-    enum hsm_status st;
-
-    if (revoked == NULL || time == NULL)
-        return HSM_ERR_NOMEM;
-    if (X509_REVOKED_set_revocationDate(revoked, time) != 1)
-        return HSM_ERR_NOMEM;
-    st = set_revoked_serial(revoked, entry);
-    if (st == HSM_OK)
-        st = add_entry_exts(revoked, entry, new_issuer);
-    if (st != HSM_OK)
-        return st;
-    len = i2d_X509_REVOKED(revoked, &der);
-    return put_encoded(to, der, len);
-}
-
-/* RFC 5280 section 5.1.2.6: absent when nothing is revoked. */
-static enum hsm_status
-put_entries(struct der_writer *to, const struct certs_crl_request *request, const X509_NAME *signer)
-{
-    const X509_NAME *issuer = signer;
-    size_t start = to->len;
-    enum hsm_status st = HSM_OK;
-
-    for (size_t i = 0; st == HSM_OK && i < request->count; i++) {
-        const struct certs_crl_entry *entry = &request->entries[i];
-        bool new_issuer = X509_NAME_cmp(issuer, entry->issuer) != 0;
-
-        st = put_entry(to, entry, new_issuer);
-        issuer = entry->issuer;
-    }
-    if (request->count > 0)
-        der_wrap(to, start, DER_SEQUENCE);
-    return st;
-}
-
-bool
-certs_crl_is_reason(int64_t reason)
-{
-    return reason >= 0 && reason <= 10 && reason != 7 && reason != 8;
-}
-
-static enum hsm_status
-check_request(const struct certs_crl_request *request, const X509 *signer,
-              const struct hsm_key *signer_key, struct hsm_reason *why)
-{
-    if (!hsm_key_matches(signer_key, certs_cert_public(signer)))
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CRL: the key is not that of the certificate");
-    if ((X509_get_key_usage((X509 *)signer) & KU_CRL_SIGN) == 0 ||
-        X509_get0_subject_key_id((X509 *)signer) == NULL)
-        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
-                          "CRL: the certificate lacks cRLSign or a subject key identifier");
-    if (request->this_update >= request->next_update)
-        return hsm_refuse(why, HSM_ERR_USAGE, "CRL: thisUpdate must come before nextUpdate");
-    for (size_t i = 0; i < request->count; i++) {
-        const struct certs_crl_entry *entry = &request->entries[i];
-
-        if (entry->issuer == NULL || entry->serial_len < 1 ||
-            entry->serial_len > CERTS_SERIAL_MAX || !certs_crl_is_reason(entry->reason))
-            return hsm_refuse(why, HSM_ERR_USAGE, "CRL: entry %zu is not one", i);
-    }
-    return HSM_OK;
-}
-
-/* UTCTime until 2049, then GeneralizedTime: RFC 5280 section 5.1.2.4 */
-static enum hsm_status
-put_time(struct der_writer *to, time_t time)
-{
-    DEFER(ASN1_TIME_free) ASN1_TIME *encoded = ASN1_TIME_set(NULL, time);
-    uint8_t *der = NULL;
-    int len = encoded == NULL ? -1 : i2d_ASN1_TIME(encoded, &der);
-
-    return put_encoded(to, der, len);
-}
-
-/* TBSCertList, RFC 5280 section 5.1: by hand, because OpenSSL sets its signature field only when it
- * signs. */
-static enum hsm_status
-put_tbs(struct der_writer *to, const struct certs_crl_request *request, const X509 *signer)
-{
-    const X509_NAME *issuer = X509_get_subject_name(signer);
-    uint8_t *der = NULL;
-    int len = i2d_X509_NAME(issuer, &der);
-    enum hsm_status st;
-
-    der_put_unsigned(to, X509_CRL_VERSION_2);
-    certs_put_algorithm(to);
-    st = put_encoded(to, der, len);
-    if (st == HSM_OK)
-        st = put_time(to, request->this_update);
-    if (st == HSM_OK)
-        st = put_time(to, request->next_update);
-    if (st == HSM_OK)
-        st = put_entries(to, request, issuer);
-    if (st == HSM_OK)
-        st = put_extensions(to, request, signer);
-    der_wrap(to, 0, DER_SEQUENCE);
-    if (st == HSM_OK && to->failed)
-        st = HSM_ERR_NOMEM;
-    return st;
-}
-
-/* Only what reads back as such a CRL leaves this file. */
-static enum hsm_status
-check_made(const uint8_t *der, size_t len, const X509 *signer, struct hsm_reason *why)
-{
-    DEFER(certs_crl_free) struct certs_crl *crl = NULL;
-    enum hsm_status st = certs_crl_parse(der, len, &crl, why);
-
-    return st == HSM_OK ? check_signature(crl, signer, why) : st;
-}
+/* -- asking ------------------------------------------------------------------------------------ */
 
 struct certs_crl_entry
 certs_crl_entry_of(const X509 *cert)
@@ -664,43 +264,6 @@ certs_crl_entry_of(const X509 *cert)
     entry.serial_len = certs_cert_serial(cert, entry.serial);
     return entry;
 }
-
-enum hsm_status
-certs_crl_new(const struct certs_crl_request *request, const X509 *signer,
-              struct hsm_key *signer_key, uint8_t **der, size_t *len)
-{
-    struct der_writer tbs = {0};
-    struct hsm_reason why = {0};
-    uint8_t *made = NULL;
-    size_t made_len = 0;
-    enum hsm_status st = check_request(request, signer, signer_key, &why);
-    HSM_USE_FOR(HSM_USE_CRL);
-
-    if (st == HSM_OK)
-        st = put_tbs(&tbs, request, signer);
-    if (st == HSM_OK)
-        st = certs_sign(signer_key, tbs.octets, tbs.len, &made, &made_len);
-    der_writer_free(&tbs);
-    if (st == HSM_OK)
-        st = check_made(made, made_len, signer, &why);
-    if (st != HSM_OK) {
-        if (why.text[0] != '\0')
-            hsm_log(HSM_LOG_ERROR, "%s", why.text);
-        free(made);
-        return st;
-    }
-    *der = made;
-    *len = made_len;
-    return HSM_OK;
-}
-
-enum hsm_status
-certs_crl_pem(const uint8_t *der, size_t len, char **out)
-{
-    return certs_pem_write(CRL_LABEL, der, len, out);
-}
-
-/* -- asking ------------------------------------------------------------------------------------ */
 
 uint64_t
 certs_crl_number(const struct certs_crl *crl)
@@ -781,7 +344,7 @@ certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
     enum hsm_status st = certs_chain_verify(signer, pa_anchors, CERTS_FOR_CRL, now, why);
 
     if (st == HSM_OK)
-        st = check_signature(crl, certs_chain_get(signer, 0), why);
+        st = certs_crl_check_signature(crl, certs_chain_get(signer, 0), why);
     if (st != HSM_OK)
         return st;
     if (now < crl->this_update)
@@ -792,6 +355,12 @@ certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CRL: made for another distribution point, %s",
                           crl->url);
     return HSM_OK;
+}
+
+bool
+certs_crl_is_reason(int64_t reason)
+{
+    return reason >= 0 && reason <= 10 && reason != 7 && reason != 8;
 }
 
 /* RFC 5280 section 5.3.1 */
@@ -822,7 +391,7 @@ reason_of(const X509_REVOKED *entry)
 }
 
 static void
-read_entry(const struct revoked *revoked, struct certs_crl_entry *out)
+read_entry(const struct crl_revoked *revoked, struct certs_crl_entry *out)
 {
     out->issuer = revoked->issuer;
     out->serial_len = revoked->serial_len;
@@ -837,16 +406,16 @@ certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_e
 {
     const X509_NAME *issuer = X509_get_issuer_name(cert);
     const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
-    const struct slot *slot;
+    const struct crl_revoked *revoked;
     uint64_t hash;
 
-    if (!hash_entry(crl, X509_NAME_hash_ex(issuer, NULL, NULL, NULL), serial, &hash))
+    if (!crl_table_hash(crl, X509_NAME_hash_ex(issuer, NULL, NULL, NULL), serial, &hash))
         return false; /* an entry of such a serial number is not parsed */
-    slot = table_slot(crl, hash, issuer, serial);
-    if (slot->entry == 0)
+    revoked = crl_table_find(crl, hash, issuer, serial);
+    if (revoked == NULL)
         return false;
     if (out != NULL)
-        read_entry(&crl->entries[slot->entry - 1], out);
+        read_entry(revoked, out);
     return true;
 }
 

@@ -1551,13 +1551,14 @@ the_list_of_requests_tells_who_wants_what(void **state)
     certs_chain_free(chain);
 }
 
-/* As if others had put so many on it; it is not signed with them. */
+/* As if others had put so many on it, which is said in SQLite's words; it is not signed with them.
+ */
 static void
 a_full_crl_is_told_and_takes_nothing(void **state)
 {
-    struct certs_chain *chain = enrol(&one, "1234");
-    char *authorization = basic("ca-one", PASSWORD), *body, *message = NULL;
-    json_t *plea = plea_of(chain, 1);
+    struct certs_chain *chain;
+    char *authorization, *body, *message = NULL;
+    json_t *plea;
     const char *fill =
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
         " INSERT INTO revocation (issuer, serial, reason, requester, account, state, asked,"
@@ -1565,6 +1566,11 @@ a_full_crl_is_told_and_takes_nothing(void **state)
         " 1000000 + i FROM n";
 
     (void)state;
+    if (getenv("STI_TEST_STORE") != NULL)
+        skip();
+    chain = enrol(&one, "1234");
+    authorization = api_key("ca-one");
+    plea = plea_of(chain, 1);
     must(acme_store_run(store, NULL, fill, "i", (int64_t)ACME_AUTHORITY_REVOCATIONS_MAX), fill);
     body = json_dumps(plea, 0);
     assert_int_equal(post(authorization, "application/json", body, &message), 507);

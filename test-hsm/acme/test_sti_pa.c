@@ -29,6 +29,7 @@
 #include <acme/authority_client.h>
 #include <acme/jwk.h>
 #include <certs/crl.h>
+#include <certs/issue.h>
 #include <hsm/process.h>
 
 #include "data.h"
@@ -589,6 +590,90 @@ daemon_serves_until_sigterm(void **state)
     acme_http_client_free(http);
 }
 
+/* The STI-CA's account wants a serial number of its own on the CRL. */
+static void
+revoke_serial(struct acme_http_client *http, uint8_t serial)
+{
+    struct certs_chain *chain = NULL;
+    struct hsm_secret *password = NULL;
+    struct hsm_reason why = {""};
+    char url[128];
+    struct acme_authority_revocation wanted = {.http = http,
+                                               .url = url,
+                                               .user = "ca",
+                                               .serial = &serial,
+                                               .serial_len = 1,
+                                               .requester = "a test"};
+    uint8_t *issuer = NULL;
+
+    snprintf(url, sizeof(url), "%s" ACME_AUTHORITY_REVOCATIONS_PATH, base_url);
+    assert_int_equal(certs_chain_read(data_path("self/sp-1234.cert.pem"), &chain), HSM_OK);
+    assert_int_equal(certs_name_der(certs_crl_entry_of(certs_chain_get(chain, 0)).issuer, &issuer,
+                                    &wanted.issuer_len),
+                     HSM_OK);
+    assert_int_equal(hsm_secret_read(in_dir("ca.password"), &password), HSM_OK);
+    wanted.issuer = issuer;
+    wanted.password = password;
+    if (acme_authority_request_revocation(&wanted, NULL, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    hsm_secret_free(password);
+    free(issuer);
+    certs_chain_free(chain);
+}
+
+/* "CRL signed" among all events. */
+static int
+crls_signed(void)
+{
+    int count = 0;
+
+    assert_succeeds(run("events", "--config", config, "--last", "1000", NULL));
+    for (const char *at = output; (at = strstr(at, "CRL signed")) != NULL; at++)
+        count++;
+    return count;
+}
+
+/* The daemon signs by itself what it has answered for; and one that is killed leaves it to the
+ * next. */
+static void
+what_was_answered_for_is_published_also_after_a_kill(void **state)
+{
+    char *args[] = {(char *)program_path("sti-pa"), (char *)"serve", (char *)"--config", config,
+                    NULL};
+    struct acme_http_client_config client = {.tls_ca = in_dir("tls-root.pem")};
+    struct acme_http_client *http = NULL;
+    struct certs_chain *anchors = NULL;
+    struct certs_crl *crl = NULL;
+    struct hsm_reason why = {""};
+    char list_url[128], *crl_url = acme_authority_crl_url(base_url);
+    pid_t pid = spawn(args);
+    int status, before;
+
+    (void)state;
+    snprintf(list_url, sizeof(list_url), "%s/api/v1/ca-list", base_url);
+    assert_int_equal(acme_http_client_new(&client, &http), HSM_OK);
+    assert_int_equal(certs_chain_read(in_dir("pa-root.pem"), &anchors), HSM_OK);
+    wait_until_it_serves(http, list_url);
+    before = crls_signed();
+    revoke_serial(http, 21);
+    while (crls_signed() == before) /* nobody asks for it; the runner ends what never comes */
+        nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
+    revoke_serial(http, 22);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    pid = spawn(args);
+    wait_until_it_serves(http, list_url);
+    if (acme_authority_fetch_crl(http, crl_url, anchors, time(NULL), &crl, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(certs_crl_len(crl), 4);
+    assert_int_equal(kill(pid, SIGTERM), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    certs_crl_free(crl);
+    free(crl_url);
+    certs_chain_free(anchors);
+    acme_http_client_free(http);
+}
+
 static int
 refuse_private_key(const char *path, const struct stat *about, int kind, struct FTW *where)
 {
@@ -627,6 +712,7 @@ main(void)
         cmocka_unit_test(an_operator_puts_a_certificate_on_the_crl),
         cmocka_unit_test(an_operator_takes_off_the_crl_what_should_not_be_there),
         cmocka_unit_test(daemon_serves_until_sigterm),
+        cmocka_unit_test(what_was_answered_for_is_published_also_after_a_kill),
         cmocka_unit_test(no_file_holds_a_private_key),
     };
 

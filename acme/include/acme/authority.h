@@ -65,6 +65,7 @@
 #define ACME_AUTHORITY_REVOCATIONS_PATH "/sti-pa/revocations"
 #define ACME_AUTHORITY_REQUESTER_MAX    256 /* octets of a revocation's requester; more: 400 */
 #define ACME_AUTHORITY_REVOCATIONS_MAX  99999 /* entries of the CRL; more: 507 */
+#define ACME_AUTHORITY_AUTOMATIC        "sti-ca"
 #define ACME_AUTHORITY_FULL_RETRY_S     3600 /* seconds of the 507's Retry-After */
 #define ACME_AUTHORITY_CRL_PAUSE_MS     1000
 #define ACME_AUTHORITY_ENTRY_DAYS       9132 /* 25 years: longer than an STI-CA's certificates last */
@@ -87,7 +88,7 @@ struct acme_authority_config {
     unsigned revocations_per_hour; /* requests of one account; more: 429; 0: no limit */
     unsigned revocations_per_account; /* that wait or are on the CRL; more: 403; 0: no limit */
     /* What is decided without an operator: "sti-ca" or "sp", each alone or with a reason as in
-     * "sp:keyCompromise", separated by commas; "none". NULL: "sti-ca" */
+     * "sp:keyCompromise", separated by commas; "none". NULL: ACME_AUTHORITY_AUTOMATIC */
     const char *revocation_automatic;
     unsigned crl_pause_ms; /* between two CRLs that one process signs because of new entries */
     const char *policy; /* the governance authority's file (docs/STI-PA.md); NULL: none */

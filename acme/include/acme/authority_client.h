@@ -96,7 +96,7 @@ struct acme_authority_revocation {
 /**
  * Ask for it; asking twice does no harm. Takes some seconds at most.
  *
- * @param queued  may be NULL; true: an operator of the STI-PA decides; false: it is on the CRL
+ * @param queued  may be NULL; true: an operator of the STI-PA decides; false: it is revoked
  * @retval HSM_ERR_DENIED  the STI-PA refused: the reason has its message
  * @retval HSM_ERR_BUSY    not reachable, or 5xx
  */

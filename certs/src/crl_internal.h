@@ -1,0 +1,69 @@
+/*
+ * crl_internal.h - a CRL as crl.c (read, asked), crl_new.c (made) and crl_table.c (found in) have
+ * it.
+ */
+#ifndef CERTS_CRL_INTERNAL_H
+#define CERTS_CRL_INTERNAL_H
+
+#include <certs/crl.h>
+
+#include <openssl/x509.h>
+
+#define CRL_LABEL "X509 CRL" /* RFC 7468 section 6 */
+
+/* One entry, in the CRL's order. */
+struct crl_revoked {
+    const X509_NAME *issuer; /* borrowed from the CRL or from crl->issuers */
+    const X509_REVOKED *entry; /* borrowed from the CRL */
+    uint8_t serial[CERTS_SERIAL_MAX]; /* the entry's once more: a look-up stays in one place */
+    uint8_t serial_len;
+    bool is_negative; /* two's complement is not what OpenSSL keeps */
+};
+
+/* A place of the table: small, so that a look-up touches little memory. */
+struct crl_slot {
+    uint32_t entry; /* its number, from 1; 0: free */
+    uint32_t hash; /* half of it; the other half led here */
+};
+
+struct certs_crl {
+    X509_CRL *crl;
+    ASN1_INTEGER *number;
+    uint8_t digest[CERTS_CRL_DIGEST_LEN];
+    time_t this_update;
+    time_t next_update;
+    char *url; /* of the issuingDistributionPoint */
+    char *signer_cert_url; /* NULL: not told */
+    STACK_OF(X509_NAME) * issuers; /* certificateIssuer names, owned */
+    struct crl_revoked *entries;
+    size_t count;
+    struct crl_slot *table; /* open addressing; at most half full */
+    size_t table_mask; /* size - 1, the size a power of two */
+    uint64_t hash_key[2];
+};
+
+/* ---- crl.c ---- */
+
+/** The signer's name and key, and the one algorithm. */
+HSM_MUST_CHECK enum hsm_status
+certs_crl_check_signature(const struct certs_crl *crl, const X509 *signer, struct hsm_reason *why);
+
+/* ---- crl_table.c ---- */
+
+/** Room for so many entries. */
+HSM_MUST_CHECK enum hsm_status crl_table_new(struct certs_crl *crl, size_t count);
+
+/** @param name_hash  X509_NAME_hash_ex() of the issuer
+ *  @return false: a serial number of more than CERTS_SERIAL_MAX octets */
+bool crl_table_hash(const struct certs_crl *crl, unsigned long name_hash,
+                    const ASN1_INTEGER *serial, uint64_t *hash);
+
+/** The next entry in the CRL's order, by its hash; both are borrowed. */
+void crl_table_add(struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
+                   const X509_REVOKED *entry);
+
+/** Of a certificate that is listed twice, the first; NULL: it is not listed. */
+const struct crl_revoked *crl_table_find(const struct certs_crl *crl, uint64_t hash,
+                                         const X509_NAME *issuer, const ASN1_INTEGER *serial);
+
+#endif
