@@ -78,9 +78,18 @@ struct acme_nonce_exchange {
     struct acme_server *server;
     struct acme_store_work work;
     const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
+    char address[ACME_ADDRESS_MAX + 1]; /* whose it is when it takes the place of none */
     time_t now;
     bool is_good; /* it was there and fresh */
-    char next[ACME_ID_LEN + 1];
+    char next[ACME_ID_LEN + 1]; /* "": none, there were too many */
+    time_t wait_s; /* then */
+};
+
+/* A request that is counted, in the transaction of its nonce when that comes at the same time. */
+struct acme_counting {
+    struct acme_store_work work;
+    const char *what; /* NULL: it is not counted, or that is done */
+    time_t wait_s; /* until there is room for one more; 0: there is */
 };
 
 /* One request, who signed it, and its answer. */
@@ -99,6 +108,8 @@ struct acme_call {
     char *terms; /* owned; the terms of service that it agreed to; NULL: to none */
     struct acme_nonce_exchange exchange; /* of its nonce */
     bool is_exchanging; /* begun, and not waited for yet */
+    bool is_settled; /* the nonce was good, and the request is not one too many */
+    struct acme_counting counting;
     bool is_brief; /* it waits for nothing but disk and token */
     char nonce[ACME_ID_LEN + 1]; /* the fresh one of the answer; "" before there is one */
 };
@@ -146,15 +157,20 @@ void acme_call_link(struct acme_call *call, const char *url, const char *rel);
 
 /* ---- server_nonce.c: RFC 8555 section 6.5 ---- */
 
-/** Begin an exchange, which stays where it is until acme_nonce_wait() has returned: once for each.
- */
-void acme_nonce_ask(struct acme_server *server, const char *nonce, time_t now,
-                    struct acme_nonce_exchange *exchange);
+/** Begin the exchange of the call; once for each acme_nonce_wait(). */
+void acme_nonce_ask(struct acme_call *call, const char *nonce);
 /** Durable when it returned HSM_OK; is_good and next are filled then. */
 HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonce_exchange *exchange);
 
-HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_server *server, time_t now,
-                                              char out[ACME_ID_LEN + 1]);
+/**
+ * A fresh one for the answer, into the call: counted for the address that asks.
+ *
+ * @param wait_s  receives 0, or after how many seconds there may be one
+ */
+HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_call *call, time_t *wait_s);
+/** The nonce of the answer was given to somebody who is no account: counted as those of newNonce.
+ */
+void acme_nonce_count_unknown(struct acme_call *call);
 /** Within ACME_NONCES_MAX, the oldest go. */
 HSM_MUST_CHECK enum hsm_status acme_nonce_trim(struct acme_store *store);
 
@@ -170,9 +186,9 @@ enum acme_signer {
 bool acme_call_authenticate(struct acme_call *call, enum acme_signer signer);
 
 /**
- * Wait until the nonce is used up, durably; again is fine. A handler does so before it changes
- * anything and before it adds to a good answer. False: whatever was answered before, the answer is
- * badNonce or a fault.
+ * Wait until the nonce is used up, durably, and the request counted if it is; again is fine. A
+ * handler does so before it changes anything and before it adds to a good answer. False: whatever
+ * was answered before, the answer is badNonce, rateLimited or a fault.
  */
 bool acme_call_settle(struct acme_call *call);
 
@@ -260,6 +276,9 @@ void acme_external_used(const struct acme_server *server, const char *id);
 HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
                                                const char *whom, unsigned per_hour, time_t now,
                                                time_t *wait_s);
+/** Begin to count a request of the call's account, or else of its address; acme_call_settle() waits
+ *  for it and refuses one too many. */
+void acme_limit_ask(struct acme_call *call, const char *what);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
 /** Forget up to `limit` of those whose share is whole again; *count receives how many. */

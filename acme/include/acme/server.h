@@ -55,7 +55,11 @@ struct acme_server_config {
     const char *external_accounts;
     bool external_account_required; /* of a new account */
     unsigned accounts_per_address, orders_per_address,
-        orders_per_account; /* an hour; 0: no limit */
+        orders_per_account; /* an hour; 0: no limit, here and below */
+    /* An hour: nonces by newNonce, or in the answer to what no account has signed. */
+    unsigned nonces_per_address;
+    unsigned
+        requests_per_account; /* an hour: challenge answers, revocations, key changes, of each */
     unsigned renew_from_percent,
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */
