@@ -43,7 +43,7 @@ struct config {
     char *store, *issuing_key, *chain, *policy, *country;
     long valid_days, backdate_s;
     bool participants_required, account_key_in_csr, read_without_dot, reuse_authorizations;
-    bool host_chains;
+    bool host_chains, within_token;
     char *alternate_chains, *terms_of_service;
     char *external_accounts;
     bool external_account_required;

@@ -328,6 +328,7 @@ struct acme_order {
     const uint8_t *tnauthlist;
     size_t tnauthlist_len;
     time_t expires, not_before, not_after; /* 0: the client asked for none */
+    time_t token_exp; /* of the SPC token of its authorization; 0: not yet */
     bool ca; /* what the SPC token of its authorization allows */
 };
 
@@ -470,11 +471,13 @@ struct acme_intent {
     const char *thumbprint; /* of that key */
     const struct acme_serial *serial;
     time_t not_before, not_after; /* 0: as configured */
+    time_t token_exp; /* of the SPC token that it stands on */
 };
 
-/** 0 becomes what is configured, within the issuing chain; what was asked for stays. */
-void acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
-                         time_t *not_after);
+/** 0 becomes what is configured, within the issuing chain and, if that is configured, within the
+ * SPC token; what was asked for stays. */
+void acme_issue_validity(const struct acme_server *server, time_t now, time_t token_exp,
+                         time_t *not_before, time_t *not_after);
 
 /** Write the intent, within the caller's transaction. */
 HSM_MUST_CHECK enum hsm_status acme_issue_record(struct acme_server *server,

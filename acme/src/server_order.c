@@ -267,8 +267,8 @@ insert_authz(struct acme_call *call, const struct wanted *wanted)
 
 /*
  * RFC 8555 section 7.4: the server may take an authorization that is valid. It stands on an SPC
- * token, and is not used again when that has expired (RFC 9447 section 3.3). HSM_ERR_NOT_FOUND:
- * there is none.
+ * token, and is not used again when that has expired (RFC 9447 section 3.3), or ends before the
+ * certificate that may not outlive it. HSM_ERR_NOT_FOUND: there is none.
  */
 static enum hsm_status
 find_authz(struct acme_call *call, struct wanted *wanted)
@@ -276,13 +276,14 @@ find_authz(struct acme_call *call, struct wanted *wanted)
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     size_t len = 0;
     const uint8_t *der = certs_tnauthlist_der(wanted->tnauthlist, &len);
+    time_t until = call->server->config.within_token ? wanted->not_after : 0;
     enum hsm_status st = acme_store_query(
         call->server->config.store, &rows,
         "SELECT authz.id, authz.expires FROM authz JOIN challenge ON challenge.authz = authz.id"
         " WHERE authz.account = ? AND authz.status = '" ACME_VALID "' AND authz.expires > ? AND"
-        " challenge.token_exp > ? AND authz.tnauthlist = ? AND authz.identifier = ?"
-        " ORDER BY challenge.token_exp DESC LIMIT 1",
-        "siibs", call->account, (int64_t)call->now, (int64_t)call->now, der, len,
+        " challenge.token_exp > ? AND challenge.token_exp >= ? AND authz.tnauthlist = ? AND"
+        " authz.identifier = ? ORDER BY challenge.token_exp DESC LIMIT 1",
+        "siiibs", call->account, (int64_t)call->now, (int64_t)call->now, (int64_t)until, der, len,
         wanted->identifier);
 
     if (st != HSM_OK)
@@ -473,6 +474,7 @@ fill_order(struct acme_order *order, struct acme_rows *rows, time_t now)
     order->ca = acme_rows_int(rows, 11) != 0;
     order->certificate = strcmp(order->status, ACME_VALID) == 0 ? acme_rows_text(rows, 12) : NULL;
     order->replaces = acme_rows_text(rows, 13);
+    order->token_exp = (time_t)acme_rows_int(rows, 14);
     if (order->expires <= now &&
         (strcmp(order->status, ACME_PENDING) == 0 || strcmp(order->status, ACME_READY) == 0))
         order->status = ACME_INVALID; /* acme_server_expire() will write it down */
@@ -487,7 +489,8 @@ acme_order_load(struct acme_call *call, struct acme_order *order)
         "SELECT acme_order.id, acme_order.account, acme_order.status, acme_order.authz,"
         " acme_order.spc, acme_order.not_before, acme_order.not_after, acme_order.error,"
         " acme_order.expires, authz.identifier, authz.tnauthlist, challenge.ca,"
-        " issuance.certificate, acme_order.replaces FROM acme_order JOIN authz ON authz.id = "
+        " issuance.certificate, acme_order.replaces, challenge.token_exp FROM acme_order JOIN "
+        "authz ON authz.id = "
         "acme_order.authz"
         " JOIN challenge ON challenge.authz = authz.id"
         " LEFT JOIN issuance ON issuance.order_id = acme_order.id WHERE acme_order.id = ?",

@@ -376,16 +376,18 @@ static enum hsm_status
 record_intent(struct acme_web_call *call, const struct acme_web_checked *checked,
               const struct ids *ids)
 {
-    return acme_issue_record(call->server,
-                             &(struct acme_intent){.order_id = ids->order,
-                                                   .account = ACME_WEB_MANUAL,
-                                                   .spc = checked->spc,
-                                                   .organization = checked->subject.organization,
-                                                   .country = checked->subject.country,
-                                                   .public_key = certs_csr_public(checked->csr),
-                                                   .thumbprint = checked->thumbprint,
-                                                   .serial = &ids->serial},
-                             call->now);
+    return acme_issue_record(
+        call->server,
+        &(struct acme_intent){.order_id = ids->order,
+                              .account = ACME_WEB_MANUAL,
+                              .spc = checked->spc,
+                              .organization = checked->subject.organization,
+                              .country = checked->subject.country,
+                              .public_key = certs_csr_public(checked->csr),
+                              .thumbprint = checked->thumbprint,
+                              .serial = &ids->serial,
+                              .token_exp = acme_authority_token_exp(checked->token)},
+        call->now);
 }
 
 /* Within a transaction; HSM_ERR_EXISTS: token or key were used meanwhile. */

@@ -47,6 +47,8 @@ struct acme_server_config {
     bool read_without_dot; /* accept a POST-as-GET signed without the final '.' (RFC 7515
                               section 5.1 has it) */
     bool authorizations_reused; /* as long as their SPC token lives: RFC 8555 section 7.1.4 */
+    bool within_token; /* no certificate outlives the SPC token that it stands on: RFC 9447 section
+                          7 */
     bool chains_hosted; /* give x5u in orders (RFC 9448 section 7), and serve what is there */
     const struct certs_chain *const *alternate_chains; /* other certificates of the issuing key and
                               their issuers, each as issuing_chain; NULL-terminated, or NULL */
