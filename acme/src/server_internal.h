@@ -18,6 +18,7 @@
 #include <acme/jws.h>
 #include <acme/problem.h>
 #include <acme/time.h>
+#include <certs/crl.h>
 #include <certs/issue.h>
 #include <hsm/defer.h>
 
@@ -69,7 +70,8 @@ struct acme_server {
     struct acme_web *web; /* NULL: no web pages */
     atomic_uint nonces_made;
     struct acme_keys *keys; /* of accounts */
-    time_t expire_at, tell_at; /* of acme_server_tick() */
+    time_t expire_at, tell_at, crl_at; /* of acme_server_tick() */
+    uint8_t crl_taken[CERTS_CRL_DIGEST_LEN]; /* the CRL whose entries are in the store */
     _Atomic int64_t long_until; /* until then requests are not taken for brief ones; monotonic */
 };
 
@@ -284,6 +286,25 @@ void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
 /** Forget up to `limit` of those whose share is whole again; *count receives how many. */
 HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now,
                                                  int64_t limit, int64_t *count);
+
+/* ---- server_revoke.c ---- */
+
+/** An entry of the STI-PA's CRL, which was verified: revoked here too, if it is ours and was not.
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_revocation_take(struct acme_store *store, const struct certs_crl_entry *entry, time_t now);
+
+/* ---- server_crl.c ---- */
+
+/** Not verified. */
+HSM_MUST_CHECK enum hsm_status acme_crl_fetch(const struct acme_server_config *config,
+                                              struct certs_crl **out, struct hsm_reason *why);
+/** By crl_signer, which is there. */
+HSM_MUST_CHECK enum hsm_status acme_crl_verify(const struct acme_server_config *config,
+                                               const struct certs_crl *crl, time_t now,
+                                               struct hsm_reason *why);
+/** Fetch it, and take what is new of ours; may wait for some seconds. Faults are logged. */
+void acme_crl_take(struct acme_server *server, time_t now);
 
 /* ---- server_upkeep.c ---- */
 

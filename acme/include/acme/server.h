@@ -35,8 +35,8 @@ struct acme_server_config {
     const char *policy_oid;
     const char *crl_url; /* the STI-PA's CRL */
     const X509_NAME *crl_issuer; /* its issuer, as encoded there */
-    const struct certs_chain *crl_signer; /* the certificate of that name, first; NULL: the status
-                                             page does not verify the CRL */
+    const struct certs_chain *crl_signer; /* the certificate of that name, first; NULL: the CRL is
+                                             not verified, and nothing taken from it */
     const char *country; /* C of end-entity subjects whose participant has none registered */
     unsigned valid_days; /* of end-entity certificates */
     unsigned backdate_s; /* notBefore = now - this */
