@@ -20,6 +20,7 @@
 #include <acme/time.h>
 #include <certs/crl.h>
 #include <certs/issue.h>
+#include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 
 #include "address_internal.h"
@@ -374,6 +375,43 @@ HSM_MUST_CHECK enum hsm_status acme_order_count(struct acme_server *server, cons
 bool acme_json_add_url(json_t *object, const char *name, const struct acme_server *server,
                        const char *resource, const char *id, const char *rest);
 bool acme_json_add_time(json_t *object, const char *name, time_t t);
+
+/* ---- server_order_insert.c ---- */
+
+/* Of a new order, and of what is made with it. */
+struct acme_order_ids {
+    char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
+    char token[ACME_ID_LEN + 1]; /* of the challenge */
+};
+
+HSM_MUST_CHECK enum hsm_status acme_order_ids_new(struct acme_order_ids *ids);
+
+struct acme_authority_token;
+
+struct acme_new_authz {
+    const struct acme_order_ids *ids;
+    const char *account;
+    const char *identifier; /* as the client wrote it */
+    const struct certs_tnauthlist *tnauthlist;
+    time_t expires;
+    const struct acme_authority_token *token; /* by which it is valid; NULL: it is pending */
+    time_t validated; /* then */
+};
+
+struct acme_new_order {
+    const struct acme_order_ids *ids; /* the authorization may have been there before */
+    const char *account, *status, *spc;
+    time_t not_before, not_after; /* 0: as configured */
+    time_t created, expires;
+    const char *replaces; /* NULL: none */
+};
+
+/** With its challenge; these two within a transaction. */
+HSM_MUST_CHECK enum hsm_status acme_authz_insert(struct acme_store *store,
+                                                 const struct acme_new_authz *authz);
+/** @retval HSM_ERR_EXISTS  another order replaces that certificate */
+HSM_MUST_CHECK enum hsm_status acme_order_insert(struct acme_store *store,
+                                                 const struct acme_new_order *order);
 
 /* ---- server_finalize.c ---- */
 
