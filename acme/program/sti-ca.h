@@ -43,11 +43,12 @@ struct config {
     char *store, *issuing_key, *chain, *policy, *country;
     long valid_days, backdate_s;
     bool participants_required, account_key_in_csr, read_without_dot, reuse_authorizations;
-    bool host_chains;
+    bool host_chains, within_token;
     char *alternate_chains, *terms_of_service;
     char *external_accounts;
     bool external_account_required;
     long accounts_per_address, orders_per_address, orders_per_account;
+    long nonces_per_address, requests_per_account;
     long renew_from_percent, renew_until_percent;
     char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
     char *revocation_url, *user, *password_source, *api_key_source;

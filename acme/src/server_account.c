@@ -190,7 +190,8 @@ make_texts(struct acme_call *call, struct account_texts *texts)
                : HSM_OK;
 }
 
-/* Within a transaction. HSM_ERR_EXISTS: the key has an account, or the external account has. */
+/* Within a transaction. HSM_ERR_EXISTS: the key has an account, or the external account has.
+ * HSM_ERR_DENIED: there is no room. */
 static enum hsm_status
 insert_account(struct acme_call *call, const char *thumbprint, const char *external, time_t *wait_s)
 {
@@ -205,7 +206,9 @@ insert_account(struct acme_call *call, const char *thumbprint, const char *exter
     if (st == HSM_OK)
         st = acme_limit_take(store, "accounts", address, call->server->config.accounts_per_address,
                              call->now, wait_s);
-    if (st != HSM_OK || *wait_s != 0)
+    if (st == HSM_OK && *wait_s != 0)
+        st = HSM_ERR_DENIED;
+    if (st != HSM_OK)
         return st;
     return acme_store_run(store, NULL,
                           "INSERT INTO account (id, status, jwk, thumbprint, contact, created,"
@@ -224,12 +227,9 @@ store_account(struct acme_call *call, const char *thumbprint, const char *extern
     if (st != HSM_OK)
         return st;
     st = insert_account(call, thumbprint, external, wait_s);
-    if (st == HSM_OK && *wait_s == 0 && external[0] != '\0')
+    if (st == HSM_OK && external[0] != '\0')
         st = acme_external_tell_used(call, external);
-    if (st == HSM_OK && *wait_s == 0)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return acme_store_end(store, st);
 }
 
 /* Another request was faster: of the same client, or of one with the same external account. */
@@ -274,10 +274,10 @@ create_account(struct acme_call *call, const json_t *payload, const char *thumbp
     st = store_account(call, thumbprint, external, &wait_s);
     if (st == HSM_ERR_EXISTS) {
         respond_taken(call, thumbprint);
+    } else if (st == HSM_ERR_DENIED) {
+        acme_limit_refuse(call, "new accounts from this address", wait_s);
     } else if (st != HSM_OK) {
         acme_call_fault(call, st);
-    } else if (wait_s != 0) {
-        acme_limit_refuse(call, "new accounts from this address", wait_s);
     } else {
         hsm_log(HSM_LOG_INFO, "account %s: created, key %s%s%s", call->account, thumbprint,
                 external[0] != '\0' ? ", external account " : "", external);

@@ -179,6 +179,7 @@ record_intent(const struct finalization *finalization)
                                  .serial = &finalization->serial,
                                  .not_before = order->not_before,
                                  .not_after = order->not_after,
+                                 .token_exp = order->token_exp,
                              },
                              call->now);
 }
@@ -228,6 +229,19 @@ make_intent(struct acme_call *call, const struct acme_order *order, const struct
     return st == HSM_OK && finalization.is_ours;
 }
 
+/* RFC 9447 section 7, where it is wanted: what was asked for is not cut. */
+static bool
+ends_within_token(struct acme_call *call, const struct acme_order *order)
+{
+    if (!call->server->config.within_token ||
+        (order->token_exp > call->now && order->not_before < order->token_exp &&
+         order->not_after <= order->token_exp))
+        return true;
+    acme_call_refuse(call, ACME_UNAUTHORIZED, 403,
+                     "the certificate would outlive the SPC token that the order stands on");
+    return false;
+}
+
 static void
 finalize(struct acme_call *call, struct acme_order *order)
 {
@@ -239,8 +253,8 @@ finalize(struct acme_call *call, struct acme_order *order)
         return;
     }
     if (!take_csr(call, &csr) || !csr_is_of_order(call, order, csr) ||
-        !csr_is_not_account_key(call, csr) || !acme_call_settle(call) ||
-        !make_intent(call, order, csr))
+        !csr_is_not_account_key(call, csr) || !ends_within_token(call, order) ||
+        !acme_call_settle(call) || !make_intent(call, order, csr))
         return;
     st = acme_issue_complete(call->server, order->id, true, call->now);
     if (st != HSM_OK) /* the answer says "processing"; acme_server_expire() and polls go on */

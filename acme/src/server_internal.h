@@ -18,7 +18,9 @@
 #include <acme/jws.h>
 #include <acme/problem.h>
 #include <acme/time.h>
+#include <certs/crl.h>
 #include <certs/issue.h>
+#include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 
 #include "address_internal.h"
@@ -70,7 +72,8 @@ struct acme_server {
     struct acme_web *web; /* NULL: no web pages */
     atomic_uint nonces_made;
     struct acme_keys *keys; /* of accounts */
-    time_t expire_at, tell_at; /* of acme_server_tick() */
+    time_t expire_at, tell_at, crl_at; /* of acme_server_tick() */
+    uint8_t crl_taken[CERTS_CRL_DIGEST_LEN]; /* the CRL whose entries are in the store */
     _Atomic int64_t long_until; /* until then requests are not taken for brief ones; monotonic */
 };
 
@@ -79,9 +82,18 @@ struct acme_nonce_exchange {
     struct acme_server *server;
     struct acme_store_work work;
     const char *nonce; /* borrowed; NULL: only a fresh one is wanted */
+    char address[ACME_ADDRESS_MAX + 1]; /* whose it is when it takes the place of none */
     time_t now;
     bool is_good; /* it was there and fresh */
-    char next[ACME_ID_LEN + 1];
+    char next[ACME_ID_LEN + 1]; /* "": none, there were too many */
+    time_t wait_s; /* then */
+};
+
+/* A request that is counted, in the transaction of its nonce when that comes at the same time. */
+struct acme_counting {
+    struct acme_store_work work;
+    const char *what; /* NULL: it is not counted, or that is done */
+    time_t wait_s; /* until there is room for one more; 0: there is */
 };
 
 /* One request, who signed it, and its answer. */
@@ -100,6 +112,8 @@ struct acme_call {
     char *terms; /* owned; the terms of service that it agreed to; NULL: to none */
     struct acme_nonce_exchange exchange; /* of its nonce */
     bool is_exchanging; /* begun, and not waited for yet */
+    bool is_settled; /* the nonce was good, and the request is not one too many */
+    struct acme_counting counting;
     bool is_brief; /* it waits for nothing but disk and token */
     char nonce[ACME_ID_LEN + 1]; /* the fresh one of the answer; "" before there is one */
 };
@@ -147,15 +161,20 @@ void acme_call_link(struct acme_call *call, const char *url, const char *rel);
 
 /* ---- server_nonce.c: RFC 8555 section 6.5 ---- */
 
-/** Begin an exchange, which stays where it is until acme_nonce_wait() has returned: once for each.
- */
-void acme_nonce_ask(struct acme_server *server, const char *nonce, time_t now,
-                    struct acme_nonce_exchange *exchange);
+/** Begin the exchange of the call; once for each acme_nonce_wait(). */
+void acme_nonce_ask(struct acme_call *call, const char *nonce);
 /** Durable when it returned HSM_OK; is_good and next are filled then. */
 HSM_MUST_CHECK enum hsm_status acme_nonce_wait(struct acme_nonce_exchange *exchange);
 
-HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_server *server, time_t now,
-                                              char out[ACME_ID_LEN + 1]);
+/**
+ * A fresh one for the answer, into the call: counted for the address that asks.
+ *
+ * @param wait_s  receives 0, or after how many seconds there may be one
+ */
+HSM_MUST_CHECK enum hsm_status acme_nonce_new(struct acme_call *call, time_t *wait_s);
+/** The nonce of the answer was given to somebody who is no account: counted as those of newNonce.
+ */
+void acme_nonce_count_unknown(struct acme_call *call);
 /** Within ACME_NONCES_MAX, the oldest go. */
 HSM_MUST_CHECK enum hsm_status acme_nonce_trim(struct acme_store *store);
 
@@ -171,9 +190,9 @@ enum acme_signer {
 bool acme_call_authenticate(struct acme_call *call, enum acme_signer signer);
 
 /**
- * Wait until the nonce is used up, durably; again is fine. A handler does so before it changes
- * anything and before it adds to a good answer. False: whatever was answered before, the answer is
- * badNonce or a fault.
+ * Wait until the nonce is used up, durably, and the request counted if it is; again is fine. A
+ * handler does so before it changes anything and before it adds to a good answer. False: whatever
+ * was answered before, the answer is badNonce, rateLimited or a fault.
  */
 bool acme_call_settle(struct acme_call *call);
 
@@ -261,8 +280,30 @@ void acme_external_used(const struct acme_server *server, const char *id);
 HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
                                                const char *whom, unsigned per_hour, time_t now,
                                                time_t *wait_s);
+/** Begin to count a request of the call's account, or else of its address; acme_call_settle() waits
+ *  for it and refuses one too many. */
+void acme_limit_ask(struct acme_call *call, const char *what);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
+
+/* ---- server_revoke.c ---- */
+
+/** An entry of the STI-PA's CRL, which was verified: revoked here too, if it is ours and was not.
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_revocation_take(struct acme_store *store, const struct certs_crl_entry *entry, time_t now);
+
+/* ---- server_crl.c ---- */
+
+/** Not verified. */
+HSM_MUST_CHECK enum hsm_status acme_crl_fetch(const struct acme_server_config *config,
+                                              struct certs_crl **out, struct hsm_reason *why);
+/** By crl_signer, which is there. */
+HSM_MUST_CHECK enum hsm_status acme_crl_verify(const struct acme_server_config *config,
+                                               const struct certs_crl *crl, time_t now,
+                                               struct hsm_reason *why);
+/** Fetch it, and take what is new of ours; may wait for some seconds. Faults are logged. */
+void acme_crl_take(struct acme_server *server, time_t now);
 
 /* ---- server_upkeep.c ---- */
 
@@ -307,6 +348,7 @@ struct acme_order {
     const uint8_t *tnauthlist;
     size_t tnauthlist_len;
     time_t expires, not_before, not_after; /* 0: the client asked for none */
+    time_t token_exp; /* of the SPC token of its authorization; 0: not yet */
     bool ca; /* what the SPC token of its authorization allows */
 };
 
@@ -331,6 +373,43 @@ HSM_MUST_CHECK enum hsm_status acme_order_count(struct acme_server *server, cons
 bool acme_json_add_url(json_t *object, const char *name, const struct acme_server *server,
                        const char *resource, const char *id, const char *rest);
 bool acme_json_add_time(json_t *object, const char *name, time_t t);
+
+/* ---- server_order_insert.c ---- */
+
+/* Of a new order, and of what is made with it. */
+struct acme_order_ids {
+    char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
+    char token[ACME_ID_LEN + 1]; /* of the challenge */
+};
+
+HSM_MUST_CHECK enum hsm_status acme_order_ids_new(struct acme_order_ids *ids);
+
+struct acme_authority_token;
+
+struct acme_new_authz {
+    const struct acme_order_ids *ids;
+    const char *account;
+    const char *identifier; /* as the client wrote it */
+    const struct certs_tnauthlist *tnauthlist;
+    time_t expires;
+    const struct acme_authority_token *token; /* by which it is valid; NULL: it is pending */
+    time_t validated; /* then */
+};
+
+struct acme_new_order {
+    const struct acme_order_ids *ids; /* the authorization may have been there before */
+    const char *account, *status, *spc;
+    time_t not_before, not_after; /* 0: as configured */
+    time_t created, expires;
+    const char *replaces; /* NULL: none */
+};
+
+/** With its challenge; these two within a transaction. */
+HSM_MUST_CHECK enum hsm_status acme_authz_insert(struct acme_store *store,
+                                                 const struct acme_new_authz *authz);
+/** @retval HSM_ERR_EXISTS  another order replaces that certificate */
+HSM_MUST_CHECK enum hsm_status acme_order_insert(struct acme_store *store,
+                                                 const struct acme_new_order *order);
 
 /* ---- server_finalize.c ---- */
 
@@ -449,11 +528,13 @@ struct acme_intent {
     const char *thumbprint; /* of that key */
     const struct acme_serial *serial;
     time_t not_before, not_after; /* 0: as configured */
+    time_t token_exp; /* of the SPC token that it stands on */
 };
 
-/** 0 becomes what is configured, within the issuing chain; what was asked for stays. */
-void acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
-                         time_t *not_after);
+/** 0 becomes what is configured, within the issuing chain and, if that is configured, within the
+ * SPC token; what was asked for stays. */
+void acme_issue_validity(const struct acme_server *server, time_t now, time_t token_exp,
+                         time_t *not_before, time_t *not_after);
 
 /** Write the intent, within the caller's transaction. */
 HSM_MUST_CHECK enum hsm_status acme_issue_record(struct acme_server *server,

@@ -33,11 +33,13 @@ DEFINE_DEFER(char, free)
 /* ---- the intent ---- */
 
 void
-acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
-                    time_t *not_after)
+acme_issue_validity(const struct acme_server *server, time_t now, time_t token_exp,
+                    time_t *not_before, time_t *not_after)
 {
     time_t limit = certs_chain_not_after(server->config.issuing_chain);
 
+    if (server->config.within_token && token_exp < limit)
+        limit = token_exp;
     if (*not_before == 0)
         *not_before = now - server->config.backdate_s;
     if (*not_after != 0)
@@ -67,7 +69,7 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
         st = acme_id_new(certificate);
     if (st != HSM_OK)
         return st;
-    acme_issue_validity(server, now, &not_before, &not_after);
+    acme_issue_validity(server, now, intent->token_exp, &not_before, &not_after);
     return acme_store_run(server->config.store, NULL,
                           "INSERT INTO issuance (order_id, certificate, account, spc, organization,"
                           " country, point, thumbprint, serial, not_before, not_after, under,"

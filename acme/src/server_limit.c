@@ -16,6 +16,30 @@ acme_limit_take(struct acme_store *store, const char *what, const char *whom, un
                                whom, now, wait_s);
 }
 
+static enum hsm_status
+count_call(struct acme_store *store, void *context)
+{
+    struct acme_call *call = context;
+    char address[ACME_ADDRESS_MAX + 1];
+
+    acme_limit_address(acme_http_request_peer(call->request), address);
+    return acme_limit_take(
+        store, call->counting.what, call->account[0] != '\0' ? call->account : address,
+        call->server->config.requests_per_account, call->now, &call->counting.wait_s);
+}
+
+void
+acme_limit_ask(struct acme_call *call, const char *what)
+{
+    if (call->server->config.requests_per_account == 0)
+        return;
+    call->counting = (struct acme_counting){
+        .work = {.run = count_call, .context = call},
+        .what = what,
+    };
+    acme_store_ask(call->server->config.store, &call->counting.work);
+}
+
 void
 acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s)
 {

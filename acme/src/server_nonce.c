@@ -25,6 +25,24 @@ acme_nonce_trim(struct acme_store *store)
                           "ii", (int64_t)ACME_ROWS_MAX, (int64_t)ACME_NONCES_MAX);
 }
 
+/* One that takes the place of none: limited, or one address would push out what others have. */
+static enum hsm_status
+insert(struct acme_store *store, struct acme_nonce_exchange *exchange, int64_t expires)
+{
+    enum hsm_status st = acme_limit_take(store, "nonces", exchange->address,
+                                         exchange->server->config.nonces_per_address, exchange->now,
+                                         &exchange->wait_s);
+
+    if (st != HSM_OK)
+        return st;
+    if (exchange->wait_s != 0) {
+        exchange->next[0] = '\0';
+        return HSM_OK;
+    }
+    return acme_store_run(store, NULL, "INSERT INTO nonce (value, expires) VALUES (?, ?)", "si",
+                          exchange->next, expires);
+}
+
 /* Whoever changes a nonce's row into the next one has used it. */
 static enum hsm_status
 replace(struct acme_store *store, struct acme_nonce_exchange *exchange)
@@ -39,10 +57,7 @@ replace(struct acme_store *store, struct acme_nonce_exchange *exchange)
                             "sisi", exchange->next, expires, exchange->nonce,
                             (int64_t)exchange->now);
     exchange->is_good = changes == 1;
-    if (st != HSM_OK || exchange->is_good)
-        return st;
-    return acme_store_run(store, NULL, "INSERT INTO nonce (value, expires) VALUES (?, ?)", "si",
-                          exchange->next, expires);
+    return st != HSM_OK || exchange->is_good ? st : insert(store, exchange, expires);
 }
 
 static enum hsm_status
@@ -56,16 +71,18 @@ carry_out(struct acme_store *store, void *context)
 }
 
 void
-acme_nonce_ask(struct acme_server *server, const char *nonce, time_t now,
-               struct acme_nonce_exchange *exchange)
+acme_nonce_ask(struct acme_call *call, const char *nonce)
 {
+    struct acme_nonce_exchange *exchange = &call->exchange;
+
     *exchange = (struct acme_nonce_exchange){
-        .server = server,
+        .server = call->server,
         .work = {.run = carry_out, .context = exchange},
         .nonce = nonce,
-        .now = now,
+        .now = call->now,
     };
-    acme_store_ask(server->config.store, &exchange->work);
+    acme_limit_address(acme_http_request_peer(call->request), exchange->address);
+    acme_store_ask(call->server->config.store, &exchange->work);
 }
 
 enum hsm_status
@@ -75,14 +92,27 @@ acme_nonce_wait(struct acme_nonce_exchange *exchange)
 }
 
 enum hsm_status
-acme_nonce_new(struct acme_server *server, time_t now, char out[ACME_ID_LEN + 1])
+acme_nonce_new(struct acme_call *call, time_t *wait_s)
 {
-    struct acme_nonce_exchange exchange;
     enum hsm_status st;
 
-    acme_nonce_ask(server, NULL, now, &exchange);
-    st = acme_nonce_wait(&exchange);
-    if (st == HSM_OK)
-        memcpy(out, exchange.next, sizeof(exchange.next));
-    return st;
+    acme_nonce_ask(call, NULL);
+    st = acme_nonce_wait(&call->exchange);
+    if (st != HSM_OK)
+        return st;
+    memcpy(call->nonce, call->exchange.next, sizeof(call->nonce));
+    *wait_s = call->exchange.wait_s;
+    return HSM_OK;
+}
+
+/* The one that it came with, which was good, is used up: so it may end here. */
+void
+acme_nonce_count_unknown(struct acme_call *call)
+{
+    time_t wait_s = 0;
+
+    if (acme_limit_take(call->server->config.store, "nonces", call->exchange.address,
+                        call->server->config.nonces_per_address, call->now, &wait_s) != HSM_OK ||
+        wait_s != 0)
+        call->nonce[0] = '\0';
 }

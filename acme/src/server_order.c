@@ -25,8 +25,7 @@ struct wanted {
     time_t not_before, not_after;
     const char *status; /* of the order: ready when an authorization is used again */
     time_t expires;
-    char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
-    char token[ACME_ID_LEN + 1];
+    struct acme_order_ids ids;
     time_t wait_s; /* until there is room for one more; 0: there is */
     bool is_full; /* the account has as many open orders as it may have */
 };
@@ -245,30 +244,10 @@ take_validity(struct acme_call *call, const json_t *payload, struct wanted *want
 
 /* ---- storing it ---- */
 
-static enum hsm_status
-insert_authz(struct acme_call *call, const struct wanted *wanted)
-{
-    struct acme_store *store = call->server->config.store;
-    size_t len = 0;
-    const uint8_t *der = certs_tnauthlist_der(wanted->tnauthlist, &len);
-    enum hsm_status st =
-        acme_store_run(store, NULL,
-                       "INSERT INTO authz (id, account, status, identifier, tnauthlist, expires)"
-                       " VALUES (?, ?, ?, ?, ?, ?)",
-                       "ssssbi", wanted->authz, call->account, ACME_PENDING, wanted->identifier,
-                       der, len, (int64_t)wanted->expires);
-
-    if (st != HSM_OK)
-        return st;
-    return acme_store_run(store, NULL,
-                          "INSERT INTO challenge (id, authz, status, token) VALUES (?, ?, ?, ?)",
-                          "ssss", wanted->challenge, wanted->authz, ACME_PENDING, wanted->token);
-}
-
 /*
  * RFC 8555 section 7.4: the server may take an authorization that is valid. It stands on an SPC
- * token, and is not used again when that has expired (RFC 9447 section 3.3). HSM_ERR_NOT_FOUND:
- * there is none.
+ * token, and is not used again when that has expired (RFC 9447 section 3.3), or ends before the
+ * certificate that may not outlive it. HSM_ERR_NOT_FOUND: there is none.
  */
 static enum hsm_status
 find_authz(struct acme_call *call, struct wanted *wanted)
@@ -276,20 +255,21 @@ find_authz(struct acme_call *call, struct wanted *wanted)
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     size_t len = 0;
     const uint8_t *der = certs_tnauthlist_der(wanted->tnauthlist, &len);
+    time_t until = call->server->config.within_token ? wanted->not_after : 0;
     enum hsm_status st = acme_store_query(
         call->server->config.store, &rows,
         "SELECT authz.id, authz.expires FROM authz JOIN challenge ON challenge.authz = authz.id"
         " WHERE authz.account = ? AND authz.status = '" ACME_VALID "' AND authz.expires > ? AND"
-        " challenge.token_exp > ? AND authz.tnauthlist = ? AND authz.identifier = ?"
-        " ORDER BY challenge.token_exp DESC LIMIT 1",
-        "siibs", call->account, (int64_t)call->now, (int64_t)call->now, der, len,
+        " challenge.token_exp > ? AND challenge.token_exp >= ? AND authz.tnauthlist = ? AND"
+        " authz.identifier = ? ORDER BY challenge.token_exp DESC LIMIT 1",
+        "siiibs", call->account, (int64_t)call->now, (int64_t)call->now, (int64_t)until, der, len,
         wanted->identifier);
 
     if (st != HSM_OK)
         return st;
     if (!acme_rows_next(rows))
         return HSM_ERR_NOT_FOUND;
-    snprintf(wanted->authz, sizeof(wanted->authz), "%s", acme_rows_text(rows, 0));
+    snprintf(wanted->ids.authz, sizeof(wanted->ids.authz), "%s", acme_rows_text(rows, 0));
     wanted->status = ACME_READY;
     wanted->expires = (time_t)acme_rows_int(rows, 1);
     return HSM_OK;
@@ -302,7 +282,14 @@ find_or_insert_authz(struct acme_call *call, struct wanted *wanted)
 
     if (call->server->config.authorizations_reused)
         st = find_authz(call, wanted);
-    return st == HSM_ERR_NOT_FOUND ? insert_authz(call, wanted) : st;
+    if (st != HSM_ERR_NOT_FOUND)
+        return st;
+    return acme_authz_insert(call->server->config.store,
+                             &(struct acme_new_authz){.ids = &wanted->ids,
+                                                      .account = call->account,
+                                                      .identifier = wanted->identifier,
+                                                      .tnauthlist = wanted->tnauthlist,
+                                                      .expires = wanted->expires});
 }
 
 enum hsm_status
@@ -347,7 +334,7 @@ struct placing {
 /* Within a transaction. HSM_ERR_EXISTS: another order replaces that certificate. HSM_ERR_DENIED:
  * there is no room. */
 static enum hsm_status
-insert_order(struct acme_store *store, void *context)
+place(struct acme_store *store, void *context)
 {
     const struct placing *placing = context;
     struct acme_call *call = placing->call;
@@ -366,13 +353,15 @@ insert_order(struct acme_store *store, void *context)
     st = find_or_insert_authz(call, wanted);
     if (st != HSM_OK)
         return st;
-    return acme_store_run(store, NULL,
-                          "INSERT INTO acme_order (id, account, authz, status, spc, not_before,"
-                          " not_after, created, expires, replaces)"
-                          " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                          "sssssiiiis", wanted->order, call->account, wanted->authz, wanted->status,
-                          wanted->spc, (int64_t)wanted->not_before, (int64_t)wanted->not_after,
-                          (int64_t)call->now, (int64_t)wanted->expires, wanted->replaces);
+    return acme_order_insert(store, &(struct acme_new_order){.ids = &wanted->ids,
+                                                             .account = call->account,
+                                                             .status = wanted->status,
+                                                             .spc = wanted->spc,
+                                                             .not_before = wanted->not_before,
+                                                             .not_after = wanted->not_after,
+                                                             .created = call->now,
+                                                             .expires = wanted->expires,
+                                                             .replaces = wanted->replaces});
 }
 
 static enum hsm_status
@@ -380,27 +369,21 @@ store_order(struct acme_call *call, struct wanted *wanted)
 {
     struct wanted drawn;
     struct placing placing = {call, wanted, &drawn};
-    enum hsm_status st = acme_id_new(wanted->order);
+    enum hsm_status st = acme_order_ids_new(&wanted->ids);
 
-    if (st == HSM_OK)
-        st = acme_id_new(wanted->authz);
-    if (st == HSM_OK)
-        st = acme_id_new(wanted->challenge);
-    if (st == HSM_OK)
-        st = acme_id_new(wanted->token);
     if (st != HSM_OK)
         return st;
     drawn = *wanted;
-    return acme_store_together(call->server->config.store, insert_order, &placing);
+    return acme_store_together(call->server->config.store, place, &placing);
 }
 
 static void
 respond_new_order(struct acme_call *call, const struct wanted *wanted)
 {
     struct acme_order order = {
-        .id = wanted->order,
+        .id = wanted->ids.order,
         .status = wanted->status,
-        .authz = wanted->authz,
+        .authz = wanted->ids.authz,
         .identifier = wanted->identifier,
         .replaces = wanted->replaces,
         .expires = wanted->expires,
@@ -408,7 +391,7 @@ respond_new_order(struct acme_call *call, const struct wanted *wanted)
         .not_after = wanted->not_after,
     };
 
-    hsm_log(HSM_LOG_INFO, "order %s: SPC %s, account %s", wanted->order, wanted->spc,
+    hsm_log(HSM_LOG_INFO, "order %s: SPC %s, account %s", wanted->ids.order, wanted->spc,
             call->account);
     acme_order_respond(call, 201, &order);
 }
@@ -473,6 +456,7 @@ fill_order(struct acme_order *order, struct acme_rows *rows, time_t now)
     order->ca = acme_rows_int(rows, 11) != 0;
     order->certificate = strcmp(order->status, ACME_VALID) == 0 ? acme_rows_text(rows, 12) : NULL;
     order->replaces = acme_rows_text(rows, 13);
+    order->token_exp = (time_t)acme_rows_int(rows, 14);
     if (order->expires <= now &&
         (strcmp(order->status, ACME_PENDING) == 0 || strcmp(order->status, ACME_READY) == 0))
         order->status = ACME_INVALID; /* acme_server_expire() will write it down */
@@ -487,7 +471,8 @@ acme_order_load(struct acme_call *call, struct acme_order *order)
         "SELECT acme_order.id, acme_order.account, acme_order.status, acme_order.authz,"
         " acme_order.spc, acme_order.not_before, acme_order.not_after, acme_order.error,"
         " acme_order.expires, authz.identifier, authz.tnauthlist, challenge.ca,"
-        " issuance.certificate, acme_order.replaces FROM acme_order JOIN authz ON authz.id = "
+        " issuance.certificate, acme_order.replaces, challenge.token_exp FROM acme_order JOIN "
+        "authz ON authz.id = "
         "acme_order.authz"
         " JOIN challenge ON challenge.authz = authz.id"
         " LEFT JOIN issuance ON issuance.order_id = acme_order.id WHERE acme_order.id = ?",

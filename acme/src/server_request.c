@@ -109,24 +109,19 @@ begins_exchange(struct acme_call *call)
         acme_call_refuse(call, ACME_MALFORMED, 400, "nonce is not base64url");
         return false;
     }
-    acme_nonce_ask(call->server, nonce, call->now, &call->exchange);
+    acme_nonce_ask(call, nonce);
     call->is_exchanging = true;
     return true;
 }
 
 /* RFC 8555 sections 6.5.1 and 6.5.2 */
-bool
-acme_call_settle(struct acme_call *call)
+static bool
+nonce_is_good(struct acme_call *call)
 {
-    struct acme_nonce_exchange *exchange = &call->exchange;
-    enum hsm_status st;
+    const struct acme_nonce_exchange *exchange = &call->exchange;
+    enum hsm_status st = acme_nonce_wait(&call->exchange);
 
-    if (!call->is_exchanging)
-        return exchange->is_good;
-    call->is_exchanging = false;
-    st = acme_nonce_wait(exchange);
     if (st != HSM_OK) {
-        exchange->is_good = false;
         acme_call_fault(call, st);
         return false;
     }
@@ -136,6 +131,31 @@ acme_call_settle(struct acme_call *call)
                          exchange->nonce != NULL ? "nonce was used before, is too old or not ours"
                                                  : "no nonce in the protected header");
     return exchange->is_good;
+}
+
+static bool
+has_room(struct acme_call *call, enum hsm_status counted)
+{
+    if (counted != HSM_OK)
+        acme_call_fault(call, counted);
+    else if (call->counting.wait_s != 0)
+        acme_limit_refuse(call, call->counting.what, call->counting.wait_s);
+    return counted == HSM_OK && call->counting.wait_s == 0;
+}
+
+bool
+acme_call_settle(struct acme_call *call)
+{
+    enum hsm_status counted = HSM_OK;
+
+    if (!call->is_exchanging)
+        return call->is_settled;
+    call->is_exchanging = false;
+    call->is_settled = nonce_is_good(call);
+    if (call->counting.what != NULL)
+        counted = acme_store_wait(call->server->config.store, &call->counting.work);
+    call->is_settled = call->is_settled && has_room(call, counted);
+    return call->is_settled;
 }
 
 /* ---- the key ---- */

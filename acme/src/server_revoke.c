@@ -3,7 +3,8 @@
  *
  * A revocation is durable before it is answered. In SHAKEN it takes effect by
  * the STI-PA's CRL, so it is forwarded there, again and again until the STI-PA
- * has accepted it; whoever forwards one notes first when the next may try.
+ * has accepted it; whoever forwards one notes first when the next may try. What
+ * the STI-PA has decided without us is taken from that CRL.
  */
 
 #include "server_internal.h"
@@ -95,8 +96,10 @@ find_by_serial(struct acme_store *store, const uint8_t *serial, size_t len, stru
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(store, &rows,
-                                          "SELECT order_id, account, der FROM issuance WHERE"
-                                          " serial = ? AND der IS NOT NULL",
+                                          "SELECT order_id, account, der, EXISTS (SELECT 1 FROM"
+                                          " revocation WHERE revocation.order_id ="
+                                          " issuance.order_id) FROM issuance WHERE serial = ? AND"
+                                          " der IS NOT NULL",
                                           "b", serial, len);
 
     if (st != HSM_OK)
@@ -187,49 +190,57 @@ may_revoke(struct acme_call *call, const struct issued *issued, const X509 *cert
 
 /* ---- the revocation, durable ---- */
 
+/* Who revokes what, and since when it counts. */
+struct decision {
+    const struct issued *issued;
+    const X509 *cert;
+    int reason;
+    const char *requester;
+    time_t revoked, now;
+    bool is_known; /* to the STI-PA */
+};
+
 static enum hsm_status
-insert_revocation(struct acme_store *store, const struct issued *issued,
-                  const struct certs_crl_entry *entry, int reason, const char *requester,
-                  time_t now)
+insert_revocation(struct acme_store *store, const struct decision *decision)
 {
+    const struct certs_crl_entry entry = certs_crl_entry_of(decision->cert);
     uint8_t *issuer = NULL;
     size_t len = 0;
-    enum hsm_status st = certs_name_der(entry->issuer, &issuer, &len);
+    enum hsm_status st = certs_name_der(entry.issuer, &issuer, &len);
 
     if (st == HSM_OK)
         st = acme_store_run(store, NULL,
                             "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
-                            " revoked, next_try) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                            "sbbisii", issued->order_id, issuer, len, entry->serial,
-                            entry->serial_len, (int64_t)reason, requester, (int64_t)now,
-                            (int64_t)now);
+                            " revoked, next_try, accepted)"
+                            " VALUES (?, ?, ?, ?, ?, ?, ?, NULLIF(?, 0))",
+                            "sbbisiii", decision->issued->order_id, issuer, len, entry.serial,
+                            entry.serial_len, (int64_t)decision->reason, decision->requester,
+                            (int64_t)decision->revoked, (int64_t)decision->now,
+                            decision->is_known ? (int64_t)decision->now : INT64_C(0));
     free(issuer);
     return st;
 }
 
 /* HSM_ERR_EXISTS: it is revoked already. */
 static enum hsm_status
-record(struct acme_store *store, const struct issued *issued, const X509 *cert, int reason,
-       const char *requester, time_t now)
+record(struct acme_store *store, const struct decision *decision)
 {
-    const struct certs_crl_entry entry = certs_crl_entry_of(cert);
-    DEFER(free) char *serial = certs_cert_serial_hex(cert);
+    const char *who = decision->requester, *why = certs_crl_reason_text(decision->reason);
+    DEFER(free) char *serial = certs_cert_serial_hex(decision->cert);
     enum hsm_status st = serial != NULL ? acme_store_begin(store) : HSM_ERR_NOMEM;
 
     if (st != HSM_OK)
         return st;
-    st = insert_revocation(store, issued, &entry, reason, requester, now);
-    st = acme_event_commit(store, st,
+    st = acme_event_commit(store, insert_revocation(store, decision),
                            &(struct acme_event){
-                               .at = now,
-                               .who = strcmp(requester, OPERATOR) != 0 ? requester : NULL,
+                               .at = decision->now,
+                               .who = strcmp(who, OPERATOR) != 0 ? who : NULL,
                                .what = "certificate revoked",
                                .subject = serial,
-                               .detail = certs_crl_reason_text(reason),
+                               .detail = why,
                            });
     if (st == HSM_OK)
-        hsm_log(HSM_LOG_INFO, "certificate %s revoked (%s) by %s", serial,
-                certs_crl_reason_text(reason), requester);
+        hsm_log(HSM_LOG_INFO, "certificate %s revoked (%s) by %s", serial, why, who);
     return st;
 }
 
@@ -247,7 +258,12 @@ revoke(struct acme_call *call, const X509 *cert, int reason, const struct issued
     }
     if (call->account[0] != '\0')
         snprintf(requester, sizeof(requester), "account %s", call->account);
-    st = record(call->server->config.store, issued, cert, reason, requester, call->now);
+    st = record(call->server->config.store, &(struct decision){.issued = issued,
+                                                               .cert = cert,
+                                                               .reason = reason,
+                                                               .requester = requester,
+                                                               .revoked = call->now,
+                                                               .now = call->now});
     if (st == HSM_ERR_EXISTS) {
         acme_call_refuse(call, ACME_ALREADY_REVOKED, 400, "the certificate is revoked already");
         return;
@@ -302,9 +318,66 @@ acme_server_revoke(struct acme_store *store, const char *serial, int reason, tim
     der = acme_rows_blob(issued.rows, 2, &len);
     st = certs_cert_parse_der(der, len, &cert, NULL);
     if (st == HSM_OK)
-        st = record(store, &issued, cert, reason, OPERATOR, now);
+        st = record(store, &(struct decision){.issued = &issued,
+                                              .cert = cert,
+                                              .reason = reason,
+                                              .requester = OPERATOR,
+                                              .revoked = now,
+                                              .now = now});
     acme_rows_free(issued.rows);
     return st;
+}
+
+/* ---- from the STI-PA ---- */
+
+/* The certificate that an entry is about, unless its revocation is known; HSM_ERR_NOT_FOUND: it is
+ * none of this CA. */
+static enum hsm_status
+find_unrevoked(struct acme_store *store, const struct certs_crl_entry *entry, struct issued *out,
+               X509 **cert)
+{
+    DEFER(X509_free) X509 *found = NULL;
+    struct issued issued = {.rows = NULL};
+    const uint8_t *der;
+    size_t len;
+    enum hsm_status st = find_by_serial(store, entry->serial, entry->serial_len, &issued);
+
+    if (st != HSM_OK)
+        return st;
+    der = acme_rows_blob(issued.rows, 2, &len);
+    st = certs_cert_parse_der(der, len, &found, NULL);
+    if (st == HSM_OK && (acme_rows_int(issued.rows, 3) != 0 ||
+                         X509_NAME_cmp(certs_crl_entry_of(found).issuer, entry->issuer) != 0))
+        st = HSM_ERR_NOT_FOUND;
+    if (st != HSM_OK) {
+        acme_rows_free(issued.rows);
+        return st;
+    }
+    *out = issued;
+    *cert = found;
+    found = NULL;
+    return HSM_OK;
+}
+
+enum hsm_status
+acme_revocation_take(struct acme_store *store, const struct certs_crl_entry *entry, time_t now)
+{
+    DEFER(X509_free) X509 *cert = NULL;
+    struct issued issued = {.rows = NULL};
+    enum hsm_status st = find_unrevoked(store, entry, &issued, &cert);
+
+    if (st != HSM_OK)
+        return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
+    st = record(store,
+                &(struct decision){.issued = &issued,
+                                   .cert = cert,
+                                   .reason = entry->reason >= 0 ? entry->reason : 0,
+                                   .requester = "STI-PA",
+                                   .revoked = entry->revoked_at < now ? entry->revoked_at : now,
+                                   .now = now,
+                                   .is_known = true});
+    acme_rows_free(issued.rows);
+    return st == HSM_ERR_EXISTS ? HSM_OK : st; /* by another moments ago */
 }
 
 /* ---- to the STI-PA ---- */

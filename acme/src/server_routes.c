@@ -58,10 +58,15 @@ directory(struct acme_call *call)
 static void
 new_nonce(struct acme_call *call)
 {
-    enum hsm_status st = acme_nonce_new(call->server, call->now, call->nonce);
+    time_t wait_s = 0;
+    enum hsm_status st = acme_nonce_new(call, &wait_s);
 
     if (st != HSM_OK) {
         acme_call_fault(call, st);
+        return;
+    }
+    if (wait_s != 0) {
+        acme_limit_refuse(call, "nonces for this address", wait_s);
         return;
     }
     acme_http_respond(call->response,
@@ -88,25 +93,26 @@ struct route {
     enum route_kind kind;
     void (*handle)(struct acme_call *call);
     unsigned flags;
+    const char *counted; /* as what requests of an account are; NULL: they are not */
 };
 
 static const struct route routes[] = {
-    {"/acme/directory", ROUTE_READ, directory, 0},
-    {"/acme/new-nonce", ROUTE_READ, new_nonce, 0},
-    {"/acme/new-account", ROUTE_NEW, acme_new_account, 0},
-    {"/acme/acct/:id", ROUTE_ACCOUNT, acme_account, 0},
-    {"/acme/acct/:id/orders", ROUTE_ACCOUNT, acme_account_orders, 0},
-    {"/acme/key-change", ROUTE_ACCOUNT, acme_key_change, 0},
-    {"/acme/new-order", ROUTE_ACCOUNT, acme_new_order, SETTLES},
-    {"/acme/order/:id", ROUTE_ACCOUNT, acme_order, SETTLES},
-    {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize, SETTLES},
-    {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization, SETTLES},
-    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, SETTLES | WAITS},
-    {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate, SETTLES},
-    {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate, SETTLES},
-    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain, 0},
-    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info, 0},
-    {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert, 0},
+    {"/acme/directory", ROUTE_READ, directory, 0, NULL},
+    {"/acme/new-nonce", ROUTE_READ, new_nonce, 0, NULL},
+    {"/acme/new-account", ROUTE_NEW, acme_new_account, 0, NULL},
+    {"/acme/acct/:id", ROUTE_ACCOUNT, acme_account, 0, NULL},
+    {"/acme/acct/:id/orders", ROUTE_ACCOUNT, acme_account_orders, 0, NULL},
+    {"/acme/key-change", ROUTE_ACCOUNT, acme_key_change, 0, "key changes"},
+    {"/acme/new-order", ROUTE_ACCOUNT, acme_new_order, SETTLES, NULL},
+    {"/acme/order/:id", ROUTE_ACCOUNT, acme_order, SETTLES, NULL},
+    {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize, SETTLES, NULL},
+    {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization, SETTLES, NULL},
+    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, SETTLES | WAITS, "challenge answers"},
+    {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate, SETTLES, NULL},
+    {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate, SETTLES, NULL},
+    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain, 0, NULL},
+    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info, 0, NULL},
+    {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert, 0, "revocations"},
 };
 
 static bool
@@ -173,6 +179,22 @@ signer_of(const struct route *route)
     return route->kind == ROUTE_EITHER ? ACME_SIGNER_EITHER : ACME_SIGNER_ACCOUNT;
 }
 
+/* By an account, or by a key that anybody can have. */
+static void
+handle_signed(struct acme_call *call, const struct route *route)
+{
+    bool is_account = call->account[0] != '\0';
+
+    if (route->counted != NULL && !acme_call_is_read(call))
+        acme_limit_ask(call, route->counted);
+    if (has(route, SETTLES) || acme_call_settle(call))
+        route->handle(call);
+    if (call->is_exchanging) /* refused, but a client hears of its nonce first */
+        (void)acme_call_settle(call);
+    if (!is_account && call->is_settled)
+        acme_nonce_count_unknown(call);
+}
+
 static void
 dispatch(struct acme_call *call)
 {
@@ -201,22 +223,23 @@ dispatch(struct acme_call *call)
         return;
     if (route->kind == ROUTE_READ)
         route->handle(call);
-    else if (acme_call_authenticate(call, signer_of(route)) &&
-             (has(route, SETTLES) || acme_call_settle(call)))
-        route->handle(call);
-    if (call->is_exchanging) /* refused: but a client hears of its nonce first */
-        (void)acme_call_settle(call);
+    else if (acme_call_authenticate(call, signer_of(route)))
+        handle_signed(call, route);
+    else if (call->is_exchanging && acme_call_settle(call)) /* a client hears of its nonce first */
+        acme_nonce_count_unknown(call);
 }
 
-/* RFC 8555 section 6.5: a fresh nonce in every answer to a POST, errors included. */
+/* RFC 8555 section 6.5: a fresh nonce in every answer to a POST, and in errors as long as they are
+ * not too many. */
 static void
 add_nonce(struct acme_call *call)
 {
-    bool was_asked = call->exchange.server != NULL; /* and if in vain, the store does not answer */
+    bool was_asked = call->exchange.server != NULL; /* and if in vain, there is none */
+    time_t wait_s = 0;
 
     if (call->nonce[0] == '\0' && !was_asked &&
         acme_http_request_method(call->request) == ACME_HTTP_POST &&
-        acme_nonce_new(call->server, call->now, call->nonce) != HSM_OK)
+        acme_nonce_new(call, &wait_s) != HSM_OK)
         return; /* logged by the store; the client asks newNonce */
     if (call->nonce[0] != '\0')
         acme_http_response_header(call->response, "Replay-Nonce", call->nonce);

@@ -41,6 +41,7 @@ acme_server_tell_start(struct acme_server *server)
         {"authorities", authorities},
         {"policy", config->policy_oid},
         {"valid-days", days},
+        {"within-token", config->within_token ? "yes" : "no"},
         {"terms-of-service", config->terms_of_service},
         {"participants-required", config->participants_required ? "yes" : "no"},
         {"external-account-required", config->external_account_required ? "yes" : "no"},

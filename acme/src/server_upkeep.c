@@ -6,6 +6,7 @@
 #include <hsm/log.h>
 
 #define EXPIRE_S 60 /* between two times that what has expired is deleted */
+#define CRL_S    300 /* between two times that the STI-PA's CRL is looked through */
 #define TELL_S   60 /* between two times that orders are said to wait */
 
 #define BATCH       500 /* rows of one transaction */
@@ -173,4 +174,9 @@ acme_server_tick(struct acme_server *server)
             sweep_and_tell(server, now);
     }
     resume(server, now);
+    if (acme_time_is_due(server->crl_at, CRL_S, now)) {
+        server->crl_at = now + CRL_S;
+        if (acme_duty_claim(server, "crl", CRL_S, now))
+            acme_crl_take(server, now);
+    }
 }

@@ -173,7 +173,8 @@ check_both(struct acme_server *server, time_t now, struct acme_web_checked *out,
     if (st == HSM_OK)
         st = acme_subject_find(server, out->spc, &out->subject);
     if (st == HSM_OK)
-        acme_issue_validity(server, now, &out->not_before, &out->not_after);
+        acme_issue_validity(server, now, acme_authority_token_exp(out->token), &out->not_before,
+                            &out->not_after);
     return st;
 }
 

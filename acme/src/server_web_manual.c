@@ -316,123 +316,108 @@ acme_web_preview(struct acme_web_call *call)
 
 /* ---- the order ---- */
 
-struct ids {
-    char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
-    char token[ACME_ID_LEN + 1];
+struct placing {
+    const struct acme_web_checked *checked;
+    struct acme_order_ids ids;
     struct acme_serial serial;
+    time_t wait_s; /* until there is room for one more; 0: there is */
 };
 
 /* As tkauth-01 leaves it that was answered well. */
 static enum hsm_status
-insert_authz(struct acme_web_call *call, const struct acme_web_checked *checked,
-             const struct ids *ids, time_t expires)
+insert_authz(struct acme_web_call *call, const struct placing *placing, time_t expires)
 {
-    struct acme_store *store = call->server->config.store;
+    const struct certs_tnauthlist *list = certs_csr_tnauthlist(placing->checked->csr);
     size_t len = 0;
-    const uint8_t *der = certs_tnauthlist_der(certs_csr_tnauthlist(checked->csr), &len);
+    const uint8_t *der = certs_tnauthlist_der(list, &len);
     DEFER(free) char *identifier = acme_base64url_encode(der, len);
-    enum hsm_status st;
 
     if (identifier == NULL)
         return HSM_ERR_NOMEM;
-    st = acme_store_run(store, NULL,
-                        "INSERT INTO authz (id, account, status, identifier, tnauthlist, expires)"
-                        " VALUES (?, ?, ?, ?, ?, ?)",
-                        "ssssbi", ids->authz, ACME_WEB_MANUAL, ACME_VALID, identifier, der, len,
-                        (int64_t)expires);
-    if (st != HSM_OK)
-        return st;
-    return acme_store_run(store, NULL,
-                          "INSERT INTO challenge (id, authz, status, token, validated, jti,"
-                          " token_exp, ca) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                          "ssssisii", ids->challenge, ids->authz, ACME_VALID, ids->token,
-                          (int64_t)call->now, acme_authority_token_jti(checked->token),
-                          (int64_t)acme_authority_token_exp(checked->token),
-                          (int64_t)acme_authority_token_ca(checked->token));
+    return acme_authz_insert(call->server->config.store,
+                             &(struct acme_new_authz){.ids = &placing->ids,
+                                                      .account = ACME_WEB_MANUAL,
+                                                      .identifier = identifier,
+                                                      .tnauthlist = list,
+                                                      .expires = expires,
+                                                      .token = placing->checked->token,
+                                                      .validated = call->now});
 }
 
 /* HSM_ERR_EXISTS: the token was used meanwhile. */
 static enum hsm_status
-insert_order(struct acme_web_call *call, const struct acme_web_checked *checked,
-             const struct ids *ids, time_t expires)
+insert_order(struct acme_web_call *call, const struct placing *placing, time_t expires)
 {
     struct acme_store *store = call->server->config.store;
-    enum hsm_status st = acme_store_run(
-        store, NULL,
-        "INSERT INTO acme_order (id, account, authz, status, spc, not_before, not_after, created,"
-        " expires) VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?)",
-        "sssssii", ids->order, ACME_WEB_MANUAL, ids->authz, ACME_PROCESSING, checked->spc,
-        (int64_t)call->now, (int64_t)expires);
+    const struct acme_authority_token *token = placing->checked->token;
+    enum hsm_status st =
+        acme_order_insert(store, &(struct acme_new_order){.ids = &placing->ids,
+                                                          .account = ACME_WEB_MANUAL,
+                                                          .status = ACME_PROCESSING,
+                                                          .spc = placing->checked->spc,
+                                                          .created = call->now,
+                                                          .expires = expires});
 
     if (st != HSM_OK)
         return st;
     return acme_store_run(store, NULL,
                           "INSERT INTO manual_token (jti, order_id, expires) VALUES (?, ?, ?)",
-                          "ssi", acme_authority_token_jti(checked->token), ids->order,
-                          (int64_t)acme_authority_token_exp(checked->token));
+                          "ssi", acme_authority_token_jti(token), placing->ids.order,
+                          (int64_t)acme_authority_token_exp(token));
 }
 
 static enum hsm_status
-record_intent(struct acme_web_call *call, const struct acme_web_checked *checked,
-              const struct ids *ids)
+record_intent(struct acme_web_call *call, const struct placing *placing)
 {
-    return acme_issue_record(call->server,
-                             &(struct acme_intent){.order_id = ids->order,
-                                                   .account = ACME_WEB_MANUAL,
-                                                   .spc = checked->spc,
-                                                   .organization = checked->subject.organization,
-                                                   .country = checked->subject.country,
-                                                   .public_key = certs_csr_public(checked->csr),
-                                                   .thumbprint = checked->thumbprint,
-                                                   .serial = &ids->serial},
-                             call->now);
+    const struct acme_web_checked *checked = placing->checked;
+
+    return acme_issue_record(
+        call->server,
+        &(struct acme_intent){.order_id = placing->ids.order,
+                              .account = ACME_WEB_MANUAL,
+                              .spc = checked->spc,
+                              .organization = checked->subject.organization,
+                              .country = checked->subject.country,
+                              .public_key = certs_csr_public(checked->csr),
+                              .thumbprint = checked->thumbprint,
+                              .serial = &placing->serial,
+                              .token_exp = acme_authority_token_exp(checked->token)},
+        call->now);
 }
 
-/* Within a transaction; HSM_ERR_EXISTS: token or key were used meanwhile. */
+/* Within a transaction; HSM_ERR_EXISTS: token or key were used meanwhile; HSM_ERR_DENIED: there is
+ * no room. */
 static enum hsm_status
-insert_all(struct acme_web_call *call, const struct acme_web_checked *checked,
-           const struct ids *ids, time_t *wait_s)
+insert_all(struct acme_web_call *call, struct placing *placing)
 {
     time_t expires = call->now + ACME_ORDER_LIFETIME_S;
     char whom[CERTS_SPC_MAX + sizeof(ACME_WEB_MANUAL) + 1];
     enum hsm_status st;
 
-    snprintf(whom, sizeof(whom), ACME_WEB_MANUAL " %s", checked->spc);
+    snprintf(whom, sizeof(whom), ACME_WEB_MANUAL " %s", placing->checked->spc);
     st = acme_order_count(call->server, whom, acme_http_request_peer(call->request), call->now,
-                          wait_s);
-    if (st != HSM_OK || *wait_s != 0)
-        return st;
-    st = acme_csr_key_check(call->server, ACME_WEB_MANUAL, false, checked->thumbprint);
+                          &placing->wait_s);
+    if (st == HSM_OK && placing->wait_s != 0)
+        return HSM_ERR_DENIED;
     if (st == HSM_OK)
-        st = insert_authz(call, checked, ids, expires);
+        st = acme_csr_key_check(call->server, ACME_WEB_MANUAL, false, placing->checked->thumbprint);
     if (st == HSM_OK)
-        st = insert_order(call, checked, ids, expires);
-    return st == HSM_OK ? record_intent(call, checked, ids) : st;
+        st = insert_authz(call, placing, expires);
+    if (st == HSM_OK)
+        st = insert_order(call, placing, expires);
+    return st == HSM_OK ? record_intent(call, placing) : st;
 }
 
 static enum hsm_status
-make_order(struct acme_web_call *call, const struct acme_web_checked *checked, struct ids *ids,
-           time_t *wait_s)
+make_order(struct acme_web_call *call, struct placing *placing)
 {
     struct acme_store *store = call->server->config.store;
-    enum hsm_status st = acme_id_new(ids->order);
+    enum hsm_status st = acme_order_ids_new(&placing->ids);
 
-    acme_issue_draw_serial(call->server, &ids->serial);
-    if (st == HSM_OK)
-        st = acme_id_new(ids->authz);
-    if (st == HSM_OK)
-        st = acme_id_new(ids->challenge);
-    if (st == HSM_OK)
-        st = acme_id_new(ids->token);
+    acme_issue_draw_serial(call->server, &placing->serial);
     if (st == HSM_OK)
         st = acme_store_begin(store);
-    if (st != HSM_OK)
-        return st;
-    st = insert_all(call, checked, ids, wait_s);
-    if (st == HSM_OK && *wait_s == 0)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+    return st == HSM_OK ? acme_store_end(store, insert_all(call, placing)) : st;
 }
 
 static void
@@ -463,19 +448,18 @@ acme_web_issue(struct acme_web_call *call)
 {
     FIELDS fields[FORM_FIELDS] = {{.name = NULL}};
     CHECKED checked = {.csr = NULL};
-    struct ids ids;
-    time_t wait_s = 0;
+    struct placing placing = {.checked = &checked};
     enum hsm_status st;
 
     if (!count_look(call) || !read_form(call, fields) || !check(call, fields, &checked))
         return;
-    st = make_order(call, &checked, &ids, &wait_s);
+    st = make_order(call, &placing);
     if (st == HSM_ERR_EXISTS)
         look_again(call, fields);
+    else if (st == HSM_ERR_DENIED)
+        acme_web_refuse_limit(call, "orders for this SPC or from this address", placing.wait_s);
     else if (st != HSM_OK)
         acme_web_fault(call, st);
-    else if (wait_s != 0)
-        acme_web_refuse_limit(call, "orders for this SPC or from this address", wait_s);
     else
-        complete(call, &checked, ids.order);
+        complete(call, &checked, placing.ids.order);
 }

@@ -6,17 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <acme/http_client.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
 #include <hsm/time.h>
 #include <hsm/token.h>
 
-#define WEEK_S       (7 * ACME_DAY_S)
-#define EXPIRING_S   (14 * ACME_DAY_S)
-#define SHOWN_MAX    50 /* rows of a table */
-#define CRL_FRESH_S  60 /* a look at the CRL is good so long */
-#define CRL_FETCH_MS 5000
+#define WEEK_S      (7 * ACME_DAY_S)
+#define EXPIRING_S  (14 * ACME_DAY_S)
+#define SHOWN_MAX   50 /* rows of a table */
+#define CRL_FRESH_S 60 /* a look at the CRL is good so long */
 
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
@@ -272,31 +270,12 @@ show_token(struct acme_web_call *call)
 
 /* ---- the CRL ---- */
 
-static enum hsm_status
-fetch_crl(const struct acme_server_config *config, struct certs_crl **out, struct hsm_reason *why)
-{
-    struct acme_http_reply reply = {.status = 0};
-    enum hsm_status st = acme_http_fetch(config->http,
-                                         &(struct acme_http_fetch){.method = "GET",
-                                                                   .url = config->crl_url,
-                                                                   .reply_max = CERTS_CRL_MAX,
-                                                                   .timeout_ms = CRL_FETCH_MS},
-                                         &reply, why);
-
-    if (st == HSM_OK && reply.status != 200)
-        st = hsm_refuse(why, HSM_ERR_BUSY, "%s: HTTP status %d", config->crl_url, reply.status);
-    if (st == HSM_OK)
-        st = certs_crl_parse((const uint8_t *)reply.body, reply.body_len, out, why);
-    acme_http_reply_clear(&reply);
-    return st;
-}
-
 static struct acme_web_crl
 look_at_crl(const struct acme_server_config *config, time_t now)
 {
     DEFER(certs_crl_free) struct certs_crl *crl = NULL;
     struct acme_web_crl seen = {.looked = now};
-    enum hsm_status st = fetch_crl(config, &crl, &seen.fault);
+    enum hsm_status st = acme_crl_fetch(config, &crl, &seen.fault);
 
     if (st == HSM_OK) {
         seen.this_update = certs_crl_this_update(crl);
@@ -304,8 +283,7 @@ look_at_crl(const struct acme_server_config *config, time_t now)
         seen.number = (long long)certs_crl_number(crl);
         seen.entries = (long long)certs_crl_len(crl);
         if (config->crl_signer != NULL)
-            st = certs_crl_verify(crl, config->crl_signer, config->pa_anchors, config->crl_url, now,
-                                  &seen.fault);
+            st = acme_crl_verify(config, crl, now, &seen.fault);
     }
     if (st != HSM_OK && seen.fault.text[0] == '\0')
         (void)hsm_refuse(&seen.fault, st, "%s", hsm_status_text(st));

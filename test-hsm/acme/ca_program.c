@@ -168,10 +168,10 @@ configure(const struct ca_program *program, const char *more)
     FILE *file = fopen(in_dir(program, CONFIG_FILE), "a");
 
     must(file != NULL, CONFIG_FILE);
-    fprintf(
-        file,
-        "[server]\nworkers = %u\n[limits]\naccounts-per-address = 0\norders-per-address = 0\n%s",
-        program->workers, more);
+    fprintf(file,
+            "[server]\nworkers = %u\n[limits]\naccounts-per-address = 0\norders-per-address = 0\n"
+            "nonces-per-address = 0\nrequests-per-account = 0\n%s",
+            program->workers, more);
     must(fclose(file) == 0, CONFIG_FILE);
 }
 

@@ -477,6 +477,110 @@ a_deactivated_authorization_is_not_used_again(void **state)
     serve_as_before();
 }
 
+/* ---- certificates that do not outlive the SPC token (RFC 9447 section 7) ---- */
+
+#define TOKEN_S 600 /* that a token of the fixture lives */
+
+static void
+start_within_token(bool reused)
+{
+    ca.config.within_token = true;
+    ca.config.authorizations_reused = reused;
+    ca_fixture_restart(&ca);
+    ca_fixture_set_time(time(NULL));
+}
+
+static time_t
+certified_until(const struct peer *peer, const struct peer_order *order)
+{
+    size_t len;
+    uint8_t *der = peer_download(&ca, peer, order->url, &len);
+    X509 *cert = d2i_X509(NULL, &(const uint8_t *){der}, (long)len);
+    time_t until = certs_cert_not_after(cert);
+
+    X509_free(cert);
+    free(der);
+    return until;
+}
+
+static void
+a_certificate_ends_with_its_token_where_that_is_wanted(void **state)
+{
+    struct peer peer;
+    struct peer_order order, usual;
+
+    (void)state;
+    peer_join(&ca, &peer);
+    start_within_token(false);
+    peer_enrol(&ca, &peer, "1234", &order);
+    assert_int_equal(certified_until(&peer, &order), ca_fixture_time() + TOKEN_S);
+    serve_as_before();
+    peer_enrol(&ca, &peer, "1234", &usual);
+    assert_true(certified_until(&peer, &usual) > time(NULL) + 80 * 86400);
+    peer_stop(&peer);
+}
+
+static void
+assert_outlives(const struct peer *peer, const struct peer_order *order, EVP_PKEY *key)
+{
+    GOT got = {.status = 0};
+
+    peer_finalize(&ca, peer, order, key, "1234", false, &got);
+    assert_refused(&got, 403, "unauthorized");
+    peer_assert_status(&ca, peer, order->url, "ready");
+}
+
+static void
+what_would_outlive_its_token_is_not_certified(void **state)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct peer_order asked, late;
+    struct peer peer;
+
+    (void)state;
+    peer_join(&ca, &peer);
+    start_within_token(false);
+    peer_order_ready(&ca, &peer, "1234", &asked);
+    ca_fixture_order_sql(&ca, asked.url,
+                         "UPDATE acme_order SET not_after = created + 86400 WHERE id = ?");
+    assert_outlives(&peer, &asked, key);
+    ca_fixture_order_sql(&ca, asked.url,
+                         "UPDATE acme_order SET not_after = 0, not_before = created + 3600 WHERE"
+                         " id = ?");
+    assert_outlives(&peer, &asked, key);
+    peer_order_ready(&ca, &peer, "1234", &late);
+    ca_fixture_set_time(ca_fixture_time() + TOKEN_S);
+    assert_outlives(&peer, &late, key);
+    EVP_PKEY_free(key);
+    peer_stop(&peer);
+    serve_as_before();
+}
+
+static void
+an_authorization_that_ends_too_soon_is_not_used_again(void **state)
+{
+    struct peer_order order;
+    struct peer peer;
+    char until[64], more[128];
+    time_t later;
+    GOT within = {.status = 0};
+    GOT beyond = {.status = 0};
+
+    (void)state;
+    peer_join(&ca, &peer);
+    start_within_token(true);
+    peer_enrol(&ca, &peer, "1234", &order);
+    later = ca_fixture_time() + 86400;
+    strftime(until, sizeof(until), "%Y-%m-%dT%H:%M:%SZ", gmtime(&later));
+    snprintf(more, sizeof(more), ",\"notAfter\":\"%s\"", until);
+    new_order(&peer, "", &within);
+    assert_string_equal(got_text(&within, "status"), "ready");
+    new_order(&peer, more, &beyond);
+    assert_string_equal(got_text(&beyond, "status"), "pending");
+    peer_stop(&peer);
+    serve_as_before();
+}
+
 /* ---- renewal information ---- */
 
 /* RFC 9773 section 4.1, of the certificate of an order. */
@@ -890,6 +994,9 @@ main(void)
         cmocka_unit_test(accounts_and_orders_of_an_address_are_limited),
         cmocka_unit_test(an_authorization_is_used_again_while_its_token_lives),
         cmocka_unit_test(a_deactivated_authorization_is_not_used_again),
+        cmocka_unit_test(a_certificate_ends_with_its_token_where_that_is_wanted),
+        cmocka_unit_test(what_would_outlive_its_token_is_not_certified),
+        cmocka_unit_test(an_authorization_that_ends_too_soon_is_not_used_again),
         cmocka_unit_test(renewal_is_suggested_late_in_life_and_at_once_when_revoked),
         cmocka_unit_test(a_renewal_window_is_configured_whole),
         cmocka_unit_test(certificate_identifiers_that_are_refused),

@@ -88,6 +88,7 @@ renew-until-percent = 2
 
 [limits]
 orders-per-account = 0
+requests-per-account = 0
 orders-per-address = 0
 END
 address=$(sed -n '/^\[cr\]/,/^\[/s/^address = //p' "$conf")

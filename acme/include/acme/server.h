@@ -35,8 +35,8 @@ struct acme_server_config {
     const char *policy_oid;
     const char *crl_url; /* the STI-PA's CRL */
     const X509_NAME *crl_issuer; /* its issuer, as encoded there */
-    const struct certs_chain *crl_signer; /* the certificate of that name, first; NULL: the status
-                                             page does not verify the CRL */
+    const struct certs_chain *crl_signer; /* the certificate of that name, first; NULL: the CRL is
+                                             not verified, and nothing taken from it */
     const char *country; /* C of end-entity subjects whose participant has none registered */
     unsigned valid_days; /* of end-entity certificates */
     unsigned backdate_s; /* notBefore = now - this */
@@ -47,6 +47,8 @@ struct acme_server_config {
     bool read_without_dot; /* accept a POST-as-GET signed without the final '.' (RFC 7515
                               section 5.1 has it) */
     bool authorizations_reused; /* as long as their SPC token lives: RFC 8555 section 7.1.4 */
+    bool within_token; /* no certificate outlives the SPC token that it stands on: RFC 9447 section
+                          7 */
     bool chains_hosted; /* give x5u in orders (RFC 9448 section 7), and serve what is there */
     const struct certs_chain *const *alternate_chains; /* other certificates of the issuing key and
                               their issuers, each as issuing_chain; NULL-terminated, or NULL */
@@ -55,7 +57,11 @@ struct acme_server_config {
     const char *external_accounts;
     bool external_account_required; /* of a new account */
     unsigned accounts_per_address, orders_per_address,
-        orders_per_account; /* an hour; 0: no limit */
+        orders_per_account; /* an hour; 0: no limit, here and below */
+    /* An hour: nonces by newNonce, or in the answer to what no account has signed. */
+    unsigned nonces_per_address;
+    unsigned
+        requests_per_account; /* an hour: challenge answers, revocations, key changes, of each */
     unsigned renew_from_percent,
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */

@@ -1,0 +1,307 @@
+/* test_server_crl.c - mirrors acme/src/server_crl.c: what the STI-PA revokes without our request.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <openssl/x509v3.h>
+
+#include <acme/base64url.h>
+#include <certs/cert.h>
+#include <certs/crl.h>
+#include <certs/issue.h>
+
+#include "ca_fixture.h"
+
+#define DAY 86400
+
+static struct ca_fixture ca;
+static struct peer account;
+static char crl_url[128];
+
+/* ---- the STI-PA ---- */
+
+static struct {
+    uint8_t *der; /* NULL: it is down */
+    size_t len;
+    uint64_t number;
+} published;
+
+static bool
+answer_crl(struct ca_fixture *fixture, const struct acme_http_request *request,
+           struct acme_http_response *response)
+{
+    if (strcmp(acme_http_request_path(request), "/crl") != 0)
+        return false;
+    atomic_fetch_add(&fixture->intercepted, 1);
+    if (published.der != NULL)
+        acme_http_respond(response, 200, "application/pkix-crl", published.der, published.len);
+    else
+        acme_http_respond(response, 503, "text/plain", "", 0);
+    return true;
+}
+
+static void
+publish(const struct certs_crl_entry *entry)
+{
+    const struct certs_crl_request request = {
+        .number = ++published.number,
+        .this_update = ca_fixture_time() - 60,
+        .next_update = ca_fixture_time() + DAY,
+        .url = crl_url,
+        .entries = entry,
+        .count = entry != NULL ? 1 : 0,
+    };
+
+    free(published.der);
+    published.der = NULL;
+    assert_int_equal(certs_crl_new(&request, certs_chain_get(ca.pa.crl_chain, 0), ca.pa.crl_key,
+                                   &published.der, &published.len),
+                     HSM_OK);
+}
+
+/* As a process does whose turn it is. */
+static void
+look_at_crl(void)
+{
+    ca_fixture_restart(&ca);
+    ca_fixture_sql(&ca, "DELETE FROM duty");
+    acme_server_tick(ca.server);
+}
+
+/* ---- what is revoked ---- */
+
+struct certificate {
+    uint8_t *der;
+    size_t len;
+    X509 *x509;
+};
+
+static void
+certificate_clear(struct certificate *certificate)
+{
+    free(certificate->der);
+    X509_free(certificate->x509);
+}
+
+#define CERTIFICATE __attribute__((cleanup(certificate_clear))) struct certificate
+
+static void
+enrol(struct certificate *out)
+{
+    struct peer_order order;
+
+    peer_enrol(&ca, &account, "1234", &order);
+    out->der = peer_download(&ca, &account, order.url, &out->len);
+    assert_int_equal(certs_cert_parse_der(out->der, out->len, &out->x509, NULL), HSM_OK);
+}
+
+static struct certs_crl_entry
+entry_of(const struct certificate *certificate, int reason)
+{
+    struct certs_crl_entry entry = certs_crl_entry_of(certificate->x509);
+
+    entry.reason = reason;
+    entry.revoked_at = ca_fixture_time() - 120;
+    return entry;
+}
+
+static int64_t
+revocations(void)
+{
+    return ca_fixture_count(&ca, "SELECT count(*) FROM revocation");
+}
+
+/* RFC 9773: whether the window that renewalInfo suggests has passed. */
+static bool
+is_to_be_renewed(const struct certificate *certificate)
+{
+    const ASN1_OCTET_STRING *key_id = X509_get0_authority_key_id(certificate->x509);
+    uint8_t serial[CERTS_SERIAL_MAX];
+    size_t len = certs_cert_serial(certificate->x509, serial);
+    char *first =
+        acme_base64url_encode(ASN1_STRING_get0_data(key_id), (size_t)ASN1_STRING_length(key_id));
+    char *second = acme_base64url_encode(serial, len), path[256], now[32];
+    time_t t = ca_fixture_time();
+    bool passed;
+    GOT got = {.status = 0};
+
+    snprintf(path, sizeof(path), "/acme/renewal-info/%s.%s", first, second);
+    ca_fetch(&ca, "GET", path, NULL, NULL, &got);
+    assert_int_equal(got.status, 200);
+    strftime(now, sizeof(now), "%Y-%m-%dT%H:%M:%SZ", gmtime(&t));
+    passed = strcmp(json_string_value(
+                        json_object_get(json_object_get(got.json, "suggestedWindow"), "end")),
+                    now) < 0;
+    free(first);
+    free(second);
+    return passed;
+}
+
+static void
+assert_revoke_is(const struct certificate *certificate, int status, const char *problem)
+{
+    char *text = acme_base64url_encode(certificate->der, certificate->len);
+    json_t *object = json_pack("{s:s}", "certificate", text);
+    char *payload = json_dumps(object, JSON_COMPACT);
+    GOT got = {.status = 0};
+
+    peer_send(&ca, &account, "/acme/revoke-cert", payload, &got);
+    assert_int_equal(got.status, status);
+    assert_string_equal(got_problem(&got), problem);
+    free(payload);
+    json_decref(object);
+    free(text);
+}
+
+/* ---- the tests ---- */
+
+static void
+what_the_sti_pa_revokes_is_revoked_here(void **state)
+{
+    CERTIFICATE revoked = {.der = NULL}, good = {.der = NULL};
+    struct certs_crl_entry entry;
+
+    (void)state;
+    enrol(&revoked);
+    enrol(&good);
+    entry = entry_of(&revoked, 4);
+    assert_false(is_to_be_renewed(&revoked));
+    publish(&entry);
+    look_at_crl();
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE reason = 4 AND"
+                                           " requester = 'STI-PA' AND accepted IS NOT NULL"),
+                     1);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM event WHERE who = 'STI-PA' AND"
+                                           " what = 'certificate revoked' AND detail ="
+                                           " 'superseded'"),
+                     1);
+    assert_true(is_to_be_renewed(&revoked));
+    assert_false(is_to_be_renewed(&good));
+    assert_revoke_is(&revoked, 400, "alreadyRevoked");
+    look_at_crl(); /* the same once more */
+    assert_int_equal(revocations(), 1);
+    assert_revoke_is(&good, 200, "");
+}
+
+static void
+what_another_ca_issued_under_the_same_serial_is_not_ours(void **state)
+{
+    CERTIFICATE certificate = {.der = NULL};
+    struct certs_crl_entry entry;
+
+    (void)state;
+    enrol(&certificate);
+    entry = entry_of(&certificate, 1);
+    entry.issuer = certs_cert_subject_name(certs_chain_get(ca.root, 0));
+    publish(&entry);
+    look_at_crl();
+    assert_int_equal(revocations(), 0);
+    entry = entry_of(&certificate, 1);
+    entry.serial[0] ^= 1; /* and one that nobody has issued */
+    publish(&entry);
+    look_at_crl();
+    assert_int_equal(revocations(), 0);
+}
+
+static void
+a_crl_that_is_not_good_revokes_nothing(void **state)
+{
+    CERTIFICATE certificate = {.der = NULL};
+    struct certs_crl_entry entry;
+
+    (void)state;
+    enrol(&certificate);
+    entry = entry_of(&certificate, 1);
+    publish(&entry);
+    ca.config.crl_signer = ca.pa.signer_chain; /* of somebody else */
+    look_at_crl();
+    ca.config.crl_signer = ca.pa.crl_chain;
+    published.der[published.len - 1] ^= 1;
+    look_at_crl();
+    publish(&entry);
+    ca_fixture_set_time(time(NULL) + 2 * DAY); /* it is stale */
+    look_at_crl();
+    ca_fixture_set_time(0);
+    free(published.der);
+    published.der = NULL; /* and none at all */
+    look_at_crl();
+    assert_int_equal(revocations(), 0);
+    publish(&entry);
+    look_at_crl();
+    assert_int_equal(revocations(), 1);
+}
+
+static void
+one_process_looks_at_it_every_five_minutes(void **state)
+{
+    int before;
+
+    (void)state;
+    publish(NULL);
+    look_at_crl();
+    before = atomic_load(&ca.intercepted);
+    acme_server_tick(ca.server);
+    ca_fixture_restart(&ca); /* another one */
+    acme_server_tick(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), before);
+    ca_fixture_set_time(time(NULL) + 301);
+    ca_fixture_restart(&ca);
+    acme_server_tick(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), before + 1);
+}
+
+static int
+begin(void **state)
+{
+    (void)state;
+    ca_fixture_set_time(0);
+    ca_fixture_sql(&ca, "DELETE FROM revocation");
+    return 0;
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    ca_fixture_start(&ca);
+    snprintf(crl_url, sizeof(crl_url), "%s/crl", ca.pa.base_url);
+    ca.config.crl_url = crl_url;
+    ca.config.crl_signer = ca.pa.crl_chain;
+    ca.intercept = answer_crl;
+    ca_fixture_restart(&ca);
+    peer_join(&ca, &account);
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    peer_stop(&account);
+    ca_fixture_stop(&ca);
+    free(published.der);
+    return 0;
+}
+
+#define CASE(name) cmocka_unit_test_setup(name, begin)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(what_the_sti_pa_revokes_is_revoked_here),
+        CASE(what_another_ca_issued_under_the_same_serial_is_not_ours),
+        CASE(a_crl_that_is_not_good_revokes_nothing),
+        CASE(one_process_looks_at_it_every_five_minutes),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}

@@ -1,0 +1,243 @@
+/* test_server_limit.c - mirrors acme/src/server_limit.c: nonces of an address, requests of an
+ * account.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "ca_fixture.h"
+
+#define HOUR 3600
+
+static struct ca_fixture ca;
+static struct peer account, other;
+
+static void
+limit(unsigned nonces, unsigned requests)
+{
+    ca.config.nonces_per_address = nonces;
+    ca.config.requests_per_account = requests;
+    ca_fixture_restart(&ca);
+    ca_fixture_sql(&ca, "DELETE FROM rate");
+    ca_fixture_set_time(time(NULL));
+}
+
+static void
+assert_limited(const struct got *got, int longest_s)
+{
+    int wait = atoi(got_header(got, "Retry-After"));
+
+    assert_int_equal(got->status, 429);
+    assert_string_equal(got_problem(got), "rateLimited");
+    assert_true(wait > 0 && wait <= longest_s);
+}
+
+/* ---- nonces ---- */
+
+static void
+new_nonce(const char *method, struct got *got)
+{
+    got_clear(got);
+    ca_fetch(&ca, method, "/acme/new-nonce", NULL, NULL, got);
+}
+
+static void
+nonces_of_an_address_are_limited_and_none_is_made_beyond(void **state)
+{
+    GOT got = {.status = 0};
+    int64_t made;
+
+    (void)state;
+    limit(4, 0);
+    for (int i = 0; i < 4; i++) {
+        new_nonce(i % 2 == 0 ? "HEAD" : "GET", &got);
+        assert_int_equal(got.status, i % 2 == 0 ? 200 : 204);
+    }
+    made = ca_fixture_count(&ca, "SELECT count(*) FROM nonce");
+    new_nonce("GET", &got);
+    assert_limited(&got, HOUR / 4);
+    assert_string_equal(got_header(&got, "Replay-Nonce"), "");
+    new_nonce("HEAD", &got);
+    assert_int_equal(got.status, 429);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM nonce"), made);
+    ca_fixture_set_time(ca_fixture_time() + HOUR / 4);
+    new_nonce("GET", &got);
+    assert_int_equal(got.status, 204);
+}
+
+/* A request of the account with that nonce, which receives the next one. */
+static void
+ask(const struct post *plan, char nonce[64], struct got *got)
+{
+    struct post post = *plan;
+
+    got_clear(got);
+    post.nonce = nonce;
+    peer_post(&ca, &account, &post, got);
+    snprintf(nonce, 64, "%s", got_header(got, "Replay-Nonce"));
+}
+
+static void
+nonces_that_an_account_gets_with_its_answers_are_not_counted(void **state)
+{
+    const struct post read = {.path = account.kid, .payload = ""};
+    char nonce[64];
+    GOT got = {.status = 0};
+
+    (void)state;
+    limit(1, 0);
+    ca_nonce(&ca, nonce);
+    for (int i = 0; i < 10; i++) {
+        ask(&read, nonce, &got);
+        assert_int_equal(got.status, 200);
+        assert_string_not_equal(nonce, "");
+    }
+    new_nonce("GET", &got);
+    assert_limited(&got, HOUR);
+}
+
+static void
+what_no_account_has_signed_gives_no_nonce_beyond_the_limit(void **state)
+{
+    static const struct post cases[] = {
+        {.path = "/acme/new-order", .payload = "{}", .break_signature = true},
+        {.path = "/acme/new-order", .payload = "{}", .nonce = "never-given"},
+        {.path = "/acme/new-order", .payload = "{}", .content_type = "text/plain"},
+        {.path = "/acme/nothing", .payload = "{}"},
+        {.path = "/acme/new-account", .payload = "{\"onlyReturnExisting\":true}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct peer unknown = {.key = account.key};
+        struct post post = cases[i];
+        char nonce[64];
+        GOT first = {.status = 0};
+        GOT got = {.status = 0};
+
+        limit(2, 0);
+        ca_nonce(&ca, nonce);
+        if (cases[i].nonce == NULL)
+            post.nonce = nonce;
+        peer_post(&ca, i == 4 ? &unknown : &account, &post, &first);
+        assert_string_not_equal(got_header(&first, "Replay-Nonce"), "");
+        snprintf(nonce, sizeof(nonce), "%s", got_header(&first, "Replay-Nonce"));
+        peer_post(&ca, i == 4 ? &unknown : &account, &post, &got);
+        assert_int_equal(got.status, first.status); /* it is the same answer */
+        if (got_header(&got, "Replay-Nonce")[0] != '\0')
+            fail_msg("case %zu: %s", i, got_header(&got, "Replay-Nonce"));
+    }
+}
+
+/* ---- requests ---- */
+
+static void
+send_revocation(const struct peer *peer, struct got *got)
+{
+    got_clear(got);
+    peer_send(&ca, peer, "/acme/revoke-cert", "{}", got);
+}
+
+static void
+requests_of_an_account_are_limited(void **state)
+{
+    GOT got = {.status = 0};
+
+    (void)state;
+    limit(0, 2);
+    for (int i = 0; i < 2; i++) {
+        send_revocation(&account, &got);
+        assert_int_equal(got.status, 400);
+    }
+    send_revocation(&account, &got);
+    assert_limited(&got, HOUR / 2);
+    assert_string_not_equal(got_header(&got, "Replay-Nonce"), "");
+    send_revocation(&other, &got); /* another account has its own share */
+    assert_int_equal(got.status, 400);
+    got_clear(&got);
+    peer_send(&ca, &account, "/acme/key-change", "{}", &got); /* and another kind of request */
+    assert_int_equal(got.status, 400);
+    ca_fixture_set_time(ca_fixture_time() + HOUR / 2);
+    send_revocation(&account, &got);
+    assert_int_equal(got.status, 400);
+}
+
+static void
+challenges_are_answered_so_often_and_read_any_time(void **state)
+{
+    struct peer_order order;
+    GOT got = {.status = 0};
+
+    (void)state;
+    limit(0, 1);
+    peer_order(&ca, &account, "1234", &order);
+    peer_send(&ca, &account, order.challenge, "{}", &got);
+    assert_int_equal(got.status, 400);
+    for (int i = 0; i < 3; i++) {
+        got_clear(&got);
+        peer_send(&ca, &account, order.challenge, "", &got);
+        assert_int_equal(got.status, 200);
+    }
+    got_clear(&got);
+    peer_send(&ca, &account, order.challenge, "{\"tkauth\":\"x\"}", &got);
+    assert_limited(&got, HOUR);
+    peer_assert_status(&ca, &account, order.url, "pending");
+}
+
+static void
+a_used_nonce_is_told_before_a_limit(void **state)
+{
+    GOT got = {.status = 0};
+
+    (void)state;
+    limit(0, 1);
+    send_revocation(&account, &got);
+    got_clear(&got);
+    peer_post(&ca, &account,
+              &(struct post){.path = "/acme/revoke-cert", .payload = "{}", .nonce = "never-given"},
+              &got);
+    assert_int_equal(got.status, 400);
+    assert_string_equal(got_problem(&got), "badNonce");
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    ca_fixture_start(&ca);
+    peer_join(&ca, &account);
+    peer_join(&ca, &other);
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    peer_stop(&account);
+    peer_stop(&other);
+    ca_fixture_stop(&ca);
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nonces_of_an_address_are_limited_and_none_is_made_beyond),
+        cmocka_unit_test(nonces_that_an_account_gets_with_its_answers_are_not_counted),
+        cmocka_unit_test(what_no_account_has_signed_gives_no_nonce_beyond_the_limit),
+        cmocka_unit_test(requests_of_an_account_are_limited),
+        cmocka_unit_test(challenges_are_answered_so_often_and_read_any_time),
+        cmocka_unit_test(a_used_nonce_is_told_before_a_limit),
+    };
+
+    return cmocka_run_group_tests(tests, start, stop);
+}
