@@ -97,10 +97,15 @@ static void
 who_has_everything_left_is_forgotten(void **state)
 {
     struct acme_rows *rows = NULL;
+    int64_t count = 0;
 
     assert_int_equal(take(*state, &limit, "a", NOW), 0);
+    assert_int_equal(take(*state, &limit, "a2", NOW), 0);
     assert_int_equal(take(*state, &limit, "b", NOW + 10), 0);
-    assert_int_equal(acme_limit_expire(*state, NOW + 25), HSM_OK);
+    assert_int_equal(acme_limit_expire(*state, NOW + 25, 1, &count), HSM_OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(acme_limit_expire(*state, NOW + 25, 9, &count), HSM_OK);
+    assert_int_equal(count, 1);
     assert_int_equal(acme_store_query(*state, &rows, "SELECT subject FROM rate", ""), HSM_OK);
     assert_int_equal(acme_rows_count(rows), 1);
     assert_true(acme_rows_next(rows));
