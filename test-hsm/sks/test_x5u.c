@@ -930,7 +930,7 @@ ask_tarpits(struct sks_x5u_cache *cache, size_t count)
 static void
 hosts_without_number_leave_room_for_those_that_sign_calls(void **state)
 {
-    struct sks_x5u_cache *cache = small_cache(0, 0, 100);
+    struct sks_x5u_cache *cache = small_cache(0, 0, 400);
     struct certs_chain *chain = NULL;
     int sockets[24];
 
@@ -940,7 +940,7 @@ hosts_without_number_leave_room_for_those_that_sign_calls(void **state)
     ask_tarpits(cache, COUNT(sockets));
     assert_int_equal(get(cache, "/new.pem", eco.now), HSM_OK);
     assert_true(told <= COUNT(sockets) - 12); /* twelve are still being waited for */
-    usleep(150000);
+    usleep(450000);
     assert_int_equal(ask(cache, "127.0.0.1", "/then.pem", &chain), HSM_ERR_NOT_FOUND);
     wait_until_told(1 + COUNT(sockets) - 12); /* and those for which nobody had time are told */
     for (size_t i = 0; i < COUNT(sockets); i++)
@@ -963,7 +963,7 @@ new_kept_dir(void)
 }
 
 static struct sks_x5u_cache *
-cache_on_disk(size_t chains_max)
+cache_on_disk(size_t chains_max, unsigned queue_ms)
 {
     const unsigned ports[] = {repository.port, 0};
     struct sks_x5u_cache *cache = NULL;
@@ -972,7 +972,7 @@ cache_on_disk(size_t chains_max)
                                                         .ports = ports,
                                                         .private_addresses = true,
                                                         .chains_max = chains_max,
-                                                        .queue_ms = 100,
+                                                        .queue_ms = queue_ms,
                                                         .dir = kept_dir},
                                &cache),
              "cache");
@@ -1015,7 +1015,7 @@ leave_one_chain(const char *path)
     struct sks_x5u_cache *cache;
 
     new_kept_dir();
-    cache = cache_on_disk(0);
+    cache = cache_on_disk(0, 0);
     fetches = 0;
     is_down = false;
     assert_int_equal(get(cache, path, eco.now), HSM_OK);
@@ -1045,7 +1045,7 @@ who_comes_after_has_what_was_vouched_for(void **state)
     (void)state;
     leave_one_chain("/known.pem");
     for (size_t i = 0; i < COUNT(times); i++) {
-        struct sks_x5u_cache *cache = cache_on_disk(0);
+        struct sks_x5u_cache *cache = cache_on_disk(0, 0);
 
         fetches = 0;
         assert_int_equal(get(cache, "/known.pem", eco.now + times[i].after), times[i].wanted);
@@ -1063,26 +1063,39 @@ a_kept_chain_ends_with_its_leaf(void **state)
 
     (void)state;
     leave_one_chain("/short.pem");
-    cache = cache_on_disk(0);
+    cache = cache_on_disk(0, 0);
     assert_int_equal(get(cache, "/short.pem", eco.now + 3601), HSM_ERR_BUSY);
     sks_x5u_cache_free(cache);
-    cache = cache_on_disk(0);
+    cache = cache_on_disk(0, 0);
     assert_int_equal(get(cache, "/short.pem", eco.now + 3600), HSM_OK);
     sks_x5u_cache_free(cache);
 }
 
-/* One that was not vouched for has no file, and one that ended on its way neither. */
+/* It is used, and asked for anew. */
+static bool
+is_stale(struct sks_x5u_cache *cache, const char *path, time_t now)
+{
+    struct sks_x5u_count before, after;
+
+    sks_x5u_count(cache, &before);
+    assert_int_equal(get(cache, path, now), HSM_OK);
+    sks_x5u_count(cache, &after);
+    return after.stale > before.stale;
+}
+
 static void
 processes_beside_one_another_fetch_once(void **state)
 {
     const time_t stale = eco.now + SKS_X5U_CACHE_S;
     struct sks_x5u_cache *one;
     struct sks_x5u_cache *other;
+    struct stat before, now;
+    char path[8192];
 
     (void)state;
     new_kept_dir();
-    one = cache_on_disk(0);
-    other = cache_on_disk(0);
+    one = cache_on_disk(0, 0);
+    other = cache_on_disk(0, 0);
     fetches = 0;
     is_down = false;
     assert_int_equal(get(one, "/known.pem", eco.now), HSM_OK);
@@ -1091,22 +1104,21 @@ processes_beside_one_another_fetch_once(void **state)
     assert_int_equal(get(other, "/known.pem", eco.now), HSM_OK);
     assert_int_equal(fetches, 1);
     vouch(other, "/known.pem"); /* it knows already */
+    assert_int_equal(kept_files(path), 1);
+    assert_int_equal(stat(path, &before), 0);
+    now = before;
     assert_int_equal(get(one, "/known.pem", stale), HSM_OK);
     wait_for_fetches(one, 2);
-    for (unsigned i = 0; i < 5000 && other != NULL; i++) { /* until the new one is on disk */
-        struct sks_x5u_cache *third = cache_on_disk(0);
-        unsigned before = fetches;
-
-        assert_int_equal(get(third, "/known.pem", stale), HSM_OK);
-        sks_x5u_cache_free(third);
-        if (fetches == before)
-            break;
+    for (unsigned i = 0; i < 5000 && now.st_ino == before.st_ino; i++) { /* until it is on disk */
         usleep(1000);
+        assert_int_equal(stat(path, &now), 0);
     }
+    assert_true(now.st_ino != before.st_ino);
     fetches = 0;
-    assert_int_equal(get(other, "/known.pem", stale), HSM_OK);
-    sks_x5u_cache_free(other); /* whatever it had begun */
+    while (is_stale(other, "/known.pem", stale)) /* until it has taken that */
+        usleep(1000);
     assert_int_equal(fetches, 0);
+    sks_x5u_cache_free(other);
     sks_x5u_cache_free(one);
 }
 
@@ -1151,12 +1163,12 @@ what_is_no_kept_chain_is_not_used(void **state)
     for (size_t i = 0; i < COUNT(forgeries); i++) {
         print_message("%s\n", forgeries[i].to);
         overwrite(path, (const char *)text, forgeries[i].from, forgeries[i].to);
-        cache = cache_on_disk(0);
+        cache = cache_on_disk(0, 0);
         assert_int_equal(get(cache, "/known.pem", eco.now), HSM_ERR_BUSY);
         sks_x5u_cache_free(cache);
     }
     overwrite(path, (const char *)text, "{", "{");
-    cache = cache_on_disk(0);
+    cache = cache_on_disk(0, 0);
     assert_int_equal(get(cache, "/known.pem", eco.now), HSM_OK);
     sks_x5u_cache_free(cache);
     free(text);
@@ -1178,7 +1190,7 @@ what_is_kept_has_the_bound_of_the_cache(void **state)
     assert_int_equal(hsm_file_write(remnant, "{", 1, 0644), HSM_OK);
     assert_int_equal(utimensat(AT_FDCWD, remnant, long_ago, 0), 0);
     assert_int_equal(mkdir(other, 0755), 0);
-    cache = cache_on_disk(3);
+    cache = cache_on_disk(3, 0);
     for (unsigned i = 0; i < 8; i++) {
         snprintf(path, sizeof(path), "/%u.pem", i);
         assert_int_equal(get(cache, path, eco.now), HSM_OK);
@@ -1204,7 +1216,7 @@ who_comes_after_knows_hosts(void **state)
     (void)state;
     leave_one_chain("/known.pem");
     is_down = false;
-    cache = cache_on_disk(0);
+    cache = cache_on_disk(0, 100);
     sks_x5u_refresh(cache, eco.now);
     open_tarpits(sockets, COUNT(sockets));
     ask_tarpits(cache, COUNT(sockets));
