@@ -322,6 +322,24 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
     return HSM_OK;
 }
 
+/* What signs nowhere, and is looked after by nobody: its token was taken out of the configuration.
+ */
+static void
+note_homeless(struct kms_provider *provider, const struct sks_credential *list, size_t count,
+              time_t now)
+{
+    char text[HSM_REASON_MAX] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; i < count && len < sizeof(text); i++)
+        if (list[i].state == SKS_ACTIVE &&
+            !sks_tokens_has(provider->kms->tokens, list[i].token_uri))
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%lld",
+                                    len > 0 ? ", " : "sti-kms retire --id ", (long long)list[i].id);
+    kms_note(provider->kms, provider->config->spc, "active on a token that is not configured",
+             len > 0 ? text : NULL, now);
+}
+
 /* ---- a look at a provider ---- */
 
 enum hsm_status
@@ -430,6 +448,8 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
         for (size_t i = 0; st == HSM_OK && i < provider->config->token_count && !is_stopped(kms);
              i++)
             st = look_at(provider, i, list, count, now);
+    if (st == HSM_OK)
+        note_homeless(provider, list, count, now);
     sks_credentials_free(list, count);
     if (st == HSM_OK && prepared == HSM_OK)
         kms_notify(provider, now);

@@ -275,35 +275,16 @@ retry_tokens(struct sks_signing *signing)
     signing->tokens_at = monotonic() + RETRY_S;
 }
 
-/* Why a provider's calls are not signed, or not with what the catalogue has now. */
-static size_t
-faults_of(struct sks_signing *signing, const struct provider *provider, time_t now,
-          const char **why)
-{
-    DEFER(sks_signers_free) struct sks_signers *signers = take_signers(signing, provider);
-    const char *fault = provider->status != HSM_OK ? provider->fault : NULL;
-    size_t count = 0;
-
-    if (fault != NULL)
-        why[count++] = fault;
-    else if (signers == NULL || sks_signers_count(signers) == 0)
-        why[count++] = "no active credential";
-    else if (sks_signers_at(signers, now) == NULL)
-        why[count++] = "the active credential is not valid now";
-    if (!provider->signs)
-        why[count++] = "the token does not sign";
-    return count;
-}
-
-/* So that a worker that is to take this one's place knows. */
+/* So that a worker that is to take this one's place knows, also of what is signed with a credential
+ * whose successor cannot be loaded. */
 static void
 tell_others(struct sks_signing *signing, time_t now)
 {
     for (size_t i = 0; signing->config.serving != NULL && i < signing->provider_count; i++) {
         const struct provider *provider = &signing->providers[i];
-        const char *why[SKS_SIGNING_REASONS_MAX];
+        DEFER(sks_signers_free) struct sks_signers *signers = take_signers(signing, provider);
 
-        if (faults_of(signing, provider, now, why) == 0)
+        if (provider->signs && signers != NULL && sks_signers_at(signers, now) != NULL)
             sks_serving_tell(signing->config.serving, name_of(provider), monotonic());
     }
 }
@@ -440,6 +421,26 @@ sks_signing_sign(struct sks_signing *signing, const char *spc, const struct sks_
 }
 
 /* ---- how it is ---- */
+
+/* Why a provider's calls are not signed, or not with what the catalogue has now. */
+static size_t
+faults_of(struct sks_signing *signing, const struct provider *provider, time_t now,
+          const char **why)
+{
+    DEFER(sks_signers_free) struct sks_signers *signers = take_signers(signing, provider);
+    const char *fault = provider->status != HSM_OK ? provider->fault : NULL;
+    size_t count = 0;
+
+    if (fault != NULL)
+        why[count++] = fault;
+    else if (signers == NULL || sks_signers_count(signers) == 0)
+        why[count++] = "no active credential";
+    else if (sks_signers_at(signers, now) == NULL)
+        why[count++] = "the active credential is not valid now";
+    if (!provider->signs)
+        why[count++] = "the token does not sign";
+    return count;
+}
 
 size_t
 sks_signing_reasons(struct sks_signing *signing, time_t now,

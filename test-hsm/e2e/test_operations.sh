@@ -189,7 +189,7 @@ for pid in $(pid_of sti-sks) $(workers_of sti-sks) $(workers_of sti-ca); do
 done
 
 # --- the SP-KMS tells how it is, on an address of its own; what it finds wrong there it does not take
-printf '\n[kms]\nmetrics-address = %s\n' "${metrics[sti-kms]}" >>"${conf[sti-sks]}"
+sed -i "s/^\[api\]\$/[kms]\nmetrics-address = ${metrics[sti-kms]}\n\n[api]/" "${conf[sti-sks]}"
 sed "s/^metrics-address = .*/metrics-address = 192.0.2.1:9000/" "${conf[sti-sks]}" >"${conf[sti-sks]}.bad"
 if "$bin/sti-kms" run --check --config "${conf[sti-sks]}.bad" >"$work/check" 2>&1; then fail "sti-kms tells metrics to everybody"; fi
 grep -qE '\.bad:[0-9]+: \[kms\] metrics-address: not ADDRESS:PORT of loopback' "$work/check" || fail "$(cat "$work/check")"

@@ -751,6 +751,7 @@ a_credential_whose_key_is_gone_on_the_way_is_given_up(void **state)
     sp_open(&sp, here(), ECO_SPC);
     assert_int_equal(hsm_key_find(sp.token, lost.key_uri, &key), HSM_OK);
     assert_int_equal(hsm_key_destroy(key), HSM_OK);
+    hsm_key_free(key);
     assert_int_equal(enroll(&sp, &why), HSM_OK);
     assert_int_equal(state_of(&sp, lost.id), SKS_RETIRED);
     assert_last_state(SKS_ACTIVE, 2);

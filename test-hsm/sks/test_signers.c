@@ -462,6 +462,7 @@ destroy(struct sks_tokens *tokens, const char *token_uri, const char *key_uri)
 
     assert_int_equal(hsm_key_find(sks_tokens_get(tokens, token_uri), key_uri, &key), HSM_OK);
     assert_int_equal(hsm_key_destroy(key), HSM_OK);
+    hsm_key_free(key);
 }
 
 static void
