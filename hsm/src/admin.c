@@ -174,8 +174,7 @@ hsm_slot_enter_to_log_in(struct hsm_slot *slot, unsigned wait_ms)
 
     if (admission == HSM_KEPT_BY_FILES) {
         hsm_log(HSM_LOG_WARNING,
-                "token %s: other processes keep its files busy: not waited for "
-                "any longer",
+                "token %s: other processes keep its files busy: not waited for any longer",
                 slot->name);
         admission = hsm_slot_enter(slot, HSM_TURN_NONE, wait_ms, hsm_deadline_after(wait_ms));
     }
