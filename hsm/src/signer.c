@@ -76,6 +76,7 @@ hsm_signer_unref(struct hsm_signer *signer)
     for (unsigned i = 0; i < signer->further_count; i++)
         hsm_signer_unref(signer->further[i]);
     free(signer->lanes);
+    free(signer->proven);
     hsm_es256_verifier_free(signer->verifier);
     hsm_journal_key_done(slot->journal, signer->journal_key);
     EVP_PKEY_free(signer->public_key);
@@ -153,7 +154,8 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
         if (signer->journal_key == NULL)
             return HSM_ERR_NOMEM;
     }
-    st = make_lanes(signer);
+    signer->proven = calloc(slot->settings.sessions, sizeof(*signer->proven));
+    st = signer->proven != NULL ? make_lanes(signer) : HSM_ERR_NOMEM;
     if (st == HSM_OK)
         st = hsm_es256_verifier_new(public_key, &signer->verifier);
     if (st != HSM_OK)
@@ -363,30 +365,46 @@ wrong(struct call *call, unsigned epoch)
     return HSM_ERR_CRYPTO;
 }
 
-/* Those that are asked for, one in so many, the first after a recovery, and those made across one:
- * handles may have changed their meaning under them. */
+/* Where a signature was made: the session itself may be another caller's by now. */
+struct origin {
+    unsigned index; /* of the session */
+    uint64_t opened_by;
+    unsigned epoch;
+};
+
+void
+hsm_signer_unprove(struct hsm_signer *signer)
+{
+    for (unsigned i = 0; i < signer->slot->settings.sessions; i++)
+        atomic_store_explicit(&signer->proven[i], 0, memory_order_relaxed);
+}
+
+/* Those that are asked for, one in so many, the first in each session, which may be with another
+ * member of a group of HSMs, and those made across a recovery: handles may have changed their
+ * meaning under them. */
 static bool
-is_to_be_verified(const struct call *call, unsigned epoch, unsigned epoch_now)
+is_to_be_verified(const struct call *call, const struct origin *origin, unsigned epoch_now)
 {
     struct hsm_signer *signer = call->signer;
     unsigned n = atomic_fetch_add_explicit(&signer->signatures, 1, memory_order_relaxed);
 
     return call->request->verify || n % signer->slot->settings.verify_every == 0 ||
-           atomic_load_explicit(&signer->proven, memory_order_relaxed) != epoch_now ||
-           epoch != epoch_now;
+           atomic_load_explicit(&signer->proven[origin->index], memory_order_relaxed) !=
+               origin->opened_by ||
+           origin->epoch != epoch_now;
 }
 
 static enum hsm_status
-made(struct call *call, const uint8_t *sig, unsigned epoch, unsigned epoch_now)
+made(struct call *call, const uint8_t *sig, const struct origin *origin, unsigned epoch_now)
 {
     struct hsm_signer *signer = call->signer;
 
-    if (!is_to_be_verified(call, epoch, epoch_now))
+    if (!is_to_be_verified(call, origin, epoch_now))
         return HSM_OK;
     count(&signer->slot->counters.verified);
     if (hsm_es256_verifier_verify_digest(signer->verifier, call->request->digest, sig) != HSM_OK)
-        return wrong(call, epoch);
-    atomic_store_explicit(&signer->proven, epoch, memory_order_relaxed);
+        return wrong(call, origin->epoch);
+    atomic_store_explicit(&signer->proven[origin->index], origin->opened_by, memory_order_relaxed);
     return HSM_OK;
 }
 
@@ -396,8 +414,12 @@ sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t 
 {
     struct hsm_slot *slot = call->signer->slot;
     enum hsm_form form = HSM_FORM_GOOD;
+    struct origin origin;
     CK_RV rv;
 
+    if (session->epoch != epoch || session->opened_by == 0)
+        session->opened_by = session->serial; /* it is opened below, or was with the token */
+    origin = (struct origin){session->index, session->opened_by, epoch};
     if (call->job != NULL)
         hsm_job_holds(call->job, session);
     if (!hsm_module_call_begin(slot->module, call->request->patience.deadline)) {
@@ -414,7 +436,7 @@ sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t 
         (void)drop(call, session, HSM_ERR_CRYPTO);
         return wrong(call, epoch);
     }
-    return made(call, sig, epoch, give_back(call, session));
+    return made(call, sig, &origin, give_back(call, session));
 }
 
 static enum hsm_status

@@ -170,6 +170,71 @@ an_evp_pkey_survives_all_of_it(void **state)
     EVP_PKEY_free(pkey);
 }
 
+/* ---- what is verified ---- */
+
+#define NEVER 1000000000 /* verify_every */
+
+static void *
+sign_one(void *key)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+    enum hsm_status st = hsm_key_sign_digest(key, load_digest, sig);
+
+    return st == HSM_OK && hsm_es256_verify(hsm_key_public(key), load_message, strlen(load_message),
+                                            sig, sizeof(sig)) == HSM_OK
+               ? key
+               : NULL;
+}
+
+/* In all sessions at once; how many signatures were verified before they were given out. */
+static uint64_t
+verified_of_one_in_each_session(struct hsm_token *token, struct hsm_key *key)
+{
+    pthread_t callers[LOAD_SESSIONS];
+    struct hsm_token_stats before;
+    struct hsm_token_stats after;
+
+    hsm_token_stats(token, &before);
+    fault("on C_Sign times %d block", LOAD_SESSIONS);
+    for (unsigned i = 0; i < LOAD_SESSIONS; i++)
+        assert_int_equal(pthread_create(&callers[i], NULL, sign_one, key), 0);
+    for (int i = 0; i < 400 && fault_number("held") < LOAD_SESSIONS; i++)
+        load_sleep_ms(5);
+    fault("release");
+    for (unsigned i = 0; i < LOAD_SESSIONS; i++) {
+        void *good = NULL;
+
+        assert_int_equal(pthread_join(callers[i], &good), 0);
+        assert_non_null(good);
+    }
+    fault("reset");
+    hsm_token_stats(token, &after);
+    return after.verified - before.verified;
+}
+
+/* Those of a group of HSMs behind one slot may be with different members. */
+static void
+the_first_signature_in_each_session_is_verified(void **state)
+{
+    struct hsm_token_config config = direct;
+    struct hsm_token *token;
+    struct hsm_key *key;
+
+    (void)state;
+    config.verify_every = NEVER;
+    config.op_timeout_ms = 20000;
+    token = load_token("falling", &config);
+    key = load_key(token);
+    assert_int_equal(verified_of_one_in_each_session(token, key), LOAD_SESSIONS);
+    assert_int_equal(verified_of_one_in_each_session(token, key), 0);
+    fault("reboot");
+    load_assert_back_soon(token, key);
+    (void)verified_of_one_in_each_session(token, key); /* those that are left: load_ had some */
+    assert_int_equal(verified_of_one_in_each_session(token, key), 0);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* ---- calls that are stuck in the module ---- */
 
 static void
@@ -444,6 +509,7 @@ main(void)
         cmocka_unit_test(calls_end_at_their_deadline_while_the_token_is_away),
         cmocka_unit_test(a_vendors_own_error_is_got_over_as_a_lost_session_is),
         cmocka_unit_test(an_evp_pkey_survives_all_of_it),
+        cmocka_unit_test(the_first_signature_in_each_session_is_verified),
         cmocka_unit_test(a_deadline_holds_while_a_call_is_stuck),
         cmocka_unit_test(a_key_that_became_another_one_is_refused),
         cmocka_unit_test(an_origin_that_is_not_told_is_waived_by_the_configuration_alone),
