@@ -19,6 +19,7 @@
 #include "object_internal.h"
 #include "worker_internal.h"
 
+#define REPEATS_MAX   1 /* of a function that was cancelled, in one call */
 #define DROPS_MAX     2 /* sessions that fail in one call, before it is the token that failed */
 #define THROTTLES_MAX 3 /* answers that ask for patience in one call, before the same */
 #define PATIENCE_MS   4 /* after the first answer that asks for it; doubled each time */
@@ -29,7 +30,7 @@ struct call {
     struct hsm_signer *signer;
     const struct hsm_request *request;
     struct hsm_job *job;
-    unsigned attempts, drops, throttles, losses, wrong;
+    unsigned attempts, repeats, drops, throttles, losses, wrong;
     bool again;
 };
 
@@ -341,8 +342,12 @@ failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
         call->again = false;
         (void)drop(call, session, HSM_ERR_BUSY);
         return hsm_ckr_log(rv, call->signer->info.label);
-    case HSM_CKR_NONE: /* not an answer to C_Sign, but the module gave it */
     case HSM_CKR_RETRY:
+        if (++call->repeats > REPEATS_MAX)
+            break;
+        (void)give_back(call, session);
+        return HSM_ERR_BUSY;
+    case HSM_CKR_NONE: /* not an answer to C_Sign, but the module gave it */
     case HSM_CKR_SESSION:
         break;
     }

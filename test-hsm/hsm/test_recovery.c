@@ -372,6 +372,56 @@ a_key_that_is_gone_is_not_found_and_may_come_back(void **state)
     hsm_token_close(token);
 }
 
+/* What a token answers that is busy, to whatever it is asked. */
+static void
+a_token_that_is_throttled_finds_reads_generates_and_destroys_all_the_same(void **state)
+{
+    static const char *const functions[] = {"C_FindObjectsInit", "C_FindObjects",
+                                            "C_GetAttributeValue", "C_GenerateKeyPair",
+                                            "C_DestroyObject"};
+    static const char *const answers[] = {"CKR_FUNCTION_FAILED", "CKR_DEVICE_MEMORY",
+                                          "CKR_FUNCTION_CANCELED"};
+    struct hsm_token *token = load_token("falling", &direct);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
+        for (size_t j = 0; j < sizeof(answers) / sizeof(answers[0]); j++) {
+            struct hsm_key *key = NULL;
+            struct hsm_key *found = NULL;
+
+            fault("on %s times 3 rv %s", functions[i], answers[j]);
+            if (hsm_key_generate(token, "throttled", &key) != HSM_OK ||
+                hsm_key_find(token, "pkcs11:object=throttled", &found) != HSM_OK ||
+                hsm_key_destroy(key) != HSM_OK)
+                fail_msg("%s: %s", functions[i], answers[j]);
+            assert_int_equal(fault_number("struck 1"), 3);
+            hsm_key_free(found);
+            hsm_key_free(key);
+            fault("reset");
+        }
+    }
+    hsm_token_close(token);
+}
+
+static void
+a_function_that_was_cancelled_is_called_once_more(void **state)
+{
+    struct hsm_token *token = load_token("falling", &direct);
+    struct hsm_key *key = load_key(token);
+    struct hsm_token_stats stats;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    fault("on C_Sign times 1 rv CKR_FUNCTION_CANCELED");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.sessions_dropped, 0);
+    assert_int_equal(stats.retries, 1);
+    fault("reset");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* Of somebody else's making: CKR_BUFFER_TOO_SMALL is not a token that failed. */
 static void
 keys_with_names_and_parameters_of_any_length_are_listed(void **state)
@@ -515,6 +565,8 @@ main(void)
         cmocka_unit_test(an_origin_that_is_not_told_is_waived_by_the_configuration_alone),
         cmocka_unit_test(settings_out_of_their_range_are_refused),
         cmocka_unit_test(a_key_that_is_gone_is_not_found_and_may_come_back),
+        cmocka_unit_test(a_token_that_is_throttled_finds_reads_generates_and_destroys_all_the_same),
+        cmocka_unit_test(a_function_that_was_cancelled_is_called_once_more),
         cmocka_unit_test(keys_with_names_and_parameters_of_any_length_are_listed),
         cmocka_unit_test(events_tell_of_all_of_it),
         cmocka_unit_test(a_pin_that_is_refused_is_not_tried_again),
