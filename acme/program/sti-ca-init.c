@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/x509v3.h>
+
 #include <acme/config.h>
 #include <acme/provision.h>
 #include <acme/server.h>
@@ -89,23 +91,6 @@ provision_issuing(struct init *init)
     return acme_provision_certificate(init->token, &request, &key, &chain);
 }
 
-static enum hsm_status
-provision_all(struct init *init)
-{
-    enum hsm_status st = provision_root(init);
-
-    if (st == HSM_OK)
-        st = provision_issuing(init);
-    if (st == HSM_OK)
-        st = acme_provision_tls(init->token, &(struct acme_provision_tls){
-                                                 .dir = init->arguments->dir,
-                                                 .organization = init->arguments->organization,
-                                                 .country = init->country,
-                                                 .base_url = init->arguments->base_url,
-                                             });
-    return st;
-}
-
 /* Certificates of others, into DIR unless a file of that name is there. */
 static enum hsm_status
 copy_certificates(const struct arguments *arguments, const char *from, const char *name)
@@ -120,6 +105,71 @@ copy_certificates(const struct arguments *arguments, const char *from, const cha
         return HSM_OK;
     st = certs_chain_read(from, &chain);
     return st == HSM_OK ? certs_chain_write(chain, path) : st;
+}
+
+/* The issuing certificate first, each signed by the next, a root last. */
+static bool
+is_chain(const struct certs_chain *chain)
+{
+    size_t last = certs_chain_len(chain) - 1;
+
+    for (size_t i = 0; i < last; i++) {
+        if (X509_check_issued(certs_chain_get(chain, i + 1), certs_chain_get(chain, i)) !=
+            X509_V_OK)
+            return false;
+    }
+    return last > 0 && X509_self_signed(certs_chain_get(chain, last), 1) == 1;
+}
+
+/* What an offline root signed; its key is here, the root's is not. */
+static enum hsm_status
+take_issuing(const struct init *init)
+{
+    const char *from = init->arguments->issuing_chain;
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    enum hsm_status st = certs_chain_read(from, &chain);
+
+    if (st == HSM_OK)
+        st = hsm_key_find(init->token, "pkcs11:object=" ISSUING_LABEL, &key);
+    if (st != HSM_OK)
+        return st;
+    if (!hsm_key_matches(key, certs_cert_public(certs_chain_get(chain, 0)))) {
+        hsm_log(HSM_LOG_ERROR, "%s: not the certificate of the key " ISSUING_LABEL " in this token",
+                from);
+        return HSM_ERR_UNTRUSTED;
+    }
+    if (!is_chain(chain)) {
+        hsm_log(HSM_LOG_ERROR, "%s: not an issuing certificate, its issuers, and their root", from);
+        return HSM_ERR_MALFORMED;
+    }
+    return copy_certificates(init->arguments, from, CHAIN_FILE);
+}
+
+static enum hsm_status
+make_issuing(struct init *init)
+{
+    enum hsm_status st;
+
+    if (init->arguments->issuing_chain != NULL)
+        return take_issuing(init);
+    st = provision_root(init);
+    return st == HSM_OK ? provision_issuing(init) : st;
+}
+
+static enum hsm_status
+provision_all(struct init *init)
+{
+    enum hsm_status st = make_issuing(init);
+
+    if (st == HSM_OK)
+        st = acme_provision_tls(init->token, &(struct acme_provision_tls){
+                                                 .dir = init->arguments->dir,
+                                                 .organization = init->arguments->organization,
+                                                 .country = init->country,
+                                                 .base_url = init->arguments->base_url,
+                                             });
+    return st;
 }
 
 static enum hsm_status

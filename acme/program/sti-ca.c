@@ -203,6 +203,7 @@ static const struct option_row option_rows[] = {
     TEXT_OPTION("crl-url", crl_url),
     TEXT_OPTION("crl-issuer-cert", crl_issuer_cert),
     TEXT_OPTION("tls-ca", tls_ca),
+    TEXT_OPTION("issuing-chain", issuing_chain),
     TEXT_OPTION("revocation-url", revocation_url),
     TEXT_OPTION("pa-user", pa_user),
     TEXT_OPTION("pa-password-source", pa_password_source),
@@ -222,13 +223,17 @@ static const char help_text[] =
     "  init --dir DIR --token URI [--module PATH] [--pin-source SOURCE] --organization NAME\n"
     "       [--country CC] --address HOST:PORT --base-url URL --pa-anchor PEM\n"
     "       --authority URL [--authority URL ...] --crl-url URL --crl-issuer-cert PEM\n"
-    "       [--tls-ca PEM]\n"
+    "       [--tls-ca PEM] [--issuing-chain PEM]\n"
     "       [--revocation-url URL --pa-user USER --pa-password-source SOURCE]\n"
     "      Make what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR. From\n"
     "      the STI-PA come its root, the URLs below which the certificates of its token signers\n"
     "      are, the URL of its CRL and the certificate that signs it. --tls-ca is with what its\n"
     "      TLS certificate is trusted. The files are copied to DIR. Revocations are forwarded to\n"
-    "      the STI-PA with the account that it made for this STI-CA.\n"
+    "      the STI-PA with the account that it made for this STI-CA. --issuing-chain is what an\n"
+    "      offline root signed for the key " ISSUING_LABEL
+    " of the token: the issuing certificate,\n"
+    "      then its issuers. Without it a root's key is made in this token, too. Run again, it\n"
+    "      issues anew what its own root signed and is in the last third of its life.\n"
     "  serve --config FILE [--check]\n"
     "      Serve until SIGTERM; with --check, open everything, compare keys and certificates, and\n"
     "      end.\n"
@@ -470,7 +475,7 @@ check(const void *config)
 static const struct option_command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country address! base-url! pa-anchor! authority!"
-     " crl-url! crl-issuer-cert! tls-ca revocation-url pa-user pa-password-source",
+     " crl-url! crl-issuer-cert! tls-ca issuing-chain revocation-url pa-user pa-password-source",
      run_init},
     {"serve", "config! check", run_serve},
     {"participant set", "config! spc! organization! country", run_participant_set},

@@ -29,7 +29,7 @@ struct arguments {
     struct common_arguments common;
     const char *dir, *token, *module, *pin_source;
     const char *organization, *country, *address, *base_url;
-    const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca;
+    const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca, *issuing_chain;
     const char *revocation_url, *pa_user, *pa_password_source;
     const char *spc, *serial, *reason, *id, *user, *password_source;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */

@@ -8,17 +8,21 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 #include <hsm/token_meter.h>
 
 #include "daemon_internal.h"
 
-#define METER_S 1 /* between looks at the token's counters */
+#define METER_S 1 /* between looks at the token's counters, and at what is ready */
 
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
 DEFINE_DEFER(struct hsm_token_meter, hsm_token_meter_free)
+
+static const struct hsm_metric ready = {"sti_ready", "1: /readyz would say so.", HSM_GAUGE_MIN,
+                                        NULL, NULL};
 
 struct acme_daemon {
     const struct acme_daemon_config *config; /* borrowed */
@@ -230,11 +234,18 @@ is_slow(void *context, enum acme_http_method method, const char *path)
 }
 
 static void
-read_meter(void *context)
+observe(void *context)
 {
     const struct serving *serving = context;
+    json_t *reasons = json_array();
 
     hsm_token_meter_read(serving->meter);
+    if (reasons == NULL)
+        return;
+    not_ready(context, reasons);
+    hsm_series_set(hsm_series(serving->operations.metrics, &ready, NULL),
+                   json_array_size(reasons) == 0 ? 1 : 0);
+    json_decref(reasons);
 }
 
 enum hsm_status
@@ -288,7 +299,7 @@ run_loop(struct serving *serving, struct acme_http_loop *loop)
     enum hsm_status st = listen_all(serving, loop);
 
     if (st == HSM_OK)
-        st = acme_http_loop_every(loop, METER_S, read_meter, serving);
+        st = acme_http_loop_every(loop, METER_S, observe, serving);
     if (st == HSM_OK)
         st = acme_http_loop_every(loop, service->tick_s, service->tick, service->handler.context);
     if (st != HSM_OK)

@@ -18,6 +18,10 @@ static const struct hsm_metric durations = {
     HSM_HISTOGRAM, "route", hsm_metric_seconds};
 static const struct hsm_metric connections = {"sti_http_connections", "Open connections.",
                                               HSM_GAUGE_SUM, "listener", NULL};
+static const struct hsm_metric tls_not_after = {
+    "sti_http_certificate_not_after_seconds",
+    "When the listener's TLS certificate or one of its issuers ends, since 1970.", HSM_GAUGE_MIN,
+    "listener", NULL};
 static const struct hsm_metric queued = {
     "sti_http_requests_waiting", "Requests that wait for a thread.", HSM_GAUGE_SUM, NULL, NULL};
 
@@ -130,5 +134,8 @@ http_observe_loop(struct acme_http_loop *loop)
         hsm_series_set(hsm_series(server->metrics, &connections, address),
                        (double)server->connection_count);
         hsm_series_set(hsm_series(server->metrics, &queued, NULL), (double)waiting);
+        if (server->tls_not_after != 0)
+            hsm_series_set(hsm_series(server->metrics, &tls_not_after, address),
+                           (double)server->tls_not_after);
     }
 }

@@ -339,6 +339,8 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
     st = server_new(loop, config, &server);
     if (st == HSM_OK && !is_unix && !config->without_tls)
         st = http_tls_new(config, &server->tls);
+    if (st == HSM_OK && server->tls != NULL)
+        server->tls_not_after = certs_chain_not_after(config->tls_chain);
     if (st == HSM_OK && config->listener == NULL)
         st = acme_http_listener_open(config->address, &server->listener);
     if (st == HSM_OK)
@@ -494,7 +496,7 @@ acme_http_loop_free(struct acme_http_loop *loop)
         return; /* a thread may still use it */
     if (loop->thread_count > 0)
         (void)http_threads_end(loop); /* not all could be started: they rest */
-    http_forget_parked(loop); /* who resumes one asks for its server */
+    http_forget_all_parked(loop); /* who resumes one asks for its server */
     free_servers(loop); /* calls that were not answered forget their connections */
     http_calls_free(&loop->queue);
     http_calls_free(&loop->slow);

@@ -107,17 +107,18 @@ names_are_in(const X509 *cert, const struct certs_issue_request *request)
     return true;
 }
 
-/* Whether a certificate that is there can stay; an anchor always does: others have it already. */
+/* Whether a certificate that is there can stay. An anchor always does: others have it already; and
+ * what another CA issued, which is not ours to replace. */
 static bool
 is_kept(const X509 *cert, const struct acme_provision_request *request, time_t now)
 {
     time_t not_after = certs_cert_not_after(cert);
     time_t life = not_after - certs_cert_not_before(cert);
 
-    if (request->issuer == NULL)
+    if (request->issuer == NULL ||
+        X509_check_issued(certs_chain_get(request->issuer, 0), (X509 *)cert) != X509_V_OK)
         return true;
-    return not_after - now > life / 3 && names_are_in(cert, &request->certificate) &&
-           X509_check_issued(certs_chain_get(request->issuer, 0), (X509 *)cert) == X509_V_OK;
+    return not_after - now > life / 3 && names_are_in(cert, &request->certificate);
 }
 
 /* HSM_ERR_NOT_FOUND: there is no file yet. */

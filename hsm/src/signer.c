@@ -254,7 +254,7 @@ give_back(const struct call *call, struct hsm_session *session)
     if (call->job != NULL) {
         hsm_job_holds(call->job, NULL);
         if (hsm_pool_is_written_off(&slot->pool, session))
-            hsm_slot_session_drop(slot, session);
+            hsm_slot_session_drop(slot, session, INT64_MAX); /* nobody waits for this call */
     }
     return hsm_pool_give(&slot->pool, session);
 }
@@ -262,7 +262,7 @@ give_back(const struct call *call, struct hsm_session *session)
 static enum hsm_status
 drop(const struct call *call, struct hsm_session *session, enum hsm_status status)
 {
-    hsm_slot_session_drop(call->signer->slot, session);
+    hsm_slot_session_drop(call->signer->slot, session, call->request->patience.deadline);
     count(&call->signer->slot->counters.sessions_dropped);
     (void)give_back(call, session);
     return status;

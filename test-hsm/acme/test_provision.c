@@ -115,6 +115,52 @@ it_is_issued_anew_for_another_name_and_else_kept(void **state)
 }
 
 static void
+what_another_issuer_signed_is_kept_whatever_it_names(void **state)
+{
+    struct acme_provision_request other_root = {
+        .label = "other-root",
+        .certificate = {.profile = CERTS_PROFILE_TLS_ROOT,
+                        .subject = {.country = "US",
+                                    .organization = "Other",
+                                    .common_name = "Other TLS Root"}},
+        .valid_days = 30,
+        .path = in_dir("other-root.pem"),
+    };
+    static const char *const names[] = {"theirs.example", NULL};
+    struct acme_provision_request theirs = {
+        .label = ACME_PROVISION_TLS_SERVER_LABEL,
+        .certificate = {.profile = CERTS_PROFILE_TLS_SERVER,
+                        .subject = {.country = "US",
+                                    .organization = "Example",
+                                    .common_name = "theirs.example"},
+                        .dns_names = names},
+        .valid_days = 10,
+        .path = in_dir(ACME_PROVISION_TLS_CHAIN_FILE),
+    };
+    struct hsm_key *root_key = NULL, *key = NULL;
+    struct certs_chain *root = NULL, *chain = NULL;
+    char *before, *after;
+
+    (void)state;
+    assert_int_equal(acme_provision_certificate(token, &other_root, &root_key, &root), HSM_OK);
+    theirs.issuer = root;
+    theirs.issuer_key = root_key;
+    (void)unlink(theirs.path);
+    assert_int_equal(acme_provision_certificate(token, &theirs, &key, &chain), HSM_OK);
+    before = leaf_serial(ACME_PROVISION_TLS_CHAIN_FILE);
+    assert_int_equal(provision_tls("https://ours.example", NULL), HSM_OK);
+    after = leaf_serial(ACME_PROVISION_TLS_CHAIN_FILE);
+    assert_string_equal(after, before);
+    free(before);
+    free(after);
+    assert_int_equal(unlink(theirs.path), 0); /* the next tests have their own */
+    certs_chain_free(chain);
+    certs_chain_free(root);
+    hsm_key_free(key);
+    hsm_key_free(root_key);
+}
+
+static void
 a_base_url_that_is_no_https_url_is_refused(void **state)
 {
     static const char *const urls[] = {"http://ca.example", "https://", "ca.example",
@@ -295,6 +341,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_tls_certificate_names_the_host_and_for_loopback_its_other_names),
         cmocka_unit_test(it_is_issued_anew_for_another_name_and_else_kept),
+        cmocka_unit_test(what_another_issuer_signed_is_kept_whatever_it_names),
         cmocka_unit_test(a_base_url_that_is_no_https_url_is_refused),
         cmocka_unit_test(a_root_is_made_once_and_nobody_elses_is_taken_for_it),
         cmocka_unit_test(nothing_outlives_its_issuer),

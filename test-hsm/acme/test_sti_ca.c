@@ -223,6 +223,47 @@ a_certificate_of_another_key_is_neither_used_nor_overwritten(void **state)
     free(after);
 }
 
+static int
+init_with_chain(const char *where, const char *chain)
+{
+    return RUN("init", "--dir", where, "--module", softhsm_module(), "--token",
+               "pkcs11:token=sti-ca", "--pin-source", in_dir("pin"), "--organization",
+               "Example STI-CA", "--address", address, "--base-url", base_url, "--pa-anchor",
+               anchor, "--authority", "https://sti-pa.example/", "--crl-url",
+               "https://sti-pa.example/download/v1/crl", "--crl-issuer-cert", crl_issuer,
+               "--issuing-chain", chain);
+}
+
+static void
+what_an_offline_root_signed_is_taken_and_no_root_made(void **state)
+{
+    char *where = strdup(in_dir("offline")), *their_config = strdup(in_dir("offline/sti-ca.conf"));
+    struct certs_chain *whole = NULL, *half = NULL;
+    char *chain, *taken;
+
+    (void)state;
+    assert_fails(init_with_chain(where, in_dir("sti-ca-root.pem")), 1,
+                 "not the certificate of the key sti-ca-issuing");
+    assert_int_equal(certs_chain_read(in_dir("sti-ca-chain.pem"), &whole), HSM_OK);
+    assert_int_equal(certs_chain_new(&half), HSM_OK);
+    assert_int_equal(certs_chain_add(half, certs_chain_get(whole, 0)), HSM_OK);
+    assert_int_equal(certs_chain_write(half, in_dir("half.pem")), HSM_OK);
+    certs_chain_free(whole);
+    certs_chain_free(half);
+    assert_fails(init_with_chain(where, in_dir("half.pem")), 1,
+                 "not an issuing certificate, its issuers, and their root");
+    assert_succeeds(init_with_chain(where, in_dir("sti-ca-chain.pem")));
+    taken = text_of(in_dir("offline/sti-ca-chain.pem"));
+    chain = text_of(in_dir("sti-ca-chain.pem"));
+    assert_string_equal(taken, chain);
+    free(taken);
+    free(chain);
+    assert_int_not_equal(access(in_dir("offline/sti-ca-root.pem"), F_OK), 0);
+    assert_succeeds(RUN("serve", "--config", their_config, "--check"));
+    free(where);
+    free(their_config);
+}
+
 static void
 check_compares_keys_and_certificates(void **state)
 {
@@ -621,6 +662,7 @@ main(void)
         cmocka_unit_test(the_certificates_are_those_of_an_sti_ca),
         cmocka_unit_test(init_refuses_a_wrong_pin_and_says_it_not),
         cmocka_unit_test(a_certificate_of_another_key_is_neither_used_nor_overwritten),
+        cmocka_unit_test(what_an_offline_root_signed_is_taken_and_no_root_made),
         cmocka_unit_test(check_compares_keys_and_certificates),
         cmocka_unit_test(command_lines_and_configurations_that_are_refused),
         cmocka_unit_test(participants_are_named_and_renamed),

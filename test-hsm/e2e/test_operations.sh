@@ -187,14 +187,20 @@ for pid in $(pid_of sti-sks) $(workers_of sti-sks) $(workers_of sti-ca); do
     grep -qE '^Max core file size +0 +0 ' "/proc/$pid/limits" || fail "process $pid could dump core"
 done
 
-# --- the dashboard asks for what is there
-for board in "$source"/docs/examples/grafana-*.json; do
-    jq -e '.title and (.panels | length > 0) and all(.panels[]; .type == "row" or (.targets | length > 0))' "$board" >/dev/null || fail "$board"
-    jq -r '.. | .expr? // empty' "$board" | grep -oE 'sti_[a-z0-9_]+' | sort -u >"$work/asked"
-    for name in sti-pa sti-ca sti-sks; do scrape $name && "$here/check_metrics.py" "$work/$name.metrics"; done | sort -u >"$work/told"
+# --- the dashboard and the alerts ask for what is there
+for name in sti-pa sti-ca sti-sks; do scrape $name && "$here/check_metrics.py" "$work/$name.metrics"; done | sort -u >"$work/told"
+asks_for() { # NAME, texts on standard input
+    grep -oE '\bsti_[a-z0-9_]+' | sort -u >"$work/asked"
+    [ -s "$work/asked" ] || fail "$1 asks for nothing"
     missing=$(comm -23 "$work/asked" "$work/told")
-    [ -z "$missing" ] || fail "$board asks for $missing"
-done
+    [ -z "$missing" ] || fail "$1 asks for $missing"
+}
+board=$source/docs/examples/grafana-sti.json
+jq -e '.title and (.panels | length > 0) and all(.panels[]; .type == "row" or (.targets | length > 0))' "$board" >/dev/null || fail "$board"
+jq -r '.. | .expr? // empty' "$board" | asks_for "$board"
+rules=$source/docs/examples/prometheus-sti.rules.yml
+sed -n 's/^ *expr: //p' "$rules" | asks_for "$rules"
+if command -v promtool >/dev/null; then promtool check rules "$rules" >"$work/promtool" || fail "$(cat "$work/promtool")"; fi
 
 # --- units for systemd
 if command -v systemd-analyze >/dev/null; then

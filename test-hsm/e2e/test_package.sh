@@ -33,5 +33,12 @@ export PKG_CONFIG_PATH
 [ "$("$work/by-pkg-config")" = "12155551212 SPC 1234" ]
 
 [ "$(find "$work/prefix" -path '*/man/man[18]/sti-*' | wc -l)" -eq 6 ]
+[ "$(find "$work/prefix/lib/systemd/system" -name 'sti-*.service' | wc -l)" -eq 4 ]
+for file in README.md LICENSE INSTALL.md examples/grafana-sti.json examples/prometheus-sti.rules.yml \
+    examples/kamailio/verifier.cfg schema/audit-report.json; do
+    [ -f "$work/prefix/share/doc/sti-hsm/$file" ] || { echo "FAILED: $file is not installed" && exit 1; }
+done
+"$work/prefix/bin/sti-ceremony" --help | grep -q -- --rehearse
+[ -f "$work/prefix/lib/sysusers.d/sti-hsm.conf" ]
 "$work/prefix/bin/sti-cert" --version | grep -q '^sti-cert 0\.1\.'
 echo "installed, found by CMake and by pkg-config"

@@ -512,6 +512,29 @@ a_pin_that_is_refused_is_not_tried_again(void **state)
     }
 }
 
+/* A user who is logged in needs no PIN; nobody presents one that may be the last. */
+static void
+a_pin_of_which_one_try_is_left_is_not_presented(void **state)
+{
+    struct hsm_token *token = load_token("locked-out", &direct);
+    struct hsm_key *key = load_key(token);
+    uint8_t sig[HSM_P256_SIG_LEN];
+    unsigned long before = fault_number("count C_Login");
+    struct hsm_token_stats stats;
+
+    (void)state;
+    fault("on C_GetTokenInfo flag CKF_USER_PIN_FINAL_TRY\nrenumber");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.recoveries, 1);
+    fault("reboot");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
+    assert_int_equal(fault_number("count C_Login"), before);
+    fault("reset");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* Of somebody else's login nothing is learnt about the PIN. */
 static void
 a_login_that_finds_another_user_is_tried_again(void **state)
@@ -570,6 +593,7 @@ main(void)
         cmocka_unit_test(keys_with_names_and_parameters_of_any_length_are_listed),
         cmocka_unit_test(events_tell_of_all_of_it),
         cmocka_unit_test(a_pin_that_is_refused_is_not_tried_again),
+        cmocka_unit_test(a_pin_of_which_one_try_is_left_is_not_presented),
         cmocka_unit_test(a_login_that_finds_another_user_is_tried_again),
     };
 

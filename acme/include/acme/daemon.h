@@ -77,19 +77,22 @@ struct acme_daemon_config {
         ACME_DAEMON_KEY(type, m.quirks, ACME_CONFIG_TEXT, "token", "quirks", false, NULL,          \
                         "what the module needs done differently; without it what is known"),       \
         ACME_TOKEN_NUMBER(type, m.sessions, "sessions", 1024,                                      \
-                          "signatures in the token at once, of each process"),                     \
+                          "signatures in the token at once, of each process (default: 32, or "     \
+                          "what the token allows)"),                                               \
         ACME_TOKEN_NUMBER(type, m.workers, "workers", 256,                                         \
-                          "threads that call the module, for one that may block"),                 \
+                          "threads that call the module, for one that may block (default: none)"), \
         ACME_TOKEN_NUMBER(type, m.queue_max, "queue-max", 1048576,                                 \
-                          "signatures that wait for such a thread"),                               \
+                          "signatures that wait for such a thread (default: 4096)"),               \
         ACME_TOKEN_NUMBER(type, m.op_timeout_ms, "op-timeout-ms", 600000,                          \
-                          "of a signature, a recovery of the token included"),                     \
+                          "of a signature, a recovery of the token included (default: 3000)"),     \
         ACME_TOKEN_NUMBER(type, m.reconnect_min_ms, "reconnect-min-ms", 5000,                      \
-                          "between attempts to recover the token, at first"),                      \
-        ACME_TOKEN_NUMBER(type, m.reconnect_max_ms, "reconnect-max-ms", 5000, "and at last"),      \
+                          "between attempts to recover the token, at first (default: 10)"),        \
+        ACME_TOKEN_NUMBER(type, m.reconnect_max_ms, "reconnect-max-ms", 5000,                      \
+                          "and at last (default: 500)"),                                           \
         ACME_TOKEN_NUMBER(type, m.verify_every, "verify-every", 1000000000,                        \
-                          "one PASSporT in so many is verified before it leaves"),                 \
-        ACME_TOKEN_NUMBER(type, m.probe_ms, "probe-ms", 3600000, "between looks at an idle token")
+                          "one PASSporT in so many is verified before it leaves (default: 64)"),   \
+        ACME_TOKEN_NUMBER(type, m.probe_ms, "probe-ms", 3600000,                                   \
+                          "between looks at an idle token (default: 10000)")
 
 /**
  * Its rows in the table for acme_config_read(): `type` is the daemon's struct, `m` this one in it.

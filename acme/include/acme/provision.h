@@ -35,7 +35,8 @@ struct acme_provision_request {
  * Find or generate the key; keep the certificate at `path`, or issue it when
  * there is none. One that an issuer signed is issued anew (same key, new
  * serial) when less than a third of its life is left or when it lacks one of
- * the wanted names; a self-signed one is never replaced. Faults are logged.
+ * the wanted names; a self-signed one is never replaced, nor one of another
+ * issuer. Faults are logged.
  *
  * @param key    receives the key: hsm_key_free()
  * @param chain  receives what is at `path` now: certs_chain_free()
