@@ -19,7 +19,8 @@
 #define PASSING_MS     4
 
 /* prime256v1, 1.2.840.10045.3.1.7, as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1). */
-static const CK_BYTE p256_oid[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
+const CK_BYTE hsm_p256_params[HSM_P256_PARAMS_LEN] = {0x06, 0x08, 0x2a, 0x86, 0x48,
+                                                      0xce, 0x3d, 0x03, 0x01, 0x07};
 
 /* A template under construction; the values are borrowed. */
 struct template
@@ -240,7 +241,7 @@ names_p256(struct hsm_reading *reading)
     size_t len = 0;
 
     return hsm_object_read(reading, CKA_EC_PARAMS, params, sizeof(params), &len) &&
-           len == sizeof(p256_oid) && memcmp(params, p256_oid, len) == 0;
+           len == sizeof(hsm_p256_params) && memcmp(params, hsm_p256_params, len) == 0;
 }
 
 enum hsm_status
@@ -490,7 +491,7 @@ public_template(struct template *t, const struct hsm_object_name *name,
     add_bool(t, CKA_PRIVATE, false);
     if (!quirks->bare_public)
         add_bool(t, CKA_VERIFY, true);
-    add(t, CKA_EC_PARAMS, p256_oid, sizeof(p256_oid));
+    add(t, CKA_EC_PARAMS, hsm_p256_params, sizeof(hsm_p256_params));
     add_name(t, name);
     if (!strict)
         return;

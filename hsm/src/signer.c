@@ -17,6 +17,7 @@
 #include "journal_internal.h"
 #include "lane_internal.h"
 #include "object_internal.h"
+#include "padded_internal.h"
 #include "worker_internal.h"
 
 #define REPEATS_MAX   1 /* of a function that was cancelled, in one call */
@@ -119,18 +120,6 @@ make_lanes(struct hsm_signer *signer)
     return st;
 }
 
-static const char *
-serial_of(const struct hsm_slot *slot, char *out)
-{
-    size_t len = sizeof(slot->token.serialNumber);
-
-    while (len > 0 && slot->token.serialNumber[len - 1] == ' ')
-        len--;
-    memcpy(out, slot->token.serialNumber, len);
-    out[len] = '\0';
-    return out;
-}
-
 enum hsm_status
 hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
                CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object,
@@ -150,8 +139,9 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
     signer->public_object = public_object;
     signer->status = private_object != CK_INVALID_HANDLE ? HSM_OK : HSM_ERR_BUSY;
     if (slot->journal != NULL) {
-        signer->journal_key =
-            hsm_journal_key(slot->journal, info, public_key, slot->label, serial_of(slot, serial));
+        signer->journal_key = hsm_journal_key(
+            slot->journal, info, public_key, slot->label,
+            hsm_unpad(slot->token.serialNumber, sizeof(slot->token.serialNumber), serial));
         if (signer->journal_key == NULL)
             return HSM_ERR_NOMEM;
     }
@@ -259,13 +249,12 @@ give_back(const struct call *call, struct hsm_session *session)
     return hsm_pool_give(&slot->pool, session);
 }
 
-static enum hsm_status
-drop(const struct call *call, struct hsm_session *session, enum hsm_status status)
+static void
+drop(const struct call *call, struct hsm_session *session)
 {
     hsm_slot_session_drop(call->signer->slot, session, call->request->patience.deadline);
     count(&call->signer->slot->counters.sessions_dropped);
     (void)give_back(call, session);
-    return status;
 }
 
 static enum hsm_status
@@ -300,7 +289,7 @@ throttled(struct call *call, struct hsm_session *session, unsigned epoch, const 
 {
     count(&call->signer->slot->counters.throttled);
     if (++call->throttles > THROTTLES_MAX) {
-        (void)drop(call, session, HSM_ERR_BUSY);
+        drop(call, session);
         return lose(call, epoch, false, why);
     }
     (void)give_back(call, session);
@@ -312,7 +301,7 @@ throttled(struct call *call, struct hsm_session *session, unsigned epoch, const 
 static enum hsm_status
 session_failed(struct call *call, struct hsm_session *session, unsigned epoch, const char *why)
 {
-    (void)drop(call, session, HSM_ERR_BUSY);
+    drop(call, session);
     if (++call->drops >= DROPS_MAX)
         return lose(call, epoch, false, why);
     return HSM_ERR_BUSY;
@@ -335,12 +324,12 @@ failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
         (void)give_back(call, session);
         return lose(call, epoch, false, why);
     case HSM_CKR_RESTART:
-        (void)drop(call, session, HSM_ERR_BUSY);
+        drop(call, session);
         return lose(call, epoch, true, why);
     case HSM_CKR_PERMANENT:
     case HSM_CKR_PIN:
         call->again = false;
-        (void)drop(call, session, HSM_ERR_BUSY);
+        drop(call, session);
         return hsm_ckr_log(rv, call->signer->info.label);
     case HSM_CKR_RETRY:
         if (++call->repeats > REPEATS_MAX)
@@ -438,7 +427,7 @@ sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t 
     if (rv != CKR_OK)
         return failed(call, session, epoch, rv);
     if (form == HSM_FORM_BAD) {
-        (void)drop(call, session, HSM_ERR_CRYPTO);
+        drop(call, session);
         return wrong(call, epoch);
     }
     return made(call, sig, &origin, give_back(call, session));
