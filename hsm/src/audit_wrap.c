@@ -13,7 +13,6 @@
 
 static CK_BBOOL yes = CK_TRUE;
 static CK_BBOOL no = CK_FALSE;
-static const CK_BYTE p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
 
 static const CK_FUNCTION_LIST *
 functions_of(const struct hsm_audit_scene *scene)
@@ -85,7 +84,7 @@ make_sample(const struct hsm_audit_scene *scene, struct hsm_wrapping_keys *out)
     CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
     CK_ATTRIBUTE public[] = {
         {CKA_TOKEN, &no, sizeof(no)},
-        {CKA_EC_PARAMS, (void *)p256, sizeof(p256)},
+        {CKA_EC_PARAMS, (void *)hsm_p256_params, sizeof(hsm_p256_params)},
     };
     CK_ATTRIBUTE private[] = {
         {CKA_TOKEN, &no, sizeof(no)},         {CKA_SENSITIVE, &yes, sizeof(yes)},

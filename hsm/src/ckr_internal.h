@@ -13,7 +13,7 @@
 /** What is done about a return value before a caller hears of it. */
 enum hsm_ckr_action {
     HSM_CKR_NONE, /* it is no failure */
-    HSM_CKR_RETRY, /* ask the same session once more */
+    HSM_CKR_RETRY, /* ask once more: nothing is wrong with the session */
     HSM_CKR_SESSION, /* this session is not to be used again: another one */
     HSM_CKR_FEWER, /* the token has no room for another session: do with those there are */
     HSM_CKR_LOGIN, /* log in again and look for the keys again */

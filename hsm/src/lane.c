@@ -24,6 +24,7 @@
 #include "ckr_internal.h"
 #include "clock_internal.h"
 #include "es256_internal.h"
+#include "object_internal.h"
 
 #define LANE_MODULE "sti-hsm-lane.so"
 #define PATH_SIZE   4096 /* octets */
@@ -262,7 +263,6 @@ give(CK_ATTRIBUTE *attribute, const void *value, size_t len)
 static CK_RV
 give_attribute(const struct lane_session *session, CK_ATTRIBUTE *attribute)
 {
-    static const CK_BYTE p256[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
     static const CK_KEY_TYPE ec = CKK_EC;
     static const CK_BBOOL no = CK_FALSE;
     const struct hsm_key_info *info = &session->lane->signer->info;
@@ -277,7 +277,7 @@ give_attribute(const struct lane_session *session, CK_ATTRIBUTE *attribute)
     case CKA_ID:
         return give(attribute, info->id, info->id_len);
     case CKA_EC_PARAMS:
-        return give(attribute, p256, sizeof(p256));
+        return give(attribute, hsm_p256_params, sizeof(hsm_p256_params));
     case CKA_EC_POINT:
         return give(attribute, session->lane->point, sizeof(session->lane->point));
     case CKA_ALWAYS_AUTHENTICATE:

@@ -15,9 +15,12 @@
 #define ATTRIBUTES_MAX 24 /* in a template */
 #define GENERATE_TRIES 5
 #define GENERATE_MS    10 /* between them, at first; doubled each time */
+#define PASSING_TRIES  3 /* more, of what the token asks patience for: as a signature's */
+#define PASSING_MS     4
 
 /* prime256v1, 1.2.840.10045.3.1.7, as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1). */
-static const CK_BYTE p256_oid[] = {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07};
+const CK_BYTE hsm_p256_params[HSM_P256_PARAMS_LEN] = {0x06, 0x08, 0x2a, 0x86, 0x48,
+                                                      0xce, 0x3d, 0x03, 0x01, 0x07};
 
 /* A template under construction; the values are borrowed. */
 struct template
@@ -60,6 +63,19 @@ functions_of(const struct hsm_slot *slot)
     return hsm_module_functions(slot->module);
 }
 
+/* True: this may pass, and was not met too often yet; some time has passed. */
+static bool
+is_passing(CK_RV rv, unsigned *tries)
+{
+    enum hsm_ckr_action action = hsm_ckr_action(rv);
+
+    if ((action != HSM_CKR_THROTTLE && action != HSM_CKR_RETRY) || *tries >= PASSING_TRIES)
+        return false;
+    ++*tries;
+    hsm_clock_sleep_until(hsm_deadline_after(PASSING_MS << *tries));
+    return true;
+}
+
 /* Handles gathered by a search. */
 struct handles {
     CK_OBJECT_HANDLE *items;
@@ -89,8 +105,9 @@ append(struct handles *handles, const CK_OBJECT_HANDLE *batch, CK_ULONG n)
     return HSM_OK;
 }
 
+/* True in *again: what the token answered may pass, and the whole search is to be made again. */
 static enum hsm_status
-gather(const struct hsm_slot *slot, struct handles *handles)
+gather(const struct hsm_slot *slot, struct handles *handles, unsigned *tries, bool *again)
 {
     CK_OBJECT_HANDLE batch[FIND_BATCH];
     CK_ULONG n = 0;
@@ -99,8 +116,30 @@ gather(const struct hsm_slot *slot, struct handles *handles)
     do {
         CK_RV rv = functions_of(slot)->C_FindObjects(slot->control, batch, FIND_BATCH, &n);
 
+        *again = is_passing(rv, tries);
+        if (*again)
+            return HSM_ERR_BUSY;
         st = rv == CKR_OK ? append(handles, batch, n) : hsm_ckr_log(rv, "C_FindObjects");
     } while (st == HSM_OK && n > 0);
+    return st;
+}
+
+static enum hsm_status
+search(const struct hsm_slot *slot, struct template *wanted, struct handles *handles,
+       unsigned *tries, bool *again)
+{
+    const CK_FUNCTION_LIST *functions = functions_of(slot);
+    CK_RV rv = functions->C_FindObjectsInit(slot->control, wanted->attributes, wanted->count);
+    enum hsm_status st;
+
+    handles->count = 0;
+    *again = is_passing(rv, tries);
+    if (*again)
+        return HSM_ERR_BUSY;
+    if (rv != CKR_OK)
+        return hsm_ckr_log(rv, "C_FindObjectsInit");
+    st = gather(slot, handles, tries, again);
+    (void)functions->C_FindObjectsFinal(slot->control);
     return st;
 }
 
@@ -108,20 +147,18 @@ enum hsm_status
 hsm_object_find(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
                 const struct hsm_object_name *name, CK_OBJECT_HANDLE **out, size_t *count)
 {
-    const CK_FUNCTION_LIST *functions = functions_of(slot);
     struct handles handles = {NULL, 0, 0};
     struct template wanted = {.count = 0};
     enum hsm_status st;
-    CK_RV rv;
+    unsigned tries = 0;
+    bool again;
 
     if (class != HSM_ANY_CLASS)
         add(&wanted, CKA_CLASS, &class, sizeof(class));
     add_name(&wanted, name);
-    rv = functions->C_FindObjectsInit(slot->control, wanted.attributes, wanted.count);
-    if (rv != CKR_OK)
-        return hsm_ckr_log(rv, "C_FindObjectsInit");
-    st = gather(slot, &handles);
-    (void)functions->C_FindObjectsFinal(slot->control);
+    do
+        st = search(slot, &wanted, &handles, &tries, &again);
+    while (again);
     if (st != HSM_OK) {
         free(handles.items);
         return st;
@@ -153,10 +190,17 @@ bool
 hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size,
                 size_t *len)
 {
-    CK_ATTRIBUTE wanted = {type, out, size};
-    CK_RV rv = functions_of(reading->slot)
-                   ->C_GetAttributeValue(reading->slot->control, reading->object, &wanted, 1);
+    CK_ATTRIBUTE wanted;
+    unsigned tries = 0;
+    CK_RV rv;
 
+    if (reading->failure != CKR_OK)
+        return false; /* the token failed: nothing that it says now is asked for */
+    do {
+        wanted = (CK_ATTRIBUTE){type, out, size};
+        rv = functions_of(reading->slot)
+                 ->C_GetAttributeValue(reading->slot->control, reading->object, &wanted, 1);
+    } while (is_passing(rv, &tries));
     reading->rv = rv;
     if (rv == CKR_BUFFER_TOO_SMALL)
         return false; /* a foreign object may have any label */
@@ -197,7 +241,7 @@ names_p256(struct hsm_reading *reading)
     size_t len = 0;
 
     return hsm_object_read(reading, CKA_EC_PARAMS, params, sizeof(params), &len) &&
-           len == sizeof(p256_oid) && memcmp(params, p256_oid, len) == 0;
+           len == sizeof(hsm_p256_params) && memcmp(params, hsm_p256_params, len) == 0;
 }
 
 enum hsm_status
@@ -447,7 +491,7 @@ public_template(struct template *t, const struct hsm_object_name *name,
     add_bool(t, CKA_PRIVATE, false);
     if (!quirks->bare_public)
         add_bool(t, CKA_VERIFY, true);
-    add(t, CKA_EC_PARAMS, p256_oid, sizeof(p256_oid));
+    add(t, CKA_EC_PARAMS, hsm_p256_params, sizeof(hsm_p256_params));
     add_name(t, name);
     if (!strict)
         return;
@@ -495,15 +539,18 @@ generate(const struct hsm_slot *slot, const struct hsm_object_name *name, bool s
     struct template public;
     struct template private;
     CK_RV rv = CKR_GENERAL_ERROR;
+    unsigned passing = 0;
 
     public_template(&public, name, &slot->settings.quirks, strict);
     private_template(&private, name, strict);
     for (unsigned tries = 0; tries < GENERATE_TRIES && rv == CKR_GENERAL_ERROR; tries++) {
         if (tries > 0)
             hsm_clock_sleep_until(hsm_deadline_after(GENERATE_MS << tries));
-        rv = functions_of(slot)->C_GenerateKeyPair(slot->control, &mechanism, public.attributes,
-                                                   public.count, private.attributes, private.count,
-                                                   public_key, private_key);
+        do
+            rv = functions_of(slot)->C_GenerateKeyPair(slot->control, &mechanism, public.attributes,
+                                                       public.count, private.attributes,
+                                                       private.count, public_key, private_key);
+        while (is_passing(rv, &passing));
     }
     return rv;
 }
@@ -528,7 +575,11 @@ hsm_object_generate(const struct hsm_slot *slot, const struct hsm_object_name *n
 enum hsm_status
 hsm_object_destroy(const struct hsm_slot *slot, CK_OBJECT_HANDLE object)
 {
-    CK_RV rv = functions_of(slot)->C_DestroyObject(slot->control, object);
+    unsigned tries = 0;
+    CK_RV rv;
 
+    do
+        rv = functions_of(slot)->C_DestroyObject(slot->control, object);
+    while (is_passing(rv, &tries));
     return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_DestroyObject");
 }

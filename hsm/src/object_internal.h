@@ -20,6 +20,11 @@
 
 #define HSM_OBJECTS_MAX 65536 /* of one class on a token; more: HSM_ERR_UNSUPPORTED */
 
+#define HSM_P256_PARAMS_LEN 10 /* octets */
+
+/** prime256v1 as CKA_EC_PARAMS. */
+extern const CK_BYTE hsm_p256_params[HSM_P256_PARAMS_LEN];
+
 /* By what an object is looked for: each part may be absent (NULL). */
 struct hsm_object_name {
     const char *label;

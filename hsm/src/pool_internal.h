@@ -30,6 +30,7 @@ struct hsm_session {
     unsigned epoch; /* of the pool when it was opened; 0: not open */
     unsigned module_epoch; /* of the module then: handles of an older one mean nothing */
     uint64_t serial; /* of the last taking */
+    uint64_t opened_by; /* serial of the taking in which it was opened: signer.c */
     bool written_off; /* under the lock: its taker is stuck, another has its place */
     bool held; /* under the lock: its taker is stuck, and nobody has its place */
     struct hsm_session *next;

@@ -17,8 +17,10 @@
 #include "journal_internal.h"
 #include "lane_internal.h"
 #include "object_internal.h"
+#include "padded_internal.h"
 #include "worker_internal.h"
 
+#define REPEATS_MAX   1 /* of a function that was cancelled, in one call */
 #define DROPS_MAX     2 /* sessions that fail in one call, before it is the token that failed */
 #define THROTTLES_MAX 3 /* answers that ask for patience in one call, before the same */
 #define PATIENCE_MS   4 /* after the first answer that asks for it; doubled each time */
@@ -29,7 +31,7 @@ struct call {
     struct hsm_signer *signer;
     const struct hsm_request *request;
     struct hsm_job *job;
-    unsigned attempts, drops, throttles, losses, wrong;
+    unsigned attempts, repeats, drops, throttles, losses, wrong;
     bool again;
 };
 
@@ -76,6 +78,7 @@ hsm_signer_unref(struct hsm_signer *signer)
     for (unsigned i = 0; i < signer->further_count; i++)
         hsm_signer_unref(signer->further[i]);
     free(signer->lanes);
+    free(signer->proven);
     hsm_es256_verifier_free(signer->verifier);
     hsm_journal_key_done(slot->journal, signer->journal_key);
     EVP_PKEY_free(signer->public_key);
@@ -117,18 +120,6 @@ make_lanes(struct hsm_signer *signer)
     return st;
 }
 
-static const char *
-serial_of(const struct hsm_slot *slot, char *out)
-{
-    size_t len = sizeof(slot->token.serialNumber);
-
-    while (len > 0 && slot->token.serialNumber[len - 1] == ' ')
-        len--;
-    memcpy(out, slot->token.serialNumber, len);
-    out[len] = '\0';
-    return out;
-}
-
 enum hsm_status
 hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
                CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object,
@@ -148,12 +139,14 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
     signer->public_object = public_object;
     signer->status = private_object != CK_INVALID_HANDLE ? HSM_OK : HSM_ERR_BUSY;
     if (slot->journal != NULL) {
-        signer->journal_key =
-            hsm_journal_key(slot->journal, info, public_key, slot->label, serial_of(slot, serial));
+        signer->journal_key = hsm_journal_key(
+            slot->journal, info, public_key, slot->label,
+            hsm_unpad(slot->token.serialNumber, sizeof(slot->token.serialNumber), serial));
         if (signer->journal_key == NULL)
             return HSM_ERR_NOMEM;
     }
-    st = make_lanes(signer);
+    signer->proven = calloc(slot->settings.sessions, sizeof(*signer->proven));
+    st = signer->proven != NULL ? make_lanes(signer) : HSM_ERR_NOMEM;
     if (st == HSM_OK)
         st = hsm_es256_verifier_new(public_key, &signer->verifier);
     if (st != HSM_OK)
@@ -256,13 +249,12 @@ give_back(const struct call *call, struct hsm_session *session)
     return hsm_pool_give(&slot->pool, session);
 }
 
-static enum hsm_status
-drop(const struct call *call, struct hsm_session *session, enum hsm_status status)
+static void
+drop(const struct call *call, struct hsm_session *session)
 {
     hsm_slot_session_drop(call->signer->slot, session, call->request->patience.deadline);
     count(&call->signer->slot->counters.sessions_dropped);
     (void)give_back(call, session);
-    return status;
 }
 
 static enum hsm_status
@@ -297,7 +289,7 @@ throttled(struct call *call, struct hsm_session *session, unsigned epoch, const 
 {
     count(&call->signer->slot->counters.throttled);
     if (++call->throttles > THROTTLES_MAX) {
-        (void)drop(call, session, HSM_ERR_BUSY);
+        drop(call, session);
         return lose(call, epoch, false, why);
     }
     (void)give_back(call, session);
@@ -309,7 +301,7 @@ throttled(struct call *call, struct hsm_session *session, unsigned epoch, const 
 static enum hsm_status
 session_failed(struct call *call, struct hsm_session *session, unsigned epoch, const char *why)
 {
-    (void)drop(call, session, HSM_ERR_BUSY);
+    drop(call, session);
     if (++call->drops >= DROPS_MAX)
         return lose(call, epoch, false, why);
     return HSM_ERR_BUSY;
@@ -332,15 +324,19 @@ failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
         (void)give_back(call, session);
         return lose(call, epoch, false, why);
     case HSM_CKR_RESTART:
-        (void)drop(call, session, HSM_ERR_BUSY);
+        drop(call, session);
         return lose(call, epoch, true, why);
     case HSM_CKR_PERMANENT:
     case HSM_CKR_PIN:
         call->again = false;
-        (void)drop(call, session, HSM_ERR_BUSY);
+        drop(call, session);
         return hsm_ckr_log(rv, call->signer->info.label);
-    case HSM_CKR_NONE: /* not an answer to C_Sign, but the module gave it */
     case HSM_CKR_RETRY:
+        if (++call->repeats > REPEATS_MAX)
+            break;
+        (void)give_back(call, session);
+        return HSM_ERR_BUSY;
+    case HSM_CKR_NONE: /* not an answer to C_Sign, but the module gave it */
     case HSM_CKR_SESSION:
         break;
     }
@@ -363,30 +359,46 @@ wrong(struct call *call, unsigned epoch)
     return HSM_ERR_CRYPTO;
 }
 
-/* Those that are asked for, one in so many, the first after a recovery, and those made across one:
- * handles may have changed their meaning under them. */
+/* Where a signature was made: the session itself may be another caller's by now. */
+struct origin {
+    unsigned index; /* of the session */
+    uint64_t opened_by;
+    unsigned epoch;
+};
+
+void
+hsm_signer_unprove(struct hsm_signer *signer)
+{
+    for (unsigned i = 0; i < signer->slot->settings.sessions; i++)
+        atomic_store_explicit(&signer->proven[i], 0, memory_order_relaxed);
+}
+
+/* Those that are asked for, one in so many, the first in each session, which may be with another
+ * member of a group of HSMs, and those made across a recovery: handles may have changed their
+ * meaning under them. */
 static bool
-is_to_be_verified(const struct call *call, unsigned epoch, unsigned epoch_now)
+is_to_be_verified(const struct call *call, const struct origin *origin, unsigned epoch_now)
 {
     struct hsm_signer *signer = call->signer;
     unsigned n = atomic_fetch_add_explicit(&signer->signatures, 1, memory_order_relaxed);
 
     return call->request->verify || n % signer->slot->settings.verify_every == 0 ||
-           atomic_load_explicit(&signer->proven, memory_order_relaxed) != epoch_now ||
-           epoch != epoch_now;
+           atomic_load_explicit(&signer->proven[origin->index], memory_order_relaxed) !=
+               origin->opened_by ||
+           origin->epoch != epoch_now;
 }
 
 static enum hsm_status
-made(struct call *call, const uint8_t *sig, unsigned epoch, unsigned epoch_now)
+made(struct call *call, const uint8_t *sig, const struct origin *origin, unsigned epoch_now)
 {
     struct hsm_signer *signer = call->signer;
 
-    if (!is_to_be_verified(call, epoch, epoch_now))
+    if (!is_to_be_verified(call, origin, epoch_now))
         return HSM_OK;
     count(&signer->slot->counters.verified);
     if (hsm_es256_verifier_verify_digest(signer->verifier, call->request->digest, sig) != HSM_OK)
-        return wrong(call, epoch);
-    atomic_store_explicit(&signer->proven, epoch, memory_order_relaxed);
+        return wrong(call, origin->epoch);
+    atomic_store_explicit(&signer->proven[origin->index], origin->opened_by, memory_order_relaxed);
     return HSM_OK;
 }
 
@@ -396,8 +408,12 @@ sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t 
 {
     struct hsm_slot *slot = call->signer->slot;
     enum hsm_form form = HSM_FORM_GOOD;
+    struct origin origin;
     CK_RV rv;
 
+    if (session->epoch != epoch || session->opened_by == 0)
+        session->opened_by = session->serial; /* it is opened below, or was with the token */
+    origin = (struct origin){session->index, session->opened_by, epoch};
     if (call->job != NULL)
         hsm_job_holds(call->job, session);
     if (!hsm_module_call_begin(slot->module, call->request->patience.deadline)) {
@@ -411,10 +427,10 @@ sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t 
     if (rv != CKR_OK)
         return failed(call, session, epoch, rv);
     if (form == HSM_FORM_BAD) {
-        (void)drop(call, session, HSM_ERR_CRYPTO);
+        drop(call, session);
         return wrong(call, epoch);
     }
-    return made(call, sig, epoch, give_back(call, session));
+    return made(call, sig, &origin, give_back(call, session));
 }
 
 static enum hsm_status

@@ -93,7 +93,7 @@ find_again(struct hsm_signer *signer, bool *found)
         signer->private_object = pair.private_object;
         signer->public_object = pair.public_object;
         signer->missing_since = 0;
-        signer->proven = 0;
+        hsm_signer_unprove(signer);
         return HSM_OK;
     }
     if (st == HSM_ERR_NOT_FOUND)

@@ -39,7 +39,9 @@ struct hsm_signer {
     const struct hsm_journal_key *journal_key; /* how the journal names it; NULL: there is none */
     _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else refused with this */
     atomic_bool retired; /* before the status says NOT_FOUND: nothing else is said any more */
-    atomic_uint proven; /* epoch of the pool in which a signature of it was verified; 0: none */
+    /* by index of a session: which opening of it a signature of this key was verified in; 0: none
+     */
+    _Atomic(uint64_t) *proven;
     atomic_bool doubted; /* it gave a wrong signature since it was last proven */
     /* of the slot's thread: */
     int64_t missing_since; /* 0: not missing */
@@ -103,6 +105,9 @@ enum hsm_form {
 /** C_SignInit and C_Sign; `sig` receives R || S if the value is CKR_OK and the form is good. */
 HSM_MUST_CHECK CK_RV hsm_signer_call(const struct hsm_signer *signer, CK_SESSION_HANDLE session,
                                      const uint8_t *digest, uint8_t *sig, enum hsm_form *form);
+
+/** The first signature in each session is to be verified again. */
+void hsm_signer_unprove(struct hsm_signer *signer);
 
 /** A signature on the control session, verified; inside the admin gate. */
 HSM_MUST_CHECK enum hsm_status hsm_signer_try(const struct hsm_signer *signer);

@@ -11,6 +11,7 @@
 #include "clock_internal.h"
 #include "connection_internal.h"
 #include "journal_internal.h"
+#include "padded_internal.h"
 #include "supervise_internal.h"
 #include "worker_internal.h"
 
@@ -176,17 +177,6 @@ hsm_slot_unref(struct hsm_slot *slot)
     free(slot);
 }
 
-static void
-copy_label(const CK_TOKEN_INFO *token, char *out)
-{
-    size_t len = sizeof(token->label);
-
-    while (len > 0 && (token->label[len - 1] == ' ' || token->label[len - 1] == '\0'))
-        len--;
-    memcpy(out, token->label, len);
-    out[len] = '\0';
-}
-
 enum hsm_status
 hsm_slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
              const struct hsm_settings *settings, const struct hsm_secret *pin,
@@ -217,7 +207,7 @@ hsm_slot_new(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *toke
     slot->settings = *settings;
     slot->generation = hsm_fork_generation();
     slot->refs = 1;
-    copy_label(token, slot->label);
+    hsm_unpad(token->label, sizeof(token->label), slot->label);
     snprintf(slot->name, sizeof(slot->name), "%s", slot->label);
     *out = slot;
     return HSM_OK;

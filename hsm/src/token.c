@@ -15,6 +15,7 @@
 #include "journal_internal.h"
 #include "key_internal.h"
 #include "module_internal.h"
+#include "padded_internal.h"
 #include "token_internal.h"
 #include "uri_internal.h"
 
@@ -72,16 +73,6 @@ hsm_token_admin_leave(struct hsm_token *token, enum hsm_status status)
     return hsm_slot_admin_leave(token->slot, status);
 }
 
-/* CK_INFO and its like pad with blanks and have no NUL. */
-static void
-unpad(const CK_UTF8CHAR *padded, size_t len, char *out)
-{
-    while (len > 0 && (padded[len - 1] == ' ' || padded[len - 1] == '\0'))
-        len--;
-    memcpy(out, padded, len);
-    out[len] = '\0';
-}
-
 static void
 format_version(CK_VERSION version, char *out, size_t size)
 {
@@ -104,11 +95,11 @@ describe(const struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *ra
     const CK_INFO *library = hsm_module_info(module);
 
     memset(out, 0, sizeof(*out));
-    unpad(raw->label, sizeof(raw->label), out->label);
-    unpad(raw->manufacturerID, sizeof(raw->manufacturerID), out->manufacturer);
-    unpad(raw->model, sizeof(raw->model), out->model);
-    unpad(raw->serialNumber, sizeof(raw->serialNumber), out->serial);
-    unpad(library->libraryDescription, sizeof(library->libraryDescription), out->module);
+    hsm_unpad(raw->label, sizeof(raw->label), out->label);
+    hsm_unpad(raw->manufacturerID, sizeof(raw->manufacturerID), out->manufacturer);
+    hsm_unpad(raw->model, sizeof(raw->model), out->model);
+    hsm_unpad(raw->serialNumber, sizeof(raw->serialNumber), out->serial);
+    hsm_unpad(library->libraryDescription, sizeof(library->libraryDescription), out->module);
     format_version(library->libraryVersion, out->module_version, sizeof(out->module_version));
     format_version(raw->hardwareVersion, out->hardware_version, sizeof(out->hardware_version));
     format_version(raw->firmwareVersion, out->firmware_version, sizeof(out->firmware_version));
@@ -643,7 +634,7 @@ choose_fresh_slot(const struct hsm_module *module, const char *label, CK_SLOT_ID
 
         if (hsm_module_functions(module)->C_GetTokenInfo(ids[i], &info) != CKR_OK)
             continue;
-        unpad(info.label, sizeof(info.label), present);
+        hsm_unpad(info.label, sizeof(info.label), present);
         if ((info.flags & CKF_TOKEN_INITIALIZED) == 0) {
             *out = found ? *out : ids[i];
             found = true;

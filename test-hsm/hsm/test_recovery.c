@@ -170,6 +170,71 @@ an_evp_pkey_survives_all_of_it(void **state)
     EVP_PKEY_free(pkey);
 }
 
+/* ---- what is verified ---- */
+
+#define NEVER 1000000000 /* verify_every */
+
+static void *
+sign_one(void *key)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+    enum hsm_status st = hsm_key_sign_digest(key, load_digest, sig);
+
+    return st == HSM_OK && hsm_es256_verify(hsm_key_public(key), load_message, strlen(load_message),
+                                            sig, sizeof(sig)) == HSM_OK
+               ? key
+               : NULL;
+}
+
+/* In all sessions at once; how many signatures were verified before they were given out. */
+static uint64_t
+verified_of_one_in_each_session(struct hsm_token *token, struct hsm_key *key)
+{
+    pthread_t callers[LOAD_SESSIONS];
+    struct hsm_token_stats before;
+    struct hsm_token_stats after;
+
+    hsm_token_stats(token, &before);
+    fault("on C_Sign times %d block", LOAD_SESSIONS);
+    for (unsigned i = 0; i < LOAD_SESSIONS; i++)
+        assert_int_equal(pthread_create(&callers[i], NULL, sign_one, key), 0);
+    for (int i = 0; i < 400 && fault_number("held") < LOAD_SESSIONS; i++)
+        load_sleep_ms(5);
+    fault("release");
+    for (unsigned i = 0; i < LOAD_SESSIONS; i++) {
+        void *good = NULL;
+
+        assert_int_equal(pthread_join(callers[i], &good), 0);
+        assert_non_null(good);
+    }
+    fault("reset");
+    hsm_token_stats(token, &after);
+    return after.verified - before.verified;
+}
+
+/* Those of a group of HSMs behind one slot may be with different members. */
+static void
+the_first_signature_in_each_session_is_verified(void **state)
+{
+    struct hsm_token_config config = direct;
+    struct hsm_token *token;
+    struct hsm_key *key;
+
+    (void)state;
+    config.verify_every = NEVER;
+    config.op_timeout_ms = 20000;
+    token = load_token("falling", &config);
+    key = load_key(token);
+    assert_int_equal(verified_of_one_in_each_session(token, key), LOAD_SESSIONS);
+    assert_int_equal(verified_of_one_in_each_session(token, key), 0);
+    fault("reboot");
+    load_assert_back_soon(token, key);
+    (void)verified_of_one_in_each_session(token, key); /* those that are left: load_ had some */
+    assert_int_equal(verified_of_one_in_each_session(token, key), 0);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* ---- calls that are stuck in the module ---- */
 
 static void
@@ -303,6 +368,56 @@ a_key_that_is_gone_is_not_found_and_may_come_back(void **state)
     assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_NOT_FOUND);
     fault("reset");
     assert_int_equal(eventually_signs(key), HSM_OK);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+/* What a token answers that is busy, to whatever it is asked. */
+static void
+a_token_that_is_throttled_finds_reads_generates_and_destroys_all_the_same(void **state)
+{
+    static const char *const functions[] = {"C_FindObjectsInit", "C_FindObjects",
+                                            "C_GetAttributeValue", "C_GenerateKeyPair",
+                                            "C_DestroyObject"};
+    static const char *const answers[] = {"CKR_FUNCTION_FAILED", "CKR_DEVICE_MEMORY",
+                                          "CKR_FUNCTION_CANCELED"};
+    struct hsm_token *token = load_token("falling", &direct);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
+        for (size_t j = 0; j < sizeof(answers) / sizeof(answers[0]); j++) {
+            struct hsm_key *key = NULL;
+            struct hsm_key *found = NULL;
+
+            fault("on %s times 3 rv %s", functions[i], answers[j]);
+            if (hsm_key_generate(token, "throttled", &key) != HSM_OK ||
+                hsm_key_find(token, "pkcs11:object=throttled", &found) != HSM_OK ||
+                hsm_key_destroy(key) != HSM_OK)
+                fail_msg("%s: %s", functions[i], answers[j]);
+            assert_int_equal(fault_number("struck 1"), 3);
+            hsm_key_free(found);
+            hsm_key_free(key);
+            fault("reset");
+        }
+    }
+    hsm_token_close(token);
+}
+
+static void
+a_function_that_was_cancelled_is_called_once_more(void **state)
+{
+    struct hsm_token *token = load_token("falling", &direct);
+    struct hsm_key *key = load_key(token);
+    struct hsm_token_stats stats;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    fault("on C_Sign times 1 rv CKR_FUNCTION_CANCELED");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.sessions_dropped, 0);
+    assert_int_equal(stats.retries, 1);
+    fault("reset");
     hsm_key_free(key);
     hsm_token_close(token);
 }
@@ -444,11 +559,14 @@ main(void)
         cmocka_unit_test(calls_end_at_their_deadline_while_the_token_is_away),
         cmocka_unit_test(a_vendors_own_error_is_got_over_as_a_lost_session_is),
         cmocka_unit_test(an_evp_pkey_survives_all_of_it),
+        cmocka_unit_test(the_first_signature_in_each_session_is_verified),
         cmocka_unit_test(a_deadline_holds_while_a_call_is_stuck),
         cmocka_unit_test(a_key_that_became_another_one_is_refused),
         cmocka_unit_test(an_origin_that_is_not_told_is_waived_by_the_configuration_alone),
         cmocka_unit_test(settings_out_of_their_range_are_refused),
         cmocka_unit_test(a_key_that_is_gone_is_not_found_and_may_come_back),
+        cmocka_unit_test(a_token_that_is_throttled_finds_reads_generates_and_destroys_all_the_same),
+        cmocka_unit_test(a_function_that_was_cancelled_is_called_once_more),
         cmocka_unit_test(keys_with_names_and_parameters_of_any_length_are_listed),
         cmocka_unit_test(events_tell_of_all_of_it),
         cmocka_unit_test(a_pin_that_is_refused_is_not_tried_again),

@@ -90,7 +90,7 @@ const char *hsm_key_uri(const struct hsm_key *key);
  * A token that fails is asked again, and recovered, within the time that
  * struct hsm_token_config gives to a signature: an outage shorter than that is
  * not seen here. One signature in `verify_every` is verified before it is given
- * out, and the first ones after a recovery.
+ * out, and the first in each session of the token, which are new after a recovery.
  *
  * @param digest  HSM_SHA256_LEN octets
  * @param sig     receives HSM_P256_SIG_LEN octets, R || S; written only on success
