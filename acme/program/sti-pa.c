@@ -142,6 +142,8 @@ static const struct option_row option_rows[] = {
     TEXT_OPTION("file", file),
     TEXT_OPTION("days", days),
     TEXT_OPTION("number", number),
+    TEXT_OPTION("sequence", sequence),
+    TEXT_OPTION("crl-number", crl_number),
     LIST_OPTION("from", from, PREFIXES_MAX),
     LIST_OPTION("spc", spcs, SPCS_MAX),
     SWITCH_OPTION("ca", ca),
@@ -198,6 +200,10 @@ static const char help_text[] =
     "  revocation refuse --config FILE --id ID\n"
     "      Decide what a service provider has asked for. What an STI-CA asks for under its own\n"
     "      names is on the CRL at once.\n"
+    "  restore --config FILE [--sequence N] [--crl-number N]\n"
+    "      After the store was restored from a backup: the last trusted-CA list that was "
+    "published\n"
+    "      had sequence N, the last CRL number N. The next ones have higher ones.\n"
     "  events --config FILE [--last N] [--json]\n"
     "      Who did what, and when: the last N (100).\n"
     "\n"
@@ -520,6 +526,7 @@ static const struct option_command commands[] = {
     {"revocation list", "config!", run_revocation_list},
     {"revocation approve", "config! id!", run_revocation_approve},
     {"revocation refuse", "config! id!", run_revocation_refuse},
+    {"restore", "config! sequence crl-number", run_restore},
     {"events", "config! last json", run_events},
 };
 
