@@ -188,7 +188,7 @@ copy_all(const struct arguments *arguments)
 
 /* Sources of secrets with absolute paths; owned, NULL when not given. */
 struct sources {
-    char *pin, *pa_password;
+    char *pin, *pa_password, *pa_api_key;
 };
 
 static void
@@ -196,6 +196,7 @@ sources_clear(struct sources *sources)
 {
     free(sources->pin);
     free(sources->pa_password);
+    free(sources->pa_api_key);
 }
 
 #define SOURCES __attribute__((cleanup(sources_clear))) struct sources
@@ -213,16 +214,19 @@ static enum hsm_status
 check_values(const struct arguments *arguments, const struct sources *sources)
 {
     const char *const values[] = {
-        arguments->token,     arguments->module,        sources->pin,       arguments->address,
-        arguments->country,   arguments->base_url,      arguments->crl_url, arguments->pa_user,
-        sources->pa_password, arguments->revocation_url};
-    bool forwards = arguments->revocation_url != NULL;
+        arguments->token,    arguments->module,        sources->pin,
+        arguments->address,  arguments->country,       arguments->base_url,
+        arguments->crl_url,  arguments->pa_user,       sources->pa_password,
+        sources->pa_api_key, arguments->revocation_url};
+    const bool forwards = arguments->revocation_url != NULL;
+    const bool has_key = sources->pa_api_key != NULL;
 
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
             return options_refuse(&ca_options, "an option's value cannot stand in " CONFIG_FILE);
     }
-    if ((arguments->pa_user != NULL) != forwards || (sources->pa_password != NULL) != forwards)
+    if ((arguments->pa_user != NULL) != (forwards && !has_key) ||
+        (sources->pa_password != NULL) != (forwards && !has_key) || (has_key && !forwards))
         return options_refuse(&ca_options, "--revocation-url, --pa-user and --pa-password-source go"
                                            " together");
     for (size_t i = 0; arguments->authorities[i] != NULL; i++) {
@@ -265,6 +269,7 @@ write_text(FILE *to, const struct arguments *arguments, const struct sources *so
     write_line(to, "revocation-url", arguments->revocation_url);
     write_line(to, "user", arguments->pa_user);
     write_line(to, "password-source", sources->pa_password);
+    write_line(to, "api-key-source", sources->pa_api_key);
 }
 
 static enum hsm_status
@@ -332,6 +337,8 @@ run_init(const void *command_line)
 
     if (st == HSM_OK)
         st = take_source(arguments->pa_password_source, &sources.pa_password);
+    if (st == HSM_OK)
+        st = take_source(arguments->pa_api_key_source, &sources.pa_api_key);
     if (st == HSM_OK)
         st = check_values(arguments, &sources);
     if (st == HSM_OK)

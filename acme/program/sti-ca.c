@@ -99,10 +99,12 @@ static const struct acme_config_key config_keys[] = {
         "user of this STI-CA's account at the STI-PA"),
     KEY("pa", "password-source", ACME_CONFIG_SECRET_SOURCE, password_source, false, 0, 0, NULL,
         "where its password is: file:PATH, fd:N, credential:NAME, prompt"),
+    KEY("pa", "api-key-source", ACME_CONFIG_SECRET_SOURCE, api_key_source, false, 0, 0, NULL,
+        "instead of these two: where an API key of that account is, likewise"),
     {.section = NULL},
 };
 
-/* All of revocation-url, user and password-source, or none. */
+/* With revocation-url what it is used with, and without it nothing. */
 static enum hsm_status
 check_account(const char *path, const struct config *config)
 {
@@ -112,8 +114,14 @@ check_account(const char *path, const struct config *config)
         return acme_config_refuse(path, "pa", "user", "without revocation-url");
     if (!forwards && config->password_source != NULL)
         return acme_config_refuse(path, "pa", "password-source", "without revocation-url");
-    if (forwards && (config->user == NULL || config->password_source == NULL))
-        return acme_config_refuse(path, "pa", "revocation-url", "without user or password-source");
+    if (!forwards && config->api_key_source != NULL)
+        return acme_config_refuse(path, "pa", "api-key-source", "without revocation-url");
+    if (config->api_key_source != NULL && (config->user != NULL || config->password_source != NULL))
+        return acme_config_refuse(path, "pa", "api-key-source", "beside user or password-source");
+    if (forwards && config->api_key_source == NULL &&
+        (config->user == NULL || config->password_source == NULL))
+        return acme_config_refuse(path, "pa", "revocation-url",
+                                  "without user and password-source, or api-key-source");
     return HSM_OK;
 }
 
@@ -207,6 +215,7 @@ static const struct option_row option_rows[] = {
     TEXT_OPTION("revocation-url", revocation_url),
     TEXT_OPTION("pa-user", pa_user),
     TEXT_OPTION("pa-password-source", pa_password_source),
+    TEXT_OPTION("pa-api-key-source", pa_api_key_source),
     TEXT_OPTION("spc", spc),
     TEXT_OPTION("serial", serial),
     TEXT_OPTION("reason", reason),
@@ -224,7 +233,8 @@ static const char help_text[] =
     "       [--country CC] --address HOST:PORT --base-url URL --pa-anchor PEM\n"
     "       --authority URL [--authority URL ...] --crl-url URL --crl-issuer-cert PEM\n"
     "       [--tls-ca PEM] [--issuing-chain PEM]\n"
-    "       [--revocation-url URL --pa-user USER --pa-password-source SOURCE]\n"
+    "       [--revocation-url URL\n"
+    "        (--pa-user USER --pa-password-source SOURCE | --pa-api-key-source SOURCE)]\n"
     "      Make what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR. From\n"
     "      the STI-PA come its root, the URLs below which the certificates of its token signers\n"
     "      are, the URL of its CRL and the certificate that signs it. --tls-ca is with what its\n"
@@ -293,7 +303,7 @@ struct ca {
     struct certs_chain *issuing_chain, *pa_anchors, *crl_issuer;
     char *authorities; /* a copy of the configured text, cut at its blanks */
     const char *authority[AUTHORITIES_MAX + 1];
-    struct hsm_secret *password; /* of the account at the STI-PA */
+    struct hsm_secret *password, *api_key; /* of the account at the STI-PA: one of them */
     struct chains alternates;
     struct acme_server *server;
 };
@@ -304,6 +314,7 @@ ca_close(struct ca *ca)
     acme_server_free(ca->server);
     chains_clear(&ca->alternates);
     hsm_secret_free(ca->password);
+    hsm_secret_free(ca->api_key);
     free(ca->authorities);
     certs_chain_free(ca->crl_issuer);
     certs_chain_free(ca->pa_anchors);
@@ -343,6 +354,9 @@ open_account(const struct config *config, struct ca *ca)
         hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
         return HSM_OK;
     }
+    if (config->api_key_source != NULL)
+        return hsm_secret_from(config->api_key_source,
+                               "API key of the account at the STI-PA: ", &ca->api_key);
     return hsm_secret_from(config->password_source,
                            "Password of the account at the STI-PA: ", &ca->password);
 }
@@ -423,6 +437,7 @@ ca_open(const struct config *config, bool only_checked, struct ca *ca)
             .revocation_url = config->revocation_url,
             .revocation_user = config->user,
             .revocation_password = ca->password,
+            .revocation_api_key = ca->api_key,
         },
         &ca->server);
 }
@@ -475,7 +490,8 @@ check(const void *config)
 static const struct option_command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country address! base-url! pa-anchor! authority!"
-     " crl-url! crl-issuer-cert! tls-ca issuing-chain revocation-url pa-user pa-password-source",
+     " crl-url! crl-issuer-cert! tls-ca issuing-chain revocation-url pa-user pa-password-source"
+     " pa-api-key-source",
      run_init},
     {"serve", "config! check", run_serve},
     {"participant set", "config! spc! organization! country", run_participant_set},

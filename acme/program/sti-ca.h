@@ -30,7 +30,7 @@ struct arguments {
     const char *dir, *token, *module, *pin_source;
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca, *issuing_chain;
-    const char *revocation_url, *pa_user, *pa_password_source;
+    const char *revocation_url, *pa_user, *pa_password_source, *pa_api_key_source;
     const char *spc, *serial, *reason, *id, *user, *password_source;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
 };
@@ -50,7 +50,7 @@ struct config {
     long accounts_per_address, orders_per_address, orders_per_account;
     long renew_from_percent, renew_until_percent;
     char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
-    char *revocation_url, *user, *password_source;
+    char *revocation_url, *user, *password_source, *api_key_source;
     bool web_enabled;
 };
 

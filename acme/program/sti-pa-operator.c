@@ -36,16 +36,13 @@ say(const struct arguments *arguments, enum hsm_status st, const char *done, con
 
 /* ---- accounts and trusted STI-CAs ---- */
 
-/* A generated one is in its file before the account exists: so a second try can use it. */
+/* It is in its file before the store has it. */
 static enum hsm_status
 generate_password(const char *path, struct hsm_secret **out)
 {
     DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
-    enum hsm_status st;
+    enum hsm_status st = hsm_secret_random(PASSWORD_LEN, &password);
 
-    if (access(path, F_OK) == 0)
-        return hsm_secret_read(path, out);
-    st = hsm_secret_random(PASSWORD_LEN, &password);
     if (st == HSM_OK)
         st = hsm_secret_write(password, path);
     if (st != HSM_OK)
@@ -55,17 +52,39 @@ generate_password(const char *path, struct hsm_secret **out)
     return HSM_OK;
 }
 
+/* Of an account that is not there yet, what an earlier try has left is used, if it is ours. */
 static enum hsm_status
-read_password(const struct arguments *arguments, struct hsm_secret **out)
+read_first_password(const struct arguments *arguments, struct hsm_secret **out)
 {
+    const char *path = arguments->generate_password;
+
     if (arguments->password_source != NULL)
         return hsm_secret_from(arguments->password_source, "Password of the account", out);
-    return generate_password(arguments->generate_password, out);
+    return access(path, F_OK) == 0 ? hsm_secret_read_own(path, out) : generate_password(path, out);
 }
 
-/* With the store open and a new password at hand. */
+/* A password is changed because the old one may have got out: none that is there is used. */
 static enum hsm_status
-with_password(const struct arguments *arguments,
+read_next_password(const struct arguments *arguments, struct hsm_secret **out)
+{
+    enum hsm_status st;
+
+    if (arguments->password_source != NULL)
+        return hsm_secret_from(arguments->password_source, "Password of the account", out);
+    st = generate_password(arguments->generate_password, out);
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR,
+                "%s: is there already: a new password wants a new file; nothing was"
+                " changed",
+                arguments->generate_password);
+    return st;
+}
+
+typedef enum hsm_status password_reader(const struct arguments *arguments, struct hsm_secret **out);
+
+/* With the store open and a password at hand. */
+static enum hsm_status
+with_password(const struct arguments *arguments, password_reader *read,
               enum hsm_status (*use)(const struct arguments *arguments, struct acme_store *store,
                                      const struct hsm_secret *password))
 {
@@ -77,7 +96,7 @@ with_password(const struct arguments *arguments,
         return pa_usage("one of --password-source and --generate-password is wanted");
     st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
-        st = read_password(arguments, &password);
+        st = read(arguments, &password);
     return st == HSM_OK ? use(arguments, store, password) : st;
 }
 
@@ -97,7 +116,7 @@ add_sp_account(const struct arguments *arguments, struct acme_store *store,
 enum hsm_status
 run_account_add(const void *command_line)
 {
-    return with_password(command_line, add_sp_account);
+    return with_password(command_line, read_first_password, add_sp_account);
 }
 
 static enum hsm_status
@@ -120,7 +139,7 @@ add_ca_account(const struct arguments *arguments, struct acme_store *store,
 enum hsm_status
 run_ca_account_add(const void *command_line)
 {
-    return with_password(command_line, add_ca_account);
+    return with_password(command_line, read_first_password, add_ca_account);
 }
 
 enum hsm_status
@@ -305,6 +324,44 @@ run_revocation_drop(const void *command_line)
     return st;
 }
 
+/* ---- numbers ---- */
+
+static bool
+read_number(const char *text, int64_t *out)
+{
+    long long number = 0;
+
+    if (text != NULL && !options_count(text, ACME_AUTHORITY_NUMBER_MAX, &number))
+        return false;
+    *out = number;
+    return true;
+}
+
+enum hsm_status
+run_restore(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    int64_t sequence, crl_number;
+    enum hsm_status st;
+
+    if (!read_number(arguments->sequence, &sequence) ||
+        !read_number(arguments->crl_number, &crl_number))
+        return pa_usage("--sequence or --crl-number is not a number from 1 on");
+    if (sequence == 0 && crl_number == 0)
+        return pa_usage("--sequence or --crl-number is wanted");
+    st = open_store(arguments, NULL, &store);
+    if (st == HSM_OK)
+        st = acme_authority_numbers_raise(store, sequence, crl_number, time(NULL));
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "the store has a higher number already; nothing was changed");
+    if (st == HSM_OK && sequence != 0)
+        printf("trusted-CA list: the next sequence is higher than %" PRId64 "\n", sequence);
+    if (st == HSM_OK && crl_number != 0)
+        printf("CRL: the next number is higher than %" PRId64 "\n", crl_number);
+    return st;
+}
+
 /* ---- how an account stands ---- */
 
 enum hsm_status
@@ -378,14 +435,17 @@ static enum hsm_status
 change_password(const struct arguments *arguments, struct acme_store *store,
                 const struct hsm_secret *password)
 {
-    return say(arguments, acme_authority_account_password(store, arguments->id, password),
-               "password changed", "there is none");
+    enum hsm_status st = acme_authority_account_password(store, arguments->id, password);
+
+    if (st == HSM_ERR_NOT_FOUND && arguments->generate_password != NULL)
+        (void)unlink(arguments->generate_password); /* it is nobody's */
+    return say(arguments, st, "password changed", "there is none");
 }
 
 enum hsm_status
 run_account_password(const void *command_line)
 {
-    return with_password(command_line, change_password);
+    return with_password(command_line, read_next_password, change_password);
 }
 
 /* ---- API keys ---- */

@@ -82,7 +82,7 @@ static const struct acme_config_key config_keys[] = {
     PA_SECONDS(token_lifetime_s, "token-lifetime-s", 60, 31622400, "86400",
                "seconds that an SPC token is good for"),
     {"pa", "tokens-per-hour", ACME_CONFIG_NUMBER, offsetof(struct config, tokens_per_hour), false,
-     0, 1000000, "0", "SPC tokens of one account in an hour; 0: no limit"},
+     0, 1000000, "1000", "SPC tokens of one account in an hour; 0: no limit"},
     {"pa", "revocations-per-hour", ACME_CONFIG_NUMBER,
      offsetof(struct config, revocations_per_hour), false, 0, 1000000, "20000",
      "requests to revoke of one account in an hour; 0: no limit"},
@@ -153,6 +153,8 @@ static const struct option_row option_rows[] = {
     TEXT_OPTION("number", number),
     TEXT_OPTION("to", to),
     TEXT_OPTION("account", account),
+    TEXT_OPTION("sequence", sequence),
+    TEXT_OPTION("crl-number", crl_number),
     LIST_OPTION("from", from, PREFIXES_MAX),
     LIST_OPTION("spc", spcs, SPCS_MAX),
     SWITCH_OPTION("ca", ca),
@@ -171,13 +173,13 @@ static const char help_text[] =
     "       (--password-source SOURCE | --generate-password FILE)\n"
     "      A service provider's account, the codes it may have SPC tokens for, and with --ca\n"
     "      tokens for CA certificates too. FILE receives a random password; one that is there\n"
-    "      already is used.\n"
+    "      already is used, if FILE is the user's alone.\n"
     "  account list --config FILE\n"
     "  account spc --config FILE --id ID --spc SPC [--spc SPC ...] [--ca]\n"
     "      From now on it may have tokens for these codes, and for no others.\n"
     "  account password --config FILE --id ID (--password-source SOURCE | --generate-password "
     "FILE)\n"
-    "      Change it; sessions that were opened with the old one are over.\n"
+    "      Change it; sessions that were opened with the old one are over. FILE is a new one.\n"
     "  account suspend --config FILE --id ID --reason TEXT\n"
     "  account reinstate --config FILE --id ID\n"
     "      A suspended account logs in no more, and its sessions and keys are good for nothing.\n"
@@ -211,6 +213,10 @@ static const char help_text[] =
     "  revocation drop --config FILE --id ID [--to ID] [--account ACCOUNT] --reason TEXT\n"
     "      Take off the CRL what should never have been on it, as by stolen credentials: one, or\n"
     "      all up to another, of this account or of all.\n"
+    "  restore --config FILE [--sequence N] [--crl-number N]\n"
+    "      After the store was restored from a backup: the last trusted-CA list that was "
+    "published\n"
+    "      had sequence N, the last CRL number N. The next ones have higher ones.\n"
     "  events --config FILE [--last N] [--json]\n"
     "      Who did what, and when: the last N (100).\n"
     "\n"
@@ -537,6 +543,7 @@ static const struct option_command commands[] = {
     {"revocation approve", "config! id!", run_revocation_approve},
     {"revocation refuse", "config! id!", run_revocation_refuse},
     {"revocation drop", "config! id! to account reason!", run_revocation_drop},
+    {"restore", "config! sequence crl-number", run_restore},
     {"events", "config! last json", run_events},
 };
 

@@ -219,6 +219,18 @@ is_access_token(const char *text)
     return true;
 }
 
+/* The value of the header; the caller wipes and frees it. An API key is a word, too. */
+static enum hsm_status
+bearer_credentials(const struct hsm_secret *api_key, char **out, struct hsm_reason *why)
+{
+    if (!is_access_token(hsm_secret_octets(api_key)))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "API key of the STI-PA: not a token");
+    if (asprintf(out, "Bearer %s", hsm_secret_octets(api_key)) >= 0)
+        return HSM_OK;
+    *out = NULL;
+    return HSM_ERR_NOMEM;
+}
+
 /* An access token; the caller wipes and frees it. */
 static enum hsm_status
 log_in(const struct acme_authority_login *login, char **access, struct hsm_reason *why)
@@ -307,7 +319,8 @@ acme_authority_fetch_token(const struct acme_authority_login *login,
     enum hsm_status st = token_path(login->account_id, &path, why);
 
     if (st == HSM_OK)
-        st = log_in(login, &access, why);
+        st = login->api_key != NULL ? bearer_credentials(login->api_key, &access, why)
+                                    : log_in(login, &access, why);
     if (st != HSM_OK)
         return st;
     st = post(login, path, access, atc_new(tnauthlist, ca, fingerprint), &reply, why);
@@ -327,9 +340,9 @@ acme_authority_fetch_token(const struct acme_authority_login *login,
 
 /* ---- revocations ---- */
 
-/* "Basic" user and password (RFC 7617); the caller wipes and frees it. NULL: out of memory. */
-static char *
-basic_credentials(const char *user, const struct hsm_secret *password)
+/* "Basic" user and password (RFC 7617); the caller wipes and frees it. */
+static enum hsm_status
+basic_credentials(const char *user, const struct hsm_secret *password, char **out)
 {
     size_t user_len = strlen(user);
     size_t len = user_len + 1 + hsm_secret_len(password);
@@ -338,7 +351,7 @@ basic_credentials(const char *user, const struct hsm_secret *password)
     char *header = NULL;
 
     if (pair == NULL)
-        return NULL;
+        return HSM_ERR_NOMEM;
     memcpy(pair, user, user_len);
     pair[user_len] = ':';
     memcpy(pair + user_len + 1, hsm_secret_octets(password), hsm_secret_len(password) + 1);
@@ -350,7 +363,8 @@ basic_credentials(const char *user, const struct hsm_secret *password)
     if (encoded != NULL)
         OPENSSL_cleanse(encoded, strlen(encoded));
     free(encoded);
-    return header;
+    *out = header;
+    return header != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
 /* As the STI-PA's interface has it: issuer in base64, serial in hex. free() it. */
@@ -380,10 +394,15 @@ acme_authority_request_revocation(const struct acme_authority_revocation *revoca
 {
     REPLY reply = {0};
     DEFER(free) char *body = revocation_text(revocation);
-    char *credentials = basic_credentials(revocation->user, revocation->password);
-    enum hsm_status st = HSM_ERR_NOMEM;
+    char *credentials = NULL;
+    enum hsm_status st =
+        revocation->api_key != NULL
+            ? bearer_credentials(revocation->api_key, &credentials, why)
+            : basic_credentials(revocation->user, revocation->password, &credentials);
 
-    if (body != NULL && credentials != NULL)
+    if (st == HSM_OK && body == NULL)
+        st = HSM_ERR_NOMEM;
+    if (st == HSM_OK)
         st = acme_http_fetch(revocation->http,
                              &(struct acme_http_fetch){.method = "POST",
                                                        .url = revocation->url,

@@ -11,19 +11,18 @@
 #include <acme/authority_token.h>
 #include <acme/base64url.h>
 #include <acme/jwk.h>
-#include <acme/time.h>
 #include <certs/tnauthlist.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/use.h>
 
 #include "authority_internal.h"
+#include "limit_internal.h"
 
 #define FINGERPRINT_PREFIX "SHA256 "
 #define FINGERPRINT_OCTETS 32
 #define TKVALUE_MAX        1024 /* characters: one SPC needs far less */
 #define JTI_LEN            36 /* characters of a UUID (RFC 9562) */
-#define HOUR_S             3600
 
 /** The "atc" object of RFC 9447 section 4, as asked for. Texts are borrowed from the request. */
 struct wish {
@@ -196,17 +195,50 @@ new_jti(char out[JTI_LEN + 1])
     return HSM_OK;
 }
 
-/* Durable before anybody has the token: no token exists that the store does not know. */
-static enum hsm_status
-record(struct acme_authority *authority, const char *account_id, const struct wish *wish,
-       const char *jti, time_t exp)
+/** A token that is to be: a row. */
+struct record {
+    struct acme_authority *authority;
+    const char *account_id, *jti;
+    const struct wish *wish;
+    time_t exp;
+    time_t wait_s; /* not 0: the account has had its share; nothing is recorded */
+};
+
+static struct acme_limit
+limit_of(const struct acme_authority *authority)
 {
+    return (struct acme_limit){"tokens", authority->config.tokens_per_hour, ACME_HOUR_S};
+}
+
+/* A part of a transaction: counted and recorded together, by however many processes. */
+static enum hsm_status
+insert(struct acme_store *store, void *context)
+{
+    struct record *record = context;
+    const struct wish *wish = record->wish;
+    struct acme_limit limit = limit_of(record->authority);
+    time_t now = authority_now(record->authority);
+    enum hsm_status st =
+        acme_limit_take_one(store, &limit, record->account_id, now, &record->wait_s);
+
+    if (st != HSM_OK || record->wait_s != 0)
+        return st;
     return acme_store_run(
-        authority->config.store, NULL,
+        store, NULL,
         "INSERT INTO spc_token (jti, account, spc, ca, fingerprint, issued, expires)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        "sssisii", jti, account_id, wish->spc, (int64_t)wish->ca, wish->fingerprint,
-        (int64_t)authority_now(authority), (int64_t)exp);
+        "sssisii", record->jti, record->account_id, wish->spc, (int64_t)wish->ca, wish->fingerprint,
+        (int64_t)now, (int64_t)record->exp);
+}
+
+/* It was not signed: the account has it left. That nobody has a token of this jti does no harm. */
+static void
+give_back(struct acme_authority *authority, const char *account_id)
+{
+    struct acme_limit limit = limit_of(authority);
+
+    /* logged where it was noticed; the account has one less in this hour */
+    (void)!acme_limit_give_back(authority->config.store, &limit, account_id);
 }
 
 /* No token outlives the certificate that it is checked with. */
@@ -225,9 +257,10 @@ expiry(const struct acme_authority *authority, int64_t lifetime_s, time_t *exp)
     return HSM_ERR_UNTRUSTED;
 }
 
+/* Durable before anybody has the token: no token exists that the store does not know. */
 static enum hsm_status
 issue(struct acme_authority *authority, const char *account_id, const struct wish *wish,
-      char **token)
+      char **token, time_t *wait_s)
 {
     char jti[JTI_LEN + 1];
     struct acme_authority_token_request request = {
@@ -238,15 +271,23 @@ issue(struct acme_authority *authority, const char *account_id, const struct wis
         .ca = wish->ca,
         .fingerprint = wish->fingerprint,
     };
+    struct record record = {
+        .authority = authority, .account_id = account_id, .jti = jti, .wish = wish};
     enum hsm_status st = expiry(authority, wish->lifetime_s, &request.exp);
     HSM_USE_ASKED_BY(account_id);
 
-    if (st != HSM_OK)
+    if (st != HSM_OK || (st = new_jti(jti)) != HSM_OK)
         return st;
-    if ((st = new_jti(jti)) != HSM_OK ||
-        (st = record(authority, account_id, wish, jti, request.exp)) != HSM_OK ||
-        (st = acme_authority_token_new(&request, authority->config.signer_key, token)) != HSM_OK)
+    record.exp = request.exp;
+    st = acme_store_together(authority->config.store, insert, &record);
+    *wait_s = record.wait_s;
+    if (st != HSM_OK || record.wait_s != 0)
         return st;
+    st = acme_authority_token_new(&request, authority->config.signer_key, token);
+    if (st != HSM_OK) {
+        give_back(authority, account_id);
+        return st;
+    }
     hsm_log(HSM_LOG_INFO, "STI-PA: SPC token %s: account %s, SPC %s%s, for %s, until %" PRId64, jti,
             account_id, wish->spc, wish->ca ? ", ca" : "", wish->fingerprint, (int64_t)request.exp);
     return HSM_OK;
@@ -263,12 +304,24 @@ answer_token(struct acme_authority *authority, const char *token,
                                      "iss", authority->crl_issuer));
 }
 
+/* RFC 6585 section 4 */
+static void
+answer_limited(struct acme_http_response *response, time_t wait_s)
+{
+    char seconds[32];
+
+    snprintf(seconds, sizeof(seconds), "%lld", (long long)wait_s);
+    acme_http_response_header(response, "Retry-After", seconds);
+    authority_answer_error(response, 429, "too many SPC tokens in an hour: try again later");
+}
+
 static void
 grant(struct acme_authority *authority, const char *account_id, const json_t *body,
       struct wish *wish, struct acme_http_response *response)
 {
     DEFER(free) char *token = NULL;
     struct hsm_reason why = {""};
+    time_t wait_s = 0;
     enum hsm_status st = parse_wish(body, wish, &why);
 
     if (st == HSM_ERR_MALFORMED || st == HSM_ERR_UNSUPPORTED) {
@@ -285,40 +338,13 @@ grant(struct acme_authority *authority, const char *account_id, const json_t *bo
         return;
     }
     if (st == HSM_OK)
-        st = issue(authority, account_id, wish, &token);
+        st = issue(authority, account_id, wish, &token, &wait_s);
     if (st != HSM_OK)
         authority_answer_failure(response, st);
+    else if (wait_s != 0)
+        answer_limited(response, wait_s);
     else
         answer_token(authority, token, response);
-}
-
-/* Or the answer is made (RFC 6585 section 4): when the oldest of the last hour is an hour old. */
-static bool
-is_within_rate(struct acme_authority *authority, const char *account_id,
-               struct acme_http_response *response)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    unsigned limit = authority->config.tokens_per_hour;
-    int64_t now = (int64_t)authority_now(authority);
-    char seconds[32];
-    enum hsm_status st = HSM_OK;
-
-    if (limit == 0)
-        return true;
-    st = acme_store_query(authority->config.store, &rows,
-                          "SELECT count(*), min(issued) FROM spc_token"
-                          " WHERE account = ? AND issued > ? AND issued <= ?",
-                          "sii", account_id, now - HOUR_S, now + ACME_CLOCK_SKEW_S);
-    if (st == HSM_OK && acme_rows_next(rows) && acme_rows_int(rows, 0) < (int64_t)limit)
-        return true;
-    if (st != HSM_OK) {
-        authority_answer_failure(response, st);
-        return false;
-    }
-    snprintf(seconds, sizeof(seconds), "%" PRId64, acme_rows_int(rows, 1) + HOUR_S - now + 1);
-    acme_http_response_header(response, "Retry-After", seconds);
-    authority_answer_error(response, 429, "too many SPC tokens in an hour: try again later");
-    return false;
 }
 
 void
@@ -339,7 +365,7 @@ authority_grant(struct acme_authority *authority, const struct acme_http_request
         return;
     }
     body = authority_body(request, response);
-    if (body == NULL || !is_within_rate(authority, account_id, response))
+    if (body == NULL)
         return;
     grant(authority, account_id, body, &wish, response);
     wish_clear(&wish);

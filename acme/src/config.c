@@ -18,7 +18,7 @@
 
 #define FILE_MAX        65536 /* octets of a configuration file */
 #define LINE_MAX_OCTETS 4096 /* of one line, without its end */
-#define KEYS_MAX        128 /* keys of one table */
+#define KEYS_MAX        192 /* keys of one table */
 
 /* RFC 3986 section 2, without '#': a URL that stands in certificates and tokens has no fragment. */
 #define URL_CHARACTERS                                                                             \

@@ -144,9 +144,10 @@ check_config(const struct acme_server_config *config)
         return HSM_ERR_USAGE;
     }
     if (config->revocation_url != NULL &&
-        (strncmp(config->revocation_url, "https://", 8) != 0 || config->revocation_user == NULL ||
-         config->revocation_password == NULL)) {
-        hsm_log(HSM_LOG_ERROR, "revocations: %s: not an https URL, or no user or password for it",
+        (strncmp(config->revocation_url, "https://", 8) != 0 ||
+         (config->revocation_api_key == NULL &&
+          (config->revocation_user == NULL || config->revocation_password == NULL)))) {
+        hsm_log(HSM_LOG_ERROR, "revocations: %s: not an https URL, or no credentials for it",
                 config->revocation_url);
         return HSM_ERR_USAGE;
     }

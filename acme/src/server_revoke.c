@@ -381,6 +381,7 @@ forward(struct acme_server *server, const struct waiting *waiting, time_t now)
             .url = config->revocation_url,
             .user = config->revocation_user,
             .password = config->revocation_password,
+            .api_key = config->revocation_api_key,
             .issuer = waiting->issuer,
             .issuer_len = waiting->issuer_len,
             .serial = waiting->serial,

@@ -162,6 +162,28 @@ hsm_secret_read(const char *path, struct hsm_secret **out)
 }
 
 enum hsm_status
+hsm_secret_read_own(const char *path, struct hsm_secret **out)
+{
+    struct stat about;
+    enum hsm_status st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK);
+
+    if (fd < 0) {
+        hsm_log(HSM_LOG_ERROR, "secret from %s: %s", path, strerror(errno));
+        return errno == ENOENT ? HSM_ERR_NOT_FOUND : errno == ELOOP ? HSM_ERR_DENIED : HSM_ERR_IO;
+    }
+    if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) || about.st_uid != geteuid() ||
+        (about.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+        hsm_log(HSM_LOG_ERROR, "secret from %s: not a file that is ours alone", path);
+        close(fd);
+        return HSM_ERR_DENIED;
+    }
+    st = secret_from_fd(fd, path, out);
+    close(fd);
+    return st;
+}
+
+enum hsm_status
 hsm_secret_read_fd(int fd, struct hsm_secret **out)
 {
     char from[32];

@@ -367,6 +367,8 @@ check_sources(const struct sks_sp_config *config)
 
         st = check_source(one->pa_password_source);
         if (st == HSM_OK)
+            st = check_source(one->pa_api_key_source);
+        if (st == HSM_OK)
             st = check_source(one->eab_key_source);
         if (st == HSM_OK)
             st = check_source(one->upload_bearer_source);

@@ -49,6 +49,7 @@ static const struct option_row option_rows[] = {
     TEXT_OPTION("pa-account", init.pa_account),
     TEXT_OPTION("pa-user", init.pa_user),
     TEXT_OPTION("pa-password-source", init.pa_password_source),
+    TEXT_OPTION("pa-api-key-source", init.pa_api_key_source),
     TEXT_OPTION("pa-anchor", init.pa_anchor),
     TEXT_OPTION("ca-directory", init.ca_directory),
     TEXT_OPTION("ca-contact", init.ca_contact),
@@ -75,7 +76,8 @@ static const char help_text[] =
     "  init --dir DIR --token URI [--module PATH] [--pin-source SOURCE]\n"
     "       --organization NAME [--country CC] --spc SPC\n"
     "       --api-address HOST:PORT --cr-address HOST:PORT --cr-url URL [--tls-name NAME ...]\n"
-    "       --pa-url URL --pa-account ID --pa-user USER --pa-password-source SOURCE\n"
+    "       --pa-url URL --pa-account ID\n"
+    "       (--pa-user USER --pa-password-source SOURCE | --pa-api-key-source SOURCE)\n"
     "       --pa-anchor PEM --ca-directory URL [--ca-contact MAILTO] [--tls-ca PEM]\n"
     "       [--verification-ports 'PORT ...'] [--private-addresses]\n"
     "      Make what is missing: keys in the token, TLS certificates, a bearer token and\n"
@@ -148,10 +150,10 @@ kms_check_config(const struct sks_sp_config *config)
     for (size_t i = 0; i < config->provider_count; i++) {
         const struct sks_sp_provider *one = &config->providers[i];
 
-        if (one->pa_account == NULL || one->pa_user == NULL || one->pa_password_source == NULL ||
-            one->ca_count == 0) {
+        if (one->pa_account == NULL || !sks_sp_has_credentials(one) || one->ca_count == 0) {
             hsm_log(HSM_LOG_ERROR,
-                    "%s: wanted: [pa] account, user, password-source and [ca] directory",
+                    "%s: wanted: [pa] account, user and password-source, or account and"
+                    " api-key-source alone; [ca] directory",
                     one->where);
             return HSM_ERR_MALFORMED;
         }
@@ -230,7 +232,12 @@ run_init(const void *command_line)
 {
     const struct arguments *arguments = command_line;
     struct sks_sp_init init = arguments->init;
+    const bool has_password = init.pa_user != NULL && init.pa_password_source != NULL;
 
+    if (init.pa_api_key_source != NULL ? init.pa_user != NULL || init.pa_password_source != NULL
+                                       : !has_password)
+        return options_refuse(&table, "wanted: --pa-user and --pa-password-source, or"
+                                      " --pa-api-key-source alone");
     init.tls_names = arguments->tls_names;
     if (init.country == NULL)
         init.country = "US";
@@ -594,7 +601,8 @@ run_revoke(const void *command_line)
 static const struct option_command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country spc! api-address! cr-address! cr-url! "
-     "tls-name pa-url! pa-account! pa-user! pa-password-source! pa-anchor! ca-directory! "
+     "tls-name pa-url! pa-account! pa-user pa-password-source pa-api-key-source pa-anchor! "
+     "ca-directory! "
      "ca-contact tls-ca verification-ports private-addresses",
      run_init},
     {"enroll", "config! spc ca token", run_enroll},

@@ -120,8 +120,9 @@ put_back(struct kms_provider *provider)
     }
     hsm_secret_free(provider->upload_bearer);
     hsm_secret_free(provider->password);
+    hsm_secret_free(provider->api_key);
     sks_repository_close(provider->repository);
-    provider->upload_bearer = provider->password = NULL;
+    provider->upload_bearer = provider->password = provider->api_key = NULL;
     provider->repository = NULL;
 }
 
@@ -181,6 +182,9 @@ read_secrets(struct kms_provider *provider, const char *upload_bearer_source,
                     "Password of the account at the STI-PA: ", &provider->password, why);
 
     if (st == HSM_OK)
+        st = read_secret(config->pa_api_key_source,
+                         "API key of the account at the STI-PA: ", &provider->api_key, why);
+    if (st == HSM_OK)
         st = read_secret(upload_bearer_source,
                          "Bearer token of the STI-CR: ", &provider->upload_bearer, why);
     for (size_t i = 0; st == HSM_OK && i < config->ca_count; i++)
@@ -234,7 +238,8 @@ kms_prepare(struct kms_provider *provider, struct hsm_reason *why)
                                                     .base_url = provider->kms->config->pa_url,
                                                     .account_id = provider->config->pa_account,
                                                     .user = provider->config->pa_user,
-                                                    .password = provider->password};
+                                                    .password = provider->password,
+                                                    .api_key = provider->api_key};
     provider->is_prepared = true;
     return HSM_OK;
 }

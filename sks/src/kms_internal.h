@@ -33,7 +33,7 @@ struct kms_provider {
     struct sks_kms *kms;
     const struct sks_sp_provider *config; /* borrowed */
     bool is_prepared; /* all up to `accounts` is there */
-    struct hsm_secret *password, *upload_bearer;
+    struct hsm_secret *password, *api_key, *upload_bearer;
     struct hsm_secret *eab_keys[SKS_SP_CAS_MAX];
     struct sks_repository *repository;
     struct sks_publisher publisher;

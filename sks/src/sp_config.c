@@ -92,6 +92,8 @@ static const struct acme_config_key keys[] = {
     TEXT(pa_account, "pa", "account", NULL, "account id at the STI-PA (sti-kms)"),
     TEXT(pa_user, "pa", "user", NULL, "user of that account (sti-kms)"),
     SECRET(pa_password_source, "pa", "password-source", "where its password is (sti-kms)"),
+    SECRET(pa_api_key_source, "pa", "api-key-source",
+           "instead of these two: where an API key of that account is (sti-kms)"),
     TEXT(ca_list_url, "pa", "ca-list-url", NULL,
          "the trusted-CA list; without it URL/api/v1/ca-list"),
     TEXT(crl_url, "pa", "crl-url", NULL, "the CRL; without it URL/download/v1/crl"),

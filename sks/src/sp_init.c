@@ -267,13 +267,37 @@ entry(FILE *to, const char *name, const char *value)
     return true;
 }
 
+/* Sources of secrets with absolute paths; owned, NULL when not given. */
+struct sources {
+    char *pin, *password, *api_key;
+};
+
+static void
+sources_clear(struct sources *sources)
+{
+    free(sources->pin);
+    free(sources->password);
+    free(sources->api_key);
+}
+
+#define SOURCES __attribute__((cleanup(sources_clear))) struct sources
+
+static enum hsm_status
+take_source(const char *given, char **out)
+{
+    if (given == NULL)
+        return HSM_OK;
+    *out = acme_provision_source(given);
+    return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
 static bool
-write_peers(FILE *to, const struct sks_sp_init *init, const char *password_source)
+write_peers(FILE *to, const struct sks_sp_init *init, const struct sources *sources)
 {
     section(to, "pa");
     if (!entry(to, "url", init->pa_url) || !entry(to, "account", init->pa_account) ||
-        !entry(to, "user", init->pa_user) || !entry(to, "password-source", password_source) ||
-        !entry(to, "anchors", PA_ANCHORS_FILE))
+        !entry(to, "user", init->pa_user) || !entry(to, "password-source", sources->password) ||
+        !entry(to, "api-key-source", sources->api_key) || !entry(to, "anchors", PA_ANCHORS_FILE))
         return false;
     section(to, "ca");
     if (!entry(to, "directory", init->ca_directory) || !entry(to, "contact", init->ca_contact) ||
@@ -315,24 +339,23 @@ write_verification(FILE *to, const struct sks_sp_init *init)
 }
 
 static bool
-write_text(FILE *to, const struct sks_sp_init *init, const char *pin_source,
-           const char *password_source)
+write_text(FILE *to, const struct sks_sp_init *init, const struct sources *sources)
 {
     fprintf(to, "# Written by sti-kms init, and never again: edit it. All keys: sti-kms --help\n");
     section(to, "token");
     if (!entry(to, "uri", init->token_uri) || !entry(to, "module", init->module) ||
-        !entry(to, "pin-source", pin_source))
+        !entry(to, "pin-source", sources->pin))
         return false;
     section(to, "sp");
     if (!entry(to, "spc", init->spc))
         return false;
     section(to, "journal");
-    return entry(to, "dir", ACME_JOURNAL_DIR) && write_peers(to, init, password_source) &&
+    return entry(to, "dir", ACME_JOURNAL_DIR) && write_peers(to, init, sources) &&
            write_servers(to, init) && write_verification(to, init);
 }
 
 static enum hsm_status
-make_config(const struct sks_sp_init *init, const char *pin_source, const char *password_source)
+make_config(const struct sks_sp_init *init, const struct sources *sources)
 {
     DEFER(free) char *path = acme_provision_path(init->dir, SKS_SP_CONFIG_FILE);
     DEFER(free) char *text = NULL;
@@ -347,7 +370,7 @@ make_config(const struct sks_sp_init *init, const char *pin_source, const char *
             fclose(to);
         return HSM_ERR_NOMEM;
     }
-    good = write_text(to, init, pin_source, password_source);
+    good = write_text(to, init, sources);
     if (fclose(to) != 0)
         return HSM_ERR_NOMEM;
     if (!good)
@@ -361,21 +384,20 @@ make_config(const struct sks_sp_init *init, const char *pin_source, const char *
 enum hsm_status
 sks_sp_init(const struct sks_sp_init *init)
 {
-    DEFER(free) char *pin_source = NULL;
-    DEFER(free) char *password_source = NULL;
-    enum hsm_status st;
+    SOURCES sources = {.pin = NULL};
+    enum hsm_status st = take_source(init->pin_source, &sources.pin);
 
-    if (init->pin_source != NULL && (pin_source = acme_provision_source(init->pin_source)) == NULL)
-        return HSM_ERR_NOMEM;
-    if (init->pa_password_source != NULL &&
-        (password_source = acme_provision_source(init->pa_password_source)) == NULL)
-        return HSM_ERR_NOMEM;
-    st = make_dir(init->dir, 0755);
     if (st == HSM_OK)
-        st = make_keys(init, pin_source);
+        st = take_source(init->pa_password_source, &sources.password);
+    if (st == HSM_OK)
+        st = take_source(init->pa_api_key_source, &sources.api_key);
+    if (st == HSM_OK)
+        st = make_dir(init->dir, 0755);
+    if (st == HSM_OK)
+        st = make_keys(init, sources.pin);
     if (st == HSM_OK)
         st = make_files(init);
     if (st == HSM_OK)
-        st = make_config(init, pin_source, password_source);
+        st = make_config(init, &sources);
     return st;
 }

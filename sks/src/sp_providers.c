@@ -27,8 +27,10 @@ DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 static const struct acme_config_key provider_keys[] = {
     TEXT(spc, "spc", true, "its service provider code"),
     TEXT(pa_account, "pa-account", true, "its account id at the STI-PA"),
-    TEXT(pa_user, "pa-user", true, "user of that account"),
-    SECRET(pa_password_source, "pa-password-source", true, "where its password is"),
+    TEXT(pa_user, "pa-user", false, "user of that account"),
+    SECRET(pa_password_source, "pa-password-source", false, "where its password is"),
+    SECRET(pa_api_key_source, "pa-api-key-source", false,
+           "instead of these two: where an API key of that account is"),
     TEXT(token_words, "tokens", false,
          "where its keys are: names of [token NAME], or token, token-2, ..; default: those of the "
          "main file"),
@@ -81,6 +83,16 @@ sks_sp_find_provider(const struct sks_sp_config *config, const char *spc, size_t
     return false;
 }
 
+bool
+sks_sp_has_credentials(const struct sks_sp_provider *provider)
+{
+    const bool has_password = provider->pa_user != NULL && provider->pa_password_source != NULL;
+
+    if (provider->pa_api_key_source != NULL)
+        return provider->pa_user == NULL && provider->pa_password_source == NULL;
+    return has_password;
+}
+
 /* ---- what a section means by itself ---- */
 
 static enum hsm_status
@@ -108,6 +120,9 @@ check_provider(const struct sks_sp_config *config, const struct sks_sp_provider 
         if (config->providers[i].name != NULL &&
             strcmp(config->providers[i].name, provider->name) == 0)
             return hsm_refuse(why, HSM_ERR_MALFORMED, "given before");
+    if (!sks_sp_has_credentials(provider))
+        return hsm_refuse(why, HSM_ERR_MALFORMED,
+                          "wanted: pa-user and pa-password-source, or pa-api-key-source alone");
     if ((provider->eab_kid == NULL) != (provider->eab_key_source == NULL))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "eab-kid and eab-key-source: both or neither");
     if (provider->cr_base_url == NULL &&
@@ -339,7 +354,8 @@ take_main(const char *path, struct sks_sp_config *config)
     if (provider.where == NULL || !copy(config->spc, &provider.spc) ||
         !copy(config->pa_account, &provider.pa_account) ||
         !copy(config->pa_user, &provider.pa_user) ||
-        !copy(config->pa_password_source, &provider.pa_password_source))
+        !copy(config->pa_password_source, &provider.pa_password_source) ||
+        !copy(config->pa_api_key_source, &provider.pa_api_key_source))
         st = HSM_ERR_NOMEM;
     config->providers[0] = provider;
     return st;

@@ -44,11 +44,14 @@ static struct acme_authority *authority;
 static EVP_PKEY *account_key; /* of an ACME account: what fingerprints are of */
 static char fingerprint[ACME_FINGERPRINT_LEN + 1];
 static atomic_long clock_offset_s; /* the STI-PA's clock is ahead by this */
+static atomic_long clock_stands_s; /* it stands still at this, so ahead of it; 0: it goes */
 
 static time_t
 pa_clock(void)
 {
-    return time(NULL) + atomic_load(&clock_offset_s);
+    const time_t stands = atomic_load(&clock_stands_s);
+
+    return (stands != 0 ? stands : time(NULL)) + atomic_load(&clock_offset_s);
 }
 
 /* The port, and with it the base URL, is known only after the server listens. */
@@ -147,6 +150,7 @@ reset_clock(void **state)
 {
     (void)state;
     atomic_store(&clock_offset_s, 0);
+    atomic_store(&clock_stands_s, 0);
     return 0;
 }
 
@@ -288,6 +292,7 @@ ten_wrong_passwords_lock_a_user_out(void **state)
     const char *right = "{\"userId\":\"sp-lock\",\"password\":\"" PASSWORD "\"}";
 
     (void)state;
+    atomic_store(&clock_stands_s, time(NULL));
     assert_int_equal(add_account("lock", "sp-lock", (const char *[]){"4321", NULL}, false), HSM_OK);
     for (int i = 0; i < ACME_AUTHORITY_FAILURES_MAX; i++)
         assert_int_equal(post("/api/v1/auth/login", NULL,
@@ -308,6 +313,7 @@ who_tries_many_users_is_refused_before_a_hash_is_made(void **state)
     const char *right = "{\"userId\":\"sp-tried\",\"password\":\"" PASSWORD "\"}";
 
     (void)state;
+    atomic_store(&clock_stands_s, time(NULL));
     assert_int_equal(add_account("tried", "sp-tried", (const char *[]){"4321", NULL}, false),
                      HSM_OK);
     atomic_store(&clock_offset_s, 10 * ACME_AUTHORITY_FAILURES_S);
@@ -331,6 +337,7 @@ wrong_passwords_of_a_clock_that_was_ahead_do_not_count(void **state)
     const char *right = "{\"userId\":\"sp-ahead\",\"password\":\"" PASSWORD "\"}";
 
     (void)state;
+    atomic_store(&clock_stands_s, time(NULL));
     assert_int_equal(add_account("ahead", "sp-ahead", (const char *[]){"4321", NULL}, false),
                      HSM_OK);
     atomic_store(&clock_offset_s, 1000000);
@@ -930,6 +937,32 @@ list_that_cannot_be_signed_anew_serves_until_it_ends(void **state)
 }
 
 static void
+token_that_could_not_be_signed_does_not_count(void **state)
+{
+    struct acme_authority_config config = config_of_fixture();
+    struct acme_authority *before = authority;
+    char *authorization = login("sp-1234");
+    char wish[512];
+
+    (void)state;
+    snprintf(wish, sizeof(wish),
+             "{\"tktype\":\"TNAuthList\",\"tkvalue\":\"" TKVALUE_1234 "\",\"fingerprint\":\"%s\"}",
+             fingerprint);
+    config.tokens_per_hour = 2;
+    assert_int_equal(acme_authority_new(&config, &authority), HSM_OK);
+    token_answers("C_Sign=0x30"); /* CKR_DEVICE_ERROR */
+    for (unsigned i = 0; i < 2 * config.tokens_per_hour; i++)
+        assert_int_not_equal(post("/at/account/1234/token", authorization, wish, NULL) / 100, 2);
+    token_answers("");
+    for (unsigned i = 0; i < config.tokens_per_hour; i++)
+        assert_int_equal(post("/at/account/1234/token", authorization, wish, NULL), 200);
+    assert_int_equal(post("/at/account/1234/token", authorization, wish, NULL), 429);
+    acme_authority_free(authority);
+    authority = before;
+    free(authorization);
+}
+
+static void
 clock_that_was_ahead_is_made_up_for(void **state)
 {
     uint64_t sequence;
@@ -1206,6 +1239,7 @@ main(void)
         cmocka_unit_test_teardown(list_is_signed_anew_at_half_of_its_life, reset_clock),
         cmocka_unit_test_teardown(list_that_cannot_be_signed_anew_serves_until_it_ends,
                                   reset_clock),
+        cmocka_unit_test_teardown(token_that_could_not_be_signed_does_not_count, reset_clock),
         cmocka_unit_test_teardown(clock_that_was_ahead_is_made_up_for, reset_clock),
         cmocka_unit_test_teardown(signature_that_failed_when_the_clock_was_ahead_is_tried_again,
                                   reset_clock),

@@ -226,6 +226,35 @@ token_request_is_as_deployed_authorities_want_it(void **state)
 }
 
 static void
+token_is_asked_for_with_an_api_key_and_without_a_login(void **state)
+{
+    static const char unsafe[] = "k\r\nX-Evil: 1";
+    char *body = token_answer(tnauthlist, false, FP), *token = NULL;
+    struct hsm_secret *key = NULL;
+    struct hsm_reason why = {""};
+    struct acme_authority_login login = {
+        .http = pa.http, .base_url = pa.base_url, .account_id = "sp-1"};
+
+    (void)state;
+    script(0, "/api/v1/account/sp-1/token", 200, body); /* and no login */
+    assert_int_equal(hsm_secret_new("k-e.y", 5, &key), HSM_OK);
+    login.api_key = key;
+    assert_int_equal(acme_authority_fetch_token(&login, tnauthlist, false, FP, &token, &why),
+                     HSM_OK);
+    assert_string_equal(last_authorization, "Bearer k-e.y");
+    hsm_secret_free(key);
+    free(token);
+    free(body);
+
+    assert_int_equal(hsm_secret_new(unsafe, strlen(unsafe), &key), HSM_OK);
+    login.api_key = key;
+    assert_int_equal(acme_authority_fetch_token(&login, tnauthlist, false, FP, &token, &why),
+                     HSM_ERR_MALFORMED);
+    assert_string_equal(last_authorization, "Bearer k-e.y"); /* it was not sent */
+    hsm_secret_free(key);
+}
+
+static void
 refusals_of_the_authority_are_told_apart(void **state)
 {
     static const struct {
@@ -501,6 +530,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(origins_are_compared_as_rfc_6454_says),
         cmocka_unit_test_teardown(token_request_is_as_deployed_authorities_want_it, clear),
+        cmocka_unit_test_teardown(token_is_asked_for_with_an_api_key_and_without_a_login, clear),
         cmocka_unit_test_teardown(refusals_of_the_authority_are_told_apart, clear),
         cmocka_unit_test_teardown(token_that_was_not_asked_for_is_refused, clear),
         cmocka_unit_test_teardown(account_that_would_change_the_path_is_not_sent, clear),

@@ -22,6 +22,7 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 
 #include <acme/authority.h>
 #include <acme/authority_token.h>
@@ -146,7 +147,7 @@ empty(void **state)
     (void)state;
     offset_s = 0;
     write_policy("{\"default\":{\"allowed\":true,\"ca\":true}}");
-    assert_int_equal(acme_store_run(store, NULL, "DELETE FROM spc_token", ""), HSM_OK);
+    assert_int_equal(acme_store_run(store, NULL, "DELETE FROM rate", ""), HSM_OK);
     return 0;
 }
 
@@ -685,7 +686,7 @@ policy_that_could_not_be_taken_is_in_force_as_soon_as_it_can(void **state)
     assert_int_equal(policy_stale(), 1);
     run_sql("ALTER TABLE event_away RENAME TO event");
     while (status == 200) { /* it is tried every other second; the runner ends what never comes */
-        run_sql("DELETE FROM spc_token");
+        run_sql("DELETE FROM rate");
         status = ask("policy", authorization, false, NULL);
         nanosleep(&(struct timespec){0, 100000000}, NULL);
     }
@@ -738,6 +739,32 @@ account_gets_so_many_tokens_in_an_hour(void **state)
     assert_int_equal(ask_as("busy", "sp-busy"), 200);
     offset_s = -100000; /* what a clock that was ahead has counted is forgotten */
     assert_int_equal(ask_as("busy", "sp-busy"), 200);
+}
+
+static void *
+ask_for_one(void *status)
+{
+    *(int *)status = ask_as("at-once", "sp-at-once");
+    return NULL;
+}
+
+static void
+tokens_that_are_asked_for_at_once_are_no_more(void **state)
+{
+    pthread_t threads[3 * TOKENS_PER_HOUR];
+    int statuses[3 * TOKENS_PER_HOUR] = {0};
+    int granted = 0;
+
+    (void)state;
+    add_account("at-once", "sp-at-once", "1234");
+    for (int i = 0; i < 3 * TOKENS_PER_HOUR; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_for_one, &statuses[i]), 0);
+    for (int i = 0; i < 3 * TOKENS_PER_HOUR; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        granted += statuses[i] == 200;
+        assert_true(statuses[i] == 200 || statuses[i] == 429);
+    }
+    assert_int_equal(granted, TOKENS_PER_HOUR);
 }
 
 /* ---- STI-CAs ---- */
@@ -811,6 +838,7 @@ main(void)
         cmocka_unit_test_setup(policy_that_could_not_be_taken_is_in_force_as_soon_as_it_can, empty),
         cmocka_unit_test_setup(policy_is_read_again_when_only_the_time_of_its_inode_changed, empty),
         cmocka_unit_test_setup(account_gets_so_many_tokens_in_an_hour, empty),
+        cmocka_unit_test_setup(tokens_that_are_asked_for_at_once_are_no_more, empty),
         cmocka_unit_test_setup(root_is_trusted_only_if_the_profile_is_kept_and_until_it_is_removed,
                                empty),
         cmocka_unit_test_setup(events_are_not_changed_and_not_deleted, empty),

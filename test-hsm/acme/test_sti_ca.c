@@ -495,7 +495,7 @@ what_no_certificate_could_be_made_with_is_refused_with_its_line(void **state)
 static void
 an_account_at_the_sti_pa_is_configured_whole(void **state)
 {
-    char *ours = text_of(config), *half = NULL, *whole = NULL;
+    char *ours = text_of(config), *half = NULL, *whole = NULL, *with_key = NULL;
 
     (void)state;
     assert_fails(RUN("init", "--dir", dir, "--module", softhsm_module(), "--token",
@@ -509,7 +509,7 @@ an_account_at_the_sti_pa_is_configured_whole(void **state)
                          ours) > 0);
     assert_int_equal(hsm_file_write(config, half, strlen(half), 0644), HSM_OK);
     assert_fails(RUN("serve", "--config", config, "--check"), 1,
-                 "] revocation-url: without user or password-source");
+                 "] revocation-url: without user and password-source, or api-key-source");
 
     assert_true(asprintf(&whole, "%suser = sti-ca\npassword-source = file:ca.password\n", half) >
                 0);
@@ -518,6 +518,24 @@ an_account_at_the_sti_pa_is_configured_whole(void **state)
     assert_int_equal(hsm_file_write(in_dir("ca.password"), "pass word\n", 10, 0600), HSM_OK);
     assert_succeeds(RUN("serve", "--config", config, "--check"));
     assert_null(strstr(output, "pass word"));
+
+    assert_true(asprintf(&with_key, "%sapi-key-source = file:ca.key\n", whole) > 0);
+    assert_int_equal(hsm_file_write(config, with_key, strlen(with_key), 0644), HSM_OK);
+    assert_fails(RUN("serve", "--config", config, "--check"), 1,
+                 "] api-key-source: beside user or password-source");
+    free(with_key);
+    assert_true(asprintf(&with_key, "%sapi-key-source = file:ca.key\n", half) > 0);
+    assert_int_equal(hsm_file_write(config, with_key, strlen(with_key), 0644), HSM_OK);
+    assert_int_equal(RUN("serve", "--config", config, "--check"), 1); /* it is not there yet */
+    assert_int_equal(hsm_file_write(in_dir("ca.key"), "k.e-y\n", 6, 0600), HSM_OK);
+    assert_succeeds(RUN("serve", "--config", config, "--check"));
+    assert_null(strstr(output, "k.e-y"));
+    free(with_key);
+    assert_true(asprintf(&with_key, "%sapi-key-source = file:ca.key\n", ours) > 0);
+    assert_int_equal(hsm_file_write(config, with_key, strlen(with_key), 0644), HSM_OK);
+    assert_fails(RUN("serve", "--config", config, "--check"), 1,
+                 "] api-key-source: without revocation-url");
+    free(with_key);
     assert_int_equal(hsm_file_write(config, ours, strlen(ours), 0644), HSM_OK);
     free(whole);
     free(half);

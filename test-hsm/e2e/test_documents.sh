@@ -41,5 +41,13 @@ while IFS=: read -r page link; do
     links=$((links + 1))
 done < <(grep -oE '\]\([^) ]+\)' "${documents[@]}")
 [ "$links" -gt 50 ]
+
+# Nothing secret is shown as an argument or in the environment, and the ceremony leaves no core.
+while IFS= read -r found; do
+    tell "$found: a secret in arguments or environment"
+done < <(grep -rnE 'Bearer \$[({]|env:[A-Za-z_]*PIN|(--pin|--password)[ =]' README.md CONTRIBUTING.md docs scripts || true)
+awk '/^ulimit -c 0/ { found = NR } /ask_secret|pin=/ && !first { first = NR }
+    END { exit !(found && first && found < first) }' scripts/ceremony ||
+    tell 'scripts/ceremony: a core may be written'
 [ "$wrong" -eq 0 ]
 echo "$commands commands, $named tests, $links links"

@@ -136,7 +136,9 @@ faulty() { # TEXT SED-EXPRESSION: the message, and what makes the file so
     mv "$work/good" "$providers"
 }
 faulty "$providers:10: .*pa-acount: unknown key" 's/^pa-account = 8888/pa-acount = 8888/'
-faulty "$providers:9: .*pa-user: missing" '/^pa-user = sp-8888/d'
+faulty "$providers:9: .*wanted: pa-user and pa-password-source, or pa-api-key-source alone" '/^pa-user = sp-8888/d'
+faulty "$providers:9: .*wanted: pa-user and pa-password-source, or pa-api-key-source alone" \
+    's/^pa-user = sp-8888/&\npa-api-key-source = file:x/'
 faulty "$providers:9: \[provider late\]: spc: not an SPC" 's/^spc = 8888/spc = 88-88/'
 faulty "$providers:9: \[provider late\]: spc: is that of $providers:2: \[provider slow\]" 's/^spc = 8888/spc = 9999/'
 faulty "$providers:9: \[provider late\]: spc: is that of $conf: \[sp\]" 's/^spc = 8888/spc = 1234/'

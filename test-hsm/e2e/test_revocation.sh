@@ -87,6 +87,31 @@ kms revoke --id 7 --reason 1 && fail "a credential that is not there"
 kms revoke --id 1 --reason 7 && fail "a reason that is none"
 kms revoke --id x --reason 1 && fail "an id that is none"
 
+# --- somebody tries passwords, so that those who have one are shut out at this address; STI-CA and
+# --- service provider go on with API keys
+pa() { "$bin/sti-pa" "$@" --config "$dir/pa/sti-pa.conf" >>"$work/pa" 2>&1 || fail "sti-pa $*: $(cat "$work/pa")"; }
+login() { # USER: with the password on standard input; prints the status
+    jq -Rc --arg user "$1" '{userId: $user, password: .}' |
+        curl -sS --noproxy '*' --cacert "$STI_TLS_CA" -o /dev/null -w '%{http_code}\n' \
+            -H 'Content-Type: application/json' -d @- "$STI_PA_URL/api/v1/auth/login"
+}
+keys() { # ID FILE CONFIGURATION: from now on it has a key, and no password
+    pa account key add --id "$1" --file "$2"
+    sed -i -e '/^user = /d' -e "s|^password-source = .*|api-key-source = file:$2|" "$3"
+}
+keys ca-account "$dir/ca-account.key" "$dir/ca/sti-ca.conf"
+keys 1001 "$dir/1001.key" "$dir/sp/sp.conf"
+for user in sti-ca sp-example; do
+    for _ in $(seq 30); do
+        code=$(echo guess | login "$user")
+        [ "$code" = 403 ] || break
+    done
+    [ "$code" = 429 ] || fail "guesses: $code"
+    password=1001.password
+    [ "$user" = sp-example ] || password=ca-account.password
+    [ "$(login "$user" <"$dir/$password")" = 429 ] || fail "$user is not shut out"
+done
+
 # --- the service provider goes on with a new certificate
 quickstart
 [ "$(status | jq -r '.credentials[1].state')" = active ] || fail "no new credential: $(status)"

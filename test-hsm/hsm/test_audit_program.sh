@@ -106,8 +106,9 @@ mv "$dir/away" "$dir/tokens"
 sed -n '/^```sh$/,/^```$/p' "$source/docs/AUDIT.md" | grep -v '^```' >"$dir/by-hand"
 [ -s "$dir/by-hand" ] || fail "docs/AUDIT.md has no commands"
 if command -v pkcs11-tool >/dev/null && command -v jq >/dev/null; then
-    (cd "$dir" && PIN=$pin REPORT=report.jws MODULE=$module TOKEN=shelf bash -euo pipefail by-hand) \
-        >"$dir/out" 2>"$dir/err" || fail "the commands of docs/AUDIT.md"
+    (cd "$dir" && REPORT=report.jws MODULE=$module TOKEN=shelf \
+        "$source/test-hsm/hsm/at_terminal.py" 'Please enter User PIN: ' bash -euo pipefail by-hand) \
+        <<<"$pin" >"$dir/out" 2>"$dir/err" || fail "the commands of docs/AUDIT.md"
     said 'Verified OK'
     said 'Signature is valid'
 fi

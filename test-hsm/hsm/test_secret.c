@@ -100,6 +100,36 @@ a_file_gives_its_first_line(void **state)
 }
 
 static void
+a_file_that_others_may_have_made_or_read_is_not_our_own(void **state)
+{
+    struct hsm_secret *secret = NULL;
+
+    (void)state;
+    file_of("own", "2468\n", 5);
+    assert_int_equal(chmod(path_of("own"), 0600), 0);
+    assert_int_equal(hsm_secret_read_own(path_of("own"), &secret), HSM_OK);
+    assert_secret(secret, "2468");
+    secret = NULL;
+    assert_int_equal(chmod(path_of("own"), 0640), 0);
+    assert_int_equal(hsm_secret_read_own(path_of("own"), &secret), HSM_ERR_DENIED);
+    assert_int_equal(chmod(path_of("own"), 0602), 0);
+    assert_int_equal(hsm_secret_read_own(path_of("own"), &secret), HSM_ERR_DENIED);
+    assert_int_equal(chmod(path_of("own"), 0600), 0);
+    if (geteuid() == 0) { /* else nobody can be given it */
+        assert_int_equal(chown(path_of("own"), 65534, (gid_t)-1), 0);
+        assert_int_equal(hsm_secret_read_own(path_of("own"), &secret), HSM_ERR_DENIED);
+        assert_int_equal(chown(path_of("own"), 0, (gid_t)-1), 0);
+    }
+    assert_int_equal(symlink("own", path_of("link")), 0);
+    assert_int_equal(hsm_secret_read_own(path_of("link"), &secret), HSM_ERR_DENIED);
+    assert_int_equal(unlink(path_of("link")), 0);
+    assert_int_equal(hsm_secret_read_own(directory, &secret), HSM_ERR_DENIED);
+    assert_int_equal(hsm_secret_read_own(path_of("absent"), &secret), HSM_ERR_NOT_FOUND);
+    assert_null(secret);
+    assert_int_equal(unlink(path_of("own")), 0);
+}
+
+static void
 files_that_hold_no_secret_are_refused(void **state)
 {
     char large[HSM_SECRET_MAX + 8];
@@ -324,6 +354,7 @@ main(void)
         cmocka_unit_test(a_secret_keeps_its_octets),
         cmocka_unit_test(empty_and_oversized_secrets_are_refused),
         cmocka_unit_test(a_file_gives_its_first_line),
+        cmocka_unit_test(a_file_that_others_may_have_made_or_read_is_not_our_own),
         cmocka_unit_test(files_that_hold_no_secret_are_refused),
         cmocka_unit_test(a_pipe_gives_one_secret_a_line),
         cmocka_unit_test(sources_are_named_in_four_ways),

@@ -223,6 +223,22 @@ HSM_MUST_CHECK enum hsm_status acme_authority_ca_account_extend(struct acme_stor
                                                                 const char *account_id,
                                                                 const struct certs_chain *chain);
 
+#define ACME_AUTHORITY_NUMBER_MAX INT64_C(1000000000000000)
+
+/**
+ * After the store was restored from a backup: list and CRL that are signed from now on have higher
+ * numbers than those that were published before, or relying parties would refuse them. What the
+ * store has with lower ones is served no more. An event.
+ *
+ * @param sequence    of the last trusted-CA list, 1 to ACME_AUTHORITY_NUMBER_MAX; 0: as it is
+ * @param crl_number  of the last CRL, likewise
+ * @retval HSM_ERR_EXISTS     one of them is lower than what the store has; nothing was changed
+ * @retval HSM_ERR_MALFORMED  one is out of range; logged
+ */
+HSM_MUST_CHECK enum hsm_status acme_authority_numbers_raise(struct acme_store *store,
+                                                            int64_t sequence, int64_t crl_number,
+                                                            time_t now);
+
 /** One line for each trusted STI-CA: SHA-256 of its root, expiry, subject. */
 HSM_MUST_CHECK enum hsm_status acme_authority_cas_show(struct acme_store *store, FILE *to);
 

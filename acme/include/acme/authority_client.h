@@ -23,10 +23,11 @@ struct acme_authority_login {
     const char *account_id;
     const char *user;
     const struct hsm_secret *password;
+    const struct hsm_secret *api_key; /* NULL: user and password log in; else they are not used */
 };
 
 /**
- * Log in and get an SPC token; free() it.
+ * Log in, unless there is an API key, and get an SPC token; free() it.
  *
  * @retval HSM_ERR_DENIED  the STI-PA refused user, account or SPC: the reason has its message
  * @retval HSM_ERR_BUSY    not reachable, or 5xx
@@ -81,6 +82,7 @@ struct acme_authority_revocation {
     const char *url; /* e.g. "https://pa.example/sti-pa/revocations" */
     const char *user;
     const struct hsm_secret *password;
+    const struct hsm_secret *api_key; /* NULL: user and password; else they are not used */
     const uint8_t *issuer; /* its name in DER */
     size_t issuer_len;
     const uint8_t *serial; /* content octets */

@@ -64,6 +64,7 @@ struct acme_server_config {
     /* Where the STI-PA takes revocations, and our account there; NULL: they wait. */
     const char *revocation_url, *revocation_user;
     const struct hsm_secret *revocation_password;
+    const struct hsm_secret *revocation_api_key; /* instead of user and password; NULL: these */
     time_t (*now)(void); /* NULL: time() */
 };
 

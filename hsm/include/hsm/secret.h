@@ -24,6 +24,10 @@ HSM_MUST_CHECK enum hsm_status hsm_secret_new(const void *octets, size_t len,
 /** The first line of a file, without its line end. Warns when others may read the file. */
 HSM_MUST_CHECK enum hsm_status hsm_secret_read(const char *path, struct hsm_secret **out);
 
+/** The same of a file that nobody else can have made or read: HSM_ERR_DENIED if it is a link, no
+ * plain file, another user's, or open to others; logged. */
+HSM_MUST_CHECK enum hsm_status hsm_secret_read_own(const char *path, struct hsm_secret **out);
+
 /** The first line that an open descriptor gives (a pipe, a memfd); the descriptor stays open. */
 HSM_MUST_CHECK enum hsm_status hsm_secret_read_fd(int fd, struct hsm_secret **out);
 

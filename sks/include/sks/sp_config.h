@@ -52,7 +52,7 @@ struct sks_sp_token {
  */
 struct sks_sp_provider {
     char *spc;
-    char *pa_account, *pa_user, *pa_password_source; /* at the STI-PA */
+    char *pa_account, *pa_user, *pa_password_source, *pa_api_key_source; /* at the STI-PA */
     char *contact; /* of its ACME accounts, instead of the STI-CAs' */
     char *eab_kid, *eab_key_source; /* at the first of its STI-CAs, hosted ones only */
     char *cr_base_url, *upload_url, *upload_bearer_source, *upload_command;
@@ -70,7 +70,7 @@ struct sks_sp_config {
     struct acme_daemon_config common; /* its members for [token] and [log] */
     char *spc; /* of [sp]; NULL only when there are hosted providers */
     char *providers_file;
-    char *pa_url, *pa_account, *pa_user, *pa_password_source, *pa_anchors;
+    char *pa_url, *pa_account, *pa_user, *pa_password_source, *pa_api_key_source, *pa_anchors;
     char *ca_list_url, *crl_url;
     struct sks_sp_token more_tokens[SKS_SP_TOKENS_MAX - 1]; /* [token-2] to [token-4] */
     struct sks_sp_ca cas[SKS_SP_CAS_MAX];
@@ -124,6 +124,9 @@ struct sks_sp_token sks_sp_token(const struct sks_sp_config *config, size_t i);
 
 /** The provider of that SPC; false: none. */
 bool sks_sp_find_provider(const struct sks_sp_config *config, const char *spc, size_t *out);
+
+/** Whether it has either user and password at the STI-PA, or an API key. */
+bool sks_sp_has_credentials(const struct sks_sp_provider *provider);
 
 /** Open the tokens that are there. @param pin  of the first, instead of its source; may be NULL */
 HSM_MUST_CHECK enum hsm_status sks_sp_tokens_open(const struct sks_sp_config *config,

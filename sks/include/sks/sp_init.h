@@ -23,6 +23,7 @@ struct sks_sp_init { /* borrowed; NULL leaves a key of the configuration out */
     const char *api_address, *cr_address, *cr_url;
     const char *const *tls_names; /* further names of the TLS server certificate; or NULL */
     const char *pa_url, *pa_account, *pa_user, *pa_password_source;
+    const char *pa_api_key_source; /* instead of user and password */
     const char *pa_anchor; /* PEM file; copied */
     const char *ca_directory, *ca_contact;
     const char *tls_ca; /* PEM file of the peers' TLS anchors; copied, with the own root added */
