@@ -324,6 +324,44 @@ run_revocation_drop(const void *command_line)
     return st;
 }
 
+/* ---- numbers ---- */
+
+static bool
+read_number(const char *text, int64_t *out)
+{
+    long long number = 0;
+
+    if (text != NULL && !options_count(text, ACME_AUTHORITY_NUMBER_MAX, &number))
+        return false;
+    *out = number;
+    return true;
+}
+
+enum hsm_status
+run_restore(const void *command_line)
+{
+    const struct arguments *arguments = command_line;
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    int64_t sequence, crl_number;
+    enum hsm_status st;
+
+    if (!read_number(arguments->sequence, &sequence) ||
+        !read_number(arguments->crl_number, &crl_number))
+        return pa_usage("--sequence or --crl-number is not a number from 1 on");
+    if (sequence == 0 && crl_number == 0)
+        return pa_usage("--sequence or --crl-number is wanted");
+    st = open_store(arguments, NULL, &store);
+    if (st == HSM_OK)
+        st = acme_authority_numbers_raise(store, sequence, crl_number, time(NULL));
+    if (st == HSM_ERR_EXISTS)
+        hsm_log(HSM_LOG_ERROR, "the store has a higher number already; nothing was changed");
+    if (st == HSM_OK && sequence != 0)
+        printf("trusted-CA list: the next sequence is higher than %" PRId64 "\n", sequence);
+    if (st == HSM_OK && crl_number != 0)
+        printf("CRL: the next number is higher than %" PRId64 "\n", crl_number);
+    return st;
+}
+
 /* ---- how an account stands ---- */
 
 enum hsm_status

@@ -153,6 +153,8 @@ static const struct option_row option_rows[] = {
     TEXT_OPTION("number", number),
     TEXT_OPTION("to", to),
     TEXT_OPTION("account", account),
+    TEXT_OPTION("sequence", sequence),
+    TEXT_OPTION("crl-number", crl_number),
     LIST_OPTION("from", from, PREFIXES_MAX),
     LIST_OPTION("spc", spcs, SPCS_MAX),
     SWITCH_OPTION("ca", ca),
@@ -211,6 +213,10 @@ static const char help_text[] =
     "  revocation drop --config FILE --id ID [--to ID] [--account ACCOUNT] --reason TEXT\n"
     "      Take off the CRL what should never have been on it, as by stolen credentials: one, or\n"
     "      all up to another, of this account or of all.\n"
+    "  restore --config FILE [--sequence N] [--crl-number N]\n"
+    "      After the store was restored from a backup: the last trusted-CA list that was "
+    "published\n"
+    "      had sequence N, the last CRL number N. The next ones have higher ones.\n"
     "  events --config FILE [--last N] [--json]\n"
     "      Who did what, and when: the last N (100).\n"
     "\n"
@@ -537,6 +543,7 @@ static const struct option_command commands[] = {
     {"revocation approve", "config! id!", run_revocation_approve},
     {"revocation refuse", "config! id!", run_revocation_refuse},
     {"revocation drop", "config! id! to account reason!", run_revocation_drop},
+    {"restore", "config! sequence crl-number", run_restore},
     {"events", "config! last json", run_events},
 };
 

@@ -23,7 +23,7 @@ struct arguments {
     const char *organization, *country, *address, *base_url;
     const char *id, *user, *password_source, *generate_password;
     const char *root, *chain, *certificate, *sha256;
-    const char *reason, *client, *file, *days, *number, *to, *account;
+    const char *reason, *client, *file, *days, *number, *to, *account, *sequence, *crl_number;
     const char *spcs[SPCS_MAX + 1]; /* NULL-terminated */
     const char *from[PREFIXES_MAX + 1]; /* likewise */
     bool ca;
@@ -56,5 +56,6 @@ enum hsm_status run_revocation_list(const void *command_line);
 enum hsm_status run_revocation_approve(const void *command_line);
 enum hsm_status run_revocation_refuse(const void *command_line);
 enum hsm_status run_revocation_drop(const void *command_line);
+enum hsm_status run_restore(const void *command_line);
 
 #endif

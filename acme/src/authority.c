@@ -117,7 +117,10 @@ const char *const acme_authority_migrations[] = {
     " account TEXT NOT NULL REFERENCES account(id),"
     " address TEXT NOT NULL," /* of IPv6 its /64 */
     " at {int} NOT NULL," /* the last login from there */
-    " PRIMARY KEY (account, address)){strict};", /* login_failure is of former versions only */
+    " PRIMARY KEY (account, address)){strict};" /* login_failure is of former versions only */
+    "CREATE TABLE published (" /* more than the store knows: it was restored from a backup */
+    " kind {int} PRIMARY KEY,"
+    " number {int} NOT NULL){strict};", /* of kind, that there was; the next one is higher */
 
     /* Who asks to revoke is counted, and who only says when a certificate ends is known. */
     "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from it */

@@ -173,7 +173,7 @@ tell_revoked(struct acme_store *store, const struct authority_plea *plea, int64_
 
 /* They are counted only when there have been so many that it matters. */
 static enum hsm_status
-check_quota(struct acme_store *store, const struct authority_plea *plea, unsigned quota,
+check_quota(struct acme_store *store, const struct authority_plea *plea, int64_t id, unsigned quota,
             enum authority_obstacle *obstacle)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
@@ -187,15 +187,16 @@ check_quota(struct acme_store *store, const struct authority_plea *plea, unsigne
         return st;
     st = acme_store_query(store, &rows,
                           "SELECT count(*) FROM revocation WHERE account = ? AND dropped IS NULL"
-                          " AND state <> '" AUTHORITY_STATE_REFUSED "'",
-                          "s", plea->account);
+                          " AND state <> '" AUTHORITY_STATE_REFUSED "' AND id <> ?",
+                          "si", plea->account, id);
     if (st == HSM_OK && acme_rows_next(rows) && acme_rows_int(rows, 0) >= (int64_t)quota)
         *obstacle = AUTHORITY_QUOTA;
     return st;
 }
 
+/* For the request of that id, 0 if it is a new one. */
 static enum hsm_status
-check_room(struct acme_store *store, const struct authority_plea *plea, unsigned quota,
+check_room(struct acme_store *store, const struct authority_plea *plea, int64_t id, unsigned quota,
            enum authority_obstacle *obstacle)
 {
     bool is_full = false;
@@ -203,7 +204,7 @@ check_room(struct acme_store *store, const struct authority_plea *plea, unsigned
 
     if (st == HSM_OK && is_full)
         *obstacle = AUTHORITY_CRL_FULL;
-    return st == HSM_OK && !is_full ? check_quota(store, plea, quota, obstacle) : st;
+    return st == HSM_OK && !is_full ? check_quota(store, plea, id, quota, obstacle) : st;
 }
 
 /* ---- the decision ---- */
@@ -244,7 +245,7 @@ authority_decide(struct acme_store *store, const struct authority_plea *plea, un
     decision.state = step.at_once ? AUTHORITY_IS_REVOKED : request.state;
     decision.is_changed = step.at_once || step.again || request.id == 0;
     if (decision.is_changed)
-        st = check_room(store, plea, quota, &decision.obstacle);
+        st = check_room(store, plea, request.id, quota, &decision.obstacle);
     if (st == HSM_OK && decision.obstacle == AUTHORITY_NO_OBSTACLE)
         st = take_step(store, plea, step, &request, now);
     if (st == HSM_OK)

@@ -203,6 +203,20 @@ read_latest(struct acme_authority *authority, enum authority_document kind, stru
     return acme_rows_next(rows) ? copy_row(rows, out) : HSM_OK;
 }
 
+/* The highest number that was published before the store was restored; 0: it was not. */
+static enum hsm_status
+read_floor(struct acme_store *store, enum authority_document kind, uint64_t *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows, "SELECT number FROM published WHERE kind = ?", "i", (int64_t)kind);
+
+    if (st != HSM_OK)
+        return st;
+    *out = acme_rows_next(rows) ? (uint64_t)acme_rows_int(rows, 0) : 0;
+    return HSM_OK;
+}
+
 /* When a document that is signed now expires: no later than the certificate it is checked with. */
 static time_t
 new_expiry(const struct acme_authority *authority, enum authority_document kind)
@@ -218,10 +232,11 @@ new_expiry(const struct acme_authority *authority, enum authority_document kind)
  * A new one is signed when it does not say what it should, and when a new one
  * would last longer by half a life. When the new one would expire earlier, the
  * old one was signed by a clock that was ahead: verifiers find it not yet valid.
+ * One whose number does not lie above `floor` is of a store that was restored.
  */
 static enum hsm_status
 is_current(struct acme_authority *authority, enum authority_document kind,
-           const struct document *document, bool *current)
+           const struct document *document, uint64_t floor, bool *current)
 {
     struct publication publication = publication_of(authority, kind);
     time_t gain = new_expiry(authority, kind) - document->expires;
@@ -230,7 +245,7 @@ is_current(struct acme_authority *authority, enum authority_document kind,
 
     if (st != HSM_OK)
         return st;
-    *current = document->number != 0 && strcmp(document->signer, publication.signer) == 0 &&
+    *current = document->number > floor && strcmp(document->signer, publication.signer) == 0 &&
                memcmp(document->says, says, sizeof(says)) == 0 &&
                document->expires > authority_now(authority) &&
                gain < (time_t)publication.lifetime_s / 2 && gain >= -ACME_CLOCK_SKEW_S;
@@ -340,15 +355,18 @@ refresh_locked(struct acme_authority *authority, enum authority_document kind)
 {
     DEFER_DOCUMENT struct document latest = {.number = 0};
     bool current = false;
+    uint64_t floor = 0;
     enum hsm_status st = read_latest(authority, kind, &latest);
 
     if (st == HSM_OK)
-        st = is_current(authority, kind, &latest, &current);
+        st = read_floor(authority->config.store, kind, &floor);
+    if (st == HSM_OK)
+        st = is_current(authority, kind, &latest, floor, &current);
     if (st != HSM_OK || current)
         return st;
     if (!acme_time_is_due(authority->retry_at[kind], RETRY_S, authority_now(authority)))
         return HSM_ERR_BUSY;
-    st = sign_next(authority, kind, latest.number + 1);
+    st = sign_next(authority, kind, (latest.number > floor ? latest.number : floor) + 1);
     authority->retry_at[kind] = st == HSM_OK ? 0 : authority_now(authority) + RETRY_S;
     if (kind == AUTHORITY_CRL)
         authority->crl_signed_ns = hsm_metric_clock_ns();
@@ -383,16 +401,19 @@ is_paused(const struct acme_authority *authority, enum authority_document kind)
            hsm_metric_clock_ns() - authority->crl_signed_ns < pause_ns;
 }
 
-/* For a request while `latest`, which says less, lasts: nobody waits for what another thread does.
- */
+/* Whether it can be served: not so if relying parties have seen a later one. */
+static bool
+is_servable(const struct acme_authority *authority, const struct document *document, uint64_t floor)
+{
+    return document->number > floor && document->expires > authority_now(authority);
+}
+
+/* For a request that can be answered with the former one: it does not wait for another thread. */
 static enum hsm_status
-refresh_on_request(struct acme_authority *authority, enum authority_document kind,
-                   const struct document *latest)
+try_refresh(struct acme_authority *authority, enum authority_document kind)
 {
     enum hsm_status st = HSM_ERR_BUSY;
 
-    if (latest->number == 0 || latest->expires <= authority_now(authority))
-        return authority_document_refresh(authority, kind);
     if (pthread_mutex_trylock(&authority->signing) != 0)
         return HSM_ERR_BUSY;
     if (!is_paused(authority, kind))
@@ -403,33 +424,92 @@ refresh_on_request(struct acme_authority *authority, enum authority_document kin
 
 /*
  * What to serve: the current document. When it cannot be signed anew, or was just
- * now, the one before serves until it expires.
+ * now, the one before serves until it expires, unless relying parties have seen a later one.
  */
 static enum hsm_status
 read_document(struct acme_authority *authority, enum authority_document kind, struct document *out)
 {
     DEFER_DOCUMENT struct document latest = {.number = 0};
     bool current = false;
+    uint64_t floor = 0;
     enum hsm_status st = read_latest(authority, kind, &latest);
 
     if (st == HSM_OK)
-        st = is_current(authority, kind, &latest, &current);
+        st = read_floor(authority->config.store, kind, &floor);
+    if (st == HSM_OK)
+        st = is_current(authority, kind, &latest, floor, &current);
     if (st != HSM_OK)
         return st;
     if (!current) {
-        enum hsm_status refreshed = refresh_on_request(authority, kind, &latest);
+        enum hsm_status refreshed = is_servable(authority, &latest, floor)
+                                        ? try_refresh(authority, kind)
+                                        : authority_document_refresh(authority, kind);
 
         document_clear(&latest);
         st = read_latest(authority, kind, &latest);
         if (st != HSM_OK)
             return st;
-        if (latest.number == 0 || latest.expires <= authority_now(authority))
+        if (!is_servable(authority, &latest, floor))
             return refreshed != HSM_OK ? refreshed : HSM_ERR_BUSY;
     }
     *out = latest;
     memset(&latest, 0, sizeof(latest));
     return HSM_OK;
 }
+
+/* ---- after a backup was restored ---- */
+
+static enum hsm_status
+raise_number(struct acme_store *store, enum authority_document kind, int64_t number, time_t now)
+{
+    char detail[64];
+    int64_t changes = 0;
+    enum hsm_status st = acme_store_run(
+        store, &changes,
+        "INSERT INTO published (kind, number) SELECT ?, ? WHERE NOT EXISTS"
+        " (SELECT 1 FROM document WHERE kind = ? AND number > ?) ON CONFLICT (kind) DO UPDATE"
+        " SET number = excluded.number WHERE excluded.number >= published.number",
+        "iiii", (int64_t)kind, number, (int64_t)kind, number);
+
+    if (st != HSM_OK)
+        return st;
+    if (changes == 0)
+        return HSM_ERR_EXISTS;
+    snprintf(detail, sizeof(detail), "%" PRId64 " was published", number);
+    return acme_event_add(
+        store, &(struct acme_event){
+                   .at = now, .what = "number raised", .subject = name_of(kind), .detail = detail});
+}
+
+enum hsm_status
+acme_authority_numbers_raise(struct acme_store *store, int64_t sequence, int64_t crl_number,
+                             time_t now)
+{
+    const int64_t numbers[AUTHORITY_DOCUMENTS] = {
+        [AUTHORITY_CA_LIST] = sequence,
+        [AUTHORITY_CRL] = crl_number,
+    };
+    enum hsm_status st = HSM_OK;
+
+    for (int i = 0; i < AUTHORITY_DOCUMENTS; i++)
+        if (numbers[i] < 0 || numbers[i] > ACME_AUTHORITY_NUMBER_MAX) {
+            hsm_log(HSM_LOG_ERROR, "number of the %s: not 1 to %" PRId64,
+                    name_of((enum authority_document)i), ACME_AUTHORITY_NUMBER_MAX);
+            return HSM_ERR_MALFORMED;
+        }
+    st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    for (int i = 0; i < AUTHORITY_DOCUMENTS && st == HSM_OK; i++)
+        if (numbers[i] != 0)
+            st = raise_number(store, (enum authority_document)i, numbers[i], now);
+    if (st == HSM_OK)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
+    return st;
+}
+
+/* ---- answers ---- */
 
 /* Caches may keep it until it is due to be signed anew, but learn of a change soon. */
 static void

@@ -1425,7 +1425,7 @@ many_revocations_take_few_crls(void **state)
 /* ---- how much ---- */
 
 static const char *
-type_of_last_event(void)
+last_event(void)
 {
     static char what[64];
     struct acme_rows *rows = NULL;
@@ -1449,7 +1449,7 @@ an_account_has_so_many_revocations_and_another_is_not_touched(void **state)
     assert_int_equal(ask("ca-one", plea_of(chains[0], 1)), 200);
     for (int i = 0; i < 2; i++) /* the event is told once */
         assert_int_equal(ask("ca-one", plea_of(chains[1], 1)), 403);
-    assert_string_equal(type_of_last_event(), "quota of revocations used up");
+    assert_string_equal(last_event(), "quota of revocations used up");
     assert_int_equal(count("SELECT count(*) FROM event WHERE what LIKE 'quota %'"), 1);
     assert_int_equal(ask("ca-one", plea_of(chains[0], 1)), 200); /* that one is there */
     assert_int_equal(ask("ca-two", plea_of(chains[2], 1)), 200);
@@ -1474,7 +1474,7 @@ an_account_asks_so_often_in_an_hour(void **state)
     for (int i = 0; i < 2; i++)
         assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 429);
-    assert_string_equal(type_of_last_event(), "too many requests to revoke");
+    assert_string_equal(last_event(), "too many requests to revoke");
     assert_int_equal(ask("ca-two", plea_of(other, 1)), 200);
     atomic_store(&clock_offset_s, 3600);
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
@@ -1502,7 +1502,7 @@ an_operator_takes_off_what_should_never_have_been_on_the_crl(void **state)
                                                      time(NULL), &dropped),
                      HSM_OK);
     assert_int_equal(dropped, 2);
-    assert_string_equal(type_of_last_event(), "revocations dropped");
+    assert_string_equal(last_event(), "revocations dropped");
     assert_false(is_on_crl(chains[0]));
     assert_true(is_on_crl(chains[1]));
     assert_false(is_on_crl(chains[2]));
@@ -1575,7 +1575,7 @@ a_full_crl_is_told_and_takes_nothing(void **state)
     body = json_dumps(plea, 0);
     assert_int_equal(post(authorization, "application/json", body, &message), 507);
     assert_string_equal(message, "the CRL is full, and the STI-PA's operator knows");
-    assert_string_equal(type_of_last_event(), "CRL full");
+    assert_string_equal(last_event(), "CRL full");
     assert_int_equal(acme_authority_revocation_add(store, certs_chain_get(chain, 0), 1, time(NULL)),
                      HSM_ERR_UNSUPPORTED);
     must(acme_store_run(store, NULL, "DELETE FROM revocation WHERE requester = 'filler'", ""),

@@ -686,7 +686,7 @@ policy_that_could_not_be_taken_is_in_force_as_soon_as_it_can(void **state)
     assert_int_equal(policy_stale(), 1);
     run_sql("ALTER TABLE event_away RENAME TO event");
     while (status == 200) { /* it is tried every other second; the runner ends what never comes */
-        run_sql("DELETE FROM spc_token");
+        run_sql("DELETE FROM rate");
         status = ask("policy", authorization, false, NULL);
         nanosleep(&(struct timespec){0, 100000000}, NULL);
     }

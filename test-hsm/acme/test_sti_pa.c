@@ -506,6 +506,25 @@ an_operator_takes_off_the_crl_what_should_not_be_there(void **state)
         run("revocation", "add", "--config", config, "--certificate", leaf, "--reason", "1", NULL));
 }
 
+static void
+an_operator_says_after_a_restore_what_was_published(void **state)
+{
+    (void)state;
+    assert_int_equal(run("restore", "--config", config, NULL), 2);
+    assert_int_equal(run("restore", "--config", config, "--sequence", "0", NULL), 2);
+    assert_int_equal(run("restore", "--config", config, "--crl-number", "1x", NULL), 2);
+    assert_int_equal(run("restore", "--config", config, "--sequence", "1000000000000001", NULL), 2);
+    assert_succeeds(
+        run("restore", "--config", config, "--sequence", "500", "--crl-number", "70", NULL));
+    assert_int_equal(
+        run("restore", "--config", config, "--sequence", "600", "--crl-number", "69", NULL), 1);
+    assert_non_null(strstr(output, "a higher number already; nothing was changed"));
+    assert_succeeds(run("restore", "--config", config, "--sequence", "500", NULL));
+    assert_succeeds(run("events", "--config", config, NULL));
+    assert_non_null(strstr(output, ": number raised: trusted-CA list: 500 was published\n"));
+    assert_non_null(strstr(output, ": number raised: CRL: 70 was published\n"));
+}
+
 /* Until it answers, 20 s at most. */
 static void
 wait_until_it_serves(struct acme_http_client *http, const char *url)
@@ -547,11 +566,14 @@ use_it(struct acme_http_client *http, const char *list_url, const struct certs_c
     login.password = password;
     if (acme_authority_fetch_token(&login, tnauthlist, true, fingerprint, &token, &why) != HSM_OK)
         fail_msg("%s", why.text);
-    if (acme_authority_fetch_ca_list(http, list_url, anchors, 1, time(NULL), &list, &why) != HSM_OK)
+    if (acme_authority_fetch_ca_list(http, list_url, anchors, 500, time(NULL), &list, &why) !=
+        HSM_OK)
         fail_msg("%s", why.text);
+    assert_int_equal(acme_ca_list_sequence(list), 501);
     assert_int_equal(certs_chain_len(acme_ca_list_roots(list)), 1);
     if (acme_authority_fetch_crl(http, crl_url, anchors, time(NULL), &crl, &why) != HSM_OK)
         fail_msg("%s", why.text);
+    assert_int_equal(certs_crl_number(crl), 71);
     assert_int_equal(certs_crl_len(crl), 2); /* what an operator approved, and added */
     acme_ca_list_free(list);
     certs_crl_free(crl);
@@ -711,6 +733,7 @@ main(void)
         cmocka_unit_test(a_password_that_is_there_is_no_new_one),
         cmocka_unit_test(an_operator_puts_a_certificate_on_the_crl),
         cmocka_unit_test(an_operator_takes_off_the_crl_what_should_not_be_there),
+        cmocka_unit_test(an_operator_says_after_a_restore_what_was_published),
         cmocka_unit_test(daemon_serves_until_sigterm),
         cmocka_unit_test(what_was_answered_for_is_published_also_after_a_kill),
         cmocka_unit_test(no_file_holds_a_private_key),

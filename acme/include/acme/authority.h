@@ -25,8 +25,8 @@
  * 200 says that the certificate is revoked, and durably so: the CRL names it within
  * about a second, ACME_AUTHORITY_CRL_PAUSE_MS, or once it can be signed again, whatever
  * happens to this process. 202: an operator decides. The same request again gets the
- * same answer. 403, 429 and 507 that another request may not meet have a "type" in the
- * error: "quotaExceeded", "rateLimited", "crlFull".
+ * same answer. What is beyond a bound, and not wrong in itself, has 403, 429 or 507, and a
+ * "type" in the error: "quotaExceeded", "rateLimited", "crlFull".
  *
  * Handlers are safe on several threads, and several processes may share one
  * store: list sequence and CRL number are durable before anybody sees them.
@@ -67,7 +67,7 @@
 #define ACME_AUTHORITY_REVOCATIONS_MAX  99999 /* entries of the CRL; more: 507 */
 #define ACME_AUTHORITY_AUTOMATIC        "sti-ca"
 #define ACME_AUTHORITY_FULL_RETRY_S     3600 /* seconds of the 507's Retry-After */
-#define ACME_AUTHORITY_CRL_PAUSE_MS     1000
+#define ACME_AUTHORITY_CRL_PAUSE_MS     1000 /* for crl_pause_ms, with acme_authority_tick() */
 #define ACME_AUTHORITY_ENTRY_DAYS       9132 /* 25 years: longer than an STI-CA's certificates last */
 
 struct acme_authority_config {
@@ -222,6 +222,22 @@ acme_authority_ca_account_add(struct acme_store *store, const char *account_id, 
 HSM_MUST_CHECK enum hsm_status acme_authority_ca_account_extend(struct acme_store *store,
                                                                 const char *account_id,
                                                                 const struct certs_chain *chain);
+
+#define ACME_AUTHORITY_NUMBER_MAX INT64_C(1000000000000000)
+
+/**
+ * After the store was restored from a backup: list and CRL that are signed from now on have higher
+ * numbers than those that were published before, or relying parties would refuse them. What the
+ * store has with lower ones is served no more. An event.
+ *
+ * @param sequence    of the last trusted-CA list, 1 to ACME_AUTHORITY_NUMBER_MAX; 0: as it is
+ * @param crl_number  of the last CRL, likewise
+ * @retval HSM_ERR_EXISTS     one of them is lower than what the store has; nothing was changed
+ * @retval HSM_ERR_MALFORMED  one is out of range; logged
+ */
+HSM_MUST_CHECK enum hsm_status acme_authority_numbers_raise(struct acme_store *store,
+                                                            int64_t sequence, int64_t crl_number,
+                                                            time_t now);
 
 /** One line for each trusted STI-CA: SHA-256 of its root, expiry, subject. */
 HSM_MUST_CHECK enum hsm_status acme_authority_cas_show(struct acme_store *store, FILE *to);
