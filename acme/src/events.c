@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include <hsm/defer.h>
+#include <hsm/text.h>
 #include <hsm/time.h>
 
 #define CONFIGURED  "configured" /* what a daemon started with */
@@ -101,14 +102,19 @@ acme_events_tell_start(struct acme_store *store, time_t at,
     return st;
 }
 
+/* Some of it is what others said. */
 static void
 show_line(const struct acme_rows *rows, const char *at, FILE *to)
 {
-    const char *detail = acme_rows_text(rows, 5);
+    fprintf(to, "%" PRId64 "  %s  ", acme_rows_int(rows, 0), at);
+    for (size_t column = 2; column <= 5; column++) { /* who, what, subject, detail */
+        const char *text = acme_rows_text(rows, column);
 
-    fprintf(to, "%" PRId64 "  %s  %s: %s: %s%s%s\n", acme_rows_int(rows, 0), at,
-            acme_rows_text(rows, 2), acme_rows_text(rows, 3), acme_rows_text(rows, 4),
-            *detail != '\0' ? ": " : "", detail);
+        if (column > 2 && *text != '\0')
+            fputs(": ", to);
+        hsm_text_put(text, to);
+    }
+    fputc('\n', to);
 }
 
 static enum hsm_status
@@ -120,7 +126,7 @@ show_object(const struct acme_rows *rows, const char *at, FILE *to)
                   at, "who", acme_rows_text(rows, 2), "what", acme_rows_text(rows, 3), "subject",
                   acme_rows_text(rows, 4), "detail", acme_rows_text(rows, 5));
 
-    if (object == NULL || json_dumpf(object, to, JSON_COMPACT) != 0)
+    if (object == NULL || json_dumpf(object, to, JSON_COMPACT | JSON_ENSURE_ASCII) != 0)
         return HSM_ERR_NOMEM;
     fputc('\n', to);
     return HSM_OK;

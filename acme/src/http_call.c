@@ -93,6 +93,8 @@ http_call_free(struct http_call *call)
 
     http_call_finish(call);
     connection->call = NULL;
+    if (call->kept != NULL)
+        call->release(call->kept);
     http_response_clear(&call->response);
     free(call);
     http_connection_release(connection);

@@ -421,6 +421,9 @@ set_transport(CURL *curl, const struct acme_http_client *client, unsigned timeou
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
+    /* Or it is the C library that says how long a name may take, 10 s and more: curl would wait for
+     * the end of its resolver's thread. Let go of, that ends by itself then. */
+    curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(curl, CURLOPT_MAXCONNECTS, CONNECTIONS_PER_HANDLE);
     curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);

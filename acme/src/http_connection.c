@@ -94,8 +94,12 @@ close_now(struct http_connection *connection)
 void
 http_connection_release(struct http_connection *connection)
 {
-    if (is_open(connection) || connection->call != NULL)
+    if (is_open(connection))
         return;
+    if (connection->call != NULL) {
+        http_forget_parked(connection->call); /* whose end releases it, too */
+        return;
+    }
     http_peer_forget(&connection->peer);
     free(connection);
 }

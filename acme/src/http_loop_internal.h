@@ -96,8 +96,11 @@ struct http_call {
     bool is_slow;
     bool is_on_thread; /* a handler has it, on a thread of the pool */
     bool is_resumed; /* parked and resumed before the handler has returned */
+    atomic_bool is_in_vain; /* its peer is gone */
     unsigned parks; /* how often it was parked */
     struct acme_http_parked *parked; /* put aside; not owned; under the loop's mutex then */
+    void *kept; /* by the handler, for when it has the call again; NULL: nothing */
+    void (*release)(void *kept);
     STAILQ_ENTRY(http_call) next;
 };
 
@@ -184,6 +187,7 @@ struct acme_http_loop {
     bool is_stopping;
     bool is_draining; /* as for a new process that serves already */
     atomic_bool stop_asked, drain_asked;
+    atomic_uint parked_count; /* calls, and those whose handler may park them yet */
     unsigned threads_wanted, thread_count;
     pthread_t threads[HTTP_THREADS_MAX];
     struct hsm_worker *worker; /* borrowed; NULL: nobody supervises */
@@ -315,8 +319,11 @@ void http_later_add(struct http_call *call);
 /** The handler has returned: true if it has parked the call, which is taken care of. With the
  *  loop's mutex held. */
 bool http_was_parked(struct acme_http_loop *loop, struct http_call *call);
+/** The peer of the call is gone: release it if it is parked, and its connection with it; else it is
+ *  not parked any more. */
+void http_forget_parked(struct http_call *call);
 /** Release the calls that nobody has resumed; the threads have ended. */
-void http_forget_parked(struct acme_http_loop *loop);
+void http_forget_all_parked(struct acme_http_loop *loop);
 
 /* ---- http_threads.c ---- */
 

@@ -11,21 +11,55 @@ struct acme_http_parked {
 /* Over the ends of all of these: it outlives every loop. Taken before a loop's mutex. */
 static pthread_mutex_t ends = PTHREAD_MUTEX_INITIALIZER;
 
+/* Each has the octets of a request, and none of the bounds of the queue and of connections. */
+static bool
+take_place(struct acme_http_loop *loop)
+{
+    if (atomic_fetch_add(&loop->parked_count, 1) < ACME_HTTP_PARKED_MAX)
+        return true;
+    atomic_fetch_sub(&loop->parked_count, 1);
+    return false;
+}
+
+static void
+leave_place(struct acme_http_loop *loop)
+{
+    atomic_fetch_sub(&loop->parked_count, 1);
+}
+
 struct acme_http_parked *
 acme_http_park(struct acme_http_response *response)
 {
     struct http_call *call = http_call_of(response);
     struct acme_http_parked *parked;
 
-    if (!call->is_on_thread || call->parks == ACME_HTTP_PARKS_MAX)
+    if (!call->is_on_thread || call->is_in_vain || call->parks == ACME_HTTP_PARKS_MAX ||
+        !take_place(call->server->loop))
         return NULL;
     parked = calloc(1, sizeof(*parked));
-    if (parked == NULL)
+    if (parked == NULL) {
+        leave_place(call->server->loop);
         return NULL;
+    }
     parked->call = call;
     call->parked = parked;
     call->parks++;
     return parked;
+}
+
+void
+acme_http_keep(struct acme_http_response *response, void *kept, void (*release)(void *kept))
+{
+    struct http_call *call = http_call_of(response);
+
+    call->kept = kept;
+    call->release = release;
+}
+
+void *
+acme_http_kept(struct acme_http_response *response)
+{
+    return http_call_of(response)->kept;
 }
 
 void
@@ -34,6 +68,7 @@ acme_http_unpark(struct acme_http_parked *parked)
     if (parked == NULL)
         return;
     parked->call->parked = NULL;
+    leave_place(parked->call->server->loop);
     free(parked);
 }
 
@@ -49,18 +84,21 @@ enqueue_again(struct acme_http_loop *loop, struct http_call *call)
     pthread_cond_signal(&loop->work);
 }
 
-void
+bool
 acme_http_resume(struct acme_http_parked *parked)
 {
     struct http_call *call;
     struct acme_http_loop *loop;
+    bool goes_on;
 
     pthread_mutex_lock(&ends);
     call = parked->call;
-    if (call != NULL) {
+    goes_on = call != NULL;
+    if (goes_on) {
         loop = call->server->loop;
         pthread_mutex_lock(&loop->mutex);
         call->parked = NULL;
+        leave_place(loop);
         if (call->is_on_thread) {
             call->is_resumed = true; /* its handler has not returned yet */
         } else {
@@ -71,6 +109,7 @@ acme_http_resume(struct acme_http_parked *parked)
     }
     pthread_mutex_unlock(&ends);
     free(parked);
+    return goes_on;
 }
 
 bool
@@ -85,16 +124,51 @@ http_was_parked(struct acme_http_loop *loop, struct http_call *call)
     return true;
 }
 
-void
-http_forget_parked(struct acme_http_loop *loop)
+/* With both locks held: whoever resumes it releases what is between. */
+static void
+forget(struct acme_http_loop *loop, struct http_call *call)
 {
+    STAILQ_REMOVE(&loop->parked, call, http_call, next);
+    call->parked->call = NULL;
+    call->parked = NULL;
+    leave_place(loop);
+}
+
+void
+http_forget_parked(struct http_call *call)
+{
+    struct acme_http_loop *loop = call->server->loop;
+    bool is_parked;
+
+    call->is_in_vain = true; /* it will not be parked any more */
+    pthread_mutex_lock(&ends);
+    pthread_mutex_lock(&loop->mutex);
+    is_parked = call->parked != NULL && !call->is_on_thread;
+    if (is_parked)
+        forget(loop, call);
+    pthread_mutex_unlock(&loop->mutex);
+    pthread_mutex_unlock(&ends);
+    if (!is_parked)
+        return;
+    loop->calls--;
+    call->response.status = 503; /* nobody reads it, and it is no fault of ours */
+    http_observe_call(call, " (the peer is gone)");
+    http_call_free(call);
+}
+
+void
+http_forget_all_parked(struct acme_http_loop *loop)
+{
+    struct http_calls all = STAILQ_HEAD_INITIALIZER(all);
     struct http_call *call;
 
     pthread_mutex_lock(&ends);
+    pthread_mutex_lock(&loop->mutex);
     while ((call = STAILQ_FIRST(&loop->parked)) != NULL) {
-        STAILQ_REMOVE_HEAD(&loop->parked, next);
-        call->parked->call = NULL; /* whoever resumes releases it */
-        http_call_free(call);
+        forget(loop, call);
+        STAILQ_INSERT_TAIL(&all, call, next);
     }
+    pthread_mutex_unlock(&loop->mutex);
     pthread_mutex_unlock(&ends);
+    http_calls_free(&all);
 }

@@ -496,7 +496,7 @@ acme_http_loop_free(struct acme_http_loop *loop)
         return; /* a thread may still use it */
     if (loop->thread_count > 0)
         (void)http_threads_end(loop); /* not all could be started: they rest */
-    http_forget_parked(loop); /* who resumes one asks for its server */
+    http_forget_all_parked(loop); /* who resumes one asks for its server */
     free_servers(loop); /* calls that were not answered forget their connections */
     http_calls_free(&loop->queue);
     http_calls_free(&loop->slow);

@@ -339,6 +339,13 @@ commit_act(const struct acme_call *call, enum hsm_status st, const char *what, c
             .at = call->now, .who = who, .what = what, .subject = call->account, .detail = detail});
 }
 
+/* Since this request was authenticated. */
+static void
+refuse_ended(struct acme_call *call)
+{
+    acme_call_refuse(call, ACME_UNAUTHORIZED, 401, "the account is valid no more");
+}
+
 static void
 deactivate_account(struct acme_call *call)
 {
@@ -348,8 +355,8 @@ deactivate_account(struct acme_call *call)
     if (st == HSM_OK)
         st = commit_act(call, acme_account_end(store, call->account, ACME_DEACTIVATED),
                         "account deactivated", NULL);
-    if (st == HSM_ERR_NOT_FOUND) { /* ended since this request was authenticated */
-        acme_call_refuse(call, ACME_UNAUTHORIZED, 401, "the account is valid no more");
+    if (st == HSM_ERR_NOT_FOUND) {
+        refuse_ended(call);
         return;
     }
     if (st != HSM_OK) {
@@ -360,20 +367,58 @@ deactivate_account(struct acme_call *call)
     respond_account(call, 200, ACME_DEACTIVATED);
 }
 
+/* The account as it is now, into the call. */
+static enum hsm_status
+read_account(struct acme_call *call)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        call->server->config.store, &rows,
+        "SELECT " ACME_ACCOUNT_COLUMNS " FROM account WHERE id = ?", "s", call->account);
+
+    if (st == HSM_OK && !acme_rows_next(rows))
+        st = HSM_ERR_NOT_FOUND;
+    return st == HSM_OK ? acme_account_read(call, rows, 0) : st;
+}
+
+/* What was not sent (NULL) stays as it is, whoever changes it at the same time. HSM_ERR_NOT_FOUND:
+ * the account is valid no more. */
+static enum hsm_status
+write_members(struct acme_call *call)
+{
+    DEFER(free)
+    char *contact = call->contact != NULL ? json_dumps(call->contact, JSON_COMPACT) : NULL;
+    int64_t changes = 0;
+    enum hsm_status st;
+
+    if (call->contact != NULL && contact == NULL)
+        return HSM_ERR_NOMEM;
+    st = acme_store_run(call->server->config.store, &changes,
+                        "UPDATE account SET contact = COALESCE(?, contact),"
+                        " terms = COALESCE(?, terms) WHERE id = ? AND status = '" ACME_VALID "'",
+                        "sss", contact, call->terms, call->account);
+    if (st == HSM_OK && changes == 0)
+        st = HSM_ERR_NOT_FOUND;
+    return st == HSM_OK ? read_account(call) : st;
+}
+
+/* The account that the call was authenticated with is forgotten: members are those of the payload.
+ */
 static void
 update_account(struct acme_call *call, const json_t *payload)
 {
-    DEFER(free) char *text = NULL;
-    enum hsm_status st = HSM_ERR_NOMEM;
+    enum hsm_status st;
 
+    json_decref(call->contact);
+    call->contact = NULL;
+    free(call->terms);
+    call->terms = NULL;
     if (!take_contact(call, payload) || !acme_terms_take(call, payload))
         return;
-    text = json_dumps(call->contact, JSON_COMPACT);
-    if (text != NULL)
-        st = acme_store_run(call->server->config.store, NULL,
-                            "UPDATE account SET contact = ?, terms = ? WHERE id = ?", "sss", text,
-                            call->terms, call->account);
-    if (st != HSM_OK)
+    st = write_members(call);
+    if (st == HSM_ERR_NOT_FOUND)
+        refuse_ended(call);
+    else if (st != HSM_OK)
         acme_call_fault(call, st);
     else
         respond_account(call, 200, ACME_VALID);
@@ -540,7 +585,7 @@ respond_key_taken(struct acme_call *call, const char *thumbprint)
     acme_call_refuse(call, ACME_MALFORMED, 409, "an account has the new key already");
 }
 
-/* HSM_ERR_NOT_FOUND: the account's key is not the old one any more. */
+/* HSM_ERR_NOT_FOUND: the account's key is not the old one any more, or the account has ended. */
 static enum hsm_status
 replace_key(struct acme_call *call, const char *jwk, const char *old_thumbprint,
             const char *new_thumbprint)
@@ -553,7 +598,7 @@ replace_key(struct acme_call *call, const char *jwk, const char *old_thumbprint,
         return st;
     st = acme_store_run(store, &changes,
                         "UPDATE account SET jwk = ?, thumbprint = ? WHERE id = ? AND"
-                        " thumbprint = ?",
+                        " thumbprint = ? AND status = '" ACME_VALID "'",
                         "ssss", jwk, new_thumbprint, call->account, old_thumbprint);
     if (st == HSM_OK && changes != 1)
         st = HSM_ERR_NOT_FOUND;
@@ -581,7 +626,8 @@ store_new_key(struct acme_call *call, EVP_PKEY *new_key)
     if (st == HSM_ERR_EXISTS)
         respond_key_taken(call, new_thumbprint);
     else if (st == HSM_ERR_NOT_FOUND) /* changed since this request was authenticated */
-        acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "oldKey is not the account's key any more");
+        acme_call_refuse(call, ACME_UNAUTHORIZED, 403,
+                         "oldKey is not the key of a valid account any more");
     else if (st != HSM_OK)
         acme_call_fault(call, st);
     else {

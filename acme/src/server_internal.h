@@ -416,6 +416,8 @@ HSM_MUST_CHECK enum hsm_status acme_web_new(const struct acme_server_config *con
 void acme_web_free(struct acme_web *web);
 /** Whether the pages are on and answer for this path. */
 bool acme_web_has(const struct acme_server *server, const char *path);
+/** Whether the page of this path may ask another server. */
+bool acme_web_waits(const struct acme_server *server, const char *path);
 void acme_web_handle(struct acme_server *server, const struct acme_http_request *request,
                      struct acme_http_response *response);
 
@@ -439,7 +441,7 @@ struct acme_intent {
     time_t not_before, not_after; /* 0: as configured */
 };
 
-/** 0 becomes what is configured; nothing outlives the issuing chain. */
+/** 0 becomes what is configured, within the issuing chain; what was asked for stays. */
 void acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_before,
                          time_t *not_after);
 

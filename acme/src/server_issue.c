@@ -38,8 +38,9 @@ acme_issue_validity(const struct acme_server *server, time_t now, time_t *not_be
 
     if (*not_before == 0)
         *not_before = now - server->config.backdate_s;
-    if (*not_after == 0)
-        *not_after = now + (time_t)server->config.valid_days * ACME_DAY_S;
+    if (*not_after != 0)
+        return;
+    *not_after = now + (time_t)server->config.valid_days * ACME_DAY_S;
     if (*not_after > limit)
         *not_after = limit;
 }

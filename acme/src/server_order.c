@@ -28,6 +28,7 @@ struct wanted {
     char order[ACME_ID_LEN + 1], authz[ACME_ID_LEN + 1], challenge[ACME_ID_LEN + 1];
     char token[ACME_ID_LEN + 1];
     time_t wait_s; /* until there is room for one more; 0: there is */
+    bool is_full; /* the account has as many open orders as it may have */
 };
 
 /* Each of them has a type; what an order may have of them is another matter. */
@@ -208,13 +209,23 @@ take_time(struct acme_call *call, const json_t *payload, const char *name, time_
     return false;
 }
 
+/* The last moment that a certificate ordered now may be valid at. */
+static time_t
+latest_not_after(const struct acme_call *call)
+{
+    time_t configured = call->now + (time_t)call->server->config.valid_days * ACME_DAY_S;
+    time_t issuer = certs_chain_not_after(call->server->config.issuing_chain);
+
+    return configured < issuer ? configured : issuer;
+}
+
 /* notBefore and notAfter are kept as asked for, or refused: RFC 8555 section 7.4 knows no third. */
 static bool
 take_validity(struct acme_call *call, const json_t *payload, struct wanted *wanted)
 {
-    const struct acme_server_config *config = &call->server->config;
-    time_t earliest = call->now - config->backdate_s;
-    time_t latest = call->now + (time_t)config->valid_days * ACME_DAY_S;
+    time_t earliest = call->now - call->server->config.backdate_s;
+    time_t latest = latest_not_after(call);
+    char text[HSM_TIME_LEN + 1];
 
     if (!take_time(call, payload, "notBefore", &wanted->not_before) ||
         !take_time(call, payload, "notAfter", &wanted->not_after))
@@ -223,35 +234,13 @@ take_validity(struct acme_call *call, const json_t *payload, struct wanted *want
         (wanted->not_after != 0 && (wanted->not_after > latest || wanted->not_after <= call->now ||
                                     wanted->not_after <= wanted->not_before)) ||
         wanted->not_before >= latest) {
-        acme_call_refuse(
-            call, ACME_MALFORMED, 400,
-            "notBefore, notAfter: not within the %u days from now that this CA issues for",
-            config->valid_days);
+        hsm_time_format(latest, text);
+        acme_call_refuse(call, ACME_MALFORMED, 400,
+                         "notBefore, notAfter: not between now and %s, for which this CA issues",
+                         text);
         return false;
     }
     return true;
-}
-
-static bool
-has_room(struct acme_call *call)
-{
-    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = acme_store_query(
-        call->server->config.store, &rows,
-        "SELECT count(*) FROM acme_order WHERE account = ? AND status IN ('" ACME_PENDING
-        "', '" ACME_READY "', '" ACME_PROCESSING "')",
-        "s", call->account);
-
-    if (st != HSM_OK) {
-        acme_call_fault(call, st);
-        return false;
-    }
-    if (acme_rows_next(rows) && acme_rows_int(rows, 0) < ACME_ORDERS_OPEN_MAX)
-        return true;
-    acme_http_response_header(call->response, "Retry-After", "3600");
-    acme_call_refuse(call, ACME_RATE_LIMITED, 429, "this account has %d open orders",
-                     ACME_ORDERS_OPEN_MAX);
-    return false;
 }
 
 /* ---- storing it ---- */
@@ -332,6 +321,22 @@ acme_order_count(struct acme_server *server, const char *whom, const char *peer,
                            wait_s);
 }
 
+/* Within a transaction, so that of two orders that come at once one is the last. */
+static enum hsm_status
+count_open(struct acme_call *call, bool *is_full)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        call->server->config.store, &rows,
+        "SELECT count(*) FROM acme_order WHERE account = ? AND status IN ('" ACME_PENDING
+        "', '" ACME_READY "', '" ACME_PROCESSING "')",
+        "s", call->account);
+
+    if (st == HSM_OK)
+        *is_full = acme_rows_next(rows) && acme_rows_int(rows, 0) >= ACME_ORDERS_OPEN_MAX;
+    return st;
+}
+
 /* An order that is to be stored. */
 struct placing {
     struct acme_call *call;
@@ -350,11 +355,13 @@ insert_order(struct acme_store *store, void *context)
     enum hsm_status st;
 
     *wanted = *placing->drawn;
-    st = acme_order_count(call->server, call->account, acme_http_request_peer(call->request),
-                          call->now, &wanted->wait_s);
+    st = count_open(call, &wanted->is_full);
+    if (st == HSM_OK && !wanted->is_full)
+        st = acme_order_count(call->server, call->account, acme_http_request_peer(call->request),
+                              call->now, &wanted->wait_s);
     if (st != HSM_OK)
         return st;
-    if (wanted->wait_s != 0)
+    if (wanted->is_full || wanted->wait_s != 0)
         return HSM_ERR_DENIED;
     st = find_or_insert_authz(call, wanted);
     if (st != HSM_OK)
@@ -407,6 +414,18 @@ respond_new_order(struct acme_call *call, const struct wanted *wanted)
 }
 
 static void
+refuse_more(struct acme_call *call, const struct wanted *wanted)
+{
+    if (!wanted->is_full) {
+        acme_limit_refuse(call, "orders of this account or address", wanted->wait_s);
+        return;
+    }
+    acme_http_response_header(call->response, "Retry-After", "3600");
+    acme_call_refuse(call, ACME_RATE_LIMITED, 429, "this account has %d open orders",
+                     ACME_ORDERS_OPEN_MAX);
+}
+
+static void
 place_order(struct acme_call *call, struct wanted *wanted)
 {
     enum hsm_status st = store_order(call, wanted);
@@ -414,7 +433,7 @@ place_order(struct acme_call *call, struct wanted *wanted)
     if (st == HSM_ERR_EXISTS)
         acme_replaces_refuse(call);
     else if (st == HSM_ERR_DENIED)
-        acme_limit_refuse(call, "orders of this account or address", wanted->wait_s);
+        refuse_more(call, wanted);
     else if (st != HSM_OK)
         acme_call_fault(call, st);
     else
@@ -430,8 +449,7 @@ acme_new_order(struct acme_call *call)
     if (acme_terms_wanted(call) && acme_call_payload(call, &payload) &&
         take_identifier(call, payload, &wanted) && decode_identifier(call, &wanted) &&
         accepts_spc(call, &wanted) && take_validity(call, payload, &wanted) &&
-        acme_replaces_take(call, payload, wanted.spc, &wanted.replaces) && has_room(call) &&
-        acme_call_settle(call))
+        acme_replaces_take(call, payload, wanted.spc, &wanted.replaces) && acme_call_settle(call))
         place_order(call, &wanted);
     certs_tnauthlist_free(wanted.tnauthlist);
 }

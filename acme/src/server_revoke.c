@@ -283,24 +283,6 @@ acme_revoke_cert(struct acme_call *call)
     acme_rows_free(issued.rows);
 }
 
-/* Hex digits, as a certificate's serial is shown; false: they are not. */
-static bool
-parse_serial(const char *text, uint8_t out[CERTS_SERIAL_MAX], size_t *len)
-{
-    unsigned octet;
-
-    *len = strlen(text) / 2;
-    if (*len == 0 || *len > CERTS_SERIAL_MAX || strlen(text) % 2 != 0 ||
-        strspn(text, "0123456789abcdefABCDEF") != strlen(text))
-        return false;
-    for (size_t i = 0; i < *len; i++) {
-        if (sscanf(text + 2 * i, "%2x", &octet) != 1)
-            return false;
-        out[i] = (uint8_t)octet;
-    }
-    return true;
-}
-
 enum hsm_status
 acme_server_revoke(struct acme_store *store, const char *serial, int reason, time_t now)
 {
@@ -311,7 +293,8 @@ acme_server_revoke(struct acme_store *store, const char *serial, int reason, tim
     size_t len;
     enum hsm_status st;
 
-    if (reason < 0 || reason > REASON_MAX || !parse_serial(serial, octets, &len))
+    if (reason < 0 || reason > REASON_MAX ||
+        certs_serial_parse(serial, octets, &len, NULL) != HSM_OK)
         return HSM_ERR_MALFORMED;
     st = find_by_serial(store, octets, len, &issued);
     if (st != HSM_OK)

@@ -301,20 +301,42 @@ stylesheet(struct acme_web_call *call)
     acme_http_respond(call->response, 200, "text/css; charset=utf-8", style, sizeof(style) - 1);
 }
 
+enum route_flag {
+    POST = 1, /* and not GET */
+    FORM = 2, /* the page has one, or it may have */
+    WAITS = 4, /* it may ask another server: for the signer of an SPC token, or for the CRL */
+};
+
 static const struct route {
     const char *pattern;
-    bool is_post;
-    bool has_form; /* the page has one, or it may have */
     void (*handle)(struct acme_web_call *call);
+    unsigned flags;
 } routes[] = {
-    {"/web", false, true, acme_web_form},
-    {"/web/preview", true, true, acme_web_preview},
-    {"/web/issue", true, true, acme_web_issue},
-    {"/web/order/:id", false, false, acme_web_order},
-    {"/web/order/:id/chain.pem", false, false, acme_web_chain},
-    {"/web/status", false, false, acme_web_status},
-    {"/web/style.css", false, false, stylesheet},
+    {"/web", acme_web_form, FORM},
+    {"/web/preview", acme_web_preview, POST | FORM | WAITS},
+    {"/web/issue", acme_web_issue, POST | FORM | WAITS},
+    {"/web/order/:id", acme_web_order, 0},
+    {"/web/order/:id/chain.pem", acme_web_chain, 0},
+    {"/web/status", acme_web_status, WAITS},
+    {"/web/style.css", stylesheet, 0},
 };
+
+static bool
+has(const struct route *route, enum route_flag flag)
+{
+    return (route->flags & flag) != 0;
+}
+
+/* NULL: there is no such page. */
+static const struct route *
+find_route(const char *path, char params[1][ACME_HTTP_PARAM_MAX + 1])
+{
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        if (acme_http_match(path, routes[i].pattern, params, 1))
+            return &routes[i];
+    }
+    return NULL;
+}
 
 static void
 add_headers(struct acme_web_call *call)
@@ -342,9 +364,9 @@ wants_method(struct acme_web_call *call, const struct route *route)
     enum acme_http_method method = acme_http_request_method(call->request);
     bool reads = method == ACME_HTTP_GET || method == ACME_HTTP_HEAD;
 
-    if (route->is_post ? method == ACME_HTTP_POST : reads)
+    if (has(route, POST) ? method == ACME_HTTP_POST : reads)
         return true;
-    acme_http_response_header(call->response, "Allow", route->is_post ? "POST" : "GET, HEAD");
+    acme_http_response_header(call->response, "Allow", has(route, POST) ? "POST" : "GET, HEAD");
     acme_web_say(call, 405, "Not so", "This page cannot be asked for in that way.");
     return false;
 }
@@ -352,13 +374,8 @@ wants_method(struct acme_web_call *call, const struct route *route)
 static void
 dispatch(struct acme_web_call *call)
 {
-    const char *path = acme_http_request_path(call->request);
-    const struct route *route = NULL;
+    const struct route *route = find_route(acme_http_request_path(call->request), call->params);
 
-    for (size_t i = 0; route == NULL && i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (acme_http_match(path, routes[i].pattern, call->params, 1))
-            route = &routes[i];
-    }
     if (route == NULL) {
         acme_web_say(call, 404, "No such page", "There is no page of this address.");
         return;
@@ -367,11 +384,11 @@ dispatch(struct acme_web_call *call)
     if (!wants_method(call, route))
         return;
     read_cookie(call);
-    if (route->is_post && (call->secret[0] == '\0' || !is_from_here(call)))
+    if (has(route, POST) && (call->secret[0] == '\0' || !is_from_here(call)))
         acme_web_say(call, 403, "Not from the form",
                      "This request does not come from the form of this STI-CA as your browser shows"
                      " it, or your browser sends no cookies. Nothing was done.");
-    else if (!route->has_form || call->secret[0] != '\0' || set_cookie(call))
+    else if (!has(route, FORM) || call->secret[0] != '\0' || set_cookie(call))
         route->handle(call);
 }
 
@@ -380,6 +397,15 @@ acme_web_has(const struct acme_server *server, const char *path)
 {
     return server->web != NULL && strncmp(path, "/web", 4) == 0 &&
            (path[4] == '\0' || path[4] == '/');
+}
+
+bool
+acme_web_waits(const struct acme_server *server, const char *path)
+{
+    char params[1][ACME_HTTP_PARAM_MAX + 1];
+    const struct route *route = acme_web_has(server, path) ? find_route(path, params) : NULL;
+
+    return route != NULL && has(route, WAITS);
 }
 
 void

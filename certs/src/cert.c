@@ -228,6 +228,42 @@ certs_cert_serial_hex(const X509 *cert)
     return hex;
 }
 
+/* hsm_hex_get() reads what this project writes; a person may write capitals. */
+static bool
+read_hex(const char *hex, uint8_t *out, size_t len)
+{
+    char lower[HSM_HEX_LEN(CERTS_SERIAL_MAX)];
+
+    if (HSM_HEX_LEN(len) > sizeof(lower))
+        return false;
+    for (size_t i = 0; i < HSM_HEX_LEN(len); i++)
+        lower[i] = hex[i] >= 'A' && hex[i] <= 'F' ? (char)(hex[i] - 'A' + 'a') : hex[i];
+    return hsm_hex_get(lower, HSM_HEX_LEN(len), out, len);
+}
+
+enum hsm_status
+certs_serial_parse(const char *hex, uint8_t out[CERTS_SERIAL_MAX], size_t *len,
+                   struct hsm_reason *why)
+{
+    uint8_t octets[1 + CERTS_SERIAL_MAX] = {0}; /* with a zero before them */
+    size_t digits = strlen(hex), count = 1 + digits / 2, zeros = 0;
+
+    if (digits == 0 || digits % 2 != 0 || !read_hex(hex, octets + 1, digits / 2))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "serial: not 1 to %d octets in hex",
+                          CERTS_SERIAL_MAX);
+    while (zeros < count && octets[zeros] == 0)
+        zeros++;
+    if (zeros == count)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "serial: not positive");
+    if ((octets[zeros] & 0x80) != 0) /* X.690 section 8.3.3: it would be negative without */
+        zeros--;
+    if (count - zeros > CERTS_SERIAL_MAX)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "serial: more than %d octets", CERTS_SERIAL_MAX);
+    *len = count - zeros;
+    memcpy(out, octets + zeros, *len);
+    return HSM_OK;
+}
+
 const uint8_t *
 certs_cert_authority_key_id(const X509 *cert, size_t *len)
 {

@@ -580,9 +580,8 @@ put_entries(struct der_writer *to, const struct certs_crl_request *request, cons
     return st;
 }
 
-/* RFC 5280 section 5.3.1; 7 is not used, and 8 is for delta CRLs. */
-static bool
-is_reason(int reason)
+bool
+certs_crl_is_reason(int64_t reason)
 {
     return reason >= 0 && reason <= 10 && reason != 7 && reason != 8;
 }
@@ -603,7 +602,7 @@ check_request(const struct certs_crl_request *request, const X509 *signer,
         const struct certs_crl_entry *entry = &request->entries[i];
 
         if (entry->issuer == NULL || entry->serial_len < 1 ||
-            entry->serial_len > CERTS_SERIAL_MAX || !is_reason(entry->reason))
+            entry->serial_len > CERTS_SERIAL_MAX || !certs_crl_is_reason(entry->reason))
             return hsm_refuse(why, HSM_ERR_USAGE, "CRL: entry %zu is not one", i);
     }
     return HSM_OK;

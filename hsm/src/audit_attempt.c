@@ -11,9 +11,8 @@
 
 #include "ckr_internal.h"
 
-#define VALUE_MAX    8192 /* octets of CKA_VALUE */
-#define THROW_AWAY   "sti-hsm-audit-throw-away" /* label of a key that is weakened first */
-#define RV_TEXT_SIZE 64
+#define VALUE_MAX  8192 /* octets of CKA_VALUE */
+#define THROW_AWAY "sti-hsm-audit-throw-away" /* label of a key that is weakened first */
 
 /* The attempts of one token. */
 struct attempts {
@@ -33,25 +32,6 @@ static const CK_FUNCTION_LIST *
 functions_of(const struct attempts *attempts)
 {
     return hsm_module_functions(attempts->scene->slot->module);
-}
-
-static const char *
-rv_text(CK_RV rv, char *out)
-{
-    const char *name = hsm_ckr_name(rv);
-
-    if (strcmp(name, "CKR") == 0)
-        snprintf(out, RV_TEXT_SIZE, "0x%lx", rv);
-    else
-        snprintf(out, RV_TEXT_SIZE, "%s", name);
-    return out;
-}
-
-/* An answer that is about the key, and not about the token's state. */
-static bool
-is_refusal(CK_RV rv)
-{
-    return rv != CKR_OK && hsm_ckr_action(rv) == HSM_CKR_PERMANENT;
 }
 
 struct outcome {
@@ -74,7 +54,7 @@ verdict_of(const struct outcome *outcome)
         return HSM_AUDIT_UNTESTED;
     if (outcome->taken)
         return outcome->cause != HSM_CHECK_NONE ? HSM_AUDIT_CONSEQUENCE : HSM_AUDIT_FINDING;
-    if (outcome->rv == CKR_OK || is_refusal(outcome->rv))
+    if (outcome->rv == CKR_OK || hsm_ckr_is_refusal(outcome->rv))
         return HSM_AUDIT_PASS;
     return HSM_AUDIT_UNTESTED;
 }
@@ -84,10 +64,10 @@ state_as(struct attempts *attempts, const char *subject, const struct outcome *o
          enum hsm_audit_verdict verdict)
 {
     struct hsm_audit *audit = attempts->scene->audit;
-    char rv[RV_TEXT_SIZE];
+    char rv[HSM_CKR_TEXT_SIZE];
     char found[256];
 
-    rv_text(outcome->rv, rv);
+    hsm_ckr_text(outcome->rv, rv);
     snprintf(found, sizeof(found), "%s%s%s%s%s", outcome->detail != NULL ? outcome->detail : "",
              outcome->detail != NULL ? ": " : "", outcome->tried ? rv : "not tried",
              outcome->remark != NULL ? "; " : "", outcome->remark != NULL ? outcome->remark : "");
@@ -162,7 +142,7 @@ attempt_wrap_by(struct attempts *attempts, const struct hsm_audit_key *key, CK_M
     json_t *name = hsm_audit_mechanism(type);
     CK_RV control = CKR_OK;
     size_t len = 0;
-    char text[RV_TEXT_SIZE];
+    char text[HSM_CKR_TEXT_SIZE];
     struct outcome outcome = {
         .check = HSM_CHECK_ATTEMPT_WRAP,
         .call = "C_WrapKey",
@@ -176,7 +156,7 @@ attempt_wrap_by(struct attempts *attempts, const struct hsm_audit_key *key, CK_M
                                   &outcome.rv, &len);
     outcome.taken = outcome.tried && outcome.rv == CKR_OK && len > 0;
     if (controlled)
-        outcome.control = json_string(rv_text(control, text));
+        outcome.control = json_string(hsm_ckr_text(control, text));
     if (!outcome.tried)
         outcome.remark = "its parameters are not known here, or the token makes no key for it";
     else if (outcome.taken)
@@ -440,7 +420,7 @@ derive(const struct attempts *attempts, CK_OBJECT_HANDLE key, const uint8_t *poi
 static void
 attempt_derive(struct attempts *attempts, const struct hsm_audit_key *key)
 {
-    char text[RV_TEXT_SIZE];
+    char text[HSM_CKR_TEXT_SIZE];
     struct outcome outcome = {
         .check = HSM_CHECK_ATTEMPT_DERIVE,
         .call = "C_DeriveKey",
@@ -455,8 +435,8 @@ attempt_derive(struct attempts *attempts, const struct hsm_audit_key *key)
         return;
     }
     if (attempts->keys.sample != CK_INVALID_HANDLE)
-        outcome.control =
-            json_string(rv_text(derive(attempts, attempts->keys.sample, key->info.point), text));
+        outcome.control = json_string(
+            hsm_ckr_text(derive(attempts, attempts->keys.sample, key->info.point), text));
     outcome.rv = derive(attempts, key->object->handle, key->info.point);
     outcome.taken = outcome.rv == CKR_OK;
     if (outcome.taken)

@@ -24,7 +24,7 @@ struct rule {
 };
 
 static const struct rule rules[] = {
-    {HSM_CHECK_PRIVATE, CKA_PRIVATE, true, false},
+    {HSM_CHECK_PRIVATE, CKA_PRIVATE, true, true},
     {HSM_CHECK_SENSITIVE, CKA_SENSITIVE, true, true},
     {HSM_CHECK_ALWAYS_SENSITIVE, CKA_ALWAYS_SENSITIVE, true, true},
     {HSM_CHECK_EXTRACTABLE, CKA_EXTRACTABLE, false, true},

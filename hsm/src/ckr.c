@@ -2,6 +2,7 @@
 #include "ckr_internal.h"
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include <libp11.h>
 #include <openssl/err.h>
@@ -89,7 +90,9 @@ static const struct ckr_meaning meanings[] = {
     MEANS(CKR_BUFFER_TOO_SMALL, HSM_ERR_UNSUPPORTED, SESSION),
 };
 
-static const struct ckr_meaning unknown = {0, "CKR", HSM_ERR_CRYPTO, HSM_CKR_PERMANENT};
+/* A vendor's own: lost connections show so, and another session costs little. As an answer to a PIN
+ * it is a refusal (recover.c). */
+static const struct ckr_meaning unknown = {0, "CKR", HSM_ERR_BUSY, HSM_CKR_SESSION};
 
 static const struct ckr_meaning *
 meaning_of(CK_RV rv)
@@ -119,10 +122,26 @@ hsm_ckr_action(CK_RV rv)
     return meaning_of(rv)->action;
 }
 
+bool
+hsm_ckr_is_refusal(CK_RV rv)
+{
+    return !hsm_ckr_is_known(rv) || hsm_ckr_action(rv) == HSM_CKR_PERMANENT;
+}
+
 const char *
 hsm_ckr_name(CK_RV rv)
 {
     return meaning_of(rv)->name;
+}
+
+const char *
+hsm_ckr_text(CK_RV rv, char out[HSM_CKR_TEXT_SIZE])
+{
+    if (hsm_ckr_is_known(rv))
+        snprintf(out, HSM_CKR_TEXT_SIZE, "%s", hsm_ckr_name(rv));
+    else
+        snprintf(out, HSM_CKR_TEXT_SIZE, "0x%lx", rv);
+    return out;
 }
 
 /* A recovery says once what stands in its way, and then tries on in silence. */

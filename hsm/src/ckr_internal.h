@@ -28,11 +28,20 @@ enum hsm_ckr_action hsm_ckr_action(CK_RV rv);
 /** False: it is none of the standard's that can be met here, but perhaps a vendor's. */
 bool hsm_ckr_is_known(CK_RV rv);
 
+/** It is about what was asked for, not about the token's state; so is what nobody knows, for those
+ * who ask about one attribute or attempt. */
+bool hsm_ckr_is_refusal(CK_RV rv);
+
 /** The kind that tells the caller what to do next; HSM_OK for CKR_OK. */
 enum hsm_status hsm_ckr_status(CK_RV rv);
 
 /** "CKR_PIN_INCORRECT"; "CKR" for one that has no name here. Static storage. */
 const char *hsm_ckr_name(CK_RV rv);
+
+#define HSM_CKR_TEXT_SIZE 48
+
+/** Its name, or its number where that is all there is: "0x80000030"; `out`. */
+const char *hsm_ckr_text(CK_RV rv, char out[HSM_CKR_TEXT_SIZE]);
 
 /** Log that `what` failed with this value, and return its kind. */
 enum hsm_status hsm_ckr_log(CK_RV rv, const char *what);

@@ -69,16 +69,17 @@ start_further(struct hsm_slot *first, struct hsm_module *module, struct hsm_slot
     hsm_pool_refuse(&slot->pool, HSM_ERR_USAGE); /* until it is needed */
     if (slot->settings.quirks.serial)
         hsm_module_serialise(module);
+    hsm_module_add_slot(module, slot);
     if (slot->settings.workers > 0)
         st = hsm_workers_start(slot, &slot->workers);
     if (st == HSM_OK)
         st = hsm_care_start(slot);
     if (st != HSM_OK) {
         hsm_workers_stop(slot->workers);
+        hsm_module_remove_slot(module, slot);
         hsm_slot_unref(slot);
         return st;
     }
-    hsm_module_add_slot(module, slot);
     *out = slot;
     return HSM_OK;
 }

@@ -161,6 +161,7 @@ struct group_call {
     void *context;
     int64_t deadline;
     bool made; /* the last digest could be made */
+    bool not_it; /* the last member has none for this call */
 };
 
 static enum hsm_status
@@ -171,6 +172,7 @@ sign_with(struct group_call *call, const struct member *member, enum hsm_wait wa
     enum hsm_status st = call->make(call->context, member->context, digest);
 
     call->made = st == HSM_OK;
+    call->not_it = st == HSM_ERR_NOT_FOUND;
     if (!call->made || ms == 0)
         return call->made ? HSM_ERR_BUSY : st;
     if (wait == HSM_WAIT_FOR_RECOVERY && ms > SLICE_MS)
@@ -178,7 +180,7 @@ sign_with(struct group_call *call, const struct member *member, enum hsm_wait wa
     return hsm_key_sign_digest_quietly(member->key, digest, ms, wait, sig);
 }
 
-/* Each member once; BUSY when none signed. */
+/* Each member once; BUSY when none signed, NOT_FOUND when none has a digest for this call. */
 static enum hsm_status
 sign_with_any(struct hsm_group *group, struct group_call *call, enum hsm_wait wait, uint8_t *sig,
               void **out)
@@ -189,32 +191,36 @@ sign_with_any(struct hsm_group *group, struct group_call *call, enum hsm_wait wa
 
     while (count < HSM_GROUP_MAX) {
         struct member *member = choose(group, tried, count);
+        enum hsm_status one;
 
         if (member == NULL)
             break;
         tried[count++] = member->key;
-        st = sign_with(call, member, wait, sig);
-        if (st == HSM_OK && out != NULL)
+        one = sign_with(call, member, wait, sig);
+        if (one == HSM_OK && out != NULL)
             *out = member->context;
-        put_back(group, member, call->made ? st : HSM_OK);
-        if (st == HSM_OK || !call->made)
-            return st;
+        put_back(group, member, call->made ? one : HSM_OK);
+        if (call->not_it)
+            continue;
+        if (one == HSM_OK || !call->made)
+            return one;
+        st = one;
     }
-    return count == 0 ? HSM_ERR_NOT_FOUND : st;
+    return st;
 }
 
 enum hsm_status
 hsm_group_sign(struct hsm_group *group, hsm_group_digest_fn *make, void *context,
                unsigned timeout_ms, uint8_t *sig, void **member)
 {
-    struct group_call call = {make, context, hsm_deadline_after(timeout_ms), true};
+    struct group_call call = {make, context, hsm_deadline_after(timeout_ms), true, false};
     enum hsm_wait wait = HSM_WAIT_FOR_SESSION; /* at first: another one may be well */
     enum hsm_status st;
 
     do {
         st = sign_with_any(group, &call, wait, sig, member);
         wait = HSM_WAIT_FOR_RECOVERY;
-    } while (st == HSM_ERR_BUSY && call.made && hsm_clock_ns() < call.deadline);
+    } while (st == HSM_ERR_BUSY && (call.made || call.not_it) && hsm_clock_ns() < call.deadline);
     if (st == HSM_ERR_BUSY)
         hsm_log(HSM_LOG_ERROR, "no key of the group signed in time");
     return st;

@@ -13,7 +13,6 @@
 #include <hsm/log.h>
 
 #define WAIT_STEP_MS 1
-#define WAIT_MS      15000 /* for other processes, one of which may be stuck; then without it */
 
 /* Who is told another place does not wait for us. NULL: none is told. */
 static const char *
@@ -36,34 +35,44 @@ hsm_host_place_is_told(void)
     return told_place() != NULL;
 }
 
-static bool
-try_for_a_while(int fd, enum hsm_turn turn)
+static const char *
+place_of(const char *module_path)
 {
-    static const struct timespec step = {.tv_nsec = WAIT_STEP_MS * 1000000};
+    const char *told = told_place();
 
-    for (unsigned waited = 0; waited < WAIT_MS; waited += WAIT_STEP_MS) {
-        if (flock(fd, (turn == HSM_TURN_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0)
-            return true;
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return false;
-        nanosleep(&step, NULL);
-    }
-    return false;
+    return told != NULL ? told : module_path;
+}
+
+int
+hsm_host_place(const char *module_path)
+{
+    return open(place_of(module_path), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+/* What cannot be locked is as good as locked: the work goes on without. */
+bool
+hsm_host_try(int place, enum hsm_turn turn)
+{
+    return flock(place, (turn == HSM_TURN_WRITE ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0 ||
+           (errno != EWOULDBLOCK && errno != EINTR);
 }
 
 int
 hsm_host_lock(const char *module_path, enum hsm_turn turn)
 {
-    const char *told = told_place();
-    const char *place = told != NULL ? told : module_path;
-    int fd = open(place, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    static const struct timespec step = {.tv_nsec = WAIT_STEP_MS * 1000000};
+    int place = hsm_host_place(module_path);
 
-    if (fd < 0)
+    if (place < 0)
         return -1; /* who opens the module says so */
-    if (try_for_a_while(fd, turn))
-        return fd;
-    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer", place);
-    close(fd);
+    for (unsigned waited = 0; waited < HSM_HOST_WAIT_MS; waited += WAIT_STEP_MS) {
+        if (hsm_host_try(place, turn))
+            return place;
+        nanosleep(&step, NULL);
+    }
+    hsm_log(HSM_LOG_WARNING, "%s: other processes keep it busy: not waited for any longer",
+            place_of(module_path));
+    close(place);
     return -1;
 }
 

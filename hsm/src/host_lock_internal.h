@@ -16,15 +16,29 @@
 
 #include <stdbool.h>
 
+#define HSM_HOST_WAIT_MS 15000 /* for other processes, one of which may be stuck; then without it  \
+                                */
+
 enum hsm_turn {
     HSM_TURN_READ,
-    HSM_TURN_WRITE
+    HSM_TURN_WRITE,
+    HSM_TURN_NONE /* what is done needs none */
 };
 
 /**
- * Lock what SOFTHSM2_CONF or TPM2_PKCS11_STORE names, or else the module's file:
- * flock(), which needs no right to write it. The wait is bounded, and where it
- * fails the work goes on without the lock.
+ * What is locked: what SOFTHSM2_CONF or TPM2_PKCS11_STORE names, or else the
+ * module's file. Opened, and not locked yet.
+ *
+ * @return what hsm_host_unlock() takes; -1: it cannot be opened
+ */
+int hsm_host_place(const char *module_path);
+
+/** flock(), which needs no right to write it; false: another process has it. */
+bool hsm_host_try(int place, enum hsm_turn turn);
+
+/**
+ * The same with a wait, which is bounded; where it fails the work goes on
+ * without the lock.
  *
  * @return what hsm_host_unlock() takes
  */

@@ -43,34 +43,10 @@ DEFINE_DEFER(P11KitUri, p11_kit_uri_free)
 DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
-/* Which attribute is not that of a key that cannot leave; NULL if none. */
-static const char *
-attribute_at_fault(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
-{
-    if (info->sensitive != 1)
-        return "CKA_SENSITIVE is not true";
-    if (info->always_sensitive != 1)
-        return "CKA_ALWAYS_SENSITIVE is not true";
-    if (info->extractable != 0)
-        return "CKA_EXTRACTABLE is not false";
-    if (info->never_extractable != 1)
-        return "CKA_NEVER_EXTRACTABLE is not true";
-    if (quirks->origin_waived)
-        return NULL;
-    if (info->local != 1 && quirks->origin_untold)
-        return "CKA_LOCAL is not true, nor of any other key in this module; the quirks "
-               "\"known,origin-untold\" in the configuration do without it (docs/HSM.md)";
-    if (info->local != 1)
-        return "CKA_LOCAL is not true: it was not generated here";
-    if (info->gen_mechanism != CKM_EC_KEY_PAIR_GEN)
-        return "CKA_KEY_GEN_MECHANISM is not CKM_EC_KEY_PAIR_GEN";
-    return NULL;
-}
-
 static enum hsm_status
 check_info(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
-    const char *fault = attribute_at_fault(info, quirks);
+    const char *fault = hsm_object_fault(info, quirks);
 
     if (!info->is_p256) {
         hsm_log(HSM_LOG_ERROR, "key %s: not on P-256", info->label);
@@ -309,13 +285,13 @@ is_label(const char *label)
     return true;
 }
 
-/* What was asked for beyond what keeps a key in; -1 (not told) is the module's choice. */
+/* What was asked for beyond what is asked of every key. */
 static enum hsm_status
 check_as_asked(const struct hsm_key_info *info)
 {
-    if (info->sign == 1 && info->decrypt != 1 && info->unwrap != 1 && info->derive != 1)
+    if (info->sign == 1)
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: the token gave it other uses than were asked for", info->label);
+    hsm_log(HSM_LOG_ERROR, "key %s: the token does not say that it may sign", info->label);
     return HSM_ERR_UNTRUSTED;
 }
 
@@ -475,23 +451,16 @@ hsm_key_find_or_generate(struct hsm_token *token, const char *label, struct hsm_
     return st;
 }
 
-/* Handles may have changed their meaning since: it is looked for again, by its id, and must be the
- * key that it was. Inside the admin gate. */
+/* Handles may have changed their meaning since: it is looked for again, and must be the key that it
+ * was. Inside the admin gate. */
 static enum hsm_status
 find_now(const struct hsm_signer *signer, struct hsm_object_pair *pair, struct hsm_key_info *info)
 {
-    const struct hsm_key_info *was = &signer->info;
-    const struct hsm_object_name by_id = {NULL, was->id, was->id_len};
-    enum hsm_status st = hsm_object_find_pair(signer->slot, &by_id, pair);
+    enum hsm_status st = hsm_signer_find(signer, pair, info);
 
-    if (st == HSM_OK)
-        st = hsm_object_describe(signer->slot, pair, info);
-    if (st != HSM_OK)
-        return st;
-    if (memcmp(info->point, was->point, sizeof(info->point)) == 0)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "key %s: another key has its CKA_ID now", was->label);
-    return HSM_ERR_UNTRUSTED;
+    if (st == HSM_ERR_UNTRUSTED)
+        hsm_log(HSM_LOG_ERROR, "key %s: another key has its CKA_ID now", signer->info.label);
+    return st;
 }
 
 enum hsm_status

@@ -526,7 +526,7 @@ hsm_module_slot_of(const struct hsm_module *module, const CK_TOKEN_INFO *token)
 {
     struct hsm_slot *slot = module->slots;
 
-    while (slot != NULL && !hsm_is_same_token(&slot->token, token))
+    while (slot != NULL && (slot->users == 0 || !hsm_is_same_token(&slot->token, token)))
         slot = slot->next;
     return slot;
 }

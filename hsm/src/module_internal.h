@@ -85,7 +85,7 @@ HSM_MUST_CHECK enum hsm_status hsm_module_restart(struct hsm_module *module,
 HSM_MUST_CHECK CK_RV hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out,
                                       CK_ULONG *count);
 
-/** The slots of open tokens. */
+/** The slots of open tokens, and of those that were closed with calls stuck in the module. */
 void hsm_module_add_slot(struct hsm_module *module, struct hsm_slot *slot);
 void hsm_module_remove_slot(struct hsm_module *module, struct hsm_slot *slot);
 
@@ -93,7 +93,7 @@ void hsm_module_remove_slot(struct hsm_module *module, struct hsm_slot *slot);
 void hsm_registry_lock(void);
 void hsm_registry_unlock(void);
 
-/** Under the registry's lock: the open slot with this token, NULL if none. */
+/** Under the registry's lock: the slot of this token that has users, NULL if none. */
 struct hsm_slot *hsm_module_slot_of(const struct hsm_module *module, const CK_TOKEN_INFO *token);
 
 /** Which token it is; counters and sessions in CK_TOKEN_INFO change all the time. */

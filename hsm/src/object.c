@@ -158,7 +158,9 @@ hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, 
                    ->C_GetAttributeValue(reading->slot->control, reading->object, &wanted, 1);
 
     reading->rv = rv;
-    if (rv != CKR_OK && hsm_ckr_action(rv) != HSM_CKR_PERMANENT)
+    if (rv == CKR_BUFFER_TOO_SMALL)
+        return false; /* a foreign object may have any label */
+    if (rv != CKR_OK && !hsm_ckr_is_refusal(rv))
         reading->failure = rv;
     if (rv != CKR_OK || wanted.ulValueLen == CK_UNAVAILABLE_INFORMATION || wanted.ulValueLen > size)
         return false;
@@ -325,14 +327,62 @@ describe_public(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm
 }
 
 /* PKCS #11 v3.1 section 4.9; -1 is not as wanted either. */
-static bool
-cannot_leave(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
+static const char *
+way_out(const struct hsm_key_info *info)
 {
-    bool generated_here =
-        quirks->origin_waived || (info->local == 1 && info->gen_mechanism == CKM_EC_KEY_PAIR_GEN);
+    if (info->sensitive != 1)
+        return "CKA_SENSITIVE is not true";
+    if (info->always_sensitive != 1)
+        return "CKA_ALWAYS_SENSITIVE is not true";
+    if (info->extractable != 0)
+        return "CKA_EXTRACTABLE is not false";
+    if (info->never_extractable != 1)
+        return "CKA_NEVER_EXTRACTABLE is not true";
+    return NULL;
+}
 
-    return info->sensitive == 1 && info->always_sensitive == 1 && info->never_extractable == 1 &&
-           info->extractable == 0 && generated_here;
+static const char *
+fault_of_origin(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
+{
+    if (quirks->origin_waived)
+        return NULL;
+    if (info->local != 1 && quirks->origin_untold)
+        return "CKA_LOCAL is not true, nor of any other key in this module; the quirks "
+               "\"known,origin-untold\" in the configuration do without it (docs/HSM.md)";
+    if (info->local != 1)
+        return "CKA_LOCAL is not true: it was not generated here";
+    if (info->gen_mechanism != CKM_EC_KEY_PAIR_GEN)
+        return "CKA_KEY_GEN_MECHANISM is not CKM_EC_KEY_PAIR_GEN";
+    return NULL;
+}
+
+/* Who may use it and for what; a use that is not told (-1) is one that the module does not know. */
+static const char *
+fault_of_use(const struct hsm_key_info *info)
+{
+    if (info->on_token != 1)
+        return "CKA_TOKEN is not true: it goes with the session";
+    if (info->needs_login != 1)
+        return "CKA_PRIVATE is not true: it can be used without a login";
+    if (info->sign_recover == 1)
+        return "CKA_SIGN_RECOVER is true: it has other uses than to sign";
+    if (info->decrypt == 1)
+        return "CKA_DECRYPT is true: it has other uses than to sign";
+    if (info->unwrap == 1)
+        return "CKA_UNWRAP is true: it has other uses than to sign";
+    if (info->derive == 1)
+        return "CKA_DERIVE is true: it has other uses than to sign";
+    return NULL;
+}
+
+const char *
+hsm_object_fault(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
+{
+    const char *fault = way_out(info);
+
+    if (fault == NULL)
+        fault = fault_of_origin(info, quirks);
+    return fault != NULL ? fault : fault_of_use(info);
 }
 
 static void
@@ -352,7 +402,10 @@ describe_private(struct hsm_reading *reading, struct hsm_key_info *info, bool *n
     info->extractable = hsm_object_read_bool(reading, CKA_EXTRACTABLE);
     info->never_extractable = hsm_object_read_bool(reading, CKA_NEVER_EXTRACTABLE);
     info->local = hsm_object_read_bool(reading, CKA_LOCAL);
+    info->on_token = hsm_object_read_bool(reading, CKA_TOKEN);
+    info->needs_login = hsm_object_read_bool(reading, CKA_PRIVATE);
     info->sign = hsm_object_read_bool(reading, CKA_SIGN);
+    info->sign_recover = hsm_object_read_bool(reading, CKA_SIGN_RECOVER);
     info->decrypt = hsm_object_read_bool(reading, CKA_DECRYPT);
     info->unwrap = hsm_object_read_bool(reading, CKA_UNWRAP);
     info->derive = hsm_object_read_bool(reading, CKA_DERIVE);
@@ -378,7 +431,7 @@ hsm_object_describe(const struct hsm_slot *slot, const struct hsm_object_pair *p
         st = describe_public(slot, pair->public_object, &info, names_curve);
     if (st != HSM_OK)
         return st;
-    info.may_be_used = cannot_leave(&info, &slot->settings.quirks) && info.is_p256 &&
+    info.may_be_used = hsm_object_fault(&info, &slot->settings.quirks) == NULL && info.is_p256 &&
                        info.has_point && info.sign != 0 && info.always_authenticate != 1;
     *out = info;
     return HSM_OK;

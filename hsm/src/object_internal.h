@@ -85,6 +85,9 @@ HSM_MUST_CHECK enum hsm_status hsm_object_describe(const struct hsm_slot *slot,
                                                    const struct hsm_object_pair *pair,
                                                    struct hsm_key_info *out);
 
+/** Which attribute is not that of a key that may be used (key.h); NULL if none. Static storage. */
+const char *hsm_object_fault(const struct hsm_key_info *info, const struct hsm_quirks *quirks);
+
 /**
  * Generate a P-256 key pair. Attributes that a module does not know, or does
  * not allow to be asked for, and that are not what keeps a key in are left out.

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <openssl/crypto.h>
+#include <openssl/rand.h>
 
 #include <hsm/log.h>
 
@@ -17,8 +18,7 @@
 #define LOGIN_WAIT_MS   3000 /* for another connection or worker, which presents the same PIN */
 #define LOOK_WAIT_MS    100 /* for calls on the way, to look for a key that is missing */
 #define MISSING_WAIT_MS 50 /* between searches for a key that may come back, at first */
-#define MISSING_LOOKS   40 /* of them; then: */
-#define MISSING_LAST_MS 500
+#define MISSING_LOOKS   40 /* of them; then twice as long each time, up to that of a probe */
 
 void
 hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *why)
@@ -44,9 +44,10 @@ is_in_slot(const struct hsm_slot *slot, CK_SLOT_ID id, CK_TOKEN_INFO *info)
            (info->flags & CKF_TOKEN_INITIALIZED) != 0 && hsm_is_same_token(info, &slot->token);
 }
 
-/* By what it says of itself: its slot may have another number than before. */
+/* By what it says of itself: its slot may have another number than before. Receives the flags of
+ * CK_TOKEN_INFO as they are now. */
 static enum hsm_status
-locate(struct hsm_slot *slot)
+locate(struct hsm_slot *slot, CK_FLAGS *flags)
 {
     CK_TOKEN_INFO info;
     CK_SLOT_ID *ids = NULL;
@@ -63,10 +64,8 @@ locate(struct hsm_slot *slot)
     free(ids);
     if (!found)
         return HSM_ERR_BUSY;
-    if ((info.flags & (CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY)) == 0)
-        return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "token %s: the PIN is locked, or one wrong one from it", slot->label);
-    return HSM_ERR_DENIED;
+    *flags = info.flags;
+    return HSM_OK;
 }
 
 static CK_RV
@@ -98,14 +97,11 @@ static enum hsm_status
 present_pin(struct hsm_slot *slot)
 {
     CK_UTF8CHAR *octets = (CK_UTF8CHAR *)hsm_secret_octets(slot->pin);
-    int turn;
     CK_RV rv;
 
     atomic_fetch_add(&slot->counters.logins, 1);
-    turn = hsm_slot_turn(slot, HSM_TURN_WRITE);
     rv = hsm_module_functions(slot->module)
              ->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(slot->pin));
-    hsm_host_unlock(turn);
     if (!is_refusal(rv))
         return hsm_ckr_action(rv) == HSM_CKR_NONE ? HSM_OK : hsm_ckr_log(rv, "login");
     hsm_latch_set(&slot->token);
@@ -164,78 +160,34 @@ control_is_good(const struct hsm_slot *slot)
 
 /* ---- one attempt ---- */
 
+/* Who is logged in needs no PIN. */
+static enum hsm_status
+log_in_again(struct hsm_slot *slot, CK_FLAGS flags)
+{
+    if (control_is_good(slot))
+        return HSM_OK;
+    if ((flags & (CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY)) == 0)
+        return hsm_slot_login(slot);
+    hsm_log(HSM_LOG_ERROR, "token %s: the PIN is locked, or one wrong one from it", slot->label);
+    return HSM_ERR_DENIED;
+}
+
 /* In the module and inside the admin gate. */
 static enum hsm_status
 restore(struct hsm_slot *slot)
 {
-    enum hsm_status st = locate(slot);
-    int turn;
+    CK_FLAGS flags = 0;
+    enum hsm_status st = locate(slot, &flags);
 
-    if (st == HSM_OK && !control_is_good(slot))
-        st = hsm_slot_login(slot);
-    if (st != HSM_OK)
-        return st;
-    turn = hsm_slot_turn(slot, HSM_TURN_READ);
-    st = hsm_signers_find_again(slot, true);
-    hsm_host_unlock(turn);
+    if (st == HSM_OK)
+        st = log_in_again(slot, flags);
+    if (st == HSM_OK)
+        st = hsm_signers_find_again(slot, true);
     return st == HSM_OK ? hsm_signers_prove(slot) : st;
 }
 
-static enum hsm_status
-attempt_inside(struct hsm_slot *slot, bool restart)
-{
-    int64_t deadline = hsm_deadline_after(ATTEMPT_WAIT_MS);
-    unsigned before = hsm_module_epoch(slot->module);
-    enum hsm_status st = HSM_OK;
-
-    hsm_pool_drain(&slot->pool, deadline); /* a signature made across this is verified */
-    if (restart)
-        st = hsm_module_restart(slot->module, slot, deadline);
-    if (slot->opened && hsm_module_epoch(slot->module) != before)
-        atomic_fetch_add(&slot->counters.restarts, 1);
-    if (st != HSM_OK || !hsm_module_enter(slot->module, deadline))
-        return HSM_ERR_BUSY;
-    st = restore(slot);
-    hsm_module_leave(slot->module);
-    return st;
-}
-
-static enum hsm_status
-attempt(struct hsm_slot *slot, bool restart)
-{
-    enum hsm_status st;
-
-    if (slot->opened)
-        atomic_fetch_add(&slot->counters.attempts, 1);
-    if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
-        return HSM_ERR_BUSY;
-    st = attempt_inside(slot, restart);
-    hsm_gate_leave(&slot->admin);
-    return st;
-}
-
-/* ---- recovery ---- */
-
-/* Half of it is chance, so that processes that lost a token together do not return together. */
-static int64_t
-with_jitter(unsigned backoff_ms)
-{
-    int64_t half = (int64_t)backoff_ms * HSM_MS / 2;
-
-    return half + hsm_clock_ns() % (half + 1);
-}
-
-/* Under care_lock. */
-static void
-pause_before_next(struct hsm_slot *slot, unsigned backoff_ms)
-{
-    struct timespec until = hsm_clock_timespec(hsm_clock_ns() + with_jitter(backoff_ms));
-    int rc = 0;
-
-    while (!slot->closing && rc == 0)
-        rc = pthread_cond_clockwait(&slot->care_changed, &slot->care_lock, CLOCK_MONOTONIC, &until);
-}
-
+/* In the module: until its calls go on nobody takes it for one that is still lost, and restarts the
+ * module under them. */
 static void
 recovered(struct hsm_slot *slot, int64_t since)
 {
@@ -250,6 +202,66 @@ recovered(struct hsm_slot *slot, int64_t since)
     }
     slot->opened = true;
     hsm_pool_resume(&slot->pool);
+}
+
+static enum hsm_status
+attempt_inside(struct hsm_slot *slot, bool restart, int64_t since)
+{
+    int64_t deadline = hsm_deadline_after(ATTEMPT_WAIT_MS);
+    unsigned before = hsm_module_epoch(slot->module);
+    enum hsm_status st = HSM_OK;
+
+    hsm_pool_drain(&slot->pool, deadline); /* a signature made across this is verified */
+    if (restart)
+        st = hsm_module_restart(slot->module, slot, deadline);
+    if (slot->opened && hsm_module_epoch(slot->module) != before)
+        atomic_fetch_add(&slot->counters.restarts, 1);
+    if (st != HSM_OK || !hsm_slot_enter_to_log_in(slot, ATTEMPT_WAIT_MS))
+        return HSM_ERR_BUSY;
+    st = restore(slot);
+    if (st == HSM_OK)
+        recovered(slot, since);
+    hsm_slot_leave(slot);
+    return st;
+}
+
+static enum hsm_status
+attempt(struct hsm_slot *slot, bool restart, int64_t since)
+{
+    enum hsm_status st;
+
+    if (slot->opened)
+        atomic_fetch_add(&slot->counters.attempts, 1);
+    if (!hsm_gate_enter(&slot->admin, ATTEMPT_WAIT_MS))
+        return HSM_ERR_BUSY;
+    st = attempt_inside(slot, restart, since);
+    hsm_gate_leave(&slot->admin);
+    return st;
+}
+
+/* ---- recovery ---- */
+
+/* Half of it is chance, so that processes that lost a token together do not return together. */
+static int64_t
+with_jitter(unsigned backoff_ms)
+{
+    int64_t half = (int64_t)backoff_ms * HSM_MS / 2;
+    uint64_t chance;
+
+    if (RAND_bytes((uint8_t *)&chance, sizeof(chance)) != 1)
+        return half;
+    return half + (int64_t)(chance % (uint64_t)(half + 1));
+}
+
+/* Under care_lock. */
+static void
+pause_before_next(struct hsm_slot *slot, unsigned backoff_ms)
+{
+    struct timespec until = hsm_clock_timespec(hsm_clock_ns() + with_jitter(backoff_ms));
+    int rc = 0;
+
+    while (!slot->closing && rc == 0)
+        rc = pthread_cond_clockwait(&slot->care_changed, &slot->care_lock, CLOCK_MONOTONIC, &until);
 }
 
 static void
@@ -276,16 +288,12 @@ recover(struct hsm_slot *slot, bool restart)
         enum hsm_status st;
 
         hsm_ckr_log_quietly(tries > 0);
-        st = attempt(slot, restart || slot->settings.quirks.restart);
+        st = attempt(slot, restart || slot->settings.quirks.restart, since);
         hsm_ckr_log_quietly(false);
-        if (st == HSM_OK) {
-            recovered(slot, since);
-            return;
-        }
-        if (st == HSM_ERR_DENIED) {
+        if (st == HSM_ERR_DENIED)
             refused(slot);
+        if (st == HSM_OK || st == HSM_ERR_DENIED)
             return;
-        }
         restart = true;
         pthread_mutex_lock(&slot->care_lock);
         pause_before_next(slot, backoff_ms);
@@ -306,18 +314,17 @@ probe(struct hsm_slot *slot)
     unsigned epoch = hsm_pool_epoch(&slot->pool);
     bool missing = hsm_signers_missing(slot);
     bool good = true;
-    int turn;
+    unsigned wait_ms = missing ? LOOK_WAIT_MS : 0;
 
     if (hsm_pool_service(&slot->pool) != HSM_OK || !hsm_gate_enter(&slot->admin, 0))
         return;
-    turn = missing ? hsm_slot_turn(slot, HSM_TURN_READ) : -1;
-    if (hsm_module_enter(slot->module, hsm_deadline_after(missing ? LOOK_WAIT_MS : 0))) {
+    if (hsm_slot_enter(slot, missing ? HSM_TURN_READ : HSM_TURN_NONE, wait_ms,
+                       hsm_deadline_after(wait_ms)) == HSM_ADMITTED) {
         good = control_is_good(slot);
         if (good && missing && hsm_signers_find_again(slot, false) != HSM_OK)
             good = control_is_good(slot);
-        hsm_module_leave(slot->module);
+        hsm_slot_leave(slot);
     }
-    hsm_host_unlock(turn);
     hsm_gate_leave(&slot->admin);
     if (!good)
         hsm_slot_lost(slot, epoch, false, "the control session of an idle token");
@@ -329,25 +336,30 @@ probe(struct hsm_slot *slot)
 static unsigned
 pause_ms(struct hsm_slot *slot, unsigned *looks)
 {
+    unsigned ms = MISSING_WAIT_MS;
+
     if (!slot->opened || !hsm_signers_missing(slot)) {
         *looks = 0;
         return slot->settings.probe_ms;
     }
-    if (*looks >= MISSING_LOOKS)
-        return MISSING_LAST_MS;
     ++*looks;
-    return MISSING_WAIT_MS;
+    for (unsigned i = MISSING_LOOKS; i < *looks && ms < slot->settings.probe_ms; i++)
+        ms *= 2;
+    return ms < slot->settings.probe_ms ? ms : slot->settings.probe_ms;
 }
 
-/* Under care_lock: true when it is lost, false when it is time for a probe. */
+/* Under care_lock: true when it is lost, false when it is time for a probe. A key that is missing
+ * since now is looked for as often as the first one was. */
 static bool
-wait_for_work(struct hsm_slot *slot, unsigned ms)
+wait_for_work(struct hsm_slot *slot, unsigned ms, unsigned *looks)
 {
     struct timespec until = hsm_clock_timespec(hsm_deadline_after(ms));
     int rc = 0;
 
     while (!slot->closing && !slot->lost && !slot->look_wanted && rc == 0)
         rc = pthread_cond_clockwait(&slot->care_changed, &slot->care_lock, CLOCK_MONOTONIC, &until);
+    if (slot->lost || slot->look_wanted)
+        *looks = 0;
     slot->look_wanted = false;
     return slot->lost;
 }
@@ -360,7 +372,7 @@ care(void *argument)
 
     pthread_mutex_lock(&slot->care_lock);
     while (!slot->closing) {
-        bool lost = wait_for_work(slot, pause_ms(slot, &looks));
+        bool lost = wait_for_work(slot, pause_ms(slot, &looks), &looks);
         bool restart = slot->restart_wanted;
 
         if (slot->closing)

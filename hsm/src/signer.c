@@ -19,11 +19,10 @@
 #include "object_internal.h"
 #include "worker_internal.h"
 
-#define DROPS_MAX      2 /* sessions that fail in one call, before it is the token that failed */
-#define THROTTLES_MAX  3 /* answers that ask for patience in one call, before the same */
-#define PATIENCE_MS    4 /* after the first answer that asks for it; doubled each time */
-#define MISSING_MS     20 /* between looks at a key that is being looked for */
-#define MISSING_MAX_MS 2000 /* a key may be missing after a recovery: copies between HSMs lag */
+#define DROPS_MAX     2 /* sessions that fail in one call, before it is the token that failed */
+#define THROTTLES_MAX 3 /* answers that ask for patience in one call, before the same */
+#define PATIENCE_MS   4 /* after the first answer that asks for it; doubled each time */
+#define MISSING_MS    20 /* between looks at a key that is being looked for */
 
 /* One call on its way; what went wrong so far bounds what is still tried. */
 struct call {
@@ -252,7 +251,7 @@ give_back(const struct call *call, struct hsm_session *session)
     if (call->job != NULL) {
         hsm_job_holds(call->job, NULL);
         if (hsm_pool_is_written_off(&slot->pool, session))
-            hsm_slot_session_drop(slot, session);
+            hsm_slot_session_drop(slot, session, INT64_MAX); /* nobody waits for this call */
     }
     return hsm_pool_give(&slot->pool, session);
 }
@@ -260,7 +259,7 @@ give_back(const struct call *call, struct hsm_session *session)
 static enum hsm_status
 drop(const struct call *call, struct hsm_session *session, enum hsm_status status)
 {
-    hsm_slot_session_drop(call->signer->slot, session);
+    hsm_slot_session_drop(call->signer->slot, session, call->request->patience.deadline);
     count(&call->signer->slot->counters.sessions_dropped);
     (void)give_back(call, session);
     return status;
@@ -320,7 +319,8 @@ session_failed(struct call *call, struct hsm_session *session, unsigned epoch, c
 static enum hsm_status
 failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
 {
-    const char *why = hsm_ckr_name(rv);
+    char text[HSM_CKR_TEXT_SIZE];
+    const char *why = hsm_ckr_text(rv, text);
 
     call->again = true;
     switch (hsm_ckr_action(rv)) {
@@ -354,6 +354,7 @@ wrong(struct call *call, unsigned epoch)
     struct hsm_slot *slot = call->signer->slot;
 
     count(&slot->counters.wrong_signatures);
+    call->signer->doubted = true; /* to be proven by itself before it signs again */
     hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
             call->signer->info.label);
     hsm_slot_tell(slot, HSM_EVENT_WRONG_SIGNATURE, call->signer->info.label);
@@ -529,156 +530,4 @@ hsm_signer_try(const struct hsm_signer *signer)
 
     return hsm_journal_use(signer->slot->journal, signer->journal_key, digest,
                            try_once(signer, digest));
-}
-
-/* ---- after a recovery ---- */
-
-/* Whatever the token showed: one that is retired meanwhile may have been seen before it was
- * destroyed. */
-static void
-set_status(struct hsm_signer *signer, enum hsm_status status)
-{
-    signer->status = status;
-    if (signer->retired)
-        signer->status = HSM_ERR_NOT_FOUND;
-}
-
-static void
-refuse(struct hsm_signer *signer, enum hsm_status status, enum hsm_event_kind kind)
-{
-    if (signer->status != status) {
-        hsm_log(HSM_LOG_ERROR, "key %s: %s", signer->info.label,
-                kind == HSM_EVENT_KEY_MISSING
-                    ? "is not on the token any more"
-                    : "refused: it is not what it was before the token was lost");
-        hsm_slot_tell(signer->slot, kind, signer->info.label);
-    }
-    set_status(signer, status);
-}
-
-static void
-missing(struct hsm_signer *signer)
-{
-    int64_t now = hsm_clock_ns();
-
-    if (signer->missing_since == 0)
-        signer->missing_since = now;
-    if (now - signer->missing_since < MISSING_MAX_MS * HSM_MS)
-        set_status(signer, HSM_ERR_BUSY);
-    else
-        refuse(signer, HSM_ERR_NOT_FOUND, HSM_EVENT_KEY_MISSING);
-}
-
-static void
-found(struct hsm_signer *signer, CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object)
-{
-    signer->private_object = private_object;
-    signer->public_object = public_object;
-    signer->missing_since = 0;
-    signer->proven = 0;
-    set_status(signer, HSM_OK);
-}
-
-static enum hsm_status
-find_again(struct hsm_signer *signer)
-{
-    const struct hsm_key_info *was = &signer->info;
-    const struct hsm_object_name name = {NULL, was->id, was->id_len};
-    struct hsm_key_info info;
-    struct hsm_object_pair pair;
-    enum hsm_status st = hsm_object_find_pair(signer->slot, &name, &pair);
-
-    if (st == HSM_OK)
-        st = hsm_object_describe(signer->slot, &pair, &info);
-    if (st == HSM_ERR_NOT_FOUND) {
-        missing(signer);
-        return HSM_OK;
-    }
-    if (st == HSM_ERR_AMBIGUOUS) {
-        refuse(signer, HSM_ERR_AMBIGUOUS, HSM_EVENT_KEY_REFUSED);
-        return HSM_OK;
-    }
-    if (st != HSM_OK)
-        return st;
-    if (!info.may_be_used || memcmp(info.point, was->point, sizeof(info.point)) != 0)
-        refuse(signer, HSM_ERR_UNTRUSTED, HSM_EVENT_KEY_REFUSED);
-    else
-        found(signer, pair.private_object, pair.public_object);
-    return HSM_OK;
-}
-
-/* With a reference to each; released with release_all(). */
-static struct hsm_signer **
-all_signers(struct hsm_slot *slot, size_t *count)
-{
-    struct hsm_signer **all;
-    size_t n = 0;
-
-    pthread_mutex_lock(&slot->signers_lock);
-    for (struct hsm_signer *s = slot->signers; s != NULL; s = s->next)
-        n++;
-    all = calloc(n + 1, sizeof(struct hsm_signer *));
-    n = 0;
-    for (struct hsm_signer *s = slot->signers; s != NULL && all != NULL; s = s->next) {
-        hsm_signer_ref(s);
-        all[n++] = s;
-    }
-    pthread_mutex_unlock(&slot->signers_lock);
-    *count = n;
-    return all;
-}
-
-static void
-release_all(struct hsm_signer **all, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        hsm_signer_unref(all[i]);
-    free(all);
-}
-
-enum hsm_status
-hsm_signers_find_again(struct hsm_slot *slot, bool everyone)
-{
-    size_t n = 0;
-    struct hsm_signer **all = all_signers(slot, &n);
-    enum hsm_status st = all != NULL ? HSM_OK : HSM_ERR_NOMEM;
-
-    for (size_t i = 0; i < n && st == HSM_OK; i++) {
-        if (everyone || all[i]->status != HSM_OK)
-            st = find_again(all[i]);
-    }
-    release_all(all, n);
-    return st;
-}
-
-/* A key that may not sign says nothing about the token; the next one may. */
-enum hsm_status
-hsm_signers_prove(struct hsm_slot *slot)
-{
-    size_t n = 0;
-    struct hsm_signer **all = all_signers(slot, &n);
-    enum hsm_status st = all != NULL ? HSM_OK : HSM_ERR_NOMEM;
-
-    for (size_t i = 0; i < n; i++) {
-        if (all[i]->status != HSM_OK)
-            continue;
-        st = hsm_signer_try(all[i]);
-        if (st != HSM_ERR_DENIED && st != HSM_ERR_UNSUPPORTED)
-            break;
-        st = HSM_OK;
-    }
-    release_all(all, n);
-    return st == HSM_OK ? HSM_OK : HSM_ERR_BUSY;
-}
-
-bool
-hsm_signers_missing(struct hsm_slot *slot)
-{
-    bool any = false;
-
-    pthread_mutex_lock(&slot->signers_lock);
-    for (struct hsm_signer *s = slot->signers; s != NULL && !any; s = s->next)
-        any = s->status != HSM_OK;
-    pthread_mutex_unlock(&slot->signers_lock);
-    return any;
 }

@@ -25,6 +25,7 @@
 #define HSM_WRONG_MAX  4 /* signatures that do not verify */
 
 struct hsm_lane;
+struct hsm_object_pair;
 struct hsm_job;
 struct hsm_journal_key;
 
@@ -39,7 +40,12 @@ struct hsm_signer {
     _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else refused with this */
     atomic_bool retired; /* before the status says NOT_FOUND: nothing else is said any more */
     atomic_uint proven; /* epoch of the pool in which a signature of it was verified; 0: none */
-    int64_t missing_since; /* of the slot's thread; 0: not missing */
+    atomic_bool doubted; /* it gave a wrong signature since it was last proven */
+    /* of the slot's thread: */
+    int64_t missing_since; /* 0: not missing */
+    int64_t tried_again; /* one that is refused because it is doubted: not before */
+    enum hsm_status refused_with; /* what was said of it last; OK: nothing */
+    bool disproved; /* in this recovery */
     struct hsm_lane **lanes; /* of the libp11 route; NULL on the direct one */
     unsigned lane_count;
     struct hsm_signer *further[HSM_CONNECTIONS_MAX - 1]; /* with a reference: the same key on */
@@ -102,7 +108,20 @@ HSM_MUST_CHECK CK_RV hsm_signer_call(const struct hsm_signer *signer, CK_SESSION
 HSM_MUST_CHECK enum hsm_status hsm_signer_try(const struct hsm_signer *signer);
 
 /*
- * For the slot's thread, inside the admin gate:
+ * Of signer_find.c; inside the admin gate:
+ */
+
+/**
+ * Where it is now, by its CKA_ID, and what the token says of it; not logged.
+ *
+ * @retval HSM_ERR_UNTRUSTED  another key has that CKA_ID: both are written all the same
+ */
+HSM_MUST_CHECK enum hsm_status hsm_signer_find(const struct hsm_signer *signer,
+                                               struct hsm_object_pair *pair,
+                                               struct hsm_key_info *info);
+
+/*
+ * And for the slot's thread alone:
  */
 
 /**
@@ -112,10 +131,13 @@ HSM_MUST_CHECK enum hsm_status hsm_signer_try(const struct hsm_signer *signer);
  */
 HSM_MUST_CHECK enum hsm_status hsm_signers_find_again(struct hsm_slot *slot, bool all);
 
-/** One good signature of one of the keys, if there are any. */
+/**
+ * One good signature of one of the keys, if there are any, and of each that gave a wrong one: that
+ * is refused where it does so again while another one signs.
+ */
 HSM_MUST_CHECK enum hsm_status hsm_signers_prove(struct hsm_slot *slot);
 
-/** A key was not there after a recovery; it may come back. */
+/** A key was not there after a recovery, or refused: it may come back, and it is time to look. */
 bool hsm_signers_missing(struct hsm_slot *slot);
 
 #endif

@@ -219,13 +219,6 @@ close_session(const struct hsm_slot *slot, struct hsm_session *session)
     session->epoch = 0;
 }
 
-int
-hsm_slot_turn(const struct hsm_slot *slot, enum hsm_turn turn)
-{
-    return slot->settings.quirks.shared_files ? hsm_host_lock(hsm_module_path(slot->module), turn)
-                                              : -1;
-}
-
 CK_RV
 hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsigned epoch)
 {
@@ -246,9 +239,11 @@ hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session, unsig
 }
 
 void
-hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session)
+hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_t deadline)
 {
-    if (!hsm_module_call_begin(slot->module, hsm_deadline_after(DROP_WAIT_MS))) {
+    int64_t patience = hsm_deadline_after(DROP_WAIT_MS);
+
+    if (!hsm_module_call_begin(slot->module, deadline < patience ? deadline : patience)) {
         session->epoch = 0;
         return;
     }
@@ -280,45 +275,54 @@ close_control(struct hsm_slot *slot)
 {
     const CK_FUNCTION_LIST *functions = hsm_module_functions(slot->module);
 
-    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module) ||
-        !hsm_module_call_begin(slot->module, hsm_deadline_after(CLOSE_WAIT_MS)))
+    if (slot->control_epoch == 0 || slot->control_epoch != hsm_module_epoch(slot->module))
         return;
     (void)functions->C_Logout(slot->control);
     (void)functions->C_CloseSession(slot->control);
-    hsm_module_call_end(slot->module);
     slot->control_epoch = 0;
 }
 
-/* Those that nobody has; a stuck one goes with its thread. */
+/* In the module, which another token of it may restart as soon as this one is not listed. Sessions
+ * that somebody has are stuck, and go with their thread. */
 static void
-close_sessions(struct hsm_slot *slot)
+log_out(struct hsm_slot *slot)
 {
     for (struct hsm_session *s = slot->pool.idle; s != NULL; s = s->next)
-        hsm_slot_session_drop(slot, s);
+        close_session(slot, s);
+    close_control(slot);
+    hsm_module_remove_slot(slot->module, slot);
 }
 
 static enum hsm_status
-slot_start(struct hsm_slot *slot)
+start_inside(struct hsm_slot *slot)
 {
-    int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
-    enum hsm_status st;
+    enum hsm_status st = hsm_slot_login(slot);
 
-    if (!hsm_module_enter(slot->module, deadline))
-        return HSM_ERR_BUSY;
-    st = hsm_slot_login(slot);
     if (st == HSM_OK)
         st = first_session(slot);
     if (st == HSM_OK && slot->settings.workers > 0)
         st = hsm_workers_start(slot, &slot->workers);
     slot->opened = st == HSM_OK;
-    if (st == HSM_OK)
-        st = hsm_care_start(slot);
-    hsm_module_leave(slot->module);
+    return st == HSM_OK ? hsm_care_start(slot) : st;
+}
+
+/* Listed before it logs in: while it is inside the module another token does not restart that, and
+ * when it is out they know of each other. */
+static enum hsm_status
+slot_start(struct hsm_slot *slot)
+{
+    enum hsm_status st;
+
+    if (!hsm_slot_enter_to_log_in(slot, slot->settings.op_timeout_ms))
+        return HSM_ERR_BUSY;
+    hsm_module_add_slot(slot->module, slot);
+    st = start_inside(slot);
     if (st != HSM_OK) {
+        hsm_pool_refuse(&slot->pool, HSM_ERR_USAGE);
         hsm_workers_stop(slot->workers);
-        close_sessions(slot);
-        close_control(slot);
+        log_out(slot);
     }
+    hsm_slot_leave(slot);
     return st;
 }
 
@@ -343,7 +347,6 @@ slot_add_first(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *to
         hsm_slot_unref(slot);
         return st;
     }
-    hsm_module_add_slot(module, slot);
     *out = slot;
     return HSM_OK;
 }
@@ -436,13 +439,17 @@ hsm_slot_stop(struct hsm_slot *slot, int64_t deadline)
     slot->workers = NULL;
     if (!hsm_pool_drain(&slot->pool, deadline) || atomic_load(&slot->stuck_now) > 0)
         quiet = false;
-    hsm_module_remove_slot(slot->module, slot);
-    if (!quiet) {
+    if (!quiet) { /* it stays listed: nobody restarts the module under the calls */
         hsm_log(HSM_LOG_WARNING, "token %s: closed with calls stuck in the module", slot->name);
         return false;
     }
-    close_sessions(slot);
-    close_control(slot);
+    if (hsm_module_enter(slot->module, hsm_deadline_after(CLOSE_WAIT_MS))) {
+        log_out(slot);
+        hsm_module_leave(slot->module);
+    } else { /* a call of another token is stuck in a module that takes one at a time */
+        hsm_log(HSM_LOG_WARNING, "token %s: closed without a logout", slot->name);
+        hsm_module_remove_slot(slot->module, slot);
+    }
     hsm_slot_unref(slot);
     return true;
 }
@@ -462,65 +469,4 @@ hsm_slot_close(struct hsm_slot *slot)
     }
     hsm_registry_unlock();
     return left;
-}
-
-/* True inside the gate, with a control session and in the module. */
-static bool
-admin_ready(struct hsm_slot *slot, int64_t deadline)
-{
-    if (!hsm_module_enter(slot->module, deadline))
-        return false;
-    if (hsm_pool_service(&slot->pool) == HSM_OK &&
-        slot->control_epoch == hsm_module_epoch(slot->module))
-        return true;
-    hsm_module_leave(slot->module);
-    return false;
-}
-
-enum hsm_status
-hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
-{
-    int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
-    enum hsm_status st = HSM_OK;
-
-    while (st == HSM_OK) {
-        st = hsm_pool_await(&slot->pool, deadline);
-        if (st == HSM_OK && !hsm_gate_enter(&slot->admin, hsm_ms_until(deadline)))
-            st = HSM_ERR_BUSY;
-        if (st == HSM_OK && admin_ready(slot, deadline)) {
-            slot->turn = hsm_slot_turn(slot, turn);
-            atomic_fetch_add(&slot->load, 1); /* who may sign elsewhere does */
-            return HSM_OK;
-        }
-        if (st == HSM_OK)
-            hsm_gate_leave(&slot->admin);
-    }
-    hsm_log(HSM_LOG_ERROR, "token %s: %s", slot->label,
-            st == HSM_ERR_BUSY ? "it did not answer in time" : hsm_status_text(st));
-    return st;
-}
-
-static bool
-control_is_lost(struct hsm_slot *slot)
-{
-    CK_SESSION_INFO info;
-    CK_RV rv = hsm_module_functions(slot->module)->C_GetSessionInfo(slot->control, &info);
-
-    return rv != CKR_OK || info.state != CKS_RW_USER_FUNCTIONS;
-}
-
-bool
-hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
-{
-    bool lost =
-        (status == HSM_ERR_BUSY || status == HSM_ERR_NOT_FOUND || status == HSM_ERR_CRYPTO) &&
-        control_is_lost(slot);
-
-    if (lost)
-        hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");
-    atomic_fetch_sub(&slot->load, 1);
-    hsm_host_unlock(slot->turn);
-    hsm_module_leave(slot->module);
-    hsm_gate_leave(&slot->admin);
-    return lost;
 }

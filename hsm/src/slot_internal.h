@@ -66,7 +66,7 @@ struct hsm_slot {
     struct hsm_gate admin; /* one caller: the control session */
     CK_SESSION_HANDLE control; /* read-write, logged in; inside the admin gate */
     unsigned control_epoch; /* of the module; 0: there is none */
-    int turn; /* of who is inside the admin gate */
+    int turn; /* of who is inside the module and the admin gate: what hsm_host_unlock() takes */
 
     pthread_mutex_t signers_lock;
     struct hsm_signer *signers;
@@ -132,28 +132,13 @@ bool hsm_slot_stop(struct hsm_slot *slot, int64_t deadline);
 void hsm_slot_ref(struct hsm_slot *slot);
 void hsm_slot_unref(struct hsm_slot *slot);
 
-/**
- * Enter the admin gate with a control session that is logged in, and in turn
- * where processes take turns. Waits through a recovery, within the time of an
- * operation.
- */
-HSM_MUST_CHECK enum hsm_status hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn);
-
-/**
- * Leave it with how it went. True when it failed because the token was lost:
- * what changes nothing may be asked again, after the recovery that is under way.
- */
-bool hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status);
-
-/** Wait for this process's turn where processes take turns; what hsm_host_unlock() takes. */
-int hsm_slot_turn(const struct hsm_slot *slot, enum hsm_turn turn);
-
 /** Make sure of an open session for a taker; CKR_OK or what C_OpenSession said. */
 HSM_MUST_CHECK CK_RV hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session,
                                             unsigned epoch);
 
-/** Close it: the next taker opens it anew. */
-void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session);
+/** Close it: the next taker opens it anew. Left open where one call goes in at a time and others do
+ *  not end for a while, or until the deadline. */
+void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_t deadline);
 
 /**
  * What went wrong in this epoch of the pool was the token's fault: recover it.
@@ -164,6 +149,42 @@ void hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const ch
 
 /** Tell who asked to be told. */
 void hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail);
+
+/* Of admin.c: */
+
+enum hsm_admission {
+    HSM_ADMITTED,
+    HSM_KEPT_BY_CALLS, /* it was restarted, or one call goes in at a time and did not end */
+    HSM_KEPT_BY_FILES /* other processes did not end */
+};
+
+/**
+ * Enter the module, in turn where processes take turns; of those who are inside
+ * the admin gate, or have the slot alone.
+ *
+ * @param wait_ms   for the module, each time that it is this process's turn
+ * @param deadline  for all of it
+ */
+HSM_MUST_CHECK enum hsm_admission hsm_slot_enter(struct hsm_slot *slot, enum hsm_turn turn,
+                                                 unsigned wait_ms, int64_t deadline);
+
+/** The same to open or mend it: out of turn where other processes do not end. */
+HSM_MUST_CHECK bool hsm_slot_enter_to_log_in(struct hsm_slot *slot, unsigned wait_ms);
+
+void hsm_slot_leave(struct hsm_slot *slot);
+
+/**
+ * Enter the admin gate with a control session that is logged in, and the module,
+ * in turn. Waits through a recovery, within the time of an operation. What kept
+ * it out is logged.
+ */
+HSM_MUST_CHECK enum hsm_status hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn);
+
+/**
+ * Leave it with how it went. True when it failed because the token was lost:
+ * what changes nothing may be asked again, after the recovery that is under way.
+ */
+bool hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status);
 
 /* Of recover.c: */
 
@@ -179,7 +200,7 @@ void hsm_care_open(struct hsm_slot *slot);
 /** Have it look for the keys that are missing. */
 void hsm_care_look(struct hsm_slot *slot);
 
-/** Open the control session and log in, once; inside the admin gate. */
+/** Open the control session and log in, once; entered to log in. */
 HSM_MUST_CHECK enum hsm_status hsm_slot_login(struct hsm_slot *slot);
 
 #endif

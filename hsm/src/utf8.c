@@ -9,6 +9,24 @@ is_continuation(unsigned char octet)
     return (octet & 0xc0) == 0x80;
 }
 
+/* Of three octets; U+2028, U+2029, and what Unicode 15 section 23.2 and UAX #9 have for
+ * bidirectional text: U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069. */
+static bool
+rearranges(const unsigned char *s)
+{
+    if (s[0] != 0xe2)
+        return false;
+    return (s[1] == 0x80 && (s[2] == 0x8e || s[2] == 0x8f || (s[2] >= 0xa8 && s[2] <= 0xae))) ||
+           (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9);
+}
+
+/* C1 controls, and U+061C, the Arabic letter mark. */
+static bool
+is_unseen(const unsigned char *s)
+{
+    return (s[0] == 0xc2 && s[1] < 0xa0) || (s[0] == 0xd8 && s[1] == 0x9c);
+}
+
 size_t
 hsm_utf8_len(const char *at)
 {
@@ -17,9 +35,9 @@ hsm_utf8_len(const char *at)
     if (s[0] < 0x80)
         return 1;
     if (s[0] >= 0xc2 && s[0] <= 0xdf && is_continuation(s[1]))
-        return s[0] == 0xc2 && s[1] < 0xa0 ? 0 : 2;
+        return is_unseen(s) ? 0 : 2;
     if (s[0] >= 0xe0 && s[0] <= 0xef && is_continuation(s[1]) && is_continuation(s[2])) {
-        if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f))
+        if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || rearranges(s))
             return 0;
         return 3;
     }

@@ -7,7 +7,8 @@
 #include <stddef.h>
 
 /** Octets of the UTF-8 character that begins here (RFC 3629 section 4); 0: none does, or it is a C1
- *  control. The text ends with NUL. */
+ *  control, or one that ends a line or turns the direction in which it is read. The text ends with
+ *  NUL. */
 size_t hsm_utf8_len(const char *at);
 
 #endif

@@ -229,7 +229,10 @@ check_origid(const char *origid, struct hsm_reason *why)
     const struct sks_claims claims = {
         .attest = 'A', .orig_tn = "1", .dest_tn = dest, .dest_tn_count = 1, .origid = origid};
 
-    return origid == NULL ? HSM_OK : sks_claims_check(&claims, why);
+    struct sks_refusal refusal = {.member = NULL};
+
+    return origid == NULL ? HSM_OK
+                          : sks_refusal_tell(&refusal, sks_claims_check(&claims, &refusal), why);
 }
 
 static enum hsm_status
@@ -341,6 +344,7 @@ interpret_caller(const struct sks_callers *callers, struct sks_caller *caller,
                  struct hsm_reason *why)
 {
     const struct caller_section *section = &caller->section;
+    struct sks_refusal refusal = {.member = NULL};
     enum hsm_status st = parse_hashes("certificate", section->certificates, caller->certificates,
                                       &caller->certificate_count, why);
 
@@ -355,9 +359,9 @@ interpret_caller(const struct sks_callers *callers, struct sks_caller *caller,
         section->name == NULL && caller->bearer_count == 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED,
                           "nothing to know it by: uid, certificate, subject, name, bearer-sha256");
-    st = sks_dial_plan_read(&section->dial_plan, &caller->dial_plan, why);
+    st = sks_dial_plan_read(&section->dial_plan, &caller->dial_plan, &refusal);
     if (st != HSM_OK)
-        return st;
+        return sks_refusal_tell(&refusal, st, why);
     return set_bucket(caller->rates, "caller", caller->name, section->rate, section->burst,
                       &caller->bucket);
 }
@@ -513,6 +517,12 @@ sks_caller_dial_plan(const struct sks_caller *caller)
 
 /* ---- on whose behalf ---- */
 
+static enum hsm_status
+deny(struct sks_refusal *refusal, const char *member, const char *what)
+{
+    return hsm_refuse(sks_refusal_of(refusal, member), HSM_ERR_DENIED, "%s", what);
+}
+
 static bool
 has_number(const struct sks_customer *customer, const char *number)
 {
@@ -523,7 +533,7 @@ has_number(const struct sks_customer *customer, const char *number)
 enum hsm_status
 sks_caller_customer(const struct sks_caller *caller, const char *name,
                     const struct sks_claims *claims, const struct sks_customer **out,
-                    struct hsm_reason *why)
+                    struct sks_refusal *refusal)
 {
     bool is_div = claims->ppt == SKS_PPT_DIV;
     const char *number = is_div ? claims->div_tn : claims->orig_tn;
@@ -541,9 +551,8 @@ sks_caller_customer(const struct sks_caller *caller, const char *name,
         }
     }
     if (!is_named)
-        return hsm_refuse(why, HSM_ERR_DENIED, "profileId: not a customer of this caller");
-    return hsm_refuse(why, HSM_ERR_DENIED, "%s: not a number of the customer",
-                      is_div ? "div" : "orig");
+        return deny(refusal, "profileId", "not a customer of this caller");
+    return deny(refusal, is_div ? "div" : "orig", "not a number of the customer");
 }
 
 const char *
@@ -573,51 +582,45 @@ sks_customer_rule(const struct sks_customer *customer)
 /* ---- what may be said ---- */
 
 static enum hsm_status
-deny(struct hsm_reason *why, const char *what)
-{
-    return hsm_refuse(why, HSM_ERR_DENIED, "%s", what);
-}
-
-static enum hsm_status
 check_kind(const struct sks_customer *customer, const struct sks_claims *claims,
-           size_t header_count, struct hsm_reason *why)
+           size_t header_count, struct sks_refusal *refusal)
 {
     if ((customer->types & TYPE(claims->ppt)) == 0)
-        return deny(why, "ppt: not a kind that is signed for the customer");
+        return deny(refusal, "ppt", "not a kind that is signed for the customer");
     if ((claims->rcd != NULL || claims->crn != NULL) && (customer->types & TYPE(SKS_PPT_RCD)) == 0)
-        return deny(why, "rcd: no rich call data is signed for the customer");
+        return deny(refusal, "rcd", "no rich call data is signed for the customer");
     if (claims->ppt == SKS_PPT_DIV && customer->section.div_headers && header_count == 0)
-        return deny(why, "identityHeaders: wanted of a call that is diverted");
+        return deny(refusal, "identityHeaders", "wanted of a call that is diverted");
     return HSM_OK;
 }
 
 static enum hsm_status
 check_rph(const struct sks_customer *customer, const struct sks_claims *claims,
-          struct hsm_reason *why)
+          struct sks_refusal *refusal)
 {
     for (size_t i = 0; i < claims->rph_count; i++) {
         const char *value = claims->rph_auth[i];
 
         if (!has_word(customer->section.rph, value, strcspn(value, ".")))
-            return deny(why, "rph: not a namespace of the customer");
+            return deny(refusal, "rph", "not a namespace of the customer");
     }
     return HSM_OK;
 }
 
 enum hsm_status
 sks_customer_check(const struct sks_customer *customer, const struct sks_claims *claims,
-                   size_t header_count, struct hsm_reason *why)
+                   size_t header_count, struct sks_refusal *refusal)
 {
-    enum hsm_status st = check_kind(customer, claims, header_count, why);
+    enum hsm_status st = check_kind(customer, claims, header_count, refusal);
 
     if (st == HSM_OK)
-        st = check_rph(customer, claims, why);
+        st = check_rph(customer, claims, refusal);
     if (st != HSM_OK || claims->ppt != SKS_PPT_SHAKEN)
         return st;
     if (!has_word(customer->section.attest, &claims->attest, 1))
-        return deny(why, "attest: not a level of the customer");
+        return deny(refusal, "attest", "not a level of the customer");
     if (customer->section.origid != NULL && strcmp(customer->section.origid, claims->origid) != 0)
-        return deny(why, "origid: not that of the customer");
+        return deny(refusal, "origid", "not that of the customer");
     return HSM_OK;
 }
 

@@ -77,41 +77,41 @@ is_uri(const char *text)
 /* ---- claims, one by one ---- */
 
 static enum hsm_status
-refuse(struct hsm_reason *why, const char *what)
+refuse(struct sks_refusal *refusal, const char *claim, const char *what)
 {
-    return hsm_refuse(why, HSM_ERR_MALFORMED, "%s", what);
+    return hsm_refuse(sks_refusal_of(refusal, claim), HSM_ERR_MALFORMED, "%s", what);
 }
 
 /* Exactly one of a number and a URI (RFC 8225 section 5.2.1). */
 static enum hsm_status
-check_one(const char *name, const char *tn, const char *uri, struct hsm_reason *why)
+check_one(const char *name, const char *tn, const char *uri, struct sks_refusal *refusal)
 {
     if ((tn == NULL) == (uri == NULL))
-        return hsm_refuse(why, HSM_ERR_MALFORMED,
-                          "%s: RFC 8225 section 5.2.1: exactly one of tn and uri", name);
+        return refuse(refusal, name, "RFC 8225 section 5.2.1: exactly one of tn and uri");
     if (tn != NULL && !sks_tn_is_canonical(tn))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: tn is not canonical", name);
+        return refuse(refusal, name, "tn is not canonical");
     if (uri != NULL && !is_uri(uri))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: uri is not a URI", name);
+        return refuse(refusal, name, "uri is not a URI");
     return HSM_OK;
 }
 
 static enum hsm_status
-check_dest(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+check_dest(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
     if (claims->dest_tn_count > SKS_DEST_MAX || claims->dest_uri_count > SKS_DEST_MAX ||
         claims->dest_tn_count + claims->dest_uri_count > SKS_DEST_MAX)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "dest: more than %d", SKS_DEST_MAX);
+        return hsm_refuse(sks_refusal_of(refusal, "dest"), HSM_ERR_MALFORMED, "more than %d",
+                          SKS_DEST_MAX);
     if (claims->dest_tn_count + claims->dest_uri_count == 0)
-        return refuse(why, "dest: empty");
+        return refuse(refusal, "dest", "empty");
     for (size_t i = 0; i < claims->dest_tn_count; i++) {
         if (!sks_tn_is_canonical(claims->dest_tn[i]))
-            return refuse(why, "dest: tn is not canonical");
+            return refuse(refusal, "dest", "tn is not canonical");
         *octets += strlen(claims->dest_tn[i]) + IDENTITY_MARKS;
     }
     for (size_t i = 0; i < claims->dest_uri_count; i++) {
         if (!is_uri(claims->dest_uri[i]))
-            return refuse(why, "dest: uri is not a URI");
+            return refuse(refusal, "dest", "uri is not a URI");
         *octets += strlen(claims->dest_uri[i]) + IDENTITY_MARKS;
     }
     return HSM_OK;
@@ -119,27 +119,27 @@ check_dest(const struct sks_claims *claims, size_t *octets, struct hsm_reason *w
 
 /* RFC 8588 sections 4 and 5. */
 static enum hsm_status
-check_shaken(const struct sks_claims *claims, struct hsm_reason *why)
+check_shaken(const struct sks_claims *claims, struct sks_refusal *refusal)
 {
     if (claims->attest < 'A' || claims->attest > 'C')
-        return refuse(why, "attest: not A, B or C");
+        return refuse(refusal, "attest", "not A, B or C");
     if (claims->origid == NULL || !is_uuid(claims->origid))
-        return refuse(why, "origid: not a UUID (RFC 8588 section 5)");
+        return refuse(refusal, "origid", "not a UUID (RFC 8588 section 5)");
     return HSM_OK;
 }
 
 /* RFC 8946 section 4: who diverted, and nothing that was said of the first call. */
 static enum hsm_status
-check_div(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+check_div(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
-    enum hsm_status st = check_one("div", claims->div_tn, claims->div_uri, why);
+    enum hsm_status st = check_one("div", claims->div_tn, claims->div_uri, refusal);
 
     if (st != HSM_OK)
         return st;
     if (claims->div_hi != NULL &&
         (claims->div_hi[0] == '\0' || strlen(claims->div_hi) > SKS_HI_MAX ||
          strspn(claims->div_hi, "0123456789.") != strlen(claims->div_hi)))
-        return refuse(why, "div: hi is no index of History-Info");
+        return refuse(refusal, "div", "hi is no index of History-Info");
     if (claims->div_uri != NULL)
         *octets += strlen(claims->div_uri);
     return HSM_OK;
@@ -147,22 +147,23 @@ check_div(const struct sks_claims *claims, size_t *octets, struct hsm_reason *wh
 
 /* RFC 8443 section 3, RFC 9027 section 4: a call back from a PSAP has an esnet value. */
 static enum hsm_status
-check_rph(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+check_rph(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
     bool has_esnet = false;
 
     if (claims->rph_count == 0 || claims->rph_count > SKS_RPH_MAX)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "rph: not 1 to %d r-values", SKS_RPH_MAX);
+        return hsm_refuse(sks_refusal_of(refusal, "rph"), HSM_ERR_MALFORMED, "not 1 to %d r-values",
+                          SKS_RPH_MAX);
     for (size_t i = 0; i < claims->rph_count; i++) {
         if (!is_r_value(claims->rph_auth[i]))
-            return refuse(why, "rph: not namespace.priority");
+            return refuse(refusal, "rph", "not namespace.priority");
         has_esnet = has_esnet || is_esnet(claims->rph_auth[i]);
         *octets += strlen(claims->rph_auth[i]) + IDENTITY_MARKS;
     }
     if (claims->sph != NULL && strcmp(claims->sph, "psap-callback") != 0)
-        return refuse(why, "sph: not psap-callback");
+        return refuse(refusal, "sph", "not psap-callback");
     if (claims->sph != NULL && !has_esnet)
-        return refuse(why, "sph: RFC 9027 section 4: only with an esnet value in rph");
+        return refuse(refusal, "sph", "RFC 9027 section 4: only with an esnet value in rph");
     return HSM_OK;
 }
 
@@ -182,20 +183,21 @@ digits_of(const char *alg)
 
 /* RFC 8225 section 5.2.2. */
 static enum hsm_status
-check_mky(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+check_mky(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
     if (claims->mky_count > SKS_MKY_MAX)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "mky: more than %d", SKS_MKY_MAX);
+        return hsm_refuse(sks_refusal_of(refusal, "mky"), HSM_ERR_MALFORMED, "more than %d",
+                          SKS_MKY_MAX);
     for (size_t i = 0; i < claims->mky_count; i++) {
         const struct sks_mky *mky = &claims->mky[i];
         size_t digits = digits_of(mky->alg);
 
         if (digits == 0)
-            return refuse(why, "mky: alg is not of the SHA-2 family");
+            return refuse(refusal, "mky", "alg is not of the SHA-2 family");
         if (strlen(mky->dig) != digits || strspn(mky->dig, "0123456789ABCDEF") != digits)
-            return refuse(why, "mky: dig is not the upper-case hex of its alg");
+            return refuse(refusal, "mky", "dig is not the upper-case hex of its alg");
         if (i > 0 && sks_mky_compare(mky - 1, mky) >= 0)
-            return refuse(why, "mky: not in order, or twice");
+            return refuse(refusal, "mky", "not in order, or twice");
         *octets += strlen(mky->alg) + digits + MKY_MARKS;
     }
     return HSM_OK;
@@ -203,20 +205,15 @@ check_mky(const struct sks_claims *claims, size_t *octets, struct hsm_reason *wh
 
 /* RFC 9795 sections 5 and 6. */
 static enum hsm_status
-check_rcd(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+check_rcd(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
-    enum hsm_status st = HSM_OK;
+    enum hsm_status st = sks_rcd_check(claims->rcd, claims->rcdi, refusal);
 
-    if (claims->rcd != NULL)
-        st = sks_rcd_check(claims->rcd, why);
-    if (st == HSM_OK && claims->rcdi != NULL && claims->rcd == NULL)
-        st = refuse(why, "rcdi: RFC 9795 section 6.1: only with rcd");
-    if (st == HSM_OK && claims->rcdi != NULL)
-        st = sks_rcdi_check(claims->rcdi, claims->rcd, why);
     if (st != HSM_OK)
         return st;
     if (claims->crn != NULL && (claims->crn[0] == '\0' || strlen(claims->crn) > SKS_CRN_MAX))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "crn: not 1 to %d octets", SKS_CRN_MAX);
+        return hsm_refuse(sks_refusal_of(refusal, "crn"), HSM_ERR_MALFORMED, "not 1 to %d octets",
+                          SKS_CRN_MAX);
     if (claims->crn != NULL)
         *octets += 6 * strlen(claims->crn); /* each may be written as \u00.. */
     if (claims->rcd != NULL)
@@ -256,23 +253,24 @@ find_stranger(const struct sks_claims *claims)
 }
 
 static enum hsm_status
-check_kind(const struct sks_claims *claims, size_t *octets, struct hsm_reason *why)
+check_kind(const struct sks_claims *claims, size_t *octets, struct sks_refusal *refusal)
 {
     const char *stranger = find_stranger(claims);
 
     if (stranger != NULL)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: no claim of a %s PASSporT", stranger,
+        return hsm_refuse(sks_refusal_of(refusal, stranger), HSM_ERR_MALFORMED,
+                          "no claim of a %s PASSporT",
                           claims->ppt == SKS_PPT_NONE ? "base" : sks_ppt_text(claims->ppt));
     switch (claims->ppt) {
     case SKS_PPT_SHAKEN:
-        return check_shaken(claims, why);
+        return check_shaken(claims, refusal);
     case SKS_PPT_DIV:
-        return check_div(claims, octets, why);
+        return check_div(claims, octets, refusal);
     case SKS_PPT_RPH:
-        return check_rph(claims, octets, why);
+        return check_rph(claims, octets, refusal);
     case SKS_PPT_RCD:
         if (claims->rcd == NULL && claims->crn == NULL)
-            return refuse(why, "rcd: RFC 9795 section 5: neither rcd nor crn");
+            return refuse(refusal, "rcd", "RFC 9795 section 5: neither rcd nor crn");
         return HSM_OK;
     case SKS_PPT_NONE:
         return HSM_OK;
@@ -282,27 +280,27 @@ check_kind(const struct sks_claims *claims, size_t *octets, struct hsm_reason *w
 }
 
 enum hsm_status
-sks_claims_check(const struct sks_claims *claims, struct hsm_reason *why)
+sks_claims_check(const struct sks_claims *claims, struct sks_refusal *refusal)
 {
     size_t octets = PAYLOAD_FIXED;
-    enum hsm_status st = check_kind(claims, &octets, why);
+    enum hsm_status st = check_kind(claims, &octets, refusal);
 
     if (st == HSM_OK)
-        st = check_one("orig", claims->orig_tn, claims->orig_uri, why);
+        st = check_one("orig", claims->orig_tn, claims->orig_uri, refusal);
     if (st == HSM_OK)
-        st = check_dest(claims, &octets, why);
+        st = check_dest(claims, &octets, refusal);
     if (st == HSM_OK)
-        st = check_mky(claims, &octets, why);
+        st = check_mky(claims, &octets, refusal);
     if (st == HSM_OK)
-        st = check_rcd(claims, &octets, why);
+        st = check_rcd(claims, &octets, refusal);
     if (st != HSM_OK)
         return st;
     if (claims->orig_uri != NULL)
         octets += strlen(claims->orig_uri);
     if (octets > SKS_PASSPORT_PAYLOAD_MAX)
-        return refuse(why, "dest: too long altogether");
+        return refuse(refusal, "dest", "too long altogether");
     if (claims->iat < 0)
-        return refuse(why, "iat: before 1970");
+        return refuse(refusal, "iat", "before 1970");
     return HSM_OK;
 }
 

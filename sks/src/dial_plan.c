@@ -18,15 +18,15 @@ is_digits(const char *text, size_t max)
 /* As a prefix is given: digits, or the word none; NULL: the usual one. */
 static enum hsm_status
 read_prefix(const char *key, const char *given, const char *usual, const char **out,
-            struct hsm_reason *why)
+            struct sks_refusal *refusal)
 {
     if (given == NULL)
         given = usual;
     else if (strcmp(given, "none") == 0)
         given = "";
     else if (!is_digits(given, PREFIX_MAX))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: not 1 to %d digits, or none", key,
-                          PREFIX_MAX);
+        return hsm_refuse(sks_refusal_of(refusal, key), HSM_ERR_MALFORMED,
+                          "not 1 to %d digits, or none", PREFIX_MAX);
     *out = given;
     return HSM_OK;
 }
@@ -34,7 +34,7 @@ read_prefix(const char *key, const char *given, const char *usual, const char **
 /* What countries use that follow ITU-T E.164, and those of the North American Numbering Plan. */
 enum hsm_status
 sks_dial_plan_read(const struct sks_dial_plan_keys *keys, struct sks_dial_plan *out,
-                   struct hsm_reason *why)
+                   struct sks_refusal *refusal)
 {
     struct sks_dial_plan plan = {.country_code = keys->country_code};
     enum hsm_status st;
@@ -46,17 +46,17 @@ sks_dial_plan_read(const struct sks_dial_plan_keys *keys, struct sks_dial_plan *
         return HSM_OK;
     }
     if (plan.country_code == NULL || !is_digits(plan.country_code, COUNTRY_CODE_MAX))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "country-code: not 1 to %d digits",
-                          COUNTRY_CODE_MAX);
+        return hsm_refuse(sks_refusal_of(refusal, "country-code"), HSM_ERR_MALFORMED,
+                          "not 1 to %d digits", COUNTRY_CODE_MAX);
     is_nanp = strcmp(plan.country_code, "1") == 0;
     plan.national_digits = (unsigned)keys->national_digits;
     if (plan.national_digits == 0 && is_nanp)
         plan.national_digits = 10;
     st = read_prefix("national-prefix", keys->national_prefix, is_nanp ? "1" : "0",
-                     &plan.national_prefix, why);
+                     &plan.national_prefix, refusal);
     if (st == HSM_OK)
         st = read_prefix("international-prefix", keys->international_prefix, is_nanp ? "011" : "00",
-                         &plan.international_prefix, why);
+                         &plan.international_prefix, refusal);
     if (st == HSM_OK)
         *out = plan;
     return st;

@@ -9,12 +9,11 @@
 #include <hsm/status.h>
 #include <sks/claims.h>
 
-#define SKS_DIVERSION_IAT_S 10800 /* between the first PASSporT and a diversion (section 4.2) */
-
 /**
  * Section 4.1: who diverts was a destination of an earlier PASSporT; that one goes back, from div
  * to div, to a PASSporT that is none; and all have the same originator. What they say is compared;
- * whether their signatures are good is for who verifies the call.
+ * whether their signatures are good is for who verifies the call. The work is bounded, whatever the
+ * headers say; it is still that of a call, for a caller's rate to limit.
  *
  * @param identities  Identity header field values of the call, in any order
  * @param div         the claims to be signed
@@ -23,6 +22,6 @@
  */
 HSM_MUST_CHECK enum hsm_status sks_diversion_check(const char *const *identities, size_t count,
                                                    const struct sks_claims *div,
-                                                   struct hsm_reason *why);
+                                                   struct sks_refusal *refusal);
 
 #endif

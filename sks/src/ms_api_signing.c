@@ -267,23 +267,19 @@ ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
     return false;
 }
 
-/* The reason begins with the claim's name. */
 static bool
-refuse_claim(struct ms_fault *fault, struct hsm_reason *why)
+refuse_claim(struct ms_fault *fault, enum hsm_status st, const struct sks_refusal *refusal)
 {
-    char *colon = strstr(why->text, ": ");
-
-    if (colon == NULL)
+    if (st != HSM_ERR_MALFORMED && st != HSM_ERR_UNTRUSTED)
         return ms_refuse(fault, MS_INTERNAL, "", "");
-    *colon = '\0';
-    return ms_refuse(fault, MS_INVALID_PARAMETER, why->text, colon + 2);
+    return ms_refuse(fault, MS_INVALID_PARAMETER, refusal->member, refusal->why.text);
 }
 
 bool
 ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault)
 {
     struct sks_claims *claims = &signing->claims;
-    struct hsm_reason why = {""};
+    struct sks_refusal refusal = {.member = NULL};
     enum hsm_status st;
 
     if (claims->ppt == SKS_PPT_SHAKEN && claims->origid == NULL) {
@@ -291,16 +287,24 @@ ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault
             return ms_refuse(fault, MS_MISSING_PARAMETER, "origid", "");
         claims->origid = origid;
     }
-    st = sks_claims_check(claims, &why);
-    if (st == HSM_OK && signing->header_count > 0 && claims->ppt != SKS_PPT_DIV)
+    st = sks_claims_check(claims, &refusal);
+    if (st != HSM_OK)
+        return refuse_claim(fault, st, &refusal);
+    if (signing->header_count > 0 && claims->ppt != SKS_PPT_DIV)
         return ms_refuse(fault, MS_INVALID_PARAMETER, "identityHeaders", "only with ppt div");
-    if (st == HSM_OK && signing->header_count > 0)
-        st = sks_diversion_check(signing->headers, signing->header_count, claims, &why);
-    if (st == HSM_OK)
+    return true;
+}
+
+bool
+ms_signing_check_headers(const struct ms_signing *signing, struct ms_fault *fault)
+{
+    struct sks_refusal refusal = {.member = NULL};
+    enum hsm_status st;
+
+    if (signing->header_count == 0)
         return true;
-    return st == HSM_ERR_MALFORMED || st == HSM_ERR_UNTRUSTED
-               ? refuse_claim(fault, &why)
-               : ms_refuse(fault, MS_INTERNAL, "", "");
+    st = sks_diversion_check(signing->headers, signing->header_count, &signing->claims, &refusal);
+    return st == HSM_OK || refuse_claim(fault, st, &refusal);
 }
 
 char *

@@ -36,12 +36,15 @@ bool ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *
                       struct ms_signing *out, struct ms_fault *fault);
 
 /**
- * Whether the claims may be signed (sks_claims_check()), and a div PASSporT continues what the
- * call's Identity headers say.
+ * Whether the claims may be signed (sks_claims_check()).
  *
  * @param origid  for a shaken PASSporT whose request leaves it out, as 3GPP's may; NULL: none
  */
 bool ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault);
+
+/** Whether a div PASSporT, which passed that, continues what the call's Identity headers say; true
+ *  without any. This is more work than all other checks. */
+bool ms_signing_check_headers(const struct ms_signing *signing, struct ms_fault *fault);
 
 /** The text {"signingResponse":{..}}, of *len octets; free() it. NULL: no memory. */
 char *ms_signing_response(const struct ms_signing *signing, const char *identity, size_t *len);

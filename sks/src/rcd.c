@@ -22,9 +22,9 @@
 DEFINE_DEFER(char, free)
 
 static enum hsm_status
-refuse(struct hsm_reason *why, const char *what)
+refuse(struct sks_refusal *refusal, const char *what)
 {
-    return hsm_refuse(why, HSM_ERR_MALFORMED, "rcd: %s", what);
+    return hsm_refuse(sks_refusal_of(refusal, "rcd"), HSM_ERR_MALFORMED, "%s", what);
 }
 
 static bool
@@ -106,36 +106,36 @@ fault_of_member(const char *name, const json_t *value)
     return "a member is none of nam, apn, icn, jcd, jcl";
 }
 
-enum hsm_status
-sks_rcd_check(const json_t *rcd, struct hsm_reason *why)
+static enum hsm_status
+check_rcd(const json_t *rcd, struct sks_refusal *refusal)
 {
     const char *fault;
     const char *name;
     json_t *value;
 
     if (!json_is_object(rcd))
-        return refuse(why, "not an object");
+        return refuse(refusal, "not an object");
     if (json_object_get(rcd, "nam") == NULL)
-        return refuse(why, "nam is missing");
+        return refuse(refusal, "nam is missing");
     if (json_object_get(rcd, "jcd") != NULL && json_object_get(rcd, "jcl") != NULL)
-        return refuse(why, "both jcd and jcl");
+        return refuse(refusal, "both jcd and jcl");
     json_object_foreach((json_t *)(uintptr_t)rcd, name, value) /* it is not changed */
     {
         fault = fault_of_member(name, value);
         if (fault != NULL)
-            return refuse(why, fault);
+            return refuse(refusal, fault);
     }
     if (has_real(rcd))
-        return refuse(why, "a number with fraction or exponent");
+        return refuse(refusal, "a number with fraction or exponent");
     return HSM_OK;
 }
 
 /* ---- rcdi ---- */
 
 static enum hsm_status
-refuse_digest(struct hsm_reason *why, const char *pointer, const char *what)
+refuse_digest(struct sks_refusal *refusal, const char *pointer, const char *what)
 {
-    return hsm_refuse(why, HSM_ERR_MALFORMED, "rcdi: %s: %s", pointer, what);
+    return hsm_refuse(sks_refusal_of(refusal, "rcdi"), HSM_ERR_MALFORMED, "%s: %s", pointer, what);
 }
 
 /* A step of a JSON pointer (RFC 6901): of an object its member, of an array its element. */
@@ -214,7 +214,7 @@ decode_digest(const char *text, size_t want, uint8_t *out)
 /* The digest of a value that is in the claim: over its canonical JSON (section 6.1.1). */
 static enum hsm_status
 check_inline(const json_t *value, const EVP_MD *md, const uint8_t *wanted, const char *pointer,
-             struct hsm_reason *why)
+             struct sks_refusal *refusal)
 {
     DEFER(free) char *text = acme_json_canonical(value);
     uint8_t found[EVP_MAX_MD_SIZE];
@@ -225,12 +225,13 @@ check_inline(const json_t *value, const EVP_MD *md, const uint8_t *wanted, const
     if (EVP_Digest(text, strlen(text), found, &len, md, NULL) != 1)
         return HSM_ERR_CRYPTO;
     if (memcmp(found, wanted, len) != 0)
-        return refuse_digest(why, pointer, "not the digest of the value");
+        return refuse_digest(refusal, pointer, "not the digest of the value");
     return HSM_OK;
 }
 
 static enum hsm_status
-check_digest(const json_t *rcd, const char *pointer, const json_t *digest, struct hsm_reason *why)
+check_digest(const json_t *rcd, const char *pointer, const json_t *digest,
+             struct sks_refusal *refusal)
 {
     const char *text = json_string_value(digest);
     const json_t *value = resolve(rcd, pointer);
@@ -240,15 +241,16 @@ check_digest(const json_t *rcd, const char *pointer, const json_t *digest, struc
 
     /* Elements of a jCard behind jcl are not here to be looked at. */
     if (value == NULL && (strncmp(pointer, "/jcl/", 5) != 0 || !json_object_get(rcd, "jcl")))
-        return refuse_digest(why, pointer, "names nothing of rcd");
+        return refuse_digest(refusal, pointer, "names nothing of rcd");
     if (md == NULL || !decode_digest(encoded, (size_t)EVP_MD_get_size(md), octets))
-        return refuse_digest(why, pointer, "not sha256-, sha384- or sha512- and its base64");
-    return names_content(pointer, value) ? HSM_OK : check_inline(value, md, octets, pointer, why);
+        return refuse_digest(refusal, pointer, "not sha256-, sha384- or sha512- and its base64");
+    return names_content(pointer, value) ? HSM_OK
+                                         : check_inline(value, md, octets, pointer, refusal);
 }
 
 /* Of a jCard's property the fourth element is the value (RFC 7095 section 3.3). */
 static enum hsm_status
-check_jcard_covered(const json_t *rcdi, const json_t *jcard, struct hsm_reason *why)
+check_jcard_covered(const json_t *rcdi, const json_t *jcard, struct sks_refusal *refusal)
 {
     json_t *property;
     size_t i;
@@ -261,14 +263,14 @@ check_jcard_covered(const json_t *rcdi, const json_t *jcard, struct hsm_reason *
 
             snprintf(pointer, sizeof(pointer), "/jcd/1/%zu/%zu", i, j);
             if (text != NULL && is_https(text) && json_object_get(rcdi, pointer) == NULL)
-                return refuse_digest(why, pointer, "a URI without its digest");
+                return refuse_digest(refusal, pointer, "a URI without its digest");
         }
     }
     return HSM_OK;
 }
 
-enum hsm_status
-sks_rcdi_check(const json_t *rcdi, const json_t *rcd, struct hsm_reason *why)
+static enum hsm_status
+check_rcdi(const json_t *rcdi, const json_t *rcd, struct sks_refusal *refusal)
 {
     static const struct {
         const char *name, *pointer;
@@ -278,18 +280,32 @@ sks_rcdi_check(const json_t *rcdi, const json_t *rcd, struct hsm_reason *why)
     enum hsm_status st;
 
     if (!json_is_object(rcdi) || json_object_size(rcdi) == 0)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "rcdi: not an object with members");
+        return hsm_refuse(sks_refusal_of(refusal, "rcdi"), HSM_ERR_MALFORMED,
+                          "not an object with members");
     json_object_foreach((json_t *)(uintptr_t)rcdi, pointer, digest) /* it is not changed */
     {
-        st = check_digest(rcd, pointer, digest, why);
+        st = check_digest(rcd, pointer, digest, refusal);
         if (st != HSM_OK)
             return st;
     }
     for (size_t i = 0; i < sizeof(uris) / sizeof(uris[0]); i++)
         if (json_object_get(rcd, uris[i].name) != NULL &&
             json_object_get(rcdi, uris[i].pointer) == NULL)
-            return refuse_digest(why, uris[i].pointer, "a URI without its digest");
-    return check_jcard_covered(rcdi, json_object_get(rcd, "jcd"), why);
+            return refuse_digest(refusal, uris[i].pointer, "a URI without its digest");
+    return check_jcard_covered(rcdi, json_object_get(rcd, "jcd"), refusal);
+}
+
+enum hsm_status
+sks_rcd_check(const json_t *rcd, const json_t *rcdi, struct sks_refusal *refusal)
+{
+    enum hsm_status st = rcd == NULL ? HSM_OK : check_rcd(rcd, refusal);
+
+    if (st != HSM_OK || rcdi == NULL)
+        return st;
+    if (rcd == NULL)
+        return hsm_refuse(sks_refusal_of(refusal, "rcdi"), HSM_ERR_MALFORMED,
+                          "RFC 9795 section 6.1: only with rcd");
+    return check_rcdi(rcdi, rcd, refusal);
 }
 
 bool

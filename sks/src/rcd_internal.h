@@ -9,18 +9,17 @@
 #include <jansson.h>
 
 #include <hsm/status.h>
-
-/** The rcd claim (section 5.1): nam, and apn, icn, jcd or jcl. The reason begins with "rcd: ". */
-HSM_MUST_CHECK enum hsm_status sks_rcd_check(const json_t *rcd, struct hsm_reason *why);
+#include <sks/refusal.h>
 
 /**
- * The rcdi claim (section 6.1): digests of what the JSON pointers name in `rcd`, which passed
- * sks_rcd_check(). Those of values that are in the claim are recomputed; those of what a URI
- * refers to are taken from the caller, but each such URI must have one. The reason begins with
- * "rcdi: ".
+ * The claims rcd (section 5.1): nam, and apn, icn, jcd or jcl; and rcdi (section 6.1): digests of
+ * what the JSON pointers name in rcd. Those of values that are in the claim are recomputed; those
+ * of what a URI refers to are taken from the caller, but each such URI must have one.
+ *
+ * @param rcd, rcdi  NULL: it is not there
  */
-HSM_MUST_CHECK enum hsm_status sks_rcdi_check(const json_t *rcdi, const json_t *rcd,
-                                              struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status sks_rcd_check(const json_t *rcd, const json_t *rcdi,
+                                             struct sks_refusal *refusal);
 
 /** One of the digests is of what a URI refers to: who fetches it compares. Both passed the checks.
  */

@@ -118,25 +118,21 @@ sks_calls_free(struct sks_calls *calls)
 
 /* ---- what may be signed ---- */
 
-/* The reason is "MEMBER: why". */
 static bool
-deny(struct ms_fault *fault, struct hsm_reason *why)
+deny(struct ms_fault *fault, const struct sks_refusal *refusal)
 {
-    char *colon = strstr(why->text, ": ");
-
-    *colon = '\0';
-    return ms_refuse(fault, MS_NOT_ALLOWED, why->text, colon + 2);
+    return ms_refuse(fault, MS_NOT_ALLOWED, refusal->member, refusal->why.text);
 }
 
 static bool
 find_customer(struct sks_signing_call *call)
 {
-    struct hsm_reason why = {""};
+    struct sks_refusal refusal = {.member = NULL};
 
     return call->caller == NULL ||
            sks_caller_customer(call->caller, call->signing.profile_id, &call->signing.claims,
-                               &call->customer, &why) == HSM_OK ||
-           deny(&call->fault, &why);
+                               &call->customer, &refusal) == HSM_OK ||
+           deny(&call->fault, &refusal);
 }
 
 static bool
@@ -148,18 +144,26 @@ check_claims(struct sks_signing_call *call)
            check_fresh(&call->signing.claims, call->now, &call->fault);
 }
 
-/* What the customer may have said, and how often. */
+/* What the customer may have said. */
 static bool
 check_policy(struct sks_signing_call *call)
 {
+    struct sks_refusal refusal = {.member = NULL};
+
+    return call->customer == NULL ||
+           sks_customer_check(call->customer, &call->signing.claims, call->signing.header_count,
+                              &refusal) == HSM_OK ||
+           deny(&call->fault, &refusal);
+}
+
+/* How often the caller and the customer may. */
+static bool
+check_rate(struct sks_signing_call *call)
+{
     struct hsm_reason why = {""};
 
-    if (call->customer == NULL)
-        return true;
-    if (sks_customer_check(call->customer, &call->signing.claims, call->signing.header_count,
-                           &why) != HSM_OK)
-        return deny(&call->fault, &why);
-    return sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(), &call->wait_s,
+    return call->customer == NULL ||
+           sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(), &call->wait_s,
                            &why) == HSM_OK ||
            ms_refuse(&call->fault, MS_TOO_MANY, why.text, "");
 }
@@ -190,7 +194,7 @@ record(struct sks_signing_call *call, const struct acme_http_request *request)
                      "the record of signatures cannot be written", "");
 }
 
-/* All that is known without the token. */
+/* All that is known without the token; what is much work comes after the rate. */
 static bool
 check(struct sks_signing_call *call, const struct acme_http_request *request)
 {
@@ -200,7 +204,8 @@ check(struct sks_signing_call *call, const struct acme_http_request *request)
 
     return sks_service_body(request, &body, &len, &call->fault) &&
            ms_signing_parse(body, len, plan, &call->signing, &call->fault) && find_customer(call) &&
-           check_claims(call) && check_policy(call);
+           check_claims(call) && check_policy(call) && check_rate(call) &&
+           ms_signing_check_headers(&call->signing, &call->fault);
 }
 
 static void

@@ -5,6 +5,7 @@
 
 #include <hsm/defer.h>
 #include <hsm/metrics.h>
+#include <sks/x5u.h>
 
 #include "ms_api_verification_internal.h"
 
@@ -45,25 +46,37 @@ judge(struct sks_service *service, const struct sks_call *call, struct sks_judge
     return true;
 }
 
-/* Judge, unless a chain has to be fetched first: then the request is put aside, and asked again
- * when it is there. Where that cannot be, this thread waits. */
+static void
+release_visit(void *visit)
+{
+    sks_x5u_visit_free(visit);
+}
+
+/* Judge, unless a chain has to be fetched first: then the request is put aside, and judged when it
+ * is there. No thread waits for it: a stranger says from where it comes. */
 static bool
 judge_or_park(struct sks_service *service, struct sks_call *call,
               struct acme_http_response *response, struct sks_judgements **out, bool *is_parked,
               struct ms_fault *fault)
 {
     struct acme_http_parked *parked = acme_http_park(response);
+    struct sks_x5u_visit *visit = acme_http_kept(response);
+    const struct sks_x5u_wait wait = {
+        .landed = parked != NULL ? resume : NULL, .context = parked, .visit = &visit};
     enum hsm_status st;
     bool is_judged;
 
-    if (parked != NULL) {
-        call->landed = resume;
-        call->landed_context = parked;
-    }
+    call->wait = &wait;
     is_judged = judge(service, call, out, &st, fault);
-    *is_parked = st == HSM_ERR_BUSY;
-    if (!*is_parked)
-        acme_http_unpark(parked);
+    call->wait = NULL;
+    if (visit != NULL)
+        acme_http_keep(response, visit, release_visit);
+    *is_parked = st == HSM_ERR_BUSY && parked != NULL;
+    if (*is_parked)
+        return false;
+    acme_http_unpark(parked);
+    if (st == HSM_ERR_BUSY)
+        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "too many calls wait for a certificate", "");
     return is_judged;
 }
 

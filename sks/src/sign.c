@@ -317,10 +317,12 @@ static enum hsm_status
 check(const struct sks_signer *signer, const struct sks_claims *claims, time_t now,
       struct hsm_reason *why)
 {
-    enum hsm_status st = sks_claims_check(claims, why);
+    struct sks_refusal refusal = {.member = NULL};
+    enum hsm_status st = sks_claims_check(claims, &refusal);
 
-    if (st == HSM_OK)
-        st = check_times(signer, claims->iat, now, why);
+    if (st != HSM_OK)
+        return sks_refusal_tell(&refusal, st, why);
+    st = check_times(signer, claims->iat, now, why);
     if (st == HSM_OK)
         st = check_numbers(signer, claims, why);
     return st == HSM_OK ? check_constraints(signer, claims, why) : st;

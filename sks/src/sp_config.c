@@ -317,14 +317,11 @@ check_addresses(const char *path, const struct sks_sp_config *config)
 static enum hsm_status
 interpret_dial_plan(const char *path, struct sks_sp_config *config)
 {
-    struct hsm_reason why = {""};
-    char *colon;
+    struct sks_refusal refusal = {.member = NULL};
 
-    if (sks_dial_plan_read(&config->dial_plan_keys, &config->dial_plan, &why) == HSM_OK)
+    if (sks_dial_plan_read(&config->dial_plan_keys, &config->dial_plan, &refusal) == HSM_OK)
         return HSM_OK;
-    colon = strstr(why.text, ": ");
-    *colon = '\0';
-    return acme_config_refuse(path, "numbers", why.text, colon + 2);
+    return acme_config_refuse(path, "numbers", refusal.member, refusal.why.text);
 }
 
 static enum hsm_status
@@ -499,7 +496,7 @@ static enum hsm_status
 ask_for_chain(void *context, const char *x5u, time_t now, const struct sks_call *call,
               struct certs_chain **out, struct hsm_reason *why)
 {
-    return sks_x5u_ask(context, x5u, now, call->landed, call->landed_context, out, why);
+    return sks_x5u_ask(context, x5u, now, call->wait, out, why);
 }
 
 static void

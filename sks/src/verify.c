@@ -179,7 +179,7 @@ static enum hsm_status
 get_chain(struct judgement *j)
 {
     const struct sks_verifier_config *config = &j->verifier->config;
-    bool may_wait = j->call->landed == NULL || config->ask == NULL;
+    bool may_wait = j->call->wait == NULL || config->ask == NULL;
     enum hsm_status st;
 
     if (may_wait)
@@ -317,7 +317,7 @@ static enum hsm_status
 check_numbers(struct judgement *j)
 {
     const json_t *dest = json_object_get(j->payload, "dest");
-    bool is_div = j->ppt == SKS_PPT_DIV || j->ppt == SKS_PPT_DIV_O;
+    bool is_div = ppt_is_div(j->ppt);
 
     if (!party_is_from(j->call, json_object_get(j->payload, "orig")))
         return judge(j, SKS_E16_NUMBERS_DIFFER, "orig: differs from the caller");

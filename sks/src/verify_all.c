@@ -11,15 +11,16 @@
 #include <hsm/es256.h>
 #include <sks/passport.h>
 
+#include "chain_internal.h"
+
 #define BASE64URL "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 /* The PASSporTs of a call, those inside of a div-o behind it. */
 struct passports {
     struct judgement j[SKS_IDENTITIES_MAX];
     size_t index[SKS_IDENTITIES_MAX]; /* of the header */
-    json_t *payload[SKS_IDENTITIES_MAX]; /* as far as it could be read before anything is judged */
     char *opt[SKS_IDENTITIES_MAX]; /* owned */
-    size_t count;
+    struct chain chain; /* as far as they could be read before anything is judged */
     bool is_good[SKS_IDENTITIES_MAX]; /* valid; a div: its link holds, too */
     bool is_covered[SKS_IDENTITIES_MAX]; /* a good div leads from it to where the call goes */
 };
@@ -27,11 +28,11 @@ struct passports {
 static void
 passports_clear(struct passports *passports)
 {
-    for (size_t i = 0; i < passports->count; i++) {
+    for (size_t i = 0; i < passports->chain.count; i++) {
         judgement_clear(&passports->j[i]);
-        json_decref(passports->payload[i]);
         free(passports->opt[i]);
     }
+    chain_clear(&passports->chain);
 }
 
 #define PASSPORTS __attribute__((cleanup(passports_clear))) struct passports
@@ -41,17 +42,16 @@ DEFINE_DEFER(json_t, json_decref)
 
 /* ---- taking them up ---- */
 
-static enum hsm_status add_opt(struct passports *passports, size_t of);
+static enum hsm_status add_opt(struct passports *passports, size_t of, const char *opt);
 
 /* One more, which has to be read yet; what is beyond those that are counted is not even zero. */
 static void
 add(struct passports *passports, const struct judgement *like, size_t index)
 {
-    size_t i = passports->count++;
+    size_t i = chain_add(&passports->chain);
 
     passports->j[i] = *like;
     passports->index[i] = index;
-    passports->payload[i] = NULL;
     passports->opt[i] = NULL;
 }
 
@@ -61,6 +61,7 @@ glimpse(struct passports *passports, size_t i)
 {
     struct judgement *j = &passports->j[i];
     DEFER(json_decref) json_t *header = NULL;
+    DEFER(json_decref) json_t *claims = NULL;
     struct sks_identity identity = {0};
     const json_t *ppt;
     enum hsm_status st = HSM_OK;
@@ -68,24 +69,26 @@ glimpse(struct passports *passports, size_t i)
     if (j->opt == NULL)
         st = sks_identity_parse(j->text, &identity, NULL);
     if (st == HSM_OK)
-        st = sks_passport_decode(j->opt != NULL ? j->opt : identity.passport, &header,
-                                 &passports->payload[i], NULL);
+        st = sks_passport_decode(j->opt != NULL ? j->opt : identity.passport, &header, &claims,
+                                 NULL);
     sks_identity_clear(&identity);
     if (st != HSM_OK)
         return st == HSM_ERR_NOMEM ? st : HSM_OK; /* its verdict will say so */
     ppt = json_object_get(header, "ppt");
     if (j->is_any_type)
         j->ppt = ppt == NULL ? SKS_PPT_NONE : ppt_of(json_string_value(ppt));
-    return j->ppt == SKS_PPT_DIV_O ? add_opt(passports, i) : HSM_OK;
+    chain_say(&passports->chain, i, ppt_is_div(j->ppt), json_incref(claims)); /* likewise */
+    return j->ppt == SKS_PPT_DIV_O
+               ? add_opt(passports, i, json_string_value(json_object_get(claims, "opt")))
+               : HSM_OK;
 }
 
 /* Beyond the bound the one that is inside is as if it were not there: then the div-o has no link.
  */
 static enum hsm_status
-add_opt(struct passports *passports, size_t of)
+add_opt(struct passports *passports, size_t of, const char *opt)
 {
-    const char *opt = json_string_value(json_object_get(passports->payload[of], "opt"));
-    size_t i = passports->count;
+    size_t i = passports->chain.count;
 
     if (opt == NULL || strlen(opt) > SKS_IDENTITY_MAX || i == SKS_IDENTITIES_MAX)
         return HSM_OK;
@@ -122,63 +125,31 @@ add_all(struct passports *passports, const struct judgement *like)
 
 /* ---- the chain (RFC 8946 section 4.2) ---- */
 
-static bool
-is_div(const struct passports *passports, size_t i)
-{
-    return passports->j[i].ppt == SKS_PPT_DIV || passports->j[i].ppt == SKS_PPT_DIV_O;
-}
-
-/* The div says that it diverts the other: its div is among the other's dest, and the caller is the
- * same. */
-static bool
-diverts(const struct passports *passports, size_t div, size_t other)
-{
-    const json_t *claims = passports->payload[div];
-    const json_t *others = passports->payload[other];
-
-    return div != other && is_div(passports, div) && claims != NULL && others != NULL &&
-           party_is_in(json_object_get(claims, "div"), json_object_get(others, "dest")) &&
-           party_is_same(json_object_get(claims, "orig"), json_object_get(others, "orig"));
-}
-
 static void
 mark_inner(struct passports *passports)
 {
-    for (size_t i = 0; i < passports->count; i++) {
-        for (size_t div = 0; div < passports->count; div++)
-            passports->j[i].is_inner |= diverts(passports, div, i);
+    for (size_t i = 0; i < passports->chain.count; i++) {
+        for (size_t div = 0; div < passports->chain.count; div++)
+            passports->j[i].is_inner |= passports->chain.diverts[div][i];
     }
 }
 
-static bool
-stands_on_good(const struct passports *passports, size_t div)
-{
-    for (size_t i = 0; i < passports->count; i++) {
-        if (passports->is_good[i] && diverts(passports, div, i))
-            return true;
-    }
-    return false;
-}
-
-/* From the first PASSporTs outwards; a ring of div, which stands on nothing, never becomes good. */
 static void
 mark_good(struct passports *passports)
 {
-    memset(passports->is_good, 0, sizeof(passports->is_good));
-    for (size_t round = 0; round < passports->count; round++) {
-        for (size_t i = 0; i < passports->count; i++) {
-            if (passports->j[i].verdict == SKS_VALID && !passports->is_good[i])
-                passports->is_good[i] = !is_div(passports, i) || stands_on_good(passports, i);
-        }
-    }
+    bool is_valid[SKS_IDENTITIES_MAX];
+
+    for (size_t i = 0; i < passports->chain.count; i++)
+        is_valid[i] = passports->j[i].verdict == SKS_VALID;
+    chain_stand(&passports->chain, is_valid, passports->is_good);
 }
 
 /* Where the call goes is what the outermost div says, or one further out. */
 static bool
 is_led_on(const struct passports *passports, size_t i)
 {
-    for (size_t div = 0; div < passports->count; div++) {
-        if (passports->is_good[div] && diverts(passports, div, i) &&
+    for (size_t div = 0; div < passports->chain.count; div++) {
+        if (passports->is_good[div] && passports->chain.diverts[div][i] &&
             (passports->is_covered[div] ||
              !(passports->j[div].is_elsewhere || passports->j[div].is_old)))
             return true;
@@ -190,8 +161,8 @@ static void
 mark_covered(struct passports *passports)
 {
     memset(passports->is_covered, 0, sizeof(passports->is_covered));
-    for (size_t round = 0; round < passports->count; round++) {
-        for (size_t i = 0; i < passports->count; i++)
+    for (size_t round = 0; round < passports->chain.count; round++) {
+        for (size_t i = 0; i < passports->chain.count; i++)
             passports->is_covered[i] |= is_led_on(passports, i);
     }
 }
@@ -202,7 +173,7 @@ refuse_uncovered(struct passports *passports)
 {
     bool has_refused = false;
 
-    for (size_t i = 0; i < passports->count; i++) {
+    for (size_t i = 0; i < passports->chain.count; i++) {
         struct judgement *j = &passports->j[i];
 
         if (j->verdict != SKS_VALID || passports->is_covered[i] || !(j->is_old || j->is_elsewhere))
@@ -224,7 +195,7 @@ judge_chain(struct passports *passports)
         mark_good(passports);
         mark_covered(passports);
     } while (refuse_uncovered(passports));
-    for (size_t i = 0; i < passports->count; i++) {
+    for (size_t i = 0; i < passports->chain.count; i++) {
         if (passports->j[i].verdict == SKS_VALID && !passports->is_good[i])
             (void)judge(&passports->j[i], SKS_E16_NUMBERS_DIFFER,
                         "div: no valid PASSporT that it diverts");
@@ -237,11 +208,11 @@ judge_third_parties(struct passports *passports)
 {
     bool has_first_party = false;
 
-    for (size_t i = 0; i < passports->count; i++)
+    for (size_t i = 0; i < passports->chain.count; i++)
         has_first_party |=
             passports->j[i].verdict == SKS_VALID &&
             (passports->j[i].ppt == SKS_PPT_SHAKEN || passports->j[i].ppt == SKS_PPT_NONE);
-    for (size_t i = 0; i < passports->count; i++) {
+    for (size_t i = 0; i < passports->chain.count; i++) {
         struct judgement *j = &passports->j[i];
 
         if (j->verdict == SKS_VALID && j->ppt == SKS_PPT_RCD && !has_first_party &&
@@ -315,7 +286,7 @@ write_all(const struct passports *passports, struct sks_judgements **out)
 
     if (made == NULL)
         return HSM_ERR_NOMEM;
-    for (made->count = 0; st == HSM_OK && made->count < passports->count; made->count++)
+    for (made->count = 0; st == HSM_OK && made->count < passports->chain.count; made->count++)
         st = write_one(passports, made->count, &made->judged[made->count]);
     if (st != HSM_OK)
         return st;
@@ -330,8 +301,9 @@ judge_all(struct passports *passports)
 {
     enum hsm_status st = HSM_OK;
 
+    chain_link(&passports->chain);
     mark_inner(passports);
-    for (size_t i = 0; st == HSM_OK && i < passports->count; i++) {
+    for (size_t i = 0; st == HSM_OK && i < passports->chain.count; i++) {
         st = judge_time(&passports->j[i]);
         if (st == HSM_OK && passports->j[i].verdict == SKS_VALID)
             st = judge_passport(&passports->j[i]);
@@ -351,7 +323,7 @@ sks_verify_all(struct sks_verifier *verifier, const struct sks_call *call, time_
     PASSPORTS passports;
     enum hsm_status st;
 
-    passports.count = 0;
+    passports.chain.count = 0;
     if (!call_is_complete(call, (call->identity != NULL ? 1 : 0) + call->identity_count))
         return HSM_ERR_USAGE;
     st = add_all(&passports, &like);

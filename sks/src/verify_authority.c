@@ -63,7 +63,7 @@ static enum hsm_status
 check_number(struct judgement *j)
 {
     const struct certs_tnauthlist *list;
-    bool is_div = j->ppt == SKS_PPT_DIV || j->ppt == SKS_PPT_DIV_O;
+    bool is_div = ppt_is_div(j->ppt);
     const char *tn;
 
     if (certs_path_has_spc(j->path))

@@ -27,6 +27,12 @@ ppt_of(const char *text)
 
 /* ---- div (RFC 8946 sections 3 and 5) ---- */
 
+bool
+ppt_is_div(enum sks_ppt ppt)
+{
+    return ppt == SKS_PPT_DIV || ppt == SKS_PPT_DIV_O;
+}
+
 static enum hsm_status
 check_div(struct judgement *j)
 {
@@ -120,22 +126,16 @@ check_mky(struct judgement *j)
 
 /* How rcd, rcdi and crn stand (RFC 9795). */
 static enum hsm_status
-judge_rcd(const json_t *payload, enum sks_rcd *out, struct hsm_reason *why)
+judge_rcd(const json_t *payload, enum sks_rcd *out, struct sks_refusal *refusal)
 {
     const json_t *rcd = json_object_get(payload, "rcd");
     const json_t *rcdi = json_object_get(payload, "rcdi");
     const json_t *crn = json_object_get(payload, "crn");
-    enum hsm_status st = HSM_OK;
+    enum hsm_status st = sks_rcd_check(rcd, rcdi, refusal);
 
     *out = rcd == NULL && rcdi == NULL && crn == NULL ? SKS_RCD_NONE : SKS_RCD_GOOD;
-    if (rcd != NULL)
-        st = sks_rcd_check(rcd, why);
-    if (st == HSM_OK && rcdi != NULL && rcd == NULL)
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "rcdi: without rcd");
-    if (st == HSM_OK && rcdi != NULL)
-        st = sks_rcdi_check(rcdi, rcd, why);
     if (st == HSM_OK && crn != NULL && !json_is_string(crn))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "crn: not a string");
+        return hsm_refuse(sks_refusal_of(refusal, "crn"), HSM_ERR_MALFORMED, "not a string");
     if (st == HSM_OK && rcdi != NULL && sks_rcdi_has_content(rcdi, rcd))
         *out = SKS_RCD_CONTENT_OPEN;
     return st;
@@ -146,8 +146,8 @@ judge_rcd(const json_t *payload, enum sks_rcd *out, struct hsm_reason *why)
 static enum hsm_status
 check_rcd(struct judgement *j)
 {
-    struct hsm_reason why = {""};
-    enum hsm_status st = judge_rcd(j->payload, &j->rcd, &why);
+    struct sks_refusal refusal = {.member = NULL};
+    enum hsm_status st = judge_rcd(j->payload, &j->rcd, &refusal);
 
     if (st == HSM_ERR_NOMEM)
         return st;
@@ -157,7 +157,9 @@ check_rcd(struct judgement *j)
         return HSM_OK;
     if (j->rcd == SKS_RCD_NONE)
         return judge(j, SKS_E14_CLAIM_MISSING, "rcd: neither rcd nor crn");
-    return st == HSM_OK ? HSM_OK : judge(j, SKS_E14_CLAIM_MISSING, why.text);
+    return st == HSM_OK
+               ? HSM_OK
+               : judge_status(j, SKS_E14_CLAIM_MISSING, sks_refusal_tell(&refusal, st, &j->why));
 }
 
 enum hsm_status

@@ -5,7 +5,7 @@
  * verify_party.c      who the call is from and to, in canonical form
  * verify_claims.c     what each type of PASSporT must claim, and the signalling beside it
  * verify_authority.c  what the certificate lets its holder claim
- * verify_all.c        several headers, and the chain of div
+ * verify_all.c        several headers, and the chain of div (chain_internal.h)
  */
 #ifndef SKS_VERIFY_INTERNAL_H
 #define SKS_VERIFY_INTERNAL_H
@@ -83,6 +83,8 @@ bool party_is_in(const json_t *div, const json_t *dest);
 /* verify_claims.c */
 
 enum sks_ppt ppt_of(const char *text);
+/** With an opt or without. */
+bool ppt_is_div(enum sks_ppt ppt);
 /** The claims that the type must have are there, and those that it may have are well made (E14). */
 enum hsm_status check_type_claims(struct judgement *j);
 /** They are what the signalling says (E16). */

@@ -70,8 +70,9 @@ party_of(const char *tn, const char *uri, const struct sks_dial_plan *plan, stru
 static bool
 is_tn_of(const struct party *party, const json_t *claim)
 {
-    return claim != NULL && party->tn[0] != '\0' &&
-           strcmp(party->tn, json_string_value(claim)) == 0;
+    const char *tn = json_string_value(claim);
+
+    return tn != NULL && party->tn[0] != '\0' && strcmp(party->tn, tn) == 0;
 }
 
 static bool

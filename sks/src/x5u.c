@@ -42,44 +42,84 @@ add(struct sks_x5u_cache *cache, const char *url, struct x5u_entry **out, struct
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* What is known of the URL at that time; its entry if it is to be fetched first: *entry. What the
- * table holds was checked when it came in. */
+/* What a call finds of a URL. */
+enum standing {
+    ABSENT, /* nothing */
+    HIT, /* a chain */
+    STALE, /* a chain that is used, and has to be asked for anew */
+    FAILED, /* that it could not be had, a moment ago */
+    ENDED /* what is of no use any more, or has not come yet */
+};
+
+static enum standing
+classify(const struct x5u_entry *entry, time_t now)
+{
+    if (entry == NULL)
+        return ABSENT;
+    if (entry->state == X5U_NEW || now >= entry->until)
+        return ENDED;
+    if (entry->chain == NULL)
+        return entry->is_in_flight ? ENDED : FAILED;
+    return now >= entry->fresh_until && now >= entry->retry_at ? STALE : HIT;
+}
+
+static enum hsm_status
+use(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now, struct certs_chain **out)
+{
+    cache->count.found++;
+    x5u_touch(cache, entry, now);
+    *out = certs_chain_hold(entry->chain);
+    return HSM_OK;
+}
+
+/* The call waits for a fetch, which may be under way already: HSM_ERR_NOT_FOUND. */
+static enum hsm_status
+await(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now, struct hsm_reason *why)
+{
+    cache->count.not_found++;
+    entry->used_at = now;
+    if (x5u_launch(cache, entry, now))
+        return HSM_ERR_NOT_FOUND;
+    return hsm_refuse(why, HSM_ERR_BUSY, "too many chains are being fetched already");
+}
+
+/* What is known of the URL at that time; its entry if that has to be fetched first: *entry. What
+ * the table holds was checked when it came in. */
 static enum hsm_status
 look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_entry **entry,
         struct certs_chain **out, struct hsm_reason *why)
 {
-    struct x5u_entry *found = x5u_find(cache, url);
-    enum hsm_status st = HSM_OK;
+    enum hsm_status st;
 
-    if (found != NULL && found->chain != NULL && now < found->until) {
-        cache->count.found++;
-        if (now >= found->fresh_until && now >= found->retry_at) {
-            cache->count.stale++;
-            (void)x5u_launch(cache, found, now); /* the call does not wait for it */
-        }
-        x5u_touch(cache, found, now);
-        *out = certs_chain_hold(found->chain);
-        return HSM_OK;
-    }
-    if (found != NULL && found->state == X5U_FAILED && now < found->until && !found->is_in_flight)
-        return hsm_refuse(why, HSM_ERR_BUSY, "%s", found->why.text);
-    if (found != NULL && found->chain != NULL) { /* has ended: what comes now is another's */
-        x5u_drop(cache, found);
-        found = NULL;
-    }
-    if (found == NULL)
-        st = add(cache, url, &found, why);
-    if (st != HSM_OK)
+    *entry = x5u_find(cache, url);
+    switch (classify(*entry, now)) {
+    case ABSENT:
+        st = add(cache, url, entry, why);
+        if (st == HSM_OK && (st = await(cache, *entry, now, why)) != HSM_ERR_NOT_FOUND)
+            x5u_drop(cache, *entry);
         return st;
-    cache->count.not_found++;
-    found->used_at = now;
-    if (!x5u_launch(cache, found, now)) {
-        if (found->state == X5U_NEW)
-            x5u_drop(cache, found);
-        return hsm_refuse(why, HSM_ERR_BUSY, "too many chains are being fetched already");
+    case ENDED:
+        return await(cache, *entry, now, why);
+    case FAILED:
+        return hsm_refuse(why, HSM_ERR_BUSY, "%s", (*entry)->why.text);
+    case STALE:
+        cache->count.stale++;
+        (void)x5u_launch(cache, *entry, now); /* the call does not wait for it */
+        return use(cache, *entry, now, out);
+    case HIT:
+        return use(cache, *entry, now, out);
     }
-    *entry = found;
-    return HSM_ERR_NOT_FOUND;
+    return HSM_ERR_USAGE;
+}
+
+/* What a fetch has brought, whatever has become of it in the table since. */
+static enum hsm_status
+take_result(const struct x5u_entry *entry, struct certs_chain **out, struct hsm_reason *why)
+{
+    if (entry->chain == NULL)
+        return hsm_refuse(why, HSM_ERR_BUSY, "%s", entry->why.text);
+    *out = certs_chain_hold(entry->chain);
+    return HSM_OK;
 }
 
 /* The result of a flight that this thread waits for. */
@@ -87,29 +127,14 @@ static enum hsm_status
 wait_for(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain **out,
          struct hsm_reason *why)
 {
-    enum hsm_status st = HSM_OK;
+    enum hsm_status st;
 
     entry->pins++;
     while (entry->is_in_flight)
         pthread_cond_wait(&cache->landed, &cache->lock);
-    if (entry->chain != NULL)
-        *out = certs_chain_hold(entry->chain);
-    else
-        st = hsm_refuse(why, HSM_ERR_BUSY, "%s", entry->why.text);
+    st = take_result(entry, out, why);
     x5u_unpin(entry);
     return st;
-}
-
-static enum hsm_status
-add_waiter(struct x5u_entry *entry, void (*landed)(void *context), void *context)
-{
-    struct x5u_waiter *waiter = malloc(sizeof(*waiter));
-
-    if (waiter == NULL)
-        return HSM_ERR_NOMEM;
-    *waiter = (struct x5u_waiter){.landed = landed, .context = context};
-    SLIST_INSERT_HEAD(&entry->waiters, waiter, next);
-    return HSM_ERR_NOT_FOUND;
 }
 
 enum hsm_status
@@ -127,19 +152,103 @@ sks_x5u_get(struct sks_x5u_cache *cache, const char *url, time_t now, struct cer
     return st;
 }
 
-enum hsm_status
-sks_x5u_ask(struct sks_x5u_cache *cache, const char *url, time_t now, void (*landed)(void *context),
-            void *context, struct certs_chain **out, struct hsm_reason *why)
+/* ---- without waiting; with the lock held ---- */
+
+/* What of it has been asked for in this visit; NULL: it has not. */
+static const struct x5u_asked *
+visit_find(const struct sks_x5u_visit *visit, const char *url)
 {
-    struct x5u_entry *entry = NULL;
+    for (size_t i = 0; visit != NULL && i < visit->count; i++) {
+        if (strcmp(visit->asked[i].entry->url, url) == 0)
+            return &visit->asked[i];
+    }
+    return NULL;
+}
+
+/* The pin keeps its result for this visit. */
+static enum hsm_status
+visit_add(struct sks_x5u_cache *cache, struct sks_x5u_visit **visit, struct x5u_entry *entry,
+          struct hsm_reason *why)
+{
+    if (*visit == NULL) {
+        *visit = calloc(1, sizeof(**visit));
+        if (*visit == NULL)
+            return HSM_ERR_NOMEM;
+        (*visit)->cache = cache;
+    }
+    if ((*visit)->count == SKS_X5U_VISIT_MAX)
+        return hsm_refuse(why, HSM_ERR_BUSY, "too many chains are fetched for one call");
+    (*visit)->asked[(*visit)->count++] =
+        (struct x5u_asked){.entry = entry, .landings = entry->landings};
+    entry->pins++;
+    return HSM_OK;
+}
+
+static enum hsm_status
+add_waiter(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct sks_x5u_wait *wait,
+           struct hsm_reason *why)
+{
+    struct x5u_waiter *waiter;
+
+    if (cache->waiters == X5U_WAITERS_MAX)
+        return hsm_refuse(why, HSM_ERR_BUSY, "too many calls wait for chains already");
+    waiter = malloc(sizeof(*waiter));
+    if (waiter == NULL)
+        return HSM_ERR_NOMEM;
+    *waiter = (struct x5u_waiter){.landed = wait->landed, .context = wait->context};
+    SLIST_INSERT_HEAD(&entry->waiters, waiter, next);
+    entry->waiter_count++;
+    cache->waiters++;
+    return HSM_ERR_NOT_FOUND;
+}
+
+/* A fetch is under way: HSM_ERR_NOT_FOUND, and whoever can be told of its end will be. */
+static enum hsm_status
+be_told(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct sks_x5u_wait *wait,
+        struct hsm_reason *why)
+{
+    enum hsm_status st = HSM_OK;
+
+    if (wait->landed == NULL)
+        return HSM_ERR_NOT_FOUND;
+    if (wait->visit != NULL && visit_find(*wait->visit, entry->url) == NULL)
+        st = visit_add(cache, wait->visit, entry, why);
+    return st == HSM_OK ? add_waiter(cache, entry, wait, why) : st;
+}
+
+enum hsm_status
+sks_x5u_ask(struct sks_x5u_cache *cache, const char *url, time_t now,
+            const struct sks_x5u_wait *wait, struct certs_chain **out, struct hsm_reason *why)
+{
+    const struct x5u_asked *asked;
+    struct x5u_entry *entry;
     enum hsm_status st;
 
     pthread_mutex_lock(&cache->lock);
-    st = look_up(cache, url, now, &entry, out, why);
-    if (st == HSM_ERR_NOT_FOUND)
-        st = add_waiter(entry, landed, context);
+    asked = wait->visit != NULL ? visit_find(*wait->visit, url) : NULL;
+    if (asked != NULL && asked->landings != asked->entry->landings) {
+        st = take_result(asked->entry, out, why);
+    } else if (asked != NULL) {
+        st = be_told(cache, asked->entry, wait, why);
+    } else {
+        st = look_up(cache, url, now, &entry, out, why);
+        if (st == HSM_ERR_NOT_FOUND)
+            st = be_told(cache, entry, wait, why);
+    }
     pthread_mutex_unlock(&cache->lock);
     return st;
+}
+
+void
+sks_x5u_visit_free(struct sks_x5u_visit *visit)
+{
+    if (visit == NULL)
+        return;
+    pthread_mutex_lock(&visit->cache->lock);
+    for (size_t i = 0; i < visit->count; i++)
+        x5u_unpin(visit->asked[i].entry);
+    pthread_mutex_unlock(&visit->cache->lock);
+    free(visit);
 }
 
 /* ---- before anybody asks ---- */

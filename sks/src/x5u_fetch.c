@@ -11,6 +11,9 @@
 
 #define ETAG_MAX   256 /* characters; a longer one is not sent back */
 #define GIVEN_UP_S 2 /* until what was not begun in time is tried again */
+/* Until one is asked for again whose leaf had ended when it came: it is used so long, and judged by
+ * what its dates say. */
+#define ENDED_S SKS_X5U_NEGATIVE_MAX_S
 
 /* What a fetch has brought. */
 struct catch
@@ -138,6 +141,12 @@ pause_after(struct x5u_entry *entry)
     return pause < SKS_X5U_NEGATIVE_MAX_S ? pause : SKS_X5U_NEGATIVE_MAX_S;
 }
 
+static time_t
+earlier(time_t a, time_t b)
+{
+    return a < b ? a : b;
+}
+
 /* It may be used for a while after it has become stale, and never beyond its leaf's end. */
 static void
 land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch)
@@ -152,27 +161,31 @@ land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *ca
     }
     end = certs_cert_not_after(certs_chain_get(entry->chain, 0)) + 1;
     entry->fresh_until = entry->asked_at + catch->age;
-    entry->until = entry->fresh_until + SKS_X5U_STALE_S;
-    if (entry->until > end)
-        entry->until = end;
+    entry->until = earlier(entry->fresh_until + SKS_X5U_STALE_S, end);
+    if (entry->until < entry->asked_at + ENDED_S)
+        entry->until = entry->asked_at + ENDED_S;
+    entry->fresh_until = earlier(entry->fresh_until, entry->until);
     entry->retry_at = 0;
     entry->failures = 0;
     x5u_change(cache, entry,
                entry->is_preloaded || x5u_is_vouched(cache, entry->url) ? X5U_GOOD : X5U_STRANGE);
 }
 
+/* What it has is used until its end, unless somebody has asked for it since. */
 static void
 land_failed(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct catch *catch)
 {
+    time_t wanted_at = entry->used_at > entry->asked_at ? entry->used_at : entry->asked_at;
     time_t again =
         entry->asked_at +
         (catch->is_given_up ? (time_t)(catch->took_ms / 1000) + GIVEN_UP_S : pause_after(entry));
 
     cache->count.failed++;
-    if (entry->chain != NULL) {
-        entry->retry_at = again; /* what it has is used until its end */
+    if (entry->chain != NULL && wanted_at < entry->until) {
+        entry->retry_at = again;
         return;
     }
+    x5u_keep(cache, entry, NULL, 0);
     entry->why = catch->why;
     entry->until = again;
     x5u_change(cache, entry, X5U_FAILED);
@@ -201,15 +214,24 @@ count_fetch(struct sks_x5u_cache *cache, const struct x5u_entry *entry, const st
         remember_slow(cache, entry);
 }
 
-/* Takes the waiters off, to be told without the lock. */
+/* To be told without the lock. */
+static void
+take_waiters(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct x5u_waiters *out)
+{
+    *out = entry->waiters;
+    SLIST_INIT(&entry->waiters);
+    cache->waiters -= entry->waiter_count;
+    entry->waiter_count = 0;
+}
+
 static void
 land(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *catch,
      struct x5u_waiters *waiters)
 {
     count_fetch(cache, entry, catch);
     entry->is_in_flight = false;
-    *waiters = entry->waiters;
-    SLIST_INIT(&entry->waiters);
+    entry->landings++;
+    take_waiters(cache, entry, waiters);
     entry->pins++; /* a change of state may push it out */
     if (entry->is_dropped) {
         certs_chain_free(catch->chain);
@@ -411,8 +433,7 @@ x5u_end_fetchers(struct sks_x5u_cache *cache)
         struct x5u_waiters waiters;
 
         STAILQ_REMOVE_HEAD(&cache->queue, flight);
-        waiters = entry->waiters;
-        SLIST_INIT(&entry->waiters);
+        take_waiters(cache, entry, &waiters);
         x5u_unpin(entry);
         tell(&waiters);
     }

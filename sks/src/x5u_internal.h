@@ -31,6 +31,7 @@
 #define X5U_SLOW_HOSTS    64 /* that are remembered */
 #define X5U_QUEUE_MAX     1024 /* fetches that wait for a thread; more are refused at once */
 #define X5U_HOST_QUEUE    128 /* of them of one host */
+#define X5U_WAITERS_MAX   16384 /* calls that are to be told of the end of a fetch */
 #define X5U_STRANGERS     12 /* fetches at one time from hosts that nobody has vouched for */
 #define X5U_STRANGE_QUEUE 768 /* fetches of theirs in the queue */
 #define X5U_HOSTS         16384 /* places for hosts that were vouched for; few of a thousand collide */
@@ -51,6 +52,18 @@ struct x5u_waiter {
 };
 
 SLIST_HEAD(x5u_waiters, x5u_waiter);
+
+/* What one call has asked for. */
+struct x5u_asked {
+    struct x5u_entry *entry; /* pinned */
+    unsigned landings; /* of the entry, when it was asked for */
+};
+
+struct sks_x5u_visit {
+    struct sks_x5u_cache *cache; /* borrowed */
+    struct x5u_asked asked[SKS_X5U_VISIT_MAX];
+    size_t count;
+};
 
 /* What is known of one URL. */
 struct x5u_entry {
@@ -79,6 +92,8 @@ struct x5u_entry {
     struct timespec queued_at; /* in flight: the same on the monotonic clock */
     unsigned pins; /* threads that hold a pointer to it, and the flight */
     struct x5u_waiters waiters;
+    size_t waiter_count;
+    unsigned landings; /* fetches that have ended */
     STAILQ_ENTRY(x5u_entry) flight; /* in the queue */
     struct hsm_reason why; /* X5U_FAILED */
 };
@@ -108,6 +123,7 @@ struct sks_x5u_cache {
     size_t octets[X5U_STATES]; /* of chains */
     uint64_t hosts[X5U_HOSTS]; /* hashes of names, as `vouched` */
     size_t preloaded;
+    size_t waiters;
     STAILQ_HEAD(, x5u_entry) queue;
     size_t queue_len;
     struct x5u_entry *running[X5U_FETCHERS];

@@ -123,7 +123,15 @@ x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
     entry->used_at = now;
 }
 
-/* The one that was not used for longest; those that were preloaded stay. NULL: only such. */
+/* Somebody waits for what a fetch of it brings. */
+static bool
+is_awaited(const struct x5u_entry *entry)
+{
+    return entry->is_in_flight && (entry->pins > 1 || entry->waiter_count > 0);
+}
+
+/* The one that was not used for longest; those that were preloaded stay, and those that are waited
+ * for. NULL: only such. */
 static struct x5u_entry *
 oldest(struct sks_x5u_cache *cache, enum x5u_state state)
 {
@@ -131,7 +139,7 @@ oldest(struct sks_x5u_cache *cache, enum x5u_state state)
 
     TAILQ_FOREACH(entry, &cache->lines[state], use)
     {
-        if (!entry->is_preloaded)
+        if (!entry->is_preloaded && !is_awaited(entry))
             return entry;
     }
     return NULL;

@@ -132,6 +132,18 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     server.handle(server.context, request, response);
 }
 
+static bool
+is_slow(void *context, enum acme_http_method method, const char *path)
+{
+    struct ca_fixture *fixture = context;
+    struct acme_http_handler server;
+
+    if (fixture->server == NULL)
+        return false;
+    server = acme_server_handler(fixture->server);
+    return server.is_slow(server.context, method, path);
+}
+
 /* Valid around the real time and the clock of the vectors alike. */
 static void
 certify(struct ca_fixture *fixture, struct certs_issue_request *request, const char *label,
@@ -203,8 +215,8 @@ ca_fixture_start(struct ca_fixture *fixture)
 {
     curl_global_init(CURL_GLOBAL_DEFAULT);
     *fixture = (struct ca_fixture){.server = NULL};
-    pa_fixture_start(&fixture->pa,
-                     (struct acme_http_handler){.handle = handle, .context = fixture});
+    pa_fixture_start(&fixture->pa, (struct acme_http_handler){
+                                       .handle = handle, .is_slow = is_slow, .context = fixture});
     certify_all(fixture);
     snprintf(fixture->store_path, sizeof(fixture->store_path), "%s/sti-ca.db", softhsm_dir());
     snprintf(fixture->url, sizeof(fixture->url), "%s", fixture->pa.base_url);

@@ -1,4 +1,7 @@
 /* test_http_client.c - mirrors acme/src/http_client.c, against our own server. */
+#define _GNU_SOURCE /* RTLD_NEXT */
+#include <dlfcn.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -424,6 +427,52 @@ connections_are_used_again(void **state)
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
+/* A name whose servers say nothing: the resolver waits as long as it likes. */
+static struct {
+    atomic_bool is_asked, is_let_go, has_ended;
+} silence;
+
+typedef int resolve_fn(const char *node, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **out);
+
+/* In place of the C library's: libcurl asks this one. */
+int
+getaddrinfo(const char *restrict node, const char *restrict service,
+            const struct addrinfo *restrict hints, struct addrinfo **restrict out)
+{
+    union {
+        void *symbol;
+        resolve_fn *function;
+    } next = {.symbol = dlsym(RTLD_NEXT, "getaddrinfo")};
+
+    if (node == NULL || strcmp(node, "silent.example") != 0)
+        return next.function(node, service, hints, out);
+    silence.is_asked = true;
+    for (int i = 0; i < TIMEOUT_MS && !silence.is_let_go; i++)
+        usleep(1000);
+    silence.has_ended = true;
+    return EAI_AGAIN;
+}
+
+static void
+a_name_whose_servers_are_silent_is_not_waited_for(void **state)
+{
+    const struct acme_http_fetch fetch = {.method = "GET",
+                                          .url = "https://silent.example/c.pem",
+                                          .reply_max = 4096,
+                                          .timeout_ms = 200};
+    struct acme_http_reply reply;
+    struct hsm_reason why = {.text = ""};
+
+    assert_int_equal(acme_http_fetch(*state, &fetch, &reply, &why), HSM_ERR_BUSY);
+    assert_true(silence.is_asked);
+    assert_false(silence.has_ended);
+    assert_non_null(strstr(why.text, "timed out"));
+    silence.is_let_go = true;
+    while (!silence.has_ended)
+        usleep(1000);
+}
+
 static void *
 fetch_often(void *context)
 {
@@ -528,6 +577,7 @@ main(void)
         WITH_SERVER(a_redirect_is_not_followed),
         WITH_SERVER(an_answer_beyond_its_bound_is_malformed),
         WITH_SERVER(a_slow_answer_is_not_waited_for),
+        WITH_SERVER(a_name_whose_servers_are_silent_is_not_waited_for),
         WITH_SERVER(who_is_not_there_is_busy),
         WITH_SERVER(what_is_no_https_url_is_refused),
         WITH_SERVER(a_server_that_does_not_chain_to_our_anchors_is_not_spoken_to),

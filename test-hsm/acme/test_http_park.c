@@ -9,16 +9,27 @@
 
 #include <cmocka.h>
 
+#include <sys/resource.h>
+
 #include "http_fixture.h"
 
 #define REQUEST(path) "GET " path " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 #define WAITING       20 /* requests; one thread serves them */
+#define DESCRIPTORS   4096 /* a server has connections for a quarter of them */
 
 static struct {
     atomic_uint asked;
-    _Atomic(struct acme_http_parked *) parked[WAITING];
+    _Atomic(struct acme_http_parked *) parked[ACME_HTTP_PARKED_MAX + 1];
+    atomic_uint released; /* of what was kept */
     atomic_bool is_open; /* answers are given */
 } world;
+
+static void
+count_release(void *kept)
+{
+    assert_ptr_equal(kept, &world);
+    world.released++;
+}
 
 static void
 park(struct acme_http_response *response, const char *path)
@@ -31,6 +42,8 @@ park(struct acme_http_response *response, const char *path)
         return;
     }
     acme_http_response_header(response, "X-Before", "is forgotten");
+    if (strcmp(path, "/keep") == 0 && acme_http_kept(response) == NULL)
+        acme_http_keep(response, &world, count_release);
     if (strcmp(path, "/again") == 0) /* before this call returns */
         acme_http_resume(parked);
     else
@@ -45,6 +58,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     (void)context;
     if (strcmp(path, "/plain") == 0 || world.is_open) {
         acme_http_respond(response, 200, "text/plain", "later", 5);
+        if (acme_http_kept(response) == &world)
+            acme_http_response_header(response, "X-Kept", "is there");
         return;
     }
     world.asked++;
@@ -84,6 +99,19 @@ start(struct http_peer *peer)
                     NULL);
 }
 
+/* Returns when it is parked. */
+static int
+begin(const struct http_peer *peer, const char *request, unsigned nth)
+{
+    int fd = http_connect_unix(peer);
+
+    assert_true(fd >= 0);
+    http_send(fd, request, strlen(request));
+    while (world.parked[nth] == NULL)
+        usleep(200);
+    return fd;
+}
+
 static void
 what_waits_holds_no_thread(void **state)
 {
@@ -93,12 +121,8 @@ what_waits_holds_no_thread(void **state)
 
     (void)state;
     start(&peer);
-    for (unsigned i = 0; i < WAITING; i++) {
-        fds[i] = http_connect_unix(&peer);
-        http_send(fds[i], REQUEST("/wait"), strlen(REQUEST("/wait")));
-        while (world.asked <= i || world.parked[i] == NULL)
-            usleep(500);
-    }
+    for (unsigned i = 0; i < WAITING; i++)
+        fds[i] = begin(&peer, REQUEST("/wait"), i);
     assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
     world.is_open = true;
     for (unsigned i = 0; i < WAITING; i++)
@@ -151,15 +175,68 @@ a_peer_that_is_gone_is_no_harm(void **state)
 
     (void)state;
     start(&peer);
-    fd = http_connect_unix(&peer);
-    http_send(fd, REQUEST("/wait"), strlen(REQUEST("/wait")));
-    while (world.parked[0] == NULL)
-        usleep(500);
+    fd = begin(&peer, REQUEST("/wait"), 0);
     close(fd);
     assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
     world.is_open = true;
     acme_http_resume(world.parked[0]);
     assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+}
+
+static void
+what_is_kept_is_there_at_the_next_call_and_released_at_the_end(void **state)
+{
+    struct http_peer peer;
+    char answer[4096] = "";
+    int fd;
+
+    (void)state;
+    start(&peer);
+    fd = begin(&peer, REQUEST("/keep"), 0);
+    world.is_open = true;
+    acme_http_resume(world.parked[0]);
+    assert_true(read(fd, answer, sizeof(answer) - 1) > 0);
+    assert_non_null(strstr(answer, "X-Kept"));
+    close(fd);
+    assert_null(strstr(exchange(&peer, REQUEST("/plain")), "X-Kept"));
+    assert_int_equal(http_peer_stop(&peer), HSM_OK);
+    assert_int_equal(world.released, 1);
+}
+
+/* As many as may wait wait; one more is answered at once, until one has been served or is gone. */
+static void
+so_many_requests_are_parked_and_no_more(void **state)
+{
+    static int fds[ACME_HTTP_PARKED_MAX];
+    struct rlimit descriptors;
+    struct http_peer peer;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &descriptors), 0);
+    if (descriptors.rlim_max < DESCRIPTORS)
+        skip();
+    if (descriptors.rlim_cur < DESCRIPTORS)
+        descriptors.rlim_cur = DESCRIPTORS;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
+    start(&peer);
+    for (unsigned i = 0; i < ACME_HTTP_PARKED_MAX; i++)
+        fds[i] = begin(&peer, i == 0 ? REQUEST("/keep") : REQUEST("/wait"), i);
+    assert_non_null(strstr(exchange(&peer, REQUEST("/wait")), " 503 "));
+    assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), " 200 "));
+    close(fds[0]);
+    while (world.released == 0)
+        usleep(200);
+    world.asked = 0;
+    acme_http_resume(world.parked[0]);
+    world.parked[0] = NULL;
+    fds[0] = begin(&peer, REQUEST("/wait"), 0);
+    assert_non_null(strstr(exchange(&peer, REQUEST("/wait")), " 503 "));
+    world.is_open = true;
+    for (unsigned i = 0; i < ACME_HTTP_PARKED_MAX; i++)
+        acme_http_resume(world.parked[i]);
+    for (unsigned i = 0; i < ACME_HTTP_PARKED_MAX; i++)
+        close(fds[i]);
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
 
@@ -174,10 +251,7 @@ a_loop_may_end_before_its_requests_are_resumed(void **state)
     if (getenv("STI_LONG_TESTS") == NULL)
         skip();
     start(&peer);
-    fd = http_connect_unix(&peer);
-    http_send(fd, REQUEST("/wait"), strlen(REQUEST("/wait")));
-    while (world.parked[0] == NULL)
-        usleep(500);
+    fd = begin(&peer, REQUEST("/wait"), 0);
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
     acme_http_resume(world.parked[0]);
     close(fd);
@@ -191,6 +265,8 @@ main(void)
         cmocka_unit_test(a_request_is_parked_so_often_and_no_more),
         cmocka_unit_test(what_is_unparked_is_answered_at_once),
         cmocka_unit_test(a_peer_that_is_gone_is_no_harm),
+        cmocka_unit_test(what_is_kept_is_there_at_the_next_call_and_released_at_the_end),
+        cmocka_unit_test(so_many_requests_are_parked_and_no_more),
         cmocka_unit_test(a_loop_may_end_before_its_requests_are_resumed),
     };
 

@@ -783,6 +783,58 @@ a_validity_that_is_asked_for_is_kept(void **state)
     EVP_PKEY_free(key);
 }
 
+/* An order with these times gets that status. */
+static void
+assert_validity(const struct peer *peer, time_t not_before, time_t not_after, int status)
+{
+    char before[40], after[40], payload[512];
+    GOT got = {.status = 0};
+
+    local_time(not_before, before);
+    local_time(not_after, after);
+    snprintf(payload, sizeof(payload),
+             "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}],"
+             "\"notBefore\":\"%s\",\"notAfter\":\"%s\"}",
+             before, after);
+    peer_send(&ca, peer, "/acme/new-order", payload, &got);
+    if (got.status != status)
+        fail_msg("%s to %s: %d %s", before, after, got.status, got.body);
+    assert_string_equal(got_problem(&got), status == 400 ? "malformed" : "");
+}
+
+static void
+no_validity_is_promised_beyond_the_issuers_end(void **state)
+{
+    time_t end = certs_chain_not_after(ca.config.issuing_chain), now = end - 3 * DAY;
+
+    ca_fixture_set_time(now);
+    assert_validity(*state, now, end + 1, 400);
+    assert_validity(*state, end, end + DAY, 400);
+    assert_validity(*state, now, end, 201);
+    assert_validity(*state, end - 1, end, 201);
+    ca_fixture_set_time(0);
+}
+
+/* The issuer may be another one when it is finalized. */
+static void
+what_was_promised_is_not_cut_but_given_up(void **state)
+{
+    const struct peer *peer = *state;
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct peer_order order;
+    GOT got = {.status = 0};
+
+    peer_order_ready(&ca, peer, "1234", &order);
+    assert_int_equal(acme_store_run(ca.store, NULL,
+                                    "UPDATE acme_order SET not_after = ? WHERE id = ?", "is",
+                                    (int64_t)certs_chain_not_after(ca.config.issuing_chain) + 1,
+                                    strrchr(order.url, '/') + 1),
+                     HSM_OK);
+    peer_finalize(&ca, peer, &order, key, "1234", false, &got);
+    assert_string_equal(got_text(&got, "status"), "invalid");
+    EVP_PKEY_free(key);
+}
+
 static void
 an_authorization_offers_one_tkauth_challenge(void **state)
 {
@@ -1657,6 +1709,8 @@ main(void)
         cmocka_unit_test(each_of_several_identifiers_is_told_what_is_wrong_with_it),
         cmocka_unit_test(the_identifier_comes_back_as_the_client_wrote_it),
         cmocka_unit_test(a_validity_that_is_asked_for_is_kept),
+        cmocka_unit_test(no_validity_is_promised_beyond_the_issuers_end),
+        cmocka_unit_test(what_was_promised_is_not_cut_but_given_up),
         cmocka_unit_test(an_authorization_offers_one_tkauth_challenge),
         cmocka_unit_test(what_does_not_exist_is_404),
         cmocka_unit_test(an_authorization_can_be_given_up_and_takes_its_order_with_it),

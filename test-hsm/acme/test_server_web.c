@@ -24,6 +24,7 @@
 #include <certs/chain.h>
 
 #include "peer.h"
+#include "postgres.h"
 #include "softhsm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -826,6 +827,25 @@ the_status_tells_what_an_operator_asks_first(void **state)
     assert_non_null(strstr(got.body, "<p class=\"bad\">"));
 }
 
+/* Its first row is a write; SQLite would be busy only after ten seconds. */
+static void
+a_busy_store_starts_no_server_without_its_pages(void **state)
+{
+    struct acme_server *server = NULL;
+
+    (void)state;
+    if (!acme_store_is_uri(postgres_or_file(ca.store_path)))
+        skip();
+    ca_fixture_sql(&ca, "CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS"
+                        " $$BEGIN RAISE EXCEPTION 'busy' USING ERRCODE = '55P03'; END$$");
+    ca_fixture_sql(&ca, "CREATE TRIGGER busy BEFORE INSERT ON account FOR EACH ROW"
+                        " EXECUTE FUNCTION busy()");
+    assert_int_equal(acme_server_new(&ca.config, &server), HSM_ERR_BUSY);
+    ca_fixture_sql(&ca, "DROP FUNCTION busy CASCADE");
+    assert_int_equal(acme_server_new(&ca.config, &server), HSM_OK);
+    acme_server_free(server);
+}
+
 /* What a test has sent with its requests was its own. */
 static int
 without_headers(void **state)
@@ -882,6 +902,7 @@ main(void)
         TEST(the_status_is_for_operators),
         TEST(passwords_are_tried_so_often_an_hour),
         TEST(the_status_tells_what_an_operator_asks_first),
+        TEST(a_busy_store_starts_no_server_without_its_pages),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

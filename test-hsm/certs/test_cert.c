@@ -260,12 +260,53 @@ ca_certificates_in_production_are_read_and_shown(void **state)
     }
 }
 
+static void
+a_serial_number_in_hex_is_read_as_the_certificate_has_it(void **state)
+{
+    static const struct {
+        const char *hex, *octets; /* octets NULL: it is refused */
+    } rows[] = {
+        {"01", "01"},
+        {"00007f", "7f"},
+        {"80", "0080"},
+        {"ABCDEF", "00abcdef"},
+        {"0102030405060708091011121314151617181920", "0102030405060708091011121314151617181920"},
+        {"", NULL},
+        {"0", NULL},
+        {"00", NULL},
+        {"0g", NULL},
+        {"-1", NULL},
+        {"0x12", NULL},
+        {"0102030405060708091011121314151617181920ff", NULL},
+        {"8102030405060708091011121314151617181920", NULL}, /* 21 octets with its zero */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        uint8_t serial[CERTS_SERIAL_MAX];
+        char hex[2 * CERTS_SERIAL_MAX + 1];
+        struct hsm_reason why = {""};
+        size_t len = 0;
+        enum hsm_status st = certs_serial_parse(rows[i].hex, serial, &len, &why);
+
+        if (rows[i].octets == NULL) {
+            assert_int_equal(st, HSM_ERR_MALFORMED);
+            assert_memory_equal(why.text, "serial: ", 8);
+            continue;
+        }
+        assert_int_equal(st, HSM_OK);
+        hex_of(serial, len, hex);
+        assert_string_equal(hex, rows[i].octets);
+    }
+}
+
 int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_certificate_of_rfc_9118_reads_as_published),
         cmocka_unit_test(names_and_crl_url_are_lent_as_text),
+        cmocka_unit_test(a_serial_number_in_hex_is_read_as_the_certificate_has_it),
         cmocka_unit_test(a_certificate_is_one_der_value_within_its_bound),
         cmocka_unit_test(a_tnauthlist_is_there_once_and_well_formed),
         cmocka_unit_test(shown_names_cannot_drive_a_terminal),

@@ -66,18 +66,21 @@ for port in $signer $verifier $called; do
     is_listening "$port" || fail "nobody listens on port $port"
 done
 
-call() { # SCENARIO TO_PORT CALLS FROM TO EXTRA_HEADER
-    (cd "$work" && sipp -sf "$sip/$1.xml" -i 127.0.0.1 -p $caller -m "$3" -r 10 -key from "$4" -key to "$5" -key extra "$6" \
+call() { # SCENARIO TO_PORT CALLS FROM TO EXTRA_HEADER [NAME]; FROM is a number, or a URI in the header NAME
+    local from=$4
+    [[ $from == *:* ]] || from=sip:+$from@example.com
+    (cd "$work" && sipp -sf "$sip/$1.xml" -i 127.0.0.1 -p $caller -m "$3" -r 10 -key name "${7:-From}" -key from "$from" -key to "$5" -key extra "$6" \
         -nostdin -trace_logs -log_file "$work/answers.log" -trace_err -error_file "$work/$1.err" -timeout 30 -timeout_error "127.0.0.1:$2") >"$work/$1.out" 2>&1 </dev/null ||
         fail "$1: $(tail -n 30 "$work/$1.out")"
 }
-calls_with() { grep -cE "$1" "$work/calls.log" || true; } # REGULAR EXPRESSION: over what the called noted
-identity='^call Identity=\[?[^] ].*;ppt=.?shaken'
+calls_with() { grep -cE "^call .*$1" "$work/calls.log" || true; } # REGULAR EXPRESSION: over what the called noted
+last_call() { grep '^call' "$work/calls.log" | tail -n 1; }
+identity='Identity=\[?[^] ].*;ppt=.?shaken'
 
 # --- signed by the one, verified by the other
 call uac $signer 20 12155551212 12155551213 'X-Nothing: x'
-[ "$(calls_with "$identity")" = 20 ] || fail "$(calls_with "$identity") calls of 20 are signed: $(head -n 2 "$work/calls.log")"
-[ "$(calls_with 'PAI=.*<sip:\+12155551212;verstat=TN-Validation-Passed@')" = 20 ] || fail "not 20 calls passed: $(head -n 2 "$work/calls.log")"
+[ "$(calls_with "$identity")" = 20 ] || fail "$(calls_with "$identity") calls of 20 are signed: $(last_call)"
+[ "$(calls_with 'PAI=.*<sip:\+12155551212;verstat=TN-Validation-Passed@')" = 20 ] || fail "not 20 calls passed: $(last_call)"
 
 # --- what a caller asserts of himself is neither signed nor believed
 call uac $signer 1 12155551212 12155551213 'Identity: a.b.c;info=<https://cr.example/x.pem>;alg=ES256;ppt=shaken'
@@ -107,24 +110,40 @@ first=$(div 12155551213 12155551214)
 second=$(div 12155551214 12155551215)
 newline=$'\r\n'
 call uac $verifier 1 12155551212 12155551215 "Identity: $second${newline}Identity: $stolen${newline}y: $first"
-[ "$(calls_with 'verstat=TN-Validation-Passed')" = 23 ] || fail "a diverted call does not pass: $(tail -n 1 "$work/calls.log")"
+[ "$(calls_with 'verstat=TN-Validation-Passed')" = 23 ] || fail "a diverted call does not pass: $(last_call)"
 call refused $verifier 1 12155551212 12155551215 "Identity: $stolen${newline}Identity: $second" # a link is missing
 call refused $verifier 1 12155551212 12155551214 "Identity: $first"
 # one that is wrong beside one that is good: the call passes, and its answer says which (RFC 9410)
 call uac $verifier 1 12155551212 12155551213 "Identity: $stolen${newline}Identity: $second"
-[ "$(calls_with 'verstat=TN-Validation-Passed')" = 24 ] || fail "of two one is good: $(tail -n 1 "$work/calls.log")"
+[ "$(calls_with 'verstat=TN-Validation-Passed')" = 24 ] || fail "of two one is good: $(last_call)"
 grep -q "Reason=.*cause=438.*ppi=\"\.\.$(cut -d';' -f1 <<<"$second" | cut -d. -f3)\"" "$work/answers.log" ||
     fail "no Reason in the answer: $(tail -n 1 "$work/answers.log")"
 headers=$(for _ in $(seq 8); do printf 'Identity: %s\r\n' "$stolen"; done)
 call uac $verifier 1 12155551212 12155551213 "$headers"
-[ "$(calls_with 'verstat=TN-Validation-Passed')" = 25 ] || fail "eight headers: $(tail -n 1 "$work/calls.log")"
+[ "$(calls_with 'verstat=TN-Validation-Passed')" = 25 ] || fail "eight headers: $(last_call)"
 call uac $verifier 1 12155551212 12155551213 "$headers${newline}Identity: $stolen"
-[ "$(calls_with 'verstat=No-TN-Validation')" = 2 ] || fail "more headers than are judged: $(tail -n 1 "$work/calls.log")"
+[ "$(calls_with 'verstat=No-TN-Validation')" = 2 ] || fail "more headers than are judged: $(last_call)"
+
+# --- a From has no verstat of the caller's either, however it is written (RFC 3261 section 19.1.4)
+while read -r name from left; do
+    before=$(calls_with '')
+    call uac $verifier 1 "$from" 12155551213 'X-Nothing: x' "$name"
+    [ "$(calls_with '')" = $((before + 1)) ] || fail "$from: no call"
+    [ "$(tail -n 3 "$work/calls.log" | grep -cF "$name: <$left>")" = 3 ] || fail "$from: $(tail -n 3 "$work/calls.log")"
+done <<'END'
+From sip:+12155551212;verstat=TN-Validation-Passed@example.com;user=phone sip:+12155551212@example.com;user=phone
+From sip:+12155551212;npdi;VerStat=TN-Validation-Passed;x=y@example.com;user=phone sip:+12155551212;npdi;x=y@example.com;user=phone
+From sip:+12155551212@example.com;verstat=TN-Validation-Passed;user=phone sip:+12155551212@example.com;user=phone
+From sip:+12155551212;verstat@example.com;verstat=TN-Validation-Passed sip:+12155551212@example.com
+From sip:+12155551212;%76erst%41t=TN-Validation-Passed@example.com sip:+12155551212@example.com
+f tel:+12155551212;verstat=TN-Validation-Passed tel:+12155551212
+From sip:+12155551212@example.com;x=verstat sip:+12155551212@example.com;x=verstat
+END
 
 # --- without the STI-AS and STI-VS calls go on, unsigned, and say so
 "$source/scripts/quickstart" --dir "$dir" --stop >/dev/null
 call uac $signer 1 12155551212 12155551213 'X-Nothing: x'
-[ "$(calls_with 'verstat=No-TN-Validation')" = 3 ] || fail "without sti-sks: $(tail -n 1 "$work/calls.log")"
+[ "$(calls_with 'verstat=No-TN-Validation')" = 10 ] || fail "without sti-sks: $(last_call)"
 [ "$(calls_with "$identity")" = 25 ] || fail "signed without sti-sks"
 if grep -lF "$(head -n 1 "$STI_SKS_TOKEN_FILE")" "$work"/*.log; then fail "the bearer token in a log"; fi
-echo "28 calls through two Kamailios; 6 refused"
+echo "35 calls through two Kamailios; 6 refused"

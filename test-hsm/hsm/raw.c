@@ -166,17 +166,20 @@ raw_generate(struct raw *raw, enum raw_kind kind, const char *label, unsigned ch
     CK_RV rv;
 
     add_bool(&public, CKA_TOKEN, true);
-    add_bool(&public, CKA_VERIFY, true);
     if (kind == RAW_P384)
         add(&public, CKA_EC_PARAMS, p384, sizeof(p384));
     else
         add(&public, CKA_EC_PARAMS, p256, sizeof(p256));
     add_name(&public, label, &id);
     add_bool(&private, CKA_TOKEN, true);
-    add_bool(&private, CKA_PRIVATE, true);
+    add_bool(&private, CKA_PRIVATE, kind != RAW_WITHOUT_LOGIN);
     add_bool(&private, CKA_SENSITIVE, kind != RAW_NOT_SENSITIVE);
     add_bool(&private, CKA_EXTRACTABLE, kind == RAW_EXTRACTABLE);
     add_bool(&private, CKA_SIGN, kind != RAW_NO_SIGN);
+    add_bool(&private, CKA_SIGN_RECOVER, false);
+    add_bool(&private, CKA_DECRYPT, false);
+    add_bool(&private, CKA_UNWRAP, false);
+    add_bool(&private, CKA_DERIVE, kind == RAW_DERIVING);
     if (kind == RAW_ALWAYS_AUTHENTICATE)
         add_bool(&private, CKA_ALWAYS_AUTHENTICATE, true);
     add_name(&private, label, &id);

@@ -21,6 +21,8 @@ enum raw_kind {
     RAW_EXTRACTABLE, /* CKA_EXTRACTABLE true */
     RAW_NOT_SENSITIVE, /* CKA_SENSITIVE false */
     RAW_NO_SIGN, /* CKA_SIGN false */
+    RAW_DERIVING, /* CKA_DERIVE true */
+    RAW_WITHOUT_LOGIN, /* CKA_PRIVATE false */
     RAW_P384,
     RAW_ALWAYS_AUTHENTICATE,
 };

@@ -5,8 +5,11 @@
  *   C_Sign=0x30         this function answers that value (those in `failing` below)
  *   sessions=3          no more sessions than that: CKR_SESSION_COUNT
  *   flip, zero, short   what C_Sign gives is damaged so
+ *   flip-of=LABEL       the same, of that key alone
  *   point=raw|bits|xy   CKA_EC_POINT in another form than the standard's
  *   lie=0x162:1         this boolean attribute reads as that
+ *   ask=0x10c:1         a private key is generated with that boolean attribute, whatever was asked
+ *   killed              SIGKILL as soon as a key pair is generated
  *   plain               key templates with CKA_COPYABLE are refused
  *   hiccup              every other key generation is CKR_GENERAL_ERROR
  *   no-ecdsa            CKM_ECDSA is not among the mechanisms
@@ -15,6 +18,7 @@
  */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +30,7 @@ static CK_FUNCTION_LIST list;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long sessions_open;
 static unsigned generations;
+static bool flips[256]; /* by session, as far as tests have any: its operation is with that key */
 
 /* What follows "word" or "word=" in $STI_SHIM; NULL where the word is not. */
 static const char *
@@ -154,11 +159,24 @@ shim_GenerateRandom(CK_SESSION_HANDLE session, CK_BYTE *out, CK_ULONG len)
     return rv != CKR_OK ? rv : behind->C_GenerateRandom(session, out, len);
 }
 
+static bool
+is_of(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key, const char *label)
+{
+    char value[64];
+    CK_ATTRIBUTE attribute = {CKA_LABEL, value, sizeof(value)};
+
+    return behind->C_GetAttributeValue(session, key, &attribute, 1) == CKR_OK &&
+           attribute.ulValueLen == strcspn(label, ",") &&
+           memcmp(value, label, attribute.ulValueLen) == 0;
+}
+
 static CK_RV
 shim_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
 {
+    const char *label = told("flip-of");
     CK_RV rv = failing("C_SignInit");
 
+    flips[session % 256] = label != NULL && is_of(session, key, label);
     return rv != CKR_OK ? rv : behind->C_SignInit(session, mechanism, key);
 }
 
@@ -171,7 +189,7 @@ shim_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG len, CK_BYTE *sig, 
         return failing("C_Sign");
     if (rv != CKR_OK || sig == NULL)
         return rv;
-    if (told("flip") != NULL)
+    if (told("flip") != NULL || flips[session % 256])
         sig[*sig_len - 1] ^= 1;
     if (told("zero") != NULL)
         memset(sig, 0, *sig_len);
@@ -180,12 +198,29 @@ shim_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG len, CK_BYTE *sig, 
     return CKR_OK;
 }
 
+/* "word=TYPE:0" or "word=TYPE:1"; false where the word is not. */
+static bool
+told_attribute(const char *word, unsigned long *type, CK_BBOOL *value)
+{
+    const char *at = told(word);
+    char *end = NULL;
+
+    if (at == NULL)
+        return false;
+    *type = strtoul(at, &end, 0);
+    *value = end[1] == '1' ? CK_TRUE : CK_FALSE;
+    return true;
+}
+
 static CK_RV
 shim_GenerateKeyPair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public,
                      CK_ULONG public_count, CK_ATTRIBUTE *private, CK_ULONG private_count,
                      CK_OBJECT_HANDLE *public_key, CK_OBJECT_HANDLE *private_key)
 {
     CK_RV rv = failing("C_GenerateKeyPair");
+    static CK_BBOOL asked;
+    unsigned long type = 0;
+    bool ask = told_attribute("ask", &type, &asked);
 
     if (rv != CKR_OK)
         return rv;
@@ -194,9 +229,14 @@ shim_GenerateKeyPair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_ATTR
     for (CK_ULONG i = 0; i < private_count; i++) {
         if (told("plain") != NULL && private[i].type == CKA_COPYABLE)
             return CKR_ATTRIBUTE_TYPE_INVALID;
+        if (ask && private[i].type == type)
+        private[i].pValue = &asked;
     }
-    return behind->C_GenerateKeyPair(session, mechanism, public, public_count, private,
-                                     private_count, public_key, private_key);
+    rv = behind->C_GenerateKeyPair(session, mechanism, public, public_count, private, private_count,
+                                   public_key, private_key);
+    if (told("killed") != NULL)
+        raise(SIGKILL);
+    return rv;
 }
 
 /* 04 41 04 X Y is what SoftHSM gives; the caller's buffer has room for any form. */
@@ -223,9 +263,9 @@ shim_GetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_AT
                        CK_ULONG count)
 {
     CK_RV rv = behind->C_GetAttributeValue(session, object, attributes, count);
-    const char *lie = told("lie");
-    char *end = NULL;
-    unsigned long type = lie != NULL ? strtoul(lie, &end, 0) : 0;
+    unsigned long type = 0;
+    CK_BBOOL said = CK_FALSE;
+    bool lie = told_attribute("lie", &type, &said);
 
     for (CK_ULONG i = 0; rv == CKR_OK && i < count; i++) {
         CK_ATTRIBUTE *attribute = &attributes[i];
@@ -236,8 +276,8 @@ shim_GetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_AT
             else
                 attribute->ulValueLen = 68; /* asked how long it is */
         }
-        if (lie != NULL && attribute->type == type && attribute->pValue != NULL)
-            *(CK_BBOOL *)attribute->pValue = end[1] == '1' ? CK_TRUE : CK_FALSE;
+        if (lie && attribute->type == type && attribute->pValue != NULL)
+            *(CK_BBOOL *)attribute->pValue = said;
     }
     return rv;
 }

@@ -2,6 +2,7 @@
  */
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,11 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/wait.h>
+
 #include <cmocka.h>
 
 #include <hsm/es256.h>
 #include <hsm/key.h>
 
+#include "forking.h"
 #include "softhsm.h"
 
 #define CALLERS    64
@@ -28,18 +32,24 @@ tell_shim(const char *words)
 }
 
 static enum hsm_status
-try_open_with(unsigned op_timeout_ms, struct hsm_token **out)
+try_open_as(struct hsm_token_config config, struct hsm_token **out)
 {
     struct hsm_secret *pin = NULL;
-    struct hsm_token_config config = {
-        .uri = "pkcs11:token=faulty", .module = softhsm_module(), .op_timeout_ms = op_timeout_ms};
     enum hsm_status st;
 
     assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    config.uri = "pkcs11:token=faulty";
+    config.module = softhsm_module();
     config.pin = pin;
     st = hsm_token_open(&config, out);
     hsm_secret_free(pin);
     return st;
+}
+
+static enum hsm_status
+try_open_with(unsigned op_timeout_ms, struct hsm_token **out)
+{
+    return try_open_as((struct hsm_token_config){.op_timeout_ms = op_timeout_ms}, out);
 }
 
 static enum hsm_status
@@ -154,11 +164,54 @@ a_key_that_is_not_as_asked_is_destroyed(void **state)
         "lie=0x105:1", /* CKA_DECRYPT */
         "lie=0x107:1", /* CKA_UNWRAP */
         "lie=0x10c:1", /* CKA_DERIVE */
+        "lie=0x109:1", /* CKA_SIGN_RECOVER */
+        "lie=0x1:0", /* CKA_TOKEN */
+        "lie=0x2:0", /* CKA_PRIVATE */
+        "ask=0x2:0", /* the same, and not what it only says */
+        "ask=0x109:1", "ask=0x10c:1",
     };
 
     for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
         generation_fails(*state, lies[i], HSM_ERR_UNTRUSTED);
     generation_fails(*state, "lie=0x108:0", HSM_ERR_UNSUPPORTED); /* CKA_SIGN */
+}
+
+/* In a process of its own: what is left of a generation that was killed before its key was read. */
+static void
+be_killed_in_generation(const char *words)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    if (pid == 0) {
+        struct hsm_token *token = NULL;
+        struct hsm_key *key = NULL;
+
+        if (try_open(&token) != HSM_OK)
+            _exit(1);
+        tell_shim(words);
+        _exit(hsm_key_generate(token, "left-over", &key) == HSM_OK ? 2 : 3);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void
+a_key_that_was_never_read_back_is_read_before_its_first_use(void **state)
+{
+    struct hsm_token *token = NULL;
+    struct hsm_key *key = NULL;
+
+    (void)state;
+    SKIP_WHERE_NO_FORK();
+    alarm(60);
+    be_killed_in_generation("killed,ask=0x10c:1"); /* CKA_DERIVE */
+    assert_int_equal(try_open(&token), HSM_OK);
+    assert_int_equal(hsm_key_find_or_generate(token, "left-over", &key), HSM_ERR_UNTRUSTED);
+    assert_null(key);
+    hsm_token_close(token);
+    alarm(0);
 }
 
 static void
@@ -216,6 +269,65 @@ damaged_signatures_are_never_given_out_as_verified(void **state)
     hsm_key_free(key);
 }
 
+static enum hsm_status
+sign_with(struct hsm_key *key)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    return hsm_key_sign_verified(key, "x", 1, sig);
+}
+
+static bool
+comes_to_sign(struct hsm_key *key)
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        if (sign_with(key) == HSM_OK)
+            return true;
+        usleep(10000);
+    }
+    return false;
+}
+
+/* Whichever of the two the token is proven with first. */
+static void
+a_key_that_signs_wrongly_is_refused_alone(void **state)
+{
+    static const char *const labels[] = {"left", "right"};
+    struct hsm_token *token = NULL;
+    struct hsm_key *keys[2] = {NULL, NULL};
+    struct hsm_token_stats before;
+    struct hsm_token_stats after;
+
+    (void)state;
+    alarm(60);
+    tell_shim("");
+    assert_int_equal(
+        try_open_as((struct hsm_token_config){.op_timeout_ms = PATIENT_MS, .probe_ms = 20}, &token),
+        HSM_OK);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(hsm_key_find_or_generate(token, labels[i], &keys[i]), HSM_OK);
+    for (size_t bad = 0; bad < 2; bad++) {
+        char words[32];
+
+        snprintf(words, sizeof(words), "flip-of=%s", labels[bad]);
+        tell_shim(words);
+        assert_int_equal(sign_with(keys[bad]), HSM_ERR_CRYPTO);
+        hsm_token_stats(token, &before);
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(sign_with(keys[1 - bad]), HSM_OK);
+            assert_int_equal(sign_with(keys[bad]), HSM_ERR_CRYPTO);
+        }
+        hsm_token_stats(token, &after);
+        assert_int_equal(after.losses, before.losses); /* it does not take the token down */
+        tell_shim("");
+        assert_true(comes_to_sign(keys[bad]));
+    }
+    hsm_key_free(keys[0]);
+    hsm_key_free(keys[1]);
+    hsm_token_close(token);
+    alarm(0);
+}
+
 static void
 a_failed_signature_is_told_and_the_next_one_works(void **state)
 {
@@ -229,7 +341,7 @@ a_failed_signature_is_told_and_the_next_one_works(void **state)
         {"C_SignInit=0x60", HSM_ERR_BUSY}, /* CKR_KEY_HANDLE_INVALID */
         {"C_SignInit=0x68", HSM_ERR_DENIED}, /* CKR_KEY_FUNCTION_NOT_PERMITTED */
         {"C_Sign=0x30", HSM_ERR_BUSY},
-        {"C_Sign=0x80000001", HSM_ERR_CRYPTO}, /* a vendor's own */
+        {"C_Sign=0x80000001", HSM_ERR_BUSY}, /* a vendor's own: its lost connections show so */
     };
     struct hsm_key *key = found(*state);
     uint8_t sig[HSM_P256_SIG_LEN];
@@ -253,6 +365,8 @@ a_found_key_that_lies_is_refused(void **state)
 
     hsm_key_free(key);
     tell_shim("lie=0x162:1");
+    assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_ERR_UNTRUSTED);
+    tell_shim("lie=0x2:0"); /* CKA_PRIVATE */
     assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_ERR_UNTRUSTED);
     tell_shim("C_FindObjects=0x30");
     assert_int_equal(hsm_key_find(*state, "pkcs11:object=steady", &again), HSM_ERR_BUSY);
@@ -383,11 +497,13 @@ main(void)
         cmocka_unit_test(a_token_without_sessions_is_unavailable_and_does_not_hang),
         cmocka_unit_test(tokens_that_cannot_be_used_are_not_opened),
         cmocka_unit_test(a_token_whose_pin_cannot_be_set_is_not_ready),
+        cmocka_unit_test(a_key_that_was_never_read_back_is_read_before_its_first_use),
         ON_OPEN_TOKEN(attributes_that_a_module_does_not_know_are_left_out),
         ON_OPEN_TOKEN(a_hiccup_in_key_generation_is_tried_again),
         ON_OPEN_TOKEN(a_key_that_is_not_as_asked_is_destroyed),
         ON_OPEN_TOKEN(a_key_that_does_not_sign_is_destroyed),
         ON_OPEN_TOKEN(damaged_signatures_are_never_given_out_as_verified),
+        cmocka_unit_test(a_key_that_signs_wrongly_is_refused_alone),
         ON_OPEN_TOKEN(a_failed_signature_is_told_and_the_next_one_works),
         ON_OPEN_TOKEN(a_found_key_that_lies_is_refused),
         ON_OPEN_TOKEN(a_point_is_read_in_four_forms),

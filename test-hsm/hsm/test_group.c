@@ -246,6 +246,34 @@ what_cannot_be_said_is_not_signed(void **state)
                      HSM_ERR_MALFORMED);
 }
 
+/* `call` is the side that may sign; NULL: neither. */
+static enum hsm_status
+digest_of_one_side(void *call, void *member, uint8_t *digest)
+{
+    return call == member ? digest_of_side(NULL, member, digest) : HSM_ERR_NOT_FOUND;
+}
+
+static void
+a_member_that_has_nothing_to_sign_is_passed_over_and_is_no_worse_for_it(void **state)
+{
+    struct pair *pair = *state;
+    uint8_t sig[HSM_P256_SIG_LEN];
+    void *member = NULL;
+
+    add_both(pair, 0, 1);
+    assert_int_equal(
+        hsm_group_sign(pair->group, digest_of_one_side, &pair->b, TIMEOUT_MS, sig, &member),
+        HSM_OK);
+    assert_ptr_equal(member, &pair->b);
+    assert_int_equal(hsm_group_sign(pair->group, digest_of_one_side, NULL, TIMEOUT_MS, sig, NULL),
+                     HSM_ERR_NOT_FOUND);
+    sign_once(pair);
+    assert_int_equal(pair->a.signatures, 1); /* preferred as before */
+    fault("remove token second");
+    assert_int_equal(hsm_group_sign(pair->group, digest_of_one_side, &pair->b, 200, sig, NULL),
+                     HSM_ERR_BUSY); /* the only one that could is away */
+}
+
 static void
 a_group_is_bounded(void **state)
 {
@@ -287,6 +315,7 @@ main(void)
         ON_PAIR(a_key_that_was_removed_does_not_sign),
         ON_PAIR(all_away_is_busy_at_the_deadline),
         ON_PAIR(what_cannot_be_said_is_not_signed),
+        ON_PAIR(a_member_that_has_nothing_to_sign_is_passed_over_and_is_no_worse_for_it),
         ON_PAIR(a_group_is_bounded),
     };
 

@@ -30,6 +30,7 @@ every_character_is_harmless_where_it_is_put(void **state)
         {"\x1b[0m", REPLACED, 1},
         {"\x7f", REPLACED, 1},
         {"\xc2\x9b", REPLACED, 1}, /* a C1 control */
+        {"\xe2\x80\xae", REPLACED, 1}, /* RIGHT-TO-LEFT OVERRIDE */
         {"\xc3\xa9t", "\xc3\xa9", 2},
         {"\xe2\x82\xac", "\xe2\x82\xac", 3},
         {"\xf0\x9f\x94\x91", "\xf0\x9f\x94\x91", 4},

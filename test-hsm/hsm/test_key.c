@@ -93,6 +93,9 @@ a_generated_key_cannot_leave(void **state)
     assert_int_equal(info.decrypt, 0);
     assert_int_equal(info.unwrap, 0);
     assert_int_equal(info.derive, 0);
+    assert_int_not_equal(info.sign_recover, 1); /* not every module knows it */
+    assert_int_equal(info.on_token, 1);
+    assert_int_equal(info.needs_login, 1);
     assert_true(info.may_be_used);
     assert_int_not_equal(raw_read_value(f->raw, "made"), CKR_OK);
     assert_int_equal(raw_count(f->raw, true, "made"), 1);
@@ -272,6 +275,38 @@ keys_that_are_not_sensitive_are_refused(void **state)
 
     assert_true(raw_generate(f->raw, RAW_NOT_SENSITIVE, "not-sensitive", 3));
     assert_int_equal(try_find(f, "pkcs11:object=not-sensitive"), HSM_ERR_UNTRUSTED);
+}
+
+/* By whatever way it came to the token: a process that generated one may have been killed before it
+ * looked. */
+static void
+keys_with_other_uses_or_without_a_login_are_refused(void **state)
+{
+    static const struct {
+        enum raw_kind kind;
+        const char *label;
+    } rows[] = {
+        {RAW_DERIVING, "deriving"},
+        {RAW_WITHOUT_LOGIN, "without-login"},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct hsm_key *key = NULL;
+        struct hsm_key_info info;
+
+        if (!raw_generate(f->raw, rows[i].kind, rows[i].label, (unsigned char)(20 + i)))
+            continue;
+        info_of(f, rows[i].label, &info);
+        if (!softhsm_is_softhsm() && info.derive != 1 && info.needs_login == 1)
+            continue; /* it made another one than it was asked for */
+        assert_int_equal(info.derive, rows[i].kind == RAW_DERIVING);
+        assert_int_equal(info.needs_login, rows[i].kind != RAW_WITHOUT_LOGIN);
+        assert_false(info.may_be_used);
+        assert_int_equal(hsm_key_find_or_generate(f->token, rows[i].label, &key),
+                         HSM_ERR_UNTRUSTED);
+        assert_null(key);
+    }
 }
 
 static void
@@ -729,6 +764,7 @@ main(void)
         cmocka_unit_test(uris_that_name_no_key_of_this_token_are_refused),
         cmocka_unit_test(keys_that_could_leave_or_came_from_outside_are_refused),
         cmocka_unit_test(keys_that_are_not_sensitive_are_refused),
+        cmocka_unit_test(keys_with_other_uses_or_without_a_login_are_refused),
         cmocka_unit_test(keys_of_another_kind_are_unsupported),
         cmocka_unit_test(several_keys_of_one_name_are_ambiguous),
         cmocka_unit_test(keys_that_share_an_id_are_ambiguous),

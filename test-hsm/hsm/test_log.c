@@ -114,6 +114,7 @@ text_escapes_controls_and_keeps_utf8(void **state)
          "2J",
          "\\xc2\\x9b"
          "2J"}, /* CSI as a C1 control */
+        {"\xe2\x80\xae", "\\xe2\\x80\\xae"}, /* RIGHT-TO-LEFT OVERRIDE */
         {"\xff", "\\xff"},
         {"\xc0\xaf", "\\xc0\\xaf"}, /* overlong */
         {"\xe0\x80\xaf", "\\xe0\\x80\\xaf"}, /* overlong */

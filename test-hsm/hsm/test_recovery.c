@@ -114,6 +114,31 @@ calls_end_at_their_deadline_while_the_token_is_away(void **state)
     hsm_token_close(token);
 }
 
+/* Nobody knows what it means, and a vendor's lost connections show so. */
+static void
+a_vendors_own_error_is_got_over_as_a_lost_session_is(void **state)
+{
+    struct hsm_token *token = load_token("falling", &direct);
+    struct hsm_key *key = load_key(token);
+    struct hsm_token_stats stats;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    fault("on C_Sign times 1 rv 0x80000030");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.losses, 0);
+    assert_int_equal(stats.sessions_dropped, 1);
+    fault("on C_SignInit for 200ms rv 0x80000030");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_true(stats.losses > 0);
+    assert_int_equal(stats.failures, 0);
+    fault("reset");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* X509_sign() and TLS servers hold it for months. */
 static void
 an_evp_pkey_survives_all_of_it(void **state)
@@ -282,6 +307,33 @@ a_key_that_is_gone_is_not_found_and_may_come_back(void **state)
     hsm_token_close(token);
 }
 
+/* Of somebody else's making: CKR_BUFFER_TOO_SMALL is not a token that failed. */
+static void
+keys_with_names_and_parameters_of_any_length_are_listed(void **state)
+{
+    static const char *const attributes[] = {"CKA_LABEL", "CKA_ID", "CKA_EC_PARAMS"};
+    struct hsm_token *token = load_token("falling", &direct);
+    struct hsm_key *key = load_key(token);
+    char octets[2 * 65 + 1];
+
+    (void)state;
+    memset(octets, '6', sizeof(octets) - 1);
+    octets[sizeof(octets) - 1] = '\0';
+    for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++) {
+        struct hsm_key_info *infos = NULL;
+        size_t count = 0;
+
+        fault("on C_GetAttributeValue attribute %s hex:%s", attributes[i], octets);
+        if (hsm_key_list(token, &infos, &count) != HSM_OK)
+            fail_msg("%s of 65 octets", attributes[i]);
+        assert_true(count > 0);
+        free(infos);
+        fault("reset");
+    }
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 struct told {
     atomic_uint of_kind[16];
 };
@@ -345,6 +397,29 @@ a_pin_that_is_refused_is_not_tried_again(void **state)
     }
 }
 
+/* A user who is logged in needs no PIN; nobody presents one that may be the last. */
+static void
+a_pin_of_which_one_try_is_left_is_not_presented(void **state)
+{
+    struct hsm_token *token = load_token("locked-out", &direct);
+    struct hsm_key *key = load_key(token);
+    uint8_t sig[HSM_P256_SIG_LEN];
+    unsigned long before = fault_number("count C_Login");
+    struct hsm_token_stats stats;
+
+    (void)state;
+    fault("on C_GetTokenInfo flag CKF_USER_PIN_FINAL_TRY\nrenumber");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    hsm_token_stats(token, &stats);
+    assert_int_equal(stats.recoveries, 1);
+    fault("reboot");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
+    assert_int_equal(fault_number("count C_Login"), before);
+    fault("reset");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* Of somebody else's login nothing is learnt about the PIN. */
 static void
 a_login_that_finds_another_user_is_tried_again(void **state)
@@ -390,14 +465,17 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nobody_sees_an_outage_shorter_than_the_deadline),
         cmocka_unit_test(calls_end_at_their_deadline_while_the_token_is_away),
+        cmocka_unit_test(a_vendors_own_error_is_got_over_as_a_lost_session_is),
         cmocka_unit_test(an_evp_pkey_survives_all_of_it),
         cmocka_unit_test(a_deadline_holds_while_a_call_is_stuck),
         cmocka_unit_test(a_key_that_became_another_one_is_refused),
         cmocka_unit_test(an_origin_that_is_not_told_is_waived_by_the_configuration_alone),
         cmocka_unit_test(settings_out_of_their_range_are_refused),
         cmocka_unit_test(a_key_that_is_gone_is_not_found_and_may_come_back),
+        cmocka_unit_test(keys_with_names_and_parameters_of_any_length_are_listed),
         cmocka_unit_test(events_tell_of_all_of_it),
         cmocka_unit_test(a_pin_that_is_refused_is_not_tried_again),
+        cmocka_unit_test(a_pin_of_which_one_try_is_left_is_not_presented),
         cmocka_unit_test(a_login_that_finds_another_user_is_tried_again),
     };
 

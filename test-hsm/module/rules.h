@@ -17,7 +17,7 @@
 #include "slots.h"
 
 #define FAULT_RULES_MAX   64
-#define FAULT_ALTERED_MAX 64 /* octets that an attribute is given */
+#define FAULT_ALTERED_MAX 80 /* octets of an attribute */
 #define FAULT_NUMBERS     26 /* rows of the table of faults, from 1 */
 #define FAULT_BIT(number) (1U << (number))
 

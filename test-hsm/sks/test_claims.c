@@ -34,6 +34,17 @@ static const char *const too_long[] = {
 #define RPH    BASE, .ppt = SKS_PPT_RPH, .rph_auth = ets_wps, .rph_count = 2
 #define RCD    BASE, .ppt = SKS_PPT_RCD
 
+/* The refusal in one text; each names its claim. */
+static enum hsm_status
+check(const struct sks_claims *claims, struct hsm_reason *why)
+{
+    struct sks_refusal refusal = {.member = NULL};
+    enum hsm_status st = sks_claims_check(claims, &refusal);
+
+    assert_true((st == HSM_ERR_MALFORMED) == (refusal.member != NULL));
+    return sks_refusal_tell(&refusal, st, why);
+}
+
 static void
 assert_payload(const struct sks_claims *claims, const char *wanted)
 {
@@ -41,7 +52,7 @@ assert_payload(const struct sks_claims *claims, const char *wanted)
     struct hsm_reason why = {""};
     size_t len = 0;
 
-    if (sks_claims_check(claims, &why) != HSM_OK)
+    if (check(claims, &why) != HSM_OK)
         fail_msg("%s", why.text);
     assert_int_equal(sks_claims_payload(claims, payload, &len), HSM_OK);
     assert_string_equal(payload, wanted);
@@ -129,7 +140,7 @@ all_members_stand_in_their_order(void **state)
                  "\"}],\"orig\":{\"tn\":\"12155551212\"},\"origid\":\"" ORIGID
                  "\",\"rcd\":{\"apn\":\"12155551212\",\"nam\":\"Caf\xc3\xa9\"}}");
     claims.rcdi = rcdi; /* the digest of something else */
-    assert_int_equal(sks_claims_check(&claims, &why), HSM_ERR_MALFORMED);
+    assert_int_equal(check(&claims, &why), HSM_ERR_MALFORMED);
     assert_non_null(strstr(why.text, "rcdi: /apn"));
     assert_payload(&(struct sks_claims){DIV, .div_hi = "1.2"},
                    "{\"dest\":{\"tn\":[\"12155551213\"]},\"div\":{\"hi\":\"1.2\",\"tn\":"
@@ -195,7 +206,7 @@ what_a_standard_forbids_is_refused(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct hsm_reason why = {""};
 
-        if (sks_claims_check(&cases[i].claims, &why) != HSM_ERR_MALFORMED ||
+        if (check(&cases[i].claims, &why) != HSM_ERR_MALFORMED ||
             strncmp(why.text, cases[i].claim, strlen(cases[i].claim)) != 0)
             fail_msg("case %zu (%s): %s", i, cases[i].claim, why.text);
     }
@@ -214,7 +225,7 @@ check_rich(const char *rcd_text, const char *rcdi_text, struct hsm_reason *why)
 
     assert_non_null(rcd);
     assert_true(rcdi_text == NULL || rcdi != NULL);
-    st = sks_claims_check(&claims, why);
+    st = check(&claims, why);
     json_decref(rcd);
     json_decref(rcdi);
     return st;
@@ -285,7 +296,7 @@ published_digests_are_recomputed(void **state)
     json_object_set(rcd, "jcd", json_object_get(jcd, "value"));
     json_object_set(rcdi, "/nam", json_object_get(nam, "rcdi"));
     json_object_set(rcdi, "/jcd", json_object_get(jcd, "rcdi"));
-    assert_int_equal(sks_claims_check(&claims, &why), HSM_ERR_MALFORMED);
+    assert_int_equal(check(&claims, &why), HSM_ERR_MALFORMED);
     assert_string_equal(why.text, "rcdi: /jcd/1/3/3: a URI without its digest");
     for (int i = 3; i <= 5; i++) {
         char pointer[16];
@@ -295,10 +306,10 @@ published_digests_are_recomputed(void **state)
     }
     photo = json_object_get(rcdi, "/jcd/1/3/3");
     assert_non_null(photo);
-    if (sks_claims_check(&claims, &why) != HSM_OK)
+    if (check(&claims, &why) != HSM_OK)
         fail_msg("%s", why.text);
     json_object_set_new(rcd, "nam", json_string("R Branch"));
-    assert_int_equal(sks_claims_check(&claims, &why), HSM_ERR_MALFORMED);
+    assert_int_equal(check(&claims, &why), HSM_ERR_MALFORMED);
     assert_string_equal(why.text, "rcdi: /nam: not the digest of the value");
     json_decref(rcdi);
     json_decref(rcd);

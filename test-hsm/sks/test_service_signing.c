@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include <acme/base64url.h>
 #include <sks/passport.h>
 #include <sks/service.h>
 
@@ -464,6 +465,81 @@ a_diversion_continues_the_headers_of_its_call(void **state)
     free(first);
 }
 
+/* A div from one of eight numbers to all of them, and before these to some more; free() it. */
+static char *
+ring_link(size_t at, size_t more)
+{
+    static const char header[] =
+        "{\"alg\":\"ES256\",\"ppt\":\"div\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"}";
+    json_t *dest = json_array();
+    json_t *claims;
+    char number[16];
+    char *payload;
+    char *parts[2];
+    char *identity = NULL;
+
+    while (more-- > 0)
+        json_array_append_new(dest, json_string("9"));
+    for (size_t i = 0; i < 8; i++) {
+        snprintf(number, sizeof(number), "1215555121%zu", i);
+        json_array_append_new(dest, json_string(number));
+    }
+    snprintf(number, sizeof(number), "1215555121%zu", at);
+    claims = json_pack("{s:{s:o}, s:{s:s}, s:{s:s}, s:I}", "dest", "tn", dest, "div", "tn", number,
+                       "orig", "tn", "12155551299", "iat", (json_int_t)time(NULL));
+    payload = json_dumps(claims, JSON_COMPACT);
+    parts[0] = acme_base64url_encode(header, strlen(header));
+    parts[1] = acme_base64url_encode(payload, strlen(payload));
+    assert_true(asprintf(&identity, "%s.%s.AA;info=<" X5U ">;ppt=\"div\"", parts[0], parts[1]) > 0);
+    free(parts[1]);
+    free(parts[0]);
+    free(payload);
+    json_decref(claims);
+    return identity;
+}
+
+static double
+processor_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Each of the eight leads to all others, and none to a PASSporT that is no div: there are 109600
+ * ways to go wrong. */
+static void
+a_ring_of_diversions_is_refused_at_once(void **state)
+{
+    static const struct {
+        size_t more;
+        const char *why;
+    } cases[] = {
+        {0, "the chain has a gap"},
+        {SKS_DEST_MAX - 8, "the chain has a gap"},
+        {SKS_DEST_MAX - 7, "orig, dest or div"},
+        {1400, "orig, dest or div"},
+    };
+    double begun = processor_s();
+
+    (void)state;
+    begin(NULL);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *headers[8];
+
+        for (size_t at = 0; at < COUNT(headers); at++)
+            headers[at] = ring_link(at, cases[i].more);
+        post_div("12155551299", "12155551210", "12155551230", (const char *const *)headers,
+                 COUNT(headers));
+        assert_3gpp_error(400, "'identityHeaders'");
+        assert_3gpp_error(400, cases[i].why);
+        for (size_t at = 0; at < COUNT(headers); at++)
+            free(headers[at]);
+    }
+    assert_true(processor_s() - begun < 2);
+}
+
 /* ---- callers ---- */
 
 /* The caller at the socket is this process; its customers have numbers of their own. */
@@ -816,6 +892,17 @@ calls_beyond_the_rate_are_told_when_to_come_back(void **state)
     assert_atis_error(429, "POL4290", "of the customer");
     assert_true(good >= 3);
     assert_string_equal(called_header(&called, "Retry-After", header), "1");
+    for (int i = 0; i < 10; i++) { /* these cost nothing */
+        post("\"attest\":\"B\"," FROM "," TO "," ID);
+        assert_atis_error(403, "POL4030", "attest");
+    }
+    called.status = 0; /* to read Identity headers is work, and counts */
+    for (int i = 0; i < 100 && called.status != 429; i++) {
+        post(DIV ",\"identityHeaders\":[\"no.passport\"]");
+        if (called.status != 429)
+            assert_3gpp_error(400, "'identityHeaders'");
+    }
+    assert_3gpp_error(429, "of the customer");
 }
 
 /* Over TLS: by a token, of which the file has the hash, or by a certificate. */
@@ -1135,6 +1222,7 @@ main(void)
         TEST(every_kind_carries_its_claims),
         TEST(what_a_kind_does_not_have_is_refused_in_its_dialect),
         TEST(a_diversion_continues_the_headers_of_its_call),
+        TEST(a_ring_of_diversions_is_refused_at_once),
         TEST(the_number_says_whose_certificate_signs),
         TEST(an_origid_that_is_left_out_is_the_customers),
         TEST(a_number_is_signed_as_its_dial_plan_has_it),

@@ -48,8 +48,8 @@ ask(void *context, const char *x5u, time_t now, const struct sks_call *call,
     pthread_mutex_lock(&chains.lock);
     if (chains.is_away) {
         assert_true(chains.waiting < WAITING);
-        chains.landed[chains.waiting] = call->landed;
-        chains.contexts[chains.waiting] = call->landed_context;
+        chains.landed[chains.waiting] = call->wait->landed;
+        chains.contexts[chains.waiting] = call->wait->context;
         chains.waiting++;
     } else {
         st = serve(context, x5u, now, out, why);

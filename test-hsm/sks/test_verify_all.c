@@ -347,6 +347,87 @@ a_div_o_carries_the_passport_that_it_diverts(void **state)
     assert_div_o("{}", false, SKS_E16_NUMBERS_DIFFER, SKS_E14_CLAIM_MISSING);
 }
 
+/* What no identity of a claim is, where one is wanted; %s stands for it. */
+static const char *const no_identities[] = {"1",  "1.5",     "null", "true",
+                                            "[]", "[\"1\"]", "{}",   "\"\""};
+#define SHAKEN_HEAD "{\"attest\":\"A\"," ORIGID ","
+static const struct {
+    const char *format; /* of a payload */
+    const char *ppt;
+} misplaced[] = {
+    {SHAKEN_HEAD DEST "," IAT ",\"orig\":{\"tn\":%s}}", "shaken"},
+    {SHAKEN_HEAD DEST "," IAT ",\"orig\":{\"uri\":%s}}", "shaken"},
+    {SHAKEN_HEAD DEST "," IAT ",\"orig\":%s}", "shaken"},
+    {SHAKEN_HEAD "\"dest\":{\"tn\":[%s]}," IAT "," ORIG "}", "shaken"},
+    {SHAKEN_HEAD "\"dest\":{\"tn\":[\"12155551213\",%s]}," IAT "," ORIG "}", "shaken"},
+    {SHAKEN_HEAD "\"dest\":{\"uri\":[%s]}," IAT "," ORIG "}", "shaken"},
+    {SHAKEN_HEAD "\"dest\":%s," IAT "," ORIG "}", "shaken"},
+    {"{\"dest\":{\"tn\":[\"12155551214\"]},\"div\":{\"tn\":%s}," IAT "," ORIG "}", "div"},
+    {"{\"dest\":{\"tn\":[\"12155551214\"]},\"div\":{\"uri\":%s}," IAT "," ORIG "}", "div"},
+    {"{\"dest\":{\"tn\":[\"12155551214\"]},\"div\":%s," IAT "," ORIG "}", "div"},
+};
+
+static void
+write_misplaced(size_t place, const char *value, char out[512])
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* those above */
+    snprintf(out, 512, misplaced[place].format, value);
+#pragma GCC diagnostic pop
+}
+
+/* Anybody can write them: nobody's signature was looked at yet when they are compared. */
+static void
+assert_misplaced(size_t place, const char *value)
+{
+    bool is_div = strcmp(misplaced[place].ppt, "div") == 0;
+    char payload[512];
+    const struct one beside[] = {
+        {misplaced[place].ppt, payload, SKS_E14_CLAIM_MISSING, true},
+        {"div", DIV_213_214, SKS_E16_NUMBERS_DIFFER, false},
+        {"div", DIV_214_215, SKS_E16_NUMBERS_DIFFER, false},
+        {"shaken", PAYLOAD, SKS_VALID, false},
+    };
+
+    write_misplaced(place, value, payload);
+    print_message("%s\n", payload);
+    assert_judged(call_to(number_215), beside, is_div ? 1 : 3);
+    if (is_div)
+        assert_judged(call_to(number_213), (const struct one[]){beside[0], beside[3]}, 2);
+    else
+        assert_div_o(payload, true, SKS_E16_NUMBERS_DIFFER, SKS_E14_CLAIM_MISSING);
+}
+
+static void
+an_identity_of_another_type_is_told_beside_a_div_and_inside_of_one(void **state)
+{
+    (void)state;
+    for (size_t place = 0; place < COUNT(misplaced); place++) {
+        for (size_t i = 0; i < COUNT(no_identities); i++)
+            assert_misplaced(place, no_identities[i]);
+    }
+}
+
+/* Of a div-o that is no good itself the PASSporT inside is judged all the same. */
+static void
+a_div_o_without_who_diverted_carries_a_passport_still(void **state)
+{
+    char *opt = passport_new(HEADER, PAYLOAD, vs.sp_key);
+    char payload[4096];
+    const struct one one = {"div-o", payload, SKS_E14_CLAIM_MISSING, false};
+    struct sks_judgements *got;
+
+    (void)state;
+    snprintf(payload, sizeof(payload),
+             "{" DEST ",\"div\":{\"tn\":7}," IAT ",\"opt\":\"%s\"," ORIG "}", opt);
+    got = judge_call(call_to(number_213), &one, 1);
+    assert_wanted(got, &one, 1);
+    assert_int_equal(got->count, 2);
+    assert_int_equal(got->judged[1].verification.verdict, SKS_VALID);
+    sks_judgements_free(got);
+    free(opt);
+}
+
 /* RFC 8946's own example, of which no certificate was published: judged up to its chain. */
 static void
 the_examples_of_rfc_8946_and_8443_are_not_valid_here(void **state)
@@ -611,14 +692,8 @@ promise(void *context, const char *x5u, time_t now, const struct sks_call *call,
     if (promises > 0)
         return serve(context, x5u, now, out, why);
     promises++;
-    assert_non_null(call->landed);
+    assert_non_null(call->wait);
     return HSM_ERR_NOT_FOUND;
-}
-
-static void
-landed(void *context)
-{
-    (void)context;
 }
 
 static void
@@ -627,6 +702,7 @@ a_call_that_need_not_wait_gets_no_verdict_before_its_chain_is_there(void **state
     const struct sks_verifier_config config = {.trust = vs.trust, .chain = serve, .ask = promise};
     const struct one one = {"shaken", PAYLOAD, SKS_VALID, false};
     char *identity = identity_new(&one);
+    const struct sks_x5u_wait wait = {.landed = NULL};
     struct sks_call call = call_new();
     struct sks_verifier *verifier = NULL;
     struct sks_judgements *got = NULL;
@@ -640,7 +716,7 @@ a_call_that_need_not_wait_gets_no_verdict_before_its_chain_is_there(void **state
     assert_int_equal(sks_verify_all(verifier, &call, NOW, &got), HSM_OK); /* this one waits */
     sks_judgements_free(got);
     got = NULL;
-    call.landed = landed;
+    call.wait = &wait;
     assert_int_equal(sks_verify_all(verifier, &call, NOW, &got), HSM_ERR_BUSY);
     assert_null(got);
     assert_int_equal(sks_verify_all(verifier, &call, NOW, &got), HSM_OK);
@@ -673,6 +749,8 @@ main(void)
         cmocka_unit_test(a_chain_of_div_leads_from_the_first_call_to_where_it_goes),
         cmocka_unit_test(a_call_whose_to_is_the_new_target_passes_by_its_chain),
         cmocka_unit_test(a_div_o_carries_the_passport_that_it_diverts),
+        cmocka_unit_test(an_identity_of_another_type_is_told_beside_a_div_and_inside_of_one),
+        cmocka_unit_test(a_div_o_without_who_diverted_carries_a_passport_still),
         cmocka_unit_test(the_examples_of_rfc_8946_and_8443_are_not_valid_here),
         cmocka_unit_test(priorities_are_those_of_the_call),
         cmocka_unit_test(fingerprints_are_those_of_the_call),

@@ -18,13 +18,15 @@
 
 #define THREADS  6
 #define FAILURES 1000 /* URLs kept that could not be fetched */
+#define WAITERS  16384 /* calls that are to be told at one time */
 
 static struct ecosystem eco;
 static struct eco_server repository;
 static struct certs_chain *short_lived; /* ends in an hour */
-static char *sp_pem, *short_pem;
+static struct certs_chain *ended; /* a minute ago */
+static char *sp_pem, *short_pem, *ended_pem;
 static atomic_uint fetches, not_modified;
-static atomic_bool is_down;
+static atomic_bool is_down, is_gate_shut;
 
 static bool
 is_known(const struct acme_http_request *request)
@@ -40,10 +42,14 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
 {
     static const char type[] = "application/pem-certificate-chain";
     const char *path = acme_http_request_path(request);
-    const char *pem = strstr(path, "short") != NULL ? short_pem : sp_pem;
+    const char *pem = strstr(path, "short") != NULL   ? short_pem
+                      : strstr(path, "ended") != NULL ? ended_pem
+                                                      : sp_pem;
 
     (void)context;
     fetches++;
+    while (strstr(path, "gate") != NULL && is_gate_shut)
+        usleep(1000);
     if (!is_down && is_known(request)) {
         not_modified++;
         acme_http_respond(response, 304, NULL, NULL, 0);
@@ -91,7 +97,9 @@ set_up(void **state)
     short_lived =
         eco_sp_chain(&eco, ECO_SPC, hsm_key_public(eco.sp_key), eco.now - 60, eco.now + 3600);
     eco_must(certs_chain_pem(eco.sp, &sp_pem), "chain");
+    ended = eco_sp_chain(&eco, ECO_SPC, hsm_key_public(eco.sp_key), eco.now - 3600, eco.now - 60);
     eco_must(certs_chain_pem(short_lived, &short_pem), "chain");
+    eco_must(certs_chain_pem(ended, &ended_pem), "chain");
     eco_server_start(&repository, &eco, (struct acme_http_handler){.handle = handle});
     return 0;
 }
@@ -101,8 +109,10 @@ tear_down(void **state)
 {
     (void)state;
     eco_server_stop(&repository);
+    free(ended_pem);
     free(short_pem);
     free(sp_pem);
+    certs_chain_free(ended);
     certs_chain_free(short_lived);
     eco_stop(&eco);
     return 0;
@@ -600,7 +610,7 @@ ask(struct sks_x5u_cache *cache, const char *host, const char *path, struct cert
     char url[256];
 
     snprintf(url, sizeof(url), "https://%s:%u%s", host, repository.port, path);
-    return sks_x5u_ask(cache, url, eco.now, tell, NULL, out, NULL);
+    return sks_x5u_ask(cache, url, eco.now, &(struct sks_x5u_wait){.landed = tell}, out, NULL);
 }
 
 static void
@@ -629,6 +639,175 @@ who_does_not_wait_is_told(void **state)
     assert_int_equal(ask(cache, "127.0.0.1", "/slow.pem", &chain), HSM_OK);
     assert_int_equal(certs_chain_len(chain), 2);
     assert_int_equal(told, 3);
+    certs_chain_free(chain);
+    sks_x5u_cache_free(cache);
+}
+
+static enum hsm_status
+ask_in_visit(struct sks_x5u_cache *cache, const char *path, time_t now,
+             struct sks_x5u_visit **visit)
+{
+    const struct sks_x5u_wait wait = {.landed = tell, .visit = visit};
+    struct certs_chain *chain = NULL;
+    char url[256];
+    enum hsm_status st;
+
+    snprintf(url, sizeof(url), "%s%s", repository.base, path);
+    st = sks_x5u_ask(cache, url, now, &wait, &chain, NULL);
+    assert_int_equal(st == HSM_OK, chain != NULL);
+    certs_chain_free(chain);
+    return st;
+}
+
+/* A leaf that has ended is judged by its dates: to ask for it again at once would bring no other.
+ */
+static void
+a_leaf_that_has_ended_is_not_asked_for_again_at_once(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct sks_x5u_visit *visit = NULL;
+
+    (void)state;
+    told = 0;
+    assert_int_equal(ask_in_visit(cache, "/ended.pem", eco.now, &visit), HSM_ERR_NOT_FOUND);
+    wait_until_told(1);
+    assert_int_equal(ask_in_visit(cache, "/ended.pem", eco.now, &visit), HSM_OK);
+    assert_int_equal(get(cache, "/ended.pem", eco.now), HSM_OK);
+    assert_int_equal(get(cache, "/ended.pem", eco.now + 59), HSM_OK);
+    sks_x5u_refresh(cache, eco.now + 59);
+    wait_for_fetches(cache, 1);
+    assert_int_equal(get(cache, "/ended.pem", eco.now + 60), HSM_OK);
+    wait_for_fetches(cache, 2);
+    sks_x5u_visit_free(visit);
+    sks_x5u_cache_free(cache);
+}
+
+/* Whatever the clock says then, and whatever has been pushed out. */
+static void
+a_call_takes_what_was_fetched_for_it_and_asks_no_more(void **state)
+{
+    struct sks_x5u_cache *cache = small_cache(1, 0, 0);
+    struct sks_x5u_visit *visit = NULL;
+    struct sks_x5u_visit *other = NULL;
+
+    (void)state;
+    told = 0;
+    assert_int_equal(ask_in_visit(cache, "/missing.pem", eco.now, &visit), HSM_ERR_NOT_FOUND);
+    wait_until_told(1);
+    assert_int_equal(ask_in_visit(cache, "/1.pem", eco.now, &visit), HSM_ERR_NOT_FOUND);
+    wait_until_told(2);
+    assert_int_equal(get(cache, "/2.pem", eco.now), HSM_OK); /* pushes it out */
+    assert_int_equal(ask_in_visit(cache, "/missing.pem", eco.now + 60, &visit), HSM_ERR_BUSY);
+    assert_int_equal(ask_in_visit(cache, "/1.pem", eco.now + 60, &visit), HSM_OK);
+    wait_for_fetches(cache, 3);
+    assert_int_equal(ask_in_visit(cache, "/missing.pem", eco.now + 60, &other), HSM_ERR_NOT_FOUND);
+    assert_int_equal(ask_in_visit(cache, "/1.pem", eco.now + 60, &other), HSM_ERR_NOT_FOUND);
+    wait_until_told(4);
+    wait_for_fetches(cache, 5);
+    sks_x5u_visit_free(other);
+    sks_x5u_visit_free(visit);
+    sks_x5u_cache_free(cache);
+}
+
+static void
+a_call_asks_for_so_many_chains_and_no_more(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct sks_x5u_visit *visit = NULL;
+    char path[32];
+
+    (void)state;
+    told = 0;
+    for (unsigned i = 0; i <= SKS_X5U_VISIT_MAX; i++) {
+        snprintf(path, sizeof(path), "/%u.pem", i);
+        assert_int_equal(ask_in_visit(cache, path, eco.now, &visit),
+                         i < SKS_X5U_VISIT_MAX ? HSM_ERR_NOT_FOUND : HSM_ERR_BUSY);
+    }
+    wait_until_told(SKS_X5U_VISIT_MAX);
+    sks_x5u_visit_free(visit);
+    sks_x5u_cache_free(cache);
+}
+
+static void
+so_many_calls_are_told_and_no_more(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct certs_chain *chain = NULL;
+    char url[256];
+
+    (void)state;
+    told = 0;
+    is_gate_shut = true;
+    for (unsigned i = 0; i < WAITERS; i++)
+        assert_int_equal(ask(cache, "127.0.0.1", "/gate.pem", &chain), HSM_ERR_NOT_FOUND);
+    assert_int_equal(ask(cache, "127.0.0.1", "/gate.pem", &chain), HSM_ERR_BUSY);
+    snprintf(url, sizeof(url), "%s/gate.pem", repository.base);
+    assert_int_equal(
+        sks_x5u_ask(cache, url, eco.now, &(struct sks_x5u_wait){.landed = NULL}, &chain, NULL),
+        HSM_ERR_NOT_FOUND); /* there is no end to those that are not */
+    is_gate_shut = false;
+    wait_until_told(WAITERS);
+    assert_int_equal(get(cache, "/gate.pem", eco.now), HSM_OK);
+    assert_int_equal(fetches, 1);
+    sks_x5u_cache_free(cache);
+}
+
+/* Neither does its end make a second fetch of one that is under way. */
+static void
+a_preloaded_chain_is_preloaded_after_its_end_too(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct sks_x5u_visit *visit = NULL;
+    char url[256];
+
+    (void)state;
+    snprintf(url, sizeof(url), "%s/short-gate.pem", repository.base);
+    assert_int_equal(sks_x5u_preload(cache, url, NULL), HSM_OK);
+    assert_int_equal(get(cache, "/short-gate.pem", eco.now), HSM_OK);
+    is_down = true;
+    assert_int_equal(get(cache, "/short-gate.pem", eco.now + 3601), HSM_ERR_BUSY);
+    wait_for_fetches(cache, 2);
+    is_down = false;
+    is_gate_shut = true;
+    sks_x5u_refresh(cache, eco.now + 3601 + SKS_X5U_NEGATIVE_S); /* nobody has asked */
+    told = 0;
+    assert_int_equal(ask_in_visit(cache, "/short-gate.pem", eco.now + 4000, &visit),
+                     HSM_ERR_NOT_FOUND);
+    is_gate_shut = false;
+    wait_until_told(1);
+    sks_x5u_visit_free(visit);
+    wait_for_fetches(cache, 3);
+    for (unsigned i = 1; i <= SKS_X5U_PRELOADED_MAX; i++) { /* it has one of the places still */
+        snprintf(url, sizeof(url), "%s/%u.pem", repository.base, i);
+        assert_int_equal(sks_x5u_preload(cache, url, NULL),
+                         i < SKS_X5U_PRELOADED_MAX ? HSM_OK : HSM_ERR_USAGE);
+    }
+    sks_x5u_cache_free(cache);
+}
+
+/* What a call has asked for again after it had failed once. */
+static void
+what_is_waited_for_is_not_pushed_out(void **state)
+{
+    struct sks_x5u_cache *cache = cache_new(true);
+    struct certs_chain *chain = NULL;
+    char url[256];
+
+    (void)state;
+    is_down = true;
+    assert_int_equal(get(cache, "/gate.pem", eco.now - SKS_X5U_NEGATIVE_S), HSM_ERR_BUSY);
+    is_down = false;
+    is_gate_shut = true;
+    told = 0;
+    assert_int_equal(ask(cache, "127.0.0.1", "/gate.pem", &chain), HSM_ERR_NOT_FOUND);
+    for (unsigned i = 0; i < FAILURES; i++) { /* they are as if they had failed */
+        snprintf(url, sizeof(url), "%s/%u.pem", repository.base, i);
+        assert_int_equal(sks_x5u_preload(cache, url, NULL), HSM_OK);
+    }
+    is_gate_shut = false;
+    wait_until_told(1);
+    assert_int_equal(ask(cache, "127.0.0.1", "/gate.pem", &chain), HSM_OK);
+    assert_int_equal(fetches, 2);
     certs_chain_free(chain);
     sks_x5u_cache_free(cache);
 }
@@ -876,6 +1055,12 @@ main(void)
         cmocka_unit_test(the_chain_that_was_not_used_for_longest_goes_first),
         cmocka_unit_test(chains_can_be_there_before_anybody_asks),
         cmocka_unit_test(who_does_not_wait_is_told),
+        cmocka_unit_test(a_leaf_that_has_ended_is_not_asked_for_again_at_once),
+        cmocka_unit_test(a_call_takes_what_was_fetched_for_it_and_asks_no_more),
+        cmocka_unit_test(a_call_asks_for_so_many_chains_and_no_more),
+        cmocka_unit_test(so_many_calls_are_told_and_no_more),
+        cmocka_unit_test(a_preloaded_chain_is_preloaded_after_its_end_too),
+        cmocka_unit_test(what_is_waited_for_is_not_pushed_out),
         cmocka_unit_test(a_slow_repository_slows_no_other),
         cmocka_unit_test(one_repository_does_not_fill_the_queue),
         cmocka_unit_test(strangers_do_not_push_out_chains_that_sign_calls),

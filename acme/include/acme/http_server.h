@@ -32,6 +32,7 @@
 #define ACME_HTTP_QUEUE_MAX       1024 /* requests waiting for a thread; more: 503 */
 #define ACME_HTTP_PARAM_MAX       128 /* characters of one path parameter */
 #define ACME_HTTP_PARKS_MAX       16 /* times that one request is put aside */
+#define ACME_HTTP_PARKED_MAX      512 /* requests put aside at one time */
 #define ACME_HTTP_STUCK_S         60 /* seconds in a handler, then a worker process beats no more */
 
 enum acme_http_method {
@@ -114,15 +115,24 @@ bool acme_http_defer(struct acme_http_response *response, const struct acme_http
  */
 struct acme_http_parked;
 
-/** In a handler. NULL: no memory, parked ACME_HTTP_PARKS_MAX times already, or a quick request:
- *  answer now. Else acme_http_resume() or acme_http_unpark() releases it. */
+/** In a handler. NULL: no memory, parked ACME_HTTP_PARKS_MAX times already, ACME_HTTP_PARKED_MAX
+ *  others are, its peer is gone, or a quick request: answer now. Else acme_http_resume() or
+ *  acme_http_unpark() releases it. Parked, it is forgotten when its peer is gone. */
 struct acme_http_parked *acme_http_park(struct acme_http_response *response);
 
 /** Take it back, in the same call of the handler: the answer is given now. NULL is fine. */
 void acme_http_unpark(struct acme_http_parked *parked);
 
-/** From any thread, once; after the loop has ended, too. */
-void acme_http_resume(struct acme_http_parked *parked);
+/** From any thread, once; after the loop has ended, too. False: it was forgotten, and its handler is
+ *  not called again. */
+bool acme_http_resume(struct acme_http_parked *parked);
+
+/** In a handler that has parked the request: what its next call finds. Released with the request;
+ * once for each. */
+void acme_http_keep(struct acme_http_response *response, void *kept, void (*release)(void *kept));
+
+/** What was kept; NULL: nothing. */
+void *acme_http_kept(struct acme_http_response *response);
 
 /**
  * Match a path against a pattern of literal segments and ":name" segments,

@@ -61,6 +61,15 @@ size_t certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX]);
 /** The same as lower-case hex; free() it. */
 char *certs_cert_serial_hex(const X509 *cert);
 
+/**
+ * A serial number in hex of either case: the content octets that certs_cert_serial() gives for it,
+ * whether or not zeros were written before it.
+ *
+ * @retval HSM_ERR_MALFORMED  not 1 to CERTS_SERIAL_MAX octets, or not positive
+ */
+HSM_MUST_CHECK enum hsm_status certs_serial_parse(const char *hex, uint8_t out[CERTS_SERIAL_MAX],
+                                                  size_t *len, struct hsm_reason *why);
+
 /** keyIdentifier of the authorityKeyIdentifier (RFC 5280 section 4.2.1.1): borrowed; NULL: none. */
 const uint8_t *certs_cert_authority_key_id(const X509 *cert, size_t *len);
 

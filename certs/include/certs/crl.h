@@ -134,6 +134,10 @@ bool certs_crl_covers(const struct certs_crl *crl, const X509 *cert);
 size_t certs_crl_len(const struct certs_crl *crl);
 void certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out);
 
+/** A reason that an entry of such a CRL may have (RFC 5280 section 5.3.1): 7 is not used, and 8,
+ *  removeFromCRL, is for delta CRLs. */
+bool certs_crl_is_reason(int64_t reason);
+
 /** "keyCompromise"; static storage. */
 const char *certs_crl_reason_text(int reason);
 

@@ -38,18 +38,22 @@ size_t hsm_group_ready(struct hsm_group *group);
 /**
  * What a member is to sign: its digest (HSM_SHA256_LEN octets). A PASSporT
  * names the certificate of its signer, so it is another one for each member.
+ *
+ * @retval HSM_ERR_NOT_FOUND  this member has none for this call (its certificate does not cover
+ *                            it): the next is asked, and this one is as well as before
+ * @retval other              no member has: the call ends with it
  */
 typedef enum hsm_status hsm_group_digest_fn(void *call, void *member, uint8_t *digest);
 
 /**
  * Sign with the member that is best now, or with the next when it fails.
  *
- * @param make        asked for each member that is tried; a failure of it ends the call
+ * @param make        asked for each member that is tried
  * @param timeout_ms  for all of it
  * @param sig         receives HSM_P256_SIG_LEN octets
  * @param member      receives whose signature it is; may be NULL
  *
- * @retval HSM_ERR_NOT_FOUND  the group is empty
+ * @retval HSM_ERR_NOT_FOUND  the group is empty, or `make` said so of every member
  * @retval HSM_ERR_BUSY       no member signed in time
  */
 HSM_MUST_CHECK enum hsm_status hsm_group_sign(struct hsm_group *group, hsm_group_digest_fn *make,

@@ -4,10 +4,14 @@
  * Callers get signatures and the public half; key bytes never cross this
  * header. Threads may share one key.
  *
- * A key is used only after its attributes were read back from the token and
- * are those of a key that cannot leave (standard PKCS#11 attributes):
- * CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE, CKA_LOCAL true,
- * CKA_EXTRACTABLE false, CKA_KEY_GEN_MECHANISM = CKM_EC_KEY_PAIR_GEN.
+ * A key is used only after its attributes were read back from the token, each
+ * time that it is looked for, and are those of a key that cannot leave, that
+ * nobody uses without a login, and that signs and does nothing else (standard
+ * PKCS#11 attributes): CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE,
+ * CKA_NEVER_EXTRACTABLE, CKA_LOCAL, CKA_TOKEN, CKA_PRIVATE true,
+ * CKA_EXTRACTABLE false, CKA_KEY_GEN_MECHANISM = CKM_EC_KEY_PAIR_GEN; and
+ * CKA_DECRYPT, CKA_UNWRAP, CKA_DERIVE, CKA_SIGN_RECOVER not true (a module
+ * may not know them).
  */
 #ifndef HSM_KEY_H
 #define HSM_KEY_H
@@ -39,8 +43,8 @@ struct hsm_key;
  * @retval HSM_ERR_USAGE        the URI names no object, or has a pin-value
  * @retval HSM_ERR_UNSUPPORTED  the key is not on P-256, may not sign, or wants the PIN for every
  *                              signature (CKA_ALWAYS_AUTHENTICATE)
- * @retval HSM_ERR_UNTRUSTED    an attribute is not as above: the key could leave, or came from
- * outside
+ * @retval HSM_ERR_UNTRUSTED    an attribute is not as above: the key could leave, came from
+ *                              outside, needs no login, or has other uses than to sign
  *
  * @param token  borrowed, outlives the key
  * On failure *out keeps its old value.
@@ -143,7 +147,9 @@ struct hsm_key_info {
     uint8_t point[HSM_P256_POINT_LEN];
     /* 1 true, 0 false, -1 not reported by the module */
     int sensitive, always_sensitive, extractable, never_extractable, local;
-    int sign, decrypt, unwrap, derive, modifiable, copyable, always_authenticate;
+    int on_token, needs_login; /* CKA_TOKEN, CKA_PRIVATE */
+    int sign, sign_recover, decrypt, unwrap, derive;
+    int modifiable, copyable, always_authenticate;
     unsigned long gen_mechanism; /* CK_UNAVAILABLE_INFORMATION: not told */
     bool may_be_used; /* passes the check above */
 };

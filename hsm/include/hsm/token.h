@@ -32,7 +32,8 @@ enum hsm_event_kind {
     HSM_EVENT_RECOVERED, /* and a signature of it was verified */
     HSM_EVENT_PIN_REFUSED, /* no other attempt is made */
     HSM_EVENT_WRONG_SIGNATURE, /* it did not verify and was not given out */
-    HSM_EVENT_KEY_REFUSED, /* after a recovery: another public half, or an attribute is weaker */
+    HSM_EVENT_KEY_REFUSED, /* after a recovery: another public half, a weaker attribute, or wrong
+                              signatures while another key of the token gives good ones */
     HSM_EVENT_KEY_MISSING, /* after a recovery */
     HSM_EVENT_STUCK, /* a call inside the module outlived its deadline: its thread is replaced */
     HSM_EVENT_FEWER_SESSIONS /* the token gives less than were asked for */

@@ -61,12 +61,12 @@ const struct sks_dial_plan *sks_caller_dial_plan(const struct sks_caller *caller
  * the number which the PASSporT is about: the originator's, or with div the one that diverted.
  *
  * @param name  NULL: not named
- * @retval HSM_ERR_DENIED  none; the reason is "MEMBER: why"
+ * @retval HSM_ERR_DENIED  none; `refusal` says why
  */
 HSM_MUST_CHECK enum hsm_status
 sks_caller_customer(const struct sks_caller *caller, const char *name,
                     const struct sks_claims *claims, const struct sks_customer **out,
-                    struct hsm_reason *why);
+                    struct sks_refusal *refusal);
 
 const char *sks_customer_name(const struct sks_customer *customer);
 const char *sks_customer_spc(const struct sks_customer *customer);
@@ -78,11 +78,11 @@ const char *sks_customer_rule(const struct sks_customer *customer); /* "FILE:LIN
  * call data, and the headers of a diverted call.
  *
  * @param header_count  Identity headers that came with a div request
- * @retval HSM_ERR_DENIED  the reason is "MEMBER: why"
+ * @retval HSM_ERR_DENIED  no; `refusal` says why
  */
 HSM_MUST_CHECK enum hsm_status sks_customer_check(const struct sks_customer *customer,
                                                   const struct sks_claims *claims,
-                                                  size_t header_count, struct hsm_reason *why);
+                                                  size_t header_count, struct sks_refusal *refusal);
 
 /**
  * One call of the rates of both.

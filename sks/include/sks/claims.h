@@ -21,6 +21,7 @@
 #include <jansson.h>
 
 #include <hsm/status.h>
+#include <sks/refusal.h>
 
 #define SKS_PASSPORT_PAYLOAD_MAX 8192 /* octets, decoded */
 #define SKS_DEST_MAX             32 /* destinations of one PASSporT */
@@ -79,10 +80,13 @@ struct sks_claims {
     const char *crn;
 };
 
-/** Whether each claim is what its standard allows, and belongs to this kind of PASSporT; the reason
- *  is "CLAIM: what is wrong". */
+/**
+ * Whether each claim is what its standard allows, and belongs to this kind of PASSporT.
+ *
+ * @retval HSM_ERR_MALFORMED  a claim is refused
+ */
 HSM_MUST_CHECK enum hsm_status sks_claims_check(const struct sks_claims *claims,
-                                                struct hsm_reason *why);
+                                                struct sks_refusal *refusal);
 
 /**
  * The payload, canonical as RFC 8225 section 9 wants it.

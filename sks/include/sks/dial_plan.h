@@ -9,6 +9,7 @@
 
 #include <acme/config.h>
 #include <hsm/status.h>
+#include <sks/refusal.h>
 
 /** Texts are borrowed. */
 struct sks_dial_plan {
@@ -64,10 +65,10 @@ struct sks_dial_plan_keys {
 /**
  * What the keys mean; texts stay theirs.
  *
- * @retval HSM_ERR_MALFORMED  the reason is "KEY: why"
+ * @retval HSM_ERR_MALFORMED  a key is refused
  */
 HSM_MUST_CHECK enum hsm_status sks_dial_plan_read(const struct sks_dial_plan_keys *keys,
                                                   struct sks_dial_plan *out,
-                                                  struct hsm_reason *why);
+                                                  struct sks_refusal *refusal);
 
 #endif

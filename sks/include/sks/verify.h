@@ -20,6 +20,8 @@
 #include <sks/dial_plan.h>
 #include <sks/trust.h>
 
+struct sks_x5u_wait;
+
 /** 0: valid; else the number of the case, E3 to E19 (E1, E2 are faults of the API request). */
 enum sks_case {
     SKS_VALID = 0,
@@ -78,10 +80,8 @@ struct sks_call {
      * without colons; NULL: not known. */
     const json_t *mky;
 
-    /** Called once when a chain that was not at hand has come or cannot be had. NULL: the call may
-     *  wait for it. */
-    void (*landed)(void *context);
-    void *landed_context;
+    /** How it waits for a chain that is not at hand (x5u.h). NULL: on its thread. */
+    const struct sks_x5u_wait *wait;
 };
 
 struct sks_verification {
@@ -98,8 +98,8 @@ struct sks_verifier_config {
     /** The chain that an x5u serves; sks_x5u_get() in a service. MALFORMED gives E7, others E8. */
     enum hsm_status (*chain)(void *context, const char *x5u, time_t now, struct certs_chain **out,
                              struct hsm_reason *why);
-    /** The same for calls with `landed`, sks_x5u_ask() in a service: HSM_ERR_NOT_FOUND and a
-     *  promise to call it, where the other would wait. NULL: all calls wait. */
+    /** The same for calls with `wait`, sks_x5u_ask() in a service: HSM_ERR_NOT_FOUND and a promise
+     *  to tell, where the other would wait. NULL: all calls wait. */
     enum hsm_status (*ask)(void *context, const char *x5u, time_t now, const struct sks_call *call,
                            struct certs_chain **out, struct hsm_reason *why);
     /** A PASSporT that names this x5u was signed with the key of its trusted chain; sks_x5u_vouch()
@@ -115,7 +115,7 @@ HSM_MUST_CHECK enum hsm_status sks_verifier_new(const struct sks_verifier_config
                                                 struct sks_verifier **out);
 void sks_verifier_free(struct sks_verifier *verifier);
 
-/** True if a call with `landed` may wait for a chain all the same. */
+/** True if a call with `wait` may wait for a chain on its thread all the same. */
 bool sks_verifier_waits(const struct sks_verifier *verifier);
 
 /**
@@ -126,7 +126,7 @@ bool sks_verifier_waits(const struct sks_verifier *verifier);
  * PASSporT's dest, which may name more.
  *
  * @retval HSM_ERR_USAGE  the call lacks from, to or identity (E1)
- * @retval HSM_ERR_BUSY   a chain is being fetched: call->landed() will be called, ask again then
+ * @retval HSM_ERR_BUSY   a chain is being fetched: call->wait is told, ask again then
  */
 HSM_MUST_CHECK enum hsm_status sks_verify(struct sks_verifier *verifier,
                                           const struct sks_call *call, time_t now,

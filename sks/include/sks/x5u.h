@@ -35,6 +35,7 @@
 #define SKS_X5U_STALE_S        86400 /* used so much longer while it cannot be had anew */
 #define SKS_X5U_NEGATIVE_S     10 /* a failed fetch is not repeated for this long; */
 #define SKS_X5U_NEGATIVE_MAX_S 60 /* twice as long after each failure more, up to this */
+#define SKS_X5U_VISIT_MAX      8 /* chains that are fetched for one call */
 #define SKS_X5U_PRELOADED_MAX  1000 /* URLs that are fetched before anybody asks */
 
 struct sks_x5u_cache;
@@ -60,7 +61,8 @@ HSM_MUST_CHECK enum hsm_status sks_x5u_check(const struct sks_x5u_cache *cache, 
  * The chain behind a URL, from the cache or fetched; waits for the fetch. A
  * chain is fresh for 24 hours, or as long as Cache-Control says if that is more
  * (a week at most), may be used for a day more when it cannot be had anew, and
- * never beyond its leaf's notAfter. Nothing of it is verified here.
+ * never beyond its leaf's notAfter; one whose leaf has ended already is not asked
+ * for again for a minute. Nothing of it is verified here.
  *
  * @param out  owned by the caller
  * @retval HSM_ERR_MALFORMED  the URL breaks a rule
@@ -70,14 +72,31 @@ HSM_MUST_CHECK enum hsm_status sks_x5u_check(const struct sks_x5u_cache *cache, 
 HSM_MUST_CHECK enum hsm_status sks_x5u_get(struct sks_x5u_cache *cache, const char *url, time_t now,
                                            struct certs_chain **out, struct hsm_reason *why);
 
+/** What one call has asked for and not found: what is fetched for it is its own, whatever becomes
+ * of that in the cache, and is not fetched for it again. */
+struct sks_x5u_visit;
+
+/** Before the cache is freed. NULL is fine. */
+void sks_x5u_visit_free(struct sks_x5u_visit *visit);
+
+/** How a call waits for chains without a thread. */
+struct sks_x5u_wait {
+    /** Called once when a fetch has ended, on a thread of the cache or of who frees it: then ask
+     *  again. NULL: nobody is told. */
+    void (*landed)(void *context);
+    void *context;
+    /** The same at every time that this call asks, NULL at first; made when there is something to
+     *  remember. NULL: nothing is remembered. */
+    struct sks_x5u_visit **visit;
+};
+
 /**
  * The same without waiting.
  *
- * @retval HSM_ERR_NOT_FOUND  it is being fetched: landed(context) will be called once, on a thread
- *                            of the cache or of who frees it; then ask again
+ * @retval HSM_ERR_NOT_FOUND  it is being fetched
  */
 HSM_MUST_CHECK enum hsm_status sks_x5u_ask(struct sks_x5u_cache *cache, const char *url, time_t now,
-                                           void (*landed)(void *context), void *context,
+                                           const struct sks_x5u_wait *wait,
                                            struct certs_chain **out, struct hsm_reason *why);
 
 /** A PASSporT that names this URL was signed with the key of its chain, which is trusted: its chain

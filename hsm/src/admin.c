@@ -1,0 +1,187 @@
+/* admin.c - who is in the module for a token without a session of its pool: one at a time. */
+#include "slot_internal.h"
+
+#include <hsm/log.h>
+
+#include "clock_internal.h"
+
+#define TURN_STEP_MS 1 /* between looks at whether other processes have done */
+
+/* ---- in the module ---- */
+
+static int
+place_of(const struct hsm_slot *slot, enum hsm_turn turn)
+{
+    if (turn == HSM_TURN_NONE || !slot->settings.quirks.shared_files)
+        return -1;
+    return hsm_host_place(hsm_module_path(slot->module));
+}
+
+/* Neither is kept while the other is waited for: signatures do not wait for other processes where
+ * one call goes in at a time, nor other processes for a call of ours that is stuck. */
+static enum hsm_admission
+enter_in_turn(const struct hsm_slot *slot, enum hsm_turn turn, int place, unsigned wait_ms,
+              int64_t deadline)
+{
+    for (;;) {
+        int64_t soon = hsm_deadline_after(wait_ms);
+
+        if (!hsm_module_enter(slot->module, soon < deadline ? soon : deadline))
+            return HSM_KEPT_BY_CALLS;
+        if (place < 0 || hsm_host_try(place, turn))
+            return HSM_ADMITTED;
+        hsm_module_leave(slot->module);
+        if (hsm_clock_ns() >= deadline)
+            return HSM_KEPT_BY_FILES;
+        hsm_clock_sleep_until(hsm_deadline_after(TURN_STEP_MS));
+    }
+}
+
+enum hsm_admission
+hsm_slot_enter(struct hsm_slot *slot, enum hsm_turn turn, unsigned wait_ms, int64_t deadline)
+{
+    int place = place_of(slot, turn);
+    enum hsm_admission admission = enter_in_turn(slot, turn, place, wait_ms, deadline);
+
+    if (admission != HSM_ADMITTED) {
+        hsm_host_unlock(place);
+        return admission;
+    }
+    slot->turn = place;
+    atomic_fetch_add(&slot->load, 1); /* who may sign elsewhere does */
+    return HSM_ADMITTED;
+}
+
+bool
+hsm_slot_enter_to_log_in(struct hsm_slot *slot, unsigned wait_ms)
+{
+    enum hsm_admission admission =
+        hsm_slot_enter(slot, HSM_TURN_WRITE, wait_ms, hsm_deadline_after(HSM_HOST_WAIT_MS));
+
+    if (admission == HSM_KEPT_BY_FILES) {
+        hsm_log(HSM_LOG_WARNING,
+                "token %s: other processes keep its files busy: not waited for "
+                "any longer",
+                slot->name);
+        admission = hsm_slot_enter(slot, HSM_TURN_NONE, wait_ms, hsm_deadline_after(wait_ms));
+    }
+    return admission == HSM_ADMITTED;
+}
+
+void
+hsm_slot_leave(struct hsm_slot *slot)
+{
+    atomic_fetch_sub(&slot->load, 1);
+    hsm_host_unlock(slot->turn);
+    hsm_module_leave(slot->module);
+}
+
+/* ---- the control session, logged in ---- */
+
+/* What an admin caller waits for, and until when. */
+struct wish {
+    enum hsm_turn turn;
+    int64_t deadline;
+    const char *kept_by; /* for the log, when it was not met */
+};
+
+static enum hsm_status
+wait_until_served(struct hsm_slot *slot, struct wish *wish)
+{
+    enum hsm_status st = hsm_pool_await(&slot->pool, wish->deadline);
+
+    wish->kept_by = st == HSM_ERR_BUSY ? "it is being recovered" : hsm_status_text(st);
+    return st;
+}
+
+static enum hsm_status
+enter_gate(struct hsm_slot *slot, struct wish *wish)
+{
+    wish->kept_by = "another call has its control session";
+    return hsm_gate_enter(&slot->admin, hsm_ms_until(wish->deadline)) ? HSM_OK : HSM_ERR_BUSY;
+}
+
+static enum hsm_status
+enter_module(struct hsm_slot *slot, struct wish *wish)
+{
+    enum hsm_admission admission =
+        hsm_slot_enter(slot, wish->turn, hsm_ms_until(wish->deadline), wish->deadline);
+
+    wish->kept_by = admission == HSM_KEPT_BY_FILES ? "other processes keep its files busy"
+                                                   : "calls in its module do not end";
+    return admission == HSM_ADMITTED ? HSM_OK : HSM_ERR_BUSY;
+}
+
+/* Of who is in the module. What is not so is mended by the slot's thread. */
+static bool
+is_served_here(struct hsm_slot *slot)
+{
+    unsigned epoch = hsm_pool_epoch(&slot->pool);
+
+    if (hsm_pool_service(&slot->pool) != HSM_OK)
+        return false;
+    if (slot->control_epoch == hsm_module_epoch(slot->module))
+        return true;
+    hsm_slot_lost(slot, epoch, false, "the module was restarted under its control session");
+    return false;
+}
+
+/* True in *again: it was lost on the way. */
+static enum hsm_status
+try_to_enter(struct hsm_slot *slot, struct wish *wish, bool *again)
+{
+    enum hsm_status st = wait_until_served(slot, wish);
+
+    *again = false;
+    if (st == HSM_OK)
+        st = enter_gate(slot, wish);
+    if (st != HSM_OK)
+        return st;
+    st = enter_module(slot, wish);
+    if (st == HSM_OK && is_served_here(slot))
+        return HSM_OK;
+    if (st == HSM_OK) {
+        hsm_slot_leave(slot);
+        *again = hsm_clock_ns() < wish->deadline;
+    }
+    hsm_gate_leave(&slot->admin);
+    return HSM_ERR_BUSY;
+}
+
+enum hsm_status
+hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
+{
+    struct wish wish = {.turn = turn, .deadline = hsm_deadline_after(slot->settings.op_timeout_ms)};
+    enum hsm_status st;
+    bool again;
+
+    do
+        st = try_to_enter(slot, &wish, &again);
+    while (again);
+    if (st != HSM_OK)
+        hsm_log(HSM_LOG_ERROR, "token %s: not asked: %s", slot->label, wish.kept_by);
+    return st;
+}
+
+static bool
+control_is_lost(struct hsm_slot *slot)
+{
+    CK_SESSION_INFO info;
+    CK_RV rv = hsm_module_functions(slot->module)->C_GetSessionInfo(slot->control, &info);
+
+    return rv != CKR_OK || info.state != CKS_RW_USER_FUNCTIONS;
+}
+
+bool
+hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
+{
+    bool lost =
+        (status == HSM_ERR_BUSY || status == HSM_ERR_NOT_FOUND || status == HSM_ERR_CRYPTO) &&
+        control_is_lost(slot);
+
+    if (lost)
+        hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");
+    hsm_slot_leave(slot);
+    hsm_gate_leave(&slot->admin);
+    return lost;
+}

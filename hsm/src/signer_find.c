@@ -1,0 +1,291 @@
+/* signer_find.c - after a recovery: the keys of a slot are looked for, and one must sign. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <hsm/log.h>
+
+#include "clock_internal.h"
+#include "object_internal.h"
+#include "signer_internal.h"
+
+#define MISSING_MAX_MS 2000 /* a key may be missing after a recovery: copies between HSMs lag */
+#define DOUBT_MS       1000 /* at least, until a key that gave wrong signatures is tried again */
+
+/* Why a key is refused. */
+struct refusal {
+    enum hsm_status status;
+    enum hsm_event_kind kind;
+    const char *text;
+};
+
+static const struct refusal not_there = {HSM_ERR_NOT_FOUND, HSM_EVENT_KEY_MISSING,
+                                         "is not on the token any more"};
+static const struct refusal several = {HSM_ERR_AMBIGUOUS, HSM_EVENT_KEY_REFUSED,
+                                       "refused: another key has its CKA_ID"};
+static const struct refusal another = {HSM_ERR_UNTRUSTED, HSM_EVENT_KEY_REFUSED,
+                                       "refused: it is not what it was before the token was lost"};
+/* Of this token or connection: elsewhere the same key may be well. */
+static const struct refusal gives_wrong_ones = {
+    HSM_ERR_CRYPTO, HSM_EVENT_KEY_REFUSED,
+    "refused: what the token answers for it are not its signatures; others sign"};
+
+/* Whatever the token showed: one that is retired meanwhile may have been seen before it was
+ * destroyed. */
+static void
+set_status(struct hsm_signer *signer, enum hsm_status status)
+{
+    signer->status = status;
+    if (signer->retired)
+        signer->status = HSM_ERR_NOT_FOUND;
+}
+
+static void
+refuse(struct hsm_signer *signer, const struct refusal *refusal)
+{
+    if (signer->refused_with != refusal->status) {
+        hsm_log(HSM_LOG_ERROR, "key %s: %s", signer->info.label, refusal->text);
+        hsm_slot_tell(signer->slot, refusal->kind, signer->info.label);
+    }
+    signer->refused_with = refusal->status;
+    set_status(signer, refusal->status);
+}
+
+static void
+missing(struct hsm_signer *signer)
+{
+    int64_t now = hsm_clock_ns();
+
+    if (signer->missing_since == 0)
+        signer->missing_since = now;
+    if (now - signer->missing_since < MISSING_MAX_MS * HSM_MS)
+        set_status(signer, HSM_ERR_BUSY);
+    else
+        refuse(signer, &not_there);
+}
+
+/* ---- look for one ---- */
+
+enum hsm_status
+hsm_signer_find(const struct hsm_signer *signer, struct hsm_object_pair *pair,
+                struct hsm_key_info *info)
+{
+    const struct hsm_key_info *was = &signer->info;
+    const struct hsm_object_name by_id = {NULL, was->id, was->id_len};
+    enum hsm_status st = hsm_object_find_pair(signer->slot, &by_id, pair);
+
+    if (st == HSM_OK)
+        st = hsm_object_describe(signer->slot, pair, info);
+    if (st != HSM_OK)
+        return st;
+    return memcmp(info->point, was->point, sizeof(info->point)) == 0 ? HSM_OK : HSM_ERR_UNTRUSTED;
+}
+
+/* Its handles are known; what it may do is still for the caller to say. */
+static enum hsm_status
+find_again(struct hsm_signer *signer, bool *found)
+{
+    struct hsm_key_info info;
+    struct hsm_object_pair pair;
+    enum hsm_status st = hsm_signer_find(signer, &pair, &info);
+
+    *found = st == HSM_OK && info.may_be_used;
+    if (*found) {
+        signer->private_object = pair.private_object;
+        signer->public_object = pair.public_object;
+        signer->missing_since = 0;
+        signer->proven = 0;
+        return HSM_OK;
+    }
+    if (st == HSM_ERR_NOT_FOUND)
+        missing(signer);
+    else if (st == HSM_ERR_AMBIGUOUS)
+        refuse(signer, &several);
+    else if (st == HSM_OK || st == HSM_ERR_UNTRUSTED)
+        refuse(signer, &another);
+    else
+        return st;
+    return HSM_OK;
+}
+
+/* ---- one that gave wrong signatures ---- */
+
+/* A hiccup of the token is not the key's. */
+static enum hsm_status
+try_often(const struct hsm_signer *signer)
+{
+    enum hsm_status st = HSM_ERR_CRYPTO;
+
+    for (unsigned tries = 0; tries < HSM_WRONG_MAX && st == HSM_ERR_CRYPTO; tries++)
+        st = hsm_signer_try(signer);
+    return st;
+}
+
+static void
+distrust(struct hsm_signer *signer)
+{
+    signer->doubted = true;
+    signer->tried_again = hsm_deadline_after(DOUBT_MS);
+    refuse(signer, &gives_wrong_ones);
+}
+
+static bool
+is_left_alone(const struct hsm_signer *signer)
+{
+    return signer->status == HSM_ERR_CRYPTO && hsm_clock_ns() < signer->tried_again;
+}
+
+/* ---- all of them ---- */
+
+/* With a reference to each; released with release_all(). */
+static struct hsm_signer **
+all_signers(struct hsm_slot *slot, size_t *count)
+{
+    struct hsm_signer **all;
+    size_t n = 0;
+
+    pthread_mutex_lock(&slot->signers_lock);
+    for (struct hsm_signer *s = slot->signers; s != NULL; s = s->next)
+        n++;
+    all = calloc(n + 1, sizeof(struct hsm_signer *));
+    n = 0;
+    for (struct hsm_signer *s = slot->signers; s != NULL && all != NULL; s = s->next) {
+        hsm_signer_ref(s);
+        all[n++] = s;
+    }
+    pthread_mutex_unlock(&slot->signers_lock);
+    *count = n;
+    return all;
+}
+
+static void
+release_all(struct hsm_signer **all, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        hsm_signer_unref(all[i]);
+    free(all);
+}
+
+static void
+believe(struct hsm_signer *signer)
+{
+    signer->doubted = false;
+    signer->refused_with = HSM_OK;
+    set_status(signer, HSM_OK);
+}
+
+/* Nobody signs before hsm_signers_prove(). */
+static enum hsm_status
+find_for_recovery(struct hsm_signer *signer)
+{
+    bool found = false;
+    enum hsm_status st = find_again(signer, &found);
+
+    if (found && signer->doubted)
+        set_status(signer, HSM_OK); /* to be tried */
+    else if (found)
+        believe(signer);
+    return st;
+}
+
+/* In a token that serves others meanwhile. */
+static enum hsm_status
+find_missing(struct hsm_signer *signer)
+{
+    bool found = false;
+    enum hsm_status st;
+
+    if (signer->status == HSM_OK || is_left_alone(signer))
+        return HSM_OK;
+    st = find_again(signer, &found);
+    if (found && signer->doubted)
+        st = hsm_signer_try(signer);
+    if (found && st == HSM_OK)
+        believe(signer);
+    if (!found || st != HSM_ERR_CRYPTO)
+        return st;
+    distrust(signer);
+    return HSM_OK;
+}
+
+enum hsm_status
+hsm_signers_find_again(struct hsm_slot *slot, bool everyone)
+{
+    size_t n = 0;
+    struct hsm_signer **all = all_signers(slot, &n);
+    enum hsm_status st = all != NULL ? HSM_OK : HSM_ERR_NOMEM;
+
+    for (size_t i = 0; i < n && st == HSM_OK; i++)
+        st = everyone ? find_for_recovery(all[i]) : find_missing(all[i]);
+    release_all(all, n);
+    return st;
+}
+
+/* What one key after the other said. */
+struct proof {
+    bool good; /* one signed */
+    bool wrong; /* one did not, and the token answered */
+    enum hsm_status failure; /* of the token */
+};
+
+/* A key that may not sign says nothing about the token; the next one may. */
+static void
+prove_one(struct hsm_signer *signer, struct proof *proof)
+{
+    enum hsm_status st = try_often(signer);
+
+    signer->disproved = st == HSM_ERR_CRYPTO;
+    if (st == HSM_OK) {
+        proof->good = true;
+        believe(signer);
+    } else if (st == HSM_ERR_CRYPTO) {
+        proof->wrong = true;
+    } else if (st != HSM_ERR_DENIED && st != HSM_ERR_UNSUPPORTED) {
+        proof->failure = st;
+    }
+}
+
+/* Each that is doubted, and of the others as many as it takes to find a good one. */
+static void
+prove_all(struct hsm_signer **all, size_t n, struct proof *proof)
+{
+    for (size_t i = 0; i < n && proof->failure == HSM_OK; i++) {
+        all[i]->disproved = false;
+        if (all[i]->status == HSM_OK && all[i]->doubted)
+            prove_one(all[i], proof);
+    }
+    for (size_t i = 0; i < n && proof->failure == HSM_OK && !proof->good; i++) {
+        if (all[i]->status == HSM_OK && !all[i]->doubted)
+            prove_one(all[i], proof);
+    }
+}
+
+/* A token of which no key signs well is not recovered; a key beside one that does is at fault. */
+enum hsm_status
+hsm_signers_prove(struct hsm_slot *slot)
+{
+    struct proof proof = {false, false, HSM_OK};
+    size_t n = 0;
+    struct hsm_signer **all = all_signers(slot, &n);
+
+    if (all == NULL)
+        return HSM_ERR_BUSY;
+    prove_all(all, n, &proof);
+    for (size_t i = 0; i < n && proof.failure == HSM_OK && proof.good; i++) {
+        if (all[i]->disproved)
+            distrust(all[i]);
+    }
+    release_all(all, n);
+    return proof.failure == HSM_OK && (proof.good || !proof.wrong) ? HSM_OK : HSM_ERR_BUSY;
+}
+
+bool
+hsm_signers_missing(struct hsm_slot *slot)
+{
+    bool any = false;
+
+    pthread_mutex_lock(&slot->signers_lock);
+    for (struct hsm_signer *s = slot->signers; s != NULL && !any; s = s->next)
+        any = s->status != HSM_OK && !is_left_alone(s);
+    pthread_mutex_unlock(&slot->signers_lock);
+    return any;
+}

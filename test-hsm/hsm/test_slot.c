@@ -1,0 +1,205 @@
+/*
+ * test_slot.c - who may be in the module, and when: slot.c, admin.c, recover.c, module.c, pool.c.
+ *
+ * Tokens under load: test_recovery.c.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <hsm/key.h>
+#include <hsm/log.h>
+
+#include "fault_client.h"
+#include "load.h"
+#include "machine.h"
+#include "skips.h"
+#include "softhsm.h"
+
+#define CLOSINGS 10
+#define LOSSES   25 /* of two tokens together */
+#define WAIT_MS  5000 /* for what another thread does */
+#define SHORT_MS 300 /* a deadline */
+#define SPUN_MS  100 /* of processor time: who waits for SHORT_MS takes less */
+#define STEP_MS  5
+
+static double
+processor_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* ---- calls that are not signatures ---- */
+
+/* Signs once, in another thread. */
+struct signing {
+    struct hsm_key *key;
+    enum hsm_status status;
+    pthread_t thread;
+};
+
+static void *
+sign_once(void *argument)
+{
+    struct signing *signing = argument;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    signing->status = hsm_key_sign_verified(signing->key, "x", 1, sig);
+    return NULL;
+}
+
+/* Until a call is stuck in the module. */
+static void
+stick(struct signing *signing, struct hsm_key *key)
+{
+    signing->key = key;
+    fault("on C_Sign times 1 block");
+    assert_int_equal(pthread_create(&signing->thread, NULL, sign_once, signing), 0);
+    for (int ms = 0; ms < WAIT_MS && fault_number("held") == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(fault_number("held"), 1);
+}
+
+static void
+unstick(struct signing *signing)
+{
+    fault("release");
+    assert_int_equal(pthread_join(signing->thread, NULL), 0);
+    fault("reset");
+}
+
+static void
+others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module(void **state)
+{
+    const struct hsm_token_config serial = {
+        .route = HSM_ROUTE_DIRECT, .op_timeout_ms = SHORT_MS, .quirks = "serial"};
+    struct hsm_token *token = load_token("one", &serial);
+    struct hsm_key *key = load_key(token);
+    struct hsm_key *other = NULL;
+    struct signing signing;
+    uint8_t octets[8];
+    double begin;
+
+    (void)state;
+    stick(&signing, key);
+    begin = processor_ms();
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_ERR_BUSY);
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=signer", &other), HSM_ERR_BUSY);
+    assert_null(other);
+    assert_true(processor_ms() - begin < SPUN_MS);
+    unstick(&signing);
+    assert_int_equal(hsm_token_random(token, octets, sizeof(octets)), HSM_OK);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+/* ---- a module of two tokens ---- */
+
+static const struct hsm_token_config restarting = {.route = HSM_ROUTE_DIRECT,
+                                                   .sessions = LOAD_SESSIONS,
+                                                   .verify_every = 1,
+                                                   .op_timeout_ms = LOAD_DEADLINE_MS,
+                                                   .quirks = "restart"};
+
+static void
+calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it(void **state)
+{
+    struct hsm_token *tokens[] = {load_token("one", &restarting), load_token("two", &restarting)};
+    struct hsm_key *keys[] = {load_key(tokens[0]), load_key(tokens[1])};
+    struct load loads[2];
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++)
+        load_start(&loads[i], keys[i], LOAD_DEADLINE_MS);
+    fault("latency C_Initialize,C_Finalize 10ms");
+    for (size_t i = 0; i < LOSSES; i++) {
+        load_sleep_ms(30);
+        fault("reboot");
+    }
+    for (size_t i = 0; i < 2; i++)
+        load_assert_back_soon(tokens[i], keys[i]);
+    for (size_t i = 0; i < 2; i++)
+        load_stop(&loads[i]);
+    assert_int_equal(fault_number("misuse"), 0);
+    fault("reset");
+    for (size_t i = 0; i < 2; i++) {
+        load_assert_sound(&loads[i], "two tokens lost together");
+        hsm_key_free(keys[i]);
+        hsm_token_close(tokens[i]);
+    }
+}
+
+static void
+a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **state)
+{
+    struct hsm_token *token = load_token("one", &restarting);
+    struct hsm_key *key = load_key(token);
+    struct load load;
+
+    (void)state;
+    load_start(&load, key, LOAD_DEADLINE_MS);
+    fault("latency C_CloseSession,C_Logout 10ms");
+    for (size_t i = 0; i < CLOSINGS; i++) {
+        struct hsm_token *other = load_token("two", &restarting);
+
+        fault("on C_Sign token one times 1 rv CKR_DEVICE_REMOVED");
+        load_sleep_ms(STEP_MS);
+        hsm_token_close(other);
+        load_assert_back_soon(token, key);
+    }
+    load_stop(&load);
+    assert_int_equal(fault_number("misuse"), 0);
+    fault("reset");
+    load_assert_sound(&load, "a token of the module closed");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    load_prepare();
+    machine_watch();
+    hsm_log_open(&(struct hsm_log_config){
+        "test", HSM_LOG_TEXT, getenv("STI_TEST_LOG") != NULL ? HSM_LOG_DEBUG : HSM_LOG_ERROR});
+    fault_open();
+    softhsm_start();
+    hsm_token_close(softhsm_token("one"));
+    hsm_token_close(softhsm_token("two"));
+    return 0;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    softhsm_stop();
+    machine_watch_end();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(others_end_at_their_deadline_while_a_call_is_stuck_in_a_serial_module),
+        cmocka_unit_test(
+            calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
+        cmocka_unit_test(a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it),
+    };
+
+    return skips_run_group_tests(tests, start, stop);
+}
