@@ -121,7 +121,8 @@ const char *const acme_server_migrations[] = {
 
     /* An account's orders by state and age: to count those that are open, to list those first. */
     "DROP INDEX acme_order_account;"
-    "CREATE INDEX acme_order_of_account ON acme_order (account, status, created);"
+    "CREATE INDEX acme_order_of_account ON acme_order (account, status, created);",
+
     /* When an intent was written; attempted is when it was last tried. */
     "ALTER TABLE issuance ADD COLUMN recorded {int} NOT NULL DEFAULT 0;"
     /* What an account may use again. */

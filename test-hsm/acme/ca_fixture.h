@@ -114,6 +114,18 @@ void peer_post(struct ca_fixture *fixture, const struct peer *peer, const struct
 void peer_send(struct ca_fixture *fixture, const struct peer *peer, const char *path,
                const char *payload, struct got *got);
 
+/** An external account binding, and what may be wrong with it. */
+struct peer_binding {
+    const char *dir; /* of acme_server_external_add() */
+    const char *kid; /* whose file has the key, too, unless key_of says otherwise */
+    const char *key_of, *alg, *url, *nonce; /* NULL: as they should be */
+    EVP_PKEY *payload_key; /* NULL: the account's */
+};
+
+/** {"externalAccountBinding": ...}; free() it. */
+char *peer_binding_payload(struct ca_fixture *fixture, const struct peer *peer,
+                           const struct peer_binding *binding);
+
 /** A nonce of the server. */
 void ca_nonce(struct ca_fixture *fixture, char nonce[64]);
 

@@ -71,72 +71,14 @@ key_path(const char *id)
     return path;
 }
 
-/* A binding, and what may be wrong with it. */
-struct binding {
-    const char *kid; /* whose file has the key, too, unless key_of says otherwise */
-    const char *key_of, *alg, *url, *nonce;
-    EVP_PKEY *payload_key; /* NULL: the account's */
-};
-
-static char *
-read_key(const char *id, uint8_t **key, size_t *len)
-{
-    char *path = key_path(id), text[200] = "";
-    FILE *file = fopen(path, "r");
-
-    assert_non_null(file);
-    assert_non_null(fgets(text, sizeof(text), file));
-    fclose(file);
-    text[strcspn(text, "\n")] = '\0';
-    assert_int_equal(acme_base64url_decode(text, strlen(text), key, len), HSM_OK);
-    return path;
-}
-
-/* {"externalAccountBinding": ...}; free() it. */
-static char *
-binding_payload(const struct peer *peer, const struct binding *binding)
-{
-    char url[CA_URL_SIZE], input[4096], *header_text, *jwk_text, *header64, *jwk64, *mac64;
-    char *payload = NULL, *path;
-    json_t *header, *jwk = NULL;
-    uint8_t *key = NULL, mac[32];
-    size_t len;
-
-    snprintf(url, sizeof(url), "%s/acme/new-account", ca.pa.base_url);
-    header =
-        json_pack("{s:s, s:s, s:s, s:s*}", "alg", binding->alg ? binding->alg : "HS256", "kid",
-                  binding->kid, "url", binding->url ? binding->url : url, "nonce", binding->nonce);
-    assert_int_equal(acme_jwk_new(binding->payload_key ? binding->payload_key : peer->key, &jwk),
-                     HSM_OK);
-    header_text = json_dumps(header, JSON_COMPACT);
-    jwk_text = json_dumps(jwk, JSON_COMPACT);
-    header64 = acme_base64url_encode(header_text, strlen(header_text));
-    jwk64 = acme_base64url_encode(jwk_text, strlen(jwk_text));
-    snprintf(input, sizeof(input), "%s.%s", header64, jwk64);
-    path = read_key(binding->key_of ? binding->key_of : binding->kid, &key, &len);
-    assert_non_null(HMAC(EVP_sha256(), key, (int)len, (uint8_t *)input, strlen(input), mac, NULL));
-    mac64 = acme_base64url_encode(mac, sizeof(mac));
-    if (asprintf(&payload,
-                 "{\"externalAccountBinding\":{\"protected\":\"%s\",\"payload\":\"%s\","
-                 "\"signature\":\"%s\"}}",
-                 header64, jwk64, mac64) < 0)
-        abort();
-    json_decref(header);
-    json_decref(jwk);
-    free(header_text);
-    free(jwk_text);
-    free(header64);
-    free(jwk64);
-    free(mac64);
-    free(key);
-    free(path);
-    return payload;
-}
-
 static void
-join_bound(const struct peer *peer, const struct binding *binding, struct got *got)
+join_bound(const struct peer *peer, const struct peer_binding *plan, struct got *got)
 {
-    char *payload = binding_payload(peer, binding);
+    struct peer_binding binding = *plan;
+    char *payload;
+
+    binding.dir = keys_dir();
+    payload = peer_binding_payload(&ca, peer, &binding);
 
     peer_send(&ca, peer, "/acme/new-account", payload, got);
     free(payload);
@@ -173,8 +115,9 @@ a_key_binds_one_account_and_is_gone(void **state)
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "one"), HSM_ERR_EXISTS);
     assert_int_equal(stat(path, &about), 0);
     assert_int_equal(about.st_mode & 0777, 0600);
-    payload = binding_payload(&second, &(struct binding){.kid = "one"});
-    join_bound(&first, &(struct binding){.kid = "one"}, &bound);
+    payload =
+        peer_binding_payload(&ca, &second, &(struct peer_binding){.dir = keys_dir(), .kid = "one"});
+    join_bound(&first, &(struct peer_binding){.kid = "one"}, &bound);
     assert_int_equal(bound.status, 201);
     assert_true(json_is_object(json_object_get(bound.json, "externalAccountBinding")));
     assert_int_not_equal(access(path, F_OK), 0);
@@ -204,7 +147,7 @@ the_store_says_that_a_key_was_used(void **state)
     peer_start(&first);
     peer_start(&second);
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "two"), HSM_OK);
-    join_bound(&first, &(struct binding){.kid = "two"}, &bound);
+    join_bound(&first, &(struct peer_binding){.kid = "two"}, &bound);
     assert_int_equal(bound.status, 201);
     assert_int_equal(
         ca_fixture_count(&ca, "SELECT count(*) FROM event JOIN account ON who ="
@@ -216,7 +159,7 @@ the_store_says_that_a_key_was_used(void **state)
     assert_int_equal(acme_server_external_add(ca.store, keys_dir(), "two"), HSM_OK);
     ca_fixture_sql(&ca, "UPDATE account SET external_account = 'two' WHERE external_account ="
                         " 'other'");
-    join_bound(&second, &(struct binding){.kid = "two"}, &again);
+    join_bound(&second, &(struct peer_binding){.kid = "two"}, &again);
     assert_refused(&again, 403, "unauthorized");
     peer_stop(&first);
     peer_stop(&second);
@@ -228,7 +171,7 @@ bindings_that_are_refused(void **state)
 {
     EVP_PKEY *other = peer_key_new("P-256");
     const struct {
-        struct binding binding;
+        struct peer_binding binding;
         int status;
         const char *problem;
     } rows[] = {

@@ -23,21 +23,18 @@
 #include "ca_fixture.h"
 
 #include <acme/base64url.h>
-#include <acme/jwk.h>
-#include <acme/jws.h>
 #include <certs/cert.h>
 
-#include "conformance.h"
+#include "conformance_world.h"
 #include "peer.h"
 #include "softhsm.h"
 
 #define ORDERS_OF_A_PAGE 100 /* of the server */
 
-static struct ca_fixture ca;
+struct conformance_world world;
 static struct acme_server_config plain;
-static struct peer account, stranger;
 static struct peer nobody; /* a key of the last rule that wanted one without an account */
-static struct peer_order pending, ready, valid, theirs;
+static struct peer_order pending, ready, theirs;
 static char certificate[CA_URL_SIZE]; /* URL of the valid order's */
 
 /* ---- one request ---- */
@@ -49,11 +46,11 @@ resolve(const char *path, char out[CA_URL_SIZE])
     const struct {
         const char *name, *url;
     } names[] = {
-        {"@account", account.kid},
-        {"@other-account", stranger.kid},
+        {"@account", world.account.kid},
+        {"@other-account", world.stranger.kid},
         {"@pending", pending.url},
         {"@ready", ready.url},
-        {"@valid", valid.url},
+        {"@valid", world.valid.url},
         {"@their-order", theirs.url},
         {"@authz", pending.authz},
         {"@challenge", pending.challenge},
@@ -75,9 +72,9 @@ static const struct peer *
 signer_of(const struct rule *rule)
 {
     if (rule->signer == BY_STRANGER)
-        return &stranger;
+        return &world.stranger;
     if (rule->signer == BY_ACCOUNT)
-        return &account;
+        return &world.account;
     peer_stop(&nobody);
     peer_start(&nobody);
     return &nobody;
@@ -97,9 +94,9 @@ ask(const struct rule *rule, struct got *got)
     }
     resolve(rule->path, url);
     if (rule->method != NULL)
-        ca_fetch(&ca, rule->method, url, rule->content_type, rule->payload, got);
+        ca_fetch(&world.ca, rule->method, url, rule->content_type, rule->payload, got);
     else
-        peer_post(&ca, signer_of(rule),
+        peer_post(&world.ca, signer_of(rule),
                   &(struct post){.path = url,
                                  .payload = rule->payload != NULL ? rule->payload : "",
                                  .alg = rule->alg,
@@ -181,31 +178,31 @@ check_request(const struct rule *rule)
 void
 conformance_with_terms(void)
 {
-    ca.config.terms_of_service = "https://ca.example/terms";
+    world.ca.config.terms_of_service = "https://ca.example/terms";
 }
 
 void
 conformance_with_external_accounts(void)
 {
-    ca.config.external_accounts = "/nonexistent";
-    ca.config.external_account_required = true;
+    world.ca.config.external_accounts = "/nonexistent";
+    world.ca.config.external_account_required = true;
 }
 
 void
 conformance_with_limit(void)
 {
-    ca.config.accounts_per_address = 1;
+    world.ca.config.accounts_per_address = 1;
 }
 
 void
 conformance_with_hosted_chains(void)
 {
-    ca.config.chains_hosted = true;
+    world.ca.config.chains_hosted = true;
 }
 
 /* ---- rules that take more than a request ---- */
 
-static void
+void
 assert_got(const struct got *got, int status, const char *problem)
 {
     if (got->status != status || strcmp(got_problem(got), problem) != 0)
@@ -219,12 +216,12 @@ conformance_nonce_is_used_once(void)
     GOT second = {.status = 0};
     char nonce[64];
 
-    ca_nonce(&ca, nonce);
-    peer_post(&ca, &account, &(struct post){.path = account.kid, .payload = "", .nonce = nonce},
-              &first);
+    ca_nonce(&world.ca, nonce);
+    peer_post(&world.ca, &world.account,
+              &(struct post){.path = world.account.kid, .payload = "", .nonce = nonce}, &first);
     assert_got(&first, 200, "");
-    peer_post(&ca, &account, &(struct post){.path = account.kid, .payload = "", .nonce = nonce},
-              &second);
+    peer_post(&world.ca, &world.account,
+              &(struct post){.path = world.account.kid, .payload = "", .nonce = nonce}, &second);
     assert_got(&second, 400, "badNonce");
     assert_true(has_header(&second, "Replay-Nonce"));
 }
@@ -236,10 +233,10 @@ conformance_nonce_of_an_answer_is_good(void)
     GOT second = {.status = 0};
     char nonce[64];
 
-    peer_send(&ca, &account, account.kid, "", &first);
+    peer_send(&world.ca, &world.account, world.account.kid, "", &first);
     snprintf(nonce, sizeof(nonce), "%s", got_header(&first, "Replay-Nonce"));
-    peer_post(&ca, &account, &(struct post){.path = account.kid, .payload = "", .nonce = nonce},
-              &second);
+    peer_post(&world.ca, &world.account,
+              &(struct post){.path = world.account.kid, .payload = "", .nonce = nonce}, &second);
     assert_got(&second, 200, "");
 }
 
@@ -250,9 +247,9 @@ conformance_rate_is_limited(void)
     struct peer first, second;
     GOT got = {.status = 0};
 
-    peer_join(&ca, &first);
+    peer_join(&world.ca, &first);
     peer_start(&second);
-    peer_send(&ca, &second, "/acme/new-account", "{}", &got);
+    peer_send(&world.ca, &second, "/acme/new-account", "{}", &got);
     assert_got(&got, 429, "rateLimited");
     assert_true(has_header(&got, "Retry-After"));
     peer_stop(&first);
@@ -264,8 +261,8 @@ conformance_algorithms_are_named(void)
 {
     GOT got = {.status = 0};
 
-    peer_post(&ca, &account, &(struct post){.path = account.kid, .payload = "", .alg = "RS256"},
-              &got);
+    peer_post(&world.ca, &world.account,
+              &(struct post){.path = world.account.kid, .payload = "", .alg = "RS256"}, &got);
     assert_got(&got, 400, "badSignatureAlgorithm");
     assert_string_equal(
         json_string_value(json_array_get(json_object_get(got.json, "algorithms"), 0)), "ES256");
@@ -275,13 +272,14 @@ void
 conformance_unprotected_header_is_refused(void)
 {
     GOT got = {.status = 0};
-    char *body = peer_body(&ca, &account, &(struct post){.path = account.kid, .payload = ""});
+    char *body = peer_body(&world.ca, &world.account,
+                           &(struct post){.path = world.account.kid, .payload = ""});
     json_t *object = json_loads(body, 0, NULL);
     char *text;
 
     json_object_set_new(object, "header", json_object());
     text = json_dumps(object, JSON_COMPACT);
-    ca_fetch(&ca, "POST", account.kid, "application/jose+json", text, &got);
+    ca_fetch(&world.ca, "POST", world.account.kid, "application/jose+json", text, &got);
     assert_got(&got, 400, "malformed");
     free(text);
     free(body);
@@ -293,12 +291,13 @@ conformance_unprotected_header_is_refused(void)
 void
 conformance_account_is_found_again(void)
 {
-    struct peer same = {.key = account.key};
+    struct peer same = {.key = world.account.key};
     GOT got = {.status = 0};
 
-    peer_send(&ca, &same, "/acme/new-account", "{\"contact\":[\"mailto:x@example.com\"]}", &got);
+    peer_send(&world.ca, &same, "/acme/new-account", "{\"contact\":[\"mailto:x@example.com\"]}",
+              &got);
     assert_got(&got, 200, "");
-    assert_string_equal(got_header(&got, "Location"), account.kid);
+    assert_string_equal(got_header(&got, "Location"), world.account.kid);
     assert_int_equal(json_array_size(json_object_get(got.json, "contact")), 0); /* unchanged */
 }
 
@@ -311,112 +310,24 @@ conformance_orders_are_paged(void)
     char path[CA_URL_SIZE + 16], next[CA_URL_SIZE], *payload = peer_order_payload("1234");
     const char *link;
 
-    peer_join(&ca, &peer);
+    peer_join(&world.ca, &peer);
     for (int i = 0; i <= ORDERS_OF_A_PAGE; i++) {
         GOT got = {.status = 0};
 
-        peer_send(&ca, &peer, "/acme/new-order", payload, &got);
+        peer_send(&world.ca, &peer, "/acme/new-order", payload, &got);
         assert_got(&got, 201, "");
     }
     snprintf(path, sizeof(path), "%s/orders", peer.kid);
-    peer_send(&ca, &peer, path, "", &first);
+    peer_send(&world.ca, &peer, path, "", &first);
     assert_int_equal(json_array_size(json_object_get(first.json, "orders")), ORDERS_OF_A_PAGE);
     link = got_header_n(&first, "Link", 1);
     assert_non_null(strstr(link, ";rel=\"next\""));
     snprintf(next, sizeof(next), "%.*s", (int)strcspn(link + 1, ">"), link + 1);
-    peer_send(&ca, &peer, next, "", &second);
+    peer_send(&world.ca, &peer, next, "", &second);
     assert_int_equal(json_array_size(json_object_get(second.json, "orders")), 1);
     assert_false(has_header(&second, "Link: rel=\"next\""));
     free(payload);
     peer_stop(&peer);
-}
-
-/* {inner JWS by the new key}; free() it. */
-static char *
-key_change_payload(const struct peer *old, const struct peer *new_peer, const char *kid,
-                   const char *inner_url)
-{
-    json_t *jwk = NULL;
-    char *old_key, *object = NULL, *inner;
-
-    assert_int_equal(acme_jwk_new(old->key, &jwk), HSM_OK);
-    old_key = json_dumps(jwk, JSON_COMPACT);
-    if (asprintf(&object, "{\"account\":\"%s\",\"oldKey\":%s}", kid, old_key) < 0)
-        abort();
-    inner = peer_body(
-        &ca, new_peer,
-        &(struct post){
-            .path = "/acme/key-change", .payload = object, .url = inner_url, .no_nonce = true});
-    free(object);
-    free(old_key);
-    json_decref(jwk);
-    return inner;
-}
-
-static void
-change_key(const struct peer *old, const struct peer *new_peer, const char *kid,
-           const char *inner_url, struct got *got)
-{
-    char *payload = key_change_payload(old, new_peer, kid, inner_url);
-
-    peer_send(&ca, old, "/acme/key-change", payload, got);
-    free(payload);
-}
-
-void
-conformance_key_changes(void)
-{
-    struct peer peer, fresh;
-    GOT changed = {.status = 0};
-    GOT stale = {.status = 0};
-    GOT now = {.status = 0};
-
-    peer_join(&ca, &peer);
-    peer_start(&fresh);
-    change_key(&peer, &fresh, peer.kid, NULL, &changed);
-    assert_got(&changed, 200, "");
-    peer_send(&ca, &peer, peer.kid, "", &stale);
-    assert_got(&stale, 403, "unauthorized");
-    snprintf(fresh.kid, sizeof(fresh.kid), "%s", peer.kid);
-    peer_send(&ca, &fresh, fresh.kid, "", &now);
-    assert_got(&now, 200, "");
-    peer_stop(&peer);
-    peer_stop(&fresh);
-}
-
-void
-conformance_key_change_to_a_taken_key(void)
-{
-    struct peer taken = {.key = stranger.key};
-    GOT got = {.status = 0};
-
-    change_key(&account, &taken, account.kid, NULL, &got);
-    assert_got(&got, 409, "malformed");
-    assert_string_equal(got_header(&got, "Location"), stranger.kid);
-}
-
-static void
-assert_key_change_refused(const char *kid, const char *inner_url)
-{
-    struct peer fresh;
-    GOT got = {.status = 0};
-
-    peer_start(&fresh);
-    change_key(&account, &fresh, kid, inner_url, &got);
-    assert_got(&got, 400, "malformed");
-    peer_stop(&fresh);
-}
-
-void
-conformance_key_change_of_another_account(void)
-{
-    assert_key_change_refused(stranger.kid, NULL);
-}
-
-void
-conformance_key_change_for_another_url(void)
-{
-    assert_key_change_refused(account.kid, "/acme/new-account");
 }
 
 void
@@ -427,11 +338,11 @@ conformance_deactivated_account_is_done(void)
     GOT got = {.status = 0};
     GOT after = {.status = 0};
 
-    peer_join(&ca, &peer);
-    peer_order(&ca, &peer, "1234", &order);
-    peer_send(&ca, &peer, peer.kid, "{\"status\":\"deactivated\"}", &got);
+    peer_join(&world.ca, &peer);
+    peer_order(&world.ca, &peer, "1234", &order);
+    peer_send(&world.ca, &peer, peer.kid, "{\"status\":\"deactivated\"}", &got);
     assert_string_equal(got_text(&got, "status"), "deactivated");
-    peer_send(&ca, &peer, order.url, "", &after);
+    peer_send(&world.ca, &peer, order.url, "", &after);
     assert_got(&after, 401, "unauthorized");
     peer_stop(&peer);
 }
@@ -446,7 +357,7 @@ new_order(const char *more, struct got *got)
     payload[strlen(payload) - 1] = '\0';
     if (asprintf(&whole, "%s%s}", payload, more) < 0)
         abort();
-    peer_send(&ca, &account, "/acme/new-order", whole, got);
+    peer_send(&world.ca, &world.account, "/acme/new-order", whole, got);
     free(payload);
     free(whole);
 }
@@ -471,14 +382,36 @@ conformance_order_names_what_it_is_for(void)
     assert_non_null(json_object_get(got.json, "expires"));
 }
 
+/* The issuing certificate is valid for three more days. */
+void
+conformance_validity_within_the_issuers(void)
+{
+    time_t end = certs_chain_not_after(world.ca.config.issuing_chain);
+    char until[40], more[80];
+    GOT within = {.status = 0};
+    GOT beyond = {.status = 0};
+
+    ca_fixture_set_time(end - 3 * 86400);
+    for (time_t t = end; t <= end + 1; t++) {
+        strftime(until, sizeof(until), "%Y-%m-%dT%H:%M:%SZ", gmtime(&t));
+        snprintf(more, sizeof(more), ",\"notAfter\":\"%s\"", until);
+        new_order(more, t == end ? &within : &beyond);
+        if (t == end)
+            assert_string_equal(got_text(&within, "notAfter"), until);
+    }
+    ca_fixture_set_time(0);
+    assert_got(&within, 201, "");
+    assert_got(&beyond, 400, "malformed");
+}
+
 static void
 assert_csr_refused(EVP_PKEY *key, const char *spc, bool is_ca)
 {
     GOT got = {.status = 0};
 
-    peer_finalize(&ca, &account, &ready, key, spc, is_ca, &got);
+    peer_finalize(&world.ca, &world.account, &ready, key, spc, is_ca, &got);
     assert_got(&got, 400, "badCSR");
-    peer_assert_status(&ca, &account, ready.url, "ready");
+    peer_assert_status(&world.ca, &world.account, ready.url, "ready");
 }
 
 void
@@ -494,7 +427,7 @@ conformance_csr_of_other_identifiers(void)
 void
 conformance_csr_of_the_account_key(void)
 {
-    assert_csr_refused(account.key, "1234", false);
+    assert_csr_refused(world.account.key, "1234", false);
 }
 
 void
@@ -512,10 +445,10 @@ conformance_finalized_order_has_a_certificate(void)
     GOT got = {.status = 0};
     GOT again = {.status = 0};
 
-    peer_send(&ca, &account, valid.url, "", &got);
+    peer_send(&world.ca, &world.account, world.valid.url, "", &got);
     assert_string_equal(got_text(&got, "status"), "valid");
     assert_string_equal(got_text(&got, "certificate"), certificate);
-    peer_send(&ca, &account, valid.finalize, "{\"csr\":\"AA\"}", &again);
+    peer_send(&world.ca, &world.account, world.valid.finalize, "{\"csr\":\"AA\"}", &again);
     assert_got(&again, 403, "orderNotReady");
 }
 
@@ -525,7 +458,7 @@ conformance_chain_is_leaf_first_and_pem_alone(void)
     GOT got = {.status = 0};
     struct certs_chain *chain = NULL;
 
-    peer_send(&ca, &account, certificate, "", &got);
+    peer_send(&world.ca, &world.account, certificate, "", &got);
     assert_string_equal(got_header(&got, "Content-Type"), "application/pem-certificate-chain");
     assert_int_equal(strncmp(got.body, "-----BEGIN CERTIFICATE-----\n", 28), 0);
     assert_int_equal(
@@ -544,7 +477,7 @@ conformance_authorization_has_its_members(void)
     GOT got = {.status = 0};
     const json_t *challenge;
 
-    peer_send(&ca, &account, pending.authz, "", &got);
+    peer_send(&world.ca, &world.account, pending.authz, "", &got);
     assert_string_equal(got_text(&got, "status"), "pending");
     assert_non_null(json_object_get(got.json, "expires"));
     assert_string_equal(
@@ -565,195 +498,12 @@ conformance_deactivated_authorization_ends_its_order(void)
     GOT got = {.status = 0};
     GOT again = {.status = 0};
 
-    peer_order(&ca, &account, "1234", &order);
-    peer_send(&ca, &account, order.authz, "{\"status\":\"deactivated\"}", &got);
+    peer_order(&world.ca, &world.account, "1234", &order);
+    peer_send(&world.ca, &world.account, order.authz, "{\"status\":\"deactivated\"}", &got);
     assert_string_equal(got_text(&got, "status"), "deactivated");
-    peer_assert_status(&ca, &account, order.url, "invalid");
-    peer_send(&ca, &account, order.challenge, "{\"tkauth\":\"x\"}", &again);
+    peer_assert_status(&world.ca, &world.account, order.url, "invalid");
+    peer_send(&world.ca, &world.account, order.challenge, "{\"tkauth\":\"x\"}", &again);
     assert_got(&again, 400, "malformed");
-}
-
-/* ---- SPC tokens ---- */
-
-static void
-answer(const struct peer_order *order, const char *member, const char *token, struct got *got)
-{
-    char *payload = NULL;
-
-    if (asprintf(&payload, "{\"%s\":\"%s\"}", member, token) < 0)
-        abort();
-    peer_send(&ca, &account, order->challenge, payload, got);
-    free(payload);
-}
-
-static void
-assert_token_accepted(const struct token_plan *plan, const char *member)
-{
-    struct peer_order order;
-    char *token = peer_token(&ca, plan);
-    GOT got = {.status = 0};
-
-    peer_order(&ca, &account, "1234", &order);
-    answer(&order, member, token, &got);
-    assert_string_equal(got_text(&got, "status"), "valid");
-    assert_non_null(json_object_get(got.json, "validated"));
-    peer_assert_status(&ca, &account, order.url, "ready");
-    free(token);
-}
-
-/* RFC 8555 section 7.1.6: challenge, authorization and order become invalid, and tell why. */
-static void
-assert_refused_text(const char *token, const char *problem)
-{
-    struct peer_order order;
-    GOT got = {.status = 0};
-    const char *type;
-
-    peer_order(&ca, &account, "1234", &order);
-    answer(&order, "tkauth", token, &got);
-    assert_int_equal(got.status, 200);
-    assert_string_equal(got_text(&got, "status"), "invalid");
-    type = json_string_value(json_object_get(json_object_get(got.json, "error"), "type"));
-    assert_non_null(type);
-    assert_string_equal(strrchr(type, ':') + 1, problem);
-    peer_assert_status(&ca, &account, order.authz, "invalid");
-    peer_assert_status(&ca, &account, order.url, "invalid");
-}
-
-static void
-assert_token_refused(const struct token_plan *plan, const char *problem)
-{
-    char *token = peer_token(&ca, plan);
-
-    assert_refused_text(token, problem);
-    free(token);
-}
-
-void
-conformance_token_is_accepted(void)
-{
-    assert_token_accepted(&(struct token_plan){.spc = "1234", .account_key = account.key},
-                          "tkauth");
-}
-
-void
-conformance_token_as_deployed_is_accepted(void)
-{
-    assert_token_accepted(&(struct token_plan){.spc = "1234", .account_key = account.key}, "atc");
-}
-
-void
-conformance_token_that_is_none(void)
-{
-    assert_refused_text("abc", "incorrectResponse");
-}
-
-void
-conformance_token_of_another_code(void)
-{
-    assert_token_refused(&(struct token_plan){.spc = "5678", .account_key = account.key},
-                         "unauthorized");
-}
-
-void
-conformance_token_of_another_account(void)
-{
-    assert_token_refused(&(struct token_plan){.spc = "1234", .account_key = stranger.key},
-                         "unauthorized");
-}
-
-void
-conformance_token_that_has_expired(void)
-{
-    assert_token_refused(
-        &(struct token_plan){.spc = "1234", .account_key = account.key, .exp = time(NULL) - 10},
-        "unauthorized");
-}
-
-void
-conformance_token_of_another_signer(void)
-{
-    assert_token_refused(
-        &(struct token_plan){.spc = "1234", .account_key = account.key, .signer = ca.pa.crl_key},
-        "unauthorized");
-}
-
-void
-conformance_token_of_an_unknown_authority(void)
-{
-    assert_token_refused(&(struct token_plan){.spc = "1234",
-                                              .account_key = account.key,
-                                              .x5u = "https://pa.example/signer.pem"},
-                         "unauthorized");
-}
-
-void
-conformance_token_whose_signer_is_not_to_be_had(void)
-{
-    char x5u[CA_URL_SIZE];
-
-    snprintf(x5u, sizeof(x5u), "%s/pa/nothing.pem", ca.pa.base_url);
-    assert_token_refused(
-        &(struct token_plan){.spc = "1234", .account_key = account.key, .x5u = x5u}, "connection");
-}
-
-/* A good token with one member of its payload or of its atc set to something else, signed again. */
-static void
-assert_edited_token_refused(const char *atc_member, const char *member, json_t *value,
-                            const char *problem)
-{
-    char *good = peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = account.key});
-    struct acme_jws *jws = NULL;
-    size_t len;
-    json_t *payload;
-    char *text, *edited = NULL;
-
-    assert_int_equal(acme_jws_parse_compact(good, strlen(good), &jws, NULL), HSM_OK);
-    payload = json_loads(acme_jws_payload(jws, &len), 0, NULL);
-    json_object_set_new(atc_member != NULL ? json_object_get(payload, "atc") : payload,
-                        atc_member != NULL ? atc_member : member, value);
-    text = json_dumps(payload, JSON_COMPACT);
-    assert_int_equal(acme_jws_sign_compact(acme_jws_header_text(jws, &len), text, strlen(text),
-                                           ca.pa.signer_key, &edited),
-                     HSM_OK);
-    assert_refused_text(edited, problem);
-    free(text);
-    free(edited);
-    free(good);
-    json_decref(payload);
-    acme_jws_free(jws);
-}
-
-void
-conformance_token_of_another_type(void)
-{
-    assert_edited_token_refused("tktype", NULL, json_string("JWTClaimConstraints"),
-                                "incorrectResponse");
-}
-
-void
-conformance_token_without_expiry(void)
-{
-    assert_edited_token_refused(NULL, "exp", json_null(), "incorrectResponse");
-}
-
-void
-conformance_token_for_a_ca_wants_a_ca_csr(void)
-{
-    struct peer_order order;
-    EVP_PKEY *key = peer_key_new("P-256");
-    char *token = peer_token(
-        &ca, &(struct token_plan){.spc = "1234", .account_key = account.key, .ca = true});
-    GOT got = {.status = 0};
-    GOT refused = {.status = 0};
-
-    peer_order(&ca, &account, "1234", &order);
-    answer(&order, "tkauth", token, &got);
-    assert_string_equal(got_text(&got, "status"), "valid");
-    peer_finalize(&ca, &account, &order, key, "1234", false, &refused);
-    assert_got(&refused, 400, "badCSR");
-    free(token);
-    EVP_PKEY_free(key);
 }
 
 /* ---- revocation ---- */
@@ -762,7 +512,7 @@ static char *
 revocation_payload(const struct peer_order *order, const char *more)
 {
     size_t len;
-    uint8_t *der = peer_download(&ca, &account, order->url, &len);
+    uint8_t *der = peer_download(&world.ca, &world.account, order->url, &len);
     char *text = acme_base64url_encode(der, len), *payload = NULL;
 
     if (asprintf(&payload, "{\"certificate\":\"%s\"%s}", text, more) < 0)
@@ -779,7 +529,7 @@ revoke(const struct peer *signer, const struct peer_order *order, const char *mo
     char *payload = revocation_payload(order, more);
     GOT got = {.status = 0};
 
-    peer_send(&ca, signer, "/acme/revoke-cert", payload, &got);
+    peer_send(&world.ca, signer, "/acme/revoke-cert", payload, &got);
     assert_got(&got, status, problem);
     free(payload);
 }
@@ -789,9 +539,9 @@ conformance_certificate_is_revoked_once(void)
 {
     struct peer_order order;
 
-    peer_enrol(&ca, &account, "1234", &order);
-    revoke(&account, &order, ",\"reason\":4", 200, "");
-    revoke(&account, &order, "", 400, "alreadyRevoked");
+    peer_enrol(&world.ca, &world.account, "1234", &order);
+    revoke(&world.account, &order, ",\"reason\":4", 200, "");
+    revoke(&world.account, &order, "", 400, "alreadyRevoked");
 }
 
 void
@@ -801,23 +551,57 @@ conformance_certificate_is_revoked_by_its_key(void)
     struct peer holder = {.key = peer_key_new("P-256")};
     GOT got = {.status = 0};
 
-    peer_order_ready(&ca, &account, "1234", &order);
-    peer_finalize(&ca, &account, &order, holder.key, "1234", false, &got);
+    peer_order_ready(&world.ca, &world.account, "1234", &order);
+    peer_finalize(&world.ca, &world.account, &order, holder.key, "1234", false, &got);
     assert_string_equal(got_text(&got, "status"), "valid");
     revoke(&holder, &order, "", 200, "");
     EVP_PKEY_free(holder.key);
 }
 
+/* RFC 8555 section 7.6: it has proved the right to all that the certificate names. */
+void
+conformance_certificate_is_revoked_by_who_is_authorized(void)
+{
+    struct peer_order order, proved;
+    struct peer other;
+
+    peer_join(&world.ca, &other);
+    peer_enrol(&world.ca, &world.account, "1234", &order);
+    peer_order_ready(&world.ca, &other, "1234", &proved);
+    revoke(&other, &order, "", 200, "");
+    peer_stop(&other);
+}
+
+void
+conformance_certificate_of_another_ca_is_not_revoked(void)
+{
+    uint8_t *der = NULL;
+    size_t len = 0;
+    char *text, *payload = NULL;
+    GOT got = {.status = 0};
+
+    assert_int_equal(certs_cert_der(certs_chain_get(world.ca.pa.signer_chain, 0), &der, &len),
+                     HSM_OK);
+    text = acme_base64url_encode(der, len);
+    if (asprintf(&payload, "{\"certificate\":\"%s\"}", text) < 0)
+        abort();
+    peer_send(&world.ca, &world.account, "/acme/revoke-cert", payload, &got);
+    assert_got(&got, 404, "malformed");
+    free(payload);
+    free(text);
+    free(der);
+}
+
 void
 conformance_stranger_does_not_revoke(void)
 {
-    revoke(&stranger, &valid, "", 403, "unauthorized");
+    revoke(&world.stranger, &world.valid, "", 403, "unauthorized");
 }
 
 void
 conformance_reason_is_one_of_the_list(void)
 {
-    revoke(&account, &valid, ",\"reason\":7", 400, "badRevocationReason");
+    revoke(&world.account, &world.valid, ",\"reason\":7", 400, "badRevocationReason");
 }
 
 /* ---- renewal information ---- */
@@ -826,7 +610,8 @@ static void
 certificate_id(char out[CA_URL_SIZE])
 {
     size_t len, id_len, serial_len;
-    uint8_t *der = peer_download(&ca, &account, valid.url, &len), serial[CERTS_SERIAL_MAX];
+    uint8_t *der = peer_download(&world.ca, &world.account, world.valid.url, &len),
+            serial[CERTS_SERIAL_MAX];
     X509 *cert = NULL;
     char *first, *second;
 
@@ -851,7 +636,7 @@ conformance_renewal_window_has_a_length(void)
 
     certificate_id(id);
     snprintf(path, sizeof(path), "/acme/renewal-info/%s", id);
-    ca_fetch(&ca, "GET", path, NULL, NULL, &got);
+    ca_fetch(&world.ca, "GET", path, NULL, NULL, &got);
     assert_got(&got, 200, "");
     assert_true(has_header(&got, "Retry-After"));
     window = json_object_get(got.json, "suggestedWindow");
@@ -884,7 +669,7 @@ run_rule(void **state)
 
     if (rule->configure != NULL) {
         rule->configure();
-        ca_fixture_restart(&ca);
+        ca_fixture_restart(&world.ca);
     }
     if (rule->check != NULL)
         rule->check();
@@ -898,8 +683,8 @@ as_before(void **state)
     const struct rule *rule = *state;
 
     if (rule->configure != NULL) {
-        ca.config = plain;
-        ca_fixture_restart(&ca);
+        world.ca.config = plain;
+        ca_fixture_restart(&world.ca);
     }
     return 0;
 }
@@ -910,16 +695,16 @@ start(void **state)
     GOT got = {.status = 0};
 
     (void)state;
-    ca_fixture_start(&ca);
-    conformance_pa_start(&ca);
-    plain = ca.config;
-    peer_join(&ca, &account);
-    peer_join(&ca, &stranger);
-    peer_order(&ca, &account, "1234", &pending);
-    peer_order(&ca, &stranger, "5678", &theirs);
-    peer_order_ready(&ca, &account, "1234", &ready);
-    peer_enrol(&ca, &account, "1234", &valid);
-    peer_send(&ca, &account, valid.url, "", &got);
+    ca_fixture_start(&world.ca);
+    conformance_pa_start(&world.ca);
+    plain = world.ca.config;
+    peer_join(&world.ca, &world.account);
+    peer_join(&world.ca, &world.stranger);
+    peer_order(&world.ca, &world.account, "1234", &pending);
+    peer_order(&world.ca, &world.stranger, "5678", &theirs);
+    peer_order_ready(&world.ca, &world.account, "1234", &ready);
+    peer_enrol(&world.ca, &world.account, "1234", &world.valid);
+    peer_send(&world.ca, &world.account, world.valid.url, "", &got);
     snprintf(certificate, sizeof(certificate), "%s", got_text(&got, "certificate"));
     return 0;
 }
@@ -928,10 +713,10 @@ static int
 stop(void **state)
 {
     (void)state;
-    peer_stop(&account);
-    peer_stop(&stranger);
+    peer_stop(&world.account);
+    peer_stop(&world.stranger);
     peer_stop(&nobody);
-    ca_fixture_stop(&ca);
+    ca_fixture_stop(&world.ca);
     conformance_pa_stop();
     return 0;
 }

@@ -1,6 +1,8 @@
 /*
- * test_instances.c - two instances of sti-ca on one PostgreSQL behind a balancer, one of which is
- * killed while clients enrol: they are one CA, and nothing is lost or doubled.
+ * test_instances.c - two instances of sti-ca on one PostgreSQL behind a balancer, which are killed
+ * while clients enrol: they are one CA, and nothing is lost or doubled.
+ *
+ * STI_INSTANCE_KILLS: how many times (4 when it is not set); clients enrol so much longer.
  */
 #define _GNU_SOURCE /* accept4 */
 #include <setjmp.h>
@@ -31,10 +33,12 @@
 #include "postgres.h"
 #include "softhsm.h"
 
-#define CLIENTS 4
-#define ORDERS  6 /* of each client */
-#define LIMIT   12 /* orders an hour of one account */
-#define FIRST_S 90 /* until as many certificates are there as clients */
+#define CLIENTS   4
+#define KILLS     4
+#define ORDERS    3 /* of each client for each kill; of an account no more than its limit */
+#define KILLS_MAX 1000
+#define LIMIT     12 /* orders an hour of one account */
+#define FIRST_S   90 /* until as many certificates are there as clients */
 
 static struct ca_program programs[2];
 static char uri[POSTGRES_URI_SIZE];
@@ -75,6 +79,21 @@ port_of(int fd)
     return ntohs(name.sin_port);
 }
 
+/* -1: nobody is there. */
+static int
+dial(unsigned port)
+{
+    struct sockaddr_in name = {.sin_family = AF_INET,
+                               .sin_port = htons((uint16_t)port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 /* In turn; when one is away, the other. -1: both are. */
 static int
 dial_instance(void)
@@ -83,14 +102,10 @@ dial_instance(void)
     unsigned first = atomic_fetch_add(&turn, 1);
 
     for (unsigned i = 0; i < 2; i++) {
-        struct sockaddr_in name = {.sin_family = AF_INET,
-                                   .sin_port = htons((uint16_t)ports[(first + i) % 2]),
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd = dial(ports[(first + i) % 2]);
 
-        if (fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0)
+        if (fd >= 0)
             return fd;
-        close(fd);
     }
     return -1;
 }
@@ -192,26 +207,40 @@ a_rate_limit_is_one_of_both(void **state)
 
 /* ---- a kill ---- */
 
-static char orders[CLIENTS][ORDERS][CA_URL_SIZE];
+static char orders[CLIENTS][KILLS_MAX * ORDERS][CA_URL_SIZE];
 
+static long
+kills_wanted(void)
+{
+    const char *text = getenv("STI_INSTANCE_KILLS");
+    long kills = text != NULL ? strtol(text, NULL, 10) : KILLS;
+
+    assert_true(kills > 0 && kills <= KILLS_MAX);
+    return kills;
+}
+
+/* Each kill's share by an account of its own. */
 static void *
 enrol(void *context)
 {
     unsigned number = (unsigned)(uintptr_t)context;
+    long wanted = kills_wanted() * ORDERS;
     struct enroller client;
     char spc[8];
 
     snprintf(spc, sizeof(spc), "70%uJ", number);
-    enroller_join(&client, &programs[0].ca);
-    for (int i = 0; i < ORDERS; i++) {
+    for (long i = 0; i < wanted; i++) {
         EVP_PKEY *key = peer_key_new("P-256");
         char *pem = NULL;
 
+        if (i % ORDERS == 0)
+            enroller_join(&client, &programs[0].ca);
         enroller_enrol(&client, spc, key, orders[number][i], &pem);
+        if (i % ORDERS == ORDERS - 1)
+            enroller_leave(&client);
         free(pem);
         EVP_PKEY_free(key);
     }
-    enroller_leave(&client);
     return NULL;
 }
 
@@ -232,12 +261,26 @@ wait_for_certificates(int64_t wanted)
     fail_msg("no certificates are issued");
 }
 
-static void
-kill_second(void)
+static bool
+is_served(unsigned port)
 {
-    assert_int_equal(kill(programs[1].pid, SIGKILL), 0);
-    assert_int_equal(waitpid(programs[1].pid, NULL, 0), programs[1].pid);
-    programs[1].pid = 0;
+    int fd = dial(port);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* Its workers end with it; then it is started again. */
+static void
+kill_instance(size_t i)
+{
+    assert_int_equal(kill(programs[i].pid, SIGKILL), 0);
+    assert_int_equal(waitpid(programs[i].pid, NULL, 0), programs[i].pid);
+    programs[i].pid = 0;
+    for (int tries = 0; tries < FIRST_S * 100 && is_served(ports[i]); tries++)
+        pause_ms(10);
+    ca_program_spawn(&programs[i]);
 }
 
 static void
@@ -256,24 +299,31 @@ assert_is_valid(const char *order)
 }
 
 static void
-a_killed_instance_loses_and_doubles_nothing(void **state)
+killed_instances_lose_and_double_nothing(void **state)
 {
+    long kills = kills_wanted();
+    unsigned seed = (unsigned)time(NULL);
     pthread_t threads[CLIENTS];
 
     (void)state;
+    printf("seed %u\n", seed);
     for (uintptr_t i = 0; i < CLIENTS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, enrol, (void *)i), 0);
     wait_for_certificates(CLIENTS);
-    kill_second();
+    for (long i = 0; i < kills; i++) {
+        pause_ms(rand_r(&seed) % 250);
+        kill_instance((size_t)rand_r(&seed) % 2);
+    }
     for (size_t i = 0; i < CLIENTS; i++)
         pthread_join(threads[i], NULL);
-    for (size_t i = 0; i < CLIENTS * ORDERS; i++)
-        assert_is_valid(orders[i / ORDERS][i % ORDERS]);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        for (long n = 0; n < kills * ORDERS; n++)
+            assert_is_valid(orders[i][n]);
+    }
     assert_int_equal(count("SELECT count(*) FROM acme_order WHERE status = 'valid'"),
-                     CLIENTS * ORDERS);
+                     CLIENTS * ORDERS * kills);
     assert_int_equal(count("SELECT count(*) FROM issuance WHERE der IS NULL AND voided = 0"), 0);
     assert_int_equal(count("SELECT count(*) - count(DISTINCT serial) FROM issuance"), 0);
-    ca_program_spawn(&programs[1]); /* it is taken in again */
     assert_int_equal(ca_program_end(&programs[1]), 0);
     assert_int_equal(ca_program_end(&programs[0]), 0);
 }
@@ -340,7 +390,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_nonce_of_one_is_good_at_the_other_and_once),
         cmocka_unit_test(a_rate_limit_is_one_of_both),
-        cmocka_unit_test(a_killed_instance_loses_and_doubles_nothing),
+        cmocka_unit_test(killed_instances_lose_and_double_nothing),
     };
 
     if (!postgres_start()) {

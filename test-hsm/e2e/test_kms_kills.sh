@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# sti-kms is killed at random moments of its enrollments. Afterwards there is one certificate for
-# each order, one key for each credential, and no order that nobody knows.
+# sti-kms is killed at random moments of its enrollments, and in half of them the STI-CA as well, at
+# another moment. Afterwards there is one certificate for each order, one key for each credential,
+# and no order that nobody knows.
 #
-#   STI_KMS_KILLS=200    so many kills instead of 20
+#   STI_KMS_KILLS=200    so many kills of sti-kms instead of 20
 #   STI_KMS_SEED=N       the moments of that run again, as far as the machine allows
 set -euo pipefail
 source=$1 bin=$2
@@ -34,25 +35,62 @@ kms() { "$bin/sti-kms" "$@" --config "$conf" 2>>"$work/kms.log"; }
 ca() { sqlite3 -cmd '.timeout 5000' "$dir/ca/sti-ca.db" "$1"; }
 mine() { sqlite3 -cmd '.timeout 5000' "$dir/sp/catalogue.db" "$1"; }
 
+# --- the STI-CA, and its successor
+
+answers() { curl -fs --noproxy "*" --max-time 2 --cacert "$STI_TLS_CA" "$STI_CA_DIRECTORY" >"$work/directory"; }
+
+# All that it recorded is durable: nothing is said to it. Its workers end with it.
+kill_ca() {
+    kill -9 "$(cat "$dir/run/sti-ca.pid")"
+    for _ in $(seq 100); do
+        ! answers || { sleep 0.05 && continue; }
+        return 0
+    done
+    fail "sti-ca serves after it was killed"
+}
+
+# Until it serves, and so is logged in: what is killed during a login loses the token.
+start_ca() {
+    setsid "$bin/sti-ca" serve --config "$dir/ca/sti-ca.conf" </dev/null >>"$dir/log/sti-ca.log" 2>&1 &
+    echo $! >"$dir/run/sti-ca.pid"
+    disown
+    for _ in $(seq 300); do
+        ! answers || return 0
+        sleep 0.1
+    done
+    fail "sti-ca does not serve again"
+}
+
+doze() { sleep "0.$(printf '%03d' $((RANDOM % 150)))"; }
+
 # One enrollment that is killed some time after it has logged in: SoftHSM empties and writes the
 # token's file at each login, and what is killed just then loses the token, not our state.
 killed=0
 interrupted=0
+killed_cas=0
 mkfifo "$work/lines"
 while [ "$killed" -lt "$kills" ]; do
     "$bin/sti-kms" enroll --config "$conf" >"$work/lines" 2>>"$work/kms.log" & # itself, no shell
     pid=$!
     exec {lines}<"$work/lines"
     read -r _ <&"$lines" || true
-    sleep "0.$(printf '%03d' $((RANDOM % 150)))"
+    doze
+    if [ $((RANDOM % 2)) -eq 0 ]; then
+        kill_ca
+        killed_cas=$((killed_cas + 1))
+        if [ $((RANDOM % 2)) -eq 0 ]; then start_ca; fi # else it is away when the client goes
+        doze
+    fi
     kill -9 "$pid" 2>/dev/null || true
     ended=0
     wait "$pid" 2>/dev/null || ended=$?
     if [ "$ended" -eq 137 ]; then interrupted=$((interrupted + 1)); fi
     exec {lines}<&-
+    answers || start_ca
     killed=$((killed + 1))
 done
 [ "$interrupted" -gt 0 ] || fail "no enrollment was cut short"
+[ "$killed_cas" -gt 0 ] || fail "the STI-CA was never killed"
 kms enroll >"$work/last" || fail "the last enrollment: $(cat "$work/last")"
 
 # --- the service provider: one credential signs, each has a key of its own, and no key is nobody's
@@ -74,4 +112,4 @@ credentials=$(mine 'SELECT count(*) FROM credential')
 for order in $(mine 'SELECT order_url FROM credential'); do
     [ "$(ca "SELECT count(*) FROM acme_order WHERE id = '${order##*/}'")" = 1 ] || fail "$order: the STI-CA does not know it"
 done
-echo "$interrupted of $killed enrollments were cut short: $credentials credentials, keys, orders and certificates"
+echo "$interrupted of $killed enrollments were cut short, the STI-CA $killed_cas times: $credentials credentials, keys, orders and certificates"

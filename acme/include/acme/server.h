@@ -47,8 +47,7 @@ struct acme_server_config {
     bool read_without_dot; /* accept a POST-as-GET signed without the final '.' (RFC 7515
                               section 5.1 has it) */
     bool authorizations_reused; /* as long as their SPC token lives: RFC 8555 section 7.1.4 */
-    bool within_token; /* no certificate outlives the SPC token that it stands on: RFC 9447 section
-                          7 */
+    bool within_token; /* no certificate outlives its SPC token: RFC 9447 section 7 */
     bool chains_hosted; /* give x5u in orders (RFC 9448 section 7), and serve what is there */
     const struct certs_chain *const *alternate_chains; /* other certificates of the issuing key and
                               their issuers, each as issuing_chain; NULL-terminated, or NULL */
@@ -56,12 +55,10 @@ struct acme_server_config {
     /* Directory of acme_server_external_add(); NULL: no external accounts. */
     const char *external_accounts;
     bool external_account_required; /* of a new account */
-    unsigned accounts_per_address, orders_per_address,
-        orders_per_account; /* an hour; 0: no limit, here and below */
-    /* An hour: nonces by newNonce, or in the answer to what no account has signed. */
-    unsigned nonces_per_address;
-    unsigned
-        requests_per_account; /* an hour: challenge answers, revocations, key changes, of each */
+    /* An hour; 0: no limit. Nonces are those of newNonce, and in answers to what no account has
+     * signed; requests are challenge answers, revocations and key changes, so many of each. */
+    unsigned accounts_per_address, orders_per_address, orders_per_account;
+    unsigned nonces_per_address, requests_per_account;
     unsigned renew_from_percent,
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */
