@@ -182,9 +182,9 @@ calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it(v
         fault("reboot");
     }
     for (size_t i = 0; i < 2; i++)
-        load_assert_back_soon(tokens[i], keys[i]);
-    for (size_t i = 0; i < 2; i++)
         load_stop(&loads[i]);
+    for (size_t i = 0; i < 2; i++)
+        load_assert_back_soon(tokens[i], keys[i]);
     assert_int_equal(fault_number("misuse"), 0);
     fault("reset");
     for (size_t i = 0; i < 2; i++) {
@@ -199,6 +199,7 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
 {
     struct hsm_token *token = load_token("one", &restarting);
     struct hsm_key *key = load_key(token);
+    uint8_t sig[HSM_P256_SIG_LEN];
     struct load load;
 
     (void)state;
@@ -210,9 +211,10 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
         fault("on C_Sign token one times 1 rv CKR_DEVICE_REMOVED");
         load_sleep_ms(STEP_MS);
         hsm_token_close(other);
-        load_assert_back_soon(token, key);
+        assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
     }
     load_stop(&load);
+    load_assert_back_soon(token, key);
     assert_int_equal(fault_number("misuse"), 0);
     fault("reset");
     load_assert_sound(&load, "a token of the module closed");
