@@ -131,6 +131,24 @@ run 0 sti-kms init --dir "$dir/sp2" --module "$module" --token pkcs11:token=sp \
 grep -q '^private-addresses = no$' "$dir/sp2/sp.conf" || fail "private addresses without need"
 if grep -q '^ports\|^ca = ' "$dir/sp2/sp.conf"; then fail "keys that were not asked for"; fi
 
+# an account at the STI-PA has a user with a password, or an API key
+at_pa() { # WANTED-STATUS [ARGUMENT...]
+    wanted=$1
+    shift
+    run "$wanted" sti-kms init --dir "$dir/sp3" --module "$module" --token pkcs11:token=sp \
+        --pin-source "file:$dir/pin" --organization "Example Telecom" --spc 1234 \
+        --api-address 127.0.0.1:0 --cr-address 127.0.0.1:0 --cr-url https://cr.sp.example \
+        --pa-url https://pa.example --pa-account 1001 --pa-anchor "$data/self/pa-root.cert.pem" \
+        --ca-directory https://ca.example/acme/directory "$@"
+}
+at_pa 2
+at_pa 2 --pa-user sp
+at_pa 2 --pa-user sp --pa-password-source "file:$dir/password" --pa-api-key-source "file:$dir/password"
+told 'pa-api-key-source alone'
+at_pa 0 --pa-api-key-source "file:$dir/password"
+grep -q "^api-key-source = file:$dir/password$" "$dir/sp3/sp.conf" || fail "no API key"
+if grep -q '^user\|^password-source' "$dir/sp3/sp.conf"; then fail "a user beside an API key"; fi
+
 # ---- init refuses
 cp -r "$dir/sp" "$dir/kept"
 rm "$conf"
