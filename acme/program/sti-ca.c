@@ -234,7 +234,7 @@ static const char help_text[] =
     "       --authority URL [--authority URL ...] --crl-url URL --crl-issuer-cert PEM\n"
     "       [--tls-ca PEM] [--issuing-chain PEM]\n"
     "       [--revocation-url URL\n"
-    "        (--pa-user USER --pa-password-source SOURCE | --pa-api-key-source SOURCE)]\n"
+    "       (--pa-user USER --pa-password-source SOURCE | --pa-api-key-source SOURCE)]\n"
     "      Make what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR. From\n"
     "      the STI-PA come its root, the URLs below which the certificates of its token signers\n"
     "      are, the URL of its CRL and the certificate that signs it. --tls-ca is with what its\n"

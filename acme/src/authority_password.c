@@ -71,13 +71,13 @@ begin_hash(struct authority_hashing *hashing)
     return begun;
 }
 
-static void
-end_hash(struct authority_hashing *hashing)
+/* NULL: nobody waits. */
+static struct acme_http_parked *
+take_waiting(struct authority_hashing *hashing)
 {
     struct acme_http_parked *next = NULL;
 
     pthread_mutex_lock(&hashing->mutex);
-    hashing->running--;
     if (hashing->waiting_count > 0) {
         next = hashing->waiting[0];
         hashing->waiting_count--;
@@ -85,8 +85,21 @@ end_hash(struct authority_hashing *hashing)
                 hashing->waiting_count * sizeof(hashing->waiting[0]));
     }
     pthread_mutex_unlock(&hashing->mutex);
-    if (next != NULL)
-        acme_http_resume(next);
+    return next;
+}
+
+/* And let the next one begin whose peer is still there. */
+static void
+end_hash(struct authority_hashing *hashing)
+{
+    struct acme_http_parked *next;
+
+    pthread_mutex_lock(&hashing->mutex);
+    hashing->running--;
+    pthread_mutex_unlock(&hashing->mutex);
+    do
+        next = take_waiting(hashing);
+    while (next != NULL && !acme_http_resume(next));
 }
 
 bool

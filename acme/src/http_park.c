@@ -84,15 +84,17 @@ enqueue_again(struct acme_http_loop *loop, struct http_call *call)
     pthread_cond_signal(&loop->work);
 }
 
-void
+bool
 acme_http_resume(struct acme_http_parked *parked)
 {
     struct http_call *call;
     struct acme_http_loop *loop;
+    bool goes_on;
 
     pthread_mutex_lock(&ends);
     call = parked->call;
-    if (call != NULL) {
+    goes_on = call != NULL;
+    if (goes_on) {
         loop = call->server->loop;
         pthread_mutex_lock(&loop->mutex);
         call->parked = NULL;
@@ -107,6 +109,7 @@ acme_http_resume(struct acme_http_parked *parked)
     }
     pthread_mutex_unlock(&ends);
     free(parked);
+    return goes_on;
 }
 
 bool

@@ -179,7 +179,7 @@ a_peer_that_is_gone_is_no_harm(void **state)
     close(fd);
     assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
     world.is_open = true;
-    acme_http_resume(world.parked[0]);
+    (void)acme_http_resume(world.parked[0]); /* whether the peer has been missed by now */
     assert_non_null(strstr(exchange(&peer, REQUEST("/plain")), "200"));
     assert_int_equal(http_peer_stop(&peer), HSM_OK);
 }
@@ -195,7 +195,7 @@ what_is_kept_is_there_at_the_next_call_and_released_at_the_end(void **state)
     start(&peer);
     fd = begin(&peer, REQUEST("/keep"), 0);
     world.is_open = true;
-    acme_http_resume(world.parked[0]);
+    assert_true(acme_http_resume(world.parked[0]));
     assert_true(read(fd, answer, sizeof(answer) - 1) > 0);
     assert_non_null(strstr(answer, "X-Kept"));
     close(fd);
@@ -228,7 +228,7 @@ so_many_requests_are_parked_and_no_more(void **state)
     while (world.released == 0)
         usleep(200);
     world.asked = 0;
-    acme_http_resume(world.parked[0]);
+    assert_false(acme_http_resume(world.parked[0])); /* it was forgotten with its peer */
     world.parked[0] = NULL;
     fds[0] = begin(&peer, REQUEST("/wait"), 0);
     assert_non_null(strstr(exchange(&peer, REQUEST("/wait")), " 503 "));

@@ -27,6 +27,7 @@ struct rule {
     const char *header; /* JSON: members that replace or join those of the protected header */
     enum rule_signer signer;
     bool no_nonce, with_jwk, without_key, break_signature;
+    const char *as; /* the STI-PA is asked, as this account; "": as nobody; NULL: the STI-CA is */
 
     int status;
     const char *problem; /* NULL: no refusal */
@@ -84,5 +85,25 @@ void conformance_stranger_does_not_revoke(void);
 void conformance_reason_is_one_of_the_list(void);
 void conformance_renewal_window_has_a_length(void);
 void conformance_certificate_is_replaced_once(void);
+
+/* conformance_pa.c: the STI-PA beside the STI-CA, on the same server. */
+
+struct ca_fixture;
+struct got;
+
+void conformance_pa_start(struct ca_fixture *ca);
+void conformance_pa_stop(void);
+/** A request to it, as the account `as`; "": as nobody. */
+void conformance_pa_ask(const char *as, const char *method, const char *path,
+                        const char *content_type, const char *payload, struct got *got);
+
+void conformance_pa_token_is_good(void);
+void conformance_pa_token_has_the_bare_form(void);
+void conformance_pa_token_keeps_the_alphabet(void);
+void conformance_pa_jti_is_new_and_recorded(void);
+void conformance_pa_token_ends_when_policy_says(void);
+void conformance_pa_ca_flag_is_as_asked_for(void);
+void conformance_pa_signer_is_where_x5u_says(void);
+void conformance_pa_tokens_are_limited(void);
 
 #endif

@@ -1,6 +1,13 @@
 /* conformance_rules.c - what each section wants of a server that a client can see. */
 #include "conformance.h"
 
+#define AT_PA(rfc)    rfc ", at the STI-PA"
+#define PA_PATH       "/at/account/1234/token"
+#define PA_FP         "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG" /* looks like a thumbprint */
+#define PA_ATC(inner) "{\"atc\":{\"tktype\":\"TNAuthList\"," inner "}}"
+#define PA_1234       "\"tkvalue\":\"MAigBhYEMTIzNA\""
+#define PA_WISH       PA_ATC(PA_1234 ",\"ca\":false,\"fingerprint\":\"" PA_FP "\"")
+
 const struct rule conformance_rules[] = {
     {"RFC 8555", "6.1", "a browser asks from another site", .method = "GET",
      .path = "/acme/directory", .status = 200, .headers = {"Access-Control-Allow-Origin: *"}},
@@ -248,6 +255,72 @@ const struct rule conformance_rules[] = {
      .payload = "{\"identifiers\":[{\"type\":\"TNAuthList\",\"value\":\"MAigBhYEMTIzNA\"}],"
                 "\"replaces\":\"aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE\"}",
      .status = 400, .problem = "malformed"},
+    {AT_PA("RFC 9447"), "4", "the authority's certificates are where x5u says, and verify it",
+     .check = conformance_pa_signer_is_where_x5u_says,
+     .answer = "200, a chain to the STI-PA's root"},
+    {AT_PA("RFC 9447"), "5.1", "a token, asked for with the member atc",
+     .check = conformance_pa_token_is_good,
+     .answer = "200, `token`, good at an STI-CA, its atc as asked for"},
+    {AT_PA("RFC 9447"), "5.1", "the path of ATIS-1000080", .path = "/sti-pa/account/1234/token",
+     .payload = PA_WISH, .as = "1234", .status = 200, .member = "token"},
+    {AT_PA("RFC 9447"), "5.1", "the path as deployed", .path = "/api/v1/account/1234/token",
+     .payload = PA_WISH, .as = "1234", .status = 200, .member = "crl"},
+    {AT_PA("RFC 9447"), "5.1", "GET of a token", .path = PA_PATH, .method = "GET", .as = "1234",
+     .status = 405, .headers = {"Allow: POST"}},
+    {AT_PA("RFC 9447"), "5.1", "a wish of another media type", .path = PA_PATH,
+     .content_type = "text/plain", .payload = PA_WISH, .as = "1234", .status = 415},
+    {AT_PA("RFC 9447"), "5.1", "a wish that is no JSON", .path = PA_PATH,
+     .payload = "{\"atc\":", .as = "1234", .status = 400},
+    {AT_PA("RFC 9447"), "5.1", "atc is no object", .path = PA_PATH, .payload = "{\"atc\":\"x\"}",
+     .as = "1234", .status = 400},
+    {AT_PA("RFC 9447"), "5.1", "atc of another tktype", .path = PA_PATH,
+     .payload =
+         "{\"atc\":{\"tktype\":\"Other\"," PA_1234 ",\"ca\":false,\"fingerprint\":\"" PA_FP "\"}}",
+     .as = "1234", .status = 400},
+    {AT_PA("RFC 9447"), "5.1", "atc without tkvalue", .path = PA_PATH,
+     .payload = PA_ATC("\"fingerprint\":\"" PA_FP "\""), .as = "1234", .status = 400},
+    {AT_PA("RFC 9447"), "5.1", "atc without fingerprint", .path = PA_PATH,
+     .payload = PA_ATC(PA_1234), .as = "1234", .status = 400},
+    {AT_PA("RFC 9448"), "5.2", "a code whose tokens the policy lets live shorter",
+     .check = conformance_pa_token_ends_when_policy_says,
+     .answer = "200, exp no later than policy and configuration say"},
+    {AT_PA("RFC 9448"), "5.3", "two tokens", .check = conformance_pa_jti_is_new_and_recorded,
+     .answer = "200, each with a jti of its own, which is in the store"},
+    {AT_PA("RFC 9448"), "5.4", "tkvalue in the other alphabet",
+     .check = conformance_pa_token_keeps_the_alphabet, .answer = "200, tkvalue as it was sent"},
+    {AT_PA("RFC 9448"), "5.4", "ca, of an account that may ask for it",
+     .check = conformance_pa_ca_flag_is_as_asked_for, .answer = "200, ca as it was asked for"},
+    {AT_PA("RFC 9448"), "5.4", "ca, of an account that may not", .path = PA_PATH,
+     .payload = PA_ATC(PA_1234 ",\"ca\":true,\"fingerprint\":\"" PA_FP "\""), .as = "1234",
+     .status = 403},
+    {AT_PA("RFC 9448"), "5.4", "ca that is no boolean", .path = PA_PATH,
+     .payload = PA_ATC(PA_1234 ",\"ca\":\"no\",\"fingerprint\":\"" PA_FP "\""), .as = "1234",
+     .status = 400},
+    {AT_PA("RFC 9448"), "5.4", "a fingerprint that is none", .path = PA_PATH,
+     .payload = PA_ATC(PA_1234 ",\"ca\":false,\"fingerprint\":\"SHA256 00\""), .as = "1234",
+     .status = 400},
+    {AT_PA("RFC 9448"), "5.5", "a token, asked for in the form of the example",
+     .check = conformance_pa_token_has_the_bare_form, .answer = "200, `token`, the same"},
+    {AT_PA("RFC 9448"), "5.5", "no credentials", .path = PA_PATH, .payload = PA_WISH, .as = "",
+     .status = 401, .headers = {"WWW-Authenticate"}},
+    {AT_PA("RFC 9448"), "5.5", "credentials of nobody", .path = PA_PATH, .payload = PA_WISH,
+     .as = "nobody", .status = 403},
+    {AT_PA("RFC 9448"), "5.5", "the account of another", .path = PA_PATH, .payload = PA_WISH,
+     .as = "709J", .status = 403},
+    {AT_PA("RFC 9448"), "5.5", "an account that is not there", .path = "/at/account/none/token",
+     .payload = PA_WISH, .as = "1234", .status = 403},
+    {AT_PA("RFC 9448"), "5.6", "an SPC that is not the account's", .path = PA_PATH,
+     .payload = PA_ATC("\"tkvalue\":\"MAigBhYENzA5Sg\",\"ca\":false,\"fingerprint\":\"" PA_FP "\""),
+     .as = "1234", .status = 403},
+    {AT_PA("RFC 9448"), "5.6", "a telephone number instead of an SPC", .path = PA_PATH,
+     .payload = PA_ATC(
+         "\"tkvalue\":\"MA-iDRYLMTIxNTU1NTEyMTI\",\"ca\":false,\"fingerprint\":\"" PA_FP "\""),
+     .as = "1234", .status = 400},
+    {AT_PA("RFC 9448"), "5.6", "a tkvalue that is no TNAuthList", .path = PA_PATH,
+     .payload = PA_ATC("\"tkvalue\":\"MTIzNA\",\"ca\":false,\"fingerprint\":\"" PA_FP "\""),
+     .as = "1234", .status = 400},
+    {AT_PA("RFC 9448"), "5.6", "more tokens than an account gets in an hour",
+     .check = conformance_pa_tokens_are_limited, .answer = "429, `Retry-After`"},
 };
 
 const size_t conformance_rule_count = sizeof(conformance_rules) / sizeof(conformance_rules[0]);

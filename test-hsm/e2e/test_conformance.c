@@ -1,6 +1,6 @@
 /*
- * test_conformance.c - RFC 8555, 9447, 9448 and 9773, section by section: what a server can get
- * wrong, the request that asks for it, and the answer that has to come.
+ * test_conformance.c - RFC 8555, 9447, 9448 and 9773, section by section: what an STI-CA or STI-PA
+ * can get wrong, the request that asks for it, and the answer that has to come.
  *
  * --table prints docs/CONFORMANCE.md, which scripts/conformance writes.
  */
@@ -89,6 +89,12 @@ ask(const struct rule *rule, struct got *got)
     json_t *header = rule->header != NULL ? json_loads(rule->header, 0, NULL) : NULL;
     char url[CA_URL_SIZE];
 
+    if (rule->as != NULL) {
+        conformance_pa_ask(rule->as, rule->method != NULL ? rule->method : "POST", rule->path,
+                           rule->content_type != NULL ? rule->content_type : "application/json",
+                           rule->payload, got);
+        return;
+    }
     resolve(rule->path, url);
     if (rule->method != NULL)
         ca_fetch(&ca, rule->method, url, rule->content_type, rule->payload, got);
@@ -137,6 +143,8 @@ assert_headers(const struct rule *rule, const struct got *got)
         if (!has_header(got, rule->headers[i]))
             fail_msg("no %s in %s", rule->headers[i], got->headers);
     }
+    if (rule->as != NULL) /* the rest is of RFC 8555 */
+        return;
     if (strcmp(rule->path, "/acme/directory") != 0 && !has_header(got, "Link: rel=\"index\""))
         fail_msg("no Link to the directory in %s", got->headers);
     if (is_post && !has_header(got, "Replay-Nonce"))
@@ -903,6 +911,7 @@ start(void **state)
 
     (void)state;
     ca_fixture_start(&ca);
+    conformance_pa_start(&ca);
     plain = ca.config;
     peer_join(&ca, &account);
     peer_join(&ca, &stranger);
@@ -923,6 +932,7 @@ stop(void **state)
     peer_stop(&stranger);
     peer_stop(&nobody);
     ca_fixture_stop(&ca);
+    conformance_pa_stop();
     return 0;
 }
 
@@ -951,9 +961,9 @@ print_table(FILE *to)
 
     fputs(
         "# Conformance\n\n"
-        "What `test-hsm/e2e/test_conformance.c` asks of a running STI-CA, and the answer it\n"
-        "asserts. Beside that, each answer to a POST has `Replay-Nonce`, each but the directory\n"
-        "`Link: rel=\"index\"`, each refusal `application/problem+json`.\n\n"
+        "What `test-hsm/e2e/test_conformance.c` asks of a running STI-CA and STI-PA, and the\n"
+        "answer it asserts. Beside that, each answer of the STI-CA to a POST has `Replay-Nonce`,\n"
+        "each but the directory `Link: rel=\"index\"`, each refusal `application/problem+json`.\n\n"
         "`scripts/conformance` writes this page from the test's own table; the test fails when it\n"
         "is not current.\n",
         to);
