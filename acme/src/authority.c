@@ -117,7 +117,8 @@ const char *const acme_authority_migrations[] = {
     " account TEXT NOT NULL REFERENCES account(id),"
     " address TEXT NOT NULL," /* of IPv6 its /64 */
     " at {int} NOT NULL," /* the last login from there */
-    " PRIMARY KEY (account, address)){strict};" /* login_failure is of former versions only */
+    " PRIMARY KEY (account, address)){strict};"
+    "DELETE FROM login_failure;" /* it is there for instances of a former version only */
     "CREATE TABLE published (" /* more than the store knows: it was restored from a backup */
     " kind {int} PRIMARY KEY,"
     " number {int} NOT NULL){strict};", /* of kind, that there was; the next one is higher */
