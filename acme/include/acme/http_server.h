@@ -130,8 +130,8 @@ bool acme_http_was_parked(struct acme_http_response *response);
 /** Take it back, in the same call of the handler: the answer is given now. NULL is fine. */
 void acme_http_unpark(struct acme_http_parked *parked);
 
-/** From any thread, once; after the loop has ended, too. False: it was forgotten, and its handler is
- *  not called again. */
+/** From any thread, once; after the loop has ended, too. False: it was forgotten, and its handler
+ * is not called again. */
 bool acme_http_resume(struct acme_http_parked *parked);
 
 /** In a handler that has parked the request: what its next call finds. Released with the request;
