@@ -216,8 +216,17 @@ write_all(int fd, const char *octets, size_t len)
     return true;
 }
 
-/* A line that is there in part would be in everybody's way. What was taken of it is not true
- * either: all is read again, as it is on the disk, under the next lock. */
+/* All is read again, as it is on the disk, under the next lock. */
+static void
+forget(struct hsm_index *index)
+{
+    hsm_entries_free(&index->entries);
+    memset(&index->chain, 0, sizeof(index->chain));
+    index->stale = true;
+}
+
+/* A line that is there in part would be in everybody's way; and what was taken of it is not true.
+ */
 static enum hsm_status
 take_back(struct hsm_index *index)
 {
@@ -225,9 +234,7 @@ take_back(struct hsm_index *index)
 
     if (ftruncate(index->fd, (off_t)index->chain.octets) != 0)
         hsm_log(HSM_LOG_ERROR, "journal %s: and a part of a line stays", index->dir);
-    hsm_entries_free(&index->entries);
-    memset(&index->chain, 0, sizeof(index->chain));
-    index->stale = true;
+    forget(index);
     return st;
 }
 
@@ -315,6 +322,8 @@ catch_up(struct hsm_index *index)
         index->chain = walk.chain;
         if (result == HSM_WALK_TORN)
             st = take_torn_away(index, walk.torn);
+    } else {
+        forget(index); /* what was taken of it is ahead of the chain */
     }
     hsm_walk_end(&walk);
     return st;

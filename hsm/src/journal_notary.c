@@ -171,7 +171,8 @@ hsm_journal_is_due(const struct hsm_journal *journal)
 static void
 wait_for_work(struct hsm_journal *journal, struct work *out)
 {
-    unsigned wait_s = out->closed != NULL ? RETRY_S : journal->config.checkpoint_s;
+    bool retry = out->closed != NULL;
+    unsigned wait_s = retry ? RETRY_S : journal->config.checkpoint_s;
     struct timespec until = hsm_clock_timespec(hsm_deadline_after(wait_s * 1000));
     struct hsm_closed_file **end = &journal->closed;
     int rc = 0;
@@ -181,8 +182,7 @@ wait_for_work(struct hsm_journal *journal, struct work *out)
            !hsm_journal_is_due(journal))
         rc = pthread_cond_clockwait(&journal->notary_wake, &journal->lock, CLOCK_MONOTONIC, &until);
     out->now = journal->now;
-    out->is_new = wait_s == journal->config.checkpoint_s ? journal->now.size > journal->notarised
-                                                         : hsm_journal_is_due(journal);
+    out->is_new = retry ? hsm_journal_is_due(journal) : journal->now.size > journal->notarised;
     if (out->is_new)
         journal->notarised = journal->now.size;
     while (*end != NULL)
