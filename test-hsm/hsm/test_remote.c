@@ -157,30 +157,48 @@ server_kill(pid_t server)
     assert_int_equal(waitpid(server, NULL, 0), server);
 }
 
-/* The process at the other end of the connection that was made first. */
+/* Parent and time of the start of a process, from its /proc/PID/stat (proc(5)). */
+static bool
+parse_stat(const char *line, long *parent, unsigned long long *start)
+{
+    const char *after_name = strrchr(line, ')');
+
+    return after_name != NULL &&
+           sscanf(after_name,
+                  ") %*c %ld %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d"
+                  " %llu",
+                  parent, start) == 2;
+}
+
+/* The process at the other end of the connection that was made first: its number need not be the
+ * lowest, they begin anew. */
 static pid_t
 first_process_of(pid_t server)
 {
     DIR *proc = opendir("/proc");
     struct dirent *entry;
     long first = 0;
+    unsigned long long first_start = 0;
 
     assert_non_null(proc);
     while ((entry = readdir(proc)) != NULL) {
         char path[300], line[512] = "";
-        const char *after_name;
         long pid = strtol(entry->d_name, NULL, 10), parent = 0;
+        unsigned long long start = 0;
+        bool is_child;
         FILE *stat;
 
         snprintf(path, sizeof(path), "/proc/%s/stat", entry->d_name);
         stat = pid > 0 ? fopen(path, "r") : NULL;
         if (stat == NULL)
             continue;
-        if (fgets(line, sizeof(line), stat) != NULL && (after_name = strrchr(line, ')')) != NULL)
-            parent = strtol(after_name + strlen(") S "), NULL, 10);
+        is_child = fgets(line, sizeof(line), stat) != NULL && parse_stat(line, &parent, &start) &&
+                   parent == server;
         fclose(stat);
-        if (parent == server && (first == 0 || pid < first))
+        if (is_child && (first == 0 || start < first_start)) {
             first = pid;
+            first_start = start;
+        }
     }
     closedir(proc);
     assert_true(first > 0);
