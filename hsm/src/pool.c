@@ -275,7 +275,8 @@ put_back(struct hsm_pool *pool, struct hsm_session *session, struct hsm_session 
     }
     if (session->written_off) {
         session->written_off = false;
-        session->epoch = 0;
+        if (session->epoch != 0)
+            session->epoch = HSM_EPOCH_STALE;
         pool->replaced[session->index] = false;
         push(&pool->spare, session);
         return;

@@ -13,6 +13,7 @@
 #ifndef HSM_POOL_INTERNAL_H
 #define HSM_POOL_INTERNAL_H
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,11 +24,12 @@
 
 #define HSM_SESSIONS_MAX 1024 /* of one token, in one process */
 #define HSM_CACHE_LINE   64 /* octets: what lies so far apart is not fetched together */
+#define HSM_EPOCH_STALE  UINT_MAX /* no pool's */
 
 struct hsm_session {
     CK_SESSION_HANDLE handle;
     unsigned index; /* below the pool's count; a replacement has that of the one it replaces */
-    unsigned epoch; /* of the pool when it was opened; 0: not open */
+    unsigned epoch; /* of the pool when it was opened; 0: not open; HSM_EPOCH_STALE: to be closed */
     unsigned module_epoch; /* of the module then: handles of an older one mean nothing */
     uint64_t serial; /* of the last taking */
     uint64_t opened_by; /* serial of the taking in which it was opened: signer.c */

@@ -246,7 +246,8 @@ hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_
     int64_t patience = hsm_deadline_after(DROP_WAIT_MS);
 
     if (!hsm_module_call_begin(slot->module, deadline < patience ? deadline : patience)) {
-        session->epoch = 0;
+        if (session->epoch != 0)
+            session->epoch = HSM_EPOCH_STALE;
         return;
     }
     close_session(slot, session);

@@ -142,8 +142,8 @@ void hsm_slot_unref(struct hsm_slot *slot);
 HSM_MUST_CHECK CK_RV hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session,
                                             unsigned epoch);
 
-/** Close it: the next taker opens it anew. Left open where one call goes in at a time and others do
- *  not end for a while, or until the deadline. */
+/** Close it: the next taker opens it anew. Where one call goes in at a time and others do not end
+ *  for a while, or until the deadline, it is closed by that taker, too. */
 void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_t deadline);
 
 /**
