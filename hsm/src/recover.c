@@ -201,7 +201,10 @@ recovered(struct hsm_slot *slot, int64_t since)
         hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
     }
     slot->opened = true;
-    hsm_pool_resume(&slot->pool);
+    pthread_mutex_lock(&slot->care_lock);
+    if (!slot->closing) /* who closes it may not have waited for this */
+        hsm_pool_resume(&slot->pool);
+    pthread_mutex_unlock(&slot->care_lock);
 }
 
 static enum hsm_status
