@@ -186,6 +186,16 @@ hsm_object_find_one(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
     return count == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
 }
 
+/* What nobody knows may be a vendor's way to say that it has no such attribute, or that the
+ * connection is lost. */
+static bool
+is_failure(const struct hsm_slot *slot, CK_RV rv)
+{
+    if (rv == CKR_OK)
+        return false;
+    return !hsm_ckr_is_refusal(rv) || (!hsm_ckr_is_known(rv) && hsm_slot_control_is_lost(slot));
+}
+
 bool
 hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size,
                 size_t *len)
@@ -204,7 +214,7 @@ hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, 
     reading->rv = rv;
     if (rv == CKR_BUFFER_TOO_SMALL)
         return false; /* a foreign object may have any label */
-    if (rv != CKR_OK && !hsm_ckr_is_refusal(rv))
+    if (is_failure(reading->slot, rv))
         reading->failure = rv;
     if (rv != CKR_OK || wanted.ulValueLen == CK_UNAVAILABLE_INFORMATION || wanted.ulValueLen > size)
         return false;

@@ -203,6 +203,10 @@ void hsm_slot_leave(struct hsm_slot *slot);
  */
 HSM_MUST_CHECK enum hsm_status hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn);
 
+/** Of who is inside the admin gate and the module: its control session is not there, or not logged
+ *  in. */
+bool hsm_slot_control_is_lost(const struct hsm_slot *slot);
+
 /**
  * Leave it with how it went. True when it failed because the token was lost:
  * what changes nothing may be asked again, after the recovery that is under way.
