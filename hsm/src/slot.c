@@ -310,9 +310,9 @@ start_inside(struct hsm_slot *slot)
 }
 
 /* Listed before it logs in: while it is inside the module another token does not restart that, and
- * when it is out they know of each other. */
+ * when it is out they know of each other. Inside the admin gate. */
 static enum hsm_status
-slot_start(struct hsm_slot *slot)
+start_in_turn(struct hsm_slot *slot)
 {
     enum hsm_status st;
 
@@ -326,6 +326,19 @@ slot_start(struct hsm_slot *slot)
         log_out(slot);
     }
     hsm_slot_leave(slot);
+    return st;
+}
+
+/* Its thread lives before this is out of the module again. */
+static enum hsm_status
+slot_start(struct hsm_slot *slot)
+{
+    enum hsm_status st;
+
+    if (!hsm_gate_enter(&slot->admin, 0))
+        return HSM_ERR_BUSY;
+    st = start_in_turn(slot);
+    hsm_gate_leave(&slot->admin);
     return st;
 }
 
