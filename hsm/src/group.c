@@ -250,7 +250,8 @@ sign_with(struct group_call *call, const struct member *member, bool last, uint8
     return trial;
 }
 
-/* Each member once; BUSY when none signed, NOT_FOUND when none has a digest for this call. */
+/* Each member once; BUSY when none signed and one may yet, NOT_FOUND when none has a digest for
+ * this call. */
 static enum hsm_status
 sign_with_any(struct hsm_group *group, struct group_call *call, uint8_t *sig, void **out)
 {
@@ -274,7 +275,8 @@ sign_with_any(struct hsm_group *group, struct group_call *call, uint8_t *sig, vo
             continue;
         if (trial.status == HSM_OK || call->made != HSM_OK)
             return trial.status;
-        st = trial.status;
+        if (st != HSM_ERR_BUSY)
+            st = trial.status;
     }
     return st;
 }
