@@ -475,9 +475,10 @@ hsm_slot_close(struct hsm_slot *slot)
     bool left = true;
 
     if (--slot->users == 0) { /* nobody calls the module for it any more */
-        int64_t deadline = hsm_deadline_after(CLOSE_WAIT_MS);
+        int64_t deadline;
 
         hsm_journal_close(slot->journal); /* its last checkpoint is signed by the token */
+        deadline = hsm_deadline_after(CLOSE_WAIT_MS);
         hsm_connections_stop(slot, deadline);
         left = hsm_slot_stop(slot, deadline);
     }
