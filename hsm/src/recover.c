@@ -322,7 +322,7 @@ try_retired(struct hsm_slot *slot)
 
     while (hsm_pool_recall(&slot->pool, &session, &epoch)) {
         if (hsm_slot_session_ready(slot, session, epoch) != CKR_OK) {
-            (void)hsm_pool_retire(&slot->pool, session);
+            hsm_pool_retire_again(&slot->pool, session);
             return;
         }
         (void)hsm_pool_give(&slot->pool, session);
@@ -338,7 +338,8 @@ probe(struct hsm_slot *slot)
     bool good = true;
     unsigned wait_ms = missing ? LOOK_WAIT_MS : 0;
 
-    if (hsm_pool_service(&slot->pool) != HSM_OK || !hsm_slot_gate_enter(slot, 0))
+    if ((hsm_pool_service(&slot->pool) != HSM_OK && !hsm_pool_is_used_up(&slot->pool)) ||
+        !hsm_slot_gate_enter(slot, 0))
         return;
     if (hsm_slot_enter(slot, missing ? HSM_TURN_READ : HSM_TURN_NONE, wait_ms,
                        hsm_deadline_after(wait_ms)) == HSM_ADMITTED) {
