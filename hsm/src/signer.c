@@ -350,7 +350,9 @@ wrong(struct call *call, unsigned epoch)
     struct hsm_slot *slot = call->signer->slot;
 
     count(&slot->counters.wrong_signatures);
-    call->signer->doubted = true; /* to be proven by itself before it signs again */
+    /* To be proven by itself in the recovery that this begins; in the next one where the token was
+     * recovered since the signature was made. */
+    call->signer->doubted = true;
     hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
             call->signer->info.label);
     hsm_slot_tell(slot, HSM_EVENT_WRONG_SIGNATURE, call->signer->info.label);
