@@ -256,6 +256,7 @@ try_to_enter(struct hsm_slot *slot, struct wish *wish, bool *again)
         return HSM_OK;
     if (st == HSM_OK) {
         hsm_slot_leave(slot);
+        wish->kept_by = "it is being recovered";
         *again = hsm_clock_ns() < wish->deadline;
     }
     hsm_gate_leave(&slot->admin);
