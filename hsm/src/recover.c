@@ -1,7 +1,6 @@
 /* recover.c - the thread that looks after a token: recovery and probes. */
 #define _GNU_SOURCE /* pthread_cond_clockwait */
 #include <stdlib.h>
-#include <string.h>
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>

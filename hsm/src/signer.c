@@ -16,7 +16,6 @@
 #include "es256_internal.h"
 #include "journal_internal.h"
 #include "lane_internal.h"
-#include "object_internal.h"
 #include "padded_internal.h"
 #include "worker_internal.h"
 
@@ -367,13 +366,6 @@ struct origin {
     uint64_t opened_by;
     unsigned epoch;
 };
-
-void
-hsm_signer_unprove(struct hsm_signer *signer)
-{
-    for (unsigned i = 0; i < signer->slot->settings.sessions; i++)
-        atomic_store_explicit(&signer->proven[i], 0, memory_order_relaxed);
-}
 
 /* Those that are asked for, one in so many, the first in each session, which may be with another
  * member of a group of HSMs, and those made across a recovery: handles may have changed their
