@@ -256,6 +256,7 @@ try_to_enter(struct hsm_slot *slot, struct wish *wish, bool *again)
         return HSM_OK;
     if (st == HSM_OK) {
         hsm_slot_leave(slot);
+        wish->kept_by = "it is being recovered";
         *again = hsm_clock_ns() < wish->deadline;
     }
     hsm_gate_leave(&slot->admin);
@@ -277,8 +278,8 @@ hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn)
     return st;
 }
 
-static bool
-control_is_lost(struct hsm_slot *slot)
+bool
+hsm_slot_control_is_lost(const struct hsm_slot *slot)
 {
     CK_SESSION_INFO info;
     CK_RV rv = hsm_module_functions(slot->module)->C_GetSessionInfo(slot->control, &info);
@@ -286,12 +287,18 @@ control_is_lost(struct hsm_slot *slot)
     return rv != CKR_OK || info.state != CKS_RW_USER_FUNCTIONS;
 }
 
+/* What a token that is not there any more can look like. */
+static bool
+may_be_lost(enum hsm_status status)
+{
+    return status == HSM_ERR_BUSY || status == HSM_ERR_NOT_FOUND || status == HSM_ERR_CRYPTO ||
+           status == HSM_ERR_UNSUPPORTED || status == HSM_ERR_UNTRUSTED;
+}
+
 bool
 hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status)
 {
-    bool lost =
-        (status == HSM_ERR_BUSY || status == HSM_ERR_NOT_FOUND || status == HSM_ERR_CRYPTO) &&
-        control_is_lost(slot);
+    bool lost = may_be_lost(status) && hsm_slot_control_is_lost(slot);
 
     if (lost)
         hsm_slot_lost(slot, hsm_pool_epoch(&slot->pool), false, "the control session");

@@ -13,7 +13,7 @@
 #include "module_internal.h"
 
 #define REST_MS   1000 /* a member that failed is tried last */
-#define SLICE_MS  50 /* for one member, when none is well, before the next is tried */
+#define SLICE_MS  50 /* for one member that is out of service, before the next is tried */
 #define REFUSE_MS 1 /* a round that took less was refused, and is not repeated at once */
 
 struct member {
@@ -214,15 +214,19 @@ struct group_call {
     enum hsm_status made; /* what `make` said last */
 };
 
-/* A member that hangs leaves time for the others. */
+/* A member that hangs leaves time for the others. One that serves gets all of it: what is cut short
+ * in the module counts as stuck. */
 static unsigned
-time_for(const struct group_call *call, bool last)
+time_for(const struct group_call *call, const struct member *member, bool last)
 {
     unsigned ms = hsm_ms_until(call->deadline);
 
     if (!last)
         ms -= ms / 2;
-    return call->wait == HSM_WAIT_FOR_RECOVERY && ms > SLICE_MS ? SLICE_MS : ms;
+    if (call->wait == HSM_WAIT_FOR_RECOVERY && ms > SLICE_MS &&
+        !hsm_token_is_ready(hsm_key_token(member->key)))
+        ms = SLICE_MS;
+    return ms;
 }
 
 static struct trial
@@ -234,7 +238,7 @@ sign_with(struct group_call *call, const struct member *member, bool last, uint8
     int64_t until;
 
     call->made = call->make(call->context, member->context, digest);
-    ms = time_for(call, last);
+    ms = time_for(call, member, last);
     if (call->made != HSM_OK || ms == 0) {
         trial.status = call->made != HSM_OK ? call->made : HSM_ERR_BUSY;
         return trial;
@@ -246,7 +250,8 @@ sign_with(struct group_call *call, const struct member *member, bool last, uint8
     return trial;
 }
 
-/* Each member once; BUSY when none signed, NOT_FOUND when none has a digest for this call. */
+/* Each member once; BUSY when none signed and one may yet, NOT_FOUND when none has a digest for
+ * this call. */
 static enum hsm_status
 sign_with_any(struct hsm_group *group, struct group_call *call, uint8_t *sig, void **out)
 {
@@ -270,7 +275,8 @@ sign_with_any(struct hsm_group *group, struct group_call *call, uint8_t *sig, vo
             continue;
         if (trial.status == HSM_OK || call->made != HSM_OK)
             return trial.status;
-        st = trial.status;
+        if (st != HSM_ERR_BUSY)
+            st = trial.status;
     }
     return st;
 }

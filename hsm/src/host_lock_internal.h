@@ -6,10 +6,10 @@
  * SoftHSM 2.6.1 a login empties the token's file and writes it again: who
  * reads it in between finds no token, or one without a name. A key that is
  * being generated is seen half, and generation fails beside other work on
- * objects. So there one writes, or several read: C_Login, C_GenerateKeyPair
- * and C_DestroyObject are writing, searches and descriptions are reading, and
- * so is C_Initialize of who found no token and looks again. Signatures, and
- * modules without the quirk, never wait.
+ * objects. So there one writes, or several read: C_Login with the recovery
+ * that it belongs to, C_GenerateKeyPair and C_DestroyObject are writing,
+ * searches and descriptions are reading, and so is C_Initialize of who found no
+ * token and looks again. Signatures, and modules without the quirk, never wait.
  */
 #ifndef HSM_HOST_LOCK_INTERNAL_H
 #define HSM_HOST_LOCK_INTERNAL_H

@@ -9,14 +9,14 @@
 #include "ckr_internal.h"
 #include "clock_internal.h"
 
-#define FIND_BATCH     64 /* handles asked for at once */
-#define EC_PARAMS_SIZE 64 /* octets: longer than any named curve */
-#define EC_POINT_SIZE  160 /* octets: P-521 in a BIT STRING, and room */
-#define ATTRIBUTES_MAX 24 /* in a template */
-#define GENERATE_TRIES 5
-#define GENERATE_MS    10 /* between them, at first; doubled each time */
-#define PASSING_TRIES  3 /* more, of what the token asks patience for: as a signature's */
-#define PASSING_MS     4
+#define FIND_BATCH       64 /* handles asked for at once */
+#define EC_PARAMS_SIZE   64 /* octets: longer than any named curve */
+#define EC_POINT_SIZE    160 /* octets: P-521 in a BIT STRING, and room */
+#define ATTRIBUTES_MAX   24 /* in a template */
+#define GENERATE_HICCUPS 4 /* that are got over */
+#define GENERATE_MS      10 /* after them, at first; doubled each time */
+#define PASSING_TRIES    3 /* more, of what the token asks patience for: as a signature's */
+#define PASSING_MS       4
 
 /* prime256v1, 1.2.840.10045.3.1.7, as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1). */
 const CK_BYTE hsm_p256_params[HSM_P256_PARAMS_LEN] = {0x06, 0x08, 0x2a, 0x86, 0x48,
@@ -186,6 +186,16 @@ hsm_object_find_one(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
     return count == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
 }
 
+/* What nobody knows may be a vendor's way to say that it has no such attribute, or that the
+ * connection is lost. */
+static bool
+is_failure(const struct hsm_slot *slot, CK_RV rv)
+{
+    if (rv == CKR_OK)
+        return false;
+    return !hsm_ckr_is_refusal(rv) || (!hsm_ckr_is_known(rv) && hsm_slot_control_is_lost(slot));
+}
+
 bool
 hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size,
                 size_t *len)
@@ -204,7 +214,7 @@ hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, 
     reading->rv = rv;
     if (rv == CKR_BUFFER_TOO_SMALL)
         return false; /* a foreign object may have any label */
-    if (rv != CKR_OK && !hsm_ckr_is_refusal(rv))
+    if (is_failure(reading->slot, rv))
         reading->failure = rv;
     if (rv != CKR_OK || wanted.ulValueLen == CK_UNAVAILABLE_INFORMATION || wanted.ulValueLen > size)
         return false;
@@ -530,7 +540,31 @@ refuses_template(CK_RV rv)
            rv == CKR_ATTRIBUTE_READ_ONLY || rv == CKR_TEMPLATE_INCONSISTENT;
 }
 
-/* Software tokens fail now and then when another process starts or generates at the same time. */
+/* Software tokens fail now and then when another process starts or generates at the same time.
+ * True: it may pass, and was not met too often yet; some time has passed. */
+static bool
+is_hiccup(CK_RV rv, unsigned *hiccups)
+{
+    if (rv != CKR_GENERAL_ERROR || *hiccups >= GENERATE_HICCUPS)
+        return false;
+    ++*hiccups;
+    hsm_clock_sleep_until(hsm_deadline_after(GENERATE_MS << *hiccups));
+    return true;
+}
+
+/* An answer that is an error does not say that nothing was made. */
+static bool
+is_nothing_made(const struct hsm_slot *slot, const struct hsm_object_name *name)
+{
+    const struct hsm_object_name by_id = {NULL, name->id, name->id_len};
+    CK_OBJECT_HANDLE *found = NULL;
+    size_t count = 0;
+    enum hsm_status st = hsm_object_find(slot, HSM_ANY_CLASS, &by_id, &found, &count);
+
+    free(found);
+    return st == HSM_OK && count == 0;
+}
+
 static CK_RV
 generate(const struct hsm_slot *slot, const struct hsm_object_name *name, bool strict,
          CK_OBJECT_HANDLE *private_key, CK_OBJECT_HANDLE *public_key)
@@ -538,20 +572,17 @@ generate(const struct hsm_slot *slot, const struct hsm_object_name *name, bool s
     CK_MECHANISM mechanism = {CKM_EC_KEY_PAIR_GEN, NULL, 0};
     struct template public;
     struct template private;
-    CK_RV rv = CKR_GENERAL_ERROR;
+    unsigned hiccups = 0;
     unsigned passing = 0;
+    CK_RV rv;
 
     public_template(&public, name, &slot->settings.quirks, strict);
     private_template(&private, name, strict);
-    for (unsigned tries = 0; tries < GENERATE_TRIES && rv == CKR_GENERAL_ERROR; tries++) {
-        if (tries > 0)
-            hsm_clock_sleep_until(hsm_deadline_after(GENERATE_MS << tries));
-        do
-            rv = functions_of(slot)->C_GenerateKeyPair(slot->control, &mechanism, public.attributes,
-                                                       public.count, private.attributes,
-                                                       private.count, public_key, private_key);
-        while (is_passing(rv, &passing));
-    }
+    do
+        rv = functions_of(slot)->C_GenerateKeyPair(slot->control, &mechanism, public.attributes,
+                                                   public.count, private.attributes, private.count,
+                                                   public_key, private_key);
+    while ((is_hiccup(rv, &hiccups) || is_passing(rv, &passing)) && is_nothing_made(slot, name));
     return rv;
 }
 
@@ -581,5 +612,7 @@ hsm_object_destroy(const struct hsm_slot *slot, CK_OBJECT_HANDLE object)
     do
         rv = functions_of(slot)->C_DestroyObject(slot->control, object);
     while (is_passing(rv, &tries));
+    if (tries > 0 && rv == CKR_OBJECT_HANDLE_INVALID)
+        rv = CKR_OK; /* what was answered with an error was done */
     return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_DestroyObject");
 }

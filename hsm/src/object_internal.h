@@ -96,6 +96,7 @@ const char *hsm_object_fault(const struct hsm_key_info *info, const struct hsm_q
 /**
  * Generate a P-256 key pair. Attributes that a module does not know, or does
  * not allow to be asked for, and that are not what keeps a key in are left out.
+ * Where it fails a pair of that name may be there all the same.
  */
 HSM_MUST_CHECK enum hsm_status
 hsm_object_generate(const struct hsm_slot *slot, const struct hsm_object_name *name,

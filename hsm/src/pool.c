@@ -275,7 +275,8 @@ put_back(struct hsm_pool *pool, struct hsm_session *session, struct hsm_session 
     }
     if (session->written_off) {
         session->written_off = false;
-        session->epoch = 0;
+        if (session->epoch != 0)
+            session->epoch = HSM_EPOCH_STALE;
         pool->replaced[session->index] = false;
         push(&pool->spare, session);
         return;
@@ -334,11 +335,23 @@ hsm_pool_recall(struct hsm_pool *pool, struct hsm_session **out, unsigned *epoch
     if (found) {
         *out = pop(&pool->retired);
         *epoch = pool->epoch;
-        pool->usable++;
+        (*out)->held = true; /* it is usable when it is given back */
         mark_taken(pool, *out);
     }
     pthread_mutex_unlock(&pool->lock);
     return found;
+}
+
+void
+hsm_pool_retire_again(struct hsm_pool *pool, struct hsm_session *session)
+{
+    pthread_mutex_lock(&pool->lock);
+    session->held = false;
+    session->serial = 0;
+    push(&pool->retired, session);
+    if (--pool->out == 0)
+        pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 bool

@@ -13,6 +13,7 @@
 #ifndef HSM_POOL_INTERNAL_H
 #define HSM_POOL_INTERNAL_H
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,16 +24,17 @@
 
 #define HSM_SESSIONS_MAX 1024 /* of one token, in one process */
 #define HSM_CACHE_LINE   64 /* octets: what lies so far apart is not fetched together */
+#define HSM_EPOCH_STALE  UINT_MAX /* no pool's */
 
 struct hsm_session {
     CK_SESSION_HANDLE handle;
     unsigned index; /* below the pool's count; a replacement has that of the one it replaces */
-    unsigned epoch; /* of the pool when it was opened; 0: not open */
+    unsigned epoch; /* of the pool when it was opened; 0: not open; HSM_EPOCH_STALE: to be closed */
     unsigned module_epoch; /* of the module then: handles of an older one mean nothing */
     uint64_t serial; /* of the last taking */
     uint64_t opened_by; /* serial of the taking in which it was opened: signer.c */
     bool written_off; /* under the lock: its taker is stuck, another has its place */
-    bool held; /* under the lock: its taker is stuck, and nobody has its place */
+    bool held; /* under the lock: its taker is stuck, and nobody has its place; or recalled */
     struct hsm_session *next;
     char apart[HSM_CACHE_LINE]; /* from the next one, which another processor writes */
 };
@@ -98,10 +100,12 @@ bool hsm_pool_retire(struct hsm_pool *pool, struct hsm_session *session);
 
 /**
  * Take one that was retired, to try whether there is room for it now: then give
- * it back, else retire it again. False: there is none, or the pool does not serve.
+ * it back, else retire it again. False: there is none, or the pool does not serve;
+ * one whose usable sessions are all stuck does.
  */
 HSM_MUST_CHECK bool hsm_pool_recall(struct hsm_pool *pool, struct hsm_session **out,
                                     unsigned *epoch);
+void hsm_pool_retire_again(struct hsm_pool *pool, struct hsm_session *session);
 
 /** Hand out no more sessions if the epoch is still this one; true for the first who says so. */
 bool hsm_pool_suspend(struct hsm_pool *pool, unsigned epoch);

@@ -1,7 +1,6 @@
 /* recover.c - the thread that looks after a token: recovery and probes. */
 #define _GNU_SOURCE /* pthread_cond_clockwait */
 #include <stdlib.h>
-#include <string.h>
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
@@ -201,7 +200,10 @@ recovered(struct hsm_slot *slot, int64_t since)
         hsm_slot_tell(slot, HSM_EVENT_RECOVERED, ""); /* before a call that waited can return */
     }
     slot->opened = true;
-    hsm_pool_resume(&slot->pool);
+    pthread_mutex_lock(&slot->care_lock);
+    if (!slot->closing) /* who closes it may not have waited for this */
+        hsm_pool_resume(&slot->pool);
+    pthread_mutex_unlock(&slot->care_lock);
 }
 
 static enum hsm_status
@@ -319,7 +321,7 @@ try_retired(struct hsm_slot *slot)
 
     while (hsm_pool_recall(&slot->pool, &session, &epoch)) {
         if (hsm_slot_session_ready(slot, session, epoch) != CKR_OK) {
-            (void)hsm_pool_retire(&slot->pool, session);
+            hsm_pool_retire_again(&slot->pool, session);
             return;
         }
         (void)hsm_pool_give(&slot->pool, session);
@@ -335,7 +337,8 @@ probe(struct hsm_slot *slot)
     bool good = true;
     unsigned wait_ms = missing ? LOOK_WAIT_MS : 0;
 
-    if (hsm_pool_service(&slot->pool) != HSM_OK || !hsm_slot_gate_enter(slot, 0))
+    if ((hsm_pool_service(&slot->pool) != HSM_OK && !hsm_pool_is_used_up(&slot->pool)) ||
+        !hsm_slot_gate_enter(slot, 0))
         return;
     if (hsm_slot_enter(slot, missing ? HSM_TURN_READ : HSM_TURN_NONE, wait_ms,
                        hsm_deadline_after(wait_ms)) == HSM_ADMITTED) {

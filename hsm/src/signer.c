@@ -16,7 +16,6 @@
 #include "es256_internal.h"
 #include "journal_internal.h"
 #include "lane_internal.h"
-#include "object_internal.h"
 #include "padded_internal.h"
 #include "worker_internal.h"
 
@@ -350,7 +349,9 @@ wrong(struct call *call, unsigned epoch)
     struct hsm_slot *slot = call->signer->slot;
 
     count(&slot->counters.wrong_signatures);
-    call->signer->doubted = true; /* to be proven by itself before it signs again */
+    /* To be proven by itself in the recovery that this begins; in the next one where the token was
+     * recovered since the signature was made. */
+    call->signer->doubted = true;
     hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
             call->signer->info.label);
     hsm_slot_tell(slot, HSM_EVENT_WRONG_SIGNATURE, call->signer->info.label);
@@ -365,13 +366,6 @@ struct origin {
     uint64_t opened_by;
     unsigned epoch;
 };
-
-void
-hsm_signer_unprove(struct hsm_signer *signer)
-{
-    for (unsigned i = 0; i < signer->slot->settings.sessions; i++)
-        atomic_store_explicit(&signer->proven[i], 0, memory_order_relaxed);
-}
 
 /* Those that are asked for, one in so many, the first in each session, which may be with another
  * member of a group of HSMs, and those made across a recovery: handles may have changed their

@@ -80,6 +80,14 @@ hsm_signer_find(const struct hsm_signer *signer, struct hsm_object_pair *pair,
     return memcmp(info->point, was->point, sizeof(info->point)) == 0 ? HSM_OK : HSM_ERR_UNTRUSTED;
 }
 
+/* The first signature in each session is to be verified again. */
+static void
+unprove(struct hsm_signer *signer)
+{
+    for (unsigned i = 0; i < signer->slot->settings.sessions; i++)
+        atomic_store_explicit(&signer->proven[i], 0, memory_order_relaxed);
+}
+
 /* Its handles are known; what it may do is still for the caller to say. */
 static enum hsm_status
 find_again(struct hsm_signer *signer, bool *found)
@@ -93,7 +101,7 @@ find_again(struct hsm_signer *signer, bool *found)
         signer->private_object = pair.private_object;
         signer->public_object = pair.public_object;
         signer->missing_since = 0;
-        hsm_signer_unprove(signer);
+        unprove(signer);
         return HSM_OK;
     }
     if (st == HSM_ERR_NOT_FOUND)

@@ -106,9 +106,6 @@ enum hsm_form {
 HSM_MUST_CHECK CK_RV hsm_signer_call(const struct hsm_signer *signer, CK_SESSION_HANDLE session,
                                      const uint8_t *digest, uint8_t *sig, enum hsm_form *form);
 
-/** The first signature in each session is to be verified again. */
-void hsm_signer_unprove(struct hsm_signer *signer);
-
 /** A signature on the control session, verified; inside the admin gate. */
 HSM_MUST_CHECK enum hsm_status hsm_signer_try(const struct hsm_signer *signer);
 

@@ -246,7 +246,8 @@ hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_
     int64_t patience = hsm_deadline_after(DROP_WAIT_MS);
 
     if (!hsm_module_call_begin(slot->module, deadline < patience ? deadline : patience)) {
-        session->epoch = 0;
+        if (session->epoch != 0)
+            session->epoch = HSM_EPOCH_STALE;
         return;
     }
     close_session(slot, session);
@@ -309,9 +310,9 @@ start_inside(struct hsm_slot *slot)
 }
 
 /* Listed before it logs in: while it is inside the module another token does not restart that, and
- * when it is out they know of each other. */
+ * when it is out they know of each other. Inside the admin gate. */
 static enum hsm_status
-slot_start(struct hsm_slot *slot)
+start_in_turn(struct hsm_slot *slot)
 {
     enum hsm_status st;
 
@@ -325,6 +326,19 @@ slot_start(struct hsm_slot *slot)
         log_out(slot);
     }
     hsm_slot_leave(slot);
+    return st;
+}
+
+/* Its thread lives before this is out of the module again. */
+static enum hsm_status
+slot_start(struct hsm_slot *slot)
+{
+    enum hsm_status st;
+
+    if (!hsm_gate_enter(&slot->admin, 0))
+        return HSM_ERR_BUSY;
+    st = start_in_turn(slot);
+    hsm_gate_leave(&slot->admin);
     return st;
 }
 
@@ -461,9 +475,10 @@ hsm_slot_close(struct hsm_slot *slot)
     bool left = true;
 
     if (--slot->users == 0) { /* nobody calls the module for it any more */
-        int64_t deadline = hsm_deadline_after(CLOSE_WAIT_MS);
+        int64_t deadline;
 
         hsm_journal_close(slot->journal); /* its last checkpoint is signed by the token */
+        deadline = hsm_deadline_after(CLOSE_WAIT_MS);
         hsm_connections_stop(slot, deadline);
         left = hsm_slot_stop(slot, deadline);
     }

@@ -142,8 +142,8 @@ void hsm_slot_unref(struct hsm_slot *slot);
 HSM_MUST_CHECK CK_RV hsm_slot_session_ready(struct hsm_slot *slot, struct hsm_session *session,
                                             unsigned epoch);
 
-/** Close it: the next taker opens it anew. Left open where one call goes in at a time and others do
- *  not end for a while, or until the deadline. */
+/** Close it: the next taker opens it anew. Where one call goes in at a time and others do not end
+ *  for a while, or until the deadline, it is closed by that taker, too. */
 void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_t deadline);
 
 /**
@@ -202,6 +202,10 @@ void hsm_slot_leave(struct hsm_slot *slot);
  * it out is logged.
  */
 HSM_MUST_CHECK enum hsm_status hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn);
+
+/** Of who is inside the admin gate and the module: its control session is not there, or not logged
+ *  in. */
+bool hsm_slot_control_is_lost(const struct hsm_slot *slot);
 
 /**
  * Leave it with how it went. True when it failed because the token was lost:

@@ -12,8 +12,9 @@
  *   killed              SIGKILL as soon as a key pair is generated
  *   plain               key templates with CKA_COPYABLE are refused
  *   hiccup              every other key generation is CKR_GENERAL_ERROR
- *   random=6161ff       C_GenerateRandom gives one octet of these again and again, the next call
- * the next one; then by chance no-ecdsa            CKM_ECDSA is not among the mechanisms
+ *   random=6161ff       C_GenerateRandom gives one octet of these again and again, the next
+ *                       call the next one; then by chance
+ *   no-ecdsa            CKM_ECDSA is not among the mechanisms
  *   flags=0x40000       set in CK_TOKEN_INFO
  * $STI_SHIM_BEHIND is the module behind it.
  */

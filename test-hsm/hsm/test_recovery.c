@@ -403,6 +403,35 @@ a_token_that_is_throttled_finds_reads_generates_and_destroys_all_the_same(void *
     hsm_token_close(token);
 }
 
+/* Nothing is made twice, nor taken for what is still there. */
+static void
+what_was_done_and_answered_with_an_error_is_not_done_again(void **state)
+{
+    static const char *const answers[] = {"CKR_FUNCTION_FAILED", "CKR_FUNCTION_CANCELED",
+                                          "CKR_GENERAL_ERROR"};
+    struct hsm_token *token = load_token("falling", &direct);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+        struct hsm_key *key = NULL;
+
+        fault("on C_GenerateKeyPair times 1 rv %s done", answers[i]);
+        assert_int_equal(hsm_key_generate(token, "done", &key), HSM_ERR_BUSY);
+        assert_null(key);
+        assert_int_equal(fault_number("struck 1"), 1);
+        fault("reset");
+        assert_int_equal(hsm_key_find(token, "pkcs11:object=done", &key), HSM_OK);
+        if (strcmp(answers[i], "CKR_GENERAL_ERROR") != 0) /* a destruction is not repeated then */
+            fault("on C_DestroyObject times 1 rv %s done", answers[i]);
+        assert_int_equal(hsm_key_destroy(key), HSM_OK);
+        hsm_key_free(key);
+        key = NULL;
+        fault("reset");
+        assert_int_equal(hsm_key_find(token, "pkcs11:object=done", &key), HSM_ERR_NOT_FOUND);
+    }
+    hsm_token_close(token);
+}
+
 static void
 a_function_that_was_cancelled_is_called_once_more(void **state)
 {
@@ -566,6 +595,7 @@ main(void)
         cmocka_unit_test(settings_out_of_their_range_are_refused),
         cmocka_unit_test(a_key_that_is_gone_is_not_found_and_may_come_back),
         cmocka_unit_test(a_token_that_is_throttled_finds_reads_generates_and_destroys_all_the_same),
+        cmocka_unit_test(what_was_done_and_answered_with_an_error_is_not_done_again),
         cmocka_unit_test(a_function_that_was_cancelled_is_called_once_more),
         cmocka_unit_test(keys_with_names_and_parameters_of_any_length_are_listed),
         cmocka_unit_test(events_tell_of_all_of_it),
