@@ -408,7 +408,9 @@ is_servable(const struct acme_authority *authority, const struct document *docum
     return document->number > floor && document->expires > authority_now(authority);
 }
 
-/* For a request that can be answered with the former one: it does not wait for another thread. */
+/* For a request that can be answered with the former one: it does not wait for another thread. So
+ * the CRL, which is another one with each revocation; a list changes when an operator has changed
+ * it, who finds it so at once. */
 static enum hsm_status
 try_refresh(struct acme_authority *authority, enum authority_document kind)
 {
@@ -441,9 +443,9 @@ read_document(struct acme_authority *authority, enum authority_document kind, st
     if (st != HSM_OK)
         return st;
     if (!current) {
-        enum hsm_status refreshed = is_servable(authority, &latest, floor)
-                                        ? try_refresh(authority, kind)
-                                        : authority_document_refresh(authority, kind);
+        bool may_be_former = kind == AUTHORITY_CRL && is_servable(authority, &latest, floor);
+        enum hsm_status refreshed = may_be_former ? try_refresh(authority, kind)
+                                                  : authority_document_refresh(authority, kind);
 
         document_clear(&latest);
         st = read_latest(authority, kind, &latest);
