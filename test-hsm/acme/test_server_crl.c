@@ -191,6 +191,36 @@ what_the_sti_pa_revokes_is_revoked_here(void **state)
     assert_revoke_is(&good, 200, "");
 }
 
+/* It may have taken it back since, which its CRL does not tell from an end. */
+static void
+what_the_sti_pa_revoked_is_asked_for_again(void **state)
+{
+    CERTIFICATE revoked = {.der = NULL};
+    struct certs_crl_entry entry;
+    char *serial;
+
+    (void)state;
+    enrol(&revoked);
+    entry = entry_of(&revoked, 4);
+    publish(&entry);
+    look_at_crl();
+    publish(NULL);
+    look_at_crl();
+    assert_revoke_is(&revoked, 400, "alreadyRevoked");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE accepted IS NULL"
+                                           " AND tries = 0 AND reason = 0 AND"
+                                           " requester LIKE 'account %'"),
+                     1);
+    serial = certs_cert_serial_hex(revoked.x509);
+    ca_fixture_sql(&ca, "UPDATE revocation SET accepted = 1, reason = 1, tries = 3");
+    assert_int_equal(acme_server_revoke(ca.store, serial, 4, ca_fixture_time()), HSM_ERR_EXISTS);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE accepted IS NULL"
+                                           " AND tries = 0 AND reason = 1 AND"
+                                           " requester = 'operator'"),
+                     1);
+    free(serial);
+}
+
 static void
 what_another_ca_issued_under_the_same_serial_is_not_ours(void **state)
 {
@@ -298,6 +328,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(what_the_sti_pa_revokes_is_revoked_here),
+        CASE(what_the_sti_pa_revoked_is_asked_for_again),
         CASE(what_another_ca_issued_under_the_same_serial_is_not_ours),
         CASE(a_crl_that_is_not_good_revokes_nothing),
         CASE(one_process_looks_at_it_every_five_minutes),

@@ -113,7 +113,7 @@ char *acme_server_directory_url(const char *base_url);
  * @param reason  0 to 6 (RFC 5280 section 5.3.1)
  * @retval HSM_ERR_MALFORMED  serial or reason are not as above
  * @retval HSM_ERR_NOT_FOUND  no certificate of this CA has that serial
- * @retval HSM_ERR_EXISTS     it is revoked already
+ * @retval HSM_ERR_EXISTS     it is revoked already; the STI-PA is told again
  */
 HSM_MUST_CHECK enum hsm_status acme_server_revoke(struct acme_store *store, const char *serial,
                                                   int reason, time_t now);
