@@ -280,8 +280,8 @@ void acme_external_used(const struct acme_server *server, const char *id);
 HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
                                                const char *whom, unsigned per_hour, time_t now,
                                                time_t *wait_s);
-/** Begin to count a request of the call's account, or else of its address; acme_call_settle() waits
- *  for it and refuses one too many. */
+/** Begin to count a request of the call's account; acme_call_settle() waits for it and refuses one
+ *  too many. */
 void acme_limit_ask(struct acme_call *call, const char *what);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
