@@ -223,27 +223,34 @@ insert_revocation(struct acme_store *store, const struct decision *decision)
     return st;
 }
 
+/* Within a transaction. HSM_ERR_EXISTS: it is revoked already. */
+static enum hsm_status
+insert_with_event(struct acme_store *store, const struct decision *decision)
+{
+    const char *who = decision->requester, *why = certs_crl_reason_text(decision->reason);
+    DEFER(free) char *serial = certs_cert_serial_hex(decision->cert);
+    enum hsm_status st = serial != NULL ? insert_revocation(store, decision) : HSM_ERR_NOMEM;
+
+    if (st == HSM_OK)
+        st = acme_event_add(store, &(struct acme_event){
+                                       .at = decision->now,
+                                       .who = strcmp(who, OPERATOR) != 0 ? who : NULL,
+                                       .what = "certificate revoked",
+                                       .subject = serial,
+                                       .detail = why,
+                                   });
+    if (st == HSM_OK) /* it is once the transaction is durable, or will be the next time */
+        hsm_log(HSM_LOG_INFO, "certificate %s: revoked (%s) by %s", serial, why, who);
+    return st;
+}
+
 /* HSM_ERR_EXISTS: it is revoked already. */
 static enum hsm_status
 record(struct acme_store *store, const struct decision *decision)
 {
-    const char *who = decision->requester, *why = certs_crl_reason_text(decision->reason);
-    DEFER(free) char *serial = certs_cert_serial_hex(decision->cert);
-    enum hsm_status st = serial != NULL ? acme_store_begin(store) : HSM_ERR_NOMEM;
+    enum hsm_status st = acme_store_begin(store);
 
-    if (st != HSM_OK)
-        return st;
-    st = acme_event_commit(store, insert_revocation(store, decision),
-                           &(struct acme_event){
-                               .at = decision->now,
-                               .who = strcmp(who, OPERATOR) != 0 ? who : NULL,
-                               .what = "certificate revoked",
-                               .subject = serial,
-                               .detail = why,
-                           });
-    if (st == HSM_OK)
-        hsm_log(HSM_LOG_INFO, "certificate %s revoked (%s) by %s", serial, why, who);
-    return st;
+    return st == HSM_OK ? acme_store_end(store, insert_with_event(store, decision)) : st;
 }
 
 /* The STI-PA answers a second request as the first, unless it has dropped the revocation meanwhile:
@@ -401,16 +408,16 @@ acme_revocation_take(struct acme_store *store, const struct certs_crl_entry *ent
 
     if (st != HSM_OK)
         return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
-    st = record(store,
-                &(struct decision){.issued = &issued,
-                                   .cert = cert,
-                                   .reason = entry->reason >= 0 ? entry->reason : 0,
-                                   .requester = "STI-PA",
-                                   .revoked = entry->revoked_at < now ? entry->revoked_at : now,
-                                   .now = now,
-                                   .is_known = true});
+    st = insert_with_event(
+        store, &(struct decision){.issued = &issued,
+                                  .cert = cert,
+                                  .reason = entry->reason >= 0 ? entry->reason : 0,
+                                  .requester = "STI-PA",
+                                  .revoked = entry->revoked_at < now ? entry->revoked_at : now,
+                                  .now = now,
+                                  .is_known = true});
     acme_rows_free(issued.rows);
-    return st == HSM_ERR_EXISTS ? HSM_OK : st; /* by another moments ago */
+    return st;
 }
 
 /* ---- to the STI-PA ---- */
