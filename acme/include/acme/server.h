@@ -93,8 +93,8 @@ void acme_server_expire(struct acme_server *server);
 /** Tell the STI-PA of revocations that it does not know yet and that are due. May wait for it, some
  *  seconds; of several processes one tells it of each. Faults are logged. */
 void acme_server_forward(struct acme_server *server);
-/** The two above, and what the STI-PA's CRL says, each when it is time; every second or two, and not twice at once. Of several
- *  processes one deletes. */
+/** The two above, and what the STI-PA's CRL says, each when it is time; every second or two, and
+ * not twice at once. Of several processes one deletes. */
 void acme_server_tick(struct acme_server *server);
 void acme_server_free(struct acme_server *server);
 
