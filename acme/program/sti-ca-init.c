@@ -121,14 +121,16 @@ is_chain(const struct certs_chain *chain)
     return last > 0 && X509_self_signed(certs_chain_get(chain, last), 1) == 1;
 }
 
-/* What an offline root signed; its key is here, the root's is not. */
+/* What an offline root signed; its key is here, the root's is not. A new one takes the place of
+ * what is there. */
 static enum hsm_status
 take_issuing(const struct init *init)
 {
     const char *from = init->arguments->issuing_chain;
+    DEFER(free) char *path = acme_provision_path(init->arguments->dir, CHAIN_FILE);
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    enum hsm_status st = certs_chain_read(from, &chain);
+    enum hsm_status st = path != NULL ? certs_chain_read(from, &chain) : HSM_ERR_NOMEM;
 
     if (st == HSM_OK)
         st = hsm_key_find(init->token, "pkcs11:object=" ISSUING_LABEL, &key);
@@ -143,7 +145,7 @@ take_issuing(const struct init *init)
         hsm_log(HSM_LOG_ERROR, "%s: not an issuing certificate, its issuers, and their root", from);
         return HSM_ERR_MALFORMED;
     }
-    return copy_certificates(init->arguments, from, CHAIN_FILE);
+    return certs_chain_write(chain, path);
 }
 
 static enum hsm_status
@@ -227,8 +229,8 @@ check_values(const struct arguments *arguments, const struct sources *sources)
     }
     if ((arguments->pa_user != NULL) != (forwards && !has_key) ||
         (sources->pa_password != NULL) != (forwards && !has_key) || (has_key && !forwards))
-        return options_refuse(&ca_options, "--revocation-url, --pa-user and --pa-password-source go"
-                                           " together");
+        return options_refuse(&ca_options, "--revocation-url goes with --pa-user and"
+                                           " --pa-password-source, or with --pa-api-key-source");
     for (size_t i = 0; arguments->authorities[i] != NULL; i++) {
         if (!acme_config_value_is_safe(arguments->authorities[i]) ||
             strchr(arguments->authorities[i], ' ') != NULL)

@@ -214,7 +214,7 @@ revoke_by_serial(struct acme_store *store, const char *serial, long reason)
     else if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "%s: no certificate of this STI-CA", serial);
     else if (st == HSM_ERR_EXISTS)
-        hsm_log(HSM_LOG_ERROR, "%s: is revoked already", serial);
+        hsm_log(HSM_LOG_ERROR, "%s: is revoked already; the STI-PA is told again", serial);
     else if (st == HSM_OK)
         printf("%s: revoked\n", serial);
     return st;

@@ -27,6 +27,10 @@
 #include "options.h"
 #include "sti-ca.h"
 
+#define NOT_GIVEN            (-1L) /* a number of the configuration */
+#define NONCES_PER_ADDRESS   10000
+#define REQUESTS_PER_ACCOUNT 1000
+
 #define TICK_S 2
 
 /* ---- configuration ---- */
@@ -84,9 +88,13 @@ static const struct acme_config_key config_keys[] = {
     KEY("limits", "orders-per-account", ACME_CONFIG_NUMBER, orders_per_account, false, 0, 1000000,
         "300", "new orders an hour of one account; 0: any number"),
     KEY("limits", "nonces-per-address", ACME_CONFIG_NUMBER, nonces_per_address, false, 0, 1000000,
-        "10000", "nonces an hour by newNonce, or for what no account has signed; 0: any number"),
+        NULL,
+        "nonces an hour by newNonce, or for what no account has signed; 0: any number; without it "
+        "10000, and any number where orders-per-address is 0"),
     KEY("limits", "requests-per-account", ACME_CONFIG_NUMBER, requests_per_account, false, 0,
-        1000000, "1000", "challenge answers, revocations, key changes an hour; 0: any number"),
+        1000000, NULL,
+        "challenge answers, revocations, key changes an hour; 0: any number; without it 1000, or "
+        "orders-per-account where that is more or 0"),
     KEY("web", "enabled", ACME_CONFIG_SWITCH, web_enabled, false, 0, 0, "no",
         "pages below BASE/web: a CSR is pasted with its SPC token; the status, for operators"),
     KEY("pa", "anchors", ACME_CONFIG_PATH, anchors, false, 0, 0, ANCHORS_FILE,
@@ -177,14 +185,31 @@ config_clear(void *config)
     acme_config_clear(config_keys, config);
 }
 
+/* Who has lifted a limit on orders does not meet another one on what an order takes. */
+static void
+default_limits(struct config *config)
+{
+    long orders = config->orders_per_account;
+
+    if (config->nonces_per_address == NOT_GIVEN)
+        config->nonces_per_address = config->orders_per_address == 0 ? 0 : NONCES_PER_ADDRESS;
+    if (config->requests_per_account == NOT_GIVEN)
+        config->requests_per_account =
+            orders == 0 || orders > REQUESTS_PER_ACCOUNT ? orders : REQUESTS_PER_ACCOUNT;
+}
+
 static enum hsm_status
 config_read(const char *path, void *config)
 {
-    const struct config *read = config;
-    enum hsm_status st = acme_config_read(path, config_keys, config);
+    struct config *read = config;
+    enum hsm_status st;
+
+    read->nonces_per_address = read->requests_per_account = NOT_GIVEN;
+    st = acme_config_read(path, config_keys, config);
 
     if (st != HSM_OK)
         return st;
+    default_limits(read);
     st = acme_daemon_check(path, &read->daemon);
     if (st == HSM_OK)
         st = check_issuing(path, read);

@@ -160,7 +160,7 @@ http_forget_parked(struct http_call *call)
     call->is_in_vain = true; /* it will not be parked any more */
     pthread_mutex_lock(&ends);
     pthread_mutex_lock(&loop->mutex);
-    is_parked = call->parked != NULL && !call->is_on_thread;
+    is_parked = !call->is_on_thread && call->parked != NULL; /* its thread sets it without a lock */
     if (is_parked)
         forget(loop, call);
     pthread_mutex_unlock(&loop->mutex);
@@ -171,6 +171,7 @@ http_forget_parked(struct http_call *call)
     call->response.status = 503; /* nobody reads it, and it is no fault of ours */
     http_observe_call(call, " (the peer is gone)");
     http_call_free(call);
+    http_end_when_idle(loop);
 }
 
 void

@@ -107,6 +107,17 @@ names_are_in(const X509 *cert, const struct certs_issue_request *request)
     return true;
 }
 
+/* Of another name; or an issuing certificate, which others have been told of: a root of that name
+ * may be offline. What a former root of ours issued is ours to replace. */
+static bool
+is_of_another_issuer(const X509 *cert, const struct acme_provision_request *request)
+{
+    const X509 *issuer = certs_chain_get(request->issuer, 0);
+
+    return request->certificate.profile == CERTS_PROFILE_STI_INTERMEDIATE ||
+           X509_NAME_cmp(X509_get_issuer_name(cert), certs_cert_subject_name(issuer)) != 0;
+}
+
 /* Whether a certificate that is there can stay. An anchor always does: others have it already; and
  * what another CA issued, which is not ours to replace. */
 static bool
@@ -115,9 +126,14 @@ is_kept(const X509 *cert, const struct acme_provision_request *request, time_t n
     time_t not_after = certs_cert_not_after(cert);
     time_t life = not_after - certs_cert_not_before(cert);
 
-    if (request->issuer == NULL ||
-        X509_check_issued(certs_chain_get(request->issuer, 0), (X509 *)cert) != X509_V_OK)
+    if (request->issuer == NULL)
         return true;
+    if (X509_check_issued(certs_chain_get(request->issuer, 0), (X509 *)cert) != X509_V_OK) {
+        if (!is_of_another_issuer(cert, request))
+            return false;
+        hsm_log(HSM_LOG_INFO, "%s: kept: its issuer is another one", request->path);
+        return true;
+    }
     return not_after - now > life / 3 && names_are_in(cert, &request->certificate);
 }
 

@@ -241,6 +241,7 @@ acme_server_free(struct acme_server *server)
     acme_signers_free(server->signers);
     certs_verdicts_free(server->verdicts);
     acme_web_free(server->web);
+    certs_crl_free(server->crl);
     for (size_t i = 0; i < server->alternate_count; i++)
         certs_chain_free(server->alternates[i]);
     free(server);

@@ -15,8 +15,11 @@
 #include <acme/http_client.h>
 #include <certs/crl.h>
 #include <hsm/log.h>
+#include <hsm/metrics.h>
 
 #define FETCH_MS 5000
+#define TAKE_NS  INT64_C(5000000000) /* at a time */
+#define BATCH    500 /* entries of one transaction */
 
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
@@ -47,21 +50,70 @@ acme_crl_verify(const struct acme_server_config *config, const struct certs_crl 
     return certs_crl_verify(crl, config->crl_signer, config->pa_anchors, config->crl_url, now, why);
 }
 
-/* Those of our issuer's name; an entry that is known already changes nothing. */
+/* ---- what it says of ours: some at a time, so that requests come in between and the loop shows
+ * that it lives ---- */
+
+/* One that is none of ours or is known changes nothing: it is of the CRL of every issuer. */
 static enum hsm_status
-take_entries(struct acme_server *server, const struct certs_crl *crl, time_t now)
+take_batch(struct acme_server *server, size_t end, time_t now)
 {
-    const X509_NAME *ours =
-        certs_cert_subject_name(certs_chain_get(server->config.issuing_chain, 0));
+    struct acme_store *store = server->config.store;
     struct certs_crl_entry entry;
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st != HSM_OK)
+        return st;
+    for (size_t i = server->crl_next; st == HSM_OK && i < end; i++) {
+        certs_crl_get(server->crl, i, &entry);
+        st = acme_revocation_take(store, &entry, now);
+    }
+    return acme_store_end(store, st);
+}
+
+static size_t
+end_of_batch(const struct acme_server *server)
+{
+    size_t rest = certs_crl_len(server->crl) - server->crl_next;
+
+    return server->crl_next + (rest < BATCH ? rest : BATCH);
+}
+
+static void
+forget(struct acme_server *server)
+{
+    certs_crl_free(server->crl);
+    server->crl = NULL;
+}
+
+void
+acme_crl_go_on(struct acme_server *server, time_t now)
+{
+    int64_t until = hsm_metric_clock_ns() + TAKE_NS;
     enum hsm_status st = HSM_OK;
 
-    for (size_t i = 0; st == HSM_OK && i < certs_crl_len(crl); i++) {
-        certs_crl_get(crl, i, &entry);
-        if (X509_NAME_cmp(entry.issuer, ours) == 0)
-            st = acme_revocation_take(server->config.store, &entry, now);
+    if (server->crl == NULL)
+        return;
+    while (st == HSM_OK && server->crl_next < certs_crl_len(server->crl) &&
+           hsm_metric_clock_ns() < until) {
+        size_t end = end_of_batch(server);
+
+        st = take_batch(server, end, now);
+        if (st == HSM_OK)
+            server->crl_next = end;
     }
-    return st;
+    if (st != HSM_OK) { /* it is fetched again in some minutes */
+        hsm_log(HSM_LOG_WARNING, "the CRL of the STI-PA is not taken: %s", hsm_status_text(st));
+        forget(server);
+    } else if (server->crl_next == certs_crl_len(server->crl)) {
+        memcpy(server->crl_taken, certs_crl_digest(server->crl), CERTS_CRL_DIGEST_LEN);
+        forget(server);
+    }
+}
+
+static bool
+is_digest(const struct certs_crl *crl, const uint8_t *digest)
+{
+    return memcmp(certs_crl_digest(crl), digest, CERTS_CRL_DIGEST_LEN) == 0;
 }
 
 static enum hsm_status
@@ -72,12 +124,14 @@ take(struct acme_server *server, time_t now, struct hsm_reason *why)
 
     if (st == HSM_OK)
         st = acme_crl_verify(&server->config, crl, now, why);
-    if (st != HSM_OK || memcmp(certs_crl_digest(crl), server->crl_taken, CERTS_CRL_DIGEST_LEN) == 0)
+    if (st != HSM_OK || is_digest(crl, server->crl_taken) ||
+        (server->crl != NULL && is_digest(crl, certs_crl_digest(server->crl))))
         return st;
-    st = take_entries(server, crl, now);
-    if (st == HSM_OK)
-        memcpy(server->crl_taken, certs_crl_digest(crl), CERTS_CRL_DIGEST_LEN);
-    return st;
+    forget(server);
+    server->crl = crl;
+    server->crl_next = 0;
+    crl = NULL;
+    return HSM_OK;
 }
 
 void

@@ -257,7 +257,7 @@ finalize(struct acme_call *call, struct acme_order *order)
         !acme_call_settle(call) || !make_intent(call, order, csr))
         return;
     st = acme_issue_complete(call->server, order->id, true, call->now);
-    if (st != HSM_OK) /* the answer says "processing"; acme_server_expire() and polls go on */
+    if (st != HSM_OK) /* the answer says "processing"; acme_server_tick() and polls go on */
         hsm_log(HSM_LOG_WARNING, "order %s: processing: %s", order->id, hsm_status_text(st));
     acme_rows_free(order->rows);
     order->rows = NULL;

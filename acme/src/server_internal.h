@@ -73,6 +73,8 @@ struct acme_server {
     atomic_uint nonces_made;
     struct acme_keys *keys; /* of accounts */
     time_t expire_at, tell_at, crl_at; /* of acme_server_tick() */
+    struct certs_crl *crl; /* verified, and not in the store from entry crl_next on; NULL: none */
+    size_t crl_next;
     uint8_t crl_taken[CERTS_CRL_DIGEST_LEN]; /* the CRL whose entries are in the store */
     _Atomic int64_t long_until; /* until then requests are not taken for brief ones; monotonic */
 };
@@ -280,8 +282,8 @@ void acme_external_used(const struct acme_server *server, const char *id);
 HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
                                                const char *whom, unsigned per_hour, time_t now,
                                                time_t *wait_s);
-/** Begin to count a request of the call's account, or else of its address; acme_call_settle() waits
- *  for it and refuses one too many. */
+/** Begin to count a request of the call's account; acme_call_settle() waits for it and refuses one
+ *  too many. */
 void acme_limit_ask(struct acme_call *call, const char *what);
 /** 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
@@ -289,7 +291,7 @@ void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
 /* ---- server_revoke.c ---- */
 
 /** An entry of the STI-PA's CRL, which was verified: revoked here too, if it is ours and was not.
- */
+ *  Within a transaction. */
 HSM_MUST_CHECK enum hsm_status
 acme_revocation_take(struct acme_store *store, const struct certs_crl_entry *entry, time_t now);
 
@@ -302,8 +304,10 @@ HSM_MUST_CHECK enum hsm_status acme_crl_fetch(const struct acme_server_config *c
 HSM_MUST_CHECK enum hsm_status acme_crl_verify(const struct acme_server_config *config,
                                                const struct certs_crl *crl, time_t now,
                                                struct hsm_reason *why);
-/** Fetch it, and take what is new of ours; may wait for some seconds. Faults are logged. */
+/** Fetch it, for acme_crl_go_on() when it is new; may wait for some seconds. Faults are logged. */
 void acme_crl_take(struct acme_server *server, time_t now);
+/** Take what is new of ours, for some seconds at most; the rest the next time. */
+void acme_crl_go_on(struct acme_server *server, time_t now);
 
 /* ---- server_upkeep.c ---- */
 

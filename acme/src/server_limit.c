@@ -20,12 +20,10 @@ static enum hsm_status
 count_call(struct acme_store *store, void *context)
 {
     struct acme_call *call = context;
-    char address[ACME_ADDRESS_MAX + 1];
 
-    acme_limit_address(acme_http_request_peer(call->request), address);
-    return acme_limit_take(
-        store, call->counting.what, call->account[0] != '\0' ? call->account : address,
-        call->server->config.requests_per_account, call->now, &call->counting.wait_s);
+    return acme_limit_take(store, call->counting.what, call->account,
+                           call->server->config.requests_per_account, call->now,
+                           &call->counting.wait_s);
 }
 
 void

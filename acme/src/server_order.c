@@ -459,7 +459,7 @@ fill_order(struct acme_order *order, struct acme_rows *rows, time_t now)
     order->token_exp = (time_t)acme_rows_int(rows, 14);
     if (order->expires <= now &&
         (strcmp(order->status, ACME_PENDING) == 0 || strcmp(order->status, ACME_READY) == 0))
-        order->status = ACME_INVALID; /* acme_server_expire() will write it down */
+        order->status = ACME_INVALID; /* acme_server_tick() will write it down */
 }
 
 bool
@@ -570,7 +570,7 @@ acme_order_respond(struct acme_call *call, int http_status, const struct acme_or
     acme_call_json(call, http_status, order_object(call->server, order));
 }
 
-/* A client that polls while the token was away does not wait for the next acme_server_expire().
+/* A client that polls while the token was away does not wait for the next acme_server_tick().
  * False: answered. */
 static bool
 complete(struct acme_call *call, struct acme_order *order)

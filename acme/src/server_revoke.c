@@ -4,7 +4,8 @@
  * A revocation is durable before it is answered. In SHAKEN it takes effect by
  * the STI-PA's CRL, so it is forwarded there, again and again until the STI-PA
  * has accepted it; whoever forwards one notes first when the next may try. What
- * the STI-PA has decided without us is taken from that CRL.
+ * the STI-PA has decided without us is taken from that CRL. It may have taken a
+ * revocation back since: so who asks for one again is forwarded once more.
  */
 
 #include "server_internal.h"
@@ -27,6 +28,7 @@
 
 #define OPERATOR           "operator" /* requester of what this machine's operator revokes */
 #define REASON_MAX         6 /* certificateHold: the last that is for end entities */
+#define KEY_COMPROMISE     1 /* RFC 5280 section 5.3.1 */
 #define FORWARDED_PER_TICK 16
 #define FORWARD_FIRST_S    15 /* after a failed attempt; doubled ... */
 #define FORWARD_LONGEST_S  300 /* ... up to this */
@@ -221,27 +223,65 @@ insert_revocation(struct acme_store *store, const struct decision *decision)
     return st;
 }
 
+/* Within a transaction. HSM_ERR_EXISTS: it is revoked already. */
+static enum hsm_status
+insert_with_event(struct acme_store *store, const struct decision *decision)
+{
+    const char *who = decision->requester, *why = certs_crl_reason_text(decision->reason);
+    DEFER(free) char *serial = certs_cert_serial_hex(decision->cert);
+    enum hsm_status st = serial != NULL ? insert_revocation(store, decision) : HSM_ERR_NOMEM;
+
+    if (st == HSM_OK)
+        st = acme_event_add(store, &(struct acme_event){
+                                       .at = decision->now,
+                                       .who = strcmp(who, OPERATOR) != 0 ? who : NULL,
+                                       .what = "certificate revoked",
+                                       .subject = serial,
+                                       .detail = why,
+                                   });
+    if (st == HSM_OK) /* it is once the transaction is durable, or will be the next time */
+        hsm_log(HSM_LOG_INFO, "certificate %s: revoked (%s) by %s", serial, why, who);
+    return st;
+}
+
 /* HSM_ERR_EXISTS: it is revoked already. */
 static enum hsm_status
 record(struct acme_store *store, const struct decision *decision)
 {
-    const char *who = decision->requester, *why = certs_crl_reason_text(decision->reason);
-    DEFER(free) char *serial = certs_cert_serial_hex(decision->cert);
-    enum hsm_status st = serial != NULL ? acme_store_begin(store) : HSM_ERR_NOMEM;
+    enum hsm_status st = acme_store_begin(store);
 
-    if (st != HSM_OK)
-        return st;
-    st = acme_event_commit(store, insert_revocation(store, decision),
-                           &(struct acme_event){
-                               .at = decision->now,
-                               .who = strcmp(who, OPERATOR) != 0 ? who : NULL,
-                               .what = "certificate revoked",
-                               .subject = serial,
-                               .detail = why,
-                           });
-    if (st == HSM_OK)
-        hsm_log(HSM_LOG_INFO, "certificate %s revoked (%s) by %s", serial, why, who);
+    return st == HSM_OK ? acme_store_end(store, insert_with_event(store, decision)) : st;
+}
+
+/* The STI-PA answers a second request as the first, unless it has dropped the revocation meanwhile:
+ * then it is one again. That a key is compromised is never taken back. */
+static enum hsm_status
+ask_again(struct acme_store *store, const struct decision *decision)
+{
+    int64_t changes = 0;
+    enum hsm_status st = acme_store_run(
+        store, &changes,
+        "UPDATE revocation SET accepted = NULL, tries = 0, next_try = ?, requester = ?, reason ="
+        " CASE WHEN reason = ? THEN reason ELSE ? END WHERE order_id = ? AND accepted IS NOT NULL",
+        "isiis", (int64_t)decision->now, decision->requester, (int64_t)KEY_COMPROMISE,
+        (int64_t)decision->reason, decision->issued->order_id);
+
+    if (st == HSM_OK && changes == 1)
+        hsm_log(HSM_LOG_INFO, "order %s: %s asks for the revocation again",
+                decision->issued->order_id, decision->requester);
     return st;
+}
+
+/* HSM_ERR_EXISTS: it was revoked before, and the STI-PA will be told again. */
+static enum hsm_status
+record_or_ask_again(struct acme_store *store, const struct decision *decision)
+{
+    enum hsm_status st = record(store, decision), again;
+
+    if (st != HSM_ERR_EXISTS)
+        return st;
+    again = ask_again(store, decision);
+    return again == HSM_OK ? st : again;
 }
 
 static void
@@ -258,12 +298,12 @@ revoke(struct acme_call *call, const X509 *cert, int reason, const struct issued
     }
     if (call->account[0] != '\0')
         snprintf(requester, sizeof(requester), "account %s", call->account);
-    st = record(call->server->config.store, &(struct decision){.issued = issued,
-                                                               .cert = cert,
-                                                               .reason = reason,
-                                                               .requester = requester,
-                                                               .revoked = call->now,
-                                                               .now = call->now});
+    st = record_or_ask_again(call->server->config.store, &(struct decision){.issued = issued,
+                                                                            .cert = cert,
+                                                                            .reason = reason,
+                                                                            .requester = requester,
+                                                                            .revoked = call->now,
+                                                                            .now = call->now});
     if (st == HSM_ERR_EXISTS) {
         acme_call_refuse(call, ACME_ALREADY_REVOKED, 400, "the certificate is revoked already");
         return;
@@ -318,12 +358,12 @@ acme_server_revoke(struct acme_store *store, const char *serial, int reason, tim
     der = acme_rows_blob(issued.rows, 2, &len);
     st = certs_cert_parse_der(der, len, &cert, NULL);
     if (st == HSM_OK)
-        st = record(store, &(struct decision){.issued = &issued,
-                                              .cert = cert,
-                                              .reason = reason,
-                                              .requester = OPERATOR,
-                                              .revoked = now,
-                                              .now = now});
+        st = record_or_ask_again(store, &(struct decision){.issued = &issued,
+                                                           .cert = cert,
+                                                           .reason = reason,
+                                                           .requester = OPERATOR,
+                                                           .revoked = now,
+                                                           .now = now});
     acme_rows_free(issued.rows);
     return st;
 }
@@ -368,16 +408,16 @@ acme_revocation_take(struct acme_store *store, const struct certs_crl_entry *ent
 
     if (st != HSM_OK)
         return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
-    st = record(store,
-                &(struct decision){.issued = &issued,
-                                   .cert = cert,
-                                   .reason = entry->reason >= 0 ? entry->reason : 0,
-                                   .requester = "STI-PA",
-                                   .revoked = entry->revoked_at < now ? entry->revoked_at : now,
-                                   .now = now,
-                                   .is_known = true});
+    st = insert_with_event(
+        store, &(struct decision){.issued = &issued,
+                                  .cert = cert,
+                                  .reason = entry->reason >= 0 ? entry->reason : 0,
+                                  .requester = "STI-PA",
+                                  .revoked = entry->revoked_at < now ? entry->revoked_at : now,
+                                  .now = now,
+                                  .is_known = true});
     acme_rows_free(issued.rows);
-    return st == HSM_ERR_EXISTS ? HSM_OK : st; /* by another moments ago */
+    return st;
 }
 
 /* ---- to the STI-PA ---- */

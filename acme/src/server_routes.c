@@ -179,13 +179,14 @@ signer_of(const struct route *route)
     return route->kind == ROUTE_EITHER ? ACME_SIGNER_EITHER : ACME_SIGNER_ACCOUNT;
 }
 
-/* By an account, or by a key that anybody can have. */
+/* By an account, or by a key that anybody can have: who has none would use up what others behind
+ * the same address have. */
 static void
 handle_signed(struct acme_call *call, const struct route *route)
 {
     bool is_account = call->account[0] != '\0';
 
-    if (route->counted != NULL && !acme_call_is_read(call))
+    if (is_account && route->counted != NULL && !acme_call_is_read(call))
         acme_limit_ask(call, route->counted);
     if (has(route, SETTLES) || acme_call_settle(call))
         route->handle(call);

@@ -179,4 +179,5 @@ acme_server_tick(struct acme_server *server)
         if (acme_duty_claim(server, "crl", CRL_S, now))
             acme_crl_take(server, now);
     }
+    acme_crl_go_on(server, now);
 }

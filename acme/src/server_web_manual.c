@@ -428,7 +428,7 @@ complete(struct acme_web_call *call, const struct acme_web_checked *checked, con
     hsm_log(HSM_LOG_INFO, "order %s: SPC %s, from the web page, SPC token %s", order, checked->spc,
             acme_authority_token_jti(checked->token));
     st = acme_issue_complete(call->server, order, true, call->now);
-    if (st != HSM_OK) /* the page says so; acme_server_expire() and those who look go on */
+    if (st != HSM_OK) /* the page says so; acme_server_tick() and those who look go on */
         hsm_log(HSM_LOG_WARNING, "order %s: processing: %s", order, hsm_status_text(st));
     redirect_to_order(call, order);
 }

@@ -138,7 +138,7 @@ is_alone(const struct acme_store_works *works)
     return STAILQ_NEXT(STAILQ_FIRST(works), others) == NULL;
 }
 
-/* Each has its status then. */
+/* Each has its status then; of what failed whole, whatever was said of one is not so. */
 static void
 carry_out(struct acme_store *store, struct acme_store_works *works)
 {
@@ -155,7 +155,7 @@ carry_out(struct acme_store *store, struct acme_store_works *works)
     }
     STAILQ_FOREACH(work, works, others)
     {
-        if (st != HSM_OK && (work->status == HSM_OK || is_alone(works)))
+        if (st != HSM_OK)
             work->status = st;
     }
 }

@@ -114,6 +114,55 @@ it_is_issued_anew_for_another_name_and_else_kept(void **state)
     free(root_after);
 }
 
+/* As when the root's token was lost, and its file moved away. */
+static void
+what_a_former_root_of_that_name_signed_is_issued_anew(void **state)
+{
+    struct acme_provision_request former = {
+        .label = "former-root",
+        .certificate = {.profile = CERTS_PROFILE_TLS_ROOT},
+        .valid_days = 30,
+        .path = in_dir("former-root.pem"),
+    };
+    static const char *const names[] = {"localhost", NULL};
+    struct acme_provision_request server = {
+        .label = ACME_PROVISION_TLS_SERVER_LABEL,
+        .certificate = {.profile = CERTS_PROFILE_TLS_SERVER,
+                        .subject = {.common_name = "localhost"},
+                        .dns_names = names},
+        .valid_days = 10,
+        .path = in_dir(ACME_PROVISION_TLS_CHAIN_FILE),
+    };
+    struct hsm_key *root_key = NULL, *key = NULL;
+    struct certs_chain *root = NULL, *chain = NULL, *now;
+    char *before, *after;
+
+    (void)state;
+    assert_int_equal(provision_tls("https://localhost", NULL), HSM_OK);
+    now = read_chain(ACME_PROVISION_TLS_ROOT_FILE);
+    former.certificate.subject = (struct certs_subject){
+        .country = "US", .organization = "Example", .common_name = "Example TLS Root"};
+    assert_int_equal(acme_provision_certificate(token, &former, &root_key, &root), HSM_OK);
+    assert_int_equal(X509_NAME_cmp(certs_cert_subject_name(certs_chain_get(root, 0)),
+                                   certs_cert_subject_name(certs_chain_get(now, 0))),
+                     0);
+    server.issuer = root;
+    server.issuer_key = root_key;
+    (void)unlink(server.path);
+    assert_int_equal(acme_provision_certificate(token, &server, &key, &chain), HSM_OK);
+    before = leaf_serial(ACME_PROVISION_TLS_CHAIN_FILE);
+    assert_int_equal(provision_tls("https://localhost", NULL), HSM_OK);
+    after = leaf_serial(ACME_PROVISION_TLS_CHAIN_FILE);
+    assert_string_not_equal(after, before);
+    free(before);
+    free(after);
+    certs_chain_free(now);
+    certs_chain_free(root);
+    certs_chain_free(chain);
+    hsm_key_free(root_key);
+    hsm_key_free(key);
+}
+
 static void
 what_another_issuer_signed_is_kept_whatever_it_names(void **state)
 {
@@ -341,6 +390,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_tls_certificate_names_the_host_and_for_loopback_its_other_names),
         cmocka_unit_test(it_is_issued_anew_for_another_name_and_else_kept),
+        cmocka_unit_test(what_a_former_root_of_that_name_signed_is_issued_anew),
         cmocka_unit_test(what_another_issuer_signed_is_kept_whatever_it_names),
         cmocka_unit_test(a_base_url_that_is_no_https_url_is_refused),
         cmocka_unit_test(a_root_is_made_once_and_nobody_elses_is_taken_for_it),

@@ -49,15 +49,15 @@ answer_crl(struct ca_fixture *fixture, const struct acme_http_request *request,
 }
 
 static void
-publish(const struct certs_crl_entry *entry)
+publish_all(const struct certs_crl_entry *entries, size_t count)
 {
     const struct certs_crl_request request = {
         .number = ++published.number,
         .this_update = ca_fixture_time() - 60,
         .next_update = ca_fixture_time() + DAY,
         .url = crl_url,
-        .entries = entry,
-        .count = entry != NULL ? 1 : 0,
+        .entries = entries,
+        .count = count,
     };
 
     free(published.der);
@@ -65,6 +65,12 @@ publish(const struct certs_crl_entry *entry)
     assert_int_equal(certs_crl_new(&request, certs_chain_get(ca.pa.crl_chain, 0), ca.pa.crl_key,
                                    &published.der, &published.len),
                      HSM_OK);
+}
+
+static void
+publish(const struct certs_crl_entry *entry)
+{
+    publish_all(entry, entry != NULL ? 1 : 0);
 }
 
 /* As a process does whose turn it is. */
@@ -191,6 +197,36 @@ what_the_sti_pa_revokes_is_revoked_here(void **state)
     assert_revoke_is(&good, 200, "");
 }
 
+/* It may have taken it back since, which its CRL does not tell from an end. */
+static void
+what_the_sti_pa_revoked_is_asked_for_again(void **state)
+{
+    CERTIFICATE revoked = {.der = NULL};
+    struct certs_crl_entry entry;
+    char *serial;
+
+    (void)state;
+    enrol(&revoked);
+    entry = entry_of(&revoked, 4);
+    publish(&entry);
+    look_at_crl();
+    publish(NULL);
+    look_at_crl();
+    assert_revoke_is(&revoked, 400, "alreadyRevoked");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE accepted IS NULL"
+                                           " AND tries = 0 AND reason = 0 AND"
+                                           " requester LIKE 'account %'"),
+                     1);
+    serial = certs_cert_serial_hex(revoked.x509);
+    ca_fixture_sql(&ca, "UPDATE revocation SET accepted = 1, reason = 1, tries = 3");
+    assert_int_equal(acme_server_revoke(ca.store, serial, 4, ca_fixture_time()), HSM_ERR_EXISTS);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM revocation WHERE accepted IS NULL"
+                                           " AND tries = 0 AND reason = 1 AND"
+                                           " requester = 'operator'"),
+                     1);
+    free(serial);
+}
+
 static void
 what_another_ca_issued_under_the_same_serial_is_not_ours(void **state)
 {
@@ -209,6 +245,82 @@ what_another_ca_issued_under_the_same_serial_is_not_ours(void **state)
     publish(&entry);
     look_at_crl();
     assert_int_equal(revocations(), 0);
+}
+
+/* The issuing key's certificate under another name, with the root; certs_chain_free() it. */
+static struct certs_chain *
+renamed_issuing(void)
+{
+    struct certs_issue_request request = {
+        .profile = CERTS_PROFILE_STI_INTERMEDIATE,
+        .subject = {.country = "US",
+                    .organization = "STI-CA Example",
+                    .common_name = "SHAKEN Next"},
+        .public_key = hsm_key_public(ca.issuing_key),
+        .not_before = time(NULL) - DAY,
+        .not_after = time(NULL) + 365 * DAY,
+        .policy_oid = CERTS_POLICY_CP_1_4,
+        .crl_url = crl_url,
+        .crl_issuer = certs_cert_subject_name(certs_chain_get(ca.pa.crl_chain, 0)),
+    };
+    struct certs_chain *chain = NULL;
+    X509 *cert = NULL;
+
+    assert_int_equal(certs_serial_new(ca.pa.token, request.serial, &request.serial_len), HSM_OK);
+    assert_int_equal(certs_issue(&request, certs_chain_get(ca.root, 0), ca.root_key, &cert, NULL),
+                     HSM_OK);
+    assert_int_equal(certs_chain_new(&chain), HSM_OK);
+    assert_int_equal(certs_chain_add(chain, cert), HSM_OK);
+    assert_int_equal(certs_chain_append(chain, ca.root), HSM_OK);
+    X509_free(cert);
+    return chain;
+}
+
+static void
+a_certificate_of_a_former_issuing_certificate_is_ours(void **state)
+{
+    struct certs_chain *renamed = renamed_issuing();
+    CERTIFICATE certificate = {.der = NULL};
+    struct certs_crl_entry entry;
+
+    (void)state;
+    enrol(&certificate);
+    entry = entry_of(&certificate, 1);
+    publish(&entry);
+    ca.config.issuing_chain = renamed;
+    look_at_crl();
+    ca.config.issuing_chain = ca.issuing_chain;
+    assert_int_equal(revocations(), 1);
+    ca_fixture_restart(&ca);
+    certs_chain_free(renamed);
+}
+
+/* Ours are the last of more than one transaction takes. */
+static void
+a_long_crl_is_taken_whole(void **state)
+{
+    enum {
+        OTHERS = 1200
+    };
+    CERTIFICATE certificate = {.der = NULL};
+    struct certs_crl_entry *entries = calloc(OTHERS + 1, sizeof(*entries));
+
+    (void)state;
+    assert_non_null(entries);
+    enrol(&certificate);
+    for (size_t i = 0; i <= OTHERS; i++) {
+        entries[i] = entry_of(&certificate, 1);
+        if (i < OTHERS) { /* serials that nobody has issued, below ours */
+            entries[i].serial[0] = 0x01;
+            entries[i].serial[1] = (uint8_t)(i >> 8);
+            entries[i].serial[2] = (uint8_t)i;
+            entries[i].serial_len = 3;
+        }
+    }
+    publish_all(entries, OTHERS + 1);
+    look_at_crl();
+    assert_int_equal(revocations(), 1);
+    free(entries);
 }
 
 static void
@@ -298,7 +410,10 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(what_the_sti_pa_revokes_is_revoked_here),
+        CASE(what_the_sti_pa_revoked_is_asked_for_again),
         CASE(what_another_ca_issued_under_the_same_serial_is_not_ours),
+        CASE(a_certificate_of_a_former_issuing_certificate_is_ours),
+        CASE(a_long_crl_is_taken_whole),
         CASE(a_crl_that_is_not_good_revokes_nothing),
         CASE(one_process_looks_at_it_every_five_minutes),
     };

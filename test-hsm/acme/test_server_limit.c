@@ -169,6 +169,23 @@ requests_of_an_account_are_limited(void **state)
     assert_int_equal(got.status, 400);
 }
 
+/* Anybody has one. */
+static void
+what_the_key_of_a_certificate_signs_is_not_counted(void **state)
+{
+    const struct post post = {.path = "/acme/revoke-cert", .payload = "{}", .with_jwk = true};
+    const struct peer holder = {.key = account.key};
+    GOT got = {.status = 0};
+
+    (void)state;
+    limit(0, 1);
+    for (int i = 0; i < 3; i++) {
+        got_clear(&got);
+        peer_post(&ca, &holder, &post, &got);
+        assert_int_equal(got.status, 400);
+    }
+}
+
 static void
 challenges_are_answered_so_often_and_read_any_time(void **state)
 {
@@ -235,6 +252,7 @@ main(void)
         cmocka_unit_test(nonces_that_an_account_gets_with_its_answers_are_not_counted),
         cmocka_unit_test(what_no_account_has_signed_gives_no_nonce_beyond_the_limit),
         cmocka_unit_test(requests_of_an_account_are_limited),
+        cmocka_unit_test(what_the_key_of_a_certificate_signs_is_not_counted),
         cmocka_unit_test(challenges_are_answered_so_often_and_read_any_time),
         cmocka_unit_test(a_used_nonce_is_told_before_a_limit),
     };

@@ -223,7 +223,7 @@ what_an_offline_root_signed_is_taken_and_no_root_made(void **state)
 {
     char *where = strdup(in_dir("offline")), *their_config = strdup(in_dir("offline/sti-ca.conf"));
     struct certs_chain *whole = NULL, *half = NULL;
-    char *chain, *taken;
+    char *chain, *taken, *half_text;
 
     (void)state;
     assert_fails(init_with_chain(where, in_dir("sti-ca-root.pem")), 1,
@@ -240,6 +240,15 @@ what_an_offline_root_signed_is_taken_and_no_root_made(void **state)
     taken = text_of(in_dir("offline/sti-ca-chain.pem"));
     chain = text_of(in_dir("sti-ca-chain.pem"));
     assert_string_equal(taken, chain);
+    free(taken);
+    half_text = text_of(in_dir("half.pem")); /* another one that is there is replaced */
+    assert_int_equal(
+        hsm_file_write(in_dir("offline/sti-ca-chain.pem"), half_text, strlen(half_text), 0644),
+        HSM_OK);
+    assert_succeeds(init_with_chain(where, in_dir("sti-ca-chain.pem")));
+    taken = text_of(in_dir("offline/sti-ca-chain.pem"));
+    assert_string_equal(taken, chain);
+    free(half_text);
     free(taken);
     free(chain);
     assert_int_not_equal(access(in_dir("offline/sti-ca-root.pem"), F_OK), 0);
@@ -488,7 +497,7 @@ an_account_at_the_sti_pa_is_configured_whole(void **state)
                      anchor, "--authority", "https://sti-pa.example/", "--crl-url",
                      "https://sti-pa.example/download/v1/crl", "--crl-issuer-cert", crl_issuer,
                      "--revocation-url", "https://sti-pa.example/sti-pa/revocations"),
-                 2, "go together");
+                 2, "--revocation-url goes with");
     assert_true(asprintf(&half, "%srevocation-url = https://sti-pa.example/sti-pa/revocations\n",
                          ours) > 0);
     assert_int_equal(hsm_file_write(config, half, strlen(half), 0644), HSM_OK);

@@ -117,7 +117,8 @@ struct acme_http_parked;
 
 /** In a handler. NULL: no memory, parked ACME_HTTP_PARKS_MAX times already, ACME_HTTP_PARKED_MAX
  *  others are, its peer is gone, or a quick request: answer now. Else acme_http_resume() or
- *  acme_http_unpark() releases it. Parked, it is forgotten when its peer is gone. */
+ *  acme_http_unpark() releases it. Parked, it is forgotten when its peer is gone: a connection
+ *  that was reset, a Unix socket that was closed; not TCP's FIN, after which a peer may read. */
 struct acme_http_parked *acme_http_park(struct acme_http_response *response);
 
 /** In the handler of a quick request, last: it waits after all, and is handled again from the start

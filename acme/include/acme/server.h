@@ -78,7 +78,7 @@ struct acme_server;
 /**
  * All pointers are borrowed and outlive the server. Orders left "processing" by
  * a crash are completed or voided here; with others_serve those that nobody has
- * tried for some seconds, the rest by acme_server_expire() or when their client asks.
+ * tried for some seconds, the rest by acme_server_tick() or when their client asks.
  *
  * @retval HSM_ERR_UNTRUSTED  issuing_key is not the key of the issuing certificate
  */
@@ -93,8 +93,8 @@ void acme_server_expire(struct acme_server *server);
 /** Tell the STI-PA of revocations that it does not know yet and that are due. May wait for it, some
  *  seconds; of several processes one tells it of each. Faults are logged. */
 void acme_server_forward(struct acme_server *server);
-/** The two above, each when it is time; every second or two, and not twice at once. Of several
- *  processes one deletes. */
+/** The two above, and what the STI-PA's CRL says, each when it is time; every second or two, and
+ * not twice at once. Of several processes one deletes. */
 void acme_server_tick(struct acme_server *server);
 void acme_server_free(struct acme_server *server);
 
@@ -113,7 +113,7 @@ char *acme_server_directory_url(const char *base_url);
  * @param reason  0 to 6 (RFC 5280 section 5.3.1)
  * @retval HSM_ERR_MALFORMED  serial or reason are not as above
  * @retval HSM_ERR_NOT_FOUND  no certificate of this CA has that serial
- * @retval HSM_ERR_EXISTS     it is revoked already
+ * @retval HSM_ERR_EXISTS     it is revoked already; the STI-PA is told again
  */
 HSM_MUST_CHECK enum hsm_status acme_server_revoke(struct acme_store *store, const char *serial,
                                                   int reason, time_t now);
