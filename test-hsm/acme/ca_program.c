@@ -24,6 +24,7 @@
 
 #include "data.h"
 #include "peer.h"
+#include "port.h"
 #include "softhsm.h"
 
 #define CONFIG_FILE  "sti-ca.conf"
@@ -72,21 +73,6 @@ in_dir(const struct ca_program *program, const char *name)
 
     snprintf(path, PATH_SIZE, "%s/%s", program->dir, name);
     return path;
-}
-
-/* A port that is free now; the program gets it a moment later. */
-static unsigned
-free_port(void)
-{
-    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(name);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    must(fd >= 0 && bind(fd, (struct sockaddr *)&name, len) == 0 &&
-             getsockname(fd, (struct sockaddr *)&name, &len) == 0,
-         "no free port");
-    close(fd);
-    return ntohs(name.sin_port);
 }
 
 static pid_t

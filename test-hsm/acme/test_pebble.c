@@ -16,9 +16,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <spawn.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +28,7 @@
 #include <hsm/log.h>
 
 #include "peer.h"
+#include "port.h"
 #include "softhsm.h"
 
 #define PEBBLE  "/usr/bin/pebble"
@@ -47,20 +46,6 @@ static struct {
 } world;
 
 /* ---- pebble ---- */
-
-static unsigned
-free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &len) != 0)
-        abort();
-    close(fd);
-    return ntohs(address.sin_port);
-}
 
 static void
 write_pem(const char *path, EVP_PKEY *key, X509 *cert)

@@ -13,13 +13,10 @@
 
 #include <jansson.h>
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -32,6 +29,7 @@
 #include <hsm/process.h>
 
 #include "data.h"
+#include "port.h"
 #include "softhsm.h"
 
 #define PATH_SIZE 4300
@@ -44,20 +42,6 @@ static char config[PATH_SIZE];
 static char base_url[64], address[32];
 static char anchor[PATH_SIZE], crl_issuer[PATH_SIZE];
 static char output[65536]; /* of the last program */
-
-/* A port that is free now; the program gets it a moment later. */
-static unsigned
-free_port(void)
-{
-    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(name);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&name, len) == 0 &&
-                getsockname(fd, (struct sockaddr *)&name, &len) == 0);
-    close(fd);
-    return ntohs(name.sin_port);
-}
 
 static const char *
 in_dir(const char *name)

@@ -11,13 +11,10 @@
 
 #include <cmocka.h>
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -34,6 +31,7 @@
 
 #include "data.h"
 #include "peer.h"
+#include "port.h"
 #include "postgres.h"
 #include "softhsm.h"
 
@@ -47,20 +45,6 @@ static char config[PATH_SIZE];
 static char base_url[64];
 static char address[32];
 static char output[65536]; /* of the last program */
-
-/* A port that is free now; the program gets it a moment later. */
-static unsigned
-free_port(void)
-{
-    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(name);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&name, len) == 0 &&
-                getsockname(fd, (struct sockaddr *)&name, &len) == 0);
-    close(fd);
-    return ntohs(name.sin_port);
-}
 
 static pid_t
 spawn(char *const args[])
@@ -78,6 +62,20 @@ spawn(char *const args[])
     return pid;
 }
 
+/* `output` receives what programs said since the last one was started. */
+static void
+read_output(void)
+{
+    char path[PATH_SIZE];
+    uint8_t *octets = NULL;
+    size_t len;
+
+    snprintf(path, sizeof(path), "%s/output", dir);
+    assert_int_equal(hsm_file_read(path, sizeof(output) - 1, &octets, &len), HSM_OK);
+    snprintf(output, sizeof(output), "%s", (char *)octets);
+    free(octets);
+}
+
 /* Run sti-pa with these arguments, NULL-terminated; its exit status. `output` receives what it
  * said. */
 static int
@@ -85,9 +83,6 @@ run(const char *first, ...)
 {
     char *args[ARGS_MAX] = {(char *)program_path("sti-pa"), (char *)first};
     size_t n = 1;
-    char path[PATH_SIZE];
-    uint8_t *octets = NULL;
-    size_t len;
     va_list list;
     pid_t pid;
     int status;
@@ -98,10 +93,7 @@ run(const char *first, ...)
     va_end(list);
     pid = spawn(args);
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    snprintf(path, sizeof(path), "%s/output", dir);
-    assert_int_equal(hsm_file_read(path, sizeof(output) - 1, &octets, &len), HSM_OK);
-    snprintf(output, sizeof(output), "%s", (char *)octets);
-    free(octets);
+    read_output();
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
@@ -542,7 +534,8 @@ wait_until_it_serves(struct acme_http_client *http, const char *url)
             return;
         nanosleep(&pause, NULL);
     }
-    fail_msg("sti-pa does not serve");
+    read_output();
+    fail_msg("sti-pa does not serve: %s", output);
 }
 
 static void
