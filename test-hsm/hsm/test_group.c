@@ -357,6 +357,31 @@ no_call_is_lost_while_the_preferred_token_hangs(void **state)
     assert_true(pair->a.signatures > 0);
 }
 
+static void
+one_that_refuses_does_not_end_the_wait_for_one_that_is_recovered(void **state)
+{
+    struct pair *pair = *state;
+
+    add_both(pair, 1, 0);
+    fault("on C_Sign token first rv CKR_KEY_FUNCTION_NOT_PERMITTED\nremove token second for 300ms");
+    sign_once(pair);
+    assert_int_equal(pair->lost, 0);
+    assert_int_equal(pair->b.signatures, 1);
+}
+
+/* It takes longer than the time that one that is out of service is given. */
+static void
+a_slow_token_signs_after_a_round_that_failed(void **state)
+{
+    struct pair *pair = *state;
+
+    assert_int_equal(hsm_group_add(pair->group, pair->a.key, 0, &pair->a), HSM_OK);
+    fault("latency C_Sign 150ms\nremove token first for 100ms");
+    sign_once(pair);
+    assert_int_equal(pair->lost, 0);
+    assert_int_equal(pair->a.signatures, 1);
+}
+
 struct filler {
     struct hsm_key *key;
     pthread_t thread;
@@ -492,6 +517,9 @@ main(void)
         ON_PAIR(a_member_that_has_nothing_to_sign_is_passed_over_and_is_no_worse_for_it),
         cmocka_unit_test_setup_teardown(no_call_is_lost_while_the_preferred_token_hangs,
                                         open_pair_with_workers, close_pair),
+        cmocka_unit_test_setup_teardown(a_slow_token_signs_after_a_round_that_failed,
+                                        open_pair_with_workers, close_pair),
+        ON_PAIR(one_that_refuses_does_not_end_the_wait_for_one_that_is_recovered),
         cmocka_unit_test_setup_teardown(a_group_whose_queues_are_full_does_not_ask_without_pause,
                                         open_pair_with_short_queues, close_pair),
         ON_PAIR(a_child_does_not_use_the_parents_group),

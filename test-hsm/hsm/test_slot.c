@@ -354,6 +354,70 @@ a_token_with_calls_stuck_in_all_its_sessions_is_not_ready(void **state)
     hsm_token_close(token);
 }
 
+/* The one that there was no room for: no call is in it. */
+static void
+a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT,
+                                            .sessions = 2,
+                                            .workers = 2,
+                                            .op_timeout_ms = SHORT_MS,
+                                            .probe_ms = PROBE_MS};
+    struct hsm_token *token = load_token("one", &config);
+    struct hsm_key *key = load_key(token);
+    uint8_t sig[HSM_P256_SIG_LEN];
+    struct load load;
+
+    (void)state;
+    fault("sessions 2"); /* the control session, and one */
+    load_start(&load, key, LOAD_DEADLINE_MS);
+    for (int ms = 0; ms < WAIT_MS && stats_of(token).sessions_usable > 1; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    load_stop(&load);
+    assert_int_equal(stats_of(token).sessions_usable, 1);
+    fault("on C_Sign times 2 block");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_BUSY);
+    fault("sessions 3"); /* and the replacement */
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_BUSY);
+    fault("sessions any");
+    for (int ms = 0; ms < WAIT_MS && !hsm_token_is_ready(token); ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    assert_int_equal(stats_of(token).stuck_now, 2);
+    fault("reset");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+static void
+mend_what_is_lost(void *context, const struct hsm_event *event)
+{
+    (void)context;
+    if (event->kind == HSM_EVENT_LOST)
+        fault("reset");
+}
+
+/* A vendor's own value says either that an attribute is not known, or that the connection is lost.
+ */
+static void
+a_key_that_is_read_while_the_token_is_lost_is_not_refused(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT, .event = mend_what_is_lost};
+    struct hsm_token *token = load_token("one", &config);
+    struct hsm_key *key = NULL;
+
+    (void)state;
+    fault("on C_GetAttributeValue after 4 rv 0x80000042"); /* those that find the pair */
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=signer", &key), HSM_ERR_UNSUPPORTED);
+    assert_null(key);
+    fault("reset\non C_GetAttributeValue after 4 rv 0x80000042\n"
+          "on C_GetAttributeValue after 4 times 1 reboot");
+    assert_int_equal(hsm_key_find(token, "pkcs11:object=signer", &key), HSM_OK);
+    assert_int_equal(stats_of(token).recoveries, 1);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 static int
 start(void **state)
 {
@@ -392,6 +456,8 @@ main(void)
         cmocka_unit_test(a_pin_of_which_one_try_is_left_is_not_presented),
         cmocka_unit_test(sessions_without_room_are_tried_again),
         cmocka_unit_test(a_token_with_calls_stuck_in_all_its_sessions_is_not_ready),
+        cmocka_unit_test(a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others),
+        cmocka_unit_test(a_key_that_is_read_while_the_token_is_lost_is_not_refused),
     };
 
     return skips_run_group_tests(tests, start, stop);
