@@ -3,7 +3,7 @@
  *
  * A decision is durable before the CRL is signed with it. What is on the CRL is
  * taken off by nobody who asks: a later request may say that a certificate ends
- * later than was said before, and only who shows it that it ends sooner.
+ * later than was known before, and only who shows it first that it ends sooner.
  */
 
 #include <stdio.h>
@@ -100,12 +100,13 @@ says_later(const struct authority_plea *plea, const struct request *request)
 }
 
 /* Whoever can ask could otherwise take a certificate off the CRL that is good for long: so what is
- * only said is heard when it is the first word, or a later time. */
+ * only said is heard when it is the first word, or a later time, and what is shown likewise once
+ * something was shown. */
 static bool
 is_end_learned(const struct authority_plea *plea, const struct request *request)
 {
     if (plea->is_end_shown)
-        return !request->is_end_shown || plea->not_after != request->not_after;
+        return !request->is_end_shown || plea->not_after > request->not_after;
     return !request->is_end_shown && says_later(plea, request);
 }
 

@@ -1269,6 +1269,28 @@ who_may_revoke_cannot_take_it_back(void **state)
 }
 
 /* Whoever has said first that it ends soon has not taken it from those who know better. */
+/* Nor can another trusted STI-CA, which issues under that name what ends sooner. */
+static void
+a_certificate_from_the_root_of_another_sti_ca_shows_nothing(void **state)
+{
+    struct sti_ca forger = two;
+    struct certs_chain *forged;
+    int64_t before = count("SELECT count(*) FROM revocation");
+
+    (void)state;
+    forger.chain =
+        chain_of(issue((struct certs_issue_request){.profile = CERTS_PROFILE_STI_INTERMEDIATE,
+                                                    .subject.common_name = "SHAKEN Issuing"},
+                       "One", two.issuing_key, two.root, two.root_key),
+                 two.root);
+    forged = enrol(&forger, "1234");
+    assert_int_equal(ask("ca-one", with_chain(plea_of(forged, 1), forged)), 403);
+    assert_int_equal(ask("sp", with_chain(plea_of(forged, 1), forged)), 403);
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before);
+    certs_chain_free(forged);
+    certs_chain_free(forger.chain);
+}
+
 static void
 a_later_end_is_heard_from_whoever_may_revoke(void **state)
 {
@@ -1671,6 +1693,7 @@ main(void)
         cmocka_unit_test(an_entry_whose_end_nobody_knows_stays_as_long_as_configured),
         cmocka_unit_test(when_a_certificate_ends_is_read_from_it_where_it_is_shown),
         cmocka_unit_test(who_may_revoke_cannot_take_it_back),
+        cmocka_unit_test(a_certificate_from_the_root_of_another_sti_ca_shows_nothing),
         cmocka_unit_test(a_later_end_is_heard_from_whoever_may_revoke),
         cmocka_unit_test(entries_that_left_the_crl_make_room),
         cmocka_unit_test(requests_at_once_are_all_on_the_crl),
