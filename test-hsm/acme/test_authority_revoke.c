@@ -899,7 +899,7 @@ an_event_names_the_certificate(void **state)
 
 /* The plea with its issuer in other words: upper case, and another kind of string. */
 static json_t *
-with_other_encoding(json_t *plea)
+with_other_encoding(json_t *plea, const char *organization)
 {
     X509_NAME *name = X509_NAME_new();
     unsigned char *der = NULL;
@@ -907,8 +907,8 @@ with_other_encoding(json_t *plea)
     int len;
 
     X509_NAME_add_entry_by_txt(name, "C", MBSTRING_ASC, (const unsigned char *)"us", -1, -1, 0);
-    X509_NAME_add_entry_by_txt(name, "O", V_ASN1_T61STRING, (const unsigned char *)"ONE", -1, -1,
-                               0);
+    X509_NAME_add_entry_by_txt(name, "O", V_ASN1_T61STRING, (const unsigned char *)organization, -1,
+                               -1, 0);
     X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
                                (const unsigned char *)" shaken  ISSUING ", -1, -1, 0);
     len = i2d_X509_NAME(name, &der);
@@ -928,13 +928,36 @@ an_issuer_is_the_same_in_every_encoding(void **state)
     int64_t before = count("SELECT count(*) FROM revocation");
 
     (void)state;
-    assert_int_equal(ask("ca-two", with_other_encoding(plea_of(chain, 1))), 403);
-    assert_int_equal(ask("ca-one", with_other_encoding(plea_of(chain, 1))), 200);
+    assert_int_equal(ask("ca-two", with_other_encoding(plea_of(chain, 1), "ONE")), 403);
+    assert_int_equal(ask("ca-one", with_other_encoding(plea_of(chain, 1), "ONE")), 200);
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
-    assert_int_equal(ask("sp", with_chain(with_other_encoding(plea_of(chain, 1)), chain)), 200);
+    assert_int_equal(ask("sp", with_chain(with_other_encoding(plea_of(chain, 1), "ONE"), chain)),
+                     200);
     assert_int_equal(count("SELECT count(*) FROM revocation"), before + 1);
     assert_true(is_on_crl(chain));
     certs_chain_free(chain);
+}
+
+/* Nor is it another request where the STI-CA has no account that would say how it is written. */
+static void
+a_certificate_is_asked_for_once_in_every_encoding(void **state)
+{
+    struct sti_ca third = {.root = NULL};
+    struct certs_chain *chain;
+    int64_t before = count("SELECT count(*) FROM revocation");
+
+    (void)state;
+    sti_ca_start(&third, "Without Account");
+    must(acme_authority_ca_add(store, certs_chain_get(third.root, 0)), "root");
+    chain = enrol(&third, "1234");
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202);
+    must(acme_authority_revocation_decide(store, last_id(), false, time(NULL)), "refuse");
+    assert_int_equal(
+        ask("sp", with_chain(with_other_encoding(plea_of(chain, 1), "WITHOUT account"), chain)),
+        403);
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before + 1);
+    certs_chain_free(chain);
+    sti_ca_stop(&third);
 }
 
 /* ---- the client ---- */
@@ -1682,6 +1705,7 @@ main(void)
         cmocka_unit_test(no_rule_grants_a_service_provider_what_an_operator_refused),
         cmocka_unit_test(an_event_names_the_certificate),
         cmocka_unit_test(an_issuer_is_the_same_in_every_encoding),
+        cmocka_unit_test(a_certificate_is_asked_for_once_in_every_encoding),
         cmocka_unit_test(the_client_tells_a_queued_request_from_one_that_is_done),
         cmocka_unit_test(an_account_of_an_sti_ca_is_for_a_trusted_chain_that_no_other_has),
         cmocka_unit_test(an_sti_ca_that_is_trusted_no_more_revokes_nothing),
