@@ -132,12 +132,12 @@ insert_request(struct acme_store *store, const struct authority_plea *plea, int6
     return acme_store_insert(
         store, id,
         "INSERT INTO revocation (issuer, serial, reason, requester, account, state, asked,"
-        " not_after, end_shown) VALUES (?, ?, ?, ?, ?, '" AUTHORITY_STATE_QUEUED
-        "', ?, nullif(?, 0), ?)"
+        " not_after, end_shown, by_operator) VALUES (?, ?, ?, ?, ?, '" AUTHORITY_STATE_QUEUED
+        "', ?, nullif(?, 0), ?, ?)"
         " RETURNING id",
-        "bbissiii", plea->issuer, plea->issuer_len, plea->serial, plea->serial_len,
+        "bbissiiii", plea->issuer, plea->issuer_len, plea->serial, plea->serial_len,
         (int64_t)plea->reason, plea->requester, plea->account, now, (int64_t)plea->not_after,
-        (int64_t)plea->is_end_shown);
+        (int64_t)plea->is_end_shown, (int64_t)(plea->asker == AUTHORITY_OPERATOR));
 }
 
 /* Who decides at once answers for it in the place of who has asked before. */
@@ -145,9 +145,10 @@ static enum hsm_status
 take_over(struct acme_store *store, const struct authority_plea *plea, int64_t id)
 {
     return acme_store_run(store, NULL,
-                          "UPDATE revocation SET reason = ?, requester = ?, account = ? WHERE"
-                          " id = ?",
-                          "issi", (int64_t)plea->reason, plea->requester, plea->account, id);
+                          "UPDATE revocation SET reason = ?, requester = ?, account = ?,"
+                          " by_operator = ? WHERE id = ?",
+                          "issii", (int64_t)plea->reason, plea->requester, plea->account,
+                          (int64_t)(plea->asker == AUTHORITY_OPERATOR), id);
 }
 
 static enum hsm_status
@@ -186,10 +187,11 @@ check_quota(struct acme_store *store, const struct authority_plea *plea, int64_t
     st = authority_requests_last(store, &last);
     if (st != HSM_OK || last < (int64_t)quota)
         return st;
-    st = acme_store_query(store, &rows,
-                          "SELECT count(*) FROM revocation WHERE account = ? AND dropped IS NULL"
-                          " AND state <> '" AUTHORITY_STATE_REFUSED "' AND id <> ?",
-                          "si", plea->account, id);
+    st = acme_store_query(
+        store, &rows,
+        "SELECT count(*) FROM revocation WHERE account = ? AND by_operator = 0 AND dropped IS NULL"
+        " AND state <> '" AUTHORITY_STATE_REFUSED "' AND id <> ?",
+        "si", plea->account, id);
     if (st == HSM_OK && acme_rows_next(rows) && acme_rows_int(rows, 0) >= (int64_t)quota)
         *obstacle = AUTHORITY_QUOTA;
     return st;

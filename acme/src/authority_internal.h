@@ -260,8 +260,8 @@ HSM_MUST_CHECK enum hsm_status authority_entries_full(struct acme_store *store, 
 HSM_MUST_CHECK enum hsm_status authority_entry_add(struct acme_store *store, int64_t id,
                                                    int64_t now);
 
-/** Within a transaction: these are on the CRL no more, by an operator's word; those of an account,
- *  or of all (NULL), with ids from first to last. */
+/** Within a transaction: these are on the CRL no more, by an operator's word; those that an
+ *  account has asked for, or all (NULL), with ids from first to last. */
 HSM_MUST_CHECK enum hsm_status
 authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
                            int64_t last, int64_t now, int64_t *count);
