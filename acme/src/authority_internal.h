@@ -190,10 +190,9 @@ HSM_MUST_CHECK enum hsm_status authority_policy_ask(struct authority_policy *pol
                                                     struct acme_store *store, const char *spc,
                                                     struct authority_rule *out);
 
-/** After a look at the file: whether something else is in force than what it says; and whether that
- *  is because it cannot be read now. NULL: no. */
+/** After a look at the file: whether something else is in force than what it says.
+ *  NULL: no. */
 bool authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store);
-bool authority_policy_is_unread(struct authority_policy *policy, struct acme_store *store);
 
 /* authority_grant.c */
 
