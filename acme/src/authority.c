@@ -128,6 +128,9 @@ const char *const acme_authority_migrations[] = {
     "CREATE INDEX revocation_counted ON revocation(account)"
     " WHERE dropped IS NULL AND state <> 'refused';"
     "CREATE INDEX revocation_queued ON revocation(id) WHERE state = 'queued';",
+
+    /* What the governance authority itself revokes is not the account's. */
+    "ALTER TABLE revocation ADD COLUMN by_operator {int} NOT NULL DEFAULT 0;",
     NULL,
 };
 

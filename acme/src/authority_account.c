@@ -34,7 +34,8 @@ authority_answer_verdict(struct acme_authority *authority, struct acme_http_resp
         authority_answer_error(response, 401, "credentials wanted");
         return;
     case AUTHORITY_LIMITED: /* RFC 6585 section 4 */
-        snprintf(seconds, sizeof(seconds), "%d", ACME_AUTHORITY_FAILURES_S);
+        snprintf(seconds, sizeof(seconds), "%d",
+                 ACME_AUTHORITY_FAILURES_S / ACME_AUTHORITY_FAILURES_MAX);
         acme_http_response_header(response, "Retry-After", seconds);
         authority_answer_error(response, 429, "too many failed logins: try again later");
         return;

@@ -3,7 +3,7 @@
  *
  * A decision is durable before the CRL is signed with it. What is on the CRL is
  * taken off by nobody who asks: a later request may say that a certificate ends
- * later than was said before, and only who shows it that it ends sooner.
+ * later than was known before, and only who shows it first that it ends sooner.
  */
 
 #include <stdio.h>
@@ -100,12 +100,13 @@ says_later(const struct authority_plea *plea, const struct request *request)
 }
 
 /* Whoever can ask could otherwise take a certificate off the CRL that is good for long: so what is
- * only said is heard when it is the first word, or a later time. */
+ * only said is heard when it is the first word, or a later time, and what is shown likewise once
+ * something was shown. */
 static bool
 is_end_learned(const struct authority_plea *plea, const struct request *request)
 {
     if (plea->is_end_shown)
-        return !request->is_end_shown || plea->not_after != request->not_after;
+        return !request->is_end_shown || plea->not_after > request->not_after;
     return !request->is_end_shown && says_later(plea, request);
 }
 
@@ -131,12 +132,12 @@ insert_request(struct acme_store *store, const struct authority_plea *plea, int6
     return acme_store_insert(
         store, id,
         "INSERT INTO revocation (issuer, serial, reason, requester, account, state, asked,"
-        " not_after, end_shown) VALUES (?, ?, ?, ?, ?, '" AUTHORITY_STATE_QUEUED
-        "', ?, nullif(?, 0), ?)"
+        " not_after, end_shown, by_operator) VALUES (?, ?, ?, ?, ?, '" AUTHORITY_STATE_QUEUED
+        "', ?, nullif(?, 0), ?, ?)"
         " RETURNING id",
-        "bbissiii", plea->issuer, plea->issuer_len, plea->serial, plea->serial_len,
+        "bbissiiii", plea->issuer, plea->issuer_len, plea->serial, plea->serial_len,
         (int64_t)plea->reason, plea->requester, plea->account, now, (int64_t)plea->not_after,
-        (int64_t)plea->is_end_shown);
+        (int64_t)plea->is_end_shown, (int64_t)(plea->asker == AUTHORITY_OPERATOR));
 }
 
 /* Who decides at once answers for it in the place of who has asked before. */
@@ -144,9 +145,10 @@ static enum hsm_status
 take_over(struct acme_store *store, const struct authority_plea *plea, int64_t id)
 {
     return acme_store_run(store, NULL,
-                          "UPDATE revocation SET reason = ?, requester = ?, account = ? WHERE"
-                          " id = ?",
-                          "issi", (int64_t)plea->reason, plea->requester, plea->account, id);
+                          "UPDATE revocation SET reason = ?, requester = ?, account = ?,"
+                          " by_operator = ? WHERE id = ?",
+                          "issii", (int64_t)plea->reason, plea->requester, plea->account,
+                          (int64_t)(plea->asker == AUTHORITY_OPERATOR), id);
 }
 
 static enum hsm_status
@@ -185,10 +187,11 @@ check_quota(struct acme_store *store, const struct authority_plea *plea, int64_t
     st = authority_requests_last(store, &last);
     if (st != HSM_OK || last < (int64_t)quota)
         return st;
-    st = acme_store_query(store, &rows,
-                          "SELECT count(*) FROM revocation WHERE account = ? AND dropped IS NULL"
-                          " AND state <> '" AUTHORITY_STATE_REFUSED "' AND id <> ?",
-                          "si", plea->account, id);
+    st = acme_store_query(
+        store, &rows,
+        "SELECT count(*) FROM revocation WHERE account = ? AND by_operator = 0 AND dropped IS NULL"
+        " AND state <> '" AUTHORITY_STATE_REFUSED "' AND id <> ?",
+        "si", plea->account, id);
     if (st == HSM_OK && acme_rows_next(rows) && acme_rows_int(rows, 0) >= (int64_t)quota)
         *obstacle = AUTHORITY_QUOTA;
     return st;

@@ -112,8 +112,8 @@ authority_entries_take_off(struct acme_store *store, const char *account, int64_
         store, &rows,
         "UPDATE revocation SET state = 'refused', decided = ?, dropped = ? WHERE entry IS NOT NULL"
         " AND dropped IS NULL AND id BETWEEN ? AND ? AND account = coalesce(?, account)"
-        " RETURNING id",
-        "iiiis", now, now, first, last, account);
+        " AND by_operator <= ? RETURNING id",
+        "iiiisi", now, now, first, last, account, (int64_t)(account == NULL));
 
     if (st != HSM_OK)
         return st;

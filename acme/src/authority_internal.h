@@ -190,10 +190,9 @@ HSM_MUST_CHECK enum hsm_status authority_policy_ask(struct authority_policy *pol
                                                     struct acme_store *store, const char *spc,
                                                     struct authority_rule *out);
 
-/** After a look at the file: whether something else is in force than what it says; and whether that
- *  is because it cannot be read now. NULL: no. */
+/** After a look at the file: whether something else is in force than what it says.
+ *  NULL: no. */
 bool authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store);
-bool authority_policy_is_unread(struct authority_policy *policy, struct acme_store *store);
 
 /* authority_grant.c */
 
@@ -260,8 +259,8 @@ HSM_MUST_CHECK enum hsm_status authority_entries_full(struct acme_store *store, 
 HSM_MUST_CHECK enum hsm_status authority_entry_add(struct acme_store *store, int64_t id,
                                                    int64_t now);
 
-/** Within a transaction: these are on the CRL no more, by an operator's word; those of an account,
- *  or of all (NULL), with ids from first to last. */
+/** Within a transaction: these are on the CRL no more, by an operator's word; those that an
+ *  account has asked for, or all (NULL), with ids from first to last. */
 HSM_MUST_CHECK enum hsm_status
 authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
                            int64_t last, int64_t now, int64_t *count);

@@ -126,7 +126,4 @@ acme_authority_not_ready(struct acme_authority *authority, json_t *reasons)
             until <= authority_now(authority))
             (void)json_array_append_new(reasons, json_string(ended[i]));
     }
-    if (authority_policy_is_unread(authority->policy, authority->config.store))
-        (void)json_array_append_new(
-            reasons, json_string("the governance authority's policy cannot be read"));
 }

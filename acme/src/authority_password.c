@@ -259,7 +259,7 @@ look(struct acme_authority *authority, const struct acme_http_request *request,
     bool limited = false, matches = false;
     enum hsm_status st = find_user(store, attempt);
 
-    if (st == HSM_OK && attempt->account[0] != '\0')
+    if (st == HSM_OK) /* of nobody too: the answer takes as long */
         st = find_home(authority, request, attempt);
     if (st == HSM_OK)
         st = count(store, attempt, authority_now(authority), &limited);

@@ -310,12 +310,6 @@ authority_policy_is_stale(struct authority_policy *policy, struct acme_store *st
     return look(policy, store) != POLICY_IN_FORCE;
 }
 
-bool
-authority_policy_is_unread(struct authority_policy *policy, struct acme_store *store)
-{
-    return look(policy, store) == POLICY_UNREAD;
-}
-
 enum hsm_status
 authority_policy_ask(struct authority_policy *policy, struct acme_store *store, const char *spc,
                      struct authority_rule *out)

@@ -302,8 +302,12 @@ insert(struct acme_authority *authority, enum authority_document kind,
         st = acme_store_commit(authority->config.store);
     else
         acme_store_rollback(authority->config.store);
-    if (st == HSM_ERR_EXISTS) /* another process was faster: its document is of this number */
+    if (st == HSM_ERR_EXISTS) { /* another process was faster: its document is of this number, and
+                                 * may have been read before what is decided here */
+        if (kind == AUTHORITY_CRL)
+            authority_crl_changed(authority);
         return HSM_OK;
+    }
     if (st != HSM_OK)
         return st;
     hsm_log(HSM_LOG_INFO, "STI-PA: %s %llu signed", name_of(kind),

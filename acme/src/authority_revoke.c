@@ -78,15 +78,25 @@ check_spc(struct acme_store *store, const struct authority_plea *plea, const cha
     return hsm_refuse(why, HSM_ERR_DENIED, "the certificate's SPC is not of this account");
 }
 
-/* Whether issuer and serial are those of the certificate; then when it ends is known. */
+/* Whether issuer and serial are those of the certificate; then when it ends is known, and its name
+ * counts as the certificate has it: one certificate is one row, however it was asked for. */
 static enum hsm_status
 check_named(const X509 *cert, struct authority_plea *plea, struct hsm_reason *why)
 {
     struct certs_crl_entry entry = certs_crl_entry_of(cert);
+    uint8_t *der = NULL;
+    size_t len = 0;
+    enum hsm_status st;
 
     if (X509_NAME_cmp(entry.issuer, plea->name) != 0 || entry.serial_len != plea->serial_len ||
         memcmp(entry.serial, plea->serial, plea->serial_len) != 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "chain: of another issuer or serial");
+    st = certs_name_der(entry.issuer, &der, &len);
+    if (st != HSM_OK)
+        return st;
+    free(plea->issuer);
+    plea->issuer = der;
+    plea->issuer_len = len;
     plea->not_after = certs_cert_not_after(cert);
     plea->is_end_shown = true;
     return HSM_OK;
@@ -114,14 +124,37 @@ check_chain(struct acme_authority *authority, struct authority_plea *plea, struc
     return st == HSM_OK ? check_named(certs_path_get(*path, 0), plea, why) : st;
 }
 
+/* Another trusted STI-CA could issue under that name too: the root has to be the owner's. */
+static enum hsm_status
+check_root(struct acme_store *store, const struct certs_path *path, const char *owner,
+           struct hsm_reason *why)
+{
+    const X509 *root = certs_path_get(path, certs_path_len(path) - 1);
+    char of[ACME_AUTHORITY_ID_MAX + 1] = "";
+    uint8_t *der = NULL;
+    size_t len = 0;
+    enum hsm_status st =
+        authority_issuer_find(store, certs_cert_subject_name(root), of, &der, &len);
+
+    free(der);
+    if (st == HSM_ERR_NOT_FOUND || (st == HSM_OK && strcmp(of, owner) != 0))
+        return hsm_refuse(why, HSM_ERR_DENIED, "chain: its root is not of the issuer's STI-CA");
+    return st;
+}
+
 /* An STI-CA need not show the certificate. */
 static enum hsm_status
 check_sti_ca(struct acme_authority *authority, struct authority_plea *plea, struct hsm_reason *why)
 {
+    struct acme_store *store = authority->config.store;
     DEFER(certs_path_free) struct certs_path *path = NULL;
-    enum hsm_status st = check_issuer(authority->config.store, plea, why);
+    enum hsm_status st = HSM_OK;
 
-    return st == HSM_OK && plea->chain != NULL ? check_chain(authority, plea, &path, why) : st;
+    if (plea->chain != NULL)
+        st = check_chain(authority, plea, &path, why);
+    if (st == HSM_OK)
+        st = check_issuer(store, plea, why);
+    return st == HSM_OK && path != NULL ? check_root(store, path, plea->account, why) : st;
 }
 
 /* A service provider does, to prove that it has its SPC. */
@@ -140,7 +173,9 @@ check_sp(struct acme_authority *authority, struct authority_plea *plea, struct h
         st = check_spc(store, plea, certs_tnauthlist_spc(certs_path_tnauthlist(path)), why);
     if (st == HSM_OK)
         st = authority_plea_adopt(store, plea, owner);
-    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st; /* an STI-CA without an account */
+    if (st == HSM_ERR_NOT_FOUND) /* an STI-CA without an account */
+        return HSM_OK;
+    return st == HSM_OK ? check_root(store, path, owner, why) : st;
 }
 
 /* ---- the decision ---- */

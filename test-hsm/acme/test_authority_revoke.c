@@ -899,7 +899,7 @@ an_event_names_the_certificate(void **state)
 
 /* The plea with its issuer in other words: upper case, and another kind of string. */
 static json_t *
-with_other_encoding(json_t *plea)
+with_other_encoding(json_t *plea, const char *organization)
 {
     X509_NAME *name = X509_NAME_new();
     unsigned char *der = NULL;
@@ -907,8 +907,8 @@ with_other_encoding(json_t *plea)
     int len;
 
     X509_NAME_add_entry_by_txt(name, "C", MBSTRING_ASC, (const unsigned char *)"us", -1, -1, 0);
-    X509_NAME_add_entry_by_txt(name, "O", V_ASN1_T61STRING, (const unsigned char *)"ONE", -1, -1,
-                               0);
+    X509_NAME_add_entry_by_txt(name, "O", V_ASN1_T61STRING, (const unsigned char *)organization, -1,
+                               -1, 0);
     X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
                                (const unsigned char *)" shaken  ISSUING ", -1, -1, 0);
     len = i2d_X509_NAME(name, &der);
@@ -928,13 +928,36 @@ an_issuer_is_the_same_in_every_encoding(void **state)
     int64_t before = count("SELECT count(*) FROM revocation");
 
     (void)state;
-    assert_int_equal(ask("ca-two", with_other_encoding(plea_of(chain, 1))), 403);
-    assert_int_equal(ask("ca-one", with_other_encoding(plea_of(chain, 1))), 200);
+    assert_int_equal(ask("ca-two", with_other_encoding(plea_of(chain, 1), "ONE")), 403);
+    assert_int_equal(ask("ca-one", with_other_encoding(plea_of(chain, 1), "ONE")), 200);
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
-    assert_int_equal(ask("sp", with_chain(with_other_encoding(plea_of(chain, 1)), chain)), 200);
+    assert_int_equal(ask("sp", with_chain(with_other_encoding(plea_of(chain, 1), "ONE"), chain)),
+                     200);
     assert_int_equal(count("SELECT count(*) FROM revocation"), before + 1);
     assert_true(is_on_crl(chain));
     certs_chain_free(chain);
+}
+
+/* Nor is it another request where the STI-CA has no account that would say how it is written. */
+static void
+a_certificate_is_asked_for_once_in_every_encoding(void **state)
+{
+    struct sti_ca third = {.root = NULL};
+    struct certs_chain *chain;
+    int64_t before = count("SELECT count(*) FROM revocation");
+
+    (void)state;
+    sti_ca_start(&third, "Without Account");
+    must(acme_authority_ca_add(store, certs_chain_get(third.root, 0)), "root");
+    chain = enrol(&third, "1234");
+    assert_int_equal(ask("sp", with_chain(plea_of(chain, 1), chain)), 202);
+    must(acme_authority_revocation_decide(store, last_id(), false, time(NULL)), "refuse");
+    assert_int_equal(
+        ask("sp", with_chain(with_other_encoding(plea_of(chain, 1), "WITHOUT account"), chain)),
+        403);
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before + 1);
+    certs_chain_free(chain);
+    sti_ca_stop(&third);
 }
 
 /* ---- the client ---- */
@@ -1269,6 +1292,28 @@ who_may_revoke_cannot_take_it_back(void **state)
 }
 
 /* Whoever has said first that it ends soon has not taken it from those who know better. */
+/* Nor can another trusted STI-CA, which issues under that name what ends sooner. */
+static void
+a_certificate_from_the_root_of_another_sti_ca_shows_nothing(void **state)
+{
+    struct sti_ca forger = two;
+    struct certs_chain *forged;
+    int64_t before = count("SELECT count(*) FROM revocation");
+
+    (void)state;
+    forger.chain =
+        chain_of(issue((struct certs_issue_request){.profile = CERTS_PROFILE_STI_INTERMEDIATE,
+                                                    .subject.common_name = "SHAKEN Issuing"},
+                       "One", two.issuing_key, two.root, two.root_key),
+                 two.root);
+    forged = enrol(&forger, "1234");
+    assert_int_equal(ask("ca-one", with_chain(plea_of(forged, 1), forged)), 403);
+    assert_int_equal(ask("sp", with_chain(plea_of(forged, 1), forged)), 403);
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before);
+    certs_chain_free(forged);
+    certs_chain_free(forger.chain);
+}
+
 static void
 a_later_end_is_heard_from_whoever_may_revoke(void **state)
 {
@@ -1442,7 +1487,7 @@ an_account_has_so_many_revocations_and_another_is_not_touched(void **state)
 {
     struct certs_chain *chains[] = {enrol(&one, "1234"), enrol(&one, "1234"), enrol(&two, "1234")};
     int64_t own = count("SELECT count(*) FROM revocation WHERE account = 'ca1' AND dropped IS NULL"
-                        " AND state <> 'refused'");
+                        " AND state <> 'refused' AND by_operator = 0");
 
     (void)state;
     begin_with(&(struct acme_authority_config){.revocations_per_account = (unsigned)own + 1});
@@ -1490,6 +1535,7 @@ static void
 an_operator_takes_off_what_should_never_have_been_on_the_crl(void **state)
 {
     struct certs_chain *chains[] = {enrol(&one, "1234"), enrol(&two, "1234"), enrol(&one, "1234")};
+    struct certs_chain *own = enrol(&one, "1234");
     int64_t first, dropped = 0;
     uint64_t number;
 
@@ -1497,8 +1543,10 @@ an_operator_takes_off_what_should_never_have_been_on_the_crl(void **state)
     for (size_t i = 0; i < COUNT(chains); i++)
         assert_int_equal(ask(i == 1 ? "ca-two" : "ca-one", plea_of(chains[i], 1)), 200);
     first = last_id() - 2;
+    assert_int_equal(acme_authority_revocation_add(store, certs_chain_get(own, 0), 1, time(NULL)),
+                     HSM_OK);
     number = crl_number();
-    assert_int_equal(acme_authority_revocations_drop(store, "ca1", first, first + 2, "stolen",
+    assert_int_equal(acme_authority_revocations_drop(store, "ca1", first, first + 3, "stolen",
                                                      time(NULL), &dropped),
                      HSM_OK);
     assert_int_equal(dropped, 2);
@@ -1506,6 +1554,7 @@ an_operator_takes_off_what_should_never_have_been_on_the_crl(void **state)
     assert_false(is_on_crl(chains[0]));
     assert_true(is_on_crl(chains[1]));
     assert_false(is_on_crl(chains[2]));
+    assert_true(is_on_crl(own)); /* the operator's, though a certificate of that STI-CA */
     assert_int_equal(crl_number(), number + 1);
     assert_int_equal(acme_authority_revocations_drop(store, "ca1", first, first + 2, "stolen",
                                                      time(NULL), &dropped),
@@ -1518,6 +1567,7 @@ an_operator_takes_off_what_should_never_have_been_on_the_crl(void **state)
     assert_int_equal(ask("ca-one", plea_of(chains[2], 1)), 200);
     assert_true(is_on_crl(chains[2]));
     assert_false(is_on_crl(chains[1]));
+    certs_chain_free(own);
     for (size_t i = 0; i < COUNT(chains); i++)
         certs_chain_free(chains[i]);
 }
@@ -1660,6 +1710,7 @@ main(void)
         cmocka_unit_test(no_rule_grants_a_service_provider_what_an_operator_refused),
         cmocka_unit_test(an_event_names_the_certificate),
         cmocka_unit_test(an_issuer_is_the_same_in_every_encoding),
+        cmocka_unit_test(a_certificate_is_asked_for_once_in_every_encoding),
         cmocka_unit_test(the_client_tells_a_queued_request_from_one_that_is_done),
         cmocka_unit_test(an_account_of_an_sti_ca_is_for_a_trusted_chain_that_no_other_has),
         cmocka_unit_test(an_sti_ca_that_is_trusted_no_more_revokes_nothing),
@@ -1671,6 +1722,7 @@ main(void)
         cmocka_unit_test(an_entry_whose_end_nobody_knows_stays_as_long_as_configured),
         cmocka_unit_test(when_a_certificate_ends_is_read_from_it_where_it_is_shown),
         cmocka_unit_test(who_may_revoke_cannot_take_it_back),
+        cmocka_unit_test(a_certificate_from_the_root_of_another_sti_ca_shows_nothing),
         cmocka_unit_test(a_later_end_is_heard_from_whoever_may_revoke),
         cmocka_unit_test(entries_that_left_the_crl_make_room),
         cmocka_unit_test(requests_at_once_are_all_on_the_crl),
