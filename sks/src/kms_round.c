@@ -232,12 +232,23 @@ put_off(struct kms_provider *provider, size_t token, size_t ca, enum hsm_status 
     place->next_at = now + (time_t)(wait_ms / 1000) + 1;
 }
 
+/* The catalogue compares texts: what takes a credential's place has that of its token, although the
+ * configuration may word it otherwise now (RFC 7512). */
+static const char *
+name_of_token(const struct holding *holding, const char *uri)
+{
+    if (holding->active != NULL)
+        return holding->active->token_uri;
+    return holding->on_the_way != NULL ? holding->on_the_way->token_uri : uri;
+}
+
 static void
 renew(struct kms_provider *provider, size_t token, const struct holding *holding, bool is_urgent,
       time_t now)
 {
     struct sks_kms *kms = provider->kms;
     const char *uri = kms_token_uri(provider, token);
+    const char *name = name_of_token(holding, uri);
     struct kms_place *place = &provider->places[token];
     size_t ca = choose_ca(provider, holding, place, is_urgent);
     struct hsm_reason why = {""};
@@ -245,7 +256,7 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
     char next[HSM_TIME_LEN + 1];
     int64_t id;
     enum hsm_status st =
-        sks_kms_enroll(kms, number_of(provider), uri, ca,
+        sks_kms_enroll(kms, number_of(provider), name, ca,
                        holding->active == NULL ? 0 : holding->active->id, &id, &why);
 
     kms_meter_enrollment(provider, st == HSM_OK);
