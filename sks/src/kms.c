@@ -126,6 +126,12 @@ put_back(struct kms_provider *provider)
     provider->repository = NULL;
 }
 
+bool
+sks_kms_is_opening(struct sks_kms *kms)
+{
+    return sks_tokens_are_opening(kms->tokens);
+}
+
 void
 sks_kms_close(struct sks_kms *kms)
 {

@@ -45,6 +45,9 @@ HSM_MUST_CHECK enum hsm_status sks_kms_open(const struct sks_sp_config *config,
                                             struct sks_kms **out);
 void sks_kms_close(struct sks_kms *kms);
 
+/** True while a token is being opened: sks_kms_close() would wait for it. */
+bool sks_kms_is_opening(struct sks_kms *kms);
+
 /** Open what a provider only needs: its secrets, its STI-CR. */
 HSM_MUST_CHECK enum hsm_status sks_kms_check(struct sks_kms *kms, size_t provider,
                                              struct hsm_reason *why);
