@@ -194,6 +194,8 @@ judge_diversion(struct sks_signing_call *call, const struct sks_verification *ve
         return true;
     if (verification->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(trust, call->now))
         return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
+    if (verification->verdict == SKS_E8_INFO_UNREACHABLE) /* it may be there later */
+        return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, verification->reason_desc.text, "");
     return ms_refuse(&call->fault, MS_NOT_ALLOWED, "identityHeaders",
                      verification->reason_desc.text);
 }
