@@ -30,6 +30,12 @@ kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *w
                 *spc != '\0' ? ", " : "", matter, why);
 }
 
+static bool
+is_stopped(const struct sks_kms *kms)
+{
+    return kms->hooks.stopped != NULL && kms->hooks.stopped(kms->hooks.context);
+}
+
 /* ---- when to renew ---- */
 
 static time_t
@@ -259,6 +265,8 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
         sks_kms_enroll(kms, number_of(provider), name, ca,
                        holding->active == NULL ? 0 : holding->active->id, &id, &why);
 
+    if (st != HSM_OK && is_stopped(kms)) /* no failure: whoever comes next goes on with it */
+        return;
     kms_meter_enrollment(provider, st == HSM_OK);
     if (st == HSM_OK) {
         acme_backoff_reset(&place->backoff);
@@ -396,12 +404,6 @@ kms_notify(struct kms_provider *provider, time_t now)
         kms_note(kms, spc, "notify-command", st == HSM_OK ? NULL : why.text, now);
     }
     sks_credentials_free(list, count);
-}
-
-static bool
-is_stopped(const struct sks_kms *kms)
-{
-    return kms->hooks.stopped != NULL && kms->hooks.stopped(kms->hooks.context);
 }
 
 /* The next look: soon enough for what was put off, and not at the same second everywhere. */
