@@ -18,7 +18,8 @@ not_signing(void *context, json_t *reasons)
         add(reasons, why[i]);
 }
 
-/* A signer needs neither: whoever sends it calls is to go on when they end. */
+/* A signer needs neither, but for div PASSporTs of customers with div-headers = verified: whoever
+ * sends it calls is to go on when they end. */
 static void
 not_verifying(void *context, json_t *reasons)
 {
