@@ -203,7 +203,8 @@ start_lookers(struct opened *opened)
     return HSM_ERR_IO;
 }
 
-/* True when none of its threads runs any more. */
+/* True when none of its threads runs any more, nor what opens a token, which would be waited for.
+ */
 static bool
 have_ended(struct opened *opened)
 {
@@ -216,7 +217,7 @@ have_ended(struct opened *opened)
             looker->is_running = false;
         all = all && !looker->is_running;
     }
-    return all;
+    return all && !sks_kms_is_opening(opened->kms);
 }
 
 static bool

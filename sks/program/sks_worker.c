@@ -322,8 +322,8 @@ start(struct sks *sks)
     return st;
 }
 
-/* A call or a tick that is stuck in a token or a fetch uses what would be released: then nothing
- * is, and the process ends as it is. Everything durable is on disk already. */
+/* A call, a tick or an opening that is stuck in a token or a fetch uses what would be released:
+ * then nothing is, and the process ends as it is. Everything durable is on disk already. */
 static enum hsm_status
 serve(struct sks *sks)
 {
@@ -335,7 +335,8 @@ serve(struct sks *sks)
         st = acme_http_loop_run(sks->loop);
     trust_ended = ticker_stop(&sks->trust);
     credentials_ended = ticker_stop(&sks->credentials);
-    if (st == HSM_ERR_BUSY || !trust_ended || !credentials_ended)
+    if (st == HSM_ERR_BUSY || !trust_ended || !credentials_ended ||
+        sks_tokens_are_opening(sks->tokens))
         hsm_worker_abandon(st);
     return st;
 }

@@ -348,6 +348,7 @@ static enum hsm_status
 enroll(const struct arguments *arguments, const struct sks_sp_config *config, struct sks_kms *kms,
        size_t provider, struct hsm_reason *why)
 {
+    DEFER(free) char *name = NULL;
     struct sks_account *account = NULL;
     const char *token = NULL;
     size_t ca = 0;
@@ -357,13 +358,15 @@ enroll(const struct arguments *arguments, const struct sks_sp_config *config, st
     if (st == HSM_OK)
         st = sks_kms_find_ca(config, provider, arguments->ca, &ca);
     if (st == HSM_OK)
-        st = sks_kms_account(kms, provider, token, ca, &account, why);
+        st = sks_kms_token_name(kms, provider, token, &name);
+    if (st == HSM_OK)
+        st = sks_kms_account(kms, provider, name, ca, &account, why);
     if (st == HSM_OK)
         st = acme_client_account(sks_account_client(account), why);
     if (st != HSM_OK)
         return st;
     printf("account: %s\n", acme_client_kid(sks_account_client(account)));
-    return sks_kms_enroll(kms, provider, token, ca, 0, &id, why);
+    return sks_kms_enroll(kms, provider, name, ca, 0, &id, why);
 }
 
 static enum hsm_status

@@ -665,14 +665,16 @@ enum hsm_status
 sks_caller_take(const struct sks_caller *caller, const struct sks_customer *customer,
                 int64_t now_ns, unsigned *wait_s, struct hsm_reason *why)
 {
-    enum hsm_status st = take(customer->rates, &customer->bucket, now_ns, wait_s);
+    enum hsm_status st = HSM_OK;
 
+    if (customer != NULL)
+        st = take(customer->rates, &customer->bucket, now_ns, wait_s);
     if (st != HSM_OK)
         return hsm_refuse(why, st, "of the customer");
     st = take(caller->rates, &caller->bucket, now_ns, wait_s);
     if (st == HSM_OK)
         return HSM_OK;
-    if (customer->bucket.per_s != 0)
+    if (customer != NULL && customer->bucket.per_s != 0)
         sks_rates_give_back(customer->rates, customer->bucket.at, customer->bucket.per_s);
     return hsm_refuse(why, st, "of this caller");
 }

@@ -17,8 +17,8 @@ DEFINE_DEFER(json_t, json_decref)
 
 static const char headers_member[] = "identityHeaders"; /* of the request */
 
-/* A PASSporT that the call has. A div-o, which stands on the one inside of it (section 5), is in no
- * Identity header of a call, and diverts none of these. */
+/* A PASSporT that the call has. A div-o is a div here; what is inside of it (section 5) is not
+ * looked at, so alone it stands on nothing. */
 static enum hsm_status
 add_link(struct chain *chain, const char *text, struct hsm_reason *why)
 {

@@ -126,6 +126,12 @@ put_back(struct kms_provider *provider)
     provider->repository = NULL;
 }
 
+bool
+sks_kms_is_opening(struct sks_kms *kms)
+{
+    return sks_tokens_are_opening(kms->tokens);
+}
+
 void
 sks_kms_close(struct sks_kms *kms)
 {
@@ -358,6 +364,32 @@ check_name(const struct sks_kms *kms, const char *name, struct hsm_reason *why)
     }
     return hsm_refuse(why, HSM_ERR_UNTRUSTED,
                       "%s: no root on the STI-PA's list is of this organization", name);
+}
+
+enum hsm_status
+sks_kms_token_name(struct sks_kms *kms, size_t provider, const char *token_uri, char **out)
+{
+    const struct kms_provider *of = &kms->providers[provider];
+    size_t token = of->config->tokens[token_index(of, token_uri)];
+    struct sks_credential *list = NULL;
+    size_t count = 0;
+    const char *name = token_uri;
+    bool is_of_active = false;
+    enum hsm_status st = sks_catalogue_list_in(kms->catalogue, of->config->spc, SKS_GENERATED,
+                                               SKS_ACTIVE, &list, &count);
+
+    for (size_t i = 0; i < count; i++) { /* the newest last */
+        bool is_active = list[i].state == SKS_ACTIVE;
+
+        if ((is_of_active && !is_active) || !sks_tokens_is(kms->tokens, token, list[i].token_uri))
+            continue;
+        name = list[i].token_uri;
+        is_of_active = is_active;
+    }
+    if (st == HSM_OK && (*out = strdup(name)) == NULL)
+        st = HSM_ERR_NOMEM;
+    sks_credentials_free(list, count);
+    return st;
 }
 
 enum hsm_status

@@ -15,10 +15,10 @@ static const struct hsm_metric enrollments = {
     HSM_COUNTER, "spc outcome", NULL};
 static const struct hsm_metric troubles = {
     "sti_kms_troubles", "Matters of a service provider (\"\": of all) that stand badly.",
-    HSM_GAUGE_MAX, "spc", NULL};
+    HSM_GAUGE_MIN_PASSING, "spc", NULL};
 static const struct hsm_metric active = {"sti_kms_active_credentials",
                                          "Credentials of a service provider that are to sign.",
-                                         HSM_GAUGE_MIN, "spc", NULL};
+                                         HSM_GAUGE_MIN_PASSING, "spc", NULL};
 static const struct hsm_metric credential_ends = {
     "sti_kms_credential_not_after_seconds",
     "When the certificate of an active credential ends, since 1970.", HSM_GAUGE_MIN_PASSING,
@@ -36,7 +36,7 @@ static const struct hsm_metric refreshed = {
     HSM_GAUGE_MIN, NULL, NULL};
 static const struct hsm_metric looked = {"sti_kms_looked_seconds",
                                          "When a service provider was last looked at, since 1970.",
-                                         HSM_GAUGE_MIN, "spc", NULL};
+                                         HSM_GAUGE_MIN_PASSING, "spc", NULL};
 
 static struct hsm_metrics *
 metrics_of(const struct sks_kms *kms)
@@ -105,6 +105,7 @@ meter_provider(struct sks_kms *kms, const char *spc, const struct sks_trouble *l
                                               &credentials, &credential_count) != HSM_OK)
         return;
     set(kms, &active, spc, (double)credential_count);
+    (void)hsm_series(metrics_of(kms), &looked, &spc); /* it is configured: not forgotten */
     (void)enrollment_series(kms, spc, true); /* told as 0 before there are any */
     (void)enrollment_series(kms, spc, false);
     for (size_t i = 0; i < credential_count; i++)

@@ -30,6 +30,12 @@ kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *w
                 *spc != '\0' ? ", " : "", matter, why);
 }
 
+static bool
+is_stopped(const struct sks_kms *kms)
+{
+    return kms->hooks.stopped != NULL && kms->hooks.stopped(kms->hooks.context);
+}
+
 /* ---- when to renew ---- */
 
 static time_t
@@ -232,12 +238,23 @@ put_off(struct kms_provider *provider, size_t token, size_t ca, enum hsm_status 
     place->next_at = now + (time_t)(wait_ms / 1000) + 1;
 }
 
+/* The catalogue compares texts: what takes a credential's place has that of its token, although the
+ * configuration may word it otherwise now (RFC 7512). */
+static const char *
+name_of_token(const struct holding *holding, const char *uri)
+{
+    if (holding->active != NULL)
+        return holding->active->token_uri;
+    return holding->on_the_way != NULL ? holding->on_the_way->token_uri : uri;
+}
+
 static void
 renew(struct kms_provider *provider, size_t token, const struct holding *holding, bool is_urgent,
       time_t now)
 {
     struct sks_kms *kms = provider->kms;
     const char *uri = kms_token_uri(provider, token);
+    const char *name = name_of_token(holding, uri);
     struct kms_place *place = &provider->places[token];
     size_t ca = choose_ca(provider, holding, place, is_urgent);
     struct hsm_reason why = {""};
@@ -245,9 +262,11 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
     char next[HSM_TIME_LEN + 1];
     int64_t id;
     enum hsm_status st =
-        sks_kms_enroll(kms, number_of(provider), uri, ca,
+        sks_kms_enroll(kms, number_of(provider), name, ca,
                        holding->active == NULL ? 0 : holding->active->id, &id, &why);
 
+    if (st != HSM_OK && is_stopped(kms)) /* no failure: whoever comes next goes on with it */
+        return;
     kms_meter_enrollment(provider, st == HSM_OK);
     if (st == HSM_OK) {
         acme_backoff_reset(&place->backoff);
@@ -385,12 +404,6 @@ kms_notify(struct kms_provider *provider, time_t now)
         kms_note(kms, spc, "notify-command", st == HSM_OK ? NULL : why.text, now);
     }
     sks_credentials_free(list, count);
-}
-
-static bool
-is_stopped(const struct sks_kms *kms)
-{
-    return kms->hooks.stopped != NULL && kms->hooks.stopped(kms->hooks.context);
 }
 
 /* The next look: soon enough for what was put off, and not at the same second everywhere. */

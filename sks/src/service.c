@@ -348,7 +348,7 @@ sks_service_new(const struct sks_service_config *config, struct sks_service **ou
                                  .detail = sks_service_detail,
                                  .context = service};
     sks_meter_open(config->metrics, &service->meter);
-    st = sks_signing_new(&signing, &service->signing);
+    st = sks_signing_new(&signing, sks_service_now(service), &service->signing);
     if (st != HSM_OK)
         return st;
     *out = service;

@@ -18,7 +18,8 @@ not_signing(void *context, json_t *reasons)
         add(reasons, why[i]);
 }
 
-/* A signer needs neither: whoever sends it calls is to go on when they end. */
+/* A signer needs neither, but for div PASSporTs of customers with div-headers = verified: whoever
+ * sends it calls is to go on when they end. */
 static void
 not_verifying(void *context, json_t *reasons)
 {
@@ -48,15 +49,16 @@ sks_service_is_ready(struct sks_service *service, enum sks_role role)
 
 /* Active credentials that do not sign, with why. */
 static void
-add_left_out(struct sks_service *service, size_t provider, const char *spc, json_t *list)
+add_left_out(struct sks_service *service, size_t provider, json_t *list)
 {
     struct sks_signers *latest = sks_signing_latest(service->signing, provider);
 
     for (size_t i = 0; latest != NULL && i < sks_signers_left_out_count(latest); i++) {
         const struct sks_left_out *one = sks_signers_left_out(latest, i);
 
-        (void)json_array_append_new(list, json_pack("{s:s, s:I, s:s}", "spc", spc, "credential",
-                                                    (json_int_t)one->id, "why", one->why));
+        (void)json_array_append_new(list,
+                                    json_pack("{s:s, s:I, s:s}", "spc", one->spc, "credential",
+                                              (json_int_t)one->id, "why", one->why));
     }
     sks_signers_free(latest);
 }
@@ -84,7 +86,7 @@ sks_service_detail(void *context, json_t *answer)
         if (why != NULL)
             (void)json_array_append_new(not_served,
                                         json_pack("{s:s, s:s}", "spc", spc, "why", why));
-        add_left_out(service, i, spc, left_out);
+        add_left_out(service, i, left_out);
     }
     add_list(answer, "not_served", not_served);
     add_list(answer, "left_out", left_out);

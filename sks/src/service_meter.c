@@ -170,13 +170,16 @@ set_not_after(struct sks_service *service, size_t provider)
 
 /* What is not active any more is not told of any more: nobody looks it up. */
 static void
-set_left_out(struct sks_service *service, size_t provider, const char *spc)
+set_left_out(struct sks_service *service, size_t provider)
 {
     DEFER(sks_signers_free)
     struct sks_signers *latest = sks_signing_latest(service->signing, provider);
 
-    for (size_t i = 0; latest != NULL && i < sks_signers_left_out_count(latest); i++)
-        hsm_series_set(loaded_series(service, sks_signers_left_out(latest, i)->id, spc), 0);
+    for (size_t i = 0; latest != NULL && i < sks_signers_left_out_count(latest); i++) {
+        const struct sks_left_out *one = sks_signers_left_out(latest, i);
+
+        hsm_series_set(loaded_series(service, one->id, one->spc), 0);
+    }
 }
 
 static void
@@ -187,7 +190,7 @@ set_provider_ready(struct sks_service *service, size_t provider)
         sks_signing_provider(service->signing, provider, sks_service_now(service), &why);
 
     hsm_series_set(hsm_series(service->config.metrics, &provider_ready, &spc), why == NULL ? 1 : 0);
-    set_left_out(service, provider, spc);
+    set_left_out(service, provider);
 }
 
 void

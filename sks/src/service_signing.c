@@ -37,6 +37,7 @@ struct sks_signing_call {
     time_t now;
     int64_t begun; /* hsm_metric_clock_ns() */
     unsigned wait_s; /* when there were too many calls */
+    bool is_charged; /* to the rates */
     struct ms_fault fault; /* why it is not signed */
     bool is_aside; /* its request is handled anew later */
     bool is_signed;
@@ -178,10 +179,10 @@ check_rate(struct sks_signing_call *call, struct acme_http_response *response)
 {
     struct hsm_reason why = {""};
 
-    return call->customer == NULL || acme_http_was_parked(response) ||
-           sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(), &call->wait_s,
-                           &why) == HSM_OK ||
-           ms_refuse(&call->fault, MS_TOO_MANY, why.text, "");
+    call->is_charged = call->customer == NULL || acme_http_was_parked(response) ||
+                       sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(),
+                                       &call->wait_s, &why) == HSM_OK;
+    return call->is_charged || ms_refuse(&call->fault, MS_TOO_MANY, why.text, "");
 }
 
 static bool
@@ -193,6 +194,8 @@ judge_diversion(struct sks_signing_call *call, const struct sks_verification *ve
         return true;
     if (verification->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(trust, call->now))
         return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
+    if (verification->verdict == SKS_E8_INFO_UNREACHABLE) /* it may be there later */
+        return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, verification->reason_desc.text, "");
     return ms_refuse(&call->fault, MS_NOT_ALLOWED, "identityHeaders",
                      verification->reason_desc.text);
 }
@@ -258,6 +261,19 @@ record(const struct sks_signing_call *call, const struct acme_http_request *requ
     return sks_trail_write(call->service->config.trail, &entry);
 }
 
+/* What is refused before the rates is charged to them for its record: or the disk, without which
+ * nothing is signed, would be filled by whoever asks often enough. */
+static bool
+may_record(const struct sks_signing_call *call)
+{
+    struct hsm_reason why;
+    unsigned wait_s;
+
+    return call->is_charged || call->caller == NULL ||
+           sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(), &wait_s, &why) ==
+               HSM_OK;
+}
+
 /* Who asked for what he may not have is known as well; a record that cannot be written was logged,
  * and refused is the call in any case. */
 static void
@@ -266,7 +282,7 @@ record_refusal(const struct sks_signing_call *call, const struct acme_http_reque
     const struct hsm_reason *variables = call->fault.variables;
     struct hsm_reason why;
 
-    if (call->fault.error != MS_NOT_ALLOWED)
+    if (call->fault.error != MS_NOT_ALLOWED || !may_record(call))
         return;
     (void)hsm_refuse(&why, HSM_ERR_DENIED, "%s: %s", variables[0].text, variables[1].text);
     (void)!record(call, request, why.text);

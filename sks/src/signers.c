@@ -109,17 +109,22 @@ text_of(struct sks_tokens *tokens, const struct sks_credential *credential, enum
     }
 }
 
-static void
+static enum hsm_status
 leave_out(struct sks_signers *signers, struct sks_tokens *tokens,
           const struct sks_credential *credential, enum hsm_status st)
 {
-    struct sks_left_out *one = &signers->left_out[signers->left_out_count++];
+    struct sks_left_out *one = &signers->left_out[signers->left_out_count];
 
+    one->spc = strdup(credential->spc);
+    if (one->spc == NULL)
+        return HSM_ERR_NOMEM;
+    signers->left_out_count++;
     one->id = credential->id;
     one->why = text_of(tokens, credential, st);
     one->may_come = sks_tokens_has(tokens, credential->token_uri);
     if (signers->status == HSM_OK || st == HSM_ERR_BUSY)
         signers->status = st;
+    return HSM_OK;
 }
 
 /* What is wrong with one credential keeps no other from signing. */
@@ -142,8 +147,7 @@ load_next(struct sks_signers *signers, const struct sks_credential *credential,
     memset(loaded, 0, sizeof(*loaded));
     if (st == HSM_ERR_NOMEM)
         return st;
-    leave_out(signers, tokens, credential, st);
-    return HSM_OK;
+    return leave_out(signers, tokens, credential, st);
 }
 
 static enum hsm_status
@@ -238,6 +242,8 @@ sks_signers_free(struct sks_signers *signers)
         hsm_key_free(signers->loaded[i].key);
     }
     free(signers->loaded);
+    for (size_t i = 0; i < signers->left_out_count; i++)
+        free(signers->left_out[i].spc);
     free(signers->left_out);
     free(signers);
 }

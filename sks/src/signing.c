@@ -501,21 +501,22 @@ sks_signing_latest(struct sks_signing *signing, size_t i)
 
 /* Others go on if this one does not start: calls that they sign are to be signed by it, too. */
 static enum hsm_status
-check_candidate(const struct sks_signing *signing)
+check_candidate(const struct sks_signing *signing, time_t now)
 {
     enum hsm_status st = HSM_OK;
 
     for (size_t i = 0; i < signing->provider_count; i++) {
         const struct provider *provider = &signing->providers[i];
 
-        if ((provider->signers != NULL && sks_signers_count(provider->signers) > 0) ||
+        if ((provider->signers != NULL && sks_signers_at(provider->signers, now) != NULL) ||
             !sks_serving_is(signing->config.serving, name_of(provider), monotonic()))
             continue;
         hsm_log(HSM_LOG_ERROR,
                 "SPC %s: its calls are signed now, and would not be any more with this "
                 "configuration: %s",
                 name_of(provider),
-                provider->fault != NULL ? provider->fault : "no active credential");
+                provider->fault != NULL ? provider->fault
+                                        : "no active credential that is valid now");
         st = HSM_ERR_BUSY;
     }
     return st;
@@ -524,12 +525,12 @@ check_candidate(const struct sks_signing *signing)
 /* Not there now, but it may come; anything else is for a person to put right before starting,
  * unless others can be served meanwhile. */
 static enum hsm_status
-check_start(const struct sks_signing *signing)
+check_start(const struct sks_signing *signing, time_t now)
 {
     enum hsm_status first = HSM_OK;
 
     if (signing->config.is_candidate && signing->config.serving != NULL)
-        first = check_candidate(signing);
+        first = check_candidate(signing, now);
     if (first != HSM_OK)
         return first;
     for (size_t i = 0; i < signing->provider_count; i++) {
@@ -563,7 +564,7 @@ copy_providers(struct sks_signing *signing, const struct sks_signing_config *con
 }
 
 enum hsm_status
-sks_signing_new(const struct sks_signing_config *config, struct sks_signing **out)
+sks_signing_new(const struct sks_signing_config *config, time_t now, struct sks_signing **out)
 {
     DEFER(sks_signing_free) struct sks_signing *signing = calloc(1, sizeof(*signing));
     enum hsm_status st;
@@ -579,7 +580,7 @@ sks_signing_new(const struct sks_signing_config *config, struct sks_signing **ou
     if (st == HSM_OK)
         st = load(signing);
     if (st == HSM_OK)
-        st = check_start(signing);
+        st = check_start(signing, now);
     if (st != HSM_OK)
         return st;
     *out = signing;

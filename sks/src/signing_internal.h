@@ -47,7 +47,7 @@ struct sks_signing_config {
  * @retval HSM_ERR_UNTRUSTED  an active credential's key and certificate do not match
  * @retval HSM_ERR_AMBIGUOUS  an SPC is NULL and several have active credentials
  */
-HSM_MUST_CHECK enum hsm_status sks_signing_new(const struct sks_signing_config *config,
+HSM_MUST_CHECK enum hsm_status sks_signing_new(const struct sks_signing_config *config, time_t now,
                                                struct sks_signing **out);
 void sks_signing_free(struct sks_signing *signing);
 

@@ -251,14 +251,19 @@ wait_for_openers(struct sks_tokens *tokens, bool is_again)
 static void
 try_those_that_are_not_open(struct sks_tokens *tokens, bool is_again)
 {
+    bool has_begun = false;
+
     for (size_t i = 0; i < tokens->count; i++) {
         struct one *one = &tokens->all[i];
 
-        if (!one->has_opener && one->token == NULL && one->status != HSM_ERR_DENIED)
-            begin_to_open(one, is_again);
+        if (one->has_opener || one->token != NULL || one->status == HSM_ERR_DENIED)
+            continue;
+        begin_to_open(one, is_again);
+        has_begun = true;
     }
     pthread_mutex_lock(&tokens->lock);
-    wait_for_openers(tokens, is_again);
+    if (has_begun) /* one that hangs was waited for when it was begun */
+        wait_for_openers(tokens, is_again);
     for (size_t i = 0; i < tokens->count; i++) {
         struct one *one = &tokens->all[i];
 
@@ -480,6 +485,17 @@ sks_tokens_threads(struct sks_tokens *tokens)
     if (sessions < SKS_TOKENS_THREADS_MIN)
         return SKS_TOKENS_THREADS_MIN;
     return sessions < SKS_TOKENS_THREADS_MAX ? sessions : SKS_TOKENS_THREADS_MAX;
+}
+
+bool
+sks_tokens_are_opening(struct sks_tokens *tokens)
+{
+    bool are_opening;
+
+    pthread_mutex_lock(&tokens->lock);
+    are_opening = count_those(tokens, is_opening) > 0;
+    pthread_mutex_unlock(&tokens->lock);
+    return are_opening;
 }
 
 bool

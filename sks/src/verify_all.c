@@ -202,11 +202,13 @@ judge_chain(struct passports *passports)
     }
 }
 
-/* RFC 9795 section 10: a third party's data is shown only beside a caller who is known. */
-static void
+/* RFC 9795 section 10: a third party's data is shown only beside a caller who is known. True if one
+ * was refused: then no div stands on it, either. */
+static bool
 judge_third_parties(struct passports *passports)
 {
     bool has_first_party = false;
+    bool has_refused = false;
 
     for (size_t i = 0; i < passports->chain.count; i++)
         has_first_party |=
@@ -216,9 +218,12 @@ judge_third_parties(struct passports *passports)
         struct judgement *j = &passports->j[i];
 
         if (j->verdict == SKS_VALID && j->ppt == SKS_PPT_RCD && !has_first_party &&
-            json_object_get(j->payload, "iss") != NULL)
+            json_object_get(j->payload, "iss") != NULL) {
             (void)judge(j, SKS_E17_UNTRUSTED, "iss: a third party's, and no valid PASSporT beside");
+            has_refused = true;
+        }
     }
+    return has_refused;
 }
 
 /* ---- the answer ---- */
@@ -311,8 +316,9 @@ judge_all(struct passports *passports, size_t count)
     }
     if (st != HSM_OK)
         return st;
-    judge_chain(passports);
-    judge_third_parties(passports);
+    do {
+        judge_chain(passports);
+    } while (judge_third_parties(passports));
     return HSM_OK;
 }
 

@@ -204,6 +204,21 @@ kill "$run_pid"
 wait "$run_pid" || fail "the daemon ended with $?"
 run_pid=
 
+# --- another wording of a token's URI: what is new takes the place of what was there all the same
+replaced() { # MORE THAN: the credential of the second token is another, and the only one that signs
+    status | jq -e --argjson id "$1" '[.credentials[] | select(.state == "active")] | length == 2 and
+        any(.[]; .id > $id and .token == "pkcs11:token=sti-sp-2")' >/dev/null || fail "not replaced: $(status)"
+}
+latest() { status | jq '[.credentials[].id] | max'; }
+sed -i 's/^uri = pkcs11:token=sti-sp-2$/&;manufacturer=SoftHSM%20project/' "$conf"
+before=$(latest)
+kms 0 renew --force
+replaced "$before"
+before=$(latest)
+kms 0 enroll --token 'pkcs11:token=sti-sp-2;manufacturer=SoftHSM%20project'
+replaced "$before"
+sed -i 's/^\(uri = pkcs11:token=sti-sp-2\);manufacturer=.*/\1/' "$conf"
+
 # --- a key that is gone from its token: the other token signs, for workers that start then, too, and
 # sti-kms makes another one; then the whole token is taken out of the configuration
 sks_log=$dir/log/sti-sks.log

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -249,6 +250,7 @@ a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
     struct sp *sp = *state;
     struct sks_token_config configs[] = {token_config(FIRST), token_config(SECOND)};
     struct calls calls = {.sp = sp};
+    time_t begun;
 
     sks_tokens_close(sp->tokens);
     sp->tokens = NULL;
@@ -261,8 +263,15 @@ a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
     load(sp, 1, "its token is away");
     call_once(&calls);
     assert_int_equal(calls.by_second, 1);
+    begun = time(NULL);
+    for (int i = 0; i < 3; i++) /* it was waited for once */
+        assert_false(sks_tokens_retry(sp->tokens));
+    assert_true(time(NULL) - begun < 10);
+    assert_true(sks_tokens_are_opening(sp->tokens));
     fault("release");
-    assert_true(sks_tokens_retry(sp->tokens));
+    for (int i = 0; i < 1000 && !sks_tokens_retry(sp->tokens); i++)
+        usleep(10000);
+    assert_false(sks_tokens_are_opening(sp->tokens));
     load(sp, 2, NULL);
     assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
 }

@@ -666,6 +666,23 @@ a_third_party_needs_a_caller_who_is_known(void **state)
     assert_judged(call_new(), ones, 2);
 }
 
+static void
+a_div_does_not_stand_on_a_third_party_alone(void **state)
+{
+    struct one ones[] = {
+        {"rcd", "{" DEST "," IAT ",\"iss\":\"Example\"," ORIG "," NAM "}", SKS_E17_UNTRUSTED,
+         false},
+        {"div", DIV_213_214, SKS_E16_NUMBERS_DIFFER, false},
+        {"shaken", PAYLOAD, SKS_VALID, false},
+    };
+
+    (void)state;
+    assert_judged(call_to(number_214), ones, 2);
+    ones[0].wanted = SKS_VALID;
+    ones[1].wanted = SKS_VALID;
+    assert_judged(call_to(number_214), ones, 3);
+}
+
 /* -- several ----------------------------------------------------------------------------------- */
 
 /* RFC 8224 section 6.2: a call is invalid only if all its Identity headers are. */
@@ -828,6 +845,7 @@ main(void)
         cmocka_unit_test(rich_call_data_never_spoils_a_shaken_passport),
         cmocka_unit_test(rich_call_data_that_is_false_spoils_its_own_passport),
         cmocka_unit_test(a_third_party_needs_a_caller_who_is_known),
+        cmocka_unit_test(a_div_does_not_stand_on_a_third_party_alone),
         cmocka_unit_test(one_good_passport_is_enough),
         cmocka_unit_test(a_call_has_a_bound_of_identity_headers),
         cmocka_unit_test(a_verdict_has_its_reason_header),

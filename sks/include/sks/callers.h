@@ -90,6 +90,7 @@ HSM_MUST_CHECK enum hsm_status sks_customer_check(const struct sks_customer *cus
 /**
  * One call of the rates of both.
  *
+ * @param customer  NULL: of the caller's alone
  * @retval HSM_ERR_BUSY  too many; the reason says whose, and *wait_s for how long
  */
 HSM_MUST_CHECK enum hsm_status sks_caller_take(const struct sks_caller *caller,

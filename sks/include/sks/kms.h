@@ -45,6 +45,9 @@ HSM_MUST_CHECK enum hsm_status sks_kms_open(const struct sks_sp_config *config,
                                             struct sks_kms **out);
 void sks_kms_close(struct sks_kms *kms);
 
+/** True while a token is being opened: sks_kms_close() would wait for it. */
+bool sks_kms_is_opening(struct sks_kms *kms);
+
 /** Open what a provider only needs: its secrets, its STI-CR. */
 HSM_MUST_CHECK enum hsm_status sks_kms_check(struct sks_kms *kms, size_t provider,
                                              struct hsm_reason *why);
@@ -74,8 +77,18 @@ HSM_MUST_CHECK enum hsm_status sks_kms_find_ca(const struct sks_sp_config *confi
                                                const char *name, size_t *out);
 
 /**
+ * How the catalogue names the token of a provider: as its credential there does, the active one
+ * first, which the configuration may word otherwise now (RFC 7512); else as it is configured.
+ *
+ * @param out  free() it
+ */
+HSM_MUST_CHECK enum hsm_status sks_kms_token_name(struct sks_kms *kms, size_t provider,
+                                                  const char *token_uri, char **out);
+
+/**
  * A new credential, or go on with one on its way (sks_enroll()), and tell who wants to know.
  *
+ * @param token_uri  as the catalogue names it: what is active under that text is replaced
  * @param replaces  the credential whose place it takes; 0: none
  * @retval HSM_ERR_UNTRUSTED  the CA's name is not on the STI-PA's list
  * @return else as sks_enroll()

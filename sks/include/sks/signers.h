@@ -22,6 +22,7 @@ struct sks_signers;
 /** An active credential that cannot sign. */
 struct sks_left_out {
     int64_t id;
+    char *spc; /* owned by the set */
     const char *why; /* static; names no token */
     bool may_come; /* by itself; false: the configuration or the catalogue has to change */
 };

@@ -79,6 +79,9 @@ unsigned sks_tokens_threads(struct sks_tokens *tokens);
 /** True while one of them at least serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);
 
+/** True while one of them is being opened: sks_tokens_close() would wait for it. */
+bool sks_tokens_are_opening(struct sks_tokens *tokens);
+
 /** Keys of them must have been freed before. Waits for one that is being opened. NULL is fine. */
 void sks_tokens_close(struct sks_tokens *tokens);
 
