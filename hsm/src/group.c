@@ -214,8 +214,8 @@ struct group_call {
     enum hsm_status made; /* what `make` said last */
 };
 
-/* A member that hangs leaves time for the others. One that serves gets all of it: what is cut short
- * in the module counts as stuck. */
+/* A member that hangs leaves time for the others. One that serves is not given a slice only: a
+ * call that is cut short in the module counts as stuck. */
 static unsigned
 time_for(const struct group_call *call, const struct member *member, bool last)
 {
