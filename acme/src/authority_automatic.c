@@ -54,8 +54,8 @@ add_word(const char *at, size_t len, uint16_t rule[AUTHORITY_ASKERS], struct hsm
         }
     }
     return hsm_refuse(why, HSM_ERR_MALFORMED,
-                      "\"%.*s\": not sti-ca or sp, alone or with a reason of RFC 5280 as in"
-                      " sp:keyCompromise",
+                      "\"%.*s\": not \"none\" alone, nor sti-ca or sp, alone or with a reason of"
+                      " RFC 5280 as in sp:keyCompromise",
                       (int)len, at);
 }
 

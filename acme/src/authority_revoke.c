@@ -7,7 +7,6 @@
  * rule says what of that is decided at once; the rest waits for an operator.
  */
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -56,6 +56,18 @@ take_further(size_t version, const char *const *former)
     assert_int_equal(acme_rows_int(rows, 1), revocations);
     assert_int_equal(acme_rows_int(rows, 2), 0);
     acme_rows_free(rows);
+    assert_int_equal(acme_store_query(old, &rows,
+                                      "SELECT (SELECT count(*) FROM revocation WHERE end_shown = 0"
+                                      " AND by_operator = 0), (SELECT count(*) FROM rate),"
+                                      " (SELECT count(*) FROM login_address),"
+                                      " (SELECT count(*) FROM published)",
+                                      ""),
+                     HSM_OK);
+    assert_true(acme_rows_next(rows));
+    assert_int_equal(acme_rows_int(rows, 0), revocations);
+    for (size_t i = 1; i < 4; i++)
+        assert_int_equal(acme_rows_int(rows, i), 0);
+    acme_rows_free(rows);
     acme_store_close(old);
 }
 
