@@ -272,8 +272,8 @@ acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool appr
 
 /**
  * Take entries off the CRL that should never have been on it, as those of stolen
- * credentials. Their requests count as refused: an STI-CA whose requests are decided at once, or the
- * operator, may revoke such a certificate again; a service provider is refused.
+ * credentials. Their requests count as refused: an STI-CA whose requests are decided at once, or
+ * the operator, may revoke such a certificate again; a service provider is refused.
  *
  * @param account_id  NULL: whoever has asked for them
  * @param first,last  ids of requests
