@@ -612,7 +612,8 @@ hsm_object_destroy(const struct hsm_slot *slot, CK_OBJECT_HANDLE object)
     do
         rv = functions_of(slot)->C_DestroyObject(slot->control, object);
     while (is_passing(rv, &tries));
-    if (tries > 0 && rv == CKR_OBJECT_HANDLE_INVALID)
-        rv = CKR_OK; /* what was answered with an error was done */
+    /* what was answered with an error was done; tpm2-pkcs11 speaks of a key's handle */
+    if (tries > 0 && (rv == CKR_OBJECT_HANDLE_INVALID || rv == CKR_KEY_HANDLE_INVALID))
+        rv = CKR_OK;
     return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_DestroyObject");
 }
