@@ -86,6 +86,12 @@ kms revoke --id 1 --reason 1 || fail "once more: $(cat "$work/kms")"
 kms revoke --id 7 --reason 1 && fail "a credential that is not there"
 kms revoke --id 1 --reason 7 && fail "a reason that is none"
 kms revoke --id x --reason 1 && fail "an id that is none"
+for _ in $(seq 150); do # what was asked again is told again: a login of the STI-CA's
+    told=$(grep -c 'the STI-PA has accepted the revocation' "$dir/log/sti-ca.log")
+    [ "$told" -lt 2 ] || break
+    sleep 0.1
+done
+[ "$told" = 2 ] || fail "the STI-PA was told $told times, not twice"
 
 # --- somebody tries passwords, so that those who have one are shut out at this address; STI-CA and
 # --- service provider go on with API keys
