@@ -1,14 +1,9 @@
 /* bench_hsm.c - what the layer costs beside the token's own C_Sign. */
-#define _GNU_SOURCE /* sched_setaffinity */
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <openssl/evp.h>
@@ -17,121 +12,24 @@
 #include <hsm/key.h>
 
 #include "bench.h"
+#include "bench_callers.h"
 #include "bench_journal.h"
+#include "bench_processes.h"
 #include "bench_raw.h"
 #include "fault_client.h"
 #include "softhsm.h"
 
-#define THREADS_MAX BENCH_RAW_SESSIONS_MAX
-#define TOKEN       "bench"
-#define ROUNDS      7
-#define NEVER       1000000000 /* verify_every: the cost of a verification is no cost of the layer */
-#define TURNS       20 /* of ours and raw in one round, so that both meet the same machine */
+#define ROUNDS 7
+#define TURNS  20 /* of ours and raw in one round, so that both meet the same machine */
 
-static const uint8_t message[300] = "a PASSporT's signing input has about this many octets";
-static uint8_t digest[HSM_SHA256_LEN];
-
-/* Callers on threads of their own, ours or raw. */
-struct callers {
-    unsigned count;
-    struct hsm_key *key; /* NULL: raw */
-    const struct bench_raw *raw;
-    bool digest_only;
-    double *latencies_us; /* NULL: not wanted; one for each call */
-    pthread_barrier_t ready;
-};
-
-struct caller {
-    struct callers *all;
-    unsigned index;
-    size_t times;
-    double *latencies_us;
-};
-
-static void
-one_call(const struct caller *caller)
-{
-    const struct callers *all = caller->all;
-    uint8_t sig[HSM_P256_SIG_LEN];
-
-    if (all->key == NULL)
-        bench_raw_sign(all->raw, caller->index);
-    else if (all->digest_only)
-        bench_check(hsm_key_sign_digest(all->key, digest, sig) == HSM_OK, "hsm_key_sign_digest");
-    else
-        bench_check(hsm_key_sign(all->key, message, sizeof(message), sig) == HSM_OK,
-                    "hsm_key_sign");
-}
-
-static void *
-call_times(void *argument)
-{
-    const struct caller *caller = argument;
-
-    one_call(caller); /* a service's threads are not new: what the first call makes is there */
-    pthread_barrier_wait(&caller->all->ready);
-    for (size_t i = 0; i < caller->times; i++) {
-        double begin = caller->latencies_us != NULL ? bench_now_us() : 0;
-
-        one_call(caller);
-        if (caller->latencies_us != NULL)
-            caller->latencies_us[i] = bench_now_us() - begin;
-    }
-    pthread_barrier_wait(&caller->all->ready);
-    return NULL;
-}
-
-/* Microseconds from when all are ready until the last one is; to start them does not count. */
-static double
-run_callers(struct callers *all, size_t times_each)
-{
-    struct caller callers[THREADS_MAX];
-    pthread_t threads[THREADS_MAX];
-    double begin, took;
-
-    bench_check(pthread_barrier_init(&all->ready, NULL, all->count + 1) == 0, "a barrier");
-    for (unsigned i = 0; i < all->count; i++) {
-        callers[i] =
-            (struct caller){all, i, times_each,
-                            all->latencies_us != NULL ? all->latencies_us + i * times_each : NULL};
-        bench_check(pthread_create(&threads[i], NULL, call_times, &callers[i]) == 0, "a thread");
-    }
-    pthread_barrier_wait(&all->ready);
-    begin = bench_now_us();
-    pthread_barrier_wait(&all->ready);
-    took = bench_now_us() - begin;
-    for (unsigned i = 0; i < all->count; i++)
-        bench_check(pthread_join(threads[i], NULL) == 0, "a thread");
-    pthread_barrier_destroy(&all->ready);
-    return took;
-}
+static const uint8_t message[300];
 
 /* ---- tokens ---- */
 
 static struct hsm_token *
-open_token_of(const char *module, enum hsm_route route, unsigned sessions, struct hsm_key **key)
-{
-    struct hsm_token_config config = {.uri = "pkcs11:token=" TOKEN,
-                                      .module = module,
-                                      .route = route,
-                                      .sessions = sessions,
-                                      .verify_every = NEVER,
-                                      .op_timeout_ms = 30000};
-    struct hsm_secret *pin = NULL;
-    struct hsm_token *token = NULL;
-
-    bench_check(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin) == HSM_OK, "PIN");
-    config.pin = pin;
-    bench_check(hsm_token_open(&config, &token) == HSM_OK, "hsm_token_open");
-    hsm_secret_free(pin);
-    bench_check(hsm_key_find_or_generate(token, "signer", key) == HSM_OK, "the key");
-    return token;
-}
-
-static struct hsm_token *
 open_token(enum hsm_route route, unsigned sessions, struct hsm_key **key)
 {
-    return open_token_of(softhsm_module(), route, sessions, key);
+    return bench_open(softhsm_module(), route, sessions, key);
 }
 
 static const char *
@@ -170,14 +68,14 @@ by_value(const void *a, const void *b)
 /* Time of raw by time of ours: the median of short turns, in which other programs of the machine
  * hinder both alike or are seen; whose turn is first changes. */
 static double
-one_round(struct callers *ours, struct callers *theirs, size_t times_each)
+one_round(struct bench_callers *ours, struct bench_callers *theirs, size_t times_each)
 {
     double ratios[TURNS];
 
     for (size_t turn = 0; turn < TURNS; turn++) {
         bool ours_first = turn % 2 == 0;
-        double first = run_callers(ours_first ? ours : theirs, times_each / TURNS);
-        double second = run_callers(ours_first ? theirs : ours, times_each / TURNS);
+        double first = bench_callers_run(ours_first ? ours : theirs, times_each / TURNS);
+        double second = bench_callers_run(ours_first ? theirs : ours, times_each / TURNS);
 
         ratios[turn] = ours_first ? second / first : first / second;
     }
@@ -192,15 +90,15 @@ ratio_to_raw(const char *what, enum hsm_route route, unsigned threads, size_t ti
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(route, threads, &key);
     struct bench_raw raw = {0};
-    struct callers ours = {.count = threads, .key = key, .digest_only = digest_only};
-    struct callers theirs = {.count = threads, .raw = &raw};
+    struct bench_callers ours = {.count = threads, .key = key, .digest_only = digest_only};
+    struct bench_callers theirs = {.count = threads, .raw = &raw};
     double ratios[ROUNDS];
     char name[96];
 
-    bench_raw_open(&raw, TOKEN, threads);
+    bench_raw_open(&raw, BENCH_TOKEN, threads);
     snprintf(name, sizeof(name), "%s, %s, %u in flight / raw", what, route_name(route), threads);
-    (void)run_callers(&ours, times_each / 4 + 1);
-    (void)run_callers(&theirs, times_each / 4 + 1);
+    (void)bench_callers_run(&ours, times_each / 4 + 1);
+    (void)bench_callers_run(&theirs, times_each / 4 + 1);
     for (size_t i = 0; i < ROUNDS; i++) {
         ratios[i] = one_round(&ours, &theirs, times_each);
         progress(name, i);
@@ -225,18 +123,18 @@ fairness(enum hsm_route route)
     struct hsm_token *token = open_token(route, SESSIONS, &key);
     static double latencies[CALLS];
     struct bench_raw raw = {0};
-    struct callers callers = {
+    struct bench_callers callers = {
         .count = 64, .key = key, .digest_only = true, .latencies_us = latencies};
-    struct callers theirs = {.count = SESSIONS, .raw = &raw, .latencies_us = latencies};
+    struct bench_callers theirs = {.count = SESSIONS, .raw = &raw, .latencies_us = latencies};
     double p99[ROUNDS];
     char name[96];
 
-    bench_raw_open(&raw, TOKEN, SESSIONS);
+    bench_raw_open(&raw, BENCH_TOKEN, SESSIONS);
     for (size_t i = 0; i < ROUNDS; i++) {
-        (void)run_callers(&callers, EACH);
+        (void)bench_callers_run(&callers, EACH);
         qsort(latencies, CALLS, sizeof(latencies[0]), by_value);
         p99[i] = latencies[CALLS * 99 / 100];
-        (void)run_callers(&theirs, EACH * 4);
+        (void)bench_callers_run(&theirs, EACH * 4);
         qsort(latencies, CALLS, sizeof(latencies[0]), by_value);
         p99[i] /= 4 * latencies[CALLS / 2];
     }
@@ -250,13 +148,13 @@ fairness(enum hsm_route route)
 
 /* Of one caller in this thread; the processor's time, because others want the processor, too. */
 static double
-processor_us(const struct caller *caller, size_t times)
+processor_us(const struct bench_callers *callers, size_t times)
 {
     struct timespec begin, end;
 
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
     for (size_t i = 0; i < times; i++)
-        one_call(caller);
+        bench_callers_call(callers, 0);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
     return (double)(end.tv_sec - begin.tv_sec) * 1e6 + (double)(end.tv_nsec - begin.tv_nsec) / 1e3;
 }
@@ -271,21 +169,20 @@ own_cost(enum hsm_route route, double at_most_us)
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(route, 4, &key);
     struct bench_raw raw = {0};
-    struct callers ours = {.key = key, .digest_only = true};
-    struct callers theirs = {.raw = &raw};
-    const struct caller our_caller = {.all = &ours}, raw_caller = {.all = &theirs};
+    struct bench_callers ours = {.key = key, .digest_only = true};
+    struct bench_callers theirs = {.raw = &raw};
     double costs[ROUNDS];
     char name[96];
 
-    bench_raw_open(&raw, TOKEN, 1);
-    (void)processor_us(&our_caller, CALLS);
+    bench_raw_open(&raw, BENCH_TOKEN, 1);
+    (void)processor_us(&ours, CALLS);
     for (size_t i = 0; i < ROUNDS; i++) {
         double turns[TURNS];
 
         for (size_t turn = 0; turn < TURNS; turn++) {
-            double our_us = processor_us(&our_caller, CALLS);
+            double our_us = processor_us(&ours, CALLS);
 
-            turns[turn] = (our_us - processor_us(&raw_caller, CALLS)) / CALLS;
+            turns[turn] = (our_us - processor_us(&theirs, CALLS)) / CALLS;
         }
         qsort(turns, TURNS, sizeof(turns[0]), by_value);
         costs[i] = turns[TURNS / 2];
@@ -334,16 +231,15 @@ allocations(void)
     };
     struct hsm_key *key = NULL;
     struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 4, &key);
-    struct callers ours = {.key = key, .digest_only = true};
-    const struct caller caller = {.all = &ours};
+    struct bench_callers ours = {.key = key, .digest_only = true};
     double counts[ROUNDS];
 
-    one_call(&caller); /* the first opens its session */
+    bench_callers_call(&ours, 0); /* the first opens its session */
     for (size_t i = 0; i < ROUNDS; i++) {
         unsigned long before = allocated;
 
         for (size_t n = 0; n < CALLS; n++)
-            one_call(&caller);
+            bench_callers_call(&ours, 0);
         counts[i] = (double)(allocated - before) / CALLS;
     }
     bench_at_most("hsm", "allocations of a signature, direct", "calls of malloc", 0, counts,
@@ -403,250 +299,6 @@ verification(void)
     hsm_token_close(token);
 }
 
-/* ---- processes ---- */
-
-#define PROCESSES  4
-#define PROCESS_MS 500
-/* A service's connections are not new: they are opened when calls need them. */
-#define WARM_MS 250
-
-#define BATCH 400 /* of each caller, between which all wait for the last */
-
-#define REMOTE_PATH_SIZE 128 /* octets, of a server's socket */
-
-/* Signatures a second. */
-static double
-rate_of_callers(struct callers *callers, unsigned ms)
-{
-    double calls = 0, begin = bench_now_us();
-
-    while (bench_now_us() - begin < ms * 1e3) {
-        (void)run_callers(callers, BATCH);
-        calls += BATCH * callers->count;
-    }
-    return calls / (bench_now_us() - begin) * 1e6;
-}
-
-/** Worker processes, all alike. */
-struct workers {
-    const char *module;
-    unsigned callers; /* of each */
-    void (*prepare)(unsigned index); /* called in each, first; NULL: nothing to do */
-};
-
-/* A worker process: opens, says so, signs while it may, says how often. */
-static void
-worker_process(const struct workers *workers, int go, int out)
-{
-    struct hsm_key *key = NULL;
-    struct hsm_token *token = open_token_of(workers->module, HSM_ROUTE_LIBP11, 4, &key);
-    struct callers one = {.count = workers->callers, .key = key};
-    double rate;
-    char octet = 1;
-
-    (void)rate_of_callers(&one, WARM_MS);
-    bench_check(write(out, &octet, 1) == 1 && read(go, &octet, 1) == 1, "a pipe");
-    rate = rate_of_callers(&one, PROCESS_MS);
-    bench_check(write(out, &rate, sizeof(rate)) == sizeof(rate), "a pipe");
-    hsm_key_free(key);
-    hsm_token_close(token);
-    _exit(0);
-}
-
-/* Signatures a second of all of them. */
-static double
-rate_of_processes(const struct workers *workers)
-{
-    int go[2], out[2];
-    double sum = 0, one;
-    char octets[PROCESSES] = {0};
-
-    bench_check(pipe(go) == 0 && pipe(out) == 0, "a pipe");
-    for (unsigned i = 0; i < PROCESSES; i++) {
-        pid_t child = fork();
-
-        bench_check(child >= 0, "fork");
-        if (child == 0) {
-            if (workers->prepare != NULL)
-                workers->prepare(i);
-            worker_process(workers, go[0], out[1]);
-        }
-    }
-    close(out[1]); /* so that the end of all of them is seen */
-    for (int i = 0; i < PROCESSES; i++)
-        bench_check(read(out[0], octets, 1) == 1, "a worker process");
-    bench_check(write(go[1], octets, PROCESSES) == PROCESSES, "a pipe");
-    for (int i = 0; i < PROCESSES; i++) {
-        bench_check(read(out[0], &one, sizeof(one)) == sizeof(one), "a worker process");
-        sum += one;
-    }
-    for (int i = 0; i < PROCESSES; i++)
-        bench_check(wait(NULL) > 0, "wait");
-    close(go[0]);
-    close(go[1]);
-    close(out[0]);
-    return sum;
-}
-
-/* In a process of its own, too: nobody forks with a token open. */
-static double
-rate_of_raw_threads(void)
-{
-    int out[2];
-    double rate = 0;
-    pid_t child;
-
-    bench_check(pipe(out) == 0, "a pipe");
-    child = fork();
-    bench_check(child >= 0, "fork");
-    if (child == 0) {
-        struct hsm_key *key = NULL;
-        struct bench_raw raw = {0};
-        struct callers four = {.count = 4, .raw = &raw};
-
-        (void)open_token(HSM_ROUTE_DIRECT, 1, &key);
-        bench_raw_open(&raw, TOKEN, 4);
-        (void)run_callers(&four, 100);
-        rate = 4 * 2000 / run_callers(&four, 2000) * 1e6;
-        bench_check(write(out[1], &rate, sizeof(rate)) == sizeof(rate), "a pipe");
-        _exit(0);
-    }
-    bench_check(read(out[0], &rate, sizeof(rate)) == sizeof(rate) && wait(NULL) > 0, "raw threads");
-    close(out[0]);
-    close(out[1]);
-    return rate;
-}
-
-static void
-processes_row(const char *name, const struct workers *workers, double goal)
-{
-    double ratios[ROUNDS];
-
-    for (size_t i = 0; i < ROUNDS; i++)
-        ratios[i] = rate_of_processes(workers) / rate_of_raw_threads();
-    bench_at_least("hsm", name, "ratio", goal, ratios, ROUNDS);
-}
-
-static void
-processes(void)
-{
-    const struct workers workers = {.module = softhsm_module(), .callers = 1};
-
-    processes_row("4 worker processes / raw C_Sign of 4 threads in one", &workers, 2.0);
-}
-
-/* The one of `index`, counted round, of those that this process may use. */
-static void
-keep_to_processor(unsigned index)
-{
-    cpu_set_t all, one;
-    int cpu = -1;
-
-    bench_check(sched_getaffinity(0, sizeof(all), &all) == 0, "sched_getaffinity");
-    for (unsigned left = index % (unsigned)CPU_COUNT(&all) + 1; left > 0; left--)
-        for (cpu++; !CPU_ISSET(cpu, &all);)
-            cpu++;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    bench_check(sched_setaffinity(0, sizeof(one), &one) == 0, "sched_setaffinity");
-}
-
-static void
-path_of_server(char path[REMOTE_PATH_SIZE], unsigned index)
-{
-    snprintf(path, REMOTE_PATH_SIZE, "%s/p11-kit-%u", softhsm_dir(), index);
-}
-
-static void
-use_server(unsigned index)
-{
-    char path[REMOTE_PATH_SIZE], address[REMOTE_PATH_SIZE + 16];
-
-    path_of_server(path, index);
-    snprintf(address, sizeof(address), "unix:path=%s", path);
-    bench_check(setenv("P11_KIT_SERVER_ADDRESS", address, 1) == 0, "setenv");
-}
-
-static void
-use_own_server(unsigned index)
-{
-    keep_to_processor(index);
-    use_server(index);
-}
-
-/* In a process group of its own, because it forks for every connection. It closes every
- * descriptor that there could be, so the limit is set low. */
-static pid_t
-server_start(unsigned index, bool is_kept)
-{
-    char path[REMOTE_PATH_SIZE];
-    pid_t child = fork();
-
-    bench_check(child >= 0, "fork");
-    path_of_server(path, index);
-    if (child == 0) {
-        const struct rlimit few = {1024, 1024};
-
-        if (is_kept)
-            keep_to_processor(index);
-        (void)setpgid(0, 0);
-        (void)dup2(STDERR_FILENO, STDOUT_FILENO); /* rows are on that one */
-        (void)setrlimit(RLIMIT_NOFILE, &few);
-        execlp("p11-kit", "p11-kit", "server", "-f", "-n", path, "--provider", softhsm_module(),
-               "pkcs11:token=" TOKEN, (char *)NULL);
-        _exit(127);
-    }
-    (void)setpgid(child, child); /* whoever is first */
-    for (int i = 0; i < 500 && access(path, F_OK) != 0; i++)
-        usleep(10000);
-    bench_check(access(path, F_OK) == 0, "p11-kit server");
-    return child;
-}
-
-static void
-server_end(pid_t server, unsigned index)
-{
-    char path[REMOTE_PATH_SIZE];
-
-    (void)kill(-server, SIGTERM);
-    (void)waitpid(server, NULL, 0);
-    path_of_server(path, index);
-    (void)unlink(path);
-}
-
-/* Each with several connections, and a process of SoftHSM at the other end of each. */
-static void
-one_server(void)
-{
-    const struct workers workers = {.module = P11_KIT_CLIENT, .callers = 2};
-    pid_t server = server_start(0, false);
-
-    use_server(0);
-    processes_row("4 worker processes behind p11-kit server / raw, 4 threads in one", &workers,
-                  1.0);
-    server_end(server, 0);
-}
-
-static void
-own_servers(void)
-{
-    const struct workers workers = {P11_KIT_CLIENT, 1, use_own_server};
-    pid_t servers[PROCESSES];
-
-    for (unsigned i = 0; i < PROCESSES; i++)
-        servers[i] = server_start(i, true);
-    processes_row("the same, each with a server of its own, both on one processor", &workers, 1.0);
-    for (unsigned i = 0; i < PROCESSES; i++)
-        server_end(servers[i], i);
-}
-
-static void
-remote_processes(void)
-{
-    one_server();
-    own_servers();
-}
-
 /* ---- many keys ---- */
 
 #define FEW  10
@@ -685,7 +337,7 @@ fill_token(unsigned from, unsigned until)
     struct hsm_token *token = open_token(HSM_ROUTE_DIRECT, 1, &key);
     struct bench_raw raw = {0};
 
-    bench_raw_open(&raw, TOKEN, 1);
+    bench_raw_open(&raw, BENCH_TOKEN, 1);
     fill(&raw, from, until);
     bench_raw_close(&raw, 1);
     hsm_key_free(key);
@@ -695,7 +347,8 @@ fill_token(unsigned from, unsigned until)
 static void
 find_by_id(const char *uri)
 {
-    struct hsm_token_config config = {.uri = "pkcs11:token=" TOKEN, .module = softhsm_module()};
+    struct hsm_token_config config = {.uri = "pkcs11:token=" BENCH_TOKEN,
+                                      .module = softhsm_module()};
     struct hsm_token *token = NULL;
     struct hsm_key *key = NULL;
     struct hsm_secret *pin = NULL;
@@ -722,7 +375,7 @@ raw_find_by_id(CK_BYTE *id, size_t id_len)
     CK_ULONG found = 0;
 
     bench_check(list->C_Initialize(&args) == CKR_OK &&
-                    list->C_OpenSession(bench_raw_slot(list, TOKEN),
+                    list->C_OpenSession(bench_raw_slot(list, BENCH_TOKEN),
                                         CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL,
                                         &session) == CKR_OK &&
                     list->C_Login(session, CKU_USER, pin, sizeof(pin) - 1) == CKR_OK &&
@@ -839,9 +492,12 @@ static const struct part {
     void (*run)(void);
     bool with_faults;
 } parts[] = {
-    {"processes", processes, false},   {"remote", remote_processes, false},
-    {"in-process", in_process, false}, {"journal", bench_journal, false},
-    {"at-once", at_once, true},        {"distance", at_a_distance, true},
+    {"processes", bench_processes, false},
+    {"remote", bench_remote_processes, false},
+    {"in-process", in_process, false},
+    {"journal", bench_journal, false},
+    {"at-once", at_once, true},
+    {"distance", at_a_distance, true},
     {"many", many_keys, true},
 };
 
@@ -851,12 +507,10 @@ main(int argc, char **argv)
 {
     bool with_faults = false;
 
-    bench_check(EVP_Digest(message, sizeof(message), digest, NULL, EVP_sha256(), NULL) == 1,
-                "SHA-256");
     if (getenv("TMPDIR") == NULL && access("/dev/shm", W_OK) == 0)
         (void)setenv("TMPDIR", "/dev/shm", 1); /* no row is about a disk */
     softhsm_start();
-    hsm_token_close(softhsm_token(TOKEN));
+    hsm_token_close(softhsm_token(BENCH_TOKEN));
     make_key();
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         if (!bench_is_wanted(parts[i].name, argc, argv))
