@@ -384,6 +384,14 @@ sks_sp_config_read(const char *path, struct sks_sp_config *out)
     return st;
 }
 
+enum hsm_status
+sks_sp_config_open(const char *program, const char *path, struct sks_sp_config *out)
+{
+    enum hsm_status st = sks_sp_config_read(path, out);
+
+    return st == HSM_OK ? acme_daemon_log(program, &out->common) : st;
+}
+
 void
 sks_sp_config_clear(struct sks_sp_config *config)
 {
