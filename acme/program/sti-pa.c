@@ -528,6 +528,7 @@ static const struct option_table table = {
     .commands = commands,
     .command_count = sizeof(commands) / sizeof(commands[0]),
     .arguments_size = sizeof(struct arguments),
+    .last_counts = true,
     .more = print_more,
 };
 

@@ -1,4 +1,5 @@
 /* test_options.c - mirrors hsm/program/options/options.c. */
+#include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -82,7 +83,7 @@ print_more(void)
     printf("more to say\n");
 }
 
-static const struct option_table table = {
+static struct option_table table = {
     .program = "sti-test",
     .purpose = "What it is for.",
     .rows = rows,
@@ -105,15 +106,11 @@ read_whole(FILE *from, char *out)
 
 /* The exit status of a process that is given a command line: words between blanks. */
 static int
-run(const char *line)
+run_to(int output, int error, const char *line)
 {
-    FILE *output = tmpfile();
-    FILE *error = tmpfile();
     int status = -1;
     pid_t child;
 
-    assert_non_null(output);
-    assert_non_null(error);
     fflush(NULL);
     child = fork();
     if (child == 0) {
@@ -127,15 +124,28 @@ run(const char *line)
         for (char *word = strtok_r(text, " ", &rest); word != NULL && argc <= WORDS_MAX;
              word = strtok_r(NULL, " ", &rest))
             argv[argc++] = word;
-        dup2(fileno(output), STDOUT_FILENO);
-        dup2(fileno(error), STDERR_FILENO);
+        dup2(output, STDOUT_FILENO);
+        dup2(error, STDERR_FILENO);
         _exit(options_main(&table, argc, argv));
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static int
+run(const char *line)
+{
+    FILE *output = tmpfile();
+    FILE *error = tmpfile();
+    int status;
+
+    assert_non_null(output);
+    assert_non_null(error);
+    status = run_to(fileno(output), fileno(error), line);
     read_whole(output, said);
     read_whole(error, told);
-    return WEXITSTATUS(status);
+    return status;
 }
 
 static void
@@ -260,6 +270,36 @@ help_and_version_are_told_at_every_level(void **state)
 }
 
 static void
+of_what_is_said_twice_the_last_counts_where_a_table_wants_it(void **state)
+{
+    (void)state;
+    table.last_counts = true;
+    assert_int_equal(run("serve --config a --json --json --config b"), 0);
+    table.last_counts = false;
+    assert_string_equal(said, "config b\nsource -\njson 1\n");
+    assert_int_equal(run("serve --config a --config b"), 2);
+}
+
+static void
+what_cannot_be_written_is_a_failure_unless_nobody_reads(void **state)
+{
+    int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int ends[2];
+
+    (void)state;
+    assert_true(full >= 0 && nowhere >= 0);
+    assert_int_equal(pipe(ends), 0);
+    close(ends[0]);
+    assert_int_equal(run_to(full, nowhere, "account key add"), 1);
+    assert_int_equal(run_to(full, nowhere, "--help"), 1);
+    assert_int_equal(run_to(ends[1], nowhere, "account key add"), 0);
+    close(ends[1]);
+    close(nowhere);
+    close(full);
+}
+
+static void
 a_number_is_decimal_and_within_its_bounds(void **state)
 {
     long long number = 5;
@@ -278,6 +318,8 @@ main(void)
         cmocka_unit_test(a_command_gets_what_the_line_says),
         cmocka_unit_test(a_refusal_names_the_option_and_not_its_value),
         cmocka_unit_test(help_and_version_are_told_at_every_level),
+        cmocka_unit_test(of_what_is_said_twice_the_last_counts_where_a_table_wants_it),
+        cmocka_unit_test(what_cannot_be_written_is_a_failure_unless_nobody_reads),
         cmocka_unit_test(a_number_is_decimal_and_within_its_bounds),
     };
 

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <hsm/log.h>
 #include <hsm/process.h>
@@ -239,7 +241,7 @@ store(struct arguments *arguments, const struct option_row *row, const char *val
 {
     size_t n = 0;
 
-    if (row->kind != OPTION_LIST && is_said(arguments, row))
+    if (row->kind != OPTION_LIST && !table->last_counts && is_said(arguments, row))
         return options_refuse("--%s is there twice", row->name);
     if (row->kind == OPTION_SWITCH) {
         *switched(arguments, row) = true;
@@ -480,6 +482,15 @@ find_and_run(char **words)
     return found != NULL ? run_command(found, words + most) : without_command(words, group);
 }
 
+/* A reader that has closed the pipe has what it wanted. */
+static bool
+reader_has_gone(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
 int
 options_main(const struct option_table *program_table, int argc, char **argv)
 {
@@ -490,7 +501,7 @@ options_main(const struct option_table *program_table, int argc, char **argv)
     st = hsm_process_harden();
     if (st == HSM_OK)
         st = find_and_run(argv + (argc > 0 ? 1 : 0));
-    if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && !reader_has_gone()) {
         hsm_log(HSM_LOG_ERROR, "cannot write to standard output");
         st = st == HSM_OK ? HSM_ERR_IO : st;
     }

@@ -67,6 +67,7 @@ struct option_table {
     size_t command_count;
     size_t arguments_size; /* of struct arguments */
     size_t operands_offset; /* of the struct operands in it, if a command takes one */
+    bool last_counts; /* of what is said twice, the last; else it is refused. Lists take both */
     void (*complete)(const struct command *command, struct arguments *arguments); /* or NULL */
     void (*more)(void); /* print what the program's help adds; or NULL */
 };
