@@ -2,7 +2,6 @@
 #include "sti-ca.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include <acme/server.h>

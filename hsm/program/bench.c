@@ -1,7 +1,6 @@
 /* bench.c - sti-hsm bench: what can this token do? */
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <hsm/defer.h>

@@ -9,6 +9,7 @@
 
 #include <acme/authority.h>
 #include <acme/config.h>
+#include <acme/daemon.h>
 #include <certs/path.h>
 #include <hsm/log.h>
 
