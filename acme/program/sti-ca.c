@@ -254,7 +254,7 @@ static const struct option_row option_rows[] = {
     {"revocation-url", "URL", AT(revocation_url),
      "where revocations are forwarded to the STI-PA; with --pa-user and\n"
      "                          --pa-password-source, or with --pa-api-key-source"},
-    {"pa-user", "USER", AT(pa_user), "of the account that the STI-PA made for this STI-CA"},
+    {"pa-user", "USER", AT(pa_user), "user of the account that the STI-PA made for this STI-CA"},
     {"pa-password-source", "SOURCE", AT(pa_password_source), "where its password is"},
     {"pa-api-key-source", "SOURCE", AT(pa_api_key_source),
      "instead of these two: where an API key of that account is"},
