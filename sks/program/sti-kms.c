@@ -77,17 +77,17 @@ static const struct option_row option_rows[] = {
     {.name = NULL},
 };
 
+static const char values_help[] =
+    "\nSPC is that of [sp] or of a hosted provider ([sp] providers); without it the command is for\n"
+    "each of them (deactivate, replace: wanted when there are several). NAME is [ca] name or\n"
+    "directory of the configuration, URI that of one of the provider's tokens; without them its\n"
+    "first. SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt.\n\n"
+    "Keys of the configuration file:\n";
+
 static void
 print_more(void)
 {
-    fputs(
-        "\nSPC is that of [sp] or of a hosted provider ([sp] providers); without it the command "
-        "is\n"
-        "for each of them (deactivate, replace: wanted when there are several). NAME is [ca] name\n"
-        "or directory of the configuration, URI that of one of the provider's tokens; without\n"
-        "them its first. SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt.\n\n"
-        "Keys of the configuration file:\n",
-        stdout);
+    fputs(values_help, stdout);
     sks_sp_config_help(stdout);
 }
 
@@ -441,7 +441,7 @@ run_destroy(const struct arguments *arguments)
 {
 
     if (!arguments->yes)
-        return options_refuse("this cannot be taken back: confirm it, say --yes");
+        return options_refuse("this cannot be taken back: say --yes");
     return with_credential(arguments, 0, destroy);
 }
 
