@@ -78,7 +78,8 @@ static const struct option_row option_rows[] = {
 };
 
 static const char values_help[] =
-    "\nSPC is that of [sp] or of a hosted provider ([sp] providers); without it the command is for\n"
+    "\n"
+    "SPC is that of [sp] or of a hosted provider ([sp] providers); without it the command is for\n"
     "each of them (deactivate, replace: wanted when there are several). NAME is [ca] name or\n"
     "directory of the configuration, URI that of one of the provider's tokens; without them its\n"
     "first. SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt.\n\n"
