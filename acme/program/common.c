@@ -11,9 +11,17 @@
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
 
+/* It is the first member of the program's struct. */
+static const struct common_arguments *
+common_of(const struct arguments *arguments)
+{
+    return (const void *)arguments;
+}
+
 void
 print_keys(const struct acme_config_key *keys)
 {
+    printf("\nKeys of the configuration file:\n");
     for (const struct acme_config_key *key = keys; key->section != NULL; key++)
         printf("  [%s] %s%s%s: %s\n", key->section, key->name, key->fallback != NULL ? " = " : "",
                key->fallback != NULL ? key->fallback : "", key->help);
@@ -40,10 +48,10 @@ serve(const struct common_arguments *arguments, void *config)
 }
 
 enum hsm_status
-run_serve(const void *command_line)
+run_serve(const struct arguments *arguments)
 {
     void *config = calloc(1, this_program.daemon->config_size);
-    enum hsm_status st = config != NULL ? serve(command_line, config) : HSM_ERR_NOMEM;
+    enum hsm_status st = config != NULL ? serve(common_of(arguments), config) : HSM_ERR_NOMEM;
 
     if (config != NULL)
         this_program.daemon->clear(config);
@@ -63,13 +71,13 @@ open_store_of(const struct common_arguments *arguments, void *config, struct acm
 }
 
 enum hsm_status
-open_store(const void *command_line, void *config, struct acme_store **out)
+open_store(const struct arguments *arguments, void *config, struct acme_store **out)
 {
     void *own = config == NULL ? calloc(1, this_program.daemon->config_size) : NULL;
     enum hsm_status st = HSM_ERR_NOMEM;
 
     if (config != NULL || own != NULL)
-        st = open_store_of(command_line, config != NULL ? config : own, out);
+        st = open_store_of(common_of(arguments), config != NULL ? config : own, out);
     if (own != NULL)
         this_program.daemon->clear(own);
     free(own);
@@ -77,15 +85,16 @@ open_store(const void *command_line, void *config, struct acme_store **out)
 }
 
 enum hsm_status
-run_events(const void *command_line)
+run_events(const struct arguments *arguments)
 {
-    const struct common_arguments *arguments = command_line;
+    const struct common_arguments *common = common_of(arguments);
     DEFER(acme_store_close) struct acme_store *store = NULL;
     long long count = EVENTS_SHOWN;
-    enum hsm_status st;
+    enum hsm_status st = HSM_OK;
 
-    if (arguments->last != NULL && !options_count(arguments->last, ACME_EVENTS_SHOWN_MAX, &count))
-        return options_refuse(this_program.options, "--last is not a number from 1 to 100000");
-    st = open_store(command_line, NULL, &store);
-    return st == HSM_OK ? acme_events_show(store, count, arguments->json, stdout) : st;
+    if (common->last != NULL)
+        st = options_number("last", common->last, 1, ACME_EVENTS_SHOWN_MAX, &count);
+    if (st == HSM_OK)
+        st = open_store(arguments, NULL, &store);
+    return st == HSM_OK ? acme_events_show(store, count, common->json, stdout) : st;
 }

@@ -23,8 +23,15 @@ struct common_arguments {
 };
 
 #define COMMON_OPTIONS                                                                             \
-    TEXT_OPTION("config", common.config), TEXT_OPTION("last", common.last),                        \
-        SWITCH_OPTION("check", common.check), SWITCH_OPTION("json", common.json)
+    {"config", "FILE", AT(common.config), "the configuration file"},                               \
+        {"check", NULL, SWITCH(common.check), "open everything and end"},                          \
+        {"last", "N", AT(common.last), "so many of the latest (default 100)"},                     \
+    {                                                                                              \
+        "json", NULL, SWITCH(common.json), "print JSON"                                            \
+    }
+
+/** What --help says of the sources that options and keys of the configuration name. */
+#define SOURCE_HELP "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt.\n"
 
 /** What a program says of itself. */
 struct store_program {
@@ -33,21 +40,20 @@ struct store_program {
     const struct acme_config_key *keys; /* of its configuration */
     size_t store_offset; /* of the store's place in its struct */
     const char *const *migrations; /* of the store */
-    const struct option_table *options;
 };
 
 extern const struct store_program this_program;
 
-/** For --help: a line for each key of the configuration. */
+/** For --help: a heading, and a line for each key of the configuration. */
 void print_keys(const struct acme_config_key *keys);
 
 /** Open the store of the configuration that --config names.
  *  @param config  a zeroed struct of the program's, receives the configuration; NULL: not wanted */
-HSM_MUST_CHECK enum hsm_status open_store(const void *command_line, void *config,
+HSM_MUST_CHECK enum hsm_status open_store(const struct arguments *arguments, void *config,
                                           struct acme_store **out);
 
 /** The commands. */
-enum hsm_status run_serve(const void *command_line);
-enum hsm_status run_events(const void *command_line);
+enum hsm_status run_serve(const struct arguments *arguments);
+enum hsm_status run_events(const struct arguments *arguments);
 
 #endif

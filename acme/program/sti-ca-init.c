@@ -225,16 +225,16 @@ check_values(const struct arguments *arguments, const struct sources *sources)
 
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
-            return options_refuse(&ca_options, "an option's value cannot stand in " CONFIG_FILE);
+            return options_refuse("an option's value cannot stand in " CONFIG_FILE);
     }
     if ((arguments->pa_user != NULL) != (forwards && !has_key) ||
         (sources->pa_password != NULL) != (forwards && !has_key) || (has_key && !forwards))
-        return options_refuse(&ca_options, "--revocation-url goes with --pa-user and"
-                                           " --pa-password-source, or with --pa-api-key-source");
+        return options_refuse("--revocation-url goes with --pa-user and"
+                              " --pa-password-source, or with --pa-api-key-source");
     for (size_t i = 0; arguments->authorities[i] != NULL; i++) {
         if (!acme_config_value_is_safe(arguments->authorities[i]) ||
             strchr(arguments->authorities[i], ' ') != NULL)
-            return options_refuse(&ca_options, "--authority: not a URL");
+            return options_refuse("--authority: not a URL");
     }
     return HSM_OK;
 }
@@ -330,9 +330,8 @@ make_all(const struct arguments *arguments, const char *pin_source)
 }
 
 enum hsm_status
-run_init(const void *command_line)
+run_init(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     SOURCES sources = {.pin = NULL};
     DEFER(free) char *directory = acme_server_directory_url(arguments->base_url);
     enum hsm_status st = take_source(arguments->pin_source, &sources.pin);

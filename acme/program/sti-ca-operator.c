@@ -2,7 +2,6 @@
 #include "sti-ca.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include <acme/server.h>
@@ -18,9 +17,8 @@ DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 /* ---- participants ---- */
 
 enum hsm_status
-run_participant_set(const void *command_line)
+run_participant_set(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
@@ -38,18 +36,17 @@ run_participant_set(const void *command_line)
 }
 
 enum hsm_status
-run_participant_list(const void *command_line)
+run_participant_list(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(command_line, NULL, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     return st == HSM_OK ? acme_server_participants_show(store, stdout) : st;
 }
 
 enum hsm_status
-run_participant_remove(const void *command_line)
+run_participant_remove(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -65,18 +62,17 @@ run_participant_remove(const void *command_line)
 /* ---- accounts ---- */
 
 enum hsm_status
-run_account_list(const void *command_line)
+run_account_list(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(command_line, NULL, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     return st == HSM_OK ? acme_server_accounts_show(store, stdout) : st;
 }
 
 enum hsm_status
-run_account_revoke(const void *command_line)
+run_account_revoke(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -92,9 +88,8 @@ run_account_revoke(const void *command_line)
 /* ---- external accounts ---- */
 
 enum hsm_status
-run_eab_add(const void *command_line)
+run_eab_add(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
@@ -112,9 +107,8 @@ run_eab_add(const void *command_line)
 }
 
 enum hsm_status
-run_eab_list(const void *command_line)
+run_eab_list(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
@@ -132,9 +126,8 @@ run_eab_list(const void *command_line)
 }
 
 enum hsm_status
-run_eab_remove(const void *command_line)
+run_eab_remove(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, &config, &store);
@@ -151,9 +144,8 @@ run_eab_remove(const void *command_line)
 /* ---- operators of the web pages ---- */
 
 enum hsm_status
-run_web_user_add(const void *command_line)
+run_web_user_add(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(hsm_secret_free) struct hsm_secret *password = NULL;
@@ -177,18 +169,17 @@ run_web_user_add(const void *command_line)
 }
 
 enum hsm_status
-run_web_user_list(const void *command_line)
+run_web_user_list(const struct arguments *arguments)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    enum hsm_status st = open_store(command_line, NULL, &store);
+    enum hsm_status st = open_store(arguments, NULL, &store);
 
     return st == HSM_OK ? acme_server_web_users_show(store, stdout) : st;
 }
 
 enum hsm_status
-run_web_user_remove(const void *command_line)
+run_web_user_remove(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -204,9 +195,9 @@ run_web_user_remove(const void *command_line)
 /* ---- revocation ---- */
 
 static enum hsm_status
-revoke_by_serial(struct acme_store *store, const char *serial, long reason)
+revoke_by_serial(struct acme_store *store, const char *serial, int reason)
 {
-    enum hsm_status st = acme_server_revoke(store, serial, (int)reason, time(NULL));
+    enum hsm_status st = acme_server_revoke(store, serial, reason, time(NULL));
 
     if (st == HSM_ERR_MALFORMED)
         hsm_log(HSM_LOG_ERROR, "a serial is of 1 to %d octets in hex, a reason 0 to 6",
@@ -221,21 +212,20 @@ revoke_by_serial(struct acme_store *store, const char *serial, long reason)
 }
 
 enum hsm_status
-run_revoke(const void *command_line)
+run_revoke(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.store = NULL};
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    char *end = NULL;
-    long reason = arguments->reason != NULL ? strtol(arguments->reason, &end, 10) : 0;
-    enum hsm_status st;
+    long long reason = 0;
+    enum hsm_status st = HSM_OK;
 
-    if (end != NULL && (end == arguments->reason || *end != '\0' || reason < 0 || reason > 6))
-        return options_refuse(&ca_options, "--reason is not 0 to 6");
-    st = open_store(arguments, &config, &store);
+    if (arguments->reason != NULL)
+        st = options_number("reason", arguments->reason, 0, 6, &reason);
+    if (st == HSM_OK)
+        st = open_store(arguments, &config, &store);
     if (st != HSM_OK)
         return st;
     if (config.revocation_url == NULL)
         hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
-    return revoke_by_serial(store, arguments->serial, reason);
+    return revoke_by_serial(store, arguments->serial, (int)reason);
 }

@@ -230,96 +230,47 @@ ca_config_clear(struct config *config)
 
 static const struct option_row option_rows[] = {
     COMMON_OPTIONS,
-    TEXT_OPTION("dir", dir),
-    TEXT_OPTION("token", token),
-    TEXT_OPTION("module", module),
-    TEXT_OPTION("pin-source", pin_source),
-    TEXT_OPTION("organization", organization),
-    TEXT_OPTION("country", country),
-    TEXT_OPTION("address", address),
-    TEXT_OPTION("base-url", base_url),
-    TEXT_OPTION("pa-anchor", pa_anchor),
-    TEXT_OPTION("crl-url", crl_url),
-    TEXT_OPTION("crl-issuer-cert", crl_issuer_cert),
-    TEXT_OPTION("tls-ca", tls_ca),
-    TEXT_OPTION("issuing-chain", issuing_chain),
-    TEXT_OPTION("revocation-url", revocation_url),
-    TEXT_OPTION("pa-user", pa_user),
-    TEXT_OPTION("pa-password-source", pa_password_source),
-    TEXT_OPTION("pa-api-key-source", pa_api_key_source),
-    TEXT_OPTION("spc", spc),
-    TEXT_OPTION("serial", serial),
-    TEXT_OPTION("reason", reason),
-    TEXT_OPTION("id", id),
-    TEXT_OPTION("user", user),
-    TEXT_OPTION("password-source", password_source),
-    LIST_OPTION("authority", authorities, AUTHORITIES_MAX),
+    {"dir", "DIR", AT(dir), "where all is made that is no key"},
+    {"token", "URI", AT(token), "the token of the keys, such as pkcs11:token=sti-ca"},
+    {"module", "PATH", AT(module), "PKCS#11 module; else the URI's module-path"},
+    {"pin-source", "SOURCE", AT(pin_source),
+     "where the PIN is: file:PATH, fd:N, credential:NAME or prompt"},
+    {"spc", "SPC", AT(spc), "service provider code of the participant"},
+    {"organization", "NAME", AT(organization), "O of subjects: the legal name"},
+    {"country", "CC", AT(country),
+     "C of subjects, two capitals (default " COUNTRY "; of a participant [ca] country)"},
+    {"address", "HOST:PORT", AT(address), "where to listen"},
+    {"base-url", "URL", AT(base_url), "the https URL under which clients reach it"},
+    {"pa-anchor", "PEM", AT(pa_anchor), "the root of the STI-PA"},
+    {"authority", "URL", LIST(authorities),
+     "URL below which the certificates of the STI-PA's token signers\n"
+     "                          are; may be repeated"},
+    {"crl-url", "URL", AT(crl_url), "where the STI-PA's CRL is published"},
+    {"crl-issuer-cert", "PEM", AT(crl_issuer_cert), "the certificate that signs that CRL"},
+    {"tls-ca", "PEM", AT(tls_ca), "with what the STI-PA's TLS certificate is trusted"},
+    {"issuing-chain", "PEM", AT(issuing_chain),
+     "what an offline root signed for the key " ISSUING_LABEL " of the token:\n"
+     "                          the issuing certificate, then its issuers"},
+    {"revocation-url", "URL", AT(revocation_url),
+     "where revocations are forwarded to the STI-PA; with --pa-user and\n"
+     "                          --pa-password-source, or with --pa-api-key-source"},
+    {"pa-user", "USER", AT(pa_user), "user of the account that the STI-PA made for this STI-CA"},
+    {"pa-password-source", "SOURCE", AT(pa_password_source), "where its password is"},
+    {"pa-api-key-source", "SOURCE", AT(pa_api_key_source),
+     "instead of these two: where an API key of that account is"},
+    {"id", "ID", AT(id), "of the account, or of the key for an external account"},
+    {"serial", "HEX", AT(serial), "serial number of the certificate"},
+    {"reason", "N", AT(reason), "0 to 6 (RFC 5280 section 5.3.1; default 0)"},
+    {"user", "USER", AT(user), "the operator"},
+    {"password-source", "SOURCE", AT(password_source),
+     "where the password is: file:PATH, fd:N, credential:NAME or prompt"},
+    {.name = NULL},
 };
 
-static const char help_text[] =
-    "Usage: " PROGRAM " COMMAND [OPTIONS]\n"
-    "The STI-CA of ATIS-1000080: SHAKEN certificates over ACME, signed in the token.\n"
-    "\n"
-    "  init --dir DIR --token URI [--module PATH] [--pin-source SOURCE] --organization NAME\n"
-    "       [--country CC] --address HOST:PORT --base-url URL --pa-anchor PEM\n"
-    "       --authority URL [--authority URL ...] --crl-url URL --crl-issuer-cert PEM\n"
-    "       [--tls-ca PEM] [--issuing-chain PEM]\n"
-    "       [--revocation-url URL\n"
-    "       (--pa-user USER --pa-password-source SOURCE | --pa-api-key-source SOURCE)]\n"
-    "      Make what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR. From\n"
-    "      the STI-PA come its root, the URLs below which the certificates of its token signers\n"
-    "      are, the URL of its CRL and the certificate that signs it. --tls-ca is with what its\n"
-    "      TLS certificate is trusted. The files are copied to DIR. Revocations are forwarded to\n"
-    "      the STI-PA with the account that it made for this STI-CA. --issuing-chain is what an\n"
-    "      offline root signed for the key " ISSUING_LABEL
-    " of the token: the issuing certificate,\n"
-    "      then its issuers. Without it a root's key is made in this token, too. Run again, it\n"
-    "      issues anew what its own root signed and is in the last third of its life.\n"
-    "  serve --config FILE [--check]\n"
-    "      Serve until SIGTERM; with --check, open everything, compare keys and certificates, and\n"
-    "      end.\n"
-    "  participant set --config FILE --spc SPC --organization NAME [--country CC]\n"
-    "      The validated name of the holder of an SPC, for its next certificates.\n"
-    "  participant list --config FILE\n"
-    "  participant remove --config FILE --spc SPC\n"
-    "      Forget the name; open orders for the SPC become invalid. Certificates stay good.\n"
-    "  account list --config FILE\n"
-    "  account revoke --config FILE --id ID\n"
-    "      End an ACME account; its open orders become invalid. Its certificates stay good.\n"
-    "  events --config FILE [--last N] [--json]\n"
-    "      Who did what, and when: the last N (100).\n"
-    "  revoke --config FILE --serial HEX [--reason N]\n"
-    "      Revoke a certificate, for reason 0 to 6 (RFC 5280 section 5.3.1); the daemon forwards "
-    "it\n"
-    "      to the STI-PA.\n"
-    "\n"
-    "  eab add --config FILE --id ID\n"
-    "  eab list --config FILE\n"
-    "  eab remove --config FILE --id ID\n"
-    "      Keys for external account binding (RFC 8555 section 7.3.4), each for one new account. "
-    "add\n"
-    "      writes the file ID, readable by this user only, into [ca] external-accounts: hand its "
-    "text\n"
-    "      (base64url, for HS256) and ID to whom the account is for. It is removed when the "
-    "account "
-    "is\n"
-    "      made; remove takes it away before.\n"
-    "\n"
-    "  web user add --config FILE --user USER --password-source SOURCE\n"
-    "  web user list --config FILE\n"
-    "  web user remove --config FILE --user USER\n"
-    "      Operators who may see the status page, BASE/web/status, where [web] enabled is yes. A\n"
-    "      password has 12 octets or more; a scrypt hash of it is stored.\n"
-    "\n"
-    "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN is never an argument.\n"
-    "--help and --version tell about the program.\n"
-    "\n"
-    "Keys of the configuration file:\n";
-
 static void
-print_help(void)
+print_more(void)
 {
-    fputs(help_text, stdout);
+    fputs("\n" SOURCE_HELP, stdout);
     print_keys(config_keys);
 }
 
@@ -521,29 +472,70 @@ check(const void *config)
     return ca_open(config, true, &ca);
 }
 
-static const struct option_command commands[] = {
+static const char init_more[] =
+    "Makes what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR. From the\n"
+    "STI-PA come its root, the URLs below which the certificates of its token signers are, the\n"
+    "URL of its CRL and the certificate that signs it. The files are copied to DIR. Revocations\n"
+    "are forwarded to the STI-PA with the account that it made for this STI-CA. Without\n"
+    "--issuing-chain a root's key is made in this token, too. Run again, it issues anew what its\n"
+    "own root signed and is in the last third of its life.\n";
+
+static const char eab_more[] =
+    "RFC 8555 section 7.3.4: each key is for one new account. add writes the file ID, readable\n"
+    "by this user only, into [ca] external-accounts: hand its text (base64url, for HS256) and ID\n"
+    "to whom the account is for. It is removed when the account is made; remove takes it away\n"
+    "before.\n";
+
+static const char web_user_more[] =
+    "Operators may see the status page, BASE/web/status, where [web] enabled is yes. A password\n"
+    "has 12 octets or more; a scrypt hash of it is stored.\n";
+
+static const struct command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country address! base-url! pa-anchor! authority!"
      " crl-url! crl-issuer-cert! tls-ca issuing-chain revocation-url pa-user pa-password-source"
      " pa-api-key-source",
-     run_init},
-    {"serve", "config! check", run_serve},
-    {"participant set", "config! spc! organization! country", run_participant_set},
-    {"participant list", "config!", run_participant_list},
-    {"participant remove", "config! spc!", run_participant_remove},
-    {"account list", "config!", run_account_list},
-    {"account revoke", "config! id!", run_account_revoke},
-    {"revoke", "config! serial! reason", run_revoke},
-    {"eab add", "config! id!", run_eab_add},
-    {"eab list", "config!", run_eab_list},
-    {"eab remove", "config! id!", run_eab_remove},
-    {"events", "config! last json", run_events},
-    {"web user add", "config! user! password-source!", run_web_user_add},
-    {"web user list", "config!", run_web_user_list},
-    {"web user remove", "config! user!", run_web_user_remove},
+     NULL, "make what is missing: keys, certificates and the configuration", init_more, run_init},
+    {"serve", "config! check", NULL, "serve until SIGTERM",
+     "--check opens everything, compares keys and certificates, and ends.\n", run_serve},
+    {"participant set", "config! spc! organization! country", NULL,
+     "the validated name of the holder of an SPC, for its next certificates", NULL,
+     run_participant_set},
+    {"participant list", "config!", NULL, "the validated names of holders of SPCs", NULL,
+     run_participant_list},
+    {"participant remove", "config! spc!", NULL, "forget the name of the holder of an SPC",
+     "Open orders for the SPC become invalid. Certificates stay good.\n", run_participant_remove},
+    {"account list", "config!", NULL, "the ACME accounts", NULL, run_account_list},
+    {"account revoke", "config! id!", NULL, "end an ACME account",
+     "Its open orders become invalid. Its certificates stay good.\n", run_account_revoke},
+    {"revoke", "config! serial! reason", NULL, "revoke a certificate",
+     "The daemon forwards it to the STI-PA.\n", run_revoke},
+    {"eab add", "config! id!", NULL, "make a key for external account binding", eab_more,
+     run_eab_add},
+    {"eab list", "config!", NULL,
+     "the keys for external account binding, and the accounts made with one", eab_more,
+     run_eab_list},
+    {"eab remove", "config! id!", NULL, "take away a key for external account binding", eab_more,
+     run_eab_remove},
+    {"events", "config! last json", NULL, "who did what, and when", NULL, run_events},
+    {"web user add", "config! user! password-source!", NULL, "let an operator see the status page",
+     web_user_more, run_web_user_add},
+    {"web user list", "config!", NULL, "the operators who may see the status page", web_user_more,
+     run_web_user_list},
+    {"web user remove", "config! user!", NULL, "let an operator see the status page no more",
+     web_user_more, run_web_user_remove},
 };
 
-const struct option_table ca_options = OPTION_TABLE(PROGRAM, print_help, option_rows, commands);
+static const struct option_table table = {
+    .program = PROGRAM,
+    .purpose = "The STI-CA of ATIS-1000080: SHAKEN certificates over ACME, signed in the token.",
+    .rows = option_rows,
+    .commands = commands,
+    .command_count = sizeof(commands) / sizeof(commands[0]),
+    .arguments_size = sizeof(struct arguments),
+    .last_counts = true,
+    .more = print_more,
+};
 
 const struct store_program this_program = {
     .daemon = &program,
@@ -551,13 +543,10 @@ const struct store_program this_program = {
     .keys = config_keys,
     .store_offset = offsetof(struct config, store),
     .migrations = acme_server_migrations,
-    .options = &ca_options,
 };
 
 int
 main(int argc, char **argv)
 {
-    struct arguments arguments = {.dir = NULL};
-
-    return options_main(&ca_options, &arguments, argc, argv);
+    return options_main(&table, argc, argv);
 }

@@ -35,8 +35,6 @@ struct arguments {
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
 };
 
-extern const struct option_table ca_options;
-
 /* What the file says. */
 struct config {
     struct acme_daemon_config daemon;
@@ -60,20 +58,20 @@ void ca_config_clear(struct config *config);
 #define CONFIG __attribute__((cleanup(ca_config_clear))) struct config
 
 /** The command init. */
-enum hsm_status run_init(const void *command_line);
+enum hsm_status run_init(const struct arguments *arguments);
 
 /* The commands of an operator. */
-enum hsm_status run_participant_set(const void *command_line);
-enum hsm_status run_participant_list(const void *command_line);
-enum hsm_status run_participant_remove(const void *command_line);
-enum hsm_status run_account_list(const void *command_line);
-enum hsm_status run_account_revoke(const void *command_line);
-enum hsm_status run_eab_add(const void *command_line);
-enum hsm_status run_eab_list(const void *command_line);
-enum hsm_status run_eab_remove(const void *command_line);
-enum hsm_status run_web_user_add(const void *command_line);
-enum hsm_status run_web_user_list(const void *command_line);
-enum hsm_status run_web_user_remove(const void *command_line);
-enum hsm_status run_revoke(const void *command_line);
+enum hsm_status run_participant_set(const struct arguments *arguments);
+enum hsm_status run_participant_list(const struct arguments *arguments);
+enum hsm_status run_participant_remove(const struct arguments *arguments);
+enum hsm_status run_account_list(const struct arguments *arguments);
+enum hsm_status run_account_revoke(const struct arguments *arguments);
+enum hsm_status run_eab_add(const struct arguments *arguments);
+enum hsm_status run_eab_list(const struct arguments *arguments);
+enum hsm_status run_eab_remove(const struct arguments *arguments);
+enum hsm_status run_web_user_add(const struct arguments *arguments);
+enum hsm_status run_web_user_list(const struct arguments *arguments);
+enum hsm_status run_web_user_remove(const struct arguments *arguments);
+enum hsm_status run_revoke(const struct arguments *arguments);
 
 #endif

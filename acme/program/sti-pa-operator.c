@@ -4,8 +4,6 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -93,7 +91,7 @@ with_password(const struct arguments *arguments, password_reader *read,
     enum hsm_status st;
 
     if ((arguments->password_source == NULL) == (arguments->generate_password == NULL))
-        return pa_usage("one of --password-source and --generate-password is wanted");
+        return options_refuse("one of --password-source and --generate-password is needed");
     st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = read(arguments, &password);
@@ -114,9 +112,9 @@ add_sp_account(const struct arguments *arguments, struct acme_store *store,
 }
 
 enum hsm_status
-run_account_add(const void *command_line)
+run_account_add(const struct arguments *arguments)
 {
-    return with_password(command_line, read_first_password, add_sp_account);
+    return with_password(arguments, read_first_password, add_sp_account);
 }
 
 static enum hsm_status
@@ -137,15 +135,14 @@ add_ca_account(const struct arguments *arguments, struct acme_store *store,
 }
 
 enum hsm_status
-run_ca_account_add(const void *command_line)
+run_ca_account_add(const struct arguments *arguments)
 {
-    return with_password(command_line, read_first_password, add_ca_account);
+    return with_password(arguments, read_first_password, add_ca_account);
 }
 
 enum hsm_status
-run_account_list(const void *command_line)
+run_account_list(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -153,9 +150,8 @@ run_account_list(const void *command_line)
 }
 
 enum hsm_status
-run_ca_add(const void *command_line)
+run_ca_add(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(certs_chain_free) struct certs_chain *root = NULL;
     enum hsm_status st = certs_chain_read(arguments->root, &root);
@@ -177,9 +173,8 @@ run_ca_add(const void *command_line)
 }
 
 enum hsm_status
-run_ca_remove(const void *command_line)
+run_ca_remove(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -193,9 +188,8 @@ run_ca_remove(const void *command_line)
 }
 
 enum hsm_status
-run_ca_list(const void *command_line)
+run_ca_list(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -203,9 +197,8 @@ run_ca_list(const void *command_line)
 }
 
 enum hsm_status
-run_ca_account_extend(const void *command_line)
+run_ca_account_extend(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
     enum hsm_status st = certs_chain_read(arguments->chain, &chain);
@@ -227,9 +220,8 @@ run_ca_account_extend(const void *command_line)
 /* ---- revocations ---- */
 
 enum hsm_status
-run_revocation_list(const void *command_line)
+run_revocation_list(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -237,18 +229,17 @@ run_revocation_list(const void *command_line)
 }
 
 enum hsm_status
-run_revocation_add(const void *command_line)
+run_revocation_add(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
     long long reason = 0;
-    enum hsm_status st;
+    enum hsm_status st = HSM_OK;
 
-    if (arguments->reason != NULL && strcmp(arguments->reason, "0") != 0 &&
-        !options_count(arguments->reason, REASON_MAX, &reason))
-        return pa_usage("--reason is not a number from 0 to 10");
-    st = certs_chain_read(arguments->certificate, &chain);
+    if (arguments->reason != NULL)
+        st = options_number("reason", arguments->reason, 0, REASON_MAX, &reason);
+    if (st == HSM_OK)
+        st = certs_chain_read(arguments->certificate, &chain);
     if (st == HSM_OK)
         st = open_store(arguments, NULL, &store);
     if (st != HSM_OK)
@@ -272,11 +263,10 @@ decide(const struct arguments *arguments, bool approve)
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
     long long id = 0;
-    enum hsm_status st;
+    enum hsm_status st = options_number("id", arguments->id, 1, LLONG_MAX, &id);
 
-    if (!options_count(arguments->id, LLONG_MAX, &id))
-        return pa_usage("--id is not a number of revocation list");
-    st = open_store(arguments, NULL, &store);
+    if (st == HSM_OK)
+        st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_revocation_decide(store, id, approve, time(NULL));
     if (st == HSM_ERR_NOT_FOUND)
@@ -287,32 +277,30 @@ decide(const struct arguments *arguments, bool approve)
 }
 
 enum hsm_status
-run_revocation_approve(const void *command_line)
+run_revocation_approve(const struct arguments *arguments)
 {
-    return decide(command_line, true);
+    return decide(arguments, true);
 }
 
 enum hsm_status
-run_revocation_refuse(const void *command_line)
+run_revocation_refuse(const struct arguments *arguments)
 {
-    return decide(command_line, false);
+    return decide(arguments, false);
 }
 
 enum hsm_status
-run_revocation_drop(const void *command_line)
+run_revocation_drop(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     long long first = 0, last = 0;
     int64_t count = 0;
-    enum hsm_status st;
+    enum hsm_status st = options_number("id", arguments->id, 1, LLONG_MAX, &first);
 
-    if (!options_count(arguments->id, LLONG_MAX, &first))
-        return pa_usage("--id is not a number of revocation list");
     last = first;
-    if (arguments->to != NULL && (!options_count(arguments->to, LLONG_MAX, &last) || last < first))
-        return pa_usage("--to is not a later number of revocation list");
-    st = open_store(arguments, NULL, &store);
+    if (st == HSM_OK && arguments->to != NULL)
+        st = options_number("to", arguments->to, first, LLONG_MAX, &last);
+    if (st == HSM_OK)
+        st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_revocations_drop(store, arguments->account, first, last,
                                              arguments->reason, time(NULL), &count);
@@ -326,31 +314,33 @@ run_revocation_drop(const void *command_line)
 
 /* ---- numbers ---- */
 
-static bool
-read_number(const char *text, int64_t *out)
+/* 0: nothing was said. */
+static enum hsm_status
+read_number(const char *option, const char *text, int64_t *out)
 {
     long long number = 0;
+    enum hsm_status st = HSM_OK;
 
-    if (text != NULL && !options_count(text, ACME_AUTHORITY_NUMBER_MAX, &number))
-        return false;
-    *out = number;
-    return true;
+    if (text != NULL)
+        st = options_number(option, text, 1, ACME_AUTHORITY_NUMBER_MAX, &number);
+    if (st == HSM_OK)
+        *out = number;
+    return st;
 }
 
 enum hsm_status
-run_restore(const void *command_line)
+run_restore(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
-    int64_t sequence, crl_number;
-    enum hsm_status st;
+    int64_t sequence = 0, crl_number = 0;
+    enum hsm_status st = read_number("sequence", arguments->sequence, &sequence);
 
-    if (!read_number(arguments->sequence, &sequence) ||
-        !read_number(arguments->crl_number, &crl_number))
-        return pa_usage("--sequence or --crl-number is not a number from 1 on");
-    if (sequence == 0 && crl_number == 0)
-        return pa_usage("--sequence or --crl-number is wanted");
-    st = open_store(arguments, NULL, &store);
+    if (st == HSM_OK)
+        st = read_number("crl-number", arguments->crl_number, &crl_number);
+    if (st == HSM_OK && sequence == 0 && crl_number == 0)
+        st = options_refuse("--sequence or --crl-number is needed");
+    if (st == HSM_OK)
+        st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_numbers_raise(store, sequence, crl_number, time(NULL));
     if (st == HSM_ERR_EXISTS)
@@ -365,9 +355,8 @@ run_restore(const void *command_line)
 /* ---- how an account stands ---- */
 
 enum hsm_status
-run_account_suspend(const void *command_line)
+run_account_suspend(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -377,9 +366,8 @@ run_account_suspend(const void *command_line)
 }
 
 enum hsm_status
-run_account_reinstate(const void *command_line)
+run_account_reinstate(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -389,9 +377,8 @@ run_account_reinstate(const void *command_line)
 }
 
 enum hsm_status
-run_account_bind(const void *command_line)
+run_account_bind(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -406,9 +393,8 @@ run_account_bind(const void *command_line)
 }
 
 enum hsm_status
-run_account_limit(const void *command_line)
+run_account_limit(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -420,9 +406,8 @@ run_account_limit(const void *command_line)
 }
 
 enum hsm_status
-run_account_spc(const void *command_line)
+run_account_spc(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -443,25 +428,25 @@ change_password(const struct arguments *arguments, struct acme_store *store,
 }
 
 enum hsm_status
-run_account_password(const void *command_line)
+run_account_password(const struct arguments *arguments)
 {
-    return with_password(command_line, read_next_password, change_password);
+    return with_password(arguments, read_next_password, change_password);
 }
 
 /* ---- API keys ---- */
 
 enum hsm_status
-run_account_key_add(const void *command_line)
+run_account_key_add(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     long long days = KEY_DAYS;
     int64_t id = 0;
-    enum hsm_status st;
+    enum hsm_status st = HSM_OK;
 
-    if (arguments->days != NULL && !options_count(arguments->days, INT_MAX, &days))
-        return pa_usage("--days is not a number from 1 on");
-    st = open_store(arguments, NULL, &store);
+    if (arguments->days != NULL)
+        st = options_number("days", arguments->days, 1, INT_MAX, &days);
+    if (st == HSM_OK)
+        st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_api_key_add(store, arguments->id, arguments->file, (unsigned)days, &id);
     if (st == HSM_ERR_NOT_FOUND)
@@ -472,9 +457,8 @@ run_account_key_add(const void *command_line)
 }
 
 enum hsm_status
-run_account_key_list(const void *command_line)
+run_account_key_list(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st = open_store(arguments, NULL, &store);
 
@@ -482,16 +466,14 @@ run_account_key_list(const void *command_line)
 }
 
 enum hsm_status
-run_account_key_revoke(const void *command_line)
+run_account_key_revoke(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(acme_store_close) struct acme_store *store = NULL;
     long long number = 0;
-    enum hsm_status st;
+    enum hsm_status st = options_number("number", arguments->number, 1, LLONG_MAX, &number);
 
-    if (!options_count(arguments->number, LLONG_MAX, &number))
-        return pa_usage("--number is not a number of account key list");
-    st = open_store(arguments, NULL, &store);
+    if (st == HSM_OK)
+        st = open_store(arguments, NULL, &store);
     if (st == HSM_OK)
         st = acme_authority_api_key_revoke(store, number);
     if (st == HSM_ERR_NOT_FOUND)

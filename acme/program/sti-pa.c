@@ -130,112 +130,48 @@ config_read(const char *path, void *config)
 
 static const struct option_row option_rows[] = {
     COMMON_OPTIONS,
-    TEXT_OPTION("dir", dir),
-    TEXT_OPTION("token", token),
-    TEXT_OPTION("module", module),
-    TEXT_OPTION("pin-source", pin_source),
-    TEXT_OPTION("organization", organization),
-    TEXT_OPTION("country", country),
-    TEXT_OPTION("address", address),
-    TEXT_OPTION("base-url", base_url),
-    TEXT_OPTION("id", id),
-    TEXT_OPTION("user", user),
-    TEXT_OPTION("password-source", password_source),
-    TEXT_OPTION("generate-password", generate_password),
-    TEXT_OPTION("root", root),
-    TEXT_OPTION("chain", chain),
-    TEXT_OPTION("certificate", certificate),
-    TEXT_OPTION("sha256", sha256),
-    TEXT_OPTION("reason", reason),
-    TEXT_OPTION("client", client),
-    TEXT_OPTION("file", file),
-    TEXT_OPTION("days", days),
-    TEXT_OPTION("number", number),
-    TEXT_OPTION("to", to),
-    TEXT_OPTION("account", account),
-    TEXT_OPTION("sequence", sequence),
-    TEXT_OPTION("crl-number", crl_number),
-    LIST_OPTION("from", from, PREFIXES_MAX),
-    LIST_OPTION("spc", spcs, SPCS_MAX),
-    SWITCH_OPTION("ca", ca),
+    {"dir", "DIR", AT(dir), "where all is made that is no key"},
+    {"token", "URI", AT(token), "the token of the keys, such as pkcs11:token=sti-pa"},
+    {"module", "PATH", AT(module), "PKCS#11 module; else the URI's module-path"},
+    {"pin-source", "SOURCE", AT(pin_source),
+     "where the PIN is: file:PATH, fd:N, credential:NAME or prompt"},
+    {"organization", "NAME", AT(organization), "O of subjects: the legal name"},
+    {"country", "CC", AT(country), "C of subjects, two capitals"},
+    {"address", "HOST:PORT", AT(address), "where to listen"},
+    {"base-url", "URL", AT(base_url), "the https URL under which clients reach it"},
+    {"id", "ID", AT(id), "of the account; of a revocation its number in revocation list"},
+    {"user", "USER", AT(user), "with which the account logs in"},
+    {"chain", "PEM", AT(chain), "the STI-CA's issuing certificate, then its issuers"},
+    {"spc", "SPC", LIST(spcs), "a code that it may have SPC tokens for; may be repeated"},
+    {"ca", NULL, SWITCH(ca), "it may have tokens for CA certificates too"},
+    {"password-source", "SOURCE", AT(password_source),
+     "where the password is: file:PATH, fd:N, credential:NAME or prompt"},
+    {"generate-password", "FILE", AT(generate_password),
+     "instead: FILE receives a random password"},
+    {"client", "SUBJECT", AT(client), "of the certificate; without it: none is admitted"},
+    {"from", "ADDRESS[/BITS]", LIST(from),
+     "from here; may be repeated; without it: from everywhere"},
+    {"file", "FILE", AT(file), "a new file, which receives the API key"},
+    {"days", "N", AT(days), "how long the API key is good (default 365)"},
+    {"number", "N", AT(number), "the API key's, of account key list"},
+    {"root", "PEM", AT(root), "the STI-CA's root certificate"},
+    {"sha256", "HEX", AT(sha256), "of that certificate, as in ca list"},
+    {"certificate", "PEM", AT(certificate), "the certificate, the first of the file"},
+    {"to", "ID", AT(to), "all revocations from --id up to this one"},
+    {"account", "ACCOUNT", AT(account), "of this account only; else of all"},
+    {"reason", "REASON", AT(reason),
+     "why, for the record; of revocation add a number: 0 to 6, 9 or 10\n"
+     "                          (RFC 5280 section 5.3.1; default 0)"},
+    {"sequence", "N", AT(sequence), "of the last trusted-CA list that was published"},
+    {"crl-number", "N", AT(crl_number), "of the last CRL that was published"},
+    {.name = NULL},
 };
 
-static const char help_text[] =
-    "Usage: " PROGRAM " COMMAND [OPTIONS]\n"
-    "The STI-PA of ATIS-1000080: SPC tokens, the list of trusted STI-CAs, the CRL.\n"
-    "\n"
-    "  init --dir DIR --token URI [--module PATH] [--pin-source SOURCE] --organization NAME\n"
-    "       --country CC --address HOST:PORT --base-url URL\n"
-    "      Make what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR.\n"
-    "  serve --config FILE [--check]\n"
-    "      Serve until SIGTERM; with --check, open everything and end.\n"
-    "  account add --config FILE --id ID --user USER --spc SPC [--spc SPC ...] [--ca]\n"
-    "       (--password-source SOURCE | --generate-password FILE)\n"
-    "      A service provider's account, the codes it may have SPC tokens for, and with --ca\n"
-    "      tokens for CA certificates too. FILE receives a random password; one that is there\n"
-    "      already is used, if FILE is the user's alone.\n"
-    "  account list --config FILE\n"
-    "  account spc --config FILE --id ID --spc SPC [--spc SPC ...] [--ca]\n"
-    "      From now on it may have tokens for these codes, and for no others.\n"
-    "  account password --config FILE --id ID (--password-source SOURCE | --generate-password "
-    "FILE)\n"
-    "      Change it; sessions that were opened with the old one are over. FILE is a new one.\n"
-    "  account suspend --config FILE --id ID --reason TEXT\n"
-    "  account reinstate --config FILE --id ID\n"
-    "      A suspended account logs in no more, and its sessions and keys are good for nothing.\n"
-    "  account bind --config FILE --id ID [--client SUBJECT]\n"
-    "      Admit a TLS client certificate with this subject; without --client, none.\n"
-    "  account limit --config FILE --id ID [--from ADDRESS[/BITS] ...]\n"
-    "      Only from these addresses; without --from, from everywhere.\n"
-    "  account key add --config FILE --id ID --file FILE [--days N]\n"
-    "      A new API key, in a new FILE, good for N days (365).\n"
-    "  account key list --config FILE\n"
-    "  account key revoke --config FILE --number N\n"
-    "  ca add --config FILE --root PEM\n"
-    "      Trust an STI-CA: its root is on the list from the next request on. A root with an\n"
-    "      error of sti-cert lint is refused.\n"
-    "  ca remove --config FILE --sha256 HEX --reason TEXT\n"
-    "      Trust it no more: the next list is without it.\n"
-    "  ca list --config FILE\n"
-    "  ca account add --config FILE --id ID --user USER --chain PEM\n"
-    "       (--password-source SOURCE | --generate-password FILE)\n"
-    "      An account with which a trusted STI-CA puts certificates on the CRL: those that are\n"
-    "      issued under the names in its chain, which begins with its issuing certificate.\n"
-    "  ca account extend --config FILE --id ID --chain PEM\n"
-    "      It issues under the names in this chain, too: of its next issuing certificate.\n"
-    "  revocation add --config FILE --certificate PEM [--reason N]\n"
-    "      Put the first certificate of a file on the CRL, for reason 0 to 6, 9 or 10 (RFC 5280\n"
-    "      section 5.3.1): the governance authority wants it.\n"
-    "  revocation list --config FILE\n"
-    "  revocation approve --config FILE --id ID\n"
-    "  revocation refuse --config FILE --id ID\n"
-    "      Decide what waits: what [pa] revocation-automatic does not decide.\n"
-    "  revocation drop --config FILE --id ID [--to ID] [--account ACCOUNT] --reason TEXT\n"
-    "      Take off the CRL what should never have been on it, as by stolen credentials: one, or\n"
-    "      all up to another, of this account or of all.\n"
-    "  restore --config FILE [--sequence N] [--crl-number N]\n"
-    "      After the store was restored from a backup: the last trusted-CA list that was "
-    "published\n"
-    "      had sequence N, the last CRL number N. The next ones have higher ones.\n"
-    "  events --config FILE [--last N] [--json]\n"
-    "      Who did what, and when: the last N (100).\n"
-    "\n"
-    "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN or password is never\n"
-    "an argument. --help and --version tell about the program.\n"
-    "\n"
-    "Keys of the configuration file:\n";
-
 static void
-print_help(void)
+print_more(void)
 {
-    fputs(help_text, stdout);
+    fputs("\n" SOURCE_HELP, stdout);
     print_keys(config_keys);
-}
-
-enum hsm_status
-pa_usage(const char *why)
-{
-    return options_refuse(&pa_options, why);
 }
 
 /* ---- init ---- */
@@ -319,7 +255,7 @@ check_values(const char *const *values, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (values[i] != NULL && !acme_config_value_is_safe(values[i]))
-            return pa_usage("an option's value cannot stand in " CONFIG_FILE);
+            return options_refuse("an option's value cannot stand in " CONFIG_FILE);
     }
     return HSM_OK;
 }
@@ -366,16 +302,15 @@ make_store(const char *dir)
 }
 
 static enum hsm_status
-run_init(const void *command_line)
+run_init(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(hsm_token_close) struct hsm_token *token = NULL;
     DEFER(free) char *pin_source = NULL;
     struct init init = {.arguments = arguments};
     enum hsm_status st;
 
     if (strncmp(arguments->base_url, "https://", 8) != 0)
-        return pa_usage("--base-url is not an https URL");
+        return options_refuse("--base-url is not an https URL");
     if (arguments->pin_source != NULL) {
         pin_source = acme_provision_source(arguments->pin_source);
         if (pin_source == NULL)
@@ -518,36 +453,84 @@ check(const void *config)
     return pa_open(config, true, &pa);
 }
 
-static const struct option_command commands[] = {
-    {"init", "dir! token! module pin-source organization! country! address! base-url!", run_init},
-    {"serve", "config! check", run_serve},
-    {"account add", "config! id! user! password-source generate-password spc! ca", run_account_add},
-    {"account list", "config!", run_account_list},
-    {"account spc", "config! id! spc! ca", run_account_spc},
-    {"account password", "config! id! password-source generate-password", run_account_password},
-    {"account suspend", "config! id! reason!", run_account_suspend},
-    {"account reinstate", "config! id!", run_account_reinstate},
-    {"account bind", "config! id! client", run_account_bind},
-    {"account limit", "config! id! from", run_account_limit},
-    {"account key add", "config! id! file! days", run_account_key_add},
-    {"account key list", "config!", run_account_key_list},
-    {"account key revoke", "config! number!", run_account_key_revoke},
-    {"ca add", "config! root!", run_ca_add},
-    {"ca remove", "config! sha256! reason!", run_ca_remove},
-    {"ca list", "config!", run_ca_list},
-    {"ca account add", "config! id! user! chain! password-source generate-password",
+static const char first_password_more[] =
+    "One of --password-source and --generate-password is needed. A FILE that is there already is\n"
+    "used, if it is the user's alone.\n";
+
+static const char next_password_more[] =
+    "One of --password-source and --generate-password is needed. FILE is a new one. Sessions that\n"
+    "were opened with the old password are over.\n";
+
+static const char decide_more[] = "What waits is what [pa] revocation-automatic does not decide.\n";
+
+static const struct command commands[] = {
+    {"init", "dir! token! module pin-source organization! country! address! base-url!", NULL,
+     "make what is missing: keys, certificates and the configuration",
+     "Keys are made in the token, certificates and " CONFIG_FILE " in DIR.\n", run_init},
+    {"serve", "config! check", NULL, "serve until SIGTERM", NULL, run_serve},
+    {"account add", "config! id! user! password-source generate-password spc! ca", NULL,
+     "add a service provider's account, and the codes it may have SPC tokens for",
+     first_password_more, run_account_add},
+    {"account list", "config!", NULL, "the accounts", NULL, run_account_list},
+    {"account spc", "config! id! spc! ca", NULL,
+     "let an account have tokens for these codes, and for no others", NULL, run_account_spc},
+    {"account password", "config! id! password-source generate-password", NULL,
+     "change an account's password", next_password_more, run_account_password},
+    {"account suspend", "config! id! reason!", NULL, "let an account log in no more",
+     "Its sessions and keys are good for nothing.\n", run_account_suspend},
+    {"account reinstate", "config! id!", NULL, "end a suspension", NULL, run_account_reinstate},
+    {"account bind", "config! id! client", NULL, "admit a TLS client certificate with this subject",
+     NULL, run_account_bind},
+    {"account limit", "config! id! from", NULL, "admit an account only from these addresses", NULL,
+     run_account_limit},
+    {"account key add", "config! id! file! days", NULL, "make an API key of an account", NULL,
+     run_account_key_add},
+    {"account key list", "config!", NULL, "the API keys", NULL, run_account_key_list},
+    {"account key revoke", "config! number!", NULL, "end an API key", NULL, run_account_key_revoke},
+    {"ca add", "config! root!", NULL, "trust an STI-CA",
+     "Its root is on the list from the next request on. A root with an error of sti-cert lint is\n"
+     "refused.\n",
+     run_ca_add},
+    {"ca remove", "config! sha256! reason!", NULL,
+     "trust an STI-CA no more: the next list is without it", NULL, run_ca_remove},
+    {"ca list", "config!", NULL, "the STI-CAs that are trusted", NULL, run_ca_list},
+    {"ca account add", "config! id! user! chain! password-source generate-password", NULL,
+     "add an account with which a trusted STI-CA puts certificates on the CRL",
+     "Those are certificates that are issued under the names in its chain.\n"
+     "One of --password-source and --generate-password is needed. A FILE that is there already is\n"
+     "used, if it is the user's alone.\n",
      run_ca_account_add},
-    {"ca account extend", "config! id! chain!", run_ca_account_extend},
-    {"revocation add", "config! certificate! reason", run_revocation_add},
-    {"revocation list", "config!", run_revocation_list},
-    {"revocation approve", "config! id!", run_revocation_approve},
-    {"revocation refuse", "config! id!", run_revocation_refuse},
-    {"revocation drop", "config! id! to account reason!", run_revocation_drop},
-    {"restore", "config! sequence crl-number", run_restore},
-    {"events", "config! last json", run_events},
+    {"ca account extend", "config! id! chain!", NULL,
+     "let an STI-CA issue under the names in this chain too",
+     "It is the chain of its next issuing certificate.\n", run_ca_account_extend},
+    {"revocation add", "config! certificate! reason", NULL,
+     "put a certificate on the CRL: the governance authority wants it", NULL, run_revocation_add},
+    {"revocation list", "config!", NULL, "the requests to revoke, and where they stand", NULL,
+     run_revocation_list},
+    {"revocation approve", "config! id!", NULL, "put on the CRL what waits", decide_more,
+     run_revocation_approve},
+    {"revocation refuse", "config! id!", NULL, "refuse what waits", decide_more,
+     run_revocation_refuse},
+    {"revocation drop", "config! id! to account reason!", NULL,
+     "take off the CRL what should never have been on it",
+     "As by stolen credentials: one, or all up to another, of one account or of all.\n",
+     run_revocation_drop},
+    {"restore", "config! sequence crl-number", NULL,
+     "tell the last numbers, after the store was restored from a backup",
+     "The next trusted-CA list and the next CRL have higher ones.\n", run_restore},
+    {"events", "config! last json", NULL, "who did what, and when", NULL, run_events},
 };
 
-const struct option_table pa_options = OPTION_TABLE(PROGRAM, print_help, option_rows, commands);
+static const struct option_table table = {
+    .program = PROGRAM,
+    .purpose = "The STI-PA of ATIS-1000080: SPC tokens, the list of trusted STI-CAs, the CRL.",
+    .rows = option_rows,
+    .commands = commands,
+    .command_count = sizeof(commands) / sizeof(commands[0]),
+    .arguments_size = sizeof(struct arguments),
+    .last_counts = true,
+    .more = print_more,
+};
 
 const struct store_program this_program = {
     .daemon = &program,
@@ -555,13 +538,10 @@ const struct store_program this_program = {
     .keys = config_keys,
     .store_offset = offsetof(struct config, store),
     .migrations = acme_authority_migrations,
-    .options = &pa_options,
 };
 
 int
 main(int argc, char **argv)
 {
-    struct arguments arguments = {.dir = NULL};
-
-    return options_main(&pa_options, &arguments, argc, argv);
+    return options_main(&table, argc, argv);
 }

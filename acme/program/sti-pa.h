@@ -29,33 +29,28 @@ struct arguments {
     bool ca;
 };
 
-extern const struct option_table pa_options;
-
-/** HSM_ERR_USAGE, and says why on standard error. */
-enum hsm_status pa_usage(const char *why);
-
 /* The commands of an operator, for the table of commands. */
-enum hsm_status run_account_add(const void *command_line);
-enum hsm_status run_account_list(const void *command_line);
-enum hsm_status run_account_suspend(const void *command_line);
-enum hsm_status run_account_reinstate(const void *command_line);
-enum hsm_status run_account_bind(const void *command_line);
-enum hsm_status run_account_limit(const void *command_line);
-enum hsm_status run_account_spc(const void *command_line);
-enum hsm_status run_account_password(const void *command_line);
-enum hsm_status run_account_key_add(const void *command_line);
-enum hsm_status run_account_key_list(const void *command_line);
-enum hsm_status run_account_key_revoke(const void *command_line);
-enum hsm_status run_ca_add(const void *command_line);
-enum hsm_status run_ca_remove(const void *command_line);
-enum hsm_status run_ca_list(const void *command_line);
-enum hsm_status run_ca_account_add(const void *command_line);
-enum hsm_status run_ca_account_extend(const void *command_line);
-enum hsm_status run_revocation_add(const void *command_line);
-enum hsm_status run_revocation_list(const void *command_line);
-enum hsm_status run_revocation_approve(const void *command_line);
-enum hsm_status run_revocation_refuse(const void *command_line);
-enum hsm_status run_revocation_drop(const void *command_line);
-enum hsm_status run_restore(const void *command_line);
+enum hsm_status run_account_add(const struct arguments *arguments);
+enum hsm_status run_account_list(const struct arguments *arguments);
+enum hsm_status run_account_suspend(const struct arguments *arguments);
+enum hsm_status run_account_reinstate(const struct arguments *arguments);
+enum hsm_status run_account_bind(const struct arguments *arguments);
+enum hsm_status run_account_limit(const struct arguments *arguments);
+enum hsm_status run_account_spc(const struct arguments *arguments);
+enum hsm_status run_account_password(const struct arguments *arguments);
+enum hsm_status run_account_key_add(const struct arguments *arguments);
+enum hsm_status run_account_key_list(const struct arguments *arguments);
+enum hsm_status run_account_key_revoke(const struct arguments *arguments);
+enum hsm_status run_ca_add(const struct arguments *arguments);
+enum hsm_status run_ca_remove(const struct arguments *arguments);
+enum hsm_status run_ca_list(const struct arguments *arguments);
+enum hsm_status run_ca_account_add(const struct arguments *arguments);
+enum hsm_status run_ca_account_extend(const struct arguments *arguments);
+enum hsm_status run_revocation_add(const struct arguments *arguments);
+enum hsm_status run_revocation_list(const struct arguments *arguments);
+enum hsm_status run_revocation_approve(const struct arguments *arguments);
+enum hsm_status run_revocation_refuse(const struct arguments *arguments);
+enum hsm_status run_revocation_drop(const struct arguments *arguments);
+enum hsm_status run_restore(const struct arguments *arguments);
 
 #endif

@@ -4,6 +4,8 @@
 #ifndef STI_CERT_ARGUMENTS_H
 #define STI_CERT_ARGUMENTS_H
 
+#include <stdbool.h>
+
 #include "options.h"
 
 /* What the command line said; borrowed from argv, NULL where it said nothing. */
@@ -24,10 +26,8 @@ struct arguments {
     const char *common_name;
     const char *tnauthlist;
     const char *tnauthlist_url;
-    const char *numbers_under_spc;
     const char *subject_cert;
     const char *path_length;
-    const char *ca;
     const char *policy;
     const char *crl_url;
     const char *crl_issuer;
@@ -42,15 +42,12 @@ struct arguments {
     const char *pa_anchors;
     const char *intermediates;
     const char *ca_keys;
-    const char *any_crl;
-    const char *any_tnauthlist;
     const char *previous;
     const char *reason;
     const char *signer_url;
     const char *hours;
     const char *at;
     const char *date;
-    const char *json;
     const char *out;
     const char *log_format;
     const char *log_level;
@@ -63,6 +60,7 @@ struct arguments {
     const char *permit[OPTION_TIMES_MAX + 1];
     const char *must_exclude[OPTION_TIMES_MAX + 1];
     const char *revoke[OPTION_TIMES_MAX + 1];
+    bool any_crl, any_tnauthlist, ca, json, numbers_under_spc;
     struct operands operands;
 };
 

@@ -2,7 +2,6 @@
 
 #include "common.h"
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,20 +96,6 @@ parse_time(const char *option, const char *text, time_t *out)
 {
     if (hsm_time_parse(text, out) != HSM_OK)
         return options_refuse("--%s: not a time such as 2026-01-15T12:00:00Z", option);
-    return HSM_OK;
-}
-
-enum hsm_status
-parse_number(const char *option, const char *text, long min, long max, long *out)
-{
-    char *end;
-    long number;
-
-    errno = 0;
-    number = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || number < min || number > max)
-        return options_refuse("--%s: not a number from %ld to %ld", option, min, max);
-    *out = number;
     return HSM_OK;
 }
 

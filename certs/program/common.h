@@ -22,9 +22,8 @@ enum hsm_status open_key(const struct arguments *arguments, struct hsm_token **t
 /* The text to --out, or to standard output. */
 enum hsm_status put_out(const struct arguments *arguments, const char *text);
 
-/* The value of an option: "2026-01-15T12:00:00Z", UTC; a decimal number within bounds. */
+/* The value of an option: "2026-01-15T12:00:00Z", UTC. */
 enum hsm_status parse_time(const char *option, const char *text, time_t *out);
-enum hsm_status parse_number(const char *option, const char *text, long min, long max, long *out);
 
 /* --at, or now. */
 enum hsm_status time_of(const struct arguments *arguments, time_t *out);

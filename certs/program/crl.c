@@ -1,7 +1,6 @@
 /* crl.c - sti-cert crl: the STI-PA's CRL printed, verified and issued. */
 #include "crl.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,19 +155,14 @@ reason_of(const struct arguments *arguments, int *out)
 static enum hsm_status
 hours_of(const struct arguments *arguments, long *out)
 {
-    char *end;
-    long hours;
+    long long hours = HOURS;
+    enum hsm_status st = HSM_OK;
 
-    if (arguments->hours == NULL) {
-        *out = HOURS;
-        return HSM_OK;
-    }
-    errno = 0;
-    hours = strtol(arguments->hours, &end, 10);
-    if (errno != 0 || end == arguments->hours || *end != '\0' || hours < 1 || hours > HOURS_MAX)
-        return options_refuse("--hours: not a number from 1 to %d", HOURS_MAX);
-    *out = hours;
-    return HSM_OK;
+    if (arguments->hours != NULL)
+        st = options_number("hours", arguments->hours, 1, HOURS_MAX, &hours);
+    if (st == HSM_OK)
+        *out = (long)hours;
+    return st;
 }
 
 /* The first certificate of a file, unless it is on the list already. */

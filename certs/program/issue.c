@@ -100,11 +100,10 @@ csr(const struct arguments *arguments)
         st = open_key(arguments, &token, &key);
     if (st == HSM_OK)
         st = certs_csr_new(
-            &(struct certs_csr_request){.subject =
-                                            subject_of(arguments, list, arguments->ca == NULL, cn),
+            &(struct certs_csr_request){.subject = subject_of(arguments, list, !arguments->ca, cn),
                                         .tnauthlist = list,
                                         .constraints = constraints,
-                                        .ca = arguments->ca != NULL,
+                                        .ca = arguments->ca,
                                         .dns_names = arguments->dns,
                                         .ip_addresses = arguments->ip},
             key, &der, &len);
@@ -246,13 +245,13 @@ static enum hsm_status
 set_not_before(const struct arguments *arguments, const X509 *issuer, time_t now,
                struct certs_issue_request *request)
 {
-    long backdate = BACKDATE_S;
+    long long backdate = BACKDATE_S;
     enum hsm_status st = HSM_OK;
 
     if (arguments->not_before != NULL)
         return parse_time("not-before", arguments->not_before, &request->not_before);
     if (arguments->backdate != NULL)
-        st = parse_number("backdate", arguments->backdate, 0, BACKDATE_MAX_S, &backdate);
+        st = options_number("backdate", arguments->backdate, 0, BACKDATE_MAX_S, &backdate);
     request->not_before = now - backdate;
     if (issuer != NULL && request->not_before < certs_cert_not_before(issuer))
         request->not_before = certs_cert_not_before(issuer);
@@ -274,13 +273,13 @@ set_not_after(const struct arguments *arguments, const X509 *issuer, time_t now,
               struct certs_issue_request *request)
 {
     time_t from = arguments->not_before != NULL ? request->not_before : now;
-    long days = default_days(request->profile);
+    long long days = default_days(request->profile);
     enum hsm_status st = HSM_OK;
 
     if (arguments->not_after != NULL)
         return parse_time("not-after", arguments->not_after, &request->not_after);
     if (arguments->days != NULL)
-        st = parse_number("days", arguments->days, 1, DAYS_MAX, &days);
+        st = options_number("days", arguments->days, 1, DAYS_MAX, &days);
     request->not_after = from + days * A_DAY - 1; /* the last second is valid too */
     if (arguments->days == NULL && request->subject_cert != NULL) {
         time_t one = certs_cert_not_after(issuer);
@@ -308,12 +307,12 @@ set_validity(const struct arguments *arguments, const X509 *issuer,
 static enum hsm_status
 set_path_length(const struct arguments *arguments, struct certs_issue_request *request)
 {
-    long path_len = 0;
+    long long path_len = 0;
     enum hsm_status st = HSM_OK;
 
     if (arguments->path_length == NULL)
         return HSM_OK;
-    st = parse_number("path-length", arguments->path_length, 0, PATH_LEN_MAX, &path_len);
+    st = options_number("path-length", arguments->path_length, 0, PATH_LEN_MAX, &path_len);
     request->has_path_len = true;
     request->path_len = (unsigned)path_len;
     return st;
@@ -343,7 +342,7 @@ fill_request(const struct arguments *arguments, struct issue_input *input,
     set_subject(arguments, input, request);
     request->tnauthlist = input->tnauthlist;
     request->tnauthlist_url = arguments->tnauthlist_url;
-    request->numbers_under_spc = arguments->numbers_under_spc != NULL;
+    request->numbers_under_spc = arguments->numbers_under_spc;
     request->constraints = input->constraints;
     request->policy_oid =
         arguments->policy == NULL && has_policy ? CERTS_POLICY_CP_1_4 : arguments->policy;

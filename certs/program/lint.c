@@ -204,7 +204,7 @@ parse_date(const char *text, int *out)
 enum hsm_status
 lint(const struct arguments *arguments)
 {
-    struct run run = {.json = arguments->json != NULL};
+    struct run run = {.json = arguments->json};
     enum hsm_status st = HSM_OK;
 
     if (arguments->date != NULL)
@@ -287,7 +287,7 @@ print_json_rule(const struct certs_lint_rule *rule)
 enum hsm_status
 lint_rules(const struct arguments *arguments)
 {
-    bool json = arguments->json != NULL;
+    bool json = arguments->json;
 
     for (size_t i = 0; i < certs_lint_rule_count(); i++) {
         if (!json) {

@@ -5,7 +5,6 @@
 
 #include <certs/chain.h>
 #include <hsm/defer.h>
-#include <hsm/process.h>
 
 #include "arguments.h"
 #include "common.h"
@@ -80,9 +79,5 @@ static const struct option_table table = {
 int
 main(int argc, char **argv)
 {
-    enum hsm_status st = hsm_process_harden();
-
-    if (st != HSM_OK)
-        return hsm_status_exit(st);
     return options_main(&table, argc, argv);
 }

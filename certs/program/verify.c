@@ -74,9 +74,9 @@ policy_of(const struct arguments *arguments, struct certs_path_policy *out)
 
     if (st == HSM_OK)
         st = ca_keys_of(arguments->ca_keys, &out->ca_keys);
-    out->numbers_under_spc = arguments->numbers_under_spc != NULL;
-    out->any_tnauthlist = arguments->any_tnauthlist != NULL;
-    out->any_distribution_point = arguments->any_crl != NULL;
+    out->numbers_under_spc = arguments->numbers_under_spc;
+    out->any_tnauthlist = arguments->any_tnauthlist;
+    out->any_distribution_point = arguments->any_crl;
     return st;
 }
 
@@ -165,7 +165,7 @@ print_good(const struct arguments *arguments, const struct certs_path *path)
     struct saying saying = {.tnauthlist = NULL};
     enum hsm_status st = saying_of(path, &saying);
 
-    if (st == HSM_OK && arguments->json != NULL)
+    if (st == HSM_OK && arguments->json)
         print_json(path, &saying, arguments->crl != NULL);
     else if (st == HSM_OK)
         print_text(path, &saying, arguments->crl != NULL);
@@ -193,7 +193,7 @@ verify_chain(const struct arguments *arguments, const struct certs_chain *chain,
 
     if (st == HSM_OK)
         return print_good(arguments, path);
-    if (arguments->json != NULL && why.text[0] != '\0')
+    if (arguments->json && why.text[0] != '\0')
         print_refused(&why);
     return tell(st, arguments->operands.first, &why);
 }

@@ -4,6 +4,8 @@
 #ifndef STI_HSM_ARGUMENTS_H
 #define STI_HSM_ARGUMENTS_H
 
+#include <stdbool.h>
+
 #include "options.h"
 
 /* What the command line said; borrowed from argv, NULL where it said nothing. */
@@ -29,18 +31,14 @@ struct arguments {
     const char *in;
     const char *digest;
     const char *out;
-    const char *yes;
     const char *route;
     const char *sessions;
     const char *quirks;
     const char *seconds;
-    const char *json;
     const char *log_format;
     const char *log_level;
-    const char *attempt;
     const char *attestation;
     const char *attestation_root;
-    const char *html;
     const char *nonce;
     const char *report;
     const char *secret_source;
@@ -50,6 +48,7 @@ struct arguments {
     const char *certificates[OPTION_TIMES_MAX + 1];
     const char *files[OPTION_TIMES_MAX + 1];
     const char *processes[OPTION_TIMES_MAX + 1];
+    bool attempt, html, json, yes;
     struct operands operands;
 };
 

@@ -19,6 +19,7 @@
 
 #define PEM_MAX     65536 /* octets of --signer */
 #define ANSWER_SIZE 16 /* octets of a person's answer */
+#define PID_MAX     4194304 /* PID_MAX_LIMIT of Linux */
 
 DEFINE_DEFER(struct hsm_token, hsm_token_close)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
@@ -40,7 +41,7 @@ check_arguments(const struct arguments *arguments)
         return options_refuse("--report is signed: name the audit key with --key");
     if ((arguments->attestation == NULL) != (arguments->attestation_root == NULL))
         return options_refuse("--attestation and --attestation-root go together");
-    if (arguments->json != NULL && arguments->html != NULL)
+    if (arguments->json && arguments->html)
         return options_refuse("either --json or --html");
     return HSM_OK;
 }
@@ -48,13 +49,12 @@ check_arguments(const struct arguments *arguments)
 static enum hsm_status
 read_pid(const char *text, pid_t *out)
 {
-    char *end = NULL;
-    long pid = strtol(text, &end, 10);
+    long long pid = 0;
+    enum hsm_status st = options_number("process", text, 1, PID_MAX, &pid);
 
-    if (*text < '1' || *text > '9' || *end != '\0' || pid > 4194304) /* PID_MAX_LIMIT */
-        return options_refuse("--process is a number");
-    *out = (pid_t)pid;
-    return HSM_OK;
+    if (st == HSM_OK)
+        *out = (pid_t)pid;
+    return st;
 }
 
 /* ---- the parts of an audit ---- */
@@ -76,10 +76,10 @@ agree(const struct arguments *arguments, const struct hsm_token *token)
 {
     char line[ANSWER_SIZE];
 
-    if (arguments->attempt == NULL)
+    if (!arguments->attempt)
         return HSM_OK;
     hsm_audit_print_plan(token, stderr);
-    if (arguments->yes != NULL)
+    if (arguments->yes)
         return HSM_OK;
     if (isatty(STDIN_FILENO) != 1)
         return options_refuse("no terminal to agree on: say --yes");
@@ -152,9 +152,9 @@ print_json(const json_t *report, FILE *out)
 static print_fn *
 printer_of(const struct arguments *arguments)
 {
-    if (arguments->json != NULL)
+    if (arguments->json)
         return print_json;
-    return arguments->html != NULL ? hsm_audit_print_html : hsm_audit_print_text;
+    return arguments->html ? hsm_audit_print_html : hsm_audit_print_text;
 }
 
 static enum hsm_status
@@ -223,7 +223,7 @@ audit_run(const struct arguments *arguments)
         .program = "sti-hsm " STI_VERSION,
         .nonce = arguments->nonce,
         .uncertified = arguments->uncertified,
-        .attempts = arguments->attempt != NULL,
+        .attempts = arguments->attempt,
         .now = time(NULL),
     };
     const json_t *report = NULL;

@@ -1,7 +1,6 @@
 /* bench.c - sti-hsm bench: what can this token do? */
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <hsm/defer.h>
@@ -37,23 +36,16 @@ struct bench {
 };
 
 static enum hsm_status
-number_from(const char *text, unsigned most, unsigned otherwise, unsigned *out)
+number_from(const char *option, const char *text, unsigned most, unsigned otherwise, unsigned *out)
 {
-    unsigned value = 0;
+    long long number = otherwise;
+    enum hsm_status st = HSM_OK;
 
-    if (text == NULL) {
-        *out = otherwise;
-        return HSM_OK;
-    }
-    for (const char *c = text; *c != '\0'; c++) {
-        if (*c < '0' || *c > '9' || c - text > 4)
-            return options_refuse("--sessions and --seconds are numbers");
-        value = value * 10 + (unsigned)(*c - '0');
-    }
-    if (value == 0 || value > most)
-        return options_refuse("--sessions is 1 to 256, --seconds 1 to 60");
-    *out = value;
-    return HSM_OK;
+    if (text != NULL)
+        st = options_number(option, text, 1, most, &number);
+    if (st == HSM_OK)
+        *out = (unsigned)number;
+    return st;
 }
 
 static enum hsm_status
@@ -65,9 +57,10 @@ read_arguments(const struct arguments *arguments, struct bench *bench)
     bench->arguments = arguments;
     if (hsm_route_parse(route, &bench->route) != HSM_OK)
         return options_refuse("--route is libp11 or direct");
-    st = number_from(arguments->sessions, HSM_MEASURE_CALLERS_MAX, 32, &bench->most);
+    st = number_from("sessions", arguments->sessions, HSM_MEASURE_CALLERS_MAX, 32, &bench->most);
     if (st == HSM_OK)
-        st = number_from(arguments->seconds, SECONDS_MAX, SECONDS_DEFAULT, &bench->seconds);
+        st = number_from("seconds", arguments->seconds, SECONDS_MAX, SECONDS_DEFAULT,
+                         &bench->seconds);
     return st;
 }
 
@@ -226,7 +219,7 @@ bench_run(const struct arguments *arguments)
         st = measure_all(&bench);
     if (st != HSM_OK)
         return st;
-    if (arguments->json != NULL)
+    if (arguments->json)
         print_json(&bench);
     else
         print_table(&bench);

@@ -1,5 +1,6 @@
 /* journal.c - sti-hsm journal: read, verify, prove and export what keys were used for. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,13 +72,12 @@ read_public_key(const char *path, EVP_PKEY **out)
 static enum hsm_status
 number_of(const char *text, const char *option, uint64_t *out)
 {
-    char *end = NULL;
+    long long number = 0;
+    enum hsm_status st = options_number(option, text, 0, LLONG_MAX, &number);
 
-    if (text[0] >= '0' && text[0] <= '9')
-        *out = strtoull(text, &end, 10);
-    if (end != NULL && *end == '\0')
-        return HSM_OK;
-    return options_refuse("--%s is a number", option);
+    if (st == HSM_OK)
+        *out = (uint64_t)number;
+    return st;
 }
 
 /* Checkpoints one after another; texts are owned. */
@@ -199,7 +199,7 @@ show_records(const struct arguments *arguments, bool json)
 enum hsm_status
 journal_show(const struct arguments *arguments)
 {
-    return show_records(arguments, arguments->json != NULL);
+    return show_records(arguments, arguments->json);
 }
 
 /* ---- verify ---- */
@@ -291,7 +291,7 @@ journal_verify(const struct arguments *arguments)
 {
     DEFER(EVP_PKEY_free) EVP_PKEY *key = NULL;
     KEPT kept = {.count = 0};
-    bool json = arguments->json != NULL;
+    bool json = arguments->json;
     struct hsm_journal_verify_config config = {.tell = print_finding,
                                                .context = json ? &json : NULL};
     struct hsm_journal_summary summary;
@@ -375,7 +375,7 @@ journal_export(const struct arguments *arguments)
     const char *dir = NULL;
     enum hsm_status st;
 
-    if (arguments->json != NULL)
+    if (arguments->json)
         return show_records(arguments, true);
     st = directory(arguments, &dir);
     if (st == HSM_OK)

@@ -311,7 +311,7 @@ key_destroy(const struct arguments *arguments)
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     enum hsm_status st = open_key(arguments, NULL, &token, &key);
 
-    if (st == HSM_OK && arguments->yes == NULL)
+    if (st == HSM_OK && !arguments->yes)
         st = confirm(key);
     if (st == HSM_OK)
         st = hsm_key_destroy(key);
@@ -483,9 +483,5 @@ static const struct option_table table = {
 int
 main(int argc, char **argv)
 {
-    enum hsm_status st = hsm_process_harden();
-
-    if (st != HSM_OK)
-        return hsm_status_exit(st);
     return options_main(&table, argc, argv);
 }

@@ -83,7 +83,7 @@ with_account(const struct arguments *arguments, const struct sks_sp_config *conf
     struct sks_account *account = NULL;
     const char *token = NULL;
     size_t ca = 0;
-    enum hsm_status st = kms_find_token(config, provider, arguments->init.token_uri, &token);
+    enum hsm_status st = kms_find_token(config, provider, arguments->token, &token);
 
     if (st == HSM_OK)
         st = sks_kms_find_ca(config, provider, arguments->ca, &ca);
@@ -107,33 +107,32 @@ ACT(replace)
 ACT(deactivate)
 
 enum hsm_status
-kms_run_account_show(const void *command_line)
+kms_run_account_show(const struct arguments *arguments)
 {
-    return kms_for(command_line, KMS_EACH, NULL, act_show);
+    return kms_for(arguments, KMS_EACH, NULL, act_show);
 }
 
 enum hsm_status
-kms_run_account_update(const void *command_line)
+kms_run_account_update(const struct arguments *arguments)
 {
-    return kms_for(command_line, KMS_EACH, NULL, act_update);
+    return kms_for(arguments, KMS_EACH, NULL, act_update);
 }
 
 enum hsm_status
-kms_run_account_rollover(const void *command_line)
+kms_run_account_rollover(const struct arguments *arguments)
 {
-    return kms_for(command_line, KMS_EACH, NULL, act_rollover);
+    return kms_for(arguments, KMS_EACH, NULL, act_rollover);
 }
 
 enum hsm_status
-kms_run_account_replace(const void *command_line)
+kms_run_account_replace(const struct arguments *arguments)
 {
-    return kms_for(command_line, KMS_ONE, NULL, act_replace);
+    return kms_for(arguments, KMS_ONE, NULL, act_replace);
 }
 
 enum hsm_status
-kms_run_account_deactivate(const void *command_line)
+kms_run_account_deactivate(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
 
     if (!arguments->yes) {
         hsm_log(HSM_LOG_ERROR, "this cannot be taken back: say --yes");

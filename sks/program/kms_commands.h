@@ -12,22 +12,23 @@
 #include <sks/sp_init.h>
 #include <sks/sp_verification.h>
 
+#include "options.h"
+
 #define PROGRAM       "sti-kms"
 #define TLS_NAMES_MAX 16
 #define LOCK_WAIT_S   60 /* for another sti-kms to end what it is at */
 
 /** What the command line said; texts are borrowed from argv. */
 struct arguments {
-    struct sks_sp_init init; /* its token_uri and spc are those of other commands, too */
+    struct sks_sp_init init; /* what init alone takes */
     const char *tls_names[TLS_NAMES_MAX + 1];
     const char *config;
+    const char *token, *spc;
     const char *id, *reason, *ca, *contact;
     bool json, force, yes, check;
 };
 
 #define CONFIG __attribute__((cleanup(sks_sp_config_clear))) struct sks_sp_config
-
-enum hsm_status kms_read_config(const struct arguments *arguments, struct sks_sp_config *config);
 
 /** What an enrollment needs of the configuration is there, for every provider. */
 enum hsm_status kms_check_config(const struct sks_sp_config *config);
@@ -56,7 +57,7 @@ enum kms_choice {
 
 /** Do so for each; what keeps one from it keeps no other from it. The first failure is returned,
  *  each was logged. @param prepare  before the first; may be NULL */
-enum hsm_status kms_for(const void *command_line, enum kms_choice choice,
+enum hsm_status kms_for(const struct arguments *arguments, enum kms_choice choice,
                         enum hsm_status (*prepare)(struct sks_kms *kms), kms_act *act);
 
 /** True if --spc means that provider, or is not given. */
@@ -72,13 +73,13 @@ enum hsm_status kms_find_token(const struct sks_sp_config *config, size_t provid
 /** "2026-01-15T12:00:00Z"; "-" for 0. */
 void kms_format_time(time_t time, char out[HSM_TIME_LEN + 1]);
 
-enum hsm_status kms_run(const void *command_line);
-enum hsm_status kms_run_status(const void *command_line);
-enum hsm_status kms_run_ca_list(const void *command_line);
-enum hsm_status kms_run_account_show(const void *command_line);
-enum hsm_status kms_run_account_update(const void *command_line);
-enum hsm_status kms_run_account_rollover(const void *command_line);
-enum hsm_status kms_run_account_replace(const void *command_line);
-enum hsm_status kms_run_account_deactivate(const void *command_line);
+enum hsm_status kms_run(const struct arguments *arguments);
+enum hsm_status kms_run_status(const struct arguments *arguments);
+enum hsm_status kms_run_ca_list(const struct arguments *arguments);
+enum hsm_status kms_run_account_show(const struct arguments *arguments);
+enum hsm_status kms_run_account_update(const struct arguments *arguments);
+enum hsm_status kms_run_account_rollover(const struct arguments *arguments);
+enum hsm_status kms_run_account_replace(const struct arguments *arguments);
+enum hsm_status kms_run_account_deactivate(const struct arguments *arguments);
 
 #endif

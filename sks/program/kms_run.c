@@ -265,7 +265,7 @@ open_all(struct daemon *daemon, struct opened **out)
     enum hsm_status st = HSM_ERR_NOMEM;
 
     if (opened != NULL)
-        st = kms_read_config(daemon->arguments, &opened->config);
+        st = sks_sp_config_open(PROGRAM, daemon->arguments->config, &opened->config);
     if (st == HSM_OK)
         st = kms_check_config(&opened->config);
     if (st != HSM_OK)
@@ -465,11 +465,11 @@ supervise(struct daemon *daemon)
 }
 
 enum hsm_status
-kms_run(const void *command_line)
+kms_run(const struct arguments *arguments)
 {
-    struct daemon daemon = {.arguments = command_line};
+    struct daemon daemon = {.arguments = arguments};
     CONFIG config = {.spc = NULL};
-    enum hsm_status st = kms_read_config(daemon.arguments, &config);
+    enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)
         st = kms_check_config(&config);

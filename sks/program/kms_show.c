@@ -55,7 +55,7 @@ read_state(const struct sks_sp_config *config, struct state *state)
     if (st == HSM_OK)
         st = sks_sp_verification_open(config, &verification);
     if (st == HSM_OK)
-        st = sks_catalogue_list(state->catalogue, state->arguments->init.spc, &state->credentials,
+        st = sks_catalogue_list(state->catalogue, state->arguments->spc, &state->credentials,
                                 &state->credential_count);
     if (st == HSM_OK)
         st = sks_catalogue_troubles(state->catalogue, &state->troubles, &state->trouble_count);
@@ -266,12 +266,11 @@ print_state_json(const struct state *state)
 }
 
 enum hsm_status
-kms_run_status(const void *command_line)
+kms_run_status(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.spc = NULL};
     STATE state = {.arguments = arguments, .config = &config, .now = time(NULL)};
-    enum hsm_status st = kms_read_config(arguments, &config);
+    enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)
         st = read_state(&config, &state);
@@ -416,16 +415,15 @@ print_choice(const struct choice *choice, bool as_json)
 }
 
 enum hsm_status
-kms_run_ca_list(const void *command_line)
+kms_run_ca_list(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
     CONFIG config = {.spc = NULL};
     VERIFICATION verification = {.http = NULL};
     struct choice choice = {.arguments = arguments, .config = &config};
     struct hsm_reason why = {""};
-    enum hsm_status st = kms_read_config(arguments, &config);
+    enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)
         st = sks_catalogue_open(config.catalogue, &catalogue);

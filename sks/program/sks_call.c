@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,17 +30,17 @@ DEFINE_DEFER(struct sks_signers, sks_signers_free)
 #define VERIFICATION __attribute__((cleanup(sks_sp_verification_close))) struct sks_sp_verification
 
 /* A time of the command line; `fallback` when it says none. */
-static bool
-parse_time(const char *text, time_t fallback, int64_t *out)
+static enum hsm_status
+parse_time(const char *option, const char *text, time_t fallback, int64_t *out)
 {
-    char *end;
+    long long seconds = fallback;
+    enum hsm_status st = HSM_OK;
 
-    *out = (int64_t)fallback;
-    if (text == NULL)
-        return true;
-    errno = 0;
-    *out = strtoll(text, &end, 10);
-    return errno == 0 && isdigit((unsigned char)*text) && *end == '\0';
+    if (text != NULL)
+        st = options_number(option, text, 0, LLONG_MAX, &seconds);
+    if (st == HSM_OK)
+        *out = seconds;
+    return st;
 }
 
 /* Canonical forms of the numbers that were given; false: one is none. */
@@ -106,9 +107,8 @@ sign_claims(const struct sks_sp_config *config, const char *spc, const struct sk
 }
 
 enum hsm_status
-sks_run_sign(const void *command_line)
+sks_run_sign(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.spc = NULL};
     char orig[SKS_TN_MAX + 1];
     char dests[SKS_DEST_MAX][SKS_TN_MAX + 1];
@@ -120,17 +120,17 @@ sks_run_sign(const void *command_line)
 
     if (sks_tn_canonical(arguments->orig, NULL, orig) != HSM_OK ||
         !canonical_numbers(arguments->dests, dests, dest, &claims.dest_tn_count))
-        return options_refuse(&sks_options, "--orig and --dest want telephone numbers");
+        return options_refuse("--orig and --dest want telephone numbers");
     if (strlen(arguments->attest) != 1)
-        return options_refuse(&sks_options, "--attest wants A, B or C");
+        return options_refuse("--attest wants A, B or C");
     claims.attest = arguments->attest[0];
-    if (!parse_time(arguments->iat, now, &claims.iat))
-        return options_refuse(&sks_options, "--iat wants seconds since 1970");
-    st = new_uuid(origid);
+    st = parse_time("iat", arguments->iat, now, &claims.iat);
+    if (st == HSM_OK)
+        st = new_uuid(origid);
     if (claims.origid == NULL)
         claims.origid = origid;
     if (st == HSM_OK)
-        st = sks_read_config(arguments, &config);
+        st = sks_sp_config_open(PROGRAM, arguments->config, &config);
     return st == HSM_OK ? sign_claims(&config, arguments->spc != NULL ? arguments->spc : config.spc,
                                       &claims, now)
                         : st;
@@ -198,7 +198,7 @@ verify_call(const struct arguments *arguments, const struct sks_call *call, time
     CONFIG config = {.spc = NULL};
     VERIFICATION verification = {.http = NULL};
     struct sks_verification verdict;
-    enum hsm_status st = sks_read_config(arguments, &config);
+    enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)
         st = sks_sp_verification_open(&config, &verification);
@@ -214,9 +214,8 @@ verify_call(const struct arguments *arguments, const struct sks_call *call, time
 }
 
 enum hsm_status
-sks_run_verify(const void *command_line)
+sks_run_verify(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     char identity[SKS_IDENTITY_MAX + 1];
     char tos[SKS_DEST_MAX][SKS_TN_MAX + 1];
     const char *to[SKS_DEST_MAX];
@@ -227,9 +226,9 @@ sks_run_verify(const void *command_line)
 
     if (sks_tn_canonical(arguments->from, NULL, from) != HSM_OK ||
         !canonical_numbers(arguments->tos, tos, to, &call.to_tn_count))
-        return options_refuse(&sks_options, "--from and --to want telephone numbers");
-    if (!parse_time(arguments->time, now, &call.time))
-        return options_refuse(&sks_options, "--time wants seconds since 1970");
-    st = read_identity(arguments->identity, identity);
+        return options_refuse("--from and --to want telephone numbers");
+    st = parse_time("time", arguments->time, now, &call.time);
+    if (st == HSM_OK)
+        st = read_identity(arguments->identity, identity);
     return st == HSM_OK ? verify_call(arguments, &call, now) : st;
 }

@@ -30,12 +30,7 @@ struct arguments {
     bool check;
 };
 
-extern const struct option_table sks_options;
-
 #define CONFIG __attribute__((cleanup(sks_sp_config_clear))) struct sks_sp_config
-
-/** Read the file and open the log as it says. */
-enum hsm_status sks_read_config(const struct arguments *arguments, struct sks_sp_config *config);
 
 /* sks_worker.c */
 
@@ -57,10 +52,10 @@ enum hsm_status sks_work(const void *config, void *shared);
  *  each of them. */
 enum hsm_status sks_check(const struct sks_sp_config *config);
 
-/* sks_serve.c, sks_call.c: the commands; `command_line` is a struct arguments */
+/* sks_serve.c, sks_call.c: the commands */
 
-enum hsm_status sks_run_serve(const void *command_line);
-enum hsm_status sks_run_sign(const void *command_line);
-enum hsm_status sks_run_verify(const void *command_line);
+enum hsm_status sks_run_serve(const struct arguments *arguments);
+enum hsm_status sks_run_sign(const struct arguments *arguments);
+enum hsm_status sks_run_verify(const struct arguments *arguments);
 
 #endif

@@ -113,11 +113,10 @@ supervise(const char *path, struct sks_sp_config *config)
 }
 
 enum hsm_status
-sks_run_serve(const void *command_line)
+sks_run_serve(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     CONFIG config = {.spc = NULL};
-    enum hsm_status st = sks_read_config(arguments, &config);
+    enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st != HSM_OK)
         return st;

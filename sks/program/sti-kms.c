@@ -31,117 +31,65 @@ DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
 DEFINE_DEFER(struct sks_kms, sks_kms_close)
 DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
 
+#define COUNTRY "US" /* of TLS certificates, if nothing is said */
+
 /* ---- command line ---- */
 
 static const struct option_row option_rows[] = {
-    TEXT_OPTION("dir", init.dir),
-    TEXT_OPTION("token", init.token_uri),
-    TEXT_OPTION("module", init.module),
-    TEXT_OPTION("pin-source", init.pin_source),
-    TEXT_OPTION("organization", init.organization),
-    TEXT_OPTION("country", init.country),
-    TEXT_OPTION("spc", init.spc),
-    TEXT_OPTION("api-address", init.api_address),
-    TEXT_OPTION("cr-address", init.cr_address),
-    TEXT_OPTION("cr-url", init.cr_url),
-    LIST_OPTION("tls-name", tls_names, TLS_NAMES_MAX),
-    TEXT_OPTION("pa-url", init.pa_url),
-    TEXT_OPTION("pa-account", init.pa_account),
-    TEXT_OPTION("pa-user", init.pa_user),
-    TEXT_OPTION("pa-password-source", init.pa_password_source),
-    TEXT_OPTION("pa-api-key-source", init.pa_api_key_source),
-    TEXT_OPTION("pa-anchor", init.pa_anchor),
-    TEXT_OPTION("ca-directory", init.ca_directory),
-    TEXT_OPTION("ca-contact", init.ca_contact),
-    TEXT_OPTION("tls-ca", init.tls_ca),
-    TEXT_OPTION("verification-ports", init.ports),
-    SWITCH_OPTION("private-addresses", init.private_addresses),
-    TEXT_OPTION("config", config),
-    TEXT_OPTION("id", id),
-    TEXT_OPTION("reason", reason),
-    TEXT_OPTION("ca", ca),
-    TEXT_OPTION("contact", contact),
-    SWITCH_OPTION("json", json),
-    SWITCH_OPTION("force", force),
-    SWITCH_OPTION("yes", yes),
-    SWITCH_OPTION("check", check),
+    {"config", "FILE", AT(config), "the configuration file"},
+    {"dir", "DIR", AT(init.dir), "where all is made that is no key"},
+    {"token", "URI", AT(token), "a token of the provider's (default, but for init: its first)"},
+    {"module", "PATH", AT(init.module), "PKCS#11 module; else the URI's module-path"},
+    {"pin-source", "SOURCE", AT(init.pin_source),
+     "where the PIN is: file:PATH, fd:N, credential:NAME or prompt"},
+    {"organization", "NAME", AT(init.organization), "O of TLS certificates"},
+    {"country", "CC", AT(init.country), "C of TLS certificates (default " COUNTRY ")"},
+    {"spc", "SPC", AT(spc), "service provider code of the provider"},
+    {"api-address", "HOST:PORT", AT(init.api_address), "where sti-sks serves callers"},
+    {"cr-address", "HOST:PORT", AT(init.cr_address), "where sti-sks serves certificates (STI-CR)"},
+    {"cr-url", "URL", AT(init.cr_url),
+     "the https URL of certificates; on the loopback, x5u URLs there are\n"
+     "                          fetched too"},
+    {"tls-name", "NAME", LIST(tls_names), "another name of the TLS certificate's; may be repeated"},
+    {"pa-url", "URL", AT(init.pa_url), "the STI-PA"},
+    {"pa-account", "ID", AT(init.pa_account), "the provider's account there"},
+    {"pa-user", "USER", AT(init.pa_user), "user of that account"},
+    {"pa-password-source", "SOURCE", AT(init.pa_password_source), "where its password is"},
+    {"pa-api-key-source", "SOURCE", AT(init.pa_api_key_source),
+     "instead of these two: where an API key of that account is"},
+    {"pa-anchor", "PEM", AT(init.pa_anchor), "the root of the STI-PA"},
+    {"ca-directory", "URL", AT(init.ca_directory), "the ACME directory of the STI-CA"},
+    {"ca-contact", "MAILTO", AT(init.ca_contact), "mailto: URL for the ACME account"},
+    {"tls-ca", "PEM", AT(init.tls_ca), "with what the TLS certificates of others are trusted"},
+    {"verification-ports", "PORTS", AT(init.ports),
+     "of x5u URLs besides 443 and 8443, between blanks (default: that of\n"
+     "                          --cr-url if it is on the loopback)"},
+    {"private-addresses", NULL, SWITCH(init.private_addresses),
+     "fetch from loopback and private addresses: in labs"},
+    {"id", "ID", AT(id), "number of the credential, as in status"},
+    {"reason", "N", AT(reason), "0 to 6 (RFC 5280 section 5.3.1); 1: its key is compromised"},
+    {"ca", "NAME", AT(ca), "[ca] name or directory of the configuration (default: the first)"},
+    {"contact", "MAILTO", AT(contact), "mailto: URL"},
+    {"json", NULL, SWITCH(json), "print JSON"},
+    {"force", NULL, SWITCH(force), "whether it is due or not"},
+    {"yes", NULL, SWITCH(yes), "confirm it: this cannot be taken back"},
+    {"check", NULL, SWITCH(check), "open everything and end"},
+    {.name = NULL},
 };
 
-static const struct option_table table;
-
-static const char help_text[] =
-    "Usage: " PROGRAM " COMMAND [OPTIONS]\n"
-    "The SP-KMS of ATIS-1000080: a service provider's certificates, their keys in the token.\n"
-    "\n"
-    "  init --dir DIR --token URI [--module PATH] [--pin-source SOURCE]\n"
-    "       --organization NAME [--country CC] --spc SPC\n"
-    "       --api-address HOST:PORT --cr-address HOST:PORT --cr-url URL [--tls-name NAME ...]\n"
-    "       --pa-url URL --pa-account ID\n"
-    "       (--pa-user USER --pa-password-source SOURCE | --pa-api-key-source SOURCE)\n"
-    "       --pa-anchor PEM --ca-directory URL [--ca-contact MAILTO] [--tls-ca PEM]\n"
-    "       [--verification-ports 'PORT ...'] [--private-addresses]\n"
-    "      Make what is missing: keys in the token, TLS certificates, a bearer token and\n"
-    "      " SKS_SP_CONFIG_FILE " in DIR. With --cr-url on the loopback, x5u URLs there are\n"
-    "      fetched too.\n"
-    "  enroll --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
-    "      Key in the token, SPC token, ACME, verify, publish, fetch back, activate; continues\n"
-    "      what an earlier run left on the way. What was active on this token signs no more.\n"
-    "  renew --config FILE [--spc SPC] [--force]\n"
-    "      Look once at everything, as run does: renew on each token what is due, always with a\n"
-    "      new key, put away what is over. --force: whether it is due or not. Exit 0 only if\n"
-    "      nothing is left undone.\n"
-    "  run --config FILE [--check]\n"
-    "      Do so for each provider until SIGTERM: renew when the STI-CA wants it (RFC 9773) or\n"
-    "      after a share of a certificate's life, keep trusted-CA list and CRL current, and say\n"
-    "      long before something ends that it does. SIGHUP reads the configuration again. With\n"
-    "      --check open everything and end.\n"
-    "  status --config FILE [--spc SPC] [--json]\n"
-    "      The credentials and their states, what ends when, and what went wrong. ALARM is fine,\n"
-    "      due, late (half of the time to renew it is over), urgent (nine tenths of it), ended.\n"
-    "  ca list --config FILE [--spc SPC] [--json]\n"
-    "      The STI-CAs on the STI-PA's list by the names of their roots, and which of the\n"
-    "      configuration they are: one of these names in [ca] name binds [ca] to it.\n"
-    "  account show --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
-    "  account update --config FILE --contact MAILTO [--spc SPC] [--ca NAME] [--token URI]\n"
-    "  account rollover --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
-    "  account replace --config FILE [--spc SPC] [--ca NAME] [--token URI]\n"
-    "  account deactivate --config FILE --yes [--spc SPC] [--ca NAME] [--token URI]\n"
-    "      The ACME account at a CA; each token has its own, and each hosted provider. rollover\n"
-    "      gives it a new key from the token (RFC 8555 section 7.3.5), and is finished later when\n"
-    "      it was cut short. replace makes another account, with a new key, where the CA has\n"
-    "      ended this one.\n"
-    "  retire --config FILE --id ID\n"
-    "      Sign no more with a credential. Its key is destroyed after [kms] retiring-time and\n"
-    "      destroy-after.\n"
-    "  destroy --config FILE --id ID --yes\n"
-    "      Destroy the key of a retired credential now.\n"
-    "  abandon --config FILE --id ID\n"
-    "      Give up a credential that is not active yet.\n"
-    "  revoke --config FILE --id ID --reason N\n"
-    "      Sign no more with a credential and have its certificate revoked, for reason 0 to 6\n"
-    "      (RFC 5280 section 5.3.1; 1: its key is compromised). Done again when it was cut short.\n"
+static const char values_help[] =
     "\n"
     "SPC is that of [sp] or of a hosted provider ([sp] providers); without it the command is for\n"
-    "each of them (deactivate: wanted when there are several). NAME is [ca] name or directory of\n"
-    "the configuration, URI that of one of the provider's tokens; without them its first.\n"
-    "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt. A PIN or password is never\n"
-    "an argument. --help and --version tell about the program.\n"
-    "\n"
+    "each of them (deactivate, replace: wanted when there are several). NAME is [ca] name or\n"
+    "directory of the configuration, URI that of one of the provider's tokens; without them its\n"
+    "first. SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt.\n\n"
     "Keys of the configuration file:\n";
 
 static void
-print_help(void)
+print_more(void)
 {
-    fputs(help_text, stdout);
+    fputs(values_help, stdout);
     sks_sp_config_help(stdout);
-}
-
-enum hsm_status
-kms_read_config(const struct arguments *arguments, struct sks_sp_config *config)
-{
-    enum hsm_status st = sks_sp_config_read(arguments->config, config);
-
-    return st == HSM_OK ? acme_daemon_log(PROGRAM, &config->common) : st;
 }
 
 enum hsm_status
@@ -228,19 +176,20 @@ kms_print(void *context, const char *line)
 /* ---- init ---- */
 
 static enum hsm_status
-run_init(const void *command_line)
+run_init(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     struct sks_sp_init init = arguments->init;
     const bool has_password = init.pa_user != NULL && init.pa_password_source != NULL;
 
     if (init.pa_api_key_source != NULL ? init.pa_user != NULL || init.pa_password_source != NULL
                                        : !has_password)
-        return options_refuse(&table, "wanted: --pa-user and --pa-password-source, or"
-                                      " --pa-api-key-source alone");
+        return options_refuse("wanted: --pa-user and --pa-password-source, or"
+                              " --pa-api-key-source alone");
+    init.token_uri = arguments->token;
+    init.spc = arguments->spc;
     init.tls_names = arguments->tls_names;
     if (init.country == NULL)
-        init.country = "US";
+        init.country = COUNTRY;
     return sks_sp_init(&init);
 }
 
@@ -249,7 +198,7 @@ run_init(const void *command_line)
 bool
 kms_is_meant(const struct arguments *arguments, const char *spc)
 {
-    return arguments->init.spc == NULL || strcmp(arguments->init.spc, spc) == 0;
+    return arguments->spc == NULL || strcmp(arguments->spc, spc) == 0;
 }
 
 static enum hsm_status
@@ -258,14 +207,13 @@ check_choice(const struct arguments *arguments, const struct sks_sp_config *conf
 {
     size_t provider;
 
-    if (arguments->init.spc == NULL)
+    if (arguments->spc == NULL)
         return choice == KMS_EACH || config->provider_count == 1
                    ? HSM_OK
-                   : options_refuse(&table, "there are several providers: say --spc");
-    if (sks_sp_find_provider(config, arguments->init.spc, &provider))
+                   : options_refuse("several providers are configured: say --spc");
+    if (sks_sp_find_provider(config, arguments->spc, &provider))
         return HSM_OK;
-    hsm_log(HSM_LOG_ERROR, "%s: no provider of the configuration has this SPC",
-            arguments->init.spc);
+    hsm_log(HSM_LOG_ERROR, "%s: no provider of the configuration has this SPC", arguments->spc);
     return HSM_ERR_NOT_FOUND;
 }
 
@@ -289,14 +237,13 @@ act_locked(const struct arguments *arguments, const struct sks_sp_config *config
 }
 
 enum hsm_status
-kms_for(const void *command_line, enum kms_choice choice,
+kms_for(const struct arguments *arguments, enum kms_choice choice,
         enum hsm_status (*prepare)(struct sks_kms *kms), kms_act *act)
 {
-    const struct arguments *arguments = command_line;
     const struct sks_kms_hooks hooks = {.progress = kms_print};
     CONFIG config = {.spc = NULL};
     DEFER(sks_kms_close) struct sks_kms *kms = NULL; /* borrows it: closed first */
-    enum hsm_status st = kms_read_config(arguments, &config);
+    enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)
         st = check_choice(arguments, &config, choice);
@@ -316,20 +263,6 @@ kms_for(const void *command_line, enum kms_choice choice,
         st = st == HSM_OK ? one : st;
     }
     return st;
-}
-
-static enum hsm_status
-read_number(const char *option, const char *text, long long max, long long *out)
-{
-    char *end = NULL;
-    char refusal[64];
-
-    errno = 0;
-    *out = strtoll(text, &end, 10);
-    if (end != text && *end == '\0' && errno == 0 && *out >= 0 && *out <= max)
-        return HSM_OK;
-    snprintf(refusal, sizeof(refusal), "--%s is not 0 to %lld", option, max);
-    return options_refuse(&table, refusal);
 }
 
 /* ---- enroll, renew ---- */
@@ -353,7 +286,7 @@ enroll(const struct arguments *arguments, const struct sks_sp_config *config, st
     const char *token = NULL;
     size_t ca = 0;
     int64_t id;
-    enum hsm_status st = kms_find_token(config, provider, arguments->init.token_uri, &token);
+    enum hsm_status st = kms_find_token(config, provider, arguments->token, &token);
 
     if (st == HSM_OK)
         st = sks_kms_find_ca(config, provider, arguments->ca, &ca);
@@ -370,9 +303,9 @@ enroll(const struct arguments *arguments, const struct sks_sp_config *config, st
 }
 
 static enum hsm_status
-run_enroll(const void *command_line)
+run_enroll(const struct arguments *arguments)
 {
-    return kms_for(command_line, KMS_EACH, refresh_trust, enroll);
+    return kms_for(arguments, KMS_EACH, refresh_trust, enroll);
 }
 
 /* List and CRL that cannot be fetched are a trouble, which is told at the end. */
@@ -413,9 +346,9 @@ renew(const struct arguments *arguments, const struct sks_sp_config *config, str
 }
 
 static enum hsm_status
-run_renew(const void *command_line)
+run_renew(const struct arguments *arguments)
 {
-    return kms_for(command_line, KMS_EACH, tend, renew);
+    return kms_for(arguments, KMS_EACH, tend, renew);
 }
 
 /* ---- one credential: retire, destroy, abandon, revoke ---- */
@@ -455,10 +388,10 @@ with_credential(const struct arguments *arguments, int reason, credential_act *a
     struct hsm_reason why = {""};
     long long id;
     int lock;
-    enum hsm_status st = read_number("id", arguments->id, INT64_MAX, &id);
+    enum hsm_status st = options_number("id", arguments->id, 0, INT64_MAX, &id);
 
     if (st == HSM_OK)
-        st = kms_read_config(arguments, &config);
+        st = sks_sp_config_open(PROGRAM, arguments->config, &config);
     if (st == HSM_OK)
         st = sks_catalogue_open(config.catalogue, &catalogue);
     if (st != HSM_OK)
@@ -485,9 +418,9 @@ retire(const struct chosen *chosen, struct hsm_reason *why)
 }
 
 static enum hsm_status
-run_retire(const void *command_line)
+run_retire(const struct arguments *arguments)
 {
-    return with_credential(command_line, 0, retire);
+    return with_credential(arguments, 0, retire);
 }
 
 static enum hsm_status
@@ -505,12 +438,11 @@ destroy(const struct chosen *chosen, struct hsm_reason *why)
 }
 
 static enum hsm_status
-run_destroy(const void *command_line)
+run_destroy(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
 
     if (!arguments->yes)
-        return options_refuse(&table, "this cannot be taken back: say --yes");
+        return options_refuse("this cannot be taken back: say --yes");
     return with_credential(arguments, 0, destroy);
 }
 
@@ -536,9 +468,9 @@ abandon(const struct chosen *chosen, struct hsm_reason *why)
 }
 
 static enum hsm_status
-run_abandon(const void *command_line)
+run_abandon(const struct arguments *arguments)
 {
-    return with_credential(command_line, 0, abandon);
+    return with_credential(arguments, 0, abandon);
 }
 
 /* Ask the CA that has issued it, with the account of the provider that has it. */
@@ -592,44 +524,93 @@ revoke_credential(const struct chosen *chosen, struct hsm_reason *why)
 }
 
 static enum hsm_status
-run_revoke(const void *command_line)
+run_revoke(const struct arguments *arguments)
 {
-    const struct arguments *arguments = command_line;
     long long reason;
-    enum hsm_status st = read_number("reason", arguments->reason, 6, &reason);
+    enum hsm_status st = options_number("reason", arguments->reason, 0, 6, &reason);
 
     return st == HSM_OK ? with_credential(arguments, (int)reason, revoke_credential) : st;
 }
 
-static const struct option_command commands[] = {
+static const char init_more[] =
+    "Makes what is missing: keys in the token, TLS certificates, a bearer token "
+    "and\n" SKS_SP_CONFIG_FILE " in DIR. Needed are --pa-user and --pa-password-source, or\n"
+    "--pa-api-key-source.\n";
+
+static const char run_more[] =
+    "Renews when the STI-CA wants it (RFC 9773) or after a share of a certificate's life, keeps\n"
+    "trusted-CA list and CRL current, and says long before something ends that it does. SIGHUP\n"
+    "reads the configuration again.\n";
+
+static const char account_more[] =
+    "The ACME account at a CA: each token has its own, and each hosted provider. rollover gives\n"
+    "it a new key from the token (RFC 8555 section 7.3.5), and is finished later when it was cut\n"
+    "short. replace makes another account, with a new key, where the CA has ended this one.\n";
+
+static const struct command commands[] = {
     {"init",
      "dir! token! module pin-source organization! country spc! api-address! cr-address! cr-url! "
      "tls-name pa-url! pa-account! pa-user pa-password-source pa-api-key-source pa-anchor! "
      "ca-directory! "
      "ca-contact tls-ca verification-ports private-addresses",
+     NULL, "make what is missing: keys, TLS certificates and the configuration", init_more,
      run_init},
-    {"enroll", "config! spc ca token", run_enroll},
-    {"renew", "config! spc force", run_renew},
-    {"run", "config! check", kms_run},
-    {"status", "config! spc json", kms_run_status},
-    {"ca list", "config! spc json", kms_run_ca_list},
-    {"account show", "config! spc ca token", kms_run_account_show},
-    {"account update", "config! contact! spc ca token", kms_run_account_update},
-    {"account rollover", "config! spc ca token", kms_run_account_rollover},
-    {"account replace", "config! spc ca token", kms_run_account_replace},
-    {"account deactivate", "config! yes spc ca token", kms_run_account_deactivate},
-    {"retire", "config! id!", run_retire},
-    {"destroy", "config! id! yes", run_destroy},
-    {"abandon", "config! id!", run_abandon},
-    {"revoke", "config! id! reason!", run_revoke},
+    {"enroll", "config! spc ca token", NULL, "get a certificate, publish and activate it",
+     "Key in the token, SPC token, ACME, verify, publish, fetch back, activate; continues what an\n"
+     "earlier run left on the way. What was active on this token signs no more.\n",
+     run_enroll},
+    {"renew", "config! spc force", NULL,
+     "look once at everything, as run does, and renew what is due",
+     "On each token what is due is renewed, always with a new key, and what is over is put away.\n"
+     "Exit 0 only if nothing is left undone.\n",
+     run_renew},
+    {"run", "config! check", NULL, "look after each provider's certificates until SIGTERM",
+     run_more, kms_run},
+    {"status", "config! spc json", NULL,
+     "the credentials and their states, what ends when, and what went wrong",
+     "ALARM is fine, due, late (half of the time to renew it is over), urgent (nine tenths of "
+     "it),\n"
+     "ended.\n",
+     kms_run_status},
+    {"ca list", "config! spc json", NULL, "the STI-CAs on the STI-PA's list",
+     "They are told by the names of their roots, and which of the configuration they are: one of\n"
+     "these names in [ca] name binds [ca] to it.\n",
+     kms_run_ca_list},
+    {"account show", "config! spc ca token", NULL, "the ACME account at a CA", account_more,
+     kms_run_account_show},
+    {"account update", "config! contact! spc ca token", NULL,
+     "change the contact of the ACME account", account_more, kms_run_account_update},
+    {"account rollover", "config! spc ca token", NULL, "give the ACME account a new key",
+     account_more, kms_run_account_rollover},
+    {"account replace", "config! spc ca token", NULL, "make another ACME account", account_more,
+     kms_run_account_replace},
+    {"account deactivate", "config! yes spc ca token", NULL, "end the ACME account; needs --yes",
+     account_more, kms_run_account_deactivate},
+    {"retire", "config! id!", NULL, "sign no more with a credential",
+     "Its key is destroyed after [kms] retiring-time and destroy-after.\n", run_retire},
+    {"destroy", "config! id! yes", NULL, "destroy the key of a retired credential now; needs --yes",
+     NULL, run_destroy},
+    {"abandon", "config! id!", NULL, "give up a credential that is not active yet", NULL,
+     run_abandon},
+    {"revoke", "config! id! reason!", NULL,
+     "sign no more with a credential and have its certificate revoked",
+     "Done again when it was cut short.\n", run_revoke},
 };
 
-static const struct option_table table = OPTION_TABLE(PROGRAM, print_help, option_rows, commands);
+static const struct option_table table = {
+    .program = PROGRAM,
+    .purpose =
+        "The SP-KMS of ATIS-1000080: a service provider's certificates, their keys in the token.",
+    .rows = option_rows,
+    .commands = commands,
+    .command_count = sizeof(commands) / sizeof(commands[0]),
+    .arguments_size = sizeof(struct arguments),
+    .last_counts = true,
+    .more = print_more,
+};
 
 int
 main(int argc, char **argv)
 {
-    struct arguments arguments = {.config = NULL};
-
-    return options_main(&table, &arguments, argc, argv);
+    return options_main(&table, argc, argv);
 }

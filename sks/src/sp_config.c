@@ -9,6 +9,7 @@
 
 #include <acme/authority.h>
 #include <acme/config.h>
+#include <acme/daemon.h>
 #include <certs/path.h>
 #include <hsm/log.h>
 
@@ -382,6 +383,14 @@ sks_sp_config_read(const char *path, struct sks_sp_config *out)
     else
         sks_sp_config_clear(&config);
     return st;
+}
+
+enum hsm_status
+sks_sp_config_open(const char *program, const char *path, struct sks_sp_config *out)
+{
+    enum hsm_status st = sks_sp_config_read(path, out);
+
+    return st == HSM_OK ? acme_daemon_log(program, &out->common) : st;
 }
 
 void

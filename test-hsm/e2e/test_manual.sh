@@ -16,10 +16,19 @@ has_options() { # PAGE, the help on standard input
         }
     done
 }
+has_keys() { # PAGE, the help on standard input: the keys of a configuration file
+    sed -n 's/^    \([a-z][a-z-]*\) .*/\1/p; s/^  \[[^]]*\] \([a-z-]*\).*/\1/p' | sort -u | while read -r key; do
+        grep -qE "^\.It Cm .*$key" "$1" || {
+            echo "$1 does not have $key"
+            exit 1
+        }
+    done
+}
 pages=0
 for page in "$source"/docs/man/*.[18]; do
     program=$(basename "$page" | sed 's/\.[18]$//')
     "$bin/$program" --help | has_options "$page"
+    "$bin/$program" --help | has_keys "$page"
     pages=$((pages + 1))
     if command -v mandoc >/dev/null; then
         mandoc -Tlint -W warning "$page"

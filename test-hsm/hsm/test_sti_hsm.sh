@@ -69,6 +69,8 @@ for words in "" "key" "nonsense" "key nonsense" "--nonsense" "sign --nonsense" "
     "sign --key $key --digest 00 --in $dir/message" "key list --token $here --log-format xml" \
     "key list --token $here --log-level loud" "key list --token $token?pin-value=$pin" \
     "key list --token $token --pin $pin" "key list --token $token --pin=$pin" \
+    "key list --token $token --pin-value=$pin" "key list --token $token -p$pin" \
+    "key list --token $token $pin" "--pin-value=$pin" \
     "key list --token $token --pin-source $pin"; do
     # shellcheck disable=SC2086
     run 2 $words

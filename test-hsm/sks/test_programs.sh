@@ -52,13 +52,17 @@ quiet() { [ ! -s "$dir/out" ] || fail "something on standard output"; }
 for command in "" init enroll status abandon; do
     # shellcheck disable=SC2086 # words
     run 0 sti-kms $command --help
-    said "^Usage: sti-kms"
-    said "private-addresses"
+    said "^usage: sti-kms"
+    said "--help"
 done
+run 0 sti-kms --help
+said "private-addresses"
+run 0 sti-kms init --help
+said "--private-addresses"
 for command in "" serve sign verify; do
     # shellcheck disable=SC2086
     run 0 sti-sks $command --help
-    said "^Usage: sti-sks"
+    said "^usage: sti-sks"
 done
 run 0 sti-kms --version
 said "^sti-kms [0-9]"

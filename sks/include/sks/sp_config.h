@@ -105,6 +105,11 @@ struct sks_sp_config {
 
 /** Read and check a file into *out; faults are logged with file and line. */
 HSM_MUST_CHECK enum hsm_status sks_sp_config_read(const char *path, struct sks_sp_config *out);
+
+/** The same, and open the log as it says. @param program  borrowed for the life of the process */
+HSM_MUST_CHECK enum hsm_status sks_sp_config_open(const char *program, const char *path,
+                                                  struct sks_sp_config *out);
+
 void sks_sp_config_clear(struct sks_sp_config *config);
 
 /** Print the keys of the file, one line each, for --help. */
