@@ -25,9 +25,8 @@
 /* During a reload, until the next worker with the new configuration is ready. */
 #define HSM_RELOAD_MS 300000
 /* Pause before a worker that ended is restarted; doubled each time. */
-#define HSM_RESTART_MIN_MS 100
-#define HSM_RESTART_MAX_MS                                                                         \
-    30000 /* the longest pause; after serving this long it is the first again */
+#define HSM_RESTART_MIN_MS   100
+#define HSM_RESTART_MAX_MS   30000 /* longest pause; after serving this long the first again */
 #define HSM_WORKER_EXIT_BASE 100 /* exit status of a worker: 0, or this plus the hsm_status */
 
 /** A worker's view of itself; lives in the worker's process. */
