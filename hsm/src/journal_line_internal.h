@@ -49,7 +49,7 @@ void hsm_detail_put_number(char *detail, size_t size, const char *name, uint64_t
 void hsm_time_put(int64_t time_us, char out[HSM_JOURNAL_TIME_LEN + 1]);
 int64_t hsm_time_now_us(void);
 
-/** A time as above; -1: it is none. */
+/** The inverse of hsm_time_put(); -1: malformed. */
 int64_t hsm_time_get(const char *text);
 
 /** As written in `who`: `out` has 3 * HSM_WHO_MAX + 1 octets. */
