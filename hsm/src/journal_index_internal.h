@@ -44,7 +44,7 @@ struct hsm_entries {
     size_t count, room;
 };
 
-/** Take a record of the index into account; HSM_ERR_MALFORMED: it says what cannot be. */
+/** Take a record of the index into account; HSM_ERR_MALFORMED: it is inconsistent. */
 HSM_MUST_CHECK enum hsm_status hsm_entries_take(struct hsm_entries *entries,
                                                 const struct hsm_journal_record *record);
 struct hsm_entry *hsm_entries_find(const struct hsm_entries *entries, const char *name);

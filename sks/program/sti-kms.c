@@ -261,7 +261,7 @@ check_choice(const struct arguments *arguments, const struct sks_sp_config *conf
     if (arguments->init.spc == NULL)
         return choice == KMS_EACH || config->provider_count == 1
                    ? HSM_OK
-                   : options_refuse(&table, "there are several providers: say --spc");
+                   : options_refuse(&table, "several providers are configured: give --spc");
     if (sks_sp_find_provider(config, arguments->init.spc, &provider))
         return HSM_OK;
     hsm_log(HSM_LOG_ERROR, "%s: no provider of the configuration has this SPC",
@@ -510,7 +510,7 @@ run_destroy(const void *command_line)
     const struct arguments *arguments = command_line;
 
     if (!arguments->yes)
-        return options_refuse(&table, "this cannot be taken back: say --yes");
+        return options_refuse(&table, "irreversible: confirm with --yes");
     return with_credential(arguments, 0, destroy);
 }
 
