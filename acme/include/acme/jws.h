@@ -116,12 +116,6 @@ HSM_MUST_CHECK enum hsm_status acme_jws_sign_flattened(const char *header, const
                                                        size_t payload_len, struct hsm_key *key,
                                                        char **out);
 
-/** acme_jws_sign_compact() for PASSporTs: not every signature is verified before it is given out.
- */
-HSM_MUST_CHECK enum hsm_status acme_jws_sign_compact_fast(const char *header, const void *payload,
-                                                          size_t payload_len, struct hsm_key *key,
-                                                          char **out);
-
 void acme_jws_free(struct acme_jws *jws);
 
 #endif
