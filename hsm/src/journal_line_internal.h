@@ -16,7 +16,6 @@
 #define HSM_JOURNAL_HASH_HEX    HSM_HEX_LEN(HSM_SHA256_LEN)
 #define HSM_JOURNAL_TIME_LEN    27
 #define HSM_JOURNAL_DETAIL_MAX  512 /* octets */
-#define HSM_JOURNAL_NO_DIGEST   NULL
 #define HSM_JOURNAL_WITHOUT_KEY "-"
 
 /** Where the next line goes. */

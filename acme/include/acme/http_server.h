@@ -85,7 +85,6 @@ void acme_http_response_header(struct acme_http_response *response, const char *
 /** Name of the matched route, for log and metrics (static, e.g. the acme_http_match() pattern).
  *  Without one the path is not logged, as it is client input. */
 void acme_http_response_route(struct acme_http_response *response, const char *route);
-int acme_http_response_status(const struct acme_http_response *response);
 
 /*
  * The deferred part of a quick request. The loop first reads all requests that have arrived, then

@@ -18,10 +18,6 @@
 #include <sks/repository.h>
 #include <sks/tokens.h>
 
-/* Verifiers keep a chain for a day, a PASSporT is fresh for a minute. */
-#define SKS_RETIRING_S 86460
-#define SKS_RETIRED_S  604800
-
 struct sks_lifecycle {
     struct sks_catalogue *catalogue;
     struct sks_tokens *tokens;
