@@ -200,8 +200,7 @@ revoke_by_serial(struct acme_store *store, const char *serial, int reason)
     enum hsm_status st = acme_server_revoke(store, serial, reason, time(NULL));
 
     if (st == HSM_ERR_MALFORMED)
-        hsm_log(HSM_LOG_ERROR, "a serial is of 1 to %d octets in hex, a reason 0 to 6",
-                CERTS_SERIAL_MAX);
+        hsm_log(HSM_LOG_ERROR, "serial: 1 to %d octets in hex; reason: 0 to 6", CERTS_SERIAL_MAX);
     else if (st == HSM_ERR_NOT_FOUND)
         hsm_log(HSM_LOG_ERROR, "%s: no certificate of this STI-CA", serial);
     else if (st == HSM_ERR_EXISTS)

@@ -1,5 +1,5 @@
 /*
- * address_internal.h - which addresses are anybody's on the Internet, and whom to count for one.
+ * address_internal.h - which addresses are on the public Internet, and the rate-limit key of one.
  */
 #ifndef ACME_ADDRESS_INTERNAL_H
 #define ACME_ADDRESS_INTERNAL_H
@@ -17,7 +17,7 @@ bool acme_address_is_public(const struct sockaddr *address);
 
 #define ACME_ADDRESS_MAX 63 /* characters */
 
-/** Whom to count for an address: itself, of IPv6 its /64. */
+/** The rate-limit key of a peer address: the IPv4 address, or the /64 of an IPv6 one. */
 void acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1]);
 
 #endif

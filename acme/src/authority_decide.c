@@ -99,9 +99,10 @@ says_later(const struct authority_plea *plea, const struct request *request)
            (plea->not_after == 0 || plea->not_after > request->not_after);
 }
 
-/* Whoever can ask could otherwise take a certificate off the CRL that is good for long: so what is
- * only said is heard when it is the first word, or a later time, and what is shown likewise once
- * something was shown. */
+/* Nobody may take an entry off the CRL early by stating an early notAfter. So once a request is
+ * recorded, an asserted notAfter can only move its end later (0, unknown, is latest of all). A
+ * notAfter read from the certificate replaces an asserted one; after that only a later one that was
+ * read from a certificate counts. */
 static bool
 is_end_learned(const struct authority_plea *plea, const struct request *request)
 {
@@ -140,7 +141,7 @@ insert_request(struct acme_store *store, const struct authority_plea *plea, int6
         (int64_t)plea->is_end_shown, (int64_t)(plea->asker == AUTHORITY_OPERATOR));
 }
 
-/* Who decides at once answers for it in the place of who has asked before. */
+/* An immediate decision replaces the requester of the queued request. */
 static enum hsm_status
 take_over(struct acme_store *store, const struct authority_plea *plea, int64_t id)
 {

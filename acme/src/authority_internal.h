@@ -1,9 +1,20 @@
 /*
- * authority_internal.h - what the files of the STI-PA share: authority.c (routes),
- * authority_account.c (who may), authority_password.c (whose password it is), authority_standing.c
- * (who may at the moment), authority_policy.c (what the governance authority allows),
- * authority_grant.c (SPC tokens), authority_ca.c (whom the list names), authority_revoke.c and
- * those of authority_revoke_internal.h (what the CRL names), authority_publish.c (list and CRL).
+ * authority_internal.h - what the files of the STI-PA share.
+ *
+ * authority.c           routes, migrations, start and end
+ * authority_account.c   accounts: which one a request is of, and its rights
+ * authority_password.c  user names and passwords, and limits on guessing them
+ * authority_standing.c  suspended accounts, addresses, client certificates, API keys
+ * authority_policy.c    what the governance authority's file allows
+ * authority_grant.c     SPC tokens
+ * authority_ca.c        the trusted STI-CAs and their accounts
+ * authority_entries.c   entries of the CRL
+ * authority_publish.c   signing and serving list and CRL
+ * authority_observe.c   metrics
+ * authority_operator.c  accounts, as an operator adds, changes and lists them
+ * authority_start.c     events at the start of a daemon
+ *
+ * Revocation requests are in authority_revoke_internal.h.
  */
 #ifndef ACME_AUTHORITY_INTERNAL_H
 #define ACME_AUTHORITY_INTERNAL_H
@@ -26,11 +37,11 @@ enum authority_document {
     AUTHORITY_DOCUMENTS, /* how many there are */
 };
 
-/** Who asks to revoke. */
+/** The requester of a revocation. */
 enum authority_asker {
     AUTHORITY_SP,
     AUTHORITY_STI_CA,
-    AUTHORITY_ASKERS, /* of whom requests come */
+    AUTHORITY_ASKERS, /* how many kinds send requests */
     AUTHORITY_OPERATOR = AUTHORITY_ASKERS,
 };
 
@@ -78,12 +89,12 @@ char *authority_url(const char *base_url, const char *path);
 /** What the credentials of a request are worth. */
 enum authority_verdict {
     AUTHORITY_ADMITTED,
-    AUTHORITY_REFUSED, /* wrong, expired, or of another account: nobody is told which */
+    AUTHORITY_REFUSED, /* wrong, expired, or of another account: the answer does not say which */
     AUTHORITY_SUSPENDED, /* good, but the account is suspended */
     AUTHORITY_ELSEWHERE, /* good, but not from this address */
-    AUTHORITY_LIMITED, /* too many wrong passwords: not even looked at */
-    AUTHORITY_BUSY, /* others' passwords are being looked at */
-    AUTHORITY_ANONYMOUS, /* there are none */
+    AUTHORITY_LIMITED, /* too many wrong passwords: not checked at all */
+    AUTHORITY_BUSY, /* too many other passwords are being hashed */
+    AUTHORITY_ANONYMOUS, /* the request has no credentials */
 };
 
 /** What an account may: of a service provider the first two, of an STI-CA the last. */
@@ -243,11 +254,11 @@ HSM_MUST_CHECK enum hsm_status authority_entries_read(struct acme_authority *aut
                                                       struct authority_entries *out);
 void authority_entries_clear(struct authority_entries *entries);
 
-/** The number of the last entry ever: entries are only added, and those that go are of no matter,
- * so it says which there are. */
+/** The number of the last entry ever: entries are append-only, so this number identifies the set.
+ */
 HSM_MUST_CHECK enum hsm_status authority_entries_last(struct acme_store *store, int64_t *out);
 
-/** How many are on the CRL; how many requests wait; the number of the last request ever. */
+/** The number of entries on the CRL; of pending requests; the id of the last request ever. */
 HSM_MUST_CHECK enum hsm_status authority_entries_count(struct acme_store *store, int64_t *out);
 HSM_MUST_CHECK enum hsm_status authority_requests_queued(struct acme_store *store, int64_t *out);
 HSM_MUST_CHECK enum hsm_status authority_requests_last(struct acme_store *store, int64_t *out);
@@ -291,7 +302,7 @@ HSM_MUST_CHECK enum hsm_status authority_signer_publish(struct acme_authority *a
 HSM_MUST_CHECK enum hsm_status authority_document_refresh(struct acme_authority *authority,
                                                           enum authority_document document);
 
-/** The CRL says less than is decided: acme_authority_tick() signs the next. */
+/** The published CRL is out of date: acme_authority_tick() signs the next. */
 void authority_crl_changed(struct acme_authority *authority);
 
 void authority_get_ca_list(struct acme_authority *authority,

@@ -69,24 +69,24 @@ HSM_MUST_CHECK enum hsm_status
 acme_client_post_as(struct acme_client *client, const struct acme_client_signer *signer,
                     const char *url, const char *payload, const char *accept,
                     struct acme_answer *answer, struct hsm_reason *why);
-/** As above by the account, or by its key while there is no account. */
+/** POST signed by the account, or by its key while there is no account. */
 HSM_MUST_CHECK enum hsm_status acme_client_post(struct acme_client *client, const char *url,
                                                 const char *payload, const char *accept,
                                                 struct acme_answer *answer, struct hsm_reason *why);
 
-/** As acme_client_post(); anything but success is a refusal with the problem's words, and a body
- *  that is no JSON too. */
+/** acme_client_post() whose answer must be a success with JSON; otherwise it is refused with the
+ *  text of the problem document. */
 HSM_MUST_CHECK enum hsm_status acme_client_call(struct acme_client *client, const char *what,
                                                 const char *url, const char *payload,
                                                 struct acme_answer *answer, struct hsm_reason *why);
 
-/** The same for what may be asked twice without harm: tried again a few times when it is one that
- *  passes. */
+/** acme_client_call() for idempotent requests: transient failures are retried a few times. */
 HSM_MUST_CHECK enum hsm_status
 acme_client_call_again(struct acme_client *client, const char *what, const char *url,
                        const char *payload, struct acme_answer *answer, struct hsm_reason *why);
 
-/** Kind of an answer that is a refusal: what may pass is HSM_ERR_BUSY. HSM_OK: it is none. */
+/** Map a response to a status: HSM_OK for success, HSM_ERR_BUSY for a transient error, else the
+ * kind of the problem. */
 HSM_MUST_CHECK enum hsm_status acme_client_judge(struct acme_client *client,
                                                  const struct acme_answer *answer, const char *what,
                                                  struct hsm_reason *why);

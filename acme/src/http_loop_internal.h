@@ -9,12 +9,12 @@
  * http_call.c        a request on its way through a handler
  * http_stream.c      octets over a socket, in TLS or not
  * http_peer.c        who is at the other end
- * http_observe.c     what is told of a request: log and metrics
+ * http_observe.c     log and metrics of a request
  * http_park.c        requests that wait for something without a thread
- * http_defer.c       what is left to do of quick calls: in turn, or in a thread of its own
+ * http_defer.c       the deferred part of quick calls: in turn, or in a thread of its own
  *
  * libevent runs in the loop's thread alone. A handler's thread sees the request
- * and the response of its call, who the peer is, and nothing else of what is here.
+ * and the response of its call and the peer's identity, and nothing else from here.
  */
 #ifndef ACME_HTTP_LOOP_INTERNAL_H
 #define ACME_HTTP_LOOP_INTERNAL_H
@@ -66,7 +66,7 @@ struct http_connection {
     unsigned key_updates; /* that came over it */
     struct event readable, writable;
     bool is_reading; /* `readable` is waited for */
-    bool is_broken; /* nothing can be told the peer any more */
+    bool is_broken; /* nothing more can be sent to the peer */
     bool is_ready; /* in the loop's list: it has input that was read */
     bool is_replying; /* an answer is being written */
     bool is_lingering; /* the answer was the last, and the peer has not closed */
@@ -337,10 +337,10 @@ bool http_enqueue(struct acme_http_loop *loop, struct http_call *call);
 void http_enqueue_tick(struct http_tick *tick);
 /** With the loop's mutex held: of what was deferred, and waits for something. */
 void http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls);
-/** With the loop's mutex held, and let go of meanwhile: tell the loop, once, that things are done.
- */
+/** Notify the loop, once, that calls are done. Called with the loop's mutex held, which is released
+ *  meanwhile. */
 void http_tell(struct acme_http_loop *loop);
-/** A thread that no signal interrupts; false: there is none. */
+/** Start a thread with all signals blocked; false: it could not be started. */
 bool http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out);
 /** Wake the loop up, from any thread. */
 void http_wake(struct acme_http_loop *loop);

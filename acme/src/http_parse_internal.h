@@ -44,7 +44,7 @@ struct http_parser {
     bool takes_content; /* the method does */
     bool has_host, has_length, is_chunked;
     bool says_close, says_keep_alive;
-    bool wants_continue; /* waits for 100 before it sends the body; cleared by who has told it */
+    bool wants_continue; /* waits for 100 before sending the body; cleared when 100 is sent */
     size_t field_count;
     struct http_field fields[HTTP_FIELDS_MAX];
 };

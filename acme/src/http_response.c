@@ -196,12 +196,6 @@ acme_http_response_route(struct acme_http_response *response, const char *route)
     response->route = route;
 }
 
-int
-acme_http_response_status(const struct acme_http_response *response)
-{
-    return response->status;
-}
-
 /* ---- what a client reads ---- */
 
 /* RFC 9110 section 15: those that are given here; a client does not need them. */

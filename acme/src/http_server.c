@@ -77,7 +77,7 @@ begin_drain(struct acme_http_loop *loop)
 
     if (loop->is_draining || loop->is_stopping)
         return;
-    hsm_log(HSM_LOG_INFO, "no more connections are taken; those that are open are served");
+    hsm_log(HSM_LOG_INFO, "draining: not accepting new connections");
     loop->is_draining = true;
     TAILQ_FOREACH(server, &loop->servers, next)
     {

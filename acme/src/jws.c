@@ -34,8 +34,6 @@ struct parts {
     size_t header_len, payload_len, signature_len;
 };
 
-typedef enum hsm_status sign_fn(struct hsm_key *key, const void *message, size_t len, uint8_t *sig);
-
 DEFINE_DEFER(struct acme_jws, acme_jws_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(char, free)
@@ -368,9 +366,9 @@ signing_input_new(const char *header, const void *payload, size_t payload_len, c
     return HSM_OK;
 }
 
-static enum hsm_status
-sign_compact(const char *header, const void *payload, size_t payload_len, struct hsm_key *key,
-             sign_fn *sign, char **out)
+enum hsm_status
+acme_jws_sign_compact(const char *header, const void *payload, size_t payload_len,
+                      struct hsm_key *key, char **out)
 {
     DEFER(free) char *text = NULL;
     uint8_t sig[HSM_P256_SIG_LEN];
@@ -378,7 +376,7 @@ sign_compact(const char *header, const void *payload, size_t payload_len, struct
     enum hsm_status st = signing_input_new(header, payload, payload_len, &text, &len);
 
     if (st == HSM_OK)
-        st = sign(key, text, len, sig);
+        st = hsm_key_sign_verified(key, text, len, sig);
     if (st != HSM_OK)
         return st;
     text[len++] = '.';
@@ -387,20 +385,6 @@ sign_compact(const char *header, const void *payload, size_t payload_len, struct
     *out = text;
     text = NULL;
     return HSM_OK;
-}
-
-enum hsm_status
-acme_jws_sign_compact(const char *header, const void *payload, size_t payload_len,
-                      struct hsm_key *key, char **out)
-{
-    return sign_compact(header, payload, payload_len, key, hsm_key_sign_verified, out);
-}
-
-enum hsm_status
-acme_jws_sign_compact_fast(const char *header, const void *payload, size_t payload_len,
-                           struct hsm_key *key, char **out)
-{
-    return sign_compact(header, payload, payload_len, key, hsm_key_sign, out);
 }
 
 enum hsm_status

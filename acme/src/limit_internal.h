@@ -1,6 +1,6 @@
 /*
- * limit_internal.h - how often something may be done, counted in a store that processes share: its
- * table is rate (subject TEXT PRIMARY KEY, used_until {int}).
+ * limit_internal.h - rate limits, counted in a store that processes share, in its table
+ * rate (subject TEXT PRIMARY KEY, used_until {int}).
  */
 #ifndef ACME_LIMIT_INTERNAL_H
 #define ACME_LIMIT_INTERNAL_H
@@ -12,29 +12,29 @@
 
 #define ACME_HOUR_S 3600
 
-/** So many events, all at once or one after the other, and as many more in each such time. */
+/** A token bucket (GCRA) of `times` events that refills completely in `in_s` seconds. */
 struct acme_limit {
-    const char *what; /* a word; it and whom it concerns make the subject */
+    const char *what; /* a word; together with `whom` it is the subject of the row */
     unsigned times; /* 0: any number */
     unsigned in_s; /* seconds */
 };
 
 /**
- * Count one more.
+ * Count one event.
  *
- * @param whom    up to ACME_LIMIT_WHOM_MAX octets; of a longer one the rest counts for nothing
- * @param wait_s  receives 0, or after how many seconds there is room: then nothing was counted
+ * @param whom    the first ACME_LIMIT_WHOM_MAX octets are significant
+ * @param wait_s  receives 0; or, if nothing was counted, the seconds until there is room
  */
 #define ACME_LIMIT_WHOM_MAX 255
 HSM_MUST_CHECK enum hsm_status acme_limit_take_one(struct acme_store *store,
                                                    const struct acme_limit *limit, const char *whom,
                                                    time_t now, time_t *wait_s);
 
-/** Of one that was taken and, as it turned out, does not count. */
+/** Undo one acme_limit_take_one(). */
 HSM_MUST_CHECK enum hsm_status
 acme_limit_give_back(struct acme_store *store, const struct acme_limit *limit, const char *whom);
 
-/** Forget up to `limit` of those who have everything left; *count receives how many. */
+/** Delete up to `limit` rows whose allowance is full again; *count receives how many. */
 HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now,
                                                  int64_t limit, int64_t *count);
 

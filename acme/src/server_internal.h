@@ -275,9 +275,9 @@ void acme_external_used(const struct acme_server *server, const char *id);
 /* ---- server_limit.c: rate limits (RFC 8555 section 6.6) ---- */
 
 /**
- * Count one more `what` of `whom`, of which so many may be in an hour (0: any number).
+ * Count one `what` of `whom`, with a limit of `per_hour` (0: no limit).
  *
- * @param wait_s  receives 0, or after how many seconds there is room: then nothing was counted
+ * @param wait_s  receives 0; or, if nothing was counted, the seconds until there is room
  */
 HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const char *what,
                                                const char *whom, unsigned per_hour, time_t now,

@@ -216,7 +216,8 @@ check_uri(const char *uri)
             strcmp(option->keyword, "password") == 0 || strcmp(option->keyword, "sslpassword") == 0;
 
         if (is_secret && option->val != NULL) {
-            hsm_log(HSM_LOG_ERROR, "store: %s in the URI: passfile has its place", option->keyword);
+            hsm_log(HSM_LOG_ERROR, "store: %s is not allowed in the URI: use passfile",
+                    option->keyword);
             return HSM_ERR_USAGE;
         }
     }

@@ -1,4 +1,5 @@
-/* admin.c - who is in the module for a token without a session of its pool: one at a time. */
+/* admin.c - admission to the control session: one caller at a time, and detection of stuck calls.
+ */
 #include "slot_internal.h"
 
 #include <hsm/log.h>

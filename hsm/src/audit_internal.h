@@ -1,9 +1,9 @@
 /*
  * audit_internal.h - what the files of the audit share.
  *
- * A report is built by many small steps that may all run out of memory. The
- * first failure is kept in the audit, what follows does nothing more, and
- * hsm_audit_finish() tells.
+ * A report is built by many small steps, each of which may run out of memory. The
+ * first failure is kept in the audit, later steps do nothing, and
+ * hsm_audit_finish() returns it.
  */
 #ifndef HSM_AUDIT_INTERNAL_H
 #define HSM_AUDIT_INTERNAL_H
@@ -72,12 +72,12 @@ struct hsm_audit_row {
 
 const struct hsm_audit_row *hsm_audit_row(enum hsm_audit_check check);
 
-/** HSM_CHECK_NONE: there is none. */
+/** The inverse; HSM_CHECK_NONE for another id. */
 enum hsm_audit_check hsm_audit_check_of(const char *id);
 
 const char *hsm_audit_verdict_name(enum hsm_audit_verdict verdict);
 
-/** HSM_AUDIT_VERDICTS: there is none. */
+/** The inverse; HSM_AUDIT_VERDICTS for another name. */
 unsigned hsm_audit_verdict_of(const char *name);
 
 struct hsm_audit {
@@ -180,7 +180,7 @@ HSM_MUST_CHECK enum hsm_status hsm_audit_keys(struct hsm_audit_scene *scene);
 /** Keys that may wrap others; inside the admin gate. */
 void hsm_audit_wrapping_keys(struct hsm_audit_scene *scene);
 
-/** That the public object is the private key's: by a challenge. Outside of the gate. */
+/** Check by a challenge that the public object is the private key's. Outside of the admin gate. */
 void hsm_audit_public_halves(struct hsm_audit_scene *scene);
 
 /** Which certificate belongs to which key. */

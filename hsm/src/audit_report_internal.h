@@ -1,5 +1,5 @@
 /*
- * audit_report_internal.h - the shape of a report, for who reads one.
+ * audit_report_internal.h - the schema of a report, for code that reads one.
  */
 #ifndef HSM_AUDIT_REPORT_INTERNAL_H
 #define HSM_AUDIT_REPORT_INTERNAL_H

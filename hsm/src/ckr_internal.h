@@ -10,7 +10,7 @@
 
 #include <hsm/status.h>
 
-/** What is done about a return value before a caller hears of it. */
+/** What to do about a return value before it is reported to a caller. */
 enum hsm_ckr_action {
     HSM_CKR_NONE, /* it is no failure */
     HSM_CKR_RETRY, /* ask once more: nothing is wrong with the session */
@@ -25,11 +25,11 @@ enum hsm_ckr_action {
 
 enum hsm_ckr_action hsm_ckr_action(CK_RV rv);
 
-/** False: it is none of the standard's that can be met here, but perhaps a vendor's. */
+/** True for a value of the standard that can occur here; false for others, such as a vendor's. */
 bool hsm_ckr_is_known(CK_RV rv);
 
-/** It is about what was asked for, not about the token's state; so is what nobody knows, for those
- * who ask about one attribute or attempt. */
+/** True if the value refuses the request itself and says nothing about the token's state. An
+ *  unknown value counts as a refusal for callers that ask for one attribute or attempt. */
 bool hsm_ckr_is_refusal(CK_RV rv);
 
 /** The kind that tells the caller what to do next; HSM_OK for CKR_OK. */

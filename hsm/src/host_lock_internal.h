@@ -1,14 +1,14 @@
 /*
  * host_lock_internal.h - turns among the processes of this host where a module's processes race.
  *
- * A software token keeps its objects in files that all processes read and
- * write, and not all of them wait for each other (quirk shared-files). With
- * SoftHSM 2.6.1 a login empties the token's file and writes it again: who
- * reads it in between finds no token, or one without a name. A key that is
- * being generated is seen half, and generation fails beside other work on
- * objects. So there one writes, or several read: C_Login with the recovery
- * that it belongs to, C_GenerateKeyPair and C_DestroyObject are writing,
- * searches and descriptions are reading, and so is C_Initialize of who found no
+ * A software token keeps its objects in files that all processes read and write,
+ * and not all implementations lock them (quirk shared-files). With SoftHSM 2.6.1
+ * a login empties the token's file and writes it again: a process that reads it
+ * in between finds no token, or one without a name. A key that is being generated
+ * is seen half-made, and generation fails beside other work on objects. So for
+ * such tokens one process writes, or several read: C_Login with the recovery that
+ * it belongs to, C_GenerateKeyPair and C_DestroyObject count as writing; searches
+ * and descriptions as reading, and so does C_Initialize when a process found no
  * token and looks again. Signatures, and modules without the quirk, never wait.
  */
 #ifndef HSM_HOST_LOCK_INTERNAL_H
@@ -37,8 +37,8 @@ int hsm_host_place(const char *module_path);
 bool hsm_host_try(int place, enum hsm_turn turn);
 
 /**
- * The same with a wait, which is bounded; where it fails the work goes on
- * without the lock.
+ * hsm_host_try() with a bounded wait; if that fails the caller goes on without
+ * the lock.
  *
  * @return what hsm_host_unlock() takes
  */

@@ -84,7 +84,7 @@ copy_config(const struct hsm_journal_config *from, struct hsm_journal_config *to
         from->program != NULL ? from->program : or_program(program_invocation_short_name);
 
     if (from->dir == NULL || !is_program(program)) {
-        hsm_log(HSM_LOG_ERROR, "journal: no directory, or a program's name that is none");
+        hsm_log(HSM_LOG_ERROR, "journal: dir is empty, or program is not [a-z0-9-]{1,32}");
         return HSM_ERR_USAGE;
     }
     to->dir = strdup(from->dir);

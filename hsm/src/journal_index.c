@@ -233,7 +233,8 @@ take_back(struct hsm_index *index)
     enum hsm_status st = failed(index, HSM_JOURNAL_INDEX);
 
     if (ftruncate(index->fd, (off_t)index->chain.octets) != 0)
-        hsm_log(HSM_LOG_ERROR, "journal %s: and a part of a line stays", index->dir);
+        hsm_log(HSM_LOG_ERROR, "journal %s: index: a partial line could not be removed",
+                index->dir);
     forget(index);
     return st;
 }
@@ -312,7 +313,7 @@ catch_up(struct hsm_index *index)
             !hsm_journal_detail(walk.record.detail, "id", index->id, sizeof(index->id)))
             st = HSM_ERR_MALFORMED;
         if (st == HSM_ERR_MALFORMED)
-            st = index_is_wrong(index, &walk, "it says what cannot be");
+            st = index_is_wrong(index, &walk, "inconsistent entry");
     }
     if (st == HSM_OK && result == HSM_WALK_WRONG)
         st = index_is_wrong(index, &walk, walk.wrong);

@@ -1,9 +1,9 @@
 /*
  * journal_index_internal.h - the file that accounts for all the others.
  *
- * Its lines tell what becomes of the files of the directory, and carry their
- * checkpoints and its own. Whoever writes has the lock on it, has read what
- * others wrote meanwhile, and has found it in order.
+ * Its lines record what becomes of the files of the directory, and carry their
+ * checkpoints and its own. A process that writes holds its lock, has read what
+ * others wrote meanwhile, and has verified it.
  *
  *   open             the directory's id; the first line
  *   file-open        file=NAME
@@ -12,7 +12,7 @@
  *   file-recovered   file=NAME,size=N,root=HEX,octets=N,torn=N: its process did not close it
  *   file-removed     file=NAME,size=N,root=HEX: after its time
  *   checkpoint       size=N,root=HEX,at=TIME,sig=BASE64,file=NAME,calls=N: of the index itself,
- *                    by who writes NAME
+ *                    by the process that writes NAME
  *   index-torn       octets=N: of a line that a crash cut short, and that was taken away
  */
 #ifndef HSM_JOURNAL_INDEX_INTERNAL_H
@@ -36,7 +36,7 @@ struct hsm_entry {
     int64_t time_us; /* of the last line about it */
     uint64_t size, octets, torn; /* closed or recovered */
     uint8_t root[HSM_SHA256_LEN];
-    uint64_t calls; /* of C_Sign, the most that was told */
+    uint64_t calls; /* of C_Sign, the highest number recorded */
 };
 
 struct hsm_entries {
@@ -44,13 +44,13 @@ struct hsm_entries {
     size_t count, room;
 };
 
-/** Take a record of the index into account; HSM_ERR_MALFORMED: it says what cannot be. */
+/** Take a record of the index into account; HSM_ERR_MALFORMED: it is inconsistent. */
 HSM_MUST_CHECK enum hsm_status hsm_entries_take(struct hsm_entries *entries,
                                                 const struct hsm_journal_record *record);
 struct hsm_entry *hsm_entries_find(const struct hsm_entries *entries, const char *name);
 void hsm_entries_free(struct hsm_entries *entries);
 
-/** "sti-hsm/journal/ID/NAME": what checkpoints of a file are of. */
+/** "sti-hsm/journal/ID/NAME": the origin line of a file's checkpoints. */
 void hsm_index_origin(const char *id, const char *file, char out[HSM_JOURNAL_ORIGIN_MAX + 1]);
 
 /** What a line with a signature in its detail is a checkpoint of; false: it has none. */
@@ -83,7 +83,7 @@ HSM_MUST_CHECK enum hsm_status hsm_index_append(struct hsm_index *index,
                                                 const struct hsm_line *line);
 HSM_MUST_CHECK enum hsm_status hsm_index_sync(struct hsm_index *index);
 
-/** Under the lock: files whose process is gone are looked at and told of. */
+/** Under the lock: examine files whose process is gone, and record what was found. */
 HSM_MUST_CHECK enum hsm_status hsm_index_recover(struct hsm_index *index);
 
 /** Under the lock: remove files that ended before this time. */

@@ -16,7 +16,6 @@
 #define HSM_JOURNAL_HASH_HEX    HSM_HEX_LEN(HSM_SHA256_LEN)
 #define HSM_JOURNAL_TIME_LEN    27
 #define HSM_JOURNAL_DETAIL_MAX  512 /* octets */
-#define HSM_JOURNAL_NO_DIGEST   NULL
 #define HSM_JOURNAL_WITHOUT_KEY "-"
 
 /** Where the next line goes. */
@@ -49,7 +48,7 @@ void hsm_detail_put_number(char *detail, size_t size, const char *name, uint64_t
 void hsm_time_put(int64_t time_us, char out[HSM_JOURNAL_TIME_LEN + 1]);
 int64_t hsm_time_now_us(void);
 
-/** A time as above; -1: it is none. */
+/** The inverse of hsm_time_put(); -1: malformed. */
 int64_t hsm_time_get(const char *text);
 
 /** As written in `who`: `out` has 3 * HSM_WHO_MAX + 1 octets. */

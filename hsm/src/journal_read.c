@@ -99,7 +99,7 @@ hsm_journal_read_all(const char *dir, hsm_journal_take_fn *take, void *context,
     enum hsm_status st = hsm_journal_read(dir, HSM_JOURNAL_INDEX, take_of_index, &reading, why);
 
     if (st == HSM_OK && reading.status != HSM_OK)
-        st = hsm_refuse(why, reading.status, "index: it says what cannot be");
+        st = hsm_refuse(why, reading.status, "index: inconsistent entry");
     for (size_t i = 0; st == HSM_OK && !reading.stopped && i < reading.entries.count; i++) {
         if (reading.entries.entry[i].state != HSM_ENTRY_REMOVED)
             st = hsm_journal_read(dir, reading.entries.entry[i].name, take_of_file, &reading, why);

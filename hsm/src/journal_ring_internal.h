@@ -36,7 +36,7 @@ void hsm_ring_free(struct hsm_ring *ring);
 /** Copy an entry in; false: full. *position receives its number, from 0. */
 bool hsm_ring_put(struct hsm_ring *ring, const struct hsm_ring_entry *entry, uint64_t *position);
 
-/** For the one who takes: false, nothing is there. */
+/** Called by the one thread that takes entries; false: the ring is empty. */
 bool hsm_ring_take(struct hsm_ring *ring, struct hsm_ring_entry *out);
 
 /** Entries ever put, and ever taken. */

@@ -217,7 +217,7 @@ take_index_record(struct hsm_verification *v, const struct hsm_walk *walk,
     if (record->number == 0 && !hsm_journal_detail(record->detail, "id", v->id, sizeof(v->id)))
         st = HSM_ERR_MALFORMED;
     if (st == HSM_ERR_MALFORMED)
-        fault = "it says what cannot be";
+        fault = "inconsistent entry";
     else if (st == HSM_OK && hsm_index_note(record, v->id, &note)) {
         fault = fault_of_note(v, record, &note);
         if (fault == NULL && strcmp(record->kind, "checkpoint") == 0)

@@ -8,13 +8,14 @@
 
 #define HSM_OF_THE_INDEX SIZE_MAX
 
-/* What is said of a file from elsewhere: a tree of that size had that root. */
+/* A known root: the index, or a checkpoint, states that a file's tree of that size had that root.
+ */
 struct hsm_point {
     size_t entry; /* which file; HSM_OF_THE_INDEX: the index */
     uint64_t size;
     uint8_t root[HSM_SHA256_LEN];
-    bool kept; /* said by a checkpoint that was kept elsewhere */
-    uint64_t record; /* else by this record of the index */
+    bool kept; /* stated by a checkpoint that was kept elsewhere */
+    uint64_t record; /* else stated by this record of the index */
 };
 
 struct hsm_verification {
@@ -33,26 +34,26 @@ struct hsm_verification {
     size_t name_count;
 };
 
-/* Of journal_verify.c: */
+/* ---- journal_verify.c ---- */
 
 void hsm_verify_tell(struct hsm_verification *v, enum hsm_journal_weight weight, const char *file,
                      const char *format, ...) HSM_PRINTF(4, 5);
 void hsm_verify_fault(struct hsm_verification *v, const char *file, uint64_t record, uint64_t octet,
                       const char *format, ...) HSM_PRINTF(5, 6);
 
-/** Is what a chain has come to what was said of a file of that size? */
+/** Compare the chain's root with a known one of the same size; adds a finding when they differ. */
 void hsm_verify_point(struct hsm_verification *v, const char *file, const struct hsm_chain *chain,
                       const struct hsm_point *point);
 
-/* Of journal_verify_index.c: */
+/* ---- journal_verify_index.c ---- */
 
-/** Parse the checkpoints that were kept; those that are none are told. */
+/** Parse the checkpoints that were kept elsewhere; malformed ones are reported as findings. */
 HSM_MUST_CHECK enum hsm_status hsm_verify_take_kept(struct hsm_verification *v);
 
-/** The index, and what the directory has; points and entries are what it says of the files. */
+/** Verify the index against the directory, and collect its entries and the known roots in it. */
 HSM_MUST_CHECK enum hsm_status hsm_verify_index(struct hsm_verification *v);
 
-/** After that: checkpoints that were kept become points. */
+/** After hsm_verify_index(): add the checkpoints that were kept elsewhere to the known roots. */
 HSM_MUST_CHECK enum hsm_status hsm_verify_place_kept(struct hsm_verification *v);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * key_internal.h - what group.c and measure.c need of a key.
+ * key_internal.h - what the floor needs of a key beyond key.h.
  */
 #ifndef HSM_KEY_INTERNAL_H
 #define HSM_KEY_INTERNAL_H
@@ -12,7 +12,7 @@ const struct hsm_token *hsm_key_token(const struct hsm_key *key);
 
 struct hsm_signer *hsm_key_signer(const struct hsm_key *key);
 
-/** hsm_key_sign_digest_within(), for who has another key to try: BUSY is not logged. */
+/** hsm_key_sign_digest_within(), for callers that have another key to try: BUSY is not logged. */
 HSM_MUST_CHECK enum hsm_status
 hsm_key_sign_digest_quietly(struct hsm_key *key, const uint8_t *digest, unsigned timeout_ms,
                             enum hsm_wait wait, uint8_t *sig);

@@ -502,7 +502,8 @@ hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out)
         return hsm_ckr_log(hsm_ckr_from_libp11(), "libp11");
     if (hsm_p256_point(lane->pkey, point) != HSM_OK ||
         memcmp(point, signer->info.point, sizeof(point)) != 0) {
-        hsm_log(HSM_LOG_ERROR, "key %s: libp11 made another key of it", signer->info.label);
+        hsm_log(HSM_LOG_ERROR, "key %s: libp11's view of the public key differs from the token's",
+                signer->info.label);
         return HSM_ERR_CRYPTO;
     }
     lane->ec = EVP_PKEY_get1_EC_KEY(lane->pkey);

@@ -1,14 +1,14 @@
 /*
  * module_internal.h - PKCS#11 modules, one of each per process.
  *
- * C_Initialize and C_Finalize concern the whole process, so tokens share the
- * module that they are on, and the last one to go finalises. To restart a
- * module, everybody must be out of it.
+ * C_Initialize and C_Finalize concern the whole process, so tokens share their
+ * module, and the last one to be closed finalises it. A module can be restarted
+ * only while no thread is inside it.
  *
- * Some libraries give another list of functions each time they are asked, and
- * each list is a connection of its own, with C_Initialize, C_Login, sessions
- * and handles of its own. Such a list is a module of its own here, too, which
- * one token has for itself (connection_internal.h).
+ * Some libraries return a different function list at each C_GetFunctionList, and
+ * each list is a connection of its own, with its own C_Initialize, C_Login,
+ * sessions and handles. Such a list is a separate module here, too, used by one
+ * token alone (connection_internal.h).
  */
 #ifndef HSM_MODULE_INTERNAL_H
 #define HSM_MODULE_INTERNAL_H
@@ -24,9 +24,9 @@ struct hsm_module;
 struct hsm_slot;
 
 /**
- * Know a module, with its lock: nobody else opens or closes it, or a token of it,
- * meanwhile. Others are opened and closed as if this one were not there, however
- * long it takes.
+ * Find or register the module and take its lock: no other thread opens or closes
+ * it, or a token of it, meanwhile. Other modules are not affected, however long
+ * it takes.
  *
  * @param out  with a reference; hsm_module_release()
  * @retval HSM_ERR_NOT_FOUND  no such file
@@ -65,20 +65,21 @@ const char *hsm_module_path(const struct hsm_module *module);
 unsigned hsm_module_epoch(const struct hsm_module *module);
 
 /**
- * Around calls to the module that are not made with a session of a pool: it is
- * not restarted meanwhile. False: it was being restarted until the deadline.
+ * Enclose calls to the module that do not use a session of a pool: it is not
+ * restarted meanwhile. False: it was being restarted until the deadline.
  */
 HSM_MUST_CHECK bool hsm_module_enter(struct hsm_module *module, int64_t deadline);
 
 void hsm_module_leave(struct hsm_module *module);
 
-/** One call at a time, of all its tokens: the quirk `serial`. Only before the first of them opens,
- * under the module's lock; later it is ignored. */
+/** Allow one call at a time for all its tokens: the quirk `serial`. Takes effect only before the
+ *  first token opens, under the module's lock. */
 void hsm_module_serialise(struct hsm_module *module);
 
 /**
- * Around a call with a session of a pool: at once, but for a module that takes
- * one call at a time. Who has entered has begun one. False: not within the time.
+ * Enclose a call with a session of a pool. Does not wait, unless the module takes
+ * one call at a time. hsm_module_enter() counts as such a call. False: the
+ * deadline passed.
  */
 HSM_MUST_CHECK bool hsm_module_call_begin(struct hsm_module *module, int64_t deadline);
 
@@ -107,7 +108,7 @@ void hsm_module_remove_slot(struct hsm_module *module, struct hsm_slot *slot);
 /** Under the module's lock: the slot of this token that has users, NULL if none. */
 struct hsm_slot *hsm_module_slot_of(const struct hsm_module *module, const CK_TOKEN_INFO *token);
 
-/** Which token it is; counters and sessions in CK_TOKEN_INFO change all the time. */
+/** Compare the identity of tokens: counters and sessions in CK_TOKEN_INFO change all the time. */
 bool hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b);
 
 /*
@@ -118,9 +119,9 @@ void hsm_latch_set(const CK_TOKEN_INFO *token);
 bool hsm_latch_is_set(const CK_TOKEN_INFO *token);
 
 /**
- * Around a login, from the look at the list until a refusal is in it: processes that share the list
- * log in to a token one at a time. In one that has its own the caller sees to that. False: not
- * within the time.
+ * Enclose a login, from the check of the list until a refusal is in it: processes that share the
+ * list log in to a token one at a time. A process with its own list must see to that itself. False:
+ * the timeout passed.
  */
 HSM_MUST_CHECK bool hsm_latch_enter(const CK_TOKEN_INFO *token, unsigned timeout_ms);
 void hsm_latch_leave(const CK_TOKEN_INFO *token);

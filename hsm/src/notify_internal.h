@@ -1,5 +1,5 @@
 /*
- * notify_internal.h - tell the service manager how a daemon is: sd_notify(3),
+ * notify_internal.h - report a daemon's state to the service manager: sd_notify(3),
  * the datagrams of systemd's Type=notify.
  */
 #ifndef HSM_NOTIFY_INTERNAL_H

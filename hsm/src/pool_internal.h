@@ -1,14 +1,14 @@
 /*
  * pool_internal.h - the sessions of one token, handed out first come first served.
  *
- * A session is the unit of concurrency: who has one has it alone. A caller
- * waits for one until its own deadline, also while the token is being
- * recovered and no session is handed out at all. A returned session goes to
- * the caller that waits longest: pools that wake anybody have ten times the
- * p99 when callers outnumber sessions.
+ * A session is the unit of concurrency: one caller has it at a time. A caller
+ * waits for one until its own deadline, even while the token is being recovered
+ * and no session is handed out at all. A returned session goes to the caller that
+ * has waited longest: pools that wake any waiter have ten times the p99 when
+ * callers outnumber sessions.
  *
- * The pool knows nothing of the module: who takes a session whose epoch is not
- * the pool's (or 0) opens it.
+ * The pool knows nothing of the module: a caller that takes a session whose epoch
+ * is not the pool's (or is 0) opens it.
  */
 #ifndef HSM_POOL_INTERNAL_H
 #define HSM_POOL_INTERNAL_H
@@ -24,7 +24,7 @@
 
 #define HSM_SESSIONS_MAX 1024 /* of one token, in one process */
 #define HSM_CACHE_LINE   64 /* octets: what lies so far apart is not fetched together */
-#define HSM_EPOCH_STALE  UINT_MAX /* no pool's */
+#define HSM_EPOCH_STALE  UINT_MAX /* not the epoch of any pool */
 
 struct hsm_session {
     CK_SESSION_HANDLE handle;
@@ -58,7 +58,7 @@ struct hsm_pool {
     int64_t waited_ns;
     unsigned count;
     unsigned out;
-    unsigned usable; /* neither retired, nor written off or held by who is stuck */
+    unsigned usable; /* neither retired, nor written off, nor held by a stuck caller */
     unsigned waiting;
     unsigned epoch; /* begins with 1; changes when sessions must be opened again */
     enum hsm_status service; /* OK; BUSY: wait, being recovered; else: refused with this; see
@@ -75,7 +75,7 @@ struct hsm_patience {
 /** Begins with service BUSY. False: no memory. */
 HSM_MUST_CHECK bool hsm_pool_init(struct hsm_pool *pool, unsigned count);
 
-/** Nobody may have a session or wait; sessions are not closed. */
+/** No caller may have a session or wait; sessions are not closed. */
 void hsm_pool_destroy(struct hsm_pool *pool);
 
 /**
@@ -89,13 +89,14 @@ HSM_MUST_CHECK enum hsm_status hsm_pool_take(struct hsm_pool *pool,
                                              const struct hsm_patience *patience,
                                              struct hsm_session **out, unsigned *epoch);
 
-/** Back, for the one that waits longest; the epoch that it is now. */
+/** Return a session, which goes to the caller that has waited longest. Returns the present epoch.
+ */
 unsigned hsm_pool_give(struct hsm_pool *pool, struct hsm_session *session);
 
-/** Its taker was stuck: its handle is to be closed before it is given back. */
+/** True if its taker was stuck: its handle must be closed before it is given back. */
 bool hsm_pool_is_left_behind(struct hsm_pool *pool, const struct hsm_session *session);
 
-/** Give one back that could not be opened; false, and it was given, when it is the last. */
+/** Retire a session that could not be opened. False: it is the last, and was given back instead. */
 bool hsm_pool_retire(struct hsm_pool *pool, struct hsm_session *session);
 
 /**
@@ -107,7 +108,7 @@ HSM_MUST_CHECK bool hsm_pool_recall(struct hsm_pool *pool, struct hsm_session **
                                     unsigned *epoch);
 void hsm_pool_retire_again(struct hsm_pool *pool, struct hsm_session *session);
 
-/** Hand out no more sessions if the epoch is still this one; true for the first who says so. */
+/** Stop handing out sessions if the epoch is still this one; true for the first caller. */
 bool hsm_pool_suspend(struct hsm_pool *pool, unsigned epoch);
 
 /** Wait until every session is back or written off; false: the deadline came first. */
@@ -116,25 +117,25 @@ bool hsm_pool_drain(struct hsm_pool *pool, int64_t deadline);
 /** Hand out again, in a new epoch; retired sessions are tried again. */
 void hsm_pool_resume(struct hsm_pool *pool);
 
-/** Answer everybody so, now and later. */
+/** Fail all present and future callers with `why`. */
 void hsm_pool_refuse(struct hsm_pool *pool, enum hsm_status why);
 
 /** Wait until sessions are handed out; BUSY at the deadline, or the pool's refusal. */
 HSM_MUST_CHECK enum hsm_status hsm_pool_await(struct hsm_pool *pool, int64_t deadline);
 
-/** BUSY, too, while calls are stuck in all sessions that are usable. */
+/** The pool's service, but BUSY while calls are stuck in all usable sessions. */
 enum hsm_status hsm_pool_service(struct hsm_pool *pool);
 
-/** True while that is so: without a session nothing serves until one of the calls comes back. */
+/** True while calls are stuck in all usable sessions: nothing is served until one returns. */
 bool hsm_pool_is_used_up(struct hsm_pool *pool);
 
 unsigned hsm_pool_epoch(struct hsm_pool *pool);
 
 /**
- * Its taker does not come back: another session gets its place, once; a second
- * one that is stuck leaves one less.
+ * The taker of a session is stuck: replace the session, once; if the replacement
+ * gets stuck too, there is one session less.
  *
- * @return false if it came back
+ * @return false if the taker has returned it
  */
 bool hsm_pool_leave_behind(struct hsm_pool *pool, struct hsm_session *session, uint64_t serial);
 

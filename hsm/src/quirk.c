@@ -189,7 +189,7 @@ hsm_quirks_parse(const char *text, const struct hsm_quirks *known, struct hsm_qu
         size_t len = strcspn(text, ",");
 
         if (!parse_word(text, len, known, &quirks)) {
-            hsm_log(HSM_LOG_ERROR, "quirks: \"%.*s\" is not one", (int)len, text);
+            hsm_log(HSM_LOG_ERROR, "quirks: unknown quirk \"%.*s\"", (int)len, text);
             return HSM_ERR_USAGE;
         }
         text += len;

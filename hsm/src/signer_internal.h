@@ -1,9 +1,9 @@
 /*
- * signer_internal.h - a key as the token has it now, and signatures of it.
+ * signer_internal.h - a key as it is in the token now, and its signatures.
  *
- * What hsm_keys and lent EVP_PKEYs share. It outlives recoveries, in which its
- * handles are looked up again, and the closing of its token, after which it
- * signs no more.
+ * Shared by hsm_keys and lent EVP_PKEYs. A signer outlives recoveries, in which
+ * its handles are looked up again, and the closing of its token, after which it
+ * no longer signs.
  */
 #ifndef HSM_SIGNER_INTERNAL_H
 #define HSM_SIGNER_INTERNAL_H
@@ -80,18 +80,18 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
 void hsm_signer_ref(struct hsm_signer *signer);
 void hsm_signer_unref(struct hsm_signer *signer);
 
-/** It was destroyed on the token: not looked for again, and signs no more. */
+/** Its key was destroyed on the token: it is not looked up again, and no longer signs. */
 void hsm_signer_retire(struct hsm_signer *signer);
 
 /** Sign, by a worker where there are some; a failure is logged. */
 HSM_MUST_CHECK enum hsm_status hsm_signer_sign(struct hsm_signer *signer,
                                                const struct hsm_request *request, uint8_t *sig);
 
-/** The same on its own connection alone, neither counted nor logged nor journalled. */
+/** hsm_signer_sign() on its own connection alone; not counted, logged or journaled. */
 HSM_MUST_CHECK enum hsm_status
 hsm_signer_sign_alone(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig);
 
-/** Sign in this thread; not logged. `job` is told which session it uses; NULL: nobody is. */
+/** Sign in this thread; not logged. `job` receives the session that is used; may be NULL. */
 HSM_MUST_CHECK enum hsm_status hsm_signer_sign_here(struct hsm_signer *signer,
                                                     const struct hsm_request *request,
                                                     struct hsm_job *job, uint8_t *sig);
@@ -109,12 +109,10 @@ HSM_MUST_CHECK CK_RV hsm_signer_call(const struct hsm_signer *signer, CK_SESSION
 /** A signature on the control session, verified; inside the admin gate. */
 HSM_MUST_CHECK enum hsm_status hsm_signer_try(const struct hsm_signer *signer);
 
-/*
- * Of signer_find.c; inside the admin gate:
- */
+/* ---- signer_find.c: inside the admin gate ---- */
 
 /**
- * Where it is now, by its CKA_ID, and what the token says of it; not logged.
+ * Find the key's objects by its CKA_ID, and read its attributes; not logged.
  *
  * @retval HSM_ERR_UNTRUSTED  another key has that CKA_ID: both are written all the same
  */
@@ -122,9 +120,7 @@ HSM_MUST_CHECK enum hsm_status hsm_signer_find(const struct hsm_signer *signer,
                                                struct hsm_object_pair *pair,
                                                struct hsm_key_info *info);
 
-/*
- * And for the slot's thread alone:
- */
+/* ---- signer_find.c: in the slot's own thread ---- */
 
 /**
  * Look for all keys, or for those that are missing: each must have the public
@@ -139,7 +135,7 @@ HSM_MUST_CHECK enum hsm_status hsm_signers_find_again(struct hsm_slot *slot, boo
  */
 HSM_MUST_CHECK enum hsm_status hsm_signers_prove(struct hsm_slot *slot);
 
-/** A key was not there after a recovery, or refused: it may come back, and it is time to look. */
+/** True if it is time to look again for a key that was missing or refused after a recovery. */
 bool hsm_signers_missing(struct hsm_slot *slot);
 
 #endif

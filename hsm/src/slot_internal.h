@@ -3,9 +3,9 @@
  *
  * One per token and process (but see connection_internal.h), shared by the
  * hsm_tokens that have it open and by the keys and EVP_PKEYs that sign with it. Beside the pool,
- * whose sessions sign, there is one control session, which keeps the login alive and does what is
- * not signing, one caller at a time. A thread of the slot looks after it: it recovers the token
- * when a caller says that it failed, and looks at an idle one now and then.
+ * whose sessions sign, there is one control session, which keeps the login alive and does all other
+ * work, for one caller at a time. The slot's thread recovers the token when a caller reports that
+ * it failed, and probes an idle one now and then.
  */
 #ifndef HSM_SLOT_INTERNAL_H
 #define HSM_SLOT_INTERNAL_H
@@ -153,26 +153,26 @@ void hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, i
  */
 void hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *why);
 
-/** Tell who asked to be told. */
+/** Call the configured event callback. */
 void hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const char *detail);
 
-/* Of admin.c: */
+/* ---- admin.c ---- */
 
 /** Slots that hsm_process_is_hopeless() looks at. */
 void hsm_watch_add(struct hsm_slot *slot);
 void hsm_watch_remove(struct hsm_slot *slot);
 
-/** Around what may be stuck in the module, of those who are inside the admin gate. */
+/** Enclose calls that may get stuck in the module; inside the admin gate. */
 void hsm_slot_begin_inside(struct hsm_slot *slot);
 void hsm_slot_end_inside(struct hsm_slot *slot);
 
-/** Somebody is there for longer than an operation may take. */
+/** True if such a call takes longer than an operation may. */
 bool hsm_slot_is_stuck_inside(const struct hsm_slot *slot);
 
-/** The same; counted and told once. */
+/** Count and report a stuck call, once. */
 void hsm_slot_look_inside(struct hsm_slot *slot);
 
-/** The admin gate; who is not let in looks inside. */
+/** Enter the admin gate; on a timeout hsm_slot_look_inside(). */
 HSM_MUST_CHECK bool hsm_slot_gate_enter(struct hsm_slot *slot, unsigned timeout_ms);
 
 enum hsm_admission {
@@ -191,7 +191,7 @@ enum hsm_admission {
 HSM_MUST_CHECK enum hsm_admission hsm_slot_enter(struct hsm_slot *slot, enum hsm_turn turn,
                                                  unsigned wait_ms, int64_t deadline);
 
-/** The same to open or mend it: out of turn where other processes do not end. */
+/** hsm_slot_enter() to open or recover the token: out of turn if other processes do not finish. */
 HSM_MUST_CHECK bool hsm_slot_enter_to_log_in(struct hsm_slot *slot, unsigned wait_ms);
 
 void hsm_slot_leave(struct hsm_slot *slot);
@@ -203,8 +203,7 @@ void hsm_slot_leave(struct hsm_slot *slot);
  */
 HSM_MUST_CHECK enum hsm_status hsm_slot_admin_enter(struct hsm_slot *slot, enum hsm_turn turn);
 
-/** Of who is inside the admin gate and the module: its control session is not there, or not logged
- *  in. */
+/** Inside the admin gate and the module: true if the control session is gone, or not logged in. */
 bool hsm_slot_control_is_lost(const struct hsm_slot *slot);
 
 /**
@@ -213,7 +212,7 @@ bool hsm_slot_control_is_lost(const struct hsm_slot *slot);
  */
 bool hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status);
 
-/* Of recover.c: */
+/* ---- recover.c ---- */
 
 /** Start the slot's own thread. */
 HSM_MUST_CHECK enum hsm_status hsm_care_start(struct hsm_slot *slot);

@@ -385,7 +385,8 @@ open_on(const char *path, const struct hsm_uri *uri, const struct hsm_token_conf
     if (is_worth_another_look(token, st)) {
         st = open_once(path, uri, true, config, pin, token);
         if (st == HSM_OK)
-            hsm_log(HSM_LOG_INFO, "token %s: another process was writing it", token->info.label);
+            hsm_log(HSM_LOG_INFO, "token %s: retried, another process was rewriting the token file",
+                    token->info.label);
     }
     if (st != HSM_OK)
         return st;

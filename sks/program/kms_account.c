@@ -135,7 +135,7 @@ kms_run_account_deactivate(const struct arguments *arguments)
 {
 
     if (!arguments->yes) {
-        hsm_log(HSM_LOG_ERROR, "this cannot be taken back: say --yes");
+        hsm_log(HSM_LOG_ERROR, "irreversible: confirm with --yes");
         return HSM_ERR_USAGE;
     }
     return kms_for(arguments, KMS_ONE, NULL, act_deactivate);

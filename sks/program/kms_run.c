@@ -329,7 +329,7 @@ reload(struct daemon *daemon, struct opened **opened)
     reload_asked = 0;
     hsm_token_forget_refusals(); /* there may be another PIN now */
     if (open_all(daemon, &next) != HSM_OK) {
-        hsm_log(HSM_LOG_ERROR, "the configuration was not read again; it stays as it was");
+        hsm_log(HSM_LOG_ERROR, "reload failed: still using the previous configuration");
         return HSM_OK;
     }
     acme_daemon_tell_kept("[kms] metrics-address", daemon->metrics_address,

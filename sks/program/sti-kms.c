@@ -210,7 +210,7 @@ check_choice(const struct arguments *arguments, const struct sks_sp_config *conf
     if (arguments->spc == NULL)
         return choice == KMS_EACH || config->provider_count == 1
                    ? HSM_OK
-                   : options_refuse("several providers are configured: say --spc");
+                   : options_refuse("several providers are configured: give --spc");
     if (sks_sp_find_provider(config, arguments->spc, &provider))
         return HSM_OK;
     hsm_log(HSM_LOG_ERROR, "%s: no provider of the configuration has this SPC", arguments->spc);
@@ -440,9 +440,8 @@ destroy(const struct chosen *chosen, struct hsm_reason *why)
 static enum hsm_status
 run_destroy(const struct arguments *arguments)
 {
-
     if (!arguments->yes)
-        return options_refuse("this cannot be taken back: say --yes");
+        return options_refuse("irreversible: confirm with --yes");
     return with_credential(arguments, 0, destroy);
 }
 

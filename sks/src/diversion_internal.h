@@ -10,15 +10,15 @@
 #include <sks/claims.h>
 
 /**
- * Section 4.1: who diverts was a destination of an earlier PASSporT; that one goes back, from div
- * to div, to a PASSporT that is none; and all have the same originator. What they say is compared;
- * whether their signatures are good is for who verifies the call. The work is bounded, whatever the
- * headers say; it is still that of a call, for a caller's rate to limit.
+ * Section 4.1: the diverting party was a destination of an earlier PASSporT; that one leads back,
+ * from div to div, to a PASSporT that is not a div; and all have the same originator. Only claims
+ * are compared; signatures are checked by the verifier of the call. The work is bounded whatever
+ * the headers contain, but costs as much as a call, so the caller's rate must limit it.
  *
  * @param identities  Identity header field values of the call, in any order
  * @param div         the claims to be signed
- * @retval HSM_ERR_MALFORMED  a header is none in full form
- * @retval HSM_ERR_UNTRUSTED  it continues none of them
+ * @retval HSM_ERR_MALFORMED  a header is not a PASSporT in full form
+ * @retval HSM_ERR_UNTRUSTED  the div does not continue any of them
  */
 HSM_MUST_CHECK enum hsm_status sks_diversion_check(const char *const *identities, size_t count,
                                                    const struct sks_claims *div,

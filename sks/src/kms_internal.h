@@ -15,14 +15,14 @@
 #include <sks/sp_verification.h>
 #include <sks/tokens.h>
 
-/** A token of a provider as the looks at it see it. */
+/** Retry state of one provider on one token. */
 struct kms_place {
     struct acme_backoff backoff;
     time_t next_at; /* not before; 0: at once */
     unsigned failures; /* since it last went well */
 };
 
-/** What was said of a watched thing. */
+/** The last warning that was logged about a watched thing. */
 struct kms_alarm {
     char what[sizeof(((struct sks_watched *)0)->what)];
     enum sks_alarm alarm;
@@ -76,7 +76,7 @@ void kms_meter_look(const struct kms_provider *provider, time_t now);
 /** List and CRL are current. */
 void kms_meter_refresh(const struct sks_kms *kms, time_t now);
 
-/** Tell, by the operator's command, of credentials that sign and that nobody was told of. */
+/** Run the notify command for credentials that sign and were not announced yet. */
 void kms_notify(struct kms_provider *provider, time_t now);
 
 #endif

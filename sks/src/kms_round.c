@@ -24,7 +24,7 @@ void
 kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why, time_t now)
 {
     if (sks_catalogue_trouble_put(kms->catalogue, spc, matter, why, now) != HSM_OK)
-        hsm_log(HSM_LOG_WARNING, "%s: the catalogue did not take how it stands", matter);
+        hsm_log(HSM_LOG_WARNING, "%s: the outcome could not be recorded in the catalogue", matter);
     if (why != NULL)
         hsm_log(HSM_LOG_WARNING, "%s%s%s%s: %s", *spc != '\0' ? "SPC " : "", spc,
                 *spc != '\0' ? ", " : "", matter, why);
@@ -441,7 +441,7 @@ tidy(struct kms_provider *provider, time_t now)
     };
 
     if (sks_lifecycle_tidy(&lifecycle, now) != HSM_OK)
-        hsm_log(HSM_LOG_DEBUG, "not all that is over could be put away");
+        hsm_log(HSM_LOG_DEBUG, "some expired credentials could not be retired");
 }
 
 enum hsm_status

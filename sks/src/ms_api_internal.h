@@ -2,8 +2,8 @@
  * ms_api_internal.h - what the two requests of the signing and verification API share, and its
  * errors.
  *
- * Two dialects are spoken on the same paths and told apart by the members of a request:
- * ATIS-1000082, and 3GPP TS 24.229 Annex V.
+ * The API is that of ATIS-1000082 and of the Ms reference point (3GPP TS 24.229 Annex V): two
+ * dialects on the same paths, distinguished by the members of a request.
  */
 #ifndef SKS_MS_API_INTERNAL_H
 #define SKS_MS_API_INTERNAL_H
@@ -20,7 +20,7 @@
 #include <sks/tn.h>
 
 enum ms_dialect {
-    MS_ATIS, /* also of a request that says too little to tell */
+    MS_ATIS, /* also if a request has too few members to decide */
     MS_3GPP,
 };
 

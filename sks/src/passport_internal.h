@@ -37,16 +37,18 @@ HSM_MUST_CHECK enum hsm_status sks_passport_sign(const char *begin, const struct
                                                  char **out);
 
 /**
- * The same in two steps, for who chooses the key meanwhile: the text that is signed, with room for
- * the rest of it; free() it. Then what becomes of it with its signature (HSM_P256_SIG_LEN octets).
+ * sks_passport_sign() in two steps, for callers that pick the key in between. The first makes the
+ * text to be signed, with room for the rest; free() it. The second completes it in place with the
+ * signature (HSM_P256_SIG_LEN octets).
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_unsigned(const char *begin,
                                                      const struct sks_claims *claims,
                                                      const char *after, char **text, size_t *len);
 void sks_passport_complete(char *text, size_t len, const uint8_t *sig, const char *after);
 
-/** The payload of claims that passed sks_claims_check(), as who verifies it reads it; the caller
- *  decrefs. */
+/** The payload of claims that passed sks_claims_check(), as a verifier reads it; the caller
+ * decrefs.
+ */
 HSM_MUST_CHECK enum hsm_status sks_claims_read(const struct sks_claims *claims, json_t **out);
 
 /** The parts of a full form (RFC 8225 section 4) as received; borrowed, not NUL-terminated. */

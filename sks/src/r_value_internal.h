@@ -16,7 +16,7 @@
  * r-values as namespace.priority (RFC 8443 section 3), and sph: a call back from a PSAP has one of
  * esnet (RFC 9027 section 4).
  *
- * @param auth  NULL among them is none
+ * @param auth  r-values; a NULL among them is malformed
  * @param sph   NULL: it is not there
  */
 HSM_MUST_CHECK enum hsm_status sks_rph_check(const char *const *auth, size_t count, const char *sph,

@@ -93,17 +93,18 @@ void sks_service_answer_verification(struct sks_service *service, const struct s
 
 /** A request that waits for chains without a thread. */
 struct sks_service_wait {
-    struct acme_http_parked *parked; /* NULL: it cannot be put aside */
+    struct acme_http_parked *parked; /* NULL: it cannot be parked */
     struct sks_x5u_visit *visit;
     struct sks_x5u_wait how;
 };
 
-/** Before the verifier is asked about a call, which refers to *wait then. */
+/** Prepare to park the request, before the verifier is called: `call` refers to *wait from now on.
+ */
 void sks_service_wait(struct sks_service_wait *wait, struct acme_http_response *response,
                       struct sks_call *call);
 
-/** After that, with what it said: true if the request is put aside, and is handled anew when there
- *  is more to say; false with *fault if it should be and cannot. */
+/** After the verifier has returned `st`: true if the request is parked and its handler will be
+ * called again; false, with *fault, if it would have to be parked and cannot. */
 bool sks_service_waits(struct sks_service_wait *wait, struct acme_http_response *response,
                        enum hsm_status st, struct ms_fault *fault);
 

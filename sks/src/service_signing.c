@@ -274,8 +274,7 @@ may_record(const struct sks_signing_call *call)
                HSM_OK;
 }
 
-/* Who asked for what he may not have is known as well; a record that cannot be written was logged,
- * and refused is the call in any case. */
+/* A refused call is recorded too. If that fails it was logged; the call is refused either way. */
 static void
 record_refusal(const struct sks_signing_call *call, const struct acme_http_request *request)
 {

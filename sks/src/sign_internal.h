@@ -1,5 +1,5 @@
 /*
- * sign_internal.h - sks_signer_sign() in two steps, for who chooses among signers.
+ * sign_internal.h - sks_signer_sign() in two steps, for code that chooses among signers.
  */
 #ifndef SKS_SIGN_INTERNAL_H
 #define SKS_SIGN_INTERNAL_H
@@ -13,12 +13,12 @@
 /** True if the certificate covers that time. */
 bool sks_signer_covers(const struct sks_signer *signer, int64_t when);
 
-/** Where good signatures of it are counted; NULL: it was not told yet. */
+/** The metrics of its signatures; NULL: not set yet. */
 struct sks_signer_series {
     struct hsm_series *count, *seconds;
 };
 
-/** Threads may ask and tell. */
+/** Get and set them; from any thread. */
 struct sks_signer_series sks_signer_series(const struct sks_signer *signer);
 void sks_signer_count_in(const struct sks_signer *signer, struct sks_signer_series series);
 

@@ -90,7 +90,8 @@ const char *sks_signing_provider(struct sks_signing *signing, size_t i, time_t n
 /** The set of the i-th provider that signs; sks_signers_free() it. NULL: nothing is loaded. */
 struct sks_signers *sks_signing_signers(struct sks_signing *signing, size_t i);
 
-/** The same of what the catalogue has now, whether it signs or not: it tells what was left out. */
+/** The i-th provider's set as last loaded from the catalogue, even if it does not sign: it has what
+ *  was left out. */
 struct sks_signers *sks_signing_latest(struct sks_signing *signing, size_t i);
 
 #endif

@@ -108,6 +108,7 @@ static const struct acme_config_key keys[] = {
     NUMBER(retry_first_s, "kms", "retry-first", 1, 3600, "30",
            "seconds until something that failed is tried again; doubled each time"),
     NUMBER(retry_longest_s, "kms", "retry-longest", 1, 86400, "3600", "and no longer than this"),
+    /* Verifiers keep a chain for a day, a PASSporT is fresh for a minute. */
     NUMBER(retiring_s, "kms", "retiring-time", 1, 31536000, "86460",
            "seconds that a credential keeps its key ready after it signs no more"),
     NUMBER(retired_s, "kms", "destroy-after", 1, 315360000, "604800",

@@ -186,7 +186,7 @@ sks_trail_follow(struct sks_trail *trail)
 
     if (atomic_exchange(&trail->is_written, false) && fdatasync(trail->fd) != 0 &&
         errno != EINVAL) /* a pipe or a device has no disk */
-        hsm_log(HSM_LOG_ERROR, "trail %s: not on the disk: %s", trail->path, strerror(errno));
+        hsm_log(HSM_LOG_ERROR, "trail %s: cannot sync: %s", trail->path, strerror(errno));
     if (fstat(trail->fd, &open_now) == 0 && stat(trail->path, &named) == 0 &&
         named.st_dev == open_now.st_dev && named.st_ino == open_now.st_ino)
         return;

@@ -1,8 +1,7 @@
 /*
- * writing_internal.h - a JSON text that is written member by member: of a few times the price of
- * its octets, where a tree of values would be made only to be written.
+ * writing_internal.h - writes JSON text directly, without building a jansson tree first.
  *
- * Who writes asks for members in their order, and closes what was opened.
+ * The caller writes members in canonical order, and closes what it opens.
  */
 #ifndef SKS_WRITING_INTERNAL_H
 #define SKS_WRITING_INTERNAL_H

@@ -34,7 +34,7 @@
 #define X5U_SLOW_HOSTS    64 /* that are remembered */
 #define X5U_QUEUE_MAX     1024 /* fetches that wait for a thread; more are refused at once */
 #define X5U_HOST_QUEUE    128 /* of them of one host */
-#define X5U_WAITERS_MAX   16384 /* calls that are to be told of the end of a fetch */
+#define X5U_WAITERS_MAX   16384 /* calls that wait for the end of a fetch */
 #define X5U_STRANGERS     12 /* fetches at one time from hosts that nobody has vouched for */
 #define X5U_STRANGE_QUEUE 768 /* fetches of theirs in the queue */
 #define X5U_HOSTS         16384 /* places for hosts that were vouched for; few of a thousand collide */
@@ -47,7 +47,7 @@ enum x5u_state {
     X5U_STATES
 };
 
-/* Who is told when a fetch has ended. */
+/* A callback for the end of a fetch. */
 struct x5u_waiter {
     void (*landed)(void *context);
     void *context;

@@ -189,10 +189,10 @@ wait_for '[.credentials[] | select(.state == "active" and .id > 6)] | length == 
 sed -i 's/^look-every = 1$/look-every = nonsense/' "$conf"
 kill -HUP "$run_pid"
 for _ in $(seq 100); do
-    if grep -q 'it stays as it was' "$work/run.log"; then break; fi
+    if grep -q 'still using the previous configuration' "$work/run.log"; then break; fi
     sleep 0.1
 done
-grep -q 'it stays as it was' "$work/run.log" || fail "a faulty configuration was not noticed"
+grep -q 'still using the previous configuration' "$work/run.log" || fail "a faulty configuration was not noticed"
 sed -i 's/^look-every = nonsense$/look-every = 2/' "$conf"
 kill -HUP "$run_pid"
 for _ in $(seq 100); do

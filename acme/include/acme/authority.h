@@ -17,19 +17,19 @@
  * Requests for tokens and revocations are authorized by an access token or an API
  * key ("Bearer TOKEN" or, as deployed, the bare token), by "Basic" user and password,
  * or by a client certificate that is bound to the account. A suspended account, or
- * one that is used from elsewhere than it may be, has 403. Errors are
+ * one used from an address that is not on its list, gets 403. Errors are
  * {"status":"error","message"}.
  *
- * An STI-CA asks to revoke under its own names. A service provider adds "chain", the
- * PEM chain of its certificate, as an STI-CA may: then the end is read from that.
- * 200 says that the certificate is revoked, and durably so: the CRL names it within
- * about a second, ACME_AUTHORITY_CRL_PAUSE_MS, or once it can be signed again, whatever
- * happens to this process. 202: an operator decides. The same request again gets the
- * same answer. What is beyond a bound, and not wrong in itself, has 403, 429 or 507, and a
- * "type" in the error: "quotaExceeded", "rateLimited", "crlFull".
+ * An STI-CA may revoke what was issued under its own names. A service provider must
+ * add "chain", the PEM chain of its certificate; an STI-CA may. Then notAfter is read
+ * from the certificate. 200: the certificate is revoked, durably; the CRL lists it
+ * within about a second (ACME_AUTHORITY_CRL_PAUSE_MS), or as soon as a CRL can be signed
+ * again, whatever happens to this process. 202: an operator decides. A repeated request
+ * gets the same answer. A valid request that exceeds a bound gets 403, 429 or 507, with
+ * a "type" in the error: "quotaExceeded", "rateLimited", "crlFull".
  *
  * Handlers are safe on several threads, and several processes may share one
- * store: list sequence and CRL number are durable before anybody sees them.
+ * store: list sequence and CRL number are durable before they are published.
  */
 #ifndef ACME_AUTHORITY_H
 #define ACME_AUTHORITY_H
@@ -48,16 +48,16 @@
 
 #define ACME_AUTHORITY_ID_MAX   64 /* characters of an account id: letters, digits, "-._~" */
 #define ACME_AUTHORITY_USER_MAX 128 /* octets of a user name; more: 400 */
-/* Wrong passwords of one user from one address, of IPv6 from a /64, in the time below; more: 429.
- */
+/* Wrong passwords for one user from one address (IPv6: one /64) in the time below; more: 429. */
 #define ACME_AUTHORITY_FAILURES_MAX 10
-#define ACME_AUTHORITY_GUESSES_MAX  40 /* of any users from one address; likewise */
+#define ACME_AUTHORITY_GUESSES_MAX  40 /* likewise, for any users from one address */
 #define ACME_AUTHORITY_FAILURES_S   300 /* seconds */
-/* In an hour, of one user from all the addresses where it is a stranger; more: 429 there alone. */
+/* Wrong passwords an hour for one user from all addresses where it has not logged in before; more:
+ * 429, from such addresses only. */
 #define ACME_AUTHORITY_STRANGERS_MAX    240
-#define ACME_AUTHORITY_HOME_DAYS        90 /* that a user is known where it has logged in */
+#define ACME_AUTHORITY_HOME_DAYS        90 /* that an address is known after a login from it */
 #define ACME_AUTHORITY_HASHES_MAX       2 /* passwords hashed at once by a process, 32 MiB each */
-#define ACME_AUTHORITY_WAITING_MAX      16 /* requests that wait for that; more: 503 */
+#define ACME_AUTHORITY_WAITING_MAX      16 /* requests that wait for hashing; more: 503 */
 #define ACME_AUTHORITY_MAX_AGE_S        300 /* seconds that list and CRL may be cached at most */
 #define ACME_AUTHORITY_CRL_PATH         "/download/v1/crl"
 #define ACME_AUTHORITY_CA_LIST_PATH     "/api/v1/ca-list"
@@ -81,18 +81,18 @@ struct acme_authority_config {
     unsigned session_lifetime_s; /* of an access token; a refresh token lasts 24 times as long */
     unsigned list_lifetime_s;
     unsigned crl_lifetime_s;
-    unsigned entry_days; /* of an entry of the CRL whose certificate's end is not known;
+    unsigned entry_days; /* that a CRL entry stays if its certificate's notAfter is not known;
                             0: ACME_AUTHORITY_ENTRY_DAYS */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     unsigned tokens_per_hour; /* SPC tokens of one account; more: 429; 0: no limit */
     unsigned revocations_per_hour; /* requests of one account; more: 429; 0: no limit */
-    unsigned revocations_per_account; /* that wait or are on the CRL; more: 403; 0: no limit */
-    /* What is decided without an operator: "sti-ca" or "sp", each alone or with a reason as in
-     * "sp:keyCompromise", separated by commas; "none". NULL: ACME_AUTHORITY_AUTOMATIC */
+    unsigned revocations_per_account; /* pending or on the CRL; more: 403; 0: no limit */
+    /* Requests that are granted without an operator: "sti-ca" or "sp", each alone or with a reason
+     * as in "sp:keyCompromise", separated by commas; "none". NULL: ACME_AUTHORITY_AUTOMATIC */
     const char *revocation_automatic;
     unsigned crl_pause_ms; /* between two CRLs that one process signs because of new entries */
     const char *policy; /* the governance authority's file (docs/STI-PA.md); NULL: none */
-    bool only_checked; /* nobody will be served: nothing is signed */
+    bool only_checked; /* for --check: nothing is signed, no request is served */
     time_t (*now)(void); /* NULL: time() */
 };
 
@@ -101,22 +101,27 @@ extern const char *const acme_authority_migrations[];
 struct acme_authority;
 
 /**
- * All pointers are borrowed. Signs list and CRL if there is none that lasts.
+ * All pointers are borrowed. Signs list and CRL if there are no current ones.
  *
  * @retval HSM_ERR_UNTRUSTED  a key is not the key of its certificate
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_new(const struct acme_authority_config *config,
                                                   struct acme_authority **out);
-/** For a daemon that begins to serve: its settings as events, acme_events_tell_start(). */
+/** Record the settings as events when a daemon begins to serve: acme_events_tell_start(). */
 HSM_MUST_CHECK enum hsm_status acme_authority_tell_start(struct acme_authority *authority);
 
+/** The handler of the requests above. Its context is the authority: borrowed, valid until
+ *  acme_authority_free(). */
 struct acme_http_handler acme_authority_handler(struct acme_authority *authority);
-/** Add why it could not serve now, besides its token, as texts to a JSON array. */
+/** Append to a JSON array, as texts, why the authority could not serve now; not why its token could
+ *  not. */
 void acme_authority_not_ready(struct acme_authority *authority, json_t *reasons);
-/** Re-sign list and CRL when half their life is over or what they say changed, and delete what has
- *  expired. Faults are logged. */
+/** Sign list and CRL anew when half their lifetime is over or their content has changed, and delete
+ *  what has expired. Faults are logged. */
 void acme_authority_refresh(struct acme_authority *authority);
-/** Call every second: publishes what this process has revoked, and refreshes once a minute. */
+/** Call every second: publishes what this process has revoked; once a minute
+ * acme_authority_refresh().
+ */
 void acme_authority_tick(struct acme_authority *authority);
 void acme_authority_free(struct acme_authority *authority);
 
@@ -128,8 +133,8 @@ char *acme_authority_crl_url(const char *base_url);
  *
  * @param account_id  1 to ACME_AUTHORITY_ID_MAX characters; it is part of URLs
  * @param user        1 to ACME_AUTHORITY_USER_MAX printable octets without ':' (RFC 7617 section 2)
- * @param spcs  NULL-terminated, at least one; the codes this account may have tokens for
- * @param ca    may ask for the "ca" flag
+ * @param spcs        NULL-terminated, at least one: the codes this account may get tokens for
+ * @param ca          may ask for the "ca" flag
  * @retval HSM_ERR_EXISTS     the account id or the user is taken
  * @retval HSM_ERR_MALFORMED  an argument is not as above; logged
  */
@@ -138,23 +143,30 @@ acme_authority_account_add(struct acme_store *store, const char *account_id, con
                            const struct hsm_secret *password, const char *const *spcs, bool ca);
 
 /*
- * How an account stands. Each change is an event. HSM_ERR_NOT_FOUND: no account
- * has this id, or it stands so already.
+ * The state of an account. Each change is recorded as an event. HSM_ERR_NOT_FOUND:
+ * no account has this id, or it is in that state already.
  */
 
-/** @param reason  up to 256 octets; it is shown to operators, not to the account */
+/** @param reason  up to 256 octets; shown to operators, not to the account's user */
 HSM_MUST_CHECK enum hsm_status acme_authority_account_suspend(struct acme_store *store,
                                                               const char *account_id,
                                                               const char *reason);
 HSM_MUST_CHECK enum hsm_status acme_authority_account_reinstate(struct acme_store *store,
                                                                 const char *account_id);
 
-/** Admit a TLS client certificate with this subject (RFC 2253 text), and no other; NULL: none.
- *  @retval HSM_ERR_EXISTS  it is another account's */
+/**
+ * Admit TLS client certificates with this subject (RFC 2253 text) and no others; NULL: none.
+ *
+ * @retval HSM_ERR_EXISTS  another account has this subject
+ */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_account_bind(struct acme_store *store, const char *account_id, const char *subject);
 
-/** @param prefixes  "ADDRESS" or "ADDRESS/BITS", NULL-terminated; none: from everywhere */
+/**
+ * Set the addresses from which an account may be used.
+ *
+ * @param prefixes  "ADDRESS" or "ADDRESS/BITS", NULL-terminated; empty: any address
+ */
 HSM_MUST_CHECK enum hsm_status acme_authority_account_limit(struct acme_store *store,
                                                             const char *account_id,
                                                             const char *const *prefixes);
@@ -162,9 +174,9 @@ HSM_MUST_CHECK enum hsm_status acme_authority_account_limit(struct acme_store *s
 /**
  * Make an API key: 32 random octets in a new file (0600), their SHA-256 in the store.
  *
- * @param days  1 to 3660 that it is good for
- * @param id    its number, for the next
- * @retval HSM_ERR_EXISTS  the file is there
+ * @param days  1 to 3660: how long it is valid
+ * @param id    receives its number, for acme_authority_api_key_revoke()
+ * @retval HSM_ERR_EXISTS  there is such a file
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_api_key_add(struct acme_store *store,
                                                           const char *account_id, const char *path,
@@ -178,34 +190,37 @@ HSM_MUST_CHECK enum hsm_status acme_authority_account_spcs(struct acme_store *st
                                                            const char *account_id,
                                                            const char *const *spcs, bool ca);
 
-/** Replace the password; sessions that were opened with the old one are over. */
+/** Replace the password; sessions that were opened with the old one end. */
 HSM_MUST_CHECK enum hsm_status acme_authority_account_password(struct acme_store *store,
                                                                const char *account_id,
                                                                const struct hsm_secret *password);
 
-/** One line for each account: id, user, SPCs, whether it may ask for "ca", how it stands. */
+/** One line for each account: id, user, SPCs, whether it may ask for "ca", its state. */
 HSM_MUST_CHECK enum hsm_status acme_authority_accounts_show(struct acme_store *store, FILE *to);
 
 /**
  * Put an STI-CA's root on the trusted list.
  *
- * @retval HSM_ERR_EXISTS     it is there
+ * @retval HSM_ERR_EXISTS     it is on the list already
  * @retval HSM_ERR_UNTRUSTED  it is not self-issued, it has expired, or certs/lint.h finds an error
- * in it; logged
+ *                            in it; logged
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_ca_add(struct acme_store *store, const X509 *root);
 
-/** Take a root off the list, by its SHA-256 as acme_authority_cas_show() tells it.
- *  @retval HSM_ERR_NOT_FOUND  it is not there */
+/**
+ * Take a root off the list, by its SHA-256 as acme_authority_cas_show() prints it.
+ *
+ * @retval HSM_ERR_NOT_FOUND  it is not on the list
+ */
 HSM_MUST_CHECK enum hsm_status acme_authority_ca_remove(struct acme_store *store,
                                                         const char *sha256, const char *reason);
 
 /**
- * Add an STI-CA's account, which may revoke what is issued under the names in its chain.
+ * Add an STI-CA's account, which may revoke what was issued under the names in its chain.
  *
- * @param chain  its issuing certificate first; a path to a root on the trusted list is in it
+ * @param chain  its issuing certificate first; must contain a path to a root on the trusted list
  * @retval HSM_ERR_EXISTS     the account id, the user or one of the names is taken
- * @retval HSM_ERR_MALFORMED  as above; logged
+ * @retval HSM_ERR_MALFORMED  as acme_authority_account_add(); logged
  * @retval HSM_ERR_UNTRUSTED  there is no such path; logged
  */
 HSM_MUST_CHECK enum hsm_status
@@ -213,11 +228,11 @@ acme_authority_ca_account_add(struct acme_store *store, const char *account_id, 
                               const struct hsm_secret *password, const struct certs_chain *chain);
 
 /**
- * Bind the names of another chain to an STI-CA's account as well: it has a new issuing certificate.
+ * Bind the names of another chain to an STI-CA's account as well, for a new issuing certificate.
  *
  * @retval HSM_ERR_NOT_FOUND  no account of an STI-CA has this id
  * @retval HSM_ERR_EXISTS     one of the names is another account's
- * @retval HSM_ERR_UNTRUSTED  as above; logged
+ * @retval HSM_ERR_UNTRUSTED  as acme_authority_ca_account_add(); logged
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_ca_account_extend(struct acme_store *store,
                                                                 const char *account_id,
@@ -226,13 +241,13 @@ HSM_MUST_CHECK enum hsm_status acme_authority_ca_account_extend(struct acme_stor
 #define ACME_AUTHORITY_NUMBER_MAX INT64_C(1000000000000000)
 
 /**
- * After the store was restored from a backup: list and CRL that are signed from now on have higher
- * numbers than those that were published before, or relying parties would refuse them. What the
- * store has with lower ones is served no more. An event.
+ * For a store that was restored from a backup: give lists and CRLs signed from now on higher
+ * numbers than those that were published before, as relying parties would refuse lower ones. List
+ * and CRL that the store has with lower numbers are no longer served. Recorded as an event.
  *
- * @param sequence    of the last trusted-CA list, 1 to ACME_AUTHORITY_NUMBER_MAX; 0: as it is
+ * @param sequence    of the last trusted-CA list, 1 to ACME_AUTHORITY_NUMBER_MAX; 0: do not change
  * @param crl_number  of the last CRL, likewise
- * @retval HSM_ERR_EXISTS     one of them is lower than what the store has; nothing was changed
+ * @retval HSM_ERR_EXISTS     one of them is lower than the store's; nothing was changed
  * @retval HSM_ERR_MALFORMED  one is out of range; logged
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_numbers_raise(struct acme_store *store,
@@ -242,42 +257,42 @@ HSM_MUST_CHECK enum hsm_status acme_authority_numbers_raise(struct acme_store *s
 /** One line for each trusted STI-CA: SHA-256 of its root, expiry, subject. */
 HSM_MUST_CHECK enum hsm_status acme_authority_cas_show(struct acme_store *store, FILE *to);
 
-/** One line for each request to revoke: its id and state, since when, serial, reason, issuer, who
- *  asked. */
+/** One line for each revocation request: its id and state, since when, serial, reason, issuer,
+ *  requester. */
 HSM_MUST_CHECK enum hsm_status acme_authority_revocations_show(struct acme_store *store, FILE *to);
 
 /**
- * Put a certificate on the CRL without anybody's request: a decision of the governance authority.
+ * Put a certificate on the CRL without a request: a decision of the governance authority.
  *
  * @param reason  RFC 5280 section 5.3.1
- * @retval HSM_ERR_EXISTS     it is on the CRL
- * @retval HSM_ERR_MALFORMED  the reason is none for a CRL
- * @retval HSM_ERR_NOT_FOUND  no STI-CA's account has its issuer's name
+ * @retval HSM_ERR_EXISTS       it is on the CRL already
+ * @retval HSM_ERR_MALFORMED    the reason is not one that a CRL may have
+ * @retval HSM_ERR_NOT_FOUND    no STI-CA's account has its issuer's name
  * @retval HSM_ERR_UNSUPPORTED  the CRL is full; logged
  */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int reason, time_t now);
 
 /**
- * What an operator decides of a request that waits. One that was refused may be
- * approved later; what is on the CRL stays there. The daemon signs the CRL anew
+ * Approve or refuse a pending request, as an operator decides. A refused one may
+ * be approved later; an entry on the CRL stays there. The daemon signs a new CRL
  * with the next request for it, or within a minute.
  *
  * @retval HSM_ERR_NOT_FOUND    no request has this id
- * @retval HSM_ERR_USAGE        it is decided; logged
+ * @retval HSM_ERR_USAGE        it has been decided already; logged
  * @retval HSM_ERR_UNSUPPORTED  the CRL is full; logged
  */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool approve, time_t now);
 
 /**
- * Take entries off the CRL that should never have been on it, as those of stolen
+ * Take entries off the CRL that should never have been on it, such as those requested with stolen
  * credentials. Their requests count as refused: an STI-CA whose requests are decided at once, or
  * the operator, may revoke such a certificate again; a service provider is refused.
  *
- * @param account_id  NULL: whoever has asked for them
- * @param first,last  ids of requests
- * @param count       receives how many
+ * @param account_id  the requester's account; NULL: any
+ * @param first,last  range of request ids
+ * @param count       receives the number of entries removed
  * @retval HSM_ERR_NOT_FOUND  none of these is on the CRL
  */
 HSM_MUST_CHECK enum hsm_status

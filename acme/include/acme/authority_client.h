@@ -1,6 +1,6 @@
 /*
- * authority_client.h - what others ask an STI-PA: SPC tokens (with a login),
- * the trusted-CA list and the CRL.
+ * authority_client.h - a client of an STI-PA: SPC tokens (with a login), the
+ * trusted-CA list, the CRL and revocation requests.
  */
 #ifndef ACME_AUTHORITY_CLIENT_H
 #define ACME_AUTHORITY_CLIENT_H
@@ -37,13 +37,13 @@ HSM_MUST_CHECK enum hsm_status acme_authority_fetch_token(const struct acme_auth
                                                           bool ca, const char *fingerprint,
                                                           char **token, struct hsm_reason *why);
 
-/** What is asked of an STI-PA again and again, and what is known of the last answer. */
+/** A query that is repeated, and what is known of its last answer. */
 struct acme_authority_query {
     struct acme_http_client *http;
     const char *url; /* e.g. "https://pa.example/api/v1/ca-list" */
     const struct certs_chain *pa_anchors;
-    /* of the last answer; each NULL when there is none */
-    const struct certs_chain *signer; /* is not fetched again if it has signed this one, too */
+    /* from the last answer; each NULL when there is none */
+    const struct certs_chain *signer; /* not fetched again if it signed the new answer, too */
     const char *etag;
 };
 
@@ -51,26 +51,26 @@ struct acme_authority_query {
  * Fetch and check the trusted-CA list. Its x5u must have the same origin as the URL.
  *
  * @param signer  receives its signer's chain; certs_chain_free() it
- * @param etag    receives a text to be freed, or NULL
- * @retval HSM_ERR_EXISTS  it is still the one of query->etag
+ * @param etag    receives a text, or NULL; free() it
+ * @retval HSM_ERR_EXISTS  the list has not changed since query->etag
  */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_get_ca_list(const struct acme_authority_query *query, uint64_t previous_sequence,
                            time_t now, struct acme_ca_list **out, struct certs_chain **signer,
                            char **etag, struct hsm_reason *why);
 
-/** The same for the CRL and its signer's certificate URL. */
+/** acme_authority_get_ca_list() for the CRL and the URL of its signer's certificate. */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_get_crl(const struct acme_authority_query *query, time_t now, struct certs_crl **out,
                        struct certs_chain **signer, char **etag, struct hsm_reason *why);
 
-/** The list alone, without what was known before. */
+/** Fetch and check the trusted-CA list, without knowledge of an earlier answer. */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_fetch_ca_list(struct acme_http_client *http, const char *url,
                              const struct certs_chain *pa_anchors, uint64_t previous_sequence,
                              time_t now, struct acme_ca_list **out, struct hsm_reason *why);
 
-/** The CRL alone, likewise. */
+/** Fetch and check the CRL, without knowledge of an earlier answer. */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_fetch_crl(struct acme_http_client *http, const char *url,
                          const struct certs_chain *pa_anchors, time_t now, struct certs_crl **out,
@@ -88,13 +88,13 @@ struct acme_authority_revocation {
     const uint8_t *serial; /* content octets */
     size_t serial_len;
     int reason; /* RFC 5280 section 5.3.1 */
-    const char *requester; /* who wants it: for the STI-PA's operator */
-    time_t not_after; /* of the certificate, an STI-CA's word; 0: not said */
-    const char *chain_pem; /* what a service provider proves its right with; STI-CA: NULL */
+    const char *requester; /* who wants it, for the STI-PA's operator */
+    time_t not_after; /* of the certificate, as the STI-CA states it; 0: not stated */
+    const char *chain_pem; /* proves a service provider's right to revoke; STI-CA: NULL */
 };
 
 /**
- * Ask for it; asking twice does no harm. Takes some seconds at most.
+ * Request a revocation; repeating a request is harmless. Takes some seconds at most.
  *
  * @param queued  may be NULL; true: an operator of the STI-PA decides; false: it is revoked
  * @retval HSM_ERR_DENIED  the STI-PA refused: the reason has its message

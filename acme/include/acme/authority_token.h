@@ -64,7 +64,7 @@ struct acme_authority_token_policy {
 };
 
 /**
- * Every check of RFC 9448 section 6 that can be made before finalize: signer
+ * Make every check of RFC 9448 section 6 that is possible before finalize: signer
  * chained to a PA anchor, alg ES256, signature, tktype, tkvalue equal to the
  * identifier, exp, fingerprint.
  */

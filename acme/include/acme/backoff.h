@@ -1,6 +1,5 @@
 /*
- * backoff.h - how long to wait before something is tried again: longer each
- * time, and never all at the same moment.
+ * backoff.h - how long to wait before a retry: exponential backoff with jitter.
  */
 #ifndef ACME_BACKOFF_H
 #define ACME_BACKOFF_H
@@ -16,14 +15,14 @@ struct acme_backoff {
  * first_ms up to longest_ms; or, when the peer named a time, that and up to a
  * tenth more.
  *
- * @param asked_ms  of a Retry-After; negative: the peer did not say
+ * @param asked_ms  from a Retry-After; negative: there was none
  */
 unsigned acme_backoff_next(struct acme_backoff *backoff, long asked_ms);
 
 /** A number in 0 .. below - 1, each as likely; 0 when below is 0. Not for secrets. */
 unsigned acme_backoff_random(unsigned below);
 
-/** It worked: begin anew. */
+/** The attempt succeeded: start from first_ms again. */
 void acme_backoff_reset(struct acme_backoff *backoff);
 
 #endif

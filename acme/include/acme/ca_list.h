@@ -28,19 +28,25 @@ HSM_MUST_CHECK enum hsm_status acme_ca_list_new(const struct acme_ca_list_reques
 
 struct acme_ca_list;
 
+/**
+ * Parse; nothing in it is trusted before acme_ca_list_check().
+ *
+ * @param text  `len` octets, copied; longer than ACME_CA_LIST_MAX: HSM_ERR_MALFORMED
+ */
 HSM_MUST_CHECK enum hsm_status
 acme_ca_list_parse(const char *text, size_t len, struct acme_ca_list **out, struct hsm_reason *why);
 const char *acme_ca_list_x5u(const struct acme_ca_list *list);
 uint64_t acme_ca_list_sequence(const struct acme_ca_list *list);
 time_t acme_ca_list_exp(const struct acme_ca_list *list);
-/** The JWS as it was parsed, NUL-terminated, to be kept and parsed again: borrowed. */
+/** The JWS as it was parsed, NUL-terminated, for storage: borrowed. */
 const char *acme_ca_list_text(const struct acme_ca_list *list);
-/** The roots, borrowed: anchors once the list was checked. */
+/** The roots, borrowed: trust anchors once the list has passed acme_ca_list_check(). */
 const struct certs_chain *acme_ca_list_roots(const struct acme_ca_list *list);
 
 /**
- * Signer chained to a PA anchor, ES256, signature, exp in the future, and
- * sequence not below one seen before (rollback).
+ * Check that the signer chains to a PA anchor, alg is ES256, the signature
+ * verifies, exp is in the future, and the sequence is not lower than one seen
+ * before (rollback).
  */
 HSM_MUST_CHECK enum hsm_status
 acme_ca_list_check(const struct acme_ca_list *list, const struct certs_chain *signer,

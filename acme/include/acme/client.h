@@ -2,9 +2,9 @@
  * client.h - an ACME client (RFC 8555) with its account key in the token: for
  * identifiers of any type, and for the TNAuthList (RFC 9448) in particular.
  *
- * The reason of a refusal says what was asked, what the CA said (type and
- * detail of its problem document), and in parentheses what that means for the
- * operator. A client is for one thread.
+ * The reason of a refusal gives the request, the CA's answer (type and detail of
+ * its problem document), and in parentheses what that means for the operator. A
+ * client is used by one thread.
  */
 #ifndef ACME_CLIENT_H
 #define ACME_CLIENT_H
@@ -42,11 +42,11 @@ struct acme_client_config {
     enum acme_tkauth_member member;
     enum acme_tnauthlist_text tnauthlist_text;
     unsigned poll_limit_s; /* give up waiting for authorization or issuance after this */
-    /** External account binding (RFC 8555 section 7.3.4): what the CA calls the MAC key, and the
-     *  key itself in base64url, as CAs give it out. Both or neither. */
+    /** External account binding (RFC 8555 section 7.3.4): the CA's identifier of the MAC key, and
+     *  the key itself in base64url, as CAs hand it out. Both or neither. */
     const char *eab_kid;
     const struct hsm_secret *eab_key;
-    /** Asked several times a second while the client waits; true: give up with HSM_ERR_BUSY. May
+    /** Called several times a second while the client waits; true: give up with HSM_ERR_BUSY. May
      *  be NULL. */
     bool (*stopped)(void *context);
     void *stopped_context;
@@ -59,7 +59,7 @@ HSM_MUST_CHECK enum hsm_status acme_client_new(const struct acme_client_config *
                                                struct acme_client **out, struct hsm_reason *why);
 void acme_client_free(struct acme_client *client);
 
-/** What the directory says of the CA (RFC 8555 section 7.1.1); texts borrowed, NULL when absent. */
+/** The directory's metadata (RFC 8555 section 7.1.1); texts borrowed, NULL when absent. */
 struct acme_client_meta {
     const char *terms_of_service, *website;
     bool external_account_required;
@@ -68,18 +68,18 @@ struct acme_client_meta {
 
 void acme_client_meta(const struct acme_client *client, struct acme_client_meta *out);
 
-/** For how many seconds the CA asked to be left alone with its last refusal; 0: it did not say. */
+/** Retry-After of the CA's last refusal, in seconds; 0: it had none. */
 unsigned acme_client_retry_after_s(const struct acme_client *client);
 
 /* ---- the account ---- */
 
-/** Create the account, or find it when it exists (RFC 8555 section 7.3). Agrees to terms of
- * service, binds it to an external account when the configuration has one. */
+/** Create the account, or find it if it exists (RFC 8555 section 7.3). Agrees to the terms of
+ *  service, and binds it to an external account if the configuration has one. */
 HSM_MUST_CHECK enum hsm_status acme_client_account(struct acme_client *client,
                                                    struct hsm_reason *why);
 
 /**
- * Find the account of this key and make none (RFC 8555 section 7.3.1).
+ * Find the account of this key, without creating one (RFC 8555 section 7.3.1).
  *
  * @retval HSM_ERR_NOT_FOUND  the CA has no account of this key
  */
@@ -96,16 +96,20 @@ struct acme_client_account_state {
     char contacts[ACME_CLIENT_CONTACTS_MAX + 1]; /* separated by blanks; "": none */
 };
 
-/** As the CA has it. Finds the account first when that was not done. */
+/** Read the account's state from the CA. Finds the account first if that was not done. */
 HSM_MUST_CHECK enum hsm_status acme_client_account_read(struct acme_client *client,
                                                         struct acme_client_account_state *out,
                                                         struct hsm_reason *why);
 
-/** Replace the contact (RFC 8555 section 7.3.2). @param contact  NULL: none any more */
+/**
+ * Replace the contact (RFC 8555 section 7.3.2).
+ *
+ * @param contact  NULL: remove it
+ */
 HSM_MUST_CHECK enum hsm_status
 acme_client_account_update(struct acme_client *client, const char *contact, struct hsm_reason *why);
 
-/** RFC 8555 section 7.3.6: cannot be taken back; pending orders are lost. */
+/** Deactivate the account (RFC 8555 section 7.3.6). Irreversible; pending orders are lost. */
 HSM_MUST_CHECK enum hsm_status acme_client_account_deactivate(struct acme_client *client,
                                                               struct hsm_reason *why);
 
@@ -135,20 +139,20 @@ struct acme_client_challenge {
 };
 
 struct acme_client_order {
-    /** One TNAuthList, answered with an SPC token as the configuration says; or NULL, and then
-     *  `identifiers` and `respond`. */
+    /** One TNAuthList, whose challenge is answered with an SPC token as the configuration says.
+     *  NULL: `identifiers` and `respond` are used. */
     const struct certs_tnauthlist *tnauthlist;
-    /** Get an SPC token for the account key; free()d by the client. Called when one is needed. */
+    /** Get an SPC token for the account key; the client free()s it. Called when one is needed. */
     enum hsm_status (*spc_token)(void *context, EVP_PKEY *account_key, char **token,
                                  struct hsm_reason *why);
 
     const struct acme_client_identifier *identifiers;
     size_t identifier_count;
     /**
-     * Called for the challenges of an authorization in their order, until one is taken.
+     * Called for the challenges of an authorization in their order, until one is accepted.
      *
-     * @param payload  JSON to answer with; free()d by the client
-     * @return HSM_ERR_UNSUPPORTED  not this one
+     * @param payload  receives the JSON to answer with; the client free()s it
+     * @retval HSM_ERR_UNSUPPORTED  this challenge cannot be answered; try the next
      */
     enum hsm_status (*respond)(void *context, const struct acme_client_challenge *challenge,
                                EVP_PKEY *account_key, char **payload, struct hsm_reason *why);
@@ -156,31 +160,31 @@ struct acme_client_order {
     void *context;
     const uint8_t *csr; /* DER */
     size_t csr_len;
-    /** Told the order's URL as soon as it is known, so that a caller can resume; may be NULL. What
-     *  it returns but HSM_OK ends the attempt: nothing goes on that could not be noted. */
+    /** Called with the order's URL as soon as it is known, so that the caller can resume; may be
+     *  NULL. Any status but HSM_OK ends the attempt: an order that could not be recorded is not
+     *  continued. */
     enum hsm_status (*ordered)(void *context, const char *order_url);
     const char *resume_url; /* an order made before; NULL: make a new one */
-    /** When an earlier attempt may have died between the CA's making an order and ordered(): the
-     *  account's list of orders is searched for one that is still to be fulfilled, and of which
-     *  this says false; it is taken instead of a new one. NULL: do not search. */
+    /** Set when an earlier attempt may have died between the creation of its order and ordered().
+     *  The account's orders are searched for an open one for which this returns false; that one is
+     *  used instead of a new one. NULL: do not search. */
     bool (*is_known)(void *context, const char *order_url);
-    /** Receives the URL at which the CA hosts the chain, as its order says (RFC 9448 section 7);
-     *  free() it; NULL when it does not say. Not checked. May be NULL. */
+    /** Receives the URL at which the CA hosts the chain, from its order (RFC 9448 section 7), or
+     *  NULL if the order has none; not checked; free() it. May be NULL. */
     char **x5u;
-    /** A CA may offer other chains of the same certificate (RFC 8555 section 7.4.2): they are
-     *  fetched when this says false of its first, until it says true. The first is handed out when
-     *  none is taken. NULL: the first. */
+    /** A CA may offer alternate chains for the same certificate (RFC 8555 section 7.4.2): if this
+     *  returns false for the first, they are fetched until it returns true. If none is accepted the
+     *  first is used. NULL: the first is used. */
     bool (*accepts)(void *context, const struct certs_chain *chain);
-    const X509
-        *replaces; /* what the new certificate takes the place of (RFC 9773); NULL: nothing */
+    const X509 *replaces; /* the certificate that the new one replaces (RFC 9773); NULL: none */
 };
 
 /**
- * Order, authorize, finalize, download: the whole of RFC 8555 section 7.4. Retries badNonce and
- * what passes, honours Retry-After, handles every order state. Creates or finds the account first
- * when that was not done.
+ * Order, authorize, finalize, download: the whole of RFC 8555 section 7.4. Retries after badNonce
+ * and transient errors, honours Retry-After, handles every order state. Creates or finds the
+ * account first if that was not done.
  *
- * @param chain  what the CA gave: parsed, leaf first, not yet trusted
+ * @param chain  receives the CA's chain: parsed, leaf first, not yet trusted
  * @retval HSM_ERR_DENIED       the CA refused: the reason has the problem document's type and
  *                              detail
  * @retval HSM_ERR_BUSY         unreachable, 5xx, rate limited, or still processing at poll_limit_s
@@ -191,14 +195,14 @@ acme_client_obtain(struct acme_client *client, const struct acme_client_order *o
                    struct certs_chain **chain, struct hsm_reason *why);
 
 /**
- * revokeCert (RFC 8555 section 7.6), by the account, which is created or found
- * first when that was not done, or by the certificate's own key.
+ * revokeCert (RFC 8555 section 7.6), signed by the account, which is created or
+ * found first if that was not done, or by the certificate's own key.
  *
  * @param reason           RFC 5280 section 5.3.1
- * @param certificate_key  NULL: by the account
+ * @param certificate_key  NULL: the account signs
  * @retval HSM_ERR_EXISTS       it is revoked already
  * @retval HSM_ERR_DENIED       the CA refused: the reason has the problem document's type and
- * detail
+ *                              detail
  * @retval HSM_ERR_BUSY         unreachable, 5xx or rate limited
  * @retval HSM_ERR_UNSUPPORTED  the CA's directory has no revokeCert
  */
@@ -208,28 +212,31 @@ HSM_MUST_CHECK enum hsm_status acme_client_revoke(struct acme_client *client, co
 
 /* ---- renewal information (RFC 9773) ---- */
 
-/* Characters of an explanationURL; a longer one is none. */
+/* Characters of an explanationURL; a longer one is ignored. */
 #define ACME_CLIENT_EXPLANATION_MAX 512
 
 struct acme_client_renewal {
     time_t start, end; /* when the CA wants the certificate renewed; start < end */
     char explanation_url[ACME_CLIENT_EXPLANATION_MAX + 1]; /* for a person; "": none */
-    unsigned retry_after_s; /* ask again then: not earlier, not later */
+    unsigned retry_after_s; /* ask again after exactly this time */
 };
 
 /**
- * When the CA suggests to renew a certificate.
+ * When the CA suggests renewing a certificate.
  *
  * @retval HSM_ERR_UNSUPPORTED  the CA's directory has no renewalInfo, or the certificate no
  *                              authorityKeyIdentifier
- * @retval HSM_ERR_MALFORMED    the answer is not one, or its window ends before it begins
+ * @retval HSM_ERR_MALFORMED    the answer is not a renewalInfo, or its window ends before it begins
  */
 HSM_MUST_CHECK enum hsm_status acme_client_renewal(struct acme_client *client, const X509 *cert,
                                                    struct acme_client_renewal *out,
                                                    struct hsm_reason *why);
 
-/** certID (RFC 9773 section 4.1): base64url of keyIdentifier and serial; free() it.
- *  @retval HSM_ERR_UNSUPPORTED  no authorityKeyIdentifier */
+/**
+ * certID (RFC 9773 section 4.1): base64url of keyIdentifier and serial; free() it.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  no authorityKeyIdentifier
+ */
 HSM_MUST_CHECK enum hsm_status acme_client_certid(const X509 *cert, char **out);
 
 #endif

@@ -18,8 +18,8 @@ enum acme_config_type {
     ACME_CONFIG_PKCS11, /* char *, a PKCS#11 URI (RFC 7512) without a PIN */
     ACME_CONFIG_PATH, /* char *, relative ones are taken from the file's own directory */
     ACME_CONFIG_STORE, /* char *, for acme_store_open(): a path likewise, or a URI */
-    /* char *, as hsm_secret_from(); a relative file likewise. What is no source is refused and not
-     * told: it may be the secret. */
+    /* char *, as hsm_secret_from(); a relative file likewise. A value that is not a source is
+     * refused without being logged, as it may be the secret itself. */
     ACME_CONFIG_SECRET_SOURCE,
     ACME_CONFIG_NUMBER, /* long, min..max */
     ACME_CONFIG_SWITCH, /* bool: yes, no */
@@ -41,8 +41,8 @@ HSM_MUST_CHECK enum hsm_status acme_config_read(const char *path,
                                                 const struct acme_config_key *keys, void *config);
 
 /**
- * What a program found wrong with a value that it has read: logged with file and line as the
- * others are. HSM_ERR_MALFORMED.
+ * Refuse a value after it was read: logs what is wrong, with file and line, and returns
+ * HSM_ERR_MALFORMED.
  */
 enum hsm_status acme_config_refuse(const char *path, const char *section, const char *name,
                                    const char *what);
@@ -51,16 +51,16 @@ enum hsm_status acme_config_refuse(const char *path, const char *section, const 
 void acme_config_clear(const struct acme_config_key *keys, void *config);
 
 /**
- * A kind of section of which a file may have any number, each with a name: "[customer acme]". Its
- * keys are those of `keys`, whose section is the kind.
+ * A kind of section that a file may have any number of, each with a name: "[customer acme]". Its
+ * keys are in `keys`, where the kind is their section.
  */
 struct acme_config_kind {
     const char *name;
     const struct acme_config_key *keys; /* ends with a NULL section */
     size_t size; /* octets of the struct that a section fills */
     /**
-     * A section is complete; its texts are the taker's now, also when it refuses: then the reason
-     * is logged with file and line.
+     * Called when a section is complete. Takes over its texts, even if it refuses the section; the
+     * reason of a refusal is logged with file and line.
      *
      * @param where  "FILE:LINE" of the section's first key
      */

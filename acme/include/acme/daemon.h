@@ -1,6 +1,6 @@
 /*
- * daemon.h - what our daemons do alike: read the configuration, open what it
- * names, supervise workers, take a new configuration at SIGHUP, serve.
+ * daemon.h - what all our daemons do: read the configuration, open what it names,
+ * supervise workers, reload the configuration at SIGHUP, serve.
  */
 #ifndef ACME_DAEMON_H
 #define ACME_DAEMON_H
@@ -23,11 +23,11 @@
 #include <hsm/token.h>
 
 #define ACME_PROVISION_TLS_SERVER_LABEL "tls-server"
-#define ACME_PROVISION_TLS_CHAIN_FILE   "tls-chain.pem" /* what the server shows */
+#define ACME_PROVISION_TLS_CHAIN_FILE   "tls-chain.pem" /* the server's chain */
 
 /** What acme_daemon_supervise() gives its workers. All borrowed, or NULL. */
 struct acme_daemon_shared {
-    const struct hsm_secret *pin; /* of a source that can be read once only */
+    const struct hsm_secret *pin; /* from a source that can be read only once */
     const struct acme_http_listener *listener, *metrics_listener;
     struct hsm_metrics *metrics;
     struct hsm_worker *worker; /* this one */
@@ -131,33 +131,39 @@ struct acme_daemon_config {
                         ACME_DAEMON_REQUESTS_HELP),                                                \
         ACME_JOURNAL_KEYS(type, m.journal)
 
-/** What a table of keys cannot say of their values; faults are logged with file and line. */
+/** Check what a table of keys cannot express; faults are logged with file and line. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_check(const char *path,
                                                  const struct acme_daemon_config *config);
 
-/** Open the log as the configuration says. @param program  borrowed for the life of the process */
+/**
+ * Open the log as the configuration says.
+ *
+ * @param program  borrowed for the life of the process
+ */
 HSM_MUST_CHECK enum hsm_status acme_daemon_log(const char *program,
                                                const struct acme_daemon_config *config);
 
 /**
- * For `init`: read the PIN and open a token. module and pin_source may be NULL: the URI has them.
+ * For `init`: read the PIN and open a token. module and pin_source may be NULL if the URI has them.
  *
- * @param dir  gets the directory ACME_JOURNAL_DIR, where uses of keys are written
+ * @param dir  the directory in which ACME_JOURNAL_DIR is made, where uses of keys are written
  */
 HSM_MUST_CHECK enum hsm_status acme_daemon_token(const char *uri, const char *module,
                                                  const char *pin_source, const char *dir,
                                                  struct hsm_token **out);
 
-/** The same with all that the configuration says, and the PIN that the supervisor has read. */
+/** Open the token with all settings of the configuration, and the PIN if the supervisor has read
+ * it.
+ */
 HSM_MUST_CHECK enum hsm_status acme_daemon_login(const struct acme_daemon_config *config,
                                                  struct hsm_token **out);
 
-/** For a supervisor: read a secret that its workers could not read again. *out stays NULL for
- *  another source, or none. */
+/** For a supervisor: read a secret whose source can be read only once, so that its workers could
+ *  not read it again. *out stays NULL for any other source, or none. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_read_once(const char *source, const char *question,
                                                      struct hsm_secret **out);
 
-/** A daemon, for its supervisor. */
+/** A daemon, as its supervisor sees it. */
 struct acme_daemon_program {
     const char *name; /* static */
     size_t config_size; /* of its struct, whose first member is a struct acme_daemon_config */
@@ -166,23 +172,23 @@ struct acme_daemon_program {
     void (*clear)(void *config);
     /** In each worker: open what the configuration names, serve, release all, return. */
     enum hsm_status (*run)(const void *config, void *context);
-    /** Tell what cannot change without a restart (acme_daemon_tell_kept()), or refuse the new
-     *  configuration; NULL: nothing but what all daemons have in common. */
+    /** Log which changed keys need a restart (acme_daemon_tell_kept()), or refuse the new
+     *  configuration. NULL: only what all daemons have in common is compared. */
     enum hsm_status (*compare)(const void *old, const void *fresh);
 };
 
 /**
- * Read the configuration, listen, fork its workers, and keep them running until
- * SIGTERM or SIGINT; at SIGHUP read it again and put workers of the new one in
- * the place of the old ones (hsm_supervise()). Faults are logged.
+ * Listen, fork the workers, and keep them running until SIGTERM or SIGINT; at
+ * SIGHUP read the configuration again and replace the workers by ones that use
+ * the new one (hsm_supervise()). Faults are logged.
  *
- * @param config   what the program read from `path`; its `shared` receives what is not from there
- * @param context  for run; what it holds is from before the fork and stays
+ * @param config   read from `path` by the program; its `shared` is filled in here
+ * @param context  passed to `run`; made before the fork, and not changed by a reload
  */
 HSM_MUST_CHECK enum hsm_status acme_daemon_supervise(const struct acme_daemon_program *program,
                                                      const char *path, void *config, void *context);
 
-/** Log that what the key says now counts after a restart, if it is not what it said. */
+/** If the value of a key has changed, log that the new one takes effect after a restart. */
 void acme_daemon_tell_kept(const char *key, const char *old, const char *fresh);
 
 struct acme_daemon;
@@ -198,29 +204,34 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_open(const struct acme_daemon_config 
 /** Borrowed. */
 struct hsm_token *acme_daemon_lend_token(const struct acme_daemon *daemon);
 
-/** What a daemon does for those who ask it; `handler.context` is given to all. */
+/** The service of a daemon; all callbacks get `handler.context`. */
 struct acme_daemon_service {
     struct acme_http_handler handler;
     void (*tick)(void *context); /* every tick_s seconds, as acme_http_loop_every() says */
     unsigned tick_s;
-    /** Why it could not do its work now, besides the token; as in struct acme_operations. */
+    /** Add reasons why it could not work now, other than the token; as in struct acme_operations.
+     */
     void (*not_ready)(void *context, json_t *reasons);
 };
 
 /**
- * Serve in a worker until SIGTERM or SIGINT, or SIGHUP when another has its place. /healthz and
- * /readyz are answered before the handler is asked, /metrics on a listener of its own. A handler
- * that does not return ends the process.
+ * Serve in a worker until SIGTERM or SIGINT, or until SIGHUP when another worker has taken its
+ * place. /healthz and /readyz are answered without the handler, /metrics on a listener of its own.
+ * A handler that does not return ends the process.
  */
 HSM_MUST_CHECK enum hsm_status acme_daemon_serve(struct acme_daemon *daemon,
                                                  const struct acme_daemon_service *service);
 
-/** Listen on [metrics] address, if there is one. @param operations  borrowed */
+/**
+ * Listen on [metrics] address, if there is one.
+ *
+ * @param operations  borrowed
+ */
 HSM_MUST_CHECK enum hsm_status acme_daemon_listen_metrics(const struct acme_daemon_config *config,
                                                           struct acme_http_loop *loop,
                                                           const struct acme_operations *operations);
 
-/** Keys that others hold of its token must have been freed. NULL is fine. */
+/** All keys of its token must have been freed. NULL is fine. */
 void acme_daemon_close(struct acme_daemon *daemon);
 
 #endif

@@ -14,7 +14,7 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
-#define ACME_EVENTS_SHOWN_MAX 100000 /* of one answer */
+#define ACME_EVENTS_SHOWN_MAX 100000 /* shown at once */
 
 /* For a table of migrations. The store itself refuses to change or delete a row. */
 #define ACME_EVENTS_MIGRATION                                                                      \
@@ -32,15 +32,15 @@ struct acme_event {
     const char *who; /* "operator root", "account 1234"; NULL: the user of this process */
     const char *what; /* "account suspended" */
     const char *subject; /* what it was done to */
-    const char *detail; /* NULL: nothing is to be added */
+    const char *detail; /* may be NULL */
 };
 
-/** Within the caller's transaction if there is one: the act and its event are one. */
+/** Record an event, within the caller's transaction if there is one, so that act and event are
+ *  atomic. */
 HSM_MUST_CHECK enum hsm_status acme_event_add(struct acme_store *store,
                                               const struct acme_event *event);
 
-/** End the caller's transaction: with the event and a commit when `st` says that the act is done,
- *  and with a rollback else. */
+/** End the caller's transaction: record the event and commit if `st` is HSM_OK, else roll back. */
 HSM_MUST_CHECK enum hsm_status acme_event_commit(struct acme_store *store, enum hsm_status st,
                                                  const struct acme_event *event);
 
@@ -49,17 +49,18 @@ struct acme_event_setting {
     const char *value; /* NULL: none */
 };
 
-/** What a daemon starts with, for whoever asks later what was in force: an event "configured" for
- *  each value that differs from the last start's. In a transaction of its own. */
+/** Record the settings a daemon starts with, so that it can be found out later what was in force:
+ *  an event "configured" for each value that differs from the last start. In its own transaction.
+ */
 HSM_MUST_CHECK enum hsm_status acme_events_tell_start(struct acme_store *store, time_t at,
                                                       const struct acme_event_setting *settings,
                                                       size_t count);
 
 /**
- * The latest events, oldest first: a line for each, or with `json` an object for
- * each: {"id","at" (RFC 3339),"who","what","subject","detail"}.
+ * Print the latest events, oldest first, one on a line; with `json` as objects:
+ * {"id","at" (RFC 3339),"who","what","subject","detail"}.
  *
- * @param limit  how many at most, 1 to ACME_EVENTS_SHOWN_MAX
+ * @param limit  the most to print, 1 to ACME_EVENTS_SHOWN_MAX
  */
 HSM_MUST_CHECK enum hsm_status acme_events_show(struct acme_store *store, int64_t limit, bool json,
                                                 FILE *to);

@@ -16,7 +16,7 @@ struct acme_http_client;
 
 struct acme_http_client_config {
     const char *tls_ca; /* PEM file; NULL: the system's anchors */
-    bool system_too; /* trust the system's besides those of tls_ca */
+    bool system_too; /* trust the system's anchors besides those of tls_ca */
     const char *user_agent; /* NULL: "sti-hsm/VERSION" */
     struct hsm_key *client_key; /* TLS client certificate, key in the token; or NULL */
     const struct certs_chain *client_chain; /* with client_key */
@@ -32,14 +32,14 @@ struct acme_http_fetch {
     const char *url; /* https only; userinfo is refused */
     const char *content_type; /* of the body; NULL: none */
     const char *accept; /* NULL: any */
-    const char *if_none_match; /* an ETag: status 304 if it is still that; NULL: none */
+    const char *if_none_match; /* an ETag: status 304 if it still matches; NULL: none */
     const char *authorization; /* header value, kept out of logs; NULL: none */
     const void *body;
     size_t body_len;
     size_t reply_max; /* octets of the answer's body; larger: HSM_ERR_MALFORMED */
     unsigned timeout_ms; /* for the whole exchange */
-    /** Connect to addresses of the public Internet only: for URLs that a stranger chose. Asked of
-     *  the address itself when the connection is made, whatever its name resolved to before. */
+    /** Connect only to public Internet addresses: for URLs chosen by a stranger. The address is
+     *  checked when the connection is made, whatever the name resolved to before. */
     bool public_addresses_only;
 };
 
@@ -57,7 +57,7 @@ struct acme_http_reply {
  * One exchange; redirects are not followed. Any HTTP status is a success here.
  *
  * @retval HSM_ERR_BUSY       could not connect, TLS not trusted, or timed out (the reason says
- * which)
+ *                            which)
  * @retval HSM_ERR_MALFORMED  the URL is not one we fetch, or the answer is too large
  */
 HSM_MUST_CHECK enum hsm_status

@@ -1,11 +1,10 @@
 /*
- * http_server.h - server of HTTP/1.1 (RFC 9112) over TLS, with the key in the
+ * http_server.h - an HTTP/1.1 server (RFC 9112) over TLS, with the key in the
  * token, or over a Unix socket.
  *
- * One event loop for the network, and for handlers that are quick or brief;
- * the others run on a small pool of threads, so that one may wait for a token,
- * a disk or a fetch. Limits are enforced before
- * a handler sees anything.
+ * One event loop serves the network, and runs handlers of quick and brief
+ * requests; others run on a small pool of threads, so that they may wait for a
+ * token, a disk or a fetch. Limits are enforced before a handler is called.
  */
 #ifndef ACME_HTTP_SERVER_H
 #define ACME_HTTP_SERVER_H
@@ -27,13 +26,13 @@
  * taken, within twice this time. */
 #define ACME_HTTP_IDLE_S 30
 /* Per server, or a quarter of the process's descriptors; more are closed at once. When seven
- * eighths are taken, those that wait for a request are waited for 3 s. */
+ * eighths are in use, connections without a request are closed after 3 s. */
 #define ACME_HTTP_CONNECTIONS_MAX 1024
 #define ACME_HTTP_QUEUE_MAX       1024 /* requests waiting for a thread; more: 503 */
 #define ACME_HTTP_PARAM_MAX       128 /* characters of one path parameter */
-#define ACME_HTTP_PARKS_MAX       16 /* times that one request is put aside */
-#define ACME_HTTP_PARKED_MAX      512 /* requests put aside at one time */
-#define ACME_HTTP_STUCK_S         60 /* seconds in a handler, then a worker process beats no more */
+#define ACME_HTTP_PARKS_MAX       16 /* times that one request may be parked */
+#define ACME_HTTP_PARKED_MAX      512 /* requests parked at one time */
+#define ACME_HTTP_STUCK_S         60 /* seconds in a handler; then the worker stops beating */
 
 enum acme_http_method {
     ACME_HTTP_GET,
@@ -45,7 +44,7 @@ enum acme_http_method {
     ACME_HTTP_OTHER,
 };
 
-/* A request: everything borrowed for the time of the handler's call. */
+/* A request: everything is borrowed for the duration of the handler's call. */
 struct acme_http_request;
 enum acme_http_method acme_http_request_method(const struct acme_http_request *request);
 /** The decoded path without query, e.g. "/acme/order/7". */
@@ -64,14 +63,14 @@ bool acme_http_request_is_local(const struct acme_http_request *request);
 const char *acme_http_request_client(const struct acme_http_request *request);
 /** SHA-256 of that certificate, 64 lower-case hex digits; NULL: none. */
 const char *acme_http_request_client_sha256(const struct acme_http_request *request);
-/** Its subjectAltNames as certs_cert_alt_names() tells them; NULL: none. */
+/** Its subjectAltNames as in certs_cert_alt_names(); NULL: none. */
 const char *acme_http_request_client_names(const struct acme_http_request *request);
-/** User id of the process at the other end of a Unix socket when it connected; -1: none. */
+/** User id of the process that connected to the Unix socket; -1: another kind of connection. */
 long acme_http_request_uid(const struct acme_http_request *request);
 
 /*
- * A response: made 500 and empty, filled by the handler. A call that runs out
- * of memory, or is given a header that cannot be sent, leaves it 500 for good.
+ * A response: initially 500 and empty, filled by the handler. A call that runs out
+ * of memory, or is given a header that cannot be sent, makes it 500 for good.
  */
 struct acme_http_response;
 void acme_http_respond(struct acme_http_response *response, int status, const char *content_type,
@@ -79,64 +78,64 @@ void acme_http_respond(struct acme_http_response *response, int status, const ch
 /** Compact JSON; takes over the reference to `value`, NULL makes it 500. */
 void acme_http_respond_json(struct acme_http_response *response, int status,
                             const char *content_type, json_t *value);
-/** Add a header; several of one name are allowed. A name that is no token or a value with control
- *  characters cannot be sent. */
+/** Add a header; several with one name are allowed. A name that is not a token, or a value with
+ *  control characters, cannot be sent. */
 void acme_http_response_header(struct acme_http_response *response, const char *name,
                                const char *value);
-/** Which resource it was: what log and metrics call it, a pattern of acme_http_match() for
- * instance; static. Of a request without one the path is not logged: it may be anything. */
+/** Name of the matched route, for log and metrics (static, e.g. the acme_http_match() pattern).
+ *  Without one the path is not logged, as it is client input. */
 void acme_http_response_route(struct acme_http_response *response, const char *route);
-int acme_http_response_status(const struct acme_http_response *response);
 
 /*
- * What a quick request leaves for later. The loop first reads whatever has come, and then does what
- * is left of it in a row: that is faster than one request after the other. If it is much, a thread
- * of its own does it, also in a row, while the loop reads and writes.
+ * The deferred part of a quick request. The loop first reads all requests that have arrived, then
+ * runs their deferred parts in a row, which is faster than finishing one request after the other.
+ * If there are many, the deferral thread runs them in a row while the loop reads and writes.
  */
 struct acme_http_rest {
-    /** Take the processor's time. Two at once only when one has waited for something for so long
-     *  that those behind it were given to the handlers' threads. */
+    /** The CPU-bound part. Calls are serialised, except when one has waited for something for so
+     *  long that those queued behind it were given to the handlers' threads. */
     void (*work)(void *context);
-    /** In the loop: answer, and release the context. Once, whatever happens: the peer may be gone,
-     *  and a loop that ends may not have called work(). */
+    /** Answer, in the loop, and release the context. Called exactly once: the peer may be gone by
+     *  then, and a loop that ends may not have called work(). */
     void (*finish)(void *context, const struct acme_http_request *request,
                    struct acme_http_response *response);
     void *context;
 };
 
-/** In a handler, last: the answer is given by `rest`. False: the request is not a quick one, and
- *  its handler has a thread to do all that on. */
+/** The last call of a handler: `rest` will answer. False: the request is not a quick one, and the
+ *  handler runs on a thread that may do the work itself. */
 bool acme_http_defer(struct acme_http_response *response, const struct acme_http_rest *rest);
 
 /*
- * A request that has to wait for something is put aside and holds no thread:
- * its handler parks it, returns without an answer, and is called again from the
- * start when somebody has resumed it, which may be before it has returned.
+ * A request that has to wait for something is parked and holds no thread: its
+ * handler parks it, returns without an answer, and is called again from the start
+ * when it is resumed, which may happen before the handler has returned.
  */
 struct acme_http_parked;
 
-/** In a handler. NULL: no memory, parked ACME_HTTP_PARKS_MAX times already, ACME_HTTP_PARKED_MAX
- *  others are, its peer is gone, or a quick request: answer now. Else acme_http_resume() or
- *  acme_http_unpark() releases it. Parked, it is forgotten when its peer is gone: a connection
- *  that was reset, a Unix socket that was closed; not TCP's FIN, after which a peer may read. */
+/** Park the request, in its handler. NULL: answer now, because there is no memory, it was parked
+ *  ACME_HTTP_PARKS_MAX times already, ACME_HTTP_PARKED_MAX others are parked, its peer is gone, or
+ *  it is a quick request. Otherwise acme_http_resume() or acme_http_unpark() releases the result.
+ *  A parked request is dropped when its peer is gone: on a reset or a closed Unix socket, but not
+ *  on TCP's FIN, after which a peer may still read. */
 struct acme_http_parked *acme_http_park(struct acme_http_response *response);
 
-/** In the handler of a quick request, last: it waits after all, and is handled again from the start
- *  on a thread. False: it is on one. */
+/** The last call of a quick request's handler that has to wait after all: the request is handled
+ *  again from the start on a thread. False: it is on one already. */
 bool acme_http_hand_over(struct acme_http_response *response);
 
-/** True if the handler has put this request aside before. */
+/** True if the request was parked before. */
 bool acme_http_was_parked(struct acme_http_response *response);
 
-/** Take it back, in the same call of the handler: the answer is given now. NULL is fine. */
+/** Undo acme_http_park() in the same call of the handler, which then answers. NULL is fine. */
 void acme_http_unpark(struct acme_http_parked *parked);
 
-/** From any thread, once; after the loop has ended, too. False: it was forgotten, and its handler
- * is not called again. */
+/** Resume a parked request: once, from any thread, even after the loop has ended. False: it was
+ *  dropped, and its handler is not called again. */
 bool acme_http_resume(struct acme_http_parked *parked);
 
-/** In a handler that has parked the request: what its next call finds. Released with the request;
- * once for each. */
+/** Store something for the handler's next call, in a handler that has parked the request; at most
+ *  once for each request. Released with the request. */
 void acme_http_keep(struct acme_http_response *response, void *kept, void (*release)(void *kept));
 
 /** What was kept; NULL: nothing. */
@@ -150,18 +149,18 @@ bool acme_http_match(const char *path, const char *pattern, char params[][ACME_H
                      size_t params_max);
 
 struct acme_http_handler {
-    /** Answer a request; called on any of the server's threads, the event loop's included. */
+    /** Answer a request; called on any of the server's threads, including the event loop's. */
     void (*handle)(void *context, const struct acme_http_request *request,
                    struct acme_http_response *response);
-    /** True if this request never waits: it is then handled in the event loop. NULL: none is. */
+    /** True if this request never waits: it is handled in the event loop. NULL: none is. */
     bool (*is_quick)(void *context, enum acme_http_method method, const char *path);
-    /** True if this request waits for nothing but a disk and a token of our own, which answer soon:
-     *  it is handled in the event loop as well, while nobody else wants anything of that; two
-     *  threads need not wake each other then. NULL: none is. */
+    /** True if this request waits only for a disk and a token of our own, which answer soon: while
+     *  the event loop has nothing else to do, it handles such a request itself, which saves waking
+     *  another thread. NULL: none is. */
     bool (*is_brief)(void *context, enum acme_http_method method, const char *path);
-    /** True if this request may wait for someone else's server, or keep a processor for long: of
-     *  several threads such requests always leave one to the others, and half of the queue. NULL:
-     *  none may. */
+    /** True if this request may wait for someone else's server, or use much processor time: slow
+     *  requests never occupy the last free thread, nor more than half of the queue. NULL: none may.
+     */
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);
     void *context; /* borrowed */
 };
@@ -169,7 +168,7 @@ struct acme_http_handler {
 /** "ADDRESS:PORT" or "[ADDRESS]:PORT"; names are not resolved. */
 bool acme_http_address_is_valid(const char *address);
 
-/** "127.0.0.1:PORT" or "[::1]:PORT": nobody on another machine reaches it. */
+/** True for "127.0.0.1:PORT" and "[::1]:PORT", which no other machine can reach. */
 bool acme_http_address_is_loopback(const char *address);
 
 /** A listening socket that worker processes share: opened before fork(), used after it. */
@@ -185,14 +184,14 @@ HSM_MUST_CHECK enum hsm_status acme_http_listener_open(const char *address,
 /** The TCP port; 0 for a Unix socket. */
 unsigned acme_http_listener_port(const struct acme_http_listener *listener);
 
-/** Stop listening, and remove the file of a Unix socket. In the process that opened it, when no
- *  other uses it any more. NULL is fine. */
+/** Stop listening, and remove the file of a Unix socket. Call it in the process that opened it,
+ *  when no other process uses it any more. NULL is fine. */
 void acme_http_listener_close(struct acme_http_listener *listener);
 
 struct acme_http_server_config {
     const char *address; /* "127.0.0.1:8443", "[::1]:8443" or "unix:/path" (mode 0600) */
-    /* Borrowed: an open socket of this address. NULL: one is opened. A server that is full leaves
-     * the connections on a shared one to the other processes; a TLS session may be resumed by any.
+    /* An open socket for this address; borrowed. NULL: one is opened. A full server leaves
+     * connections on a shared socket to the other processes; any of them can resume a TLS session.
      */
     const struct acme_http_listener *listener;
     struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket, and without TLS on loopback */
@@ -201,8 +200,8 @@ struct acme_http_server_config {
     struct acme_http_handler handler;
     unsigned idle_s; /* 0: ACME_HTTP_IDLE_S */
     unsigned connections_max; /* 0: ACME_HTTP_CONNECTIONS_MAX */
-    bool without_tls; /* on an address of loopback only: for whoever is on this machine */
-    bool is_quiet; /* requests are not logged */
+    bool without_tls; /* only on a loopback address: for clients on this machine */
+    bool is_quiet; /* do not log requests */
     struct hsm_metrics *metrics; /* borrowed; NULL: nothing is counted */
 };
 
@@ -231,28 +230,28 @@ HSM_MUST_CHECK enum hsm_status acme_http_loop_every(struct acme_http_loop *loop,
                                                     void (*tick)(void *context), void *context);
 
 /**
- * Be the loop of a worker process: tell its supervisor when it begins to serve, and beat as long as
- * it turns and no handler and no tick is stuck. Before acme_http_loop_run().
+ * Be the loop of a worker process: report to its supervisor when it begins to serve, and beat as
+ * long as the loop turns and no handler or tick is stuck. Before acme_http_loop_run().
  *
  * @param worker  borrowed, outlives the loop
  */
 void acme_http_loop_supervise(struct acme_http_loop *loop, struct hsm_worker *worker);
 
-/** Take no signals: the process has them otherwise. Before acme_http_loop_run(). */
+/** Do not handle signals: other code of the process does. Before acme_http_loop_run(). */
 void acme_http_loop_leave_signals(struct acme_http_loop *loop);
 
 /**
  * Serve until SIGTERM or SIGINT, or acme_http_loop_stop() from any thread:
- * stop accepting, finish the calls in flight (10 s at most), return. Once.
- * Of several loops running in a process the first takes the signals. In a worker
- * SIGHUP means that another one serves: stop accepting, answer what comes over
- * open connections once more and say that they end, return when none is left.
+ * stop accepting, finish the calls in flight (10 s at most), return. Call it once.
+ * If several loops run in a process, the first handles the signals. In a worker
+ * SIGHUP means that another worker serves: stop accepting, answer one more request
+ * on each open connection, with "Connection: close", and return when none is left.
  *
  * @retval HSM_ERR_BUSY  a handler did not return: end the process without releasing what it uses
  */
 HSM_MUST_CHECK enum hsm_status acme_http_loop_run(struct acme_http_loop *loop);
 void acme_http_loop_stop(struct acme_http_loop *loop);
-/** From any thread: what SIGHUP means in a worker. */
+/** Do what SIGHUP does in a worker; from any thread. */
 void acme_http_loop_drain(struct acme_http_loop *loop);
 void acme_http_loop_free(struct acme_http_loop *loop);
 

@@ -1,5 +1,5 @@
 /*
- * json.h - JSON from outside: bounded, without duplicates, canonical when written.
+ * json.h - JSON: bounded and without duplicates when read, canonical when written.
  */
 #ifndef ACME_JSON_H
 #define ACME_JSON_H
@@ -47,7 +47,7 @@ HSM_MUST_CHECK enum hsm_status acme_json_array(const json_t *object, const char 
  */
 char *acme_json_canonical(const json_t *value);
 
-/** True if a text is UTF-8 (RFC 3629): what is not can be in no answer, and in no store. */
+/** True if a text is UTF-8 (RFC 3629); any other text cannot be put into an answer or a store. */
 bool acme_json_can_carry(const char *text);
 
 #endif

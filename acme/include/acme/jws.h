@@ -32,7 +32,7 @@ HSM_MUST_CHECK enum hsm_status
 acme_jws_parse_compact(const char *text, size_t len, struct acme_jws **out, struct hsm_reason *why);
 
 /** Flattened JSON: exactly the members protected, payload, signature (RFC 8555 section 6.2). The
- *  payload may be "" (POST-as-GET). parse_object() takes one that is a member of something else. */
+ *  payload may be "" (POST-as-GET). acme_jws_parse_object() is for a JWS inside other JSON. */
 HSM_MUST_CHECK enum hsm_status acme_jws_parse_flattened(const char *text, size_t len,
                                                         struct acme_jws **out,
                                                         struct hsm_reason *why);
@@ -52,8 +52,8 @@ const char *acme_jws_header_text(const struct acme_jws *jws, size_t *len);
 const char *acme_jws_payload(const struct acme_jws *jws, size_t *len);
 
 /**
- * What verifying refuses before it looks at a key: HSM_ERR_UNSUPPORTED when alg
- * is not ES256 ("none", HS256 and every other), b64 is not true, or crit is present.
+ * The checks that need no key: HSM_ERR_UNSUPPORTED when alg is not ES256 ("none",
+ * HS256 or any other), b64 is not true, or crit is present.
  */
 HSM_MUST_CHECK enum hsm_status acme_jws_check_algorithm(const struct acme_jws *jws,
                                                         struct hsm_reason *why);
@@ -68,13 +68,13 @@ HSM_MUST_CHECK enum hsm_status acme_jws_check_algorithm(const struct acme_jws *j
 HSM_MUST_CHECK enum hsm_status acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key,
                                                struct hsm_reason *why);
 
-/** As acme_jws_verify(), by a key that was made ready. */
+/** acme_jws_verify() with a prepared key. */
 HSM_MUST_CHECK enum hsm_status acme_jws_verify_by(const struct acme_jws *jws,
                                                   const struct hsm_es256_verifier *verifier,
                                                   struct hsm_reason *why);
 
-/** As acme_jws_verify(), over "protected" alone: what some clients sign when the payload is empty,
- *  without the '.' of RFC 7515 section 5.1. HSM_ERR_UNTRUSTED when the payload is not empty. */
+/** acme_jws_verify() over "protected" alone, without the '.' of RFC 7515 section 5.1: some clients
+ *  sign that when the payload is empty. HSM_ERR_UNTRUSTED if the payload is not empty. */
 HSM_MUST_CHECK enum hsm_status acme_jws_verify_without_dot(const struct acme_jws *jws,
                                                            EVP_PKEY *public_key,
                                                            struct hsm_reason *why);
@@ -115,11 +115,6 @@ HSM_MUST_CHECK enum hsm_status acme_jws_sign_compact(const char *header, const v
 HSM_MUST_CHECK enum hsm_status acme_jws_sign_flattened(const char *header, const void *payload,
                                                        size_t payload_len, struct hsm_key *key,
                                                        char **out);
-
-/** The PASSporT way: the same, but the signature is not verified before it is given out. */
-HSM_MUST_CHECK enum hsm_status acme_jws_sign_compact_fast(const char *header, const void *payload,
-                                                          size_t payload_len, struct hsm_key *key,
-                                                          char **out);
 
 void acme_jws_free(struct acme_jws *jws);
 

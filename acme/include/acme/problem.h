@@ -45,14 +45,18 @@ const char *acme_problem_type(enum acme_error error);
 json_t *acme_problem_new(enum acme_error error, int http_status, const char *detail);
 
 /**
- * The same with a subproblem for each identifier that something is wrong with (RFC 8555 section
- * 6.7.1). Its type is theirs when they have one in common, else "compound".
+ * acme_problem_new() with a subproblem for each faulty identifier (RFC 8555 section 6.7.1). Its
+ * type is that of the subproblems if they all have the same, else "compound".
  *
- * @param subproblems  of acme_subproblem_new(), at least one; taken over
+ * @param subproblems  array of acme_subproblem_new(), at least one; taken over
  */
 json_t *acme_problem_compound(json_t *subproblems, int http_status, const char *detail);
 
-/** {"type","detail","identifier"}. @param identifier  as the client wrote it; shared */
+/**
+ * {"type","detail","identifier"}; the caller decrefs. NULL: out of memory.
+ *
+ * @param identifier  as the client wrote it; takes a reference of its own
+ */
 json_t *acme_subproblem_new(enum acme_error error, const char *detail, json_t *identifier);
 
 /** Answer with a problem document (application/problem+json). */

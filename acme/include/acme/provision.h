@@ -1,9 +1,9 @@
 /*
- * provision.h - what our daemons have in common: the keys and certificates
- * that `init` makes.
+ * provision.h - the keys, certificates and configuration that each daemon's `init`
+ * makes.
  *
- * Everything here may be run again: a key that is in the token is used, a
- * certificate that is on disk and belongs to its key is kept.
+ * Everything here may be run again: a key that exists in the token is used, a
+ * certificate on disk that belongs to its key is kept.
  */
 #ifndef ACME_PROVISION_H
 #define ACME_PROVISION_H
@@ -20,7 +20,7 @@
 
 #define ACME_PROVISION_BACKDATE_S 300 /* notBefore = now - this: clocks of others may lag */
 
-/** A certificate that shall exist, and where. */
+/** A certificate that must exist, and where. */
 struct acme_provision_request {
     const char *label; /* of its key in the token */
     /* Profile, subject and what the profile wants. Key, serial and times are filled in. */
@@ -32,16 +32,15 @@ struct acme_provision_request {
 };
 
 /**
- * Find or generate the key; keep the certificate at `path`, or issue it when
- * there is none. One that an issuer signed is issued anew (same key, new
- * serial) when less than a third of its life is left or when it lacks one of
- * the wanted names; a self-signed one is never replaced, nor one of another
+ * Find or generate the key; keep the certificate at `path`, or issue it if there
+ * is none. A certificate of this issuer is issued again (same key, new serial)
+ * when less than a third of its lifetime is left or when it lacks one of the
+ * requested names; a self-signed one is never replaced, nor one by another
  * issuer. Faults are logged.
  *
  * @param key    receives the key: hsm_key_free()
- * @param chain  receives what is at `path` now: certs_chain_free()
- * @retval HSM_ERR_UNTRUSTED  what is at `path` is not the certificate of this key; it stays as it
- * is
+ * @param chain  receives the chain now at `path`: certs_chain_free()
+ * @retval HSM_ERR_UNTRUSTED  the certificate at `path` is not that of this key; it is not changed
  */
 HSM_MUST_CHECK enum hsm_status
 acme_provision_certificate(struct hsm_token *token, const struct acme_provision_request *request,
@@ -55,41 +54,44 @@ struct acme_provision_tls {
     const char *dir; /* receives the two files above */
     const char *organization; /* O of the subjects */
     const char *country; /* C of the subjects */
-    /* The server's names: this URL's host; localhost, 127.0.0.1 and ::1 with it when that is
-     * loopback. */
+    /* The host of this URL is the server's name; if it is loopback, localhost, 127.0.0.1 and ::1
+     * are its names, too. */
     const char *base_url;
     const char *const
         *extra_names; /* further DNS names or IP addresses, NULL-terminated; or NULL */
 };
 
-/** TLS root and server certificate of a daemon, both keys in its token, as above. */
+/** Make a daemon's TLS root and server certificate, both keys in its token, as
+ *  acme_provision_certificate() does. */
 HSM_MUST_CHECK enum hsm_status acme_provision_tls(struct hsm_token *token,
                                                   const struct acme_provision_tls *tls);
 
 /**
- * Write a configuration file (mode 0644) unless it is there: an operator may have edited it.
+ * Write a configuration file (mode 0644) unless it exists: an operator may have edited it.
  *
- * @param written  receives false when it was there
+ * @param written  receives false if it existed
  */
 HSM_MUST_CHECK enum hsm_status acme_provision_config(const char *path, const char *text,
                                                      bool *written);
 
-/** Make a directory (mode 0755) unless it is there. */
+/** Make a directory (mode 0755) unless it exists. */
 HSM_MUST_CHECK enum hsm_status acme_provision_dir(const char *dir);
 
 /** "DIR/NAME"; free() it. NULL: out of memory. */
 char *acme_provision_path(const char *dir, const char *name);
 
 /**
- * The same source of a secret (hsm_secret_from()), with the absolute path of a
- * file: a configuration is read from elsewhere; free() it. NULL: out of memory.
+ * A source of a secret (hsm_secret_from()) with the path of a file made absolute,
+ * as the configuration is read from another directory; free() it. NULL: out of
+ * memory.
  */
 char *acme_provision_source(const char *source);
 
-/** "ORGANIZATION ROLE" when that fits a commonName, else "ROLE"; free() it. NULL: out of memory. */
+/** "ORGANIZATION ROLE" if that fits a commonName, else "ROLE"; free() it. NULL: out of memory. */
 char *acme_provision_common_name(const char *organization, const char *role);
 
-/** A value that can stand in a line of a configuration file: no control characters, no " ;". */
+/** True for a value that a line of a configuration file can hold: no control characters, no " ;".
+ */
 bool acme_config_value_is_safe(const char *value);
 
 #endif

@@ -2,7 +2,7 @@
  * server.h - the STI-CA: an ACME server (RFC 8555) for the TNAuthList
  * identifier (RFC 9448) with tkauth-01 challenges (RFC 9447).
  *
- * Issuance: the serial and what is to be certified are durable before the
+ * Issuance: the serial and the content to be certified are durable before the
  * token signs; the certificate is durable before the answer. Handlers are safe
  * on several threads, and several processes may share one store.
  */
@@ -35,8 +35,8 @@ struct acme_server_config {
     const char *policy_oid;
     const char *crl_url; /* the STI-PA's CRL */
     const X509_NAME *crl_issuer; /* its issuer, as encoded there */
-    const struct certs_chain *crl_signer; /* the certificate of that name, first; NULL: the CRL is
-                                             not verified, and nothing taken from it */
+    const struct certs_chain *crl_signer; /* the certificate with that name first; NULL: the CRL is
+                                             not verified, and nothing is taken from it */
     const char *country; /* C of end-entity subjects whose participant has none registered */
     unsigned valid_days; /* of end-entity certificates */
     unsigned backdate_s; /* notBefore = now - this */
@@ -46,25 +46,26 @@ struct acme_server_config {
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     bool read_without_dot; /* accept a POST-as-GET signed without the final '.' (RFC 7515
                               section 5.1 has it) */
-    bool authorizations_reused; /* as long as their SPC token lives: RFC 8555 section 7.1.4 */
+    bool authorizations_reused; /* while their SPC token is valid: RFC 8555 section 7.1.4 */
     bool within_token; /* no certificate outlives its SPC token: RFC 9447 section 7 */
-    bool chains_hosted; /* give x5u in orders (RFC 9448 section 7), and serve what is there */
+    bool chains_hosted; /* put x5u into orders (RFC 9448 section 7), and serve the chains */
     const struct certs_chain *const *alternate_chains; /* other certificates of the issuing key and
                               their issuers, each as issuing_chain; NULL-terminated, or NULL */
     const char *terms_of_service; /* URL; accounts agree to it. NULL: there are none */
     /* Directory of acme_server_external_add(); NULL: no external accounts. */
     const char *external_accounts;
     bool external_account_required; /* of a new account */
-    /* An hour; 0: no limit. Nonces are those of newNonce, and in answers to what no account has
-     * signed; requests are challenge answers, revocations and key changes, so many of each. */
+    /* Per hour; 0: no limit. Nonces are counted for newNonce, and for answers to requests that no
+     * account has signed; requests_per_account applies to challenge answers, revocations and key
+     * changes separately. */
     unsigned accounts_per_address, orders_per_address, orders_per_account;
     unsigned nonces_per_address, requests_per_account;
     unsigned renew_from_percent,
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */
-    bool only_checked; /* nobody will be served: no order is looked at, of whichever process */
-    bool others_serve; /* from this store, at this moment: theirs are the orders they are at */
-    /* Where the STI-PA takes revocations, and our account there; NULL: they wait. */
+    bool only_checked; /* for --check: no order is touched, no request is served */
+    bool others_serve; /* other processes serve from this store now: leave them their orders */
+    /* Where the STI-PA accepts revocations, and our account there; NULL: they stay queued. */
     const char *revocation_url, *revocation_user;
     const struct hsm_secret *revocation_password;
     const struct hsm_secret *revocation_api_key; /* instead of user and password; NULL: these */
@@ -77,29 +78,33 @@ struct acme_server;
 
 /**
  * All pointers are borrowed and outlive the server. Orders left "processing" by
- * a crash are completed or voided here; with others_serve those that nobody has
- * tried for some seconds, the rest by acme_server_tick() or when their client asks.
+ * a crash are completed or voided here; with others_serve only those that no
+ * process has tried for some seconds, and the rest by acme_server_tick() or when
+ * their client asks.
  *
  * @retval HSM_ERR_UNTRUSTED  issuing_key is not the key of the issuing certificate
  */
 HSM_MUST_CHECK enum hsm_status acme_server_new(const struct acme_server_config *config,
                                                struct acme_server **out);
+/** The handler of all its URLs. Its context is the server: borrowed, valid until
+ *  acme_server_free(). */
 struct acme_http_handler acme_server_handler(struct acme_server *server);
-/** Add why it could not issue now, besides its token, as texts to a JSON array. */
+/** Append to a JSON array, as texts, why the server could not issue now; not why its token could
+ *  not. */
 void acme_server_not_ready(struct acme_server *server, json_t *reasons);
-/** Delete what has expired (nonces, orders), complete what waits for the token; every minute or so.
- */
+/** Delete what has expired (nonces, orders) and complete orders that wait for the token; every
+ *  minute or so. */
 void acme_server_expire(struct acme_server *server);
-/** Tell the STI-PA of revocations that it does not know yet and that are due. May wait for it, some
- *  seconds; of several processes one tells it of each. Faults are logged. */
+/** Forward due revocations that the STI-PA does not know yet. May wait for it for some seconds; if
+ *  several processes share the store, only one forwards each. Faults are logged. */
 void acme_server_forward(struct acme_server *server);
-/** The two above, and what the STI-PA's CRL says, each when it is time; every second or two, and
- * not twice at once. Of several processes one deletes. */
+/** acme_server_expire(), acme_server_forward() and importing the STI-PA's CRL, each when due; every
+ *  second or two, one call at a time. Only one process on a store expires. */
 void acme_server_tick(struct acme_server *server);
 void acme_server_free(struct acme_server *server);
 
-/** Of what an account, a certificate or its holder may rely on, make an event of each value that is
- *  not that of the last start. */
+/** Record an event for each setting that accounts, certificates or their holders may rely on and
+ *  that differs from the last start. */
 HSM_MUST_CHECK enum hsm_status acme_server_tell_start(struct acme_server *server);
 
 /** "BASE/acme/directory": where clients begin; free() it. NULL: out of memory. */
@@ -111,55 +116,54 @@ char *acme_server_directory_url(const char *base_url);
  *
  * @param serial  hex, as certs_cert_serial_hex()
  * @param reason  0 to 6 (RFC 5280 section 5.3.1)
- * @retval HSM_ERR_MALFORMED  serial or reason are not as above
+ * @retval HSM_ERR_MALFORMED  serial or reason is not as above
  * @retval HSM_ERR_NOT_FOUND  no certificate of this CA has that serial
- * @retval HSM_ERR_EXISTS     it is revoked already; the STI-PA is told again
+ * @retval HSM_ERR_EXISTS     it is revoked already; the STI-PA is notified again
  */
 HSM_MUST_CHECK enum hsm_status acme_server_revoke(struct acme_store *store, const char *serial,
                                                   int reason, time_t now);
 
 /**
  * Make a key for one external account binding (RFC 8555 section 7.3.4): the file DIR/ID, mode 0600,
- * holds it as base64url, which is what the account's holder gets. It is good for one account, and
- * removed when that is made; the key verifies a MAC, so that no digest of it would do.
+ * holds it as base64url, as the account's holder gets it. It is valid for one account, and removed
+ * when that is made. A digest would not suffice, as the key verifies a MAC.
  *
- * @param dir  made (mode 0700) when it is not there
+ * @param dir  made (mode 0700) if it does not exist
  * @param id   1 to ACME_EXTERNAL_ID_MAX of [A-Za-z0-9_-]
  * @retval HSM_ERR_MALFORMED  id is not as above
- * @retval HSM_ERR_EXISTS     it has a key, or an account was bound with it
+ * @retval HSM_ERR_EXISTS     the id has a key, or an account was bound with it
  */
 HSM_MUST_CHECK enum hsm_status acme_server_external_add(struct acme_store *store, const char *dir,
                                                         const char *id);
 
-/** Take the key away that nobody has used yet; HSM_ERR_NOT_FOUND: there is none. */
+/** Remove a key that was not used yet; HSM_ERR_NOT_FOUND: there is none. */
 HSM_MUST_CHECK enum hsm_status acme_server_external_remove(struct acme_store *store,
                                                            const char *dir, const char *id);
 
-/** One line for each key that nobody has used yet. */
+/** One line for each key that was not used yet. */
 HSM_MUST_CHECK enum hsm_status acme_server_external_list(const char *dir, FILE *to);
 
 #define ACME_EXTERNAL_ID_MAX 64 /* characters */
 
 /**
- * Let an operator see the status page of the web pages; the password is stored as a salted scrypt
- * hash.
+ * Add an operator's user for the status page; the password is stored as a salted scrypt hash.
  *
  * @param user  1 to 64 of [A-Za-z0-9._@-]
  * @retval HSM_ERR_MALFORMED  user is not as above, or the password has less than 12 octets
- * @retval HSM_ERR_EXISTS     there is one of that name
+ * @retval HSM_ERR_EXISTS     there is a user with that name
  */
 HSM_MUST_CHECK enum hsm_status acme_server_web_user_add(struct acme_store *store, const char *user,
                                                         const struct hsm_secret *password);
 
-/** HSM_ERR_NOT_FOUND: there is none of that name. It counts at once. */
+/** Takes effect at once. HSM_ERR_NOT_FOUND: there is no user with that name. */
 HSM_MUST_CHECK enum hsm_status acme_server_web_user_remove(struct acme_store *store,
                                                            const char *user);
 
-/** One line for each. */
+/** One line for each user. */
 HSM_MUST_CHECK enum hsm_status acme_server_web_users_show(struct acme_store *store, FILE *to);
 
 /**
- * The validated name of the service provider that holds an SPC: what its certificates will say.
+ * Register the validated name of the service provider that holds an SPC, for its certificates.
  *
  * @param organization  1 to 64 octets of UTF-8
  * @param country       ISO 3166-1 alpha-2, upper case
@@ -168,7 +172,8 @@ HSM_MUST_CHECK enum hsm_status
 acme_server_participant_set(struct acme_store *store, const char *spc, const char *organization,
                             const char *country);
 
-/** Its open orders become invalid. HSM_ERR_NOT_FOUND: it is not registered. */
+/** Remove a participant; its open orders become invalid. HSM_ERR_NOT_FOUND: it is not registered.
+ */
 HSM_MUST_CHECK enum hsm_status acme_server_participant_remove(struct acme_store *store,
                                                               const char *spc);
 /** One line for each: SPC, organization, country. */
@@ -176,9 +181,9 @@ HSM_MUST_CHECK enum hsm_status acme_server_participants_show(struct acme_store *
 
 /**
  * End an account (RFC 8555 section 7.1.6, "revoked") with its pending authorizations and orders.
- * What was issued to it stays good.
+ * Certificates issued to it stay valid.
  *
- * @retval HSM_ERR_NOT_FOUND  there is none of this id, or it is valid no more
+ * @retval HSM_ERR_NOT_FOUND  there is no account with this id, or it is no longer valid
  */
 HSM_MUST_CHECK enum hsm_status acme_server_account_revoke(struct acme_store *store,
                                                           const char *account);

@@ -3,15 +3,15 @@
  * (WAL, synchronous=FULL) for the processes of one machine, or in a schema of
  * PostgreSQL for several machines.
  *
- * Threads may share a store: a transaction belongs to the thread that began it
- * and the others wait. Several processes may share the place. In both kinds one
- * transaction writes at a time, of all processes, and what it reads stays so
- * until it ends; so none is refused because of what another one did, and reading
- * outside of a transaction waits for nobody. Rows are read whole, so no cursor
- * outlives a call.
+ * Threads may share a store: a transaction belongs to the thread that began it,
+ * and the others wait. Several processes may share the place. With either engine
+ * only one transaction of all processes writes at a time, and what it has read
+ * does not change until it ends. So no transaction is refused because of another,
+ * and reads outside of a transaction never wait. Rows are read whole, so no
+ * cursor outlives a call.
  *
  * SQL is what SQLite and PostgreSQL both understand (a column called "user" is
- * quoted). Migrations name what they call differently:
+ * quoted). Migrations use placeholders for what the two call differently:
  *
  *   {int}                64-bit integer          {octets}   octets
  *   {id}                 primary key that counts up by itself
@@ -34,78 +34,83 @@ struct acme_store;
 /**
  * Open or create, and migrate forward.
  *
- * @param place  path of a file; or a URI postgresql://... of libpq without a password, which
- * comes from its passfile. Unless the URI says otherwise a server across the network proves itself
- * (sslmode=verify-full).
+ * @param place       path of a file, or a libpq URI postgresql://... without a password, which
+ *                    comes from a passfile. Unless the URI says otherwise, a server across the
+ *                    network must prove its identity (sslmode=verify-full).
  * @param migrations  SQL scripts, NULL-terminated; the n-th brings version n-1 to n; each runs
- * once, in one transaction
- * @retval HSM_ERR_UNSUPPORTED  it is of a later version than this program knows
+ *                    once, in one transaction
+ * @retval HSM_ERR_UNSUPPORTED  the store has a later version than this program knows
  * @retval HSM_ERR_USAGE        a URI with a password, or that libpq does not understand
  */
 HSM_MUST_CHECK enum hsm_status acme_store_open(const char *place, const char *const *migrations,
                                                struct acme_store **out);
 void acme_store_close(struct acme_store *store);
 
-/** True: a place is PostgreSQL's by its scheme; false: it is a path. */
+/** True if a place is a PostgreSQL URI; false: it is a path. */
 bool acme_store_is_uri(const char *place);
 
-/** True: it is behind a network, which may be silent for long. */
+/** True if the store is behind a network, so that a call may take long. */
 bool acme_store_is_remote(const struct acme_store *store);
 
 /*
- * Transactions: durable when commit returned HSM_OK. A thread that has begun one
- * ends it with exactly one of commit and rollback. After a statement of it has
- * failed (HSM_ERR_EXISTS too) there is nothing left but rollback: statements
- * and commit give HSM_ERR_IO.
+ * Transactions: durable when commit has returned HSM_OK. A thread that has begun
+ * one ends it with exactly one commit or rollback. After one of its statements has
+ * failed (even with HSM_ERR_EXISTS) only rollback is possible: further statements
+ * and commit return HSM_ERR_IO.
  *
- * HSM_ERR_BUSY of any call: another process writes for too long, or the server is
- * away; a lost connection is made anew before the next transaction. Of a commit
- * that failed, HSM_ERR_BUSY or other, it is not known whether it is durable.
+ * Any call may return HSM_ERR_BUSY: another process writes for too long, or the
+ * server is away; a lost connection is re-established before the next transaction.
+ * If commit fails, with any status, it is unknown whether the transaction is
+ * durable.
  */
 HSM_MUST_CHECK enum hsm_status acme_store_begin(struct acme_store *store);
 HSM_MUST_CHECK enum hsm_status acme_store_commit(struct acme_store *store);
 void acme_store_rollback(struct acme_store *store);
-/** Commit when `st` is HSM_OK, else roll back. @retval st, or as acme_store_commit() */
+/** Commit if `st` is HSM_OK, else roll back. Returns `st`, or as acme_store_commit(). */
 HSM_MUST_CHECK enum hsm_status acme_store_end(struct acme_store *store, enum hsm_status st);
 
 /*
- * A work is a part of a transaction that may be made together with those of
- * other threads, in any order and by any of them: then the disk takes all of
- * them at once. A work that fails is undone alone, and the others may be run
- * again for that: so what it leaves outside of the store is what its last run
- * said. It begins, commits and rolls back nothing.
+ * A unit of work that may share a transaction with those of other threads, in any
+ * order and run by any of them, so that all are synced to disk at once (group
+ * commit). A unit that fails is undone alone, for which the others may have to be
+ * run again: `run` must not depend on how often it is called, and only the results
+ * of its last run count. It must not begin, commit or roll back.
  */
 struct acme_store_work {
     enum hsm_status (*run)(struct acme_store *store, void *context);
     void *context; /* borrowed */
-    STAILQ_ENTRY(acme_store_work) others; /* these are the store's */
+    STAILQ_ENTRY(acme_store_work) others; /* this and what follows is the store's */
     sem_t told;
     enum hsm_status status;
     bool is_queued; /* for the next transaction */
-    bool is_awaited; /* its thread does nothing else any more */
+    bool is_awaited; /* its thread waits for it */
     bool leads; /* its thread is to begin the next transaction */
 };
 
 STAILQ_HEAD(acme_store_works, acme_store_work);
 
-/** Say that a work is to be done, so that a transaction that others begin meanwhile takes it along;
- *  it stays where it is until acme_store_wait() has returned: once for each. */
+/** Queue a unit of work, so that the next transaction of any thread includes it. `work` must not
+ *  move before acme_store_wait() has returned, which is called once for each. */
 void acme_store_ask(struct acme_store *store, struct acme_store_work *work);
-/** Durable when it returned HSM_OK, else undone. @retval as run() or acme_store_commit() */
+/** Wait for it: durable on HSM_OK, else undone. Returns as run() or acme_store_commit(). */
 HSM_MUST_CHECK enum hsm_status acme_store_wait(struct acme_store *store,
                                                struct acme_store_work *work);
-/** Both, one after the other. */
+/** acme_store_ask(), then acme_store_wait(). */
 HSM_MUST_CHECK enum hsm_status
 acme_store_together(struct acme_store *store,
                     enum hsm_status (*run)(struct acme_store *store, void *context), void *context);
 
 /*
- * `types` says what follows, one letter for each '?' of the SQL:
+ * `types` gives the types of the arguments, one letter for each '?' of the SQL:
  *   s  const char * (NULL: SQL NULL)    i  int64_t    b  const void *, size_t (octets)
  */
 
-/** Run a statement that gives no rows. *changes (may be NULL) receives the rows changed.
- *  @retval HSM_ERR_EXISTS  a UNIQUE or PRIMARY KEY constraint refused it */
+/**
+ * Run a statement that returns no rows.
+ *
+ * @param changes  may be NULL; receives the number of rows changed
+ * @retval HSM_ERR_EXISTS  a UNIQUE or PRIMARY KEY constraint refused it
+ */
 HSM_MUST_CHECK enum hsm_status acme_store_run(struct acme_store *store, int64_t *changes,
                                               const char *sql, const char *types, ...);
 
@@ -113,11 +118,11 @@ struct acme_rows;
 
 #define ACME_ROWS_MAX 100000 /* rows of one answer; more: HSM_ERR_UNSUPPORTED */
 
-/** Read all rows of a query; only within a transaction it may change some (RETURNING). */
+/** Read all rows of a query. Within a transaction the query may also change rows (RETURNING). */
 HSM_MUST_CHECK enum hsm_status acme_store_query(struct acme_store *store, struct acme_rows **out,
                                                 const char *sql, const char *types, ...);
 
-/** An INSERT that ends with "RETURNING id", within a transaction; *id receives that. */
+/** Run an INSERT that ends with "RETURNING id", within a transaction; *id receives the id. */
 HSM_MUST_CHECK enum hsm_status acme_store_insert(struct acme_store *store, int64_t *id,
                                                  const char *sql, const char *types, ...);
 

@@ -1,5 +1,5 @@
 /*
- * time.h - whether it is time, on clocks that are set and differ.
+ * time.h - whether something is due, by clocks that are set and that differ.
  */
 #ifndef ACME_TIME_H
 #define ACME_TIME_H
@@ -9,8 +9,8 @@
 
 #define ACME_CLOCK_SKEW_S 60 /* by which the clocks of two instances on one store may differ */
 
-/** Whether it is time for what was put off for `pause_s` until `at`. It also is when `at` lies
- *  further ahead than that: then the clock has been set back since. */
+/** True if something that was postponed by `pause_s` until `at` is due. It is also due if `at` is
+ *  further ahead than that, because then the clock has been set back since. */
 bool acme_time_is_due(time_t at, time_t pause_s, time_t now);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * cert.h - one X.509 certificate, as a SHAKEN person reads it.
+ * cert.h - one X.509 certificate: the fields that matter to SHAKEN.
  *
- * X509 is OpenSSL's; nobody above this floor opens it.
+ * X509 is OpenSSL's type; only this floor looks inside.
  */
 #ifndef CERTS_CERT_H
 #define CERTS_CERT_H
@@ -30,16 +30,20 @@ HSM_MUST_CHECK enum hsm_status certs_cert_der(const X509 *cert, uint8_t **out, s
 /** RFC 7468 PEM; free() it. */
 HSM_MUST_CHECK enum hsm_status certs_cert_pem(const X509 *cert, char **out);
 
-/** The same of DER octets that are a certificate. */
+/** RFC 7468 PEM of a certificate in DER; free() it. */
 HSM_MUST_CHECK enum hsm_status certs_cert_pem_of_der(const uint8_t *der, size_t len, char **out);
 
-/** @retval HSM_ERR_NOT_FOUND no such extension; HSM_ERR_MALFORMED it is there, but broken or twice
+/**
+ * The TNAuthList extension; certs_tnauthlist_free() it.
+ *
+ * @retval HSM_ERR_NOT_FOUND  no such extension
+ * @retval HSM_ERR_MALFORMED  it is broken, or there twice
  */
 HSM_MUST_CHECK enum hsm_status
 certs_cert_tnauthlist(const X509 *cert, struct certs_tnauthlist **out, struct hsm_reason *why);
 
-/** Where the TNAuthList of a certificate is that does not have it inside (RFC 8226 section 10.1,
- * id-ad-stirTNList); free() it; NULL: the certificate names no such place. */
+/** The URL of a TNAuthList that is not in the certificate itself (RFC 8226 section 10.1,
+ *  id-ad-stirTNList); free() it. NULL: the certificate names none. */
 char *certs_cert_tnauthlist_url(const X509 *cert);
 
 /** Subject or issuer as RFC 2253 text; free() it. NULL: out of memory. */
@@ -51,19 +55,19 @@ char *certs_cert_issuer(const X509 *cert);
 char *certs_cert_common_name(const X509 *cert);
 char *certs_cert_organization(const X509 *cert);
 
-/** The names of the subjectAltName that others go by, "DNS:a.example URI:sip:b", separated by
- * blanks; free() it; NULL: none (or out of memory). A name with blanks or other than printable
- * ASCII is left out. */
+/** The DNS and URI names of the subjectAltName, "DNS:a.example URI:sip:b", separated by blanks;
+ *  free() it. NULL: none, or out of memory. A name with blanks or with octets that are not
+ *  printable ASCII is left out. */
 char *certs_cert_alt_names(const X509 *cert);
 
 /** Content octets of the serial number. */
 size_t certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX]);
-/** The same as lower-case hex; free() it. */
+/** The serial number as lower-case hex; free() it. */
 char *certs_cert_serial_hex(const X509 *cert);
 
 /**
- * A serial number in hex of either case: the content octets that certs_cert_serial() gives for it,
- * whether or not zeros were written before it.
+ * Parse a serial number in hex, in either case: to the content octets that certs_cert_serial()
+ * gives for it, with or without leading zeros.
  *
  * @retval HSM_ERR_MALFORMED  not 1 to CERTS_SERIAL_MAX octets, or not positive
  */
@@ -73,17 +77,19 @@ HSM_MUST_CHECK enum hsm_status certs_serial_parse(const char *hex, uint8_t out[C
 /** keyIdentifier of the authorityKeyIdentifier (RFC 5280 section 4.2.1.1): borrowed; NULL: none. */
 const uint8_t *certs_cert_authority_key_id(const X509 *cert, size_t *len);
 
+/** The validity. 0 for a time that cannot be read, which certs_cert_parse_der() does not let pass.
+ */
 time_t certs_cert_not_before(const X509 *cert);
 time_t certs_cert_not_after(const X509 *cert);
 
 /** Borrowed. NULL: OpenSSL does not know the key type. */
 EVP_PKEY *certs_cert_public(const X509 *cert);
 
-/** Whether the certificate names that one as its issuer, by subject and key identifier; no
- * signature is looked at. */
+/** True if the certificate names `issuer` as its issuer, by subject and key identifier; the
+ *  signature is not checked. */
 bool certs_cert_names_issuer(const X509 *cert, const X509 *issuer);
 
-/** Whether both have the same subject, as encoded. */
+/** True if both have the same encoded subject. */
 bool certs_cert_same_subject(const X509 *a, const X509 *b);
 
 /** The first fullName URI of the CRLDistributionPoints; free() it; NULL: none. */
@@ -95,7 +101,7 @@ HSM_MUST_CHECK enum hsm_status certs_cert_sha256(const X509 *cert, uint8_t out[3
 /**
  * What `sti-cert show` prints: SPC, profile, policy, names, times, CRL issuer, key, fingerprints.
  *
- * @param now  what the days left are counted from
+ * @param now  for the number of days that are left
  */
 HSM_MUST_CHECK enum hsm_status certs_cert_show(const X509 *cert, time_t now, FILE *to);
 

@@ -29,11 +29,12 @@ HSM_MUST_CHECK enum hsm_status certs_chain_add(struct certs_chain *chain, X509 *
 HSM_MUST_CHECK enum hsm_status certs_chain_append(struct certs_chain *chain,
                                                   const struct certs_chain *other);
 
-/** Another owner's chain of the same certificates; nothing is computed again. */
+/** Copy a chain; the certificates and the digest are shared or copied, not computed again. */
 HSM_MUST_CHECK enum hsm_status certs_chain_copy(const struct certs_chain *chain,
                                                 struct certs_chain **out);
 
-/** The same chain once more, for another owner who does not change it either. */
+/** Take another reference, for an owner that does not change the chain either; released by
+ *  certs_chain_free(). */
 struct certs_chain *certs_chain_hold(struct certs_chain *chain);
 
 size_t certs_chain_len(const struct certs_chain *chain);
@@ -42,16 +43,16 @@ size_t certs_chain_len(const struct certs_chain *chain);
 X509 *certs_chain_get(const struct certs_chain *chain, size_t i);
 
 /**
- * RFC 7468 text of certificates only: any other label, octets between that are
- * not blank, no certificate at all, or more than `max` is malformed (RFC 8555 section 11.4).
+ * Parse RFC 7468 text of certificates only: any other label, non-blank octets between them,
+ * no certificate at all, or more than `max` is malformed (RFC 8555 section 11.4).
  */
 HSM_MUST_CHECK enum hsm_status certs_chain_parse_pem(const char *pem, size_t len, size_t max,
                                                      struct certs_chain **out,
                                                      struct hsm_reason *why);
 
 /**
- * Read a file of our own configuration: RFC 7468 text, with other text between
- * but no other label, or one certificate in DER. Faults are logged with its path.
+ * Read a file of our own configuration: RFC 7468 text, in which other text but no
+ * other label may stand, or one certificate in DER. Faults are logged with its path.
  */
 HSM_MUST_CHECK enum hsm_status certs_chain_read(const char *path, struct certs_chain **out);
 
@@ -61,7 +62,7 @@ HSM_MUST_CHECK enum hsm_status certs_chain_pem(const struct certs_chain *chain, 
 /** Replace a file (mode 0644), complete or not at all. */
 HSM_MUST_CHECK enum hsm_status certs_chain_write(const struct certs_chain *chain, const char *path);
 
-/** What the leaf of a chain must be good for. */
+/** What the leaf of a chain must be usable for. */
 enum certs_purpose {
     CERTS_FOR_STI, /* an end entity that signs PASSporTs: TNAuthList, digitalSignature */
     CERTS_FOR_PA_SIGNING, /* SPC tokens and the trusted-CA list */
@@ -70,9 +71,9 @@ enum certs_purpose {
 };
 
 /**
- * RFC 5280 section 6 path validation of chain[0] to one of the anchors, with
- * the others as intermediates in any order, at the time `now`: keys on P-256
- * everywhere, revocation not asked. What can be chosen is in path.h.
+ * Validate the path from chain[0] to one of the anchors at the time `now` (RFC 5280
+ * section 6), with the other certificates as intermediates in any order. All keys
+ * must be on P-256; revocation is not checked. path.h has the version with options.
  *
  * @retval HSM_ERR_UNTRUSTED  with one reason: expired, unknown issuer, bad signature, key usage,
  * ...
@@ -84,14 +85,15 @@ certs_chain_verify(const struct certs_chain *chain, const struct certs_chain *an
 /** The earliest notAfter in the chain. */
 time_t certs_chain_not_after(const struct certs_chain *chain);
 
-/** The latest notBefore in the chain: from then on all have begun. 0: empty. */
+/** The latest notBefore in the chain: from then on all certificates are valid. 0: empty. */
 time_t certs_chain_latest_start(const struct certs_chain *chain);
 
 #define CERTS_CHAIN_DIGEST_LEN 32 /* octets */
 
 /**
- * Stands for exactly these certificates in this order (nested SHA-256 of their DER), so that a
- * verdict can be kept under it. Computed as certificates are added, asked at no cost; borrowed.
+ * Identifies exactly these certificates in this order (nested SHA-256 of their DER), so that it can
+ * be the key of a cached verdict. Computed as certificates are added, so reading it is free;
+ * borrowed.
  */
 const uint8_t *certs_chain_digest(const struct certs_chain *chain);
 

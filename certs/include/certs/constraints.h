@@ -44,9 +44,9 @@ struct certs_constraints;
  * Make an extension's value for a certificate that is to be issued.
  *
  * @param content  copied
- * @retval HSM_ERR_USAGE      no PASSporT could keep it, or a verifier would not look at it: it
- *                            excludes iat, orig or dest, or a claim that it also asks for; it
- *                            excludes in the form that cannot
+ * @retval HSM_ERR_USAGE      no PASSporT could satisfy it, or a verifier would ignore it: it
+ *                            excludes iat, orig or dest, or a claim that it also requires; or it
+ *                            excludes claims in the form that has no mustExclude
  * @retval HSM_ERR_MALFORMED  it breaks the grammar: empty, or a name that is not printable ASCII
  */
 HSM_MUST_CHECK enum hsm_status certs_constraints_new(enum certs_constraints_form form,
@@ -54,12 +54,18 @@ HSM_MUST_CHECK enum hsm_status certs_constraints_new(enum certs_constraints_form
                                                      struct certs_constraints **out,
                                                      struct hsm_reason *why);
 
+/**
+ * Parse an extension's value.
+ *
+ * @retval HSM_ERR_MALFORMED  not strict DER of that form, empty, or longer than
+ *                            CERTS_CONSTRAINTS_MAX
+ */
 HSM_MUST_CHECK enum hsm_status
 certs_constraints_parse(enum certs_constraints_form form, const uint8_t *der, size_t len,
                         struct certs_constraints **out, struct hsm_reason *why);
 
 /**
- * Those of a certificate.
+ * The constraints of a certificate; certs_constraints_free() them.
  *
  * @retval HSM_ERR_NOT_FOUND  it has neither extension
  * @retval HSM_ERR_MALFORMED  broken, twice, both of them, or in a CA certificate: such a
@@ -83,22 +89,22 @@ bool certs_constraints_are_void(const struct certs_constraints *constraints);
 
 /** The claims of one PASSporT (its payload, not its header), as the caller has parsed them. */
 struct certs_claims {
-    const void *payload; /* handed to both functions */
+    const void *payload; /* passed to both functions */
     /** True if there is a claim of that name. */
     bool (*has)(const void *payload, const char *name);
     /**
-     * The value of a claim that is there, as UTF-8: a string's characters; of any other its
-     * canonical JSON (RFC 8225 section 9), as RFC 9795 has it of rcdi. NULL: no list of values
+     * The value of a claim that is present, as UTF-8: the characters of a string; canonical JSON
+     * (RFC 8225 section 9) of anything else, as RFC 9795 does for rcdi. NULL: no list of values
      * permits it. Borrowed, and used only until the next call.
      */
     const char *(*value)(const void *payload, const char *name);
 };
 
 /**
- * Do these claims keep the constraints? Values are compared octet by octet.
- * Constraints that are void are kept by every PASSporT.
+ * Check claims against the constraints. Values are compared octet by octet. Every
+ * PASSporT satisfies void constraints.
  *
- * @retval HSM_ERR_UNTRUSTED  they do not; the reason names the first claim that does not
+ * @retval HSM_ERR_UNTRUSTED  a claim breaks them; the reason names the first one
  */
 HSM_MUST_CHECK enum hsm_status certs_constraints_check(const struct certs_constraints *constraints,
                                                        const struct certs_claims *claims,

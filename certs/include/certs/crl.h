@@ -1,10 +1,10 @@
 /*
  * crl.h - the STI-PA's one indirect CRL (RFC 5280 section 5, ATIS-1000080).
  *
- * OpenSSL's own CRL checking wants the CRL issuer under the certificate's
- * anchor (RFC 5280 section 6.3.3 f); in SHAKEN it is under the STI-PA's. So
- * the signer's path is checked on its own, and entries are matched by
- * certificateIssuer and serial.
+ * OpenSSL's own CRL checking requires the CRL issuer to be under the
+ * certificate's anchor (RFC 5280 section 6.3.3 f); in SHAKEN it is under the
+ * STI-PA's. So the signer's path is checked separately, and entries are matched
+ * by certificateIssuer and serial.
  */
 #ifndef CERTS_CRL_H
 #define CERTS_CRL_H
@@ -30,10 +30,11 @@ struct certs_crl_entry {
     uint8_t serial[CERTS_SERIAL_MAX];
     size_t serial_len;
     time_t revoked_at;
-    int reason; /* RFC 5280 section 5.3.1; 0 is left out; read: -1 is one that it does not know */
+    int reason; /* RFC 5280 section 5.3.1; 0 is not encoded; -1 when read: a code it does not list
+                 */
 };
 
-/** The entry of that certificate, without time and reason; the issuer is borrowed from it. */
+/** The entry for a certificate, without time and reason; the issuer is borrowed from it. */
 struct certs_crl_entry certs_crl_entry_of(const X509 *cert);
 
 struct certs_crl_request {
@@ -56,33 +57,34 @@ HSM_MUST_CHECK enum hsm_status certs_crl_pem(const uint8_t *der, size_t len, cha
 struct certs_crl;
 
 /**
- * PEM or DER; at most CERTS_CRL_MAX octets; v2, with nextUpdate, a cRLNumber of
- * up to 20 octets, and a critical, indirect issuingDistributionPoint with a URL.
- * Nothing is verified yet.
+ * Parse a CRL in PEM or DER: at most CERTS_CRL_MAX octets; v2, with nextUpdate, a
+ * cRLNumber of up to 20 octets, and a critical, indirect issuingDistributionPoint
+ * with a URL. Nothing is verified yet.
  *
  * @retval HSM_ERR_UNSUPPORTED  another critical extension, or not for all certificates and reasons
  */
 HSM_MUST_CHECK enum hsm_status certs_crl_parse(const uint8_t *octets, size_t len,
                                                struct certs_crl **out, struct hsm_reason *why);
 
-/** The cRLNumber; UINT64_MAX for all that are larger. Compare by certs_crl_check_newer(). */
+/** The cRLNumber; UINT64_MAX if it is larger. Compare CRLs with certs_crl_check_newer(). */
 uint64_t certs_crl_number(const struct certs_crl *crl);
 time_t certs_crl_this_update(const struct certs_crl *crl);
 time_t certs_crl_next_update(const struct certs_crl *crl);
-/** The DER octets, to be kept and parsed again; free() them. */
+/** The DER octets, for storage; free() them. */
 HSM_MUST_CHECK enum hsm_status certs_crl_der(const struct certs_crl *crl, uint8_t **out,
                                              size_t *len);
-/** Of the issuingDistributionPoint: borrowed. */
+/** The URL of the issuingDistributionPoint: borrowed. */
 const char *certs_crl_url(const struct certs_crl *crl);
-/** caIssuers of the AuthorityInfoAccess: borrowed, NULL when absent. */
+/** The caIssuers URL of the AuthorityInfoAccess: borrowed, NULL when absent. */
 const char *certs_crl_signer_cert_url(const struct certs_crl *crl);
 
 /**
- * The signer's certificate is the CRL's issuer, chains to an STI-PA anchor and
- * may sign CRLs; the signature, the times and the distribution point are good.
+ * Verify that the signer's certificate is the CRL's issuer, chains to an STI-PA
+ * anchor and may sign CRLs, and that signature, times and distribution point are
+ * good.
  *
- * @param signer  signer first, then intermediates
- * @param url     where certificates say the CRL is; NULL: not compared
+ * @param signer  the signer's certificate first, then intermediates
+ * @param url     the CRL's URL in certificates; NULL: not compared
  */
 HSM_MUST_CHECK enum hsm_status
 certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
@@ -90,8 +92,8 @@ certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
                  struct hsm_reason *why);
 
 /**
- * A CRL may follow one that was seen before: its cRLNumber is not lower, and if
- * it is equal, so is or later its thisUpdate (RFC 5280 section 5.2.3).
+ * Check that a CRL may follow one that was seen before: its cRLNumber must not be
+ * lower, and if it is equal its thisUpdate not earlier (RFC 5280 section 5.2.3).
  *
  * @param before  NULL: none was seen
  * @retval HSM_ERR_UNTRUSTED  a rollback
@@ -100,15 +102,15 @@ HSM_MUST_CHECK enum hsm_status certs_crl_check_newer(const struct certs_crl *crl
                                                      const struct certs_crl *before,
                                                      struct hsm_reason *why);
 
-/** SHA-256 of the DER: stands for exactly this CRL. Borrowed. */
+/** SHA-256 of the DER: identifies exactly this CRL. Borrowed. */
 const uint8_t *certs_crl_digest(const struct certs_crl *crl);
 
 /**
- * Find a certificate's entry by issuer and serial; the time that this takes
- * does not grow with the CRL.
+ * Find a certificate's entry by issuer and serial, in a time that does not grow
+ * with the CRL.
  *
- * An entry revokes whatever its reason is. removeFromCRL belongs into delta
- * CRLs, which SHAKEN has not: in this one it takes nothing back.
+ * An entry revokes, whatever its reason. removeFromCRL is for delta CRLs, which
+ * SHAKEN does not use: here it does not undo a revocation.
  *
  * @param out  NULL, or receives the entry; its issuer is borrowed from the CRL
  */
@@ -117,25 +119,24 @@ bool certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_
 /** True if the certificate is on the CRL. */
 bool certs_crl_has(const struct certs_crl *crl, const X509 *cert);
 
-/** @retval HSM_ERR_UNTRUSTED  revoked: the reason tells since when and why */
+/** @retval HSM_ERR_UNTRUSTED  revoked: the reason says since when and why */
 HSM_MUST_CHECK enum hsm_status certs_crl_check(const struct certs_crl *crl, const X509 *cert,
                                                struct hsm_reason *why);
 
 /**
- * The CRL is the one that the certificate names (RFC 5280 section 6.3.3 b): its
- * URL is among those of one of the certificate's distribution points, and its
- * issuer is that point's cRLIssuer. A certificate without distribution points,
- * or a point without either, leaves it open; certificates by ATIS-1000080 v003
- * have no cRLIssuer.
+ * True if the CRL is one that the certificate names (RFC 5280 section 6.3.3 b):
+ * its URL is among those of one of the certificate's distribution points, and its
+ * issuer is that point's cRLIssuer. What the certificate leaves out is not
+ * compared: certificates by ATIS-1000080 v003 have no cRLIssuer.
  */
 bool certs_crl_covers(const struct certs_crl *crl, const X509 *cert);
 
-/** How many entries; and each in the CRL's order, its issuer borrowed from the CRL. */
+/** The number of entries, and each of them in the CRL's order, its issuer borrowed from the CRL. */
 size_t certs_crl_len(const struct certs_crl *crl);
 void certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out);
 
-/** A reason that an entry of such a CRL may have (RFC 5280 section 5.3.1): 7 is not used, and 8,
- *  removeFromCRL, is for delta CRLs. */
+/** True for a reason that an entry of such a CRL may have (RFC 5280 section 5.3.1): 7 is unused,
+ * and 8, removeFromCRL, is for delta CRLs. */
 bool certs_crl_is_reason(int64_t reason);
 
 /** "keyCompromise"; static storage. */

@@ -42,11 +42,11 @@ struct certs_csr;
 HSM_MUST_CHECK enum hsm_status certs_csr_parse(const uint8_t *der, size_t len,
                                                struct certs_csr **out, struct hsm_reason *why);
 
-/** The same of DER or of text with one PEM "CERTIFICATE REQUEST". */
+/** certs_csr_parse() of DER, or of text with one PEM "CERTIFICATE REQUEST". */
 HSM_MUST_CHECK enum hsm_status certs_csr_parse_any(const void *octets, size_t len,
                                                    struct certs_csr **out, struct hsm_reason *why);
 
-/** DER or PEM ("CERTIFICATE REQUEST") of a file; faults are logged with its path. */
+/** certs_csr_parse_any() of a file; faults are logged with its path. */
 HSM_MUST_CHECK enum hsm_status certs_csr_read(const char *path, struct certs_csr **out);
 
 /** RFC 7468 text of a DER request; free() it. */

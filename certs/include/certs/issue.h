@@ -7,7 +7,7 @@
  * for delegates.
  *
  * Below a certificate with a TNAuthList, whatever its profile, every certificate
- * has one, and it is encompassed by its issuer's (RFC 9060 section 4).
+ * must have one that its issuer's encompasses (RFC 9060 section 4).
  */
 #ifndef CERTS_ISSUE_H
 #define CERTS_ISSUE_H
@@ -76,12 +76,12 @@ struct certs_issue_request {
     /* End entities of TNs and of delegates: the list is not in the certificate, but is what this
      * HTTPS URL serves (application/tnauthlist), RFC 8226 section 10.1; NULL: it is inside. */
     const char *tnauthlist_url;
-    /* The caller has learned from numbering data that all numbers of the list which the issuer's
-     * does not hold are numbers of an SPC that it does hold (CERTS_SCOPE_BY_NUMBERING). */
+    /* The caller knows from numbering data that all numbers of the list which are not in the
+     * issuer's list belong to an SPC that is (CERTS_SCOPE_BY_NUMBERING). */
     bool numbers_under_spc;
     const struct certs_constraints *constraints; /* end entities of TNs and delegates; or NULL */
     const char *policy_oid; /* STI intermediate, end entity, cross; TN and delegates: may be NULL */
-    const char *crl_url; /* the same */
+    const char *crl_url; /* for the same profiles as policy_oid */
     const X509_NAME
         *crl_issuer; /* with crl_url: the STI-PA CRL signer's subject, as encoded there */
     const char *const *dns_names; /* TLS server: NULL-terminated, or NULL; */
@@ -99,17 +99,17 @@ HSM_MUST_CHECK enum hsm_status certs_serial_new(struct hsm_token *token,
  * The caller has recorded the serial durably before it calls this.
  *
  * @param issuer  the issuing certificate; NULL: self-signed, issuer_key is the subject's own key
- * @retval HSM_ERR_USAGE      the request breaks its profile, or what it makes a rule of severity
- *                            error; the reason says which rule; nothing was signed
+ * @retval HSM_ERR_USAGE      the request breaks its profile, or the certificate would break a lint
+ *                            rule of severity error; the reason says which; nothing was signed
  * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity, path length
- *                            or TNAuthList does not cover it
+ *                            or TNAuthList does not cover the certificate
  */
 HSM_MUST_CHECK enum hsm_status certs_issue(const struct certs_issue_request *request,
                                            const X509 *issuer, struct hsm_key *issuer_key,
                                            X509 **out, struct hsm_reason *why);
 
-/** The same as DER, for who does not look into it: OpenSSL takes as long to read a certificate as
- * to verify it. free() it. */
+/** certs_issue() giving DER, for callers that do not look into the certificate: OpenSSL takes as
+ *  long to parse one as to verify it. free() it. */
 HSM_MUST_CHECK enum hsm_status certs_issue_der(const struct certs_issue_request *request,
                                                const X509 *issuer, struct hsm_key *issuer_key,
                                                uint8_t **out, size_t *len, struct hsm_reason *why);

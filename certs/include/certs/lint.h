@@ -4,12 +4,12 @@
  * The profile is a table of rules: ATIS-1000080 v003, v004 and v005 section
  * 6.4.1, the United States' SHAKEN certificate policies (CP) 1.1 to 1.4, and
  * what RFC 5280 and RFC 8226 ask of every such certificate. docs/PROFILE.md
- * explains it. Which rules apply is decided by the certificate's role and by
- * its notBefore: a certificate is judged by the rules of its day.
+ * explains it. Which rules apply depends on the certificate's role and on its
+ * notBefore: a certificate is judged by the rules of its day.
  *
- * Every certificate that OpenSSL reads can be judged, however odd. Not judged:
- * signatures, except to tell a root from an intermediate; whether the
- * certificate is valid now; whether it is revoked (see chain.h and crl.h).
+ * Every certificate that OpenSSL can parse can be judged, however odd. Not judged
+ * are signatures, except to tell a root from an intermediate, whether the
+ * certificate is valid now, and whether it is revoked (see chain.h and crl.h).
  */
 #ifndef CERTS_LINT_H
 #define CERTS_LINT_H
@@ -29,7 +29,7 @@ enum certs_lint_role {
     CERTS_LINT_END_ENTITY = 4,
 };
 
-/* Who asks for it; rules can be chosen by a set of these. */
+/* Where a rule comes from; rules can be selected by a set of these. */
 enum certs_lint_source {
     CERTS_LINT_ATIS = 1, /* ATIS-1000080 */
     CERTS_LINT_US_CP = 2, /* the United States' SHAKEN certificate policy */
@@ -55,12 +55,12 @@ struct certs_lint_rule {
 };
 
 struct certs_lint_finding {
-    const struct certs_lint_rule *rule; /* that is broken; static storage */
-    struct hsm_reason detail; /* by what */
+    const struct certs_lint_rule *rule; /* the broken rule; static storage */
+    struct hsm_reason detail; /* what breaks it */
 };
 
 struct certs_lint_options {
-    enum certs_lint_role role; /* 0: what the certificate itself says; needed if it is not signed */
+    enum certs_lint_role role; /* 0: from the certificate itself; required if it is not signed */
     int date; /* yyyymmdd: the rules in force on that day; 0: on the day of notBefore */
     unsigned sources; /* CERTS_LINT_ATIS | ...; 0: all */
     const X509 *issuer; /* the issuing certificate, for rules that compare; NULL: not known */
@@ -69,7 +69,7 @@ struct certs_lint_options {
 struct certs_lint; /* what was found in one certificate; independent of the X509 */
 
 /**
- * Judge a certificate, or one that is complete but for its signature.
+ * Judge a certificate, which may still lack its signature.
  *
  * @param options  NULL: all zero
  * @param out      owned by the caller: certs_lint_free(); without findings it is empty
@@ -82,7 +82,7 @@ size_t certs_lint_len(const struct certs_lint *lint);
 /** Borrowed. */
 const struct certs_lint_finding *certs_lint_get(const struct certs_lint *lint, size_t i);
 
-/** How many of them are of that severity. */
+/** The number of findings with that severity. */
 size_t certs_lint_count(const struct certs_lint *lint, enum certs_lint_severity severity);
 
 enum certs_lint_role certs_lint_role(const struct certs_lint *lint);
@@ -93,19 +93,20 @@ int certs_lint_date(const struct certs_lint *lint);
 void certs_lint_free(struct certs_lint *lint);
 
 /**
- * For a person: what the certificate is, then a line for each finding.
+ * Print, for a person, what the certificate is and a line for each finding.
  *
- * @param file   what the certificate was read from
- * @param index  which one of it, from 1
+ * @param file   the file that the certificate was read from
+ * @param index  its position in that file, from 1
  */
 HSM_MUST_CHECK enum hsm_status certs_lint_show(const struct certs_lint *lint, const char *file,
                                                size_t index, FILE *to);
 
-/** The same as one JSON object of one line, without the line's end; members: docs/PROFILE.md. */
+/** certs_lint_show() as one JSON object on one line, without line end; its members are in
+ *  docs/PROFILE.md. */
 HSM_MUST_CHECK enum hsm_status certs_lint_json(const struct certs_lint *lint, const char *file,
                                                size_t index, FILE *to);
 
-/** A JSON string, with its quotes; octets that are no UTF-8 become U+FFFD. */
+/** Write a JSON string with its quotes; octets that are not UTF-8 become U+FFFD. */
 void certs_lint_json_text(const char *text, FILE *to);
 
 /** The table. */

@@ -3,8 +3,8 @@
  * as an STI-VS judges it: keys, names, times, key usage, the scope of delegates
  * (RFC 9060), revocation by the STI-PA's CRL, and one reason for each failure.
  *
- * OpenSSL verifies each path with RFC 5280's rules; which path, and what
- * SHAKEN asks beyond them, is decided here. docs/PATHS.md explains both.
+ * OpenSSL verifies each path by the rules of RFC 5280; which path is tried, and
+ * what SHAKEN requires beyond those rules, is decided here. See docs/PATHS.md.
  */
 #ifndef CERTS_PATH_H
 #define CERTS_PATH_H
@@ -34,23 +34,23 @@
 struct certs_path_policy {
     enum certs_purpose purpose;
     unsigned ca_keys; /* CERTS_CA_P384 | ...; 0: P-256 everywhere */
-    /* The local store: certificates that repositories left out. Borrowed; NULL: none. */
+    /* The local store: intermediates that repositories leave out. Borrowed; NULL: none. */
     const struct certs_chain *intermediates;
-    /* Take it from the issuer that a delegate's numbers belong to the issuer's SPC. No certificate
-     * proves it; without numbering data false refuses every such delegate. */
+    /* Trust the issuer that a delegate's numbers belong to the issuer's SPC, which no certificate
+     * can prove. False refuses every such delegate, as there is no numbering data. */
     bool numbers_under_spc;
-    /* Accept an end entity whose TNAuthList is not RFC 8226's DER, as one in a hundred is; then
-     * what it may speak for is not known, and certs_path_tnauthlist() NULL. */
+    /* Accept an end entity whose TNAuthList is not the DER of RFC 8226, as one in a hundred is not;
+     * what it may speak for is then unknown, and certs_path_tnauthlist() NULL. */
     bool any_tnauthlist;
-    /* Ask the CRL also about an end entity that says its CRL is another. */
+    /* Look an end entity up in the CRL even if it names another one. */
     bool any_distribution_point;
 };
 
 /* What is trusted at the moment. Borrowed. */
 struct certs_trust {
     const struct certs_chain *anchors; /* self-signed roots, such as the trusted STI-CA list */
-    const struct certs_crl *crl; /* that certs_crl_verify() finds good; NULL: is not asked */
-    time_t until; /* last second at which both are good; asked by verdict.h */
+    const struct certs_crl *crl; /* passed certs_crl_verify(); NULL: revocation is not checked */
+    time_t until; /* last second at which both are good; used by verdict.h */
 };
 
 /* A path that was found good. Immutable; threads may share it. */
@@ -59,13 +59,13 @@ struct certs_path;
 /**
  * Find a path and judge it at the time `now`.
  *
- * The end entity is the first certificate, or else the only one that is no CA:
- * repositories also serve the root first. The others, in any order, are
- * intermediates that may be needed. Of several paths a good one is taken.
+ * The end entity is the first certificate, or else the only one that is not a CA:
+ * some repositories serve the root first. The others, in any order, are candidate
+ * intermediates. If there are several paths a good one is chosen.
  *
  * @param policy  NULL: the default
- * @param out     certs_path_free() it; what it says about the end entity, and its key, holds for
- *                certs_path_get(path, 0), which need not be the first of the chain
+ * @param out     certs_path_free() it; its end entity is certs_path_get(path, 0), which need not be
+ *                the first certificate of the chain
  * @retval HSM_ERR_UNTRUSTED  with one reason, and which certificate it is about: that of the path
  *                            that came closest
  */
@@ -80,30 +80,30 @@ size_t certs_path_len(const struct certs_path *path);
 /** The end entity is the first, the root the last. Borrowed; NULL past the end. */
 X509 *certs_path_get(const struct certs_path *path, size_t i);
 
-/** The end entity is this certificate, as an object of its own perhaps. */
+/** True if the end entity is this certificate, possibly as another object. */
 bool certs_path_is_of(const struct certs_path *path, const X509 *end_entity);
 
 /** What the end entity may speak for; borrowed. NULL: the purpose is not CERTS_FOR_STI, or the
  * policy accepted a list that cannot be read. */
 const struct certs_tnauthlist *certs_path_tnauthlist(const struct certs_path *path);
 
-/** That list has an SPC: it is a provider who answers for the numbers. */
+/** True if certs_path_tnauthlist() has an SPC: then a provider answers for the numbers. */
 bool certs_path_has_spc(const struct certs_path *path);
 
-/** The end entity's certificate covers that time. */
+/** True if the end entity's certificate is valid at that time. */
 bool certs_path_covers(const struct certs_path *path, int64_t when);
 
-/** Verifies what the end entity has signed; borrowed; NULL: its key is not on P-256. */
+/** Verifies signatures of the end entity; borrowed; NULL: its key is not on P-256. */
 const struct hsm_es256_verifier *certs_path_verifier(const struct certs_path *path);
 
-/** What it may claim, to be asked for each PASSporT; borrowed; NULL: anything. */
+/** The constraints that each of its PASSporTs must satisfy; borrowed; NULL: none. */
 const struct certs_constraints *certs_path_constraints(const struct certs_path *path);
 
 /** First and last second at which every certificate of the path is valid. */
 time_t certs_path_not_before(const struct certs_path *path);
 time_t certs_path_not_after(const struct certs_path *path);
 
-/** The same path once more, for another owner. */
+/** Take another reference, for another owner; released by certs_path_free(). */
 struct certs_path *certs_path_hold(struct certs_path *path);
 
 void certs_path_free(struct certs_path *path);

@@ -31,15 +31,25 @@ struct certs_tn_entry {
 
 struct certs_tnauthlist;
 
-/** A list of exactly one SPC. @retval HSM_ERR_MALFORMED  not 1 to CERTS_SPC_MAX of [A-Za-z0-9] */
+/**
+ * Make a list of exactly one SPC.
+ *
+ * @retval HSM_ERR_MALFORMED  not 1 to CERTS_SPC_MAX of [A-Za-z0-9]
+ */
 HSM_MUST_CHECK enum hsm_status certs_tnauthlist_from_spc(const char *spc,
                                                          struct certs_tnauthlist **out);
 
-/** A list of these entries, in this order, each checked against RFC 8226. */
+/** Make a list of these entries, in this order, each checked against RFC 8226. */
 HSM_MUST_CHECK enum hsm_status certs_tnauthlist_new(const struct certs_tn_entry *entries,
                                                     size_t count, struct certs_tnauthlist **out,
                                                     struct hsm_reason *why);
 
+/**
+ * Parse a list.
+ *
+ * @retval HSM_ERR_MALFORMED  not strict DER of RFC 8226, no entry, or longer than
+ *                            CERTS_TNAUTHLIST_MAX
+ */
 HSM_MUST_CHECK enum hsm_status certs_tnauthlist_parse(const uint8_t *der, size_t len,
                                                       struct certs_tnauthlist **out,
                                                       struct hsm_reason *why);
@@ -53,21 +63,21 @@ const struct certs_tn_entry *certs_tnauthlist_entry(const struct certs_tnauthlis
 /** The SPC of a list that is exactly one SPC (what a SHAKEN certificate holds), else NULL. */
 const char *certs_tnauthlist_spc(const struct certs_tnauthlist *list);
 
-/** True if there is one at least. */
+/** True if the list has at least one SPC. */
 bool certs_tnauthlist_has_spc(const struct certs_tnauthlist *list);
 
-/** Equal DER. */
+/** True if their DER is equal. */
 bool certs_tnauthlist_equals(const struct certs_tnauthlist *a, const struct certs_tnauthlist *b);
 
-/** True if the list holds this number as `one` or inside a range; an SPC holds none by itself. */
+/** True if the list has this number, as `one` or within a range; an SPC alone covers no number. */
 bool certs_tnauthlist_has_number(const struct certs_tnauthlist *list, const char *number);
 
-/* How the scope of a delegate's list lies to that of its issuer's (RFC 9060 section 4). */
+/* How the scope of a delegate's list relates to that of its issuer's (RFC 9060 section 4). */
 enum certs_scope {
     CERTS_SCOPE_INSIDE, /* every entry of the child is encompassed by the parent's */
     CERTS_SCOPE_OUTSIDE,
-    /* the parent's entries do not hold every number of the child, but it has an SPC: whether
-     * that provider has the numbers is not in any certificate, only in numbering data */
+    /* the parent's entries do not cover every number of the child, but it has an SPC: whether the
+     * numbers are that provider's is not in any certificate, only in numbering data */
     CERTS_SCOPE_BY_NUMBERING
 };
 

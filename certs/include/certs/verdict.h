@@ -1,15 +1,15 @@
 /*
- * verdict.h - verdicts on chains, kept for as long as they hold.
+ * verdict.h - a cache of verdicts on chains.
  *
- * A verifier meets the same chain with every call of a provider. A verdict is
- * kept under what it depends on: the digests of the chain, of the anchors and
- * of the CRL; it holds until the first of the certificates, the list and the
- * CRL ends. When one of them is replaced, what was kept under it is not found
- * any more: nothing has to be told, and a stale verdict cannot be given.
+ * A verifier meets the same chain in every call of a provider. The key of a
+ * verdict is what it depends on: the digests of the chain, of the anchors and of
+ * the CRL. It holds until the first of the certificates, the list or the CRL
+ * expires. When one of them is replaced, verdicts based on it are no longer found:
+ * nothing has to be invalidated, and a stale verdict cannot be returned.
  *
- * Threads share it. It is bounded; refusals never push out good verdicts. A
- * good verdict holds on to the certificates of its path: whoever keeps verdicts
- * has those forgotten that have ended or that nobody asks for any more.
+ * Threads may share it. It is bounded; refusals never evict good verdicts. A good
+ * verdict keeps the certificates of its path in memory, so the owner calls
+ * certs_verdicts_forget() to drop those that have expired or are not used.
  */
 #ifndef CERTS_VERDICT_H
 #define CERTS_VERDICT_H
@@ -28,15 +28,15 @@ struct certs_verdicts;
 
 /**
  * @param policy  copied; its intermediates are borrowed and outlive the cache; NULL: the default
- * @param max     for how many verdicts there is room, up to CERTS_VERDICTS_MAX; rounded up to the
- *                next power of two, 128 at least
+ * @param max     the number of verdicts that there is room for, up to CERTS_VERDICTS_MAX; rounded
+ *                up to a power of two, 128 at least
  */
 HSM_MUST_CHECK enum hsm_status certs_verdicts_new(const struct certs_path_policy *policy,
                                                   size_t max, struct certs_verdicts **out);
 
 /**
- * certs_path_verify(), or what it said before. Two threads that ask at the same
- * time for what is not kept may both work it out.
+ * certs_path_verify(), or its cached result. Two threads that ask at the same
+ * time for a verdict that is not cached may both work it out.
  *
  * @param out  NULL, or certs_path_free() it
  */
@@ -45,7 +45,7 @@ certs_verdicts_check(struct certs_verdicts *verdicts, const struct certs_chain *
                      const struct certs_trust *trust, time_t now, struct certs_path **out,
                      struct hsm_reason *why);
 
-/** Drop the verdicts that have ended, and those that nobody has asked for in so many seconds. */
+/** Drop the verdicts that have expired, and those that were not used for `unused_s` seconds. */
 void certs_verdicts_forget(struct certs_verdicts *verdicts, time_t now, time_t unused_s);
 
 struct certs_verdicts_count {

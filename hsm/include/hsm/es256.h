@@ -31,25 +31,30 @@ struct hsm_es256_verifier;
 HSM_MUST_CHECK enum hsm_status hsm_es256_verifier_new(EVP_PKEY *public_key,
                                                       struct hsm_es256_verifier **out);
 
-/** As hsm_es256_verify(), without what that does anew for each signature. */
+/** hsm_es256_verify() with a prepared key. */
 HSM_MUST_CHECK enum hsm_status hsm_es256_verifier_verify(const struct hsm_es256_verifier *verifier,
                                                          const void *message, size_t len,
                                                          const uint8_t *sig, size_t sig_len);
 void hsm_es256_verifier_free(struct hsm_es256_verifier *verifier);
 
-/** R || S to the DER ECDSA-Sig-Value of RFC 3279 section 2.2.3; der has HSM_P256_DER_SIG_MAX
- * octets. */
+/** Convert R || S to the DER ECDSA-Sig-Value of RFC 3279 section 2.2.3; `der` has room for
+ *  HSM_P256_DER_SIG_MAX octets. */
 HSM_MUST_CHECK enum hsm_status hsm_es256_to_der(const uint8_t *sig, uint8_t *der, size_t *der_len);
 
-/** The strict inverse: anything but one minimal DER value with R and S in 1..n-1 is malformed. */
+/** The strict inverse of hsm_es256_to_der(): anything but one minimal DER value with R and S in
+ *  1..n-1 is malformed. */
 HSM_MUST_CHECK enum hsm_status hsm_es256_from_der(const uint8_t *der, size_t der_len, uint8_t *sig);
 
-/** A P-256 public key from 04 || X || Y; a point off the curve is malformed. */
+/** Make a P-256 public key from 04 || X || Y; a point off the curve is malformed. */
 HSM_MUST_CHECK enum hsm_status hsm_p256_from_point(const uint8_t *point, size_t len,
                                                    EVP_PKEY **out);
 
-/** The same from a DER SubjectPublicKeyInfo (RFC 5480 section 2). @retval HSM_ERR_UNSUPPORTED  it
- * is of another key, or of this one in another form */
+/**
+ * Make a P-256 public key from a DER SubjectPublicKeyInfo (RFC 5480 section 2).
+ *
+ * @retval HSM_ERR_UNSUPPORTED  not an uncompressed P-256 key with a named curve
+ * @retval HSM_ERR_MALFORMED    the point is not on the curve
+ */
 HSM_MUST_CHECK enum hsm_status hsm_p256_from_spki(const uint8_t *spki, size_t len, EVP_PKEY **out);
 
 /** 04 || X || Y of a P-256 public key; HSM_ERR_UNSUPPORTED for any other. */

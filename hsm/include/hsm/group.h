@@ -1,16 +1,16 @@
 /*
  * group.h - keys on several tokens that serve one purpose.
  *
- * No key is ever copied: each token has its own key, with a certificate of its
- * own, and a signature of any of them will do. A group chooses among them by
- * preference and load, and goes on to the next one when a token fails, within
- * the caller's deadline. Threads may share a group; the child of a fork() that
- * inherits one is refused (HSM_ERR_USAGE).
+ * No key is ever copied: each token has its own key, with its own certificate,
+ * and a signature by any of them will do. A group chooses among them by
+ * preference and load, and moves on to the next when a token fails, within the
+ * caller's deadline. Threads may share a group; a child that inherits one
+ * through fork() is refused (HSM_ERR_USAGE).
  *
- * A token that hangs without an error is given at most half of what is left of
- * a call's time while there is another one to try, and is tried last for a
- * while; then by one call, until it signs again. That needs workers (token.h)
- * where the module itself does not return.
+ * A token that hangs without an error gets at most half of a call's remaining
+ * time while there is another one to try. It is then tried last for a while, and
+ * after that by one call at a time until it signs again. If the module itself
+ * may not return, this needs workers (token.h).
  */
 #ifndef HSM_GROUP_H
 #define HSM_GROUP_H
@@ -29,35 +29,35 @@ HSM_MUST_CHECK enum hsm_status hsm_group_new(struct hsm_group **out);
 
 /**
  * @param key         borrowed until hsm_group_remove() or hsm_group_free()
- * @param preference  members of a lower one are chosen first, for as long as they are well
+ * @param preference  members with a lower value are chosen first while their tokens work
  * @param member      what the caller knows this key by (its certificate, ...); may be NULL
  */
 HSM_MUST_CHECK enum hsm_status hsm_group_add(struct hsm_group *group, struct hsm_key *key,
                                              unsigned preference, void *member);
 
-/** Not chosen any more; returns when nobody signs with it. */
+/** Stop choosing this key; returns when no signature with it is in progress. */
 void hsm_group_remove(struct hsm_group *group, struct hsm_key *key);
 
-/** Members whose token is well now. */
+/** The number of members whose token works now. */
 size_t hsm_group_ready(struct hsm_group *group);
 
 /**
- * What a member is to sign: its digest (HSM_SHA256_LEN octets). A PASSporT
- * names the certificate of its signer, so it is another one for each member.
+ * Write the digest that a member is to sign (HSM_SHA256_LEN octets). A PASSporT
+ * names the certificate of its signer, so each member signs a different one.
  *
- * @retval HSM_ERR_NOT_FOUND  this member has none for this call (its certificate does not cover
- *                            it): the next is asked, and this one is as well as before
- * @retval other              no member has: the call ends with it
+ * @retval HSM_ERR_NOT_FOUND  this member cannot sign for this call (its certificate does not cover
+ *                            it): the next is asked, and this one does not count as failed
+ * @retval other              no member can: the call ends with this status
  */
 typedef enum hsm_status hsm_group_digest_fn(void *call, void *member, uint8_t *digest);
 
 /**
  * Sign with the member that is best now, or with the next when it fails.
  *
- * @param make        asked for each member that is tried
- * @param timeout_ms  for all of it
+ * @param make        called for each member that is tried
+ * @param timeout_ms  for the whole call
  * @param sig         receives HSM_P256_SIG_LEN octets
- * @param member      receives whose signature it is; may be NULL
+ * @param member      receives the member that signed; may be NULL
  *
  * @retval HSM_ERR_NOT_FOUND  the group is empty, or `make` said so of every member
  * @retval HSM_ERR_BUSY       no member signed in time
@@ -66,7 +66,7 @@ HSM_MUST_CHECK enum hsm_status hsm_group_sign(struct hsm_group *group, hsm_group
                                               void *call, unsigned timeout_ms, uint8_t *sig,
                                               void **member);
 
-/** Nobody may sign. The keys stay. NULL is fine. */
+/** No signature may be in progress. The keys are not freed. NULL is fine. */
 void hsm_group_free(struct hsm_group *group);
 
 #endif

@@ -6,14 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** Digits that so many octets are written with. */
+/** The number of digits that `octets` octets are written with. */
 #define HSM_HEX_LEN(octets) (2 * (octets))
 
 /** Write HSM_HEX_LEN(len) digits and a NUL. */
 void hsm_hex_put(const uint8_t *octets, size_t len, char *out);
 
-/** Read `digits` digits as `len` octets, no terminator needed; false: not so many, or something
- *  else among them, upper case included. What was read before is in `out` then. */
+/** Read `digits` digits as `len` octets; no terminator needed. False: a wrong number of digits, or
+ *  a character that is not a lower-case digit; `out` may then hold the octets read so far. */
 bool hsm_hex_get(const char *hex, size_t digits, uint8_t *out, size_t len);
 
 #endif

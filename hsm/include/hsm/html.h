@@ -1,5 +1,5 @@
 /*
- * html.h - text that is not ours, in pages of HTML.
+ * html.h - text from outside, made safe for HTML pages.
  */
 #ifndef HSM_HTML_H
 #define HSM_HTML_H
@@ -7,14 +7,14 @@
 #include <stddef.h>
 
 /**
- * The first character of a text as it stands in HTML, as text or in an attribute
- * within double quotes. '&', '<', '>', '"' and ''' become character references;
- * a control character other than tab and line ends, one that turns the direction
- * of text, and an octet that is not of UTF-8, becomes U+FFFD.
+ * Escape the first character of a text for HTML, as text or inside an attribute
+ * in double quotes. '&', '<', '>', '"' and ''' become character references; a
+ * control character other than tab and line ends, a character that changes the
+ * direction of text, and an octet that is not UTF-8 become U+FFFD.
  *
- * @param text  ends with NUL and is not empty
- * @param out   receives what to write, *len octets: static, or in the text
- * @return the octets of the text that it stands for
+ * @param text  NUL-terminated and not empty
+ * @param out   receives what to write, *len octets: static, or part of `text`
+ * @return the number of octets of `text` that were consumed
  */
 size_t hsm_html_character(const char *text, const char **out, size_t *len);
 

@@ -1,5 +1,5 @@
 /*
- * json.h - JSON from outside, bounded and without duplicates.
+ * json.h - JSON from outside: bounded, duplicate members refused.
  */
 #ifndef HSM_JSON_H
 #define HSM_JSON_H

@@ -4,9 +4,9 @@
  * Callers get signatures and the public half; key bytes never cross this
  * header. Threads may share one key.
  *
- * A key is used only after its attributes were read back from the token, each
- * time that it is looked for, and are those of a key that cannot leave, that
- * nobody uses without a login, and that signs and does nothing else (standard
+ * Each time a key is looked up, its attributes are read back from the token. It
+ * is used only if they are those of a key that cannot leave the token, cannot be
+ * used without a login, and does nothing but sign (standard
  * PKCS#11 attributes): CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE,
  * CKA_NEVER_EXTRACTABLE, CKA_LOCAL, CKA_TOKEN, CKA_PRIVATE true,
  * CKA_EXTRACTABLE false, CKA_KEY_GEN_MECHANISM = CKM_EC_KEY_PAIR_GEN; and
@@ -43,8 +43,8 @@ struct hsm_key;
  * @retval HSM_ERR_USAGE        the URI names no object, or has a pin-value
  * @retval HSM_ERR_UNSUPPORTED  the key is not on P-256, may not sign, or wants the PIN for every
  *                              signature (CKA_ALWAYS_AUTHENTICATE)
- * @retval HSM_ERR_UNTRUSTED    an attribute is not as above: the key could leave, came from
- *                              outside, needs no login, or has other uses than to sign
+ * @retval HSM_ERR_UNTRUSTED    an attribute is not as required above: the key could leave, came
+ *                              from outside, needs no login, or may do more than sign
  *
  * @param token  borrowed, outlives the key
  * On failure *out keeps its old value.
@@ -54,18 +54,19 @@ HSM_MUST_CHECK enum hsm_status hsm_key_find(struct hsm_token *token, const char 
 
 /**
  * Generate a P-256 key pair in the token, never extractable, with a random
- * 20-octet CKA_ID; read the attributes back, and destroy the pair and refuse
- * if one is not as asked. A test signature is made and verified.
+ * 20-octet CKA_ID. The attributes are read back; if one is not as requested, the
+ * pair is destroyed and refused. A test signature is made and verified.
  *
  * @param label  CKA_LABEL, 1 to HSM_LABEL_MAX octets of printable ASCII
- * @retval HSM_ERR_EXISTS  a private key of that label is on the token
+ * @retval HSM_ERR_EXISTS  the token has a private key with that label
  */
 HSM_MUST_CHECK enum hsm_status hsm_key_generate(struct hsm_token *token, const char *label,
                                                 struct hsm_key **out);
 
 /**
- * hsm_key_find() by label, and hsm_key_generate() when there is none: of processes
- * of one host that do this at once, one generates and all find its key.
+ * hsm_key_find() by label, or hsm_key_generate() if there is no such key. When
+ * several processes of one host do this at once, one generates the key and all
+ * find it.
  */
 HSM_MUST_CHECK enum hsm_status hsm_key_find_or_generate(struct hsm_token *token, const char *label,
                                                         struct hsm_key **out);
@@ -79,7 +80,7 @@ EVP_PKEY *hsm_key_public(const struct hsm_key *key);
 /** The public half as 04 || X || Y. */
 const uint8_t *hsm_key_point(const struct hsm_key *key);
 
-/** CKA_LABEL, CKA_ID (as lower-case hex) and a URI that finds this key again: borrowed. */
+/** CKA_LABEL, CKA_ID (lower-case hex) and a URI that finds this key again: all borrowed. */
 const char *hsm_key_label(const struct hsm_key *key);
 const char *hsm_key_id(const struct hsm_key *key);
 const char *hsm_key_uri(const struct hsm_key *key);
@@ -87,47 +88,52 @@ const char *hsm_key_uri(const struct hsm_key *key);
 /**
  * Sign a SHA-256 digest (CKM_ECDSA).
  *
- * A token that fails is asked again, and recovered, within the time that
- * struct hsm_token_config gives to a signature: an outage shorter than that is
- * not seen here. One signature in `verify_every` is verified before it is given
- * out, and the first in each session of the token, which are new after a recovery.
+ * A token that fails is retried and recovered within the op_timeout_ms of struct
+ * hsm_token_config, so the caller does not see a shorter outage. One signature in
+ * `verify_every` is verified before it is given out, as is the first one in each
+ * session of the token; sessions are new after a recovery.
  *
  * @param digest  HSM_SHA256_LEN octets
  * @param sig     receives HSM_P256_SIG_LEN octets, R || S; written only on success
  * @retval HSM_ERR_BUSY       the token did not answer in time
- * @retval HSM_ERR_CRYPTO     what it answered is not a signature of this key
- * @retval HSM_ERR_DENIED     it may not sign, or the PIN is refused
- * @retval HSM_ERR_NOT_FOUND  the key is not on the token any more
- * @retval HSM_ERR_UNTRUSTED  it is not the key that it was before the token was lost
+ * @retval HSM_ERR_CRYPTO     the token's answer is not a signature of this key
+ * @retval HSM_ERR_DENIED     the key may not sign, or the PIN was refused
+ * @retval HSM_ERR_NOT_FOUND  the key is no longer on the token
+ * @retval HSM_ERR_UNTRUSTED  the key is not the one it was before the token was lost
  */
 HSM_MUST_CHECK enum hsm_status hsm_key_sign_digest(struct hsm_key *key, const uint8_t *digest,
                                                    uint8_t *sig);
 
 enum hsm_wait {
     HSM_WAIT_FOR_RECOVERY,
-    HSM_WAIT_FOR_SESSION /* BUSY as soon as the token is being recovered: for who has another one */
+    HSM_WAIT_FOR_SESSION /* HSM_ERR_BUSY as soon as recovery begins: for callers that have another
+                            key */
 };
 
-/** The same with a time of its own; 0: the token's. */
+/**
+ * hsm_key_sign_digest() with a deadline for this call.
+ *
+ * @param timeout_ms  0: the token's op_timeout_ms
+ */
 HSM_MUST_CHECK enum hsm_status
 hsm_key_sign_digest_within(struct hsm_key *key, const uint8_t *digest, unsigned timeout_ms,
                            enum hsm_wait wait, uint8_t *sig);
 
-/** SHA-256 of a message, then as above. */
+/** hsm_key_sign_digest() of the SHA-256 of a message. */
 HSM_MUST_CHECK enum hsm_status hsm_key_sign(struct hsm_key *key, const void *message, size_t len,
                                             uint8_t *sig);
 
-/** As hsm_key_sign(), and the signature is verified with the public half before it is given out:
- *  for certificates, CRLs, tokens, lists and account requests. */
+/** hsm_key_sign(), with the signature always verified with the public half before it is given out:
+ *  for certificates, CRLs, SPC tokens, lists and account requests. */
 HSM_MUST_CHECK enum hsm_status hsm_key_sign_verified(struct hsm_key *key, const void *message,
                                                      size_t len, uint8_t *sig);
 
 /**
- * The key as OpenSSL wants it, for X509_sign() and TLS: its private operations
- * run in the token, it holds no key octets. Each signature is verified, waits
- * and recovers as hsm_key_sign_digest() does. Borrowed, valid until
- * hsm_key_free(); who keeps it longer takes a reference (EVP_PKEY_up_ref). It
- * signs for as long as the token is open.
+ * The key as an EVP_PKEY, for X509_sign() and TLS: private operations run in the
+ * token, no key octets are held. Each signature is verified, waits and recovers
+ * as hsm_key_sign_digest() does. Borrowed, valid until hsm_key_free(); a caller
+ * that keeps it longer takes a reference (EVP_PKEY_up_ref). It signs for as long
+ * as the token is open.
  */
 EVP_PKEY *hsm_key_pkey(const struct hsm_key *key);
 
@@ -150,11 +156,11 @@ struct hsm_key_info {
     int on_token, needs_login; /* CKA_TOKEN, CKA_PRIVATE */
     int sign, sign_recover, decrypt, unwrap, derive;
     int modifiable, copyable, always_authenticate;
-    unsigned long gen_mechanism; /* CK_UNAVAILABLE_INFORMATION: not told */
-    bool may_be_used; /* passes the check above */
+    unsigned long gen_mechanism; /* CK_UNAVAILABLE_INFORMATION: not reported */
+    bool may_be_used; /* has the attributes that hsm_key_find() requires */
 };
 
-/** What the token says of this key now. */
+/** What the token reports of this key now. */
 HSM_MUST_CHECK enum hsm_status hsm_key_describe(struct hsm_key *key, struct hsm_key_info *out);
 
 /** Every private key object on the token; *out is released with free(). */

@@ -1,10 +1,10 @@
 /*
- * log.h - what happened, told once, to stderr.
+ * log.h - the log: each event once, to stderr.
  *
- * The sink is the only global of the libraries; main() sets it, before threads
- * start. Until then lines go to stderr as text at HSM_LOG_INFO. One line is one
- * write(), so threads and processes do not mix their lines. Control characters
- * are escaped. Never hand a PIN, password, token or key to it.
+ * The sink is the only global of the libraries; main() sets it before threads
+ * start. Until then lines go to stderr as text at HSM_LOG_INFO. Each line is one
+ * write(), so lines of several threads and processes do not mix. Control
+ * characters are escaped. Never pass a PIN, password, token or key to it.
  */
 #ifndef HSM_LOG_H
 #define HSM_LOG_H
@@ -35,19 +35,20 @@ void hsm_log_open(const struct hsm_log_config *config);
 
 void hsm_log(enum hsm_log_level level, const char *format, ...) HSM_PRINTF(2, 3);
 
-/** One fact beside the message, for who reads logs with a program. */
+/** A value logged beside the message, for programs that read the log. */
 struct hsm_log_field {
     const char *name; /* [a-z_]+ */
-    const char *value; /* NULL: not told */
-    bool is_number; /* the value is one as JSON writes it */
+    const char *value; /* NULL: left out */
+    bool is_number; /* the value is a JSON number */
 };
 
-/** The same; in JSON each field is a member, as text the message is all. */
+/** hsm_log() with fields: each is a member of the JSON object; in text format only the message is
+ *  written. */
 void hsm_log_event(enum hsm_log_level level, const struct hsm_log_field *fields, size_t count,
                    const char *format, ...) HSM_PRINTF(4, 5);
 
-/** Who tries again what failed before, and was told: until false what this thread logs is for
- *  HSM_LOG_DEBUG. */
+/** While true, everything this thread logs is demoted to HSM_LOG_DEBUG: for retries of a failure
+ *  that was already logged. */
 void hsm_log_repeats(bool repeats);
 
 /** Whether a line of this level would be written. */

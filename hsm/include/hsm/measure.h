@@ -19,12 +19,12 @@ struct hsm_measure {
 };
 
 /**
- * Sign with so many callers at once for a while.
+ * Sign with several concurrent callers for `duration_ms`.
  *
  * @param callers  1 to HSM_MEASURE_CALLERS_MAX
- * @param raw      true: C_SignInit and C_Sign alone, each caller with a session of its own that is
- *                 opened for it; false: hsm_key_sign_digest()
- * @retval HSM_ERR_BUSY  the token has not so many sessions, or does not sign
+ * @param raw      true: only C_SignInit and C_Sign, each caller with its own session opened for
+ *                 this; false: hsm_key_sign_digest()
+ * @retval HSM_ERR_BUSY  the token does not have that many sessions, or does not sign
  */
 HSM_MUST_CHECK enum hsm_status hsm_measure_signing(struct hsm_key *key, unsigned callers,
                                                    unsigned duration_ms, bool raw,

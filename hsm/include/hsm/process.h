@@ -1,5 +1,5 @@
 /*
- * process.h - what every program of ours does to itself before it meets a secret.
+ * process.h - hardening that each program does before it handles a secret; files.
  */
 #ifndef HSM_PROCESS_H
 #define HSM_PROCESS_H
@@ -13,7 +13,7 @@
 HSM_MUST_CHECK enum hsm_status hsm_process_harden(void);
 
 /**
- * A whole file under a bound; *out has a NUL after the octets and is released with free().
+ * Read a whole file of at most `max` octets; *out has a NUL after its octets; free() it.
  *
  * @retval HSM_ERR_NOT_FOUND  no such file
  * @retval HSM_ERR_MALFORMED  it is larger than `max` octets
@@ -21,15 +21,19 @@ HSM_MUST_CHECK enum hsm_status hsm_process_harden(void);
 HSM_MUST_CHECK enum hsm_status hsm_file_read(const char *path, size_t max, uint8_t **out,
                                              size_t *len);
 
-/** What is left to read of an open descriptor, under a bound; it stays open. */
+/** hsm_file_read() of what is left to read of an open descriptor, which stays open. */
 HSM_MUST_CHECK enum hsm_status hsm_file_read_fd(int fd, size_t max, uint8_t **out, size_t *len);
 
-/** Replace a file: written beside it, synced, renamed; readers see the old or the new, never a
- * part. */
+/** Replace a file: write beside it, sync, rename. Readers see the old or the new file, never a
+ *  part of one. */
 HSM_MUST_CHECK enum hsm_status hsm_file_write(const char *path, const void *octets, size_t len,
                                               unsigned mode);
 
-/** The same for a file that is not there yet; HSM_ERR_EXISTS if it is, and it stays as it is. */
+/**
+ * Create a file, complete and durable or not at all.
+ *
+ * @retval HSM_ERR_EXISTS  there is one already; it is not changed
+ */
 HSM_MUST_CHECK enum hsm_status hsm_file_create(const char *path, const void *octets, size_t len,
                                                unsigned mode);
 

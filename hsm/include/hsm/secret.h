@@ -21,27 +21,32 @@ struct hsm_secret;
 HSM_MUST_CHECK enum hsm_status hsm_secret_new(const void *octets, size_t len,
                                               struct hsm_secret **out);
 
-/** The first line of a file, without its line end. Warns when others may read the file. */
+/** Read the first line of a file, without its line end. Logs a warning if others may read the
+ *  file. */
 HSM_MUST_CHECK enum hsm_status hsm_secret_read(const char *path, struct hsm_secret **out);
 
-/** The same of a file that nobody else can have made or read: HSM_ERR_DENIED if it is a link, no
- * plain file, another user's, or open to others; logged. */
+/**
+ * hsm_secret_read() of a file that nobody else can have made or read.
+ *
+ * @retval HSM_ERR_DENIED  it is a link, not a regular file, another user's, or accessible to
+ * others; logged
+ */
 HSM_MUST_CHECK enum hsm_status hsm_secret_read_own(const char *path, struct hsm_secret **out);
 
-/** The first line that an open descriptor gives (a pipe, a memfd); the descriptor stays open. */
+/** Read the first line from an open descriptor (a pipe, a memfd), which stays open. */
 HSM_MUST_CHECK enum hsm_status hsm_secret_read_fd(int fd, struct hsm_secret **out);
 
 /** Ask on the controlling terminal, without echo. */
 HSM_MUST_CHECK enum hsm_status hsm_secret_prompt(const char *question, struct hsm_secret **out);
 
 /**
- * Where an operator said the secret is: "file:PATH" or a path with a '/' in it, "fd:N",
- * "credential:NAME" (systemd: $CREDENTIALS_DIRECTORY/NAME), "prompt".
+ * Read a secret from the source that an operator named: "file:PATH" or a path with a '/' in it,
+ * "fd:N", "credential:NAME" (systemd: $CREDENTIALS_DIRECTORY/NAME), "prompt".
  */
 HSM_MUST_CHECK enum hsm_status hsm_secret_from(const char *source, const char *question,
                                                struct hsm_secret **out);
 
-/** True for a source that cannot be asked again: "fd:N" and "prompt". */
+/** True for a source that can be read only once: "fd:N" and "prompt". */
 bool hsm_secret_is_read_once(const char *source);
 
 /** `len` random octets, written as 2 * len lower-case hex digits. */
@@ -51,11 +56,14 @@ HSM_MUST_CHECK enum hsm_status hsm_secret_random(size_t len, struct hsm_secret *
 const char *hsm_secret_octets(const struct hsm_secret *secret);
 size_t hsm_secret_len(const struct hsm_secret *secret);
 
-/** In time that depends on the lengths alone. */
+/** Compare in a time that depends on the lengths alone. */
 bool hsm_secret_equals(const struct hsm_secret *secret, const void *octets, size_t len);
 
-/** Write to a new file of mode 0600, complete and durable or not at all; HSM_ERR_EXISTS if it is
- * there. */
+/**
+ * Write to a new file of mode 0600, complete and durable or not at all.
+ *
+ * @retval HSM_ERR_EXISTS  there is such a file
+ */
 HSM_MUST_CHECK enum hsm_status hsm_secret_write(const struct hsm_secret *secret, const char *path);
 
 void hsm_secret_free(struct hsm_secret *secret);

@@ -2,9 +2,9 @@
  * status.h - the one error type of all four floors.
  *
  * A status is a kind: it tells the caller what to do next. What exactly was
- * wrong is told once, where it was noticed: to the log for faults of the
- * system, to a struct hsm_reason for faults of an input, so that a server can
- * hand it to the peer.
+ * wrong is reported once, where it is noticed: faults of the system are logged,
+ * faults of an input are written to a struct hsm_reason, so that a server can
+ * pass them to the peer.
  */
 #ifndef HSM_STATUS_H
 #define HSM_STATUS_H
@@ -25,7 +25,7 @@ enum hsm_status {
     HSM_ERR_UNTRUSTED, /* well-formed, but its signature, issuer, time or binding is not good */
     HSM_ERR_UNSUPPORTED, /* well-formed, but an algorithm or form we do not do */
     HSM_ERR_CRYPTO, /* a cryptographic operation failed */
-    HSM_ERR_IO, /* this machine refused: file, socket, disk */
+    HSM_ERR_IO, /* a file, socket or disk of this machine failed */
 };
 
 /** A short name of the kind, such as "not found"; static storage. */

@@ -20,6 +20,11 @@
 
 struct hsm_uri;
 
+/**
+ * Parse a PKCS#11 URI; hsm_uri_free() it.
+ *
+ * @retval HSM_ERR_MALFORMED  not a PKCS#11 URI by the rules above, or longer than HSM_URI_MAX
+ */
 HSM_MUST_CHECK enum hsm_status hsm_uri_parse(const char *text, struct hsm_uri **out,
                                              struct hsm_reason *why);
 

@@ -1,10 +1,10 @@
 /*
  * use.h - what a private key is used for, and who asked: for the signing journal.
  *
- * Both belong to a thread, from where they are said to the end of the block.
- * Who builds what is signed says its kind; who serves a caller says the name
- * by which the configuration knows that caller. A signature whose kind nobody
- * said is journaled as "unspecified", which is a fault of the program.
+ * Both are set for a thread, from the statement to the end of its block. Code
+ * that builds what is signed sets the kind; code that serves a caller sets the
+ * name by which the configuration knows that caller. A signature whose kind was
+ * not set is journaled as "unspecified", which is a fault of the program.
  *
  *   HSM_USE_FOR(HSM_USE_CRL);      the signatures of this thread are CRLs,
  *   HSM_USE_ASKED_BY(account_id);  and this account asked for them
@@ -14,7 +14,7 @@
 
 #include <stdbool.h>
 
-#define HSM_WHO_MAX 63 /* octets of a name that are journaled; what is behind is cut */
+#define HSM_WHO_MAX 63 /* octets of a name that are journaled; the rest is cut */
 
 enum hsm_use_kind {
     HSM_USE_UNSPECIFIED,
@@ -25,15 +25,15 @@ enum hsm_use_kind {
     HSM_USE_CA_LIST, /* trusted STI-CAs, ATIS-1000084 */
     HSM_USE_PASSPORT, /* RFC 8225 */
     HSM_USE_ACME, /* a request, RFC 8555 section 6.2 */
-    /* A handshake, by a key that was lent to OpenSSL. Where it is said, nobody waits for a token
-     * that is away; where nothing is said, it is meant. */
+    /* A handshake. A signature with this kind does not wait for a token that is being recovered.
+     * An EVP_PKEY of hsm_key_pkey() is journaled with this kind unless another was set. */
     HSM_USE_TLS,
     HSM_USE_SELF_TEST, /* does the token sign? */
     HSM_USE_OPERATOR, /* a person asked on a command line */
     HSM_USE_BENCHMARK,
     HSM_USE_AUDIT, /* a report */
-    HSM_USE_KEY_GENERATION, /* what is hashed is the public key */
-    HSM_USE_KEY_DESTRUCTION, /* the same */
+    HSM_USE_KEY_GENERATION, /* the digest is that of the public key */
+    HSM_USE_KEY_DESTRUCTION, /* likewise */
     HSM_USE_KINDS /* how many there are */
 };
 
@@ -42,16 +42,16 @@ struct hsm_use {
     const char *who; /* borrowed; NULL: the program itself */
 };
 
-/** Of this thread, now. */
+/** What is set for this thread. */
 struct hsm_use hsm_use_now(void);
 
-/** Change one of the two and return what was before, for hsm_use_restore(). */
+/** Set one of the two and return the previous values, for hsm_use_restore(). */
 struct hsm_use hsm_use_for(enum hsm_use_kind kind);
 struct hsm_use hsm_use_asked_by(const char *who);
 
 void hsm_use_restore(const struct hsm_use *before);
 
-/* Nothing reads what was before but its end. */
+/* The variable is only read by its cleanup. */
 #define HSM_USE_SCOPE __attribute__((cleanup(hsm_use_restore), unused)) struct hsm_use
 
 #define HSM_USE_FOR(kind)     HSM_USE_SCOPE hsm_use_kind_before = hsm_use_for(kind)
@@ -60,7 +60,8 @@ void hsm_use_restore(const struct hsm_use *before);
 /** "certificate", "crl", ...: as in the journal. */
 const char *hsm_use_word(enum hsm_use_kind kind);
 
-/** False for what is made at call rate: it may be journaled shortly after it was given out. */
+/** False for signatures made at call rate: these may be journaled shortly after they were given
+ *  out. */
 bool hsm_use_is_durable(enum hsm_use_kind kind);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * account.h - the SP-KMS's account at an STI-CA, and the change of its key.
  *
- * Which key of the token it has is in the catalogue. A key change that was cut
- * short is finished when the account is opened again: the CA knows one of the
- * two keys, and is asked which.
+ * The catalogue records which key of the token is the account's. An interrupted
+ * key change is finished when the account is opened again: the CA knows one of
+ * the two keys, and is asked which.
  */
 #ifndef SKS_ACCOUNT_H
 #define SKS_ACCOUNT_H
@@ -18,17 +18,16 @@ struct sks_account_config {
     struct sks_catalogue *catalogue;
     struct hsm_token *token;
     const char *token_uri; /* as the catalogue names it */
-    const char *hosted_spc; /* of a provider that is hosted; NULL: that of [sp] */
+    const char *hosted_spc; /* SPC of a hosted provider; NULL: the provider of [sp] */
     struct acme_client_config client; /* all but its account_key */
 };
 
 struct sks_account;
 
 /**
- * Find or make the account's key (the first is SKS_ENROLL_ACCOUNT_LABEL, of a hosted provider one
- * of its own), read the CA's directory,
- * finish a key change that was begun. All pointers are borrowed. The account itself is made when it
- * is needed.
+ * Find or generate the account's key (the first is labelled SKS_ENROLL_ACCOUNT_LABEL; a hosted
+ * provider has its own), read the CA's directory, and finish a key change that was begun. All
+ * pointers are borrowed. The account itself is created when it is needed.
  *
  * @return as acme_client_new()
  */
@@ -41,20 +40,21 @@ const char *sks_account_label(const struct sks_account *account);
 
 /**
  * Give the account a new key from the token (RFC 8555 section 7.3.5), and destroy the old
- * one when no other CA's account has it. What names the new key is durable before it is made.
+ * one unless an account at another CA uses it. The new key's label is durable before it is
+ * generated.
  *
  * @retval HSM_ERR_NOT_FOUND  the CA has no account of the present key
- * @return else as acme_client_account_rollover(); after HSM_ERR_BUSY it is finished when the
- *         account is opened again, after any other refusal the present key stays
+ * @return else as acme_client_account_rollover(). After HSM_ERR_BUSY the change is finished when
+ *         the account is opened again; after any other refusal the present key stays.
  */
 HSM_MUST_CHECK enum hsm_status sks_account_rollover(struct sks_account *account,
                                                     struct hsm_reason *why);
 
 /**
- * Make another account with a new key, where the CA has ended this one (RFC 8555 section 7.1.6),
- * and destroy the old key as above. What was ordered by the old account is lost.
+ * Create another account with a new key if the CA has ended this one (RFC 8555 section 7.1.6), and
+ * destroy the old key as sks_account_rollover() does. Orders of the old account are lost.
  *
- * @retval HSM_ERR_USAGE  this one is good
+ * @retval HSM_ERR_USAGE  this account is valid
  * @return else as acme_client_account()
  */
 HSM_MUST_CHECK enum hsm_status sks_account_replace(struct sks_account *account,

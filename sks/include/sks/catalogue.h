@@ -3,8 +3,8 @@
  *
  * generated -> requested -> issued -> published -> active -> retiring ->
  * retired -> destroyed; each change is durable before it takes effect. A
- * credential that is given up goes from where it is to retired; one that was
- * destroyed long ago may be forgotten. Threads may share a catalogue, and
+ * credential that is given up goes from any state to retired; one that was
+ * destroyed long ago may be deleted. Threads may share a catalogue, and
  * processes its file.
  */
 #ifndef SKS_CATALOGUE_H
@@ -18,12 +18,12 @@
 #include <hsm/status.h>
 
 enum sks_state {
-    SKS_GENERATED, /* its key has a name, and is in the token before anything is asked with it */
+    SKS_GENERATED, /* its key is named, and in the token before anything is requested with it */
     SKS_REQUESTED, /* an ACME order exists */
-    SKS_ISSUED, /* the chain is here, verified */
-    SKS_PUBLISHED, /* and can be fetched at its x5u */
+    SKS_ISSUED, /* the chain was received and verified */
+    SKS_PUBLISHED, /* the chain can be fetched at its x5u */
     SKS_ACTIVE, /* signs */
-    SKS_RETIRING, /* signs no more; its chain is still served */
+    SKS_RETIRING, /* no longer signs; its chain is still served */
     SKS_RETIRED,
     SKS_DESTROYED, /* the key is gone from the token */
 };
@@ -42,8 +42,8 @@ struct sks_credential { /* texts owned; NULL when not known yet */
     char *chain_pem;
     char *x5u;
     time_t not_before, not_after; /* of the chain; 0: not issued yet */
-    int64_t replaces; /* id of the credential whose place it is to take; 0: none */
-    time_t changed_at; /* when it came to its state; written by the catalogue */
+    int64_t replaces; /* id of the credential that it is to replace; 0: none */
+    time_t changed_at; /* when it entered its state; written by the catalogue */
 };
 
 struct sks_catalogue;
@@ -55,8 +55,8 @@ void sks_catalogue_close(struct sks_catalogue *catalogue);
 /**
  * Insert (id 0; receives its id) or update.
  *
- * @retval HSM_ERR_USAGE      a step back in the order of states, a state without what it says is
- *                            there, or an update to active (sks_catalogue_activate() does that)
+ * @retval HSM_ERR_USAGE      a step back in the order of states, a state whose members are missing,
+ *                            or an update to active (sks_catalogue_activate() does that)
  * @retval HSM_ERR_NOT_FOUND  no credential has this id
  * @retval HSM_ERR_EXISTS     another credential has, or had, this x5u
  */
@@ -65,7 +65,7 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_put(struct sks_catalogue *catalogue
 
 /**
  * Make one published credential active and the SPC's other active ones on the
- * same token retiring, at once. One that is active stays so.
+ * same token retiring, atomically. A credential that is active already stays so.
  *
  * @retval HSM_ERR_NOT_FOUND  no credential has this id
  * @retval HSM_ERR_USAGE      it is neither published nor active
@@ -76,22 +76,25 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_activate(struct sks_catalogue *cata
 HSM_MUST_CHECK enum hsm_status sks_catalogue_list(struct sks_catalogue *catalogue, const char *spc,
                                                   struct sks_credential **out, size_t *count);
 
-/** The same, but those alone that are in one of the states `first` to `last`: a daemon asks for
- * what it needs, since those that are over become many with the years. */
+/** sks_catalogue_list() of the states `first` to `last`: a daemon lists what it needs, as the
+ * number of destroyed credentials grows over the years. */
 HSM_MUST_CHECK enum hsm_status
 sks_catalogue_list_in(struct sks_catalogue *catalogue, const char *spc, enum sks_state first,
                       enum sks_state last, struct sks_credential **out, size_t *count);
 
 #define SKS_FORGET_MAX 100 /* credentials at a time */
 
-/** The oldest SKS_FORGET_MAX destroyed ones, of one SPC (not NULL) or of all, that have been so
- * since `since` or longer, and whose certificates have ended at `now`. */
+/** The oldest SKS_FORGET_MAX credentials, of one SPC (not NULL) or of all, that were destroyed at
+ *  `since` or earlier and whose certificates have expired at `now`. */
 HSM_MUST_CHECK enum hsm_status
 sks_catalogue_list_destroyed(struct sks_catalogue *catalogue, const char *spc, time_t since,
                              time_t now, struct sks_credential **out, size_t *count);
 
-/** Delete a destroyed credential, and what is remembered beside it.
- *  @retval HSM_ERR_USAGE  it is not destroyed, or not there */
+/**
+ * Delete a destroyed credential, and what is stored beside it.
+ *
+ * @retval HSM_ERR_USAGE  it is not destroyed, or does not exist
+ */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_forget(struct sks_catalogue *catalogue, int64_t id);
 
 void sks_credentials_free(struct sks_credential *credentials, size_t count);
@@ -99,7 +102,10 @@ void sks_credentials_free(struct sks_credential *credentials, size_t count);
 /** Release the texts that one credential owns, and make it empty. */
 void sks_credential_clear(struct sks_credential *credential);
 
-/** One credential; sks_credential_clear(). @retval HSM_ERR_NOT_FOUND  none has this id; not logged
+/**
+ * One credential; sks_credential_clear() it.
+ *
+ * @retval HSM_ERR_NOT_FOUND  no credential has this id; not logged
  */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_find(struct sks_catalogue *catalogue, int64_t id,
                                                   struct sks_credential *out);
@@ -107,19 +113,19 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_find(struct sks_catalogue *catalogu
 /** Grows with every change of a credential, by any process: when it differs, load again. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_version(struct sks_catalogue *catalogue, int64_t *out);
 
-/* ---- what the SP-KMS remembers beside the credentials; no change of it is a new version ---- */
+/* ---- what the SP-KMS stores beside the credentials; changes do not change the version ---- */
 
 #define SKS_EXPLANATION_MAX 512 /* characters */
 
 /** When a credential is to be renewed. */
 struct sks_renewal {
     time_t due; /* decided once, and again when the CA's window moves */
-    time_t start, end; /* the CA's window (RFC 9773); 0: it gave none */
+    time_t start, end; /* the CA's window (RFC 9773); 0: there is none */
     time_t ask_at; /* when to ask the CA again; 0: not asked yet */
-    char explanation_url[SKS_EXPLANATION_MAX + 1]; /* of the CA, for a person; "": none */
+    char explanation_url[SKS_EXPLANATION_MAX + 1]; /* the CA's, for a person; "": none */
 };
 
-/** @retval HSM_ERR_NOT_FOUND  nothing was decided yet; not logged */
+/** @retval HSM_ERR_NOT_FOUND  nothing is stored for this credential; not logged */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_renewal(struct sks_catalogue *catalogue, int64_t id,
                                                      struct sks_renewal *out);
 HSM_MUST_CHECK enum hsm_status sks_catalogue_renewal_put(struct sks_catalogue *catalogue,
@@ -128,31 +134,34 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_renewal_put(struct sks_catalogue *c
 
 #define SKS_ACCOUNT_LABEL_MAX 64 /* characters */
 
-/** Whose ACME account it is: each token has one of its own, so that the loss of one token keeps no
- *  other from being renewed, and each hosted provider. */
+/** The owner of an ACME account: each token has its own account, so that the loss of one token does
+ *  not keep others from renewal, and so has each hosted provider. */
 struct sks_account_owner {
     const char *spc; /* of a hosted provider; "": that of [sp] */
     const char *ca_directory, *token_uri;
 };
 
-/** Which keys of its token an account has. */
+/** The keys of an account, in its token. */
 struct sks_account_keys {
-    char label[SKS_ACCOUNT_LABEL_MAX + 1]; /* CKA_LABEL; "": nothing is noted */
-    char next[SKS_ACCOUNT_LABEL_MAX + 1]; /* of a key change that is not finished; "": none */
+    char label[SKS_ACCOUNT_LABEL_MAX + 1]; /* CKA_LABEL; "": nothing is stored */
+    char next[SKS_ACCOUNT_LABEL_MAX + 1]; /* of an unfinished key change; "": none */
 };
 
+/** Read or replace the keys of an account. An account of which nothing is stored has two empty
+ *  labels: that is not an error. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_account(struct sks_catalogue *catalogue,
                                                      const struct sks_account_owner *owner,
                                                      struct sks_account_keys *out);
 HSM_MUST_CHECK enum hsm_status sks_catalogue_account_put(struct sks_catalogue *catalogue,
                                                          const struct sks_account_owner *owner,
                                                          const struct sks_account_keys *keys);
-/** How many accounts have the key of that label in that token, present or next. */
+/** The number of accounts that use the key with that label in that token, as present or next key.
+ */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_account_uses(struct sks_catalogue *catalogue,
                                                           const char *token_uri, const char *label,
                                                           int64_t *out);
 
-/** Whether others were told that a credential signs, and that they were. */
+/** Whether others were notified that a credential signs; and record that they were. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_is_told(struct sks_catalogue *catalogue, int64_t id,
                                                      bool *out);
 HSM_MUST_CHECK enum hsm_status sks_catalogue_told(struct sks_catalogue *catalogue, int64_t id);
@@ -160,15 +169,19 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_told(struct sks_catalogue *catalogu
 /** True if a credential has this order. */
 bool sks_catalogue_has_order(struct sks_catalogue *catalogue, const char *order_url);
 
-/** What went wrong last in a matter (a token's URI, for instance), for `sti-kms status`. */
+/** The last failure in a matter (a token's URI, for instance), for `sti-kms status`. */
 struct sks_trouble {
-    char *spc; /* whose it is; "": everybody's; owned */
+    char *spc; /* the provider concerned; "": all; owned */
     char *matter, *text; /* owned */
     time_t since, last;
     int64_t count;
 };
 
-/** @param text  NULL: it went well, the trouble is over */
+/**
+ * Record a failure, or the end of one.
+ *
+ * @param text  NULL: it succeeded, the trouble is over
+ */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_trouble_put(struct sks_catalogue *catalogue,
                                                          const char *spc, const char *matter,
                                                          const char *text, time_t now);

@@ -1,6 +1,6 @@
 /*
- * claims.h - what a PASSporT says: the claims of RFC 8225, of SHAKEN (RFC 8588), and of the
- * extensions div (RFC 8946), rph (RFC 8443, RFC 9027) and rcd (RFC 9795).
+ * claims.h - the claims of a PASSporT: of RFC 8225, of SHAKEN (RFC 8588), and of the extensions
+ * div (RFC 8946), rph (RFC 8443, RFC 9027) and rcd (RFC 9795).
  *
  *     claim         shaken    div       rph       rcd       base
  *     dest iat orig yes       yes       yes       yes       yes
@@ -32,7 +32,7 @@
 #define SKS_HI_MAX               64 /* characters of a History-Info index */
 #define SKS_CRN_MAX              256 /* octets of a call reason */
 
-/** The extension that a PASSporT is of. */
+/** The extension of a PASSporT. */
 enum sks_ppt {
     SKS_PPT_SHAKEN,
     SKS_PPT_DIV,
@@ -43,12 +43,16 @@ enum sks_ppt {
     SKS_PPT_UNKNOWN,
 };
 
-#define SKS_PPT_COUNT 5 /* that can be signed: the first of them */
+#define SKS_PPT_COUNT 5 /* the first five can be signed */
 
-/** "shaken", "div", ...; "" for a base PASSporT, "?" for one that is not known; static. */
+/** "shaken", "div", ...; "" for a base PASSporT, "?" for an unknown extension; static. */
 const char *sks_ppt_text(enum sks_ppt ppt);
 
-/** @retval HSM_ERR_NOT_FOUND  no extension that can be signed here; "" is not either */
+/**
+ * The inverse of sks_ppt_text(), for extensions that can be signed here.
+ *
+ * @retval HSM_ERR_NOT_FOUND  any other text, "" included
+ */
 HSM_MUST_CHECK enum hsm_status sks_ppt_parse(const char *text, enum sks_ppt *out);
 
 /** A fingerprint of SDP (RFC 8225 section 5.2.2). */
@@ -81,7 +85,7 @@ struct sks_claims {
 };
 
 /**
- * Whether each claim is what its standard allows, and belongs to this kind of PASSporT.
+ * Check that each claim is what its standard allows, and belongs to this kind of PASSporT.
  *
  * @retval HSM_ERR_MALFORMED  a claim is refused
  */
@@ -89,7 +93,7 @@ HSM_MUST_CHECK enum hsm_status sks_claims_check(const struct sks_claims *claims,
                                                 struct sks_refusal *refusal);
 
 /**
- * The payload, canonical as RFC 8225 section 9 wants it.
+ * Write the payload, canonical as RFC 8225 section 9 requires.
  *
  * @param claims  passed sks_claims_check()
  * @param out     receives a text with its NUL

@@ -1,5 +1,5 @@
 /*
- * command.h - a program of the operator's, run without a shell.
+ * command.h - run an operator's program, without a shell.
  */
 #ifndef SKS_COMMAND_H
 #define SKS_COMMAND_H
@@ -17,13 +17,13 @@ struct sks_command_value {
 };
 
 /**
- * Run it and wait for its end.
+ * Run a command and wait for its end.
  *
  * Its words are separated by blanks: no quoting, no shell, no expansion but of
  * `values`. The first is the program's absolute path. The environment is
  * PATH=/usr/bin:/bin and nothing else, standard input is /dev/null, its output
  * goes where this process's standard error goes, no other descriptor is open.
- * It has a process group of its own, which is killed when the time is over.
+ * It has its own process group, which is killed at the timeout.
  *
  * @param values  ends with a NULL name; NULL: none
  * @retval HSM_ERR_MALFORMED  the first word is no absolute path, too many words, or a {name} that
@@ -35,7 +35,7 @@ HSM_MUST_CHECK enum hsm_status sks_command_run(const char *command,
                                                const struct sks_command_value *values,
                                                unsigned timeout_s, struct hsm_reason *why);
 
-/** As much of it as can be checked without running it. */
+/** Check a command as far as possible without running it. */
 HSM_MUST_CHECK enum hsm_status sks_command_check(const char *command,
                                                  const struct sks_command_value *values,
                                                  struct hsm_reason *why);

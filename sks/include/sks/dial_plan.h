@@ -1,6 +1,6 @@
 /*
- * dial_plan.h - how telephone numbers without "+" are written where they come from: the local
- * policy that RFC 8224 section 8.3 needs to make them numbers of E.164.
+ * dial_plan.h - how telephone numbers without "+" are dialled where a call comes from: the local
+ * policy by which RFC 8224 section 8.3 makes them E.164 numbers.
  */
 #ifndef SKS_DIAL_PLAN_H
 #define SKS_DIAL_PLAN_H

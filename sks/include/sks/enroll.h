@@ -29,29 +29,31 @@ struct sks_enrollment {
     const char *ca_directory;
     const struct acme_authority_login *authority;
     enum acme_fingerprint fingerprint;
-    struct sks_trust *trust; /* what a STI-VS would say of the chain */
+    struct sks_trust *trust; /* judges the chain as an STI-VS would */
     struct acme_http_client *http; /* fetches the published chain back */
     const char *spc;
     const struct sks_publisher *publisher; /* to an STI-CR that is not ours; NULL: none */
-    /** NULL: chains go to `repository` and `publisher`. Else the STI-CA hosts them: the x5u is the
-     *  one of its order (RFC 9448 section 7), when that keeps the rules which this cache has. */
+    /** NULL: chains go to `repository` and `publisher`. Otherwise the STI-CA hosts them: the x5u is
+     *  that of its order (RFC 9448 section 7), if it passes sks_x5u_check() with this cache. */
     const struct sks_x5u_cache *hosted_by_ca;
-    int64_t replaces; /* id of the credential that a new one takes the place of; 0: none */
-    /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
+    int64_t replaces; /* id of the credential that a new one replaces; 0: none */
+    /** Called with a line for a person at each step ("issued: serial 4f.., until ..."); may be
+     * NULL.
+     */
     void (*progress)(void *context, const char *line);
     void *context;
-    /** Asked several times a second while it waits; true: give up. May be NULL. */
+    /** Called several times a second during waits; true: give up. May be NULL. */
     bool (*stopped)(void *context);
     void *stopped_context;
 };
 
 /**
  * Key in the token -> SPC token -> ACME -> verify -> publish -> fetch back ->
- * activate. Continues a credential of this SPC, token and CA that an earlier
- * run left on the way; each step is in the catalogue before the next begins. A
- * certificate that is not for this key and SPC retires its credential. One that
- * takes the place of another becomes active SKS_FRESHNESS_S after its notBefore,
- * which is waited for: no call is too old for it then.
+ * activate. Continues an unfinished credential of this SPC, token and CA from an
+ * earlier run; each step is in the catalogue before the next begins. A
+ * certificate that is not for this key and SPC retires its credential. A
+ * replacement becomes active SKS_FRESHNESS_S after its notBefore, which is waited
+ * for, so that the iat of every fresh call is within its validity.
  *
  * @param credential_id  the credential that is active now
  * @retval HSM_ERR_DENIED     the STI-PA or the STI-CA refused

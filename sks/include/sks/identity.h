@@ -20,7 +20,7 @@ struct sks_identity {
  * Parse leniently where deployed callers differ: ppt quoted or not, blanks
  * around ';' and '=', parameters in any order, unknown ones ignored, a leading
  * "Identity:" or "y:". A parameter given twice is malformed. An info without
- * angle brackets is kept: its URI is judged later.
+ * angle brackets is accepted: its URI is judged later.
  */
 HSM_MUST_CHECK enum hsm_status sks_identity_parse(const char *text, struct sks_identity *out,
                                                   struct hsm_reason *why);

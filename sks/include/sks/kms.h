@@ -2,11 +2,11 @@
  * kms.h - the SP-KMS as a whole: it keeps a credential active on each token of
  * each service provider, and the trusted-CA list and the CRL current.
  *
- * Everything it decides is in the catalogue before it takes effect, so that it
- * may end at any moment and go on later, in another process. Threads may share
- * one when each does what it does for a provider of its own: then nobody waits
- * for what another provider's STI-PA, STI-CA or token does. Providers are
- * numbered as in the configuration.
+ * Every decision is in the catalogue before it takes effect, so that the SP-KMS
+ * may end at any moment and continue later, in another process. Threads may share
+ * one if each works for a different provider: then no thread waits for another
+ * provider's STI-PA, STI-CA or token. Providers are numbered as in the
+ * configuration.
  */
 #ifndef SKS_KMS_H
 #define SKS_KMS_H
@@ -25,17 +25,17 @@
 struct sks_kms;
 
 struct sks_kms_hooks {
-    /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
-    void (*progress)(void *context, const char *line); /* by any thread */
-    /** Asked several times a second while it waits; true: give up what is under way. May be NULL.
-     */
+    /** Called in any thread with a line for a person at each step ("issued: serial 4f.., until
+     *  ..."); may be NULL. */
+    void (*progress)(void *context, const char *line);
+    /** Called several times a second during waits; true: give up what is under way. May be NULL. */
     bool (*stopped)(void *context);
     void *context;
 };
 
 /**
  * Open what the configuration names for all providers: tokens, catalogue, and what verifies
- * certificates. What one of them only needs is opened when it is needed. Nothing is fetched.
+ * certificates. What a single provider needs is opened when it is needed. Nothing is fetched.
  * Faults are logged.
  *
  * @param config  borrowed
@@ -48,7 +48,7 @@ void sks_kms_close(struct sks_kms *kms);
 /** True while a token is being opened: sks_kms_close() would wait for it. */
 bool sks_kms_is_opening(struct sks_kms *kms);
 
-/** Open what a provider only needs: its secrets, its STI-CR. */
+/** Open what a single provider needs, its secrets and STI-CR, to check that this is possible. */
 HSM_MUST_CHECK enum hsm_status sks_kms_check(struct sks_kms *kms, size_t provider,
                                              struct hsm_reason *why);
 
@@ -63,22 +63,23 @@ struct sks_catalogue *sks_kms_catalogue(const struct sks_kms *kms); /* borrowed 
 HSM_MUST_CHECK enum hsm_status sks_kms_account(struct sks_kms *kms, size_t provider,
                                                const char *token_uri, size_t ca,
                                                struct sks_account **out, struct hsm_reason *why);
-/** Let go of the accounts that a provider has open: CAs' directories are read anew. */
+/** Close the open accounts of a provider, so that the CAs' directories are read again. */
 void sks_kms_forget(struct sks_kms *kms, size_t provider);
 
 /**
- * Which STI-CA of a provider a person means.
+ * Find the STI-CA of a provider that a person named.
  *
  * @param name  its [ca] name or directory; NULL: the provider's first
- * @param out   its place among those of the configuration
+ * @param out   its index among those of the configuration
  * @retval HSM_ERR_NOT_FOUND  none; logged
  */
 HSM_MUST_CHECK enum hsm_status sks_kms_find_ca(const struct sks_sp_config *config, size_t provider,
                                                const char *name, size_t *out);
 
 /**
- * How the catalogue names the token of a provider: as its credential there does, the active one
- * first, which the configuration may word otherwise now (RFC 7512); else as it is configured.
+ * The URI by which the catalogue names a provider's token: that of its credential on the token,
+ * preferably the active one, as the configuration may now word the URI differently (RFC 7512); if
+ * there is none, the configured one.
  *
  * @param out  free() it
  */
@@ -86,10 +87,10 @@ HSM_MUST_CHECK enum hsm_status sks_kms_token_name(struct sks_kms *kms, size_t pr
                                                   const char *token_uri, char **out);
 
 /**
- * A new credential, or go on with one on its way (sks_enroll()), and tell who wants to know.
+ * Get a new credential, or continue an unfinished one (sks_enroll()), and run the notify command.
  *
- * @param token_uri  as the catalogue names it: what is active under that text is replaced
- * @param replaces  the credential whose place it takes; 0: none
+ * @param token_uri  as in the catalogue: the credential that is active under this text is replaced
+ * @param replaces   the credential that the new one replaces; 0: none
  * @retval HSM_ERR_UNTRUSTED  the CA's name is not on the STI-PA's list
  * @return else as sks_enroll()
  */
@@ -97,42 +98,42 @@ HSM_MUST_CHECK enum hsm_status sks_kms_enroll(struct sks_kms *kms, size_t provid
                                               const char *token_uri, size_t ca, int64_t replaces,
                                               int64_t *id, struct hsm_reason *why);
 
-/** Fetch list and CRL where that is due (sks_trust_refresh()). */
+/** Fetch list and CRL if due (sks_trust_refresh()). */
 HSM_MUST_CHECK enum hsm_status sks_kms_refresh_trust(struct sks_kms *kms, time_t now);
 
-/** Let every active credential of a provider be due for renewal, whatever was decided before. */
+/** Make every active credential of a provider due for renewal, whatever was decided before. */
 HSM_MUST_CHECK enum hsm_status sks_kms_make_due(struct sks_kms *kms, size_t provider, time_t now);
 
-/** Do what is for all providers: open tokens that came back, fetch list and CRL. Failures are
- *  logged, and noted as troubles. By one thread at a time. */
+/** Do what concerns all providers: open tokens that came back, fetch list and CRL. Failures are
+ *  logged, and stored as troubles. One thread at a time. */
 void sks_kms_tend(struct sks_kms *kms, time_t now);
 
-/** Log what is late (sks_kms_watched()), once for each threshold and then once a day. By one thread
- *  at a time. */
+/** Log what is late (sks_kms_watched()), once for each threshold and then once a day. One thread at
+ *  a time. */
 void sks_kms_warn(struct sks_kms *kms, time_t now);
 
-/** Tell the configuration's metrics how all stands: what ends and when, what is in trouble. After
- *  each sks_kms_tend(), by the same thread; nothing without metrics. */
+/** Update the metrics: what expires and when, what is in trouble. After each sks_kms_tend(), in the
+ *  same thread; does nothing without metrics. */
 void sks_kms_meter(struct sks_kms *kms, time_t now);
 
 /**
- * One look at a provider, and do what is due: renewal on each of its tokens, retirement. Failures
- * are logged, noted as troubles in the catalogue and tried again later, never here.
+ * Do what is due for a provider: renewal on each of its tokens, retirement. Failures are logged,
+ * stored as troubles in the catalogue, and retried in a later call.
  *
- * @param again_s  receives in how many seconds it wants to be called again
+ * @param again_s  receives the number of seconds after which to call it again
  * @return a failure of the catalogue itself
  */
 HSM_MUST_CHECK enum hsm_status sks_kms_look(struct sks_kms *kms, size_t provider, time_t now,
                                             unsigned *again_s);
 
-/* ---- what ends, and when ---- */
+/* ---- what expires, and when ---- */
 
-/** Names of the thresholds. Between the time when something should be renewed and its end ... */
+/** Thresholds in the time between `due`, when something should be renewed, and `ends`. */
 enum sks_alarm {
     SKS_FINE,
-    SKS_DUE, /* ... it should be renewed now */
-    SKS_LATE, /* ... half of the time is over */
-    SKS_URGENT, /* ... nine tenths of it */
+    SKS_DUE, /* it should be renewed now */
+    SKS_LATE, /* half of the time is over */
+    SKS_URGENT, /* nine tenths of it are over */
     SKS_ENDED,
 };
 
@@ -148,13 +149,14 @@ enum sks_alarm sks_alarm_at(time_t due, time_t ends, time_t now);
 
 struct sks_watched {
     char what[192]; /* for a person */
-    bool is_credential; /* it is of a service provider: its certificate, or the lack of any */
+    bool is_credential; /* a service provider's certificate, or the lack of one */
     time_t due, ends;
 };
 
 /**
- * What signing and verifying hang on: certificates of active credentials (a provider without any
- * has one that has ended), trusted-CA list, CRL, STI-PA anchors, TLS certificates. Needs no token.
+ * What signing and verifying depend on: certificates of active credentials (a provider without any
+ * is listed with an expired one), trusted-CA list, CRL, STI-PA anchors, TLS certificates. Needs no
+ * token.
  *
  * @param trust  for list and CRL
  * @param out    at most SKS_WATCHED_MAX; free() it

@@ -1,10 +1,10 @@
 /*
  * lifecycle.h - the end of a credential's life: retiring, retired, destroyed, forgotten.
  *
- * A credential that signs no more keeps its key until its last PASSporT is
- * stale and verifiers have forgotten its chain, and some time beyond; then the
- * key is destroyed in the token. Each state is in the catalogue before the next
- * begins; what was cut short is done again.
+ * A credential that no longer signs keeps its key until its last PASSporT is
+ * stale and verifiers have dropped its chain, and for some time after that; then
+ * the key is destroyed in the token. Each state is in the catalogue before the
+ * next begins; interrupted steps are repeated.
  */
 #ifndef SKS_LIFECYCLE_H
 #define SKS_LIFECYCLE_H
@@ -18,36 +18,32 @@
 #include <sks/repository.h>
 #include <sks/tokens.h>
 
-/* Verifiers keep a chain for a day, a PASSporT is fresh for a minute. */
-#define SKS_RETIRING_S 86460
-#define SKS_RETIRED_S  604800
-
 struct sks_lifecycle {
     struct sks_catalogue *catalogue;
     struct sks_tokens *tokens;
     const char *spc; /* whose credentials; NULL: all */
     time_t retiring_s, retired_s; /* how long a credential stays in that state, at least */
-    bool keep_keys; /* never destroy one */
-    time_t destroyed_s; /* how long it stays in that, at least; 0: for ever */
-    struct sks_repository *repository; /* that its chain is then taken from; NULL: none */
-    /** Told of each step for a person; may be NULL. */
+    time_t destroyed_s; /* how long it stays destroyed before it is forgotten; 0: for ever */
+    bool keep_keys; /* never destroy a key */
+    struct sks_repository *repository; /* withdraws the chain of a forgotten one; NULL: none */
+    /** Called with a line for a person at each step; may be NULL. */
     void (*progress)(void *context, const char *line);
     void *context;
 };
 
 /**
- * Do all that is due: what has ended signs no more; retiring becomes retired;
- * the keys of retired ones are destroyed; what was destroyed long ago is
- * forgotten, and its chain not served any more. One that cannot be done keeps no other
- * from it: it is logged, and the first status returned.
+ * Do all that is due: expired credentials stop signing; retiring ones become
+ * retired; the keys of retired ones are destroyed; those destroyed long ago are
+ * forgotten, and their chains no longer served. A failure with one credential is
+ * logged and does not affect the others; the first status is returned.
  *
- * @retval HSM_ERR_BUSY  the token of a key that is to be destroyed is away
+ * @retval HSM_ERR_BUSY  the token of a key to be destroyed is away
  */
 HSM_MUST_CHECK enum hsm_status sks_lifecycle_tidy(const struct sks_lifecycle *lifecycle,
                                                   time_t now);
 
 /**
- * An operator's decision: an active or published credential signs no more from now on.
+ * An operator's decision: stop signing with an active or published credential.
  *
  * @retval HSM_ERR_NOT_FOUND  no credential has this id
  * @retval HSM_ERR_USAGE      it is neither published nor active
@@ -59,7 +55,7 @@ HSM_MUST_CHECK enum hsm_status sks_lifecycle_retire(const struct sks_lifecycle *
  * An operator's decision: destroy the key of a retired credential now.
  *
  * @retval HSM_ERR_NOT_FOUND  no credential has this id
- * @retval HSM_ERR_USAGE      it is not retired, or its key is another's too
+ * @retval HSM_ERR_USAGE      it is not retired, or another credential has the same key
  * @retval HSM_ERR_BUSY       its token is away
  */
 HSM_MUST_CHECK enum hsm_status sks_lifecycle_destroy(const struct sks_lifecycle *lifecycle,

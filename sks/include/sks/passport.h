@@ -15,18 +15,18 @@
 #define SKS_FRESHNESS_S         60 /* RFC 8224 section 4.1 */
 
 /**
- * Make and sign the full form, canonical as RFC 8225 section 9 wants; free() it.
+ * Make and sign the full form, canonical as RFC 8225 section 9 requires; free() it.
  *
  * @param claims  passed sks_claims_check()
- * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX or no URL, or the payload
- *                            too long
+ * @retval HSM_ERR_MALFORMED  x5u is longer than SKS_PASSPORT_X5U_MAX or not a URL, or the payload
+ * is too long
  * @retval HSM_ERR_BUSY       the token did not answer
  */
 HSM_MUST_CHECK enum hsm_status sks_passport_new(const struct sks_claims *claims, const char *x5u,
                                                 struct hsm_key *key, char **out);
 
-/** Header and payload of a full form PASSporT, decoded, for a person; the caller decrefs both.
- *  Nothing is checked but that they are JSON objects within the bounds above. */
+/** Decode header and payload of a full form PASSporT for display; the caller decrefs both. Checks
+ *  only that they are JSON objects within the bounds above. */
 HSM_MUST_CHECK enum hsm_status sks_passport_decode(const char *passport, json_t **header,
                                                    json_t **payload, struct hsm_reason *why);
 

@@ -1,6 +1,6 @@
 /*
- * publish.h - how a chain gets to an STI-CR, and how others learn of a new one:
- * the own directory, an HTTP PUT, a program of the operator's.
+ * publish.h - bring a chain to an STI-CR, and announce a new one: by an HTTP PUT,
+ * by an operator's program.
  */
 #ifndef SKS_PUBLISH_H
 #define SKS_PUBLISH_H
@@ -22,7 +22,7 @@ struct sks_publisher { /* all borrowed; NULL: not done */
 };
 
 /**
- * Bring a chain to the STI-CR that is not ours. Done again it does no harm.
+ * Bring a chain to an STI-CR that is not ours. May be repeated.
  *
  * @param url  its x5u: .../<name>.pem
  * @retval HSM_ERR_BUSY    not reachable, 5xx, or the command failed
@@ -31,12 +31,12 @@ struct sks_publisher { /* all borrowed; NULL: not done */
 HSM_MUST_CHECK enum hsm_status sks_publish(const struct sks_publisher *publisher, const char *pem,
                                            const char *url, struct hsm_reason *why);
 
-/** Tell that a credential signs. */
+/** Run the notify command: a credential signs. */
 HSM_MUST_CHECK enum hsm_status sks_publish_notify(const struct sks_publisher *publisher,
                                                   const char *spc, int64_t id, const char *url,
                                                   const char *key_uri, struct hsm_reason *why);
 
-/** Whether the commands could be run. */
+/** Check that the commands could be run. */
 HSM_MUST_CHECK enum hsm_status sks_publish_check(const struct sks_publisher *publisher,
                                                  struct hsm_reason *why);
 

@@ -1,8 +1,8 @@
 /*
- * rates.h - how many calls a name may have signed: token buckets that worker processes share.
+ * rates.h - limits on the calls that a name may have signed: token buckets shared by workers.
  *
- * A bucket is one number in shared memory, the time at which it will be full again (GCRA), and is
- * taken from without a lock: a process that is killed leaves nothing half done.
+ * A bucket is one number in shared memory, the time at which it will be full again (GCRA). Taking
+ * from it needs no lock, so a process that is killed leaves nothing half done.
  */
 #ifndef SKS_RATES_H
 #define SKS_RATES_H
@@ -31,17 +31,17 @@ HSM_MUST_CHECK enum hsm_status sks_rates_bucket(struct sks_rates *rates, const c
 /**
  * Take one call out of a bucket.
  *
- * @param per_s   calls a second at which it fills, at least 1
+ * @param per_s   calls a second at which it refills, at least 1
  * @param burst   calls that it holds, at least 1
  * @param now_ns  of CLOCK_MONOTONIC
- * @param wait_s  when there is none: seconds until there is one
- * @retval HSM_ERR_BUSY  there is none
+ * @param wait_s  with HSM_ERR_BUSY: receives the seconds until a call is available
+ * @retval HSM_ERR_BUSY  the bucket is empty
  */
 HSM_MUST_CHECK enum hsm_status sks_rates_take(struct sks_rates *rates, size_t bucket,
                                               unsigned per_s, unsigned burst, int64_t now_ns,
                                               unsigned *wait_s);
 
-/** Put a call back that was taken and is not signed for another reason. */
+/** Return a call that was taken but then not signed, for another reason. */
 void sks_rates_give_back(struct sks_rates *rates, size_t bucket, unsigned per_s);
 
 #endif

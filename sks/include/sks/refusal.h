@@ -1,13 +1,13 @@
 /*
- * refusal.h - why something is refused, and which part of it.
+ * refusal.h - why something is refused, and because of which member.
  */
 #ifndef SKS_REFUSAL_H
 #define SKS_REFUSAL_H
 
 #include <hsm/status.h>
 
-/** Of a request the member, of a PASSporT the claim, of a configuration the key. Begins as
- *  {.member = NULL}, and stays so where the fault is our own system's. */
+/** Names the member of a request, the claim of a PASSporT or the key of a configuration. Initialise
+ *  to {.member = NULL}, which remains for faults of our own system. */
 struct sks_refusal {
     const char *member; /* static */
     struct hsm_reason why;
@@ -17,7 +17,7 @@ struct sks_refusal {
  * Name the member, so that a refusal is one statement:
  * `return hsm_refuse(sks_refusal_of(refusal, "dest"), HSM_ERR_MALFORMED, "empty");`
  *
- * @param refusal  NULL: nobody wants to know
+ * @param refusal  NULL: the caller does not want to know
  * @return where its reason is written
  */
 struct hsm_reason *sks_refusal_of(struct sks_refusal *refusal, const char *member);

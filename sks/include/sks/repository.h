@@ -1,9 +1,9 @@
 /*
  * repository.h - the STI-CR: certificate chains at immutable URLs (ATIS-1000080).
  *
- * A chain's name is taken from its own octets, so a URL can never come to
- * stand for another chain (RFC 8224 section 7.4), and what is served is checked
- * against its name.
+ * A chain's name is derived from its octets, so a URL can never come to name
+ * another chain (RFC 8224 section 7.4), and what is served is checked against its
+ * name.
  */
 #ifndef SKS_REPOSITORY_H
 #define SKS_REPOSITORY_H
@@ -21,7 +21,7 @@ struct sks_repository;
  *
  * @param base_url  "https://cr.sp.example:8443", perhaps with a path: start of the URLs; no
  *                  userinfo, query or fragment
- * @retval HSM_ERR_MALFORMED  the base URL is not such a one
+ * @retval HSM_ERR_MALFORMED  the base URL is not as above
  */
 HSM_MUST_CHECK enum hsm_status sks_repository_open(const char *dir, const char *base_url,
                                                    struct sks_repository **out);
@@ -38,7 +38,7 @@ HSM_MUST_CHECK enum hsm_status sks_repository_publish(struct sks_repository *rep
                                                       const struct certs_chain *chain, char **url);
 
 /**
- * Serve a chain no more. One that is not there, or is another STI-CR's, is none of ours.
+ * Stop serving a chain. A chain that is absent, or at another STI-CR, is ignored.
  *
  * @param url  its x5u
  * @retval HSM_ERR_IO  the directory cannot be written; logged

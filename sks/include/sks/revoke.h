@@ -1,8 +1,8 @@
 /*
- * revoke.h - the SP-KMS: a credential that is given up before its end.
+ * revoke.h - the SP-KMS: revoke a credential.
  *
  * Signing with it stops first; then the STI-CA is asked, which has the STI-PA
- * put it on the CRL. A run that ended in between is done again.
+ * put it on the CRL. An interrupted run may be repeated.
  */
 #ifndef SKS_REVOKE_H
 #define SKS_REVOKE_H
@@ -14,10 +14,10 @@
 #include <sks/catalogue.h>
 
 /**
- * Let nobody sign with a credential any more: one that is active or published
- * becomes retiring, one that was only issued retired. Durable when it returns.
+ * Stop signing with a credential: an active or published one becomes retiring,
+ * one that was only issued becomes retired. Durable when it returns.
  *
- * @param out  the credential as it is then; sks_credential_clear()
+ * @param out  receives the changed credential; sks_credential_clear() it
  * @retval HSM_ERR_NOT_FOUND  no credential has this id
  * @retval HSM_ERR_USAGE      it has no certificate that could be revoked
  */
@@ -25,10 +25,10 @@ HSM_MUST_CHECK enum hsm_status sks_revoke_begin(struct sks_catalogue *catalogue,
                                                 struct sks_credential *out, struct hsm_reason *why);
 
 /**
- * Have its certificate revoked and retire it. A certificate that is revoked
- * already is as good.
+ * Have its certificate revoked and retire it. A certificate that is already
+ * revoked counts as success.
  *
- * @param credential  of sks_revoke_begin(); receives its state
+ * @param credential  from sks_revoke_begin(); receives its new state
  * @param client      of its STI-CA, with the account that it was issued to
  * @param reason      RFC 5280 section 5.3.1
  * @return as acme_client_revoke()

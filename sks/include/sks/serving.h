@@ -1,8 +1,8 @@
 /*
- * serving.h - for which service providers the worker processes sign calls now.
+ * serving.h - the service providers for which the worker processes sign calls now.
  *
- * In memory that they share: so a worker that tries a new configuration knows whose calls would not
- * be signed any more if it took the place of the others.
+ * Kept in shared memory, so that a worker that tries a new configuration knows whose calls would no
+ * longer be signed if it replaced the others.
  */
 #ifndef SKS_SERVING_H
 #define SKS_SERVING_H
@@ -12,7 +12,7 @@
 
 #include <hsm/status.h>
 
-#define SKS_SERVING_S 60 /* who signed for a provider so long ago still does */
+#define SKS_SERVING_S 60 /* how long a report by sks_serving_tell() counts */
 
 struct sks_serving;
 
@@ -20,10 +20,14 @@ struct sks_serving;
 HSM_MUST_CHECK enum hsm_status sks_serving_new(struct sks_serving **out);
 void sks_serving_free(struct sks_serving *serving);
 
-/** A worker signs for that SPC. @param now  of CLOCK_MONOTONIC */
+/**
+ * Report that this worker signs for that SPC.
+ *
+ * @param now  of CLOCK_MONOTONIC
+ */
 void sks_serving_tell(struct sks_serving *serving, const char *spc, time_t now);
 
-/** True if one has said so in the last SKS_SERVING_S. */
+/** True if a worker has reported that SPC in the last SKS_SERVING_S seconds. */
 bool sks_serving_is(struct sks_serving *serving, const char *spc, time_t now);
 
 #endif

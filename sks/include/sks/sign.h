@@ -17,7 +17,7 @@ struct sks_signer_config {
     struct hsm_key *key; /* borrowed, outlives the signer */
     const struct certs_chain *chain; /* leaf first; copied */
     const char *x5u; /* https URL of the chain; copied */
-    const char *token; /* label of the key's token, for those who tell tokens apart; copied */
+    const char *token; /* label of the key's token, for metrics and readiness; copied */
 };
 
 /**
@@ -32,20 +32,20 @@ void sks_signer_free(struct sks_signer *signer);
 const char *sks_signer_spc(const struct sks_signer *signer); /* "" when it is not one SPC */
 const char *sks_signer_x5u(const struct sks_signer *signer);
 const char *sks_signer_key_label(const struct sks_signer *signer); /* CKA_LABEL */
-const char *sks_signer_token_label(const struct sks_signer *signer); /* "" when it was not told */
+const char *sks_signer_token_label(const struct sks_signer *signer); /* "" if it was not given */
 time_t sks_signer_not_after(const struct sks_signer *signer);
 
 /**
- * Check claims, freshness of iat, the certificate's validity, and that it lets its holder say this:
- * its (Enhanced)JWTClaimConstraints are kept, and when its TNAuthList has numbers and no SPC, the
- * originator's number is among them, or for a div PASSporT the number that diverted (RFC 8946
+ * Check claims, freshness of iat, the certificate's validity, and that it lets its holder claim
+ * this: its (Enhanced)JWTClaimConstraints are satisfied and, if its TNAuthList has numbers but no
+ * SPC, the originator's number is among them, or for a div PASSporT the diverting number (RFC 8946
  * section 4.1). Then sign.
  *
  * @param identity  the Identity header field value; free() it
  * @retval HSM_ERR_MALFORMED    a claim is not allowed; the reason names it
  * @retval HSM_ERR_UNTRUSTED    iat is not within SKS_FRESHNESS_S of now, or the certificate does
  *                              not cover now and iat
- * @retval HSM_ERR_UNSUPPORTED  the certificate does not let its holder say this; the reason names
+ * @retval HSM_ERR_UNSUPPORTED  the certificate does not let its holder claim this; the reason names
  *                              the claim
  * @retval HSM_ERR_BUSY         the token did not answer
  */

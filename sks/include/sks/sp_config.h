@@ -29,7 +29,7 @@ struct sks_sp_ca {
     enum acme_tkauth_member member;
     enum acme_fingerprint fingerprint_form;
     enum acme_tnauthlist_text tnauthlist_text;
-    bool hosts_chains; /* the x5u of what it issues is the one that its order names */
+    bool hosts_chains; /* the x5u of a certificate is the one in its order */
 };
 
 /** A token; texts owned, NULL when not given. */
@@ -42,7 +42,7 @@ struct sks_sp_token {
 #define SKS_SP_PROVIDERS_MAX 256
 
 /**
- * A service provider whose certificates the SP-KMS looks after: that of [sp], or one that it hosts.
+ * A service provider whose certificates the SP-KMS manages: that of [sp], or a hosted one.
  * Texts owned, NULL when not given.
  */
 struct sks_sp_provider {
@@ -115,8 +115,8 @@ void sks_sp_config_clear(struct sks_sp_config *config);
 /** Print the keys of the file, one line each, for --help. */
 void sks_sp_config_help(FILE *to);
 
-/** How many tokens and STI-CAs are configured: the first of each, and what follows with a uri or
- *  directory; the named tokens of hosted providers come last. */
+/** The number of configured tokens and STI-CAs: the first of each, and further ones that have a uri
+ *  or directory; the named tokens of hosted providers come last. */
 size_t sks_sp_token_count(const struct sks_sp_config *config);
 size_t sks_sp_ca_count(const struct sks_sp_config *config);
 
@@ -126,10 +126,14 @@ struct sks_sp_token sks_sp_token(const struct sks_sp_config *config, size_t i);
 /** The provider of that SPC; false: none. */
 bool sks_sp_find_provider(const struct sks_sp_config *config, const char *spc, size_t *out);
 
-/** Whether it has either user and password at the STI-PA, or an API key. */
+/** True if it has either user and password at the STI-PA, or an API key. */
 bool sks_sp_has_credentials(const struct sks_sp_provider *provider);
 
-/** Open the tokens that are there. @param pin  of the first, instead of its source; may be NULL */
+/**
+ * Open the tokens that are present.
+ *
+ * @param pin  of the first, instead of its source; may be NULL
+ */
 HSM_MUST_CHECK enum hsm_status sks_sp_tokens_open(const struct sks_sp_config *config,
                                                   const struct hsm_secret *pin,
                                                   struct sks_tokens **out);

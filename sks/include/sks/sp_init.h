@@ -33,8 +33,8 @@ struct sks_sp_init { /* borrowed; NULL leaves a key of the configuration out */
 };
 
 /**
- * Make what is missing in `dir`; what is there is kept. Each thing is told as
- * a line to standard output, faults are logged.
+ * Make what is missing in `dir`; existing things are kept. Each is reported as a
+ * line on standard output; faults are logged.
  *
  * @retval HSM_ERR_USAGE  a value cannot stand in the configuration file
  */

@@ -1,6 +1,6 @@
 /*
- * sp_verification.h - what verifies calls and certificates, opened as the
- * configuration of a service provider says. No token is needed for it.
+ * sp_verification.h - the parts that verify calls and certificates, opened by a
+ * service provider's configuration. No token is needed.
  */
 #ifndef SKS_SP_VERIFICATION_H
 #define SKS_SP_VERIFICATION_H
@@ -15,8 +15,8 @@
 #include <sks/verify.h>
 #include <sks/x5u.h>
 
-/** TLS anchors of the configuration's own peers are none of the repositories that strangers name,
- *  nor these of those: each kind has a client of its own. */
+/** The TLS anchors for our own peers are not trusted for repositories named by strangers, nor the
+ *  other way round, so each kind has its own client. */
 struct sks_sp_verification {
     struct acme_http_client *http; /* to STI-PA, STI-CA and an STI-CR of somebody else: [tls] ca */
     struct acme_http_client *repositories; /* to where chains are: [verification] tls-ca */
@@ -31,8 +31,8 @@ struct sks_sp_verification {
 HSM_MUST_CHECK enum hsm_status sks_sp_verification_open(const struct sks_sp_config *config,
                                                         struct sks_sp_verification *out);
 
-/** Fetch anew what is due; call it again after so many seconds, on a thread that may wait. Failures
- *  are logged. */
+/** Refresh what is due. Returns the seconds after which to call it again, on a thread that may
+ * wait. Failures are logged. */
 unsigned sks_sp_verification_refresh(struct sks_sp_verification *verification, time_t now);
 
 /** Release what it holds and make it empty. */

@@ -16,10 +16,10 @@
  * The canonical number of a tel URI, a SIP URI whose user part is a number, or
  * a bare number: digits, '#' and '*'.
  *
- * A number without "+" is as it is dialled under the plan: its prefix goes and its country code
- * comes. What it does not describe, such as a service code, is left alone.
+ * A number without "+" is read as it is dialled under the plan: its prefix is replaced by the
+ * country code. A number that the plan does not describe, such as a service code, is not changed.
  *
- * @param plan  NULL: numbers have their country codes
+ * @param plan  NULL: numbers include their country codes
  * @retval HSM_ERR_NOT_FOUND  not a number: use the URI form
  * @retval HSM_ERR_MALFORMED  longer than the bounds above
  */

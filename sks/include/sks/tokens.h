@@ -1,8 +1,8 @@
 /*
- * tokens.h - the tokens of a service provider: each has keys and certificates of
- * its own, so that the loss of one costs no call.
+ * tokens.h - the tokens of a service provider: each has its own keys and
+ * certificates, so that the loss of one costs no call.
  *
- * Tokens that are not there are opened when they come. Threads may share it.
+ * Tokens that are away are opened when they come back. Threads may share the set.
  */
 #ifndef SKS_TOKENS_H
 #define SKS_TOKENS_H
@@ -28,9 +28,9 @@ struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
 struct sks_tokens;
 
 /**
- * Open those that are there, all at once: what is wrong with one, its PIN included, keeps no other
- * from it. One that takes longer than 5 s while another is open is away until it is open, too. Each
- * that is not open is logged. All texts are copied.
+ * Open the tokens that are present, concurrently: a fault of one, even a refused PIN, does not
+ * affect the others. One that takes longer than 5 s while another is open counts as away until it
+ * is open, too. Each one that is not open is logged. All texts are copied.
  *
  * @retval HSM_ERR_USAGE   none, more than SKS_TOKENS_MAX, or one twice
  * @retval HSM_ERR_BUSY    none could be opened, one of them because it is away
@@ -40,49 +40,49 @@ struct sks_tokens;
 HSM_MUST_CHECK enum hsm_status sks_tokens_open(const struct sks_token_config *configs, size_t count,
                                                struct sks_tokens **out);
 
-/** Try again those that are not open, but for one whose PIN was refused; one thread at a time.
- * Takes 5 s at most. False: some still are not. A fault is logged when it is another than before.
- */
+/** Retry those that are not open, except one whose PIN was refused; one thread at a time. Takes 5 s
+ *  at most. False: some are still not open. A fault is logged if it differs from the one before. */
 bool sks_tokens_retry(struct sks_tokens *tokens);
 
-/** HSM_OK, or what kept the first token in their order that is not open from being opened. */
+/** HSM_OK, or why the first of them that is not open could not be opened. */
 enum hsm_status sks_tokens_check(struct sks_tokens *tokens);
 
 size_t sks_tokens_count(const struct sks_tokens *tokens);
 const char *sks_tokens_uri(const struct sks_tokens *tokens, size_t i);
 
-/** True if a token of that URI is configured, open or not: by the same text, or by another that
- *  names the only one of them which it could mean (RFC 7512: no attribute of both differs, and the
- *  label, serial number or slot is in both). */
+/** True if a URI names a configured token, open or not: by the same text, or by a text that can
+ * mean only one of them (RFC 7512: no attribute that both have differs, and both have the label,
+ * serial number or slot). */
 bool sks_tokens_has(const struct sks_tokens *tokens, const char *uri);
 
-/** True if it is the i-th. */
+/** True if a URI names the i-th token, as in sks_tokens_has(). */
 bool sks_tokens_is(const struct sks_tokens *tokens, size_t i, const char *uri);
 
-/** The token of that URI, as above: borrowed; NULL when it is not open, or not configured. */
+/** The token that a URI names, as in sks_tokens_has(): borrowed; NULL if it is not open, or not
+ *  configured. */
 struct hsm_token *sks_tokens_get(struct sks_tokens *tokens, const char *uri);
 
-/** Why the token of that URI, as above, signs nothing now, for those it signs for: a static text
- * that names no token. NULL: it does. */
+/** Why the token that a URI names does not sign now, for its users: a static text that names no
+ *  token. NULL: it signs. */
 const char *sks_tokens_fault(struct sks_tokens *tokens, const char *uri);
 
 #define SKS_TOKENS_THREADS_MIN 4
 #define SKS_TOKENS_THREADS_MAX 64
 
 /**
- * How many threads keep all of them busy: a call that a token behind a network signs holds a
- * thread, and a session, until it is back, so that with fewer threads than sessions the token would
- * rest. One that is not open yet is taken to have as many sessions as the others.
+ * The number of threads that keeps all tokens busy: a call to a token behind a network holds a
+ * thread and a session until it returns, so with fewer threads than sessions the token would idle.
+ * One that is not open yet is assumed to have as many sessions as the others.
  */
 unsigned sks_tokens_threads(struct sks_tokens *tokens);
 
-/** True while one of them at least serves. */
+/** True while at least one of them serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);
 
 /** True while one of them is being opened: sks_tokens_close() would wait for it. */
 bool sks_tokens_are_opening(struct sks_tokens *tokens);
 
-/** Keys of them must have been freed before. Waits for one that is being opened. NULL is fine. */
+/** All their keys must have been freed. Waits for one that is being opened. NULL is fine. */
 void sks_tokens_close(struct sks_tokens *tokens);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * trust.h - what a STI-VS trusts: the STI-PA's list of STI-CA roots and its CRL.
  *
- * Kept across restarts in a directory; a failed refresh keeps what was good
- * until it ends, and a rollback is refused. Threads may share it.
+ * Kept across restarts in a directory; if a refresh fails, a valid list or CRL is
+ * kept until it expires, and a rollback is refused. Threads may share it.
  */
 #ifndef SKS_TRUST_H
 #define SKS_TRUST_H
@@ -42,9 +42,8 @@ HSM_MUST_CHECK enum hsm_status sks_trust_new(const struct sks_trust_config *conf
                                              struct sks_trust **out);
 
 /**
- * Anchors and a CRL (octets, PEM or DER; NULL: no CRL is asked) given once and never refreshed:
- * for tools and tests. All are copied. Whether the CRL is good is asked when it is used, against
- * pa_anchors.
+ * Fixed anchors and a CRL (octets, PEM or DER; NULL: revocation is not checked), never refreshed:
+ * for tools and tests. All are copied. The CRL is verified when it is used, against pa_anchors.
  *
  * @retval HSM_ERR_MALFORMED  the CRL cannot be read; logged
  */
@@ -54,46 +53,47 @@ sks_trust_fixed(const struct certs_chain *anchors, const uint8_t *crl, size_t cr
                 struct sks_trust **out);
 
 /**
- * Fetch what is missing or due: list and CRL each after its interval, or half
- * their life if that is less; what came from the directory is fetched anew at
- * the first call. What the STI-PA has not changed since (ETag) is not sent again.
- * Failures are logged, the first is returned; what was good is kept. Calls to
- * sks_trust_check() do not wait. Verdicts that nobody asks for are forgotten.
+ * Fetch what is missing or due: list and CRL each after its interval, or half its
+ * lifetime if that is less; what came from the directory is fetched again at the
+ * first call. What has not changed at the STI-PA (ETag) is not sent again.
+ * Failures are logged, the first is returned; a valid list or CRL is kept. Calls
+ * of sks_trust_check() do not wait. Unused verdicts are dropped.
  *
- * @retval HSM_ERR_BUSY       the STI-PA could not be asked
- * @retval HSM_ERR_UNTRUSTED  what it gave is not good, or older than what it gave before
+ * @retval HSM_ERR_BUSY       the STI-PA could not be reached
+ * @retval HSM_ERR_UNTRUSTED  its answer does not verify, or is older than one before
  */
 HSM_MUST_CHECK enum hsm_status sks_trust_refresh(struct sks_trust *trust, time_t now);
 
 /** In how many seconds to call sks_trust_refresh() again: 1 to 60. */
 unsigned sks_trust_next_s(struct sks_trust *trust, time_t now);
 
-/** True when a list and a CRL are held that are good at `now`. */
+/** True if there are a list and a CRL that are valid at `now`. */
 bool sks_trust_is_ready(struct sks_trust *trust, time_t now);
 
-/** When the list and the CRL that are held end; 0: none is held, or it does not. */
+/** When the present list and CRL expire; 0: there is none, or it does not expire. */
 void sks_trust_ends(struct sks_trust *trust, time_t *list, time_t *crl);
 
 /**
  * A copy of the trusted STI-CA roots: certs_chain_free().
  *
- * @retval HSM_ERR_UNTRUSTED  no list is held that is good at `now`
+ * @retval HSM_ERR_UNTRUSTED  there is no list that is valid at `now`
  */
 HSM_MUST_CHECK enum hsm_status sks_trust_roots(struct sks_trust *trust, time_t now,
                                                struct certs_chain **out, struct hsm_reason *why);
 
 /**
- * Path of a chain to a trusted STI-CA root, and the CRL's verdict. A chain that was judged before
- * is not judged again until list, CRL or a certificate of it ends or is replaced.
+ * Find the path of a chain to a trusted STI-CA root, and check revocation. The verdict is cached
+ * until the list, the CRL or one of the chain's certificates expires or is replaced.
  *
- * @param out  certs_path_free() it; the end entity is the first of it, not always of the chain
- * @retval HSM_ERR_UNTRUSTED  with one reason; a CRL that is missing or has ended is one
+ * @param out  certs_path_free() it; its first certificate is the end entity, which need not be the
+ *             first of the chain
+ * @retval HSM_ERR_UNTRUSTED  with one reason, which may be a missing or expired CRL
  */
 HSM_MUST_CHECK enum hsm_status sks_trust_path(struct sks_trust *trust,
                                               const struct certs_chain *chain, time_t now,
                                               struct certs_path **out, struct hsm_reason *why);
 
-/** The same for a chain whose first certificate is the end entity. */
+/** sks_trust_path() for a chain whose first certificate is the end entity. */
 HSM_MUST_CHECK enum hsm_status sks_trust_check(struct sks_trust *trust,
                                                const struct certs_chain *chain, time_t now,
                                                struct hsm_reason *why);

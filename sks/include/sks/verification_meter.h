@@ -1,10 +1,10 @@
 /*
- * verification_meter.h - how the cache of chains and the trusted list are, as metrics.
+ * verification_meter.h - the state of the chain cache and the trusted list as metrics.
  *
- *   sti_sks_x5u_total              chains asked for: hit, stale_hit, miss
+ *   sti_sks_x5u_total              requests for chains: hit, stale_hit, miss
  *   sti_sks_x5u_fetches_total      fetches: good, failed
  *   sti_sks_x5u_chains, sti_sks_x5u_octets
- *   sti_sks_trust_expires_seconds  when the trusted-CA list or the CRL that is held ends
+ *   sti_sks_trust_expires_seconds  when the present trusted-CA list or CRL expires
  *
  * sti_sks_x5u_fetch_seconds is counted where chains are fetched (struct sks_x5u_config).
  */
@@ -17,12 +17,16 @@
 
 struct sks_verification_meter;
 
-/** All pointers are borrowed. @param metrics  NULL: nothing is told */
+/**
+ * All pointers are borrowed.
+ *
+ * @param metrics  NULL: nothing is counted
+ */
 HSM_MUST_CHECK enum hsm_status
 sks_verification_meter_new(struct hsm_metrics *metrics, struct sks_x5u_cache *x5u,
                            struct sks_trust *trust, struct sks_verification_meter **out);
 
-/** Tell how it is now; every second or so, one thread at a time. */
+/** Update the metrics; every second or so, in one thread at a time. */
 void sks_verification_meter_read(struct sks_verification_meter *meter);
 
 void sks_verification_meter_free(struct sks_verification_meter *meter);

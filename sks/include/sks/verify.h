@@ -44,15 +44,15 @@ enum sks_case {
     SKS_E19_ATTEST,
 };
 
-/* Identity headers of one call; PASSporTs inside of div-o count too. */
+/* Identity headers of one call, including PASSporTs inside of div-o. */
 #define SKS_IDENTITIES_MAX 8
 #define SKS_PRIORITIES_MAX 32 /* Resource-Priority values of one call */
-#define SKS_DIV_AGE_S      10800 /* how old a PASSporT may be that a fresh one diverts */
+#define SKS_DIV_AGE_S      10800 /* the greatest age of a PASSporT that a fresh div one diverts */
 
 /**
- * What the SIP signalling says (never what the PASSporT says); texts are
- * borrowed. Numbers and URIs are made canonical here (tn.h); a number, other
- * than in a URI, has its country code.
+ * The call as the SIP signalling describes it, never as the PASSporT does; texts
+ * are borrowed. Numbers and URIs are made canonical here (tn.h); a number that is
+ * not in a URI must include its country code.
  */
 struct sks_call {
     const char *from_tn; /* or from_uri; the number wins when both are there */
@@ -80,7 +80,7 @@ struct sks_call {
      * without colons; NULL: not known. */
     const json_t *mky;
 
-    /** How it waits for a chain that is not at hand (x5u.h). NULL: on its thread. */
+    /** How to wait for a chain that is not cached (x5u.h). NULL: on the calling thread. */
     const struct sks_x5u_wait *wait;
 };
 
@@ -98,12 +98,12 @@ struct sks_verifier_config {
     /** The chain that an x5u serves; sks_x5u_get() in a service. MALFORMED gives E7, others E8. */
     enum hsm_status (*chain)(void *context, const char *x5u, time_t now, struct certs_chain **out,
                              struct hsm_reason *why);
-    /** The same for calls with `wait`, sks_x5u_ask() in a service: HSM_ERR_NOT_FOUND and a promise
-     *  to tell, where the other would wait. NULL: all calls wait. */
+    /** `chain` for calls with `wait`, sks_x5u_ask() in a service: where `chain` would block, this
+     *  returns HSM_ERR_NOT_FOUND and notifies later. NULL: all calls block. */
     enum hsm_status (*ask)(void *context, const char *x5u, time_t now, const struct sks_call *call,
                            struct certs_chain **out, struct hsm_reason *why);
     /** A PASSporT that names this x5u was signed with the key of its trusted chain; sks_x5u_vouch()
-     *  in a service. NULL: nobody wants to know. */
+     *  in a service. May be NULL. */
     void (*vouch)(void *context, const char *x5u);
     void *context;
     unsigned freshness_s; /* 0: SKS_FRESHNESS_S */
@@ -115,7 +115,7 @@ HSM_MUST_CHECK enum hsm_status sks_verifier_new(const struct sks_verifier_config
                                                 struct sks_verifier **out);
 void sks_verifier_free(struct sks_verifier *verifier);
 
-/** True if a call with `wait` may wait for a chain on its thread all the same. */
+/** True if even a call with `wait` may wait for a chain on its thread. */
 bool sks_verifier_waits(const struct sks_verifier *verifier);
 
 /**
@@ -126,28 +126,28 @@ bool sks_verifier_waits(const struct sks_verifier *verifier);
  * PASSporT's dest, which may name more.
  *
  * @retval HSM_ERR_USAGE  the call lacks from, to or identity (E1)
- * @retval HSM_ERR_BUSY   a chain is being fetched: call->wait is told, ask again then
+ * @retval HSM_ERR_BUSY   a chain is being fetched: call again when call->wait is notified
  */
 HSM_MUST_CHECK enum hsm_status sks_verify(struct sks_verifier *verifier,
                                           const struct sks_call *call, time_t now,
                                           struct sks_verification *out);
 
-/** How the rich call data of a PASSporT stands (RFC 9795). */
+/** The state of the rich call data in a PASSporT (RFC 9795). */
 enum sks_rcd {
     SKS_RCD_NONE, /* there is none */
-    SKS_RCD_GOOD, /* and what rcdi says of it is true */
-    SKS_RCD_CONTENT_OPEN, /* good, but for content behind a URI: who fetches it compares its digest
+    SKS_RCD_GOOD, /* and it matches rcdi */
+    SKS_RCD_CONTENT_OPEN, /* good, except for content behind a URI: compare its digest once fetched
                            */
-    SKS_RCD_BAD, /* not to be shown; in a PASSporT of another type that one stands */
+    SKS_RCD_BAD, /* must not be shown; a PASSporT of another type may still be valid */
 };
 
-/** What became of one PASSporT. */
+/** The verdict on one PASSporT. */
 struct sks_judged {
     enum sks_ppt ppt;
-    size_t index; /* of its header: 0 is call->identity, when that is there, and so on */
-    bool is_inside; /* of the div-o of that header */
+    size_t index; /* of its header: 0 is call->identity, if present, and so on */
+    bool is_inside; /* it is inside the div-o of that header */
     enum sks_rcd rcd;
-    struct sks_verification verification; /* of a div: of its link in the chain, too */
+    struct sks_verification verification; /* for a div it includes its link in the chain */
     json_t *claims; /* its payload; NULL when it cannot be read */
     char *signature; /* "..SIGNATURE": the compact form (RFC 8225 section 7); NULL: none of ES256 */
 };
@@ -175,11 +175,10 @@ HSM_MUST_CHECK enum hsm_status sks_verify_all(struct sks_verifier *verifier,
 void sks_judgements_free(struct sks_judgements *judgements);
 
 /**
- * Whether a div PASSporT may be signed: the Identity headers of the call that is diverted are
- * judged as by sks_verify_all(), as if that one, good, were beside them. It must stand on a valid
- * one.
+ * Check whether a div PASSporT may be signed: the Identity headers of the diverted call are judged
+ * as by sks_verify_all(), with this PASSporT assumed valid beside them. It must divert a valid one.
  *
- * @param call  as it came to who diverts it, which is its `to`
+ * @param call  as it arrived at the diverting party, which is its `to`
  * @param div   passed sks_claims_check()
  * @param out   valid; or the verdict on the PASSporT that it diverts
  * @retval HSM_ERR_USAGE  as sks_verify_all()

@@ -6,13 +6,12 @@
  * link-local or other special addresses are refused unless configured; no
  * redirects; bounded in octets and time.
  *
- * Chains are fetched by threads of the cache's own, one fetch at a time for
- * each URL and few for each host, so that a repository that is slow or dead
- * keeps only those waiting who need its chains. Names of hosts are as many as
- * an attacker likes: those that nobody has vouched for share what the others
- * leave, of threads, of the queue and of the cache. A chain that has become
- * stale is used while it is asked for again. Threads may share a cache, and
- * processes the directory in which chains are kept that were vouched for.
+ * Chains are fetched by the cache's own threads, one fetch at a time for each URL
+ * and few for each host, so that a slow or dead repository delays only the calls
+ * that need its chains. An attacker can invent any number of host names: hosts
+ * that were never vouched for share the threads, queue places and cache entries
+ * that the others leave. A stale chain is used while it is fetched again. Threads
+ * may share a cache, and processes the directory that keeps vouched chains.
  */
 #ifndef SKS_X5U_H
 #define SKS_X5U_H
@@ -28,14 +27,14 @@
 
 #define SKS_X5U_MAX            512 /* characters of the URL */
 #define SKS_X5U_TIMEOUT_MS     4000 /* for one fetch */
-#define SKS_X5U_QUEUE_MS       2000 /* nobody waits longer for a fetch to begin */
-#define SKS_X5U_CACHE_MAX      10000 /* chains kept; then the one not used for longest goes */
-#define SKS_X5U_OCTETS_MAX     33554432 /* the same, of their PEM: in memory ten times as much */
-#define SKS_X5U_UNUSED_S       21600 /* one that no call has named for so long goes, too */
+#define SKS_X5U_QUEUE_MS       2000 /* the longest wait for a fetch to begin */
+#define SKS_X5U_CACHE_MAX      10000 /* chains kept; beyond it the least recently used is evicted */
+#define SKS_X5U_OCTETS_MAX     33554432 /* of their PEM, likewise; memory use is ten times that */
+#define SKS_X5U_UNUSED_S       21600 /* a chain that no call has named for so long goes, too */
 #define SKS_X5U_CACHE_S        86400 /* fresh at least this long (ATIS-1000074: 24 h) */
-#define SKS_X5U_STALE_S        86400 /* used so much longer while it cannot be had anew */
+#define SKS_X5U_STALE_S        86400 /* used this much longer while it cannot be fetched again */
 #define SKS_X5U_NEGATIVE_S     10 /* a failed fetch is not repeated for this long; */
-#define SKS_X5U_NEGATIVE_MAX_S 60 /* twice as long after each failure more, up to this */
+#define SKS_X5U_NEGATIVE_MAX_S 60 /* doubled after each further failure, up to this */
 #define SKS_X5U_VISIT_MAX      8 /* chains that are fetched for one call */
 #define SKS_X5U_PRELOADED_MAX  1000 /* URLs that are fetched before anybody asks */
 
@@ -45,28 +44,33 @@ struct sks_x5u_config {
     struct acme_http_client *http; /* borrowed */
     const unsigned *ports; /* besides 443 and 8443; at most 16, ends with 0; NULL: none; copied */
     bool private_addresses; /* fetch from special addresses too: labs and tests */
-    /** Where chains that were vouched for are kept across restarts, and for other processes; made
-     * when needed, bounded as the cache is; copied. NULL: in memory only. */
+    /** Directory in which vouched chains are kept across restarts, and for other processes; made
+     *  when needed, bounded like the cache; copied. NULL: in memory only. */
     const char *dir;
     size_t chains_max, octets_max; /* 0: SKS_X5U_CACHE_MAX, SKS_X5U_OCTETS_MAX */
     unsigned unused_s; /* 0: SKS_X5U_UNUSED_S */
     unsigned queue_ms; /* 0: SKS_X5U_QUEUE_MS */
-    struct hsm_metrics *metrics; /* borrowed; NULL: nobody wants to know how long fetches take */
+    struct hsm_metrics *metrics; /* borrowed; NULL: the time of fetches is not measured */
 };
 
+/**
+ * The config itself is not kept; it says which of its pointers are copied.
+ *
+ * @retval HSM_ERR_USAGE  no http, or more than 16 ports
+ */
 HSM_MUST_CHECK enum hsm_status sks_x5u_cache_new(const struct sks_x5u_config *config,
                                                  struct sks_x5u_cache **out);
 
-/** The URL keeps the rules of ATIS-1000074 as far as its text shows. */
+/** Check the text of a URL against the rules of ATIS-1000074. */
 HSM_MUST_CHECK enum hsm_status sks_x5u_check(const struct sks_x5u_cache *cache, const char *url,
                                              struct hsm_reason *why);
 
 /**
- * The chain behind a URL, from the cache or fetched; waits for the fetch. A
- * chain is fresh for 24 hours, or as long as Cache-Control says if that is more
- * (a week at most), may be used for a day more when it cannot be had anew, and
- * never beyond its leaf's notAfter; one whose leaf has ended already is not asked
- * for again for a minute. Nothing of it is verified here.
+ * The chain at a URL, from the cache or fetched; waits for the fetch. A chain is
+ * fresh for 24 hours, or as long as Cache-Control says if that is more (a week at
+ * most). It may be used for another day while it cannot be fetched again, but
+ * never beyond its leaf's notAfter; one whose leaf has expired already is not
+ * fetched again for a minute. Nothing in it is verified here.
  *
  * @param out  owned by the caller
  * @retval HSM_ERR_MALFORMED  the URL breaks a rule
@@ -76,26 +80,26 @@ HSM_MUST_CHECK enum hsm_status sks_x5u_check(const struct sks_x5u_cache *cache, 
 HSM_MUST_CHECK enum hsm_status sks_x5u_get(struct sks_x5u_cache *cache, const char *url, time_t now,
                                            struct certs_chain **out, struct hsm_reason *why);
 
-/** What one call has asked for and not found: what is fetched for it is its own, whatever becomes
- * of that in the cache, and is not fetched for it again. */
+/** The chains that were fetched for one call. It keeps them whatever happens to them in the cache,
+ *  and they are not fetched for it again. */
 struct sks_x5u_visit;
 
-/** Before the cache is freed. NULL is fine. */
+/** Must be freed before the cache. NULL is fine. */
 void sks_x5u_visit_free(struct sks_x5u_visit *visit);
 
 /** How a call waits for chains without a thread. */
 struct sks_x5u_wait {
-    /** Called once when a fetch has ended, on a thread of the cache or of who frees it: then ask
-     *  again. NULL: nobody is told. */
+    /** Called once when a fetch has ended, on a thread of the cache or the one that frees it: then
+     *  call sks_x5u_ask() again. May be NULL. */
     void (*landed)(void *context);
     void *context;
-    /** The same at every time that this call asks, NULL at first; made when there is something to
-     *  remember. NULL: nothing is remembered. */
+    /** State of this call: initially NULL, passed unchanged each time that it asks, and allocated
+     *  when there is something to keep. NULL: nothing is kept. */
     struct sks_x5u_visit **visit;
 };
 
 /**
- * The same without waiting.
+ * sks_x5u_get() without waiting.
  *
  * @retval HSM_ERR_NOT_FOUND  it is being fetched
  */
@@ -103,34 +107,37 @@ HSM_MUST_CHECK enum hsm_status sks_x5u_ask(struct sks_x5u_cache *cache, const ch
                                            const struct sks_x5u_wait *wait,
                                            struct certs_chain **out, struct hsm_reason *why);
 
-/** A PASSporT that names this URL was signed with the key of its chain, which is trusted: its chain
- *  stays when there are too many, and its host has threads that strangers do not get. Cheap. */
+/** Report that a PASSporT with this URL was signed with the key of its trusted chain: the chain is
+ *  evicted last, and its host gets threads that strangers do not. Cheap. */
 void sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url);
 
-/** Have sks_x5u_refresh() fetch a chain before anybody asks for it and keep it fresh; it is never
- *  pushed out.
- *  @retval HSM_ERR_USAGE  SKS_X5U_PRELOADED_MAX are already */
+/**
+ * Have sks_x5u_refresh() fetch a chain before any call needs it, and keep it fresh; it is never
+ * evicted.
+ *
+ * @retval HSM_ERR_USAGE  there are SKS_X5U_PRELOADED_MAX already
+ */
 HSM_MUST_CHECK enum hsm_status sks_x5u_preload(struct sks_x5u_cache *cache, const char *url,
                                                struct hsm_reason *why);
 
-/** Ask anew for what has become stale, and forget what has ended or has not been asked for, on disk
- *  too; call every minute. Does not wait. */
+/** Fetch stale chains again, and drop those that have expired or are not used, on disk too; call
+ *  every minute. Does not wait. */
 void sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now);
 
-/* Since the cache was made, but for the last two. */
+/* Counted since the cache was made, except for the last two members. */
 struct sks_x5u_count {
-    uint64_t found; /* asked for and there */
-    uint64_t stale; /* of them asked for anew because they had become stale */
-    uint64_t not_found; /* asked for, and had to be fetched or waited for */
-    uint64_t fetched, failed; /* fetches, and those of them that brought nothing */
-    uint64_t fetch_ms; /* what they took together */
+    uint64_t found; /* requests answered from the cache */
+    uint64_t stale; /* of these, requests that found a stale chain, which is fetched again */
+    uint64_t not_found; /* requests that had to start or wait for a fetch */
+    uint64_t fetched, failed; /* fetches, and those of them that failed */
+    uint64_t fetch_ms; /* the total time of fetches */
     size_t kept; /* chains now */
     size_t octets; /* of their PEM */
 };
 
 void sks_x5u_count(struct sks_x5u_cache *cache, struct sks_x5u_count *out);
 
-/** Nobody waits any more. May take the time of a fetch. */
+/** No call may be waiting. May take the time of a fetch. */
 void sks_x5u_cache_free(struct sks_x5u_cache *cache);
 
 #endif
