@@ -381,7 +381,7 @@ what_an_sti_ca_revokes_is_on_the_crl_at_once(void **state)
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
     crl = fetch_crl();
     assert_int_equal(certs_crl_number(crl), before + 1);
-    assert_true(certs_crl_find(crl, certs_chain_get(chain, 0), &entry));
+    assert_int_equal(certs_crl_find(crl, certs_chain_get(chain, 0), &entry), HSM_OK);
     assert_int_equal(entry.reason, 1);
     assert_in_range(entry.revoked_at, time(NULL) - 60, time(NULL) + 1);
     assert_false(certs_crl_has(crl, certs_chain_get(other, 0)));
@@ -414,7 +414,7 @@ the_same_request_again_changes_nothing(void **state)
     assert_int_equal(ask("ca-one", upper), 200);
     assert_int_equal(crl_number(), number);
     crl = fetch_crl();
-    assert_true(certs_crl_find(crl, certs_chain_get(chain, 0), &entry));
+    assert_int_equal(certs_crl_find(crl, certs_chain_get(chain, 0), &entry), HSM_OK);
     assert_int_equal(entry.reason, 1);
     certs_crl_free(crl);
     free(padded);
@@ -966,7 +966,7 @@ static void
 the_client_tells_a_queued_request_from_one_that_is_done(void **state)
 {
     struct certs_chain *chain = enrol(&one, "1234");
-    struct certs_crl_entry entry = certs_crl_entry_of(certs_chain_get(chain, 0));
+    struct certs_crl_entry entry = {.serial_len = 0};
     struct hsm_secret *password = NULL;
     struct hsm_reason why = {""};
     char url[128], *pem = NULL;
@@ -975,14 +975,15 @@ the_client_tells_a_queued_request_from_one_that_is_done(void **state)
                                                    .url = url,
                                                    .user = "sp",
                                                    .serial = entry.serial,
-                                                   .serial_len = entry.serial_len,
                                                    .reason = 1,
                                                    .requester = "the test"};
     uint8_t *issuer = NULL;
 
     (void)state;
     snprintf(url, sizeof(url), "%s" ACME_AUTHORITY_REVOCATIONS_PATH, pa.base_url);
+    must(certs_crl_entry_of(certs_chain_get(chain, 0), &entry, NULL), "entry");
     must(certs_name_der(entry.issuer, &issuer, &revocation.issuer_len), "issuer");
+    revocation.serial_len = entry.serial_len;
     must(certs_chain_pem(chain, &pem), "PEM");
     must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
     revocation.issuer = issuer;

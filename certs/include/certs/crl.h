@@ -27,14 +27,19 @@
 
 struct certs_crl_entry {
     const X509_NAME *issuer; /* the certificate's issuer; borrowed */
-    uint8_t serial[CERTS_SERIAL_MAX];
+    uint8_t serial[CERTS_SERIAL_MAX]; /* content octets, as certs_cert_serial() has them */
     size_t serial_len;
     time_t revoked_at;
     int reason; /* RFC 5280 section 5.3.1; 0 is left out; read: -1 is one that it does not know */
 };
 
-/** The entry of that certificate, without time and reason; the issuer is borrowed from it. */
-struct certs_crl_entry certs_crl_entry_of(const X509 *cert);
+/**
+ * The entry of that certificate, without time and reason; the issuer is borrowed from it.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  no CRL can have its serial number: certs_cert_check_serial()
+ */
+HSM_MUST_CHECK enum hsm_status certs_crl_entry_of(const X509 *cert, struct certs_crl_entry *out,
+                                                  struct hsm_reason *why);
 
 struct certs_crl_request {
     uint64_t number; /* cRLNumber */
@@ -45,7 +50,13 @@ struct certs_crl_request {
     size_t count; /* 0: an empty CRL */
 };
 
-/** Build, sign, verify the signature; the DER octets are released with free(). */
+/**
+ * Build, sign, verify the signature; the DER octets are released with free(). Entries of one issuer
+ * that follow one another name it once, which makes the CRL a third as long.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  in PEM it would have more than CERTS_CRL_MAX octets; nothing is
+ *                              signed
+ */
 HSM_MUST_CHECK enum hsm_status certs_crl_new(const struct certs_crl_request *request,
                                              const X509 *signer, struct hsm_key *signer_key,
                                              uint8_t **der, size_t *len);
@@ -58,7 +69,9 @@ struct certs_crl;
 /**
  * PEM or DER; at most CERTS_CRL_MAX octets; v2, with nextUpdate, a cRLNumber of
  * up to 20 octets, and a critical, indirect issuingDistributionPoint with a URL.
- * Nothing is verified yet.
+ * Nothing is verified yet. An entry whose serial number is negative or of more
+ * than CERTS_SERIAL_MAX octets is left out: certs_path_verify() refuses whatever
+ * has one.
  *
  * @retval HSM_ERR_UNSUPPORTED  another critical extension, or not for all certificates and reasons
  */
@@ -72,7 +85,7 @@ time_t certs_crl_next_update(const struct certs_crl *crl);
 /** The DER octets, to be kept and parsed again; free() them. */
 HSM_MUST_CHECK enum hsm_status certs_crl_der(const struct certs_crl *crl, uint8_t **out,
                                              size_t *len);
-/** Of the issuingDistributionPoint: borrowed. */
+/** The first of the issuingDistributionPoint: borrowed. */
 const char *certs_crl_url(const struct certs_crl *crl);
 /** caIssuers of the AuthorityInfoAccess: borrowed, NULL when absent. */
 const char *certs_crl_signer_cert_url(const struct certs_crl *crl);
@@ -82,7 +95,8 @@ const char *certs_crl_signer_cert_url(const struct certs_crl *crl);
  * may sign CRLs; the signature, the times and the distribution point are good.
  *
  * @param signer  signer first, then intermediates
- * @param url     where certificates say the CRL is; NULL: not compared
+ * @param url     where certificates say the CRL is: among those of its issuingDistributionPoint;
+ *                NULL: not compared
  */
 HSM_MUST_CHECK enum hsm_status
 certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
@@ -111,10 +125,13 @@ const uint8_t *certs_crl_digest(const struct certs_crl *crl);
  * CRLs, which SHAKEN has not: in this one it takes nothing back.
  *
  * @param out  NULL, or receives the entry; its issuer is borrowed from the CRL
+ *
+ * @retval HSM_ERR_NOT_FOUND  it is not on the CRL; every other fault says nothing about that
  */
-bool certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_entry *out);
+HSM_MUST_CHECK enum hsm_status certs_crl_find(const struct certs_crl *crl, const X509 *cert,
+                                              struct certs_crl_entry *out);
 
-/** True if the certificate is on the CRL. */
+/** True if the certificate is on the CRL, or memory is missing to tell that it is not. */
 bool certs_crl_has(const struct certs_crl *crl, const X509 *cert);
 
 /** @retval HSM_ERR_UNTRUSTED  revoked: the reason tells since when and why */
@@ -122,15 +139,16 @@ HSM_MUST_CHECK enum hsm_status certs_crl_check(const struct certs_crl *crl, cons
                                                struct hsm_reason *why);
 
 /**
- * The CRL is the one that the certificate names (RFC 5280 section 6.3.3 b): its
- * URL is among those of one of the certificate's distribution points, and its
- * issuer is that point's cRLIssuer. A certificate without distribution points,
+ * The CRL is the one that the certificate names (RFC 5280 section 6.3.3 b): one
+ * of its URLs is among those of one of the certificate's distribution points, and
+ * its issuer is that point's cRLIssuer. A certificate without distribution points,
  * or a point without either, leaves it open; certificates by ATIS-1000080 v003
  * have no cRLIssuer.
  */
 bool certs_crl_covers(const struct certs_crl *crl, const X509 *cert);
 
-/** How many entries; and each in the CRL's order, its issuer borrowed from the CRL. */
+/** How many entries, without those left out; and each in the CRL's order, its issuer borrowed from
+ * the CRL. */
 size_t certs_crl_len(const struct certs_crl *crl);
 void certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out);
 
