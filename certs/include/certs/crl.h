@@ -52,7 +52,7 @@ struct certs_crl_request {
 
 /**
  * Build, sign, verify the signature; the DER octets are released with free(). Entries of one issuer
- * that follow one another name it once, which makes the CRL a third as long.
+ * that follow one another name it once: sorted by issuer the CRL is shortest.
  *
  * @retval HSM_ERR_UNSUPPORTED  in PEM it would have more than CERTS_CRL_MAX octets; nothing is
  *                              signed
