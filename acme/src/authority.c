@@ -81,7 +81,7 @@ const char *const acme_authority_migrations[] = {
     " state TEXT NOT NULL CHECK (state IN ('queued', 'revoked', 'refused')),"
     " asked {int} NOT NULL,"
     " decided {int},"
-    " entry {int} UNIQUE," /* its place in the CRL, from 1 on, once it is there */
+    " entry {int} UNIQUE," /* counts those that came on the CRL, from 1 on */
     " UNIQUE (issuer, serial)){strict};",
 
     /* Accounts are suspended, limited, and used with more than a password; tokens are counted. */

@@ -320,7 +320,8 @@ static enum hsm_status
 find_path(struct acme_store *store, const struct certs_chain *chain, struct certs_path **out)
 {
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
-    const struct certs_path_policy policy = {.purpose = CERTS_FOR_ISSUING};
+    const struct certs_path_policy policy = {.purpose = CERTS_FOR_ISSUING,
+                                             .ca_keys = AUTHORITY_CA_KEYS};
     struct hsm_reason why = {""};
     enum hsm_status st = authority_roots(store, &roots);
 

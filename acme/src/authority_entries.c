@@ -123,6 +123,24 @@ authority_entries_take_off(struct acme_store *store, const char *account, int64_
     return number_anew(store, acme_rows_int(rows, 0));
 }
 
+/* Earlier versions took every certificate that an operator gave. All others have to be revoked
+ * nevertheless. */
+static bool
+has_serial_of_crl(const struct acme_rows *rows)
+{
+    size_t len;
+    const uint8_t *serial = acme_rows_blob(rows, 1, &len);
+
+    if (serial != NULL && len > 0 && len <= CERTS_SERIAL_MAX && (serial[0] & 0x80) == 0)
+        return true;
+    hsm_log(HSM_LOG_ERROR,
+            "STI-PA: revocation %" PRId64 " is left out of the CRL: its serial number is none of"
+            " RFC 5280 section 4.1.2.2, so that no CRL can have it",
+            acme_rows_int(rows, 5));
+    return false;
+}
+
+/* Its serial number is one that a CRL can have. */
 static enum hsm_status
 read_entry(const struct acme_rows *rows, struct certs_crl_entry *out)
 {
@@ -136,10 +154,6 @@ read_entry(const struct acme_rows *rows, struct certs_crl_entry *out)
     }
     out->issuer = issuer;
     octets = acme_rows_blob(rows, 1, &len);
-    if (octets == NULL || len > CERTS_SERIAL_MAX) {
-        hsm_log(HSM_LOG_ERROR, "STI-PA: a serial in the store is not readable");
-        return HSM_ERR_IO;
-    }
     memcpy(out->serial, octets, len);
     out->serial_len = len;
     out->reason = (int)acme_rows_int(rows, 2);
@@ -165,6 +179,7 @@ drop(struct acme_authority *authority)
     return st;
 }
 
+/* By issuer: the CRL names it once for all its entries. */
 enum hsm_status
 authority_entries_read(struct acme_authority *authority, struct authority_entries *out)
 {
@@ -174,8 +189,8 @@ authority_entries_read(struct acme_authority *authority, struct authority_entrie
 
     if (st == HSM_OK)
         st = acme_store_query(authority->config.store, &rows,
-                              "SELECT issuer, serial, reason, decided, entry FROM revocation"
-                              " WHERE entry IS NOT NULL AND dropped IS NULL ORDER BY entry",
+                              "SELECT issuer, serial, reason, decided, entry, id FROM revocation"
+                              " WHERE entry IS NOT NULL AND dropped IS NULL ORDER BY issuer, entry",
                               "");
     if (st != HSM_OK)
         return st;
@@ -183,8 +198,10 @@ authority_entries_read(struct acme_authority *authority, struct authority_entrie
     if (entries.entries == NULL)
         return HSM_ERR_NOMEM;
     while (st == HSM_OK && acme_rows_next(rows)) {
-        st = read_entry(rows, &entries.entries[entries.count++]);
-        entries.last = acme_rows_int(rows, 4);
+        if (has_serial_of_crl(rows))
+            st = read_entry(rows, &entries.entries[entries.count++]);
+        if (acme_rows_int(rows, 4) > entries.last)
+            entries.last = acme_rows_int(rows, 4);
     }
     if (st != HSM_OK) {
         authority_entries_clear(&entries);

@@ -212,6 +212,9 @@ void authority_grant(struct acme_authority *authority, const struct acme_http_re
 
 /* authority_ca.c */
 
+/* certs_path_policy.ca_keys of paths to them: what is on the list was judged when it came there. */
+#define AUTHORITY_CA_KEYS (CERTS_CA_P384 | CERTS_CA_P521 | CERTS_CA_RSA)
+
 /** The roots of the trusted STI-CAs. */
 HSM_MUST_CHECK enum hsm_status authority_roots(struct acme_store *store, struct certs_chain **out);
 

@@ -119,10 +119,13 @@ authority_plea_parse(const json_t *body, time_t now, struct authority_plea *plea
 }
 
 enum hsm_status
-authority_plea_take(const X509 *cert, struct authority_plea *plea)
+authority_plea_take(const X509 *cert, struct authority_plea *plea, struct hsm_reason *why)
 {
-    struct certs_crl_entry entry = certs_crl_entry_of(cert);
+    struct certs_crl_entry entry;
+    enum hsm_status st = certs_crl_entry_of(cert, &entry, why);
 
+    if (st != HSM_OK)
+        return st;
     plea->name = X509_NAME_dup(entry.issuer);
     if (plea->name == NULL)
         return HSM_ERR_NOMEM;

@@ -156,9 +156,12 @@ acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int re
                            .account = account,
                            .asker = AUTHORITY_OPERATOR,
                            .is_automatic = true};
+    struct hsm_reason why = {""};
     enum hsm_status st =
-        certs_crl_is_reason(reason) ? authority_plea_take(cert, &plea) : HSM_ERR_MALFORMED;
+        certs_crl_is_reason(reason) ? authority_plea_take(cert, &plea, &why) : HSM_ERR_MALFORMED;
 
+    if (st == HSM_ERR_UNSUPPORTED)
+        hsm_log(HSM_LOG_ERROR, "the certificate cannot be revoked: %s", why.text);
     if (st == HSM_OK)
         st = authority_plea_adopt(store, &plea, account);
     if (st == HSM_OK)

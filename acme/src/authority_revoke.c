@@ -82,11 +82,13 @@ check_spc(struct acme_store *store, const struct authority_plea *plea, const cha
 static enum hsm_status
 check_named(const X509 *cert, struct authority_plea *plea, struct hsm_reason *why)
 {
-    struct certs_crl_entry entry = certs_crl_entry_of(cert);
+    struct certs_crl_entry entry;
     uint8_t *der = NULL;
     size_t len = 0;
-    enum hsm_status st;
+    enum hsm_status st = certs_crl_entry_of(cert, &entry, why);
 
+    if (st != HSM_OK)
+        return st; /* not for its serial number: the path to it was good */
     if (X509_NAME_cmp(entry.issuer, plea->name) != 0 || entry.serial_len != plea->serial_len ||
         memcmp(entry.serial, plea->serial, plea->serial_len) != 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "chain: of another issuer or serial");
@@ -108,6 +110,7 @@ check_chain(struct acme_authority *authority, struct authority_plea *plea, struc
 {
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
+    const struct certs_path_policy policy = {.ca_keys = AUTHORITY_CA_KEYS};
     struct hsm_reason untrusted = {""};
     enum hsm_status st =
         certs_chain_parse_pem(plea->chain, strlen(plea->chain), CERTS_CHAIN_LEN_MAX, &chain, why);
@@ -116,7 +119,7 @@ check_chain(struct acme_authority *authority, struct authority_plea *plea, struc
         st = authority_roots(authority->config.store, &roots);
     if (st != HSM_OK)
         return st;
-    st = certs_path_verify(chain, &(struct certs_trust){.anchors = roots}, NULL,
+    st = certs_path_verify(chain, &(struct certs_trust){.anchors = roots}, &policy,
                            authority_now(authority), path, &untrusted);
     if (st == HSM_ERR_UNTRUSTED)
         return hsm_refuse(why, HSM_ERR_DENIED, "chain: %s", untrusted.text);

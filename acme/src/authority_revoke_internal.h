@@ -40,8 +40,13 @@ HSM_MUST_CHECK enum hsm_status authority_plea_parse(const json_t *body, time_t n
                                                     struct authority_plea *plea,
                                                     struct hsm_reason *why);
 
-/** Issuer, serial and end of a certificate. */
-HSM_MUST_CHECK enum hsm_status authority_plea_take(const X509 *cert, struct authority_plea *plea);
+/**
+ * Issuer, serial and end of a certificate.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  no CRL can have its serial number
+ */
+HSM_MUST_CHECK enum hsm_status authority_plea_take(const X509 *cert, struct authority_plea *plea,
+                                                   struct hsm_reason *why);
 
 /**
  * Take the issuer's name as it was bound to an STI-CA, so that the same request is the same row.

@@ -205,11 +205,13 @@ struct decision {
 static enum hsm_status
 insert_revocation(struct acme_store *store, const struct decision *decision)
 {
-    const struct certs_crl_entry entry = certs_crl_entry_of(decision->cert);
+    struct certs_crl_entry entry;
     uint8_t *issuer = NULL;
     size_t len = 0;
-    enum hsm_status st = certs_name_der(entry.issuer, &issuer, &len);
+    enum hsm_status st = certs_crl_entry_of(decision->cert, &entry, NULL);
 
+    if (st == HSM_OK)
+        st = certs_name_der(entry.issuer, &issuer, &len);
     if (st == HSM_OK)
         st = acme_store_run(store, NULL,
                             "INSERT INTO revocation (order_id, issuer, serial, reason, requester,"
@@ -387,7 +389,7 @@ find_unrevoked(struct acme_store *store, const struct certs_crl_entry *entry, st
     der = acme_rows_blob(issued.rows, 2, &len);
     st = certs_cert_parse_der(der, len, &found, NULL);
     if (st == HSM_OK && (acme_rows_int(issued.rows, 3) != 0 ||
-                         X509_NAME_cmp(certs_crl_entry_of(found).issuer, entry->issuer) != 0))
+                         X509_NAME_cmp(X509_get_issuer_name(found), entry->issuer) != 0))
         st = HSM_ERR_NOT_FOUND;
     if (st != HSM_OK) {
         acme_rows_free(issued.rows);

@@ -171,12 +171,18 @@ add_revoked(struct draft *draft, const struct certs_chain *file, int reason, tim
 {
     X509 *cert = certs_chain_get(file, 0);
     struct certs_crl_entry *entry = &draft->entries[draft->count];
+    struct hsm_reason why = {0};
+    enum hsm_status st;
 
     if (draft->previous != NULL && certs_crl_has(draft->previous, cert)) {
         hsm_log(HSM_LOG_WARNING, "a certificate of --revoke is on the CRL already");
         return HSM_OK;
     }
-    *entry = certs_crl_entry_of(cert);
+    st = certs_crl_entry_of(cert, entry, &why);
+    if (st != HSM_OK) {
+        hsm_log(HSM_LOG_ERROR, "a certificate of --revoke: %s", why.text);
+        return st;
+    }
     entry->revoked_at = now;
     entry->reason = reason;
     draft->count++;

@@ -98,6 +98,20 @@ certs_cert_tnauthlist_url(const X509 *cert)
     return certs_access_url(access, CERTS_AD_STIR_TN_LIST);
 }
 
+bool
+certs_cert_has_tnauthlist_elsewhere(const X509 *cert)
+{
+    int found;
+    DEFER(AUTHORITY_INFO_ACCESS_free)
+    AUTHORITY_INFO_ACCESS *access = X509_get_ext_d2i(cert, NID_info_access, &found, NULL);
+
+    if (access == NULL) {
+        ERR_clear_error();
+        return found != -1; /* -1: it has none */
+    }
+    return certs_access_has(access, CERTS_AD_STIR_TN_LIST);
+}
+
 const X509_NAME *
 certs_cert_subject_name(const X509 *cert)
 {
@@ -214,6 +228,12 @@ certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX])
     (void)i2d_ASN1_INTEGER(serial, &at);
     memcpy(out, der + 2, (size_t)len - 2); /* shorter than 128 octets: the header has two */
     return (size_t)len - 2;
+}
+
+enum hsm_status
+certs_cert_check_serial(const X509 *cert, struct hsm_reason *why)
+{
+    return certs_serial_check(X509_get0_serialNumber(cert), why);
 }
 
 char *

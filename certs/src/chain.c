@@ -269,6 +269,22 @@ certs_chain_latest_start(const struct certs_chain *chain)
     return chain->latest_start;
 }
 
+time_t
+certs_chain_next_start(const struct certs_chain *chain, time_t now)
+{
+    time_t earliest = 0;
+
+    if (chain->latest_start <= now)
+        return 0;
+    for (size_t i = 0; i < certs_chain_len(chain); i++) {
+        time_t start = certs_cert_not_before(certs_chain_get(chain, i));
+
+        if (start > now && (earliest == 0 || start < earliest))
+            earliest = start;
+    }
+    return earliest;
+}
+
 const uint8_t *
 certs_chain_digest(const struct certs_chain *chain)
 {

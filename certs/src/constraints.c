@@ -367,7 +367,7 @@ certs_cert_constraints(const X509 *cert, struct certs_constraints **out, struct 
 
     if (st != HSM_OK)
         return st;
-    if (X509_check_ca((X509 *)cert) != 0) /* fills OpenSSL's cache, under a lock */
+    if (!certs_is_end_entity(cert))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: in a CA certificate", forms[found->form]);
     *out = found;
     found = NULL;

@@ -15,7 +15,6 @@
 
 DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
 DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
-DEFINE_DEFER(ISSUING_DIST_POINT, ISSUING_DIST_POINT_free)
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
 /* -- reading ----------------------------------------------------------------------------------- */
@@ -87,7 +86,23 @@ check_entry(const X509_REVOKED *entry, struct hsm_reason *why)
     return st == HSM_OK ? check_critical(exts, NID_certificate_issuer, why) : st;
 }
 
-/* RFC 5280 section 5.3.3: an entry without certificateIssuer has that of the entry before it. */
+static enum hsm_status
+hash_name(const X509_NAME *name, unsigned long *out)
+{
+    int ok = 0;
+    unsigned long hash = X509_NAME_hash_ex(name, NULL, NULL, &ok);
+
+    if (ok != 1)
+        return certs_openssl_failed("CRL");
+    *out = hash;
+    return HSM_OK;
+}
+
+/*
+ * RFC 5280 section 5.3.3: an entry without certificateIssuer has that of the
+ * entry before it. One certificate of another CA whose serial number breaks
+ * section 4.1.2.2 must not keep all others from being revoked.
+ */
 static enum hsm_status
 fill_table(struct certs_crl *crl, struct hsm_reason *why)
 {
@@ -100,19 +115,18 @@ fill_table(struct certs_crl *crl, struct hsm_reason *why)
         const X509_REVOKED *entry = sk_X509_REVOKED_value(entries, i);
         const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(entry);
         enum hsm_status st = check_entry(entry, why);
-        uint64_t hash;
 
         if (st == HSM_OK)
             st = entry_issuer(crl, entry, &issuer, why);
+        if (st == HSM_OK && hashed != issuer)
+            st = hash_name(issuer, &name_hash);
         if (st != HSM_OK)
             return st;
-        if (hashed != issuer)
-            name_hash = X509_NAME_hash_ex(issuer, NULL, NULL, NULL);
         hashed = issuer;
-        if (!crl_table_hash(crl, name_hash, serial, &hash))
-            return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: a serial number of more than %d octets",
-                              CERTS_SERIAL_MAX);
-        crl_table_add(crl, hash, issuer, entry);
+        if (certs_serial_check(serial, NULL) == HSM_OK)
+            crl_table_add(crl, crl_table_hash(crl, name_hash, serial), issuer, entry);
+        else
+            crl->left_out++;
     }
     return HSM_OK;
 }
@@ -142,8 +156,7 @@ static enum hsm_status
 read_issuing_distribution_point(struct certs_crl *crl, struct hsm_reason *why)
 {
     int critical;
-    DEFER(ISSUING_DIST_POINT_free)
-    ISSUING_DIST_POINT *point =
+    const ISSUING_DIST_POINT *point = crl->point =
         X509_CRL_get_ext_d2i(crl->crl, NID_issuing_distribution_point, &critical, NULL);
 
     if (point == NULL || critical != 1) {
@@ -256,13 +269,17 @@ certs_crl_check_signature(const struct certs_crl *crl, const X509 *signer, struc
 
 /* -- asking ------------------------------------------------------------------------------------ */
 
-struct certs_crl_entry
-certs_crl_entry_of(const X509 *cert)
+enum hsm_status
+certs_crl_entry_of(const X509 *cert, struct certs_crl_entry *out, struct hsm_reason *why)
 {
     struct certs_crl_entry entry = {.issuer = X509_get_issuer_name(cert)};
+    enum hsm_status st = certs_cert_check_serial(cert, why);
 
+    if (st != HSM_OK)
+        return st;
     entry.serial_len = certs_cert_serial(cert, entry.serial);
-    return entry;
+    *out = entry;
+    return HSM_OK;
 }
 
 uint64_t
@@ -336,6 +353,27 @@ certs_crl_signer_cert_url(const struct certs_crl *crl)
     return crl->signer_cert_url;
 }
 
+static bool
+has_uri(const GENERAL_NAMES *names, const char *url)
+{
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        char *uri = certs_name_uri(sk_GENERAL_NAME_value(names, i));
+        bool same = uri != NULL && strcmp(uri, url) == 0;
+
+        free(uri);
+        if (same)
+            return true;
+    }
+    return false;
+}
+
+/* RFC 5280 section 6.3.3 (b) (2) (i): one of the names. */
+static bool
+has_url(const struct certs_crl *crl, const char *url)
+{
+    return has_uri(crl->point->distpoint->name.fullname, url);
+}
+
 enum hsm_status
 certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
                  const struct certs_chain *pa_anchors, const char *url, time_t now,
@@ -351,7 +389,7 @@ certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CRL: not yet valid");
     if (now > crl->next_update)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CRL: expired");
-    if (url != NULL && strcmp(url, crl->url) != 0)
+    if (url != NULL && !has_url(crl, url))
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "CRL: made for another distribution point, %s",
                           crl->url);
     return HSM_OK;
@@ -393,36 +431,43 @@ reason_of(const X509_REVOKED *entry)
 static void
 read_entry(const struct crl_revoked *revoked, struct certs_crl_entry *out)
 {
+    size_t zero = certs_needs_zero(revoked->serial, revoked->serial_len) ? 1 : 0;
+
     out->issuer = revoked->issuer;
-    out->serial_len = revoked->serial_len;
-    memcpy(out->serial, revoked->serial, sizeof(out->serial));
+    out->serial_len = zero + revoked->serial_len;
+    out->serial[0] = 0;
+    memcpy(out->serial + zero, revoked->serial, revoked->serial_len);
     if (!certs_time_get(X509_REVOKED_get0_revocationDate(revoked->entry), &out->revoked_at))
         out->revoked_at = 0;
     out->reason = reason_of(revoked->entry);
 }
 
-bool
+enum hsm_status
 certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_entry *out)
 {
     const X509_NAME *issuer = X509_get_issuer_name(cert);
     const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
     const struct crl_revoked *revoked;
-    uint64_t hash;
+    unsigned long name_hash;
+    enum hsm_status st;
 
-    if (!crl_table_hash(crl, X509_NAME_hash_ex(issuer, NULL, NULL, NULL), serial, &hash))
-        return false; /* an entry of such a serial number is not parsed */
-    revoked = crl_table_find(crl, hash, issuer, serial);
+    if (certs_serial_check(serial, NULL) != HSM_OK)
+        return HSM_ERR_NOT_FOUND; /* an entry of such a serial number was left out */
+    st = hash_name(issuer, &name_hash);
+    if (st != HSM_OK)
+        return st;
+    revoked = crl_table_find(crl, crl_table_hash(crl, name_hash, serial), issuer, serial);
     if (revoked == NULL)
-        return false;
+        return HSM_ERR_NOT_FOUND;
     if (out != NULL)
         read_entry(revoked, out);
-    return true;
+    return HSM_OK;
 }
 
 bool
 certs_crl_has(const struct certs_crl *crl, const X509 *cert)
 {
-    return certs_crl_find(crl, cert, NULL);
+    return certs_crl_find(crl, cert, NULL) != HSM_ERR_NOT_FOUND;
 }
 
 enum hsm_status
@@ -430,26 +475,13 @@ certs_crl_check(const struct certs_crl *crl, const X509 *cert, struct hsm_reason
 {
     struct certs_crl_entry entry;
     char since[CERTS_TIME_TEXT_MAX];
+    enum hsm_status st = certs_crl_find(crl, cert, &entry);
 
-    if (!certs_crl_find(crl, cert, &entry))
-        return HSM_OK;
+    if (st != HSM_OK)
+        return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
     certs_time_text(entry.revoked_at, since);
     return hsm_refuse(why, HSM_ERR_UNTRUSTED, "is revoked since %s (%s)", since,
                       certs_crl_reason_text(entry.reason));
-}
-
-static bool
-has_uri(const GENERAL_NAMES *names, const char *url)
-{
-    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-        char *uri = certs_name_uri(sk_GENERAL_NAME_value(names, i));
-        bool same = uri != NULL && strcmp(uri, url) == 0;
-
-        free(uri);
-        if (same)
-            return true;
-    }
-    return false;
 }
 
 static bool
@@ -465,10 +497,24 @@ has_name(const GENERAL_NAMES *names, const X509_NAME *wanted)
 }
 
 static bool
+has_url_among(const struct certs_crl *crl, const GENERAL_NAMES *names)
+{
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        char *uri = certs_name_uri(sk_GENERAL_NAME_value(names, i));
+        bool has = uri != NULL && has_url(crl, uri);
+
+        free(uri);
+        if (has)
+            return true;
+    }
+    return false;
+}
+
+static bool
 is_point_of(const struct certs_crl *crl, const DIST_POINT *point)
 {
     if (point->distpoint != NULL &&
-        (point->distpoint->type != 0 || !has_uri(point->distpoint->name.fullname, crl->url)))
+        (point->distpoint->type != 0 || !has_url_among(crl, point->distpoint->name.fullname)))
         return false;
     return point->CRLissuer == NULL || has_name(point->CRLissuer, X509_CRL_get_issuer(crl->crl));
 }
@@ -567,6 +613,9 @@ certs_crl_show(const struct certs_crl *crl, FILE *to)
             next_update, crl->count);
     free(issuer);
     OPENSSL_free(number);
+    if (crl->left_out > 0)
+        fprintf(to, "  left out     %zu: no certificate may have their serial numbers\n",
+                crl->left_out);
     st = show_entries(crl, to);
     return st == HSM_OK && ferror(to) ? HSM_ERR_IO : st;
 }
@@ -578,6 +627,7 @@ certs_crl_free(struct certs_crl *crl)
         return;
     X509_CRL_free(crl->crl);
     ASN1_INTEGER_free(crl->number);
+    ISSUING_DIST_POINT_free(crl->point);
     sk_X509_NAME_pop_free(crl->issuers, X509_NAME_free);
     free(crl->entries);
     free(crl->table);

@@ -7,7 +7,7 @@
 
 #include <certs/crl.h>
 
-#include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #define CRL_LABEL "X509 CRL" /* RFC 7468 section 6 */
 
@@ -15,9 +15,9 @@
 struct crl_revoked {
     const X509_NAME *issuer; /* borrowed from the CRL or from crl->issuers */
     const X509_REVOKED *entry; /* borrowed from the CRL */
-    uint8_t serial[CERTS_SERIAL_MAX]; /* the entry's once more: a look-up stays in one place */
+    uint8_t serial[CERTS_SERIAL_MAX]; /* the entry's once more, as OpenSSL has it, without a zero
+                                       * before it: a look-up stays in one place */
     uint8_t serial_len;
-    bool is_negative; /* two's complement is not what OpenSSL keeps */
 };
 
 /* A place of the table: small, so that a look-up touches little memory. */
@@ -32,11 +32,13 @@ struct certs_crl {
     uint8_t digest[CERTS_CRL_DIGEST_LEN];
     time_t this_update;
     time_t next_update;
-    char *url; /* of the issuingDistributionPoint */
+    ISSUING_DIST_POINT *point;
+    char *url; /* the first of it */
     char *signer_cert_url; /* NULL: not told */
     STACK_OF(X509_NAME) * issuers; /* certificateIssuer names, owned */
     struct crl_revoked *entries;
     size_t count;
+    size_t left_out; /* entries whose serial number no certificate of a path has */
     struct crl_slot *table; /* open addressing; at most half full */
     size_t table_mask; /* size - 1, the size a power of two */
     uint64_t hash_key[2];
@@ -53,10 +55,10 @@ certs_crl_check_signature(const struct certs_crl *crl, const X509 *signer, struc
 /** Room for so many entries. */
 HSM_MUST_CHECK enum hsm_status crl_table_new(struct certs_crl *crl, size_t count);
 
-/** @param name_hash  X509_NAME_hash_ex() of the issuer
- *  @return false: a serial number of more than CERTS_SERIAL_MAX octets */
-bool crl_table_hash(const struct certs_crl *crl, unsigned long name_hash,
-                    const ASN1_INTEGER *serial, uint64_t *hash);
+/** Every serial number here is one of certs_serial_check().
+ *  @param name_hash  X509_NAME_hash_ex() of the issuer */
+uint64_t crl_table_hash(const struct certs_crl *crl, unsigned long name_hash,
+                        const ASN1_INTEGER *serial);
 
 /** The next entry in the CRL's order, by its hash; both are borrowed. */
 void crl_table_add(struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,

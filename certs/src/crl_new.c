@@ -10,6 +10,10 @@
 #include "der_internal.h"
 #include "x509_internal.h"
 
+/* As PEM has 64 characters in a line, CERTS_CRL_MAX octets hold so many of DER; what certs_sign()
+ * puts around them has less than 256. */
+#define TBS_MAX ((CERTS_CRL_MAX - 64) / 65 * 48 - 256)
+
 DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
 DEFINE_DEFER(ASN1_TIME, ASN1_TIME_free)
 DEFINE_DEFER(ISSUING_DIST_POINT, ISSUING_DIST_POINT_free)
@@ -182,7 +186,8 @@ check_request(const struct certs_crl_request *request, const X509 *signer,
         const struct certs_crl_entry *entry = &request->entries[i];
 
         if (entry->issuer == NULL || entry->serial_len < 1 ||
-            entry->serial_len > CERTS_SERIAL_MAX || !certs_crl_is_reason(entry->reason))
+            entry->serial_len > CERTS_SERIAL_MAX || (entry->serial[0] & 0x80) != 0 ||
+            !certs_crl_is_reason(entry->reason))
             return hsm_refuse(why, HSM_ERR_USAGE, "CRL: entry %zu is not one", i);
     }
     return HSM_OK;
@@ -249,6 +254,9 @@ certs_crl_new(const struct certs_crl_request *request, const X509 *signer,
 
     if (st == HSM_OK)
         st = put_tbs(&tbs, request, signer);
+    if (st == HSM_OK && tbs.len > TBS_MAX)
+        st = hsm_refuse(&why, HSM_ERR_UNSUPPORTED,
+                        "CRL: with %zu entries it is longer than anybody reads", request->count);
     if (st == HSM_OK)
         st = certs_sign(signer_key, tbs.octets, tbs.len, &made, &made_len);
     der_writer_free(&tbs);

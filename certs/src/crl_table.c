@@ -54,24 +54,13 @@ sip_hash(const uint64_t key[2], const uint64_t *words, size_t count)
  * Keyed at random, because the table is filled before the CRL's signature is
  * checked: nobody can write entries that all fall into one place.
  */
-bool
-crl_table_hash(const struct certs_crl *crl, unsigned long name_hash, const ASN1_INTEGER *serial,
-               uint64_t *hash)
+uint64_t
+crl_table_hash(const struct certs_crl *crl, unsigned long name_hash, const ASN1_INTEGER *serial)
 {
     uint64_t words[1 + (CERTS_SERIAL_MAX + 7) / 8] = {name_hash};
-    size_t len = (size_t)ASN1_STRING_length(serial);
 
-    if (len > CERTS_SERIAL_MAX)
-        return false;
-    memcpy(&words[1], ASN1_STRING_get0_data(serial), len);
-    *hash = sip_hash(crl->hash_key, words, sizeof(words) / sizeof(words[0]));
-    return true;
-}
-
-static bool
-is_negative(const ASN1_INTEGER *serial)
-{
-    return (ASN1_STRING_type(serial) & V_ASN1_NEG) != 0;
+    memcpy(&words[1], ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial));
+    return sip_hash(crl->hash_key, words, sizeof(words) / sizeof(words[0]));
 }
 
 static bool
@@ -79,7 +68,6 @@ is_entry_of(const struct crl_revoked *revoked, const X509_NAME *issuer, const AS
 {
     return revoked->serial_len == ASN1_STRING_length(serial) &&
            memcmp(revoked->serial, ASN1_STRING_get0_data(serial), revoked->serial_len) == 0 &&
-           revoked->is_negative == is_negative(serial) &&
            X509_NAME_cmp(revoked->issuer, issuer) == 0;
 }
 
@@ -119,7 +107,6 @@ crl_table_new(struct certs_crl *crl, size_t count)
     return HSM_OK;
 }
 
-/* Its serial number has CERTS_SERIAL_MAX octets at most. */
 static void
 add_entry(struct certs_crl *crl, const X509_NAME *issuer, const X509_REVOKED *entry)
 {
@@ -129,7 +116,6 @@ add_entry(struct certs_crl *crl, const X509_NAME *issuer, const X509_REVOKED *en
     *revoked = (struct crl_revoked){.issuer = issuer, .entry = entry};
     revoked->serial_len = (uint8_t)ASN1_STRING_length(serial);
     memcpy(revoked->serial, ASN1_STRING_get0_data(serial), revoked->serial_len);
-    revoked->is_negative = is_negative(serial);
 }
 
 /* Of a certificate that is listed twice, the first entry is found. */

@@ -2,10 +2,11 @@
 
 #include "der_internal.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define DER_LENGTH_OCTETS_MAX 3 /* below 2^24 octets of content */
+#define DER_LENGTH_OCTETS_MAX 4 /* below 2^32 octets of content */
 #define DER_HEADER_MAX        (2 + DER_LENGTH_OCTETS_MAX)
 
 /* X.690 section 10.1: the definite form, in the fewest octets. */
@@ -102,10 +103,11 @@ der_wrap(struct der_writer *to, size_t start, uint8_t tag)
 
     if (to->failed || !reserve(to, sizeof(header)))
         return;
+    assert(content <= UINT32_MAX); /* bounded by what the writer is given */
     if (content < 0x80) {
         header[1] = (uint8_t)content;
     } else {
-        size_t octets = content > 0xffff ? 3 : content > 0xff ? 2 : 1;
+        size_t octets = content > 0xffffff ? 4 : content > 0xffff ? 3 : content > 0xff ? 2 : 1;
 
         header[1] = (uint8_t)(0x80 | octets);
         for (size_t i = 0; i < octets; i++)

@@ -2,7 +2,7 @@
  * der_internal.h - strict DER (X.690), for the small structures that this floor reads and writes
  * itself.
  *
- * Tags are single octets and lengths below 2^24: enough for every input bound of this floor.
+ * Tags are single octets and lengths below 2^32: enough for every input bound of this floor.
  */
 #ifndef CERTS_DER_INTERNAL_H
 #define CERTS_DER_INTERNAL_H

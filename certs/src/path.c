@@ -23,12 +23,12 @@ end_entity_of(const struct certs_chain *chain)
     X509 *first = certs_chain_get(chain, 0);
     X509 *other = NULL;
 
-    if (first == NULL || path_is_end_entity(first))
+    if (first == NULL || certs_is_end_entity(first))
         return first;
     for (size_t i = 1; i < certs_chain_len(chain); i++) {
         X509 *cert = certs_chain_get(chain, i);
 
-        if (!path_is_end_entity(cert))
+        if (!certs_is_end_entity(cert))
             continue;
         if (other != NULL)
             return first;

@@ -38,12 +38,6 @@ struct path_search {
     struct certs_path *found;
 };
 
-static inline bool
-path_is_end_entity(X509 *cert)
-{
-    return X509_check_ca(cert) == 0;
-}
-
 /* ---- path_judge.c ---- */
 
 /** "certificate "CN=...": has expired": one reason, and which certificate it is about.
@@ -54,7 +48,7 @@ enum hsm_status path_refuse(struct hsm_reason *why, const X509 *cert, const char
 HSM_MUST_CHECK enum hsm_status path_check_ca_key(X509 *cert, unsigned ca_keys,
                                                  struct hsm_reason *why);
 
-/** Before any signature is verified: most strangers end here, at little cost. */
+/** Before any signature is verified, at little cost: certificates for other purposes end here. */
 HSM_MUST_CHECK enum hsm_status path_check_end_entity(const struct path_search *search, X509 *leaf,
                                                      struct hsm_reason *why);
 

@@ -167,7 +167,7 @@ path_check_end_entity(const struct path_search *search, X509 *leaf, struct hsm_r
         return path_refuse(why, leaf, "an anchor, not a certificate issued under one");
     if (search->policy->purpose == CERTS_FOR_ISSUING)
         return check_issuing_ca(search, leaf, why);
-    if (!path_is_end_entity(leaf))
+    if (!certs_is_end_entity(leaf))
         return path_refuse(why, leaf, "a CA, not an end entity");
     if (certs_cert_public(leaf) == NULL || curve_of(leaf) != NID_X9_62_prime256v1)
         return path_refuse(why, leaf, "its key is not on P-256");
@@ -284,17 +284,19 @@ verify_by_openssl(const struct path_search *search, struct hsm_reason *why)
 
 /*
  * What RFC 5280 asks of every certificate of the path and OpenSSL, without its
- * strict mode (which refuses CAs that are in use), does not: no extension twice
- * or broken, and an intermediate says CA in its basicConstraints.
+ * strict mode (which refuses CAs that are in use), does not: a serial number
+ * that a CRL can have, no extension twice or broken, and an intermediate says
+ * CA in its basicConstraints.
  */
 static enum hsm_status
 check_cert(const struct path_search *search, size_t i, struct hsm_reason *why)
 {
     X509 *cert = search->certs[i];
-    struct hsm_reason twice = {0};
+    struct hsm_reason broken = {0};
 
-    if (certs_exts_unique(X509_get0_extensions(cert), "extensions", &twice) != HSM_OK)
-        return path_refuse(why, cert, twice.text);
+    if (certs_cert_check_serial(cert, &broken) != HSM_OK ||
+        certs_exts_unique(X509_get0_extensions(cert), "extensions", &broken) != HSM_OK)
+        return path_refuse(why, cert, broken.text);
     if ((X509_get_extension_flags(cert) & EXFLAG_INVALID) != 0)
         return path_refuse(why, cert, "an extension is malformed");
     if (i > 0 && X509_check_ca(cert) != 1)
@@ -314,11 +316,20 @@ check_certs(const struct path_search *search, struct hsm_reason *why)
 
 /* -- what the end entity may speak for --------------------------------------------------------- */
 
+/*
+ * RFC 8226 section 10.1, RFC 9060 section 4.1: what a CA's list says limits
+ * those below it also if it is elsewhere. It is not fetched, so nothing can be
+ * compared with it.
+ */
 static enum hsm_status
-read_tnauthlist(const X509 *cert, struct certs_tnauthlist **out, struct hsm_reason *why)
+read_tnauthlist(const X509 *cert, bool is_ca, struct certs_tnauthlist **out, struct hsm_reason *why)
 {
     struct hsm_reason broken = {0};
-    enum hsm_status st = certs_cert_tnauthlist(cert, out, &broken);
+    enum hsm_status st;
+
+    if (is_ca && certs_cert_has_tnauthlist_elsewhere(cert))
+        return path_refuse(why, cert, "TNAuthList: it is elsewhere, and is not fetched");
+    st = certs_cert_tnauthlist(cert, out, &broken);
 
     if (st == HSM_OK || st == HSM_ERR_NOMEM || st == HSM_ERR_NOT_FOUND)
         return st;
@@ -354,7 +365,7 @@ read_scope(const struct path_search *search, struct certs_tnauthlist **out, stru
     for (size_t i = search->len; i-- > 0;) {
         struct certs_tnauthlist *list = NULL;
 
-        st = read_tnauthlist(search->certs[i], &list, why);
+        st = read_tnauthlist(search->certs[i], i > 0, &list, why);
         if (st == HSM_ERR_NOT_FOUND)
             continue;
         if (st == HSM_ERR_UNTRUSTED && i == 0 && above == NULL && search->policy->any_tnauthlist)
@@ -417,7 +428,7 @@ check_revocation(const struct path_search *search, struct hsm_reason *why)
         struct hsm_reason revoked = {0};
 
         st = certs_crl_check(crl, search->certs[i], &revoked);
-        if (st != HSM_OK)
+        if (st == HSM_ERR_UNTRUSTED)
             st = path_refuse(why, search->certs[i], revoked.text);
     }
     return st;
@@ -446,6 +457,7 @@ take_certs(const struct path_search *search, struct certs_path *path)
     path->has_spc = path->tnauthlist != NULL && certs_tnauthlist_has_spc(path->tnauthlist);
 }
 
+/* The signatures as soon as may be: what comes after them is as long as its signers made it. */
 enum hsm_status
 path_judge(const struct path_search *search, struct certs_path **out, struct hsm_reason *why)
 {
@@ -457,11 +469,11 @@ path_judge(const struct path_search *search, struct certs_path **out, struct hsm
     atomic_init(&path->references, 1);
     st = check_certs(search, why);
     if (st == HSM_OK)
+        st = verify_by_openssl(search, why);
+    if (st == HSM_OK)
         st = read_rights(search, path, why);
     if (st == HSM_OK)
         st = check_revocation(search, why);
-    if (st == HSM_OK)
-        st = verify_by_openssl(search, why);
     if (st != HSM_OK)
         return st;
     take_certs(search, path);

@@ -344,8 +344,13 @@ check_scope(const struct certs_issue_request *request, const struct certs_profil
 {
     DEFER(certs_tnauthlist_free) struct certs_tnauthlist *limit = NULL;
     struct hsm_reason broken = {0};
-    enum hsm_status st = certs_cert_tnauthlist(issuer, &limit, &broken);
+    enum hsm_status st;
 
+    if (certs_cert_has_tnauthlist_elsewhere(issuer))
+        return hsm_refuse(why, HSM_ERR_UNTRUSTED,
+                          "the issuing certificate: its TNAuthList is elsewhere, so that none can "
+                          "be compared with it");
+    st = certs_cert_tnauthlist(issuer, &limit, &broken);
     if (st == HSM_ERR_NOT_FOUND)
         return profile->delegate
                    ? hsm_refuse(why, HSM_ERR_UNTRUSTED,

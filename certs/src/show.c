@@ -67,7 +67,7 @@ guess_profile(X509 *cert, bool has_tnauthlist)
     bool is_self_signed = (X509_get_extension_flags(cert) & EXFLAG_SS) != 0;
 
     free(name);
-    if (X509_check_ca(cert) != 0) {
+    if (!certs_is_end_entity(cert)) {
         if (has_tnauthlist)
             return "delegate CA";
         if (is_self_signed)

@@ -25,6 +25,8 @@ struct certs_tnauthlist {
     size_t count;
     struct span *spans; /* of all numbers but those with # or *: sorted, apart from one another */
     size_t span_count;
+    const struct certs_tn_entry **words; /* the others, SPCs first: sorted */
+    size_t word_count;
 };
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
@@ -186,6 +188,8 @@ merge_spans(struct span *spans, size_t count)
 {
     size_t kept = 0;
 
+    if (count == 0)
+        return 0;
     for (size_t i = 1; i < count; i++) {
         struct span *last = &spans[kept];
 
@@ -197,26 +201,37 @@ merge_spans(struct span *spans, size_t count)
     return kept + 1;
 }
 
+static int
+compare_words(const void *a, const void *b)
+{
+    const struct certs_tn_entry *one = *(const struct certs_tn_entry *const *)a;
+    const struct certs_tn_entry *other = *(const struct certs_tn_entry *const *)b;
+
+    if (one->kind != other->kind)
+        return one->kind < other->kind ? -1 : 1;
+    return strcmp(one->text, other->text);
+}
+
 /* So that the scope of long lists is compared without looking at each pair of entries. */
 static enum hsm_status
 list_index(struct certs_tnauthlist *list)
 {
     struct span span;
-    size_t count = 0;
+    size_t spans = 0;
 
-    for (size_t i = 0; i < list->count; i++)
-        count += span_of(&list->entries[i], &span) ? 1 : 0;
-    if (count == 0)
-        return HSM_OK;
-    list->spans = calloc(count, sizeof(*list->spans));
-    if (list->spans == NULL)
+    list->spans = calloc(list->count, sizeof(*list->spans));
+    list->words = calloc(list->count, sizeof(*list->words));
+    if (list->spans == NULL || list->words == NULL)
         return HSM_ERR_NOMEM;
-    for (size_t i = 0, n = 0; i < list->count; i++) {
+    for (size_t i = 0; i < list->count; i++) {
         if (span_of(&list->entries[i], &span))
-            list->spans[n++] = span;
+            list->spans[spans++] = span;
+        else
+            list->words[list->word_count++] = &list->entries[i];
     }
-    qsort(list->spans, count, sizeof(*list->spans), compare_spans);
-    list->span_count = merge_spans(list->spans, count);
+    qsort(list->words, list->word_count, sizeof(*list->words), compare_words);
+    qsort(list->spans, spans, sizeof(*list->spans), compare_spans);
+    list->span_count = merge_spans(list->spans, spans);
     return HSM_OK;
 }
 
@@ -471,22 +486,14 @@ has_entry(const struct certs_tnauthlist *list, const struct certs_tn_entry *want
 
     if (span_of(wanted, &span))
         return has_span(list, &span);
-    for (size_t i = 0; i < list->count; i++) {
-        if (list->entries[i].kind == wanted->kind &&
-            strcmp(list->entries[i].text, wanted->text) == 0)
-            return true;
-    }
-    return false;
+    return bsearch(&wanted, list->words, list->word_count, sizeof(*list->words), compare_words) !=
+           NULL;
 }
 
 bool
 certs_tnauthlist_has_spc(const struct certs_tnauthlist *list)
 {
-    for (size_t i = 0; i < list->count; i++) {
-        if (list->entries[i].kind == CERTS_TN_SPC)
-            return true;
-    }
-    return false;
+    return list->word_count > 0 && list->words[0]->kind == CERTS_TN_SPC;
 }
 
 bool
@@ -587,5 +594,6 @@ certs_tnauthlist_free(struct certs_tnauthlist *list)
     free(list->der);
     free(list->entries);
     free(list->spans);
+    free(list->words);
     free(list);
 }

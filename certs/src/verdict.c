@@ -232,16 +232,20 @@ keep_good(struct certs_verdicts *verdicts, const struct key *key, const struct c
     keep(verdicts, &verdict, now);
 }
 
-static time_t
-later(time_t a, time_t b)
+/* The last second before one of these certificates begins, or the verdict's last if none does. */
+static void
+end_before_start(struct verdict *verdict, const struct certs_chain *certs, time_t now)
 {
-    return a > b ? a : b;
+    time_t start = certs_chain_next_start(certs, now);
+
+    if (start != 0 && start - 1 < verdict->until)
+        verdict->until = start - 1;
 }
 
 /*
- * A refusal becomes wrong when a certificate begins that might have helped. As
- * long as there is one that has not begun it is not kept; then nothing but
- * another list, CRL or chain can change it for the better.
+ * A refusal becomes wrong when a certificate begins that might have helped: it
+ * is kept until then. Nothing else but another list, CRL or chain can change it
+ * for the better.
  */
 static void
 keep_refused(struct certs_verdicts *verdicts, const struct key *key,
@@ -250,12 +254,10 @@ keep_refused(struct certs_verdicts *verdicts, const struct key *key,
 {
     struct verdict verdict = {.key = *key, .until = trust->until};
 
-    verdict.from = later(certs_chain_latest_start(chain), certs_chain_latest_start(trust->anchors));
+    end_before_start(&verdict, chain, now);
+    end_before_start(&verdict, trust->anchors, now);
     if (verdicts->policy.intermediates != NULL)
-        verdict.from =
-            later(verdict.from, certs_chain_latest_start(verdicts->policy.intermediates));
-    if (verdict.from > now)
-        return;
+        end_before_start(&verdict, verdicts->policy.intermediates, now);
     verdict.from = now; /* a certificate that has ended was good before */
     verdict.why = strdup(why->text);
     if (verdict.why != NULL)

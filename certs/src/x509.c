@@ -292,9 +292,44 @@ certs_pem_or_der(const uint8_t *octets, size_t len, const char *label, uint8_t *
     return HSM_OK;
 }
 
+bool
+certs_is_end_entity(const X509 *cert)
+{
+    X509 *filled = (X509 *)cert; /* OpenSSL's getters fill a cache under a lock */
+
+    return (X509_get_extension_flags(filled) & EXFLAG_CA) == 0 && X509_check_ca(filled) == 0;
+}
+
+bool
+certs_needs_zero(const uint8_t *octets, size_t len)
+{
+    return len > 0 && (octets[0] & 0x80) != 0;
+}
+
+enum hsm_status
+certs_serial_check(const ASN1_INTEGER *serial, struct hsm_reason *why)
+{
+    size_t len = (size_t)ASN1_STRING_length(serial);
+
+    if ((ASN1_STRING_type(serial) & V_ASN1_NEG) != 0)
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED,
+                          "RFC 5280 section 4.1.2.2: its serial number is negative");
+    if (certs_needs_zero(ASN1_STRING_get0_data(serial), len))
+        len++;
+    if (len > CERTS_SERIAL_MAX)
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED,
+                          "RFC 5280 section 4.1.2.2: its serial number has more than %d octets",
+                          CERTS_SERIAL_MAX);
+    return HSM_OK;
+}
+
+/* Bounded first: it compares each with each, before anybody's signature was looked at. */
 enum hsm_status
 certs_exts_unique(const X509_EXTENSIONS *exts, const char *what, struct hsm_reason *why)
 {
+    if (sk_X509_EXTENSION_num(exts) > CERTS_EXTS_MAX)
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: more than %d extensions", what,
+                          CERTS_EXTS_MAX);
     for (int i = 0; i < sk_X509_EXTENSION_num(exts); i++) {
         const ASN1_OBJECT *oid = X509_EXTENSION_get_object(sk_X509_EXTENSION_value(exts, i));
 
@@ -465,15 +500,32 @@ certs_exts_add_info_access(X509_EXTENSIONS **exts, const char *method, const cha
     return certs_exts_add(exts, NID_info_access, false, access);
 }
 
+static bool
+is_method(const ACCESS_DESCRIPTION *description, const char *method)
+{
+    char oid[32];
+
+    return OBJ_obj2txt(oid, sizeof(oid), description->method, 1) > 0 && strcmp(oid, method) == 0;
+}
+
+bool
+certs_access_has(const AUTHORITY_INFO_ACCESS *access, const char *method)
+{
+    for (int i = 0; i < sk_ACCESS_DESCRIPTION_num(access); i++) {
+        if (is_method(sk_ACCESS_DESCRIPTION_value(access, i), method))
+            return true;
+    }
+    return false;
+}
+
 char *
 certs_access_url(const AUTHORITY_INFO_ACCESS *access, const char *method)
 {
     for (int i = 0; i < sk_ACCESS_DESCRIPTION_num(access); i++) {
         const ACCESS_DESCRIPTION *description = sk_ACCESS_DESCRIPTION_value(access, i);
-        char oid[32];
         char *url;
 
-        if (OBJ_obj2txt(oid, sizeof(oid), description->method, 1) < 1 || strcmp(oid, method) != 0)
+        if (!is_method(description, method))
             continue;
         url = certs_name_uri(description->location);
         if (url != NULL)
@@ -693,8 +745,10 @@ char *
 certs_names_uri(const GENERAL_NAMES *names)
 {
     for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-        if (sk_GENERAL_NAME_value(names, i)->type == GEN_URI)
-            return certs_name_uri(sk_GENERAL_NAME_value(names, i));
+        char *uri = certs_name_uri(sk_GENERAL_NAME_value(names, i));
+
+        if (uri != NULL)
+            return uri;
     }
     return NULL;
 }

@@ -40,6 +40,18 @@ enum hsm_status certs_openssl_failed(const char *what);
 
 bool certs_is_p256(EVP_PKEY *key);
 
+/* No CA by anything it says: OpenSSL's X509_check_ca() alone does not look at basicConstraints when
+ * keyCertSign is missing. */
+bool certs_is_end_entity(const X509 *cert);
+
+/* RFC 5280 section 4.1.2.2: not negative, and CERTS_SERIAL_MAX content octets at most;
+ * HSM_ERR_UNSUPPORTED. */
+enum hsm_status certs_serial_check(const ASN1_INTEGER *serial, struct hsm_reason *why);
+
+/* A zero that keeps the content octets of an INTEGER positive (X.690 section 8.3.3): OpenSSL has
+ * them without. */
+bool certs_needs_zero(const uint8_t *octets, size_t len);
+
 /* Seconds since the epoch, UTC; false: not a time. */
 bool certs_time_get(const ASN1_TIME *time, time_t *out);
 
@@ -91,7 +103,9 @@ struct certs_pem_scan {
 enum hsm_status certs_pem_next(struct certs_pem_scan *scan, const char *label, bool text_allowed,
                                uint8_t **der, size_t *der_len, struct hsm_reason *why);
 
-/* RFC 5280 section 4.2: no extension twice. `what` opens the reason. */
+#define CERTS_EXTS_MAX 64 /* extensions of a certificate, request, CRL or CRL entry */
+
+/* RFC 5280 section 4.2: no extension twice; and no more than that. `what` opens the reason. */
 enum hsm_status certs_exts_unique(const X509_EXTENSIONS *exts, const char *what,
                                   struct hsm_reason *why);
 
@@ -136,6 +150,9 @@ enum hsm_status certs_exts_add_basic_constraints(X509_EXTENSIONS **exts, bool ca
 enum hsm_status certs_exts_add_info_access(X509_EXTENSIONS **exts, const char *method,
                                            const char *url);
 
+/* Something is there under that access method, URL or not. */
+bool certs_access_has(const AUTHORITY_INFO_ACCESS *access, const char *method);
+
 /* The first URL under that access method, free() it; NULL: none. */
 char *certs_access_url(const AUTHORITY_INFO_ACCESS *access, const char *method);
 
@@ -159,7 +176,7 @@ GENERAL_NAMES *certs_directory_names(const X509_NAME *name);
 /* A uniformResourceIdentifier, free() it; NULL: another kind of name, or not printable ASCII. */
 char *certs_name_uri(const GENERAL_NAME *name);
 
-/* The same of the first uniformResourceIdentifier of names. */
+/* The first of names that is one. */
 char *certs_names_uri(const GENERAL_NAMES *names);
 
 #endif

@@ -29,6 +29,7 @@
 #include <certs/issue.h>
 #include <hsm/time.h>
 
+#include "../certs/peer_cert.h"
 #include "pa_fixture.h"
 #include "postgres.h"
 #include "softhsm.h"
@@ -381,7 +382,7 @@ what_an_sti_ca_revokes_is_on_the_crl_at_once(void **state)
     assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
     crl = fetch_crl();
     assert_int_equal(certs_crl_number(crl), before + 1);
-    assert_true(certs_crl_find(crl, certs_chain_get(chain, 0), &entry));
+    assert_int_equal(certs_crl_find(crl, certs_chain_get(chain, 0), &entry), HSM_OK);
     assert_int_equal(entry.reason, 1);
     assert_in_range(entry.revoked_at, time(NULL) - 60, time(NULL) + 1);
     assert_false(certs_crl_has(crl, certs_chain_get(other, 0)));
@@ -414,7 +415,7 @@ the_same_request_again_changes_nothing(void **state)
     assert_int_equal(ask("ca-one", upper), 200);
     assert_int_equal(crl_number(), number);
     crl = fetch_crl();
-    assert_true(certs_crl_find(crl, certs_chain_get(chain, 0), &entry));
+    assert_int_equal(certs_crl_find(crl, certs_chain_get(chain, 0), &entry), HSM_OK);
     assert_int_equal(entry.reason, 1);
     certs_crl_free(crl);
     free(padded);
@@ -966,7 +967,7 @@ static void
 the_client_tells_a_queued_request_from_one_that_is_done(void **state)
 {
     struct certs_chain *chain = enrol(&one, "1234");
-    struct certs_crl_entry entry = certs_crl_entry_of(certs_chain_get(chain, 0));
+    struct certs_crl_entry entry = {.serial_len = 0};
     struct hsm_secret *password = NULL;
     struct hsm_reason why = {""};
     char url[128], *pem = NULL;
@@ -975,14 +976,15 @@ the_client_tells_a_queued_request_from_one_that_is_done(void **state)
                                                    .url = url,
                                                    .user = "sp",
                                                    .serial = entry.serial,
-                                                   .serial_len = entry.serial_len,
                                                    .reason = 1,
                                                    .requester = "the test"};
     uint8_t *issuer = NULL;
 
     (void)state;
     snprintf(url, sizeof(url), "%s" ACME_AUTHORITY_REVOCATIONS_PATH, pa.base_url);
+    must(certs_crl_entry_of(certs_chain_get(chain, 0), &entry, NULL), "entry");
     must(certs_name_der(entry.issuer, &issuer, &revocation.issuer_len), "issuer");
+    revocation.serial_len = entry.serial_len;
     must(certs_chain_pem(chain, &pem), "PEM");
     must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
     revocation.issuer = issuer;
@@ -1638,6 +1640,240 @@ a_full_crl_is_told_and_takes_nothing(void **state)
     certs_chain_free(chain);
 }
 
+/* ---- STI-CAs that are not made with this software ---- */
+
+#define PEER_CA                                                                                    \
+    {"basicConstraints", "critical,CA:TRUE"}, {"keyUsage", "critical,keyCertSign"},                \
+    {                                                                                              \
+        "subjectKeyIdentifier", "hash"                                                             \
+    }
+#define PEER_BELOW                                                                                 \
+    {"authorityKeyIdentifier", "keyid"},                                                           \
+    {                                                                                              \
+        "crlDistributionPoints", "URI:https://pa.example/download/v1/crl"                          \
+    }
+static const struct peer_ext peer_root_exts[] = {PEER_CA, {NULL, NULL}};
+static const struct peer_ext peer_ca_exts[] = {PEER_CA, PEER_BELOW, {NULL, NULL}};
+static const struct peer_ext peer_leaf_exts[] = {{"basicConstraints", "critical,CA:FALSE"},
+                                                 {"keyUsage", "critical,digitalSignature"},
+                                                 {"subjectKeyIdentifier", "hash"},
+                                                 PEER_BELOW,
+                                                 {PEER_TNAUTHLIST_1234},
+                                                 {NULL, NULL}};
+
+/* Keys in memory on P-384, as of 3 of the 19 roots that are in production. */
+struct peer_ca {
+    EVP_PKEY *root_key, *key, *leaf_key;
+    X509 *root, *ca;
+    unsigned long issued; /* how many certificates */
+};
+
+/* C and O too; issuer NULL: a root. */
+static X509 *
+peer_issue(struct peer_ca *peer, const char *cn, EVP_PKEY *key, const X509 *issuer,
+           EVP_PKEY *issuer_key, const struct peer_ext *exts)
+{
+    X509 *cert = peer_cert(&(struct peer_spec){.cn = cn,
+                                               .key = key,
+                                               .issuer = issuer,
+                                               .issuer_key = issuer_key,
+                                               .not_before = time(NULL) - 60,
+                                               .not_after = time(NULL) + 20 * DAY,
+                                               .exts = exts});
+    X509_NAME *name = X509_NAME_new();
+    char serial[32];
+
+    peer_must(
+        X509_NAME_add_entry_by_txt(name, "C", MBSTRING_ASC, (uint8_t *)"US", -1, -1, 0) == 1 &&
+            X509_NAME_add_entry_by_txt(name, "O", MBSTRING_ASC, (uint8_t *)"Peer", -1, -1, 0) ==
+                1 &&
+            X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const uint8_t *)cn, -1, -1, 0) ==
+                1 &&
+            X509_set_subject_name(cert, name) == 1 &&
+            (issuer != NULL || X509_set_issuer_name(cert, name) == 1),
+        cn);
+    snprintf(serial, sizeof(serial), "4f%016lx", ++peer->issued);
+    peer_set_serial(cert, serial, issuer_key);
+    peer_must(X509_sign(cert, issuer_key, EVP_sha384()) > 0, cn); /* as CP 1.4 wants it on P-384 */
+    X509_NAME_free(name);
+    return cert;
+}
+
+static void
+peer_ca_start(struct peer_ca *peer)
+{
+    peer->root_key = peer_key_new("P-384");
+    peer->key = peer_key_new("P-384");
+    peer->leaf_key = peer_key_new("P-256");
+    peer->root =
+        peer_issue(peer, "Peer SHAKEN Root", peer->root_key, NULL, peer->root_key, peer_root_exts);
+    peer->ca = peer_issue(peer, "Peer SHAKEN Issuing", peer->key, peer->root, peer->root_key,
+                          peer_ca_exts);
+}
+
+static void
+peer_ca_stop(struct peer_ca *peer)
+{
+    X509_free(peer->ca);
+    X509_free(peer->root);
+    EVP_PKEY_free(peer->leaf_key);
+    EVP_PKEY_free(peer->key);
+    EVP_PKEY_free(peer->root_key);
+}
+
+static struct certs_chain *
+peer_ca_chain(const struct peer_ca *peer)
+{
+    struct certs_chain *chain = NULL;
+
+    must(certs_chain_new(&chain), "chain");
+    must(certs_chain_add(chain, peer->ca), "chain");
+    must(certs_chain_add(chain, peer->root), "chain");
+    return chain;
+}
+
+static X509 *
+peer_leaf(struct peer_ca *peer)
+{
+    return peer_issue(peer, "SHAKEN 1234", peer->leaf_key, peer->ca, peer->key, peer_leaf_exts);
+}
+
+static struct certs_chain *
+peer_enrol(struct peer_ca *peer)
+{
+    struct certs_chain *chain = chain_of(peer_leaf(peer), NULL);
+
+    must(certs_chain_add(chain, peer->ca), "chain");
+    return chain;
+}
+
+/* What the list trusts can be revoked, whatever the keys above it. */
+static void
+an_sti_ca_on_another_curve_revokes_as_others_do(void **state)
+{
+    struct peer_ca peer = {.issued = 0};
+    struct certs_chain *above, *asked, *shown, *added;
+
+    (void)state;
+    peer_ca_start(&peer);
+    above = peer_ca_chain(&peer);
+    asked = peer_enrol(&peer);
+    shown = peer_enrol(&peer);
+    added = peer_enrol(&peer);
+    assert_int_equal(add_ca_account("peer", "ca-peer", above), HSM_ERR_UNTRUSTED);
+    assert_int_equal(ask("sp", with_chain(plea_of(shown, 1), shown)), 403);
+    must(acme_authority_ca_add(store, peer.root), "root");
+    must(add_ca_account("peer", "ca-peer", above), "account");
+    assert_int_equal(ask("ca-peer", with_chain(plea_of(asked, 1), asked)), 200);
+    assert_int_equal(ask("sp", with_chain(plea_of(shown, 1), shown)), 202);
+    must(acme_authority_revocation_decide(store, last_id(), true, time(NULL)), "approve");
+    must(acme_authority_revocation_add(store, certs_chain_get(added, 0), 1, time(NULL)), "add");
+    acme_authority_refresh(authority);
+    assert_true(is_on_crl(asked));
+    assert_true(is_on_crl(shown));
+    assert_true(is_on_crl(added));
+    certs_chain_free(added);
+    certs_chain_free(shown);
+    certs_chain_free(asked);
+    certs_chain_free(above);
+    peer_ca_stop(&peer);
+}
+
+/* RFC 5280 section 4.1.2.2: it is told, and nothing is stored that no CRL could say. */
+static void
+a_certificate_whose_serial_number_no_crl_has_is_refused(void **state)
+{
+    static const char *const serials[] = {"8000112233445566778899aabbccddeeff001122",
+                                          "7f00112233445566778899aabbccddeeff00112233", "-80"};
+    struct certs_crl_entry entry;
+    struct peer_ca peer = {.issued = 0};
+    struct certs_chain *good;
+    int64_t before = count("SELECT count(*) FROM revocation");
+
+    (void)state;
+    peer_ca_start(&peer);
+    for (size_t i = 0; i < COUNT(serials); i++) {
+        X509 *leaf = peer_leaf(&peer);
+
+        X509_set_issuer_name(leaf, certs_cert_subject_name(certs_chain_get(one.chain, 0)));
+        peer_set_serial(leaf, serials[i], peer.key);
+        assert_int_equal(certs_crl_entry_of(leaf, &entry, NULL), HSM_ERR_UNSUPPORTED);
+        assert_int_equal(acme_authority_revocation_add(store, leaf, 1, time(NULL)),
+                         HSM_ERR_UNSUPPORTED);
+        X509_free(leaf);
+    }
+    assert_int_equal(count("SELECT count(*) FROM revocation"), before);
+    good = enrol(&one, "1234");
+    assert_int_equal(ask("ca-one", plea_of(good, 1)), 200);
+    assert_true(is_on_crl(good));
+    certs_chain_free(good);
+    peer_ca_stop(&peer);
+}
+
+/* As an earlier version stored them. */
+static void
+a_row_that_no_crl_can_have_does_not_stop_the_crl(void **state)
+{
+    static const struct {
+        uint8_t serial[CERTS_SERIAL_MAX + 1];
+        size_t len;
+    } bad[] = {{{0}, 0}, {{0x80}, 1}, {{1}, CERTS_SERIAL_MAX + 1}};
+    struct certs_chain *chain = enrol(&one, "1234");
+    size_t listed;
+    struct certs_crl *crl;
+    uint64_t number = crl_number();
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(bad); i++)
+        must(acme_store_run(store, NULL,
+                            "INSERT INTO revocation (issuer, serial, reason, requester, account,"
+                            " state, asked, decided, entry) SELECT ?, ?, 1, 'earlier', 'ca2',"
+                            " 'revoked', 1, 1, max(entry) + 1 FROM revocation",
+                            "bb", "\x30\x00", (size_t)2, bad[i].serial, bad[i].len),
+             "insert");
+    assert_int_equal(ask("ca-one", plea_of(chain, 1)), 200);
+    crl = fetch_crl();
+    listed = (size_t)count("SELECT count(*) FROM revocation WHERE entry IS NOT NULL AND dropped"
+                           " IS NULL AND requester <> 'earlier'");
+    assert_int_equal(certs_crl_number(crl), number + 1);
+    assert_int_equal(certs_crl_len(crl), listed);
+    assert_true(certs_crl_has(crl, certs_chain_get(chain, 0)));
+    must(acme_store_run(store, NULL, "DELETE FROM revocation WHERE requester = 'earlier'", ""),
+         "delete");
+    certs_crl_free(crl);
+    certs_chain_free(chain);
+}
+
+/* RFC 5280 section 5.3.3: an entry inherits it, which makes a CRL of many STI-CAs short. */
+static void
+an_issuer_is_named_once_for_all_its_entries(void **state)
+{
+    struct certs_chain *chains[] = {enrol(&one, "1234"), enrol(&two, "1234"), enrol(&one, "1234"),
+                                    enrol(&two, "1234")};
+    const X509_NAME *before = NULL;
+    struct certs_crl *crl;
+    int64_t issuers = 0;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(chains); i++)
+        assert_int_equal(ask(i % 2 == 0 ? "ca-one" : "ca-two", plea_of(chains[i], 1)), 200);
+    crl = fetch_crl();
+    for (size_t i = 0; i < certs_crl_len(crl); i++) {
+        struct certs_crl_entry entry;
+
+        certs_crl_get(crl, i, &entry);
+        issuers += before == NULL || X509_NAME_cmp(before, entry.issuer) != 0;
+        before = entry.issuer;
+    }
+    assert_int_equal(issuers, count("SELECT count(DISTINCT issuer) FROM revocation"
+                                    " WHERE entry IS NOT NULL AND dropped IS NULL"));
+    for (size_t i = 0; i < COUNT(chains); i++) {
+        assert_true(certs_crl_has(crl, certs_chain_get(chains[i], 0)));
+        certs_chain_free(chains[i]);
+    }
+    certs_crl_free(crl);
+}
+
 /* ---- the group ---- */
 
 /* The port, and with it the base URL, is known only after the server listens. */
@@ -1732,6 +1968,10 @@ main(void)
         cmocka_unit_test(an_operator_takes_off_what_should_never_have_been_on_the_crl),
         cmocka_unit_test(the_list_of_requests_tells_who_wants_what),
         cmocka_unit_test(a_full_crl_is_told_and_takes_nothing),
+        cmocka_unit_test(an_sti_ca_on_another_curve_revokes_as_others_do),
+        cmocka_unit_test(a_certificate_whose_serial_number_no_crl_has_is_refused),
+        cmocka_unit_test(a_row_that_no_crl_can_have_does_not_stop_the_crl),
+        cmocka_unit_test(an_issuer_is_named_once_for_all_its_entries),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

@@ -112,8 +112,9 @@ enrol(struct certificate *out)
 static struct certs_crl_entry
 entry_of(const struct certificate *certificate, int reason)
 {
-    struct certs_crl_entry entry = certs_crl_entry_of(certificate->x509);
+    struct certs_crl_entry entry;
 
+    assert_int_equal(certs_crl_entry_of(certificate->x509, &entry, NULL), HSM_OK);
     entry.reason = reason;
     entry.revoked_at = ca_fixture_time() - 120;
     return entry;

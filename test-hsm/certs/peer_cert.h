@@ -108,6 +108,19 @@ peer_cert(const struct peer_spec *spec)
     return cert;
 }
 
+/** Another serial number, "-80" for a negative one, and the signature again. */
+static inline void
+peer_set_serial(X509 *cert, const char *hex, EVP_PKEY *issuer_key)
+{
+    BIGNUM *number = NULL;
+
+    peer_must(BN_hex2bn(&number, hex) > 0 &&
+                  BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert)) != NULL &&
+                  X509_sign(cert, issuer_key, EVP_sha256()) > 0,
+              hex);
+    BN_free(number);
+}
+
 #define PEER_TNAUTHLIST_1234 "1.3.6.1.5.5.7.1.26", "DER:3008A006160431323334"
 
 #endif

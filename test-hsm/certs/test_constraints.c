@@ -440,6 +440,12 @@ static const struct {
      {{"basicConstraints", "critical,CA:TRUE"}, {ENHANCED_NO_RPH}},
      HSM_ERR_MALFORMED,
      "in a CA certificate"},
+    {"in a CA that may not sign certificates",
+     {{"basicConstraints", "critical,CA:TRUE"},
+      {"keyUsage", "critical,digitalSignature"},
+      {ENHANCED_NO_RPH}},
+     HSM_ERR_MALFORMED,
+     "in a CA certificate"},
     {"an empty SEQUENCE", {{LEAF}, {"1.3.6.1.5.5.7.1.27", "DER:3000"}}, HSM_ERR_MALFORMED, "empty"},
 };
 

@@ -645,6 +645,402 @@ each_broken_rule_has_its_refusal(void **state)
     EVP_PKEY_free(key);
 }
 
+/* It is signed by somebody, read, and freed. */
+static enum hsm_status
+parse_forged(X509_CRL *made, struct certs_crl **out, struct hsm_reason *why)
+{
+    EVP_PKEY *key = peer_key_new("P-256");
+    uint8_t *der = NULL;
+    enum hsm_status st;
+    int len;
+
+    assert_true(X509_CRL_sign(made, key, EVP_sha256()) > 0);
+    len = i2d_X509_CRL(made, &der);
+    st = certs_crl_parse(der, (size_t)len, out, why);
+    OPENSSL_free(der);
+    X509_CRL_free(made);
+    EVP_PKEY_free(key);
+    return st;
+}
+
+/* A CRL of the signer's name with these extensions, and without entries. */
+static X509_CRL *
+forge_plain(const struct peer_ext *exts)
+{
+    X509_CRL *made = X509_CRL_new();
+    ASN1_TIME *time = ASN1_TIME_set(NULL, DATA_NOW);
+
+    X509_CRL_set_version(made, X509_CRL_VERSION_2);
+    X509_CRL_set_issuer_name(made, X509_get_subject_name(signer));
+    X509_CRL_set1_lastUpdate(made, time);
+    X509_CRL_set1_nextUpdate(made, time);
+    forge_exts(made, exts);
+    ASN1_TIME_free(time);
+    return made;
+}
+
+/* Unknown ones, of which no two have the same name. */
+static X509_EXTENSION *
+unknown_ext(size_t i)
+{
+    char oid[32];
+    X509_EXTENSION *ext;
+
+    snprintf(oid, sizeof(oid), "1.2.3.4.%zu", i);
+    ext = X509V3_EXT_nconf(NULL, NULL, oid, "DER:0500");
+    peer_must(ext != NULL, oid);
+    return ext;
+}
+
+static enum hsm_status
+parse_with_extensions(size_t of_crl, size_t of_entry, struct hsm_reason *why)
+{
+    static const struct peer_ext exts[] = {IDP_GOOD, NUMBER, END};
+    static const struct peer_ext first = {"2.5.29.21", "DER:0A0101"};
+    X509_CRL *made = forge_plain(exts);
+    X509_REVOKED *entry = forge_entry(&first);
+    struct certs_crl *crl = NULL;
+    enum hsm_status st;
+
+    for (size_t i = 2; i < of_crl; i++) {
+        X509_EXTENSION *ext = unknown_ext(i);
+
+        assert_int_equal(X509_CRL_add_ext(made, ext, -1), 1);
+        X509_EXTENSION_free(ext);
+    }
+    for (size_t i = 1; i < of_entry; i++) {
+        X509_EXTENSION *ext = unknown_ext(i);
+
+        assert_int_equal(X509_REVOKED_add_ext(entry, ext, -1), 1);
+        X509_EXTENSION_free(ext);
+    }
+    assert_int_equal(X509_CRL_add0_revoked(made, entry), 1);
+    st = parse_forged(made, &crl, why);
+    certs_crl_free(crl);
+    return st;
+}
+
+/* Anybody can serve millions: they are counted before each is compared with each. */
+static void
+a_crl_and_its_entries_have_64_extensions_at_most(void **state)
+{
+    struct hsm_reason why = {0};
+
+    (void)state;
+    assert_int_equal(parse_with_extensions(64, 64, &why), HSM_OK);
+    assert_int_equal(parse_with_extensions(65, 1, &why), HSM_ERR_MALFORMED);
+    assert_string_equal(why.text, "CRL: more than 64 extensions");
+    assert_int_equal(parse_with_extensions(2, 65, &why), HSM_ERR_MALFORMED);
+    assert_string_equal(why.text, "CRL entry: more than 64 extensions");
+}
+
+/* "-80" is a negative one. */
+static ASN1_INTEGER *
+serial_of(const char *hex)
+{
+    BIGNUM *number = NULL;
+    ASN1_INTEGER *serial;
+
+    peer_must(BN_hex2bn(&number, hex) > 0, hex);
+    serial = BN_to_ASN1_INTEGER(number, NULL);
+    BN_free(number);
+    return serial;
+}
+
+static X509 *
+cert_of_serial(const char *hex)
+{
+    ASN1_INTEGER *serial = serial_of(hex);
+    X509 *cert = X509_new();
+
+    peer_must(X509_set_issuer_name(cert, X509_get_subject_name(root)) == 1 &&
+                  X509_set_serialNumber(cert, serial) == 1,
+              hex);
+    ASN1_INTEGER_free(serial);
+    return cert;
+}
+
+#define OCTETS_19 "00112233445566778899aabbccddeeff001122"
+
+static const struct {
+    const char *hex;
+    bool is_left_out;
+} serials[] = {
+    {"80" OCTETS_19, true}, /* of a zero and 20 octets; it has the issuer for those after it */
+    {"01", false},          {"7f" OCTETS_19, false}, {"01" OCTETS_19 "00", true},
+    {"-02", true},          {"03", false},           {"80", false},
+};
+
+/* RFC 5280 section 4.1.2.2: what breaks it must not keep others from being revoked. */
+static void
+an_entry_whose_serial_number_no_certificate_may_have_is_left_out(void **state)
+{
+    static const struct peer_ext exts[] = {IDP_GOOD, NUMBER, END};
+    X509_CRL *made = forge_plain(exts);
+    struct certs_crl *crl = NULL;
+    struct hsm_reason why = {0};
+    char *text = NULL;
+    size_t len;
+    FILE *to = open_memstream(&text, &len);
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(serials); i++) {
+        static const struct peer_ext reason = {"2.5.29.21", "DER:0A0101"};
+        X509_REVOKED *entry = forge_entry(&reason);
+        ASN1_INTEGER *serial = serial_of(serials[i].hex);
+
+        X509_REVOKED_set_serialNumber(entry, serial);
+        if (i == 0) {
+            GENERAL_NAMES *names = GENERAL_NAMES_new();
+            GENERAL_NAME *name = GENERAL_NAME_new();
+
+            GENERAL_NAME_set0_value(name, GEN_DIRNAME, X509_NAME_dup(X509_get_subject_name(root)));
+            sk_GENERAL_NAME_push(names, name);
+            assert_int_equal(X509_REVOKED_add1_ext_i2d(entry, NID_certificate_issuer, names, 1, 0),
+                             1);
+            GENERAL_NAMES_free(names);
+        }
+        ASN1_INTEGER_free(serial);
+        assert_int_equal(X509_CRL_add0_revoked(made, entry), 1);
+    }
+    if (parse_forged(made, &crl, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(certs_crl_len(crl), 4);
+    assert_int_equal(certs_crl_show(crl, to), HSM_OK);
+    fclose(to);
+    assert_non_null(strstr(text, "  entries      4\n  left out     3: "));
+    for (size_t i = 0; i < COUNT(serials); i++) {
+        X509 *cert = cert_of_serial(serials[i].hex);
+
+        if (certs_crl_has(crl, cert) == serials[i].is_left_out)
+            fail_msg("%s", serials[i].hex);
+        X509_free(cert);
+    }
+    free(text);
+    certs_crl_free(crl);
+}
+
+/* The same octets, whether they come from the certificate or from its entry. */
+static void
+an_entry_has_the_serial_number_of_its_certificate(void **state)
+{
+    X509 *cert = cert_of_serial("80");
+    struct certs_crl_entry entry, found, first;
+    struct certs_crl_request request = {.number = 3, .entries = &entry, .count = 1};
+    struct certs_crl *crl;
+
+    (void)state;
+    assert_int_equal(certs_crl_entry_of(cert, &entry, NULL), HSM_OK);
+    assert_int_equal(entry.serial_len, 2);
+    assert_memory_equal(entry.serial, "\x00\x80", 2);
+    entry.revoked_at = DATA_NOW;
+    entry.reason = 0;
+    crl = make(&request);
+    assert_int_equal(certs_crl_find(crl, cert, &found), HSM_OK);
+    certs_crl_get(crl, 0, &first);
+    assert_int_equal(found.serial_len, 2);
+    assert_memory_equal(found.serial, entry.serial, 2);
+    assert_int_equal(first.serial_len, 2);
+    assert_memory_equal(first.serial, entry.serial, 2);
+    certs_crl_free(crl);
+    X509_free(cert);
+}
+
+static void
+a_certificate_that_no_crl_can_have_has_no_entry(void **state)
+{
+    struct certs_crl_entry entry = {.serial_len = 7};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(serials); i++) {
+        X509 *cert = cert_of_serial(serials[i].hex);
+        struct hsm_reason why = {0};
+        enum hsm_status st = certs_crl_entry_of(cert, &entry, &why);
+
+        assert_int_equal(st, serials[i].is_left_out ? HSM_ERR_UNSUPPORTED : HSM_OK);
+        if (i == 0)
+            assert_int_equal(entry.serial_len, 7);
+        if (serials[i].is_left_out)
+            assert_non_null(strstr(why.text, serials[i].hex[0] == '-' ? "negative" : "20 octets"));
+        X509_free(cert);
+    }
+}
+
+/* fullName: the URIs ldap://x/ and CRL_URL; indirectCRL */
+#define TWO_URLS                                                                                   \
+    {                                                                                              \
+        "issuingDistributionPoint",                                                                \
+            "critical,DER:"                                                                        \
+            "303AA035A03386096C6461703A2F2F782F862668747470733A2F2F7374692D70"                     \
+            "612E6578616D706C652F646F776E6C6F61642F76312F63726C8401FF"                             \
+    }
+
+/* RFC 5280 section 6.3.3 (b) (2) (i): one of its names is one of the certificate's. */
+static void
+each_url_of_a_distribution_point_counts(void **state)
+{
+    static const struct {
+        const char *point;
+        bool covered;
+    } certificates[] = {
+        {"URI:" CRL_URL, true},
+        {"URI:ldap://x/", true},
+        {"URI:https://other.example/,URI:" CRL_URL, true},
+        {"URI:https://other.example/", false},
+        {"DNS:x", false},
+    };
+    const struct peer_ext exts[] = {TWO_URLS, NUMBER, END};
+    EVP_PKEY *key = peer_key_new("P-256");
+    struct certs_crl *crl = NULL;
+
+    (void)state;
+    assert_int_equal(parse_forged(forge_plain(exts), &crl, NULL), HSM_OK);
+    assert_string_equal(certs_crl_url(crl), "ldap://x/");
+    for (size_t i = 0; i < COUNT(certificates); i++) {
+        const struct peer_ext point[] = {{"crlDistributionPoints", certificates[i].point}, END};
+        X509 *cert = peer_cert(&(struct peer_spec){.cn = "SHAKEN", .key = key, .exts = point});
+
+        if (certs_crl_covers(crl, cert) != certificates[i].covered)
+            fail_msg("%s", certificates[i].point);
+        X509_free(cert);
+    }
+    certs_crl_free(crl);
+    EVP_PKEY_free(key);
+}
+
+/* The same of the CRL that is asked for: of a signer under an anchor, both with keys in memory. */
+static void
+a_crl_is_good_for_each_of_its_urls(void **state)
+{
+    static const struct peer_ext root_exts[] = {
+        {"basicConstraints", "critical,CA:TRUE"}, {"keyUsage", "critical,keyCertSign"}, END};
+    static const struct peer_ext signer_exts[] = {{"keyUsage", "critical,cRLSign"}, END};
+    static const struct peer_ext exts[] = {TWO_URLS, NUMBER, END};
+    static const struct {
+        const char *url;
+        enum hsm_status wanted;
+    } urls[] = {
+        {CRL_URL, HSM_OK}, {"ldap://x/", HSM_OK}, {NULL, HSM_OK}, {CRL_URL "2", HSM_ERR_UNTRUSTED}};
+    EVP_PKEY *key = peer_key_new("P-256");
+    X509 *anchor = peer_cert(&(struct peer_spec){.cn = "PA", .key = key, .exts = root_exts});
+    X509 *by = peer_cert(&(struct peer_spec){
+        .cn = "CRL", .key = key, .issuer = anchor, .issuer_key = key, .exts = signer_exts});
+    X509_CRL *made = forge_plain(exts);
+    struct certs_chain *pa = NULL, *chain = NULL;
+    struct certs_crl *crl = NULL;
+    uint8_t *der = NULL;
+    int len;
+
+    (void)state;
+    X509_CRL_set_issuer_name(made, X509_get_subject_name(by));
+    assert_true(X509_CRL_sign(made, key, EVP_sha256()) > 0);
+    len = i2d_X509_CRL(made, &der);
+    assert_int_equal(certs_crl_parse(der, (size_t)len, &crl, NULL), HSM_OK);
+    peer_must(certs_chain_new(&pa) == HSM_OK && certs_chain_add(pa, anchor) == HSM_OK &&
+                  certs_chain_new(&chain) == HSM_OK && certs_chain_add(chain, by) == HSM_OK,
+              "memory");
+    for (size_t i = 0; i < COUNT(urls); i++) {
+        struct hsm_reason why = {0};
+
+        if (certs_crl_verify(crl, chain, pa, urls[i].url, DATA_NOW, &why) != urls[i].wanted)
+            fail_msg("%zu: %s", i, why.text);
+    }
+    certs_crl_free(crl);
+    OPENSSL_free(der);
+    X509_CRL_free(made);
+    certs_chain_free(chain);
+    certs_chain_free(pa);
+    X509_free(by);
+    X509_free(anchor);
+    EVP_PKEY_free(key);
+}
+
+/* Of 60 characters in each of so many attributes. */
+static X509_NAME *
+long_name(char c, int attributes)
+{
+    X509_NAME *name = X509_NAME_new();
+    char value[61];
+
+    memset(value, c, sizeof(value) - 1);
+    value[sizeof(value) - 1] = '\0';
+    for (int i = 0; i < attributes; i++)
+        peer_must(
+            X509_NAME_add_entry_by_txt(name, "OU", MBSTRING_UTF8, (uint8_t *)value, -1, -1, 0) == 1,
+            value);
+    return name;
+}
+
+#define MANY 25000 /* entries, each with its issuer */
+
+static struct certs_crl_entry *
+long_list(const X509_NAME *a, const X509_NAME *b)
+{
+    struct certs_crl_entry *entries = calloc(MANY, sizeof(*entries));
+
+    assert_non_null(entries);
+    for (size_t i = 0; i < MANY; i++)
+        entries[i] = (struct certs_crl_entry){
+            .issuer = i % 2 == 0 ? a : b,
+            .serial = {0x40, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i},
+            .serial_len = CERTS_SERIAL_MAX,
+            .revoked_at = DATA_NOW,
+            .reason = 1};
+    return entries;
+}
+
+static void
+a_crl_of_more_than_16_megaoctets_is_made_and_read(void **state)
+{
+    X509_NAME *a = long_name('a', 10), *b = long_name('b', 10);
+    struct certs_crl_entry *entries = long_list(a, b);
+    struct certs_crl_request request = {.number = 2, .entries = entries, .count = MANY};
+    struct certs_crl *crl = make(&request);
+    uint8_t *der = NULL;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(certs_crl_len(crl), MANY);
+    for (size_t i = 0; i < MANY; i += MANY / 3) {
+        X509 *cert = cert_named(entries[i].issuer, entries[i].serial, CERTS_SERIAL_MAX);
+
+        assert_true(certs_crl_has(crl, cert));
+        X509_set_issuer_name(cert, i % 2 == 0 ? b : a);
+        assert_false(certs_crl_has(crl, cert));
+        X509_free(cert);
+    }
+    assert_int_equal(certs_crl_der(crl, &der, &len), HSM_OK);
+    assert_true(len > 1U << 24);
+    free(der);
+    certs_crl_free(crl);
+    free(entries);
+    X509_NAME_free(a);
+    X509_NAME_free(b);
+}
+
+/* What nobody would read is not signed either. */
+static void
+a_crl_that_nobody_reads_is_not_made(void **state)
+{
+    X509_NAME *a = long_name('a', 14), *b = long_name('b', 14);
+    struct certs_crl_entry *entries = long_list(a, b);
+    struct certs_crl_request request = {.number = 2,
+                                        .this_update = DATA_NOW,
+                                        .next_update = DATA_NOW + 1,
+                                        .url = CRL_URL,
+                                        .entries = entries,
+                                        .count = MANY};
+    uint8_t *der = NULL;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_UNSUPPORTED);
+    assert_null(der);
+    free(entries);
+    X509_NAME_free(a);
+    X509_NAME_free(b);
+}
+
 /* A CRL of somebody with that number, as DER in hex, at that time; and an entry of serial number 9,
  * if there is something to say of it. */
 static enum hsm_status
@@ -652,28 +1048,14 @@ forge_numbered(const char *number, time_t this_update, const struct peer_ext *en
                struct certs_crl **out, struct hsm_reason *why)
 {
     const struct peer_ext exts[] = {IDP_GOOD, {"2.5.29.20", number}, END};
-    EVP_PKEY *key = peer_key_new("P-256");
-    X509_CRL *made = X509_CRL_new();
+    X509_CRL *made = forge_plain(exts);
     ASN1_TIME *time = ASN1_TIME_set(NULL, this_update);
-    uint8_t *der = NULL;
-    enum hsm_status st;
-    int len;
 
-    X509_CRL_set_version(made, X509_CRL_VERSION_2);
-    X509_CRL_set_issuer_name(made, X509_get_subject_name(signer));
     X509_CRL_set1_lastUpdate(made, time);
-    X509_CRL_set1_nextUpdate(made, time);
-    forge_exts(made, exts);
     if (entry_ext != NULL)
         assert_int_equal(X509_CRL_add0_revoked(made, forge_entry(entry_ext)), 1);
-    assert_true(X509_CRL_sign(made, key, EVP_sha256()) > 0);
-    len = i2d_X509_CRL(made, &der);
-    st = certs_crl_parse(der, (size_t)len, out, why);
-    OPENSSL_free(der);
     ASN1_TIME_free(time);
-    X509_CRL_free(made);
-    EVP_PKEY_free(key);
-    return st;
+    return parse_forged(made, out, why);
 }
 
 #define NUMBER_20 "02140102030405060708090A0B0C0D0E0F1011121314"
@@ -760,7 +1142,7 @@ an_entry_revokes_whatever_its_reason_is(void **state)
         struct hsm_reason why = {0};
 
         assert_int_equal(forge_numbered("DER:020101", DATA_NOW, &ext, &crl, NULL), HSM_OK);
-        assert_true(certs_crl_find(crl, cert, &entry));
+        assert_int_equal(certs_crl_find(crl, cert, &entry), HSM_OK);
         assert_int_equal(entry.reason, reasons[i].reason);
         assert_int_equal(entry.revoked_at, DATA_NOW);
         assert_int_equal(certs_crl_check(crl, cert, &why), HSM_ERR_UNTRUSTED);
@@ -845,6 +1227,7 @@ a_crl_is_not_made_against_its_rules(void **state)
 {
     const struct certs_crl_entry bad_reason = {X509_get_subject_name(root), {1}, 1, DATA_NOW, 7};
     const struct certs_crl_entry no_serial = {X509_get_subject_name(root), {1}, 0, DATA_NOW, 0};
+    const struct certs_crl_entry negative = {X509_get_subject_name(root), {0x80}, 1, DATA_NOW, 0};
     struct certs_crl_request request = {
         .number = 1, .this_update = DATA_NOW, .next_update = DATA_NOW + 1, .url = CRL_URL};
     uint8_t *der = NULL;
@@ -857,6 +1240,8 @@ a_crl_is_not_made_against_its_rules(void **state)
     request.count = 1;
     assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
     request.entries = &no_serial;
+    assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
+    request.entries = &negative;
     assert_int_equal(certs_crl_new(&request, signer, signer_key, &der, &len), HSM_ERR_USAGE);
     request.count = 0;
     request.next_update = DATA_NOW;
@@ -927,6 +1312,14 @@ main(void)
         cmocka_unit_test(the_same_serial_under_two_issuers_is_two_certificates),
         cmocka_unit_test(a_large_crl_finds_each_entry_and_no_other),
         cmocka_unit_test(each_broken_rule_has_its_refusal),
+        cmocka_unit_test(a_crl_and_its_entries_have_64_extensions_at_most),
+        cmocka_unit_test(an_entry_whose_serial_number_no_certificate_may_have_is_left_out),
+        cmocka_unit_test(an_entry_has_the_serial_number_of_its_certificate),
+        cmocka_unit_test(a_certificate_that_no_crl_can_have_has_no_entry),
+        cmocka_unit_test(each_url_of_a_distribution_point_counts),
+        cmocka_unit_test(a_crl_is_good_for_each_of_its_urls),
+        cmocka_unit_test(a_crl_of_more_than_16_megaoctets_is_made_and_read),
+        cmocka_unit_test(a_crl_that_nobody_reads_is_not_made),
         cmocka_unit_test(a_rollback_of_the_number_is_refused),
         cmocka_unit_test(a_number_of_more_than_64_bits_is_the_largest),
         cmocka_unit_test(an_entry_revokes_whatever_its_reason_is),

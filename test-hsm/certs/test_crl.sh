@@ -115,6 +115,10 @@ verify="sti-cert verify --anchors root.pem $signer"
         --out 4.crl
     expect 2 '--hours' with_key pa-crl crl issue $new --hours 0 --out 4.crl
     expect 1 'not that of the certificate' with_key ca crl issue $new --out 4.crl
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null \
+        -subj /CN=other -set_serial -5 -out negative.pem 2>/dev/null
+    expect 1 'its serial number is negative' with_key pa-crl crl issue $new --revoke negative.pem \
+        --out 4.crl
     expect 1 'lacks cRLSign' with_key ca crl issue --issuer root.pem --crl-url $url --out 4.crl
 }
 [ ! -e 4.crl ] || exit 1

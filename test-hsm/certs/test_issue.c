@@ -1273,30 +1273,53 @@ a_delegates_issuer_is_a_delegate_ca(void **state)
     assert_null(cert);
 }
 
+static const struct {
+    struct peer_ext list; /* what the issuer has of one */
+    enum certs_profile profile;
+    const char *reason; /* NULL: it is issued */
+} unreadable_lists[] = {
+    {{"1.3.6.1.5.5.7.1.26", "DER:3000"}, DEE, "TNAuthList: no entry"},
+    {{"authorityInfoAccess", "1.3.6.1.5.5.7.48.14;URI:https://sp.example/numbers"},
+     DEE,
+     "its TNAuthList is elsewhere"},
+    {{"authorityInfoAccess", "1.3.6.1.5.5.7.48.14;URI:https://sp.example/numbers"},
+     TN,
+     "its TNAuthList is elsewhere"},
+    {{"authorityInfoAccess", "caIssuers;URI:http://ca.example/root.crt"}, TN, NULL},
+};
+
+/* RFC 9060 section 4.1: by reference it limits as by value. */
 static void
-an_issuer_whose_list_is_broken_issues_nothing(void **state)
+an_issuer_whose_list_cannot_be_read_issues_nothing(void **state)
 {
-    static const struct peer_ext broken[] = {{"basicConstraints", "critical,CA:TRUE"},
-                                             {"keyUsage", "critical,keyCertSign"},
-                                             {"subjectKeyIdentifier", "hash"},
-                                             {"1.3.6.1.5.5.7.1.26", "DER:3000"},
-                                             {NULL, NULL}};
     EVP_PKEY *peer = peer_key_new("P-256");
-    X509 *issuer = peer_cert(&(struct peer_spec){.cn = "SHAKEN",
-                                                 .key = hsm_key_public(keys[DCA]),
-                                                 .issuer_key = peer,
-                                                 .not_before = DATA_NOW - A_DAY,
-                                                 .not_after = DATA_NOW + 365 * A_DAY,
-                                                 .exts = broken});
-    struct certs_issue_request request = good_request(DEE);
-    struct hsm_reason why = {0};
-    X509 *cert = NULL;
 
     (void)state;
-    assert_int_equal(certs_issue(&request, issuer, keys[DCA], &cert, &why), HSM_ERR_UNTRUSTED);
-    assert_non_null(strstr(why.text, "TNAuthList: no entry"));
-    assert_null(cert);
-    X509_free(issuer);
+    for (size_t i = 0; i < COUNT(unreadable_lists); i++) {
+        const struct peer_ext exts[] = {{"basicConstraints", "critical,CA:TRUE"},
+                                        {"keyUsage", "critical,keyCertSign"},
+                                        {"subjectKeyIdentifier", "hash"},
+                                        unreadable_lists[i].list,
+                                        {NULL, NULL}};
+        X509 *issuer = peer_cert(&(struct peer_spec){.cn = "SHAKEN",
+                                                     .key = hsm_key_public(keys[DCA]),
+                                                     .issuer_key = peer,
+                                                     .not_before = DATA_NOW - A_DAY,
+                                                     .not_after = DATA_NOW + 365 * A_DAY,
+                                                     .exts = exts});
+        struct certs_issue_request request = good_request(unreadable_lists[i].profile);
+        const char *reason = unreadable_lists[i].reason;
+        struct hsm_reason why = {0};
+        X509 *cert = NULL;
+        enum hsm_status st = certs_issue(&request, issuer, keys[DCA], &cert, &why);
+
+        if (st != (reason == NULL ? HSM_OK : HSM_ERR_UNTRUSTED) ||
+            (reason != NULL && strstr(why.text, reason) == NULL) ||
+            (cert == NULL) != (reason != NULL))
+            fail_msg("%zu: %s: %s", i, hsm_status_text(st), why.text);
+        X509_free(cert);
+        X509_free(issuer);
+    }
     EVP_PKEY_free(peer);
 }
 
@@ -1485,7 +1508,7 @@ main(void)
         cmocka_unit_test(numbers_of_an_spc_are_for_the_caller_to_know),
         cmocka_unit_test(below_a_delegate_ca_nobody_is_without_a_list),
         cmocka_unit_test(a_delegates_issuer_is_a_delegate_ca),
-        cmocka_unit_test(an_issuer_whose_list_is_broken_issues_nothing),
+        cmocka_unit_test(an_issuer_whose_list_cannot_be_read_issues_nothing),
         cmocka_unit_test(a_list_by_reference_is_an_access_description),
         cmocka_unit_test(policy_and_crl_are_there_where_they_may_be),
         cmocka_unit_test(a_cross_certificate_stands_for_the_root_it_certifies),

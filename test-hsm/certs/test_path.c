@@ -183,6 +183,123 @@ certificates_of_one_name_are_tried_within_bounds(void **state)
     certs_chain_free(chain);
 }
 
+#define EE_BASICS                                                                                  \
+    {"basicConstraints", "critical,CA:FALSE"},                                                     \
+    {                                                                                              \
+        "keyUsage", "critical,digitalSignature"                                                    \
+    }
+
+/* What is said of a certificate below "int", or of one that claims to be. */
+static enum hsm_status
+judge_leaf(X509 *leaf, const char *above, struct hsm_reason *why)
+{
+    struct certs_chain *chain = path_chain("");
+    struct certs_chain *more = path_chain(above);
+    struct certs_chain *anchors = path_chain("root");
+    enum hsm_status st;
+
+    assert_int_equal(certs_chain_add(chain, leaf), HSM_OK);
+    assert_int_equal(certs_chain_append(chain, more), HSM_OK);
+    st = certs_chain_verify(chain, anchors, CERTS_FOR_STI, DATA_NOW, why);
+    certs_chain_free(anchors);
+    certs_chain_free(more);
+    certs_chain_free(chain);
+    return st;
+}
+
+/* Lists are as long as a stranger makes them: who signed them is asked first. */
+static void
+signatures_are_verified_before_rights_are_compared(void **state)
+{
+    static const struct peer_ext exts[] = {
+        EE_BASICS, {"1.3.6.1.5.5.7.1.26", "DER:3008A006160435363738"}, {NULL, NULL}}; /* 5678 */
+    X509 *leaf = peer_cert(&(struct peer_spec){.cn = "Dentist",
+                                               .key = path_key("leaf"),
+                                               .issuer = path_cert("sp ca"),
+                                               .issuer_key = path_key("stranger int"),
+                                               .exts = exts});
+    struct hsm_reason why = {0};
+
+    (void)state;
+    assert_int_equal(judge_leaf(leaf, "sp ca,int", &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "signature failure"));
+    X509_free(leaf);
+}
+
+/* With so many extensions that no two have the same name. */
+static X509 *
+leaf_of_extensions(size_t count)
+{
+    struct peer_ext exts[70] = {EE_BASICS, {PEER_TNAUTHLIST_1234}};
+    char oids[70][32];
+
+    assert_true(count < 70);
+    for (size_t i = 3; i < count; i++) {
+        snprintf(oids[i], sizeof(oids[i]), "1.2.3.4.%zu", i);
+        exts[i] = (struct peer_ext){oids[i], "DER:0500"};
+    }
+    exts[count] = (struct peer_ext){NULL, NULL};
+    return peer_cert(&(struct peer_spec){.cn = "SHAKEN 1234",
+                                         .key = path_key("leaf"),
+                                         .issuer = path_cert("int"),
+                                         .issuer_key = path_key("int"),
+                                         .exts = exts});
+}
+
+static void
+a_certificate_has_64_extensions_at_most(void **state)
+{
+    X509 *good = leaf_of_extensions(64);
+    X509 *bad = leaf_of_extensions(65);
+    struct hsm_reason why = {0};
+
+    (void)state;
+    if (judge_leaf(good, "int", &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    assert_int_equal(judge_leaf(bad, "int", &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "more than 64 extensions"));
+    X509_free(good);
+    X509_free(bad);
+}
+
+static const struct {
+    const char *hex; /* the number */
+    const char *reason; /* NULL: good */
+} serials[] = {
+    {"00", NULL},
+    {"80", NULL},
+    {"7fffffffffffffffffffffffffffffffffffffff", NULL},
+    {"8000000000000000000000000000000000000000", "more than 20 octets"}, /* a zero before it */
+    {"010000000000000000000000000000000000000000", "more than 20 octets"},
+};
+
+/* No CRL could have it: RFC 5280 section 4.1.2.2. */
+static void
+a_serial_number_has_20_octets_at_most(void **state)
+{
+    static const struct peer_ext exts[] = {EE_BASICS, {PEER_TNAUTHLIST_1234}, {NULL, NULL}};
+    const struct peer_spec spec = {.cn = "SHAKEN 1234",
+                                   .key = path_key("leaf"),
+                                   .issuer = path_cert("int"),
+                                   .issuer_key = path_key("int"),
+                                   .exts = exts};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(serials) / sizeof(serials[0]); i++) {
+        X509 *leaf = peer_cert(&spec);
+        const char *reason = serials[i].reason;
+        struct hsm_reason why = {0};
+        enum hsm_status st;
+
+        peer_set_serial(leaf, serials[i].hex, path_key("int"));
+        st = judge_leaf(leaf, "int", &why);
+        if (st != (reason == NULL ? HSM_OK : HSM_ERR_UNTRUSTED) ||
+            (reason != NULL && strstr(why.text, reason) == NULL))
+            fail_msg("%s: %s: %s", serials[i].hex, hsm_status_text(st), why.text);
+        X509_free(leaf);
+    }
+}
+
 static void
 an_empty_chain_has_no_path(void **state)
 {
@@ -217,6 +334,9 @@ main(void)
         cmocka_unit_test(a_path_lives_as_long_as_its_last_owner),
         cmocka_unit_test(the_simple_entry_judges_the_first_certificate_alone),
         cmocka_unit_test(certificates_of_one_name_are_tried_within_bounds),
+        cmocka_unit_test(signatures_are_verified_before_rights_are_compared),
+        cmocka_unit_test(a_certificate_has_64_extensions_at_most),
+        cmocka_unit_test(a_serial_number_has_20_octets_at_most),
         cmocka_unit_test(an_empty_chain_has_no_path),
     };
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -435,6 +436,39 @@ a_number_is_in_a_list_by_itself_or_inside_a_range(void **state)
     certs_tnauthlist_free(list);
 }
 
+#define MANY 12000 /* SPCs that fit into CERTS_TNAUTHLIST_MAX */
+
+/* Lists that a stranger makes to be compared: 12,000 times 12,000 pairs would take seconds. */
+static void
+the_scope_of_long_lists_takes_no_look_at_each_pair(void **state)
+{
+    struct certs_tn_entry *entries = calloc(MANY + 1, sizeof(*entries));
+    struct certs_tnauthlist *parent = NULL, *child = NULL, *beyond = NULL;
+    clock_t start;
+
+    (void)state;
+    assert_non_null(entries);
+    for (size_t i = 0; i < MANY; i++) {
+        entries[i].kind = CERTS_TN_SPC;
+        entries[i].text[0] = 'A';
+    }
+    entries[MANY - 1].text[0] = 'Z';
+    assert_int_equal(certs_tnauthlist_new(entries, MANY, &parent, NULL), HSM_OK);
+    for (size_t i = 0; i < MANY; i++)
+        entries[i].text[0] = 'Z';
+    assert_int_equal(certs_tnauthlist_new(entries, MANY, &child, NULL), HSM_OK);
+    entries[0].text[0] = 'B';
+    assert_int_equal(certs_tnauthlist_new(entries, MANY, &beyond, NULL), HSM_OK);
+    start = clock();
+    assert_int_equal(certs_tnauthlist_scope(parent, child), CERTS_SCOPE_INSIDE);
+    assert_true(clock() - start < CLOCKS_PER_SEC / 4); /* processor time; 1 % of it is needed */
+    assert_int_equal(certs_tnauthlist_scope(parent, beyond), CERTS_SCOPE_OUTSIDE);
+    certs_tnauthlist_free(parent);
+    certs_tnauthlist_free(child);
+    certs_tnauthlist_free(beyond);
+    free(entries);
+}
+
 int
 main(void)
 {
@@ -450,6 +484,7 @@ main(void)
         cmocka_unit_test(each_vector_of_encompassing_has_its_verdict),
         cmocka_unit_test(the_scope_of_a_delegate_is_within_that_of_its_issuer_or_not),
         cmocka_unit_test(a_number_is_in_a_list_by_itself_or_inside_a_range),
+        cmocka_unit_test(the_scope_of_long_lists_takes_no_look_at_each_pair),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

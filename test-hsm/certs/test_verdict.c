@@ -162,13 +162,54 @@ a_new_list_is_obeyed_at_once(void **state)
 }
 
 static void
-a_refusal_is_not_kept_while_a_certificate_has_yet_to_begin(void **state)
+a_refusal_is_kept_until_a_certificate_begins(void **state)
 {
     (void)state;
     assert_false(was_kept("leaf to come,int", DATA_NOW, HSM_ERR_UNTRUSTED, "not yet valid"));
-    assert_false(was_kept("leaf to come,int", DATA_NOW, HSM_ERR_UNTRUSTED, "not yet valid"));
-    assert_int_equal(count().kept, 0);
-    assert_false(was_kept("leaf to come,int to come,int", DATA_NOW + A_DAY, HSM_OK, NULL));
+    assert_true(was_kept("leaf to come,int", DATA_NOW, HSM_ERR_UNTRUSTED, "not yet valid"));
+    assert_true(
+        was_kept("leaf to come,int", DATA_NOW + A_DAY - 1, HSM_ERR_UNTRUSTED, "not yet valid"));
+    assert_false(was_kept("leaf to come,int", DATA_NOW + A_DAY, HSM_OK, NULL));
+}
+
+/* A root that is published ahead of its time is no reason to judge every stranger each time. */
+static void
+a_refusal_is_kept_until_a_root_or_an_intermediate_begins(void **state)
+{
+    struct certs_chain *with_next = path_chain("root,int to come");
+    struct certs_path_policy policy = {.intermediates = with_next};
+
+    (void)state;
+    trust.anchors = with_next;
+    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL));
+    assert_true(was_kept("leaf", DATA_NOW + A_DAY - 1, HSM_ERR_UNTRUSTED, NULL));
+    assert_false(was_kept("leaf", DATA_NOW + A_DAY, HSM_OK, NULL));
+    trust.anchors = anchors;
+    certs_verdicts_free(verdicts);
+    assert_int_equal(certs_verdicts_new(&policy, 100, &verdicts), HSM_OK);
+    assert_false(was_kept("leaf", DATA_NOW, HSM_ERR_UNTRUSTED, NULL));
+    assert_true(was_kept("leaf", DATA_NOW + A_DAY - 1, HSM_ERR_UNTRUSTED, NULL));
+    assert_false(was_kept("leaf", DATA_NOW + A_DAY, HSM_OK, NULL));
+    certs_chain_free(with_next);
+}
+
+static void
+the_next_start_is_the_earliest_that_is_to_come(void **state)
+{
+    struct certs_chain *chain = path_chain("leaf to come,int");
+    EVP_PKEY *key = peer_key_new("P-256");
+    X509 *soon = peer_cert(&(struct peer_spec){
+        .cn = "SOON", .key = key, .not_before = DATA_NOW + 60, .not_after = DATA_NOW + A_DAY});
+
+    (void)state;
+    assert_int_equal(certs_chain_next_start(chain, DATA_NOW), DATA_NOW + A_DAY);
+    assert_int_equal(certs_chain_add(chain, soon), HSM_OK);
+    assert_int_equal(certs_chain_next_start(chain, DATA_NOW), DATA_NOW + 60);
+    assert_int_equal(certs_chain_next_start(chain, DATA_NOW + 60), DATA_NOW + A_DAY);
+    assert_int_equal(certs_chain_next_start(chain, DATA_NOW + A_DAY), 0);
+    X509_free(soon);
+    EVP_PKEY_free(key);
+    certs_chain_free(chain);
 }
 
 static void
@@ -379,7 +420,9 @@ main(void)
         CASE(a_verdict_ends_with_the_list_and_the_crl),
         CASE(a_new_crl_is_obeyed_at_once),
         CASE(a_new_list_is_obeyed_at_once),
-        CASE(a_refusal_is_not_kept_while_a_certificate_has_yet_to_begin),
+        CASE(a_refusal_is_kept_until_a_certificate_begins),
+        CASE(a_refusal_is_kept_until_a_root_or_an_intermediate_begins),
+        cmocka_unit_test(the_next_start_is_the_earliest_that_is_to_come),
         CASE(the_policy_of_the_cache_is_its_own),
         CASE(a_flood_of_refusals_pushes_out_no_good_verdict),
         CASE(it_is_bounded_and_goes_on),

@@ -186,7 +186,7 @@ said 'no token of SPC 5678 has this URI'
 kms 1 renew --spc 4711
 said '4711: no provider of the configuration has this SPC'
 kms 2 account deactivate --yes
-said 'say --spc'
+said 'give --spc'
 kms 0 ca list --json
 jq -e '.[0].spcs == ["1234", "8888", "5678"]' "$work/kms" >/dev/null || fail "$(cat "$work/kms")"
 kms 0 retire --id "$(status --spc 8888 | jq '.credentials[0].id')"

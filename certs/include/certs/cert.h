@@ -46,6 +46,10 @@ certs_cert_tnauthlist(const X509 *cert, struct certs_tnauthlist **out, struct hs
  *  id-ad-stirTNList); free() it. NULL: the certificate names none. */
 char *certs_cert_tnauthlist_url(const X509 *cert);
 
+/** Whether the certificate says that a TNAuthList of it is elsewhere, be that a URL or not; also if
+ * what it says of that cannot be read. */
+bool certs_cert_has_tnauthlist_elsewhere(const X509 *cert);
+
 /** Subject or issuer as RFC 2253 text; free() it. NULL: out of memory. */
 char *certs_cert_subject(const X509 *cert);
 char *certs_cert_issuer(const X509 *cert);
@@ -60,8 +64,14 @@ char *certs_cert_organization(const X509 *cert);
  *  printable ASCII is left out. */
 char *certs_cert_alt_names(const X509 *cert);
 
-/** Content octets of the serial number. */
+/** Content octets of the serial number; 0: more than CERTS_SERIAL_MAX, and none are written. */
 size_t certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX]);
+/**
+ * The serial number is one of RFC 5280 section 4.1.2.2, so that a CRL can have it.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  it is negative, or of more than CERTS_SERIAL_MAX octets
+ */
+HSM_MUST_CHECK enum hsm_status certs_cert_check_serial(const X509 *cert, struct hsm_reason *why);
 /** The serial number as lower-case hex; free() it. */
 char *certs_cert_serial_hex(const X509 *cert);
 

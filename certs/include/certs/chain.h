@@ -88,6 +88,9 @@ time_t certs_chain_not_after(const struct certs_chain *chain);
 /** The latest notBefore in the chain: from then on all certificates are valid. 0: empty. */
 time_t certs_chain_latest_start(const struct certs_chain *chain);
 
+/** The earliest notBefore in the chain that is still to come. 0: all have begun. */
+time_t certs_chain_next_start(const struct certs_chain *chain, time_t now);
+
 #define CERTS_CHAIN_DIGEST_LEN 32 /* octets */
 
 /**

@@ -27,15 +27,20 @@
 
 struct certs_crl_entry {
     const X509_NAME *issuer; /* the certificate's issuer; borrowed */
-    uint8_t serial[CERTS_SERIAL_MAX];
+    uint8_t serial[CERTS_SERIAL_MAX]; /* content octets, as certs_cert_serial() has them */
     size_t serial_len;
     time_t revoked_at;
     int reason; /* RFC 5280 section 5.3.1; 0 is not encoded; -1 when read: a code it does not list
                  */
 };
 
-/** The entry for a certificate, without time and reason; the issuer is borrowed from it. */
-struct certs_crl_entry certs_crl_entry_of(const X509 *cert);
+/**
+ * The entry for a certificate, without time and reason; the issuer is borrowed from it.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  no CRL can have its serial number: certs_cert_check_serial()
+ */
+HSM_MUST_CHECK enum hsm_status certs_crl_entry_of(const X509 *cert, struct certs_crl_entry *out,
+                                                  struct hsm_reason *why);
 
 struct certs_crl_request {
     uint64_t number; /* cRLNumber */
@@ -46,7 +51,13 @@ struct certs_crl_request {
     size_t count; /* 0: an empty CRL */
 };
 
-/** Build, sign, verify the signature; the DER octets are released with free(). */
+/**
+ * Build, sign, verify the signature; the DER octets are released with free(). Entries of one issuer
+ * that follow one another name it once: sorted by issuer the CRL is shortest.
+ *
+ * @retval HSM_ERR_UNSUPPORTED  in PEM it would have more than CERTS_CRL_MAX octets; nothing is
+ *                              signed
+ */
 HSM_MUST_CHECK enum hsm_status certs_crl_new(const struct certs_crl_request *request,
                                              const X509 *signer, struct hsm_key *signer_key,
                                              uint8_t **der, size_t *len);
@@ -57,9 +68,11 @@ HSM_MUST_CHECK enum hsm_status certs_crl_pem(const uint8_t *der, size_t len, cha
 struct certs_crl;
 
 /**
- * Parse a CRL in PEM or DER: at most CERTS_CRL_MAX octets; v2, with nextUpdate, a
- * cRLNumber of up to 20 octets, and a critical, indirect issuingDistributionPoint
- * with a URL. Nothing is verified yet.
+ * Parse a CRL in PEM or DER: at most CERTS_CRL_MAX octets; v2, with nextUpdate, a cRLNumber of
+ * up to 20 octets, and a critical, indirect issuingDistributionPoint with a URL.
+ * Nothing is verified yet. An entry whose serial number is negative or of more
+ * than CERTS_SERIAL_MAX octets is left out: certs_path_verify() refuses whatever
+ * has one.
  *
  * @retval HSM_ERR_UNSUPPORTED  another critical extension, or not for all certificates and reasons
  */
@@ -73,7 +86,7 @@ time_t certs_crl_next_update(const struct certs_crl *crl);
 /** The DER octets, for storage; free() them. */
 HSM_MUST_CHECK enum hsm_status certs_crl_der(const struct certs_crl *crl, uint8_t **out,
                                              size_t *len);
-/** The URL of the issuingDistributionPoint: borrowed. */
+/** The first URL of the issuingDistributionPoint: borrowed. */
 const char *certs_crl_url(const struct certs_crl *crl);
 /** The caIssuers URL of the AuthorityInfoAccess: borrowed, NULL when absent. */
 const char *certs_crl_signer_cert_url(const struct certs_crl *crl);
@@ -84,7 +97,8 @@ const char *certs_crl_signer_cert_url(const struct certs_crl *crl);
  * good.
  *
  * @param signer  the signer's certificate first, then intermediates
- * @param url     the CRL's URL in certificates; NULL: not compared
+ * @param url     the CRL's URL in certificates, to be among those of its issuingDistributionPoint;
+ *                NULL: not compared
  */
 HSM_MUST_CHECK enum hsm_status
 certs_crl_verify(const struct certs_crl *crl, const struct certs_chain *signer,
@@ -113,10 +127,13 @@ const uint8_t *certs_crl_digest(const struct certs_crl *crl);
  * SHAKEN does not use: here it does not undo a revocation.
  *
  * @param out  NULL, or receives the entry; its issuer is borrowed from the CRL
+ *
+ * @retval HSM_ERR_NOT_FOUND  it is not on the CRL; every other fault says nothing about that
  */
-bool certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_entry *out);
+HSM_MUST_CHECK enum hsm_status certs_crl_find(const struct certs_crl *crl, const X509 *cert,
+                                              struct certs_crl_entry *out);
 
-/** True if the certificate is on the CRL. */
+/** True if the certificate is on the CRL, or memory is missing to tell that it is not. */
 bool certs_crl_has(const struct certs_crl *crl, const X509 *cert);
 
 /** @retval HSM_ERR_UNTRUSTED  revoked: the reason says since when and why */
@@ -124,14 +141,16 @@ HSM_MUST_CHECK enum hsm_status certs_crl_check(const struct certs_crl *crl, cons
                                                struct hsm_reason *why);
 
 /**
- * True if the CRL is one that the certificate names (RFC 5280 section 6.3.3 b):
- * its URL is among those of one of the certificate's distribution points, and its
- * issuer is that point's cRLIssuer. What the certificate leaves out is not
- * compared: certificates by ATIS-1000080 v003 have no cRLIssuer.
+ * The CRL is the one that the certificate names (RFC 5280 section 6.3.3 b): one
+ * of its URLs is among those of one of the certificate's distribution points, and
+ * its issuer is that point's cRLIssuer. A certificate without distribution points,
+ * or a point without either, leaves it open; certificates by ATIS-1000080 v003
+ * have no cRLIssuer.
  */
 bool certs_crl_covers(const struct certs_crl *crl, const X509 *cert);
 
-/** The number of entries, and each of them in the CRL's order, its issuer borrowed from the CRL. */
+/** How many entries, without those left out; and each in the CRL's order, its issuer borrowed from
+ * the CRL. */
 size_t certs_crl_len(const struct certs_crl *crl);
 void certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out);
 
