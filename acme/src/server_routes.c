@@ -107,7 +107,7 @@ static const struct route routes[] = {
     {"/acme/order/:id", ROUTE_ACCOUNT, acme_order, SETTLES, NULL},
     {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize, SETTLES, NULL},
     {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization, SETTLES, NULL},
-    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, SETTLES | WAITS, "challenge answers"},
+    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, WAITS, "challenge answers"},
     {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate, SETTLES, NULL},
     {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate, SETTLES, NULL},
     {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain, 0, NULL},
