@@ -20,6 +20,8 @@
 #include <certs/crl.h>
 #include <certs/path.h>
 
+#include "password_internal.h"
+
 enum authority_document {
     AUTHORITY_CA_LIST,
     AUTHORITY_CRL,
@@ -127,11 +129,23 @@ HSM_MUST_CHECK enum hsm_status authority_accounts_expire(struct acme_authority *
 
 /* authority_password.c */
 
-/** Compare a password, which may be of nobody; `account` is written when it is right. */
+/** Whose password it is, and the hash that it was compared with. */
+struct authority_user {
+    char account[ACME_AUTHORITY_ID_MAX + 1]; /* "": there is no such user */
+    struct acme_password_hash stored;
+};
+
+/** Compare a password, which may be of nobody; *out is written when it is right. */
 HSM_MUST_CHECK enum hsm_status
 authority_password_check(struct acme_authority *authority, const struct acme_http_request *request,
                          const char *user, const char *password, enum authority_verdict *verdict,
-                         char account[ACME_AUTHORITY_ID_MAX + 1]);
+                         struct authority_user *out);
+
+/** Within a transaction: *verdict stays, or is AUTHORITY_REFUSED as the password was changed since
+ *  it was compared. */
+HSM_MUST_CHECK enum hsm_status authority_password_confirm(struct acme_store *store,
+                                                          const struct authority_user *user,
+                                                          enum authority_verdict *verdict);
 
 /** After AUTHORITY_BUSY: put the request aside until a password can be looked at. False: there is
  *  no room for it. */

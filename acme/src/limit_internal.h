@@ -5,6 +5,7 @@
 #ifndef ACME_LIMIT_INTERNAL_H
 #define ACME_LIMIT_INTERNAL_H
 
+#include <stdbool.h>
 #include <time.h>
 
 #include <acme/store.h>
@@ -29,6 +30,11 @@ struct acme_limit {
 HSM_MUST_CHECK enum hsm_status acme_limit_take_one(struct acme_store *store,
                                                    const struct acme_limit *limit, const char *whom,
                                                    time_t now, time_t *wait_s);
+
+/** Whether one more would be refused now; nothing is counted. */
+HSM_MUST_CHECK enum hsm_status acme_limit_is_used_up(struct acme_store *store,
+                                                     const struct acme_limit *limit,
+                                                     const char *whom, time_t now, bool *out);
 
 /** Of one that was taken and, as it turned out, does not count. */
 HSM_MUST_CHECK enum hsm_status
