@@ -305,6 +305,11 @@ HSM_MUST_CHECK enum hsm_status authority_signer_publish(struct acme_authority *a
 HSM_MUST_CHECK enum hsm_status authority_document_refresh(struct acme_authority *authority,
                                                           enum authority_document document);
 
+/** The highest number that was published before the store was restored: up to it nothing is served.
+ *  0: it was not restored. */
+HSM_MUST_CHECK enum hsm_status
+authority_document_floor(struct acme_store *store, enum authority_document kind, uint64_t *out);
+
 /** The CRL says less than is decided: acme_authority_tick() signs the next. */
 void authority_crl_changed(struct acme_authority *authority);
 
