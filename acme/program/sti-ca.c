@@ -250,6 +250,7 @@ static const struct option_row option_rows[] = {
     TEXT_OPTION("spc", spc),
     TEXT_OPTION("serial", serial),
     TEXT_OPTION("reason", reason),
+    TEXT_OPTION("since", since),
     TEXT_OPTION("id", id),
     TEXT_OPTION("user", user),
     TEXT_OPTION("password-source", password_source),
@@ -292,6 +293,9 @@ static const char help_text[] =
     "      Revoke a certificate, for reason 0 to 6 (RFC 5280 section 5.3.1); the daemon forwards "
     "it\n"
     "      to the STI-PA.\n"
+    "  revocation resend --config FILE --since TIME\n"
+    "      Have the daemon forward again what the STI-PA has accepted since (RFC 3339), of\n"
+    "      certificates that have not ended: it was restored from a backup. Tells how many.\n"
     "\n"
     "  eab add --config FILE --id ID\n"
     "  eab list --config FILE\n"
@@ -534,6 +538,7 @@ static const struct option_command commands[] = {
     {"account list", "config!", run_account_list},
     {"account revoke", "config! id!", run_account_revoke},
     {"revoke", "config! serial! reason", run_revoke},
+    {"revocation resend", "config! since!", run_revocation_resend},
     {"eab add", "config! id!", run_eab_add},
     {"eab list", "config!", run_eab_list},
     {"eab remove", "config! id!", run_eab_remove},

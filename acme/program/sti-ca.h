@@ -31,7 +31,7 @@ struct arguments {
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca, *issuing_chain;
     const char *revocation_url, *pa_user, *pa_password_source, *pa_api_key_source;
-    const char *spc, *serial, *reason, *id, *user, *password_source;
+    const char *spc, *serial, *reason, *since, *id, *user, *password_source;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
 };
 
@@ -75,5 +75,6 @@ enum hsm_status run_web_user_add(const void *command_line);
 enum hsm_status run_web_user_list(const void *command_line);
 enum hsm_status run_web_user_remove(const void *command_line);
 enum hsm_status run_revoke(const void *command_line);
+enum hsm_status run_revocation_resend(const void *command_line);
 
 #endif

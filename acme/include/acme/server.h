@@ -119,6 +119,16 @@ HSM_MUST_CHECK enum hsm_status acme_server_revoke(struct acme_store *store, cons
                                                   int reason, time_t now);
 
 /**
+ * Have the server forward again what an STI-PA that was restored from a backup has lost:
+ * revocations that it accepted, or that its CRL told of, since then, of certificates that have not
+ * ended. An event.
+ *
+ * @param count  receives how many
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_server_revocations_resend(struct acme_store *store, time_t since, time_t now, int64_t *count);
+
+/**
  * Make a key for one external account binding (RFC 8555 section 7.3.4): the file DIR/ID, mode 0600,
  * holds it as base64url, which is what the account's holder gets. It is good for one account, and
  * removed when that is made; the key verifies a MAC, so that no digest of it would do.
