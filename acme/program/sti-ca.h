@@ -48,7 +48,7 @@ struct config {
     char *external_accounts;
     bool external_account_required;
     long accounts_per_address, orders_per_address, orders_per_account;
-    long nonces_per_address, requests_per_account;
+    long nonces_per_address, requests_per_account, renewal_info_per_address;
     long renew_from_percent, renew_until_percent;
     char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
     char *revocation_url, *user, *password_source, *api_key_source;

@@ -1,6 +1,6 @@
 /*
  * limit_internal.h - how often something may be done, counted in a store that processes share: its
- * table is rate (subject TEXT PRIMARY KEY, used_until {int}).
+ * table is rate (subject TEXT PRIMARY KEY, used_until {int}); or by each process for itself.
  */
 #ifndef ACME_LIMIT_INTERNAL_H
 #define ACME_LIMIT_INTERNAL_H
@@ -43,5 +43,16 @@ acme_limit_give_back(struct acme_store *store, const struct acme_limit *limit, c
 /** Forget up to `limit` of those who have everything left; *count receives how many. */
 HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now,
                                                  int64_t limit, int64_t *count);
+
+/* ---- limit_here.c: within one process, and not in the store ---- */
+
+struct acme_limit_here;
+HSM_MUST_CHECK enum hsm_status acme_limit_here_new(const struct acme_limit *limit,
+                                                   struct acme_limit_here **out);
+void acme_limit_here_free(struct acme_limit_here *here);
+
+/** Count one more, from any thread. @return 0, or after how many seconds there is room: then
+ * nothing was counted */
+time_t acme_limit_here_take(struct acme_limit_here *here, const char *whom, time_t now);
 
 #endif

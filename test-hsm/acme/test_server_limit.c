@@ -305,6 +305,44 @@ requests_with_a_used_nonce_use_up_nothing_of_the_accounts(void **state)
     assert_limited(&got, HOUR);
 }
 
+/* ---- renewalInfo ---- */
+
+static void
+ask_for_renewal(struct got *got)
+{
+    got_clear(got);
+    ca_fetch(&ca, "GET", "/acme/renewal-info/AAAA.AAAA", NULL, NULL, got);
+}
+
+/* And the store is not written for it. */
+static void
+renewal_info_of_an_address_is_limited_within_the_process(void **state)
+{
+    GOT got = {.status = 0};
+
+    (void)state;
+    ca.config.renewal_info_per_address = 3;
+    limit(0, 0);
+    ca.config.renewal_info_per_address = 0;
+    for (int i = 0; i < 3; i++) {
+        ask_for_renewal(&got);
+        assert_int_equal(got.status, 404);
+    }
+    ask_for_renewal(&got);
+    assert_limited(&got, HOUR / 3);
+    assert_string_equal(got_header(&got, "Cache-Control"), "no-store");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM rate"), 0);
+    ca_fixture_set_time(ca_fixture_time() + HOUR / 3);
+    ask_for_renewal(&got);
+    assert_int_equal(got.status, 404);
+    assert_string_equal(got_header(&got, "Cache-Control"), "no-store");
+    limit(0, 0); /* of 0 there may be any number */
+    for (int i = 0; i < 5; i++) {
+        ask_for_renewal(&got);
+        assert_int_equal(got.status, 404);
+    }
+}
+
 static int
 start(void **state)
 {
@@ -338,6 +376,7 @@ main(void)
         cmocka_unit_test(for_a_challenge_answer_too_many_nothing_is_fetched),
         cmocka_unit_test(a_used_nonce_is_told_before_a_limit),
         cmocka_unit_test(requests_with_a_used_nonce_use_up_nothing_of_the_accounts),
+        cmocka_unit_test(renewal_info_of_an_address_is_limited_within_the_process),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

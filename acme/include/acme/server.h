@@ -56,9 +56,10 @@ struct acme_server_config {
     const char *external_accounts;
     bool external_account_required; /* of a new account */
     /* An hour; 0: no limit. Nonces are those of newNonce, and in answers to what no account has
-     * signed; requests are challenge answers, revocations and key changes, so many of each. */
+     * signed; requests are challenge answers, revocations and key changes, so many of each;
+     * renewalInfo is counted by each process for itself. */
     unsigned accounts_per_address, orders_per_address, orders_per_account;
-    unsigned nonces_per_address, requests_per_account;
+    unsigned nonces_per_address, requests_per_account, renewal_info_per_address;
     unsigned renew_from_percent,
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */
