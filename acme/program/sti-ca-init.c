@@ -107,9 +107,9 @@ copy_certificates(const struct arguments *arguments, const char *from, const cha
     return st == HSM_OK ? certs_chain_write(chain, path) : st;
 }
 
-/* The issuing certificate first, each signed by the next, a root last. */
+/* The issuing certificate first, its issuers in their order, a root last. */
 static bool
-is_chain(const struct certs_chain *chain)
+is_in_order(const struct certs_chain *chain)
 {
     size_t last = certs_chain_len(chain) - 1;
 
@@ -119,6 +119,28 @@ is_chain(const struct certs_chain *chain)
             return false;
     }
     return last > 0 && X509_self_signed(certs_chain_get(chain, last), 1) == 1;
+}
+
+/* What is issued with it verifies: signatures, times and CA flags as well. */
+static enum hsm_status
+check_issuing_chain(const struct certs_chain *chain, const char *from)
+{
+    DEFER(certs_chain_free) struct certs_chain *root = NULL;
+    struct hsm_reason why = {""};
+    enum hsm_status st;
+
+    if (!is_in_order(chain)) {
+        hsm_log(HSM_LOG_ERROR, "%s: not an issuing certificate, its issuers, and their root", from);
+        return HSM_ERR_MALFORMED;
+    }
+    st = certs_chain_new(&root);
+    if (st == HSM_OK)
+        st = certs_chain_add(root, certs_chain_get(chain, certs_chain_len(chain) - 1));
+    if (st == HSM_OK)
+        st = certs_chain_verify(chain, root, CERTS_FOR_ISSUING, time(NULL), &why);
+    if (st == HSM_ERR_UNTRUSTED)
+        hsm_log(HSM_LOG_ERROR, "%s: %s", from, why.text);
+    return st;
 }
 
 /* What an offline root signed; its key is here, the root's is not. A new one takes the place of
@@ -141,11 +163,8 @@ take_issuing(const struct init *init)
                 from);
         return HSM_ERR_UNTRUSTED;
     }
-    if (!is_chain(chain)) {
-        hsm_log(HSM_LOG_ERROR, "%s: not an issuing certificate, its issuers, and their root", from);
-        return HSM_ERR_MALFORMED;
-    }
-    return certs_chain_write(chain, path);
+    st = check_issuing_chain(chain, from);
+    return st == HSM_OK ? certs_chain_write(chain, path) : st;
 }
 
 static enum hsm_status

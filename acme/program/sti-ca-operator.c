@@ -9,6 +9,7 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 #include <hsm/secret.h>
+#include <hsm/time.h>
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct acme_store, acme_store_close)
@@ -227,4 +228,23 @@ run_revoke(const struct arguments *arguments)
     if (config.revocation_url == NULL)
         hsm_log(HSM_LOG_WARNING, "no [pa] revocation-url: the STI-PA is not told of revocations");
     return revoke_by_serial(store, arguments->serial, (int)reason);
+}
+
+enum hsm_status
+run_revocation_resend(const struct arguments *arguments)
+{
+    CONFIG config = {.store = NULL};
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    int64_t count = 0;
+    time_t since;
+    enum hsm_status st;
+
+    if (hsm_time_parse(arguments->since, &since) != HSM_OK)
+        return options_refuse("--since is no time as in 2026-01-15T12:00:00Z");
+    st = open_store(arguments, &config, &store);
+    if (st == HSM_OK)
+        st = acme_server_revocations_resend(store, since, time(NULL), &count);
+    if (st == HSM_OK)
+        printf("%lld\n", (long long)count);
+    return st;
 }

@@ -27,9 +27,10 @@
 #include "options.h"
 #include "sti-ca.h"
 
-#define NOT_GIVEN            (-1L) /* a number of the configuration */
-#define NONCES_PER_ADDRESS   10000
-#define REQUESTS_PER_ACCOUNT 1000
+#define NOT_GIVEN                (-1L) /* a number of the configuration */
+#define NONCES_PER_ADDRESS       10000
+#define REQUESTS_PER_ACCOUNT     1000
+#define RENEWAL_INFO_PER_ADDRESS 3600
 
 #define TICK_S 2
 
@@ -95,6 +96,10 @@ static const struct acme_config_key config_keys[] = {
         1000000, NULL,
         "challenge answers, revocations, key changes an hour; 0: any number; without it 1000, or "
         "orders-per-account where that is more or 0"),
+    KEY("limits", "renewal-info-per-address", ACME_CONFIG_NUMBER, renewal_info_per_address, false,
+        0, 1000000, NULL,
+        "renewalInfo an hour of one address, or IPv6 /64, by each worker; 0: any number; without "
+        "it 3600, and any number where orders-per-address is 0"),
     KEY("web", "enabled", ACME_CONFIG_SWITCH, web_enabled, false, 0, 0, "no",
         "pages below BASE/web: a CSR is pasted with its SPC token; the status, for operators"),
     KEY("pa", "anchors", ACME_CONFIG_PATH, anchors, false, 0, 0, ANCHORS_FILE,
@@ -193,6 +198,9 @@ default_limits(struct config *config)
 
     if (config->nonces_per_address == NOT_GIVEN)
         config->nonces_per_address = config->orders_per_address == 0 ? 0 : NONCES_PER_ADDRESS;
+    if (config->renewal_info_per_address == NOT_GIVEN)
+        config->renewal_info_per_address =
+            config->orders_per_address == 0 ? 0 : RENEWAL_INFO_PER_ADDRESS;
     if (config->requests_per_account == NOT_GIVEN)
         config->requests_per_account =
             orders == 0 || orders > REQUESTS_PER_ACCOUNT ? orders : REQUESTS_PER_ACCOUNT;
@@ -205,6 +213,7 @@ config_read(const char *path, void *config)
     enum hsm_status st;
 
     read->nonces_per_address = read->requests_per_account = NOT_GIVEN;
+    read->renewal_info_per_address = NOT_GIVEN;
     st = acme_config_read(path, config_keys, config);
 
     if (st != HSM_OK)
@@ -261,6 +270,7 @@ static const struct option_row option_rows[] = {
     {"id", "ID", AT(id), "of the account, or of the key for an external account"},
     {"serial", "HEX", AT(serial), "serial number of the certificate"},
     {"reason", "N", AT(reason), "0 to 6 (RFC 5280 section 5.3.1; default 0)"},
+    {"since", "TIME", AT(since), "RFC 3339: when the backup was made, or some minutes before"},
     {"user", "USER", AT(user), "the operator"},
     {"password-source", "SOURCE", AT(password_source),
      "where the password is: file:PATH, fd:N, credential:NAME or prompt"},
@@ -410,6 +420,7 @@ ca_open(const struct config *config, bool only_checked, struct ca *ca)
             .orders_per_account = (unsigned)config->orders_per_account,
             .nonces_per_address = (unsigned)config->nonces_per_address,
             .requests_per_account = (unsigned)config->requests_per_account,
+            .renewal_info_per_address = (unsigned)config->renewal_info_per_address,
             .renew_from_percent = (unsigned)config->renew_from_percent,
             .renew_until_percent = (unsigned)config->renew_until_percent,
             .web_enabled = config->web_enabled,
@@ -510,6 +521,9 @@ static const struct command commands[] = {
      "Its open orders become invalid. Its certificates stay good.\n", run_account_revoke},
     {"revoke", "config! serial! reason", NULL, "revoke a certificate",
      "The daemon forwards it to the STI-PA.\n", run_revoke},
+    {"revocation resend", "config! since!", NULL,
+     "have what the STI-PA accepted forwarded again: it was restored from a backup",
+     "Revocations of certificates that have not ended; tells how many.\n", run_revocation_resend},
     {"eab add", "config! id!", NULL, "make a key for external account binding", eab_more,
      run_eab_add},
     {"eab list", "config!", NULL,

@@ -31,7 +31,7 @@ struct arguments {
     const char *organization, *country, *address, *base_url;
     const char *pa_anchor, *crl_url, *crl_issuer_cert, *tls_ca, *issuing_chain;
     const char *revocation_url, *pa_user, *pa_password_source, *pa_api_key_source;
-    const char *spc, *serial, *reason, *id, *user, *password_source;
+    const char *spc, *serial, *reason, *since, *id, *user, *password_source;
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
 };
 
@@ -46,7 +46,7 @@ struct config {
     char *external_accounts;
     bool external_account_required;
     long accounts_per_address, orders_per_address, orders_per_account;
-    long nonces_per_address, requests_per_account;
+    long nonces_per_address, requests_per_account, renewal_info_per_address;
     long renew_from_percent, renew_until_percent;
     char *anchors, *authorities, *crl_url, *crl_issuer, *tls_ca;
     char *revocation_url, *user, *password_source, *api_key_source;
@@ -73,5 +73,6 @@ enum hsm_status run_web_user_add(const struct arguments *arguments);
 enum hsm_status run_web_user_list(const struct arguments *arguments);
 enum hsm_status run_web_user_remove(const struct arguments *arguments);
 enum hsm_status run_revoke(const struct arguments *arguments);
+enum hsm_status run_revocation_resend(const struct arguments *arguments);
 
 #endif

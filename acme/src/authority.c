@@ -1,4 +1,4 @@
-/* authority.c - the STI-PA: what it is made of, its tables, and who answers which request. */
+/* authority.c - the STI-PA: what it is made of, and who answers which request. */
 
 #include <acme/authority.h>
 
@@ -6,7 +6,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include <acme/events.h>
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
@@ -16,123 +15,6 @@
 
 #define JSON_TYPE  "application/json"
 #define REFRESH_NS INT64_C(60000000000)
-
-const char *const acme_authority_migrations[] = {
-    "CREATE TABLE account ("
-    " id TEXT PRIMARY KEY,"
-    " \"user\" TEXT NOT NULL UNIQUE,"
-    " salt {octets} NOT NULL,"
-    " hash {octets} NOT NULL,"
-    " scrypt_n {int} NOT NULL,"
-    " scrypt_r {int} NOT NULL,"
-    " scrypt_p {int} NOT NULL,"
-    " ca {int} NOT NULL,"
-    " created {int} NOT NULL){strict};"
-    "CREATE TABLE account_spc ("
-    " account TEXT NOT NULL REFERENCES account(id),"
-    " spc TEXT NOT NULL,"
-    " PRIMARY KEY (account, spc)){strict};"
-    "CREATE TABLE login_failure ("
-    " \"user\" TEXT NOT NULL,"
-    " at {int} NOT NULL){strict};"
-    "CREATE INDEX login_failure_user ON login_failure(\"user\", at);"
-    "CREATE TABLE session ("
-    " access {octets} PRIMARY KEY," /* SHA-256 of the access token */
-    " refresh {octets} NOT NULL UNIQUE," /* SHA-256 of the refresh token */
-    " account TEXT NOT NULL REFERENCES account(id),"
-    " access_until {int} NOT NULL,"
-    " refresh_until {int} NOT NULL){strict};"
-    "CREATE TABLE spc_token ("
-    " jti TEXT PRIMARY KEY,"
-    " account TEXT NOT NULL REFERENCES account(id),"
-    " spc TEXT NOT NULL,"
-    " ca {int} NOT NULL,"
-    " fingerprint TEXT NOT NULL,"
-    " issued {int} NOT NULL,"
-    " expires {int} NOT NULL){strict};"
-    "CREATE TABLE trusted_ca ("
-    " sha256 TEXT PRIMARY KEY,"
-    " der {octets} NOT NULL,"
-    " added {int} NOT NULL){strict};"
-    "CREATE TABLE document ("
-    " kind {int} NOT NULL," /* enum authority_document */
-    " number {int} NOT NULL," /* sequence of the list, number of the CRL */
-    " expires {int} NOT NULL,"
-    " signer TEXT NOT NULL," /* URL of the signer's chain */
-    " says {octets} NOT NULL," /* SHA-256 of its contents without number and times */
-    " body {octets} NOT NULL,"
-    " PRIMARY KEY (kind, number)){strict};"
-    "CREATE TABLE signer_chain ("
-    " id TEXT PRIMARY KEY,"
-    " pem TEXT NOT NULL){strict};",
-
-    /* STI-CAs have accounts, and the CRL has entries. */
-    "ALTER TABLE account ADD COLUMN is_sti_ca {int} NOT NULL DEFAULT 0;"
-    "CREATE TABLE ca_issuer ("
-    " name {octets} PRIMARY KEY," /* DER; under it this STI-CA issues, and no other */
-    " account TEXT NOT NULL REFERENCES account(id)){strict};"
-    "CREATE TABLE revocation ("
-    " id {id},"
-    " issuer {octets} NOT NULL," /* DER */
-    " serial {octets} NOT NULL," /* content octets of the INTEGER */
-    " reason {int} NOT NULL,"
-    " requester TEXT NOT NULL,"
-    " account TEXT NOT NULL REFERENCES account(id),"
-    " state TEXT NOT NULL CHECK (state IN ('queued', 'revoked', 'refused')),"
-    " asked {int} NOT NULL,"
-    " decided {int},"
-    " entry {int} UNIQUE," /* counts those that came on the CRL, from 1 on */
-    " UNIQUE (issuer, serial)){strict};",
-
-    /* Accounts are suspended, limited, and used with more than a password; tokens are counted. */
-    ACME_EVENTS_MIGRATION
-    "ALTER TABLE account ADD COLUMN suspended TEXT;" /* the reason; NULL: it is not */
-    "ALTER TABLE account ADD COLUMN client TEXT;" /* subject of its client certificate */
-    "CREATE UNIQUE INDEX account_client ON account(client);"
-    "CREATE TABLE account_source ("
-    " account TEXT NOT NULL REFERENCES account(id),"
-    " prefix TEXT NOT NULL," /* "ADDRESS/BITS" */
-    " PRIMARY KEY (account, prefix)){strict};"
-    "CREATE TABLE api_key ("
-    " id {id},"
-    " digest {octets} NOT NULL UNIQUE," /* SHA-256 */
-    " account TEXT NOT NULL REFERENCES account(id),"
-    " created {int} NOT NULL,"
-    " expires {int} NOT NULL,"
-    " revoked {int}){strict};"
-    "CREATE INDEX spc_token_account ON spc_token(account, issued);",
-
-    /* Entries leave the CRL. */
-    "ALTER TABLE revocation ADD COLUMN not_after {int};" /* of the certificate; NULL: not known */
-    "ALTER TABLE revocation ADD COLUMN outlived {int};" /* first on a CRL that is later than it */
-    "ALTER TABLE revocation ADD COLUMN dropped {int};" /* on no CRL since */
-    "CREATE INDEX revocation_listed ON revocation(entry)"
-    " WHERE entry IS NOT NULL AND dropped IS NULL;",
-
-    /* Logins are counted by user and address, and before a password is looked at. */
-    "CREATE TABLE rate ("
-    " subject TEXT PRIMARY KEY,"
-    " used_until {int} NOT NULL){strict};" /* microseconds since 1970 */
-    "CREATE TABLE login_address ("
-    " account TEXT NOT NULL REFERENCES account(id),"
-    " address TEXT NOT NULL," /* of IPv6 its /64 */
-    " at {int} NOT NULL," /* the last login from there */
-    " PRIMARY KEY (account, address)){strict};"
-    "DELETE FROM login_failure;" /* it is there for instances of a former version only */
-    "CREATE TABLE published (" /* more than the store knows: it was restored from a backup */
-    " kind {int} PRIMARY KEY,"
-    " number {int} NOT NULL){strict};", /* of kind, that there was; the next one is higher */
-
-    /* Who asks to revoke is counted, and who only says when a certificate ends is known. */
-    "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from it */
-    "CREATE INDEX revocation_counted ON revocation(account)"
-    " WHERE dropped IS NULL AND state <> 'refused';"
-    "CREATE INDEX revocation_queued ON revocation(id) WHERE state = 'queued';",
-
-    /* What the governance authority itself revokes is not the account's. */
-    "ALTER TABLE revocation ADD COLUMN by_operator {int} NOT NULL DEFAULT 0;",
-    NULL,
-};
 
 DEFINE_DEFER(struct acme_authority, acme_authority_free)
 

@@ -17,7 +17,6 @@
 #define LIMITS_FORGOTTEN  10000 /* at once: others write meanwhile */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(json_t, json_decref)
 
 void
@@ -62,13 +61,16 @@ admit_basic(struct acme_authority *authority, const struct acme_http_request *re
             char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     struct acme_basic basic = {.user = NULL};
+    struct authority_user found = {.account = ""};
     enum hsm_status st = acme_basic_parse(credentials, &basic);
 
     *verdict = AUTHORITY_REFUSED;
     if (st == HSM_OK && authority_is_user(basic.user))
         st = authority_password_check(authority, request, basic.user, basic.password, verdict,
-                                      account);
+                                      &found);
     acme_basic_clear(&basic);
+    if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
+        memcpy(account, found.account, sizeof(found.account));
     return st == HSM_ERR_MALFORMED ? HSM_OK : st;
 }
 
@@ -155,19 +157,43 @@ authority_admit(struct acme_authority *authority, const struct acme_http_request
     return st;
 }
 
-/* The store keeps only the SHA-256 of the tokens: who reads it cannot log in with them. */
+/* ---- sessions ---- */
+
+/* The tokens that a client gets. The store keeps only their SHA-256: who reads it cannot log in
+ * with them. */
+struct session {
+    struct hsm_secret *access, *refresh; /* owned */
+};
+
+static void
+session_clear(struct session *session)
+{
+    hsm_secret_free(session->access);
+    hsm_secret_free(session->refresh);
+}
+
+#define SESSION __attribute__((cleanup(session_clear))) struct session
+
 static enum hsm_status
-insert_session(struct acme_authority *authority, const char *account,
-               const struct hsm_secret *access, const struct hsm_secret *refresh)
+session_new(struct session *out)
+{
+    enum hsm_status st = hsm_secret_random(SESSION_TOKEN_LEN, &out->access);
+
+    return st == HSM_OK ? hsm_secret_random(SESSION_TOKEN_LEN, &out->refresh) : st;
+}
+
+static enum hsm_status
+insert_session(struct acme_authority *authority, const char *account, const struct session *session)
 {
     int64_t now = authority_now(authority);
     int64_t lifetime = authority->config.session_lifetime_s;
     uint8_t access_digest[SHA256_DIGEST_LENGTH];
     uint8_t refresh_digest[SHA256_DIGEST_LENGTH];
 
-    SHA256((const unsigned char *)hsm_secret_octets(access), hsm_secret_len(access), access_digest);
-    SHA256((const unsigned char *)hsm_secret_octets(refresh), hsm_secret_len(refresh),
-           refresh_digest);
+    SHA256((const unsigned char *)hsm_secret_octets(session->access),
+           hsm_secret_len(session->access), access_digest);
+    SHA256((const unsigned char *)hsm_secret_octets(session->refresh),
+           hsm_secret_len(session->refresh), refresh_digest);
     return acme_store_run(
         authority->config.store, NULL,
         "INSERT INTO session (access, refresh, account, access_until, refresh_until)"
@@ -176,27 +202,57 @@ insert_session(struct acme_authority *authority, const char *account,
         account, now + lifetime, now + lifetime * REFRESH_LIFETIMES);
 }
 
+/* End the transaction in which it was found whether the account gets one: it does, or nothing has
+ * happened. */
+static enum hsm_status
+end_opening(struct acme_authority *authority, const char *account, const struct session *session,
+            enum authority_verdict verdict, enum hsm_status st)
+{
+    struct acme_store *store = authority->config.store;
+
+    if (st == HSM_OK && verdict != AUTHORITY_ADMITTED) {
+        acme_store_rollback(store);
+        return HSM_OK;
+    }
+    if (st == HSM_OK)
+        st = insert_session(authority, account, session);
+    return acme_store_end(store, st);
+}
+
+/* A password that is changed while it is looked at opens nothing. */
+static enum hsm_status
+open_by_password(struct acme_authority *authority, const struct acme_http_request *request,
+                 const char *user, const char *password, struct session *session,
+                 enum authority_verdict *verdict)
+{
+    struct acme_store *store = authority->config.store;
+    struct authority_user found = {.account = ""};
+    enum hsm_status st =
+        authority_password_check(authority, request, user, password, verdict, &found);
+
+    if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
+        st = authority_check_standing(authority, request, found.account, verdict);
+    if (st != HSM_OK || *verdict != AUTHORITY_ADMITTED)
+        return st;
+    st = session_new(session);
+    if (st == HSM_OK)
+        st = acme_store_begin(store);
+    if (st != HSM_OK)
+        return st;
+    st = authority_password_confirm(store, &found, verdict);
+    return end_opening(authority, found.account, session, *verdict, st);
+}
+
 static void
-answer_session(struct acme_authority *authority, const char *account,
+answer_session(const struct acme_authority *authority, const struct session *session,
                struct acme_http_response *response)
 {
-    DEFER(hsm_secret_free) struct hsm_secret *access = NULL;
-    DEFER(hsm_secret_free) struct hsm_secret *refresh = NULL;
-    enum hsm_status st = hsm_secret_random(SESSION_TOKEN_LEN, &access);
-
-    if (st == HSM_OK)
-        st = hsm_secret_random(SESSION_TOKEN_LEN, &refresh);
-    if (st == HSM_OK)
-        st = insert_session(authority, account, access, refresh);
-    if (st != HSM_OK) {
-        authority_answer_failure(response, st);
-        return;
-    }
     acme_http_response_header(response, "Cache-Control", "no-store");
     acme_http_respond_json(response, 200, "application/json",
                            json_pack("{s:s, s:s, s:s, s:s, s:I}", "status", "success", "message",
-                                     "logged in", "accessToken", hsm_secret_octets(access),
-                                     "refreshToken", hsm_secret_octets(refresh), "expiresIn",
+                                     "logged in", "accessToken", hsm_secret_octets(session->access),
+                                     "refreshToken", hsm_secret_octets(session->refresh),
+                                     "expiresIn",
                                      (json_int_t)authority->config.session_lifetime_s));
 }
 
@@ -205,7 +261,7 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
                 const char *param, struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = authority_body(request, response);
-    char account[ACME_AUTHORITY_ID_MAX + 1] = "";
+    SESSION session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *user;
     const char *password;
@@ -225,10 +281,8 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
         return;
     }
     st = authority_is_user(user)
-             ? authority_password_check(authority, request, user, password, &verdict, account)
+             ? open_by_password(authority, request, user, password, &session, &verdict)
              : HSM_OK;
-    if (st == HSM_OK && verdict == AUTHORITY_ADMITTED)
-        st = authority_check_standing(authority, request, account, &verdict);
     if (st != HSM_OK) {
         authority_answer_failure(response, st);
     } else if (verdict != AUTHORITY_ADMITTED) {
@@ -237,11 +291,12 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
                     acme_http_request_peer(request));
         authority_answer_verdict(authority, response, verdict);
     } else {
-        answer_session(authority, account, response);
+        answer_session(authority, &session, response);
     }
 }
 
-/* Whose refresh token this is; it is spent: two who show it cannot both be answered. */
+/* Whose refresh token this is; it is spent: two who show it cannot both be answered. Within a
+ * transaction. */
 static enum hsm_status
 spend_refresh_token(struct acme_authority *authority, const char *token,
                     char account[ACME_AUTHORITY_ID_MAX + 1], enum authority_verdict *verdict)
@@ -249,23 +304,36 @@ spend_refresh_token(struct acme_authority *authority, const char *token,
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     struct acme_store *store = authority->config.store;
     uint8_t digest[SHA256_DIGEST_LENGTH];
-    int64_t spent = 0;
     enum hsm_status st;
 
     SHA256((const unsigned char *)token, strlen(token), digest);
     st = acme_store_query(store, &rows,
                           "SELECT account FROM session WHERE refresh = ? AND refresh_until > ?",
                           "bi", digest, sizeof(digest), (int64_t)authority_now(authority));
-    if (st == HSM_OK && acme_rows_next(rows))
-        st = acme_store_run(store, &spent, "DELETE FROM session WHERE refresh = ?", "b", digest,
-                            sizeof(digest));
+    if (st != HSM_OK || !acme_rows_next(rows))
+        return st;
+    snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
+    *verdict = AUTHORITY_ADMITTED;
+    return acme_store_run(store, NULL, "DELETE FROM session WHERE refresh = ?", "b", digest,
+                          sizeof(digest));
+}
+
+/* The token is good still, where it opens nothing. */
+static enum hsm_status
+open_by_refresh_token(struct acme_authority *authority, const struct acme_http_request *request,
+                      const char *token, struct session *session, enum authority_verdict *verdict)
+{
+    char account[ACME_AUTHORITY_ID_MAX + 1] = "";
+    enum hsm_status st = session_new(session);
+
+    if (st == HSM_OK)
+        st = acme_store_begin(authority->config.store);
     if (st != HSM_OK)
         return st;
-    if (spent == 1) {
-        snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
-        *verdict = AUTHORITY_ADMITTED;
-    }
-    return HSM_OK;
+    st = spend_refresh_token(authority, token, account, verdict);
+    if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
+        st = authority_check_standing(authority, request, account, verdict);
+    return end_opening(authority, account, session, *verdict, st);
 }
 
 void
@@ -273,7 +341,7 @@ authority_relogin(struct acme_authority *authority, const struct acme_http_reque
                   const char *param, struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = authority_body(request, response);
-    char account[ACME_AUTHORITY_ID_MAX + 1] = "";
+    SESSION session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *token;
     struct hsm_reason why;
@@ -286,15 +354,13 @@ authority_relogin(struct acme_authority *authority, const struct acme_http_reque
         authority_answer_error(response, 400, why.text);
         return;
     }
-    st = spend_refresh_token(authority, token, account, &verdict);
-    if (st == HSM_OK && verdict == AUTHORITY_ADMITTED)
-        st = authority_check_standing(authority, request, account, &verdict);
+    st = open_by_refresh_token(authority, request, token, &session, &verdict);
     if (st != HSM_OK)
         authority_answer_failure(response, st);
     else if (verdict != AUTHORITY_ADMITTED)
         authority_answer_verdict(authority, response, verdict);
     else
-        answer_session(authority, account, response);
+        answer_session(authority, &session, response);
 }
 
 enum hsm_status

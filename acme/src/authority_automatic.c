@@ -65,6 +65,9 @@ authority_automatic_parse(const char *text, uint16_t rule[AUTHORITY_ASKERS], str
     uint16_t parsed[AUTHORITY_ASKERS] = {0};
     enum hsm_status st = HSM_OK;
 
+    if (text[strspn(text, SEPARATORS)] == '\0')
+        return hsm_refuse(why, HSM_ERR_MALFORMED,
+                          "empty: \"" NONE "\" says that an operator decides all");
     for (const char *at = text + strspn(text, SEPARATORS); st == HSM_OK && *at != '\0';
          at += strspn(at, SEPARATORS)) {
         size_t len = strcspn(at, SEPARATORS);

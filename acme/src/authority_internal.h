@@ -31,6 +31,8 @@
 #include <certs/crl.h>
 #include <certs/path.h>
 
+#include "password_internal.h"
+
 enum authority_document {
     AUTHORITY_CA_LIST,
     AUTHORITY_CRL,
@@ -138,11 +140,23 @@ HSM_MUST_CHECK enum hsm_status authority_accounts_expire(struct acme_authority *
 
 /* authority_password.c */
 
-/** Compare a password, which may be of nobody; `account` is written when it is right. */
+/** Whose password it is, and the hash that it was compared with. */
+struct authority_user {
+    char account[ACME_AUTHORITY_ID_MAX + 1]; /* "": there is no such user */
+    struct acme_password_hash stored;
+};
+
+/** Compare a password, which may be of nobody; *out is written when it is right. */
 HSM_MUST_CHECK enum hsm_status
 authority_password_check(struct acme_authority *authority, const struct acme_http_request *request,
                          const char *user, const char *password, enum authority_verdict *verdict,
-                         char account[ACME_AUTHORITY_ID_MAX + 1]);
+                         struct authority_user *out);
+
+/** Within a transaction: *verdict stays, or is AUTHORITY_REFUSED as the password was changed since
+ *  it was compared. */
+HSM_MUST_CHECK enum hsm_status authority_password_confirm(struct acme_store *store,
+                                                          const struct authority_user *user,
+                                                          enum authority_verdict *verdict);
 
 /** After AUTHORITY_BUSY: put the request aside until a password can be looked at. False: there is
  *  no room for it. */
@@ -304,6 +318,11 @@ HSM_MUST_CHECK enum hsm_status authority_signer_publish(struct acme_authority *a
 /** Sign a document anew if the one in the store is not good any more. */
 HSM_MUST_CHECK enum hsm_status authority_document_refresh(struct acme_authority *authority,
                                                           enum authority_document document);
+
+/** The highest number that was published before the store was restored: nothing up to it is served.
+ *  0: it was not restored. */
+HSM_MUST_CHECK enum hsm_status
+authority_document_floor(struct acme_store *store, enum authority_document kind, uint64_t *out);
 
 /** The published CRL is out of date: acme_authority_tick() signs the next. */
 void authority_crl_changed(struct acme_authority *authority);

@@ -110,6 +110,20 @@ authority_observe(struct acme_authority *authority)
                    authority_policy_is_stale(authority->policy, authority->config.store) ? 1 : 0);
 }
 
+/* Whether the latest one is served: it lasts, and no later one was there before the store was
+ * restored. */
+static bool
+is_served(struct acme_authority *authority, enum authority_document kind)
+{
+    int64_t sequence;
+    uint64_t floor;
+    time_t until;
+
+    return read_latest(authority, kind, &sequence, &until) && until > authority_now(authority) &&
+           authority_document_floor(authority->config.store, kind, &floor) == HSM_OK &&
+           (uint64_t)sequence > floor;
+}
+
 void
 acme_authority_not_ready(struct acme_authority *authority, json_t *reasons)
 {
@@ -119,11 +133,7 @@ acme_authority_not_ready(struct acme_authority *authority, json_t *reasons)
     };
 
     for (int i = 0; i < AUTHORITY_DOCUMENTS; i++) {
-        int64_t sequence;
-        time_t until = 0;
-
-        if (!read_latest(authority, (enum authority_document)i, &sequence, &until) ||
-            until <= authority_now(authority))
+        if (!is_served(authority, (enum authority_document)i))
             (void)json_array_append_new(reasons, json_string(ended[i]));
     }
 }

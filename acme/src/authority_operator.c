@@ -200,7 +200,8 @@ acme_authority_account_spcs(struct acme_store *store, const char *account_id,
                                                   .detail = detail});
 }
 
-/* Within a transaction. What the old one has opened is closed with it. */
+/* Within a transaction. What the old one has opened is closed with it, and where it was used is
+ * nobody's home: it may have been a thief. */
 static enum hsm_status
 replace_password(struct acme_store *store, const char *account_id,
                  const struct acme_password_hash *hash)
@@ -215,8 +216,10 @@ replace_password(struct acme_store *store, const char *account_id,
 
     if (st == HSM_OK && changes == 0)
         return HSM_ERR_NOT_FOUND;
-    return st == HSM_OK ? acme_store_run(store, NULL, "DELETE FROM session WHERE account = ?", "s",
-                                         account_id)
+    if (st == HSM_OK)
+        st = acme_store_run(store, NULL, "DELETE FROM session WHERE account = ?", "s", account_id);
+    return st == HSM_OK ? acme_store_run(store, NULL, "DELETE FROM login_address WHERE account = ?",
+                                         "s", account_id)
                         : st;
 }
 

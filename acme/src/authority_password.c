@@ -7,7 +7,7 @@
  * the user. A user is no stranger where it has logged in, and at the sources of its account.
  *
  * A hash is made to take long (RFC 7914): only so many are made at once, and requests that wait for
- * that hold no thread.
+ * that hold no thread. Who may try no more does not wait.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,8 +36,7 @@ static const struct acme_limit limit_strangers = {"login-of", ACME_AUTHORITY_STR
 /* One password that is tried. */
 struct attempt {
     const char *user;
-    char account[ACME_AUTHORITY_ID_MAX + 1]; /* "": there is no such user */
-    struct acme_password_hash stored;
+    struct authority_user found;
     char address[ACME_ADDRESS_MAX + 1];
     char there[ACME_LIMIT_WHOM_MAX + 1]; /* address and user */
     bool at_home;
@@ -142,11 +141,11 @@ find_user(struct acme_store *store, struct attempt *attempt)
     if (st != HSM_OK)
         return st;
     if (!acme_rows_next(rows)) {
-        attempt->stored = acme_password_hash_of_nobody();
+        attempt->found.stored = acme_password_hash_of_nobody();
         return HSM_OK;
     }
-    snprintf(attempt->account, sizeof(attempt->account), "%s", acme_rows_text(rows, 0));
-    return acme_password_hash_read(rows, 1, &attempt->stored);
+    snprintf(attempt->found.account, sizeof(attempt->found.account), "%s", acme_rows_text(rows, 0));
+    return acme_password_hash_read(rows, 1, &attempt->found.stored);
 }
 
 static enum hsm_status
@@ -155,14 +154,14 @@ find_home(struct acme_authority *authority, const struct acme_http_request *requ
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum authority_source source;
-    enum hsm_status st = authority_source_of(authority, request, attempt->account, &source);
+    enum hsm_status st = authority_source_of(authority, request, attempt->found.account, &source);
 
     attempt->at_home = source == AUTHORITY_WITHIN;
     if (st != HSM_OK || source != AUTHORITY_ANYWHERE)
         return st;
     st = acme_store_query(authority->config.store, &rows,
                           "SELECT at FROM login_address WHERE account = ? AND address = ?", "ss",
-                          attempt->account, attempt->address);
+                          attempt->found.account, attempt->address);
     attempt->at_home = st == HSM_OK && acme_rows_next(rows);
     return st;
 }
@@ -206,6 +205,27 @@ count(struct acme_store *store, const struct attempt *attempt, time_t now, bool 
     return st;
 }
 
+/* Those who are shut out do not take the place of somebody who waits. Nothing is counted: who
+ * waits begins anew. */
+static enum hsm_status
+choose_wait(struct acme_store *store, const struct attempt *attempt, time_t now,
+            enum authority_verdict *verdict)
+{
+    bool used_up = false;
+    enum hsm_status st = HSM_OK;
+
+    for (size_t i = 0; i < LIMITS && st == HSM_OK && !used_up; i++) {
+        const struct acme_limit *limit;
+        const char *whom = whom_of(attempt, i, &limit);
+
+        if (whom != NULL)
+            st = acme_limit_is_used_up(store, limit, whom, now, &used_up);
+    }
+    if (st == HSM_OK)
+        *verdict = used_up ? AUTHORITY_LIMITED : AUTHORITY_BUSY;
+    return st;
+}
+
 static enum hsm_status
 give_back(struct acme_store *store, const struct attempt *attempt)
 {
@@ -221,24 +241,44 @@ give_back(struct acme_store *store, const struct attempt *attempt)
     return st;
 }
 
-/* It was right: it does not count, and the user is known there. */
+enum hsm_status
+authority_password_confirm(struct acme_store *store, const struct authority_user *user,
+                           enum authority_verdict *verdict)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    enum hsm_status st = acme_store_query(
+        store, &rows, "SELECT 1 FROM account WHERE id = ? AND hash = ? AND salt = ?", "sbb",
+        user->account, user->stored.hash, sizeof(user->stored.hash), user->stored.salt,
+        sizeof(user->stored.salt));
+
+    if (st == HSM_OK && !acme_rows_next(rows))
+        *verdict = AUTHORITY_REFUSED;
+    return st;
+}
+
+/* It was right, and is so still: it does not count, and the user is known there. */
 static enum hsm_status
-settle(struct acme_store *store, const struct attempt *attempt, time_t now)
+settle(struct acme_store *store, const struct attempt *attempt, time_t now,
+       enum authority_verdict *verdict)
 {
     enum hsm_status st = acme_store_begin(store);
 
     if (st != HSM_OK)
         return st;
-    st = give_back(store, attempt);
+    *verdict = AUTHORITY_ADMITTED;
+    st = authority_password_confirm(store, &attempt->found, verdict);
+    if (st == HSM_OK && *verdict != AUTHORITY_ADMITTED) {
+        acme_store_rollback(store);
+        return HSM_OK;
+    }
+    if (st == HSM_OK)
+        st = give_back(store, attempt);
     if (st == HSM_OK)
         st = acme_store_run(store, NULL,
                             "INSERT INTO login_address (account, address, at) VALUES (?, ?, ?)"
                             " ON CONFLICT (account, address) DO UPDATE SET at = excluded.at",
-                            "ssi", attempt->account, attempt->address, (int64_t)now);
-    if (st == HSM_OK)
-        return acme_store_commit(store);
-    acme_store_rollback(store);
-    return st;
+                            "ssi", attempt->found.account, attempt->address, (int64_t)now);
+    return acme_store_end(store, st);
 }
 
 enum hsm_status
@@ -252,53 +292,50 @@ authority_password_expire(struct acme_authority *authority)
 /* ---- the check ---- */
 
 static enum hsm_status
-look(struct acme_authority *authority, const struct acme_http_request *request,
-     struct attempt *attempt, const char *password, enum authority_verdict *verdict)
+look(struct acme_authority *authority, const struct attempt *attempt, const char *password,
+     enum authority_verdict *verdict)
 {
     struct acme_store *store = authority->config.store;
     bool limited = false, matches = false;
-    enum hsm_status st = find_user(store, attempt);
+    enum hsm_status st = count(store, attempt, authority_now(authority), &limited);
 
-    if (st == HSM_OK) /* of nobody too: the answer takes as long */
-        st = find_home(authority, request, attempt);
-    if (st == HSM_OK)
-        st = count(store, attempt, authority_now(authority), &limited);
     if (st != HSM_OK)
         return st;
     if (limited) {
         *verdict = AUTHORITY_LIMITED;
         return HSM_OK;
     }
-    st = acme_password_matches(password, strlen(password), &attempt->stored, &matches);
+    st = acme_password_matches(password, strlen(password), &attempt->found.stored, &matches);
     if (st != HSM_OK)
         return st;
-    if (!matches || attempt->account[0] == '\0') {
+    if (!matches || attempt->found.account[0] == '\0') {
         *verdict = AUTHORITY_REFUSED;
         return HSM_OK;
     }
-    st = settle(store, attempt, authority_now(authority));
-    if (st == HSM_OK)
-        *verdict = AUTHORITY_ADMITTED;
-    return st;
+    return settle(store, attempt, authority_now(authority), verdict);
 }
 
 enum hsm_status
 authority_password_check(struct acme_authority *authority, const struct acme_http_request *request,
                          const char *user, const char *password, enum authority_verdict *verdict,
-                         char account[ACME_AUTHORITY_ID_MAX + 1])
+                         struct authority_user *out)
 {
+    struct acme_store *store = authority->config.store;
     struct attempt attempt = {.user = user};
     enum hsm_status st;
 
-    if (!begin_hash(&authority->hashing)) {
-        *verdict = AUTHORITY_BUSY;
-        return HSM_OK;
-    }
     acme_limit_address(acme_http_request_peer(request), attempt.address);
     snprintf(attempt.there, sizeof(attempt.there), "%s %s", attempt.address, user);
-    st = look(authority, request, &attempt, password, verdict);
+    st = find_user(store, &attempt);
+    if (st == HSM_OK) /* of nobody too: the answer takes as long */
+        st = find_home(authority, request, &attempt);
+    if (st != HSM_OK)
+        return st;
+    if (!begin_hash(&authority->hashing))
+        return choose_wait(store, &attempt, authority_now(authority), verdict);
+    st = look(authority, &attempt, password, verdict);
     end_hash(&authority->hashing);
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
-        memcpy(account, attempt.account, sizeof(attempt.account));
+        *out = attempt.found;
     return st;
 }

@@ -203,9 +203,8 @@ read_latest(struct acme_authority *authority, enum authority_document kind, stru
     return acme_rows_next(rows) ? copy_row(rows, out) : HSM_OK;
 }
 
-/* The highest number that was published before the store was restored; 0: it was not. */
-static enum hsm_status
-read_floor(struct acme_store *store, enum authority_document kind, uint64_t *out)
+enum hsm_status
+authority_document_floor(struct acme_store *store, enum authority_document kind, uint64_t *out)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
@@ -363,7 +362,7 @@ refresh_locked(struct acme_authority *authority, enum authority_document kind)
     enum hsm_status st = read_latest(authority, kind, &latest);
 
     if (st == HSM_OK)
-        st = read_floor(authority->config.store, kind, &floor);
+        st = authority_document_floor(authority->config.store, kind, &floor);
     if (st == HSM_OK)
         st = is_current(authority, kind, &latest, floor, &current);
     if (st != HSM_OK || current)
@@ -441,7 +440,7 @@ read_document(struct acme_authority *authority, enum authority_document kind, st
     enum hsm_status st = read_latest(authority, kind, &latest);
 
     if (st == HSM_OK)
-        st = read_floor(authority->config.store, kind, &floor);
+        st = authority_document_floor(authority->config.store, kind, &floor);
     if (st == HSM_OK)
         st = is_current(authority, kind, &latest, floor, &current);
     if (st != HSM_OK)

@@ -78,6 +78,29 @@ acme_limit_take_one(struct acme_store *store, const struct acme_limit *limit, co
 }
 
 enum hsm_status
+acme_limit_is_used_up(struct acme_store *store, const struct acme_limit *limit, const char *whom,
+                      time_t now, bool *out)
+{
+    DEFER(acme_rows_free) struct acme_rows *rows = NULL;
+    char subject[SUBJECT_SIZE];
+    int64_t full_us = ((int64_t)now + limit->in_s) * MICROSECONDS, until = 0;
+    enum hsm_status st;
+
+    *out = false;
+    if (limit->times == 0)
+        return HSM_OK;
+    format_subject(limit, whom, subject);
+    st = acme_store_query(store, &rows, "SELECT used_until FROM rate WHERE subject = ?", "s",
+                          subject);
+    if (st != HSM_OK)
+        return st;
+    if (acme_rows_next(rows))
+        until = acme_rows_int(rows, 0);
+    *out = until + step_us(limit) > full_us && until <= full_us + ACME_CLOCK_SKEW_S * MICROSECONDS;
+    return HSM_OK;
+}
+
+enum hsm_status
 acme_limit_give_back(struct acme_store *store, const struct acme_limit *limit, const char *whom)
 {
     char subject[SUBJECT_SIZE];

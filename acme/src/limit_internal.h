@@ -1,10 +1,11 @@
 /*
  * limit_internal.h - rate limits, counted in a store that processes share, in its table
- * rate (subject TEXT PRIMARY KEY, used_until {int}).
+ * rate (subject TEXT PRIMARY KEY, used_until {int}); or by each process for itself.
  */
 #ifndef ACME_LIMIT_INTERNAL_H
 #define ACME_LIMIT_INTERNAL_H
 
+#include <stdbool.h>
 #include <time.h>
 
 #include <acme/store.h>
@@ -30,6 +31,11 @@ HSM_MUST_CHECK enum hsm_status acme_limit_take_one(struct acme_store *store,
                                                    const struct acme_limit *limit, const char *whom,
                                                    time_t now, time_t *wait_s);
 
+/** Whether one more would be refused now; nothing is counted. */
+HSM_MUST_CHECK enum hsm_status acme_limit_is_used_up(struct acme_store *store,
+                                                     const struct acme_limit *limit,
+                                                     const char *whom, time_t now, bool *out);
+
 /** Undo one acme_limit_take_one(). */
 HSM_MUST_CHECK enum hsm_status
 acme_limit_give_back(struct acme_store *store, const struct acme_limit *limit, const char *whom);
@@ -37,5 +43,16 @@ acme_limit_give_back(struct acme_store *store, const struct acme_limit *limit, c
 /** Delete up to `limit` rows whose allowance is full again; *count receives how many. */
 HSM_MUST_CHECK enum hsm_status acme_limit_expire(struct acme_store *store, time_t now,
                                                  int64_t limit, int64_t *count);
+
+/* ---- limit_here.c: within one process, and not in the store ---- */
+
+struct acme_limit_here;
+HSM_MUST_CHECK enum hsm_status acme_limit_here_new(const struct acme_limit *limit,
+                                                   struct acme_limit_here **out);
+void acme_limit_here_free(struct acme_limit_here *here);
+
+/** Count one more, from any thread. @return 0, or after how many seconds there is room: then
+ * nothing was counted */
+time_t acme_limit_here_take(struct acme_limit_here *here, const char *whom, time_t now);
 
 #endif

@@ -211,6 +211,10 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (st == HSM_OK)
         st = acme_keys_new(&server->keys);
     if (st == HSM_OK)
+        st = acme_limit_here_new(
+            &(struct acme_limit){.times = config->renewal_info_per_address, .in_s = ACME_HOUR_S},
+            &server->renewals);
+    if (st == HSM_OK)
         st = acme_chain_take_alternates(server);
     if (st == HSM_OK)
         st = digest_under(config, server->under);
@@ -236,6 +240,7 @@ acme_server_free(struct acme_server *server)
     if (server == NULL)
         return;
     acme_keys_free(server->keys);
+    acme_limit_here_free(server->renewals);
     certs_chain_free(server->intermediates);
     free(server->intermediates_pem);
     acme_signers_free(server->signers);

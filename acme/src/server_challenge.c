@@ -307,8 +307,6 @@ answer(struct acme_call *call, struct challenge *challenge, const char *text)
 
     if (checked == HSM_OK)
         checked = check_token(call, challenge, token, &refusal);
-    if (!acme_call_settle(call))
-        return;
     if (checked == HSM_ERR_BUSY) {
         refuse_for_now(call, challenge, &refusal);
         return;
@@ -373,8 +371,7 @@ acme_challenge(struct acme_call *call)
     if (!load_challenge(call, &challenge))
         return;
     if (acme_call_is_read(call) || strcmp(challenge.state.status, ACME_PENDING) != 0) {
-        if (acme_call_settle(call))
-            respond_challenge(call, &challenge); /* read, or answered before */
+        respond_challenge(call, &challenge); /* read, or answered before */
     } else if (is_answerable(call, &challenge) && acme_call_payload(call, &payload) &&
                take_token(call, payload, &token)) {
         answer(call, &challenge, token);

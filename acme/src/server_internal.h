@@ -72,6 +72,7 @@ struct acme_server {
     struct acme_web *web; /* NULL: no web pages */
     atomic_uint nonces_made;
     struct acme_keys *keys; /* of accounts */
+    struct acme_limit_here *renewals; /* renewalInfo, by address */
     time_t expire_at, tell_at, crl_at; /* of acme_server_tick() */
     struct certs_crl *crl; /* verified, and not in the store from entry crl_next on; NULL: none */
     size_t crl_next;

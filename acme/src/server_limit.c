@@ -16,11 +16,15 @@ acme_limit_take(struct acme_store *store, const char *what, const char *whom, un
                                whom, now, wait_s);
 }
 
+/* The exchange of the nonce was asked for before, and has been made by now. One that is sent again
+ * (RFC 8555 section 6.5) uses up nothing of its account's. */
 static enum hsm_status
 count_call(struct acme_store *store, void *context)
 {
     struct acme_call *call = context;
 
+    if (!call->exchange.is_good)
+        return HSM_OK;
     return acme_limit_take(store, call->counting.what, call->account,
                            call->server->config.requests_per_account, call->now,
                            &call->counting.wait_s);

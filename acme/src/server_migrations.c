@@ -133,5 +133,8 @@ const char *const acme_server_migrations[] = {
     "  name TEXT PRIMARY KEY,"
     "  next {int} NOT NULL);"
     "CREATE INDEX rate_used_until ON rate (used_until);",
+
+    /* The last event of a kind and subject. */
+    ACME_EVENTS_INDEX_MIGRATION,
     NULL,
 };

@@ -15,6 +15,7 @@
 #define RENEW_FROM_PERCENT  66 /* of a certificate's life */
 #define RENEW_UNTIL_PERCENT 83
 #define RETRY_AFTER         "21600" /* seconds: RFC 9773 section 4.3.2 recommends six hours */
+#define MAX_AGE             "300" /* seconds: a revocation compels renewal soon */
 #define KEY_COMPROMISE      1 /* RFC 5280 section 5.3.1 */
 #define KEY_ID_MAX          64 /* octets of an authorityKeyIdentifier */
 
@@ -140,19 +141,41 @@ respond_window(struct acme_call *call, const struct renewable *cert)
         window = NULL;
     }
     acme_http_response_header(call->response, "Retry-After", RETRY_AFTER);
+    acme_http_response_header(call->response, "Cache-Control", "public, max-age=" MAX_AGE);
     acme_call_json(call, 200,
                    window != NULL ? json_pack("{s:o}", "suggestedWindow", window) : NULL);
 }
 
+static bool
+is_within_limit(struct acme_call *call)
+{
+    char address[ACME_ADDRESS_MAX + 1];
+    time_t wait_s;
+
+    acme_limit_address(acme_http_request_peer(call->request), address);
+    wait_s = acme_limit_here_take(call->server->renewals, address, call->now);
+    if (wait_s == 0)
+        return true;
+    acme_http_response_header(call->response, "Cache-Control", "no-store");
+    acme_limit_refuse(call, "requests for renewalInfo", wait_s);
+    return false;
+}
+
+/* Caches may answer for a while, but keep no refusal. */
 void
 acme_renewal_info(struct acme_call *call)
 {
     CERTIFICATE_ID id = {.key_id = NULL};
     struct renewable cert = {.rows = NULL};
-    enum hsm_status st = certificate_id_parse(call->params[0], &id);
+    enum hsm_status st;
 
+    if (!is_within_limit(call))
+        return;
+    st = certificate_id_parse(call->params[0], &id);
     if (st == HSM_OK)
         st = find(call->server->config.store, &id, &cert);
+    if (st != HSM_OK)
+        acme_http_response_header(call->response, "Cache-Control", "no-store");
     if (st == HSM_OK)
         respond_window(call, &cert);
     else if (st == HSM_ERR_MALFORMED)

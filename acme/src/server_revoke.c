@@ -25,10 +25,12 @@
 #include <certs/issue.h>
 #include <certs/tnauthlist.h>
 #include <hsm/log.h>
+#include <hsm/time.h>
 
 #define OPERATOR           "operator" /* requester of what this machine's operator revokes */
 #define REASON_MAX         6 /* certificateHold: the last that is for end entities */
 #define KEY_COMPROMISE     1 /* RFC 5280 section 5.3.1 */
+#define AGAIN_PER_HOUR     1 /* forwards of one that the STI-PA has accepted */
 #define FORWARDED_PER_TICK 16
 #define FORWARD_FIRST_S    15 /* after a failed attempt; doubled ... */
 #define FORWARD_LONGEST_S  300 /* ... up to this */
@@ -225,25 +227,34 @@ insert_revocation(struct acme_store *store, const struct decision *decision)
     return st;
 }
 
-/* Within a transaction. HSM_ERR_EXISTS: it is revoked already. */
+/* Within a transaction. */
 static enum hsm_status
-insert_with_event(struct acme_store *store, const struct decision *decision)
+add_event(struct acme_store *store, const struct decision *decision, const char *what)
 {
     const char *who = decision->requester, *why = certs_crl_reason_text(decision->reason);
     DEFER(free) char *serial = certs_cert_serial_hex(decision->cert);
-    enum hsm_status st = serial != NULL ? insert_revocation(store, decision) : HSM_ERR_NOMEM;
+    enum hsm_status st = serial != NULL ? HSM_OK : HSM_ERR_NOMEM;
 
     if (st == HSM_OK)
         st = acme_event_add(store, &(struct acme_event){
                                        .at = decision->now,
                                        .who = strcmp(who, OPERATOR) != 0 ? who : NULL,
-                                       .what = "certificate revoked",
+                                       .what = what,
                                        .subject = serial,
                                        .detail = why,
                                    });
     if (st == HSM_OK) /* it is once the transaction is durable, or will be the next time */
-        hsm_log(HSM_LOG_INFO, "certificate %s: revoked (%s) by %s", serial, why, who);
+        hsm_log(HSM_LOG_INFO, "%s: %s (%s) by %s", what, serial, why, who);
     return st;
+}
+
+/* Within a transaction. HSM_ERR_EXISTS: it is revoked already. */
+static enum hsm_status
+insert_with_event(struct acme_store *store, const struct decision *decision)
+{
+    enum hsm_status st = insert_revocation(store, decision);
+
+    return st == HSM_OK ? add_event(store, decision, "certificate revoked") : st;
 }
 
 /* HSM_ERR_EXISTS: it is revoked already. */
@@ -255,22 +266,43 @@ record(struct acme_store *store, const struct decision *decision)
     return st == HSM_OK ? acme_store_end(store, insert_with_event(store, decision)) : st;
 }
 
-/* The STI-PA answers a second request as the first, unless it has dropped the revocation meanwhile:
- * then it is one again. That a key is compromised is never taken back. */
+/* Within a transaction, which is to be rolled back unless *asked. */
 static enum hsm_status
-ask_again(struct acme_store *store, const struct decision *decision)
+forward_again(struct acme_store *store, const struct decision *decision, bool *asked)
 {
+    const char *order_id = decision->issued->order_id;
+    unsigned per_hour = strcmp(decision->requester, OPERATOR) != 0 ? AGAIN_PER_HOUR : 0;
     int64_t changes = 0;
+    time_t wait_s = 0;
     enum hsm_status st = acme_store_run(
         store, &changes,
         "UPDATE revocation SET accepted = NULL, tries = 0, next_try = ?, requester = ?, reason ="
         " CASE WHEN reason = ? THEN reason ELSE ? END WHERE order_id = ? AND accepted IS NOT NULL",
         "isiis", (int64_t)decision->now, decision->requester, (int64_t)KEY_COMPROMISE,
-        (int64_t)decision->reason, decision->issued->order_id);
+        (int64_t)decision->reason, order_id);
 
     if (st == HSM_OK && changes == 1)
-        hsm_log(HSM_LOG_INFO, "order %s: %s asks for the revocation again",
-                decision->issued->order_id, decision->requester);
+        st =
+            acme_limit_take(store, "revocations again", order_id, per_hour, decision->now, &wait_s);
+    *asked = st == HSM_OK && changes == 1 && wait_s == 0;
+    return *asked ? add_event(store, decision, "revocation asked for again") : st;
+}
+
+/* The STI-PA answers a second request as the first, unless it has dropped the revocation meanwhile:
+ * then it is one again. That a key is compromised is never taken back. Whoever has the
+ * certificate's key may ask, so the STI-PA is not asked each time. */
+static enum hsm_status
+ask_again(struct acme_store *store, const struct decision *decision)
+{
+    bool asked = false;
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st != HSM_OK)
+        return st;
+    st = forward_again(store, decision, &asked);
+    if (st == HSM_OK && asked)
+        return acme_store_commit(store);
+    acme_store_rollback(store);
     return st;
 }
 
@@ -367,6 +399,42 @@ acme_server_revoke(struct acme_store *store, const char *serial, int reason, tim
                                                            .revoked = now,
                                                            .now = now});
     acme_rows_free(issued.rows);
+    return st;
+}
+
+/* ---- to an STI-PA that has lost some ---- */
+
+/* Those that are from its CRL as well: it has lost them all. */
+static enum hsm_status
+resend(struct acme_store *store, time_t since, time_t now, int64_t *count)
+{
+    char from[HSM_TIME_LEN + 1], detail[32];
+    enum hsm_status st =
+        acme_store_run(store, count,
+                       "UPDATE revocation SET accepted = NULL, tries = 0, next_try = ? WHERE"
+                       " accepted >= ? AND order_id IN (SELECT order_id FROM issuance WHERE"
+                       " not_after > ?)",
+                       "iii", (int64_t)now, (int64_t)since, (int64_t)now);
+
+    if (st != HSM_OK)
+        return st;
+    hsm_time_format(since, from);
+    snprintf(detail, sizeof(detail), "%lld", (long long)*count);
+    return acme_event_add(
+        store, &(struct acme_event){
+                   .at = now, .what = "revocations sent again", .subject = from, .detail = detail});
+}
+
+enum hsm_status
+acme_server_revocations_resend(struct acme_store *store, time_t since, time_t now, int64_t *count)
+{
+    int64_t sent = 0;
+    enum hsm_status st = acme_store_begin(store);
+
+    if (st == HSM_OK)
+        st = acme_store_end(store, resend(store, since, now, &sent));
+    if (st == HSM_OK)
+        *count = sent;
     return st;
 }
 

@@ -86,6 +86,7 @@ enum route_kind {
 enum route_flag {
     SETTLES = 1, /* the handler calls acme_call_settle() */
     WAITS = 2, /* it may ask another server */
+    LASTS = 4, /* the handler says how long its answer may be kept */
 };
 
 struct route {
@@ -107,11 +108,11 @@ static const struct route routes[] = {
     {"/acme/order/:id", ROUTE_ACCOUNT, acme_order, SETTLES, NULL},
     {"/acme/order/:id/finalize", ROUTE_ACCOUNT, acme_finalize, SETTLES, NULL},
     {"/acme/authz/:id", ROUTE_ACCOUNT, acme_authorization, SETTLES, NULL},
-    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, SETTLES | WAITS, "challenge answers"},
+    {"/acme/chall/:id", ROUTE_ACCOUNT, acme_challenge, WAITS, "challenge answers"},
     {"/acme/cert/:id", ROUTE_ACCOUNT, acme_certificate, SETTLES, NULL},
     {"/acme/cert/:id/:n", ROUTE_ACCOUNT, acme_certificate_alternate, SETTLES, NULL},
-    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain, 0, NULL},
-    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info, 0, NULL},
+    {"/acme/chain/:id", ROUTE_READ, acme_hosted_chain, LASTS, NULL},
+    {"/acme/renewal-info/:id", ROUTE_READ, acme_renewal_info, LASTS, NULL},
     {"/acme/revoke-cert", ROUTE_EITHER, acme_revoke_cert, 0, "revocations"},
 };
 
@@ -206,7 +207,7 @@ dispatch(struct acme_call *call)
         acme_http_response_route(call->response, route->pattern);
     call->is_brief = route != NULL && !has(route, WAITS);
     add_cors(call);
-    if (route == NULL || route->handle != acme_hosted_chain)
+    if (route == NULL || !has(route, LASTS))
         acme_http_response_header(call->response, "Cache-Control", "no-store");
     if (route == NULL || route->handle != directory) { /* RFC 8555 section 7.1 */
         acme_server_url(call->server, "directory", NULL, NULL, index);

@@ -156,7 +156,8 @@ configure(const struct ca_program *program, const char *more)
     must(file != NULL, CONFIG_FILE);
     fprintf(file,
             "[server]\nworkers = %u\n[limits]\naccounts-per-address = 0\norders-per-address = 0\n"
-            "nonces-per-address = 0\nrequests-per-account = 0\n%s",
+            "nonces-per-address = 0\nrequests-per-account = 0\n"
+            "renewal-info-per-address = 0\n%s",
             program->workers, more);
     must(fclose(file) == 0, CONFIG_FILE);
 }

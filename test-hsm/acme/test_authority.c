@@ -1209,6 +1209,33 @@ only_roots_are_trusted(void **state)
                      HSM_ERR_UNTRUSTED);
 }
 
+static size_t
+reasons_not_ready(void)
+{
+    json_t *reasons = json_array();
+    size_t count;
+
+    acme_authority_not_ready(authority, reasons);
+    count = json_array_size(reasons);
+    json_decref(reasons);
+    return count;
+}
+
+/* What the store had is served no more, and what follows is not signed yet. */
+static void
+a_restored_store_is_ready_when_higher_numbers_are_signed(void **state)
+{
+    (void)state;
+    acme_authority_refresh(authority);
+    assert_int_equal(reasons_not_ready(), 0);
+    assert_int_equal(acme_authority_numbers_raise(store, 1000000, 0, time(NULL)), HSM_OK);
+    assert_int_equal(reasons_not_ready(), 1);
+    assert_int_equal(acme_authority_numbers_raise(store, 0, 1000000, time(NULL)), HSM_OK);
+    assert_int_equal(reasons_not_ready(), 2);
+    acme_authority_refresh(authority);
+    assert_int_equal(reasons_not_ready(), 0);
+}
+
 int
 main(void)
 {
@@ -1253,6 +1280,8 @@ main(void)
         cmocka_unit_test_teardown(authority_refuses_a_key_beside_another_certificate, reset_clock),
         cmocka_unit_test_teardown(accounts_that_are_refused, reset_clock),
         cmocka_unit_test_teardown(only_roots_are_trusted, reset_clock),
+        cmocka_unit_test_teardown(a_restored_store_is_ready_when_higher_numbers_are_signed,
+                                  reset_clock),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <curl/curl.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -176,36 +177,47 @@ guess(const char *from, const char *user, unsigned times)
         assert_int_equal(login(from, user, "guess"), 403);
 }
 
-/* As if strangers had tried to log in as it, so often that no more of them may. */
+/* @param in_s  the time of that limit */
 static void
-let_strangers_try(const char *user)
+use_up(const char *limit, const char *whom, unsigned in_s)
 {
     char subject[256];
 
-    snprintf(subject, sizeof(subject), "login-of %s", user);
+    snprintf(subject, sizeof(subject), "%s %s", limit, whom);
     assert_int_equal(
         acme_store_run(store, NULL,
                        "INSERT INTO rate (subject, used_until) VALUES (?, ?) ON CONFLICT"
                        " (subject) DO UPDATE SET used_until = excluded.used_until",
-                       "si", subject, ((int64_t)now_s + 3600) * 1000000),
+                       "si", subject, ((int64_t)now_s + in_s) * 1000000),
         HSM_OK);
+}
+
+/* As if strangers had tried to log in as it, so often that no more of them may. */
+static void
+let_strangers_try(const char *user)
+{
+    use_up("login-of", user, 3600);
+}
+
+/* @param sql  with one text to be bound */
+static int64_t
+number(const char *sql, const char *text)
+{
+    struct acme_rows *rows = NULL;
+    int64_t count;
+
+    assert_int_equal(acme_store_query(store, &rows, sql, "s", text), HSM_OK);
+    assert_true(acme_rows_next(rows));
+    count = acme_rows_int(rows, 0);
+    acme_rows_free(rows);
+    return count;
 }
 
 /* How many have begun to be looked at. */
 static int64_t
 counted(const char *pattern)
 {
-    struct acme_rows *rows = NULL;
-    int64_t count;
-
-    assert_int_equal(acme_store_query(store, &rows,
-                                      "SELECT count(*) FROM rate WHERE subject LIKE ?", "s",
-                                      pattern),
-                     HSM_OK);
-    assert_true(acme_rows_next(rows));
-    count = acme_rows_int(rows, 0);
-    acme_rows_free(rows);
-    return count;
+    return number("SELECT count(*) FROM rate WHERE subject LIKE ?", pattern);
 }
 
 /* ---- who is shut out, and where ---- */
@@ -270,6 +282,110 @@ unknown_user_is_limited_like_a_known_one(void **state)
     guess(HERE, "sp-nobody", ACME_AUTHORITY_FAILURES_MAX);
     assert_int_equal(login(HERE, "sp-nobody", "guess"), 429);
     assert_int_equal(login(THERE, "sp-nobody", "guess"), 403);
+}
+
+/* ---- sessions ---- */
+
+#define SESSIONS "SELECT count(*) FROM session WHERE account = ?"
+
+static void *
+log_in_meanwhile(void *context)
+{
+    *(int *)context = login(HERE, "sp-changed", PASSWORD);
+    return NULL;
+}
+
+/* Its password gets another salt and hash while a login waits for its turn; it is the same, so that
+ * a login which has begun too late is admitted. */
+static int
+login_around_a_change(void)
+{
+    const struct timespec reached = {.tv_nsec = 200000000};
+    pthread_t thread;
+    int status = 0;
+
+    assert_int_equal(acme_store_begin(store), HSM_OK);
+    assert_int_equal(pthread_create(&thread, NULL, log_in_meanwhile, &status), 0);
+    nanosleep(&reached, NULL);
+    assert_int_equal(acme_store_run(store, NULL,
+                                    "UPDATE account SET"
+                                    " salt = (SELECT salt FROM account WHERE id = 'changed-to'),"
+                                    " hash = (SELECT hash FROM account WHERE id = 'changed-to')"
+                                    " WHERE id = ?",
+                                    "s", "changed"),
+                     HSM_OK);
+    assert_int_equal(acme_store_run(store, NULL, "DELETE FROM session", ""), HSM_OK);
+    assert_int_equal(acme_store_commit(store), HSM_OK);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    return status;
+}
+
+static void
+login_whose_password_is_changed_meanwhile_opens_nothing(void **state)
+{
+    int status = 200;
+
+    (void)state;
+    add_account("changed", "sp-changed");
+    for (int i = 0; i < 20 && status == 200; i++) {
+        char to[32];
+
+        snprintf(to, sizeof(to), "sp-changed-to-%d", i);
+        assert_int_equal(acme_store_run(store, NULL,
+                                        "UPDATE account SET id = \"user\" WHERE id = 'changed-to'",
+                                        ""),
+                         HSM_OK);
+        add_account("changed-to", to);
+        status = login_around_a_change();
+    }
+    assert_int_equal(status, 403);
+    assert_int_equal(number(SESSIONS, "changed"), 0);
+    assert_int_equal(login(HERE, "sp-changed", PASSWORD), 200);
+    assert_int_equal(number(SESSIONS, "changed"), 1);
+}
+
+static void
+changed_password_ends_sessions_and_homes(void **state)
+{
+    struct hsm_secret *password = NULL;
+
+    (void)state;
+    add_account("stolen", "sp-stolen");
+    assert_int_equal(login(THERE, "sp-stolen", PASSWORD), 200);
+    assert_int_equal(hsm_secret_new("another horse", strlen("another horse"), &password), HSM_OK);
+    assert_int_equal(acme_authority_account_password(store, "stolen", password), HSM_OK);
+    hsm_secret_free(password);
+    assert_int_equal(number(SESSIONS, "stolen"), 0);
+    let_strangers_try("sp-stolen");
+    assert_int_equal(login(THERE, "sp-stolen", PASSWORD), 429); /* it is a stranger there */
+}
+
+static int
+refresh(const char *from)
+{
+    return exchange(from, "/api/v1/auth/refresh", "{\"refreshToken\":\"a refresh token\"}", NULL);
+}
+
+static void
+refresh_token_is_spent_by_those_only_who_get_a_session(void **state)
+{
+    uint8_t digest[SHA256_DIGEST_LENGTH];
+
+    (void)state;
+    add_account("near", "sp-near");
+    SHA256((const unsigned char *)"a refresh token", strlen("a refresh token"), digest);
+    assert_int_equal(acme_store_run(store, NULL,
+                                    "INSERT INTO session (access, refresh, account, access_until,"
+                                    " refresh_until) VALUES (?, ?, 'near', ?, ?)",
+                                    "bbii", digest, sizeof(digest), digest, sizeof(digest),
+                                    (int64_t)now_s + 600, (int64_t)now_s + 600),
+                     HSM_OK);
+    assert_int_equal(
+        acme_authority_account_limit(store, "near", (const char *[]){THERE "/32", NULL}), HSM_OK);
+    assert_int_equal(refresh(HERE), 403);
+    assert_int_equal(refresh(THERE), 200);
+    assert_int_equal(refresh(THERE), 403);
+    assert_int_equal(number(SESSIONS, "near"), 1);
 }
 
 /* ---- many at once ---- */
@@ -345,6 +461,30 @@ pause_ms(long ms)
     nanosleep(&pause, NULL);
 }
 
+/* Passwords that take seconds, as many as are looked at together, at addresses below `net`. */
+static void
+begin_heavy(struct guesser heavy[ACME_AUTHORITY_HASHES_MAX], const char *id, const char *net)
+{
+    char user[32], pattern[64];
+
+    snprintf(user, sizeof(user), "sp-%s", id);
+    snprintf(pattern, sizeof(pattern), "login-at %s.%%", net);
+    add_account(id, user);
+    assert_int_equal(acme_store_run(store, NULL,
+                                    "UPDATE account SET scrypt_p = " HEAVY_P " WHERE id = ?", "s",
+                                    id),
+                     HSM_OK);
+    for (unsigned i = 0; i < ACME_AUTHORITY_HASHES_MAX; i++) {
+        heavy[i] = (struct guesser){.from = ""};
+        snprintf(heavy[i].user, sizeof(heavy[i].user), "%s", user);
+        snprintf(heavy[i].from, sizeof(heavy[i].from), "%s.%u", net, i + 1);
+        begin(&heavy[i]);
+    }
+    for (unsigned i = 0; i < 6000 && counted(pattern) < ACME_AUTHORITY_HASHES_MAX; i++)
+        pause_ms(5);
+    assert_int_equal(counted(pattern), ACME_AUTHORITY_HASHES_MAX);
+}
+
 /* Two that take seconds, then many: what was there before a password was looked at is told now. */
 static void
 crl_is_served_while_passwords_from_many_addresses_are_looked_at(void **state)
@@ -355,20 +495,8 @@ crl_is_served_while_passwords_from_many_addresses_are_looked_at(void **state)
     unsigned refused;
 
     (void)state;
-    add_account("heavy", "sp-heavy");
-    assert_int_equal(acme_store_run(store, NULL,
-                                    "UPDATE account SET scrypt_p = " HEAVY_P " WHERE id = 'heavy'",
-                                    ""),
-                     HSM_OK);
     atomic_store(&answered, 0);
-    for (unsigned i = 0; i < ACME_AUTHORITY_HASHES_MAX; i++) {
-        heavy[i] = (struct guesser){.user = "sp-heavy"};
-        snprintf(heavy[i].from, sizeof(heavy[i].from), "127.0.1.%u", i + 1);
-        begin(&heavy[i]);
-    }
-    for (unsigned i = 0; i < 6000 && counted("login-at 127.0.1.%") < ACME_AUTHORITY_HASHES_MAX; i++)
-        pause_ms(5);
-    assert_int_equal(counted("login-at 127.0.1.%"), ACME_AUTHORITY_HASHES_MAX);
+    begin_heavy(heavy, "heavy", "127.0.1");
     for (unsigned i = 0; i < count; i++) {
         snprintf(guessers[i].from, sizeof(guessers[i].from), "127.0.2.%u", i + 1);
         snprintf(guessers[i].user, sizeof(guessers[i].user), "nobody-%u", i);
@@ -387,6 +515,28 @@ crl_is_served_while_passwords_from_many_addresses_are_looked_at(void **state)
     assert_int_equal(counted("login-at 127.0.2.%"), refused); /* the others were not counted */
 }
 
+/* More of them than may wait; if they did, the last one would find no room. */
+static void
+those_who_are_shut_out_take_nobodys_place_in_the_queue(void **state)
+{
+    struct guesser heavy[ACME_AUTHORITY_HASHES_MAX];
+    struct guesser guessers[ACME_AUTHORITY_WAITING_MAX + 4] = {0};
+    const unsigned count = sizeof(guessers) / sizeof(guessers[0]);
+
+    (void)state;
+    add_account("queued", "sp-queued");
+    use_up("login-from", "127.0.4.1", ACME_AUTHORITY_FAILURES_S);
+    begin_heavy(heavy, "slow", "127.0.3");
+    for (unsigned i = 0; i < count; i++) {
+        guessers[i] = (struct guesser){.from = "127.0.4.1"};
+        snprintf(guessers[i].user, sizeof(guessers[i].user), "nobody-%u", i);
+        begin(&guessers[i]);
+    }
+    assert_int_equal(end(guessers, count, 429), count);
+    assert_int_equal(login("127.0.5.1", "sp-queued", PASSWORD), 200);
+    assert_int_equal(end(heavy, ACME_AUTHORITY_HASHES_MAX, 403), ACME_AUTHORITY_HASHES_MAX);
+}
+
 int
 main(void)
 {
@@ -399,9 +549,16 @@ main(void)
         cmocka_unit_test_setup(limited_account_logs_in_from_its_sources_whatever_others_try,
                                forget_tries),
         cmocka_unit_test_setup(unknown_user_is_limited_like_a_known_one, forget_tries),
+        cmocka_unit_test_setup(login_whose_password_is_changed_meanwhile_opens_nothing,
+                               forget_tries),
+        cmocka_unit_test_setup(changed_password_ends_sessions_and_homes, forget_tries),
+        cmocka_unit_test_setup(refresh_token_is_spent_by_those_only_who_get_a_session,
+                               forget_tries),
         cmocka_unit_test_setup(guesses_at_once_get_no_more_tries_than_one_after_the_other,
                                forget_tries),
         cmocka_unit_test_setup(crl_is_served_while_passwords_from_many_addresses_are_looked_at,
+                               forget_tries),
+        cmocka_unit_test_setup(those_who_are_shut_out_take_nobodys_place_in_the_queue,
                                forget_tries),
     };
 

@@ -1,14 +1,16 @@
-/* test_authority_migrations.c - the tables of acme/src/authority.c, from every former version on.
- */
+/* test_authority_migrations.c - mirrors acme/src/authority_migrations.c: tables from every former
+ * version on, and what is found by an index. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include <acme/authority.h>
+#include <acme/server.h>
 
 #include "postgres.h"
 #include "softhsm.h"
@@ -83,6 +85,53 @@ a_store_of_every_former_version_is_taken_further(void **state)
     }
 }
 
+/* SQLite's plan, which does not hang on how full a table is. */
+static void
+assert_searched(struct acme_store *store, const char *statement)
+{
+    struct acme_rows *rows = NULL;
+    char sql[512];
+
+    snprintf(sql, sizeof(sql), "EXPLAIN QUERY PLAN %s", statement);
+    assert_int_equal(acme_store_query(store, &rows, sql, ""), HSM_OK);
+    assert_true(acme_rows_count(rows) > 0);
+    while (acme_rows_next(rows)) {
+        if (strncmp(acme_rows_text(rows, 3), "SEARCH ", strlen("SEARCH ")) != 0)
+            fail_msg("%s: %s", statement, acme_rows_text(rows, 3));
+    }
+    acme_rows_free(rows);
+}
+
+static void
+what_is_asked_for_all_the_time_is_found_by_an_index(void **state)
+{
+    static const struct {
+        const char *const *migrations;
+        const char *statement;
+    } cases[] = {
+        {acme_authority_migrations, "SELECT subject FROM rate WHERE used_until <= 1"},
+        {acme_authority_migrations, "SELECT * FROM session WHERE refresh_until <= 1"},
+        {acme_authority_migrations, "SELECT * FROM login_address WHERE at <= 1"},
+        {acme_authority_migrations,
+         "SELECT * FROM revocation WHERE dropped IS NULL AND outlived <= 1"},
+        {acme_authority_migrations,
+         "SELECT detail FROM event WHERE what = 'w' AND subject = 's' ORDER BY id DESC LIMIT 1"},
+        {acme_server_migrations,
+         "SELECT detail FROM event WHERE what = 'w' AND subject = 's' ORDER BY id DESC LIMIT 1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct acme_store *store = NULL;
+        char path[4300];
+
+        snprintf(path, sizeof(path), "%s/plan-%zu.db", softhsm_dir(), i);
+        assert_int_equal(acme_store_open(path, cases[i].migrations, &store), HSM_OK);
+        assert_searched(store, cases[i].statement);
+        acme_store_close(store);
+    }
+}
+
 static int
 start(void **state)
 {
@@ -104,6 +153,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_store_of_every_former_version_is_taken_further),
+        cmocka_unit_test(what_is_asked_for_all_the_time_is_found_by_an_index),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

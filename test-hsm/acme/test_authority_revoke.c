@@ -813,7 +813,8 @@ what_is_decided_without_an_operator_is_configured(void **state)
         {"sti-ca:keyCompromise,sp:superseded sp:keyCompromise", 202, 202, 200},
     };
     static const char *const bad[] = {
-        "sti_ca", "sp:", "sp:7", "sp:removeFromCRL", ":", "none, sp", "sp:keyCompromise:sp"};
+        "sti_ca", "sp:", "sp:7", "sp:removeFromCRL", ":", "none, sp", "sp:keyCompromise:sp", "",
+        " ",      ",",   " , ",  "none,none"};
     struct acme_authority *other = NULL;
 
     (void)state;

@@ -293,7 +293,9 @@ suspended_account_gets_nothing_by_any_credential_until_it_is_reinstated(void **s
     assert_int_equal(acme_authority_account_reinstate(store, "suspended"), HSM_OK);
     assert_int_equal(acme_authority_account_reinstate(store, "suspended"), HSM_ERR_NOT_FOUND);
     assert_int_equal(ask_as("suspended", "sp-suspended"), 200);
-    assert_int_equal(ask("suspended", session, false, NULL), 403); /* it was over */
+    assert_int_equal(ask("suspended", session, false, NULL), 200);
+    assert_int_equal(post("/api/v1/auth/refresh", NULL, again, NULL), 200); /* it was not spent */
+    assert_int_equal(ask("suspended", session, false, NULL), 403);
     assert_event("account suspended: suspended: fees\n");
     assert_event("account reinstated: suspended\n");
     free(session);

@@ -1,6 +1,8 @@
-/* test_limit.c - mirrors acme/src/limit.c, for each kind of store. */
+/* test_limit.c - mirrors acme/src/limit.c, for each kind of store, and acme/src/limit_here.c. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -9,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,6 +70,80 @@ all_at_once_and_then_one_after_the_other(void **state)
     assert_int_equal(take(*state, &limit, "a", NOW + 600 / TIMES), 0);
     assert_int_equal(take(*state, &limit, "a", NOW + 600 / TIMES), 600 / TIMES);
     assert_int_equal(take(*state, &limit, "a", NOW - 100000), 0); /* the clock was ahead */
+}
+
+static bool
+is_used_up(struct acme_store *store, time_t now)
+{
+    bool used_up = false;
+
+    assert_int_equal(acme_limit_is_used_up(store, &limit, "a", now, &used_up), HSM_OK);
+    return used_up;
+}
+
+static void
+whether_a_limit_is_used_up_is_told_without_counting(void **state)
+{
+    for (int i = 0; i < TIMES; i++) {
+        assert_false(is_used_up(*state, NOW));
+        assert_int_equal(take(*state, &limit, "a", NOW), 0);
+    }
+    assert_true(is_used_up(*state, NOW));
+    assert_true(is_used_up(*state, NOW + 600 / TIMES - 1));
+    assert_false(is_used_up(*state, NOW + 600 / TIMES));
+    assert_false(is_used_up(*state, NOW - 100000)); /* the clock was ahead */
+    assert_int_equal(take(*state, &limit, "a", NOW + 600 / TIMES), 0);
+}
+
+/* ---- within one process ---- */
+
+static void
+a_process_counts_for_itself(void **state)
+{
+    struct acme_limit_here *here = NULL;
+    char whom[] = "b0";
+    int with_room = 0;
+
+    (void)state;
+    assert_int_equal(acme_limit_here_new(&limit, &here), HSM_OK);
+    for (int i = 0; i < TIMES; i++)
+        assert_int_equal(acme_limit_here_take(here, "a", NOW), 0);
+    assert_int_equal(acme_limit_here_take(here, "a", NOW), 600 / TIMES);
+    for (; whom[1] <= '9'; whom[1]++) /* others may have the same place, but not all of them */
+        with_room += acme_limit_here_take(here, whom, NOW) == 0;
+    assert_true(with_room > 0);
+    assert_int_equal(acme_limit_here_take(here, "a", NOW + 600 / TIMES - 1), 1);
+    assert_int_equal(acme_limit_here_take(here, "a", NOW + 600 / TIMES), 0);
+    assert_int_equal(acme_limit_here_take(here, "a", NOW + 600 / TIMES), 600 / TIMES);
+    assert_int_equal(acme_limit_here_take(here, "a", NOW - 100000), 0); /* the clock was ahead */
+    acme_limit_here_free(here);
+}
+
+static atomic_int taken;
+
+static void *
+take_here(void *here)
+{
+    for (int i = 0; i < TRIES; i++)
+        atomic_fetch_add(&taken, acme_limit_here_take(here, "all", NOW) == 0);
+    return NULL;
+}
+
+static void
+threads_share_a_limit_of_their_process(void **state)
+{
+    struct acme_limit_here *here = NULL;
+    pthread_t threads[PROCESSES];
+
+    (void)state;
+    atomic_store(&taken, 0);
+    assert_int_equal(acme_limit_here_new(&limit, &here), HSM_OK);
+    for (size_t i = 0; i < PROCESSES; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take_here, here), 0);
+    for (size_t i = 0; i < PROCESSES; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(atomic_load(&taken), TIMES);
+    acme_limit_here_free(here);
 }
 
 static void
@@ -165,6 +242,9 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         OPENED(all_at_once_and_then_one_after_the_other),
+        OPENED(whether_a_limit_is_used_up_is_told_without_counting),
+        cmocka_unit_test(a_process_counts_for_itself),
+        cmocka_unit_test(threads_share_a_limit_of_their_process),
         OPENED(no_limit_counts_nothing),
         OPENED(what_was_given_back_can_be_taken_again),
         OPENED(who_has_everything_left_is_forgotten),

@@ -1,6 +1,8 @@
 /* test_server_limit.c - mirrors acme/src/server_limit.c: nonces of an address, requests of an
  * account.
  */
+#define _GNU_SOURCE /* asprintf */
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -208,6 +210,64 @@ challenges_are_answered_so_often_and_read_any_time(void **state)
     peer_assert_status(&ca, &account, order.url, "pending");
 }
 
+static bool
+an_sti_pa_counts_and_is_away(struct ca_fixture *fixture, const struct acme_http_request *request,
+                             struct acme_http_response *response)
+{
+    if (strcmp(acme_http_request_path(request), "/pa/signer.pem") != 0)
+        return false;
+    atomic_fetch_add(&fixture->intercepted, 1);
+    acme_http_respond(response, 503, NULL, NULL, 0);
+    return true;
+}
+
+/* Nor does one with a used nonce make this server fetch anything (RFC 8555 section 6.5). */
+static void
+for_a_challenge_answer_too_many_nothing_is_fetched(void **state)
+{
+    struct peer_order order;
+    char *token, *payload = NULL, *body;
+    int fetched;
+    GOT first = {.status = 0};
+    GOT again = {.status = 0};
+    GOT fresh = {.status = 0};
+    GOT later = {.status = 0};
+
+    (void)state;
+    limit(0, 1);
+    peer_order(&ca, &account, "1234", &order);
+    token = peer_token(&ca, &(struct token_plan){.spc = "1234", .account_key = account.key});
+    assert_true(asprintf(&payload, "{\"tkauth\":\"%s\"}", token) > 0);
+    body = peer_body(&ca, &account, &(struct post){.path = order.challenge, .payload = payload});
+    ca.intercept = an_sti_pa_counts_and_is_away;
+    ca_fetch(&ca, "POST", order.challenge, "application/jose+json", body, &first);
+    fetched = atomic_load(&ca.intercepted);
+    ca_fetch(&ca, "POST", order.challenge, "application/jose+json", body, &again);
+    peer_send(&ca, &account, order.challenge, payload, &fresh);
+    assert_int_equal(first.status, 503);
+    assert_true(fetched > 0);
+    assert_int_equal(again.status, 400);
+    assert_string_equal(got_problem(&again), "badNonce");
+    assert_limited(&fresh, HOUR);
+    assert_int_equal(atomic_load(&ca.intercepted), fetched);
+    ca_fixture_set_time(ca_fixture_time() + HOUR);
+    peer_send(&ca, &account, order.challenge, payload, &later);
+    ca.intercept = NULL;
+    assert_int_equal(later.status, 503);
+    assert_int_equal(atomic_load(&ca.intercepted), 2 * fetched);
+    free(body);
+    free(payload);
+    free(token);
+}
+
+static void
+send_with_unknown_nonce(struct got *got)
+{
+    peer_post(&ca, &account,
+              &(struct post){.path = "/acme/revoke-cert", .payload = "{}", .nonce = "never-given"},
+              got);
+}
+
 static void
 a_used_nonce_is_told_before_a_limit(void **state)
 {
@@ -217,11 +277,70 @@ a_used_nonce_is_told_before_a_limit(void **state)
     limit(0, 1);
     send_revocation(&account, &got);
     got_clear(&got);
-    peer_post(&ca, &account,
-              &(struct post){.path = "/acme/revoke-cert", .payload = "{}", .nonce = "never-given"},
-              &got);
+    send_with_unknown_nonce(&got);
     assert_int_equal(got.status, 400);
     assert_string_equal(got_problem(&got), "badNonce");
+}
+
+/* Anybody who has read one of its requests can send that again and again. */
+static void
+requests_with_a_used_nonce_use_up_nothing_of_the_accounts(void **state)
+{
+    GOT got = {.status = 0};
+
+    (void)state;
+    limit(0, 1);
+    for (int i = 0; i < 3; i++) {
+        got_clear(&got);
+        send_with_unknown_nonce(&got);
+        assert_int_equal(got.status, 400);
+        assert_string_equal(got_problem(&got), "badNonce");
+    }
+    assert_int_equal(
+        ca_fixture_count(&ca, "SELECT count(*) FROM rate WHERE subject LIKE 'revocations %'"), 0);
+    send_revocation(&account, &got);
+    assert_int_equal(got.status, 400);
+    assert_string_equal(got_problem(&got), "malformed");
+    send_revocation(&account, &got);
+    assert_limited(&got, HOUR);
+}
+
+/* ---- renewalInfo ---- */
+
+static void
+ask_for_renewal(struct got *got)
+{
+    got_clear(got);
+    ca_fetch(&ca, "GET", "/acme/renewal-info/AAAA.AAAA", NULL, NULL, got);
+}
+
+/* And the store is not written for it. */
+static void
+renewal_info_of_an_address_is_limited_within_the_process(void **state)
+{
+    GOT got = {.status = 0};
+
+    (void)state;
+    ca.config.renewal_info_per_address = 3;
+    limit(0, 0);
+    ca.config.renewal_info_per_address = 0;
+    for (int i = 0; i < 3; i++) {
+        ask_for_renewal(&got);
+        assert_int_equal(got.status, 404);
+    }
+    ask_for_renewal(&got);
+    assert_limited(&got, HOUR / 3);
+    assert_string_equal(got_header(&got, "Cache-Control"), "no-store");
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM rate"), 0);
+    ca_fixture_set_time(ca_fixture_time() + HOUR / 3);
+    ask_for_renewal(&got);
+    assert_int_equal(got.status, 404);
+    assert_string_equal(got_header(&got, "Cache-Control"), "no-store");
+    limit(0, 0); /* of 0 there may be any number */
+    for (int i = 0; i < 5; i++) {
+        ask_for_renewal(&got);
+        assert_int_equal(got.status, 404);
+    }
 }
 
 static int
@@ -254,7 +373,10 @@ main(void)
         cmocka_unit_test(requests_of_an_account_are_limited),
         cmocka_unit_test(what_the_key_of_a_certificate_signs_is_not_counted),
         cmocka_unit_test(challenges_are_answered_so_often_and_read_any_time),
+        cmocka_unit_test(for_a_challenge_answer_too_many_nothing_is_fetched),
         cmocka_unit_test(a_used_nonce_is_told_before_a_limit),
+        cmocka_unit_test(requests_with_a_used_nonce_use_up_nothing_of_the_accounts),
+        cmocka_unit_test(renewal_info_of_an_address_is_limited_within_the_process),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

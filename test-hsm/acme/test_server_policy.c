@@ -589,6 +589,7 @@ renewal_is_suggested_late_in_life_and_at_once_when_revoked(void **state)
     assert_int_equal(window.status, 200);
     assert_string_equal(got_header(&window, "Content-Type"), "application/json");
     assert_true(atoi(got_header(&window, "Retry-After")) > 0);
+    assert_string_equal(got_header(&window, "Cache-Control"), "public, max-age=300");
     begin = time(NULL) - 300;
     assert_in_range(window_time(&window, "start") - begin, life * 66 / 100 - 60,
                     life * 66 / 100 + 1);

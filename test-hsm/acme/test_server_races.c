@@ -26,6 +26,7 @@
 #define TERMS        "https://ca.example/terms"
 #define OPEN_MAX     1000 /* orders of one account */
 #define REQUESTS     4
+#define ATTEMPTS     20 /* to come in time, on a machine that has much to do */
 #define REACHED_US   100000 /* by then a request waits for the store; else a test shows nothing */
 
 static struct ca_fixture ca;
@@ -116,20 +117,36 @@ an_update_changes_what_it_names_and_nothing_else(void **state)
 
 #define REVOKED "UPDATE account SET status = 'revoked' WHERE id = ?"
 
+/* False: the request came too late, and was not authenticated. */
+static bool
+is_refused_after_authentication(void)
+{
+    struct peer peer;
+    bool is_late;
+    GOT got = {.status = 0};
+
+    peer_join(&ca, &peer);
+    update_around(&peer, "{\"contact\":[\"mailto:late@sp.example\"]}", REVOKED, &got);
+    peer_stop(&peer);
+    assert_int_equal(got.status, 401);
+    assert_string_equal(got_problem(&got), "unauthorized");
+    is_late = strcmp(got_text(&got, "detail"), "the account is revoked") == 0;
+    if (!is_late)
+        assert_string_equal(got_text(&got, "detail"), "the account is valid no more");
+    return !is_late;
+}
+
 static void
 an_account_that_was_revoked_meanwhile_is_not_updated(void **state)
 {
-    struct peer peer;
-    GOT got = {.status = 0};
+    bool is_refused = false;
 
     (void)state;
-    peer_join(&ca, &peer);
-    update_around(&peer, "{\"contact\":[\"mailto:late@sp.example\"]}", REVOKED, &got);
-    assert_int_equal(got.status, 401);
-    assert_string_equal(got_problem(&got), "unauthorized");
+    for (int i = 0; i < ATTEMPTS && !is_refused; i++)
+        is_refused = is_refused_after_authentication();
+    assert_true(is_refused);
     assert_int_equal(
         ca_fixture_count(&ca, "SELECT count(*) FROM account WHERE contact LIKE '%late@%'"), 0);
-    peer_stop(&peer);
 }
 
 static char *

@@ -638,6 +638,104 @@ what_ended_before_the_sti_pa_knew_is_told_no_more(void **state)
     assert_int_equal(atomic_load(&ca.intercepted), 2);
 }
 
+static int64_t
+asked_again(void)
+{
+    return ca_fixture_count(&ca, "SELECT count(*) FROM event WHERE what ="
+                                 " 'revocation asked for again'");
+}
+
+static void
+revoke_by_its_key(const struct certificate *certificate, struct got *got)
+{
+    const struct peer holder = {.key = certificate->key};
+    char *payload = payload_of(certificate->der, certificate->len, "1");
+
+    got_clear(got);
+    peer_post(&ca, &holder,
+              &(struct post){.path = "/acme/revoke-cert", .payload = payload, .with_jwk = true},
+              got);
+    free(payload);
+}
+
+/* The STI-PA may have taken it back, but whoever has the key may ask without end. */
+static void
+what_is_asked_for_again_is_forwarded_again_once_an_hour(void **state)
+{
+    const time_t now = time(NULL);
+    const int64_t before = asked_again();
+    CERTIFICATE certificate;
+    char *serial;
+    GOT got = {.status = 0};
+
+    enrol(*state, "1234", &certificate);
+    ca_fixture_set_time(now);
+    revoke_by_its_key(&certificate, &got);
+    assert_int_equal(got.status, 200);
+    acme_server_forward(ca.server);
+    for (int i = 0; i < 3; i++) {
+        revoke_by_its_key(&certificate, &got);
+        assert_refused(&got, 400, "alreadyRevoked");
+        acme_server_forward(ca.server);
+    }
+    assert_int_equal(atomic_load(&ca.intercepted), 2);
+    assert_int_equal(asked_again(), before + 1);
+    ca_fixture_set_time(now + 3600);
+    revoke_by_its_key(&certificate, &got);
+    acme_server_forward(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 3);
+    serial = certs_cert_serial_hex(certificate.x509);
+    for (int i = 0; i < 2; i++) { /* an operator asks as often as he likes */
+        assert_int_equal(acme_server_revoke(ca.store, serial, 4, now + 3600), HSM_ERR_EXISTS);
+        acme_server_forward(ca.server);
+    }
+    assert_int_equal(atomic_load(&ca.intercepted), 5);
+    assert_int_equal(asked_again(), before + 4);
+    free(serial);
+}
+
+static void
+a_restored_sti_pa_is_told_again_what_it_has_lost(void **state)
+{
+    const time_t now = time(NULL);
+    CERTIFICATE before;
+    CERTIFICATE after;
+    CERTIFICATE ended;
+    const struct certificate *const all[] = {&before, &after, &ended};
+    uint8_t serial[CERTS_SERIAL_MAX];
+    int64_t count = -1;
+
+    enrol(*state, "1234", &before);
+    enrol(*state, "1234", &after);
+    enrol(*state, "1234", &ended);
+    for (size_t i = 0; i < COUNT(all); i++) {
+        GOT got = {.status = 0};
+
+        ca_fixture_set_time(now + (i == 0 ? 0 : 60));
+        revoke(*state, all[i], NULL, &got);
+        assert_int_equal(got.status, 200);
+        acme_server_forward(ca.server);
+    }
+    assert_int_equal(accepted(), 3);
+    assert_int_equal(
+        acme_store_run(ca.store, NULL, "UPDATE issuance SET not_after = ? WHERE serial = ?", "ib",
+                       (int64_t)now + 120, serial, certs_cert_serial(ended.x509, serial)),
+        HSM_OK);
+    assert_int_equal(acme_server_revocations_resend(ca.store, now + 120, now + 120, &count),
+                     HSM_OK);
+    assert_int_equal(count, 0);
+    assert_int_equal(acme_server_revocations_resend(ca.store, now + 60, now + 120, &count), HSM_OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(accepted(), 2);
+    ca_fixture_set_time(now + 120);
+    acme_server_forward(ca.server);
+    assert_int_equal(atomic_load(&ca.intercepted), 4);
+    assert_int_equal(accepted(), 3);
+    assert_int_equal(ca_fixture_count(&ca, "SELECT count(*) FROM event WHERE what ="
+                                           " 'revocations sent again' AND detail = '1'"),
+                     1);
+}
+
 static void
 a_restart_forwards_what_a_crash_left(void **state)
 {
@@ -919,6 +1017,8 @@ main(void)
         CASE(an_sti_pa_that_is_down_is_told_when_it_is_up),
         CASE(what_the_sti_pa_refuses_does_not_hold_up_what_follows),
         CASE(what_ended_before_the_sti_pa_knew_is_told_no_more),
+        CASE(what_is_asked_for_again_is_forwarded_again_once_an_hour),
+        CASE(a_restored_sti_pa_is_told_again_what_it_has_lost),
         CASE(a_restart_forwards_what_a_crash_left),
         CASE(of_several_processes_one_forwards_a_revocation),
         CASE(without_an_sti_pa_a_revocation_is_durable_and_waits),

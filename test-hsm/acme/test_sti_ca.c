@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include <openssl/x509.h>
+
 #include <jansson.h>
 
 #include <fcntl.h>
@@ -218,6 +220,30 @@ init_with_chain(const char *where, const char *chain)
                "--issuing-chain", chain);
 }
 
+/* The issuing certificate with another signature, and its root. */
+static void
+write_forged_chain(const char *path)
+{
+    struct certs_chain *whole = NULL, *forged = NULL;
+    struct hsm_reason why = {""};
+    X509 *cert = NULL;
+    uint8_t *der = NULL;
+    size_t len;
+
+    assert_int_equal(certs_chain_read(in_dir("sti-ca-chain.pem"), &whole), HSM_OK);
+    assert_int_equal(certs_cert_der(certs_chain_get(whole, 0), &der, &len), HSM_OK);
+    der[len - 1] ^= 1;
+    assert_int_equal(certs_cert_parse_der(der, len, &cert, &why), HSM_OK);
+    assert_int_equal(certs_chain_new(&forged), HSM_OK);
+    assert_int_equal(certs_chain_add(forged, cert), HSM_OK);
+    assert_int_equal(certs_chain_add(forged, certs_chain_get(whole, 1)), HSM_OK);
+    assert_int_equal(certs_chain_write(forged, path), HSM_OK);
+    X509_free(cert);
+    free(der);
+    certs_chain_free(whole);
+    certs_chain_free(forged);
+}
+
 static void
 what_an_offline_root_signed_is_taken_and_no_root_made(void **state)
 {
@@ -240,6 +266,11 @@ what_an_offline_root_signed_is_taken_and_no_root_made(void **state)
     taken = text_of(in_dir("offline/sti-ca-chain.pem"));
     chain = text_of(in_dir("sti-ca-chain.pem"));
     assert_string_equal(taken, chain);
+    free(taken);
+    write_forged_chain(in_dir("forged.pem"));
+    assert_fails(init_with_chain(where, in_dir("forged.pem")), 1, "signature");
+    taken = text_of(in_dir("offline/sti-ca-chain.pem"));
+    assert_string_equal(taken, chain); /* it is as it was */
     free(taken);
     half_text = text_of(in_dir("half.pem")); /* another one that is there is replaced */
     assert_int_equal(
@@ -279,6 +310,12 @@ command_lines_and_configurations_that_are_refused(void **state)
 
     (void)state;
     assert_int_equal(RUN("revoke"), 2);
+    assert_int_equal(RUN("revocation", "resend", "--config", config), 2);
+    assert_fails(RUN("revocation", "resend", "--config", config, "--since", "yesterday"), 2,
+                 "--since is no time");
+    assert_succeeds(
+        RUN("revocation", "resend", "--config", config, "--since", "2026-01-15T12:00:00Z"));
+    assert_string_equal(output, "0\n");
     assert_int_equal(RUN("serve"), 2);
     assert_int_equal(RUN("serve", "--config", config, "word"), 2);
     assert_int_equal(RUN("serve", "--pin", "2468"), 2);

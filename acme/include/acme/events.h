@@ -27,6 +27,9 @@
     " detail TEXT NOT NULL){strict};"                                                              \
     "{append-only:event}"
 
+/* The one after it: what was said last of something is found at once. */
+#define ACME_EVENTS_INDEX_MIGRATION "CREATE INDEX event_subject ON event (what, subject, id);"
+
 struct acme_event {
     time_t at;
     const char *who; /* "operator root", "account 1234"; NULL: the user of this process */

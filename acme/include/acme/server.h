@@ -57,9 +57,9 @@ struct acme_server_config {
     bool external_account_required; /* of a new account */
     /* Per hour; 0: no limit. Nonces are counted for newNonce, and for answers to requests that no
      * account has signed; requests_per_account applies to challenge answers, revocations and key
-     * changes separately. */
+     * changes separately; each process counts renewalInfo for itself. */
     unsigned accounts_per_address, orders_per_address, orders_per_account;
-    unsigned nonces_per_address, requests_per_account;
+    unsigned nonces_per_address, requests_per_account, renewal_info_per_address;
     unsigned renew_from_percent,
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */
@@ -122,6 +122,16 @@ char *acme_server_directory_url(const char *base_url);
  */
 HSM_MUST_CHECK enum hsm_status acme_server_revoke(struct acme_store *store, const char *serial,
                                                   int reason, time_t now);
+
+/**
+ * Have the server forward again what an STI-PA that was restored from a backup has lost:
+ * revocations that it accepted, or that its CRL told of, since then, of certificates that have not
+ * ended. An event.
+ *
+ * @param count  receives how many
+ */
+HSM_MUST_CHECK enum hsm_status
+acme_server_revocations_resend(struct acme_store *store, time_t since, time_t now, int64_t *count);
 
 /**
  * Make a key for one external account binding (RFC 8555 section 7.3.4): the file DIR/ID, mode 0600,
