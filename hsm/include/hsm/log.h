@@ -4,7 +4,8 @@
  * The sink is the only global of the libraries; main() sets it, before threads
  * start. Until then lines go to stderr as text at HSM_LOG_INFO. One line is one
  * write(), so threads and processes do not mix their lines. Control characters
- * are escaped. Never hand a PIN, password, token or key to it.
+ * are escaped. Never hand a PIN, password, token or key to it; the value of a
+ * pin-value in a PKCS#11 URI is left out should one come.
  */
 #ifndef HSM_LOG_H
 #define HSM_LOG_H
