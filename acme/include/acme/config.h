@@ -17,7 +17,9 @@ enum acme_config_type {
     ACME_CONFIG_URL, /* char *, an https URL without userinfo and fragment */
     ACME_CONFIG_PKCS11, /* char *, a PKCS#11 URI (RFC 7512) without a PIN */
     ACME_CONFIG_PATH, /* char *, relative ones are taken from the file's own directory */
-    ACME_CONFIG_STORE, /* char *, for acme_store_open(): a path likewise, or a URI */
+    /* char *, for acme_store_open(): a path likewise, or a URI. What is neither for certain is
+     * refused and not told: it may have a password. */
+    ACME_CONFIG_STORE,
     /* char *, as hsm_secret_from(); a relative file likewise. What is no source is refused and not
      * told: it may be the secret. */
     ACME_CONFIG_SECRET_SOURCE,
