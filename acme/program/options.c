@@ -12,6 +12,8 @@
 #include <hsm/log.h>
 #include <hsm/process.h>
 
+#include "option_word.h"
+
 enum hsm_status
 options_refuse(const struct option_table *table, const char *why)
 {
@@ -92,33 +94,30 @@ check(const struct option_table *table, const struct option_command *command, co
     return HSM_OK;
 }
 
-/* getopt_long() takes "--pin" for "--pin-source", and what was typed behind it for a file's name
- * that may be told: nobody shall think that a PIN can be an argument. */
-static bool
-is_spelled_out(char *const *argv, const char *name)
-{
-    const char *given = argv[optind - (optarg != NULL && optarg == argv[optind - 1] ? 2 : 1)];
-
-    return strcspn(given, "=") == strlen("--") + strlen(name);
-}
-
 static enum hsm_status
 parse(const struct option_table *table, void *arguments, int argc, char **argv)
 {
     struct option options[OPTIONS_MAX + 1] = {{0}};
-    int index = -1;
+    struct hsm_reason why;
     int found;
 
     for (size_t i = 0; i < table->row_count && i < OPTIONS_MAX; i++) {
         options[i].name = table->rows[i].name;
         options[i].has_arg = table->rows[i].kind == OPTION_SWITCH ? no_argument : required_argument;
+        options[i].val = OPTION_WORD_FIRST + (int)i;
     }
-    while ((found = getopt_long(argc, argv, "", options, &index)) != -1) {
-        if (found != 0)
-            return HSM_ERR_USAGE; /* getopt_long() has said what is wrong */
-        if (!is_spelled_out(argv, table->rows[index].name))
+    opterr = 0;
+    while ((found = getopt_long(argc, argv, OPTION_WORD_NO_SHORT, options, NULL)) != -1) {
+        const struct option_row *row;
+
+        if (found < OPTION_WORD_FIRST) {
+            option_word_fault(found, argv, &why);
+            return options_refuse(table, why.text);
+        }
+        row = &table->rows[found - OPTION_WORD_FIRST];
+        if (!option_word_is_spelled_out(argv, row->name))
             return options_refuse(table, "an option is cut short");
-        if (take(table, &table->rows[index], arguments, optarg) != HSM_OK)
+        if (take(table, row, arguments, optarg) != HSM_OK)
             return HSM_ERR_USAGE;
     }
     return optind == argc ? HSM_OK : options_refuse(table, "a word too many");

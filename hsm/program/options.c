@@ -9,9 +9,11 @@
 
 #include <hsm/log.h>
 
-/* What getopt_long() gives, which has '?' for what it does not know. */
+#include "option_word.h"
+
+/* What getopt_long() gives. */
 enum {
-    OPTION_HELP = 256,
+    OPTION_HELP = OPTION_WORD_FIRST,
     OPTION_VERSION,
     OPTION_ROW, /* of the first row; then those of the others */
 };
@@ -202,16 +204,6 @@ check_needed(const struct command *command, struct arguments *arguments)
     return HSM_OK;
 }
 
-/* getopt_long() takes "--pin" for "--pin-source", and what was typed behind it for a source that
- * may be told: nobody shall think that a PIN can be an argument. */
-static bool
-is_spelled_out(char *const *argv, const char *name)
-{
-    const char *given = argv[optind - (optarg != NULL && optarg == argv[optind - 1] ? 2 : 1)];
-
-    return strcspn(given, "=") == strlen("--") + strlen(name);
-}
-
 static enum hsm_status
 take_operands(const struct command *command, int argc, char **argv, struct arguments *arguments)
 {
@@ -236,10 +228,12 @@ read_options(const struct command *command, int argc, char **argv, struct argume
              bool *done)
 {
     struct option options[OPTION_ROWS_MAX + 3];
+    struct hsm_reason why;
     int chosen;
 
     long_options(command, options);
-    while ((chosen = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    opterr = 0;
+    while ((chosen = getopt_long(argc, argv, OPTION_WORD_NO_SHORT, options, NULL)) != -1) {
         const struct option_row *row;
 
         *done = chosen == OPTION_HELP || chosen == OPTION_VERSION;
@@ -249,10 +243,12 @@ read_options(const struct command *command, int argc, char **argv, struct argume
             print_version();
         if (*done)
             return HSM_OK;
-        if (chosen < OPTION_ROW)
-            return HSM_ERR_USAGE; /* getopt_long() said why */
+        if (chosen < OPTION_ROW) {
+            option_word_fault(chosen, argv, &why);
+            return options_refuse("%s", why.text);
+        }
         row = &table->rows[chosen - OPTION_ROW];
-        if (!is_spelled_out(argv, row->name))
+        if (!option_word_is_spelled_out(argv, row->name))
             return options_refuse("an option is cut short");
         if (store(out, row, optarg != NULL ? optarg : "") != HSM_OK)
             return HSM_ERR_USAGE;

@@ -78,6 +78,18 @@ for words in "" "nonsense" "serve" "sign --config x" "verify --config x --from 1
     run 2 sti-sks $words
     quiet
 done
+for words in "status --pin-value=$pin" "status --config x -p$pin" "status --json=$pin" \
+    "init --pa=$pin" "init --pin=$pin"; do
+    # shellcheck disable=SC2086
+    run 2 sti-kms $words
+    quiet
+done
+run 2 sti-kms status --pin-value="$pin"
+told "^sti-kms: --pin-value: no such option"
+run 2 sti-kms status --json="$pin"
+told "^sti-kms: --json: takes no value"
+run 2 sti-kms status --config
+told "^sti-kms: --config: a value is needed"
 run 1 sti-kms status --config "$dir/nowhere.conf"
 told nowhere.conf
 
