@@ -155,21 +155,7 @@ parse_answer(const struct acme_http_reply *reply, const char *what, json_t **out
     return HSM_OK;
 }
 
-/* A password among them must not stay behind in freed memory. */
-static void
-wipe_texts(json_t *object)
-{
-    const char *name;
-    json_t *value;
-
-    json_object_foreach(object, name, value)
-    {
-        if (json_is_string(value))
-            OPENSSL_cleanse((char *)json_string_value(value), json_string_length(value));
-    }
-}
-
-/* POST JSON below the base URL. @param body  taken over and wiped; NULL: out of memory */
+/* POST JSON below the base URL. @param body  taken over; NULL: out of memory */
 static enum hsm_status
 post(const struct acme_authority_login *login, const char *path, const char *authorization,
      json_t *body, struct acme_http_reply *reply, struct hsm_reason *why)
@@ -188,7 +174,6 @@ post(const struct acme_authority_login *login, const char *path, const char *aut
     };
     enum hsm_status st = HSM_ERR_NOMEM;
 
-    wipe_texts(body);
     json_decref(body);
     while (base_len > 0 && login->base_url[base_len - 1] == '/')
         base_len--;
@@ -248,8 +233,6 @@ log_in(const struct acme_authority_login *login, char **access, struct hsm_reaso
         st = parse_answer(&reply, "login", &answer, why);
     if (st == HSM_OK)
         st = acme_json_string(answer, "accessToken", &token, why);
-    if (reply.body != NULL)
-        OPENSSL_cleanse(reply.body, reply.body_len);
     if (st != HSM_OK)
         return st;
     if (!is_access_token(token))

@@ -147,6 +147,27 @@ set_text(struct reading *reading, const struct acme_config_key *key, char *text)
     return HSM_OK;
 }
 
+/* A slip in a URI, and the other form that libpq knows ("host=db password=.."), would be the name
+ * of a new and empty store, with the password in it. They are not told, either. */
+static enum hsm_status
+set_store(struct reading *reading, const struct acme_config_key *key, const char *value)
+{
+    bool is_uri = acme_store_is_uri(value);
+
+    if (!is_uri && *value != '/' && *value != '.' && strpbrk(value, ":=@") != NULL)
+        return refuse(reading, key->section, key->name,
+                      "neither a postgresql:// URI nor a path without \":\", \"=\" and \"@\"");
+    return set_text(reading, key, is_uri ? strdup(value) : path_from(reading, "", value));
+}
+
+static enum hsm_status
+set_path(struct reading *reading, const struct acme_config_key *key, const char *value)
+{
+    if (strstr(value, "://") != NULL) /* user and password of one are not told */
+        return refuse(reading, key->section, key->name, "a URL, not a path");
+    return set_text(reading, key, path_from(reading, "", value));
+}
+
 /* "https://HOST..." in the characters of RFC 3986. */
 static bool
 is_https_url(const char *value)
@@ -230,10 +251,9 @@ set_value(struct reading *reading, const struct acme_config_key *key, const char
     case ACME_CONFIG_PKCS11:
         return set_pkcs11(reading, key, value);
     case ACME_CONFIG_PATH:
-        return set_text(reading, key, path_from(reading, "", value));
+        return set_path(reading, key, value);
     case ACME_CONFIG_STORE:
-        return set_text(reading, key,
-                        acme_store_is_uri(value) ? strdup(value) : path_from(reading, "", value));
+        return set_store(reading, key, value);
     case ACME_CONFIG_SECRET_SOURCE:
         if (!is_secret_source(value))
             return refuse(reading, key->section, key->name,

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
+
 #include <hsm/metrics.h>
 
 static void
@@ -37,12 +39,19 @@ http_call_init(struct http_call *call, struct http_connection *connection)
     describe_request(connection, &call->request);
 }
 
+/* Head and body. */
+static size_t
+octets_len(const struct http_call *call)
+{
+    return (size_t)(call->request.body + call->request.body_len - call->request.octets);
+}
+
 struct http_call *
 http_call_copy(const struct http_call *call)
 {
     const struct acme_http_request *from = &call->request;
     size_t fields_size = from->field_count * sizeof(*from->fields);
-    size_t len = (size_t)(from->body + from->body_len - from->octets);
+    size_t len = octets_len(call);
     struct http_call *copy = malloc(sizeof(*copy) + fields_size + len + 1);
     struct acme_http_request *to;
     char *octets;
@@ -96,6 +105,7 @@ http_call_free(struct http_call *call)
     if (call->kept != NULL)
         call->release(call->kept);
     http_response_clear(&call->response);
+    OPENSSL_cleanse((char *)call->request.octets, octets_len(call)); /* the copy's own */
     free(call);
     http_connection_release(connection);
 }

@@ -51,7 +51,6 @@ struct exchange {
 
 DEFINE_DEFER(struct acme_http_client, acme_http_client_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct curl_slist, curl_slist_free_all)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
 DEFINE_DEFER(char, curl_free)
 
@@ -345,6 +344,16 @@ use_client_key(CURL *curl, void *ssl_ctx, void *context)
     return CURLE_OK;
 }
 
+static void
+list_free(struct curl_slist *list)
+{
+    for (struct curl_slist *line = list; line != NULL; line = line->next)
+        OPENSSL_cleanse(line->data, strlen(line->data));
+    curl_slist_free_all(list);
+}
+
+DEFINE_DEFER(struct curl_slist, list_free)
+
 static bool
 list_add(struct curl_slist **list, const char *name, const char *value)
 {
@@ -510,7 +519,7 @@ static enum hsm_status
 perform(const struct acme_http_client *client, CURL *curl, const struct acme_http_fetch *fetch,
         struct acme_http_reply *reply, struct hsm_reason *why)
 {
-    DEFER(curl_slist_free_all) struct curl_slist *headers = NULL;
+    DEFER(list_free) struct curl_slist *headers = NULL;
     struct exchange exchange = {.reply = reply, .reply_max = fetch->reply_max};
     char text[CURL_ERROR_SIZE] = "";
     enum hsm_status st = make_headers(fetch, &headers);
@@ -565,6 +574,8 @@ acme_http_reply_clear(struct acme_http_reply *reply)
 {
     if (reply == NULL)
         return;
+    if (reply->body != NULL)
+        OPENSSL_cleanse(reply->body, reply->body_len); /* it may have a token */
     free(reply->body);
     drop_headers(reply);
     memset(reply, 0, sizeof(*reply));

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <arpa/inet.h>
+#include <openssl/crypto.h>
 #include <openssl/ssl.h>
 
 #include <hsm/log.h>
@@ -38,17 +39,21 @@ is_open(const struct http_connection *connection)
 static void
 clear_input(struct http_connection *connection)
 {
-    if (connection->input.octets != connection->server->loop->scratch)
-        free(connection->input.octets);
-    memset(&connection->input, 0, sizeof(connection->input));
+    struct http_input *input = &connection->input;
+
+    if (input->octets != connection->server->loop->scratch)
+        http_octets_free(input->octets, input->len);
+    else
+        OPENSSL_cleanse(input->octets, input->len);
+    memset(input, 0, sizeof(*input));
 }
 
 static void
 clear_output(struct http_connection *connection)
 {
     connection->server->loop->kept -= http_output_len(&connection->output);
-    free(connection->output.texts[0]);
-    free(connection->output.texts[1]);
+    for (size_t i = 0; i < 2; i++)
+        http_octets_free(connection->output.texts[i], connection->output.lens[i]);
     memset(&connection->output, 0, sizeof(connection->output));
 }
 
@@ -322,6 +327,7 @@ reply(struct http_connection *connection, struct acme_http_response *response, b
         event_add(&connection->writable, NULL);
         bound_kept(connection);
     }
+    OPENSSL_cleanse(head->octets, head->len); /* the body was joined to it */
 }
 
 /* Of a call that a thread had, or that was deferred. */
@@ -368,6 +374,7 @@ own_input(struct http_connection *connection, size_t from)
     }
     if (input->octets != connection->server->loop->scratch) {
         memmove(input->octets, input->octets + from, len);
+        OPENSSL_cleanse(input->octets + len, from);
         input->len = len;
         return true;
     }
@@ -375,6 +382,7 @@ own_input(struct http_connection *connection, size_t from)
     if (own == NULL)
         return false;
     memcpy(own, input->octets + from, len);
+    OPENSSL_cleanse(input->octets, input->len);
     *input = (struct http_input){own, len, len < INPUT_MIN ? INPUT_MIN : len + 1};
     return true;
 }
@@ -541,9 +549,11 @@ make_room(struct http_connection *connection)
     }
     if (input->len + 1 < input->size)
         return true;
-    more = size > input->size ? realloc(input->octets, size) : NULL;
+    more = size > input->size ? malloc(size) : NULL; /* realloc() would leave a copy behind */
     if (more == NULL)
         return false;
+    memcpy(more, input->octets, input->len);
+    http_octets_free(input->octets, input->len);
     input->octets = more;
     input->size = size;
     return true;

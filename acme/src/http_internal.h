@@ -106,6 +106,9 @@ enum http_persistence {
 bool http_response_head(const struct acme_http_response *response, const char *date,
                         enum http_persistence persistence, struct http_text *to);
 
+/** Requests and answers may have passwords and tokens in them: they are wiped. NULL is fine. */
+void http_octets_free(char *octets, size_t len);
+
 /** False: no memory. */
 bool http_text_add(struct http_text *text, const char *octets, size_t len);
 void http_text_clear(struct http_text *text);
@@ -123,7 +126,8 @@ struct acme_http_listener {
     unsigned port; /* 0: Unix socket */
     char *unix_path; /* NULL: TCP */
     struct stat unix_file; /* st_ino 0: not made */
-    unsigned char ticket_keys[HTTP_TICKET_KEYS_LEN]; /* of the TLS sessions of all that share it */
+    struct hsm_secret *ticket_keys; /* HTTP_TICKET_KEYS_LEN: of the TLS sessions of all that share
+                                       it */
 };
 
 /** TLS 1.2 and later with the key in the token; HSM_ERR_UNTRUSTED: key and certificate differ. */

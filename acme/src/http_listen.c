@@ -21,6 +21,7 @@
 #include <certs/cert.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
+#include <hsm/secret.h>
 
 #define BACKLOG     1024 /* connections that wait for accept() */
 #define ADDRESS_MAX 256 /* octets of "address:port" */
@@ -206,6 +207,20 @@ acme_http_address_is_loopback(const char *address)
            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)name)->sin6_addr);
 }
 
+static enum hsm_status
+make_ticket_keys(const char *address, struct hsm_secret **out)
+{
+    unsigned char keys[HTTP_TICKET_KEYS_LEN];
+    enum hsm_status st = HSM_ERR_CRYPTO;
+
+    if (RAND_priv_bytes(keys, sizeof(keys)) == 1)
+        st = hsm_secret_new(keys, sizeof(keys), out);
+    else
+        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: the random generator failed", address);
+    OPENSSL_cleanse(keys, sizeof(keys));
+    return st;
+}
+
 enum hsm_status
 acme_http_listener_open(const char *address, struct acme_http_listener **out)
 {
@@ -216,11 +231,9 @@ acme_http_listener_open(const char *address, struct acme_http_listener **out)
     if (listener == NULL)
         return HSM_ERR_NOMEM;
     listener->fd = -1;
-    if (RAND_priv_bytes(listener->ticket_keys, sizeof(listener->ticket_keys)) != 1) {
-        hsm_log(HSM_LOG_ERROR, "cannot listen on %s: the random generator failed", address);
-        return HSM_ERR_CRYPTO;
-    }
-    st = open_socket(address, listener);
+    st = make_ticket_keys(address, &listener->ticket_keys);
+    if (st == HSM_OK)
+        st = open_socket(address, listener);
     if (st != HSM_OK)
         return st;
     listener->port = port_of(listener->fd);
@@ -249,7 +262,7 @@ acme_http_listener_close(struct acme_http_listener *listener)
         unlink(listener->unix_path);
     if (listener->fd >= 0)
         close(listener->fd);
-    OPENSSL_cleanse(listener->ticket_keys, sizeof(listener->ticket_keys));
+    hsm_secret_free(listener->ticket_keys);
     free(listener->unix_path);
     free(listener);
 }
@@ -323,7 +336,7 @@ static bool
 set_policy(SSL_CTX *ctx)
 {
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                                 SSL_OP_CIPHER_SERVER_PREFERENCE);
+                                 SSL_OP_CLEANSE_PLAINTEXT | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN |
                               SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ctx, 1); /* a record in one read() */
@@ -343,7 +356,8 @@ http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
     if (!set_policy(ctx) || !set_session_context(ctx, config->client_anchors))
         return tls_failed(config->address, "policy");
     if (config->listener != NULL && /* the argument is not changed */
-        SSL_CTX_set_tlsext_ticket_keys(ctx, (void *)config->listener->ticket_keys,
+        SSL_CTX_set_tlsext_ticket_keys(ctx,
+                                       (void *)hsm_secret_octets(config->listener->ticket_keys),
                                        HTTP_TICKET_KEYS_LEN) != 1)
         return tls_failed(config->address, "ticket keys");
     st = use_chain(ctx, config);

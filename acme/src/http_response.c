@@ -6,10 +6,20 @@
 #include <strings.h>
 #include <time.h>
 
+#include <openssl/crypto.h>
+
 #define FIELDS_MAX 32 /* of one response */
 #define TEXT_MIN   512 /* octets of the first allocation */
 
 /* ---- text ---- */
+
+void
+http_octets_free(char *octets, size_t len)
+{
+    if (octets != NULL)
+        OPENSSL_cleanse(octets, len);
+    free(octets);
+}
 
 bool
 http_text_add(struct http_text *text, const char *octets, size_t len)
@@ -20,9 +30,12 @@ http_text_add(struct http_text *text, const char *octets, size_t len)
 
         while (size - text->len < len)
             size *= 2;
-        more = realloc(text->octets, size);
+        more = malloc(size); /* realloc() would leave a copy behind */
         if (more == NULL)
             return false;
+        if (text->len > 0)
+            memcpy(more, text->octets, text->len);
+        http_octets_free(text->octets, text->len);
         text->octets = more;
         text->size = size;
     }
@@ -35,7 +48,7 @@ http_text_add(struct http_text *text, const char *octets, size_t len)
 void
 http_text_clear(struct http_text *text)
 {
-    free(text->octets);
+    http_octets_free(text->octets, text->len);
     memset(text, 0, sizeof(*text));
 }
 
@@ -148,7 +161,7 @@ respond_with(struct acme_http_response *response, int status, const char *conten
         http_text_clear(body);
         return;
     }
-    free(response->body.octets);
+    http_text_clear(&response->body);
     response->body = *body;
     response->status = status;
     remove_fields(response, "Content-Type");

@@ -15,11 +15,12 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/rand.h>
+#include <openssl/sha.h>
 
 #include <acme/base64url.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
+#include <hsm/secret.h>
 #include <hsm/time.h>
 
 #define COOKIE       "__Host-sti-web"
@@ -102,10 +103,10 @@ acme_web_new(const struct acme_server_config *config, time_t now, struct acme_we
     web = calloc(1, sizeof(*web));
     if (web == NULL)
         return HSM_ERR_NOMEM;
-    if (RAND_bytes(web->key, sizeof(web->key)) != 1) {
+    st = hsm_secret_random(SHA256_DIGEST_LENGTH, &web->key);
+    if (st != HSM_OK) {
         free(web);
-        hsm_log(HSM_LOG_ERROR, "random generator failed");
-        return HSM_ERR_CRYPTO;
+        return st;
     }
     pthread_mutex_init(&web->scrypt, NULL);
     pthread_mutex_init(&web->mutex, NULL);
@@ -120,6 +121,7 @@ acme_web_free(struct acme_web *web)
         return;
     pthread_mutex_destroy(&web->scrypt);
     pthread_mutex_destroy(&web->mutex);
+    hsm_secret_free(web->key);
     OPENSSL_cleanse(web, sizeof(*web));
     free(web);
 }

@@ -34,7 +34,7 @@ struct acme_web_crl {
 struct acme_web {
     pthread_mutex_t scrypt; /* one password at a time: it takes 32 MiB */
     pthread_mutex_t mutex; /* of what follows */
-    uint8_t key[32]; /* of the digests below; of this process */
+    struct hsm_secret *key; /* of the digests below; of this process */
     struct {
         uint8_t digest[32]; /* of user, password and stored hash */
         time_t until;

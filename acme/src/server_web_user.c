@@ -17,6 +17,7 @@
 
 #include <acme/events.h>
 #include <hsm/log.h>
+#include <hsm/secret.h>
 #include <hsm/time.h>
 
 #define USER_MAX          64 /* octets */
@@ -108,8 +109,8 @@ digest_of(const struct acme_web *web, const struct acme_basic *basic,
         return false;
     memcpy(octets, basic->user, basic->len); /* user, NUL, password */
     memcpy(octets + basic->len, stored->hash, sizeof(stored->hash));
-    done = HMAC(EVP_sha256(), web->key, sizeof(web->key), octets, basic->len + sizeof(stored->hash),
-                out, &len) != NULL;
+    done = HMAC(EVP_sha256(), hsm_secret_octets(web->key), (int)hsm_secret_len(web->key), octets,
+                basic->len + sizeof(stored->hash), out, &len) != NULL;
     OPENSSL_cleanse(octets, sizeof(octets));
     return done;
 }

@@ -233,6 +233,9 @@ struct hsm_wrapping_keys {
 void hsm_wrapping_keys_make(const struct hsm_audit_scene *scene, struct hsm_wrapping_keys *out);
 void hsm_wrapping_keys_destroy(const struct hsm_audit_scene *scene, struct hsm_wrapping_keys *keys);
 
+/** Whether the token wraps under public keys of that type: RSA always may, curves by ECDH. */
+bool hsm_wraps_under_public(const struct hsm_audit_scene *scene, CK_KEY_TYPE type);
+
 /** The mechanisms of the token that wrap and that we know how to call; false: `index` is too high.
  */
 bool hsm_wrapping_mechanism(const struct hsm_audit_scene *scene, size_t index,

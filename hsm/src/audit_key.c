@@ -372,12 +372,14 @@ state_wrapping(struct hsm_audit_scene *scene, const struct hsm_audit_object *obj
                     });
 }
 
-/* Modules say CKA_WRAP of public keys on curves, which no mechanism wraps with. */
+/* Modules say CKA_WRAP of public keys on curves also where no mechanism wraps under them. */
 static bool
-may_be_of_use(struct hsm_reading *reading, CK_OBJECT_CLASS class)
+may_be_of_use(const struct hsm_audit_scene *scene, struct hsm_reading *reading,
+              CK_OBJECT_CLASS class)
 {
     return class == CKO_SECRET_KEY ||
-           (class == CKO_PUBLIC_KEY && hsm_object_read_ulong(reading, CKA_KEY_TYPE) == CKK_RSA);
+           (class == CKO_PUBLIC_KEY &&
+            hsm_wraps_under_public(scene, hsm_object_read_ulong(reading, CKA_KEY_TYPE)));
 }
 
 void
@@ -387,7 +389,8 @@ hsm_audit_wrapping_keys(struct hsm_audit_scene *scene)
         const struct hsm_audit_object *object = &scene->objects[i];
         struct hsm_reading reading = {.slot = scene->slot, .object = object->handle};
 
-        if (may_be_of_use(&reading, object->class) && hsm_object_read_bool(&reading, CKA_WRAP) == 1)
+        if (may_be_of_use(scene, &reading, object->class) &&
+            hsm_object_read_bool(&reading, CKA_WRAP) == 1)
             state_wrapping(scene, object, reading.rv);
         (void)hsm_audit_keep(scene->audit, hsm_object_read_end(&reading));
     }

@@ -11,6 +11,11 @@
 #define AES_LEN     32 /* octets */
 #define RSA_BITS    3072 /* room for a PKCS #8 of P-256 under OAEP */
 
+/* PKCS #11 v3; p11-kit has no names for them. */
+#define ECDH_X_AES_KEY_WRAP   0x4038
+#define ECDH_COF_AES_KEY_WRAP 0x4039
+#define EC_MONTGOMERY         0x41
+
 static CK_BBOOL yes = CK_TRUE;
 static CK_BBOOL no = CK_FALSE;
 
@@ -119,6 +124,33 @@ hsm_wrapping_keys_destroy(const struct hsm_audit_scene *scene, struct hsm_wrappi
             (void)hsm_audit_keep(scene->audit, hsm_object_destroy(scene->slot, all[i]));
     }
     memset(keys, 0, sizeof(*keys));
+}
+
+static bool
+offers_to_wrap_by(const struct hsm_audit_scene *scene, CK_MECHANISM_TYPE type)
+{
+    CK_MECHANISM_INFO info;
+
+    return offers(scene, type) &&
+           functions_of(scene)->C_GetMechanismInfo(scene->slot->id, type, &info) == CKR_OK &&
+           (info.flags & CKF_WRAP) != 0;
+}
+
+bool
+hsm_wraps_under_public(const struct hsm_audit_scene *scene, CK_KEY_TYPE type)
+{
+    switch (type) {
+    case CKK_RSA:
+        return true;
+    case CKK_EC:
+        return offers_to_wrap_by(scene, CKM_ECDH_AES_KEY_WRAP) ||
+               offers_to_wrap_by(scene, ECDH_COF_AES_KEY_WRAP);
+    case EC_MONTGOMERY:
+        return offers_to_wrap_by(scene, CKM_ECDH_AES_KEY_WRAP) ||
+               offers_to_wrap_by(scene, ECDH_X_AES_KEY_WRAP);
+    default:
+        return false;
+    }
 }
 
 bool

@@ -1,7 +1,27 @@
 /* json.c - JSON from outside, bounded and without duplicates. */
 #include <hsm/json.h>
 
+#include <malloc.h>
 #include <stdbool.h>
+#include <stdlib.h>
+
+#include <openssl/crypto.h>
+
+/* Passwords and tokens come and go as JSON: nothing of its texts, nor of the parser's own copies of
+ * them, stays behind in freed memory. It is all of malloc(), whenever it was made. */
+static void
+wipe_and_free(void *octets)
+{
+    if (octets != NULL)
+        OPENSSL_cleanse(octets, malloc_usable_size(octets));
+    free(octets);
+}
+
+__attribute__((constructor)) static void
+wipe_what_jansson_frees(void)
+{
+    json_set_alloc_funcs(malloc, wipe_and_free);
+}
 
 /* What follows a backslash cannot end the string; the parser judges what it is. */
 static size_t

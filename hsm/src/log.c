@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -76,6 +77,19 @@ needs_escape(unsigned char octet, enum hsm_log_format format)
     return format == HSM_LOG_JSON && (octet == '"' || octet == '\\');
 }
 
+/* The value of a pin-value (RFC 7512 section 2.3), which is a PIN in whatever text it comes; what
+ * follows it is kept from a blank or the next attribute on. 0: none is here. */
+static size_t
+pin_value_len(const char *text)
+{
+    static const char name[] = "pin-value=";
+    const size_t len = sizeof(name) - 1;
+
+    if ((*text != 'p' && *text != 'P') || strncasecmp(text, name, len) != 0)
+        return 0;
+    return len + strcspn(text + len, " &");
+}
+
 static bool
 line_escaped(struct line *line, const char *text)
 {
@@ -83,6 +97,14 @@ line_escaped(struct line *line, const char *text)
     char escape[8];
 
     while (*s != '\0') {
+        size_t pin = pin_value_len((const char *)s);
+
+        if (pin > 0) {
+            if (!line_puts(line, "pin-value=(not told)"))
+                return false;
+            s += pin;
+            continue;
+        }
         size_t n = hsm_utf8_len((const char *)s);
 
         if (n > 0 && !needs_escape(*s, sink.format)) {

@@ -41,6 +41,19 @@ free_text(char **text)
     free(*text);
 }
 
+/* libcurl, and TLS libraries that modules bring, append to that file the secrets of each of their
+ * connections: what decrypts the passwords and tokens that go over them. */
+static int
+forget_key_log(void)
+{
+    static const char name[] = "SSLKEYLOGFILE";
+
+    if (getenv(name) != NULL)
+        hsm_log(HSM_LOG_WARNING, "%s is set and not heeded: secrets of connections stay here",
+                name);
+    return unsetenv(name);
+}
+
 enum hsm_status
 hsm_process_harden(void)
 {
@@ -51,7 +64,7 @@ hsm_process_harden(void)
     ignore.sa_handler = SIG_IGN;
     umask(077);
     if (prctl(PR_SET_DUMPABLE, 0) != 0 || setrlimit(RLIMIT_CORE, &no_core) != 0 ||
-        sigaction(SIGPIPE, &ignore, NULL) != 0) {
+        sigaction(SIGPIPE, &ignore, NULL) != 0 || forget_key_log() != 0) {
         hsm_log(HSM_LOG_ERROR, "cannot harden the process: %s", strerror(errno));
         return HSM_ERR_IO;
     }

@@ -15,44 +15,35 @@
 
 #include "sp_providers_internal.h"
 
-#define TEXT(member, section, name, fallback, help)                                                \
+#define KEY(kind, member, section, name, required, min, max, fallback, help)                       \
     {                                                                                              \
-        section, name, ACME_CONFIG_TEXT, offsetof(struct sks_sp_config, member), false, 0, 0,      \
-            fallback, help                                                                         \
-    }
-#define REQUIRED(member, section, name, help)                                                      \
-    {                                                                                              \
-        section, name, ACME_CONFIG_TEXT, offsetof(struct sks_sp_config, member), true, 0, 0, NULL, \
+        section, name, kind, offsetof(struct sks_sp_config, member), required, min, max, fallback, \
             help                                                                                   \
     }
+#define TEXT(member, section, name, fallback, help)                                                \
+    KEY(ACME_CONFIG_TEXT, member, section, name, false, 0, 0, fallback, help)
 #define FILE_PATH(member, section, name, fallback, help)                                           \
-    {                                                                                              \
-        section, name, ACME_CONFIG_PATH, offsetof(struct sks_sp_config, member), false, 0, 0,      \
-            fallback, help                                                                         \
-    }
+    KEY(ACME_CONFIG_PATH, member, section, name, false, 0, 0, fallback, help)
+#define URL(member, section, name, required, help)                                                 \
+    KEY(ACME_CONFIG_URL, member, section, name, required, 0, 0, NULL, help)
+#define PKCS11(member, section, name, required, fallback, help)                                    \
+    KEY(ACME_CONFIG_PKCS11, member, section, name, required, 0, 0, fallback, help)
 #define SECRET(member, section, name, help)                                                        \
-    {                                                                                              \
-        section, name, ACME_CONFIG_SECRET_SOURCE, offsetof(struct sks_sp_config, member), false,   \
-            0, 0, NULL, help                                                                       \
-    }
-
+    KEY(ACME_CONFIG_SECRET_SOURCE, member, section, name, false, 0, 0, NULL, help)
 #define NUMBER(member, section, name, min, max, fallback, help)                                    \
-    {                                                                                              \
-        section, name, ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, member), false, min,     \
-            max, fallback, help                                                                    \
-    }
+    KEY(ACME_CONFIG_NUMBER, member, section, name, false, min, max, fallback, help)
 
 /* A further token: keys, certificates and ACME account of its own. */
 #define TOKEN_KEYS(i, section)                                                                     \
-    TEXT(more_tokens[i].uri, section, "uri", NULL, "as in [token]"),                               \
+    PKCS11(more_tokens[i].uri, section, "uri", false, NULL, "as in [token]"),                      \
         TEXT(more_tokens[i].module, section, "module", NULL, "as in [token]"),                     \
         SECRET(more_tokens[i].pin_source, section, "pin-source", "as in [token]")
 
 #define CA_KEYS(i, section, tkauth, print, text, chains)                                           \
     TEXT(cas[i].name, section, "name", NULL,                                                       \
          "organization of its root; refused unless the STI-PA's list has it (sti-kms ca list)"),   \
-        TEXT(cas[i].directory, section, "directory", NULL,                                         \
-             "ACME directory URL of the STI-CA (sti-kms)"),                                        \
+        URL(cas[i].directory, section, "directory", false,                                         \
+            "ACME directory URL of the STI-CA (sti-kms)"),                                         \
         TEXT(cas[i].contact, section, "contact", NULL,                                             \
              "mailto: URL for the ACME account (sti-kms)"),                                        \
         TEXT(cas[i].tkauth_member, section, "tkauth-member", tkauth,                               \
@@ -69,7 +60,7 @@
                "where its MAC key is, in base64url as the CA gave it")
 
 static const struct acme_config_key keys[] = {
-    REQUIRED(common.token_uri, "token", "uri", "PKCS#11 URI of the token (RFC 7512)"),
+    PKCS11(common.token_uri, "token", "uri", true, NULL, "PKCS#11 URI of the token (RFC 7512)"),
     TEXT(common.module, "token", "module", NULL,
          "path of the PKCS#11 module; without it the URI's module-path"),
     SECRET(common.pin_source, "token", "pin-source",
@@ -82,7 +73,7 @@ static const struct acme_config_key keys[] = {
          "service provider code that calls are signed for; may be left out with providers"),
     FILE_PATH(providers_file, "sp", "providers", NULL,
               "file of service providers that are hosted here, each with an SPC of its own"),
-    REQUIRED(pa_url, "pa", "url", "base URL of the STI-PA"),
+    URL(pa_url, "pa", "url", true, "base URL of the STI-PA"),
     {"pa", "anchors", ACME_CONFIG_PATH, offsetof(struct sks_sp_config, pa_anchors), true, 0, 0,
      NULL, "PEM file of STI-PA roots"},
     TEXT(pa_account, "pa", "account", NULL, "account id at the STI-PA (sti-kms)"),
@@ -90,9 +81,9 @@ static const struct acme_config_key keys[] = {
     SECRET(pa_password_source, "pa", "password-source", "where its password is (sti-kms)"),
     SECRET(pa_api_key_source, "pa", "api-key-source",
            "instead of these two: where an API key of that account is (sti-kms)"),
-    TEXT(ca_list_url, "pa", "ca-list-url", NULL,
-         "the trusted-CA list; without it URL/api/v1/ca-list"),
-    TEXT(crl_url, "pa", "crl-url", NULL, "the CRL; without it URL/download/v1/crl"),
+    URL(ca_list_url, "pa", "ca-list-url", false,
+        "the trusted-CA list; without it URL/api/v1/ca-list"),
+    URL(crl_url, "pa", "crl-url", false, "the CRL; without it URL/download/v1/crl"),
     CA_KEYS(0, "ca", "tkauth", "thumbprint", "base64url", "own"),
     {"ca", "poll-limit", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, poll_limit_s), false, 1,
      3600, "120", "seconds to wait for authorization and issuance"},
@@ -123,8 +114,8 @@ static const struct acme_config_key keys[] = {
          "127.0.0.1:PORT or [::1]:PORT of /metrics, /readyz and /healthz of sti-kms run"),
     FILE_PATH(tls_ca, "tls", "ca", NULL,
               "PEM file of anchors of STI-PA, STI-CA and upload-url; without it the system's"),
-    TEXT(tls_key, "tls", "key", "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,
-         "URI of the TLS key in the token"),
+    PKCS11(tls_key, "tls", "key", false, "pkcs11:object=" ACME_PROVISION_TLS_SERVER_LABEL,
+           "URI of the TLS key in the token"),
     FILE_PATH(tls_chain, "tls", "chain", ACME_PROVISION_TLS_CHAIN_FILE,
               "PEM file of the TLS certificate and issuers"),
     TEXT(api_address, "api", "address", NULL, "HOST:PORT of the signing and verification API"),
@@ -143,10 +134,10 @@ static const struct acme_config_key keys[] = {
     {"api", "workers", ACME_CONFIG_NUMBER, offsetof(struct sks_sp_config, common.workers), false, 1,
      64, "1", "processes that serve API and STI-CR, each with its own threads"},
     TEXT(cr_address, "cr", "address", NULL, "HOST:PORT of the STI-CR; without it none is served"),
-    REQUIRED(cr_base_url, "cr", "base-url", "https URL under which others reach the STI-CR"),
+    URL(cr_base_url, "cr", "base-url", true, "https URL under which others reach the STI-CR"),
     FILE_PATH(cr_dir, "cr", "dir", "cr", "directory of the certificate chains"),
-    TEXT(upload_url, "cr", "upload-url", NULL,
-         "https URL below which new chains are put (HTTP PUT) at an STI-CR of somebody else"),
+    URL(upload_url, "cr", "upload-url", false,
+        "https URL below which new chains are put (HTTP PUT) at an STI-CR of somebody else"),
     SECRET(upload_bearer_source, "cr", "upload-bearer-source", "where its bearer token is"),
     TEXT(upload_command, "cr", "upload-command", NULL,
          "program and arguments that bring a chain there: {file} {name} {url}"),

@@ -18,6 +18,11 @@ DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
         "provider", name, ACME_CONFIG_TEXT, offsetof(struct sks_sp_provider, member), required, 0, \
             0, NULL, help                                                                          \
     }
+#define URL(member, name, help)                                                                    \
+    {                                                                                              \
+        "provider", name, ACME_CONFIG_URL, offsetof(struct sks_sp_provider, member), false, 0, 0,  \
+            NULL, help                                                                             \
+    }
 #define SECRET(member, name, required, help)                                                       \
     {                                                                                              \
         "provider", name, ACME_CONFIG_SECRET_SOURCE, offsetof(struct sks_sp_provider, member),     \
@@ -39,16 +44,16 @@ static const struct acme_config_key provider_keys[] = {
     TEXT(contact, "contact", false, "mailto: URL for its ACME accounts; default: that of the CA"),
     TEXT(eab_kid, "eab-kid", false, "external account binding of its own at the first of its CAs"),
     SECRET(eab_key_source, "eab-key-source", false, "where the MAC key of that is"),
-    TEXT(cr_base_url, "cr-base-url", false,
-         "https URL of an STI-CR of its own; default: all of [cr], uploads included"),
-    TEXT(upload_url, "cr-upload-url", false, "as [cr] upload-url, with cr-base-url only"),
+    URL(cr_base_url, "cr-base-url",
+        "https URL of an STI-CR of its own; default: all of [cr], uploads included"),
+    URL(upload_url, "cr-upload-url", "as [cr] upload-url, with cr-base-url only"),
     SECRET(upload_bearer_source, "cr-upload-bearer-source", false, "likewise"),
     TEXT(upload_command, "cr-upload-command", false, "likewise"),
     {.section = NULL},
 };
 
 static const struct acme_config_key token_keys[] = {
-    {"token", "uri", ACME_CONFIG_TEXT, offsetof(struct sks_sp_token, uri), true, 0, 0, NULL,
+    {"token", "uri", ACME_CONFIG_PKCS11, offsetof(struct sks_sp_token, uri), true, 0, 0, NULL,
      "as in the main file"},
     {"token", "module", ACME_CONFIG_TEXT, offsetof(struct sks_sp_token, module), false, 0, 0, NULL,
      "as in the main file"},

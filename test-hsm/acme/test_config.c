@@ -16,7 +16,7 @@
 #define TEXT_SIZE    8192 /* octets */
 
 struct settings {
-    char *url, *store, *pin, *page, *key;
+    char *url, *store, *pin, *page, *key, *file;
     long port;
     bool is_open;
 };
@@ -35,6 +35,7 @@ static const struct acme_config_key keys[] = {
      "https URL"},
     {"server", "key", ACME_CONFIG_PKCS11, offsetof(struct settings, key), false, 0, 0, NULL,
      "PKCS#11 URI"},
+    {"state", "file", ACME_CONFIG_PATH, offsetof(struct settings, file), false, 0, 0, NULL, "file"},
     {NULL, NULL, ACME_CONFIG_TEXT, 0, false, 0, 0, NULL, NULL},
 };
 
@@ -158,6 +159,34 @@ a_url_and_a_pkcs11_uri_are_taken_as_they_stand(void **state)
 }
 
 static void
+a_store_is_a_path_or_a_uri_of_postgresql(void **state)
+{
+    static const struct {
+        const char *store, *wanted; /* %s: the directory */
+    } table[] = {
+        {"postgresql://pa@db/pa?passfile=/p", "postgresql://pa@db/pa?passfile=/p"},
+        {"postgres://db/pa", "postgres://db/pa"},
+        {"sub/ca-2.db", "%s/sub/ca-2.db"},
+        {"/var/lib/a=b/ca.db", "/var/lib/a=b/ca.db"},
+        {"./a=b.db", "%s/./a=b.db"},
+    };
+    char text[128], wanted[128];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        bool is_relative = table[i].wanted[0] == '%';
+        struct settings settings;
+
+        snprintf(text, sizeof(text), "[server]\nurl=u\n[state]\nstore=%s\n", table[i].store);
+        snprintf(wanted, sizeof(wanted), "%s%s", is_relative ? directory : "",
+                 table[i].wanted + (is_relative ? 2 : 0));
+        assert_int_equal(read_text(text, &settings), HSM_OK);
+        assert_string_equal(settings.store, wanted);
+        acme_config_clear(keys, &settings);
+    }
+}
+
+static void
 only_files_are_relative_to_the_configuration(void **state)
 {
     static const struct {
@@ -234,6 +263,13 @@ static const struct {
     {"[server]\nurl=u\nkey=pkcs11:object=a;object=b\n", ":3: [server] key: "},
     {"[server]\nurl=u\nkey=pkcs11:object=a?pin-value=4829173650\n",
      ":3: [server] key: has a pin-value"},
+    {"[server]\nurl=u\n[state]\nstore=host=db user=pa password=4829173650\n",
+     ":4: [state] store: neither a postgresql:// URI nor a path"},
+    {"[server]\nurl=u\n[state]\nstore=postgresql:/pa:4829173650@db/pa\n", ":4: [state] store: "},
+    {"[server]\nurl=u\n[state]\nstore=PostgreSQL://pa:4829173650@db/pa\n", ":4: [state] store: "},
+    {"[server]\nurl=u\n[state]\nstore=pa:4829173650@db/pa\n", ":4: [state] store: "},
+    {"[server]\nurl=u\n[state]\nfile=https://me:4829173650@db/pa\n",
+     ":4: [state] file: a URL, not a path"},
     {"[server]\nurl=u\n[state]\npin=4829173650\n", ":4: [state] pin: not file:PATH, fd:N"},
 };
 
@@ -250,7 +286,7 @@ what_is_wrong_is_refused_with_file_and_line(void **state)
         snprintf(wanted, sizeof(wanted), "%s%s", path, refused[i].said);
         if (read_logged(&settings, log) != HSM_ERR_MALFORMED || strstr(log, wanted) == NULL)
             fail_msg("wanted \"%s\", got \"%s\"", wanted, log);
-        assert_null(strstr(log, "4829173650")); /* what may be a PIN is not told */
+        assert_null(strstr(log, "4829173650")); /* a PIN, a password */
         assert_null(settings.url); /* nothing is left behind */
         assert_null(settings.store);
     }
@@ -322,6 +358,7 @@ main(void)
         cmocka_unit_test(values_and_defaults_are_set),
         cmocka_unit_test(a_pkcs11_uri_keeps_its_semicolons),
         cmocka_unit_test(a_url_and_a_pkcs11_uri_are_taken_as_they_stand),
+        cmocka_unit_test(a_store_is_a_path_or_a_uri_of_postgresql),
         cmocka_unit_test(only_files_are_relative_to_the_configuration),
         cmocka_unit_test(a_long_line_is_read_whole),
         cmocka_unit_test(what_is_wrong_is_refused_with_file_and_line),

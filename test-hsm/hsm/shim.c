@@ -15,6 +15,7 @@
  *   random=6161ff       C_GenerateRandom gives one octet of these again and again, the next
  *                       call the next one; then by chance
  *   no-ecdsa            CKM_ECDSA is not among the mechanisms
+ *   wraps=0x1053        this mechanism is one more, and wraps
  *   flags=0x40000       set in CK_TOKEN_INFO
  * $STI_SHIM_BEHIND is the module behind it.
  */
@@ -301,7 +302,27 @@ shim_GetMechanismInfo(CK_SLOT_ID slot, CK_MECHANISM_TYPE type, CK_MECHANISM_INFO
 {
     if (told("no-ecdsa") != NULL && type == CKM_ECDSA)
         return CKR_MECHANISM_INVALID;
+    if (told("wraps") != NULL && type == strtoul(told("wraps"), NULL, 0)) {
+        *info = (CK_MECHANISM_INFO){256, 521, CKF_WRAP | CKF_UNWRAP};
+        return CKR_OK;
+    }
     return behind->C_GetMechanismInfo(slot, type, info);
+}
+
+static CK_RV
+shim_GetMechanismList(CK_SLOT_ID slot, CK_MECHANISM_TYPE *types, CK_ULONG *count)
+{
+    CK_ULONG room = *count;
+    CK_RV rv = behind->C_GetMechanismList(slot, types, count);
+
+    if (rv != CKR_OK || told("wraps") == NULL)
+        return rv;
+    if (types != NULL && *count == room)
+        return CKR_BUFFER_TOO_SMALL;
+    if (types != NULL)
+        types[*count] = strtoul(told("wraps"), NULL, 0);
+    (*count)++;
+    return CKR_OK;
 }
 
 static CK_RV
@@ -333,6 +354,7 @@ take_over(void)
     list.C_GenerateKeyPair = shim_GenerateKeyPair;
     list.C_GetAttributeValue = shim_GetAttributeValue;
     list.C_GetMechanismInfo = shim_GetMechanismInfo;
+    list.C_GetMechanismList = shim_GetMechanismList;
     list.C_GetTokenInfo = shim_GetTokenInfo;
 }
 

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include <hsm/audit.h>
 #include <hsm/es256.h>
 #include <hsm/key.h>
 
@@ -517,6 +518,46 @@ close_token(void **state)
 
 #define ON_OPEN_TOKEN(test) cmocka_unit_test_setup_teardown(test, open_token, close_token)
 
+/* How often an audit of the token finds a key that may wrap others. */
+static size_t
+wrapping_keys_found(struct hsm_token *token, const char *words)
+{
+    const struct hsm_audit_config config = {.program = "test_fault", .now = 1768478400};
+    struct hsm_audit *audit = NULL;
+    const json_t *report = NULL, *statement;
+    size_t count = 0, i;
+
+    tell_shim(words);
+    assert_int_equal(hsm_audit_new(&config, &audit), HSM_OK);
+    assert_int_equal(hsm_audit_token(audit, token), HSM_OK);
+    tell_shim("");
+    assert_int_equal(hsm_audit_finish(audit, &report), HSM_OK);
+    json_array_foreach(json_object_get(report, "statements"), i, statement)
+    {
+        const char *id = json_string_value(json_object_get(statement, "id"));
+        const char *verdict = json_string_value(json_object_get(statement, "verdict"));
+
+        count += strcmp(id, "token.wrapping-key") == 0 && strcmp(verdict, "finding") == 0;
+    }
+    hsm_audit_free(audit);
+    return count;
+}
+
+/* PKCS#11 v2.40: CKM_ECDH_AES_KEY_WRAP wraps under a public key on a curve. */
+static void
+a_public_key_on_a_curve_that_may_wrap_is_found_where_a_mechanism_does(void **state)
+{
+    struct hsm_key *key = NULL;
+
+    assert_int_equal(hsm_key_generate(*state, "wrapper", &key), HSM_OK);
+    assert_int_equal(wrapping_keys_found(*state, "lie=0x106:1"), 0); /* CKA_WRAP */
+    assert_int_equal(wrapping_keys_found(*state, "lie=0x106:1,wraps=0x4038"), 0); /* X25519 */
+    assert_int_equal(wrapping_keys_found(*state, "lie=0x106:0,wraps=0x1053"), 0);
+    assert_true(wrapping_keys_found(*state, "lie=0x106:1,wraps=0x1053") > 0);
+    assert_true(wrapping_keys_found(*state, "lie=0x106:1,wraps=0x4039") > 0); /* cofactor */
+    hsm_key_free(key);
+}
+
 int
 main(void)
 {
@@ -535,6 +576,7 @@ main(void)
         ON_OPEN_TOKEN(a_failed_signature_is_told_and_the_next_one_works),
         ON_OPEN_TOKEN(a_found_key_that_lies_is_refused),
         ON_OPEN_TOKEN(a_point_is_read_in_four_forms),
+        ON_OPEN_TOKEN(a_public_key_on_a_curve_that_may_wrap_is_found_where_a_mechanism_does),
         cmocka_unit_test(many_callers_share_few_sessions),
         cmocka_unit_test(every_answer_about_the_pin_is_the_last),
     };

@@ -137,6 +137,37 @@ text_escapes_controls_and_keeps_utf8(void **state)
     }
 }
 
+/* RFC 7512 section 2.3: nothing of ours lets such a URI come that far. */
+static void
+a_pin_in_a_uri_is_left_out(void **state)
+{
+    static const struct {
+        const char *in;
+        const char *out;
+    } rows[] = {
+        {"token pkcs11:token=a?pin-value=48291736: not open",
+         "token pkcs11:token=a?pin-value=(not told) not open"},
+        {"pkcs11:token=a?pin-value=4829%2017&module-name=b c",
+         "pkcs11:token=a?pin-value=(not told)&module-name=b c"},
+        {"pkcs11:?PIN-Value=48291736", "pkcs11:?pin-value=(not told)"},
+        {"pin-value=", "pin-value=(not told)"},
+        {"has a pin-value: use pin-source=file:/p", "has a pin-value: use pin-source=file:/p"},
+        {"ping pin-valued=1", "ping pin-valued=1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char line[LINE_SIZE];
+        char expected[128];
+
+        capture(HSM_LOG_TEXT, HSM_LOG_INFO);
+        hsm_log(HSM_LOG_INFO, "%s", rows[i].in);
+        captured(line);
+        snprintf(expected, sizeof(expected), " tester: info: %s\n", rows[i].out);
+        assert_string_equal(after_time(line), expected);
+    }
+}
+
 static json_t *
 json_line_of(const char *message)
 {
@@ -307,6 +338,7 @@ main(void)
         cmocka_unit_test(text_has_time_program_level_and_message),
         cmocka_unit_test(what_was_told_before_is_for_debugging),
         cmocka_unit_test(text_escapes_controls_and_keeps_utf8),
+        cmocka_unit_test(a_pin_in_a_uri_is_left_out),
         cmocka_unit_test(json_has_the_four_members),
         cmocka_unit_test(json_survives_any_message),
         cmocka_unit_test(a_long_message_is_cut_and_its_line_ends),

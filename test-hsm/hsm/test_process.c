@@ -31,7 +31,7 @@ faults_of_hardened_process(void)
     struct sigaction pipe_action;
     int ends[2];
 
-    if (hsm_process_harden() != HSM_OK)
+    if (setenv("SSLKEYLOGFILE", "/tmp/keys", 1) != 0 || hsm_process_harden() != HSM_OK)
         return 1;
     if (prctl(PR_GET_DUMPABLE) != 0)
         return 2;
@@ -43,7 +43,9 @@ faults_of_hardened_process(void)
         return 5;
     if (pipe(ends) != 0 || close(ends[0]) != 0)
         return 6;
-    return write(ends[1], "x", 1) == -1 && errno == EPIPE ? 0 : 7;
+    if (write(ends[1], "x", 1) != -1 || errno != EPIPE)
+        return 7;
+    return getenv("SSLKEYLOGFILE") == NULL ? 0 : 8;
 }
 
 static void

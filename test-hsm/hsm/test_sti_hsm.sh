@@ -70,12 +70,18 @@ for words in "" "key" "nonsense" "key nonsense" "--nonsense" "sign --nonsense" "
     "key list --token $here --log-level loud" "key list --token $token?pin-value=$pin" \
     "key list --token $token --pin $pin" "key list --token $token --pin=$pin" \
     "key list --token $token --pin-value=$pin" "key list --token $token -p$pin" \
-    "key list --token $token $pin" "--pin-value=$pin" \
+    "key list --token $token $pin" "--pin-value=$pin" "key list --token $token --so-pin-source=$pin" \
+    "sign --key $key --log=$pin" "key list --json=$pin" \
     "key list --token $token --pin-source $pin"; do
     # shellcheck disable=SC2086
     run 2 $words
     quiet
+    if grep -q -- "$pin" "$dir/err"; then fail "a PIN was told: $words"; fi
 done
+run 2 key list --pin-value="$pin"
+told "^sti-hsm: --pin-value: no such option"
+run 2 key list --token
+told "^sti-hsm: --token: a value is needed"
 
 # ---- token
 run 0 token init --label shelf --so-pin-source "file:$dir/so-pin" --pin-source "file:$dir/pin"

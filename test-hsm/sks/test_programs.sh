@@ -82,6 +82,18 @@ for words in "" "nonsense" "serve" "sign --config x" "verify --config x --from 1
     run 2 sti-sks $words
     quiet
 done
+for words in "status --pin-value=$pin" "status --config x -p$pin" "status --json=$pin" \
+    "init --pa=$pin" "init --pin=$pin"; do
+    # shellcheck disable=SC2086
+    run 2 sti-kms $words
+    quiet
+done
+run 2 sti-kms status --pin-value="$pin"
+told "^sti-kms: --pin-value: no such option"
+run 2 sti-kms status --json="$pin"
+told "^sti-kms: --json: takes no value"
+run 2 sti-kms status --config
+told "^sti-kms: --config: a value is needed"
 run 1 sti-kms status --config "$dir/nowhere.conf"
 told nowhere.conf
 
@@ -221,6 +233,45 @@ broken '/^bearer-source = /d; /^client-anchors = /d' 'nobody could be authentica
 broken 's/^pin-source = .*/pin-source = file:nowhere/' 'nowhere'
 sed '/^password-source = /d' "$conf" >"$dir/sp/broken.conf"
 run 1 sti-kms enroll --config "$dir/sp/broken.conf"
+
+# ---- what may have a PIN or a password in it is refused before anything tells it
+# untold FILE WORD...: no program goes on with it.
+untold() {
+    file=$1
+    shift
+    for words in "sti-sks serve --check" "sti-kms run --check" "sti-kms status"; do
+        # shellcheck disable=SC2086 # words
+        run 1 $words --config "$file"
+        quiet
+        told "$*"
+    done
+}
+sed "s/^uri = .*/uri = pkcs11:token=b?pin-value=$pin/" "$conf" >"$dir/sp/untold.conf"
+untold "$dir/sp/untold.conf" 'untold.conf:[0-9]*: \[token\] uri: has a pin-value'
+for section in token-2 token-4; do
+    cp "$conf" "$dir/sp/untold.conf"
+    printf '[%s]\nuri = pkcs11:token=b?pin-value=%s\n' "$section" "$pin" >>"$dir/sp/untold.conf"
+    untold "$dir/sp/untold.conf" "untold.conf:[0-9]*: \\[$section\\] uri: has a pin-value"
+done
+sed "s/^\\[tls\\]$/&\\nkey = pkcs11:object=tls-server?pin-value=$pin/" "$conf" >"$dir/sp/untold.conf"
+untold "$dir/sp/untold.conf" '\[tls\] key: has a pin-value'
+sed 's/^spc = 1234$/&\nproviders = providers.conf/' "$conf" >"$dir/sp/untold.conf"
+printf '[token a]\nuri = pkcs11:token=b?pin-value=%s\n' "$pin" >"$dir/sp/providers.conf"
+untold "$dir/sp/untold.conf" 'providers.conf:2: \[token\] uri: has a pin-value'
+printf '[provider a]\nspc = 2345\npa-account = 1\ncr-base-url = https://sp:%s@cr.example\n' \
+    account-password-7 >"$dir/sp/providers.conf"
+untold "$dir/sp/untold.conf" 'providers.conf:4: \[provider\] cr-base-url: not an https URL'
+for key in 'pa url' 'pa ca-list-url' 'pa crl-url' 'ca directory' 'cr base-url' 'cr upload-url'; do
+    section=${key% *}
+    name=${key#* }
+    sed -e "/^\[$section\]/,/^$/{/^$name = /d}" \
+        -e "s#^\[$section\]\$#&\n$name = https://sp:account-password-7@x.example#" \
+        "$conf" >"$dir/sp/untold.conf"
+    untold "$dir/sp/untold.conf" "\[$section\] $name: not an https URL"
+done
+if grep -rqa -e "pin-value=$pin" -e '@x.example' "$dir/sp/trust" "$dir"/sp/catalogue.db*; then
+    fail "a secret is kept"
+fi
 
 # ---- callers and customers: a file of their own, checked with the rest
 cat >"$dir/sp/callers.conf" <<END

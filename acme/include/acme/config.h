@@ -17,7 +17,9 @@ enum acme_config_type {
     ACME_CONFIG_URL, /* char *, an https URL without userinfo and fragment */
     ACME_CONFIG_PKCS11, /* char *, a PKCS#11 URI (RFC 7512) without a PIN */
     ACME_CONFIG_PATH, /* char *, relative ones are taken from the file's own directory */
-    ACME_CONFIG_STORE, /* char *, for acme_store_open(): a path likewise, or a URI */
+    /* char *, for acme_store_open(): a path likewise, or a URI. A value that is neither for certain
+     * is refused without being logged, as it may hold a password. */
+    ACME_CONFIG_STORE,
     /* char *, as hsm_secret_from(); a relative file likewise. A value that is not a source is
      * refused without being logged, as it may be the secret itself. */
     ACME_CONFIG_SECRET_SOURCE,

@@ -4,7 +4,8 @@
  * The sink is the only global of the libraries; main() sets it before threads
  * start. Until then lines go to stderr as text at HSM_LOG_INFO. Each line is one
  * write(), so lines of several threads and processes do not mix. Control
- * characters are escaped. Never pass a PIN, password, token or key to it.
+ * characters are escaped. Never pass a PIN, password, token or key to it; the value of a
+ * pin-value in a PKCS#11 URI is left out all the same.
  */
 #ifndef HSM_LOG_H
 #define HSM_LOG_H
