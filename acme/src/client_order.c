@@ -142,8 +142,10 @@ order_request(const struct run *run, bool with_replaces, char **out)
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* RFC 9773 section 5: `replaces` is for a CA that has renewalInfo. What was replaced already, or is
- * another account's, is a reason to order without it, not to let the certificate end. */
+/* RFC 9773 section 5: `replaces` is for a CA that has renewalInfo. That it was replaced already, or
+ * is another account's, is refused with whatever status and type a CA likes (409 alreadyReplaced,
+ * 403 unauthorized, 404 malformed): a reason to order without it, not to let the certificate end.
+ * What is refused for another reason is refused again. */
 static enum hsm_status
 ask_new_order(struct run *run, struct acme_answer *answer)
 {
@@ -156,8 +158,7 @@ ask_new_order(struct run *run, struct acme_answer *answer)
 
     if (st == HSM_OK)
         st = acme_client_call(run->client, "newOrder", url, request, answer, run->why);
-    if (st != HSM_ERR_DENIED || !with_replaces ||
-        (answer->reply.status != 409 && !acme_client_has_problem(answer, ACME_MALFORMED)))
+    if (st != HSM_ERR_DENIED || !with_replaces)
         return st;
     acme_answer_clear(answer);
     st = order_request(run, false, &plain);
