@@ -91,6 +91,8 @@ HSM_MUST_CHECK enum hsm_status acme_client_judge(struct acme_client *client,
                                                  const struct acme_answer *answer, const char *what,
                                                  struct hsm_reason *why);
 
+/** True if it is a problem document of that type. */
+bool acme_problem_is(const json_t *problem, enum acme_error error);
 bool acme_client_has_problem(const struct acme_answer *answer, enum acme_error error);
 
 /** A copy takes the place of what *text was. */

@@ -428,6 +428,51 @@ the_list_is_read_to_its_end(void **state)
     free(pem);
 }
 
+/* An answer to a challenge took effect and was lost; the CA refuses it the second time. */
+static void
+a_challenge_that_takes_no_answer_any_more_may_have_been_answered(void **state)
+{
+    static const char pending[] =
+        "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"sp.example\"},"
+        "\"challenges\":[{\"type\":\"http-01\",\"url\":\"%s/acme/challenge/1\","
+        "\"token\":\"t0ken\",\"status\":\"pending\"}]}";
+    static const struct {
+        const char *authz; /* as it is afterwards */
+        enum acme_client_refused refused;
+        const char *why;
+    } cases[] = {
+        {"{\"status\":\"valid\"}", ACME_REFUSED_CSR, "finalize: badCSR: no"},
+        {pending, ACME_REFUSED_OTHER, "challenge: malformed: not pending"},
+        {"{\"status\":\"invalid\"}", ACME_REFUSED_ORDER, "challenge: malformed: not pending"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct line lines[] = {
+            {"/acme/order/1", 200, ORDER("1", "pending"), NULL, NULL, 1, false},
+            {"/acme/authz/1", 200, pending, NULL, NULL, 1, false},
+            {"/acme/challenge/1", 503, "{}", NULL, NULL, 1, false},
+            {"/acme/challenge/1", 400, PROBLEM("malformed", "not pending"), NULL, NULL, 0, false},
+            {"/acme/authz/1", 200, cases[i].authz, NULL, NULL, 0, false},
+            {"/acme/order/1", 200, ORDER("1", "ready"), NULL, NULL, 0, false},
+            {"/acme/order/1/finalize", 400, PROBLEM("badCSR", "no"), NULL, NULL, 0, false},
+        };
+        enum acme_client_refused refused = ACME_REFUSED_OTHER;
+        char url[CA_URL_SIZE];
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+
+        open_book(lines, COUNT(lines));
+        snprintf(url, sizeof(url), "%s/acme/order/1", ca.pa.base_url);
+        assert_int_equal(obtain((struct acme_client_order){.resume_url = url, .refused = &refused},
+                                &chain, &why),
+                         HSM_ERR_DENIED);
+        assert_memory_equal(why.text, cases[i].why, strlen(cases[i].why));
+        assert_int_equal(refused, cases[i].refused);
+        assert_int_equal(book.challenges, 2);
+    }
+}
+
 static void
 without_a_list_a_new_order_is_made(void **state)
 {
@@ -720,6 +765,7 @@ main(void)
         cmocka_unit_test(a_problem_is_told_with_what_it_means),
         cmocka_unit_test(a_lost_order_is_found_in_the_list_and_no_second_one_made),
         cmocka_unit_test(the_list_is_read_to_its_end),
+        cmocka_unit_test(a_challenge_that_takes_no_answer_any_more_may_have_been_answered),
         cmocka_unit_test(without_a_list_a_new_order_is_made),
         cmocka_unit_test(of_several_chains_the_first_that_is_accepted_is_taken),
         cmocka_unit_test(what_a_certificate_replaces_is_said_once),

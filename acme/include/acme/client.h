@@ -134,6 +134,14 @@ struct acme_client_challenge {
     const char *type, *token, *tkauth_type;
 };
 
+/** What of an order a CA has refused, for who decides what to do next. */
+enum acme_client_refused {
+    ACME_REFUSED_OTHER, /* the account, a new order, or who answers challenges refused */
+    ACME_REFUSED_ORDER, /* it is invalid, or gone: another order may be made */
+    ACME_REFUSED_CSR, /* the CSR, or its key (badCSR, badPublicKey): of another key it may be good
+                       */
+};
+
 struct acme_client_order {
     /** One TNAuthList, answered with an SPC token as the configuration says; or NULL, and then
      *  `identifiers` and `respond`. */
@@ -173,6 +181,7 @@ struct acme_client_order {
     bool (*accepts)(void *context, const struct certs_chain *chain);
     const X509
         *replaces; /* what the new certificate takes the place of (RFC 9773); NULL: nothing */
+    enum acme_client_refused *refused; /* written with HSM_ERR_DENIED; may be NULL */
 };
 
 /**

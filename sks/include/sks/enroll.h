@@ -49,7 +49,8 @@ struct sks_enrollment {
  * Key in the token -> SPC token -> ACME -> verify -> publish -> fetch back ->
  * activate. Continues a credential of this SPC, token and CA that an earlier
  * run left on the way; each step is in the catalogue before the next begins. A
- * certificate that is not for this key and SPC retires its credential. One that
+ * certificate that is not for this key and SPC, that has ended or is revoked, or a key that the CA
+ * certifies no more, retires its credential: the next call begins anew. One that
  * takes the place of another becomes active SKS_FRESHNESS_S after its notBefore,
  * which is waited for: no call is too old for it then.
  *
