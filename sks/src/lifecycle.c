@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <acme/time.h>
 #include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/log.h>
 
 #define LINE_SIZE 512
+#define CLOCK_S   86400 /* a state that began further ahead began on a wrong clock */
 
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
@@ -100,18 +102,26 @@ destroy(const struct sks_lifecycle *lifecycle, struct sks_credential *credential
 
 /* ---- what is due ---- */
 
+/* Whether it has been in its state for so long; or it came to it on a clock that was ahead. */
+static bool
+has_stayed(const struct sks_credential *credential, time_t for_s, time_t now)
+{
+    return acme_time_is_due(credential->changed_at + for_s, for_s + CLOCK_S, now);
+}
+
 static enum hsm_status
 tidy_one(const struct sks_lifecycle *lifecycle, struct sks_credential *credential, time_t now,
          struct hsm_reason *why)
 {
-    time_t stayed = now - credential->changed_at;
     enum hsm_status st = HSM_OK;
 
-    if (credential->state == SKS_ACTIVE && credential->not_after < now)
+    if (credential->state == SKS_ACTIVE && credential->not_after < now &&
+        !lifecycle->clock_is_doubtful)
         return move(lifecycle, credential, SKS_RETIRING, "its certificate has ended", why);
-    if (credential->state == SKS_RETIRING && stayed >= lifecycle->retiring_s)
+    if (credential->state == SKS_RETIRING && has_stayed(credential, lifecycle->retiring_s, now))
         return move(lifecycle, credential, SKS_RETIRED, "no call of it is fresh any more", why);
-    if (credential->state == SKS_RETIRED && stayed >= lifecycle->retired_s && !lifecycle->keep_keys)
+    if (credential->state == SKS_RETIRED && has_stayed(credential, lifecycle->retired_s, now) &&
+        !lifecycle->keep_keys)
         st = destroy(lifecycle, credential, why);
     return st;
 }

@@ -27,6 +27,7 @@ struct late {
     int status;
     const char *body;
     const char *content_type;
+    const char *retry_after; /* with that answer; NULL: none */
     atomic_int orders, finalized;
 };
 
@@ -61,11 +62,13 @@ late_handle(void *context, const struct acme_http_request *request,
 
     late->orders += strcmp(path, "/acme/new-order") == 0;
     late->finalized += strstr(path, "/finalize") != NULL;
-    if (broken != NULL && strncmp(path, broken, strlen(broken)) == 0)
-        acme_http_respond(response, late->status, late->content_type, late->body,
-                          strlen(late->body));
-    else
+    if (broken == NULL || strncmp(path, broken, strlen(broken)) != 0) {
         late->handler.handle(late->handler.context, request, response);
+        return;
+    }
+    if (late->retry_after != NULL)
+        acme_http_response_header(response, "Retry-After", late->retry_after);
+    acme_http_respond(response, late->status, late->content_type, late->body, strlen(late->body));
 }
 
 /* From now on, until `broken` is NULL again. */
@@ -219,7 +222,8 @@ begin(void **state)
 {
     (void)state;
     snprintf(world.dir, sizeof(world.dir), "%s/sp.XXXXXX", softhsm_dir());
-    world.ca.broken = world.cr.broken = NULL;
+    world.pa.broken = world.ca.broken = world.cr.broken = NULL;
+    world.ca.retry_after = NULL;
     world.ca.orders = world.ca.finalized = 0;
     return mkdtemp(world.dir) == NULL ? -1 : 0;
 }

@@ -28,6 +28,9 @@ struct sks_lifecycle {
     const char *spc; /* whose credentials; NULL: all */
     time_t retiring_s, retired_s; /* how long a credential stays in that state, at least */
     bool keep_keys; /* never destroy one */
+    /** Nothing else is good at that time either: nobody knows that a certificate has ended. What is
+     *  active stays so, and signs as long as its certificate covers the call. */
+    bool clock_is_doubtful;
     time_t destroyed_s; /* how long it stays in that, at least; 0: for ever */
     struct sks_repository *repository; /* that its chain is then taken from; NULL: none */
     /** Told of each step for a person; may be NULL. */
@@ -36,7 +39,7 @@ struct sks_lifecycle {
 };
 
 /**
- * Do all that is due: what has ended signs no more; retiring becomes retired;
+ * Do all that is due: what is active and has ended becomes retiring; retiring becomes retired;
  * the keys of retired ones are destroyed; what was destroyed long ago is
  * forgotten, and its chain not served any more. One that cannot be done keeps no other
  * from it: it is logged, and the first status returned.
