@@ -225,6 +225,44 @@ a_window_that_is_always_over_makes_no_new_key_each_minute(void **state)
     assert_int_equal(all(&sp), 3);
 }
 
+/* ---- a token that the configuration words otherwise ---- */
+
+static void
+roll_over(struct sp *sp, const char *token_uri, char kid[512])
+{
+    struct sks_account *account = NULL;
+    struct hsm_reason why = {""};
+
+    if (sks_kms_account(sp->kms, 0, token_uri, 0, &account, &why) != HSM_OK ||
+        sks_account_rollover(account, &why) != HSM_OK)
+        fail_msg("%s", why.text);
+    snprintf(kid, 512, "%s", acme_client_kid(sks_account_client(account)));
+    sks_kms_forget(sp->kms, 0);
+}
+
+/* RFC 7512: another text, the same token, and the account that the catalogue has in it. */
+static void
+another_wording_of_a_token_has_the_same_account(void **state)
+{
+    const char *reworded =
+        softhsm_is_softhsm() ? TOKEN_URI ";manufacturer=SoftHSM%20project" : TOKEN_URI;
+    char before[512], after[512];
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, TOKEN_URI, world.directory, "");
+    look(&sp, sp.now);
+    roll_over(&sp, TOKEN_URI, before);
+    sp_close(&sp);
+    sp_open(&sp, reworded, world.directory, "");
+    roll_over(&sp, reworded, after);
+    assert_string_equal(after, before);
+    assert_int_equal(sks_kms_make_due(sp.kms, 0, sp.now), HSM_OK);
+    look(&sp, sp.now);
+    assert_int_equal(active_id(&sp), 2);
+    assert_int_equal(world.ca.orders, 2); /* by that account: `replaces` was accepted */
+}
+
 /* ---- an STI-CA that asks to be left alone ---- */
 
 static void
@@ -436,6 +474,7 @@ main(void)
         CASE(a_good_credential_is_left_alone),
         CASE(a_token_that_was_reset_is_renewed_by_another_account),
         CASE(a_window_that_is_always_over_makes_no_new_key_each_minute),
+        CASE(another_wording_of_a_token_has_the_same_account),
         CASE(nonsense_in_retry_after_is_bounded),
         CASE(another_ca_need_not_wait_for_the_first),
         CASE(a_clock_that_was_ahead_leaves_everything_as_it_was),

@@ -82,6 +82,7 @@ HSM_MUST_CHECK enum hsm_status acme_client_account(struct acme_client *client,
  * Find the account of this key and make none (RFC 8555 section 7.3.1).
  *
  * @retval HSM_ERR_NOT_FOUND  the CA has no account of this key
+ * @retval HSM_ERR_DENIED     it has ended (section 7.1.6), or the CA refuses for another reason
  */
 HSM_MUST_CHECK enum hsm_status acme_client_account_find(struct acme_client *client,
                                                         struct hsm_reason *why);

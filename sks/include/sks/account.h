@@ -13,11 +13,13 @@
 #include <hsm/status.h>
 #include <hsm/token.h>
 #include <sks/catalogue.h>
+#include <sks/tokens.h>
 
 struct sks_account_config {
     struct sks_catalogue *catalogue;
     struct hsm_token *token;
-    const char *token_uri; /* as the catalogue names it */
+    const char *token_uri; /* as the catalogue names it; copied */
+    const struct sks_tokens *tokens; /* that know by which texts it is named, too; NULL: by this */
     const char *hosted_spc; /* of a provider that is hosted; NULL: that of [sp] */
     struct acme_client_config client; /* all but its account_key */
 };
@@ -27,8 +29,8 @@ struct sks_account;
 /**
  * Find or make the account's key (the first is SKS_ENROLL_ACCOUNT_LABEL, of a hosted provider one
  * of its own), read the CA's directory,
- * finish a key change that was begun. All pointers are borrowed. The account itself is made when it
- * is needed.
+ * finish a key change that was begun. All other pointers are borrowed. The account itself is made
+ * when it is needed.
  *
  * @return as acme_client_new()
  */
@@ -44,8 +46,9 @@ const char *sks_account_label(const struct sks_account *account);
  * one when no other CA's account has it. What names the new key is durable before it is made.
  *
  * @retval HSM_ERR_NOT_FOUND  the CA has no account of the present key
- * @return else as acme_client_account_rollover(); after HSM_ERR_BUSY it is finished when the
- *         account is opened again, after any other refusal the present key stays
+ * @return else as acme_client_account_rollover(); where the CA refuses it the present key stays,
+ *         else (HSM_ERR_BUSY, or no readable answer) it is finished when the account is opened
+ * again
  */
 HSM_MUST_CHECK enum hsm_status sks_account_rollover(struct sks_account *account,
                                                     struct hsm_reason *why);

@@ -147,10 +147,17 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_account(struct sks_catalogue *catal
 HSM_MUST_CHECK enum hsm_status sks_catalogue_account_put(struct sks_catalogue *catalogue,
                                                          const struct sks_account_owner *owner,
                                                          const struct sks_account_keys *keys);
-/** How many accounts have the key of that label in that token, present or next. */
-HSM_MUST_CHECK enum hsm_status sks_catalogue_account_uses(struct sks_catalogue *catalogue,
-                                                          const char *token_uri, const char *label,
-                                                          int64_t *out);
+
+/** An account of the catalogue; texts owned. */
+struct sks_account_row {
+    char *spc, *ca_directory, *token_uri;
+    struct sks_account_keys keys;
+};
+
+/** All of them; sks_account_rows_free(). */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_accounts(struct sks_catalogue *catalogue,
+                                                      struct sks_account_row **out, size_t *count);
+void sks_account_rows_free(struct sks_account_row *rows, size_t count);
 
 /** Whether others were told that a credential signs, and that they were. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_is_told(struct sks_catalogue *catalogue, int64_t id,
