@@ -208,13 +208,13 @@ acme_client_account_read(struct acme_client *client, struct acme_client_account_
         st = acme_json_string(answer.body, "status", &status, why);
     if (st != HSM_OK)
         return st;
-    snprintf(state.status, sizeof(state.status), "%s", status);
+    snprintf(state.status, sizeof(state.status), "%s", acme_client_is_url(status) ? status : "?");
     contacts = json_object_get(answer.body, "contact");
     for (size_t i = 0; i < json_array_size(contacts); i++) {
         const char *one = json_string_value(json_array_get(contacts, i));
         size_t len = strlen(state.contacts);
 
-        if (one != NULL)
+        if (one != NULL && acme_client_is_url(one)) /* section 7.1.2 */
             snprintf(state.contacts + len, sizeof(state.contacts) - len, "%s%s", len > 0 ? " " : "",
                      one);
     }

@@ -132,6 +132,9 @@ HSM_MUST_CHECK enum hsm_status acme_client_wait(struct acme_client *client,
 
 /* ---- client_parse.c: what a CA says, judged without asking anybody ---- */
 
+/** True if it has the characters of a URL alone; nothing else is checked. */
+bool acme_client_is_url(const char *text);
+
 HSM_MUST_CHECK enum hsm_status
 acme_directory_parse(const json_t *object, struct acme_directory *out, struct hsm_reason *why);
 void acme_directory_clear(struct acme_directory *directory);

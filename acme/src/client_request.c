@@ -261,7 +261,7 @@ acme_client_location(const struct acme_answer *answer, const char *what, char **
 {
     const char *location = answer->reply.location;
 
-    if (location == NULL || strlen(location) > ACME_CLIENT_URL_MAX)
+    if (location == NULL || strlen(location) > ACME_CLIENT_URL_MAX || !acme_client_is_url(location))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: no usable Location", what);
     return acme_client_replace_text(out, location);
 }

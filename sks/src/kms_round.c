@@ -571,6 +571,7 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
     enum hsm_status st = sks_catalogue_list_in(kms->catalogue, provider->config->spc, SKS_GENERATED,
                                                SKS_ACTIVE, &list, &count);
 
+    kms_note(kms, provider->config->spc, SKS_KMS_LOCK_MATTER, NULL, now);
     kms_note(kms, provider->config->spc, "configuration", prepared == HSM_OK ? NULL : why.text,
              now);
     if (prepared == HSM_OK)

@@ -631,26 +631,31 @@ a_window_is_read_and_a_wrong_one_refused(void **state)
         enum hsm_status wanted;
         time_t start, end;
         unsigned retry_s;
+        const char *explanation; /* NULL: not looked at */
     } cases[] = {
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\","
          "\"end\":\"2026-01-03T05:00:00+01:00\"},\"explanationURL\":\"https://ca.example/why\"}",
-         "21600", HSM_OK, 1767326400, 1767412800, 21600},
+         "21600", HSM_OK, 1767326400, 1767412800, 21600, "https://ca.example/why"},
+        {200,
+         "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\","
+         "\"end\":\"2026-01-03T05:00:00+01:00\"},\"explanationURL\":\"https://a/\\u001b[2J\"}",
+         "21600", HSM_OK, 1767326400, 1767412800, 21600, ""}, /* no URL */
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\",\"end\":\"2026-01-02T04:00:"
          "01Z\"}}",
-         "1", HSM_OK, 1767326400, 1767326401, 60}, /* once a minute is enough */
+         "1", HSM_OK, 1767326400, 1767326401, 60, NULL}, /* once a minute is enough */
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\",\"end\":\"2026-01-02T04:00:"
          "00Z\"}}",
-         NULL, HSM_ERR_MALFORMED, 0, 0, 0},
+         NULL, HSM_ERR_MALFORMED, 0, 0, 0, NULL},
         {200, "{\"suggestedWindow\":{\"start\":\"yesterday\",\"end\":\"2026-01-02T04:00:00Z\"}}",
-         NULL, HSM_ERR_MALFORMED, 0, 0, 0},
+         NULL, HSM_ERR_MALFORMED, 0, 0, 0, NULL},
         {200, "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\"}}", NULL, HSM_ERR_MALFORMED,
-         0, 0, 0},
-        {200, "{}", NULL, HSM_ERR_MALFORMED, 0, 0, 0},
-        {404, PROBLEM("malformed", "what certificate?"), NULL, HSM_ERR_DENIED, 0, 0, 0},
-        {503, "{}", NULL, HSM_ERR_BUSY, 0, 0, 0},
+         0, 0, 0, NULL},
+        {200, "{}", NULL, HSM_ERR_MALFORMED, 0, 0, 0, NULL},
+        {404, PROBLEM("malformed", "what certificate?"), NULL, HSM_ERR_DENIED, 0, 0, 0, NULL},
+        {503, "{}", NULL, HSM_ERR_BUSY, 0, 0, 0, NULL},
     };
     struct certs_chain *chain = NULL;
     const X509 *cert = some_certificate(&chain);
@@ -679,6 +684,8 @@ a_window_is_read_and_a_wrong_one_refused(void **state)
         if (st == HSM_OK) {
             assert_int_equal(window.end, cases[i].end);
             assert_int_equal(window.retry_after_s, cases[i].retry_s);
+            if (cases[i].explanation != NULL)
+                assert_string_equal(window.explanation_url, cases[i].explanation);
         }
         acme_client_free(client);
     }

@@ -137,6 +137,26 @@ a_clock_that_is_doubted_ends_nothing(void **state)
     assert_state(id, SKS_RETIRED);
 }
 
+/* The URI's token is another; the private key can sign all the same. */
+static void
+a_key_that_cannot_be_taken_hold_of_is_not_said_to_be_gone(void **state)
+{
+    struct hsm_key *key = NULL;
+    struct hsm_reason why = {""};
+    int64_t id;
+
+    (void)state;
+    assert_int_equal(hsm_key_generate(sks_tokens_get(world.tokens, URI), "renamed", &key), HSM_OK);
+    id = add("renamed", SKS_RETIRED, "pkcs11:token=before;object=renamed");
+    assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, id, &why), HSM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "its private key renamed is in the token"));
+    assert_state(id, SKS_RETIRED);
+    assert_int_equal(hsm_key_destroy(key), HSM_OK);
+    hsm_key_free(key);
+    assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, id, &why), HSM_OK);
+    assert_state(id, SKS_DESTROYED);
+}
+
 static void
 keys_are_kept_when_the_operator_says_so(void **state)
 {
@@ -477,6 +497,7 @@ main(void)
         cmocka_unit_test(a_credential_ends_step_by_step_and_its_key_last),
         cmocka_unit_test(what_has_ended_signs_no_more),
         cmocka_unit_test(a_clock_that_is_doubted_ends_nothing),
+        cmocka_unit_test(a_key_that_cannot_be_taken_hold_of_is_not_said_to_be_gone),
         cmocka_unit_test(keys_are_kept_when_the_operator_says_so),
         cmocka_unit_test(a_key_that_another_credential_has_is_not_destroyed),
         cmocka_unit_test(a_key_that_is_gone_already_is_gone),

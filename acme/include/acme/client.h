@@ -94,7 +94,8 @@ const char *acme_client_kid(const struct acme_client *client);
 
 struct acme_client_account_state {
     char status[16]; /* valid, deactivated, revoked */
-    char contacts[ACME_CLIENT_CONTACTS_MAX + 1]; /* separated by blanks; "": none */
+    /* URLs, separated by blanks; what has other characters is left out; "": none */
+    char contacts[ACME_CLIENT_CONTACTS_MAX + 1];
 };
 
 /** As the CA has it. Finds the account first when that was not done. */

@@ -115,6 +115,10 @@ void sks_kms_warn(struct sks_kms *kms, time_t now);
  *  each sks_kms_tend(), by the same thread; nothing without metrics. */
 void sks_kms_meter(struct sks_kms *kms, time_t now);
 
+/** Matter of the trouble that no look was possible, because another sti-kms has the lock: it is
+ * over with the next look. */
+#define SKS_KMS_LOCK_MATTER "lock"
+
 /**
  * One look at a provider, and do what is due: renewal on each of its tokens, retirement. Failures
  * are logged, noted as troubles in the catalogue and tried again later, never here.

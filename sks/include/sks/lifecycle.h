@@ -63,6 +63,7 @@ HSM_MUST_CHECK enum hsm_status sks_lifecycle_retire(const struct sks_lifecycle *
  *
  * @retval HSM_ERR_NOT_FOUND  no credential has this id
  * @retval HSM_ERR_USAGE      it is not retired, or its key is another's too
+ * @retval HSM_ERR_UNSUPPORTED  its private key is there, and cannot be taken hold of
  * @retval HSM_ERR_BUSY       its token is away
  */
 HSM_MUST_CHECK enum hsm_status sks_lifecycle_destroy(const struct sks_lifecycle *lifecycle,
