@@ -469,9 +469,10 @@ obtain(struct run *run)
 
 /* ---- published ---- */
 
-/* What verifiers will get, octet for octet. */
+/* As verifiers do; it may not be there yet. acme_http_reply_clear() the reply. */
 static enum hsm_status
-fetch_back(struct run *run, const char *url)
+get_chain(struct run *run, const char *url, bool public_addresses_only,
+          struct acme_http_reply *reply)
 {
     const struct acme_http_fetch fetch = {
         .method = "GET",
@@ -479,16 +480,25 @@ fetch_back(struct run *run, const char *url)
         .accept = "application/pem-certificate-chain",
         .reply_max = CERTS_CHAIN_OCTETS_MAX,
         .timeout_ms = FETCH_BACK_MS,
+        .public_addresses_only = public_addresses_only,
     };
+    enum hsm_status st = acme_http_fetch(run->with->http, &fetch, reply, run->why);
+
+    if (st == HSM_OK && reply->status != 200)
+        st = hsm_refuse(run->why, HSM_ERR_BUSY, "%s: HTTP status %d", url, reply->status);
+    return st;
+}
+
+/* What verifiers will get, octet for octet, from where the operator says. */
+static enum hsm_status
+fetch_back(struct run *run, const char *url)
+{
     const char *pem = run->credential.chain_pem;
     struct acme_http_reply reply = {0};
-    enum hsm_status st = acme_http_fetch(run->with->http, &fetch, &reply, run->why);
+    enum hsm_status st = get_chain(run, url, false, &reply);
 
-    if (st != HSM_OK)
-        return st;
-    if (reply.status != 200)
-        st = hsm_refuse(run->why, HSM_ERR_BUSY, "%s: HTTP status %d", url, reply.status);
-    else if (reply.body_len != strlen(pem) || memcmp(reply.body, pem, reply.body_len) != 0)
+    if (st == HSM_OK &&
+        (reply.body_len != strlen(pem) || memcmp(reply.body, pem, reply.body_len) != 0))
         st = hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "%s: serves other octets than were published",
                         url);
     acme_http_reply_clear(&reply);
@@ -500,6 +510,19 @@ parse_own_chain(struct run *run, struct certs_chain **out)
 {
     return certs_chain_parse_pem(run->credential.chain_pem, strlen(run->credential.chain_pem),
                                  CERTS_CHAIN_LEN_MAX, out, run->why);
+}
+
+/* The STI-CA names that URL: it may be of the inner network, where no verifier gets to. */
+static enum hsm_status
+fetch_hosted(struct run *run, const char *url, struct certs_chain **out)
+{
+    struct acme_http_reply reply = {0};
+    enum hsm_status st = get_chain(run, url, !run->with->private_addresses, &reply);
+
+    if (st == HSM_OK)
+        st = certs_chain_parse_pem(reply.body, reply.body_len, CERTS_CHAIN_LEN_MAX, out, run->why);
+    acme_http_reply_clear(&reply);
+    return st;
 }
 
 /* The STI-CA hosts it: what verifiers get need not have the same octets, but must be the same
@@ -519,9 +542,9 @@ find_hosted(struct run *run)
     if (st == HSM_OK)
         st = parse_own_chain(run, &own);
     if (st == HSM_OK)
-        st = acme_http_fetch_chain(run->with->http, x5u, &hosted, run->why);
+        st = fetch_hosted(run, x5u, &hosted);
     if (st != HSM_OK)
-        return st == HSM_ERR_NOT_FOUND ? HSM_ERR_BUSY : st; /* it may not be there yet */
+        return st;
     if (X509_cmp(certs_chain_get(own, 0), certs_chain_get(hosted, 0)) != 0)
         return hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "%s: serves another certificate", x5u);
     st = sks_trust_check(run->with->trust, hosted, time(NULL), run->why);

@@ -445,6 +445,7 @@ sks_kms_enroll(struct sks_kms *kms, size_t provider, const char *token_uri, size
         .spc = of->config->spc,
         .publisher = &of->publisher,
         .hosted_by_ca = config->hosts_chains ? kms->verification.x5u : NULL,
+        .private_addresses = kms->config->private_addresses,
         .replaces = replaces,
         .progress = kms_tell_line,
         .context = of,

@@ -1053,6 +1053,7 @@ x5u_is_where_the_ca_hosts_the_chain(void **state)
     sp_open(&sp, here(), ECO_SPC);
     rules = rules_with_port(&sp, world.ca.server.port);
     sp.enrollment.hosted_by_ca = rules;
+    sp.enrollment.private_addresses = true;
     assert_int_equal(enroll(&sp, &why), HSM_OK);
     last = last_credential(&count);
     assert_int_equal(last.state, SKS_ACTIVE);
@@ -1083,6 +1084,10 @@ chain_that_the_ca_does_not_host_well_is_not_activated(void **state)
     assert_int_equal(enroll(&sp, &why), HSM_ERR_MALFORMED);
     assert_last_state(SKS_ISSUED, 1);
     sp.enrollment.hosted_by_ca = rules;
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY); /* verifiers fetch from none such */
+    assert_non_null(strstr(why.text, "public address"));
+    assert_last_state(SKS_ISSUED, 1);
+    sp.enrollment.private_addresses = true;
     break_at(&world.ca, "/acme/chain/", 404, "", "text/plain");
     assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY);
     break_at(&world.ca, "/acme/chain/", 200, pem, "application/pem-certificate-chain");

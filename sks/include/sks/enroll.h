@@ -36,6 +36,7 @@ struct sks_enrollment {
     /** NULL: chains go to `repository` and `publisher`. Else the STI-CA hosts them: the x5u is the
      *  one of its order (RFC 9448 section 7), when that keeps the rules which this cache has. */
     const struct sks_x5u_cache *hosted_by_ca;
+    bool private_addresses; /* fetch such a chain from special addresses too: labs and tests */
     int64_t replaces; /* id of the credential that a new one takes the place of; 0: none */
     /** Told of each step for a person ("issued: serial 4f.., until ..."); may be NULL. */
     void (*progress)(void *context, const char *line);
