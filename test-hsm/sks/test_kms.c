@@ -442,6 +442,36 @@ a_notification_that_fails_is_a_trouble(void **state)
     assert_string_not_equal(trouble(&sp, "notify-command"), "");
 }
 
+/* ---- what is over for long ---- */
+
+/* A provider whose STI-CR could not be opened at that look. */
+static void
+nothing_is_forgotten_while_its_chain_cannot_be_taken_away(void **state)
+{
+    struct sks_credential old = {.state = SKS_DESTROYED,
+                                 .spc = (char *)(uintptr_t)ECO_SPC,
+                                 .token_uri = (char *)(uintptr_t)TOKEN_URI,
+                                 .key_uri = (char *)(uintptr_t) "pkcs11:object=old",
+                                 .chain_pem = (char *)(uintptr_t) "PEM",
+                                 .x5u = (char *)(uintptr_t) "https://cr.example/old.pem",
+                                 .not_after = time(NULL) - ECO_DAY};
+    char path[512];
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, TOKEN_URI, world.directory, "[kms]\nforget-after = 1\n");
+    assert_int_equal(sks_catalogue_put(sks_kms_catalogue(sp.kms), &old), HSM_OK);
+    path_in(world.dir, "password", path);
+    assert_int_equal(unlink(path), 0);
+    look(&sp, sp.now + 60);
+    assert_int_equal(count_in(&sp, SKS_DESTROYED, SKS_DESTROYED), 1);
+    assert_string_not_equal(trouble(&sp, "configuration"), "");
+    write_file("password", PASSWORD);
+    look(&sp, sp.now + 60);
+    assert_int_equal(count_in(&sp, SKS_DESTROYED, SKS_DESTROYED), 0);
+    assert_string_equal(trouble(&sp, "configuration"), "");
+}
+
 /* ---- fixtures ---- */
 
 /* Each test begins with a token that has no keys. */
@@ -481,6 +511,7 @@ main(void)
         CASE(a_revoked_certificate_is_noticed_and_replaced),
         CASE(troubles_of_what_is_not_there_any_more_end),
         CASE(a_notification_that_fails_is_a_trouble),
+        CASE(nothing_is_forgotten_while_its_chain_cannot_be_taken_away),
     };
 
     return cmocka_run_group_tests(tests, make_world, end_world);
