@@ -296,7 +296,7 @@ search_orders(struct run *run, struct acme_answer *answer, bool *found)
 
 /* ---- the states of an order ---- */
 
-/* What refuses without a problem document may be a proxy: the order is as it was. */
+/* What refuses without a problem document may be a proxy: then the order is as it was. */
 static enum hsm_status
 read_order(struct run *run, struct acme_answer *answer)
 {
@@ -335,7 +335,7 @@ finalize(struct run *run, const char *finalize_url, struct acme_answer *answer)
     if (st == HSM_OK && acme_client_has_problem(answer, ACME_ORDER_NOT_READY))
         return read_order(run, answer);
     if (st == HSM_OK)
-        st = refused(run, refused_by(answer->body),
+        st = refused(run, answer->body != NULL ? refused_by(answer->body) : ACME_REFUSED_OTHER,
                      acme_client_judge(run->client, answer, "finalize", run->why));
     if (st == HSM_OK && answer->body == NULL)
         st = hsm_refuse(run->why, HSM_ERR_MALFORMED, "finalize: the answer is not JSON");

@@ -438,12 +438,18 @@ a_challenge_that_takes_no_answer_any_more_may_have_been_answered(void **state)
         "\"token\":\"t0ken\",\"status\":\"pending\"}]}";
     static const struct {
         const char *authz; /* as it is afterwards */
+        const char *finalize;
         enum acme_client_refused refused;
         const char *why;
     } cases[] = {
-        {"{\"status\":\"valid\"}", ACME_REFUSED_CSR, "finalize: badCSR: no"},
-        {pending, ACME_REFUSED_OTHER, "challenge: malformed: not pending"},
-        {"{\"status\":\"invalid\"}", ACME_REFUSED_ORDER, "challenge: malformed: not pending"},
+        {"{\"status\":\"valid\"}", PROBLEM("badCSR", "no"), ACME_REFUSED_CSR, "finalize: badCSR"},
+        {"{\"status\":\"valid\"}", PROBLEM("badPublicKey", "no"), ACME_REFUSED_CSR,
+         "finalize: badPublicKey"},
+        {"{\"status\":\"valid\"}", PROBLEM("unauthorized", "no"), ACME_REFUSED_ORDER,
+         "finalize: unauthorized"},
+        {"{\"status\":\"valid\"}", "", ACME_REFUSED_OTHER, "finalize: HTTP status 400"},
+        {pending, "", ACME_REFUSED_OTHER, "challenge: malformed: not pending"},
+        {"{\"status\":\"invalid\"}", "", ACME_REFUSED_ORDER, "challenge: malformed: not pending"},
     };
 
     (void)state;
@@ -451,11 +457,11 @@ a_challenge_that_takes_no_answer_any_more_may_have_been_answered(void **state)
         const struct line lines[] = {
             {"/acme/order/1", 200, ORDER("1", "pending"), NULL, NULL, 1, false},
             {"/acme/authz/1", 200, pending, NULL, NULL, 1, false},
-            {"/acme/challenge/1", 503, "{}", NULL, NULL, 1, false},
+            {"/acme/challenge/1", 503, "{}", "Retry-After", "0", 1, false},
             {"/acme/challenge/1", 400, PROBLEM("malformed", "not pending"), NULL, NULL, 0, false},
             {"/acme/authz/1", 200, cases[i].authz, NULL, NULL, 0, false},
             {"/acme/order/1", 200, ORDER("1", "ready"), NULL, NULL, 0, false},
-            {"/acme/order/1/finalize", 400, PROBLEM("badCSR", "no"), NULL, NULL, 0, false},
+            {"/acme/order/1/finalize", 400, cases[i].finalize, NULL, NULL, 0, false},
         };
         enum acme_client_refused refused = ACME_REFUSED_OTHER;
         char url[CA_URL_SIZE];
