@@ -253,16 +253,26 @@ find_holding(struct kms_provider *provider, size_t token, struct sks_credential 
     }
 }
 
-/* The first STI-CA, or that of what is on its way; another one when time runs out and it failed. */
+static bool
+may_ask(const struct kms_place *place, size_t ca, time_t now)
+{
+    return acme_time_is_due(place->waits[ca].until, place->waits[ca].for_s, now);
+}
+
+/* The first STI-CA, or that of what is on its way; when time runs out and it failed another one,
+ * which need not be left alone. */
 static size_t
 choose_ca(const struct kms_provider *provider, const struct holding *holding,
-          const struct kms_place *place, bool is_urgent)
+          const struct kms_place *place, bool is_urgent, time_t now)
 {
     const struct sks_sp_provider *config = provider->config;
     size_t ca;
 
-    if (is_urgent && place->failures > 0)
-        return config->cas[place->failures % config->ca_count];
+    for (size_t i = 0; is_urgent && place->failures > 0 && i < config->ca_count; i++) {
+        ca = config->cas[(place->failures + i) % config->ca_count];
+        if (may_ask(place, ca, now))
+            return ca;
+    }
     if (holding->on_the_way != NULL && ca_of(provider, holding->on_the_way, &ca))
         return ca;
     return config->cas[0];
@@ -420,8 +430,8 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
         kms_note(kms, provider->config->spc, uri, NULL, now);
         return HSM_OK;
     }
-    ca = choose_ca(provider, &holding, place, is_urgent);
-    if (!acme_time_is_due(place->waits[ca].until, place->waits[ca].for_s, now))
+    ca = choose_ca(provider, &holding, place, is_urgent, now);
+    if (!may_ask(place, ca, now))
         return HSM_OK;
     if (holding.lost.text[0] != '\0')
         hsm_log(HSM_LOG_ERROR, "%s: %s; a new one is made", uri, holding.lost.text);

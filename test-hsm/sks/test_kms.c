@@ -337,7 +337,13 @@ another_ca_need_not_wait_for_the_first(void **state)
     look(&sp, sp.now);
     assert_int_equal(busy.orders, 1);
     assert_int_equal(count_in(&sp, SKS_ACTIVE, SKS_ACTIVE), 0);
+    break_at(&world.ca, "/acme/new-order", 503, "", "text/plain");
     look(&sp, sp.now + 1); /* nothing signs: that is urgent */
+    assert_int_equal(world.ca.orders, 1);
+    look(&sp, sp.now + 1);
+    assert_int_equal(world.ca.orders, 1); /* both are left alone */
+    world.ca.broken = NULL;
+    look(&sp, sp.now + 180); /* and the second for a shorter time */
     assert_int_equal(busy.orders, 1);
     assert_int_equal(count_in(&sp, SKS_ACTIVE, SKS_ACTIVE), 1);
     assert_string_equal(trouble(&sp, "pkcs11:"), "");
