@@ -149,23 +149,28 @@ ask_new_account(struct acme_client *client, const char *request, struct acme_ans
     return st;
 }
 
+/* RFC 8555 section 7.3.6 has a CA refuse requests of an account that has ended; some answer. */
+static enum hsm_status
+check_status(struct acme_client *client, const struct acme_answer *answer, struct hsm_reason *why)
+{
+    const char *status = json_string_value(json_object_get(answer->body, "status"));
+
+    if (status == NULL || strcmp(status, "valid") == 0)
+        return HSM_OK;
+    forget_account(client);
+    return hsm_refuse(why, HSM_ERR_DENIED, "the account is %s", status);
+}
+
 enum hsm_status
 acme_client_account(struct acme_client *client, struct hsm_reason *why)
 {
     DEFER(free) char *request = NULL;
     ANSWER answer = {.body = NULL};
-    const char *status;
     enum hsm_status st = new_account_request(client, &request, why);
 
     if (st == HSM_OK)
         st = ask_new_account(client, request, &answer, why);
-    if (st != HSM_OK)
-        return st;
-    status = json_string_value(json_object_get(answer.body, "status"));
-    if (status == NULL || strcmp(status, "valid") == 0)
-        return HSM_OK;
-    forget_account(client);
-    return hsm_refuse(why, HSM_ERR_DENIED, "the account is %s", status);
+    return st == HSM_OK ? check_status(client, &answer, why) : st;
 }
 
 enum hsm_status
@@ -176,7 +181,7 @@ acme_client_account_find(struct acme_client *client, struct hsm_reason *why)
 
     if (acme_client_has_problem(&answer, ACME_ACCOUNT_DOES_NOT_EXIST))
         return hsm_refuse(why, HSM_ERR_NOT_FOUND, "the CA has no account of this key");
-    return st;
+    return st == HSM_OK ? check_status(client, &answer, why) : st;
 }
 
 /* ---- the account object ---- */
@@ -203,13 +208,13 @@ acme_client_account_read(struct acme_client *client, struct acme_client_account_
         st = acme_json_string(answer.body, "status", &status, why);
     if (st != HSM_OK)
         return st;
-    snprintf(state.status, sizeof(state.status), "%s", status);
+    snprintf(state.status, sizeof(state.status), "%s", acme_client_is_url(status) ? status : "?");
     contacts = json_object_get(answer.body, "contact");
     for (size_t i = 0; i < json_array_size(contacts); i++) {
         const char *one = json_string_value(json_array_get(contacts, i));
         size_t len = strlen(state.contacts);
 
-        if (one != NULL)
+        if (one != NULL && acme_client_is_url(one)) /* section 7.1.2 */
             snprintf(state.contacts + len, sizeof(state.contacts) - len, "%s%s", len > 0 ? " " : "",
                      one);
     }

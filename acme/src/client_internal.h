@@ -91,6 +91,8 @@ HSM_MUST_CHECK enum hsm_status acme_client_judge(struct acme_client *client,
                                                  const struct acme_answer *answer, const char *what,
                                                  struct hsm_reason *why);
 
+/** True if it is a problem document of that type. */
+bool acme_problem_is(const json_t *problem, enum acme_error error);
 bool acme_client_has_problem(const struct acme_answer *answer, enum acme_error error);
 
 /** A copy takes the place of what *text was. */
@@ -129,6 +131,9 @@ HSM_MUST_CHECK enum hsm_status acme_client_wait(struct acme_client *client,
                                                 const char *retry_after, struct hsm_reason *why);
 
 /* ---- client_parse.c: what a CA says, judged without asking anybody ---- */
+
+/** True if it has the characters of a URL alone; nothing else is checked. */
+bool acme_client_is_url(const char *text);
 
 HSM_MUST_CHECK enum hsm_status
 acme_directory_parse(const json_t *object, struct acme_directory *out, struct hsm_reason *why);

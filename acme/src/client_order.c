@@ -24,8 +24,18 @@ struct run {
     size_t identifier_count;
     char *url;
     struct acme_patience patience;
+    enum acme_client_refused refused; /* if it is denied */
     struct hsm_reason *why;
 };
+
+/* Of a status: what is refused here. */
+static enum hsm_status
+refused(struct run *run, enum acme_client_refused what, enum hsm_status st)
+{
+    if (st == HSM_ERR_DENIED)
+        run->refused = what;
+    return st;
+}
 
 /* ---- authorizations ---- */
 
@@ -61,9 +71,27 @@ respond(const struct run *run, const struct acme_client_challenge *challenge, ch
     return run->order->respond(run->order->context, challenge, account_key, payload, run->why);
 }
 
+/* An answer that was lost, and is sent again, finds a challenge that takes none any more: then the
+ * authorization tells how it went. */
+static enum hsm_status
+look_again(struct run *run, const char *authz_url, size_t i)
+{
+    ANSWER answer = {.body = NULL};
+    struct acme_authz_view authz;
+    enum hsm_status st =
+        acme_client_call_again(run->client, "authorization", authz_url, "", &answer, NULL);
+
+    if (st == HSM_OK)
+        st = refused(run, ACME_REFUSED_ORDER, acme_authz_parse(answer.body, &authz, NULL));
+    if (st == HSM_OK && !authz.is_valid && (i >= authz.count || authz.offered[i].is_pending))
+        return HSM_ERR_DENIED;
+    return st;
+}
+
 /* Answer the first challenge that can be; *answered stays false when one was answered before. */
 static enum hsm_status
-answer_challenge(const struct run *run, const struct acme_authz_view *authz, bool *answered)
+answer_challenge(struct run *run, const char *authz_url, const struct acme_authz_view *authz,
+                 bool *answered)
 {
     for (size_t i = 0; i < authz->count; i++) {
         DEFER(free) char *payload = NULL;
@@ -75,9 +103,12 @@ answer_challenge(const struct run *run, const struct acme_authz_view *authz, boo
         st = respond(run, &authz->offered[i].challenge, &payload);
         if (st == HSM_ERR_UNSUPPORTED)
             continue;
-        if (st == HSM_OK)
-            st = acme_client_call_again(run->client, "challenge", authz->offered[i].url, payload,
-                                        &answer, run->why);
+        if (st != HSM_OK)
+            return st;
+        st = acme_client_call_again(run->client, "challenge", authz->offered[i].url, payload,
+                                    &answer, run->why);
+        if (st == HSM_ERR_DENIED)
+            st = look_again(run, authz_url, i);
         *answered = st == HSM_OK;
         return st;
     }
@@ -102,9 +133,9 @@ authorize(struct run *run, const char *url)
         if (st == HSM_OK)
             st = acme_authz_parse(answer.body, &authz, run->why);
         if (st != HSM_OK || authz.is_valid)
-            return st;
+            return refused(run, ACME_REFUSED_ORDER, st);
         if (!was_answered)
-            st = answer_challenge(run, &authz, &answered);
+            st = answer_challenge(run, url, &authz, &answered);
         was_answered = was_answered || answered;
         if (st == HSM_OK && !answered) /* right after the answer look again at once */
             st = acme_client_wait(run->client, &run->patience, answer.reply.retry_after, run->why);
@@ -142,8 +173,10 @@ order_request(const struct run *run, bool with_replaces, char **out)
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* RFC 9773 section 5: `replaces` is for a CA that has renewalInfo. What was replaced already, or is
- * another account's, is a reason to order without it, not to let the certificate end. */
+/* RFC 9773 section 5: `replaces` is for a CA that has renewalInfo. That it was replaced already, or
+ * is another account's, is refused with whatever status and type a CA likes (409 alreadyReplaced,
+ * 403 unauthorized, 404 malformed): a reason to order without it, not to let the certificate end.
+ * What is refused for another reason is refused again. */
 static enum hsm_status
 ask_new_order(struct run *run, struct acme_answer *answer)
 {
@@ -156,8 +189,7 @@ ask_new_order(struct run *run, struct acme_answer *answer)
 
     if (st == HSM_OK)
         st = acme_client_call(run->client, "newOrder", url, request, answer, run->why);
-    if (st != HSM_ERR_DENIED || !with_replaces ||
-        (answer->reply.status != 409 && !acme_client_has_problem(answer, ACME_MALFORMED)))
+    if (st != HSM_ERR_DENIED || !with_replaces)
         return st;
     acme_answer_clear(answer);
     st = order_request(run, false, &plain);
@@ -264,11 +296,26 @@ search_orders(struct run *run, struct acme_answer *answer, bool *found)
 
 /* ---- the states of an order ---- */
 
+/* What refuses without a problem document may be a proxy: then the order is as it was. */
 static enum hsm_status
 read_order(struct run *run, struct acme_answer *answer)
 {
+    enum hsm_status st;
+
     acme_answer_clear(answer);
-    return acme_client_call_again(run->client, "order", run->url, "", answer, run->why);
+    st = acme_client_call_again(run->client, "order", run->url, "", answer, run->why);
+    return answer->body != NULL || answer->reply.status == 404
+               ? refused(run, ACME_REFUSED_ORDER, st)
+               : st;
+}
+
+/* A problem document, of a finalization or of an order that it made invalid. */
+static enum acme_client_refused
+refused_by(const json_t *problem)
+{
+    return acme_problem_is(problem, ACME_BAD_CSR) || acme_problem_is(problem, ACME_BAD_PUBLIC_KEY)
+               ? ACME_REFUSED_CSR
+               : ACME_REFUSED_ORDER;
 }
 
 static enum hsm_status
@@ -288,7 +335,8 @@ finalize(struct run *run, const char *finalize_url, struct acme_answer *answer)
     if (st == HSM_OK && acme_client_has_problem(answer, ACME_ORDER_NOT_READY))
         return read_order(run, answer);
     if (st == HSM_OK)
-        st = acme_client_judge(run->client, answer, "finalize", run->why);
+        st = refused(run, answer->body != NULL ? refused_by(answer->body) : ACME_REFUSED_OTHER,
+                     acme_client_judge(run->client, answer, "finalize", run->why));
     if (st == HSM_OK && answer->body == NULL)
         st = hsm_refuse(run->why, HSM_ERR_MALFORMED, "finalize: the answer is not JSON");
     return st;
@@ -303,7 +351,8 @@ take_valid(struct run *run, const struct acme_order_view *view, struct certs_cha
 
     if (run->order->x5u != NULL && view->x5u != NULL && (x5u = strdup(view->x5u)) == NULL)
         return HSM_ERR_NOMEM;
-    st = acme_client_download(run->client, run->order, view->certificate, chain, run->why);
+    st = refused(run, ACME_REFUSED_ORDER,
+                 acme_client_download(run->client, run->order, view->certificate, chain, run->why));
     if (st != HSM_OK || run->order->x5u == NULL)
         return st;
     *run->order->x5u = x5u;
@@ -326,7 +375,8 @@ static enum hsm_status
 step(struct run *run, struct acme_answer *answer, struct certs_chain **chain, bool *done)
 {
     struct acme_order_view view;
-    enum hsm_status st = acme_order_parse(answer->body, &view, run->why);
+    enum hsm_status st = refused(run, refused_by(json_object_get(answer->body, "error")),
+                                 acme_order_parse(answer->body, &view, run->why));
 
     if (st != HSM_OK)
         return st;
@@ -404,6 +454,8 @@ acme_client_obtain(struct acme_client *client, const struct acme_client_order *o
     struct acme_client_identifier identifier = {.type = "TNAuthList"};
     enum hsm_status st = client->kid != NULL ? HSM_OK : acme_client_account(client, why);
 
+    if (order->refused != NULL)
+        *order->refused = ACME_REFUSED_OTHER;
     if (st != HSM_OK)
         return st;
     if (order->tnauthlist != NULL) {
@@ -416,6 +468,8 @@ acme_client_obtain(struct acme_client *client, const struct acme_client_order *o
     }
     acme_patience_start(&run.patience, client->config.poll_limit_s);
     st = carry_through(&run, chain);
+    if (st == HSM_ERR_DENIED && order->refused != NULL)
+        *order->refused = run.refused;
     free(run.url);
     return st;
 }

@@ -162,11 +162,24 @@ refuse_with_error(const json_t *object, const char *what, const char *status,
 
 /* ---- the directory ---- */
 
+/* RFC 3986 has no others: what is printed for a person has no control characters. */
+bool
+acme_client_is_url(const char *text)
+{
+    size_t i = 0;
+
+    while (text[i] > ' ' && text[i] < 0x7f)
+        i++;
+    return i > 0 && text[i] == '\0';
+}
+
 static enum hsm_status
 check_url(const char *url, const char *name, struct hsm_reason *why)
 {
     if (strlen(url) > ACME_CLIENT_URL_MAX)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: too long", name);
+    if (!acme_client_is_url(url))
+        return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: not a URL", name);
     return HSM_OK;
 }
 
@@ -417,7 +430,7 @@ acme_renewal_parse(const json_t *object, struct acme_client_renewal *out, struct
         return st;
     if (found.end <= found.start)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "suggestedWindow: ends before it begins");
-    if (url != NULL && strlen(url) <= ACME_CLIENT_EXPLANATION_MAX)
+    if (url != NULL && strlen(url) <= ACME_CLIENT_EXPLANATION_MAX && acme_client_is_url(url))
         memcpy(found.explanation_url, url, strlen(url) + 1);
     *out = found;
     return HSM_OK;

@@ -39,14 +39,19 @@ acme_client_replace_text(char **text, const char *value)
 }
 
 bool
-acme_client_has_problem(const struct acme_answer *answer, enum acme_error error)
+acme_problem_is(const json_t *problem, enum acme_error error)
 {
-    const char *type = json_string_value(json_object_get(answer->body, "type"));
+    const char *type = json_string_value(json_object_get(problem, "type"));
     size_t prefix = strlen(ACME_ERROR_PREFIX);
 
-    return answer->reply.status >= 400 && type != NULL &&
-           strncmp(type, ACME_ERROR_PREFIX, prefix) == 0 &&
+    return type != NULL && strncmp(type, ACME_ERROR_PREFIX, prefix) == 0 &&
            strcmp(type + prefix, acme_problem_type(error)) == 0;
+}
+
+bool
+acme_client_has_problem(const struct acme_answer *answer, enum acme_error error)
+{
+    return answer->reply.status >= 400 && acme_problem_is(answer->body, error);
 }
 
 enum hsm_status
@@ -256,7 +261,7 @@ acme_client_location(const struct acme_answer *answer, const char *what, char **
 {
     const char *location = answer->reply.location;
 
-    if (location == NULL || strlen(location) > ACME_CLIENT_URL_MAX)
+    if (location == NULL || strlen(location) > ACME_CLIENT_URL_MAX || !acme_client_is_url(location))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: no usable Location", what);
     return acme_client_replace_text(out, location);
 }

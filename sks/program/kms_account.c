@@ -2,8 +2,13 @@
 #include "kms_commands.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include <hsm/defer.h>
 #include <hsm/log.h>
+
+DEFINE_DEFER(char, free)
 
 /** What a command does with an account. */
 typedef enum hsm_status account_act(const struct arguments *arguments, struct sks_account *account,
@@ -80,6 +85,7 @@ static enum hsm_status
 with_account(const struct arguments *arguments, const struct sks_sp_config *config,
              struct sks_kms *kms, size_t provider, account_act *act, struct hsm_reason *why)
 {
+    DEFER(free) char *name = NULL;
     struct sks_account *account = NULL;
     const char *token = NULL;
     size_t ca = 0;
@@ -88,7 +94,9 @@ with_account(const struct arguments *arguments, const struct sks_sp_config *conf
     if (st == HSM_OK)
         st = sks_kms_find_ca(config, provider, arguments->ca, &ca);
     if (st == HSM_OK)
-        st = sks_kms_account(kms, provider, token, ca, &account, why);
+        st = sks_kms_token_name(kms, provider, token, &name);
+    if (st == HSM_OK)
+        st = sks_kms_account(kms, provider, name, ca, &account, why);
     return st == HSM_OK ? act(arguments, account, why) : st;
 }
 

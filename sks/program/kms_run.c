@@ -33,6 +33,7 @@
 #define BUSY_S          2 /* until the next try when another sti-kms is at work */
 #define STOP_LIMIT_MS   10000 /* for the threads to end when the daemon stops */
 #define STARTS_A_SECOND 8 /* providers that are looked at first */
+#define LOCK_TROUBLE_S  600 /* that another sti-kms is at work before it is a trouble */
 
 enum {
     WORKER_PART,
@@ -75,6 +76,15 @@ sleep_slice(void)
     const struct timespec slice = {.tv_nsec = SLICE_MS * 1000000L};
 
     (void)nanosleep(&slice, NULL);
+}
+
+static int64_t
+monotonic_s(void)
+{
+    struct timespec t = {.tv_sec = 0};
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec;
 }
 
 /* ---- the threads ---- */
@@ -121,15 +131,36 @@ rest(struct opened *opened, unsigned seconds)
         sleep_slice();
 }
 
+/* That no look is possible is told in `status`, where else all would stay as it was: at once when
+ * the lock cannot be had at all, after a while when another one has it. */
 static unsigned
-one_look(struct opened *opened, size_t provider)
+not_locked(struct opened *opened, size_t provider, enum hsm_status st, int64_t *waiting_since)
+{
+    const char *spc = opened->config.providers[provider].spc;
+    int64_t now = monotonic_s();
+
+    if (*waiting_since == 0)
+        *waiting_since = now;
+    if ((st != HSM_ERR_BUSY || now - *waiting_since >= LOCK_TROUBLE_S) &&
+        sks_catalogue_trouble_put(sks_kms_catalogue(opened->kms), spc, SKS_KMS_LOCK_MATTER,
+                                  st == HSM_ERR_BUSY ? "another sti-kms is at work for long"
+                                                     : "the lock file cannot be opened",
+                                  time(NULL)) != HSM_OK)
+        hsm_log(HSM_LOG_WARNING, "SPC %s: the catalogue did not take that it is locked", spc);
+    return st == HSM_ERR_BUSY ? BUSY_S : (unsigned)opened->config.look_every_s;
+}
+
+static unsigned
+one_look(struct opened *opened, size_t provider, int64_t *waiting_since)
 {
     const char *spc = opened->config.providers[provider].spc;
     unsigned again_s = BUSY_S;
     int lock;
+    enum hsm_status st = kms_lock(&opened->config, spc, 0, &lock);
 
-    if (kms_lock(&opened->config, spc, 0, &lock) != HSM_OK)
-        return BUSY_S;
+    if (st != HSM_OK)
+        return not_locked(opened, provider, st, waiting_since);
+    *waiting_since = 0;
     if (sks_kms_look(opened->kms, provider, time(NULL), &again_s) != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "SPC %s: the catalogue could not be used; tried again in %u s", spc,
                 again_s);
@@ -141,12 +172,14 @@ one_look(struct opened *opened, size_t provider)
 static void
 look_again_and_again(struct opened *opened, size_t provider)
 {
+    int64_t waiting_since = 0; /* CLOCK_MONOTONIC; 0: for nobody */
+
     while (!opened->is_tended && !is_stopped(opened))
         sleep_slice();
     rest(opened,
          acme_backoff_random((unsigned)(opened->config.provider_count / STARTS_A_SECOND) + 1));
     while (!is_stopped(opened))
-        rest(opened, one_look(opened, provider));
+        rest(opened, one_look(opened, provider, &waiting_since));
 }
 
 static void

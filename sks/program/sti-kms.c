@@ -353,7 +353,7 @@ run_renew(const struct arguments *arguments)
 
 /* ---- one credential: retire, destroy, abandon, revoke ---- */
 
-/** The credential of --id, whose provider is locked meanwhile. */
+/** The credential of --id. */
 struct chosen {
     const struct sks_sp_config *config;
     struct sks_catalogue *catalogue;
@@ -379,15 +379,34 @@ lock_credential(const struct chosen *chosen, int *lock)
     return st;
 }
 
+/* While its provider is locked. */
 static enum hsm_status
-with_credential(const struct arguments *arguments, int reason, credential_act *act)
+act_in_turn(const struct chosen *chosen, credential_act *act, struct hsm_reason *why)
+{
+    int lock;
+    enum hsm_status st = lock_credential(chosen, &lock);
+
+    if (st != HSM_OK)
+        return st;
+    st = act(chosen, why);
+    close(lock);
+    return st;
+}
+
+/* What stops a credential from signing is one step of the catalogue, and waits for nobody: a look
+ * of `run` may take minutes.
+ *
+ * @param at_once  done first, without the lock; NULL: nothing
+ * @param act      done when no other sti-kms is at work for its provider; NULL: nothing */
+static enum hsm_status
+with_credential(const struct arguments *arguments, int reason, credential_act *at_once,
+                credential_act *act)
 {
     DEFER(sks_catalogue_close) struct sks_catalogue *catalogue = NULL;
     CONFIG config = {.spc = NULL};
     struct chosen chosen = {.config = &config, .reason = reason};
     struct hsm_reason why = {""};
     long long id;
-    int lock;
     enum hsm_status st = options_number("id", arguments->id, 0, INT64_MAX, &id);
 
     if (st == HSM_OK)
@@ -398,11 +417,10 @@ with_credential(const struct arguments *arguments, int reason, credential_act *a
         return st;
     chosen.catalogue = catalogue;
     chosen.id = id;
-    st = lock_credential(&chosen, &lock);
-    if (st != HSM_OK)
-        return st;
-    st = act(&chosen, &why);
-    close(lock);
+    if (at_once != NULL)
+        st = at_once(&chosen, &why);
+    if (st == HSM_OK && act != NULL)
+        st = act_in_turn(&chosen, act, &why);
     if (st != HSM_OK)
         hsm_log(HSM_LOG_ERROR, "not done: %s",
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));
@@ -420,7 +438,7 @@ retire(const struct chosen *chosen, struct hsm_reason *why)
 static enum hsm_status
 run_retire(const struct arguments *arguments)
 {
-    return with_credential(arguments, 0, retire);
+    return with_credential(arguments, 0, retire, NULL);
 }
 
 static enum hsm_status
@@ -442,7 +460,7 @@ run_destroy(const struct arguments *arguments)
 {
     if (!arguments->yes)
         return options_refuse("irreversible: confirm with --yes");
-    return with_credential(arguments, 0, destroy);
+    return with_credential(arguments, 0, NULL, destroy);
 }
 
 static enum hsm_status
@@ -469,7 +487,7 @@ abandon(const struct chosen *chosen, struct hsm_reason *why)
 static enum hsm_status
 run_abandon(const struct arguments *arguments)
 {
-    return with_credential(arguments, 0, abandon);
+    return with_credential(arguments, 0, NULL, abandon);
 }
 
 /* Ask the CA that has issued it, with the account of the provider that has it. */
@@ -498,12 +516,10 @@ ask_ca(const struct sks_sp_config *config, struct sks_kms *kms, struct sks_crede
                              reason, why);
 }
 
-/* Nobody signs with it any more before anything is opened that might fail. */
+/* Nobody signs with it any more before anything is opened, or waited for, that might fail. */
 static enum hsm_status
-revoke_credential(const struct chosen *chosen, struct hsm_reason *why)
+stop_signing(const struct chosen *chosen, struct hsm_reason *why)
 {
-    const struct sks_kms_hooks hooks = {.progress = kms_print};
-    DEFER(sks_kms_close) struct sks_kms *kms = NULL;
     struct sks_credential credential = {.id = 0};
     enum hsm_status st = sks_revoke_begin(chosen->catalogue, chosen->id, &credential, why);
 
@@ -512,7 +528,20 @@ revoke_credential(const struct chosen *chosen, struct hsm_reason *why)
     printf("credential %lld: %s, signs no more\n", (long long)chosen->id,
            sks_state_text(credential.state));
     fflush(stdout);
-    st = sks_kms_open(chosen->config, &hooks, &kms);
+    sks_credential_clear(&credential);
+    return HSM_OK;
+}
+
+static enum hsm_status
+revoke_credential(const struct chosen *chosen, struct hsm_reason *why)
+{
+    const struct sks_kms_hooks hooks = {.progress = kms_print};
+    DEFER(sks_kms_close) struct sks_kms *kms = NULL;
+    struct sks_credential credential = {.id = 0};
+    enum hsm_status st = sks_revoke_begin(chosen->catalogue, chosen->id, &credential, why);
+
+    if (st == HSM_OK)
+        st = sks_kms_open(chosen->config, &hooks, &kms);
     if (st == HSM_OK)
         st = ask_ca(chosen->config, kms, &credential, chosen->reason, why);
     if (st == HSM_OK)
@@ -528,7 +557,8 @@ run_revoke(const struct arguments *arguments)
     long long reason;
     enum hsm_status st = options_number("reason", arguments->reason, 0, 6, &reason);
 
-    return st == HSM_OK ? with_credential(arguments, (int)reason, revoke_credential) : st;
+    return st == HSM_OK ? with_credential(arguments, (int)reason, stop_signing, revoke_credential)
+                        : st;
 }
 
 static const char init_more[] =

@@ -14,6 +14,7 @@
 
 struct sks_account {
     struct sks_account_config config;
+    char *token_uri; /* that of the configuration here */
     struct sks_account_keys keys;
     struct hsm_key *key;
     struct acme_client *client; /* with that key */
@@ -29,7 +30,7 @@ owner_of(const struct sks_account *account)
     return (struct sks_account_owner){
         .spc = account->config.hosted_spc != NULL ? account->config.hosted_spc : "",
         .ca_directory = account->config.client.directory_url,
-        .token_uri = account->config.token_uri,
+        .token_uri = account->token_uri,
     };
 }
 
@@ -104,15 +105,41 @@ new_client(const struct sks_account *account, struct hsm_key *key, struct acme_c
 
 /* ---- key change ---- */
 
+/* Whether that text, too, names its token (RFC 7512). */
+static bool
+is_its_token(const struct sks_account *account, const char *uri)
+{
+    const struct sks_tokens *tokens = account->config.tokens;
+
+    if (strcmp(uri, account->token_uri) == 0)
+        return true;
+    for (size_t i = 0; tokens != NULL && i < sks_tokens_count(tokens); i++)
+        if (sks_tokens_is(tokens, i, account->token_uri))
+            return sks_tokens_is(tokens, i, uri);
+    return false;
+}
+
+/* True also if that cannot be said. */
+static bool
+is_used(const struct sks_account *account, const char *label)
+{
+    struct sks_account_row *rows = NULL;
+    size_t count = 0;
+    bool used = sks_catalogue_accounts(account->config.catalogue, &rows, &count) != HSM_OK;
+
+    for (size_t i = 0; i < count; i++)
+        used = used ||
+               ((strcmp(rows[i].keys.label, label) == 0 || strcmp(rows[i].keys.next, label) == 0) &&
+                is_its_token(account, rows[i].token_uri));
+    sks_account_rows_free(rows, count);
+    return used;
+}
+
 /* Only of an old key that no account needs; one that stays does no harm. */
 static void
 destroy_old(struct sks_account *account, struct hsm_key *old, const char *label)
 {
-    int64_t uses = 0;
-
-    if (sks_catalogue_account_uses(account->config.catalogue, account->config.token_uri, label,
-                                   &uses) != HSM_OK ||
-        uses > 0)
+    if (is_used(account, label))
         return;
     if (hsm_key_destroy(old) != HSM_OK)
         hsm_log(HSM_LOG_WARNING, "account key %s: no longer needed, but still in the token", label);
@@ -151,7 +178,9 @@ give_up_next(struct sks_account *account, struct hsm_key *next)
         destroy_old(account, next, label);
 }
 
-/* The CA knows the present key: the change is asked for, perhaps again. */
+/* The change is asked for, perhaps again. It is given up when the CA refuses it and has the account
+ * under the present key still: an answer that was lost, or cannot be read, may be of a change that
+ * was made. */
 static enum hsm_status
 change_key(struct sks_account *account, struct hsm_key **next, struct hsm_reason *why)
 {
@@ -159,9 +188,19 @@ change_key(struct sks_account *account, struct hsm_key **next, struct hsm_reason
 
     if (st == HSM_OK)
         return take_next(account, next, why);
-    if (st != HSM_ERR_BUSY && st != HSM_ERR_NOMEM)
+    if ((st == HSM_ERR_DENIED || st == HSM_ERR_EXISTS || st == HSM_ERR_UNSUPPORTED) &&
+        acme_client_account_find(account->client, NULL) == HSM_OK)
         give_up_next(account, *next);
     return st;
+}
+
+/* The CA refuses the next key, as it does one whose account has ended. It has the account if it
+ * does not know the present one. */
+static bool
+has_ended_under_next(struct sks_account *account, enum hsm_status st)
+{
+    return st == HSM_ERR_DENIED &&
+           acme_client_account_find(account->client, NULL) == HSM_ERR_NOT_FOUND;
 }
 
 /* Which of the two keys does the CA know? */
@@ -178,7 +217,7 @@ finish_rollover(struct sks_account *account, struct hsm_reason *why)
         st = acme_client_account_find(client, why);
     if (st == HSM_ERR_NOT_FOUND)
         return change_key(account, &next, why);
-    if (st == HSM_OK)
+    if (st == HSM_OK || has_ended_under_next(account, st))
         st = take_next(account, &next, why);
     if (st != HSM_OK)
         return st;
@@ -244,6 +283,22 @@ sks_account_replace(struct sks_account *account, struct hsm_reason *why)
 
 /* ---- open and close ---- */
 
+/* The present key is good where the change was given up; and where the CA knows neither, an account
+ * is made with it, while the next one stays noted: it may come to be known. */
+static enum hsm_status
+go_on_with_rollover(struct sks_account *account, struct hsm_reason *why)
+{
+    enum hsm_status st = finish_rollover(account, why);
+    bool given_up = account->keys.next[0] == '\0';
+
+    if (st == HSM_OK || (!given_up && st != HSM_ERR_NOT_FOUND))
+        return st;
+    hsm_log(HSM_LOG_WARNING, "%s: a key change that was begun is %s: %s",
+            account->config.client.directory_url, given_up ? "given up" : "not finished",
+            why != NULL ? why->text : hsm_status_text(st));
+    return HSM_OK;
+}
+
 enum hsm_status
 sks_account_open(const struct sks_account_config *config, struct sks_account **out,
                  struct hsm_reason *why)
@@ -254,19 +309,16 @@ sks_account_open(const struct sks_account_config *config, struct sks_account **o
     if (account == NULL)
         return HSM_ERR_NOMEM;
     account->config = *config;
+    account->token_uri = strdup(config->token_uri);
+    if (account->token_uri == NULL)
+        return HSM_ERR_NOMEM;
     st = read_keys(account, why);
     if (st == HSM_OK)
         st = have_key(account, account->keys.label, &account->key, why);
     if (st == HSM_OK)
         st = new_client(account, account->key, &account->client, why);
-    if (st == HSM_OK && account->keys.next[0] != '\0') {
-        st = finish_rollover(account, why);
-        if (st != HSM_OK && account->keys.next[0] == '\0') { /* given up: the old key is good */
-            hsm_log(HSM_LOG_WARNING, "%s: a key change that was begun is given up: %s",
-                    config->client.directory_url, why != NULL ? why->text : hsm_status_text(st));
-            st = HSM_OK;
-        }
-    }
+    if (st == HSM_OK && account->keys.next[0] != '\0')
+        st = go_on_with_rollover(account, why);
     if (st != HSM_OK)
         return st;
     *out = account;
@@ -293,5 +345,6 @@ sks_account_close(struct sks_account *account)
         return;
     acme_client_free(account->client);
     hsm_key_free(account->key);
+    free(account->token_uri);
     free(account);
 }

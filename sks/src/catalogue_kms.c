@@ -90,19 +90,50 @@ sks_catalogue_account_put(struct sks_catalogue *catalogue, const struct sks_acco
 }
 
 enum hsm_status
-sks_catalogue_account_uses(struct sks_catalogue *catalogue, const char *token_uri,
-                           const char *label, int64_t *out)
+sks_catalogue_accounts(struct sks_catalogue *catalogue, struct sks_account_row **out, size_t *count)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    enum hsm_status st = acme_store_query(catalogue->store, &rows,
-                                          "SELECT count(*) FROM account_key WHERE token_uri = ?1"
-                                          " AND (label = ?2 OR next = ?2)",
-                                          "ss", token_uri, label);
+    struct sks_account_row *list;
+    size_t n = 0;
+    enum hsm_status st =
+        acme_store_query(catalogue->store, &rows,
+                         "SELECT spc, ca_directory, token_uri, label, next FROM account_key"
+                         " ORDER BY spc, ca_directory, token_uri",
+                         "");
 
     if (st != HSM_OK)
         return st;
-    *out = acme_rows_next(rows) ? acme_rows_int(rows, 0) : 0;
+    list = calloc(acme_rows_count(rows) + 1, sizeof(*list));
+    if (list == NULL)
+        return HSM_ERR_NOMEM;
+    while (acme_rows_next(rows)) {
+        struct sks_account_row *one = &list[n++];
+
+        if (!sks_catalogue_column(rows, 0, &one->spc) ||
+            !sks_catalogue_column(rows, 1, &one->ca_directory) ||
+            !sks_catalogue_column(rows, 2, &one->token_uri)) {
+            sks_account_rows_free(list, n);
+            return HSM_ERR_NOMEM;
+        }
+        snprintf(one->keys.label, sizeof(one->keys.label), "%s", acme_rows_text(rows, 3));
+        snprintf(one->keys.next, sizeof(one->keys.next), "%s", acme_rows_text(rows, 4));
+    }
+    *out = list;
+    *count = n;
     return HSM_OK;
+}
+
+void
+sks_account_rows_free(struct sks_account_row *rows, size_t count)
+{
+    if (rows == NULL)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        free(rows[i].spc);
+        free(rows[i].ca_directory);
+        free(rows[i].token_uri);
+    }
+    free(rows);
 }
 
 /* ---- notices ---- */

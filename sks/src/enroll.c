@@ -37,7 +37,7 @@ struct run {
     bool is_continued; /* an earlier run may have made an order that it could not note */
     struct certs_chain *replaced_chain; /* of the credential it replaces; NULL: none */
     char *order_x5u; /* where the CA hosts the chain; NULL: it did not say */
-    bool authority_refused; /* the STI-PA gave no token: another order would not help */
+    enum acme_client_refused refused; /* what the CA refused, if it did */
     struct hsm_reason *why;
 };
 
@@ -249,7 +249,6 @@ fetch_spc_token(void *context, EVP_PKEY *account_key, char **token, struct hsm_r
     if (st == HSM_OK)
         st = acme_authority_fetch_token(run->with->authority, run->tnauthlist, false, fingerprint,
                                         token, why);
-    run->authority_refused = st != HSM_OK;
     if (st == HSM_OK)
         tell(run, "authorised: SPC token of %s for SPC %s", run->with->authority->base_url,
              run->with->spc);
@@ -343,6 +342,7 @@ order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **
         .accepts = is_trusted,
         .replaces = replaced_certificate(run),
         .x5u = run->with->hosted_by_ca != NULL ? &run->order_x5u : NULL,
+        .refused = &run->refused,
     };
     DEFER(free) char *resumed = NULL;
     enum hsm_status st;
@@ -354,8 +354,7 @@ order(struct run *run, const uint8_t *csr, size_t csr_len, struct certs_chain **
         wanted.resume_url = resumed;
     }
     st = acme_client_obtain(run->with->client, &wanted, chain, run->why);
-    if (resumed == NULL || run->authority_refused ||
-        (st != HSM_ERR_DENIED && st != HSM_ERR_NOT_FOUND))
+    if (resumed == NULL || st != HSM_ERR_DENIED || run->refused != ACME_REFUSED_ORDER)
         return st;
     tell(run, "order %s cannot be continued: %s", resumed,
          run->why != NULL ? run->why->text : hsm_status_text(st));
@@ -385,22 +384,37 @@ check_is_ours(struct run *run, const X509 *leaf)
 }
 
 /* What the CA will not mend by being asked again ends this credential; the next run begins anew. */
+static void
+end(struct run *run)
+{
+    struct run quiet = *run;
+
+    quiet.why = NULL; /* the first reason is the one to tell */
+    if (advance(&quiet, SKS_RETIRED) == HSM_OK)
+        run->credential.state = SKS_RETIRED;
+}
+
+/* It came too late, or was revoked meanwhile; that its root is not on the list may pass. */
+static bool
+is_over(const struct run *run, const struct certs_chain *chain)
+{
+    time_t now = time(NULL);
+
+    return certs_chain_not_after(chain) < now ||
+           sks_trust_is_revoked(run->with->trust, certs_chain_get(chain, 0), now);
+}
+
 static enum hsm_status
 check_issued(struct run *run, const struct certs_chain *chain)
 {
     enum hsm_status st = check_is_ours(run, certs_chain_get(chain, 0));
+    bool is_wrong = st == HSM_ERR_UNTRUSTED;
 
-    if (st == HSM_ERR_UNTRUSTED) {
-        struct run quiet = *run;
-
-        quiet.why = NULL; /* the first reason is the one to tell */
-        if (advance(&quiet, SKS_RETIRED) == HSM_OK)
-            run->credential.state = SKS_RETIRED;
-        return st;
-    }
-    if (st != HSM_OK)
-        return st;
-    return sks_trust_check(run->with->trust, chain, time(NULL), run->why);
+    if (st == HSM_OK)
+        st = sks_trust_check(run->with->trust, chain, time(NULL), run->why);
+    if (is_wrong || (st == HSM_ERR_UNTRUSTED && is_over(run, chain)))
+        end(run);
+    return st;
 }
 
 static enum hsm_status
@@ -442,6 +456,9 @@ obtain(struct run *run)
         st = new_csr(run, &csr, &csr_len);
     if (st == HSM_OK)
         st = order(run, csr, csr_len, &chain);
+    /* its key may have been certified by an order that was lost: CAs take none twice */
+    if (st == HSM_ERR_DENIED && run->is_continued && run->refused == ACME_REFUSED_CSR)
+        end(run);
     free(csr);
     if (st == HSM_OK)
         st = check_issued(run, chain);
@@ -452,9 +469,10 @@ obtain(struct run *run)
 
 /* ---- published ---- */
 
-/* What verifiers will get, octet for octet. */
+/* As verifiers do; it may not be there yet. acme_http_reply_clear() the reply. */
 static enum hsm_status
-fetch_back(struct run *run, const char *url)
+get_chain(struct run *run, const char *url, bool public_addresses_only,
+          struct acme_http_reply *reply)
 {
     const struct acme_http_fetch fetch = {
         .method = "GET",
@@ -462,16 +480,25 @@ fetch_back(struct run *run, const char *url)
         .accept = "application/pem-certificate-chain",
         .reply_max = CERTS_CHAIN_OCTETS_MAX,
         .timeout_ms = FETCH_BACK_MS,
+        .public_addresses_only = public_addresses_only,
     };
+    enum hsm_status st = acme_http_fetch(run->with->http, &fetch, reply, run->why);
+
+    if (st == HSM_OK && reply->status != 200)
+        st = hsm_refuse(run->why, HSM_ERR_BUSY, "%s: HTTP status %d", url, reply->status);
+    return st;
+}
+
+/* What verifiers will get, octet for octet, from where the operator says. */
+static enum hsm_status
+fetch_back(struct run *run, const char *url)
+{
     const char *pem = run->credential.chain_pem;
     struct acme_http_reply reply = {0};
-    enum hsm_status st = acme_http_fetch(run->with->http, &fetch, &reply, run->why);
+    enum hsm_status st = get_chain(run, url, false, &reply);
 
-    if (st != HSM_OK)
-        return st;
-    if (reply.status != 200)
-        st = hsm_refuse(run->why, HSM_ERR_BUSY, "%s: HTTP status %d", url, reply.status);
-    else if (reply.body_len != strlen(pem) || memcmp(reply.body, pem, reply.body_len) != 0)
+    if (st == HSM_OK &&
+        (reply.body_len != strlen(pem) || memcmp(reply.body, pem, reply.body_len) != 0))
         st = hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "%s: serves other octets than were published",
                         url);
     acme_http_reply_clear(&reply);
@@ -483,6 +510,19 @@ parse_own_chain(struct run *run, struct certs_chain **out)
 {
     return certs_chain_parse_pem(run->credential.chain_pem, strlen(run->credential.chain_pem),
                                  CERTS_CHAIN_LEN_MAX, out, run->why);
+}
+
+/* The STI-CA names that URL: it may be of the inner network, where no verifier gets to. */
+static enum hsm_status
+fetch_hosted(struct run *run, const char *url, struct certs_chain **out)
+{
+    struct acme_http_reply reply = {0};
+    enum hsm_status st = get_chain(run, url, !run->with->private_addresses, &reply);
+
+    if (st == HSM_OK)
+        st = certs_chain_parse_pem(reply.body, reply.body_len, CERTS_CHAIN_LEN_MAX, out, run->why);
+    acme_http_reply_clear(&reply);
+    return st;
 }
 
 /* The STI-CA hosts it: what verifiers get need not have the same octets, but must be the same
@@ -502,9 +542,9 @@ find_hosted(struct run *run)
     if (st == HSM_OK)
         st = parse_own_chain(run, &own);
     if (st == HSM_OK)
-        st = acme_http_fetch_chain(run->with->http, x5u, &hosted, run->why);
+        st = fetch_hosted(run, x5u, &hosted);
     if (st != HSM_OK)
-        return st == HSM_ERR_NOT_FOUND ? HSM_ERR_BUSY : st; /* it may not be there yet */
+        return st;
     if (X509_cmp(certs_chain_get(own, 0), certs_chain_get(hosted, 0)) != 0)
         return hsm_refuse(run->why, HSM_ERR_UNTRUSTED, "%s: serves another certificate", x5u);
     st = sks_trust_check(run->with->trust, hosted, time(NULL), run->why);

@@ -304,6 +304,31 @@ token_index(const struct kms_provider *provider, const char *uri)
     return i;
 }
 
+/* The configuration may word a token otherwise now (RFC 7512): its account is the one that the
+ * catalogue has, under that very text or else under another name of the token. */
+static enum hsm_status
+name_account_token(struct sks_kms *kms, size_t token, const struct sks_account_owner *owner,
+                   char **out)
+{
+    struct sks_account_row *rows = NULL;
+    size_t count = 0;
+    const char *name = NULL;
+    enum hsm_status st = sks_catalogue_accounts(kms->catalogue, &rows, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(rows[i].spc, owner->spc) != 0 ||
+            strcmp(rows[i].ca_directory, owner->ca_directory) != 0)
+            continue;
+        if (strcmp(rows[i].token_uri, owner->token_uri) == 0 ||
+            (name == NULL && sks_tokens_is(kms->tokens, token, rows[i].token_uri)))
+            name = rows[i].token_uri;
+    }
+    if (st == HSM_OK && (*out = strdup(name != NULL ? name : owner->token_uri)) == NULL)
+        st = HSM_ERR_NOMEM;
+    sks_account_rows_free(rows, count);
+    return st;
+}
+
 enum hsm_status
 sks_kms_account(struct sks_kms *kms, size_t provider, const char *token_uri, size_t ca,
                 struct sks_account **out, struct hsm_reason *why)
@@ -311,12 +336,14 @@ sks_kms_account(struct sks_kms *kms, size_t provider, const char *token_uri, siz
     struct kms_provider *of = &kms->providers[provider];
     const struct sks_sp_provider *own = of->config;
     const struct sks_sp_ca *config = &kms->config->cas[ca];
-    struct sks_account **place = &of->accounts[token_index(of, token_uri)][ca];
+    size_t token = token_index(of, token_uri);
+    struct sks_account **place = &of->accounts[token][ca];
+    DEFER(free) char *name = NULL;
     enum hsm_status st = kms_prepare(of, why);
-    const struct sks_account_config account = {
+    struct sks_account_config account = {
         .catalogue = kms->catalogue,
         .token = sks_tokens_get(kms->tokens, token_uri),
-        .token_uri = token_uri,
+        .tokens = kms->tokens,
         .hosted_spc = own->name != NULL ? own->spc : NULL,
         .client = {.http = kms->verification.http,
                    .directory_url = config->directory,
@@ -338,8 +365,15 @@ sks_kms_account(struct sks_kms *kms, size_t provider, const char *token_uri, siz
         return hsm_refuse(why, HSM_ERR_BUSY, "token %s: %s", token_uri,
                           fault != NULL ? fault : "its token is away");
     }
-    if (*place == NULL)
-        st = sks_account_open(&account, place, why);
+    if (*place == NULL) {
+        const struct sks_account_owner owner = {account.hosted_spc != NULL ? own->spc : "",
+                                                config->directory, token_uri};
+
+        st = name_account_token(kms, own->tokens[token], &owner, &name);
+        account.token_uri = name;
+        if (st == HSM_OK)
+            st = sks_account_open(&account, place, why);
+    }
     if (st == HSM_OK)
         *out = *place;
     return st;
@@ -411,6 +445,7 @@ sks_kms_enroll(struct sks_kms *kms, size_t provider, const char *token_uri, size
         .spc = of->config->spc,
         .publisher = &of->publisher,
         .hosted_by_ca = config->hosts_chains ? kms->verification.x5u : NULL,
+        .private_addresses = kms->config->private_addresses,
         .replaces = replaces,
         .progress = kms_tell_line,
         .context = of,

@@ -15,10 +15,16 @@
 #include <sks/sp_verification.h>
 #include <sks/tokens.h>
 
+/** Until when an STI-CA is left alone (acme_time_is_due()). */
+struct kms_wait {
+    time_t until; /* 0: it is not */
+    time_t for_s;
+};
+
 /** Retry state of one provider on one token. */
 struct kms_place {
     struct acme_backoff backoff;
-    time_t next_at; /* not before; 0: at once */
+    struct kms_wait waits[SKS_SP_CAS_MAX]; /* by the configuration's number of the STI-CA */
     unsigned failures; /* since it last went well */
 };
 
@@ -68,6 +74,13 @@ void kms_tell_line(void *provider, const char *line);
  *  @param spc  whose matter; "": everybody's */
 void kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why,
               time_t now);
+
+/* kms_watch.c */
+
+/** True if the certificate of an active credential, which has not ended, is one that an STI-VS
+ *  refuses: the list and the CRL that are good now say so, and the reason how. */
+bool kms_is_refused(struct sks_trust *trust, const struct sks_credential *credential, time_t now,
+                    struct hsm_reason *why);
 
 /* kms_meter.c: counted in [metrics] of the configuration, if there are any */
 

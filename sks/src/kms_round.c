@@ -14,7 +14,11 @@
 
 #define ASK_AGAIN_S     3600 /* the CA for its window, after it did not answer */
 #define ASK_UNKNOWN_S   86400 /* after it said that it gives none */
+#define ASK_LONGEST_S   (ASK_UNKNOWN_S + ASK_AGAIN_S) /* what it says itself included */
 #define LATEST_TENTHS   9 /* of a life: no window of a CA makes us wait beyond */
+#define USED_TENTHS     1 /* of a life, after which it was used long enough to be renewed at once */
+#define LEFT_TENTHS     1 /* of what is left of a life: no Retry-After makes us wait longer ... */
+#define ASKED_MAX_S     86400 /* ... nor longer than this */
 #define JITTER_HUNDREDS 3 /* of a life, at most, by which renewals without a window differ */
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
@@ -56,6 +60,47 @@ decide_by_life(const struct sks_kms *kms, const struct sks_credential *credentia
                (time_t)acme_backoff_random((unsigned)(life / 100 * JITTER_HUNDREDS) + 1);
 }
 
+/* A window that is over is a reason to renew at once (RFC 9773 section 4.2), and may be over for
+ * what is made then, too, by a clock or a calculation of the CA that is wrong. So it is at once for
+ * what took the place of one that was in use for long; else after a wait, which doubles. */
+static time_t
+earliest(const struct sks_kms *kms, const struct sks_credential *credential)
+{
+    time_t share = (credential->not_after - begins(credential)) / 10 * USED_TENTHS;
+    struct sks_credential before = {.id = 0};
+    time_t used, wait;
+
+    if (credential->replaces == 0 ||
+        sks_catalogue_find(kms->catalogue, credential->replaces, &before) != HSM_OK)
+        return 0;
+    used = begins(credential) - begins(&before);
+    sks_credential_clear(&before);
+    if (used >= share)
+        return 0;
+    wait = used * 2 > (time_t)kms->config->retry_longest_s ? used * 2
+                                                           : (time_t)kms->config->retry_longest_s;
+    return credential->changed_at + (wait < share ? wait : share);
+}
+
+static void
+put_off_hasty(const struct sks_kms *kms, const struct sks_credential *credential, time_t now,
+              struct sks_renewal *renewal)
+{
+    time_t at = earliest(kms, credential);
+    char text[HSM_TIME_LEN + 1];
+
+    if (renewal->due >= at)
+        return;
+    renewal->due = at;
+    if (at <= now)
+        return;
+    hsm_time_format(at, text);
+    hsm_log(HSM_LOG_ERROR,
+            "credential %lld: the STI-CA wants it renewed at once, as the one before it; not "
+            "before %s",
+            (long long)credential->id, text);
+}
+
 /* RFC 9773 section 4.2: a random moment of the window, chosen once for each window. */
 static void
 decide_by_window(const struct kms_provider *provider, const struct sks_credential *credential,
@@ -70,6 +115,7 @@ decide_by_window(const struct kms_provider *provider, const struct sks_credentia
     renewal->end = window->end;
     renewal->due =
         window->start + (time_t)acme_backoff_random((unsigned)(window->end - window->start));
+    put_off_hasty(provider->kms, credential, now, renewal);
     snprintf(renewal->explanation_url, sizeof(renewal->explanation_url), "%s",
              window->explanation_url);
     hsm_time_format(window->start, start);
@@ -127,8 +173,8 @@ ask_ca(struct kms_provider *provider, const struct sks_credential *credential, t
     enum hsm_status st;
     size_t ca;
 
-    if (!provider->kms->config->asks_renewal_info || now < renewal->ask_at ||
-        !ca_of(provider, credential, &ca))
+    if (!provider->kms->config->asks_renewal_info ||
+        !acme_time_is_due(renewal->ask_at, ASK_LONGEST_S, now) || !ca_of(provider, credential, &ca))
         return;
     st = ask_window(provider, credential, ca, &window, &why);
     if (st == HSM_OK) {
@@ -173,6 +219,7 @@ decide(struct kms_provider *provider, const struct sks_credential *credential, t
 /* What a token has of the service provider: NULL, or in the list. */
 struct holding {
     const struct sks_credential *active, *on_the_way; /* the newest */
+    struct hsm_reason lost; /* why the active one is of no use any more; "": it is */
 };
 
 /* What was begun before the active one, at another CA for instance, is not needed any more. */
@@ -206,36 +253,83 @@ find_holding(struct kms_provider *provider, size_t token, struct sks_credential 
     }
 }
 
-/* The first STI-CA, or that of what is on its way; another one when time runs out and it failed. */
+static bool
+may_ask(const struct kms_place *place, size_t ca, time_t now)
+{
+    return acme_time_is_due(place->waits[ca].until, place->waits[ca].for_s, now);
+}
+
+/* The first STI-CA, or that of what is on its way; when time runs out and it failed another one,
+ * which need not be left alone. */
 static size_t
 choose_ca(const struct kms_provider *provider, const struct holding *holding,
-          const struct kms_place *place, bool is_urgent)
+          const struct kms_place *place, bool is_urgent, time_t now)
 {
     const struct sks_sp_provider *config = provider->config;
     size_t ca;
 
-    if (is_urgent && place->failures > 0)
-        return config->cas[place->failures % config->ca_count];
+    for (size_t i = 0; is_urgent && place->failures > 0 && i < config->ca_count; i++) {
+        ca = config->cas[(place->failures + i) % config->ca_count];
+        if (may_ask(place, ca, now))
+            return ca;
+    }
     if (holding->on_the_way != NULL && ca_of(provider, holding->on_the_way, &ca))
         return ca;
     return config->cas[0];
 }
 
+/* How long a Retry-After may make us wait: nobody's nonsense lets what signs come to its end. */
+static time_t
+longest_wait(const struct sks_kms *kms, const struct holding *holding, time_t now)
+{
+    const struct sks_credential *active = holding->active;
+    time_t longest;
+
+    if (active == NULL || holding->lost.text[0] != '\0' || active->not_after <= now)
+        return (time_t)kms->config->retry_longest_s;
+    longest = (active->not_after - now) / 10 * LEFT_TENTHS;
+    if (longest < (time_t)kms->config->retry_first_s)
+        return (time_t)kms->config->retry_first_s;
+    return longest < ASKED_MAX_S ? longest : ASKED_MAX_S;
+}
+
 /* A wait that the STI-CA asked for is kept; what it refused is not asked for as often as what may
  * pass. */
-static void
-put_off(struct kms_provider *provider, size_t token, size_t ca, enum hsm_status st, time_t now)
+static time_t
+put_off(struct kms_provider *provider, size_t token, size_t ca, const struct holding *holding,
+        enum hsm_status st, time_t now)
 {
     struct kms_place *place = &provider->places[token];
+    struct kms_wait *wait = &place->waits[ca];
     const struct sks_account *account = provider->accounts[token][ca];
-    unsigned asked = account == NULL ? 0 : acme_client_retry_after_s(sks_account_client(account));
-    unsigned wait_ms;
+    long asked = account == NULL ? 0 : acme_client_retry_after_s(sks_account_client(account));
+    long longest = (long)longest_wait(provider->kms, holding, now);
 
     if (st != HSM_ERR_BUSY)
         place->backoff.next_ms = place->backoff.longest_ms;
-    wait_ms = acme_backoff_next(&place->backoff, asked > 0 ? (long)asked * 1000 : -1);
+    if (asked > longest)
+        asked = longest;
+    wait->for_s = acme_backoff_next(&place->backoff, asked > 0 ? asked * 1000 : -1) / 1000 + 1;
+    wait->until = now + wait->for_s;
     place->failures++;
-    place->next_at = now + (time_t)(wait_ms / 1000) + 1;
+    return wait->until;
+}
+
+static void
+went_well(struct kms_place *place)
+{
+    acme_backoff_reset(&place->backoff);
+    memset(place->waits, 0, sizeof(place->waits));
+    place->failures = 0;
+}
+
+static time_t
+monotonic_s(void)
+{
+    struct timespec t = {.tv_sec = 0};
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec;
 }
 
 /* The catalogue compares texts: what takes a credential's place has that of its token, although the
@@ -249,17 +343,17 @@ name_of_token(const struct holding *holding, const char *uri)
 }
 
 static void
-renew(struct kms_provider *provider, size_t token, const struct holding *holding, bool is_urgent,
+renew(struct kms_provider *provider, size_t token, size_t ca, const struct holding *holding,
       time_t now)
 {
     struct sks_kms *kms = provider->kms;
     const char *uri = kms_token_uri(provider, token);
     const char *name = name_of_token(holding, uri);
-    struct kms_place *place = &provider->places[token];
-    size_t ca = choose_ca(provider, holding, place, is_urgent);
+    const char *lost = holding->lost.text;
     struct hsm_reason why = {""};
-    char text[HSM_REASON_MAX + 64];
+    char text[2 * HSM_REASON_MAX + 64];
     char next[HSM_TIME_LEN + 1];
+    time_t begun = monotonic_s();
     int64_t id;
     enum hsm_status st =
         sks_kms_enroll(kms, number_of(provider), name, ca,
@@ -269,24 +363,24 @@ renew(struct kms_provider *provider, size_t token, const struct holding *holding
         return;
     kms_meter_enrollment(provider, st == HSM_OK);
     if (st == HSM_OK) {
-        acme_backoff_reset(&place->backoff);
-        place->failures = 0;
-        place->next_at = 0;
+        went_well(&provider->places[token]);
         kms_note(kms, provider->config->spc, uri, NULL, now);
         hsm_log(HSM_LOG_INFO, "%s: credential %lld signs", uri, (long long)id);
         return;
     }
-    put_off(provider, token, ca, st, now);
-    hsm_time_format(place->next_at, next);
-    snprintf(text, sizeof(text), "%s; tried again at %s",
+    now += monotonic_s() - begun; /* it may have taken minutes */
+    hsm_time_format(put_off(provider, token, ca, holding, st, now), next);
+    snprintf(text, sizeof(text), "%s%s%s; tried again at %s", lost, *lost != '\0' ? "; " : "",
              why.text[0] != '\0' ? why.text : hsm_status_text(st), next);
     kms_note(kms, provider->config->spc, uri, text, now);
 }
 
-/* A token may have been reset or replaced, or lack the key for another reason: what nobody signs
- * with any more is renewed at once. Another reason than that the key is gone may pass. */
+/* A token may have been reset or replaced, or lack the key for another reason; the certificate may
+ * have been revoked, or its root left the list: what nobody signs with any more, or nobody
+ * believes, is renewed at once. Another reason than that the key is gone may pass. */
 static bool
-is_lost(const struct sks_credential *active, struct hsm_token *token, struct hsm_reason *why)
+is_lost(const struct sks_kms *kms, const struct sks_credential *active, struct hsm_token *token,
+        time_t now, struct hsm_reason *why)
 {
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
@@ -301,7 +395,7 @@ is_lost(const struct sks_credential *active, struct hsm_token *token, struct hsm
         certs_chain_parse_pem(active->chain_pem, strlen(active->chain_pem), CERTS_CHAIN_LEN_MAX,
                               &chain, NULL) != HSM_OK ||
         hsm_key_matches(key, certs_cert_public(certs_chain_get(chain, 0))))
-        return false;
+        return kms_is_refused(kms->verification.trust, active, now, why);
     hsm_refuse(why, HSM_ERR_UNTRUSTED, "credential %lld: another key has its name",
                (long long)active->id);
     return true;
@@ -314,10 +408,11 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
     struct sks_kms *kms = provider->kms;
     const char *uri = kms_token_uri(provider, token);
     struct hsm_token *open = sks_tokens_get(kms->tokens, uri);
-    struct hsm_reason lost = {""};
+    struct kms_place *place = &provider->places[token];
     struct holding holding;
     time_t due = now;
     bool is_urgent = true;
+    size_t ca;
     enum hsm_status st = HSM_OK;
 
     if (open == NULL) {
@@ -325,19 +420,22 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
         return HSM_OK;
     }
     find_holding(provider, token, list, count, &holding);
-    if (holding.active != NULL && is_lost(holding.active, open, &lost)) {
-        if (now >= provider->places[token].next_at)
-            hsm_log(HSM_LOG_ERROR, "%s: %s; a new one is made", uri, lost.text);
-    } else if (holding.active != NULL) {
+    if (holding.active != NULL && !is_lost(kms, holding.active, open, now, &holding.lost)) {
         st = decide(provider, holding.active, now, &due);
         is_urgent = sks_alarm_at(due, holding.active->not_after, now) >= SKS_URGENT;
     }
     if (st != HSM_OK)
         return st;
-    if (now < due && holding.on_the_way == NULL)
+    if (now < due && holding.on_the_way == NULL) {
         kms_note(kms, provider->config->spc, uri, NULL, now);
-    else if (now >= provider->places[token].next_at)
-        renew(provider, token, &holding, is_urgent, now);
+        return HSM_OK;
+    }
+    ca = choose_ca(provider, &holding, place, is_urgent, now);
+    if (!may_ask(place, ca, now))
+        return HSM_OK;
+    if (holding.lost.text[0] != '\0')
+        hsm_log(HSM_LOG_ERROR, "%s: %s; a new one is made", uri, holding.lost.text);
+    renew(provider, token, ca, &holding, now);
     return HSM_OK;
 }
 
@@ -357,6 +455,28 @@ note_homeless(struct kms_provider *provider, const struct sks_credential *list, 
                                     len > 0 ? ", " : "sti-kms retire --id ", (long long)list[i].id);
     kms_note(provider->kms, provider->config->spc, "active on a token that is not configured",
              len > 0 ? text : NULL, now);
+}
+
+/* Of a token that is not the provider's any more, or has another name, nobody would say that it is
+ * well. */
+static void
+forget_troubles_of_tokens(struct kms_provider *provider, time_t now)
+{
+    struct sks_kms *kms = provider->kms;
+    struct sks_trouble *list = NULL;
+    size_t count = 0;
+
+    if (sks_catalogue_troubles(kms->catalogue, &list, &count) != HSM_OK)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        bool is_its = strncmp(list[i].matter, "pkcs11:", strlen("pkcs11:")) != 0;
+
+        for (size_t j = 0; j < provider->config->token_count; j++)
+            is_its = is_its || strcmp(list[i].matter, kms_token_uri(provider, j)) == 0;
+        if (!is_its && strcmp(list[i].spc, provider->config->spc) == 0)
+            kms_note(kms, list[i].spc, list[i].matter, NULL, now);
+    }
+    sks_troubles_free(list, count);
 }
 
 /* ---- a look at a provider ---- */
@@ -385,15 +505,16 @@ kms_notify(struct kms_provider *provider, time_t now)
     struct sks_kms *kms = provider->kms;
     const char *spc = provider->config->spc;
     struct sks_credential *list = NULL;
+    struct hsm_reason failed = {""};
     size_t count = 0;
 
-    if (kms->config->notify_command == NULL ||
+    if (kms->config->notify_command != NULL &&
         sks_catalogue_list_in(kms->catalogue, spc, SKS_ACTIVE, SKS_ACTIVE, &list, &count) != HSM_OK)
         return;
     for (size_t i = 0; i < count; i++) {
         struct hsm_reason why = {""};
         bool told = true;
-        enum hsm_status st = HSM_OK;
+        enum hsm_status st;
 
         if (sks_catalogue_is_told(kms->catalogue, list[i].id, &told) != HSM_OK || told)
             continue;
@@ -401,8 +522,10 @@ kms_notify(struct kms_provider *provider, time_t now)
                                 list[i].key_uri, &why);
         if (st == HSM_OK)
             st = sks_catalogue_told(kms->catalogue, list[i].id);
-        kms_note(kms, spc, "notify-command", st == HSM_OK ? NULL : why.text, now);
+        if (st != HSM_OK && failed.text[0] == '\0')
+            hsm_refuse(&failed, st, "%s", why.text[0] != '\0' ? why.text : hsm_status_text(st));
     }
+    kms_note(kms, spc, "notify-command", failed.text[0] != '\0' ? failed.text : NULL, now);
     sks_credentials_free(list, count);
 }
 
@@ -413,12 +536,13 @@ next_look_s(const struct kms_provider *provider, time_t now)
     unsigned wait = (unsigned)provider->kms->config->look_every_s;
 
     wait = wait - wait / 10 + acme_backoff_random(wait / 5 + 1);
-    for (size_t i = 0; i < provider->config->token_count; i++) {
-        time_t next = provider->places[i].next_at;
+    for (size_t i = 0; i < provider->config->token_count; i++)
+        for (size_t j = 0; j < SKS_SP_CAS_MAX; j++) {
+            time_t next = provider->places[i].waits[j].until;
 
-        if (next > now && next - now < (time_t)wait)
-            wait = (unsigned)(next - now);
-    }
+            if (next > now && next - now < (time_t)wait)
+                wait = (unsigned)(next - now);
+        }
     return wait > 0 ? wait : 1;
 }
 
@@ -434,7 +558,9 @@ tidy(struct kms_provider *provider, time_t now)
         .retiring_s = (time_t)config->retiring_s,
         .retired_s = (time_t)config->retired_s,
         .keep_keys = !config->destroys_keys,
-        .destroyed_s = (time_t)config->destroyed_s,
+        .clock_is_doubtful = !sks_trust_is_ready(provider->kms->verification.trust, now),
+        /* without its STI-CR nothing is forgotten: nobody would take its chain away any more */
+        .destroyed_s = provider->repository != NULL ? (time_t)config->destroyed_s : 0,
         .repository = provider->repository,
         .progress = kms_tell_line,
         .context = provider,
@@ -455,14 +581,17 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
     enum hsm_status st = sks_catalogue_list_in(kms->catalogue, provider->config->spc, SKS_GENERATED,
                                                SKS_ACTIVE, &list, &count);
 
+    kms_note(kms, provider->config->spc, SKS_KMS_LOCK_MATTER, NULL, now);
     kms_note(kms, provider->config->spc, "configuration", prepared == HSM_OK ? NULL : why.text,
              now);
     if (prepared == HSM_OK)
         for (size_t i = 0; st == HSM_OK && i < provider->config->token_count && !is_stopped(kms);
              i++)
             st = look_at(provider, i, list, count, now);
-    if (st == HSM_OK)
+    if (st == HSM_OK) {
         note_homeless(provider, list, count, now);
+        forget_troubles_of_tokens(provider, now);
+    }
     sks_credentials_free(list, count);
     if (st == HSM_OK && prepared == HSM_OK)
         kms_notify(provider, now);

@@ -40,6 +40,24 @@ sks_alarm_at(time_t due, time_t ends, time_t now)
 
 /* ---- what is watched ---- */
 
+bool
+kms_is_refused(struct sks_trust *trust, const struct sks_credential *credential, time_t now,
+               struct hsm_reason *why)
+{
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    struct hsm_reason verdict = {""};
+
+    if (now < credential->not_before || now > credential->not_after ||
+        certs_chain_parse_pem(credential->chain_pem, strlen(credential->chain_pem),
+                              CERTS_CHAIN_LEN_MAX, &chain, NULL) != HSM_OK ||
+        sks_trust_check(trust, chain, now, &verdict) != HSM_ERR_UNTRUSTED ||
+        !sks_trust_is_ready(trust, now))
+        return false;
+    hsm_refuse(why, HSM_ERR_UNTRUSTED, "credential %" PRId64 ": every STI-VS refuses it: %s",
+               credential->id, verdict.text);
+    return true;
+}
+
 struct list {
     struct sks_watched *things;
     size_t count;
@@ -57,21 +75,23 @@ add(struct list *list, time_t due, time_t ends)
     return one;
 }
 
+/* A certificate that is refused is as good as one that has ended. */
 static void
-add_credential(struct list *list, struct sks_catalogue *catalogue,
-               const struct sks_credential *credential)
+add_credential(struct list *list, struct sks_catalogue *catalogue, struct sks_trust *trust,
+               const struct sks_credential *credential, time_t now)
 {
     struct sks_renewal renewal = {.due = 0};
+    bool is_refused = kms_is_refused(trust, credential, now, NULL);
     struct sks_watched *one;
 
     if (sks_catalogue_renewal(catalogue, credential->id, &renewal) != HSM_OK)
         renewal.due = credential->not_after - (credential->not_after - credential->not_before) / 3;
-    one = add(list, renewal.due, credential->not_after);
+    one = is_refused ? add(list, now - 1, now - 1) : add(list, renewal.due, credential->not_after);
     if (one == NULL)
         return;
     one->is_credential = true;
-    snprintf(one->what, sizeof(one->what), "certificate of credential %" PRId64 " (SPC %s)",
-             credential->id, credential->spc);
+    snprintf(one->what, sizeof(one->what), "certificate of credential %" PRId64 " (SPC %s)%s",
+             credential->id, credential->spc, is_refused ? ": every STI-VS refuses it" : "");
 }
 
 /* None is as good as one that has ended. */
@@ -87,7 +107,8 @@ add_lack(struct list *list, const char *spc, time_t now)
 }
 
 static enum hsm_status
-add_credentials(struct list *list, struct sks_catalogue *catalogue, const char *spc, time_t now)
+add_credentials(struct list *list, struct sks_catalogue *catalogue, struct sks_trust *trust,
+                const char *spc, time_t now)
 {
     struct sks_credential *all = NULL;
     size_t count = 0;
@@ -95,7 +116,7 @@ add_credentials(struct list *list, struct sks_catalogue *catalogue, const char *
         sks_catalogue_list_in(catalogue, spc, SKS_ACTIVE, SKS_ACTIVE, &all, &count);
 
     for (size_t i = 0; st == HSM_OK && i < count; i++)
-        add_credential(list, catalogue, &all[i]);
+        add_credential(list, catalogue, trust, &all[i], now);
     if (st == HSM_OK && count == 0)
         add_lack(list, spc, now);
     sks_credentials_free(all, count);
@@ -153,7 +174,7 @@ sks_kms_watched(const struct sks_sp_config *config, struct sks_catalogue *catalo
     enum hsm_status st = list.things == NULL ? HSM_ERR_NOMEM : HSM_OK;
 
     for (size_t i = 0; st == HSM_OK && i < config->provider_count; i++)
-        st = add_credentials(&list, catalogue, config->providers[i].spc, now);
+        st = add_credentials(&list, catalogue, trust, config->providers[i].spc, now);
     if (st != HSM_OK) {
         free(list.things);
         return st;

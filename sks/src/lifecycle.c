@@ -3,15 +3,20 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include <acme/time.h>
 #include <hsm/defer.h>
 #include <hsm/key.h>
 #include <hsm/log.h>
+#include <hsm/uri.h>
 
 #define LINE_SIZE 512
+#define CLOCK_S   86400 /* a state that began further ahead began on a wrong clock */
 
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
+DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 
 static void HSM_PRINTF(2, 3) tell(const struct sks_lifecycle *lifecycle, const char *format, ...)
 {
@@ -62,7 +67,43 @@ check_nobody_needs_it(const struct sks_lifecycle *lifecycle, const struct sks_cr
     return st;
 }
 
-/* A key that is not there was destroyed by a run that could not note it, or never made. */
+static bool
+is_named(const struct hsm_key_info *info, const struct hsm_uri *uri)
+{
+    const char *label = hsm_uri_get(uri, "object");
+    size_t id_len = 0;
+    const uint8_t *id = hsm_uri_id(uri, &id_len);
+
+    if (id != NULL && (id_len != info->id_len || memcmp(id, info->id, id_len) != 0))
+        return false;
+    return label == NULL ? id != NULL : strcmp(label, info->label) == 0;
+}
+
+/* A key that is not found was destroyed by a run that could not note it, or never made; but its
+ * private half, which is what could sign, may be there without the public one, or in a token whose
+ * label is another now. */
+static enum hsm_status
+check_is_gone(struct hsm_token *token, const struct sks_credential *credential,
+              struct hsm_reason *why)
+{
+    DEFER(hsm_uri_free) struct hsm_uri *uri = NULL;
+    struct hsm_key_info *infos = NULL;
+    size_t count = 0;
+    enum hsm_status st = hsm_uri_parse(credential->key_uri, &uri, why);
+
+    if (st == HSM_OK && (st = hsm_key_list(token, &infos, &count)) != HSM_OK)
+        st = hsm_refuse(why, st, "credential %lld: whether its key is gone cannot be said: %s",
+                        (long long)credential->id, hsm_status_text(st));
+    for (size_t i = 0; st == HSM_OK && i < count; i++)
+        if (is_named(&infos[i], uri))
+            st = hsm_refuse(why, HSM_ERR_UNSUPPORTED,
+                            "credential %lld: its private key %s is in the token, without its "
+                            "public half or under another label of the token",
+                            (long long)credential->id, infos[i].label);
+    free(infos);
+    return st;
+}
+
 static enum hsm_status
 destroy_key(const struct sks_lifecycle *lifecycle, const struct sks_credential *credential,
             struct hsm_reason *why)
@@ -76,7 +117,7 @@ destroy_key(const struct sks_lifecycle *lifecycle, const struct sks_credential *
                           (long long)credential->id);
     st = hsm_key_find(token, credential->key_uri, &key);
     if (st == HSM_ERR_NOT_FOUND)
-        return HSM_OK;
+        return check_is_gone(token, credential, why);
     if (st == HSM_OK)
         st = hsm_key_destroy(key);
     if (st != HSM_OK)
@@ -100,18 +141,26 @@ destroy(const struct sks_lifecycle *lifecycle, struct sks_credential *credential
 
 /* ---- what is due ---- */
 
+/* Whether it has been in its state for so long; or it came to it on a clock that was ahead. */
+static bool
+has_stayed(const struct sks_credential *credential, time_t for_s, time_t now)
+{
+    return acme_time_is_due(credential->changed_at + for_s, for_s + CLOCK_S, now);
+}
+
 static enum hsm_status
 tidy_one(const struct sks_lifecycle *lifecycle, struct sks_credential *credential, time_t now,
          struct hsm_reason *why)
 {
-    time_t stayed = now - credential->changed_at;
     enum hsm_status st = HSM_OK;
 
-    if (credential->state == SKS_ACTIVE && credential->not_after < now)
+    if (credential->state == SKS_ACTIVE && credential->not_after < now &&
+        !lifecycle->clock_is_doubtful)
         return move(lifecycle, credential, SKS_RETIRING, "its certificate has ended", why);
-    if (credential->state == SKS_RETIRING && stayed >= lifecycle->retiring_s)
+    if (credential->state == SKS_RETIRING && has_stayed(credential, lifecycle->retiring_s, now))
         return move(lifecycle, credential, SKS_RETIRED, "no call of it is fresh any more", why);
-    if (credential->state == SKS_RETIRED && stayed >= lifecycle->retired_s && !lifecycle->keep_keys)
+    if (credential->state == SKS_RETIRED && has_stayed(credential, lifecycle->retired_s, now) &&
+        !lifecycle->keep_keys)
         st = destroy(lifecycle, credential, why);
     return st;
 }

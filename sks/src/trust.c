@@ -189,6 +189,15 @@ sks_trust_is_ready(struct sks_trust *trust, time_t now)
            (!trust->needs_crl || is_good(trust, &trust->crl, now));
 }
 
+bool
+sks_trust_is_revoked(struct sks_trust *trust, const X509 *cert, time_t now)
+{
+    DEFER(held_release) struct held *held = borrow(trust, &trust->crl);
+
+    return held != NULL && check_held(trust, held, now, NULL) == HSM_OK &&
+           certs_crl_has(held->crl, cert);
+}
+
 static time_t
 end_or_none(struct sks_trust *trust, struct held *const *which)
 {

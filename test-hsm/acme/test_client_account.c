@@ -91,6 +91,39 @@ a_contact_is_replaced_and_taken_away(void **state)
     acme_client_free(client);
 }
 
+/* What goes to a terminal has no sequences for it. */
+static bool
+answer_with_escapes(struct ca_fixture *fixture, const struct acme_http_request *request,
+                    struct acme_http_response *response)
+{
+    static const char body[] =
+        "{\"status\":\"va\\u001b[2Jlid\",\"contact\":[\"mailto:a\\u001b[2J\",\"mailto:b\"]}";
+
+    (void)fixture;
+    if (strstr(acme_http_request_path(request), "/acct/") == NULL)
+        return false;
+    acme_http_respond(response, 200, "application/json", body, strlen(body));
+    return true;
+}
+
+static void
+what_is_no_url_is_not_told_as_a_contact(void **state)
+{
+    struct acme_client *client = client_of(keys[0]);
+    struct acme_client_account_state account;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    assert_int_equal(acme_client_account(client, &why), HSM_OK);
+    assert_non_null(strstr(acme_client_kid(client), "/acct/"));
+    ca.intercept = answer_with_escapes;
+    assert_int_equal(acme_client_account_read(client, &account, &why), HSM_OK);
+    ca.intercept = NULL;
+    assert_string_equal(account.status, "?");
+    assert_string_equal(account.contacts, "mailto:b");
+    acme_client_free(client);
+}
+
 static void
 a_key_change_leaves_the_account_and_takes_the_old_key_away(void **state)
 {
@@ -329,6 +362,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_account_is_found_only_when_it_was_made),
         cmocka_unit_test(a_contact_is_replaced_and_taken_away),
+        cmocka_unit_test(what_is_no_url_is_not_told_as_a_contact),
         cmocka_unit_test(a_key_change_leaves_the_account_and_takes_the_old_key_away),
         cmocka_unit_test(a_deactivated_account_is_of_no_use),
         cmocka_unit_test(an_account_is_bound_as_the_rfc_says),

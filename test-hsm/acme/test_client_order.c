@@ -428,6 +428,57 @@ the_list_is_read_to_its_end(void **state)
     free(pem);
 }
 
+/* An answer to a challenge took effect and was lost; the CA refuses it the second time. */
+static void
+a_challenge_that_takes_no_answer_any_more_may_have_been_answered(void **state)
+{
+    static const char pending[] =
+        "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"sp.example\"},"
+        "\"challenges\":[{\"type\":\"http-01\",\"url\":\"%s/acme/challenge/1\","
+        "\"token\":\"t0ken\",\"status\":\"pending\"}]}";
+    static const struct {
+        const char *authz; /* as it is afterwards */
+        const char *finalize;
+        enum acme_client_refused refused;
+        const char *why;
+    } cases[] = {
+        {"{\"status\":\"valid\"}", PROBLEM("badCSR", "no"), ACME_REFUSED_CSR, "finalize: badCSR"},
+        {"{\"status\":\"valid\"}", PROBLEM("badPublicKey", "no"), ACME_REFUSED_CSR,
+         "finalize: badPublicKey"},
+        {"{\"status\":\"valid\"}", PROBLEM("unauthorized", "no"), ACME_REFUSED_ORDER,
+         "finalize: unauthorized"},
+        {"{\"status\":\"valid\"}", "", ACME_REFUSED_OTHER, "finalize: HTTP status 400"},
+        {pending, "", ACME_REFUSED_OTHER, "challenge: malformed: not pending"},
+        {"{\"status\":\"invalid\"}", "", ACME_REFUSED_ORDER, "challenge: malformed: not pending"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct line lines[] = {
+            {"/acme/order/1", 200, ORDER("1", "pending"), NULL, NULL, 1, false},
+            {"/acme/authz/1", 200, pending, NULL, NULL, 1, false},
+            {"/acme/challenge/1", 503, "{}", "Retry-After", "0", 1, false},
+            {"/acme/challenge/1", 400, PROBLEM("malformed", "not pending"), NULL, NULL, 0, false},
+            {"/acme/authz/1", 200, cases[i].authz, NULL, NULL, 0, false},
+            {"/acme/order/1", 200, ORDER("1", "ready"), NULL, NULL, 0, false},
+            {"/acme/order/1/finalize", 400, cases[i].finalize, NULL, NULL, 0, false},
+        };
+        enum acme_client_refused refused = ACME_REFUSED_OTHER;
+        char url[CA_URL_SIZE];
+        struct certs_chain *chain = NULL;
+        struct hsm_reason why = {""};
+
+        open_book(lines, COUNT(lines));
+        snprintf(url, sizeof(url), "%s/acme/order/1", ca.pa.base_url);
+        assert_int_equal(obtain((struct acme_client_order){.resume_url = url, .refused = &refused},
+                                &chain, &why),
+                         HSM_ERR_DENIED);
+        assert_memory_equal(why.text, cases[i].why, strlen(cases[i].why));
+        assert_int_equal(refused, cases[i].refused);
+        assert_int_equal(book.challenges, 2);
+    }
+}
+
 static void
 without_a_list_a_new_order_is_made(void **state)
 {
@@ -506,13 +557,17 @@ some_certificate(struct certs_chain **chain)
     return certs_chain_get(*chain, 0);
 }
 
+/* As CAs refuse it: replaced before, another account's, not known to them. */
 static void
 what_a_certificate_replaces_is_said_once(void **state)
 {
-    struct line lines[] = {
-        {"/acme/directory", 200, directory_with_renewals, NULL, NULL, 0, false},
-        {"/acme/new-order", 409, PROBLEM("alreadyReplaced", "done"), NULL, NULL, 1, false},
-        {"/acme/new-order", 403, PROBLEM("rejectedIdentifier", "enough"), NULL, NULL, 0, false},
+    static const struct {
+        int status;
+        const char *problem;
+    } refusals[] = {
+        {409, PROBLEM("alreadyReplaced", "done")},
+        {403, PROBLEM("unauthorized", "another account's")},
+        {404, PROBLEM("malformed", "no such certificate")},
     };
     struct line without_renewals[] = {
         {"/acme/directory", 200, directory_without_renewals, NULL, NULL, 0, false},
@@ -525,15 +580,23 @@ what_a_certificate_replaces_is_said_once(void **state)
 
     (void)state;
     assert_int_equal(acme_client_certid(replaced, &certid), HSM_OK);
-    open_book(lines, COUNT(lines));
-    assert_int_equal(obtain((struct acme_client_order){.replaces = replaced}, &chain, &why),
-                     HSM_ERR_DENIED);
-    assert_int_equal(book.new_orders, 2);
     snprintf(wanted, sizeof(wanted),
              "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"sp.example\"}],\"replaces\":\"%s\"}\n"
              "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"sp.example\"}]}\n",
              certid);
-    assert_string_equal(book.orders, wanted);
+    for (size_t i = 0; i < COUNT(refusals); i++) {
+        const struct line lines[] = {
+            {"/acme/directory", 200, directory_with_renewals, NULL, NULL, 0, false},
+            {"/acme/new-order", refusals[i].status, refusals[i].problem, NULL, NULL, 1, false},
+            {"/acme/new-order", 403, PROBLEM("rejectedIdentifier", "enough"), NULL, NULL, 0, false},
+        };
+
+        open_book(lines, COUNT(lines));
+        assert_int_equal(obtain((struct acme_client_order){.replaces = replaced}, &chain, &why),
+                         HSM_ERR_DENIED);
+        assert_int_equal(book.new_orders, 2);
+        assert_string_equal(book.orders, wanted);
+    }
 
     open_book(without_renewals, COUNT(without_renewals)); /* such a CA is not told */
     assert_int_equal(obtain((struct acme_client_order){.replaces = replaced}, &chain, &why),
@@ -574,26 +637,31 @@ a_window_is_read_and_a_wrong_one_refused(void **state)
         enum hsm_status wanted;
         time_t start, end;
         unsigned retry_s;
+        const char *explanation; /* NULL: not looked at */
     } cases[] = {
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\","
          "\"end\":\"2026-01-03T05:00:00+01:00\"},\"explanationURL\":\"https://ca.example/why\"}",
-         "21600", HSM_OK, 1767326400, 1767412800, 21600},
+         "21600", HSM_OK, 1767326400, 1767412800, 21600, "https://ca.example/why"},
+        {200,
+         "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\","
+         "\"end\":\"2026-01-03T05:00:00+01:00\"},\"explanationURL\":\"https://a/\\u001b[2J\"}",
+         "21600", HSM_OK, 1767326400, 1767412800, 21600, ""}, /* no URL */
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\",\"end\":\"2026-01-02T04:00:"
          "01Z\"}}",
-         "1", HSM_OK, 1767326400, 1767326401, 60}, /* once a minute is enough */
+         "1", HSM_OK, 1767326400, 1767326401, 60, NULL}, /* once a minute is enough */
         {200,
          "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\",\"end\":\"2026-01-02T04:00:"
          "00Z\"}}",
-         NULL, HSM_ERR_MALFORMED, 0, 0, 0},
+         NULL, HSM_ERR_MALFORMED, 0, 0, 0, NULL},
         {200, "{\"suggestedWindow\":{\"start\":\"yesterday\",\"end\":\"2026-01-02T04:00:00Z\"}}",
-         NULL, HSM_ERR_MALFORMED, 0, 0, 0},
+         NULL, HSM_ERR_MALFORMED, 0, 0, 0, NULL},
         {200, "{\"suggestedWindow\":{\"start\":\"2026-01-02T04:00:00Z\"}}", NULL, HSM_ERR_MALFORMED,
-         0, 0, 0},
-        {200, "{}", NULL, HSM_ERR_MALFORMED, 0, 0, 0},
-        {404, PROBLEM("malformed", "what certificate?"), NULL, HSM_ERR_DENIED, 0, 0, 0},
-        {503, "{}", NULL, HSM_ERR_BUSY, 0, 0, 0},
+         0, 0, 0, NULL},
+        {200, "{}", NULL, HSM_ERR_MALFORMED, 0, 0, 0, NULL},
+        {404, PROBLEM("malformed", "what certificate?"), NULL, HSM_ERR_DENIED, 0, 0, 0, NULL},
+        {503, "{}", NULL, HSM_ERR_BUSY, 0, 0, 0, NULL},
     };
     struct certs_chain *chain = NULL;
     const X509 *cert = some_certificate(&chain);
@@ -622,6 +690,8 @@ a_window_is_read_and_a_wrong_one_refused(void **state)
         if (st == HSM_OK) {
             assert_int_equal(window.end, cases[i].end);
             assert_int_equal(window.retry_after_s, cases[i].retry_s);
+            if (cases[i].explanation != NULL)
+                assert_string_equal(window.explanation_url, cases[i].explanation);
         }
         acme_client_free(client);
     }
@@ -708,6 +778,7 @@ main(void)
         cmocka_unit_test(a_problem_is_told_with_what_it_means),
         cmocka_unit_test(a_lost_order_is_found_in_the_list_and_no_second_one_made),
         cmocka_unit_test(the_list_is_read_to_its_end),
+        cmocka_unit_test(a_challenge_that_takes_no_answer_any_more_may_have_been_answered),
         cmocka_unit_test(without_a_list_a_new_order_is_made),
         cmocka_unit_test(of_several_chains_the_first_that_is_accepted_is_taken),
         cmocka_unit_test(what_a_certificate_replaces_is_said_once),

@@ -27,10 +27,11 @@ stop() { # NAME
     kill "$(cat "$dir/run/$1.pid")"
     while kill -0 "$(cat "$dir/run/$1.pid")" 2>/dev/null; do sleep 0.1; done
 }
-kms() { # WANTED COMMAND ...: its output is in $work/kms
-    local wanted=$1 status=0
+kms() { # WANTED [SECONDS] COMMAND ...: its output is in $work/kms
+    local wanted=$1 limit=120 status=0
     shift
-    timeout 120 "$bin/sti-kms" "$@" --config "$conf" >"$work/kms" 2>&1 || status=$?
+    if [[ $1 =~ ^[0-9]+$ ]]; then limit=$1 && shift; fi
+    timeout "$limit" "$bin/sti-kms" "$@" --config "$conf" >"$work/kms" 2>&1 || status=$?
     [ "$status" -eq "$wanted" ] || fail "sti-kms $*: exit status $status: $(cat "$work/kms")"
 }
 said() { grep -q -- "$*" "$work/kms" || fail "not said: $*: $(cat "$work/kms")"; }
@@ -188,6 +189,14 @@ quickstart
 wait_for '[.troubles[]] | length == 0'
 wait_for '[.credentials[] | select(.state == "active" and .id > 6)] | length == 2'
 
+# --- a look that is not possible is told
+lock=$dir/sp/catalogue.db-1234.lock
+rm -f "$lock"
+mkdir "$lock"
+wait_for '[.troubles[] | select(.matter == "lock")] | length == 1'
+rmdir "$lock"
+wait_for '[.troubles[]] | length == 0'
+
 # --- signals: SIGHUP reads the configuration again, a faulty one changes nothing; a worker that dies
 # is replaced; SIGTERM ends it all
 sed -i 's/^look-every = 1$/look-every = nonsense/' "$conf"
@@ -268,7 +277,22 @@ said 'not done: active on a token that is not configured: sti-kms retire --id'
 homeless=$(status | jq -r '.troubles[] | select(.matter == "active on a token that is not configured") | .text')
 [ "$homeless" = "sti-kms retire --id $(status | jq '.credentials[] | select(.x5u == "'"$next"'") | .id')" ] ||
     fail "nobody says what to do with what is left: $(status)"
+
+# --- what stops a credential from signing waits for nobody: a look may hold the lock for minutes
+flock "$lock" sleep 30 &
+holder=$!
+for _ in $(seq 100); do
+    if ! flock -n "$lock" true; then break; fi
+    sleep 0.1
+done
 kms 0 retire --id "${homeless##* }"
+last=$(status | jq '.credentials[] | select(.state == "active") | .id')
+kms 124 3 revoke --id "$last" --reason 1
+said "credential $last: retiring, signs no more"
+status | jq -e "any(.credentials[]; .id == $last and .state == \"retiring\")" >/dev/null || fail "$(status)"
+kill "$holder"
+wait "$holder" || true
+kms 0 revoke --id "$last" --reason 1
 kms 0 renew
 status | jq -e '.troubles | length == 0' >/dev/null || fail "$(status)"
 if grep -q "$(cat "$dir/pin")\|$(cat "$dir/1001.password")" "$work/run.log" "$work/told"; then fail "a secret was told"; fi

@@ -237,6 +237,126 @@ a_ca_that_refuses_leaves_the_present_key(void **state)
     assert_int_equal(account_keys(), 1);
 }
 
+/* The STI-CA changes the key, and answers with what nobody can read. */
+static bool
+garble_key_change(struct ca_fixture *fixture, const struct acme_http_request *request,
+                  struct acme_http_response *response)
+{
+    const struct acme_http_handler handler = acme_server_handler(fixture->server);
+
+    if (strcmp(acme_http_request_path(request), "/acme/key-change") != 0)
+        return false;
+    handler.handle(handler.context, request, response);
+    acme_http_respond(response, 200, "application/json", "null", 4);
+    return true;
+}
+
+static void
+an_answer_that_cannot_be_read_costs_no_key(void **state)
+{
+    struct sks_account *account = NULL;
+    struct hsm_reason why = {""};
+    char kid[CA_URL_SIZE], next[SKS_ACCOUNT_LABEL_MAX + 1];
+
+    (void)state;
+    snprintf(kid, sizeof(kid), "%s", kid_now());
+    must(open_account(&account, &why), &why);
+    ca.intercept = garble_key_change;
+    assert_int_equal(sks_account_rollover(account, &why), HSM_ERR_MALFORMED);
+    ca.intercept = NULL;
+    sks_account_close(account);
+    snprintf(next, sizeof(next), "%s", noted().next);
+    assert_string_not_equal(next, "");
+    assert_int_equal(account_keys(), 2);
+    assert_string_equal(kid_now(), kid);
+    assert_string_equal(noted().label, next);
+    assert_int_equal(account_keys(), 1);
+}
+
+/* A CA that has lost its store, or whose replica lags behind. */
+static void
+a_ca_that_knows_neither_key_costs_none(void **state)
+{
+    struct sks_account *account = NULL;
+    struct hsm_reason why = {""};
+
+    (void)state;
+    must(open_account(&account, &why), &why); /* makes a key, and no account */
+    sks_account_close(account);
+    account = NULL;
+    note(noted().label, "acme-account-unknown");
+    must(open_account(&account, &why), &why);
+    assert_string_equal(noted().next, "acme-account-unknown");
+    assert_int_equal(account_keys(), 2);
+    sks_account_close(account);
+    (void)kid_now(); /* the account is made, with the present key */
+    (void)kid_now();
+    assert_string_equal(noted().label, "acme-account-unknown"); /* and the change is finished */
+    assert_int_equal(account_keys(), 1);
+}
+
+static void
+an_account_that_ended_during_a_key_change_can_be_replaced(void **state)
+{
+    struct sks_account *account = NULL;
+    struct hsm_key *next = NULL;
+    struct hsm_reason why = {""};
+    char kid[CA_URL_SIZE];
+
+    (void)state;
+    snprintf(kid, sizeof(kid), "%s", kid_now());
+    must(open_account(&account, &why), &why);
+    note(noted().label, "acme-account-ended");
+    assert_int_equal(hsm_key_generate(ca.pa.token, "acme-account-ended", &next), HSM_OK);
+    must(acme_client_account_rollover(sks_account_client(account), next, &why), &why);
+    sks_account_close(account);
+    hsm_key_free(next);
+    assert_int_equal(acme_server_account_revoke(ca.store, strrchr(kid, '/') + 1), HSM_OK);
+
+    account = NULL;
+    must(open_account(&account, &why), &why);
+    assert_string_equal(noted().label, "acme-account-ended");
+    must(sks_account_replace(account, &why), &why);
+    assert_string_not_equal(acme_client_kid(sks_account_client(account)), kid);
+    sks_account_close(account);
+    assert_int_equal(account_keys(), 1);
+}
+
+static bool
+answer_deactivated(struct ca_fixture *fixture, const struct acme_http_request *request,
+                   struct acme_http_response *response)
+{
+    static const char body[] = "{\"status\":\"deactivated\"}";
+    char url[CA_URL_SIZE];
+
+    if (strcmp(acme_http_request_path(request), "/acme/new-account") != 0 ||
+        fixture->intercepted++ > 0)
+        return false;
+    snprintf(url, sizeof(url), "%s/acme/acct/1", fixture->pa.base_url);
+    acme_http_response_header(response, "Location", url);
+    acme_http_respond(response, 200, "application/json", body, strlen(body));
+    return true;
+}
+
+/* Some CAs answer with it, where others refuse. */
+static void
+an_account_that_is_said_to_be_deactivated_has_ended(void **state)
+{
+    struct sks_account *account = NULL;
+    struct hsm_reason why = {""};
+    char label[SKS_ACCOUNT_LABEL_MAX + 1];
+
+    (void)state;
+    (void)kid_now();
+    snprintf(label, sizeof(label), "%s", noted().label);
+    must(open_account(&account, &why), &why);
+    ca.intercepted = 0;
+    ca.intercept = answer_deactivated;
+    must(sks_account_replace(account, &why), &why);
+    assert_string_not_equal(noted().label, label);
+    sks_account_close(account);
+}
+
 static void
 another_account_is_made_where_the_ca_has_ended_one(void **state)
 {
@@ -372,6 +492,10 @@ main(void)
         CASE(death_after_the_ca_took_the_key_is_survived),
         CASE(a_ca_that_is_busy_is_asked_again_when_the_account_is_opened),
         CASE(a_ca_that_refuses_leaves_the_present_key),
+        CASE(an_answer_that_cannot_be_read_costs_no_key),
+        CASE(a_ca_that_knows_neither_key_costs_none),
+        CASE(an_account_that_ended_during_a_key_change_can_be_replaced),
+        CASE(an_account_that_is_said_to_be_deactivated_has_ended),
         CASE(another_account_is_made_where_the_ca_has_ended_one),
         CASE(a_ca_that_is_away_ends_no_account),
         CASE(a_shared_key_is_kept),

@@ -7,7 +7,6 @@
 #define _GNU_SOURCE /* asprintf */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,9 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <acme/authority.h>
 #include <acme/problem.h>
-#include <acme/server.h>
 #include <certs/cert.h>
 #include <hsm/process.h>
 #include <sks/enroll.h>
@@ -34,39 +31,12 @@
 #include "data.h"
 #include "ecosystem.h"
 #include "one_token.h"
+#include "sp_world.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define TOKEN_URI    "pkcs11:token=sp"
-#define PASSWORD     "correct horse battery staple"
 #define DIED         99 /* exit status of an enrollment that was to die */
 
 extern char **environ;
-
-/* A server whose handler is known only once its port is. */
-struct late {
-    struct eco_server server;
-    struct acme_http_handler handler;
-    const char *_Atomic broken; /* requests whose path begins so are answered with the next two */
-    int status;
-    const char *body;
-    const char *content_type;
-    atomic_int orders, finalized;
-};
-
-static struct {
-    struct ecosystem eco;
-    struct certs_chain *issuing; /* the intermediate, its root */
-    struct late pa, ca, cr;
-    struct acme_store *pa_store, *ca_store;
-    struct acme_authority *authority;
-    struct acme_server *server;
-    char *directory, *crl_url;
-    char authority_prefix[128], revocation_url[128];
-    struct hsm_secret *ca_password; /* of the STI-CA's account at the STI-PA */
-    const char *authorities[2];
-    char pa_anchor[512]; /* PEM file */
-    char dir[256]; /* the service provider's; one per test */
-} world;
 
 /* What an enrollment needs to know; texts are borrowed. */
 struct place {
@@ -89,12 +59,6 @@ struct sp {
 };
 
 /* ---- the service provider ---- */
-
-static void
-path_in(const char *dir, const char *name, char out[512])
-{
-    snprintf(out, 512, "%s/%s", dir, name);
-}
 
 static void
 sp_open_files(struct sp *sp, const struct place *place)
@@ -247,181 +211,6 @@ enroll_until(const char *step)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
-}
-
-/* ---- the world ---- */
-
-static void
-late_handle(void *context, const struct acme_http_request *request,
-            struct acme_http_response *response)
-{
-    struct late *late = context;
-    const char *path = acme_http_request_path(request);
-    const char *broken = late->broken;
-
-    late->orders += strcmp(path, "/acme/new-order") == 0;
-    late->finalized += strstr(path, "/finalize") != NULL;
-    if (broken != NULL && strncmp(path, broken, strlen(broken)) == 0)
-        acme_http_respond(response, late->status, late->content_type, late->body,
-                          strlen(late->body));
-    else
-        late->handler.handle(late->handler.context, request, response);
-}
-
-/* From now on, until `broken` is NULL again. */
-static void
-break_at(struct late *late, const char *path, int status, const char *body,
-         const char *content_type)
-{
-    late->status = status;
-    late->body = body;
-    late->content_type = content_type;
-    late->broken = path; /* last: the server's threads look at this first */
-}
-
-static void
-late_start(struct late *late)
-{
-    eco_server_start(&late->server, &world.eco,
-                     (struct acme_http_handler){.handle = late_handle, .context = late});
-}
-
-static void
-start_authority(void)
-{
-    static const char *const spcs[] = {ECO_SPC, NULL};
-    const struct ecosystem *eco = &world.eco;
-    struct hsm_secret *password = NULL;
-    char path[512];
-
-    late_start(&world.pa);
-    eco_must(certs_chain_new(&world.issuing), "chain");
-    eco_must(certs_chain_append(world.issuing, eco->ca), "chain");
-    eco_must(certs_chain_append(world.issuing, eco->roots), "chain");
-    path_in(softhsm_dir(), "pa.db", path);
-    eco_must(acme_store_open(path, acme_authority_migrations, &world.pa_store), path);
-    eco_must(hsm_secret_new(PASSWORD, strlen(PASSWORD), &password), "password");
-    eco_must(acme_authority_account_add(world.pa_store, "1001", "sp", password, spcs, false),
-             "account");
-    hsm_secret_free(password);
-    eco_must(acme_authority_ca_add(world.pa_store, certs_chain_get(eco->roots, 0)), "STI-CA");
-    eco_must(hsm_secret_random(16, &world.ca_password), "password");
-    eco_must(acme_authority_ca_account_add(world.pa_store, "ca", "sti-ca", world.ca_password,
-                                           world.issuing),
-             "account of the STI-CA");
-    eco_must(acme_authority_new(&(struct acme_authority_config){.base_url = world.pa.server.base,
-                                                                .store = world.pa_store,
-                                                                .signer_key = eco->pa_signer_key,
-                                                                .signer_chain = eco->pa_signer,
-                                                                .crl_key = eco->crl_key,
-                                                                .crl_chain = eco->crl_signer,
-                                                                .token_lifetime_s = 3600,
-                                                                .session_lifetime_s = 3600,
-                                                                .list_lifetime_s = 86400,
-                                                                .crl_lifetime_s = 86400},
-                                &world.authority),
-             "STI-PA");
-    world.pa.handler = acme_authority_handler(world.authority);
-}
-
-static void
-start_server(void)
-{
-    const struct ecosystem *eco = &world.eco;
-    char path[512];
-
-    late_start(&world.ca);
-    world.crl_url = acme_authority_crl_url(world.pa.server.base);
-    path_in(softhsm_dir(), "ca.db", path);
-    eco_must(acme_store_open(path, acme_server_migrations, &world.ca_store), path);
-    snprintf(world.revocation_url, sizeof(world.revocation_url),
-             "%s" ACME_AUTHORITY_REVOCATIONS_PATH, world.pa.server.base);
-    snprintf(world.authority_prefix, sizeof(world.authority_prefix), "%s/", world.pa.server.base);
-    world.authorities[0] = world.authority_prefix;
-    eco_must(acme_server_new(&(struct acme_server_config){.base_url = world.ca.server.base,
-                                                          .store = world.ca_store,
-                                                          .token = eco->token,
-                                                          .issuing_key = eco->ca_key,
-                                                          .issuing_chain = world.issuing,
-                                                          .pa_anchors = eco->pa_anchors,
-                                                          .http = eco->http,
-                                                          .authorities = world.authorities,
-                                                          .policy_oid = CERTS_POLICY_CP_1_4,
-                                                          .crl_url = world.crl_url,
-                                                          .crl_issuer = certs_cert_subject_name(
-                                                              certs_chain_get(eco->crl_signer, 0)),
-                                                          .country = "US",
-                                                          .valid_days = 90,
-                                                          .chains_hosted = true,
-                                                          .backdate_s = 300,
-                                                          .revocation_url = world.revocation_url,
-                                                          .revocation_user = "sti-ca",
-                                                          .revocation_password = world.ca_password},
-                             &world.server),
-             "STI-CA");
-    world.ca.handler = acme_server_handler(world.server);
-    world.directory = acme_server_directory_url(world.ca.server.base);
-}
-
-static void
-late_repository_handle(void *context, const struct acme_http_request *request,
-                       struct acme_http_response *response)
-{
-    struct sks_repository *repository = NULL;
-    char path[512];
-    struct acme_http_handler handler;
-
-    (void)context;
-    path_in(world.dir, "cr", path); /* that of the test that runs */
-    eco_must(sks_repository_open(path, world.cr.server.base, &repository), path);
-    handler = sks_repository_handler(repository);
-    handler.handle(handler.context, request, response);
-    sks_repository_close(repository);
-}
-
-static int
-make_world(void **state)
-{
-    (void)state;
-    eco_start(&world.eco);
-    path_in(softhsm_dir(), "pa-root.pem", world.pa_anchor);
-    eco_must(certs_chain_write(world.eco.pa_anchors, world.pa_anchor), world.pa_anchor);
-    hsm_token_close(softhsm_token("sp"));
-    start_authority();
-    start_server();
-    late_start(&world.cr);
-    world.cr.handler = (struct acme_http_handler){.handle = late_repository_handle};
-    return 0;
-}
-
-static int
-end_world(void **state)
-{
-    (void)state;
-    eco_server_stop(&world.cr.server);
-    eco_server_stop(&world.ca.server);
-    eco_server_stop(&world.pa.server);
-    acme_server_free(world.server);
-    acme_authority_free(world.authority);
-    acme_store_close(world.ca_store);
-    acme_store_close(world.pa_store);
-    certs_chain_free(world.issuing);
-    hsm_secret_free(world.ca_password);
-    free(world.directory);
-    free(world.crl_url);
-    eco_stop(&world.eco);
-    return 0;
-}
-
-/* Each test is a service provider that begins anew. */
-static int
-begin(void **state)
-{
-    (void)state;
-    snprintf(world.dir, sizeof(world.dir), "%s/sp.XXXXXX", softhsm_dir());
-    world.ca.broken = world.cr.broken = NULL;
-    world.ca.orders = world.ca.finalized = 0;
-    return mkdtemp(world.dir) == NULL ? -1 : 0;
 }
 
 /* ---- what is there afterwards ---- */
@@ -871,27 +660,122 @@ certificate_of_another_key_retires_the_credential(void **state)
     free(pem);
 }
 
+/* An enrollment that ends with a certificate issued, and not taken: its root is not on the list. */
 static void
-chain_to_an_untrusted_root_is_not_published(void **state)
+leave_what_is_issued(struct sp *sp)
 {
     struct sks_trust *strangers = NULL;
     struct certs_chain *roots = NULL;
+    struct hsm_reason why;
+
+    assert_int_equal(certs_chain_read(data_path("self/sti-ca-root.cert.pem"), &roots), HSM_OK);
+    assert_int_equal(sks_trust_fixed(roots, NULL, 0, NULL, sp->pa_anchors, &strangers), HSM_OK);
+    sp->enrollment.trust = strangers;
+    assert_int_equal(enroll(sp, &why), HSM_ERR_UNTRUSTED);
+    assert_last_state(SKS_REQUESTED, 1); /* the list may come to have that root */
+    sp->enrollment.trust = sp->trust;
+    sks_trust_free(strangers);
+    certs_chain_free(roots);
+}
+
+static void
+chain_to_an_untrusted_root_is_not_published(void **state)
+{
     struct hsm_reason why;
     SP sp;
 
     (void)state;
     sp_open(&sp, here(), ECO_SPC);
-    assert_int_equal(certs_chain_read(data_path("self/sti-ca-root.cert.pem"), &roots), HSM_OK);
-    assert_int_equal(sks_trust_fixed(roots, NULL, 0, NULL, sp.pa_anchors, &strangers), HSM_OK);
-    sp.enrollment.trust = strangers;
-    assert_int_equal(enroll(&sp, &why), HSM_ERR_UNTRUSTED);
-    assert_last_state(SKS_REQUESTED, 1); /* the list may come to have that root */
-    sp.enrollment.trust = sp.trust;
+    leave_what_is_issued(&sp);
     assert_int_equal(enroll(&sp, &why), HSM_OK);
     assert_last_state(SKS_ACTIVE, 1);
     assert_int_equal(world.ca.finalized, 1);
-    sks_trust_free(strangers);
-    certs_chain_free(roots);
+}
+
+/* It waits at the CA for good, and would be fetched again and again. */
+static void
+certificate_that_was_revoked_before_it_was_taken_is_given_up(void **state)
+{
+    struct hsm_reason why;
+    SP before, after;
+
+    (void)state;
+    sp_open(&before, here(), ECO_SPC);
+    leave_what_is_issued(&before);
+    revoke_the_last();
+    sp_open(&after, here(), ECO_SPC); /* with the CRL of now */
+    assert_int_equal(enroll(&after, &why), HSM_ERR_UNTRUSTED);
+    assert_non_null(strstr(why.text, "revoked"));
+    assert_last_state(SKS_RETIRED, 1);
+    assert_int_equal(enroll(&after, &why), HSM_OK);
+    assert_last_state(SKS_ACTIVE, 2);
+    assert_signs(&after);
+}
+
+/* The CA has it no more; its key was certified, and is not certified again. */
+static void
+certificate_that_is_lost_is_asked_for_with_another_key(void **state)
+{
+    static const char problem[] =
+        "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"no such certificate\"}";
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    sp_open(&sp, here(), ECO_SPC);
+    leave_what_is_issued(&sp);
+    break_at(&world.ca, "/acme/cert/", 404, problem, "application/problem+json");
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_DENIED);
+    assert_non_null(strstr(why.text, "certified before"));
+    assert_last_state(SKS_RETIRED, 1);
+    world.ca.broken = NULL;
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_last_state(SKS_ACTIVE, 2);
+    assert_int_equal(world.ca.finalized, 3);
+}
+
+/* What stands between us and the CA says nothing of the order. */
+static void
+an_order_survives_who_refuses_for_another_reason(void **state)
+{
+    static const struct {
+        const char *path;
+        int status;
+        const char *body, *content_type;
+    } cases[] = {
+        {"/acme/new-account", 403, "<html>sign in</html>", "text/html"},
+        {"/acme/order/", 403, "<html>sign in</html>", "text/html"},
+        {"/acme/new-account", 401,
+         "{\"type\":\"urn:ietf:params:acme:error:unauthorized\",\"detail\":\"not now\"}",
+         "application/problem+json"},
+    };
+    struct hsm_reason why;
+    SP sp;
+
+    (void)state;
+    assert_int_equal(enroll_until("requested"), DIED);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct acme_client *client = NULL;
+
+        sp_open(&sp, here(), ECO_SPC);
+        assert_int_equal(
+            acme_client_new(&(struct acme_client_config){.http = sp.http,
+                                                         .directory_url = world.directory,
+                                                         .account_key = sp.account_key,
+                                                         .poll_limit_s = 5},
+                            &client, &why),
+            HSM_OK);
+        sp.enrollment.client = client; /* that has not asked for its account yet */
+        break_at(&world.ca, cases[i].path, cases[i].status, cases[i].body, cases[i].content_type);
+        assert_int_equal(enroll(&sp, &why), HSM_ERR_DENIED);
+        assert_last_state(SKS_REQUESTED, 1);
+        world.ca.broken = NULL;
+        acme_client_free(client);
+        sp_close(&sp);
+    }
+    sp_open(&sp, here(), ECO_SPC);
+    assert_int_equal(enroll(&sp, &why), HSM_OK);
+    assert_int_equal(world.ca.orders, 1);
 }
 
 static void
@@ -1169,6 +1053,7 @@ x5u_is_where_the_ca_hosts_the_chain(void **state)
     sp_open(&sp, here(), ECO_SPC);
     rules = rules_with_port(&sp, world.ca.server.port);
     sp.enrollment.hosted_by_ca = rules;
+    sp.enrollment.private_addresses = true;
     assert_int_equal(enroll(&sp, &why), HSM_OK);
     last = last_credential(&count);
     assert_int_equal(last.state, SKS_ACTIVE);
@@ -1199,6 +1084,10 @@ chain_that_the_ca_does_not_host_well_is_not_activated(void **state)
     assert_int_equal(enroll(&sp, &why), HSM_ERR_MALFORMED);
     assert_last_state(SKS_ISSUED, 1);
     sp.enrollment.hosted_by_ca = rules;
+    assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY); /* verifiers fetch from none such */
+    assert_non_null(strstr(why.text, "public address"));
+    assert_last_state(SKS_ISSUED, 1);
+    sp.enrollment.private_addresses = true;
     break_at(&world.ca, "/acme/chain/", 404, "", "text/plain");
     assert_int_equal(enroll(&sp, &why), HSM_ERR_BUSY);
     break_at(&world.ca, "/acme/chain/", 200, pem, "application/pem-certificate-chain");
@@ -1258,6 +1147,9 @@ main(int argc, char **argv)
         CASE(order_that_is_gone_is_replaced),
         CASE(certificate_of_another_key_retires_the_credential),
         CASE(chain_to_an_untrusted_root_is_not_published),
+        CASE(certificate_that_was_revoked_before_it_was_taken_is_given_up),
+        CASE(certificate_that_is_lost_is_asked_for_with_another_key),
+        CASE(an_order_survives_who_refuses_for_another_reason),
         CASE(chain_that_cannot_be_fetched_is_not_activated),
         CASE(credential_that_ended_on_the_way_is_given_up),
         CASE(credential_of_another_ca_is_left_alone),

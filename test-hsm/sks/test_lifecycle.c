@@ -117,6 +117,46 @@ what_has_ended_signs_no_more(void **state)
     assert_state(id, SKS_RETIRING);
 }
 
+/* It may be ahead for a moment: nothing is done then that cannot be taken back. */
+static void
+a_clock_that_is_doubted_ends_nothing(void **state)
+{
+    struct sks_lifecycle doubting = world.lifecycle;
+    int64_t id = add("doubted", SKS_ACTIVE, NULL);
+    struct hsm_reason why = {""};
+
+    (void)state;
+    doubting.clock_is_doubtful = true;
+    assert_int_equal(sks_lifecycle_tidy(&doubting, world.now + 3650 * (time_t)DAY), HSM_OK);
+    assert_state(id, SKS_ACTIVE);
+    assert_int_equal(sks_lifecycle_retire(&doubting, id, &why), HSM_OK);
+    assert_int_equal(sks_lifecycle_tidy(&doubting, world.now - 60), HSM_OK);
+    assert_state(id, SKS_RETIRING);
+    /* and what changed while it was ahead need not wait until then */
+    assert_int_equal(sks_lifecycle_tidy(&doubting, world.now - 30 * (time_t)DAY), HSM_OK);
+    assert_state(id, SKS_RETIRED);
+}
+
+/* The URI's token is another; the private key can sign all the same. */
+static void
+a_key_that_cannot_be_taken_hold_of_is_not_said_to_be_gone(void **state)
+{
+    struct hsm_key *key = NULL;
+    struct hsm_reason why = {""};
+    int64_t id;
+
+    (void)state;
+    assert_int_equal(hsm_key_generate(sks_tokens_get(world.tokens, URI), "renamed", &key), HSM_OK);
+    id = add("renamed", SKS_RETIRED, "pkcs11:token=before;object=renamed");
+    assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, id, &why), HSM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "its private key renamed is in the token"));
+    assert_state(id, SKS_RETIRED);
+    assert_int_equal(hsm_key_destroy(key), HSM_OK);
+    hsm_key_free(key);
+    assert_int_equal(sks_lifecycle_destroy(&world.lifecycle, id, &why), HSM_OK);
+    assert_state(id, SKS_DESTROYED);
+}
+
 static void
 keys_are_kept_when_the_operator_says_so(void **state)
 {
@@ -251,7 +291,9 @@ what_is_remembered_is_no_new_version(void **state)
     const struct sks_account_keys keys = {.label = "a", .next = "b"};
     struct sks_renewal read = {.due = 0};
     struct sks_account_keys read_keys;
-    int64_t before, after, uses;
+    struct sks_account_row *rows = NULL;
+    int64_t before, after;
+    size_t count;
     bool told = true;
 
     (void)state;
@@ -269,10 +311,14 @@ what_is_remembered_is_no_new_version(void **state)
     assert_string_equal(read_keys.label, ""); /* each token has its own */
     assert_int_equal(sks_catalogue_account(world.catalogue, &hosted, &read_keys), HSM_OK);
     assert_string_equal(read_keys.label, ""); /* and each hosted provider */
-    assert_int_equal(sks_catalogue_account_uses(world.catalogue, URI, "b", &uses), HSM_OK);
-    assert_int_equal(uses, 1);
-    assert_int_equal(sks_catalogue_account_uses(world.catalogue, URI, "c", &uses), HSM_OK);
-    assert_int_equal(uses, 0);
+    assert_int_equal(sks_catalogue_accounts(world.catalogue, &rows, &count), HSM_OK);
+    assert_int_equal(count, 1);
+    assert_string_equal(rows[0].spc, "");
+    assert_string_equal(rows[0].ca_directory, "https://ca/");
+    assert_string_equal(rows[0].token_uri, URI);
+    assert_string_equal(rows[0].keys.label, "a");
+    assert_string_equal(rows[0].keys.next, "b");
+    sks_account_rows_free(rows, count);
     assert_int_equal(sks_catalogue_is_told(world.catalogue, 99, &told), HSM_OK);
     assert_false(told);
     assert_int_equal(sks_catalogue_told(world.catalogue, 99), HSM_OK);
@@ -450,6 +496,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_credential_ends_step_by_step_and_its_key_last),
         cmocka_unit_test(what_has_ended_signs_no_more),
+        cmocka_unit_test(a_clock_that_is_doubted_ends_nothing),
+        cmocka_unit_test(a_key_that_cannot_be_taken_hold_of_is_not_said_to_be_gone),
         cmocka_unit_test(keys_are_kept_when_the_operator_says_so),
         cmocka_unit_test(a_key_that_another_credential_has_is_not_destroyed),
         cmocka_unit_test(a_key_that_is_gone_already_is_gone),

@@ -82,6 +82,7 @@ HSM_MUST_CHECK enum hsm_status acme_client_account(struct acme_client *client,
  * Find the account of this key, without creating one (RFC 8555 section 7.3.1).
  *
  * @retval HSM_ERR_NOT_FOUND  the CA has no account of this key
+ * @retval HSM_ERR_DENIED     it has ended (section 7.1.6), or the CA refuses for another reason
  */
 HSM_MUST_CHECK enum hsm_status acme_client_account_find(struct acme_client *client,
                                                         struct hsm_reason *why);
@@ -93,7 +94,8 @@ const char *acme_client_kid(const struct acme_client *client);
 
 struct acme_client_account_state {
     char status[16]; /* valid, deactivated, revoked */
-    char contacts[ACME_CLIENT_CONTACTS_MAX + 1]; /* separated by blanks; "": none */
+    /* URLs, separated by blanks; what has other characters is left out; "": none */
+    char contacts[ACME_CLIENT_CONTACTS_MAX + 1];
 };
 
 /** Read the account's state from the CA. Finds the account first if that was not done. */
@@ -138,6 +140,14 @@ struct acme_client_challenge {
     const char *type, *token, *tkauth_type;
 };
 
+/** What of an order a CA has refused, for who decides what to do next. */
+enum acme_client_refused {
+    ACME_REFUSED_OTHER, /* the account, a new order, or who answers challenges refused */
+    ACME_REFUSED_ORDER, /* it is invalid, or gone: another order may be made */
+    ACME_REFUSED_CSR, /* the CSR, or its key (badCSR, badPublicKey): of another key it may be good
+                       */
+};
+
 struct acme_client_order {
     /** One TNAuthList, whose challenge is answered with an SPC token as the configuration says.
      *  NULL: `identifiers` and `respond` are used. */
@@ -177,6 +187,7 @@ struct acme_client_order {
      *  first is used. NULL: the first is used. */
     bool (*accepts)(void *context, const struct certs_chain *chain);
     const X509 *replaces; /* the certificate that the new one replaces (RFC 9773); NULL: none */
+    enum acme_client_refused *refused; /* written with HSM_ERR_DENIED; may be NULL */
 };
 
 /**

@@ -13,11 +13,14 @@
 #include <hsm/status.h>
 #include <hsm/token.h>
 #include <sks/catalogue.h>
+#include <sks/tokens.h>
 
 struct sks_account_config {
     struct sks_catalogue *catalogue;
     struct hsm_token *token;
-    const char *token_uri; /* as the catalogue names it */
+    const char *token_uri; /* as the catalogue names it; copied */
+    const struct sks_tokens
+        *tokens; /* know the other texts that name this token; NULL: only this */
     const char *hosted_spc; /* SPC of a hosted provider; NULL: the provider of [sp] */
     struct acme_client_config client; /* all but its account_key */
 };
@@ -26,8 +29,8 @@ struct sks_account;
 
 /**
  * Find or generate the account's key (the first is labelled SKS_ENROLL_ACCOUNT_LABEL; a hosted
- * provider has its own), read the CA's directory, and finish a key change that was begun. All
- * pointers are borrowed. The account itself is created when it is needed.
+ * provider has its own), read the CA's directory, and finish a key change that was begun. The
+ * other pointers are borrowed. The account itself is created when it is needed.
  *
  * @return as acme_client_new()
  */
@@ -44,8 +47,9 @@ const char *sks_account_label(const struct sks_account *account);
  * generated.
  *
  * @retval HSM_ERR_NOT_FOUND  the CA has no account of the present key
- * @return else as acme_client_account_rollover(). After HSM_ERR_BUSY the change is finished when
- *         the account is opened again; after any other refusal the present key stays.
+ * @return else as acme_client_account_rollover(). Where the CA refuses it the present key stays;
+ *         otherwise (HSM_ERR_BUSY, or no readable answer) the change is finished when the account
+ *         is opened again.
  */
 HSM_MUST_CHECK enum hsm_status sks_account_rollover(struct sks_account *account,
                                                     struct hsm_reason *why);

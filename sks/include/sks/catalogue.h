@@ -155,11 +155,17 @@ HSM_MUST_CHECK enum hsm_status sks_catalogue_account(struct sks_catalogue *catal
 HSM_MUST_CHECK enum hsm_status sks_catalogue_account_put(struct sks_catalogue *catalogue,
                                                          const struct sks_account_owner *owner,
                                                          const struct sks_account_keys *keys);
-/** The number of accounts that use the key with that label in that token, as present or next key.
- */
-HSM_MUST_CHECK enum hsm_status sks_catalogue_account_uses(struct sks_catalogue *catalogue,
-                                                          const char *token_uri, const char *label,
-                                                          int64_t *out);
+
+/** An account of the catalogue; texts owned. */
+struct sks_account_row {
+    char *spc, *ca_directory, *token_uri;
+    struct sks_account_keys keys;
+};
+
+/** All accounts; release with sks_account_rows_free(). */
+HSM_MUST_CHECK enum hsm_status sks_catalogue_accounts(struct sks_catalogue *catalogue,
+                                                      struct sks_account_row **out, size_t *count);
+void sks_account_rows_free(struct sks_account_row *rows, size_t count);
 
 /** Whether others were notified that a credential signs; and record that they were. */
 HSM_MUST_CHECK enum hsm_status sks_catalogue_is_told(struct sks_catalogue *catalogue, int64_t id,

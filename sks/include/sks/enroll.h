@@ -36,6 +36,7 @@ struct sks_enrollment {
     /** NULL: chains go to `repository` and `publisher`. Otherwise the STI-CA hosts them: the x5u is
      *  that of its order (RFC 9448 section 7), if it passes sks_x5u_check() with this cache. */
     const struct sks_x5u_cache *hosted_by_ca;
+    bool private_addresses; /* fetch such a chain from special addresses too: labs and tests */
     int64_t replaces; /* id of the credential that a new one replaces; 0: none */
     /** Called with a line for a person at each step ("issued: serial 4f.., until ..."); may be
      * NULL.
@@ -51,9 +52,10 @@ struct sks_enrollment {
  * Key in the token -> SPC token -> ACME -> verify -> publish -> fetch back ->
  * activate. Continues an unfinished credential of this SPC, token and CA from an
  * earlier run; each step is in the catalogue before the next begins. A
- * certificate that is not for this key and SPC retires its credential. A
- * replacement becomes active SKS_FRESHNESS_S after its notBefore, which is waited
- * for, so that the iat of every fresh call is within its validity.
+ * certificate that is not for this key and SPC, that has ended or is revoked, or a
+ * key that the CA certifies no more, retires its credential: the next call begins
+ * anew. A replacement becomes active SKS_FRESHNESS_S after its notBefore, which is
+ * waited for, so that the iat of every fresh call is within its validity.
  *
  * @param credential_id  the credential that is active now
  * @retval HSM_ERR_DENIED     the STI-PA or the STI-CA refused

@@ -116,6 +116,10 @@ void sks_kms_warn(struct sks_kms *kms, time_t now);
  *  same thread; does nothing without metrics. */
 void sks_kms_meter(struct sks_kms *kms, time_t now);
 
+/** Matter of the trouble that no look was possible, because another sti-kms has the lock: it is
+ * over with the next look. */
+#define SKS_KMS_LOCK_MATTER "lock"
+
 /**
  * Do what is due for a provider: renewal on each of its tokens, retirement. Failures are logged,
  * stored as troubles in the catalogue, and retried in a later call.

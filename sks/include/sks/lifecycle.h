@@ -25,6 +25,9 @@ struct sks_lifecycle {
     time_t retiring_s, retired_s; /* how long a credential stays in that state, at least */
     time_t destroyed_s; /* how long it stays destroyed before it is forgotten; 0: for ever */
     bool keep_keys; /* never destroy a key */
+    /** Nothing else is valid at this time either, so the clock may be wrong: active credentials
+     * stay active, and sign as long as their certificate covers the call. */
+    bool clock_is_doubtful;
     struct sks_repository *repository; /* withdraws the chain of a forgotten one; NULL: none */
     /** Called with a line for a person at each step; may be NULL. */
     void (*progress)(void *context, const char *line);
@@ -55,7 +58,8 @@ HSM_MUST_CHECK enum hsm_status sks_lifecycle_retire(const struct sks_lifecycle *
  * An operator's decision: destroy the key of a retired credential now.
  *
  * @retval HSM_ERR_NOT_FOUND  no credential has this id
- * @retval HSM_ERR_USAGE      it is not retired, or another credential has the same key
+ * @retval HSM_ERR_USAGE        it is not retired, or another credential has the same key
+ * @retval HSM_ERR_UNSUPPORTED  its private key is there, and cannot be used to identify it
  * @retval HSM_ERR_BUSY       its token is away
  */
 HSM_MUST_CHECK enum hsm_status sks_lifecycle_destroy(const struct sks_lifecycle *lifecycle,

@@ -98,6 +98,9 @@ HSM_MUST_CHECK enum hsm_status sks_trust_check(struct sks_trust *trust,
                                                const struct certs_chain *chain, time_t now,
                                                struct hsm_reason *why);
 
+/** True if the CRL that is held, good at `now`, has the certificate: that is for good. */
+bool sks_trust_is_revoked(struct sks_trust *trust, const X509 *cert, time_t now);
+
 void sks_trust_free(struct sks_trust *trust);
 
 #endif
