@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -220,6 +221,65 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
     load_assert_sound(&load, "a token of the module closed");
     hsm_key_free(key);
     hsm_token_close(token);
+}
+
+/* Until it has begun so many attempts more; false: it came back. */
+static bool
+attempts_fail(const struct hsm_token *token, unsigned more)
+{
+    uint64_t until = stats_of(token).attempts + more;
+    int ms = 0;
+
+    for (; ms < WAIT_MS && stats_of(token).attempts < until; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    return ms < WAIT_MS && !hsm_token_is_ready(token);
+}
+
+/* While the first one's attempt waits for its session, too. */
+static void
+a_call_of_one_token_that_is_given_up_keeps_another_from_restarting_the_module(void **state)
+{
+    struct hsm_token_config config = restarting;
+    struct hsm_token *tokens[2];
+    struct hsm_key *keys[2];
+    struct signing signing;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    alarm(60);
+    config.workers = 2;
+    config.op_timeout_ms = 2 * SHORT_MS;
+    config.reconnect_max_ms = config.reconnect_min_ms = STEP_MS;
+    for (size_t i = 0; i < 2; i++) {
+        tokens[i] = load_token(i == 0 ? "one" : "two", &config);
+        keys[i] = load_key(tokens[i]);
+    }
+    stick(&signing, keys[1]);
+    fault("remove");
+    for (size_t i = 0; i < 2; i++) {
+        while (hsm_token_is_ready(tokens[i]))
+            assert_int_equal(hsm_key_sign_digest_within(keys[i], load_digest, STEP_MS,
+                                                        HSM_WAIT_FOR_SESSION, sig),
+                             HSM_ERR_BUSY);
+    }
+    for (int ms = 0; ms < WAIT_MS && stats_of(tokens[1]).stuck_now == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(stats_of(tokens[1]).stuck_now, 1);
+    assert_true(attempts_fail(tokens[0], 3));
+    assert_int_equal(fault_number("misuse"), 0);
+    assert_int_equal(stats_of(tokens[0]).restarts, 0);
+    fault("release");
+    for (int ms = 0; ms < WAIT_MS && stats_of(tokens[0]).restarts == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_true(stats_of(tokens[0]).restarts > 0);
+    assert_int_equal(fault_number("misuse"), 0);
+    unstick(&signing);
+    for (size_t i = 0; i < 2; i++) {
+        load_assert_back_soon(tokens[i], keys[i]);
+        hsm_key_free(keys[i]);
+        hsm_token_close(tokens[i]);
+    }
+    alarm(0);
 }
 
 /* ---- two modules ---- */
@@ -452,6 +512,8 @@ main(void)
         cmocka_unit_test(
             calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
         cmocka_unit_test(a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it),
+        cmocka_unit_test(
+            a_call_of_one_token_that_is_given_up_keeps_another_from_restarting_the_module),
         cmocka_unit_test(a_module_that_does_not_start_keeps_nobody_from_another),
         cmocka_unit_test(a_pin_of_which_one_try_is_left_is_not_presented),
         cmocka_unit_test(sessions_without_room_are_tried_again),
