@@ -276,6 +276,46 @@ a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
     assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
 }
 
+/* A command that has done its work ends; so does a candidate that is refused. */
+static void
+a_token_that_hangs_at_the_start_keeps_nobody_from_closing(void **state)
+{
+    char none[] = "";
+    struct acme_token_settings alone = {.quirks = none};
+    struct hsm_secret *given = NULL;
+    struct sp *sp = *state;
+    struct sks_token_config configs[] = {token_config(FIRST), token_config(SECOND)};
+
+    sks_tokens_close(sp->tokens);
+    sp->tokens = NULL;
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &given), HSM_OK);
+    configs[0].settings = &alone;
+    configs[0].pin = given;
+    configs[1].module = behind;
+    fault("reset");
+    fault("on C_GetTokenInfo token first times 1 block"); /* before the PIN is looked at */
+    assert_int_equal(sks_tokens_open(configs, COUNT(configs), &sp->tokens), HSM_OK);
+    assert_int_equal(fault_number("held"), 1);
+    load(sp, 1, "its token is away");
+    sks_signers_free(sp->signers);
+    sp->signers = NULL;
+    alarm(30);
+    sks_tokens_close(sp->tokens);
+    alarm(0);
+    sp->tokens = NULL;
+    assert_int_equal(fault_number("held"), 1);
+    memset(none, 'x', sizeof(none)); /* what was configured is not there any more */
+    hsm_secret_free(given);
+    fault("release");
+    for (int i = 0; i < 1000 && fault_number("count C_Logout") == 0; i++)
+        usleep(10000);
+    assert_int_equal(fault_number("count C_Login"), 1); /* opened, and closed by itself */
+    assert_int_equal(fault_number("count C_Logout"), 1);
+    for (int i = 0; i < 1000 && fault_number("open token first") > 0; i++)
+        usleep(10000);
+    assert_int_equal(fault_number("open token first"), 0);
+}
+
 /* What is wrong with the second token, and what is said of it. */
 static void
 each_fault_of_a_token_is_its_own(void **state)
@@ -640,6 +680,7 @@ main(void)
         WITH_SP(the_loss_of_a_token_costs_no_call),
         WITH_SP(a_token_that_is_away_at_the_start_joins_later),
         WITH_SP(a_token_that_hangs_at_the_start_keeps_no_other_out),
+        WITH_SP(a_token_that_hangs_at_the_start_keeps_nobody_from_closing),
         WITH_SP(each_fault_of_a_token_is_its_own),
         WITH_SP(a_pin_that_was_refused_is_replaced_by_the_next_one_that_is_given),
         WITH_SP(what_is_to_be_done_is_told_when_no_token_can_be_opened),

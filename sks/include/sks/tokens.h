@@ -20,17 +20,17 @@
 struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
     const char *uri; /* as the catalogue names it */
     const char *module, *pin_source;
-    const struct hsm_secret *pin; /* instead of pin_source; outlives the tokens */
-    const struct acme_token_settings *settings; /* its texts outlive the tokens */
-    const struct acme_journal_config *journal; /* likewise; of the n-th token in directory DIR-n */
+    const struct hsm_secret *pin; /* instead of pin_source */
+    const struct acme_token_settings *settings;
+    const struct acme_journal_config *journal; /* of the n-th token in directory DIR-n */
 };
 
 struct sks_tokens;
 
 /**
  * Open those that are there, all at once: what is wrong with one, its PIN included, keeps no other
- * from it. One that takes longer than 5 s while another is open is away until it is open, too. Each
- * that is not open is logged. All texts are copied.
+ * from it. One that takes longer than 5 s while another is open, or than 60 s, is away until it is
+ * open, too. Each that is not open is logged. All that is pointed to is copied.
  *
  * @retval HSM_ERR_USAGE   none, more than SKS_TOKENS_MAX, or one twice
  * @retval HSM_ERR_BUSY    none could be opened, one of them because it is away
@@ -79,10 +79,12 @@ unsigned sks_tokens_threads(struct sks_tokens *tokens);
 /** True while one of them at least serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);
 
-/** True while one of them is being opened: sks_tokens_close() would wait for it. */
+/** True while one of them is being opened: sks_tokens_close() would wait for it, for a while. */
 bool sks_tokens_are_opening(struct sks_tokens *tokens);
 
-/** Keys of them must have been freed before. Waits for one that is being opened. NULL is fine. */
+/** Keys of them must have been freed before. One that is being opened is waited for, 5 s at most;
+ * where one still is then, all are closed when that has ended, or with the process. NULL is fine.
+ */
 void sks_tokens_close(struct sks_tokens *tokens);
 
 #endif
