@@ -23,6 +23,7 @@
 #include "fault_client.h"
 #include "load.h"
 #include "machine.h"
+#include "raw.h"
 #include "skips.h"
 #include "softhsm.h"
 
@@ -346,6 +347,62 @@ a_pin_of_which_one_try_is_left_is_not_presented(void **state)
     hsm_token_close(token);
 }
 
+#define OTHER_PIN "97531"
+
+/* While it is open, as who reads a configuration again does. */
+static struct hsm_token *
+open_beside(const char *pin_text)
+{
+    struct hsm_token_config config = {.uri = "pkcs11:token=changing",
+                                      .module = softhsm_module(),
+                                      .route = HSM_ROUTE_DIRECT,
+                                      .quirks = getenv("STI_TEST_QUIRKS")};
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+
+    assert_int_equal(hsm_secret_new(pin_text, strlen(pin_text), &pin), HSM_OK);
+    config.pin = pin;
+    assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
+    hsm_secret_free(pin);
+    return token;
+}
+
+static void
+a_token_that_was_lost_is_logged_in_to_with_the_pin_that_was_given_last(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT};
+    struct hsm_token *token = load_token("changing", &config);
+    struct hsm_key *key = load_key(token);
+    struct raw *raw = raw_open("changing");
+    struct hsm_token *other;
+    uint8_t sig[HSM_P256_SIG_LEN];
+    unsigned long before;
+
+    (void)state;
+    raw_change_pin(raw, OTHER_PIN);
+    raw_close(raw);
+    before = fault_number("count C_Login");
+    other = open_beside(OTHER_PIN);
+    assert_int_equal(fault_number("count C_Login"), before); /* it is logged in */
+    hsm_token_close(other);
+    fault("reboot");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    assert_int_equal(fault_number("count C_Login"), before + 1);
+    other = open_beside(SOFTHSM_USER_PIN); /* the wrong one */
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    fault("reboot");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
+    assert_int_equal(fault_number("count C_Login"), before + 2);
+    hsm_token_forget_refusals();
+    hsm_token_close(other);
+    other = open_beside(OTHER_PIN);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    fault("reset");
+    hsm_token_close(other);
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
 /* ---- sessions ---- */
 
 static void
@@ -491,6 +548,7 @@ start(void **state)
     softhsm_start();
     hsm_token_close(softhsm_token("one"));
     hsm_token_close(softhsm_token("two"));
+    hsm_token_close(softhsm_token("changing"));
     return 0;
 }
 
@@ -516,6 +574,7 @@ main(void)
             a_call_of_one_token_that_is_given_up_keeps_another_from_restarting_the_module),
         cmocka_unit_test(a_module_that_does_not_start_keeps_nobody_from_another),
         cmocka_unit_test(a_pin_of_which_one_try_is_left_is_not_presented),
+        cmocka_unit_test(a_token_that_was_lost_is_logged_in_to_with_the_pin_that_was_given_last),
         cmocka_unit_test(sessions_without_room_are_tried_again),
         cmocka_unit_test(a_token_with_calls_stuck_in_all_its_sessions_is_not_ready),
         cmocka_unit_test(a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others),

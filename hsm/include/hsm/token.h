@@ -82,8 +82,9 @@ struct hsm_token_config {
  * The PIN is tried once, and after a refusal no other one is tried on that
  * token in this process or its children, nor in any worker that hsm_supervise()
  * started with the same configuration, until hsm_token_forget_refusals(). While another hsm_token
- * of this process has the same token open, its login is shared and the PIN given here is not looked
- * at, unless its PIN was refused: then this one is tried, for both. The token keeps the PIN, in
+ * of this process has the same token open, its login is shared, and the PIN given here is that of
+ * the next login, for both: at once where the PIN before was refused, else when the connection was
+ * lost. Settings that differ from those of the first are logged. The token keeps the PIN, in
  * memory that is locked, not dumped and wiped at the end (struct hsm_secret), because it logs in
  * again when the connection to the token was lost.
  *
