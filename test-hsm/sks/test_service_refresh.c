@@ -2,6 +2,7 @@
  * clock that the test moves, behind the shim and a catalogue that may fail. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,8 +39,8 @@ static struct {
 } world;
 
 static struct called called;
-static time_t ahead_s; /* of the clock that attempts are timed by */
-static unsigned failing; /* so many looks at one credential from now on */
+static atomic_long ahead_s; /* of the clock that attempts are timed by */
+static atomic_uint failing; /* so many looks at one credential from now on */
 
 int __real_clock_gettime(clockid_t clock, struct timespec *out);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *out);
