@@ -164,7 +164,8 @@ void hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const 
 void hsm_watch_add(struct hsm_slot *slot);
 void hsm_watch_remove(struct hsm_slot *slot);
 
-/** Around what may be stuck in the module, of those who are inside the admin gate. */
+/** Around what may be stuck in the module, of those who are inside the admin gate; and before each
+ *  key of many, as what is timed is not the work on all of them. */
 void hsm_slot_begin_inside(struct hsm_slot *slot);
 void hsm_slot_end_inside(struct hsm_slot *slot);
 

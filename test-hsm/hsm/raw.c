@@ -141,11 +141,10 @@ raw_close(struct raw *raw)
 }
 
 void
-raw_change_pin(struct raw *raw, const char *pin)
+raw_change_pin(struct raw *raw, const char *before, const char *pin)
 {
-    must(raw->functions->C_SetPIN(raw->session, (CK_UTF8CHAR *)SOFTHSM_USER_PIN,
-                                  strlen(SOFTHSM_USER_PIN), (CK_UTF8CHAR *)(uintptr_t)pin,
-                                  strlen(pin)),
+    must(raw->functions->C_SetPIN(raw->session, (CK_UTF8CHAR *)(uintptr_t)before, strlen(before),
+                                  (CK_UTF8CHAR *)(uintptr_t)pin, strlen(pin)),
          "C_SetPIN");
 }
 

@@ -379,7 +379,7 @@ a_token_that_was_lost_is_logged_in_to_with_the_pin_that_was_given_last(void **st
     unsigned long before;
 
     (void)state;
-    raw_change_pin(raw, OTHER_PIN);
+    raw_change_pin(raw, SOFTHSM_USER_PIN, OTHER_PIN);
     raw_close(raw);
     before = fault_number("count C_Login");
     other = open_beside(OTHER_PIN);
@@ -398,6 +398,9 @@ a_token_that_was_lost_is_logged_in_to_with_the_pin_that_was_given_last(void **st
     other = open_beside(OTHER_PIN);
     assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
     fault("reset");
+    raw = raw_open("changing");
+    raw_change_pin(raw, OTHER_PIN, SOFTHSM_USER_PIN);
+    raw_close(raw);
     hsm_token_close(other);
     hsm_key_free(key);
     hsm_token_close(token);
@@ -506,6 +509,60 @@ a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others(void *
     hsm_token_close(token);
 }
 
+/* ---- many keys ---- */
+
+#define KEYS      16
+#define KEY_MS    5 /* of a call */
+#define SECOND_MS 1000 /* longer than one key takes, shorter than all */
+
+static void *
+sign_patiently(void *key)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    return hsm_key_sign_digest_within(key, load_digest, 10 * SECOND_MS, HSM_WAIT_FOR_RECOVERY,
+                                      sig) == HSM_OK
+               ? key
+               : NULL;
+}
+
+static void
+a_recovery_that_has_many_keys_to_look_for_is_not_stuck(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT, .op_timeout_ms = SECOND_MS};
+    struct hsm_token *token = load_token("changing", &config);
+    struct hsm_key *keys[KEYS] = {NULL};
+    pthread_t thread;
+    void *good = NULL;
+    double begin;
+
+    (void)state;
+    for (size_t i = 0; i < KEYS; i++) {
+        char label[16];
+
+        snprintf(label, sizeof(label), "many-%zu", i);
+        assert_int_equal(hsm_key_generate(token, label, &keys[i]), HSM_OK);
+    }
+    fault("latency C_GetAttributeValue,C_FindObjectsInit,C_FindObjects %dms", KEY_MS);
+    fault("reboot");
+    begin = load_now_ms();
+    assert_int_equal(pthread_create(&thread, NULL, sign_patiently, keys[0]), 0);
+    while (stats_of(token).recoveries == 0 && load_now_ms() - begin < 10 * SECOND_MS) {
+        assert_int_equal(stats_of(token).stuck_now, 0);
+        load_sleep_ms(STEP_MS);
+    }
+    assert_true(load_now_ms() - begin > SECOND_MS);
+    assert_int_equal(pthread_join(thread, &good), 0);
+    assert_non_null(good);
+    assert_int_equal(stats_of(token).stuck, 0);
+    fault("reset");
+    for (size_t i = 0; i < KEYS; i++) {
+        assert_int_equal(hsm_key_destroy(keys[i]), HSM_OK);
+        hsm_key_free(keys[i]);
+    }
+    hsm_token_close(token);
+}
+
 static void
 mend_what_is_lost(void *context, const struct hsm_event *event)
 {
@@ -578,6 +635,7 @@ main(void)
         cmocka_unit_test(sessions_without_room_are_tried_again),
         cmocka_unit_test(a_token_with_calls_stuck_in_all_its_sessions_is_not_ready),
         cmocka_unit_test(a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others),
+        cmocka_unit_test(a_recovery_that_has_many_keys_to_look_for_is_not_stuck),
         cmocka_unit_test(a_key_that_is_read_while_the_token_is_lost_is_not_refused),
     };
 
