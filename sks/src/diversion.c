@@ -54,7 +54,7 @@ check_link(const struct chain *chain, size_t div, size_t at, bool stands,
     if (!chain->diverts[div][at])
         return hsm_refuse(sks_refusal_of(refusal, "orig"), HSM_ERR_UNTRUSTED,
                           "not that of the PASSporT which is diverted");
-    if (div_iat < iat || div_iat - iat > SKS_DIV_AGE_S)
+    if (div_iat < iat - SKS_FRESHNESS_S || div_iat - iat > SKS_DIV_AGE_S) /* by two clocks */
         return hsm_refuse(sks_refusal_of(refusal, "iat"), HSM_ERR_UNTRUSTED,
                           "not within %d s after that of the PASSporT which is diverted",
                           SKS_DIV_AGE_S);

@@ -238,17 +238,23 @@ finish(void **state)
 
 /* ---- calls ---- */
 
-/* A signingRequest with these members and an iat of now. */
+/* A signingRequest with these members. */
 static void
-post(const char *members)
+post_at(time_t iat, const char *members)
 {
     static const char *const headers[] = {JSON_TYPE, NULL};
     char *body = NULL;
 
-    assert_true(asprintf(&body, "{\"signingRequest\":{\"iat\":%lld,%s}}", (long long)time(NULL),
-                         members) > 0);
+    assert_true(asprintf(&body, "{\"signingRequest\":{\"iat\":%lld,%s}}", (long long)iat, members) >
+                0);
     call(&sks.local.caller, "POST", SIGNING, headers, body, &called);
     free(body);
+}
+
+static void
+post(const char *members)
+{
+    post_at(time(NULL), members);
 }
 
 #define FROM   "\"orig\":{\"tn\":\"12155551212\"}"
@@ -438,8 +444,8 @@ what_a_kind_does_not_have_is_refused_in_its_dialect(void **state)
 /* ---- diversion ---- */
 
 static void
-post_div(const char *orig, const char *div, const char *dest, const char *const *headers,
-         size_t count)
+post_div_at(time_t iat, const char *orig, const char *div, const char *dest,
+            const char *const *headers, size_t count)
 {
     char *list = strdup("");
     char *members = NULL;
@@ -459,9 +465,16 @@ post_div(const char *orig, const char *div, const char *dest, const char *const 
                          "\"ppt\":\"div\",\"orig\":{\"tn\":\"%s\"},\"div\":{\"tn\":\"%s\"},"
                          "\"dest\":{\"tn\":[\"%s\"]},\"identityHeaders\":[%s]",
                          orig, div, dest, list) > 0);
-    post(members);
+    post_at(iat, members);
     free(members);
     free(list);
+}
+
+static void
+post_div(const char *orig, const char *div, const char *dest, const char *const *headers,
+         size_t count)
+{
+    post_div_at(time(NULL), orig, div, dest, headers, count);
 }
 
 /* RFC 8946 section 4: from 12 to 13, on to 14, on to 15. */
@@ -493,6 +506,26 @@ a_diversion_continues_the_headers_of_its_call(void **state)
     post_div("12155551212", "12155551213", "12155551214", headers, 1);
     assert_3gpp_error(400, "'identityHeaders'");
     free(second);
+    free(first);
+}
+
+/* RFC 8946 section 4.1 wants the iat of the first retained; who diverts has another clock. */
+static void
+a_diversion_may_have_a_clock_that_is_behind_that_of_the_first_call(void **state)
+{
+    time_t now = time(NULL);
+    const char *headers[1];
+    char *first;
+
+    (void)state;
+    begin(NULL);
+    post_at(now + 30, SHAKEN);
+    first = signed_identity("identity");
+    headers[0] = first;
+    post_div_at(now, "12155551212", "12155551213", "12155551214", headers, 1);
+    free(signed_identity("identityHeader"));
+    post_div_at(now - 45, "12155551212", "12155551213", "12155551214", headers, 1);
+    assert_3gpp_error(400, "'iat'");
     free(first);
 }
 
@@ -1642,6 +1675,7 @@ main(void)
         TEST(every_kind_carries_its_claims),
         TEST(what_a_kind_does_not_have_is_refused_in_its_dialect),
         TEST(a_diversion_continues_the_headers_of_its_call),
+        TEST(a_diversion_may_have_a_clock_that_is_behind_that_of_the_first_call),
         TEST(a_ring_of_diversions_is_refused_at_once),
         TEST(a_customer_diverts_what_has_headers_unless_it_is_said_otherwise),
         TEST(what_is_diverted_is_verified_where_the_customer_wants_it),
