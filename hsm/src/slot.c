@@ -38,8 +38,7 @@ or_else(unsigned value, unsigned otherwise)
 
 /* Of what the token says it allows; CK_UNAVAILABLE_INFORMATION and 0 (without limit) tell nothing.
  * PKCS#11 says "by a single application", and tokens mean all processes of it. How many are open
- * now (ulSessionCount) says nothing of later: workers that a reload replaces are about to close
- * theirs. */
+ * now (ulSessionCount) says nothing of later: sessions are opened as they are needed. */
 static CK_ULONG
 share_of(CK_ULONG limit)
 {
