@@ -35,7 +35,6 @@ passports_clear(struct passports *passports)
 #define PASSPORTS __attribute__((cleanup(passports_clear))) struct passports
 
 DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
-DEFINE_DEFER(json_t, json_decref)
 
 /* ---- taking them up ---- */
 
