@@ -81,14 +81,14 @@ first_line(const struct hsm_index *index, struct hsm_file *file)
 }
 
 enum hsm_status
-hsm_file_begin(struct hsm_index *index, uint64_t calls, struct hsm_file *out)
+hsm_file_begin(struct hsm_index *index, uint64_t calls, int64_t deadline, struct hsm_file *out)
 {
     struct hsm_file file = {.fd = -1, .buffer = malloc(HSM_FILE_BUFFER), .calls_before = calls};
     enum hsm_status st;
 
     if (file.buffer == NULL)
         return HSM_ERR_NOMEM;
-    st = hsm_index_lock(index);
+    st = hsm_index_lock_until(index, deadline);
     if (st == HSM_OK)
         st = create(index, &file);
     if (st == HSM_OK)

@@ -25,9 +25,10 @@ struct hsm_file {
     uint64_t calls_before; /* of the process, when it was begun */
 };
 
-/** Make it, lock it, tell the index, and put its first line into the buffer. Takes the lock. */
+/** Make it, lock it, tell the index, and put its first line into the buffer. Takes the index's
+ * lock, and is BUSY when others keep that until the deadline. */
 HSM_MUST_CHECK enum hsm_status hsm_file_begin(struct hsm_index *index, uint64_t calls,
-                                              struct hsm_file *out);
+                                              int64_t deadline, struct hsm_file *out);
 
 /** For a use of a key and what goes with it. */
 bool hsm_file_has_room(const struct hsm_file *file);

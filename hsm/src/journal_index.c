@@ -14,8 +14,10 @@
 
 #include <hsm/log.h>
 
+#include "clock_internal.h"
 #include "journal_note_internal.h"
 
+#define LOCK_STEP_MS  2 /* between looks at a lock that others have */
 #define VERSION       "1"
 #define ORIGIN_PREFIX "sti-hsm/journal/"
 
@@ -349,22 +351,41 @@ write_first_line(struct hsm_index *index)
     return hsm_index_append(index, &line);
 }
 
-enum hsm_status
-hsm_index_lock(struct hsm_index *index)
+static enum hsm_status
+read_what_others_wrote(struct hsm_index *index)
 {
     enum hsm_status st;
-    int rc;
 
-    do
-        rc = flock(index->fd, LOCK_EX);
-    while (rc != 0 && errno == EINTR);
-    if (rc != 0)
-        return failed(index, "lock");
     index->stale = false;
     st = catch_up(index);
     if (st == HSM_OK && index->chain.tree.size == 0)
         st = write_first_line(index);
     return st;
+}
+
+enum hsm_status
+hsm_index_lock(struct hsm_index *index)
+{
+    int rc;
+
+    do
+        rc = flock(index->fd, LOCK_EX);
+    while (rc != 0 && errno == EINTR);
+    return rc == 0 ? read_what_others_wrote(index) : failed(index, "lock");
+}
+
+enum hsm_status
+hsm_index_lock_until(struct hsm_index *index, int64_t deadline)
+{
+    int rc = flock(index->fd, LOCK_EX | LOCK_NB);
+
+    while (rc != 0 && (errno == EWOULDBLOCK || errno == EINTR)) {
+        if (hsm_clock_ns() >= deadline)
+            return HSM_ERR_BUSY;
+        hsm_clock_sleep_until(hsm_deadline_after(LOCK_STEP_MS));
+        rc = flock(index->fd, LOCK_EX | LOCK_NB);
+    }
+    return rc == 0 ? read_what_others_wrote(index) : failed(index, "lock");
 }
 
 void

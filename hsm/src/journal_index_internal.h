@@ -75,6 +75,9 @@ void hsm_index_close(struct hsm_index *index);
 
 /** Take the lock and read what others wrote; hsm_index_unlock() whatever it returns. */
 HSM_MUST_CHECK enum hsm_status hsm_index_lock(struct hsm_index *index);
+
+/** The same, but BUSY when others keep it until the deadline: they may wait for a token. */
+HSM_MUST_CHECK enum hsm_status hsm_index_lock_until(struct hsm_index *index, int64_t deadline);
 void hsm_index_unlock(struct hsm_index *index);
 
 /** Under the lock: a line more. It is durable with the next hsm_index_sync(). Where it cannot be

@@ -38,7 +38,7 @@ sign(struct hsm_journal *journal, struct hsm_journal_note *note, uint8_t digest[
 
 struct note_line {
     const char *kind;
-    const struct hsm_file_state *file; /* whose, or by whose writer */
+    struct hsm_file_state *file; /* whose, or by whose writer; a signature counts as its call */
     uint64_t size;
     uint8_t root[HSM_SHA256_LEN];
     bool of_index;
@@ -69,6 +69,8 @@ append_note(struct hsm_journal *journal, const struct note_line *about)
     signed_st = sign(journal, &note, digest);
     if (signed_st != HSM_OK && !about->is_end)
         return signed_st;
+    if (signed_st == HSM_OK)
+        about->file->calls++;
     hsm_detail_put(detail, sizeof(detail), "file", about->file->name);
     hsm_detail_put_number(detail, sizeof(detail), "size", about->size);
     hsm_hex_put(about->root, HSM_SHA256_LEN, text);
@@ -81,24 +83,21 @@ append_note(struct hsm_journal *journal, const struct note_line *about)
         hsm_detail_put(detail, sizeof(detail), "sig", text);
         line.key = journal->signer_id;
         line.digest = digest;
-        journal->checkpoints++;
     }
     st = hsm_index_append(&journal->index, &line);
+    if (st == HSM_OK && line.digest == digest)
+        journal->checkpoints++;
     return st == HSM_OK ? signed_st : st;
 }
 
 /* The index's own checkpoint, over all that is in it, and so over all files. */
 static enum hsm_status
-seal_index(struct hsm_journal *journal, const struct hsm_file_state *file)
+seal_index(struct hsm_journal *journal, struct hsm_file_state *by)
 {
-    struct hsm_file_state by = *file;
-    struct note_line line = {.kind = "checkpoint",
-                             .file = &by,
-                             .size = journal->index.chain.tree.size,
-                             .of_index = true};
+    struct note_line line = {
+        .kind = "checkpoint", .file = by, .size = journal->index.chain.tree.size, .of_index = true};
     enum hsm_status st = hsm_merkle_root(&journal->index.chain.tree, line.root);
 
-    by.calls++; /* the one that is made now */
     return st == HSM_OK ? append_note(journal, &line) : st;
 }
 
@@ -123,8 +122,6 @@ checkpoint(struct hsm_journal *journal, const struct hsm_file_state *state, bool
 
     memcpy(line.root, file.root, sizeof(line.root));
     pthread_mutex_lock(&journal->index_lock);
-    if (journal->signer != NULL)
-        file.calls++; /* the one that is made for this line */
     st = hsm_index_lock(&journal->index);
     if (st == HSM_OK && !(is_end && has_ended(&journal->index, file.name))) {
         st = append_note(journal, &line);

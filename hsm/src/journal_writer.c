@@ -10,10 +10,13 @@
 
 #include "clock_internal.h"
 
-#define RETRY_MS     200 /* after a failure to write */
-#define ROTATE_MS    2000 /* after a file that could not be begun */
-#define MIB          1048576ULL /* octets */
-#define IDLE_LOOK_MS 1000 /* between looks, when there is nothing to do */
+#define RETRY_MS       200 /* after a failure to write */
+#define ROTATE_MS      2000 /* after a file that could not be begun */
+#define ROTATE_WAIT_MS 100 /* for the index, when one is full */
+#define BEGIN_WAIT_MS  30000 /* the same for the first one, with which a process begins */
+#define LOCK_STEP_MS   2
+#define MIB            1048576ULL /* octets */
+#define IDLE_LOOK_MS   1000 /* between looks, when there is nothing to do */
 
 /* ---- waiting ---- */
 
@@ -257,27 +260,45 @@ close_file(struct hsm_journal *journal)
 enum hsm_status
 hsm_journal_begin(struct hsm_journal *journal)
 {
-    enum hsm_status st = hsm_file_begin(&journal->index, journal->calls, &journal->file);
+    enum hsm_status st = hsm_file_begin(&journal->index, journal->calls,
+                                        hsm_deadline_after(BEGIN_WAIT_MS), &journal->file);
 
+    if (st == HSM_ERR_BUSY)
+        hsm_log(HSM_LOG_ERROR, "journal %s: other processes keep its index", journal->config.dir);
     if (st != HSM_OK)
         return st;
     journal->file_number = 1;
     return hsm_file_flush(&journal->file);
 }
 
-/* The old one stays when there is no new one. */
+/* The notary keeps it, or another process, for as long as a token takes for a checkpoint. */
+static bool
+lock_index_until(struct hsm_journal *journal, int64_t deadline)
+{
+    while (pthread_mutex_trylock(&journal->index_lock) != 0) {
+        if (hsm_clock_ns() >= deadline)
+            return false;
+        hsm_clock_sleep_until(hsm_deadline_after(LOCK_STEP_MS));
+    }
+    return true;
+}
+
+/* The old one stays when there is no new one, also when it cannot be had soon: uses of keys are
+ * waiting to be written. */
 static void
 rotate(struct hsm_journal *journal)
 {
     struct hsm_file next;
-    enum hsm_status st;
+    int64_t deadline = hsm_deadline_after(ROTATE_WAIT_MS);
+    enum hsm_status st = HSM_ERR_BUSY;
 
     if (journal->file.chain.octets < journal->config.rotate_mb * MIB ||
         atomic_load(&journal->failing) || hsm_clock_ns() < journal->rotates_after)
         return;
-    pthread_mutex_lock(&journal->index_lock);
-    st = hsm_file_begin(&journal->index, journal->calls, &next);
-    pthread_mutex_unlock(&journal->index_lock);
+    if (lock_index_until(journal, deadline)) {
+        st = hsm_file_begin(&journal->index, journal->calls, deadline, &next);
+        pthread_mutex_unlock(&journal->index_lock);
+    }
     if (st != HSM_OK) {
         journal->rotates_after = hsm_deadline_after(ROTATE_MS);
         return;

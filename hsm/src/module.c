@@ -567,7 +567,9 @@ hsm_module_slot_of(const struct hsm_module *module, const CK_TOKEN_INFO *token)
     return slot;
 }
 
-/* To finalise takes the module from every token on it, so all must be in need of that. */
+/* To finalise takes the module from every token on it, so all must be in need of that. A call that
+ * is given up while its pool is waited for is counted as stuck before its session is given up, so
+ * that is looked at last. */
 static bool
 is_needed_by_others(struct hsm_module *module, const struct hsm_slot *by, int64_t deadline)
 {
@@ -575,9 +577,8 @@ is_needed_by_others(struct hsm_module *module, const struct hsm_slot *by, int64_
 
     pthread_mutex_lock(&module->slots_lock);
     for (struct hsm_slot *slot = module->slots; slot != NULL && !needed; slot = slot->next) {
-        needed = atomic_load(&slot->stuck_now) > 0 ||
-                 (slot != by && hsm_pool_service(&slot->pool) == HSM_OK) ||
-                 !hsm_pool_drain(&slot->pool, deadline);
+        needed = (slot != by && hsm_pool_service(&slot->pool) == HSM_OK) ||
+                 !hsm_pool_drain(&slot->pool, deadline) || atomic_load(&slot->stuck_now) > 0;
     }
     pthread_mutex_unlock(&module->slots_lock);
     return needed;

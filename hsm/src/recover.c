@@ -91,13 +91,43 @@ is_refusal(CK_RV rv)
     return hsm_ckr_action(rv) == HSM_CKR_PIN || !hsm_ckr_is_known(rv);
 }
 
+void
+hsm_care_take_pin(struct hsm_slot *slot, struct hsm_secret *pin)
+{
+    struct hsm_secret *before;
+
+    pthread_mutex_lock(&slot->care_lock);
+    before = slot->next_pin;
+    slot->next_pin = pin;
+    pthread_mutex_unlock(&slot->care_lock);
+    hsm_secret_free(before);
+}
+
+/* Inside the admin gate. */
+static void
+use_next_pin(struct hsm_slot *slot)
+{
+    struct hsm_secret *next;
+
+    pthread_mutex_lock(&slot->care_lock);
+    next = slot->next_pin;
+    slot->next_pin = NULL;
+    pthread_mutex_unlock(&slot->care_lock);
+    if (next == NULL)
+        return;
+    hsm_secret_free(slot->pin);
+    slot->pin = next;
+}
+
 /* Once: a refusal is kept before anybody is told of it. */
 static enum hsm_status
 present_pin(struct hsm_slot *slot)
 {
-    CK_UTF8CHAR *octets = (CK_UTF8CHAR *)hsm_secret_octets(slot->pin);
+    CK_UTF8CHAR *octets;
     CK_RV rv;
 
+    use_next_pin(slot);
+    octets = (CK_UTF8CHAR *)hsm_secret_octets(slot->pin);
     atomic_fetch_add(&slot->counters.logins, 1);
     rv = hsm_module_functions(slot->module)
              ->C_Login(slot->control, CKU_USER, octets, hsm_secret_len(slot->pin));

@@ -119,6 +119,30 @@ make_lanes(struct hsm_signer *signer)
     return st;
 }
 
+/* A key that is loaded once more is the same one: what is known of it holds for the new signer,
+ * too, or each loading would have to find out again, at the cost of the whole token. Under
+ * signers_lock.
+ */
+static void
+inherit_doubt(struct hsm_signer *signer)
+{
+    const struct hsm_key_info *info = &signer->info;
+    const struct hsm_signer *other = signer->slot->signers;
+
+    while (other != NULL && !(other->doubted && other->info.id_len == info->id_len &&
+                              memcmp(other->info.id, info->id, info->id_len) == 0 &&
+                              memcmp(other->info.point, info->point, sizeof(info->point)) == 0))
+        other = other->next;
+    if (other == NULL)
+        return;
+    signer->doubted = true;
+    if (other->status != HSM_ERR_CRYPTO)
+        return;
+    signer->tried_again = other->tried_again;
+    signer->refused_with = HSM_ERR_CRYPTO; /* it was said */
+    signer->status = HSM_ERR_CRYPTO;
+}
+
 enum hsm_status
 hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
                CK_OBJECT_HANDLE private_object, CK_OBJECT_HANDLE public_object,
@@ -155,6 +179,7 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
         return st;
     signer->public_key = public_key;
     pthread_mutex_lock(&slot->signers_lock);
+    inherit_doubt(signer);
     signer->next = slot->signers;
     slot->signers = signer;
     pthread_mutex_unlock(&slot->signers_lock);

@@ -222,8 +222,10 @@ hsm_signers_find_again(struct hsm_slot *slot, bool everyone)
     struct hsm_signer **all = all_signers(slot, &n);
     enum hsm_status st = all != NULL ? HSM_OK : HSM_ERR_NOMEM;
 
-    for (size_t i = 0; i < n && st == HSM_OK; i++)
+    for (size_t i = 0; i < n && st == HSM_OK; i++) {
+        hsm_slot_begin_inside(slot); /* who has many keys is not stuck with one of them */
         st = everyone ? find_for_recovery(all[i]) : find_missing(all[i]);
+    }
     release_all(all, n);
     return st;
 }
@@ -239,8 +241,10 @@ struct proof {
 static void
 prove_one(struct hsm_signer *signer, struct proof *proof)
 {
-    enum hsm_status st = try_often(signer);
+    enum hsm_status st;
 
+    hsm_slot_begin_inside(signer->slot);
+    st = try_often(signer);
     signer->disproved = st == HSM_ERR_CRYPTO;
     if (st == HSM_OK) {
         proof->good = true;

@@ -45,7 +45,8 @@ struct hsm_signer {
     atomic_bool doubted; /* it gave a wrong signature since it was last proven */
     /* of the slot's thread: */
     int64_t missing_since; /* 0: not missing */
-    int64_t tried_again; /* one that is refused because it is doubted: not before */
+    _Atomic(int64_t) tried_again; /* one that is refused because it is doubted: not before; read
+                                     by who loads the key once more, too */
     enum hsm_status refused_with; /* what was said of it last; OK: nothing */
     bool disproved; /* in this recovery */
     struct hsm_lane **lanes; /* of the libp11 route; NULL on the direct one */

@@ -1,6 +1,7 @@
 /* slot.c - a token that is open: its settings, sessions and control session. */
 #include "slot_internal.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,8 +38,7 @@ or_else(unsigned value, unsigned otherwise)
 
 /* Of what the token says it allows; CK_UNAVAILABLE_INFORMATION and 0 (without limit) tell nothing.
  * PKCS#11 says "by a single application", and tokens mean all processes of it. How many are open
- * now (ulSessionCount) says nothing of later: workers that a reload replaces are about to close
- * theirs. */
+ * now (ulSessionCount) says nothing of later: sessions are opened as they are needed. */
 static CK_ULONG
 share_of(CK_ULONG limit)
 {
@@ -170,6 +170,7 @@ hsm_slot_unref(struct hsm_slot *slot)
     pthread_mutex_destroy(&slot->care_lock);
     pthread_cond_destroy(&slot->care_changed);
     hsm_secret_free(slot->pin);
+    hsm_secret_free(slot->next_pin);
     if (slot->first != NULL)
         hsm_slot_unref(slot->first);
     else
@@ -372,38 +373,34 @@ static enum hsm_status
 slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
          const struct hsm_token_config *config, const struct hsm_secret *pin, struct hsm_slot **out)
 {
+    struct hsm_settings asked;
     struct hsm_settings settings;
     struct hsm_connections further;
-    enum hsm_status st = hsm_settings_from(config, hsm_module_info(module), token, &settings);
+    enum hsm_status st = hsm_settings_from(config, hsm_module_info(module), token, &asked);
 
     if (st != HSM_OK)
         return st;
+    settings = asked;
     hsm_connections_make(module, &settings, &further);
     st = slot_add_first(module, id, token, &settings, config->journal, pin, out);
-    if (st == HSM_OK)
-        hsm_connections_start(*out, &further);
-    else
+    if (st != HSM_OK) {
         hsm_connections_drop(&further);
-    return st;
+        return st;
+    }
+    (*out)->asked = asked;
+    hsm_connections_start(*out, &further);
+    return HSM_OK;
 }
 
 /* For its next login; at once where the one before was refused. */
 static enum hsm_status
-take_pin(struct hsm_slot *slot, const struct hsm_secret *pin, int64_t deadline)
+take_pin(struct hsm_slot *slot, const struct hsm_secret *pin)
 {
-    struct hsm_secret *before;
     struct hsm_secret *copy = NULL;
 
     if (hsm_secret_new(hsm_secret_octets(pin), hsm_secret_len(pin), &copy) != HSM_OK)
         return HSM_ERR_NOMEM;
-    if (!hsm_gate_enter(&slot->admin, hsm_ms_until(deadline))) {
-        hsm_secret_free(copy);
-        return HSM_ERR_BUSY;
-    }
-    before = slot->pin;
-    slot->pin = copy;
-    hsm_gate_leave(&slot->admin);
-    hsm_secret_free(before);
+    hsm_care_take_pin(slot, copy);
     if (hsm_pool_service(&slot->pool) == HSM_ERR_DENIED) {
         hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
         hsm_care_open(slot);
@@ -411,16 +408,58 @@ take_pin(struct hsm_slot *slot, const struct hsm_secret *pin, int64_t deadline)
     return HSM_OK;
 }
 
-/* Its PIN was refused, and may be another one now. Under the module's lock. */
-static enum hsm_status
-slot_try_again(struct hsm_slot *slot, const struct hsm_secret *pin)
+/* The name of a setting that is another than that of who opened it first; NULL: none is. */
+static const char *
+setting_that_stays(const struct hsm_settings *first, const struct hsm_settings *now)
 {
-    int64_t deadline = hsm_deadline_after(slot->settings.op_timeout_ms);
-    enum hsm_status st = take_pin(slot, pin, deadline);
+    static const struct {
+        const char *name;
+        size_t at;
+    } settings[] = {
+        {"sessions", offsetof(struct hsm_settings, sessions)},
+        {"workers", offsetof(struct hsm_settings, workers)},
+        {"queue_max", offsetof(struct hsm_settings, queue_max)},
+        {"op_timeout_ms", offsetof(struct hsm_settings, op_timeout_ms)},
+        {"reconnect_min_ms", offsetof(struct hsm_settings, reconnect_min_ms)},
+        {"reconnect_max_ms", offsetof(struct hsm_settings, reconnect_max_ms)},
+        {"verify_every", offsetof(struct hsm_settings, verify_every)},
+        {"probe_ms", offsetof(struct hsm_settings, probe_ms)},
+    };
 
+    if (first->route != now->route)
+        return "route";
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
+        if (memcmp((const char *)first + settings[i].at, (const char *)now + settings[i].at,
+                   sizeof(unsigned)) != 0)
+            return settings[i].name;
+    return NULL;
+}
+
+/* Under the module's lock. Its PIN may be another one now; nobody logs in for that, unless the one
+ * before was refused. */
+static enum hsm_status
+slot_share(struct hsm_slot *slot, const struct hsm_token_config *config,
+           const struct hsm_secret *pin)
+{
+    bool was_refused = hsm_pool_service(&slot->pool) == HSM_ERR_DENIED;
+    struct hsm_settings settings;
+    const char *stays;
+    enum hsm_status st =
+        hsm_settings_from(config, hsm_module_info(slot->module), &slot->token, &settings);
+
+    if (st == HSM_OK)
+        st = take_pin(slot, pin);
     for (unsigned i = 0; i < slot->further_count && st == HSM_OK; i++)
-        st = take_pin(slot->further[i], pin, deadline);
-    return st == HSM_OK ? hsm_pool_await(&slot->pool, deadline) : st;
+        st = take_pin(slot->further[i], pin);
+    if (st != HSM_OK)
+        return st;
+    stays = setting_that_stays(&slot->asked, &settings);
+    if (stays != NULL)
+        hsm_log(HSM_LOG_INFO, "token %s: it is open in this process: its %s stays as it was",
+                slot->label, stays);
+    return was_refused
+               ? hsm_pool_await(&slot->pool, hsm_deadline_after(slot->settings.op_timeout_ms))
+               : HSM_OK;
 }
 
 enum hsm_status
@@ -434,8 +473,8 @@ hsm_slot_open(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *tok
     slot = hsm_module_slot_of(module, token);
     if (slot == NULL)
         st = slot_add(module, id, token, config, pin, &slot);
-    else if (hsm_pool_service(&slot->pool) == HSM_ERR_DENIED)
-        st = slot_try_again(slot, pin);
+    else
+        st = slot_share(slot, config, pin);
     if (st == HSM_OK) {
         slot->users++;
         *out = slot;

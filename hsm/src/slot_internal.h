@@ -60,6 +60,7 @@ struct hsm_slot {
     char name[64]; /* for the log: the label, and which connection */
     struct hsm_settings settings;
     struct hsm_secret *pin; /* to log in again; inside the admin gate */
+    struct hsm_settings asked; /* of who opened it first, before connections divided them */
     unsigned generation; /* hsm_fork_generation() when it was opened */
 
     struct hsm_pool pool;
@@ -80,6 +81,7 @@ struct hsm_slot {
 
     pthread_mutex_t care_lock; /* of what follows */
     pthread_cond_t care_changed;
+    struct hsm_secret *next_pin; /* for the next login; NULL: the same */
     bool caring; /* the thread lives */
     bool closing;
     bool lost;
@@ -162,7 +164,8 @@ void hsm_slot_tell(const struct hsm_slot *slot, enum hsm_event_kind kind, const 
 void hsm_watch_add(struct hsm_slot *slot);
 void hsm_watch_remove(struct hsm_slot *slot);
 
-/** Enclose calls that may get stuck in the module; inside the admin gate. */
+/** Enclose calls that may get stuck in the module; inside the admin gate. Begun again before each
+ *  key of many, so that the time of one is measured and not that of all. */
 void hsm_slot_begin_inside(struct hsm_slot *slot);
 void hsm_slot_end_inside(struct hsm_slot *slot);
 
@@ -216,6 +219,9 @@ bool hsm_slot_admin_leave(struct hsm_slot *slot, enum hsm_status status);
 
 /** Start the slot's own thread. */
 HSM_MUST_CHECK enum hsm_status hsm_care_start(struct hsm_slot *slot);
+
+/** The PIN of the next login and of those after it. */
+void hsm_care_take_pin(struct hsm_slot *slot, struct hsm_secret *pin);
 
 /** Ask it to end, and wait for it; false: it is stuck in the module. */
 HSM_MUST_CHECK bool hsm_care_stop(struct hsm_slot *slot, int64_t deadline);

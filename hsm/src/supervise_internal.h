@@ -114,7 +114,8 @@ bool supervisor_reload_failed(struct supervisor *supervisor, const struct slot *
 
 /* supervise_worker.c */
 
-/** How many processes share what they open, this one among them: workers, or 1. */
+/** How many processes share what they open, this one among them: workers and the one that a reload
+ *  begins with beside them; or 1. */
 unsigned supervisor_processes(void);
 
 /** In a process that was just forked. */

@@ -138,6 +138,7 @@ become_worker(const struct supervisor *supervisor, struct hsm_worker *worker)
     processes = supervisor->config.workers;
     if (supervisor->candidate != NULL && supervisor->candidates > processes)
         processes = supervisor->candidates;
+    processes++;
     worker->supervisor = supervisor->pid;
     worker->mask = supervisor->mask_before;
     if (!begin_start(worker, supervisor->config.start_ms))

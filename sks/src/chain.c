@@ -1,10 +1,16 @@
 /* chain.c - the chain that the div PASSporTs of a call make. */
 #include "chain_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include <hsm/defer.h>
+#include <sks/identity.h>
 
 #include "passport_internal.h"
 #include "verify_internal.h"
+
+DEFINE_DEFER(json_t, json_decref)
 
 size_t
 chain_add(struct chain *chain)
@@ -12,34 +18,79 @@ chain_add(struct chain *chain)
     size_t at = chain->count++;
 
     chain->claims[at] = NULL;
-    chain->is_div[at] = false;
+    chain->ppt[at] = SKS_PPT_NONE;
+    chain->opt[at] = NULL;
+    chain->inside[at] = CHAIN_NONE;
     return at;
 }
 
-bool
-chain_say(struct chain *chain, size_t at, bool is_div, json_t *claims)
+/* False: it says nothing that can be compared. */
+static bool
+say(struct chain *chain, size_t at, enum sks_ppt ppt, json_t *claims)
 {
     bool is_good = claims_one_party(json_object_get(claims, "orig")) &&
                    claims_parties(json_object_get(claims, "dest")) &&
-                   (!is_div || claims_one_party(json_object_get(claims, "div")));
+                   (!ppt_is_div(ppt) || claims_one_party(json_object_get(claims, "div")));
 
-    chain->is_div[at] = is_div;
+    chain->ppt[at] = ppt;
     if (is_good)
-        chain->claims[at] = claims;
-    else
-        json_decref(claims);
+        chain->claims[at] = json_incref(claims);
     return is_good;
+}
+
+/* Nobody has vouched for it yet. */
+static enum hsm_status
+take_opt(struct chain *chain, size_t at, const json_t *claims)
+{
+    const json_t *opt = json_object_get(claims, "opt");
+
+    if (chain->ppt[at] != SKS_PPT_DIV_O || !json_is_string(opt) ||
+        json_string_length(opt) > SKS_IDENTITY_MAX)
+        return HSM_OK;
+    chain->opt[at] = strdup(json_string_value(opt));
+    return chain->opt[at] != NULL ? HSM_OK : HSM_ERR_NOMEM;
+}
+
+enum hsm_status
+chain_take(struct chain *chain, size_t at, const char *passport, bool is_any_type,
+           enum sks_ppt *ppt, struct hsm_reason *why)
+{
+    DEFER(json_decref) json_t *header = NULL;
+    DEFER(json_decref) json_t *claims = NULL;
+    const json_t *type;
+    bool is_good;
+    enum hsm_status st = sks_passport_decode(passport, &header, &claims, why);
+
+    if (st != HSM_OK)
+        return st;
+    type = json_object_get(header, "ppt");
+    if (is_any_type)
+        *ppt = type == NULL ? SKS_PPT_NONE : ppt_of(json_string_value(type));
+    is_good = say(chain, at, *ppt, claims);
+    st = take_opt(chain, at, claims);
+    if (st != HSM_OK || is_good)
+        return st;
+    return hsm_refuse(why, HSM_ERR_MALFORMED, "orig, dest or div is not what it must be");
+}
+
+bool
+chain_unwrap(struct chain *chain, size_t at, size_t *inner)
+{
+    if (chain->opt[at] == NULL || chain->count >= SKS_IDENTITIES_MAX)
+        return false;
+    *inner = chain->inside[at] = chain_add(chain);
+    return true;
 }
 
 enum hsm_status
 chain_say_div(struct chain *chain, size_t at, const struct sks_claims *div)
 {
-    json_t *claims = NULL;
+    DEFER(json_decref) json_t *claims = NULL;
     enum hsm_status st = sks_claims_read(div, &claims);
 
     if (st != HSM_OK)
         return st;
-    return chain_say(chain, at, true, claims) ? HSM_OK : HSM_ERR_USAGE;
+    return say(chain, at, SKS_PPT_DIV, claims) ? HSM_OK : HSM_ERR_USAGE;
 }
 
 static bool
@@ -55,14 +106,19 @@ chain_link(struct chain *chain)
 {
     for (size_t i = 0; i < chain->count; i++) {
         for (size_t other = 0; other < chain->count; other++)
-            chain->diverts[i][other] =
-                i != other && chain->is_div[i] && diverts(chain->claims[i], chain->claims[other]);
+            chain->diverts[i][other] = i != other && ppt_is_div(chain->ppt[i]) &&
+                                       diverts(chain->claims[i], chain->claims[other]);
     }
 }
 
+/* A div-o on what is inside of it alone (RFC 8946 section 5.1). */
 static bool
 stands_on_one(const struct chain *chain, size_t div, const bool *stands)
 {
+    size_t inside = chain->inside[div];
+
+    if (chain->ppt[div] == SKS_PPT_DIV_O)
+        return inside != CHAIN_NONE && stands[inside] && chain->diverts[div][inside];
     for (size_t i = 0; i < chain->count; i++) {
         if (stands[i] && chain->diverts[div][i])
             return true;
@@ -77,7 +133,7 @@ chain_stand(const struct chain *chain, const bool *valid, bool *stands)
     for (size_t round = 0; round < chain->count; round++) {
         for (size_t i = 0; i < chain->count; i++) {
             if (valid[i] && !stands[i])
-                stands[i] = !chain->is_div[i] || stands_on_one(chain, i, stands);
+                stands[i] = !ppt_is_div(chain->ppt[i]) || stands_on_one(chain, i, stands);
         }
     }
 }
@@ -85,7 +141,9 @@ chain_stand(const struct chain *chain, const bool *valid, bool *stands)
 void
 chain_clear(struct chain *chain)
 {
-    for (size_t i = 0; i < chain->count; i++)
+    for (size_t i = 0; i < chain->count; i++) {
         json_decref(chain->claims[i]);
+        free(chain->opt[i]);
+    }
     chain->count = 0;
 }

@@ -12,15 +12,19 @@
 
 #include <jansson.h>
 
+#include <sks/passport.h>
 #include <sks/verify.h>
 
-#define CHAIN_MAX (SKS_IDENTITIES_MAX + 1) /* PASSporTs: those of a call, one more to be signed */
+#define CHAIN_MAX  (SKS_IDENTITIES_MAX + 1) /* PASSporTs: those of a call, one more to be signed */
+#define CHAIN_NONE CHAIN_MAX
 
 /** A plain value: {.count = 0} has none, and of those that are not counted nothing is set. */
 struct chain {
     size_t count;
     json_t *claims[CHAIN_MAX]; /* owned; NULL: it says nothing that can be compared */
-    bool is_div[CHAIN_MAX];
+    enum sks_ppt ppt[CHAIN_MAX];
+    char *opt[CHAIN_MAX]; /* owned; of a div-o: the PASSporT that is inside of it; or NULL */
+    size_t inside[CHAIN_MAX]; /* where that is; CHAIN_NONE: nowhere */
     bool diverts[CHAIN_MAX][CHAIN_MAX]; /* the first, a div, says that it diverts the second */
 };
 
@@ -28,12 +32,27 @@ struct chain {
 size_t chain_add(struct chain *chain);
 
 /**
- * What it says; the claims are taken over.
+ * What a PASSporT says, in full form.
  *
- * @return false: orig, dest or, of a div, div is not what RFC 8225 section 5.2.1 wants it to be; it
- *         is as if it had said nothing
+ * @param is_any_type  false: it is one of type *ppt, whatever its header says
+ * @param ppt          receives the type where it is any
+ * @retval HSM_ERR_MALFORMED  it cannot be read, or orig, dest or, of a div, div is not what RFC
+ * 8225 section 5.2.1 wants it to be: it is as if it had said nothing, but that what is inside of it
+ * is taken up all the same
  */
-bool chain_say(struct chain *chain, size_t at, bool is_div, json_t *claims);
+HSM_MUST_CHECK enum hsm_status chain_take(struct chain *chain, size_t at, const char *passport,
+                                          bool is_any_type, enum sks_ppt *ppt,
+                                          struct hsm_reason *why);
+
+/**
+ * One more for the PASSporT in the `opt` of a div-o (RFC 8946 section 5), which says nothing yet.
+ * Whoever asks this of one after the other, as long as there are more, has those inside of these,
+ * too.
+ *
+ * @param inner  receives where it is; its text is opt[at]
+ * @return false: there is none, or no room for it: then the div-o stands on nothing
+ */
+bool chain_unwrap(struct chain *chain, size_t at, size_t *inner);
 
 /** Of a div PASSporT that is to be signed: what it will say. The claims passed sks_claims_check().
  */
@@ -46,7 +65,7 @@ void chain_link(struct chain *chain);
 
 /**
  * From the first PASSporTs outwards: of those that are `valid` the ones that are no div, and each
- * div that diverts one of these. A ring of div stands on nothing.
+ * div that diverts one of these, a div-o that inside of it. A ring of div stands on nothing.
  *
  * @param valid   of each
  * @param stands  receives of each whether it stands

@@ -6,42 +6,43 @@
 #include <jansson.h>
 
 #include <acme/json.h>
-#include <hsm/defer.h>
 #include <sks/identity.h>
 #include <sks/passport.h>
 
 #include "chain_internal.h"
 #include "verify_internal.h"
 
-DEFINE_DEFER(json_t, json_decref)
-
 static const char headers_member[] = "identityHeaders"; /* of the request */
 
-/* A PASSporT that the call has. A div-o is a div here; what is inside of it (section 5) is not
- * looked at, so alone it stands on nothing. */
+/* A PASSporT that the call has. */
 static enum hsm_status
 add_link(struct chain *chain, const char *text, struct hsm_reason *why)
 {
     struct sks_identity identity = {0};
-    DEFER(json_decref) json_t *header = NULL;
-    json_t *claims = NULL;
-    enum sks_ppt ppt;
+    enum sks_ppt ppt = SKS_PPT_NONE;
+    size_t at = chain_add(chain);
     int64_t iat;
     enum hsm_status st = sks_identity_parse(text, &identity, why);
 
     if (st == HSM_OK)
-        st = sks_passport_decode(identity.passport, &header, &claims, why);
+        st = chain_take(chain, at, identity.passport, true, &ppt, why);
     sks_identity_clear(&identity);
-    if (st == HSM_OK)
-        st = acme_json_integer(claims, "iat", &iat, why);
-    if (st != HSM_OK) {
-        json_decref(claims);
-        return st;
+    return st == HSM_OK ? acme_json_integer(chain->claims[at], "iat", &iat, why) : st;
+}
+
+/* Those that are inside of a div-o (section 5). One that cannot be read says nothing. */
+static enum hsm_status
+add_insides(struct chain *chain)
+{
+    enum hsm_status st = HSM_OK;
+    enum sks_ppt ppt;
+    size_t inner;
+
+    for (size_t i = 0; st != HSM_ERR_NOMEM && i < chain->count; i++) {
+        if (chain_unwrap(chain, i, &inner))
+            st = chain_take(chain, inner, chain->opt[i], true, &ppt, NULL);
     }
-    ppt = ppt_of(json_string_value(json_object_get(header, "ppt")));
-    if (!chain_say(chain, chain_add(chain), ppt_is_div(ppt), claims))
-        return hsm_refuse(why, HSM_ERR_MALFORMED, "orig, dest or div is not what it must be");
-    return HSM_OK;
+    return st == HSM_ERR_NOMEM ? st : HSM_OK;
 }
 
 static enum hsm_status
@@ -54,7 +55,7 @@ check_link(const struct chain *chain, size_t div, size_t at, bool stands,
     if (!chain->diverts[div][at])
         return hsm_refuse(sks_refusal_of(refusal, "orig"), HSM_ERR_UNTRUSTED,
                           "not that of the PASSporT which is diverted");
-    if (div_iat < iat || div_iat - iat > SKS_DIV_AGE_S)
+    if (div_iat < iat - SKS_FRESHNESS_S || div_iat - iat > SKS_DIV_AGE_S) /* by two clocks */
         return hsm_refuse(sks_refusal_of(refusal, "iat"), HSM_ERR_UNTRUSTED,
                           "not within %d s after that of the PASSporT which is diverted",
                           SKS_DIV_AGE_S);
@@ -90,6 +91,7 @@ sks_diversion_check(const char *const *identities, size_t count, const struct sk
                     struct sks_refusal *refusal)
 {
     CHAIN chain = {.count = 0};
+    size_t at;
     enum hsm_status st = HSM_OK;
 
     if (count > SKS_IDENTITIES_MAX)
@@ -100,6 +102,10 @@ sks_diversion_check(const char *const *identities, size_t count, const struct sk
         if (st != HSM_OK)
             return st;
     }
-    st = chain_say_div(&chain, chain_add(&chain), div);
-    return st == HSM_OK ? check_chain(&chain, count, refusal) : st;
+    st = add_insides(&chain);
+    if (st != HSM_OK)
+        return st;
+    at = chain_add(&chain);
+    st = chain_say_div(&chain, at, div);
+    return st == HSM_OK ? check_chain(&chain, at, refusal) : st;
 }

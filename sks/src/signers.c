@@ -277,6 +277,8 @@ struct group_call {
     const struct sks_claims *claims;
     time_t now;
     const struct sks_signer *asked; /* last; NULL: nobody yet */
+    const struct sks_signer *forbids; /* its certificate does not cover what is claimed; or NULL */
+    struct hsm_reason forbidden; /* why */
     char *text; /* what it is to sign; owned */
     size_t len;
     struct hsm_reason *why;
@@ -287,15 +289,23 @@ prepare(void *context, void *member, uint8_t *digest)
 {
     struct group_call *call = context;
     const struct loaded *loaded = member;
+    struct hsm_reason why = {""};
+    enum hsm_status st;
 
     if (!sks_signer_covers(loaded->signer, call->now) ||
         !sks_signer_covers(loaded->signer, call->claims->iat))
         return HSM_ERR_NOT_FOUND; /* not this one: another may cover the call */
     free(call->text);
     call->text = NULL;
+    st = sks_signer_prepare(loaded->signer, call->claims, call->now, &call->text, &call->len,
+                            digest, &why);
+    if (st == HSM_ERR_UNSUPPORTED) {
+        call->forbids = loaded->signer;
+        call->forbidden = why;
+        return HSM_ERR_NOT_FOUND; /* likewise */
+    }
     call->asked = loaded->signer;
-    return sks_signer_prepare(loaded->signer, call->claims, call->now, &call->text, &call->len,
-                              digest, call->why);
+    return st == HSM_OK ? st : hsm_refuse(call->why, st, "%s", why.text);
 }
 
 static enum hsm_status
@@ -307,6 +317,11 @@ sign_in_group(struct sks_signers *signers, const struct sks_claims *claims, time
     HSM_USE_FOR(HSM_USE_PASSPORT);
     enum hsm_status st = hsm_group_sign(signers->group, prepare, &call, SIGN_TIMEOUT_MS, sig, NULL);
 
+    if (st == HSM_ERR_NOT_FOUND && call.forbids != NULL) {
+        *signer = call.forbids;
+        free(call.text);
+        return hsm_refuse(why, HSM_ERR_UNSUPPORTED, "%s", call.forbidden.text);
+    }
     if (call.asked == NULL)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "iat: no active certificate covers it");
     *signer = call.asked;

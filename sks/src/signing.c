@@ -164,22 +164,41 @@ load_signers(struct sks_signing *signing, struct provider *provider, const char 
 
 /* Whether one of them has been given up since it was loaded: after it was retiring, nothing is to
  * be signed with it. */
-static bool
-has_given_up(struct sks_signing *signing, const struct sks_signers *signers)
+static enum hsm_status
+find_given_up(struct sks_signing *signing, const struct sks_signers *signers, bool *found)
 {
-    bool found = false;
+    enum hsm_status failure = HSM_OK;
 
-    for (size_t i = 0; !found && i < sks_signers_count(signers); i++) {
+    *found = false;
+    for (size_t i = 0; !*found && i < sks_signers_count(signers); i++) {
         struct sks_credential credential = {.id = 0};
         int64_t id;
         enum hsm_status st;
 
         (void)sks_signers_get(signers, i, &id);
         st = sks_catalogue_find(signing->config.catalogue, id, &credential);
-        found = st == HSM_ERR_NOT_FOUND || (st == HSM_OK && credential.state > SKS_RETIRING);
+        *found = st == HSM_ERR_NOT_FOUND || (st == HSM_OK && credential.state > SKS_RETIRING);
+        failure = st == HSM_OK || *found ? failure : st;
         sks_credential_clear(&credential);
     }
-    return found;
+    return failure;
+}
+
+/* Those that sign go on, unless the catalogue says otherwise; it is asked again where it says
+ * nothing. */
+static void
+drop_given_up(struct sks_signing *signing, struct provider *provider)
+{
+    bool found = false;
+
+    if (provider->signers == NULL)
+        return;
+    if (find_given_up(signing, provider->signers, &found) != HSM_OK)
+        atomic_store(&provider->may_come, true);
+    if (!found)
+        return;
+    atomic_store(&provider->signs, false);
+    replace_signers(signing, provider, NULL);
 }
 
 /* What was told when it failed before, with the same catalogue, is not told again. */
@@ -189,6 +208,7 @@ load_provider(struct sks_signing *signing, struct provider *provider, bool is_ne
     const char *before = provider->fault;
     struct sks_signers *signers = NULL;
     const char *fault;
+    bool is_other;
     enum hsm_status st;
 
     hsm_log_repeats(!is_new && before != NULL);
@@ -200,23 +220,24 @@ load_provider(struct sks_signing *signing, struct provider *provider, bool is_ne
         hsm_log(HSM_LOG_ERROR, "SPC %s: %s: %s", name_of(provider),
                 st == HSM_OK ? "not all of its credentials sign" : "its calls may not be signed",
                 fault);
-    if (st != HSM_OK) { /* the old ones go on, unless the catalogue says otherwise */
-        if (is_new && provider->signers != NULL && has_given_up(signing, provider->signers)) {
-            atomic_store(&provider->signs, false);
-            replace_signers(signing, provider, NULL);
-        }
+    if (st != HSM_OK) {
+        drop_given_up(signing, provider);
         return;
     }
-    if (is_new || fault != before)
+    is_other = is_new || fault != before;
+    if (is_other)
         tell_signers(provider, signers);
     replace_signers(signing, provider, signers);
-    atomic_store(&provider->signs, true);
+    if (is_other) /* as far as anybody knows; of the same ones the last signature says it */
+        atomic_store(&provider->signs, true);
 }
 
+/* Credentials that are loaded and do not sign are not: in a token that comes back they sign again.
+ */
 static bool
 is_wanting(const struct provider *provider)
 {
-    return (provider->fault != NULL && provider->may_come) || !provider->signs;
+    return provider->fault != NULL && provider->may_come;
 }
 
 /* A provider that cannot be loaded keeps no other from it. Called with `refreshing` held, or before

@@ -14,15 +14,16 @@
 #include <hsm/log.h>
 #include <hsm/uri.h>
 
-#define PATIENCE_S 5 /* for a token that does not open, when another one is open */
+#define PATIENCE_S 5 /* for a token that does not open, when another one is open or all end */
+#define FIRST_S    60 /* for one to be open; a worker may take longer to start (supervise.h) */
 
+/* All that it points to is its own: its opener may be there when nothing else is any more. */
 struct one {
-    char *uri, *module, *pin_source; /* owned */
+    char *uri, *module, *pin_source;
     struct acme_token_settings settings;
     struct acme_journal_config journal;
-    char *journal_dir; /* owned */
-    const struct hsm_secret *pin; /* borrowed, or own_pin */
-    struct hsm_secret *own_pin; /* of a source that is read once, and not by several at a time */
+    struct hsm_secret *pin; /* what was given; or of a source that is read once, and not by several
+                               at a time; NULL: pin_source is read at each login */
     struct hsm_token *token; /* NULL: not open */
     enum hsm_status status; /* why not; HSM_ERR_DENIED: its PIN is never tried again */
     struct sks_tokens *tokens; /* whose it is */
@@ -35,6 +36,7 @@ struct one {
 struct sks_tokens {
     pthread_mutex_t lock; /* of what becomes of those that are being opened */
     pthread_cond_t opened;
+    bool is_left; /* closed while openers had not ended: the last of them releases it */
     size_t count;
     struct one all[SKS_TOKENS_MAX];
 };
@@ -49,18 +51,36 @@ copy_text(const char *text, char **out)
     return text == NULL || *out != NULL;
 }
 
-/* A journal is of one token. */
 static bool
-name_journal(const struct sks_tokens *tokens, struct one *one)
+copy_settings(const struct acme_token_settings *settings, struct acme_token_settings *out)
 {
-    if (one->journal.dir == NULL || tokens->count == 1)
-        return true;
-    if (asprintf(&one->journal_dir, "%s-%zu", one->journal.dir, tokens->count) < 0) {
-        one->journal_dir = NULL;
+    *out = *settings;
+    out->quirks = NULL;
+    return copy_text(settings->route, &out->route) && copy_text(settings->quirks, &out->quirks);
+}
+
+/* A journal is of one token: the directory of the n-th has its number. */
+static bool
+copy_journal(const struct acme_journal_config *journal, size_t n, struct acme_journal_config *out)
+{
+    *out = *journal;
+    out->dir = out->key_label = out->on_failure = NULL;
+    if (journal->dir == NULL || n == 1) {
+        if (!copy_text(journal->dir, &out->dir))
+            return false;
+    } else if (asprintf(&out->dir, "%s-%zu", journal->dir, n) < 0) {
+        out->dir = NULL;
         return false;
     }
-    one->journal.dir = one->journal_dir;
-    return true;
+    return copy_text(journal->key_label, &out->key_label) &&
+           copy_text(journal->on_failure, &out->on_failure);
+}
+
+static bool
+copy_pin(const struct hsm_secret *pin, struct hsm_secret **out)
+{
+    return pin == NULL ||
+           hsm_secret_new(hsm_secret_octets(pin), hsm_secret_len(pin), out) == HSM_OK;
 }
 
 static enum hsm_status
@@ -75,13 +95,10 @@ take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
         }
     tokens->count++; /* what is half copied is released too */
     one->tokens = tokens;
-    one->pin = config->pin;
-    if (config->settings != NULL)
-        one->settings = *config->settings;
-    if (config->journal != NULL)
-        one->journal = *config->journal;
     if (copy_text(config->uri, &one->uri) && copy_text(config->module, &one->module) &&
-        copy_text(config->pin_source, &one->pin_source) && name_journal(tokens, one))
+        copy_text(config->pin_source, &one->pin_source) && copy_pin(config->pin, &one->pin) &&
+        (config->settings == NULL || copy_settings(config->settings, &one->settings)) &&
+        (config->journal == NULL || copy_journal(config->journal, tokens->count, &one->journal)))
         return HSM_OK;
     return HSM_ERR_NOMEM;
 }
@@ -89,13 +106,7 @@ take_config(struct sks_tokens *tokens, const struct sks_token_config *config)
 static enum hsm_status
 take_pin(struct one *one)
 {
-    enum hsm_status st = HSM_OK;
-
-    if (one->pin == NULL)
-        st = acme_daemon_read_once(one->pin_source, one->uri, &one->own_pin);
-    if (one->own_pin != NULL)
-        one->pin = one->own_pin;
-    return st;
+    return one->pin != NULL ? HSM_OK : acme_daemon_read_once(one->pin_source, one->uri, &one->pin);
 }
 
 static enum hsm_status
@@ -128,21 +139,69 @@ tell(const struct one *one, enum hsm_status st)
 
 /* ---- opening: each in a thread of its own, so that one that hangs keeps no other out ---- */
 
+/* Called with the lock held. */
+static size_t
+count_those(const struct sks_tokens *tokens, bool (*are_so)(const struct one *one))
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < tokens->count; i++)
+        count += are_so(&tokens->all[i]);
+    return count;
+}
+
+static bool
+is_opening(const struct one *one)
+{
+    return one->is_opening;
+}
+
+static bool
+is_open(const struct one *one)
+{
+    return one->token != NULL;
+}
+
+static void
+release(struct sks_tokens *tokens)
+{
+    for (size_t i = 0; i < tokens->count; i++) {
+        struct one *one = &tokens->all[i];
+
+        hsm_token_close(one->token);
+        hsm_secret_free(one->pin);
+        free(one->uri);
+        free(one->module);
+        free(one->pin_source);
+        free(one->settings.route);
+        free(one->settings.quirks);
+        free(one->journal.dir);
+        free(one->journal.key_label);
+        free(one->journal.on_failure);
+    }
+    pthread_cond_destroy(&tokens->opened);
+    pthread_mutex_destroy(&tokens->lock);
+    free(tokens);
+}
+
 /* Nothing is told of one that is open at once. */
 static void
 conclude(struct one *one, struct hsm_token *token, enum hsm_status st)
 {
-    bool is_news;
+    struct sks_tokens *tokens = one->tokens;
+    bool is_last;
 
-    pthread_mutex_lock(&one->tokens->lock);
-    is_news = st != one->status;
+    pthread_mutex_lock(&tokens->lock);
+    if (st != one->status && (tokens->count > 1 || one->is_again) && !tokens->is_left)
+        tell(one, st);
     one->token = token;
     one->status = st;
     one->is_opening = false;
-    pthread_cond_broadcast(&one->tokens->opened);
-    pthread_mutex_unlock(&one->tokens->lock);
-    if (is_news && (one->tokens->count > 1 || one->is_again))
-        tell(one, st);
+    is_last = tokens->is_left && count_those(tokens, is_opening) == 0;
+    pthread_cond_broadcast(&tokens->opened);
+    pthread_mutex_unlock(&tokens->lock);
+    if (is_last)
+        release(tokens);
 }
 
 static void *
@@ -181,9 +240,9 @@ begin_to_open(struct one *one, bool is_again)
         (void)opener(one);
 }
 
-/* Those that have ended, or all. */
+/* Those that have ended. */
 static void
-join_openers(struct sks_tokens *tokens, bool all)
+join_openers(struct sks_tokens *tokens)
 {
     for (size_t i = 0; i < tokens->count; i++) {
         struct one *one = &tokens->all[i];
@@ -192,32 +251,9 @@ join_openers(struct sks_tokens *tokens, bool all)
         pthread_mutex_lock(&tokens->lock);
         has_ended = !one->is_opening;
         pthread_mutex_unlock(&tokens->lock);
-        if (one->has_opener && (has_ended || all))
+        if (one->has_opener && has_ended)
             one->has_opener = pthread_join(one->opener, NULL) != 0;
     }
-}
-
-/* Called with the lock held. */
-static size_t
-count_those(const struct sks_tokens *tokens, bool (*are_so)(const struct one *one))
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < tokens->count; i++)
-        count += are_so(&tokens->all[i]);
-    return count;
-}
-
-static bool
-is_opening(const struct one *one)
-{
-    return one->is_opening;
-}
-
-static bool
-is_open(const struct one *one)
-{
-    return one->token != NULL;
 }
 
 static size_t
@@ -231,19 +267,18 @@ count_open(struct sks_tokens *tokens)
     return count;
 }
 
-/* Until all have been tried, but not for ever where others are to be served meanwhile. */
+/* Called with the lock held: a while, or until all have ended; or one is open, if that will do. */
 static void
-wait_for_openers(struct sks_tokens *tokens, bool is_again)
+wait_for_openers(struct sks_tokens *tokens, bool one_will_do, time_t seconds)
 {
     struct timespec until;
     int rc = 0;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += PATIENCE_S;
-    while (count_those(tokens, is_opening) > 0 && rc == 0)
+    until.tv_sec += seconds;
+    while (rc == 0 && count_those(tokens, is_opening) > 0 &&
+           !(one_will_do && count_those(tokens, is_open) > 0))
         rc = pthread_cond_clockwait(&tokens->opened, &tokens->lock, CLOCK_MONOTONIC, &until);
-    while (count_those(tokens, is_opening) > 0 && count_those(tokens, is_open) == 0 && !is_again)
-        pthread_cond_wait(&tokens->opened, &tokens->lock);
 }
 
 /* One that is still being opened is away, until it is. Its opener ends with the token, or with the
@@ -263,7 +298,9 @@ try_those_that_are_not_open(struct sks_tokens *tokens, bool is_again)
     }
     pthread_mutex_lock(&tokens->lock);
     if (has_begun) /* one that hangs was waited for when it was begun */
-        wait_for_openers(tokens, is_again);
+        wait_for_openers(tokens, false, PATIENCE_S);
+    if (!is_again)
+        wait_for_openers(tokens, true, FIRST_S - PATIENCE_S);
     for (size_t i = 0; i < tokens->count; i++) {
         struct one *one = &tokens->all[i];
 
@@ -273,7 +310,7 @@ try_those_that_are_not_open(struct sks_tokens *tokens, bool is_again)
         }
     }
     pthread_mutex_unlock(&tokens->lock);
-    join_openers(tokens, false);
+    join_openers(tokens);
 }
 
 /* What is to be done about it: wait, or else ask a person. */
@@ -510,21 +547,34 @@ sks_tokens_ready(struct sks_tokens *tokens)
     return ready;
 }
 
+/* Nothing is closed beside an opener that does not end: it may keep the module's lock. True: there
+ * is one, and what it ends with is its own. */
+static bool
+leave_to_openers(struct sks_tokens *tokens)
+{
+    bool is_left;
+
+    pthread_mutex_lock(&tokens->lock);
+    wait_for_openers(tokens, false, PATIENCE_S);
+    is_left = count_those(tokens, is_opening) > 0;
+    tokens->is_left = is_left;
+    for (size_t i = 0; i < tokens->count && is_left; i++) {
+        struct one *one = &tokens->all[i];
+
+        if (one->is_opening)
+            hsm_log(HSM_LOG_WARNING, "token %s: left while it is being opened", one->uri);
+        if (one->has_opener)
+            (void)pthread_detach(one->opener);
+    }
+    pthread_mutex_unlock(&tokens->lock);
+    return is_left;
+}
+
 void
 sks_tokens_close(struct sks_tokens *tokens)
 {
-    if (tokens == NULL)
+    if (tokens == NULL || leave_to_openers(tokens))
         return;
-    join_openers(tokens, true);
-    for (size_t i = 0; i < tokens->count; i++) {
-        hsm_token_close(tokens->all[i].token);
-        hsm_secret_free(tokens->all[i].own_pin);
-        free(tokens->all[i].uri);
-        free(tokens->all[i].module);
-        free(tokens->all[i].pin_source);
-        free(tokens->all[i].journal_dir);
-    }
-    pthread_cond_destroy(&tokens->opened);
-    pthread_mutex_destroy(&tokens->lock);
-    free(tokens);
+    join_openers(tokens);
+    release(tokens);
 }

@@ -19,7 +19,6 @@
 struct passports {
     struct judgement j[CHAIN_MAX];
     size_t index[CHAIN_MAX]; /* of the header */
-    char *opt[CHAIN_MAX]; /* owned */
     struct chain chain; /* as far as they could be read before anything is judged */
     bool is_good[CHAIN_MAX]; /* valid; a div: its link holds, too */
     bool is_covered[CHAIN_MAX]; /* a good div leads from it to where the call goes */
@@ -28,31 +27,23 @@ struct passports {
 static void
 passports_clear(struct passports *passports)
 {
-    for (size_t i = 0; i < passports->chain.count; i++) {
+    for (size_t i = 0; i < passports->chain.count; i++)
         judgement_clear(&passports->j[i]);
-        free(passports->opt[i]);
-    }
     chain_clear(&passports->chain);
 }
 
 #define PASSPORTS __attribute__((cleanup(passports_clear))) struct passports
 
 DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
-DEFINE_DEFER(json_t, json_decref)
 
 /* ---- taking them up ---- */
 
-static enum hsm_status add_opt(struct passports *passports, size_t of, const char *opt);
-
-/* One more, which has to be read yet; what is beyond those that are counted is not even zero. */
+/* One that the chain has a place for; what is beyond those that are counted is not even zero. */
 static void
-add(struct passports *passports, const struct judgement *like, size_t index)
+put(struct passports *passports, size_t i, const struct judgement *like, size_t index)
 {
-    size_t i = chain_add(&passports->chain);
-
     passports->j[i] = *like;
     passports->index[i] = index;
-    passports->opt[i] = NULL;
 }
 
 /* What it claims, before it is judged: to know which one a div speaks of. */
@@ -60,45 +51,34 @@ static enum hsm_status
 glimpse(struct passports *passports, size_t i)
 {
     struct judgement *j = &passports->j[i];
-    DEFER(json_decref) json_t *header = NULL;
-    DEFER(json_decref) json_t *claims = NULL;
     struct sks_identity identity = {0};
-    const json_t *ppt;
     enum hsm_status st = HSM_OK;
 
     if (j->opt == NULL)
         st = sks_identity_parse(j->text, &identity, NULL);
     if (st == HSM_OK)
-        st = sks_passport_decode(j->opt != NULL ? j->opt : identity.passport, &header, &claims,
-                                 NULL);
+        st = chain_take(&passports->chain, i, j->opt != NULL ? j->opt : identity.passport,
+                        j->is_any_type, &j->ppt, NULL);
     sks_identity_clear(&identity);
-    if (st != HSM_OK)
-        return st == HSM_ERR_NOMEM ? st : HSM_OK; /* its verdict will say so */
-    ppt = json_object_get(header, "ppt");
-    if (j->is_any_type)
-        j->ppt = ppt == NULL ? SKS_PPT_NONE : ppt_of(json_string_value(ppt));
-    chain_say(&passports->chain, i, ppt_is_div(j->ppt), json_incref(claims)); /* likewise */
-    return j->ppt == SKS_PPT_DIV_O
-               ? add_opt(passports, i, json_string_value(json_object_get(claims, "opt")))
-               : HSM_OK;
+    return st == HSM_ERR_NOMEM ? st : HSM_OK; /* its verdict will say so */
 }
 
-/* Beyond the bound the one that is inside is as if it were not there: then the div-o has no link.
- */
+/* Those inside of a div-o, and inside of these. */
 static enum hsm_status
-add_opt(struct passports *passports, size_t of, const char *opt)
+add_insides(struct passports *passports)
 {
-    size_t i = passports->chain.count;
+    enum hsm_status st = HSM_OK;
+    size_t inner;
 
-    if (opt == NULL || strlen(opt) > SKS_IDENTITY_MAX || i == SKS_IDENTITIES_MAX)
-        return HSM_OK;
-    add(passports, &passports->j[of], passports->index[of]);
-    passports->opt[i] = strdup(opt);
-    if (passports->opt[i] == NULL)
-        return HSM_ERR_NOMEM;
-    passports->j[i].text = NULL;
-    passports->j[i].opt = passports->opt[i];
-    return glimpse(passports, i);
+    for (size_t i = 0; st == HSM_OK && i < passports->chain.count; i++) {
+        if (!chain_unwrap(&passports->chain, i, &inner))
+            continue;
+        put(passports, inner, &passports->j[i], passports->index[i]);
+        passports->j[inner].text = NULL;
+        passports->j[inner].opt = passports->chain.opt[i];
+        st = glimpse(passports, inner);
+    }
+    return st;
 }
 
 static enum hsm_status
@@ -112,7 +92,7 @@ add_all(struct passports *passports, const struct judgement *like)
     if (!call_is_complete(call, headers) || headers > SKS_IDENTITIES_MAX)
         return HSM_ERR_USAGE;
     for (size_t i = 0; i < headers; i++) {
-        add(passports, like, i);
+        put(passports, chain_add(&passports->chain), like, i);
         passports->j[i].text = i < first ? call->identity : call->identities[i - first];
         passports->j[i].is_any_type = i >= first;
     }
@@ -120,7 +100,7 @@ add_all(struct passports *passports, const struct judgement *like)
         st = glimpse(passports, i);
     if (st == HSM_OK && headers == 1 && first == 0)
         st = glimpse(passports, 0);
-    return st;
+    return st == HSM_OK ? add_insides(passports) : st;
 }
 
 /* ---- the chain (RFC 8946 section 4.2) ---- */
@@ -365,7 +345,7 @@ sks_verify_diversion(struct sks_verifier *verifier, const struct sks_call *call,
     st = add_all(&passports, &like);
     at = passports.chain.count;
     if (st == HSM_OK) {
-        add(&passports, &like, at);
+        put(&passports, chain_add(&passports.chain), &like, at);
         passports.j[at].ppt = SKS_PPT_DIV;
         st = chain_say_div(&passports.chain, at, div);
     }

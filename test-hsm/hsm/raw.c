@@ -140,6 +140,14 @@ raw_close(struct raw *raw)
     free(raw);
 }
 
+void
+raw_change_pin(struct raw *raw, const char *before, const char *pin)
+{
+    must(raw->functions->C_SetPIN(raw->session, (CK_UTF8CHAR *)(uintptr_t)before, strlen(before),
+                                  (CK_UTF8CHAR *)(uintptr_t)pin, strlen(pin)),
+         "C_SetPIN");
+}
+
 /* SoftHSM knows all of it; others refuse what they have no room for. */
 static bool
 made(CK_RV rv, const char *what)

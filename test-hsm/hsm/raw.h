@@ -16,6 +16,9 @@ struct raw;
 struct raw *raw_open(const char *token_label);
 void raw_close(struct raw *raw);
 
+/** The user's PIN. */
+void raw_change_pin(struct raw *raw, const char *before, const char *pin);
+
 enum raw_kind {
     RAW_GOOD, /* as ours would be */
     RAW_EXTRACTABLE, /* CKA_EXTRACTABLE true */

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include <openssl/evp.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -813,6 +814,57 @@ another_file_is_begun_when_one_is_full(void **state)
     assert_int_equal(seen.count, 2); /* again in the second file */
 }
 
+/* Of another process, which waits for a token to sign a checkpoint. */
+static int
+keep_index(const char *dir)
+{
+    char path[512];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/index", dir);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    return fd;
+}
+
+static void
+a_full_file_is_written_on_while_another_process_keeps_the_index(void **state)
+{
+    const char *dir = journal_dir("index-kept");
+    const struct hsm_journal_config journal = {
+        .dir = journal_dir("index-kept"), .program = "test", .rotate_mb = 1};
+    struct hsm_token *token = journal_token(NULL, &journal);
+    struct hsm_key *key = NULL;
+    struct verdict verdict;
+    struct seen seen;
+    int fd;
+
+    (void)state;
+    alarm(100);
+    assert_int_equal(hsm_key_find_or_generate(token, JOURNAL_SIGNER, &key), HSM_OK);
+    fd = keep_index(dir);
+    for (int i = 0; i < 2; i++)
+        sign_until_rotation(key);
+    for (int i = 0; i < 2000; i++) { /* all of them are on disk */
+        journal_look(dir, "passport", &seen);
+        if (seen.count == 2 * CALLS)
+            break;
+        usleep(5000);
+    }
+    assert_int_equal(seen.count, 2 * CALLS);
+    assert_int_equal(files_in(dir), 1);
+    close(fd);
+    for (int i = 0; i < 2000 && files_in(dir) == 1; i++) {
+        assert_int_equal(journal_sign(key, HSM_USE_PASSPORT, "rotation", "x"), HSM_OK);
+        usleep(5000);
+    }
+    assert_int_equal(files_in(dir), 2);
+    close_all(token, key);
+    journal_assert_good(dir, &verdict);
+    alarm(0);
+}
+
 static void
 files_are_removed_after_their_time_and_the_index_says_so(void **state)
 {
@@ -937,6 +989,7 @@ main(void)
         cmocka_unit_test(an_entry_that_had_no_memory_is_written_in_its_turn),
         cmocka_unit_test(a_disk_that_is_slow_does_not_hold_a_call_past_its_deadline),
         cmocka_unit_test(another_file_is_begun_when_one_is_full),
+        cmocka_unit_test(a_full_file_is_written_on_while_another_process_keeps_the_index),
         cmocka_unit_test(the_end_of_a_file_that_the_index_has_no_room_for_is_told_later),
         cmocka_unit_test(a_file_that_the_index_has_no_room_for_is_not_begun_over_and_over),
         cmocka_unit_test(files_are_removed_after_their_time_and_the_index_says_so),

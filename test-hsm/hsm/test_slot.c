@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -22,6 +23,7 @@
 #include "fault_client.h"
 #include "load.h"
 #include "machine.h"
+#include "raw.h"
 #include "skips.h"
 #include "softhsm.h"
 
@@ -222,6 +224,65 @@ a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it(void **stat
     hsm_token_close(token);
 }
 
+/* Until it has begun so many attempts more; false: it came back. */
+static bool
+attempts_fail(const struct hsm_token *token, unsigned more)
+{
+    uint64_t until = stats_of(token).attempts + more;
+    int ms = 0;
+
+    for (; ms < WAIT_MS && stats_of(token).attempts < until; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    return ms < WAIT_MS && !hsm_token_is_ready(token);
+}
+
+/* While the first one's attempt waits for its session, too. */
+static void
+a_call_of_one_token_that_is_given_up_keeps_another_from_restarting_the_module(void **state)
+{
+    struct hsm_token_config config = restarting;
+    struct hsm_token *tokens[2];
+    struct hsm_key *keys[2];
+    struct signing signing;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    (void)state;
+    alarm(60);
+    config.workers = 2;
+    config.op_timeout_ms = 2 * SHORT_MS;
+    config.reconnect_max_ms = config.reconnect_min_ms = STEP_MS;
+    for (size_t i = 0; i < 2; i++) {
+        tokens[i] = load_token(i == 0 ? "one" : "two", &config);
+        keys[i] = load_key(tokens[i]);
+    }
+    stick(&signing, keys[1]);
+    fault("remove");
+    for (size_t i = 0; i < 2; i++) {
+        while (hsm_token_is_ready(tokens[i]))
+            assert_int_equal(hsm_key_sign_digest_within(keys[i], load_digest, STEP_MS,
+                                                        HSM_WAIT_FOR_SESSION, sig),
+                             HSM_ERR_BUSY);
+    }
+    for (int ms = 0; ms < WAIT_MS && stats_of(tokens[1]).stuck_now == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_int_equal(stats_of(tokens[1]).stuck_now, 1);
+    assert_true(attempts_fail(tokens[0], 3));
+    assert_int_equal(fault_number("misuse"), 0);
+    assert_int_equal(stats_of(tokens[0]).restarts, 0);
+    fault("release");
+    for (int ms = 0; ms < WAIT_MS && stats_of(tokens[0]).restarts == 0; ms += STEP_MS)
+        load_sleep_ms(STEP_MS);
+    assert_true(stats_of(tokens[0]).restarts > 0);
+    assert_int_equal(fault_number("misuse"), 0);
+    unstick(&signing);
+    for (size_t i = 0; i < 2; i++) {
+        load_assert_back_soon(tokens[i], keys[i]);
+        hsm_key_free(keys[i]);
+        hsm_token_close(tokens[i]);
+    }
+    alarm(0);
+}
+
 /* ---- two modules ---- */
 
 static void *
@@ -282,6 +343,65 @@ a_pin_of_which_one_try_is_left_is_not_presented(void **state)
     assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
     assert_int_equal(fault_number("count C_Login"), before);
     fault("reset");
+    hsm_key_free(key);
+    hsm_token_close(token);
+}
+
+#define OTHER_PIN "97531"
+
+/* While it is open, as who reads a configuration again does. */
+static struct hsm_token *
+open_beside(const char *pin_text)
+{
+    struct hsm_token_config config = {.uri = "pkcs11:token=changing",
+                                      .module = softhsm_module(),
+                                      .route = HSM_ROUTE_DIRECT,
+                                      .quirks = getenv("STI_TEST_QUIRKS")};
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+
+    assert_int_equal(hsm_secret_new(pin_text, strlen(pin_text), &pin), HSM_OK);
+    config.pin = pin;
+    assert_int_equal(hsm_token_open(&config, &token), HSM_OK);
+    hsm_secret_free(pin);
+    return token;
+}
+
+static void
+a_token_that_was_lost_is_logged_in_to_with_the_pin_that_was_given_last(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT};
+    struct hsm_token *token = load_token("changing", &config);
+    struct hsm_key *key = load_key(token);
+    struct raw *raw = raw_open("changing");
+    struct hsm_token *other;
+    uint8_t sig[HSM_P256_SIG_LEN];
+    unsigned long before;
+
+    (void)state;
+    raw_change_pin(raw, SOFTHSM_USER_PIN, OTHER_PIN);
+    raw_close(raw);
+    before = fault_number("count C_Login");
+    other = open_beside(OTHER_PIN);
+    assert_int_equal(fault_number("count C_Login"), before); /* it is logged in */
+    hsm_token_close(other);
+    fault("reboot");
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    assert_int_equal(fault_number("count C_Login"), before + 1);
+    other = open_beside(SOFTHSM_USER_PIN); /* the wrong one */
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    fault("reboot");
+    assert_int_equal(hsm_key_sign(key, "x", 1, sig), HSM_ERR_DENIED);
+    assert_int_equal(fault_number("count C_Login"), before + 2);
+    hsm_token_forget_refusals();
+    hsm_token_close(other);
+    other = open_beside(OTHER_PIN);
+    assert_int_equal(hsm_key_sign_verified(key, "x", 1, sig), HSM_OK);
+    fault("reset");
+    raw = raw_open("changing");
+    raw_change_pin(raw, OTHER_PIN, SOFTHSM_USER_PIN);
+    raw_close(raw);
+    hsm_token_close(other);
     hsm_key_free(key);
     hsm_token_close(token);
 }
@@ -389,6 +509,60 @@ a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others(void *
     hsm_token_close(token);
 }
 
+/* ---- many keys ---- */
+
+#define KEYS      16
+#define KEY_MS    5 /* of a call */
+#define SECOND_MS 1000 /* longer than one key takes, shorter than all */
+
+static void *
+sign_patiently(void *key)
+{
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    return hsm_key_sign_digest_within(key, load_digest, 10 * SECOND_MS, HSM_WAIT_FOR_RECOVERY,
+                                      sig) == HSM_OK
+               ? key
+               : NULL;
+}
+
+static void
+a_recovery_that_has_many_keys_to_look_for_is_not_stuck(void **state)
+{
+    const struct hsm_token_config config = {.route = HSM_ROUTE_DIRECT, .op_timeout_ms = SECOND_MS};
+    struct hsm_token *token = load_token("changing", &config);
+    struct hsm_key *keys[KEYS] = {NULL};
+    pthread_t thread;
+    void *good = NULL;
+    double begin;
+
+    (void)state;
+    for (size_t i = 0; i < KEYS; i++) {
+        char label[16];
+
+        snprintf(label, sizeof(label), "many-%zu", i);
+        assert_int_equal(hsm_key_generate(token, label, &keys[i]), HSM_OK);
+    }
+    fault("latency C_GetAttributeValue,C_FindObjectsInit,C_FindObjects %dms", KEY_MS);
+    fault("reboot");
+    begin = load_now_ms();
+    assert_int_equal(pthread_create(&thread, NULL, sign_patiently, keys[0]), 0);
+    while (stats_of(token).recoveries == 0 && load_now_ms() - begin < 10 * SECOND_MS) {
+        assert_int_equal(stats_of(token).stuck_now, 0);
+        load_sleep_ms(STEP_MS);
+    }
+    assert_true(load_now_ms() - begin > SECOND_MS);
+    assert_int_equal(pthread_join(thread, &good), 0);
+    assert_non_null(good);
+    assert_int_equal(stats_of(token).stuck, 0);
+    fault("reset");
+    for (size_t i = 0; i < KEYS; i++) {
+        assert_int_equal(hsm_key_destroy(keys[i]), HSM_OK);
+        hsm_key_free(keys[i]);
+    }
+    hsm_token_close(token);
+}
+
 static void
 mend_what_is_lost(void *context, const struct hsm_event *event)
 {
@@ -431,6 +605,7 @@ start(void **state)
     softhsm_start();
     hsm_token_close(softhsm_token("one"));
     hsm_token_close(softhsm_token("two"));
+    hsm_token_close(softhsm_token("changing"));
     return 0;
 }
 
@@ -452,11 +627,15 @@ main(void)
         cmocka_unit_test(
             calls_of_a_token_that_came_back_are_out_of_the_module_when_another_restarts_it),
         cmocka_unit_test(a_token_that_is_closed_is_out_of_the_module_when_another_restarts_it),
+        cmocka_unit_test(
+            a_call_of_one_token_that_is_given_up_keeps_another_from_restarting_the_module),
         cmocka_unit_test(a_module_that_does_not_start_keeps_nobody_from_another),
         cmocka_unit_test(a_pin_of_which_one_try_is_left_is_not_presented),
+        cmocka_unit_test(a_token_that_was_lost_is_logged_in_to_with_the_pin_that_was_given_last),
         cmocka_unit_test(sessions_without_room_are_tried_again),
         cmocka_unit_test(a_token_with_calls_stuck_in_all_its_sessions_is_not_ready),
         cmocka_unit_test(a_session_without_room_is_tried_again_while_calls_are_stuck_in_all_others),
+        cmocka_unit_test(a_recovery_that_has_many_keys_to_look_for_is_not_stuck),
         cmocka_unit_test(a_key_that_is_read_while_the_token_is_lost_is_not_refused),
     };
 

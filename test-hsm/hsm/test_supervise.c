@@ -45,6 +45,7 @@ static struct shared {
     int alone;
     int hups;
     atomic_uint opened, refused, logins; /* of workers whose token is lost */
+    unsigned sessions; /* that a worker of two has */
 } * shared;
 
 /* When it is true of an event the supervisor gets SIGTERM. */
@@ -721,6 +722,45 @@ one_whose_token_cannot_be_recovered_is_replaced(void **state)
     assert_is_replaced(probes);
 }
 
+#define TOKEN_SESSIONS 12 /* in all */
+
+static enum hsm_status
+run_with_its_share(struct hsm_worker *worker, void *context)
+{
+    struct hsm_secret *pin = NULL;
+    struct hsm_token *token = NULL;
+    struct hsm_token_stats stats;
+
+    (void)context;
+    (void)begin(worker);
+    alarm(PATIENCE_S);
+    fault_open();
+    fault("report %d", TOKEN_SESSIONS);
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &pin), HSM_OK);
+    assert_int_equal(hsm_token_open(&(struct hsm_token_config){.uri = "pkcs11:token=supervised",
+                                                               .module = softhsm_module(),
+                                                               .pin = pin},
+                                    &token),
+                     HSM_OK);
+    hsm_token_stats(token, &stats);
+    shared->sessions = stats.sessions;
+    return serve(worker);
+}
+
+static void
+workers_leave_the_sessions_of_one_more_to_a_reload(void **state)
+{
+    struct hsm_supervise_config config = with(run_with_its_share);
+
+    (void)state;
+    config.workers = 2;
+    config.start_ms = PATIENCE_S * 1000;
+    alarm(PATIENCE_S);
+    is_enough = two_were_ready;
+    assert_int_equal(hsm_supervise(&config), HSM_OK);
+    assert_int_equal(shared->sessions, TOKEN_SESSIONS / 3 - 1); /* one is the control session */
+}
+
 static enum hsm_status
 run_once_then_denied(struct hsm_worker *worker, void *context)
 {
@@ -1029,6 +1069,7 @@ main(void)
         cmocka_unit_test_setup(one_with_calls_stuck_in_all_sessions_of_its_token_is_replaced,
                                fresh),
         cmocka_unit_test_setup(one_whose_token_cannot_be_recovered_is_replaced, fresh),
+        cmocka_unit_test_setup(workers_leave_the_sessions_of_one_more_to_a_reload, fresh),
         cmocka_unit_test_setup(a_pin_that_is_refused_later_stops_all, fresh),
         cmocka_unit_test_setup(a_configuration_that_is_wrong_ends_the_start, fresh),
         cmocka_unit_test_setup(what_is_wrong_later_rests_longest_and_the_others_serve, fresh),

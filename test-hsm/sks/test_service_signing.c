@@ -238,17 +238,23 @@ finish(void **state)
 
 /* ---- calls ---- */
 
-/* A signingRequest with these members and an iat of now. */
+/* A signingRequest with these members. */
 static void
-post(const char *members)
+post_at(time_t iat, const char *members)
 {
     static const char *const headers[] = {JSON_TYPE, NULL};
     char *body = NULL;
 
-    assert_true(asprintf(&body, "{\"signingRequest\":{\"iat\":%lld,%s}}", (long long)time(NULL),
-                         members) > 0);
+    assert_true(asprintf(&body, "{\"signingRequest\":{\"iat\":%lld,%s}}", (long long)iat, members) >
+                0);
     call(&sks.local.caller, "POST", SIGNING, headers, body, &called);
     free(body);
+}
+
+static void
+post(const char *members)
+{
+    post_at(time(NULL), members);
 }
 
 #define FROM   "\"orig\":{\"tn\":\"12155551212\"}"
@@ -438,8 +444,8 @@ what_a_kind_does_not_have_is_refused_in_its_dialect(void **state)
 /* ---- diversion ---- */
 
 static void
-post_div(const char *orig, const char *div, const char *dest, const char *const *headers,
-         size_t count)
+post_div_at(time_t iat, const char *orig, const char *div, const char *dest,
+            const char *const *headers, size_t count)
 {
     char *list = strdup("");
     char *members = NULL;
@@ -459,9 +465,16 @@ post_div(const char *orig, const char *div, const char *dest, const char *const 
                          "\"ppt\":\"div\",\"orig\":{\"tn\":\"%s\"},\"div\":{\"tn\":\"%s\"},"
                          "\"dest\":{\"tn\":[\"%s\"]},\"identityHeaders\":[%s]",
                          orig, div, dest, list) > 0);
-    post(members);
+    post_at(iat, members);
     free(members);
     free(list);
+}
+
+static void
+post_div(const char *orig, const char *div, const char *dest, const char *const *headers,
+         size_t count)
+{
+    post_div_at(time(NULL), orig, div, dest, headers, count);
 }
 
 /* RFC 8946 section 4: from 12 to 13, on to 14, on to 15. */
@@ -493,6 +506,90 @@ a_diversion_continues_the_headers_of_its_call(void **state)
     post_div("12155551212", "12155551213", "12155551214", headers, 1);
     assert_3gpp_error(400, "'identityHeaders'");
     free(second);
+    free(first);
+}
+
+/* An Identity header of type div-o: 13 to 14, of `orig`, with that PASSporT inside; free() it. */
+static char *
+div_o_identity(const char *orig, const char *opt)
+{
+    static const char header[] =
+        "{\"alg\":\"ES256\",\"ppt\":\"div-o\",\"typ\":\"passport\",\"x5u\":\"" X5U "\"}";
+    char *head = acme_base64url_encode(header, strlen(header));
+    char *identity = NULL;
+    char *payload = NULL;
+    char *claims;
+
+    assert_true(asprintf(&payload,
+                         "{\"dest\":{\"tn\":[\"12155551214\"]},\"div\":{\"tn\":\"12155551213\"},"
+                         "\"iat\":%lld,\"opt\":\"%s\",\"orig\":{\"tn\":\"%s\"}}",
+                         (long long)time(NULL), opt, orig) > 0);
+    claims = acme_base64url_encode(payload, strlen(payload));
+    assert_true(asprintf(&identity, "%s.%s.AA;info=<" X5U ">;ppt=\"div-o\"", head, claims) > 0);
+    free(claims);
+    free(payload);
+    free(head);
+    return identity;
+}
+
+/* RFC 8946 section 5: the PASSporT that it diverts is inside of it, and that alone. */
+static void
+a_diversion_continues_what_is_inside_of_a_div_o(void **state)
+{
+    static const struct {
+        const char *opt; /* NULL: that which it diverts */
+        const char *orig;
+        const char *error; /* NULL: it is good */
+    } cases[] = {
+        {NULL, "12155551212", NULL},
+        {NULL, "12155551299", "the chain has a gap"},
+        {"no.passport.AA", "12155551212", "the chain has a gap"},
+        {"", "12155551212", "the chain has a gap"},
+    };
+    const char *headers[SKS_IDENTITIES_MAX];
+    char *first;
+
+    (void)state;
+    begin(NULL);
+    post(SHAKEN);
+    first = signed_identity("identity");
+    *strchr(first, ';') = '\0';
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *identity = div_o_identity(cases[i].orig, cases[i].opt != NULL ? cases[i].opt : first);
+
+        for (size_t n = 0; n < SKS_IDENTITIES_MAX; n++)
+            headers[n] = identity;
+        post_div(cases[i].orig, "12155551214", "12155551215", headers, 1);
+        if (cases[i].error == NULL)
+            free(signed_identity("identityHeader"));
+        else
+            assert_3gpp_error(400, cases[i].error);
+        if (cases[i].error == NULL) { /* no room for what is inside */
+            post_div(cases[i].orig, "12155551214", "12155551215", headers, SKS_IDENTITIES_MAX);
+            assert_3gpp_error(400, "the chain has a gap");
+        }
+        free(identity);
+    }
+    free(first);
+}
+
+/* RFC 8946 section 4.1 wants the iat of the first retained; who diverts has another clock. */
+static void
+a_diversion_may_have_a_clock_that_is_behind_that_of_the_first_call(void **state)
+{
+    time_t now = time(NULL);
+    const char *headers[1];
+    char *first;
+
+    (void)state;
+    begin(NULL);
+    post_at(now + 30, SHAKEN);
+    first = signed_identity("identity");
+    headers[0] = first;
+    post_div_at(now, "12155551212", "12155551213", "12155551214", headers, 1);
+    free(signed_identity("identityHeader"));
+    post_div_at(now - 45, "12155551212", "12155551213", "12155551214", headers, 1);
+    assert_3gpp_error(400, "'iat'");
     free(first);
 }
 
@@ -1642,6 +1739,8 @@ main(void)
         TEST(every_kind_carries_its_claims),
         TEST(what_a_kind_does_not_have_is_refused_in_its_dialect),
         TEST(a_diversion_continues_the_headers_of_its_call),
+        TEST(a_diversion_continues_what_is_inside_of_a_div_o),
+        TEST(a_diversion_may_have_a_clock_that_is_behind_that_of_the_first_call),
         TEST(a_ring_of_diversions_is_refused_at_once),
         TEST(a_customer_diverts_what_has_headers_unless_it_is_said_otherwise),
         TEST(what_is_diverted_is_verified_where_the_customer_wants_it),

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include <certs/constraints.h>
 #include <sks/signers.h>
 
 #include "ecosystem.h"
@@ -52,21 +53,18 @@ open_tokens(struct sks_tokens **out)
     return sks_tokens_open(configs, COUNT(configs), out);
 }
 
+/* With a chain of its key, which is taken over. */
 static int64_t
-add_credential(struct sks_catalogue *catalogue, struct hsm_token *token, const char *uri,
-               const char *label, time_t not_before, time_t not_after)
+put_credential(struct sks_catalogue *catalogue, const char *uri, const char *label,
+               const struct hsm_key *key, struct certs_chain *chain)
 {
     struct sks_credential credential = {.state = SKS_PUBLISHED,
                                         .spc = strdup(ECO_SPC),
                                         .token_uri = strdup(uri),
                                         .not_after = eco.now + ECO_DAY};
-    struct certs_chain *chain;
-    struct hsm_key *key = NULL;
     char x5u[128];
     int64_t id;
 
-    assert_int_equal(hsm_key_find_or_generate(token, label, &key), HSM_OK);
-    chain = eco_sp_chain(&eco, ECO_SPC, hsm_key_public(key), not_before, not_after);
     assert_int_equal(certs_chain_pem(chain, &credential.chain_pem), HSM_OK);
     credential.key_uri = strdup(hsm_key_uri(key));
     snprintf(x5u, sizeof(x5u), "https://cr.sp.example/%s.pem", label);
@@ -76,8 +74,52 @@ add_credential(struct sks_catalogue *catalogue, struct hsm_token *token, const c
     id = credential.id;
     sks_credential_clear(&credential);
     certs_chain_free(chain);
+    return id;
+}
+
+static int64_t
+add_credential(struct sks_catalogue *catalogue, struct hsm_token *token, const char *uri,
+               const char *label, time_t not_before, time_t not_after)
+{
+    struct hsm_key *key = NULL;
+    int64_t id;
+
+    assert_int_equal(hsm_key_find_or_generate(token, label, &key), HSM_OK);
+    id = put_credential(catalogue, uri, label, key,
+                        eco_sp_chain(&eco, ECO_SPC, hsm_key_public(key), not_before, not_after));
     hsm_key_free(key);
     return id;
+}
+
+/* Of another CA, which lets its holder say no more than attest B. */
+static void
+add_constrained(struct sks_catalogue *catalogue, struct hsm_token *token, const char *uri,
+                const char *label)
+{
+    static const char *const levels[] = {"B", NULL};
+    static const struct certs_permitted_values permitted[] = {{"attest", levels}, {NULL, NULL}};
+    const struct certs_claim_constraints content = {.permitted_values = permitted};
+    struct certs_constraints *constraints = NULL;
+    struct certs_tnauthlist *list = NULL;
+    struct hsm_key *key = NULL;
+    struct certs_chain *chain;
+
+    eco_must(certs_constraints_new(CERTS_CONSTRAINTS_ENHANCED, &content, &constraints, NULL),
+             "constraints");
+    eco_must(certs_tnauthlist_from_spc(ECO_SPC, &list), "SPC");
+    assert_int_equal(hsm_key_find_or_generate(token, label, &key), HSM_OK);
+    chain = eco_chain(
+        eco_issue(&eco,
+                  (struct certs_issue_request){.profile = CERTS_PROFILE_TN_END_ENTITY,
+                                               .subject = {.common_name = "SHAKEN " ECO_SPC},
+                                               .tnauthlist = list,
+                                               .constraints = constraints},
+                  hsm_key_public(key), eco.ca, eco.ca_key));
+    eco_must(certs_chain_append(chain, eco.ca), "chain");
+    (void)put_credential(catalogue, uri, label, key, chain);
+    certs_tnauthlist_free(list);
+    certs_constraints_free(constraints);
+    hsm_key_free(key);
 }
 
 static int
@@ -276,6 +318,46 @@ a_token_that_hangs_at_the_start_keeps_no_other_out(void **state)
     assert_int_equal(sks_signers_probe(sp->signers, time(NULL)), HSM_OK);
 }
 
+/* A command that has done its work ends; so does a candidate that is refused. */
+static void
+a_token_that_hangs_at_the_start_keeps_nobody_from_closing(void **state)
+{
+    char none[] = "";
+    struct acme_token_settings alone = {.quirks = none};
+    struct hsm_secret *given = NULL;
+    struct sp *sp = *state;
+    struct sks_token_config configs[] = {token_config(FIRST), token_config(SECOND)};
+
+    sks_tokens_close(sp->tokens);
+    sp->tokens = NULL;
+    assert_int_equal(hsm_secret_new(SOFTHSM_USER_PIN, strlen(SOFTHSM_USER_PIN), &given), HSM_OK);
+    configs[0].settings = &alone;
+    configs[0].pin = given;
+    configs[1].module = behind;
+    fault("reset");
+    fault("on C_GetTokenInfo token first times 1 block"); /* before the PIN is looked at */
+    assert_int_equal(sks_tokens_open(configs, COUNT(configs), &sp->tokens), HSM_OK);
+    assert_int_equal(fault_number("held"), 1);
+    load(sp, 1, "its token is away");
+    sks_signers_free(sp->signers);
+    sp->signers = NULL;
+    alarm(30);
+    sks_tokens_close(sp->tokens);
+    alarm(0);
+    sp->tokens = NULL;
+    assert_int_equal(fault_number("held"), 1);
+    memset(none, 'x', sizeof(none)); /* what was configured is not there any more */
+    hsm_secret_free(given);
+    fault("release");
+    for (int i = 0; i < 1000 && fault_number("count C_Logout") == 0; i++)
+        usleep(10000);
+    assert_int_equal(fault_number("count C_Login"), 1); /* opened, and closed by itself */
+    assert_int_equal(fault_number("count C_Logout"), 1);
+    for (int i = 0; i < 1000 && fault_number("open token first") > 0; i++)
+        usleep(10000);
+    assert_int_equal(fault_number("open token first"), 0);
+}
+
 /* What is wrong with the second token, and what is said of it. */
 static void
 each_fault_of_a_token_is_its_own(void **state)
@@ -464,6 +546,30 @@ a_call_is_signed_with_a_certificate_that_covers_its_iat(void **state)
     }
 }
 
+/* Two CAs issue to one provider, and which token is asked first is chance. */
+static void
+a_call_is_signed_with_a_certificate_that_lets_its_holder_say_it(void **state)
+{
+    struct sp *sp = *state;
+    struct calls calls = {.sp = sp};
+    const struct sks_signer *signer = NULL;
+    struct hsm_reason why = {""};
+    char *identity = NULL;
+
+    add_constrained(sp->catalogue, sks_tokens_get(sp->tokens, SECOND), SECOND, "constrained");
+    load(sp, 2, NULL);
+    for (int i = 0; i < 20; i++)
+        call_once(&calls);
+    assert_int_equal(calls.lost, 0);
+    assert_int_equal(calls.by_first, 20);
+    add_constrained(sp->catalogue, sks_tokens_get(sp->tokens, FIRST), FIRST, "constrained-too");
+    load(sp, 2, NULL);
+    assert_int_equal(sign(sp, &identity, &signer, &why), HSM_ERR_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "attest"));
+    assert_non_null(signer);
+    assert_null(identity);
+}
+
 static void
 destroy(struct sks_tokens *tokens, const char *token_uri, const char *key_uri)
 {
@@ -640,6 +746,7 @@ main(void)
         WITH_SP(the_loss_of_a_token_costs_no_call),
         WITH_SP(a_token_that_is_away_at_the_start_joins_later),
         WITH_SP(a_token_that_hangs_at_the_start_keeps_no_other_out),
+        WITH_SP(a_token_that_hangs_at_the_start_keeps_nobody_from_closing),
         WITH_SP(each_fault_of_a_token_is_its_own),
         WITH_SP(a_pin_that_was_refused_is_replaced_by_the_next_one_that_is_given),
         WITH_SP(what_is_to_be_done_is_told_when_no_token_can_be_opened),
@@ -647,6 +754,7 @@ main(void)
         WITH_SP(a_certificate_that_has_ended_signs_no_more),
         WITH_SP(a_certificate_that_has_not_begun_refuses_no_call),
         WITH_SP(a_call_is_signed_with_a_certificate_that_covers_its_iat),
+        WITH_SP(a_call_is_signed_with_a_certificate_that_lets_its_holder_say_it),
         WITH_SP(a_credential_whose_key_is_gone_is_left_out_and_named),
         WITH_SP(a_credential_of_a_token_that_is_not_configured_any_more_is_left_out),
         WITH_SP(a_call_that_the_claims_forbid_is_refused_and_not_tried_elsewhere),

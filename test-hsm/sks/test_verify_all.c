@@ -347,6 +347,35 @@ a_div_o_carries_the_passport_that_it_diverts(void **state)
     assert_div_o("{}", false, SKS_E16_NUMBERS_DIFFER, SKS_E14_CLAIM_MISSING);
 }
 
+/* RFC 8946 section 5.1: what is nested must be good itself, whatever is beside. */
+static void
+a_div_o_does_not_stand_on_what_is_not_inside_of_it(void **state)
+{
+    static const struct {
+        bool is_forged;
+        enum sks_case wanted;
+    } cases[] = {{false, SKS_VALID}, {true, SKS_E16_NUMBERS_DIFFER}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *opt = passport_new(HEADER, PAYLOAD, cases[i].is_forged ? rogue_key : vs.sp_key);
+        char payload[4096];
+        const struct one ones[] = {{"shaken", PAYLOAD, SKS_VALID, false},
+                                   {"div-o", payload, cases[i].wanted, false}};
+        struct sks_judgements *got;
+
+        snprintf(payload, sizeof(payload),
+                 "{\"dest\":{\"tn\":[\"12155551214\"]},\"div\":{\"tn\":\"12155551213\"}," IAT
+                 ",\"opt\":\"%s\"," ORIG "}",
+                 opt);
+        got = judge_call(call_to(number_214), ones, 2);
+        assert_wanted(got, ones, 2);
+        assert_int_equal(got->count, 3);
+        sks_judgements_free(got);
+        free(opt);
+    }
+}
+
 /* What has come, and what may be said of it when the number `from` diverts it. */
 static const struct {
     const char *from;
@@ -836,6 +865,7 @@ main(void)
         cmocka_unit_test(a_chain_of_div_leads_from_the_first_call_to_where_it_goes),
         cmocka_unit_test(a_call_whose_to_is_the_new_target_passes_by_its_chain),
         cmocka_unit_test(a_div_o_carries_the_passport_that_it_diverts),
+        cmocka_unit_test(a_div_o_does_not_stand_on_what_is_not_inside_of_it),
         cmocka_unit_test(what_is_diverted_next_stands_on_what_has_come),
         cmocka_unit_test(an_identity_of_another_type_is_told_beside_a_div_and_inside_of_one),
         cmocka_unit_test(a_div_o_without_who_diverted_carries_a_passport_still),

@@ -82,11 +82,12 @@ struct hsm_token_config {
  * The PIN is tried once. After a refusal no PIN is tried on that token in this
  * process or its children, nor in any worker that hsm_supervise() started with
  * the same configuration, until hsm_token_forget_refusals(). While another
- * hsm_token of this process has the same token open, its login is shared and the
- * PIN given here is ignored, unless the other's PIN was refused: then this one is
- * tried, for both. The token keeps the PIN, in locked, undumped memory that is
- * wiped at the end (struct hsm_secret), to log in again after the connection to
- * the token was lost.
+ * hsm_token of this process has the same token open, its login is shared, and the
+ * PIN given here is that of the next login, for both: at once if the other's PIN
+ * was refused, else after the connection was lost. Settings that differ from the
+ * first one's are logged. The token keeps the PIN, in locked, undumped memory that
+ * is wiped at the end (struct hsm_secret), to log in again after the connection
+ * to the token was lost.
  *
  * When the token fails, a thread of this object recovers it while calls wait
  * until their deadline: sessions are opened anew, the PIN is presented once,

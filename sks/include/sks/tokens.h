@@ -20,17 +20,17 @@
 struct sks_token_config { /* borrowed; NULL as in hsm/token.h */
     const char *uri; /* as the catalogue names it */
     const char *module, *pin_source;
-    const struct hsm_secret *pin; /* instead of pin_source; outlives the tokens */
-    const struct acme_token_settings *settings; /* its texts outlive the tokens */
-    const struct acme_journal_config *journal; /* likewise; of the n-th token in directory DIR-n */
+    const struct hsm_secret *pin; /* instead of pin_source */
+    const struct acme_token_settings *settings;
+    const struct acme_journal_config *journal; /* of the n-th token in directory DIR-n */
 };
 
 struct sks_tokens;
 
 /**
  * Open the tokens that are present, concurrently: a fault of one, even a refused PIN, does not
- * affect the others. One that takes longer than 5 s while another is open counts as away until it
- * is open, too. Each one that is not open is logged. All texts are copied.
+ * affect the others. One that takes longer than 5 s while another is open, or longer than 60 s,
+ * counts as away until it is open. Each one that is not open is logged. All texts are copied.
  *
  * @retval HSM_ERR_USAGE   none, more than SKS_TOKENS_MAX, or one twice
  * @retval HSM_ERR_BUSY    none could be opened, one of them because it is away
@@ -79,10 +79,11 @@ unsigned sks_tokens_threads(struct sks_tokens *tokens);
 /** True while at least one of them serves. */
 bool sks_tokens_ready(struct sks_tokens *tokens);
 
-/** True while one of them is being opened: sks_tokens_close() would wait for it. */
+/** True while one of them is being opened: sks_tokens_close() would wait for it, for a while. */
 bool sks_tokens_are_opening(struct sks_tokens *tokens);
 
-/** All their keys must have been freed. Waits for one that is being opened. NULL is fine. */
+/** All their keys must have been freed. Waits up to 5 s for one that is being opened; if it still
+ * is then, all are closed when that ends, or with the process. NULL is fine. */
 void sks_tokens_close(struct sks_tokens *tokens);
 
 #endif
