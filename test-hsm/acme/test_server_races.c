@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,14 +22,16 @@
 #include <acme/jwk.h>
 
 #include "peer.h"
+#include "server_internal.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define TERMS        "https://ca.example/terms"
 #define OPEN_MAX     1000 /* orders of one account */
 #define REQUESTS     4
-#define REACHED_US   100000 /* by then a request waits for the store; else a test shows nothing */
+#define REACHED_MS   60000 /* by then the requests are authenticated, however slow the machine */
 
 static struct ca_fixture ca;
+static atomic_uint authenticated; /* requests whose account was read */
 
 /* ---- requests on their way while this thread writes to the store ---- */
 
@@ -38,6 +41,19 @@ struct request {
     char *body;
     struct got got;
 };
+
+enum hsm_status __real_acme_keys_find(struct acme_keys *keys, const char *jwk,
+                                      struct acme_account_key **out);
+enum hsm_status __wrap_acme_keys_find(struct acme_keys *keys, const char *jwk,
+                                      struct acme_account_key **out);
+
+/* In place of the server's: the linker's --wrap. What comes next is the account as it was read. */
+enum hsm_status
+__wrap_acme_keys_find(struct acme_keys *keys, const char *jwk, struct acme_account_key **out)
+{
+    authenticated++;
+    return __real_acme_keys_find(keys, jwk, out);
+}
 
 static void *
 carry(void *context)
@@ -61,9 +77,12 @@ static void
 answer_around(struct request *requests, size_t count, const struct peer *peer, const char *sql)
 {
     assert_int_equal(acme_store_begin(ca.store), HSM_OK);
+    authenticated = 0;
     for (size_t i = 0; i < count; i++)
         assert_int_equal(pthread_create(&requests[i].thread, NULL, carry, &requests[i]), 0);
-    usleep(REACHED_US);
+    for (unsigned ms = 0; ms < REACHED_MS && authenticated < count; ms++)
+        usleep(1000);
+    assert_int_equal(authenticated, count);
     if (sql != NULL)
         assert_int_equal(acme_store_run(ca.store, NULL, sql, "s", strrchr(peer->kid, '/') + 1),
                          HSM_OK);
