@@ -99,7 +99,8 @@ cat >"$work/program" <<END
 #!/bin/sh
 # everything that came along is written down
 echo "\$@" >>$work/told
-env | grep -v '^PWD=\|^_=\|^SHLVL=' >$work/environment
+env | grep -v '^PWD=\|^_=\|^SHLVL=' >$work/environment.\$\$
+mv $work/environment.\$\$ $work/environment
 [ ! -e $work/refuse ]
 END
 chmod 755 "$work/program"
@@ -126,7 +127,6 @@ quickstart
 run_pid=$!
 wait_for '[.credentials[] | select(.state == "active") | .token] | unique | length == 2'
 wait_for '[.troubles[]] | length == 0'
-[ "$(cat "$work/environment")" = PATH=/usr/bin:/bin ] || fail "environment: $(cat "$work/environment")"
 for id in $(status | jq -r '.credentials[] | select(.state == "active") | .id'); do
     for _ in $(seq 100); do
         if grep -q "^active 1234 $id https" "$work/told"; then break; fi
@@ -134,6 +134,7 @@ for id in $(status | jq -r '.credentials[] | select(.state == "active") | .id');
     done
     grep -q "^active 1234 $id https" "$work/told" || fail "nobody was told of $id: $(cat "$work/told")"
 done
+[ "$(cat "$work/environment")" = PATH=/usr/bin:/bin ] || fail "environment: $(cat "$work/environment")"
 grep -q "^upload $dir/sp/cr/.*pem .*pem https" "$work/told" || fail "no upload: $(cat "$work/told")"
 
 # --- calls while everything rotates: none may fail, both tokens sign
