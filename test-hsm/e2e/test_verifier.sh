@@ -23,7 +23,7 @@ trap cleanup EXIT
 fail() { echo "FAILED: $*" && exit 1; }
 
 mkdir -p "$dir/run"
-first=$((21000 + RANDOM % 500 * 4))
+first=$((30000 + RANDOM % 250 * 4))
 printf '%s=%s\n' pa_port $first ca_port $((first + 1)) sks_port $((first + 2)) cr_port $((first + 3)) >"$dir/run/ports"
 "$source/scripts/quickstart" --bin "$bin" --dir "$dir" >"$work/out" 2>&1 || fail "$(tail -n 5 "$work/out")"
 # shellcheck source=/dev/null
