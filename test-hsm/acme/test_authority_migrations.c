@@ -80,6 +80,7 @@ a_store_of_every_former_version_is_taken_further(void **state)
 
     (void)state;
     for (size_t i = 0; acme_authority_migrations[i] != NULL; i++) {
+        assert_true(i + 1 < MIGRATIONS_MAX);
         former[i] = acme_authority_migrations[i];
         take_further(i + 1, former);
     }

@@ -460,7 +460,7 @@ a_name_whose_servers_are_silent_is_not_waited_for(void **state)
     const struct acme_http_fetch fetch = {.method = "GET",
                                           .url = "https://silent.example/c.pem",
                                           .reply_max = 4096,
-                                          .timeout_ms = 200};
+                                          .timeout_ms = 1500};
     struct acme_http_reply reply;
     struct hsm_reason why = {.text = ""};
 

@@ -277,7 +277,7 @@ a_loop_may_end_before_its_requests_are_resumed(void **state)
     int fd;
 
     (void)state;
-    if (getenv("STI_LONG_TESTS") == NULL)
+    if (getenv("STI_LONG") == NULL)
         skip();
     start(&peer);
     fd = begin(&peer, REQUEST("/wait"), 0);

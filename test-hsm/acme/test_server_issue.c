@@ -362,7 +362,7 @@ start(void **state)
 {
     assert_int_equal(setenv("STI_SHIM_BEHIND", softhsm_module(), 1), 0);
     assert_int_equal(setenv("STI_TEST_MODULE", SHIM_MODULE, 1), 0);
-    assert_int_equal(setenv("STI_TEST_TIMEOUT_MS", "500", 1), 0);
+    assert_int_equal(setenv("STI_TEST_TIMEOUT_MS", "1000", 1), 0);
     token_answers("");
     ca_fixture_start(&ca);
     peer_join(&ca, &account);

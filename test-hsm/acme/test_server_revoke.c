@@ -944,7 +944,8 @@ a_store_of_every_former_version_is_taken_further(void **state)
     const char *former[MIGRATIONS_MAX + 1] = {NULL};
 
     (void)state;
-    for (size_t n = 0; acme_server_migrations[n + 1] != NULL && n < MIGRATIONS_MAX; n++) {
+    for (size_t n = 0; acme_server_migrations[n + 1] != NULL; n++) {
+        assert_true(n < MIGRATIONS_MAX);
         former[n] = acme_server_migrations[n];
         take_further(n + 1, former);
     }

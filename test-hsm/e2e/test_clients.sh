@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # ACME clients that are not ours, at our STI-CA: Debian's lego and uacme with accounts, whose orders
-# for a domain it refuses; npm's acme-client with all of it, where the shared material and its
-# modules are (STI_SHARED/interop with node_modules, or STI_NODE_MODULES).
+# for a domain it refuses.
 set -euo pipefail
 source=$1 bin=$2
 work=$(mktemp -d /tmp/sti-clients.XXXXXX)
@@ -20,14 +19,6 @@ trap cleanup EXIT
 fail() { echo "FAILED: $*" && exit 1; }
 has() { command -v "$1" >/dev/null || { echo "skipped: no $1" && return 1; }; }
 
-shared=${STI_SHARED:-$source/../shared}
-script=$shared/interop/acme/acme-tnauth.mjs
-modules=${STI_NODE_MODULES:-$shared/interop/node_modules}
-has_flow() {
-    has node || return 1
-    [ -r "$script" ] || { echo "skipped: no $script" && return 1; }
-    [ -d "$modules/acme-client" ] || { echo "skipped: no $modules/acme-client" && return 1; }
-}
 # uacme's TLS library asks the system's anchors only: it gets ours in a mount namespace of its own
 has_namespace() {
     unshare -rm true 2>/dev/null || { echo "skipped: no mount namespace for uacme" && return 1; }
@@ -36,7 +27,6 @@ has_namespace() {
 clients=()
 if has lego; then clients+=(lego); fi
 if has uacme && has_namespace; then clients+=(uacme); fi
-if has_flow; then clients+=(acme_client); fi
 [ ${#clients[@]} -gt 0 ] || exit 77
 
 "$source/scripts/quickstart" --bin "$bin" --dir "$dir" >"$work/out" 2>&1 || fail "$(tail -n 5 "$work/out")"
@@ -83,24 +73,6 @@ uacme_goes() {
     uacme_does update 'account of this key was deactivated'
     grows deactivated "$before"
     echo "uacme: account made, updated, key changed, deactivated; its order is unsupportedIdentifier"
-}
-
-flow() { # [VARIABLE=VALUE ...]
-    local credentials
-    credentials=$(printf '%s:%s' "$STI_PA_USER" "$(cat "$STI_PA_PASSWORD_FILE")" | base64 -w0)
-    env "$@" ACME_DIRECTORY="$STI_CA_DIRECTORY" ACME_CA_FILE="$STI_TLS_CA" SPC="$STI_SPC2" REVOKE=1 \
-        STIPA_TOKEN_URL="$STI_PA_URL/at/account/$STI_PA_ACCOUNT/token" STIPA_AUTH="Basic $credentials" \
-        node "$work/flow/acme-tnauth.mjs" >"$work/flow.out" 2>&1 || fail "acme-client $*: $(tail -n 5 "$work/flow.out")"
-    grep -q 'order after deactivation refused' "$work/flow.out" || fail "acme-client $*: $(tail -n 5 "$work/flow.out")"
-    echo "acme-client${*:+ with $*}: all of it"
-}
-acme_client_goes() {
-    mkdir "$work/flow"
-    cp "$script" "$work/flow/"
-    ln -s "$modules" "$work/flow/node_modules"
-    flow
-    flow TKAUTH_FIELD=atc TKVALUE_ENC=base64pad FINGERPRINT=spki
-    flow REVOKE_BY=cert
 }
 
 for client in "${clients[@]}"; do "${client}_goes"; done

@@ -104,7 +104,8 @@ cat >"$work/program" <<END
 #!/bin/sh
 # everything that came along is written down
 echo "\$@" >>$work/told
-env | grep -v '^PWD=\|^_=\|^SHLVL=' >$work/environment
+env | grep -v '^PWD=\|^_=\|^SHLVL=' >$work/environment.\$\$
+mv $work/environment.\$\$ $work/environment
 [ ! -e $work/refuse ]
 END
 chmod 755 "$work/program"
@@ -126,12 +127,12 @@ notify-command = $work/program active {spc} {id} {url} {key}
 END
 stop sti-sks
 quickstart
+sed -i 's/^\[verification\]$/&\nlist-refresh = 1/' "$conf" # of sti-kms alone: sti-sks has read it
 
 "$bin/sti-kms" run --config "$conf" 2>"$work/run.log" &
 run_pid=$!
 wait_for '[.credentials[] | select(.state == "active") | .token] | unique | length == 2'
 wait_for '[.troubles[]] | length == 0'
-[ "$(cat "$work/environment")" = PATH=/usr/bin:/bin ] || fail "environment: $(cat "$work/environment")"
 for id in $(status | jq -r '.credentials[] | select(.state == "active") | .id'); do
     for _ in $(seq 100); do
         if grep -q "^active 1234 $id https" "$work/told"; then break; fi
@@ -139,7 +140,21 @@ for id in $(status | jq -r '.credentials[] | select(.state == "active") | .id');
     done
     grep -q "^active 1234 $id https" "$work/told" || fail "nobody was told of $id: $(cat "$work/told")"
 done
+[ "$(cat "$work/environment")" = PATH=/usr/bin:/bin ] || fail "environment: $(cat "$work/environment")"
 grep -q "^upload $dir/sp/cr/.*pem .*pem https" "$work/told" || fail "no upload: $(cat "$work/told")"
+
+# --- an STI-CA that comes to the list is heard of
+list=$dir/sp/trust/ca-list.jws
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null \
+    -addext keyUsage=critical,keyCertSign -days 3650 -subj '/C=US/O=Other STI-CA/CN=SHAKEN Root' \
+    -out "$work/root.pem" 2>/dev/null
+cp "$list" "$work/list"
+"$bin/sti-pa" ca add --config "$dir/pa/sti-pa.conf" --root "$work/root.pem" >/dev/null
+for _ in $(seq 300); do
+    cmp -s "$list" "$work/list" || break
+    sleep 0.1
+done
+if cmp -s "$list" "$work/list"; then fail "sti-kms has not heard of the new list"; fi
 
 # --- calls while everything rotates: none may fail, both tokens sign
 call() {

@@ -30,7 +30,7 @@ export SOFTHSM2_CONF=$work/softhsm2.conf
 export STI_MODULE=${STI_MODULE:-/usr/lib/softhsm/libsofthsm2.so}
 umask 077
 openssl rand -hex 8 >"$work/pin"
-port=$((20000 + $$ % 20000))
+port=$((31000 + $$ % 1000))
 while curl -sk -o /dev/null "https://127.0.0.1:$port/" || [ $? -ne 7 ]; do port=$((port + 1)); done
 for token in sti-pa sti-ca; do
     quietly "$bin/sti-hsm" token init --label $token --pin-source "file:$work/pin" \

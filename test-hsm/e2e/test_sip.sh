@@ -34,7 +34,7 @@ fail() { echo "FAILED: $*" && exit 1; }
 
 # --- ports that nobody else takes
 mkdir -p "$dir/run"
-first=$((17000 + RANDOM % 300 * 8))
+first=$((11000 + RANDOM % 300 * 8))
 printf '%s=%s\n' pa_port $first ca_port $((first + 1)) sks_port $((first + 2)) \
     cr_port $((first + 3)) >"$dir/run/ports"
 signer=$((first + 4)) verifier=$((first + 5)) called=$((first + 6)) caller=$((first + 7))

@@ -11,7 +11,7 @@ set -euo pipefail
 source=$1 bin=$2 build=$3
 seconds=${STI_SOAK_S:-15}
 callers=3
-grace_s=8 # until a revocation must have been heard of
+grace_s=8 # until a revocation that is on the CRL must have been heard of
 slack_kib=1024 # by which the memory of a process may grow from the second to the last third,
 softhsm_kib=6  # and this for each certificate: what SoftHSM keeps of a key that was destroyed
 judged_s=240 # a shorter run is over before all is warm
@@ -208,14 +208,27 @@ verdict() { # of the call in $work/identity
         identity: ($identity | rtrimstr("\n"))}}')" http://localhost/stir/v1/verification |
         jq -r .verificationResponse.verstat
 }
-revoked=0
-follow_one_to_its_revocation() { # once it signs no more: its calls pass, and soon after never again
-    local x5u id until failed
+sign_afresh() {
     signed_at=$(date +%s)
     "$bin/sti-sks" sign --config "$conf" --orig 12155551212 --dest 12155551213 --attest A \
-        --iat "$signed_at" >"$work/identity" 2>"$work/said.log" || fail "sti-sks sign: $(cat "$work/said.log")"
+        --iat "$signed_at" >"$work/signed" 2>"$work/said.log" || fail "sti-sks sign: $(cat "$work/said.log")"
+    mv "$work/signed" "$work/identity"
     x5u=$(sed 's/.*info=<//; s/>.*//' "$work/identity")
+}
+wait_for_crl() { # SERIAL: the STI-PA tells everybody of it
     for _ in $(seq 300); do
+        if curl -sS --noproxy '*' --cacert "$STI_TLS_CA" "$STI_PA_URL/download/v1/crl" 2>/dev/null |
+            openssl crl -inform DER -noout -text 2>/dev/null | grep -q "Serial Number: $1"; then return; fi
+        sleep 0.1
+    done
+    fail "$1 is not on the CRL"
+}
+revoked=0
+follow_one_to_its_revocation() { # once it signs no more: its calls pass, and soon after never again
+    local x5u id serial until failed
+    sign_afresh
+    for _ in $(seq 600); do
+        if [ "$(date +%s)" -ge $((signed_at + 20)) ]; then sign_afresh; fi # its calls shall be fresh
         id=$(status | jq --arg x5u "$x5u" '.credentials[] | select(.x5u == $x5u and .state != "active") | .id')
         if [ -n "$id" ]; then break; fi
         sleep 0.1
@@ -223,7 +236,9 @@ follow_one_to_its_revocation() { # once it signs no more: its calls pass, and so
     [ -n "$id" ] || fail "not renewed: $x5u"
     sleep 2.5
     [ "$(verdict)" = TN-Validation-Passed ] || fail "not valid before it was revoked: credential $id"
+    serial=$(curl -sS --noproxy '*' --cacert "$STI_TLS_CA" "$x5u" | openssl x509 -noout -serial | sed 's/.*=//')
     kms revoke --id "$id" --reason 4
+    wait_for_crl "$serial"
     until=$(($(date +%s) + grace_s))
     for ((failed = 0; failed < 8; )); do # in a row, whichever worker is asked
         if [ "$(verdict)" = TN-Validation-Failed ]; then

@@ -10,7 +10,7 @@ document_open "$1" "$2"
 trap 'kill "$(cat pa.pid)" 2>/dev/null || true; rm -rf "$document_directory"' EXIT
 
 # A port that nobody listens on at the moment.
-port=$((20000 + $$ % 20000))
+port=$((32000 + $$ % 700))
 while curl -sk -o answer "https://127.0.0.1:$port/" || [ $? -ne 7 ]; do port=$((port + 1)); done
 STI_PA_PORT=$port
 export STI_PA_PORT

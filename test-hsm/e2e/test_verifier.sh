@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
 # A verifier that is not ours, in another language, judges what sti-sks signs: the PASSporT, the chain from
-# the STI-CR to the roots of the trusted list, the STI-PA's CRL. It is of the shared material, with its
-# modules (STI_SHARED/interop with node_modules, or STI_NODE_MODULES).
+# the STI-CR to the roots of the trusted list, the STI-PA's CRL. It is of the shared material
+# (STI_SHARED/interop).
 set -euo pipefail
 source=$1 bin=$2
-shared=${STI_SHARED:-$source/../shared}
-script=$shared/interop/verify/verify-identity.mjs
-modules=${STI_NODE_MODULES:-$shared/interop/node_modules}
+# shellcheck source=test-hsm/e2e/node_modules.sh
+. "$source/test-hsm/e2e/node_modules.sh"
+script=${STI_SHARED:-$source/../shared}/interop/verify/verify-identity.mjs
 command -v node >/dev/null || { echo "skipped: no node" && exit 77; }
 [ -r "$script" ] || { echo "skipped: no $script" && exit 77; }
-[ -d "$modules/@peculiar/x509" ] || { echo "skipped: no $modules/@peculiar/x509" && exit 77; }
 work=$(mktemp -d "${TMPDIR:-/tmp}/sti-verifier.XXXXXX")
 dir=$work/one
 ulimit -n 4096
@@ -21,16 +20,17 @@ cleanup() {
 }
 trap cleanup EXIT
 fail() { echo "FAILED: $*" && exit 1; }
+find_node_modules "$work" @peculiar/x509 || exit 77
 
 mkdir -p "$dir/run"
-first=$((21000 + RANDOM % 500 * 4))
+first=$((30000 + RANDOM % 250 * 4))
 printf '%s=%s\n' pa_port $first ca_port $((first + 1)) sks_port $((first + 2)) cr_port $((first + 3)) >"$dir/run/ports"
 "$source/scripts/quickstart" --bin "$bin" --dir "$dir" >"$work/out" 2>&1 || fail "$(tail -n 5 "$work/out")"
 # shellcheck source=/dev/null
 . "$dir/env"
 export SOFTHSM2_CONF
 cp "$script" "$work/"
-ln -s "$modules" "$work/node_modules"
+ln -s "$script_modules" "$work/node_modules"
 get() { curl -sS --noproxy '*' --fail --cacert "$STI_TLS_CA" "$@"; }
 
 sign() { # MEMBERS: an Identity header field value into $work/identity

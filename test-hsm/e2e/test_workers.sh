@@ -5,6 +5,8 @@ source=$1 bin=$2
 work=$(mktemp -d /tmp/sti-workers.XXXXXX)
 dir=$work/one
 workers=4
+patience=900 # tenths of a second: one that was killed again and again rests for up to 30 s
+kills_max=12 # and so often only
 
 cleanup() {
     status=$?
@@ -43,7 +45,7 @@ export SOFTHSM2_CONF
 parent_of() { cat "$dir/run/$1.pid"; }
 workers_of() { pgrep -P "$(parent_of "$1")" || true; }
 wait_for_workers() { # NAME: all of them, and all ready
-    for _ in $(seq 300); do
+    for _ in $(seq $patience); do
         if [ "$(workers_of "$1" | wc -l)" -eq $workers ] &&
             [ "$(grep -c ': ready$' "$dir/log/$1.log")" -ge "$workers" ]; then
             return
@@ -85,12 +87,14 @@ ready_of() { # NAME
     done
 }
 kill_at_random() { # NAME
-    local victims
-    while [ ! -e "$work/enough" ]; do
+    local victims kills=0
+    while [ ! -e "$work/enough" ] && [ "$kills" -lt $kills_max ]; do
         sleep 0.$((RANDOM % 4 + 2))
         mapfile -t victims < <(ready_of "$1")
         [ ${#victims[@]} -gt 0 ] || continue
-        kill -9 "${victims[RANDOM % ${#victims[@]}]}" 2>/dev/null && echo killed >>"$work/killed.$1"
+        kill -9 "${victims[RANDOM % ${#victims[@]}]}" 2>/dev/null || continue
+        echo killed >>"$work/killed.$1"
+        kills=$((kills + 1))
     done
 }
 kill_at_random sti-ca &
@@ -211,7 +215,7 @@ x5u=$STI_CR_URL/$(basename "$(find "$work/away" -name '*.pem' | head -n 1)")
 [ "$(curl -sS --noproxy '*' --cacert "$STI_TLS_CA" -o /dev/null -w '%{http_code}' "$x5u")" = 404 ] || fail "$x5u is there"
 ready_lines() { grep -c ': ready$' "$dir/log/sti-sks.log"; }
 replaced() { # BEFORE: there are as many ready ones as there were before, once more
-    for _ in $(seq 300); do
+    for _ in $(seq $patience); do
         if [ "$(ready_lines)" -ge $(($1 + workers)) ]; then return; fi
         sleep 0.1
     done

@@ -60,8 +60,14 @@ void load_assert_unseen(const struct load *load, const char *what);
 /** The token serves again within a second. */
 void load_assert_back_soon(struct hsm_token *token, struct hsm_key *key);
 
-/** Under load: within a second, for 50 ms, at half the rate of before or more, the time taken off
- * in which threads had no processor (machine.h); at a quarter where $STI_TEST_MACHINE_MS is not 0.
+/** Every one of LOAD_SESSIONS can be used again: however long the machine takes to run what sees
+ * to it. */
+void load_assert_all_sessions(const struct hsm_token *token, const char *what);
+
+/** Under load: for 50 ms, at a part of the rate of before. Where $STI_TEST_MACHINE_MS is 0: at nine
+ * tenths or more, within a second, the time taken off in which threads had no processor
+ * (machine.h). Else at a quarter or more, and ten times those milliseconds later at most: that is
+ * what a machine with others on it can show.
  */
 void load_assert_full_rate(const struct load *load, unsigned before_in_50ms, const char *what);
 

@@ -608,13 +608,16 @@ latency_is_spent_asleep(void **state)
 {
     struct p11_token *f = *state;
     int64_t cpu = p11_now_ns(CLOCK_THREAD_CPUTIME_ID);
+    int64_t least = INT64_MAX; /* the machine may be late at times */
 
     fault("fake constant\nlatency C_Sign 20ms");
     assert_in_range(time_of(f, 5), 100 * MS, 2000 * MS);
     cpu = p11_now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
     assert_in_range(cpu, 0, 20 * MS);
     fault("latency C_Sign off");
-    assert_in_range(time_of(f, 5), 0, 90 * MS);
+    for (unsigned i = 0; i < 20 && least >= 90 * MS; i++)
+        least = time_of(f, 5);
+    assert_in_range(least, 0, 90 * MS);
 }
 
 /* Lower bounds: how late a thread wakes is not ours to say. */

@@ -1,8 +1,9 @@
 #!/bin/sh
-# test_sti_hsm.sh PROGRAM - sti-hsm as people run it, on a throw-away SoftHSM.
+# test_sti_hsm.sh PROGRAM FAULT_MODULE - sti-hsm as people run it, on a throw-away SoftHSM.
 set -u
 
 program=$1
+fault_module=$2
 module=${STI_TEST_MODULE:-/usr/lib/softhsm/libsofthsm2.so}
 pin=975318642
 so_pin=864297531
@@ -164,6 +165,35 @@ run 1 doctor --token "pkcs11:token=absent?pin-source=file:$dir/pin"
 said "token: none matches"
 run 1 doctor --token "$here" --module "$dir/message"
 said "module: not usable"
+run 1 doctor --token "$token?pin-source=file:$dir/wrong-pin"
+said "login: refused or not possible"
+said "the PIN is wrong, locked or expired: do not try it again"
+
+# faulty SCRIPT-LINE WANTED-STATUS ARGUMENT...: run, with the fault module in front of the token's.
+faulty() {
+    echo "$1" >"$dir/script"
+    shift
+    export STI_FAULT_MODULE="$module" STI_FAULT_SCRIPT="$dir/script"
+    run "$@" --module "$fault_module"
+    unset STI_FAULT_MODULE STI_FAULT_SCRIPT
+}
+if [ -z "${STI_TEST_MODULE-}" ]; then # else it is told of another one
+    while IFS='|' read -r line wanted words; do
+        faulty "$line" "$wanted" doctor --token "$here"
+        said "$words"
+    done <<END
+on C_GetTokenInfo flag CKF_USER_PIN_LOCKED|1|^FAULT   login: refused or not possible
+on C_GetTokenInfo flag CKF_USER_PIN_FINAL_TRY|1|^advice  PIN: wrong ones were entered, few tries are left
+sessions 2|0|^advice  sessions: at most 2
+on C_GetMechanismInfo rv CKR_MECHANISM_INVALID|1|^FAULT   mechanisms: no CKM_ECDSA
+on C_GetAttributeValue attribute CKA_EXTRACTABLE true|0|^advice  key signer: may not be used
+END
+    faulty 'latency C_Sign 5ms' 0 bench --key "$key" --sessions 2 --seconds 1
+    said '^SESSIONS  *SIGN/S .* OURS/RAW  FAILED$'
+    said '^ *2  *[1-9][0-9]*  .*  0$'
+    said '^ *[12]  #\{40\}$' # the best one's bar
+    said '^workers = [34]$'   # a call there may be stuck
+fi
 
 # ---- PINs
 run 1 sign --key "$token;object=signer" --in "$dir/message" --pin-source "file:$dir/wrong-pin"

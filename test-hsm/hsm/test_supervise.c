@@ -344,7 +344,7 @@ one_that_does_not_beat_is_killed_and_replaced(void **state)
 
     (void)state;
     config.workers = 1;
-    config.heartbeat_ms = 100;
+    config.heartbeat_ms = 1500; /* in which the other one beats on any machine */
     is_enough = two_were_ready;
     assert_int_equal(hsm_supervise(&config), HSM_OK);
     assert_int_equal(count_of(HSM_WORKER_STUCK), 1);
@@ -372,7 +372,7 @@ one_that_is_not_ready_in_time_is_killed_and_replaced(void **state)
 
     (void)state;
     config.workers = 1;
-    config.start_ms = 100;
+    config.start_ms = 1500; /* in which the other one is ready on any machine */
     is_enough = one_is_ready;
     assert_int_equal(hsm_supervise(&config), HSM_OK);
     assert_int_equal(last_counts()->stuck, 1);

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <acme/store.h>
 #include <sks/catalogue.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -445,6 +446,102 @@ states_have_names(void **state)
         assert_string_equal(sks_state_text((enum sks_state)i), names[i]);
 }
 
+/* ---- former versions ---- */
+
+#define DIRECTORY "https://ca.example/directory"
+
+enum hsm_status __real_acme_store_open(const char *place, const char *const *scripts,
+                                       struct acme_store **out);
+enum hsm_status __wrap_acme_store_open(const char *place, const char *const *scripts,
+                                       struct acme_store **out);
+
+static const char *const *migrations; /* of the catalogue, as it hands them to its store */
+
+/* In place of the store's: the linker's --wrap. */
+enum hsm_status
+__wrap_acme_store_open(const char *place, const char *const *scripts, struct acme_store **out)
+{
+    migrations = scripts;
+    return __real_acme_store_open(place, scripts, out);
+}
+
+/* What the program of that version left: a credential that signs, and from the second on the time
+ * of its renewal and the key of an account. */
+static void
+make_former(size_t version, const char *const *former, const char *place)
+{
+    static const char *const left[] = {
+        "INSERT INTO credential (id, state, spc, token_uri, key_uri, ca_directory, chain_pem, x5u,"
+        " not_after) VALUES (7, 4, '1234', '" TOKEN "', '" TOKEN ";object=sp', '" DIRECTORY "',"
+        " 'chain', 'https://cr.example/7.pem', 99)",
+        "INSERT INTO renewal VALUES (7, 11, 12, 13, 14, 'https://ca.example/why')",
+        "INSERT INTO acme_account VALUES ('" DIRECTORY "', '" TOKEN "', 'label', 'next')",
+        "INSERT INTO account_key VALUES ('', '" DIRECTORY "', '" TOKEN "', 'label', 'next')",
+    };
+    const bool has_it[COUNT(left)] = {true, version >= 2, version == 2, version >= 3};
+    struct acme_store *store = NULL;
+
+    assert_int_equal(__real_acme_store_open(place, former, &store), HSM_OK);
+    for (size_t i = 0; i < COUNT(left); i++)
+        if (has_it[i])
+            assert_int_equal(acme_store_run(store, NULL, left[i], ""), HSM_OK);
+    acme_store_close(store);
+}
+
+static void
+assert_is_kept(struct sks_catalogue *opened, size_t version)
+{
+    const struct sks_account_owner owner = {
+        .spc = "", .ca_directory = DIRECTORY, .token_uri = TOKEN};
+    struct sks_account_keys keys = {.label = ""};
+    struct sks_credential kept = {.id = 0};
+    struct sks_renewal renewal = {.due = 0};
+
+    assert_int_equal(sks_catalogue_find(opened, 7, &kept), HSM_OK);
+    assert_int_equal(kept.state, SKS_ACTIVE);
+    assert_string_equal(kept.spc, "1234");
+    assert_string_equal(kept.key_uri, TOKEN ";object=sp");
+    assert_string_equal(kept.chain_pem, "chain");
+    assert_string_equal(kept.x5u, "https://cr.example/7.pem");
+    assert_int_equal(kept.not_after, 99);
+    sks_credential_clear(&kept);
+    assert_int_equal(sks_catalogue_account(opened, &owner, &keys), HSM_OK);
+    assert_string_equal(keys.label, version >= 2 ? "label" : "");
+    assert_string_equal(keys.next, version >= 2 ? "next" : "");
+    assert_int_equal(sks_catalogue_renewal(opened, 7, &renewal),
+                     version >= 2 ? HSM_OK : HSM_ERR_NOT_FOUND);
+    assert_int_equal(renewal.due, version >= 2 ? 11 : 0);
+    assert_int_equal(renewal.ask_at, version >= 2 ? 14 : 0);
+}
+
+static void
+a_catalogue_of_every_former_version_is_taken_further(void **state)
+{
+    const char *former[32] = {NULL};
+
+    (void)state;
+    for (size_t i = 0; migrations[i] != NULL; i++) {
+        struct sks_catalogue *opened = NULL;
+        char place[128];
+        int64_t before = 0;
+        int64_t after = 0;
+
+        assert_true(i + 1 < COUNT(former));
+        former[i] = migrations[i];
+        snprintf(place, sizeof(place), "%s/former-%zu.db", dir, i + 1);
+        make_former(i + 1, former, place);
+        assert_int_equal(sks_catalogue_open(place, &opened), HSM_OK);
+        assert_is_kept(opened, i + 1);
+        assert_int_equal(sks_catalogue_version(opened, &before), HSM_OK);
+        assert_int_equal(sks_catalogue_forget(opened, 7), HSM_ERR_USAGE); /* it signs */
+        sks_catalogue_close(opened);
+        assert_int_equal(sks_catalogue_open(place, &opened), HSM_OK); /* once */
+        assert_int_equal(sks_catalogue_version(opened, &after), HSM_OK);
+        assert_int_equal(after, before);
+        sks_catalogue_close(opened);
+    }
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
 int
@@ -467,6 +564,7 @@ main(void)
         CASE(change_survives_the_death_of_its_process),
         CASE(file_that_is_no_catalogue_is_refused),
         CASE(states_have_names),
+        CASE(a_catalogue_of_every_former_version_is_taken_further),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,8 @@
 #define THREADS  6
 #define FAILURES 1000 /* URLs kept that could not be fetched */
 #define WAITERS  16384 /* calls that are to be told at one time */
+#define MEET_MS  3000 /* a fetch waits so long for another one to be under way */
+#define ATTEMPTS 5 /* for what a machine that is late does not show */
 
 static struct ecosystem eco;
 static struct eco_server repository;
@@ -31,6 +33,7 @@ static struct certs_chain *ended; /* a minute ago */
 static char *sp_pem, *short_pem, *ended_pem;
 static atomic_uint fetches, not_modified;
 static atomic_bool is_down, is_gate_shut;
+static atomic_uint meeting, met;
 
 static bool
 is_known(const struct acme_http_request *request)
@@ -38,6 +41,17 @@ is_known(const struct acme_http_request *request)
     const char *tag = acme_http_request_header(request, "If-None-Match");
 
     return tag != NULL && strcmp(tag, "\"one\"") == 0;
+}
+
+/* It takes until another one of its kind is under way, too, or MEET_MS. */
+static void
+meet(void)
+{
+    if (++meeting > 1)
+        met++;
+    for (unsigned i = 0; i < MEET_MS && met == 0; i++)
+        usleep(1000);
+    meeting--;
 }
 
 /* A repository, good and bad; what it does is in the path. */
@@ -54,6 +68,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     fetches++;
     while (strstr(path, "gate") != NULL && is_gate_shut)
         usleep(1000);
+    if (strstr(path, "meet") != NULL)
+        meet();
     if (!is_down && is_known(request)) {
         not_modified++;
         acme_http_respond(response, 304, NULL, NULL, 0);
@@ -927,26 +943,41 @@ ask_tarpits(struct sks_x5u_cache *cache, size_t count)
     }
 }
 
-static void
-hosts_without_number_leave_room_for_those_that_sign_calls(void **state)
+/* Of so many tarpits twelve are waited for. Those for which nobody had time are told before any
+ * of the twelve is given up: false when they were not, as on a machine that is seconds late. */
+static bool
+tarpits_leave_room(size_t count)
 {
     struct sks_x5u_cache *cache = small_cache(0, 0, 400);
     struct certs_chain *chain = NULL;
+    bool is_told_in_time;
+
+    vouch(cache, "/before.pem");
+    ask_tarpits(cache, count);
+    assert_int_equal(get(cache, "/new.pem", eco.now), HSM_OK); /* which waits 400 ms, not 4 s */
+    usleep(450000);
+    assert_int_equal(ask(cache, "127.0.0.1", "/then.pem", &chain), HSM_ERR_NOT_FOUND);
+    for (unsigned i = 0; i < 10000 && told < 1 + count - 12; i++)
+        usleep(1000);
+    is_told_in_time = told == 1 + count - 12;
+    sks_x5u_cache_free(cache);
+    assert_int_equal(told, 1 + count);
+    return is_told_in_time;
+}
+
+static void
+hosts_without_number_leave_room_for_those_that_sign_calls(void **state)
+{
     int sockets[24];
+    bool leave_room = false;
 
     (void)state;
     open_tarpits(sockets, COUNT(sockets));
-    vouch(cache, "/before.pem");
-    ask_tarpits(cache, COUNT(sockets));
-    assert_int_equal(get(cache, "/new.pem", eco.now), HSM_OK);
-    assert_true(told <= COUNT(sockets) - 12); /* twelve are still being waited for */
-    usleep(450000);
-    assert_int_equal(ask(cache, "127.0.0.1", "/then.pem", &chain), HSM_ERR_NOT_FOUND);
-    wait_until_told(1 + COUNT(sockets) - 12); /* and those for which nobody had time are told */
+    for (unsigned i = 0; i < ATTEMPTS && !leave_room; i++)
+        leave_room = tarpits_leave_room(COUNT(sockets));
+    assert_true(leave_room);
     for (size_t i = 0; i < COUNT(sockets); i++)
         close(sockets[i]);
-    sks_x5u_cache_free(cache);
-    assert_int_equal(told, 1 + COUNT(sockets));
 }
 
 /* ---- chains on disk -------------------------------------------------------------------------- */
@@ -1282,19 +1313,15 @@ many_calls_for_one_url_are_one_fetch(void **state)
 static void
 fetches_of_different_urls_do_not_wait_for_each_other(void **state)
 {
-    static const char *const different[THREADS] = {"/slow-1.pem", "/slow-2.pem", "/slow-3.pem",
-                                                   "/slow-4.pem", "/slow-5.pem", "/slow-6.pem"};
+    static const char *const different[THREADS] = {"/meet-1.pem", "/meet-2.pem", "/meet-3.pem",
+                                                   "/meet-4.pem", "/meet-5.pem", "/meet-6.pem"};
     struct sks_x5u_cache *cache = cache_new(true);
-    struct timespec from;
-    struct timespec to;
 
     (void)state;
-    clock_gettime(CLOCK_MONOTONIC, &from);
+    met = 0;
     call_at_once(cache, different, HSM_OK);
-    clock_gettime(CLOCK_MONOTONIC, &to);
     assert_int_equal(fetches, THREADS);
-    /* one after the other they would take 2.4 s */
-    assert_true((to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000 < 2000);
+    assert_true(met > 0);
     sks_x5u_cache_free(cache);
 }
 
