@@ -448,7 +448,7 @@ certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_e
     const X509_NAME *issuer = X509_get_issuer_name(cert);
     const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
     const struct crl_revoked *revoked;
-    unsigned long name_hash;
+    unsigned long name_hash = 0;
     enum hsm_status st;
 
     if (certs_serial_check(serial, NULL) != HSM_OK)
