@@ -27,7 +27,6 @@ struct arguments {
     const char *counted_before;
     const char *so_pin_source;
     const char *in;
-    const char *digest;
     const char *out;
     const char *yes;
     const char *route;
