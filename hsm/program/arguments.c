@@ -31,7 +31,6 @@ const struct option_row argument_rows[] = {
     {"counted-before", "N", AT(counted_before),
      "what its counter was when the journal was begun; 0"},
     {"in", "FILE", AT(in), "what to sign; - is standard input, and the default"},
-    {"digest", "HEX", AT(digest), "a SHA-256 digest to sign, instead of --in"},
     {"out", "FORM", AT(out), "R || S as base64url (default), hex or raw; or der"},
     {"yes", NULL, SWITCH(yes), "do not ask"},
     {"route", "ROUTE", AT(route), "libp11 (default) or direct"},

@@ -29,7 +29,6 @@ struct arguments {
     const char *counted_before;
     const char *so_pin_source;
     const char *in;
-    const char *digest;
     const char *out;
     const char *route;
     const char *sessions;

@@ -1,11 +1,14 @@
 /* sti-hsm.c - tokens and their keys, from the command line. */
+#include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/asn1.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 
 #include <hsm/base64url.h>
@@ -374,17 +377,47 @@ form_of(const char *name)
     return NULL;
 }
 
+/* Of DER or BER: what is signed of a certificate, a CRL, a CSR is a SEQUENCE (RFC 5280
+ * section 4.1), of a CMS message a SET (RFC 5652 section 5.4). */
 static bool
-digest_from_hex(const char *hex, uint8_t *digest)
+is_asn1(const uint8_t *octets, size_t len)
 {
-    long len = 0;
-    unsigned char *octets = OPENSSL_hexstr2buf(hex, &len);
-    bool good = octets != NULL && len == HSM_SHA256_LEN && strchr(hex, ':') == NULL;
+    const uint8_t *at = octets;
+    long inside = 0;
+    int tag, class;
+    int form = ASN1_get_object(&at, &inside, &tag, &class, (long)len);
+    bool is_whole = (form & 1) != 0 || (size_t)(at - octets) + (size_t)inside == len;
 
-    if (good)
-        memcpy(digest, octets, HSM_SHA256_LEN);
-    OPENSSL_free(octets);
-    return good;
+    ERR_clear_error();
+    return (form & 0x80) == 0 && (form & V_ASN1_CONSTRUCTED) != 0 && class == V_ASN1_UNIVERSAL &&
+           (tag == V_ASN1_SEQUENCE || tag == V_ASN1_SET) && is_whole;
+}
+
+/* "BASE64URL.BASE64URL", which RFC 7515 section 5.1 signs: PASSporTs, tokens, requests of ACME. */
+static bool
+is_jws_signing_input(const uint8_t *octets, size_t len)
+{
+    size_t dots = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        if (octets[i] == '.')
+            dots++;
+        else if (!isalnum(octets[i]) && octets[i] != '-' && octets[i] != '_')
+            return false;
+    }
+    return dots == 1;
+}
+
+/* Who issues checks what it signs and records it; nobody gets round that with this command. */
+static enum hsm_status
+sign_text(struct hsm_key *key, const uint8_t *message, size_t len, uint8_t *sig)
+{
+    if (is_asn1(message, len))
+        return options_refuse("the input is ASN.1, as certificates and CRLs are: not signed here");
+    if (is_jws_signing_input(message, len))
+        return options_refuse("the input is that of a JWS, as PASSporTs and tokens are: not "
+                              "signed here");
+    return hsm_key_sign_verified(key, message, len, sig);
 }
 
 static enum hsm_status
@@ -399,7 +432,7 @@ sign_file(struct hsm_key *key, const char *path, uint8_t *sig)
     else
         st = hsm_file_read(path, INPUT_MAX, &message, &len);
     if (st == HSM_OK)
-        st = hsm_key_sign_verified(key, message, len, sig);
+        st = sign_text(key, message, len, sig);
     free(message);
     return st;
 }
@@ -410,21 +443,15 @@ sign(const struct arguments *arguments)
     DEFER(hsm_token_close) struct hsm_token *token = NULL;
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     const struct form *form = form_of(arguments->out);
-    uint8_t digest[HSM_SHA256_LEN];
     uint8_t sig[HSM_P256_SIG_LEN];
     enum hsm_status st;
     HSM_USE_FOR(HSM_USE_OPERATOR);
 
     if (form == NULL)
         return options_refuse("--out is base64url, hex, raw or der");
-    if (arguments->digest != NULL && arguments->in != NULL)
-        return options_refuse("either --digest or --in");
-    if (arguments->digest != NULL && !digest_from_hex(arguments->digest, digest))
-        return options_refuse("--digest is 64 hex digits");
     st = open_key(arguments, NULL, &token, &key);
     if (st == HSM_OK)
-        st = arguments->digest != NULL ? hsm_key_sign_digest(key, digest, sig)
-                                       : sign_file(key, arguments->in, sig);
+        st = sign_file(key, arguments->in, sig);
     if (st == HSM_OK)
         form->put(sig);
     return st;
@@ -443,8 +470,8 @@ static const struct command commands[] = {
      key_show},
     {"key destroy", "module token key! pin-source quirks yes journal", NULL,
      "destroy a key pair for good", NULL, key_destroy},
-    {"sign", "module token key! pin-source quirks in digest out journal", NULL,
-     "sign a file or a digest (ES256)", NULL, sign},
+    {"sign", "module token key! pin-source quirks in out journal", NULL,
+     "sign a text (ES256); what certificates, CRLs and tokens are made of is refused", NULL, sign},
     {"bench", "module token key! pin-source quirks route sessions seconds json journal", NULL,
      "how fast the token signs with 1, 2, 4 ... sessions, and how many to use", NULL, bench_run},
     {"doctor", "module token! pin-source quirks journal", NULL,

@@ -63,11 +63,11 @@ for level in "" "token" "key" "token init" "token show" "key generate" "key list
     said "^sti-hsm [0-9]"
 done
 run 0 sign --help
-said --digest
+said --in
 for words in "" "key" "nonsense" "key nonsense" "--nonsense" "sign --nonsense" "key list --label x" \
     "key list" "key generate --token $here" "token init" "sign" "token show a b" "key list $here" \
-    "sign --key $key --out pem" "sign --key $key --digest 00" "sign --key $key --digest zz" \
-    "sign --key $key --digest 00 --in $dir/message" "key list --token $here --log-format xml" \
+    "sign --key $key --out pem" "sign --key $key --digest $(printf %064d 0)" \
+    "key list --token $here --log-format xml" \
     "key list --token $here --log-level loud" "key list --token $token?pin-value=$pin" \
     "key list --token $token --pin $pin" "key list --token $token --pin=$pin" \
     "key list --token $token --pin-value=$pin" "key list --token $token -p$pin" \
@@ -125,10 +125,6 @@ run 2 key show --key "$here"
 run 0 sign --key "$key" --in "$dir/message" --out der
 openssl dgst -sha256 -verify "$dir/public.pem" -signature "$dir/out" "$dir/message" >/dev/null ||
     fail "openssl does not verify"
-digest=$(openssl dgst -sha256 -r "$dir/message" | cut -d' ' -f1)
-run 0 sign --key "$key" --digest "$digest" --out der
-openssl dgst -sha256 -verify "$dir/public.pem" -signature "$dir/out" "$dir/message" >/dev/null ||
-    fail "openssl does not verify the signature of a digest"
 "$program" sign --key "$key" --out der <"$dir/message" >"$dir/out" 2>"$dir/err" ||
     fail "cannot sign standard input"
 openssl dgst -sha256 -verify "$dir/public.pem" -signature "$dir/out" "$dir/message" >/dev/null ||
@@ -143,6 +139,28 @@ run 0 sign --key "$key" --in "$dir/message" --out raw
 [ "$(wc -c <"$dir/out")" -eq 64 ] || fail "raw has 64 octets"
 run 0 sign --key "$key" --in "$dir/message" --out hex
 grep -Eq '^[0-9a-f]{128}$' "$dir/out" || fail "hex has 128 digits"
+# what a certificate, a CRL, a CMS message or a token is made of is not for this command
+openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj /CN=x -outform DER \
+    -out "$dir/certificate.der" 2>/dev/null
+openssl asn1parse -inform DER -in "$dir/certificate.der" -strparse 4 -noout -out "$dir/tbs.der"
+printf '1\003\002\001\001' >"$dir/set.der"
+printf '0\200\002\001\001\000\000' >"$dir/indefinite.ber"
+printf 'eyJhbGciOiJFUzI1NiJ9.eyJhIjoxfQ' >"$dir/signing-input"
+printf 'eyJhbGciOiJFUzI1NiJ9.' >"$dir/empty-payload"
+for file in certificate.der tbs.der set.der indefinite.ber signing-input empty-payload; do
+    run 2 sign --key "$key" --in "$dir/$file"
+    quiet
+    told "not signed here"
+    "$program" sign --key "$key" <"$dir/$file" >"$dir/out" 2>"$dir/err" && fail "signed: $file"
+    quiet
+done
+for text in '0 keys are left.' '1. The room is locked' 'eyJhbGciOiJFUzI1NiJ9.eyJhIjoxfQ is a token' \
+    "$(cat "$dir/signing-input").c2ln" '0'; do
+    printf '%s' "$text" >"$dir/text"
+    run 0 sign --key "$key" --in "$dir/text"
+done
+: >"$dir/empty"
+run 0 sign --key "$key" --in "$dir/empty"
 run 1 sign --key "$key" --in "$dir/absent"
 quiet
 run 1 sign --key "$key" --in "$dir"
