@@ -742,8 +742,10 @@ run_with_its_share(struct hsm_worker *worker, void *context)
                                                                .pin = pin},
                                     &token),
                      HSM_OK);
+    hsm_secret_free(pin);
     hsm_token_stats(token, &stats);
     shared->sessions = stats.sessions;
+    hsm_token_close(token);
     return serve(worker);
 }
 
