@@ -218,7 +218,7 @@ load_assert_back_soon(struct hsm_token *token, struct hsm_key *key)
 {
     double begin = load_now_ms();
     uint8_t sig[HSM_P256_SIG_LEN];
-    enum hsm_status st = hsm_key_sign_digest_within(key, load_digest, RETURN_MS + machine_ms(),
+    enum hsm_status st = hsm_key_sign_digest_within(key, load_digest, RETURN_MS + 10 * machine_ms(),
                                                     HSM_WAIT_FOR_RECOVERY, sig);
 
     if (st != HSM_OK || !hsm_token_is_ready(token))

@@ -57,7 +57,7 @@ void load_assert_sound(const struct load *load, const char *what);
 /** And nobody was refused. */
 void load_assert_unseen(const struct load *load, const char *what);
 
-/** The token serves again within a second. */
+/** The token serves again within a second, and ten times $STI_TEST_MACHINE_MS. */
 void load_assert_back_soon(struct hsm_token *token, struct hsm_key *key);
 
 /** Every one of LOAD_SESSIONS can be used again: however long the machine takes to run what sees
