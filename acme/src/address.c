@@ -1,4 +1,4 @@
-/* address.c - which addresses are anybody's on the Internet, and whom to count for one. */
+/* address.c - public Internet addresses, and the rate-limit key of an address. */
 #include "address_internal.h"
 
 #include <stddef.h>

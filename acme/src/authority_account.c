@@ -1,4 +1,4 @@
-/* authority_account.c - accounts of service providers: who asks, logins, sessions. */
+/* authority_account.c - accounts of service providers: authentication, logins, sessions. */
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* authority_client.c - what others ask an STI-PA. */
+/* authority_client.c - a client of an STI-PA. */
 #define _GNU_SOURCE /* asprintf */
 #include <acme/authority_client.h>
 
@@ -160,7 +160,7 @@ static enum hsm_status
 post(const struct acme_authority_login *login, const char *path, const char *authorization,
      json_t *body, struct acme_http_reply *reply, struct hsm_reason *why)
 {
-    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    char *text = acme_json_text(body);
     size_t base_len = strlen(login->base_url);
     char *url = NULL;
     struct acme_http_fetch fetch = {
@@ -368,7 +368,7 @@ revocation_text(const struct acme_authority_revocation *revocation)
                          "reason", revocation->reason, "requester", revocation->requester,
                          "notAfter", revocation->not_after != 0 ? not_after : NULL, "chain",
                          revocation->chain_pem);
-    return body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    return acme_json_text(body);
 }
 
 enum hsm_status

@@ -1,4 +1,4 @@
-/* authority_observe.c - how the STI-PA is: what it publishes, and how long that lasts. */
+/* authority_observe.c - metrics of the STI-PA: its documents, and when they expire. */
 #include "authority_internal.h"
 
 #include <hsm/defer.h>

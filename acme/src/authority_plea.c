@@ -1,4 +1,4 @@
-/* authority_plea.c - what a request to revoke asks for. */
+/* authority_plea.c - parse a revocation request. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <stdio.h>

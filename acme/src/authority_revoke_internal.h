@@ -1,7 +1,11 @@
 /*
- * authority_revoke_internal.h - what the files of the STI-PA share that a revocation passes:
- * authority_plea.c (what is asked for), authority_revoke.c (who may ask), authority_decide.c (what
- * is decided), authority_revocations.c (what an operator does).
+ * authority_revoke_internal.h - what the files of the STI-PA share that handle revocation requests.
+ *
+ * authority_plea.c         parse a request
+ * authority_revoke.c       the route, and who may revoke what
+ * authority_automatic.c    the rule by which requests are decided without an operator
+ * authority_decide.c       record and decide a request
+ * authority_revocations.c  what an operator does with requests and entries
  */
 #ifndef ACME_AUTHORITY_REVOKE_INTERNAL_H
 #define ACME_AUTHORITY_REVOKE_INTERNAL_H

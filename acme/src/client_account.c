@@ -60,8 +60,8 @@ binding_input(const struct acme_client *client, char **header, char **payload)
 
     if (st != HSM_OK)
         return st;
-    header_text = protected != NULL ? json_dumps(protected, JSON_COMPACT) : NULL;
-    jwk_text = json_dumps(jwk, JSON_COMPACT);
+    header_text = acme_json_text(protected);
+    jwk_text = acme_json_text(jwk);
     if (header_text == NULL || jwk_text == NULL)
         return HSM_ERR_NOMEM;
     *header = acme_base64url_encode(header_text, strlen(header_text));
@@ -116,7 +116,7 @@ new_account_request(const struct acme_client *client, char **out, struct hsm_rea
         st = add_binding(client, request, why);
     if (st != HSM_OK)
         return st;
-    *out = json_dumps(request, JSON_COMPACT);
+    *out = acme_json_text(request);
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
@@ -225,7 +225,7 @@ acme_client_account_read(struct acme_client *client, struct acme_client_account_
 static enum hsm_status
 change_account(struct acme_client *client, const json_t *request, struct hsm_reason *why)
 {
-    DEFER(free) char *text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
+    DEFER(free) char *text = acme_json_text(request);
     ANSWER answer = {.body = NULL};
     enum hsm_status st = text != NULL ? find_once(client, why) : HSM_ERR_NOMEM;
 
@@ -273,8 +273,8 @@ inner_jws(const struct acme_client *client, struct hsm_key *new_key, char **out)
     header = json_pack("{s:s, s:O, s:s}", "alg", "ES256", "jwk", new_jwk, "url",
                        client->directory.key_change);
     payload = json_pack("{s:s, s:O}", "account", client->kid, "oldKey", old_jwk);
-    header_text = header != NULL ? json_dumps(header, JSON_COMPACT) : NULL;
-    payload_text = payload != NULL ? json_dumps(payload, JSON_COMPACT) : NULL;
+    header_text = acme_json_text(header);
+    payload_text = acme_json_text(payload);
     if (header_text == NULL || payload_text == NULL)
         return HSM_ERR_NOMEM;
     return acme_jws_sign_flattened(header_text, payload_text, strlen(payload_text), new_key, out);

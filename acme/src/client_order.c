@@ -57,7 +57,7 @@ respond_with_spc_token(const struct run *run, const struct acme_client_challenge
     if (st != HSM_OK)
         return st;
     object = json_pack("{s:s}", atc ? "atc" : "tkauth", token);
-    *payload = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+    *payload = acme_json_text(object);
     return *payload != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
@@ -169,7 +169,7 @@ order_request(const struct run *run, bool with_replaces, char **out)
             (st == HSM_OK && json_object_set_new(object, "replaces", json_string(certid)) != 0))
             return HSM_ERR_NOMEM;
     }
-    *out = json_dumps(object, JSON_COMPACT);
+    *out = acme_json_text(object);
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
@@ -323,7 +323,7 @@ finalize(struct run *run, const char *finalize_url, struct acme_answer *answer)
 {
     DEFER(free) char *csr = acme_base64url_encode(run->order->csr, run->order->csr_len);
     DEFER(json_decref) json_t *object = csr != NULL ? json_pack("{s:s}", "csr", csr) : NULL;
-    DEFER(free) char *payload = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+    DEFER(free) char *payload = acme_json_text(object);
     DEFER(free) char *url = strdup(finalize_url); /* the answer that has it makes room */
     enum hsm_status st;
 

@@ -149,7 +149,7 @@ make_header(const struct acme_client *client, const struct acme_client_signer *s
         return st;
     failed = jwk != NULL ? json_object_set_new(header, "jwk", jwk)
                          : json_object_set_new(header, "kid", json_string(signer->kid));
-    *out = failed == 0 ? json_dumps(header, JSON_COMPACT) : NULL;
+    *out = failed == 0 ? acme_json_text(header) : NULL;
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 

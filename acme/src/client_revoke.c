@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include <acme/base64url.h>
+#include <acme/json.h>
 #include <certs/cert.h>
 
 DEFINE_DEFER(json_t, json_decref)
@@ -24,7 +25,7 @@ revocation_payload(const X509 *cert, int reason, char **out)
     free(der);
     if (text != NULL)
         object = json_pack("{s:s, s:i}", "certificate", text, "reason", reason);
-    *out = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+    *out = acme_json_text(object);
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 

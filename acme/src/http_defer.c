@@ -1,4 +1,4 @@
-/* http_defer.c - what is left to do of quick calls: here in turn, or in a thread of its own. */
+/* http_defer.c - the deferred part of quick calls: run in turn here, or in a thread of its own. */
 #include "http_loop_internal.h"
 
 #include <hsm/metrics.h>

@@ -1,4 +1,4 @@
-/* http_observe.c - what is told of a request: a line in the log, and metrics. */
+/* http_observe.c - log and metrics of a request. */
 #include "http_loop_internal.h"
 
 #include <stdint.h>

@@ -1,4 +1,4 @@
-/* http_park.c - requests that are put aside until what they wait for has come. */
+/* http_park.c - parked requests, which wait for something without a thread. */
 #include "http_loop_internal.h"
 
 #include <stdlib.h>

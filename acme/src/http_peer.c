@@ -1,4 +1,4 @@
-/* http_peer.c - who is at the other end of a connection. */
+/* http_peer.c - the identity of a connection's peer. */
 #define _GNU_SOURCE /* struct ucred */
 #include "http_loop_internal.h"
 

@@ -94,6 +94,12 @@ acme_json_canonical(const json_t *value)
     return json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
 }
 
+char *
+acme_json_text(const json_t *value)
+{
+    return value != NULL ? json_dumps(value, JSON_COMPACT) : NULL;
+}
+
 bool
 acme_json_can_carry(const char *text)
 {

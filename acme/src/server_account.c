@@ -180,10 +180,10 @@ make_texts(struct acme_call *call, struct account_texts *texts)
 
     if (st != HSM_OK)
         return st;
-    texts->jwk = json_dumps(jwk, JSON_COMPACT);
-    texts->contact = json_dumps(call->contact, JSON_COMPACT);
+    texts->jwk = acme_json_text(jwk);
+    texts->contact = acme_json_text(call->contact);
     if (call->binding != NULL)
-        texts->binding = json_dumps(call->binding, JSON_COMPACT);
+        texts->binding = acme_json_text(call->binding);
     return texts->jwk == NULL || texts->contact == NULL ||
                    (call->binding != NULL && texts->binding == NULL)
                ? HSM_ERR_NOMEM
@@ -387,7 +387,7 @@ static enum hsm_status
 write_members(struct acme_call *call)
 {
     DEFER(free)
-    char *contact = call->contact != NULL ? json_dumps(call->contact, JSON_COMPACT) : NULL;
+    char *contact = acme_json_text(call->contact);
     int64_t changes = 0;
     enum hsm_status st;
 
@@ -563,7 +563,7 @@ store_new_key(struct acme_call *call, EVP_PKEY *new_key)
         st = acme_jwk_thumbprint(new_key, new_thumbprint);
     if (st == HSM_OK)
         st = acme_jwk_new(new_key, &jwk);
-    if (st == HSM_OK && (text = json_dumps(jwk, JSON_COMPACT)) == NULL)
+    if (st == HSM_OK && (text = acme_json_text(jwk)) == NULL)
         st = HSM_ERR_NOMEM;
     if (st == HSM_OK && strcmp(old_thumbprint, new_thumbprint) == 0)
         st = HSM_ERR_EXISTS;

@@ -273,7 +273,7 @@ store_verdict(struct acme_call *call, const struct challenge *challenge,
 
     if (token == NULL) {
         problem = acme_problem_new(refusal->error, 403, refusal->why.text);
-        text = problem != NULL ? json_dumps(problem, JSON_COMPACT) : NULL;
+        text = acme_json_text(problem);
         if (text == NULL)
             return HSM_ERR_NOMEM;
     }

@@ -17,6 +17,7 @@
 
 #include <openssl/evp.h>
 
+#include <acme/json.h>
 #include <certs/cert.h>
 #include <certs/tnauthlist.h>
 #include <hsm/es256.h>
@@ -302,7 +303,7 @@ void_issuance(struct acme_server *server, const struct issuance *issuance, const
     DEFER(json_decref)
     json_t *problem = acme_problem_new(ACME_SERVER_INTERNAL, 500,
                                        "the certificate could not be issued: place a new order");
-    DEFER(free) char *text = problem != NULL ? json_dumps(problem, JSON_COMPACT) : NULL;
+    DEFER(free) char *text = acme_json_text(problem);
     enum hsm_status st;
 
     hsm_log(HSM_LOG_ERROR, "order %s: void: %s", issuance->order_id, why);

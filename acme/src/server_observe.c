@@ -1,4 +1,4 @@
-/* server_observe.c - how the STI-CA is: could it issue now, and what it has issued. */
+/* server_observe.c - readiness and metrics of the STI-CA. */
 #include "server_internal.h"
 
 #include <hsm/metrics.h>

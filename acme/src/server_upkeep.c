@@ -1,4 +1,4 @@
-/* server_upkeep.c - what the STI-CA does unasked: delete what has expired, complete what waits. */
+/* server_upkeep.c - periodic work of the STI-CA: delete what has expired, complete what waits. */
 
 #include "server_internal.h"
 

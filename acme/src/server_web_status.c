@@ -1,4 +1,4 @@
-/* server_web_status.c - how the STI-CA is, for its operator. */
+/* server_web_status.c - the status page for the STI-CA's operator. */
 #include "server_web_internal.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* audit_attest.c - what the makers of tokens attest of keys in them. */
+/* audit_attest.c - attestation of keys by the makers of tokens. */
 #include "audit_internal.h"
 
 #include <limits.h>

@@ -1,4 +1,4 @@
-/* audit_encoding.c - what a private key looks like in a file. */
+/* audit_encoding.c - recognise encodings of private keys. */
 #define _GNU_SOURCE /* memmem */
 #include "audit_internal.h"
 

@@ -1,4 +1,4 @@
-/* audit_inventory.c - what is there: module, slot, token, mechanisms, objects. */
+/* audit_inventory.c - inventory: module, slot, token, mechanisms, objects. */
 #include "audit_internal.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* audit_verify.c - is a report what its signer made, and does it agree with itself? */
+/* audit_verify.c - verify a signed report: its signature, its schema, its consistency. */
 #include "audit_internal.h"
 #include "audit_report_internal.h"
 

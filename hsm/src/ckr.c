@@ -144,7 +144,7 @@ hsm_ckr_text(CK_RV rv, char out[HSM_CKR_TEXT_SIZE])
     return out;
 }
 
-/* A recovery says once what stands in its way, and then tries on in silence. */
+/* A recovery logs once what prevents it; later attempts are quiet. */
 static _Thread_local bool quiet;
 
 void

@@ -46,7 +46,8 @@ const char *hsm_ckr_text(CK_RV rv, char out[HSM_CKR_TEXT_SIZE]);
 /** Log that `what` failed with this value, and return its kind. */
 enum hsm_status hsm_ckr_log(CK_RV rv, const char *what);
 
-/** What this thread logs with hsm_ckr_log() from now on is for debugging only, or not. */
+/** While true, hsm_ckr_log() in this thread logs at HSM_LOG_DEBUG. Not hsm_log_repeats(): what else
+ *  a later attempt logs, such as a refused PIN, is new. */
 void hsm_ckr_log_quietly(bool quietly);
 
 /** The value that libp11 left in OpenSSL's error queue, which is emptied; CKR_GENERAL_ERROR if

@@ -1,4 +1,4 @@
-/* journal_read.c - the lines of a journal, for who reads them. */
+/* journal_read.c - read the lines of a journal. */
 #include "journal_read_internal.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* journal_verify.c - is a journal, as a whole, as it was written? */
+/* journal_verify.c - verify a journal as a whole. */
 #include "journal_verify_internal.h"
 
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-/* journal_verify_index.c - the index of a journal: its own lines, and what it says of the files. */
+/* journal_verify_index.c - verify the index of a journal, and collect what it states of the files.
+ */
 #include "journal_verify_internal.h"
 
 #include <dirent.h>

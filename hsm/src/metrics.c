@@ -1,4 +1,4 @@
-/* metrics.c - series in shared memory, and what they say together. */
+/* metrics.c - series in shared memory, and their text for Prometheus. */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include <hsm/metrics.h>
 

@@ -1,4 +1,4 @@
-/* quirk.c - what a module needs done differently, as data. */
+/* quirk.c - quirks of modules, as data. */
 #include "quirk_internal.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* supervise_worker.c - what a worker process says to its supervisor, and how it begins. */
+/* supervise_worker.c - a worker process: its start, and its messages to the supervisor. */
 #include "supervise_internal.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* callers.c - who may have calls signed, on whose behalf, and what may be said in them. */
+/* callers.c - who may have calls signed, on whose behalf, and with which claims. */
 #define _GNU_SOURCE /* asprintf */
 #include <sks/callers.h>
 

@@ -1,4 +1,4 @@
-/* catalogue_kms.c - what the SP-KMS remembers beside the credentials. */
+/* catalogue_kms.c - what the SP-KMS stores beside the credentials. */
 #include "catalogue_internal.h"
 
 #include <stdio.h>

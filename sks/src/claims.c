@@ -1,4 +1,4 @@
-/* claims.c - what a PASSporT says: checked, and written as RFC 8225 section 9 wants it. */
+/* claims.c - check the claims of a PASSporT, and write them as RFC 8225 section 9 requires. */
 #include <sks/claims.h>
 
 #include <ctype.h>

@@ -1,4 +1,4 @@
-/* kms_meter.c - what the SP-KMS counts, and how its things stand. */
+/* kms_meter.c - metrics of the SP-KMS. */
 #include "kms_internal.h"
 
 #include <inttypes.h>

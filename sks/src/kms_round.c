@@ -1,4 +1,4 @@
-/* kms_round.c - the SP-KMS looks at everything, and does what is due. */
+/* kms_round.c - the SP-KMS's periodic round: do what is due. */
 #include "kms_internal.h"
 
 #include <stdio.h>

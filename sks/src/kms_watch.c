@@ -1,4 +1,4 @@
-/* kms_watch.c - what ends, and how long before that somebody is told. */
+/* kms_watch.c - what expires, and when to warn of it. */
 #include "kms_internal.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* publish.c - how a chain gets to an STI-CR, and how others learn of a new one. */
+/* publish.c - bring a chain to an STI-CR, and announce a new one. */
 #define _GNU_SOURCE /* asprintf */
 #include <sks/publish.h>
 

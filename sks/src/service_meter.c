@@ -1,4 +1,4 @@
-/* service_meter.c - what the signing and verification API counts. */
+/* service_meter.c - metrics of the signing and verification API. */
 #include "service_internal.h"
 
 #include <inttypes.h>

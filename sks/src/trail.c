@@ -1,4 +1,4 @@
-/* trail.c - the record of whose decision each signature was, and each refusal. */
+/* trail.c - the record of who was responsible for each signature and refusal. */
 #define _GNU_SOURCE /* dup3 */
 #include <sks/trail.h>
 

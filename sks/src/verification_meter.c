@@ -1,4 +1,4 @@
-/* verification_meter.c - from what the cache and the list count themselves to metrics. */
+/* verification_meter.c - the state of the chain cache and the trusted list as metrics. */
 #include <sks/verification_meter.h>
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* verify_authority.c - what the certificate lets its holder claim. */
+/* verify_authority.c - check that the certificate allows the claims. */
 #include "verify_internal.h"
 
 #include <certs/tnauthlist.h>

@@ -1,4 +1,4 @@
-/* verify_party.c - who a call is from and to, in the canonical forms that a claim may have. */
+/* verify_party.c - the parties of a call, in the canonical forms that a claim may have. */
 #include "verify_internal.h"
 
 #include <string.h>

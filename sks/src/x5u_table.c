@@ -1,4 +1,4 @@
-/* x5u_table.c - what is known of URLs, by URL and by last use. */
+/* x5u_table.c - the table of URLs, by URL and by last use. */
 #include "x5u_internal.h"
 
 #include <ctype.h>

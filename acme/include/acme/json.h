@@ -47,6 +47,9 @@ HSM_MUST_CHECK enum hsm_status acme_json_array(const json_t *object, const char 
  */
 char *acme_json_canonical(const json_t *value);
 
+/** Compact text, members in their order; free() it. NULL: `value` is NULL, or no memory. */
+char *acme_json_text(const json_t *value);
+
 /** True if a text is UTF-8 (RFC 3629); any other text cannot be put into an answer or a store. */
 bool acme_json_can_carry(const char *text);
 
