@@ -76,7 +76,7 @@ expect 0 'sti-cert ' --version
 expect 2 'no such command' frobnicate
 expect 2 'no such command' crl
 expect 2 'too many arguments' show one two
-expect 2 '--pin: no such option' show --pin 1234 "$data/sp-1234.chain.pem"
+expect 2 'show: unrecognized option --pin' show --pin 1234 "$data/sp-1234.chain.pem"
 expect 2 'is there twice' show --at $now --at $now "$data/sp-1234.chain.pem"
 expect 2 'token is needed' csr --key root
 expect 2 'not a service provider code' csr --key pkcs11:token=t\;object=k --spc '12 34'

@@ -80,9 +80,9 @@ for words in "" "key" "nonsense" "key nonsense" "--nonsense" "sign --nonsense" "
     if grep -q -- "$pin" "$dir/err"; then fail "a PIN was told: $words"; fi
 done
 run 2 key list --pin-value="$pin"
-told "^sti-hsm: --pin-value: no such option"
+told "^sti-hsm: key list: unrecognized option --pin-value"
 run 2 key list --token
-told "^sti-hsm: --token: a value is needed"
+told "^sti-hsm: --token: URI is needed"
 
 # ---- token
 run 0 token init --label shelf --so-pin-source "file:$dir/so-pin" --pin-source "file:$dir/pin"

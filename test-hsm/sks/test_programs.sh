@@ -89,11 +89,11 @@ for words in "status --pin-value=$pin" "status --config x -p$pin" "status --json
     quiet
 done
 run 2 sti-kms status --pin-value="$pin"
-told "^sti-kms: --pin-value: no such option"
+told "^sti-kms: status: unrecognized option --pin-value"
 run 2 sti-kms status --json="$pin"
-told "^sti-kms: --json: takes no value"
+told "^sti-kms: --json takes no value"
 run 2 sti-kms status --config
-told "^sti-kms: --config: a value is needed"
+told "^sti-kms: --config: FILE is needed"
 run 1 sti-kms status --config "$dir/nowhere.conf"
 told nowhere.conf
 
