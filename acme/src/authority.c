@@ -19,13 +19,13 @@
 DEFINE_DEFER(struct acme_authority, acme_authority_free)
 
 time_t
-authority_now(const struct acme_authority *authority)
+acme_authority_now(const struct acme_authority *authority)
 {
     return authority->config.now != NULL ? authority->config.now() : time(NULL);
 }
 
 char *
-authority_url(const char *base_url, const char *path)
+acme_authority_url(const char *base_url, const char *path)
 {
     size_t base_len = strlen(base_url);
     size_t path_len = strlen(path);
@@ -44,11 +44,11 @@ authority_url(const char *base_url, const char *path)
 char *
 acme_authority_crl_url(const char *base_url)
 {
-    return authority_url(base_url, ACME_AUTHORITY_CRL_PATH);
+    return acme_authority_url(base_url, ACME_AUTHORITY_CRL_PATH);
 }
 
 void
-authority_answer_error(struct acme_http_response *response, int status, const char *message)
+acme_authority_answer_error(struct acme_http_response *response, int status, const char *message)
 {
     acme_http_response_header(response, "Cache-Control", "no-store");
     acme_http_respond_json(response, status, JSON_TYPE,
@@ -56,14 +56,14 @@ authority_answer_error(struct acme_http_response *response, int status, const ch
 }
 
 void
-authority_answer_failure(struct acme_http_response *response, enum hsm_status status)
+acme_authority_answer_failure(struct acme_http_response *response, enum hsm_status status)
 {
     if (status != HSM_ERR_BUSY) {
-        authority_answer_error(response, 500, "internal error");
+        acme_authority_answer_error(response, 500, "internal error");
         return;
     }
     acme_http_response_header(response, "Retry-After", "5");
-    authority_answer_error(response, 503, "not available at the moment");
+    acme_authority_answer_error(response, 503, "not available at the moment");
 }
 
 /* RFC 9110 section 8.3: parameters such as charset do not matter, nor does case. */
@@ -80,7 +80,7 @@ is_json_type(const char *content_type)
 }
 
 json_t *
-authority_body(const struct acme_http_request *request, struct acme_http_response *response)
+acme_authority_body(const struct acme_http_request *request, struct acme_http_response *response)
 {
     struct hsm_reason why;
     const char *text;
@@ -89,7 +89,7 @@ authority_body(const struct acme_http_request *request, struct acme_http_respons
 
     if (!is_json_type(acme_http_request_header(request, "Content-Type"))) {
         acme_http_response_header(response, "Accept", JSON_TYPE);
-        authority_answer_error(response, 415, "Content-Type: not " JSON_TYPE);
+        acme_authority_answer_error(response, 415, "Content-Type: not " JSON_TYPE);
         return NULL;
     }
     text = acme_http_request_body(request, &len);
@@ -97,10 +97,10 @@ authority_body(const struct acme_http_request *request, struct acme_http_respons
     case HSM_OK:
         return body;
     case HSM_ERR_NOMEM:
-        authority_answer_failure(response, HSM_ERR_NOMEM);
+        acme_authority_answer_failure(response, HSM_ERR_NOMEM);
         return NULL;
     default:
-        authority_answer_error(response, 400, why.text);
+        acme_authority_answer_error(response, 400, why.text);
         return NULL;
     }
 }
@@ -111,15 +111,15 @@ static const struct route {
     void (*answer)(struct acme_authority *authority, const struct acme_http_request *request,
                    const char *param, struct acme_http_response *response);
 } routes[] = {
-    {"/api/v1/auth/login", ACME_HTTP_POST, authority_login},
-    {"/api/v1/auth/refresh", ACME_HTTP_POST, authority_relogin},
-    {"/at/account/:id/token", ACME_HTTP_POST, authority_grant},
-    {"/sti-pa/account/:id/token", ACME_HTTP_POST, authority_grant},
-    {"/api/v1/account/:id/token", ACME_HTTP_POST, authority_grant},
-    {ACME_AUTHORITY_CA_LIST_PATH, ACME_HTTP_GET, authority_get_ca_list},
-    {ACME_AUTHORITY_CRL_PATH, ACME_HTTP_GET, authority_get_crl},
-    {ACME_AUTHORITY_SIGNERS_PATH ":id", ACME_HTTP_GET, authority_get_signer},
-    {ACME_AUTHORITY_REVOCATIONS_PATH, ACME_HTTP_POST, authority_revoke},
+    {"/api/v1/auth/login", ACME_HTTP_POST, acme_authority_serve_login},
+    {"/api/v1/auth/refresh", ACME_HTTP_POST, acme_authority_serve_relogin},
+    {"/at/account/:id/token", ACME_HTTP_POST, acme_authority_grant},
+    {"/sti-pa/account/:id/token", ACME_HTTP_POST, acme_authority_grant},
+    {"/api/v1/account/:id/token", ACME_HTTP_POST, acme_authority_grant},
+    {ACME_AUTHORITY_CA_LIST_PATH, ACME_HTTP_GET, acme_authority_serve_ca_list},
+    {ACME_AUTHORITY_CRL_PATH, ACME_HTTP_GET, acme_authority_serve_crl},
+    {ACME_AUTHORITY_SIGNERS_PATH ":id", ACME_HTTP_GET, acme_authority_serve_signer},
+    {ACME_AUTHORITY_REVOCATIONS_PATH, ACME_HTTP_POST, acme_authority_revoke},
 };
 
 static void
@@ -141,10 +141,10 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
         }
         acme_http_response_header(response, "Allow",
                                   routes[i].method == ACME_HTTP_GET ? "GET, HEAD" : "POST");
-        authority_answer_error(response, 405, "method not allowed here");
+        acme_authority_answer_error(response, 405, "method not allowed here");
         return;
     }
-    authority_answer_error(response, 404, "no such resource");
+    acme_authority_answer_error(response, 404, "no such resource");
 }
 
 /* Whatever may make a password be hashed, or wait for the token: list, CRL and signers always find
@@ -205,10 +205,10 @@ fill(struct acme_authority *authority)
     authority->crl_issuer = certs_cert_subject(certs_chain_get(config->crl_chain, 0));
     if (authority->crl_url == NULL || authority->crl_issuer == NULL)
         return HSM_ERR_NOMEM;
-    st = authority_signer_publish(authority, config->signer_chain, &authority->signer_url);
+    st = acme_authority_signer_publish(authority, config->signer_chain, &authority->signer_url);
     if (st != HSM_OK)
         return st;
-    return authority_signer_publish(authority, config->crl_chain, &authority->crl_signer_url);
+    return acme_authority_signer_publish(authority, config->crl_chain, &authority->crl_signer_url);
 }
 
 static enum hsm_status
@@ -216,8 +216,8 @@ read_rule(struct acme_authority *authority)
 {
     const char *text = authority->config.revocation_automatic;
     struct hsm_reason why = {""};
-    enum hsm_status st = authority_automatic_parse(text != NULL ? text : ACME_AUTHORITY_AUTOMATIC,
-                                                   authority->automatic, &why);
+    enum hsm_status st = acme_authority_automatic_parse(
+        text != NULL ? text : ACME_AUTHORITY_AUTOMATIC, authority->automatic, &why);
 
     if (st == HSM_ERR_MALFORMED)
         hsm_log(HSM_LOG_ERROR, "STI-PA: what is revoked automatically: %s", why.text);
@@ -237,19 +237,19 @@ acme_authority_new(const struct acme_authority_config *config, struct acme_autho
         return HSM_ERR_NOMEM;
     authority->config = *config;
     pthread_mutex_init(&authority->signing, NULL); /* Linux: cannot fail with default attributes */
-    authority_hashing_init(&authority->hashing);
+    acme_authority_hashing_init(&authority->hashing);
 
     st = read_rule(authority);
     if (st == HSM_OK && config->policy != NULL)
-        st = authority_policy_open(config->policy, config->only_checked ? NULL : config->store,
-                                   &authority->policy);
+        st = acme_authority_policy_open(config->policy, config->only_checked ? NULL : config->store,
+                                        &authority->policy);
     if (st == HSM_OK)
         st = fill(authority);
     for (int i = 0; i < AUTHORITY_DOCUMENTS && st == HSM_OK && !config->only_checked; i++)
-        st = authority_document_refresh(authority, (enum authority_document)i);
+        st = acme_authority_document_refresh(authority, (enum authority_document)i);
     if (st != HSM_OK)
         return st;
-    authority_observe(authority);
+    acme_authority_observe(authority);
     *out = authority;
     authority = NULL;
     return HSM_OK;
@@ -260,9 +260,9 @@ acme_authority_refresh(struct acme_authority *authority)
 {
     for (int i = 0; i < AUTHORITY_DOCUMENTS; i++)
         /* logged where it was noticed; what is published stays, and the next call tries again */
-        (void)!authority_document_refresh(authority, (enum authority_document)i);
-    (void)!authority_accounts_expire(authority);
-    authority_observe(authority);
+        (void)!acme_authority_document_refresh(authority, (enum authority_document)i);
+    (void)!acme_authority_accounts_expire(authority);
+    acme_authority_observe(authority);
 }
 
 void
@@ -274,7 +274,7 @@ acme_authority_tick(struct acme_authority *authority)
         atomic_store(&authority->refreshed_ns, now_ns);
         acme_authority_refresh(authority);
     } else if (atomic_exchange(&authority->crl_changed, false) &&
-               authority_document_refresh(authority, AUTHORITY_CRL) != HSM_OK) {
+               acme_authority_document_refresh(authority, AUTHORITY_CRL) != HSM_OK) {
         atomic_store(&authority->crl_changed, true); /* in a second, then */
     }
 }
@@ -288,8 +288,8 @@ acme_authority_free(struct acme_authority *authority)
     free(authority->crl_signer_url);
     free(authority->crl_url);
     free(authority->crl_issuer);
-    authority_hashing_clear(&authority->hashing);
+    acme_authority_hashing_clear(&authority->hashing);
     pthread_mutex_destroy(&authority->signing);
-    authority_policy_free(authority->policy);
+    acme_authority_policy_free(authority->policy);
     free(authority);
 }

@@ -20,8 +20,8 @@ DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
 
 void
-authority_answer_verdict(struct acme_authority *authority, struct acme_http_response *response,
-                         enum authority_verdict verdict)
+acme_authority_answer_verdict(struct acme_authority *authority, struct acme_http_response *response,
+                              enum authority_verdict verdict)
 {
     char seconds[16];
 
@@ -30,29 +30,30 @@ authority_answer_verdict(struct acme_authority *authority, struct acme_http_resp
         acme_http_response_header(response, "WWW-Authenticate", "Bearer");
         acme_http_response_header(response, "WWW-Authenticate",
                                   "Basic realm=\"STI-PA\", charset=\"UTF-8\"");
-        authority_answer_error(response, 401, "credentials wanted");
+        acme_authority_answer_error(response, 401, "credentials wanted");
         return;
     case AUTHORITY_LIMITED: /* RFC 6585 section 4 */
         snprintf(seconds, sizeof(seconds), "%d",
                  ACME_AUTHORITY_FAILURES_S / ACME_AUTHORITY_FAILURES_MAX);
         acme_http_response_header(response, "Retry-After", seconds);
-        authority_answer_error(response, 429, "too many failed logins: try again later");
+        acme_authority_answer_error(response, 429, "too many failed logins: try again later");
         return;
     case AUTHORITY_BUSY:
-        if (!authority_password_wait(authority, response))
-            authority_answer_failure(response, HSM_ERR_BUSY);
+        if (!acme_authority_password_wait(authority, response))
+            acme_authority_answer_failure(response, HSM_ERR_BUSY);
         return;
     case AUTHORITY_SUSPENDED:
-        authority_answer_error(response, 403, "this account is suspended");
+        acme_authority_answer_error(response, 403, "this account is suspended");
         return;
     case AUTHORITY_ELSEWHERE:
-        authority_answer_error(response, 403, "this account is not used from this address");
+        acme_authority_answer_error(response, 403, "this account is not used from this address");
         return;
     case AUTHORITY_REFUSED:
     case AUTHORITY_ADMITTED:
         break;
     }
-    authority_answer_error(response, 403, "credentials not accepted"); /* RFC 9448 section 5.5 */
+    acme_authority_answer_error(response, 403,
+                                "credentials not accepted"); /* RFC 9448 section 5.5 */
 }
 
 static enum hsm_status
@@ -65,9 +66,9 @@ admit_basic(struct acme_authority *authority, const struct acme_http_request *re
     enum hsm_status st = acme_basic_parse(credentials, &basic);
 
     *verdict = AUTHORITY_REFUSED;
-    if (st == HSM_OK && authority_is_user(basic.user))
-        st = authority_password_check(authority, request, basic.user, basic.password, verdict,
-                                      &found);
+    if (st == HSM_OK && acme_authority_is_user(basic.user))
+        st = acme_authority_password_check(authority, request, basic.user, basic.password, verdict,
+                                           &found);
     acme_basic_clear(&basic);
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
         memcpy(account, found.account, sizeof(found.account));
@@ -85,7 +86,7 @@ admit_session(struct acme_authority *authority, const char *token, enum authorit
     SHA256((const unsigned char *)token, strlen(token), digest);
     st = acme_store_query(authority->config.store, &rows,
                           "SELECT account FROM session WHERE access = ? AND access_until > ?", "bi",
-                          digest, sizeof(digest), (int64_t)authority_now(authority));
+                          digest, sizeof(digest), (int64_t)acme_authority_now(authority));
     if (st != HSM_OK)
         return st;
     *verdict = acme_rows_next(rows) ? AUTHORITY_ADMITTED : AUTHORITY_REFUSED;
@@ -102,7 +103,7 @@ admit_bearer(struct acme_authority *authority, const char *token, enum authority
     enum hsm_status st = admit_session(authority, token, verdict, account);
 
     return st == HSM_OK && *verdict != AUTHORITY_ADMITTED
-               ? authority_admit_api_key(authority, token, verdict, account)
+               ? acme_authority_admit_api_key(authority, token, verdict, account)
                : st;
 }
 
@@ -117,7 +118,7 @@ identify(struct acme_authority *authority, const struct acme_http_request *reque
 
     if (authorization == NULL || *authorization == '\0') {
         *verdict = client != NULL ? AUTHORITY_REFUSED : AUTHORITY_ANONYMOUS;
-        return client != NULL ? authority_admit_client(authority, client, verdict, account)
+        return client != NULL ? acme_authority_admit_client(authority, client, verdict, account)
                               : HSM_OK;
     }
     if (strlen(authorization) > AUTHORIZATION_MAX) {
@@ -133,24 +134,26 @@ identify(struct acme_authority *authority, const struct acme_http_request *reque
 }
 
 enum hsm_status
-authority_authenticate(struct acme_authority *authority, const struct acme_http_request *request,
-                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
+acme_authority_authenticate(struct acme_authority *authority,
+                            const struct acme_http_request *request,
+                            enum authority_verdict *verdict,
+                            char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     enum hsm_status st;
 
     account[0] = '\0';
     st = identify(authority, request, verdict, account);
     return st == HSM_OK && *verdict == AUTHORITY_ADMITTED
-               ? authority_check_standing(authority, request, account, verdict)
+               ? acme_authority_check_standing(authority, request, account, verdict)
                : st;
 }
 
 enum hsm_status
-authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
-                const char *account_id, enum authority_verdict *verdict)
+acme_authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
+                     const char *account_id, enum authority_verdict *verdict)
 {
     char account[ACME_AUTHORITY_ID_MAX + 1];
-    enum hsm_status st = authority_authenticate(authority, request, verdict, account);
+    enum hsm_status st = acme_authority_authenticate(authority, request, verdict, account);
 
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED && strcmp(account, account_id) != 0)
         *verdict = AUTHORITY_REFUSED;
@@ -185,7 +188,7 @@ session_new(struct session *out)
 static enum hsm_status
 insert_session(struct acme_authority *authority, const char *account, const struct session *session)
 {
-    int64_t now = authority_now(authority);
+    int64_t now = acme_authority_now(authority);
     int64_t lifetime = authority->config.session_lifetime_s;
     uint8_t access_digest[SHA256_DIGEST_LENGTH];
     uint8_t refresh_digest[SHA256_DIGEST_LENGTH];
@@ -228,10 +231,10 @@ open_by_password(struct acme_authority *authority, const struct acme_http_reques
     struct acme_store *store = authority->config.store;
     struct authority_user found = {.account = ""};
     enum hsm_status st =
-        authority_password_check(authority, request, user, password, verdict, &found);
+        acme_authority_password_check(authority, request, user, password, verdict, &found);
 
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
-        st = authority_check_standing(authority, request, found.account, verdict);
+        st = acme_authority_check_standing(authority, request, found.account, verdict);
     if (st != HSM_OK || *verdict != AUTHORITY_ADMITTED)
         return st;
     st = session_new(session);
@@ -239,7 +242,7 @@ open_by_password(struct acme_authority *authority, const struct acme_http_reques
         st = acme_store_begin(store);
     if (st != HSM_OK)
         return st;
-    st = authority_password_confirm(store, &found, verdict);
+    st = acme_authority_password_confirm(store, &found, verdict);
     return end_opening(authority, found.account, session, *verdict, st);
 }
 
@@ -257,10 +260,11 @@ answer_session(const struct acme_authority *authority, const struct session *ses
 }
 
 void
-authority_login(struct acme_authority *authority, const struct acme_http_request *request,
-                const char *param, struct acme_http_response *response)
+acme_authority_serve_login(struct acme_authority *authority,
+                           const struct acme_http_request *request, const char *param,
+                           struct acme_http_response *response)
 {
-    DEFER(json_decref) json_t *body = authority_body(request, response);
+    DEFER(json_decref) json_t *body = acme_authority_body(request, response);
     SESSION session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *user;
@@ -273,23 +277,23 @@ authority_login(struct acme_authority *authority, const struct acme_http_request
         return;
     if (acme_json_string(body, "userId", &user, &why) != HSM_OK ||
         acme_json_string(body, "password", &password, &why) != HSM_OK) {
-        authority_answer_error(response, 400, why.text);
+        acme_authority_answer_error(response, 400, why.text);
         return;
     }
     if (strlen(user) > ACME_AUTHORITY_USER_MAX) {
-        authority_answer_error(response, 400, "userId: too long");
+        acme_authority_answer_error(response, 400, "userId: too long");
         return;
     }
-    st = authority_is_user(user)
+    st = acme_authority_is_user(user)
              ? open_by_password(authority, request, user, password, &session, &verdict)
              : HSM_OK;
     if (st != HSM_OK) {
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
     } else if (verdict != AUTHORITY_ADMITTED) {
         if (verdict != AUTHORITY_BUSY)
             hsm_log(HSM_LOG_WARNING, "STI-PA: login from %s refused",
                     acme_http_request_peer(request));
-        authority_answer_verdict(authority, response, verdict);
+        acme_authority_answer_verdict(authority, response, verdict);
     } else {
         answer_session(authority, &session, response);
     }
@@ -309,7 +313,7 @@ spend_refresh_token(struct acme_authority *authority, const char *token,
     SHA256((const unsigned char *)token, strlen(token), digest);
     st = acme_store_query(store, &rows,
                           "SELECT account FROM session WHERE refresh = ? AND refresh_until > ?",
-                          "bi", digest, sizeof(digest), (int64_t)authority_now(authority));
+                          "bi", digest, sizeof(digest), (int64_t)acme_authority_now(authority));
     if (st != HSM_OK || !acme_rows_next(rows))
         return st;
     snprintf(account, ACME_AUTHORITY_ID_MAX + 1, "%s", acme_rows_text(rows, 0));
@@ -332,15 +336,16 @@ open_by_refresh_token(struct acme_authority *authority, const struct acme_http_r
         return st;
     st = spend_refresh_token(authority, token, account, verdict);
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)
-        st = authority_check_standing(authority, request, account, verdict);
+        st = acme_authority_check_standing(authority, request, account, verdict);
     return end_opening(authority, account, session, *verdict, st);
 }
 
 void
-authority_relogin(struct acme_authority *authority, const struct acme_http_request *request,
-                  const char *param, struct acme_http_response *response)
+acme_authority_serve_relogin(struct acme_authority *authority,
+                             const struct acme_http_request *request, const char *param,
+                             struct acme_http_response *response)
 {
-    DEFER(json_decref) json_t *body = authority_body(request, response);
+    DEFER(json_decref) json_t *body = acme_authority_body(request, response);
     SESSION session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *token;
@@ -351,27 +356,27 @@ authority_relogin(struct acme_authority *authority, const struct acme_http_reque
     if (body == NULL)
         return;
     if (acme_json_string(body, "refreshToken", &token, &why) != HSM_OK) {
-        authority_answer_error(response, 400, why.text);
+        acme_authority_answer_error(response, 400, why.text);
         return;
     }
     st = open_by_refresh_token(authority, request, token, &session, &verdict);
     if (st != HSM_OK)
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
     else if (verdict != AUTHORITY_ADMITTED)
-        authority_answer_verdict(authority, response, verdict);
+        acme_authority_answer_verdict(authority, response, verdict);
     else
         answer_session(authority, &session, response);
 }
 
 enum hsm_status
-authority_accounts_expire(struct acme_authority *authority)
+acme_authority_accounts_expire(struct acme_authority *authority)
 {
-    int64_t now = authority_now(authority), count;
+    int64_t now = acme_authority_now(authority), count;
     enum hsm_status st = acme_store_run(authority->config.store, NULL,
                                         "DELETE FROM session WHERE refresh_until <= ?", "i", now);
 
     if (st != HSM_OK)
         return st;
     st = acme_limit_expire(authority->config.store, (time_t)now, LIMITS_FORGOTTEN, &count);
-    return st == HSM_OK ? authority_password_expire(authority) : st;
+    return st == HSM_OK ? acme_authority_password_expire(authority) : st;
 }

@@ -60,7 +60,8 @@ add_word(const char *at, size_t len, uint16_t rule[AUTHORITY_ASKERS], struct hsm
 }
 
 enum hsm_status
-authority_automatic_parse(const char *text, uint16_t rule[AUTHORITY_ASKERS], struct hsm_reason *why)
+acme_authority_automatic_parse(const char *text, uint16_t rule[AUTHORITY_ASKERS],
+                               struct hsm_reason *why)
 {
     uint16_t parsed[AUTHORITY_ASKERS] = {0};
     enum hsm_status st = HSM_OK;

@@ -159,7 +159,7 @@ acme_authority_cas_show(struct acme_store *store, FILE *to)
 }
 
 enum hsm_status
-authority_roots(struct acme_store *store, struct certs_chain **out)
+acme_authority_roots(struct acme_store *store, struct certs_chain **out)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
@@ -182,7 +182,7 @@ authority_roots(struct acme_store *store, struct certs_chain **out)
 }
 
 enum hsm_status
-authority_roots_digest(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
+acme_authority_roots_digest(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     DEFER(free) char *digests = NULL; /* with a comma between two */
@@ -230,8 +230,8 @@ find_name(struct acme_rows *rows, const X509_NAME *name)
 }
 
 enum hsm_status
-authority_issuer_find(struct acme_store *store, const X509_NAME *name,
-                      char account[ACME_AUTHORITY_ID_MAX + 1], uint8_t **der, size_t *len)
+acme_authority_issuer_find(struct acme_store *store, const X509_NAME *name,
+                           char account[ACME_AUTHORITY_ID_MAX + 1], uint8_t **der, size_t *len)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st =
@@ -262,12 +262,12 @@ has_subject(const struct certs_chain *roots, const X509_NAME *name)
 }
 
 enum hsm_status
-authority_issuer_is_trusted(struct acme_store *store, const char *account, bool *is_trusted)
+acme_authority_issuer_is_trusted(struct acme_store *store, const char *account, bool *is_trusted)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     DEFER(certs_chain_free) struct certs_chain *roots = NULL;
     bool is_found = false;
-    enum hsm_status st = authority_roots(store, &roots);
+    enum hsm_status st = acme_authority_roots(store, &roots);
 
     if (st == HSM_OK)
         st = acme_store_query(store, &rows, "SELECT name FROM ca_issuer WHERE account = ?", "s",
@@ -289,7 +289,7 @@ insert_issuer(struct acme_store *store, const char *account_id, const X509_NAME 
     char owner[ACME_AUTHORITY_ID_MAX + 1];
     uint8_t *der = NULL;
     size_t len = 0;
-    enum hsm_status st = authority_issuer_find(store, name, owner, &der, &len);
+    enum hsm_status st = acme_authority_issuer_find(store, name, owner, &der, &len);
 
     if (st == HSM_OK) {
         free(der);
@@ -305,8 +305,8 @@ insert_issuer(struct acme_store *store, const char *account_id, const X509_NAME 
 }
 
 enum hsm_status
-authority_issuers_insert(struct acme_store *store, const char *account_id,
-                         const struct certs_path *issuers)
+acme_authority_issuers_insert(struct acme_store *store, const char *account_id,
+                              const struct certs_path *issuers)
 {
     enum hsm_status st = HSM_OK;
 
@@ -323,7 +323,7 @@ find_path(struct acme_store *store, const struct certs_chain *chain, struct cert
     const struct certs_path_policy policy = {.purpose = CERTS_FOR_ISSUING,
                                              .ca_keys = AUTHORITY_CA_KEYS};
     struct hsm_reason why = {""};
-    enum hsm_status st = authority_roots(store, &roots);
+    enum hsm_status st = acme_authority_roots(store, &roots);
 
     if (st != HSM_OK)
         return st;
@@ -343,8 +343,8 @@ acme_authority_ca_account_add(struct acme_store *store, const char *account_id, 
 
     if (st != HSM_OK)
         return st;
-    return authority_account_insert(store, account_id, user, password,
-                                    &(struct authority_rights){.issuers = path});
+    return acme_authority_account_insert(store, account_id, user, password,
+                                         &(struct authority_rights){.issuers = path});
 }
 
 static enum hsm_status
@@ -370,7 +370,7 @@ acme_authority_ca_account_extend(struct acme_store *store, const char *account_i
         return st;
     st = find_sti_ca(store, account_id);
     if (st == HSM_OK)
-        st = authority_issuers_insert(store, account_id, path);
+        st = acme_authority_issuers_insert(store, account_id, path);
     return acme_event_commit(store, st,
                              &(struct acme_event){.at = time(NULL),
                                                   .what = "account of an STI-CA extended",

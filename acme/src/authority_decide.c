@@ -34,7 +34,7 @@ static const char *const state_texts[] = {
 };
 
 const char *
-authority_state_text(enum authority_state state)
+acme_authority_state_text(enum authority_state state)
 {
     return state_texts[state];
 }
@@ -156,8 +156,8 @@ static enum hsm_status
 tell_revoked(struct acme_store *store, const struct authority_plea *plea, int64_t now)
 {
     DEFER(free)
-    char *certificate =
-        authority_certificate_text(plea->issuer, plea->issuer_len, plea->serial, plea->serial_len);
+    char *certificate = acme_authority_certificate_text(plea->issuer, plea->issuer_len,
+                                                        plea->serial, plea->serial_len);
     char who[ACME_AUTHORITY_ID_MAX + 16];
 
     if (certificate == NULL)
@@ -185,7 +185,7 @@ check_quota(struct acme_store *store, const struct authority_plea *plea, int64_t
 
     if (quota == 0 || plea->asker == AUTHORITY_OPERATOR)
         return HSM_OK;
-    st = authority_requests_last(store, &last);
+    st = acme_authority_requests_last(store, &last);
     if (st != HSM_OK || last < (int64_t)quota)
         return st;
     st = acme_store_query(
@@ -204,7 +204,7 @@ check_room(struct acme_store *store, const struct authority_plea *plea, int64_t 
            enum authority_obstacle *obstacle)
 {
     bool is_full = false;
-    enum hsm_status st = authority_entries_full(store, &is_full);
+    enum hsm_status st = acme_authority_entries_full(store, &is_full);
 
     if (st == HSM_OK && is_full)
         *obstacle = AUTHORITY_CRL_FULL;
@@ -230,13 +230,13 @@ take_step(struct acme_store *store, const struct authority_plea *plea, struct st
         st = take_over(store, plea, request->id);
     if (st != HSM_OK || (!step.at_once && !step.again))
         return st;
-    st = authority_entry_add(store, request->id, now);
+    st = acme_authority_entry_add(store, request->id, now);
     return st == HSM_OK ? tell_revoked(store, plea, now) : st;
 }
 
 enum hsm_status
-authority_decide(struct acme_store *store, const struct authority_plea *plea, unsigned quota,
-                 int64_t now, struct authority_decision *out)
+acme_authority_decide(struct acme_store *store, const struct authority_plea *plea, unsigned quota,
+                      int64_t now, struct authority_decision *out)
 {
     struct authority_decision decision = {.obstacle = AUTHORITY_NO_OBSTACLE};
     struct request request;

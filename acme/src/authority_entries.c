@@ -35,27 +35,27 @@ read_number(struct acme_store *store, const char *query, int64_t *out)
 }
 
 enum hsm_status
-authority_entries_last(struct acme_store *store, int64_t *out)
+acme_authority_entries_last(struct acme_store *store, int64_t *out)
 {
     *out = 0;
     return read_number(store, "SELECT coalesce(max(entry), 0) FROM revocation", out);
 }
 
 enum hsm_status
-authority_entries_count(struct acme_store *store, int64_t *out)
+acme_authority_entries_count(struct acme_store *store, int64_t *out)
 {
     return read_number(
         store, "SELECT count(*) FROM revocation WHERE entry IS NOT NULL AND dropped IS NULL", out);
 }
 
 enum hsm_status
-authority_requests_queued(struct acme_store *store, int64_t *out)
+acme_authority_requests_queued(struct acme_store *store, int64_t *out)
 {
     return read_number(store, "SELECT count(*) FROM revocation WHERE state = 'queued'", out);
 }
 
 enum hsm_status
-authority_requests_last(struct acme_store *store, int64_t *out)
+acme_authority_requests_last(struct acme_store *store, int64_t *out)
 {
     *out = 0;
     return read_number(store, "SELECT coalesce(max(id), 0) FROM revocation", out);
@@ -63,23 +63,23 @@ authority_requests_last(struct acme_store *store, int64_t *out)
 
 /* They are counted only when there have been so many that it matters. */
 enum hsm_status
-authority_entries_full(struct acme_store *store, bool *is_full)
+acme_authority_entries_full(struct acme_store *store, bool *is_full)
 {
     int64_t last = 0, count = 0;
-    enum hsm_status st = authority_entries_last(store, &last);
+    enum hsm_status st = acme_authority_entries_last(store, &last);
 
     if (st == HSM_OK && last >= ACME_AUTHORITY_REVOCATIONS_MAX)
-        st = authority_entries_count(store, &count);
+        st = acme_authority_entries_count(store, &count);
     if (st == HSM_OK)
         *is_full = count >= ACME_AUTHORITY_REVOCATIONS_MAX;
     return st;
 }
 
 enum hsm_status
-authority_entry_add(struct acme_store *store, int64_t id, int64_t now)
+acme_authority_entry_add(struct acme_store *store, int64_t id, int64_t now)
 {
     int64_t last = 0;
-    enum hsm_status st = authority_entries_last(store, &last);
+    enum hsm_status st = acme_authority_entries_last(store, &last);
 
     if (st != HSM_OK)
         return st;
@@ -95,7 +95,7 @@ static enum hsm_status
 number_anew(struct acme_store *store, int64_t id)
 {
     int64_t last = 0;
-    enum hsm_status st = authority_entries_last(store, &last);
+    enum hsm_status st = acme_authority_entries_last(store, &last);
 
     if (st != HSM_OK)
         return st;
@@ -104,8 +104,8 @@ number_anew(struct acme_store *store, int64_t id)
 }
 
 enum hsm_status
-authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
-                           int64_t last, int64_t now, int64_t *count)
+acme_authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
+                                int64_t last, int64_t now, int64_t *count)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
@@ -165,7 +165,7 @@ read_entry(const struct acme_rows *rows, struct certs_crl_entry *out)
 static enum hsm_status
 drop(struct acme_authority *authority)
 {
-    int64_t now = authority_now(authority), dropped = 0;
+    int64_t now = acme_authority_now(authority), dropped = 0;
     enum hsm_status st =
         acme_store_run(authority->config.store, &dropped,
                        "UPDATE revocation SET dropped = ? WHERE dropped IS NULL AND outlived <= ?",
@@ -181,7 +181,7 @@ drop(struct acme_authority *authority)
 
 /* By issuer: the CRL names it once for all its entries. */
 enum hsm_status
-authority_entries_read(struct acme_authority *authority, struct authority_entries *out)
+acme_authority_entries_read(struct acme_authority *authority, struct authority_entries *out)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     struct authority_entries entries = {.count = 0};
@@ -204,7 +204,7 @@ authority_entries_read(struct acme_authority *authority, struct authority_entrie
             entries.last = acme_rows_int(rows, 4);
     }
     if (st != HSM_OK) {
-        authority_entries_clear(&entries);
+        acme_authority_entries_clear(&entries);
         return st;
     }
     *out = entries;
@@ -212,20 +212,20 @@ authority_entries_read(struct acme_authority *authority, struct authority_entrie
 }
 
 enum hsm_status
-authority_entries_outlive(struct acme_authority *authority, int64_t last, time_t this_update)
+acme_authority_entries_outlive(struct acme_authority *authority, int64_t last, time_t this_update)
 {
     unsigned days = authority->config.entry_days;
 
     return acme_store_run(authority->config.store, NULL,
                           "UPDATE revocation SET outlived = ? WHERE entry <= ? AND outlived IS NULL"
                           " AND dropped IS NULL AND coalesce(not_after, decided + ?) < ?",
-                          "iiii", (int64_t)authority_now(authority), last,
+                          "iiii", (int64_t)acme_authority_now(authority), last,
                           (int64_t)(days > 0 ? days : ACME_AUTHORITY_ENTRY_DAYS) * DAY_S,
                           (int64_t)this_update);
 }
 
 void
-authority_entries_clear(struct authority_entries *entries)
+acme_authority_entries_clear(struct authority_entries *entries)
 {
     for (size_t i = 0; i < entries->count; i++)
         X509_NAME_free((X509_NAME *)entries->entries[i].issuer);

@@ -143,7 +143,7 @@ check_policy(struct acme_authority *authority, struct wish *wish, struct hsm_rea
 {
     struct authority_rule rule;
     enum hsm_status st =
-        authority_policy_ask(authority->policy, authority->config.store, wish->spc, &rule);
+        acme_authority_policy_ask(authority->policy, authority->config.store, wish->spc, &rule);
 
     if (st != HSM_OK)
         return st;
@@ -217,7 +217,7 @@ insert(struct acme_store *store, void *context)
     struct record *record = context;
     const struct wish *wish = record->wish;
     struct acme_limit limit = limit_of(record->authority);
-    time_t now = authority_now(record->authority);
+    time_t now = acme_authority_now(record->authority);
     enum hsm_status st =
         acme_limit_take_one(store, &limit, record->account_id, now, &record->wait_s);
 
@@ -245,7 +245,7 @@ give_back(struct acme_authority *authority, const char *account_id)
 static enum hsm_status
 expiry(const struct acme_authority *authority, int64_t lifetime_s, time_t *exp)
 {
-    time_t now = authority_now(authority);
+    time_t now = acme_authority_now(authority);
     time_t signer_until = certs_chain_not_after(authority->config.signer_chain);
 
     *exp = now + (time_t)lifetime_s;
@@ -312,7 +312,7 @@ answer_limited(struct acme_http_response *response, time_t wait_s)
 
     snprintf(seconds, sizeof(seconds), "%lld", (long long)wait_s);
     acme_http_response_header(response, "Retry-After", seconds);
-    authority_answer_error(response, 429, "too many SPC tokens in an hour: try again later");
+    acme_authority_answer_error(response, 429, "too many SPC tokens in an hour: try again later");
 }
 
 static void
@@ -325,7 +325,7 @@ grant(struct acme_authority *authority, const char *account_id, const json_t *bo
     enum hsm_status st = parse_wish(body, wish, &why);
 
     if (st == HSM_ERR_MALFORMED || st == HSM_ERR_UNSUPPORTED) {
-        authority_answer_error(response, 400, why.text);
+        acme_authority_answer_error(response, 400, why.text);
         return;
     }
     if (st == HSM_OK)
@@ -334,13 +334,13 @@ grant(struct acme_authority *authority, const char *account_id, const json_t *bo
         st = check_policy(authority, wish, &why);
     if (st == HSM_ERR_DENIED) {
         hsm_log(HSM_LOG_WARNING, "STI-PA: account %s: %s", account_id, why.text);
-        authority_answer_error(response, 403, why.text);
+        acme_authority_answer_error(response, 403, why.text);
         return;
     }
     if (st == HSM_OK)
         st = issue(authority, account_id, wish, &token, &wait_s);
     if (st != HSM_OK)
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
     else if (wait_s != 0)
         answer_limited(response, wait_s);
     else
@@ -348,23 +348,23 @@ grant(struct acme_authority *authority, const char *account_id, const json_t *bo
 }
 
 void
-authority_grant(struct acme_authority *authority, const struct acme_http_request *request,
-                const char *account_id, struct acme_http_response *response)
+acme_authority_grant(struct acme_authority *authority, const struct acme_http_request *request,
+                     const char *account_id, struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = NULL;
     struct wish wish = {.tnauthlist = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
-    enum hsm_status st = authority_admit(authority, request, account_id, &verdict);
+    enum hsm_status st = acme_authority_admit(authority, request, account_id, &verdict);
 
     if (st != HSM_OK) {
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
         return;
     }
     if (verdict != AUTHORITY_ADMITTED) {
-        authority_answer_verdict(authority, response, verdict);
+        acme_authority_answer_verdict(authority, response, verdict);
         return;
     }
-    body = authority_body(request, response);
+    body = acme_authority_body(request, response);
     if (body == NULL)
         return;
     grant(authority, account_id, body, &wish, response);

@@ -71,20 +71,21 @@ struct acme_authority {
     struct authority_hashing hashing;
 };
 
-time_t authority_now(const struct acme_authority *authority);
+time_t acme_authority_now(const struct acme_authority *authority);
 
 /** {"status":"error","message"} */
-void authority_answer_error(struct acme_http_response *response, int status, const char *message);
+void acme_authority_answer_error(struct acme_http_response *response, int status,
+                                 const char *message);
 
 /** 503 for a token or store that is away, else 500; what happened is in the log. */
-void authority_answer_failure(struct acme_http_response *response, enum hsm_status status);
+void acme_authority_answer_failure(struct acme_http_response *response, enum hsm_status status);
 
 /** The JSON object of a request; if there is none, the answer (415, 400) is made. Decref it. */
-json_t *authority_body(const struct acme_http_request *request,
-                       struct acme_http_response *response);
+json_t *acme_authority_body(const struct acme_http_request *request,
+                            struct acme_http_response *response);
 
 /** BASE and a path; free() it. NULL: out of memory. */
-char *authority_url(const char *base_url, const char *path);
+char *acme_authority_url(const char *base_url, const char *path);
 
 /* authority_account.c */
 
@@ -107,36 +108,41 @@ struct authority_rights {
 };
 
 /** 1 to ACME_AUTHORITY_USER_MAX printable octets without ':' (RFC 7617 section 2). */
-bool authority_is_user(const char *text);
+bool acme_authority_is_user(const char *text);
 
 /** Check id and user, hash the password, insert all of it or nothing. */
 HSM_MUST_CHECK enum hsm_status
-authority_account_insert(struct acme_store *store, const char *account_id, const char *user,
-                         const struct hsm_secret *password, const struct authority_rights *rights);
+acme_authority_account_insert(struct acme_store *store, const char *account_id, const char *user,
+                              const struct hsm_secret *password,
+                              const struct authority_rights *rights);
 
 /** Whose account the Authorization header is good for; "" unless the verdict is
  *  AUTHORITY_ADMITTED. */
-HSM_MUST_CHECK enum hsm_status
-authority_authenticate(struct acme_authority *authority, const struct acme_http_request *request,
-                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1]);
+HSM_MUST_CHECK enum hsm_status acme_authority_authenticate(struct acme_authority *authority,
+                                                           const struct acme_http_request *request,
+                                                           enum authority_verdict *verdict,
+                                                           char account[ACME_AUTHORITY_ID_MAX + 1]);
 
 /** Compare the Authorization header with an account id, which may not exist. */
 HSM_MUST_CHECK enum hsm_status
-authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
-                const char *account_id, enum authority_verdict *verdict);
+acme_authority_admit(struct acme_authority *authority, const struct acme_http_request *request,
+                     const char *account_id, enum authority_verdict *verdict);
 
 /** The answer to every verdict but AUTHORITY_ADMITTED; or the request is put aside, and its handler
  *  called again. */
-void authority_answer_verdict(struct acme_authority *authority, struct acme_http_response *response,
-                              enum authority_verdict verdict);
+void acme_authority_answer_verdict(struct acme_authority *authority,
+                                   struct acme_http_response *response,
+                                   enum authority_verdict verdict);
 
-void authority_login(struct acme_authority *authority, const struct acme_http_request *request,
-                     const char *param, struct acme_http_response *response);
-void authority_relogin(struct acme_authority *authority, const struct acme_http_request *request,
-                       const char *param, struct acme_http_response *response);
+void acme_authority_serve_login(struct acme_authority *authority,
+                                const struct acme_http_request *request, const char *param,
+                                struct acme_http_response *response);
+void acme_authority_serve_relogin(struct acme_authority *authority,
+                                  const struct acme_http_request *request, const char *param,
+                                  struct acme_http_response *response);
 
 /** Delete what is over: sessions, limits, addresses of users. */
-HSM_MUST_CHECK enum hsm_status authority_accounts_expire(struct acme_authority *authority);
+HSM_MUST_CHECK enum hsm_status acme_authority_accounts_expire(struct acme_authority *authority);
 
 /* authority_password.c */
 
@@ -148,25 +154,27 @@ struct authority_user {
 
 /** Compare a password, which may be of nobody; *out is written when it is right. */
 HSM_MUST_CHECK enum hsm_status
-authority_password_check(struct acme_authority *authority, const struct acme_http_request *request,
-                         const char *user, const char *password, enum authority_verdict *verdict,
-                         struct authority_user *out);
+acme_authority_password_check(struct acme_authority *authority,
+                              const struct acme_http_request *request, const char *user,
+                              const char *password, enum authority_verdict *verdict,
+                              struct authority_user *out);
 
 /** Within a transaction: *verdict stays, or is AUTHORITY_REFUSED as the password was changed since
  *  it was compared. */
-HSM_MUST_CHECK enum hsm_status authority_password_confirm(struct acme_store *store,
-                                                          const struct authority_user *user,
-                                                          enum authority_verdict *verdict);
+HSM_MUST_CHECK enum hsm_status acme_authority_password_confirm(struct acme_store *store,
+                                                               const struct authority_user *user,
+                                                               enum authority_verdict *verdict);
 
 /** After AUTHORITY_BUSY: put the request aside until a password can be looked at. False: there is
  *  no room for it. */
-bool authority_password_wait(struct acme_authority *authority, struct acme_http_response *response);
+bool acme_authority_password_wait(struct acme_authority *authority,
+                                  struct acme_http_response *response);
 
 /** Forget addresses from which nobody has logged in for long. */
-HSM_MUST_CHECK enum hsm_status authority_password_expire(struct acme_authority *authority);
+HSM_MUST_CHECK enum hsm_status acme_authority_password_expire(struct acme_authority *authority);
 
-void authority_hashing_init(struct authority_hashing *hashing);
-void authority_hashing_clear(struct authority_hashing *hashing);
+void acme_authority_hashing_init(struct authority_hashing *hashing);
+void acme_authority_hashing_clear(struct authority_hashing *hashing);
 
 /* authority_standing.c */
 
@@ -177,22 +185,25 @@ enum authority_source {
 };
 
 HSM_MUST_CHECK enum hsm_status
-authority_source_of(struct acme_authority *authority, const struct acme_http_request *request,
-                    const char *account, enum authority_source *source);
+acme_authority_source_of(struct acme_authority *authority, const struct acme_http_request *request,
+                         const char *account, enum authority_source *source);
 
 /** Of an account whose credentials are good: *verdict stays, or says why it is refused. */
 HSM_MUST_CHECK enum hsm_status
-authority_check_standing(struct acme_authority *authority, const struct acme_http_request *request,
-                         const char *account, enum authority_verdict *verdict);
+acme_authority_check_standing(struct acme_authority *authority,
+                              const struct acme_http_request *request, const char *account,
+                              enum authority_verdict *verdict);
 
 /** *verdict and `account` change only if the key, or the subject of a verified client certificate,
  *  is some account's. */
 HSM_MUST_CHECK enum hsm_status
-authority_admit_api_key(struct acme_authority *authority, const char *key,
-                        enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1]);
-HSM_MUST_CHECK enum hsm_status
-authority_admit_client(struct acme_authority *authority, const char *subject,
-                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1]);
+acme_authority_admit_api_key(struct acme_authority *authority, const char *key,
+                             enum authority_verdict *verdict,
+                             char account[ACME_AUTHORITY_ID_MAX + 1]);
+HSM_MUST_CHECK enum hsm_status acme_authority_admit_client(struct acme_authority *authority,
+                                                           const char *subject,
+                                                           enum authority_verdict *verdict,
+                                                           char account[ACME_AUTHORITY_ID_MAX + 1]);
 
 /* authority_policy.c */
 
@@ -206,23 +217,24 @@ struct authority_rule {
 };
 
 /** Read and check the file; faults are logged. */
-HSM_MUST_CHECK enum hsm_status authority_policy_open(const char *path, struct acme_store *store,
-                                                     struct authority_policy **out);
-void authority_policy_free(struct authority_policy *policy);
+HSM_MUST_CHECK enum hsm_status acme_authority_policy_open(const char *path,
+                                                          struct acme_store *store,
+                                                          struct authority_policy **out);
+void acme_authority_policy_free(struct authority_policy *policy);
 
 /** By the file as it is now. NULL: everything is allowed. */
-HSM_MUST_CHECK enum hsm_status authority_policy_ask(struct authority_policy *policy,
-                                                    struct acme_store *store, const char *spc,
-                                                    struct authority_rule *out);
+HSM_MUST_CHECK enum hsm_status acme_authority_policy_ask(struct authority_policy *policy,
+                                                         struct acme_store *store, const char *spc,
+                                                         struct authority_rule *out);
 
 /** After a look at the file: whether something else is in force than what it says.
  *  NULL: no. */
-bool authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store);
+bool acme_authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store);
 
 /* authority_grant.c */
 
-void authority_grant(struct acme_authority *authority, const struct acme_http_request *request,
-                     const char *account_id, struct acme_http_response *response);
+void acme_authority_grant(struct acme_authority *authority, const struct acme_http_request *request,
+                          const char *account_id, struct acme_http_response *response);
 
 /* authority_ca.c */
 
@@ -230,14 +242,15 @@ void authority_grant(struct acme_authority *authority, const struct acme_http_re
 #define AUTHORITY_CA_KEYS (CERTS_CA_P384 | CERTS_CA_P521 | CERTS_CA_RSA)
 
 /** The roots of the trusted STI-CAs. */
-HSM_MUST_CHECK enum hsm_status authority_roots(struct acme_store *store, struct certs_chain **out);
+HSM_MUST_CHECK enum hsm_status acme_authority_roots(struct acme_store *store,
+                                                    struct certs_chain **out);
 
 /** Bind the names under which an STI-CA issues to its account, within the caller's transaction.
  *  HSM_ERR_EXISTS: one of them is another account's. Names are compared as verifiers do it (RFC
  *  5280 section 7.1), here and below. */
-HSM_MUST_CHECK enum hsm_status authority_issuers_insert(struct acme_store *store,
-                                                        const char *account_id,
-                                                        const struct certs_path *issuers);
+HSM_MUST_CHECK enum hsm_status acme_authority_issuers_insert(struct acme_store *store,
+                                                             const char *account_id,
+                                                             const struct certs_path *issuers);
 
 /**
  * Find whose name it is.
@@ -247,16 +260,16 @@ HSM_MUST_CHECK enum hsm_status authority_issuers_insert(struct acme_store *store
  * @retval HSM_ERR_NOT_FOUND  no account's
  */
 HSM_MUST_CHECK enum hsm_status
-authority_issuer_find(struct acme_store *store, const X509_NAME *name,
-                      char account[ACME_AUTHORITY_ID_MAX + 1], uint8_t **der, size_t *len);
+acme_authority_issuer_find(struct acme_store *store, const X509_NAME *name,
+                           char account[ACME_AUTHORITY_ID_MAX + 1], uint8_t **der, size_t *len);
 
 /** Whether a root with one of the names of this account is on the trusted list still. */
-HSM_MUST_CHECK enum hsm_status authority_issuer_is_trusted(struct acme_store *store,
-                                                           const char *account, bool *is_trusted);
+HSM_MUST_CHECK enum hsm_status
+acme_authority_issuer_is_trusted(struct acme_store *store, const char *account, bool *is_trusted);
 
 /** SHA-256 over what the list would say now, without its sequence and time. */
-HSM_MUST_CHECK enum hsm_status authority_roots_digest(struct acme_authority *authority,
-                                                      uint8_t out[SHA256_DIGEST_LENGTH]);
+HSM_MUST_CHECK enum hsm_status acme_authority_roots_digest(struct acme_authority *authority,
+                                                           uint8_t out[SHA256_DIGEST_LENGTH]);
 
 /* authority_entries.c */
 
@@ -267,72 +280,77 @@ struct authority_entries {
     int64_t last; /* the number of the last one; 0: there is none */
 };
 
-HSM_MUST_CHECK enum hsm_status authority_entries_read(struct acme_authority *authority,
-                                                      struct authority_entries *out);
-void authority_entries_clear(struct authority_entries *entries);
+HSM_MUST_CHECK enum hsm_status acme_authority_entries_read(struct acme_authority *authority,
+                                                           struct authority_entries *out);
+void acme_authority_entries_clear(struct authority_entries *entries);
 
 /** The number of the last entry ever: entries are append-only, so this number identifies the set.
  */
-HSM_MUST_CHECK enum hsm_status authority_entries_last(struct acme_store *store, int64_t *out);
+HSM_MUST_CHECK enum hsm_status acme_authority_entries_last(struct acme_store *store, int64_t *out);
 
 /** The number of entries on the CRL; of pending requests; the id of the last request ever. */
-HSM_MUST_CHECK enum hsm_status authority_entries_count(struct acme_store *store, int64_t *out);
-HSM_MUST_CHECK enum hsm_status authority_requests_queued(struct acme_store *store, int64_t *out);
-HSM_MUST_CHECK enum hsm_status authority_requests_last(struct acme_store *store, int64_t *out);
+HSM_MUST_CHECK enum hsm_status acme_authority_entries_count(struct acme_store *store, int64_t *out);
+HSM_MUST_CHECK enum hsm_status acme_authority_requests_queued(struct acme_store *store,
+                                                              int64_t *out);
+HSM_MUST_CHECK enum hsm_status acme_authority_requests_last(struct acme_store *store, int64_t *out);
 
 /** Whether there are ACME_AUTHORITY_REVOCATIONS_MAX. */
-HSM_MUST_CHECK enum hsm_status authority_entries_full(struct acme_store *store, bool *is_full);
+HSM_MUST_CHECK enum hsm_status acme_authority_entries_full(struct acme_store *store, bool *is_full);
 
 /** Within a transaction: the request is granted, and its entry the last. */
-HSM_MUST_CHECK enum hsm_status authority_entry_add(struct acme_store *store, int64_t id,
-                                                   int64_t now);
+HSM_MUST_CHECK enum hsm_status acme_authority_entry_add(struct acme_store *store, int64_t id,
+                                                        int64_t now);
 
 /** Within a transaction: these are on the CRL no more, by an operator's word; those that an
  *  account has asked for, or all (NULL), with ids from first to last. */
 HSM_MUST_CHECK enum hsm_status
-authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
-                           int64_t last, int64_t now, int64_t *count);
+acme_authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
+                                int64_t last, int64_t now, int64_t *count);
 
 /** Within a transaction: a CRL of that thisUpdate has the entries up to `last`, some of which may
  *  have been of certificates that ended before. */
-HSM_MUST_CHECK enum hsm_status authority_entries_outlive(struct acme_authority *authority,
-                                                         int64_t last, time_t this_update);
+HSM_MUST_CHECK enum hsm_status acme_authority_entries_outlive(struct acme_authority *authority,
+                                                              int64_t last, time_t this_update);
 
 /* authority_revoke.c */
 
-void authority_revoke(struct acme_authority *authority, const struct acme_http_request *request,
-                      const char *param, struct acme_http_response *response);
+void acme_authority_revoke(struct acme_authority *authority,
+                           const struct acme_http_request *request, const char *param,
+                           struct acme_http_response *response);
 
 /* authority_observe.c */
 
 /** Gauges as they are now. */
-void authority_observe(struct acme_authority *authority);
+void acme_authority_observe(struct acme_authority *authority);
 
 /* authority_publish.c */
 
 /** Keep a signer's chain for as long as the store lasts, and say where; free() the URL. */
-HSM_MUST_CHECK enum hsm_status authority_signer_publish(struct acme_authority *authority,
-                                                        const struct certs_chain *chain,
-                                                        char **url);
+HSM_MUST_CHECK enum hsm_status acme_authority_signer_publish(struct acme_authority *authority,
+                                                             const struct certs_chain *chain,
+                                                             char **url);
 
 /** Sign a document anew if the one in the store is not good any more. */
-HSM_MUST_CHECK enum hsm_status authority_document_refresh(struct acme_authority *authority,
-                                                          enum authority_document document);
+HSM_MUST_CHECK enum hsm_status acme_authority_document_refresh(struct acme_authority *authority,
+                                                               enum authority_document document);
 
 /** The highest number that was published before the store was restored: nothing up to it is served.
  *  0: it was not restored. */
-HSM_MUST_CHECK enum hsm_status
-authority_document_floor(struct acme_store *store, enum authority_document kind, uint64_t *out);
+HSM_MUST_CHECK enum hsm_status acme_authority_document_floor(struct acme_store *store,
+                                                             enum authority_document kind,
+                                                             uint64_t *out);
 
 /** The published CRL is out of date: acme_authority_tick() signs the next. */
-void authority_crl_changed(struct acme_authority *authority);
+void acme_authority_crl_changed(struct acme_authority *authority);
 
-void authority_get_ca_list(struct acme_authority *authority,
-                           const struct acme_http_request *request, const char *param,
-                           struct acme_http_response *response);
-void authority_get_crl(struct acme_authority *authority, const struct acme_http_request *request,
-                       const char *param, struct acme_http_response *response);
-void authority_get_signer(struct acme_authority *authority, const struct acme_http_request *request,
-                          const char *id, struct acme_http_response *response);
+void acme_authority_serve_ca_list(struct acme_authority *authority,
+                                  const struct acme_http_request *request, const char *param,
+                                  struct acme_http_response *response);
+void acme_authority_serve_crl(struct acme_authority *authority,
+                              const struct acme_http_request *request, const char *param,
+                              struct acme_http_response *response);
+void acme_authority_serve_signer(struct acme_authority *authority,
+                                 const struct acme_http_request *request, const char *id,
+                                 struct acme_http_response *response);
 
 #endif

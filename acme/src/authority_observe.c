@@ -95,7 +95,7 @@ observe_count(struct acme_authority *authority, const struct hsm_metric *metric,
 }
 
 void
-authority_observe(struct acme_authority *authority)
+acme_authority_observe(struct acme_authority *authority)
 {
     struct hsm_metrics *metrics = authority->config.metrics;
 
@@ -103,11 +103,12 @@ authority_observe(struct acme_authority *authority)
         return;
     for (int i = 0; i < AUTHORITY_DOCUMENTS; i++)
         observe(authority, (enum authority_document)i);
-    observe_count(authority, &entries, authority_entries_count);
-    observe_count(authority, &queued, authority_requests_queued);
+    observe_count(authority, &entries, acme_authority_entries_count);
+    observe_count(authority, &queued, acme_authority_requests_queued);
     hsm_series_set(hsm_series(metrics, &entries_max, NULL), ACME_AUTHORITY_REVOCATIONS_MAX);
     hsm_series_set(hsm_series(metrics, &policy_stale, NULL),
-                   authority_policy_is_stale(authority->policy, authority->config.store) ? 1 : 0);
+                   acme_authority_policy_is_stale(authority->policy, authority->config.store) ? 1
+                                                                                              : 0);
 }
 
 /* Whether the latest one is served: it lasts, and no later one was there before the store was
@@ -119,8 +120,9 @@ is_served(struct acme_authority *authority, enum authority_document kind)
     uint64_t floor;
     time_t until;
 
-    return read_latest(authority, kind, &sequence, &until) && until > authority_now(authority) &&
-           authority_document_floor(authority->config.store, kind, &floor) == HSM_OK &&
+    return read_latest(authority, kind, &sequence, &until) &&
+           until > acme_authority_now(authority) &&
+           acme_authority_document_floor(authority->config.store, kind, &floor) == HSM_OK &&
            (uint64_t)sequence > floor;
 }
 

@@ -33,7 +33,7 @@ is_account_id(const char *text)
 }
 
 bool
-authority_is_user(const char *text)
+acme_authority_is_user(const char *text)
 {
     size_t len = strlen(text);
 
@@ -54,7 +54,7 @@ check_names(const char *account_id, const char *user)
                 ACME_AUTHORITY_ID_MAX);
         return HSM_ERR_MALFORMED;
     }
-    if (!authority_is_user(user)) {
+    if (!acme_authority_is_user(user)) {
         hsm_log(HSM_LOG_ERROR, "user: not 1 to %d printable octets without ':'",
                 ACME_AUTHORITY_USER_MAX);
         return HSM_ERR_MALFORMED;
@@ -124,13 +124,14 @@ insert_account(struct acme_store *store, const char *account_id, const char *use
     if (st == HSM_OK && rights->spcs != NULL)
         st = insert_spcs(store, account_id, rights->spcs);
     if (st == HSM_OK && rights->issuers != NULL)
-        st = authority_issuers_insert(store, account_id, rights->issuers);
+        st = acme_authority_issuers_insert(store, account_id, rights->issuers);
     return st;
 }
 
 enum hsm_status
-authority_account_insert(struct acme_store *store, const char *account_id, const char *user,
-                         const struct hsm_secret *password, const struct authority_rights *rights)
+acme_authority_account_insert(struct acme_store *store, const char *account_id, const char *user,
+                              const struct hsm_secret *password,
+                              const struct authority_rights *rights)
 {
     struct acme_password_hash hash;
     char detail[EVENT_DETAIL_MAX];
@@ -159,7 +160,8 @@ acme_authority_account_add(struct acme_store *store, const char *account_id, con
     const struct authority_rights rights = {.spcs = spcs, .ca = ca};
     enum hsm_status st = check_spcs(account_id, spcs);
 
-    return st == HSM_OK ? authority_account_insert(store, account_id, user, password, &rights) : st;
+    return st == HSM_OK ? acme_authority_account_insert(store, account_id, user, password, &rights)
+                        : st;
 }
 
 /* Within a transaction. */

@@ -45,13 +45,13 @@ struct attempt {
 /* ---- so many at once ---- */
 
 void
-authority_hashing_init(struct authority_hashing *hashing)
+acme_authority_hashing_init(struct authority_hashing *hashing)
 {
     pthread_mutex_init(&hashing->mutex, NULL); /* Linux: cannot fail with default attributes */
 }
 
 void
-authority_hashing_clear(struct authority_hashing *hashing)
+acme_authority_hashing_clear(struct authority_hashing *hashing)
 {
     for (size_t i = 0; i < hashing->waiting_count; i++)
         acme_http_resume(hashing->waiting[i]); /* their loop has ended */
@@ -102,7 +102,7 @@ end_hash(struct authority_hashing *hashing)
 }
 
 bool
-authority_password_wait(struct acme_authority *authority, struct acme_http_response *response)
+acme_authority_password_wait(struct acme_authority *authority, struct acme_http_response *response)
 {
     struct authority_hashing *hashing = &authority->hashing;
     struct acme_http_parked *parked = acme_http_park(response);
@@ -154,7 +154,8 @@ find_home(struct acme_authority *authority, const struct acme_http_request *requ
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum authority_source source;
-    enum hsm_status st = authority_source_of(authority, request, attempt->found.account, &source);
+    enum hsm_status st =
+        acme_authority_source_of(authority, request, attempt->found.account, &source);
 
     attempt->at_home = source == AUTHORITY_WITHIN;
     if (st != HSM_OK || source != AUTHORITY_ANYWHERE)
@@ -242,8 +243,8 @@ give_back(struct acme_store *store, const struct attempt *attempt)
 }
 
 enum hsm_status
-authority_password_confirm(struct acme_store *store, const struct authority_user *user,
-                           enum authority_verdict *verdict)
+acme_authority_password_confirm(struct acme_store *store, const struct authority_user *user,
+                                enum authority_verdict *verdict)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
@@ -266,7 +267,7 @@ settle(struct acme_store *store, const struct attempt *attempt, time_t now,
     if (st != HSM_OK)
         return st;
     *verdict = AUTHORITY_ADMITTED;
-    st = authority_password_confirm(store, &attempt->found, verdict);
+    st = acme_authority_password_confirm(store, &attempt->found, verdict);
     if (st == HSM_OK && *verdict != AUTHORITY_ADMITTED) {
         acme_store_rollback(store);
         return HSM_OK;
@@ -282,11 +283,11 @@ settle(struct acme_store *store, const struct attempt *attempt, time_t now,
 }
 
 enum hsm_status
-authority_password_expire(struct acme_authority *authority)
+acme_authority_password_expire(struct acme_authority *authority)
 {
     return acme_store_run(
         authority->config.store, NULL, "DELETE FROM login_address WHERE at <= ?", "i",
-        (int64_t)authority_now(authority) - (int64_t)ACME_AUTHORITY_HOME_DAYS * DAY_S);
+        (int64_t)acme_authority_now(authority) - (int64_t)ACME_AUTHORITY_HOME_DAYS * DAY_S);
 }
 
 /* ---- the check ---- */
@@ -297,7 +298,7 @@ look(struct acme_authority *authority, const struct attempt *attempt, const char
 {
     struct acme_store *store = authority->config.store;
     bool limited = false, matches = false;
-    enum hsm_status st = count(store, attempt, authority_now(authority), &limited);
+    enum hsm_status st = count(store, attempt, acme_authority_now(authority), &limited);
 
     if (st != HSM_OK)
         return st;
@@ -312,13 +313,14 @@ look(struct acme_authority *authority, const struct attempt *attempt, const char
         *verdict = AUTHORITY_REFUSED;
         return HSM_OK;
     }
-    return settle(store, attempt, authority_now(authority), verdict);
+    return settle(store, attempt, acme_authority_now(authority), verdict);
 }
 
 enum hsm_status
-authority_password_check(struct acme_authority *authority, const struct acme_http_request *request,
-                         const char *user, const char *password, enum authority_verdict *verdict,
-                         struct authority_user *out)
+acme_authority_password_check(struct acme_authority *authority,
+                              const struct acme_http_request *request, const char *user,
+                              const char *password, enum authority_verdict *verdict,
+                              struct authority_user *out)
 {
     struct acme_store *store = authority->config.store;
     struct attempt attempt = {.user = user};
@@ -332,7 +334,7 @@ authority_password_check(struct acme_authority *authority, const struct acme_htt
     if (st != HSM_OK)
         return st;
     if (!begin_hash(&authority->hashing))
-        return choose_wait(store, &attempt, authority_now(authority), verdict);
+        return choose_wait(store, &attempt, acme_authority_now(authority), verdict);
     st = look(authority, &attempt, password, verdict);
     end_hash(&authority->hashing);
     if (st == HSM_OK && *verdict == AUTHORITY_ADMITTED)

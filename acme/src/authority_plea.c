@@ -25,7 +25,7 @@ DEFINE_DEFER(X509_NAME, X509_NAME_free)
 DEFINE_DEFER(char, free)
 
 void
-authority_plea_clear(struct authority_plea *plea)
+acme_authority_plea_clear(struct authority_plea *plea)
 {
     X509_NAME_free(plea->name);
     free(plea->issuer);
@@ -100,8 +100,8 @@ parse_not_after(const json_t *body, time_t now, struct authority_plea *plea, str
 }
 
 enum hsm_status
-authority_plea_parse(const json_t *body, time_t now, struct authority_plea *plea,
-                     struct hsm_reason *why)
+acme_authority_plea_parse(const json_t *body, time_t now, struct authority_plea *plea,
+                          struct hsm_reason *why)
 {
     const char *issuer, *serial, *requester;
     enum hsm_status st;
@@ -119,7 +119,7 @@ authority_plea_parse(const json_t *body, time_t now, struct authority_plea *plea
 }
 
 enum hsm_status
-authority_plea_take(const X509 *cert, struct authority_plea *plea, struct hsm_reason *why)
+acme_authority_plea_take(const X509 *cert, struct authority_plea *plea, struct hsm_reason *why)
 {
     struct certs_crl_entry entry;
     enum hsm_status st = certs_crl_entry_of(cert, &entry, why);
@@ -137,12 +137,12 @@ authority_plea_take(const X509 *cert, struct authority_plea *plea, struct hsm_re
 }
 
 enum hsm_status
-authority_plea_adopt(struct acme_store *store, struct authority_plea *plea,
-                     char owner[ACME_AUTHORITY_ID_MAX + 1])
+acme_authority_plea_adopt(struct acme_store *store, struct authority_plea *plea,
+                          char owner[ACME_AUTHORITY_ID_MAX + 1])
 {
     uint8_t *der = NULL;
     size_t len = 0;
-    enum hsm_status st = authority_issuer_find(store, plea->name, owner, &der, &len);
+    enum hsm_status st = acme_authority_issuer_find(store, plea->name, owner, &der, &len);
 
     if (st != HSM_OK)
         return st;
@@ -153,8 +153,8 @@ authority_plea_adopt(struct acme_store *store, struct authority_plea *plea,
 }
 
 char *
-authority_certificate_text(const uint8_t *issuer, size_t issuer_len, const uint8_t *serial,
-                           size_t serial_len)
+acme_authority_certificate_text(const uint8_t *issuer, size_t issuer_len, const uint8_t *serial,
+                                size_t serial_len)
 {
     char hex[HSM_HEX_LEN(CERTS_SERIAL_MAX) + 1] = "";
     DEFER(X509_NAME_free) X509_NAME *name = NULL;

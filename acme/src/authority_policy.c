@@ -50,7 +50,7 @@ struct authority_policy {
     json_t *rules; /* checked; of the last good one */
 };
 
-DEFINE_DEFER(struct authority_policy, authority_policy_free)
+DEFINE_DEFER(struct authority_policy, acme_authority_policy_free)
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
@@ -223,9 +223,10 @@ load(struct authority_policy *policy, struct acme_store *store)
 }
 
 enum hsm_status
-authority_policy_open(const char *path, struct acme_store *store, struct authority_policy **out)
+acme_authority_policy_open(const char *path, struct acme_store *store,
+                           struct authority_policy **out)
 {
-    DEFER(authority_policy_free) struct authority_policy *policy = calloc(1, sizeof(*policy));
+    DEFER(acme_authority_policy_free) struct authority_policy *policy = calloc(1, sizeof(*policy));
     enum hsm_status st;
 
     if (policy == NULL)
@@ -247,7 +248,7 @@ authority_policy_open(const char *path, struct acme_store *store, struct authori
 }
 
 void
-authority_policy_free(struct authority_policy *policy)
+acme_authority_policy_free(struct authority_policy *policy)
 {
     if (policy == NULL)
         return;
@@ -305,14 +306,14 @@ look(struct authority_policy *policy, struct acme_store *store)
 }
 
 bool
-authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store)
+acme_authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store)
 {
     return look(policy, store) != POLICY_IN_FORCE;
 }
 
 enum hsm_status
-authority_policy_ask(struct authority_policy *policy, struct acme_store *store, const char *spc,
-                     struct authority_rule *out)
+acme_authority_policy_ask(struct authority_policy *policy, struct acme_store *store,
+                          const char *spc, struct authority_rule *out)
 {
     struct authority_rule rule = {.allowed = false};
     struct hsm_reason why;

@@ -81,7 +81,7 @@ crl_says(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
 {
     DEFER(free) char *text = NULL;
     int64_t entries = 0;
-    enum hsm_status st = authority_entries_last(authority->config.store, &entries);
+    enum hsm_status st = acme_authority_entries_last(authority->config.store, &entries);
 
     if (st != HSM_OK)
         return st;
@@ -103,7 +103,7 @@ sign_list(struct acme_authority *authority, struct document *document)
         .x5u = document->signer,
     };
     char *jws = NULL;
-    enum hsm_status st = authority_roots(authority->config.store, &roots);
+    enum hsm_status st = acme_authority_roots(authority->config.store, &roots);
 
     if (st != HSM_OK)
         return st;
@@ -121,13 +121,13 @@ sign_crl(struct acme_authority *authority, struct document *document)
 {
     struct certs_crl_request request = {
         .number = document->number,
-        .this_update = authority_now(authority) - BACKDATE_S,
+        .this_update = acme_authority_now(authority) - BACKDATE_S,
         .next_update = document->expires,
         .url = authority->crl_url,
         .signer_cert_url = document->signer,
     };
     struct authority_entries entries = {.entries = NULL};
-    enum hsm_status st = authority_entries_read(authority, &entries);
+    enum hsm_status st = acme_authority_entries_read(authority, &entries);
 
     if (st != HSM_OK)
         return st;
@@ -137,7 +137,7 @@ sign_crl(struct acme_authority *authority, struct document *document)
     document->last_entry = entries.last;
     st = certs_crl_new(&request, certs_chain_get(authority->config.crl_chain, 0),
                        authority->config.crl_key, &document->body, &document->len);
-    authority_entries_clear(&entries);
+    acme_authority_entries_clear(&entries);
     return st;
 }
 
@@ -158,7 +158,8 @@ publication_of(const struct acme_authority *authority, enum authority_document k
 
     if (kind == AUTHORITY_CA_LIST)
         return (struct publication){authority->signer_url, config->signer_chain,
-                                    config->list_lifetime_s, authority_roots_digest, sign_list};
+                                    config->list_lifetime_s, acme_authority_roots_digest,
+                                    sign_list};
     return (struct publication){authority->crl_signer_url, config->crl_chain,
                                 config->crl_lifetime_s, crl_says, sign_crl};
 }
@@ -204,7 +205,7 @@ read_latest(struct acme_authority *authority, enum authority_document kind, stru
 }
 
 enum hsm_status
-authority_document_floor(struct acme_store *store, enum authority_document kind, uint64_t *out)
+acme_authority_document_floor(struct acme_store *store, enum authority_document kind, uint64_t *out)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(
@@ -221,7 +222,7 @@ static time_t
 new_expiry(const struct acme_authority *authority, enum authority_document kind)
 {
     struct publication publication = publication_of(authority, kind);
-    time_t expires = authority_now(authority) + (time_t)publication.lifetime_s;
+    time_t expires = acme_authority_now(authority) + (time_t)publication.lifetime_s;
     time_t signer_until = certs_chain_not_after(publication.chain);
 
     return expires < signer_until ? expires : signer_until;
@@ -246,7 +247,7 @@ is_current(struct acme_authority *authority, enum authority_document kind,
         return st;
     *current = document->number > floor && strcmp(document->signer, publication.signer) == 0 &&
                memcmp(document->says, says, sizeof(says)) == 0 &&
-               document->expires > authority_now(authority) &&
+               document->expires > acme_authority_now(authority) &&
                gain < (time_t)publication.lifetime_s / 2 && gain >= -ACME_CLOCK_SKEW_S;
     return HSM_OK;
 }
@@ -271,7 +272,7 @@ tell_signed(struct acme_authority *authority, enum authority_document kind,
     snprintf(what, sizeof(what), "%s signed", name_of(kind));
     snprintf(subject, sizeof(subject), "%" PRIu64, document->number);
     return acme_event_add(authority->config.store,
-                          &(struct acme_event){.at = authority_now(authority),
+                          &(struct acme_event){.at = acme_authority_now(authority),
                                                .who = "sti-pa",
                                                .what = what,
                                                .subject = subject,
@@ -296,7 +297,7 @@ insert(struct acme_authority *authority, enum authority_document kind,
     if (st == HSM_OK)
         st = tell_signed(authority, kind, document);
     if (st == HSM_OK && kind == AUTHORITY_CRL)
-        st = authority_entries_outlive(authority, document->last_entry, document->this_update);
+        st = acme_authority_entries_outlive(authority, document->last_entry, document->this_update);
     if (st == HSM_OK)
         st = acme_store_commit(authority->config.store);
     else
@@ -304,7 +305,7 @@ insert(struct acme_authority *authority, enum authority_document kind,
     if (st == HSM_ERR_EXISTS) { /* another process was faster: its document is of this number, and
                                  * may have been read before what is decided here */
         if (kind == AUTHORITY_CRL)
-            authority_crl_changed(authority);
+            acme_authority_crl_changed(authority);
         return HSM_OK;
     }
     if (st != HSM_OK)
@@ -318,7 +319,7 @@ static enum hsm_status
 check_signer(const struct acme_authority *authority, enum authority_document kind)
 {
     time_t until = certs_chain_not_after(publication_of(authority, kind).chain);
-    time_t left = until - authority_now(authority);
+    time_t left = until - acme_authority_now(authority);
 
     if (left <= 0) {
         hsm_log(HSM_LOG_ERROR, "STI-PA: the %s cannot be signed: its signer has expired",
@@ -362,22 +363,22 @@ refresh_locked(struct acme_authority *authority, enum authority_document kind)
     enum hsm_status st = read_latest(authority, kind, &latest);
 
     if (st == HSM_OK)
-        st = authority_document_floor(authority->config.store, kind, &floor);
+        st = acme_authority_document_floor(authority->config.store, kind, &floor);
     if (st == HSM_OK)
         st = is_current(authority, kind, &latest, floor, &current);
     if (st != HSM_OK || current)
         return st;
-    if (!acme_time_is_due(authority->retry_at[kind], RETRY_S, authority_now(authority)))
+    if (!acme_time_is_due(authority->retry_at[kind], RETRY_S, acme_authority_now(authority)))
         return HSM_ERR_BUSY;
     st = sign_next(authority, kind, (latest.number > floor ? latest.number : floor) + 1);
-    authority->retry_at[kind] = st == HSM_OK ? 0 : authority_now(authority) + RETRY_S;
+    authority->retry_at[kind] = st == HSM_OK ? 0 : acme_authority_now(authority) + RETRY_S;
     if (kind == AUTHORITY_CRL)
         authority->crl_signed_ns = hsm_metric_clock_ns();
     return st;
 }
 
 enum hsm_status
-authority_document_refresh(struct acme_authority *authority, enum authority_document kind)
+acme_authority_document_refresh(struct acme_authority *authority, enum authority_document kind)
 {
     enum hsm_status st;
 
@@ -388,7 +389,7 @@ authority_document_refresh(struct acme_authority *authority, enum authority_docu
 }
 
 void
-authority_crl_changed(struct acme_authority *authority)
+acme_authority_crl_changed(struct acme_authority *authority)
 {
     atomic_store(&authority->crl_changed, true);
 }
@@ -408,7 +409,7 @@ is_paused(const struct acme_authority *authority, enum authority_document kind)
 static bool
 is_servable(const struct acme_authority *authority, const struct document *document, uint64_t floor)
 {
-    return document->number > floor && document->expires > authority_now(authority);
+    return document->number > floor && document->expires > acme_authority_now(authority);
 }
 
 /* For a request that can be answered with the former one: it does not wait for another thread. So
@@ -440,15 +441,16 @@ read_document(struct acme_authority *authority, enum authority_document kind, st
     enum hsm_status st = read_latest(authority, kind, &latest);
 
     if (st == HSM_OK)
-        st = authority_document_floor(authority->config.store, kind, &floor);
+        st = acme_authority_document_floor(authority->config.store, kind, &floor);
     if (st == HSM_OK)
         st = is_current(authority, kind, &latest, floor, &current);
     if (st != HSM_OK)
         return st;
     if (!current) {
         bool may_be_former = kind == AUTHORITY_CRL && is_servable(authority, &latest, floor);
-        enum hsm_status refreshed = may_be_former ? try_refresh(authority, kind)
-                                                  : authority_document_refresh(authority, kind);
+        enum hsm_status refreshed = may_be_former
+                                        ? try_refresh(authority, kind)
+                                        : acme_authority_document_refresh(authority, kind);
 
         document_clear(&latest);
         st = read_latest(authority, kind, &latest);
@@ -525,8 +527,8 @@ add_caching(struct acme_authority *authority, enum authority_document kind,
     time_t max_age = (time_t)publication_of(authority, kind).lifetime_s / 2 - gain;
     char value[48];
 
-    if (max_age > document->expires - authority_now(authority))
-        max_age = document->expires - authority_now(authority);
+    if (max_age > document->expires - acme_authority_now(authority))
+        max_age = document->expires - acme_authority_now(authority);
     if (max_age > ACME_AUTHORITY_MAX_AGE_S)
         max_age = ACME_AUTHORITY_MAX_AGE_S;
     if (max_age < 0)
@@ -564,7 +566,7 @@ begin_answer(struct acme_authority *authority, enum authority_document kind,
     enum hsm_status st = read_document(authority, kind, document);
 
     if (st != HSM_OK) {
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
         return false;
     }
     add_caching(authority, kind, document, response);
@@ -572,8 +574,9 @@ begin_answer(struct acme_authority *authority, enum authority_document kind,
 }
 
 void
-authority_get_ca_list(struct acme_authority *authority, const struct acme_http_request *request,
-                      const char *param, struct acme_http_response *response)
+acme_authority_serve_ca_list(struct acme_authority *authority,
+                             const struct acme_http_request *request, const char *param,
+                             struct acme_http_response *response)
 {
     DEFER_DOCUMENT struct document list = {.number = 0};
 
@@ -586,8 +589,8 @@ authority_get_ca_list(struct acme_authority *authority, const struct acme_http_r
 }
 
 void
-authority_get_crl(struct acme_authority *authority, const struct acme_http_request *request,
-                  const char *param, struct acme_http_response *response)
+acme_authority_serve_crl(struct acme_authority *authority, const struct acme_http_request *request,
+                         const char *param, struct acme_http_response *response)
 {
     DEFER_DOCUMENT struct document crl = {.number = 0};
 
@@ -598,8 +601,8 @@ authority_get_crl(struct acme_authority *authority, const struct acme_http_reque
 }
 
 enum hsm_status
-authority_signer_publish(struct acme_authority *authority, const struct certs_chain *chain,
-                         char **url)
+acme_authority_signer_publish(struct acme_authority *authority, const struct certs_chain *chain,
+                              char **url)
 {
     DEFER(free) char *pem = NULL;
     uint8_t digest[SHA256_DIGEST_LENGTH];
@@ -618,13 +621,14 @@ authority_signer_publish(struct acme_authority *authority, const struct certs_ch
                         "ss", path + strlen(ACME_AUTHORITY_SIGNERS_PATH), pem);
     if (st != HSM_OK)
         return st;
-    *url = authority_url(authority->config.base_url, path);
+    *url = acme_authority_url(authority->config.base_url, path);
     return *url != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
 void
-authority_get_signer(struct acme_authority *authority, const struct acme_http_request *request,
-                     const char *id, struct acme_http_response *response)
+acme_authority_serve_signer(struct acme_authority *authority,
+                            const struct acme_http_request *request, const char *id,
+                            struct acme_http_response *response)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(authority->config.store, &rows,
@@ -633,11 +637,11 @@ authority_get_signer(struct acme_authority *authority, const struct acme_http_re
 
     (void)request;
     if (st != HSM_OK) {
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
         return;
     }
     if (!acme_rows_next(rows)) {
-        authority_answer_error(response, 404, "no such certificate");
+        acme_authority_answer_error(response, 404, "no such certificate");
         return;
     }
     pem = acme_rows_text(rows, 0);

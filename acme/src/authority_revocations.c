@@ -29,7 +29,7 @@ certificate_text(const struct acme_rows *rows, size_t issuer, size_t serial)
     const uint8_t *issuer_der = acme_rows_blob(rows, issuer, &issuer_len);
     const uint8_t *octets = acme_rows_blob(rows, serial, &serial_len);
 
-    return authority_certificate_text(issuer_der, issuer_len, octets, serial_len);
+    return acme_authority_certificate_text(issuer_der, issuer_len, octets, serial_len);
 }
 
 static enum hsm_status
@@ -72,13 +72,13 @@ static enum hsm_status
 enter(struct acme_store *store, int64_t id, int64_t now)
 {
     bool is_full = false;
-    enum hsm_status st = authority_entries_full(store, &is_full);
+    enum hsm_status st = acme_authority_entries_full(store, &is_full);
 
     if (st == HSM_OK && is_full) {
         hsm_log(HSM_LOG_ERROR, "the CRL is full: %d entries", ACME_AUTHORITY_REVOCATIONS_MAX);
         return HSM_ERR_UNSUPPORTED;
     }
-    return st == HSM_OK ? authority_entry_add(store, id, now) : st;
+    return st == HSM_OK ? acme_authority_entry_add(store, id, now) : st;
 }
 
 /* Within a transaction. *certificate is the caller's, also when it is refused. */
@@ -136,7 +136,7 @@ static enum hsm_status
 add(struct acme_store *store, const struct authority_plea *plea, time_t now)
 {
     struct authority_decision decision;
-    enum hsm_status st = authority_decide(store, plea, 0, now, &decision);
+    enum hsm_status st = acme_authority_decide(store, plea, 0, now, &decision);
 
     if (st != HSM_OK)
         return st;
@@ -157,13 +157,13 @@ acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int re
                            .asker = AUTHORITY_OPERATOR,
                            .is_automatic = true};
     struct hsm_reason why = {""};
-    enum hsm_status st =
-        certs_crl_is_reason(reason) ? authority_plea_take(cert, &plea, &why) : HSM_ERR_MALFORMED;
+    enum hsm_status st = certs_crl_is_reason(reason) ? acme_authority_plea_take(cert, &plea, &why)
+                                                     : HSM_ERR_MALFORMED;
 
     if (st == HSM_ERR_UNSUPPORTED)
         hsm_log(HSM_LOG_ERROR, "the certificate cannot be revoked: %s", why.text);
     if (st == HSM_OK)
-        st = authority_plea_adopt(store, &plea, account);
+        st = acme_authority_plea_adopt(store, &plea, account);
     if (st == HSM_OK)
         st = acme_store_begin(store);
     if (st != HSM_OK)
@@ -189,7 +189,7 @@ acme_authority_revocations_drop(struct acme_store *store, const char *account_id
 
     if (st != HSM_OK)
         return st;
-    st = authority_entries_take_off(store, account_id, first, last, now, &dropped);
+    st = acme_authority_entries_take_off(store, account_id, first, last, now, &dropped);
     snprintf(subject, sizeof(subject), "%" PRId64 " to %" PRId64, first, last);
     to = open_memstream(&detail, &len);
     if (to != NULL) {

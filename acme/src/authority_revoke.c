@@ -50,12 +50,12 @@ check_issuer(struct acme_store *store, struct authority_plea *plea, struct hsm_r
 {
     char owner[ACME_AUTHORITY_ID_MAX + 1] = "";
     bool is_trusted = false;
-    enum hsm_status st = authority_plea_adopt(store, plea, owner);
+    enum hsm_status st = acme_authority_plea_adopt(store, plea, owner);
 
     if (st == HSM_ERR_NOT_FOUND || (st == HSM_OK && strcmp(owner, plea->account) != 0))
         return hsm_refuse(why, HSM_ERR_DENIED, "the issuer is not of this account");
     if (st == HSM_OK)
-        st = authority_issuer_is_trusted(store, plea->account, &is_trusted);
+        st = acme_authority_issuer_is_trusted(store, plea->account, &is_trusted);
     if (st == HSM_OK && !is_trusted)
         return hsm_refuse(why, HSM_ERR_DENIED, "the STI-CA is not trusted any more");
     return st;
@@ -116,11 +116,11 @@ check_chain(struct acme_authority *authority, struct authority_plea *plea, struc
         certs_chain_parse_pem(plea->chain, strlen(plea->chain), CERTS_CHAIN_LEN_MAX, &chain, why);
 
     if (st == HSM_OK)
-        st = authority_roots(authority->config.store, &roots);
+        st = acme_authority_roots(authority->config.store, &roots);
     if (st != HSM_OK)
         return st;
     st = certs_path_verify(chain, &(struct certs_trust){.anchors = roots}, &policy,
-                           authority_now(authority), path, &untrusted);
+                           acme_authority_now(authority), path, &untrusted);
     if (st == HSM_ERR_UNTRUSTED)
         return hsm_refuse(why, HSM_ERR_DENIED, "chain: %s", untrusted.text);
     return st == HSM_OK ? check_named(certs_path_get(*path, 0), plea, why) : st;
@@ -136,7 +136,7 @@ check_root(struct acme_store *store, const struct certs_path *path, const char *
     uint8_t *der = NULL;
     size_t len = 0;
     enum hsm_status st =
-        authority_issuer_find(store, certs_cert_subject_name(root), of, &der, &len);
+        acme_authority_issuer_find(store, certs_cert_subject_name(root), of, &der, &len);
 
     free(der);
     if (st == HSM_ERR_NOT_FOUND || (st == HSM_OK && strcmp(of, owner) != 0))
@@ -174,7 +174,7 @@ check_sp(struct acme_authority *authority, struct authority_plea *plea, struct h
     if (st == HSM_OK)
         st = check_spc(store, plea, certs_tnauthlist_spc(certs_path_tnauthlist(path)), why);
     if (st == HSM_OK)
-        st = authority_plea_adopt(store, plea, owner);
+        st = acme_authority_plea_adopt(store, plea, owner);
     if (st == HSM_ERR_NOT_FOUND) /* an STI-CA without an account */
         return HSM_OK;
     return st == HSM_OK ? check_root(store, path, owner, why) : st;
@@ -191,8 +191,8 @@ decide_durably(struct acme_authority *authority, const struct authority_plea *pl
 
     if (st != HSM_OK)
         return st;
-    st = authority_decide(store, plea, authority->config.revocations_per_account,
-                          authority_now(authority), decision);
+    st = acme_authority_decide(store, plea, authority->config.revocations_per_account,
+                               acme_authority_now(authority), decision);
     if (st == HSM_OK && decision->obstacle == AUTHORITY_NO_OBSTACLE)
         return acme_store_commit(store);
     acme_store_rollback(store);
@@ -203,11 +203,11 @@ static void
 tell(const struct authority_plea *plea, enum authority_state state)
 {
     DEFER(free)
-    char *certificate =
-        authority_certificate_text(plea->issuer, plea->issuer_len, plea->serial, plea->serial_len);
+    char *certificate = acme_authority_certificate_text(plea->issuer, plea->issuer_len,
+                                                        plea->serial, plea->serial_len);
 
     hsm_log(HSM_LOG_INFO, "STI-PA: certificate %s: %s (%s), asked by account %s: %s",
-            certificate != NULL ? certificate : "?", authority_state_text(state),
+            certificate != NULL ? certificate : "?", acme_authority_state_text(state),
             certs_crl_reason_text(plea->reason), plea->account, plea->requester);
 }
 
@@ -253,7 +253,7 @@ tell_obstacle(struct acme_authority *authority, const char *account, const char 
 {
     struct acme_store *store = authority->config.store;
     const struct acme_limit limit = {what, 1, ACME_HOUR_S};
-    time_t now = authority_now(authority), wait_s = 0;
+    time_t now = acme_authority_now(authority), wait_s = 0;
 
     if (acme_limit_take_one(store, &limit, account, now, &wait_s) != HSM_OK || wait_s > 0)
         return;
@@ -285,11 +285,11 @@ answer_state(struct acme_authority *authority, enum authority_state state,
     bool is_revoked = state == AUTHORITY_IS_REVOKED;
 
     if (state == AUTHORITY_IS_REFUSED) {
-        authority_answer_error(response, 403, "an operator has refused to revoke it");
+        acme_authority_answer_error(response, 403, "an operator has refused to revoke it");
         return;
     }
     if (is_revoked)
-        authority_crl_changed(authority);
+        acme_authority_crl_changed(authority);
     acme_http_response_header(response, "Cache-Control", "no-store");
     acme_http_respond_json(response, is_revoked ? 200 : 202, "application/json",
                            json_pack("{s:s, s:s}", "status", "success", "message",
@@ -303,7 +303,8 @@ revoke(struct acme_authority *authority, const char *account, const json_t *body
     AUTHORITY_PLEA plea = {.account = account};
     struct authority_decision decision = {.obstacle = AUTHORITY_NO_OBSTACLE};
     struct hsm_reason why = {""};
-    enum hsm_status st = authority_plea_parse(body, authority_now(authority), &plea, &why);
+    enum hsm_status st =
+        acme_authority_plea_parse(body, acme_authority_now(authority), &plea, &why);
 
     if (st == HSM_OK)
         st = judge(authority, &plea, &decision, &why);
@@ -312,12 +313,12 @@ revoke(struct acme_authority *authority, const char *account, const json_t *body
     } else if (st == HSM_OK) {
         answer_state(authority, decision.state, response);
     } else if (st == HSM_ERR_MALFORMED) {
-        authority_answer_error(response, 400, why.text);
+        acme_authority_answer_error(response, 400, why.text);
     } else if (st == HSM_ERR_DENIED) {
         hsm_log(HSM_LOG_WARNING, "STI-PA: account %s: revocation: %s", account, why.text);
-        authority_answer_error(response, 403, why.text);
+        acme_authority_answer_error(response, 403, why.text);
     } else {
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
     }
 }
 
@@ -330,10 +331,10 @@ is_within_rate(struct acme_authority *authority, const char *account,
                                      ACME_HOUR_S};
     time_t wait_s = 0;
     enum hsm_status st = acme_limit_take_one(authority->config.store, &limit, account,
-                                             authority_now(authority), &wait_s);
+                                             acme_authority_now(authority), &wait_s);
 
     if (st != HSM_OK) {
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
         return false;
     }
     if (wait_s == 0)
@@ -344,26 +345,26 @@ is_within_rate(struct acme_authority *authority, const char *account,
 }
 
 void
-authority_revoke(struct acme_authority *authority, const struct acme_http_request *request,
-                 const char *param, struct acme_http_response *response)
+acme_authority_revoke(struct acme_authority *authority, const struct acme_http_request *request,
+                      const char *param, struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = NULL;
     char account[ACME_AUTHORITY_ID_MAX + 1];
     enum authority_verdict verdict = AUTHORITY_REFUSED;
-    enum hsm_status st = authority_authenticate(authority, request, &verdict, account);
+    enum hsm_status st = acme_authority_authenticate(authority, request, &verdict, account);
 
     (void)param;
     if (st != HSM_OK) {
-        authority_answer_failure(response, st);
+        acme_authority_answer_failure(response, st);
         return;
     }
     if (verdict != AUTHORITY_ADMITTED) {
-        authority_answer_verdict(authority, response, verdict);
+        acme_authority_answer_verdict(authority, response, verdict);
         return;
     }
     if (!is_within_rate(authority, account, response))
         return;
-    body = authority_body(request, response);
+    body = acme_authority_body(request, response);
     if (body != NULL)
         revoke(authority, account, body, response);
 }

@@ -33,24 +33,24 @@ struct authority_plea {
     bool is_automatic; /* a rule, or the operator, decides at once */
 };
 
-void authority_plea_clear(struct authority_plea *plea);
+void acme_authority_plea_clear(struct authority_plea *plea);
 
-#define AUTHORITY_PLEA __attribute__((cleanup(authority_plea_clear))) struct authority_plea
+#define AUTHORITY_PLEA __attribute__((cleanup(acme_authority_plea_clear))) struct authority_plea
 
 /* ---- authority_plea.c ---- */
 
 /** Of a request's body. */
-HSM_MUST_CHECK enum hsm_status authority_plea_parse(const json_t *body, time_t now,
-                                                    struct authority_plea *plea,
-                                                    struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_authority_plea_parse(const json_t *body, time_t now,
+                                                         struct authority_plea *plea,
+                                                         struct hsm_reason *why);
 
 /**
  * Issuer, serial and end of a certificate.
  *
  * @retval HSM_ERR_UNSUPPORTED  no CRL can have its serial number
  */
-HSM_MUST_CHECK enum hsm_status authority_plea_take(const X509 *cert, struct authority_plea *plea,
-                                                   struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status
+acme_authority_plea_take(const X509 *cert, struct authority_plea *plea, struct hsm_reason *why);
 
 /**
  * Take the issuer's name as it was bound to an STI-CA, so that the same request is the same row.
@@ -58,20 +58,20 @@ HSM_MUST_CHECK enum hsm_status authority_plea_take(const X509 *cert, struct auth
  * @param owner  receives the account of that STI-CA
  * @retval HSM_ERR_NOT_FOUND  it is no STI-CA's that has an account
  */
-HSM_MUST_CHECK enum hsm_status authority_plea_adopt(struct acme_store *store,
-                                                    struct authority_plea *plea,
-                                                    char owner[ACME_AUTHORITY_ID_MAX + 1]);
+HSM_MUST_CHECK enum hsm_status acme_authority_plea_adopt(struct acme_store *store,
+                                                         struct authority_plea *plea,
+                                                         char owner[ACME_AUTHORITY_ID_MAX + 1]);
 
 /** "SERIAL of ISSUER"; free() it. NULL: out of memory. */
-char *authority_certificate_text(const uint8_t *issuer, size_t issuer_len, const uint8_t *serial,
-                                 size_t serial_len);
+char *acme_authority_certificate_text(const uint8_t *issuer, size_t issuer_len,
+                                      const uint8_t *serial, size_t serial_len);
 
 /* ---- authority_automatic.c ---- */
 
 /** As acme_authority_config.revocation_automatic says it: sets of reasons, bit 0 for reason 0. */
-HSM_MUST_CHECK enum hsm_status authority_automatic_parse(const char *text,
-                                                         uint16_t rule[AUTHORITY_ASKERS],
-                                                         struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status acme_authority_automatic_parse(const char *text,
+                                                              uint16_t rule[AUTHORITY_ASKERS],
+                                                              struct hsm_reason *why);
 
 /* ---- authority_decide.c ---- */
 
@@ -95,15 +95,15 @@ struct authority_decision {
 };
 
 /** "queued", "revoked", "refused" */
-const char *authority_state_text(enum authority_state state);
+const char *acme_authority_state_text(enum authority_state state);
 
 /**
  * Within a transaction, to be committed only without an obstacle.
  *
  * @param quota  requests of one account that wait or are on the CRL; 0: any number
  */
-HSM_MUST_CHECK enum hsm_status authority_decide(struct acme_store *store,
-                                                const struct authority_plea *plea, unsigned quota,
-                                                int64_t now, struct authority_decision *out);
+HSM_MUST_CHECK enum hsm_status
+acme_authority_decide(struct acme_store *store, const struct authority_plea *plea, unsigned quota,
+                      int64_t now, struct authority_decision *out);
 
 #endif

@@ -99,8 +99,8 @@ is_within(const uint8_t address[16], const struct prefix *prefix)
 
 /* The Unix socket is this host. */
 enum hsm_status
-authority_source_of(struct acme_authority *authority, const struct acme_http_request *request,
-                    const char *account, enum authority_source *source)
+acme_authority_source_of(struct acme_authority *authority, const struct acme_http_request *request,
+                         const char *account, enum authority_source *source)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     uint8_t address[16];
@@ -128,7 +128,7 @@ check_source(struct acme_authority *authority, const struct acme_http_request *r
              const char *account, enum authority_verdict *verdict)
 {
     enum authority_source source;
-    enum hsm_status st = authority_source_of(authority, request, account, &source);
+    enum hsm_status st = acme_authority_source_of(authority, request, account, &source);
 
     if (st == HSM_OK && source == AUTHORITY_OUTSIDE)
         *verdict = AUTHORITY_ELSEWHERE;
@@ -136,8 +136,9 @@ check_source(struct acme_authority *authority, const struct acme_http_request *r
 }
 
 enum hsm_status
-authority_check_standing(struct acme_authority *authority, const struct acme_http_request *request,
-                         const char *account, enum authority_verdict *verdict)
+acme_authority_check_standing(struct acme_authority *authority,
+                              const struct acme_http_request *request, const char *account,
+                              enum authority_verdict *verdict)
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st =
@@ -171,8 +172,9 @@ first_account(struct acme_rows *rows, enum authority_verdict *verdict,
 }
 
 enum hsm_status
-authority_admit_api_key(struct acme_authority *authority, const char *key,
-                        enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
+acme_authority_admit_api_key(struct acme_authority *authority, const char *key,
+                             enum authority_verdict *verdict,
+                             char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     uint8_t digest[SHA256_DIGEST_LENGTH];
@@ -182,13 +184,14 @@ authority_admit_api_key(struct acme_authority *authority, const char *key,
     st = acme_store_query(authority->config.store, &rows,
                           "SELECT account FROM api_key WHERE digest = ? AND revoked IS NULL"
                           " AND expires > ?",
-                          "bi", digest, sizeof(digest), (int64_t)authority_now(authority));
+                          "bi", digest, sizeof(digest), (int64_t)acme_authority_now(authority));
     return st == HSM_OK ? first_account(rows, verdict, account) : st;
 }
 
 enum hsm_status
-authority_admit_client(struct acme_authority *authority, const char *subject,
-                       enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
+acme_authority_admit_client(struct acme_authority *authority, const char *subject,
+                            enum authority_verdict *verdict,
+                            char account[ACME_AUTHORITY_ID_MAX + 1])
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
     enum hsm_status st = acme_store_query(authority->config.store, &rows,

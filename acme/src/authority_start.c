@@ -46,6 +46,6 @@ acme_authority_tell_start(struct acme_authority *authority)
     snprintf(tokens, sizeof(tokens), "%u", config->tokens_per_hour);
     snprintf(hourly, sizeof(hourly), "%u", config->revocations_per_hour);
     snprintf(quota, sizeof(quota), "%u", config->revocations_per_account);
-    return acme_events_tell_start(config->store, authority_now(authority), settings,
+    return acme_events_tell_start(config->store, acme_authority_now(authority), settings,
                                   sizeof(settings) / sizeof(settings[0]));
 }

@@ -19,7 +19,7 @@ is_full(const struct http_server *server)
 /* From a shared socket other processes accept while we are full, or nobody does: then connections
  * wait in its backlog. From our own they are accepted, and closed. */
 void
-http_accept_update(struct http_server *server)
+acme_http_accept_update(struct http_server *server)
 {
     bool wanted = server->fd >= 0 && (server->listener != NULL || !is_full(server));
 
@@ -45,7 +45,7 @@ accept_one(struct http_server *server, struct sockaddr_storage *from, int *out)
     if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
         return false;
     /* No more descriptors, most likely. The connection stays in the backlog and would wake us again
-     * and again; http_sweep() listens again. */
+     * and again; acme_http_sweep() listens again. */
     hsm_log(HSM_LOG_ERROR, "%s: cannot accept connections for a while: %s", server->address,
             strerror(errno));
     event_del(&server->acceptable);
@@ -55,9 +55,9 @@ accept_one(struct http_server *server, struct sockaddr_storage *from, int *out)
 
 /* Once a second at most: who floods us with connections does not fill the log as well. */
 void
-http_accept_tell(struct http_server *server)
+acme_http_accept_tell(struct http_server *server)
 {
-    time_t now = http_monotonic_s();
+    time_t now = acme_http_monotonic_s();
 
     if (server->refused == 0 || now == server->refused_told)
         return;
@@ -77,7 +77,7 @@ refuse_some(struct http_server *server)
         close(fd);
         server->refused++;
     }
-    http_accept_tell(server);
+    acme_http_accept_tell(server);
 }
 
 /* One in a turn: of several processes that were woken each takes one. */
@@ -93,23 +93,23 @@ on_acceptable(evutil_socket_t listening, short what, void *context)
     if (is_full(server)) {
         refuse_some(server);
     } else if (accept_one(server, &from, &fd)) {
-        http_connection_open(server, fd, (const struct sockaddr *)&from);
-        http_accept_update(server);
+        acme_http_connection_open(server, fd, (const struct sockaddr *)&from);
+        acme_http_accept_update(server);
     }
 }
 
 bool
-http_accept_start(struct http_server *server)
+acme_http_accept_start(struct http_server *server)
 {
     if (event_assign(&server->acceptable, server->loop->base, server->fd, EV_READ | EV_PERSIST,
                      on_acceptable, server) != 0)
         return false;
-    http_accept_update(server);
+    acme_http_accept_update(server);
     return true;
 }
 
 void
-http_accept_stop(struct http_server *server)
+acme_http_accept_stop(struct http_server *server)
 {
     if (server->fd < 0)
         return;

@@ -29,13 +29,13 @@ describe_request(struct http_connection *connection, struct acme_http_request *o
 }
 
 void
-http_call_init(struct http_call *call, struct http_connection *connection)
+acme_http_call_init(struct http_call *call, struct http_connection *connection)
 {
     memset(call, 0, sizeof(*call));
     call->connection = connection;
     call->server = connection->server;
     call->begun_ns = hsm_metric_clock_ns();
-    http_response_init(&call->response);
+    acme_http_response_init(&call->response);
     describe_request(connection, &call->request);
 }
 
@@ -47,7 +47,7 @@ octets_len(const struct http_call *call)
 }
 
 struct http_call *
-http_call_copy(const struct http_call *call)
+acme_http_call_copy(const struct http_call *call)
 {
     const struct acme_http_request *from = &call->request;
     size_t fields_size = from->field_count * sizeof(*from->fields);
@@ -74,21 +74,21 @@ http_call_copy(const struct http_call *call)
 }
 
 bool
-http_call_is(const struct http_call *call,
-             bool (*kind)(void *context, enum acme_http_method method, const char *path))
+acme_http_call_is(const struct http_call *call,
+                  bool (*kind)(void *context, enum acme_http_method method, const char *path))
 {
     return kind != NULL &&
            kind(call->server->handler.context, call->request.method, call->request.path);
 }
 
 struct http_call *
-http_call_of(struct acme_http_response *response)
+acme_http_call_of(struct acme_http_response *response)
 {
     return (struct http_call *)(void *)((char *)response - offsetof(struct http_call, response));
 }
 
 void
-http_call_finish(struct http_call *call)
+acme_http_call_finish(struct http_call *call)
 {
     if (call->rest.finish != NULL)
         call->rest.finish(call->rest.context, &call->request, &call->response);
@@ -96,27 +96,27 @@ http_call_finish(struct http_call *call)
 }
 
 void
-http_call_free(struct http_call *call)
+acme_http_call_free(struct http_call *call)
 {
     struct http_connection *connection = call->connection;
 
-    http_call_finish(call);
+    acme_http_call_finish(call);
     connection->call = NULL;
     if (call->kept != NULL)
         call->release(call->kept);
-    http_response_clear(&call->response);
+    acme_http_response_clear(&call->response);
     OPENSSL_cleanse((char *)call->request.octets, octets_len(call)); /* the copy's own */
     free(call);
-    http_connection_release(connection);
+    acme_http_connection_release(connection);
 }
 
 void
-http_calls_free(struct http_calls *calls)
+acme_http_calls_free(struct http_calls *calls)
 {
     struct http_call *call;
 
     while ((call = STAILQ_FIRST(calls)) != NULL) {
         STAILQ_REMOVE_HEAD(calls, next);
-        http_call_free(call);
+        acme_http_call_free(call);
     }
 }

@@ -20,7 +20,7 @@
 #define DROPPED_TURNS 16 /* times that what nobody wants is read in one turn */
 
 time_t
-http_monotonic_s(void)
+acme_http_monotonic_s(void)
 {
     struct timespec now;
 
@@ -42,7 +42,7 @@ clear_input(struct http_connection *connection)
     struct http_input *input = &connection->input;
 
     if (input->octets != connection->server->loop->scratch)
-        http_octets_free(input->octets, input->len);
+        acme_http_octets_free(input->octets, input->len);
     else
         OPENSSL_cleanse(input->octets, input->len);
     memset(input, 0, sizeof(*input));
@@ -51,9 +51,9 @@ clear_input(struct http_connection *connection)
 static void
 clear_output(struct http_connection *connection)
 {
-    connection->server->loop->kept -= http_output_len(&connection->output);
+    connection->server->loop->kept -= acme_http_output_len(&connection->output);
     for (size_t i = 0; i < 2; i++)
-        http_octets_free(connection->output.texts[i], connection->output.lens[i]);
+        acme_http_octets_free(connection->output.texts[i], connection->output.lens[i]);
     memset(&connection->output, 0, sizeof(connection->output));
 }
 
@@ -69,7 +69,7 @@ wait_for_input(struct http_connection *connection, bool wanted)
     connection->is_reading = wanted;
 }
 
-/* What is left is released by http_connection_release(), when nobody has it in hand. */
+/* What is left is released by acme_http_connection_release(), when nobody has it in hand. */
 static void
 close_now(struct http_connection *connection)
 {
@@ -79,7 +79,7 @@ close_now(struct http_connection *connection)
     wait_for_input(connection, false);
     event_del(&connection->writable);
     if (!connection->is_lingering && !connection->is_replying && connection->call == NULL)
-        http_stream_end(connection);
+        acme_http_stream_end(connection);
     SSL_free(connection->ssl);
     connection->ssl = NULL;
     close(connection->fd);
@@ -92,20 +92,20 @@ close_now(struct http_connection *connection)
         loop->replying--;
     TAILQ_REMOVE(&server->connections, connection, all);
     server->connection_count--;
-    http_accept_update(server);
-    http_end_when_idle(loop);
+    acme_http_accept_update(server);
+    acme_http_end_when_idle(loop);
 }
 
 void
-http_connection_release(struct http_connection *connection)
+acme_http_connection_release(struct http_connection *connection)
 {
     if (is_open(connection))
         return;
     if (connection->call != NULL) {
-        http_forget_parked(connection->call); /* whose end releases it, too */
+        acme_http_forget_parked(connection->call); /* whose end releases it, too */
         return;
     }
-    http_peer_forget(&connection->peer);
+    acme_http_peer_forget(&connection->peer);
     free(connection);
 }
 
@@ -126,7 +126,7 @@ linger(struct http_connection *connection)
 static void
 close_in_peace(struct http_connection *connection)
 {
-    http_stream_end(connection);
+    acme_http_stream_end(connection);
     connection->is_lingering = true;
     clear_input(connection);
     if (connection->is_broken || connection->server->loop->is_stopping) {
@@ -174,11 +174,11 @@ on_replied(struct http_connection *connection)
     if (connection->persistence == HTTP_CLOSES) {
         close_in_peace(connection);
     } else {
-        if (connection->input.len > 0 || http_stream_has_more(connection))
+        if (connection->input.len > 0 || acme_http_stream_has_more(connection))
             make_ready(connection);
         wait_for_input(connection, true);
     }
-    http_end_when_idle(loop);
+    acme_http_end_when_idle(loop);
 }
 
 /* What was not sent of these parts; empty ones are left out. */
@@ -207,14 +207,14 @@ write_parts(struct http_connection *connection, const struct iovec *parts, size_
     size_t count;
 
     while ((count = parts_left(parts, sent, left)) > 0) {
-        ssize_t n = http_stream_write(connection, left, count);
+        ssize_t n = acme_http_stream_write(connection, left, count);
 
         if (n < 0)
             return HTTP_STREAM_ENDED;
         if (n == HTTP_STREAM_WAITS)
             break;
         sent += (size_t)n;
-        connection->progress = http_monotonic_s();
+        connection->progress = acme_http_monotonic_s();
     }
     return (ssize_t)sent;
 }
@@ -232,7 +232,7 @@ on_writable(evutil_socket_t fd, short what, void *context)
     (void)what;
     if (sent < 0) {
         close_now(connection);
-    } else if ((size_t)sent == http_output_len(output)) {
+    } else if ((size_t)sent == acme_http_output_len(output)) {
         if (connection->is_replying)
             on_replied(connection);
         else if (may_read(connection)) /* a TLS handshake waited for this */
@@ -241,7 +241,7 @@ on_writable(evutil_socket_t fd, short what, void *context)
         output->sent = (size_t)sent;
         event_add(&connection->writable, NULL);
     }
-    http_connection_release(connection);
+    acme_http_connection_release(connection);
 }
 
 /* Keep what the peer does not take yet; the body is taken over. */
@@ -262,7 +262,7 @@ keep_output(struct http_connection *connection, const struct http_text *head,
         memset(body, 0, sizeof(*body));
     }
     output->sent = sent;
-    connection->server->loop->kept += http_output_len(output);
+    connection->server->loop->kept += acme_http_output_len(output);
     return true;
 }
 
@@ -273,11 +273,11 @@ bound_kept(struct http_connection *newest)
     struct acme_http_loop *loop = newest->server->loop;
     struct http_connection *slowest;
 
-    while (loop->kept > HTTP_KEPT_MAX && (slowest = http_slowest(loop, newest)) != NULL) {
+    while (loop->kept > HTTP_KEPT_MAX && (slowest = acme_http_slowest(loop, newest)) != NULL) {
         hsm_log(HSM_LOG_WARNING, "%s: closed: more than %d octets wait to be taken",
                 slowest->server->address, HTTP_KEPT_MAX);
         close_now(slowest);
-        http_connection_release(slowest);
+        acme_http_connection_release(slowest);
     }
 }
 
@@ -287,7 +287,7 @@ date_of_now(struct acme_http_loop *loop)
     time_t now = time(NULL);
 
     if (now != loop->date_of) {
-        http_date(now, loop->date);
+        acme_http_date(now, loop->date);
         loop->date_of = now;
     }
     return loop->date;
@@ -300,20 +300,21 @@ reply(struct http_connection *connection, struct acme_http_response *response, b
     struct acme_http_loop *loop = connection->server->loop;
     struct http_text *head = &loop->head;
     struct http_text *body =
-        is_head || !http_status_has_content(response->status) ? NULL : &response->body;
+        is_head || !acme_http_status_has_content(response->status) ? NULL : &response->body;
     struct iovec parts[2] = {{NULL, 0}, {NULL, 0}};
     ssize_t sent = HTTP_STREAM_ENDED;
 
     connection->is_replying = true;
-    connection->since = connection->progress = http_monotonic_s();
+    connection->since = connection->progress = acme_http_monotonic_s();
     loop->replying++;
     if (loop->is_stopping || loop->is_draining)
         connection->persistence = HTTP_CLOSES;
-    if (!http_response_head(response, date_of_now(loop), connection->persistence, head)) {
+    if (!acme_http_response_head(response, date_of_now(loop), connection->persistence, head)) {
         close_now(connection);
         return;
     }
-    if (body != NULL && body->len <= JOINED_MAX && http_text_add(head, body->octets, body->len))
+    if (body != NULL && body->len <= JOINED_MAX &&
+        acme_http_text_add(head, body->octets, body->len))
         body = NULL;
     parts[0] = (struct iovec){head->octets, head->len};
     if (body != NULL)
@@ -332,16 +333,16 @@ reply(struct http_connection *connection, struct acme_http_response *response, b
 
 /* Of a call that a thread had, or that was deferred. */
 void
-http_deliver(struct http_call *call)
+acme_http_deliver(struct http_call *call)
 {
     struct http_connection *connection = call->connection;
 
     connection->call = NULL;
-    http_call_finish(call);
-    http_observe_call(call, is_open(connection) ? "" : " (the peer is gone)");
+    acme_http_call_finish(call);
+    acme_http_observe_call(call, is_open(connection) ? "" : " (the peer is gone)");
     if (is_open(connection))
         reply(connection, &call->response, call->request.method == ACME_HTTP_HEAD);
-    http_call_free(call);
+    acme_http_call_free(call);
 }
 
 /* A request that no handler sees; what follows it on the connection is not to be trusted. */
@@ -350,8 +351,8 @@ refuse(struct http_connection *connection, int status)
 {
     struct acme_http_response response;
 
-    http_observe_refusal(connection->server, connection->parser.method, status);
-    http_response_init(&response);
+    acme_http_observe_refusal(connection->server, connection->parser.method, status);
+    acme_http_response_init(&response);
     response.status = status;
     connection->persistence = HTTP_CLOSES;
     clear_input(connection);
@@ -393,14 +394,14 @@ next_request(struct http_connection *connection)
 {
     if (!own_input(connection, connection->parser.at))
         close_now(connection);
-    http_parser_reset(&connection->parser);
+    acme_http_parser_reset(&connection->parser);
 }
 
 /* Of a call that no thread had. */
 static void
 answer(struct http_connection *connection, struct http_call *call)
 {
-    http_observe_call(call, "");
+    acme_http_observe_call(call, "");
     next_request(connection);
     if (is_open(connection))
         reply(connection, &call->response, call->request.method == ACME_HTTP_HEAD);
@@ -409,17 +410,17 @@ answer(struct http_connection *connection, struct http_call *call)
 static void
 hand_out(struct http_connection *connection, struct http_call *call)
 {
-    struct http_call *copy = http_call_copy(call);
+    struct http_call *copy = acme_http_call_copy(call);
 
     if (copy != NULL) {
-        copy->is_slow = http_call_is(copy, call->server->handler.is_slow);
+        copy->is_slow = acme_http_call_is(copy, call->server->handler.is_slow);
         connection->call = copy;
-        if (http_enqueue(call->server->loop, copy)) {
+        if (acme_http_enqueue(call->server->loop, copy)) {
             next_request(connection);
             return;
         }
         connection->call = NULL;
-        http_call_free(copy);
+        acme_http_call_free(copy);
     }
     acme_http_respond(&call->response, 503, NULL, NULL, 0);
     acme_http_response_header(&call->response, "Retry-After", "1");
@@ -430,8 +431,8 @@ hand_out(struct http_connection *connection, struct http_call *call)
 static void
 hand_over(struct http_connection *connection, struct http_call *call)
 {
-    http_response_clear(&call->response);
-    http_response_init(&call->response);
+    acme_http_response_clear(&call->response);
+    acme_http_response_init(&call->response);
     hand_out(connection, call);
 }
 
@@ -439,18 +440,18 @@ hand_over(struct http_connection *connection, struct http_call *call)
 static void
 defer(struct http_connection *connection, struct http_call *call)
 {
-    struct http_call *copy = http_call_copy(call);
+    struct http_call *copy = acme_http_call_copy(call);
 
     if (copy == NULL) {
-        http_handle(call);
-        http_call_finish(call);
+        acme_http_handle(call);
+        acme_http_call_finish(call);
         answer(connection, call);
         return;
     }
-    http_response_init(&call->response); /* it is the copy's now */
+    acme_http_response_init(&call->response); /* it is the copy's now */
     connection->call = copy;
     next_request(connection);
-    http_later_add(copy);
+    acme_http_later_add(copy);
 }
 
 /* Nothing is to be done but this. */
@@ -466,8 +467,8 @@ is_for_loop(const struct http_call *call)
 {
     const struct acme_http_handler *handler = &call->server->handler;
 
-    return http_call_is(call, handler->is_quick) ||
-           (is_alone(call->server->loop) && http_call_is(call, handler->is_brief));
+    return acme_http_call_is(call, handler->is_quick) ||
+           (is_alone(call->server->loop) && acme_http_call_is(call, handler->is_brief));
 }
 
 /* A whole request. Its handler borrows the octets where they lie: one behind the body, which may be
@@ -481,14 +482,14 @@ take_request(struct http_connection *connection)
     struct http_call call;
 
     if (!connection->is_known)
-        http_peer_learn(connection);
-    connection->persistence = !http_parser_persists(parser) ? HTTP_CLOSES
-                              : parser->is_old              ? HTTP_PERSISTS_SAID
-                                                            : HTTP_PERSISTS;
-    http_call_init(&call, connection);
+        acme_http_peer_learn(connection);
+    connection->persistence = !acme_http_parser_persists(parser) ? HTTP_CLOSES
+                              : parser->is_old                   ? HTTP_PERSISTS_SAID
+                                                                 : HTTP_PERSISTS;
+    acme_http_call_init(&call, connection);
     if (is_for_loop(&call)) {
         *end = '\0';
-        http_handle(&call);
+        acme_http_handle(&call);
         *end = behind;
         if (call.is_handed_over)
             hand_over(connection, &call);
@@ -499,7 +500,7 @@ take_request(struct http_connection *connection)
     } else {
         hand_out(connection, &call);
     }
-    http_response_clear(&call.response);
+    acme_http_response_clear(&call.response);
 }
 
 /* RFC 9110 section 10.1.1: the client waits for this before it sends the body. */
@@ -510,7 +511,7 @@ tell_to_continue(struct http_connection *connection)
     const struct iovec part = {(char *)(uintptr_t)text, sizeof(text) - 1};
 
     connection->parser.wants_continue = false;
-    if (http_stream_write(connection, &part, 1) != (ssize_t)part.iov_len)
+    if (acme_http_stream_write(connection, &part, 1) != (ssize_t)part.iov_len)
         close_now(connection);
 }
 
@@ -518,7 +519,8 @@ tell_to_continue(struct http_connection *connection)
 static bool
 use_input(struct http_connection *connection)
 {
-    int status = http_parse(&connection->parser, connection->input.octets, &connection->input.len);
+    int status =
+        acme_http_parse(&connection->parser, connection->input.octets, &connection->input.len);
 
     if (status == HTTP_PARSE_WHOLE) {
         take_request(connection);
@@ -553,7 +555,7 @@ make_room(struct http_connection *connection)
     if (more == NULL)
         return false;
     memcpy(more, input->octets, input->len);
-    http_octets_free(input->octets, input->len);
+    acme_http_octets_free(input->octets, input->len);
     input->octets = more;
     input->size = size;
     return true;
@@ -572,7 +574,7 @@ read_on(struct http_connection *connection)
             return;
         }
         room = input->size - input->len - 1;
-        n = http_stream_read(connection, input->octets + input->len, room);
+        n = acme_http_stream_read(connection, input->octets + input->len, room);
         if (n == HTTP_STREAM_ENDED) {
             close_now(connection);
             return;
@@ -583,8 +585,8 @@ read_on(struct http_connection *connection)
             return;
         }
         input->len += (size_t)n;
-        connection->progress = http_monotonic_s();
-    } while (use_input(connection) && ((size_t)n == room || http_stream_has_more(connection)));
+        connection->progress = acme_http_monotonic_s();
+    } while (use_input(connection) && ((size_t)n == room || acme_http_stream_has_more(connection)));
 }
 
 /* While a call is in flight or an answer is written nothing more is read, but it is noticed when
@@ -615,11 +617,11 @@ on_readable(evutil_socket_t fd, short what, void *context)
         look_at_peer(connection);
     else if (!connection->is_ready) /* else its turn comes */
         read_on(connection);
-    http_connection_release(connection);
+    acme_http_connection_release(connection);
 }
 
 void
-http_proceed(evutil_socket_t fd, short what, void *context)
+acme_http_proceed(evutil_socket_t fd, short what, void *context)
 {
     struct acme_http_loop *loop = context;
     struct http_connections turn = TAILQ_HEAD_INITIALIZER(turn);
@@ -633,7 +635,7 @@ http_proceed(evutil_socket_t fd, short what, void *context)
         connection->is_ready = false;
         if (connection->input.len == 0 || use_input(connection))
             read_on(connection);
-        http_connection_release(connection);
+        acme_http_connection_release(connection);
     }
 }
 
@@ -658,11 +660,11 @@ make_connection(struct http_connection *connection, struct http_server *server, 
 
     connection->server = server;
     connection->fd = fd;
-    connection->since = connection->progress = http_monotonic_s();
+    connection->since = connection->progress = acme_http_monotonic_s();
     connection->peer.uid = -1;
     connection->peer.is_local = server->is_unix;
-    http_parser_reset(&connection->parser);
-    if (server->tls != NULL && !http_stream_begin(connection, server->tls))
+    acme_http_parser_reset(&connection->parser);
+    if (server->tls != NULL && !acme_http_stream_begin(connection, server->tls))
         return false;
     return event_assign(&connection->readable, base, fd, EV_READ | EV_PERSIST, on_readable,
                         connection) == 0 &&
@@ -670,7 +672,7 @@ make_connection(struct http_connection *connection, struct http_server *server, 
 }
 
 void
-http_connection_open(struct http_server *server, int fd, const struct sockaddr *from)
+acme_http_connection_open(struct http_server *server, int fd, const struct sockaddr *from)
 {
     struct http_connection *connection = calloc(1, sizeof(*connection));
 
@@ -694,32 +696,32 @@ static void
 close_some(struct http_server *server, bool (*is_to_end)(const struct http_connection *, time_t))
 {
     struct http_connection *connection, *following;
-    time_t now = http_monotonic_s();
+    time_t now = acme_http_monotonic_s();
 
     for (connection = TAILQ_FIRST(&server->connections); connection != NULL;
          connection = following) {
         following = TAILQ_NEXT(connection, all);
         if (is_to_end(connection, now)) {
             close_now(connection);
-            http_connection_release(connection);
+            acme_http_connection_release(connection);
         }
     }
 }
 
 void
-http_sweep(evutil_socket_t fd, short what, void *context)
+acme_http_sweep(evutil_socket_t fd, short what, void *context)
 {
     struct acme_http_loop *loop = context;
     struct http_server *server;
 
     (void)fd;
     (void)what;
-    http_observe_loop(loop);
+    acme_http_observe_loop(loop);
     TAILQ_FOREACH(server, &loop->servers, next)
     {
-        http_accept_tell(server);
-        close_some(server, http_is_overdue);
-        http_accept_update(server);
+        acme_http_accept_tell(server);
+        close_some(server, acme_http_is_overdue);
+        acme_http_accept_update(server);
     }
 }
 
@@ -731,7 +733,7 @@ is_waiting(const struct http_connection *connection, time_t now)
 }
 
 void
-http_close_idle(struct http_server *server)
+acme_http_close_idle(struct http_server *server)
 {
     close_some(server, is_waiting);
 }
@@ -745,7 +747,7 @@ is_any(const struct http_connection *connection, time_t now)
 }
 
 void
-http_close_all(struct http_server *server)
+acme_http_close_all(struct http_server *server)
 {
     close_some(server, is_any);
 }

@@ -11,7 +11,7 @@
 bool
 acme_http_defer(struct acme_http_response *response, const struct acme_http_rest *rest)
 {
-    struct http_call *call = http_call_of(response);
+    struct http_call *call = acme_http_call_of(response);
 
     if (call->is_on_thread)
         return false;
@@ -39,7 +39,7 @@ run_first(struct acme_http_loop *loop)
     later->since_ns = hsm_metric_clock_ns();
     loop->running++;
     pthread_mutex_unlock(&loop->mutex);
-    http_handle(call);
+    acme_http_handle(call);
     pthread_mutex_lock(&loop->mutex);
     loop->running--;
     later->since_ns = 0;
@@ -68,7 +68,7 @@ later_thread(void *context)
     while (!loop->threads_end) {
         for (int i = 0; i < BATCH && !STAILQ_EMPTY(queue) && !loop->threads_end; i++)
             run_first(loop);
-        http_tell(loop);
+        acme_http_tell(loop);
         wait_for_work(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
@@ -78,7 +78,7 @@ later_thread(void *context)
 /* ---- the loop ---- */
 
 void
-http_later_add(struct http_call *call)
+acme_http_later_add(struct http_call *call)
 {
     struct acme_http_loop *loop = call->server->loop;
     struct http_later *later = &loop->later;
@@ -102,14 +102,14 @@ do_batch(struct acme_http_loop *loop)
     for (int i = 0; i < BATCH && !waited && (call = STAILQ_FIRST(&later->turn)) != NULL; i++) {
         STAILQ_REMOVE_HEAD(&later->turn, next);
         later->turn_len--;
-        http_handle(call);
+        acme_http_handle(call);
         STAILQ_INSERT_TAIL(&batch, call, next);
         waited = is_long_ago(begun_ns);
     }
     while ((call = STAILQ_FIRST(&batch)) != NULL) {
         STAILQ_REMOVE_HEAD(&batch, next);
         loop->calls--;
-        http_deliver(call);
+        acme_http_deliver(call);
     }
     return !waited;
 }
@@ -130,7 +130,7 @@ hand_over(struct acme_http_loop *loop)
     bool is_resting;
 
     if (!later->has_thread)
-        later->has_thread = http_thread_start(loop, later_thread, &later->thread);
+        later->has_thread = acme_http_thread_start(loop, later_thread, &later->thread);
     later->out += later->turn_len;
     later->turn_len = 0;
     pthread_mutex_lock(&loop->mutex);
@@ -138,7 +138,7 @@ hand_over(struct acme_http_loop *loop)
     if (later->has_thread)
         STAILQ_CONCAT(&later->queue, &later->turn);
     else
-        http_enqueue_deferred(loop, &later->turn);
+        acme_http_enqueue_deferred(loop, &later->turn);
     pthread_mutex_unlock(&loop->mutex);
     if (is_resting)
         pthread_cond_signal(&later->work);
@@ -157,7 +157,7 @@ on_turn_end(evutil_socket_t fd, short what, void *context)
         continue;
     if (later->turn_len > 0)
         hand_over(loop);
-    http_end_when_idle(loop);
+    acme_http_end_when_idle(loop);
 }
 
 static void
@@ -172,13 +172,13 @@ on_watch(evutil_socket_t fd, short what, void *context)
         return;
     pthread_mutex_lock(&loop->mutex);
     if (later->since_ns != 0 && is_long_ago(later->since_ns))
-        http_enqueue_deferred(loop, &later->queue);
+        acme_http_enqueue_deferred(loop, &later->queue);
     pthread_mutex_unlock(&loop->mutex);
     watch(later);
 }
 
 bool
-http_later_open(struct acme_http_loop *loop)
+acme_http_later_open(struct acme_http_loop *loop)
 {
     struct http_later *later = &loop->later;
 
@@ -188,12 +188,12 @@ http_later_open(struct acme_http_loop *loop)
 }
 
 void
-http_later_free(struct acme_http_loop *loop)
+acme_http_later_free(struct acme_http_loop *loop)
 {
     struct http_later *later = &loop->later;
 
-    http_calls_free(&later->turn);
-    http_calls_free(&later->queue);
+    acme_http_calls_free(&later->turn);
+    acme_http_calls_free(&later->queue);
     if (later->turn_end != NULL)
         event_free(later->turn_end);
     if (later->watch != NULL)

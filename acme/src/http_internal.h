@@ -64,8 +64,8 @@ struct acme_http_response {
 
 /** RFC 9110: how many of the octets, from the first on, are of a token (section 5.6.2), and of a
  *  field's value (section 5.5). */
-size_t http_token_span(const char *text, size_t len);
-size_t http_value_span(const char *text, size_t len);
+size_t acme_http_token_span(const char *text, size_t len);
+size_t acme_http_value_span(const char *text, size_t len);
 
 /**
  * Decode the path of a request target into `out`, which has strlen(raw) + 1 octets and may be
@@ -74,19 +74,19 @@ size_t http_value_span(const char *text, size_t len);
  * False: no absolute path, a broken escape, a control character or slash that hides in an escape,
  * what is no UTF-8, or a dot segment (RFC 3986 section 3.3), which no client of ours sends.
  */
-bool http_path_decode(const char *raw, char *out);
+bool acme_http_path_decode(const char *raw, char *out);
 
 /* ---- http_response.c ---- */
 
-void http_response_init(struct acme_http_response *response);
-void http_response_clear(struct acme_http_response *response);
+void acme_http_response_init(struct acme_http_response *response);
+void acme_http_response_clear(struct acme_http_response *response);
 
 /** The value of its first field of that name, and its length; NULL: none. */
-const char *http_response_field(const struct acme_http_response *response, const char *name,
-                                size_t *len);
+const char *acme_http_response_field(const struct acme_http_response *response, const char *name,
+                                     size_t *len);
 
 /** RFC 9110 sections 6.4.1 and 8.6: whether answers of that status have content. */
-bool http_status_has_content(int status);
+bool acme_http_status_has_content(int status);
 
 /** What a connection does after an answer. */
 enum http_persistence {
@@ -103,19 +103,19 @@ enum http_persistence {
  *
  * @return false: no memory
  */
-bool http_response_head(const struct acme_http_response *response, const char *date,
-                        enum http_persistence persistence, struct http_text *to);
+bool acme_http_response_head(const struct acme_http_response *response, const char *date,
+                             enum http_persistence persistence, struct http_text *to);
 
 /** Requests and answers may have passwords and tokens in them: they are wiped. NULL is fine. */
-void http_octets_free(char *octets, size_t len);
+void acme_http_octets_free(char *octets, size_t len);
 
 /** False: no memory. */
-bool http_text_add(struct http_text *text, const char *octets, size_t len);
-void http_text_clear(struct http_text *text);
+bool acme_http_text_add(struct http_text *text, const char *octets, size_t len);
+void acme_http_text_clear(struct http_text *text);
 
 /** "Sun, 06 Nov 1994 08:49:37 GMT": RFC 9110 section 5.6.7. */
 #define HTTP_DATE_SIZE 30
-void http_date(time_t when, char out[HTTP_DATE_SIZE]);
+void acme_http_date(time_t when, char out[HTTP_DATE_SIZE]);
 
 /* ---- http_listen.c ---- */
 
@@ -131,7 +131,7 @@ struct acme_http_listener {
 };
 
 /** TLS 1.2 and later with the key in the token; HSM_ERR_UNTRUSTED: key and certificate differ. */
-HSM_MUST_CHECK enum hsm_status http_tls_new(const struct acme_http_server_config *config,
-                                            SSL_CTX **out);
+HSM_MUST_CHECK enum hsm_status acme_http_tls_new(const struct acme_http_server_config *config,
+                                                 SSL_CTX **out);
 
 #endif

@@ -346,7 +346,7 @@ set_policy(SSL_CTX *ctx)
 }
 
 enum hsm_status
-http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
+acme_http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
 {
     DEFER(SSL_CTX_free) SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
     enum hsm_status st;

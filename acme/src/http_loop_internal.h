@@ -210,20 +210,20 @@ struct acme_http_loop {
 
 /* ---- http_observe.c ---- */
 
-const char *http_method_text(enum acme_http_method method);
+const char *acme_http_method_text(enum acme_http_method method);
 /** A request was answered, or its peer is gone. */
-void http_observe_call(const struct http_call *call, const char *note);
+void acme_http_observe_call(const struct http_call *call, const char *note);
 /** A request was refused that no handler saw. */
-void http_observe_refusal(const struct http_server *server, enum acme_http_method method,
-                          int status);
+void acme_http_observe_refusal(const struct http_server *server, enum acme_http_method method,
+                               int status);
 /** Now and then: how busy the loop is. */
-void http_observe_loop(struct acme_http_loop *loop);
+void acme_http_observe_loop(struct acme_http_loop *loop);
 
 /* ---- http_peer.c ---- */
 
 /** Who is at the other end of an established connection. */
-void http_peer_learn(struct http_connection *connection);
-void http_peer_forget(struct http_peer *peer);
+void acme_http_peer_learn(struct http_connection *connection);
+void acme_http_peer_forget(struct http_peer *peer);
 
 /* ---- http_stream.c ---- */
 
@@ -231,130 +231,130 @@ void http_peer_forget(struct http_peer *peer);
 #define HTTP_STREAM_ENDED (-1) /* the peer has nothing more to say, or something broke */
 
 /** TLS over the connection's socket; false: no memory. */
-bool http_stream_begin(struct http_connection *connection, SSL_CTX *tls);
+bool acme_http_stream_begin(struct http_connection *connection, SSL_CTX *tls);
 /** Octets that were read, HTTP_STREAM_WAITS or HTTP_STREAM_ENDED. The TLS handshake is made by the
  *  way, and may want the socket to be writable: then `writable` is waited for. */
-ssize_t http_stream_read(struct http_connection *connection, char *to, size_t size);
+ssize_t acme_http_stream_read(struct http_connection *connection, char *to, size_t size);
 /** Octets of the parts that were written, HTTP_STREAM_WAITS or HTTP_STREAM_ENDED. Of what was not,
  *  the same octets come with the next call. */
-ssize_t http_stream_write(struct http_connection *connection, const struct iovec *parts,
-                          size_t count);
+ssize_t acme_http_stream_write(struct http_connection *connection, const struct iovec *parts,
+                               size_t count);
 /** True if there is something to be read of which the socket says nothing. */
-bool http_stream_has_more(const struct http_connection *connection);
+bool acme_http_stream_has_more(const struct http_connection *connection);
 /** Say that nothing more comes. */
-void http_stream_end(struct http_connection *connection);
+void acme_http_stream_end(struct http_connection *connection);
 
 /* ---- http_accept.c ---- */
 
 /** Begin to accept. */
-bool http_accept_start(struct http_server *server);
+bool acme_http_accept_start(struct http_server *server);
 /** As the number of connections wants it: accept, or leave them to others. */
-void http_accept_update(struct http_server *server);
+void acme_http_accept_update(struct http_server *server);
 /** For good. A socket of our own is closed: nobody connects in vain. */
-void http_accept_stop(struct http_server *server);
+void acme_http_accept_stop(struct http_server *server);
 /** Tell of connections that were refused, once a second at most. */
-void http_accept_tell(struct http_server *server);
+void acme_http_accept_tell(struct http_server *server);
 
 /* ---- http_connection.c ---- */
 
 /** Seconds of a clock that nobody sets. */
-time_t http_monotonic_s(void);
+time_t acme_http_monotonic_s(void);
 
 /** Serve an accepted socket, which is taken over; `from` is its peer. */
-void http_connection_open(struct http_server *server, int fd, const struct sockaddr *from);
+void acme_http_connection_open(struct http_server *server, int fd, const struct sockaddr *from);
 /** Those in loop->ready. */
-void http_proceed(evutil_socket_t fd, short what, void *loop);
+void acme_http_proceed(evutil_socket_t fd, short what, void *loop);
 /** Close connections whose request, or whose answer, takes too long; accept again after an error.
  */
-void http_sweep(evutil_socket_t fd, short what, void *loop);
+void acme_http_sweep(evutil_socket_t fd, short what, void *loop);
 /** Answer, if the peer is still there, and forget the call. */
-void http_deliver(struct http_call *call);
+void acme_http_deliver(struct http_call *call);
 /** Free it if it is closed and no call needs it: who calls what may close it calls this last. */
-void http_connection_release(struct http_connection *connection);
+void acme_http_connection_release(struct http_connection *connection);
 /** Close the connections that wait for a request: they have nothing to lose. */
-void http_close_idle(struct http_server *server);
+void acme_http_close_idle(struct http_server *server);
 /** Close all. */
-void http_close_all(struct http_server *server);
+void acme_http_close_all(struct http_server *server);
 
 /* ---- http_patience.c ---- */
 
 /** What waits until the peer takes it, and what it has taken of that. */
-size_t http_output_len(const struct http_output *output);
+size_t acme_http_output_len(const struct http_output *output);
 /** True if what lasts so long is given up. */
-bool http_is_overdue(const struct http_connection *connection, time_t now);
+bool acme_http_is_overdue(const struct http_connection *connection, time_t now);
 /** The one whose peer has taken nothing of its answer for longest, or NULL. */
-struct http_connection *http_slowest(const struct acme_http_loop *loop,
-                                     const struct http_connection *but);
+struct http_connection *acme_http_slowest(const struct acme_http_loop *loop,
+                                          const struct http_connection *but);
 
 /* ---- http_call.c ---- */
 
 /** Of the whole request that is in the connection's input: octets are borrowed. */
-void http_call_init(struct http_call *call, struct http_connection *connection);
+void acme_http_call_init(struct http_call *call, struct http_connection *connection);
 /** For a thread, which needs nothing of the connection but its peer: one allocation holds the call
  *  and all octets of its request. NULL: no memory. */
-struct http_call *http_call_copy(const struct http_call *call);
+struct http_call *acme_http_call_copy(const struct http_call *call);
 /** Ask the handler whether the request is of that kind. */
-bool http_call_is(const struct http_call *call,
-                  bool (*kind)(void *context, enum acme_http_method method, const char *path));
+bool acme_http_call_is(const struct http_call *call,
+                       bool (*kind)(void *context, enum acme_http_method method, const char *path));
 /** Of a copy: its connection is released, too. */
-void http_call_free(struct http_call *call);
+void acme_http_call_free(struct http_call *call);
 
 /** All of them. */
-void http_calls_free(struct http_calls *calls);
+void acme_http_calls_free(struct http_calls *calls);
 /** The call that a handler was given a response of. */
-struct http_call *http_call_of(struct acme_http_response *response);
+struct http_call *acme_http_call_of(struct acme_http_response *response);
 /** The end of a call that was deferred, at most once; nothing for any other. */
-void http_call_finish(struct http_call *call);
+void acme_http_call_finish(struct http_call *call);
 
 /* ---- http_defer.c ---- */
 
 /** False: no memory. */
-bool http_later_open(struct acme_http_loop *loop);
+bool acme_http_later_open(struct acme_http_loop *loop);
 /** Its thread has ended. */
-void http_later_free(struct acme_http_loop *loop);
+void acme_http_later_free(struct acme_http_loop *loop);
 /** A copy whose handler has deferred it; it is done at the end of this turn of the loop, or given
  *  to the thread then. */
-void http_later_add(struct http_call *call);
+void acme_http_later_add(struct http_call *call);
 
 /* ---- http_park.c ---- */
 
 /** The handler has returned: true if it has parked the call, which is taken care of. With the
  *  loop's mutex held. */
-bool http_was_parked(struct acme_http_loop *loop, struct http_call *call);
+bool acme_http_call_was_parked(struct acme_http_loop *loop, struct http_call *call);
 /** The peer of the call is gone: release it if it is parked, and its connection with it; else it is
  *  not parked any more. */
-void http_forget_parked(struct http_call *call);
+void acme_http_forget_parked(struct http_call *call);
 /** Release the calls that nobody has resumed; the threads have ended. */
-void http_forget_all_parked(struct acme_http_loop *loop);
+void acme_http_forget_all_parked(struct acme_http_loop *loop);
 
 /* ---- http_threads.c ---- */
 
 /** Run the handler. */
-void http_handle(struct http_call *call);
+void acme_http_handle(struct http_call *call);
 /** Give a call to the threads; false: the queue is full. */
-bool http_enqueue(struct acme_http_loop *loop, struct http_call *call);
+bool acme_http_enqueue(struct acme_http_loop *loop, struct http_call *call);
 /** Give them a tick. */
-void http_enqueue_tick(struct http_tick *tick);
+void acme_http_enqueue_tick(struct http_tick *tick);
 /** With the loop's mutex held: of what was deferred, and waits for something. */
-void http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls);
+void acme_http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls);
 /** Notify the loop, once, that calls are done. Called with the loop's mutex held, which is released
  *  meanwhile. */
-void http_tell(struct acme_http_loop *loop);
+void acme_http_tell(struct acme_http_loop *loop);
 /** Start a thread with all signals blocked; false: it could not be started. */
-bool http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out);
+bool acme_http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out);
 /** Wake the loop up, from any thread. */
-void http_wake(struct acme_http_loop *loop);
+void acme_http_wake(struct acme_http_loop *loop);
 /** What the threads have done: answers go out. */
-void http_take_back(struct acme_http_loop *loop);
-HSM_MUST_CHECK enum hsm_status http_threads_start(struct acme_http_loop *loop);
+void acme_http_take_back(struct acme_http_loop *loop);
+HSM_MUST_CHECK enum hsm_status acme_http_threads_start(struct acme_http_loop *loop);
 /** False: a handler did not return in its time; its thread cannot be ended. */
-bool http_threads_end(struct acme_http_loop *loop);
+bool acme_http_threads_end(struct acme_http_loop *loop);
 /** How long the thread that is longest at a call or a tick has been at it. */
-time_t http_threads_longest_s(struct acme_http_loop *loop);
+time_t acme_http_threads_longest_s(struct acme_http_loop *loop);
 
 /* ---- http_server.c ---- */
 
 /** While stopping or draining: end the loop when nothing is left to wait for. */
-void http_end_when_idle(struct acme_http_loop *loop);
+void acme_http_end_when_idle(struct acme_http_loop *loop);
 
 #endif

@@ -95,7 +95,7 @@ is_token_octet(unsigned char c)
 }
 
 size_t
-http_token_span(const char *text, size_t len)
+acme_http_token_span(const char *text, size_t len)
 {
     size_t n = 0;
 
@@ -106,7 +106,7 @@ http_token_span(const char *text, size_t len)
 
 /* RFC 9110 section 5.5: no control characters but HTAB. */
 size_t
-http_value_span(const char *text, size_t len)
+acme_http_value_span(const char *text, size_t len)
 {
     size_t n = 0;
 
@@ -157,7 +157,7 @@ has_dot_segment(const char *path)
 }
 
 bool
-http_path_decode(const char *raw, char *out)
+acme_http_path_decode(const char *raw, char *out)
 {
     char *to = out;
     bool is_ascii = true;

@@ -26,7 +26,7 @@ static const struct hsm_metric queued = {
     "sti_http_requests_waiting", "Requests that wait for a thread.", HSM_GAUGE_SUM, NULL, NULL};
 
 const char *
-http_method_text(enum acme_http_method method)
+acme_http_method_text(enum acme_http_method method)
 {
     static const char *const texts[] = {
         [ACME_HTTP_GET] = "GET",         [ACME_HTTP_HEAD] = "HEAD",
@@ -46,10 +46,10 @@ log_call(const struct http_call *call, enum hsm_log_level level, const char *rou
     const struct acme_http_request *request = &call->request;
     const char *path = call->response.route != NULL ? request->path : NULL;
     size_t id_len = 0; /* of the answer: handlers echo only what is harmless */
-    const char *id = http_response_field(&call->response, "X-RequestID", &id_len);
+    const char *id = acme_http_response_field(&call->response, "X-RequestID", &id_len);
     char id_text[ID_SIZE], status[16], ms[32];
     const struct hsm_log_field fields[] = {
-        {"method", http_method_text(request->method), false},
+        {"method", acme_http_method_text(request->method), false},
         {"route", route, false},
         {"path", path, false},
         {"status", status, true},
@@ -63,7 +63,7 @@ log_call(const struct http_call *call, enum hsm_log_level level, const char *rou
     snprintf(status, sizeof(status), "%d", call->response.status);
     snprintf(ms, sizeof(ms), "%.1f", seconds * 1e3);
     hsm_log_event(level, fields, sizeof(fields) / sizeof(fields[0]), "%s %s %s %s %s ms%s",
-                  http_method_text(request->method), path != NULL ? path : route, status,
+                  acme_http_method_text(request->method), path != NULL ? path : route, status,
                   request->peer->address, ms, note);
 }
 
@@ -83,14 +83,14 @@ seen_of(struct http_server *server, const char *route, enum acme_http_method met
         .method = method,
         .status = status,
         .count = hsm_series(server->metrics, &requests,
-                            (const char *const[]){route, http_method_text(method), text}),
+                            (const char *const[]){route, acme_http_method_text(method), text}),
         .durations = hsm_series(server->metrics, &durations, &route),
     };
     return seen;
 }
 
 void
-http_observe_call(const struct http_call *call, const char *note)
+acme_http_observe_call(const struct http_call *call, const char *note)
 {
     const char *route = call->response.route != NULL ? call->response.route : NO_ROUTE;
     double seconds = (double)(hsm_metric_clock_ns() - call->begun_ns) / 1e9;
@@ -107,19 +107,20 @@ http_observe_call(const struct http_call *call, const char *note)
 }
 
 void
-http_observe_refusal(const struct http_server *server, enum acme_http_method method, int status)
+acme_http_observe_refusal(const struct http_server *server, enum acme_http_method method,
+                          int status)
 {
     char text[16];
 
     hsm_log(HSM_LOG_INFO, "%s: request refused: %d", server->address, status);
     snprintf(text, sizeof(text), "%d", status);
     hsm_series_add(hsm_series(server->metrics, &requests,
-                              (const char *const[]){NO_ROUTE, http_method_text(method), text}),
+                              (const char *const[]){NO_ROUTE, acme_http_method_text(method), text}),
                    1);
 }
 
 void
-http_observe_loop(struct acme_http_loop *loop)
+acme_http_observe_loop(struct acme_http_loop *loop)
 {
     const struct http_server *server;
     size_t waiting;

@@ -30,7 +30,7 @@ leave_place(struct acme_http_loop *loop)
 struct acme_http_parked *
 acme_http_park(struct acme_http_response *response)
 {
-    struct http_call *call = http_call_of(response);
+    struct http_call *call = acme_http_call_of(response);
     struct acme_http_parked *parked;
 
     if (!call->is_on_thread || call->is_in_vain || call->parks == ACME_HTTP_PARKS_MAX ||
@@ -50,7 +50,7 @@ acme_http_park(struct acme_http_response *response)
 bool
 acme_http_hand_over(struct acme_http_response *response)
 {
-    struct http_call *call = http_call_of(response);
+    struct http_call *call = acme_http_call_of(response);
 
     if (call->is_on_thread)
         return false;
@@ -61,13 +61,13 @@ acme_http_hand_over(struct acme_http_response *response)
 bool
 acme_http_was_parked(struct acme_http_response *response)
 {
-    return http_call_of(response)->parks > 0;
+    return acme_http_call_of(response)->parks > 0;
 }
 
 void
 acme_http_keep(struct acme_http_response *response, void *kept, void (*release)(void *kept))
 {
-    struct http_call *call = http_call_of(response);
+    struct http_call *call = acme_http_call_of(response);
 
     call->kept = kept;
     call->release = release;
@@ -76,7 +76,7 @@ acme_http_keep(struct acme_http_response *response, void *kept, void (*release)(
 void *
 acme_http_kept(struct acme_http_response *response)
 {
-    return http_call_of(response)->kept;
+    return acme_http_call_of(response)->kept;
 }
 
 void
@@ -94,8 +94,8 @@ static void
 enqueue_again(struct acme_http_loop *loop, struct http_call *call)
 {
     call->is_resumed = false;
-    http_response_clear(&call->response);
-    http_response_init(&call->response);
+    acme_http_response_clear(&call->response);
+    acme_http_response_init(&call->response);
     STAILQ_INSERT_TAIL(call->is_slow ? &loop->slow : &loop->queue, call, next);
     loop->queue_len++;
     pthread_cond_signal(&loop->work);
@@ -130,7 +130,7 @@ acme_http_resume(struct acme_http_parked *parked)
 }
 
 bool
-http_was_parked(struct acme_http_loop *loop, struct http_call *call)
+acme_http_call_was_parked(struct acme_http_loop *loop, struct http_call *call)
 {
     if (call->is_resumed)
         enqueue_again(loop, call);
@@ -152,7 +152,7 @@ forget(struct acme_http_loop *loop, struct http_call *call)
 }
 
 void
-http_forget_parked(struct http_call *call)
+acme_http_forget_parked(struct http_call *call)
 {
     struct acme_http_loop *loop = call->server->loop;
     bool is_parked;
@@ -169,13 +169,13 @@ http_forget_parked(struct http_call *call)
         return;
     loop->calls--;
     call->response.status = 503; /* nobody reads it, and it is no fault of ours */
-    http_observe_call(call, " (the peer is gone)");
-    http_call_free(call);
-    http_end_when_idle(loop);
+    acme_http_observe_call(call, " (the peer is gone)");
+    acme_http_call_free(call);
+    acme_http_end_when_idle(loop);
 }
 
 void
-http_forget_all_parked(struct acme_http_loop *loop)
+acme_http_forget_all_parked(struct acme_http_loop *loop)
 {
     struct http_calls all = STAILQ_HEAD_INITIALIZER(all);
     struct http_call *call;
@@ -188,5 +188,5 @@ http_forget_all_parked(struct acme_http_loop *loop)
     }
     pthread_mutex_unlock(&loop->mutex);
     pthread_mutex_unlock(&ends);
-    http_calls_free(&all);
+    acme_http_calls_free(&all);
 }

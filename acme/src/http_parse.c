@@ -29,14 +29,14 @@ struct line {
 };
 
 void
-http_parser_reset(struct http_parser *parser)
+acme_http_parser_reset(struct http_parser *parser)
 {
     memset(parser, 0, offsetof(struct http_parser, fields));
     parser->method = ACME_HTTP_OTHER;
 }
 
 bool
-http_parser_persists(const struct http_parser *parser)
+acme_http_parser_persists(const struct http_parser *parser)
 {
     return !parser->says_close && (!parser->is_old || parser->says_keep_alive);
 }
@@ -150,7 +150,7 @@ know_target(struct http_parser *parser, char *octets, char *target)
         parser->query = (size_t)(query - octets);
     }
     parser->path = (size_t)(path - octets);
-    return http_path_decode(path, path) ? ON : 400;
+    return acme_http_path_decode(path, path) ? ON : 400;
 }
 
 /* RFC 3986: what is no US-ASCII is escaped, and a fragment is not sent. */
@@ -182,7 +182,7 @@ read_request_line(struct http_parser *parser, char *octets, size_t len)
     }
     if (memchr(line.text, '\0', line.len) != NULL)
         return 400;
-    method_len = http_token_span(line.text, line.len);
+    method_len = acme_http_token_span(line.text, line.len);
     version = strrchr(line.text, ' ');
     if (method_len == 0 || line.text[method_len] != ' ' || version == line.text + method_len)
         return 400;
@@ -306,7 +306,7 @@ is_blank(char c)
 static char *
 split_field(struct line line, size_t *name_len)
 {
-    char *value = line.text + http_token_span(line.text, line.len);
+    char *value = line.text + acme_http_token_span(line.text, line.len);
     char *end = line.text + line.len;
 
     if (value == line.text || *value != ':')
@@ -317,7 +317,7 @@ split_field(struct line line, size_t *name_len)
         value++;
     while (end > value && is_blank(end[-1]))
         end--;
-    if (http_value_span(value, (size_t)(end - value)) != (size_t)(end - value))
+    if (acme_http_value_span(value, (size_t)(end - value)) != (size_t)(end - value))
         return NULL;
     *end = '\0';
     return value;
@@ -390,7 +390,7 @@ skip_extensions(struct http_parser *parser, const char *text, size_t len)
     const char *begin = text + strspn(text, " \t");
 
     parser->extra += len;
-    return len == 0 || (*begin == ';' && http_value_span(text, len) == len &&
+    return len == 0 || (*begin == ';' && acme_http_value_span(text, len) == len &&
                         parser->extra <= ACME_HTTP_HEADERS_MAX);
 }
 
@@ -503,7 +503,7 @@ step_on(struct http_parser *parser, char *octets, size_t len)
 }
 
 int
-http_parse(struct http_parser *parser, char *octets, size_t *len)
+acme_http_parse(struct http_parser *parser, char *octets, size_t *len)
 {
     int step;
 

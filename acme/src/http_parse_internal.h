@@ -53,7 +53,7 @@ struct http_parser {
 #define HTTP_PARSE_WHOLE 1
 
 /** Begin with the next request. */
-void http_parser_reset(struct http_parser *parser);
+void acme_http_parser_reset(struct http_parser *parser);
 
 /**
  * Read on, with all octets of the request so far, from its first one on.
@@ -64,9 +64,9 @@ void http_parser_reset(struct http_parser *parser);
  * @return HTTP_PARSE_MORE; HTTP_PARSE_WHOLE: the request ends at parser->at, and what is behind
  *         that belongs to the next; else the HTTP status to refuse it with: no more is read
  */
-int http_parse(struct http_parser *parser, char *octets, size_t *len);
+int acme_http_parse(struct http_parser *parser, char *octets, size_t *len);
 
 /** RFC 9112 section 9.3: whether the connection stays open after the answer. */
-bool http_parser_persists(const struct http_parser *parser);
+bool acme_http_parser_persists(const struct http_parser *parser);
 
 #endif

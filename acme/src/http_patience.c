@@ -5,7 +5,7 @@
 #define HASTE_S 3
 
 size_t
-http_output_len(const struct http_output *output)
+acme_http_output_len(const struct http_output *output)
 {
     return output->lens[0] + output->lens[1];
 }
@@ -28,7 +28,7 @@ is_in_haste(const struct http_connection *connection)
 }
 
 bool
-http_is_overdue(const struct http_connection *connection, time_t now)
+acme_http_is_overdue(const struct http_connection *connection, time_t now)
 {
     time_t idle_s = (time_t)connection->server->idle_s;
 
@@ -46,7 +46,7 @@ is_slower(const struct http_connection *a, const struct http_connection *b)
 }
 
 struct http_connection *
-http_slowest(const struct acme_http_loop *loop, const struct http_connection *but)
+acme_http_slowest(const struct acme_http_loop *loop, const struct http_connection *but)
 {
     const struct http_server *server;
     struct http_connection *connection, *slowest = NULL;
@@ -55,7 +55,7 @@ http_slowest(const struct acme_http_loop *loop, const struct http_connection *bu
     {
         TAILQ_FOREACH(connection, &server->connections, all)
         {
-            if (http_output_len(&connection->output) > 0 && connection != but &&
+            if (acme_http_output_len(&connection->output) > 0 && connection != but &&
                 is_slower(connection, slowest))
                 slowest = connection;
         }

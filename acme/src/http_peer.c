@@ -49,7 +49,7 @@ learn_certificate(SSL *ssl, struct http_peer *out)
 }
 
 void
-http_peer_learn(struct http_connection *connection)
+acme_http_peer_learn(struct http_connection *connection)
 {
     struct http_peer *peer = &connection->peer;
     struct ucred process;
@@ -63,7 +63,7 @@ http_peer_learn(struct http_connection *connection)
 }
 
 void
-http_peer_forget(struct http_peer *peer)
+acme_http_peer_forget(struct http_peer *peer)
 {
     free(peer->subject);
     free(peer->sha256);

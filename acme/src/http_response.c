@@ -14,7 +14,7 @@
 /* ---- text ---- */
 
 void
-http_octets_free(char *octets, size_t len)
+acme_http_octets_free(char *octets, size_t len)
 {
     if (octets != NULL)
         OPENSSL_cleanse(octets, len);
@@ -22,7 +22,7 @@ http_octets_free(char *octets, size_t len)
 }
 
 bool
-http_text_add(struct http_text *text, const char *octets, size_t len)
+acme_http_text_add(struct http_text *text, const char *octets, size_t len)
 {
     if (len > text->size - text->len) {
         size_t size = text->size > 0 ? text->size : TEXT_MIN;
@@ -35,7 +35,7 @@ http_text_add(struct http_text *text, const char *octets, size_t len)
             return false;
         if (text->len > 0)
             memcpy(more, text->octets, text->len);
-        http_octets_free(text->octets, text->len);
+        acme_http_octets_free(text->octets, text->len);
         text->octets = more;
         text->size = size;
     }
@@ -46,33 +46,33 @@ http_text_add(struct http_text *text, const char *octets, size_t len)
 }
 
 void
-http_text_clear(struct http_text *text)
+acme_http_text_clear(struct http_text *text)
 {
-    http_octets_free(text->octets, text->len);
+    acme_http_octets_free(text->octets, text->len);
     memset(text, 0, sizeof(*text));
 }
 
 static bool
 add_text(struct http_text *text, const char *more)
 {
-    return http_text_add(text, more, strlen(more));
+    return acme_http_text_add(text, more, strlen(more));
 }
 
 /* ---- what a handler says ---- */
 
 void
-http_response_init(struct acme_http_response *response)
+acme_http_response_init(struct acme_http_response *response)
 {
     memset(response, 0, sizeof(*response));
     response->status = 500;
 }
 
 void
-http_response_clear(struct acme_http_response *response)
+acme_http_response_clear(struct acme_http_response *response)
 {
-    http_text_clear(&response->fields);
-    http_text_clear(&response->body);
-    http_response_init(response);
+    acme_http_text_clear(&response->fields);
+    acme_http_text_clear(&response->body);
+    acme_http_response_init(response);
 }
 
 /* What a handler meant to say cannot be said whole: then it is not said at all, and later calls do
@@ -82,7 +82,7 @@ response_break(struct acme_http_response *response)
 {
     const char *route = response->route;
 
-    http_response_clear(response);
+    acme_http_response_clear(response);
     response->route = route;
     response->is_broken = true;
 }
@@ -93,12 +93,13 @@ add_field(struct acme_http_response *response, const char *name, const char *val
     size_t name_len = strlen(name);
     size_t value_len = strlen(value);
 
-    return name_len > 0 && http_token_span(name, name_len) == name_len &&
-           http_value_span(value, value_len) == value_len && response->field_count++ < FIELDS_MAX &&
-           http_text_add(&response->fields, name, name_len) &&
-           http_text_add(&response->fields, ": ", 2) &&
-           http_text_add(&response->fields, value, value_len) &&
-           http_text_add(&response->fields, "\r\n", 2);
+    return name_len > 0 && acme_http_token_span(name, name_len) == name_len &&
+           acme_http_value_span(value, value_len) == value_len &&
+           response->field_count++ < FIELDS_MAX &&
+           acme_http_text_add(&response->fields, name, name_len) &&
+           acme_http_text_add(&response->fields, ": ", 2) &&
+           acme_http_text_add(&response->fields, value, value_len) &&
+           acme_http_text_add(&response->fields, "\r\n", 2);
 }
 
 void
@@ -127,7 +128,7 @@ find_line(const struct acme_http_response *response, const char *name, size_t *l
 }
 
 const char *
-http_response_field(const struct acme_http_response *response, const char *name, size_t *len)
+acme_http_response_field(const struct acme_http_response *response, const char *name, size_t *len)
 {
     const char *line = find_line(response, name, len);
     size_t around = strlen(name) + 4; /* ": " and CRLF */
@@ -158,10 +159,10 @@ respond_with(struct acme_http_response *response, int status, const char *conten
              struct http_text *body)
 {
     if (response->is_broken) {
-        http_text_clear(body);
+        acme_http_text_clear(body);
         return;
     }
-    http_text_clear(&response->body);
+    acme_http_text_clear(&response->body);
     response->body = *body;
     response->status = status;
     remove_fields(response, "Content-Type");
@@ -175,7 +176,7 @@ acme_http_respond(struct acme_http_response *response, int status, const char *c
 {
     struct http_text copy = {.octets = NULL};
 
-    if (http_text_add(&copy, body, len))
+    if (acme_http_text_add(&copy, body, len))
         respond_with(response, status, content_type, &copy);
     else
         response_break(response);
@@ -184,7 +185,7 @@ acme_http_respond(struct acme_http_response *response, int status, const char *c
 static int
 add_json(const char *text, size_t len, void *to)
 {
-    return http_text_add(to, text, len) ? 0 : -1;
+    return acme_http_text_add(to, text, len) ? 0 : -1;
 }
 
 void
@@ -197,7 +198,7 @@ acme_http_respond_json(struct acme_http_response *response, int status, const ch
         json_dump_callback(value, add_json, &text, JSON_COMPACT | JSON_ENCODE_ANY) == 0) {
         respond_with(response, status, content_type, &text);
     } else {
-        http_text_clear(&text);
+        acme_http_text_clear(&text);
         response_break(response);
     }
     json_decref(value);
@@ -258,7 +259,7 @@ reason(int status)
 }
 
 bool
-http_status_has_content(int status)
+acme_http_status_has_content(int status)
 {
     return status >= 200 && status != 204 && status != 304;
 }
@@ -273,7 +274,7 @@ add_number(struct http_text *text, size_t number)
     do
         digits[--at] = (char)('0' + number % 10);
     while ((number /= 10) > 0);
-    return http_text_add(text, digits + at, sizeof(digits) - at);
+    return acme_http_text_add(text, digits + at, sizeof(digits) - at);
 }
 
 static bool
@@ -290,16 +291,16 @@ add_persistence(struct http_text *text, enum http_persistence persistence)
 }
 
 bool
-http_response_head(const struct acme_http_response *response, const char *date,
-                   enum http_persistence persistence, struct http_text *to)
+acme_http_response_head(const struct acme_http_response *response, const char *date,
+                        enum http_persistence persistence, struct http_text *to)
 {
     to->len = 0;
     return add_text(to, "HTTP/1.1 ") && add_number(to, (size_t)response->status) &&
            add_text(to, " ") && add_text(to, reason(response->status)) &&
            add_text(to, "\r\nDate: ") && add_text(to, date) && add_text(to, "\r\n") &&
-           http_text_add(to, response->fields.octets, response->fields.len) &&
+           acme_http_text_add(to, response->fields.octets, response->fields.len) &&
            add_persistence(to, persistence) &&
-           (!http_status_has_content(response->status) ||
+           (!acme_http_status_has_content(response->status) ||
             (add_text(to, "Content-Length: ") && add_number(to, response->body.len) &&
              add_text(to, "\r\n"))) &&
            add_text(to, "\r\n");
@@ -307,7 +308,7 @@ http_response_head(const struct acme_http_response *response, const char *date,
 
 /* The names of days and months are those of the C locale, which no program of ours leaves. */
 void
-http_date(time_t when, char out[HTTP_DATE_SIZE])
+acme_http_date(time_t when, char out[HTTP_DATE_SIZE])
 {
     struct tm tm;
 

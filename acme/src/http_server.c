@@ -42,7 +42,7 @@ has_connections(const struct acme_http_loop *loop)
 
 /* While stopping or draining: end the loop when nothing is left to wait for. */
 void
-http_end_when_idle(struct acme_http_loop *loop)
+acme_http_end_when_idle(struct acme_http_loop *loop)
 {
     if (loop->calls == 0 && loop->replying == 0 &&
         (loop->is_stopping || (loop->is_draining && !has_connections(loop))))
@@ -60,11 +60,11 @@ begin_stop(struct acme_http_loop *loop)
     loop->is_stopping = true;
     TAILQ_FOREACH(server, &loop->servers, next)
     {
-        http_accept_stop(server);
-        http_close_idle(server);
+        acme_http_accept_stop(server);
+        acme_http_close_idle(server);
     }
     event_add(loop->deadline, &limit);
-    http_end_when_idle(loop);
+    acme_http_end_when_idle(loop);
 }
 
 /* Others serve from now on. Connections that are open may bring one more request, whose answer says
@@ -81,18 +81,18 @@ begin_drain(struct acme_http_loop *loop)
     loop->is_draining = true;
     TAILQ_FOREACH(server, &loop->servers, next)
     {
-        http_accept_stop(server);
+        acme_http_accept_stop(server);
     }
     event_add(loop->drained, &limit);
     event_add(loop->sweep, &(const struct timeval){1, 0});
-    http_end_when_idle(loop);
+    acme_http_end_when_idle(loop);
 }
 
 void
 acme_http_loop_drain(struct acme_http_loop *loop)
 {
     atomic_store(&loop->drain_asked, true);
-    http_wake(loop);
+    acme_http_wake(loop);
 }
 
 static void
@@ -121,12 +121,12 @@ on_wake(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
-    http_take_back(loop);
+    acme_http_take_back(loop);
     if (atomic_load(&loop->drain_asked))
         begin_drain(loop);
     if (atomic_load(&loop->stop_asked) && !loop->is_stopping)
         begin_stop(loop);
-    http_end_when_idle(loop);
+    acme_http_end_when_idle(loop);
 }
 
 static void
@@ -161,7 +161,7 @@ on_tick(evutil_socket_t fd, short what, void *context)
     (void)what;
     if (tick->is_out || loop->is_stopping)
         return;
-    http_enqueue_tick(tick);
+    acme_http_enqueue_tick(tick);
 }
 
 /* TLS handshakes sign in this loop, and brief requests are handled in it: it may be stuck as well
@@ -170,7 +170,7 @@ static void
 on_beat(evutil_socket_t fd, short what, void *context)
 {
     struct acme_http_loop *loop = context;
-    time_t longest = http_threads_longest_s(loop);
+    time_t longest = acme_http_threads_longest_s(loop);
 
     (void)fd;
     (void)what;
@@ -204,8 +204,8 @@ make_events(struct acme_http_loop *loop)
 {
     /* EV_ET: each write wakes the loop, and nobody has to read the count away. */
     loop->wake = event_new(loop->base, loop->wake_fd, EV_READ | EV_ET | EV_PERSIST, on_wake, loop);
-    loop->proceed = event_new(loop->base, -1, 0, http_proceed, loop);
-    loop->sweep = event_new(loop->base, -1, EV_PERSIST, http_sweep, loop);
+    loop->proceed = event_new(loop->base, -1, 0, acme_http_proceed, loop);
+    loop->sweep = event_new(loop->base, -1, EV_PERSIST, acme_http_sweep, loop);
     loop->deadline = event_new(loop->base, -1, 0, on_deadline, loop);
     loop->sigterm = evsignal_new(loop->base, SIGTERM, on_signal, loop);
     loop->sigint = evsignal_new(loop->base, SIGINT, on_signal, loop);
@@ -248,7 +248,7 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
     loop->base = event_base_new();
     loop->scratch = malloc(HTTP_SCRATCH);
     if (loop->wake_fd < 0 || loop->base == NULL || loop->scratch == NULL || !make_events(loop) ||
-        !http_later_open(loop)) {
+        !acme_http_later_open(loop)) {
         hsm_log(HSM_LOG_ERROR, "cannot make an event loop: %s", strerror(errno));
         return HSM_ERR_NOMEM;
     }
@@ -263,8 +263,8 @@ acme_http_loop_new(unsigned threads, struct acme_http_loop **out)
 static void
 server_free(struct http_server *server)
 {
-    http_accept_stop(server);
-    http_close_all(server);
+    acme_http_accept_stop(server);
+    acme_http_close_all(server);
     acme_http_listener_close(server->listener);
     SSL_CTX_free(server->tls);
     free(server->address);
@@ -279,7 +279,7 @@ start_accepting(struct http_server *server, const struct acme_http_listener *lis
     server->port = acme_http_listener_port(listener);
     server->is_unix = listener->unix_path != NULL;
     server->fd = listener->fd;
-    return http_accept_start(server) ? HSM_OK : HSM_ERR_NOMEM;
+    return acme_http_accept_start(server) ? HSM_OK : HSM_ERR_NOMEM;
 }
 
 /* Of the descriptors that a process may have some are for what it does: files, a token, fetches. */
@@ -338,7 +338,7 @@ acme_http_loop_listen(struct acme_http_loop *loop, const struct acme_http_server
     }
     st = server_new(loop, config, &server);
     if (st == HSM_OK && !is_unix && !config->without_tls)
-        st = http_tls_new(config, &server->tls);
+        st = acme_http_tls_new(config, &server->tls);
     if (st == HSM_OK && server->tls != NULL)
         server->tls_not_after = certs_chain_not_after(config->tls_chain);
     if (st == HSM_OK && config->listener == NULL)
@@ -425,7 +425,7 @@ acme_http_loop_run(struct acme_http_loop *loop)
     static atomic_flag signals_taken = ATOMIC_FLAG_INIT; /* a process has them once */
     const struct timeval period = {(time_t)sweep_period(loop), 0};
     const struct timeval beats = {BEAT_S, 0};
-    enum hsm_status st = http_threads_start(loop);
+    enum hsm_status st = acme_http_threads_start(loop);
     bool has_signals;
 
     if (st != HSM_OK)
@@ -452,7 +452,7 @@ acme_http_loop_run(struct acme_http_loop *loop)
         event_del(loop->sighup);
         atomic_flag_clear(&signals_taken);
     }
-    loop->is_abandoned = !http_threads_end(loop);
+    loop->is_abandoned = !acme_http_threads_end(loop);
     if (st != HSM_OK)
         return st;
     return loop->is_abandoned ? HSM_ERR_BUSY : HSM_OK;
@@ -462,7 +462,7 @@ void
 acme_http_loop_stop(struct acme_http_loop *loop)
 {
     atomic_store(&loop->stop_asked, true);
-    http_wake(loop);
+    acme_http_wake(loop);
 }
 
 static void
@@ -501,15 +501,15 @@ acme_http_loop_free(struct acme_http_loop *loop)
     if (loop == NULL || loop->is_abandoned)
         return; /* a thread may still use it */
     if (loop->thread_count > 0)
-        (void)http_threads_end(loop); /* not all could be started: they rest */
-    http_forget_all_parked(loop); /* who resumes one asks for its server */
+        (void)acme_http_threads_end(loop); /* not all could be started: they rest */
+    acme_http_forget_all_parked(loop); /* who resumes one asks for its server */
     free_servers(loop); /* calls that were not answered forget their connections */
-    http_calls_free(&loop->queue);
-    http_calls_free(&loop->slow);
-    http_calls_free(&loop->done);
-    http_later_free(loop);
+    acme_http_calls_free(&loop->queue);
+    acme_http_calls_free(&loop->slow);
+    acme_http_calls_free(&loop->done);
+    acme_http_later_free(loop);
     free_events(loop);
-    http_text_clear(&loop->head);
+    acme_http_text_clear(&loop->head);
     free(loop->scratch);
     if (loop->base != NULL)
         event_base_free(loop->base);

@@ -27,7 +27,7 @@ on_message(int is_written, int version, int content_type, const void *octets, si
 }
 
 bool
-http_stream_begin(struct http_connection *connection, SSL_CTX *tls)
+acme_http_stream_begin(struct http_connection *connection, SSL_CTX *tls)
 {
     connection->ssl = SSL_new(tls);
     if (connection->ssl == NULL || SSL_set_fd(connection->ssl, connection->fd) != 1 ||
@@ -71,7 +71,7 @@ refused(struct http_connection *connection)
 }
 
 ssize_t
-http_stream_read(struct http_connection *connection, char *to, size_t size)
+acme_http_stream_read(struct http_connection *connection, char *to, size_t size)
 {
     ssize_t n;
 
@@ -89,7 +89,7 @@ http_stream_read(struct http_connection *connection, char *to, size_t size)
 }
 
 ssize_t
-http_stream_write(struct http_connection *connection, const struct iovec *parts, size_t count)
+acme_http_stream_write(struct http_connection *connection, const struct iovec *parts, size_t count)
 {
     const struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = count};
     ssize_t n;
@@ -105,14 +105,14 @@ http_stream_write(struct http_connection *connection, const struct iovec *parts,
 }
 
 bool
-http_stream_has_more(const struct http_connection *connection)
+acme_http_stream_has_more(const struct http_connection *connection)
 {
     return connection->ssl != NULL && SSL_has_pending(connection->ssl) == 1;
 }
 
 /* Tell a TLS peer that this is the end and no truncation. */
 void
-http_stream_end(struct http_connection *connection)
+acme_http_stream_end(struct http_connection *connection)
 {
     if (connection->is_broken)
         return;

@@ -9,7 +9,7 @@
 #include <hsm/log.h>
 
 void
-http_wake(struct acme_http_loop *loop)
+acme_http_wake(struct acme_http_loop *loop)
 {
     const uint64_t one = 1;
     ssize_t n;
@@ -20,7 +20,7 @@ http_wake(struct acme_http_loop *loop)
 }
 
 void
-http_handle(struct http_call *call)
+acme_http_handle(struct http_call *call)
 {
     const struct acme_http_handler *handler = &call->server->handler;
 
@@ -54,13 +54,13 @@ next_queue(struct acme_http_loop *loop)
 
 /* Of many things that are done at once the loop is told once. */
 void
-http_tell(struct acme_http_loop *loop)
+acme_http_tell(struct acme_http_loop *loop)
 {
     if (loop->is_told || (STAILQ_EMPTY(&loop->done) && STAILQ_EMPTY(&loop->ticked)))
         return;
     loop->is_told = true;
     pthread_mutex_unlock(&loop->mutex);
-    http_wake(loop);
+    acme_http_wake(loop);
     pthread_mutex_lock(&loop->mutex);
 }
 
@@ -74,11 +74,11 @@ run_call(struct acme_http_loop *loop, struct http_calls *queue)
     loop->slow_running += call->is_slow;
     call->is_on_thread = true;
     pthread_mutex_unlock(&loop->mutex);
-    http_handle(call);
+    acme_http_handle(call);
     pthread_mutex_lock(&loop->mutex);
     call->is_on_thread = false;
     loop->slow_running -= call->is_slow;
-    if (!http_was_parked(loop, call))
+    if (!acme_http_call_was_parked(loop, call))
         STAILQ_INSERT_TAIL(&loop->done, call, next);
 }
 
@@ -109,14 +109,14 @@ handler_thread(void *context)
         if (loop->threads_end)
             break;
         loop->running++;
-        loop->busy_since[self] = http_monotonic_s();
+        loop->busy_since[self] = acme_http_monotonic_s();
         if (!STAILQ_EMPTY(&loop->due))
             run_tick(loop);
         else
             run_call(loop, queue);
         loop->busy_since[self] = 0;
         loop->running--; /* before the loop is told: it may end */
-        http_tell(loop);
+        acme_http_tell(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
     return NULL;
@@ -124,7 +124,7 @@ handler_thread(void *context)
 
 /* False: the queue is full. */
 bool
-http_enqueue(struct acme_http_loop *loop, struct http_call *call)
+acme_http_enqueue(struct acme_http_loop *loop, struct http_call *call)
 {
     bool has_room;
 
@@ -146,7 +146,7 @@ http_enqueue(struct acme_http_loop *loop, struct http_call *call)
 }
 
 void
-http_enqueue_tick(struct http_tick *tick)
+acme_http_enqueue_tick(struct http_tick *tick)
 {
     struct acme_http_loop *loop = tick->loop;
 
@@ -159,7 +159,7 @@ http_enqueue_tick(struct http_tick *tick)
 }
 
 void
-http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls)
+acme_http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls)
 {
     const struct http_call *call;
 
@@ -173,7 +173,7 @@ http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls)
 
 /* Signals are for the loop's thread: a PKCS#11 module is not to be interrupted. */
 bool
-http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out)
+acme_http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out)
 {
     sigset_t all, before;
     int rc;
@@ -188,10 +188,10 @@ http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread
 }
 
 enum hsm_status
-http_threads_start(struct acme_http_loop *loop)
+acme_http_threads_start(struct acme_http_loop *loop)
 {
     for (; loop->thread_count < loop->threads_wanted; loop->thread_count++) {
-        if (!http_thread_start(loop, handler_thread, &loop->threads[loop->thread_count]))
+        if (!acme_http_thread_start(loop, handler_thread, &loop->threads[loop->thread_count]))
             return HSM_ERR_NOMEM;
     }
     return HSM_OK;
@@ -207,7 +207,7 @@ end_thread(pthread_t thread, bool rests)
 }
 
 bool
-http_threads_end(struct acme_http_loop *loop)
+acme_http_threads_end(struct acme_http_loop *loop)
 {
     bool all_rest;
 
@@ -227,9 +227,9 @@ http_threads_end(struct acme_http_loop *loop)
 }
 
 time_t
-http_threads_longest_s(struct acme_http_loop *loop)
+acme_http_threads_longest_s(struct acme_http_loop *loop)
 {
-    time_t now = http_monotonic_s();
+    time_t now = acme_http_monotonic_s();
     time_t since = now;
 
     pthread_mutex_lock(&loop->mutex);
@@ -244,7 +244,7 @@ http_threads_longest_s(struct acme_http_loop *loop)
 }
 
 void
-http_take_back(struct acme_http_loop *loop)
+acme_http_take_back(struct acme_http_loop *loop)
 {
     struct http_calls done = STAILQ_HEAD_INITIALIZER(done);
     struct http_ticks ticked = STAILQ_HEAD_INITIALIZER(ticked);
@@ -266,6 +266,6 @@ http_take_back(struct acme_http_loop *loop)
         loop->calls--;
         if (call->rest.work != NULL)
             loop->later.out--;
-        http_deliver(call);
+        acme_http_deliver(call);
     }
 }

@@ -123,7 +123,7 @@ read_key(const char *jwk, struct acme_account_key *key)
 enum hsm_status
 acme_keys_find(struct acme_keys *keys, const char *jwk, struct acme_account_key **out)
 {
-    struct kept *place = &keys->kept[store_text_hash(jwk) & (KEPT_MAX - 1)];
+    struct kept *place = &keys->kept[acme_store_text_hash(jwk) & (KEPT_MAX - 1)];
     struct acme_account_key *key = look_up(keys, place, jwk);
     enum hsm_status st = HSM_OK;
 

@@ -34,7 +34,7 @@ DEFINE_DEFER(char, free)
 
 /* FNV-1a */
 uint32_t
-store_text_hash(const char *text)
+acme_store_text_hash(const char *text)
 {
     uint32_t hash = 2166136261u;
 
@@ -52,7 +52,7 @@ acme_store_is_uri(const char *place)
 bool
 acme_store_is_remote(const struct acme_store *store)
 {
-    return store->backend == &store_postgres;
+    return store->backend == &acme_store_postgres;
 }
 
 /* ---- migrations ---- */
@@ -172,7 +172,7 @@ store_new(const struct store_backend *backend, struct acme_store **out)
     pthread_mutex_init(&store->mutex, &recursive);
     pthread_mutexattr_destroy(&recursive);
     pthread_mutex_init(&store->reading, NULL);
-    store_queue_init(&store->queue);
+    acme_store_queue_init(&store->queue);
     *out = store;
     return HSM_OK;
 }
@@ -182,7 +182,7 @@ acme_store_open(const char *place, const char *const *migrations, struct acme_st
 {
     DEFER(acme_store_close) struct acme_store *store = NULL;
     enum hsm_status st =
-        store_new(acme_store_is_uri(place) ? &store_postgres : &store_sqlite, &store);
+        store_new(acme_store_is_uri(place) ? &acme_store_postgres : &acme_store_sqlite, &store);
 
     if (st == HSM_OK)
         st = store->backend->open(place, &store->db);
@@ -206,14 +206,14 @@ acme_store_close(struct acme_store *store)
         store->backend->close(store->db);
     if (store->reader != NULL)
         store->backend->close(store->reader);
-    store_queue_destroy(&store->queue);
+    acme_store_queue_destroy(&store->queue);
     pthread_mutex_destroy(&store->reading);
     pthread_mutex_destroy(&store->mutex);
     free(store);
 }
 
 struct store_queue *
-store_queue_of(struct acme_store *store)
+acme_store_queue_of(struct acme_store *store)
 {
     return &store->queue;
 }
@@ -332,26 +332,26 @@ acme_store_end(struct acme_store *store, enum hsm_status st)
 #define MARK "SAVEPOINT marked"
 
 enum hsm_status
-store_mark(struct acme_store *store)
+acme_store_mark(struct acme_store *store)
 {
     return store->backend->script(store->db, MARK);
 }
 
 enum hsm_status
-store_unmark(struct acme_store *store)
+acme_store_unmark(struct acme_store *store)
 {
     return store->backend->script(store->db, "RELEASE " MARK);
 }
 
 enum hsm_status
-store_undo(struct acme_store *store)
+acme_store_undo(struct acme_store *store)
 {
     enum hsm_status st = store->backend->script(store->db, "ROLLBACK TO " MARK);
 
     if (st != HSM_OK)
         return st;
     store->has_failed = false;
-    return store_unmark(store);
+    return acme_store_unmark(store);
 }
 
 /* ---- statements ---- */

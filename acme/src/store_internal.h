@@ -61,7 +61,7 @@ struct store_backend {
     enum hsm_status (*set_version)(void *db, int64_t version); /* within a transaction */
 };
 
-extern const struct store_backend store_sqlite, store_postgres;
+extern const struct store_backend acme_store_sqlite, acme_store_postgres;
 
 /* ---- store_together.c ---- */
 
@@ -71,27 +71,27 @@ struct store_queue {
     bool is_led; /* somebody is at a transaction, or is told to begin the next */
 };
 
-void store_queue_init(struct store_queue *queue);
-void store_queue_destroy(struct store_queue *queue);
-struct store_queue *store_queue_of(struct acme_store *store);
+void acme_store_queue_init(struct store_queue *queue);
+void acme_store_queue_destroy(struct store_queue *queue);
+struct store_queue *acme_store_queue_of(struct acme_store *store);
 
 /** Within a transaction: a place that it can be brought back to, once. */
-HSM_MUST_CHECK enum hsm_status store_mark(struct acme_store *store);
-HSM_MUST_CHECK enum hsm_status store_unmark(struct acme_store *store);
+HSM_MUST_CHECK enum hsm_status acme_store_mark(struct acme_store *store);
+HSM_MUST_CHECK enum hsm_status acme_store_unmark(struct acme_store *store);
 /** Back to that place; statements may follow, whatever has failed since. */
-HSM_MUST_CHECK enum hsm_status store_undo(struct acme_store *store);
+HSM_MUST_CHECK enum hsm_status acme_store_undo(struct acme_store *store);
 
 /** For a table of prepared statements. */
-uint32_t store_text_hash(const char *text);
+uint32_t acme_store_text_hash(const char *text);
 
 /* ---- rows, filled by a backend: a row is begun, then each of its cells is added ---- */
 
 /** NULL: out of memory. */
-struct acme_rows *store_rows_new(size_t columns);
+struct acme_rows *acme_store_rows_new(size_t columns);
 /** @retval HSM_ERR_UNSUPPORTED  there are ACME_ROWS_MAX already; said once, with the statement */
-enum hsm_status store_rows_begin(struct acme_rows *rows, const char *sql);
-void store_rows_null(struct acme_rows *rows);
-void store_rows_integer(struct acme_rows *rows, int64_t value);
-enum hsm_status store_rows_octets(struct acme_rows *rows, const void *octets, size_t len);
+enum hsm_status acme_store_rows_begin(struct acme_rows *rows, const char *sql);
+void acme_store_rows_null(struct acme_rows *rows);
+void acme_store_rows_integer(struct acme_rows *rows, int64_t value);
+enum hsm_status acme_store_rows_octets(struct acme_rows *rows, const void *octets, size_t len);
 
 #endif

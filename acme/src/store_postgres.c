@@ -100,7 +100,7 @@ bind_one(struct bound *bound, size_t i, const struct store_value *value)
 static int
 place_of(const struct postgres *postgres, const char *sql)
 {
-    uint32_t hash = store_text_hash(sql);
+    uint32_t hash = acme_store_text_hash(sql);
 
     for (uint32_t i = 0; i < PROBES_MAX; i++) {
         uint32_t place = (hash + i) & (POSTGRES_STATEMENTS_MAX - 1);
@@ -128,7 +128,7 @@ prepare(struct postgres *postgres, const char *name, const struct store_call *ca
         return HSM_ERR_USAGE;
     }
     result = PQprepare(postgres->connection, name, sql, (int)count, bound->types);
-    return postgres_status_of(postgres, result, call->sql);
+    return acme_postgres_status_of(postgres, result, call->sql);
 }
 
 static enum hsm_status
@@ -167,7 +167,7 @@ send_call(struct postgres *postgres, const struct store_call *call, PGresult **o
         return st;
     *out = PQexecPrepared(postgres->connection, name, (int)call->count, bound.values, bound.lengths,
                           bound.formats, BINARY);
-    return postgres_status_of(postgres, *out, call->sql);
+    return acme_postgres_status_of(postgres, *out, call->sql);
 }
 
 /* ---- answers ---- */
@@ -190,7 +190,7 @@ cell_read(struct acme_rows *rows, const PGresult *result, int row, int column)
     int len = PQgetlength(result, row, column);
 
     if (PQgetisnull(result, row, column)) {
-        store_rows_null(rows);
+        acme_store_rows_null(rows);
         return HSM_OK;
     }
     switch (PQftype(result, column)) {
@@ -198,14 +198,14 @@ cell_read(struct acme_rows *rows, const PGresult *result, int row, int column)
     case OID_INT2:
     case OID_INT4:
     case OID_INT8:
-        store_rows_integer(rows, integer_of(value, len));
+        acme_store_rows_integer(rows, integer_of(value, len));
         return HSM_OK;
     case OID_TEXT:
     case OID_VARCHAR:
     case OID_NAME:
     case OID_UNKNOWN:
     case OID_BYTEA:
-        return store_rows_octets(rows, value, (size_t)len);
+        return acme_store_rows_octets(rows, value, (size_t)len);
     default:
         hsm_log(HSM_LOG_ERROR, "store: column %s: type %u is not read", PQfname(result, column),
                 PQftype(result, column));
@@ -216,11 +216,11 @@ cell_read(struct acme_rows *rows, const PGresult *result, int row, int column)
 static enum hsm_status
 read_rows(const PGresult *result, const char *sql, struct acme_rows **out)
 {
-    DEFER(acme_rows_free) struct acme_rows *rows = store_rows_new((size_t)PQnfields(result));
+    DEFER(acme_rows_free) struct acme_rows *rows = acme_store_rows_new((size_t)PQnfields(result));
     enum hsm_status st = rows != NULL ? HSM_OK : HSM_ERR_NOMEM;
 
     for (int row = 0; st == HSM_OK && row < PQntuples(result); row++) {
-        st = store_rows_begin(rows, sql);
+        st = acme_store_rows_begin(rows, sql);
         for (int column = 0; st == HSM_OK && column < PQnfields(result); column++)
             st = cell_read(rows, result, row, column);
     }
@@ -253,9 +253,9 @@ postgres_query(void *db, const struct store_call *call, struct acme_rows **out)
     struct postgres *postgres = db;
     enum hsm_status st = query_once(postgres, call, out);
 
-    if (st == HSM_OK || postgres->in_transaction || !postgres_is_lost(postgres))
+    if (st == HSM_OK || postgres->in_transaction || !acme_postgres_is_lost(postgres))
         return st;
-    st = postgres_reconnect(postgres);
+    st = acme_postgres_reconnect(postgres);
     return st == HSM_OK ? query_once(postgres, call, out) : st;
 }
 
@@ -266,8 +266,8 @@ postgres_rollback(void *db)
 {
     struct postgres *postgres = db;
 
-    if (!postgres_is_lost(postgres))
-        (void)postgres_execute(postgres, "ROLLBACK");
+    if (!acme_postgres_is_lost(postgres))
+        (void)acme_postgres_execute(postgres, "ROLLBACK");
     postgres->in_transaction = false;
 }
 
@@ -275,12 +275,12 @@ static enum hsm_status
 postgres_begin(void *db)
 {
     struct postgres *postgres = db;
-    enum hsm_status st = postgres_execute(postgres, BEGIN);
+    enum hsm_status st = acme_postgres_execute(postgres, BEGIN);
 
-    if (st != HSM_OK && postgres_is_lost(postgres)) {
-        st = postgres_reconnect(postgres);
+    if (st != HSM_OK && acme_postgres_is_lost(postgres)) {
+        st = acme_postgres_reconnect(postgres);
         if (st == HSM_OK)
-            st = postgres_execute(postgres, BEGIN);
+            st = acme_postgres_execute(postgres, BEGIN);
     }
     if (st != HSM_OK)
         postgres_rollback(postgres);
@@ -295,7 +295,7 @@ postgres_commit(void *db)
 {
     struct postgres *postgres = db;
     DEFER(PQclear) PGresult *result = PQexec(postgres->connection, "COMMIT");
-    enum hsm_status st = postgres_status_of(postgres, result, "COMMIT");
+    enum hsm_status st = acme_postgres_status_of(postgres, result, "COMMIT");
 
     postgres->in_transaction = false;
     if (st == HSM_OK && strcmp(PQcmdStatus(result), "COMMIT") != 0)
@@ -340,7 +340,7 @@ postgres_run(void *db, const struct store_call *call, int64_t *changes)
 static enum hsm_status
 postgres_script(void *db, const char *text)
 {
-    return postgres_execute(db, text);
+    return acme_postgres_execute(db, text);
 }
 
 /* ---- the version ---- */
@@ -365,7 +365,7 @@ postgres_set_version(void *db, int64_t version)
     snprintf(text, sizeof(text),
              "DELETE FROM store_version; INSERT INTO store_version VALUES (%lld)",
              (long long)version);
-    return postgres_execute(db, text);
+    return acme_postgres_execute(db, text);
 }
 
 /* Who may not make tables can still use a store that is there. */
@@ -378,9 +378,9 @@ make_version(struct postgres *postgres)
 
     if (st != HSM_OK || !acme_rows_next(rows) || acme_rows_int(rows, 0) == 0)
         return st;
-    st = postgres_execute(postgres, MAKE_VERSION);
+    st = acme_postgres_execute(postgres, MAKE_VERSION);
     if (st != HSM_OK)
-        (void)postgres_execute(postgres, "ROLLBACK");
+        (void)acme_postgres_execute(postgres, "ROLLBACK");
     return st;
 }
 
@@ -390,14 +390,14 @@ static enum hsm_status
 postgres_open(const char *uri, void **out)
 {
     void *postgres = NULL;
-    enum hsm_status st = postgres_open_reader(uri, &postgres);
+    enum hsm_status st = acme_postgres_open_reader(uri, &postgres);
 
     if (st == HSM_OK)
         st = make_version(postgres);
     if (st == HSM_OK)
         *out = postgres;
     else if (postgres != NULL)
-        postgres_close(postgres);
+        acme_postgres_close(postgres);
     return st;
 }
 
@@ -413,11 +413,11 @@ static const struct store_token tokens[] = {
     {NULL, NULL},
 };
 
-const struct store_backend store_postgres = {
+const struct store_backend acme_store_postgres = {
     .tokens = tokens,
     .open = postgres_open,
-    .open_reader = postgres_open_reader,
-    .close = postgres_close,
+    .open_reader = acme_postgres_open_reader,
+    .close = acme_postgres_close,
     .begin = postgres_begin,
     .commit = postgres_commit,
     .rollback = postgres_rollback,

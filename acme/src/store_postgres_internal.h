@@ -18,16 +18,16 @@ struct postgres {
 };
 
 /** Told once, with the statement but without the DETAIL, which has bound values. */
-enum hsm_status postgres_status_of(struct postgres *postgres, const PGresult *result,
-                                   const char *sql);
-bool postgres_is_lost(const struct postgres *postgres);
+enum hsm_status acme_postgres_status_of(struct postgres *postgres, const PGresult *result,
+                                        const char *sql);
+bool acme_postgres_is_lost(const struct postgres *postgres);
 /** Statements without values. */
-enum hsm_status postgres_execute(struct postgres *postgres, const char *sql);
+enum hsm_status acme_postgres_execute(struct postgres *postgres, const char *sql);
 /** Outside of a transaction only. */
-enum hsm_status postgres_reconnect(struct postgres *postgres);
+enum hsm_status acme_postgres_reconnect(struct postgres *postgres);
 
 /** As struct store_backend has them. */
-enum hsm_status postgres_open_reader(const char *uri, void **out);
-void postgres_close(void *db);
+enum hsm_status acme_postgres_open_reader(const char *uri, void **out);
+void acme_postgres_close(void *db);
 
 #endif

@@ -17,7 +17,7 @@
 
 DEFINE_DEFER(PGresult, PQclear)
 DEFINE_DEFER(PQconninfoOption, PQconninfoFree)
-DEFINE_DEFER(struct postgres, postgres_close)
+DEFINE_DEFER(struct postgres, acme_postgres_close)
 
 /* ---- faults ---- */
 
@@ -59,7 +59,7 @@ status_from_sqlstate(const char *state)
 }
 
 bool
-postgres_is_lost(const struct postgres *postgres)
+acme_postgres_is_lost(const struct postgres *postgres)
 {
     return postgres->is_broken || PQstatus(postgres->connection) != CONNECTION_OK;
 }
@@ -83,7 +83,7 @@ ends_connection(const PGresult *result)
 }
 
 enum hsm_status
-postgres_status_of(struct postgres *postgres, const PGresult *result, const char *sql)
+acme_postgres_status_of(struct postgres *postgres, const PGresult *result, const char *sql)
 {
     const char *state, *text;
     enum hsm_status st;
@@ -110,11 +110,11 @@ postgres_status_of(struct postgres *postgres, const PGresult *result, const char
 }
 
 enum hsm_status
-postgres_execute(struct postgres *postgres, const char *sql)
+acme_postgres_execute(struct postgres *postgres, const char *sql)
 {
     DEFER(PQclear) PGresult *result = PQexec(postgres->connection, sql);
 
-    return postgres_status_of(postgres, result, sql);
+    return acme_postgres_status_of(postgres, result, sql);
 }
 
 /* ---- the connection ---- */
@@ -128,7 +128,7 @@ setting(struct postgres *postgres, const char *name, char out[64])
 
     snprintf(sql, sizeof(sql), "SHOW %s", name);
     result = PQexec(postgres->connection, sql);
-    st = postgres_status_of(postgres, result, sql);
+    st = acme_postgres_status_of(postgres, result, sql);
     if (st == HSM_OK)
         snprintf(out, 64, "%s", PQgetvalue(result, 0, 0));
     PQclear(result);
@@ -150,7 +150,7 @@ use_synchronous_commit(struct postgres *postgres)
         st = setting(postgres, "synchronous_commit", value);
     if (st != HSM_OK || strcmp(value, "on") == 0 || strcmp(value, "remote_apply") == 0)
         return st;
-    return postgres_execute(postgres, "SET synchronous_commit = on");
+    return acme_postgres_execute(postgres, "SET synchronous_commit = on");
 }
 
 static enum hsm_status
@@ -170,18 +170,18 @@ begin_session(struct postgres *postgres)
 {
     enum hsm_status st;
 
-    if (postgres_is_lost(postgres)) {
+    if (acme_postgres_is_lost(postgres)) {
         tell_connection(postgres, "no connection");
         return HSM_ERR_BUSY;
     }
-    st = postgres_execute(postgres, SESSION);
+    st = acme_postgres_execute(postgres, SESSION);
     if (st == HSM_OK)
         st = use_synchronous_commit(postgres);
     return st == HSM_OK ? check_encoding(postgres) : st;
 }
 
 enum hsm_status
-postgres_reconnect(struct postgres *postgres)
+acme_postgres_reconnect(struct postgres *postgres)
 {
     enum hsm_status st;
 
@@ -248,9 +248,9 @@ dial(const char *uri)
 /* ---- open and close ---- */
 
 enum hsm_status
-postgres_open_reader(const char *uri, void **out)
+acme_postgres_open_reader(const char *uri, void **out)
 {
-    DEFER(postgres_close) struct postgres *postgres = NULL;
+    DEFER(acme_postgres_close) struct postgres *postgres = NULL;
     enum hsm_status st = check_uri(uri);
 
     if (st != HSM_OK)
@@ -271,7 +271,7 @@ postgres_open_reader(const char *uri, void **out)
 }
 
 void
-postgres_close(void *db)
+acme_postgres_close(void *db)
 {
     struct postgres *postgres = db;
 

@@ -34,7 +34,7 @@ struct acme_rows {
 };
 
 struct acme_rows *
-store_rows_new(size_t columns)
+acme_store_rows_new(size_t columns)
 {
     struct acme_rows *rows = calloc(1, sizeof(*rows));
 
@@ -63,7 +63,7 @@ reserve(void **array, size_t *size, size_t used, size_t more, size_t element, si
 }
 
 enum hsm_status
-store_rows_begin(struct acme_rows *rows, const char *sql)
+acme_store_rows_begin(struct acme_rows *rows, const char *sql)
 {
     if (rows->count == ACME_ROWS_MAX) {
         hsm_log(HSM_LOG_ERROR, "store: more than %d rows: %s", ACME_ROWS_MAX, sql);
@@ -86,19 +86,19 @@ next_cell(struct acme_rows *rows, enum cell_kind kind)
 }
 
 void
-store_rows_null(struct acme_rows *rows)
+acme_store_rows_null(struct acme_rows *rows)
 {
     (void)next_cell(rows, CELL_NULL);
 }
 
 void
-store_rows_integer(struct acme_rows *rows, int64_t value)
+acme_store_rows_integer(struct acme_rows *rows, int64_t value)
 {
     next_cell(rows, CELL_INTEGER)->integer = value;
 }
 
 enum hsm_status
-store_rows_octets(struct acme_rows *rows, const void *octets, size_t len)
+acme_store_rows_octets(struct acme_rows *rows, const void *octets, size_t len)
 {
     struct cell *cell;
 

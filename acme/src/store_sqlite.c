@@ -93,7 +93,7 @@ prepare(struct sqlite *sqlite, const char *sql, sqlite3_stmt **out)
 static enum hsm_status
 statement_get(struct sqlite *sqlite, const char *sql, sqlite3_stmt **out, bool *kept)
 {
-    uint32_t hash = store_text_hash(sql);
+    uint32_t hash = acme_store_text_hash(sql);
     sqlite3_stmt **place = NULL;
     enum hsm_status st;
 
@@ -165,10 +165,10 @@ cell_read(struct acme_rows *rows, sqlite3_stmt *statement, int column)
 
     switch (sqlite3_column_type(statement, column)) {
     case SQLITE_NULL:
-        store_rows_null(rows);
+        acme_store_rows_null(rows);
         return HSM_OK;
     case SQLITE_INTEGER:
-        store_rows_integer(rows, sqlite3_column_int64(statement, column));
+        acme_store_rows_integer(rows, sqlite3_column_int64(statement, column));
         return HSM_OK;
     case SQLITE_BLOB:
         octets = sqlite3_column_blob(statement, column);
@@ -179,13 +179,13 @@ cell_read(struct acme_rows *rows, sqlite3_stmt *statement, int column)
             return HSM_ERR_NOMEM;
         break;
     }
-    return store_rows_octets(rows, octets, (size_t)sqlite3_column_bytes(statement, column));
+    return acme_store_rows_octets(rows, octets, (size_t)sqlite3_column_bytes(statement, column));
 }
 
 static enum hsm_status
 row_read(struct acme_rows *rows, sqlite3_stmt *statement, const char *sql)
 {
-    enum hsm_status st = store_rows_begin(rows, sql);
+    enum hsm_status st = acme_store_rows_begin(rows, sql);
 
     for (int i = 0; st == HSM_OK && i < sqlite3_column_count(statement); i++)
         st = cell_read(rows, statement, i);
@@ -196,7 +196,7 @@ static enum hsm_status
 read_rows(struct sqlite *sqlite, sqlite3_stmt *statement, const char *sql, struct acme_rows **out)
 {
     DEFER(acme_rows_free)
-    struct acme_rows *rows = store_rows_new((size_t)sqlite3_column_count(statement));
+    struct acme_rows *rows = acme_store_rows_new((size_t)sqlite3_column_count(statement));
     int rc;
 
     if (rows == NULL)
@@ -502,7 +502,7 @@ static const struct store_token tokens[] = {
     {NULL, NULL},
 };
 
-const struct store_backend store_sqlite = {
+const struct store_backend acme_store_sqlite = {
     .tokens = tokens,
     .open = sqlite_open,
     .open_reader = sqlite_open_reader,

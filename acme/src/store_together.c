@@ -13,7 +13,7 @@
 #define TOGETHER 64 /* works of one transaction; other processes write to the store, too */
 
 void
-store_queue_init(struct store_queue *queue)
+acme_store_queue_init(struct store_queue *queue)
 {
     pthread_mutex_init(&queue->mutex, NULL);
     STAILQ_INIT(&queue->waiting);
@@ -21,7 +21,7 @@ store_queue_init(struct store_queue *queue)
 }
 
 void
-store_queue_destroy(struct store_queue *queue)
+acme_store_queue_destroy(struct store_queue *queue)
 {
     pthread_mutex_destroy(&queue->mutex);
 }
@@ -98,12 +98,12 @@ run_all(struct acme_store *store, struct acme_store_works *works)
 static enum hsm_status
 run_marked(struct acme_store *store, struct acme_store_work *work)
 {
-    enum hsm_status st = store_mark(store);
+    enum hsm_status st = acme_store_mark(store);
 
     if (st != HSM_OK)
         return st;
     work->status = work->run(store, work->context);
-    return work->status == HSM_OK ? store_unmark(store) : store_undo(store);
+    return work->status == HSM_OK ? acme_store_unmark(store) : acme_store_undo(store);
 }
 
 /* Not HSM_OK: the whole transaction has failed. */
@@ -124,11 +124,11 @@ run_each(struct acme_store *store, struct acme_store_works *works)
 static enum hsm_status
 run_group(struct acme_store *store, struct acme_store_works *works)
 {
-    enum hsm_status st = store_mark(store);
+    enum hsm_status st = acme_store_mark(store);
 
     if (st != HSM_OK || run_all(store, works))
         return st;
-    st = store_undo(store);
+    st = acme_store_undo(store);
     return st == HSM_OK ? run_each(store, works) : st;
 }
 
@@ -145,7 +145,7 @@ carry_out(struct acme_store *store, struct acme_store_works *works)
     struct acme_store_work *work = STAILQ_FIRST(works);
     enum hsm_status st = acme_store_begin(store);
 
-    take(store_queue_of(store), works);
+    take(acme_store_queue_of(store), works);
     if (st == HSM_OK) {
         if (is_alone(works))
             st = run_all(store, works) ? HSM_OK : work->status;
@@ -180,7 +180,7 @@ lead(struct acme_store *store, struct acme_store_work *own)
 
     STAILQ_INSERT_HEAD(&works, own, others);
     carry_out(store, &works);
-    leave(store_queue_of(store));
+    leave(acme_store_queue_of(store));
     tell(&works, own);
 }
 
@@ -189,7 +189,7 @@ lead(struct acme_store *store, struct acme_store_work *own)
 void
 acme_store_ask(struct acme_store *store, struct acme_store_work *work)
 {
-    struct store_queue *queue = store_queue_of(store);
+    struct store_queue *queue = acme_store_queue_of(store);
 
     sem_init(&work->told, 0, 0);
     work->status = HSM_OK;
@@ -219,7 +219,7 @@ begin_to_lead(struct store_queue *queue, struct acme_store_work *work)
 enum hsm_status
 acme_store_wait(struct acme_store *store, struct acme_store_work *work)
 {
-    bool leads = begin_to_lead(store_queue_of(store), work);
+    bool leads = begin_to_lead(acme_store_queue_of(store), work);
 
     while (!leads && sem_wait(&work->told) != 0)
         continue; /* a signal */

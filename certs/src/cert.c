@@ -27,7 +27,7 @@ certs_cert_parse_der(const uint8_t *der, size_t len, X509 **out, struct hsm_reas
     if (len > CERTS_CERT_MAX)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "certificate: more than %d octets",
                           CERTS_CERT_MAX);
-    if (!der_is_one_sequence(der, len))
+    if (!certs_der_is_one_sequence(der, len))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "certificate: not exactly one DER SEQUENCE");
     cert = d2i_X509(NULL, &at, (long)len);
     if (cert == NULL || at != der + len) {

@@ -198,7 +198,7 @@ certs_chain_read(const char *path, struct certs_chain **out)
 
     if (st != HSM_OK)
         return st;
-    if (der_is_one_sequence(octets, len))
+    if (certs_der_is_one_sequence(octets, len))
         st = parse_one_der(octets, len, out, &why);
     else
         st = parse_pem((const char *)octets, len, CERTS_ANCHORS_MAX, true, out, &why);

@@ -91,7 +91,7 @@ read_text(struct certs_constraints *constraints, struct der_reader *from, uint8_
     char *copy = constraints->texts + constraints->texts_len;
     struct der_reader text;
 
-    if (!der_read(from, tag, &text) || !is_text(&text, tag))
+    if (!certs_der_read(from, tag, &text) || !is_text(&text, tag))
         return NULL;
     if (text.left > 0)
         memcpy(copy, text.at, text.left);
@@ -107,7 +107,7 @@ count_values(struct der_reader from)
     struct der_reader value;
     size_t count = 0;
 
-    while (from.left > 0 && der_read(&from, *from.at, &value))
+    while (from.left > 0 && certs_der_read(&from, *from.at, &value))
         count++;
     return count;
 }
@@ -120,7 +120,7 @@ read_texts(struct certs_constraints *constraints, struct der_reader *from, uint8
     struct der_reader texts;
     size_t n = 0;
 
-    if (!der_read(from, DER_SEQUENCE, &texts) || texts.left == 0)
+    if (!certs_der_read(from, DER_SEQUENCE, &texts) || texts.left == 0)
         return malformed(constraints, "an empty or missing list", why);
     *out = calloc(count_values(texts) + 1, sizeof(**out));
     if (*out == NULL)
@@ -144,7 +144,7 @@ read_permitted(struct certs_constraints *constraints, struct der_reader *from,
     const char **values = NULL;
     enum hsm_status st;
 
-    if (!der_read(from, DER_SEQUENCE, &permitted))
+    if (!certs_der_read(from, DER_SEQUENCE, &permitted))
         return malformed(constraints, "permittedValues is not a list of SEQUENCEs", why);
     out->claim = read_text(constraints, &permitted, DER_IA5STRING);
     if (out->claim == NULL)
@@ -163,7 +163,7 @@ read_permitted_list(struct certs_constraints *constraints, struct der_reader *fr
     struct der_reader list;
     enum hsm_status st = HSM_OK;
 
-    if (!der_read(from, DER_SEQUENCE, &list) || list.left == 0)
+    if (!certs_der_read(from, DER_SEQUENCE, &list) || list.left == 0)
         return malformed(constraints, "an empty or missing list", why);
     constraints->permitted = calloc(count_values(list) + 1, sizeof(*constraints->permitted));
     if (constraints->permitted == NULL)
@@ -183,7 +183,7 @@ read_part(struct certs_constraints *constraints, struct der_reader *from, unsign
 
     if (from->left == 0 || *from->at != DER_CONTEXT(tag))
         return HSM_OK;
-    if (!der_read(from, (uint8_t)DER_CONTEXT(tag), &part))
+    if (!certs_der_read(from, (uint8_t)DER_CONTEXT(tag), &part))
         return malformed(constraints, "not DER", why);
     if (tag == 0)
         st = read_texts(constraints, &part, DER_IA5STRING, &constraints->must_include, why);
@@ -204,7 +204,7 @@ read_all(struct certs_constraints *constraints, struct hsm_reason *why)
     unsigned tags = constraints->form == CERTS_CONSTRAINTS_ENHANCED ? 3 : 2;
     enum hsm_status st = HSM_OK;
 
-    if (!der_read(&reader, DER_SEQUENCE, &parts) || reader.left != 0)
+    if (!certs_der_read(&reader, DER_SEQUENCE, &parts) || reader.left != 0)
         return malformed(constraints, "not exactly one DER SEQUENCE", why);
     if (parts.left == 0)
         return malformed(constraints, "empty", why);
@@ -259,10 +259,10 @@ put_texts(struct der_writer *to, uint8_t tag, const char *const *texts)
     for (; *texts != NULL; texts++) {
         size_t at = to->len;
 
-        der_put(to, *texts, strlen(*texts));
-        der_wrap(to, at, tag);
+        certs_der_put(to, *texts, strlen(*texts));
+        certs_der_wrap(to, at, tag);
     }
-    der_wrap(to, start, DER_SEQUENCE);
+    certs_der_wrap(to, start, DER_SEQUENCE);
 }
 
 static void
@@ -273,12 +273,12 @@ put_permitted(struct der_writer *to, const struct certs_permitted_values *permit
     for (; permitted->claim != NULL; permitted++) {
         size_t at = to->len;
 
-        der_put(to, permitted->claim, strlen(permitted->claim));
-        der_wrap(to, at, DER_IA5STRING);
+        certs_der_put(to, permitted->claim, strlen(permitted->claim));
+        certs_der_wrap(to, at, DER_IA5STRING);
         put_texts(to, DER_UTF8STRING, permitted->values);
-        der_wrap(to, at, DER_SEQUENCE);
+        certs_der_wrap(to, at, DER_SEQUENCE);
     }
-    der_wrap(to, start, DER_SEQUENCE);
+    certs_der_wrap(to, start, DER_SEQUENCE);
 }
 
 static void
@@ -288,19 +288,19 @@ put_content(struct der_writer *to, const struct certs_claim_constraints *content
 
     if (content->must_include != NULL) {
         put_texts(to, DER_IA5STRING, content->must_include);
-        der_wrap(to, start, DER_CONTEXT(0));
+        certs_der_wrap(to, start, DER_CONTEXT(0));
     }
     start = to->len;
     if (content->permitted_values != NULL) {
         put_permitted(to, content->permitted_values);
-        der_wrap(to, start, DER_CONTEXT(1));
+        certs_der_wrap(to, start, DER_CONTEXT(1));
     }
     start = to->len;
     if (content->must_exclude != NULL) {
         put_texts(to, DER_IA5STRING, content->must_exclude);
-        der_wrap(to, start, DER_CONTEXT(2));
+        certs_der_wrap(to, start, DER_CONTEXT(2));
     }
-    der_wrap(to, 0, DER_SEQUENCE);
+    certs_der_wrap(to, 0, DER_SEQUENCE);
 }
 
 /* What is well-formed, but lets the holder sign nothing, or binds him to nothing. */
@@ -346,7 +346,7 @@ certs_constraints_new(enum certs_constraints_form form,
     st = writer.failed
              ? HSM_ERR_NOMEM
              : certs_constraints_parse(form, writer.octets, writer.len, &constraints, why);
-    der_writer_free(&writer);
+    certs_der_writer_free(&writer);
     if (st == HSM_OK)
         st = check_sense(constraints, why);
     if (st != HSM_OK)

@@ -124,7 +124,7 @@ fill_table(struct certs_crl *crl, struct hsm_reason *why)
             return st;
         hashed = issuer;
         if (certs_serial_check(serial, NULL) == HSM_OK)
-            crl_table_add(crl, crl_table_hash(crl, name_hash, serial), issuer, entry);
+            certs_crl_table_add(crl, certs_crl_table_hash(crl, name_hash, serial), issuer, entry);
         else
             crl->left_out++;
     }
@@ -216,7 +216,7 @@ parse_der(const uint8_t *der, size_t len, struct certs_crl **out, struct hsm_rea
 
     if (crl == NULL)
         return HSM_ERR_NOMEM;
-    crl->crl = der_is_one_sequence(der, len) ? d2i_X509_CRL(NULL, &at, (long)len) : NULL;
+    crl->crl = certs_der_is_one_sequence(der, len) ? d2i_X509_CRL(NULL, &at, (long)len) : NULL;
     if (crl->crl == NULL || at != der + len) {
         ERR_clear_error();
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CRL: not one CertificateList of RFC 5280");
@@ -225,7 +225,8 @@ parse_der(const uint8_t *der, size_t len, struct certs_crl **out, struct hsm_rea
         return certs_openssl_failed("CRL");
     st = read_fields(crl, why);
     if (st == HSM_OK)
-        st = crl_table_new(crl, (size_t)(1 + sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl->crl))));
+        st = certs_crl_table_new(crl,
+                                 (size_t)(1 + sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl->crl))));
     if (st == HSM_OK)
         st = fill_table(crl, why);
     if (st != HSM_OK)
@@ -456,7 +457,8 @@ certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_e
     st = hash_name(issuer, &name_hash);
     if (st != HSM_OK)
         return st;
-    revoked = crl_table_find(crl, crl_table_hash(crl, name_hash, serial), issuer, serial);
+    revoked =
+        certs_crl_table_find(crl, certs_crl_table_hash(crl, name_hash, serial), issuer, serial);
     if (revoked == NULL)
         return HSM_ERR_NOT_FOUND;
     if (out != NULL)

@@ -53,19 +53,19 @@ certs_crl_check_signature(const struct certs_crl *crl, const X509 *signer, struc
 /* ---- crl_table.c ---- */
 
 /** Room for so many entries. */
-HSM_MUST_CHECK enum hsm_status crl_table_new(struct certs_crl *crl, size_t count);
+HSM_MUST_CHECK enum hsm_status certs_crl_table_new(struct certs_crl *crl, size_t count);
 
 /** Every serial number here is one of certs_serial_check().
  *  @param name_hash  X509_NAME_hash_ex() of the issuer */
-uint64_t crl_table_hash(const struct certs_crl *crl, unsigned long name_hash,
-                        const ASN1_INTEGER *serial);
+uint64_t certs_crl_table_hash(const struct certs_crl *crl, unsigned long name_hash,
+                              const ASN1_INTEGER *serial);
 
 /** The next entry in the CRL's order, by its hash; both are borrowed. */
-void crl_table_add(struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
-                   const X509_REVOKED *entry);
+void certs_crl_table_add(struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
+                         const X509_REVOKED *entry);
 
 /** Of a certificate that is listed twice, the first; NULL: it is not listed. */
-const struct crl_revoked *crl_table_find(const struct certs_crl *crl, uint64_t hash,
-                                         const X509_NAME *issuer, const ASN1_INTEGER *serial);
+const struct crl_revoked *certs_crl_table_find(const struct certs_crl *crl, uint64_t hash,
+                                               const X509_NAME *issuer, const ASN1_INTEGER *serial);
 
 #endif

@@ -55,7 +55,7 @@ put_encoded(struct der_writer *to, uint8_t *der, int len)
 {
     if (len <= 0)
         return certs_openssl_failed("CRL");
-    der_put(to, der, (size_t)len);
+    certs_der_put(to, der, (size_t)len);
     OPENSSL_free(der);
     return HSM_OK;
 }
@@ -79,7 +79,7 @@ put_extensions(struct der_writer *to, const struct certs_crl_request *request, c
 
         st = put_encoded(to, der, len);
     }
-    der_wrap(to, start, DER_CONTEXT(0));
+    certs_der_wrap(to, start, DER_CONTEXT(0));
     return st;
 }
 
@@ -166,7 +166,7 @@ put_entries(struct der_writer *to, const struct certs_crl_request *request, cons
         issuer = entry->issuer;
     }
     if (request->count > 0)
-        der_wrap(to, start, DER_SEQUENCE);
+        certs_der_wrap(to, start, DER_SEQUENCE);
     return st;
 }
 
@@ -214,7 +214,7 @@ put_tbs(struct der_writer *to, const struct certs_crl_request *request, const X5
     int len = i2d_X509_NAME(issuer, &der);
     enum hsm_status st;
 
-    der_put_unsigned(to, X509_CRL_VERSION_2);
+    certs_der_put_unsigned(to, X509_CRL_VERSION_2);
     certs_put_algorithm(to);
     st = put_encoded(to, der, len);
     if (st == HSM_OK)
@@ -225,7 +225,7 @@ put_tbs(struct der_writer *to, const struct certs_crl_request *request, const X5
         st = put_entries(to, request, issuer);
     if (st == HSM_OK)
         st = put_extensions(to, request, signer);
-    der_wrap(to, 0, DER_SEQUENCE);
+    certs_der_wrap(to, 0, DER_SEQUENCE);
     if (st == HSM_OK && to->failed)
         st = HSM_ERR_NOMEM;
     return st;
@@ -259,7 +259,7 @@ certs_crl_new(const struct certs_crl_request *request, const X509 *signer,
                         "CRL: with %zu entries it is longer than anybody reads", request->count);
     if (st == HSM_OK)
         st = certs_sign(signer_key, tbs.octets, tbs.len, &made, &made_len);
-    der_writer_free(&tbs);
+    certs_der_writer_free(&tbs);
     if (st == HSM_OK)
         st = check_made(made, made_len, signer, &why);
     if (st != HSM_OK) {

@@ -55,7 +55,8 @@ sip_hash(const uint64_t key[2], const uint64_t *words, size_t count)
  * checked: nobody can write entries that all fall into one place.
  */
 uint64_t
-crl_table_hash(const struct certs_crl *crl, unsigned long name_hash, const ASN1_INTEGER *serial)
+certs_crl_table_hash(const struct certs_crl *crl, unsigned long name_hash,
+                     const ASN1_INTEGER *serial)
 {
     uint64_t words[1 + (CERTS_SERIAL_MAX + 7) / 8] = {name_hash};
 
@@ -90,7 +91,7 @@ table_slot(const struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
 }
 
 enum hsm_status
-crl_table_new(struct certs_crl *crl, size_t count)
+certs_crl_table_new(struct certs_crl *crl, size_t count)
 {
     size_t size = 16;
 
@@ -127,8 +128,8 @@ put_slot(struct crl_slot *slot, size_t entry, uint64_t hash)
 }
 
 void
-crl_table_add(struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
-              const X509_REVOKED *entry)
+certs_crl_table_add(struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
+                    const X509_REVOKED *entry)
 {
     const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(entry);
 
@@ -137,8 +138,8 @@ crl_table_add(struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
 }
 
 const struct crl_revoked *
-crl_table_find(const struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
-               const ASN1_INTEGER *serial)
+certs_crl_table_find(const struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
+                     const ASN1_INTEGER *serial)
 {
     const struct crl_slot *slot = table_slot(crl, hash, issuer, serial);
 

@@ -116,7 +116,7 @@ read_whole(struct der_reader *from, uint8_t tag, struct der_reader *whole)
     struct der_reader content;
 
     *whole = *from;
-    if (!der_read(from, tag, &content))
+    if (!certs_der_read(from, tag, &content))
         return false;
     whole->left -= from->left;
     return true;
@@ -129,10 +129,11 @@ read_info(struct der_reader info, struct request *out)
     struct der_reader version;
 
     out->attributes.left = 0;
-    return der_read(&info, DER_INTEGER, &version) &&
+    return certs_der_read(&info, DER_INTEGER, &version) &&
            read_whole(&info, DER_SEQUENCE, &out->subject) &&
            read_whole(&info, DER_SEQUENCE, &out->key) &&
-           (info.left == 0 || der_read(&info, DER_CONTEXT(0), &out->attributes)) && info.left == 0;
+           (info.left == 0 || certs_der_read(&info, DER_CONTEXT(0), &out->attributes)) &&
+           info.left == 0;
 }
 
 static bool
@@ -140,13 +141,13 @@ read_request(const uint8_t *der, size_t len, struct request *out)
 {
     struct der_reader from = {.at = der, .left = len}, request, whole, info;
 
-    if (!der_read(&from, DER_SEQUENCE, &request) || from.left != 0 ||
+    if (!certs_der_read(&from, DER_SEQUENCE, &request) || from.left != 0 ||
         !read_whole(&request, DER_SEQUENCE, &out->signed_part))
         return false;
     whole = out->signed_part;
-    return der_read(&whole, DER_SEQUENCE, &info) && read_info(info, out) &&
-           der_read(&request, DER_SEQUENCE, &out->algorithm) &&
-           der_read(&request, DER_BIT_STRING, &out->signature) && request.left == 0;
+    return certs_der_read(&whole, DER_SEQUENCE, &info) && read_info(info, out) &&
+           certs_der_read(&request, DER_SEQUENCE, &out->algorithm) &&
+           certs_der_read(&request, DER_BIT_STRING, &out->signature) && request.left == 0;
 }
 
 static bool
@@ -297,7 +298,7 @@ certs_csr_parse(const uint8_t *der, size_t len, struct certs_csr **out, struct h
         return HSM_ERR_NOMEM;
     if (len > CERTS_CSR_MAX)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: more than %d octets", CERTS_CSR_MAX);
-    if (!der_is_one_sequence(der, len))
+    if (!certs_der_is_one_sequence(der, len))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: not exactly one DER SEQUENCE");
     if (!read_request(der, len, &request) || !is_name(request.subject))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "CSR: not a CertificationRequest of RFC 2986");

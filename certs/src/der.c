@@ -38,7 +38,7 @@ read_length(struct der_reader *from, size_t *len)
 }
 
 bool
-der_read(struct der_reader *from, uint8_t tag, struct der_reader *content)
+certs_der_read(struct der_reader *from, uint8_t tag, struct der_reader *content)
 {
     struct der_reader rest = *from;
     size_t len;
@@ -55,12 +55,12 @@ der_read(struct der_reader *from, uint8_t tag, struct der_reader *content)
 }
 
 bool
-der_is_one_sequence(const uint8_t *der, size_t len)
+certs_der_is_one_sequence(const uint8_t *der, size_t len)
 {
     struct der_reader reader = {.at = der, .left = len};
     struct der_reader content;
 
-    return der_read(&reader, DER_SEQUENCE, &content) && reader.left == 0;
+    return certs_der_read(&reader, DER_SEQUENCE, &content) && reader.left == 0;
 }
 
 static bool
@@ -86,7 +86,7 @@ reserve(struct der_writer *to, size_t more)
 }
 
 void
-der_put(struct der_writer *to, const void *octets, size_t len)
+certs_der_put(struct der_writer *to, const void *octets, size_t len)
 {
     if (len == 0 || !reserve(to, len))
         return;
@@ -95,7 +95,7 @@ der_put(struct der_writer *to, const void *octets, size_t len)
 }
 
 void
-der_wrap(struct der_writer *to, size_t start, uint8_t tag)
+certs_der_wrap(struct der_writer *to, size_t start, uint8_t tag)
 {
     uint8_t header[DER_HEADER_MAX] = {tag};
     size_t content = to->len - start;
@@ -120,7 +120,7 @@ der_wrap(struct der_writer *to, size_t start, uint8_t tag)
 }
 
 void
-der_put_unsigned(struct der_writer *to, uint64_t value)
+certs_der_put_unsigned(struct der_writer *to, uint64_t value)
 {
     uint8_t octets[1 + sizeof(value)] = {0};
     size_t start = to->len;
@@ -132,12 +132,12 @@ der_put_unsigned(struct der_writer *to, uint64_t value)
         first++;
     if (octets[first] & 0x80)
         first--; /* a leading zero keeps it positive */
-    der_put(to, octets + first, sizeof(octets) - first);
-    der_wrap(to, start, DER_INTEGER);
+    certs_der_put(to, octets + first, sizeof(octets) - first);
+    certs_der_wrap(to, start, DER_INTEGER);
 }
 
 void
-der_writer_free(struct der_writer *to)
+certs_der_writer_free(struct der_writer *to)
 {
     free(to->octets);
     *to = (struct der_writer){0};

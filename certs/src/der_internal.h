@@ -26,27 +26,27 @@ struct der_reader {
 
 /* The next value has this tag and a definite length in its shortest form: lend its content, go past
  * it. */
-bool der_read(struct der_reader *from, uint8_t tag, struct der_reader *content);
+bool certs_der_read(struct der_reader *from, uint8_t tag, struct der_reader *content);
 
 /* The octets are one SEQUENCE and nothing else. */
-bool der_is_one_sequence(const uint8_t *der, size_t len);
+bool certs_der_is_one_sequence(const uint8_t *der, size_t len);
 
 /* Grows as it is written; after a failed allocation nothing more is written and `failed` stays. */
 struct der_writer {
-    uint8_t *octets; /* owned: der_writer_free() */
+    uint8_t *octets; /* owned: certs_der_writer_free() */
     size_t len;
     size_t size;
     bool failed;
 };
 
-void der_put(struct der_writer *to, const void *octets, size_t len);
+void certs_der_put(struct der_writer *to, const void *octets, size_t len);
 
 /* Make what was written from `start` on the content of one value. */
-void der_wrap(struct der_writer *to, size_t start, uint8_t tag);
+void certs_der_wrap(struct der_writer *to, size_t start, uint8_t tag);
 
 /* A non-negative INTEGER. */
-void der_put_unsigned(struct der_writer *to, uint64_t value);
+void certs_der_put_unsigned(struct der_writer *to, uint64_t value);
 
-void der_writer_free(struct der_writer *to);
+void certs_der_writer_free(struct der_writer *to);
 
 #endif

@@ -41,8 +41,8 @@ apply(const struct lint_view *view, unsigned sources, struct certs_lint *lint)
 {
     enum hsm_status st = HSM_OK;
 
-    for (size_t i = 0; st == HSM_OK && i < lint_row_count; i++) {
-        const struct lint_row *row = &lint_rows[i];
+    for (size_t i = 0; st == HSM_OK && i < certs_lint_row_count; i++) {
+        const struct lint_row *row = &certs_lint_rows[i];
         struct hsm_reason detail = {0};
 
         if ((row->rule.source & sources) == 0 || !is_in_force(&row->rule, view))
@@ -92,12 +92,12 @@ certs_lint_new(const X509 *cert, const struct certs_lint_options *options, struc
         return HSM_ERR_NOMEM;
     if (options == NULL)
         options = &all;
-    st = lint_view_init(&view, cert, options);
+    st = certs_lint_view_init(&view, cert, options);
     if (st == HSM_OK)
         st = describe(cert, &view, lint);
     if (st == HSM_OK)
         st = apply(&view, options->sources == 0 ? ~0U : options->sources, lint);
-    lint_view_release(&view);
+    certs_lint_view_release(&view);
     if (st != HSM_OK)
         return st;
 
@@ -154,11 +154,11 @@ certs_lint_free(struct certs_lint *lint)
 size_t
 certs_lint_rule_count(void)
 {
-    return lint_row_count;
+    return certs_lint_row_count;
 }
 
 const struct certs_lint_rule *
 certs_lint_rule(size_t i)
 {
-    return &lint_rows[i].rule;
+    return &certs_lint_rows[i].rule;
 }

@@ -36,7 +36,7 @@ is_under(const struct lint_view *view, unsigned policy)
 /* ---- BasicConstraints ---- */
 
 enum hsm_status
-lint_basic_constraints(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_basic_constraints(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct lint_ext *ext = &view->ext[LINT_EXT_BASIC_CONSTRAINTS];
 
@@ -49,7 +49,7 @@ lint_basic_constraints(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_basic_constraints_role(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_basic_constraints_role(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->is_ca == (view->role != CERTS_LINT_END_ENTITY))
         return HSM_OK;
@@ -58,20 +58,20 @@ lint_basic_constraints_role(const struct lint_view *view, struct hsm_reason *why
 
 /* X.690 section 11.5: a value that is the default is left out. */
 enum hsm_status
-lint_basic_constraints_default(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_basic_constraints_default(const struct lint_view *view, struct hsm_reason *why)
 {
     static const uint8_t is_false[] = {0x01, 0x01, 0x00};
     struct der_reader value = view->ext[LINT_EXT_BASIC_CONSTRAINTS].value;
     struct der_reader fields;
 
-    if (!der_read(&value, DER_SEQUENCE, &fields) || fields.left < sizeof(is_false) ||
+    if (!certs_der_read(&value, DER_SEQUENCE, &fields) || fields.left < sizeof(is_false) ||
         memcmp(fields.at, is_false, sizeof(is_false)) != 0)
         return HSM_OK;
     return hsm_refuse(why, LINT_BROKEN, "cA FALSE is written out");
 }
 
 enum hsm_status
-lint_no_path_len(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_no_path_len(const struct lint_view *view, struct hsm_reason *why)
 {
     return view->has_path_len ? hsm_refuse(why, LINT_BROKEN, "pathLenConstraint is there") : HSM_OK;
 }
@@ -79,7 +79,7 @@ lint_no_path_len(const struct lint_view *view, struct hsm_reason *why)
 /* ---- KeyUsage ---- */
 
 enum hsm_status
-lint_key_usage(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_key_usage(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct lint_ext *ext = &view->ext[LINT_EXT_KEY_USAGE];
 
@@ -107,12 +107,12 @@ refuse_usage(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_key_usage_ca(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_key_usage_ca(const struct lint_view *view, struct hsm_reason *why)
 {
     unsigned allowed = KEY_CERT_SIGN;
 
     if (!view->ext[LINT_EXT_KEY_USAGE].is_there)
-        return HSM_OK; /* lint_key_usage() tells */
+        return HSM_OK; /* certs_lint_key_usage() tells */
     if (!is_under(view, LINT_CP_1_4))
         allowed |= DIGITAL_SIGNATURE | CRL_SIGN;
     if ((view->key_usage & KEY_CERT_SIGN) != 0 && (view->key_usage & ~allowed) == 0)
@@ -121,7 +121,7 @@ lint_key_usage_ca(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_key_usage_ca_v005(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_key_usage_ca_v005(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!view->ext[LINT_EXT_KEY_USAGE].is_there || view->key_usage == KEY_CERT_SIGN)
         return HSM_OK;
@@ -129,7 +129,7 @@ lint_key_usage_ca_v005(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_key_usage_ee(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_key_usage_ee(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!view->ext[LINT_EXT_KEY_USAGE].is_there || view->key_usage == DIGITAL_SIGNATURE)
         return HSM_OK;
@@ -139,13 +139,13 @@ lint_key_usage_ee(const struct lint_view *view, struct hsm_reason *why)
 /* ---- SubjectKeyIdentifier, AuthorityKeyIdentifier ---- */
 
 enum hsm_status
-lint_subject_key_id(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_subject_key_id(const struct lint_view *view, struct hsm_reason *why)
 {
     return view->ext[LINT_EXT_SUBJECT_KEY_ID].is_there ? HSM_OK : refuse_absent(why);
 }
 
 enum hsm_status
-lint_subject_key_id_size(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_subject_key_id_size(const struct lint_view *view, struct hsm_reason *why)
 {
     struct der_reader value = view->ext[LINT_EXT_SUBJECT_KEY_ID].value;
     struct der_reader content;
@@ -153,7 +153,7 @@ lint_subject_key_id_size(const struct lint_view *view, struct hsm_reason *why)
 
     if (!view->ext[LINT_EXT_SUBJECT_KEY_ID].is_there)
         return refuse_absent(why);
-    if (!lint_read_any(&value, &tag, &content))
+    if (!certs_lint_read_any(&value, &tag, &content))
         return hsm_refuse(why, LINT_BROKEN, "it does not decode as DER");
     if (content.left == CERTS_SHA1_LEN)
         return HSM_OK;
@@ -162,12 +162,12 @@ lint_subject_key_id_size(const struct lint_view *view, struct hsm_reason *why)
 
 /* RFC 5280 section 4.2.1.2 method (1): of the content of the subjectPublicKey BIT STRING. */
 enum hsm_status
-lint_subject_key_id_sha1(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_subject_key_id_sha1(const struct lint_view *view, struct hsm_reason *why)
 {
     uint8_t sha1[CERTS_SHA1_LEN];
 
     if (view->subject_key_id.left != sizeof(sha1))
-        return HSM_OK; /* lint_subject_key_id_size() tells */
+        return HSM_OK; /* certs_lint_subject_key_id_size() tells */
     if (X509_pubkey_digest(view->cert, EVP_sha1(), sha1, NULL) != 1)
         return certs_openssl_failed("subjectKeyIdentifier");
     if (memcmp(sha1, view->subject_key_id.at, sizeof(sha1)) == 0)
@@ -176,7 +176,7 @@ lint_subject_key_id_sha1(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_authority_key_id(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_authority_key_id(const struct lint_view *view, struct hsm_reason *why)
 {
     return view->ext[LINT_EXT_AUTHORITY_KEY_ID].is_there ? HSM_OK : refuse_absent(why);
 }
@@ -188,7 +188,7 @@ are_same_octets(const struct der_reader *a, const struct der_reader *b)
 }
 
 enum hsm_status
-lint_authority_key_id_root(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_authority_key_id_root(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!view->ext[LINT_EXT_AUTHORITY_KEY_ID].is_there ||
         are_same_octets(&view->authority_key_id, &view->subject_key_id))
@@ -197,7 +197,7 @@ lint_authority_key_id_root(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_authority_key_id_value(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_authority_key_id_value(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!view->ext[LINT_EXT_AUTHORITY_KEY_ID].is_there || view->authority_key_id.left > 0)
         return HSM_OK;
@@ -205,7 +205,7 @@ lint_authority_key_id_value(const struct lint_view *view, struct hsm_reason *why
 }
 
 enum hsm_status
-lint_authority_key_id_issuer(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_authority_key_id_issuer(const struct lint_view *view, struct hsm_reason *why)
 {
     const ASN1_OCTET_STRING *id =
         view->issuer == NULL ? NULL : X509_get0_subject_key_id((X509 *)view->issuer);
@@ -223,7 +223,7 @@ lint_authority_key_id_issuer(const struct lint_view *view, struct hsm_reason *wh
 /* ---- CertificatePolicies ---- */
 
 enum hsm_status
-lint_policies(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_policies(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct lint_ext *ext = &view->ext[LINT_EXT_POLICIES];
 
@@ -248,7 +248,7 @@ refuse_policy(const struct lint_view *view, struct hsm_reason *why)
     oid = ASN1_OBJECT_create(NID_undef, (uint8_t *)last->at, (int)last->left, NULL, NULL);
     if (oid == NULL)
         return HSM_ERR_NOMEM;
-    return hsm_refuse(why, LINT_BROKEN, "%s", lint_oid_text(oid, text));
+    return hsm_refuse(why, LINT_BROKEN, "%s", certs_lint_oid_text(oid, text));
 }
 
 /* Exactly one policy, and it is one of these (bit n: CP 1.n). */
@@ -259,7 +259,7 @@ is_only_policy(const struct lint_view *view, unsigned policies)
 }
 
 enum hsm_status
-lint_policies_shaken(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_policies_shaken(const struct lint_view *view, struct hsm_reason *why)
 {
     unsigned known = 1U << LINT_CP_1_3 | 1U << LINT_CP_1_4;
 
@@ -267,23 +267,23 @@ lint_policies_shaken(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_policies_1_1(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_policies_1_1(const struct lint_view *view, struct hsm_reason *why)
 {
     unsigned known = 1U << 1 | 1U << 2 | 1U << LINT_CP_1_3;
 
     if (view->policies.count != 1)
-        return HSM_OK; /* lint_policies() tells */
+        return HSM_OK; /* certs_lint_policies() tells */
     return is_only_policy(view, known) ? HSM_OK : refuse_policy(view, why);
 }
 
 enum hsm_status
-lint_policies_current(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_policies_current(const struct lint_view *view, struct hsm_reason *why)
 {
     return is_only_policy(view, 1U << LINT_CP_1_3) ? refuse_policy(view, why) : HSM_OK;
 }
 
 enum hsm_status
-lint_no_policies(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_no_policies(const struct lint_view *view, struct hsm_reason *why)
 {
     return view->ext[LINT_EXT_POLICIES].is_there ? refuse_present(why) : HSM_OK;
 }
@@ -291,7 +291,7 @@ lint_no_policies(const struct lint_view *view, struct hsm_reason *why)
 /* ---- CRLDistributionPoints ---- */
 
 enum hsm_status
-lint_crl_points(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_crl_points(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!view->ext[LINT_EXT_CRL_POINTS].is_there)
         return refuse_absent(why);
@@ -313,19 +313,20 @@ crl_issuer_fault(const struct lint_view *view)
     struct der_reader point;
     struct der_reader content;
 
-    if (!der_read(&value, DER_SEQUENCE, &points) || !der_read(&points, DER_SEQUENCE, &point))
+    if (!certs_der_read(&value, DER_SEQUENCE, &points) ||
+        !certs_der_read(&points, DER_SEQUENCE, &point))
         return "there is no DistributionPoint";
-    if (!der_read(&point, DER_CONTEXT(0), &content))
+    if (!certs_der_read(&point, DER_CONTEXT(0), &content))
         return "the DistributionPoint does not begin with a distributionPoint";
     if (point.left == 0)
         return "there is no cRLIssuer";
-    return der_read(&point, DER_CONTEXT(2), &content)
+    return certs_der_read(&point, DER_CONTEXT(2), &content)
                ? NULL
                : "no cRLIssuer follows on the distributionPoint";
 }
 
 enum hsm_status
-lint_crl_issuer(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_crl_issuer(const struct lint_view *view, struct hsm_reason *why)
 {
     const char *fault;
 
@@ -336,12 +337,12 @@ lint_crl_issuer(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_crl_issuer_any(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_crl_issuer_any(const struct lint_view *view, struct hsm_reason *why)
 {
     const char *fault;
 
     if (!view->ext[LINT_EXT_CRL_POINTS].is_there || is_under(view, LINT_CP_1_4))
-        return HSM_OK; /* under CP 1.4 lint_crl_issuer() tells */
+        return HSM_OK; /* under CP 1.4 certs_lint_crl_issuer() tells */
     fault = crl_issuer_fault(view);
     return fault == NULL ? HSM_OK : hsm_refuse(why, LINT_BROKEN, "%s", fault);
 }
@@ -356,7 +357,7 @@ decode_crl_points(const struct lint_view *view)
 }
 
 enum hsm_status
-lint_crl_issuer_name(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_crl_issuer_name(const struct lint_view *view, struct hsm_reason *why)
 {
     DEFER(CRL_DIST_POINTS_free) CRL_DIST_POINTS *points = decode_crl_points(view);
 
@@ -365,7 +366,7 @@ lint_crl_issuer_name(const struct lint_view *view, struct hsm_reason *why)
         const GENERAL_NAME *name;
 
         if (issuer == NULL)
-            continue; /* lint_crl_issuer() tells */
+            continue; /* certs_lint_crl_issuer() tells */
         name = sk_GENERAL_NAME_num(issuer) == 1 ? sk_GENERAL_NAME_value(issuer, 0) : NULL;
         if (name == NULL || name->type != GEN_DIRNAME ||
             X509_NAME_entry_count(name->d.directoryName) == 0)
@@ -375,7 +376,7 @@ lint_crl_issuer_name(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_crl_one_point(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_crl_one_point(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!view->ext[LINT_EXT_CRL_POINTS].is_there || view->crl_points == 1)
         return HSM_OK;
@@ -402,16 +403,16 @@ is_http_url(const struct der_reader *url)
 }
 
 enum hsm_status
-lint_crl_url(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_crl_url(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->crl_urls == 0 || is_http_url(&view->crl_url))
-        return HSM_OK; /* without one lint_crl_points() tells */
+        return HSM_OK; /* without one certs_lint_crl_points() tells */
     return hsm_refuse(why, LINT_BROKEN, "\"%.*s\"", (int)view->crl_url.left,
                       (const char *)view->crl_url.at);
 }
 
 enum hsm_status
-lint_no_crl_points(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_no_crl_points(const struct lint_view *view, struct hsm_reason *why)
 {
     return view->ext[LINT_EXT_CRL_POINTS].is_there ? refuse_present(why) : HSM_OK;
 }
@@ -424,23 +425,23 @@ refuse_ext(const X509_EXTENSION *ext, struct hsm_reason *why)
     char text[LINT_OID_TEXT_MAX];
 
     return hsm_refuse(why, LINT_BROKEN, "%s",
-                      lint_oid_text(X509_EXTENSION_get_object((X509_EXTENSION *)ext), text));
+                      certs_lint_oid_text(X509_EXTENSION_get_object((X509_EXTENSION *)ext), text));
 }
 
 enum hsm_status
-lint_exts_specified(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_exts_specified(const struct lint_view *view, struct hsm_reason *why)
 {
     for (int i = 0; i < X509_get_ext_count(view->cert); i++) {
         const X509_EXTENSION *ext = X509_get_ext(view->cert, i);
 
-        if (lint_ext_id(ext) == LINT_EXTS)
+        if (certs_lint_ext_id(ext) == LINT_EXTS)
             return refuse_ext(ext, why);
     }
     return HSM_OK;
 }
 
 enum hsm_status
-lint_exts_once(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_exts_once(const struct lint_view *view, struct hsm_reason *why)
 {
     for (int i = 0; i < X509_get_ext_count(view->cert); i++) {
         X509_EXTENSION *ext = X509_get_ext(view->cert, i);
@@ -452,7 +453,7 @@ lint_exts_once(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_exts_not_critical(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_exts_not_critical(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->ext[LINT_EXT_SUBJECT_KEY_ID].is_critical)
         return hsm_refuse(why, LINT_BROKEN, "the subjectKeyIdentifier is critical");
@@ -483,7 +484,7 @@ is_broken(X509_EXTENSION *ext)
 }
 
 enum hsm_status
-lint_exts_syntax(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_exts_syntax(const struct lint_view *view, struct hsm_reason *why)
 {
     for (int i = 0; i < X509_get_ext_count(view->cert); i++) {
         X509_EXTENSION *ext = X509_get_ext(view->cert, i);

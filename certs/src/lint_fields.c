@@ -13,7 +13,7 @@
 DEFINE_DEFER(EC_POINT, EC_POINT_free)
 
 enum hsm_status
-lint_version(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_version(const struct lint_view *view, struct hsm_reason *why)
 {
     long version = X509_get_version(view->cert) + 1;
 
@@ -53,7 +53,7 @@ serial_bits(const struct lint_view *view)
 }
 
 enum hsm_status
-lint_serial_positive(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_serial_positive(const struct lint_view *view, struct hsm_reason *why)
 {
     if (is_serial_negative(view))
         return hsm_refuse(why, LINT_BROKEN, "a negative number");
@@ -61,7 +61,7 @@ lint_serial_positive(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_serial_64_bits(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_serial_64_bits(const struct lint_view *view, struct hsm_reason *why)
 {
     size_t bits = serial_bits(view);
 
@@ -69,7 +69,7 @@ lint_serial_64_bits(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_serial_20_octets(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_serial_20_octets(const struct lint_view *view, struct hsm_reason *why)
 {
     size_t octets = serial_bits(view) / 8 + 1; /* with the sign */
 
@@ -93,7 +93,7 @@ may_be_p384(const struct lint_view *view)
 }
 
 enum hsm_status
-lint_signature_algorithm(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_signature_algorithm(const struct lint_view *view, struct hsm_reason *why)
 {
     char text[LINT_OID_TEXT_MAX];
     int nid = signature_nid(view);
@@ -102,11 +102,11 @@ lint_signature_algorithm(const struct lint_view *view, struct hsm_reason *why)
     if (nid == NID_ecdsa_with_SHA256 || (nid == NID_ecdsa_with_SHA384 && may_be_p384(view)))
         return HSM_OK;
     X509_ALGOR_get0(&object, NULL, NULL, X509_get0_tbs_sigalg(view->cert));
-    return hsm_refuse(why, LINT_BROKEN, "%s", lint_oid_text(object, text));
+    return hsm_refuse(why, LINT_BROKEN, "%s", certs_lint_oid_text(object, text));
 }
 
 enum hsm_status
-lint_signature_sha384(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_signature_sha384(const struct lint_view *view, struct hsm_reason *why)
 {
     if (signature_nid(view) != NID_ecdsa_with_SHA384 || !may_be_p384(view))
         return HSM_OK;
@@ -127,7 +127,7 @@ curve_of(const X509 *cert)
 
 /* The hash is as strong as the signer's curve, where the signer's key is at hand. */
 enum hsm_status
-lint_signature_curve(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_signature_curve(const struct lint_view *view, struct hsm_reason *why)
 {
     const X509 *signer = view->is_self_signed ? view->cert : view->issuer;
     int curve = signer == NULL ? NID_undef : curve_of(signer);
@@ -141,7 +141,7 @@ lint_signature_curve(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_signature_agreement(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_signature_agreement(const struct lint_view *view, struct hsm_reason *why)
 {
     const ASN1_BIT_STRING *signature;
     const X509_ALGOR *outer;
@@ -168,7 +168,7 @@ are_same_name(const X509_NAME *a, const X509_NAME *b)
 }
 
 enum hsm_status
-lint_issuer_is_subject(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_issuer_is_subject(const struct lint_view *view, struct hsm_reason *why)
 {
     if (are_same_name(X509_get_issuer_name(view->cert), X509_get_subject_name(view->cert)))
         return HSM_OK;
@@ -176,7 +176,7 @@ lint_issuer_is_subject(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_issuer_is_other(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_issuer_is_other(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!view->is_self_signed)
         return HSM_OK;
@@ -184,7 +184,7 @@ lint_issuer_is_other(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_issuer_name(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_issuer_name(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->issuer == NULL ||
         are_same_name(X509_get_issuer_name(view->cert), X509_get_subject_name(view->issuer)))
@@ -206,7 +206,7 @@ is_encoded_by_rule(const ASN1_TIME *time)
 }
 
 enum hsm_status
-lint_validity_encoding(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_validity_encoding(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!is_encoded_by_rule(X509_get0_notBefore(view->cert)))
         return hsm_refuse(why, LINT_BROKEN, "notBefore");
@@ -216,14 +216,14 @@ lint_validity_encoding(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_validity_order(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_validity_order(const struct lint_view *view, struct hsm_reason *why)
 {
     time_t not_before;
     time_t not_after;
 
     if (!certs_time_get(X509_get0_notBefore(view->cert), &not_before) ||
         !certs_time_get(X509_get0_notAfter(view->cert), &not_after))
-        return HSM_OK; /* lint_validity_encoding() tells */
+        return HSM_OK; /* certs_lint_validity_encoding() tells */
     if (not_before <= not_after)
         return HSM_OK;
     return hsm_refuse(why, LINT_BROKEN, "notAfter is %lld seconds before notBefore",
@@ -231,7 +231,7 @@ lint_validity_order(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_no_unique_identifiers(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_no_unique_identifiers(const struct lint_view *view, struct hsm_reason *why)
 {
     const ASN1_BIT_STRING *issuer;
     const ASN1_BIT_STRING *subject;
@@ -272,7 +272,7 @@ is_p384_by_policy(const struct lint_view *view)
 }
 
 enum hsm_status
-lint_key_p256(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_key_p256(const struct lint_view *view, struct hsm_reason *why)
 {
     int curve = named_curve(view);
 
@@ -284,7 +284,7 @@ lint_key_p256(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_key_p384(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_key_p384(const struct lint_view *view, struct hsm_reason *why)
 {
     return is_p384_by_policy(view) ? hsm_refuse(why, LINT_BROKEN, "P-384") : HSM_OK;
 }
@@ -318,7 +318,7 @@ is_point_of_p256(const struct lint_view *view)
 }
 
 enum hsm_status
-lint_key_valid(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_key_valid(const struct lint_view *view, struct hsm_reason *why)
 {
     if (is_point_of_p256(view) || X509_get0_pubkey(view->cert) != NULL)
         return HSM_OK;

@@ -123,20 +123,20 @@ struct certs_lint {
     struct certs_lint_finding *findings; /* owned */
 };
 
-/* Take apart; after any status lint_view_release(). */
-enum hsm_status lint_view_init(struct lint_view *view, const X509 *cert,
-                               const struct certs_lint_options *options);
-void lint_view_release(struct lint_view *view);
+/* Take apart; after any status certs_lint_view_release(). */
+enum hsm_status certs_lint_view_init(struct lint_view *view, const X509 *cert,
+                                     const struct certs_lint_options *options);
+void certs_lint_view_release(struct lint_view *view);
 
-/* The next value, whatever its tag (one octet), as der_read(). */
-bool lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content);
+/* The next value, whatever its tag (one octet), as certs_der_read(). */
+bool certs_lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content);
 
 /* Name or dotted numbers; "?" where it does not decode. */
 #define LINT_OID_TEXT_MAX 80
-const char *lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX]);
+const char *certs_lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX]);
 
 /* The known extension that this is; LINT_EXTS: none of them. */
-enum lint_ext_id lint_ext_id(const X509_EXTENSION *ext);
+enum lint_ext_id certs_lint_ext_id(const X509_EXTENSION *ext);
 
 /*
  * A check: HSM_OK, the rule is kept or has no object here; LINT_BROKEN, and
@@ -150,40 +150,50 @@ struct lint_row {
     lint_check *check;
 };
 
-extern const struct lint_row lint_rows[];
-extern const size_t lint_row_count;
+extern const struct lint_row certs_lint_rows[];
+extern const size_t certs_lint_row_count;
 
 /* lint_fields.c: the fields of a TBSCertificate */
-lint_check lint_version, lint_serial_positive, lint_serial_64_bits, lint_serial_20_octets;
-lint_check lint_signature_algorithm, lint_signature_sha384, lint_signature_curve;
-lint_check lint_signature_agreement;
-lint_check lint_issuer_is_subject, lint_issuer_is_other, lint_issuer_name;
-lint_check lint_validity_encoding, lint_validity_order, lint_no_unique_identifiers;
-lint_check lint_key_p256, lint_key_p384, lint_key_valid;
+lint_check certs_lint_version, certs_lint_serial_positive, certs_lint_serial_64_bits,
+    certs_lint_serial_20_octets;
+lint_check certs_lint_signature_algorithm, certs_lint_signature_sha384, certs_lint_signature_curve;
+lint_check certs_lint_signature_agreement;
+lint_check certs_lint_issuer_is_subject, certs_lint_issuer_is_other, certs_lint_issuer_name;
+lint_check certs_lint_validity_encoding, certs_lint_validity_order,
+    certs_lint_no_unique_identifiers;
+lint_check certs_lint_key_p256, certs_lint_key_p384, certs_lint_key_valid;
 
 /* lint_subject.c */
-lint_check lint_subject_c_and_cn, lint_subject_o;
-lint_check lint_c_iso_3166, lint_c_assigned, lint_c_us, lint_c_printable;
-lint_check lint_cn_shaken, lint_cn_root, lint_cn_kind;
-lint_check lint_cn_spc, lint_cn_spc_exact, lint_cn_includes_spc;
-lint_check lint_serial_number, lint_serial_number_rdn;
+lint_check certs_lint_subject_c_and_cn, certs_lint_subject_o;
+lint_check certs_lint_c_iso_3166, certs_lint_c_assigned, certs_lint_c_us, certs_lint_c_printable;
+lint_check certs_lint_cn_shaken, certs_lint_cn_root, certs_lint_cn_kind;
+lint_check certs_lint_cn_spc, certs_lint_cn_spc_exact, certs_lint_cn_includes_spc;
+lint_check certs_lint_serial_number, certs_lint_serial_number_rdn;
 
 /* lint_extensions.c */
-lint_check lint_basic_constraints, lint_basic_constraints_role, lint_basic_constraints_default;
-lint_check lint_no_path_len;
-lint_check lint_key_usage, lint_key_usage_ca, lint_key_usage_ca_v005, lint_key_usage_ee;
-lint_check lint_subject_key_id, lint_subject_key_id_size, lint_subject_key_id_sha1;
-lint_check lint_authority_key_id, lint_authority_key_id_root, lint_authority_key_id_value;
-lint_check lint_authority_key_id_issuer;
-lint_check lint_policies, lint_policies_shaken, lint_policies_1_1, lint_policies_current;
-lint_check lint_no_policies;
-lint_check lint_crl_points, lint_crl_issuer, lint_crl_issuer_any, lint_crl_issuer_name;
-lint_check lint_crl_one_point, lint_crl_url, lint_no_crl_points;
-lint_check lint_exts_specified, lint_exts_once, lint_exts_not_critical, lint_exts_syntax;
+lint_check certs_lint_basic_constraints, certs_lint_basic_constraints_role,
+    certs_lint_basic_constraints_default;
+lint_check certs_lint_no_path_len;
+lint_check certs_lint_key_usage, certs_lint_key_usage_ca, certs_lint_key_usage_ca_v005,
+    certs_lint_key_usage_ee;
+lint_check certs_lint_subject_key_id, certs_lint_subject_key_id_size,
+    certs_lint_subject_key_id_sha1;
+lint_check certs_lint_authority_key_id, certs_lint_authority_key_id_root,
+    certs_lint_authority_key_id_value;
+lint_check certs_lint_authority_key_id_issuer;
+lint_check certs_lint_policies, certs_lint_policies_shaken, certs_lint_policies_1_1,
+    certs_lint_policies_current;
+lint_check certs_lint_no_policies;
+lint_check certs_lint_crl_points, certs_lint_crl_issuer, certs_lint_crl_issuer_any,
+    certs_lint_crl_issuer_name;
+lint_check certs_lint_crl_one_point, certs_lint_crl_url, certs_lint_no_crl_points;
+lint_check certs_lint_exts_specified, certs_lint_exts_once, certs_lint_exts_not_critical,
+    certs_lint_exts_syntax;
 
 /* lint_tnauthlist.c */
-lint_check lint_tnauthlist, lint_no_tnauthlist, lint_spc_characters;
-lint_check lint_tnauthlist_only_spc, lint_tnauthlist_ia5string, lint_tnauthlist_tags;
-lint_check lint_tnauthlist_end;
+lint_check certs_lint_tnauthlist, certs_lint_no_tnauthlist, certs_lint_spc_characters;
+lint_check certs_lint_tnauthlist_only_spc, certs_lint_tnauthlist_ia5string,
+    certs_lint_tnauthlist_tags;
+lint_check certs_lint_tnauthlist_end;
 
 #endif

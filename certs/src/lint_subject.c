@@ -74,7 +74,7 @@ refuse_cn(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_subject_c_and_cn(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_subject_c_and_cn(const struct lint_view *view, struct hsm_reason *why)
 {
     size_t c = view->subject[LINT_C].count;
     size_t cn = view->subject[LINT_CN].count;
@@ -83,7 +83,7 @@ lint_subject_c_and_cn(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_subject_o(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_subject_o(const struct lint_view *view, struct hsm_reason *why)
 {
     size_t o = view->subject[LINT_O].count;
 
@@ -109,7 +109,7 @@ refuse_c(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_c_iso_3166(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_c_iso_3166(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct lint_attribute *c = &view->subject[LINT_C];
 
@@ -117,12 +117,12 @@ lint_c_iso_3166(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_c_assigned(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_c_assigned(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct lint_attribute *c = &view->subject[LINT_C];
 
     if (c->count != 1 || !is_alpha_2(&c->text))
-        return HSM_OK; /* lint_c_iso_3166() tells */
+        return HSM_OK; /* certs_lint_c_iso_3166() tells */
     for (const char *one = countries; *one != '\0'; one += 3) {
         if (memcmp(one, c->text.octets, 2) == 0)
             return HSM_OK;
@@ -131,7 +131,7 @@ lint_c_assigned(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_c_us(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_c_us(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct lint_attribute *c = &view->subject[LINT_C];
 
@@ -142,7 +142,7 @@ lint_c_us(const struct lint_view *view, struct hsm_reason *why)
 
 /* X.520 and RFC 5280 appendix A: these two are PrintableStrings. */
 enum hsm_status
-lint_c_printable(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_c_printable(const struct lint_view *view, struct hsm_reason *why)
 {
     const X509_NAME *name = X509_get_subject_name(view->cert);
 
@@ -158,7 +158,7 @@ lint_c_printable(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_cn_shaken(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_cn_shaken(const struct lint_view *view, struct hsm_reason *why)
 {
     if (has_words(&view->subject[LINT_CN].text, shaken, strlen(shaken), false))
         return HSM_OK;
@@ -166,7 +166,7 @@ lint_cn_shaken(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_cn_root(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_cn_root(const struct lint_view *view, struct hsm_reason *why)
 {
     if (has_words(&view->subject[LINT_CN].text, "ROOT", 4, true))
         return HSM_OK;
@@ -174,13 +174,13 @@ lint_cn_root(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_cn_kind(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_cn_kind(const struct lint_view *view, struct hsm_reason *why)
 {
     static const char intermediate[] = "INTERMEDIATE";
     const struct lint_text *cn = &view->subject[LINT_CN].text;
 
     if (view->role == CERTS_LINT_ROOT)
-        return lint_cn_root(view, why);
+        return certs_lint_cn_root(view, why);
     return has_words(cn, intermediate, strlen(intermediate), true) ? HSM_OK : refuse_cn(view, why);
 }
 
@@ -204,25 +204,25 @@ is_shaken_spc(const struct lint_view *view, bool all)
 }
 
 enum hsm_status
-lint_cn_spc(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_cn_spc(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->is_self_signed)
-        return HSM_OK; /* lint_issuer_is_other() tells */
+        return HSM_OK; /* certs_lint_issuer_is_other() tells */
     if (view->tnauthlist.fault != NULL)
         return hsm_refuse(why, LINT_BROKEN, "%s", view->tnauthlist.fault);
     return is_shaken_spc(view, false) ? HSM_OK : refuse_cn(view, why);
 }
 
 enum hsm_status
-lint_cn_spc_exact(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_cn_spc_exact(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->tnauthlist.fault != NULL || !is_shaken_spc(view, false))
-        return HSM_OK; /* lint_cn_spc() tells */
+        return HSM_OK; /* certs_lint_cn_spc() tells */
     return is_shaken_spc(view, true) ? HSM_OK : refuse_cn(view, why);
 }
 
 enum hsm_status
-lint_cn_includes_spc(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_cn_includes_spc(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct lint_text *spc = &view->tnauthlist.spc;
 
@@ -241,7 +241,7 @@ needs_serial_number(const struct lint_view *view)
 }
 
 enum hsm_status
-lint_serial_number(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_serial_number(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!needs_serial_number(view) || view->subject[LINT_SERIAL_NUMBER].text.len > 0)
         return HSM_OK;
@@ -261,7 +261,7 @@ rdn_of(const X509_NAME *name, int nid)
 }
 
 enum hsm_status
-lint_serial_number_rdn(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_serial_number_rdn(const struct lint_view *view, struct hsm_reason *why)
 {
     const X509_NAME *name = X509_get_subject_name(view->cert);
     int count = X509_NAME_entry_count(name);

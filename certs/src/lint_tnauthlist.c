@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum hsm_status
-lint_tnauthlist(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_tnauthlist(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->ext[LINT_EXT_TNAUTHLIST].is_critical)
         return hsm_refuse(why, LINT_BROKEN, "it is critical");
@@ -14,7 +14,7 @@ lint_tnauthlist(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_no_tnauthlist(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_no_tnauthlist(const struct lint_view *view, struct hsm_reason *why)
 {
     if (!view->ext[LINT_EXT_TNAUTHLIST].is_there)
         return HSM_OK;
@@ -22,7 +22,7 @@ lint_no_tnauthlist(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_spc_characters(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_spc_characters(const struct lint_view *view, struct hsm_reason *why)
 {
     const struct lint_tnauthlist *list = &view->tnauthlist;
 
@@ -39,7 +39,7 @@ lint_spc_characters(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_tnauthlist_only_spc(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_tnauthlist_only_spc(const struct lint_view *view, struct hsm_reason *why)
 {
     size_t others = view->tnauthlist.entries - view->tnauthlist.spcs;
 
@@ -48,7 +48,7 @@ lint_tnauthlist_only_spc(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_tnauthlist_ia5string(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_tnauthlist_ia5string(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->tnauthlist.is_ia5string)
         return HSM_OK;
@@ -56,7 +56,7 @@ lint_tnauthlist_ia5string(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_tnauthlist_tags(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_tnauthlist_tags(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->tnauthlist.is_tagged)
         return HSM_OK;
@@ -64,7 +64,7 @@ lint_tnauthlist_tags(const struct lint_view *view, struct hsm_reason *why)
 }
 
 enum hsm_status
-lint_tnauthlist_end(const struct lint_view *view, struct hsm_reason *why)
+certs_lint_tnauthlist_end(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->tnauthlist.is_ended)
         return HSM_OK;

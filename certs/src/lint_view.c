@@ -44,18 +44,18 @@ static const int attribute_nids[LINT_ATTRIBUTES] = {
 static const uint8_t shaken_policies[] = {0x60, 0x86, 0x48, 0x01, 0x86, 0xff, 0x09, 0x01, 0x01};
 
 bool
-lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content)
+certs_lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content)
 {
     uint8_t first = from->left > 0 ? *from->at : 0;
 
-    if ((first & TAG_NUMBER) == TAG_NUMBER || !der_read(from, first, content))
+    if ((first & TAG_NUMBER) == TAG_NUMBER || !certs_der_read(from, first, content))
         return false;
     *tag = first;
     return true;
 }
 
 const char *
-lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX])
+certs_lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX])
 {
     return OBJ_obj2txt(text, LINT_OID_TEXT_MAX, oid, 0) > 0 ? text : "?";
 }
@@ -172,7 +172,7 @@ read_value(const ASN1_STRING *value, struct lint_text *out)
 }
 
 enum lint_ext_id
-lint_ext_id(const X509_EXTENSION *ext)
+certs_lint_ext_id(const X509_EXTENSION *ext)
 {
     const ASN1_OBJECT *oid = X509_EXTENSION_get_object((X509_EXTENSION *)ext);
     size_t len = OBJ_length(oid);
@@ -206,16 +206,16 @@ read_basic_constraints(struct lint_view *view)
     uint8_t tag = 0;
 
     view->is_basic_constraints = false;
-    if (!der_read(&value, DER_SEQUENCE, &fields))
+    if (!certs_der_read(&value, DER_SEQUENCE, &fields))
         return;
     if (fields.left > 0 && *fields.at == DER_BOOLEAN) {
-        if (!der_read(&fields, DER_BOOLEAN, &content) || content.left != 1 ||
+        if (!certs_der_read(&fields, DER_BOOLEAN, &content) || content.left != 1 ||
             (*content.at != 0x00 && *content.at != 0xff))
             return;
         is_ca = *content.at == 0xff;
     }
     if (fields.left > 0) {
-        if (!lint_read_any(&fields, &tag, &content) ||
+        if (!certs_lint_read_any(&fields, &tag, &content) ||
             (tag == DER_INTEGER && !is_integer(&content)))
             return;
         has_path_len = tag == DER_INTEGER;
@@ -233,7 +233,7 @@ read_key_usage(struct lint_view *view)
     unsigned padding;
     size_t count;
 
-    if (!der_read(&value, DER_BIT_STRING, &bits) || bits.left < 1)
+    if (!certs_der_read(&value, DER_BIT_STRING, &bits) || bits.left < 1)
         return;
     padding = *bits.at;
     if (padding > 7 || (bits.left == 1 && padding > 0) ||
@@ -257,9 +257,9 @@ read_policies(struct lint_view *view)
     struct der_reader oid;
 
     *policies = (struct lint_policies){0};
-    if (!der_read(&value, DER_SEQUENCE, &all))
+    if (!certs_der_read(&value, DER_SEQUENCE, &all))
         return;
-    while (der_read(&all, DER_SEQUENCE, &one) && der_read(&one, DER_OID, &oid)) {
+    while (certs_der_read(&all, DER_SEQUENCE, &one) && certs_der_read(&one, DER_OID, &oid)) {
         policies->count++;
         policies->last = oid;
         if (oid.left == sizeof(shaken_policies) + 1 &&
@@ -276,7 +276,7 @@ read_full_name(struct lint_view *view, struct der_reader names)
     struct der_reader name;
     uint8_t tag;
 
-    while (lint_read_any(&names, &tag, &name)) {
+    while (certs_lint_read_any(&names, &tag, &name)) {
         if ((tag & TAG_NUMBER) != GEN_URI)
             continue;
         if (view->crl_urls == 0)
@@ -295,11 +295,12 @@ read_crl_points(struct lint_view *view)
     struct der_reader full_name;
     uint8_t tag;
 
-    if (!der_read(&value, DER_SEQUENCE, &points))
+    if (!certs_der_read(&value, DER_SEQUENCE, &points))
         return;
-    while (der_read(&points, DER_SEQUENCE, &point)) {
+    while (certs_der_read(&points, DER_SEQUENCE, &point)) {
         view->crl_points++;
-        if (der_read(&point, DER_CONTEXT(0), &name) && lint_read_any(&name, &tag, &full_name) &&
+        if (certs_der_read(&point, DER_CONTEXT(0), &name) &&
+            certs_lint_read_any(&name, &tag, &full_name) &&
             (tag | TAG_CONSTRUCTED) == DER_CONTEXT(0)) /* OpenSSL reads a primitive one too */
             read_full_name(view, full_name);
     }
@@ -311,7 +312,7 @@ read_subject_key_id(struct lint_view *view)
     struct der_reader value = view->ext[LINT_EXT_SUBJECT_KEY_ID].value;
 
     view->subject_key_id = (struct der_reader){0};
-    (void)der_read(&value, DER_OCTETS, &view->subject_key_id);
+    (void)certs_der_read(&value, DER_OCTETS, &view->subject_key_id);
 }
 
 /* It begins with keyIdentifier [0] IMPLICIT OCTET STRING OPTIONAL. */
@@ -322,8 +323,8 @@ read_authority_key_id(struct lint_view *view)
     struct der_reader fields;
 
     view->authority_key_id = (struct der_reader){0};
-    if (der_read(&value, DER_SEQUENCE, &fields))
-        (void)der_read(&fields, KEY_IDENTIFIER, &view->authority_key_id);
+    if (certs_der_read(&value, DER_SEQUENCE, &fields))
+        (void)certs_der_read(&fields, KEY_IDENTIFIER, &view->authority_key_id);
 }
 
 static void (*const readers[LINT_EXTS])(struct lint_view *view) = {
@@ -343,7 +344,7 @@ read_extensions(struct lint_view *view)
     for (int i = 0; i < X509_get_ext_count(view->cert); i++) {
         X509_EXTENSION *ext = X509_get_ext(view->cert, i);
         const ASN1_OCTET_STRING *value = X509_EXTENSION_get_data(ext);
-        enum lint_ext_id id = lint_ext_id(ext);
+        enum lint_ext_id id = certs_lint_ext_id(ext);
 
         if (id == LINT_EXTS)
             continue;
@@ -393,7 +394,8 @@ read_spc(struct lint_tnauthlist *list, struct der_reader content)
     enum hsm_status st;
 
     list->spcs++;
-    if (!lint_read_any(&content, &tag, &string) || (tag & (TAG_CLASS | TAG_CONSTRUCTED)) != 0) {
+    if (!certs_lint_read_any(&content, &tag, &string) ||
+        (tag & (TAG_CLASS | TAG_CONSTRUCTED)) != 0) {
         list->fault = "the SPC is not a string";
         return HSM_OK;
     }
@@ -425,13 +427,13 @@ read_tnauthlist(struct lint_view *view)
         list->fault = "there is no TNAuthList";
         return HSM_OK;
     }
-    if (!der_read(&value, DER_SEQUENCE, &entries)) {
+    if (!certs_der_read(&value, DER_SEQUENCE, &entries)) {
         list->fault = "the TNAuthList is not a SEQUENCE in DER";
         return HSM_OK;
     }
     list->is_ended = value.left == 0;
     while (st == HSM_OK && entries.left > 0) {
-        if (!lint_read_any(&entries, &tag, &content)) {
+        if (!certs_lint_read_any(&entries, &tag, &content)) {
             list->fault = "a TNEntry is not DER";
             return HSM_OK;
         }
@@ -493,7 +495,8 @@ day_of(const ASN1_TIME *time)
 }
 
 enum hsm_status
-lint_view_init(struct lint_view *view, const X509 *cert, const struct certs_lint_options *options)
+certs_lint_view_init(struct lint_view *view, const X509 *cert,
+                     const struct certs_lint_options *options)
 {
     enum hsm_status st;
 
@@ -509,7 +512,7 @@ lint_view_init(struct lint_view *view, const X509 *cert, const struct certs_lint
 }
 
 void
-lint_view_release(struct lint_view *view)
+certs_lint_view_release(struct lint_view *view)
 {
     for (size_t id = 0; id < LINT_ATTRIBUTES; id++)
         free(view->subject[id].text.octets);

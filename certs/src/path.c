@@ -85,7 +85,7 @@ judge_whole(struct path_search *search)
         search->steps = STEPS_MAX;
         return HSM_ERR_NOT_FOUND;
     }
-    st = path_judge(search, &search->found, &why);
+    st = certs_path_judge(search, &search->found, &why);
     if (st != HSM_ERR_UNTRUSTED)
         return st;
     note(search, true, &why);
@@ -118,8 +118,8 @@ try_issuer(struct path_search *search, X509 *issuer, bool is_anchor)
     search->steps++;
     error = X509_check_issued(issuer, subject);
     if (error != X509_V_OK)
-        (void)path_refuse(&why, issuer, X509_verify_cert_error_string(error));
-    else if (path_check_ca_key(issuer, search->policy->ca_keys, &why) == HSM_OK) {
+        (void)certs_path_refuse(&why, issuer, X509_verify_cert_error_string(error));
+    else if (certs_path_check_ca_key(issuer, search->policy->ca_keys, &why) == HSM_OK) {
         if (search->len + (is_anchor ? 0 : 1) < CERTS_PATH_LEN_MAX)
             return extend_with(search, issuer, is_anchor);
         (void)hsm_refuse(&why, HSM_ERR_UNTRUSTED, "a path of more than %d certificates",
@@ -160,13 +160,13 @@ note_no_issuer(struct path_search *search)
     char *issuer;
 
     if (is_self_signed(last)) {
-        (void)path_refuse(&why, last, "self-signed, and not an anchor");
+        (void)certs_path_refuse(&why, last, "self-signed, and not an anchor");
     } else {
         issuer = certs_cert_issuer(last);
         (void)snprintf(text, sizeof(text), "unable to get local issuer certificate \"%.100s\"",
                        issuer == NULL ? "?" : issuer);
         free(issuer);
-        (void)path_refuse(&why, last, text);
+        (void)certs_path_refuse(&why, last, text);
     }
     note(search, false, &why);
 }
@@ -198,7 +198,7 @@ search_from(struct path_search *search, X509 *leaf, struct hsm_reason *why)
 
     if (leaf == NULL)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "no certificate");
-    st = path_check_end_entity(search, leaf, why);
+    st = certs_path_check_end_entity(search, leaf, why);
     if (st != HSM_OK)
         return st;
     search->certs[0] = leaf;

@@ -42,18 +42,18 @@ struct path_search {
 
 /** "certificate "CN=...": has expired": one reason, and which certificate it is about.
  *  HSM_ERR_UNTRUSTED. */
-enum hsm_status path_refuse(struct hsm_reason *why, const X509 *cert, const char *reason);
+enum hsm_status certs_path_refuse(struct hsm_reason *why, const X509 *cert, const char *reason);
 
 /** The key of a CA is of a kind that is accepted. @param ca_keys  of the policy */
-HSM_MUST_CHECK enum hsm_status path_check_ca_key(X509 *cert, unsigned ca_keys,
-                                                 struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status certs_path_check_ca_key(X509 *cert, unsigned ca_keys,
+                                                       struct hsm_reason *why);
 
 /** Before any signature is verified, at little cost: certificates for other purposes end here. */
-HSM_MUST_CHECK enum hsm_status path_check_end_entity(const struct path_search *search, X509 *leaf,
-                                                     struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status certs_path_check_end_entity(const struct path_search *search,
+                                                           X509 *leaf, struct hsm_reason *why);
 
 /** The whole path, from the end entity to an anchor. */
-HSM_MUST_CHECK enum hsm_status path_judge(const struct path_search *search, struct certs_path **out,
-                                          struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status certs_path_judge(const struct path_search *search,
+                                                struct certs_path **out, struct hsm_reason *why);
 
 #endif

@@ -27,7 +27,7 @@ borrowed_stack_free(STACK_OF(X509) * stack)
 DEFINE_DEFER(STACK_OF(X509), borrowed_stack_free)
 
 enum hsm_status
-path_refuse(struct hsm_reason *why, const X509 *cert, const char *reason)
+certs_path_refuse(struct hsm_reason *why, const X509 *cert, const char *reason)
 {
     char *subject;
 
@@ -65,27 +65,28 @@ check_rsa_bits(const X509 *cert, EVP_PKEY *key, struct hsm_reason *why)
     int bits = EVP_PKEY_get_bits(key);
 
     if (bits < RSA_BITS_MIN || bits > RSA_BITS_MAX)
-        return path_refuse(why, cert, "its RSA key is not of 2048 to 4096 bits");
+        return certs_path_refuse(why, cert, "its RSA key is not of 2048 to 4096 bits");
     return HSM_OK;
 }
 
 /* ATIS-1000080 section 6.4.1 knows P-256 alone; what else CAs use is the policy's to accept. */
 enum hsm_status
-path_check_ca_key(X509 *cert, unsigned ca_keys, struct hsm_reason *why)
+certs_path_check_ca_key(X509 *cert, unsigned ca_keys, struct hsm_reason *why)
 {
     EVP_PKEY *key = certs_cert_public(cert);
     int curve = curve_of(cert);
 
     if (key == NULL)
-        return path_refuse(why, cert, "its key is of an unknown kind, or no point of its curve");
+        return certs_path_refuse(why, cert,
+                                 "its key is of an unknown kind, or no point of its curve");
     if (curve == NID_X9_62_prime256v1 || (curve == NID_secp384r1 && (ca_keys & CERTS_CA_P384)) ||
         (curve == NID_secp521r1 && (ca_keys & CERTS_CA_P521)))
         return HSM_OK;
     if (EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA && (ca_keys & CERTS_CA_RSA))
         return check_rsa_bits(cert, key, why);
-    return path_refuse(why, cert,
-                       ca_keys == 0 ? "its key is not on P-256"
-                                    : "its key is not of a kind that the policy accepts");
+    return certs_path_refuse(why, cert,
+                             ca_keys == 0 ? "its key is not on P-256"
+                                          : "its key is not of a kind that the policy accepts");
 }
 
 static enum hsm_status
@@ -108,7 +109,8 @@ check_signature_algorithm(const X509 *cert, unsigned ca_keys, struct hsm_reason 
         break;
     }
     if (!good)
-        return path_refuse(why, cert, "its signature is not of a kind that the policy accepts");
+        return certs_path_refuse(why, cert,
+                                 "its signature is not of a kind that the policy accepts");
     return HSM_OK;
 }
 
@@ -138,13 +140,13 @@ check_key_usage(X509 *leaf, enum certs_purpose purpose, struct hsm_reason *why)
     uint32_t usage = X509_get_key_usage(leaf); /* all bits when the extension is absent */
 
     if ((X509_get_extension_flags(leaf) & EXFLAG_KUSAGE) == 0)
-        return path_refuse(why, leaf, "no key usage");
+        return certs_path_refuse(why, leaf, "no key usage");
     if (purpose != CERTS_FOR_CRL && (usage & KU_DIGITAL_SIGNATURE) == 0)
-        return path_refuse(why, leaf, "key usage lacks digitalSignature");
+        return certs_path_refuse(why, leaf, "key usage lacks digitalSignature");
     if (purpose == CERTS_FOR_CRL && (usage & KU_CRL_SIGN) == 0)
-        return path_refuse(why, leaf, "key usage lacks cRLSign");
+        return certs_path_refuse(why, leaf, "key usage lacks cRLSign");
     if (purpose == CERTS_FOR_STI && is_for_other_purposes(leaf))
-        return path_refuse(why, leaf, "extended key usage: for other purposes than calls");
+        return certs_path_refuse(why, leaf, "extended key usage: for other purposes than calls");
     return HSM_OK;
 }
 
@@ -153,24 +155,24 @@ static enum hsm_status
 check_issuing_ca(const struct path_search *search, X509 *ca, struct hsm_reason *why)
 {
     if (X509_check_ca(ca) != 1)
-        return path_refuse(why, ca, "not a CA by its basicConstraints");
+        return certs_path_refuse(why, ca, "not a CA by its basicConstraints");
     if ((X509_get_extension_flags(ca) & EXFLAG_KUSAGE) == 0 ||
         (X509_get_key_usage(ca) & KU_KEY_CERT_SIGN) == 0)
-        return path_refuse(why, ca, "key usage lacks keyCertSign");
-    return path_check_ca_key(ca, search->policy->ca_keys, why);
+        return certs_path_refuse(why, ca, "key usage lacks keyCertSign");
+    return certs_path_check_ca_key(ca, search->policy->ca_keys, why);
 }
 
 enum hsm_status
-path_check_end_entity(const struct path_search *search, X509 *leaf, struct hsm_reason *why)
+certs_path_check_end_entity(const struct path_search *search, X509 *leaf, struct hsm_reason *why)
 {
     if (is_among(search->trust->anchors, leaf)) /* it was not issued by anyone */
-        return path_refuse(why, leaf, "an anchor, not a certificate issued under one");
+        return certs_path_refuse(why, leaf, "an anchor, not a certificate issued under one");
     if (search->policy->purpose == CERTS_FOR_ISSUING)
         return check_issuing_ca(search, leaf, why);
     if (!certs_is_end_entity(leaf))
-        return path_refuse(why, leaf, "a CA, not an end entity");
+        return certs_path_refuse(why, leaf, "a CA, not an end entity");
     if (certs_cert_public(leaf) == NULL || curve_of(leaf) != NID_X9_62_prime256v1)
-        return path_refuse(why, leaf, "its key is not on P-256");
+        return certs_path_refuse(why, leaf, "its key is not on P-256");
     return check_key_usage(leaf, search->policy->purpose, why);
 }
 
@@ -249,15 +251,15 @@ verify_with(X509_STORE_CTX *ctx, const struct path_search *search, struct hsm_re
     if (X509_verify_cert(ctx) == 1) {
         if (is_same_path(search, X509_STORE_CTX_get0_chain(ctx)))
             return HSM_OK;
-        return path_refuse(why, search->certs[0], "OpenSSL took another path");
+        return certs_path_refuse(why, search->certs[0], "OpenSSL took another path");
     }
     error = X509_STORE_CTX_get_error(ctx);
     cert = X509_STORE_CTX_get_current_cert(ctx);
     ERR_clear_error();
     if (error == X509_V_ERR_OUT_OF_MEM)
         return HSM_ERR_NOMEM;
-    return path_refuse(why, cert == NULL ? search->certs[0] : cert,
-                       X509_verify_cert_error_string(error));
+    return certs_path_refuse(why, cert == NULL ? search->certs[0] : cert,
+                             X509_verify_cert_error_string(error));
 }
 
 /* RFC 5280 section 6.1 by OpenSSL, which sees these certificates and no others. */
@@ -296,11 +298,11 @@ check_cert(const struct path_search *search, size_t i, struct hsm_reason *why)
 
     if (certs_cert_check_serial(cert, &broken) != HSM_OK ||
         certs_exts_unique(X509_get0_extensions(cert), "extensions", &broken) != HSM_OK)
-        return path_refuse(why, cert, broken.text);
+        return certs_path_refuse(why, cert, broken.text);
     if ((X509_get_extension_flags(cert) & EXFLAG_INVALID) != 0)
-        return path_refuse(why, cert, "an extension is malformed");
+        return certs_path_refuse(why, cert, "an extension is malformed");
     if (i > 0 && X509_check_ca(cert) != 1)
-        return path_refuse(why, cert, "not a CA by its basicConstraints");
+        return certs_path_refuse(why, cert, "not a CA by its basicConstraints");
     return check_signature_algorithm(cert, search->policy->ca_keys, why);
 }
 
@@ -328,12 +330,12 @@ read_tnauthlist(const X509 *cert, bool is_ca, struct certs_tnauthlist **out, str
     enum hsm_status st;
 
     if (is_ca && certs_cert_has_tnauthlist_elsewhere(cert))
-        return path_refuse(why, cert, "TNAuthList: it is elsewhere, and is not fetched");
+        return certs_path_refuse(why, cert, "TNAuthList: it is elsewhere, and is not fetched");
     st = certs_cert_tnauthlist(cert, out, &broken);
 
     if (st == HSM_OK || st == HSM_ERR_NOMEM || st == HSM_ERR_NOT_FOUND)
         return st;
-    return path_refuse(why, cert, broken.text);
+    return certs_path_refuse(why, cert, broken.text);
 }
 
 /* RFC 9060 section 4: what a CA certificate lists bounds every list below it. */
@@ -347,12 +349,12 @@ check_scope(const X509 *cert, const struct certs_tnauthlist *above,
     case CERTS_SCOPE_BY_NUMBERING:
         if (numbers_under_spc)
             return HSM_OK;
-        return path_refuse(why, cert,
-                           "TNAuthList: whether its numbers are of the issuer's SPC is not known");
+        return certs_path_refuse(
+            why, cert, "TNAuthList: whether its numbers are of the issuer's SPC is not known");
     case CERTS_SCOPE_OUTSIDE:
         break;
     }
-    return path_refuse(why, cert, "TNAuthList: not within that of its issuer");
+    return certs_path_refuse(why, cert, "TNAuthList: not within that of its issuer");
 }
 
 /* From the root down, so that *out is the end entity's list in the end. */
@@ -378,7 +380,7 @@ read_scope(const struct path_search *search, struct certs_tnauthlist **out, stru
             return st;
     }
     if (st == HSM_ERR_NOT_FOUND)
-        return path_refuse(why, search->certs[0], "no TNAuthList");
+        return certs_path_refuse(why, search->certs[0], "no TNAuthList");
     *out = above;
     above = NULL;
     return HSM_OK;
@@ -392,7 +394,7 @@ read_constraints(const X509 *leaf, struct certs_constraints **out, struct hsm_re
 
     if (st == HSM_OK || st == HSM_ERR_NOT_FOUND)
         return HSM_OK;
-    return st == HSM_ERR_NOMEM ? st : path_refuse(why, leaf, broken.text);
+    return st == HSM_ERR_NOMEM ? st : certs_path_refuse(why, leaf, broken.text);
 }
 
 static enum hsm_status
@@ -423,13 +425,14 @@ check_revocation(const struct path_search *search, struct hsm_reason *why)
     if (crl == NULL)
         return HSM_OK;
     if (!search->policy->any_distribution_point && !certs_crl_covers(crl, search->certs[0]))
-        return path_refuse(why, search->certs[0], "its CRL is another than the one that is held");
+        return certs_path_refuse(why, search->certs[0],
+                                 "its CRL is another than the one that is held");
     for (size_t i = 0; st == HSM_OK && i < search->len; i++) {
         struct hsm_reason revoked = {0};
 
         st = certs_crl_check(crl, search->certs[i], &revoked);
         if (st == HSM_ERR_UNTRUSTED)
-            st = path_refuse(why, search->certs[i], revoked.text);
+            st = certs_path_refuse(why, search->certs[i], revoked.text);
     }
     return st;
 }
@@ -459,7 +462,7 @@ take_certs(const struct path_search *search, struct certs_path *path)
 
 /* The signatures as soon as may be: what comes after them is as long as its signers made it. */
 enum hsm_status
-path_judge(const struct path_search *search, struct certs_path **out, struct hsm_reason *why)
+certs_path_judge(const struct path_search *search, struct certs_path **out, struct hsm_reason *why)
 {
     DEFER(certs_path_free) struct certs_path *path = calloc(1, sizeof(*path));
     enum hsm_status st;

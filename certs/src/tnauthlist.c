@@ -125,13 +125,13 @@ put_entry(struct der_writer *to, const struct certs_tn_entry *entry)
 {
     size_t start = to->len;
 
-    der_put(to, entry->text, strlen(entry->text));
-    der_wrap(to, start, DER_IA5STRING);
+    certs_der_put(to, entry->text, strlen(entry->text));
+    certs_der_wrap(to, start, DER_IA5STRING);
     if (entry->kind == CERTS_TN_RANGE) {
-        der_put_unsigned(to, entry->count);
-        der_wrap(to, start, DER_SEQUENCE);
+        certs_der_put_unsigned(to, entry->count);
+        certs_der_wrap(to, start, DER_SEQUENCE);
     }
-    der_wrap(to, start, (uint8_t)DER_CONTEXT(entry->kind));
+    certs_der_wrap(to, start, (uint8_t)DER_CONTEXT(entry->kind));
 }
 
 static enum hsm_status
@@ -141,13 +141,13 @@ list_encode(struct certs_tnauthlist *list, struct hsm_reason *why)
 
     for (size_t i = 0; i < list->count; i++)
         put_entry(&writer, &list->entries[i]);
-    der_wrap(&writer, 0, DER_SEQUENCE);
+    certs_der_wrap(&writer, 0, DER_SEQUENCE);
     if (writer.failed) {
-        der_writer_free(&writer);
+        certs_der_writer_free(&writer);
         return HSM_ERR_NOMEM;
     }
     if (writer.len > CERTS_TNAUTHLIST_MAX) {
-        der_writer_free(&writer);
+        certs_der_writer_free(&writer);
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: more than %d octets",
                           CERTS_TNAUTHLIST_MAX);
     }
@@ -293,7 +293,7 @@ read_text(struct der_reader *from, struct certs_tn_entry *entry, struct hsm_reas
 
     /* RFC 8226's module has EXPLICIT TAGS: an implicit [0] (tag 80) is another encoder's mistake.
      */
-    if (!der_read(from, DER_IA5STRING, &text))
+    if (!certs_der_read(from, DER_IA5STRING, &text))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: an entry is not an IA5String");
     if (text.left > CERTS_SPC_MAX)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: an entry has %zu octets", text.left);
@@ -310,7 +310,7 @@ read_count(struct der_reader *from, uint64_t *count, struct hsm_reason *why)
     struct der_reader integer;
     uint64_t value = 0;
 
-    if (!der_read(from, DER_INTEGER, &integer) || integer.left < 1)
+    if (!certs_der_read(from, DER_INTEGER, &integer) || integer.left < 1)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: a range without a count");
     if ((integer.at[0] & 0x80) != 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: a negative count");
@@ -335,7 +335,7 @@ read_range(struct der_reader *from, struct certs_tn_entry *entry, struct hsm_rea
     struct der_reader range;
     enum hsm_status st;
 
-    if (!der_read(from, DER_SEQUENCE, &range))
+    if (!certs_der_read(from, DER_SEQUENCE, &range))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: a range is not a SEQUENCE");
     st = read_text(&range, entry, why);
     if (st == HSM_OK)
@@ -355,7 +355,7 @@ read_entry(struct der_reader *from, struct certs_tn_entry *entry, struct hsm_rea
         return hsm_refuse(why, HSM_ERR_MALFORMED,
                           "TNAuthList: an entry is neither [0], [1] nor [2]");
     entry->kind = (enum certs_tn_kind)(*from->at & 0x03);
-    if (!der_read(from, *from->at, &value))
+    if (!certs_der_read(from, *from->at, &value))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: an entry is not DER");
     if (entry->kind == CERTS_TN_RANGE) {
         st = read_range(&value, entry, why);
@@ -374,7 +374,7 @@ count_entries(struct der_reader entries)
     struct der_reader value;
     size_t count = 0;
 
-    while (entries.left > 0 && der_read(&entries, *entries.at, &value))
+    while (entries.left > 0 && certs_der_read(&entries, *entries.at, &value))
         count++;
     return entries.left > 0 ? count + 1 : count; /* the broken one is told by read_entry() */
 }
@@ -402,7 +402,7 @@ certs_tnauthlist_parse(const uint8_t *der, size_t len, struct certs_tnauthlist *
     if (len > CERTS_TNAUTHLIST_MAX)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: more than %d octets",
                           CERTS_TNAUTHLIST_MAX);
-    if (!der_read(&reader, DER_SEQUENCE, &entries))
+    if (!certs_der_read(&reader, DER_SEQUENCE, &entries))
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: not a DER SEQUENCE");
     if (reader.left != 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "TNAuthList: octets after the SEQUENCE");

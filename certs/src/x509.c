@@ -78,7 +78,7 @@ certs_time_text(time_t time, char out[CERTS_TIME_TEXT_MAX])
 void
 certs_put_algorithm(struct der_writer *to)
 {
-    der_put(to, ecdsa_with_sha256, sizeof(ecdsa_with_sha256));
+    certs_der_put(to, ecdsa_with_sha256, sizeof(ecdsa_with_sha256));
 }
 
 bool
@@ -125,15 +125,15 @@ certs_sign(struct hsm_key *key, const uint8_t *tbs, size_t len, uint8_t **der, s
     if (st != HSM_OK)
         return st;
 
-    der_put(&writer, tbs, len);
+    certs_der_put(&writer, tbs, len);
     certs_put_algorithm(&writer);
     start = writer.len;
-    der_put(&writer, "\0", 1); /* unused bits of the last octet */
-    der_put(&writer, sig_der, sig_der_len);
-    der_wrap(&writer, start, DER_BIT_STRING);
-    der_wrap(&writer, 0, DER_SEQUENCE);
+    certs_der_put(&writer, "\0", 1); /* unused bits of the last octet */
+    certs_der_put(&writer, sig_der, sig_der_len);
+    certs_der_wrap(&writer, start, DER_BIT_STRING);
+    certs_der_wrap(&writer, 0, DER_SEQUENCE);
     if (writer.failed) {
-        der_writer_free(&writer);
+        certs_der_writer_free(&writer);
         return HSM_ERR_NOMEM;
     }
     *der = writer.octets;
@@ -272,7 +272,7 @@ certs_pem_or_der(const uint8_t *octets, size_t len, const char *label, uint8_t *
     struct certs_pem_scan scan = {.at = (const char *)octets, .left = len};
     enum hsm_status st;
 
-    if (der_is_one_sequence(octets, len)) {
+    if (certs_der_is_one_sequence(octets, len)) {
         *der = malloc(len);
         if (*der == NULL)
             return HSM_ERR_NOMEM;

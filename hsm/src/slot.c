@@ -42,7 +42,7 @@ or_else(unsigned value, unsigned otherwise)
 static CK_ULONG
 share_of(CK_ULONG limit)
 {
-    CK_ULONG share = limit / supervisor_processes();
+    CK_ULONG share = limit / hsm_supervisor_processes();
 
     if (limit == CK_UNAVAILABLE_INFORMATION || limit == CK_EFFECTIVELY_INFINITE)
         return HSM_SESSIONS_MAX;

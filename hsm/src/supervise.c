@@ -48,7 +48,7 @@ tell(const struct supervisor *supervisor, const struct slot *slot, enum hsm_work
 }
 
 unsigned
-supervisor_count(const struct supervisor *supervisor, enum slot_state state)
+hsm_supervisor_count(const struct supervisor *supervisor, enum slot_state state)
 {
     unsigned count = 0;
 
@@ -58,7 +58,7 @@ supervisor_count(const struct supervisor *supervisor, enum slot_state state)
 }
 
 unsigned
-supervisor_count_serving(struct supervisor *supervisor)
+hsm_supervisor_count_serving(struct supervisor *supervisor)
 {
     const struct slot *slots = slots_in_use(supervisor);
     unsigned count = 0;
@@ -105,7 +105,7 @@ start(struct supervisor *supervisor, struct slot *slot, int64_t now)
     pid = fork();
     if (pid == 0) {
         close(line[0]);
-        supervisor_work(supervisor, &worker);
+        hsm_supervisor_work(supervisor, &worker);
     }
     if (pid < 0)
         could_not_start(supervisor, slot, now);
@@ -143,7 +143,7 @@ longest_resting(struct supervisor *supervisor)
 static struct slot *
 next_to_start(struct supervisor *supervisor)
 {
-    if (supervisor->is_stopping || supervisor_count(supervisor, STARTING) > 0)
+    if (supervisor->is_stopping || hsm_supervisor_count(supervisor, STARTING) > 0)
         return NULL;
     if (supervisor->candidate != NULL)
         return supervisor->candidate->state == RESTING ? supervisor->candidate : NULL;
@@ -173,9 +173,9 @@ became_ready(struct supervisor *supervisor, struct slot *slot, int64_t now)
     tell(supervisor, slot, HSM_WORKER_READY, 0);
     if (supervisor->is_stopping)
         return;
-    supervisor_go_on_reloading(supervisor, slot, now);
+    hsm_supervisor_go_on_reloading(supervisor, slot, now);
     if (!supervisor->was_complete &&
-        supervisor_count_serving(supervisor) == supervisor->config.workers) {
+        hsm_supervisor_count_serving(supervisor) == supervisor->config.workers) {
         supervisor->was_complete = true;
         hsm_notify("READY=1");
     }
@@ -413,7 +413,7 @@ reap(struct supervisor *supervisor, struct slot *slot, int64_t now)
     slot->state = RESTING;
     if (slot->is_retired)
         ended_retired(supervisor, slot, st, text);
-    else if (!was_asked && supervisor_reload_failed(supervisor, slot, text))
+    else if (!was_asked && hsm_supervisor_reload_failed(supervisor, slot, text))
         slot->state = UNUSED;
     else if (!was_asked) /* it may stop the others */
         rest = ended_by_itself(supervisor, slot, status, st, text, now);
@@ -454,7 +454,7 @@ next_due(struct supervisor *supervisor)
     const struct slot *next = next_to_start(supervisor);
     int64_t due = supervisor->watchdog_ms > 0 ? supervisor->watchdog_at : NEVER;
 
-    due = earlier(due, supervisor_reload_due(supervisor));
+    due = earlier(due, hsm_supervisor_reload_due(supervisor));
     if (next != NULL)
         due = earlier(due, next->until);
     for (unsigned i = 0; i < SLOTS; i++) {
@@ -531,12 +531,12 @@ loop(struct supervisor *supervisor)
         int64_t now = now_ms();
 
         feed_watchdog(supervisor, now);
-        supervisor_begin_reload(supervisor, now);
+        hsm_supervisor_begin_reload(supervisor, now);
         start_next(supervisor, now);
         wait_and_hear(supervisor);
         now = now_ms();
         kill_overdue(supervisor, now); /* those that were not heard just now */
-        supervisor_give_up_reload(supervisor, now);
+        hsm_supervisor_give_up_reload(supervisor, now);
     }
 }
 

@@ -95,30 +95,30 @@ has_process(const struct slot *slot)
 }
 
 /* supervise.c */
-unsigned supervisor_count(const struct supervisor *supervisor, enum slot_state state);
-unsigned supervisor_count_serving(struct supervisor *supervisor);
+unsigned hsm_supervisor_count(const struct supervisor *supervisor, enum slot_state state);
+unsigned hsm_supervisor_count_serving(struct supervisor *supervisor);
 
 /* supervise_reload.c */
 
 /** Try a new configuration, if one is wanted and it is the time for it. */
-void supervisor_begin_reload(struct supervisor *supervisor, int64_t now);
+void hsm_supervisor_begin_reload(struct supervisor *supervisor, int64_t now);
 /** When a reload that goes on has failed; NEVER: none does. */
-int64_t supervisor_reload_due(const struct supervisor *supervisor);
+int64_t hsm_supervisor_reload_due(const struct supervisor *supervisor);
 /** One that did not go on for too long is given up. */
-void supervisor_give_up_reload(struct supervisor *supervisor, int64_t now);
+void hsm_supervisor_give_up_reload(struct supervisor *supervisor, int64_t now);
 /** A worker became ready. */
-void supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int64_t now);
+void hsm_supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int64_t now);
 /** A worker ended. True: it was the candidate, and the configuration is given up. */
-bool supervisor_reload_failed(struct supervisor *supervisor, const struct slot *slot,
-                              const char *why);
+bool hsm_supervisor_reload_failed(struct supervisor *supervisor, const struct slot *slot,
+                                  const char *why);
 
 /* supervise_worker.c */
 
 /** How many processes share what they open, this one among them: workers and the one that a reload
  *  begins with beside them; or 1. */
-unsigned supervisor_processes(void);
+unsigned hsm_supervisor_processes(void);
 
 /** In a process that was just forked. */
-_Noreturn void supervisor_work(const struct supervisor *supervisor, struct hsm_worker *worker);
+_Noreturn void hsm_supervisor_work(const struct supervisor *supervisor, struct hsm_worker *worker);
 
 #endif

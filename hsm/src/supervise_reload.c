@@ -46,11 +46,11 @@ is_the_time(struct supervisor *supervisor)
     }
     return supervisor->wants_reload && supervisor->was_complete && !supervisor->is_stopping &&
            !supervisor->is_replacing && supervisor->candidate == NULL &&
-           supervisor_count(supervisor, STARTING) == 0;
+           hsm_supervisor_count(supervisor, STARTING) == 0;
 }
 
 void
-supervisor_begin_reload(struct supervisor *supervisor, int64_t now)
+hsm_supervisor_begin_reload(struct supervisor *supervisor, int64_t now)
 {
     const struct hsm_supervise_config *config = &supervisor->config;
     unsigned workers = config->workers;
@@ -88,7 +88,8 @@ abandon(const struct hsm_supervise_config *config, unsigned workers)
 }
 
 bool
-supervisor_reload_failed(struct supervisor *supervisor, const struct slot *slot, const char *why)
+hsm_supervisor_reload_failed(struct supervisor *supervisor, const struct slot *slot,
+                             const char *why)
 {
     const struct hsm_supervise_config *config = &supervisor->config;
     unsigned workers = config->workers;
@@ -185,7 +186,7 @@ retire_others(struct supervisor *supervisor, bool all, int64_t now)
 }
 
 void
-supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int64_t now)
+hsm_supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
     bool complete;
 
@@ -195,7 +196,7 @@ supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int
         retire_others(supervisor, true, now); /* it was starting when its configuration failed */
         return;
     }
-    complete = supervisor_count_serving(supervisor) == supervisor->config.workers;
+    complete = hsm_supervisor_count_serving(supervisor) == supervisor->config.workers;
     supervisor->reload_until = now + supervisor->config.reload_ms;
     retire_others(supervisor, complete, now);
     if (complete)
@@ -203,23 +204,23 @@ supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int
 }
 
 int64_t
-supervisor_reload_due(const struct supervisor *supervisor)
+hsm_supervisor_reload_due(const struct supervisor *supervisor)
 {
     return supervisor->is_replacing && !supervisor->is_stopping ? supervisor->reload_until : NEVER;
 }
 
 void
-supervisor_give_up_reload(struct supervisor *supervisor, int64_t now)
+hsm_supervisor_give_up_reload(struct supervisor *supervisor, int64_t now)
 {
     const struct hsm_supervise_config *config = &supervisor->config;
     unsigned workers = supervisor->workers_before;
 
-    if (now < supervisor_reload_due(supervisor))
+    if (now < hsm_supervisor_reload_due(supervisor))
         return;
     hsm_log(HSM_LOG_ERROR,
             "of %u workers of the %s configuration %u are ready, and no other was in %u ms: %s",
             config->workers, supervisor->is_going_back ? "old" : "new",
-            supervisor_count_serving(supervisor), config->reload_ms,
+            hsm_supervisor_count_serving(supervisor), config->reload_ms,
             supervisor->is_going_back ? "those with the new one leave" : "back to the old one");
     if (supervisor->is_going_back) {
         retire_others(supervisor, true, now);

@@ -17,7 +17,7 @@
 static unsigned processes = 1;
 
 unsigned
-supervisor_processes(void)
+hsm_supervisor_processes(void)
 {
     return processes;
 }
@@ -146,7 +146,7 @@ become_worker(const struct supervisor *supervisor, struct hsm_worker *worker)
 }
 
 _Noreturn void
-supervisor_work(const struct supervisor *supervisor, struct hsm_worker *worker)
+hsm_supervisor_work(const struct supervisor *supervisor, struct hsm_worker *worker)
 {
     become_worker(supervisor, worker);
     exit(exit_status(supervisor->config.run(worker, supervisor->config.context)));

@@ -57,7 +57,7 @@ new_label(const struct sks_account *account, char out[SKS_ACCOUNT_LABEL_MAX + 1]
 
     snprintf(prefix, sizeof(prefix), "%s%s%s", SKS_ENROLL_ACCOUNT_LABEL, spc != NULL ? "-" : "",
              spc != NULL ? spc : "");
-    return key_label_new(account->config.token, prefix, out, why);
+    return sks_key_label_new(account->config.token, prefix, out, why);
 }
 
 /* What names the first key is durable before the key is made, as with all keys. */

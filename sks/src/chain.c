@@ -13,7 +13,7 @@
 DEFINE_DEFER(json_t, json_decref)
 
 size_t
-chain_add(struct chain *chain)
+sks_div_chain_add(struct chain *chain)
 {
     size_t at = chain->count++;
 
@@ -28,9 +28,9 @@ chain_add(struct chain *chain)
 static bool
 say(struct chain *chain, size_t at, enum sks_ppt ppt, json_t *claims)
 {
-    bool is_good = claims_one_party(json_object_get(claims, "orig")) &&
-                   claims_parties(json_object_get(claims, "dest")) &&
-                   (!ppt_is_div(ppt) || claims_one_party(json_object_get(claims, "div")));
+    bool is_good = sks_claims_one_party(json_object_get(claims, "orig")) &&
+                   sks_claims_parties(json_object_get(claims, "dest")) &&
+                   (!sks_ppt_is_div(ppt) || sks_claims_one_party(json_object_get(claims, "div")));
 
     chain->ppt[at] = ppt;
     if (is_good)
@@ -52,8 +52,8 @@ take_opt(struct chain *chain, size_t at, const json_t *claims)
 }
 
 enum hsm_status
-chain_take(struct chain *chain, size_t at, const char *passport, bool is_any_type,
-           enum sks_ppt *ppt, struct hsm_reason *why)
+sks_div_chain_take(struct chain *chain, size_t at, const char *passport, bool is_any_type,
+                   enum sks_ppt *ppt, struct hsm_reason *why)
 {
     DEFER(json_decref) json_t *header = NULL;
     DEFER(json_decref) json_t *claims = NULL;
@@ -65,7 +65,7 @@ chain_take(struct chain *chain, size_t at, const char *passport, bool is_any_typ
         return st;
     type = json_object_get(header, "ppt");
     if (is_any_type)
-        *ppt = type == NULL ? SKS_PPT_NONE : ppt_of(json_string_value(type));
+        *ppt = type == NULL ? SKS_PPT_NONE : sks_ppt_of(json_string_value(type));
     is_good = say(chain, at, *ppt, claims);
     st = take_opt(chain, at, claims);
     if (st != HSM_OK || is_good)
@@ -74,16 +74,16 @@ chain_take(struct chain *chain, size_t at, const char *passport, bool is_any_typ
 }
 
 bool
-chain_unwrap(struct chain *chain, size_t at, size_t *inner)
+sks_div_chain_unwrap(struct chain *chain, size_t at, size_t *inner)
 {
     if (chain->opt[at] == NULL || chain->count >= SKS_IDENTITIES_MAX)
         return false;
-    *inner = chain->inside[at] = chain_add(chain);
+    *inner = chain->inside[at] = sks_div_chain_add(chain);
     return true;
 }
 
 enum hsm_status
-chain_say_div(struct chain *chain, size_t at, const struct sks_claims *div)
+sks_div_chain_say_div(struct chain *chain, size_t at, const struct sks_claims *div)
 {
     DEFER(json_decref) json_t *claims = NULL;
     enum hsm_status st = sks_claims_read(div, &claims);
@@ -97,16 +97,16 @@ static bool
 diverts(const json_t *div, const json_t *other)
 {
     return div != NULL && other != NULL &&
-           party_is_in(json_object_get(div, "div"), json_object_get(other, "dest")) &&
-           party_is_same(json_object_get(div, "orig"), json_object_get(other, "orig"));
+           sks_party_is_in(json_object_get(div, "div"), json_object_get(other, "dest")) &&
+           sks_party_is_same(json_object_get(div, "orig"), json_object_get(other, "orig"));
 }
 
 void
-chain_link(struct chain *chain)
+sks_div_chain_link(struct chain *chain)
 {
     for (size_t i = 0; i < chain->count; i++) {
         for (size_t other = 0; other < chain->count; other++)
-            chain->diverts[i][other] = i != other && ppt_is_div(chain->ppt[i]) &&
+            chain->diverts[i][other] = i != other && sks_ppt_is_div(chain->ppt[i]) &&
                                        diverts(chain->claims[i], chain->claims[other]);
     }
 }
@@ -127,19 +127,19 @@ stands_on_one(const struct chain *chain, size_t div, const bool *stands)
 }
 
 void
-chain_stand(const struct chain *chain, const bool *valid, bool *stands)
+sks_div_chain_stand(const struct chain *chain, const bool *valid, bool *stands)
 {
     memset(stands, 0, chain->count * sizeof(stands[0]));
     for (size_t round = 0; round < chain->count; round++) {
         for (size_t i = 0; i < chain->count; i++) {
             if (valid[i] && !stands[i])
-                stands[i] = !ppt_is_div(chain->ppt[i]) || stands_on_one(chain, i, stands);
+                stands[i] = !sks_ppt_is_div(chain->ppt[i]) || stands_on_one(chain, i, stands);
         }
     }
 }
 
 void
-chain_clear(struct chain *chain)
+sks_div_chain_clear(struct chain *chain)
 {
     for (size_t i = 0; i < chain->count; i++) {
         json_decref(chain->claims[i]);

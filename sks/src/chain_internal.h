@@ -29,7 +29,7 @@ struct chain {
 };
 
 /** One more, which says nothing yet; returns where it is. The chain has room. */
-size_t chain_add(struct chain *chain);
+size_t sks_div_chain_add(struct chain *chain);
 
 /**
  * What a PASSporT says, in full form.
@@ -40,9 +40,9 @@ size_t chain_add(struct chain *chain);
  * 8225 section 5.2.1 wants it to be: it is as if it had said nothing, but that what is inside of it
  * is taken up all the same
  */
-HSM_MUST_CHECK enum hsm_status chain_take(struct chain *chain, size_t at, const char *passport,
-                                          bool is_any_type, enum sks_ppt *ppt,
-                                          struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status sks_div_chain_take(struct chain *chain, size_t at,
+                                                  const char *passport, bool is_any_type,
+                                                  enum sks_ppt *ppt, struct hsm_reason *why);
 
 /**
  * One more for the PASSporT in the `opt` of a div-o (RFC 8946 section 5), which says nothing yet.
@@ -52,16 +52,16 @@ HSM_MUST_CHECK enum hsm_status chain_take(struct chain *chain, size_t at, const 
  * @param inner  receives where it is; its text is opt[at]
  * @return false: there is none, or no room for it: then the div-o stands on nothing
  */
-bool chain_unwrap(struct chain *chain, size_t at, size_t *inner);
+bool sks_div_chain_unwrap(struct chain *chain, size_t at, size_t *inner);
 
 /** Of a div PASSporT that is to be signed: what it will say. The claims passed sks_claims_check().
  */
-HSM_MUST_CHECK enum hsm_status chain_say_div(struct chain *chain, size_t at,
-                                             const struct sks_claims *div);
+HSM_MUST_CHECK enum hsm_status sks_div_chain_say_div(struct chain *chain, size_t at,
+                                                     const struct sks_claims *div);
 
 /** When all have said what they say: a div diverts each one whose dest its div is in, and whose
  *  orig is the same. */
-void chain_link(struct chain *chain);
+void sks_div_chain_link(struct chain *chain);
 
 /**
  * From the first PASSporTs outwards: of those that are `valid` the ones that are no div, and each
@@ -70,10 +70,10 @@ void chain_link(struct chain *chain);
  * @param valid   of each
  * @param stands  receives of each whether it stands
  */
-void chain_stand(const struct chain *chain, const bool *valid, bool *stands);
+void sks_div_chain_stand(const struct chain *chain, const bool *valid, bool *stands);
 
-void chain_clear(struct chain *chain);
+void sks_div_chain_clear(struct chain *chain);
 
-#define CHAIN __attribute__((cleanup(chain_clear))) struct chain
+#define CHAIN __attribute__((cleanup(sks_div_chain_clear))) struct chain
 
 #endif

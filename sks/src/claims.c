@@ -304,7 +304,7 @@ put_texts(struct writing *to, const char *name, const char *const *texts, size_t
     put_text(to, name);
     for (size_t i = 0; i < count; i++) {
         put(to, i == 0 ? "[" : ",", 1);
-        put_quoted(to, texts[i]);
+        sks_put_quoted(to, texts[i]);
     }
     put(to, "]", 1);
 }
@@ -313,7 +313,7 @@ static void
 put_one(struct writing *to, const char *tn, const char *uri)
 {
     put_text(to, tn != NULL ? "\"tn\":" : "\"uri\":");
-    put_quoted(to, tn != NULL ? tn : uri);
+    sks_put_quoted(to, tn != NULL ? tn : uri);
     put(to, "}", 1);
 }
 
@@ -337,7 +337,7 @@ put_div(struct writing *to, const struct sks_claims *claims)
     put_text(to, ",\"div\":{");
     if (claims->div_hi != NULL) {
         put_text(to, "\"hi\":");
-        put_quoted(to, claims->div_hi);
+        sks_put_quoted(to, claims->div_hi);
         put(to, ",", 1);
     }
     put_one(to, claims->div_tn, claims->div_uri);
@@ -348,9 +348,9 @@ put_mky(struct writing *to, const struct sks_claims *claims)
 {
     for (size_t i = 0; i < claims->mky_count; i++) {
         put_text(to, i == 0 ? ",\"mky\":[{\"alg\":" : ",{\"alg\":");
-        put_quoted(to, claims->mky[i].alg);
+        sks_put_quoted(to, claims->mky[i].alg);
         put_text(to, ",\"dig\":");
-        put_quoted(to, claims->mky[i].dig);
+        sks_put_quoted(to, claims->mky[i].dig);
         put(to, "}", 1);
     }
     if (claims->mky_count > 0)
@@ -363,7 +363,7 @@ put_crn(struct writing *to, const char *crn)
     json_t *value = json_string(crn); /* NULL if it is no UTF-8 */
 
     put_text(to, "\"crn\":");
-    put_json(to, value);
+    sks_put_json(to, value);
     put(to, ",", 1);
     json_decref(value);
 }
@@ -373,11 +373,11 @@ put_after_origid(struct writing *to, const struct sks_claims *claims)
 {
     if (claims->rcd != NULL) {
         put_text(to, ",\"rcd\":");
-        put_json(to, claims->rcd);
+        sks_put_json(to, claims->rcd);
     }
     if (claims->rcdi != NULL) {
         put_text(to, ",\"rcdi\":");
-        put_json(to, claims->rcdi);
+        sks_put_json(to, claims->rcdi);
     }
     if (claims->rph_count > 0) {
         put_texts(to, ",\"rph\":{\"auth\":", claims->rph_auth, claims->rph_count);
@@ -385,7 +385,7 @@ put_after_origid(struct writing *to, const struct sks_claims *claims)
     }
     if (claims->sph != NULL) {
         put_text(to, ",\"sph\":");
-        put_quoted(to, claims->sph);
+        sks_put_quoted(to, claims->sph);
     }
 }
 
@@ -407,13 +407,13 @@ sks_claims_payload(const struct sks_claims *claims, char out[SKS_PASSPORT_PAYLOA
     if (claims->div_tn != NULL || claims->div_uri != NULL)
         put_div(&to, claims);
     put_text(&to, ",\"iat\":");
-    put_number(&to, claims->iat);
+    sks_put_number(&to, claims->iat);
     put_mky(&to, claims);
     put_text(&to, ",\"orig\":{");
     put_one(&to, claims->orig_tn, claims->orig_uri);
     if (claims->origid != NULL) {
         put_text(&to, ",\"origid\":");
-        put_quoted(&to, claims->origid);
+        sks_put_quoted(&to, claims->origid);
     }
     put_after_origid(&to, claims);
     put(&to, "}", 1);

@@ -20,12 +20,12 @@ add_link(struct chain *chain, const char *text, struct hsm_reason *why)
 {
     struct sks_identity identity = {0};
     enum sks_ppt ppt = SKS_PPT_NONE;
-    size_t at = chain_add(chain);
+    size_t at = sks_div_chain_add(chain);
     int64_t iat;
     enum hsm_status st = sks_identity_parse(text, &identity, why);
 
     if (st == HSM_OK)
-        st = chain_take(chain, at, identity.passport, true, &ppt, why);
+        st = sks_div_chain_take(chain, at, identity.passport, true, &ppt, why);
     sks_identity_clear(&identity);
     return st == HSM_OK ? acme_json_integer(chain->claims[at], "iat", &iat, why) : st;
 }
@@ -39,8 +39,8 @@ add_insides(struct chain *chain)
     size_t inner;
 
     for (size_t i = 0; st != HSM_ERR_NOMEM && i < chain->count; i++) {
-        if (chain_unwrap(chain, i, &inner))
-            st = chain_take(chain, inner, chain->opt[i], true, &ppt, NULL);
+        if (sks_div_chain_unwrap(chain, i, &inner))
+            st = sks_div_chain_take(chain, inner, chain->opt[i], true, &ppt, NULL);
     }
     return st == HSM_ERR_NOMEM ? st : HSM_OK;
 }
@@ -74,13 +74,13 @@ check_chain(struct chain *chain, size_t div, struct sks_refusal *refusal)
     enum hsm_status st = hsm_refuse(sks_refusal_of(refusal, "div"), HSM_ERR_UNTRUSTED,
                                     "no destination of an earlier PASSporT");
 
-    chain_link(chain);
+    sks_div_chain_link(chain);
     for (size_t i = 0; i < chain->count; i++)
         is_there[i] = i != div;
-    chain_stand(chain, is_there, stands);
+    sks_div_chain_stand(chain, is_there, stands);
     for (size_t i = 0; st != HSM_OK && i < div; i++) {
-        if (party_is_in(json_object_get(chain->claims[div], "div"),
-                        json_object_get(chain->claims[i], "dest")))
+        if (sks_party_is_in(json_object_get(chain->claims[div], "div"),
+                            json_object_get(chain->claims[i], "dest")))
             st = check_link(chain, div, i, stands[i], refusal);
     }
     return st;
@@ -105,7 +105,7 @@ sks_diversion_check(const char *const *identities, size_t count, const struct sk
     st = add_insides(&chain);
     if (st != HSM_OK)
         return st;
-    at = chain_add(&chain);
-    st = chain_say_div(&chain, at, div);
+    at = sks_div_chain_add(&chain);
+    st = sks_div_chain_say_div(&chain, at, div);
     return st == HSM_OK ? check_chain(&chain, at, refusal) : st;
 }

@@ -165,7 +165,7 @@ new_key_uri(const struct run *run, char **out)
     enum hsm_status st;
 
     snprintf(prefix, sizeof(prefix), "sp-%s", run->with->spc);
-    st = key_label_new(run->with->token, prefix, label, run->why);
+    st = sks_key_label_new(run->with->token, prefix, label, run->why);
     if (st == HSM_OK && asprintf(out, "pkcs11:object=%s", label) < 0) {
         *out = NULL;
         st = HSM_ERR_NOMEM;

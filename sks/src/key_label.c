@@ -8,8 +8,8 @@
 #include <hsm/time.h>
 
 enum hsm_status
-key_label_new(struct hsm_token *token, const char *prefix, char out[KEY_LABEL_MAX + 1],
-              struct hsm_reason *why)
+sks_key_label_new(struct hsm_token *token, const char *prefix, char out[KEY_LABEL_MAX + 1],
+                  struct hsm_reason *why)
 {
     uint8_t random[4];
     char stamp[HSM_TIME_STAMP_LEN + 1];

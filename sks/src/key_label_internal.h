@@ -15,7 +15,8 @@
  * "PREFIX-20260115T120000Z-9f3a10c4", with the time and with octets of the token's: a CKA_LABEL
  * that no key of the token has. A longer prefix is cut.
  */
-HSM_MUST_CHECK enum hsm_status key_label_new(struct hsm_token *token, const char *prefix,
-                                             char out[KEY_LABEL_MAX + 1], struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status sks_key_label_new(struct hsm_token *token, const char *prefix,
+                                                 char out[KEY_LABEL_MAX + 1],
+                                                 struct hsm_reason *why);
 
 #endif

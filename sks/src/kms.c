@@ -17,7 +17,7 @@ DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(char, free)
 
 void
-kms_tell(const struct kms_provider *provider, const char *format, ...)
+sks_kms_tell(const struct kms_provider *provider, const char *format, ...)
 {
     const struct sks_kms *kms = provider->kms;
     char line[LINE_SIZE];
@@ -35,13 +35,13 @@ kms_tell(const struct kms_provider *provider, const char *format, ...)
 }
 
 void
-kms_tell_line(void *context, const char *line)
+sks_kms_tell_line(void *context, const char *line)
 {
-    kms_tell(context, "%s", line);
+    sks_kms_tell(context, "%s", line);
 }
 
 const char *
-kms_token_uri(const struct kms_provider *provider, size_t i)
+sks_kms_token_uri(const struct kms_provider *provider, size_t i)
 {
     return sks_tokens_uri(provider->kms->tokens, provider->config->tokens[i]);
 }
@@ -110,7 +110,7 @@ sks_kms_forget(struct sks_kms *kms, size_t provider)
         }
 }
 
-/* What kms_prepare() has opened, or a part of it. */
+/* What sks_kms_prepare() has opened, or a part of it. */
 static void
 put_back(struct kms_provider *provider)
 {
@@ -229,7 +229,7 @@ open_repository(struct kms_provider *provider, struct hsm_reason *why)
 }
 
 enum hsm_status
-kms_prepare(struct kms_provider *provider, struct hsm_reason *why)
+sks_kms_prepare(struct kms_provider *provider, struct hsm_reason *why)
 {
     enum hsm_status st;
 
@@ -254,13 +254,13 @@ enum hsm_status
 sks_kms_check(struct sks_kms *kms, size_t provider, struct hsm_reason *why)
 {
     struct kms_provider *of = &kms->providers[provider];
-    enum hsm_status st = kms_prepare(of, why);
+    enum hsm_status st = sks_kms_prepare(of, why);
 
     for (size_t i = 0; st == HSM_OK && i < of->config->token_count; i++) {
-        const char *fault = sks_tokens_fault(kms->tokens, kms_token_uri(of, i));
+        const char *fault = sks_tokens_fault(kms->tokens, sks_kms_token_uri(of, i));
 
         if (fault != NULL)
-            st = hsm_refuse(why, HSM_ERR_BUSY, "token %s: %s", kms_token_uri(of, i), fault);
+            st = hsm_refuse(why, HSM_ERR_BUSY, "token %s: %s", sks_kms_token_uri(of, i), fault);
     }
     return st;
 }
@@ -339,7 +339,7 @@ sks_kms_account(struct sks_kms *kms, size_t provider, const char *token_uri, siz
     size_t token = token_index(of, token_uri);
     struct sks_account **place = &of->accounts[token][ca];
     DEFER(free) char *name = NULL;
-    enum hsm_status st = kms_prepare(of, why);
+    enum hsm_status st = sks_kms_prepare(of, why);
     struct sks_account_config account = {
         .catalogue = kms->catalogue,
         .token = sks_tokens_get(kms->tokens, token_uri),
@@ -447,12 +447,12 @@ sks_kms_enroll(struct sks_kms *kms, size_t provider, const char *token_uri, size
         .hosted_by_ca = config->hosts_chains ? kms->verification.x5u : NULL,
         .private_addresses = kms->config->private_addresses,
         .replaces = replaces,
-        .progress = kms_tell_line,
+        .progress = sks_kms_tell_line,
         .context = of,
         .stopped = kms->hooks.stopped,
         .stopped_context = kms->hooks.context,
     };
-    enum hsm_status st = kms_prepare(of, why);
+    enum hsm_status st = sks_kms_prepare(of, why);
 
     if (st == HSM_OK && config->name != NULL)
         st = check_name(kms, config->name, why);
@@ -464,6 +464,6 @@ sks_kms_enroll(struct sks_kms *kms, size_t provider, const char *token_uri, size
     enrollment.client = sks_account_client(account);
     st = sks_enroll(&enrollment, id, why);
     if (st == HSM_OK)
-        kms_notify(of, time(NULL));
+        sks_kms_notify(of, time(NULL));
     return st;
 }

@@ -61,35 +61,36 @@ struct sks_kms {
 };
 
 /** The URI of the i-th token of a provider, as the catalogue names it. */
-const char *kms_token_uri(const struct kms_provider *provider, size_t i);
+const char *sks_kms_token_uri(const struct kms_provider *provider, size_t i);
 
 /** Open what only this provider has, if that was not done. */
-HSM_MUST_CHECK enum hsm_status kms_prepare(struct kms_provider *provider, struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status sks_kms_prepare(struct kms_provider *provider,
+                                               struct hsm_reason *why);
 
-void kms_tell(const struct kms_provider *provider, const char *format, ...) HSM_PRINTF(2, 3);
+void sks_kms_tell(const struct kms_provider *provider, const char *format, ...) HSM_PRINTF(2, 3);
 /** The same of a line, for those who call back. @param provider  struct kms_provider * */
-void kms_tell_line(void *provider, const char *line);
+void sks_kms_tell_line(void *provider, const char *line);
 
 /** Note how a matter stands (why NULL: well), and log it when it does not.
  *  @param spc  whose matter; "": everybody's */
-void kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why,
-              time_t now);
+void sks_kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why,
+                  time_t now);
 
 /* kms_watch.c */
 
 /** True if the certificate of an active credential, which has not ended, is one that an STI-VS
  *  refuses: the list and the CRL that are good now say so, and the reason how. */
-bool kms_is_refused(struct sks_trust *trust, const struct sks_credential *credential, time_t now,
-                    struct hsm_reason *why);
+bool sks_kms_is_refused(struct sks_trust *trust, const struct sks_credential *credential,
+                        time_t now, struct hsm_reason *why);
 
 /* kms_meter.c: counted in [metrics] of the configuration, if there are any */
 
-void kms_meter_enrollment(const struct kms_provider *provider, bool good);
-void kms_meter_look(const struct kms_provider *provider, time_t now);
+void sks_kms_meter_enrollment(const struct kms_provider *provider, bool good);
+void sks_kms_meter_look(const struct kms_provider *provider, time_t now);
 /** List and CRL are current. */
-void kms_meter_refresh(const struct sks_kms *kms, time_t now);
+void sks_kms_meter_refresh(const struct sks_kms *kms, time_t now);
 
 /** Run the notify command for credentials that sign and were not announced yet. */
-void kms_notify(struct kms_provider *provider, time_t now);
+void sks_kms_notify(struct kms_provider *provider, time_t now);
 
 #endif

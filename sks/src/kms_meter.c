@@ -58,19 +58,19 @@ enrollment_series(const struct sks_kms *kms, const char *spc, bool good)
 }
 
 void
-kms_meter_enrollment(const struct kms_provider *provider, bool good)
+sks_kms_meter_enrollment(const struct kms_provider *provider, bool good)
 {
     hsm_series_add(enrollment_series(provider->kms, provider->config->spc, good), 1);
 }
 
 void
-kms_meter_look(const struct kms_provider *provider, time_t now)
+sks_kms_meter_look(const struct kms_provider *provider, time_t now)
 {
     set(provider->kms, &looked, provider->config->spc, (double)now);
 }
 
 void
-kms_meter_refresh(const struct sks_kms *kms, time_t now)
+sks_kms_meter_refresh(const struct sks_kms *kms, time_t now)
 {
     hsm_series_set(hsm_series(metrics_of(kms), &refreshed, NULL), (double)now);
 }

@@ -25,7 +25,7 @@ DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 void
-kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why, time_t now)
+sks_kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why, time_t now)
 {
     if (sks_catalogue_trouble_put(kms->catalogue, spc, matter, why, now) != HSM_OK)
         hsm_log(HSM_LOG_WARNING, "%s: the outcome could not be recorded in the catalogue", matter);
@@ -120,9 +120,9 @@ decide_by_window(const struct kms_provider *provider, const struct sks_credentia
              window->explanation_url);
     hsm_time_format(window->start, start);
     hsm_time_format(window->end, end);
-    kms_tell(provider, "credential %lld: the STI-CA wants it renewed between %s and %s%s%s",
-             (long long)credential->id, start, end,
-             window->explanation_url[0] != '\0' ? ", see " : "", window->explanation_url);
+    sks_kms_tell(provider, "credential %lld: the STI-CA wants it renewed between %s and %s%s%s",
+                 (long long)credential->id, start, end,
+                 window->explanation_url[0] != '\0' ? ", see " : "", window->explanation_url);
 }
 
 /* That of the provider whose certificate it is; false: none any more. */
@@ -226,8 +226,8 @@ struct holding {
 static void
 give_up(struct kms_provider *provider, struct sks_credential *credential)
 {
-    kms_tell(provider, "credential %lld: was %s; given up, it is not needed",
-             (long long)credential->id, sks_state_text(credential->state));
+    sks_kms_tell(provider, "credential %lld: was %s; given up, it is not needed",
+                 (long long)credential->id, sks_state_text(credential->state));
     credential->state = SKS_RETIRED;
     if (sks_catalogue_put(provider->kms->catalogue, credential) != HSM_OK)
         hsm_log(HSM_LOG_WARNING, "credential %lld: could not be given up",
@@ -347,7 +347,7 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
       time_t now)
 {
     struct sks_kms *kms = provider->kms;
-    const char *uri = kms_token_uri(provider, token);
+    const char *uri = sks_kms_token_uri(provider, token);
     const char *name = name_of_token(holding, uri);
     const char *lost = holding->lost.text;
     struct hsm_reason why = {""};
@@ -361,10 +361,10 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
 
     if (st != HSM_OK && is_stopped(kms)) /* no failure: whoever comes next goes on with it */
         return;
-    kms_meter_enrollment(provider, st == HSM_OK);
+    sks_kms_meter_enrollment(provider, st == HSM_OK);
     if (st == HSM_OK) {
         went_well(&provider->places[token]);
-        kms_note(kms, provider->config->spc, uri, NULL, now);
+        sks_kms_note(kms, provider->config->spc, uri, NULL, now);
         hsm_log(HSM_LOG_INFO, "%s: credential %lld signs", uri, (long long)id);
         return;
     }
@@ -372,7 +372,7 @@ renew(struct kms_provider *provider, size_t token, size_t ca, const struct holdi
     hsm_time_format(put_off(provider, token, ca, holding, st, now), next);
     snprintf(text, sizeof(text), "%s%s%s; tried again at %s", lost, *lost != '\0' ? "; " : "",
              why.text[0] != '\0' ? why.text : hsm_status_text(st), next);
-    kms_note(kms, provider->config->spc, uri, text, now);
+    sks_kms_note(kms, provider->config->spc, uri, text, now);
 }
 
 /* A token may have been reset or replaced, or lack the key for another reason; the certificate may
@@ -395,7 +395,7 @@ is_lost(const struct sks_kms *kms, const struct sks_credential *active, struct h
         certs_chain_parse_pem(active->chain_pem, strlen(active->chain_pem), CERTS_CHAIN_LEN_MAX,
                               &chain, NULL) != HSM_OK ||
         hsm_key_matches(key, certs_cert_public(certs_chain_get(chain, 0))))
-        return kms_is_refused(kms->verification.trust, active, now, why);
+        return sks_kms_is_refused(kms->verification.trust, active, now, why);
     hsm_refuse(why, HSM_ERR_UNTRUSTED, "credential %lld: another key has its name",
                (long long)active->id);
     return true;
@@ -406,7 +406,7 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
         time_t now)
 {
     struct sks_kms *kms = provider->kms;
-    const char *uri = kms_token_uri(provider, token);
+    const char *uri = sks_kms_token_uri(provider, token);
     struct hsm_token *open = sks_tokens_get(kms->tokens, uri);
     struct kms_place *place = &provider->places[token];
     struct holding holding;
@@ -416,7 +416,7 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
     enum hsm_status st = HSM_OK;
 
     if (open == NULL) {
-        kms_note(kms, provider->config->spc, uri, sks_tokens_fault(kms->tokens, uri), now);
+        sks_kms_note(kms, provider->config->spc, uri, sks_tokens_fault(kms->tokens, uri), now);
         return HSM_OK;
     }
     find_holding(provider, token, list, count, &holding);
@@ -427,7 +427,7 @@ look_at(struct kms_provider *provider, size_t token, struct sks_credential *list
     if (st != HSM_OK)
         return st;
     if (now < due && holding.on_the_way == NULL) {
-        kms_note(kms, provider->config->spc, uri, NULL, now);
+        sks_kms_note(kms, provider->config->spc, uri, NULL, now);
         return HSM_OK;
     }
     ca = choose_ca(provider, &holding, place, is_urgent, now);
@@ -453,8 +453,8 @@ note_homeless(struct kms_provider *provider, const struct sks_credential *list, 
             !sks_tokens_has(provider->kms->tokens, list[i].token_uri))
             len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%lld",
                                     len > 0 ? ", " : "sti-kms retire --id ", (long long)list[i].id);
-    kms_note(provider->kms, provider->config->spc, "active on a token that is not configured",
-             len > 0 ? text : NULL, now);
+    sks_kms_note(provider->kms, provider->config->spc, "active on a token that is not configured",
+                 len > 0 ? text : NULL, now);
 }
 
 /* Of a token that is not the provider's any more, or has another name, nobody would say that it is
@@ -472,9 +472,9 @@ forget_troubles_of_tokens(struct kms_provider *provider, time_t now)
         bool is_its = strncmp(list[i].matter, "pkcs11:", strlen("pkcs11:")) != 0;
 
         for (size_t j = 0; j < provider->config->token_count; j++)
-            is_its = is_its || strcmp(list[i].matter, kms_token_uri(provider, j)) == 0;
+            is_its = is_its || strcmp(list[i].matter, sks_kms_token_uri(provider, j)) == 0;
         if (!is_its && strcmp(list[i].spc, provider->config->spc) == 0)
-            kms_note(kms, list[i].spc, list[i].matter, NULL, now);
+            sks_kms_note(kms, list[i].spc, list[i].matter, NULL, now);
     }
     sks_troubles_free(list, count);
 }
@@ -500,7 +500,7 @@ sks_kms_make_due(struct sks_kms *kms, size_t provider, time_t now)
 }
 
 void
-kms_notify(struct kms_provider *provider, time_t now)
+sks_kms_notify(struct kms_provider *provider, time_t now)
 {
     struct sks_kms *kms = provider->kms;
     const char *spc = provider->config->spc;
@@ -525,7 +525,7 @@ kms_notify(struct kms_provider *provider, time_t now)
         if (st != HSM_OK && failed.text[0] == '\0')
             hsm_refuse(&failed, st, "%s", why.text[0] != '\0' ? why.text : hsm_status_text(st));
     }
-    kms_note(kms, spc, "notify-command", failed.text[0] != '\0' ? failed.text : NULL, now);
+    sks_kms_note(kms, spc, "notify-command", failed.text[0] != '\0' ? failed.text : NULL, now);
     sks_credentials_free(list, count);
 }
 
@@ -562,7 +562,7 @@ tidy(struct kms_provider *provider, time_t now)
         /* without its STI-CR nothing is forgotten: nobody would take its chain away any more */
         .destroyed_s = provider->repository != NULL ? (time_t)config->destroyed_s : 0,
         .repository = provider->repository,
-        .progress = kms_tell_line,
+        .progress = sks_kms_tell_line,
         .context = provider,
     };
 
@@ -577,13 +577,13 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
     struct sks_credential *list = NULL;
     struct hsm_reason why = {""};
     size_t count = 0;
-    enum hsm_status prepared = kms_prepare(provider, &why);
+    enum hsm_status prepared = sks_kms_prepare(provider, &why);
     enum hsm_status st = sks_catalogue_list_in(kms->catalogue, provider->config->spc, SKS_GENERATED,
                                                SKS_ACTIVE, &list, &count);
 
-    kms_note(kms, provider->config->spc, SKS_KMS_LOCK_MATTER, NULL, now);
-    kms_note(kms, provider->config->spc, "configuration", prepared == HSM_OK ? NULL : why.text,
-             now);
+    sks_kms_note(kms, provider->config->spc, SKS_KMS_LOCK_MATTER, NULL, now);
+    sks_kms_note(kms, provider->config->spc, "configuration", prepared == HSM_OK ? NULL : why.text,
+                 now);
     if (prepared == HSM_OK)
         for (size_t i = 0; st == HSM_OK && i < provider->config->token_count && !is_stopped(kms);
              i++)
@@ -594,11 +594,11 @@ sks_kms_look(struct sks_kms *kms, size_t number, time_t now, unsigned *again_s)
     }
     sks_credentials_free(list, count);
     if (st == HSM_OK && prepared == HSM_OK)
-        kms_notify(provider, now);
+        sks_kms_notify(provider, now);
     if (st == HSM_OK)
         tidy(provider, now);
     if (st == HSM_OK)
-        kms_meter_look(provider, now);
+        sks_kms_meter_look(provider, now);
     sks_kms_forget(kms, number);
     *again_s = next_look_s(provider, now);
     return st;
@@ -624,7 +624,7 @@ forget_troubles_of_others(struct sks_kms *kms, time_t now)
         return;
     for (size_t i = 0; i < count; i++)
         if (*list[i].spc != '\0' && !sks_sp_find_provider(kms->config, list[i].spc, &provider))
-            kms_note(kms, list[i].spc, list[i].matter, NULL, now);
+            sks_kms_note(kms, list[i].spc, list[i].matter, NULL, now);
     sks_troubles_free(list, count);
 }
 
@@ -636,8 +636,8 @@ sks_kms_tend(struct sks_kms *kms, time_t now)
     (void)sks_tokens_retry(kms->tokens); /* which one is away is told by who wants it */
     st = sks_kms_refresh_trust(kms, now);
     if (st == HSM_OK)
-        kms_meter_refresh(kms, now);
-    kms_note(kms, "", "trusted-CA list and CRL",
-             st == HSM_OK ? NULL : "could not be refreshed; what was good is kept", now);
+        sks_kms_meter_refresh(kms, now);
+    sks_kms_note(kms, "", "trusted-CA list and CRL",
+                 st == HSM_OK ? NULL : "could not be refreshed; what was good is kept", now);
     forget_troubles_of_others(kms, now);
 }

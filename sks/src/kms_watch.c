@@ -41,8 +41,8 @@ sks_alarm_at(time_t due, time_t ends, time_t now)
 /* ---- what is watched ---- */
 
 bool
-kms_is_refused(struct sks_trust *trust, const struct sks_credential *credential, time_t now,
-               struct hsm_reason *why)
+sks_kms_is_refused(struct sks_trust *trust, const struct sks_credential *credential, time_t now,
+                   struct hsm_reason *why)
 {
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
     struct hsm_reason verdict = {""};
@@ -81,7 +81,7 @@ add_credential(struct list *list, struct sks_catalogue *catalogue, struct sks_tr
                const struct sks_credential *credential, time_t now)
 {
     struct sks_renewal renewal = {.due = 0};
-    bool is_refused = kms_is_refused(trust, credential, now, NULL);
+    bool is_refused = sks_kms_is_refused(trust, credential, now, NULL);
     struct sks_watched *one;
 
     if (sks_catalogue_renewal(catalogue, credential->id, &renewal) != HSM_OK)

@@ -73,20 +73,20 @@ threegpp_body(const struct ms_fault *fault)
 }
 
 int
-ms_fault_status(const struct ms_fault *fault)
+sks_ms_fault_status(const struct ms_fault *fault)
 {
     return errors[fault->error].status;
 }
 
 void
-ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *response)
+sks_ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *response)
 {
     acme_http_respond_json(response, errors[fault->error].status, "application/json",
                            fault->dialect == MS_3GPP ? threegpp_body(fault) : atis_body(fault));
 }
 
 bool
-ms_refuse(struct ms_fault *fault, enum ms_error error, const char *first, const char *second)
+sks_ms_refuse(struct ms_fault *fault, enum ms_error error, const char *first, const char *second)
 {
     fault->error = error;
     hsm_refuse(&fault->variables[0], HSM_ERR_MALFORMED, "%s", first);
@@ -97,38 +97,38 @@ ms_refuse(struct ms_fault *fault, enum ms_error error, const char *first, const 
 /* ---- requests ---- */
 
 bool
-ms_request_open(const char *body, size_t len, const char *name, json_t **json,
-                const json_t **request, struct ms_fault *fault)
+sks_ms_request_open(const char *body, size_t len, const char *name, json_t **json,
+                    const json_t **request, struct ms_fault *fault)
 {
     struct hsm_reason why = {""};
     enum hsm_status st;
 
     if (len == 0)
-        return ms_refuse(fault, MS_MISSING_BODY, "", "");
+        return sks_ms_refuse(fault, MS_MISSING_BODY, "", "");
     st = acme_json_parse(body, len, json, &why);
     if (st == HSM_ERR_NOMEM)
-        return ms_refuse(fault, MS_INTERNAL, "", "");
+        return sks_ms_refuse(fault, MS_INTERNAL, "", "");
     if (st != HSM_OK)
-        return ms_refuse(fault, MS_NOT_PARSED, why.text, "");
+        return sks_ms_refuse(fault, MS_NOT_PARSED, why.text, "");
     *request = json_object_get(*json, name);
     if (*request == NULL)
-        return ms_refuse(fault, MS_MISSING_PARAMETER, name, "");
+        return sks_ms_refuse(fault, MS_MISSING_PARAMETER, name, "");
     if (!json_is_object(*request))
-        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an object");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an object");
     return true;
 }
 
 bool
-ms_request_has_all(const json_t *request, const char *const *names, struct ms_fault *fault)
+sks_ms_request_has_all(const json_t *request, const char *const *names, struct ms_fault *fault)
 {
     for (; *names != NULL; names++)
         if (json_object_get(request, *names) == NULL)
-            return ms_refuse(fault, MS_MISSING_PARAMETER, *names, "");
+            return sks_ms_refuse(fault, MS_MISSING_PARAMETER, *names, "");
     return true;
 }
 
 size_t
-ms_request_count(const json_t *request, const char *const *names)
+sks_ms_request_count(const json_t *request, const char *const *names)
 {
     size_t count = 0;
 
@@ -140,7 +140,7 @@ ms_request_count(const json_t *request, const char *const *names)
 /* ---- numbers and URIs ---- */
 
 void
-ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan)
+sks_ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan)
 {
     out->plan = plan;
     out->tn_count = 0;
@@ -206,8 +206,8 @@ take_array(struct ms_identities *out, const json_t *array, take_fn take)
 }
 
 bool
-ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
-            struct ms_fault *fault)
+sks_ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
+                struct ms_fault *fault)
 {
     json_t *tn = json_object_get(member, "tn");
     json_t *uri = json_object_get(member, "uri");
@@ -217,12 +217,12 @@ ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
         wrong = "needs one of tn and uri";
     else
         wrong = tn != NULL ? take_tn(out, tn) : take_uri(out, uri);
-    return wrong == NULL || ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
+    return wrong == NULL || sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
 }
 
 bool
-ms_take_many(struct ms_identities *out, const json_t *member, const char *name, bool single,
-             struct ms_fault *fault)
+sks_ms_take_many(struct ms_identities *out, const json_t *member, const char *name, bool single,
+                 struct ms_fault *fault)
 {
     json_t *tn = json_object_get(member, "tn");
     json_t *uri = json_object_get(member, "uri");
@@ -234,30 +234,30 @@ ms_take_many(struct ms_identities *out, const json_t *member, const char *name, 
         wrong = single && json_is_string(tn) ? take_tn(out, tn) : take_array(out, tn, take_tn);
     if (wrong == NULL && uri != NULL)
         wrong = single && json_is_string(uri) ? take_uri(out, uri) : take_array(out, uri, take_uri);
-    return wrong == NULL || ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
+    return wrong == NULL || sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
 }
 
 /* ---- single members ---- */
 
 bool
-ms_take_string(const json_t *member, const char *name, size_t max, const char **out,
-               struct ms_fault *fault)
+sks_ms_take_string(const json_t *member, const char *name, size_t max, const char **out,
+                   struct ms_fault *fault)
 {
     const char *text = json_string_value(member);
 
     if (text == NULL)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not a string");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "not a string");
     if (text[0] == '\0' || strlen(text) > max)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty or too long");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty or too long");
     *out = text;
     return true;
 }
 
 bool
-ms_take_time(const json_t *member, const char *name, int64_t *out, struct ms_fault *fault)
+sks_ms_take_time(const json_t *member, const char *name, int64_t *out, struct ms_fault *fault)
 {
     if (!json_is_integer(member) || json_integer_value(member) < 0)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not seconds since 1970");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "not seconds since 1970");
     *out = json_integer_value(member);
     return true;
 }

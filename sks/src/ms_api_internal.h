@@ -52,12 +52,13 @@ struct ms_fault {
 };
 
 /** A refusal in one statement; the dialect stays. */
-bool ms_refuse(struct ms_fault *fault, enum ms_error error, const char *first, const char *second);
+bool sks_ms_refuse(struct ms_fault *fault, enum ms_error error, const char *first,
+                   const char *second);
 
-int ms_fault_status(const struct ms_fault *fault);
+int sks_ms_fault_status(const struct ms_fault *fault);
 
 /** {"requestError":{..}} of ATIS-1000082, or {"error":".."} with the same words. */
-void ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *response);
+void sks_ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *response);
 
 /* ---- requests ---- */
 
@@ -67,14 +68,15 @@ void ms_fault_respond(const struct ms_fault *fault, struct acme_http_response *r
  * @param json     the body, when it could be parsed at all; the caller decrefs
  * @param request  the member, borrowed from *json
  */
-bool ms_request_open(const char *body, size_t len, const char *name, json_t **json,
-                     const json_t **request, struct ms_fault *fault);
+bool sks_ms_request_open(const char *body, size_t len, const char *name, json_t **json,
+                         const json_t **request, struct ms_fault *fault);
 
 /** Whether all members are there; `names` ends with NULL. */
-bool ms_request_has_all(const json_t *request, const char *const *names, struct ms_fault *fault);
+bool sks_ms_request_has_all(const json_t *request, const char *const *names,
+                            struct ms_fault *fault);
 
 /** How many of the members are there. */
-size_t ms_request_count(const json_t *request, const char *const *names);
+size_t sks_ms_request_count(const json_t *request, const char *const *names);
 
 /** Identities of one member, canonical; it points into itself and is not copied. */
 struct ms_identities {
@@ -87,23 +89,23 @@ struct ms_identities {
 };
 
 /** None yet. */
-void ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan);
+void sks_ms_identities_begin(struct ms_identities *out, const struct sks_dial_plan *plan);
 
 /* Members of a request; their names are for *fault. */
 
 /** {"tn": ".."} or {"uri": ".."}: an originator (RFC 8225 section 5.2.1). */
-bool ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
-                 struct ms_fault *fault);
+bool sks_ms_take_one(struct ms_identities *out, const json_t *member, const char *name,
+                     struct ms_fault *fault);
 
 /** {"tn": [..], "uri": [..]}: destinations. A `single` string stands for an array of one: that is
  *  how 3GPP TS 24.229 writes the `to` of a verificationRequest. */
-bool ms_take_many(struct ms_identities *out, const json_t *member, const char *name, bool single,
-                  struct ms_fault *fault);
+bool sks_ms_take_many(struct ms_identities *out, const json_t *member, const char *name,
+                      bool single, struct ms_fault *fault);
 
 /** A string of 1 to `max` octets, borrowed. */
-bool ms_take_string(const json_t *member, const char *name, size_t max, const char **out,
-                    struct ms_fault *fault);
+bool sks_ms_take_string(const json_t *member, const char *name, size_t max, const char **out,
+                        struct ms_fault *fault);
 
-bool ms_take_time(const json_t *member, const char *name, int64_t *out, struct ms_fault *fault);
+bool sks_ms_take_time(const json_t *member, const char *name, int64_t *out, struct ms_fault *fault);
 
 #endif

@@ -39,7 +39,7 @@ dialect_of(const json_t *request)
     static const char *const others[] = {
         "ppt", "div", "rph", "sph", "profileId", "requestId", "identityHeaders", NULL};
 
-    return ms_request_count(request, others) > 0 ? MS_3GPP : MS_ATIS;
+    return sks_ms_request_count(request, others) > 0 ? MS_3GPP : MS_ATIS;
 }
 
 /* "" stands for shaken, and so does silence. */
@@ -53,7 +53,7 @@ take_ppt(const json_t *request, enum sks_ppt *out, struct ms_fault *fault)
     if (ppt == NULL || (text != NULL && text[0] == '\0'))
         return true;
     if (text == NULL || sks_ppt_parse(text, out) != HSM_OK)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, "ppt", "none of shaken, div, rph, rcd");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, "ppt", "none of shaken, div, rph, rcd");
     return true;
 }
 
@@ -69,7 +69,7 @@ has_mandatory(const json_t *request, const struct ms_signing *signing, struct ms
         [SKS_PPT_RCD] = {"dest", "iat", "orig", NULL},
     };
 
-    return ms_request_has_all(
+    return sks_ms_request_has_all(
         request, signing->dialect == MS_ATIS ? atis : threegpp[signing->claims.ppt], fault);
 }
 
@@ -79,7 +79,7 @@ static bool
 take_optional_string(const json_t *member, const char *name, size_t max, const char **out,
                      struct ms_fault *fault)
 {
-    return member == NULL || ms_take_string(member, name, max, out, fault);
+    return member == NULL || sks_ms_take_string(member, name, max, out, fault);
 }
 
 static bool
@@ -89,8 +89,8 @@ take_attest(const json_t *attest, char *out, struct ms_fault *fault)
 
     if (attest == NULL)
         return true;
-    if (!ms_take_string(attest, "attest", 1, &text, fault) || strchr("ABC", text[0]) == NULL)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, "attest", "not A, B or C");
+    if (!sks_ms_take_string(attest, "attest", 1, &text, fault) || strchr("ABC", text[0]) == NULL)
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, "attest", "not A, B or C");
     *out = text[0];
     return true;
 }
@@ -103,11 +103,11 @@ take_div(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
 
     if (div == NULL)
         return true;
-    if (!ms_take_one(&out->div, div, "div", fault))
+    if (!sks_ms_take_one(&out->div, div, "div", fault))
         return false;
     out->claims.div_hi = json_string_value(hi);
     return hi == NULL || out->claims.div_hi != NULL ||
-           ms_refuse(fault, MS_INVALID_PARAMETER, "div", "hi is not a string");
+           sks_ms_refuse(fault, MS_INVALID_PARAMETER, "div", "hi is not a string");
 }
 
 /* Strings of an array; `max` of them. */
@@ -116,13 +116,13 @@ take_strings(const json_t *array, const char *name, const char **out, size_t max
              struct ms_fault *fault)
 {
     if (!json_is_array(array) || json_array_size(array) == 0)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an array with elements");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an array with elements");
     if (json_array_size(array) > max)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "too many");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "too many");
     for (*count = 0; *count < json_array_size(array); (*count)++) {
         out[*count] = json_string_value(json_array_get(array, *count));
         if (out[*count] == NULL)
-            return ms_refuse(fault, MS_INVALID_PARAMETER, name, "an element is not a string");
+            return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "an element is not a string");
     }
     return true;
 }
@@ -135,7 +135,7 @@ take_rph(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
     if (rph == NULL)
         return true;
     if (json_object_size(rph) != 1)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, "rph", "not an object with auth");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, "rph", "not an object with auth");
     out->claims.rph_auth = out->rph;
     return take_strings(json_object_get(rph, "auth"), "rph", out->rph, SKS_RPH_MAX,
                         &out->claims.rph_count, fault);
@@ -151,7 +151,7 @@ take_mky(const json_t *request, struct ms_signing *out, struct ms_fault *fault)
         return true;
     wrong = json_array_size(array) > 0 ? sks_mky_take(array, &out->mky) : "not an array of 1 to 16";
     if (wrong != NULL)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, "mky", wrong);
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, "mky", wrong);
     out->claims.mky = out->mky.all;
     out->claims.mky_count = out->mky.count;
     return true;
@@ -196,9 +196,9 @@ static bool
 take_base(const struct base *base, struct ms_signing *out, struct ms_fault *fault)
 {
     return take_attest(base->attest, &out->claims.attest, fault) &&
-           ms_take_many(&out->dest, base->dest, "dest", out->dialect == MS_3GPP, fault) &&
-           ms_take_time(base->iat, "iat", &out->claims.iat, fault) &&
-           ms_take_one(&out->orig, base->orig, "orig", fault) &&
+           sks_ms_take_many(&out->dest, base->dest, "dest", out->dialect == MS_3GPP, fault) &&
+           sks_ms_take_time(base->iat, "iat", &out->claims.iat, fault) &&
+           sks_ms_take_one(&out->orig, base->orig, "orig", fault) &&
            take_optional_string(base->origid, "origid", SKS_TN_URI_MAX, &out->claims.origid, fault);
 }
 
@@ -225,8 +225,8 @@ has_no_strangers(const json_t *request, struct ms_fault *fault)
 
     for (size_t i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++) {
         if (json_object_get(request, strangers[i]) != NULL)
-            return ms_refuse(fault, MS_INVALID_PARAMETER, strangers[i],
-                             "not a claim that is signed");
+            return sks_ms_refuse(fault, MS_INVALID_PARAMETER, strangers[i],
+                                 "not a claim that is signed");
     }
     return true;
 }
@@ -251,19 +251,19 @@ take_request(const json_t *request, struct ms_signing *out, struct ms_fault *fau
 }
 
 bool
-ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
-                 struct ms_signing *out, struct ms_fault *fault)
+sks_ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                     struct ms_signing *out, struct ms_fault *fault)
 {
     const json_t *request;
 
     memset(out, 0, offsetof(struct ms_signing, orig));
-    ms_identities_begin(&out->orig, plan);
-    ms_identities_begin(&out->dest, plan);
-    ms_identities_begin(&out->div, plan);
-    if (ms_request_open(body, len, "signingRequest", &out->json, &request, fault) &&
+    sks_ms_identities_begin(&out->orig, plan);
+    sks_ms_identities_begin(&out->dest, plan);
+    sks_ms_identities_begin(&out->div, plan);
+    if (sks_ms_request_open(body, len, "signingRequest", &out->json, &request, fault) &&
         take_request(request, out, fault))
         return true;
-    ms_signing_clear(out);
+    sks_ms_signing_clear(out);
     return false;
 }
 
@@ -271,12 +271,12 @@ static bool
 refuse_claim(struct ms_fault *fault, enum hsm_status st, const struct sks_refusal *refusal)
 {
     if (st != HSM_ERR_MALFORMED && st != HSM_ERR_UNTRUSTED)
-        return ms_refuse(fault, MS_INTERNAL, "", "");
-    return ms_refuse(fault, MS_INVALID_PARAMETER, refusal->member, refusal->why.text);
+        return sks_ms_refuse(fault, MS_INTERNAL, "", "");
+    return sks_ms_refuse(fault, MS_INVALID_PARAMETER, refusal->member, refusal->why.text);
 }
 
 bool
-ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault)
+sks_ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault)
 {
     struct sks_claims *claims = &signing->claims;
     struct sks_refusal refusal = {.member = NULL};
@@ -284,19 +284,19 @@ ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault
 
     if (claims->ppt == SKS_PPT_SHAKEN && claims->origid == NULL) {
         if (origid == NULL)
-            return ms_refuse(fault, MS_MISSING_PARAMETER, "origid", "");
+            return sks_ms_refuse(fault, MS_MISSING_PARAMETER, "origid", "");
         claims->origid = origid;
     }
     st = sks_claims_check(claims, &refusal);
     if (st != HSM_OK)
         return refuse_claim(fault, st, &refusal);
     if (signing->header_count > 0 && claims->ppt != SKS_PPT_DIV)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, "identityHeaders", "only with ppt div");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, "identityHeaders", "only with ppt div");
     return true;
 }
 
 bool
-ms_signing_check_headers(const struct ms_signing *signing, struct ms_fault *fault)
+sks_ms_signing_check_headers(const struct ms_signing *signing, struct ms_fault *fault)
 {
     struct sks_refusal refusal = {.member = NULL};
     enum hsm_status st;
@@ -308,13 +308,13 @@ ms_signing_check_headers(const struct ms_signing *signing, struct ms_fault *faul
 }
 
 char *
-ms_signing_response(const struct ms_signing *signing, const char *identity, size_t *len)
+sks_ms_signing_response(const struct ms_signing *signing, const char *identity, size_t *len)
 {
     const char *begin = signing->dialect == MS_ATIS ? "{\"signingResponse\":{\"identity\":"
                                                     : "{\"signingResponse\":{\"identityHeader\":";
     const char *middle = signing->request_id != NULL ? ",\"requestId\":" : "";
-    size_t size = strlen(begin) + put_string_size(identity) + strlen(middle) +
-                  (*middle != '\0' ? put_string_size(signing->request_id) : 0) + strlen("}}");
+    size_t size = strlen(begin) + sks_put_string_size(identity) + strlen(middle) +
+                  (*middle != '\0' ? sks_put_string_size(signing->request_id) : 0) + strlen("}}");
     char *text = malloc(size);
     struct writing to;
 
@@ -322,17 +322,17 @@ ms_signing_response(const struct ms_signing *signing, const char *identity, size
         return NULL;
     to = (struct writing){.at = text, .end = text + size};
     put_text(&to, begin);
-    put_string(&to, identity);
+    sks_put_string(&to, identity);
     put_text(&to, middle);
     if (*middle != '\0')
-        put_string(&to, signing->request_id);
+        sks_put_string(&to, signing->request_id);
     put_text(&to, "}}");
     *len = (size_t)(to.at - text);
     return text;
 }
 
 void
-ms_signing_clear(struct ms_signing *signing)
+sks_ms_signing_clear(struct ms_signing *signing)
 {
     json_decref(signing->json);
     signing->json = NULL;

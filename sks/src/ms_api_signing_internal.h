@@ -19,7 +19,7 @@ struct ms_signing {
     enum ms_dialect dialect;
     const char *request_id, *profile_id; /* NULL: not given */
     size_t header_count;
-    struct sks_claims claims; /* point into the members below; see ms_signing_check() */
+    struct sks_claims claims; /* point into the members below; see sks_ms_signing_check() */
     /* Here is as much as is counted above and in them, and nobody clears the rest for each call. */
     struct ms_identities orig, dest, div;
     const char *headers[MS_HEADERS_MAX]; /* Identity headers of the diverted call */
@@ -32,23 +32,23 @@ struct ms_signing {
  *
  * @param plan  of numbers without "+"; NULL: none
  */
-bool ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
-                      struct ms_signing *out, struct ms_fault *fault);
+bool sks_ms_signing_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                          struct ms_signing *out, struct ms_fault *fault);
 
 /**
  * Whether the claims may be signed (sks_claims_check()).
  *
  * @param origid  for a shaken PASSporT whose request leaves it out, as 3GPP's may; NULL: none
  */
-bool ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault);
+bool sks_ms_signing_check(struct ms_signing *signing, const char *origid, struct ms_fault *fault);
 
 /** Whether a div PASSporT, which passed that, continues what the call's Identity headers say; true
  *  without any. This is more work than all other checks. */
-bool ms_signing_check_headers(const struct ms_signing *signing, struct ms_fault *fault);
+bool sks_ms_signing_check_headers(const struct ms_signing *signing, struct ms_fault *fault);
 
 /** The text {"signingResponse":{..}}, of *len octets; free() it. NULL: no memory. */
-char *ms_signing_response(const struct ms_signing *signing, const char *identity, size_t *len);
+char *sks_ms_signing_response(const struct ms_signing *signing, const char *identity, size_t *len);
 
-void ms_signing_clear(struct ms_signing *signing);
+void sks_ms_signing_clear(struct ms_signing *signing);
 
 #endif

@@ -40,7 +40,7 @@ has_mandatory(const json_t *request, const struct form *form, enum ms_dialect di
                                  is_plain ? form->time : identity, is_plain ? form->to : form->from,
                                  NULL};
 
-    return ms_request_has_all(request, names, fault);
+    return sks_ms_request_has_all(request, names, fault);
 }
 
 /* ---- Identity headers ---- */
@@ -52,16 +52,16 @@ take_list(struct ms_verification *out, const json_t *list, const char *name, str
     size_t room = SKS_IDENTITIES_MAX - (out->call.identity != NULL ? 1 : 0);
 
     if (!json_is_array(list))
-        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an array");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "not an array");
     if (count > room || count + (out->call.identity != NULL ? 1 : 0) == 0)
-        return ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty, or too many");
+        return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty, or too many");
     for (size_t i = 0; i < count; i++) {
         const char *text = json_string_value(json_array_get(list, i));
 
         if (text == NULL)
-            return ms_refuse(fault, MS_INVALID_PARAMETER, name, "not strings");
+            return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "not strings");
         if (text[0] == '\0' || strlen(text) > SKS_IDENTITY_MAX)
-            return ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty or too long");
+            return sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, "empty or too long");
         out->identities[i] = text;
     }
     out->has_list = true;
@@ -80,7 +80,7 @@ take_identities(struct ms_verification *out, const json_t *request, const char *
     if (out->dialect == MS_ATIS && json_is_array(identity))
         return take_list(out, identity, name, fault);
     if (identity != NULL &&
-        !ms_take_string(identity, name, SKS_IDENTITY_MAX, &out->call.identity, fault))
+        !sks_ms_take_string(identity, name, SKS_IDENTITY_MAX, &out->call.identity, fault))
         return false;
     if (out->dialect == MS_ATIS || list == NULL)
         return true;
@@ -168,7 +168,7 @@ take_headers(struct ms_verification *out, const json_t *request, struct ms_fault
         wrong = "not an array, or too many";
     for (size_t i = 0; wrong == NULL && i < json_array_size(headers); i++)
         wrong = take_header(out, json_string_value(json_array_get(headers, i)));
-    return wrong == NULL || ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
+    return wrong == NULL || sks_ms_refuse(fault, MS_INVALID_PARAMETER, name, wrong);
 }
 
 /* ---- the request ---- */
@@ -182,7 +182,7 @@ take_mky(struct ms_verification *out, const json_t *request, struct ms_fault *fa
     out->call.mky = json_object_get(request, "mky");
     if (out->call.mky != NULL)
         wrong = sks_mky_take(out->call.mky, &set);
-    return wrong == NULL || ms_refuse(fault, MS_INVALID_PARAMETER, "mky", wrong);
+    return wrong == NULL || sks_ms_refuse(fault, MS_INVALID_PARAMETER, "mky", wrong);
 }
 
 static void
@@ -208,31 +208,32 @@ take_request(struct ms_verification *out, const json_t *request, const struct fo
 {
     const json_t *target = form->has_target ? json_object_get(request, "dest") : NULL;
 
-    if (!ms_take_one(&out->from, json_object_get(request, form->from), form->from, fault) ||
+    if (!sks_ms_take_one(&out->from, json_object_get(request, form->from), form->from, fault) ||
         !take_identities(out, request, form->identity, fault) ||
-        !ms_take_time(json_object_get(request, form->time), form->time, &out->call.time, fault) ||
-        !ms_take_many(&out->to, json_object_get(request, form->to), form->to, true, fault))
+        !sks_ms_take_time(json_object_get(request, form->time), form->time, &out->call.time,
+                          fault) ||
+        !sks_ms_take_many(&out->to, json_object_get(request, form->to), form->to, true, fault))
         return false;
-    if (target != NULL && !ms_take_many(&out->target, target, "dest", true, fault))
+    if (target != NULL && !sks_ms_take_many(&out->target, target, "dest", true, fault))
         return false;
     return take_headers(out, request, fault) && take_mky(out, request, fault);
 }
 
 bool
-ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
-                      struct ms_verification *out, struct ms_fault *fault)
+sks_ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                          struct ms_verification *out, struct ms_fault *fault)
 {
     static const char *const threegpp[] = {"identityHeader", "identityHeaders", NULL};
     const json_t *request;
     struct form form;
 
     memset(out, 0, offsetof(struct ms_verification, from));
-    ms_identities_begin(&out->from, plan);
-    ms_identities_begin(&out->to, plan);
-    ms_identities_begin(&out->target, plan);
+    sks_ms_identities_begin(&out->from, plan);
+    sks_ms_identities_begin(&out->to, plan);
+    sks_ms_identities_begin(&out->target, plan);
     out->call.plan = plan;
-    if (ms_request_open(body, len, "verificationRequest", &out->json, &request, fault)) {
-        out->dialect = ms_request_count(request, threegpp) > 0 ? MS_3GPP : MS_ATIS;
+    if (sks_ms_request_open(body, len, "verificationRequest", &out->json, &request, fault)) {
+        out->dialect = sks_ms_request_count(request, threegpp) > 0 ? MS_3GPP : MS_ATIS;
         fault->dialect = out->dialect;
         form = form_of(request, out->dialect);
         if (has_mandatory(request, &form, out->dialect, fault) &&
@@ -241,12 +242,12 @@ ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *
             return true;
         }
     }
-    ms_verification_clear(out);
+    sks_ms_verification_clear(out);
     return false;
 }
 
 void
-ms_verification_clear(struct ms_verification *verification)
+sks_ms_verification_clear(struct ms_verification *verification)
 {
     json_decref(verification->json);
     verification->json = NULL;

@@ -34,13 +34,13 @@ struct ms_verification {
  *
  * @param plan  of numbers without "+", borrowed as long as *out; NULL: none
  */
-bool ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
-                           struct ms_verification *out, struct ms_fault *fault);
-void ms_verification_clear(struct ms_verification *verification);
+bool sks_ms_verification_parse(const char *body, size_t len, const struct sks_dial_plan *plan,
+                               struct ms_verification *out, struct ms_fault *fault);
+void sks_ms_verification_clear(struct ms_verification *verification);
 
 /** {"verificationResponse":{..}} in the dialect of the request; reasons are there only when there
  *  is one. NULL: no memory. */
-json_t *ms_verification_response(const struct ms_verification *verification,
-                                 const struct sks_judgements *judgements);
+json_t *sks_ms_verification_response(const struct ms_verification *verification,
+                                     const struct sks_judgements *judgements);
 
 #endif

@@ -217,8 +217,8 @@ threegpp_answer(const struct sks_judgements *judgements)
 }
 
 json_t *
-ms_verification_response(const struct ms_verification *verification,
-                         const struct sks_judgements *judgements)
+sks_ms_verification_response(const struct ms_verification *verification,
+                             const struct sks_judgements *judgements)
 {
     json_t *answer =
         verification->dialect == MS_3GPP ? threegpp_answer(judgements) : atis_answer(judgements);

@@ -30,10 +30,10 @@ header_text(enum sks_ppt ppt, const char *x5u, char out[HEADER_TEXT_MAX])
     put_text(&to, "{\"alg\":\"ES256\"");
     if (ppt != SKS_PPT_NONE) {
         put_text(&to, ",\"ppt\":");
-        put_quoted(&to, sks_ppt_text(ppt));
+        sks_put_quoted(&to, sks_ppt_text(ppt));
     }
     put_text(&to, ",\"typ\":\"passport\",\"x5u\":");
-    put_quoted(&to, x5u);
+    sks_put_quoted(&to, x5u);
     put_text(&to, "}");
     return (size_t)(to.at - out);
 }
@@ -42,7 +42,7 @@ header_text(enum sks_ppt ppt, const char *x5u, char out[HEADER_TEXT_MAX])
 static bool
 is_plain(const char *x5u)
 {
-    return strlen(x5u) <= SKS_PASSPORT_X5U_MAX && put_string_size(x5u) == strlen(x5u) + 2;
+    return strlen(x5u) <= SKS_PASSPORT_X5U_MAX && sks_put_string_size(x5u) == strlen(x5u) + 2;
 }
 
 enum hsm_status

@@ -22,7 +22,7 @@ sks_rates_new(struct sks_rates **out)
 
     if (rates == NULL)
         return HSM_ERR_NOMEM;
-    if (times_new(&rates->times) != HSM_OK) {
+    if (sks_times_new(&rates->times) != HSM_OK) {
         free(rates);
         return HSM_ERR_NOMEM;
     }
@@ -35,21 +35,21 @@ sks_rates_free(struct sks_rates *rates)
 {
     if (rates == NULL)
         return;
-    times_free(rates->times);
+    sks_times_free(rates->times);
     free(rates);
 }
 
 enum hsm_status
 sks_rates_bucket(struct sks_rates *rates, const char *name, size_t *bucket)
 {
-    return times_of(rates->times, name, bucket);
+    return sks_times_of(rates->times, name, bucket);
 }
 
 enum hsm_status
 sks_rates_take(struct sks_rates *rates, size_t bucket, unsigned per_s, unsigned burst,
                int64_t now_ns, unsigned *wait_s)
 {
-    _Atomic int64_t *full_ns = times_at(rates->times, bucket);
+    _Atomic int64_t *full_ns = sks_times_at(rates->times, bucket);
     const int64_t each_ns = SECOND_NS / per_s;
     int64_t full = atomic_load(full_ns);
     int64_t after;
@@ -68,5 +68,5 @@ sks_rates_take(struct sks_rates *rates, size_t bucket, unsigned per_s, unsigned 
 void
 sks_rates_give_back(struct sks_rates *rates, size_t bucket, unsigned per_s)
 {
-    atomic_fetch_sub(times_at(rates->times, bucket), SECOND_NS / per_s);
+    atomic_fetch_sub(sks_times_at(rates->times, bucket), SECOND_NS / per_s);
 }

@@ -94,7 +94,7 @@ respond_not_authenticated(const struct acme_http_request *request,
     acme_http_response_header(response, "WWW-Authenticate",
                               tried ? "Bearer realm=\"sti-sks\", error=\"invalid_token\""
                                     : "Bearer realm=\"sti-sks\"");
-    ms_fault_respond(&fault, response);
+    sks_ms_fault_respond(&fault, response);
 }
 
 /* ---- what a request's header says ---- */
@@ -157,13 +157,13 @@ sks_service_body(const struct acme_http_request *request, const char **body, siz
 
     *body = acme_http_request_body(request, len);
     if (!accepts_json(accept))
-        return ms_refuse(fault, MS_NOT_ACCEPTABLE, accept, "");
+        return sks_ms_refuse(fault, MS_NOT_ACCEPTABLE, accept, "");
     if (!has_length(request))
-        return ms_refuse(fault, MS_MISSING_LENGTH, "", "");
+        return sks_ms_refuse(fault, MS_MISSING_LENGTH, "", "");
     if (*len == 0)
-        return ms_refuse(fault, MS_MISSING_BODY, "", "");
+        return sks_ms_refuse(fault, MS_MISSING_BODY, "", "");
     if (!is_json(acme_http_request_header(request, "Content-Type")))
-        return ms_refuse(fault, MS_UNSUPPORTED_BODY, JSON, "");
+        return sks_ms_refuse(fault, MS_UNSUPPORTED_BODY, JSON, "");
     return true;
 }
 
@@ -270,11 +270,11 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     if ((route == NULL || !route->is_open) && !is_authenticated(service, request, &caller)) {
         respond_not_authenticated(request, response);
     } else if (route == NULL) {
-        ms_fault_respond(&fault, response);
+        sks_ms_fault_respond(&fault, response);
     } else if (!takes_method(route, acme_http_request_method(request))) {
         fault.error = MS_METHOD_NOT_ALLOWED;
         acme_http_response_header(response, "Allow", route->is_post ? "POST" : "GET, HEAD");
-        ms_fault_respond(&fault, response);
+        sks_ms_fault_respond(&fault, response);
     } else {
         HSM_USE_ASKED_BY(caller_name(caller, request));
 

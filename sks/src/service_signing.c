@@ -24,7 +24,7 @@ check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)
         claims->iat <= (int64_t)now + SKS_FRESHNESS_S)
         return true;
     hsm_refuse(&why, HSM_ERR_UNTRUSTED, "not within %d s of now", SKS_FRESHNESS_S);
-    return ms_refuse(fault, MS_INVALID_PARAMETER, "iat", why.text);
+    return sks_ms_refuse(fault, MS_INVALID_PARAMETER, "iat", why.text);
 }
 
 /** A request on its way to a signature. */
@@ -76,7 +76,8 @@ call_new(struct sks_service *service, const struct sks_caller *caller)
         call = malloc(sizeof(*call));
     if (call == NULL)
         return NULL;
-    memset(call, 0, offsetof(struct sks_signing_call, signing)); /* ms_signing_parse() makes it */
+    memset(call, 0,
+           offsetof(struct sks_signing_call, signing)); /* sks_ms_signing_parse() makes it */
     call->signing.json = NULL;
     call->fault.dialect = MS_ATIS;
     call->service = service;
@@ -93,7 +94,7 @@ call_free(struct sks_signing_call *call)
     struct sks_calls *calls = &call->service->calls;
     bool is_kept;
 
-    ms_signing_clear(&call->signing);
+    sks_ms_signing_clear(&call->signing);
     sks_signers_free(call->signers);
     free(call->identity);
     pthread_mutex_lock(&calls->lock);
@@ -123,7 +124,7 @@ sks_calls_free(struct sks_calls *calls)
 static bool
 deny(struct ms_fault *fault, const struct sks_refusal *refusal)
 {
-    return ms_refuse(fault, MS_NOT_ALLOWED, refusal->member, refusal->why.text);
+    return sks_ms_refuse(fault, MS_NOT_ALLOWED, refusal->member, refusal->why.text);
 }
 
 static bool
@@ -142,7 +143,7 @@ check_claims(struct sks_signing_call *call)
 {
     const char *origid = call->customer == NULL ? NULL : sks_customer_origid(call->customer);
 
-    return ms_signing_check(&call->signing, origid, &call->fault) &&
+    return sks_ms_signing_check(&call->signing, origid, &call->fault) &&
            check_fresh(&call->signing.claims, call->now, &call->fault);
 }
 
@@ -182,7 +183,7 @@ check_rate(struct sks_signing_call *call, struct acme_http_response *response)
     call->is_charged = call->customer == NULL || acme_http_was_parked(response) ||
                        sks_caller_take(call->caller, call->customer, hsm_metric_clock_ns(),
                                        &call->wait_s, &why) == HSM_OK;
-    return call->is_charged || ms_refuse(&call->fault, MS_TOO_MANY, why.text, "");
+    return call->is_charged || sks_ms_refuse(&call->fault, MS_TOO_MANY, why.text, "");
 }
 
 static bool
@@ -193,11 +194,11 @@ judge_diversion(struct sks_signing_call *call, const struct sks_verification *ve
     if (verification->verdict == SKS_VALID)
         return true;
     if (verification->verdict == SKS_E17_UNTRUSTED && !sks_trust_is_ready(trust, call->now))
-        return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
+        return sks_ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
     if (verification->verdict == SKS_E8_INFO_UNREACHABLE) /* it may be there later */
-        return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, verification->reason_desc.text, "");
-    return ms_refuse(&call->fault, MS_NOT_ALLOWED, "identityHeaders",
-                     verification->reason_desc.text);
+        return sks_ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW, verification->reason_desc.text, "");
+    return sks_ms_refuse(&call->fault, MS_NOT_ALLOWED, "identityHeaders",
+                         verification->reason_desc.text);
 }
 
 /* Whether what is diverted is valid: who diverts vouches for no more than it was told. */
@@ -297,9 +298,10 @@ check(struct sks_signing_call *call, const struct acme_http_request *request,
     size_t len;
 
     return sks_service_body(request, &body, &len, &call->fault) &&
-           ms_signing_parse(body, len, plan, &call->signing, &call->fault) && find_customer(call) &&
-           check_claims(call) && check_policy(call) && may_wait(call, response) &&
-           check_rate(call, response) && ms_signing_check_headers(&call->signing, &call->fault) &&
+           sks_ms_signing_parse(body, len, plan, &call->signing, &call->fault) &&
+           find_customer(call) && check_claims(call) && check_policy(call) &&
+           may_wait(call, response) && check_rate(call, response) &&
+           sks_ms_signing_check_headers(&call->signing, &call->fault) &&
            verify_headers(call, response);
 }
 
@@ -324,11 +326,11 @@ respond(struct sks_signing_call *call, const struct acme_http_request *request,
     size_t len;
 
     if (record(call, request, NULL) != HSM_OK) /* no signature is given out without its record */
-        return ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW,
-                         "the record of signatures cannot be written", "");
-    text = ms_signing_response(&call->signing, call->identity, &len);
+        return sks_ms_refuse(&call->fault, MS_NOT_POSSIBLE_NOW,
+                             "the record of signatures cannot be written", "");
+    text = sks_ms_signing_response(&call->signing, call->identity, &len);
     if (text == NULL)
-        return ms_refuse(&call->fault, MS_INTERNAL, "", "");
+        return sks_ms_refuse(&call->fault, MS_INTERNAL, "", "");
     acme_http_respond(response, 200, "application/json", text, len);
     return true;
 }
@@ -342,7 +344,7 @@ respond_fault(const struct sks_signing_call *call, struct acme_http_response *re
         snprintf(seconds, sizeof(seconds), "%u", call->wait_s);
         acme_http_response_header(response, "Retry-After", seconds);
     }
-    ms_fault_respond(&call->fault, response);
+    sks_ms_fault_respond(&call->fault, response);
 }
 
 /* Answer with the signature, or why there is none. */

@@ -10,7 +10,7 @@
 
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
-DEFINE_DEFER(struct ms_verification, ms_verification_clear)
+DEFINE_DEFER(struct ms_verification, sks_ms_verification_clear)
 
 /* ---- waiting for chains ---- */
 
@@ -48,7 +48,7 @@ sks_service_waits(struct sks_service_wait *wait, struct acme_http_response *resp
         return true;
     acme_http_unpark(wait->parked);
     if (st == HSM_ERR_BUSY)
-        ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "too many calls wait for a certificate", "");
+        sks_ms_refuse(fault, MS_NOT_POSSIBLE_NOW, "too many calls wait for a certificate", "");
     return false;
 }
 
@@ -74,9 +74,9 @@ judge(struct sks_service *service, const struct sks_call *call, struct sks_judge
 
     *st = sks_verify_all(service->config.verifier, call, now, out);
     if (*st != HSM_OK)
-        return ms_refuse(fault, MS_INTERNAL, "", "");
+        return sks_ms_refuse(fault, MS_INTERNAL, "", "");
     if (is_untrusted(*out) && !sks_trust_is_ready(service->config.trust, now))
-        return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
+        return sks_ms_refuse(fault, MS_NOT_POSSIBLE_NOW, SKS_SERVICE_NO_TRUST, "");
     return true;
 }
 
@@ -128,8 +128,8 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
                                 struct acme_http_response *response)
 {
     DEFER(sks_judgements_free) struct sks_judgements *judgements = NULL;
-    struct ms_verification verification; /* ms_verification_parse() makes the rest of it */
-    DEFER(ms_verification_clear) struct ms_verification *held = &verification;
+    struct ms_verification verification; /* sks_ms_verification_parse() makes the rest of it */
+    DEFER(sks_ms_verification_clear) struct ms_verification *held = &verification;
     struct ms_fault fault = {.dialect = MS_ATIS};
     enum sks_outcome outcome = SKS_OUTCOME_GOOD;
     int64_t begun = hsm_metric_clock_ns();
@@ -139,14 +139,15 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
 
     verification.json = NULL;
     if (sks_service_body(request, &body, &len, &fault) &&
-        ms_verification_parse(body, len, sks_service_dial_plan(service, caller), held, &fault) &&
+        sks_ms_verification_parse(body, len, sks_service_dial_plan(service, caller), held,
+                                  &fault) &&
         judge_or_park(service, &held->call, response, &judgements, &is_parked, &fault)) {
         acme_http_respond_json(response, 200, "application/json",
-                               ms_verification_response(held, judgements));
+                               sks_ms_verification_response(held, judgements));
         add_reasons(judgements, response);
         sks_meter_verdict(service, told(judgements));
     } else if (!is_parked) {
-        ms_fault_respond(&fault, response);
+        sks_ms_fault_respond(&fault, response);
         outcome = sks_service_outcome(&fault);
     }
     if (!is_parked)

@@ -18,7 +18,7 @@ sks_serving_new(struct sks_serving **out)
 
     if (serving == NULL)
         return HSM_ERR_NOMEM;
-    if (times_new(&serving->times) != HSM_OK) {
+    if (sks_times_new(&serving->times) != HSM_OK) {
         free(serving);
         return HSM_ERR_NOMEM;
     }
@@ -31,7 +31,7 @@ sks_serving_free(struct sks_serving *serving)
 {
     if (serving == NULL)
         return;
-    times_free(serving->times);
+    sks_times_free(serving->times);
     free(serving);
 }
 
@@ -40,8 +40,8 @@ sks_serving_tell(struct sks_serving *serving, const char *spc, time_t now)
 {
     size_t at;
 
-    if (times_of(serving->times, spc, &at) == HSM_OK)
-        atomic_store(times_at(serving->times, at), (int64_t)now + 1);
+    if (sks_times_of(serving->times, spc, &at) == HSM_OK)
+        atomic_store(sks_times_at(serving->times, at), (int64_t)now + 1);
 }
 
 bool
@@ -50,8 +50,8 @@ sks_serving_is(struct sks_serving *serving, const char *spc, time_t now)
     size_t at;
     int64_t told;
 
-    if (times_of(serving->times, spc, &at) != HSM_OK)
+    if (sks_times_of(serving->times, spc, &at) != HSM_OK)
         return false;
-    told = atomic_load(times_at(serving->times, at));
+    told = atomic_load(sks_times_at(serving->times, at));
     return told != 0 && (int64_t)now - (told - 1) <= SKS_SERVING_S;
 }

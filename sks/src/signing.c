@@ -352,7 +352,7 @@ signers_that_can_sign(struct sks_signing *signing, const struct provider *provid
 static bool
 cannot_now(struct ms_fault *fault, const char *why)
 {
-    return ms_refuse(fault, MS_NOT_POSSIBLE_NOW, why, "");
+    return sks_ms_refuse(fault, MS_NOT_POSSIBLE_NOW, why, "");
 }
 
 /* Why the token, or the certificate, gave no signature. */
@@ -364,9 +364,9 @@ refuse_signature(struct sks_signing *signing, struct provider *provider,
     if (st == HSM_ERR_UNTRUSTED)
         return cannot_now(fault, "the active credential is not valid now");
     if (st == HSM_ERR_UNSUPPORTED)
-        return ms_refuse(fault, MS_NOT_ALLOWED, "the certificate", why->text);
+        return sks_ms_refuse(fault, MS_NOT_ALLOWED, "the certificate", why->text);
     if (st == HSM_ERR_NOMEM || st == HSM_ERR_MALFORMED) /* the claims were checked before */
-        return ms_refuse(fault, MS_INTERNAL, "", "");
+        return sks_ms_refuse(fault, MS_INTERNAL, "", "");
     hsm_log(HSM_LOG_ERROR, "a call was not signed: %s", why->text);
     signing->config.signature(signing->config.context, asked, false, hsm_metric_clock_ns() - begun);
     atomic_store(&provider->signs, false);

@@ -339,7 +339,7 @@ interpret(const char *path, struct sks_sp_config *config)
         st = parse_ca_keys(path, config->ca_keys, &config->ca_key_kinds);
     if (st == HSM_OK)
         st = interpret_callers(path, config);
-    return st == HSM_OK ? sp_providers_read(path, config) : st;
+    return st == HSM_OK ? sks_sp_providers_read(path, config) : st;
 }
 
 /* URLs that follow from the STI-PA's. */
@@ -389,7 +389,7 @@ void
 sks_sp_config_clear(struct sks_sp_config *config)
 {
     acme_config_clear(keys, config);
-    sp_providers_clear(config);
+    sks_sp_providers_clear(config);
 }
 
 static const char *
@@ -426,7 +426,7 @@ sks_sp_config_help(FILE *to)
 {
     print_keys(to, keys, "");
     fprintf(to, "Keys of the file that [sp] providers names:\n");
-    for (const struct acme_config_kind *kind = sp_provider_kinds; kind->name != NULL; kind++)
+    for (const struct acme_config_kind *kind = sks_sp_provider_kinds; kind->name != NULL; kind++)
         print_keys(to, kind->keys, " NAME");
 }
 

@@ -223,7 +223,7 @@ take_token(void *context, const char *name, const char *where, void *section,
     return HSM_OK;
 }
 
-const struct acme_config_kind sp_provider_kinds[] = {
+const struct acme_config_kind sks_sp_provider_kinds[] = {
     {"provider", provider_keys, sizeof(struct sks_sp_provider), take_provider},
     {"token", token_keys, sizeof(struct sks_sp_token), take_token},
     {.name = NULL},
@@ -367,14 +367,14 @@ take_main(const char *path, struct sks_sp_config *config)
 }
 
 enum hsm_status
-sp_providers_read(const char *path, struct sks_sp_config *config)
+sks_sp_providers_read(const char *path, struct sks_sp_config *config)
 {
     enum hsm_status st = HSM_OK;
 
     if (config->spc != NULL)
         st = take_main(path, config);
     if (st == HSM_OK && config->providers_file != NULL)
-        st = acme_config_read_sections(config->providers_file, sp_provider_kinds, config);
+        st = acme_config_read_sections(config->providers_file, sks_sp_provider_kinds, config);
     if (st == HSM_OK && config->provider_count == 0)
         st = acme_config_refuse(path, "sp", "spc", "missing");
     for (size_t i = 0; st == HSM_OK && i < config->provider_count; i++)
@@ -383,7 +383,7 @@ sp_providers_read(const char *path, struct sks_sp_config *config)
 }
 
 void
-sp_providers_clear(struct sks_sp_config *config)
+sks_sp_providers_clear(struct sks_sp_config *config)
 {
     for (size_t i = 0; i < config->provider_count; i++)
         provider_clear(&config->providers[i]);

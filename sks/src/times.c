@@ -18,7 +18,7 @@ struct times {
 };
 
 enum hsm_status
-times_new(struct times **out)
+sks_times_new(struct times **out)
 {
     struct times *times = calloc(1, sizeof(*times));
     void *memory;
@@ -37,7 +37,7 @@ times_new(struct times **out)
 }
 
 void
-times_free(struct times *times)
+sks_times_free(struct times *times)
 {
     if (times == NULL)
         return;
@@ -58,7 +58,7 @@ hash(const char *name)
 }
 
 enum hsm_status
-times_of(struct times *times, const char *name, size_t *at)
+sks_times_of(struct times *times, const char *name, size_t *at)
 {
     uint64_t wanted = hash(name);
 
@@ -77,7 +77,7 @@ times_of(struct times *times, const char *name, size_t *at)
 }
 
 _Atomic int64_t *
-times_at(struct times *times, size_t at)
+sks_times_at(struct times *times, size_t at)
 {
     return &times->places[at].time;
 }

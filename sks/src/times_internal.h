@@ -17,16 +17,16 @@
 
 struct times;
 
-HSM_MUST_CHECK enum hsm_status times_new(struct times **out);
-void times_free(struct times *times);
+HSM_MUST_CHECK enum hsm_status sks_times_new(struct times **out);
+void sks_times_free(struct times *times);
 
 /**
  * Where the time of a name is, 0 at first: the same place in all processes and after a reload.
  *
  * @retval HSM_ERR_NOMEM  TIMES_MAX names have one; logged
  */
-HSM_MUST_CHECK enum hsm_status times_of(struct times *times, const char *name, size_t *at);
+HSM_MUST_CHECK enum hsm_status sks_times_of(struct times *times, const char *name, size_t *at);
 
-_Atomic int64_t *times_at(struct times *times, size_t at);
+_Atomic int64_t *sks_times_at(struct times *times, size_t at);
 
 #endif

@@ -12,12 +12,12 @@
 
 DEFINE_DEFER(struct sks_trust, sks_trust_free)
 DEFINE_DEFER(struct certs_path, certs_path_free)
-DEFINE_DEFER(struct held, held_release)
+DEFINE_DEFER(struct held, sks_held_release)
 
 /* -- what is held ------------------------------------------------------------------------------ */
 
 void
-held_release(struct held *held)
+sks_held_release(struct held *held)
 {
     if (held == NULL || atomic_fetch_sub(&held->references, 1) != 1)
         return;
@@ -30,7 +30,7 @@ held_release(struct held *held)
 }
 
 struct held *
-held_new(time_t fetched_at)
+sks_held_new(time_t fetched_at)
 {
     struct held *held = calloc(1, sizeof(*held));
 
@@ -60,14 +60,14 @@ borrow(struct sks_trust *trust, struct held *const *which)
 /* -- is it good at a time? --------------------------------------------------------------------- */
 
 time_t
-held_end(const struct held *held)
+sks_held_end(const struct held *held)
 {
     return held->crl != NULL ? certs_crl_next_update(held->crl) : acme_ca_list_exp(held->list);
 }
 
 enum hsm_status
-trust_check_signed(const struct sks_trust *trust, const struct held *held, time_t now,
-                   struct hsm_reason *why)
+sks_trust_check_signed(const struct sks_trust *trust, const struct held *held, time_t now,
+                       struct hsm_reason *why)
 {
     if (certs_chain_len(held->signer) == 0)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED, "%s: its signer's certificate is not held",
@@ -88,9 +88,9 @@ check_held(const struct sks_trust *trust, struct held *held, time_t now, struct 
     if (held->anchors != NULL)
         return HSM_OK; /* fixed: nobody signed them */
     if (checked_at != 0 && now >= checked_at && now - checked_at < RECHECK_S &&
-        now < held_end(held))
+        now < sks_held_end(held))
         return HSM_OK;
-    st = trust_check_signed(trust, held, now, why);
+    st = sks_trust_check_signed(trust, held, now, why);
     if (st == HSM_OK)
         atomic_store(&held->checked_at, now);
     return st;
@@ -110,8 +110,8 @@ struct view {
 static void
 view_release(struct view *view)
 {
-    held_release(view->list);
-    held_release(view->crl);
+    sks_held_release(view->list);
+    sks_held_release(view->crl);
 }
 
 static enum hsm_status
@@ -135,10 +135,10 @@ view_borrow(struct sks_trust *trust, time_t now, struct view *view, struct hsm_r
 static time_t
 view_until(const struct view *view, time_t now)
 {
-    time_t until = view->list->anchors != NULL ? now + FIXED_S : held_end(view->list) - 1;
+    time_t until = view->list->anchors != NULL ? now + FIXED_S : sks_held_end(view->list) - 1;
 
-    if (view->crl != NULL && held_end(view->crl) < until)
-        until = held_end(view->crl);
+    if (view->crl != NULL && sks_held_end(view->crl) < until)
+        until = sks_held_end(view->crl);
     return until;
 }
 
@@ -177,7 +177,7 @@ sks_trust_check(struct sks_trust *trust, const struct certs_chain *chain, time_t
 static bool
 is_good(struct sks_trust *trust, struct held *const *which, time_t now)
 {
-    DEFER(held_release) struct held *held = borrow(trust, which);
+    DEFER(sks_held_release) struct held *held = borrow(trust, which);
 
     return held != NULL && check_held(trust, held, now, NULL) == HSM_OK;
 }
@@ -192,7 +192,7 @@ sks_trust_is_ready(struct sks_trust *trust, time_t now)
 bool
 sks_trust_is_revoked(struct sks_trust *trust, const X509 *cert, time_t now)
 {
-    DEFER(held_release) struct held *held = borrow(trust, &trust->crl);
+    DEFER(sks_held_release) struct held *held = borrow(trust, &trust->crl);
 
     return held != NULL && check_held(trust, held, now, NULL) == HSM_OK &&
            certs_crl_has(held->crl, cert);
@@ -201,9 +201,9 @@ sks_trust_is_revoked(struct sks_trust *trust, const X509 *cert, time_t now)
 static time_t
 end_or_none(struct sks_trust *trust, struct held *const *which)
 {
-    DEFER(held_release) struct held *held = borrow(trust, which);
+    DEFER(sks_held_release) struct held *held = borrow(trust, which);
 
-    return held == NULL || held->anchors != NULL ? 0 : held_end(held);
+    return held == NULL || held->anchors != NULL ? 0 : sks_held_end(held);
 }
 
 void
@@ -217,7 +217,7 @@ enum hsm_status
 sks_trust_roots(struct sks_trust *trust, time_t now, struct certs_chain **out,
                 struct hsm_reason *why)
 {
-    DEFER(held_release) struct held *held = borrow(trust, &trust->list);
+    DEFER(sks_held_release) struct held *held = borrow(trust, &trust->list);
     enum hsm_status st;
 
     if (held == NULL)
@@ -265,7 +265,7 @@ sks_trust_new(const struct sks_trust_config *config, struct sks_trust **out)
         return HSM_ERR_NOMEM;
     st = certs_chain_copy(config->pa_anchors, &trust->pa_anchors);
     if (st == HSM_OK)
-        st = trust_load(trust);
+        st = sks_trust_load(trust);
     if (st != HSM_OK)
         return st;
     *out = trust;
@@ -281,7 +281,7 @@ give_crl(struct sks_trust *trust, const uint8_t *octets, size_t len,
     enum hsm_status st;
 
     trust->needs_crl = true;
-    trust->crl = held_new(0);
+    trust->crl = sks_held_new(0);
     if (trust->crl == NULL)
         return HSM_ERR_NOMEM;
     st = certs_crl_parse(octets, len, &trust->crl->crl, &why);
@@ -300,7 +300,7 @@ sks_trust_fixed(const struct certs_chain *anchors, const uint8_t *crl, size_t cr
 
     if (trust == NULL)
         return HSM_ERR_NOMEM;
-    trust->list = held_new(0);
+    trust->list = sks_held_new(0);
     if (trust->list == NULL)
         return HSM_ERR_NOMEM;
     st = certs_chain_copy(anchors, &trust->list->anchors);
@@ -320,8 +320,8 @@ sks_trust_free(struct sks_trust *trust)
 {
     if (trust == NULL)
         return;
-    held_release(trust->list);
-    held_release(trust->crl);
+    sks_held_release(trust->list);
+    sks_held_release(trust->crl);
     certs_verdicts_free(trust->verdicts);
     certs_chain_free(trust->pa_anchors);
     pthread_mutex_destroy(&trust->refreshing);

@@ -47,23 +47,23 @@ struct sks_trust {
 };
 
 /** NULL: no memory. */
-struct held *held_new(time_t fetched_at);
-void held_release(struct held *held);
+struct held *sks_held_new(time_t fetched_at);
+void sks_held_release(struct held *held);
 
 /** nextUpdate or exp. */
-time_t held_end(const struct held *held);
+time_t sks_held_end(const struct held *held);
 
 /** Its signature, and whether it is good at that time. */
-HSM_MUST_CHECK enum hsm_status trust_check_signed(const struct sks_trust *trust,
-                                                  const struct held *held, time_t now,
-                                                  struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status sks_trust_check_signed(const struct sks_trust *trust,
+                                                      const struct held *held, time_t now,
+                                                      struct hsm_reason *why);
 
 /* trust_store.c */
 
 /** Read what the directory holds; without one, nothing. */
-HSM_MUST_CHECK enum hsm_status trust_load(struct sks_trust *trust);
+HSM_MUST_CHECK enum hsm_status sks_trust_load(struct sks_trust *trust);
 /** Write it durably, unless the directory holds a newer one: HSM_ERR_UNTRUSTED. */
-HSM_MUST_CHECK enum hsm_status trust_keep(const struct sks_trust *trust, const struct held *held,
-                                          struct hsm_reason *why);
+HSM_MUST_CHECK enum hsm_status sks_trust_keep(const struct sks_trust *trust,
+                                              const struct held *held, struct hsm_reason *why);
 
 #endif

@@ -11,7 +11,7 @@
 #define LOOK_S  60 /* at least so often somebody looks whether something is due, */
 #define RETRY_S 5 /* and so often while there is nothing that is good */
 
-DEFINE_DEFER(struct held, held_release)
+DEFINE_DEFER(struct held, sks_held_release)
 
 static void
 replace(struct sks_trust *trust, struct held **which, struct held *with)
@@ -22,7 +22,7 @@ replace(struct sks_trust *trust, struct held **which, struct held *with)
     before = *which;
     *which = with;
     pthread_mutex_unlock(&trust->lock);
-    held_release(before);
+    sks_held_release(before);
 }
 
 /* ---- when ---- */
@@ -31,7 +31,7 @@ replace(struct sks_trust *trust, struct held **which, struct held *with)
 static time_t
 due_at(const struct held *held, time_t every_s)
 {
-    time_t half = (held_end(held) - held->fetched_at) / 2;
+    time_t half = (sks_held_end(held) - held->fetched_at) / 2;
 
     return held->asked_at + (half < every_s ? half : every_s);
 }
@@ -96,13 +96,13 @@ refresh(struct sks_trust *trust, struct held **which, const char *url, time_t ev
         enum hsm_status (*fetch)(const struct sks_trust *, time_t, struct held *,
                                  struct hsm_reason *))
 {
-    DEFER(held_release) struct held *held = NULL;
+    DEFER(sks_held_release) struct held *held = NULL;
     struct hsm_reason why = {0};
     enum hsm_status st;
 
     if (!is_due(*which, every_s, now))
         return HSM_OK;
-    held = held_new(now);
+    held = sks_held_new(now);
     if (held == NULL)
         return HSM_ERR_NOMEM;
     st = fetch(trust, now, held, &why);
@@ -111,7 +111,7 @@ refresh(struct sks_trust *trust, struct held **which, const char *url, time_t ev
         return HSM_OK;
     }
     if (st == HSM_OK) /* durable before it is used, or a restart could roll it back */
-        st = trust_keep(trust, held, &why);
+        st = sks_trust_keep(trust, held, &why);
     if (st != HSM_OK) {
         hsm_log(HSM_LOG_WARNING, "%s: %s; what was good is kept", url,
                 why.text[0] != '\0' ? why.text : hsm_status_text(st));

@@ -21,7 +21,7 @@
 #define CRL_SIGNER_FILE  "crl-signer.pem"
 #define PATH_SIZE        4096 /* octets */
 
-DEFINE_DEFER(struct held, held_release)
+DEFINE_DEFER(struct held, sks_held_release)
 DEFINE_DEFER(char, free)
 
 static bool
@@ -132,7 +132,7 @@ number_of(const struct held *held)
 static enum hsm_status
 check_kept(const struct sks_trust *trust, const struct held *held, struct hsm_reason *why)
 {
-    DEFER(held_release) struct held *kept = held_new(0);
+    DEFER(sks_held_release) struct held *kept = sks_held_new(0);
     struct hsm_reason unread = {0};
     enum hsm_status st;
 
@@ -148,7 +148,7 @@ check_kept(const struct sks_trust *trust, const struct held *held, struct hsm_re
 
 /* Of the processes that share the directory one looks and writes at a time. */
 enum hsm_status
-trust_keep(const struct sks_trust *trust, const struct held *held, struct hsm_reason *why)
+sks_trust_keep(const struct sks_trust *trust, const struct held *held, struct hsm_reason *why)
 {
     enum hsm_status st;
     int lock;
@@ -177,7 +177,7 @@ static enum hsm_status
 load(struct sks_trust *trust, struct held **which, const char *name,
      enum hsm_status (*read)(const struct sks_trust *, struct held *, struct hsm_reason *))
 {
-    DEFER(held_release) struct held *held = held_new(0);
+    DEFER(sks_held_release) struct held *held = sks_held_new(0);
     struct hsm_reason why = {0};
     enum hsm_status st;
 
@@ -198,7 +198,7 @@ load(struct sks_trust *trust, struct held **which, const char *name,
 }
 
 enum hsm_status
-trust_load(struct sks_trust *trust)
+sks_trust_load(struct sks_trust *trust)
 {
     enum hsm_status st;
 

@@ -56,14 +56,14 @@ reason_text(int code)
 }
 
 enum hsm_status
-judge(struct judgement *j, enum sks_case verdict, const char *text)
+sks_judge(struct judgement *j, enum sks_case verdict, const char *text)
 {
     j->verdict = verdict;
     return hsm_refuse(&j->why, HSM_OK, "%s", text);
 }
 
 enum hsm_status
-judge_status(struct judgement *j, enum sks_case verdict, enum hsm_status st)
+sks_judge_status(struct judgement *j, enum sks_case verdict, enum hsm_status st)
 {
     if (st == HSM_ERR_NOMEM || st == HSM_ERR_USAGE)
         return st;
@@ -80,10 +80,10 @@ is_fresh(const struct judgement *j, int64_t when)
 }
 
 enum hsm_status
-judge_time(struct judgement *j)
+sks_judge_time(struct judgement *j)
 {
     if (!is_fresh(j, j->call->time))
-        return judge(j, SKS_E3_TIME_STALE, "time: not fresh");
+        return sks_judge(j, SKS_E3_TIME_STALE, "time: not fresh");
     return HSM_OK;
 }
 
@@ -111,7 +111,7 @@ open_opt(struct judgement *j)
 static enum sks_ppt
 ppt_parameter(const struct judgement *j)
 {
-    return j->identity.ppt == NULL ? SKS_PPT_SHAKEN : ppt_of(j->identity.ppt);
+    return j->identity.ppt == NULL ? SKS_PPT_SHAKEN : sks_ppt_of(j->identity.ppt);
 }
 
 static enum hsm_status
@@ -139,8 +139,8 @@ ppt_claimed(const struct judgement *j)
     if (j->has_usual_header)
         return ppt_parameter(j);
     if (ppt == NULL)
-        return j->identity.ppt == NULL ? SKS_PPT_NONE : ppt_of(j->identity.ppt);
-    return ppt_of(json_string_value(ppt));
+        return j->identity.ppt == NULL ? SKS_PPT_NONE : sks_ppt_of(j->identity.ppt);
+    return sks_ppt_of(json_string_value(ppt));
 }
 
 /* Whatever is not a full form PASSporT that can be read has no better case than this one. */
@@ -150,7 +150,7 @@ check_full_form(struct judgement *j)
     enum hsm_status st = j->opt != NULL ? open_opt(j) : open_identity(j);
 
     j->ppt = ppt_claimed(j);
-    return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E4_COMPACT_FORM, st);
+    return st == HSM_OK ? HSM_OK : sks_judge_status(j, SKS_E4_COMPACT_FORM, st);
 }
 
 /* Callers that send only info leave the rest to the PASSporT's own header. */
@@ -160,9 +160,9 @@ check_ppt_parameter(struct judgement *j)
     if (j->identity.ppt == NULL)
         return HSM_OK;
     if (!j->is_any_type && strcmp(j->identity.ppt, "shaken") != 0)
-        return judge(j, SKS_E5_PPT_PARAMETER, "Identity: ppt is not shaken");
-    if (ppt_of(j->identity.ppt) == SKS_PPT_UNKNOWN)
-        return judge(j, SKS_E5_PPT_PARAMETER, "Identity: ppt is not known");
+        return sks_judge(j, SKS_E5_PPT_PARAMETER, "Identity: ppt is not shaken");
+    if (sks_ppt_of(j->identity.ppt) == SKS_PPT_UNKNOWN)
+        return sks_judge(j, SKS_E5_PPT_PARAMETER, "Identity: ppt is not known");
     return HSM_OK;
 }
 
@@ -170,7 +170,7 @@ static enum hsm_status
 check_info_present(struct judgement *j)
 {
     if (j->identity.info == NULL)
-        return judge(j, SKS_E6_NO_INFO, "Identity: no info");
+        return sks_judge(j, SKS_E6_NO_INFO, "Identity: no info");
     return HSM_OK;
 }
 
@@ -190,8 +190,8 @@ get_chain(struct judgement *j)
         return HSM_OK;
     if (!may_wait && st == HSM_ERR_NOT_FOUND)
         return HSM_ERR_BUSY; /* not here yet: no verdict */
-    return judge_status(j, st == HSM_ERR_MALFORMED ? SKS_E7_INFO_INVALID : SKS_E8_INFO_UNREACHABLE,
-                        st);
+    return sks_judge_status(
+        j, st == HSM_ERR_MALFORMED ? SKS_E7_INFO_INVALID : SKS_E8_INFO_UNREACHABLE, st);
 }
 
 static const char *
@@ -215,7 +215,7 @@ check_header_members(struct judgement *j)
             is_optional ? HSM_OK : acme_json_string(j->header, names[i], &value, &j->why);
 
         if (st != HSM_OK)
-            return judge_status(j, SKS_E9_HEADER_MEMBER_MISSING, st);
+            return sks_judge_status(j, SKS_E9_HEADER_MEMBER_MISSING, st);
     }
     return HSM_OK;
 }
@@ -224,7 +224,7 @@ static enum hsm_status
 check_x5u(struct judgement *j)
 {
     if (!j->has_usual_header && strcmp(header_string(j, "x5u"), j->identity.info) != 0)
-        return judge(j, SKS_E10_X5U_NOT_INFO, "x5u: differs from info");
+        return sks_judge(j, SKS_E10_X5U_NOT_INFO, "x5u: differs from info");
     return HSM_OK;
 }
 
@@ -232,7 +232,7 @@ static enum hsm_status
 check_typ(struct judgement *j)
 {
     if (!j->has_usual_header && strcmp(header_string(j, "typ"), "passport") != 0)
-        return judge(j, SKS_E11_TYP, "typ: not passport");
+        return sks_judge(j, SKS_E11_TYP, "typ: not passport");
     return HSM_OK;
 }
 
@@ -241,11 +241,11 @@ static enum hsm_status
 check_alg(struct judgement *j)
 {
     if (!j->has_usual_header && strcmp(header_string(j, "alg"), "ES256") != 0)
-        return judge(j, SKS_E12_ALG, "alg: not ES256");
+        return sks_judge(j, SKS_E12_ALG, "alg: not ES256");
     if (j->identity.alg != NULL && strcmp(j->identity.alg, "ES256") != 0)
-        return judge(j, SKS_E12_ALG, "Identity: alg is not ES256");
+        return sks_judge(j, SKS_E12_ALG, "Identity: alg is not ES256");
     if (json_object_get(j->header, "crit") != NULL || json_object_get(j->header, "b64") != NULL)
-        return judge(j, SKS_E12_ALG, "crit: not supported");
+        return sks_judge(j, SKS_E12_ALG, "crit: not supported");
     return HSM_OK;
 }
 
@@ -257,11 +257,11 @@ check_ppt(struct judgement *j)
     if (j->has_usual_header)
         return HSM_OK;
     if (!j->is_any_type && strcmp(ppt, "shaken") != 0)
-        return judge(j, SKS_E13_PPT, "ppt: not shaken");
+        return sks_judge(j, SKS_E13_PPT, "ppt: not shaken");
     if (j->ppt == SKS_PPT_UNKNOWN)
-        return judge(j, SKS_E13_PPT, "ppt: not known");
+        return sks_judge(j, SKS_E13_PPT, "ppt: not known");
     if (ppt != NULL && j->identity.ppt != NULL && strcmp(ppt, j->identity.ppt) != 0)
-        return judge(j, SKS_E13_PPT, "ppt: not what the Identity header says");
+        return sks_judge(j, SKS_E13_PPT, "ppt: not what the Identity header says");
     return HSM_OK;
 }
 
@@ -274,9 +274,9 @@ check_shaken_claims(struct judgement *j)
     if (st == HSM_OK)
         st = acme_json_string(j->payload, "origid", &origid, &j->why);
     if (st != HSM_OK)
-        return judge_status(j, SKS_E14_CLAIM_MISSING, st);
+        return sks_judge_status(j, SKS_E14_CLAIM_MISSING, st);
     if (*origid == '\0')
-        return judge(j, SKS_E14_CLAIM_MISSING, "origid: empty");
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "origid: empty");
     return HSM_OK;
 }
 
@@ -288,17 +288,17 @@ check_claims(struct judgement *j)
     if (st == HSM_OK)
         st = acme_json_integer(j->payload, "iat", &j->iat, &j->why);
     if (st != HSM_OK)
-        return judge_status(j, SKS_E14_CLAIM_MISSING, st);
+        return sks_judge_status(j, SKS_E14_CLAIM_MISSING, st);
     if (j->ppt == SKS_PPT_SHAKEN) {
         st = check_shaken_claims(j);
         if (st != HSM_OK || j->verdict != SKS_VALID)
             return st;
     }
-    if (!claims_one_party(json_object_get(j->payload, "orig")))
-        return judge(j, SKS_E14_CLAIM_MISSING, "orig: missing, or not one tn or uri");
-    if (!claims_parties(json_object_get(j->payload, "dest")))
-        return judge(j, SKS_E14_CLAIM_MISSING, "dest: missing, or not arrays of tn or uri");
-    return check_type_claims(j);
+    if (!sks_claims_one_party(json_object_get(j->payload, "orig")))
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "orig: missing, or not one tn or uri");
+    if (!sks_claims_parties(json_object_get(j->payload, "dest")))
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "dest: missing, or not arrays of tn or uri");
+    return sks_check_type_claims(j);
 }
 
 /* RFC 8946 section 4.2: a PASSporT that was diverted may be as old as a transferred call. */
@@ -310,23 +310,23 @@ check_iat(struct judgement *j)
     if (is_fresh(j, j->iat))
         return HSM_OK;
     j->is_old = j->is_inner && j->iat >= oldest && j->iat < (int64_t)j->now;
-    return j->is_old ? HSM_OK : judge(j, SKS_E15_IAT_STALE, "iat: not fresh");
+    return j->is_old ? HSM_OK : sks_judge(j, SKS_E15_IAT_STALE, "iat: not fresh");
 }
 
 static enum hsm_status
 check_numbers(struct judgement *j)
 {
     const json_t *dest = json_object_get(j->payload, "dest");
-    bool is_div = ppt_is_div(j->ppt);
+    bool is_div = sks_ppt_is_div(j->ppt);
 
-    if (!party_is_from(j->call, json_object_get(j->payload, "orig")))
-        return judge(j, SKS_E16_NUMBERS_DIFFER, "orig: differs from the caller");
-    if (is_div ? party_is_target(j->call, dest) : party_is_to(j->call, dest))
-        return check_signalling(j);
+    if (!sks_party_is_from(j->call, json_object_get(j->payload, "orig")))
+        return sks_judge(j, SKS_E16_NUMBERS_DIFFER, "orig: differs from the caller");
+    if (is_div ? sks_party_is_target(j->call, dest) : sks_party_is_to(j->call, dest))
+        return sks_check_signalling(j);
     j->is_elsewhere = j->is_inner;
     return j->is_elsewhere
-               ? check_signalling(j)
-               : judge(j, SKS_E16_NUMBERS_DIFFER, "dest: differs from the called party");
+               ? sks_check_signalling(j)
+               : sks_judge(j, SKS_E16_NUMBERS_DIFFER, "dest: differs from the called party");
 }
 
 /* RFC 8224 section 6.2 step 4: the certificate was valid when the PASSporT was made, too. */
@@ -337,10 +337,10 @@ check_trust(struct judgement *j)
         sks_trust_path(j->verifier->config.trust, j->chain, j->now, &j->path, &j->why);
 
     if (st != HSM_OK)
-        return judge_status(j, SKS_E17_UNTRUSTED, st);
+        return sks_judge_status(j, SKS_E17_UNTRUSTED, st);
     if (!certs_path_covers(j->path, j->iat))
-        return judge(j, SKS_E17_UNTRUSTED, "iat: outside the certificate's validity");
-    return check_authority(j);
+        return sks_judge(j, SKS_E17_UNTRUSTED, "iat: outside the certificate's validity");
+    return sks_check_authority(j);
 }
 
 static enum hsm_status
@@ -350,10 +350,10 @@ check_signature(struct judgement *j)
     enum hsm_status st;
 
     if (verifier == NULL)
-        return judge(j, SKS_E17_UNTRUSTED, "the certificate's key is not on P-256");
+        return sks_judge(j, SKS_E17_UNTRUSTED, "the certificate's key is not on P-256");
     st = sks_passport_verify(&j->passport, verifier, &j->why);
     if (st != HSM_OK)
-        return judge_status(j, SKS_E18_SIGNATURE, st);
+        return sks_judge_status(j, SKS_E18_SIGNATURE, st);
     if (j->verifier->config.vouch != NULL)
         j->verifier->config.vouch(j->verifier->config.context, j->identity.info);
     return HSM_OK;
@@ -365,7 +365,7 @@ check_attest(struct judgement *j)
     if (j->ppt != SKS_PPT_SHAKEN)
         return HSM_OK;
     if (strlen(j->attest) != 1 || strchr("ABC", j->attest[0]) == NULL)
-        return judge(j, SKS_E19_ATTEST, "attest: not A, B or C");
+        return sks_judge(j, SKS_E19_ATTEST, "attest: not A, B or C");
     return HSM_OK;
 }
 
@@ -377,7 +377,7 @@ static enum hsm_status (*const checks[])(struct judgement *j) = {
 };
 
 enum hsm_status
-judge_passport(struct judgement *j)
+sks_judge_passport(struct judgement *j)
 {
     enum hsm_status st = HSM_OK;
 
@@ -390,7 +390,7 @@ judge_passport(struct judgement *j)
 }
 
 void
-judgement_clear(struct judgement *j)
+sks_judgement_clear(struct judgement *j)
 {
     sks_identity_clear(&j->identity);
     json_decref(j->header);
@@ -400,7 +400,7 @@ judgement_clear(struct judgement *j)
 }
 
 void
-judgement_write(const struct judgement *j, struct sks_verification *out)
+sks_judgement_write(const struct judgement *j, struct sks_verification *out)
 {
     const struct answer *answer = &answers[j->verdict];
 
@@ -449,7 +449,7 @@ sks_verifier_waits(const struct sks_verifier *verifier)
 }
 
 bool
-call_is_complete(const struct sks_call *call, size_t identities)
+sks_call_is_complete(const struct sks_call *call, size_t identities)
 {
     return identities > 0 && (call->from_tn != NULL || call->from_uri != NULL) &&
            call->to_tn_count + call->to_uri_count > 0;
@@ -462,13 +462,13 @@ sks_verify(struct sks_verifier *verifier, const struct sks_call *call, time_t no
     struct judgement j = {.verifier = verifier, .call = call, .now = now, .text = call->identity};
     enum hsm_status st;
 
-    if (!call_is_complete(call, call->identity != NULL ? 1 : 0))
+    if (!sks_call_is_complete(call, call->identity != NULL ? 1 : 0))
         return HSM_ERR_USAGE;
-    st = judge_time(&j);
+    st = sks_judge_time(&j);
     if (st == HSM_OK && j.verdict == SKS_VALID)
-        st = judge_passport(&j);
+        st = sks_judge_passport(&j);
     if (st == HSM_OK)
-        judgement_write(&j, out);
-    judgement_clear(&j);
+        sks_judgement_write(&j, out);
+    sks_judgement_clear(&j);
     return st;
 }

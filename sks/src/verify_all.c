@@ -28,8 +28,8 @@ static void
 passports_clear(struct passports *passports)
 {
     for (size_t i = 0; i < passports->chain.count; i++)
-        judgement_clear(&passports->j[i]);
-    chain_clear(&passports->chain);
+        sks_judgement_clear(&passports->j[i]);
+    sks_div_chain_clear(&passports->chain);
 }
 
 #define PASSPORTS __attribute__((cleanup(passports_clear))) struct passports
@@ -57,8 +57,8 @@ glimpse(struct passports *passports, size_t i)
     if (j->opt == NULL)
         st = sks_identity_parse(j->text, &identity, NULL);
     if (st == HSM_OK)
-        st = chain_take(&passports->chain, i, j->opt != NULL ? j->opt : identity.passport,
-                        j->is_any_type, &j->ppt, NULL);
+        st = sks_div_chain_take(&passports->chain, i, j->opt != NULL ? j->opt : identity.passport,
+                                j->is_any_type, &j->ppt, NULL);
     sks_identity_clear(&identity);
     return st == HSM_ERR_NOMEM ? st : HSM_OK; /* its verdict will say so */
 }
@@ -71,7 +71,7 @@ add_insides(struct passports *passports)
     size_t inner;
 
     for (size_t i = 0; st == HSM_OK && i < passports->chain.count; i++) {
-        if (!chain_unwrap(&passports->chain, i, &inner))
+        if (!sks_div_chain_unwrap(&passports->chain, i, &inner))
             continue;
         put(passports, inner, &passports->j[i], passports->index[i]);
         passports->j[inner].text = NULL;
@@ -89,10 +89,10 @@ add_all(struct passports *passports, const struct judgement *like)
     size_t headers = first + call->identity_count;
     enum hsm_status st = HSM_OK;
 
-    if (!call_is_complete(call, headers) || headers > SKS_IDENTITIES_MAX)
+    if (!sks_call_is_complete(call, headers) || headers > SKS_IDENTITIES_MAX)
         return HSM_ERR_USAGE;
     for (size_t i = 0; i < headers; i++) {
-        put(passports, chain_add(&passports->chain), like, i);
+        put(passports, sks_div_chain_add(&passports->chain), like, i);
         passports->j[i].text = i < first ? call->identity : call->identities[i - first];
         passports->j[i].is_any_type = i >= first;
     }
@@ -121,7 +121,7 @@ mark_good(struct passports *passports)
 
     for (size_t i = 0; i < passports->chain.count; i++)
         is_valid[i] = passports->j[i].verdict == SKS_VALID;
-    chain_stand(&passports->chain, is_valid, passports->is_good);
+    sks_div_chain_stand(&passports->chain, is_valid, passports->is_good);
 }
 
 /* Where the call goes is what the outermost div says, or one further out. */
@@ -159,9 +159,9 @@ refuse_uncovered(struct passports *passports)
         if (j->verdict != SKS_VALID || passports->is_covered[i] || !(j->is_old || j->is_elsewhere))
             continue;
         if (j->is_old)
-            (void)judge(j, SKS_E15_IAT_STALE, "iat: not fresh, and not diverted by a good div");
+            (void)sks_judge(j, SKS_E15_IAT_STALE, "iat: not fresh, and not diverted by a good div");
         else
-            (void)judge(j, SKS_E16_NUMBERS_DIFFER, "dest: not where the call goes");
+            (void)sks_judge(j, SKS_E16_NUMBERS_DIFFER, "dest: not where the call goes");
         has_refused = true;
     }
     return has_refused;
@@ -177,8 +177,8 @@ judge_chain(struct passports *passports)
     } while (refuse_uncovered(passports));
     for (size_t i = 0; i < passports->chain.count; i++) {
         if (passports->j[i].verdict == SKS_VALID && !passports->is_good[i])
-            (void)judge(&passports->j[i], SKS_E16_NUMBERS_DIFFER,
-                        "div: no valid PASSporT that it diverts");
+            (void)sks_judge(&passports->j[i], SKS_E16_NUMBERS_DIFFER,
+                            "div: no valid PASSporT that it diverts");
     }
 }
 
@@ -199,7 +199,8 @@ judge_third_parties(struct passports *passports)
 
         if (j->verdict == SKS_VALID && j->ppt == SKS_PPT_RCD && !has_first_party &&
             json_object_get(j->payload, "iss") != NULL) {
-            (void)judge(j, SKS_E17_UNTRUSTED, "iss: a third party's, and no valid PASSporT beside");
+            (void)sks_judge(j, SKS_E17_UNTRUSTED,
+                            "iss: a third party's, and no valid PASSporT beside");
             has_refused = true;
         }
     }
@@ -234,7 +235,7 @@ write_one(const struct passports *passports, size_t i, struct sks_judged *out)
     out->rcd = j->rcd;
     out->claims = json_incref(j->payload);
     out->signature = NULL;
-    judgement_write(j, &out->verification);
+    sks_judgement_write(j, &out->verification);
     if (dot == NULL)
         return HSM_OK;
     out->signature = malloc(strlen(dot) + 2);
@@ -287,12 +288,12 @@ judge_all(struct passports *passports, size_t count)
 {
     enum hsm_status st = HSM_OK;
 
-    chain_link(&passports->chain);
+    sks_div_chain_link(&passports->chain);
     mark_inner(passports);
     for (size_t i = 0; st == HSM_OK && i < count; i++) {
-        st = judge_time(&passports->j[i]);
+        st = sks_judge_time(&passports->j[i]);
         if (st == HSM_OK && passports->j[i].verdict == SKS_VALID)
-            st = judge_passport(&passports->j[i]);
+            st = sks_judge_passport(&passports->j[i]);
     }
     if (st != HSM_OK)
         return st;
@@ -329,7 +330,7 @@ write_diversion(const struct passports *passports, size_t div, struct sks_verifi
             break;
         }
     }
-    judgement_write(told, out);
+    sks_judgement_write(told, out);
 }
 
 enum hsm_status
@@ -345,9 +346,9 @@ sks_verify_diversion(struct sks_verifier *verifier, const struct sks_call *call,
     st = add_all(&passports, &like);
     at = passports.chain.count;
     if (st == HSM_OK) {
-        put(&passports, chain_add(&passports.chain), &like, at);
+        put(&passports, sks_div_chain_add(&passports.chain), &like, at);
         passports.j[at].ppt = SKS_PPT_DIV;
-        st = chain_say_div(&passports.chain, at, div);
+        st = sks_div_chain_say_div(&passports.chain, at, div);
     }
     if (st == HSM_OK)
         st = judge_all(&passports, at);

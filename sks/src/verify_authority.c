@@ -16,7 +16,7 @@ static enum hsm_status
 check_number(struct judgement *j)
 {
     const struct certs_tnauthlist *list;
-    bool is_div = ppt_is_div(j->ppt);
+    bool is_div = sks_ppt_is_div(j->ppt);
     const char *tn;
 
     if (certs_path_has_spc(j->path))
@@ -30,18 +30,18 @@ check_number(struct judgement *j)
         json_object_get(json_object_get(j->payload, is_div ? "div" : "orig"), "tn"));
     if (tn != NULL && certs_tnauthlist_has_number(list, tn))
         return HSM_OK;
-    return judge(j, SKS_E17_UNTRUSTED,
-                 is_div ? "the certificate's TNAuthList does not hold the div number"
-                        : "the certificate's TNAuthList does not hold the orig number");
+    return sks_judge(j, SKS_E17_UNTRUSTED,
+                     is_div ? "the certificate's TNAuthList does not hold the div number"
+                            : "the certificate's TNAuthList does not hold the orig number");
 }
 
 enum hsm_status
-check_authority(struct judgement *j)
+sks_check_authority(struct judgement *j)
 {
     enum hsm_status st = check_number(j);
 
     if (st != HSM_OK || j->verdict != SKS_VALID)
         return st;
     st = sks_constrained_check(certs_path_constraints(j->path), j->payload, &j->why);
-    return st == HSM_OK ? HSM_OK : judge_status(j, SKS_E17_UNTRUSTED, st);
+    return st == HSM_OK ? HSM_OK : sks_judge_status(j, SKS_E17_UNTRUSTED, st);
 }

@@ -12,7 +12,7 @@
 #include "rcd_internal.h"
 
 enum sks_ppt
-ppt_of(const char *text)
+sks_ppt_of(const char *text)
 {
     enum sks_ppt ppt;
 
@@ -26,7 +26,7 @@ ppt_of(const char *text)
 /* ---- div (RFC 8946 sections 3 and 5) ---- */
 
 bool
-ppt_is_div(enum sks_ppt ppt)
+sks_ppt_is_div(enum sks_ppt ppt)
 {
     return ppt == SKS_PPT_DIV || ppt == SKS_PPT_DIV_O;
 }
@@ -38,14 +38,14 @@ check_div(struct judgement *j)
     const json_t *tn = json_object_get(div, "tn");
     const json_t *opt = json_object_get(j->payload, "opt");
 
-    if (!claims_one_party(div))
-        return judge(j, SKS_E14_CLAIM_MISSING, "div: missing, or not one tn or uri");
+    if (!sks_claims_one_party(div))
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "div: missing, or not one tn or uri");
     if (tn != NULL && !sks_tn_is_canonical(json_string_value(tn)))
-        return judge(j, SKS_E14_CLAIM_MISSING, "div: tn is not canonical");
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "div: tn is not canonical");
     if (j->ppt == SKS_PPT_DIV && opt != NULL)
-        return judge(j, SKS_E14_CLAIM_MISSING, "opt: not in a div PASSporT");
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "opt: not in a div PASSporT");
     if (j->ppt == SKS_PPT_DIV_O && json_string_length(opt) == 0)
-        return judge(j, SKS_E14_CLAIM_MISSING, "opt: missing, or not a PASSporT");
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "opt: missing, or not a PASSporT");
     return HSM_OK;
 }
 
@@ -68,15 +68,15 @@ check_rph(struct judgement *j)
     enum hsm_status st;
 
     if (count == 0 || count > SKS_PRIORITIES_MAX)
-        return judge(j, SKS_E14_CLAIM_MISSING, "rph: no array auth");
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "rph: no array auth");
     if (sph != NULL && !json_is_string(sph))
-        return judge(j, SKS_E14_CLAIM_MISSING, "sph: not a string");
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "sph: not a string");
     for (size_t i = 0; i < count; i++)
         values[i] = json_string_value(json_array_get(auth, i));
     st = sks_rph_check(values, count, json_string_value(sph), &refusal);
-    return st == HSM_OK
-               ? HSM_OK
-               : judge_status(j, SKS_E14_CLAIM_MISSING, sks_refusal_tell(&refusal, st, &j->why));
+    return st == HSM_OK ? HSM_OK
+                        : sks_judge_status(j, SKS_E14_CLAIM_MISSING,
+                                           sks_refusal_tell(&refusal, st, &j->why));
 }
 
 static bool
@@ -102,10 +102,10 @@ check_priorities(struct judgement *j)
 
     for (size_t i = 0; i < call->resource_priority_count; i++) {
         if (!is_authorized(j, call->resource_priority[i]))
-            return judge(j, SKS_E16_NUMBERS_DIFFER, "rph: Resource-Priority has another value");
+            return sks_judge(j, SKS_E16_NUMBERS_DIFFER, "rph: Resource-Priority has another value");
     }
     if (call->priority != NULL && is_callback != claims_callback)
-        return judge(j, SKS_E16_NUMBERS_DIFFER, "sph: differs from Priority");
+        return sks_judge(j, SKS_E16_NUMBERS_DIFFER, "sph: differs from Priority");
     return HSM_OK;
 }
 
@@ -117,7 +117,7 @@ check_mky(struct judgement *j)
     const json_t *mky = json_object_get(j->payload, "mky");
     const char *fault = mky == NULL ? NULL : sks_mky_fault(mky);
 
-    return fault == NULL ? HSM_OK : judge(j, SKS_E14_CLAIM_MISSING, fault);
+    return fault == NULL ? HSM_OK : sks_judge(j, SKS_E14_CLAIM_MISSING, fault);
 }
 
 /* How rcd, rcdi and crn stand (RFC 9795). */
@@ -152,14 +152,14 @@ check_rcd(struct judgement *j)
     if (j->ppt != SKS_PPT_RCD)
         return HSM_OK;
     if (j->rcd == SKS_RCD_NONE)
-        return judge(j, SKS_E14_CLAIM_MISSING, "rcd: neither rcd nor crn");
-    return st == HSM_OK
-               ? HSM_OK
-               : judge_status(j, SKS_E14_CLAIM_MISSING, sks_refusal_tell(&refusal, st, &j->why));
+        return sks_judge(j, SKS_E14_CLAIM_MISSING, "rcd: neither rcd nor crn");
+    return st == HSM_OK ? HSM_OK
+                        : sks_judge_status(j, SKS_E14_CLAIM_MISSING,
+                                           sks_refusal_tell(&refusal, st, &j->why));
 }
 
 enum hsm_status
-check_type_claims(struct judgement *j)
+sks_check_type_claims(struct judgement *j)
 {
     enum hsm_status st = check_mky(j);
 
@@ -179,11 +179,12 @@ check_type_claims(struct judgement *j)
 }
 
 enum hsm_status
-check_signalling(struct judgement *j)
+sks_check_signalling(struct judgement *j)
 {
     const json_t *mky = json_object_get(j->payload, "mky");
 
     if (mky != NULL && j->call->mky != NULL && !sks_mky_equal(mky, j->call->mky))
-        return judge(j, SKS_E16_NUMBERS_DIFFER, "mky: differs from the fingerprints of the SDP");
+        return sks_judge(j, SKS_E16_NUMBERS_DIFFER,
+                         "mky: differs from the fingerprints of the SDP");
     return j->ppt == SKS_PPT_RPH ? check_priorities(j) : HSM_OK;
 }

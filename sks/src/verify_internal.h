@@ -50,50 +50,50 @@ struct judgement {
 };
 
 /** A verdict is an answer, not a failure. */
-enum hsm_status judge(struct judgement *j, enum sks_case verdict, const char *text);
+enum hsm_status sks_judge(struct judgement *j, enum sks_case verdict, const char *text);
 
 /** The same with the reason that a lower function gave; its failures of our own system stay ones.
  */
-enum hsm_status judge_status(struct judgement *j, enum sks_case verdict, enum hsm_status st);
+enum hsm_status sks_judge_status(struct judgement *j, enum sks_case verdict, enum hsm_status st);
 
 /** All cases but E3, which is of the call. */
-enum hsm_status judge_passport(struct judgement *j);
+enum hsm_status sks_judge_passport(struct judgement *j);
 /** E3. */
-enum hsm_status judge_time(struct judgement *j);
-void judgement_clear(struct judgement *j);
-void judgement_write(const struct judgement *j, struct sks_verification *out);
+enum hsm_status sks_judge_time(struct judgement *j);
+void sks_judgement_clear(struct judgement *j);
+void sks_judgement_write(const struct judgement *j, struct sks_verification *out);
 
 /** The call has a from, a to and at least one Identity header. */
-bool call_is_complete(const struct sks_call *call, size_t identities);
+bool sks_call_is_complete(const struct sks_call *call, size_t identities);
 
 /* verify_party.c */
 
 /** {"tn": ".."} or {"uri": ".."}: exactly one identity, a string (RFC 8225 section 5.2.1). */
-bool claims_one_party(const json_t *orig);
+bool sks_claims_one_party(const json_t *orig);
 /** {"tn": [..], "uri": [..]}: arrays of strings, at least one. */
-bool claims_parties(const json_t *dest);
+bool sks_claims_parties(const json_t *dest);
 /** Are these the caller, all that the call is to, and all of its Request-URI? */
-bool party_is_from(const struct sks_call *call, const json_t *orig);
-bool party_is_to(const struct sks_call *call, const json_t *dest);
-bool party_is_target(const struct sks_call *call, const json_t *dest);
+bool sks_party_is_from(const struct sks_call *call, const json_t *orig);
+bool sks_party_is_to(const struct sks_call *call, const json_t *dest);
+bool sks_party_is_target(const struct sks_call *call, const json_t *dest);
 /** Do the claims orig of two PASSporTs name the same; is the div of one in the dest of another? */
-bool party_is_same(const json_t *orig, const json_t *other);
-bool party_is_in(const json_t *div, const json_t *dest);
+bool sks_party_is_same(const json_t *orig, const json_t *other);
+bool sks_party_is_in(const json_t *div, const json_t *dest);
 
 /* verify_claims.c */
 
-enum sks_ppt ppt_of(const char *text);
+enum sks_ppt sks_ppt_of(const char *text);
 /** With an opt or without. */
-bool ppt_is_div(enum sks_ppt ppt);
+bool sks_ppt_is_div(enum sks_ppt ppt);
 /** The claims that the type must have are there, and those that it may have are well made (E14). */
-enum hsm_status check_type_claims(struct judgement *j);
+enum hsm_status sks_check_type_claims(struct judgement *j);
 /** They are what the signalling says (E16). */
-enum hsm_status check_signalling(struct judgement *j);
+enum hsm_status sks_check_signalling(struct judgement *j);
 
 /* verify_authority.c */
 
 /** The end entity's TNAuthList holds who it speaks for, and its constraints allow the claims (E17).
  */
-HSM_MUST_CHECK enum hsm_status check_authority(struct judgement *j);
+HSM_MUST_CHECK enum hsm_status sks_check_authority(struct judgement *j);
 
 #endif

@@ -7,7 +7,7 @@
 #include <sks/tn.h>
 
 bool
-claims_one_party(const json_t *orig)
+sks_claims_one_party(const json_t *orig)
 {
     const json_t *tn = json_object_get(orig, "tn");
     const json_t *uri = json_object_get(orig, "uri");
@@ -34,7 +34,7 @@ is_identities(const json_t *identities, size_t *count)
 }
 
 bool
-claims_parties(const json_t *dest)
+sks_claims_parties(const json_t *dest)
 {
     size_t count = 0;
 
@@ -128,7 +128,7 @@ has_all(const json_t *dest, const struct sks_dial_plan *plan, const char *const 
 }
 
 bool
-party_is_from(const struct sks_call *call, const json_t *orig)
+sks_party_is_from(const struct sks_call *call, const json_t *orig)
 {
     struct party from;
 
@@ -138,17 +138,17 @@ party_is_from(const struct sks_call *call, const json_t *orig)
 }
 
 bool
-party_is_to(const struct sks_call *call, const json_t *dest)
+sks_party_is_to(const struct sks_call *call, const json_t *dest)
 {
     return has_all(dest, call->plan, call->to_tn, call->to_tn_count, call->to_uri,
                    call->to_uri_count);
 }
 
 bool
-party_is_target(const struct sks_call *call, const json_t *dest)
+sks_party_is_target(const struct sks_call *call, const json_t *dest)
 {
     if (call->target_tn_count + call->target_uri_count == 0)
-        return party_is_to(call, dest);
+        return sks_party_is_to(call, dest);
     return has_all(dest, call->plan, call->target_tn, call->target_tn_count, call->target_uri,
                    call->target_uri_count);
 }
@@ -162,7 +162,7 @@ party_claimed(const json_t *claim, struct party *out)
 }
 
 bool
-party_is_same(const json_t *orig, const json_t *other)
+sks_party_is_same(const json_t *orig, const json_t *other)
 {
     struct party party;
 
@@ -172,7 +172,7 @@ party_is_same(const json_t *orig, const json_t *other)
 }
 
 bool
-party_is_in(const json_t *div, const json_t *dest)
+sks_party_is_in(const json_t *div, const json_t *dest)
 {
     struct party party;
 

@@ -6,7 +6,7 @@
 #define ESCAPE_MAX 6 /* characters that stand for one octet */
 
 void
-put_quoted(struct writing *to, const char *text)
+sks_put_quoted(struct writing *to, const char *text)
 {
     put(to, "\"", 1);
     put_text(to, text);
@@ -31,7 +31,7 @@ has_escaped(const char *text, size_t len)
 }
 
 size_t
-put_string_size(const char *text)
+sks_put_string_size(const char *text)
 {
     size_t len = strlen(text);
 
@@ -54,12 +54,12 @@ put_escaped(struct writing *to, char c)
 }
 
 void
-put_string(struct writing *to, const char *text)
+sks_put_string(struct writing *to, const char *text)
 {
     size_t len = strlen(text);
 
     if (!has_escaped(text, len)) {
-        put_quoted(to, text);
+        sks_put_quoted(to, text);
         return;
     }
     put(to, "\"", 1);
@@ -73,7 +73,7 @@ put_string(struct writing *to, const char *text)
 }
 
 void
-put_number(struct writing *to, int64_t number)
+sks_put_number(struct writing *to, int64_t number)
 {
     char digits[20];
     size_t len = 0;
@@ -86,7 +86,7 @@ put_number(struct writing *to, int64_t number)
 }
 
 void
-put_json(struct writing *to, const json_t *value)
+sks_put_json(struct writing *to, const json_t *value)
 {
     size_t room = to->is_full ? 0 : (size_t)(to->end - to->at);
     size_t len = json_dumpb(value, to->at, room, CANONICAL);

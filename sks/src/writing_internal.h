@@ -38,16 +38,16 @@ put_text(struct writing *to, const char *text)
 }
 
 /** A text that has nothing to escape, as a string. */
-void put_quoted(struct writing *to, const char *text);
+void sks_put_quoted(struct writing *to, const char *text);
 
 /** Any UTF-8, as a string: the octets that jansson would write; and how many at most. */
-void put_string(struct writing *to, const char *text);
-size_t put_string_size(const char *text);
+void sks_put_string(struct writing *to, const char *text);
+size_t sks_put_string_size(const char *text);
 
 /** From 0 on. */
-void put_number(struct writing *to, int64_t number);
+void sks_put_number(struct writing *to, int64_t number);
 
 /** A value, canonical (RFC 8225 section 9). */
-void put_json(struct writing *to, const json_t *value);
+void sks_put_json(struct writing *to, const json_t *value);
 
 #endif

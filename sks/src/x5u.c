@@ -38,7 +38,7 @@ add(struct sks_x5u_cache *cache, const char *url, struct x5u_entry **out, struct
 
     if (st != HSM_OK)
         return st;
-    *out = x5u_add(cache, url);
+    *out = sks_x5u_add(cache, url);
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
@@ -67,7 +67,7 @@ static enum hsm_status
 use(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now, struct certs_chain **out)
 {
     cache->count.found++;
-    x5u_touch(cache, entry, now);
+    sks_x5u_touch(cache, entry, now);
     *out = certs_chain_hold(entry->chain);
     return HSM_OK;
 }
@@ -78,7 +78,7 @@ await(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now, struct h
 {
     cache->count.not_found++;
     entry->used_at = now;
-    if (x5u_launch(cache, entry, now))
+    if (sks_x5u_launch(cache, entry, now))
         return HSM_ERR_NOT_FOUND;
     return hsm_refuse(why, HSM_ERR_BUSY, "too many chains are being fetched already");
 }
@@ -91,12 +91,12 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
 {
     enum hsm_status st;
 
-    *entry = x5u_find(cache, url);
+    *entry = sks_x5u_find(cache, url);
     switch (classify(*entry, now)) {
     case ABSENT:
         st = add(cache, url, entry, why);
         if (st == HSM_OK && (st = await(cache, *entry, now, why)) != HSM_ERR_NOT_FOUND)
-            x5u_drop(cache, *entry);
+            sks_x5u_drop(cache, *entry);
         return st;
     case ENDED:
         return await(cache, *entry, now, why);
@@ -104,7 +104,7 @@ look_up(struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_ent
         return hsm_refuse(why, HSM_ERR_BUSY, "%s", (*entry)->why.text);
     case STALE:
         cache->count.stale++;
-        (void)x5u_launch(cache, *entry, now); /* the call does not wait for it */
+        (void)sks_x5u_launch(cache, *entry, now); /* the call does not wait for it */
         return use(cache, *entry, now, out);
     case HIT:
         return use(cache, *entry, now, out);
@@ -133,7 +133,7 @@ wait_for(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chai
     while (entry->is_in_flight)
         pthread_cond_wait(&cache->landed, &cache->lock);
     st = take_result(entry, out, why);
-    x5u_unpin(entry);
+    sks_x5u_unpin(entry);
     return st;
 }
 
@@ -246,7 +246,7 @@ sks_x5u_visit_free(struct sks_x5u_visit *visit)
         return;
     pthread_mutex_lock(&visit->cache->lock);
     for (size_t i = 0; i < visit->count; i++)
-        x5u_unpin(visit->asked[i].entry);
+        sks_x5u_unpin(visit->asked[i].entry);
     pthread_mutex_unlock(&visit->cache->lock);
     free(visit);
 }
@@ -262,18 +262,18 @@ sks_x5u_preload(struct sks_x5u_cache *cache, const char *url, struct hsm_reason 
     if (st != HSM_OK)
         return st;
     pthread_mutex_lock(&cache->lock);
-    entry = x5u_find(cache, url);
+    entry = sks_x5u_find(cache, url);
     if (entry == NULL && cache->preloaded >= SKS_X5U_PRELOADED_MAX) {
         st = hsm_refuse(why, HSM_ERR_USAGE, "more than %d URLs are preloaded",
                         SKS_X5U_PRELOADED_MAX);
-    } else if (entry == NULL && (entry = x5u_add(cache, url)) == NULL) {
+    } else if (entry == NULL && (entry = sks_x5u_add(cache, url)) == NULL) {
         st = HSM_ERR_NOMEM;
     } else if (!entry->is_preloaded) {
         entry->is_preloaded = true;
         cache->preloaded++;
-        x5u_know_host(cache, url);
+        sks_x5u_know_host(cache, url);
         if (entry->state == X5U_NEW)
-            x5u_change(cache, entry, X5U_FAILED); /* as if it had failed: refresh fetches it */
+            sks_x5u_change(cache, entry, X5U_FAILED); /* as if it had failed: refresh fetches it */
     }
     pthread_mutex_unlock(&cache->lock);
     return st;
@@ -303,13 +303,13 @@ sks_x5u_refresh(struct sks_x5u_cache *cache, time_t now)
     struct x5u_entry *following;
 
     pthread_mutex_lock(&cache->lock);
-    x5u_sweep_kept(cache, now);
+    sks_x5u_sweep_kept(cache, now);
     for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
         for (entry = TAILQ_FIRST(&cache->lines[states[i]]); entry != NULL; entry = following) {
             following = TAILQ_NEXT(entry, use);
             if (is_over(cache, entry, now) && !entry->is_preloaded && !entry->is_in_flight)
-                x5u_drop(cache, entry);
-            else if (is_due(entry, now) && !x5u_launch(cache, entry, now))
+                sks_x5u_drop(cache, entry);
+            else if (is_due(entry, now) && !sks_x5u_launch(cache, entry, now))
                 break; /* at the next call */
         }
     }
@@ -388,11 +388,11 @@ sks_x5u_cache_free(struct sks_x5u_cache *cache)
     if (cache == NULL)
         return;
     pthread_mutex_lock(&cache->lock);
-    x5u_end_fetchers(cache);
-    x5u_end_keeper(cache);
+    sks_x5u_end_fetchers(cache);
+    sks_x5u_end_keeper(cache);
     for (size_t i = 0; i < X5U_BUCKETS; i++) {
         while (cache->buckets[i] != NULL)
-            x5u_drop(cache, cache->buckets[i]);
+            sks_x5u_drop(cache, cache->buckets[i]);
     }
     pthread_mutex_unlock(&cache->lock);
     pthread_cond_destroy(&cache->keep_work);

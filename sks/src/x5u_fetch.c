@@ -52,7 +52,7 @@ max_age(const char *cache_control)
 }
 
 time_t
-x5u_fresh_for(const char *cache_control)
+sks_x5u_fresh_for(const char *cache_control)
 {
     time_t age = max_age(cache_control);
 
@@ -68,7 +68,7 @@ take_reply(struct acme_http_reply *reply, const char *url, bool has_chain, struc
 {
     enum hsm_status st = HSM_OK;
 
-    catch->age = x5u_fresh_for(reply->cache_control);
+    catch->age = sks_x5u_fresh_for(reply->cache_control);
     if (reply->status == 200) /* deployed repositories send many media types: the octets tell */
         st = certs_chain_parse_pem(reply->body, reply->body_len, CERTS_CHAIN_LEN_MAX, &catch->chain,
                                    &catch->why);
@@ -128,7 +128,7 @@ take_kept(const struct sks_x5u_cache *cache, const char *url, time_t now, bool h
 {
     struct x5u_kept kept;
 
-    if (!x5u_kept_read(cache, url, now, &kept))
+    if (!sks_x5u_kept_read(cache, url, now, &kept))
         return false;
     if (has_chain && now >= kept.fresh_until) {
         certs_chain_free(kept.chain);
@@ -179,7 +179,7 @@ land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *ca
     bool is_good;
 
     if (catch->chain != NULL) {
-        x5u_keep(cache, entry, catch->chain, catch->octets);
+        sks_x5u_keep(cache, entry, catch->chain, catch->octets);
         free(entry->etag);
         entry->etag = catch->etag;
         catch->etag = NULL;
@@ -194,11 +194,11 @@ land_good(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct catch *ca
     entry->failures = 0;
     entry->is_kept = catch->is_kept;
     if (catch->is_kept)
-        x5u_know_url(cache, entry->url);
-    is_good = entry->is_preloaded || x5u_is_vouched(cache, entry->url);
+        sks_x5u_know_url(cache, entry->url);
+    is_good = entry->is_preloaded || sks_x5u_is_vouched(cache, entry->url);
     if (is_good && entry->asked_at < end)
-        x5u_keep_on_disk(cache, entry);
-    x5u_change(cache, entry, is_good ? X5U_GOOD : X5U_STRANGE);
+        sks_x5u_keep_on_disk(cache, entry);
+    sks_x5u_change(cache, entry, is_good ? X5U_GOOD : X5U_STRANGE);
 }
 
 /* What it has is used until its end, unless somebody has asked for it since. */
@@ -215,10 +215,10 @@ land_failed(struct sks_x5u_cache *cache, struct x5u_entry *entry, const struct c
         entry->retry_at = again;
         return;
     }
-    x5u_keep(cache, entry, NULL, 0);
+    sks_x5u_keep(cache, entry, NULL, 0);
     entry->why = catch->why;
     entry->until = again;
-    x5u_change(cache, entry, X5U_FAILED);
+    sks_x5u_change(cache, entry, X5U_FAILED);
 }
 
 static void
@@ -367,8 +367,8 @@ fly(struct sks_x5u_cache *cache, unsigned self, struct x5u_entry *entry)
     pthread_mutex_lock(&cache->lock);
     cache->running[self] = NULL;
     land(cache, entry, &catch, &waiters);
-    x5u_unpin(entry); /* of land() */
-    x5u_unpin(entry); /* of x5u_launch() */
+    sks_x5u_unpin(entry); /* of land() */
+    sks_x5u_unpin(entry); /* of sks_x5u_launch() */
     pthread_mutex_unlock(&cache->lock);
     tell(&waiters);
     pthread_mutex_lock(&cache->lock);
@@ -430,11 +430,11 @@ is_queue_full(const struct sks_x5u_cache *cache, const struct x5u_entry *entry)
 }
 
 bool
-x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
+sks_x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
 {
     if (entry->is_in_flight)
         return true;
-    entry->is_known = x5u_is_host_known(cache, entry->url);
+    entry->is_known = sks_x5u_is_host_known(cache, entry->url);
     if (is_queue_full(cache, entry))
         return false;
     if (cache->resting <= cache->queue_len && cache->started < X5U_FETCHERS)
@@ -452,7 +452,7 @@ x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
 }
 
 void
-x5u_end_fetchers(struct sks_x5u_cache *cache)
+sks_x5u_end_fetchers(struct sks_x5u_cache *cache)
 {
     struct x5u_entry *entry;
 
@@ -467,7 +467,7 @@ x5u_end_fetchers(struct sks_x5u_cache *cache)
 
         STAILQ_REMOVE_HEAD(&cache->queue, flight);
         take_waiters(cache, entry, &waiters);
-        x5u_unpin(entry);
+        sks_x5u_unpin(entry);
         tell(&waiters);
     }
 }

@@ -158,30 +158,30 @@ HSM_MUST_CHECK enum hsm_status sks_x5u_parse(const char *url, unsigned *port,
                                              struct hsm_reason *why);
 
 /** The host of a URL that sks_x5u_parse() took; borrowed, not NUL-terminated. */
-const char *x5u_host(const char *url, size_t *len);
+const char *sks_x5u_host(const char *url, size_t *len);
 
 /* x5u_table.c: with the lock held */
 
-struct x5u_entry *x5u_find(struct sks_x5u_cache *cache, const char *url);
+struct x5u_entry *sks_x5u_find(struct sks_x5u_cache *cache, const char *url);
 /** A new one in the table. NULL: no memory. */
-struct x5u_entry *x5u_add(struct sks_x5u_cache *cache, const char *url);
+struct x5u_entry *sks_x5u_add(struct sks_x5u_cache *cache, const char *url);
 /** Out of the table, and released unless it is pinned. */
-void x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry);
-void x5u_unpin(struct x5u_entry *entry);
+void sks_x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry);
+void sks_x5u_unpin(struct x5u_entry *entry);
 /** It was used at that time: the last to be pushed out. */
-void x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);
+void sks_x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);
 /** Somebody has vouched for the URL; for any of its host. */
-bool x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url);
-void x5u_know_host(struct sks_x5u_cache *cache, const char *url);
-bool x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url);
+bool sks_x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url);
+void sks_x5u_know_host(struct sks_x5u_cache *cache, const char *url);
+bool sks_x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url);
 /** Into another state; what there is too much of then goes. */
-void x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state state);
+void sks_x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state state);
 /** Take in a chain with its size, in place of the one before; the chain is taken over. */
-void x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain *chain,
-              size_t octets);
+void sks_x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain *chain,
+                  size_t octets);
 
 /** Somebody has vouched for it. */
-void x5u_know_url(struct sks_x5u_cache *cache, const char *url);
+void sks_x5u_know_url(struct sks_x5u_cache *cache, const char *url);
 
 /* x5u_kept.c */
 
@@ -195,29 +195,29 @@ struct x5u_kept {
 
 /** What is kept of a URL, checked as if it had been fetched; owned by the caller. False: nothing
  * that may be used at `now`. Without the lock. */
-bool x5u_kept_read(const struct sks_x5u_cache *cache, const char *url, time_t now,
-                   struct x5u_kept *out);
+bool sks_x5u_kept_read(const struct sks_x5u_cache *cache, const char *url, time_t now,
+                       struct x5u_kept *out);
 
 /* with the lock held */
 
 /** Have it written, if it is not. */
-void x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry);
+void sks_x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry);
 /** Now and then: have what is beyond the bounds removed. */
-void x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now);
+void sks_x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now);
 /** End its thread. Lets go of the lock meanwhile. */
-void x5u_end_keeper(struct sks_x5u_cache *cache);
+void sks_x5u_end_keeper(struct sks_x5u_cache *cache);
 
 /* x5u_fetch.c */
 
 /** How long a chain is fresh by its Cache-Control (NULL: none): 24 hours even when less was said
  *  (ATIS-1000074), longer when more was. */
-time_t x5u_fresh_for(const char *cache_control);
+time_t sks_x5u_fresh_for(const char *cache_control);
 
 /* and with the lock held */
 
 /** Put a fetch into the queue; false: too many wait already. */
-bool x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);
+bool sks_x5u_launch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now);
 /** End the threads, which may take the time of a fetch. Lets go of the lock meanwhile. */
-void x5u_end_fetchers(struct sks_x5u_cache *cache);
+void sks_x5u_end_fetchers(struct sks_x5u_cache *cache);
 
 #endif

@@ -111,7 +111,8 @@ read_members(const json_t *object, const char *url, time_t now, struct x5u_kept 
 }
 
 bool
-x5u_kept_read(const struct sks_x5u_cache *cache, const char *url, time_t now, struct x5u_kept *out)
+sks_x5u_kept_read(const struct sks_x5u_cache *cache, const char *url, time_t now,
+                  struct x5u_kept *out)
 {
     DEFER(json_decref) json_t *object = NULL;
     struct x5u_kept kept = {.chain = NULL};
@@ -223,7 +224,7 @@ learn_host(struct sks_x5u_cache *cache, const char *name)
         sks_x5u_check(cache, url, &why) != HSM_OK)
         return;
     pthread_mutex_lock(&cache->lock);
-    x5u_know_host(cache, url);
+    sks_x5u_know_host(cache, url);
     pthread_mutex_unlock(&cache->lock);
 }
 
@@ -273,7 +274,7 @@ keep_next(struct sks_x5u_cache *cache)
         free(kept.etag);
         pthread_mutex_lock(&cache->lock);
     }
-    x5u_unpin(entry);
+    sks_x5u_unpin(entry);
     return st == HSM_OK;
 }
 
@@ -323,7 +324,7 @@ start_keeper(struct sks_x5u_cache *cache)
 }
 
 void
-x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry)
+sks_x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 {
     if (cache->dir == NULL || entry->is_kept || entry->is_to_keep || !start_keeper(cache))
         return;
@@ -335,7 +336,7 @@ x5u_keep_on_disk(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 }
 
 void
-x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now)
+sks_x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now)
 {
     if (cache->dir == NULL || now < cache->sweep_at || !start_keeper(cache))
         return;
@@ -345,7 +346,7 @@ x5u_sweep_kept(struct sks_x5u_cache *cache, time_t now)
 }
 
 void
-x5u_end_keeper(struct sks_x5u_cache *cache)
+sks_x5u_end_keeper(struct sks_x5u_cache *cache)
 {
     struct x5u_entry *entry;
 
@@ -356,6 +357,6 @@ x5u_end_keeper(struct sks_x5u_cache *cache)
     pthread_mutex_lock(&cache->lock);
     while ((entry = STAILQ_FIRST(&cache->to_keep)) != NULL) {
         STAILQ_REMOVE_HEAD(&cache->to_keep, keeping);
-        x5u_unpin(entry);
+        sks_x5u_unpin(entry);
     }
 }

@@ -57,7 +57,7 @@ line_remove(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 }
 
 struct x5u_entry *
-x5u_find(struct sks_x5u_cache *cache, const char *url)
+sks_x5u_find(struct sks_x5u_cache *cache, const char *url)
 {
     uint64_t hash = hash_of_url(cache, url);
     struct x5u_entry *entry = *bucket_of(cache, hash);
@@ -68,7 +68,7 @@ x5u_find(struct sks_x5u_cache *cache, const char *url)
 }
 
 struct x5u_entry *
-x5u_add(struct sks_x5u_cache *cache, const char *url)
+sks_x5u_add(struct sks_x5u_cache *cache, const char *url)
 {
     uint64_t hash = hash_of_url(cache, url);
     struct x5u_entry **bucket = bucket_of(cache, hash);
@@ -82,7 +82,7 @@ x5u_add(struct sks_x5u_cache *cache, const char *url)
         return NULL;
     }
     entry->hash = hash;
-    entry->host = x5u_host(entry->url, &entry->host_len);
+    entry->host = sks_x5u_host(entry->url, &entry->host_len);
     entry->state = X5U_NEW;
     SLIST_INIT(&entry->waiters);
     entry->next = *bucket;
@@ -92,14 +92,14 @@ x5u_add(struct sks_x5u_cache *cache, const char *url)
 }
 
 void
-x5u_unpin(struct x5u_entry *entry)
+sks_x5u_unpin(struct x5u_entry *entry)
 {
     if (--entry->pins == 0 && entry->is_dropped)
         entry_free(entry);
 }
 
 void
-x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry)
+sks_x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 {
     struct x5u_entry **at = bucket_of(cache, entry->hash);
 
@@ -114,7 +114,7 @@ x5u_drop(struct sks_x5u_cache *cache, struct x5u_entry *entry)
 }
 
 void
-x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
+sks_x5u_touch(struct sks_x5u_cache *cache, struct x5u_entry *entry, time_t now)
 {
     if (entry->is_dropped)
         return;
@@ -171,13 +171,13 @@ push_out(struct sks_x5u_cache *cache)
 
     while (cache->counts[X5U_FAILED] > X5U_FAILED_MAX &&
            (entry = oldest(cache, X5U_FAILED)) != NULL)
-        x5u_drop(cache, entry);
+        sks_x5u_drop(cache, entry);
     while (has_too_many_chains(cache) && (entry = oldest_chain(cache)) != NULL)
-        x5u_drop(cache, entry);
+        sks_x5u_drop(cache, entry);
 }
 
 void
-x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state state)
+sks_x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state state)
 {
     line_remove(cache, entry);
     entry->state = state;
@@ -186,8 +186,8 @@ x5u_change(struct sks_x5u_cache *cache, struct x5u_entry *entry, enum x5u_state 
 }
 
 void
-x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain *chain,
-         size_t octets)
+sks_x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chain *chain,
+             size_t octets)
 {
     certs_chain_free(entry->chain);
     entry->chain = chain;
@@ -198,7 +198,7 @@ x5u_keep(struct sks_x5u_cache *cache, struct x5u_entry *entry, struct certs_chai
 /* ---- who has been vouched for ---- */
 
 bool
-x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url)
+sks_x5u_is_vouched(const struct sks_x5u_cache *cache, const char *url)
 {
     uint64_t hash = hash_of_url(cache, url);
 
@@ -211,7 +211,7 @@ hash_of_host(const struct sks_x5u_cache *cache, const char *url)
 {
     char folded[X5U_HOST_MAX];
     size_t len;
-    const char *host = x5u_host(url, &len);
+    const char *host = sks_x5u_host(url, &len);
 
     for (size_t i = 0; i < len; i++)
         folded[i] = (char)tolower((unsigned char)host[i]);
@@ -219,7 +219,7 @@ hash_of_host(const struct sks_x5u_cache *cache, const char *url)
 }
 
 void
-x5u_know_host(struct sks_x5u_cache *cache, const char *url)
+sks_x5u_know_host(struct sks_x5u_cache *cache, const char *url)
 {
     uint64_t hash = hash_of_host(cache, url);
 
@@ -227,7 +227,7 @@ x5u_know_host(struct sks_x5u_cache *cache, const char *url)
 }
 
 bool
-x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url)
+sks_x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url)
 {
     uint64_t hash = hash_of_host(cache, url);
 
@@ -235,12 +235,12 @@ x5u_is_host_known(const struct sks_x5u_cache *cache, const char *url)
 }
 
 void
-x5u_know_url(struct sks_x5u_cache *cache, const char *url)
+sks_x5u_know_url(struct sks_x5u_cache *cache, const char *url)
 {
     uint64_t hash = hash_of_url(cache, url);
 
     atomic_store_explicit(&cache->vouched[hash % X5U_BUCKETS], hash, memory_order_relaxed);
-    x5u_know_host(cache, url);
+    sks_x5u_know_host(cache, url);
 }
 
 void
@@ -248,14 +248,14 @@ sks_x5u_vouch(struct sks_x5u_cache *cache, const char *url)
 {
     struct x5u_entry *entry;
 
-    if (x5u_is_vouched(cache, url))
+    if (sks_x5u_is_vouched(cache, url))
         return;
     pthread_mutex_lock(&cache->lock);
-    x5u_know_url(cache, url);
-    entry = x5u_find(cache, url);
+    sks_x5u_know_url(cache, url);
+    entry = sks_x5u_find(cache, url);
     if (entry != NULL && entry->chain != NULL)
-        x5u_keep_on_disk(cache, entry);
+        sks_x5u_keep_on_disk(cache, entry);
     if (entry != NULL && entry->state == X5U_STRANGE)
-        x5u_change(cache, entry, X5U_GOOD);
+        sks_x5u_change(cache, entry, X5U_GOOD);
     pthread_mutex_unlock(&cache->lock);
 }

@@ -84,7 +84,7 @@ sks_x5u_parse(const char *url, unsigned *port, struct hsm_reason *why)
 }
 
 const char *
-x5u_host(const char *url, size_t *len)
+sks_x5u_host(const char *url, size_t *len)
 {
     url += strlen(SCHEME);
     *len = host_len(url);

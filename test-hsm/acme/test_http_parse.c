@@ -27,7 +27,7 @@ static void
 read_in_pieces(const char *text, size_t len, size_t piece, struct reading *out)
 {
     memset(out, 0, sizeof(*out));
-    http_parser_reset(&out->parser);
+    acme_http_parser_reset(&out->parser);
     while (out->status == HTTP_PARSE_MORE && out->taken < len) {
         size_t n = len - out->taken < piece ? len - out->taken : piece;
         char *more = malloc(out->len + n);
@@ -40,7 +40,7 @@ read_in_pieces(const char *text, size_t len, size_t piece, struct reading *out)
         out->octets = more;
         out->len += n;
         out->taken += n;
-        out->status = http_parse(&out->parser, out->octets, &out->len);
+        out->status = acme_http_parse(&out->parser, out->octets, &out->len);
         assert_true(out->len <= HTTP_REQUEST_MAX || piece > 1);
     }
 }
@@ -145,7 +145,7 @@ a_request_is_the_same_in_any_pieces(void **state)
             assert_string_equal(field_of(&got, "x"), good[row].x);
         else
             assert_null(field_of(&got, "x"));
-        assert_int_equal(http_parser_persists(&got.parser), good[row].persists);
+        assert_int_equal(acme_http_parser_persists(&got.parser), good[row].persists);
         free(got.octets);
     }
 }

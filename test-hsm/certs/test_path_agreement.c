@@ -159,9 +159,9 @@ question_release(struct question *question)
 }
 
 static int
-compare(const struct path_case *item, enum path_judge judge, bool trusts, const char *who)
+compare(const struct path_case *item, enum path_judge sks_judge, bool trusts, const char *who)
 {
-    bool wanted = (item->reason == NULL) == (judge == PATH_SAME);
+    bool wanted = (item->reason == NULL) == (sks_judge == PATH_SAME);
 
     if (trusts == wanted)
         return 0;

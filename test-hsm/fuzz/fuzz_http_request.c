@@ -16,7 +16,7 @@ read_in_pieces(const uint8_t *data, size_t len, size_t piece, struct reading *ou
     out->octets = NULL;
     out->len = out->taken = 0;
     out->status = HTTP_PARSE_MORE;
-    http_parser_reset(&out->parser);
+    acme_http_parser_reset(&out->parser);
     while (out->status == HTTP_PARSE_MORE && out->taken < len) {
         size_t n = len - out->taken < piece ? len - out->taken : piece;
 
@@ -25,7 +25,7 @@ read_in_pieces(const uint8_t *data, size_t len, size_t piece, struct reading *ou
         memcpy(out->octets + out->len, data + out->taken, n);
         out->len += n;
         out->taken += n;
-        out->status = http_parse(&out->parser, out->octets, &out->len);
+        out->status = acme_http_parse(&out->parser, out->octets, &out->len);
         fuzz_assert(out->len <= HTTP_REQUEST_MAX + n);
     }
 }
@@ -42,7 +42,7 @@ check(const struct reading *got)
         const char *value = got->octets + parser->fields[i].value;
 
         fuzz_assert(strlen(got->octets + parser->fields[i].name) == parser->fields[i].name_len);
-        fuzz_assert(http_value_span(value, strlen(value)) == strlen(value));
+        fuzz_assert(acme_http_value_span(value, strlen(value)) == strlen(value));
     }
 }
 
@@ -58,7 +58,8 @@ compare(const struct reading *one, const struct reading *other)
     fuzz_assert(one->parser.body_len == other->parser.body_len);
     fuzz_assert(one->parser.body == other->parser.body);
     fuzz_assert(memcmp(one->octets, other->octets, one->parser.body + one->parser.body_len) == 0);
-    fuzz_assert(http_parser_persists(&one->parser) == http_parser_persists(&other->parser));
+    fuzz_assert(acme_http_parser_persists(&one->parser) ==
+                acme_http_parser_persists(&other->parser));
 }
 
 int

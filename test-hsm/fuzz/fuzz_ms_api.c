@@ -44,14 +44,14 @@ fuzz_signing(const char *text, size_t len)
     struct ms_fault fault = {.error = MS_INTERNAL};
     bool is_good = false;
 
-    if (ms_signing_parse(text, len, &plan, &signing, &fault)) {
-        if (ms_signing_check(&signing, NULL, &fault)) {
+    if (sks_ms_signing_parse(text, len, &plan, &signing, &fault)) {
+        if (sks_ms_signing_check(&signing, NULL, &fault)) {
             check_payload(&signing.claims);
-            is_good = ms_signing_check_headers(&signing, &fault);
+            is_good = sks_ms_signing_check_headers(&signing, &fault);
         }
-        ms_signing_clear(&signing);
+        sks_ms_signing_clear(&signing);
     }
-    fuzz_assert(is_good || ms_fault_status(&fault) == 400);
+    fuzz_assert(is_good || sks_ms_fault_status(&fault) == 400);
 }
 
 static void
@@ -60,16 +60,16 @@ fuzz_verification(const char *text, size_t len)
     struct ms_verification verification;
     struct ms_fault fault = {.error = MS_INTERNAL};
 
-    if (ms_verification_parse(text, len, &plan, &verification, &fault)) {
+    if (sks_ms_verification_parse(text, len, &plan, &verification, &fault)) {
         fuzz_assert((verification.call.identity != NULL) + verification.call.identity_count > 0);
         fuzz_assert((verification.call.identity != NULL) + verification.call.identity_count <=
                     SKS_IDENTITIES_MAX);
         fuzz_assert(verification.call.resource_priority_count <= SKS_PRIORITIES_MAX);
         fuzz_assert((verification.call.from_tn != NULL) != (verification.call.from_uri != NULL));
         fuzz_assert(verification.call.to_tn_count + verification.call.to_uri_count > 0);
-        ms_verification_clear(&verification);
+        sks_ms_verification_clear(&verification);
     } else {
-        fuzz_assert(ms_fault_status(&fault) == 400);
+        fuzz_assert(sks_ms_fault_status(&fault) == 400);
     }
 }
 

@@ -16,7 +16,7 @@ fuzz_url(const char *url)
     if (sks_x5u_parse(url, &port, &why) != HSM_OK)
         return;
     fuzz_assert(port > 0 && port < 65536 && strlen(url) <= SKS_X5U_MAX);
-    fuzz_assert(x5u_host(url, &len) > url && len > 0 &&
+    fuzz_assert(sks_x5u_host(url, &len) > url && len > 0 &&
                 len < sizeof(((struct x5u_slow_host *)0)->host));
 }
 
@@ -38,7 +38,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     char *rest = text;
     const char *url = strsep(&rest, "\n");
     const char *cache_control = strsep(&rest, "\n");
-    time_t age = x5u_fresh_for(cache_control);
+    time_t age = sks_x5u_fresh_for(cache_control);
 
     fuzz_url(url);
     fuzz_assert(age >= SKS_X5U_CACHE_S && age <= X5U_CACHE_S_MAX);
