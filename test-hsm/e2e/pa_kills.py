@@ -165,16 +165,15 @@ def start():
 
 
 def change_list():
-    """The list has another sequence each time."""
-    if random.random() < 0.5:
-        config = ["--config", f"{DIR}/pa/sti-pa.conf"]
-        shown = subprocess.run([SERVER, "ca", "list", *config], check=True, capture_output=True,
-                               text=True).stdout
-        if shown:
-            command = ["ca", "remove", *config, "--sha256", shown.split()[0], "--reason", "test"]
-        else:
-            command = ["ca", "add", *config, "--root", f"{DIR}/root.pem"]
-        subprocess.run([SERVER, *command], check=True, capture_output=True)
+    """The list has another sequence each time, and in half of the time revocations are accepted."""
+    config = ["--config", f"{DIR}/pa/sti-pa.conf"]
+    shown = subprocess.run([SERVER, "ca", "list", *config], check=True, capture_output=True,
+                           text=True).stdout
+    if shown:
+        command = ["ca", "remove", *config, "--sha256", shown.split()[0], "--reason", "test"]
+    else:
+        command = ["ca", "add", *config, "--root", f"{DIR}/root.pem"]
+    subprocess.run([SERVER, *command], check=True, capture_output=True)
 
 
 def end_daemon(daemon):
