@@ -26,6 +26,10 @@
 #define BACKLOG     1024 /* connections that wait for accept() */
 #define ADDRESS_MAX 256 /* octets of "address:port" */
 #define UNIX_PREFIX "unix:"
+/* The workers of a supervisor that was killed end a moment after it, and have its address so long.
+ */
+#define IN_USE_TRIES 20
+#define IN_USE_NS    (100 * 1000 * 1000)
 
 DEFINE_DEFER(SSL_CTX, SSL_CTX_free)
 DEFINE_DEFER(struct addrinfo, freeaddrinfo)
@@ -79,6 +83,17 @@ parse_address(const char *address, struct addrinfo **out)
     return good && getaddrinfo(host, port, &hints, out) == 0;
 }
 
+static bool
+bind_soon(int fd, const struct sockaddr *address, socklen_t len)
+{
+    for (int i = 1; bind(fd, address, len) != 0; i++) {
+        if (errno != EADDRINUSE || i == IN_USE_TRIES)
+            return false;
+        (void)nanosleep(&(struct timespec){.tv_nsec = IN_USE_NS}, NULL);
+    }
+    return true;
+}
+
 static enum hsm_status
 listen_tcp(const char *address, int *out)
 {
@@ -98,7 +113,7 @@ listen_tcp(const char *address, int *out)
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) != 0 ||
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0)
         return cannot_listen(address, "options", fd);
-    if (bind(fd, info->ai_addr, info->ai_addrlen) != 0)
+    if (!bind_soon(fd, info->ai_addr, info->ai_addrlen))
         return cannot_listen(address, "bind", fd);
     if (listen(fd, BACKLOG) != 0)
         return cannot_listen(address, "listen", fd);
