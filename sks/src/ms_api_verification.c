@@ -127,10 +127,11 @@ take_resource_priority(struct ms_verification *out, const char *values)
     struct sks_call *call = &out->call;
 
     while (values[strspn(values, " \t,\r\n")] != '\0') {
-        char *text = out->r_value_text[call->resource_priority_count];
+        char *text;
 
         if (call->resource_priority_count == SKS_PRIORITIES_MAX)
             return "too many values of Resource-Priority";
+        text = out->r_value_text[call->resource_priority_count];
         if (!take_text(&values, text))
             return "a value of Resource-Priority is too long";
         out->r_values[call->resource_priority_count++] = text;
