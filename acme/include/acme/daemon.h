@@ -111,7 +111,7 @@ struct acme_daemon_config {
                         "HOST:PORT to listen on"),                                                 \
         ACME_DAEMON_KEY(type, m.base_url, ACME_CONFIG_URL, "server", "base-url", true, NULL,       \
                         "https URL under which others reach this server, without a final slash"),  \
-        ACME_DAEMON_KEY(type, m.threads, ACME_CONFIG_NUMBER, "server", "threads", false, "4",      \
+        ACME_DAEMON_KEY(type, m.threads, ACME_CONFIG_NUMBER, "server", "threads", false, "16",     \
                         "threads that answer requests"),                                           \
         ACME_DAEMON_KEY(type, m.workers, ACME_CONFIG_NUMBER, "server", "workers", false, "1",      \
                         "processes that serve, each with its own threads"),                        \
