@@ -21,7 +21,8 @@ common_of(const struct arguments *arguments)
 void
 print_keys(const struct acme_config_key *keys)
 {
-    printf("\nKeys of the configuration file:\n");
+    printf("\nSOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt.\n"
+           "\nKeys of the configuration file:\n");
     for (const struct acme_config_key *key = keys; key->section != NULL; key++)
         printf("  [%s] %s%s%s: %s\n", key->section, key->name, key->fallback != NULL ? " = " : "",
                key->fallback != NULL ? key->fallback : "", key->help);

@@ -30,8 +30,23 @@ struct common_arguments {
         "json", NULL, SWITCH(common.json), "print JSON"                                            \
     }
 
-/** What --help says of the sources that options and keys of the configuration name. */
-#define SOURCE_HELP "SOURCE is file:PATH, fd:N, credential:NAME (systemd) or prompt.\n"
+/** The rows of options whose texts both programs say; their members are the program's own. */
+#define TOKEN_OPTIONS                                                                              \
+    {"module", "PATH", AT(module), "PKCS#11 module; else the URI's module-path"},                  \
+    {                                                                                              \
+        "pin-source", "SOURCE", AT(pin_source),                                                    \
+            "where the PIN is: file:PATH, fd:N, credential:NAME or prompt"                         \
+    }
+#define LISTEN_OPTIONS                                                                             \
+    {"address", "HOST:PORT", AT(address), "where to listen"},                                      \
+    {                                                                                              \
+        "base-url", "URL", AT(base_url), "the https URL under which clients reach it"              \
+    }
+#define PASSWORD_OPTION                                                                            \
+    {                                                                                              \
+        "password-source", "SOURCE", AT(password_source),                                          \
+            "where the password is: file:PATH, fd:N, credential:NAME or prompt"                    \
+    }
 
 /** What a program says of itself. */
 struct store_program {
@@ -44,7 +59,7 @@ struct store_program {
 
 extern const struct store_program this_program;
 
-/** For --help: a heading, and a line for each key of the configuration. */
+/** For --help: what a SOURCE is, a heading, and a line for each key of the configuration. */
 void print_keys(const struct acme_config_key *keys);
 
 /** Open the store of the configuration that --config names.

@@ -215,7 +215,6 @@ config_read(const char *path, void *config)
     read->nonces_per_address = read->requests_per_account = NOT_GIVEN;
     read->renewal_info_per_address = NOT_GIVEN;
     st = acme_config_read(path, config_keys, config);
-
     if (st != HSM_OK)
         return st;
     default_limits(read);
@@ -241,15 +240,12 @@ static const struct option_row option_rows[] = {
     COMMON_OPTIONS,
     {"dir", "DIR", AT(dir), "where all is made that is no key"},
     {"token", "URI", AT(token), "the token of the keys, such as pkcs11:token=sti-ca"},
-    {"module", "PATH", AT(module), "PKCS#11 module; else the URI's module-path"},
-    {"pin-source", "SOURCE", AT(pin_source),
-     "where the PIN is: file:PATH, fd:N, credential:NAME or prompt"},
+    TOKEN_OPTIONS,
     {"spc", "SPC", AT(spc), "service provider code of the participant"},
     {"organization", "NAME", AT(organization), "O of subjects: the legal name"},
     {"country", "CC", AT(country),
      "C of subjects, two capitals (default " COUNTRY "; of a participant [ca] country)"},
-    {"address", "HOST:PORT", AT(address), "where to listen"},
-    {"base-url", "URL", AT(base_url), "the https URL under which clients reach it"},
+    LISTEN_OPTIONS,
     {"pa-anchor", "PEM", AT(pa_anchor), "the root of the STI-PA"},
     {"authority", "URL", LIST(authorities),
      "URL below which the certificates of the STI-PA's token signers\n"
@@ -272,15 +268,13 @@ static const struct option_row option_rows[] = {
     {"reason", "N", AT(reason), "0 to 6 (RFC 5280 section 5.3.1; default 0)"},
     {"since", "TIME", AT(since), "RFC 3339: when the backup was made, or some minutes before"},
     {"user", "USER", AT(user), "the operator"},
-    {"password-source", "SOURCE", AT(password_source),
-     "where the password is: file:PATH, fd:N, credential:NAME or prompt"},
+    PASSWORD_OPTION,
     {.name = NULL},
 };
 
 static void
 print_more(void)
 {
-    fputs("\n" SOURCE_HELP, stdout);
     print_keys(config_keys);
 }
 

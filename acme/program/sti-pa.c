@@ -132,20 +132,16 @@ static const struct option_row option_rows[] = {
     COMMON_OPTIONS,
     {"dir", "DIR", AT(dir), "where all is made that is no key"},
     {"token", "URI", AT(token), "the token of the keys, such as pkcs11:token=sti-pa"},
-    {"module", "PATH", AT(module), "PKCS#11 module; else the URI's module-path"},
-    {"pin-source", "SOURCE", AT(pin_source),
-     "where the PIN is: file:PATH, fd:N, credential:NAME or prompt"},
+    TOKEN_OPTIONS,
     {"organization", "NAME", AT(organization), "O of subjects: the legal name"},
     {"country", "CC", AT(country), "C of subjects, two capitals"},
-    {"address", "HOST:PORT", AT(address), "where to listen"},
-    {"base-url", "URL", AT(base_url), "the https URL under which clients reach it"},
+    LISTEN_OPTIONS,
     {"id", "ID", AT(id), "of the account; of a revocation its number in revocation list"},
     {"user", "USER", AT(user), "with which the account logs in"},
     {"chain", "PEM", AT(chain), "the STI-CA's issuing certificate, then its issuers"},
     {"spc", "SPC", LIST(spcs), "a code that it may have SPC tokens for; may be repeated"},
     {"ca", NULL, SWITCH(ca), "it may have tokens for CA certificates too"},
-    {"password-source", "SOURCE", AT(password_source),
-     "where the password is: file:PATH, fd:N, credential:NAME or prompt"},
+    PASSWORD_OPTION,
     {"generate-password", "FILE", AT(generate_password),
      "instead: FILE receives a random password"},
     {"client", "SUBJECT", AT(client), "of the certificate; without it: none is admitted"},
@@ -170,7 +166,6 @@ static const struct option_row option_rows[] = {
 static void
 print_more(void)
 {
-    fputs("\n" SOURCE_HELP, stdout);
     print_keys(config_keys);
 }
 
