@@ -25,7 +25,6 @@ DEFINE_DEFER(struct certs_lint, certs_lint_free)
 DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(X509_NAME, X509_NAME_free)
-DEFINE_DEFER(char, free)
 
 /* Faults are logged: an operator gave it. Warnings are where standards disagree. */
 static enum hsm_status

@@ -31,7 +31,6 @@ DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
-DEFINE_DEFER(char, free)
 
 static inline void
 clear_reply(struct acme_http_reply *reply)

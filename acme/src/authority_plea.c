@@ -22,7 +22,6 @@
 #define DAY_S      86400
 
 DEFINE_DEFER(X509_NAME, X509_NAME_free)
-DEFINE_DEFER(char, free)
 
 void
 acme_authority_plea_clear(struct authority_plea *plea)

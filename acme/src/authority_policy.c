@@ -54,7 +54,6 @@ DEFINE_DEFER(struct authority_policy, acme_authority_policy_free)
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(uint8_t, free)
 
 /* ---- reading ---- */
 

@@ -66,7 +66,6 @@ defer_document(struct document *document)
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(char, free)
 
 static const char *
 name_of(enum authority_document kind)

@@ -19,7 +19,6 @@
 #define LISTED_MAX 100000 /* requests shown, the newest */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(char, free)
 
 /* "SERIAL of ISSUER" from two columns; free() it. */
 static char *

@@ -27,7 +27,6 @@ DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 /* ---- who may ask for what ---- */
 

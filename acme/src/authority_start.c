@@ -11,8 +11,6 @@
 
 #define NUMBER_SIZE 16
 
-DEFINE_DEFER(char, free)
-
 enum hsm_status
 acme_authority_tell_start(struct acme_authority *authority)
 {

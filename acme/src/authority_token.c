@@ -38,7 +38,6 @@ DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(char, free)
 
 /* RFC 9448 section 5.4: tkvalue is base64url without padding, unless the client sent it otherwise.
  */

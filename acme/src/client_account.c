@@ -19,7 +19,6 @@
 #define EAB_KEY_MIN 16
 
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 /* ---- external account binding (RFC 8555 section 7.3.4) ---- */
 

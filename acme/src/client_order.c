@@ -14,7 +14,6 @@
 #define ORDERS_READ_MAX 256 /* orders that nobody knows, looked at in search of ours */
 
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 /* One order on its way. */
 struct run {

@@ -13,8 +13,6 @@
 #define RETRY_MAX_S      86400 /* nor is it forgotten for longer than a day */
 #define RETRY_FALLBACK_S 21600 /* RFC 9773 section 4.3.2: without Retry-After */
 
-DEFINE_DEFER(char, free)
-
 enum hsm_status
 acme_client_certid(const X509 *cert, char **out)
 {

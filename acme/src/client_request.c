@@ -16,7 +16,6 @@
 #define CALL_WAIT_S 20 /* at most, for all of them */
 
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 void
 acme_answer_clear(struct acme_answer *answer)

@@ -8,7 +8,6 @@
 #include <certs/cert.h>
 
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 static enum hsm_status
 revocation_payload(const X509 *cert, int reason, char **out)

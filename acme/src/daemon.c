@@ -15,7 +15,6 @@
 
 #define METER_S 1 /* between looks at the token's counters, and at what is ready */
 
-DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)

@@ -8,8 +8,6 @@
 
 #include <hsm/defer.h>
 
-DEFINE_DEFER(char, free)
-
 /* One octet of a value; false: it is none. */
 static bool
 read_octet(const char **at, const char *end, char *out)

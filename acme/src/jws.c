@@ -36,7 +36,6 @@ struct parts {
 
 DEFINE_DEFER(struct acme_jws, acme_jws_free)
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 static enum hsm_status
 decode_part(const char *name, const char *text, size_t len, size_t max, uint8_t **out,

@@ -36,8 +36,6 @@ DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
 DEFINE_DEFER(char, curl_free)
 
-DEFINE_DEFER(char, free)
-
 enum hsm_status
 acme_provision_dir(const char *dir)
 {

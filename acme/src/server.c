@@ -23,7 +23,6 @@
 
 DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
-DEFINE_DEFER(char, free)
 
 /* ---- shared by the handlers ---- */
 

@@ -18,7 +18,6 @@
 
 DEFINE_DEFER(struct acme_jws, acme_jws_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(char, free)
 
 /* ---- the account object (RFC 8555 section 7.1.2) ---- */
 

@@ -19,7 +19,6 @@
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(char, free)
 
 enum hsm_status
 acme_chain_without_root(const struct certs_chain *chain, struct certs_chain **out)

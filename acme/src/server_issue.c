@@ -29,7 +29,6 @@
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(char, free)
 
 /* ---- the intent ---- */
 

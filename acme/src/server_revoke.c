@@ -38,7 +38,6 @@
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(char, free)
 
 /* ---- which certificate, and why ---- */
 

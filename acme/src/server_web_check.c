@@ -12,8 +12,6 @@
 
 #include <openssl/evp.h>
 
-DEFINE_DEFER(char, free)
-
 /* What a parser has noted on its way is no reason when it has succeeded. */
 static enum hsm_status
 settle(enum hsm_status st, struct hsm_reason *why)

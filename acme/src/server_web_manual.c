@@ -38,8 +38,6 @@ static void clear_fields(struct acme_form_field (*fields)[FORM_FIELDS])
 
 #define CHECKED __attribute__((cleanup(acme_web_checked_clear))) struct acme_web_checked
 
-DEFINE_DEFER(char, free)
-
 /* ---- the form ---- */
 
 static const struct {

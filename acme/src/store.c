@@ -30,7 +30,6 @@ struct acme_store {
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(char, free)
 
 /* FNV-1a */
 uint32_t

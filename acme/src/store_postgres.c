@@ -42,7 +42,6 @@
 
 DEFINE_DEFER(PGresult, PQclear)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(char, free)
 
 /* ---- statements ---- */
 

@@ -25,7 +25,6 @@
 DEFINE_DEFER(GENERAL_NAMES, GENERAL_NAMES_free)
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(X509_NAME, X509_NAME_free)
-DEFINE_DEFER(void, free)
 
 static inline void
 certs_exts_free(X509_EXTENSIONS *exts)

@@ -24,7 +24,6 @@ struct hsm_journal_log {
 };
 
 DEFINE_DEFER(struct hsm_journal_log, hsm_journal_log_close)
-DEFINE_DEFER(char, free)
 
 /* ---- a file in memory ---- */
 

@@ -54,8 +54,6 @@ struct total {
     double gauge;
 };
 
-DEFINE_DEFER(struct total, free)
-
 int64_t
 hsm_metric_clock_ns(void)
 {

@@ -29,18 +29,6 @@ close_fd(int *fd)
         close(*fd);
 }
 
-static inline void
-free_octets(uint8_t **octets)
-{
-    free(*octets);
-}
-
-static inline void
-free_text(char **text)
-{
-    free(*text);
-}
-
 /* libcurl, and TLS libraries that modules bring, append to that file the secrets of each of their
  * connections: what decrypts the passwords and tokens that go over them. */
 static int
@@ -112,7 +100,7 @@ grow(uint8_t **octets, size_t *size, size_t max)
 static enum hsm_status
 read_bounded(int fd, const char *from, size_t max, uint8_t **out, size_t *len)
 {
-    __attribute__((cleanup(free_octets))) uint8_t *octets = NULL;
+    DEFER(free) uint8_t *octets = NULL;
     size_t size = 0;
     size_t used = 0;
     ssize_t n;
@@ -179,7 +167,7 @@ write_all(int fd, const void *octets, size_t len)
 static bool
 sync_directory(const char *path)
 {
-    __attribute__((cleanup(free_text))) char *copy = strdup(path);
+    DEFER(free) char *copy = strdup(path);
     __attribute__((cleanup(close_fd))) int fd = -1;
 
     if (copy == NULL)
@@ -201,7 +189,7 @@ fill_and_rename(int fd, const char *temporary, const char *path, const void *oct
 enum hsm_status
 hsm_file_put(const char *path, const void *octets, size_t len, mode_t mode, bool replace)
 {
-    __attribute__((cleanup(free_text))) char *temporary = NULL;
+    DEFER(free) char *temporary = NULL;
     __attribute__((cleanup(close_fd))) int fd = -1;
     int failed;
 

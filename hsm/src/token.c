@@ -30,7 +30,6 @@ struct candidate {
 
 DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_token, free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 /* free() of another type: a DEFER is typed. */

@@ -12,7 +12,6 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
-DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)

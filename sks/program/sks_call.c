@@ -22,7 +22,6 @@
 
 #define UUID_LEN 36
 
-DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
 DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
 DEFINE_DEFER(struct sks_signers, sks_signers_free)

@@ -24,8 +24,6 @@
 
 #include "ticker.h"
 
-DEFINE_DEFER(char, free)
-
 #define CREDENTIALS_S 1 /* between looks at the catalogue */
 
 /** What a worker holds, in the order of opening. */

@@ -6,7 +6,6 @@
 
 #include "ms_api_verification_internal.h"
 
-DEFINE_DEFER(char, free)
 DEFINE_DEFER(json_t, json_decref)
 
 static bool

@@ -16,7 +16,6 @@
 #define SIGNATURE_MAX 512 /* octets, decoded; other than 64 it is no ES256 signature anyway */
 
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(char, free)
 
 #define HEADER_TEXT_MAX (128 + SKS_PASSPORT_X5U_MAX) /* octets */
 

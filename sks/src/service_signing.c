@@ -12,8 +12,6 @@
 
 #include "ms_api_signing_internal.h"
 
-DEFINE_DEFER(char, free)
-
 /* RFC 8224 section 4.1: nobody signs for a time that is not now. */
 static bool
 check_fresh(const struct sks_claims *claims, time_t now, struct ms_fault *fault)

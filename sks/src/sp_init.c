@@ -28,7 +28,6 @@
 #define PA_ANCHORS_FILE   "pa-anchors.pem"
 #define TLS_CA_FILE       "tls-ca.pem"
 
-DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
