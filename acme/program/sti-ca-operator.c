@@ -13,7 +13,6 @@
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 
 /* ---- participants ---- */
 

@@ -19,7 +19,6 @@
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 
 /* One change of an account, and what is said of it. */
 static enum hsm_status

@@ -40,8 +40,6 @@
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
 
 /* ---- configuration ---- */
 

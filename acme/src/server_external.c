@@ -29,7 +29,6 @@
 #define PATH_MAX_LEN 4095 /* characters */
 
 DEFINE_DEFER(struct acme_jws, acme_jws_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 
 /* An identifier is a file's name as well. */

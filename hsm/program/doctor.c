@@ -21,9 +21,6 @@
 #define NOFILE_MOST     1048576 /* daemons that close every descriptor there could be take minutes */
 #define SESSIONS_WANTED 4
 
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 enum finding {
     FINE,
     ADVICE, /* works, could be better */

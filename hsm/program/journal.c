@@ -22,7 +22,6 @@
 #define DASH      "\xe2\x80\x94 " /* with which a signature's line begins */
 
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
-DEFINE_DEFER(struct hsm_journal_log, hsm_journal_log_close)
 
 /* ---- what the command line names ---- */
 

@@ -30,10 +30,6 @@
 
 #define EC_KEY_PAIR_GEN 0x1040UL /* CKM_EC_KEY_PAIR_GEN, PKCS #11 "Elliptic curve mechanisms" */
 
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 /* Names on a token are somebody else's text: nothing of them may reach a terminal's controls. */
 static void
 print_text(const char *text, int width)

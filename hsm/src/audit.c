@@ -19,7 +19,6 @@
 
 #define HOST_MAX 256 /* octets */
 
-DEFINE_DEFER(struct hsm_audit, hsm_audit_free)
 DEFINE_DEFER(BIO, BIO_free_all)
 
 /* ---- who signs ---- */

@@ -13,8 +13,6 @@
 #define MECHANISMS_MAX 64 /* in CKA_ALLOWED_MECHANISMS */
 #define CHALLENGE_LEN  32 /* octets by chance */
 
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-
 /* An attribute that is true or false, and which it should be. */
 struct rule {
     enum hsm_audit_check check;

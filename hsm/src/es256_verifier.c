@@ -17,7 +17,6 @@ struct hsm_es256_verifier {
 };
 
 DEFINE_DEFER(EVP_PKEY_CTX, EVP_PKEY_CTX_free)
-DEFINE_DEFER(struct hsm_es256_verifier, hsm_es256_verifier_free)
 
 enum hsm_status
 hsm_es256_verifier_new(EVP_PKEY *public_key, struct hsm_es256_verifier **out)

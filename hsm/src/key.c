@@ -41,8 +41,6 @@ struct hsm_key {
 
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 DEFINE_DEFER(P11KitUri, p11_kit_uri_free)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 static enum hsm_status
 check_info(const struct hsm_key_info *info, const struct hsm_quirks *quirks)

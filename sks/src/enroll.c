@@ -51,7 +51,6 @@ run_clear(struct run *run)
     free(run->order_x5u);
 }
 
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 

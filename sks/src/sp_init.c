@@ -29,9 +29,6 @@
 #define TLS_CA_FILE       "tls-ca.pem"
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct hsm_key, hsm_key_free)
-DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
-DEFINE_DEFER(struct hsm_token, hsm_token_close)
 
 /* ---- names and places ---- */
 

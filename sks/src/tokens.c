@@ -42,7 +42,6 @@ struct sks_tokens {
 };
 
 DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
-DEFINE_DEFER(struct hsm_uri, hsm_uri_free)
 
 static bool
 copy_text(const char *text, char **out)

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 #define HSM_METRICS_SERIES_MAX 2048 /* of one process; more are not counted */
@@ -96,5 +97,6 @@ HSM_MUST_CHECK enum hsm_status hsm_metrics_write(struct hsm_metrics *metrics, FI
 
 /** Call it in the process that made it. */
 void hsm_metrics_free(struct hsm_metrics *metrics);
+DEFINE_DEFER(struct hsm_metrics, hsm_metrics_free)
 
 #endif
