@@ -26,7 +26,6 @@
 #define INTERMEDIATE_VALID_DAYS 1825
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 
 /* ---- keys and certificates ---- */
 

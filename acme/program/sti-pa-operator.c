@@ -18,7 +18,6 @@
 #define REASON_MAX   10 /* RFC 5280 section 5.3.1 */
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 
 /* One change of an account, and what is said of it. */
 static enum hsm_status

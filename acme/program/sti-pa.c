@@ -39,7 +39,6 @@
 #define STORE_FILE        PROGRAM ".db"
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 
 /* ---- configuration ---- */
 

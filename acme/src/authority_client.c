@@ -27,8 +27,6 @@
 
 DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
 DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
 

@@ -14,7 +14,6 @@
 #define EVENT_DETAIL_MAX 1024 /* octets; the rest of many codes is left out */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 
 /* An account id stands in URLs as it is: the unreserved characters of RFC 3986, no dot segment. */
 static bool

@@ -51,7 +51,6 @@ struct authority_policy {
 };
 
 DEFINE_DEFER(struct authority_policy, acme_authority_policy_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
 

@@ -65,7 +65,6 @@ defer_document(struct document *document)
 #define DEFER_DOCUMENT __attribute__((cleanup(defer_document)))
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 
 static const char *
 name_of(enum authority_document kind)

@@ -24,8 +24,6 @@
 #include "limit_internal.h"
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(json_t, json_decref)
 
 /* ---- who may ask for what ---- */

@@ -34,8 +34,6 @@ struct acme_authority_token {
 };
 
 DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(X509, X509_free)
 

@@ -22,7 +22,6 @@ struct acme_ca_list {
 };
 
 DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(json_t, json_decref)
 
 static enum hsm_status

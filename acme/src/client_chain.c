@@ -9,8 +9,6 @@
 
 #define ALTERNATES_MAX 8 /* other chains of one certificate that are looked at */
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-
 /* One chain; the links to the others stay in `answer`. */
 static enum hsm_status
 fetch(struct acme_client *client, const char *url, struct acme_answer *answer,

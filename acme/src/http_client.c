@@ -50,7 +50,6 @@ struct exchange {
 };
 
 DEFINE_DEFER(struct acme_http_client, acme_http_client_free)
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
 DEFINE_DEFER(char, curl_free)
 

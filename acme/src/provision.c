@@ -30,7 +30,6 @@
 #define PROVISION_HOST_MAX    255
 #define COMMON_NAME_MAX       64 /* octets: ub-common-name, RFC 5280 appendix A.1 */
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
 DEFINE_DEFER(char, curl_free)

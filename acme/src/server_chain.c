@@ -17,7 +17,6 @@
 #define MEDIA_TYPE   "application/pem-certificate-chain"
 #define HOSTED_CACHE "public, max-age=86400" /* a chain never changes; ATIS-1000074: a day */
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(X509, X509_free)
 
 enum hsm_status

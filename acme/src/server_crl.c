@@ -21,8 +21,6 @@
 #define TAKE_NS  INT64_C(5000000000) /* at a time */
 #define BATCH    500 /* entries of one transaction */
 
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
-
 enum hsm_status
 acme_crl_fetch(const struct acme_server_config *config, struct certs_crl **out,
                struct hsm_reason *why)

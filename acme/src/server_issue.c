@@ -27,7 +27,6 @@
 
 #define FOREIGN_KEPT_S 300 /* an intent of another configuration is not void before */
 
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 
 /* ---- the intent ---- */

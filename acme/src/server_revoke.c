@@ -36,7 +36,6 @@
 #define FORWARD_LONGEST_S  300 /* ... up to this */
 #define FORWARD_DOUBLINGS  5
 
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(X509, X509_free)
 
 /* ---- which certificate, and why ---- */

@@ -16,8 +16,6 @@
 #define SHOWN_MAX   50 /* rows of a table */
 #define CRL_FRESH_S 60 /* a look at the CRL is good so long */
 
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
-
 /* ---- tables ---- */
 
 struct table {

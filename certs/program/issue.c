@@ -28,8 +28,6 @@
 #define SHAKEN_CN_MAX (sizeof("SHAKEN ") + CERTS_SPC_MAX)
 
 DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(struct certs_constraints, certs_constraints_free)
-DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 
 const char issue_more[] =
     "Profiles, by ATIS-1000080 v005:\n"

@@ -15,7 +15,6 @@
 
 DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
 DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
-DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
 /* -- reading ----------------------------------------------------------------------------------- */
 

@@ -21,8 +21,6 @@
 #define ASKED_MAX_S     86400 /* ... nor longer than this */
 #define JITTER_HUNDREDS 3 /* of a life, at most, by which renewals without a window differ */
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-
 void
 sks_kms_note(struct sks_kms *kms, const char *spc, const char *matter, const char *why, time_t now)
 {

@@ -28,8 +28,6 @@
 #define PA_ANCHORS_FILE   "pa-anchors.pem"
 #define TLS_CA_FILE       "tls-ca.pem"
 
-DEFINE_DEFER(struct certs_chain, certs_chain_free)
-
 /* ---- names and places ---- */
 
 /* The host of "HOST:PORT" or "[HOST]:PORT". */

@@ -11,7 +11,6 @@
 #define FIXED_S   86400 /* how long a verdict on fixed anchors is kept */
 
 DEFINE_DEFER(struct sks_trust, sks_trust_free)
-DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(struct held, sks_held_release)
 
 /* -- what is held ------------------------------------------------------------------------------ */

@@ -20,6 +20,7 @@
 
 #include <openssl/types.h>
 
+#include <hsm/defer.h>
 #include <hsm/status.h>
 
 /* What a certificate is in ATIS-1000080; rules apply to a set of these. */
@@ -91,6 +92,7 @@ enum certs_lint_role certs_lint_role(const struct certs_lint *lint);
 int certs_lint_date(const struct certs_lint *lint);
 
 void certs_lint_free(struct certs_lint *lint);
+DEFINE_DEFER(struct certs_lint, certs_lint_free)
 
 /**
  * Print, for a person, what the certificate is and a line for each finding.
