@@ -9,8 +9,6 @@
 
 #define EVENTS_SHOWN 100 /* if nothing is said */
 
-DEFINE_DEFER(struct acme_store, acme_store_close)
-
 /* It is the first member of the program's struct. */
 static const struct common_arguments *
 common_of(const struct arguments *arguments)

@@ -25,8 +25,6 @@
 #define ROOT_VALID_DAYS         7300
 #define INTERMEDIATE_VALID_DAYS 1825
 
-DEFINE_DEFER(struct acme_store, acme_store_close)
-
 /* ---- keys and certificates ---- */
 
 struct init {

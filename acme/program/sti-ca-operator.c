@@ -11,9 +11,6 @@
 #include <hsm/secret.h>
 #include <hsm/time.h>
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-DEFINE_DEFER(struct acme_store, acme_store_close)
-
 /* ---- participants ---- */
 
 enum hsm_status

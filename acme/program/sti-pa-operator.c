@@ -17,8 +17,6 @@
 #define KEY_DAYS     365 /* that an API key is good for, if nothing is said */
 #define REASON_MAX   10 /* RFC 5280 section 5.3.1 */
 
-DEFINE_DEFER(struct acme_store, acme_store_close)
-
 /* One change of an account, and what is said of it. */
 static enum hsm_status
 say(const struct arguments *arguments, enum hsm_status st, const char *done, const char *not_found)

@@ -38,8 +38,6 @@
 #define CRL_CHAIN_FILE    "pa-crl-chain.pem"
 #define STORE_FILE        PROGRAM ".db"
 
-DEFINE_DEFER(struct acme_store, acme_store_close)
-
 /* ---- configuration ---- */
 
 struct config {

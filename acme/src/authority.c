@@ -16,8 +16,6 @@
 #define JSON_TYPE  "application/json"
 #define REFRESH_NS INT64_C(60000000000)
 
-DEFINE_DEFER(struct acme_authority, acme_authority_free)
-
 time_t
 acme_authority_now(const struct acme_authority *authority)
 {

@@ -16,7 +16,6 @@
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 #define LIMITS_FORGOTTEN  10000 /* at once: others write meanwhile */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
 
 void

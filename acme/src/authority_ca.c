@@ -19,7 +19,6 @@
 
 #include "authority_internal.h"
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(X509_NAME, X509_NAME_free)
 

@@ -25,8 +25,6 @@
 #define ACCESS_TOKEN_MAX 8192 /* characters */
 #define MESSAGE_SHOWN    120 /* characters of an STI-PA's message in a reason */
 
-DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
-DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
 

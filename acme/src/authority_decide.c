@@ -15,8 +15,6 @@
 
 #include "authority_revoke_internal.h"
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 /** A row of the table; id 0: there is none yet. */
 struct request {
     int64_t id;

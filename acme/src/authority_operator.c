@@ -13,8 +13,6 @@
 
 #define EVENT_DETAIL_MAX 1024 /* octets; the rest of many codes is left out */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 /* An account id stands in URLs as it is: the unreserved characters of RFC 3986, no dot segment. */
 static bool
 is_account_id(const char *text)

@@ -50,8 +50,6 @@ struct authority_policy {
     json_t *rules; /* checked; of the last good one */
 };
 
-DEFINE_DEFER(struct authority_policy, acme_authority_policy_free)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
 
 /* ---- reading ---- */

@@ -64,8 +64,6 @@ defer_document(struct document *document)
 
 #define DEFER_DOCUMENT __attribute__((cleanup(defer_document)))
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 static const char *
 name_of(enum authority_document kind)
 {

@@ -18,8 +18,6 @@
 
 #define LISTED_MAX 100000 /* requests shown, the newest */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 /* "SERIAL of ISSUER" from two columns; free() it. */
 static char *
 certificate_text(const struct acme_rows *rows, size_t issuer, size_t serial)

@@ -25,8 +25,6 @@
 #define REASON_MAX   256 /* octets */
 #define CLIENT_MAX   1024 /* octets of a client certificate's subject */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 /* ---- network prefixes ---- */
 
 struct prefix {

@@ -33,7 +33,6 @@ struct acme_authority_token {
     bool ca;
 };
 
-DEFINE_DEFER(struct acme_authority_token, acme_authority_token_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(X509, X509_free)
 

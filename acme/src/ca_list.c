@@ -21,7 +21,6 @@ struct acme_ca_list {
     struct certs_chain *roots;
 };
 
-DEFINE_DEFER(struct acme_ca_list, acme_ca_list_free)
 DEFINE_DEFER(json_t, json_decref)
 
 static enum hsm_status

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-DEFINE_DEFER(struct acme_client, acme_client_free)
-
 static enum hsm_status
 read_directory(struct acme_client *client, struct hsm_reason *why)
 {

@@ -15,9 +15,6 @@
 
 #define METER_S 1 /* between looks at the token's counters, and at what is ready */
 
-DEFINE_DEFER(struct acme_daemon, acme_daemon_close)
-DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
-
 static const struct hsm_metric ready = {"sti_ready", "1: /readyz would say so.", HSM_GAUGE_MIN,
                                         NULL, NULL};
 

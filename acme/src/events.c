@@ -16,7 +16,6 @@
 #define USER_MAX    64 /* octets of a user's name that are told */
 #define RECORD_SIZE 4096 /* octets that getpwuid_r() may use */
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
 
 /* The user that the kernel knows; an environment variable would be what somebody says. */

@@ -49,7 +49,6 @@ struct exchange {
     bool is_too_large, is_out_of_memory, is_address_refused;
 };
 
-DEFINE_DEFER(struct acme_http_client, acme_http_client_free)
 DEFINE_DEFER(CURLU, curl_url_cleanup)
 DEFINE_DEFER(char, curl_free)
 

@@ -34,7 +34,6 @@ struct parts {
     size_t header_len, payload_len, signature_len;
 };
 
-DEFINE_DEFER(struct acme_jws, acme_jws_free)
 DEFINE_DEFER(json_t, json_decref)
 
 static enum hsm_status

@@ -21,7 +21,6 @@
 
 #define VERDICTS_MAX 128 /* kept: paths of those who sign SPC tokens */
 
-DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
 
 /* ---- shared by the handlers ---- */

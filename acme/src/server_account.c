@@ -16,7 +16,6 @@
 #include <acme/jwk.h>
 #include <hsm/log.h>
 
-DEFINE_DEFER(struct acme_jws, acme_jws_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 
 /* ---- the account object (RFC 8555 section 7.1.2) ---- */

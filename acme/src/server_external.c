@@ -28,7 +28,6 @@
 #define KEY_LEN      32 /* random octets: as many as SHA-256 has (RFC 7518 section 3.2) */
 #define PATH_MAX_LEN 4095 /* characters */
 
-DEFINE_DEFER(struct acme_jws, acme_jws_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 
 /* An identifier is a file's name as well. */

@@ -122,7 +122,6 @@ struct acme_call {
 };
 
 DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
 
 /* ---- server_observe.c ---- */
 

@@ -28,9 +28,6 @@ struct acme_store {
     bool has_failed; /* the transaction: nothing more runs in it */
 };
 
-DEFINE_DEFER(struct acme_store, acme_store_close)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
-
 /* FNV-1a */
 uint32_t
 acme_store_text_hash(const char *text)

@@ -41,7 +41,6 @@
     "CREATE TABLE IF NOT EXISTS store_version (version BIGINT NOT NULL); COMMIT"
 
 DEFINE_DEFER(PGresult, PQclear)
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
 
 /* ---- statements ---- */
 

@@ -36,7 +36,6 @@ struct sqlite {
 
 static void sqlite_close(void *db);
 
-DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct sqlite, sqlite_close)
 
 /* What SQLite's result means to a caller; told once, with the statement but never a bound value. */

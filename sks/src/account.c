@@ -21,7 +21,6 @@ struct sks_account {
 };
 
 DEFINE_DEFER(struct sks_account, sks_account_close)
-DEFINE_DEFER(struct acme_client, acme_client_free)
 
 static struct sks_account_owner
 owner_of(const struct sks_account *account)
