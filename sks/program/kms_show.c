@@ -12,8 +12,6 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
-DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
-
 #define VERIFICATION __attribute__((cleanup(sks_sp_verification_close))) struct sks_sp_verification
 
 /* ---- status ---- */

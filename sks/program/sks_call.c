@@ -22,10 +22,6 @@
 
 #define UUID_LEN 36
 
-DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
-DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
-
 #define VERIFICATION __attribute__((cleanup(sks_sp_verification_close))) struct sks_sp_verification
 
 /* A time of the command line; `fallback` when it says none. */

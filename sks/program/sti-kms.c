@@ -26,10 +26,6 @@
 #include "kms_commands.h"
 #include "options.h"
 
-DEFINE_DEFER(struct sks_catalogue, sks_catalogue_close)
-DEFINE_DEFER(struct sks_kms, sks_kms_close)
-DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
-
 #define COUNTRY "US" /* of TLS certificates, if nothing is said */
 
 /* ---- command line ---- */

@@ -20,8 +20,6 @@ struct sks_account {
     struct acme_client *client; /* with that key */
 };
 
-DEFINE_DEFER(struct sks_account, sks_account_close)
-
 static struct sks_account_owner
 owner_of(const struct sks_account *account)
 {

@@ -12,8 +12,6 @@
 
 #define LINE_SIZE 1024
 
-DEFINE_DEFER(struct sks_kms, sks_kms_close)
-
 void
 sks_kms_tell(const struct kms_provider *provider, const char *format, ...)
 {

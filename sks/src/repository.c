@@ -36,8 +36,6 @@ struct name {
     char text[SKS_REPOSITORY_NAME_LEN + 1];
 };
 
-DEFINE_DEFER(struct sks_repository, sks_repository_close)
-
 /* The path of an https URL that can stand before "/NAME.pem" in an x5u (ATIS-1000074); else NULL.
  */
 static const char *

@@ -11,8 +11,6 @@
 
 #define KEY_TOLD_S 600 /* a key that signs no more: Prometheus has asked by then */
 
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
-
 static const struct hsm_metric signing_seconds = {
     "sti_sks_signing_seconds", "Signing requests by outcome, and how long each took.",
     HSM_HISTOGRAM, "outcome", hsm_metric_seconds};

@@ -8,9 +8,6 @@
 
 #include "ms_api_verification_internal.h"
 
-DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
-DEFINE_DEFER(struct ms_verification, sks_ms_verification_clear)
-
 /* ---- waiting for chains ---- */
 
 static void

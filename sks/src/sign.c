@@ -39,7 +39,6 @@ struct sks_signer {
     struct hsm_series *_Atomic count, *_Atomic seconds; /* see sks_signer_series() */
 };
 
-DEFINE_DEFER(struct sks_signer, sks_signer_free)
 DEFINE_DEFER(json_t, json_decref)
 
 /* Key and certificate are compared at load, not at the first call. */

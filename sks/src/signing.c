@@ -45,9 +45,6 @@ struct sks_signing {
     atomic_llong typical_ns; /* that a signature takes; 0: the last call got none */
 };
 
-DEFINE_DEFER(struct sks_signing, sks_signing_free)
-DEFINE_DEFER(struct sks_signers, sks_signers_free)
-
 static time_t
 monotonic(void)
 {

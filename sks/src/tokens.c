@@ -41,8 +41,6 @@ struct sks_tokens {
     struct one all[SKS_TOKENS_MAX];
 };
 
-DEFINE_DEFER(struct sks_tokens, sks_tokens_close)
-
 static bool
 copy_text(const char *text, char **out)
 {

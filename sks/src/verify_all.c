@@ -34,8 +34,6 @@ passports_clear(struct passports *passports)
 
 #define PASSPORTS __attribute__((cleanup(passports_clear))) struct passports
 
-DEFINE_DEFER(struct sks_judgements, sks_judgements_free)
-
 /* ---- taking them up ---- */
 
 /* One that the chain has a place for; what is beyond those that are counted is not even zero. */
