@@ -16,8 +16,6 @@
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
 #define LIMITS_FORGOTTEN  10000 /* at once: others write meanwhile */
 
-DEFINE_DEFER(json_t, json_decref)
-
 void
 acme_authority_answer_verdict(struct acme_authority *authority, struct acme_http_response *response,
                               enum authority_verdict verdict)

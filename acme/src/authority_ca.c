@@ -18,9 +18,7 @@
 #include <hsm/time.h>
 
 #include "authority_internal.h"
-
-DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(X509_NAME, X509_NAME_free)
+#include "defer_internal.h"
 
 /* Faults are logged: an operator gave it. Warnings are where standards disagree. */
 static enum hsm_status

@@ -18,15 +18,14 @@
 #include <hsm/hex.h>
 #include <hsm/time.h>
 
+#include "defer_internal.h"
+
 #define TIMEOUT_MS       30000
 #define REVOCATION_MS    5000 /* of a request to revoke: it is made between other work */
 #define REPLY_MAX        65536 /* octets of a login's or token's answer */
 #define LIST_REPLY_MAX   (ACME_CA_LIST_MAX + 4096) /* octets: the list in its JSON */
 #define ACCESS_TOKEN_MAX 8192 /* characters */
 #define MESSAGE_SHOWN    120 /* characters of an STI-PA's message in a reason */
-
-DEFINE_DEFER(json_t, json_decref)
-DEFINE_DEFER(CURLU, curl_url_cleanup)
 
 static inline void
 clear_reply(struct acme_http_reply *reply)

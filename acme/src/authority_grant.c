@@ -41,8 +41,6 @@ wish_clear(struct wish *wish)
     wish->tnauthlist = NULL;
 }
 
-DEFINE_DEFER(json_t, json_decref)
-
 /* RFC 9448 section 5.4: "SHA256 " and hex octets joined by ':'. */
 static bool
 is_hex_fingerprint(const char *text)

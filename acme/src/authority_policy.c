@@ -50,8 +50,6 @@ struct authority_policy {
     json_t *rules; /* checked; of the last good one */
 };
 
-DEFINE_DEFER(json_t, json_decref)
-
 /* ---- reading ---- */
 
 static enum hsm_status

@@ -23,8 +23,6 @@
 #include "authority_revoke_internal.h"
 #include "limit_internal.h"
 
-DEFINE_DEFER(json_t, json_decref)
-
 /* ---- who may ask for what ---- */
 
 static enum hsm_status

@@ -21,8 +21,6 @@ struct acme_ca_list {
     struct certs_chain *roots;
 };
 
-DEFINE_DEFER(json_t, json_decref)
-
 static enum hsm_status
 trust_list_new(const struct certs_chain *roots, json_t **out)
 {

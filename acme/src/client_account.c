@@ -18,8 +18,6 @@
 /* Octets of a MAC key; RFC 7518 section 3.2 wants 32, some CAs give fewer. */
 #define EAB_KEY_MIN 16
 
-DEFINE_DEFER(json_t, json_decref)
-
 /* ---- external account binding (RFC 8555 section 7.3.4) ---- */
 
 static enum hsm_status

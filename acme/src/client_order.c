@@ -13,8 +13,6 @@
 #define ORDER_PAGES_MAX 256 /* of the account's list of orders, if it has so many */
 #define ORDERS_READ_MAX 256 /* orders that nobody knows, looked at in search of ours */
 
-DEFINE_DEFER(json_t, json_decref)
-
 /* One order on its way. */
 struct run {
     struct acme_client *client;

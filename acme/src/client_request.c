@@ -15,8 +15,6 @@
 #define CALL_TRIES  3 /* of what may pass */
 #define CALL_WAIT_S 20 /* at most, for all of them */
 
-DEFINE_DEFER(json_t, json_decref)
-
 void
 acme_answer_clear(struct acme_answer *answer)
 {

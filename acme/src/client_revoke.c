@@ -7,8 +7,6 @@
 #include <acme/json.h>
 #include <certs/cert.h>
 
-DEFINE_DEFER(json_t, json_decref)
-
 static enum hsm_status
 revocation_payload(const X509 *cert, int reason, char **out)
 {

@@ -9,14 +9,13 @@
 #include <jansson.h>
 
 #include <hsm/defer.h>
+#include <hsm/json.h>
 #include <hsm/text.h>
 #include <hsm/time.h>
 
 #define CONFIGURED  "configured" /* what a daemon started with */
 #define USER_MAX    64 /* octets of a user's name that are told */
 #define RECORD_SIZE 4096 /* octets that getpwuid_r() may use */
-
-DEFINE_DEFER(json_t, json_decref)
 
 /* The user that the kernel knows; an environment variable would be what somebody says. */
 static void

@@ -23,16 +23,14 @@
 #include <hsm/log.h>
 #include <hsm/process.h>
 
+#include "defer_internal.h"
+
 #define DAY_S                 86400
 #define TLS_ROOT_VALID_DAYS   7300
 #define TLS_SERVER_VALID_DAYS 397
 #define PROVISION_NAMES_MAX   16 /* DNS names, and as many addresses, of one TLS certificate */
 #define PROVISION_HOST_MAX    255
 #define COMMON_NAME_MAX       64 /* octets: ub-common-name, RFC 5280 appendix A.1 */
-
-DEFINE_DEFER(X509, X509_free)
-DEFINE_DEFER(CURLU, curl_url_cleanup)
-DEFINE_DEFER(char, curl_free)
 
 enum hsm_status
 acme_provision_dir(const char *dir)

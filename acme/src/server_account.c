@@ -16,7 +16,7 @@
 #include <acme/jwk.h>
 #include <hsm/log.h>
 
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
+#include "defer_internal.h"
 
 /* ---- the account object (RFC 8555 section 7.1.2) ---- */
 

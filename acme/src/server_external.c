@@ -25,10 +25,10 @@
 #include <acme/jwk.h>
 #include <hsm/log.h>
 
+#include "defer_internal.h"
+
 #define KEY_LEN      32 /* random octets: as many as SHA-256 has (RFC 7518 section 3.2) */
 #define PATH_MAX_LEN 4095 /* characters */
-
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 
 /* An identifier is a file's name as well. */
 static bool

@@ -121,8 +121,6 @@ struct acme_call {
     char nonce[ACME_ID_LEN + 1]; /* the fresh one of the answer; "" before there is one */
 };
 
-DEFINE_DEFER(json_t, json_decref)
-
 /* ---- server_observe.c ---- */
 
 enum acme_issuance_outcome {

@@ -25,9 +25,9 @@
 #include <hsm/log.h>
 #include <hsm/use.h>
 
-#define FOREIGN_KEPT_S 300 /* an intent of another configuration is not void before */
+#include "defer_internal.h"
 
-DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
+#define FOREIGN_KEPT_S 300 /* an intent of another configuration is not void before */
 
 /* ---- the intent ---- */
 

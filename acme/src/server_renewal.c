@@ -12,14 +12,14 @@
 #include <acme/json.h>
 #include <certs/cert.h>
 
+#include "defer_internal.h"
+
 #define RENEW_FROM_PERCENT  66 /* of a certificate's life */
 #define RENEW_UNTIL_PERCENT 83
 #define RETRY_AFTER         "21600" /* seconds: RFC 9773 section 4.3.2 recommends six hours */
 #define MAX_AGE             "300" /* seconds: a revocation compels renewal soon */
 #define KEY_COMPROMISE      1 /* RFC 5280 section 5.3.1 */
 #define KEY_ID_MAX          64 /* octets of an authorityKeyIdentifier */
-
-DEFINE_DEFER(X509, X509_free)
 
 /* ---- certificate identifiers (RFC 9773 section 4.1) ---- */
 

@@ -27,6 +27,8 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
+#include "defer_internal.h"
+
 #define OPERATOR           "operator" /* requester of what this machine's operator revokes */
 #define REASON_MAX         6 /* certificateHold: the last that is for end entities */
 #define KEY_COMPROMISE     1 /* RFC 5280 section 5.3.1 */
@@ -35,8 +37,6 @@
 #define FORWARD_FIRST_S    15 /* after a failed attempt; doubled ... */
 #define FORWARD_LONGEST_S  300 /* ... up to this */
 #define FORWARD_DOUBLINGS  5
-
-DEFINE_DEFER(X509, X509_free)
 
 /* ---- which certificate, and why ---- */
 

@@ -40,8 +40,6 @@
     "BEGIN READ WRITE; SELECT pg_advisory_xact_lock(hashtext('sti-hsm store'));"                   \
     "CREATE TABLE IF NOT EXISTS store_version (version BIGINT NOT NULL); COMMIT"
 
-DEFINE_DEFER(PGresult, PQclear)
-
 /* ---- statements ---- */
 
 /* "?" to "$1" and on: none is in a literal. *count receives how many there are. */

@@ -13,9 +13,6 @@
 #define NUMBER_MAX         20 /* octets of a cRLNumber, RFC 5280 section 5.2.3 */
 #define ISSUERS_REMEMBERED 64 /* at most that many names are compared with an entry's */
 
-DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
-DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
-
 /* -- reading ----------------------------------------------------------------------------------- */
 
 /* RFC 5280 sections 5.2 and 5.3: a critical extension that we do not process makes the CRL

@@ -35,7 +35,6 @@ struct request {
     struct der_reader signature; /* of the BIT STRING */
 };
 
-DEFINE_DEFER(BASIC_CONSTRAINTS, BASIC_CONSTRAINTS_free)
 DEFINE_DEFER(X509_ATTRIBUTE, X509_ATTRIBUTE_free)
 DEFINE_DEFER(X509_REQ, X509_REQ_free)
 

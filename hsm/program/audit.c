@@ -11,6 +11,7 @@
 
 #include <hsm/audit.h>
 #include <hsm/defer.h>
+#include <hsm/json.h>
 #include <hsm/log.h>
 #include <hsm/process.h>
 
@@ -23,7 +24,6 @@
 
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 DEFINE_DEFER(BIO, BIO_free_all)
-DEFINE_DEFER(json_t, json_decref)
 
 /* ---- what is asked for ---- */
 

@@ -14,12 +14,11 @@
 #include <hsm/time.h>
 #include <hsm/use.h>
 
+#include "defer_internal.h"
 #include "key_internal.h"
 #include "signer_internal.h"
 
 #define HOST_MAX 256 /* octets */
-
-DEFINE_DEFER(BIO, BIO_free_all)
 
 /* ---- who signs ---- */
 

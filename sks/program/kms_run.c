@@ -278,7 +278,6 @@ opened_free(struct opened *opened)
 }
 
 DEFINE_DEFER(struct opened, opened_free)
-DEFINE_DEFER(struct kms_listening, kms_listen_end)
 
 struct daemon {
     const struct arguments *arguments;

@@ -37,7 +37,6 @@
 #define SWEEP_SHARE                                                                                \
     8 /* files of such a share of the bound, written since the last sweep, make one */
 
-DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(DIR, closedir)
 
 /* ---- one file ---- */
