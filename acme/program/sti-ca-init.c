@@ -214,8 +214,6 @@ sources_clear(struct sources *sources)
     free(sources->pa_api_key);
 }
 
-#define SOURCES __attribute__((cleanup(sources_clear))) struct sources
-
 static enum hsm_status
 take_source(const char *given, char **out)
 {
@@ -345,7 +343,7 @@ make_all(const struct arguments *arguments, const char *pin_source)
 enum hsm_status
 run_init(const struct arguments *arguments)
 {
-    SOURCES sources = {.pin = NULL};
+    CLEAR_AFTER(sources_clear) struct sources sources = {.pin = NULL};
     DEFER(free) char *directory = acme_server_directory_url(arguments->base_url);
     enum hsm_status st = take_source(arguments->pin_source, &sources.pin);
 

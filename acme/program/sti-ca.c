@@ -311,8 +311,6 @@ ca_close(struct ca *ca)
     acme_daemon_close(ca->daemon);
 }
 
-#define CA __attribute__((cleanup(ca_close))) struct ca
-
 static enum hsm_status
 split_authorities(const char *text, struct ca *ca)
 {
@@ -448,7 +446,7 @@ not_ready(void *server, json_t *reasons)
 static enum hsm_status
 work(const void *config, void *context)
 {
-    CA ca = {.daemon = NULL};
+    CLEAR_AFTER(ca_close) struct ca ca = {.daemon = NULL};
     struct acme_daemon_service service = {.tick = tick, .tick_s = TICK_S, .not_ready = not_ready};
     enum hsm_status st = ca_open(config, false, &ca);
 
@@ -472,7 +470,7 @@ static const struct acme_daemon_program program = {
 static enum hsm_status
 check(const void *config)
 {
-    CA ca = {.daemon = NULL};
+    CLEAR_AFTER(ca_close) struct ca ca = {.daemon = NULL};
 
     return ca_open(config, true, &ca);
 }

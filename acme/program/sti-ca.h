@@ -55,8 +55,6 @@ struct config {
 
 void ca_config_clear(struct config *config);
 
-#define CONFIG __attribute__((cleanup(ca_config_clear))) struct config
-
 /** The command init. */
 enum hsm_status run_init(const struct arguments *arguments);
 

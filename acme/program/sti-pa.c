@@ -345,8 +345,6 @@ pa_close(struct pa *pa)
     acme_daemon_close(pa->daemon);
 }
 
-#define PA __attribute__((cleanup(pa_close))) struct pa
-
 static enum hsm_status
 open_signers(const struct config *config, struct pa *pa)
 {
@@ -413,7 +411,7 @@ not_ready(void *authority, json_t *reasons)
 static enum hsm_status
 work(const void *config, void *context)
 {
-    PA pa = {.daemon = NULL};
+    CLEAR_AFTER(pa_close) struct pa pa = {.daemon = NULL};
     struct acme_daemon_service service = {.tick = tick, .tick_s = TICK_S, .not_ready = not_ready};
     enum hsm_status st = pa_open(config, false, &pa);
 
@@ -437,7 +435,7 @@ static const struct acme_daemon_program program = {
 static enum hsm_status
 check(const void *config)
 {
-    PA pa = {.daemon = NULL};
+    CLEAR_AFTER(pa_close) struct pa pa = {.daemon = NULL};
 
     return pa_open(config, true, &pa);
 }

@@ -172,8 +172,6 @@ session_clear(struct session *session)
     hsm_secret_free(session->refresh);
 }
 
-#define SESSION __attribute__((cleanup(session_clear))) struct session
-
 static enum hsm_status
 session_new(struct session *out)
 {
@@ -262,7 +260,7 @@ acme_authority_serve_login(struct acme_authority *authority,
                            struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = acme_authority_body(request, response);
-    SESSION session = {.access = NULL};
+    CLEAR_AFTER(session_clear) struct session session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *user;
     const char *password;
@@ -343,7 +341,7 @@ acme_authority_serve_relogin(struct acme_authority *authority,
                              struct acme_http_response *response)
 {
     DEFER(json_decref) json_t *body = acme_authority_body(request, response);
-    SESSION session = {.access = NULL};
+    CLEAR_AFTER(session_clear) struct session session = {.access = NULL};
     enum authority_verdict verdict = AUTHORITY_REFUSED;
     const char *token;
     struct hsm_reason why;

@@ -27,14 +27,6 @@
 #define ACCESS_TOKEN_MAX 8192 /* characters */
 #define MESSAGE_SHOWN    120 /* characters of an STI-PA's message in a reason */
 
-static inline void
-clear_reply(struct acme_http_reply *reply)
-{
-    acme_http_reply_clear(reply);
-}
-
-#define REPLY __attribute__((cleanup(clear_reply))) struct acme_http_reply
-
 /* One part of a URL, as libcurl will use it; NULL: it has none. curl_free() it. */
 static char *
 url_part(CURLU *url, CURLUPart part)
@@ -214,7 +206,7 @@ bearer_credentials(const struct hsm_secret *api_key, char **out, struct hsm_reas
 static enum hsm_status
 log_in(const struct acme_authority_login *login, char **access, struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(json_decref) json_t *answer = NULL;
     const char *token;
     enum hsm_status st =
@@ -288,7 +280,7 @@ acme_authority_fetch_token(const struct acme_authority_login *login,
                            const struct certs_tnauthlist *tnauthlist, bool ca,
                            const char *fingerprint, char **token, struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(json_decref) json_t *answer = NULL;
     DEFER(free) char *path = NULL;
     char *access = NULL;
@@ -369,7 +361,7 @@ enum hsm_status
 acme_authority_request_revocation(const struct acme_authority_revocation *revocation, bool *queued,
                                   struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(free) char *body = revocation_text(revocation);
     char *credentials = NULL;
     enum hsm_status st =
@@ -499,7 +491,7 @@ acme_authority_get_ca_list(const struct acme_authority_query *query, uint64_t pr
                            time_t now, struct acme_ca_list **out, struct certs_chain **signer,
                            char **etag, struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(acme_ca_list_free) struct acme_ca_list *list = NULL;
     enum hsm_status st = get(query, "application/json, application/jose", LIST_REPLY_MAX,
                              "trusted-CA list", &reply, why);
@@ -524,7 +516,7 @@ enum hsm_status
 acme_authority_get_crl(const struct acme_authority_query *query, time_t now, struct certs_crl **out,
                        struct certs_chain **signer, char **etag, struct hsm_reason *why)
 {
-    REPLY reply = {0};
+    CLEAR_AFTER(acme_http_reply_clear) struct acme_http_reply reply = {0};
     DEFER(certs_crl_free) struct certs_crl *crl = NULL;
     enum hsm_status st = get(query, "application/pkix-crl", CERTS_CRL_MAX, "CRL", &reply, why);
 

@@ -56,14 +56,6 @@ document_clear(struct document *document)
     memset(document, 0, sizeof(*document));
 }
 
-static inline void
-defer_document(struct document *document)
-{
-    document_clear(document);
-}
-
-#define DEFER_DOCUMENT __attribute__((cleanup(defer_document)))
-
 static const char *
 name_of(enum authority_document kind)
 {
@@ -333,8 +325,8 @@ static enum hsm_status
 sign_next(struct acme_authority *authority, enum authority_document kind, uint64_t number)
 {
     struct publication publication = publication_of(authority, kind);
-    DEFER_DOCUMENT struct document next = {.number = number,
-                                           .expires = new_expiry(authority, kind)};
+    CLEAR_AFTER(document_clear)
+    struct document next = {.number = number, .expires = new_expiry(authority, kind)};
     enum hsm_status st = check_signer(authority, kind);
 
     if (st != HSM_OK)
@@ -353,7 +345,7 @@ sign_next(struct acme_authority *authority, enum authority_document kind, uint64
 static enum hsm_status
 refresh_locked(struct acme_authority *authority, enum authority_document kind)
 {
-    DEFER_DOCUMENT struct document latest = {.number = 0};
+    CLEAR_AFTER(document_clear) struct document latest = {.number = 0};
     bool current = false;
     uint64_t floor = 0;
     enum hsm_status st = read_latest(authority, kind, &latest);
@@ -431,7 +423,7 @@ try_refresh(struct acme_authority *authority, enum authority_document kind)
 static enum hsm_status
 read_document(struct acme_authority *authority, enum authority_document kind, struct document *out)
 {
-    DEFER_DOCUMENT struct document latest = {.number = 0};
+    CLEAR_AFTER(document_clear) struct document latest = {.number = 0};
     bool current = false;
     uint64_t floor = 0;
     enum hsm_status st = read_latest(authority, kind, &latest);
@@ -574,7 +566,7 @@ acme_authority_serve_ca_list(struct acme_authority *authority,
                              const struct acme_http_request *request, const char *param,
                              struct acme_http_response *response)
 {
-    DEFER_DOCUMENT struct document list = {.number = 0};
+    CLEAR_AFTER(document_clear) struct document list = {.number = 0};
 
     (void)param;
     if (!begin_answer(authority, AUTHORITY_CA_LIST, request, response, &list))
@@ -588,7 +580,7 @@ void
 acme_authority_serve_crl(struct acme_authority *authority, const struct acme_http_request *request,
                          const char *param, struct acme_http_response *response)
 {
-    DEFER_DOCUMENT struct document crl = {.number = 0};
+    CLEAR_AFTER(document_clear) struct document crl = {.number = 0};
 
     (void)param;
     if (!begin_answer(authority, AUTHORITY_CRL, request, response, &crl))

@@ -294,7 +294,7 @@ static void
 revoke(struct acme_authority *authority, const char *account, const json_t *body,
        struct acme_http_response *response)
 {
-    AUTHORITY_PLEA plea = {.account = account};
+    CLEAR_AFTER(acme_authority_plea_clear) struct authority_plea plea = {.account = account};
     struct authority_decision decision = {.obstacle = AUTHORITY_NO_OBSTACLE};
     struct hsm_reason why = {""};
     enum hsm_status st =

@@ -13,6 +13,7 @@
 #include <acme/json.h>
 #include <acme/jws.h>
 
+#include <hsm/defer.h>
 #include <hsm/use.h>
 
 /* Octets of a MAC key; RFC 7518 section 3.2 wants 32, some CAs give fewer. */
@@ -162,7 +163,7 @@ enum hsm_status
 acme_client_account(struct acme_client *client, struct hsm_reason *why)
 {
     DEFER(free) char *request = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = new_account_request(client, &request, why);
 
     if (st == HSM_OK)
@@ -173,7 +174,7 @@ acme_client_account(struct acme_client *client, struct hsm_reason *why)
 enum hsm_status
 acme_client_account_find(struct acme_client *client, struct hsm_reason *why)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = ask_new_account(client, "{\"onlyReturnExisting\":true}", &answer, why);
 
     if (acme_client_has_problem(&answer, ACME_ACCOUNT_DOES_NOT_EXIST))
@@ -193,7 +194,7 @@ enum hsm_status
 acme_client_account_read(struct acme_client *client, struct acme_client_account_state *out,
                          struct hsm_reason *why)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     struct acme_client_account_state state = {.contacts = ""};
     const json_t *contacts;
     const char *status = NULL;
@@ -223,7 +224,7 @@ static enum hsm_status
 change_account(struct acme_client *client, const json_t *request, struct hsm_reason *why)
 {
     DEFER(free) char *text = acme_json_text(request);
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = text != NULL ? find_once(client, why) : HSM_ERR_NOMEM;
 
     return st == HSM_OK ? acme_client_call_again(client, "account", client->kid, text, &answer, why)
@@ -282,7 +283,7 @@ acme_client_account_rollover(struct acme_client *client, struct hsm_key *new_key
                              struct hsm_reason *why)
 {
     DEFER(free) char *inner = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st;
 
     if (client->directory.key_change == NULL)

@@ -5,6 +5,8 @@
 
 #include <openssl/x509.h>
 
+#include <hsm/defer.h>
+
 #include "link_internal.h"
 
 #define ALTERNATES_MAX 8 /* other chains of one certificate that are looked at */
@@ -32,7 +34,7 @@ take_alternate(struct acme_client *client, const struct acme_client_order *order
                struct certs_chain **chain)
 {
     DEFER(certs_chain_free) struct certs_chain *other = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     struct certs_chain *first = *chain;
 
     if (fetch(client, url, &answer, &other, NULL) != HSM_OK ||
@@ -49,7 +51,7 @@ acme_client_download(struct acme_client *client, const struct acme_client_order 
                      const char *url, struct certs_chain **chain, struct hsm_reason *why)
 {
     DEFER(certs_chain_free) struct certs_chain *found = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = fetch(client, url, &answer, &found, why);
     bool taken;
 

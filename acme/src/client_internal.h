@@ -44,8 +44,6 @@ struct acme_answer {
 };
 
 void acme_answer_clear(struct acme_answer *answer);
-#define ANSWER __attribute__((cleanup(acme_answer_clear))) struct acme_answer
-
 /* ---- client_request.c ---- */
 
 /** Who signs a request. */

@@ -8,6 +8,7 @@
 
 #include <acme/base64url.h>
 #include <certs/cert.h>
+#include <hsm/defer.h>
 
 #define RETRY_MIN_S      60 /* a CA that says less is asked no more often */
 #define RETRY_MAX_S      86400 /* nor is it forgotten for longer than a day */
@@ -70,7 +71,7 @@ acme_client_renewal(struct acme_client *client, const X509 *cert, struct acme_cl
                     struct hsm_reason *why)
 {
     DEFER(free) char *url = NULL;
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     struct acme_client_renewal found;
     enum hsm_status st = renewal_url(client, cert, &url, why);
 

@@ -8,6 +8,7 @@
 #include <acme/json.h>
 #include <acme/jws.h>
 
+#include <hsm/defer.h>
 #include <hsm/use.h>
 
 /* Of badNonce, RFC 8555 section 6.5: some CAs refuse every second one to see. */
@@ -108,7 +109,7 @@ acme_client_get(struct acme_client *client, const char *url, struct acme_answer 
 static enum hsm_status
 fetch_nonce(struct acme_client *client, struct hsm_reason *why)
 {
-    ANSWER answer = {.body = NULL};
+    CLEAR_AFTER(acme_answer_clear) struct acme_answer answer = {.body = NULL};
     enum hsm_status st = exchange(client,
                                   &(struct acme_http_fetch){.method = "HEAD",
                                                             .url = client->directory.new_nonce,

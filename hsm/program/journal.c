@@ -91,8 +91,6 @@ kept_clear(struct kept *kept)
         free(kept->text[i]);
 }
 
-#define KEPT __attribute__((cleanup(kept_clear))) struct kept
-
 /* Each ends with the line of its signature. */
 static enum hsm_status
 read_kept(const char *path, struct kept *out)
@@ -288,7 +286,7 @@ enum hsm_status
 journal_verify(const struct arguments *arguments)
 {
     DEFER(EVP_PKEY_free) EVP_PKEY *key = NULL;
-    KEPT kept = {.count = 0};
+    CLEAR_AFTER(kept_clear) struct kept kept = {.count = 0};
     bool json = arguments->json;
     struct hsm_journal_verify_config config = {.tell = print_finding,
                                                .context = json ? &json : NULL};
@@ -444,7 +442,7 @@ static enum hsm_status
 find_note(const struct arguments *arguments, const char *dir, const char *file,
           struct hsm_journal_note *out, struct hsm_reason *why)
 {
-    KEPT kept = {.count = 0};
+    CLEAR_AFTER(kept_clear) struct kept kept = {.count = 0};
     struct last last = {.all = false};
     enum hsm_status st;
 

@@ -130,7 +130,7 @@ read_bounded(int fd, const char *from, size_t max, uint8_t **out, size_t *len)
 enum hsm_status
 hsm_file_read(const char *path, size_t max, uint8_t **out, size_t *len)
 {
-    __attribute__((cleanup(close_fd))) int fd = -1;
+    CLEAR_AFTER(close_fd) int fd = -1;
     enum hsm_status st = open_for_reading(path, &fd);
 
     return st == HSM_OK ? read_bounded(fd, path, max, out, len) : st;
@@ -168,7 +168,7 @@ static bool
 sync_directory(const char *path)
 {
     DEFER(free) char *copy = strdup(path);
-    __attribute__((cleanup(close_fd))) int fd = -1;
+    CLEAR_AFTER(close_fd) int fd = -1;
 
     if (copy == NULL)
         return false;
@@ -190,7 +190,7 @@ enum hsm_status
 hsm_file_put(const char *path, const void *octets, size_t len, mode_t mode, bool replace)
 {
     DEFER(free) char *temporary = NULL;
-    __attribute__((cleanup(close_fd))) int fd = -1;
+    CLEAR_AFTER(close_fd) int fd = -1;
     int failed;
 
     if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {

@@ -500,7 +500,7 @@ enum hsm_status
 kms_run(const struct arguments *arguments)
 {
     struct daemon daemon = {.arguments = arguments};
-    CONFIG config = {.spc = NULL};
+    CLEAR_AFTER(sks_sp_config_clear) struct sks_sp_config config = {.spc = NULL};
     enum hsm_status st = sks_sp_config_open(PROGRAM, arguments->config, &config);
 
     if (st == HSM_OK)

@@ -274,8 +274,6 @@ sources_clear(struct sources *sources)
     free(sources->api_key);
 }
 
-#define SOURCES __attribute__((cleanup(sources_clear))) struct sources
-
 static enum hsm_status
 take_source(const char *given, char **out)
 {
@@ -379,7 +377,7 @@ make_config(const struct sks_sp_init *init, const struct sources *sources)
 enum hsm_status
 sks_sp_init(const struct sks_sp_init *init)
 {
-    SOURCES sources = {.pin = NULL};
+    CLEAR_AFTER(sources_clear) struct sources sources = {.pin = NULL};
     enum hsm_status st = take_source(init->pin_source, &sources.pin);
 
     if (st == HSM_OK)
