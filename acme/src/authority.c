@@ -7,9 +7,9 @@
 #include <strings.h>
 
 #include <certs/cert.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 
 #include "authority_revoke_internal.h"
 
@@ -266,7 +266,7 @@ acme_authority_refresh(struct acme_authority *authority)
 void
 acme_authority_tick(struct acme_authority *authority)
 {
-    int64_t now_ns = hsm_metric_clock_ns();
+    int64_t now_ns = hsm_clock_ns();
 
     if (now_ns - atomic_load(&authority->refreshed_ns) >= REFRESH_NS) {
         atomic_store(&authority->refreshed_ns, now_ns);

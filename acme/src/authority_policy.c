@@ -10,10 +10,10 @@
 
 #include <acme/events.h>
 #include <certs/tnauthlist.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 #include <hsm/process.h>
 
 #include "authority_internal.h"
@@ -46,7 +46,7 @@ struct authority_policy {
     enum policy_state stamped; /* what became of that */
     enum policy_state state;
     struct policy_stamp tried; /* POLICY_UNREAD: of the one that could not be */
-    int64_t retry_ns; /* when it is tried again, on hsm_metric_clock_ns() */
+    int64_t retry_ns; /* when it is tried again, on hsm_clock_ns() */
     json_t *rules; /* checked; of the last good one */
 };
 
@@ -268,7 +268,7 @@ reload(struct authority_policy *policy, struct acme_store *store)
         return;
     }
     if (policy->state == POLICY_UNREAD && is_same_stamp(&now, &policy->tried) &&
-        hsm_metric_clock_ns() < policy->retry_ns)
+        hsm_clock_ns() < policy->retry_ns)
         return;
     st = load(policy, store);
     if (st == HSM_OK || st == HSM_ERR_MALFORMED) {
@@ -277,7 +277,7 @@ reload(struct authority_policy *policy, struct acme_store *store)
     } else {
         policy->state = POLICY_UNREAD;
         policy->tried = now;
-        policy->retry_ns = hsm_metric_clock_ns() + RETRY_NS;
+        policy->retry_ns = hsm_clock_ns() + RETRY_NS;
     }
     if (st == HSM_OK)
         hsm_log(HSM_LOG_INFO, "%s: read again", policy->path);

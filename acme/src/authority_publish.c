@@ -21,10 +21,10 @@
 #include <acme/time.h>
 #include <certs/cert.h>
 #include <certs/crl.h>
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/hex.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 
 #include "authority_internal.h"
 
@@ -32,7 +32,6 @@
 #define BACKDATE_S       300 /* thisUpdate = now - this: clocks of verifiers may lag */
 #define DOCUMENTS_KEPT   100 /* of each kind */
 #define SIGNER_WARNING_S (30 * 86400)
-#define NS_PER_MS        1000000
 #define SIGNER_ID_LEN    32 /* hex digits of a certificate id */
 #define SIGNER_MAX_AGE   "public, max-age=31536000, immutable"
 
@@ -361,7 +360,7 @@ refresh_locked(struct acme_authority *authority, enum authority_document kind)
     st = sign_next(authority, kind, (latest.number > floor ? latest.number : floor) + 1);
     authority->retry_at[kind] = st == HSM_OK ? 0 : acme_authority_now(authority) + RETRY_S;
     if (kind == AUTHORITY_CRL)
-        authority->crl_signed_ns = hsm_metric_clock_ns();
+        authority->crl_signed_ns = hsm_clock_ns();
     return st;
 }
 
@@ -387,10 +386,10 @@ acme_authority_crl_changed(struct acme_authority *authority)
 static bool
 is_paused(const struct acme_authority *authority, enum authority_document kind)
 {
-    int64_t pause_ns = (int64_t)authority->config.crl_pause_ms * NS_PER_MS;
+    int64_t pause_ns = (int64_t)authority->config.crl_pause_ms * HSM_NS_PER_MS;
 
     return kind == AUTHORITY_CRL && authority->crl_signed_ns != 0 &&
-           hsm_metric_clock_ns() - authority->crl_signed_ns < pause_ns;
+           hsm_clock_ns() - authority->crl_signed_ns < pause_ns;
 }
 
 /* Whether it can be served: not so if relying parties have seen a later one. */

@@ -112,7 +112,7 @@ acme_client_download(struct acme_client *client, const struct acme_client_order 
 
 /** For how long an order is waited for, and how long until the next look. */
 struct acme_patience {
-    int64_t deadline_ms; /* CLOCK_MONOTONIC */
+    int64_t deadline_ms; /* hsm_clock_ms() */
     struct acme_backoff backoff;
 };
 

@@ -37,7 +37,6 @@
 #include "http_internal.h"
 
 #define HTTP_THREADS_MAX 64
-#define HTTP_S_NS        INT64_C(1000000000)
 #define HTTP_SCRATCH     32768 /* octets that are read at once */
 #define HTTP_SEEN        64 /* series of metrics that are at hand, a power of two */
 #define HTTP_KEPT_MAX    67108864 /* octets that wait to be taken, of a loop: more are not kept */
@@ -258,7 +257,6 @@ void acme_http_accept_tell(struct http_server *server);
 /* ---- http_connection.c ---- */
 
 /** Seconds of a clock that nobody sets. */
-time_t acme_http_monotonic_s(void);
 
 /** Serve an accepted socket, which is taken over; `from` is its peer. */
 void acme_http_connection_open(struct http_server *server, int fd, const struct sockaddr *from);

@@ -14,8 +14,8 @@
 
 #include <acme/http_client.h>
 #include <certs/crl.h>
+#include <hsm/clock.h>
 #include <hsm/log.h>
-#include <hsm/metrics.h>
 
 #define FETCH_MS 5000
 #define TAKE_NS  INT64_C(5000000000) /* at a time */
@@ -86,13 +86,13 @@ forget(struct acme_server *server)
 void
 acme_crl_go_on(struct acme_server *server, time_t now)
 {
-    int64_t until = hsm_metric_clock_ns() + TAKE_NS;
+    int64_t until = hsm_clock_ns() + TAKE_NS;
     enum hsm_status st = HSM_OK;
 
     if (server->crl == NULL)
         return;
     while (st == HSM_OK && server->crl_next < certs_crl_len(server->crl) &&
-           hsm_metric_clock_ns() < until) {
+           hsm_clock_ns() < until) {
         size_t end = end_of_batch(server);
 
         st = take_batch(server, end, now);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include <hsm/clock.h>
 #include <hsm/defer.h>
 #include <hsm/metrics.h>
 
@@ -73,7 +74,7 @@ sks_meter_open(struct hsm_metrics *metrics, struct sks_meter *out)
 static double
 seconds_since(int64_t begun)
 {
-    return (double)(hsm_metric_clock_ns() - begun) / 1e9;
+    return (double)(hsm_clock_ns() - begun) / 1e9;
 }
 
 void

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
+#include <hsm/clock.h>
 #include <hsm/defer.h>
-#include <hsm/metrics.h>
 
 #include "ms_api_verification_internal.h"
 
@@ -128,7 +128,7 @@ sks_service_answer_verification(struct sks_service *service, const struct sks_ca
     DEFER(sks_ms_verification_clear) struct ms_verification *held = &verification;
     struct ms_fault fault = {.dialect = MS_ATIS};
     enum sks_outcome outcome = SKS_OUTCOME_GOOD;
-    int64_t begun = hsm_metric_clock_ns();
+    int64_t begun = hsm_clock_ns();
     bool is_parked = false;
     const char *body;
     size_t len;

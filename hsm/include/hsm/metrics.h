@@ -89,9 +89,6 @@ void hsm_series_unset(struct hsm_series *series);
 /** Add a value to a histogram. */
 void hsm_series_observe(struct hsm_series *series, double seconds);
 
-/** Nanoseconds of a monotonic clock. */
-int64_t hsm_metric_clock_ns(void);
-
 /** Write the series of all processes, those with equal labels combined. */
 HSM_MUST_CHECK enum hsm_status hsm_metrics_write(struct hsm_metrics *metrics, FILE *to);
 
