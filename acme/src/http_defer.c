@@ -3,8 +3,9 @@
 
 #include <hsm/metrics.h>
 
-#define BATCH   8 /* calls whose answers go out together: what is done in a row is done faster */
-#define BACKLOG 16 /* calls, for which it pays to have the thread woken up, and it the loop */
+#define BATCH     8 /* calls whose answers go out together: what is done in a row is done faster */
+#define BATCH_MAX 32 /* of the thread: the first one's answer waits for the last one's */
+#define BACKLOG   16 /* calls, for which it pays to have the thread woken up, and it the loop */
 /* A call that takes longer waits for something, and those behind it are not to wait for it, too. */
 #define WATCH_MS 50
 
@@ -36,6 +37,7 @@ run_first(struct acme_http_loop *loop)
     struct http_call *call = STAILQ_FIRST(&later->queue);
 
     STAILQ_REMOVE_HEAD(&later->queue, next);
+    later->queue_len--;
     later->since_ns = hsm_metric_clock_ns();
     loop->running++;
     pthread_mutex_unlock(&loop->mutex);
@@ -58,15 +60,29 @@ wait_for_work(struct acme_http_loop *loop)
     later->is_resting = false;
 }
 
+/* Waking the loop is expensive: it is woken for half of the queue, and delivers and reads while
+ * this thread does the other half. */
+static size_t
+batch_of(size_t queue_len)
+{
+    size_t half = queue_len / 2;
+
+    if (half < BATCH)
+        return BATCH;
+    return half < BATCH_MAX ? half : BATCH_MAX;
+}
+
 static void *
 later_thread(void *context)
 {
     struct acme_http_loop *loop = context;
-    const struct http_calls *queue = &loop->later.queue;
+    const struct http_later *later = &loop->later;
 
     pthread_mutex_lock(&loop->mutex);
     while (!loop->threads_end) {
-        for (int i = 0; i < BATCH && !STAILQ_EMPTY(queue) && !loop->threads_end; i++)
+        size_t batch = batch_of(later->queue_len);
+
+        for (; batch > 0 && !STAILQ_EMPTY(&later->queue) && !loop->threads_end; batch--)
             run_first(loop);
         acme_http_tell(loop);
         wait_for_work(loop);
@@ -132,14 +148,16 @@ hand_over(struct acme_http_loop *loop)
     if (!later->has_thread)
         later->has_thread = acme_http_thread_start(loop, later_thread, &later->thread);
     later->out += later->turn_len;
-    later->turn_len = 0;
     pthread_mutex_lock(&loop->mutex);
     is_resting = later->is_resting;
-    if (later->has_thread)
+    if (later->has_thread) {
         STAILQ_CONCAT(&later->queue, &later->turn);
-    else
+        later->queue_len += later->turn_len;
+    } else {
         acme_http_enqueue_deferred(loop, &later->turn);
+    }
     pthread_mutex_unlock(&loop->mutex);
+    later->turn_len = 0;
     if (is_resting)
         pthread_cond_signal(&later->work);
     watch(later);
@@ -171,8 +189,10 @@ on_watch(evutil_socket_t fd, short what, void *context)
     if (later->out == 0)
         return;
     pthread_mutex_lock(&loop->mutex);
-    if (later->since_ns != 0 && is_long_ago(later->since_ns))
+    if (later->since_ns != 0 && is_long_ago(later->since_ns)) {
         acme_http_enqueue_deferred(loop, &later->queue);
+        later->queue_len = 0;
+    }
     pthread_mutex_unlock(&loop->mutex);
     watch(later);
 }

@@ -165,6 +165,7 @@ struct http_later {
     /* Under the loop's mutex. */
     pthread_cond_t work;
     struct http_calls queue; /* for the thread */
+    size_t queue_len;
     bool is_resting; /* the thread is */
     int64_t since_ns; /* monotonic: when it began the call that it has; 0: it has none */
 };
