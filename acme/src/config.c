@@ -293,8 +293,8 @@ take_value(void *context, const char *section, const char *name, const char *val
     return set_value(reading, key, value) == HSM_OK;
 }
 
-/* What Debian's inih lets us choose: a buffer that holds our longest line, and no second line that
- * continues a value (a forgotten blank at a line's start would change the value before it). */
+/* Settings of Debian's inih: a buffer that holds the longest line allowed here, and no continuation
+ * lines (with them, an accidental blank at the start of a line would change the previous value). */
 static void
 set_up_inih(void)
 {
@@ -314,7 +314,7 @@ parse(struct reading *reading, ini_handler take)
     set_up_inih();
     rc = ini_parse_stream(next_line, reading, take, reading);
     if (reading->status != HSM_OK)
-        return reading->status; /* told */
+        return reading->status; /* logged */
     if (rc < 0)
         return HSM_ERR_NOMEM;
     if (rc > 0) {
@@ -324,7 +324,7 @@ parse(struct reading *reading, ini_handler take)
     return HSM_OK;
 }
 
-/* Of a file, or of the section with a name that begins in a line. */
+/* Log a missing key: of the file, or of the named section that begins in a line. */
 static void
 missing(const struct reading *reading, const struct acme_config_key *key)
 {
@@ -335,7 +335,7 @@ missing(const struct reading *reading, const struct acme_config_key *key)
                 key->section, key->name);
 }
 
-/* Keys that the file does not give: refuse the required, set the others to their default. */
+/* Keys that are not in the file: refuse required ones, set the others to their defaults. */
 static enum hsm_status
 complete(struct reading *reading)
 {
@@ -372,7 +372,7 @@ table_is_too_long(const struct acme_config_key *keys)
     return count > KEYS_MAX;
 }
 
-/* The whole file, with what the reading needs; released with the reading. */
+/* Read the whole file and set up `reading`; released with it. */
 static enum hsm_status
 open_reading(const char *path, struct reading *reading, uint8_t **text)
 {
@@ -419,7 +419,7 @@ skip_blanks(const char *text)
     return text + strspn(text, " \t");
 }
 
-/* A line that begins with that word, and what comes after it and blanks is one of `ends`. */
+/* True if the line begins with this word, followed by blanks and one of `ends`. */
 static bool
 begins_with(const char *line, const char *word, const char *ends)
 {
@@ -429,7 +429,7 @@ begins_with(const char *line, const char *word, const char *ends)
            *skip_blanks(line + len) != '\0';
 }
 
-/* Where the file gives that key; 0: it does not. */
+/* The line of a key in the file; 0: it is not there. */
 static int
 line_of(const char *text, const char *section, const char *name)
 {
@@ -464,11 +464,11 @@ acme_config_refuse(const char *path, const char *section, const char *name, cons
     return HSM_ERR_MALFORMED;
 }
 
-/* ---- sections with names ---- */
+/* ---- named sections ---- */
 
-/** One file of them; the section that is being read. */
+/** A file of named sections; the current section. */
 struct sections {
-    struct reading reading; /* first: what parse() hands on */
+    struct reading reading; /* first: parse() passes a pointer to it */
     const struct acme_config_kind *kinds;
     void *context;
     const struct acme_config_kind *kind; /* NULL: no section yet */
@@ -476,7 +476,7 @@ struct sections {
     int first_line;
 };
 
-/* "KIND NAME"; NULL: none that is known. */
+/* Parse "KIND NAME"; NULL: unknown kind or invalid name. */
 static const struct acme_config_kind *
 find_kind(const struct acme_config_kind *kinds, const char *section, const char **name)
 {
@@ -494,7 +494,7 @@ find_kind(const struct acme_config_kind *kinds, const char *section, const char 
     return NULL;
 }
 
-/* Hand on the section that was read last. */
+/* Pass the section that was read last to the caller. */
 static enum hsm_status
 end_section(struct sections *sections)
 {
@@ -553,7 +553,7 @@ begin_section(struct sections *sections, const char *section)
     return reading->status;
 }
 
-/* inih's handler: the keys of a section follow each other. */
+/* inih's handler. A change of section ends the one before. */
 static int
 take_named_value(void *context, const char *section, const char *name, const char *value)
 {
