@@ -154,13 +154,13 @@ struct acme_http_handler {
                    struct acme_http_response *response);
     /** True if this request never waits: it is handled in the event loop. NULL: none is. */
     bool (*is_quick)(void *context, enum acme_http_method method, const char *path);
-    /** True if this request waits only for a disk and a token of our own, which answer soon: while
+    /** True if this request waits only for a local disk and the token, which respond quickly: while
      *  the event loop has nothing else to do, it handles such a request itself, which saves waking
      *  another thread. NULL: none is. */
     bool (*is_brief)(void *context, enum acme_http_method method, const char *path);
-    /** True if this request may wait for someone else's server, or use much processor time: slow
-     *  requests never occupy the last free thread, nor more than half of the queue. NULL: none may.
-     */
+    /** True if this request may wait for another operator's server, or use much processor time:
+     *  slow requests never occupy the last free thread, nor more than half of the queue. NULL: none
+     *  may. */
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);
     void *context; /* borrowed */
 };
