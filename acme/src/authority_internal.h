@@ -82,7 +82,7 @@ void acme_authority_answer_error(struct acme_http_response *response, int status
 void acme_authority_answer_failure(struct acme_http_response *response, enum hsm_status status);
 
 /** The JSON object of a request; json_decref() it. NULL: there is none, and the error (415, 400)
- * was sent. */
+ *  was sent. */
 json_t *acme_authority_body(const struct acme_http_request *request,
                             struct acme_http_response *response);
 
@@ -119,7 +119,7 @@ acme_authority_account_insert(struct acme_store *store, const char *account_id, 
                               const struct authority_rights *rights);
 
 /** Find the account that the Authorization header authenticates; "" unless the verdict is
- * AUTHORITY_ADMITTED. */
+ *  AUTHORITY_ADMITTED. */
 HSM_MUST_CHECK enum hsm_status acme_authority_authenticate(struct acme_authority *authority,
                                                            const struct acme_http_request *request,
                                                            enum authority_verdict *verdict,
@@ -131,7 +131,7 @@ acme_authority_admit(struct acme_authority *authority, const struct acme_http_re
                      const char *account_id, enum authority_verdict *verdict);
 
 /** Respond to any verdict but AUTHORITY_ADMITTED, or park the request, so that its handler is
- * called again. */
+ *  called again. */
 void acme_authority_answer_verdict(struct acme_authority *authority,
                                    struct acme_http_response *response,
                                    enum authority_verdict verdict);
@@ -162,13 +162,13 @@ acme_authority_password_check(struct acme_authority *authority,
                               struct authority_user *out);
 
 /** Within a transaction: *verdict becomes AUTHORITY_REFUSED if the password was changed since it
- * was compared. */
+ *  was compared. */
 HSM_MUST_CHECK enum hsm_status acme_authority_password_confirm(struct acme_store *store,
                                                                const struct authority_user *user,
                                                                enum authority_verdict *verdict);
 
 /** After AUTHORITY_BUSY: park the request until a password can be hashed. False: too many requests
- * are waiting. */
+ *  are waiting. */
 bool acme_authority_password_wait(struct acme_authority *authority,
                                   struct acme_http_response *response);
 
@@ -191,7 +191,7 @@ acme_authority_source_of(struct acme_authority *authority, const struct acme_htt
                          const char *account, enum authority_source *source);
 
 /** Check suspension and address of an authenticated account: *verdict stays, or becomes the
- * refusal. */
+ *  refusal. */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_check_standing(struct acme_authority *authority,
                               const struct acme_http_request *request, const char *account,
@@ -231,7 +231,7 @@ HSM_MUST_CHECK enum hsm_status acme_authority_policy_ask(struct authority_policy
                                                          struct authority_rule *out);
 
 /** Reread the file if it changed; true if the policy in force is not the one in the file. A NULL
- * policy is never stale. */
+ *  policy is never stale. */
 bool acme_authority_policy_is_stale(struct authority_policy *policy, struct acme_store *store);
 
 /* authority_grant.c */
@@ -250,8 +250,8 @@ HSM_MUST_CHECK enum hsm_status acme_authority_roots(struct acme_store *store,
                                                     struct certs_chain **out);
 
 /** Bind the names under which an STI-CA issues to its account, within the caller's transaction.
- * HSM_ERR_EXISTS: one of them is bound to another account. Names are compared as in RFC 5280
- * section 7.1, here and below. */
+ *  HSM_ERR_EXISTS: one of them is bound to another account. Names are compared as in RFC 5280
+ *  section 7.1, here and below. */
 HSM_MUST_CHECK enum hsm_status acme_authority_issuers_insert(struct acme_store *store,
                                                              const char *account_id,
                                                              const struct certs_path *issuers);
@@ -306,13 +306,13 @@ HSM_MUST_CHECK enum hsm_status acme_authority_entry_add(struct acme_store *store
                                                         int64_t now);
 
 /** Within a transaction: take entries off the CRL, as an operator decided: those that an account
- * requested, or all (NULL), with ids from `first` to `last`. */
+ *  requested, or all (NULL), with ids from `first` to `last`. */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_entries_take_off(struct acme_store *store, const char *account, int64_t first,
                                 int64_t last, int64_t now, int64_t *count);
 
 /** Within a transaction: a CRL with this thisUpdate has the entries up to `last`; note which of
- * them are of certificates that had ended by then. */
+ *  them are of certificates that had ended by then. */
 HSM_MUST_CHECK enum hsm_status acme_authority_entries_outlive(struct acme_authority *authority,
                                                               int64_t last, time_t this_update);
 
@@ -339,7 +339,7 @@ HSM_MUST_CHECK enum hsm_status acme_authority_document_refresh(struct acme_autho
                                                                enum authority_document document);
 
 /** The highest number that was published before the store was restored: documents up to it are not
- * served. 0: it was not restored. */
+ *  served. 0: it was not restored. */
 HSM_MUST_CHECK enum hsm_status acme_authority_document_floor(struct acme_store *store,
                                                              enum authority_document kind,
                                                              uint64_t *out);

@@ -76,7 +76,7 @@ HSM_MUST_CHECK enum hsm_status acme_client_post(struct acme_client *client, cons
                                                 struct acme_answer *answer, struct hsm_reason *why);
 
 /** acme_client_call() requires a success with a JSON body and otherwise refuses with the text of
- * the problem document; else as acme_client_post(). */
+ *  the problem document; else as acme_client_post(). */
 HSM_MUST_CHECK enum hsm_status acme_client_call(struct acme_client *client, const char *what,
                                                 const char *url, const char *payload,
                                                 struct acme_answer *answer, struct hsm_reason *why);
@@ -107,7 +107,7 @@ HSM_MUST_CHECK enum hsm_status acme_client_location(const struct acme_answer *an
 /* ---- client_chain.c ---- */
 
 /** The certificate with the chain that the order's `accepts` prefers, or with the CA's first
- * one. */
+ *  one. */
 HSM_MUST_CHECK enum hsm_status
 acme_client_download(struct acme_client *client, const struct acme_client_order *order,
                      const char *url, struct certs_chain **chain, struct hsm_reason *why);
@@ -125,11 +125,11 @@ void acme_patience_start(struct acme_patience *patience, unsigned limit_s);
 #define ACME_RETRY_AFTER_MAX_S 2592000 /* a longer Retry-After is cut to a month */
 
 /** Delta seconds or an HTTP date (RFC 9110 section 10.2.3), limited to ACME_RETRY_AFTER_MAX_S; -1:
- * absent or invalid. */
+ *  absent or invalid. */
 long acme_retry_after_s(const char *value, time_t now);
 
 /** Wait as the server requests; HSM_ERR_BUSY when that is past the deadline, or the client was
- * stopped. */
+ *  stopped. */
 HSM_MUST_CHECK enum hsm_status acme_client_wait(struct acme_client *client,
                                                 struct acme_patience *patience,
                                                 const char *retry_after, struct hsm_reason *why);
@@ -189,7 +189,7 @@ HSM_MUST_CHECK enum hsm_status
 acme_renewal_parse(const json_t *object, struct acme_client_renewal *out, struct hsm_reason *why);
 
 /** "TYPE: DETAIL (what it means)" of a problem document, without the prefix of the type.
- *  @param http_status  used when there is no document */
+ * @param http_status  used when there is no document */
 void acme_problem_describe(const json_t *problem, int http_status, char out[HSM_REASON_MAX]);
 
 #endif

@@ -63,7 +63,7 @@ struct acme_http_response {
 /* ---- http_message.c ---- */
 
 /** RFC 9110: the number of leading octets that form a token (section 5.6.2), or a field value
- * (section 5.5). */
+ *  (section 5.5). */
 size_t acme_http_token_span(const char *text, size_t len);
 size_t acme_http_value_span(const char *text, size_t len);
 
@@ -107,7 +107,7 @@ bool acme_http_response_head(const struct acme_http_response *response, const ch
                              enum http_persistence persistence, struct http_text *to);
 
 /** Free octets of a request or response after wiping them: they may contain passwords and tokens.
- * NULL is fine. */
+ *  NULL is fine. */
 void acme_http_octets_free(char *octets, size_t len);
 
 /** False: no memory. */
@@ -132,7 +132,7 @@ struct acme_http_listener {
 };
 
 /** TLS 1.2 and later with the key in the token. HSM_ERR_UNTRUSTED: it is not the certificate's
- * key. */
+ *  key. */
 HSM_MUST_CHECK enum hsm_status acme_http_tls_new(const struct acme_http_server_config *config,
                                                  SSL_CTX **out);
 

@@ -234,10 +234,10 @@ void acme_http_peer_forget(struct http_peer *peer);
 /** TLS over the connection's socket; false: no memory. */
 bool acme_http_stream_begin(struct http_connection *connection, SSL_CTX *tls);
 /** The number of octets read, HTTP_STREAM_WAITS or HTTP_STREAM_ENDED. The TLS handshake takes place
- * here and may have to write: then `writable` is added to the event loop. */
+ *  here and may have to write: then `writable` is added to the event loop. */
 ssize_t acme_http_stream_read(struct http_connection *connection, char *to, size_t size);
 /** The number of octets written from the parts, HTTP_STREAM_WAITS or HTTP_STREAM_ENDED. Octets that
- * were not written must be passed again, unchanged, with the next call. */
+ *  were not written must be passed again, unchanged, with the next call. */
 ssize_t acme_http_stream_write(struct http_connection *connection, const struct iovec *parts,
                                size_t count);
 /** True if there is input that the socket does not signal. */
@@ -270,7 +270,7 @@ void acme_http_sweep(evutil_socket_t fd, short what, void *loop);
 /** Respond if the peer is still connected, and free the call. */
 void acme_http_deliver(struct http_call *call);
 /** Free it if it is closed and no call needs it. Code that calls anything that may close the
- * connection calls this last. */
+ *  connection calls this last. */
 void acme_http_connection_release(struct http_connection *connection);
 /** Close the connections that wait for a request: nothing is lost. */
 void acme_http_close_idle(struct http_server *server);
@@ -284,7 +284,7 @@ size_t acme_http_output_len(const struct http_output *output);
 /** True if the connection has exceeded the time limit of its state. */
 bool acme_http_is_overdue(const struct http_connection *connection, time_t now);
 /** The connection, other than `but`, whose peer has read nothing of its response for longest; or
- * NULL. */
+ *  NULL. */
 struct http_connection *acme_http_slowest(const struct acme_http_loop *loop,
                                           const struct http_connection *but);
 
@@ -293,7 +293,7 @@ struct http_connection *acme_http_slowest(const struct acme_http_loop *loop,
 /** Initialize a call from the complete request in the connection's input; octets are borrowed. */
 void acme_http_call_init(struct http_call *call, struct http_connection *connection);
 /** Copy a call for a thread, which then needs nothing of the connection except its peer. One
- * allocation holds the call and all octets of its request. NULL: no memory. */
+ *  allocation holds the call and all octets of its request. NULL: no memory. */
 struct http_call *acme_http_call_copy(const struct http_call *call);
 /** Ask the handler whether the request is of this kind. */
 bool acme_http_call_is(const struct http_call *call,
@@ -315,16 +315,16 @@ bool acme_http_later_open(struct acme_http_loop *loop);
 /** Its thread must have ended. */
 void acme_http_later_free(struct acme_http_loop *loop);
 /** Add a copy whose handler has deferred it. It runs at the end of this turn of the loop, or is
- * given to the thread then. */
+ *  given to the thread then. */
 void acme_http_later_add(struct http_call *call);
 
 /* ---- http_park.c ---- */
 
 /** After a handler returned: true if it has parked the call, which is then taken care of. With the
- * loop's mutex held. */
+ *  loop's mutex held. */
 bool acme_http_call_was_parked(struct acme_http_loop *loop, struct http_call *call);
 /** The peer is gone: release the call and its connection if it is parked; else make sure that it is
- * not parked any more. */
+ *  not parked any more. */
 void acme_http_forget_parked(struct http_call *call);
 /** Release parked calls that were not resumed; the threads must have ended. */
 void acme_http_forget_all_parked(struct acme_http_loop *loop);
@@ -340,7 +340,7 @@ void acme_http_enqueue_tick(struct http_tick *tick);
 /** Give deferred calls to the threads. With the loop's mutex held. */
 void acme_http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls);
 /** Notify the loop, once, that calls are done. Called with the loop's mutex held, which is released
- * in between. */
+ *  in between. */
 void acme_http_tell(struct acme_http_loop *loop);
 /** Start a thread with all signals blocked; false: it could not be started. */
 bool acme_http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out);

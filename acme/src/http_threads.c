@@ -37,8 +37,8 @@ began_before(const struct http_call *a, const struct http_call *b)
     return a->begun_ns < b->begun_ns;
 }
 
-/* The queue to take a call from, or NULL. Slow calls, which may wait for a foreign server, never
- * occupy the last thread. */
+/* The queue to take a call from, or NULL. Slow calls, which may wait for another operator's server,
+ * never occupy the last thread. */
 static struct http_calls *
 next_queue(struct acme_http_loop *loop)
 {

@@ -28,7 +28,7 @@ HSM_MUST_CHECK enum hsm_status acme_password_hash_new(const struct hsm_secret *p
                                                       struct acme_password_hash *out);
 
 /** A hash with the current cost parameters that no password matches, so that checking an unknown
- * user takes as long as a known one. */
+ *  user takes as long as a known one. */
 struct acme_password_hash acme_password_hash_of_nobody(void);
 
 /** Read five columns that begin at `first`: salt, hash, n, r, p. HSM_ERR_IO: they are invalid. */
@@ -41,7 +41,7 @@ HSM_MUST_CHECK enum hsm_status acme_password_matches(const char *password, size_
                                                      bool *out);
 
 /** The part after a scheme and its blanks (RFC 9110 section 11.4); NULL: another scheme, or
- * none. */
+ *  none. */
 const char *acme_after_scheme(const char *authorization, const char *scheme);
 
 /* User and password (RFC 7617 section 2); the user ends at the first colon. */

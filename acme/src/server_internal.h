@@ -191,7 +191,7 @@ enum acme_signer {
 };
 
 /** Check media type, JWS, alg, url, key and signature. The exchange of the nonce has then begun,
- * but not ended. */
+ *  but not ended. */
 bool acme_call_authenticate(struct acme_call *call, enum acme_signer signer);
 
 /**
@@ -271,7 +271,7 @@ bool acme_terms_wanted(struct acme_call *call);
 bool acme_external_take(struct acme_call *call, const json_t *payload,
                         char id[ACME_EXTERNAL_ID_MAX + 1]);
 /** Record the event that call->account was made with this external account, within the same
- * transaction. */
+ *  transaction. */
 enum hsm_status acme_external_tell_used(const struct acme_call *call, const char *id);
 /** Remove the file of a key that was used. */
 void acme_external_used(const struct acme_server *server, const char *id);
@@ -288,7 +288,7 @@ HSM_MUST_CHECK enum hsm_status acme_limit_take(struct acme_store *store, const c
                                                const char *whom, unsigned per_hour, time_t now,
                                                time_t *wait_s);
 /** Begin to count a request of the call's account; acme_call_settle() waits for the result and
- * refuses a request over the limit. */
+ *  refuses a request over the limit. */
 void acme_limit_ask(struct acme_call *call, const char *what);
 /** Respond with 429, rateLimited, Retry-After. */
 void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
@@ -296,7 +296,7 @@ void acme_limit_refuse(struct acme_call *call, const char *what, time_t wait_s);
 /* ---- server_revoke.c ---- */
 
 /** Import an entry of the verified CRL of the STI-PA: if the certificate is from this CA, it counts
- * as revoked from now on. Within a transaction. */
+ *  as revoked from now on. Within a transaction. */
 HSM_MUST_CHECK enum hsm_status
 acme_revocation_take(struct acme_store *store, const struct certs_crl_entry *entry, time_t now);
 
@@ -310,16 +310,16 @@ HSM_MUST_CHECK enum hsm_status acme_crl_verify(const struct acme_server_config *
                                                const struct certs_crl *crl, time_t now,
                                                struct hsm_reason *why);
 /** Fetch and verify the CRL; if it is new, acme_crl_go_on() imports it. May take some seconds.
- * Faults are logged. */
+ *  Faults are logged. */
 void acme_crl_take(struct acme_server *server, time_t now);
 /** Import new entries for this CA's certificates, for some seconds at most; the rest with the next
- * call. */
+ *  call. */
 void acme_crl_go_on(struct acme_server *server, time_t now);
 
 /* ---- server_upkeep.c ---- */
 
 /** Among the processes that share the store, one performs a duty, and not again within `pause_s`.
- * False: another process does it, or the store is busy. */
+ *  False: another process does it, or the store is busy. */
 bool acme_duty_claim(struct acme_server *server, const char *name, time_t pause_s, time_t now);
 
 /* ---- server_renewal.c: ACME renewal information (RFC 9773) ---- */
@@ -364,7 +364,7 @@ struct acme_order {
 };
 
 /** Read the order that the path names, if it belongs to the account.
- * acme_rows_free(order->rows). */
+ *  acme_rows_free(order->rows). */
 bool acme_order_load(struct acme_call *call, struct acme_order *order);
 void acme_order_respond(struct acme_call *call, int http_status, const struct acme_order *order);
 
@@ -378,7 +378,7 @@ HSM_MUST_CHECK enum hsm_status acme_spc_check(struct acme_server *server,
                                               struct hsm_reason *why);
 
 /** RFC 8555 section 6.6, within a transaction: count one more order of this account and address. If
- * it is over a limit, the caller must roll back. */
+ *  it is over a limit, the caller must roll back. */
 HSM_MUST_CHECK enum hsm_status acme_order_count(struct acme_server *server, const char *whom,
                                                 const char *peer, time_t now, time_t *wait_s);
 
@@ -471,7 +471,7 @@ struct acme_challenge_state {
 };
 
 /** True for a fault of this server as opposed to a fault of the object checked: a retry may
- * succeed. */
+ *  succeed. */
 bool acme_status_is_fault(enum hsm_status st);
 
 struct acme_authority_token;
@@ -530,7 +530,7 @@ struct acme_serial {
 };
 
 /** Have the token generate a serial for an intent; outside of any transaction, which would make
- * other writers wait. */
+ *  other writers wait. */
 void acme_issue_draw_serial(const struct acme_server *server, struct acme_serial *out);
 
 /* What is to be certified. */
@@ -545,7 +545,7 @@ struct acme_intent {
 };
 
 /** Replace 0 by the configured validity, within the issuing chain and, if configured, within the
- * SPC token; requested times stay. */
+ *  SPC token; requested times stay. */
 void acme_issue_validity(const struct acme_server *server, time_t now, time_t token_exp,
                          time_t *not_before, time_t *not_after);
 
@@ -566,7 +566,7 @@ HSM_MUST_CHECK enum hsm_status acme_issue_complete(struct acme_server *server, c
                                                    bool first, time_t now);
 
 /** Complete or void up to `limit` orders that are "processing"; stops when the token is
- * unavailable. */
+ *  unavailable. */
 HSM_MUST_CHECK enum hsm_status acme_issue_resume(struct acme_server *server, bool first,
                                                  int64_t limit, time_t now);
 

@@ -18,7 +18,7 @@ struct postgres {
 };
 
 /** Map a result to a status. Errors are logged once, with the statement but without the DETAIL,
- * which has bound values. */
+ *  which has bound values. */
 enum hsm_status acme_postgres_status_of(struct postgres *postgres, const PGresult *result,
                                         const char *sql);
 bool acme_postgres_is_lost(const struct postgres *postgres);
