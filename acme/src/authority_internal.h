@@ -105,7 +105,7 @@ enum authority_verdict {
 /** The rights of an account: spcs and ca for a service provider, issuers for an STI-CA. */
 struct authority_rights {
     const char *const *spcs; /* NULL-terminated; NULL: none */
-    bool ca; /* may ask for the "ca" flag */
+    bool ca; /* may request tokens with the "ca" flag */
     const struct certs_path *issuers; /* from the issuing CA to its root; NULL: not an STI-CA */
 };
 

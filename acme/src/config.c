@@ -20,19 +20,20 @@
 #define LINE_MAX_OCTETS 4096 /* of one line, without its end */
 #define KEYS_MAX        256 /* keys of one table */
 
-/* RFC 3986 section 2, without '#': a URL that stands in certificates and tokens has no fragment. */
+/* RFC 3986 section 2, without '#': a URL in certificates and tokens has no fragment. */
 #define URL_CHARACTERS                                                                             \
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?[]@!$&'()*+,;=%"
 
-/* inih's handler has no line number in Debian's build, so lines are counted where they are read. */
+/* inih in Debian's build passes no line number to the handler, so lines are counted while
+ * reading. */
 struct reading {
     const char *path;
-    const char *rest; /* of the text */
-    int line; /* the one being parsed, from 1 */
+    const char *rest; /* the unread text */
+    int line; /* number of the current line, from 1 */
     const struct acme_config_key *keys;
     void *config;
-    char *directory; /* of the file, with the final slash; "" for the working directory */
-    int seen[KEYS_MAX]; /* the line that gave a key; 0: none */
+    char *directory; /* of the file, with a final slash; "" for the working directory */
+    int seen[KEYS_MAX]; /* the line of each key; 0: not seen */
     enum hsm_status status;
 };
 
@@ -47,7 +48,7 @@ refuse(struct reading *reading, const char *section, const char *name, const cha
     return HSM_ERR_MALFORMED;
 }
 
-/* fgets() over the text; an over-long line would reach inih in pieces, so it ends the reading. */
+/* fgets() for inih, over the text. inih would split an over-long line, so it ends the reading. */
 static char *
 next_line(char *to, int size, void *context)
 {
@@ -112,7 +113,8 @@ path_from(const struct reading *reading, const char *prefix, const char *path)
     return join(prefix, *path == '/' ? "" : reading->directory, path);
 }
 
-/* A kind of source, or a path with a slash. Anything else may be the secret itself. */
+/* A secret source with its prefix, or a path with a slash. Anything else may be the secret
+ * itself. */
 static bool
 is_secret_source(const char *value)
 {
@@ -121,7 +123,7 @@ is_secret_source(const char *value)
            strchr(value, '/') != NULL;
 }
 
-/* As hsm_secret_from(): only "file:PATH" and a bare path name a file. */
+/* As in hsm_secret_from(): only "file:PATH" and a bare path name a file. */
 static char *
 secret_source_from(const struct reading *reading, const char *value)
 {
@@ -147,8 +149,8 @@ set_text(struct reading *reading, const struct acme_config_key *key, char *text)
     return HSM_OK;
 }
 
-/* A slip in a URI, and the other form that libpq knows ("host=db password=.."), would be the name
- * of a new and empty store, with the password in it. They are not told, either. */
+/* A mistyped URI, and libpq's other form ("host=db password=.."), would name a new, empty store,
+ * with the password in its name. The value is not logged. */
 static enum hsm_status
 set_store(struct reading *reading, const struct acme_config_key *key, const char *value)
 {
@@ -163,12 +165,12 @@ set_store(struct reading *reading, const struct acme_config_key *key, const char
 static enum hsm_status
 set_path(struct reading *reading, const struct acme_config_key *key, const char *value)
 {
-    if (strstr(value, "://") != NULL) /* user and password of one are not told */
+    if (strstr(value, "://") != NULL) /* not logged: it may have user and password */
         return refuse(reading, key->section, key->name, "a URL, not a path");
     return set_text(reading, key, path_from(reading, "", value));
 }
 
-/* "https://HOST..." in the characters of RFC 3986. */
+/* "https://HOST..." with the characters of RFC 3986. */
 static bool
 is_https_url(const char *value)
 {
@@ -190,7 +192,7 @@ set_url(struct reading *reading, const struct acme_config_key *key, const char *
     return set_text(reading, key, strdup(value));
 }
 
-/* The value is not told: it may have a PIN. */
+/* The value is not logged: it may have a PIN. */
 static enum hsm_status
 set_pkcs11(struct reading *reading, const struct acme_config_key *key, const char *value)
 {
@@ -268,7 +270,7 @@ set_value(struct reading *reading, const struct acme_config_key *key, const char
     return HSM_ERR_USAGE;
 }
 
-/* inih's handler: nonzero is good. */
+/* inih's handler: nonzero is success. */
 static int
 take_value(void *context, const char *section, const char *name, const char *value)
 {

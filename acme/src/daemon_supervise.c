@@ -99,7 +99,7 @@ acme_daemon_tell_kept(const char *key, const char *old, const char *fresh)
                 old != NULL ? old : "as if not given");
 }
 
-/* The listening socket stays as it is; so do its settings. */
+/* The listening socket is kept on a reload, so its configured address is kept, too. */
 static enum hsm_status
 keep_address(const char *key, const char *old, char **fresh)
 {

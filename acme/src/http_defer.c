@@ -3,7 +3,7 @@
 
 #include <hsm/metrics.h>
 
-#define BATCH   8 /* calls whose responses are sent together: doing like work in a row is faster */
+#define BATCH   8 /* calls whose responses are sent together: repeating the same step is faster */
 #define BACKLOG 16 /* calls from which on waking the thread, and later the loop, pays off */
 /* A call that takes longer is waiting for something, and calls behind it must not wait as well. */
 #define WATCH_MS 50

@@ -10,8 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WANTED (ACME_ORDERS_PAGE + 1) /* for one page; one more shows that there is another page   \
-                                       */
+#define WANTED (ACME_ORDERS_PAGE + 1) /* one more row shows that more follow */
 
 enum part {
     OPEN,

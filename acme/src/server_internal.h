@@ -360,7 +360,7 @@ struct acme_order {
     size_t tnauthlist_len;
     time_t expires, not_before, not_after; /* 0: not requested by the client */
     time_t token_exp; /* of the SPC token of its authorization; 0: not yet */
-    bool ca; /* whether the SPC token of its authorization allows it */
+    bool ca; /* the SPC token of its authorization has the "ca" flag */
 };
 
 /** Read the order that the path names, if it belongs to the account.

@@ -106,8 +106,8 @@ acme_nonce_new(struct acme_call *call, time_t *wait_s)
     return HSM_OK;
 }
 
-/* Over the limit the response has no nonce: that of the request was good and is used up, so there
- * is nothing to replace. */
+/* The nonce of the request was good and is used up. Over the limit, the response has no fresh
+ * one. */
 void
 acme_nonce_count_unknown(struct acme_call *call)
 {

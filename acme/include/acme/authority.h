@@ -68,7 +68,7 @@
 #define ACME_AUTHORITY_AUTOMATIC        "sti-ca"
 #define ACME_AUTHORITY_FULL_RETRY_S     3600 /* seconds of the 507's Retry-After */
 #define ACME_AUTHORITY_CRL_PAUSE_MS     1000 /* for crl_pause_ms, with acme_authority_tick() */
-#define ACME_AUTHORITY_ENTRY_DAYS       9132 /* 25 years: longer than an STI-CA's certificates last */
+#define ACME_AUTHORITY_ENTRY_DAYS       9132 /* 25 years: longer than STI-CA certificates last */
 
 struct acme_authority_config {
     const char *base_url; /* "https://pa.example": start of x5u, CRL and iss URLs */
@@ -81,8 +81,8 @@ struct acme_authority_config {
     unsigned session_lifetime_s; /* of an access token; a refresh token lasts 24 times as long */
     unsigned list_lifetime_s;
     unsigned crl_lifetime_s;
-    unsigned entry_days; /* that a CRL entry stays if its certificate's notAfter is not known;
-                            0: ACME_AUTHORITY_ENTRY_DAYS */
+    unsigned entry_days; /* for which a CRL entry stays if its certificate's notAfter is unknown; 0:
+                          * ACME_AUTHORITY_ENTRY_DAYS */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     unsigned tokens_per_hour; /* SPC tokens of one account; more: 429; 0: no limit */
     unsigned revocations_per_hour; /* requests of one account; more: 429; 0: no limit */

@@ -149,8 +149,8 @@ enum acme_client_refused {
 };
 
 struct acme_client_order {
-    /** One TNAuthList, whose challenge is answered with an SPC token as the configuration says.
-     *  NULL: `identifiers` and `respond` are used. */
+    /** One TNAuthList, to whose challenge the client responds with an SPC token in the configured
+     *  member. NULL: `identifiers` and `respond` are used. */
     const struct certs_tnauthlist *tnauthlist;
     /** Get an SPC token for the account key; the client free()s it. Called when one is needed. */
     enum hsm_status (*spc_token)(void *context, EVP_PKEY *account_key, char **token,

@@ -37,7 +37,7 @@ struct acme_server_config {
     const X509_NAME *crl_issuer; /* its issuer, as encoded there */
     const struct certs_chain *crl_signer; /* the certificate with that name first; NULL: the CRL is
                                            * not verified and not imported */
-    const char *country; /* C of end-entity subjects whose participant has none registered */
+    const char *country; /* C of end-entity subjects of unregistered participants */
     unsigned valid_days; /* of end-entity certificates */
     unsigned backdate_s; /* notBefore = now - this */
     bool participants_required; /* refuse the SPCs of unregistered participants */
@@ -78,10 +78,10 @@ extern const char *const acme_server_migrations[];
 struct acme_server;
 
 /**
- * All pointers are borrowed and outlive the server. Orders left "processing" by
- * a crash are completed or voided here; with others_serve only those that no
- * process has tried for some seconds, and the rest by acme_server_tick() or when
- * their client asks.
+ * All pointers are borrowed and outlive the server. Orders left "processing" by a
+ * crash are completed or voided here; with others_serve only those that no process
+ * has tried for some seconds, and the rest by acme_server_tick() or when their
+ * client polls.
  *
  * @retval HSM_ERR_UNTRUSTED  issuing_key is not the key of the issuing certificate
  */
