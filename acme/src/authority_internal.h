@@ -62,8 +62,7 @@ struct acme_authority {
     char *crl_url;
     char *crl_issuer; /* its name as RFC 2253 text: "iss" of token answers */
     struct authority_policy *policy; /* NULL: no policy file */
-    uint16_t automatic[AUTHORITY_ASKERS]; /* reasons that are granted without an operator: 1 <<
-                                           * reason */
+    uint16_t automatic[AUTHORITY_ASKERS]; /* reasons granted without an operator: 1 << reason */
     atomic_bool crl_changed; /* by this process, and not yet published */
     _Atomic int64_t refreshed_ns; /* monotonic: time of the last acme_authority_refresh() */
     pthread_mutex_t signing; /* held while signing */

@@ -92,8 +92,7 @@ const char *const acme_authority_migrations[] = {
 
     /* Entries leave the CRL. */
     "ALTER TABLE revocation ADD COLUMN not_after {int};" /* of the certificate; NULL: unknown */
-    "ALTER TABLE revocation ADD COLUMN outlived {int};" /* thisUpdate of the first CRL later than
-                                                         * not_after */
+    "ALTER TABLE revocation ADD COLUMN outlived {int};" /* of the first CRL later than not_after */
     "ALTER TABLE revocation ADD COLUMN dropped {int};" /* since when it is on no CRL */
     "CREATE INDEX revocation_listed ON revocation(entry)"
     " WHERE entry IS NOT NULL AND dropped IS NULL;",
@@ -112,10 +111,9 @@ const char *const acme_authority_migrations[] = {
     " kind {int} PRIMARY KEY,"
     " number {int} NOT NULL){strict};", /* the highest one of its kind; the next one is higher */
 
-    /* Revocation requests are counted per account, and asserted notAfter times are told apart from
-     * those read from the certificate. */
-    "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from the
-                                                                             * certificate */
+    /* Revocation requests are counted per account, and asserted notAfter times are distinguished
+     * from those read from the certificate. */
+    "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from the leaf */
     "CREATE INDEX revocation_counted ON revocation(account)"
     " WHERE dropped IS NULL AND state <> 'refused';"
     "CREATE INDEX revocation_queued ON revocation(id) WHERE state = 'queued';",
@@ -129,8 +127,8 @@ const char *const acme_authority_migrations[] = {
     "CREATE INDEX login_address_at ON login_address(at);"
     "CREATE INDEX revocation_outlived ON revocation(outlived)"
     " WHERE dropped IS NULL AND outlived IS NOT NULL;"
-    "DROP INDEX spc_token_account;" /* limits use rate; spc_token is the record of which account was
-                                     * given which token */
+    "DROP INDEX spc_token_account;" /* limits use rate; spc_token records the tokens of each account
+                                     */
     ACME_EVENTS_INDEX_MIGRATION,
     NULL,
 };

@@ -112,8 +112,7 @@ acme_authority_password_wait(struct acme_authority *authority, struct acme_http_
     if (parked == NULL)
         return false;
     pthread_mutex_lock(&hashing->mutex);
-    is_free = hashing->running < ACME_AUTHORITY_HASHES_MAX; /* meanwhile: no end_hash() would resume
-                                                             * it */
+    is_free = hashing->running < ACME_AUTHORITY_HASHES_MAX; /* no end_hash() would resume it */
     has_room = hashing->waiting_count < ACME_AUTHORITY_WAITING_MAX;
     if (!is_free && has_room)
         hashing->waiting[hashing->waiting_count++] = parked;

@@ -333,8 +333,7 @@ acme_authority_policy_ask(struct authority_policy *policy, struct acme_store *st
     if (general != NULL)
         st = read_rule(general, &rule, &why);
     if (own != NULL) {
-        rule.allowed = true; /* a code with a rule of its own is allowed, unless the rule says
-                              * otherwise */
+        rule.allowed = true; /* a rule for a code allows it, unless it states otherwise */
         if (st == HSM_OK)
             st = read_rule(own, &rule, &why);
     }

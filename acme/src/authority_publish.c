@@ -229,7 +229,7 @@ new_expiry(const struct acme_authority *authority, enum authority_document kind)
 }
 
 /*
- * A new document is signed when the contents have changed, and when it would last
+ * A new document is signed when the contents have changed, or when it would last
  * at least half a lifetime longer. When it would expire earlier, the old one was
  * signed while the clock was fast, and verifiers find it not yet valid. A number
  * that is not above `floor` was published before the store was restored.

@@ -62,8 +62,7 @@ sleep_ms(const struct acme_client *client, unsigned ms)
             return false;
         if (left <= 0)
             return true;
-        (void)nanosleep(&slice, NULL); /* interrupted by a signal: the loop computes the remaining
-                                        * time */
+        (void)nanosleep(&slice, NULL); /* after a signal the loop computes the remaining time */
     }
 }
 

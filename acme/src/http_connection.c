@@ -631,8 +631,7 @@ acme_http_proceed(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
-    TAILQ_CONCAT(&turn, &loop->ready, ready); /* connections that get ready now are served in the
-                                               * next turn */
+    TAILQ_CONCAT(&turn, &loop->ready, ready); /* later ones wait for the next turn */
     while ((connection = TAILQ_FIRST(&turn)) != NULL) {
         TAILQ_REMOVE(&turn, connection, ready);
         connection->is_ready = false;

@@ -302,8 +302,7 @@ use_chain(SSL_CTX *ctx, const struct acme_http_server_config *config)
                 config->address, hsm_key_label(config->tls_key));
         return HSM_ERR_UNTRUSTED;
     }
-    if (certs_chain_not_after(config->tls_chain) <= time(NULL)) /* by the local clock, which may be
-                                                                 * wrong */
+    if (certs_chain_not_after(config->tls_chain) <= time(NULL)) /* the clock may be wrong */
         hsm_log(HSM_LOG_WARNING,
                 "TLS of %s: the certificate or an issuer has ended: clients refuse it",
                 config->address);
@@ -370,8 +369,7 @@ acme_http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
         return HSM_ERR_NOMEM;
     if (!set_policy(ctx) || !set_session_context(ctx, config->client_anchors))
         return tls_failed(config->address, "policy");
-    if (config->listener != NULL && /* the function takes a non-const pointer but does not write to
-                                     * it */
+    if (config->listener != NULL && /* it does not change the argument */
         SSL_CTX_set_tlsext_ticket_keys(ctx,
                                        (void *)hsm_secret_octets(config->listener->ticket_keys),
                                        HTTP_TICKET_KEYS_LEN) != 1)

@@ -161,8 +161,7 @@ acme_http_forget_parked(struct http_call *call)
     call->is_in_vain = true; /* it cannot be parked any more */
     pthread_mutex_lock(&ends);
     pthread_mutex_lock(&loop->mutex);
-    is_parked = !call->is_on_thread && call->parked != NULL; /* the thread sets `parked` without a
-                                                              * lock */
+    is_parked = !call->is_on_thread && call->parked != NULL; /* its thread sets it without a lock */
     if (is_parked)
         forget(loop, call);
     pthread_mutex_unlock(&loop->mutex);

@@ -69,8 +69,7 @@ acme_call_refuse(struct acme_call *call, enum acme_error error, int http_status,
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    (void)hsm_refuse(&detail, HSM_OK, "%s", text); /* hsm_refuse() makes it printable, whatever the
-                                                    * client sent */
+    (void)hsm_refuse(&detail, HSM_OK, "%s", text); /* makes the client's text printable */
     acme_problem_respond(call->response, error, http_status, detail.text);
 }
 
@@ -226,8 +225,7 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (!config->only_checked)
         st = acme_issue_resume(server, !config->others_serve, ACME_ROWS_MAX,
                                acme_server_now(server));
-    if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is available
-                                             * again */
+    if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: completed when the token is available again */
         return st;
     acme_server_observe(server);
 

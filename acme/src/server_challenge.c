@@ -187,7 +187,7 @@ check_token(struct acme_call *call, const struct challenge *challenge,
                         : st;
 }
 
-/* ---- the consequences, in one transaction ---- */
+/* ---- storing the result, in one transaction ---- */
 
 /* RFC 8555 section 7.1.6: challenge, authorization and order become valid, valid and ready. */
 static enum hsm_status
@@ -311,8 +311,7 @@ answer(struct acme_call *call, struct challenge *challenge, const char *text)
         refuse_for_now(call, challenge, &refusal);
         return;
     }
-    if (acme_status_is_fault(checked)) { /* the challenge stays pending: the client may respond
-                                          * again */
+    if (acme_status_is_fault(checked)) { /* it stays pending: the client may respond again */
         acme_call_fault(call, checked);
         return;
     }
@@ -372,8 +371,7 @@ acme_challenge(struct acme_call *call)
     if (!load_challenge(call, &challenge))
         return;
     if (acme_call_is_read(call) || strcmp(challenge.state.status, ACME_PENDING) != 0) {
-        respond_challenge(call, &challenge); /* a read request, or the challenge was responded to
-                                              * before */
+        respond_challenge(call, &challenge); /* read, or responded to before */
     } else if (is_answerable(call, &challenge) && acme_call_payload(call, &payload) &&
                take_token(call, payload, &token)) {
         answer(call, &challenge, token);

@@ -52,8 +52,7 @@ acme_crl_verify(const struct acme_server_config *config, const struct certs_crl 
     return certs_crl_verify(crl, config->crl_signer, config->pa_anchors, config->crl_url, now, why);
 }
 
-/* ---- import its entries in batches, so that requests are served in between and the loop does not
- * appear stuck ---- */
+/* ---- importing in batches, so that requests are served in between ---- */
 
 /* The CRL has entries of all issuers. An entry for another STI-CA, or one that is known, changes
  * nothing. */

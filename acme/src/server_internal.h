@@ -74,8 +74,7 @@ struct acme_server {
     struct acme_keys *keys; /* cache of account keys */
     struct acme_limit_here *renewals; /* limit on renewalInfo, by address */
     time_t expire_at, tell_at, crl_at; /* of acme_server_tick() */
-    struct certs_crl *crl; /* verified; entries from crl_next on are not yet in the store; NULL:
-                            * none */
+    struct certs_crl *crl; /* verified; entries from crl_next on are not yet stored; NULL: none */
     size_t crl_next;
     uint8_t crl_taken[CERTS_CRL_DIGEST_LEN]; /* digest of the CRL whose entries are in the store */
     _Atomic int64_t long_until; /* monotonic; until then no request is taken for a brief one */

@@ -87,8 +87,7 @@ const char *const acme_server_migrations[] = {
     "CREATE INDEX revocation_waiting ON revocation (next_try) WHERE accepted IS NULL;",
 
     /* Terms, external accounts, replaced certificates, rate limits. */
-    "ALTER TABLE account ADD COLUMN terms TEXT;" /* URL of the terms that the account has agreed to
-                                                  */
+    "ALTER TABLE account ADD COLUMN terms TEXT;" /* URL of the terms agreed to */
     "ALTER TABLE account ADD COLUMN external_account TEXT;" /* kid of the binding */
     "ALTER TABLE account ADD COLUMN binding TEXT;"
     "CREATE UNIQUE INDEX account_external ON account (external_account)"

@@ -59,8 +59,7 @@ struct renewable {
     struct acme_rows *rows;
     const char *account, *spc;
     time_t not_before, not_after;
-    time_t compelled; /* since when it must be replaced: revoked, or its key compromised; 0: it need
-                       * not be */
+    time_t compelled; /* since when it was revoked, or its key compromised; 0: neither */
 };
 
 static bool

@@ -23,8 +23,7 @@ DEFINE_DEFER(struct certs_crl, certs_crl_free)
 struct table {
     const char *id, *title;
     const char *columns[6]; /* ends with NULL; a column whose name begins with '#' has numbers */
-    void (*add)(struct acme_web_call *call, const struct acme_rows *rows); /* adds the cells of a
-                                                                            * row */
+    void (*add)(struct acme_web_call *call, const struct acme_rows *rows); /* the cells of a row */
 };
 
 static void

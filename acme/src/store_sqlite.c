@@ -134,8 +134,7 @@ bind_one(sqlite3_stmt *statement, int i, const struct store_value *value)
 {
     switch (value->type) {
     case 's':
-        return sqlite3_bind_text(statement, i, value->octets, -1, SQLITE_STATIC); /* octets may be
-                                                                                   * NULL */
+        return sqlite3_bind_text(statement, i, value->octets, -1, SQLITE_STATIC); /* may be NULL */
     case 'i':
         return sqlite3_bind_int64(statement, i, value->integer);
     default:

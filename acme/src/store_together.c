@@ -3,9 +3,9 @@
  * to disk.
  *
  * The first thread begins the transaction (it leads); works that are queued until the store
- * has granted it are included, later ones go with the next. That one is led by a thread that
- * is waiting, and not by one that has queued a work and is busy otherwise, for example with a
- * fetch.
+ * has granted it are included, later ones go with the next. The next one is led by a thread
+ * that is waiting, and not by one that has queued a work and is busy otherwise, for example
+ * with a fetch.
  */
 #include <acme/store.h>
 
