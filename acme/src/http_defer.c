@@ -1,12 +1,12 @@
-/* http_defer.c - the deferred part of quick calls: run in turn here, or in a thread of its own. */
+/* http_defer.c - the deferred part of quick calls, run in the loop or in a thread of its own. */
 #include "http_loop_internal.h"
 
 #include <hsm/metrics.h>
 
-#define BATCH     8 /* calls whose answers go out together: what is done in a row is done faster */
-#define BATCH_MAX 32 /* of the thread: the first one's answer waits for the last one's */
-#define BACKLOG   16 /* calls, for which it pays to have the thread woken up, and it the loop */
-/* A call that takes longer waits for something, and those behind it are not to wait for it, too. */
+#define BATCH     8 /* calls whose responses are sent together: repeating the same step is faster */
+#define BATCH_MAX 32 /* of the thread: the first response waits for the last call */
+#define BACKLOG   16 /* calls from which on waking the thread, and later the loop, pays off */
+/* A call that takes longer is waiting for something, and calls behind it must not wait as well. */
 #define WATCH_MS 50
 
 bool
@@ -28,7 +28,7 @@ is_long_ago(int64_t then_ns)
 
 /* ---- the thread ---- */
 
-/* These are called with the mutex held, and let go of it while they are at it. */
+/* The functions below are called with the mutex held; they release it while a call runs. */
 
 static void
 run_first(struct acme_http_loop *loop)
@@ -101,11 +101,11 @@ acme_http_later_add(struct http_call *call)
 
     loop->calls++;
     if (later->turn_len++ == 0)
-        event_active(later->turn_end, EV_TIMEOUT, 0); /* behind what is active already */
+        event_active(later->turn_end, EV_TIMEOUT, 0); /* after the events that are active already */
     STAILQ_INSERT_TAIL(&later->turn, call, next);
 }
 
-/* False: one has waited for something. */
+/* False: a call has waited for something. */
 static bool
 do_batch(struct acme_http_loop *loop)
 {
