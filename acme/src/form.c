@@ -8,7 +8,7 @@
 
 #include <hsm/defer.h>
 
-/* One octet of a value; false: it is none. */
+/* Decode one octet of a value; false: it is invalid. */
 static bool
 read_octet(const char **at, const char *end, char *out)
 {
