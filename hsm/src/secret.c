@@ -290,8 +290,8 @@ hsm_secret_random(size_t len, struct hsm_secret **out)
     secret = secret_map();
     if (secret == NULL)
         return HSM_ERR_NOMEM;
-    random = (unsigned char *)secret->octets + len; /* in the locked page, too; overwritten by the
-                                                     * last digit */
+    random =
+        (unsigned char *)secret->octets + len; /* in the page, too; overwritten by the last digit */
     if (RAND_priv_bytes(random, (int)len) != 1) {
         hsm_secret_free(secret);
         ERR_clear_error();

@@ -1,8 +1,9 @@
 /*
  * supervise_internal.h - the supervisor and its workers.
  *
- * supervise.c         fork, receive heartbeats, replace workers supervise_reload.c  replace the
- * workers by those of a new configuration supervise_worker.c  the code that runs in a worker
+ *   supervise.c         fork, receive heartbeats, replace workers
+ *   supervise_reload.c  replace the workers by those of a new configuration
+ *   supervise_worker.c  the code that runs in a worker
  */
 #ifndef HSM_SUPERVISE_INTERNAL_H
 #define HSM_SUPERVISE_INTERNAL_H
@@ -13,8 +14,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define SLOTS (2 * HSM_WORKERS_MAX) /* a half for the present configuration, a half for the last   \
-                                     */
+#define SLOTS (2 * HSM_WORKERS_MAX) /* for the present configuration, and for the last */
 #define NEVER INT64_MAX
 #define BEAT  '.' /* a heartbeat on a worker's line */
 #define READY 'R'
