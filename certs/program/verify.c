@@ -80,7 +80,7 @@ policy_of(const struct arguments *arguments, struct certs_path_policy *out)
     return st;
 }
 
-/* -- telling ----------------------------------------------------------------------------------- */
+/* -- printing ---------------------------------------------------------------------------------- */
 
 /* A statement about a good path; NULL: not printed. */
 struct saying {

@@ -267,7 +267,7 @@ certs_crl_check_signature(const struct certs_crl *crl, const X509 *signer, struc
     return HSM_OK;
 }
 
-/* -- asking ------------------------------------------------------------------------------------ */
+/* -- queries ----------------------------------------------------------------------------------- */
 
 enum hsm_status
 certs_crl_entry_of(const X509 *cert, struct certs_crl_entry *out, struct hsm_reason *why)

@@ -417,7 +417,7 @@ certs_lint_no_crl_points(const struct lint_view *view, struct hsm_reason *why)
     return view->ext[LINT_EXT_CRL_POINTS].is_there ? refuse_present(why) : HSM_OK;
 }
 
-/* ---- all of them ---- */
+/* ---- all extensions ---- */
 
 static enum hsm_status
 refuse_ext(const X509_EXTENSION *ext, struct hsm_reason *why)

@@ -12,8 +12,7 @@
 
 #include "x509_internal.h"
 
-#define STEPS_MAX 256 /* issuers tried for one verdict, most of them without checking a signature  \
-                       */
+#define STEPS_MAX 256 /* issuers tried for one verdict, mostly without checking a signature */
 
 /* -- finding paths ----------------------------------------------------------------------------- */
 
@@ -245,7 +244,7 @@ certs_chain_verify(const struct certs_chain *chain, const struct certs_chain *an
     return st;
 }
 
-/* -- asking ------------------------------------------------------------------------------------ */
+/* -- accessors --------------------------------------------------------------------------------- */
 
 size_t
 certs_path_len(const struct certs_path *path)

@@ -315,7 +315,7 @@ check_certs(const struct path_search *search, struct hsm_reason *why)
     return st;
 }
 
-/* -- what the end entity may speak for --------------------------------------------------------- */
+/* -- scope of the end entity ------------------------------------------------------------------- */
 
 /*
  * RFC 8226 section 10.1, RFC 9060 section 4.1: a CA's list limits those below it even if it is

@@ -115,7 +115,7 @@ find(struct set *set, const struct key *key)
     return NULL;
 }
 
-/* -- giving ------------------------------------------------------------------------------------ */
+/* -- look-up ----------------------------------------------------------------------------------- */
 
 struct answer {
     enum hsm_status status;
@@ -156,7 +156,7 @@ recall(struct certs_verdicts *verdicts, const struct key *key, time_t now, struc
     return holds;
 }
 
-/* -- keeping ----------------------------------------------------------------------------------- */
+/* -- storage ----------------------------------------------------------------------------------- */
 
 /* The lowest is replaced first. A chain has one place: its verdict by an older list or CRL is
  * replaced first. NULL: a free place. */

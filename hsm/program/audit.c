@@ -29,7 +29,7 @@ DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 DEFINE_DEFER(BIO, BIO_free_all)
 DEFINE_DEFER(json_t, json_decref)
 
-/* ---- what is asked for ---- */
+/* ---- options ---- */
 
 static enum hsm_status
 check_arguments(const struct arguments *arguments)
@@ -250,7 +250,7 @@ audit_run(const struct arguments *arguments)
     return outcome(st, report);
 }
 
-/* ---- a report that is there ---- */
+/* ---- an existing report ---- */
 
 /* A public key, or the certificate of one. */
 static enum hsm_status

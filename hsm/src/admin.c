@@ -9,7 +9,7 @@
 #define TURN_STEP_MS   1 /* between polls while other processes hold the file lock */
 #define HOPELESS_TIMES 20 /* times op_timeout_ms: a call inside for longer will not return */
 
-/* ---- who does not come back ---- */
+/* ---- stuck calls ---- */
 
 /* The slots of this process whose care thread runs. */
 static struct {
@@ -111,7 +111,7 @@ hsm_process_is_hopeless(void)
     return hopeless && !served;
 }
 
-/* ---- in the module ---- */
+/* ---- entering the module ---- */
 
 bool
 hsm_slot_gate_enter(struct hsm_slot *slot, unsigned timeout_ms)

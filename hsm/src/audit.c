@@ -22,7 +22,7 @@
 DEFINE_DEFER(struct hsm_audit, hsm_audit_free)
 DEFINE_DEFER(BIO, BIO_free_all)
 
-/* ---- who signs ---- */
+/* ---- the signer ---- */
 
 static json_t *
 tri(int value)

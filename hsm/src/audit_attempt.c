@@ -444,7 +444,7 @@ attempt_derive(struct attempts *attempts, const struct hsm_audit_key *key)
     state(attempts, key, &outcome);
 }
 
-/* ---- all of them ---- */
+/* ---- all attempts ---- */
 
 enum hsm_status
 hsm_audit_attempts(struct hsm_audit_scene *scene)

@@ -355,7 +355,7 @@ objects_json(struct hsm_audit_scene *scene)
     return all;
 }
 
-/* ---- all of it ---- */
+/* ---- the whole inventory ---- */
 
 static void
 state_module(struct hsm_audit_scene *scene, json_t *module)

@@ -56,8 +56,8 @@ because_of(enum hsm_audit_check cause, const char *remark)
 
 /*
  * PKCS #11 v3.1 table 29: CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are false for an imported
- * key, and for one whose attributes ever were otherwise. One fault is to be one finding, so a
- * consequence of another finding is stated as such.
+ * key, and for one whose attributes ever were otherwise. So that one fault gives one finding, a
+ * consequence of another finding is stated as a consequence.
  */
 static struct judgement
 judge_history(const struct hsm_audit_key *key, enum hsm_audit_check check)

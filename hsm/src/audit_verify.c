@@ -182,7 +182,7 @@ check_signature(const struct parts *parts, const json_t *report, EVP_PKEY *trust
     return st == HSM_OK ? st : hsm_refuse(why, st, "signature: does not verify");
 }
 
-/* ---- agreement with itself ---- */
+/* ---- consistency ---- */
 
 static enum hsm_status
 contradiction(struct hsm_reason *why, size_t index, const char *what)

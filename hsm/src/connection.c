@@ -142,7 +142,7 @@ hsm_connections_service(struct hsm_slot *first)
     return service;
 }
 
-/* ---- a key on all of them ---- */
+/* ---- a key on all connections ---- */
 
 enum hsm_status
 hsm_connections_add_key(struct hsm_signer *signer, EVP_PKEY *public_key)

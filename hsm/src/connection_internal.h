@@ -2,11 +2,11 @@
  * connection_internal.h - a token that a process reaches by several connections.
  *
  * Where each function list of a module is a connection of its own (quirk `connections`), a token
- * has one slot for each. The first is the token as other code knows it and does everything except
- * most signing; further ones only sign. Each has its own module, login, sessions, handles and
- * recovery thread, so nothing of one is ever used with another, and one that breaks is recovered
- * while the others sign. A key has a signer on each of them. They share the journal, and present
- * the PIN one at a time: a PIN that was refused to one is not tried by another.
+ * has one slot for each. The first is the token as other code knows it: it signs and does all other
+ * work; further ones only sign. Each has its own module, login, sessions, handles and recovery
+ * thread, so nothing of one is ever used with another, and one that breaks is recovered while the
+ * others sign. A key has a signer on each of them. They share the journal, and present the PIN one
+ * at a time: a PIN that was refused to one is not tried by another.
  *
  * A further connection costs a login, and a process at its other end, so it is not opened before a
  * call finds every other one busy, lost, or blocked by a stuck call. Its thread opens it as it

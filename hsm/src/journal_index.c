@@ -21,7 +21,7 @@
 #define VERSION       "1"
 #define ORIGIN_PREFIX "sti-hsm/journal/"
 
-/* [---- what its lines say ----] */
+/* ---- the content of its lines ---- */
 
 /* Searched from the end, as the newest files are looked up most. */
 struct hsm_entry *
@@ -442,7 +442,7 @@ hsm_index_open(const char *dir, const char *program, struct hsm_index *out)
     return HSM_OK;
 }
 
-/* ---- files whose process is gone, and files whose time is over ---- */
+/* ---- files without a process, and expired files ---- */
 
 static enum hsm_status
 append_about(struct hsm_index *index, const char *kind, const struct hsm_entry *entry)

@@ -82,7 +82,7 @@ hsm_time_get(const char *text)
     return strcmp(text, again) == 0 ? (int64_t)second * 1000000 + us : -1;
 }
 
-/* ---- what a line has ---- */
+/* ---- fields of a line ---- */
 
 static bool
 is_plain(char c)

@@ -61,7 +61,7 @@ hsm_verify_fault(struct hsm_verification *v, const char *file, uint64_t record, 
     va_end(args);
 }
 
-/* ---- what is said of files ---- */
+/* ---- roots stated for files ---- */
 
 static int
 by_file_and_size(const void *a, const void *b)
@@ -125,7 +125,7 @@ check_points(struct hsm_verification *v, const char *file, const struct hsm_chai
     }
 }
 
-/* ---- the other files ---- */
+/* ---- files other than the index ---- */
 
 static void
 count_record(struct hsm_verification *v, const struct hsm_journal_record *record)

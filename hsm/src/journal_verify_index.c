@@ -87,7 +87,7 @@ fault_of_note(struct hsm_verification *v, const struct hsm_journal_record *recor
                : "the signature of its checkpoint does not verify";
 }
 
-/* ---- what is said of files ---- */
+/* ---- roots stated for files ---- */
 
 static enum hsm_status
 add_point(struct hsm_verification *v, const struct hsm_point *point)

@@ -515,8 +515,8 @@ hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out)
     return HSM_OK;
 }
 
-/* libp11 keeps a reference to its EVP_PKEY until its context goes, so another EVP_PKEY is lent, the
- * end of which is noticed. */
+/* libp11 keeps a reference to its EVP_PKEY until its context goes, so another EVP_PKEY is lent,
+ * whose release can be observed. */
 static EVP_PKEY *
 another_name(EVP_PKEY *pkey)
 {

@@ -50,10 +50,10 @@ struct hsm_reading {
 bool hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size,
                      size_t *len);
 
-/** 1, 0, or -1 if the module does not tell. */
+/** 1, 0, or -1 if the module does not report it. */
 int hsm_object_read_bool(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type);
 
-/** CK_UNAVAILABLE_INFORMATION if the module does not tell. */
+/** CK_UNAVAILABLE_INFORMATION if the module does not report it. */
 CK_ULONG hsm_object_read_ulong(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type);
 
 /** If the token failed during the reading, nothing is known of the object: HSM_ERR_BUSY. */

@@ -10,7 +10,7 @@
 
 #include "clock_internal.h"
 
-#define CALLED_S 3600 /* extra time for a settled waiter, whose sem_post() is imminent */
+#define CALLED_S 3600 /* extra time for a settled waiter, to which sem_post() is imminent */
 
 /* A waiter sleeps on its own semaphore, not on the pool's lock: when it wakes it does not find the
  * lock held by the thread that woke it, and so sleeps only once. */

@@ -34,7 +34,7 @@ hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *w
     pthread_mutex_unlock(&slot->care_lock);
 }
 
-/* ---- where the token is, and the login ---- */
+/* ---- locating the token, and the login ---- */
 
 static bool
 is_in_slot(const struct hsm_slot *slot, CK_SLOT_ID id, CK_TOKEN_INFO *info)

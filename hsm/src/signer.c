@@ -392,9 +392,9 @@ struct origin {
     unsigned epoch;
 };
 
-/* Verified are: signatures whose caller asks for it, one in verify_every, the first in each session
- * (which may reach another member of a group of HSMs), and those made across a recovery, when
- * handles may have changed their meaning. */
+/* A signature is verified if the caller asks for it, if it is one in verify_every, if it is the
+ * first in its session (which may reach another member of a group of HSMs), or if it was made
+ * across a recovery, when handles may have changed their meaning. */
 static bool
 is_to_be_verified(const struct call *call, const struct origin *origin, unsigned epoch_now)
 {

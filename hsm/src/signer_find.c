@@ -63,7 +63,7 @@ missing(struct hsm_signer *signer)
         refuse(signer, &not_there);
 }
 
-/* ---- look for one ---- */
+/* ---- find one key ---- */
 
 enum hsm_status
 hsm_signer_find(const struct hsm_signer *signer, struct hsm_object_pair *pair,
@@ -115,7 +115,7 @@ find_again(struct hsm_signer *signer, bool *found)
     return HSM_OK;
 }
 
-/* ---- one that gave wrong signatures ---- */
+/* ---- a key that gave wrong signatures ---- */
 
 /* Retried, so that a passing fault of the token is not held against the key. */
 static enum hsm_status
@@ -142,7 +142,7 @@ is_left_alone(const struct hsm_signer *signer)
     return signer->status == HSM_ERR_CRYPTO && hsm_clock_ns() < signer->tried_again;
 }
 
-/* ---- all of them ---- */
+/* ---- all keys ---- */
 
 /* With a reference to each; released with release_all(). */
 static struct hsm_signer **

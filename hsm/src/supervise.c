@@ -138,8 +138,8 @@ longest_resting(struct supervisor *supervisor)
     return next;
 }
 
-/* One worker starts at a time: if its PIN is refused, the others learn of it without trying. While
- * a new configuration is tried only its candidate starts, as it is not known yet which one will be
+/* One worker starts at a time: if its PIN is refused, the others do not try it. While a new
+ * configuration is tried only its candidate starts, as it is not known yet which one will be
  * used. */
 static struct slot *
 next_to_start(struct supervisor *supervisor)
@@ -160,7 +160,7 @@ start_next(struct supervisor *supervisor, int64_t now)
         start(supervisor, next, now);
 }
 
-/* ---- hearts ------------------------------------------------------------ */
+/* ---- heartbeats -------------------------------------------------------- */
 
 static void
 became_ready(struct supervisor *supervisor, struct slot *slot, int64_t now)

@@ -56,7 +56,7 @@ options_number(const char *option, const char *text, long long min, long long ma
     return options_refuse("--%s: not a number from %lld to %lld", option, min, max);
 }
 
-/* ---- what a command takes ---- */
+/* ---- options of a command ---- */
 
 /* True if the command takes the option; *needed if it cannot be left out ("!"). */
 static bool
