@@ -23,6 +23,7 @@ struct hsm_quirks {
     bool shared_files; /* processes take turns: host_lock_internal.h */
     bool restart; /* a lost connection recovers only by C_Finalize and C_Initialize */
     bool serial; /* one call at a time in the module, which otherwise may lose one for ever */
+    bool batch; /* threads that sign get SCHED_BATCH: hsm_thread_batch() */
     unsigned connections; /* per process, each with a function list of its own; 0: one */
     unsigned id_len; /* octets of a new key's CKA_ID */
     unsigned sessions_max; /* overrides CK_TOKEN_INFO; 0: use that */
@@ -39,8 +40,8 @@ void hsm_quirks_of(const CK_INFO *module, const CK_UTF8CHAR manufacturer[32],
 
 /**
  * Words between commas: plain-templates, bare-public, origin-untold (which waives CKA_LOCAL),
- * shared-files, restart, serial, connections=1..16, id=2..64, sessions=1..1024; and "known" for the
- * quirks in `known`. "" means no quirks.
+ * shared-files, restart, serial, batch, connections=1..16, id=2..64, sessions=1..1024; and "known"
+ * for the quirks in `known`. "" means no quirks.
  */
 HSM_MUST_CHECK enum hsm_status hsm_quirks_parse(const char *text, const struct hsm_quirks *known,
                                                 struct hsm_quirks *out);
