@@ -278,8 +278,8 @@ state_attributes(struct hsm_audit_scene *scene, struct hsm_audit_key *key)
     (void)hsm_audit_keep(scene->audit, hsm_object_read_end(&reading));
 }
 
-/* If a module does not report the origin, an import shows by the attributes that only generation
- * sets. */
+/* If a module does not report the origin, an import is recognised by the attributes that only
+ * generation sets. */
 static bool
 is_imported(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {

@@ -30,7 +30,7 @@
 #define PAGES        4096 /* pagemap entries read at once */
 #define PRESENT      (1ULL << 63) /* Documentation/admin-guide/mm/pagemap.rst */
 #define SWAPPED      (1ULL << 62)
-#define MAPPING_MAX  (1ULL << 36) /* octets; larger mappings are reserved only */
+#define MAPPING_MAX  (1ULL << 36) /* octets; larger ones are only reservations: not searched */
 #define HITS_MAX     16 /* reported per process */
 #define FAMILY_MAX   256 /* processes: one and its descendants */
 #define NAME_MAX_    64

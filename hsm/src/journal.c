@@ -251,7 +251,7 @@ set_signer(struct hsm_journal *journal, struct hsm_signer *signer)
     return HSM_OK;
 }
 
-/* Every further opener of the token may call this at the same time. */
+/* A second opener of the token may call this at the same time. */
 enum hsm_status
 hsm_journal_sign_with(struct hsm_journal *journal, struct hsm_signer *signer)
 {

@@ -12,7 +12,7 @@
  *   file-recovered   file=NAME,size=N,root=HEX,octets=N,torn=N: its process did not close it
  *   file-removed     file=NAME,size=N,root=HEX: its retention time was over
  *   checkpoint       size=N,root=HEX,at=TIME,sig=BASE64,file=NAME,calls=N: of the index itself,
- *                by the process that writes NAME
+ *                    by the process that writes NAME
  *   index-torn       octets=N: a line was cut short by a crash, and was removed
  */
 #ifndef HSM_JOURNAL_INDEX_INTERNAL_H

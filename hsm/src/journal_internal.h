@@ -53,10 +53,10 @@ HSM_MUST_CHECK enum hsm_status hsm_journal_may(struct hsm_journal *journal);
  *
  * @param digest    what was signed; NULL: the key itself was made or destroyed
  * @param deadline  of the call, hsm_clock_ns(): a disk that is slow is waited for until then, and
- *              a little longer; HSM_JOURNAL_ANY_TIME: as long as it takes, within bounds
+ *                  a little longer; HSM_JOURNAL_ANY_TIME: as long as it takes, within bounds
  * @param outcome   result of the use
  * @return the outcome; HSM_ERR_IO instead of HSM_OK when the use is not in the journal, and so the
- *     result must not be given out
+ *         result must not be given out
  */
 HSM_MUST_CHECK enum hsm_status
 hsm_journal_use(struct hsm_journal *journal, const struct hsm_journal_key *key,

@@ -6,16 +6,16 @@
  * of the slot's pool. So libp11's EVP_PKEY is used, without the problems of using libp11 0.4.12
  * alone:
  *   - its pool has 16 sessions: a lane takes that many of the slot's pool, or half
- * where a stuck one is replaced, and a key has as many lanes as that needs;
- * more lanes would be slower: a thread that wakes finds its data in the
- * processor's cache if other threads have just used it;
+ *     where a stuck one is replaced, and a key has as many lanes as that needs;
+ *     more lanes would be slower: a thread that wakes finds its data in the
+ *     processor's cache if other threads have just used it;
  *   - it waits for ever when C_OpenSession fails: here it does not fail;
  *   - a session that failed goes back into its pool, and after a lost
- * connection nothing of it works again: its sessions and its handle of the
- * key are names here, for whatever the slot has at the moment;
+ *     connection nothing of it works again: its sessions and its handle of the
+ *     key are names here, for whatever the slot has at the moment;
  *   - it loads every key of the token, in quadratic time: here there is one;
  *   - its array of keys moves when it grows, and EVP_PKEYs point into it: here
- * it does not grow;
+ *     it does not grow;
  *   - it keeps the PIN on the heap: here it needs none.
  */
 #ifndef HSM_LANE_INTERNAL_H

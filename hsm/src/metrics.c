@@ -233,7 +233,7 @@ find_place(struct part *part, const struct hsm_metric *metric, const char *label
     return NULL;
 }
 
-/* Drop the free ones; an index with twice the size has a place for each series. */
+/* Rebuild the index without the free series; as at most half of it is used, each finds a place. */
 static void
 index_anew(struct part *part)
 {

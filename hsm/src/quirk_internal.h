@@ -33,7 +33,7 @@ struct hsm_quirks {
  * The known quirks of a module and of the token that it shows.
  *
  * @param manufacturer  of a token or a slot, padded with blanks: not the
- *                  module's if the module only forwards calls
+ *                      module's if the module only forwards calls
  */
 void hsm_quirks_of(const CK_INFO *module, const CK_UTF8CHAR manufacturer[32],
                    struct hsm_quirks *out);

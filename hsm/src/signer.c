@@ -120,9 +120,9 @@ make_lanes(struct hsm_signer *signer)
     return st;
 }
 
-/* A key that is loaded again is the same key, so the new signer inherits its doubts: otherwise each
- * loading would have to detect them again, which costs a recovery of the whole token. Under
- * signers_lock. */
+/* A key that is loaded again is the same key, so the new signer inherits the doubt about it:
+ * otherwise each loading would have to detect the fault again, at the cost of a recovery of the
+ * whole token. Under signers_lock. */
 static void
 inherit_doubt(struct hsm_signer *signer)
 {

@@ -28,7 +28,7 @@
 #define VERIFY_EVERY       64
 #define PROBE_DEFAULT_MS   10000
 #define CLOSE_WAIT_MS      5000 /* for calls that are still in the token */
-#define DROP_WAIT_MS       1000 /* for other calls, before a session is closed or stays open */
+#define DROP_WAIT_MS       1000 /* for other calls, before a session is left open */
 
 static unsigned
 or_else(unsigned value, unsigned otherwise)

@@ -45,8 +45,8 @@ struct certs_constraints;
  *
  * @param content  copied
  * @retval HSM_ERR_USAGE      no PASSporT could satisfy it, or a verifier would ignore it: it
- *                        excludes iat, orig or dest, or a claim that it also requires; or it
- *                        excludes claims in the form that has no mustExclude
+ *                            excludes iat, orig or dest, or a claim that it also requires; or it
+ *                            excludes claims in the form that has no mustExclude
  * @retval HSM_ERR_MALFORMED  it breaks the grammar: empty, or a name that is not printable ASCII
  */
 HSM_MUST_CHECK enum hsm_status certs_constraints_new(enum certs_constraints_form form,
@@ -69,7 +69,7 @@ certs_constraints_parse(enum certs_constraints_form form, const uint8_t *der, si
  *
  * @retval HSM_ERR_NOT_FOUND  it has neither extension
  * @retval HSM_ERR_MALFORMED  malformed, twice, both extensions, or in a CA certificate: such a
- *                        certificate must not be used
+ *                            certificate must not be used
  */
 HSM_MUST_CHECK enum hsm_status
 certs_cert_constraints(const X509 *cert, struct certs_constraints **out, struct hsm_reason *why);

@@ -100,9 +100,9 @@ HSM_MUST_CHECK enum hsm_status certs_serial_new(struct hsm_token *token,
  *
  * @param issuer  the issuing certificate; NULL: self-signed, issuer_key is the subject's own key
  * @retval HSM_ERR_USAGE      the request breaks its profile, or the certificate would break a lint
- *                        rule of severity error; the reason states which; nothing was signed
+ *                            rule of severity error; the reason states which; nothing was signed
  * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity, path length
- *                        or TNAuthList does not cover the certificate
+ *                            or TNAuthList does not cover the certificate
  */
 HSM_MUST_CHECK enum hsm_status certs_issue(const struct certs_issue_request *request,
                                            const X509 *issuer, struct hsm_key *issuer_key,

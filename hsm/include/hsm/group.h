@@ -46,7 +46,7 @@ size_t hsm_group_ready(struct hsm_group *group);
  * certificate of its signer, so each member signs a different one.
  *
  * @retval HSM_ERR_NOT_FOUND  this member cannot sign for this call (its certificate does not cover
- *                        it): the next is tried, and this one does not count as failed
+ *                            it): the next is tried, and this one does not count as failed
  * @retval other              no member can: the call ends with this status
  */
 typedef enum hsm_status hsm_group_digest_fn(void *call, void *member, uint8_t *digest);

@@ -29,7 +29,7 @@ HSM_MUST_CHECK enum hsm_status hsm_secret_read(const char *path, struct hsm_secr
  * hsm_secret_read() of a file that no other user can have made or read.
  *
  * @retval HSM_ERR_DENIED  it is a link, not a regular file, another user's, or accessible to
- *                     others; logged
+ *                         others; logged
  */
 HSM_MUST_CHECK enum hsm_status hsm_secret_read_own(const char *path, struct hsm_secret **out);
 
