@@ -119,8 +119,7 @@ crl_verify(const struct arguments *arguments)
 /* The input of a CRL. */
 struct draft {
     struct certs_crl *previous; /* NULL: the first one */
-    struct certs_chain *signer, *revoked[OPTION_TIMES_MAX]; /* own the names of the entries'
-                                                             * issuers */
+    struct certs_chain *signer, *revoked[OPTION_TIMES_MAX]; /* own the entries' issuers */
     struct certs_crl_entry *entries;
     size_t count;
 };

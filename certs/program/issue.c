@@ -124,8 +124,7 @@ struct issue_input {
     struct hsm_key *key;
     struct certs_csr *csr; /* NULL: self-signed, or a cross certificate */
     struct certs_chain *issuer; /* NULL: self-signed; else its first certificate is the issuer */
-    struct certs_chain *subject_cert; /* NULL: not a cross certificate; else its first is the
-                                       * root */
+    struct certs_chain *subject_cert; /* NULL: no cross certificate; else its first is the root */
     struct certs_chain *crl_issuer; /* NULL: not given */
     struct certs_tnauthlist *tnauthlist;
     struct certs_constraints *constraints;

@@ -275,8 +275,7 @@ certs_serial_parse(const char *hex, uint8_t out[CERTS_SERIAL_MAX], size_t *len,
         zeros++;
     if (zeros == count)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "serial: not positive");
-    if ((octets[zeros] & 0x80) != 0) /* X.690 section 8.3.3: it would be negative without the
-                                      * zero */
+    if ((octets[zeros] & 0x80) != 0) /* X.690 section 8.3.3: negative without the zero */
         zeros--;
     if (count - zeros > CERTS_SERIAL_MAX)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "serial: more than %d octets", CERTS_SERIAL_MAX);

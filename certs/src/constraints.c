@@ -63,7 +63,7 @@ malformed(const struct certs_constraints *constraints, const char *what, struct 
     return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: %s", forms[constraints->form], what);
 }
 
-/* The text consists only of characters that its type allows. */
+/* True if the text has only characters that its type allows; an IA5String must not be empty. */
 static bool
 is_text(const struct der_reader *text, uint8_t tag)
 {

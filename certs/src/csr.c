@@ -30,7 +30,7 @@ struct certs_csr {
 struct request {
     struct der_reader signed_part; /* the whole CertificationRequestInfo */
     struct der_reader subject, key; /* with their headers, too */
-    struct der_reader attributes; /* the content of the SET */
+    struct der_reader attributes; /* the attributes, one after another */
     struct der_reader algorithm; /* content of the AlgorithmIdentifier */
     struct der_reader signature; /* content of the BIT STRING */
 };

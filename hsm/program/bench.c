@@ -102,8 +102,7 @@ measure_step(struct bench *bench, unsigned sessions, bool *enough)
     progress(sessions, "C_Sign alone");
     if (st == HSM_OK)
         st = hsm_measure_signing(key, sessions, bench->seconds * 1000, true, &step->raw);
-    if (st == HSM_ERR_BUSY && bench->count > 0) { /* no room for the sessions of both
-                                                   * measurements */
+    if (st == HSM_ERR_BUSY && bench->count > 0) { /* no room for ours and raw together */
         *enough = true;
         return HSM_OK;
     }

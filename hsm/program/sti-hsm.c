@@ -250,8 +250,7 @@ static enum hsm_status
 print_key(struct hsm_key *key)
 {
     struct hsm_key_info info;
-    enum hsm_status st = hsm_key_describe(key, &info); /* in its present state: for records,
-                                                        * ceremonies */
+    enum hsm_status st = hsm_key_describe(key, &info); /* as it is now: for records, ceremonies */
 
     if (st != HSM_OK)
         return st;
@@ -356,8 +355,7 @@ put_der(const uint8_t *sig)
     uint8_t der[HSM_P256_DER_SIG_MAX];
     size_t len = 0;
 
-    if (hsm_es256_to_der(sig, der, &len) == HSM_OK) /* hsm_key_sign() returns valid signatures
-                                                     * only */
+    if (hsm_es256_to_der(sig, der, &len) == HSM_OK) /* hsm_key_sign() returns nothing invalid */
         fwrite(der, 1, len, stdout);
 }
 

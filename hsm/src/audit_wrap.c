@@ -238,7 +238,6 @@ hsm_wrap_with(const struct hsm_audit_scene *scene, const struct hsm_wrapping_key
         return false;
     *rv = functions->C_WrapKey(scene->slot->control, &mechanism, by, key, wrapped, &wrapped_len);
     *len = *rv == CKR_OK ? wrapped_len : 0;
-    OPENSSL_cleanse(wrapped, sizeof(wrapped)); /* a private key, wrapped under a key that is about
-                                                * to be destroyed */
+    OPENSSL_cleanse(wrapped, sizeof(wrapped)); /* a private key, wrapped under a session key */
     return true;
 }

@@ -164,8 +164,7 @@ CK_RV
 hsm_ckr_from_libp11(void)
 {
     CK_RV rv = CKR_GENERAL_ERROR;
-    int library = ERR_get_CKR_code(); /* under this library number libp11's reasons are CKR
-                                       * values */
+    int library = ERR_get_CKR_code(); /* libp11's reasons are CKR values under this */
     unsigned long error;
 
     while ((error = ERR_get_error()) != 0) {

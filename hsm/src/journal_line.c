@@ -77,8 +77,7 @@ hsm_time_get(const char *text)
     us = strtol(text + 20, NULL, 10);
     if (second < 0)
         return -1;
-    hsm_time_put((int64_t)second * 1000000 + us, again); /* rejects the 31st of February, which
-                                                          * becomes another day */
+    hsm_time_put((int64_t)second * 1000000 + us, again); /* 31 February is another day */
     return strcmp(text, again) == 0 ? (int64_t)second * 1000000 + us : -1;
 }
 

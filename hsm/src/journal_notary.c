@@ -38,8 +38,7 @@ sign(struct hsm_journal *journal, struct hsm_journal_note *note, uint8_t digest[
 
 struct note_line {
     const char *kind;
-    struct hsm_file_state *file; /* the file of the note, or of the writer; a signature counts as
-                                  * its call */
+    struct hsm_file_state *file; /* the file, or the writer's; a signature counts as its call */
     uint64_t size;
     uint8_t root[HSM_SHA256_LEN];
     bool of_index;

@@ -19,8 +19,7 @@
 struct hsm_journal_key {
     char id[HSM_HEX_LEN(HSM_JOURNAL_KEY_LEN) + 1];
     uint8_t hash[HSM_SHA256_LEN]; /* of its SubjectPublicKeyInfo */
-    char detail[HSM_JOURNAL_DETAIL_MAX]; /* label, token, point: for the line that introduces the
-                                          * key */
+    char detail[HSM_JOURNAL_DETAIL_MAX]; /* label, token, point: for the key's own line */
     uint64_t told_in; /* the writer's: number of the file in which it was last introduced */
     unsigned holders; /* signers; 0: no new entry will name it */
     uint64_t entries; /* put into the ring when the last holder was done with it */
@@ -54,8 +53,7 @@ struct hsm_journal {
     struct hsm_file_state now; /* state of the present file, as far as it is written */
     uint64_t notarised; /* size of that file at its last checkpoint */
     struct hsm_closed_file *closed;
-    struct hsm_closed_file *spare; /* allocated in advance, so that the last file's end needs no
-                                    * memory */
+    struct hsm_closed_file *spare; /* allocated in advance: the end needs no memory */
     struct hsm_journal_key *keys;
     unsigned idle_keys; /* keys without a holder */
     _Atomic(struct hsm_signer *) signer; /* with a reference; set once, under index_lock */
@@ -72,8 +70,7 @@ struct hsm_journal {
     uint64_t lost_told; /* the writer's: value of `lost` when it was last recorded */
     struct hsm_ring_entry held; /* the writer's: taken from the ring, but not yet a line */
     bool holds;
-    int64_t rotates_after; /* the writer's: earliest next try, after a new file could not be
-                            * begun */
+    int64_t rotates_after; /* the writer's: next try, after no file could be begun */
     bool sync_wanted; /* the writer's: the buffer must be made durable */
     bool broken; /* the writer's: fdatasync failed */
 };

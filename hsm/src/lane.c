@@ -37,8 +37,7 @@ struct lane_session {
     bool signing; /* between C_SignInit and C_Sign */
     CK_OBJECT_CLASS sought; /* class of the search in progress */
     bool found; /* the search has returned its one result */
-    char apart[HSM_CACHE_LINE]; /* keeps it off the next session's cache line, which another
-                                 * processor writes */
+    char apart[HSM_CACHE_LINE]; /* off the cache line of the next, which others write */
 };
 
 struct hsm_lane {

@@ -35,8 +35,7 @@ struct hsm_series {
 
 struct part {
     atomic_uint used; /* number of series; some may be free again */
-    unsigned short index[INDEX_SIZE]; /* by hash of metric and labels: 1 + the series' number; 0:
-                                       * none */
+    unsigned short index[INDEX_SIZE]; /* by hash of the labels: 1 + the series' number; 0: none */
     struct hsm_series series[HSM_METRICS_SERIES_MAX];
 };
 

@@ -42,8 +42,7 @@ struct hsm_module {
     struct hsm_slot *slots;
     atomic_uint epoch;
     bool begun; /* C_Initialize was called, whatever it returned */
-    pthread_mutex_t opening; /* one opening at a time; protects `started` and the assignment of
-                              * slots to tokens */
+    pthread_mutex_t opening; /* one opening at a time; protects `started` and the slots */
     bool started; /* and not yet finalised */
     unsigned users; /* under the registry's lock, as is the list of modules */
     struct hsm_module *next;
@@ -111,16 +110,14 @@ initialize(struct hsm_module *module)
     args.flags = CKF_OS_LOCKING_OK;
     module->begun = true;
     rv = module->functions.C_Initialize(&args);
-    return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv; /* another library of the process may
-                                                              * have initialised it */
+    return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv; /* done by another library */
 }
 
 static void
 finalize(const struct hsm_module *module)
 {
     if (module->begun)
-        (void)module->functions.C_Finalize(NULL); /* another library may have finalised it
-                                                   * already */
+        (void)module->functions.C_Finalize(NULL); /* it may be finalised already */
 }
 
 /* All functions that are called without a check for NULL are present. */

@@ -28,19 +28,15 @@
 
 struct hsm_session {
     CK_SESSION_HANDLE handle;
-    unsigned index; /* below the pool's count; a replacement has the index of the session it
-                     * replaces */
-    unsigned epoch; /* the pool's epoch when it was opened; 0: not open; HSM_EPOCH_STALE: to be
-                     * closed */
-    unsigned module_epoch; /* the module's epoch when it was opened: handles of an older one are
-                            * invalid */
+    unsigned index; /* below the pool's count; a replacement takes over the index */
+    unsigned epoch; /* the pool's when it was opened; 0: not open; HSM_EPOCH_STALE: to be closed */
+    unsigned module_epoch; /* the module's when it was opened: older handles are invalid */
     uint64_t serial; /* number of the most recent taking */
     uint64_t opened_by; /* serial of the taking in which it was opened: signer.c */
     bool written_off; /* under the lock: its taker is stuck, and a replacement is in its place */
     bool held; /* under the lock: its taker is stuck without a replacement, or it was recalled */
     struct hsm_session *next;
-    char apart[HSM_CACHE_LINE]; /* keeps it off the next session's cache line, which another
-                                 * processor writes */
+    char apart[HSM_CACHE_LINE]; /* off the cache line of the next, which others write */
 };
 
 struct hsm_waiter;

@@ -235,8 +235,7 @@ call_by_route(const struct call *call, const struct hsm_session *session, uint8_
 {
     const struct hsm_signer *signer = call->signer;
 
-    if (signer->lanes != NULL) /* calls that arrive together use different lanes, as each has one
-                                * lock */
+    if (signer->lanes != NULL) /* calls that come together take different lanes' locks */
         return hsm_lane_sign(signer->lanes[session->index % signer->lane_count], session,
                              call->request->digest, sig, form);
     return hsm_signer_call(signer, session->handle, call->request->digest, sig, form);

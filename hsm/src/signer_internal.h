@@ -35,10 +35,8 @@ struct hsm_signer {
     struct hsm_key_info info; /* as first found: never changes */
     EVP_PKEY *public_key; /* in memory, without a token behind it */
     struct hsm_es256_verifier *verifier; /* of that key */
-    const struct hsm_journal_key *journal_key; /* how the journal names it; NULL: there is no
-                                                * journal */
-    _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else calls are refused with
-                                      * it */
+    const struct hsm_journal_key *journal_key; /* its name in the journal; NULL: no journal */
+    _Atomic(enum hsm_status) status; /* OK; BUSY: being looked for; else refused with this */
     atomic_bool retired; /* set before the status becomes NOT_FOUND, which is final */
     /* by session index: the opening of the session in which a signature of this key was verified;
      * 0: none */
@@ -56,8 +54,7 @@ struct hsm_signer {
     unsigned further_count; /* further connections */
     atomic_uint refs;
     struct hsm_signer *next; /* under the slot's signers_lock */
-    char apart[HSM_CACHE_LINE]; /* every signature reads the members above, and writes those
-                                 * below */
+    char apart[HSM_CACHE_LINE]; /* every signature reads the above, and writes the below */
     atomic_uint signatures; /* counted for verify_every */
     char apart_too[HSM_CACHE_LINE];
 };

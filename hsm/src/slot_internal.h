@@ -66,10 +66,8 @@ struct hsm_slot {
     struct hsm_pool pool;
     struct hsm_gate admin; /* admits one caller to the control session */
     CK_SESSION_HANDLE control; /* read-write, logged in; inside the admin gate */
-    unsigned control_epoch; /* the module's epoch when it was opened; 0: there is no control
-                             * session */
-    int turn; /* of the caller inside the module and the admin gate: argument of
-               * hsm_host_unlock() */
+    unsigned control_epoch; /* the module's epoch when it was opened; 0: no session */
+    int turn; /* inside the module and the admin gate: argument of hsm_host_unlock() */
 
     pthread_mutex_t signers_lock;
     struct hsm_signer *signers;
@@ -181,8 +179,7 @@ HSM_MUST_CHECK bool hsm_slot_gate_enter(struct hsm_slot *slot, unsigned timeout_
 
 enum hsm_admission {
     HSM_ADMITTED,
-    HSM_KEPT_BY_CALLS, /* it was being restarted, or it takes one call at a time and one did not
-                        * end */
+    HSM_KEPT_BY_CALLS, /* it was being restarted, or calls that keep others out did not end */
     HSM_KEPT_BY_FILES /* other processes kept the files locked */
 };
 

@@ -33,8 +33,7 @@ struct certs_permitted_values {
 /* The content of either extension. At least one of the three is present, and none is empty. */
 struct certs_claim_constraints {
     const char *const *must_include; /* claim names, NULL-terminated; NULL: absent */
-    const struct certs_permitted_values *permitted_values; /* ends with a NULL claim; NULL:
-                                                            * absent */
+    const struct certs_permitted_values *permitted_values; /* up to a NULL claim; NULL: absent */
     const char *const *must_exclude; /* claim names, NULL-terminated; NULL: absent */
 };
 

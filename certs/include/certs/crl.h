@@ -30,8 +30,7 @@ struct certs_crl_entry {
     uint8_t serial[CERTS_SERIAL_MAX]; /* content octets, as from certs_cert_serial() */
     size_t serial_len;
     time_t revoked_at;
-    int reason; /* RFC 5280 section 5.3.1; 0 is not encoded; -1 when read: a code it does not list
-                 */
+    int reason; /* RFC 5280 section 5.3.1; 0 is not encoded; -1 when read: an unlisted code */
 };
 
 /**

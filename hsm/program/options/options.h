@@ -67,8 +67,7 @@ struct option_table {
     size_t command_count;
     size_t arguments_size; /* of struct arguments */
     size_t operands_offset; /* of the struct operands in it, if a command takes one */
-    bool last_counts; /* the last of repeated options counts; else they are refused. Lists take
-                       * all */
+    bool last_counts; /* the last of repeated options counts; else they are refused */
     void (*complete)(const struct command *command, struct arguments *arguments); /* or NULL */
     void (*more)(void); /* prints further lines of the program's help; or NULL */
 };
