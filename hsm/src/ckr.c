@@ -164,7 +164,8 @@ CK_RV
 hsm_ckr_from_libp11(void)
 {
     CK_RV rv = CKR_GENERAL_ERROR;
-    int library = ERR_get_CKR_code(); /* libp11's reasons are CKR values under this */
+    /* libp11's errors have this library number, and CKR values as reasons. */
+    int library = ERR_get_CKR_code();
     unsigned long error;
 
     while ((error = ERR_get_error()) != 0) {

@@ -427,7 +427,8 @@ void
 hsm_journal_forget_keys(struct hsm_journal *journal)
 {
     struct hsm_journal_key **link = &journal->keys;
-    uint64_t taken = hsm_ring_taken(journal->ring) - (journal->holds ? 1 : 0); /* and put */
+    /* Entries that were taken from the ring and put into lines. */
+    uint64_t taken = hsm_ring_taken(journal->ring) - (journal->holds ? 1 : 0);
     bool many;
 
     pthread_mutex_lock(&journal->lock);

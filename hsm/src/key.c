@@ -405,7 +405,8 @@ generate_pair(struct hsm_key *key, const char *label)
         st = choose_id(slot, id, name.id_len);
     if (st == HSM_OK)
         st = hsm_object_generate(slot, &name, &pair.private_object, &pair.public_object);
-    if (st == HSM_OK && !slot->settings.quirks.shared_files) /* there it is our turn */
+    /* With shared files this process has its turn, so no other generates a key. */
+    if (st == HSM_OK && !slot->settings.quirks.shared_files)
         st = check_only_one(slot, &name, &pair);
     if (st != HSM_OK)
         return st;

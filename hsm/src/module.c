@@ -110,7 +110,8 @@ initialize(struct hsm_module *module)
     args.flags = CKF_OS_LOCKING_OK;
     module->begun = true;
     rv = module->functions.C_Initialize(&args);
-    return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv; /* done by another library */
+    /* Another library of the process may have initialised the module already. */
+    return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv;
 }
 
 static void

@@ -235,7 +235,8 @@ call_by_route(const struct call *call, const struct hsm_session *session, uint8_
 {
     const struct hsm_signer *signer = call->signer;
 
-    if (signer->lanes != NULL) /* calls that come together take different lanes' locks */
+    /* Each lane has one lock: calls that come together use different lanes. */
+    if (signer->lanes != NULL)
         return hsm_lane_sign(signer->lanes[session->index % signer->lane_count], session,
                              call->request->digest, sig, form);
     return hsm_signer_call(signer, session->handle, call->request->digest, sig, form);

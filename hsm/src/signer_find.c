@@ -223,7 +223,7 @@ hsm_signers_find_again(struct hsm_slot *slot, bool everyone)
     enum hsm_status st = all != NULL ? HSM_OK : HSM_ERR_NOMEM;
 
     for (size_t i = 0; i < n && st == HSM_OK; i++) {
-        hsm_slot_begin_inside(slot); /* the time limit is one key's, not that of all */
+        hsm_slot_begin_inside(slot); /* the time limit is for each key by itself */
         st = everyone ? find_for_recovery(all[i]) : find_missing(all[i]);
     }
     release_all(all, n);

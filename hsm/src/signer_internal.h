@@ -54,7 +54,7 @@ struct hsm_signer {
     unsigned further_count; /* further connections */
     atomic_uint refs;
     struct hsm_signer *next; /* under the slot's signers_lock */
-    char apart[HSM_CACHE_LINE]; /* every signature reads the above, and writes the below */
+    char apart[HSM_CACHE_LINE]; /* every signature reads what is above, writes what is below */
     atomic_uint signatures; /* counted for verify_every */
     char apart_too[HSM_CACHE_LINE];
 };
