@@ -12,7 +12,7 @@ hsm_deadline_after(unsigned ms)
     return hsm_clock_ns() + (int64_t)ms * HSM_NS_PER_MS;
 }
 
-/** Whole milliseconds, rounded up; 0 when it is past. */
+/** Whole milliseconds, rounded up; 0 when the deadline is past. */
 static inline unsigned
 hsm_ms_until(int64_t deadline)
 {
@@ -21,7 +21,7 @@ hsm_ms_until(int64_t deadline)
     return left > 0 ? (unsigned)(left / HSM_NS_PER_MS) + 1 : 0;
 }
 
-/** Sleep until then, or not at all if it is past. */
+/** Sleep until this time; return at once if it is past. */
 static inline void
 hsm_clock_sleep_until(int64_t ns)
 {
