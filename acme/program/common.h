@@ -1,5 +1,5 @@
 /*
- * common.h - what sti-ca and sti-pa have in common: programs with a daemon and a store.
+ * common.h - shared by sti-ca and sti-pa: programs with a daemon and a store.
  */
 #ifndef STI_ACME_COMMON_H
 #define STI_ACME_COMMON_H
@@ -14,8 +14,8 @@
 
 #include "options.h"
 
-/** What the command line says to commands that both have; the first member of the program's struct
- *  arguments, `common`. */
+/** Arguments of commands that both programs have; first member (`common`) of the program's struct
+ *  arguments. */
 struct common_arguments {
     const char *config;
     const char *last;
@@ -30,7 +30,8 @@ struct common_arguments {
         "json", NULL, SWITCH(common.json), "print JSON"                                            \
     }
 
-/** The rows of options whose texts both programs say; their members are the program's own. */
+/** Rows of options that both programs have with the same text; their members are the program's
+ *  own. */
 #define TOKEN_OPTIONS                                                                              \
     {"module", "PATH", AT(module), "PKCS#11 module; else the URI's module-path"},                  \
     {                                                                                              \
@@ -48,22 +49,23 @@ struct common_arguments {
             "where the password is: file:PATH, fd:N, credential:NAME or prompt"                    \
     }
 
-/** What a program says of itself. */
+/** Describes a program to common.c. */
 struct store_program {
     const struct acme_daemon_program *daemon;
-    enum hsm_status (*check)(const void *config); /* opens and closes everything */
-    const struct acme_config_key *keys; /* of its configuration */
-    size_t store_offset; /* of the store's place in its struct */
+    enum hsm_status (*check)(const void *config); /* opens everything and closes it */
+    const struct acme_config_key *keys; /* of the configuration */
+    size_t store_offset; /* of the store's place in the program's struct config */
     const char *const *migrations; /* of the store */
 };
 
 extern const struct store_program this_program;
 
-/** For --help: what a SOURCE is, a heading, and a line for each key of the configuration. */
+/** For --help: the forms of a SOURCE, a heading, and a line for each key of the configuration. */
 void print_keys(const struct acme_config_key *keys);
 
 /** Open the store of the configuration that --config names.
- *  @param config  a zeroed struct of the program's, receives the configuration; NULL: not wanted */
+ * @param config  the program's zeroed struct config, receives the configuration; NULL: not
+ * needed */
 HSM_MUST_CHECK enum hsm_status open_store(const struct arguments *arguments, void *config,
                                           struct acme_store **out);
 

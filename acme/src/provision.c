@@ -1,4 +1,4 @@
-/* provision.c - keys and certificates of our daemons, made once and kept. */
+/* provision.c - keys and certificates of the daemons, made once and kept. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <acme/provision.h>
@@ -57,7 +57,7 @@ acme_provision_source(const char *source)
     if (strncmp(source, "file:", 5) != 0 &&
         (strchr(source, '/') == NULL || strncmp(source, "credential:", 11) == 0))
         return strdup(source);
-    absolute = realpath(path, NULL); /* one that is missing is told by who reads it */
+    absolute = realpath(path, NULL); /* a missing file is reported when the source is read */
     return asprintf(&out, "file:%s", absolute != NULL ? absolute : path) < 0 ? NULL : out;
 }
 
@@ -94,7 +94,7 @@ acme_config_value_is_safe(const char *value)
 static bool
 names_are_in(const X509 *cert, const struct certs_issue_request *request)
 {
-    X509 *leaf = (X509 *)cert; /* the checks below cache what they parsed */
+    X509 *leaf = (X509 *)cert; /* OpenSSL's checks cache parsed extensions in the certificate */
 
     for (size_t i = 0; request->dns_names != NULL && request->dns_names[i] != NULL; i++) {
         if (X509_check_host(leaf, request->dns_names[i], 0, 0, NULL) != 1)
@@ -107,8 +107,9 @@ names_are_in(const X509 *cert, const struct certs_issue_request *request)
     return true;
 }
 
-/* Of another name; or an issuing certificate, which others have been told of: a root of that name
- * may be offline. What a former root of ours issued is ours to replace. */
+/* True if the certificate was issued by another CA: its issuer has another name; or it is an
+ * issuing certificate, which was published, and whose root may be offline under the same name.
+ * Certificates from a previous root of this daemon may be replaced. */
 static bool
 is_of_another_issuer(const X509 *cert, const struct acme_provision_request *request)
 {
@@ -118,8 +119,8 @@ is_of_another_issuer(const X509 *cert, const struct acme_provision_request *requ
            X509_NAME_cmp(X509_get_issuer_name(cert), certs_cert_subject_name(issuer)) != 0;
 }
 
-/* Whether a certificate that is there can stay. An anchor always does: others have it already; and
- * what another CA issued, which is not ours to replace. */
+/* Whether an existing certificate can stay. An anchor always stays, since others have it; so does a
+ * certificate of another CA. */
 static bool
 is_kept(const X509 *cert, const struct acme_provision_request *request, time_t now)
 {
@@ -137,7 +138,7 @@ is_kept(const X509 *cert, const struct acme_provision_request *request, time_t n
     return not_after - now > life / 3 && names_are_in(cert, &request->certificate);
 }
 
-/* HSM_ERR_NOT_FOUND: there is no file yet. */
+/* HSM_ERR_NOT_FOUND: the file does not exist yet. */
 static enum hsm_status
 read_existing(const struct acme_provision_request *request, const struct hsm_key *key,
               struct certs_chain **out)
@@ -172,7 +173,7 @@ issue(struct hsm_token *token, const struct acme_provision_request *request, str
     certificate.public_key = hsm_key_public(key);
     certificate.not_before = now - ACME_PROVISION_BACKDATE_S;
     certificate.not_after = now + (time_t)request->valid_days * DAY_S;
-    if (issuer != NULL) { /* nothing outlives or predates its issuer */
+    if (issuer != NULL) { /* a certificate is valid only while its issuer is */
         if (certificate.not_before < certs_cert_not_before(issuer))
             certificate.not_before = certs_cert_not_before(issuer);
         if (certificate.not_after > certs_chain_not_after(request->issuer))
@@ -354,7 +355,7 @@ provision_tls_server(struct hsm_token *token, const struct acme_provision_tls *t
 {
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    char common_name[COMMON_NAME_MAX + 1]; /* the names that count are in subjectAltName */
+    char common_name[COMMON_NAME_MAX + 1]; /* clients look at subjectAltName only */
     struct acme_provision_request request = *issuer;
 
     snprintf(common_name, sizeof(common_name), "%.64s", names->host);
