@@ -1,4 +1,5 @@
 /* sti-ca.c - the STI-CA: its configuration, its command line, its ACME server. */
+#include "sti-ca.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <openssl/objects.h>
 
 #include <acme/config.h>
+#include <acme/events.h>
 #include <acme/http_client.h>
 #include <acme/provision.h>
 #include <acme/server.h>
@@ -23,9 +25,6 @@
 #include <hsm/supervise.h>
 
 #include "chains.h"
-#include "common.h"
-#include "options.h"
-#include "sti-ca.h"
 
 #define NOT_GIVEN                (-1L) /* a number of the configuration */
 #define NONCES_PER_ADDRESS       10000
@@ -313,6 +312,8 @@ ca_close(struct ca *ca)
 
 #define CA __attribute__((cleanup(ca_close))) struct ca
 
+DEFINE_DEFER(struct acme_store, acme_store_close)
+
 static enum hsm_status
 split_authorities(const char *text, struct ca *ca)
 {
@@ -444,38 +445,65 @@ not_ready(void *server, json_t *reasons)
     acme_server_not_ready(server, reasons);
 }
 
-/* A worker process. */
+/* With --check, *context is true: return when everything is open. Else serve in this worker. */
 static enum hsm_status
-work(const void *config, void *context)
+run(const void *config, void *context)
 {
     CA ca = {.daemon = NULL};
-    struct acme_daemon_service service = {.tick = tick, .tick_s = TICK_S, .not_ready = not_ready};
-    enum hsm_status st = ca_open(config, false, &ca);
+    const bool *only_checked = context;
+    enum hsm_status st = ca_open(config, *only_checked, &ca);
 
-    (void)context;
-    if (st == HSM_OK)
-        st = acme_server_tell_start(ca.server);
+    if (st != HSM_OK || *only_checked)
+        return st;
+    st = acme_server_tell_start(ca.server);
     if (st != HSM_OK)
         return st;
-    service.handler = acme_server_handler(ca.server);
-    return acme_daemon_serve(ca.daemon, &service);
+    return acme_daemon_serve(
+        ca.daemon, &(struct acme_daemon_service){.handler = acme_server_handler(ca.server),
+                                                 .tick = tick,
+                                                 .tick_s = TICK_S,
+                                                 .not_ready = not_ready});
 }
-
-static const struct acme_daemon_program program = {
-    .name = PROGRAM,
-    .config_size = sizeof(struct config),
-    .read = config_read,
-    .clear = config_clear,
-    .run = work,
-};
 
 static enum hsm_status
-check(const void *config)
+run_serve(const struct arguments *arguments)
 {
-    CA ca = {.daemon = NULL};
+    static const struct acme_daemon_program daemon = {
+        .name = PROGRAM,
+        .config_size = sizeof(struct config),
+        .read = config_read,
+        .clear = config_clear,
+        .run = run,
+    };
 
-    return ca_open(config, true, &ca);
+    return serve(&daemon, arguments->config, arguments->check);
 }
+
+/* ---- the store ---- */
+
+enum hsm_status
+open_store(const struct arguments *arguments, struct config *config, struct acme_store **out)
+{
+    CONFIG own = {.store = NULL};
+    struct config *read = config != NULL ? config : &own;
+    enum hsm_status st = acme_config_read(arguments->config, config_keys, read);
+
+    return st == HSM_OK ? acme_store_open(read->store, acme_server_migrations, out) : st;
+}
+
+static enum hsm_status
+run_events(const struct arguments *arguments)
+{
+    DEFER(acme_store_close) struct acme_store *store = NULL;
+    long long count;
+    enum hsm_status st = events_count(arguments->last, &count);
+
+    if (st == HSM_OK)
+        st = open_store(arguments, NULL, &store);
+    return st == HSM_OK ? acme_events_show(store, count, arguments->json, stdout) : st;
+}
+
+/* ---- commands ---- */
 
 static const char init_more[] =
     "Makes what is missing: keys in the token, certificates and " CONFIG_FILE " in DIR. From the\n"
@@ -543,14 +571,6 @@ static const struct option_table table = {
     .arguments_size = sizeof(struct arguments),
     .last_counts = true,
     .more = print_more,
-};
-
-const struct store_program this_program = {
-    .daemon = &program,
-    .check = check,
-    .keys = config_keys,
-    .store_offset = offsetof(struct config, store),
-    .migrations = acme_server_migrations,
 };
 
 int

@@ -8,8 +8,7 @@
 #ifndef ACME_PROVISION_H
 #define ACME_PROVISION_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include <sys/types.h>
 
 #include <acme/daemon.h>
 #include <certs/chain.h>
@@ -66,32 +65,62 @@ struct acme_provision_tls {
 HSM_MUST_CHECK enum hsm_status acme_provision_tls(struct hsm_token *token,
                                                   const struct acme_provision_tls *tls);
 
-/**
- * Write a configuration file (mode 0644) unless it exists: an operator may have edited it.
- *
- * @param written  receives false if it existed
- */
-HSM_MUST_CHECK enum hsm_status acme_provision_config(const char *path, const char *text,
-                                                     bool *written);
-
-/** Make a directory (mode 0755) unless it exists. */
-HSM_MUST_CHECK enum hsm_status acme_provision_dir(const char *dir);
+/** Make a directory unless it exists. */
+HSM_MUST_CHECK enum hsm_status acme_provision_dir(const char *dir, mode_t mode);
 
 /** "DIR/NAME"; free() it. NULL: out of memory. */
 char *acme_provision_path(const char *dir, const char *name);
 
-/**
- * A source of a secret (hsm_secret_from()) with the path of a file made absolute,
- * as the configuration is read from another directory; free() it. NULL: out of
- * memory.
- */
-char *acme_provision_source(const char *source);
-
 /** "ORGANIZATION ROLE" if that fits a commonName, else "ROLE"; free() it. NULL: out of memory. */
 char *acme_provision_common_name(const char *organization, const char *role);
 
-/** True for a value that a line of a configuration file can hold: no control characters, no " ;".
+/** Make the store DIR/NAME unless it exists, and bring its schema up to date (acme_store_open()).
  */
-bool acme_config_value_is_safe(const char *value);
+HSM_MUST_CHECK enum hsm_status acme_provision_store(const char *dir, const char *name,
+                                                    const char *const *migrations);
+
+/** Sources of secrets (hsm_secret_from()) for a configuration file; owned, NULL if not given. */
+struct acme_provision_sources {
+    char *pin, *password, *api_key;
+};
+
+/** Clears a zeroed struct at the end of its block. */
+#define ACME_PROVISION_SOURCES                                                                     \
+    __attribute__((cleanup(acme_provision_sources_clear))) struct acme_provision_sources
+
+/**
+ * Copy sources and make the paths of files absolute, because the daemon reads the configuration in
+ * another directory. A parameter may be NULL.
+ *
+ * @param out  a zeroed struct; after a failure it holds a part of the sources
+ */
+HSM_MUST_CHECK enum hsm_status acme_provision_sources_take(const char *pin, const char *password,
+                                                           const char *api_key,
+                                                           struct acme_provision_sources *out);
+void acme_provision_sources_clear(struct acme_provision_sources *sources);
+
+/** A line of a configuration file. All borrowed. */
+struct acme_provision_line {
+    const char *section; /* the lines of a section follow one another */
+    const char *name; /* NULL: the line is a comment */
+    const char *value; /* NULL: the line is left out */
+};
+
+/**
+ * Make the text of the configuration file that `PROGRAM init` writes.
+ *
+ * @param lines  ends with a NULL section
+ * @param out    free() it
+ * @retval HSM_ERR_USAGE  a value is empty, has a control character, begins with a blank or ';', or
+ *                        contains " ;"; its name is logged
+ */
+HSM_MUST_CHECK enum hsm_status acme_provision_config_text(const char *program,
+                                                          const struct acme_provision_line *lines,
+                                                          char **out);
+
+/** Write the configuration file DIR/NAME (mode 0644) unless it exists: an operator may have edited
+ *  it. Standard output receives its path and whether it was written. */
+HSM_MUST_CHECK enum hsm_status acme_provision_config(const char *dir, const char *name,
+                                                     const char *text);
 
 #endif
