@@ -1,4 +1,4 @@
-/* sti-ca-init.c - what sti-ca init makes: keys, certificates, the store, the configuration. */
+/* sti-ca-init.c - the command sti-ca init: keys, certificates, the store, the configuration. */
 #include "sti-ca.h"
 
 #include <stdio.h>
@@ -88,7 +88,7 @@ provision_issuing(struct init *init)
     return acme_provision_certificate(init->token, &request, &key, &chain);
 }
 
-/* Certificates of others, into DIR unless a file of that name is there. */
+/* Copy a file of certificates into DIR unless the copy exists. */
 static enum hsm_status
 copy_certificates(const struct arguments *arguments, const char *from, const char *name)
 {
@@ -104,7 +104,7 @@ copy_certificates(const struct arguments *arguments, const char *from, const cha
     return st == HSM_OK ? certs_chain_write(chain, path) : st;
 }
 
-/* The issuing certificate first, its issuers in their order, a root last. */
+/* True if each certificate is issued by the next one and the last is a root. */
 static bool
 is_in_order(const struct certs_chain *chain)
 {
@@ -118,7 +118,7 @@ is_in_order(const struct certs_chain *chain)
     return last > 0 && X509_self_signed(certs_chain_get(chain, last), 1) == 1;
 }
 
-/* What is issued with it verifies: signatures, times and CA flags as well. */
+/* Certificates issued under this chain will verify: order, signatures, times and CA flags. */
 static enum hsm_status
 check_issuing_chain(const struct certs_chain *chain, const char *from)
 {
@@ -140,8 +140,8 @@ check_issuing_chain(const struct certs_chain *chain, const char *from)
     return st;
 }
 
-/* What an offline root signed; its key is here, the root's is not. A new one takes the place of
- * what is there. */
+/* Install the issuing certificate that an offline root signed for the issuing key of this token. It
+ * replaces an earlier one. */
 static enum hsm_status
 take_issuing(const struct init *init)
 {
@@ -217,7 +217,7 @@ check_account(const struct arguments *arguments)
     return HSM_OK;
 }
 
-/* The value of the key: the URLs with blanks between them; free() it. */
+/* The value of [pa] authorities: the URLs, separated by blanks; free() it. */
 static enum hsm_status
 join_authorities(const struct arguments *arguments, char **out)
 {

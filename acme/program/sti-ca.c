@@ -26,7 +26,7 @@
 
 #include "chains.h"
 
-#define NOT_GIVEN                (-1L) /* a number of the configuration */
+#define NOT_GIVEN                (-1L) /* value of a number that the configuration lacks */
 #define NONCES_PER_ADDRESS       10000
 #define REQUESTS_PER_ACCOUNT     1000
 #define RENEWAL_INFO_PER_ADDRESS 3600
@@ -122,7 +122,7 @@ static const struct acme_config_key config_keys[] = {
     {.section = NULL},
 };
 
-/* With revocation-url what it is used with, and without it nothing. */
+/* revocation-url needs credentials; credentials without revocation-url are a mistake. */
 static enum hsm_status
 check_account(const char *path, const struct config *config)
 {
@@ -165,7 +165,7 @@ are_https_urls(const char *text)
     return true;
 }
 
-/* What would otherwise be noticed at the first certificate. */
+/* Faults that would otherwise show when the first certificate is issued. */
 static enum hsm_status
 check_issuing(const char *path, const struct config *config)
 {
@@ -189,7 +189,7 @@ config_clear(void *config)
     acme_config_clear(config_keys, config);
 }
 
-/* Who has lifted a limit on orders does not meet another one on what an order takes. */
+/* An operator who lifts a limit on orders does not meet a default limit on what an order needs. */
 static void
 default_limits(struct config *config)
 {
@@ -279,16 +279,16 @@ print_more(void)
 
 /* ---- serve ---- */
 
-/* What the server borrows, in the order of opening. */
+/* The server and what it borrows. */
 struct ca {
     struct acme_daemon *daemon;
     struct acme_store *store;
     struct acme_http_client *http;
     struct hsm_key *issuing_key;
     struct certs_chain *issuing_chain, *pa_anchors, *crl_issuer;
-    char *authorities; /* a copy of the configured text, cut at its blanks */
+    char *authorities; /* a copy of the configured text; each blank behind a URL is now a NUL */
     const char *authority[AUTHORITIES_MAX + 1];
-    struct hsm_secret *password, *api_key; /* of the account at the STI-PA: one of them */
+    struct hsm_secret *password, *api_key; /* of the account at the STI-PA; at most one is set */
     struct chains alternates;
     struct acme_server *server;
 };
@@ -421,7 +421,7 @@ ca_open(const struct config *config, bool only_checked, struct ca *ca)
             .web_enabled = config->web_enabled,
             .metrics = config->daemon.shared.metrics,
             .only_checked = only_checked,
-            /* a server's store may have other instances, which are not seen from here */
+            /* the store of a database server may serve instances that cannot be seen from here */
             .others_serve = acme_store_is_uri(config->store) ||
                             (config->daemon.shared.worker != NULL &&
                              !hsm_worker_is_alone(config->daemon.shared.worker)),
@@ -445,7 +445,7 @@ not_ready(void *server, json_t *reasons)
     acme_server_not_ready(server, reasons);
 }
 
-/* With --check, *context is true: return when everything is open. Else serve in this worker. */
+/* Open everything; unless *context, a bool, is true (--check), serve in this worker process. */
 static enum hsm_status
 run(const void *config, void *context)
 {

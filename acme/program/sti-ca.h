@@ -19,12 +19,12 @@
 #define STORE_FILE      PROGRAM ".db"
 #define ISSUING_LABEL   "sti-ca-issuing"
 #define CHAIN_FILE      "sti-ca-chain.pem"
-#define ANCHORS_FILE    "pa-anchors.pem" /* copies of what init was given */
+#define ANCHORS_FILE    "pa-anchors.pem" /* this and the next: copies of files given to init */
 #define CRL_ISSUER_FILE "pa-crl-issuer.pem"
 #define COUNTRY         "US"
 #define AUTHORITIES_MAX 32
 
-/** What it said; texts are borrowed from argv. */
+/** The options of the command line; texts are borrowed from argv. */
 struct arguments {
     const char *config, *last;
     bool check, json;
@@ -36,7 +36,7 @@ struct arguments {
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
 };
 
-/* What the file says. */
+/** The configuration file. */
 struct config {
     struct acme_daemon_config daemon;
     char *store, *issuing_key, *chain, *policy, *country;
@@ -56,11 +56,13 @@ struct config {
 
 void ca_config_clear(struct config *config);
 
+/** Clears a zeroed struct at the end of its block. */
 #define CONFIG __attribute__((cleanup(ca_config_clear))) struct config
 
-/** Open the store of the configuration that --config names.
+/**
+ * Open the store of the configuration that --config names.
  *
- *  @param config  zeroed, receives the configuration; NULL: not wanted
+ * @param config  zeroed, receives the configuration: ca_config_clear(); or NULL
  */
 HSM_MUST_CHECK enum hsm_status open_store(const struct arguments *arguments, struct config *config,
                                           struct acme_store **out);
@@ -68,7 +70,7 @@ HSM_MUST_CHECK enum hsm_status open_store(const struct arguments *arguments, str
 /** The command init. */
 enum hsm_status run_init(const struct arguments *arguments);
 
-/* The commands of an operator. */
+/* The commands of an operator, for the table of commands. */
 enum hsm_status run_participant_set(const struct arguments *arguments);
 enum hsm_status run_participant_list(const struct arguments *arguments);
 enum hsm_status run_participant_remove(const struct arguments *arguments);

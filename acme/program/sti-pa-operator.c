@@ -14,14 +14,14 @@
 #include <hsm/secret.h>
 
 #define PASSWORD_LEN 16 /* random octets of a generated password */
-#define KEY_DAYS     365 /* that an API key is good for, if nothing is said */
+#define KEY_DAYS     365 /* validity of an API key without --days */
 #define REASON_MAX   10 /* RFC 5280 section 5.3.1 */
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 
-/* One change of an account, and what is said of it. */
+/* Report the outcome of a change to the account --id. */
 static enum hsm_status
 say(const struct arguments *arguments, enum hsm_status st, const char *done, const char *not_found)
 {
@@ -34,7 +34,7 @@ say(const struct arguments *arguments, enum hsm_status st, const char *done, con
 
 /* ---- accounts and trusted STI-CAs ---- */
 
-/* It is in its file before the store has it. */
+/* The file is written before the store is changed, so that no password is lost. */
 static enum hsm_status
 generate_password(const char *path, struct hsm_secret **out)
 {
@@ -50,7 +50,7 @@ generate_password(const char *path, struct hsm_secret **out)
     return HSM_OK;
 }
 
-/* Of an account that is not there yet, what an earlier try has left is used, if it is ours. */
+/* For a new account: use the file that an earlier attempt left, if it is this user's alone. */
 static enum hsm_status
 read_first_password(const struct arguments *arguments, struct hsm_secret **out)
 {
@@ -61,7 +61,7 @@ read_first_password(const struct arguments *arguments, struct hsm_secret **out)
     return access(path, F_OK) == 0 ? hsm_secret_read_own(path, out) : generate_password(path, out);
 }
 
-/* A password is changed because the old one may have got out: none that is there is used. */
+/* A password is changed because the old one may have leaked: an existing file is refused. */
 static enum hsm_status
 read_next_password(const struct arguments *arguments, struct hsm_secret **out)
 {
@@ -80,7 +80,7 @@ read_next_password(const struct arguments *arguments, struct hsm_secret **out)
 
 typedef enum hsm_status password_reader(const struct arguments *arguments, struct hsm_secret **out);
 
-/* With the store open and a password at hand. */
+/* Open the store, read the password and pass both to `use`. */
 static enum hsm_status
 with_password(const struct arguments *arguments, password_reader *read,
               enum hsm_status (*use)(const struct arguments *arguments, struct acme_store *store,
@@ -314,7 +314,7 @@ run_revocation_drop(const struct arguments *arguments)
 
 /* ---- numbers ---- */
 
-/* 0: nothing was said. */
+/* *out is 0 if the option is absent. */
 static enum hsm_status
 read_number(const char *option, const char *text, int64_t *out)
 {
@@ -423,7 +423,7 @@ change_password(const struct arguments *arguments, struct acme_store *store,
     enum hsm_status st = acme_authority_account_password(store, arguments->id, password);
 
     if (st == HSM_ERR_NOT_FOUND && arguments->generate_password != NULL)
-        (void)unlink(arguments->generate_password); /* it is nobody's */
+        (void)unlink(arguments->generate_password); /* no account has this password */
     return say(arguments, st, "password changed", "there is none");
 }
 

@@ -1,5 +1,4 @@
-/* sti-pa.c - the STI-PA: its keys and certificates, its daemon, its accounts and trusted STI-CAs.
- */
+/* sti-pa.c - the STI-PA: its configuration, its command line, its keys, its daemon. */
 #include "sti-pa.h"
 
 #include <stdbool.h>
@@ -171,75 +170,71 @@ print_more(void)
 struct init {
     const struct arguments *arguments;
     struct hsm_token *token; /* borrowed */
-    struct certs_chain *root; /* owned */
-    struct hsm_key *root_key; /* owned, like the next */
+    struct certs_chain *root; /* owned; NULL until it is made */
+    struct hsm_key *root_key; /* owned; with root */
 };
 
+struct certificate {
+    const char *label; /* of its key in the token */
+    enum certs_profile profile;
+    unsigned valid_days;
+    const char *file, *common_name;
+};
+
+/* The first certificate is the root, which issues the others. */
 static enum hsm_status
-provision(const struct init *init, const struct acme_provision_request *wanted, const char *file,
-          const char *common_name, struct hsm_key **key, struct certs_chain **chain)
+provision(const struct certificate *wanted, struct init *init)
 {
-    DEFER(free) char *path = acme_provision_path(init->arguments->dir, file);
-    struct acme_provision_request request = *wanted;
+    DEFER(free) char *path = acme_provision_path(init->arguments->dir, wanted->file);
+    DEFER(hsm_key_free) struct hsm_key *key = NULL;
+    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
+    struct acme_provision_request request = {
+        .label = wanted->label,
+        .certificate = {.profile = wanted->profile,
+                        .subject = {.country = init->arguments->country,
+                                    .organization = init->arguments->organization,
+                                    .common_name = wanted->common_name}},
+        .valid_days = wanted->valid_days,
+        .issuer = init->root,
+        .issuer_key = init->root_key,
+        .path = path,
+    };
+    enum hsm_status st;
 
     if (path == NULL)
         return HSM_ERR_NOMEM;
-    request.path = path;
-    request.issuer = init->root;
-    request.issuer_key = init->root_key;
-    request.certificate.subject = (struct certs_subject){
-        .country = init->arguments->country,
-        .organization = init->arguments->organization,
-        .common_name = common_name,
-    };
-    return acme_provision_certificate(init->token, &request, key, chain);
-}
-
-static enum hsm_status
-provision_signer(const struct init *init, const struct acme_provision_request *wanted,
-                 const char *file, const char *common_name)
-{
-    DEFER(hsm_key_free) struct hsm_key *key = NULL;
-    DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-
-    return provision(init, wanted, file, common_name, &key, &chain);
+    st = acme_provision_certificate(init->token, &request, &key, &chain);
+    if (st != HSM_OK || init->root != NULL)
+        return st;
+    init->root = chain;
+    chain = NULL;
+    init->root_key = key;
+    key = NULL;
+    return HSM_OK;
 }
 
 static enum hsm_status
 provision_all(struct init *init)
 {
-    enum hsm_status st = provision(init,
-                                   &(struct acme_provision_request){
-                                       .label = ROOT_LABEL,
-                                       .certificate = {.profile = CERTS_PROFILE_PA_ROOT},
-                                       .valid_days = ROOT_VALID_DAYS,
-                                   },
-                                   ROOT_FILE, "STI-PA Root", &init->root_key, &init->root);
+    static const struct certificate certificates[] = {
+        {ROOT_LABEL, CERTS_PROFILE_PA_ROOT, ROOT_VALID_DAYS, ROOT_FILE, "STI-PA Root"},
+        {SIGNER_LABEL, CERTS_PROFILE_PA_SIGNER, SIGNER_VALID_DAYS, SIGNER_CHAIN_FILE,
+         "STI-PA Token Signer"},
+        {CRL_LABEL, CERTS_PROFILE_PA_CRL_SIGNER, SIGNER_VALID_DAYS, CRL_CHAIN_FILE, "STI-PA CRL"},
+    };
 
-    if (st == HSM_OK)
-        st = provision_signer(init,
-                              &(struct acme_provision_request){
-                                  .label = SIGNER_LABEL,
-                                  .certificate = {.profile = CERTS_PROFILE_PA_SIGNER},
-                                  .valid_days = SIGNER_VALID_DAYS,
-                              },
-                              SIGNER_CHAIN_FILE, "STI-PA Token Signer");
-    if (st == HSM_OK)
-        st = provision_signer(init,
-                              &(struct acme_provision_request){
-                                  .label = CRL_LABEL,
-                                  .certificate = {.profile = CERTS_PROFILE_PA_CRL_SIGNER},
-                                  .valid_days = SIGNER_VALID_DAYS,
-                              },
-                              CRL_CHAIN_FILE, "STI-PA CRL");
-    if (st == HSM_OK)
-        st = acme_provision_tls(init->token, &(struct acme_provision_tls){
-                                                 .dir = init->arguments->dir,
-                                                 .organization = init->arguments->organization,
-                                                 .country = init->arguments->country,
-                                                 .base_url = init->arguments->base_url,
-                                             });
-    return st;
+    for (size_t i = 0; i < sizeof(certificates) / sizeof(certificates[0]); i++) {
+        enum hsm_status st = provision(&certificates[i], init);
+
+        if (st != HSM_OK)
+            return st;
+    }
+    return acme_provision_tls(init->token, &(struct acme_provision_tls){
+                                               .dir = init->arguments->dir,
+                                               .organization = init->arguments->organization,
+                                               .country = init->arguments->country,
+                                               .base_url = init->arguments->base_url,
+                                           });
 }
 
 static enum hsm_status
@@ -297,7 +292,7 @@ run_init(const struct arguments *arguments)
 
 /* ---- serve ---- */
 
-/** What the authority borrows, in the order of opening. */
+/* The authority and what it borrows. */
 struct pa {
     struct acme_daemon *daemon;
     struct acme_store *store;
@@ -382,7 +377,7 @@ not_ready(void *authority, json_t *reasons)
     acme_authority_not_ready(authority, reasons);
 }
 
-/* With --check, *context is true: return when everything is open. Else serve in this worker. */
+/* Open everything; unless *context, a bool, is true (--check), serve in this worker process. */
 static enum hsm_status
 run(const void *config, void *context)
 {

@@ -1,6 +1,6 @@
 /*
- * sti-pa.h - what the files of the program share: sti-pa.c (its keys, its daemon) and
- * sti-pa-operator.c (what an operator does to its store).
+ * sti-pa.h - what the files of the program share: sti-pa.c (its keys and its daemon)
+ * and sti-pa-operator.c (what an operator does to its store).
  */
 #ifndef STI_ACME_STI_PA_H
 #define STI_ACME_STI_PA_H
@@ -16,7 +16,7 @@
 #define SPCS_MAX     256 /* --spc of one account */
 #define PREFIXES_MAX 64 /* --from of one account */
 
-/** What it said; texts are borrowed from argv. */
+/** The options of the command line; texts are borrowed from argv. */
 struct arguments {
     const char *config, *last;
     const char *dir, *token, *module, *pin_source;
@@ -25,7 +25,7 @@ struct arguments {
     const char *root, *chain, *certificate, *sha256;
     const char *reason, *client, *file, *days, *number, *to, *account, *sequence, *crl_number;
     const char *spcs[SPCS_MAX + 1]; /* NULL-terminated */
-    const char *from[PREFIXES_MAX + 1]; /* likewise */
+    const char *from[PREFIXES_MAX + 1]; /* NULL-terminated */
     bool check, json, ca;
 };
 

@@ -1,4 +1,4 @@
-/* provision.c - keys and certificates of our daemons, made once and kept. */
+/* provision.c - keys, certificates and configuration of our daemons, made once and kept. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <acme/provision.h>
@@ -27,7 +27,7 @@
 #define DAY_S                 86400
 #define TLS_ROOT_VALID_DAYS   7300
 #define TLS_SERVER_VALID_DAYS 397
-#define PROVISION_NAMES_MAX   16 /* DNS names, and as many addresses, of one TLS certificate */
+#define PROVISION_NAMES_MAX   16 /* of one TLS certificate: DNS names, and as many IP addresses */
 #define PROVISION_HOST_MAX    255
 #define COMMON_NAME_MAX       64 /* octets: ub-common-name, RFC 5280 appendix A.1 */
 
@@ -73,7 +73,7 @@ acme_provision_path(const char *dir, const char *name)
 static bool
 names_are_in(const X509 *cert, const struct certs_issue_request *request)
 {
-    X509 *leaf = (X509 *)cert; /* the checks below cache what they parsed */
+    X509 *leaf = (X509 *)cert; /* the checks below cache parsed extensions in it */
 
     for (size_t i = 0; request->dns_names != NULL && request->dns_names[i] != NULL; i++) {
         if (X509_check_host(leaf, request->dns_names[i], 0, 0, NULL) != 1)
@@ -86,8 +86,9 @@ names_are_in(const X509 *cert, const struct certs_issue_request *request)
     return true;
 }
 
-/* Of another name; or an issuing certificate, which others have been told of: a root of that name
- * may be offline. What a former root of ours issued is ours to replace. */
+/* True if the issuer has another name, or if this is an STI issuing certificate: others have it
+ * already, and an offline root of the same name may have issued it. Other certificates of a former
+ * root of ours are ours to replace. */
 static bool
 is_of_another_issuer(const X509 *cert, const struct acme_provision_request *request)
 {
@@ -97,8 +98,8 @@ is_of_another_issuer(const X509 *cert, const struct acme_provision_request *requ
            X509_NAME_cmp(X509_get_issuer_name(cert), certs_cert_subject_name(issuer)) != 0;
 }
 
-/* Whether a certificate that is there can stay. An anchor always does: others have it already; and
- * what another CA issued, which is not ours to replace. */
+/* True if an existing certificate is kept. Anchors always are, because relying parties have copies;
+ * so are certificates of another CA, which are not ours to replace. */
 static bool
 is_kept(const X509 *cert, const struct acme_provision_request *request, time_t now)
 {
@@ -116,7 +117,7 @@ is_kept(const X509 *cert, const struct acme_provision_request *request, time_t n
     return not_after - now > life / 3 && names_are_in(cert, &request->certificate);
 }
 
-/* HSM_ERR_NOT_FOUND: there is no file yet. */
+/* HSM_ERR_NOT_FOUND: the file does not exist yet. */
 static enum hsm_status
 read_existing(const struct acme_provision_request *request, const struct hsm_key *key,
               struct certs_chain **out)
@@ -151,7 +152,7 @@ issue(struct hsm_token *token, const struct acme_provision_request *request, str
     certificate.public_key = hsm_key_public(key);
     certificate.not_before = now - ACME_PROVISION_BACKDATE_S;
     certificate.not_after = now + (time_t)request->valid_days * DAY_S;
-    if (issuer != NULL) { /* nothing outlives or predates its issuer */
+    if (issuer != NULL) { /* a certificate does not outlive or predate its issuer */
         if (certificate.not_before < certs_cert_not_before(issuer))
             certificate.not_before = certs_cert_not_before(issuer);
         if (certificate.not_after > certs_chain_not_after(request->issuer))
@@ -333,7 +334,7 @@ provision_tls_server(struct hsm_token *token, const struct acme_provision_tls *t
 {
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    char common_name[COMMON_NAME_MAX + 1]; /* the names that count are in subjectAltName */
+    char common_name[COMMON_NAME_MAX + 1]; /* informative: clients match subjectAltName */
     struct acme_provision_request request = *issuer;
 
     snprintf(common_name, sizeof(common_name), "%.64s", names->host);
@@ -384,7 +385,7 @@ acme_provision_store(const char *dir, const char *name, const char *const *migra
     return path != NULL ? acme_store_open(path, migrations, &store) : HSM_ERR_NOMEM;
 }
 
-/* True unless memory runs out; *out stays NULL if the source was not given. */
+/* False: out of memory. *out stays NULL if `source` is NULL. */
 static bool
 take_source(const char *source, char **out)
 {
@@ -421,7 +422,7 @@ acme_provision_sources_clear(struct acme_provision_sources *sources)
     free(sources->api_key);
 }
 
-/* The parser of the file strips blanks, and a comment begins with ';' behind a blank. */
+/* The parser strips blanks, and a ';' behind a blank or at the start begins a comment. */
 static bool
 value_can_stand(const char *value)
 {

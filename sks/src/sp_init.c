@@ -18,7 +18,7 @@
 #include <sks/sp_config.h>
 
 #define CLIENT_VALID_DAYS 397
-#define BEARER_OCTETS     32 /* random */
+#define BEARER_OCTETS     32 /* of randomness */
 #define NAMES_MAX         16 /* of the TLS server certificate, besides cr_url's host */
 #define HOST_MAX          255 /* characters */
 #define PA_ANCHORS_FILE   "pa-anchors.pem"
@@ -63,7 +63,7 @@ is_loopback(const char *host)
            strncmp(host, "127.", 4) == 0;
 }
 
-/* A STI-CR on the loopback is a lab's: its verifier must be allowed to fetch from there. */
+/* An STI-CR on the loopback is part of a lab: its verifier must be allowed to fetch from there. */
 static bool
 repository_is_local(const struct sks_sp_init *init, char port[HOST_MAX + 1])
 {
@@ -114,7 +114,7 @@ make_tls_server(const struct sks_sp_init *init, struct hsm_token *token)
                                      });
 }
 
-/* For a caller on this machine that speaks TLS: its key is in the token like every other. */
+/* A client certificate for local callers that use TLS; its key is in the token, too. */
 static enum hsm_status
 make_tls_client(const struct sks_sp_init *init, struct hsm_token *token)
 {
@@ -190,8 +190,8 @@ make_bearer(const struct sks_sp_init *init)
     return st;
 }
 
-/* Copies, so that the directory stands on its own. Written each time: the peers' may have changed.
- */
+/* Copy anchors, so that the directory is self-contained. The copy is written each time, because the
+ * peers' anchors may have changed. */
 static enum hsm_status
 copy_anchors(const struct sks_sp_init *init, const char *from, const char *also, const char *name)
 {

@@ -2,8 +2,8 @@
  * provision.h - the keys, certificates and configuration that each daemon's `init`
  * makes.
  *
- * Everything here may be run again: a key that exists in the token is used, a
- * certificate on disk that belongs to its key is kept.
+ * Everything here may be repeated: an existing key of the token is used, and an
+ * existing certificate of that key is kept.
  */
 #ifndef ACME_PROVISION_H
 #define ACME_PROVISION_H
@@ -19,10 +19,10 @@
 
 #define ACME_PROVISION_BACKDATE_S 300 /* notBefore = now - this: clocks of others may lag */
 
-/** A certificate that must exist, and where. */
+/** A certificate that must exist, and its place. */
 struct acme_provision_request {
     const char *label; /* of its key in the token */
-    /* Profile, subject and what the profile wants. Key, serial and times are filled in. */
+    /* Profile, subject and what the profile needs; key, serial and times are filled in. */
     struct certs_issue_request certificate;
     unsigned valid_days;
     const struct certs_chain *issuer; /* the issuing certificate first; NULL: self-signed */
@@ -31,11 +31,11 @@ struct acme_provision_request {
 };
 
 /**
- * Find or generate the key; keep the certificate at `path`, or issue it if there
- * is none. A certificate of this issuer is issued again (same key, new serial)
+ * Find or generate the key; keep the certificate at `path`, or issue a new one if
+ * it is absent. A certificate of this issuer is issued again (same key, new serial)
  * when less than a third of its lifetime is left or when it lacks one of the
- * requested names; a self-signed one is never replaced, nor one by another
- * issuer. Faults are logged.
+ * requested names; a self-signed certificate and one of another issuer are never
+ * replaced. Faults are logged.
  *
  * @param key    receives the key: hsm_key_free()
  * @param chain  receives the chain now at `path`: certs_chain_free()
@@ -53,8 +53,8 @@ struct acme_provision_tls {
     const char *dir; /* receives the two files above */
     const char *organization; /* O of the subjects */
     const char *country; /* C of the subjects */
-    /* The host of this URL is the server's name; if it is loopback, localhost, 127.0.0.1 and ::1
-     * are its names, too. */
+    /* The host of this URL is the server's name; if it is a loopback host, localhost, 127.0.0.1
+     * and ::1 are added. */
     const char *base_url;
     const char *const
         *extra_names; /* further DNS names or IP addresses, NULL-terminated; or NULL */
