@@ -1,4 +1,4 @@
-/* sti-ca-operator.c - what an operator does to the store of an STI-CA. */
+/* sti-ca-operator.c - the commands of an STI-CA's operator on its store. */
 #include "sti-ca.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
- * sti-ca.h - what the files of the program share: sti-ca.c (its daemon), sti-ca-init.c (its keys,
- * certificates and configuration) and sti-ca-operator.c (what an operator does to its store).
+ * sti-ca.h - shared by sti-ca.c (the daemon), sti-ca-init.c (keys, certificates and
+ * configuration) and sti-ca-operator.c (the operator's commands).
  */
 #ifndef STI_ACME_STI_CA_H
 #define STI_ACME_STI_CA_H
@@ -19,12 +19,12 @@
 #define STORE_FILE      PROGRAM ".db"
 #define ISSUING_LABEL   "sti-ca-issuing"
 #define CHAIN_FILE      "sti-ca-chain.pem"
-#define ANCHORS_FILE    "pa-anchors.pem" /* this and the next: copies of files given to init */
+#define ANCHORS_FILE    "pa-anchors.pem" /* copies of the files given to init */
 #define CRL_ISSUER_FILE "pa-crl-issuer.pem"
 #define COUNTRY         "US"
 #define AUTHORITIES_MAX 32
 
-/** The options of the command line; texts are borrowed from argv. */
+/** The command line; texts are borrowed from argv. */
 struct arguments {
     const char *config, *last;
     bool check, json;
@@ -36,7 +36,7 @@ struct arguments {
     const char *authorities[AUTHORITIES_MAX + 1]; /* NULL-terminated */
 };
 
-/** The configuration file. */
+/* The configuration file. */
 struct config {
     struct acme_daemon_config daemon;
     char *store, *issuing_key, *chain, *policy, *country;
@@ -70,7 +70,7 @@ HSM_MUST_CHECK enum hsm_status open_store(const struct arguments *arguments, str
 /** The command init. */
 enum hsm_status run_init(const struct arguments *arguments);
 
-/* The commands of an operator, for the table of commands. */
+/* The operator's commands. */
 enum hsm_status run_participant_set(const struct arguments *arguments);
 enum hsm_status run_participant_list(const struct arguments *arguments);
 enum hsm_status run_participant_remove(const struct arguments *arguments);

@@ -1,4 +1,4 @@
-/* sti-pa-operator.c - what an operator does to the store of an STI-PA. */
+/* sti-pa-operator.c - the commands of an STI-PA's operator on its store. */
 #include "sti-pa.h"
 
 #include <inttypes.h>
@@ -21,7 +21,7 @@ DEFINE_DEFER(struct acme_store, acme_store_close)
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 
-/* Report the outcome of a change to the account --id. */
+/* Print or log the outcome of a change of an account. */
 static enum hsm_status
 say(const struct arguments *arguments, enum hsm_status st, const char *done, const char *not_found)
 {
@@ -34,7 +34,7 @@ say(const struct arguments *arguments, enum hsm_status st, const char *done, con
 
 /* ---- accounts and trusted STI-CAs ---- */
 
-/* The file is written before the store is changed, so that no password is lost. */
+/* Written to its file before the store has it. */
 static enum hsm_status
 generate_password(const char *path, struct hsm_secret **out)
 {
@@ -61,7 +61,7 @@ read_first_password(const struct arguments *arguments, struct hsm_secret **out)
     return access(path, F_OK) == 0 ? hsm_secret_read_own(path, out) : generate_password(path, out);
 }
 
-/* A password is changed because the old one may have leaked: an existing file is refused. */
+/* For a new password, an existing file is refused: the old password may have leaked. */
 static enum hsm_status
 read_next_password(const struct arguments *arguments, struct hsm_secret **out)
 {
@@ -80,7 +80,7 @@ read_next_password(const struct arguments *arguments, struct hsm_secret **out)
 
 typedef enum hsm_status password_reader(const struct arguments *arguments, struct hsm_secret **out);
 
-/* Open the store, read the password and pass both to `use`. */
+/* Open the store, read the password, and call `use` with both. */
 static enum hsm_status
 with_password(const struct arguments *arguments, password_reader *read,
               enum hsm_status (*use)(const struct arguments *arguments, struct acme_store *store,
@@ -314,7 +314,7 @@ run_revocation_drop(const struct arguments *arguments)
 
 /* ---- numbers ---- */
 
-/* *out is 0 if the option is absent. */
+/* *out keeps its value without the option. */
 static enum hsm_status
 read_number(const char *option, const char *text, int64_t *out)
 {
@@ -352,7 +352,7 @@ run_restore(const struct arguments *arguments)
     return st;
 }
 
-/* ---- how an account stands ---- */
+/* ---- the standing of an account ---- */
 
 enum hsm_status
 run_account_suspend(const struct arguments *arguments)

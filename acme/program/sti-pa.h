@@ -1,6 +1,6 @@
 /*
- * sti-pa.h - what the files of the program share: sti-pa.c (its keys and its daemon)
- * and sti-pa-operator.c (what an operator does to its store).
+ * sti-pa.h - shared by sti-pa.c (keys and daemon) and sti-pa-operator.c (the
+ * operator's commands).
  */
 #ifndef STI_ACME_STI_PA_H
 #define STI_ACME_STI_PA_H
@@ -16,7 +16,7 @@
 #define SPCS_MAX     256 /* --spc of one account */
 #define PREFIXES_MAX 64 /* --from of one account */
 
-/** The options of the command line; texts are borrowed from argv. */
+/** The command line; texts are borrowed from argv. */
 struct arguments {
     const char *config, *last;
     const char *dir, *token, *module, *pin_source;

@@ -38,7 +38,7 @@ static const struct block4 special4[] = {
     {{240, 0, 0, 0}, 4}, /* reserved, broadcast */
 };
 
-/* Of 2000::/3, which is all that is global unicast (RFC 4291 section 2.4). */
+/* Exceptions within 2000::/3, the only global unicast block (RFC 4291 section 2.4). */
 static const struct block6 special6[] = {
     {{0x20, 0x01}, 23}, /* protocol assignments, Teredo */
     {{0x20, 0x01, 0x0d, 0xb8}, 32}, /* documentation */
@@ -118,7 +118,7 @@ acme_limit_address(const char *peer, char out[ACME_ADDRESS_MAX + 1])
         snprintf(out, ACME_ADDRESS_MAX + 1, "%s", peer);
         return;
     }
-    memset(address.s6_addr + 8, 0, 8); /* one subscriber has that many to choose from */
+    memset(address.s6_addr + 8, 0, 8); /* one subscriber has a whole /64 to choose from */
     (void)inet_ntop(AF_INET6, &address, text, sizeof(text));
     snprintf(out, ACME_ADDRESS_MAX + 1, "%s/64", text);
 }

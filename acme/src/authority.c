@@ -1,4 +1,4 @@
-/* authority.c - the STI-PA: what it is made of, and who answers which request. */
+/* authority.c - the STI-PA: its parts, and which function answers which request. */
 
 #include <acme/authority.h>
 
@@ -147,8 +147,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
     acme_authority_answer_error(response, 404, "no such resource");
 }
 
-/* Whatever may make a password be hashed, or wait for the token: list, CRL and signers always find
- * a thread beside it. */
+/* Requests that may hash a password or wait for the token. The list, the CRL and the signers'
+ * certificates are always served by another thread. */
 static bool
 is_slow(void *context, enum acme_http_method method, const char *path)
 {
@@ -163,7 +163,7 @@ acme_authority_handler(struct acme_authority *authority)
     return (struct acme_http_handler){.handle = handle, .is_slow = is_slow, .context = authority};
 }
 
-/* At load and not at the first token: a key beside the wrong certificate. */
+/* Checked at start and not at the first token: the key must be the key of its certificate. */
 static enum hsm_status
 check_signer(const char *role, const struct hsm_key *key, const struct certs_chain *chain)
 {
@@ -194,7 +194,7 @@ check_config(const struct acme_authority_config *config)
     return check_signer("CRL signer's", config->crl_key, config->crl_chain);
 }
 
-/* The texts that every token, list and CRL carries. */
+/* The URLs and names that every token, list and CRL carries. */
 static enum hsm_status
 fill(struct acme_authority *authority)
 {
@@ -259,7 +259,8 @@ void
 acme_authority_refresh(struct acme_authority *authority)
 {
     for (int i = 0; i < AUTHORITY_DOCUMENTS; i++)
-        /* logged where it was noticed; what is published stays, and the next call tries again */
+        /* logged where it was noticed; the published document stays, and the next call tries
+         * again */
         (void)!acme_authority_document_refresh(authority, (enum authority_document)i);
     (void)!acme_authority_accounts_expire(authority);
     acme_authority_observe(authority);
@@ -275,7 +276,7 @@ acme_authority_tick(struct acme_authority *authority)
         acme_authority_refresh(authority);
     } else if (atomic_exchange(&authority->crl_changed, false) &&
                acme_authority_document_refresh(authority, AUTHORITY_CRL) != HSM_OK) {
-        atomic_store(&authority->crl_changed, true); /* in a second, then */
+        atomic_store(&authority->crl_changed, true); /* try again in a second */
     }
 }
 

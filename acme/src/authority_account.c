@@ -14,7 +14,7 @@
 #define SESSION_TOKEN_LEN 32 /* random octets of an access or refresh token */
 #define REFRESH_LIFETIMES 24 /* a refresh token lasts as long as this many access tokens */
 #define AUTHORIZATION_MAX 2048 /* characters of the header's value; longer: refused */
-#define LIMITS_FORGOTTEN  10000 /* at once: others write meanwhile */
+#define LIMITS_FORGOTTEN  10000 /* rows deleted at once: other threads write in between */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
@@ -107,7 +107,7 @@ admit_bearer(struct acme_authority *authority, const char *token, enum authority
                : st;
 }
 
-/* What an Authorization header says comes before the certificate of the connection. */
+/* An Authorization header takes precedence over the client certificate of the connection. */
 static enum hsm_status
 identify(struct acme_authority *authority, const struct acme_http_request *request,
          enum authority_verdict *verdict, char account[ACME_AUTHORITY_ID_MAX + 1])
@@ -162,8 +162,8 @@ acme_authority_admit(struct acme_authority *authority, const struct acme_http_re
 
 /* ---- sessions ---- */
 
-/* The tokens that a client gets. The store keeps only their SHA-256: who reads it cannot log in
- * with them. */
+/* The tokens that a client gets. The store keeps only their SHA-256, so nobody can log in with what
+ * the store has. */
 struct session {
     struct hsm_secret *access, *refresh; /* owned */
 };
@@ -205,8 +205,8 @@ insert_session(struct acme_authority *authority, const char *account, const stru
         account, now + lifetime, now + lifetime * REFRESH_LIFETIMES);
 }
 
-/* End the transaction in which it was found whether the account gets one: it does, or nothing has
- * happened. */
+/* End the transaction in which the verdict was reached: insert the session if the verdict is
+ * AUTHORITY_ADMITTED, else roll back. */
 static enum hsm_status
 end_opening(struct acme_authority *authority, const char *account, const struct session *session,
             enum authority_verdict verdict, enum hsm_status st)
@@ -222,7 +222,7 @@ end_opening(struct acme_authority *authority, const char *account, const struct 
     return acme_store_end(store, st);
 }
 
-/* A password that is changed while it is looked at opens nothing. */
+/* If the password is changed while it is being checked, no session is opened. */
 static enum hsm_status
 open_by_password(struct acme_authority *authority, const struct acme_http_request *request,
                  const char *user, const char *password, struct session *session,
@@ -299,8 +299,8 @@ acme_authority_serve_login(struct acme_authority *authority,
     }
 }
 
-/* Whose refresh token this is; it is spent: two who show it cannot both be answered. Within a
- * transaction. */
+/* Find the account of a refresh token and delete the token: of two requests with the same token
+ * only one is answered. Within a transaction. */
 static enum hsm_status
 spend_refresh_token(struct acme_authority *authority, const char *token,
                     char account[ACME_AUTHORITY_ID_MAX + 1], enum authority_verdict *verdict)
@@ -322,7 +322,7 @@ spend_refresh_token(struct acme_authority *authority, const char *token,
                           sizeof(digest));
 }
 
-/* The token is good still, where it opens nothing. */
+/* The token stays valid if no session is opened. */
 static enum hsm_status
 open_by_refresh_token(struct acme_authority *authority, const struct acme_http_request *request,
                       const char *token, struct session *session, enum authority_verdict *verdict)

@@ -1,4 +1,4 @@
-/* authority_automatic.c - the rule by which requests to revoke are decided without an operator. */
+/* authority_automatic.c - the rule by which revocation requests are decided without an operator. */
 #include <string.h>
 
 #include "authority_revoke_internal.h"
@@ -28,7 +28,7 @@ all_reasons(void)
     return (uint16_t)reasons;
 }
 
-/* 0: there is none of that name. */
+/* @return 0: no reason has this name */
 static uint16_t
 reason_named(const char *at, size_t len)
 {

@@ -1,4 +1,4 @@
-/* authority_ca.c - the STI-CAs that the STI-PA trusts: what is on its list, and who may speak for
+/* authority_ca.c - the STI-CAs that the STI-PA trusts: the trusted list, and the account of
  * each. */
 
 #include <stdlib.h>
@@ -27,7 +27,8 @@ DEFINE_DEFER(X509, X509_free)
 DEFINE_DEFER(X509_NAME, X509_NAME_free)
 DEFINE_DEFER(char, free)
 
-/* Faults are logged: an operator gave it. Warnings are where standards disagree. */
+/* Faults are logged, since an operator supplied the certificate. On points where the standards
+ * disagree, the linter only warns. */
 static enum hsm_status
 check_profile(const X509 *root, const char *subject)
 {
@@ -128,7 +129,7 @@ read_root(const struct acme_rows *rows, X509 **out)
     return st;
 }
 
-/* In an order of its own, so that what the list says does not depend on when it was said. */
+/* In a fixed order, so that the list does not depend on the order in which roots were added. */
 static enum hsm_status
 query_roots(struct acme_store *store, struct acme_rows **rows)
 {
@@ -185,7 +186,7 @@ enum hsm_status
 acme_authority_roots_digest(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
 {
     DEFER(acme_rows_free) struct acme_rows *rows = NULL;
-    DEFER(free) char *digests = NULL; /* with a comma between two */
+    DEFER(free) char *digests = NULL; /* separated by commas */
     size_t len = 0;
     FILE *to = open_memstream(&digests, &len);
     enum hsm_status st = query_roots(authority->config.store, &rows);
@@ -214,8 +215,8 @@ read_name(const struct acme_rows *rows, X509_NAME **out)
     return HSM_ERR_IO;
 }
 
-/* Make the row of that name the current one. Two encodings of a name are one name to verifiers, but
- * not to a store. */
+/* Make the row of this name the current one. Verifiers treat two encodings of a name as equal; a
+ * store does not. */
 static enum hsm_status
 find_name(struct acme_rows *rows, const X509_NAME *name)
 {
@@ -315,7 +316,7 @@ acme_authority_issuers_insert(struct acme_store *store, const char *account_id,
     return st;
 }
 
-/* Faults of the chain are logged: an operator gave it. */
+/* Faults of the chain are logged, since an operator supplied it. */
 static enum hsm_status
 find_path(struct acme_store *store, const struct certs_chain *chain, struct certs_path **out)
 {

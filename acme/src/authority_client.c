@@ -19,7 +19,7 @@
 #include <hsm/time.h>
 
 #define TIMEOUT_MS       30000
-#define REVOCATION_MS    5000 /* of a request to revoke: it is made between other work */
+#define REVOCATION_MS    5000 /* of a revocation request: the caller has other work to do */
 #define REPLY_MAX        65536 /* octets of a login's or token's answer */
 #define LIST_REPLY_MAX   (ACME_CA_LIST_MAX + 4096) /* octets: the list in its JSON */
 #define ACCESS_TOKEN_MAX 8192 /* characters */
@@ -97,7 +97,7 @@ acme_url_same_origin(const char *a, const char *b)
            same_part(url_a, url_b, CURLUPART_PORT);
 }
 
-/* What an STI-PA said in an error, cut; "" if it said nothing. */
+/* The message of an STI-PA's error, truncated; "" if it has none. */
 static void
 read_message(const struct acme_http_reply *reply, char out[MESSAGE_SHOWN + 1])
 {
@@ -110,7 +110,8 @@ read_message(const struct acme_http_reply *reply, char out[MESSAGE_SHOWN + 1])
         snprintf(out, MESSAGE_SHOWN + 1, "%s", message);
 }
 
-/* Anything but 200: is it us, is it now, or is it not an STI-PA at all? */
+/* Map any status but 200: a fault of the request, a transient fault, or an answer that no STI-PA
+ * gives. */
 static enum hsm_status
 check_status(const struct acme_http_reply *reply, const char *what, struct hsm_reason *why)
 {
@@ -155,7 +156,8 @@ parse_answer(const struct acme_http_reply *reply, const char *what, json_t **out
     return HSM_OK;
 }
 
-/* POST JSON below the base URL. @param body  taken over; NULL: out of memory */
+/* POST JSON below the base URL.
+ * @param body  taken over; NULL: out of memory */
 static enum hsm_status
 post(const struct acme_authority_login *login, const char *path, const char *authorization,
      json_t *body, struct acme_http_reply *reply, struct hsm_reason *why)
@@ -189,7 +191,7 @@ post(const struct acme_authority_login *login, const char *path, const char *aut
     return st;
 }
 
-/* It goes into a header as it is. */
+/* An access token is copied into a header unchanged. */
 static bool
 is_access_token(const char *text)
 {
@@ -204,7 +206,8 @@ is_access_token(const char *text)
     return true;
 }
 
-/* The value of the header; the caller wipes and frees it. An API key is a word, too. */
+/* The value of the header; the caller wipes and frees it. An API key has the same syntax as an
+ * access token. */
 static enum hsm_status
 bearer_credentials(const struct hsm_secret *api_key, char **out, struct hsm_reason *why)
 {
@@ -255,7 +258,8 @@ atc_new(const struct certs_tnauthlist *tnauthlist, bool ca, const char *fingerpr
                      "ca", (int)ca, "fingerprint", fingerprint);
 }
 
-/* What was not asked for is of no use at the STI-CA: notice it here. Nothing is trusted yet. */
+/* A token that differs from the request is of no use at the STI-CA, so refuse it here. Nothing is
+ * trusted yet. */
 static enum hsm_status
 check_token(const char *text, const struct certs_tnauthlist *tnauthlist, bool ca,
             const char *fingerprint, struct hsm_reason *why)
@@ -274,7 +278,8 @@ check_token(const char *text, const struct certs_tnauthlist *tnauthlist, bool ca
     return HSM_OK;
 }
 
-/* Account ids stand in the path as they are: unreserved characters (RFC 3986 section 2.3). */
+/* Account ids are put into the path unescaped: unreserved characters only (RFC 3986 section
+ * 2.3). */
 static enum hsm_status
 token_path(const char *account_id, char **path, struct hsm_reason *why)
 {
@@ -350,7 +355,7 @@ basic_credentials(const char *user, const struct hsm_secret *password, char **ou
     return header != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* As the STI-PA's interface has it: issuer in base64, serial in hex. free() it. */
+/* The body of the request: issuer in base64, serial in hex. free() it. */
 static char *
 revocation_text(const struct acme_authority_revocation *revocation)
 {
@@ -426,12 +431,12 @@ get(const struct acme_authority_query *query, const char *accept, size_t reply_m
     return st == HSM_OK ? check_status(reply, what, why) : st;
 }
 
-/* What a signature is verified with: a list, or a CRL. */
+/* The signed object: a list or a CRL. */
 struct signed_text {
     const struct acme_ca_list *list; /* NULL: a CRL */
     uint64_t previous_sequence;
     const struct certs_crl *crl;
-    const char *signer_url; /* NULL: it says none */
+    const char *signer_url; /* NULL: it names no signer */
 };
 
 static enum hsm_status
@@ -444,7 +449,7 @@ check_signature(const struct acme_authority_query *query, const struct signed_te
     return certs_crl_verify(text->crl, signer, query->pa_anchors, query->url, now, why);
 }
 
-/* A signer's certificate comes from the STI-PA that we were told of, and from nowhere else. */
+/* A signer's certificate is fetched from the configured STI-PA only. */
 static enum hsm_status
 find_signer(const struct acme_authority_query *query, const struct signed_text *text, time_t now,
             struct certs_chain **out, struct hsm_reason *why)
@@ -470,7 +475,7 @@ find_signer(const struct acme_authority_query *query, const struct signed_text *
     return HSM_OK;
 }
 
-/* The reply gives it away. */
+/* Ownership moves from the reply to the caller. */
 static char *
 take_etag(struct acme_http_reply *reply)
 {
@@ -480,7 +485,7 @@ take_etag(struct acme_http_reply *reply)
     return etag;
 }
 
-/* As deployed, {"caList": JWS}; a bare JWS is understood too. */
+/* Deployed STI-PAs send {"caList": JWS}; a bare JWS is accepted, too. */
 static enum hsm_status
 parse_list(const struct acme_http_reply *reply, struct acme_ca_list **out, struct hsm_reason *why)
 {

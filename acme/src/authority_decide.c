@@ -1,9 +1,10 @@
 /*
- * authority_decide.c - what becomes of a request to revoke.
+ * authority_decide.c - record and decide a revocation request.
  *
- * A decision is durable before the CRL is signed with it. What is on the CRL is
- * taken off by nobody who asks: a later request may say that a certificate ends
- * later than was known before, and only who shows it first that it ends sooner.
+ * A decision is durable before the CRL is signed with it. No request takes an
+ * entry off the CRL: a later request may state that the certificate ends later
+ * than recorded; that it ends earlier counts only when the certificate itself is
+ * shown for the first time.
  */
 
 #include <stdio.h>
@@ -18,13 +19,13 @@
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(char, free)
 
-/** A row of the table; id 0: there is none yet. */
+/** A row of the table; id 0: there is no row yet. */
 struct request {
     int64_t id;
     enum authority_state state;
     time_t not_after; /* 0: not known */
     bool is_end_shown;
-    bool is_dropped; /* on no CRL any more */
+    bool is_dropped; /* no longer on any CRL */
 };
 
 static const char *const state_texts[] = {
@@ -69,9 +70,9 @@ find_request(struct acme_store *store, const struct authority_plea *plea, struct
     return HSM_OK;
 }
 
-/* ---- what is to be done ---- */
+/* ---- whether to decide or list again ---- */
 
-/* What an operator has refused, an STI-CA may still want, whose certificate it is. */
+/* An operator's refusal does not bind the STI-CA that issued the certificate. */
 static bool
 may_decide_at_once(const struct authority_plea *plea, const struct request *request)
 {
@@ -80,8 +81,8 @@ may_decide_at_once(const struct authority_plea *plea, const struct request *requ
     return request->state == AUTHORITY_IS_QUEUED || plea->asker != AUTHORITY_SP;
 }
 
-/* It was left out of the CRL because somebody said that the certificate ended, and that is said no
- * more. */
+/* The entry was left out of the CRL because a request stated that the certificate had ended, and
+ * this request states otherwise. */
 static bool
 is_listed_again(const struct authority_plea *plea, const struct request *request, int64_t now)
 {
@@ -174,7 +175,7 @@ tell_revoked(struct acme_store *store, const struct authority_plea *plea, int64_
 
 /* ---- room ---- */
 
-/* They are counted only when there have been so many that it matters. */
+/* Rows are counted only when the last id shows that the quota can have been reached. */
 static enum hsm_status
 check_quota(struct acme_store *store, const struct authority_plea *plea, int64_t id, unsigned quota,
             enum authority_obstacle *obstacle)
@@ -198,7 +199,7 @@ check_quota(struct acme_store *store, const struct authority_plea *plea, int64_t
     return st;
 }
 
-/* For the request of that id, 0 if it is a new one. */
+/* @param id  of the request; 0: it is a new one */
 static enum hsm_status
 check_room(struct acme_store *store, const struct authority_plea *plea, int64_t id, unsigned quota,
            enum authority_obstacle *obstacle)
@@ -213,10 +214,10 @@ check_room(struct acme_store *store, const struct authority_plea *plea, int64_t 
 
 /* ---- the decision ---- */
 
-/* What is to be done of a request that has its place. */
+/* What is to be done with a request for which there is room. */
 struct step {
     bool at_once; /* decided now */
-    bool again; /* decided before: an entry anew */
+    bool again; /* decided before: add its entry again */
 };
 
 static enum hsm_status

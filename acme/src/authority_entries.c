@@ -1,9 +1,9 @@
 /*
- * authority_entries.c - the entries of the CRL: which there are, and until when.
+ * authority_entries.c - the entries of the CRL, and how long each stays.
  *
- * An entry stays until it was on a CRL that is later than the certificate
- * (RFC 5280 section 3.3), and beyond that for a whole life of a CRL: whoever
- * fetches a CRL when his own has ended has seen it there.
+ * An entry stays until it has been on a CRL issued after the certificate's end
+ * (RFC 5280 section 3.3), and for the lifetime of one more CRL: a relying party
+ * that fetches a CRL each time its own expires has seen the entry.
  */
 
 #include <inttypes.h>
@@ -22,7 +22,7 @@
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 
-/* *out keeps its value when the query gives none. */
+/* *out keeps its value when the query returns no row. */
 static enum hsm_status
 read_number(struct acme_store *store, const char *query, int64_t *out)
 {
@@ -61,7 +61,7 @@ acme_authority_requests_last(struct acme_store *store, int64_t *out)
     return read_number(store, "SELECT coalesce(max(id), 0) FROM revocation", out);
 }
 
-/* They are counted only when there have been so many that it matters. */
+/* Entries are counted only when the last number shows that the bound can have been reached. */
 enum hsm_status
 acme_authority_entries_full(struct acme_store *store, bool *is_full)
 {
@@ -90,7 +90,8 @@ acme_authority_entry_add(struct acme_store *store, int64_t id, int64_t now)
                           "iii", now, last + 1, id);
 }
 
-/* It was the last change of the CRL, and what the CRL says is known by the number of that. */
+/* The CRL's contents are identified by the number of its last entry: give this row a new number, so
+ * that taking it off counts as a change. */
 static enum hsm_status
 number_anew(struct acme_store *store, int64_t id)
 {
@@ -123,8 +124,8 @@ acme_authority_entries_take_off(struct acme_store *store, const char *account, i
     return number_anew(store, acme_rows_int(rows, 0));
 }
 
-/* Earlier versions took every certificate that an operator gave. All others have to be revoked
- * nevertheless. */
+/* Earlier versions accepted any certificate from an operator. A row that no CRL can hold must not
+ * keep the others off the CRL. */
 static bool
 has_serial_of_crl(const struct acme_rows *rows)
 {
@@ -140,7 +141,7 @@ has_serial_of_crl(const struct acme_rows *rows)
     return false;
 }
 
-/* Its serial number is one that a CRL can have. */
+/* The serial number has passed has_serial_of_crl(). */
 static enum hsm_status
 read_entry(const struct acme_rows *rows, struct certs_crl_entry *out)
 {
@@ -161,7 +162,7 @@ read_entry(const struct acme_rows *rows, struct certs_crl_entry *out)
     return HSM_OK;
 }
 
-/* Those whose last CRL has ended. */
+/* Drop the entries whose last CRL has expired. */
 static enum hsm_status
 drop(struct acme_authority *authority)
 {
@@ -179,7 +180,7 @@ drop(struct acme_authority *authority)
     return st;
 }
 
-/* By issuer: the CRL names it once for all its entries. */
+/* Ordered by issuer: the CRL names it once for all its entries. */
 enum hsm_status
 acme_authority_entries_read(struct acme_authority *authority, struct authority_entries *out)
 {

@@ -24,14 +24,14 @@
 #define TKVALUE_MAX        1024 /* characters: one SPC needs far less */
 #define JTI_LEN            36 /* characters of a UUID (RFC 9562) */
 
-/** The "atc" object of RFC 9447 section 4, as asked for. Texts are borrowed from the request. */
+/** The "atc" object of RFC 9447 section 4, as requested. Texts are borrowed from the request. */
 struct wish {
     const char *tkvalue;
     const char *fingerprint;
     bool ca;
     struct certs_tnauthlist *tnauthlist;
-    const char *spc; /* of the list */
-    int64_t lifetime_s; /* by policy */
+    const char *spc; /* of the TNAuthList */
+    int64_t lifetime_s; /* from the policy or the configuration */
 };
 
 static void
@@ -104,8 +104,8 @@ parse_tkvalue(const char *text, struct wish *wish, struct hsm_reason *why)
 }
 
 /*
- * RFC 9447 section 5.1 says that the object has the member "atc"; the example
- * of RFC 9448 section 5.5 is what would be in it. Both are understood.
+ * RFC 9447 section 5.1 puts the object into the member "atc"; the example of RFC
+ * 9448 section 5.5 is the inner object alone. Both are accepted.
  */
 static enum hsm_status
 parse_wish(const json_t *body, struct wish *wish, struct hsm_reason *why)
@@ -127,17 +127,17 @@ parse_wish(const json_t *body, struct wish *wish, struct hsm_reason *why)
         (st = acme_json_string(atc, "fingerprint", &wish->fingerprint, why)) != HSM_OK ||
         (st = acme_json_bool_optional(atc, "ca", false, &wish->ca, why)) != HSM_OK)
         return st;
-    /* RFC 9447 itself spells it in two ways. */
+    /* RFC 9447 itself uses two spellings. */
     if (strcasecmp(tktype, "TNAuthList") != 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "tktype: not TNAuthList");
-    /* RFC 9448 section 5.6: whose fingerprint it is, is for the CA to find out. */
+    /* RFC 9448 section 5.6: the CA checks that the fingerprint is that of the account key. */
     if (!is_hex_fingerprint(wish->fingerprint) && !is_thumbprint(wish->fingerprint))
         return hsm_refuse(why, HSM_ERR_MALFORMED,
                           "fingerprint: not SHA256 and 32 octets in hex, nor a thumbprint");
     return parse_tkvalue(tkvalue, wish, why);
 }
 
-/* What the governance authority says of the code, whoever asks for it. */
+/* The governance authority's rule for the code, independent of the account. */
 static enum hsm_status
 check_policy(struct acme_authority *authority, struct wish *wish, struct hsm_reason *why)
 {
@@ -156,7 +156,7 @@ check_policy(struct acme_authority *authority, struct wish *wish, struct hsm_rea
     return HSM_OK;
 }
 
-/* RFC 9448 section 5.6: the authority makes sure that the list belongs to the account. */
+/* RFC 9448 section 5.6: the authority verifies that the TNAuthList belongs to the account. */
 static enum hsm_status
 check_account(struct acme_store *store, const char *account_id, const struct wish *wish,
               struct hsm_reason *why)
@@ -195,13 +195,13 @@ new_jti(char out[JTI_LEN + 1])
     return HSM_OK;
 }
 
-/** A token that is to be: a row. */
+/** The row of a token that is about to be signed. */
 struct record {
     struct acme_authority *authority;
     const char *account_id, *jti;
     const struct wish *wish;
     time_t exp;
-    time_t wait_s; /* not 0: the account has had its share; nothing is recorded */
+    time_t wait_s; /* not 0: the rate limit is reached; nothing was recorded */
 };
 
 static struct acme_limit
@@ -210,7 +210,8 @@ limit_of(const struct acme_authority *authority)
     return (struct acme_limit){"tokens", authority->config.tokens_per_hour, ACME_HOUR_S};
 }
 
-/* A part of a transaction: counted and recorded together, by however many processes. */
+/* Part of a transaction: the token is counted and recorded together, also when several processes
+ * issue tokens. */
 static enum hsm_status
 insert(struct acme_store *store, void *context)
 {
@@ -231,17 +232,18 @@ insert(struct acme_store *store, void *context)
         (int64_t)now, (int64_t)record->exp);
 }
 
-/* It was not signed: the account has it left. That nobody has a token of this jti does no harm. */
+/* The token was not signed, so it does not count. Its row stays: a jti without a token does no
+ * harm. */
 static void
 give_back(struct acme_authority *authority, const char *account_id)
 {
     struct acme_limit limit = limit_of(authority);
 
-    /* logged where it was noticed; the account has one less in this hour */
+    /* logged where it was noticed; the account has one token less this hour */
     (void)!acme_limit_give_back(authority->config.store, &limit, account_id);
 }
 
-/* No token outlives the certificate that it is checked with. */
+/* No token outlives the certificate that verifies it. */
 static enum hsm_status
 expiry(const struct acme_authority *authority, int64_t lifetime_s, time_t *exp)
 {
@@ -257,7 +259,8 @@ expiry(const struct acme_authority *authority, int64_t lifetime_s, time_t *exp)
     return HSM_ERR_UNTRUSTED;
 }
 
-/* Durable before anybody has the token: no token exists that the store does not know. */
+/* Recorded durably before the token leaves the process: no token exists that the store does not
+ * have. */
 static enum hsm_status
 issue(struct acme_authority *authority, const char *account_id, const struct wish *wish,
       char **token, time_t *wait_s)

@@ -1,4 +1,4 @@
-/* authority_migrations.c - the tables of the STI-PA (<acme/store.h> says how they grow). */
+/* authority_migrations.c - the tables of the STI-PA (acme/store.h describes migrations). */
 
 #include <acme/authority.h>
 
@@ -56,7 +56,7 @@ const char *const acme_authority_migrations[] = {
     /* STI-CAs have accounts, and the CRL has entries. */
     "ALTER TABLE account ADD COLUMN is_sti_ca {int} NOT NULL DEFAULT 0;"
     "CREATE TABLE ca_issuer ("
-    " name {octets} PRIMARY KEY," /* DER; under it this STI-CA issues, and no other */
+    " name {octets} PRIMARY KEY," /* DER; only this STI-CA issues under it */
     " account TEXT NOT NULL REFERENCES account(id)){strict};"
     "CREATE TABLE revocation ("
     " id {id},"
@@ -68,12 +68,13 @@ const char *const acme_authority_migrations[] = {
     " state TEXT NOT NULL CHECK (state IN ('queued', 'revoked', 'refused')),"
     " asked {int} NOT NULL,"
     " decided {int},"
-    " entry {int} UNIQUE," /* its place in the CRL, from 1 on, once it is there */
+    " entry {int} UNIQUE," /* its number in the CRL, from 1 on */
     " UNIQUE (issuer, serial)){strict};",
 
-    /* Accounts are suspended, limited, and used with more than a password; tokens are counted. */
+    /* Accounts can be suspended, restricted to addresses, and used without a password; events are
+     * recorded. */
     ACME_EVENTS_MIGRATION
-    "ALTER TABLE account ADD COLUMN suspended TEXT;" /* the reason; NULL: it is not */
+    "ALTER TABLE account ADD COLUMN suspended TEXT;" /* the reason; NULL: not suspended */
     "ALTER TABLE account ADD COLUMN client TEXT;" /* subject of its client certificate */
     "CREATE UNIQUE INDEX account_client ON account(client);"
     "CREATE TABLE account_source ("
@@ -90,42 +91,44 @@ const char *const acme_authority_migrations[] = {
     "CREATE INDEX spc_token_account ON spc_token(account, issued);",
 
     /* Entries leave the CRL. */
-    "ALTER TABLE revocation ADD COLUMN not_after {int};" /* of the certificate; NULL: not known */
-    "ALTER TABLE revocation ADD COLUMN outlived {int};" /* first on a CRL that is later than it */
-    "ALTER TABLE revocation ADD COLUMN dropped {int};" /* on no CRL since */
+    "ALTER TABLE revocation ADD COLUMN not_after {int};" /* of the certificate; NULL: unknown */
+    "ALTER TABLE revocation ADD COLUMN outlived {int};" /* of the first CRL later than not_after */
+    "ALTER TABLE revocation ADD COLUMN dropped {int};" /* since when it is on no CRL */
     "CREATE INDEX revocation_listed ON revocation(entry)"
     " WHERE entry IS NOT NULL AND dropped IS NULL;",
 
-    /* Logins are counted by user and address, and before a password is looked at. */
+    /* Attempts to log in are counted by user and address, before the password is checked. */
     "CREATE TABLE rate ("
     " subject TEXT PRIMARY KEY,"
     " used_until {int} NOT NULL){strict};" /* microseconds since 1970 */
     "CREATE TABLE login_address ("
     " account TEXT NOT NULL REFERENCES account(id),"
-    " address TEXT NOT NULL," /* of IPv6 its /64 */
-    " at {int} NOT NULL," /* the last login from there */
+    " address TEXT NOT NULL," /* an IPv6 address counts by its /64 */
+    " at {int} NOT NULL," /* of the last login from this address */
     " PRIMARY KEY (account, address)){strict};"
-    "DELETE FROM login_failure;" /* it is there for instances of a former version only */
-    "CREATE TABLE published (" /* more than the store knows: it was restored from a backup */
+    "DELETE FROM login_failure;" /* only instances of an earlier version use it */
+    "CREATE TABLE published (" /* numbers published before the store was restored from a backup */
     " kind {int} PRIMARY KEY,"
-    " number {int} NOT NULL){strict};", /* of kind, that there was; the next one is higher */
+    " number {int} NOT NULL){strict};", /* the highest one of its kind; the next one is higher */
 
-    /* Who asks to revoke is counted, and who only says when a certificate ends is known. */
-    "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from it */
+    /* Revocation requests are counted per account, and asserted notAfter times are distinguished
+     * from those read from the certificate. */
+    "ALTER TABLE revocation ADD COLUMN end_shown {int} NOT NULL DEFAULT 0;" /* read from the leaf */
     "CREATE INDEX revocation_counted ON revocation(account)"
     " WHERE dropped IS NULL AND state <> 'refused';"
     "CREATE INDEX revocation_queued ON revocation(id) WHERE state = 'queued';",
 
-    /* What the governance authority itself revokes is not the account's. */
+    /* Revocations by the governance authority do not count for the account. */
     "ALTER TABLE revocation ADD COLUMN by_operator {int} NOT NULL DEFAULT 0;",
 
-    /* What is over is found without a look at what is not; it is asked for every minute. */
+    /* Expired rows are looked for every minute: find them by an index. */
     "CREATE INDEX rate_used_until ON rate(used_until);"
     "CREATE INDEX session_refresh_until ON session(refresh_until);"
     "CREATE INDEX login_address_at ON login_address(at);"
     "CREATE INDEX revocation_outlived ON revocation(outlived)"
     " WHERE dropped IS NULL AND outlived IS NOT NULL;"
-    "DROP INDEX spc_token_account;" /* rate counts; spc_token is for people: who was given what */
+    "DROP INDEX spc_token_account;" /* limits use rate; spc_token records the tokens of each account
+                                     */
     ACME_EVENTS_INDEX_MIGRATION,
     NULL,
 };

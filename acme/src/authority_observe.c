@@ -39,7 +39,7 @@ static const char *const names[AUTHORITY_DOCUMENTS] = {
     [AUTHORITY_CRL] = "crl",
 };
 
-/* The latest document; false: there is none, or the store does not answer. */
+/* Read the latest document; false: there is none, or the store does not respond. */
 static bool
 read_latest(struct acme_authority *authority, enum authority_document kind, int64_t *sequence,
             time_t *until)
@@ -83,7 +83,7 @@ observe(struct acme_authority *authority, enum authority_document kind)
                    (double)(until - (time_t)lifetime_of(authority, kind)));
 }
 
-/* A count that the store does not give stays as it was. */
+/* A gauge whose count cannot be read keeps its value. */
 static void
 observe_count(struct acme_authority *authority, const struct hsm_metric *metric,
               enum hsm_status (*read)(struct acme_store *store, int64_t *out))
@@ -111,8 +111,8 @@ acme_authority_observe(struct acme_authority *authority)
                                                                                               : 0);
 }
 
-/* Whether the latest one is served: it lasts, and no later one was there before the store was
- * restored. */
+/* Whether the latest document is served: it has not expired, and its number is above those
+ * published before the store was restored. */
 static bool
 is_served(struct acme_authority *authority, enum authority_document kind)
 {

@@ -1,4 +1,4 @@
-/* authority_operator.c - accounts, as an operator of the STI-PA adds, changes and lists them. */
+/* authority_operator.c - accounts: an operator of the STI-PA adds, changes and lists them. */
 
 #include <ctype.h>
 #include <string.h>
@@ -11,12 +11,13 @@
 #include "authority_internal.h"
 #include "password_internal.h"
 
-#define EVENT_DETAIL_MAX 1024 /* octets; the rest of many codes is left out */
+#define EVENT_DETAIL_MAX 1024 /* octets; a longer list of codes is truncated */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 
-/* An account id stands in URLs as it is: the unreserved characters of RFC 3986, no dot segment. */
+/* An account id is put into URLs unescaped: the unreserved characters of RFC 3986, no dot
+ * segment. */
 static bool
 is_account_id(const char *text)
 {
@@ -81,7 +82,7 @@ check_spcs(const char *account_id, const char *const *spcs)
     return HSM_OK;
 }
 
-/* @param user  NULL: it is not told */
+/* @param user  NULL: left out */
 static void
 describe(const char *user, const struct authority_rights *rights, char out[EVENT_DETAIL_MAX])
 {
@@ -202,8 +203,8 @@ acme_authority_account_spcs(struct acme_store *store, const char *account_id,
                                                   .detail = detail});
 }
 
-/* Within a transaction. What the old one has opened is closed with it, and where it was used is
- * nobody's home: it may have been a thief. */
+/* Within a transaction. Sessions opened with the old password end, and addresses of earlier logins
+ * are forgotten: a thief may have used them. */
 static enum hsm_status
 replace_password(struct acme_store *store, const char *account_id,
                  const struct acme_password_hash *hash)
@@ -243,7 +244,7 @@ acme_authority_account_password(struct acme_store *store, const char *account_id
                                                   .subject = account_id});
 }
 
-/* " TITLE VALUE VALUE ...", of an account that has some. */
+/* Print " TITLE VALUE VALUE ...", or nothing if the account has no values. */
 static enum hsm_status
 show_list(struct acme_store *store, const char *title, const char *sql, const char *account_id,
           FILE *to)

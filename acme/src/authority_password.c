@@ -1,13 +1,14 @@
 /*
- * authority_password.c - whose password it is, and how often one may be tried.
+ * authority_password.c - check passwords, and limit attempts to guess them.
  *
- * What is tried is counted before it is looked at and given back when it was right, so that no
- * number of requests at once gets more tries. It is counted for the user at that address, so that
- * nobody shuts a user out who is elsewhere; for the address; and, where the user is a stranger, for
- * the user. A user is no stranger where it has logged in, and at the sources of its account.
+ * An attempt is counted before the password is checked and uncounted when the password was right,
+ * so that concurrent requests get no additional attempts. It is counted for the user at that
+ * address, so that an attacker elsewhere cannot lock a user out; for the address; and for the user
+ * alone, unless the user has logged in from that address before or it is on the account's list of
+ * addresses.
  *
- * A hash is made to take long (RFC 7914): only so many are made at once, and requests that wait for
- * that hold no thread. Who may try no more does not wait.
+ * A hash is slow by design (RFC 7914): few are computed at once, and requests that wait for one are
+ * parked and hold no thread. A request over a limit does not wait.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ static const struct acme_limit limit_strangers = {"login-of", ACME_AUTHORITY_STR
 
 #define LIMITS 3
 
-/* One password that is tried. */
+/* One attempt to log in. */
 struct attempt {
     const char *user;
     struct authority_user found;
@@ -42,7 +43,7 @@ struct attempt {
     bool at_home;
 };
 
-/* ---- so many at once ---- */
+/* ---- the bound on hashing ---- */
 
 void
 acme_authority_hashing_init(struct authority_hashing *hashing)
@@ -70,7 +71,7 @@ begin_hash(struct authority_hashing *hashing)
     return begun;
 }
 
-/* NULL: nobody waits. */
+/* NULL: no request is waiting. */
 static struct acme_http_parked *
 take_waiting(struct authority_hashing *hashing)
 {
@@ -87,7 +88,7 @@ take_waiting(struct authority_hashing *hashing)
     return next;
 }
 
-/* And let the next one begin whose peer is still there. */
+/* Release the place, and resume the next request whose peer is still connected. */
 static void
 end_hash(struct authority_hashing *hashing)
 {
@@ -111,7 +112,7 @@ acme_authority_password_wait(struct acme_authority *authority, struct acme_http_
     if (parked == NULL)
         return false;
     pthread_mutex_lock(&hashing->mutex);
-    is_free = hashing->running < ACME_AUTHORITY_HASHES_MAX; /* by now: nobody would resume it */
+    is_free = hashing->running < ACME_AUTHORITY_HASHES_MAX; /* no end_hash() would resume it */
     has_room = hashing->waiting_count < ACME_AUTHORITY_WAITING_MAX;
     if (!is_free && has_room)
         hashing->waiting[hashing->waiting_count++] = parked;
@@ -123,11 +124,12 @@ acme_authority_password_wait(struct acme_authority *authority, struct acme_http_
     return is_free || has_room;
 }
 
-/* ---- whose it is ---- */
+/* ---- the user ---- */
 
 /*
- * The hash of a user's password. For an unknown user it is one of the same
- * costs that no password has, so that the answer takes as long as for a known one.
+ * The hash of a user's password. For an unknown user it is a hash with the same
+ * cost parameters that no password matches, so that the response takes as long as
+ * for a known user.
  */
 static enum hsm_status
 find_user(struct acme_store *store, struct attempt *attempt)
@@ -167,7 +169,7 @@ find_home(struct acme_authority *authority, const struct acme_http_request *requ
     return st;
 }
 
-/* ---- how often ---- */
+/* ---- the limits ---- */
 
 static const char *
 whom_of(const struct attempt *attempt, size_t i, const struct acme_limit **limit)
@@ -181,8 +183,8 @@ whom_of(const struct attempt *attempt, size_t i, const struct acme_limit **limit
     return whom[i];
 }
 
-/* All of them or none. Unknown users are counted like known ones: the limit tells nobody who
- * exists. */
+/* Count all of them or none. Unknown users are counted like known ones, so that the limit does not
+ * reveal which users exist. */
 static enum hsm_status
 count(struct acme_store *store, const struct attempt *attempt, time_t now, bool *limited)
 {
@@ -206,8 +208,8 @@ count(struct acme_store *store, const struct attempt *attempt, time_t now, bool 
     return st;
 }
 
-/* Those who are shut out do not take the place of somebody who waits. Nothing is counted: who
- * waits begins anew. */
+/* A request that is over a limit is refused at once and takes no place in the queue. Nothing is
+ * counted here: a resumed request is checked from the start. */
 static enum hsm_status
 choose_wait(struct acme_store *store, const struct attempt *attempt, time_t now,
             enum authority_verdict *verdict)
@@ -257,7 +259,8 @@ acme_authority_password_confirm(struct acme_store *store, const struct authority
     return st;
 }
 
-/* It was right, and is so still: it does not count, and the user is known there. */
+/* The password was right and is still the current one: the attempt does not count, and the address
+ * is recorded for the user. */
 static enum hsm_status
 settle(struct acme_store *store, const struct attempt *attempt, time_t now,
        enum authority_verdict *verdict)
@@ -329,7 +332,7 @@ acme_authority_password_check(struct acme_authority *authority,
     acme_limit_address(acme_http_request_peer(request), attempt.address);
     snprintf(attempt.there, sizeof(attempt.there), "%s %s", attempt.address, user);
     st = find_user(store, &attempt);
-    if (st == HSM_OK) /* of nobody too: the answer takes as long */
+    if (st == HSM_OK) /* also for an unknown user: the response takes as long */
         st = find_home(authority, request, &attempt);
     if (st != HSM_OK)
         return st;

@@ -64,7 +64,7 @@ parse_reason(const json_t *body, struct authority_plea *plea, struct hsm_reason 
     return HSM_OK;
 }
 
-/* It is shown to operators, a line each. */
+/* Operators are shown one line for each request. */
 static enum hsm_status
 parse_requester(const char *text, struct authority_plea *plea, struct hsm_reason *why)
 {
@@ -79,8 +79,9 @@ parse_requester(const char *text, struct authority_plea *plea, struct hsm_reason
     return HSM_OK;
 }
 
-/* What an STI-CA says of its own certificate; a service provider shows it. No CRL has to name a
- * certificate that has ended, and one that ends beyond all others would stay for ever. */
+/* A notAfter that an STI-CA states; a service provider's is read from its certificate. No CRL has
+ * to list a certificate that has ended, and an entry with a notAfter in the far future would stay
+ * for ever. */
 static enum hsm_status
 parse_not_after(const json_t *body, time_t now, struct authority_plea *plea, struct hsm_reason *why)
 {

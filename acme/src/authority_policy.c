@@ -1,4 +1,4 @@
-/* authority_policy.c - what the governance authority lets service provider codes have. */
+/* authority_policy.c - the governance authority's rules for service provider codes. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -19,12 +19,12 @@
 #include "authority_internal.h"
 
 #define FILE_MAX     4194304 /* octets of a policy file: tens of thousands of codes */
-#define LIFETIME_MIN 60 /* seconds, as of the configuration's token-lifetime-s */
+#define LIFETIME_MIN 60 /* seconds, as for token-lifetime-s in the configuration */
 #define LIFETIME_MAX 31622400
 #define LOADED       "policy loaded"
 #define RETRY_NS     INT64_C(2000000000) /* after a file could not be read */
 
-/** A file as it was read; it is read again when any of this changes. */
+/** Identifies a version of the file; the file is reread when any of this changes. */
 struct policy_stamp {
     dev_t device;
     ino_t inode;
@@ -32,22 +32,22 @@ struct policy_stamp {
     struct timespec changed, touched; /* contents; contents, owner or rights */
 };
 
-/** The file, and what is in force. */
+/** State of the file, and of the policy in force. */
 enum policy_state {
     POLICY_IN_FORCE,
-    POLICY_BAD, /* it says something that is not understood: an operator has to mend it */
-    POLICY_UNREAD, /* it could not be read, or not be told: it is tried again */
+    POLICY_BAD, /* its contents are invalid: an operator has to correct them */
+    POLICY_UNREAD, /* it could not be read, or the event could not be recorded: retried */
 };
 
 struct authority_policy {
     pthread_mutex_t lock;
     char *path;
-    struct policy_stamp stamp; /* of the last one that was read */
-    enum policy_state stamped; /* what became of that */
+    struct policy_stamp stamp; /* of the last version that was read */
+    enum policy_state stamped; /* the result of reading it */
     enum policy_state state;
-    struct policy_stamp tried; /* POLICY_UNREAD: of the one that could not be */
-    int64_t retry_ns; /* when it is tried again, on hsm_metric_clock_ns() */
-    json_t *rules; /* checked; of the last good one */
+    struct policy_stamp tried; /* POLICY_UNREAD: of the version that could not be read */
+    int64_t retry_ns; /* when to retry, on hsm_metric_clock_ns() */
+    json_t *rules; /* checked; of the last valid version */
 };
 
 DEFINE_DEFER(struct authority_policy, acme_authority_policy_free)
@@ -72,7 +72,7 @@ read_lifetime(const json_t *rule, int64_t *out, struct hsm_reason *why)
     return st;
 }
 
-/* What `rule` says replaces what *out has. */
+/* Members of `rule` replace those of *out. */
 static enum hsm_status
 read_rule(const json_t *rule, struct authority_rule *out, struct hsm_reason *why)
 {
@@ -110,7 +110,7 @@ check_code(const char *spc, const json_t *rule, struct hsm_reason *why)
     return st == HSM_OK ? HSM_OK : hsm_refuse(why, st, "spc \"%s\": %s", spc, inner.text);
 }
 
-/* All of it at once: a rule that is not understood must not be met at a request. */
+/* Check all rules when loading, so that a request never meets an invalid one. */
 static enum hsm_status
 check_rules(const json_t *rules, struct hsm_reason *why)
 {
@@ -145,7 +145,7 @@ check_rules(const json_t *rules, struct hsm_reason *why)
 
 /* ---- loading ---- */
 
-/* Or errno. */
+/* False: errno is set. */
 static bool
 take_stamp(const char *path, struct policy_stamp *out)
 {
@@ -171,7 +171,7 @@ is_same_stamp(const struct policy_stamp *a, const struct policy_stamp *b)
            is_same_time(&a->changed, &b->changed) && is_same_time(&a->touched, &b->touched);
 }
 
-/* Several processes read the same file: it is told once. */
+/* Several processes read the same file: record the event once. */
 static enum hsm_status
 tell_loaded(struct acme_store *store, const char *path, const uint8_t *octets, size_t len)
 {
@@ -195,7 +195,8 @@ tell_loaded(struct acme_store *store, const char *path, const uint8_t *octets, s
             .at = time(NULL), .who = "sti-pa", .what = LOADED, .subject = path, .detail = detail});
 }
 
-/* Faults are logged: an operator wrote the file. store NULL: it is not told. */
+/* Faults are logged, since an operator wrote the file.
+ * @param store  NULL: no event is recorded */
 static enum hsm_status
 load(struct authority_policy *policy, struct acme_store *store)
 {
@@ -258,14 +259,15 @@ acme_authority_policy_free(struct authority_policy *policy)
     free(policy);
 }
 
-/* ---- asking ---- */
+/* ---- using it ---- */
 
-/* Under the lock. A file that has become bad is told of once, and the last good one holds; one that
- * cannot be read now is tried until it can: it may take a right away. */
+/* Under the lock. When the file has become invalid, that is logged once, and the last valid version
+ * stays in force. A file that cannot be read is retried until it can be, since it may withdraw a
+ * right. */
 static void
 reload(struct authority_policy *policy, struct acme_store *store)
 {
-    struct policy_stamp now = {.size = -1}; /* none: it is not there */
+    struct policy_stamp now = {.size = -1}; /* stays so if the file does not exist */
     enum hsm_status st;
 
     (void)take_stamp(policy->path, &now);
@@ -331,7 +333,7 @@ acme_authority_policy_ask(struct authority_policy *policy, struct acme_store *st
     if (general != NULL)
         st = read_rule(general, &rule, &why);
     if (own != NULL) {
-        rule.allowed = true; /* to be named is to be allowed, unless it says otherwise */
+        rule.allowed = true; /* a rule for a code allows it, unless it states otherwise */
         if (st == HSM_OK)
             st = read_rule(own, &rule, &why);
     }

@@ -1,11 +1,11 @@
 /*
  * authority_publish.c - what the STI-PA publishes: the trusted-CA list, the CRL, and the
- * certificates that both are checked with.
+ * certificates of their signers.
  *
- * A document is served from the store only. A new one takes the next number
- * and is inserted under it before anybody sees it: of two processes that sign
- * at once one finds the number taken and serves the other's. So no number is
- * ever seen with two contents, and none ever falls.
+ * A document is served from the store only. A new one takes the next number and is
+ * inserted under it before it is served: when two processes sign at once, one finds the
+ * number taken and serves the other's document. So a number never has two contents, and
+ * numbers never decrease.
  */
 #define _GNU_SOURCE /* asprintf */
 
@@ -28,8 +28,8 @@
 
 #include "authority_internal.h"
 
-#define RETRY_S          30 /* after a failed signature, before the next */
-#define BACKDATE_S       300 /* thisUpdate = now - this: clocks of verifiers may lag */
+#define RETRY_S          30 /* before the next attempt after a failed signature */
+#define BACKDATE_S       300 /* thisUpdate is this long ago: verifiers' clocks may be slow */
 #define DOCUMENTS_KEPT   100 /* of each kind */
 #define SIGNER_WARNING_S (30 * 86400)
 #define NS_PER_MS        1000000
@@ -44,7 +44,7 @@ struct document {
     uint8_t says[SHA256_DIGEST_LENGTH];
     uint8_t *body;
     size_t len;
-    time_t this_update; /* of a CRL that is being signed, and its last entry */
+    time_t this_update; /* thisUpdate and last entry of a CRL that is being signed */
     int64_t last_entry;
 };
 
@@ -74,8 +74,8 @@ name_of(enum authority_document kind)
     return kind == AUTHORITY_CA_LIST ? "trusted-CA list" : "CRL";
 }
 
-/* SHA-256 over what the CRL would say now, without number and times: where it is, and its entries,
- * for which their number stands. */
+/* SHA-256 over what identifies the current contents of the CRL, without number and times: its URL,
+ * and the number of its last entry. */
 static enum hsm_status
 crl_says(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH])
 {
@@ -141,13 +141,13 @@ sign_crl(struct acme_authority *authority, struct document *document)
     return st;
 }
 
-/* How the two kinds differ. */
+/* What differs between list and CRL. */
 struct publication {
     const char *signer; /* URL */
     const struct certs_chain *chain;
     unsigned lifetime_s;
     enum hsm_status (*says)(struct acme_authority *authority, uint8_t out[SHA256_DIGEST_LENGTH]);
-    /* Fills body and len from number, expires and signer. */
+    /* Makes body and len from number, expires and signer. */
     enum hsm_status (*sign)(struct acme_authority *authority, struct document *document);
 };
 
@@ -179,7 +179,7 @@ copy_row(const struct acme_rows *rows, struct document *out)
         document_clear(&document);
         return HSM_ERR_NOMEM;
     }
-    if (says_len == sizeof(document.says)) /* else it stays 0, and the document is made anew */
+    if (says_len == sizeof(document.says)) /* else it stays 0, and a new document is signed */
         memcpy(document.says, says, says_len);
     memcpy(document.body, body, document.len);
     document.body[document.len] = '\0';
@@ -187,7 +187,7 @@ copy_row(const struct acme_rows *rows, struct document *out)
     return HSM_OK;
 }
 
-/* The one with the highest number; number 0 if there is none. */
+/* The document with the highest number; number 0 if there is none. */
 static enum hsm_status
 read_latest(struct acme_authority *authority, enum authority_document kind, struct document *out)
 {
@@ -217,7 +217,7 @@ acme_authority_document_floor(struct acme_store *store, enum authority_document 
     return HSM_OK;
 }
 
-/* When a document that is signed now expires: no later than the certificate it is checked with. */
+/* When a document that is signed now expires: no later than its signer's certificate. */
 static time_t
 new_expiry(const struct acme_authority *authority, enum authority_document kind)
 {
@@ -229,10 +229,10 @@ new_expiry(const struct acme_authority *authority, enum authority_document kind)
 }
 
 /*
- * A new one is signed when it does not say what it should, and when a new one
- * would last longer by half a life. When the new one would expire earlier, the
- * old one was signed by a clock that was ahead: verifiers find it not yet valid.
- * One whose number does not lie above `floor` is of a store that was restored.
+ * A new document is signed when the contents have changed, or when it would last
+ * at least half a lifetime longer. When it would expire earlier, the old one was
+ * signed while the clock was fast, and verifiers find it not yet valid. A number
+ * that is not above `floor` was published before the store was restored.
  */
 static enum hsm_status
 is_current(struct acme_authority *authority, enum authority_document kind,
@@ -252,7 +252,7 @@ is_current(struct acme_authority *authority, enum authority_document kind,
     return HSM_OK;
 }
 
-/* Forget documents that nobody holds any more; the highest number is always kept. */
+/* Delete documents that are no longer in use; the highest number is always kept. */
 static enum hsm_status
 prune(struct acme_authority *authority, enum authority_document kind, uint64_t number)
 {
@@ -302,8 +302,8 @@ insert(struct acme_authority *authority, enum authority_document kind,
         st = acme_store_commit(authority->config.store);
     else
         acme_store_rollback(authority->config.store);
-    if (st == HSM_ERR_EXISTS) { /* another process was faster: its document is of this number, and
-                                 * may have been read before what is decided here */
+    if (st == HSM_ERR_EXISTS) { /* another process was faster: its document has this number, and may
+                                 * have been signed before the latest decision */
         if (kind == AUTHORITY_CRL)
             acme_authority_crl_changed(authority);
         return HSM_OK;
@@ -332,7 +332,7 @@ check_signer(const struct acme_authority *authority, enum authority_document kin
     return HSM_OK;
 }
 
-/* Sign the next one and make it durable. */
+/* Sign the next document and make it durable. */
 static enum hsm_status
 sign_next(struct acme_authority *authority, enum authority_document kind, uint64_t number)
 {
@@ -346,14 +346,14 @@ sign_next(struct acme_authority *authority, enum authority_document kind, uint64
     next.signer = strdup(publication.signer);
     if (next.signer == NULL)
         return HSM_ERR_NOMEM;
-    /* The digest comes first: a change in between makes this document stale, never unnoticed. */
+    /* The digest comes first: a change in between makes this document stale and is not missed. */
     if ((st = publication.says(authority, next.says)) != HSM_OK ||
         (st = publication.sign(authority, &next)) != HSM_OK)
         return st;
     return insert(authority, kind, &next);
 }
 
-/* Only one thread signs; those that waited find its document. */
+/* One thread signs; threads that waited find its document. */
 static enum hsm_status
 refresh_locked(struct acme_authority *authority, enum authority_document kind)
 {
@@ -394,8 +394,8 @@ acme_authority_crl_changed(struct acme_authority *authority)
     atomic_store(&authority->crl_changed, true);
 }
 
-/* Under the lock: whoever revokes many, and whoever asks for the CRL meanwhile, would otherwise
- * have all of it signed for each entry. */
+/* Under the lock. Without a pause, every revocation and every download in between would have the
+ * whole CRL signed again. */
 static bool
 is_paused(const struct acme_authority *authority, enum authority_document kind)
 {
@@ -405,16 +405,16 @@ is_paused(const struct acme_authority *authority, enum authority_document kind)
            hsm_metric_clock_ns() - authority->crl_signed_ns < pause_ns;
 }
 
-/* Whether it can be served: not so if relying parties have seen a later one. */
+/* Whether it can be served: it has not expired, and relying parties have not seen a later one. */
 static bool
 is_servable(const struct acme_authority *authority, const struct document *document, uint64_t floor)
 {
     return document->number > floor && document->expires > acme_authority_now(authority);
 }
 
-/* For a request that can be answered with the former one: it does not wait for another thread. So
- * the CRL, which is another one with each revocation; a list changes when an operator has changed
- * it, who finds it so at once. */
+/* For requests that can be answered with the previous document: do not wait for the thread that
+ * signs. That is so for the CRL, which changes with each revocation; the list changes when an
+ * operator changes it, who expects to see the change at once. */
 static enum hsm_status
 try_refresh(struct acme_authority *authority, enum authority_document kind)
 {
@@ -429,8 +429,9 @@ try_refresh(struct acme_authority *authority, enum authority_document kind)
 }
 
 /*
- * What to serve: the current document. When it cannot be signed anew, or was just
- * now, the one before serves until it expires, unless relying parties have seen a later one.
+ * The document to serve: the current one. When a new one cannot be signed, or one was signed
+ * just now, the previous one is served until it expires, unless relying parties have seen a
+ * later one.
  */
 static enum hsm_status
 read_document(struct acme_authority *authority, enum authority_document kind, struct document *out)
@@ -518,7 +519,7 @@ acme_authority_numbers_raise(struct acme_store *store, int64_t sequence, int64_t
 
 /* ---- answers ---- */
 
-/* Caches may keep it until it is due to be signed anew, but learn of a change soon. */
+/* Caches may keep it until a new one is due, but must notice a change soon. */
 static void
 add_caching(struct acme_authority *authority, enum authority_document kind,
             const struct document *document, struct acme_http_response *response)
@@ -537,7 +538,7 @@ add_caching(struct acme_authority *authority, enum authority_document kind,
     acme_http_response_header(response, "Cache-Control", value);
 }
 
-/* RFC 9110 section 13.1.2: answers 304 if the client has this body already. */
+/* RFC 9110 section 13.1.2: respond 304 if the client has this body already. */
 static bool
 is_unmodified(const struct acme_http_request *request, const struct document *document,
               struct acme_http_response *response)
@@ -557,7 +558,7 @@ is_unmodified(const struct acme_http_request *request, const struct document *do
     return true;
 }
 
-/* The document, unless the answer is complete without it. */
+/* Read the document. False: the response is complete without it. */
 static bool
 begin_answer(struct acme_authority *authority, enum authority_document kind,
              const struct acme_http_request *request, struct acme_http_response *response,
@@ -612,7 +613,8 @@ acme_authority_signer_publish(struct acme_authority *authority, const struct cer
 
     if (st != HSM_OK)
         return st;
-    /* The name is of the whole chain: a later one has another, and this one is never another's. */
+    /* The name is derived from the whole chain: another chain has another name, and no name is
+     * reused. */
     SHA256((const unsigned char *)pem, strlen(pem), digest);
     hsm_hex_put(digest, SIGNER_ID_LEN / 2, digits);
     snprintf(path, sizeof(path), ACME_AUTHORITY_SIGNERS_PATH "certificateId_%s.crt", digits);

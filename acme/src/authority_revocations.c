@@ -1,5 +1,5 @@
-/* authority_revocations.c - what an operator does with requests to revoke, and with what was
- * revoked. */
+/* authority_revocations.c - an operator lists and decides revocation requests, and adds and drops
+ * CRL entries. */
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 
 #include "authority_revoke_internal.h"
 
-#define LISTED_MAX 100000 /* requests shown, the newest */
+#define LISTED_MAX 100000 /* requests listed, the newest */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(char, free)
@@ -66,7 +66,7 @@ acme_authority_revocations_show(struct acme_store *store, FILE *to)
     return st;
 }
 
-/* ---- what waits ---- */
+/* ---- pending requests ---- */
 
 static enum hsm_status
 enter(struct acme_store *store, int64_t id, int64_t now)
@@ -81,7 +81,7 @@ enter(struct acme_store *store, int64_t id, int64_t now)
     return st == HSM_OK ? acme_authority_entry_add(store, id, now) : st;
 }
 
-/* Within a transaction. *certificate is the caller's, also when it is refused. */
+/* Within a transaction. The caller owns *certificate, also when the request is refused. */
 static enum hsm_status
 decide_by_hand(struct acme_store *store, int64_t id, bool approve, int64_t now, char **certificate)
 {
@@ -129,7 +129,7 @@ acme_authority_revocation_decide(struct acme_store *store, int64_t id, bool appr
                              });
 }
 
-/* ---- what nobody asked for ---- */
+/* ---- revoked without a request ---- */
 
 /* Within a transaction. */
 static enum hsm_status
@@ -175,7 +175,7 @@ acme_authority_revocation_add(struct acme_store *store, const X509 *cert, int re
     return st;
 }
 
-/* ---- what should not have been revoked ---- */
+/* ---- taken off the CRL ---- */
 
 enum hsm_status
 acme_authority_revocations_drop(struct acme_store *store, const char *account_id, int64_t first,

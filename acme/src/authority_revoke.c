@@ -1,10 +1,12 @@
 /*
- * authority_revoke.c - requests to revoke: who may ask for what.
+ * authority_revoke.c - revocation requests: which account may revoke which
+ * certificate.
  *
- * The standards leave open how an STI-CA tells the STI-PA of a revocation; this
- * is ours. An STI-CA asks for what is issued under its own names, a service
- * provider for certificates with its own codes, which it shows. The configured
- * rule says what of that is decided at once; the rest waits for an operator.
+ * The standards do not define how an STI-CA notifies the STI-PA of a revocation;
+ * this interface is our own. An STI-CA may revoke what is issued under its own
+ * names; a service provider may revoke certificates with its own codes, and must
+ * show them. The configured rule decides which of these requests are granted at
+ * once; the others wait for an operator.
  */
 
 #include <stdlib.h>
@@ -29,7 +31,7 @@ DEFINE_DEFER(struct certs_path, certs_path_free)
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(char, free)
 
-/* ---- who may ask for what ---- */
+/* ---- which account may revoke what ---- */
 
 static enum hsm_status
 find_asker(struct acme_store *store, const char *account, enum authority_asker *asker)
@@ -44,7 +46,7 @@ find_asker(struct acme_store *store, const char *account, enum authority_asker *
     return st;
 }
 
-/* An STI-CA revokes what is issued under its own names, as long as it is one. */
+/* An STI-CA revokes what is issued under its own names, as long as its root is trusted. */
 static enum hsm_status
 check_issuer(struct acme_store *store, struct authority_plea *plea, struct hsm_reason *why)
 {
@@ -77,8 +79,8 @@ check_spc(struct acme_store *store, const struct authority_plea *plea, const cha
     return hsm_refuse(why, HSM_ERR_DENIED, "the certificate's SPC is not of this account");
 }
 
-/* Whether issuer and serial are those of the certificate; then when it ends is known, and its name
- * counts as the certificate has it: one certificate is one row, however it was asked for. */
+/* Check that issuer and serial are those of the certificate, and take its notAfter and its encoding
+ * of the issuer's name, so that one certificate is one row, whatever the request's encoding was. */
 static enum hsm_status
 check_named(const X509 *cert, struct authority_plea *plea, struct hsm_reason *why)
 {
@@ -88,7 +90,7 @@ check_named(const X509 *cert, struct authority_plea *plea, struct hsm_reason *wh
     enum hsm_status st = certs_crl_entry_of(cert, &entry, why);
 
     if (st != HSM_OK)
-        return st; /* not for its serial number: the path to it was good */
+        return st; /* not because of its serial number: the path was valid */
     if (X509_NAME_cmp(entry.issuer, plea->name) != 0 || entry.serial_len != plea->serial_len ||
         memcmp(entry.serial, plea->serial, plea->serial_len) != 0)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "chain: of another issuer or serial");
@@ -103,7 +105,7 @@ check_named(const X509 *cert, struct authority_plea *plea, struct hsm_reason *wh
     return HSM_OK;
 }
 
-/* Anybody could make a certificate up: so its path to a trusted root is asked for. */
+/* Anybody can make up a certificate, so a path to a trusted root is required. */
 static enum hsm_status
 check_chain(struct acme_authority *authority, struct authority_plea *plea, struct certs_path **path,
             struct hsm_reason *why)
@@ -126,7 +128,7 @@ check_chain(struct acme_authority *authority, struct authority_plea *plea, struc
     return st == HSM_OK ? check_named(certs_path_get(*path, 0), plea, why) : st;
 }
 
-/* Another trusted STI-CA could issue under that name too: the root has to be the owner's. */
+/* Another trusted STI-CA could issue under the same name: the root must be the owner's. */
 static enum hsm_status
 check_root(struct acme_store *store, const struct certs_path *path, const char *owner,
            struct hsm_reason *why)
@@ -144,7 +146,7 @@ check_root(struct acme_store *store, const struct certs_path *path, const char *
     return st;
 }
 
-/* An STI-CA need not show the certificate. */
+/* For an STI-CA the chain is optional. */
 static enum hsm_status
 check_sti_ca(struct acme_authority *authority, struct authority_plea *plea, struct hsm_reason *why)
 {
@@ -159,7 +161,7 @@ check_sti_ca(struct acme_authority *authority, struct authority_plea *plea, stru
     return st == HSM_OK && path != NULL ? check_root(store, path, plea->account, why) : st;
 }
 
-/* A service provider does, to prove that it has its SPC. */
+/* A service provider must send the chain, to prove that the SPC is its own. */
 static enum hsm_status
 check_sp(struct acme_authority *authority, struct authority_plea *plea, struct hsm_reason *why)
 {
@@ -211,7 +213,7 @@ tell(const struct authority_plea *plea, enum authority_state state)
             certs_crl_reason_text(plea->reason), plea->account, plea->requester);
 }
 
-/* What a plea is worth, decided and durable. */
+/* Check the right to revoke, then decide durably. */
 static enum hsm_status
 judge(struct acme_authority *authority, struct authority_plea *plea,
       struct authority_decision *decision, struct hsm_reason *why)
@@ -247,7 +249,7 @@ answer_later(struct acme_http_response *response, int status, const char *type, 
         json_pack("{s:s, s:s, s:s}", "status", "error", "type", type, "message", message));
 }
 
-/* Once in a while: who asks without end must not fill the events either. */
+/* At most once an hour: an account that repeats its request must not fill the event log. */
 static void
 tell_obstacle(struct acme_authority *authority, const char *account, const char *what)
 {
@@ -277,7 +279,7 @@ answer_obstacle(struct acme_authority *authority, const char *account,
     }
 }
 
-/* It is durable, and that is what is answered for: the CRL follows. */
+/* The decision is durable, which is all that the response states: the CRL follows. */
 static void
 answer_state(struct acme_authority *authority, enum authority_state state,
              struct acme_http_response *response)
@@ -322,7 +324,7 @@ revoke(struct acme_authority *authority, const char *account, const json_t *body
     }
 }
 
-/* False: there is an answer. */
+/* False: the response was made. */
 static bool
 is_within_rate(struct acme_authority *authority, const char *account,
                struct acme_http_response *response)

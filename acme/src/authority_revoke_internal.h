@@ -1,11 +1,11 @@
 /*
- * authority_revoke_internal.h - what the files of the STI-PA share that handle revocation requests.
+ * authority_revoke_internal.h - shared by the files of the STI-PA that handle revocation requests.
  *
  * authority_plea.c         parse a request
- * authority_revoke.c       the route, and who may revoke what
+ * authority_revoke.c       the route, and which account may revoke what
  * authority_automatic.c    the rule by which requests are decided without an operator
  * authority_decide.c       record and decide a request
- * authority_revocations.c  what an operator does with requests and entries
+ * authority_revocations.c  requests and entries: an operator's view and changes
  */
 #ifndef ACME_AUTHORITY_REVOKE_INTERNAL_H
 #define ACME_AUTHORITY_REVOKE_INTERNAL_H
@@ -16,7 +16,7 @@
 #define AUTHORITY_STATE_REVOKED "revoked"
 #define AUTHORITY_STATE_REFUSED "refused"
 
-/** What is asked for; texts are borrowed from the body or the caller, name and issuer owned. */
+/** A revocation request; texts are borrowed from the body or the caller, name and issuer owned. */
 struct authority_plea {
     X509_NAME *name; /* the issuer's */
     uint8_t *issuer; /* its DER */
@@ -25,12 +25,12 @@ struct authority_plea {
     size_t serial_len;
     int reason;
     time_t not_after; /* of the certificate; 0: not known */
-    bool is_end_shown; /* it was read from the certificate, and not only said */
+    bool is_end_shown; /* read from the certificate, not only asserted */
     const char *requester;
     const char *chain; /* NULL: none */
-    const char *account; /* who asks */
-    enum authority_asker asker; /* in the place of that account: the operator */
-    bool is_automatic; /* a rule, or the operator, decides at once */
+    const char *account; /* that made the request */
+    enum authority_asker asker; /* AUTHORITY_OPERATOR: not the account but the operator made it */
+    bool is_automatic; /* granted at once, by the rule or the operator */
 };
 
 void acme_authority_plea_clear(struct authority_plea *plea);
@@ -39,13 +39,13 @@ void acme_authority_plea_clear(struct authority_plea *plea);
 
 /* ---- authority_plea.c ---- */
 
-/** Of a request's body. */
+/** Parse the body of a request. */
 HSM_MUST_CHECK enum hsm_status acme_authority_plea_parse(const json_t *body, time_t now,
                                                          struct authority_plea *plea,
                                                          struct hsm_reason *why);
 
 /**
- * Issuer, serial and end of a certificate.
+ * Fill in issuer, serial and end from a certificate.
  *
  * @retval HSM_ERR_UNSUPPORTED  no CRL can have its serial number
  */
@@ -53,10 +53,11 @@ HSM_MUST_CHECK enum hsm_status
 acme_authority_plea_take(const X509 *cert, struct authority_plea *plea, struct hsm_reason *why);
 
 /**
- * Take the issuer's name as it was bound to an STI-CA, so that the same request is the same row.
+ * Replace the issuer's name by the encoding that is bound to an STI-CA, so that a repeated
+ * request finds the same row.
  *
  * @param owner  receives the account of that STI-CA
- * @retval HSM_ERR_NOT_FOUND  it is no STI-CA's that has an account
+ * @retval HSM_ERR_NOT_FOUND  no STI-CA with an account has this name
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_plea_adopt(struct acme_store *store,
                                                          struct authority_plea *plea,
@@ -68,7 +69,7 @@ char *acme_authority_certificate_text(const uint8_t *issuer, size_t issuer_len,
 
 /* ---- authority_automatic.c ---- */
 
-/** As acme_authority_config.revocation_automatic says it: sets of reasons, bit 0 for reason 0. */
+/** Parse acme_authority_config.revocation_automatic into sets of reasons, bit 0 for reason 0. */
 HSM_MUST_CHECK enum hsm_status acme_authority_automatic_parse(const char *text,
                                                               uint16_t rule[AUTHORITY_ASKERS],
                                                               struct hsm_reason *why);
@@ -81,26 +82,28 @@ enum authority_state {
     AUTHORITY_IS_REFUSED,
 };
 
-/** Why a request cannot be taken. */
+/** Why a request cannot be accepted. */
 enum authority_obstacle {
     AUTHORITY_NO_OBSTACLE,
-    AUTHORITY_QUOTA, /* the account has as many as it may */
+    AUTHORITY_QUOTA, /* the account has reached its quota */
     AUTHORITY_CRL_FULL,
 };
 
 struct authority_decision {
     enum authority_state state;
     bool is_changed; /* by this request */
-    enum authority_obstacle obstacle; /* then nothing was changed, whatever the rest says */
+    enum authority_obstacle obstacle; /* if there is one, nothing was changed */
 };
 
 /** "queued", "revoked", "refused" */
 const char *acme_authority_state_text(enum authority_state state);
 
 /**
- * Within a transaction, to be committed only without an obstacle.
+ * Record and decide a request. Within a transaction; commit it only if there is no
+ * obstacle.
  *
- * @param quota  requests of one account that wait or are on the CRL; 0: any number
+ * @param quota  bound on the account's requests that are pending or on the CRL; 0:
+ * no bound
  */
 HSM_MUST_CHECK enum hsm_status
 acme_authority_decide(struct acme_store *store, const struct authority_plea *plea, unsigned quota,

@@ -1,5 +1,5 @@
-/* authority_standing.c - how an account stands: suspended or not, from where it may be used, and
- * with what besides its password. */
+/* authority_standing.c - the standing of an account: suspension, addresses, API keys and client
+ * certificate. */
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 #include "authority_internal.h"
 
 #define API_KEY_LEN  32 /* random octets */
-#define API_KEYS_MAX 16 /* of one account, for overlaps */
+#define API_KEYS_MAX 16 /* of one account, so that keys can overlap */
 #define SOURCES_MAX  64 /* of one account */
 #define PREFIX_SIZE  64 /* octets of "ADDRESS/BITS" and its NUL */
 #define DAY_S        86400
@@ -54,7 +54,7 @@ parse_address(const char *text, uint8_t out[16], bool *is_v4)
     return true;
 }
 
-/* "192.0.2.0/24", "2001:db8::/32", or an address alone. */
+/* "192.0.2.0/24", "2001:db8::/32", or a single address. */
 static bool
 parse_prefix(const char *text, struct prefix *out)
 {
@@ -95,9 +95,9 @@ is_within(const uint8_t address[16], const struct prefix *prefix)
            ((address[whole] ^ prefix->octets[whole]) & (uint8_t)(0xff << (8 - rest))) == 0;
 }
 
-/* ---- at a request ---- */
+/* ---- checks of a request ---- */
 
-/* The Unix socket is this host. */
+/* A request over the Unix socket comes from this host. */
 enum hsm_status
 acme_authority_source_of(struct acme_authority *authority, const struct acme_http_request *request,
                          const char *account, enum authority_source *source)
@@ -202,7 +202,7 @@ acme_authority_admit_client(struct acme_authority *authority, const char *subjec
 
 /* ---- the operator ---- */
 
-/* One change of an account and its event; HSM_ERR_NOT_FOUND where it changes nothing. */
+/* Change an account and record the event; HSM_ERR_NOT_FOUND if no row changes. */
 static enum hsm_status
 change(struct acme_store *store, const struct acme_event *event, const char *sql, const char *value)
 {
@@ -363,7 +363,7 @@ add_key(struct acme_store *store, const char *account_id, const struct hsm_secre
     return st;
 }
 
-/* The file first: a key that is in the store and nowhere else is good for nothing. */
+/* Write the file first: a key that is only in the store could not be used. */
 enum hsm_status
 acme_authority_api_key_add(struct acme_store *store, const char *account_id, const char *path,
                            unsigned days, int64_t *id)

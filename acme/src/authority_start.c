@@ -1,5 +1,4 @@
-/* authority_start.c - what an STI-PA started with, as events: whoever asks later what was in force.
- */
+/* authority_start.c - record the settings of a starting STI-PA as events. */
 #include "authority_internal.h"
 
 #include <stdio.h>

@@ -17,15 +17,15 @@
 #include <hsm/use.h>
 
 #define JTI_MAX    256 /* characters */
-#define VERDICT_S  3600 /* for which a verdict on a signer's path is kept */
-#define NBF_SKEW_S 60 /* seconds by which the authority's clock may be ahead of ours */
+#define VERDICT_S  3600 /* how long a verdict on a signer's path is kept */
+#define NBF_SKEW_S 60 /* seconds by which the authority's clock may be ahead */
 
 struct acme_authority_token {
     struct acme_jws *jws;
     json_t *payload;
-    struct certs_chain *x5c; /* NULL: x5u says where the signer is */
-    const char *x5u; /* in jws */
-    const char *iss; /* in payload, like the next two */
+    struct certs_chain *x5c; /* NULL: x5u is the URL of the signer's certificate */
+    const char *x5u; /* points into jws */
+    const char *iss; /* points into payload, like the next two */
     const char *jti;
     const char *fingerprint;
     int64_t exp, nbf; /* NumericDate; nbf is 0 when absent */
@@ -131,7 +131,7 @@ read_x5c(struct acme_authority_token *token, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* RFC 9447 section 3: ES256, a JWT, and one way to the signer's certificate. */
+/* RFC 9447 section 3: ES256, a JWT, and exactly one of x5u and x5c. */
 static enum hsm_status
 read_header(struct acme_authority_token *token, struct hsm_reason *why)
 {
@@ -299,7 +299,7 @@ check_times(const struct acme_authority_token *token, time_t now, struct hsm_rea
     return HSM_OK;
 }
 
-/* The path is judged as certs_chain_verify() does it: from the first certificate. */
+/* The path is judged from the first certificate, as certs_chain_verify() does. */
 static enum hsm_status
 verify(const struct acme_authority_token *token, const struct acme_authority_token_policy *policy,
        struct hsm_reason *why)
@@ -320,7 +320,7 @@ verify(const struct acme_authority_token *token, const struct acme_authority_tok
     return acme_jws_verify_by(token->jws, certs_path_verifier(path), why);
 }
 
-/* RFC 9448 section 6, in its order; its steps 1 and 5 were parsing. */
+/* RFC 9448 section 6, in its order; steps 1 and 5 were done when parsing. */
 enum hsm_status
 acme_authority_token_check(const struct acme_authority_token *token,
                            const struct acme_authority_token_policy *policy, struct hsm_reason *why)

@@ -1,4 +1,4 @@
-/* backoff.c - how long to wait before something is tried again. */
+/* backoff.c - how long to wait before a retry. */
 #include <acme/backoff.h>
 
 #include <limits.h>
@@ -11,10 +11,10 @@ acme_backoff_random(unsigned below)
 {
     uint64_t octets = 0;
 
-    /* without randomness all wait alike, which is no reason to stop */
+    /* without randomness all clients wait equally long, which is no reason to stop */
     if (below == 0 || RAND_bytes((unsigned char *)&octets, sizeof(octets)) != 1)
         return 0;
-    return (unsigned)(octets % below); /* of 2^64: the bias is not to be seen */
+    return (unsigned)(octets % below); /* of 2^64: the bias is negligible */
 }
 
 unsigned

@@ -15,7 +15,7 @@
 struct acme_ca_list {
     char *text;
     struct acme_jws *jws;
-    const char *x5u; /* in jws */
+    const char *x5u; /* points into jws */
     int64_t sequence;
     int64_t exp; /* NumericDate */
     struct certs_chain *roots;
@@ -114,7 +114,7 @@ read_trust_list(struct acme_ca_list *list, const json_t *payload, struct hsm_rea
     return st;
 }
 
-/* Members that are not known here are ignored. */
+/* Unknown members are ignored. */
 static enum hsm_status
 read_payload(struct acme_ca_list *list, struct hsm_reason *why)
 {

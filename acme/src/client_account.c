@@ -15,7 +15,7 @@
 
 #include <hsm/use.h>
 
-/* Octets of a MAC key; RFC 7518 section 3.2 wants 32, some CAs give fewer. */
+/* Octets of a MAC key; RFC 7518 section 3.2 requires 32, some CAs give fewer. */
 #define EAB_KEY_MIN 16
 
 DEFINE_DEFER(json_t, json_decref)
@@ -27,7 +27,7 @@ static enum hsm_status
 mac(const struct hsm_secret *secret, const char *text, uint8_t out[HSM_SHA256_LEN],
     struct hsm_reason *why)
 {
-    uint8_t *key = NULL; /* in memory for this one MAC: it is no private key, and wiped */
+    uint8_t *key = NULL; /* in memory for this one MAC: it is not a private key, and it is wiped */
     size_t len = 0;
     enum hsm_status st =
         acme_base64_decode_any(hsm_secret_octets(secret), hsm_secret_len(secret), &key, &len);
@@ -46,7 +46,7 @@ mac(const struct hsm_secret *secret, const char *text, uint8_t out[HSM_SHA256_LE
     return st;
 }
 
-/* "HEADER.PAYLOAD" of the binding: for this account key, at this newAccount URL. */
+/* "HEADER.PAYLOAD" of the binding of this account key at this newAccount URL. */
 static enum hsm_status
 binding_input(const struct acme_client *client, char **header, char **payload)
 {
@@ -129,7 +129,8 @@ forget_account(struct acme_client *client)
     client->orders = NULL;
 }
 
-/* Ask newAccount, which is signed with the jwk; takes what it says of the account. */
+/* Send newAccount, signed with the jwk; takes the account's URL and list of orders from the
+ * answer. */
 static enum hsm_status
 ask_new_account(struct acme_client *client, const char *request, struct acme_answer *answer,
                 struct hsm_reason *why)
@@ -149,7 +150,8 @@ ask_new_account(struct acme_client *client, const char *request, struct acme_ans
     return st;
 }
 
-/* RFC 8555 section 7.3.6 has a CA refuse requests of an account that has ended; some answer. */
+/* By RFC 8555 section 7.3.6 a CA refuses requests of a deactivated account; some CAs answer
+ * them. */
 static enum hsm_status
 check_status(struct acme_client *client, const struct acme_answer *answer, struct hsm_reason *why)
 {
@@ -253,7 +255,7 @@ acme_client_account_deactivate(struct acme_client *client, struct hsm_reason *wh
 
 /* ---- key change (RFC 8555 section 7.3.5) ---- */
 
-/* The inner JWS: by the new key, over the account and its old key. */
+/* The inner JWS: signed by the new key; contains the account URL and the old key. */
 static enum hsm_status
 inner_jws(const struct acme_client *client, struct hsm_key *new_key, char **out)
 {

@@ -7,12 +7,12 @@
 
 #include "link_internal.h"
 
-#define ALTERNATES_MAX 8 /* other chains of one certificate that are looked at */
+#define ALTERNATES_MAX 8 /* alternate chains of one certificate that are considered */
 
 DEFINE_DEFER(struct certs_chain, certs_chain_free)
 DEFINE_DEFER(char, free)
 
-/* One chain; the links to the others stay in `answer`. */
+/* Fetch one chain; the links to alternates stay in `answer`. */
 static enum hsm_status
 fetch(struct acme_client *client, const char *url, struct acme_answer *answer,
       struct certs_chain **chain, struct hsm_reason *why)
@@ -29,7 +29,7 @@ fetch(struct acme_client *client, const char *url, struct acme_answer *answer,
                                  chain, why);
 }
 
-/* It takes the place of *chain if it is of the same certificate, and the order takes it. */
+/* Replace *chain by an alternate if it is for the same certificate and the order accepts it. */
 static bool
 take_alternate(struct acme_client *client, const struct acme_client_order *order, const char *url,
                struct certs_chain **chain)

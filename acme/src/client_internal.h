@@ -20,7 +20,7 @@
 #define ACME_WAIT_FIRST_MS   1000 /* between polls without Retry-After; doubled ... */
 #define ACME_WAIT_LONGEST_MS 15000 /* ... up to this */
 
-/** What a CA's directory has (RFC 8555 section 7.1.1); texts owned, optional ones NULL. */
+/** A CA's directory (RFC 8555 section 7.1.1); texts owned, optional ones NULL. */
 struct acme_directory {
     char *new_nonce, *new_account, *new_order;
     char *revoke_cert, *key_change, *renewal_info; /* optional */
@@ -31,9 +31,9 @@ struct acme_directory {
 struct acme_client {
     struct acme_client_config config; /* its pointers are borrowed */
     struct acme_directory directory;
-    char *kid; /* NULL before the account is known */
-    char *orders; /* its list of orders; NULL: not known, or the CA has none */
-    char *nonce; /* the one to use next; NULL: ask newNonce */
+    char *kid; /* NULL: the account is not known yet */
+    char *orders; /* URL of its list of orders; NULL: not known, or the CA has none */
+    char *nonce; /* the one to use next; NULL: request newNonce */
     unsigned retry_after_s; /* of the last refusal */
 };
 
@@ -48,18 +48,19 @@ void acme_answer_clear(struct acme_answer *answer);
 
 /* ---- client_request.c ---- */
 
-/** Who signs a request. */
+/** The key that signs a request. */
 struct acme_client_signer {
     struct hsm_key *key;
-    const char *kid; /* NULL: the header has the key's jwk */
+    const char *kid; /* NULL: the header carries the key's jwk */
 };
 
-/** A request without signature: the directory, renewalInfo. HSM_OK whatever the status. */
+/** An unsigned GET: the directory, renewalInfo. HSM_OK whatever the status. */
 HSM_MUST_CHECK enum hsm_status acme_client_get(struct acme_client *client, const char *url,
                                                struct acme_answer *answer, struct hsm_reason *why);
 
 /**
- * A signed request, again with the fresh nonce when the server did not like the old one.
+ * A signed request; repeated with a fresh nonce when the server refuses the old one
+ * (badNonce).
  *
  * @param payload  "": POST-as-GET (RFC 8555 section 6.3)
  * @param accept   NULL: any
@@ -74,8 +75,8 @@ HSM_MUST_CHECK enum hsm_status acme_client_post(struct acme_client *client, cons
                                                 const char *payload, const char *accept,
                                                 struct acme_answer *answer, struct hsm_reason *why);
 
-/** acme_client_post() whose answer must be a success with JSON; otherwise it is refused with the
- *  text of the problem document. */
+/** acme_client_call() requires a success with a JSON body and otherwise refuses with the text of
+ *  the problem document; else as acme_client_post(). */
 HSM_MUST_CHECK enum hsm_status acme_client_call(struct acme_client *client, const char *what,
                                                 const char *url, const char *payload,
                                                 struct acme_answer *answer, struct hsm_reason *why);
@@ -91,28 +92,29 @@ HSM_MUST_CHECK enum hsm_status acme_client_judge(struct acme_client *client,
                                                  const struct acme_answer *answer, const char *what,
                                                  struct hsm_reason *why);
 
-/** True if it is a problem document of that type. */
+/** True if it is a problem document of this type. */
 bool acme_problem_is(const json_t *problem, enum acme_error error);
 bool acme_client_has_problem(const struct acme_answer *answer, enum acme_error error);
 
-/** A copy takes the place of what *text was. */
+/** Replace *text by a copy of `value`. */
 HSM_MUST_CHECK enum hsm_status acme_client_replace_text(char **text, const char *value);
 
-/** The Location of an answer into *out. */
+/** Copy the Location of an answer to *out. */
 HSM_MUST_CHECK enum hsm_status acme_client_location(const struct acme_answer *answer,
                                                     const char *what, char **out,
                                                     struct hsm_reason *why);
 
 /* ---- client_chain.c ---- */
 
-/** The certificate with the chain that the order's `accepts` takes, or with the CA's first. */
+/** The certificate with the chain that the order's `accepts` prefers, or with the CA's first
+ *  one. */
 HSM_MUST_CHECK enum hsm_status
 acme_client_download(struct acme_client *client, const struct acme_client_order *order,
                      const char *url, struct certs_chain **chain, struct hsm_reason *why);
 
 /* ---- client_wait.c ---- */
 
-/** For how long an order is waited for, and how long until the next look. */
+/** How long to wait for an order, and how long until the next poll. */
 struct acme_patience {
     int64_t deadline_ms; /* CLOCK_MONOTONIC */
     struct acme_backoff backoff;
@@ -120,19 +122,21 @@ struct acme_patience {
 
 void acme_patience_start(struct acme_patience *patience, unsigned limit_s);
 
-#define ACME_RETRY_AFTER_MAX_S 2592000 /* a CA that says more is asked again after a month */
+#define ACME_RETRY_AFTER_MAX_S 2592000 /* a longer Retry-After is cut to a month */
 
-/** Delta seconds or an HTTP date (RFC 9110 section 10.2.3), at most that; -1: absent or neither. */
+/** Delta seconds or an HTTP date (RFC 9110 section 10.2.3), limited to ACME_RETRY_AFTER_MAX_S; -1:
+ *  absent or invalid. */
 long acme_retry_after_s(const char *value, time_t now);
 
-/** Wait as the server asks; HSM_ERR_BUSY when that is past the deadline, or the client stopped. */
+/** Wait as the server requests; HSM_ERR_BUSY when that is past the deadline, or the client was
+ *  stopped. */
 HSM_MUST_CHECK enum hsm_status acme_client_wait(struct acme_client *client,
                                                 struct acme_patience *patience,
                                                 const char *retry_after, struct hsm_reason *why);
 
-/* ---- client_parse.c: what a CA says, judged without asking anybody ---- */
+/* ---- client_parse.c: answers of a CA; no network ---- */
 
-/** True if it has the characters of a URL alone; nothing else is checked. */
+/** True if it has only characters of a URL; nothing else is checked. */
 bool acme_client_is_url(const char *text);
 
 HSM_MUST_CHECK enum hsm_status
@@ -153,8 +157,8 @@ struct acme_order_view {
     enum acme_order_status status;
     const char *authorizations[ACME_AUTHZS_MAX];
     size_t authorization_count;
-    const char *finalize, *certificate; /* there when the status wants them */
-    const char *x5u; /* NULL: none, or not valid yet */
+    const char *finalize, *certificate; /* present when the status requires them */
+    const char *x5u; /* NULL: absent, or not valid yet */
 };
 
 /** @retval HSM_ERR_DENIED  the order is invalid: the reason has its error */
@@ -171,7 +175,7 @@ struct acme_authz_view {
     struct {
         struct acme_client_challenge challenge;
         const char *url;
-        bool is_pending; /* else it was answered */
+        bool is_pending; /* else it was responded to */
     } offered[ACME_CHALLENGES_MAX];
     size_t count;
 };
@@ -185,7 +189,7 @@ HSM_MUST_CHECK enum hsm_status
 acme_renewal_parse(const json_t *object, struct acme_client_renewal *out, struct hsm_reason *why);
 
 /** "TYPE: DETAIL (what it means)" of a problem document, without the prefix of the type.
- *  @param http_status  told when there is no document */
+ * @param http_status  used when there is no document */
 void acme_problem_describe(const json_t *problem, int http_status, char out[HSM_REASON_MAX]);
 
 #endif

@@ -9,14 +9,14 @@
 #include <acme/base64url.h>
 #include <acme/json.h>
 
-#define ROUNDS_MAX      64 /* states that one order may be seen in */
-#define ORDER_PAGES_MAX 256 /* of the account's list of orders, if it has so many */
-#define ORDERS_READ_MAX 256 /* orders that nobody knows, looked at in search of ours */
+#define ROUNDS_MAX      64 /* changes of state of one order, at most */
+#define ORDER_PAGES_MAX 256 /* of the account's list of orders that are read */
+#define ORDERS_READ_MAX 256 /* unknown orders that are read in search of a lost one */
 
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(char, free)
 
-/* One order on its way. */
+/* One order being processed. */
 struct run {
     struct acme_client *client;
     const struct acme_client_order *order;
@@ -24,11 +24,11 @@ struct run {
     size_t identifier_count;
     char *url;
     struct acme_patience patience;
-    enum acme_client_refused refused; /* if it is denied */
+    enum acme_client_refused refused; /* what was refused, when the status is HSM_ERR_DENIED */
     struct hsm_reason *why;
 };
 
-/* Of a status: what is refused here. */
+/* Record what a status HSM_ERR_DENIED refers to. */
 static enum hsm_status
 refused(struct run *run, enum acme_client_refused what, enum hsm_status st)
 {
@@ -40,7 +40,7 @@ refused(struct run *run, enum acme_client_refused what, enum hsm_status st)
 /* ---- authorizations ---- */
 
 /* RFC 9447 section 3: type tkauth-01, tkauth-type atc. The token comes from the STI-PA that the
- * operator configured; a token-authority member is a hint of the CA's and not followed. */
+ * operator configured; a token-authority member is a hint of the CA and is ignored. */
 static enum hsm_status
 respond_with_spc_token(const struct run *run, const struct acme_client_challenge *challenge,
                        EVP_PKEY *account_key, char **payload)
@@ -71,8 +71,8 @@ respond(const struct run *run, const struct acme_client_challenge *challenge, ch
     return run->order->respond(run->order->context, challenge, account_key, payload, run->why);
 }
 
-/* An answer that was lost, and is sent again, finds a challenge that takes none any more: then the
- * authorization tells how it went. */
+/* When a response was lost and is sent again, the challenge may no longer accept one: the
+ * authorization shows the outcome. */
 static enum hsm_status
 look_again(struct run *run, const char *authz_url, size_t i)
 {
@@ -88,7 +88,8 @@ look_again(struct run *run, const char *authz_url, size_t i)
     return st;
 }
 
-/* Answer the first challenge that can be; *answered stays false when one was answered before. */
+/* Respond to the first challenge that is supported; *answered stays false when one was responded to
+ * before. */
 static enum hsm_status
 answer_challenge(struct run *run, const char *authz_url, const struct acme_authz_view *authz,
                  bool *answered)
@@ -117,7 +118,7 @@ answer_challenge(struct run *run, const char *authz_url, const struct acme_authz
                       "tkauth-01)");
 }
 
-/* One authorization until it is valid. */
+/* Process one authorization until it is valid. */
 static enum hsm_status
 authorize(struct run *run, const char *url)
 {
@@ -137,7 +138,7 @@ authorize(struct run *run, const char *url)
         if (!was_answered)
             st = answer_challenge(run, url, &authz, &answered);
         was_answered = was_answered || answered;
-        if (st == HSM_OK && !answered) /* right after the answer look again at once */
+        if (st == HSM_OK && !answered) /* directly after the response, poll once without waiting */
             st = acme_client_wait(run->client, &run->patience, answer.reply.retry_after, run->why);
         if (st != HSM_OK)
             return st;
@@ -173,10 +174,10 @@ order_request(const struct run *run, bool with_replaces, char **out)
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* RFC 9773 section 5: `replaces` is for a CA that has renewalInfo. That it was replaced already, or
- * is another account's, is refused with whatever status and type a CA likes (409 alreadyReplaced,
- * 403 unauthorized, 404 malformed): a reason to order without it, not to let the certificate end.
- * What is refused for another reason is refused again. */
+/* RFC 9773 section 5: `replaces` is sent to CAs that have renewalInfo. CAs refuse an order whose
+ * certificate was replaced already, or belongs to another account, with various statuses and types
+ * (409 alreadyReplaced, 403 unauthorized, 404 malformed). Then order without `replaces`, so that
+ * the certificate does not expire. A refusal for another reason is repeated. */
 static enum hsm_status
 ask_new_order(struct run *run, struct acme_answer *answer)
 {
@@ -215,10 +216,10 @@ new_order(struct run *run, struct acme_answer *answer)
     return st == HSM_OK ? note(run) : st;
 }
 
-/* ---- an order that an attempt before made and could not note ---- */
+/* ---- an order of an earlier attempt that was not recorded ---- */
 
-/* True if that order is ours to fulfil; its object is in `answer` then. What cannot be read is not
- * ours. */
+/* True if the order can be completed for this run; its object is then in `answer`. An unreadable
+ * order cannot. */
 static bool
 is_orphan(struct run *run, const char *url, struct acme_answer *answer)
 {
@@ -231,7 +232,7 @@ is_orphan(struct run *run, const char *url, struct acme_answer *answer)
            acme_order_is_for(answer->body, run->identifiers, run->identifier_count);
 }
 
-/* One page of the list; *found: run->url and `answer` are an order's. */
+/* Search one page of the list; *found: run->url and `answer` are those of the order. */
 static enum hsm_status
 search_page(struct run *run, const json_t *page, unsigned *read, struct acme_answer *answer,
             bool *found)
@@ -252,7 +253,7 @@ search_page(struct run *run, const json_t *page, unsigned *read, struct acme_ans
     return HSM_OK;
 }
 
-/* HSM_ERR_NOT_FOUND: it was the last. */
+/* HSM_ERR_NOT_FOUND: this was the last page. */
 static enum hsm_status
 next_page(const struct acme_answer *page, char **url)
 {
@@ -266,8 +267,8 @@ next_page(const struct acme_answer *page, char **url)
     return HSM_OK;
 }
 
-/* RFC 8555 section 7.1.2.1. A CA without a list, or that does not give it, has none that could be
- * found: then a new order is made, as after any other loss. */
+/* RFC 8555 section 7.1.2.1. If the CA has no list, or does not return it, a new order is made, as
+ * after any other loss. */
 static enum hsm_status
 search_orders(struct run *run, struct acme_answer *answer, bool *found)
 {
@@ -296,7 +297,7 @@ search_orders(struct run *run, struct acme_answer *answer, bool *found)
 
 /* ---- the states of an order ---- */
 
-/* What refuses without a problem document may be a proxy: then the order is as it was. */
+/* A refusal without a problem document may come from a proxy: the order counts as unchanged. */
 static enum hsm_status
 read_order(struct run *run, struct acme_answer *answer)
 {
@@ -309,7 +310,7 @@ read_order(struct run *run, struct acme_answer *answer)
                : st;
 }
 
-/* A problem document, of a finalization or of an order that it made invalid. */
+/* What a problem document of a finalization, or of an invalid order, refers to. */
 static enum acme_client_refused
 refused_by(const json_t *problem)
 {
@@ -324,14 +325,14 @@ finalize(struct run *run, const char *finalize_url, struct acme_answer *answer)
     DEFER(free) char *csr = acme_base64url_encode(run->order->csr, run->order->csr_len);
     DEFER(json_decref) json_t *object = csr != NULL ? json_pack("{s:s}", "csr", csr) : NULL;
     DEFER(free) char *payload = acme_json_text(object);
-    DEFER(free) char *url = strdup(finalize_url); /* the answer that has it makes room */
+    DEFER(free) char *url = strdup(finalize_url); /* `answer` owns the other */
     enum hsm_status st;
 
     if (payload == NULL || url == NULL)
         return HSM_ERR_NOMEM;
     acme_answer_clear(answer);
     st = acme_client_post(run->client, url, payload, NULL, answer, run->why);
-    /* no refusal: somebody finalized it before, its state will tell (section 7.4) */
+    /* not a refusal: the order was finalized before; read its state (section 7.4) */
     if (st == HSM_OK && acme_client_has_problem(answer, ACME_ORDER_NOT_READY))
         return read_order(run, answer);
     if (st == HSM_OK)
@@ -342,7 +343,7 @@ finalize(struct run *run, const char *finalize_url, struct acme_answer *answer)
     return st;
 }
 
-/* Written only when all is there. */
+/* Outputs are written only when everything is there. */
 static enum hsm_status
 take_valid(struct run *run, const struct acme_order_view *view, struct certs_chain **chain)
 {
@@ -370,7 +371,7 @@ authorize_all(struct run *run, const struct acme_order_view *view, struct acme_a
     return st == HSM_OK ? read_order(run, answer) : st;
 }
 
-/* What the present state of the order asks for; *done: the chain is there. */
+/* Do what the state of the order requires; *done: the chain was downloaded. */
 static enum hsm_status
 step(struct run *run, struct acme_answer *answer, struct certs_chain **chain, bool *done)
 {
@@ -392,7 +393,7 @@ step(struct run *run, struct acme_answer *answer, struct certs_chain **chain, bo
         *done = true;
         return take_valid(run, &view, chain);
     case ACME_ORDER_INVALID:
-        break; /* refused when it was parsed */
+        break; /* refused in acme_order_parse() */
     }
     return HSM_ERR_DENIED;
 }

@@ -1,4 +1,4 @@
-/* client_parse.c - what a CA says, judged without asking anybody (RFC 8555 section 7.1). */
+/* client_parse.c - parse the answers of a CA (RFC 8555 section 7.1). */
 #include "client_internal.h"
 
 #include <stdarg.h>
@@ -9,15 +9,15 @@
 #include <acme/json.h>
 #include <hsm/time.h>
 
-/* Characters of a problem's detail; the reason has room for little more. */
+/* Characters of a problem's detail; a reason has little more room. */
 #define DETAIL_SHOWN 120
 
-#define SUBDETAIL_SHOWN 60 /* when there are several */
-#define SUBPROBLEM_ROOM 100 /* octets that one takes, about */
+#define SUBDETAIL_SHOWN 60 /* when there are several problems */
+#define SUBPROBLEM_ROOM 100 /* octets that one takes, approximately */
 
 /* ---- problem documents (RFC 7807, RFC 8555 section 6.7) ---- */
 
-/* What a type means for who runs the client. */
+/* What a type means for the operator of the client. */
 static const struct {
     enum acme_error error;
     const char *advice;
@@ -51,7 +51,7 @@ advice_for(const char *type)
     return NULL;
 }
 
-/** A text that is put together piece by piece; what is too long is cut. */
+/** A text that is composed piece by piece; truncated when it is too long. */
 struct description {
     char *text;
     size_t len;
@@ -81,7 +81,7 @@ text_of(const json_t *object, const char *name, const char *fallback)
     return text != NULL ? text : fallback;
 }
 
-/* Without the prefix of RFC 8555's own; a problem document may have others. */
+/* Strip the prefix of RFC 8555's types; a problem document may have other types. */
 static const char *
 short_type(const char *type, bool *is_ours)
 {
@@ -91,7 +91,7 @@ short_type(const char *type, bool *is_ours)
     return *is_ours ? type + prefix : type;
 }
 
-/* "dns example.com: " of what it is about, when it says so, and then as any problem. */
+/* "dns example.com: ", if the subproblem names an identifier, then type and detail. */
 static void
 say_subproblem(struct description *to, const json_t *problem)
 {
@@ -105,7 +105,7 @@ say_subproblem(struct description *to, const json_t *problem)
         text_of(problem, "detail", "no detail"));
 }
 
-/* Several problems in one (section 6.7.1): as many as there is room for. */
+/* Several problems in one (section 6.7.1): as many as fit. */
 static void
 say_subproblems(struct description *to, const json_t *subproblems)
 {
@@ -121,7 +121,7 @@ say_subproblems(struct description *to, const json_t *subproblems)
     }
 }
 
-/* The instance is where a person goes. */
+/* The instance is a URL with information for a person. */
 void
 acme_problem_describe(const json_t *problem, int http_status, char out[HSM_REASON_MAX])
 {
@@ -162,7 +162,7 @@ refuse_with_error(const json_t *object, const char *what, const char *status,
 
 /* ---- the directory ---- */
 
-/* RFC 3986 has no others: what is printed for a person has no control characters. */
+/* RFC 3986 allows no others. A URL that is printed thus has no control characters. */
 bool
 acme_client_is_url(const char *text)
 {
@@ -356,7 +356,7 @@ take_challenge(const json_t *authz, const json_t *object, struct acme_authz_view
     const char *status = json_string_value(json_object_get(object, "status"));
 
     if (type == NULL || url == NULL || strlen(url) > ACME_CLIENT_URL_MAX)
-        return; /* not one that could be answered */
+        return; /* it cannot be responded to */
     out->offered[out->count].challenge = (struct acme_client_challenge){
         .identifier_type = json_string_value(json_object_get(identifier, "type")),
         .identifier_value = json_string_value(json_object_get(identifier, "value")),
@@ -368,7 +368,7 @@ take_challenge(const json_t *authz, const json_t *object, struct acme_authz_view
     out->offered[out->count++].is_pending = status == NULL || strcmp(status, "pending") == 0;
 }
 
-/* The challenge that says why an authorization failed; NULL: none does. */
+/* The first challenge with an error; NULL: none has one. */
 static const json_t *
 failed_challenge(const json_t *challenges)
 {

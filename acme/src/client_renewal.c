@@ -9,8 +9,8 @@
 #include <acme/base64url.h>
 #include <certs/cert.h>
 
-#define RETRY_MIN_S      60 /* a CA that says less is asked no more often */
-#define RETRY_MAX_S      86400 /* nor is it forgotten for longer than a day */
+#define RETRY_MIN_S      60 /* a shorter Retry-After is raised to this */
+#define RETRY_MAX_S      86400 /* a longer one is lowered to this */
 #define RETRY_FALLBACK_S 21600 /* RFC 9773 section 4.3.2: without Retry-After */
 
 DEFINE_DEFER(char, free)

@@ -10,10 +10,10 @@
 
 #include <hsm/use.h>
 
-/* Of badNonce, RFC 8555 section 6.5: some CAs refuse every second one to see. */
+/* After badNonce (RFC 8555 section 6.5): some CAs refuse every second nonce as a test. */
 #define NONCE_TRIES 20
-#define CALL_TRIES  3 /* of what may pass */
-#define CALL_WAIT_S 20 /* at most, for all of them */
+#define CALL_TRIES  3 /* of a call that fails with a transient error */
+#define CALL_WAIT_S 20 /* bound on the waits between them */
 
 DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(char, free)
@@ -129,7 +129,7 @@ fetch_nonce(struct acme_client *client, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* RFC 8555 section 6.2: kid, or before there is an account the jwk. */
+/* RFC 8555 section 6.2: kid, or jwk before there is an account. */
 static enum hsm_status
 make_header(const struct acme_client *client, const struct acme_client_signer *signer,
             const char *url, char **out)
@@ -153,7 +153,7 @@ make_header(const struct acme_client *client, const struct acme_client_signer *s
     return *out != NULL ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* The handshake with the server is another use of another key. */
+/* Count this signature as ACME; the TLS handshake signs with another key for another use. */
 static enum hsm_status
 sign_request(const struct acme_client_signer *signer, const char *header, const char *payload,
              char **out)

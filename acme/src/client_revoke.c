@@ -1,4 +1,4 @@
-/* client_revoke.c - an ACME client has a certificate revoked (RFC 8555 section 7.6). */
+/* client_revoke.c - an ACME client revokes a certificate (RFC 8555 section 7.6). */
 #include "client_internal.h"
 
 #include <stdlib.h>

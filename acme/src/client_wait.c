@@ -1,4 +1,4 @@
-/* client_wait.c - an ACME client waits: as the CA asks, and never for ever. */
+/* client_wait.c - an ACME client waits as the CA requests, up to a deadline. */
 #include "client_internal.h"
 
 #include <errno.h>
@@ -6,7 +6,7 @@
 
 #include <curl/curl.h>
 
-#define SLICE_MS 200 /* of a wait, between questions whether to give up */
+#define SLICE_MS 200 /* how often a wait checks whether the client was stopped */
 
 static int64_t
 monotonic_ms(void)
@@ -62,7 +62,7 @@ sleep_ms(const struct acme_client *client, unsigned ms)
             return false;
         if (left <= 0)
             return true;
-        (void)nanosleep(&slice, NULL); /* cut short by a signal: the time that is left is asked */
+        (void)nanosleep(&slice, NULL); /* after a signal the loop computes the remaining time */
     }
 }
 
@@ -73,7 +73,7 @@ acme_client_wait(struct acme_client *client, struct acme_patience *patience,
     long asked = acme_retry_after_s(retry_after, time(NULL));
     unsigned ms = acme_backoff_next(&patience->backoff, asked > 86400 ? 86400000 : asked * 1000);
 
-    if (asked == 0) /* "now" is not a loop */
+    if (asked == 0) /* Retry-After: 0 must not cause a busy loop */
         ms = ACME_WAIT_FIRST_MS / 2;
     if (ms > patience->deadline_ms - monotonic_ms()) {
         client->retry_after_s = asked > 0 ? (unsigned)asked : 0;

@@ -20,19 +20,20 @@
 #define LINE_MAX_OCTETS 4096 /* of one line, without its end */
 #define KEYS_MAX        256 /* keys of one table */
 
-/* RFC 3986 section 2, without '#': a URL that stands in certificates and tokens has no fragment. */
+/* RFC 3986 section 2, without '#': a URL in certificates and tokens has no fragment. */
 #define URL_CHARACTERS                                                                             \
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?[]@!$&'()*+,;=%"
 
-/* inih's handler has no line number in Debian's build, so lines are counted where they are read. */
+/* inih in Debian's build passes no line number to the handler, so lines are counted while
+ * reading. */
 struct reading {
     const char *path;
-    const char *rest; /* of the text */
-    int line; /* the one being parsed, from 1 */
+    const char *rest; /* the unread text */
+    int line; /* number of the current line, from 1 */
     const struct acme_config_key *keys;
     void *config;
-    char *directory; /* of the file, with the final slash; "" for the working directory */
-    int seen[KEYS_MAX]; /* the line that gave a key; 0: none */
+    char *directory; /* of the file, with a final slash; "" for the working directory */
+    int seen[KEYS_MAX]; /* the line of each key; 0: not seen */
     enum hsm_status status;
 };
 
@@ -47,7 +48,7 @@ refuse(struct reading *reading, const char *section, const char *name, const cha
     return HSM_ERR_MALFORMED;
 }
 
-/* fgets() over the text; an over-long line would reach inih in pieces, so it ends the reading. */
+/* fgets() for inih, over the text. inih would split an over-long line, so it ends the reading. */
 static char *
 next_line(char *to, int size, void *context)
 {
@@ -112,7 +113,8 @@ path_from(const struct reading *reading, const char *prefix, const char *path)
     return join(prefix, *path == '/' ? "" : reading->directory, path);
 }
 
-/* A kind of source, or a path with a slash. Anything else may be the secret itself. */
+/* A secret source with its prefix, or a path with a slash. Anything else may be the secret
+ * itself. */
 static bool
 is_secret_source(const char *value)
 {
@@ -121,7 +123,7 @@ is_secret_source(const char *value)
            strchr(value, '/') != NULL;
 }
 
-/* As hsm_secret_from(): only "file:PATH" and a bare path name a file. */
+/* As in hsm_secret_from(): only "file:PATH" and a bare path name a file. */
 static char *
 secret_source_from(const struct reading *reading, const char *value)
 {
@@ -147,8 +149,8 @@ set_text(struct reading *reading, const struct acme_config_key *key, char *text)
     return HSM_OK;
 }
 
-/* A slip in a URI, and the other form that libpq knows ("host=db password=.."), would be the name
- * of a new and empty store, with the password in it. They are not told, either. */
+/* A mistyped URI, and libpq's other form ("host=db password=.."), would name a new, empty store,
+ * with the password in its name. The value is not logged. */
 static enum hsm_status
 set_store(struct reading *reading, const struct acme_config_key *key, const char *value)
 {
@@ -163,12 +165,12 @@ set_store(struct reading *reading, const struct acme_config_key *key, const char
 static enum hsm_status
 set_path(struct reading *reading, const struct acme_config_key *key, const char *value)
 {
-    if (strstr(value, "://") != NULL) /* user and password of one are not told */
+    if (strstr(value, "://") != NULL) /* not logged: it may have user and password */
         return refuse(reading, key->section, key->name, "a URL, not a path");
     return set_text(reading, key, path_from(reading, "", value));
 }
 
-/* "https://HOST..." in the characters of RFC 3986. */
+/* "https://HOST..." with the characters of RFC 3986. */
 static bool
 is_https_url(const char *value)
 {
@@ -190,7 +192,7 @@ set_url(struct reading *reading, const struct acme_config_key *key, const char *
     return set_text(reading, key, strdup(value));
 }
 
-/* The value is not told: it may have a PIN. */
+/* The value is not logged: it may have a PIN. */
 static enum hsm_status
 set_pkcs11(struct reading *reading, const struct acme_config_key *key, const char *value)
 {
@@ -268,7 +270,7 @@ set_value(struct reading *reading, const struct acme_config_key *key, const char
     return HSM_ERR_USAGE;
 }
 
-/* inih's handler: nonzero is good. */
+/* inih's handler: nonzero is success. */
 static int
 take_value(void *context, const char *section, const char *name, const char *value)
 {
@@ -293,8 +295,8 @@ take_value(void *context, const char *section, const char *name, const char *val
     return set_value(reading, key, value) == HSM_OK;
 }
 
-/* What Debian's inih lets us choose: a buffer that holds our longest line, and no second line that
- * continues a value (a forgotten blank at a line's start would change the value before it). */
+/* Settings of Debian's inih: a buffer that holds the longest line allowed here, and no continuation
+ * lines (with them, an accidental blank at the start of a line would change the previous value). */
 static void
 set_up_inih(void)
 {
@@ -314,7 +316,7 @@ parse(struct reading *reading, ini_handler take)
     set_up_inih();
     rc = ini_parse_stream(next_line, reading, take, reading);
     if (reading->status != HSM_OK)
-        return reading->status; /* told */
+        return reading->status; /* logged */
     if (rc < 0)
         return HSM_ERR_NOMEM;
     if (rc > 0) {
@@ -324,7 +326,7 @@ parse(struct reading *reading, ini_handler take)
     return HSM_OK;
 }
 
-/* Of a file, or of the section with a name that begins in a line. */
+/* Log a missing key: of the file, or of the named section that begins in a line. */
 static void
 missing(const struct reading *reading, const struct acme_config_key *key)
 {
@@ -335,7 +337,7 @@ missing(const struct reading *reading, const struct acme_config_key *key)
                 key->section, key->name);
 }
 
-/* Keys that the file does not give: refuse the required, set the others to their default. */
+/* Keys that are not in the file: refuse required ones, set the others to their defaults. */
 static enum hsm_status
 complete(struct reading *reading)
 {
@@ -372,7 +374,7 @@ table_is_too_long(const struct acme_config_key *keys)
     return count > KEYS_MAX;
 }
 
-/* The whole file, with what the reading needs; released with the reading. */
+/* Read the whole file and set up `reading`; released with it. */
 static enum hsm_status
 open_reading(const char *path, struct reading *reading, uint8_t **text)
 {
@@ -419,7 +421,7 @@ skip_blanks(const char *text)
     return text + strspn(text, " \t");
 }
 
-/* A line that begins with that word, and what comes after it and blanks is one of `ends`. */
+/* True if the line begins with this word, followed by blanks and one of `ends`. */
 static bool
 begins_with(const char *line, const char *word, const char *ends)
 {
@@ -429,7 +431,7 @@ begins_with(const char *line, const char *word, const char *ends)
            *skip_blanks(line + len) != '\0';
 }
 
-/* Where the file gives that key; 0: it does not. */
+/* The line of a key in the file; 0: it is not there. */
 static int
 line_of(const char *text, const char *section, const char *name)
 {
@@ -464,11 +466,11 @@ acme_config_refuse(const char *path, const char *section, const char *name, cons
     return HSM_ERR_MALFORMED;
 }
 
-/* ---- sections with names ---- */
+/* ---- named sections ---- */
 
-/** One file of them; the section that is being read. */
+/** A file of named sections; the current section. */
 struct sections {
-    struct reading reading; /* first: what parse() hands on */
+    struct reading reading; /* first: parse() passes a pointer to it */
     const struct acme_config_kind *kinds;
     void *context;
     const struct acme_config_kind *kind; /* NULL: no section yet */
@@ -476,7 +478,7 @@ struct sections {
     int first_line;
 };
 
-/* "KIND NAME"; NULL: none that is known. */
+/* Parse "KIND NAME"; NULL: unknown kind or invalid name. */
 static const struct acme_config_kind *
 find_kind(const struct acme_config_kind *kinds, const char *section, const char **name)
 {
@@ -494,7 +496,7 @@ find_kind(const struct acme_config_kind *kinds, const char *section, const char 
     return NULL;
 }
 
-/* Hand on the section that was read last. */
+/* Pass the section that was read last to the caller. */
 static enum hsm_status
 end_section(struct sections *sections)
 {
@@ -553,7 +555,7 @@ begin_section(struct sections *sections, const char *section)
     return reading->status;
 }
 
-/* inih's handler: the keys of a section follow each other. */
+/* inih's handler. A change of section ends the one before. */
 static int
 take_named_value(void *context, const char *section, const char *name, const char *value)
 {

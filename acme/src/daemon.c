@@ -1,4 +1,4 @@
-/* daemon.c - open what a daemon's configuration names, and serve. */
+/* daemon.c - open what a daemon's configuration names, and run its service. */
 #include <acme/daemon.h>
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 #include "daemon_internal.h"
 
-#define METER_S 1 /* between looks at the token's counters, and at what is ready */
+#define METER_S 1 /* between updates of the token's metrics and of sti_ready */
 
 DEFINE_DEFER(char, free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
@@ -115,7 +115,7 @@ acme_daemon_login(const struct acme_daemon_config *config, struct hsm_token **ou
     enum hsm_status st = acme_journal_settings(&config->journal, &journal);
 
     if (st == HSM_OK && s->route != NULL)
-        st = hsm_route_parse(s->route, &token.route); /* acme_daemon_check() has told a fault */
+        st = hsm_route_parse(s->route, &token.route); /* acme_daemon_check() has logged an error */
     if (st != HSM_OK)
         return st;
     if (journal.dir != NULL)
@@ -168,7 +168,7 @@ acme_daemon_lend_token(const struct acme_daemon *daemon)
 
 /* ---- serving ---- */
 
-/* What one worker serves with; lives as its loop. */
+/* What one worker serves with; lives as long as its loop. */
 struct serving {
     const struct acme_daemon *daemon;
     const struct acme_daemon_service *service;
@@ -252,7 +252,7 @@ enum hsm_status
 acme_daemon_listen_metrics(const struct acme_daemon_config *config, struct acme_http_loop *loop,
                            const struct acme_operations *operations)
 {
-    /* who asks every few seconds is not logged */
+    /* requests for metrics come every few seconds and are not logged */
     const struct acme_http_server_config server = {
         .address = config->metrics_address,
         .listener = config->shared.metrics_listener,
@@ -308,7 +308,7 @@ run_loop(struct serving *serving, struct acme_http_loop *loop)
         acme_http_loop_supervise(loop, config->shared.worker);
     hsm_log(HSM_LOG_INFO, "serving %s on %s", config->base_url, config->address);
     st = acme_http_loop_run(loop);
-    if (st == HSM_ERR_BUSY) /* a handler still uses what the caller would now release */
+    if (st == HSM_ERR_BUSY) /* a handler still uses what the caller would release now */
         hsm_worker_abandon(st);
     return st;
 }

@@ -1,5 +1,5 @@
 /*
- * daemon_internal.h - what daemon.c (a worker) and daemon_supervise.c (its supervisor) share.
+ * daemon_internal.h - shared by daemon.c (a worker) and daemon_supervise.c (its supervisor).
  */
 #ifndef ACME_DAEMON_INTERNAL_H
 #define ACME_DAEMON_INTERNAL_H

@@ -1,4 +1,4 @@
-/* daemon_supervise.c - a daemon's supervisor: what workers share, and new configurations. */
+/* daemon_supervise.c - a daemon's supervisor: resources that workers share, and reloads. */
 #include <acme/daemon.h>
 
 #include <stdlib.h>
@@ -25,11 +25,11 @@ static const struct hsm_metric build = {"sti_build_info", "1, with the version."
 struct supervised {
     const struct acme_daemon_program *program;
     const char *path;
-    void *config; /* in use by workers that start */
-    void *previous; /* while a new one is tried; NULL: none is */
-    void *given; /* by the caller, who releases it */
+    void *config; /* of workers that start now */
+    void *previous; /* while a new one is tried; else NULL */
+    void *given; /* borrowed from the caller */
     void *context;
-    struct hsm_metrics *metrics; /* in the supervisor's own part */
+    struct hsm_metrics *metrics; /* in the supervisor's own place */
 };
 
 static struct acme_daemon_config *
@@ -74,7 +74,7 @@ on_event(void *context, const struct hsm_worker_event *event)
         hsm_metrics_leave(supervised->metrics, event->place);
 }
 
-/* ---- a new configuration ---- */
+/* ---- reload ---- */
 
 static void
 release(const struct supervised *supervised, void *config)
@@ -99,7 +99,7 @@ acme_daemon_tell_kept(const char *key, const char *old, const char *fresh)
                 old != NULL ? old : "as if not given");
 }
 
-/* What listens already stays, and what the workers say of it with it. */
+/* The listening socket is kept on a reload, so its configured address is kept, too. */
 static enum hsm_status
 keep_address(const char *key, const char *old, char **fresh)
 {
@@ -113,7 +113,7 @@ keep_address(const char *key, const char *old, char **fresh)
     return HSM_OK;
 }
 
-/* A PIN that came once cannot come again. */
+/* A PIN from a source that can be read only once cannot be read again. */
 static enum hsm_status
 keep_shared(const struct acme_daemon_config *old, struct acme_daemon_config *fresh)
 {

@@ -1,4 +1,4 @@
-/* events.c - who did what, and when. */
+/* events.c - the record of operators' and accounts' acts. */
 #include <acme/events.h>
 
 #include <inttypes.h>
@@ -12,14 +12,14 @@
 #include <hsm/text.h>
 #include <hsm/time.h>
 
-#define CONFIGURED  "configured" /* what a daemon started with */
-#define USER_MAX    64 /* octets of a user's name that are told */
-#define RECORD_SIZE 4096 /* octets that getpwuid_r() may use */
+#define CONFIGURED  "configured" /* the settings of a daemon at its start */
+#define USER_MAX    64 /* octets of a user's name that are recorded */
+#define RECORD_SIZE 4096 /* octets for getpwuid_r() */
 
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(json_t, json_decref)
 
-/* The user that the kernel knows; an environment variable would be what somebody says. */
+/* The user from the process's uid: environment variables can be set to anything. */
 static void
 name_operator(char *out, size_t size)
 {
@@ -57,7 +57,7 @@ acme_event_commit(struct acme_store *store, enum hsm_status st, const struct acm
     return st;
 }
 
-/* The value of the last start; within a transaction. */
+/* Compare with the value at the last start; within a transaction. */
 static enum hsm_status
 is_same(struct acme_store *store, const char *name, const char *value, bool *same)
 {
@@ -102,7 +102,7 @@ acme_events_tell_start(struct acme_store *store, time_t at,
     return st;
 }
 
-/* Some of it is what others said. */
+/* Parts of the texts come from clients: hsm_text_put() escapes them. */
 static void
 show_line(const struct acme_rows *rows, const char *at, FILE *to)
 {

@@ -10,7 +10,7 @@
 
 DEFINE_DEFER(char, free)
 
-/* One octet of a value; false: it is none. */
+/* Decode one octet of a value; false: it is invalid. */
 static bool
 read_octet(const char **at, const char *end, char *out)
 {

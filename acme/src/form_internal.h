@@ -1,5 +1,5 @@
 /*
- * form_internal.h - what a browser sends of a form: application/x-www-form-urlencoded.
+ * form_internal.h - a form as a browser sends it: application/x-www-form-urlencoded.
  */
 #ifndef ACME_FORM_INTERNAL_H
 #define ACME_FORM_INTERNAL_H
@@ -9,18 +9,18 @@
 
 #include <hsm/status.h>
 
-/** A field that the form has. */
+/** A field of the form. */
 struct acme_form_field {
-    const char *name; /* of letters, digits, '-' */
+    const char *name; /* letters, digits, '-' */
     size_t max; /* octets of its value, decoded */
-    char *value; /* owned: acme_form_clear(); NULL: was not sent */
+    char *value; /* owned: acme_form_clear(); NULL: not sent */
 };
 
 /**
- * Take a body apart. Each field is one of `fields`, once at most; a value has no NUL.
+ * Parse a body. Each field must be one of `fields` and occur at most once; a value has no NUL.
  *
- * @retval HSM_ERR_MALFORMED  another field, one twice or too long, or not so encoded; nothing is
- *                            filled in
+ * @retval HSM_ERR_MALFORMED  an unknown field, a field twice or too long, or an invalid
+ *                            encoding; no value is set
  */
 HSM_MUST_CHECK enum hsm_status acme_form_parse(const char *body, size_t len,
                                                struct acme_form_field *fields, size_t count,

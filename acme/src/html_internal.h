@@ -1,9 +1,9 @@
 /*
- * html_internal.h - pages, built from templates; what is put into a template is escaped, always.
+ * html_internal.h - pages, built from templates; every value is escaped.
  *
- * A template is a literal of the program: HTML with "%s" and "%lld" where values go. There is no
- * other way into a page, so that nothing from outside can become markup. Values stand in text or
- * in attributes within double quotes, nowhere else.
+ * A template is a string literal: HTML with "%s" and "%lld" where values go. There is no other
+ * way to add to a page, so outside input cannot become markup. Values may stand in text and in
+ * attributes within double quotes, nowhere else.
  */
 #ifndef ACME_HTML_INTERNAL_H
 #define ACME_HTML_INTERNAL_H
@@ -13,9 +13,9 @@
 
 #include <hsm/status.h>
 
-#define ACME_HTML_MAX (1024 * 1024) /* octets of a page; more is a failure */
+#define ACME_HTML_MAX (1024 * 1024) /* octets of a page; a longer page is a failure */
 
-/** Grows as it is written; after a failure nothing more is written and `failed` stays. */
+/** Grows as needed; after a failure nothing is appended and `failed` stays set. */
 struct acme_html {
     char *text; /* owned: acme_html_clear() */
     size_t len, size;
@@ -26,7 +26,7 @@ struct acme_html {
  * Append a template. "%s" takes a const char * (NULL: nothing), "%lld" a long long, "%%" is '%';
  * any other conversion is a failure.
  *
- * A value is escaped as hsm_html_character() says.
+ * A value is escaped by hsm_html_character().
  */
 void acme_html_add(struct acme_html *html, const char *template, ...) HSM_PRINTF(2, 3);
 

@@ -16,8 +16,8 @@ is_full(const struct http_server *server)
     return server->connection_count >= server->connections_max;
 }
 
-/* From a shared socket other processes accept while we are full, or nobody does: then connections
- * wait in its backlog. From our own they are accepted, and closed. */
+/* A full server stops accepting from a shared socket: other processes accept there, or connections
+ * wait in its backlog. From its own socket it accepts connections and closes them. */
 void
 acme_http_accept_update(struct http_server *server)
 {
@@ -32,7 +32,7 @@ acme_http_accept_update(struct http_server *server)
     server->is_accepting = wanted;
 }
 
-/* False: none waits, or none can be had. */
+/* False: no connection is waiting, or accept4() failed. */
 static bool
 accept_one(struct http_server *server, struct sockaddr_storage *from, int *out)
 {
@@ -44,8 +44,8 @@ accept_one(struct http_server *server, struct sockaddr_storage *from, int *out)
         return true;
     if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
         return false;
-    /* No more descriptors, most likely. The connection stays in the backlog and would wake us again
-     * and again; acme_http_sweep() listens again. */
+    /* Probably out of descriptors. The connection stays in the backlog and would make the socket
+     * readable again and again; acme_http_sweep() resumes accepting. */
     hsm_log(HSM_LOG_ERROR, "%s: cannot accept connections for a while: %s", server->address,
             strerror(errno));
     event_del(&server->acceptable);
@@ -53,7 +53,7 @@ accept_one(struct http_server *server, struct sockaddr_storage *from, int *out)
     return false;
 }
 
-/* Once a second at most: who floods us with connections does not fill the log as well. */
+/* At most once a second: a flood of connections must not flood the log. */
 void
 acme_http_accept_tell(struct http_server *server)
 {
@@ -80,7 +80,7 @@ refuse_some(struct http_server *server)
     acme_http_accept_tell(server);
 }
 
-/* One in a turn: of several processes that were woken each takes one. */
+/* One connection per turn: of several processes that were woken, each takes one. */
 static void
 on_acceptable(evutil_socket_t listening, short what, void *context)
 {

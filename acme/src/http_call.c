@@ -1,4 +1,4 @@
-/* http_call.c - a request on its way through a handler. */
+/* http_call.c - a request while a handler processes it. */
 #include "http_loop_internal.h"
 
 #include <stddef.h>
@@ -39,7 +39,7 @@ acme_http_call_init(struct http_call *call, struct http_connection *connection)
     describe_request(connection, &call->request);
 }
 
-/* Head and body. */
+/* Head and body of the request. */
 static size_t
 octets_len(const struct http_call *call)
 {
@@ -105,7 +105,7 @@ acme_http_call_free(struct http_call *call)
     if (call->kept != NULL)
         call->release(call->kept);
     acme_http_response_clear(&call->response);
-    OPENSSL_cleanse((char *)call->request.octets, octets_len(call)); /* the copy's own */
+    OPENSSL_cleanse((char *)call->request.octets, octets_len(call)); /* the copy's own octets */
     free(call);
     acme_http_connection_release(connection);
 }

@@ -1,4 +1,4 @@
-/* http_client.c - HTTPS requests under bounds (libcurl). */
+/* http_client.c - HTTPS requests with bounds (libcurl). */
 #define _GNU_SOURCE /* asprintf */
 #include <acme/http_client.h>
 
@@ -23,25 +23,25 @@
 #include "address_internal.h"
 
 #define URL_MAX 2048 /* octets; longer: HSM_ERR_MALFORMED */
-/* Octets of one header of the answer that we read; longer: malformed. */
+/* Octets of one header of the answer; longer: malformed. */
 #define HEADER_VALUE_MAX       8192
-#define CONNECT_MS_MAX         10000 /* of the whole time, at most this for name, TCP and TLS */
+#define CONNECT_MS_MAX         10000 /* for name resolution, TCP and TLS, at most */
 #define POOL_MAX               16 /* idle handles kept, each with its open connections */
-#define CONNECTIONS_PER_HANDLE 4L /* kept open */
+#define CONNECTIONS_PER_HANDLE 4L /* kept open per handle */
 #define CHAIN_TIMEOUT_MS       10000
 
 struct acme_http_client {
     char *tls_ca; /* NULL: the system's */
-    bool system_too; /* besides tls_ca */
+    bool system_too; /* the system's CAs besides tls_ca */
     char *user_agent;
     struct hsm_key *client_key; /* borrowed */
     const struct certs_chain *client_chain; /* borrowed */
-    pthread_mutex_t mutex; /* guards the two below */
+    pthread_mutex_t mutex; /* guards idle and idle_count */
     CURL *idle[POOL_MAX];
     size_t idle_count;
 };
 
-/* One exchange as curl's callbacks see it. */
+/* State of one exchange, for curl's callbacks. */
 struct exchange {
     struct acme_http_reply *reply;
     size_t body_size; /* allocated */
@@ -70,7 +70,7 @@ check_config(const struct acme_http_client_config *config)
         enum hsm_status st = certs_chain_read(config->tls_ca, &anchors);
 
         if (st != HSM_OK)
-            return st; /* at the start, not at every fetch */
+            return st; /* detected at start, not at each fetch */
     }
     if (config->client_key == NULL)
         return HSM_OK;
@@ -124,7 +124,7 @@ acme_http_client_free(struct acme_http_client *client)
     free(client);
 }
 
-/* A handle without options; its connections stay open over curl_easy_reset(). */
+/* A handle without options; curl_easy_reset() keeps its connections open. */
 static CURL *
 handle_take(struct acme_http_client *client)
 {
@@ -179,7 +179,8 @@ check_url(const char *url, struct hsm_reason *why)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "URL with user information");
     if (rc != CURLUE_OK || curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "not a URL: %s", url);
-    /* curl takes "https:host" and "https:///host", which name no authority (RFC 3986 section 3). */
+    /* curl accepts "https:host" and "https:///host", which have no authority (RFC 3986 section
+     * 3). */
     if (strcmp(scheme, "https") != 0 || strncasecmp(url, "https://", 8) != 0 || url[8] == '/')
         return hsm_refuse(why, HSM_ERR_MALFORMED, "not an https URL: %s", url);
     return HSM_OK;
@@ -203,14 +204,14 @@ body_reserve(struct exchange *exchange, size_t len)
     return true;
 }
 
-/* curl's write callback: fewer octets than given end the transfer. */
+/* curl's write callback: a smaller return value ends the transfer. */
 static size_t
 take_body(char *octets, size_t one, size_t len, void *context)
 {
     struct exchange *exchange = context;
     struct acme_http_reply *reply = exchange->reply;
 
-    (void)one; /* is 1 */
+    (void)one; /* always 1 */
     if (len > exchange->reply_max - reply->body_len) {
         exchange->is_too_large = true;
         return 0;
@@ -225,7 +226,7 @@ take_body(char *octets, size_t one, size_t len, void *context)
     return len;
 }
 
-/* Where the answer keeps a header of this name; NULL: it is not kept. */
+/* Where the reply keeps the header with this name; NULL: it is not kept. */
 static char **
 header_place(struct acme_http_reply *reply, const char *name, size_t len)
 {
@@ -268,7 +269,7 @@ is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* Links are a list: as many of them are kept as there is room for. */
+/* Link is a list: fields are kept until HEADER_VALUE_MAX is reached. */
 static enum hsm_status
 add_link(char **links, const char *value, size_t len)
 {
@@ -284,8 +285,8 @@ add_link(char **links, const char *value, size_t len)
     return HSM_OK;
 }
 
-/* curl's header callback: one line, not NUL-terminated. Of several of a name the last is kept, but
- * of links all. */
+/* curl's header callback: one line, not NUL-terminated. Of repeated headers the last is kept, but
+ * all of Link. */
 static size_t
 take_header(char *line, size_t one, size_t len, void *context)
 {
@@ -295,9 +296,9 @@ take_header(char *line, size_t one, size_t len, void *context)
     const char *end = line + len;
     char **place;
 
-    (void)one; /* is 1 */
+    (void)one; /* always 1 */
     if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
-        drop_headers(exchange->reply); /* what came before was a 1xx answer */
+        drop_headers(exchange->reply); /* the headers so far are those of a 1xx response */
         return len;
     }
     place = colon == NULL ? NULL : header_place(exchange->reply, line, (size_t)(colon - line));
@@ -379,7 +380,7 @@ has_line_end(const char *value)
     return value != NULL && strpbrk(value, "\r\n") != NULL;
 }
 
-/* curl sends Expect and a form's media type on its own; a name without value takes them away. */
+/* curl adds Expect and a media type on its own; a name without value suppresses them. */
 static enum hsm_status
 make_headers(const struct acme_http_fetch *fetch, struct curl_slist **out)
 {
@@ -418,8 +419,8 @@ set_method(CURL *curl, const struct acme_http_fetch *fetch)
     return HSM_OK;
 }
 
-/* The proxies of the environment are ignored: an STI peer is spoken to directly or not at all, and
- * no one who can set a variable reads what we ask. */
+/* Proxies named by the environment are ignored: peers are reached directly or not at all, so that
+ * whoever can set a variable cannot read the requests. */
 static void
 set_transport(CURL *curl, const struct acme_http_client *client, unsigned timeout_ms)
 {
@@ -432,8 +433,8 @@ set_transport(CURL *curl, const struct acme_http_client *client, unsigned timeou
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
-    /* Or it is the C library that says how long a name may take, 10 s and more: curl would wait for
-     * the end of its resolver's thread. Let go of, that ends by itself then. */
+    /* Otherwise the C library's limit for resolving a name applies, 10 s and more: curl would wait
+     * for its resolver thread. With this option the thread is abandoned and ends by itself. */
     curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(curl, CURLOPT_MAXCONNECTS, CONNECTIONS_PER_HANDLE);
     curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -442,14 +443,14 @@ set_transport(CURL *curl, const struct acme_http_client *client, unsigned timeou
     if (client->tls_ca != NULL)
         curl_easy_setopt(curl, CURLOPT_CAINFO, client->tls_ca);
     if (client->tls_ca != NULL && !client->system_too)
-        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL); /* the system's directory, which has all */
+        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL); /* that directory has all CAs */
     if (client->client_key != NULL) {
         curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, use_client_key);
         curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, (void *)client);
     }
 }
 
-/* curl's socket callback: called for each address that it is about to connect to. */
+/* curl's socket callback, called for each address before connecting. */
 static curl_socket_t
 open_public_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -462,7 +463,7 @@ open_public_socket(void *context, curlsocktype purpose, struct curl_sockaddr *ad
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-/* An open connection was perhaps made without this rule. */
+/* An open connection may have been made without this restriction. */
 static void
 set_public_only(CURL *curl, struct exchange *exchange)
 {
@@ -471,7 +472,7 @@ set_public_only(CURL *curl, struct exchange *exchange)
     curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
 }
 
-/* What went wrong, for the caller; `text` is curl's, "" if it has none. */
+/* The reason of a failure; `text` is curl's, "" if there is none. */
 static enum hsm_status
 refuse_exchange(const struct exchange *exchange, CURLcode rc, const char *url, const char *text,
                 struct hsm_reason *why)
@@ -500,7 +501,7 @@ refuse_exchange(const struct exchange *exchange, CURLcode rc, const char *url, c
     }
 }
 
-/* curl leaves members of an empty answer unset. */
+/* curl leaves members unset when the response has no body or no such header. */
 static enum hsm_status
 complete_reply(CURL *curl, struct acme_http_reply *reply)
 {
@@ -575,7 +576,7 @@ acme_http_reply_clear(struct acme_http_reply *reply)
     if (reply == NULL)
         return;
     if (reply->body != NULL)
-        OPENSSL_cleanse(reply->body, reply->body_len); /* it may have a token */
+        OPENSSL_cleanse(reply->body, reply->body_len); /* it may contain a token */
     free(reply->body);
     drop_headers(reply);
     memset(reply, 0, sizeof(*reply));
@@ -588,7 +589,7 @@ status_from_http(int status)
         return HSM_ERR_NOT_FOUND;
     if (status == 408 || status == 429 || status >= 500)
         return HSM_ERR_BUSY;
-    return HSM_ERR_MALFORMED; /* a redirect included */
+    return HSM_ERR_MALFORMED; /* including redirects */
 }
 
 enum hsm_status
@@ -607,7 +608,8 @@ acme_http_fetch_chain(struct acme_http_client *client, const char *url, struct c
 
     if (st != HSM_OK)
         return st;
-    /* The media type is not looked at: deployed repositories send others, and only PEM passes. */
+    /* The media type is not checked: deployed repositories send others, and only PEM is
+     * accepted. */
     if (reply.status == 200)
         st = certs_chain_parse_pem(reply.body, reply.body_len, CERTS_CHAIN_LEN_MAX, out, why);
     else

@@ -1,4 +1,5 @@
-/* http_connection.c - connections from accept() to close: requests handed out, answers written. */
+/* http_connection.c - connections from accept() to close: requests are passed on, responses
+ * written. */
 #include "http_loop_internal.h"
 
 #include <errno.h>
@@ -14,10 +15,10 @@
 #include <hsm/log.h>
 #include <hsm/metrics.h>
 
-#define INPUT_MIN     1024 /* octets of the first room for a request that is not whole */
-#define INPUT_MAX     (HTTP_REQUEST_MAX + 1) /* and the NUL behind a body */
-#define JOINED_MAX    16384 /* octets of a body that is copied behind the answer's head */
-#define DROPPED_TURNS 16 /* times that what nobody wants is read in one turn */
+#define INPUT_MIN     1024 /* octets of the first buffer for an incomplete request */
+#define INPUT_MAX     (HTTP_REQUEST_MAX + 1) /* including the NUL behind a body */
+#define JOINED_MAX    16384 /* octets of a body that is copied behind the response's head */
+#define DROPPED_TURNS 16 /* number of reads that discard input in one turn */
 
 time_t
 acme_http_monotonic_s(void)
@@ -69,7 +70,7 @@ wait_for_input(struct http_connection *connection, bool wanted)
     connection->is_reading = wanted;
 }
 
-/* What is left is released by acme_http_connection_release(), when nobody has it in hand. */
+/* The rest is released by acme_http_connection_release(), when no caller uses it any more. */
 static void
 close_now(struct http_connection *connection)
 {
@@ -102,15 +103,15 @@ acme_http_connection_release(struct http_connection *connection)
     if (is_open(connection))
         return;
     if (connection->call != NULL) {
-        acme_http_forget_parked(connection->call); /* whose end releases it, too */
+        acme_http_forget_parked(connection->call); /* the call releases the connection at its end */
         return;
     }
     acme_http_peer_forget(&connection->peer);
     free(connection);
 }
 
-/* Read what the peer still sends, and drop it: to close before it has read the answer would take
- * the answer from it (RFC 9112 section 9.6). */
+/* Read and discard what the peer still sends: closing before the peer has read the response could
+ * lose the response (RFC 9112 section 9.6). */
 static void
 linger(struct http_connection *connection)
 {
@@ -137,7 +138,7 @@ close_in_peace(struct http_connection *connection)
     linger(connection);
 }
 
-/* ---- answers ----------------------------------------------------------- */
+/* ---- responses --------------------------------------------------------- */
 
 /* One request at a time. */
 static bool
@@ -146,7 +147,7 @@ may_read(const struct http_connection *connection)
     return connection->call == NULL && !connection->is_replying && !connection->is_lingering;
 }
 
-/* It is served when the others that are ready have been. */
+/* Queue it: it is served after the connections that are ready already. */
 static void
 make_ready(struct http_connection *connection)
 {
@@ -161,7 +162,7 @@ make_ready(struct http_connection *connection)
     connection->is_ready = true;
 }
 
-/* The answer is written. */
+/* The response has been written. */
 static void
 on_replied(struct http_connection *connection)
 {
@@ -181,7 +182,7 @@ on_replied(struct http_connection *connection)
     acme_http_end_when_idle(loop);
 }
 
-/* What was not sent of these parts; empty ones are left out. */
+/* The unsent rest of the parts; empty ones are left out. */
 static size_t
 parts_left(const struct iovec *parts, size_t sent, struct iovec *left)
 {
@@ -199,7 +200,8 @@ parts_left(const struct iovec *parts, size_t sent, struct iovec *left)
     return count;
 }
 
-/* Write as much as the peer takes; how much of the parts it has then, or HTTP_STREAM_ENDED. */
+/* Write as much as the peer takes; returns the number of octets sent so far, or
+ * HTTP_STREAM_ENDED. */
 static ssize_t
 write_parts(struct http_connection *connection, const struct iovec *parts, size_t sent)
 {
@@ -235,7 +237,7 @@ on_writable(evutil_socket_t fd, short what, void *context)
     } else if ((size_t)sent == acme_http_output_len(output)) {
         if (connection->is_replying)
             on_replied(connection);
-        else if (may_read(connection)) /* a TLS handshake waited for this */
+        else if (may_read(connection)) /* a TLS handshake waited for the socket to be writable */
             make_ready(connection);
     } else {
         output->sent = (size_t)sent;
@@ -244,7 +246,7 @@ on_writable(evutil_socket_t fd, short what, void *context)
     acme_http_connection_release(connection);
 }
 
-/* Keep what the peer does not take yet; the body is taken over. */
+/* Keep what the peer has not taken yet; takes over the body. */
 static bool
 keep_output(struct http_connection *connection, const struct http_text *head,
             struct http_text *body, size_t sent)
@@ -266,7 +268,7 @@ keep_output(struct http_connection *connection, const struct http_text *head,
     return true;
 }
 
-/* Peers that ask for much and take nothing are not to have all memory. */
+/* Bound the memory for responses that peers request but do not read. */
 static void
 bound_kept(struct http_connection *newest)
 {
@@ -328,10 +330,10 @@ reply(struct http_connection *connection, struct acme_http_response *response, b
         event_add(&connection->writable, NULL);
         bound_kept(connection);
     }
-    OPENSSL_cleanse(head->octets, head->len); /* the body was joined to it */
+    OPENSSL_cleanse(head->octets, head->len); /* the body may have been copied there */
 }
 
-/* Of a call that a thread had, or that was deferred. */
+/* Respond to a call that a thread had or that was deferred. */
 void
 acme_http_deliver(struct http_call *call)
 {
@@ -345,7 +347,7 @@ acme_http_deliver(struct http_call *call)
     acme_http_call_free(call);
 }
 
-/* A request that no handler sees; what follows it on the connection is not to be trusted. */
+/* Refuse a request that no handler gets; whatever follows on the connection cannot be trusted. */
 static void
 refuse(struct http_connection *connection, int status)
 {
@@ -361,7 +363,7 @@ refuse(struct http_connection *connection, int status)
 
 /* ---- requests ---------------------------------------------------------- */
 
-/* Out of the scratch, which is for all: into room of its own, if anything is left. */
+/* Move unread input from the loop's shared scratch buffer to memory of its own. */
 static bool
 own_input(struct http_connection *connection, size_t from)
 {
@@ -388,7 +390,7 @@ own_input(struct http_connection *connection, size_t from)
     return true;
 }
 
-/* The request in `input` was taken; what is behind it belongs to the next. */
+/* The request in `input` was taken; octets behind it belong to the next request. */
 static void
 next_request(struct http_connection *connection)
 {
@@ -397,7 +399,7 @@ next_request(struct http_connection *connection)
     acme_http_parser_reset(&connection->parser);
 }
 
-/* Of a call that no thread had. */
+/* Respond to a call that the loop handled itself. */
 static void
 answer(struct http_connection *connection, struct http_call *call)
 {
@@ -427,7 +429,7 @@ hand_out(struct http_connection *connection, struct http_call *call)
     answer(connection, call);
 }
 
-/* The handler was here, and wants to begin anew on a thread. */
+/* The handler ran in the loop and asked to run again on a thread. */
 static void
 hand_over(struct http_connection *connection, struct http_call *call)
 {
@@ -436,7 +438,7 @@ hand_over(struct http_connection *connection, struct http_call *call)
     hand_out(connection, call);
 }
 
-/* The handler was here, and left something to do. */
+/* The handler ran in the loop and deferred part of its work. */
 static void
 defer(struct http_connection *connection, struct http_call *call)
 {
@@ -448,13 +450,13 @@ defer(struct http_connection *connection, struct http_call *call)
         answer(connection, call);
         return;
     }
-    acme_http_response_init(&call->response); /* it is the copy's now */
+    acme_http_response_init(&call->response); /* it belongs to the copy now */
     connection->call = copy;
     next_request(connection);
     acme_http_later_add(copy);
 }
 
-/* Nothing is to be done but this. */
+/* The loop has nothing else to do. */
 static bool
 is_alone(const struct acme_http_loop *loop)
 {
@@ -471,8 +473,8 @@ is_for_loop(const struct http_call *call)
            (is_alone(call->server->loop) && acme_http_call_is(call, handler->is_brief));
 }
 
-/* A whole request. Its handler borrows the octets where they lie: one behind the body, which may be
- * the first of the next request, is NUL so long. */
+/* Process a complete request. Its handler borrows the octets in place; the octet behind the body,
+ * which may be the first of the next request, is NUL meanwhile. */
 static void
 take_request(struct http_connection *connection)
 {
@@ -503,7 +505,7 @@ take_request(struct http_connection *connection)
     acme_http_response_clear(&call.response);
 }
 
-/* RFC 9110 section 10.1.1: the client waits for this before it sends the body. */
+/* RFC 9110 section 10.1.1: the client waits for this response before it sends the body. */
 static void
 tell_to_continue(struct http_connection *connection)
 {
@@ -515,7 +517,7 @@ tell_to_continue(struct http_connection *connection)
         close_now(connection);
 }
 
-/* Parse what has come; true if that gave nothing to do but to read on. */
+/* Parse the input; true if more must be read. */
 static bool
 use_input(struct http_connection *connection)
 {
@@ -537,7 +539,7 @@ use_input(struct http_connection *connection)
     return is_open(connection);
 }
 
-/* Room for more input; false: no memory, or more than any request has. */
+/* Make room for more input; false: no memory, or the request is too large. */
 static bool
 make_room(struct http_connection *connection)
 {
@@ -551,7 +553,7 @@ make_room(struct http_connection *connection)
     }
     if (input->len + 1 < input->size)
         return true;
-    more = size > input->size ? malloc(size) : NULL; /* realloc() would leave a copy behind */
+    more = size > input->size ? malloc(size) : NULL; /* realloc() could leave a copy */
     if (more == NULL)
         return false;
     memcpy(more, input->octets, input->len);
@@ -589,14 +591,14 @@ read_on(struct http_connection *connection)
     } while (use_input(connection) && ((size_t)n == room || acme_http_stream_has_more(connection)));
 }
 
-/* While a call is in flight or an answer is written nothing more is read, but it is noticed when
- * the peer is gone. One that only has nothing more to ask gets its answer. */
+/* Nothing is read while a call is in flight or a response is being written, but a closed connection
+ * is noticed. A peer that has only shut down its sending side gets its response. */
 static void
 look_at_peer(struct http_connection *connection)
 {
     struct pollfd peer = {.fd = connection->fd};
 
-    if (poll(&peer, 1, 0) == 1) { /* POLLHUP or POLLERR: nothing else is asked */
+    if (poll(&peer, 1, 0) == 1) { /* no events were requested: POLLHUP or POLLERR */
         connection->is_broken = true;
         close_now(connection);
     } else {
@@ -615,7 +617,7 @@ on_readable(evutil_socket_t fd, short what, void *context)
         linger(connection);
     else if (!may_read(connection))
         look_at_peer(connection);
-    else if (!connection->is_ready) /* else its turn comes */
+    else if (!connection->is_ready) /* else it is queued already */
         read_on(connection);
     acme_http_connection_release(connection);
 }
@@ -629,7 +631,7 @@ acme_http_proceed(evutil_socket_t fd, short what, void *context)
 
     (void)fd;
     (void)what;
-    TAILQ_CONCAT(&turn, &loop->ready, ready); /* who gets ready now has the next */
+    TAILQ_CONCAT(&turn, &loop->ready, ready); /* later ones wait for the next turn */
     while ((connection = TAILQ_FIRST(&turn)) != NULL) {
         TAILQ_REMOVE(&turn, connection, ready);
         connection->is_ready = false;

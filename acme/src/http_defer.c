@@ -1,11 +1,12 @@
-/* http_defer.c - the deferred part of quick calls: run in turn here, or in a thread of its own. */
+/* http_defer.c - the deferred part of quick calls, run in the loop or in a thread of its own. */
 #include "http_loop_internal.h"
 
 #include <hsm/metrics.h>
 
-#define BATCH   8 /* calls whose answers go out together: what is done in a row is done faster */
-#define BACKLOG 16 /* calls, for which it pays to have the thread woken up, and it the loop */
-/* A call that takes longer waits for something, and those behind it are not to wait for it, too. */
+#define BATCH     8 /* calls whose responses are sent together: repeating the same step is faster */
+#define BATCH_MAX 32 /* of the thread: the first response waits for the last call */
+#define BACKLOG   16 /* calls from which on waking the thread, and later the loop, pays off */
+/* A call that takes longer is waiting for something, and calls behind it must not wait as well. */
 #define WATCH_MS 50
 
 bool
@@ -27,7 +28,7 @@ is_long_ago(int64_t then_ns)
 
 /* ---- the thread ---- */
 
-/* These are called with the mutex held, and let go of it while they are at it. */
+/* The functions below are called with the mutex held; they release it while a call runs. */
 
 static void
 run_first(struct acme_http_loop *loop)
@@ -36,6 +37,7 @@ run_first(struct acme_http_loop *loop)
     struct http_call *call = STAILQ_FIRST(&later->queue);
 
     STAILQ_REMOVE_HEAD(&later->queue, next);
+    later->queue_len--;
     later->since_ns = hsm_metric_clock_ns();
     loop->running++;
     pthread_mutex_unlock(&loop->mutex);
@@ -58,15 +60,29 @@ wait_for_work(struct acme_http_loop *loop)
     later->is_resting = false;
 }
 
+/* Waking the loop is expensive: it is woken for half of the queue, and delivers and reads while
+ * this thread does the other half. */
+static size_t
+batch_of(size_t queue_len)
+{
+    size_t half = queue_len / 2;
+
+    if (half < BATCH)
+        return BATCH;
+    return half < BATCH_MAX ? half : BATCH_MAX;
+}
+
 static void *
 later_thread(void *context)
 {
     struct acme_http_loop *loop = context;
-    const struct http_calls *queue = &loop->later.queue;
+    const struct http_later *later = &loop->later;
 
     pthread_mutex_lock(&loop->mutex);
     while (!loop->threads_end) {
-        for (int i = 0; i < BATCH && !STAILQ_EMPTY(queue) && !loop->threads_end; i++)
+        size_t batch = batch_of(later->queue_len);
+
+        for (; batch > 0 && !STAILQ_EMPTY(&later->queue) && !loop->threads_end; batch--)
             run_first(loop);
         acme_http_tell(loop);
         wait_for_work(loop);
@@ -85,11 +101,11 @@ acme_http_later_add(struct http_call *call)
 
     loop->calls++;
     if (later->turn_len++ == 0)
-        event_active(later->turn_end, EV_TIMEOUT, 0); /* behind what is active already */
+        event_active(later->turn_end, EV_TIMEOUT, 0); /* after the events that are active already */
     STAILQ_INSERT_TAIL(&later->turn, call, next);
 }
 
-/* False: one has waited for something. */
+/* False: a call has waited for something. */
 static bool
 do_batch(struct acme_http_loop *loop)
 {
@@ -132,14 +148,16 @@ hand_over(struct acme_http_loop *loop)
     if (!later->has_thread)
         later->has_thread = acme_http_thread_start(loop, later_thread, &later->thread);
     later->out += later->turn_len;
-    later->turn_len = 0;
     pthread_mutex_lock(&loop->mutex);
     is_resting = later->is_resting;
-    if (later->has_thread)
+    if (later->has_thread) {
         STAILQ_CONCAT(&later->queue, &later->turn);
-    else
+        later->queue_len += later->turn_len;
+    } else {
         acme_http_enqueue_deferred(loop, &later->turn);
+    }
     pthread_mutex_unlock(&loop->mutex);
+    later->turn_len = 0;
     if (is_resting)
         pthread_cond_signal(&later->work);
     watch(later);
@@ -171,8 +189,10 @@ on_watch(evutil_socket_t fd, short what, void *context)
     if (later->out == 0)
         return;
     pthread_mutex_lock(&loop->mutex);
-    if (later->since_ns != 0 && is_long_ago(later->since_ns))
+    if (later->since_ns != 0 && is_long_ago(later->since_ns)) {
         acme_http_enqueue_deferred(loop, &later->queue);
+        later->queue_len = 0;
+    }
     pthread_mutex_unlock(&loop->mutex);
     watch(later);
 }

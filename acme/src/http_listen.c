@@ -1,4 +1,4 @@
-/* http_listen.c - where a server listens: addresses, Unix sockets, TLS. */
+/* http_listen.c - listening sockets: addresses, Unix sockets, TLS. */
 #include "http_internal.h"
 
 #include <errno.h>
@@ -26,8 +26,7 @@
 #define BACKLOG     1024 /* connections that wait for accept() */
 #define ADDRESS_MAX 256 /* octets of "address:port" */
 #define UNIX_PREFIX "unix:"
-/* The workers of a supervisor that was killed end a moment after it, and have its address so long.
- */
+/* The workers of a killed supervisor end shortly after it and keep its address until then. */
 #define IN_USE_TRIES 20
 #define IN_USE_NS    (100 * 1000 * 1000)
 
@@ -44,7 +43,7 @@ cannot_listen(const char *address, const char *what, int fd)
     return HSM_ERR_IO;
 }
 
-/* getaddrinfo() takes an empty port and one beyond 65535. */
+/* getaddrinfo() accepts an empty port and ports above 65535. */
 static bool
 is_port(const char *text)
 {
@@ -77,7 +76,7 @@ parse_address(const char *address, struct addrinfo **out)
             port[-2] = '\0';
             host++;
         } else {
-            good = strchr(host, ':') == NULL; /* IPv6 needs its brackets */
+            good = strchr(host, ':') == NULL; /* an IPv6 address needs brackets */
         }
     }
     return good && getaddrinfo(host, port, &hints, out) == 0;
@@ -108,7 +107,7 @@ listen_tcp(const char *address, int *out)
     fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return cannot_listen(address, "socket", fd);
-    /* Accepted sockets inherit TCP_NODELAY: without it a TLS answer waits for a delayed ACK. */
+    /* Accepted sockets inherit TCP_NODELAY: without it, a TLS response waits for a delayed ACK. */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) != 0 ||
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0)
@@ -121,7 +120,7 @@ listen_tcp(const char *address, int *out)
     return HSM_OK;
 }
 
-/* Remove a socket that a server which is gone left behind; anything else stays and bind() fails. */
+/* Remove a socket that a dead server left behind; anything else stays, and bind() fails. */
 static void
 remove_stale(const struct sockaddr_un *name)
 {
@@ -155,8 +154,8 @@ listen_unix(const char *path, int *out)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return cannot_listen(path, "socket", fd);
-    /* Linux gives the file the mode of the socket: there is no moment in which others may connect,
-     * and the umask, which all threads share, stays. */
+    /* Linux creates the file with the socket's mode, so at no time can other users connect, and the
+     * umask, which all threads share, is not changed. */
     if (fchmod(fd, 0600) != 0 || bind(fd, (struct sockaddr *)&name, sizeof(name)) != 0)
         return cannot_listen(path, "bind", fd);
     if (listen(fd, BACKLOG) != 0) {
@@ -270,7 +269,7 @@ acme_http_listener_close(struct acme_http_listener *listener)
 
     if (listener == NULL)
         return;
-    /* Only our own socket: another server may have taken the path meanwhile. */
+    /* Remove only the socket that this listener created: another server may have taken the path. */
     if (listener->unix_path != NULL && listener->unix_file.st_ino != 0 &&
         lstat(listener->unix_path, &about) == 0 && about.st_dev == listener->unix_file.st_dev &&
         about.st_ino == listener->unix_file.st_ino)
@@ -303,7 +302,7 @@ use_chain(SSL_CTX *ctx, const struct acme_http_server_config *config)
                 config->address, hsm_key_label(config->tls_key));
         return HSM_ERR_UNTRUSTED;
     }
-    if (certs_chain_not_after(config->tls_chain) <= time(NULL)) /* by this clock: perhaps wrong */
+    if (certs_chain_not_after(config->tls_chain) <= time(NULL)) /* the clock may be wrong */
         hsm_log(HSM_LOG_WARNING,
                 "TLS of %s: the certificate or an issuer has ended: clients refuse it",
                 config->address);
@@ -317,8 +316,8 @@ use_chain(SSL_CTX *ctx, const struct acme_http_server_config *config)
     return HSM_OK;
 }
 
-/* A client without a certificate is let in, and acme_http_request_client() says so; one that shows
- * a bad certificate is not. */
+/* A client without a certificate is accepted, and acme_http_request_client() returns NULL; a client
+ * with an invalid certificate is refused. */
 static enum hsm_status
 use_client_anchors(SSL_CTX *ctx, const struct acme_http_server_config *config)
 {
@@ -333,9 +332,9 @@ use_client_anchors(SSL_CTX *ctx, const struct acme_http_server_config *config)
     return HSM_OK;
 }
 
-/* Sessions resume by tickets alone: their keys are in the memory of the processes that serve, and
- * end with them. A ticket says that a client's certificate was verified: where others are trusted,
- * after a reload for instance, it is of no use. */
+/* Sessions resume by tickets only: the ticket keys are in the memory of the serving processes and
+ * end with them. A ticket records that a client certificate was verified, so it is valid only with
+ * the same anchors, and not after a reload that changed them. */
 static bool
 set_session_context(SSL_CTX *ctx, const struct certs_chain *client_anchors)
 {
@@ -354,7 +353,7 @@ set_policy(SSL_CTX *ctx)
                                  SSL_OP_CLEANSE_PLAINTEXT | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN |
                               SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_read_ahead(ctx, 1); /* a record in one read() */
+    SSL_CTX_set_read_ahead(ctx, 1); /* read a whole record with one read() */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
            SSL_CTX_set_cipher_list(ctx, "ECDHE+ECDSA+AESGCM:ECDHE+ECDSA+CHACHA20") == 1;
@@ -370,7 +369,7 @@ acme_http_tls_new(const struct acme_http_server_config *config, SSL_CTX **out)
         return HSM_ERR_NOMEM;
     if (!set_policy(ctx) || !set_session_context(ctx, config->client_anchors))
         return tls_failed(config->address, "policy");
-    if (config->listener != NULL && /* the argument is not changed */
+    if (config->listener != NULL && /* it does not change the argument */
         SSL_CTX_set_tlsext_ticket_keys(ctx,
                                        (void *)hsm_secret_octets(config->listener->ticket_keys),
                                        HTTP_TICKET_KEYS_LEN) != 1)

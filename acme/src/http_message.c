@@ -1,4 +1,4 @@
-/* http_message.c - requests, their targets and patterns, and what their texts are made of. */
+/* http_message.c - requests: their targets, patterns and characters. */
 #include "http_internal.h"
 
 #include <stdint.h>

@@ -7,8 +7,8 @@
 #include <hsm/log.h>
 #include <hsm/metrics.h>
 
-#define ID_SIZE  128 /* octets of a request's identifier that are told */
-#define NO_ROUTE "other" /* what nobody serves: its path may be anything, and is not told */
+#define ID_SIZE  128 /* octets of a request's identifier that are logged */
+#define NO_ROUTE "other" /* no handler matched: the path is arbitrary and is not logged */
 
 static const struct hsm_metric requests = {"sti_http_requests_total",
                                            "Requests by route, method and status.", HSM_COUNTER,
@@ -38,14 +38,15 @@ acme_http_method_text(enum acme_http_method method)
     return texts[method];
 }
 
-/* Never the query, a header of the request or a body: there are tokens and telephone numbers. */
+/* Never log the query, a request header or a body: they may contain tokens and telephone
+ * numbers. */
 static void
 log_call(const struct http_call *call, enum hsm_log_level level, const char *route, double seconds,
          const char *note)
 {
     const struct acme_http_request *request = &call->request;
     const char *path = call->response.route != NULL ? request->path : NULL;
-    size_t id_len = 0; /* of the answer: handlers echo only what is harmless */
+    size_t id_len = 0; /* from the response: handlers echo only harmless identifiers */
     const char *id = acme_http_response_field(&call->response, "X-RequestID", &id_len);
     char id_text[ID_SIZE], status[16], ms[32];
     const struct hsm_log_field fields[] = {
@@ -67,7 +68,7 @@ log_call(const struct http_call *call, enum hsm_log_level level, const char *rou
                   request->peer->address, ms, note);
 }
 
-/* The series of a request, which are looked up once: routes are static texts. */
+/* The series of a request; looked up once, since routes are static texts. */
 static const struct http_seen *
 seen_of(struct http_server *server, const char *route, enum acme_http_method method, int status)
 {
@@ -94,7 +95,7 @@ acme_http_observe_call(const struct http_call *call, const char *note)
 {
     const char *route = call->response.route != NULL ? call->response.route : NO_ROUTE;
     double seconds = (double)(hsm_metric_clock_ns() - call->begun_ns) / 1e9;
-    /* 503 is said on purpose; any other 5xx never goes without a line */
+    /* 503 is intentional; every other 5xx is logged */
     bool is_fault = call->response.status >= 500 && call->response.status != 503;
     enum hsm_log_level level = is_fault ? HSM_LOG_WARNING : HSM_LOG_INFO;
     const struct http_seen *seen =

@@ -1,17 +1,18 @@
-/* http_park.c - parked requests, which wait for something without a thread. */
+/* http_park.c - parked requests, which wait without a thread. */
 #include "http_loop_internal.h"
 
 #include <stdlib.h>
 
-/* Between a loop, which may end first, and whoever resumes, who may be late. */
+/* Links a loop, which may end first, and the code that resumes the request, which may be late. */
 struct acme_http_parked {
     struct http_call *call; /* NULL: the loop has ended */
 };
 
-/* Over the ends of all of these: it outlives every loop. Taken before a loop's mutex. */
+/* Guards the ends of all of these: it outlives every loop. Taken before a loop's mutex. */
 static pthread_mutex_t ends = PTHREAD_MUTEX_INITIALIZER;
 
-/* Each has the octets of a request, and none of the bounds of the queue and of connections. */
+/* A parked request holds its octets, and the bounds on the queue and on connections do not apply to
+ * it. */
 static bool
 take_place(struct acme_http_loop *loop)
 {
@@ -141,7 +142,7 @@ acme_http_call_was_parked(struct acme_http_loop *loop, struct http_call *call)
     return true;
 }
 
-/* With both locks held: whoever resumes it releases what is between. */
+/* With both locks held: the code that resumes the request frees the link. */
 static void
 forget(struct acme_http_loop *loop, struct http_call *call)
 {
@@ -157,7 +158,7 @@ acme_http_forget_parked(struct http_call *call)
     struct acme_http_loop *loop = call->server->loop;
     bool is_parked;
 
-    call->is_in_vain = true; /* it will not be parked any more */
+    call->is_in_vain = true; /* it cannot be parked any more */
     pthread_mutex_lock(&ends);
     pthread_mutex_lock(&loop->mutex);
     is_parked = !call->is_on_thread && call->parked != NULL; /* its thread sets it without a lock */
@@ -168,7 +169,7 @@ acme_http_forget_parked(struct http_call *call)
     if (!is_parked)
         return;
     loop->calls--;
-    call->response.status = 503; /* nobody reads it, and it is no fault of ours */
+    call->response.status = 503; /* not sent; a client that leaves is not a fault of the server */
     acme_http_observe_call(call, " (the peer is gone)");
     acme_http_call_free(call);
     acme_http_end_when_idle(loop);

@@ -1,4 +1,4 @@
-/* http_parse.c - requests of HTTP/1.1 (RFC 9112) out of octets, as they come. */
+/* http_parse.c - an incremental parser for requests of HTTP/1.1 (RFC 9112). */
 #include "http_parse_internal.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@
 
 #include "http_internal.h"
 
-/* What is read next. */
+/* What is parsed next. */
 enum {
     REQUEST_LINE,
     FIELD,
@@ -20,9 +20,9 @@ enum {
     END,
 };
 
-#define ON 2 /* a step was made, and another one may be */
+#define ON 2 /* a step was completed; continue with the next */
 
-/* A line without its CRLF; NUL stands where CR was. */
+/* A line without its CRLF; NUL replaces the CR. */
 struct line {
     char *text;
     size_t len;
@@ -41,7 +41,7 @@ acme_http_parser_persists(const struct http_parser *parser)
     return !parser->says_close && (!parser->is_old || parser->says_keep_alive);
 }
 
-/* The next line, which ends before octet `end`: ON, HTTP_PARSE_MORE, or `too_long`. */
+/* Take the next line, which must end before octet `end`: ON, HTTP_PARSE_MORE, or `too_long`. */
 static int
 take_line(struct http_parser *parser, char *octets, size_t len, size_t end, int too_long,
           struct line *out)
@@ -57,7 +57,7 @@ take_line(struct http_parser *parser, char *octets, size_t len, size_t end, int 
     out->text = octets + parser->at;
     out->len = (size_t)(lf - out->text);
     if (out->len == 0 || lf[-1] != '\r')
-        return 400; /* section 2.2: others take a bare LF for an end */
+        return 400; /* section 2.2: other recipients may accept a bare LF as a line end */
     out->text[--out->len] = '\0';
     parser->at += out->len + 2;
     return ON;
@@ -82,8 +82,8 @@ is_text(const char *text, size_t len, const char *wanted)
     return len == strlen(wanted) && memcmp(text, wanted, len) == 0;
 }
 
-/* No content comes with a method of which we do not know that it has any: who is asked in between
- * may take it for the next request. */
+/* A method that is not known to take content must have none: an intermediary might take the content
+ * for another request. */
 static void
 know_method(struct http_parser *parser, const char *text, size_t len)
 {
@@ -96,7 +96,7 @@ know_method(struct http_parser *parser, const char *text, size_t len)
     }
 }
 
-/* "HTTP/1.1"; what is minor and new is read as that (RFC 9110 section 2.5). */
+/* "HTTP/1.1"; a higher minor version is treated as 1.1 (RFC 9110 section 2.5). */
 static int
 know_version(struct http_parser *parser, const char *text)
 {
@@ -109,8 +109,8 @@ know_version(struct http_parser *parser, const char *text)
     return ON;
 }
 
-/* Section 3.2.2: "http://authority/path" means the path, whoever the authority is. NULL: neither
- * this nor a path. */
+/* Section 3.2.2: of "http://authority/path" the path is used, whatever the authority. NULL: neither
+ * this form nor a path. */
 static char *
 skip_authority(char *target)
 {
@@ -130,7 +130,7 @@ skip_authority(char *target)
             return NULL;
         if (target[authority] == '/')
             return target + authority;
-        target[authority - 1] = '/'; /* an empty path; there is room */
+        target[authority - 1] = '/'; /* an empty path; there is room for the slash */
         return target + authority - 1;
     }
     return NULL;
@@ -153,7 +153,7 @@ know_target(struct http_parser *parser, char *octets, char *target)
     return acme_http_path_decode(path, path) ? ON : 400;
 }
 
-/* RFC 3986: what is no US-ASCII is escaped, and a fragment is not sent. */
+/* RFC 3986: only US-ASCII, and no fragment. */
 static bool
 is_target(const char *text)
 {
@@ -188,7 +188,7 @@ read_request_line(struct http_parser *parser, char *octets, size_t len)
         return 400;
     know_method(parser, line.text, method_len);
     if (is_text(line.text, method_len, "CONNECT"))
-        return 400; /* no proxy */
+        return 400; /* this server is not a proxy */
     target = line.text + method_len + 1;
     *version++ = '\0';
     if (*target == '\0' || !is_target(target))
@@ -202,8 +202,8 @@ read_request_line(struct http_parser *parser, char *octets, size_t len)
 
 /* ---- header fields: section 5 ------------------------------------------ */
 
-/* RFC 9110 section 7.2 and RFC 3986 section 3.2: what an authority without a user is made of, as
- * bits of two words. */
+/* RFC 9110 section 7.2 and RFC 3986 section 3.2: the characters of an authority without userinfo,
+ * as bits of two words. */
 static bool
 is_host(const char *value)
 {
@@ -227,7 +227,7 @@ read_host(struct http_parser *parser, const char *value)
     return ON;
 }
 
-/* Section 6.3: one length, in one form. */
+/* Section 6.3: one length only, in digits. */
 static int
 read_content_length(struct http_parser *parser, const char *value)
 {
@@ -302,7 +302,7 @@ is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-/* "name: value", without blanks around the value; both end with NUL. NULL: it is none. */
+/* "name: value", without blanks around the value; both are NUL-terminated. NULL: malformed. */
 static char *
 split_field(struct line line, size_t *name_len)
 {
@@ -323,7 +323,7 @@ split_field(struct line line, size_t *name_len)
     return value;
 }
 
-/* Section 6.3: where the body ends. */
+/* Section 6.3: determine where the body ends. */
 static int
 end_head(struct http_parser *parser)
 {
@@ -383,7 +383,7 @@ read_content(struct http_parser *parser, size_t len)
     return ON;
 }
 
-/* Section 7.1.1: extensions are not for us, but there are not so many of them that they matter. */
+/* Section 7.1.1: chunk extensions are ignored; their total length is bounded. */
 static bool
 skip_extensions(struct http_parser *parser, const char *text, size_t len)
 {
@@ -447,7 +447,7 @@ read_chunk_end(struct http_parser *parser, const char *octets, size_t len)
     return ON;
 }
 
-/* Section 7.1.2: fields that nobody asked for; they are not kept. */
+/* Section 7.1.2: trailer fields are checked and discarded. */
 static int
 read_trailer(struct http_parser *parser, char *octets, size_t len)
 {
@@ -466,7 +466,7 @@ read_trailer(struct http_parser *parser, char *octets, size_t len)
     return split_field(line, &name_len) != NULL ? ON : 400;
 }
 
-/* What was read of a chunked body leaves its place to what is still to come. */
+/* Remove the parsed framing of a chunked body, to make room for further input. */
 static void
 close_gap(struct http_parser *parser, char *octets, size_t *len)
 {

@@ -1,7 +1,7 @@
-/* http_patience.c - how long connections are waited for. */
+/* http_patience.c - timeouts of connections. */
 #include "http_loop_internal.h"
 
-/* Seconds without a sign, where a connection is waited for no longer than needed. */
+/* Idle seconds allowed when connections must not be kept longer than necessary. */
 #define HASTE_S 3
 
 size_t
@@ -10,14 +10,14 @@ acme_http_output_len(const struct http_output *output)
     return output->lens[0] + output->lens[1];
 }
 
-/* Nearly full: who says nothing is not to keep others out. */
+/* Nearly full: idle connections must not keep others out. */
 static bool
 is_crowded(const struct http_server *server)
 {
     return server->connection_count >= server->connections_max - server->connections_max / 8;
 }
 
-/* A loop that drains does not wait long for connections on which nothing has begun. */
+/* A draining loop does not wait long for connections without a request in progress. */
 static bool
 is_in_haste(const struct http_connection *connection)
 {

@@ -26,7 +26,7 @@ fingerprint(const X509 *cert)
     return text;
 }
 
-/* A session that was resumed, and those before it, may have begun long ago. */
+/* A resumed session, and the sessions before it, may have begun long ago. */
 static bool
 is_valid_now(const X509 *cert)
 {
@@ -35,7 +35,7 @@ is_valid_now(const X509 *cert)
     return certs_cert_not_before(cert) <= now && now <= certs_cert_not_after(cert);
 }
 
-/* OpenSSL let in only those that chain to an anchor. */
+/* OpenSSL has accepted only certificates that chain to an anchor. */
 static void
 learn_certificate(SSL *ssl, struct http_peer *out)
 {

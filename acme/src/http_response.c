@@ -1,4 +1,4 @@
-/* http_response.c - responses, and octets out of them. */
+/* http_response.c - build and format responses. */
 #include "http_internal.h"
 
 #include <stdlib.h>
@@ -30,7 +30,7 @@ acme_http_text_add(struct http_text *text, const char *octets, size_t len)
 
         while (size - text->len < len)
             size *= 2;
-        more = malloc(size); /* realloc() would leave a copy behind */
+        more = malloc(size); /* realloc() could leave a copy in freed memory */
         if (more == NULL)
             return false;
         if (text->len > 0)
@@ -58,7 +58,7 @@ add_text(struct http_text *text, const char *more)
     return acme_http_text_add(text, more, strlen(more));
 }
 
-/* ---- what a handler says ---- */
+/* ---- building ---- */
 
 void
 acme_http_response_init(struct acme_http_response *response)
@@ -75,8 +75,8 @@ acme_http_response_clear(struct acme_http_response *response)
     acme_http_response_init(response);
 }
 
-/* What a handler meant to say cannot be said whole: then it is not said at all, and later calls do
- * not make it a success again. */
+/* The response cannot be completed: drop it, and make sure that later calls cannot turn it into a
+ * success. */
 static void
 response_break(struct acme_http_response *response)
 {
@@ -105,12 +105,12 @@ add_field(struct acme_http_response *response, const char *name, const char *val
 void
 acme_http_response_header(struct acme_http_response *response, const char *name, const char *value)
 {
-    /* A header that is left out could be the one that matters (Location, Replay-Nonce). */
+    /* A missing header could be an essential one (Location, Replay-Nonce). */
     if (!response->is_broken && !add_field(response, name, value))
         response_break(response);
 }
 
-/* The line of a field of that name; NULL: none. With its CRLF it has `len` octets. */
+/* The line of the field with this name; NULL: there is none. Its `len` octets include the CRLF. */
 static char *
 find_line(const struct acme_http_response *response, const char *name, size_t *len)
 {
@@ -210,9 +210,9 @@ acme_http_response_route(struct acme_http_response *response, const char *route)
     response->route = route;
 }
 
-/* ---- what a client reads ---- */
+/* ---- formatting ---- */
 
-/* RFC 9110 section 15: those that are given here; a client does not need them. */
+/* RFC 9110 section 15: phrases of the status codes used here; clients do not need them. */
 static const char *
 reason(int status)
 {
@@ -264,7 +264,7 @@ acme_http_status_has_content(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
-/* Decimal; snprintf() takes longer than all else that makes a head. */
+/* Decimal; snprintf() would take longer than the rest of the head. */
 static bool
 add_number(struct http_text *text, size_t number)
 {
@@ -306,7 +306,7 @@ acme_http_response_head(const struct acme_http_response *response, const char *d
            add_text(to, "\r\n");
 }
 
-/* The names of days and months are those of the C locale, which no program of ours leaves. */
+/* The names of days and months are those of the C locale, which these programs never change. */
 void
 acme_http_date(time_t when, char out[HTTP_DATE_SIZE])
 {

@@ -1,4 +1,4 @@
-/* http_server.c - the event loop: listening, signals and time, stopping. */
+/* http_server.c - the event loop: servers, signals, timers, stopping. */
 #include "http_loop_internal.h"
 
 #include <errno.h>
@@ -18,12 +18,12 @@
 #include <hsm/log.h>
 #include <hsm/supervise.h>
 
-#define BEAT_S 1 /* seconds between two beats of a worker process */
-#define STOP_S 10 /* seconds for the calls in flight when the loop is asked to stop */
-/* Seconds for open connections when it is asked to drain: twice the idle time. */
+#define BEAT_S 1 /* seconds between two heartbeats of a worker process */
+#define STOP_S 10 /* seconds for calls in flight after a request to stop */
+/* Seconds for open connections after a request to drain: twice the idle time. */
 #define DRAIN_S           75
-#define SWEEP_S_MAX       2 /* seconds between two looks at the connections */
-#define DESCRIPTORS_SHARE 4 /* a server has connections for such a part of the descriptors */
+#define SWEEP_S_MAX       2 /* seconds between two checks of the connections */
+#define DESCRIPTORS_SHARE 4 /* a server's connections use 1/4 of the descriptors */
 
 DEFINE_DEFER(struct acme_http_loop, acme_http_loop_free)
 
@@ -67,8 +67,8 @@ begin_stop(struct acme_http_loop *loop)
     acme_http_end_when_idle(loop);
 }
 
-/* Others serve from now on. Connections that are open may bring one more request, whose answer says
- * that it was the last: so none is lost. */
+/* Other processes serve from now on. Open connections may send one more request, whose response
+ * announces the close, so that no request is lost. */
 static void
 begin_drain(struct acme_http_loop *loop)
 {
@@ -164,8 +164,8 @@ on_tick(evutil_socket_t fd, short what, void *context)
     acme_http_enqueue_tick(tick);
 }
 
-/* TLS handshakes sign in this loop, and brief requests are handled in it: it may be stuck as well
- * as its threads. */
+/* TLS handshakes sign in this loop, and brief requests are handled in it: like its threads, it can
+ * get stuck. */
 static void
 on_beat(evutil_socket_t fd, short what, void *context)
 {
@@ -194,7 +194,7 @@ start_libevent(void)
 
     evthread_use_pthreads();
     event_set_log_callback(on_libevent_log);
-    /* A peer that is gone is an error of write(), not the end of the process. */
+    /* Writing to a closed connection must be an error of write() and not end the process. */
     if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
         signal(SIGPIPE, SIG_IGN);
 }
@@ -202,7 +202,7 @@ start_libevent(void)
 static bool
 make_events(struct acme_http_loop *loop)
 {
-    /* EV_ET: each write wakes the loop, and nobody has to read the count away. */
+    /* EV_ET: each write wakes the loop, and the count need not be read. */
     loop->wake = event_new(loop->base, loop->wake_fd, EV_READ | EV_ET | EV_PERSIST, on_wake, loop);
     loop->proceed = event_new(loop->base, -1, 0, acme_http_proceed, loop);
     loop->sweep = event_new(loop->base, -1, EV_PERSIST, acme_http_sweep, loop);
@@ -282,7 +282,7 @@ start_accepting(struct http_server *server, const struct acme_http_listener *lis
     return acme_http_accept_start(server) ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* Of the descriptors that a process may have some are for what it does: files, a token, fetches. */
+/* Reserve part of the process's descriptors for files, the token and outgoing connections. */
 static size_t
 connections_max(const struct acme_http_server_config *config)
 {
@@ -422,7 +422,7 @@ acme_http_loop_leave_signals(struct acme_http_loop *loop)
 enum hsm_status
 acme_http_loop_run(struct acme_http_loop *loop)
 {
-    static atomic_flag signals_taken = ATOMIC_FLAG_INIT; /* a process has them once */
+    static atomic_flag signals_taken = ATOMIC_FLAG_INIT; /* by one loop of a process */
     const struct timeval period = {(time_t)sweep_period(loop), 0};
     const struct timeval beats = {BEAT_S, 0};
     enum hsm_status st = acme_http_threads_start(loop);
@@ -501,9 +501,9 @@ acme_http_loop_free(struct acme_http_loop *loop)
     if (loop == NULL || loop->is_abandoned)
         return; /* a thread may still use it */
     if (loop->thread_count > 0)
-        (void)acme_http_threads_end(loop); /* not all could be started: they rest */
-    acme_http_forget_all_parked(loop); /* who resumes one asks for its server */
-    free_servers(loop); /* calls that were not answered forget their connections */
+        (void)acme_http_threads_end(loop); /* not all could be started: those that were are idle */
+    acme_http_forget_all_parked(loop); /* resuming a request uses its server, so first */
+    free_servers(loop); /* after that, unanswered calls do not refer to connections */
     acme_http_calls_free(&loop->queue);
     acme_http_calls_free(&loop->slow);
     acme_http_calls_free(&loop->done);

@@ -1,4 +1,4 @@
-/* http_stream.c - octets over a socket, in TLS or not. */
+/* http_stream.c - read and write a socket, with or without TLS. */
 #include "http_loop_internal.h"
 
 #include <errno.h>
@@ -8,10 +8,10 @@
 
 #include <hsm/use.h>
 
-#define KEY_UPDATES_MAX 32 /* of a connection; a client needs one in many gigabytes */
+#define KEY_UPDATES_MAX 32 /* per connection; a client needs one in many gigabytes */
 
-/* OpenSSL reads on as long as nothing but new keys comes (RFC 8446 section 4.6.3), and the loop
- * would serve nobody else meanwhile. */
+/* OpenSSL reads on while only KeyUpdate messages arrive (RFC 8446 section 4.6.3), and meanwhile the
+ * loop would serve no other connection. */
 static void
 on_message(int is_written, int version, int content_type, const void *octets, size_t len, SSL *ssl,
            void *context)
@@ -38,8 +38,8 @@ acme_http_stream_begin(struct http_connection *connection, SSL_CTX *tls)
     return true;
 }
 
-/* What OpenSSL could not do. A peer that closes without close_notify has still closed: where a
- * request ends is told by HTTP. */
+/* The result of a failed OpenSSL call. A peer that closes without close_notify counts as closed:
+ * HTTP itself delimits requests. */
 static ssize_t
 tls_refused(struct http_connection *connection, int n)
 {
@@ -60,12 +60,12 @@ tls_refused(struct http_connection *connection, int n)
     }
 }
 
-/* Of recv() and sendmsg(). */
+/* The result of a failed recv() or sendmsg(). */
 static ssize_t
 refused(struct http_connection *connection)
 {
     if (errno == EAGAIN || errno == EINTR)
-        return HTTP_STREAM_WAITS; /* the event loop will say when */
+        return HTTP_STREAM_WAITS; /* the event loop will signal it */
     connection->is_broken = true;
     return HTTP_STREAM_ENDED;
 }
@@ -78,7 +78,7 @@ acme_http_stream_read(struct http_connection *connection, char *to, size_t size)
     if (connection->ssl != NULL) {
         HSM_USE_FOR(HSM_USE_TLS);
 
-        ERR_clear_error(); /* what a handler left would be taken for ours */
+        ERR_clear_error(); /* errors left by a handler would be mistaken for those of this call */
         n = SSL_read(connection->ssl, to, (int)size);
         return n > 0 ? n : tls_refused(connection, (int)n);
     }
@@ -94,7 +94,7 @@ acme_http_stream_write(struct http_connection *connection, const struct iovec *p
     const struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = count};
     ssize_t n;
 
-    if (connection->ssl != NULL) { /* one part after the other: each is records of its own */
+    if (connection->ssl != NULL) { /* one part at a time: each becomes records of its own */
         ERR_clear_error();
         n = SSL_write(connection->ssl, parts[0].iov_base, (int)parts[0].iov_len);
         return n > 0 ? n : tls_refused(connection, (int)n);
@@ -110,7 +110,7 @@ acme_http_stream_has_more(const struct http_connection *connection)
     return connection->ssl != NULL && SSL_has_pending(connection->ssl) == 1;
 }
 
-/* Tell a TLS peer that this is the end and no truncation. */
+/* A TLS peer is notified, so that the end cannot be mistaken for a truncation. */
 void
 acme_http_stream_end(struct http_connection *connection)
 {

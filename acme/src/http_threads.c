@@ -1,4 +1,5 @@
-/* http_threads.c - handlers that wait: calls and ticks given to threads, and taken back. */
+/* http_threads.c - threads for handlers that wait: calls and ticks are given to them and taken
+ * back. */
 #include "http_loop_internal.h"
 
 #include <errno.h>
@@ -36,8 +37,8 @@ began_before(const struct http_call *a, const struct http_call *b)
     return a->begun_ns < b->begun_ns;
 }
 
-/* The queue to take a call from, or NULL. What waits for a stranger's server does not keep
- * everybody else waiting: of several threads it leaves one. */
+/* The queue to take a call from, or NULL. Slow calls, which may wait for another operator's server,
+ * never occupy the last thread. */
 static struct http_calls *
 next_queue(struct acme_http_loop *loop)
 {
@@ -50,9 +51,9 @@ next_queue(struct acme_http_loop *loop)
     return call != NULL ? &loop->queue : NULL;
 }
 
-/* These are called with the mutex held, and let go of it while they are at it. */
+/* The functions below are called with the mutex held; they release it while they work. */
 
-/* Of many things that are done at once the loop is told once. */
+/* The loop is woken once for all calls that finish before it takes them back. */
 void
 acme_http_tell(struct acme_http_loop *loop)
 {
@@ -115,7 +116,7 @@ handler_thread(void *context)
         else
             run_call(loop, queue);
         loop->busy_since[self] = 0;
-        loop->running--; /* before the loop is told: it may end */
+        loop->running--; /* before waking the loop, which may end then */
         acme_http_tell(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
@@ -171,7 +172,7 @@ acme_http_enqueue_deferred(struct acme_http_loop *loop, struct http_calls *calls
     pthread_cond_broadcast(&loop->work);
 }
 
-/* Signals are for the loop's thread: a PKCS#11 module is not to be interrupted. */
+/* Only the loop's thread handles signals: calls of a PKCS#11 module must not be interrupted. */
 bool
 acme_http_thread_start(struct acme_http_loop *loop, void *(*run)(void *loop), pthread_t *out)
 {

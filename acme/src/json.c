@@ -1,4 +1,4 @@
-/* json.c - JSON from outside: bounded, without duplicates, canonical when written. */
+/* json.c - JSON from outside: bounded, without duplicate names; canonical output. */
 #include <acme/json.h>
 
 #include <hsm/json.h>
@@ -103,7 +103,7 @@ acme_json_text(const json_t *value)
 bool
 acme_json_can_carry(const char *text)
 {
-    json_t *string = json_string(text); /* NULL: it is not */
+    json_t *string = json_string(text); /* NULL: it is not UTF-8 */
 
     json_decref(string);
     return string != NULL;

@@ -98,7 +98,7 @@ has_string(const json_t *array, const char *wanted)
     return false;
 }
 
-/* RFC 7517 sections 4.2 to 4.4: a key that says what it is for is used for nothing else. */
+/* RFC 7517 sections 4.2 to 4.4: a key that states its purpose is not used for another. */
 static enum hsm_status
 check_purpose(const json_t *jwk, struct hsm_reason *why)
 {

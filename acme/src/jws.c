@@ -1,4 +1,4 @@
-/* jws.c - JSON Web Signatures with ES256, and HS256 for MACs. */
+/* jws.c - JSON Web Signatures with ES256, and MACs with HS256. */
 #include <acme/jws.h>
 
 #include <stdbool.h>
@@ -68,7 +68,7 @@ decode_parts(struct acme_jws *jws, const struct parts *parts, struct hsm_reason 
     return st;
 }
 
-/* RFC 7515 section 5.2 step 8: what was signed is the text that came. */
+/* RFC 7515 section 5.2 step 8: the signature covers the text as received. */
 static enum hsm_status
 keep_signing_input(struct acme_jws *jws, const struct parts *parts)
 {
@@ -190,7 +190,7 @@ acme_jws_payload(const struct acme_jws *jws, size_t *len)
     return jws->payload;
 }
 
-/* The key never chooses the algorithm and neither does the sender (RFC 8725 section 3.1). */
+/* Neither the key nor the sender chooses the algorithm (RFC 8725 section 3.1). */
 static enum hsm_status
 check_algorithm(const struct acme_jws *jws, const char *wanted, struct hsm_reason *why)
 {
@@ -212,7 +212,7 @@ acme_jws_check_algorithm(const struct acme_jws *jws, struct hsm_reason *why)
     return check_algorithm(jws, "ES256", why);
 }
 
-/* What came of verifying the signature. */
+/* Map the result of verifying the signature. */
 static enum hsm_status
 outcome(const struct acme_jws *jws, enum hsm_status st, struct hsm_reason *why)
 {
@@ -289,7 +289,7 @@ acme_jws_verify_mac(const struct acme_jws *jws, const void *key, size_t key_len,
     return HSM_OK;
 }
 
-/* Printable and without spaces, so that it can be logged and fetched as it is. */
+/* Printable and without spaces, so that it can be logged and fetched unchanged. */
 static bool
 is_https_url(const char *text)
 {

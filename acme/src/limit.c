@@ -1,11 +1,11 @@
 /*
- * limit.c - how often something may be done.
+ * limit.c - rate limits, counted in the store.
  *
- * Each subject has one row: the time until which its share is used up. An event moves that by the
- * limit's time divided by its number and is refused when it would lie further ahead than that time
- * (the generic cell rate algorithm). One statement asks and counts, so that processes that share
- * the store agree. What lies further ahead was written by a clock that has been set back since, and
- * counts for nothing.
+ * Each subject has one row: the time until which its allowance is used up. An event moves that time
+ * by the limit's period divided by its number of events and is refused when the result would be
+ * more than one period ahead (the generic cell rate algorithm). A single statement checks and
+ * counts, so that processes that share the store agree. A time further ahead was written before the
+ * clock was set back, and is ignored.
  */
 #include "limit_internal.h"
 

@@ -1,9 +1,9 @@
 /*
- * limit_here.c - how often something may be done in this process.
+ * limit_here.c - rate limits, counted in this process only.
  *
- * For what changes nothing: a count in the store would be a write for each read. Whom it concerns
- * has a place in a table of a fixed size, by a hash whose key nobody knows; the few who have one
- * place together share what one has.
+ * For requests that change nothing: counting them in the store would add a write to each read.
+ * Each subject has a slot in a table of fixed size, chosen by a hash with a secret key; the few
+ * subjects that share a slot share its allowance.
  */
 #include "limit_internal.h"
 
@@ -63,7 +63,7 @@ place_of(const struct acme_limit_here *here, const char *whom)
     return ((size_t)digest[0] << 8 | digest[1]) % PLACES;
 }
 
-/* As limit.c does it. */
+/* The same algorithm as limit.c. */
 time_t
 acme_limit_here_take(struct acme_limit_here *here, const char *whom, time_t now)
 {

@@ -1,4 +1,5 @@
-/* link.c - Link header fields (RFC 8288 section 3). What is no link ends the reading. */
+/* link.c - Link header fields (RFC 8288 section 3). Parsing stops at the first malformed
+ * element. */
 #include "link_internal.h"
 
 #include <stdbool.h>
@@ -23,7 +24,8 @@ take_char(const char **at, char wanted)
     return true;
 }
 
-/* A token, or what is between quotes: a type with a "\" in it is no type that is asked for. */
+/* A token, or the text between quotes. Escapes are not decoded: the relation types looked for have
+ * no "\". */
 static bool
 take_value(const char **at, struct span *out)
 {
@@ -46,7 +48,7 @@ take_value(const char **at, struct span *out)
     return true;
 }
 
-/* Relation types are separated by blanks, their case is of no matter. */
+/* Relation types are separated by blanks and compared without regard to case. */
 static bool
 has_type(struct span types, const char *relation)
 {
@@ -66,7 +68,7 @@ has_type(struct span types, const char *relation)
     return false;
 }
 
-/* The parameters of one link; of several rel the first counts (section 3.3). */
+/* The parameters of one link; of several "rel" the first counts (section 3.3). */
 static bool
 take_parameters(const char **at, const char *relation, bool *matches)
 {

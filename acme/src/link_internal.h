@@ -9,12 +9,13 @@
 #include <hsm/status.h>
 
 /**
- * The target of a link of that relation type.
+ * The target of a link with this relation type.
  *
- * @param links  the values of all Link fields, separated by commas; NULL: there is none
- * @param skip   how many links of that type come before it
- * @param url    as it stands between "<" and ">"; free() it
- * @retval HSM_ERR_NOT_FOUND  there are not so many
+ * @param links  the values of all Link fields, separated by commas; NULL: there are
+ * none
+ * @param skip   number of links with this type to skip
+ * @param url    the text between "<" and ">"; free() it
+ * @retval HSM_ERR_NOT_FOUND  there are no more than `skip`
  */
 HSM_MUST_CHECK enum hsm_status acme_link_find(const char *links, const char *relation, size_t skip,
                                               char **url);

@@ -29,7 +29,7 @@ answer_healthz(const struct acme_operations *operations, const struct acme_http_
     respond(operations, response, 200, json_pack("{s:s}", "status", "ok"));
 }
 
-/* Whose readiness is asked for; without "role=" the daemon's own. NULL: no such role. */
+/* The readiness function to use; without "role=" the daemon's own. NULL: unknown role. */
 static void (*not_ready_of(const struct acme_operations *operations, const char *query))(void *,
                                                                                          json_t *)
 {
@@ -122,7 +122,7 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
         acme_http_respond(response, 404, NULL, NULL, 0);
 }
 
-/* Alive means that the event loop turns. */
+/* /healthz is answered by the event loop itself, which shows that it runs. */
 static bool
 is_quick(void *context, enum acme_http_method method, const char *path)
 {

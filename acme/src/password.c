@@ -1,4 +1,4 @@
-/* password.c - salted scrypt hashes of passwords (RFC 7914), and how they come (RFC 7617). */
+/* password.c - salted scrypt hashes of passwords (RFC 7914), and Basic credentials (RFC 7617). */
 #include "password_internal.h"
 
 #include <stdlib.h>
@@ -19,12 +19,12 @@
 #define SCRYPT_N          32768
 #define SCRYPT_R          8
 #define SCRYPT_P          1
-#define SCRYPT_MEMORY_MAX (256UL * 1024 * 1024) /* octets; what a stored hash may ask for */
+#define SCRYPT_MEMORY_MAX (256UL * 1024 * 1024) /* octets; bound on the costs of a stored hash */
 
 DEFINE_DEFER(EVP_KDF, EVP_KDF_free)
 DEFINE_DEFER(EVP_KDF_CTX, EVP_KDF_CTX_free)
 
-/* Hash with the salt and the costs of `like`. */
+/* Hash with the salt and the cost parameters of `like`. */
 static enum hsm_status
 hash_password(const char *password, size_t len, const struct acme_password_hash *like,
               uint8_t out[ACME_PASSWORD_HASH_LEN])

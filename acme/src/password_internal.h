@@ -1,6 +1,6 @@
 /*
- * password_internal.h - passwords as a store keeps them: salted scrypt hashes (RFC 7914), each with
- * the costs that it was made with.
+ * password_internal.h - salted scrypt hashes (RFC 7914) of passwords for a store, each with its
+ * cost parameters.
  */
 #ifndef ACME_PASSWORD_INTERNAL_H
 #define ACME_PASSWORD_INTERNAL_H
@@ -23,35 +23,37 @@ struct acme_password_hash {
     uint32_t r, p;
 };
 
-/** With a fresh salt and the costs of today. */
+/** Hash with a fresh salt and the current cost parameters. */
 HSM_MUST_CHECK enum hsm_status acme_password_hash_new(const struct hsm_secret *password,
                                                       struct acme_password_hash *out);
 
-/** One of the same costs that no password has: an unknown user takes as long as a known one. */
+/** A hash with the current cost parameters that no password matches, so that checking an unknown
+ *  user takes as long as a known one. */
 struct acme_password_hash acme_password_hash_of_nobody(void);
 
-/** From five columns that begin at `first`: salt, hash, n, r, p. HSM_ERR_IO: they are broken. */
+/** Read five columns that begin at `first`: salt, hash, n, r, p. HSM_ERR_IO: they are invalid. */
 HSM_MUST_CHECK enum hsm_status acme_password_hash_read(const struct acme_rows *rows, size_t first,
                                                        struct acme_password_hash *out);
 
-/** Takes as long for a wrong password as for the right one. */
+/** Takes equally long for wrong and right passwords. */
 HSM_MUST_CHECK enum hsm_status acme_password_matches(const char *password, size_t len,
                                                      const struct acme_password_hash *stored,
                                                      bool *out);
 
-/** What follows a scheme and its blanks (RFC 9110 section 11.4); NULL: another scheme, or none. */
+/** The part after a scheme and its blanks (RFC 9110 section 11.4); NULL: another scheme, or
+ *  none. */
 const char *acme_after_scheme(const char *authorization, const char *scheme);
 
-/* A user and a password (RFC 7617 section 2); the user ends at the first colon. */
+/* User and password (RFC 7617 section 2); the user ends at the first colon. */
 struct acme_basic {
     char *user; /* owned: acme_basic_clear() */
-    const char *password; /* in it */
-    size_t len; /* octets of both */
+    const char *password; /* points into `user` */
+    size_t len; /* octets of both texts */
 };
 
 /** @param credentials  base64, after the scheme */
 HSM_MUST_CHECK enum hsm_status acme_basic_parse(const char *credentials, struct acme_basic *out);
-/** Wipe. */
+/** Wipe and free. */
 void acme_basic_clear(struct acme_basic *basic);
 
 #endif

@@ -73,7 +73,7 @@ acme_provision_path(const char *dir, const char *name)
 static bool
 names_are_in(const X509 *cert, const struct certs_issue_request *request)
 {
-    X509 *leaf = (X509 *)cert; /* the checks below cache parsed extensions in it */
+    X509 *leaf = (X509 *)cert; /* OpenSSL's checks cache parsed extensions in the certificate */
 
     for (size_t i = 0; request->dns_names != NULL && request->dns_names[i] != NULL; i++) {
         if (X509_check_host(leaf, request->dns_names[i], 0, 0, NULL) != 1)
@@ -86,9 +86,9 @@ names_are_in(const X509 *cert, const struct certs_issue_request *request)
     return true;
 }
 
-/* True if the issuer has another name, or if this is an STI issuing certificate: others have it
- * already, and an offline root of the same name may have issued it. Other certificates of a former
- * root of ours are ours to replace. */
+/* True if the certificate was issued by another CA: its issuer has another name; or it is an
+ * issuing certificate, which was published, and whose root may be offline under the same name.
+ * Certificates from a previous root of this daemon may be replaced. */
 static bool
 is_of_another_issuer(const X509 *cert, const struct acme_provision_request *request)
 {
@@ -98,8 +98,8 @@ is_of_another_issuer(const X509 *cert, const struct acme_provision_request *requ
            X509_NAME_cmp(X509_get_issuer_name(cert), certs_cert_subject_name(issuer)) != 0;
 }
 
-/* True if an existing certificate is kept. Anchors always are, because relying parties have copies;
- * so are certificates of another CA, which are not ours to replace. */
+/* Whether an existing certificate can stay. An anchor always stays, since others have it; so does a
+ * certificate of another CA. */
 static bool
 is_kept(const X509 *cert, const struct acme_provision_request *request, time_t now)
 {
@@ -152,7 +152,7 @@ issue(struct hsm_token *token, const struct acme_provision_request *request, str
     certificate.public_key = hsm_key_public(key);
     certificate.not_before = now - ACME_PROVISION_BACKDATE_S;
     certificate.not_after = now + (time_t)request->valid_days * DAY_S;
-    if (issuer != NULL) { /* a certificate does not outlive or predate its issuer */
+    if (issuer != NULL) { /* a certificate is valid only while its issuer is */
         if (certificate.not_before < certs_cert_not_before(issuer))
             certificate.not_before = certs_cert_not_before(issuer);
         if (certificate.not_after > certs_chain_not_after(request->issuer))
@@ -334,7 +334,7 @@ provision_tls_server(struct hsm_token *token, const struct acme_provision_tls *t
 {
     DEFER(hsm_key_free) struct hsm_key *key = NULL;
     DEFER(certs_chain_free) struct certs_chain *chain = NULL;
-    char common_name[COMMON_NAME_MAX + 1]; /* informative: clients match subjectAltName */
+    char common_name[COMMON_NAME_MAX + 1]; /* clients look at subjectAltName only */
     struct acme_provision_request request = *issuer;
 
     snprintf(common_name, sizeof(common_name), "%.64s", names->host);

@@ -1,4 +1,4 @@
-/* server.c - the STI-CA's ACME server: construction, and what all handlers answer with. */
+/* server.c - the STI-CA's ACME server: construction, and what all handlers use. */
 #define _GNU_SOURCE /* asprintf */
 
 #include <acme/server.h>
@@ -19,7 +19,7 @@
 
 #include "server_internal.h"
 
-#define VERDICTS_MAX 128 /* kept: paths of those who sign SPC tokens */
+#define VERDICTS_MAX 128 /* kept: paths of SPC tokens' signers */
 
 DEFINE_DEFER(struct acme_server, acme_server_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
@@ -69,7 +69,7 @@ acme_call_refuse(struct acme_call *call, enum acme_error error, int http_status,
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    (void)hsm_refuse(&detail, HSM_OK, "%s", text); /* printable, whatever the client sent */
+    (void)hsm_refuse(&detail, HSM_OK, "%s", text); /* makes the client's text printable */
     acme_problem_respond(call->response, error, http_status, detail.text);
 }
 
@@ -110,7 +110,7 @@ acme_call_link(struct acme_call *call, const char *url, const char *rel)
 
 /* ---- construction ---- */
 
-/* "https://host[:port]" and nothing after it: kid, url and Location are compared as texts. */
+/* "https://host[:port]" and nothing more: kid, url and Location are compared as texts. */
 static bool
 is_base_url(const char *url)
 {
@@ -160,7 +160,7 @@ check_config(const struct acme_server_config *config)
     return HSM_OK;
 }
 
-/* Everything but the intent itself that a certificate's octets depend on. */
+/* A digest of everything, apart from the intent, that a certificate's octets depend on. */
 static enum hsm_status
 digest_under(const struct acme_server_config *config, char out[ACME_UNDER_LEN + 1])
 {
@@ -225,7 +225,7 @@ acme_server_new(const struct acme_server_config *config, struct acme_server **ou
     if (!config->only_checked)
         st = acme_issue_resume(server, !config->others_serve, ACME_ROWS_MAX,
                                acme_server_now(server));
-    if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: they are completed when the token is back */
+    if (st != HSM_OK && st != HSM_ERR_BUSY) /* busy: completed when the token is available again */
         return st;
     acme_server_observe(server);
 

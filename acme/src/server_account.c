@@ -22,7 +22,7 @@ DEFINE_DEFER(char, free)
 
 /* ---- the account object (RFC 8555 section 7.1.2) ---- */
 
-/* Texts that this server wrote into the store. */
+/* The texts in the row were written by this server. */
 enum hsm_status
 acme_account_read(struct acme_call *call, const struct acme_rows *rows, size_t first)
 {
@@ -124,7 +124,7 @@ take_contact(struct acme_call *call, const json_t *payload)
 
 /* ---- newAccount ---- */
 
-/* The account of a key, into the call; HSM_ERR_NOT_FOUND when there is none. */
+/* Read the account of a key into the call; HSM_ERR_NOT_FOUND when there is none. */
 static enum hsm_status
 find_by_key(struct acme_call *call, const char *thumbprint, bool *valid)
 {
@@ -143,7 +143,8 @@ find_by_key(struct acme_call *call, const char *thumbprint, bool *valid)
     return acme_account_read(call, rows, 2);
 }
 
-/* RFC 8555 sections 7.3.1 and 7.3.6: the account is told, unchanged, unless it was deactivated. */
+/* RFC 8555 sections 7.3.1 and 7.3.6: respond with the unchanged account, unless it was
+ * deactivated. */
 static void
 respond_existing(struct acme_call *call, bool valid)
 {
@@ -156,7 +157,7 @@ respond_existing(struct acme_call *call, bool valid)
     respond_account(call, 200, ACME_VALID);
 }
 
-/* What of the new account is text. */
+/* The members of a new account as texts. */
 struct account_texts {
     char *jwk, *contact;
     char *binding; /* NULL: none */
@@ -190,8 +191,8 @@ make_texts(struct acme_call *call, struct account_texts *texts)
                : HSM_OK;
 }
 
-/* Within a transaction. HSM_ERR_EXISTS: the key has an account, or the external account has.
- * HSM_ERR_DENIED: there is no room. */
+/* Within a transaction. HSM_ERR_EXISTS: the key or the external account already has an account.
+ * HSM_ERR_DENIED: the address has reached its limit. */
 static enum hsm_status
 insert_account(struct acme_call *call, const char *thumbprint, const char *external, time_t *wait_s)
 {
@@ -232,7 +233,7 @@ store_account(struct acme_call *call, const char *thumbprint, const char *extern
     return acme_store_end(store, st);
 }
 
-/* Another request was faster: of the same client, or of one with the same external account. */
+/* Another request was faster: from the same client, or with the same external account. */
 static void
 respond_taken(struct acme_call *call, const char *thumbprint)
 {
@@ -248,7 +249,7 @@ respond_taken(struct acme_call *call, const char *thumbprint)
         acme_call_fault(call, st);
 }
 
-/* Everything that a new account has to bring. */
+/* Take all members that a new account needs. */
 static bool
 take_account(struct acme_call *call, const json_t *payload, char external[ACME_EXTERNAL_ID_MAX + 1])
 {
@@ -326,7 +327,7 @@ acme_new_account(struct acme_call *call)
 
 /* ---- the account resource ---- */
 
-/* End a transaction in which an account did something to itself. */
+/* End a transaction in which an account changed itself, and record the event. */
 static enum hsm_status
 commit_act(const struct acme_call *call, enum hsm_status st, const char *what, const char *detail)
 {
@@ -339,7 +340,7 @@ commit_act(const struct acme_call *call, enum hsm_status st, const char *what, c
             .at = call->now, .who = who, .what = what, .subject = call->account, .detail = detail});
 }
 
-/* Since this request was authenticated. */
+/* The account ended after this request was authenticated. */
 static void
 refuse_ended(struct acme_call *call)
 {
@@ -367,7 +368,7 @@ deactivate_account(struct acme_call *call)
     respond_account(call, 200, ACME_DEACTIVATED);
 }
 
-/* The account as it is now, into the call. */
+/* Read the current account into the call. */
 static enum hsm_status
 read_account(struct acme_call *call)
 {
@@ -381,8 +382,8 @@ read_account(struct acme_call *call)
     return st == HSM_OK ? acme_account_read(call, rows, 0) : st;
 }
 
-/* What was not sent (NULL) stays as it is, whoever changes it at the same time. HSM_ERR_NOT_FOUND:
- * the account is valid no more. */
+/* A member that was not sent (NULL) keeps its value, even with concurrent changes.
+ * HSM_ERR_NOT_FOUND: the account is not valid any more. */
 static enum hsm_status
 write_members(struct acme_call *call)
 {
@@ -402,8 +403,7 @@ write_members(struct acme_call *call)
     return st == HSM_OK ? read_account(call) : st;
 }
 
-/* The account that the call was authenticated with is forgotten: members are those of the payload.
- */
+/* Members from authentication are dropped first, so that the call has only those of the payload. */
 static void
 update_account(struct acme_call *call, const json_t *payload)
 {
@@ -461,7 +461,7 @@ acme_account(struct acme_call *call)
 
 /* ---- key change (RFC 8555 section 7.3.5) ---- */
 
-/* The inner JWS: by the new key, for the same URL, without a nonce. */
+/* The inner JWS: signed by the new key, with the same URL, without a nonce. */
 static bool
 check_inner(struct acme_call *call, const struct acme_jws *inner, EVP_PKEY **new_key)
 {
@@ -494,7 +494,7 @@ check_inner(struct acme_call *call, const struct acme_jws *inner, EVP_PKEY **new
     return true;
 }
 
-/* The keyChange object: this account, its present key. */
+/* The keyChange object: this account and its current key. */
 static bool
 check_key_change(struct acme_call *call, const struct acme_jws *inner)
 {
@@ -531,7 +531,7 @@ respond_key_taken(struct acme_call *call, const char *thumbprint)
     acme_call_refuse(call, ACME_MALFORMED, 409, "an account has the new key already");
 }
 
-/* HSM_ERR_NOT_FOUND: the account's key is not the old one any more, or the account has ended. */
+/* HSM_ERR_NOT_FOUND: the account no longer has the old key, or it has ended. */
 static enum hsm_status
 replace_key(struct acme_call *call, const char *jwk, const char *old_thumbprint,
             const char *new_thumbprint)
@@ -571,7 +571,7 @@ store_new_key(struct acme_call *call, EVP_PKEY *new_key)
         st = replace_key(call, text, old_thumbprint, new_thumbprint);
     if (st == HSM_ERR_EXISTS)
         respond_key_taken(call, new_thumbprint);
-    else if (st == HSM_ERR_NOT_FOUND) /* changed since this request was authenticated */
+    else if (st == HSM_ERR_NOT_FOUND) /* changed after this request was authenticated */
         acme_call_refuse(call, ACME_UNAUTHORIZED, 403,
                          "oldKey is not the key of a valid account any more");
     else if (st != HSM_OK)

@@ -1,8 +1,8 @@
 /*
  * server_account_orders.c - the list of an account's orders (RFC 8555 section 7.1.2.1).
  *
- * Those that are open come first, then those that were fulfilled, each the newest first: a client
- * that has lost an order finds it on the first page, however many it has had.
+ * Open orders come first, then fulfilled ones, the newest first in each part: a client that has
+ * lost an order finds it on the first page, however many orders the account has.
  */
 #include "server_internal.h"
 
@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WANTED (ACME_ORDERS_PAGE + 1) /* of one page: one more tells that there is another */
+#define WANTED (ACME_ORDERS_PAGE + 1) /* one more row shows that more follow */
 
 enum part {
     OPEN,
@@ -30,12 +30,12 @@ struct page {
     size_t count;
 };
 
-/* ---- where a page begins ---- */
+/* ---- the cursor ---- */
 
 static const char marks[PARTS + 1] = "of";
 
-/* "cursor=PART.CREATED.ID": the list goes on after that order, whatever has become of it. Without
- * one it begins. */
+/* "cursor=PART.CREATED.ID": the page begins after this order, whether or not it still exists.
+ * Without a cursor the page is the first. */
 static bool
 take_cursor(struct acme_call *call, struct place *after)
 {
@@ -56,7 +56,7 @@ take_cursor(struct acme_call *call, struct place *after)
     return false;
 }
 
-/* ---- reading it ---- */
+/* ---- reading ---- */
 
 static enum hsm_status
 read_part(struct acme_call *call, enum part part, const struct place *after, struct page *page)
@@ -96,7 +96,7 @@ read_page(struct acme_call *call, const struct place *after, struct page *page)
     return st;
 }
 
-/* ---- telling it ---- */
+/* ---- the response ---- */
 
 static void
 add_next(struct acme_call *call, const struct place *last)

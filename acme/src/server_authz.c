@@ -7,7 +7,7 @@
 #include <acme/json.h>
 
 struct authz {
-    struct acme_rows *rows; /* the rest is borrowed from it */
+    struct acme_rows *rows; /* owned; the other members are borrowed from it */
     const char *status, *identifier;
     const char *challenge_id, *challenge_status, *token, *error;
     time_t expires, validated;
@@ -75,7 +75,7 @@ respond_authz(struct acme_call *call, const struct authz *authz, const char *sta
     acme_call_json(call, 200, object);
 }
 
-/* RFC 8555 section 7.5.2; its orders cannot be fulfilled any more (section 7.1.6). */
+/* RFC 8555 section 7.5.2; its orders become invalid (section 7.1.6). */
 static enum hsm_status
 deactivate_authz(struct acme_store *store, const char *id)
 {

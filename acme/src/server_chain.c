@@ -32,7 +32,7 @@ acme_chain_without_root(const struct certs_chain *chain, struct certs_chain **ou
     return st;
 }
 
-/* Another certificate of the issuing key, under the same name: what is issued chains to both. */
+/* A chain of another certificate with the issuing key and name: what is issued chains to both. */
 static bool
 is_alternate(const struct acme_server_config *config, const struct certs_chain *chain)
 {
@@ -65,7 +65,7 @@ acme_chain_take_alternates(struct acme_server *server)
     return st;
 }
 
-/* A certificate that was issued; borrowed from the row. */
+/* An issued certificate; borrowed from the row. */
 struct issued {
     struct acme_rows *rows;
     const char *chain; /* PEM */
@@ -73,7 +73,7 @@ struct issued {
     size_t der_len;
 };
 
-/* account NULL: anybody's. False: answered. */
+/* @param account  NULL: any. False: the response was made. */
 static bool
 load(struct acme_call *call, const char *certificate, const char *account, struct issued *out)
 {
@@ -102,7 +102,7 @@ load(struct acme_call *call, const char *certificate, const char *account, struc
     return true;
 }
 
-/* Of what an issuing key before this one has signed there is no other chain. */
+/* What a previous issuing key has signed has no alternate chains. */
 static enum hsm_status
 read_leaf(const struct acme_server *server, const struct issued *issued, X509 **out, size_t *count)
 {
@@ -118,7 +118,7 @@ read_leaf(const struct acme_server *server, const struct issued *issued, X509 **
     return st;
 }
 
-/* RFC 8555 section 7.4.2: each names the others; number 0 is the one that is given first. */
+/* RFC 8555 section 7.4.2: each chain links to the others; number 0 is the default one. */
 static void
 link_others(struct acme_call *call, size_t count, size_t this_one)
 {
@@ -217,7 +217,7 @@ acme_chain_hosted_url(const struct acme_server *server, const char *certificate,
     acme_server_url(server, "chain", certificate, ".pem", out);
 }
 
-/* Public: an STI-VS fetches it. */
+/* Public: an STI-VS fetches it without authentication. */
 void
 acme_hosted_chain(struct acme_call *call)
 {

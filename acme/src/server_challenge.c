@@ -44,7 +44,7 @@ failed:
 /* ---- the resource ---- */
 
 struct challenge {
-    struct acme_rows *rows; /* the rest is borrowed from it */
+    struct acme_rows *rows; /* owned; the other members are borrowed from it */
     struct acme_challenge_state state;
     const char *authz, *authz_status;
     const uint8_t *tnauthlist;
@@ -102,9 +102,9 @@ respond_challenge(struct acme_call *call, const struct challenge *challenge)
 /* ---- checking an SPC token ---- */
 
 /*
- * Whether this is a URL below one that the operator configured: whole path
- * segments are compared, so that https://pa.example does not let in
- * https://pa.example.net, and no ".." leads out again.
+ * True if the URL is at or below a configured one. Whole path segments are
+ * compared, so that https://pa.example does not admit https://pa.example.net, and
+ * ".." is refused.
  */
 static bool
 is_below(const char *url, const char *authority)
@@ -126,7 +126,7 @@ is_of_authority(const struct acme_server_config *config, const char *x5u)
     return false;
 }
 
-/* RFC 9448 section 6, steps 2 and 3: from an x5u that is ours to fetch, or within the token. */
+/* RFC 9448 section 6, steps 2 and 3: from an x5u below a configured URL, or from x5c. */
 static enum hsm_status
 find_signer(struct acme_server *server, const struct acme_authority_token *token, time_t now,
             struct certs_chain **out, struct acme_refusal *refusal)
@@ -187,7 +187,7 @@ check_token(struct acme_call *call, const struct challenge *challenge,
                         : st;
 }
 
-/* ---- what follows from it, in one transaction ---- */
+/* ---- storing the result, in one transaction ---- */
 
 /* RFC 8555 section 7.1.6: challenge, authorization and order become valid, valid and ready. */
 static enum hsm_status
@@ -204,7 +204,7 @@ write_valid(struct acme_call *call, const struct challenge *challenge,
         (int64_t)acme_authority_token_exp(token), (int64_t)acme_authority_token_ca(token),
         challenge->state.id);
 
-    if (st != HSM_OK || changes != 1) /* another request of this account was faster */
+    if (st != HSM_OK || changes != 1) /* another request of this account was faster, or an error */
         return st;
     st = acme_store_run(store, NULL,
                         "UPDATE authz SET status = '" ACME_VALID "' WHERE id = ? AND"
@@ -243,12 +243,12 @@ write_invalid(struct acme_call *call, const struct challenge *challenge, const c
     return st;
 }
 
-/* What became of an answer. */
+/* The result of checking a response to the challenge. */
 struct verdict {
     struct acme_call *call;
     const struct challenge *challenge;
-    const struct acme_authority_token *token; /* NULL: it was refused */
-    const char *problem; /* then */
+    const struct acme_authority_token *token; /* NULL: refused */
+    const char *problem; /* the reason of a refusal */
 };
 
 static enum hsm_status
@@ -262,7 +262,7 @@ write_verdict(struct acme_store *store, void *context)
                : write_invalid(verdict->call, verdict->challenge, verdict->problem);
 }
 
-/* token NULL: it was refused */
+/* @param token  NULL: refused */
 static enum hsm_status
 store_verdict(struct acme_call *call, const struct challenge *challenge,
               const struct acme_authority_token *token, const struct acme_refusal *refusal)
@@ -287,8 +287,8 @@ acme_status_is_fault(enum hsm_status st)
     return st == HSM_ERR_NOMEM || st == HSM_ERR_IO || st == HSM_ERR_CRYPTO || st == HSM_ERR_USAGE;
 }
 
-/* The STI-PA is away: that is no fault of the token, and the client may send it again (RFC 8555
- * section 8.2). */
+/* The STI-PA is unavailable: that is not a fault of the token, and the client may send it again
+ * (RFC 8555 section 8.2). */
 static void
 refuse_for_now(struct acme_call *call, const struct challenge *challenge,
                const struct acme_refusal *refusal)
@@ -311,7 +311,7 @@ answer(struct acme_call *call, struct challenge *challenge, const char *text)
         refuse_for_now(call, challenge, &refusal);
         return;
     }
-    if (acme_status_is_fault(checked)) { /* it stays pending: the client may answer it again */
+    if (acme_status_is_fault(checked)) { /* it stays pending: the client may respond again */
         acme_call_fault(call, checked);
         return;
     }
@@ -328,7 +328,7 @@ answer(struct acme_call *call, struct challenge *challenge, const char *text)
         respond_challenge(call, challenge);
 }
 
-/* "tkauth" (RFC 9448 section 4) or "atc" (what deployed clients send), not both. */
+/* "tkauth" (RFC 9448 section 4) or "atc" (sent by deployed clients), not both. */
 static bool
 take_token(struct acme_call *call, const json_t *payload, const char **out)
 {
@@ -348,8 +348,8 @@ take_token(struct acme_call *call, const json_t *payload, const char **out)
     return true;
 }
 
-/* RFC 8555 section 7.5.1: what can be answered is a pending challenge of a pending authorization.
- */
+/* RFC 8555 section 7.5.1: only a pending challenge of a pending authorization can be responded
+ * to. */
 static bool
 is_answerable(struct acme_call *call, const struct challenge *challenge)
 {
@@ -371,7 +371,7 @@ acme_challenge(struct acme_call *call)
     if (!load_challenge(call, &challenge))
         return;
     if (acme_call_is_read(call) || strcmp(challenge.state.status, ACME_PENDING) != 0) {
-        respond_challenge(call, &challenge); /* read, or answered before */
+        respond_challenge(call, &challenge); /* read, or responded to before */
     } else if (is_answerable(call, &challenge) && acme_call_payload(call, &payload) &&
                take_token(call, payload, &token)) {
         answer(call, &challenge, token);

@@ -1,8 +1,10 @@
 /*
- * server_crl.c - the STI-PA's CRL: what it revokes of ours without our request.
+ * server_crl.c - import the STI-PA's CRL: certificates of this STI-CA that were revoked without
+ * its request.
  *
- * A service provider may ask the STI-PA itself, and the STI-PA may decide alone. From then on the
- * certificate is revoked here as well: renewalInfo says so, and revokeCert has nothing to add.
+ * A service provider may send its request to the STI-PA, and the STI-PA may revoke on its own.
+ * The certificate then counts as revoked here, too: renewalInfo suggests renewal now, and
+ * revokeCert answers alreadyRevoked.
  */
 
 #include "server_internal.h"
@@ -18,8 +20,8 @@
 #include <hsm/metrics.h>
 
 #define FETCH_MS 5000
-#define TAKE_NS  INT64_C(5000000000) /* at a time */
-#define BATCH    500 /* entries of one transaction */
+#define TAKE_NS  INT64_C(5000000000) /* spent at a time */
+#define BATCH    500 /* entries per transaction */
 
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
@@ -50,10 +52,10 @@ acme_crl_verify(const struct acme_server_config *config, const struct certs_crl 
     return certs_crl_verify(crl, config->crl_signer, config->pa_anchors, config->crl_url, now, why);
 }
 
-/* ---- what it says of ours: some at a time, so that requests come in between and the loop shows
- * that it lives ---- */
+/* ---- importing in batches, so that requests are served in between ---- */
 
-/* One that is none of ours or is known changes nothing: it is of the CRL of every issuer. */
+/* The CRL has entries of all issuers. An entry for another STI-CA, or one that is known, changes
+ * nothing. */
 static enum hsm_status
 take_batch(struct acme_server *server, size_t end, time_t now)
 {
@@ -101,7 +103,7 @@ acme_crl_go_on(struct acme_server *server, time_t now)
         if (st == HSM_OK)
             server->crl_next = end;
     }
-    if (st != HSM_OK) { /* it is fetched again in some minutes */
+    if (st != HSM_OK) { /* it is fetched again some minutes later */
         hsm_log(HSM_LOG_WARNING, "the CRL of the STI-PA is not taken: %s", hsm_status_text(st));
         forget(server);
     } else if (server->crl_next == certs_crl_len(server->crl)) {

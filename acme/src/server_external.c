@@ -1,8 +1,9 @@
 /*
  * server_external.c - external account binding (RFC 8555 section 7.3.4).
  *
- * The keys are files of a directory, one for each binding that is still to come. That a key is
- * used once is said by the store, where its identifier is unique; its file goes afterwards.
+ * The keys are files in a directory, one for each binding that was not made yet. The store
+ * ensures that a key is used once: its identifier is unique there. The file is removed
+ * afterwards.
  */
 
 #include "server_internal.h"
@@ -25,14 +26,14 @@
 #include <acme/jwk.h>
 #include <hsm/log.h>
 
-#define KEY_LEN      32 /* random octets: as many as SHA-256 has (RFC 7518 section 3.2) */
+#define KEY_LEN      32 /* random octets: the length of SHA-256 (RFC 7518 section 3.2) */
 #define PATH_MAX_LEN 4095 /* characters */
 
 DEFINE_DEFER(struct acme_jws, acme_jws_free)
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 
-/* An identifier is a file's name as well. */
+/* An identifier is also a file name. */
 static bool
 is_id(const char *id)
 {
@@ -50,7 +51,7 @@ path_of(const char *dir, const char *id, char out[PATH_MAX_LEN + 1])
     return len > 0 && len <= PATH_MAX_LEN ? HSM_OK : HSM_ERR_USAGE;
 }
 
-/* ---- for the operator ---- */
+/* ---- the operator's side ---- */
 
 static enum hsm_status
 is_bound(struct acme_store *store, const char *id, bool *out)
@@ -143,7 +144,7 @@ acme_server_external_list(const char *dir, FILE *to)
     const struct dirent *entry;
 
     if (entries == NULL) {
-        if (errno == ENOENT) /* none was ever made */
+        if (errno == ENOENT) /* no key was ever made */
             return HSM_OK;
         hsm_log(HSM_LOG_ERROR, "%s: %s", dir, strerror(errno));
         return HSM_ERR_IO;
@@ -173,7 +174,7 @@ acme_external_used(const struct acme_server *server, const char *id)
 {
     enum hsm_status st = remove_key(server->config.external_accounts, id);
 
-    if (st != HSM_OK) /* of no use any more: the store knows it */
+    if (st != HSM_OK) /* it cannot be used again: the store has its identifier */
         hsm_log(HSM_LOG_WARNING, "key of external account %s: stays on disk: %s", id,
                 hsm_status_text(st));
 }
@@ -249,7 +250,7 @@ verify_mac(const char *path, const struct acme_jws *binding)
     return st;
 }
 
-/* An identifier that was never given out and a MAC that is not good are the same to the client. */
+/* A client cannot distinguish an unknown identifier from an invalid MAC. */
 static bool
 check_mac(struct acme_call *call, const struct acme_jws *binding, const char *id)
 {
@@ -279,7 +280,7 @@ acme_external_take(struct acme_call *call, const json_t *payload, char id[ACME_E
 
     id[0] = '\0';
     if (call->server->config.external_accounts == NULL)
-        return true; /* a member that is not known here */
+        return true; /* without external accounts the member is ignored */
     if (object == NULL) {
         if (call->server->config.external_account_required)
             acme_call_refuse(call, ACME_EXTERNAL_ACCOUNT_REQUIRED, 403,

@@ -18,7 +18,7 @@
 
 DEFINE_DEFER(struct certs_csr, certs_csr_free)
 
-/* ---- what a CSR must fulfil ---- */
+/* ---- checking the CSR ---- */
 
 static bool
 take_csr(struct acme_call *call, struct certs_csr **out)
@@ -121,10 +121,10 @@ acme_csr_key_check(struct acme_server *server, const char *account, bool own,
 /* ---- the intent ---- */
 
 /*
- * The subject is what this CA knows of the holder of the SPC, never what the
- * CSR says: the SPC token proves the right to the code and nothing about a
- * name, so a name copied from the CSR would be the applicant's own claim under
- * our signature. A participant whose name nobody validated is certified as the
+ * The subject is what this CA has recorded of the holder of the SPC, never what
+ * the CSR contains: the SPC token proves the right to the code and nothing about a
+ * name, so a name copied from the CSR would be the applicant's own claim under the
+ * CA's signature. A participant without a validated name is certified as the
  * holder of its code.
  */
 enum hsm_status
@@ -154,7 +154,7 @@ struct finalization {
     const struct certs_csr *csr;
     char thumbprint[ACME_THUMBPRINT_LEN + 1]; /* of the CSR's key */
     struct acme_serial serial;
-    bool is_ours; /* of several requests that finalize one order, one finds it ready */
+    bool is_ours; /* of concurrent requests to finalize one order, one finds it ready */
 };
 
 static enum hsm_status
@@ -210,7 +210,7 @@ refuse_not_ready(struct acme_call *call)
     acme_call_refuse(call, ACME_ORDER_NOT_READY, 403, "the order is not ready: read it again");
 }
 
-/* True: the order is "processing", by this request, and its intent is durable. */
+/* True: this request has made the order "processing", and its intent is durable. */
 static bool
 make_intent(struct acme_call *call, const struct acme_order *order, const struct certs_csr *csr)
 {
@@ -229,7 +229,7 @@ make_intent(struct acme_call *call, const struct acme_order *order, const struct
     return st == HSM_OK && finalization.is_ours;
 }
 
-/* RFC 9447 section 7, where it is wanted: what was asked for is not cut. */
+/* RFC 9447 section 7, if configured. A requested validity is refused and not shortened. */
 static bool
 ends_within_token(struct acme_call *call, const struct acme_order *order)
 {
@@ -257,7 +257,7 @@ finalize(struct acme_call *call, struct acme_order *order)
         !acme_call_settle(call) || !make_intent(call, order, csr))
         return;
     st = acme_issue_complete(call->server, order->id, true, call->now);
-    if (st != HSM_OK) /* the answer says "processing"; acme_server_tick() and polls go on */
+    if (st != HSM_OK) /* the response is "processing"; acme_server_tick() and polls retry */
         hsm_log(HSM_LOG_WARNING, "order %s: processing: %s", order->id, hsm_status_text(st));
     acme_rows_free(order->rows);
     order->rows = NULL;

@@ -1,11 +1,11 @@
 /*
  * server_issue.c - from intent to certificate.
  *
- * What a certificate will say is durable before the token signs it, and the
- * certificate is durable before anybody is told. An intent determines the
- * octets that are signed, so signing it again after a crash makes the same
- * certificate and not a second one under its serial; when the issuer or the
- * profile has changed for good since, the intent is void and its serial is not used.
+ * The contents of a certificate are durable before the token signs them, and the
+ * certificate is durable before it is announced. An intent determines the octets
+ * that are signed, so signing again after a crash makes the same certificate and not
+ * a second one with its serial. When the issuer or the profile has changed
+ * permanently in between, the intent becomes void and its serial is not used.
  */
 #define _GNU_SOURCE /* asprintf */
 
@@ -25,7 +25,7 @@
 #include <hsm/log.h>
 #include <hsm/use.h>
 
-#define FOREIGN_KEPT_S 300 /* an intent of another configuration is not void before */
+#define FOREIGN_KEPT_S 300 /* an intent under another configuration is kept this long */
 
 DEFINE_DEFER(struct certs_tnauthlist, certs_tnauthlist_free)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
@@ -82,17 +82,17 @@ acme_issue_record(struct acme_server *server, const struct acme_intent *intent, 
                           (int64_t)now);
 }
 
-/* An intent as the store has it; borrowed from the row. */
+/* An intent as stored; borrowed from the row. */
 struct issuance {
     struct acme_rows *rows;
     const char *order_id, *spc, *organization, *country, *under, *account;
-    const uint8_t *point, *serial; /* serial NULL: not assigned */
+    const uint8_t *point, *serial; /* serial NULL: not yet assigned */
     size_t point_len, serial_len;
     time_t not_before, not_after, expires;
     time_t attempted, recorded;
 };
 
-/* HSM_ERR_NOT_FOUND: there is nothing left to do. */
+/* HSM_ERR_NOT_FOUND: nothing is left to do. */
 static enum hsm_status
 load_issuance(struct acme_server *server, const char *order_id, struct issuance *out)
 {
@@ -128,8 +128,8 @@ load_issuance(struct acme_server *server, const char *order_id, struct issuance 
     return HSM_OK;
 }
 
-/* Of several threads and processes that see an intent, one tries it at a time. A try of later than
- * now is of a clock that was set back since. */
+/* Of the threads and processes that find an intent, one tries it at a time. A time of the last
+ * attempt in the future was written before the clock was set back. */
 static enum hsm_status
 claim(struct acme_server *server, const struct issuance *issuance, time_t now, bool *ours)
 {
@@ -148,7 +148,8 @@ claim(struct acme_server *server, const struct issuance *issuance, time_t now, b
 
 /* ---- signing ---- */
 
-/* A serial that could not be had when the intent was recorded. Durable before it is used. */
+/* Assign a serial that the token could not generate when the intent was recorded. Durable before it
+ * is used. */
 static enum hsm_status
 assign_serial(struct acme_server *server, struct issuance *issuance)
 {
@@ -165,7 +166,7 @@ assign_serial(struct acme_server *server, struct issuance *issuance)
     if (st != HSM_OK)
         return st;
     old = issuance->rows;
-    issuance->rows = NULL; /* perhaps for good */
+    issuance->rows = NULL; /* load_issuance() may fail */
     return load_issuance(server, issuance->order_id, issuance);
 }
 
@@ -222,10 +223,10 @@ struct issued {
     const uint8_t *der;
     size_t len;
     const char *chain;
-    bool is_first; /* outcome of its intent */
+    bool is_first; /* outcome of the intent */
 };
 
-/* Within a transaction; a second outcome of one intent changes nothing. */
+/* Within a transaction; an intent has one outcome, and a second one changes nothing. */
 static enum hsm_status
 write_certificate(struct acme_store *store, void *context)
 {
@@ -295,7 +296,7 @@ write_void(struct acme_store *store, const struct issuance *issuance, const char
     return st;
 }
 
-/* The client is told that it may order again; the serial stays with the void intent. */
+/* The order's error asks the client to order again; the serial stays with the void intent. */
 static enum hsm_status
 void_issuance(struct acme_server *server, const struct issuance *issuance, const char *why)
 {
@@ -319,7 +320,8 @@ void_issuance(struct acme_server *server, const struct issuance *issuance, const
 
 /* ---- completing ---- */
 
-/* What does not pass by itself: the request breaks its profile, or the issuer cannot cover it. */
+/* True if a retry cannot succeed: the request violates its profile, or the issuer cannot cover
+ * it. */
 static bool
 is_final(enum hsm_status st)
 {
@@ -349,13 +351,13 @@ carry_out(struct acme_server *server, struct issuance *issuance, time_t now)
         return void_issuance(server, issuance, why.text);
     if (st != HSM_OK) {
         acme_server_count_issuance(server, ACME_PUT_OFF);
-        return HSM_ERR_BUSY; /* whatever it was: the token may sign later */
+        return HSM_ERR_BUSY; /* any other error may be transient: the token may sign later */
     }
     return store_certificate(server, issuance, octets, len);
 }
 
-/* What was recorded under another configuration is for an instance that has it, as long as one may
- * be there: instances are given a new one after each other. */
+/* An intent recorded under another configuration is left to an instance that has this
+ * configuration, as long as there may be one: instances are reconfigured one after another. */
 static bool
 is_for_others(const struct acme_server *server, const struct issuance *issuance, time_t now)
 {
@@ -376,7 +378,7 @@ acme_issue_complete(struct acme_server *server, const char *order_id, bool first
     if (st == HSM_OK && ours)
         st = carry_out(server, &issuance, now);
     acme_rows_free(issuance.rows);
-    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st; /* done already, by another perhaps */
+    return st == HSM_ERR_NOT_FOUND ? HSM_OK : st; /* done already, perhaps by another process */
 }
 
 enum hsm_status
@@ -387,7 +389,7 @@ acme_issue_resume(struct acme_server *server, bool first, int64_t limit, time_t 
         server->config.store, &rows,
         "SELECT order_id FROM issuance JOIN acme_order ON acme_order.id = order_id WHERE"
         " status = '" ACME_PROCESSING "' AND (? = 1 OR under = ? OR recorded <= ? OR recorded > ?)"
-        " ORDER BY attempted LIMIT ?", /* is_for_others() */
+        " ORDER BY attempted LIMIT ?", /* as in is_for_others() */
         "isiii", (int64_t)first, server->under, (int64_t)(now - FOREIGN_KEPT_S),
         (int64_t)(now + ACME_CLOCK_SKEW_S), limit);
 

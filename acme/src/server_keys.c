@@ -1,10 +1,10 @@
 /*
- * server_keys.c - the public keys of accounts that have been here lately: to read a JWK and find
- * its point on the curve costs a third of the signature that it verifies,
- * and to make it ready another tenth.
+ * server_keys.c - a cache of the public keys of recently active accounts: parsing a JWK and
+ * checking that its point is on the curve costs a third of verifying a signature, and preparing
+ * the verifier another tenth.
  *
- * Kept by the text that the store has, which is read for each request: a key that was changed is
- * another text.
+ * The cache is indexed by the text from the store, which is read for each request: a changed key
+ * has another text.
  */
 
 #include "server_internal.h"
@@ -20,16 +20,16 @@
 
 #include "store_internal.h"
 
-#define KEPT_MAX 256 /* accounts of one process, a power of two; one makes room for another */
+#define KEPT_MAX 256 /* accounts per process, a power of two; a new one may replace another */
 
 struct kept {
-    char *jwk; /* NULL: free */
+    char *jwk; /* NULL: unused */
     struct acme_account_key *key;
 };
 
 struct acme_keys {
     pthread_mutex_t mutex;
-    struct kept kept[KEPT_MAX]; /* by the hash of their text */
+    struct kept kept[KEPT_MAX]; /* by the hash of the text */
 };
 
 enum hsm_status
@@ -79,7 +79,7 @@ acme_account_key_free(struct acme_account_key *key)
     free(key);
 }
 
-/* The caller's, or NULL. */
+/* The cached key, with a reference for the caller; or NULL. */
 static struct acme_account_key *
 look_up(struct acme_keys *keys, const struct kept *place, const char *jwk)
 {
@@ -92,7 +92,7 @@ look_up(struct acme_keys *keys, const struct kept *place, const char *jwk)
     return key;
 }
 
-/* Nothing is lost when this fails. */
+/* On failure the key is just not cached. */
 static void
 keep(struct acme_keys *keys, struct kept *place, const char *jwk, struct acme_account_key *key)
 {

@@ -16,8 +16,8 @@ acme_limit_take(struct acme_store *store, const char *what, const char *whom, un
                                whom, now, wait_s);
 }
 
-/* The exchange of the nonce was asked for before, and has been made by now. One that is sent again
- * (RFC 8555 section 6.5) uses up nothing of its account's. */
+/* Runs after the exchange of the nonce, in the same transaction. A request that will be sent again
+ * because of its nonce (RFC 8555 section 6.5) does not count. */
 static enum hsm_status
 count_call(struct acme_store *store, void *context)
 {

@@ -1,10 +1,10 @@
-/* server_migrations.c - the store of the STI-CA. */
+/* server_migrations.c - the tables of the STI-CA. */
 
 #include "server_internal.h"
 
 #include <acme/events.h>
 
-/* Texts of states and JSON, octets of DER; times are seconds since 1970. */
+/* States and JSON are texts, DER is octets; times are seconds since 1970. */
 const char *const acme_server_migrations[] = {
     "CREATE TABLE nonce ("
     "  value TEXT PRIMARY KEY,"
@@ -21,7 +21,7 @@ const char *const acme_server_migrations[] = {
     "  id TEXT PRIMARY KEY,"
     "  account TEXT NOT NULL REFERENCES account (id),"
     "  status TEXT NOT NULL,"
-    "  identifier TEXT NOT NULL," /* as the client wrote it */
+    "  identifier TEXT NOT NULL," /* as sent by the client */
     "  tnauthlist {octets} NOT NULL,"
     "  expires {int} NOT NULL);"
     "CREATE INDEX authz_account ON authz (account);"
@@ -32,7 +32,7 @@ const char *const acme_server_migrations[] = {
     "  token TEXT NOT NULL,"
     "  error TEXT,"
     "  validated {int},"
-    "  jti TEXT," /* of the SPC token that answered it */
+    "  jti TEXT," /* of the SPC token in the response */
     "  token_exp {int},"
     "  ca {int} NOT NULL DEFAULT 0);"
     "CREATE TABLE acme_order ("
@@ -49,7 +49,7 @@ const char *const acme_server_migrations[] = {
     "CREATE INDEX acme_order_account ON acme_order (account, id);"
     "CREATE INDEX acme_order_authz ON acme_order (authz);"
     "CREATE INDEX acme_order_status ON acme_order (status, expires);"
-    /* An intent to certify, durable before the token signs; a certificate once der is there. */
+    /* An intent to certify, durable before the token signs; a certificate as soon as der is set. */
     "CREATE TABLE issuance ("
     "  order_id TEXT PRIMARY KEY REFERENCES acme_order (id),"
     "  certificate TEXT NOT NULL UNIQUE,"
@@ -73,7 +73,7 @@ const char *const acme_server_migrations[] = {
     "  organization TEXT NOT NULL,"
     "  country TEXT NOT NULL);",
 
-    /* What is revoked, and whether the STI-PA knows it. */
+    /* Revocations, and whether the STI-PA has accepted them. */
     "CREATE TABLE revocation ("
     "  order_id TEXT PRIMARY KEY REFERENCES issuance (order_id),"
     "  issuer {octets} NOT NULL,"
@@ -83,12 +83,12 @@ const char *const acme_server_migrations[] = {
     "  revoked {int} NOT NULL,"
     "  tries {int} NOT NULL DEFAULT 0,"
     "  next_try {int} NOT NULL,"
-    "  accepted {int});" /* by the STI-PA, at that time */
+    "  accepted {int});" /* when the STI-PA accepted it */
     "CREATE INDEX revocation_waiting ON revocation (next_try) WHERE accepted IS NULL;",
 
     /* Terms, external accounts, replaced certificates, rate limits. */
-    "ALTER TABLE account ADD COLUMN terms TEXT;" /* URL of those that it agreed to */
-    "ALTER TABLE account ADD COLUMN external_account TEXT;" /* kid of its binding */
+    "ALTER TABLE account ADD COLUMN terms TEXT;" /* URL of the terms agreed to */
+    "ALTER TABLE account ADD COLUMN external_account TEXT;" /* kid of the binding */
     "ALTER TABLE account ADD COLUMN binding TEXT;"
     "CREATE UNIQUE INDEX account_external ON account (external_account)"
     "  WHERE external_account IS NOT NULL;"
@@ -99,9 +99,9 @@ const char *const acme_server_migrations[] = {
     "  subject TEXT PRIMARY KEY,"
     "  used_until {int} NOT NULL);", /* microseconds since 1970 */
 
-    /* The web pages: SPC tokens that were used there, operators, and what the status page asks. */
+    /* The web pages: SPC tokens used there, operators, and indexes for the status page. */
     "CREATE TABLE manual_token ("
-    "  jti TEXT PRIMARY KEY," /* RFC 7519 section 4.1.7: no two issuers have one in common */
+    "  jti TEXT PRIMARY KEY," /* RFC 7519 section 4.1.7: unique among issuers */
     "  order_id TEXT NOT NULL REFERENCES acme_order (id),"
     "  expires {int} NOT NULL);"
     "CREATE INDEX manual_token_expires ON manual_token (expires);"
@@ -116,25 +116,25 @@ const char *const acme_server_migrations[] = {
     "CREATE INDEX acme_order_created ON acme_order (created);"
     "CREATE INDEX issuance_not_after ON issuance (not_after);",
 
-    /* Who did what. */
+    /* Events: the acts of operators and accounts. */
     ACME_EVENTS_MIGRATION,
 
-    /* An account's orders by state and age: to count those that are open, to list those first. */
+    /* An account's orders by state and age, to count the open ones and to list them first. */
     "DROP INDEX acme_order_account;"
     "CREATE INDEX acme_order_of_account ON acme_order (account, status, created);",
 
-    /* When an intent was written; attempted is when it was last tried. */
+    /* recorded: when an intent was written; attempted: when it was last tried. */
     "ALTER TABLE issuance ADD COLUMN recorded {int} NOT NULL DEFAULT 0;"
-    /* What an account may use again. */
+    /* Authorizations that an account may reuse. */
     "DROP INDEX authz_account;"
     "CREATE INDEX authz_of_account ON authz (account, expires);"
-    /* What one process does for all, and when it is to be done again. */
+    /* Duties that one process performs for all, and when each is due again. */
     "CREATE TABLE duty ("
     "  name TEXT PRIMARY KEY,"
     "  next {int} NOT NULL);"
     "CREATE INDEX rate_used_until ON rate (used_until);",
 
-    /* The last event of a kind and subject. */
+    /* An index for the last event of a kind and subject. */
     ACME_EVENTS_INDEX_MIGRATION,
     NULL,
 };

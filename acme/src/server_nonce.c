@@ -1,21 +1,21 @@
 /*
  * server_nonce.c - anti-replay nonces (RFC 8555 section 6.5).
  *
- * They are rows of the store, so that several processes share them, and a
- * nonce is good exactly once: its row becomes that of the next one.
+ * They are rows in the store, so that processes share them. A nonce is good
+ * exactly once: its row becomes that of the next one.
  *
- * Between asking and waiting there is time for what changes nothing: the
- * request's signature, what it wants. If others are writing meanwhile, the
- * exchange goes along with the next transaction.
+ * Between acme_nonce_ask() and acme_nonce_wait() the server does work that changes
+ * nothing: it verifies the signature and parses the request. If other threads are
+ * writing, the exchange is part of the next transaction.
  */
 
 #include "server_internal.h"
 
 #include <string.h>
 
-#define TRIM_EVERY 1000 /* nonces made */
+#define TRIM_EVERY 1000 /* nonces that were made */
 
-/* Whoever asks for nonces without end pushes out the oldest, whose owners are told badNonce. */
+/* A client that requests many nonces displaces the oldest ones, whose users get badNonce. */
 enum hsm_status
 acme_nonce_trim(struct acme_store *store)
 {
@@ -25,7 +25,8 @@ acme_nonce_trim(struct acme_store *store)
                           "ii", (int64_t)ACME_ROWS_MAX, (int64_t)ACME_NONCES_MAX);
 }
 
-/* One that takes the place of none: limited, or one address would push out what others have. */
+/* Insert a nonce that replaces none. This is limited, or one address could displace the nonces of
+ * other clients. */
 static enum hsm_status
 insert(struct acme_store *store, struct acme_nonce_exchange *exchange, int64_t expires)
 {
@@ -43,7 +44,7 @@ insert(struct acme_store *store, struct acme_nonce_exchange *exchange, int64_t e
                           exchange->next, expires);
 }
 
-/* Whoever changes a nonce's row into the next one has used it. */
+/* The request that changes a nonce's row into the next one has used the nonce. */
 static enum hsm_status
 replace(struct acme_store *store, struct acme_nonce_exchange *exchange)
 {
@@ -105,7 +106,8 @@ acme_nonce_new(struct acme_call *call, time_t *wait_s)
     return HSM_OK;
 }
 
-/* The one that it came with, which was good, is used up: so it may end here. */
+/* The nonce of the request was good and is used up. Over the limit, the response has no fresh
+ * one. */
 void
 acme_nonce_count_unknown(struct acme_call *call)
 {

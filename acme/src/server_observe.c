@@ -49,7 +49,7 @@ acme_server_observe(struct acme_server *server)
     if (metrics == NULL)
         return;
     for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++)
-        (void)hsm_series(metrics, &issuances, &outcomes[i]); /* told from the beginning */
+        (void)hsm_series(metrics, &issuances, &outcomes[i]); /* exported from the start, with 0 */
     hsm_series_set(hsm_series(metrics, &not_after, NULL),
                    (double)certs_chain_not_after(server->config.issuing_chain));
     count_rows(server, &processing,

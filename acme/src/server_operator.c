@@ -1,4 +1,4 @@
-/* server_operator.c - what an operator of the STI-CA does: participants and accounts. */
+/* server_operator.c - an operator of the STI-CA manages participants and accounts. */
 
 #include "server_internal.h"
 
@@ -9,7 +9,7 @@
 #include <certs/tnauthlist.h>
 #include <hsm/time.h>
 
-#define LISTED_MAX 100000 /* accounts shown, the newest */
+#define LISTED_MAX 100000 /* accounts listed, the newest */
 
 /* ---- participants ---- */
 
@@ -43,8 +43,8 @@ acme_server_participant_set(struct acme_store *store, const char *spc, const cha
             .at = time(NULL), .what = "participant set", .subject = spc, .detail = detail});
 }
 
-/* Within a transaction. What was ordered under the name that is gone is not certified without it.
- */
+/* Within a transaction. Open orders of the participant become invalid: they were placed under the
+ * name that is removed. */
 static enum hsm_status
 remove_participant(struct acme_store *store, const char *spc)
 {

@@ -12,25 +12,25 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
-#define SUBPROBLEMS_MAX 16 /* of one answer; what is wrong with more is not told */
+#define SUBPROBLEMS_MAX 16 /* of one response; further ones are left out */
 
 /* ---- newOrder ---- */
 
-/* What a newOrder asks for. */
+/* The contents of a newOrder. */
 struct wanted {
     const char *identifier; /* borrowed from the payload */
     struct certs_tnauthlist *tnauthlist;
     const char *spc; /* borrowed from the list */
     const char *replaces; /* borrowed from the payload; NULL: none */
     time_t not_before, not_after;
-    const char *status; /* of the order: ready when an authorization is used again */
+    const char *status; /* of the order: ready when a valid authorization is reused */
     time_t expires;
     struct acme_order_ids ids;
-    time_t wait_s; /* until there is room for one more; 0: there is */
-    bool is_full; /* the account has as many open orders as it may have */
+    time_t wait_s; /* seconds to wait; 0: within the limit */
+    bool is_full; /* the account has the maximum number of open orders */
 };
 
-/* Each of them has a type; what an order may have of them is another matter. */
+/* Each identifier has a type; which types are allowed is checked later. */
 static bool
 have_types(struct acme_call *call, const json_t *identifiers)
 {
@@ -53,7 +53,7 @@ is_ours(const json_t *identifier)
            0;
 }
 
-/* A subproblem for each that is not for us, and for each TNAuthList after the first. */
+/* A subproblem for each unsupported identifier, and for each TNAuthList after the first. */
 static json_t *
 subproblems_of(const json_t *identifiers)
 {
@@ -79,8 +79,8 @@ subproblems_of(const json_t *identifiers)
     return out;
 }
 
-/* Of several each is told what is wrong with it (RFC 8555 section 6.7.1). A type that is not ours
- * comes before everything else: a client of the web's CAs is told so. */
+/* With several identifiers, each faulty one gets a subproblem (RFC 8555 section 6.7.1). The type is
+ * checked before anything else, so that clients meant for web CAs get this error. */
 static bool
 is_one_of_ours(struct acme_call *call, const json_t *identifiers)
 {
@@ -121,7 +121,8 @@ take_identifier(struct acme_call *call, const json_t *payload, struct wanted *wa
     return true;
 }
 
-/* Both alphabets of base64 are in use; the DER counts, and the client's own text is given back. */
+/* Both alphabets of base64 are in use; the DER is what counts, and responses repeat the client's
+ * text. */
 static bool
 decode_identifier(struct acme_call *call, struct wanted *wanted)
 {
@@ -208,7 +209,7 @@ take_time(struct acme_call *call, const json_t *payload, const char *name, time_
     return false;
 }
 
-/* The last moment that a certificate ordered now may be valid at. */
+/* The latest notAfter of a certificate ordered now. */
 static time_t
 latest_not_after(const struct acme_call *call)
 {
@@ -218,7 +219,8 @@ latest_not_after(const struct acme_call *call)
     return configured < issuer ? configured : issuer;
 }
 
-/* notBefore and notAfter are kept as asked for, or refused: RFC 8555 section 7.4 knows no third. */
+/* notBefore and notAfter are accepted as requested or refused: RFC 8555 section 7.4 allows nothing
+ * else. */
 static bool
 take_validity(struct acme_call *call, const json_t *payload, struct wanted *wanted)
 {
@@ -242,12 +244,12 @@ take_validity(struct acme_call *call, const json_t *payload, struct wanted *want
     return true;
 }
 
-/* ---- storing it ---- */
+/* ---- storing the order ---- */
 
 /*
- * RFC 8555 section 7.4: the server may take an authorization that is valid. It stands on an SPC
- * token, and is not used again when that has expired (RFC 9447 section 3.3), or ends before the
- * certificate that may not outlive it. HSM_ERR_NOT_FOUND: there is none.
+ * RFC 8555 section 7.4: the server may reuse a valid authorization. It is based on an SPC
+ * token, and is not reused when the token has expired (RFC 9447 section 3.3), or expires before
+ * a certificate that must not outlive it. HSM_ERR_NOT_FOUND: there is none.
  */
 static enum hsm_status
 find_authz(struct acme_call *call, struct wanted *wanted)
@@ -308,7 +310,7 @@ acme_order_count(struct acme_server *server, const char *whom, const char *peer,
                            wait_s);
 }
 
-/* Within a transaction, so that of two orders that come at once one is the last. */
+/* Within a transaction, so that concurrent orders cannot exceed the limit together. */
 static enum hsm_status
 count_open(struct acme_call *call, bool *is_full)
 {
@@ -324,15 +326,15 @@ count_open(struct acme_call *call, bool *is_full)
     return st;
 }
 
-/* An order that is to be stored. */
+/* An order that is being stored. */
 struct placing {
     struct acme_call *call;
     struct wanted *wanted;
-    const struct wanted *drawn; /* what each run begins with */
+    const struct wanted *drawn; /* state at the start of each run */
 };
 
-/* Within a transaction. HSM_ERR_EXISTS: another order replaces that certificate. HSM_ERR_DENIED:
- * there is no room. */
+/* Within a transaction. HSM_ERR_EXISTS: another order replaces the same certificate.
+ * HSM_ERR_DENIED: a limit is reached. */
 static enum hsm_status
 place(struct acme_store *store, void *context)
 {
@@ -459,7 +461,7 @@ fill_order(struct acme_order *order, struct acme_rows *rows, time_t now)
     order->token_exp = (time_t)acme_rows_int(rows, 14);
     if (order->expires <= now &&
         (strcmp(order->status, ACME_PENDING) == 0 || strcmp(order->status, ACME_READY) == 0))
-        order->status = ACME_INVALID; /* acme_server_tick() will write it down */
+        order->status = ACME_INVALID; /* acme_server_tick() will record it */
 }
 
 bool
@@ -522,7 +524,7 @@ add_text(json_t *object, const char *name, const char *text)
     return text == NULL || json_object_set_new(object, name, json_string(text)) == 0;
 }
 
-/* Where the certificate is, and where an STI-VS finds it: x5u (RFC 9448 section 7). */
+/* URLs of the certificate, and of the hosted chain for an STI-VS: x5u (RFC 9448 section 7). */
 static bool
 add_certificate(json_t *object, const struct acme_server *server, const struct acme_order *order)
 {
@@ -570,8 +572,8 @@ acme_order_respond(struct acme_call *call, int http_status, const struct acme_or
     acme_call_json(call, http_status, order_object(call->server, order));
 }
 
-/* A client that polls while the token was away does not wait for the next acme_server_tick().
- * False: answered. */
+/* A client that polls after the token was unavailable does not wait for the next
+ * acme_server_tick(). False: the response was made. */
 static bool
 complete(struct acme_call *call, struct acme_order *order)
 {

@@ -1,4 +1,4 @@
-/* server_order_insert.c - the rows of a new order: of newOrder, and of the web page. */
+/* server_order_insert.c - insert the rows of a new order, for newOrder and the web page. */
 
 #include "server_internal.h"
 

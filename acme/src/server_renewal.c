@@ -12,10 +12,10 @@
 #include <acme/json.h>
 #include <certs/cert.h>
 
-#define RENEW_FROM_PERCENT  66 /* of a certificate's life */
+#define RENEW_FROM_PERCENT  66 /* of a certificate's lifetime */
 #define RENEW_UNTIL_PERCENT 83
 #define RETRY_AFTER         "21600" /* seconds: RFC 9773 section 4.3.2 recommends six hours */
-#define MAX_AGE             "300" /* seconds: a revocation compels renewal soon */
+#define MAX_AGE             "300" /* seconds: after a revocation, clients must renew soon */
 #define KEY_COMPROMISE      1 /* RFC 5280 section 5.3.1 */
 #define KEY_ID_MAX          64 /* octets of an authorityKeyIdentifier */
 
@@ -54,12 +54,12 @@ certificate_id_parse(const char *text, struct certificate_id *out)
     return st;
 }
 
-/* A certificate of this CA's, as renewal is concerned; borrowed from the row. */
+/* A certificate of this CA, with what renewal needs; borrowed from the row. */
 struct renewable {
     struct acme_rows *rows;
     const char *account, *spc;
     time_t not_before, not_after;
-    time_t compelled; /* since when it has to go: revoked, or its key compromised; 0: it has not */
+    time_t compelled; /* since when it was revoked, or its key compromised; 0: neither */
 };
 
 static bool
@@ -76,7 +76,7 @@ has_key_id(const uint8_t *der, size_t len, const struct certificate_id *id)
            memcmp(key_id, id->key_id, key_id_len) == 0;
 }
 
-/* HSM_ERR_NOT_FOUND: this CA has issued none of that identifier. */
+/* HSM_ERR_NOT_FOUND: this CA has issued no certificate with this identifier. */
 static enum hsm_status
 find(struct acme_store *store, const struct certificate_id *id, struct renewable *out)
 {
@@ -110,7 +110,7 @@ find(struct acme_store *store, const struct certificate_id *id, struct renewable
 
 /* ---- renewalInfo ---- */
 
-/* RFC 9773 section 4.2: a window that has passed means: at once. */
+/* RFC 9773 section 4.2: a window in the past means to renew at once. */
 static void
 choose_window(const struct acme_server_config *config, const struct renewable *cert, time_t *start,
               time_t *end)
@@ -161,7 +161,7 @@ is_within_limit(struct acme_call *call)
     return false;
 }
 
-/* Caches may answer for a while, but keep no refusal. */
+/* Caches may keep a success for a while, but no error. */
 void
 acme_renewal_info(struct acme_call *call)
 {
@@ -196,7 +196,7 @@ refuse(struct acme_call *call, const char *why)
     return false;
 }
 
-/* RFC 9773 section 5: of the same account, and for the same identifier. */
+/* RFC 9773 section 5: same account, same identifier. */
 static bool
 may_replace(struct acme_call *call, const struct renewable *cert, const char *spc)
 {

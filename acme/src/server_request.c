@@ -1,4 +1,4 @@
-/* server_request.c - who sent a request, and is it fresh (RFC 8555 section 6). */
+/* server_request.c - authenticate requests: JWS, nonce and key (RFC 8555 section 6). */
 
 #include "server_internal.h"
 
@@ -26,7 +26,7 @@ acme_call_url(const struct acme_call *call, char out[ACME_URL_MAX + 1])
              query != NULL ? query : "");
 }
 
-/* RFC 8555 section 6.2: another media type is 415. Parameters are of no matter. */
+/* RFC 8555 section 6.2: any other media type is 415. Parameters are ignored. */
 static bool
 has_media_type(struct acme_call *call)
 {
@@ -75,7 +75,7 @@ acme_call_wants_es256(struct acme_call *call, const struct acme_jws *jws)
     return false;
 }
 
-/* RFC 8555 section 6.4: the signed URL is the one the request came to. */
+/* RFC 8555 section 6.4: the signed URL must be that of the request. */
 static bool
 has_url(struct acme_call *call)
 {
@@ -175,7 +175,7 @@ key_of_jwk(struct acme_call *call, const json_t *jwk)
     return false;
 }
 
-/* The id in an account URL of ours, or NULL. */
+/* The id in an account URL of this server, or NULL. */
 static const char *
 account_of_kid(const struct acme_call *call, const char *kid)
 {
@@ -231,7 +231,7 @@ key_of_account(struct acme_call *call, const char *kid)
     return st == HSM_OK;
 }
 
-/* RFC 8555 section 6.2: exactly one of jwk and kid, each where it belongs. */
+/* RFC 8555 section 6.2: exactly one of jwk and kid, each only where it is allowed. */
 static bool
 find_key(struct acme_call *call, enum acme_signer signer)
 {

@@ -1,11 +1,13 @@
 /*
- * server_revoke.c - revokeCert (RFC 8555 section 7.6), and telling the STI-PA.
+ * server_revoke.c - revokeCert (RFC 8555 section 7.6), and forwarding revocations
+ * to the STI-PA.
  *
- * A revocation is durable before it is answered. In SHAKEN it takes effect by
- * the STI-PA's CRL, so it is forwarded there, again and again until the STI-PA
- * has accepted it; whoever forwards one notes first when the next may try. What
- * the STI-PA has decided without us is taken from that CRL. It may have taken a
- * revocation back since: so who asks for one again is forwarded once more.
+ * A revocation is durable before the response. In SHAKEN it takes effect through
+ * the STI-PA's CRL, so it is forwarded to the STI-PA, again and again until the
+ * STI-PA has accepted it; a process that forwards one first records when the next
+ * attempt may be made. Revocations that the STI-PA decided on its own are imported
+ * from its CRL. The STI-PA may have withdrawn a revocation in the meantime, so a
+ * repeated request is forwarded once more.
  */
 
 #include "server_internal.h"
@@ -27,10 +29,10 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
-#define OPERATOR           "operator" /* requester of what this machine's operator revokes */
-#define REASON_MAX         6 /* certificateHold: the last that is for end entities */
+#define OPERATOR           "operator" /* requester of revocations by the operator */
+#define REASON_MAX         6 /* certificateHold: the last one that applies to end entities */
 #define KEY_COMPROMISE     1 /* RFC 5280 section 5.3.1 */
-#define AGAIN_PER_HOUR     1 /* forwards of one that the STI-PA has accepted */
+#define AGAIN_PER_HOUR     1 /* repeated forwards of an accepted revocation */
 #define FORWARDED_PER_TICK 16
 #define FORWARD_FIRST_S    15 /* after a failed attempt; doubled ... */
 #define FORWARD_LONGEST_S  300 /* ... up to this */
@@ -42,7 +44,7 @@ DEFINE_DEFER(char, free)
 
 /* ---- which certificate, and why ---- */
 
-/* A certificate of this CA's. Texts are borrowed from the row. */
+/* A certificate of this CA. Texts are borrowed from the row. */
 struct issued {
     struct acme_rows *rows;
     const char *order_id, *account;
@@ -72,7 +74,7 @@ take_certificate(struct acme_call *call, const json_t *payload, X509 **out)
     return st == HSM_OK;
 }
 
-/* RFC 5280 section 5.3.1; without one it is unspecified (0). */
+/* RFC 5280 section 5.3.1; absent: unspecified (0). */
 static bool
 take_reason(struct acme_call *call, const json_t *payload, int *out)
 {
@@ -94,7 +96,7 @@ take_reason(struct acme_call *call, const json_t *payload, int *out)
     return true;
 }
 
-/* HSM_ERR_NOT_FOUND: this CA has issued none of that serial. */
+/* HSM_ERR_NOT_FOUND: this CA has issued no certificate with this serial. */
 static enum hsm_status
 find_by_serial(struct acme_store *store, const uint8_t *serial, size_t len, struct issued *out)
 {
@@ -117,7 +119,7 @@ find_by_serial(struct acme_store *store, const uint8_t *serial, size_t len, stru
     return HSM_OK;
 }
 
-/* Octet for octet what was issued. */
+/* The stored certificate must equal this one octet for octet. */
 static enum hsm_status
 find_issued(struct acme_store *store, const X509 *cert, struct issued *out)
 {
@@ -143,9 +145,10 @@ find_issued(struct acme_store *store, const X509 *cert, struct issued *out)
     return st;
 }
 
-/* ---- who may ---- */
+/* ---- authorization ---- */
 
-/* Whether the account holds an authorization for all that the certificate names: one TNAuthList. */
+/* Whether the account has a valid authorization for the certificate's identifiers: one
+ * TNAuthList. */
 static enum hsm_status
 is_authorized(struct acme_call *call, const X509 *cert, bool *out)
 {
@@ -167,8 +170,8 @@ is_authorized(struct acme_call *call, const X509 *cert, bool *out)
     return st;
 }
 
-/* RFC 8555 section 7.6: the account that it was issued to, one that holds the authorizations, or
- * the certificate's own key. */
+/* RFC 8555 section 7.6: allowed for the account it was issued to, an account with the
+ * authorizations, or the certificate's own key. */
 static bool
 may_revoke(struct acme_call *call, const struct issued *issued, const X509 *cert)
 {
@@ -194,14 +197,14 @@ may_revoke(struct acme_call *call, const struct issued *issued, const X509 *cert
 
 /* ---- the revocation, durable ---- */
 
-/* Who revokes what, and since when it counts. */
+/* A revocation: what is revoked, for whom and from when. */
 struct decision {
     const struct issued *issued;
     const X509 *cert;
     int reason;
     const char *requester;
     time_t revoked, now;
-    bool is_known; /* to the STI-PA */
+    bool is_known; /* the STI-PA has it already */
 };
 
 static enum hsm_status
@@ -243,12 +246,12 @@ add_event(struct acme_store *store, const struct decision *decision, const char 
                                        .subject = serial,
                                        .detail = why,
                                    });
-    if (st == HSM_OK) /* it is once the transaction is durable, or will be the next time */
+    if (st == HSM_OK) /* logged before the commit; if that fails, the next attempt logs it again */
         hsm_log(HSM_LOG_INFO, "%s: %s (%s) by %s", what, serial, why, who);
     return st;
 }
 
-/* Within a transaction. HSM_ERR_EXISTS: it is revoked already. */
+/* Within a transaction. HSM_ERR_EXISTS: the certificate is revoked already. */
 static enum hsm_status
 insert_with_event(struct acme_store *store, const struct decision *decision)
 {
@@ -257,7 +260,7 @@ insert_with_event(struct acme_store *store, const struct decision *decision)
     return st == HSM_OK ? add_event(store, decision, "certificate revoked") : st;
 }
 
-/* HSM_ERR_EXISTS: it is revoked already. */
+/* HSM_ERR_EXISTS: the certificate is revoked already. */
 static enum hsm_status
 record(struct acme_store *store, const struct decision *decision)
 {
@@ -266,7 +269,7 @@ record(struct acme_store *store, const struct decision *decision)
     return st == HSM_OK ? acme_store_end(store, insert_with_event(store, decision)) : st;
 }
 
-/* Within a transaction, which is to be rolled back unless *asked. */
+/* Within a transaction, to be rolled back unless *asked. */
 static enum hsm_status
 forward_again(struct acme_store *store, const struct decision *decision, bool *asked)
 {
@@ -288,9 +291,9 @@ forward_again(struct acme_store *store, const struct decision *decision, bool *a
     return *asked ? add_event(store, decision, "revocation asked for again") : st;
 }
 
-/* The STI-PA answers a second request as the first, unless it has dropped the revocation meanwhile:
- * then it is one again. That a key is compromised is never taken back. Whoever has the
- * certificate's key may ask, so the STI-PA is not asked each time. */
+/* The STI-PA answers a repeated request like the first, unless it has dropped the revocation in
+ * between: then it revokes again. A recorded keyCompromise is not replaced by another reason. Any
+ * holder of the certificate's key may send the request, so forwarding is limited. */
 static enum hsm_status
 ask_again(struct acme_store *store, const struct decision *decision)
 {
@@ -306,7 +309,7 @@ ask_again(struct acme_store *store, const struct decision *decision)
     return st;
 }
 
-/* HSM_ERR_EXISTS: it was revoked before, and the STI-PA will be told again. */
+/* HSM_ERR_EXISTS: it was revoked before, and will be forwarded again. */
 static enum hsm_status
 record_or_ask_again(struct acme_store *store, const struct decision *decision)
 {
@@ -326,7 +329,7 @@ revoke(struct acme_call *call, const X509 *cert, int reason, const struct issued
 
     if (!may_revoke(call, issued, cert))
         return;
-    if (certs_cert_not_after(cert) < call->now) { /* no CRL has to name it any more */
+    if (certs_cert_not_after(cert) < call->now) { /* it need not be on a CRL any more */
         acme_call_refuse(call, ACME_UNAUTHORIZED, 403, "the certificate has expired");
         return;
     }
@@ -402,9 +405,9 @@ acme_server_revoke(struct acme_store *store, const char *serial, int reason, tim
     return st;
 }
 
-/* ---- to an STI-PA that has lost some ---- */
+/* ---- for an STI-PA that has lost revocations ---- */
 
-/* Those that are from its CRL as well: it has lost them all. */
+/* Including those imported from its CRL: it has lost them, too. */
 static enum hsm_status
 resend(struct acme_store *store, time_t since, time_t now, int64_t *count)
 {
@@ -440,8 +443,8 @@ acme_server_revocations_resend(struct acme_store *store, time_t since, time_t no
 
 /* ---- from the STI-PA ---- */
 
-/* The certificate that an entry is about, unless its revocation is known; HSM_ERR_NOT_FOUND: it is
- * none of this CA. */
+/* The certificate of an entry, unless its revocation is recorded; HSM_ERR_NOT_FOUND: it was not
+ * issued by this CA. */
 static enum hsm_status
 find_unrevoked(struct acme_store *store, const struct certs_crl_entry *entry, struct issued *out,
                X509 **cert)
@@ -492,7 +495,7 @@ acme_revocation_take(struct acme_store *store, const struct certs_crl_entry *ent
 
 /* ---- to the STI-PA ---- */
 
-/* A revocation that the STI-PA does not know yet; borrowed from the row. */
+/* A revocation that the STI-PA has not accepted yet; borrowed from the row. */
 struct waiting {
     struct acme_rows *rows;
     const char *order_id, *requester;
@@ -503,7 +506,7 @@ struct waiting {
     int64_t tries;
 };
 
-/* HSM_ERR_NOT_FOUND: none is due; as acme_time_is_due() says it. */
+/* HSM_ERR_NOT_FOUND: none is due, in the sense of acme_time_is_due(). */
 static enum hsm_status
 load_due(struct acme_server *server, time_t now, struct waiting *out)
 {
@@ -533,7 +536,8 @@ load_due(struct acme_server *server, time_t now, struct waiting *out)
     return HSM_OK;
 }
 
-/* Of several processes that see it, one tries it at a time: the next may when its time has come. */
+/* Of several processes that find it, one tries at a time; the next attempt is due after the
+ * pause. */
 static enum hsm_status
 claim(struct acme_server *server, const struct waiting *waiting, time_t now, bool *ours)
 {
@@ -552,7 +556,7 @@ claim(struct acme_server *server, const struct waiting *waiting, time_t now, boo
     return st;
 }
 
-/* Nothing is lost when this fails: the STI-PA answers a second request as the first. */
+/* A failure loses nothing: the STI-PA answers a repeated request like the first. */
 static enum hsm_status
 forward(struct acme_server *server, const struct waiting *waiting, time_t now)
 {
@@ -575,7 +579,8 @@ forward(struct acme_server *server, const struct waiting *waiting, time_t now)
         },
         NULL, &why);
 
-    /* Too late: an STI-PA takes nothing that no CRL has to name (RFC 5280 section 3.3). */
+    /* The certificate has expired: the STI-PA refuses what no CRL has to list (RFC 5280 section
+     * 3.3). */
     if (st == HSM_ERR_DENIED && waiting->not_after < now) {
         hsm_log(HSM_LOG_WARNING, "order %s: the certificate ended before the STI-PA knew: %s",
                 waiting->order_id, why.text);
@@ -595,7 +600,7 @@ forward(struct acme_server *server, const struct waiting *waiting, time_t now)
                           (int64_t)now, waiting->order_id);
 }
 
-/* HSM_ERR_NOT_FOUND: none is due; HSM_ERR_BUSY: the STI-PA is away. */
+/* HSM_ERR_NOT_FOUND: none is due; HSM_ERR_BUSY: the STI-PA is unavailable. */
 static enum hsm_status
 forward_one(struct acme_server *server, time_t now)
 {
@@ -621,7 +626,7 @@ acme_server_forward(struct acme_server *server)
     for (int i = 0; i < FORWARDED_PER_TICK; i++) {
         enum hsm_status st = forward_one(server, now);
 
-        /* What the STI-PA refuses does not hold up the others. All was logged. */
+        /* A refusal by the STI-PA does not block the others. Everything was logged. */
         if (st == HSM_ERR_NOT_FOUND || st == HSM_ERR_BUSY)
             return;
     }

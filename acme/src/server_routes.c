@@ -1,5 +1,4 @@
-/* server_routes.c - which request goes where; directory and newNonce (RFC 8555 sections 7.1, 7.2).
- */
+/* server_routes.c - routes to the handlers; directory and newNonce (RFC 8555 sections 7.1, 7.2). */
 
 #include "server_internal.h"
 
@@ -10,8 +9,8 @@
 
 #include <hsm/metrics.h>
 
-#define BRIEF_NS    INT64_C(5000000) /* a request that takes longer is not brief */
-#define LONG_FACTOR 100 /* nor are those of so many times that time after it */
+#define BRIEF_NS    INT64_C(5000000) /* a longer request is not brief */
+#define LONG_FACTOR 100 /* times its duration: how long requests do not count as brief after it */
 
 /* ---- directory and newNonce ---- */
 
@@ -29,7 +28,7 @@ directory_meta(const struct acme_server_config *config)
     return meta;
 }
 
-/* RFC 8555 section 7.1.1. What is not offered (newAuthz) is not there. */
+/* RFC 8555 section 7.1.1. newAuthz is left out, as it is not supported. */
 static void
 directory(struct acme_call *call)
 {
@@ -54,7 +53,7 @@ directory(struct acme_call *call)
     acme_call_json(call, 200, body);
 }
 
-/* RFC 8555 section 7.2: HEAD 200, GET 204; the header is added to every answer. */
+/* RFC 8555 section 7.2: HEAD 200, GET 204; add_nonce() adds the header. */
 static void
 new_nonce(struct acme_call *call)
 {
@@ -78,15 +77,15 @@ new_nonce(struct acme_call *call)
 
 enum route_kind {
     ROUTE_READ, /* GET and HEAD, not authenticated */
-    ROUTE_NEW, /* POST, signed by a key in the header */
+    ROUTE_NEW, /* POST, signed by a jwk in the header */
     ROUTE_ACCOUNT, /* POST, signed by an account */
-    ROUTE_EITHER, /* POST, signed by a key in the header or by an account */
+    ROUTE_EITHER, /* POST, signed by a jwk or by an account */
 };
 
 enum route_flag {
     SETTLES = 1, /* the handler calls acme_call_settle() */
-    WAITS = 2, /* it may ask another server */
-    LASTS = 4, /* the handler says how long its answer may be kept */
+    WAITS = 2, /* it may send a request to another server */
+    LASTS = 4, /* the handler sets Cache-Control */
 };
 
 struct route {
@@ -94,7 +93,7 @@ struct route {
     enum route_kind kind;
     void (*handle)(struct acme_call *call);
     unsigned flags;
-    const char *counted; /* as what requests of an account are; NULL: they are not */
+    const char *counted; /* name of the account's rate limit; NULL: not limited */
 };
 
 static const struct route routes[] = {
@@ -138,7 +137,7 @@ methods_of(const struct route *route)
     return route->kind == ROUTE_READ ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
 }
 
-/* RFC 8555 section 6.3: a GET where a POST-as-GET is due is 405 and malformed. */
+/* RFC 8555 section 6.3: a GET where POST-as-GET is required is 405 and malformed. */
 static bool
 wants_method(struct acme_call *call, const struct route *route)
 {
@@ -152,8 +151,8 @@ wants_method(struct acme_call *call, const struct route *route)
     return false;
 }
 
-/* RFC 8555 section 6.1: clients in a browser may use this server from any site: nothing but its
- * signature makes a request good. */
+/* RFC 8555 section 6.1: clients in a browser may use this server from any site; requests are
+ * authenticated by their signature only. */
 static void
 add_cors(struct acme_call *call)
 {
@@ -180,8 +179,8 @@ signer_of(const struct route *route)
     return route->kind == ROUTE_EITHER ? ACME_SIGNER_EITHER : ACME_SIGNER_ACCOUNT;
 }
 
-/* By an account, or by a key that anybody can have: who has none would use up what others behind
- * the same address have. */
+/* The signer is an account or a key that anybody can generate. The nonce of a response to such a
+ * key counts for its address, like those of newNonce. */
 static void
 handle_signed(struct acme_call *call, const struct route *route)
 {
@@ -191,7 +190,7 @@ handle_signed(struct acme_call *call, const struct route *route)
         acme_limit_ask(call, route->counted);
     if (has(route, SETTLES) || acme_call_settle(call))
         route->handle(call);
-    if (call->is_exchanging) /* refused, but a client hears of its nonce first */
+    if (call->is_exchanging) /* refused, but badNonce takes precedence */
         (void)acme_call_settle(call);
     if (!is_account && call->is_settled)
         acme_nonce_count_unknown(call);
@@ -227,28 +226,28 @@ dispatch(struct acme_call *call)
         route->handle(call);
     else if (acme_call_authenticate(call, signer_of(route)))
         handle_signed(call, route);
-    else if (call->is_exchanging && acme_call_settle(call)) /* a client hears of its nonce first */
+    else if (call->is_exchanging && acme_call_settle(call)) /* badNonce takes precedence */
         acme_nonce_count_unknown(call);
 }
 
-/* RFC 8555 section 6.5: a fresh nonce in every answer to a POST, and in errors as long as they are
- * not too many. */
+/* RFC 8555 section 6.5: a fresh nonce in every response to a POST, including errors, unless a limit
+ * is reached. */
 static void
 add_nonce(struct acme_call *call)
 {
-    bool was_asked = call->exchange.server != NULL; /* and if in vain, there is none */
+    bool was_asked = call->exchange.server != NULL; /* if that exchange failed, no nonce is added */
     time_t wait_s = 0;
 
     if (call->nonce[0] == '\0' && !was_asked &&
         acme_http_request_method(call->request) == ACME_HTTP_POST &&
         acme_nonce_new(call, &wait_s) != HSM_OK)
-        return; /* logged by the store; the client asks newNonce */
+        return; /* logged by the store; the client requests newNonce */
     if (call->nonce[0] != '\0')
         acme_http_response_header(call->response, "Replay-Nonce", call->nonce);
 }
 
-/* Disk or token are slow: for a while their callers wait on threads, and the event loop does not.
- */
+/* After a slow request, the disk or the token is slow: for a while requests run on threads, so that
+ * the event loop does not wait. */
 static void
 note_time(struct acme_server *server, int64_t begun)
 {
@@ -295,8 +294,8 @@ handle(void *context, const struct acme_http_request *request, struct acme_http_
         handle_acme(server, request, response);
 }
 
-/* While disk and token answer soon. A database elsewhere may be silent for longer than a loop may
- * be. The web pages hash passwords. */
+/* As long as disk and token are fast. A remote database may block longer than a loop may wait. The
+ * web pages hash passwords. */
 static bool
 is_brief(void *context, enum acme_http_method method, const char *path)
 {
@@ -309,7 +308,8 @@ is_brief(void *context, enum acme_http_method method, const char *path)
            atomic_load(&server->long_until) < hsm_metric_clock_ns();
 }
 
-/* What hangs on another server does not hold up what does not: orders, nonces, finalize. */
+/* Requests that depend on another server do not hold up those that do not: orders, nonces,
+ * finalize. */
 static bool
 is_slow(void *context, enum acme_http_method method, const char *path)
 {

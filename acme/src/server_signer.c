@@ -1,8 +1,8 @@
 /*
- * server_signer.c - the certificates of those who sign SPC tokens, fetched from their x5u
- * (RFC 9448 section 6) and kept for some minutes: many orders come with tokens of one signer.
+ * server_signer.c - the certificates of SPC tokens' signers, fetched from their x5u (RFC 9448
+ * section 6) and cached for some minutes: many orders have tokens of one signer.
  *
- * What is kept is what was fetched; whether it is trusted is asked for each token.
+ * The cache holds chains as fetched; whether a chain is trusted is checked for each token.
  */
 
 #include "server_internal.h"
@@ -14,15 +14,15 @@
 
 #include <acme/jws.h>
 
-#define KEPT_MAX       8 /* x5u of one process; the oldest makes room */
+#define KEPT_MAX       8 /* x5u per process; the oldest one is replaced */
 #define KEPT_S         300
-#define FETCH_ATTEMPTS 2 /* of one request */
+#define FETCH_ATTEMPTS 2 /* per request */
 
 struct acme_signers {
     pthread_mutex_t mutex;
     struct kept {
         char x5u[ACME_X5U_MAX + 1];
-        struct certs_chain *chain; /* NULL: free */
+        struct certs_chain *chain; /* NULL: unused */
         time_t fetched;
     } kept[KEPT_MAX];
 };
@@ -69,7 +69,7 @@ look_up(struct acme_signers *signers, const char *x5u, time_t now, struct certs_
     return st;
 }
 
-/* In the place of the same x5u, else of the oldest. */
+/* The slot of the same x5u, else the oldest. */
 static struct kept *
 place_for(struct acme_signers *signers, const char *x5u)
 {

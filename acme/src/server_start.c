@@ -1,4 +1,4 @@
-/* server_start.c - what an STI-CA started with, as events: whoever asks later what was in force. */
+/* server_start.c - record the settings of a starting STI-CA as events. */
 #include "server_internal.h"
 
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 DEFINE_DEFER(char, free)
 
-/* With a blank between two; NULL: out of memory. */
+/* Separated by blanks; NULL: out of memory. */
 static char *
 join(const char *const *texts)
 {

@@ -27,7 +27,8 @@ acme_terms_take(struct acme_call *call, const json_t *payload)
     return call->terms != NULL;
 }
 
-/* 403 with what RFC 8555 section 7.3.3 wants a person to be led by: a Link and an instance. */
+/* 403 with what RFC 8555 section 7.3.3 requires for directing a person to the terms: a Link and an
+ * instance. */
 static void
 refuse(struct acme_call *call, const char *terms)
 {

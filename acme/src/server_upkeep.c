@@ -1,20 +1,20 @@
-/* server_upkeep.c - periodic work of the STI-CA: delete what has expired, complete what waits. */
+/* server_upkeep.c - periodic work of the STI-CA: delete expired rows, complete pending orders. */
 
 #include "server_internal.h"
 
 #include <certs/verdict.h>
 #include <hsm/log.h>
 
-#define EXPIRE_S 60 /* between two times that what has expired is deleted */
-#define CRL_S    300 /* between two times that the STI-PA's CRL is looked through */
-#define TELL_S   60 /* between two times that orders are said to wait */
+#define EXPIRE_S 60 /* between two deletions of expired rows */
+#define CRL_S    300 /* between two imports of the STI-PA's CRL */
+#define TELL_S   60 /* between two warnings of pending orders */
 
-#define BATCH       500 /* rows of one transaction */
-#define BATCHES_MAX 200 /* of each kind at a time */
+#define BATCH       500 /* rows per transaction */
+#define BATCHES_MAX 200 /* of each kind per call */
 
 #define VERDICTS_UNUSED_S 3600
 
-/* ---- what one process does for all ---- */
+/* ---- duties that one process performs for all ---- */
 
 bool
 acme_duty_claim(struct acme_server *server, const char *name, time_t pause_s, time_t now)
@@ -27,13 +27,13 @@ acme_duty_claim(struct acme_server *server, const char *name, time_t pause_s, ti
         "siii", name, (int64_t)(now + pause_s), (int64_t)now,
         (int64_t)(now + pause_s + ACME_CLOCK_SKEW_S));
 
-    return st == HSM_OK && changes == 1; /* the store has logged why not */
+    return st == HSM_OK && changes == 1; /* the store has logged the reason */
 }
 
-/* ---- the sweep: a batch is a transaction, so that requests come in between ---- */
+/* ---- deletion: each batch is a transaction, so that requests are served in between ---- */
 
 /* RFC 8555 section 7.4: an order that was not fulfilled in time becomes invalid, and may be
- * deleted. *count receives how many it was. */
+ * deleted. *count receives the number of orders. */
 static enum hsm_status
 end_orders(struct acme_store *store, time_t now, int64_t *count)
 {
@@ -44,7 +44,7 @@ end_orders(struct acme_store *store, time_t now, int64_t *count)
                           "ii", (int64_t)now, (int64_t)BATCH);
 }
 
-/* Unless another order stands on it. */
+/* Unless another order uses it. */
 static enum hsm_status
 delete_authz(struct acme_store *store, const char *authz)
 {
@@ -60,7 +60,8 @@ delete_authz(struct acme_store *store, const char *authz)
                         : st;
 }
 
-/* Within a transaction. An authorization goes with its last order: none is without. */
+/* Within a transaction. An authorization is deleted with its last order: there is none without an
+ * order. */
 static enum hsm_status
 delete_invalid(struct acme_store *store, time_t now, int64_t *count)
 {
@@ -139,7 +140,7 @@ sweep_and_tell(struct acme_server *server, time_t now)
 
 /* ---- the rest ---- */
 
-/* The token was away, or a process died: what waits is completed when nobody polls for it, too. */
+/* The token was unavailable, or a process died: complete pending orders even if no client polls. */
 static void
 resume(struct acme_server *server, time_t now)
 {

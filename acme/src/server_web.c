@@ -1,9 +1,10 @@
 /*
- * server_web.c - the STI-CA's web pages: routes, headers, cookie, frame.
+ * server_web.c - the STI-CA's web pages: routes, headers, cookie, layout.
  *
- * No page has a script. A form comes from us: its hidden field is a MAC under the cookie, which has
- * the __Host- prefix (no other site sets it), is SameSite=Strict and HttpOnly; and a browser that
- * says from where it comes says our own origin. Nothing of it is of one process.
+ * No page has a script. A form is accepted only if this server has made it: its hidden field is a
+ * MAC over the cookie, which has the __Host- prefix (no other site can set it) and is
+ * SameSite=Strict and HttpOnly; and if the browser sends an Origin or Sec-Fetch-Site header, it
+ * must name this origin. None of this depends on the process that answers.
  */
 #include "server_web_internal.h"
 
@@ -25,10 +26,10 @@
 
 #define COOKIE       "__Host-sti-web"
 #define MEDIA_TYPE   "text/html; charset=utf-8"
-#define FORM_PURPOSE "sti-ca web form" /* what the cookie's MAC is of */
+#define FORM_PURPOSE "sti-ca web form" /* purpose of the MAC over the cookie */
 #define DEFAULT_PORT ":443"
 
-/* No script, no image, no frame; forms go to us. */
+/* No script, no image, no frame; forms are sent to this server only. */
 #define POLICY                                                                                     \
     "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none';"            \
     " base-uri 'none'"
@@ -79,7 +80,8 @@ static const char style[] =
 
 /* ---- construction ---- */
 
-/* What is ordered by the form is the orders of one account, which has no key: no JWS is of it. */
+/* Orders made with the form belong to one account, which has no key, so no JWS can be signed by
+ * it. */
 static enum hsm_status
 insert_account(struct acme_store *store, time_t now)
 {
@@ -223,9 +225,9 @@ acme_web_serial(const uint8_t *serial, size_t len, char out[ACME_WEB_SERIAL_LEN 
     hsm_hex_put(serial, len < CERTS_SERIAL_MAX ? len : CERTS_SERIAL_MAX, out);
 }
 
-/* ---- who sends a form ---- */
+/* ---- authenticity of forms ---- */
 
-/* The value of our cookie, when it is one that we set. */
+/* Read the value of this server's cookie, if it has the right length. */
 static void
 read_cookie(struct acme_web_call *call)
 {
@@ -273,7 +275,7 @@ acme_web_form_token(const struct acme_web_call *call, char out[ACME_WEB_FORM_LEN
     return true;
 }
 
-/* An Origin (RFC 6454 section 7) leaves the port out that the scheme has anyway. */
+/* An Origin (RFC 6454 section 7) omits the default port of the scheme. */
 static bool
 is_our_origin(const struct acme_server *server, const char *origin)
 {
@@ -304,9 +306,9 @@ stylesheet(struct acme_web_call *call)
 }
 
 enum route_flag {
-    POST = 1, /* and not GET */
-    FORM = 2, /* the page has one, or it may have */
-    WAITS = 4, /* it may ask another server: for the signer of an SPC token, or for the CRL */
+    POST = 1, /* POST instead of GET */
+    FORM = 2, /* the page has a form, or may have one */
+    WAITS = 4, /* it may contact another server: for an SPC token's signer or the CRL */
 };
 
 static const struct route {
@@ -329,7 +331,7 @@ has(const struct route *route, enum route_flag flag)
     return (route->flags & flag) != 0;
 }
 
-/* NULL: there is no such page. */
+/* NULL: no such page. */
 static const struct route *
 find_route(const char *path, char params[1][ACME_HTTP_PARAM_MAX + 1])
 {
@@ -348,8 +350,8 @@ add_headers(struct acme_web_call *call)
     } headers[] = {
         {"Content-Security-Policy", POLICY},
         {"X-Content-Type-Options", "nosniff"},
-        {"X-Frame-Options", "DENY"}, /* for those who do not know frame-ancestors */
-        /* no-referrer would make the Origin of our own forms "null" */
+        {"X-Frame-Options", "DENY"}, /* for browsers without frame-ancestors */
+        /* no-referrer would make the Origin of the server's own forms "null" */
         {"Referrer-Policy", "same-origin"},
         {"Cross-Origin-Opener-Policy", "same-origin"},
         {"Cross-Origin-Resource-Policy", "same-origin"},

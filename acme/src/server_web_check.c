@@ -1,8 +1,8 @@
 /*
- * server_web_check.c - may this CSR be certified with this SPC token, and what will be certified.
+ * server_web_check.c - check a CSR with its SPC token, and determine what would be certified.
  *
- * The checks are those of finalize and tkauth-01, by the same functions; what is here only says in
- * which field of the form the fault is, in the words of that form.
+ * The checks are those of finalize and tkauth-01, made by the same functions; this file assigns
+ * each fault to a field of the form, in the form's words.
  */
 #include "server_web_internal.h"
 
@@ -14,7 +14,7 @@
 
 DEFINE_DEFER(char, free)
 
-/* What a parser has noted on its way is no reason when it has succeeded. */
+/* A parser may leave a note in the reason even when it succeeds: clear it. */
 static enum hsm_status
 settle(enum hsm_status st, struct hsm_reason *why)
 {
@@ -23,7 +23,7 @@ settle(enum hsm_status st, struct hsm_reason *why)
     return st;
 }
 
-/* ---- each field alone ---- */
+/* ---- each field separately ---- */
 
 static enum hsm_status
 check_csr(struct acme_server *server, const char *text, struct acme_web_checked *out,
@@ -50,7 +50,7 @@ check_csr(struct acme_server *server, const char *text, struct acme_web_checked 
     return st;
 }
 
-/* Copied from a mail or a terminal it may be in several lines. */
+/* A token copied from a mail or a terminal may be broken into lines. */
 static void
 drop_blanks(char *text)
 {
@@ -74,7 +74,7 @@ parse_token(char *text, struct acme_web_checked *out, struct hsm_reason *why)
 
 /* ---- both together ---- */
 
-/* What acme_token_check() refuses in the words of ACME: told in those of the form. */
+/* Report in the form's words what acme_token_check() would refuse in the words of ACME. */
 static enum hsm_status
 compare(const struct acme_web_checked *checked, struct hsm_reason *why)
 {
@@ -110,7 +110,7 @@ check_token(struct acme_server *server, time_t now, struct acme_web_checked *out
     return st;
 }
 
-/* A request that was made before is no fault when it is this one: its order is found again. */
+/* A repeated request is not a fault: its order is found again. */
 static enum hsm_status
 find_use(struct acme_server *server, struct acme_web_checked *out, struct hsm_reason *why)
 {
@@ -130,8 +130,8 @@ find_use(struct acme_server *server, struct acme_web_checked *out, struct hsm_re
     return HSM_OK;
 }
 
-/* The key is looked at before the token: if another process certifies it for this very request
- * meanwhile, the token tells. */
+/* The key is checked before the token: if another process certifies the key for this same request
+ * in between, the token's use shows it. */
 static enum hsm_status
 check_use(struct acme_server *server, struct acme_web_checked *out,
           struct acme_web_refusal *refusal)

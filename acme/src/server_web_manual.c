@@ -1,10 +1,10 @@
 /*
- * server_web_manual.c - the manual flow (ATIS-1000080 section 6.3.1): a CSR is pasted, with the SPC
- * token that takes the place of proofs over a domain; shown decoded; and certified.
+ * server_web_manual.c - the manual flow (ATIS-1000080 section 6.3.1): a CSR is pasted into a form
+ * with the SPC token that authorizes it, shown decoded, and certified.
  *
- * What is confirmed becomes an order of the account "manual", with its authorization and challenge,
- * and its intent, in one transaction: from there on it is as any other order, and a token of ours
- * that is away, a crash, a revocation find it where they look.
+ * A confirmed request becomes an order of the account "manual", with its authorization, challenge
+ * and intent, in one transaction. From then on it is treated like any other order, also when the
+ * token is unavailable, after a crash, and for revocation.
  */
 #include "server_web_internal.h"
 
@@ -20,7 +20,7 @@
 #include <hsm/log.h>
 
 #define FORM_TYPE "application/x-www-form-urlencoded"
-#define TOKEN_MAX (2 * ACME_AUTHORITY_TOKEN_MAX) /* octets with blanks and line ends */
+#define TOKEN_MAX (2 * ACME_AUTHORITY_TOKEN_MAX) /* octets, including blanks and line ends */
 
 enum form {
     FORM_CSR,
@@ -131,7 +131,7 @@ acme_web_form(struct acme_web_call *call)
     show_form(call, 200, empty, &no_refusal);
 }
 
-/* ---- what the browser sends ---- */
+/* ---- reading the form ---- */
 
 static bool
 has_form_type(struct acme_web_call *call)
@@ -186,7 +186,8 @@ read_form(struct acme_web_call *call, struct acme_form_field fields[FORM_FIELDS]
     return false;
 }
 
-/* Each look may fetch a signer's certificate and verifies signatures: counted as orders are. */
+/* Each check may fetch a signer's certificate and verifies signatures, so checks are limited like
+ * orders. */
 static bool
 count_look(struct acme_web_call *call)
 {
@@ -213,7 +214,7 @@ redirect_to_order(struct acme_web_call *call, const char *order)
     acme_web_redirect(call, path);
 }
 
-/* Refused ones see the form again, with what they had pasted. */
+/* On a refusal, show the form again with the values that were sent. */
 static bool
 check(struct acme_web_call *call, const struct acme_form_field fields[FORM_FIELDS],
       struct acme_web_checked *out)
@@ -320,10 +321,10 @@ struct placing {
     const struct acme_web_checked *checked;
     struct acme_order_ids ids;
     struct acme_serial serial;
-    time_t wait_s; /* until there is room for one more; 0: there is */
+    time_t wait_s; /* seconds to wait; 0: within the limit */
 };
 
-/* As tkauth-01 leaves it that was answered well. */
+/* In the state in which a successful tkauth-01 leaves it. */
 static enum hsm_status
 insert_authz(struct acme_web_call *call, const struct placing *placing, time_t expires)
 {
@@ -344,7 +345,7 @@ insert_authz(struct acme_web_call *call, const struct placing *placing, time_t e
                                                       .validated = call->now});
 }
 
-/* HSM_ERR_EXISTS: the token was used meanwhile. */
+/* HSM_ERR_EXISTS: the token was used in between. */
 static enum hsm_status
 insert_order(struct acme_web_call *call, const struct placing *placing, time_t expires)
 {
@@ -385,8 +386,8 @@ record_intent(struct acme_web_call *call, const struct placing *placing)
         call->now);
 }
 
-/* Within a transaction; HSM_ERR_EXISTS: token or key were used meanwhile; HSM_ERR_DENIED: there is
- * no room. */
+/* Within a transaction. HSM_ERR_EXISTS: token or key were used in between; HSM_ERR_DENIED: a limit
+ * is reached. */
 static enum hsm_status
 insert_all(struct acme_web_call *call, struct placing *placing)
 {
@@ -428,12 +429,13 @@ complete(struct acme_web_call *call, const struct acme_web_checked *checked, con
     hsm_log(HSM_LOG_INFO, "order %s: SPC %s, from the web page, SPC token %s", order, checked->spc,
             acme_authority_token_jti(checked->token));
     st = acme_issue_complete(call->server, order, true, call->now);
-    if (st != HSM_OK) /* the page says so; acme_server_tick() and those who look go on */
+    if (st != HSM_OK) /* the page shows it; acme_server_tick() and page views retry */
         hsm_log(HSM_LOG_WARNING, "order %s: processing: %s", order, hsm_status_text(st));
     redirect_to_order(call, order);
 }
 
-/* Of two requests that come at once one makes the order; the other finds it, or learns why not. */
+/* Of two concurrent requests one makes the order; the other finds the order or the reason of a
+ * refusal. */
 static void
 look_again(struct acme_web_call *call, const struct acme_form_field fields[FORM_FIELDS])
 {

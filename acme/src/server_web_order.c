@@ -1,4 +1,4 @@
-/* server_web_order.c - what became of a request, and the chain. */
+/* server_web_order.c - the page of an order, and its chain. */
 #include "server_web_internal.h"
 
 #include <stdio.h>
@@ -12,7 +12,7 @@
 
 #define CHAIN_TYPE "application/pem-certificate-chain"
 
-/* All borrowed from the row. */
+/* A row; all borrowed from it. */
 struct manual {
     struct acme_rows *rows;
     const char *id, *status, *error, *certificate, *spc, *organization, *country;
@@ -20,11 +20,11 @@ struct manual {
     const uint8_t *serial;
     size_t serial_len;
     time_t not_before, not_after;
-    time_t revoked; /* 0: it is not */
+    time_t revoked; /* 0: not revoked */
     int reason;
 };
 
-/* Who knows the order's id has asked for it, or was told by who did: it is 128 random bits. */
+/* The order's id authorizes access: it is 128 random bits and was shown to the requester only. */
 static bool
 load(struct acme_web_call *call, struct manual *out)
 {
@@ -97,7 +97,7 @@ show_void(struct acme_web_call *call, const struct manual *manual)
     acme_web_end(call, 200);
 }
 
-/* Where an STI-VS will look for the chain (ATIS-1000074, RFC 9448 section 7). */
+/* Show where an STI-VS finds the chain (ATIS-1000074, RFC 9448 section 7). */
 static void
 show_publication(struct acme_web_call *call, const struct manual *manual)
 {

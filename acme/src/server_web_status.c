@@ -14,7 +14,7 @@
 #define WEEK_S      (7 * ACME_DAY_S)
 #define EXPIRING_S  (14 * ACME_DAY_S)
 #define SHOWN_MAX   50 /* rows of a table */
-#define CRL_FRESH_S 60 /* a look at the CRL is good so long */
+#define CRL_FRESH_S 60 /* for how long a fetched CRL is shown */
 
 DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
@@ -22,8 +22,8 @@ DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
 struct table {
     const char *id, *title;
-    const char *columns[6]; /* NULL ends them; one that begins with '#' holds numbers */
-    void (*add)(struct acme_web_call *call, const struct acme_rows *rows); /* a row's cells */
+    const char *columns[6]; /* ends with NULL; a column whose name begins with '#' has numbers */
+    void (*add)(struct acme_web_call *call, const struct acme_rows *rows); /* the cells of a row */
 };
 
 static void
@@ -224,7 +224,7 @@ add_event(struct acme_web_call *call, const struct acme_rows *rows)
         add_cell(call, acme_rows_text(rows, column));
 }
 
-/* All of them: sti-ca events. */
+/* Only the latest; `sti-ca events` lists all. */
 static enum hsm_status
 show_events(struct acme_web_call *call)
 {
@@ -290,7 +290,7 @@ look_at_crl(const struct acme_server_config *config, time_t now)
     return seen;
 }
 
-/* One looks, and not too often; who comes meanwhile sees what was seen before. */
+/* One thread fetches the CRL, and not too often; others show the previous result meanwhile. */
 static struct acme_web_crl
 see_crl(struct acme_web_call *call)
 {

@@ -1,9 +1,10 @@
 /*
- * server_web_user.c - operators: who may see the status page.
+ * server_web_user.c - operators who may see the status page.
  *
- * HTTP Basic (RFC 7617), which is never without TLS here. The page only reads, so that credentials
- * which a browser sends by itself can be made to do nothing. A password that was right is known
- * again for some minutes by a MAC, so that a page that is read again does not cost scrypt.
+ * HTTP Basic (RFC 7617), which is only offered over TLS. The page is read-only, so that
+ * credentials that a browser sends automatically cannot be misused to change anything. A right
+ * password is remembered for some minutes by a MAC, so that reloading the page does not cost
+ * another scrypt.
  */
 #include "server_web_internal.h"
 
@@ -27,7 +28,7 @@
 
 #define HASH_COLUMNS "salt, hash, scrypt_n, scrypt_r, scrypt_p"
 
-/* ---- what an operator does in a shell ---- */
+/* ---- commands of the operator ---- */
 
 static bool
 is_user(const char *text)
@@ -94,9 +95,9 @@ acme_server_web_users_show(struct acme_store *store, FILE *to)
     return st;
 }
 
-/* ---- was the password right moments ago ---- */
+/* ---- recently verified passwords ---- */
 
-/* Of another stored hash it is another: a password that was changed is not known again. */
+/* The digest covers the stored hash, so a password is not recognized after it was changed. */
 static bool
 digest_of(const struct acme_web *web, const struct acme_basic *basic,
           const struct acme_password_hash *stored, uint8_t out[32])
@@ -128,7 +129,7 @@ was_admitted(struct acme_web *web, const uint8_t digest[32], time_t now)
     return found;
 }
 
-/* In the place of the oldest. */
+/* Replace the oldest. */
 static void
 remember(struct acme_web *web, const uint8_t digest[32], time_t now)
 {
@@ -144,7 +145,7 @@ remember(struct acme_web *web, const uint8_t digest[32], time_t now)
     pthread_mutex_unlock(&web->mutex);
 }
 
-/* ---- who asks ---- */
+/* ---- authentication ---- */
 
 static bool
 refuse(struct acme_web_call *call)
@@ -174,7 +175,7 @@ find_user(struct acme_web_call *call, const char *user, struct acme_password_has
     return HSM_OK;
 }
 
-/* Passwords are tried one at a time, so many an hour from one address; a thread never waits. */
+/* Passwords are hashed one at a time, with a limit per hour and address; a thread never waits. */
 static bool
 may_try(struct acme_web_call *call)
 {

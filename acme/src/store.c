@@ -1,4 +1,5 @@
-/* store.c - the interface of the store: who may call, migrations; a backend does the rest. */
+/* store.c - the store: locking, migrations, transactions and statements; a backend does the
+ * rest. */
 #include <acme/store.h>
 
 #include <assert.h>
@@ -18,14 +19,14 @@
 
 struct acme_store {
     const struct store_backend *backend;
-    void *db; /* the backend's */
-    void *reader; /* another connection, for those who read while a transaction is on */
+    void *db; /* owned by the backend */
+    void *reader; /* a second connection, for threads that read during a transaction of another */
     pid_t owner; /* a connection does not survive fork() */
     pthread_mutex_t mutex; /* recursive: held through a transaction and, inside it, by each call */
-    pthread_mutex_t reading; /* over the reader */
+    pthread_mutex_t reading; /* guards the reader */
     struct store_queue queue;
     bool in_transaction;
-    bool has_failed; /* the transaction: nothing more runs in it */
+    bool has_failed; /* a statement of the transaction has failed: no other may run in it */
 };
 
 DEFINE_DEFER(struct acme_store, acme_store_close)
@@ -57,7 +58,8 @@ acme_store_is_remote(const struct acme_store *store)
 
 /* ---- migrations ---- */
 
-/* Write what "{name}" or "{name:table}", from the brace on, means; its length, 0: nothing. */
+/* Write the expansion of "{name}" or "{name:table}", which begins at the brace; returns its length,
+ * 0: unknown. */
 static size_t
 expand_token(const struct store_backend *backend, const char *at, FILE *to)
 {
@@ -112,7 +114,7 @@ expand(const struct store_backend *backend, const char *script, char **out)
     return HSM_ERR_USAGE;
 }
 
-/* Bring the store from version n to n + 1, unless another process did so meanwhile. */
+/* Bring the store from version n to n + 1, unless another process has done so. */
 static enum hsm_status
 migrate_once(struct acme_store *store, const char *script, int64_t n)
 {
@@ -229,7 +231,7 @@ is_of_this_process(const struct acme_store *store)
     return false;
 }
 
-/* With the mutex held: not for a transaction that has failed. */
+/* With the mutex held: refuse if the transaction has failed. */
 static enum hsm_status
 check_taken(struct acme_store *store)
 {
@@ -241,7 +243,7 @@ check_taken(struct acme_store *store)
     return HSM_OK;
 }
 
-/* Take the store for this thread. */
+/* Lock the store for this thread. */
 static enum hsm_status
 take(struct acme_store *store)
 {
@@ -276,14 +278,14 @@ acme_store_begin(struct acme_store *store)
     }
     store->in_transaction = true;
     store->has_failed = false;
-    return HSM_OK; /* the mutex is kept until commit or rollback */
+    return HSM_OK; /* the mutex stays locked until commit or rollback */
 }
 
 static void
 end_transaction(struct acme_store *store)
 {
     store->in_transaction = false;
-    give(store); /* what begin took */
+    give(store); /* the lock of acme_store_begin() */
 }
 
 enum hsm_status
@@ -424,8 +426,9 @@ query_taken(struct acme_store *store, const struct store_call *call, struct acme
     return st;
 }
 
-/* The mutex is this thread's, within its transaction or because nobody else had it; or another
- * thread has it, who may be waiting for the disk. */
+/* The statement runs on the main connection if this thread can lock it at once (also within its own
+ * transaction). Otherwise another thread has it, perhaps waiting for the disk, and the reader is
+ * used. */
 static enum hsm_status
 query(struct acme_store *store, const struct store_call *call, struct acme_rows **out)
 {
@@ -464,7 +467,7 @@ acme_store_insert(struct acme_store *store, int64_t *id, const char *sql, const 
     va_list values;
     enum hsm_status st;
 
-    assert(store->in_transaction); /* else the reader might be asked, who may not write */
+    assert(store->in_transaction); /* else the reader might be used, which cannot write */
     call.sql = sql;
     va_start(values, types);
     st = take_values(&call, types, &values);

@@ -1,4 +1,4 @@
-/* store_internal.h - what store.c asks of a backend, and what it gives to one. */
+/* store_internal.h - the interface between store.c and a backend. */
 #ifndef ACME_STORE_INTERNAL_H
 #define ACME_STORE_INTERNAL_H
 
@@ -10,13 +10,13 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
-#define STORE_BUSY_MS    10000 /* how long a writer of another process is waited for */
-#define STORE_VALUES_MAX 64 /* '?' of one statement */
+#define STORE_BUSY_MS    10000 /* bound on waiting for a writer of another process */
+#define STORE_VALUES_MAX 64 /* '?' per statement */
 
 struct store_value {
     char type; /* 's', 'i', 'b' as in acme/store.h */
     int64_t integer;
-    const void *octets; /* of 's' with a NUL behind; NULL: SQL NULL */
+    const void *octets; /* with a NUL behind for 's'; NULL: SQL NULL */
     size_t len;
 };
 
@@ -26,38 +26,38 @@ struct store_call {
     struct store_value values[STORE_VALUES_MAX];
 };
 
-/* "{name}" of a migration; "{name:table}" puts the table where the text has '@'. */
+/* "{name}" in a migration; "{name:table}" puts the table where the text has '@'. */
 struct store_token {
     const char *name, *text;
 };
 
 /*
- * Calls come one at a time. store.c keeps order: begin() only outside of a
- * transaction, commit() and rollback() only within, and after a call that failed
- * within it nothing but rollback().
+ * Calls are serialized. store.c ensures that begin() is called outside of a
+ * transaction only, commit() and rollback() only within one, and only rollback()
+ * after a call that failed within it.
  */
 struct store_backend {
     const struct store_token *tokens; /* ends with a NULL name */
 
     enum hsm_status (*open)(const char *place, void **out);
-    /* Of a place that is there: for queries outside of a transaction, and nothing else. */
+    /* For an existing place: queries outside of a transaction only. */
     enum hsm_status (*open_reader)(const char *place, void **out);
     void (*close)(void *db);
 
-    /* One writing transaction at a time, of all processes. HSM_ERR_BUSY: try again later. */
+    /* One writing transaction at a time among all processes. HSM_ERR_BUSY: try again later. */
     enum hsm_status (*begin)(void *db);
-    /* Durable, or else the transaction is over all the same. */
+    /* Durable on success; on failure the transaction has ended, too. */
     enum hsm_status (*commit)(void *db);
     void (*rollback)(void *db);
 
-    /* Outside of a transaction too: then it is one by itself. */
+    /* Also outside of a transaction: then it is a transaction of its own. */
     enum hsm_status (*run)(void *db, const struct store_call *call, int64_t *changes);
-    /* Outside of a transaction: reads only. */
+    /* Outside of a transaction it may only read. */
     enum hsm_status (*query)(void *db, const struct store_call *call, struct acme_rows **out);
     /* Several statements without values, within a transaction. */
     enum hsm_status (*script)(void *db, const char *text);
 
-    enum hsm_status (*version)(void *db, int64_t *out); /* 0: of a new store */
+    enum hsm_status (*version)(void *db, int64_t *out); /* 0: a new store */
     enum hsm_status (*set_version)(void *db, int64_t version); /* within a transaction */
 };
 
@@ -68,27 +68,27 @@ extern const struct store_backend acme_store_sqlite, acme_store_postgres;
 struct store_queue {
     pthread_mutex_t mutex;
     struct acme_store_works waiting; /* for the next transaction */
-    bool is_led; /* somebody is at a transaction, or is told to begin the next */
+    bool is_led; /* a thread is running a transaction, or was chosen to begin the next */
 };
 
 void acme_store_queue_init(struct store_queue *queue);
 void acme_store_queue_destroy(struct store_queue *queue);
 struct store_queue *acme_store_queue_of(struct acme_store *store);
 
-/** Within a transaction: a place that it can be brought back to, once. */
+/** Set and release a savepoint within a transaction; one at a time. */
 HSM_MUST_CHECK enum hsm_status acme_store_mark(struct acme_store *store);
 HSM_MUST_CHECK enum hsm_status acme_store_unmark(struct acme_store *store);
-/** Back to that place; statements may follow, whatever has failed since. */
+/** Roll back to the savepoint; statements may follow, even after a failure. */
 HSM_MUST_CHECK enum hsm_status acme_store_undo(struct acme_store *store);
 
-/** For a table of prepared statements. */
+/** A hash for the table of prepared statements. */
 uint32_t acme_store_text_hash(const char *text);
 
 /* ---- rows, filled by a backend: a row is begun, then each of its cells is added ---- */
 
 /** NULL: out of memory. */
 struct acme_rows *acme_store_rows_new(size_t columns);
-/** @retval HSM_ERR_UNSUPPORTED  there are ACME_ROWS_MAX already; said once, with the statement */
+/** @retval HSM_ERR_UNSUPPORTED  there are ACME_ROWS_MAX already; logged once, with the statement */
 enum hsm_status acme_store_rows_begin(struct acme_rows *rows, const char *sql);
 void acme_store_rows_null(struct acme_rows *rows);
 void acme_store_rows_integer(struct acme_rows *rows, int64_t value);

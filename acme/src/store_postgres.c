@@ -1,9 +1,9 @@
 /*
  * store_postgres.c - the store in a schema of PostgreSQL, the first of the search path.
  *
- * A transaction locks the table store_version when it begins, so that one writes
- * at a time as in SQLite: the callers' reads within it stay true, and no
- * transaction is refused because of another. Whoever only reads takes no notice.
+ * A transaction locks the table store_version when it begins, so that there is one
+ * writer at a time as in SQLite: what a transaction has read stays true, and no
+ * transaction fails because of another. Readers are not affected.
  */
 #include "store_postgres_internal.h"
 
@@ -15,11 +15,11 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-#define PROBES_MAX 16 /* places looked at for one statement */
-#define NAME_SIZE  16 /* of a prepared statement */
-#define BINARY     1 /* format of values and answers */
+#define PROBES_MAX 16 /* slots tried for one statement */
+#define NAME_SIZE  16 /* octets of the name of a prepared statement */
+#define BINARY     1 /* format of values and results */
 
-/* Types of the server's catalog, pg_type.dat */
+/* Types from the server's catalog, pg_type.dat */
 #define OID_BOOL    16
 #define OID_BYTEA   17
 #define OID_NAME    19
@@ -30,9 +30,9 @@
 #define OID_UNKNOWN 705
 #define OID_VARCHAR 1043
 
-/* READ COMMITTED: the statements behind the lock see what was committed before it was given. An
- * advisory lock would not do: those who waited for it may not see tables that were made meanwhile.
- */
+/* READ COMMITTED: statements after the lock see what was committed before the lock was granted. An
+ * advisory lock would not do: a transaction that waited for it may not see tables created in
+ * between. */
 #define BEGIN                                                                                      \
     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; LOCK TABLE store_version IN EXCLUSIVE MODE"
 
@@ -46,7 +46,7 @@ DEFINE_DEFER(char, free)
 
 /* ---- statements ---- */
 
-/* "?" to "$1" and on: none is in a literal. *count receives how many there are. */
+/* Replace each "?" by "$1" and so on; no literal has a "?". *count receives their number. */
 static enum hsm_status
 number_values(const char *sql, char **out, size_t *count)
 {
@@ -65,7 +65,7 @@ number_values(const char *sql, char **out, size_t *count)
     return fclose(to) == 0 ? HSM_OK : HSM_ERR_NOMEM;
 }
 
-/* Values as libpq wants them. */
+/* Values in libpq's form. */
 struct bound {
     Oid types[STORE_VALUES_MAX];
     const char *values[STORE_VALUES_MAX];
@@ -96,7 +96,7 @@ bind_one(struct bound *bound, size_t i, const struct store_value *value)
     }
 }
 
-/* The place of a text among those prepared, or the one that it gets; -1: there is none for it. */
+/* The slot of a statement's text, or the one to use for it; -1: no slot is free. */
 static int
 place_of(const struct postgres *postgres, const char *sql)
 {
@@ -111,7 +111,7 @@ place_of(const struct postgres *postgres, const char *sql)
     return -1;
 }
 
-/* Prepare under `name`; "" is the statement that the next such one replaces. */
+/* Prepare a statement as `name`; "" is the unnamed statement, replaced by the next. */
 static enum hsm_status
 prepare(struct postgres *postgres, const char *name, const struct store_call *call,
         const struct bound *bound)
@@ -146,7 +146,7 @@ prepare_kept(struct postgres *postgres, const char *name, const struct store_cal
     return HSM_OK;
 }
 
-/* The caller clears *out, on failure too. */
+/* The caller clears *out, also on failure. */
 static enum hsm_status
 send_call(struct postgres *postgres, const struct store_call *call, PGresult **out)
 {
@@ -170,7 +170,7 @@ send_call(struct postgres *postgres, const struct store_call *call, PGresult **o
     return acme_postgres_status_of(postgres, *out, call->sql);
 }
 
-/* ---- answers ---- */
+/* ---- results ---- */
 
 /* Two's complement in network order, of 1, 2, 4 or 8 octets. */
 static int64_t
@@ -246,7 +246,7 @@ query_once(struct postgres *postgres, const struct store_call *call, struct acme
     return read_rows(result, call->sql, out);
 }
 
-/* Outside of a transaction it may be asked a second time. */
+/* Outside of a transaction a query is repeated when the connection was lost. */
 static enum hsm_status
 postgres_query(void *db, const struct store_call *call, struct acme_rows **out)
 {
@@ -288,8 +288,8 @@ postgres_begin(void *db)
     return st;
 }
 
-/* COMMIT of a transaction that has failed is answered by ROLLBACK. When the connection breaks it is
- * not known what became of it: that is no fault, and passes. */
+/* COMMIT of a failed transaction is answered with ROLLBACK. When the connection breaks, the outcome
+ * is unknown: that is reported as a transient error. */
 static enum hsm_status
 postgres_commit(void *db)
 {
@@ -368,7 +368,7 @@ postgres_set_version(void *db, int64_t version)
     return acme_postgres_execute(db, text);
 }
 
-/* Who may not make tables can still use a store that is there. */
+/* A user without the right to create tables can still use an existing store. */
 static enum hsm_status
 make_version(struct postgres *postgres)
 {

@@ -11,22 +11,23 @@
 
 struct postgres {
     PGconn *connection;
-    bool is_broken; /* whatever libpq, which may not have read so far, believes */
+    bool is_broken; /* known to be lost, although libpq may not have noticed yet */
     bool in_transaction;
-    char *statements[POSTGRES_STATEMENTS_MAX]; /* texts of those that this session has prepared, by
-                                                  hash */
+    char *statements[POSTGRES_STATEMENTS_MAX]; /* texts of the statements prepared in this session,
+                                                * by hash */
 };
 
-/** Told once, with the statement but without the DETAIL, which has bound values. */
+/** Map a result to a status. Errors are logged once, with the statement but without the DETAIL,
+ *  which has bound values. */
 enum hsm_status acme_postgres_status_of(struct postgres *postgres, const PGresult *result,
                                         const char *sql);
 bool acme_postgres_is_lost(const struct postgres *postgres);
-/** Statements without values. */
+/** Run statements without values. */
 enum hsm_status acme_postgres_execute(struct postgres *postgres, const char *sql);
-/** Outside of a transaction only. */
+/** Only outside of a transaction. */
 enum hsm_status acme_postgres_reconnect(struct postgres *postgres);
 
-/** As struct store_backend has them. */
+/** As in struct store_backend. */
 enum hsm_status acme_postgres_open_reader(const char *uri, void **out);
 void acme_postgres_close(void *db);
 

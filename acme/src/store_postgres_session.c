@@ -1,4 +1,4 @@
-/* store_postgres_session.c - a connection to PostgreSQL: made, lost, made again; and its faults. */
+/* store_postgres_session.c - a connection to PostgreSQL: opening, loss and reconnection; errors. */
 #include "store_postgres_internal.h"
 
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include <hsm/defer.h>
 #include <hsm/log.h>
 
-/* The lock is waited for as SQLite's is; who died or hangs does not keep it. */
+/* The wait for the lock is bounded as for SQLite, and a client that died or hangs loses it. */
 #define SESSION                                                                                    \
     "SET client_min_messages = warning; SET lock_timeout = 10000;"                                 \
     "SET idle_in_transaction_session_timeout = 60000;"                                             \
@@ -30,7 +30,7 @@ forget_statements(struct postgres *postgres)
     }
 }
 
-/* The conditions of PostgreSQL's appendix A that a caller tells apart. */
+/* The conditions of PostgreSQL's appendix A that callers distinguish. */
 static enum hsm_status
 status_from_sqlstate(const char *state)
 {
@@ -40,13 +40,13 @@ status_from_sqlstate(const char *state)
     } known[] = {
         {"23505", HSM_ERR_EXISTS}, /* unique_violation */
         {"23", HSM_ERR_USAGE}, /* other constraints */
-        {"25006", HSM_ERR_USAGE}, /* a change where one may only read */
-        {"42601", HSM_ERR_USAGE}, /* syntax, and several statements where one belongs */
+        {"25006", HSM_ERR_USAGE}, /* a change in a read-only transaction */
+        {"42601", HSM_ERR_USAGE}, /* syntax, and several statements where one is allowed */
         {"40", HSM_ERR_BUSY}, /* serialization, deadlock */
-        {"55P03", HSM_ERR_BUSY}, /* the lock was not given in time */
-        {"57P", HSM_ERR_BUSY}, /* the server stops or starts */
+        {"55P03", HSM_ERR_BUSY}, /* lock timeout */
+        {"57P", HSM_ERR_BUSY}, /* the server is stopping or starting */
         {"53300", HSM_ERR_BUSY}, /* too many connections */
-        {"3F000", HSM_ERR_NOT_FOUND}, /* no schema of the search path is there */
+        {"3F000", HSM_ERR_NOT_FOUND}, /* no schema of the search path exists */
         {"08", HSM_ERR_BUSY}, /* connection */
         {"25P03", HSM_ERR_BUSY}, /* idle in a transaction for too long */
     };
@@ -64,7 +64,7 @@ acme_postgres_is_lost(const struct postgres *postgres)
     return postgres->is_broken || PQstatus(postgres->connection) != CONNECTION_OK;
 }
 
-/* libpq ends its texts by a newline. */
+/* libpq's texts end with a newline. */
 static void
 tell_connection(const struct postgres *postgres, const char *what)
 {
@@ -73,7 +73,8 @@ tell_connection(const struct postgres *postgres, const char *what)
     hsm_log(HSM_LOG_ERROR, "store: %s: %.*s", what, (int)strcspn(text, "\n"), text);
 }
 
-/* After a FATAL of the server, or a fault that is not the server's, there is no connection. */
+/* After a FATAL error of the server, or an error that the server did not send, the connection is
+ * lost. */
 static bool
 ends_connection(const PGresult *result)
 {
@@ -103,7 +104,7 @@ acme_postgres_status_of(struct postgres *postgres, const PGresult *result, const
         return HSM_ERR_BUSY;
     }
     st = status_from_sqlstate(state);
-    if (st != HSM_ERR_EXISTS) /* an answer, not a fault */
+    if (st != HSM_ERR_EXISTS) /* a regular result, not logged */
         hsm_log(st == HSM_ERR_BUSY ? HSM_LOG_WARNING : HSM_LOG_ERROR, "store: %s (%s): %s",
                 text != NULL ? text : "", state, sql);
     return st;
@@ -135,7 +136,7 @@ setting(struct postgres *postgres, const char *name, char out[64])
     return st;
 }
 
-/* What is committed is on the server's disk; a stronger promise of the server is kept. */
+/* A commit must be on the server's disk; a stricter setting of the server is kept. */
 static enum hsm_status
 use_synchronous_commit(struct postgres *postgres)
 {
@@ -201,7 +202,7 @@ notice(void *context, const char *text)
     hsm_log(HSM_LOG_WARNING, "store: %.*s", (int)strcspn(text, "\n"), text);
 }
 
-/* A password in the configuration would be in backups of it, and a URI in error texts. */
+/* A password in the configuration would get into backups, and a URI into error texts. */
 static enum hsm_status
 check_uri(const char *uri)
 {
@@ -224,7 +225,7 @@ check_uri(const char *uri)
     return HSM_OK;
 }
 
-/* What stands before the URI gives way to it, what stands behind does not. */
+/* Parameters before the URI are defaults that it can override; those after it are fixed. */
 static PGconn *
 dial(const char *uri)
 {

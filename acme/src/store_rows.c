@@ -1,4 +1,4 @@
-/* store_rows.c - the rows of an answer, whole, whatever store gave them. */
+/* store_rows.c - the complete rows of a query, independent of the backend. */
 #include <acme/store.h>
 
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 
 #include "store_internal.h"
 
-#define CELLS_FIRST  64 /* cells by which an answer begins */
-#define OCTETS_FIRST 4096 /* octets by which an answer begins */
+#define CELLS_FIRST  64 /* cells of the first allocation */
+#define OCTETS_FIRST 4096 /* octets of the first allocation */
 
 enum cell_kind {
     CELL_NULL,

@@ -1,4 +1,4 @@
-/* store_sqlite.c - the store in a file of SQLite: WAL, synchronous=FULL. */
+/* store_sqlite.c - the store in an SQLite file: WAL, synchronous=FULL. */
 #include "store_internal.h"
 
 #include <errno.h>
@@ -17,15 +17,15 @@
 
 #define WAL_TRIES      200 /* of 50 ms each, see use_wal() */
 #define STATEMENTS_MAX 256 /* prepared statements kept, a power of two */
-#define PROBES_MAX     16 /* places looked at for one statement */
+#define PROBES_MAX     16 /* slots tried for one statement */
 
-/* Pauses of who waits for a writer of another process: of most transactions the end is near. */
+/* Pauses while waiting for a writer of another process: most transactions end soon. */
 #define BUSY_SHORT_TRIES 100
 #define BUSY_SHORT_NS    100000
 #define BUSY_LONG_NS     1000000
 
-/* Pages after which a commit takes the log into the database. Most of them have been written many
- * times by then; the first 4062 are found through one table of the wal-index. */
+/* Pages in the log after which a commit checkpoints it into the database. Most pages have been
+ * rewritten many times by then; the first 4062 are indexed by one block of the wal-index. */
 #define CHECKPOINT "4000"
 
 struct sqlite {
@@ -39,7 +39,8 @@ static void sqlite_close(void *db);
 DEFINE_DEFER(struct acme_rows, acme_rows_free)
 DEFINE_DEFER(struct sqlite, sqlite_close)
 
-/* What SQLite's result means to a caller; told once, with the statement but never a bound value. */
+/* Map SQLite's result to a status; errors are logged once, with the statement but never with bound
+ * values. */
 static enum hsm_status
 status_from_sqlite(struct sqlite *sqlite, int rc, const char *sql)
 {
@@ -59,7 +60,7 @@ status_from_sqlite(struct sqlite *sqlite, int rc, const char *sql)
     }
     if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY ||
         rc == SQLITE_CONSTRAINT_ROWID)
-        return HSM_ERR_EXISTS; /* an answer, not a fault */
+        return HSM_ERR_EXISTS; /* a regular result, not logged */
     hsm_log(HSM_LOG_ERROR, "store: %s: %s", sqlite3_errmsg(sqlite->db), sql);
     return (rc & 0xff) == SQLITE_CONSTRAINT ? HSM_ERR_USAGE : HSM_ERR_IO;
 }
@@ -88,8 +89,7 @@ prepare(struct sqlite *sqlite, const char *sql, sqlite3_stmt **out)
     return HSM_OK;
 }
 
-/* A prepared statement for this text, from the cache if it is there; *kept tells who finalizes it.
- */
+/* A prepared statement for this text, from the cache if it is there; *kept: the cache owns it. */
 static enum hsm_status
 statement_get(struct sqlite *sqlite, const char *sql, sqlite3_stmt **out, bool *kept)
 {
@@ -117,7 +117,7 @@ statement_get(struct sqlite *sqlite, const char *sql, sqlite3_stmt **out, bool *
     return HSM_OK;
 }
 
-/* Values are bound without a copy; they are the caller's for the time of the call. */
+/* Values were bound without copying: drop the pointers to the caller's memory. */
 static void
 statement_release(sqlite3_stmt *statement, bool kept)
 {
@@ -134,7 +134,7 @@ bind_one(sqlite3_stmt *statement, int i, const struct store_value *value)
 {
     switch (value->type) {
     case 's':
-        return sqlite3_bind_text(statement, i, value->octets, -1, SQLITE_STATIC); /* or NULL */
+        return sqlite3_bind_text(statement, i, value->octets, -1, SQLITE_STATIC); /* may be NULL */
     case 'i':
         return sqlite3_bind_int64(statement, i, value->integer);
     default:
@@ -247,7 +247,7 @@ sqlite_run(void *db, const struct store_call *call, int64_t *changes)
     return st;
 }
 
-/* Outside of a transaction a query changes nothing, as in PostgreSQL's backend. */
+/* Outside of a transaction a query may only read, as in the PostgreSQL backend. */
 static bool
 may_query(const struct sqlite *sqlite, sqlite3_stmt *statement)
 {
@@ -276,7 +276,7 @@ sqlite_query(void *db, const struct store_call *call, struct acme_rows **out)
     return st;
 }
 
-/* BEGIN and COMMIT, of which there are many. */
+/* Run BEGIN or COMMIT, which are frequent, as cached statements. */
 static enum hsm_status
 execute_kept(struct sqlite *sqlite, const char *sql)
 {
@@ -297,7 +297,7 @@ sqlite_begin(void *db)
     return execute_kept(db, "BEGIN IMMEDIATE");
 }
 
-/* SQLite ends a transaction by itself when the disk is full or fails. */
+/* SQLite rolls a transaction back by itself when the disk is full or fails. */
 static void
 sqlite_rollback(void *db)
 {
@@ -344,8 +344,8 @@ sqlite_set_version(void *db, int64_t version)
     return execute(db, text);
 }
 
-/* Create with mode 0600, which SQLite gives to -wal and -shm as well. A file that is there is not
- * opened: closing it again would drop this process's POSIX locks on it. */
+/* Create with mode 0600, which SQLite also gives to -wal and -shm. An existing file is not opened:
+ * closing it would drop this process's POSIX locks on it. */
 static enum hsm_status
 create_file(const char *path)
 {
@@ -374,7 +374,8 @@ take_mode(void *is_wal, int columns, char **values, char **names)
     return 0;
 }
 
-/* The change to WAL is not covered by the busy timeout when two processes make it at once. */
+/* The busy timeout does not apply to the change to WAL when two processes make it at the same
+ * time. */
 static enum hsm_status
 use_wal(struct sqlite *sqlite, const char *path)
 {
@@ -397,8 +398,9 @@ use_wal(struct sqlite *sqlite, const char *path)
 }
 
 /*
- * Wait for the writer of another process. SQLite's own way doubles its pauses up to a tenth of a
- * second, while a transaction takes a fraction of a millisecond: the store would mostly rest.
+ * Wait for the writer of another process. SQLite's own handler lengthens its pauses up to a
+ * tenth of a second, while a transaction takes a fraction of a millisecond: the store would be
+ * idle most of the time.
  */
 static int
 wait_for_writer(void *context, int tries)
@@ -420,7 +422,7 @@ wait_for_writer(void *context, int tries)
 static enum hsm_status
 connect_to(struct sqlite *sqlite, const char *path)
 {
-    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX; /* our mutex is enough */
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX; /* store.c locks */
     int rc = sqlite3_open_v2(path, &sqlite->db, flags, NULL);
 
     if (rc != SQLITE_OK) {

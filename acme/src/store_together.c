@@ -1,16 +1,17 @@
 /*
- * store_together.c - writes of several threads in one transaction, which the disk takes once.
+ * store_together.c - combine writes of several threads in one transaction, with a single sync
+ * to disk.
  *
- * Who comes first begins the transaction; what is asked for until the store has
- * let it in goes along, and what is asked for later with the next one. That is
- * begun as soon as this one ends by somebody who waits, and not by somebody who
- * has asked and is at something else, a fetch perhaps.
+ * The first thread begins the transaction (it leads); works that are queued until the store
+ * has granted it are included, later ones go with the next. The next one is led by a thread
+ * that is waiting, and not by one that has queued a work and is busy otherwise, for example
+ * with a fetch.
  */
 #include <acme/store.h>
 
 #include "store_internal.h"
 
-#define TOGETHER 64 /* works of one transaction; other processes write to the store, too */
+#define TOGETHER 64 /* works per transaction; other processes write to the store, too */
 
 void
 acme_store_queue_init(struct store_queue *queue)
@@ -26,7 +27,7 @@ acme_store_queue_destroy(struct store_queue *queue)
     pthread_mutex_destroy(&queue->mutex);
 }
 
-/* These two with the mutex held. */
+/* The two functions below are called with the mutex held. */
 
 static void
 put(struct store_queue *queue, struct acme_store_work *work)
@@ -42,7 +43,7 @@ take_one(struct store_queue *queue, struct acme_store_work *work)
     work->is_queued = false;
 }
 
-/* ---- who leads ---- */
+/* ---- leading a transaction ---- */
 
 static void
 take(struct store_queue *queue, struct acme_store_works *to)
@@ -57,7 +58,7 @@ take(struct store_queue *queue, struct acme_store_works *to)
     pthread_mutex_unlock(&queue->mutex);
 }
 
-/* The first of those who wait leads from now on. */
+/* The first waiting thread leads from now on. */
 static void
 leave(struct store_queue *queue)
 {
@@ -78,9 +79,9 @@ leave(struct store_queue *queue)
     pthread_mutex_unlock(&queue->mutex);
 }
 
-/* ---- a group: whoever fails is undone alone, and the lock of the store is not given away ---- */
+/* ---- a group: a work that fails is undone alone, and the store stays locked ---- */
 
-/* In most groups nobody fails. False: somebody did. */
+/* Most groups succeed as a whole. False: a work has failed. */
 static bool
 run_all(struct acme_store *store, struct acme_store_works *works)
 {
@@ -138,7 +139,7 @@ is_alone(const struct acme_store_works *works)
     return STAILQ_NEXT(STAILQ_FIRST(works), others) == NULL;
 }
 
-/* Each has its status then; of what failed whole, whatever was said of one is not so. */
+/* Sets the status of each work; if the transaction fails, all works fail. */
 static void
 carry_out(struct acme_store *store, struct acme_store_works *works)
 {
@@ -160,7 +161,7 @@ carry_out(struct acme_store *store, struct acme_store_works *works)
     }
 }
 
-/* Others may be gone as soon as they are told. */
+/* A work may cease to exist as soon as its thread was woken. */
 static void
 tell(struct acme_store_works *done, const struct acme_store_work *own)
 {
@@ -184,7 +185,7 @@ lead(struct acme_store *store, struct acme_store_work *own)
     tell(&works, own);
 }
 
-/* ---- who asks ---- */
+/* ---- requests ---- */
 
 void
 acme_store_ask(struct acme_store *store, struct acme_store_work *work)
@@ -199,7 +200,7 @@ acme_store_ask(struct acme_store *store, struct acme_store_work *work)
     pthread_mutex_unlock(&queue->mutex);
 }
 
-/* True: nobody else is at it. */
+/* True: no other thread leads. */
 static bool
 begin_to_lead(struct store_queue *queue, struct acme_store_work *work)
 {
@@ -222,7 +223,7 @@ acme_store_wait(struct acme_store *store, struct acme_store_work *work)
     bool leads = begin_to_lead(acme_store_queue_of(store), work);
 
     while (!leads && sem_wait(&work->told) != 0)
-        continue; /* a signal */
+        continue; /* interrupted by a signal */
     if (leads || work->leads)
         lead(store, work);
     sem_destroy(&work->told);

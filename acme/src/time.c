@@ -1,4 +1,4 @@
-/* time.c - whether it is time. */
+/* time.c - whether periodic work is due. */
 #include <acme/time.h>
 
 bool

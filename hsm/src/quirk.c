@@ -23,11 +23,12 @@ struct known {
 static const struct known table[] = {
     {"PKCS#11 Kit",
      NULL,
-     {.restart = true, .serial = true, .shared_files = true, .connections = 4},
+     {.restart = true, .serial = true, .shared_files = true, .batch = true, .connections = 4},
      "p11-kit: a connection that broke comes back by C_Finalize and C_Initialize alone; it serves "
      "one call at a time, and of two that wait when it breaks one may wait for ever; each function "
      "list that is asked for is a connection of its own, with a process of the server's at its "
-     "other end; what is behind it may share files, and shows nothing while it cannot read them"},
+     "other end; an answer is written in pieces; what is behind it may share files, and shows "
+     "nothing while it cannot read them"},
     {"SoftHSM",
      NULL,
      {.shared_files = true},
@@ -109,6 +110,7 @@ merge(const struct hsm_quirks *more, struct hsm_quirks *quirks)
     quirks->shared_files |= more->shared_files;
     quirks->restart |= more->restart;
     quirks->serial |= more->serial;
+    quirks->batch |= more->batch;
     quirks->connections = smaller_of(quirks->connections, more->connections);
     quirks->id_len = smaller_of(quirks->id_len, more->id_len);
     quirks->sessions_max = smaller_of(quirks->sessions_max, more->sessions_max);
@@ -171,6 +173,8 @@ parse_word(const char *word, size_t len, const struct hsm_quirks *known, struct 
         quirks->restart = true;
     else if (is_word(word, len, "serial"))
         quirks->serial = true;
+    else if (is_word(word, len, "batch"))
+        quirks->batch = true;
     else
         return parse_count(word, len, "id=", (struct range){2, HSM_ID_MAX}, &quirks->id_len) ||
                parse_count(word, len, "sessions=", (struct range){1, HSM_SESSIONS_MAX},

@@ -23,6 +23,7 @@ struct hsm_quirks {
     bool shared_files; /* processes take turns: host_lock_internal.h */
     bool restart; /* a lost connection comes back by C_Finalize and C_Initialize alone */
     bool serial; /* one call at a time in the module, or it may lose one for ever */
+    bool batch; /* threads that sign get SCHED_BATCH: hsm_thread_batch() */
     unsigned connections; /* that a process makes, each with a function list of its own; 0: one */
     unsigned id_len; /* octets of a new key's CKA_ID */
     unsigned sessions_max; /* whatever CK_TOKEN_INFO says; 0: that */
@@ -39,7 +40,7 @@ void hsm_quirks_of(const CK_INFO *module, const CK_UTF8CHAR manufacturer[32],
 
 /**
  * Words between commas: plain-templates, bare-public, origin-untold (which
- * waives CKA_LOCAL), shared-files, restart, serial, connections=1..16,
+ * waives CKA_LOCAL), shared-files, restart, serial, batch, connections=1..16,
  * id=2..64, sessions=1..1024; and "known" for what `known` has. "" is none.
  */
 HSM_MUST_CHECK enum hsm_status hsm_quirks_parse(const char *text, const struct hsm_quirks *known,

@@ -17,6 +17,7 @@
 #include "journal_internal.h"
 #include "lane_internal.h"
 #include "padded_internal.h"
+#include "thread_internal.h"
 #include "worker_internal.h"
 
 #define REPEATS_MAX   1 /* of a function that was cancelled, in one call */
@@ -214,8 +215,11 @@ hsm_signer_call(const struct hsm_signer *signer, CK_SESSION_HANDLE session, cons
     CK_MECHANISM mechanism = {CKM_ECDSA, NULL, 0};
     CK_BYTE given[HSM_P256_DER_SIG_MAX] = {0};
     CK_ULONG len = sizeof(given);
-    CK_RV rv = functions->C_SignInit(session, &mechanism, signer->private_object);
+    CK_RV rv;
 
+    if (signer->slot->settings.quirks.batch)
+        hsm_thread_batch();
+    rv = functions->C_SignInit(session, &mechanism, signer->private_object);
     *form = HSM_FORM_GOOD;
     if (rv == CKR_OK)
         hsm_journal_count_call(signer->slot->journal);

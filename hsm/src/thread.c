@@ -1,8 +1,9 @@
 /* thread.c - threads of the library. */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* SCHED_BATCH */
 #include "thread_internal.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 
@@ -29,4 +30,17 @@ hsm_thread_start(void *(*run)(void *), void *argument)
     if (rc != 0)
         hsm_log(HSM_LOG_ERROR, "no thread for the token: %s", strerror(rc));
     return rc == 0;
+}
+
+void
+hsm_thread_batch(void)
+{
+    static _Thread_local bool is_done;
+    const struct sched_param none = {0};
+
+    if (is_done)
+        return;
+    is_done = true;
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        (void)sched_setscheduler(0, SCHED_BATCH, &none); /* else calls only take longer */
 }

@@ -63,7 +63,13 @@ by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Sorts the values. */
+double
+bench_median(double *values, size_t count)
+{
+    qsort(values, count, sizeof(values[0]), by_value);
+    return values[count / 2];
+}
+
 static void
 print_row(const char *group, const char *name, const char *unit, const char *relation, double goal,
           double *values, size_t count)
@@ -73,8 +79,7 @@ print_row(const char *group, const char *name, const char *unit, const char *rel
     bool holds;
     json_t *row;
 
-    qsort(values, count, sizeof(values[0]), by_value);
-    median = values[count / 2];
+    median = bench_median(values, count);
     holds = relation[0] == '>' ? median >= goal : median <= goal;
     snprintf(text, sizeof(text), "%s %.2f", relation, goal);
     row = json_pack("{s:s, s:s, s:f, s:s, s:s, s:b, s:i, s:f, s:f}", "group", group, "case", name,
@@ -142,6 +147,7 @@ bench_share(const char *group, const char *name, double at_most, struct bench_si
 double
 bench_tail(double *values, size_t count)
 {
-    qsort(values, count, sizeof(values[0]), by_value);
-    return values[count * 99 / 100] / values[count / 2];
+    double median = bench_median(values, count);
+
+    return values[count * 99 / 100] / median;
 }

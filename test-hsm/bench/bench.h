@@ -46,6 +46,9 @@ bool bench_is_wanted(const char *part, int argc, char **argv);
 /** End the program with a message when a bench cannot go on. */
 void bench_check(int good, const char *what);
 
+/** Sorts the values. */
+double bench_median(double *values, size_t count);
+
 /** The 99th percentile by the median; sorts the values. */
 double bench_tail(double *values, size_t count);
 

@@ -8,13 +8,12 @@
 #include "bench_load.h"
 #include "bench_raw.h"
 
-#define LATENCIES 200000
+#define LATENCIES 50000 /* of a turn */
 
 /** What a process is told. */
 struct command {
     double seconds; /* of a turn */
-    double share; /* of what it can */
-    int turns; /* at even distances; 0: one as fast as it can */
+    double share; /* at even distances, of what it can; 0: as fast as it can */
 };
 
 static void *
@@ -44,15 +43,14 @@ sign_for(const struct bench_raw *raw, double seconds)
 
 /* One that is late counts from when it was due. */
 static size_t
-sign_evenly(const struct bench_raw *raw, const struct command *command, double *latencies,
-            size_t max)
+sign_evenly(const struct bench_raw *raw, const struct command *command, double latencies[LATENCIES])
 {
     struct bench_signed full = sign_for(raw, command->seconds / 2);
     double each_us = 1e6 * full.seconds / full.count / command->share;
     double begun_us = bench_now_us();
     size_t count = 0;
 
-    for (; count < max && each_us * (double)count < command->seconds * 1e6; count++) {
+    for (; count < LATENCIES && each_us * (double)count < command->seconds * 1e6; count++) {
         double due_us = begun_us + each_us * (double)count;
 
         while (bench_now_us() < due_us)
@@ -67,11 +65,8 @@ static double
 tail_of(const struct bench_raw *raw, const struct command *command)
 {
     static double latencies[LATENCIES];
-    size_t count = 0;
 
-    for (int turn = 0; turn < command->turns; turn++)
-        count += sign_evenly(raw, command, latencies + count, LATENCIES - count);
-    return bench_tail(latencies, count);
+    return bench_tail(latencies, sign_evenly(raw, command, latencies));
 }
 
 /* As the server is: one thread signs and others sleep. A process of a single thread would be spared
@@ -91,7 +86,7 @@ obey(void (*open)(void), const char *token, int to)
         struct bench_signed result = {0, 0, 0};
         double tail = 0;
 
-        if (command.turns == 0) {
+        if (command.share == 0) {
             result = sign_for(&raw, command.seconds);
             bench_say(to, &result, sizeof(result));
         } else {
@@ -133,9 +128,9 @@ bench_signer_turn(const struct bench_process *signers, unsigned count, double se
 }
 
 double
-bench_signer_tail(const struct bench_process *signer, double share, double seconds, int turns)
+bench_signer_tail(const struct bench_process *signer, double share, double seconds)
 {
-    const struct command command = {.seconds = seconds, .share = share, .turns = turns};
+    const struct command command = {.seconds = seconds, .share = share};
     double tail;
 
     bench_say(signer->from, &command, sizeof(command));

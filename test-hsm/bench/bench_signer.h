@@ -17,9 +17,8 @@ void bench_signer_begin(void (*open)(void), const char *token, struct bench_proc
 void bench_signer_turn(const struct bench_process *signers, unsigned count, double seconds,
                        struct bench_signed *sum);
 
-/** One signs at even distances for `seconds`, `turns` times, each time at that share of what it has
- *  just shown that it can; bench_tail() of the times from when each signature was due. */
-double bench_signer_tail(const struct bench_process *signer, double share, double seconds,
-                         int turns);
+/** One signs at even distances for `seconds`, at that share of what it has just shown that it can;
+ *  bench_tail() of the times from when each signature was due. */
+double bench_signer_tail(const struct bench_process *signer, double share, double seconds);
 
 #endif

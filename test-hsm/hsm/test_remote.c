@@ -1,12 +1,15 @@
 /*
- * test_remote.c - a token in another process (p11-kit server), which is killed and comes back; and
- * that the connections of one process to it are each their own (connection.c).
+ * test_remote.c - a token in another process (p11-kit server), which is killed and comes back; that
+ * the connections of one process to it are independent (connection.c); and how the threads that
+ * wait for it are scheduled.
  *
  * $STI_TEST_KILLS says how often the server is killed under load; once, if it does not.
  */
+#define _GNU_SOURCE /* SCHED_BATCH */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
@@ -545,6 +548,76 @@ a_library_with_one_function_list_has_one_connection(void **state)
     hsm_token_close(token);
 }
 
+/* ---- how threads that sign are scheduled ---- */
+
+struct scheduled {
+    struct hsm_key *key;
+    int before; /* set before it signs, as sched_setscheduler() has it */
+    int after;
+};
+
+static void *
+sign_scheduled(void *argument)
+{
+    struct scheduled *scheduled = argument;
+    uint8_t sig[HSM_P256_SIG_LEN];
+
+    assert_int_equal(sched_setscheduler(0, scheduled->before, &(struct sched_param){0}), 0);
+    assert_int_equal(hsm_key_sign(scheduled->key, "x", 1, sig), HSM_OK);
+    scheduled->after = sched_getscheduler(0);
+    return NULL;
+}
+
+static int
+policy_after_signing(struct hsm_key *key, int before)
+{
+    struct scheduled scheduled = {key, before, -1};
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, sign_scheduled, &scheduled), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    return scheduled.after;
+}
+
+static void
+a_thread_that_signs_behind_p11_kit_is_not_woken_before_the_answer_is_whole(void **state)
+{
+    static const enum hsm_route routes[] = {HSM_ROUTE_LIBP11, HSM_ROUTE_DIRECT};
+    pid_t server = server_of_softhsm();
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct hsm_token *token = open_remote(routes[i], "pkcs11:token=remote");
+        struct hsm_key *key = key_of(token);
+
+        assert_int_equal(policy_after_signing(key, SCHED_OTHER), SCHED_BATCH);
+        assert_int_equal(policy_after_signing(key, SCHED_IDLE), SCHED_IDLE);
+        hsm_key_free(key);
+        hsm_token_close(token);
+    }
+    server_kill(server);
+}
+
+static void
+a_thread_that_signs_in_its_own_process_is_scheduled_as_before(void **state)
+{
+    static const struct {
+        const char *quirks;
+        int policy;
+    } cases[] = {{NULL, SCHED_OTHER}, {"known,batch", SCHED_BATCH}};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct hsm_token *token = open_as((struct hsm_token_config){
+            .uri = "pkcs11:token=remote", .module = softhsm_module(), .quirks = cases[i].quirks});
+        struct hsm_key *key = key_of(token);
+
+        assert_int_equal(policy_after_signing(key, SCHED_OTHER), cases[i].policy);
+        hsm_key_free(key);
+        hsm_token_close(token);
+    }
+}
+
 /* ---- a PIN that was changed ---- */
 
 static void
@@ -681,6 +754,9 @@ main(void)
         cmocka_unit_test(a_key_that_fails_on_every_connection_is_given_up),
         cmocka_unit_test(a_key_that_is_new_or_destroyed_is_so_on_every_connection),
         cmocka_unit_test(a_library_with_one_function_list_has_one_connection),
+        cmocka_unit_test(
+            a_thread_that_signs_behind_p11_kit_is_not_woken_before_the_answer_is_whole),
+        cmocka_unit_test(a_thread_that_signs_in_its_own_process_is_scheduled_as_before),
         cmocka_unit_test(a_pin_that_is_refused_is_tried_by_one_connection_alone),
     };
 

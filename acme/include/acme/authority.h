@@ -5,14 +5,14 @@
  *   POST /api/v1/auth/login             {"userId","password"}: an access and a refresh token
  *   POST /api/v1/auth/refresh           {"refreshToken"}: a fresh pair; the old one is spent
  *   POST /at/account/:id/token          RFC 9447 section 5.1, RFC 9448 section 5.5
- *   POST /sti-pa/account/:id/token      ATIS-1000080; the same
- *   POST /api/v1/account/:id/token      as deployed; the same
+ *   POST /sti-pa/account/:id/token      the same, ATIS-1000080
+ *   POST /api/v1/account/:id/token      the same, as deployed
  *   GET  /api/v1/ca-list                {"caList": compact JWS}
  *   GET  /download/v1/crl               DER, application/pkix-crl (RFC 2585 section 4.2)
  *   GET  /download/v1/certificate/:id   PEM chain of a signer; the URL is never used for another
- *   POST /sti-pa/revocations            {"issuer": DER in base64, "serial": hex, "reason":
- * CRLReason, "requester": text, "notAfter": RFC 3339, may be left out}: puts a certificate on the
- * CRL
+ *   POST /sti-pa/revocations            puts a certificate on the CRL: {"issuer": DER in base64,
+ *                                       "serial": hex, "reason": CRLReason, "requester": text,
+ *                                       "notAfter": RFC 3339, may be left out}
  *
  * Requests for tokens and revocations are authorized by an access token or an API
  * key ("Bearer TOKEN" or, as deployed, the bare token), by "Basic" user and password,
@@ -50,12 +50,12 @@
 #define ACME_AUTHORITY_USER_MAX 128 /* octets of a user name; more: 400 */
 /* Wrong passwords for one user from one address (IPv6: one /64) in the time below; more: 429. */
 #define ACME_AUTHORITY_FAILURES_MAX 10
-#define ACME_AUTHORITY_GUESSES_MAX  40 /* likewise, for any users from one address */
+#define ACME_AUTHORITY_GUESSES_MAX  40 /* likewise, but for any users from one address */
 #define ACME_AUTHORITY_FAILURES_S   300 /* seconds */
 /* Wrong passwords an hour for one user from all addresses where it has not logged in before; more:
  * 429, from such addresses only. */
 #define ACME_AUTHORITY_STRANGERS_MAX    240
-#define ACME_AUTHORITY_HOME_DAYS        90 /* that an address is known after a login from it */
+#define ACME_AUTHORITY_HOME_DAYS        90 /* for which an address is known after a login */
 #define ACME_AUTHORITY_HASHES_MAX       2 /* passwords hashed at once by a process, 32 MiB each */
 #define ACME_AUTHORITY_WAITING_MAX      16 /* requests that wait for hashing; more: 503 */
 #define ACME_AUTHORITY_MAX_AGE_S        300 /* seconds that list and CRL may be cached at most */
@@ -68,7 +68,7 @@
 #define ACME_AUTHORITY_AUTOMATIC        "sti-ca"
 #define ACME_AUTHORITY_FULL_RETRY_S     3600 /* seconds of the 507's Retry-After */
 #define ACME_AUTHORITY_CRL_PAUSE_MS     1000 /* for crl_pause_ms, with acme_authority_tick() */
-#define ACME_AUTHORITY_ENTRY_DAYS       9132 /* 25 years: longer than an STI-CA's certificates last */
+#define ACME_AUTHORITY_ENTRY_DAYS       9132 /* 25 years: longer than STI-CA certificates last */
 
 struct acme_authority_config {
     const char *base_url; /* "https://pa.example": start of x5u, CRL and iss URLs */
@@ -81,14 +81,14 @@ struct acme_authority_config {
     unsigned session_lifetime_s; /* of an access token; a refresh token lasts 24 times as long */
     unsigned list_lifetime_s;
     unsigned crl_lifetime_s;
-    unsigned entry_days; /* that a CRL entry stays if its certificate's notAfter is not known;
-                            0: ACME_AUTHORITY_ENTRY_DAYS */
+    unsigned entry_days; /* for which a CRL entry stays if its certificate's notAfter is unknown; 0:
+                          * ACME_AUTHORITY_ENTRY_DAYS */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
     unsigned tokens_per_hour; /* SPC tokens of one account; more: 429; 0: no limit */
     unsigned revocations_per_hour; /* requests of one account; more: 429; 0: no limit */
     unsigned revocations_per_account; /* pending or on the CRL; more: 403; 0: no limit */
     /* Requests that are granted without an operator: "sti-ca" or "sp", each alone or with a reason
-     * as in "sp:keyCompromise", separated by commas; "none". NULL: ACME_AUTHORITY_AUTOMATIC */
+     * ("sp:keyCompromise"), separated by commas; "none". NULL: ACME_AUTHORITY_AUTOMATIC */
     const char *revocation_automatic;
     unsigned crl_pause_ms; /* between two CRLs that one process signs because of new entries */
     const char *policy; /* the governance authority's file (docs/STI-PA.md); NULL: none */
@@ -113,15 +113,14 @@ HSM_MUST_CHECK enum hsm_status acme_authority_tell_start(struct acme_authority *
 /** The handler of the requests above. Its context is the authority: borrowed, valid until
  *  acme_authority_free(). */
 struct acme_http_handler acme_authority_handler(struct acme_authority *authority);
-/** Append to a JSON array, as texts, why the authority could not serve now; not why its token could
- *  not. */
+/** Append to a JSON array, as texts, the reasons why the authority cannot serve now, other than its
+ *  token. */
 void acme_authority_not_ready(struct acme_authority *authority, json_t *reasons);
-/** Sign list and CRL anew when half their lifetime is over or their content has changed, and delete
- *  what has expired. Faults are logged. */
+/** Sign list and CRL when half their lifetime has passed or their contents have changed, and delete
+ *  expired rows. Faults are logged. */
 void acme_authority_refresh(struct acme_authority *authority);
-/** Call every second: publishes what this process has revoked; once a minute
- * acme_authority_refresh().
- */
+/** Call every second. Publishes a CRL with the revocations of this process; once a minute calls
+ *  acme_authority_refresh(). */
 void acme_authority_tick(struct acme_authority *authority);
 void acme_authority_free(struct acme_authority *authority);
 
@@ -134,7 +133,7 @@ char *acme_authority_crl_url(const char *base_url);
  * @param account_id  1 to ACME_AUTHORITY_ID_MAX characters; it is part of URLs
  * @param user        1 to ACME_AUTHORITY_USER_MAX printable octets without ':' (RFC 7617 section 2)
  * @param spcs        NULL-terminated, at least one: the codes this account may get tokens for
- * @param ca          may ask for the "ca" flag
+ * @param ca          has the right to the "ca" flag
  * @retval HSM_ERR_EXISTS     the account id or the user is taken
  * @retval HSM_ERR_MALFORMED  an argument is not as above; logged
  */
@@ -176,7 +175,7 @@ HSM_MUST_CHECK enum hsm_status acme_authority_account_limit(struct acme_store *s
  *
  * @param days  1 to 3660: how long it is valid
  * @param id    receives its number, for acme_authority_api_key_revoke()
- * @retval HSM_ERR_EXISTS  there is such a file
+ * @retval HSM_ERR_EXISTS  the file exists
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_api_key_add(struct acme_store *store,
                                                           const char *account_id, const char *path,
@@ -185,7 +184,7 @@ HSM_MUST_CHECK enum hsm_status acme_authority_api_key_revoke(struct acme_store *
 /** One line for each: its number, account, days, whether it is revoked. */
 HSM_MUST_CHECK enum hsm_status acme_authority_api_keys_show(struct acme_store *store, FILE *to);
 
-/** Replace the codes of a service provider's account, and whether it may ask for "ca". */
+/** Replace the codes of a service provider's account and its right to the "ca" flag. */
 HSM_MUST_CHECK enum hsm_status acme_authority_account_spcs(struct acme_store *store,
                                                            const char *account_id,
                                                            const char *const *spcs, bool ca);
@@ -195,7 +194,7 @@ HSM_MUST_CHECK enum hsm_status acme_authority_account_password(struct acme_store
                                                                const char *account_id,
                                                                const struct hsm_secret *password);
 
-/** One line for each account: id, user, SPCs, whether it may ask for "ca", its state. */
+/** One line for each account: id, user, SPCs, right to the "ca" flag, state. */
 HSM_MUST_CHECK enum hsm_status acme_authority_accounts_show(struct acme_store *store, FILE *to);
 
 /**
@@ -231,7 +230,7 @@ acme_authority_ca_account_add(struct acme_store *store, const char *account_id, 
  * Bind the names of another chain to an STI-CA's account as well, for a new issuing certificate.
  *
  * @retval HSM_ERR_NOT_FOUND  no account of an STI-CA has this id
- * @retval HSM_ERR_EXISTS     one of the names is another account's
+ * @retval HSM_ERR_EXISTS     one of the names is bound to another account
  * @retval HSM_ERR_UNTRUSTED  as acme_authority_ca_account_add(); logged
  */
 HSM_MUST_CHECK enum hsm_status acme_authority_ca_account_extend(struct acme_store *store,
@@ -242,8 +241,8 @@ HSM_MUST_CHECK enum hsm_status acme_authority_ca_account_extend(struct acme_stor
 
 /**
  * For a store that was restored from a backup: give lists and CRLs signed from now on higher
- * numbers than those that were published before, as relying parties would refuse lower ones. List
- * and CRL that the store has with lower numbers are no longer served. Recorded as an event.
+ * numbers than those that were published before, as relying parties would refuse lower ones. A
+ * list or CRL in the store with a lower number is no longer served. Recorded as an event.
  *
  * @param sequence    of the last trusted-CA list, 1 to ACME_AUTHORITY_NUMBER_MAX; 0: do not change
  * @param crl_number  of the last CRL, likewise

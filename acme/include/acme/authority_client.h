@@ -37,12 +37,12 @@ HSM_MUST_CHECK enum hsm_status acme_authority_fetch_token(const struct acme_auth
                                                           bool ca, const char *fingerprint,
                                                           char **token, struct hsm_reason *why);
 
-/** A query that is repeated, and what is known of its last answer. */
+/** A repeated query, and the results of the last one. */
 struct acme_authority_query {
     struct acme_http_client *http;
     const char *url; /* e.g. "https://pa.example/api/v1/ca-list" */
     const struct certs_chain *pa_anchors;
-    /* from the last answer; each NULL when there is none */
+    /* from the last response; NULL: none */
     const struct certs_chain *signer; /* not fetched again if it signed the new answer, too */
     const char *etag;
 };
@@ -76,7 +76,8 @@ acme_authority_fetch_crl(struct acme_http_client *http, const char *url,
                          const struct certs_chain *pa_anchors, time_t now, struct certs_crl **out,
                          struct hsm_reason *why);
 
-/** A certificate that its STI-CA, or the service provider that holds it, wants on the CRL. */
+/** A certificate that its STI-CA, or the service provider that holds it, asks to have on the
+ *  CRL. */
 struct acme_authority_revocation {
     struct acme_http_client *http;
     const char *url; /* e.g. "https://pa.example/sti-pa/revocations" */
@@ -88,7 +89,7 @@ struct acme_authority_revocation {
     const uint8_t *serial; /* content octets */
     size_t serial_len;
     int reason; /* RFC 5280 section 5.3.1 */
-    const char *requester; /* who wants it, for the STI-PA's operator */
+    const char *requester; /* origin of the request, for the STI-PA's operator */
     time_t not_after; /* of the certificate, as the STI-CA states it; 0: not stated */
     const char *chain_pem; /* proves a service provider's right to revoke; STI-CA: NULL */
 };

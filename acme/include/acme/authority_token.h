@@ -55,10 +55,10 @@ acme_authority_token_tnauthlist(const struct acme_authority_token *token);
 const char *acme_authority_token_fingerprint(const struct acme_authority_token *token);
 
 struct acme_authority_token_policy {
-    const struct certs_chain *signer; /* what x5u or x5c gave, leaf first */
+    const struct certs_chain *signer; /* from x5u or x5c, leaf first */
     const struct certs_chain *pa_anchors; /* STI-PA roots */
     struct certs_verdicts *verdicts; /* for CERTS_FOR_PA_SIGNING; NULL: the path is judged anew */
-    EVP_PKEY *account_key; /* of the ACME account that answers the challenge */
+    EVP_PKEY *account_key; /* of the ACME account that responds to the challenge */
     const struct certs_tnauthlist *identifier; /* of the authorization */
     time_t now;
 };

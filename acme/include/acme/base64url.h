@@ -1,5 +1,5 @@
 /*
- * base64url.h - <hsm/base64url.h> under the names of this floor.
+ * base64url.h - <hsm/base64url.h> with this floor's prefix.
  */
 #ifndef ACME_BASE64URL_H
 #define ACME_BASE64URL_H

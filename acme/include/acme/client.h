@@ -22,13 +22,13 @@
 #include <hsm/secret.h>
 #include <hsm/status.h>
 
-/** In which member the SPC token answers the challenge. */
+/** The member of the response that has the SPC token. */
 enum acme_tkauth_member {
     ACME_TKAUTH, /* RFC 9448 section 4: "tkauth" */
     ACME_ATC, /* deployed CAs: "atc" */
 };
 
-/** How the TNAuthList identifier is written. */
+/** Encoding of the TNAuthList identifier. */
 enum acme_tnauthlist_text {
     ACME_TNAUTHLIST_BASE64URL, /* RFC 9448 section 3 */
     ACME_TNAUTHLIST_BASE64, /* deployed CAs: the standard alphabet, padded */
@@ -43,7 +43,7 @@ struct acme_client_config {
     enum acme_tnauthlist_text tnauthlist_text;
     unsigned poll_limit_s; /* give up waiting for authorization or issuance after this */
     /** External account binding (RFC 8555 section 7.3.4): the CA's identifier of the MAC key, and
-     *  the key itself in base64url, as CAs hand it out. Both or neither. */
+     *  the key itself in base64url, as CAs issue it. Both or neither. */
     const char *eab_kid;
     const struct hsm_secret *eab_key;
     /** Called several times a second while the client waits; true: give up with HSM_ERR_BUSY. May
@@ -74,7 +74,7 @@ unsigned acme_client_retry_after_s(const struct acme_client *client);
 /* ---- the account ---- */
 
 /** Create the account, or find it if it exists (RFC 8555 section 7.3). Agrees to the terms of
- *  service, and binds it to an external account if the configuration has one. */
+ *  service, and binds the account to an external one if the configuration has one. */
 HSM_MUST_CHECK enum hsm_status acme_client_account(struct acme_client *client,
                                                    struct hsm_reason *why);
 
@@ -90,11 +90,11 @@ HSM_MUST_CHECK enum hsm_status acme_client_account_find(struct acme_client *clie
 /** The account URL; NULL before acme_client_account() or acme_client_account_find(). */
 const char *acme_client_kid(const struct acme_client *client);
 
-#define ACME_CLIENT_CONTACTS_MAX 512 /* characters; more are cut */
+#define ACME_CLIENT_CONTACTS_MAX 512 /* characters; a longer list is truncated */
 
 struct acme_client_account_state {
     char status[16]; /* valid, deactivated, revoked */
-    /* URLs, separated by blanks; what has other characters is left out; "": none */
+    /* URLs, separated by blanks; texts with other characters are left out; "": none */
     char contacts[ACME_CLIENT_CONTACTS_MAX + 1];
 };
 
@@ -116,10 +116,10 @@ HSM_MUST_CHECK enum hsm_status acme_client_account_deactivate(struct acme_client
                                                               struct hsm_reason *why);
 
 /**
- * Key change (RFC 8555 section 7.3.5): the account is `new_key`'s from now on, and the client
- * signs with it.
+ * Key change (RFC 8555 section 7.3.5): `new_key` becomes the account's key, and the client
+ * signs with it from now on.
  *
- * @param new_key  borrowed as the old one was
+ * @param new_key  borrowed, like the old key
  * @retval HSM_ERR_EXISTS       another account has that key
  * @retval HSM_ERR_UNSUPPORTED  the CA's directory has no keyChange
  */
@@ -140,17 +140,17 @@ struct acme_client_challenge {
     const char *type, *token, *tkauth_type;
 };
 
-/** What of an order a CA has refused, for who decides what to do next. */
+/** What a CA has refused, for callers that decide what to do next. */
 enum acme_client_refused {
-    ACME_REFUSED_OTHER, /* the account, a new order, or who answers challenges refused */
-    ACME_REFUSED_ORDER, /* it is invalid, or gone: another order may be made */
-    ACME_REFUSED_CSR, /* the CSR, or its key (badCSR, badPublicKey): of another key it may be good
-                       */
+    ACME_REFUSED_OTHER, /* the account, a new order, or the caller's `respond` or `spc_token` */
+    ACME_REFUSED_ORDER, /* the order is invalid or gone: another order may be made */
+    ACME_REFUSED_CSR, /* the CSR or its key (badCSR, badPublicKey): one with another key may be
+                       * accepted */
 };
 
 struct acme_client_order {
-    /** One TNAuthList, whose challenge is answered with an SPC token as the configuration says.
-     *  NULL: `identifiers` and `respond` are used. */
+    /** One TNAuthList, to whose challenge the client responds with an SPC token in the configured
+     *  member. NULL: `identifiers` and `respond` are used. */
     const struct certs_tnauthlist *tnauthlist;
     /** Get an SPC token for the account key; the client free()s it. Called when one is needed. */
     enum hsm_status (*spc_token)(void *context, EVP_PKEY *account_key, char **token,
@@ -161,8 +161,8 @@ struct acme_client_order {
     /**
      * Called for the challenges of an authorization in their order, until one is accepted.
      *
-     * @param payload  receives the JSON to answer with; the client free()s it
-     * @retval HSM_ERR_UNSUPPORTED  this challenge cannot be answered; try the next
+     * @param payload  receives the JSON of the response; the client free()s it
+     * @retval HSM_ERR_UNSUPPORTED  this challenge is not supported; try the next
      */
     enum hsm_status (*respond)(void *context, const struct acme_client_challenge *challenge,
                                EVP_PKEY *account_key, char **payload, struct hsm_reason *why);
@@ -176,7 +176,7 @@ struct acme_client_order {
     enum hsm_status (*ordered)(void *context, const char *order_url);
     const char *resume_url; /* an order made before; NULL: make a new one */
     /** Set when an earlier attempt may have died between the creation of its order and ordered().
-     *  The account's orders are searched for an open one for which this returns false; that one is
+     *  The account's orders are searched for an open one for which this returns false, which is
      *  used instead of a new one. NULL: do not search. */
     bool (*is_known)(void *context, const char *order_url);
     /** Receives the URL at which the CA hosts the chain, from its order (RFC 9448 section 7), or
@@ -199,7 +199,7 @@ struct acme_client_order {
  * @retval HSM_ERR_DENIED       the CA refused: the reason has the problem document's type and
  *                              detail
  * @retval HSM_ERR_BUSY         unreachable, 5xx, rate limited, or still processing at poll_limit_s
- * @retval HSM_ERR_UNSUPPORTED  no challenge of an authorization can be answered
+ * @retval HSM_ERR_UNSUPPORTED  an authorization has no supported challenge
  */
 HSM_MUST_CHECK enum hsm_status
 acme_client_obtain(struct acme_client *client, const struct acme_client_order *order,
@@ -229,7 +229,7 @@ HSM_MUST_CHECK enum hsm_status acme_client_revoke(struct acme_client *client, co
 struct acme_client_renewal {
     time_t start, end; /* when the CA wants the certificate renewed; start < end */
     char explanation_url[ACME_CLIENT_EXPLANATION_MAX + 1]; /* for a person; "": none */
-    unsigned retry_after_s; /* ask again after exactly this time */
+    unsigned retry_after_s; /* poll again after exactly this time */
 };
 
 /**

@@ -17,10 +17,10 @@ enum acme_config_type {
     ACME_CONFIG_URL, /* char *, an https URL without userinfo and fragment */
     ACME_CONFIG_PKCS11, /* char *, a PKCS#11 URI (RFC 7512) without a PIN */
     ACME_CONFIG_PATH, /* char *, relative ones are taken from the file's own directory */
-    /* char *, for acme_store_open(): a path likewise, or a URI. A value that is neither for certain
-     * is refused without being logged, as it may hold a password. */
+    /* char *, for acme_store_open(): a path as above, or a URI. A value that is not clearly one of
+     * these is refused without being logged, as it may hold a password. */
     ACME_CONFIG_STORE,
-    /* char *, as hsm_secret_from(); a relative file likewise. A value that is not a source is
+    /* char *, for hsm_secret_from(); a relative path as above. A value that is not a source is
      * refused without being logged, as it may be the secret itself. */
     ACME_CONFIG_SECRET_SOURCE,
     ACME_CONFIG_NUMBER, /* long, min..max */
@@ -53,8 +53,8 @@ enum hsm_status acme_config_refuse(const char *path, const char *section, const 
 void acme_config_clear(const struct acme_config_key *keys, void *config);
 
 /**
- * A kind of section that a file may have any number of, each with a name: "[customer acme]". Its
- * keys are in `keys`, where the kind is their section.
+ * A kind of named sections, of which a file may have any number: "[customer acme]". In `keys`
+ * the section of each key is the kind.
  */
 struct acme_config_kind {
     const char *name;
@@ -73,7 +73,7 @@ struct acme_config_kind {
 /* Characters of a section's name: letters, digits, ".", "_", "-". */
 #define ACME_CONFIG_NAME_MAX 32
 
-/** Read a file of such sections in their order. `kinds` ends with a NULL name. */
+/** Read a file of such sections, in order. `kinds` ends with a NULL name. */
 HSM_MUST_CHECK enum hsm_status
 acme_config_read_sections(const char *path, const struct acme_config_kind *kinds, void *context);
 

@@ -1,6 +1,6 @@
 /*
- * daemon.h - what all our daemons do: read the configuration, open what it names,
- * supervise workers, reload the configuration at SIGHUP, serve.
+ * daemon.h - common parts of the daemons: read the configuration, open what it
+ * names, supervise workers, reload the configuration at SIGHUP, serve.
  */
 #ifndef ACME_DAEMON_H
 #define ACME_DAEMON_H
@@ -25,27 +25,27 @@
 #define ACME_PROVISION_TLS_SERVER_LABEL "tls-server"
 #define ACME_PROVISION_TLS_CHAIN_FILE   "tls-chain.pem" /* the server's chain */
 
-/** What acme_daemon_supervise() gives its workers. All borrowed, or NULL. */
+/** What acme_daemon_supervise() passes to its workers. All borrowed, or NULL. */
 struct acme_daemon_shared {
     const struct hsm_secret *pin; /* from a source that can be read only once */
     const struct acme_http_listener *listener, *metrics_listener;
     struct hsm_metrics *metrics;
-    struct hsm_worker *worker; /* this one */
+    struct hsm_worker *worker; /* the worker itself */
 };
 
-/* struct hsm_token_config as a file says it: 0 and NULL are its defaults. */
+/* struct hsm_token_config as configured; 0 and NULL stand for its defaults. */
 struct acme_token_settings {
     char *route, *quirks;
     long sessions, workers, queue_max, op_timeout_ms;
     long reconnect_min_ms, reconnect_max_ms, verify_every, probe_ms;
 };
 
-/** What the configuration of every daemon says; a member of the daemon's own struct. */
+/** The configuration that all daemons have; a member of the daemon's own struct. */
 struct acme_daemon_config {
     char *token_uri, *module, *pin_source;
     struct acme_token_settings token;
     char *address, *base_url, *tls_key, *tls_chain;
-    char *client_anchors; /* of those that ask for client certificates; NULL: not asked for */
+    char *client_anchors; /* anchors of client certificates; NULL: these are not requested */
     long threads, workers;
     char *metrics_address;
     char *log_format, *log_level;
@@ -70,7 +70,7 @@ struct acme_daemon_config {
         "token", name, ACME_CONFIG_NUMBER, offsetof(type, member), false, 1, max, NULL, help       \
     }
 
-/** The rows of a struct acme_token_settings `m` in `type`; docs/HSM.md says more of them. */
+/** The rows of a struct acme_token_settings `m` in `type`; see docs/HSM.md. */
 #define ACME_TOKEN_KEYS(type, m)                                                                   \
     ACME_DAEMON_KEY(type, m.route, ACME_CONFIG_TEXT, "token", "route", false, NULL,                \
                     "libp11 (the default) or direct"),                                             \
@@ -95,8 +95,8 @@ struct acme_daemon_config {
                           "between looks at an idle token (default: 10000)")
 
 /**
- * Its rows in the table for acme_config_read(): `type` is the daemon's struct, `m` this one in it.
- * E.g. {ACME_DAEMON_KEYS(struct ca_config, daemon), ..., {.section = NULL}}
+ * Its rows in the table for acme_config_read(): `type` is the daemon's struct, `m` the member in
+ * it. E.g. {ACME_DAEMON_KEYS(struct ca_config, daemon), ..., {.section = NULL}}
  */
 #define ACME_DAEMON_KEYS(type, m)                                                                  \
     ACME_DAEMON_KEY(type, m.token_uri, ACME_CONFIG_PKCS11, "token", "uri", true, NULL,             \
@@ -136,7 +136,7 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_check(const char *path,
                                                  const struct acme_daemon_config *config);
 
 /**
- * Open the log as the configuration says.
+ * Open the log as configured.
  *
  * @param program  borrowed for the life of the process
  */
@@ -146,31 +146,29 @@ HSM_MUST_CHECK enum hsm_status acme_daemon_log(const char *program,
 /**
  * For `init`: read the PIN and open a token. module and pin_source may be NULL if the URI has them.
  *
- * @param dir  the directory in which ACME_JOURNAL_DIR is made, where uses of keys are written
+ * @param dir  in which ACME_JOURNAL_DIR is made, for the journal of key uses
  */
 HSM_MUST_CHECK enum hsm_status acme_daemon_token(const char *uri, const char *module,
                                                  const char *pin_source, const char *dir,
                                                  struct hsm_token **out);
 
-/** Open the token with all settings of the configuration, and the PIN if the supervisor has read
- * it.
- */
+/** Open the token with all configured settings, and with the PIN if the supervisor has read it. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_login(const struct acme_daemon_config *config,
                                                  struct hsm_token **out);
 
-/** For a supervisor: read a secret whose source can be read only once, so that its workers could
- *  not read it again. *out stays NULL for any other source, or none. */
+/** For a supervisor: read a secret whose source can be read only once, since its workers could not
+ *  read it again. *out stays NULL for any other source, or none. */
 HSM_MUST_CHECK enum hsm_status acme_daemon_read_once(const char *source, const char *question,
                                                      struct hsm_secret **out);
 
-/** A daemon, as its supervisor sees it. */
+/** A daemon, for its supervisor. */
 struct acme_daemon_program {
     const char *name; /* static */
     size_t config_size; /* of its struct, whose first member is a struct acme_daemon_config */
     /** Fill a zeroed struct from a file and check it; faults are logged with file and line. */
     enum hsm_status (*read)(const char *path, void *config);
     void (*clear)(void *config);
-    /** In each worker: open what the configuration names, serve, release all, return. */
+    /** In each worker: open what the configuration names, serve, release everything, return. */
     enum hsm_status (*run)(const void *config, void *context);
     /** Log which changed keys need a restart (acme_daemon_tell_kept()), or refuse the new
      *  configuration. NULL: only what all daemons have in common is compared. */
@@ -207,10 +205,10 @@ struct hsm_token *acme_daemon_lend_token(const struct acme_daemon *daemon);
 /** The service of a daemon; all callbacks get `handler.context`. */
 struct acme_daemon_service {
     struct acme_http_handler handler;
-    void (*tick)(void *context); /* every tick_s seconds, as acme_http_loop_every() says */
+    void (*tick)(void *context); /* called every tick_s seconds, see acme_http_loop_every() */
     unsigned tick_s;
-    /** Add reasons why it could not work now, other than the token; as in struct acme_operations.
-     */
+    /** Append the reasons why it cannot work now, other than the token; see struct
+     *  acme_operations. */
     void (*not_ready)(void *context, json_t *reasons);
 };
 

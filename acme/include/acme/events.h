@@ -1,6 +1,6 @@
 /*
- * events.h - who did what, and when: every administrative act of an STI-CA or
- * STI-PA, in a table of its store that only grows.
+ * events.h - a record of every administrative act of an STI-CA or STI-PA, in an
+ * append-only table of its store.
  */
 #ifndef ACME_EVENTS_H
 #define ACME_EVENTS_H
@@ -14,7 +14,7 @@
 #include <acme/store.h>
 #include <hsm/status.h>
 
-#define ACME_EVENTS_SHOWN_MAX 100000 /* shown at once */
+#define ACME_EVENTS_SHOWN_MAX 100000 /* printed at once */
 
 /* For a table of migrations. The store itself refuses to change or delete a row. */
 #define ACME_EVENTS_MIGRATION                                                                      \
@@ -27,14 +27,14 @@
     " detail TEXT NOT NULL){strict};"                                                              \
     "{append-only:event}"
 
-/* The one after it: what was said last of something is found at once. */
+/* A later migration: an index for the latest event of a kind and subject. */
 #define ACME_EVENTS_INDEX_MIGRATION "CREATE INDEX event_subject ON event (what, subject, id);"
 
 struct acme_event {
     time_t at;
     const char *who; /* "operator root", "account 1234"; NULL: the user of this process */
     const char *what; /* "account suspended" */
-    const char *subject; /* what it was done to */
+    const char *subject; /* the object of the act */
     const char *detail; /* may be NULL */
 };
 
@@ -52,15 +52,14 @@ struct acme_event_setting {
     const char *value; /* NULL: none */
 };
 
-/** Record the settings a daemon starts with, so that it can be found out later what was in force:
- *  an event "configured" for each value that differs from the last start. In its own transaction.
- */
+/** Record the settings a daemon starts with, to document what was in force: an event "configured"
+ *  for each value that differs from the last start. In its own transaction. */
 HSM_MUST_CHECK enum hsm_status acme_events_tell_start(struct acme_store *store, time_t at,
                                                       const struct acme_event_setting *settings,
                                                       size_t count);
 
 /**
- * Print the latest events, oldest first, one on a line; with `json` as objects:
+ * Print the latest events, oldest first, one per line; with `json` as objects:
  * {"id","at" (RFC 3339),"who","what","subject","detail"}.
  *
  * @param limit  the most to print, 1 to ACME_EVENTS_SHOWN_MAX

@@ -1,5 +1,5 @@
 /*
- * http_client.h - HTTPS requests under bounds (libcurl).
+ * http_client.h - HTTPS requests with bounds (libcurl).
  */
 #ifndef ACME_HTTP_CLIENT_H
 #define ACME_HTTP_CLIENT_H
@@ -38,7 +38,7 @@ struct acme_http_fetch {
     size_t body_len;
     size_t reply_max; /* octets of the answer's body; larger: HSM_ERR_MALFORMED */
     unsigned timeout_ms; /* for the whole exchange */
-    /** Connect only to public Internet addresses: for URLs chosen by a stranger. The address is
+    /** Connect only to public Internet addresses: for URLs from untrusted sources. The address is
      *  checked when the connection is made, whatever the name resolved to before. */
     bool public_addresses_only;
 };
@@ -58,7 +58,7 @@ struct acme_http_reply {
  *
  * @retval HSM_ERR_BUSY       could not connect, TLS not trusted, or timed out (the reason says
  *                            which)
- * @retval HSM_ERR_MALFORMED  the URL is not one we fetch, or the answer is too large
+ * @retval HSM_ERR_MALFORMED  the URL is not accepted, or the answer is too large
  */
 HSM_MUST_CHECK enum hsm_status
 acme_http_fetch(struct acme_http_client *client, const struct acme_http_fetch *fetch,

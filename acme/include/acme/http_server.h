@@ -152,15 +152,15 @@ struct acme_http_handler {
     /** Answer a request; called on any of the server's threads, including the event loop's. */
     void (*handle)(void *context, const struct acme_http_request *request,
                    struct acme_http_response *response);
-    /** True if this request never waits: it is handled in the event loop. NULL: none is. */
+    /** True if this request never waits: it is handled in the event loop. NULL: no request is. */
     bool (*is_quick)(void *context, enum acme_http_method method, const char *path);
-    /** True if this request waits only for a disk and a token of our own, which answer soon: while
+    /** True if this request waits only for a local disk and the token, which respond quickly: while
      *  the event loop has nothing else to do, it handles such a request itself, which saves waking
-     *  another thread. NULL: none is. */
+     *  another thread. NULL: no request is brief. */
     bool (*is_brief)(void *context, enum acme_http_method method, const char *path);
-    /** True if this request may wait for someone else's server, or use much processor time: slow
-     *  requests never occupy the last free thread, nor more than half of the queue. NULL: none may.
-     */
+    /** True if this request may wait for another operator's server, or use much processor time:
+     *  slow requests never occupy the last free thread, nor more than half of the queue. NULL: no
+     *  request is slow. */
     bool (*is_slow)(void *context, enum acme_http_method method, const char *path);
     void *context; /* borrowed */
 };
@@ -196,7 +196,7 @@ struct acme_http_server_config {
     const struct acme_http_listener *listener;
     struct hsm_key *tls_key; /* borrowed; NULL for a Unix socket, and without TLS on loopback */
     const struct certs_chain *tls_chain; /* borrowed; leaf first; its key is tls_key */
-    const struct certs_chain *client_anchors; /* NULL: client certificates are not asked for */
+    const struct certs_chain *client_anchors; /* NULL: client certificates are not requested */
     struct acme_http_handler handler;
     unsigned idle_s; /* 0: ACME_HTTP_IDLE_S */
     unsigned connections_max; /* 0: ACME_HTTP_CONNECTIONS_MAX */

@@ -10,7 +10,7 @@
 #include <hsm/journal.h>
 #include <hsm/status.h>
 
-#define ACME_JOURNAL_DIR "journal" /* that `init` gives a program, beside its configuration */
+#define ACME_JOURNAL_DIR "journal" /* default of `init`, beside the configuration */
 
 /** A member of a program's own struct. */
 struct acme_journal_config {
@@ -29,7 +29,8 @@ struct acme_journal_config {
             help                                                                                   \
     }
 
-/** Its rows in the table for acme_config_read(): `type` is the program's struct, `m` this in it. */
+/** Its rows in the table for acme_config_read(): `type` is the program's struct, `m` the member in
+ *  it. */
 #define ACME_JOURNAL_KEYS(type, m)                                                                 \
     ACME_JOURNAL_TEXT(type, m.dir, ACME_CONFIG_PATH, "dir", NULL,                                  \
                       "directory of the signing journal; without it none is written"),             \
@@ -50,7 +51,7 @@ struct acme_journal_config {
                             "a file is removed so many days after its end; 0: never")
 
 /**
- * What it says, for struct hsm_token_config; a fault is logged.
+ * Convert it for struct hsm_token_config; a fault is logged.
  *
  * @param out  texts are borrowed from `config`; its `dir` is NULL when no journal is written
  */

@@ -28,10 +28,10 @@ HSM_MUST_CHECK enum hsm_status acme_jwk_parse(const json_t *jwk, EVP_PKEY **out,
 HSM_MUST_CHECK enum hsm_status acme_jwk_thumbprint(EVP_PKEY *public_key,
                                                    char out[ACME_THUMBPRINT_LEN + 1]);
 
-/** What the octets of a fingerprint are the SHA-256 of. */
+/** The octets that a fingerprint is the SHA-256 of. */
 enum acme_fingerprint {
     ACME_FINGERPRINT_THUMBPRINT, /* RFC 9448: the canonical JWK (RFC 7638) */
-    ACME_FINGERPRINT_SPKI, /* deployed: SubjectPublicKeyInfo DER */
+    ACME_FINGERPRINT_SPKI, /* deployed CAs: SubjectPublicKeyInfo DER */
 };
 
 HSM_MUST_CHECK enum hsm_status acme_fingerprint_format(EVP_PKEY *public_key,

@@ -1,5 +1,5 @@
 /*
- * jws.h - JSON Web Signatures (RFC 7515) with ES256, and HS256 where RFC 8555 wants a MAC.
+ * jws.h - JSON Web Signatures (RFC 7515) with ES256, and HS256 for the MAC of RFC 8555.
  *
  * Parsing and verifying are separate steps, because the key is often named by
  * the header. The signature is checked over the octets received, never over
@@ -62,7 +62,7 @@ HSM_MUST_CHECK enum hsm_status acme_jws_check_algorithm(const struct acme_jws *j
  * Verify with a public key.
  *
  * @retval HSM_ERR_UNSUPPORTED  as acme_jws_check_algorithm(), or the key is not on P-256
- * @retval HSM_ERR_MALFORMED    the signature does not have 64 octets
+ * @retval HSM_ERR_MALFORMED    the signature is not 64 octets long
  * @retval HSM_ERR_UNTRUSTED    the signature does not verify
  */
 HSM_MUST_CHECK enum hsm_status acme_jws_verify(const struct acme_jws *jws, EVP_PKEY *public_key,
@@ -97,14 +97,14 @@ HSM_MUST_CHECK enum hsm_status acme_jws_x5u(const struct acme_jws *jws, const ch
                                             struct hsm_reason *why);
 
 /**
- * Verify what an STI-PA signed: `signer` (leaf first) chains to one of its
- * anchors for CERTS_FOR_PA_SIGNING, and the leaf's key made the signature.
+ * Verify a JWS of an STI-PA: `signer` (leaf first) chains to one of its anchors
+ * for CERTS_FOR_PA_SIGNING, and the leaf's key made the signature.
  */
 HSM_MUST_CHECK enum hsm_status
 acme_jws_verify_authority(const struct acme_jws *jws, const struct certs_chain *signer,
                           const struct certs_chain *pa_anchors, time_t now, struct hsm_reason *why);
 
-/** {"alg":"ES256","typ":"JWT","x5u":...}: the header of what an STI-PA signs; free() it. NULL: no
+/** {"alg":"ES256","typ":"JWT","x5u":...}: the header of a JWS of an STI-PA; free() it. NULL: no
  *  memory, or the URL is not UTF-8. */
 char *acme_jws_header_new(const char *x5u);
 

@@ -1,12 +1,12 @@
 /*
  * operations.h - the operational endpoints of a daemon: GET /healthz, /readyz, /metrics.
  *
- *   /healthz  200 while the event loop turns
+ *   /healthz  200 while the event loop runs
  *   /readyz   200 {"ready":true,"reasons":[]}; else 503 with reasons; /readyz?role=NAME: one role
  *             of a daemon that has several
  *   /metrics  Prometheus text for all worker processes together
  *
- * Nothing in them is secret; the caller decides who may read /metrics.
+ * They contain no secrets; the caller decides who may read /metrics.
  */
 #ifndef ACME_OPERATIONS_H
 #define ACME_OPERATIONS_H
@@ -25,12 +25,12 @@
 /** One of several roles of a daemon, each of which may fail alone. */
 struct acme_operations_role {
     const char *name; /* static */
-    void (*not_ready)(void *context, json_t *reasons); /* as below */
+    void (*not_ready)(void *context, json_t *reasons); /* see struct acme_operations */
 };
 
 struct acme_operations {
     struct hsm_metrics *metrics; /* borrowed; NULL: /metrics is empty */
-    /** Add to a JSON array, as texts, why the daemon could not do its work now; may wait. */
+    /** Append to a JSON array, as texts, the reasons why the daemon cannot work now; may wait. */
     void (*not_ready)(void *context, json_t *reasons);
     const struct acme_operations_role *roles; /* static; ends with a NULL name; or NULL */
     /** Add members to the answers of /healthz and /readyz; must not wait; may be NULL. */

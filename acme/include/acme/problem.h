@@ -55,7 +55,7 @@ json_t *acme_problem_compound(json_t *subproblems, int http_status, const char *
 /**
  * {"type","detail","identifier"}; the caller decrefs. NULL: out of memory.
  *
- * @param identifier  as the client wrote it; takes a reference of its own
+ * @param identifier  as sent by the client; takes a reference of its own
  */
 json_t *acme_subproblem_new(enum acme_error error, const char *detail, json_t *identifier);
 

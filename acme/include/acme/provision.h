@@ -17,12 +17,12 @@
 #include <hsm/status.h>
 #include <hsm/token.h>
 
-#define ACME_PROVISION_BACKDATE_S 300 /* notBefore = now - this: clocks of others may lag */
+#define ACME_PROVISION_BACKDATE_S 300 /* notBefore is this long ago: other clocks may be slow */
 
 /** A certificate that must exist, and its place. */
 struct acme_provision_request {
     const char *label; /* of its key in the token */
-    /* Profile, subject and what the profile needs; key, serial and times are filled in. */
+    /* Profile, subject and what the profile requires. Key, serial and times are filled in. */
     struct certs_issue_request certificate;
     unsigned valid_days;
     const struct certs_chain *issuer; /* the issuing certificate first; NULL: self-signed */

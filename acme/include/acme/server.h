@@ -29,18 +29,18 @@ struct acme_server_config {
     struct hsm_token *token; /* serial numbers come from its generator */
     struct hsm_key *issuing_key;
     const struct certs_chain *issuing_chain; /* the issuing certificate first, root last */
-    const struct certs_chain *pa_anchors; /* STI-PA roots: who may sign SPC tokens */
+    const struct certs_chain *pa_anchors; /* STI-PA roots, anchors of SPC tokens' signers */
     struct acme_http_client *http; /* fetches the x5u of SPC tokens */
     const char *const *authorities; /* URL prefixes such an x5u must have; NULL-terminated */
     const char *policy_oid;
     const char *crl_url; /* the STI-PA's CRL */
     const X509_NAME *crl_issuer; /* its issuer, as encoded there */
     const struct certs_chain *crl_signer; /* the certificate with that name first; NULL: the CRL is
-                                             not verified, and nothing is taken from it */
-    const char *country; /* C of end-entity subjects whose participant has none registered */
+                                           * not verified and not imported */
+    const char *country; /* C of end-entity subjects of unregistered participants */
     unsigned valid_days; /* of end-entity certificates */
     unsigned backdate_s; /* notBefore = now - this */
-    bool participants_required; /* refuse an SPC that acme_server_participant_set() does not know */
+    bool participants_required; /* refuse the SPCs of unregistered participants */
     bool account_key_in_csr; /* accept a CSR for the account's own key (RFC 8555 section 11.1
                                 forbids) */
     struct hsm_metrics *metrics; /* NULL: nothing is counted */
@@ -51,7 +51,7 @@ struct acme_server_config {
     bool chains_hosted; /* put x5u into orders (RFC 9448 section 7), and serve the chains */
     const struct certs_chain *const *alternate_chains; /* other certificates of the issuing key and
                               their issuers, each as issuing_chain; NULL-terminated, or NULL */
-    const char *terms_of_service; /* URL; accounts agree to it. NULL: there are none */
+    const char *terms_of_service; /* URL; accounts agree to it. NULL: no terms */
     /* Directory of acme_server_external_add(); NULL: no external accounts. */
     const char *external_accounts;
     bool external_account_required; /* of a new account */
@@ -64,11 +64,12 @@ struct acme_server_config {
         renew_until_percent; /* of a certificate's life, RFC 9773; 0: 66, 83 */
     bool web_enabled; /* the pages of the manual flow, and the status page, below BASE/web */
     bool only_checked; /* for --check: no order is touched, no request is served */
-    bool others_serve; /* other processes serve from this store now: leave them their orders */
-    /* Where the STI-PA accepts revocations, and our account there; NULL: they stay queued. */
+    bool others_serve; /* other processes serve from this store already; leave them their orders */
+    /* URL for revocations at the STI-PA, and this STI-CA's account there; NULL: they stay
+     * queued. */
     const char *revocation_url, *revocation_user;
     const struct hsm_secret *revocation_password;
-    const struct hsm_secret *revocation_api_key; /* instead of user and password; NULL: these */
+    const struct hsm_secret *revocation_api_key; /* NULL: user and password are used */
     time_t (*now)(void); /* NULL: time() */
 };
 
@@ -77,10 +78,10 @@ extern const char *const acme_server_migrations[];
 struct acme_server;
 
 /**
- * All pointers are borrowed and outlive the server. Orders left "processing" by
- * a crash are completed or voided here; with others_serve only those that no
- * process has tried for some seconds, and the rest by acme_server_tick() or when
- * their client asks.
+ * All pointers are borrowed and outlive the server. Orders left "processing" by a
+ * crash are completed or voided here; with others_serve only those that no process
+ * has tried for some seconds, and the rest by acme_server_tick() or when their
+ * client polls.
  *
  * @retval HSM_ERR_UNTRUSTED  issuing_key is not the key of the issuing certificate
  */
@@ -89,14 +90,14 @@ HSM_MUST_CHECK enum hsm_status acme_server_new(const struct acme_server_config *
 /** The handler of all its URLs. Its context is the server: borrowed, valid until
  *  acme_server_free(). */
 struct acme_http_handler acme_server_handler(struct acme_server *server);
-/** Append to a JSON array, as texts, why the server could not issue now; not why its token could
- *  not. */
+/** Append to a JSON array, as texts, the reasons why the server cannot issue now, other than its
+ *  token. */
 void acme_server_not_ready(struct acme_server *server, json_t *reasons);
-/** Delete what has expired (nonces, orders) and complete orders that wait for the token; every
- *  minute or so. */
+/** Delete expired nonces and orders, and complete orders that wait for the token; about once a
+ *  minute. */
 void acme_server_expire(struct acme_server *server);
-/** Forward due revocations that the STI-PA does not know yet. May wait for it for some seconds; if
- *  several processes share the store, only one forwards each. Faults are logged. */
+/** Forward due revocations to the STI-PA. May wait some seconds for it; if several processes share
+ *  the store, only one forwards each. Faults are logged. */
 void acme_server_forward(struct acme_server *server);
 /** acme_server_expire(), acme_server_forward() and importing the STI-PA's CRL, each when due; every
  *  second or two, one call at a time. Only one process on a store expires. */
@@ -124,19 +125,19 @@ HSM_MUST_CHECK enum hsm_status acme_server_revoke(struct acme_store *store, cons
                                                   int reason, time_t now);
 
 /**
- * Have the server forward again what an STI-PA that was restored from a backup has lost:
- * revocations that it accepted, or that its CRL told of, since then, of certificates that have not
- * ended. An event.
+ * Have the server forward again what an STI-PA that was restored from a backup may have lost:
+ * unexpired revocations that it has accepted, or that were imported from its CRL, since a time.
+ * Recorded as an event.
  *
- * @param count  receives how many
+ * @param count  receives their number
  */
 HSM_MUST_CHECK enum hsm_status
 acme_server_revocations_resend(struct acme_store *store, time_t since, time_t now, int64_t *count);
 
 /**
  * Make a key for one external account binding (RFC 8555 section 7.3.4): the file DIR/ID, mode 0600,
- * holds it as base64url, as the account's holder gets it. It is valid for one account, and removed
- * when that is made. A digest would not suffice, as the key verifies a MAC.
+ * holds it as base64url, in the form for the account's holder. It is valid for one account, and
+ * removed when the account is made. A digest would not suffice, as the key verifies a MAC.
  *
  * @param dir  made (mode 0700) if it does not exist
  * @param id   1 to ACME_EXTERNAL_ID_MAX of [A-Za-z0-9_-]
@@ -146,7 +147,7 @@ acme_server_revocations_resend(struct acme_store *store, time_t since, time_t no
 HSM_MUST_CHECK enum hsm_status acme_server_external_add(struct acme_store *store, const char *dir,
                                                         const char *id);
 
-/** Remove a key that was not used yet; HSM_ERR_NOT_FOUND: there is none. */
+/** Remove a key that was not used yet; HSM_ERR_NOT_FOUND: there is no such key. */
 HSM_MUST_CHECK enum hsm_status acme_server_external_remove(struct acme_store *store,
                                                            const char *dir, const char *id);
 
@@ -165,7 +166,7 @@ HSM_MUST_CHECK enum hsm_status acme_server_external_list(const char *dir, FILE *
 HSM_MUST_CHECK enum hsm_status acme_server_web_user_add(struct acme_store *store, const char *user,
                                                         const struct hsm_secret *password);
 
-/** Takes effect at once. HSM_ERR_NOT_FOUND: there is no user with that name. */
+/** Remove a user; takes effect at once. HSM_ERR_NOT_FOUND: there is no user with that name. */
 HSM_MUST_CHECK enum hsm_status acme_server_web_user_remove(struct acme_store *store,
                                                            const char *user);
 
@@ -186,7 +187,7 @@ acme_server_participant_set(struct acme_store *store, const char *spc, const cha
  */
 HSM_MUST_CHECK enum hsm_status acme_server_participant_remove(struct acme_store *store,
                                                               const char *spc);
-/** One line for each: SPC, organization, country. */
+/** One line for each participant: SPC, organization, country. */
 HSM_MUST_CHECK enum hsm_status acme_server_participants_show(struct acme_store *store, FILE *to);
 
 /**
@@ -197,7 +198,7 @@ HSM_MUST_CHECK enum hsm_status acme_server_participants_show(struct acme_store *
  */
 HSM_MUST_CHECK enum hsm_status acme_server_account_revoke(struct acme_store *store,
                                                           const char *account);
-/** One line for each: id, status, since when, contacts, external account. */
+/** One line for each account: id, status, since when, contacts, external account. */
 HSM_MUST_CHECK enum hsm_status acme_server_accounts_show(struct acme_store *store, FILE *to);
 
 #endif

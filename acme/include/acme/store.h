@@ -11,12 +11,12 @@
  * cursor outlives a call.
  *
  * SQL is what SQLite and PostgreSQL both understand (a column called "user" is
- * quoted). Migrations use placeholders for what the two call differently:
+ * quoted). Migrations use placeholders where the two differ:
  *
  *   {int}                64-bit integer          {octets}   octets
  *   {id}                 primary key that counts up by itself
  *   {strict}             behind CREATE TABLE(): types are enforced
- *   {append-only:table}  a statement: no row of it is changed or deleted
+ *   {append-only:table}  a statement: its rows cannot be changed or deleted
  */
 #ifndef ACME_STORE_H
 #define ACME_STORE_H
@@ -59,9 +59,9 @@ bool acme_store_is_remote(const struct acme_store *store);
  * and commit return HSM_ERR_IO.
  *
  * Any call may return HSM_ERR_BUSY: another process writes for too long, or the
- * server is away; a lost connection is re-established before the next transaction.
- * If commit fails, with any status, it is unknown whether the transaction is
- * durable.
+ * server is unavailable; a lost connection is re-established before the next
+ * transaction. If commit fails, with any status, it is unknown whether the
+ * transaction is durable.
  */
 HSM_MUST_CHECK enum hsm_status acme_store_begin(struct acme_store *store);
 HSM_MUST_CHECK enum hsm_status acme_store_commit(struct acme_store *store);
@@ -72,19 +72,19 @@ HSM_MUST_CHECK enum hsm_status acme_store_end(struct acme_store *store, enum hsm
 /*
  * A unit of work that may share a transaction with those of other threads, in any
  * order and run by any of them, so that all are synced to disk at once (group
- * commit). A unit that fails is undone alone, for which the others may have to be
+ * commit). A unit that fails is undone alone; for this the others may have to be
  * run again: `run` must not depend on how often it is called, and only the results
  * of its last run count. It must not begin, commit or roll back.
  */
 struct acme_store_work {
     enum hsm_status (*run)(struct acme_store *store, void *context);
     void *context; /* borrowed */
-    STAILQ_ENTRY(acme_store_work) others; /* this and what follows is the store's */
+    STAILQ_ENTRY(acme_store_work) others; /* the store's, like the members below */
     sem_t told;
     enum hsm_status status;
     bool is_queued; /* for the next transaction */
     bool is_awaited; /* its thread waits for it */
-    bool leads; /* its thread is to begin the next transaction */
+    bool leads; /* its thread must begin the next transaction */
 };
 
 STAILQ_HEAD(acme_store_works, acme_store_work);
@@ -116,7 +116,7 @@ HSM_MUST_CHECK enum hsm_status acme_store_run(struct acme_store *store, int64_t 
 
 struct acme_rows;
 
-#define ACME_ROWS_MAX 100000 /* rows of one answer; more: HSM_ERR_UNSUPPORTED */
+#define ACME_ROWS_MAX 100000 /* rows of one result; more: HSM_ERR_UNSUPPORTED */
 
 /** Read all rows of a query. Within a transaction the query may also change rows (RETURNING). */
 HSM_MUST_CHECK enum hsm_status acme_store_query(struct acme_store *store, struct acme_rows **out,
