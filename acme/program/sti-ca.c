@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <openssl/objects.h>
 
@@ -183,8 +182,8 @@ check_issuing(const char *path, const struct config *config)
     return HSM_OK;
 }
 
-static void
-config_clear(void *config)
+void
+ca_config_clear(void *config)
 {
     acme_config_clear(config_keys, config);
 }
@@ -223,14 +222,8 @@ config_read(const char *path, void *config)
     if (st == HSM_OK)
         st = check_account(path, read);
     if (st != HSM_OK)
-        config_clear(config);
+        ca_config_clear(config);
     return st;
-}
-
-void
-ca_config_clear(struct config *config)
-{
-    config_clear(config);
 }
 
 /* ---- command line ---- */
@@ -472,11 +465,12 @@ run_serve(const struct arguments *arguments)
         .name = PROGRAM,
         .config_size = sizeof(struct config),
         .read = config_read,
-        .clear = config_clear,
+        .clear = ca_config_clear,
         .run = run,
     };
+    CONFIG config = {.store = NULL};
 
-    return serve(&daemon, arguments->config, arguments->check);
+    return serve(&daemon, arguments->config, arguments->check, &config);
 }
 
 /* ---- the store ---- */

@@ -54,7 +54,7 @@ struct config {
     bool web_enabled;
 };
 
-void ca_config_clear(struct config *config);
+void ca_config_clear(void *config);
 
 /** Clears a zeroed struct at the end of its block. */
 #define CONFIG __attribute__((cleanup(ca_config_clear))) struct config

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <acme/authority.h>
 #include <acme/config.h>
@@ -17,9 +15,6 @@
 #include <certs/issue.h>
 #include <hsm/defer.h>
 #include <hsm/key.h>
-#include <hsm/log.h>
-#include <hsm/process.h>
-#include <hsm/secret.h>
 
 #define PROGRAM           "sti-pa"
 #define CONFIG_FILE       PROGRAM ".conf"
@@ -107,6 +102,8 @@ config_clear(void *config)
 {
     acme_config_clear(config_keys, config);
 }
+
+#define CONFIG __attribute__((cleanup(config_clear))) struct config
 
 static enum hsm_status
 config_read(const char *path, void *config)
@@ -407,8 +404,9 @@ run_serve(const struct arguments *arguments)
         .clear = config_clear,
         .run = run,
     };
+    CONFIG config = {.store = NULL};
 
-    return serve(&daemon, arguments->config, arguments->check);
+    return serve(&daemon, arguments->config, arguments->check, &config);
 }
 
 /* ---- the store ---- */
@@ -416,13 +414,10 @@ run_serve(const struct arguments *arguments)
 enum hsm_status
 open_store(const struct arguments *arguments, struct acme_store **out)
 {
-    struct config config = {.store = NULL};
+    CONFIG config = {.store = NULL};
     enum hsm_status st = acme_config_read(arguments->config, config_keys, &config);
 
-    if (st == HSM_OK)
-        st = acme_store_open(config.store, acme_authority_migrations, out);
-    config_clear(&config);
-    return st;
+    return st == HSM_OK ? acme_store_open(config.store, acme_authority_migrations, out) : st;
 }
 
 static enum hsm_status

@@ -2,7 +2,6 @@
 #include "store_program.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include <acme/events.h>
 
@@ -29,9 +28,8 @@ events_count(const char *last, long long *count)
     return HSM_OK;
 }
 
-static enum hsm_status
-read_and_serve(const struct acme_daemon_program *daemon, const char *path, bool only_checked,
-               void *config)
+enum hsm_status
+serve(const struct acme_daemon_program *daemon, const char *path, bool only_checked, void *config)
 {
     enum hsm_status st = daemon->read(path, config);
 
@@ -44,18 +42,5 @@ read_and_serve(const struct acme_daemon_program *daemon, const char *path, bool 
     st = daemon->run(config, &only_checked);
     if (st == HSM_OK)
         printf("%s: good\n", path);
-    return st;
-}
-
-enum hsm_status
-serve(const struct acme_daemon_program *daemon, const char *path, bool only_checked)
-{
-    void *config = calloc(1, daemon->config_size);
-    enum hsm_status st =
-        config != NULL ? read_and_serve(daemon, path, only_checked, config) : HSM_ERR_NOMEM;
-
-    if (config != NULL)
-        daemon->clear(config);
-    free(config);
     return st;
 }

@@ -46,8 +46,9 @@ HSM_MUST_CHECK enum hsm_status events_count(const char *last, long long *count);
  *
  * @param daemon        its `run` receives a pointer to `only_checked` as its context
  * @param only_checked  call `run` in this process; it opens everything and returns
+ * @param config        a zeroed struct of the daemon's config_size, to be cleared by the caller
  */
 HSM_MUST_CHECK enum hsm_status serve(const struct acme_daemon_program *daemon, const char *path,
-                                     bool only_checked);
+                                     bool only_checked, void *config);
 
 #endif
