@@ -350,7 +350,9 @@ values_that_would_break_a_configuration_are_refused(void **state)
 static void
 sources_and_names_come_out_as_configurations_and_certificates_want_them(void **state)
 {
-    ACME_PROVISION_SOURCES some = {.pin = NULL}, others = {.pin = NULL};
+    CLEAR_AFTER(acme_provision_sources_clear)
+    struct acme_provision_sources some = {.pin = NULL},
+                                  others = {.pin = NULL};
     char *fits = acme_provision_common_name("Example", "SHAKEN Root");
     char *too_long = acme_provision_common_name(
         "An organization whose name is as long as names of organizations are", "SHAKEN Root");
