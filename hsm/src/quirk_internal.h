@@ -26,7 +26,7 @@ struct hsm_quirks {
     bool batch; /* threads that sign get SCHED_BATCH: hsm_thread_batch() */
     unsigned connections; /* that a process makes, each with a function list of its own; 0: one */
     unsigned id_len; /* octets of a new key's CKA_ID */
-    unsigned sessions_max; /* whatever CK_TOKEN_INFO says; 0: that */
+    unsigned sessions_max; /* of all processes, whatever CK_TOKEN_INFO says; 0: that */
 };
 
 /**
