@@ -79,8 +79,8 @@ struct hsm_journal {
 void *hsm_journal_write(void *journal);
 void *hsm_journal_notarise(void *journal);
 
-/** The first file; before the threads start. */
-HSM_MUST_CHECK enum hsm_status hsm_journal_begin(struct hsm_journal *journal);
+/** The first file; before the threads start. BUSY when others keep the index until the deadline. */
+HSM_MUST_CHECK enum hsm_status hsm_journal_begin(struct hsm_journal *journal, int64_t deadline);
 
 /** Under the lock: so many lines are new that a checkpoint is due. */
 bool hsm_journal_is_due(const struct hsm_journal *journal);
