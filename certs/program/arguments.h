@@ -1,5 +1,5 @@
 /*
- * arguments.h - what the command line of sti-cert may say.
+ * arguments.h - the command line of sti-cert.
  */
 #ifndef STI_CERT_ARGUMENTS_H
 #define STI_CERT_ARGUMENTS_H
@@ -8,7 +8,7 @@
 
 #include "options.h"
 
-/* What the command line said; borrowed from argv, NULL where it said nothing. */
+/* The parsed command line; borrowed from argv, NULL for options that were not given. */
 struct arguments {
     const char *module;
     const char *token;

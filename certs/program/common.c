@@ -1,4 +1,4 @@
-/* common.c - what several commands of sti-cert do. */
+/* common.c - code shared by commands of sti-cert. */
 
 #include "common.h"
 

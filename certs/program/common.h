@@ -1,5 +1,5 @@
 /*
- * common.h - what several commands of sti-cert do.
+ * common.h - code shared by commands of sti-cert.
  */
 #ifndef STI_CERT_COMMON_H
 #define STI_CERT_COMMON_H
@@ -12,14 +12,14 @@
 
 #include "arguments.h"
 
-/* An input was refused: tell why, once. */
+/* Log why an input was refused, once. */
 enum hsm_status tell(enum hsm_status st, const char *what, const struct hsm_reason *why);
 
 /* --key is a URI, or a label on --token. */
 enum hsm_status open_key(const struct arguments *arguments, struct hsm_token **token,
                          struct hsm_key **key);
 
-/* The text to --out, or to standard output. */
+/* Write the text to --out, or to standard output. */
 enum hsm_status put_out(const struct arguments *arguments, const char *text);
 
 /* The value of an option: "2026-01-15T12:00:00Z", UTC. */

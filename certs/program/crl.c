@@ -1,4 +1,4 @@
-/* crl.c - sti-cert crl: the STI-PA's CRL printed, verified and issued. */
+/* crl.c - sti-cert crl: print, verify and issue the STI-PA's CRL. */
 #include "crl.h"
 
 #include <stdio.h>
@@ -50,7 +50,7 @@ crl_read(const char *path, struct certs_crl **out)
     return st;
 }
 
-/* As of a time; 0: of the CRL's own thisUpdate. */
+/* At a time; 0: at the CRL's own thisUpdate. */
 static enum hsm_status
 check_at(const char *path, const char *signer_path, const char *anchors_path, const char *url,
          time_t now, struct certs_crl **out)
@@ -116,10 +116,10 @@ crl_verify(const struct arguments *arguments)
 
 /* -- issue ------------------------------------------------------------------------------------- */
 
-/* What the CRL is made from. */
+/* The input of a CRL. */
 struct draft {
     struct certs_crl *previous; /* NULL: the first one */
-    struct certs_chain *signer, *revoked[OPTION_TIMES_MAX]; /* the entries' issuers are theirs */
+    struct certs_chain *signer, *revoked[OPTION_TIMES_MAX]; /* own the entries' issuers */
     struct certs_crl_entry *entries;
     size_t count;
 };
@@ -165,7 +165,7 @@ hours_of(const struct arguments *arguments, long *out)
     return st;
 }
 
-/* The first certificate of a file, unless it is on the list already. */
+/* Add the first certificate of a file, unless it is already listed. */
 static enum hsm_status
 add_revoked(struct draft *draft, const struct certs_chain *file, int reason, time_t now)
 {
@@ -189,7 +189,7 @@ add_revoked(struct draft *draft, const struct certs_chain *file, int reason, tim
     return HSM_OK;
 }
 
-/* An entry's reason that we do not know stays an entry. */
+/* An entry with an unknown reason remains an entry. */
 static void
 take_over(struct draft *draft)
 {
@@ -202,7 +202,8 @@ take_over(struct draft *draft)
     }
 }
 
-/* It may have ended, but it must have been good: a list that somebody shortened is not signed. */
+/* The previous CRL may have expired, but must verify otherwise: a list that someone shortened is
+ * not signed again. */
 static enum hsm_status
 read_previous(const struct arguments *arguments, struct draft *draft)
 {

@@ -8,16 +8,16 @@
 
 #include "arguments.h"
 
-extern const char crl_verify_more[]; /* what the help adds */
+extern const char crl_verify_more[]; /* additions to the help */
 extern const char crl_issue_more[];
 
-/* Read a CRL file; faults are told with its path. */
+/* Read a CRL file; faults are logged with its path. */
 enum hsm_status crl_read(const char *path, struct certs_crl **out);
 
 /*
  * Read --crl-signer and --pa-anchors, and verify the CRL of that file.
  *
- * @param url  where it should say that it is; NULL: not compared
+ * @param url  the URL that the CRL should state; NULL: not compared
  */
 enum hsm_status crl_check(const struct arguments *arguments, const char *path, const char *url,
                           time_t now, struct certs_crl **out);

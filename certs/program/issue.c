@@ -19,7 +19,7 @@
 #include "common.h"
 #include "scope.h"
 
-#define BACKDATE_S     300 /* seconds before now that a validity begins: some clocks are late */
+#define BACKDATE_S     300 /* seconds by which validity begins early, for late clocks */
 #define BACKDATE_MAX_S 86400
 #define DAYS_MAX       36525
 #define PATH_LEN_MAX   16
@@ -118,14 +118,14 @@ csr(const struct arguments *arguments)
 
 /* ---- issue ---- */
 
-/* What issue() has read; all owned. */
+/* The inputs of issue(); all owned. */
 struct issue_input {
     struct hsm_token *token;
     struct hsm_key *key;
     struct certs_csr *csr; /* NULL: self-signed, or a cross certificate */
-    struct certs_chain *issuer; /* NULL: self-signed; else the first is the issuer */
-    struct certs_chain *subject_cert; /* NULL: no cross certificate; else the first is the root */
-    struct certs_chain *crl_issuer; /* NULL: not told */
+    struct certs_chain *issuer; /* NULL: self-signed; else its first certificate is the issuer */
+    struct certs_chain *subject_cert; /* NULL: no cross certificate; else its first is the root */
+    struct certs_chain *crl_issuer; /* NULL: not given */
     struct certs_tnauthlist *tnauthlist;
     struct certs_constraints *constraints;
     char cn[SHAKEN_CN_MAX];
@@ -151,7 +151,7 @@ is_root(enum certs_profile profile)
            profile == CERTS_PROFILE_TLS_ROOT;
 }
 
-/* Of those that are issued from a request. */
+/* Of the profiles issued from a request. */
 static bool
 is_ca(enum certs_profile profile)
 {
@@ -217,7 +217,7 @@ same_constraints(const struct certs_constraints *a, const struct certs_constrain
            memcmp(a_der, b_der, a_len) == 0;
 }
 
-/* The operator's word decides what is issued; a request that asks for something else is refused. */
+/* The operator's options decide what is issued; a request for anything else is refused. */
 static enum hsm_status
 check_csr(const struct arguments *arguments, const struct issue_input *input,
           enum certs_profile profile)
@@ -280,7 +280,7 @@ set_not_after(const struct arguments *arguments, const X509 *issuer, time_t now,
         return parse_time("not-after", arguments->not_after, &request->not_after);
     if (arguments->days != NULL)
         st = options_number("days", arguments->days, 1, DAYS_MAX, &days);
-    request->not_after = from + days * A_DAY - 1; /* the last second is valid too */
+    request->not_after = from + days * A_DAY - 1; /* the last second is valid, too */
     if (arguments->days == NULL && request->subject_cert != NULL) {
         time_t one = certs_cert_not_after(issuer);
         time_t other = certs_cert_not_after(request->subject_cert);

@@ -8,7 +8,7 @@
 
 #include "arguments.h"
 
-/* What the help of `issue` adds to its options. */
+/* Additions to the help of `issue`. */
 extern const char issue_more[];
 
 enum hsm_status csr(const struct arguments *arguments);

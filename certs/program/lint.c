@@ -1,4 +1,4 @@
-/* lint.c - sti-cert lint: certificates against the SHAKEN certificate profile. */
+/* lint.c - sti-cert lint: check certificates against the SHAKEN certificate profile. */
 #include "lint.h"
 
 #include <stdbool.h>
@@ -15,7 +15,7 @@
 #include <hsm/process.h>
 
 #define LINT_FILE_MAX  67108864 /* octets */
-#define LINT_CHAIN_MAX 16 /* certificates of a file among which issuers are looked for */
+#define LINT_CHAIN_MAX 16 /* certificates of a file that are tried as issuers */
 
 typedef STACK_OF(X509) lint_certs;
 
@@ -37,12 +37,12 @@ const char lint_more[] =
     "Exit status 0: no finding of severity error (warnings may be printed); 1: at least one;\n"
     "2: a FILE could not be read, or holds no certificate, or the command line is wrong.\n";
 
-/* What a run has seen. */
+/* State of a run. */
 struct run {
     struct certs_lint_options options;
     bool json;
-    bool has_error; /* a finding of that severity */
-    bool has_printed; /* an element of the JSON array */
+    bool has_error; /* there is a finding of this severity */
+    bool has_printed; /* an element of the JSON array was printed */
 };
 
 static void
@@ -62,7 +62,7 @@ push(lint_certs *certs, X509 *cert)
     return HSM_ERR_NOMEM;
 }
 
-/* One DER certificate, or all PEM blocks that are certificates: whatever OpenSSL reads. */
+/* One DER certificate, or all PEM blocks with certificates: whatever OpenSSL reads. */
 static enum hsm_status
 parse_certs(const uint8_t *octets, size_t len, lint_certs *certs)
 {
@@ -99,7 +99,7 @@ read_certs(const char *path, lint_certs *certs)
     return st;
 }
 
-/* The certificate of the file that has signed this one; NULL: none, or it signs itself. */
+/* The certificate of the file that signed this one; NULL: none did, or it is self-signed. */
 static const X509 *
 issuer_in(const lint_certs *certs, X509 *cert)
 {
@@ -146,7 +146,7 @@ tell_unreadable(struct run *run, const char *file)
     return options_refuse("%s: no certificate could be read", file);
 }
 
-/* HSM_ERR_USAGE: the file could not be read; the others are judged all the same. */
+/* HSM_ERR_USAGE: the file could not be read; the other files are checked all the same. */
 static enum hsm_status
 lint_file(struct run *run, const char *file)
 {

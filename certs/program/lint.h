@@ -6,7 +6,7 @@
 
 #include "arguments.h"
 
-extern const char lint_more[]; /* what its help adds */
+extern const char lint_more[]; /* additions to the help */
 
 enum hsm_status lint(const struct arguments *arguments);
 enum hsm_status lint_rules(const struct arguments *arguments);

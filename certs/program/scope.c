@@ -1,4 +1,4 @@
-/* scope.c - what a certificate is good for, from the command line: numbers and claims. */
+/* scope.c - the scope of a certificate, from the command line: numbers and claims. */
 
 #include "scope.h"
 
@@ -86,7 +86,7 @@ read_list(const char *path, struct certs_tnauthlist **out)
     return st;
 }
 
-/* RFC 8226 knows any IA5String as an SPC; what is said on a command line is what operators use. */
+/* RFC 8226 allows any IA5String as an SPC; the command line accepts what operators use. */
 static enum hsm_status
 check_spcs(const struct arguments *arguments)
 {
@@ -144,7 +144,7 @@ tnauthlist(const struct arguments *arguments)
 
 /* ---- claims ---- */
 
-/* --permit CLAIM=VALUE, those of the same claim together. */
+/* --permit CLAIM=VALUE, grouped by claim. */
 struct permitted {
     struct certs_permitted_values lists[OPTION_TIMES_MAX + 1];
     const char *values[OPTION_TIMES_MAX][OPTION_TIMES_MAX + 1];
@@ -193,7 +193,7 @@ constraints_of(const struct arguments *arguments, struct certs_constraints **out
         content.permitted_values = permitted.lists;
     if (arguments->must_exclude[0] != NULL) {
         content.must_exclude = arguments->must_exclude;
-        form = CERTS_CONSTRAINTS_ENHANCED; /* RFC 8226's form cannot exclude */
+        form = CERTS_CONSTRAINTS_ENHANCED; /* the form of RFC 8226 has no exclusions */
     }
     if (content.must_include == NULL && content.permitted_values == NULL &&
         content.must_exclude == NULL)

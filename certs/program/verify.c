@@ -80,9 +80,9 @@ policy_of(const struct arguments *arguments, struct certs_path_policy *out)
     return st;
 }
 
-/* -- telling ----------------------------------------------------------------------------------- */
+/* -- printing ---------------------------------------------------------------------------------- */
 
-/* What is said of a good path; NULL where there is nothing to say. */
+/* A statement about a good path; NULL: not printed. */
 struct saying {
     char *tnauthlist;
     char *constraints;

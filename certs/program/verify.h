@@ -6,7 +6,7 @@
 
 #include "arguments.h"
 
-extern const char verify_more[]; /* what its help adds */
+extern const char verify_more[]; /* additions to the help */
 
 enum hsm_status verify(const struct arguments *arguments);
 

@@ -1,4 +1,4 @@
-/* cert.c - one X.509 certificate, parsed and asked. */
+/* cert.c - one X.509 certificate: parse it, read its fields. */
 
 #include <certs/cert.h>
 
@@ -107,7 +107,7 @@ certs_cert_has_tnauthlist_elsewhere(const X509 *cert)
 
     if (access == NULL) {
         ERR_clear_error();
-        return found != -1; /* -1: it has none */
+        return found != -1; /* -1: absent */
     }
     return certs_access_has(access, CERTS_AD_STIR_TN_LIST);
 }
@@ -164,7 +164,7 @@ only_attribute(const X509_NAME *name, int nid)
     return text;
 }
 
-/* "DNS:" and "URI:" names; NULL: of another kind, or one that a person could misread. */
+/* "DNS:" and "URI:" names; NULL: another kind of name, or one that a person could misread. */
 static const char *
 alt_name(const GENERAL_NAME *name, const char **kind)
 {
@@ -248,7 +248,7 @@ certs_cert_serial_hex(const X509 *cert)
     return hex;
 }
 
-/* hsm_hex_get() reads what this project writes; a person may write capitals. */
+/* hsm_hex_get() reads lower-case digits only; a person may type capitals. */
 static bool
 read_hex(const char *hex, uint8_t *out, size_t len)
 {
@@ -265,7 +265,7 @@ enum hsm_status
 certs_serial_parse(const char *hex, uint8_t out[CERTS_SERIAL_MAX], size_t *len,
                    struct hsm_reason *why)
 {
-    uint8_t octets[1 + CERTS_SERIAL_MAX] = {0}; /* with a zero before them */
+    uint8_t octets[1 + CERTS_SERIAL_MAX] = {0}; /* with room for a leading zero */
     size_t digits = strlen(hex), count = 1 + digits / 2, zeros = 0;
 
     if (digits == 0 || digits % 2 != 0 || !read_hex(hex, octets + 1, digits / 2))
@@ -275,7 +275,7 @@ certs_serial_parse(const char *hex, uint8_t out[CERTS_SERIAL_MAX], size_t *len,
         zeros++;
     if (zeros == count)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "serial: not positive");
-    if ((octets[zeros] & 0x80) != 0) /* X.690 section 8.3.3: it would be negative without */
+    if ((octets[zeros] & 0x80) != 0) /* X.690 section 8.3.3: negative without the zero */
         zeros--;
     if (count - zeros > CERTS_SERIAL_MAX)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "serial: more than %d octets", CERTS_SERIAL_MAX);
@@ -287,7 +287,7 @@ certs_serial_parse(const char *hex, uint8_t out[CERTS_SERIAL_MAX], size_t *len,
 const uint8_t *
 certs_cert_authority_key_id(const X509 *cert, size_t *len)
 {
-    /* OpenSSL keeps what it parsed in the certificate, for which it wants it not const */
+    /* OpenSSL caches parsed extensions in the certificate, so it takes it without const. */
     const ASN1_OCTET_STRING *id = X509_get0_authority_key_id((X509 *)(uintptr_t)cert);
 
     if (id == NULL || ASN1_STRING_length(id) <= 0)
@@ -299,7 +299,7 @@ certs_cert_authority_key_id(const X509 *cert, size_t *len)
 time_t
 certs_cert_not_before(const X509 *cert)
 {
-    time_t time = 0; /* certs_cert_parse_der() refuses a certificate without */
+    time_t time = 0; /* certs_cert_parse_der() refuses a certificate without a valid one */
 
     (void)certs_time_get(X509_get0_notBefore(cert), &time);
     return time;

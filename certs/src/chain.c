@@ -14,7 +14,7 @@
 
 #include "x509_internal.h"
 
-#define CHAIN_FILE_MAX 16777216 /* octets of a file of our own configuration */
+#define CHAIN_FILE_MAX 16777216 /* octets of a local configuration file */
 
 struct certs_chain {
     atomic_uint references;
@@ -42,7 +42,8 @@ certs_chain_new(struct certs_chain **out)
     return HSM_OK;
 }
 
-/* SHA-256 of what it was and of the certificate's own: fixed lengths, so nothing is ambiguous. */
+/* SHA-256 of the previous digest and the certificate's own: fixed lengths, so nothing is
+ * ambiguous. */
 static enum hsm_status
 extend_digest(const struct certs_chain *chain, const X509 *cert, uint8_t out[])
 {
@@ -71,16 +72,16 @@ certs_chain_add(struct certs_chain *chain, X509 *cert)
     memcpy(chain->digest, digest, sizeof(digest));
     if (start > chain->latest_start)
         chain->latest_start = start;
-    /* OpenSSL decodes extensions when it is first asked: now, before threads share them. */
+    /* OpenSSL decodes extensions on first use: do it now, before threads share them. */
     if ((X509_get_extension_flags(cert) & EXFLAG_INVALID) != 0)
-        ERR_clear_error(); /* certs_path_verify() says so */
+        ERR_clear_error(); /* certs_path_verify() reports it */
     return HSM_OK;
 }
 
 enum hsm_status
 certs_chain_append(struct certs_chain *chain, const struct certs_chain *other)
 {
-    size_t count = certs_chain_len(other); /* it may be the same */
+    size_t count = certs_chain_len(other); /* `other` may be the chain itself */
     enum hsm_status st = HSM_OK;
 
     for (size_t i = 0; st == HSM_OK && i < count; i++)

@@ -14,11 +14,11 @@
 
 struct certs_constraints {
     enum certs_constraints_form form;
-    struct certs_claim_constraints content; /* what follows */
-    const char **must_include; /* NULL: left out */
+    struct certs_claim_constraints content; /* points to the arrays below */
+    const char **must_include; /* NULL: absent */
     const char **must_exclude;
     struct certs_permitted_values *permitted;
-    char *texts; /* every name and value; each is shorter than its DER */
+    char *texts; /* all names and values; each is shorter than its DER */
     size_t texts_len;
     uint8_t *der;
     size_t der_len;
@@ -44,7 +44,7 @@ is_among(const char *const *names, const char *name)
     return false;
 }
 
-/* The first that both have; NULL: none. */
+/* A name that is in both lists; NULL: there is none. */
 static const char *
 common_name(const char *const *some, const char *const *others)
 {
@@ -63,7 +63,7 @@ malformed(const struct certs_constraints *constraints, const char *what, struct 
     return hsm_refuse(why, HSM_ERR_MALFORMED, "%s: %s", forms[constraints->form], what);
 }
 
-/* Characters up to the first that the form does not have. */
+/* True if the text has only characters that its type allows; an IA5String must not be empty. */
 static bool
 is_text(const struct der_reader *text, uint8_t tag)
 {
@@ -84,7 +84,7 @@ is_text(const struct der_reader *text, uint8_t tag)
     return true;
 }
 
-/* An IA5String that is a claim name, or a UTF8String that is a value: a copy in `texts`. */
+/* An IA5String (a claim name) or UTF8String (a value), copied into `texts`. */
 static const char *
 read_text(struct certs_constraints *constraints, struct der_reader *from, uint8_t tag)
 {
@@ -100,7 +100,7 @@ read_text(struct certs_constraints *constraints, struct der_reader *from, uint8_
     return copy;
 }
 
-/* How many values follow one another, at most: the first broken one ends them. */
+/* An upper bound of the number of values: stops at the first malformed one. */
 static size_t
 count_values(struct der_reader from)
 {
@@ -150,7 +150,7 @@ read_permitted(struct certs_constraints *constraints, struct der_reader *from,
     if (out->claim == NULL)
         return malformed(constraints, "a claim name is not printable ASCII", why);
     st = read_texts(constraints, &permitted, DER_UTF8STRING, &values, why);
-    out->values = values; /* released with the entry, whatever comes */
+    out->values = values; /* released with the entry in any case */
     if (st == HSM_OK && permitted.left != 0)
         st = malformed(constraints, "octets after the values of a claim", why);
     return st;
@@ -173,7 +173,7 @@ read_permitted_list(struct certs_constraints *constraints, struct der_reader *fr
     return st;
 }
 
-/* One of the three, under its explicit tag; left out is fine. */
+/* One of the three parts, under its explicit tag; it may be absent. */
 static enum hsm_status
 read_part(struct certs_constraints *constraints, struct der_reader *from, unsigned tag,
           struct hsm_reason *why)
@@ -303,7 +303,7 @@ put_content(struct der_writer *to, const struct certs_claim_constraints *content
     certs_der_wrap(to, 0, DER_SEQUENCE);
 }
 
-/* What is well-formed, but lets the holder sign nothing, or binds him to nothing. */
+/* Refuses well-formed constraints that exclude a mandatory claim or contradict themselves. */
 static enum hsm_status
 check_sense(const struct certs_constraints *constraints, struct hsm_reason *why)
 {
@@ -490,7 +490,7 @@ print_content(FILE *to, const struct certs_claim_constraints *content)
     }
 }
 
-/* Values are somebody else's text: nothing of them may reach a terminal's controls. */
+/* Values come from outside: none of their octets may control a terminal. */
 static void
 make_printable(char *text)
 {

@@ -1,4 +1,4 @@
-/* crl.c - the STI-PA's one indirect CRL: read, checked, and asked by issuer and serial. */
+/* crl.c - the STI-PA's one indirect CRL: read, checked, searched by issuer and serial number. */
 
 #include "crl_internal.h"
 
@@ -11,7 +11,7 @@
 #include "x509_internal.h"
 
 #define NUMBER_MAX         20 /* octets of a cRLNumber, RFC 5280 section 5.2.3 */
-#define ISSUERS_REMEMBERED 64 /* at most that many names are compared with an entry's */
+#define ISSUERS_REMEMBERED 64 /* at most this many names are compared with an entry's */
 
 DEFINE_DEFER(AUTHORITY_INFO_ACCESS, AUTHORITY_INFO_ACCESS_free)
 DEFINE_DEFER(CRL_DIST_POINTS, CRL_DIST_POINTS_free)
@@ -19,8 +19,7 @@ DEFINE_DEFER(struct certs_crl, certs_crl_free)
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
-/* RFC 5280 sections 5.2 and 5.3: a critical extension that we do not process makes the CRL
- * unusable. */
+/* RFC 5280 sections 5.2 and 5.3: an unknown critical extension makes the CRL unusable. */
 static enum hsm_status
 check_critical(const X509_EXTENSIONS *exts, int processed_nid, struct hsm_reason *why)
 {
@@ -49,7 +48,7 @@ remembered_issuer(const struct certs_crl *crl, const X509_NAME *name)
     return NULL;
 }
 
-/* The certificateIssuer of an entry: *out stays what it was when the entry has none. */
+/* The certificateIssuer of an entry: *out is unchanged if the entry has none. */
 static enum hsm_status
 entry_issuer(struct certs_crl *crl, const X509_REVOKED *entry, const X509_NAME **out,
              struct hsm_reason *why)
@@ -73,7 +72,7 @@ entry_issuer(struct certs_crl *crl, const X509_REVOKED *entry, const X509_NAME *
     if (sk_X509_NAME_push(crl->issuers, name->d.directoryName) < 1)
         return HSM_ERR_NOMEM;
     *out = name->d.directoryName;
-    name->d.directoryName = NULL; /* now the stack's */
+    name->d.directoryName = NULL; /* owned by the stack now */
     return HSM_OK;
 }
 
@@ -99,9 +98,9 @@ hash_name(const X509_NAME *name, unsigned long *out)
 }
 
 /*
- * RFC 5280 section 5.3.3: an entry without certificateIssuer has that of the
- * entry before it. One certificate of another CA whose serial number breaks
- * section 4.1.2.2 must not keep all others from being revoked.
+ * RFC 5280 section 5.3.3: an entry without certificateIssuer has that of the preceding entry.
+ * Entries whose serial number breaks section 4.1.2.2 are left out: one such certificate of another
+ * CA must not prevent the revocation of all others.
  */
 static enum hsm_status
 fill_table(struct certs_crl *crl, struct hsm_reason *why)
@@ -144,7 +143,7 @@ read_number(struct certs_crl *crl, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* A CRL that speaks of some certificates or some reasons only would let the others through. */
+/* A CRL limited to some certificates or some reasons would let the others pass. */
 static bool
 is_partial(const ISSUING_DIST_POINT *point)
 {
@@ -268,7 +267,7 @@ certs_crl_check_signature(const struct certs_crl *crl, const X509 *signer, struc
     return HSM_OK;
 }
 
-/* -- asking ------------------------------------------------------------------------------------ */
+/* -- queries ----------------------------------------------------------------------------------- */
 
 enum hsm_status
 certs_crl_entry_of(const X509 *cert, struct certs_crl_entry *out, struct hsm_reason *why)
@@ -368,7 +367,7 @@ has_uri(const GENERAL_NAMES *names, const char *url)
     return false;
 }
 
-/* RFC 5280 section 6.3.3 (b) (2) (i): one of the names. */
+/* RFC 5280 section 6.3.3 (b) (2) (i): one of the names matches. */
 static bool
 has_url(const struct certs_crl *crl, const char *url)
 {
@@ -453,7 +452,7 @@ certs_crl_find(const struct certs_crl *crl, const X509 *cert, struct certs_crl_e
     enum hsm_status st;
 
     if (certs_serial_check(serial, NULL) != HSM_OK)
-        return HSM_ERR_NOT_FOUND; /* an entry of such a serial number was left out */
+        return HSM_ERR_NOT_FOUND; /* an entry with such a serial number was left out */
     st = hash_name(issuer, &name_hash);
     if (st != HSM_OK)
         return st;
@@ -530,7 +529,7 @@ certs_crl_covers(const struct certs_crl *crl, const X509 *cert)
 
     if (points == NULL) {
         ERR_clear_error();
-        return found == -1; /* it has none; or they cannot be read */
+        return found == -1; /* absent; or unreadable */
     }
     for (int i = 0; i < sk_DIST_POINT_num(points); i++) {
         if (is_point_of(crl, sk_DIST_POINT_value(points, i)))

@@ -1,6 +1,6 @@
 /*
- * crl_internal.h - a CRL as crl.c (read, asked), crl_new.c (made) and crl_table.c (found in) have
- * it.
+ * crl_internal.h - a CRL, shared by crl.c (reading, queries), crl_new.c (issuing) and crl_table.c
+ * (look-up).
  */
 #ifndef CERTS_CRL_INTERNAL_H
 #define CERTS_CRL_INTERNAL_H
@@ -15,15 +15,15 @@
 struct crl_revoked {
     const X509_NAME *issuer; /* borrowed from the CRL or from crl->issuers */
     const X509_REVOKED *entry; /* borrowed from the CRL */
-    uint8_t serial[CERTS_SERIAL_MAX]; /* the entry's once more, as OpenSSL has it, without a zero
-                                       * before it: a look-up stays in one place */
+    uint8_t serial[CERTS_SERIAL_MAX]; /* copy of the entry's serial number, as OpenSSL stores it,
+                                       * without a leading zero: keeps a look-up in one place */
     uint8_t serial_len;
 };
 
-/* A place of the table: small, so that a look-up touches little memory. */
+/* A place in the table: small, so that a look-up touches little memory. */
 struct crl_slot {
-    uint32_t entry; /* its number, from 1; 0: free */
-    uint32_t hash; /* half of it; the other half led here */
+    uint32_t entry; /* the entry's number, from 1; 0: free */
+    uint32_t hash; /* half of the hash; the other half selects the place */
 };
 
 struct certs_crl {
@@ -33,38 +33,41 @@ struct certs_crl {
     time_t this_update;
     time_t next_update;
     ISSUING_DIST_POINT *point;
-    char *url; /* the first of it */
-    char *signer_cert_url; /* NULL: not told */
+    char *url; /* the first URL */
+    char *signer_cert_url; /* NULL: not known */
     STACK_OF(X509_NAME) * issuers; /* certificateIssuer names, owned */
     struct crl_revoked *entries;
     size_t count;
-    size_t left_out; /* entries whose serial number no certificate of a path has */
+    size_t left_out; /* entries whose serial number no valid certificate has */
     struct crl_slot *table; /* open addressing; at most half full */
-    size_t table_mask; /* size - 1, the size a power of two */
+    size_t table_mask; /* size - 1; the size is a power of two */
     uint64_t hash_key[2];
 };
 
 /* ---- crl.c ---- */
 
-/** The signer's name and key, and the one algorithm. */
+/** Check the signer's name and key, and that the one allowed algorithm was used. */
 HSM_MUST_CHECK enum hsm_status
 certs_crl_check_signature(const struct certs_crl *crl, const X509 *signer, struct hsm_reason *why);
 
 /* ---- crl_table.c ---- */
 
-/** Room for so many entries. */
+/** Make room for `count` entries. */
 HSM_MUST_CHECK enum hsm_status certs_crl_table_new(struct certs_crl *crl, size_t count);
 
-/** Every serial number here is one of certs_serial_check().
- *  @param name_hash  X509_NAME_hash_ex() of the issuer */
+/**
+ * Every serial number passed here must have passed certs_serial_check().
+ *
+ * @param name_hash  X509_NAME_hash_ex() of the issuer
+ */
 uint64_t certs_crl_table_hash(const struct certs_crl *crl, unsigned long name_hash,
                               const ASN1_INTEGER *serial);
 
-/** The next entry in the CRL's order, by its hash; both are borrowed. */
+/** Add the next entry in the CRL's order, by its hash; both pointers are borrowed. */
 void certs_crl_table_add(struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
                          const X509_REVOKED *entry);
 
-/** Of a certificate that is listed twice, the first; NULL: it is not listed. */
+/** The entry of a certificate, the first if it is listed twice; NULL: it is not listed. */
 const struct crl_revoked *certs_crl_table_find(const struct certs_crl *crl, uint64_t hash,
                                                const X509_NAME *issuer, const ASN1_INTEGER *serial);
 

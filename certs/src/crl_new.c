@@ -1,4 +1,4 @@
-/* crl_new.c - the STI-PA's CRL is made, signed, and read back. */
+/* crl_new.c - make the STI-PA's CRL, sign it, and read it back. */
 #include <stdlib.h>
 
 #include <openssl/err.h>
@@ -10,8 +10,8 @@
 #include "der_internal.h"
 #include "x509_internal.h"
 
-/* As PEM has 64 characters in a line, CERTS_CRL_MAX octets hold so many of DER; what certs_sign()
- * puts around them has less than 256. */
+/* PEM has 64 characters per line, so CERTS_CRL_MAX octets hold this much DER; what certs_sign()
+ * adds has less than 256 octets. */
 #define TBS_MAX ((CERTS_CRL_MAX - 64) / 65 * 48 - 256)
 
 DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
@@ -30,7 +30,7 @@ add_number(X509_EXTENSIONS **exts, uint64_t number)
     return certs_exts_add(exts, NID_crl_number, false, integer);
 }
 
-/* RFC 5280 section 5.2.5: critical; the URL that the certificates' distribution points have. */
+/* RFC 5280 section 5.2.5: critical; the URL in the certificates' distribution points. */
 static enum hsm_status
 add_issuing_distribution_point(X509_EXTENSIONS **exts, const char *url)
 {
@@ -49,7 +49,7 @@ add_issuing_distribution_point(X509_EXTENSIONS **exts, const char *url)
     return certs_exts_add(exts, NID_issuing_distribution_point, true, point);
 }
 
-/* What an i2d function gave: written and released. */
+/* Writes and releases the output of an i2d function. */
 static enum hsm_status
 put_encoded(struct der_writer *to, uint8_t *der, int len)
 {
@@ -104,8 +104,7 @@ add_entry_ext(X509_REVOKED *revoked, int nid, bool critical, void *value)
     return HSM_OK;
 }
 
-/* RFC 5280 section 5.3; certificateIssuer only where it changes, the entries after it inherit it.
- */
+/* RFC 5280 section 5.3; certificateIssuer only where it changes, as later entries inherit it. */
 static enum hsm_status
 add_entry_exts(X509_REVOKED *revoked, const struct certs_crl_entry *entry, bool new_issuer)
 {
@@ -150,7 +149,7 @@ put_entry(struct der_writer *to, const struct certs_crl_entry *entry, bool new_i
     return put_encoded(to, der, len);
 }
 
-/* RFC 5280 section 5.1.2.6: absent when nothing is revoked. */
+/* RFC 5280 section 5.1.2.6: absent if there are no entries. */
 static enum hsm_status
 put_entries(struct der_writer *to, const struct certs_crl_request *request, const X509_NAME *signer)
 {
@@ -231,7 +230,7 @@ put_tbs(struct der_writer *to, const struct certs_crl_request *request, const X5
     return st;
 }
 
-/* Only what reads back as such a CRL leaves this file. */
+/* The CRL is handed out only if it reads back as requested. */
 static enum hsm_status
 check_made(const uint8_t *der, size_t len, const X509 *signer, struct hsm_reason *why)
 {

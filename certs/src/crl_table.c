@@ -1,4 +1,4 @@
-/* crl_table.c - where in a CRL a certificate is, in a time that does not grow with it. */
+/* crl_table.c - look up a certificate in a CRL, in a time that does not grow with the CRL. */
 #include "crl_internal.h"
 
 #include <stdlib.h>
@@ -51,8 +51,8 @@ sip_hash(const uint64_t key[2], const uint64_t *words, size_t count)
 }
 
 /*
- * Keyed at random, because the table is filled before the CRL's signature is
- * checked: nobody can write entries that all fall into one place.
+ * Keyed with random octets, because the table is filled before the CRL's signature is checked: an
+ * attacker cannot choose entries that all fall into one place.
  */
 uint64_t
 certs_crl_table_hash(const struct certs_crl *crl, unsigned long name_hash,
@@ -72,7 +72,7 @@ is_entry_of(const struct crl_revoked *revoked, const X509_NAME *issuer, const AS
            X509_NAME_cmp(revoked->issuer, issuer) == 0;
 }
 
-/* The place of that entry, or the free one where it would be. */
+/* The place of this entry, or the free place where it belongs. */
 static struct crl_slot *
 table_slot(const struct certs_crl *crl, uint64_t hash, const X509_NAME *issuer,
            const ASN1_INTEGER *serial)
@@ -119,7 +119,7 @@ add_entry(struct certs_crl *crl, const X509_NAME *issuer, const X509_REVOKED *en
     memcpy(revoked->serial, ASN1_STRING_get0_data(serial), revoked->serial_len);
 }
 
-/* Of a certificate that is listed twice, the first entry is found. */
+/* If a certificate is listed twice, the first entry is found. */
 static void
 put_slot(struct crl_slot *slot, size_t entry, uint64_t hash)
 {

@@ -23,16 +23,16 @@ struct certs_csr {
 };
 
 /*
- * RFC 2986 section 4: a CertificationRequest and its CertificationRequestInfo, lent. They are read
- * here because d2i_X509_REQ() looks for a decoder of the key among all that OpenSSL has, which
+ * RFC 2986 section 4: a CertificationRequest and its CertificationRequestInfo, borrowed. They are
+ * parsed here because d2i_X509_REQ() searches all of OpenSSL's decoders for one of the key, which
  * takes three times as long as the signature.
  */
 struct request {
     struct der_reader signed_part; /* the whole CertificationRequestInfo */
-    struct der_reader subject, key; /* whole, too */
-    struct der_reader attributes; /* one after the other */
-    struct der_reader algorithm; /* of the AlgorithmIdentifier */
-    struct der_reader signature; /* of the BIT STRING */
+    struct der_reader subject, key; /* with their headers, too */
+    struct der_reader attributes; /* the attributes, one after another */
+    struct der_reader algorithm; /* content of the AlgorithmIdentifier */
+    struct der_reader signature; /* content of the BIT STRING */
 };
 
 DEFINE_DEFER(BASIC_CONSTRAINTS, BASIC_CONSTRAINTS_free)
@@ -109,7 +109,7 @@ certs_csr_new(const struct certs_csr_request *request, struct hsm_key *key, uint
     return st;
 }
 
-/* A value with that tag, header and all. */
+/* Read a value with this tag, including its header. */
 static bool
 read_whole(struct der_reader *from, uint8_t tag, struct der_reader *whole)
 {
@@ -122,7 +122,7 @@ read_whole(struct der_reader *from, uint8_t tag, struct der_reader *whole)
     return true;
 }
 
-/* The attributes are not optional, but requests without them are in use. */
+/* The attributes are mandatory, but requests without them are in use. */
 static bool
 read_info(struct der_reader info, struct request *out)
 {
@@ -188,7 +188,7 @@ take_extensions(X509_ATTRIBUTE *attribute, X509_EXTENSIONS **out, struct hsm_rea
     return HSM_OK;
 }
 
-/* RFC 2986 section 4.1, RFC 2985 section 5.4.2: at most one extensionRequest, of one value. */
+/* RFC 2986 section 4.1, RFC 2985 section 5.4.2: at most one extensionRequest, with one value. */
 static enum hsm_status
 get_extensions(struct der_reader attributes, X509_EXTENSIONS **out, struct hsm_reason *why)
 {

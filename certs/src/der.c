@@ -103,7 +103,7 @@ certs_der_wrap(struct der_writer *to, size_t start, uint8_t tag)
 
     if (to->failed || !reserve(to, sizeof(header)))
         return;
-    assert(content <= UINT32_MAX); /* bounded by what the writer is given */
+    assert(content <= UINT32_MAX); /* writers are given less than this */
     if (content < 0x80) {
         header[1] = (uint8_t)content;
     } else {

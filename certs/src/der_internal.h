@@ -24,14 +24,15 @@ struct der_reader {
     size_t left;
 };
 
-/* The next value has this tag and a definite length in its shortest form: lend its content, go past
- * it. */
+/* If the next value has this tag and a definite length in its shortest form, lend its content and
+ * move past it. */
 bool certs_der_read(struct der_reader *from, uint8_t tag, struct der_reader *content);
 
 /* The octets are one SEQUENCE and nothing else. */
 bool certs_der_is_one_sequence(const uint8_t *der, size_t len);
 
-/* Grows as it is written; after a failed allocation nothing more is written and `failed` stays. */
+/* Grows as it is written; after a failed allocation nothing more is written and `failed` stays
+ * set. */
 struct der_writer {
     uint8_t *octets; /* owned: certs_der_writer_free() */
     size_t len;
@@ -41,7 +42,7 @@ struct der_writer {
 
 void certs_der_put(struct der_writer *to, const void *octets, size_t len);
 
-/* Make what was written from `start` on the content of one value. */
+/* Make everything written since `start` the content of one value. */
 void certs_der_wrap(struct der_writer *to, size_t start, uint8_t tag);
 
 /* A non-negative INTEGER. */

@@ -14,7 +14,7 @@
 #include "profile_internal.h"
 #include "x509_internal.h"
 
-#define SERIAL_LEN 16 /* octets of those that certs_serial_new() makes */
+#define SERIAL_LEN 16 /* octets of serial numbers made by certs_serial_new() */
 
 DEFINE_DEFER(ASN1_BIT_STRING, ASN1_BIT_STRING_free)
 DEFINE_DEFER(ASN1_INTEGER, ASN1_INTEGER_free)
@@ -62,9 +62,9 @@ add_ext_key_usage(X509_EXTENSIONS **exts, int nid)
 }
 
 /*
- * RFC 5280 section 4.2.1.2 method (1): SHA-1 of the content of the
- * subjectPublicKey BIT STRING. A cross certificate repeats what the root calls
- * its own key, because certificates under the root name it by that.
+ * RFC 5280 section 4.2.1.2 method (1): SHA-1 of the content of the subjectPublicKey BIT STRING. A
+ * cross certificate repeats the root's own identifier for its key, because certificates under the
+ * root refer to that.
  */
 static enum hsm_status
 add_subject_key_id(X509_EXTENSIONS **exts, const X509 *cert, const X509 *subject_cert)
@@ -134,7 +134,7 @@ add_basic_constraints(X509_EXTENSIONS **exts, const struct certs_issue_request *
     return certs_exts_add_basic_constraints(exts, profile->ca, path_len);
 }
 
-/* The TNAuthList by value, or where it is. */
+/* The TNAuthList by value, or by its URL. */
 static enum hsm_status
 add_scope(X509_EXTENSIONS **exts, const struct certs_issue_request *request)
 {
@@ -143,7 +143,7 @@ add_scope(X509_EXTENSIONS **exts, const struct certs_issue_request *request)
     return certs_exts_add_tnauthlist(exts, request->tnauthlist);
 }
 
-/* What all profiles have. */
+/* The extensions of all profiles. */
 static enum hsm_status
 build_common_extensions(const struct certs_issue_request *request,
                         const struct certs_profile_rules *profile, const X509 *issuer,
@@ -162,7 +162,7 @@ build_common_extensions(const struct certs_issue_request *request,
     return st;
 }
 
-/* The request was checked against its profile: what it has, the profile allows. */
+/* The request was checked against its profile, so what it contains is allowed. */
 static enum hsm_status
 build_extensions(const struct certs_issue_request *request,
                  const struct certs_profile_rules *profile, const X509 *issuer, const X509 *cert,
@@ -194,9 +194,9 @@ set_extensions(X509 *cert, const X509_EXTENSIONS *exts)
 }
 
 /*
- * The subject's key as a named curve and an uncompressed point, however it came. X509_set_pubkey()
- * would do, but it looks for an encoder among all that OpenSSL has, which takes longer than the
- * signature.
+ * The subject's key as a named curve and an uncompressed point, whatever form it had.
+ * X509_set_pubkey() would do, but it searches all of OpenSSL's encoders, which takes longer than
+ * the signature.
  */
 static enum hsm_status
 set_public_key(X509 *cert, EVP_PKEY *public_key)
@@ -221,7 +221,7 @@ static enum hsm_status
 set_serial(X509 *cert, const uint8_t *serial, size_t len)
 {
     DEFER(ASN1_INTEGER_free) ASN1_INTEGER *integer = ASN1_INTEGER_new();
-    size_t skip = serial[0] == 0 ? 1 : 0; /* OpenSSL keeps the magnitude */
+    size_t skip = serial[0] == 0 ? 1 : 0; /* OpenSSL stores the magnitude */
 
     if (integer == NULL || ASN1_STRING_set(integer, serial + skip, (int)(len - skip)) != 1 ||
         X509_set_serialNumber(cert, integer) != 1)
@@ -229,7 +229,7 @@ set_serial(X509 *cert, const uint8_t *serial, size_t len)
     return HSM_OK;
 }
 
-/* Built from what was validated, or that of the root that is cross-certified, as it is encoded. */
+/* Built from validated attributes; for a cross certificate the root's subject, as encoded there. */
 static enum hsm_status
 subject_of(const struct certs_issue_request *request, X509_NAME **out, struct hsm_reason *why)
 {
@@ -275,7 +275,7 @@ build(const struct certs_issue_request *request, const struct certs_profile_rule
     return st == HSM_OK ? set_extensions(cert, exts) : st;
 }
 
-/* What the lint takes the profile for; 0: ATIS-1000080 section 6.4.1 is not about it. */
+/* The profile's role in the lint; 0: ATIS-1000080 section 6.4.1 does not apply to it. */
 static enum certs_lint_role
 lint_role_of(enum certs_profile profile)
 {
@@ -292,7 +292,7 @@ lint_role_of(enum certs_profile profile)
     }
 }
 
-/* Rules of the United States' policy are none of a certificate's under the French one. */
+/* The rules of the United States' policy do not apply to a certificate under the French one. */
 static unsigned
 lint_sources_of(const struct certs_issue_request *request)
 {
@@ -304,7 +304,7 @@ lint_sources_of(const struct certs_issue_request *request)
     return 0;
 }
 
-/* Nothing is signed that our own lint finds an error in, by the rules of the latest day. */
+/* A certificate in which our own lint finds an error, by the latest rules, is not signed. */
 static enum hsm_status
 lint(const struct certs_issue_request *request, const X509 *issuer, const X509 *built,
      struct hsm_reason *why)
@@ -333,7 +333,7 @@ lint(const struct certs_issue_request *request, const X509 *issuer, const X509 *
     return st;
 }
 
-/* certs_sign() verifies what it has signed before it puts it together. */
+/* certs_sign() verifies the signature before it assembles the certificate. */
 static enum hsm_status
 sign(X509 *built, struct hsm_key *key, uint8_t **out, size_t *len)
 {

@@ -63,7 +63,7 @@ name_text(const X509_NAME *name)
     return text != NULL ? text : strdup("(a name with a string that does not decode)");
 }
 
-/* What the report says of the certificate itself. */
+/* The report's description of the certificate itself. */
 static enum hsm_status
 describe(const X509 *cert, const struct lint_view *view, struct certs_lint *lint)
 {
@@ -76,7 +76,7 @@ describe(const X509 *cert, const struct lint_view *view, struct certs_lint *lint
     if (certs_time_get(X509_get0_notBefore(cert), &not_before))
         certs_time_text(not_before, lint->not_before);
     lint->has_digest = X509_digest(cert, EVP_sha256(), lint->sha256, NULL) == 1;
-    ERR_clear_error(); /* what is not signed has no digest */
+    ERR_clear_error(); /* an unsigned certificate has no digest */
     return lint->subject == NULL || lint->issuer == NULL ? HSM_ERR_NOMEM : HSM_OK;
 }
 

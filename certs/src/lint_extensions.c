@@ -1,4 +1,4 @@
-/* lint_extensions.c - rules on the extensions (RFC 5280 section 4.2), but the TNAuthList. */
+/* lint_extensions.c - rules on the extensions (RFC 5280 section 4.2), except the TNAuthList. */
 #include "lint_internal.h"
 
 #include <stdlib.h>
@@ -56,7 +56,7 @@ certs_lint_basic_constraints_role(const struct lint_view *view, struct hsm_reaso
     return hsm_refuse(why, LINT_BROKEN, "cA is %s", view->is_ca ? "TRUE" : "FALSE");
 }
 
-/* X.690 section 11.5: a value that is the default is left out. */
+/* X.690 section 11.5: a value equal to the default is omitted. */
 enum hsm_status
 certs_lint_basic_constraints_default(const struct lint_view *view, struct hsm_reason *why)
 {
@@ -112,7 +112,7 @@ certs_lint_key_usage_ca(const struct lint_view *view, struct hsm_reason *why)
     unsigned allowed = KEY_CERT_SIGN;
 
     if (!view->ext[LINT_EXT_KEY_USAGE].is_there)
-        return HSM_OK; /* certs_lint_key_usage() tells */
+        return HSM_OK; /* certs_lint_key_usage() reports it */
     if (!is_under(view, LINT_CP_1_4))
         allowed |= DIGITAL_SIGNATURE | CRL_SIGN;
     if ((view->key_usage & KEY_CERT_SIGN) != 0 && (view->key_usage & ~allowed) == 0)
@@ -160,14 +160,14 @@ certs_lint_subject_key_id_size(const struct lint_view *view, struct hsm_reason *
     return hsm_refuse(why, LINT_BROKEN, "%zu bits", content.left * 8);
 }
 
-/* RFC 5280 section 4.2.1.2 method (1): of the content of the subjectPublicKey BIT STRING. */
+/* RFC 5280 section 4.2.1.2 method (1): over the content of the subjectPublicKey BIT STRING. */
 enum hsm_status
 certs_lint_subject_key_id_sha1(const struct lint_view *view, struct hsm_reason *why)
 {
     uint8_t sha1[CERTS_SHA1_LEN];
 
     if (view->subject_key_id.left != sizeof(sha1))
-        return HSM_OK; /* certs_lint_subject_key_id_size() tells */
+        return HSM_OK; /* certs_lint_subject_key_id_size() reports it */
     if (X509_pubkey_digest(view->cert, EVP_sha1(), sha1, NULL) != 1)
         return certs_openssl_failed("subjectKeyIdentifier");
     if (memcmp(sha1, view->subject_key_id.at, sizeof(sha1)) == 0)
@@ -251,7 +251,7 @@ refuse_policy(const struct lint_view *view, struct hsm_reason *why)
     return hsm_refuse(why, LINT_BROKEN, "%s", certs_lint_oid_text(oid, text));
 }
 
-/* Exactly one policy, and it is one of these (bit n: CP 1.n). */
+/* There is exactly one policy, and it is one of these (bit n: CP 1.n). */
 static bool
 is_only_policy(const struct lint_view *view, unsigned policies)
 {
@@ -272,7 +272,7 @@ certs_lint_policies_1_1(const struct lint_view *view, struct hsm_reason *why)
     unsigned known = 1U << 1 | 1U << 2 | 1U << LINT_CP_1_3;
 
     if (view->policies.count != 1)
-        return HSM_OK; /* certs_lint_policies() tells */
+        return HSM_OK; /* certs_lint_policies() reports it */
     return is_only_policy(view, known) ? HSM_OK : refuse_policy(view, why);
 }
 
@@ -303,7 +303,7 @@ certs_lint_crl_points(const struct lint_view *view, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* SEQUENCE { SEQUENCE { distributionPoint [0], cRLIssuer [2], ... }, ... }: the first point only,
+/* SEQUENCE { SEQUENCE { distributionPoint [0], cRLIssuer [2], ... }, ... }: only the first point,
  * and without `reasons` between the two. */
 static const char *
 crl_issuer_fault(const struct lint_view *view)
@@ -342,7 +342,7 @@ certs_lint_crl_issuer_any(const struct lint_view *view, struct hsm_reason *why)
     const char *fault;
 
     if (!view->ext[LINT_EXT_CRL_POINTS].is_there || is_under(view, LINT_CP_1_4))
-        return HSM_OK; /* under CP 1.4 certs_lint_crl_issuer() tells */
+        return HSM_OK; /* under CP 1.4 certs_lint_crl_issuer() reports it */
     fault = crl_issuer_fault(view);
     return fault == NULL ? HSM_OK : hsm_refuse(why, LINT_BROKEN, "%s", fault);
 }
@@ -366,7 +366,7 @@ certs_lint_crl_issuer_name(const struct lint_view *view, struct hsm_reason *why)
         const GENERAL_NAME *name;
 
         if (issuer == NULL)
-            continue; /* certs_lint_crl_issuer() tells */
+            continue; /* certs_lint_crl_issuer() reports it */
         name = sk_GENERAL_NAME_num(issuer) == 1 ? sk_GENERAL_NAME_value(issuer, 0) : NULL;
         if (name == NULL || name->type != GEN_DIRNAME ||
             X509_NAME_entry_count(name->d.directoryName) == 0)
@@ -383,7 +383,7 @@ certs_lint_crl_one_point(const struct lint_view *view, struct hsm_reason *why)
     return hsm_refuse(why, LINT_BROKEN, "%zu DistributionPoints", view->crl_points);
 }
 
-/* Scheme and host; what follows is opaque. */
+/* Checks scheme and host only. */
 static bool
 is_http_url(const struct der_reader *url)
 {
@@ -406,7 +406,7 @@ enum hsm_status
 certs_lint_crl_url(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->crl_urls == 0 || is_http_url(&view->crl_url))
-        return HSM_OK; /* without one certs_lint_crl_points() tells */
+        return HSM_OK; /* without a point certs_lint_crl_points() reports it */
     return hsm_refuse(why, LINT_BROKEN, "\"%.*s\"", (int)view->crl_url.left,
                       (const char *)view->crl_url.at);
 }
@@ -417,7 +417,7 @@ certs_lint_no_crl_points(const struct lint_view *view, struct hsm_reason *why)
     return view->ext[LINT_EXT_CRL_POINTS].is_there ? refuse_present(why) : HSM_OK;
 }
 
-/* ---- all of them ---- */
+/* ---- all extensions ---- */
 
 static enum hsm_status
 refuse_ext(const X509_EXTENSION *ext, struct hsm_reason *why)
@@ -471,7 +471,7 @@ free_decoded(const X509V3_EXT_METHOD *method, void *decoded)
         method->ext_free(decoded);
 }
 
-/* OpenSSL knows the extension's syntax, and its value is something else. */
+/* OpenSSL knows the extension's syntax, and its value breaks it. */
 static bool
 is_broken(X509_EXTENSION *ext)
 {

@@ -1,4 +1,5 @@
-/* lint_fields.c - rules on the fields of a TBSCertificate (RFC 5280 section 4.1), but its names. */
+/* lint_fields.c - rules on the fields of a TBSCertificate (RFC 5280 section 4.1), except its
+ * names. */
 #include "lint_internal.h"
 
 #include <pthread.h>
@@ -71,7 +72,7 @@ certs_lint_serial_64_bits(const struct lint_view *view, struct hsm_reason *why)
 enum hsm_status
 certs_lint_serial_20_octets(const struct lint_view *view, struct hsm_reason *why)
 {
-    size_t octets = serial_bits(view) / 8 + 1; /* with the sign */
+    size_t octets = serial_bits(view) / 8 + 1; /* with the sign bit */
 
     return octets <= CERTS_SERIAL_MAX ? HSM_OK : hsm_refuse(why, LINT_BROKEN, "%zu octets", octets);
 }
@@ -85,7 +86,7 @@ signature_nid(const struct lint_view *view)
     return OBJ_obj2nid(oid);
 }
 
-/* What CP 1.4 section 6.1.5 lets a CA do, against ATIS-1000080. */
+/* CP 1.4 section 6.1.5 allows it for a CA, unlike ATIS-1000080. */
 static bool
 may_be_p384(const struct lint_view *view)
 {
@@ -125,7 +126,7 @@ curve_of(const X509 *cert)
     return OBJ_sn2nid(group);
 }
 
-/* The hash is as strong as the signer's curve, where the signer's key is at hand. */
+/* The hash must be as strong as the signer's curve, if the signer's key is available. */
 enum hsm_status
 certs_lint_signature_curve(const struct lint_view *view, struct hsm_reason *why)
 {
@@ -223,7 +224,7 @@ certs_lint_validity_order(const struct lint_view *view, struct hsm_reason *why)
 
     if (!certs_time_get(X509_get0_notBefore(view->cert), &not_before) ||
         !certs_time_get(X509_get0_notAfter(view->cert), &not_after))
-        return HSM_OK; /* certs_lint_validity_encoding() tells */
+        return HSM_OK; /* certs_lint_validity_encoding() reports it */
     if (not_before <= not_after)
         return HSM_OK;
     return hsm_refuse(why, LINT_BROKEN, "notAfter is %lld seconds before notBefore",
@@ -261,8 +262,7 @@ named_curve(const struct lint_view *view)
     return OBJ_obj2nid(parameter);
 }
 
-/* CP 1.4 section 6.1.5: CAs may have P-384. Of a root only notBefore tells that it is under CP 1.4.
- */
+/* CP 1.4 section 6.1.5: CAs may use P-384. For a root, only notBefore shows that CP 1.4 applies. */
 static bool
 is_p384_by_policy(const struct lint_view *view)
 {
@@ -289,7 +289,7 @@ certs_lint_key_p384(const struct lint_view *view, struct hsm_reason *why)
     return is_p384_by_policy(view) ? hsm_refuse(why, LINT_BROKEN, "P-384") : HSM_OK;
 }
 
-/* Made once: it takes OpenSSL longer than a rule. */
+/* Created once: that takes OpenSSL longer than checking a rule. */
 static EC_GROUP *p256;
 
 static void
@@ -298,8 +298,8 @@ make_p256(void)
     p256 = EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1);
 }
 
-/* Of a certificate that is being built OpenSSL has no key; looking for a decoder takes it longer
- * than all the other rules. */
+/* While a certificate is being built OpenSSL has no key for it; searching for a decoder takes
+ * longer than all other rules. */
 static bool
 is_point_of_p256(const struct lint_view *view)
 {

@@ -1,9 +1,8 @@
 /*
- * lint_internal.h - what the files of the lint share: the certificate taken apart, and the checks.
+ * lint_internal.h - shared by the files of the lint: the certificate's parts, and the checks.
  *
- * Extensions are read here from their octets, not by OpenSSL, because what is
- * broken has to be told apart from what is absent. Of an extension that is
- * there twice the last one is judged.
+ * Extensions are parsed here from their octets, not by OpenSSL, because a malformed extension must
+ * be distinguished from an absent one. If an extension occurs twice, the last one is judged.
  */
 #ifndef CERTS_LINT_INTERNAL_H
 #define CERTS_LINT_INTERNAL_H
@@ -20,8 +19,8 @@
 #include "der_internal.h"
 #include "x509_internal.h"
 
-/* Days from which notBefore meets a document; a CA has 90 days, for CP 1.3 145, until what it
- * issues to service providers must follow. */
+/* The first notBefore to which a document applies; after it a CA has 90 days, for CP 1.3 145, until
+ * the certificates that it issues to service providers must follow it. */
 #define V003_CA   20200904
 #define V003_EE   20201203
 #define V004_CA   20211018
@@ -52,7 +51,7 @@ struct lint_ext {
     struct der_reader value; /* borrowed from the certificate */
 };
 
-enum lint_attribute_id { /* attributes of a subject that rules ask for */
+enum lint_attribute_id { /* subject attributes that rules refer to */
     LINT_C,
     LINT_O,
     LINT_CN,
@@ -60,51 +59,51 @@ enum lint_attribute_id { /* attributes of a subject that rules ask for */
     LINT_ATTRIBUTES,
 };
 
-struct lint_text { /* UTF-8, or T.61 as it came; may hold NUL */
+struct lint_text { /* UTF-8, or T.61 unconverted; may contain NUL */
     uint8_t *octets; /* owned */
     size_t len;
 };
 
 struct lint_attribute {
     size_t count;
-    struct lint_text text; /* of the last one */
+    struct lint_text text; /* the last one's text */
 };
 
-/* Policies, as last octet below 2.16.840.1.114569.1.1 */
+/* Policies, by their last octet below 2.16.840.1.114569.1.1 */
 #define LINT_CP_1_3 3
 #define LINT_CP_1_4 4
 
 struct lint_policies {
     size_t count;
-    unsigned shaken; /* bit n: CP 1.n is among them */
-    struct der_reader last; /* its OBJECT IDENTIFIER's content */
+    unsigned shaken; /* bit n: CP 1.n is present */
+    struct der_reader last; /* content of its OBJECT IDENTIFIER */
 };
 
 struct lint_tnauthlist {
-    const char *fault; /* why no SPC was read; NULL: it was */
-    struct lint_text spc; /* of the only entry of that kind */
-    size_t entries; /* of any kind */
+    const char *fault; /* why no SPC was read; NULL: one was read */
+    struct lint_text spc; /* of the only SPC entry */
+    size_t entries; /* of all kinds */
     size_t spcs;
-    bool is_ia5string; /* every SPC */
+    bool is_ia5string; /* true if every SPC is an IA5String */
     bool is_tagged; /* every entry has a tag of RFC 8226 section 9 */
-    bool is_ended; /* no octets after the list, nor after an SPC inside its tag */
+    bool is_ended; /* no octets follow the list, or an SPC inside its tag */
 };
 
 struct lint_view {
-    X509 *cert; /* borrowed; OpenSSL's getters fill a cache under a lock */
+    X509 *cert; /* borrowed; not const, as OpenSSL's getters fill a cache under a lock */
     const X509 *issuer; /* borrowed; NULL: not known */
     enum certs_lint_role role;
     bool is_self_signed;
-    int date; /* yyyymmdd: whose rules apply */
+    int date; /* yyyymmdd: selects the rules */
     struct lint_ext ext[LINT_EXTS];
-    bool is_ca; /* BasicConstraints says so */
+    bool is_ca; /* cA in BasicConstraints is true */
     bool is_basic_constraints; /* that extension decodes */
     bool has_path_len;
     unsigned key_usage; /* bit n: KeyUsage n of RFC 5280 section 4.2.1.3 */
     struct lint_policies policies;
     size_t crl_points; /* DistributionPoints */
     size_t crl_urls; /* URIs in their fullNames */
-    struct der_reader crl_url; /* the first of these */
+    struct der_reader crl_url; /* the first of them */
     struct der_reader authority_key_id; /* keyIdentifier; NULL: none */
     struct der_reader subject_key_id;
     struct lint_attribute subject[LINT_ATTRIBUTES];
@@ -116,31 +115,31 @@ struct certs_lint {
     int date;
     char *subject; /* RFC 2253; owned */
     char *issuer;
-    char not_before[CERTS_TIME_TEXT_MAX]; /* "": not a time */
+    char not_before[CERTS_TIME_TEXT_MAX]; /* "": not a valid time */
     uint8_t sha256[HSM_SHA256_LEN];
-    bool has_digest; /* what is not signed has none */
+    bool has_digest; /* false for an unsigned certificate */
     size_t len;
     struct certs_lint_finding *findings; /* owned */
 };
 
-/* Take apart; after any status certs_lint_view_release(). */
+/* Parse the certificate; call certs_lint_view_release() whatever it returns. */
 enum hsm_status certs_lint_view_init(struct lint_view *view, const X509 *cert,
                                      const struct certs_lint_options *options);
 void certs_lint_view_release(struct lint_view *view);
 
-/* The next value, whatever its tag (one octet), as certs_der_read(). */
+/* certs_der_read() of the next value, whatever its tag (one octet). */
 bool certs_lint_read_any(struct der_reader *from, uint8_t *tag, struct der_reader *content);
 
-/* Name or dotted numbers; "?" where it does not decode. */
+/* Name or dotted numbers; "?" if it does not decode. */
 #define LINT_OID_TEXT_MAX 80
 const char *certs_lint_oid_text(const ASN1_OBJECT *oid, char text[LINT_OID_TEXT_MAX]);
 
-/* The known extension that this is; LINT_EXTS: none of them. */
+/* The known extension; LINT_EXTS: it is not known. */
 enum lint_ext_id certs_lint_ext_id(const X509_EXTENSION *ext);
 
 /*
- * A check: HSM_OK, the rule is kept or has no object here; LINT_BROKEN, and
- * *why says by what; another status is a failure of the lint.
+ * A check: HSM_OK: the rule is kept, or does not apply; LINT_BROKEN: it is broken, *why says how;
+ * another status is a failure of the lint itself.
  */
 #define LINT_BROKEN HSM_ERR_UNTRUSTED
 typedef enum hsm_status lint_check(const struct lint_view *view, struct hsm_reason *why);

@@ -1,4 +1,4 @@
-/* lint_print.c - print lint findings, for a person and as JSON. */
+/* lint_print.c - print lint findings, as text and as JSON. */
 #include <certs/lint.h>
 
 #include <string.h>

@@ -22,7 +22,7 @@
 #define CP_1_3 "United States SHAKEN CP 1.3"
 #define CP_1_4 "United States SHAKEN CP 1.4"
 
-/* clang-format off: a row of three lines is easier to compare with the next one */
+/* clang-format off: rows of three lines each are easier to compare */
 const struct lint_row certs_lint_rows[] = {
     /* ---- fields ---- */
     {{"ca.version", CA, ATIS, ERROR, V003_CA, 0, "The version is 3.", V003}, certs_lint_version},

@@ -6,7 +6,7 @@
 
 #include "x509_internal.h"
 
-/* ISO 3166-1 alpha-2, those assigned, three characters each. */
+/* ISO 3166-1 alpha-2, the assigned codes, three characters each. */
 static const char countries[] =
     "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ "
     "BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM "
@@ -34,7 +34,7 @@ is_word_octet(const struct lint_text *in, size_t at)
            (isalnum(in->octets[at]) != 0 || in->octets[at] == '_');
 }
 
-/* Between octets at - 1 and at a word of letters, digits and '_' begins or ends. */
+/* True if a word of letters, digits and '_' begins or ends between octets at - 1 and at. */
 static bool
 is_word_border(const struct lint_text *in, size_t at)
 {
@@ -51,7 +51,7 @@ are_equal(const uint8_t *a, const uint8_t *b, size_t len, bool any_case)
     return true;
 }
 
-/* The text has these octets, as words of their own: "SHAKEN" is not in "SHAKENX". */
+/* The text contains these octets as whole words: "SHAKEN" is not in "SHAKENX". */
 static bool
 has_words(const struct lint_text *in, const void *words, size_t len, bool any_case)
 {
@@ -63,7 +63,7 @@ has_words(const struct lint_text *in, const void *words, size_t len, bool any_ca
     return false;
 }
 
-/* "the CN is ..."; without a CN it is empty. */
+/* "the CN is ..."; empty without a CN. */
 static enum hsm_status
 refuse_cn(const struct lint_view *view, struct hsm_reason *why)
 {
@@ -122,7 +122,7 @@ certs_lint_c_assigned(const struct lint_view *view, struct hsm_reason *why)
     const struct lint_attribute *c = &view->subject[LINT_C];
 
     if (c->count != 1 || !is_alpha_2(&c->text))
-        return HSM_OK; /* certs_lint_c_iso_3166() tells */
+        return HSM_OK; /* certs_lint_c_iso_3166() reports it */
     for (const char *one = countries; *one != '\0'; one += 3) {
         if (memcmp(one, c->text.octets, 2) == 0)
             return HSM_OK;
@@ -140,7 +140,7 @@ certs_lint_c_us(const struct lint_view *view, struct hsm_reason *why)
     return c->count == 1 && is_text(&c->text, "US") ? HSM_OK : refuse_c(view, why);
 }
 
-/* X.520 and RFC 5280 appendix A: these two are PrintableStrings. */
+/* X.520 and RFC 5280 appendix A: both attributes are PrintableStrings. */
 enum hsm_status
 certs_lint_c_printable(const struct lint_view *view, struct hsm_reason *why)
 {
@@ -184,7 +184,7 @@ certs_lint_cn_kind(const struct lint_view *view, struct hsm_reason *why)
     return has_words(cn, intermediate, strlen(intermediate), true) ? HSM_OK : refuse_cn(view, why);
 }
 
-/* "SHAKEN <SPC>" among the words of the CN, or as all of it. */
+/* The CN contains "SHAKEN <SPC>" as words, or with `all` is equal to it. */
 static bool
 is_shaken_spc(const struct lint_view *view, bool all)
 {
@@ -207,7 +207,7 @@ enum hsm_status
 certs_lint_cn_spc(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->is_self_signed)
-        return HSM_OK; /* certs_lint_issuer_is_other() tells */
+        return HSM_OK; /* certs_lint_issuer_is_other() reports it */
     if (view->tnauthlist.fault != NULL)
         return hsm_refuse(why, LINT_BROKEN, "%s", view->tnauthlist.fault);
     return is_shaken_spc(view, false) ? HSM_OK : refuse_cn(view, why);
@@ -217,7 +217,7 @@ enum hsm_status
 certs_lint_cn_spc_exact(const struct lint_view *view, struct hsm_reason *why)
 {
     if (view->tnauthlist.fault != NULL || !is_shaken_spc(view, false))
-        return HSM_OK; /* certs_lint_cn_spc() tells */
+        return HSM_OK; /* certs_lint_cn_spc() reports it */
     return is_shaken_spc(view, true) ? HSM_OK : refuse_cn(view, why);
 }
 
@@ -232,7 +232,7 @@ certs_lint_cn_includes_spc(const struct lint_view *view, struct hsm_reason *why)
     return refuse_cn(view, why);
 }
 
-/* CP 1.3 section 3.1, of those who hold an SPC. */
+/* CP 1.3 section 3.1, for holders of an SPC. */
 static bool
 needs_serial_number(const struct lint_view *view)
 {
@@ -248,7 +248,7 @@ certs_lint_serial_number(const struct lint_view *view, struct hsm_reason *why)
     return hsm_refuse(why, LINT_BROKEN, "there is none");
 }
 
-/* The set (RDN) of the last attribute of that type; -1: there is none. */
+/* The set (RDN) of the last attribute of this type; -1: there is none. */
 static int
 rdn_of(const X509_NAME *name, int nid)
 {

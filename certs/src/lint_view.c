@@ -1,4 +1,4 @@
-/* lint_view.c - a certificate taken apart for the rules. */
+/* lint_view.c - parse a certificate into what the rules look at. */
 #include "lint_internal.h"
 
 #include <limits.h>
@@ -81,7 +81,7 @@ read_bmp_string(const uint8_t *octets, size_t len, struct lint_text *out)
     return out->octets == NULL ? HSM_ERR_NOMEM : HSM_OK;
 }
 
-/* X.680 section 41; '*' and '&' are no part of it, but are met. */
+/* X.680 section 41; '*' and '&' do not belong to it, but occur in practice. */
 static bool
 is_printable(uint8_t octet)
 {
@@ -136,8 +136,8 @@ copy_text(const uint8_t *octets, size_t len, struct lint_text *out)
     return HSM_OK;
 }
 
-/* A string of a kind that directories use as text; HSM_ERR_MALFORMED: another kind, or octets that
- * its kind does not allow. */
+/* A string of a type used as text in directories; HSM_ERR_MALFORMED: another type, or octets that
+ * its type does not allow. */
 static enum hsm_status
 read_string(int type, const uint8_t *octets, size_t len, struct lint_text *out)
 {
@@ -148,8 +148,8 @@ read_string(int type, const uint8_t *octets, size_t len, struct lint_text *out)
     return is_of_type(type, octets, len) ? copy_text(octets, len, out) : HSM_ERR_MALFORMED;
 }
 
-/* The same of a name, but octets that its kind does not allow are text too: the attribute is there.
- */
+/* read_string() for names, but octets that the type does not allow count as text, too: the
+ * attribute exists. */
 static enum hsm_status
 read_value(const ASN1_STRING *value, struct lint_text *out)
 {
@@ -184,7 +184,7 @@ certs_lint_ext_id(const X509_EXTENSION *ext)
     return (enum lint_ext_id)id;
 }
 
-/* X.690 section 8.3.2: in the fewest octets; nine of them would be a path of 2^64. */
+/* X.690 section 8.3.2: in the fewest octets; nine octets would be a path length of 2^64. */
 static bool
 is_integer(const struct der_reader *content)
 {
@@ -269,7 +269,7 @@ read_policies(struct lint_view *view)
     }
 }
 
-/* GeneralNames of a fullName: count the URIs, keep the very first. */
+/* GeneralNames of a fullName: count the URIs, keep the first of all. */
 static void
 read_full_name(struct lint_view *view, struct der_reader names)
 {
@@ -301,7 +301,7 @@ read_crl_points(struct lint_view *view)
         view->crl_points++;
         if (certs_der_read(&point, DER_CONTEXT(0), &name) &&
             certs_lint_read_any(&name, &tag, &full_name) &&
-            (tag | TAG_CONSTRUCTED) == DER_CONTEXT(0)) /* OpenSSL reads a primitive one too */
+            (tag | TAG_CONSTRUCTED) == DER_CONTEXT(0)) /* OpenSSL accepts a primitive tag, too */
             read_full_name(view, full_name);
     }
 }
@@ -315,7 +315,7 @@ read_subject_key_id(struct lint_view *view)
     (void)certs_der_read(&value, DER_OCTETS, &view->subject_key_id);
 }
 
-/* It begins with keyIdentifier [0] IMPLICIT OCTET STRING OPTIONAL. */
+/* The value begins with keyIdentifier [0] IMPLICIT OCTET STRING OPTIONAL. */
 static void
 read_authority_key_id(struct lint_view *view)
 {
@@ -334,10 +334,10 @@ static void (*const readers[LINT_EXTS])(struct lint_view *view) = {
     [LINT_EXT_AUTHORITY_KEY_ID] = read_authority_key_id,
     [LINT_EXT_POLICIES] = read_policies,
     [LINT_EXT_CRL_POINTS] = read_crl_points,
-    [LINT_EXT_TNAUTHLIST] = NULL, /* read_tnauthlist() */
+    [LINT_EXT_TNAUTHLIST] = NULL, /* parsed by read_tnauthlist() */
 };
 
-/* Each in its turn, so that of two the last counts, and URLs of CRLs add up. */
+/* In order, so that the last of two counts, and URLs of CRLs add up. */
 static void
 read_extensions(struct lint_view *view)
 {
@@ -385,7 +385,7 @@ read_subject(struct lint_view *view)
     return HSM_OK;
 }
 
-/* One TNEntry's SPC: the string inside the explicit tag. */
+/* The SPC of a TNEntry: the string inside the explicit tag. */
 static enum hsm_status
 read_spc(struct lint_tnauthlist *list, struct der_reader content)
 {
@@ -408,9 +408,9 @@ read_spc(struct lint_tnauthlist *list, struct der_reader content)
 }
 
 /*
- * RFC 8226 section 9, more leniently than certs_tnauthlist_parse(): an SPC may
- * be another string than an IA5String, and octets may follow. Those have rules
- * of their own; this decides whether there is a single SPC at all.
+ * RFC 8226 section 9, more leniently than certs_tnauthlist_parse(): an SPC may be another string
+ * than an IA5String, and octets may follow. Separate rules judge that; this determines whether
+ * there is a single SPC at all.
  */
 static enum hsm_status
 read_tnauthlist(struct lint_view *view)
@@ -507,7 +507,7 @@ certs_lint_view_init(struct lint_view *view, const X509 *cert,
     st = read_subject(view);
     if (st == HSM_OK)
         st = read_tnauthlist(view);
-    ERR_clear_error(); /* what OpenSSL could not read is judged, not reported */
+    ERR_clear_error(); /* errors of OpenSSL's parsers are judged, not reported */
     return st;
 }
 

@@ -1,4 +1,4 @@
-/* path.c - the path from an end entity to a trusted root: found, kept, asked. */
+/* path.c - the path from an end entity to a trusted root: search, storage, accessors. */
 
 #include "path_internal.h"
 
@@ -12,11 +12,11 @@
 
 #include "x509_internal.h"
 
-#define STEPS_MAX 256 /* issuers tried for one verdict, most of them without a signature */
+#define STEPS_MAX 256 /* issuers tried for one verdict, mostly without checking a signature */
 
 /* -- finding paths ----------------------------------------------------------------------------- */
 
-/* The first, unless the chain begins with a CA and has exactly one end entity elsewhere. */
+/* The first certificate, unless it is a CA and exactly one other is an end entity. */
 static X509 *
 end_entity_of(const struct certs_chain *chain)
 {
@@ -43,7 +43,8 @@ has_begun_and_not_ended(const X509 *cert, time_t now)
     return certs_cert_not_before(cert) <= now && now <= certs_cert_not_after(cert);
 }
 
-/* By name and key: a CA that is there twice, as when two have signed each other, is a loop. */
+/* Compares name and key: a CA that occurs twice, as when two CAs have signed each other, is a
+ * loop. */
 static bool
 is_on_path(const struct path_search *search, X509 *cert)
 {
@@ -64,7 +65,8 @@ is_self_signed(X509 *cert)
     return (X509_get_extension_flags(cert) & EXFLAG_SS) != 0;
 }
 
-/* Keep the reason of the first path that failed; a whole path says more than a piece of one. */
+/* Keep the reason of the first path that failed; the reason for a whole path is better than that
+ * for a part. */
 static void
 note(struct path_search *search, bool is_whole_path, const struct hsm_reason *why)
 {
@@ -74,7 +76,7 @@ note(struct path_search *search, bool is_whole_path, const struct hsm_reason *wh
     search->why_is_of_whole_path = is_whole_path;
 }
 
-/* HSM_ERR_NOT_FOUND: not this one, try the next. */
+/* HSM_ERR_NOT_FOUND: the path is not valid, try the next. */
 static enum hsm_status
 judge_whole(struct path_search *search)
 {
@@ -105,7 +107,7 @@ extend_with(struct path_search *search, X509 *issuer, bool is_anchor)
     return st;
 }
 
-/* The name fits. HSM_ERR_NOT_FOUND: not this one, try the next. */
+/* The issuer's name matches. HSM_ERR_NOT_FOUND: it is not the issuer, try the next. */
 static enum hsm_status
 try_issuer(struct path_search *search, X509 *issuer, bool is_anchor)
 {
@@ -130,7 +132,8 @@ try_issuer(struct path_search *search, X509 *issuer, bool is_anchor)
     return HSM_ERR_NOT_FOUND;
 }
 
-/* Those of one source whose name fits; first those that are valid now, then the others. */
+/* Try the certificates of one source whose name matches: `valid` selects those valid now, or the
+ * others. */
 static enum hsm_status
 try_source(struct path_search *search, const struct certs_chain *source, bool valid)
 {
@@ -171,7 +174,8 @@ note_no_issuer(struct path_search *search)
     note(search, false, &why);
 }
 
-/* Every way on from the last certificate: to an anchor, or by what was served, or by the store. */
+/* Try every continuation from the last certificate: to an anchor, a received certificate, or the
+ * store. */
 static enum hsm_status
 extend(struct path_search *search)
 {
@@ -226,7 +230,7 @@ certs_path_verify(const struct certs_chain *chain, const struct certs_trust *tru
     return st;
 }
 
-/* chain.h: the first certificate is the one that the caller goes on with. */
+/* chain.h: the first certificate is the one that the caller uses. */
 enum hsm_status
 certs_chain_verify(const struct certs_chain *chain, const struct certs_chain *anchors,
                    enum certs_purpose purpose, time_t now, struct hsm_reason *why)
@@ -240,7 +244,7 @@ certs_chain_verify(const struct certs_chain *chain, const struct certs_chain *an
     return st;
 }
 
-/* -- asking ------------------------------------------------------------------------------------ */
+/* -- accessors --------------------------------------------------------------------------------- */
 
 size_t
 certs_path_len(const struct certs_path *path)

@@ -1,5 +1,5 @@
 /*
- * path_internal.h - a path as path.c (found, asked) and path_judge.c (judged) have it.
+ * path_internal.h - a path, shared by path.c (search, accessors) and path_judge.c (judgement).
  */
 #ifndef CERTS_PATH_INTERNAL_H
 #define CERTS_PATH_INTERNAL_H
@@ -10,21 +10,21 @@
 
 #include <openssl/x509v3.h>
 
-/* What each PASSporT asks for comes first and together: of thousands of paths little is in the
- * processor's caches. */
+/* The members used for each PASSporT come first and together: with thousands of paths few of them
+ * are in the processor's caches. */
 struct certs_path {
     atomic_uint references;
     bool has_spc;
     time_t from, to; /* of the end entity */
     struct certs_constraints *constraints;
-    struct hsm_es256_verifier *verifier; /* of the end entity's key; NULL: it is not on P-256 */
+    struct hsm_es256_verifier *verifier; /* for the end entity's key; NULL: it is not on P-256 */
     struct certs_tnauthlist *tnauthlist;
     size_t len;
     X509 *certs[CERTS_PATH_LEN_MAX]; /* each with a reference */
     time_t not_before, not_after;
 };
 
-/* A path as far as it is known, and what became of those before it. */
+/* A path as far as it is known, and the result of the paths before it. */
 struct path_search {
     const struct certs_chain *chain;
     const struct certs_trust *trust;
@@ -40,15 +40,16 @@ struct path_search {
 
 /* ---- path_judge.c ---- */
 
-/** "certificate "CN=...": has expired": one reason, and which certificate it is about.
- *  HSM_ERR_UNTRUSTED. */
+/** "certificate "CN=...": has expired": a reason, and which certificate it is about.
+ * HSM_ERR_UNTRUSTED. */
 enum hsm_status certs_path_refuse(struct hsm_reason *why, const X509 *cert, const char *reason);
 
-/** The key of a CA is of a kind that is accepted. @param ca_keys  of the policy */
+/** The key of a CA is of an accepted kind. @param ca_keys  of the policy */
 HSM_MUST_CHECK enum hsm_status certs_path_check_ca_key(X509 *cert, unsigned ca_keys,
                                                        struct hsm_reason *why);
 
-/** Before any signature is verified, at little cost: certificates for other purposes end here. */
+/** Cheap checks before any signature is verified: certificates for other purposes are refused
+ * here. */
 HSM_MUST_CHECK enum hsm_status certs_path_check_end_entity(const struct path_search *search,
                                                            X509 *leaf, struct hsm_reason *why);
 

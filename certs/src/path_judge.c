@@ -1,4 +1,4 @@
-/* path_judge.c - whether a path that was found is one: RFC 5280 section 6, and what SHAKEN adds. */
+/* path_judge.c - whether a path is valid: RFC 5280 section 6, and what SHAKEN adds. */
 #include "path_internal.h"
 
 #include <stdlib.h>
@@ -42,7 +42,7 @@ certs_path_refuse(struct hsm_reason *why, const X509 *cert, const char *reason)
 
 /* -- keys and signatures ----------------------------------------------------------------------- */
 
-/* RFC 5480 section 2.1.1: the curve by its name; NID_undef for any other way to say it. */
+/* RFC 5480 section 2.1.1: the curve if it is named; NID_undef for any other form of parameters. */
 static int
 curve_of(X509 *cert)
 {
@@ -69,7 +69,8 @@ check_rsa_bits(const X509 *cert, EVP_PKEY *key, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* ATIS-1000080 section 6.4.1 knows P-256 alone; what else CAs use is the policy's to accept. */
+/* ATIS-1000080 section 6.4.1 allows P-256 only; the policy decides which other keys of CAs are
+ * accepted. */
 enum hsm_status
 certs_path_check_ca_key(X509 *cert, unsigned ca_keys, struct hsm_reason *why)
 {
@@ -126,7 +127,7 @@ is_among(const struct certs_chain *chain, const X509 *cert)
     return false;
 }
 
-/* RFC 5280 section 4.2.1.12: a certificate that names its purposes is for those alone. */
+/* RFC 5280 section 4.2.1.12: a certificate that lists purposes may be used for these only. */
 static bool
 is_for_other_purposes(X509 *cert)
 {
@@ -150,7 +151,7 @@ check_key_usage(X509 *leaf, enum certs_purpose purpose, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* Where the path is to a CA, that is what stands in the place of the end entity. */
+/* In a path to an issuing CA, the CA takes the place of the end entity. */
 static enum hsm_status
 check_issuing_ca(const struct path_search *search, X509 *ca, struct hsm_reason *why)
 {
@@ -165,7 +166,7 @@ check_issuing_ca(const struct path_search *search, X509 *ca, struct hsm_reason *
 enum hsm_status
 certs_path_check_end_entity(const struct path_search *search, X509 *leaf, struct hsm_reason *why)
 {
-    if (is_among(search->trust->anchors, leaf)) /* it was not issued by anyone */
+    if (is_among(search->trust->anchors, leaf)) /* an anchor is not issued by another CA */
         return certs_path_refuse(why, leaf, "an anchor, not a certificate issued under one");
     if (search->policy->purpose == CERTS_FOR_ISSUING)
         return check_issuing_ca(search, leaf, why);
@@ -210,10 +211,9 @@ stack_of(const struct path_search *search, size_t from, size_t to, STACK_OF(X509
 }
 
 /*
- * Any policy will do, but where a CA requires one there must be one: OpenSSL
- * looks for "any" only if it is told to. Untrusted certificates first: of a
- * root that renewed its key both certificates have one name, and OpenSSL would
- * end at the wrong one.
+ * Any policy will do, but if a CA requires an explicit policy there must be one: OpenSSL looks for
+ * "any" only if it is set. Untrusted certificates first: a root that renewed its key has two
+ * certificates of one name, and OpenSSL would end at the wrong one.
  */
 static enum hsm_status
 set_param(X509_VERIFY_PARAM *param, time_t now)
@@ -228,7 +228,7 @@ set_param(X509_VERIFY_PARAM *param, time_t now)
     return HSM_OK;
 }
 
-/* What was judged here is what was verified there. */
+/* The path judged here must be the path that OpenSSL verified. */
 static bool
 is_same_path(const struct path_search *search, const STACK_OF(X509) * verified)
 {
@@ -262,7 +262,7 @@ verify_with(X509_STORE_CTX *ctx, const struct path_search *search, struct hsm_re
                              X509_verify_cert_error_string(error));
 }
 
-/* RFC 5280 section 6.1 by OpenSSL, which sees these certificates and no others. */
+/* RFC 5280 section 6.1 by OpenSSL, which is given only these certificates. */
 static enum hsm_status
 verify_by_openssl(const struct path_search *search, struct hsm_reason *why)
 {
@@ -285,10 +285,9 @@ verify_by_openssl(const struct path_search *search, struct hsm_reason *why)
 }
 
 /*
- * What RFC 5280 asks of every certificate of the path and OpenSSL, without its
- * strict mode (which refuses CAs that are in use), does not: a serial number
- * that a CRL can have, no extension twice or broken, and an intermediate says
- * CA in its basicConstraints.
+ * Requirements of RFC 5280 on every certificate of the path that OpenSSL does not check outside its
+ * strict mode (which refuses CAs that are in use): a serial number that a CRL can have, no
+ * extension twice or malformed, and basicConstraints with cA in an intermediate.
  */
 static enum hsm_status
 check_cert(const struct path_search *search, size_t i, struct hsm_reason *why)
@@ -316,12 +315,11 @@ check_certs(const struct path_search *search, struct hsm_reason *why)
     return st;
 }
 
-/* -- what the end entity may speak for --------------------------------------------------------- */
+/* -- scope of the end entity ------------------------------------------------------------------- */
 
 /*
- * RFC 8226 section 10.1, RFC 9060 section 4.1: what a CA's list says limits
- * those below it also if it is elsewhere. It is not fetched, so nothing can be
- * compared with it.
+ * RFC 8226 section 10.1, RFC 9060 section 4.1: a CA's list limits those below it even if it is
+ * given by URL. The URL is not fetched, so there is nothing to compare with it.
  */
 static enum hsm_status
 read_tnauthlist(const X509 *cert, bool is_ca, struct certs_tnauthlist **out, struct hsm_reason *why)
@@ -357,7 +355,7 @@ check_scope(const X509 *cert, const struct certs_tnauthlist *above,
     return certs_path_refuse(why, cert, "TNAuthList: not within that of its issuer");
 }
 
-/* From the root down, so that *out is the end entity's list in the end. */
+/* From the root down, so that *out is finally the end entity's list. */
 static enum hsm_status
 read_scope(const struct path_search *search, struct certs_tnauthlist **out, struct hsm_reason *why)
 {
@@ -411,10 +409,9 @@ read_rights(const struct path_search *search, struct certs_path *path, struct hs
 /* -- revocation -------------------------------------------------------------------------------- */
 
 /*
- * The root included: an STI-CA that leaves the list may be on the CRL first.
- * That the CRL is the one which the certificate names is asked of the end
- * entity alone: CAs of the field name CRLs of their own, which nobody else
- * reads, and are on the STI-PA's all the same.
+ * Includes the root: an STI-CA that leaves the list may be on the CRL first. Only for the end
+ * entity is it checked that its certificate names this CRL: CAs in use name CRLs of their own,
+ * which no other party reads, and are on the STI-PA's all the same.
  */
 static enum hsm_status
 check_revocation(const struct path_search *search, struct hsm_reason *why)
@@ -460,7 +457,8 @@ take_certs(const struct path_search *search, struct certs_path *path)
     path->has_spc = path->tnauthlist != NULL && certs_tnauthlist_has_spc(path->tnauthlist);
 }
 
-/* The signatures as soon as may be: what comes after them is as long as its signers made it. */
+/* Signatures are verified as early as possible: signers determine the size of all that is checked
+ * after them. */
 enum hsm_status
 certs_path_judge(const struct path_search *search, struct certs_path **out, struct hsm_reason *why)
 {

@@ -1,4 +1,4 @@
-/* profile.c - what each profile of issue.h asks of a request and of its issuer. */
+/* profile.c - what each profile of issue.h requires of a request and of its issuer. */
 
 #define _GNU_SOURCE /* strcasestr */
 
@@ -39,13 +39,13 @@ static const struct certs_profile_rules profiles[] = {
                                       .crl = CERTS_REQUIRED,
                                       .tnauthlist = CERTS_ONE_SPC,
                                       .key_usage = KU_DIGITAL_SIGNATURE},
-    [CERTS_PROFILE_STI_CROSS] = {.text = "sti-cross", /* to its issuer it is an intermediate */
+    [CERTS_PROFILE_STI_CROSS] = {.text = "sti-cross", /* its issuer treats it as an intermediate */
                                  .ca = true,
                                  .cross = true,
                                  .policy = CERTS_REQUIRED,
                                  .crl = CERTS_REQUIRED,
                                  .key_usage = KU_KEY_CERT_SIGN},
-    /* RFC 8226, RFC 9060: outside of the table of ATIS-1000080 */
+    /* RFC 8226, RFC 9060: not in the table of ATIS-1000080 */
     [CERTS_PROFILE_TN_END_ENTITY] = {.text = "tn-end-entity",
                                      .c_and_o = true,
                                      .policy = CERTS_OPTIONAL,
@@ -80,7 +80,7 @@ static const struct certs_profile_rules profiles[] = {
     [CERTS_PROFILE_PA_CRL_SIGNER] = {.text = "pa-crl-signer",
                                      .c_and_o = true,
                                      .key_usage = KU_CRL_SIGN},
-    /* of our daemons and their clients: RFC 5280, RFC 6125 */
+    /* for our daemons and their clients: RFC 5280, RFC 6125 */
     [CERTS_PROFILE_TLS_ROOT] = {.text = "tls-root",
                                 .ca = true,
                                 .self_signed = true,
@@ -147,7 +147,7 @@ check_serial(const struct certs_issue_request *request, const struct certs_profi
     return HSM_OK;
 }
 
-/* A cross certificate has the subject of a root that is there already: it signed itself. */
+/* A cross certificate has the subject of an existing root, which must have signed itself. */
 static enum hsm_status
 check_subject_cert(const struct certs_issue_request *request,
                    const struct certs_profile_rules *profile, struct hsm_reason *why)
@@ -221,7 +221,7 @@ check_one_spc(const struct certs_issue_request *request, const struct certs_prof
     return HSM_OK;
 }
 
-/* Printable, of that scheme, with a host. */
+/* Printable, with this scheme, and with a host. */
 static bool
 is_url(const char *url, const char *scheme)
 {
@@ -324,7 +324,7 @@ certs_profile_check(const struct certs_profile_rules *profile,
 static enum hsm_status
 check_path_len(const struct certs_issue_request *request, X509 *issuer, struct hsm_reason *why)
 {
-    long limit = X509_get_pathlen(issuer); /* -1: none */
+    long limit = X509_get_pathlen(issuer); /* -1: no limit */
 
     if (limit == 0)
         return hsm_refuse(why, HSM_ERR_UNTRUSTED,
@@ -337,7 +337,7 @@ check_path_len(const struct certs_issue_request *request, X509 *issuer, struct h
     return HSM_OK;
 }
 
-/* RFC 9060 section 4: a list within that of the issuer, where it has one. */
+/* RFC 9060 section 4: the list is within the issuer's, if that has one. */
 static enum hsm_status
 check_scope(const struct certs_issue_request *request, const struct certs_profile_rules *profile,
             const X509 *issuer, struct hsm_reason *why)
@@ -379,8 +379,8 @@ check_scope(const struct certs_issue_request *request, const struct certs_profil
                       "RFC 9060: the TNAuthList is not encompassed by the issuer's");
 }
 
-/* The issuing certificate is a CA's, its key is the one at hand, and its validity covers the new
- * one's. */
+/* The issuing certificate belongs to a CA and to the key given, and its validity covers that of the
+ * new one. */
 static enum hsm_status
 check_issuer(const struct certs_issue_request *request, const struct certs_profile_rules *profile,
              const X509 *issuer, const struct hsm_key *issuer_key, struct hsm_reason *why)

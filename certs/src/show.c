@@ -1,4 +1,4 @@
-/* show.c - a certificate as a SHAKEN person reads it. */
+/* show.c - print a certificate in the terms of SHAKEN. */
 
 #include <certs/cert.h>
 #include <certs/chain.h>
@@ -57,7 +57,7 @@ has_ext_key_usage(X509 *cert, uint32_t usage)
            (X509_get_extended_key_usage(cert) & usage) != 0;
 }
 
-/* What the certificate looks like; whether it keeps that profile's rules is not judged here. */
+/* The profile that the certificate resembles; its rules are not checked here. */
 static const char *
 guess_profile(X509 *cert, bool has_tnauthlist)
 {
@@ -235,7 +235,7 @@ show_alt_names(const X509 *cert, FILE *to)
         (void)GENERAL_NAME_print(bio, (GENERAL_NAME *)name);
         len = BIO_get_mem_data(bio, &octets);
         fprintf(to, "  %-12s ", "name");
-        for (long k = 0; k < len; k++) /* OpenSSL copies these octets as they came */
+        for (long k = 0; k < len; k++) /* OpenSSL keeps these octets unchanged */
             fputc(octets[k] < 0x20 || octets[k] > 0x7e ? '?' : octets[k], to);
         fputc('\n', to);
         BIO_free_all(bio);

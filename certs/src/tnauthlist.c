@@ -12,7 +12,7 @@
 
 #include "der_internal.h"
 
-/* Numbers of the same length that follow one another. */
+/* Consecutive numbers of the same length. */
 struct span {
     size_t digits;
     uint64_t first, last; /* below 10^15 */
@@ -23,9 +23,9 @@ struct certs_tnauthlist {
     size_t der_len;
     struct certs_tn_entry *entries;
     size_t count;
-    struct span *spans; /* of all numbers but those with # or *: sorted, apart from one another */
+    struct span *spans; /* all numbers except those with # or *: sorted, disjoint */
     size_t span_count;
-    const struct certs_tn_entry **words; /* the others, SPCs first: sorted */
+    const struct certs_tn_entry **words; /* all other entries, SPCs first: sorted */
     size_t word_count;
 };
 
@@ -49,8 +49,8 @@ list_new(size_t count)
 }
 
 /*
- * ServiceProviderCode is an IA5String without a size in RFC 8226. An empty one
- * names nobody, and one that a terminal or a log cannot show is refused too.
+ * ServiceProviderCode is an IA5String without a size in RFC 8226. An empty one identifies no
+ * provider, and one that a terminal or a log cannot show is refused too.
  */
 static enum hsm_status
 check_spc(const char *text, struct hsm_reason *why)
@@ -156,7 +156,7 @@ list_encode(struct certs_tnauthlist *list, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* False: not digits only, so it is no number that others follow. */
+/* False: not only digits, so the number is not part of a range. */
 static bool
 span_of(const struct certs_tn_entry *entry, struct span *out)
 {
@@ -182,7 +182,7 @@ compare_spans(const void *a, const void *b)
     return one->first < other->first ? -1 : one->first > other->first;
 }
 
-/* Sorted spans that touch or overlap become one. */
+/* Merge sorted spans that touch or overlap. */
 static size_t
 merge_spans(struct span *spans, size_t count)
 {
@@ -212,7 +212,7 @@ compare_words(const void *a, const void *b)
     return strcmp(one->text, other->text);
 }
 
-/* So that the scope of long lists is compared without looking at each pair of entries. */
+/* Allows long lists to be compared without looking at each pair of entries. */
 static enum hsm_status
 list_index(struct certs_tnauthlist *list)
 {
@@ -325,9 +325,9 @@ read_count(struct der_reader *from, uint64_t *count, struct hsm_reason *why)
 }
 
 /*
- * TelephoneNumberRange ends with an extension marker. No addition has been
- * defined, and one could narrow the range: what we do not understand is not
- * certified, so anything after the count is refused.
+ * TelephoneNumberRange ends with an extension marker. No addition has been defined, and one could
+ * narrow the range: an unknown addition must not be certified, so anything after the count is
+ * refused.
  */
 static enum hsm_status
 read_range(struct der_reader *from, struct certs_tn_entry *entry, struct hsm_reason *why)
@@ -376,7 +376,7 @@ count_entries(struct der_reader entries)
 
     while (entries.left > 0 && certs_der_read(&entries, *entries.at, &value))
         count++;
-    return entries.left > 0 ? count + 1 : count; /* the broken one is told by read_entry() */
+    return entries.left > 0 ? count + 1 : count; /* a broken entry is reported by read_entry() */
 }
 
 static enum hsm_status
@@ -459,13 +459,13 @@ certs_tnauthlist_equals(const struct certs_tnauthlist *a, const struct certs_tna
     return a->der_len == b->der_len && memcmp(a->der, b->der, a->der_len) == 0;
 }
 
-/* Spans are apart from one another, so the numbers of `wanted` all lie in one or do not lie here.
- */
+/* Spans are disjoint, so the numbers of `wanted` are either all within one, or the list lacks
+ * some. */
 static bool
 has_span(const struct certs_tnauthlist *list, const struct span *wanted)
 {
     size_t low = 0;
-    size_t high = list->span_count; /* the span sought begins at or before wanted, below high */
+    size_t high = list->span_count; /* the wanted span begins at or before `wanted`, below `high` */
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;

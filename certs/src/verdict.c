@@ -10,33 +10,33 @@
 
 #include "x509_internal.h"
 
-#define WAYS     16 /* verdicts of a set: a new one pushes out one of these */
+#define WAYS     16 /* verdicts per set: a new one replaces one of these */
 #define SETS_MIN 8
 #define LOCKS    64 /* a power of two; sets share them */
 
-/* What a verdict depends on besides the time. */
+/* All that a verdict depends on besides the time. */
 struct key {
     uint8_t chain[CERTS_CHAIN_DIGEST_LEN];
     uint8_t anchors[CERTS_CHAIN_DIGEST_LEN];
-    uint8_t crl[CERTS_CRL_DIGEST_LEN]; /* zero: is not asked */
+    uint8_t crl[CERTS_CRL_DIGEST_LEN]; /* zero: no CRL is used */
 };
 
 struct verdict {
     struct key key;
     time_t from, until; /* first and last second at which it holds */
     struct certs_path *path; /* NULL: refused */
-    char *why; /* refused */
-    uint64_t used; /* count of the set when it was last used */
+    char *why; /* the reason, if refused */
+    uint64_t used; /* the set's counter when it was last used */
     time_t used_at;
 };
 
 struct set {
-    uint64_t tags[WAYS]; /* of the chains: two cache lines tell which to look at */
+    uint64_t tags[WAYS]; /* tags of the chains: two cache lines tell which entries to compare */
     struct verdict *verdicts[WAYS]; /* NULL: a free place */
     uint64_t uses;
 };
 
-/* A lock, and what is counted under it, apart from the others in memory. */
+/* A lock and the counters under it, apart from the others in memory. */
 struct stripe {
     pthread_mutex_t lock;
     uint64_t found, not_found;
@@ -45,8 +45,8 @@ struct stripe {
 struct certs_verdicts {
     struct certs_path_policy policy;
     struct set *sets;
-    unsigned shift; /* 64 - log2 of how many sets */
-    uint64_t multiplier; /* odd, random: strangers cannot choose the set of their chains */
+    unsigned shift; /* 64 - log2 of the number of sets */
+    uint64_t multiplier; /* odd, random: outsiders cannot choose the set of their chains */
     struct stripe stripes[LOCKS];
 };
 
@@ -115,11 +115,11 @@ find(struct set *set, const struct key *key)
     return NULL;
 }
 
-/* -- giving ------------------------------------------------------------------------------------ */
+/* -- look-up ----------------------------------------------------------------------------------- */
 
 struct answer {
     enum hsm_status status;
-    struct certs_path *path; /* held */
+    struct certs_path *path; /* with a reference */
 };
 
 static struct answer
@@ -130,7 +130,7 @@ answer_of(const struct verdict *verdict, struct hsm_reason *why)
     return (struct answer){hsm_refuse(why, HSM_ERR_UNTRUSTED, "%s", verdict->why), NULL};
 }
 
-/* False: nothing is kept that holds at that time. */
+/* False: no verdict is kept that holds at that time. */
 static bool
 recall(struct certs_verdicts *verdicts, const struct key *key, time_t now, struct answer *answer,
        struct hsm_reason *why)
@@ -156,10 +156,10 @@ recall(struct certs_verdicts *verdicts, const struct key *key, time_t now, struc
     return holds;
 }
 
-/* -- keeping ----------------------------------------------------------------------------------- */
+/* -- storage ----------------------------------------------------------------------------------- */
 
-/* The lower, the rather it goes. A chain has one place: what an older list or CRL said goes first.
- * NULL: a free place. */
+/* The lowest is replaced first. A chain has one place: its verdict by an older list or CRL is
+ * replaced first. NULL: a free place. */
 static uint64_t
 worth(const struct verdict *verdict, const struct key *key, time_t now)
 {
@@ -172,7 +172,7 @@ worth(const struct verdict *verdict, const struct key *key, time_t now)
     return (verdict->path == NULL ? 3 : UINT64_MAX / 2) + verdict->used;
 }
 
-/* WAYS: a refusal would push out a good verdict. */
+/* WAYS: a refusal would replace a good verdict. */
 static size_t
 place_for(const struct set *set, const struct verdict *verdict, time_t now)
 {
@@ -188,7 +188,7 @@ place_for(const struct set *set, const struct verdict *verdict, time_t now)
     return least;
 }
 
-/* Takes what `made` owns. Without memory it is not kept. */
+/* Takes over what `made` owns. Without memory it is not kept. */
 static void
 keep(struct certs_verdicts *verdicts, const struct verdict *made, time_t now)
 {
@@ -232,7 +232,8 @@ keep_good(struct certs_verdicts *verdicts, const struct key *key, const struct c
     keep(verdicts, &verdict, now);
 }
 
-/* The last second before one of these certificates begins, or the verdict's last if none does. */
+/* End the verdict a second before the first of these certificates becomes valid, if that is
+ * earlier. */
 static void
 end_before_start(struct verdict *verdict, const struct certs_chain *certs, time_t now)
 {
@@ -243,9 +244,8 @@ end_before_start(struct verdict *verdict, const struct certs_chain *certs, time_
 }
 
 /*
- * A refusal becomes wrong when a certificate begins that might have helped: it
- * is kept until then. Nothing else but another list, CRL or chain can change it
- * for the better.
+ * A refusal becomes wrong when a certificate becomes valid that might have helped: it is kept until
+ * then. Otherwise only another list, CRL or chain can turn it into an acceptance.
  */
 static void
 keep_refused(struct certs_verdicts *verdicts, const struct key *key,
@@ -258,7 +258,7 @@ keep_refused(struct certs_verdicts *verdicts, const struct key *key,
     end_before_start(&verdict, trust->anchors, now);
     if (verdicts->policy.intermediates != NULL)
         end_before_start(&verdict, verdicts->policy.intermediates, now);
-    verdict.from = now; /* a certificate that has ended was good before */
+    verdict.from = now; /* a certificate that has expired was good before */
     verdict.why = strdup(why->text);
     if (verdict.why != NULL)
         keep(verdicts, &verdict, now);

@@ -1,4 +1,4 @@
-/* x509.c - what the files of this floor share over OpenSSL's X.509. */
+/* x509.c - helpers over OpenSSL's X.509, shared by the files of this floor. */
 
 #define _GNU_SOURCE /* memmem */
 
@@ -142,9 +142,9 @@ certs_sign(struct hsm_key *key, const uint8_t *tbs, size_t len, uint8_t **der, s
 }
 
 /*
- * OpenSSL sets this field only inside X509_sign(). Signing by hand keeps every
- * signature on the one path that verifies what the token answered; the price is
- * this cast of a field of an object that is ours and not yet encoded.
+ * OpenSSL sets this field only inside X509_sign(). Signing by hand keeps every signature on the one
+ * path that verifies the token's answer; the price is this cast, on an object that is ours and not
+ * yet encoded.
  */
 enum hsm_status
 certs_set_algorithm(X509 *cert)
@@ -323,7 +323,7 @@ certs_serial_check(const ASN1_INTEGER *serial, struct hsm_reason *why)
     return HSM_OK;
 }
 
-/* Bounded first: it compares each with each, before anybody's signature was looked at. */
+/* The number is bounded first: each is compared with each, before any signature was checked. */
 enum hsm_status
 certs_exts_unique(const X509_EXTENSIONS *exts, const char *what, struct hsm_reason *why)
 {
@@ -637,8 +637,8 @@ add_attribute(X509_NAME *name, int nid, const char *value, struct hsm_reason *wh
             return hsm_refuse(why, HSM_ERR_USAGE, "subject: control character in %s",
                               OBJ_nid2sn(nid));
     }
-    /* The default string mask makes UTF8String of all but C, which is a PrintableString by X.520.
-     */
+    /* The default string mask makes UTF8String of all attributes but C, a PrintableString by
+     * X.520. */
     if (X509_NAME_add_entry_by_NID(name, nid, MBSTRING_UTF8, (const uint8_t *)value, -1, -1, 0) !=
         1) {
         ERR_clear_error();

@@ -28,7 +28,7 @@ DASH = "\u2014 "
 
 
 class Fault(Exception):
-    """Where a journal is not as it was written."""
+    """A difference between the journal and what was written."""
 
 
 class Tree:
@@ -65,7 +65,7 @@ def detail(text):
 
 
 class Record:
-    """One line, and where it stands."""
+    """One line and its position."""
 
     def __init__(self, fields, octet):
         (number, self.time, self.kind, self.key, self.digest, self.who, self.outcome, text,
@@ -74,7 +74,7 @@ class Record:
 
 
 def records(path, tree):
-    """The lines of a file, each checked and taken into the tree; the chain is their hashes."""
+    """The lines of a file: each is checked, hashed into the chain and added to the tree."""
     octet, last = 0, NOTHING
     with open(path, "rb") as file:
         for line in file:
@@ -153,7 +153,7 @@ def split_notes(text):
 # ---- a directory
 
 class Journal:
-    """What the index says of the files, and what it says of itself."""
+    """The entries of the index about the files and about itself."""
 
     def __init__(self, directory, key, notes):
         self.dir, self.key, self.notes, self.faults = directory, key, notes, 0

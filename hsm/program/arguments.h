@@ -1,5 +1,5 @@
 /*
- * arguments.h - what the command line of sti-hsm may say.
+ * arguments.h - the command line of sti-hsm.
  */
 #ifndef STI_HSM_ARGUMENTS_H
 #define STI_HSM_ARGUMENTS_H
@@ -8,10 +8,10 @@
 
 #include "options.h"
 
-/* What the command line said; borrowed from argv, NULL where it said nothing. */
+/* The parsed command line; borrowed from argv, NULL for options that were not given. */
 struct arguments {
     const char *module;
-    const char *token; /* the last of them */
+    const char *token; /* the last one given */
     const char *key;
     const char *label;
     const char *pin_source;
@@ -53,7 +53,7 @@ struct arguments {
 
 extern const struct option_row argument_rows[];
 
-/* What is not said: the journal of $STI_JOURNAL. */
+/* Fill in defaults: the journal of $STI_JOURNAL. */
 void arguments_complete(const struct command *command, struct arguments *arguments);
 
 #endif

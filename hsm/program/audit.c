@@ -1,4 +1,4 @@
-/* audit.c - sti-hsm audit: evidence for somebody who does not take our word. */
+/* audit.c - sti-hsm audit: evidence about tokens and keys for an independent auditor. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 #include "open.h"
 
 #define PEM_MAX     65536 /* octets of --signer */
-#define ANSWER_SIZE 16 /* octets of a person's answer */
+#define ANSWER_SIZE 16 /* octets of the operator's answer */
 #define PID_MAX     4194304 /* PID_MAX_LIMIT of Linux */
 
 DEFINE_DEFER(struct hsm_token, hsm_token_close)
@@ -29,7 +29,7 @@ DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 DEFINE_DEFER(BIO, BIO_free_all)
 DEFINE_DEFER(json_t, json_decref)
 
-/* ---- what is asked for ---- */
+/* ---- options ---- */
 
 static enum hsm_status
 check_arguments(const struct arguments *arguments)
@@ -70,7 +70,7 @@ open_signer(const struct arguments *arguments, struct hsm_token **token, struct 
     return st == HSM_OK ? hsm_key_find(*token, arguments->key, key) : st;
 }
 
-/* A person agrees to what is done to a token that may be in use. */
+/* The operator confirms attempts on a token that may be in use. */
 static enum hsm_status
 agree(const struct arguments *arguments, const struct hsm_token *token)
 {
@@ -204,7 +204,8 @@ write_report(const char *prefix, struct hsm_audit *audit, const json_t *report)
     return st;
 }
 
-/* 0 clean, 1 not, 2 where there is no answer: HSM_ERR_USAGE is what gives a program the last. */
+/* Exit status 0: no faults, 1: faults, 2: no result. HSM_ERR_USAGE makes the program exit with
+ * 2. */
 static enum hsm_status
 outcome(enum hsm_status status, const json_t *report)
 {
@@ -249,7 +250,7 @@ audit_run(const struct arguments *arguments)
     return outcome(st, report);
 }
 
-/* ---- a report that is there ---- */
+/* ---- an existing report ---- */
 
 /* A public key, or the certificate of one. */
 static enum hsm_status
@@ -279,7 +280,7 @@ read_signer(const char *path, EVP_PKEY **out)
                         : options_refuse("--signer is neither a public key nor a certificate");
 }
 
-/* What cannot be read is no verdict: 2. */
+/* A report that cannot be read has no verdict: exit status 2. */
 static enum hsm_status
 read_report(const struct arguments *arguments, json_t **out)
 {

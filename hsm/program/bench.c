@@ -1,4 +1,4 @@
-/* bench.c - sti-hsm bench: what can this token do? */
+/* bench.c - sti-hsm bench: measure how fast a token signs. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -12,10 +12,10 @@
 #define STEPS_MAX       9 /* 1, 2, 4 ... 256 sessions */
 #define SECONDS_DEFAULT 1
 #define SECONDS_MAX     60
-#define ENOUGH          0.95 /* of the best rate: more sessions are not worth it */
-#define SLOW_US         500 /* a signature that takes longer is made elsewhere */
+#define ENOUGH          0.95 /* share of the best rate at which more sessions are not worthwhile */
+#define SLOW_US         500 /* above this the token is taken to be a device or server */
 #define BAR_WIDTH       40
-#define NEVER           1000000000 /* verified: it is the token that is measured */
+#define NEVER           1000000000 /* so that no verification is measured along with the token */
 
 DEFINE_DEFER(struct hsm_token, hsm_token_close)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
@@ -78,7 +78,7 @@ progress_end(void)
         fprintf(stderr, "\r%-60s\r", "");
 }
 
-/* *enough: the token has no more sessions than the step before had. */
+/* *enough: the token has no more sessions than in the preceding step. */
 static enum hsm_status
 measure_step(struct bench *bench, unsigned sessions, bool *enough)
 {
@@ -102,7 +102,7 @@ measure_step(struct bench *bench, unsigned sessions, bool *enough)
     progress(sessions, "C_Sign alone");
     if (st == HSM_OK)
         st = hsm_measure_signing(key, sessions, bench->seconds * 1000, true, &step->raw);
-    if (st == HSM_ERR_BUSY && bench->count > 0) { /* for ours and raw beside each other */
+    if (st == HSM_ERR_BUSY && bench->count > 0) { /* no room for ours and raw together */
         *enough = true;
         return HSM_OK;
     }
@@ -133,7 +133,7 @@ best_rate(const struct bench *bench)
     return best;
 }
 
-/* The fewest sessions that give all but a little of the best rate. */
+/* The fewest sessions that reach nearly the best rate. */
 static const struct step *
 recommended(const struct bench *bench)
 {
@@ -145,7 +145,7 @@ recommended(const struct bench *bench)
     return &bench->steps[i];
 }
 
-/* Threads are for tokens that answer from elsewhere: a call there may be stuck. */
+/* Workers are for tokens that answer from outside the process: a call there may get stuck. */
 static unsigned
 recommended_workers(const struct step *step)
 {

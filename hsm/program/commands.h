@@ -1,5 +1,5 @@
 /*
- * commands.h - commands of sti-hsm that have a file of their own.
+ * commands.h - commands of sti-hsm that have their own files.
  */
 #ifndef STI_HSM_COMMANDS_H
 #define STI_HSM_COMMANDS_H

@@ -1,4 +1,4 @@
-/* doctor.c - sti-hsm doctor: what is in the way of signing with this token? */
+/* doctor.c - sti-hsm doctor: find out what prevents signing with a token. */
 #define _GNU_SOURCE /* adjtimex */
 #include <stdbool.h>
 #include <stdio.h>
@@ -16,9 +16,9 @@
 #include "commands.h"
 #include "open.h"
 
-#define MEMLOCK_WANTED  65536 /* octets: secrets in locked pages */
+#define MEMLOCK_WANTED  65536 /* octets: for secrets in locked pages */
 #define NOFILE_WANTED   1024
-#define NOFILE_MOST     1048576 /* daemons that close every descriptor there could be take minutes */
+#define NOFILE_MOST     1048576 /* above it, closing all descriptors may take minutes */
 #define SESSIONS_WANTED 4
 
 DEFINE_DEFER(struct hsm_token, hsm_token_close)
@@ -26,7 +26,7 @@ DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
 enum finding {
     FINE,
-    ADVICE, /* works, could be better */
+    ADVICE, /* works, but could be better */
     FAULT
 };
 
@@ -35,7 +35,7 @@ struct report {
     unsigned advice;
 };
 
-/* `remedy` is printed for what is not fine. */
+/* `remedy` is printed unless all is well. */
 static void
 tell(struct report *report, enum finding finding, const char *what, const char *remedy)
 {
@@ -122,7 +122,7 @@ check_info(struct report *report, const struct hsm_token_info *info)
         tell(report, FINE, info->max_sessions != 0 ? text : "sessions: no limit told", NULL);
 }
 
-/* Exactly one token, or there is nothing more to look at. */
+/* There must be exactly one token for further checks. */
 static enum hsm_status
 check_token(struct report *report, const struct arguments *arguments)
 {

@@ -1,4 +1,4 @@
-/* journal.c - sti-hsm journal: read, verify, prove and export what keys were used for. */
+/* journal.c - sti-hsm journal: read, verify, prove and export the uses of keys. */
 #include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -18,7 +18,7 @@
 
 #define PEM_MAX   65536 /* octets of a public key's file */
 #define NOTES_MAX 1024 /* checkpoints in a file */
-#define FILE_MAX  (NOTES_MAX * HSM_JOURNAL_NOTE_MAX) /* octets of it, and of a proof */
+#define FILE_MAX  (NOTES_MAX * HSM_JOURNAL_NOTE_MAX) /* octets, also of a proof */
 #define DASH      "\xe2\x80\x94 " /* with which a signature's line begins */
 
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
@@ -80,7 +80,7 @@ number_of(const char *text, const char *option, uint64_t *out)
     return st;
 }
 
-/* Checkpoints one after another; texts are owned. */
+/* Checkpoints in sequence; texts are owned. */
 struct kept {
     char *text[NOTES_MAX + 1];
     size_t count;
@@ -95,7 +95,7 @@ kept_clear(struct kept *kept)
 
 #define KEPT __attribute__((cleanup(kept_clear))) struct kept
 
-/* Each ends with the line of its signature. */
+/* Each ends with its signature line. */
 static enum hsm_status
 read_kept(const char *path, struct kept *out)
 {
@@ -256,7 +256,7 @@ print_summary(const struct hsm_journal_summary *s, bool json)
         printf("}\n");
 }
 
-/* What the token itself has counted is what the journal says, or somebody else used it. */
+/* The token's own count must equal the journal's, or the token was used without the journal. */
 static enum hsm_status
 reconcile(const struct arguments *arguments, const struct hsm_journal_summary *summary)
 {
@@ -320,11 +320,11 @@ journal_verify(const struct arguments *arguments)
 
 /* ---- checkpoints ---- */
 
-/* The last of each file, in the order of their files' first. */
+/* The last checkpoint of each file, in the order in which the files first appear. */
 struct last {
     struct hsm_journal_note *note;
     size_t count;
-    bool all; /* not only the last */
+    bool all; /* all checkpoints, not only the last */
     enum hsm_status status;
 };
 
@@ -441,7 +441,7 @@ is_of_file(const struct hsm_journal_note *note, const char *file)
     return slash != NULL && strcmp(slash + 1, file) == 0;
 }
 
-/* The checkpoint that was kept, or else the last that there is. */
+/* The checkpoint that was kept, or else the file's last. */
 static enum hsm_status
 find_note(const struct arguments *arguments, const char *dir, const char *file,
           struct hsm_journal_note *out, struct hsm_reason *why)

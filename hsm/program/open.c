@@ -1,4 +1,4 @@
-/* open.c - what the command line names: module, token and key. */
+/* open.c - open the module, token and key that the command line names. */
 #include "open.h"
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /*
- * open.h - what the command line names: module, token and key.
+ * open.h - open the module, token and key that the command line names.
  */
 #ifndef STI_HSM_OPEN_H
 #define STI_HSM_OPEN_H
@@ -9,10 +9,10 @@
 
 #include "arguments.h"
 
-/** --module, else $STI_MODULE; NULL where the URI itself says it. */
+/** --module, else $STI_MODULE; NULL if the URI itself names the module. */
 const char *open_module(const struct arguments *arguments, const char *uri);
 
-/** Its PIN is asked for where nothing says where it is. `with`: how to use it; NULL: as usual. */
+/** Prompts for the PIN if no source is configured. `with`: how to use it; NULL: defaults. */
 HSM_MUST_CHECK enum hsm_status open_token(const struct arguments *arguments, const char *uri,
                                           const struct hsm_token_config *with,
                                           struct hsm_token **out);

@@ -34,7 +34,7 @@ DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct hsm_token, hsm_token_close)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
-/* Names on a token are somebody else's text: nothing of them may reach a terminal's controls. */
+/* Names on a token are text from outside: none of it may control a terminal. */
 static void
 print_text(const char *text, int width)
 {
@@ -55,7 +55,7 @@ print_hex(const uint8_t *octets, size_t len)
 
 /* ---- token ---- */
 
-/* What is typed blind is typed twice: a slip would lock its owner out. */
+/* A new PIN is typed blind, so it is typed twice: an error would lock its owner out. */
 static enum hsm_status
 new_pin(const char *source, const char *question, struct hsm_secret **out)
 {
@@ -292,7 +292,7 @@ key_generate(const struct arguments *arguments)
     return st == HSM_OK ? print_key(key) : st;
 }
 
-/* What is destroyed is gone for good, so the person says its name. */
+/* Destruction is final, so the user types the key's name. */
 static enum hsm_status
 confirm(const struct hsm_key *key)
 {
@@ -355,7 +355,7 @@ put_der(const uint8_t *sig)
     uint8_t der[HSM_P256_DER_SIG_MAX];
     size_t len = 0;
 
-    if (hsm_es256_to_der(sig, der, &len) == HSM_OK) /* hsm_key_sign() gives no other kind */
+    if (hsm_es256_to_der(sig, der, &len) == HSM_OK) /* hsm_key_sign() returns nothing invalid */
         fwrite(der, 1, len, stdout);
 }
 
@@ -377,8 +377,8 @@ form_of(const char *name)
     return NULL;
 }
 
-/* Of DER or BER: what is signed of a certificate, a CRL, a CSR is a SEQUENCE (RFC 5280
- * section 4.1), of a CMS message a SET (RFC 5652 section 5.4). */
+/* DER or BER: the signed part of a certificate, CRL or CSR is a SEQUENCE (RFC 5280 section 4.1),
+ * that of a CMS message a SET (RFC 5652 section 5.4). */
 static bool
 is_asn1(const uint8_t *octets, size_t len)
 {
@@ -393,7 +393,7 @@ is_asn1(const uint8_t *octets, size_t len)
            (tag == V_ASN1_SEQUENCE || tag == V_ASN1_SET) && is_whole;
 }
 
-/* "BASE64URL.BASE64URL", which RFC 7515 section 5.1 signs: PASSporTs, tokens, requests of ACME. */
+/* "BASE64URL.BASE64URL", which RFC 7515 section 5.1 signs: PASSporTs, tokens, ACME requests. */
 static bool
 is_jws_signing_input(const uint8_t *octets, size_t len)
 {
@@ -408,7 +408,7 @@ is_jws_signing_input(const uint8_t *octets, size_t len)
     return dots == 1;
 }
 
-/* Who issues checks what it signs and records it; nobody gets round that with this command. */
+/* Programs that issue check what they sign and record it; this command must not bypass them. */
 static enum hsm_status
 sign_text(struct hsm_key *key, const uint8_t *message, size_t len, uint8_t *sig)
 {

@@ -6,12 +6,12 @@
 
 #include "clock_internal.h"
 
-#define TURN_STEP_MS   1 /* between looks at whether other processes have done */
-#define HOPELESS_TIMES 20 /* the time of an operation: who was inside for so long stays there */
+#define TURN_STEP_MS   1 /* between polls while other processes hold the file lock */
+#define HOPELESS_TIMES 20 /* times op_timeout_ms: a call inside for longer will not return */
 
-/* ---- who does not come back ---- */
+/* ---- stuck calls ---- */
 
-/* Of this process: those whose thread lives. */
+/* The slots of this process whose care thread runs. */
 static struct {
     pthread_mutex_t lock;
     struct hsm_slot *first;
@@ -84,8 +84,8 @@ hsm_slot_look_inside(struct hsm_slot *slot)
     hsm_slot_tell(slot, HSM_EVENT_STUCK, "");
 }
 
-/* Nothing of this process mends it: without a session nobody signs, and without its admin gate
- * nobody recovers it. */
+/* Nothing in this process can mend it: without a session no key signs, and without its admin gate
+ * the token cannot be recovered. */
 static bool
 is_hopeless(struct hsm_slot *slot)
 {
@@ -111,7 +111,7 @@ hsm_process_is_hopeless(void)
     return hopeless && !served;
 }
 
-/* ---- in the module ---- */
+/* ---- entering the module ---- */
 
 bool
 hsm_slot_gate_enter(struct hsm_slot *slot, unsigned timeout_ms)
@@ -131,8 +131,9 @@ place_of(const struct hsm_slot *slot, enum hsm_turn turn)
     return hsm_host_place(hsm_module_path(slot->module));
 }
 
-/* Neither is kept while the other is waited for: signatures do not wait for other processes where
- * one call goes in at a time, nor other processes for a call of ours that is stuck. */
+/* Holds neither the module nor the lock while it waits for the other: where one call goes in at a
+ * time, signatures do not wait for other processes, and other processes do not wait for a stuck
+ * call of this one. */
 static enum hsm_admission
 enter_in_turn(const struct hsm_slot *slot, enum hsm_turn turn, int place, unsigned wait_ms,
               int64_t deadline)
@@ -162,7 +163,7 @@ hsm_slot_enter(struct hsm_slot *slot, enum hsm_turn turn, unsigned wait_ms, int6
         return admission;
     }
     slot->turn = place;
-    atomic_fetch_add(&slot->load, 1); /* who may sign elsewhere does */
+    atomic_fetch_add(&slot->load, 1); /* steers signatures to a less loaded connection */
     hsm_slot_begin_inside(slot);
     return HSM_ADMITTED;
 }
@@ -197,7 +198,7 @@ hsm_slot_leave(struct hsm_slot *slot)
 struct wish {
     enum hsm_turn turn;
     int64_t deadline;
-    const char *kept_by; /* for the log, when it was not met */
+    const char *kept_by; /* the obstacle, for the log */
 };
 
 static enum hsm_status
@@ -227,7 +228,7 @@ enter_module(struct hsm_slot *slot, struct wish *wish)
     return admission == HSM_ADMITTED ? HSM_OK : HSM_ERR_BUSY;
 }
 
-/* Of who is in the module. What is not so is mended by the slot's thread. */
+/* The caller is in the module. If false, the slot's thread recovers what is missing. */
 static bool
 is_served_here(struct hsm_slot *slot)
 {
@@ -241,7 +242,7 @@ is_served_here(struct hsm_slot *slot)
     return false;
 }
 
-/* True in *again: it was lost on the way. */
+/* *again is true if the token was lost meanwhile and there is time left. */
 static enum hsm_status
 try_to_enter(struct hsm_slot *slot, struct wish *wish, bool *again)
 {
@@ -288,7 +289,7 @@ hsm_slot_control_is_lost(const struct hsm_slot *slot)
     return rv != CKR_OK || info.state != CKS_RW_USER_FUNCTIONS;
 }
 
-/* What a token that is not there any more can look like. */
+/* Statuses that a call on a lost token can return. */
 static bool
 may_be_lost(enum hsm_status status)
 {

@@ -22,7 +22,7 @@
 DEFINE_DEFER(struct hsm_audit, hsm_audit_free)
 DEFINE_DEFER(BIO, BIO_free_all)
 
-/* ---- who signs ---- */
+/* ---- the signer ---- */
 
 static json_t *
 tri(int value)
@@ -59,7 +59,7 @@ spki_hash_json(EVP_PKEY *key)
     return json;
 }
 
-/* The audit key as its token describes it: it was generated like any other, or it is refused. */
+/* The audit key as its token describes it: generated in the token like any other, or refused. */
 static json_t *
 signer_json(struct hsm_audit *audit, const struct hsm_key *key)
 {
@@ -130,7 +130,7 @@ hsm_audit_new(const struct hsm_audit_config *config, struct hsm_audit **out)
     return HSM_OK;
 }
 
-/* What needs the control session, and nobody else with it. */
+/* The part that needs exclusive use of the control session. */
 static enum hsm_status
 audit_inside(struct hsm_audit_scene *scene)
 {
@@ -146,7 +146,7 @@ audit_inside(struct hsm_audit_scene *scene)
         hsm_audit_wrapping_keys(scene);
     if (st == HSM_OK && scene->audit->config.attempts)
         st = hsm_audit_attempts(scene);
-    (void)hsm_token_admin_leave(scene->token, st); /* half a token is not audited again */
+    (void)hsm_token_admin_leave(scene->token, st); /* half an audit is not repeated */
     return st;
 }
 

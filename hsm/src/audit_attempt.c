@@ -12,7 +12,7 @@
 #include "ckr_internal.h"
 
 #define VALUE_MAX  8192 /* octets of CKA_VALUE */
-#define THROW_AWAY "sti-hsm-audit-throw-away" /* label of a key that is weakened first */
+#define THROW_AWAY "sti-hsm-audit-throw-away" /* label of the key that is weakened first */
 
 /* The attempts of one token. */
 struct attempts {
@@ -20,9 +20,9 @@ struct attempts {
     struct hsm_wrapping_keys keys;
     bool weakens; /* C_SetAttributeValue weakened the throw-away key */
     bool tried_weakening; /* there was a throw-away key */
-    CK_RV extractable_rv; /* what was answered for it */
+    CK_RV extractable_rv; /* C_SetAttributeValue's answer for it */
     CK_RV sensitive_rv;
-    int modifiable; /* what it is */
+    int modifiable; /* the throw-away key's CKA_MODIFIABLE */
 };
 
 static CK_BBOOL yes = CK_TRUE;
@@ -39,12 +39,12 @@ struct outcome {
     const char *call;
     const char *detail; /* mechanism or attribute; NULL: none */
     CK_RV rv;
-    bool taken; /* something came out that should not */
+    bool taken; /* the key, or something weaker than it, was obtained */
     bool tried;
-    bool inconclusive; /* what was answered says nothing about the key */
+    bool inconclusive; /* the answer proves nothing about the key */
     enum hsm_audit_check cause; /* the finding that explains it; HSM_CHECK_NONE: none */
     const char *remark; /* NULL: none */
-    json_t *control; /* the same on a sample key; taken over; NULL: none */
+    json_t *control; /* the same call on a sample key; taken over; NULL: none */
 };
 
 static enum hsm_audit_verdict
@@ -100,7 +100,7 @@ weakness_of(const struct hsm_audit_key *key)
     return key->sensitive_found ? HSM_CHECK_SENSITIVE : HSM_CHECK_NONE;
 }
 
-/* Whatever comes is wiped unseen: only its length counts. */
+/* Any value is wiped unread: only its length is used. */
 static void
 attempt_value(struct attempts *attempts, const struct hsm_audit_key *key)
 {
@@ -128,7 +128,7 @@ attempt_value(struct attempts *attempts, const struct hsm_audit_key *key)
 
 /* ---- wrapping ---- */
 
-/* A refusal that names the key's own attributes needs no control. */
+/* True: a refusal on account of the key's own attributes, which needs no control. */
 static bool
 is_about_the_key(CK_RV rv)
 {
@@ -214,7 +214,7 @@ is_weak(const struct attempts *attempts, CK_OBJECT_HANDLE object)
            hsm_object_read_bool(&reading, CKA_SENSITIVE) == 0;
 }
 
-/* What a run that was killed left behind. */
+/* Removes throw-away keys that a killed run left behind. */
 static void
 remove_throw_aways(const struct attempts *attempts)
 {
@@ -230,8 +230,8 @@ remove_throw_aways(const struct attempts *attempts)
     (void)hsm_audit_keep(attempts->scene->audit, st);
 }
 
-/* A production key that is weakened is spoilt: one made for it shows first what the token allows.
- */
+/* Weakening a production key would spoil it, so a throw-away key shows first what the token
+ * allows. */
 static void
 weaken_throw_away(struct attempts *attempts)
 {
@@ -272,7 +272,7 @@ state_throw_away(struct attempts *attempts)
     state_as(attempts, attempts->scene->uri, &outcome, verdict_of(&outcome));
 }
 
-/* NULL: it may be tried on this key. */
+/* NULL: the attempt may be made on this key. */
 static const char *
 why_not_set(const struct attempts *attempts, const struct hsm_audit_key *key)
 {
@@ -359,7 +359,7 @@ attempt_copy(struct attempts *attempts, const struct hsm_audit_key *key)
     state(attempts, key, &outcome);
 }
 
-/* A copy of this session that is no weaker is a fault only where CKA_COPYABLE forbids it. */
+/* A session copy that is no weaker is a fault only if CKA_COPYABLE forbids copies. */
 static void
 attempt_session_copy(struct attempts *attempts, const struct hsm_audit_key *key)
 {
@@ -388,7 +388,7 @@ attempt_session_copy(struct attempts *attempts, const struct hsm_audit_key *key)
 
 /* ---- derivation ---- */
 
-/* ECDH with the key's own public point; the secret is removed. */
+/* ECDH with the key's own public point; the derived secret is destroyed. */
 static CK_RV
 derive(const struct attempts *attempts, CK_OBJECT_HANDLE key, const uint8_t *point)
 {
@@ -444,7 +444,7 @@ attempt_derive(struct attempts *attempts, const struct hsm_audit_key *key)
     state(attempts, key, &outcome);
 }
 
-/* ---- all of them ---- */
+/* ---- all attempts ---- */
 
 enum hsm_status
 hsm_audit_attempts(struct hsm_audit_scene *scene)

@@ -18,7 +18,7 @@
 
 #define FILE_MAX 1048576 /* octets of a file of certificates */
 
-/* The formats that are known. Another one is a row here and a file beside audit_yubihsm.c. */
+/* The known formats. A new one is a row here and a file beside audit_yubihsm.c. */
 static const struct hsm_attestation_format *const formats[] = {&hsm_attestation_yubihsm};
 
 #define FORMATS (sizeof(formats) / sizeof(formats[0]))
@@ -100,9 +100,9 @@ format_of(X509 *certificate)
 }
 
 /*
- * RFC 5280 section 6 by OpenSSL, to the roots that the auditor gave. Devices
- * have no clock and attest with what has no end. What OpenSSL does not know of
- * a vendor's extensions, critical or not, is read by the format.
+ * RFC 5280 section 6 by OpenSSL, to the roots that the auditor gave. Devices have no clock, and
+ * their attestations do not expire. A vendor's extensions that OpenSSL does not know, critical or
+ * not, are read by the format.
  */
 static bool
 chains_to_root(struct hsm_audit *audit, X509 *certificate, const char **why)
@@ -125,7 +125,7 @@ chains_to_root(struct hsm_audit *audit, X509 *certificate, const char **why)
     return good;
 }
 
-/* The last that attests this key; the one of its own and no issuer's. */
+/* The attestation of the key itself: the first certificate of a known format with its point. */
 static X509 *
 attestation_of(struct hsm_audit *audit, const struct hsm_audit_key *key)
 {
@@ -182,7 +182,7 @@ judge(struct hsm_audit *audit, const struct hsm_audit_key *key, X509 *certificat
                    attested.generated && !attested.exportable ? HSM_AUDIT_PASS : HSM_AUDIT_FINDING);
 }
 
-/* NULL: its maker is known to attest nothing that is known here. */
+/* NULL: the maker offers no attestation in a format known here. */
 static const struct hsm_attestation_format *
 offered_by(const struct hsm_audit_scene *scene)
 {

@@ -13,8 +13,8 @@
 #include <hsm/log.h>
 #include <hsm/process.h>
 
-#define FILE_MAX         1048576 /* octets of a file of certificates; larger: passed over */
-#define CERTIFICATES_MAX 10000 /* of all files; more: HSM_ERR_UNSUPPORTED */
+#define FILE_MAX         1048576 /* octets of a file of certificates; a larger file is skipped */
+#define CERTIFICATES_MAX 10000 /* in all files together; more: HSM_ERR_UNSUPPORTED */
 
 DEFINE_DEFER(BIO, BIO_free_all)
 
@@ -32,7 +32,7 @@ keep_certificate(STACK_OF(X509) * all, X509 *certificate)
     return HSM_ERR_NOMEM;
 }
 
-/* What is no certificate is passed over: a directory holds other files, too. */
+/* Skips what is not a certificate: a directory holds other files, too. */
 static enum hsm_status
 take_from(const uint8_t *octets, size_t len, STACK_OF(X509) * all)
 {
@@ -147,7 +147,7 @@ has_id(const struct hsm_audit_object *object, const struct hsm_audit_key *key)
            memcmp(object->id, key->object->id, object->id_len) == 0;
 }
 
-/* A certificate on the token that has the key's CKA_ID and is another key's. */
+/* A certificate on the token that has the key's CKA_ID, but belongs to another key. */
 static const struct hsm_audit_object *
 wrong_certificate_of(const struct hsm_audit_scene *scene, const struct hsm_audit_key *key)
 {
@@ -161,7 +161,7 @@ wrong_certificate_of(const struct hsm_audit_scene *scene, const struct hsm_audit
     return NULL;
 }
 
-/* The audit key signs reports and whoever holds its public half knows it by that. */
+/* The audit key needs no certificate: its reports are verified with its public half. */
 static bool
 needs_none(const struct hsm_audit_scene *scene, const struct hsm_audit_key *key)
 {
@@ -207,7 +207,7 @@ state_certificate(struct hsm_audit_scene *scene, const struct hsm_audit_key *key
     hsm_audit_state(scene->audit, &statement);
 }
 
-/* A certificate on the token: whose is it, and does its CKA_ID say the same? */
+/* A certificate on the token: which key does it belong to, and does its CKA_ID agree? */
 static void
 state_object(struct hsm_audit_scene *scene, const struct hsm_audit_object *object)
 {

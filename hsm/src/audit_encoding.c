@@ -14,10 +14,10 @@
 #include <hsm/base64url.h>
 #include <hsm/defer.h>
 
-#define DER_MAX      16384 /* octets of a key in DER; a longer one is not looked at */
+#define DER_MAX      16384 /* octets of a key in DER; a longer one is not examined */
 #define PEM_LABEL    48 /* octets of "-----BEGIN ...-----" at most */
 #define PEM_BODY_MIN 16 /* characters of base64 after it */
-#define JWK_REACH    1024 /* octets in which "kty" is looked for around "d" */
+#define JWK_REACH    1024 /* octets around "d" that are searched for "kty" */
 #define JWK_D_MIN    32 /* characters of its value */
 
 DEFINE_DEFER(PKCS8_PRIV_KEY_INFO, PKCS8_PRIV_KEY_INFO_free)
@@ -41,8 +41,7 @@ is_base64_char(uint8_t c)
     return isalnum(c) != 0 || c == '+' || c == '/' || c == '=';
 }
 
-/* Behind the line itself and RFC 1421 headers such as "Proc-Type:". A text about PEM has no body.
- */
+/* Skips the line itself and RFC 1421 headers such as "Proc-Type:". A text about PEM has no body. */
 static bool
 has_body(const uint8_t *at, size_t len)
 {
@@ -83,7 +82,7 @@ pem_at(const uint8_t *at, size_t len)
 
 /* ---- DER ---- */
 
-/* The whole of a SEQUENCE; 0: there is none, or not all of it. */
+/* The length of a whole SEQUENCE; 0: it is not a SEQUENCE, or is cut short. */
 static size_t
 sequence_len(const uint8_t *at, size_t len)
 {
@@ -108,7 +107,7 @@ header_len(const uint8_t *at)
     return at[1] < 0x80 ? 2 : at[1] == 0x81 ? 3 : 4;
 }
 
-/* Parsed to be sure: the key is in this process's memory for that long. */
+/* Parsed to be sure: meanwhile the key is in this process's memory. */
 static bool
 parses_as(int type, const uint8_t *der, size_t len)
 {
@@ -153,7 +152,7 @@ is_encrypted_pkcs8(const uint8_t *der, size_t len)
     return EVP_PBE_find(EVP_PBE_TYPE_OUTER, OBJ_obj2nid(oid), NULL, NULL, NULL) == 1;
 }
 
-/* By what follows the SEQUENCE's header, so that little is parsed for nothing. */
+/* Decides by what follows the SEQUENCE's header, so that little is parsed in vain. */
 static const char *
 judge_der(const uint8_t *der, size_t len)
 {
@@ -193,7 +192,7 @@ der_at(const uint8_t *at, size_t len)
     return form;
 }
 
-/* DER without its PEM lines: "M" is how the base64 of every SEQUENCE begins. */
+/* DER without its PEM lines: the base64 of every SEQUENCE begins with "M". */
 static const char *
 base64_at(const uint8_t *octets, size_t len, size_t at)
 {

@@ -20,9 +20,9 @@
 #include <hsm/log.h>
 
 #define DEPTH_MAX    64 /* directories below the first */
-#define FILES_MAX    1000000 /* more are not read */
+#define FILES_MAX    1000000 /* further files are not read */
 #define WINDOW       1048576 /* octets read at once */
-#define HITS_MAX     8 /* told of one file */
+#define HITS_MAX     8 /* reported per file */
 #define TOKEN_OBJECT "token.object" /* in each token of SoftHSM's store */
 
 DEFINE_DEFER(struct hsm_scan, hsm_scan_free)
@@ -80,7 +80,7 @@ visit_directory(struct hsm_walk *walk, int fd, const char *path, unsigned depth)
     closedir(directory);
 }
 
-/* Neither symbolic links nor devices, sockets and pipes: what they name is elsewhere. */
+/* Skips symbolic links, devices, sockets and pipes: what they name is elsewhere. */
 static void
 visit(struct hsm_walk *walk, int parent, const char *name, const char *path, unsigned depth)
 {
@@ -127,9 +127,9 @@ struct search {
     const struct hsm_scan *scan;
     struct hsm_walk walk;
     uint8_t *window; /* WINDOW + HSM_SCAN_OVERLAP octets */
-    uint64_t with_keys; /* files */
-    json_t *hits; /* of this file */
-    char what[128]; /* the first of them */
+    uint64_t with_keys; /* files in which a key was found */
+    json_t *hits; /* of the present file */
+    char what[128]; /* the first hit */
 };
 
 static void
@@ -151,7 +151,7 @@ keep_hit(void *context, const struct hsm_scan_hit *hit)
         (void)hsm_audit_keep(search->audit, HSM_ERR_NOMEM);
 }
 
-/* Windows overlap, so that nothing lies across two. */
+/* Windows overlap, so that no key is divided between two. */
 static bool
 read_windows(struct search *search, int fd)
 {
@@ -213,7 +213,8 @@ state_file(struct search *search, const char *path, enum hsm_audit_check check, 
     free(subject);
 }
 
-/* SoftHSM's store is the token itself. Its keys are encrypted there, so the search finds none. */
+/* SoftHSM's store is the token itself. Its keys are encrypted there, so the search does not find
+ * them. */
 static void
 state_store(struct search *search, const char *path)
 {

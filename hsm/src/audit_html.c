@@ -1,5 +1,4 @@
-/* audit_html.c - a report as one page of HTML that prints well: no script, nothing from elsewhere.
- */
+/* audit_html.c - a report as one printable page of HTML, without scripts or external resources. */
 #include "audit_internal.h"
 #include "audit_report_internal.h"
 
@@ -33,7 +32,7 @@ member(const json_t *object, const char *name)
     return json_object_get(object, name);
 }
 
-/* Every text that is not ours goes through here. */
+/* Every text from outside is written with this function. */
 static void
 put(const char *text, FILE *out)
 {
@@ -190,7 +189,7 @@ put_statements(const json_t *report, enum hsm_audit_verdict verdict, FILE *out)
 void
 hsm_audit_print_html(const json_t *report, FILE *out)
 {
-    /* What there is to do something about comes first. */
+    /* Verdicts that require action come first. */
     static const enum hsm_audit_verdict order[HSM_AUDIT_VERDICTS] = {
         HSM_AUDIT_FINDING,      HSM_AUDIT_UNPROVEN, HSM_AUDIT_CONSEQUENCE, HSM_AUDIT_UNTESTED,
         HSM_AUDIT_NOT_REPORTED, HSM_AUDIT_INFO,     HSM_AUDIT_PASS,

@@ -1,9 +1,8 @@
 /*
- * audit_internal.h - what the files of the audit share.
+ * audit_internal.h - shared by the files of the audit.
  *
- * A report is built by many small steps, each of which may run out of memory. The
- * first failure is kept in the audit, later steps do nothing, and
- * hsm_audit_finish() returns it.
+ * A report is built by many small steps, each of which may run out of memory. The first failure is
+ * kept in the audit, later steps do nothing, and hsm_audit_finish() returns it.
  */
 #ifndef HSM_AUDIT_INTERNAL_H
 #define HSM_AUDIT_INTERNAL_H
@@ -19,7 +18,7 @@
 #include "object_internal.h"
 #include "token_internal.h"
 
-/* What is stated, in the order of the table in audit_statement.c. */
+/* Kinds of statements, in the order of the table in audit_statement.c. */
 enum hsm_audit_check {
     HSM_CHECK_MODULE,
     HSM_CHECK_LOGIN,
@@ -66,7 +65,7 @@ enum hsm_audit_check {
 
 struct hsm_audit_row {
     const char *id;
-    const char *requirement; /* the clause that it serves */
+    const char *requirement; /* the clause that it supports */
     const char *expected;
 };
 
@@ -82,15 +81,15 @@ unsigned hsm_audit_verdict_of(const char *name);
 
 struct hsm_audit {
     struct hsm_audit_config config;
-    json_t *report; /* owned; the next two are in it */
+    json_t *report; /* owned; contains the next two */
     json_t *statements;
     json_t *tokens;
     STACK_OF(X509) * certificates; /* from files */
-    STACK_OF(X509) * attestations; /* and what is between them and the roots */
-    X509_STORE *roots; /* of attestations; NULL: none were given */
+    STACK_OF(X509) * attestations; /* with the certificates between them and the roots */
+    X509_STORE *roots; /* for attestations; NULL: none were given */
     bool finished;
     bool process_control_done;
-    enum hsm_status failure; /* the first */
+    enum hsm_status failure; /* the first failure */
 };
 
 /** Keep the first failure; false if there is one. */
@@ -103,7 +102,7 @@ struct hsm_audit_statement {
     const char *found;
     json_t *evidence;
     enum hsm_audit_verdict verdict;
-    enum hsm_audit_check cause; /* of a HSM_AUDIT_CONSEQUENCE */
+    enum hsm_audit_check cause; /* for HSM_AUDIT_CONSEQUENCE */
     const char *expected; /* NULL: the row's */
 };
 
@@ -112,7 +111,7 @@ void hsm_audit_state(struct hsm_audit *audit, const struct hsm_audit_statement *
 /** jansson's json_pack() for the audit: NULL is kept as a failure. */
 json_t *hsm_audit_pack(struct hsm_audit *audit, const char *format, ...);
 
-/** Text of others as a JSON string: what is not printable ASCII is written \xNN. */
+/** Text from outside as a JSON string: anything but printable ASCII is written \xNN. */
 json_t *hsm_audit_text(const void *octets, size_t len);
 json_t *hsm_audit_hex(const uint8_t *octets, size_t len);
 
@@ -121,7 +120,7 @@ HSM_MUST_CHECK enum hsm_status hsm_audit_sha256(const void *octets, size_t len, 
 
 /* ---- names (audit_name.c) ---- */
 
-/** "CKM_ECDSA", "CKA_EXTRACTABLE", ...; NULL: it has none here. */
+/** "CKM_ECDSA", "CKA_EXTRACTABLE", ...; NULL: the number has no name here. */
 const char *hsm_audit_mechanism_name(CK_MECHANISM_TYPE type);
 const char *hsm_audit_attribute_name(CK_ATTRIBUTE_TYPE type);
 const char *hsm_audit_class_name(CK_OBJECT_CLASS class);
@@ -141,17 +140,17 @@ struct hsm_audit_object {
     char label[HSM_LABEL_MAX + 1];
     uint8_t id[HSM_ID_MAX];
     size_t id_len;
-    char *uri; /* owned; subject of what is stated of it */
-    EVP_PKEY *public_key; /* owned; of a public key on P-256, and of a certificate */
+    char *uri; /* owned; the subject of statements about it */
+    EVP_PKEY *public_key; /* owned; set for a public key on P-256, and for a certificate */
     X509 *certificate; /* owned */
 };
 
-/* A private key, and what the token said of it. */
+/* A private key, and what the token reports of it. */
 struct hsm_audit_key {
     const struct hsm_audit_object *object;
     const struct hsm_audit_object *public_object; /* NULL: none */
     struct hsm_key_info info;
-    bool extractable_found; /* there is a finding that says so */
+    bool extractable_found; /* a finding states this */
     bool sensitive_found;
     bool imported;
 };
@@ -160,7 +159,7 @@ struct hsm_audit_scene {
     struct hsm_audit *audit;
     struct hsm_token *token;
     struct hsm_slot *slot;
-    char *uri; /* of the token */
+    char *uri; /* the token's */
     struct hsm_audit_object *objects;
     size_t object_count;
     struct hsm_audit_key *keys;
@@ -169,7 +168,7 @@ struct hsm_audit_scene {
     CK_ULONG mechanism_count;
 };
 
-/** Module, slot, token, mechanisms and objects, to the report; inside the admin gate. */
+/** Module, slot, token, mechanisms and objects, for the report; inside the admin gate. */
 HSM_MUST_CHECK enum hsm_status hsm_audit_inventory(struct hsm_audit_scene *scene);
 
 void hsm_audit_scene_release(struct hsm_audit_scene *scene);
@@ -180,36 +179,37 @@ HSM_MUST_CHECK enum hsm_status hsm_audit_keys(struct hsm_audit_scene *scene);
 /** Keys that may wrap others; inside the admin gate. */
 void hsm_audit_wrapping_keys(struct hsm_audit_scene *scene);
 
-/** Check by a challenge that the public object is the private key's. Outside of the admin gate. */
+/** Check with a challenge that the public object belongs to the private key. Outside the admin
+ * gate. */
 void hsm_audit_public_halves(struct hsm_audit_scene *scene);
 
 /** Which certificate belongs to which key. */
 void hsm_audit_match_certificates(struct hsm_audit_scene *scene);
 
-/** What the vendor attests of each key. */
+/** The vendor's attestation of each key. */
 void hsm_audit_attest(struct hsm_audit_scene *scene);
 
 /** Try to take every private key; inside the admin gate. */
 HSM_MUST_CHECK enum hsm_status hsm_audit_attempts(struct hsm_audit_scene *scene);
 
-/** True if that label is between the commas. */
+/** True if the label is in a comma-separated list. */
 bool hsm_audit_is_listed(const char *list, const char *label);
 
 /* ---- attestation by a vendor (audit_attest.c) ---- */
 
-/* What a vendor's statement about a key says. */
+/* A vendor's statement about a key. */
 struct hsm_attested {
     bool generated; /* in the device */
-    bool exportable; /* in whatever form */
+    bool exportable; /* in any form */
     char device[64]; /* model, serial, firmware */
     json_t *details; /* owned; as evidence */
 };
 
 struct hsm_attestation_format {
     const char *name;
-    const char *manufacturer; /* how CK_INFO.manufacturerID of its module begins */
-    bool (*is_of)(X509 *certificate); /* by its extensions */
-    /** False: an extension is missing, twice, or not in its form; `why` says which. */
+    const char *manufacturer; /* prefix of its module's CK_INFO.manufacturerID */
+    bool (*is_of)(X509 *certificate); /* recognises it by its extensions */
+    /** False: an extension is missing, repeated, or malformed; `why` says which. */
     bool (*read)(X509 *certificate, struct hsm_attested *out, struct hsm_reason *why);
 };
 
@@ -218,7 +218,7 @@ extern const struct hsm_attestation_format hsm_attestation_yubihsm;
 
 /* ---- wrapping (audit_wrap.c) ---- */
 
-/* A key made for attempts, of this session, and by which mechanisms it wraps. */
+/* Session keys made for attempts, with which some mechanisms wrap. */
 struct hsm_wrapping_keys {
     CK_OBJECT_HANDLE aes; /* CK_INVALID_HANDLE: the token makes none */
     CK_OBJECT_HANDLE des;
@@ -226,22 +226,21 @@ struct hsm_wrapping_keys {
     CK_OBJECT_HANDLE rsa; /* public half */
     CK_OBJECT_HANDLE rsa_private;
     CK_OBJECT_HANDLE
-    sample; /* an EC private key that may be wrapped: shows that the call is right */
+    sample; /* an EC private key that may be wrapped: shows that the call itself is right */
     CK_OBJECT_HANDLE sample_public;
 };
 
 void hsm_wrapping_keys_make(const struct hsm_audit_scene *scene, struct hsm_wrapping_keys *out);
 void hsm_wrapping_keys_destroy(const struct hsm_audit_scene *scene, struct hsm_wrapping_keys *keys);
 
-/** Whether the token wraps under public keys of that type: RSA always may, curves by ECDH. */
+/** Whether the token wraps under public keys of this type: RSA always may, curves by ECDH. */
 bool hsm_wraps_under_public(const struct hsm_audit_scene *scene, CK_KEY_TYPE type);
 
-/** The mechanisms of the token that wrap and that we know how to call; false: `index` is too high.
- */
+/** The token's wrapping mechanisms that are supported here; false: `index` is too high. */
 bool hsm_wrapping_mechanism(const struct hsm_audit_scene *scene, size_t index,
                             CK_MECHANISM_TYPE *out);
 
-/** C_WrapKey; what came out is wiped, `*len` says how much it was. False: no key for this
+/** C_WrapKey; its output is wiped, `*len` is its length. False: there is no key for this
  * mechanism. */
 bool hsm_wrap_with(const struct hsm_audit_scene *scene, const struct hsm_wrapping_keys *keys,
                    CK_MECHANISM_TYPE type, CK_OBJECT_HANDLE key, CK_RV *rv, size_t *len);
@@ -250,14 +249,14 @@ bool hsm_wrap_with(const struct hsm_audit_scene *scene, const struct hsm_wrappin
 
 struct hsm_scan;
 
-#define HSM_SCAN_OVERLAP 16384 /* octets: of what may lie across two windows */
+#define HSM_SCAN_OVERLAP 16384 /* octets: longest item that two windows may divide */
 
-/** One thing that was found. */
+/** An item that was found. */
 struct hsm_scan_hit {
     uint64_t at;
     const char *form; /* "PEM private key", "scalar, hex", ... */
-    int scalar; /* its number; -1: an encoding */
-    size_t index; /* of the form of the scalar */
+    int scalar; /* index of the scalar; -1: an encoding */
+    size_t index; /* index of the scalar's form */
 };
 
 typedef void hsm_scan_fn(void *context, const struct hsm_scan_hit *hit);
@@ -266,25 +265,26 @@ typedef void hsm_scan_fn(void *context, const struct hsm_scan_hit *hit);
 HSM_MUST_CHECK enum hsm_status hsm_scan_new(const struct hsm_secret *scalars,
                                             struct hsm_scan **out);
 
-/** Scalars as octets, 32 each: for a planted value. */
+/** Search for scalars of 32 octets each: for a planted value. */
 HSM_MUST_CHECK enum hsm_status hsm_scan_new_of(const uint8_t (*scalars)[32], size_t count,
                                                struct hsm_scan **out);
 
-/** Hits that begin before `fresh` in a window at `base` of what is searched. */
+/** Report hits that begin before `fresh` in a window, whose offset in the searched data is
+ * `base`. */
 void hsm_scan_window(const struct hsm_scan *scan, const uint8_t *octets, size_t len, size_t fresh,
                      uint64_t base, hsm_scan_fn *found, void *context);
 
-/** SHA-256, in hex, of the point that a scalar is the private half of; "" for a planted value. */
+/** SHA-256, in hex, of the point that belongs to a private scalar; "" for a planted value. */
 const char *hsm_scan_point_hash(const struct hsm_scan *scan, size_t scalar);
 
 size_t hsm_scan_scalars(const struct hsm_scan *scan);
 
-/** Forms of all scalars: what a positive control must find. */
+/** Number of forms of all scalars: a positive control must find each. */
 size_t hsm_scan_forms(const struct hsm_scan *scan);
 
 void hsm_scan_free(struct hsm_scan *scan);
 
-/* Encodings of any private key (audit_encoding.c): what begins at `at`, or NULL. */
+/* Encodings of any private key (audit_encoding.c): the kind that begins at `at`, or NULL. */
 const char *hsm_encoding_at(const uint8_t *octets, size_t len, size_t at);
 
 /* ---- files (audit_files.c) ---- */
@@ -297,7 +297,7 @@ struct hsm_walk {
     void *context;
     uint64_t files;
     uint64_t octets;
-    uint64_t unread; /* could not be opened, or are beyond the bounds */
+    uint64_t unread; /* files that could not be opened, or are beyond the bounds */
     char first_unread[PATH_MAX];
 };
 

@@ -17,9 +17,9 @@
 
 #include "ckr_internal.h"
 
-#define MECHANISMS_MAX  4096 /* of a token; more: HSM_ERR_UNSUPPORTED */
+#define MECHANISMS_MAX  4096 /* per token; more: HSM_ERR_UNSUPPORTED */
 #define CERTIFICATE_MAX 65536 /* octets of CKA_VALUE */
-#define FILE_CHUNK      65536 /* octets of a module, hashed at once */
+#define FILE_CHUNK      65536 /* octets of a module that are hashed at once */
 
 DEFINE_DEFER(P11KitUri, p11_kit_uri_free)
 DEFINE_DEFER(EVP_MD_CTX, EVP_MD_CTX_free)
@@ -30,7 +30,7 @@ functions_of(const struct hsm_audit_scene *scene)
     return hsm_module_functions(scene->slot->module);
 }
 
-/* CK_INFO and its like pad with blanks. */
+/* Texts in CK_INFO and other structs are padded with blanks. */
 static json_t *
 padded(const CK_UTF8CHAR *text, size_t len)
 {
@@ -69,7 +69,7 @@ hash_rest(int fd, EVP_MD_CTX *ctx, uint64_t *size)
     return true;
 }
 
-/* The file that is loaded now may have been replaced since: this is the one with its name. */
+/* The file of that name may have been replaced since the module was loaded. */
 static enum hsm_status
 hash_file(const char *path, uint8_t *digest, uint64_t *size)
 {
@@ -143,7 +143,7 @@ token_json(struct hsm_audit_scene *scene)
                           "flags", hsm_audit_token_flags(info.flags));
 }
 
-/* The state of the control session, stated, and its name for the inventory. */
+/* States the state of the control session; returns its name for the inventory. */
 static json_t *
 session_json(struct hsm_audit_scene *scene)
 {
@@ -250,7 +250,7 @@ format_uri(const struct hsm_audit_scene *scene, const struct hsm_audit_object *o
                : HSM_ERR_NOMEM;
 }
 
-/* Of a certificate object: it, and its public key. */
+/* Reads a certificate object: the certificate, and its public key. */
 static enum hsm_status
 read_certificate(struct hsm_reading *reading, struct hsm_audit_object *object)
 {
@@ -321,8 +321,8 @@ object_json(struct hsm_audit *audit, const struct hsm_audit_object *object)
                           hsm_audit_hex(object->id, object->id_len));
 }
 
-/* Objects that are neither keys of pairs nor certificates are no part of this system. What wraps
- * is stated elsewhere. */
+/* Objects other than key pairs and certificates are not part of this system. Wrapping keys are
+ * stated elsewhere. */
 static void
 state_unknown(struct hsm_audit_scene *scene, const struct hsm_audit_object *object)
 {
@@ -355,7 +355,7 @@ objects_json(struct hsm_audit_scene *scene)
     return all;
 }
 
-/* ---- all of it ---- */
+/* ---- the whole inventory ---- */
 
 static void
 state_module(struct hsm_audit_scene *scene, json_t *module)

@@ -11,16 +11,16 @@
 #include "ckr_internal.h"
 
 #define MECHANISMS_MAX 64 /* in CKA_ALLOWED_MECHANISMS */
-#define CHALLENGE_LEN  32 /* octets by chance */
+#define CHALLENGE_LEN  32 /* random octets */
 
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
-/* An attribute that is true or false, and which it should be. */
+/* A boolean attribute, and the value that it should have. */
 struct rule {
     enum hsm_audit_check check;
     CK_ATTRIBUTE_TYPE type;
     bool wanted;
-    bool required; /* not told is as little as false: our programs refuse such a key */
+    bool required; /* not reported counts as false: our programs refuse such a key */
 };
 
 static const struct rule rules[] = {
@@ -41,11 +41,11 @@ static const struct rule rules[] = {
 
 #define RULES (sizeof(rules) / sizeof(rules[0]))
 
-/* How one attribute comes out. */
+/* The judgement of one attribute. */
 struct judgement {
     enum hsm_audit_verdict verdict;
     enum hsm_audit_check cause;
-    const char *remark; /* said beside what was found; NULL: none */
+    const char *remark; /* added to what was found; NULL: none */
 };
 
 static struct judgement
@@ -55,9 +55,9 @@ because_of(enum hsm_audit_check cause, const char *remark)
 }
 
 /*
- * PKCS #11 v3.1 table 29: CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are
- * false of what was imported, and of what was ever otherwise. So that one
- * fault is one finding, what follows from another is said to.
+ * PKCS #11 v3.1 table 29: CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are false for an imported
+ * key, and for one whose attributes ever were otherwise. So that one fault gives one finding, a
+ * consequence of another finding is stated as a consequence.
  */
 static struct judgement
 judge_history(const struct hsm_audit_key *key, enum hsm_audit_check check)
@@ -73,7 +73,8 @@ judge_history(const struct hsm_audit_key *key, enum hsm_audit_check check)
     return finding;
 }
 
-/* What a module of this kind says of every key, whatever was asked for, is not the key's fault. */
+/* A value that this kind of module reports for every key, whatever was requested, is not the key's
+ * fault. */
 static struct judgement
 judge_other(const struct hsm_audit_scene *scene, const struct hsm_audit_key *key,
             const struct rule *rule)
@@ -198,7 +199,7 @@ mechanisms_json(const CK_MECHANISM_TYPE *types, size_t count)
     return all;
 }
 
-/* An empty list is none: whatever CKA_SIGN and the like allow. */
+/* An empty list counts as absent: then CKA_SIGN and the other flags decide. */
 static void
 state_allowed(struct hsm_audit_scene *scene, struct hsm_audit_key *key, struct hsm_reading *reading)
 {
@@ -224,7 +225,7 @@ state_allowed(struct hsm_audit_scene *scene, struct hsm_audit_key *key, struct h
                     });
 }
 
-/* What is said and not judged. */
+/* Attributes that are stated but not judged. */
 static void
 state_said(struct hsm_audit_scene *scene, struct hsm_audit_key *key, struct hsm_reading *reading,
            enum hsm_audit_check check, CK_ATTRIBUTE_TYPE type)
@@ -277,7 +278,8 @@ state_attributes(struct hsm_audit_scene *scene, struct hsm_audit_key *key)
     (void)hsm_audit_keep(scene->audit, hsm_object_read_end(&reading));
 }
 
-/* Where a module does not tell the origin, an import shows by what generation alone sets. */
+/* If a module does not report the origin, an import is recognised by the attributes that only
+ * generation sets. */
 static bool
 is_imported(const struct hsm_key_info *info, const struct hsm_quirks *quirks)
 {
@@ -341,7 +343,7 @@ hsm_audit_keys(struct hsm_audit_scene *scene)
 
 /* ---- keys that wrap ---- */
 
-/* Whose value the standard lets such a key take. */
+/* Keys that the standard allows such a key to wrap. */
 static size_t
 wrappable_keys(const struct hsm_audit_scene *scene)
 {
@@ -372,7 +374,7 @@ state_wrapping(struct hsm_audit_scene *scene, const struct hsm_audit_object *obj
                     });
 }
 
-/* Modules say CKA_WRAP of public keys on curves also where no mechanism wraps under them. */
+/* Some modules report CKA_WRAP for public keys on curves although no mechanism wraps under them. */
 static bool
 may_be_of_use(const struct hsm_audit_scene *scene, struct hsm_reading *reading,
               CK_OBJECT_CLASS class)
@@ -414,7 +416,7 @@ state_half(struct hsm_audit_scene *scene, const struct hsm_audit_key *key, const
         });
 }
 
-/* What is signed can be no certificate, token or PASSporT: it begins with words. */
+/* The signed text begins with words, so it cannot be a certificate, token or PASSporT. */
 static enum hsm_status
 sign_challenge(struct hsm_token *token, const char *uri)
 {

@@ -1,4 +1,4 @@
-/* audit_name.c - the names of PKCS #11 for its numbers. */
+/* audit_name.c - names for the numbers of PKCS #11. */
 #include "audit_internal.h"
 
 #include <stdio.h>
@@ -215,7 +215,7 @@ hsm_audit_mechanism(CK_MECHANISM_TYPE type)
     return json_string(name != NULL ? name : number);
 }
 
-/* Names of the flags that are set; what has none here is left out. */
+/* Names of the flags that are set; flags without a name here are left out. */
 static json_t *
 flags_of(const struct name *names, size_t count, CK_FLAGS flags)
 {

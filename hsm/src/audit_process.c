@@ -1,9 +1,9 @@
 /*
  * audit_process.c - private keys in the memory of running processes.
  *
- * All mappings are read through /proc/PID/mem. Pages that were never touched
- * or are files' own and not in memory hold nothing of the process;
- * /proc/PID/pagemap tells which are there.
+ * All mappings are read through /proc/PID/mem. Pages that were never touched, or that are a file's
+ * own and not in memory, hold no data of the process; /proc/PID/pagemap tells which pages are
+ * present.
  */
 #define _GNU_SOURCE /* asprintf */
 #include "audit_internal.h"
@@ -27,12 +27,12 @@
 #include <hsm/log.h>
 
 #define WINDOW       1048576 /* octets read at once */
-#define PAGES        4096 /* asked of pagemap at once */
+#define PAGES        4096 /* pagemap entries read at once */
 #define PRESENT      (1ULL << 63) /* Documentation/admin-guide/mm/pagemap.rst */
 #define SWAPPED      (1ULL << 62)
-#define MAPPING_MAX  (1ULL << 36) /* octets; larger ones are reservations, and are not searched */
-#define HITS_MAX     16 /* told of one process */
-#define FAMILY_MAX   256 /* processes: it and its children */
+#define MAPPING_MAX  (1ULL << 36) /* octets; larger ones are only reservations: not searched */
+#define HITS_MAX     16 /* reported per process */
+#define FAMILY_MAX   256 /* processes: one and its descendants */
 #define NAME_MAX_    64
 #define PLANTED      2 /* values */
 #define MAPPINGS_MAX 1048576
@@ -47,16 +47,16 @@ struct memory {
     int mem;
     int pagemap;
     uint8_t *window; /* WINDOW + HSM_SCAN_OVERLAP octets */
-    size_t held; /* octets in it, the last of which end at `at` */
+    size_t held; /* octets in it, of which the last end at `at` */
     uint64_t at;
-    char mapping[128]; /* the one that is read */
-    bool constant; /* it is a file's and cannot be written */
-    uint64_t constants; /* encodings in such */
-    uint64_t mappings, octets, unread; /* how many; octets read; octets of pages that are there and
-                                          could not be read */
+    char mapping[128]; /* the mapping that is being read */
+    bool constant; /* it belongs to a file and is not writable */
+    uint64_t constants; /* encodings found in constant mappings */
+    uint64_t mappings, octets, unread; /* their number; octets read; octets of present pages that
+                                        * could not be read */
     json_t *hits;
     uint64_t hit_count;
-    uint8_t *forms_found; /* of the positive control, by index; NULL: no control */
+    uint8_t *forms_found; /* for the positive control, by index; NULL: no control */
 };
 
 static void
@@ -67,7 +67,7 @@ keep_hit(void *context, const struct hsm_scan_hit *hit)
     json_t *one;
 
     if (hit->scalar < 0 && memory->constant) {
-        memory->constants++; /* GnuTLS, for one, has keys in it to test itself with */
+        memory->constants++; /* GnuTLS, for one, contains keys for its self-tests */
         return;
     }
     memory->hit_count++;
@@ -88,7 +88,7 @@ keep_hit(void *context, const struct hsm_scan_hit *hit)
 
 /* ---- one process ---- */
 
-/* All that is held, but for what may go on behind it. */
+/* Search all octets held, except a tail that may continue. */
 static void
 search_held(struct memory *memory, bool more)
 {
@@ -102,7 +102,7 @@ search_held(struct memory *memory, bool more)
     memory->held -= fresh;
 }
 
-/* Pages in a row; a gap ends what may lie across. */
+/* Adjacent pages; a gap ends what may be divided between windows. */
 static void
 read_run(struct memory *memory, uint64_t from, uint64_t end)
 {
@@ -150,8 +150,9 @@ read_mapping(struct memory *memory, uint64_t from, uint64_t end)
     }
 }
 
-/* "FROM-END PERMISSIONS OFFSET DEVICE INODE PATH". The kernel's own pages hold nothing of ours.
- * What a file has and cannot be written is no memory of the process, but for a known scalar. */
+/* "FROM-END PERMISSIONS OFFSET DEVICE INODE PATH". The kernel's own pages hold no data of ours.
+ * What a read-only mapping of a file holds is not the process's own data, except for a known
+ * scalar. */
 static void
 read_line(struct memory *memory, const char *line)
 {
@@ -165,7 +166,7 @@ read_line(struct memory *memory, const char *line)
                &inode, &path) < 4 ||
         end <= from)
         return;
-    search_held(memory, false); /* of the mapping before */
+    search_held(memory, false); /* the end of the preceding mapping */
     memory->constant = inode != 0 && strchr(permissions, 'w') == NULL;
     snprintf(memory->mapping, sizeof(memory->mapping), "%s", line + path);
     if (strncmp(memory->mapping, "[vvar", 5) == 0 || strcmp(memory->mapping, "[vsyscall]") == 0)
@@ -234,7 +235,7 @@ read_name(struct memory *memory)
     memory->name[strcspn(memory->name, "\n")] = '\0';
 }
 
-/* Its memory holds a copy of what is read, which is wiped. */
+/* The window holds a copy of what is read, and is wiped. */
 static enum hsm_status
 search_process(struct memory *memory)
 {
@@ -307,9 +308,8 @@ state_process(const struct memory *memory)
 /* ---- the positive control ---- */
 
 /*
- * A child whose memory holds every form of values that nobody else knows and
- * that are no keys: the scan itself. It stays as closed to others as this
- * process is.
+ * A child whose memory holds every form of random values that are not keys, to check the scan
+ * itself. It stays as closed to other processes as this one is.
  */
 static pid_t
 spawn_planted(void)
@@ -401,7 +401,7 @@ struct family {
     size_t count;
 };
 
-/* The children of its first thread, which is the one that forks in our daemons. */
+/* The children of its first thread, which is the thread that forks in our daemons. */
 static void
 add_children(struct family *family, pid_t pid)
 {

@@ -1,4 +1,4 @@
-/* audit_report.c - the shape of a report: docs/schema/audit-report.json, as it is checked here. */
+/* audit_report.c - check a report against its schema, docs/schema/audit-report.json. */
 #include "audit_internal.h"
 #include "audit_report_internal.h"
 
@@ -123,7 +123,7 @@ is_member(const char *name, const struct member *members, size_t count)
     return false;
 }
 
-/* All that should be there, each of its kind, and nothing else. */
+/* All required members, each of its type, and no others. */
 static enum hsm_status
 check_members(json_t *object, const char *what, const struct member *members, size_t count,
               struct hsm_reason *why)
@@ -217,8 +217,8 @@ check_signer(json_t *signer, struct hsm_reason *why)
                         : st;
 }
 
-/* A report is ASCII, and goes to terminals: the lines of the signer's PEM are all there is of
- * controls. */
+/* A report is ASCII, as it is printed on terminals; its only control characters are the line ends
+ * of the signer's PEM. */
 static bool
 is_printable(const char *text)
 {

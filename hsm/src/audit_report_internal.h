@@ -21,7 +21,7 @@ enum hsm_json_kind {
     HSM_JSON_SHA256 /* 64 digits of lower-case hex */
 };
 
-/** Members, their types, no others, at every level that the schema describes. */
+/** Check the members, their types and that there are no others, at every level of the schema. */
 HSM_MUST_CHECK enum hsm_status hsm_audit_check_schema(json_t *report, struct hsm_reason *why);
 
 /** A string member of an object whose schema was checked; "" for null. */

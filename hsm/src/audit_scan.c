@@ -1,9 +1,9 @@
 /*
- * audit_scan.c - search octets for private scalars in every form that programs
- * keep them in, and for encodings of any private key.
+ * audit_scan.c - search octets for private scalars in every form that programs keep them in, and
+ * for encodings of any private key.
  *
- * The scalars are of test keys, which the auditor knows from elsewhere; they
- * and their forms are wiped.
+ * The scalars are those of test keys, which the auditor knows from elsewhere; they and their forms
+ * are wiped.
  */
 #include "audit_internal.h"
 
@@ -23,7 +23,7 @@
 #define SCALAR_LEN 32 /* octets */
 #define FORMS_MAX  32 /* of one scalar */
 #define FORM_MAX   64 /* octets */
-#define PREFIXES   65536 /* of two octets */
+#define PREFIXES   65536 /* values of two octets */
 
 struct form {
     const char *name;
@@ -45,7 +45,7 @@ DEFINE_DEFER(EC_GROUP, EC_GROUP_free)
 DEFINE_DEFER(EC_POINT, EC_POINT_free)
 DEFINE_DEFER(BIGNUM, BN_clear_free)
 
-/* The first form in the table that is there: DER before the octets in it. */
+/* The first matching form in the table, which has DER before the octets in it. */
 static const struct form *
 form_at(const struct hsm_scan *scan, const uint8_t *octets, size_t left)
 {
@@ -58,7 +58,7 @@ form_at(const struct hsm_scan *scan, const uint8_t *octets, size_t left)
     return NULL;
 }
 
-/* Base64 without a digit in which the two alphabets differ is one form. */
+/* If the text has no digit in which the two alphabets differ, both are one form. */
 static void
 add_form(struct hsm_scan *scan, const char *name, const void *octets, size_t len)
 {
@@ -90,8 +90,8 @@ add_hex(struct hsm_scan *scan, const uint8_t *scalar, const char *digits, const 
     OPENSSL_cleanse(text, sizeof(text));
 }
 
-/* `openssl pkey -text` breaks lines of 15 octets and may put 00 before the first: a part that is on
- * one line in each case. */
+/* `openssl pkey -text` breaks lines after 15 octets and may put 00 before the first: the form is a
+ * part that is on one line in either case. */
 static void
 add_colons(struct hsm_scan *scan, const uint8_t *scalar)
 {
@@ -108,9 +108,8 @@ add_colons(struct hsm_scan *scan, const uint8_t *scalar)
 }
 
 /*
- * In base64 a scalar begins at any of three places of a group. The characters
- * that depend on it alone are searched for as two halves, because a line break
- * may divide one of them.
+ * In base64 a scalar begins at any of three places of a group. The characters that depend on it
+ * alone are searched for as two halves, because a line break may divide one of them.
  */
 static void
 add_base64(struct hsm_scan *scan, const uint8_t *scalar, unsigned before, bool url)
@@ -132,8 +131,8 @@ add_base64(struct hsm_scan *scan, const uint8_t *scalar, unsigned before, bool u
     OPENSSL_cleanse(text, sizeof(text));
 }
 
-/* Words of `size` octets, the least first, each with its most significant octet first: the limbs of
- * a BIGNUM where the machine is big-endian. Size 1 is what a little-endian one has. */
+/* Words of `size` octets, least significant word first, each with its most significant octet first:
+ * the limbs of a BIGNUM on a big-endian machine. Size 1 is the form on a little-endian one. */
 static void
 add_limbs(struct hsm_scan *scan, const uint8_t *scalar, size_t size, const char *name)
 {
@@ -192,7 +191,7 @@ hsm_scan_free(struct hsm_scan *scan)
     free(scan);
 }
 
-/* What names the key in the report is its public half. False: 0, or not below the order. */
+/* The report names the key by its public point. False: the scalar is 0, or not below the order. */
 static bool
 hash_point(const uint8_t *scalar, char *out)
 {

@@ -1,4 +1,4 @@
-/* audit_statement.c - what an audit may state, and how a statement comes into the report. */
+/* audit_statement.c - the statements of an audit, and how they are added to the report. */
 #include "audit_internal.h"
 
 #include <stdarg.h>
@@ -15,7 +15,7 @@
 #define P11  "PKCS #11 v3.1 section 4.9 (private key objects)"
 #define SITE "RFC 3647 section "
 
-/* In the order of enum hsm_audit_check. docs/AUDIT.md says what each answers. */
+/* In the order of enum hsm_audit_check. docs/AUDIT.md explains each. */
 static const struct hsm_audit_row rows[] = {
     {"token.module", SITE "6.2.1 (module standards and controls)",
      "the module that the operator installed"},

@@ -79,7 +79,7 @@ print_verdict(const json_t *report, enum hsm_audit_verdict verdict, const char *
     }
 }
 
-/* The subject once for all that is stated of it in a row. */
+/* The subject is printed once for consecutive statements about it. */
 static void
 print_rest(const json_t *report, FILE *out)
 {

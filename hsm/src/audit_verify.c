@@ -19,7 +19,7 @@ DEFINE_DEFER(json_t, json_decref)
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
 DEFINE_DEFER(BIO, BIO_free_all)
 
-/* What each private key must have been asked, in every report. */
+/* Checks that every report must state for each private key. */
 static const enum hsm_audit_check of_each_key[] = {
     HSM_CHECK_KEY_TYPE,
     HSM_CHECK_PRIVATE,
@@ -43,13 +43,13 @@ static const enum hsm_audit_check of_each_key[] = {
     HSM_CHECK_CERTIFICATE,
 };
 
-/* And in one with attempts. */
+/* Further checks in a report with attempts. */
 static const enum hsm_audit_check attempted_of_each_key[] = {
     HSM_CHECK_ATTEMPT_VALUE, HSM_CHECK_ATTEMPT_WRAP,         HSM_CHECK_ATTEMPT_SET,
     HSM_CHECK_ATTEMPT_COPY,  HSM_CHECK_ATTEMPT_SESSION_COPY, HSM_CHECK_ATTEMPT_DERIVE,
 };
 
-/* Statements whose verdict follows from an attribute that is true or false. */
+/* Statements whose verdict follows from a boolean attribute. */
 static const struct {
     enum hsm_audit_check check;
     bool wanted;
@@ -77,10 +77,10 @@ hsm_audit_member(const json_t *object, const char *name)
 struct parts {
     const char *header, *payload, *signature;
     size_t header_len, payload_len, signature_len;
-    size_t signed_len; /* from the header on */
+    size_t signed_len; /* from the start of the header */
 };
 
-/* Three parts (RFC 7515 section 7.1); one line end behind them is a file's. */
+/* Three parts (RFC 7515 section 7.1); one line end may follow them in a file. */
 static enum hsm_status
 split(const char *jws, size_t len, struct parts *out, struct hsm_reason *why)
 {
@@ -119,7 +119,7 @@ decode_json(const char *text, size_t len, const char *what, json_t **out, struct
     return st;
 }
 
-/* Nothing in a header but what we write: no other algorithm, no "crit", no key of its own. */
+/* The header must be exactly what this library writes: no other algorithm, no "crit", no key. */
 static enum hsm_status
 check_header(const struct parts *parts, struct hsm_reason *why)
 {
@@ -182,7 +182,7 @@ check_signature(const struct parts *parts, const json_t *report, EVP_PKEY *trust
     return st == HSM_OK ? st : hsm_refuse(why, st, "signature: does not verify");
 }
 
-/* ---- agreement with itself ---- */
+/* ---- consistency ---- */
 
 static enum hsm_status
 contradiction(struct hsm_reason *why, size_t index, const char *what)
@@ -205,7 +205,7 @@ has_finding(const json_t *statements, const char *id)
     return false;
 }
 
-/* True where the verdict may go with the value that the evidence shows. */
+/* True if the verdict is consistent with the value in the evidence. */
 static bool
 agrees(const json_t *statement, enum hsm_audit_check check, unsigned verdict)
 {
@@ -294,7 +294,7 @@ check_asked(const json_t *statements, const char *subject, const enum hsm_audit_
     return HSM_OK;
 }
 
-/* Nothing was left out of what is asked of a key in the inventory. */
+/* Every check required for a key of the inventory must be stated. */
 static enum hsm_status
 check_keys(const json_t *report, const json_t *objects, struct hsm_reason *why)
 {

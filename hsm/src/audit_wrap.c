@@ -1,4 +1,4 @@
-/* audit_wrap.c - keys of one session, to wrap others with. */
+/* audit_wrap.c - session keys with which to wrap others. */
 #include "audit_internal.h"
 
 #include <string.h>
@@ -7,9 +7,9 @@
 
 #include "ckr_internal.h"
 
-#define WRAPPED_MAX 8192 /* octets: a private key, wrapped */
+#define WRAPPED_MAX 8192 /* octets: a wrapped private key */
 #define AES_LEN     32 /* octets */
-#define RSA_BITS    3072 /* room for a PKCS #8 of P-256 under OAEP */
+#define RSA_BITS    3072 /* large enough for a PKCS #8 of P-256 under OAEP */
 
 /* PKCS #11 v3; p11-kit has no names for them. */
 #define ECDH_X_AES_KEY_WRAP   0x4038
@@ -35,7 +35,7 @@ offers(const struct hsm_audit_scene *scene, CK_MECHANISM_TYPE type)
     return false;
 }
 
-/* CK_INVALID_HANDLE: the token makes none. */
+/* CK_INVALID_HANDLE: the token does not make such keys. */
 static CK_OBJECT_HANDLE
 make_secret(const struct hsm_audit_scene *scene, CK_MECHANISM_TYPE generator, CK_KEY_TYPE type,
             CK_ULONG len)
@@ -82,7 +82,8 @@ make_rsa(const struct hsm_audit_scene *scene, struct hsm_wrapping_keys *out)
         out->rsa = out->rsa_private = CK_INVALID_HANDLE;
 }
 
-/* May be wrapped and may derive: a refusal of another key is then not for the way it was asked. */
+/* A key that may be wrapped and may derive: if it is not refused, the refusal of another key is not
+ * due to the call itself. */
 static void
 make_sample(const struct hsm_audit_scene *scene, struct hsm_wrapping_keys *out)
 {
@@ -169,7 +170,7 @@ hsm_wrapping_mechanism(const struct hsm_audit_scene *scene, size_t index, CK_MEC
     return false;
 }
 
-/* The key and the parameter of a mechanism; false for one that is not known here. */
+/* The key and the parameter for a mechanism; false: the mechanism is not supported here. */
 static bool
 prepare(const struct hsm_wrapping_keys *keys, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE *key)
 {
@@ -237,6 +238,6 @@ hsm_wrap_with(const struct hsm_audit_scene *scene, const struct hsm_wrapping_key
         return false;
     *rv = functions->C_WrapKey(scene->slot->control, &mechanism, by, key, wrapped, &wrapped_len);
     *len = *rv == CKR_OK ? wrapped_len : 0;
-    OPENSSL_cleanse(wrapped, sizeof(wrapped)); /* a private key under a key that is gone soon */
+    OPENSSL_cleanse(wrapped, sizeof(wrapped)); /* a private key, wrapped under a session key */
     return true;
 }

@@ -1,10 +1,10 @@
 /*
  * audit_yubihsm.c - attestation certificates of the YubiHSM 2.
  *
- * The device signs a certificate for the public half of a key in it, with
- * extensions below 1.3.6.1.4.1.41482.4 that say what the key is. `yubihsm-shell
- * -a sign-attestation-certificate` gives it; its issuer's certificate is an
- * opaque object of the device, under a certificate of the maker.
+ * The device signs a certificate for the public half of a key in it, with extensions below
+ * 1.3.6.1.4.1.41482.4 that describe the key. `yubihsm-shell -a sign-attestation-certificate`
+ * exports it; its issuer's certificate is an opaque object of the device, issued under a
+ * certificate of the maker.
  */
 #include "audit_internal.h"
 
@@ -23,7 +23,7 @@
 
 #define ORIGIN_GENERATED 0x01
 #define ORIGIN_IMPORTED  0x02
-#define ORIGIN_WRAPPED   0x10 /* came in under a wrapping key */
+#define ORIGIN_WRAPPED   0x10 /* imported under a wrapping key */
 
 #define CAPABILITY_EXPORTABLE_UNDER_WRAP (1ULL << 16)
 
@@ -33,7 +33,7 @@ DEFINE_DEFER(ASN1_BIT_STRING, ASN1_BIT_STRING_free)
 DEFINE_DEFER(ASN1_OCTET_STRING, ASN1_OCTET_STRING_free)
 DEFINE_DEFER(ASN1_UTF8STRING, ASN1_UTF8STRING_free)
 
-/* The content of an extension that is there exactly once; NULL. */
+/* The content of an extension that occurs exactly once; else NULL. */
 static const ASN1_OCTET_STRING *
 extension(X509 *certificate, const char *oid)
 {
@@ -51,7 +51,7 @@ is_whole(const ASN1_OCTET_STRING *data, const uint8_t *end)
     return end == ASN1_STRING_get0_data(data) + ASN1_STRING_length(data);
 }
 
-/* A BIT STRING of whole octets, so many, as a number; its first octet is the most significant. */
+/* A BIT STRING of `octets` whole octets, as a number; the first octet is the most significant. */
 static bool
 read_bits(X509 *certificate, const char *oid, int octets, uint64_t *out)
 {
@@ -101,7 +101,7 @@ read_firmware(X509 *certificate, char *out, size_t size)
     return true;
 }
 
-/* May be absent: an attestation says it for people. */
+/* For information only; may be absent. */
 static json_t *
 read_label(X509 *certificate)
 {

@@ -22,8 +22,8 @@ struct ckr_meaning {
     }
 
 /*
- * PKCS #11 v3.1 section 5.1: what a caller can do about it, and what is done
- * about it here before a caller hears of it.
+ * PKCS #11 v3.1 section 5.1: what the caller can do about a value, and what this library does about
+ * it before it reports the value.
  */
 static const struct ckr_meaning meanings[] = {
     MEANS(CKR_OK, HSM_OK, NONE),
@@ -90,8 +90,8 @@ static const struct ckr_meaning meanings[] = {
     MEANS(CKR_BUFFER_TOO_SMALL, HSM_ERR_UNSUPPORTED, SESSION),
 };
 
-/* A vendor's own: lost connections show so, and another session costs little. As an answer to a PIN
- * it is a refusal (recover.c). */
+/* A vendor's own value: some report lost connections in this way, and opening another session is
+ * cheap. As an answer to a PIN it is a refusal (recover.c). */
 static const struct ckr_meaning unknown = {0, "CKR", HSM_ERR_BUSY, HSM_CKR_SESSION};
 
 static const struct ckr_meaning *
@@ -144,7 +144,7 @@ hsm_ckr_text(CK_RV rv, char out[HSM_CKR_TEXT_SIZE])
     return out;
 }
 
-/* A recovery logs once what prevents it; later attempts are quiet. */
+/* A recovery logs the obstacle once; later attempts are quiet. */
 static _Thread_local bool quiet;
 
 void
@@ -164,7 +164,8 @@ CK_RV
 hsm_ckr_from_libp11(void)
 {
     CK_RV rv = CKR_GENERAL_ERROR;
-    int library = ERR_get_CKR_code(); /* under which libp11's reasons are CKR values */
+    /* libp11's errors have this library number, and CKR values as reasons. */
+    int library = ERR_get_CKR_code();
     unsigned long error;
 
     while ((error = ERR_get_error()) != 0) {

@@ -12,15 +12,15 @@
 
 /** What to do about a return value before it is reported to a caller. */
 enum hsm_ckr_action {
-    HSM_CKR_NONE, /* it is no failure */
-    HSM_CKR_RETRY, /* ask once more: nothing is wrong with the session */
-    HSM_CKR_SESSION, /* this session is not to be used again: another one */
-    HSM_CKR_FEWER, /* the token has no room for another session: do with those there are */
-    HSM_CKR_LOGIN, /* log in again and look for the keys again */
-    HSM_CKR_RESTART, /* C_Finalize, C_Initialize, and all of it */
-    HSM_CKR_THROTTLE, /* wait a little, ask again */
-    HSM_CKR_PIN, /* never again with this PIN */
-    HSM_CKR_PERMANENT /* the caller's */
+    HSM_CKR_NONE, /* not a failure */
+    HSM_CKR_RETRY, /* try once more: the session is good */
+    HSM_CKR_SESSION, /* do not use this session again, take another */
+    HSM_CKR_FEWER, /* the token has no room for another session: use the open ones */
+    HSM_CKR_LOGIN, /* log in again and find the keys again */
+    HSM_CKR_RESTART, /* C_Finalize, C_Initialize, then log in and find the keys */
+    HSM_CKR_THROTTLE, /* wait a little, try again */
+    HSM_CKR_PIN, /* never present this PIN again */
+    HSM_CKR_PERMANENT /* a retry will not help: report it */
 };
 
 enum hsm_ckr_action hsm_ckr_action(CK_RV rv);
@@ -35,12 +35,12 @@ bool hsm_ckr_is_refusal(CK_RV rv);
 /** The kind that tells the caller what to do next; HSM_OK for CKR_OK. */
 enum hsm_status hsm_ckr_status(CK_RV rv);
 
-/** "CKR_PIN_INCORRECT"; "CKR" for one that has no name here. Static storage. */
+/** "CKR_PIN_INCORRECT"; "CKR" for a value without a name here. Static storage. */
 const char *hsm_ckr_name(CK_RV rv);
 
 #define HSM_CKR_TEXT_SIZE 48
 
-/** Its name, or its number where that is all there is: "0x80000030"; `out`. */
+/** The value's name, or its number if it has no name here: "0x80000030". Returns `out`. */
 const char *hsm_ckr_text(CK_RV rv, char out[HSM_CKR_TEXT_SIZE]);
 
 /** Log that `what` failed with this value, and return its kind. */
@@ -50,8 +50,8 @@ enum hsm_status hsm_ckr_log(CK_RV rv, const char *what);
  *  a later attempt logs, such as a refused PIN, is new. */
 void hsm_ckr_log_quietly(bool quietly);
 
-/** The value that libp11 left in OpenSSL's error queue, which is emptied; CKR_GENERAL_ERROR if
- * none. */
+/** The value that libp11 left in OpenSSL's error queue, which is emptied; CKR_GENERAL_ERROR if it
+ * left none. */
 CK_RV hsm_ckr_from_libp11(void);
 
 #endif

@@ -31,7 +31,7 @@ hsm_clock_timespec(int64_t ns)
                              .tv_nsec = (long)(ns % 1000000000)};
 }
 
-/** Whole milliseconds, rounded up; 0 when it is past. */
+/** Whole milliseconds, rounded up; 0 when the deadline is past. */
 static inline unsigned
 hsm_ms_until(int64_t deadline)
 {
@@ -40,7 +40,7 @@ hsm_ms_until(int64_t deadline)
     return left > 0 ? (unsigned)(left / HSM_MS) + 1 : 0;
 }
 
-/** Sleep until then, or not at all if it is past. */
+/** Sleep until this time; return at once if it is past. */
 static inline void
 hsm_clock_sleep_until(int64_t ns)
 {

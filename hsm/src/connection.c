@@ -10,7 +10,7 @@
 #include "clock_internal.h"
 #include "worker_internal.h"
 
-#define SLICE_MS 50 /* for one connection, when none is well, before another is looked at */
+#define SLICE_MS 50 /* for one connection when none is usable, before the others */
 
 /* ---- the connections of a token ---- */
 
@@ -20,7 +20,7 @@ share_of(unsigned value, unsigned connections)
     return (value + connections - 1) / connections;
 }
 
-/* More than one session in a module that takes one call at a time would only wait. */
+/* In a module that takes one call at a time further sessions would only wait. */
 static void
 divide(struct hsm_settings *settings, unsigned connections)
 {
@@ -106,13 +106,13 @@ hsm_connections_stop(struct hsm_slot *first, int64_t deadline)
         struct hsm_slot *slot = first->further[i];
         struct hsm_module *module = slot->module;
 
-        slot->needed = true; /* an EVP_PKEY that was left does not open it any more */
+        slot->needed = true; /* so that an EVP_PKEY that is still in use does not open it again */
         if (hsm_slot_stop(slot, deadline))
             hsm_module_disconnect(module);
     }
 }
 
-/* One at a time: whether yet another one is needed is seen when it serves. */
+/* One at a time: the need for yet another is judged once this one serves. */
 static void
 open_another(const struct hsm_slot *first)
 {
@@ -142,7 +142,7 @@ hsm_connections_service(struct hsm_slot *first)
     return service;
 }
 
-/* ---- a key on all of them ---- */
+/* ---- a key on all connections ---- */
 
 enum hsm_status
 hsm_connections_add_key(struct hsm_signer *signer, EVP_PKEY *public_key)
@@ -168,7 +168,7 @@ hsm_connections_add_key(struct hsm_signer *signer, EVP_PKEY *public_key)
     return HSM_OK;
 }
 
-/* That a key is not what it was is true of it wherever it was seen. */
+/* A fault of the key itself holds on every connection, whichever noticed it. */
 static enum hsm_status
 refusal_of(const struct hsm_signer *signer)
 {
@@ -183,7 +183,7 @@ refusal_of(const struct hsm_signer *signer)
     return st == HSM_ERR_UNTRUSTED || st == HSM_ERR_AMBIGUOUS ? st : HSM_OK;
 }
 
-/* A module that takes one call at a time takes no other while one is stuck in it. */
+/* A module that takes one call at a time takes no other while a call is stuck in it. */
 static bool
 is_blocked(const struct hsm_slot *slot)
 {
@@ -206,7 +206,7 @@ may_come_back(const struct hsm_signer *signer)
     return (st == HSM_OK || st == HSM_ERR_BUSY) && (service == HSM_OK || service == HSM_ERR_BUSY);
 }
 
-/* Of equals the first: it is the one that was used last. */
+/* The first among equals: it is the most recently used. */
 static struct hsm_signer *
 least_loaded(struct hsm_signer *signer, bool (*is_fit)(const struct hsm_signer *), unsigned *load)
 {
@@ -224,7 +224,7 @@ least_loaded(struct hsm_signer *signer, bool (*is_fit)(const struct hsm_signer *
     return best;
 }
 
-/* One that is well, with one more call; NULL: none is. */
+/* Choose a usable connection and count a call on it; NULL: none is usable. */
 static struct hsm_signer *
 claim(struct hsm_signer *signer)
 {
@@ -239,7 +239,7 @@ claim(struct hsm_signer *signer)
     return best;
 }
 
-/* A while, for one of those that may come back; HSM_OK: look again. */
+/* Wait a slice of time for a connection that may come back; HSM_OK: look again. */
 static enum hsm_status
 await_one(struct hsm_signer *signer, const struct hsm_patience *patience)
 {
@@ -257,7 +257,7 @@ await_one(struct hsm_signer *signer, const struct hsm_patience *patience)
     return HSM_OK;
 }
 
-/* How often a call that ends so is made in all. */
+/* The maximum number of attempts at a call that ends with this status. */
 static unsigned
 most_losses(enum hsm_status status)
 {
@@ -271,7 +271,7 @@ most_losses(enum hsm_status status)
     }
 }
 
-/* True in *again: it was lost meanwhile, which is counted, and another one may be well. */
+/* *again is true if it was lost meanwhile, which is counted, and another one may be usable. */
 static enum hsm_status
 sign_on(struct hsm_signer *signer, const struct hsm_request *request, unsigned *lost, bool *again,
         uint8_t *sig)
@@ -288,7 +288,7 @@ sign_on(struct hsm_signer *signer, const struct hsm_request *request, unsigned *
     return st;
 }
 
-/* True in *again: as sign_on(), or none is well yet. */
+/* *again is true as for sign_on(), or when none is usable yet. */
 static enum hsm_status
 sign_on_any(struct hsm_signer *signer, const struct hsm_request *request, unsigned *lost,
             bool *again, uint8_t *sig)

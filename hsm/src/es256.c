@@ -53,7 +53,7 @@ hsm_es256_is_p256(EVP_PKEY *key)
            OBJ_sn2nid(group) == NID_X9_62_prime256v1;
 }
 
-/* INTEGER of X.690 section 8.3: no leading zero octet but the one that keeps it positive. */
+/* INTEGER of X.690 section 8.3: no leading zero octet except one that keeps it positive. */
 static size_t
 put_integer(const uint8_t *number, uint8_t *der)
 {
@@ -98,7 +98,7 @@ get_integer(const uint8_t *der, size_t len, uint8_t *number)
         return 0;
     n = der[1];
     if (value[0] >= 0x80 || (n > 1 && value[0] == 0x00 && value[1] < 0x80))
-        return 0; /* negative, or longer than it need be */
+        return 0; /* negative, or longer than necessary */
     if (value[0] == 0x00) {
         value++;
         n--;
@@ -160,7 +160,7 @@ hsm_es256_verify(EVP_PKEY *public_key, const void *message, size_t len, const ui
     return HSM_ERR_UNTRUSTED;
 }
 
-/* To fetch an algorithm, and to make a context, costs more than to hash a PASSporT. */
+/* Fetching an algorithm and making a context cost more than hashing a PASSporT. */
 static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
 static pthread_key_t sha256_key;
 static EVP_MD *sha256;
@@ -236,7 +236,7 @@ hsm_p256_from_point(const uint8_t *point, size_t len, EVP_PKEY **out)
     return HSM_OK;
 }
 
-/* The point of a SubjectPublicKeyInfo; NULL: it is of another form. */
+/* The point of a SubjectPublicKeyInfo; NULL: it has another form. */
 static const uint8_t *
 point_of_spki(const uint8_t *spki, size_t len)
 {
@@ -260,7 +260,7 @@ hsm_p256_from_spki(const uint8_t *spki, size_t len, EVP_PKEY **out)
                          : hsm_p256_from_point(point, HSM_P256_POINT_LEN, out);
 }
 
-/* An EVP_PKEY from libp11 has no provider behind it, only its SubjectPublicKeyInfo is to be had. */
+/* An EVP_PKEY from libp11 has no provider behind it: only its SubjectPublicKeyInfo is available. */
 static bool
 point_from_spki(EVP_PKEY *key, uint8_t *point)
 {
@@ -295,8 +295,8 @@ point_from_coordinates(EVP_PKEY *key, uint8_t *point)
     return good;
 }
 
-/* One question instead of two, each of which makes OpenSSL look at the whole key. The encoding is
- * the one that the key came in, which may be compressed. */
+/* One query instead of two, each of which makes OpenSSL examine the whole key. The encoding is that
+ * of the key's origin, which may be compressed. */
 static bool
 point_from_encoding(EVP_PKEY *key, uint8_t *point)
 {

@@ -1,5 +1,5 @@
 /*
- * es256_internal.h - ES256 over a digest that is known already.
+ * es256_internal.h - ES256 over an existing digest.
  */
 #ifndef HSM_ES256_INTERNAL_H
 #define HSM_ES256_INTERNAL_H

@@ -10,8 +10,8 @@
 
 #include "es256_internal.h"
 
-/* OpenSSL looks for its implementation each time it begins to verify; a copy of a context that has
- * begun costs a twentieth of that. */
+/* OpenSSL looks for its implementation at the start of each verification; copying a started context
+ * costs a twentieth of that. */
 struct hsm_es256_verifier {
     EVP_PKEY_CTX *begun; /* read only: threads make copies of it */
 };

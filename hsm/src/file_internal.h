@@ -12,8 +12,8 @@
 #include <hsm/status.h>
 
 /**
- * Write beside the file, sync, then rename over it, or with `replace` false
- * only where no file is (HSM_ERR_EXISTS).
+ * Write beside the file, sync, then rename over it, or with `replace` false only if no such file
+ * exists (HSM_ERR_EXISTS).
  */
 HSM_MUST_CHECK enum hsm_status hsm_file_put(const char *path, const void *octets, size_t len,
                                             mode_t mode, bool replace);

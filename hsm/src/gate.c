@@ -83,8 +83,8 @@ hsm_gate_enter(struct hsm_gate *gate, unsigned timeout_ms)
     return admitted;
 }
 
-/* The permit goes to the one who waits longest, so nobody can overtake (pkcs11 pools that
- * wake anybody have ten times the p99). */
+/* The permit goes to the caller that has waited longest, so that no other can overtake (pkcs11
+ * pools that wake any waiter have ten times the p99). */
 void
 hsm_gate_leave(struct hsm_gate *gate)
 {

@@ -1,7 +1,7 @@
 /*
  * gate_internal.h - a bounded number of callers at a time, first come first served.
  *
- * With one permit it is a mutex whose wait ends.
+ * With one permit it is a mutex with a timeout.
  */
 #ifndef HSM_GATE_INTERNAL_H
 #define HSM_GATE_INTERNAL_H
@@ -15,7 +15,7 @@ struct hsm_gate_waiter;
 
 struct hsm_gate {
     pthread_mutex_t lock;
-    unsigned free; /* permits; above 0 only while nobody waits */
+    unsigned free; /* permits; above 0 only while no caller waits */
     struct hsm_gate_waiter *first;
     struct hsm_gate_waiter *last;
 };
@@ -27,7 +27,7 @@ HSM_MUST_CHECK bool hsm_gate_enter(struct hsm_gate *gate, unsigned timeout_ms);
 
 void hsm_gate_leave(struct hsm_gate *gate);
 
-/** Nobody may be inside or waiting. */
+/** No caller may be inside or waiting. */
 void hsm_gate_destroy(struct hsm_gate *gate);
 
 #endif

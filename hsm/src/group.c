@@ -12,9 +12,9 @@
 #include "key_internal.h"
 #include "module_internal.h"
 
-#define REST_MS   1000 /* a member that failed is tried last */
+#define REST_MS   1000 /* after a failure, during which a member is tried last */
 #define SLICE_MS  50 /* for one member that is out of service, before the next is tried */
-#define REFUSE_MS 1 /* a round that took less was refused, and is not repeated at once */
+#define REFUSE_MS 1 /* a shorter round was refused, and is not repeated at once */
 
 struct member {
     struct hsm_key *key;
@@ -22,13 +22,13 @@ struct member {
     unsigned preference;
     unsigned in_flight;
     int64_t rests_until;
-    bool doubtful; /* it has rested, and did not sign since: for one call at a time */
+    bool doubtful; /* it has rested, but not signed since: gets one call at a time */
     bool leaving;
 };
 
 struct hsm_group {
     pthread_mutex_t lock;
-    pthread_cond_t idle; /* of a member that leaves */
+    pthread_cond_t idle; /* of a leaving member */
     unsigned generation; /* hsm_fork_generation() when it was made */
     struct member *members[HSM_GROUP_MAX];
     size_t count;
@@ -132,7 +132,7 @@ is_well(const struct member *member, int64_t now)
            (!member->doubtful || member->in_flight == 0);
 }
 
-/* Well before resting or away, then preferred, then less loaded. */
+/* Members in service before resting or lost ones, then by preference, then by load. */
 static bool
 is_better(const struct member *a, const struct member *b, int64_t now)
 {
@@ -155,7 +155,7 @@ was_tried(struct hsm_key *const *tried, size_t count, const struct hsm_key *key)
     return false;
 }
 
-/* The best of those that were not tried; NULL if none is left. It does not go away meanwhile. */
+/* The best member that was not tried; NULL: all were. It stays in the group meanwhile. */
 static struct member *
 choose(struct hsm_group *group, struct hsm_key *const *tried, size_t tried_count, bool *last)
 {
@@ -180,11 +180,11 @@ choose(struct hsm_group *group, struct hsm_key *const *tried, size_t tried_count
     return best;
 }
 
-/* How one member did. */
+/* Result of one member. */
 struct trial {
     enum hsm_status status;
-    bool asked; /* false: nothing was asked of it */
-    bool too_slow; /* it used up the time that it was given */
+    bool asked; /* false: it was not called */
+    bool too_slow; /* it used up its time */
 };
 
 static void
@@ -211,10 +211,10 @@ struct group_call {
     void *context;
     int64_t deadline;
     enum hsm_wait wait;
-    enum hsm_status made; /* what `make` said last */
+    enum hsm_status made; /* the last result of `make` */
 };
 
-/* A member that hangs leaves time for the others. One that serves is not given a slice only: a
+/* A member that hangs must leave time for the others. One that serves is not limited to a slice: a
  * call that is cut short in the module counts as stuck. */
 static unsigned
 time_for(const struct group_call *call, const struct member *member, bool last)
@@ -250,8 +250,8 @@ sign_with(struct group_call *call, const struct member *member, bool last, uint8
     return trial;
 }
 
-/* Each member once; BUSY when none signed and one may yet, NOT_FOUND when none has a digest for
- * this call. */
+/* Each member once; BUSY when no member signed but one may later, NOT_FOUND when no member has a
+ * digest for this call. */
 static enum hsm_status
 sign_with_any(struct hsm_group *group, struct group_call *call, uint8_t *sig, void **out)
 {
@@ -288,7 +288,7 @@ may_go_on(const struct group_call *call, enum hsm_status st)
            hsm_clock_ns() < call->deadline;
 }
 
-/* Refused at once by all of them, as by workers whose queue is full. */
+/* After all members refused at once, as workers with a full queue do. */
 static void
 pause_after(const struct group_call *call, int64_t begun)
 {
@@ -306,7 +306,7 @@ hsm_group_sign(struct hsm_group *group, hsm_group_digest_fn *make, void *context
         .make = make,
         .context = context,
         .deadline = hsm_deadline_after(timeout_ms),
-        .wait = HSM_WAIT_FOR_SESSION, /* at first: another one may be well */
+        .wait = HSM_WAIT_FOR_SESSION, /* at first, as another member may be usable */
     };
     enum hsm_status st;
     bool again;

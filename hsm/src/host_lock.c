@@ -14,7 +14,7 @@
 
 #define WAIT_STEP_MS 1
 
-/* Who is told another place does not wait for us. NULL: none is told. */
+/* The environment's place: processes that have another one do not wait for us. NULL: not set. */
 static const char *
 told_place(void)
 {
@@ -49,7 +49,7 @@ hsm_host_place(const char *module_path)
     return open(place_of(module_path), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
-/* What cannot be locked is as good as locked: the work goes on without. */
+/* If the place cannot be locked, the work goes on without a lock. */
 bool
 hsm_host_try(int place, enum hsm_turn turn)
 {
@@ -64,7 +64,7 @@ hsm_host_lock(const char *module_path, enum hsm_turn turn)
     int place = hsm_host_place(module_path);
 
     if (place < 0)
-        return -1; /* who opens the module says so */
+        return -1; /* the code that opens the module reports it */
     for (unsigned waited = 0; waited < HSM_HOST_WAIT_MS; waited += WAIT_STEP_MS) {
         if (hsm_host_try(place, turn))
             return place;
@@ -76,7 +76,7 @@ hsm_host_lock(const char *module_path, enum hsm_turn turn)
     return -1;
 }
 
-/* A child forked meanwhile has the descriptor too: closing ours would not unlock. */
+/* A child forked meanwhile shares the descriptor, so closing ours would not unlock. */
 void
 hsm_host_unlock(int lock)
 {

@@ -1,4 +1,4 @@
-/* html.c - text that is not ours, in pages of HTML. */
+/* html.c - text from outside, in pages of HTML. */
 #include <hsm/html.h>
 
 #include <stdbool.h>
@@ -14,7 +14,7 @@ is_control(char c)
     return ((unsigned char)c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f;
 }
 
-/* NULL: it stands for itself. */
+/* NULL: the character is written as it is. */
 static const char *
 reference_of(char c)
 {

@@ -1,4 +1,4 @@
-/* journal.c - the journal of a token: its beginning and end, and what callers meet of it. */
+/* journal.c - the journal of a token: how it begins and ends, and the calls that use it. */
 #define _GNU_SOURCE /* pthread_cond_clockwait, program_invocation_short_name */
 #include "journal_internal.h"
 
@@ -28,13 +28,13 @@
 #define CHECKPOINT_S       300
 #define FLUSH_MS           50
 #define ROTATE_MB          256
-#define PROGRAM            "program" /* when the process has a name that is none */
+#define PROGRAM            "program" /* when the process's name is not a valid one */
 #define PROGRAM_MAX        32 /* octets */
-#define DURABLE_MS         10000 /* for a line to be on the disk; then it counts as not written */
+#define DURABLE_MS         10000 /* for a line to reach the disk, or it counts as failed */
 #define ROOM_MS            1000 /* for room in the ring, when the disk is slow */
 #define ROOM_STEP_NS       500000
-#define IDLE_KEYS_MAX      64 /* that nobody uses now, and may again: else a file names them twice */
-#define GRACE_MS           50 /* past a call's deadline: its signature is made, and is to be told */
+#define IDLE_KEYS_MAX      64 /* unused keys kept: a file would name a dropped one twice */
+#define GRACE_MS           50 /* past a call's deadline, to record a signature that is made */
 #define END_MS             10000 /* for the last checkpoint, when the token is stuck */
 #define OPEN_MS            15000 /* for the index, which others keep while a token signs for them */
 
@@ -131,7 +131,7 @@ journal_new(const struct hsm_journal_config *config, struct hsm_journal **out)
     return HSM_OK;
 }
 
-/* What an earlier process left behind is told before anything new is written. */
+/* Recovers what an earlier process left behind before anything new is written. */
 static enum hsm_status
 open_index(struct hsm_journal *journal, int64_t deadline)
 {
@@ -147,7 +147,7 @@ open_index(struct hsm_journal *journal, int64_t deadline)
     return st;
 }
 
-/* A daemon's signals are its own threads'. */
+/* Signals are handled by the daemon's own threads only. */
 static bool
 start_thread(pthread_t *thread, void *(*run)(void *), struct hsm_journal *journal)
 {
@@ -216,7 +216,7 @@ hsm_journal_key_label(const struct hsm_journal *journal)
     return journal->config.key_label;
 }
 
-/* For who verifies here; who trusts nobody here has a copy elsewhere. */
+/* For local verification; an auditor who does not trust this host has a copy elsewhere. */
 static enum hsm_status
 write_public_key(const struct hsm_journal *journal, EVP_PKEY *key)
 {
@@ -257,7 +257,7 @@ set_signer(struct hsm_journal *journal, struct hsm_signer *signer)
     return HSM_OK;
 }
 
-/* Whoever opens the token second may come to this at the same time. */
+/* A second opener of the token may call this at the same time. */
 enum hsm_status
 hsm_journal_sign_with(struct hsm_journal *journal, struct hsm_signer *signer)
 {
@@ -278,7 +278,7 @@ hsm_journal_has_signer(const struct hsm_journal *journal)
 
 /* ---- end ---- */
 
-/* False: it is in a token that does not answer, and keeps what it has. */
+/* False: it is inside a token that does not answer, and keeps its resources. */
 static bool
 stop_notary(struct hsm_journal *journal)
 {
@@ -433,7 +433,8 @@ void
 hsm_journal_forget_keys(struct hsm_journal *journal)
 {
     struct hsm_journal_key **link = &journal->keys;
-    uint64_t taken = hsm_ring_taken(journal->ring) - (journal->holds ? 1 : 0); /* and put */
+    /* Entries that were taken from the ring and put into lines. */
+    uint64_t taken = hsm_ring_taken(journal->ring) - (journal->holds ? 1 : 0);
     bool many;
 
     pthread_mutex_lock(&journal->lock);
@@ -480,7 +481,7 @@ hsm_journal_may(struct hsm_journal *journal)
     return goes_on(journal, hsm_use_now().kind) ? HSM_OK : count_refused(journal);
 }
 
-/* So long, but not past a call's deadline. */
+/* In `ms`, but not past a call's deadline and its grace time. */
 static int64_t
 until_at_most(unsigned ms, int64_t call_deadline)
 {
@@ -492,7 +493,7 @@ until_at_most(unsigned ms, int64_t call_deadline)
     return call_deadline > least ? call_deadline : least;
 }
 
-/* A full ring is a disk that is slow, or one that fails. */
+/* The ring is full when the disk is slow, or fails. */
 static bool
 put(struct hsm_journal *journal, const struct hsm_ring_entry *entry, int64_t call_deadline,
     uint64_t *position)

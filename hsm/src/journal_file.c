@@ -1,4 +1,4 @@
-/* journal_file.c - a file of a journal that is being written. */
+/* journal_file.c - a journal file that is being written. */
 #include "journal_file_internal.h"
 
 #include <errno.h>
@@ -14,8 +14,8 @@
 #include <hsm/log.h>
 #include <hsm/time.h>
 
-#define NAMES_MAX     1000 /* files of a process that begin in one second */
-#define LINES_AT_ONCE 4 /* at most, that belong to one use of a key */
+#define NAMES_MAX     1000 /* files that one process begins in one second */
+#define LINES_AT_ONCE 4 /* lines that belong to one use of a key, at most */
 
 static enum hsm_status
 failed(const struct hsm_index *index, const char *name)
@@ -24,7 +24,7 @@ failed(const struct hsm_index *index, const char *name)
     return HSM_ERR_IO;
 }
 
-/* PROGRAM-TIME-PID-N.log: by time, in a listing of the directory. */
+/* PROGRAM-TIME-PID-N.log: a directory listing is in order of time. */
 static enum hsm_status
 create(struct hsm_index *index, struct hsm_file *file)
 {
@@ -59,7 +59,7 @@ tell_index(struct hsm_index *index, const struct hsm_file *file)
     st = hsm_index_append(index, &line);
     if (st == HSM_OK)
         return hsm_index_sync(index);
-    (void)unlinkat(index->dir_fd, file->name, 0); /* empty, and nobody knows of it */
+    (void)unlinkat(index->dir_fd, file->name, 0); /* empty, and not in the index */
     return st;
 }
 

@@ -1,4 +1,4 @@
-/* journal_index.c - the file that accounts for all the others. */
+/* journal_index.c - the file that accounts for all other files of a journal. */
 #include "journal_index_internal.h"
 
 #include <errno.h>
@@ -17,13 +17,13 @@
 #include "clock_internal.h"
 #include "journal_note_internal.h"
 
-#define LOCK_STEP_MS  2 /* between looks at a lock that others have */
+#define LOCK_STEP_MS  2 /* between attempts to take a lock that another process holds */
 #define VERSION       "1"
 #define ORIGIN_PREFIX "sti-hsm/journal/"
 
-/* ---- what its lines say ---- */
+/* ---- the content of its lines ---- */
 
-/* The newest files are asked for most. */
+/* Searched from the end, as the newest files are looked up most. */
 struct hsm_entry *
 hsm_entries_find(const struct hsm_entries *entries, const char *name)
 {
@@ -82,7 +82,7 @@ detail_root(const char *detail, uint8_t *root)
            hsm_hex_get(text, strlen(text), root, HSM_SHA256_LEN);
 }
 
-/* A name that is of this directory and of a file that a journal writes. */
+/* A name within this directory that a journal may give to a file. */
 static bool
 is_file_name(const char *name)
 {
@@ -93,7 +93,7 @@ is_file_name(const char *name)
            strchr(name, '/') == NULL;
 }
 
-/* How a file stands after a line of this kind; false: the line is not about a file's state. */
+/* The state of a file after a line of this kind; false: the line does not change a file's state. */
 static bool
 state_of(const char *kind, enum hsm_entry_state *out)
 {
@@ -218,7 +218,7 @@ write_all(int fd, const char *octets, size_t len)
     return true;
 }
 
-/* All is read again, as it is on the disk, under the next lock. */
+/* Have the index read again from the disk under the next lock. */
 static void
 forget(struct hsm_index *index)
 {
@@ -227,8 +227,8 @@ forget(struct hsm_index *index)
     index->stale = true;
 }
 
-/* A line that is there in part would be in everybody's way; and what was taken of it is not true.
- */
+/* Remove a line that was written in part: it would stop every reader, and what was read of it is
+ * invalid. */
 static enum hsm_status
 take_back(struct hsm_index *index)
 {
@@ -274,7 +274,7 @@ hsm_index_sync(struct hsm_index *index)
     return fdatasync(index->fd) == 0 ? HSM_OK : failed(index, HSM_JOURNAL_INDEX);
 }
 
-/* The lock is held, so nobody is writing the rest of that line. */
+/* The lock is held, so no process is still writing the rest of that line. */
 static enum hsm_status
 take_torn_away(struct hsm_index *index, uint64_t torn)
 {
@@ -326,7 +326,7 @@ catch_up(struct hsm_index *index)
         if (result == HSM_WALK_TORN)
             st = take_torn_away(index, walk.torn);
     } else {
-        forget(index); /* what was taken of it is ahead of the chain */
+        forget(index); /* the entries are ahead of the chain */
     }
     hsm_walk_end(&walk);
     return st;
@@ -442,7 +442,7 @@ hsm_index_open(const char *dir, const char *program, struct hsm_index *out)
     return HSM_OK;
 }
 
-/* ---- files whose process is gone, and files whose time is over ---- */
+/* ---- files without a process, and expired files ---- */
 
 static enum hsm_status
 append_about(struct hsm_index *index, const char *kind, const struct hsm_entry *entry)
@@ -464,7 +464,7 @@ append_about(struct hsm_index *index, const char *kind, const struct hsm_entry *
     return hsm_index_append(index, &line);
 }
 
-/* As far as it is in order: `verify` names what is behind. */
+/* Measure the part of the file that is valid; `verify` reports what follows it. */
 static enum hsm_status
 measure(const struct hsm_index *index, int fd, struct hsm_entry *entry)
 {
@@ -504,9 +504,9 @@ recover(struct hsm_index *index, const char *name)
 
     if (fd < 0) {
         hsm_log(HSM_LOG_ERROR, "journal %s: %s: %s", index->dir, name, strerror(errno));
-        return HSM_OK; /* `verify` says that it is missing */
+        return HSM_OK; /* `verify` reports that it is missing */
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) { /* who writes it lives */
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) { /* its writer is alive */
         close(fd);
         return HSM_OK;
     }
@@ -537,7 +537,7 @@ hsm_index_recover(struct hsm_index *index)
     return st;
 }
 
-/* The removal is durable in the index before the file goes. */
+/* The removal is durable in the index before the file is deleted. */
 static enum hsm_status
 remove_file(struct hsm_index *index, const struct hsm_entry *entry)
 {

@@ -1,19 +1,19 @@
 /*
- * journal_index_internal.h - the file that accounts for all the others.
+ * journal_index_internal.h - the file that accounts for all other files of a journal.
  *
- * Its lines record what becomes of the files of the directory, and carry their
- * checkpoints and its own. A process that writes holds its lock, has read what
- * others wrote meanwhile, and has verified it.
+ * Its lines record what becomes of the files of the directory, and carry their checkpoints and its
+ * own. A process that writes holds its lock, has read what others wrote meanwhile, and has verified
+ * it.
  *
  *   open             the directory's id; the first line
  *   file-open        file=NAME
  *   file-checkpoint  file=NAME,size=N,root=HEX,at=TIME,sig=BASE64,calls=N
  *   file-close       the same and octets=N; sig only if it was signed
  *   file-recovered   file=NAME,size=N,root=HEX,octets=N,torn=N: its process did not close it
- *   file-removed     file=NAME,size=N,root=HEX: after its time
+ *   file-removed     file=NAME,size=N,root=HEX: its retention time was over
  *   checkpoint       size=N,root=HEX,at=TIME,sig=BASE64,file=NAME,calls=N: of the index itself,
  *                    by the process that writes NAME
- *   index-torn       octets=N: of a line that a crash cut short, and that was taken away
+ *   index-torn       octets=N: a line was cut short by a crash, and was removed
  */
 #ifndef HSM_JOURNAL_INDEX_INTERNAL_H
 #define HSM_JOURNAL_INDEX_INTERNAL_H
@@ -33,10 +33,10 @@ enum hsm_entry_state {
 struct hsm_entry {
     char name[HSM_JOURNAL_NAME_MAX + 1];
     enum hsm_entry_state state;
-    int64_t time_us; /* of the last line about it */
-    uint64_t size, octets, torn; /* closed or recovered */
+    int64_t time_us; /* time of the last line about it */
+    uint64_t size, octets, torn; /* set when it is closed or recovered */
     uint8_t root[HSM_SHA256_LEN];
-    uint64_t calls; /* of C_Sign, the highest number recorded */
+    uint64_t calls; /* calls of C_Sign, the highest number recorded */
 };
 
 struct hsm_entries {
@@ -53,7 +53,8 @@ void hsm_entries_free(struct hsm_entries *entries);
 /** "sti-hsm/journal/ID/NAME": the origin line of a file's checkpoints. */
 void hsm_index_origin(const char *id, const char *file, char out[HSM_JOURNAL_ORIGIN_MAX + 1]);
 
-/** What a line with a signature in its detail is a checkpoint of; false: it has none. */
+/** The checkpoint that a line with a signature in its detail records; false: it has no
+ * signature. */
 HSM_MUST_CHECK bool hsm_index_note(const struct hsm_journal_record *record, const char *id,
                                    struct hsm_journal_note *out);
 
@@ -65,23 +66,23 @@ struct hsm_index {
     char id[HSM_HEX_LEN(HSM_INDEX_ID_LEN) + 1];
     struct hsm_chain chain;
     struct hsm_entries entries;
-    bool stale; /* a line could not be written: nothing more until it is locked and read again */
+    bool stale; /* a line could not be written: write no more until it is locked and read again */
 };
 
-/** Open the directory and its index, made if they are not there. Faults are logged. */
+/** Open the directory and its index, which are created if absent. Faults are logged. */
 HSM_MUST_CHECK enum hsm_status hsm_index_open(const char *dir, const char *program,
                                               struct hsm_index *out);
 void hsm_index_close(struct hsm_index *index);
 
-/** Take the lock and read what others wrote; hsm_index_unlock() whatever it returns. */
+/** Take the lock and read what others wrote; call hsm_index_unlock() whatever it returns. */
 HSM_MUST_CHECK enum hsm_status hsm_index_lock(struct hsm_index *index);
 
-/** The same, but BUSY when others keep it until the deadline: they may wait for a token. */
+/** hsm_index_lock(), but BUSY when others keep it until the deadline: they may wait for a token. */
 HSM_MUST_CHECK enum hsm_status hsm_index_lock_until(struct hsm_index *index, int64_t deadline);
 void hsm_index_unlock(struct hsm_index *index);
 
-/** Under the lock: a line more. It is durable with the next hsm_index_sync(). Where it cannot be
- *  written it is not there, and no other is written under this lock: HSM_ERR_IO. */
+/** Under the lock: append a line. It is durable after the next hsm_index_sync(). On HSM_ERR_IO the
+ * line is removed again, and no other is written under this lock. */
 HSM_MUST_CHECK enum hsm_status hsm_index_append(struct hsm_index *index,
                                                 const struct hsm_line *line);
 HSM_MUST_CHECK enum hsm_status hsm_index_sync(struct hsm_index *index);

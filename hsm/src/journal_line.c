@@ -29,7 +29,7 @@ hsm_time_now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* To take a second apart costs as much as to hash a line, and lines come in seconds. */
+/* Breaking down a second costs as much as hashing a line, and many lines share a second. */
 void
 hsm_time_put(int64_t time_us, char out[HSM_JOURNAL_TIME_LEN + 1])
 {
@@ -77,11 +77,11 @@ hsm_time_get(const char *text)
     us = strtol(text + 20, NULL, 10);
     if (second < 0)
         return -1;
-    hsm_time_put((int64_t)second * 1000000 + us, again); /* the 31st of February is another day */
+    hsm_time_put((int64_t)second * 1000000 + us, again); /* 31 February is another day */
     return strcmp(text, again) == 0 ? (int64_t)second * 1000000 + us : -1;
 }
 
-/* ---- what a line has ---- */
+/* ---- fields of a line ---- */
 
 static bool
 is_plain(char c)
@@ -90,7 +90,7 @@ is_plain(char c)
            (c != '\0' && strchr("._~:/@+=-", c) != NULL);
 }
 
-/* Returns the octets written; 0 if they have no room, which is a NUL's more. */
+/* Returns the octets written; 0 if there is no room for them and a NUL. */
 static size_t
 percent_encode(const char *text, size_t len, char *out, size_t size)
 {
@@ -223,7 +223,7 @@ put_number(struct writer *to, uint64_t number)
     put(to, digits + at);
 }
 
-/* The kinds have blanks in their names; a field has none. */
+/* Names of statuses have blanks, but a field must not. */
 static void
 put_outcome(struct writer *to, enum hsm_status outcome)
 {
@@ -255,7 +255,7 @@ enum hsm_status
 hsm_line_put(struct hsm_chain *chain, const struct hsm_line *line, char *out, size_t *len)
 {
     struct writer to = {out, 0};
-    char text[3 * HSM_WHO_MAX + 3]; /* the longest of what is put together here */
+    char text[3 * HSM_WHO_MAX + 3]; /* the longest text that is built here */
     uint8_t hash[HSM_SHA256_LEN];
     enum hsm_status st;
 
@@ -321,7 +321,7 @@ is_hex_or_none(const char *text, size_t len)
     return strcmp(text, "-") == 0 || hsm_hex_get(text, strlen(text), octets, len);
 }
 
-/* Blanks become ends of texts; false: not so many fields, or other characters in them. */
+/* Replaces blanks by NULs; false: a wrong number of fields, or invalid characters in them. */
 static bool
 split(char *text, size_t len, char *field[FIELDS])
 {
@@ -392,7 +392,7 @@ hsm_walk_end(struct hsm_walk *walk)
     walk->buffer = NULL;
 }
 
-/* False: failed. What is not read yet moves to the front. */
+/* Moves unread octets to the front and reads more. False: failed. */
 static bool
 fill(struct hsm_walk *walk)
 {

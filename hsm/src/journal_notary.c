@@ -13,9 +13,9 @@
 #include "signer_internal.h"
 
 #define DAY_US  86400000000LL
-#define RETRY_S 1 /* after the end of a file that the index could not be told */
+#define RETRY_S 1 /* after the end of a file could not be written to the index */
 
-/* Not journaled: the line that has the signature is the record of it. */
+/* Not journaled: the line with the signature is the record of it. */
 static enum hsm_status
 sign(struct hsm_journal *journal, struct hsm_journal_note *note, uint8_t digest[HSM_SHA256_LEN])
 {
@@ -38,14 +38,14 @@ sign(struct hsm_journal *journal, struct hsm_journal_note *note, uint8_t digest[
 
 struct note_line {
     const char *kind;
-    struct hsm_file_state *file; /* whose, or by whose writer; a signature counts as its call */
+    struct hsm_file_state *file; /* the file, or the writer's; a signature counts as its call */
     uint64_t size;
     uint8_t root[HSM_SHA256_LEN];
     bool of_index;
     bool is_end;
 };
 
-/* With a signature if there is one to be had. HSM_ERR_NOT_FOUND: there was none. */
+/* Signed if possible. HSM_ERR_NOT_FOUND: no signature was available. */
 static enum hsm_status
 append_note(struct hsm_journal *journal, const struct note_line *about)
 {
@@ -90,7 +90,7 @@ append_note(struct hsm_journal *journal, const struct note_line *about)
     return st == HSM_OK ? signed_st : st;
 }
 
-/* The index's own checkpoint, over all that is in it, and so over all files. */
+/* The index's own checkpoint, over all lines in it, and so over all files. */
 static enum hsm_status
 seal_index(struct hsm_journal *journal, struct hsm_file_state *by)
 {
@@ -101,7 +101,7 @@ seal_index(struct hsm_journal *journal, struct hsm_file_state *by)
     return st == HSM_OK ? append_note(journal, &line) : st;
 }
 
-/* It was told before, and what failed came after that. */
+/* The end was recorded before; a later step failed. */
 static bool
 has_ended(const struct hsm_index *index, const char *name)
 {
@@ -150,11 +150,11 @@ retain(struct hsm_journal *journal)
     pthread_mutex_unlock(&journal->index_lock);
 }
 
-/* What the thread has to do; copied out of the lock. */
+/* The thread's next work, copied so that it needs no lock. */
 struct work {
     struct hsm_file_state now;
-    bool is_new; /* nothing new, nothing to sign: an idle program leaves the token alone */
-    struct hsm_closed_file *closed; /* of which the index knows nothing yet */
+    bool is_new; /* if false there is nothing to sign: an idle program leaves the token alone */
+    struct hsm_closed_file *closed; /* files whose end is not in the index yet */
     bool stopping;
 };
 
@@ -164,7 +164,7 @@ hsm_journal_is_due(const struct hsm_journal *journal)
     return journal->now.size >= journal->notarised + journal->config.checkpoint_records;
 }
 
-/* A checkpoint that fails counts as made: the next one is tried in its time. */
+/* A checkpoint that fails counts as made: the next one is tried at its regular time. */
 static void
 wait_for_work(struct hsm_journal *journal, struct work *out)
 {
@@ -184,14 +184,14 @@ wait_for_work(struct hsm_journal *journal, struct work *out)
         journal->notarised = journal->now.size;
     while (*end != NULL)
         end = &(*end)->next;
-    *end = out->closed; /* what failed before, behind what is new */
+    *end = out->closed; /* retries follow new work */
     out->closed = journal->closed;
     journal->closed = NULL;
     out->stopping = journal->notary_stopping;
     pthread_mutex_unlock(&journal->lock);
 }
 
-/* False: the index could not be written, and is to be told again. */
+/* False: the index could not be written, and the end must be recorded again. */
 static bool
 close_one(struct hsm_journal *journal, const struct hsm_closed_file *closed)
 {
@@ -205,8 +205,8 @@ close_one(struct hsm_journal *journal, const struct hsm_closed_file *closed)
     return true;
 }
 
-/* What stays in the list is tried again. Of a file of which the index was never told that it ended
- * the next process that begins says so. */
+/* Files that stay in the list are tried again. If the end of a file is never recorded, the next
+ * process that starts records it. */
 static void
 close_files(struct hsm_journal *journal, struct work *work)
 {

@@ -19,7 +19,7 @@
 #define ROOT_B64 44 /* octets of a root as text */
 #define HINT_LEN 4
 
-#define BASE64_MAX 2048 /* octets of a text: a line of a journal, and what is before it */
+#define BASE64_MAX 2048 /* octets of a text, at most that of a record's leaf */
 
 enum hsm_status
 hsm_note_key_hash(EVP_PKEY *key, uint8_t hash[HSM_SHA256_LEN])
@@ -112,7 +112,8 @@ hsm_journal_note_format(const struct hsm_journal_note *note, char *out)
     return n > 0 && n < HSM_JOURNAL_NOTE_MAX ? HSM_OK : HSM_ERR_USAGE;
 }
 
-/* The text up to the next line end, copied; false: none, or too long. */
+/* The text up to the next line end, copied; false: there is no line end, or the text is too
+ * long. */
 static bool
 take_line(const char **at, char *out, size_t size)
 {
@@ -176,7 +177,7 @@ take_signature(const char **at, struct hsm_journal_note *note)
            hsm_note_sig_parse(name + len + 1, note) == HSM_OK;
 }
 
-/* Our own notes have one extension line and one signature, and so must those that are read. */
+/* Notes of a journal have one extension line and one signature; others are refused. */
 enum hsm_status
 hsm_journal_note_parse(const char *text, struct hsm_journal_note *out, struct hsm_reason *why)
 {

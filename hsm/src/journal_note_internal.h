@@ -8,7 +8,7 @@
 
 #define HSM_NOTE_SIG_TEXT 105 /* octets of a signature as text, with its NUL */
 
-/** What is signed: all of a note up to and with the line end before its signatures. */
+/** The signed text: all of a note up to and including the line end before its signatures. */
 HSM_MUST_CHECK enum hsm_status hsm_note_text(const struct hsm_journal_note *note,
                                              char out[HSM_JOURNAL_NOTE_MAX]);
 
@@ -17,11 +17,11 @@ HSM_MUST_CHECK enum hsm_status hsm_note_sig_format(const struct hsm_journal_note
                                                    char out[HSM_NOTE_SIG_TEXT]);
 HSM_MUST_CHECK enum hsm_status hsm_note_sig_parse(const char *text, struct hsm_journal_note *out);
 
-/** Standard base64 with padding, and no other way to say the same; false: not that, or longer. */
+/** Standard base64 with padding, in its canonical form only; false: it is not, or it is longer. */
 bool hsm_note_base64_get(const char *text, size_t text_len, uint8_t *out, size_t size, size_t *len);
 
-/** The hash by which lines (the first 16 octets) and notes (4) name a key: of its
- *  SubjectPublicKeyInfo. */
+/** The hash by which lines (its first 16 octets) and notes (its first 4) name a key: SHA-256 of its
+ * SubjectPublicKeyInfo. */
 HSM_MUST_CHECK enum hsm_status hsm_note_key_hash(EVP_PKEY *key, uint8_t hash[HSM_SHA256_LEN]);
 
 #endif

@@ -19,7 +19,7 @@
 struct hsm_journal_log {
     int fd;
     struct hsm_merkle_tree *tree;
-    uint64_t *octets; /* where the lines begin, and the last ends */
+    uint64_t *octets; /* offsets at which the lines begin, and the end of the last */
     uint64_t room;
 };
 
@@ -106,7 +106,7 @@ hsm_journal_log_tree(const struct hsm_journal_log *log)
 
 /* ---- making ---- */
 
-/* What the leaf is the hash of: the hash of the line before, and the line without its own. */
+/* The text that the leaf hashes: the hash of the previous line, and the line without its own. */
 static enum hsm_status
 leaf_of(const struct hsm_journal_log *log, uint64_t number, char leaf[LEAF_MAX], size_t *len)
 {
@@ -179,7 +179,8 @@ hsm_journal_prove(const struct hsm_journal_log *log, uint64_t number,
 
 /* ---- checking ---- */
 
-/* The octets behind a word and a blank, to the line end; false: the line is another one. */
+/* The octets that follow a word and a blank, up to the line end; false: the line has another
+ * word. */
 static bool
 take_field(const char **at, const char *word, const char **value, size_t *len)
 {
@@ -229,7 +230,7 @@ take_nodes(const char **at, struct hsm_merkle_proof *proof)
     return false;
 }
 
-/* One octet is kept free in front, for the hash. */
+/* One octet is left free in front, for the hash. */
 struct parsed {
     uint8_t leaf[1 + LEAF_MAX + 1];
     size_t leaf_len;
@@ -251,7 +252,7 @@ parse(const char *text, struct parsed *out, struct hsm_reason *why)
     return hsm_journal_note_parse(text, &out->note, why);
 }
 
-/* The number in the line is its index in the tree, or the line is not what it seems. */
+/* The number in the line must be its index in the tree. */
 static bool
 line_has_index(const struct parsed *parsed)
 {

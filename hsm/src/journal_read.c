@@ -36,7 +36,7 @@ hsm_journal_wrong(const char *file, const struct hsm_walk *walk, struct hsm_reas
                       (unsigned long long)walk->chain.octets, walk->wrong);
 }
 
-/* What a process is writing, or a crash cut short, is no line yet. */
+/* A partial last line is still being written, or was cut short by a crash: it is not a record. */
 enum hsm_status
 hsm_journal_read(const char *dir, const char *file, hsm_journal_take_fn *take, void *context,
                  struct hsm_reason *why)
@@ -112,7 +112,7 @@ hsm_journal_read_all(const char *dir, hsm_journal_take_fn *take, void *context,
 
 struct collecting {
     char id[HSM_HEX_LEN(HSM_INDEX_ID_LEN) + 1];
-    char origin[HSM_JOURNAL_ORIGIN_MAX + 1]; /* that is wanted; "": all */
+    char origin[HSM_JOURNAL_ORIGIN_MAX + 1]; /* the wanted one; "": all */
     const char *file;
     bool (*take)(void *context, const struct hsm_journal_note *note);
     void *context;

@@ -1,4 +1,4 @@
-/* journal_ring.c - uses of keys on their way to the thread that writes. */
+/* journal_ring.c - uses of keys on their way to the thread that writes them. */
 #include "journal_ring_internal.h"
 
 #include <stdlib.h>
@@ -49,7 +49,7 @@ hsm_ring_put(struct hsm_ring *ring, const struct hsm_ring_entry *entry, uint64_t
         uint64_t turn = atomic_load_explicit(&place->turn, memory_order_acquire);
 
         if ((int64_t)(turn - n) < 0)
-            return false; /* what was put here a round ago is not taken yet */
+            return false; /* the entry of the previous round is still here */
         if (turn == n && atomic_compare_exchange_weak_explicit(
                              &ring->put, &n, n + 1, memory_order_relaxed, memory_order_relaxed)) {
             place->entry = *entry;

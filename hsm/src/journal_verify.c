@@ -61,7 +61,7 @@ hsm_verify_fault(struct hsm_verification *v, const char *file, uint64_t record, 
     va_end(args);
 }
 
-/* ---- what is said of files ---- */
+/* ---- roots stated for files ---- */
 
 static int
 by_file_and_size(const void *a, const void *b)
@@ -76,7 +76,7 @@ by_file_and_size(const void *a, const void *b)
     return (x->record > y->record) - (x->record < y->record);
 }
 
-/* The points of a file are neighbours; returns the first and their count. */
+/* The points of a file are adjacent; returns the first and their count. */
 static const struct hsm_point *
 points_of(const struct hsm_verification *v, size_t entry, size_t *count)
 {
@@ -112,7 +112,7 @@ hsm_verify_point(struct hsm_verification *v, const char *file, const struct hsm_
                          (unsigned long long)point->record);
 }
 
-/* Points that a file has reached. */
+/* Check the points that the chain has reached. */
 static void
 check_points(struct hsm_verification *v, const char *file, const struct hsm_chain *chain,
              const struct hsm_point **at, size_t *left)
@@ -125,7 +125,7 @@ check_points(struct hsm_verification *v, const char *file, const struct hsm_chai
     }
 }
 
-/* ---- the other files ---- */
+/* ---- files other than the index ---- */
 
 static void
 count_record(struct hsm_verification *v, const struct hsm_journal_record *record)
@@ -145,7 +145,7 @@ count_record(struct hsm_verification *v, const struct hsm_journal_record *record
         v->summary.lost += strtoull(lost, NULL, 10);
 }
 
-/* A file's first line says which file of which journal it is. */
+/* A file's first line names the journal and the file. */
 static bool
 is_of_this_journal(const struct hsm_verification *v, const char *file,
                    const struct hsm_journal_record *record)
@@ -166,7 +166,7 @@ check_end_of_closed(struct hsm_verification *v, const struct hsm_entry *entry,
     const struct hsm_chain *chain = &walk->chain;
 
     if (chain->tree.size < entry->size)
-        return; /* a point was not reached: told */
+        return; /* a point was not reached, which was reported */
     if (chain->tree.size > entry->size || behind != entry->torn)
         hsm_verify_fault(
             v, entry->name, entry->size, entry->octets,
@@ -174,7 +174,7 @@ check_end_of_closed(struct hsm_verification *v, const struct hsm_entry *entry,
             (unsigned long long)(chain->octets - entry->octets + behind - entry->torn));
 }
 
-/* How a file ended that the index does not know as ended. */
+/* Report the end of a file that is open according to the index. */
 static void
 check_end_of_open(struct hsm_verification *v, const struct hsm_entry *entry, int fd,
                   uint64_t behind)
@@ -248,7 +248,7 @@ walk_file(struct hsm_verification *v, const struct hsm_entry *entry, struct hsm_
     return HSM_OK;
 }
 
-/* Between looking at the index and at the file its time may have been over. */
+/* Its retention time may have ended after the index was read and before the file was opened. */
 static bool was_removed_meanwhile(const struct hsm_verification *v, const char *name);
 
 static enum hsm_status
@@ -336,7 +336,7 @@ account_for(struct hsm_verification *v, const char *name)
         hsm_verify_tell(v, HSM_JOURNAL_FAULT, name, "is not in the index");
 }
 
-/* What is left of a file that was removed is what the index said of it. */
+/* Of a removed file only the statements of the index are left to check. */
 static void
 check_removed(struct hsm_verification *v, size_t index)
 {

@@ -45,7 +45,7 @@ read_key(const char *dir, const char *id)
     return key;
 }
 
-/* The key that an auditor gave, or else what lies in the directory under that name. */
+/* The auditor's key, or else the file of that name in the directory. */
 static EVP_PKEY *
 key_for(struct hsm_verification *v, const char *id)
 {
@@ -60,7 +60,7 @@ key_for(struct hsm_verification *v, const char *id)
     return v->key;
 }
 
-/* What a line's fields say of the signature in it must be so, too. */
+/* The fields of a line must agree with the signature in it. */
 static const char *
 fault_of_note(struct hsm_verification *v, const struct hsm_journal_record *record,
               const struct hsm_journal_note *note)
@@ -87,7 +87,7 @@ fault_of_note(struct hsm_verification *v, const struct hsm_journal_record *recor
                : "the signature of its checkpoint does not verify";
 }
 
-/* ---- what is said of files ---- */
+/* ---- roots stated for files ---- */
 
 static enum hsm_status
 add_point(struct hsm_verification *v, const struct hsm_point *point)
@@ -130,7 +130,7 @@ hsm_verify_take_kept(struct hsm_verification *v)
     return HSM_OK;
 }
 
-/* With a key that was given: without one, any key of the directory that has its hint. */
+/* Checked with the auditor's key; without one, with a key of the directory that has its hint. */
 static bool
 kept_note_is_signed(struct hsm_verification *v, const struct hsm_journal_note *note)
 {
@@ -168,7 +168,8 @@ place_kept_note(struct hsm_verification *v, const struct hsm_journal_note *note)
     return add_point(v, &point);
 }
 
-/* What the line says of a file's tree, signed or not: it is in the index's tree. */
+/* The size and root that a line states for a file, signed or not: the line is in the index's
+ * tree. */
 static enum hsm_status
 take_point(struct hsm_verification *v, const struct hsm_journal_record *record)
 {
@@ -192,7 +193,7 @@ take_point(struct hsm_verification *v, const struct hsm_journal_record *record)
     return add_point(v, &point);
 }
 
-/* A checkpoint of the index is of all lines before its own. */
+/* A checkpoint of the index covers all lines before its own. */
 static const char *
 fault_of_seal(struct hsm_verification *v, const struct hsm_merkle_frontier *before,
               const struct hsm_journal_note *note)
@@ -248,7 +249,7 @@ check_kept_of_index(struct hsm_verification *v, const struct hsm_chain *chain)
     }
 }
 
-/* To its end, or to the first line that is wrong: behind it nothing is worth anything. */
+/* Walk to the end, or to the first invalid line: nothing after that can be trusted. */
 static enum hsm_status
 walk_index(struct hsm_verification *v, struct hsm_walk *walk)
 {
@@ -276,7 +277,7 @@ walk_index(struct hsm_verification *v, struct hsm_walk *walk)
     return st == HSM_ERR_UNTRUSTED ? HSM_OK : st;
 }
 
-/* The checkpoint's own line is behind what it seals. */
+/* The checkpoint's own line follows the lines that it seals. */
 static void
 count_index(struct hsm_verification *v, const struct hsm_chain *chain)
 {
@@ -321,7 +322,7 @@ list_directory(struct hsm_verification *v)
     return st;
 }
 
-/* Nobody begins a file while the index and the directory are looked at. */
+/* The lock keeps files from being begun while index and directory are read. */
 enum hsm_status
 hsm_verify_index(struct hsm_verification *v)
 {

@@ -1,5 +1,5 @@
 /*
- * journal_verify_internal.h - what the parts of verifying a journal share.
+ * journal_verify_internal.h - shared by the parts that verify a journal.
  */
 #ifndef HSM_JOURNAL_VERIFY_INTERNAL_H
 #define HSM_JOURNAL_VERIFY_INTERNAL_H
@@ -11,11 +11,11 @@
 /* A known root: the index, or a checkpoint, states that a file's tree of that size had that root.
  */
 struct hsm_point {
-    size_t entry; /* which file; HSM_OF_THE_INDEX: the index */
+    size_t entry; /* the entry of the file; HSM_OF_THE_INDEX: the index */
     uint64_t size;
     uint8_t root[HSM_SHA256_LEN];
     bool kept; /* stated by a checkpoint that was kept elsewhere */
-    uint64_t record; /* else stated by this record of the index */
+    uint64_t record; /* otherwise, the record of the index that states it */
 };
 
 struct hsm_verification {
@@ -27,10 +27,10 @@ struct hsm_verification {
     size_t point_count, point_room;
     struct hsm_journal_note *kept;
     size_t kept_count;
-    uint64_t sealed; /* lines of the index under its last checkpoint */
-    EVP_PKEY *key; /* of the directory: of `key_id` */
+    uint64_t sealed; /* lines of the index that its last checkpoint covers */
+    EVP_PKEY *key; /* the key `key_id` of the directory */
     char key_id[HSM_HEX_LEN(HSM_JOURNAL_KEY_LEN) + 1];
-    char **names; /* of the files in the directory */
+    char **names; /* names of the files in the directory */
     size_t name_count;
 };
 

@@ -11,11 +11,11 @@
 #include "clock_internal.h"
 
 #define RETRY_MS       200 /* after a failure to write */
-#define ROTATE_MS      2000 /* after a file that could not be begun */
-#define ROTATE_WAIT_MS 100 /* for the index, when one is full */
+#define ROTATE_MS      2000 /* after a file could not be begun */
+#define ROTATE_WAIT_MS 100 /* for the index, when a file is full */
 #define LOCK_STEP_MS   2
 #define MIB            1048576ULL /* octets */
-#define IDLE_LOOK_MS   1000 /* between looks, when there is nothing to do */
+#define IDLE_LOOK_MS   1000 /* between looks at an idle ring */
 
 /* ---- waiting ---- */
 
@@ -37,7 +37,7 @@ hsm_journal_wake(struct hsm_journal *journal, bool urgent)
         sem_post(&journal->wake);
 }
 
-/* Asleep until the first entry comes; then awake for as long as entries may gather. */
+/* Sleep until the first entry comes; then let entries gather for flush_ms. */
 static void
 wait_for_entries(struct hsm_journal *journal, bool idle)
 {
@@ -70,11 +70,11 @@ put_own_line(struct hsm_journal *journal, const char *kind, const char *detail)
     return hsm_file_line(&journal->file, &line);
 }
 
-/* A line of the first use of a key in a file stands behind one that says which key it is. */
+/* The first use of a key in a file is preceded by a line that introduces the key. */
 static enum hsm_status
 introduce(struct hsm_journal *journal, const struct hsm_journal_key *key)
 {
-    struct hsm_journal_key *own = (struct hsm_journal_key *)key; /* told_in is the writer's */
+    struct hsm_journal_key *own = (struct hsm_journal_key *)key; /* told_in belongs to the writer */
     enum hsm_status st;
     const struct hsm_line line = {.time_us = hsm_time_now_us(),
                                   .kind = "key",
@@ -109,7 +109,7 @@ put_entry(struct hsm_journal *journal, const struct hsm_ring_entry *entry)
     return st == HSM_OK ? hsm_file_line(&journal->file, &line) : st;
 }
 
-/* What could not be taken is at least counted, in its place. */
+/* Entries that were lost are at least counted, in their place. */
 static enum hsm_status
 put_lost(struct hsm_journal *journal)
 {
@@ -144,7 +144,7 @@ committed(struct hsm_journal *journal)
     pthread_mutex_unlock(&journal->lock);
 }
 
-/* Told when it changes; who waits for a line waits no longer. */
+/* Logged when it changes; wakes the callers that wait for a line. */
 static void
 set_failing(struct hsm_journal *journal, bool failing, int error)
 {
@@ -162,7 +162,8 @@ set_failing(struct hsm_journal *journal, bool failing, int error)
     pthread_mutex_unlock(&journal->lock);
 }
 
-/* After fdatasync() failed nobody knows what is on the disk, and asking again does not help. */
+/* After fdatasync() has failed, the state of the disk is unknown, and another call does not
+ * help. */
 static enum hsm_status
 to_disk(struct hsm_journal *journal)
 {
@@ -179,7 +180,7 @@ to_disk(struct hsm_journal *journal)
     return st;
 }
 
-/* An entry of which no line could be made, for want of memory, is the first of the next time. */
+/* An entry that could not become a line, for lack of memory, is the first to be tried next time. */
 static enum hsm_status
 put_held(struct hsm_journal *journal)
 {
@@ -193,7 +194,7 @@ put_held(struct hsm_journal *journal)
     return hsm_file_has_room(&journal->file) ? HSM_OK : to_disk(journal);
 }
 
-/* True: something was there. */
+/* True: there was work. */
 static bool
 drain(struct hsm_journal *journal)
 {
@@ -239,7 +240,7 @@ queue_closed(struct hsm_journal *journal, const struct hsm_file_state *state)
     pthread_mutex_unlock(&journal->lock);
 }
 
-/* Its last line says that nothing follows; the index gets to know where that was. */
+/* The file's last line states that nothing follows; the index is sent its final state. */
 static void
 close_file(struct hsm_journal *journal)
 {
@@ -267,7 +268,7 @@ hsm_journal_begin(struct hsm_journal *journal, int64_t deadline)
     return hsm_file_flush(&journal->file);
 }
 
-/* The notary keeps it, or another process, for as long as a token takes for a checkpoint. */
+/* The notary or another process keeps the lock for as long as a token takes for a checkpoint. */
 static bool
 lock_index_until(struct hsm_journal *journal, int64_t deadline)
 {
@@ -279,8 +280,8 @@ lock_index_until(struct hsm_journal *journal, int64_t deadline)
     return true;
 }
 
-/* The old one stays when there is no new one, also when it cannot be had soon: uses of keys are
- * waiting to be written. */
+/* The old file stays in use if no new one can be begun soon: uses of keys are waiting to be
+ * written. */
 static void
 rotate(struct hsm_journal *journal)
 {

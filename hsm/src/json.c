@@ -7,8 +7,8 @@
 
 #include <openssl/crypto.h>
 
-/* Passwords and tokens come and go as JSON: nothing of its texts, nor of the parser's own copies of
- * them, stays behind in freed memory. It is all of malloc(), whenever it was made. */
+/* Passwords and tokens come and go as JSON: neither its texts nor the parser's own copies of them
+ * may stay behind in freed memory. All of it is from malloc(), whenever it was allocated. */
 static void
 wipe_and_free(void *octets)
 {
@@ -23,7 +23,7 @@ wipe_what_jansson_frees(void)
     json_set_alloc_funcs(malloc, wipe_and_free);
 }
 
-/* What follows a backslash cannot end the string; the parser judges what it is. */
+/* The character after a backslash cannot end the string; the parser judges the escape. */
 static size_t
 skip_string(const char *text, size_t len, size_t i)
 {
@@ -34,7 +34,7 @@ skip_string(const char *text, size_t len, size_t i)
     return i;
 }
 
-/* A loop without branches: compilers look at many octets at once. */
+/* Without branches, so that compilers vectorise the loop. */
 static size_t
 count_openings(const char *text, size_t len)
 {
@@ -45,8 +45,8 @@ count_openings(const char *text, size_t len)
     return count;
 }
 
-/* The parser recurses, so depth is bounded before it runs. Most texts open too little to be deep.
- */
+/* The parser recurses, so depth is bounded before it runs. Most texts open too few brackets to be
+ * deep. */
 static bool
 is_too_deep(const char *text, size_t len)
 {
@@ -65,7 +65,7 @@ is_too_deep(const char *text, size_t len)
     return false;
 }
 
-/* Jansson's own texts quote the input, which may be a password: say it without. */
+/* Jansson's own texts quote the input, which may be a password: these do not. */
 static const char *
 fault_text(const json_error_t *error)
 {

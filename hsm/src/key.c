@@ -25,18 +25,18 @@
 #include "token_internal.h"
 #include "uri_internal.h"
 
-#define FIND_TRIES     3 /* when the token is lost during a search */
-#define GENERATE_TRIES 8 /* when others generate a key of that label at the same time */
-#define ID_TRIES       16 /* of CKA_IDs by chance, until one is free */
-#define GENERATE_MS    4 /* apart from them, at first; doubled each time */
+#define FIND_TRIES     3 /* when the token is lost during the search */
+#define GENERATE_TRIES 8 /* when others generate a key of the same label at the same time */
+#define ID_TRIES       16 /* random CKA_IDs, until one is free */
+#define GENERATE_MS    4 /* bounds the first random pause between tries; doubled each time */
 
-/* The name of a signer, for one who asked for it. */
+/* A caller's handle of a signer. */
 struct hsm_key {
     struct hsm_token *token; /* borrowed */
     struct hsm_signer *signer; /* with a reference */
     EVP_PKEY *pkey; /* lent by the signer: a handle, it holds no key octets */
     char id_hex[2 * HSM_ID_MAX + 1];
-    char *uri; /* of p11_kit_uri_format() */
+    char *uri; /* from p11_kit_uri_format() */
 };
 
 DEFINE_DEFER(EVP_PKEY, EVP_PKEY_free)
@@ -110,7 +110,7 @@ format_id(struct hsm_key *key)
     hsm_hex_put(info->id, info->id_len, key->id_hex);
 }
 
-/* All that is asked of a key before its first use; inside the admin gate. */
+/* The checks that every key must pass before its first use; inside the admin gate. */
 static enum hsm_status
 load_pair(struct hsm_key *key, const struct hsm_object_pair *pair)
 {
@@ -151,7 +151,7 @@ key_new(struct hsm_token *token)
     return key;
 }
 
-/* Only the id joins the halves of a pair, so it must be one private and one public key's. */
+/* Only the id joins the halves of a pair, so exactly one private and one public key may have it. */
 static enum hsm_status
 find_pair(const struct hsm_slot *slot, const struct hsm_object_name *name,
           struct hsm_object_pair *out)
@@ -177,7 +177,7 @@ find_pair(const struct hsm_slot *slot, const struct hsm_object_name *name,
     return st;
 }
 
-/* True in *again: the token was lost meanwhile. */
+/* *again is true if the token was lost meanwhile. */
 static enum hsm_status
 find_once(struct hsm_key *key, const struct hsm_object_name *name, bool *again)
 {
@@ -195,7 +195,7 @@ find_once(struct hsm_key *key, const struct hsm_object_name *name, bool *again)
     return st;
 }
 
-/* NOT_FOUND and AMBIGUOUS of the private object itself are for the caller to log. */
+/* NOT_FOUND and AMBIGUOUS of the private object itself are left to the caller to log. */
 static enum hsm_status
 find_named(struct hsm_token *token, const struct hsm_object_name *name, struct hsm_key **out)
 {
@@ -232,7 +232,7 @@ usage(const char *why)
     return HSM_ERR_USAGE;
 }
 
-/* The URI must name an object, a private key, and if it names a token, this one. */
+/* The URI must name an object, a private key, and if it names a token, it must be this one. */
 static enum hsm_status
 check_key_uri(const struct hsm_token *token, const struct hsm_uri *uri)
 {
@@ -286,7 +286,7 @@ is_label(const char *label)
     return true;
 }
 
-/* What was asked for beyond what is asked of every key. */
+/* Attributes that are requested of a new key beyond those required of every key. */
 static enum hsm_status
 check_as_asked(const struct hsm_key_info *info)
 {
@@ -296,7 +296,7 @@ check_as_asked(const struct hsm_key_info *info)
     return HSM_ERR_UNTRUSTED;
 }
 
-/* `what` it is that makes it worth nothing. */
+/* `what` is the fault of the pair. */
 static void
 destroy_made(const struct hsm_slot *slot, const struct hsm_object_pair *pair, const char *label,
              const char *what)
@@ -308,7 +308,7 @@ destroy_made(const struct hsm_slot *slot, const struct hsm_object_pair *pair, co
             private_st == HSM_OK && public_st == HSM_OK ? "destroyed" : "and not destroyed either");
 }
 
-/* A pair that does not sign is worth nothing. */
+/* A pair that does not sign is destroyed. */
 static enum hsm_status
 load_generated(struct hsm_key *key, const struct hsm_object_pair *pair)
 {
@@ -334,8 +334,8 @@ check_label_free(const struct hsm_slot *slot, const char *label)
     return st == HSM_ERR_NOT_FOUND ? HSM_OK : st;
 }
 
-/* Nothing but this look keeps others, on this host or another, from using the label or the id at
- * the same time: whoever sees two takes their own back. */
+/* Only this check keeps others, on this host or another, from using the label or the id at the same
+ * time: each that finds two destroys its own. */
 static enum hsm_status
 check_only_one(const struct hsm_slot *slot, const struct hsm_object_name *name,
                const struct hsm_object_pair *made)
@@ -371,7 +371,7 @@ check_id_free(const struct hsm_slot *slot, const uint8_t *id, size_t len)
     return st == HSM_OK && count > 0 ? HSM_ERR_EXISTS : st;
 }
 
-/* A short one may be that of another key by chance: both would be ambiguous from then on. */
+/* A short random id may be that of another key: both would be ambiguous from then on. */
 static enum hsm_status
 choose_id(const struct hsm_slot *slot, uint8_t *id, size_t len)
 {
@@ -391,7 +391,7 @@ choose_id(const struct hsm_slot *slot, uint8_t *id, size_t len)
     return HSM_ERR_UNSUPPORTED;
 }
 
-/* AMBIGUOUS: to be tried again. Inside the admin gate. */
+/* AMBIGUOUS: try again. Inside the admin gate. */
 static enum hsm_status
 generate_pair(struct hsm_key *key, const char *label)
 {
@@ -405,7 +405,8 @@ generate_pair(struct hsm_key *key, const char *label)
         st = choose_id(slot, id, name.id_len);
     if (st == HSM_OK)
         st = hsm_object_generate(slot, &name, &pair.private_object, &pair.public_object);
-    if (st == HSM_OK && !slot->settings.quirks.shared_files) /* there it was our turn */
+    /* With shared files this process has its turn, so no other generates a key. */
+    if (st == HSM_OK && !slot->settings.quirks.shared_files)
         st = check_only_one(slot, &name, &pair);
     if (st != HSM_OK)
         return st;
@@ -415,7 +416,7 @@ generate_pair(struct hsm_key *key, const char *label)
     return st;
 }
 
-/* That a key was made or destroyed is in the journal as its uses are. */
+/* Making and destroying a key is journaled like its uses. */
 static enum hsm_status
 journal_change(const struct hsm_signer *signer, enum hsm_status outcome)
 {
@@ -423,13 +424,13 @@ journal_change(const struct hsm_signer *signer, enum hsm_status outcome)
                            outcome);
 }
 
-/* By chance, so that those who met do not meet again. */
+/* A random pause, so that those who collided do not collide again. */
 static void
 keep_apart(unsigned tries)
 {
     uint16_t chance = 0;
 
-    (void)RAND_bytes((unsigned char *)&chance, sizeof(chance)); /* 0 is a number, too */
+    (void)RAND_bytes((unsigned char *)&chance, sizeof(chance)); /* if it fails, 0 will do */
     hsm_clock_sleep_until(hsm_deadline_after(chance % (GENERATE_MS << tries)));
 }
 
@@ -458,7 +459,7 @@ generate_new(struct hsm_token *token, const char *label, struct hsm_key **out)
         if (st != HSM_OK)
             return st;
         st = generate_pair(key, label);
-        (void)hsm_token_admin_leave(token, st); /* not asked again: it may have been done */
+        (void)hsm_token_admin_leave(token, st); /* not repeated: it may have been done */
     }
     if (st == HSM_OK)
         st = journal_change(key->signer, st);
@@ -488,13 +489,13 @@ hsm_key_find_or_generate(struct hsm_token *token, const char *label, struct hsm_
     if (st == HSM_ERR_NOT_FOUND)
         st = generate_new(token, label, out);
     if (st == HSM_ERR_EXISTS)
-        st = find_named(token, &name, out); /* another process was faster */
+        st = find_named(token, &name, out); /* another process generated it first */
     log_not_one(token, label, st);
     return st;
 }
 
-/* Handles may have changed their meaning since: it is looked for again, and must be the key that it
- * was. Inside the admin gate. */
+/* Handles may have changed their meaning: find the key again, which must still be the same. Inside
+ * the admin gate. */
 static enum hsm_status
 find_now(const struct hsm_signer *signer, struct hsm_object_pair *pair, struct hsm_key_info *info)
 {
@@ -561,7 +562,7 @@ hsm_key_uri(const struct hsm_key *key)
     return key->uri;
 }
 
-/* With the token's own time where the caller names none. */
+/* With the token's own timeout if the caller gives none. */
 static enum hsm_status
 sign_within(struct hsm_key *key, struct hsm_request *request, unsigned timeout_ms,
             enum hsm_wait wait, uint8_t *sig)

@@ -9,7 +9,7 @@
 
 #define LIST_TRIES 3
 
-/* A public object and its id: with many keys, a search for each would take the square of them. */
+/* A public object and its id: a search for each key would take quadratic time. */
 struct half {
     CK_OBJECT_HANDLE object;
     uint8_t id[HSM_ID_MAX];
@@ -27,7 +27,7 @@ by_id(const void *a, const void *b)
     return memcmp(x->id, y->id, x->id_len);
 }
 
-/* In the order of their ids; those without one are left out. */
+/* Sorted by id; objects without an id are left out. */
 static enum hsm_status
 public_halves(const struct hsm_slot *slot, struct half **out, size_t *count)
 {
@@ -94,7 +94,7 @@ describe_all(const struct hsm_slot *slot, const CK_OBJECT_HANDLE *objects, size_
     return st;
 }
 
-/* True in *again: an object went while it was described, or the token was lost. */
+/* *again is true if an object disappeared while it was described, or the token was lost. */
 static enum hsm_status
 list_once(struct hsm_token *token, struct hsm_key_info **out, size_t *count, bool *again)
 {

@@ -30,14 +30,14 @@
 #define PATH_SIZE   4096 /* octets */
 #define THE_KEY     1 /* the object handle of the one key, and of its public half */
 
-/* A session as libp11 knows it. Its handle is its address: no one else has such handles. */
+/* A session as libp11 knows it. Its handle is its address, and so unique. */
 struct lane_session {
     struct hsm_lane *lane;
     bool open;
     bool signing; /* between C_SignInit and C_Sign */
-    CK_OBJECT_CLASS sought; /* of the search under way */
-    bool found; /* and whether it has given its one result */
-    char apart[HSM_CACHE_LINE]; /* from the next one, which another processor writes */
+    CK_OBJECT_CLASS sought; /* class of the search in progress */
+    bool found; /* the search has returned its one result */
+    char apart[HSM_CACHE_LINE]; /* off the cache line of the next, which others write */
 };
 
 struct hsm_lane {
@@ -47,25 +47,25 @@ struct hsm_lane {
     PKCS11_SLOT *slots;
     unsigned slot_count;
     EVP_PKEY *pkey;
-    EC_KEY *ec; /* the pkey's, whose method is libp11's */
+    EC_KEY *ec; /* of `pkey`; its method is libp11's */
     struct lane_session sessions[HSM_LANE_SESSIONS];
     uint8_t point[2 + HSM_P256_POINT_LEN]; /* DER OCTET STRING */
 };
 
-/* A signature that libp11 is making for a caller of ours. */
+/* A signature that libp11 is making for a caller in this library. */
 struct operation {
     const struct hsm_session *session;
     enum hsm_form form;
     CK_RV rv;
 };
 
-/* libp11 hands nothing through: what belongs to a call belongs to its thread. */
+/* libp11 passes no context through, so the state of a call is thread-local. */
 static _Thread_local struct hsm_lane *building;
 static _Thread_local struct operation *current;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char module_path[PATH_SIZE];
-static int lane_index = -1; /* of an EVP_PKEY's lane, in its extra data */
+static int lane_index = -1; /* index of the lane in an EVP_PKEY's extra data */
 
 DEFINE_DEFER(struct hsm_lane, hsm_lane_free)
 DEFINE_DEFER(ECDSA_SIG, ECDSA_SIG_free)
@@ -180,7 +180,7 @@ lane_CloseAllSessions(CK_SLOT_ID slot)
     return CKR_OK;
 }
 
-/* Later versions of libp11 ask this before each signature; it costs no way to the token here. */
+/* Later versions of libp11 call this before each signature; here it causes no call to the token. */
 static CK_RV
 lane_GetSessionInfo(CK_SESSION_HANDLE session, CK_SESSION_INFO *info)
 {
@@ -315,9 +315,9 @@ lane_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HAND
     return CKR_OK;
 }
 
-/* Of an EVP_PKEY that was lent: OpenSSL is the caller, so all is done here; it is for a TLS
- * handshake unless the thread has said what for. Who has said so is a server's loop, which all its
- * connections wait for: it does not wait for a token to come back. */
+/* For a lent EVP_PKEY, OpenSSL is the caller, so the whole call is handled here. The signature is
+ * for a TLS handshake unless the thread has set another use. A thread that has set TLS itself runs
+ * a server's loop, on which all its connections wait: it does not wait for a recovery. */
 static CK_RV
 sign_for_openssl(struct hsm_signer *signer, const uint8_t *digest, uint8_t *sig)
 {
@@ -350,7 +350,7 @@ lane_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG len, CK_BYTE *sig, 
         return CKR_OPERATION_NOT_INITIALIZED;
     s->signing = false;
     if (len != HSM_SHA256_LEN)
-        return CKR_DATA_LEN_RANGE; /* ES256 and nothing else */
+        return CKR_DATA_LEN_RANGE; /* only ES256 */
     *sig_len = HSM_P256_SIG_LEN;
     if (operation == NULL)
         return sign_for_openssl(s->lane->signer, data, sig);
@@ -413,7 +413,7 @@ plug_in(const char *path)
     return bind != NULL;
 }
 
-/* Beside the program (a build), where the program's installation has it, where ours has it. */
+/* Look beside the program (a build), then at the program's installed path, then at ours. */
 static void
 find_module(void)
 {
@@ -514,8 +514,8 @@ hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out)
     return HSM_OK;
 }
 
-/* libp11 keeps a reference to its EVP_PKEY until its context goes, so another one is lent, whose
- * end can be seen. */
+/* libp11 keeps a reference to its EVP_PKEY until its context goes, so another EVP_PKEY is lent,
+ * whose release can be observed. */
 static EVP_PKEY *
 another_name(EVP_PKEY *pkey)
 {
@@ -544,13 +544,13 @@ hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out)
         hsm_lane_free(lane);
         return HSM_ERR_NOMEM;
     }
-    lane->lent = true; /* the lane is the EVP_PKEY's now, and goes with it */
+    lane->lent = true; /* the EVP_PKEY owns the lane from now on */
     hsm_signer_ref(signer);
     *out = pkey;
     return HSM_OK;
 }
 
-/* R || S as ECDSA_SIG has it. */
+/* Copy R || S from an ECDSA_SIG. */
 static bool
 take_numbers(const ECDSA_SIG *made, uint8_t *sig)
 {
@@ -560,7 +560,7 @@ take_numbers(const ECDSA_SIG *made, uint8_t *sig)
                HSM_P256_SIG_LEN / 2;
 }
 
-/* Not by EVP_PKEY_sign(), which would have the two numbers in DER, for us to take out again. */
+/* Not by EVP_PKEY_sign(), which would encode the two numbers in DER, only to be decoded here. */
 CK_RV
 hsm_lane_sign(struct hsm_lane *lane, const struct hsm_session *session, const uint8_t *digest,
               uint8_t *sig, enum hsm_form *form)

@@ -1,15 +1,14 @@
 /*
  * lane_internal.h - the libp11 route: one key in a context of libp11.
  *
- * libp11 takes a PKCS#11 module by its path. The one that it gets here is ours
- * (lane_module.c, sti-hsm-lane.so): it answers with a function list of this
- * process in which there is one token with one key, and whose C_Sign signs on
- * a session of the slot's pool. So libp11's EVP_PKEY is used, and what stands
- * in the way of using libp11 0.4.12 alone does not arise:
- *   - its pool has 16 sessions: a lane takes that many of the slot's pool, half
+ * libp11 takes a PKCS#11 module by its path. It gets ours (lane_module.c, sti-hsm-lane.so), which
+ * returns a function list of this process: one token with one key, whose C_Sign signs on a session
+ * of the slot's pool. So libp11's EVP_PKEY is used, without the problems of using libp11 0.4.12
+ * alone:
+ *   - its pool has 16 sessions: a lane takes that many of the slot's pool, or half
  *     where a stuck one is replaced, and a key has as many lanes as that needs;
- *     more lanes would be slower: a thread that wakes finds what it uses in the
- *     processor's cache if others have just used it;
+ *     more lanes would be slower: a thread that wakes finds its data in the
+ *     processor's cache if other threads have just used it;
  *   - it waits for ever when C_OpenSession fails: here it does not fail;
  *   - a session that failed goes back into its pool, and after a lost
  *     connection nothing of it works again: its sessions and its handle of the
@@ -31,11 +30,11 @@
 
 #include "signer_internal.h"
 
-#define HSM_LANE_SESSIONS 16 /* of libp11's pool, which nothing can change */
+#define HSM_LANE_SESSIONS 16 /* of libp11's pool, a fixed number */
 
 struct hsm_lane;
 
-/** A lane of the signer's own: it does not hold a reference to it. */
+/** A lane owned by the signer: it holds no reference to it. */
 HSM_MUST_CHECK enum hsm_status hsm_lane_new(struct hsm_signer *signer, struct hsm_lane **out);
 
 void hsm_lane_free(struct hsm_lane *lane);
@@ -45,8 +44,8 @@ HSM_MUST_CHECK CK_RV hsm_lane_sign(struct hsm_lane *lane, const struct hsm_sessi
                                    const uint8_t *digest, uint8_t *sig, enum hsm_form *form);
 
 /**
- * An EVP_PKEY for OpenSSL's own use: it takes a session for each signature,
- * which is verified. It keeps the signer for as long as it has references.
+ * An EVP_PKEY for OpenSSL's own use: it takes a session for each signature, which is verified. It
+ * keeps the signer for as long as it has references.
  */
 HSM_MUST_CHECK enum hsm_status hsm_lane_lend(struct hsm_signer *signer, EVP_PKEY **out);
 

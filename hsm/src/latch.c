@@ -12,9 +12,9 @@
 
 #include "clock_internal.h"
 
-#define LATCHES_MAX 256 /* tokens; when so many PINs were refused no other one is tried */
-#define LOGINS_MAX  64 /* at a time, each to another token */
-#define STEP_MS     1 /* of a wait for another's login */
+#define LATCHES_MAX 256 /* tokens; when the list is full, no PIN is tried at all */
+#define LOGINS_MAX  64 /* logins at a time, each to another token */
+#define STEP_MS     1 /* between attempts to take a login lock */
 
 enum latch_state {
     FREE,
@@ -23,21 +23,21 @@ enum latch_state {
 };
 
 struct latches {
-    struct latch { /* without a lock: a process may be killed at any moment */
+    struct latch { /* lock-free: a process may be killed at any moment */
         atomic_int state;
-        unsigned configuration; /* under which the PIN was refused */
+        unsigned configuration; /* the one under which the PIN was refused */
         CK_TOKEN_INFO token;
     } all[LATCHES_MAX];
-    pthread_mutex_t logins[LOGINS_MAX]; /* of a list that is shared */
+    pthread_mutex_t logins[LOGINS_MAX]; /* used in a shared list only */
 };
 
 static struct latches own;
-static struct latches *latches = &own; /* or what is shared */
+static struct latches *latches = &own; /* or the shared list */
 
-/* Of this process, and of the children that it forks. */
+/* Configurations of this process and of the children that it forks. */
 static unsigned configuration, configuration_before, configurations;
 
-/* The lock of a process that is killed in a login passes to another one. */
+/* Robust mutexes: the lock of a process that is killed during a login passes to another process. */
 static bool
 init_logins(struct latches *shared)
 {
@@ -70,7 +70,7 @@ hsm_latches_share(void)
     if (latches != &own)
         (void)munmap(latches, sizeof(*latches));
     latches = shared;
-    configuration = configurations = 0; /* as what is in `own` has it */
+    configuration = configurations = 0; /* as in the entries copied from `own` */
     return HSM_OK;
 }
 
@@ -107,7 +107,7 @@ hsm_latch_is_set(const CK_TOKEN_INFO *token)
     return full;
 }
 
-/* FNV-1a. Two tokens may have the same: then they wait for each other. */
+/* FNV-1a. Two tokens with the same hash wait for each other. */
 static pthread_mutex_t *
 login_of(const CK_TOKEN_INFO *token)
 {

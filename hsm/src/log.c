@@ -34,7 +34,7 @@ static const char *const format_words[] = {
 /* The only global of the libraries: main() sets it before threads start. */
 static struct hsm_log_config sink = {NULL, HSM_LOG_TEXT, HSM_LOG_INFO};
 
-/* A line under construction; what does not fit before `limit` is dropped whole. */
+/* A line under construction; a part that does not fit before `limit` is dropped whole. */
 struct line {
     char text[LINE_MAX_OCTETS];
     size_t len;
@@ -57,7 +57,7 @@ line_puts(struct line *line, const char *text)
     return line_add(line, text, strlen(text));
 }
 
-/* RFC 8259 section 7; an octet that is no UTF-8 becomes U+FFFD. */
+/* RFC 8259 section 7; an octet that is not UTF-8 becomes U+FFFD. */
 static void
 json_escape(unsigned char octet, char *out, size_t size)
 {
@@ -77,8 +77,8 @@ needs_escape(unsigned char octet, enum hsm_log_format format)
     return format == HSM_LOG_JSON && (octet == '"' || octet == '\\');
 }
 
-/* The value of a pin-value (RFC 7512 section 2.3), which is a PIN in whatever text it comes; what
- * follows it is kept from a blank or the next attribute on. 0: none is here. */
+/* Length of the value of a pin-value (RFC 7512 section 2.3), which is a PIN in whatever text it
+ * appears; the text from the next blank or attribute on is kept. 0: there is no pin-value here. */
 static size_t
 pin_value_len(const char *text)
 {
@@ -149,7 +149,7 @@ line_format(struct line *line, enum hsm_log_level level, const struct hsm_log_fi
 
     hsm_time_format(time(NULL), time_text);
     line->len = 0;
-    line->limit = sizeof(line->text) - sizeof(json_end); /* the end always fits */
+    line->limit = sizeof(line->text) - sizeof(json_end); /* there is always room for the end */
     line_puts(line, json ? "{\"time\":\"" : "");
     line_puts(line, time_text);
     line_puts(line, json ? "\",\"level\":\"" : " ");

@@ -13,7 +13,7 @@
 #include "key_internal.h"
 #include "signer_internal.h"
 
-#define SAMPLES_MAX 200000 /* latencies that one caller keeps */
+#define SAMPLES_MAX 200000 /* latencies kept per caller */
 
 static const uint8_t digest[HSM_SHA256_LEN] = "what a measurement signs";
 
@@ -22,7 +22,7 @@ struct run;
 struct caller {
     struct run *run;
     pthread_t thread;
-    CK_SESSION_HANDLE session; /* of a raw one */
+    CK_SESSION_HANDLE session; /* of a raw caller */
     float *latencies_us;
     unsigned long count;
     unsigned long failures;
@@ -36,7 +36,7 @@ struct run {
     struct caller callers[HSM_MEASURE_CALLERS_MAX];
     pthread_mutex_t lock;
     pthread_cond_t begun;
-    int64_t until; /* 0: not begun */
+    int64_t until; /* 0: not started */
 };
 
 static bool
@@ -123,7 +123,7 @@ prepare(struct run *run)
     return rv == CKR_OK ? HSM_OK : hsm_ckr_status(rv);
 }
 
-/* Time runs from when all are ready. */
+/* Time is measured from when all callers are ready. */
 static enum hsm_status
 execute(struct run *run, unsigned duration_ms, double *seconds)
 {

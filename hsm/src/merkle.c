@@ -197,7 +197,7 @@ hsm_merkle_tree_root(const struct hsm_merkle_tree *tree, uint64_t size,
     return size == 0 ? hsm_sha256("", 0, root) : hash_run(tree, 0, size, root);
 }
 
-/* The proofs are defined from the root down and given from the leaf up. */
+/* Proofs are defined from the root down, but given from the leaf up. */
 static void
 reverse(struct hsm_merkle_proof *proof)
 {
@@ -299,7 +299,7 @@ hsm_merkle_prove_consistency(const struct hsm_merkle_tree *tree, uint64_t first,
             n -= k;
         }
     }
-    if (st == HSM_OK && begin != 0) /* b is false: the verifier does not know this one */
+    if (st == HSM_OK && begin != 0) /* b is false: the verifier does not know this node */
         st = hash_run(tree, begin, n, proof.node[proof.count++]);
     if (st != HSM_OK)
         return st;

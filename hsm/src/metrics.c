@@ -18,15 +18,15 @@
 
 #define PROCESSES_MAX 1024
 #define INDEX_SIZE    (2 * HSM_METRICS_SERIES_MAX)
-#define VALUES        (HSM_METRICS_BOUNDS_MAX + 2) /* buckets, that of +Inf, and the sum */
+#define VALUES        (HSM_METRICS_BOUNDS_MAX + 2) /* buckets, the bucket of +Inf, and the sum */
 #define NS            1e9
 
 const double hsm_metric_seconds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
                                      0.05,   0.1,     0.25,   0.5,   1.0,    2.5,   10.0, 0};
 
 struct hsm_series {
-    atomic_uint generation; /* odd: it is changing, or a process died while it did */
-    atomic_uint used_at; /* of what passes: second of hsm_metric_clock_ns() */
+    atomic_uint generation; /* odd: it is being changed, or a process died while changing it */
+    atomic_uint used_at; /* for series that expire: second of hsm_metric_clock_ns() */
     const struct hsm_metric *metric; /* NULL: the place is free */
     char labels[HSM_METRICS_LABELS_MAX + 1]; /* name="value",... */
     /* counter: [0]; gauge: [0], the bits of a double; histogram: buckets, then nanoseconds */
@@ -34,19 +34,19 @@ struct hsm_series {
 };
 
 struct part {
-    atomic_uint used; /* of series; some of them may be free again */
-    unsigned short index[INDEX_SIZE]; /* by a hash of metric and labels: 1 + the number; 0: none */
+    atomic_uint used; /* number of series; some may be free again */
+    unsigned short index[INDEX_SIZE]; /* by hash of the labels: 1 + the series' number; 0: none */
     struct hsm_series series[HSM_METRICS_SERIES_MAX];
 };
 
 struct hsm_metrics {
-    struct part *parts; /* shared; what nobody used of them takes no memory */
+    struct part *parts; /* shared; untouched pages take no memory */
     unsigned count;
     unsigned self;
-    pthread_mutex_t lock; /* of this process: guards which series its part has */
+    pthread_mutex_t lock; /* of this process: guards the assignment of series in its part */
 };
 
-/** What the processes say of one series together. */
+/** One series, combined over all processes. */
 struct total {
     const struct hsm_metric *metric;
     char labels[HSM_METRICS_LABELS_MAX + 1];
@@ -138,7 +138,7 @@ hsm_metrics_leave(struct hsm_metrics *metrics, unsigned part)
 
 /* ---- series ---- */
 
-/* FNV-1a, over what tells a series from others. */
+/* FNV-1a over the identity of a series. */
 static size_t
 hash(const struct hsm_metric *metric, const char *labels)
 {
@@ -149,7 +149,7 @@ hash(const struct hsm_metric *metric, const char *labels)
     return (size_t)(h ^ (h >> 32)) % INDEX_SIZE;
 }
 
-/* A label's value as the format wants it; at most `room` characters, and never half an escape. */
+/* A label's value, escaped for the format; at most `room` characters, and never half an escape. */
 static size_t
 put_value(char *to, size_t room, const char *value)
 {
@@ -167,7 +167,7 @@ put_value(char *to, size_t room, const char *value)
     return len;
 }
 
-/* name="value",name="value"; a value that is too long takes of its own share only. */
+/* name="value",name="value"; a value that is too long is cut to its own share. */
 static void
 put_labels(const struct hsm_metric *metric, const char *const *values, char *out)
 {
@@ -196,7 +196,7 @@ put_labels(const struct hsm_metric *metric, const char *const *values, char *out
     out[len] = '\0';
 }
 
-/* Others, who may read it at this moment, see that it is not whole. NULL: it becomes free. */
+/* Marks the series as changing for concurrent readers. NULL: it becomes free. */
 static void
 change(struct hsm_series *series, const struct hsm_metric *metric, const char *labels)
 {
@@ -213,7 +213,7 @@ change(struct hsm_series *series, const struct hsm_metric *metric, const char *l
     atomic_store(&series->generation, generation + 1);
 }
 
-/* The place of these labels in the index, or the free one where they belong. NULL: it is full. */
+/* The entry of these labels in the index, or the free one where they belong. NULL: it is full. */
 static unsigned short *
 find_place(struct part *part, const struct hsm_metric *metric, const char *labels)
 {
@@ -232,7 +232,7 @@ find_place(struct part *part, const struct hsm_metric *metric, const char *label
     return NULL;
 }
 
-/* Without those that are free; an index that is half empty has a place for each. */
+/* Rebuild the index without the free series; as at most half of it is used, each finds a place. */
 static void
 index_anew(struct part *part)
 {
@@ -247,7 +247,7 @@ index_anew(struct part *part)
     }
 }
 
-/* One that is free; NULL: there is none. */
+/* A free series; NULL: there is none. */
 static struct hsm_series *
 take_free(struct part *part)
 {
@@ -334,7 +334,7 @@ hsm_metrics_forget(struct hsm_metrics *metrics, unsigned unused_s)
         return;
     own = &metrics->parts[metrics->self];
     pthread_mutex_lock(&metrics->lock);
-    now = seconds_now(); /* not before any that hsm_series() has noted */
+    now = seconds_now(); /* not earlier than any time that hsm_series() has noted */
     for (size_t i = 0; i < used_of(own); i++) {
         struct hsm_series *series = &own->series[i];
 
@@ -391,7 +391,7 @@ hsm_series_observe(struct hsm_series *series, double seconds)
 
 /* ---- totals ---- */
 
-/* False: there is nothing, or it changed meanwhile. */
+/* False: the series is free, or changed meanwhile. */
 static bool
 read_series(const struct hsm_series *series, struct total *out)
 {
@@ -436,7 +436,7 @@ add_gauge(struct total *total, double value)
         total->gauge += value;
 }
 
-/* Sorted totals with equal neighbours made one; how many are left. */
+/* Combine equal neighbours of sorted totals; returns how many are left. */
 static size_t
 merge(struct total *totals, size_t count)
 {
@@ -549,7 +549,7 @@ hsm_metrics_write(struct hsm_metrics *metrics, FILE *to)
         return HSM_ERR_NOMEM;
     if (metrics != NULL) {
         pthread_mutex_lock(&metrics->lock);
-        count = collect(metrics, totals, count); /* what came meanwhile is told next time */
+        count = collect(metrics, totals, count); /* series added meanwhile appear next time */
         pthread_mutex_unlock(&metrics->lock);
     }
     qsort(totals, count, sizeof(*totals), compare);

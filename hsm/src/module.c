@@ -16,12 +16,12 @@
 #include "gate_internal.h"
 #include "slot_internal.h"
 
-#define SLOTS_MAX   4096 /* of one module; more: not listed */
+#define SLOTS_MAX   4096 /* slots of one module; further ones are not listed */
 #define SLOTS_TRIES 4
-#define START_TRIES 5 /* C_Initialize, while another process writes what it reads */
-#define START_MS    20 /* between them, at first; doubled each time */
+#define START_TRIES 5 /* of C_Initialize, while another process writes the files that it reads */
+#define START_MS    20 /* between these tries, at first; doubled each time */
 
-/* How many are inside the module, and whether anybody else may go in. */
+/* Counts the threads inside the module; while shut, no other may enter. */
 struct door {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -32,31 +32,30 @@ struct door {
 struct hsm_module {
     char *path;
     void *library;
-    CK_FUNCTION_LIST *list; /* as the library gave it: tells connections apart */
-    CK_FUNCTION_LIST functions; /* a copy: the list is the module's to change */
+    CK_FUNCTION_LIST *list; /* as the library returned it: identifies the connection */
+    CK_FUNCTION_LIST functions; /* a copy, as the module may change its list */
     CK_INFO info;
     struct door door;
-    struct hsm_gate call; /* of a module that takes one call at a time */
+    struct hsm_gate call; /* for a module that takes one call at a time */
     atomic_bool serial;
     pthread_mutex_t slots_lock;
     struct hsm_slot *slots;
     atomic_uint epoch;
-    bool begun; /* C_Initialize was called, whatever it said */
-    pthread_mutex_t opening; /* of what follows, and of who has its slots: one opening at a time */
-    bool started; /* and not finalised */
-    unsigned users; /* under the registry's lock, as is the list */
+    bool begun; /* C_Initialize was called, whatever it returned */
+    pthread_mutex_t opening; /* one opening at a time; protects `started` and the slots */
+    bool started; /* and not yet finalised */
+    unsigned users; /* under the registry's lock, as is the list of modules */
     struct hsm_module *next;
 };
 
 /*
- * C_Initialize is per process, and so is this. A child of fork() forgets what
- * it inherited without a call to the module (which would speak on the parent's
- * connections).
+ * C_Initialize is per process, and so is this registry. A child of fork() drops what it inherited
+ * without a call to the module (which would speak on the parent's connections).
  */
 static struct {
     pthread_mutex_t lock;
     struct hsm_module *modules;
-    struct hsm_module *inherited; /* of the parent: never used, never released */
+    struct hsm_module *inherited; /* the parent's modules: never used, never released */
     atomic_uint generation;
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -111,7 +110,8 @@ initialize(struct hsm_module *module)
     args.flags = CKF_OS_LOCKING_OK;
     module->begun = true;
     rv = module->functions.C_Initialize(&args);
-    return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv; /* somebody else may have */
+    /* Another library of the process may have initialised the module already. */
+    return hsm_ckr_action(rv) == HSM_CKR_NONE ? CKR_OK : rv;
 }
 
 static void
@@ -121,7 +121,7 @@ finalize(const struct hsm_module *module)
         (void)module->functions.C_Finalize(NULL); /* it may be finalised already */
 }
 
-/* What is called without asking whether it is there. */
+/* All functions that are called without a check for NULL are present. */
 static bool
 is_complete(const CK_FUNCTION_LIST *list)
 {
@@ -308,7 +308,7 @@ has_other_users(const struct hsm_module *module)
     return others;
 }
 
-/* True: nobody knows it any more. */
+/* True: no user is left. */
 static bool
 forget_user(struct hsm_module *module)
 {
@@ -325,7 +325,7 @@ forget_user(struct hsm_module *module)
     return last;
 }
 
-/* Who comes while it is being finalised waits for its lock, and starts it again. */
+/* A user that comes while the module is being finalised waits for its lock, and starts it again. */
 void
 hsm_module_release(struct hsm_module *module)
 {
@@ -341,9 +341,9 @@ hsm_module_release(struct hsm_module *module)
         module_free(module);
 }
 
-/* p11-kit's proxy, which is its library: each list that it gives is another one, but all share the
- * modules of the process, their sessions and logins. CK_INFO does not tell it from p11-kit's
- * client, which says what the proxy at the server's end says. */
+/* p11-kit's proxy, which is its library: each list that it returns is a different one, but all
+ * share the process's modules, their sessions and logins. CK_INFO does not distinguish it from
+ * p11-kit's client, which reports what the proxy at the server's end reports. */
 static bool
 is_proxy(const struct hsm_module *module)
 {
@@ -422,7 +422,7 @@ slots_once(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
     return CKR_OK;
 }
 
-/* The list may grow between its two calls, when another process has made a token. */
+/* The list may grow between the two calls, when another process has created a token. */
 CK_RV
 hsm_module_slots(const struct hsm_module *module, CK_SLOT_ID **out, CK_ULONG *count)
 {
@@ -506,7 +506,7 @@ hsm_module_leave(struct hsm_module *module)
     door_leave(&module->door);
 }
 
-/* False: somebody stays inside, or another one has shut it. */
+/* False: a call stays inside until the deadline, or another thread has shut it. */
 static bool
 door_shut(struct door *door, int64_t deadline)
 {
@@ -567,9 +567,9 @@ hsm_module_slot_of(const struct hsm_module *module, const CK_TOKEN_INFO *token)
     return slot;
 }
 
-/* To finalise takes the module from every token on it, so all must be in need of that. A call that
- * is given up while its pool is waited for is counted as stuck before its session is given up, so
- * that is looked at last. */
+/* Finalising takes the module from every token on it, so it must not serve any other of them. A
+ * call that is left behind while its pool is drained is counted as stuck before its session is
+ * given up, so stuck_now is checked last. */
 static bool
 is_needed_by_others(struct hsm_module *module, const struct hsm_slot *by, int64_t deadline)
 {

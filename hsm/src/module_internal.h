@@ -36,7 +36,8 @@ HSM_MUST_CHECK enum hsm_status hsm_module_find(const char *path, struct hsm_modu
 void hsm_module_lock(struct hsm_module *module);
 void hsm_module_unlock(struct hsm_module *module);
 
-/** Load and initialise what is not yet, under its lock. UNSUPPORTED: not a PKCS#11 module. */
+/** Load and initialise the module if that is still to be done, under its lock. UNSUPPORTED: not a
+ * PKCS#11 module. */
 HSM_MUST_CHECK enum hsm_status hsm_module_start(struct hsm_module *module);
 
 /** Give up the reference and the lock; the last one finalises. A slot that was left behind with a
@@ -52,7 +53,7 @@ void hsm_module_release(struct hsm_module *module);
 HSM_MUST_CHECK enum hsm_status hsm_module_connect(const struct hsm_module *first,
                                                   struct hsm_module **out);
 
-/** Finalise what hsm_module_connect() gave. */
+/** Finalise a module of hsm_module_connect(). */
 void hsm_module_disconnect(struct hsm_module *module);
 
 const CK_FUNCTION_LIST *hsm_module_functions(const struct hsm_module *module);
@@ -61,7 +62,7 @@ const CK_INFO *hsm_module_info(const struct hsm_module *module);
 
 const char *hsm_module_path(const struct hsm_module *module);
 
-/** Changes with every C_Initialize: handles of an older one mean nothing. */
+/** Changes with every C_Initialize: handles of an older epoch are invalid. */
 unsigned hsm_module_epoch(const struct hsm_module *module);
 
 /**
@@ -86,11 +87,10 @@ HSM_MUST_CHECK bool hsm_module_call_begin(struct hsm_module *module, int64_t dea
 void hsm_module_call_end(struct hsm_module *module);
 
 /**
- * C_Finalize and C_Initialize, for a slot that is being recovered; its pool is
- * suspended, and the caller has not entered the module. Not done, HSM_OK, and the
- * epoch stays, while another token of this module is served well or calls are
- * stuck in it. The first time, on a connection that is new, is C_Initialize
- * alone, and the epoch stays, too.
+ * C_Finalize and C_Initialize, for a slot that is being recovered; its pool is suspended, and the
+ * caller has not entered the module. While another token of this module is served, or calls are
+ * stuck in it, nothing is done: the epoch stays, and the result is HSM_OK. On a new connection the
+ * first call is C_Initialize alone, and the epoch stays, too.
  *
  * @retval HSM_ERR_BUSY  the module does not initialise
  */
@@ -112,8 +112,8 @@ struct hsm_slot *hsm_module_slot_of(const struct hsm_module *module, const CK_TO
 bool hsm_is_same_token(const CK_TOKEN_INFO *a, const CK_TOKEN_INFO *b);
 
 /*
- * latch.c: tokens whose PIN was refused in this process, in the one that it was forked from, or in
- * another child of that: a worker may not wear out a PIN that was refused to its neighbour.
+ * latch.c: tokens whose PIN was refused in this process, in the process that forked it, or in
+ * another child of that process: a worker must not use up PIN attempts after a refusal to another.
  */
 void hsm_latch_set(const CK_TOKEN_INFO *token);
 bool hsm_latch_is_set(const CK_TOKEN_INFO *token);
@@ -126,31 +126,30 @@ bool hsm_latch_is_set(const CK_TOKEN_INFO *token);
 HSM_MUST_CHECK bool hsm_latch_enter(const CK_TOKEN_INFO *token, unsigned timeout_ms);
 void hsm_latch_leave(const CK_TOKEN_INFO *token);
 
-/** Children of this process have one list from now on, which begins with what the process itself
- *  was refused. Before there are threads. */
+/** Children of this process share one list from now on, which starts with the refusals to this
+ * process. Call before there are threads. */
 HSM_MUST_CHECK enum hsm_status hsm_latches_share(void);
 
 /**
- * A refusal counts for processes of the configuration under which it was made: another one may have
- * another PIN. Children forked from now on have a new configuration. No process may be left but
- * those of the one before.
+ * A refusal counts for processes of the configuration under which it was made: another
+ * configuration may have another PIN. Children forked from now on have a new configuration. Only
+ * processes of the preceding configuration may still run.
  */
 void hsm_latches_begin_configuration(void);
 
-/** Children have the one before again, and what was refused under it. */
+/** Children have the preceding configuration again, with the refusals under it. */
 void hsm_latches_abandon_configuration(void);
 
 /**
- * admin.c: calls are stuck in a token so that it cannot be used or recovered any
- * more, and no other token of this process serves. What does not end by itself
- * ends with the process.
+ * admin.c: calls are stuck in a token so that it can no longer be used or recovered, and no other
+ * token of this process serves. Only the end of the process ends such calls.
  */
 bool hsm_process_is_hopeless(void);
 
-/** In the child of a fork(): what was watched is the parent's. */
+/** In the child of a fork(): the watched slots are the parent's. */
 void hsm_watch_forget(void);
 
-/** Changes in the child of a fork(): what was opened under another number is not usable. */
+/** Changes in the child of a fork(): objects opened under another generation are unusable. */
 unsigned hsm_fork_generation(void);
 
 #endif

@@ -41,7 +41,7 @@ hsm_notify(const char *state)
         close(fd);
 }
 
-/* A whole variable that is a number; 0 when there is none. */
+/* The value of a variable that is a whole number; else 0. */
 static long long
 number_of(const char *variable)
 {

@@ -10,7 +10,7 @@
 /** Send "NAME=VALUE" to $NOTIFY_SOCKET; nothing happens without one. A failure is logged. */
 void hsm_notify(const char *state);
 
-/** Milliseconds between two WATCHDOG=1, half of $WATCHDOG_USEC; 0: nobody waits for them. */
+/** Milliseconds between two WATCHDOG=1, half of $WATCHDOG_USEC; 0: no watchdog is configured. */
 int64_t hsm_notify_watchdog_ms(void);
 
 #endif

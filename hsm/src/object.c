@@ -9,13 +9,13 @@
 #include "ckr_internal.h"
 #include "clock_internal.h"
 
-#define FIND_BATCH       64 /* handles asked for at once */
+#define FIND_BATCH       64 /* handles per C_FindObjects */
 #define EC_PARAMS_SIZE   64 /* octets: longer than any named curve */
-#define EC_POINT_SIZE    160 /* octets: P-521 in a BIT STRING, and room */
+#define EC_POINT_SIZE    160 /* octets: P-521 in a BIT STRING, with room to spare */
 #define ATTRIBUTES_MAX   24 /* in a template */
-#define GENERATE_HICCUPS 4 /* that are got over */
-#define GENERATE_MS      10 /* after them, at first; doubled each time */
-#define PASSING_TRIES    3 /* more, of what the token asks patience for: as a signature's */
+#define GENERATE_HICCUPS 4 /* hiccups that are tolerated */
+#define GENERATE_MS      10 /* after a hiccup, at first; doubled each time */
+#define PASSING_TRIES    3 /* retries when the token asks for patience, as for signatures */
 #define PASSING_MS       4
 
 /* prime256v1, 1.2.840.10045.3.1.7, as CKA_EC_PARAMS (RFC 5480 section 2.1.1.1). */
@@ -63,7 +63,7 @@ functions_of(const struct hsm_slot *slot)
     return hsm_module_functions(slot->module);
 }
 
-/* True: this may pass, and was not met too often yet; some time has passed. */
+/* True: the failure may pass, and did not recur too often; some time has passed. */
 static bool
 is_passing(CK_RV rv, unsigned *tries)
 {
@@ -105,7 +105,7 @@ append(struct handles *handles, const CK_OBJECT_HANDLE *batch, CK_ULONG n)
     return HSM_OK;
 }
 
-/* True in *again: what the token answered may pass, and the whole search is to be made again. */
+/* *again is true if the failure may pass, and the whole search is to be repeated. */
 static enum hsm_status
 gather(const struct hsm_slot *slot, struct handles *handles, unsigned *tries, bool *again)
 {
@@ -186,7 +186,7 @@ hsm_object_find_one(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
     return count == 0 ? HSM_ERR_NOT_FOUND : HSM_ERR_AMBIGUOUS;
 }
 
-/* What nobody knows may be a vendor's way to say that it has no such attribute, or that the
+/* An unknown value may be a vendor's way to report that the attribute does not exist, or that the
  * connection is lost. */
 static bool
 is_failure(const struct hsm_slot *slot, CK_RV rv)
@@ -205,7 +205,7 @@ hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, 
     CK_RV rv;
 
     if (reading->failure != CKR_OK)
-        return false; /* the token failed: nothing that it says now is asked for */
+        return false; /* the token failed: it is not read any further */
     do {
         wanted = (CK_ATTRIBUTE){type, out, size};
         rv = functions_of(reading->slot)
@@ -288,7 +288,7 @@ has_label(struct hsm_reading *reading, const char *label)
                              len == strlen(label) && memcmp(value, label, len) == 0);
 }
 
-/* Keys among the objects with an id; a certificate may have it, too. */
+/* Picks the keys among the objects with an id; a certificate may have the same id. */
 static enum hsm_status
 sort_pair(const struct hsm_slot *slot, const struct hsm_object_name *name,
           const CK_OBJECT_HANDLE *objects, size_t count, struct hsm_object_pair *out)
@@ -336,9 +336,9 @@ hsm_object_find_pair(const struct hsm_slot *slot, const struct hsm_object_name *
 }
 
 /*
- * Modules give CKA_EC_POINT in four forms, which lengths tell apart: DER OCTET
- * STRING (the standard's), BIT STRING, the bare point, X || Y. Trying DER first
- * would take a bare point that begins 04 41 for one.
+ * Modules return CKA_EC_POINT in four forms, which their lengths distinguish: DER OCTET STRING (the
+ * standard's), BIT STRING, the bare point, X || Y. Trying DER first would mistake a bare point that
+ * begins 04 41 for DER.
  */
 static bool
 decode_point(const CK_BYTE *value, size_t len, uint8_t *point)
@@ -372,7 +372,7 @@ describe_public(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm
 
     if (object == CK_INVALID_HANDLE)
         return HSM_OK;
-    /* Some modules keep the curve with the public half only. */
+    /* Some modules record the curve with the public half only. */
     if (!key_names_curve)
         info->is_p256 = names_p256(&reading);
     if (info->is_p256 && hsm_object_read(&reading, CKA_EC_POINT, value, sizeof(value), &len))
@@ -380,7 +380,7 @@ describe_public(const struct hsm_slot *slot, CK_OBJECT_HANDLE object, struct hsm
     return hsm_object_read_end(&reading);
 }
 
-/* PKCS #11 v3.1 section 4.9; -1 is not as wanted either. */
+/* PKCS #11 v3.1 section 4.9; -1 does not satisfy it either. */
 static const char *
 way_out(const struct hsm_key_info *info)
 {
@@ -410,7 +410,7 @@ fault_of_origin(const struct hsm_key_info *info, const struct hsm_quirks *quirks
     return NULL;
 }
 
-/* Who may use it and for what; a use that is not told (-1) is one that the module does not know. */
+/* Who may use the key and for what; a use that reads -1 is unknown to the module. */
 static const char *
 fault_of_use(const struct hsm_key_info *info)
 {
@@ -491,7 +491,7 @@ hsm_object_describe(const struct hsm_slot *slot, const struct hsm_object_pair *p
     return HSM_OK;
 }
 
-/* `strict` asks for what is good to have and not known to every module, too. */
+/* `strict` also requests attributes that are desirable, but unknown to some modules. */
 static void
 public_template(struct template *t, const struct hsm_object_name *name,
                 const struct hsm_quirks *quirks, bool strict)
@@ -541,7 +541,7 @@ refuses_template(CK_RV rv)
 }
 
 /* Software tokens fail now and then when another process starts or generates at the same time.
- * True: it may pass, and was not met too often yet; some time has passed. */
+ * True: the failure may pass, and did not recur too often; some time has passed. */
 static bool
 is_hiccup(CK_RV rv, unsigned *hiccups)
 {
@@ -552,7 +552,7 @@ is_hiccup(CK_RV rv, unsigned *hiccups)
     return true;
 }
 
-/* An answer that is an error does not say that nothing was made. */
+/* C_GenerateKeyPair may have made a pair although it returned an error. */
 static bool
 is_nothing_made(const struct hsm_slot *slot, const struct hsm_object_name *name)
 {
@@ -612,7 +612,7 @@ hsm_object_destroy(const struct hsm_slot *slot, CK_OBJECT_HANDLE object)
     do
         rv = functions_of(slot)->C_DestroyObject(slot->control, object);
     while (is_passing(rv, &tries));
-    /* what was answered with an error was done; tpm2-pkcs11 speaks of a key's handle */
+    /* an attempt that returned an error has succeeded; tpm2-pkcs11 reports a key handle */
     if (tries > 0 && (rv == CKR_OBJECT_HANDLE_INVALID || rv == CKR_KEY_HANDLE_INVALID))
         rv = CKR_OK;
     return rv == CKR_OK ? HSM_OK : hsm_ckr_log(rv, "C_DestroyObject");

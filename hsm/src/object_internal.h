@@ -18,14 +18,14 @@
 
 #define HSM_ANY_CLASS ((CK_OBJECT_CLASS)-1)
 
-#define HSM_OBJECTS_MAX 65536 /* of one class on a token; more: HSM_ERR_UNSUPPORTED */
+#define HSM_OBJECTS_MAX 65536 /* objects of one class on a token; more: HSM_ERR_UNSUPPORTED */
 
 #define HSM_P256_PARAMS_LEN 10 /* octets */
 
 /** prime256v1 as CKA_EC_PARAMS. */
 extern const CK_BYTE hsm_p256_params[HSM_P256_PARAMS_LEN];
 
-/* By what an object is looked for: each part may be absent (NULL). */
+/* What an object is looked up by: each part may be absent (NULL). */
 struct hsm_object_name {
     const char *label;
     const uint8_t *id;
@@ -37,29 +37,29 @@ HSM_MUST_CHECK enum hsm_status hsm_object_find(const struct hsm_slot *slot, CK_O
                                                const struct hsm_object_name *name,
                                                CK_OBJECT_HANDLE **out, size_t *count);
 
-/** An object that is being read. What the token did not say because it failed is not what it does
- * not know. */
+/** An object that is being read. A failure of the token is kept apart from an attribute that it
+ * does not have. */
 struct hsm_reading {
     const struct hsm_slot *slot;
     CK_OBJECT_HANDLE object;
-    CK_RV failure; /* CKR_OK: none yet */
-    CK_RV rv; /* of the last attribute */
+    CK_RV failure; /* CKR_OK: no failure yet */
+    CK_RV rv; /* for the last attribute */
 };
 
 /** False when the object has no such attribute, does not show it, or it is longer than `size`. */
 bool hsm_object_read(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type, void *out, size_t size,
                      size_t *len);
 
-/** 1, 0, or -1 where the module does not say. */
+/** 1, 0, or -1 if the module does not report it. */
 int hsm_object_read_bool(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type);
 
-/** CK_UNAVAILABLE_INFORMATION where the module does not say. */
+/** CK_UNAVAILABLE_INFORMATION if the module does not report it. */
 CK_ULONG hsm_object_read_ulong(struct hsm_reading *reading, CK_ATTRIBUTE_TYPE type);
 
-/** Where the token failed while it was read, nothing is known of the object: HSM_ERR_BUSY. */
+/** If the token failed during the reading, nothing is known of the object: HSM_ERR_BUSY. */
 HSM_MUST_CHECK enum hsm_status hsm_object_read_end(const struct hsm_reading *reading);
 
-/** Exactly one, or HSM_ERR_NOT_FOUND or HSM_ERR_AMBIGUOUS, not logged. */
+/** Find exactly one, or return HSM_ERR_NOT_FOUND or HSM_ERR_AMBIGUOUS, not logged. */
 HSM_MUST_CHECK enum hsm_status
 hsm_object_find_one(const struct hsm_slot *slot, CK_OBJECT_CLASS class,
                     const struct hsm_object_name *name, CK_OBJECT_HANDLE *out);
@@ -73,7 +73,7 @@ struct hsm_object_pair {
 /**
  * The one private and the one public key with a CKA_ID, in one search.
  *
- * @param name  its id is there; a label must be the private key's
+ * @param name  has an id; a label must match the private key's
  * @retval HSM_ERR_NOT_FOUND  no such private key; not logged
  * @retval HSM_ERR_AMBIGUOUS  several; not logged
  */
@@ -81,22 +81,24 @@ HSM_MUST_CHECK enum hsm_status hsm_object_find_pair(const struct hsm_slot *slot,
                                                     const struct hsm_object_name *name,
                                                     struct hsm_object_pair *out);
 
-/** CKA_ID; an empty one is not found. `id` has HSM_ID_MAX octets. */
+/** CKA_ID; HSM_ERR_NOT_FOUND if it is empty. `id` has HSM_ID_MAX octets. */
 HSM_MUST_CHECK enum hsm_status hsm_object_id(const struct hsm_slot *slot, CK_OBJECT_HANDLE object,
                                              uint8_t *id, size_t *id_len);
 
-/** What the token says of a key; its point is that of the public object. BUSY: it did not say. */
+/** Describe a key as the token reports it; the point is the public object's. BUSY: the token did
+ * not answer. */
 HSM_MUST_CHECK enum hsm_status hsm_object_describe(const struct hsm_slot *slot,
                                                    const struct hsm_object_pair *pair,
                                                    struct hsm_key_info *out);
 
-/** Which attribute is not that of a key that may be used (key.h); NULL if none. Static storage. */
+/** An attribute whose value rules the key out for use (key.h); NULL: there is none. Static
+ * storage. */
 const char *hsm_object_fault(const struct hsm_key_info *info, const struct hsm_quirks *quirks);
 
 /**
- * Generate a P-256 key pair. Attributes that a module does not know, or does
- * not allow to be asked for, and that are not what keeps a key in are left out.
- * Where it fails a pair of that name may be there all the same.
+ * Generate a P-256 key pair. Attributes that a module does not know, or does not accept in a
+ * template, are left out unless they are what keeps the key in the token. A failure does not mean
+ * that no pair of that name exists.
  */
 HSM_MUST_CHECK enum hsm_status
 hsm_object_generate(const struct hsm_slot *slot, const struct hsm_object_name *name,

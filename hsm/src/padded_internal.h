@@ -1,5 +1,5 @@
 /*
- * padded_internal.h - the texts of CK_TOKEN_INFO and its like, which have blanks behind and no NUL.
+ * padded_internal.h - texts of CK_TOKEN_INFO and other structs: padded with blanks, without NUL.
  */
 #ifndef HSM_PADDED_INTERNAL_H
 #define HSM_PADDED_INTERNAL_H

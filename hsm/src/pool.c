@@ -10,16 +10,16 @@
 
 #include "clock_internal.h"
 
-#define CALLED_S 3600 /* for a call that is being made at this moment */
+#define CALLED_S 3600 /* extra time for a settled waiter, to which sem_post() is imminent */
 
-/* Who waits sleeps beside the lock and not on it: the one that wakes does not find it held by the
- * one that woke it, and sleeps once only. */
+/* A waiter sleeps on its own semaphore, not on the pool's lock: when it wakes it does not find the
+ * lock held by the thread that woke it, and so sleeps only once. */
 struct hsm_waiter {
-    sem_t called; /* once, after it is settled: nobody else looks at it any more */
-    atomic_bool released; /* before: the order that `called` makes, for ThreadSanitizer, which does
-                             not know sem_clockwait() */
-    bool settled; /* under the lock: it is in the queue no more, and what follows is so */
-    struct hsm_session *session; /* given to it; NULL: dismissed, see the pool's service */
+    sem_t called; /* posted once, after it is settled: no other thread uses the waiter afterwards */
+    atomic_bool released; /* set before the post: gives ThreadSanitizer, which does not know
+                           * sem_clockwait(), the ordering that `called` establishes */
+    bool settled; /* under the lock: it has left the queue, and the fields below are set */
+    struct hsm_session *session; /* handed to it; NULL: dismissed, see `refusal` */
     unsigned epoch;
     enum hsm_status refusal;
     bool through_recovery;
@@ -137,7 +137,7 @@ mark_taken(struct hsm_pool *pool, struct hsm_session *session)
     pool->out++;
 }
 
-/* Under the lock: called when that is given up. */
+/* Under the lock; the waiter is called by unlock_and_call(). */
 static void
 settle(struct hsm_pool *pool, struct hsm_waiter *waiter, struct hsm_session *session)
 {
@@ -152,7 +152,7 @@ settle(struct hsm_pool *pool, struct hsm_waiter *waiter, struct hsm_session *ses
     waiter->settled = true;
 }
 
-/* Gives up the lock. A waiter that was called is gone. */
+/* Releases the lock. A waiter that was called may no longer exist. */
 static void
 unlock_and_call(struct hsm_pool *pool)
 {
@@ -169,7 +169,7 @@ unlock_and_call(struct hsm_pool *pool)
     }
 }
 
-/* Idle sessions meet those who wait. */
+/* Hand idle sessions to waiters. */
 static void
 hand_over(struct hsm_pool *pool)
 {
@@ -181,7 +181,7 @@ hand_over(struct hsm_pool *pool)
     }
 }
 
-/* Those who do not wait through what the pool's service now is. */
+/* Settle those waiters that do not wait while the pool has its present service. */
 static void
 dismiss(struct hsm_pool *pool)
 {
@@ -194,7 +194,7 @@ dismiss(struct hsm_pool *pool)
     }
 }
 
-/* Until it is called; false: the deadline came first, and it is not in the queue any more. */
+/* Wait to be called; false: the deadline came first, and `self` has left the queue. */
 static bool
 is_called(struct hsm_pool *pool, struct hsm_waiter *self, int64_t deadline)
 {
@@ -219,7 +219,7 @@ is_called(struct hsm_pool *pool, struct hsm_waiter *self, int64_t deadline)
     return atomic_load_explicit(&self->released, memory_order_acquire);
 }
 
-/* Under the lock, which it gives up. */
+/* Called under the lock, which it releases. */
 static enum hsm_status
 wait_for_one(struct hsm_pool *pool, const struct hsm_patience *patience, struct hsm_session **out,
              unsigned *epoch)
@@ -230,7 +230,7 @@ wait_for_one(struct hsm_pool *pool, const struct hsm_patience *patience, struct 
     };
     bool called;
 
-    sem_init(&self.called, 0, 0); /* fails for values that are too large alone */
+    sem_init(&self.called, 0, 0); /* fails only for values that are too large */
     append(pool, &self);
     pthread_mutex_unlock(&pool->lock);
     called = is_called(pool, &self, patience->deadline);
@@ -335,7 +335,7 @@ hsm_pool_recall(struct hsm_pool *pool, struct hsm_session **out, unsigned *epoch
     if (found) {
         *out = pop(&pool->retired);
         *epoch = pool->epoch;
-        (*out)->held = true; /* it is usable when it is given back */
+        (*out)->held = true; /* counts as usable again when it is returned */
         mark_taken(pool, *out);
     }
     pthread_mutex_unlock(&pool->lock);

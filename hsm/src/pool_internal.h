@@ -23,46 +23,46 @@
 #include <hsm/status.h>
 
 #define HSM_SESSIONS_MAX 1024 /* of one token, in one process */
-#define HSM_CACHE_LINE   64 /* octets: what lies so far apart is not fetched together */
+#define HSM_CACHE_LINE   64 /* octets: data this far apart is not fetched together */
 #define HSM_EPOCH_STALE  UINT_MAX /* not the epoch of any pool */
 
 struct hsm_session {
     CK_SESSION_HANDLE handle;
-    unsigned index; /* below the pool's count; a replacement has that of the one it replaces */
-    unsigned epoch; /* of the pool when it was opened; 0: not open; HSM_EPOCH_STALE: to be closed */
-    unsigned module_epoch; /* of the module then: handles of an older one mean nothing */
-    uint64_t serial; /* of the last taking */
+    unsigned index; /* below the pool's count; a replacement takes over the index */
+    unsigned epoch; /* the pool's when it was opened; 0: not open; HSM_EPOCH_STALE: to be closed */
+    unsigned module_epoch; /* the module's when it was opened: older handles are invalid */
+    uint64_t serial; /* number of the most recent taking */
     uint64_t opened_by; /* serial of the taking in which it was opened: signer.c */
-    bool written_off; /* under the lock: its taker is stuck, another has its place */
-    bool held; /* under the lock: its taker is stuck, and nobody has its place; or recalled */
+    bool written_off; /* under the lock: its taker is stuck, and a replacement is in its place */
+    bool held; /* under the lock: its taker is stuck without a replacement, or it was recalled */
     struct hsm_session *next;
-    char apart[HSM_CACHE_LINE]; /* from the next one, which another processor writes */
+    char apart[HSM_CACHE_LINE]; /* off the cache line of the next, which others write */
 };
 
 struct hsm_waiter;
 
 struct hsm_pool {
-    char apart[HSM_CACHE_LINE]; /* every signature writes what follows */
+    char apart[HSM_CACHE_LINE]; /* every signature writes the members below */
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* nobody has a session, or the service is another */
+    pthread_cond_t changed; /* no session is taken any more, or the service changed */
     struct hsm_session *all; /* `count` of them */
     struct hsm_session *idle;
-    struct hsm_session *retired; /* the token has no room for them */
-    struct hsm_session *spare; /* replacements without use */
-    bool *replaced; /* by index: one that is stuck has a replacement */
+    struct hsm_session *retired; /* sessions that the token has no room for */
+    struct hsm_session *spare; /* unused replacements */
+    bool *replaced; /* by index: a replacement exists */
     struct hsm_waiter *first;
     struct hsm_waiter *last;
-    struct hsm_waiter *settled; /* to be called when the lock is given up */
+    struct hsm_waiter *settled; /* to be called once the lock is released */
     uint64_t takings;
-    uint64_t waits; /* takings, or attempts, that had to wait */
+    uint64_t waits; /* takings and attempts that had to wait */
     int64_t waited_ns;
     unsigned count;
     unsigned out;
     unsigned usable; /* neither retired, nor written off, nor held by a stuck caller */
     unsigned waiting;
-    unsigned epoch; /* begins with 1; changes when sessions must be opened again */
-    enum hsm_status service; /* OK; BUSY: wait, being recovered; else: refused with this; see
-                                hsm_pool_service() */
+    unsigned epoch; /* starts at 1; changes when sessions must be opened again */
+    enum hsm_status service; /* OK; BUSY: being recovered, callers wait; else callers are refused
+                              * with this status; see hsm_pool_service() */
     char apart_too[HSM_CACHE_LINE];
 };
 
@@ -81,9 +81,9 @@ void hsm_pool_destroy(struct hsm_pool *pool);
 /**
  * Take a session.
  *
- * @param epoch  receives the pool's
- * @retval HSM_ERR_BUSY  none until the deadline
- * @retval other         the pool's refusal
+ * @param epoch  receives the pool's epoch
+ * @retval HSM_ERR_BUSY  no session became free before the deadline
+ * @retval other         the status with which the pool refuses
  */
 HSM_MUST_CHECK enum hsm_status hsm_pool_take(struct hsm_pool *pool,
                                              const struct hsm_patience *patience,
@@ -100,9 +100,9 @@ bool hsm_pool_is_left_behind(struct hsm_pool *pool, const struct hsm_session *se
 bool hsm_pool_retire(struct hsm_pool *pool, struct hsm_session *session);
 
 /**
- * Take one that was retired, to try whether there is room for it now: then give
- * it back, else retire it again. False: there is none, or the pool does not serve;
- * one whose usable sessions are all stuck does.
+ * Take a retired session, to try whether the token has room for it now: on success give it back,
+ * else retire it again. False: no session is retired, or the pool does not serve (one whose usable
+ * sessions are all stuck counts as serving).
  */
 HSM_MUST_CHECK bool hsm_pool_recall(struct hsm_pool *pool, struct hsm_session **out,
                                     unsigned *epoch);
@@ -114,16 +114,16 @@ bool hsm_pool_suspend(struct hsm_pool *pool, unsigned epoch);
 /** Wait until every session is back or written off; false: the deadline came first. */
 bool hsm_pool_drain(struct hsm_pool *pool, int64_t deadline);
 
-/** Hand out again, in a new epoch; retired sessions are tried again. */
+/** Hand out sessions again, in a new epoch; retired sessions are tried again. */
 void hsm_pool_resume(struct hsm_pool *pool);
 
 /** Fail all present and future callers with `why`. */
 void hsm_pool_refuse(struct hsm_pool *pool, enum hsm_status why);
 
-/** Wait until sessions are handed out; BUSY at the deadline, or the pool's refusal. */
+/** Wait until sessions are handed out; BUSY at the deadline, or the refusing status. */
 HSM_MUST_CHECK enum hsm_status hsm_pool_await(struct hsm_pool *pool, int64_t deadline);
 
-/** The pool's service, but BUSY while calls are stuck in all usable sessions. */
+/** The pool's service; BUSY instead of OK while calls are stuck in all usable sessions. */
 enum hsm_status hsm_pool_service(struct hsm_pool *pool);
 
 /** True while calls are stuck in all usable sessions: nothing is served until one returns. */
@@ -132,8 +132,8 @@ bool hsm_pool_is_used_up(struct hsm_pool *pool);
 unsigned hsm_pool_epoch(struct hsm_pool *pool);
 
 /**
- * The taker of a session is stuck: replace the session, once; if the replacement
- * gets stuck too, there is one session less.
+ * The taker of a session is stuck: replace the session, once. If the replacement gets stuck too,
+ * the pool has one session less.
  *
  * @return false if the taker has returned it
  */

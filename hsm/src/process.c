@@ -20,7 +20,7 @@
 
 #include "file_internal.h"
 
-#define READ_CHUNK 4096 /* octets by which a buffer begins */
+#define READ_CHUNK 4096 /* initial size of a buffer, octets */
 
 static inline void
 close_fd(int *fd)
@@ -41,8 +41,8 @@ free_text(char **text)
     free(*text);
 }
 
-/* libcurl, and TLS libraries that modules bring, append to that file the secrets of each of their
- * connections: what decrypts the passwords and tokens that go over them. */
+/* libcurl, and TLS libraries that modules load, append the secrets of each connection to that file,
+ * which decrypt the passwords and tokens sent over it. */
 static int
 forget_key_log(void)
 {
@@ -90,8 +90,8 @@ open_for_reading(const char *path, int *out)
     return HSM_OK;
 }
 
-/* Grow so that one more octet and the NUL fit; never beyond `max` octets, the one that is too many,
- * and the NUL. */
+/* Grow so that one more octet and the NUL fit; never beyond `max` octets, one extra octet that
+ * shows the excess, and the NUL. */
 static bool
 grow(uint8_t **octets, size_t *size, size_t max)
 {

@@ -10,7 +10,7 @@
 
 #include "pool_internal.h"
 
-#define ID_LEN 20 /* octets of the CKA_ID that we give, where nothing speaks against it */
+#define ID_LEN 20 /* octets of the CKA_IDs chosen here, without a quirk */
 
 struct known {
     const char *manufacturer; /* how CK_INFO.manufacturerID begins; NULL: any */
@@ -19,7 +19,8 @@ struct known {
     const char *reason;
 };
 
-/* docs/HSM.md says which of these were tried and which were read of. All that fit hold. */
+/* docs/HSM.md states which of these were tested and which only read about. All matching rows
+ * apply. */
 static const struct known table[] = {
     {"PKCS#11 Kit",
      NULL,
@@ -74,7 +75,7 @@ static const struct known table[] = {
      "not wait for another process that writes"},
 };
 
-/* CK_INFO pads with blanks and has no NUL; a table entry is the beginning of it. */
+/* CK_INFO pads with blanks and has no NUL; `beginning` is a prefix of it. */
 static bool
 begins(const CK_UTF8CHAR *padded, size_t size, const char *beginning)
 {
@@ -100,7 +101,7 @@ smaller_of(unsigned a, unsigned b)
     return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
-/* A module may only pass calls on: what is behind it has quirks of its own. */
+/* A module may only forward calls: the token behind it has quirks of its own. */
 static void
 merge(const struct hsm_quirks *more, struct hsm_quirks *quirks)
 {

@@ -13,17 +13,17 @@
 #include "slot_internal.h"
 #include "thread_internal.h"
 
-#define ATTEMPT_WAIT_MS 1000 /* for callers to leave the module, in one attempt */
-#define LOGIN_WAIT_MS   3000 /* for another connection or worker, which presents the same PIN */
-#define LOOK_WAIT_MS    100 /* for calls on the way, to look for a key that is missing */
+#define ATTEMPT_WAIT_MS 1000 /* for callers to leave the module, per attempt */
+#define LOGIN_WAIT_MS   3000 /* for another connection or worker that presents the same PIN */
+#define LOOK_WAIT_MS    100 /* for calls in progress, to look for a missing key */
 #define MISSING_WAIT_MS 50 /* between searches for a key that may come back, at first */
-#define MISSING_LOOKS   40 /* of them; then twice as long each time, up to that of a probe */
+#define MISSING_LOOKS   40 /* searches at that interval; then it doubles up to the probe interval */
 
 void
 hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *why)
 {
     if (!hsm_pool_suspend(&slot->pool, epoch))
-        return; /* somebody said so before, or it was another time */
+        return; /* already reported, or the epoch is over */
     atomic_fetch_add(&slot->counters.losses, 1);
     hsm_log(HSM_LOG_WARNING, "token %s: lost: %s", slot->name, why);
     hsm_slot_tell(slot, HSM_EVENT_LOST, why);
@@ -34,7 +34,7 @@ hsm_slot_lost(struct hsm_slot *slot, unsigned epoch, bool restart, const char *w
     pthread_mutex_unlock(&slot->care_lock);
 }
 
-/* ---- where the token is, and the login ---- */
+/* ---- locating the token, and the login ---- */
 
 static bool
 is_in_slot(const struct hsm_slot *slot, CK_SLOT_ID id, CK_TOKEN_INFO *info)
@@ -43,8 +43,8 @@ is_in_slot(const struct hsm_slot *slot, CK_SLOT_ID id, CK_TOKEN_INFO *info)
            (info->flags & CKF_TOKEN_INITIALIZED) != 0 && hsm_is_same_token(info, &slot->token);
 }
 
-/* By what it says of itself: its slot may have another number than before. Receives the flags of
- * CK_TOKEN_INFO as they are now. */
+/* Identify the token by CK_TOKEN_INFO, as its slot may have another number than before; *flags
+ * receives its present flags. */
 static enum hsm_status
 locate(struct hsm_slot *slot, CK_FLAGS *flags)
 {
@@ -83,7 +83,7 @@ open_control(struct hsm_slot *slot)
     return rv;
 }
 
-/* What nobody knows, too: a vendor's own "wrong PIN", presented again and again, would lock the
+/* Includes unknown values: a vendor's own "wrong PIN", presented again and again, would lock the
  * token. */
 static bool
 is_refusal(CK_RV rv)
@@ -119,7 +119,7 @@ use_next_pin(struct hsm_slot *slot)
     slot->pin = next;
 }
 
-/* Once: a refusal is kept before anybody is told of it. */
+/* Presents it once; a refusal is recorded before it is reported. */
 static enum hsm_status
 present_pin(struct hsm_slot *slot)
 {
@@ -160,7 +160,8 @@ login_unless_refused(struct hsm_slot *slot)
     return st;
 }
 
-/* Of all connections and workers one at a time, so that each knows of a refusal before it tries. */
+/* One login at a time among all connections and workers, so that each knows of a refusal before it
+ * tries. */
 enum hsm_status
 hsm_slot_login(struct hsm_slot *slot)
 {
@@ -189,7 +190,7 @@ control_is_good(const struct hsm_slot *slot)
 
 /* ---- one attempt ---- */
 
-/* Who is logged in needs no PIN. */
+/* No PIN is needed while the control session is still logged in. */
 static enum hsm_status
 log_in_again(struct hsm_slot *slot, CK_FLAGS flags)
 {
@@ -215,8 +216,8 @@ restore(struct hsm_slot *slot)
     return st == HSM_OK ? hsm_signers_prove(slot) : st;
 }
 
-/* In the module: until its calls go on nobody takes it for one that is still lost, and restarts the
- * module under them. */
+/* Called inside the module: until its calls may go on, no other slot must take it for still lost
+ * and restart the module under them. */
 static void
 recovered(struct hsm_slot *slot, int64_t since)
 {
@@ -231,7 +232,7 @@ recovered(struct hsm_slot *slot, int64_t since)
     }
     slot->opened = true;
     pthread_mutex_lock(&slot->care_lock);
-    if (!slot->closing) /* who closes it may not have waited for this */
+    if (!slot->closing) /* hsm_slot_close() may not have waited for this */
         hsm_pool_resume(&slot->pool);
     pthread_mutex_unlock(&slot->care_lock);
 }
@@ -243,7 +244,7 @@ attempt_inside(struct hsm_slot *slot, bool restart, int64_t since)
     unsigned before = hsm_module_epoch(slot->module);
     enum hsm_status st = HSM_OK;
 
-    hsm_pool_drain(&slot->pool, deadline); /* a signature made across this is verified */
+    hsm_pool_drain(&slot->pool, deadline); /* a signature made across the recovery is verified */
     if (restart) {
         hsm_slot_begin_inside(slot);
         st = hsm_module_restart(slot->module, slot, deadline);
@@ -276,7 +277,8 @@ attempt(struct hsm_slot *slot, bool restart, int64_t since)
 
 /* ---- recovery ---- */
 
-/* Half of it is chance, so that processes that lost a token together do not return together. */
+/* Half of the delay is random, so that processes that lost a token together do not return
+ * together. */
 static int64_t
 with_jitter(unsigned backoff_ms)
 {
@@ -309,7 +311,7 @@ refused(struct hsm_slot *slot)
     hsm_pool_refuse(&slot->pool, HSM_ERR_DENIED);
 }
 
-/* A login may do; where it does not, the module is restarted. */
+/* Try a new login first; if that fails, restart the module. */
 static void
 recover(struct hsm_slot *slot, bool restart)
 {
@@ -318,7 +320,7 @@ recover(struct hsm_slot *slot, bool restart)
     bool closing = false;
 
     if (!slot->opened)
-        hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
+        hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* not open yet, but callers may wait */
     for (unsigned tries = 0; !closing; tries++) {
         enum hsm_status st;
 
@@ -342,7 +344,7 @@ recover(struct hsm_slot *slot, bool restart)
 
 /* ---- probes ---- */
 
-/* A limit may have been a moment's. The first one that there is no room for ends it. */
+/* The limit may have been temporary. Stops at the first session that the token has no room for. */
 static void
 try_retired(struct hsm_slot *slot)
 {
@@ -358,7 +360,8 @@ try_retired(struct hsm_slot *slot)
     }
 }
 
-/* Off the way of signatures: whoever has the control session now proves more than a look. */
+/* Does not delay signatures: if the control session is in use, that proves more than a probe
+ * would. */
 static void
 probe(struct hsm_slot *slot)
 {
@@ -386,7 +389,7 @@ probe(struct hsm_slot *slot)
 
 /* ---- the thread ---- */
 
-/* How long an idle token is left alone; `looks` counts those for a missing key. */
+/* How long an idle token is left alone; `looks` counts the searches for a missing key. */
 static unsigned
 pause_ms(struct hsm_slot *slot, unsigned *looks)
 {
@@ -402,8 +405,8 @@ pause_ms(struct hsm_slot *slot, unsigned *looks)
     return ms < slot->settings.probe_ms ? ms : slot->settings.probe_ms;
 }
 
-/* Under care_lock: true when it is lost, false when it is time for a probe. A key that is missing
- * since now is looked for as often as the first one was. */
+/* Under care_lock: true when the token is lost, false when a probe is due. A key that has just gone
+ * missing is searched for as often as the first one was. */
 static bool
 wait_for_work(struct hsm_slot *slot, unsigned ms, unsigned *looks)
 {
@@ -439,7 +442,7 @@ care(void *argument)
         pthread_mutex_lock(&slot->care_lock);
     }
     pthread_mutex_unlock(&slot->care_lock);
-    OPENSSL_thread_stop(); /* who waits for the end may end the process */
+    OPENSSL_thread_stop(); /* the thread that waits for this end may end the process */
     pthread_mutex_lock(&slot->care_lock);
     slot->caring = false;
     pthread_cond_broadcast(&slot->care_changed);

@@ -24,11 +24,12 @@
 
 #define PATH_SIZE 4096 /* octets */
 
-/* One mapping; the length lives with the octets so that nothing of it is on the heap. */
+/* One mapping; the length is stored with the octets so that nothing of the secret is on the
+ * heap. */
 struct hsm_secret {
     size_t len;
     size_t mapped;
-    char octets[HSM_SECRET_MAX + 2]; /* one more so that "too long" can be seen, and a NUL */
+    char octets[HSM_SECRET_MAX + 2]; /* one extra octet that shows "too long", and a NUL */
 };
 
 DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
@@ -267,7 +268,7 @@ hsm_secret_from(const char *source, const char *question, struct hsm_secret **ou
         return hsm_secret_read(source, out);
     hsm_log(HSM_LOG_ERROR,
             "the source of a secret is file:PATH, fd:N, credential:NAME, prompt or a "
-            "path with a '/' in it"); /* not repeated: it may be the secret itself */
+            "path with a '/' in it"); /* not logged: it may be the secret itself */
     return HSM_ERR_USAGE;
 }
 
@@ -290,7 +291,7 @@ hsm_secret_random(size_t len, struct hsm_secret **out)
     if (secret == NULL)
         return HSM_ERR_NOMEM;
     random =
-        (unsigned char *)secret->octets + len; /* in the page too; overtaken at the last digit */
+        (unsigned char *)secret->octets + len; /* in the page, too; overwritten by the last digit */
     if (RAND_priv_bytes(random, (int)len) != 1) {
         hsm_secret_free(secret);
         ERR_clear_error();

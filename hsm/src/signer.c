@@ -20,13 +20,13 @@
 #include "thread_internal.h"
 #include "worker_internal.h"
 
-#define REPEATS_MAX   1 /* of a function that was cancelled, in one call */
-#define DROPS_MAX     2 /* sessions that fail in one call, before it is the token that failed */
-#define THROTTLES_MAX 3 /* answers that ask for patience in one call, before the same */
-#define PATIENCE_MS   4 /* after the first answer that asks for it; doubled each time */
-#define MISSING_MS    20 /* between looks at a key that is being looked for */
+#define REPEATS_MAX   1 /* retries per call of a function that was cancelled */
+#define DROPS_MAX     2 /* sessions that may fail in one call before the token counts as failed */
+#define THROTTLES_MAX 3 /* "try later" answers in one call before the token counts as failed */
+#define PATIENCE_MS   4 /* after the first of these answers; doubled each time */
+#define MISSING_MS    20 /* between checks on a key that is being looked for */
 
-/* One call on its way; what went wrong so far bounds what is still tried. */
+/* One call in progress; its past faults bound what is still tried. */
 struct call {
     struct hsm_signer *signer;
     const struct hsm_request *request;
@@ -56,8 +56,8 @@ forget(struct hsm_signer *signer)
         *link = signer->next;
 }
 
-/* The list holds no reference: the last one is given up under its lock, where the slot's thread
- * takes its own. */
+/* The list holds no reference: the last reference is dropped under its lock, under which the slot's
+ * thread takes its own references. */
 void
 hsm_signer_unref(struct hsm_signer *signer)
 {
@@ -65,7 +65,7 @@ hsm_signer_unref(struct hsm_signer *signer)
     bool last;
 
     if (slot->generation != hsm_fork_generation())
-        return; /* in the child of a fork() the locks may be the parent's for ever */
+        return; /* in the child of a fork() the parent may hold the locks for ever */
     pthread_mutex_lock(&slot->signers_lock);
     last = atomic_fetch_sub(&signer->refs, 1) == 1;
     if (last)
@@ -98,7 +98,7 @@ hsm_signer_retire(struct hsm_signer *signer)
         hsm_signer_retire(signer->further[i]);
 }
 
-/* With workers a session that is stuck is replaced, once: there may be twice as many. */
+/* With workers, a stuck session is replaced once: up to twice as many sessions may exist. */
 static enum hsm_status
 make_lanes(struct hsm_signer *signer)
 {
@@ -120,10 +120,9 @@ make_lanes(struct hsm_signer *signer)
     return st;
 }
 
-/* A key that is loaded once more is the same one: what is known of it holds for the new signer,
- * too, or each loading would have to find out again, at the cost of the whole token. Under
- * signers_lock.
- */
+/* A key that is loaded again is the same key, so the new signer inherits the doubt about it:
+ * otherwise each loading would have to detect the fault again, at the cost of a recovery of the
+ * whole token. Under signers_lock. */
 static void
 inherit_doubt(struct hsm_signer *signer)
 {
@@ -140,7 +139,7 @@ inherit_doubt(struct hsm_signer *signer)
     if (other->status != HSM_ERR_CRYPTO)
         return;
     signer->tried_again = other->tried_again;
-    signer->refused_with = HSM_ERR_CRYPTO; /* it was said */
+    signer->refused_with = HSM_ERR_CRYPTO; /* already logged */
     signer->status = HSM_ERR_CRYPTO;
 }
 
@@ -191,7 +190,7 @@ hsm_signer_new(struct hsm_slot *slot, const struct hsm_key_info *info,
 
 /* ---- one signature ---- */
 
-/* Modules are to give R || S; some give its DER form. */
+/* Modules should return R || S; some return the DER form. */
 static enum hsm_form
 take_form(const uint8_t *given, CK_ULONG len, uint8_t *sig)
 {
@@ -236,7 +235,8 @@ call_by_route(const struct call *call, const struct hsm_session *session, uint8_
 {
     const struct hsm_signer *signer = call->signer;
 
-    if (signer->lanes != NULL) /* who comes at once is not on one lane, which has one lock */
+    /* Each lane has one lock: calls that come together use different lanes. */
+    if (signer->lanes != NULL)
         return hsm_lane_sign(signer->lanes[session->index % signer->lane_count], session,
                              call->request->digest, sig, form);
     return hsm_signer_call(signer, session->handle, call->request->digest, sig, form);
@@ -263,7 +263,7 @@ pause_for(const struct call *call, unsigned ms)
         until < call->request->patience.deadline ? until : call->request->patience.deadline);
 }
 
-/* Whose place another has taken is not used again: what it holds may be half an operation. */
+/* A session that was replaced is not used again: it may hold half an operation. */
 static unsigned
 give_back(const struct call *call, struct hsm_session *session)
 {
@@ -272,7 +272,7 @@ give_back(const struct call *call, struct hsm_session *session)
     if (call->job != NULL) {
         hsm_job_holds(call->job, NULL);
         if (hsm_pool_is_left_behind(&slot->pool, session))
-            hsm_slot_session_drop(slot, session, INT64_MAX); /* nobody waits for this call */
+            hsm_slot_session_drop(slot, session, INT64_MAX); /* no caller waits for this */
     }
     return hsm_pool_give(&slot->pool, session);
 }
@@ -295,7 +295,7 @@ lose(struct call *call, unsigned epoch, bool restart, const char *why)
     return HSM_ERR_BUSY;
 }
 
-/* No room for a session: with what there is, or in a while with what others leave. */
+/* No room for a session: use the open ones, or wait for other processes to free some. */
 static enum hsm_status
 fewer(struct call *call, struct hsm_session *session)
 {
@@ -335,7 +335,7 @@ session_failed(struct call *call, struct hsm_session *session, unsigned epoch, c
     return HSM_ERR_BUSY;
 }
 
-/* The table of ckr.c says what a value means; here is what is done about it. */
+/* ckr.c classifies the value; this function acts on it. */
 static enum hsm_status
 failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
 {
@@ -364,22 +364,22 @@ failed(struct call *call, struct hsm_session *session, unsigned epoch, CK_RV rv)
             break;
         (void)give_back(call, session);
         return HSM_ERR_BUSY;
-    case HSM_CKR_NONE: /* not an answer to C_Sign, but the module gave it */
+    case HSM_CKR_NONE: /* never an answer of C_Sign itself, but the module returned it */
     case HSM_CKR_SESSION:
         break;
     }
     return session_failed(call, session, epoch, why);
 }
 
-/* An alarm: whatever made it may make another one, so the whole token is looked at. */
+/* An alarm: the cause may spoil other signatures, too, so the whole token is examined. */
 static enum hsm_status
 wrong(struct call *call, unsigned epoch)
 {
     struct hsm_slot *slot = call->signer->slot;
 
     count(&slot->counters.wrong_signatures);
-    /* To be proven by itself in the recovery that this begins; in the next one where the token was
-     * recovered since the signature was made. */
+    /* The key must prove itself in the recovery that this starts, or in the next one if the token
+     * was recovered since the signature was made. */
     call->signer->doubted = true;
     hsm_log(HSM_LOG_ERROR, "key %s: what the token answered is not its signature",
             call->signer->info.label);
@@ -389,16 +389,16 @@ wrong(struct call *call, unsigned epoch)
     return HSM_ERR_CRYPTO;
 }
 
-/* Where a signature was made: the session itself may be another caller's by now. */
+/* Where a signature was made: another caller may have the session by now. */
 struct origin {
-    unsigned index; /* of the session */
+    unsigned index; /* the session's */
     uint64_t opened_by;
     unsigned epoch;
 };
 
-/* Those that are asked for, one in so many, the first in each session, which may be with another
- * member of a group of HSMs, and those made across a recovery: handles may have changed their
- * meaning under them. */
+/* A signature is verified if the caller asks for it, if it is one in verify_every, if it is the
+ * first in its session (which may reach another member of a group of HSMs), or if it was made
+ * across a recovery, when handles may have changed their meaning. */
 static bool
 is_to_be_verified(const struct call *call, const struct origin *origin, unsigned epoch_now)
 {
@@ -435,7 +435,7 @@ sign_on(struct call *call, struct hsm_session *session, unsigned epoch, uint8_t 
     CK_RV rv;
 
     if (session->epoch != epoch || session->opened_by == 0)
-        session->opened_by = session->serial; /* it is opened below, or was with the token */
+        session->opened_by = session->serial; /* it is opened below, or was opened with the token */
     origin = (struct origin){session->index, session->opened_by, epoch};
     if (call->job != NULL)
         hsm_job_holds(call->job, session);
@@ -527,7 +527,7 @@ sign_counted(struct hsm_signer *signer, const struct hsm_request *request, uint8
     return st;
 }
 
-/* Every signature that anybody is given has come by here. */
+/* Every signature that is given out passes through here. */
 enum hsm_status
 hsm_signer_sign(struct hsm_signer *signer, const struct hsm_request *request, uint8_t *sig)
 {

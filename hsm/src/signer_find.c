@@ -1,4 +1,4 @@
-/* signer_find.c - after a recovery: the keys of a slot are looked for, and one must sign. */
+/* signer_find.c - after a recovery: find the keys of a slot again, and prove that one signs. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,8 +8,8 @@
 #include "object_internal.h"
 #include "signer_internal.h"
 
-#define MISSING_MAX_MS 2000 /* a key may be missing after a recovery: copies between HSMs lag */
-#define DOUBT_MS       1000 /* at least, until a key that gave wrong signatures is tried again */
+#define MISSING_MAX_MS 2000 /* for a missing key after a recovery: replication lags */
+#define DOUBT_MS       1000 /* before a key that signed wrongly is tried again */
 
 /* Why a key is refused. */
 struct refusal {
@@ -24,12 +24,12 @@ static const struct refusal several = {HSM_ERR_AMBIGUOUS, HSM_EVENT_KEY_REFUSED,
                                        "refused: another key has its CKA_ID"};
 static const struct refusal another = {HSM_ERR_UNTRUSTED, HSM_EVENT_KEY_REFUSED,
                                        "refused: it is not what it was before the token was lost"};
-/* Of this token or connection: elsewhere the same key may be well. */
+/* Applies to this token or connection: elsewhere the same key may be good. */
 static const struct refusal gives_wrong_ones = {
     HSM_ERR_CRYPTO, HSM_EVENT_KEY_REFUSED,
     "refused: what the token answers for it are not its signatures; others sign"};
 
-/* Whatever the token showed: one that is retired meanwhile may have been seen before it was
+/* Whatever the token shows: a key that is retired meanwhile may have been seen before it was
  * destroyed. */
 static void
 set_status(struct hsm_signer *signer, enum hsm_status status)
@@ -63,7 +63,7 @@ missing(struct hsm_signer *signer)
         refuse(signer, &not_there);
 }
 
-/* ---- look for one ---- */
+/* ---- find one key ---- */
 
 enum hsm_status
 hsm_signer_find(const struct hsm_signer *signer, struct hsm_object_pair *pair,
@@ -88,7 +88,7 @@ unprove(struct hsm_signer *signer)
         atomic_store_explicit(&signer->proven[i], 0, memory_order_relaxed);
 }
 
-/* Its handles are known; what it may do is still for the caller to say. */
+/* Finds the handles; whether the key may be used is for the caller to decide. */
 static enum hsm_status
 find_again(struct hsm_signer *signer, bool *found)
 {
@@ -115,9 +115,9 @@ find_again(struct hsm_signer *signer, bool *found)
     return HSM_OK;
 }
 
-/* ---- one that gave wrong signatures ---- */
+/* ---- a key that gave wrong signatures ---- */
 
-/* A hiccup of the token is not the key's. */
+/* Retried, so that a passing fault of the token is not held against the key. */
 static enum hsm_status
 try_often(const struct hsm_signer *signer)
 {
@@ -142,7 +142,7 @@ is_left_alone(const struct hsm_signer *signer)
     return signer->status == HSM_ERR_CRYPTO && hsm_clock_ns() < signer->tried_again;
 }
 
-/* ---- all of them ---- */
+/* ---- all keys ---- */
 
 /* With a reference to each; released with release_all(). */
 static struct hsm_signer **
@@ -181,7 +181,7 @@ believe(struct hsm_signer *signer)
     set_status(signer, HSM_OK);
 }
 
-/* Nobody signs before hsm_signers_prove(). */
+/* The key does not sign before hsm_signers_prove(). */
 static enum hsm_status
 find_for_recovery(struct hsm_signer *signer)
 {
@@ -189,13 +189,13 @@ find_for_recovery(struct hsm_signer *signer)
     enum hsm_status st = find_again(signer, &found);
 
     if (found && signer->doubted)
-        set_status(signer, HSM_OK); /* to be tried */
+        set_status(signer, HSM_OK); /* prove_all() tries it */
     else if (found)
         believe(signer);
     return st;
 }
 
-/* In a token that serves others meanwhile. */
+/* While the token serves other keys. */
 static enum hsm_status
 find_missing(struct hsm_signer *signer)
 {
@@ -223,18 +223,18 @@ hsm_signers_find_again(struct hsm_slot *slot, bool everyone)
     enum hsm_status st = all != NULL ? HSM_OK : HSM_ERR_NOMEM;
 
     for (size_t i = 0; i < n && st == HSM_OK; i++) {
-        hsm_slot_begin_inside(slot); /* who has many keys is not stuck with one of them */
+        hsm_slot_begin_inside(slot); /* the time limit is for each key by itself */
         st = everyone ? find_for_recovery(all[i]) : find_missing(all[i]);
     }
     release_all(all, n);
     return st;
 }
 
-/* What one key after the other said. */
+/* The combined result of trying keys one after another. */
 struct proof {
-    bool good; /* one signed */
-    bool wrong; /* one did not, and the token answered */
-    enum hsm_status failure; /* of the token */
+    bool good; /* a key signed */
+    bool wrong; /* a key did not sign, although the token answered */
+    enum hsm_status failure; /* the token's */
 };
 
 /* A key that may not sign says nothing about the token; the next one may. */
@@ -256,7 +256,7 @@ prove_one(struct hsm_signer *signer, struct proof *proof)
     }
 }
 
-/* Each that is doubted, and of the others as many as it takes to find a good one. */
+/* Tries each doubted key, and of the others as many as it takes to find a good one. */
 static void
 prove_all(struct hsm_signer **all, size_t n, struct proof *proof)
 {
@@ -271,7 +271,8 @@ prove_all(struct hsm_signer **all, size_t n, struct proof *proof)
     }
 }
 
-/* A token of which no key signs well is not recovered; a key beside one that does is at fault. */
+/* A token on which no key signs well is not recovered; if another key signs well, the key itself is
+ * at fault. */
 enum hsm_status
 hsm_signers_prove(struct hsm_slot *slot)
 {

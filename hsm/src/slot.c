@@ -28,7 +28,7 @@
 #define VERIFY_EVERY       64
 #define PROBE_DEFAULT_MS   10000
 #define CLOSE_WAIT_MS      5000 /* for calls that are still in the token */
-#define DROP_WAIT_MS       1000 /* for others, to close a session; then it stays */
+#define DROP_WAIT_MS       1000 /* for other calls, before a session is left open */
 
 static unsigned
 or_else(unsigned value, unsigned otherwise)
@@ -36,9 +36,9 @@ or_else(unsigned value, unsigned otherwise)
     return value != 0 ? value : otherwise;
 }
 
-/* Of what the token says it allows; CK_UNAVAILABLE_INFORMATION and 0 (without limit) tell nothing.
- * PKCS#11 says "by a single application", and tokens mean all processes of it. How many are open
- * now (ulSessionCount) says nothing of later: sessions are opened as they are needed. */
+/* This process's share of what the token allows; CK_UNAVAILABLE_INFORMATION and 0 (no limit) mean
+ * nothing. PKCS#11 says "by a single application", but tokens count all processes of it. The number
+ * open now (ulSessionCount) does not matter: sessions are opened as they are needed. */
 static CK_ULONG
 share_of(CK_ULONG limit)
 {
@@ -255,7 +255,7 @@ hsm_slot_session_drop(struct hsm_slot *slot, struct hsm_session *session, int64_
     hsm_module_call_end(slot->module);
 }
 
-/* One is opened beside the control session, so that a token without room is known at once. */
+/* Open one session beside the control session, so that a token without room is noticed at once. */
 static enum hsm_status
 first_session(struct hsm_slot *slot)
 {
@@ -286,8 +286,8 @@ close_control(struct hsm_slot *slot)
     slot->control_epoch = 0;
 }
 
-/* In the module, which another token of it may restart as soon as this one is not listed. Sessions
- * that somebody has are stuck, and go with their thread. */
+/* Called inside the module: another token may restart it as soon as this slot is not listed.
+ * Sessions in use are stuck, and end with their threads. */
 static void
 log_out(struct hsm_slot *slot)
 {
@@ -310,8 +310,8 @@ start_inside(struct hsm_slot *slot)
     return st == HSM_OK ? hsm_care_start(slot) : st;
 }
 
-/* Listed before it logs in: while it is inside the module another token does not restart that, and
- * when it is out they know of each other. Inside the admin gate. */
+/* The slot is listed before it logs in: while it is inside the module, another token does not
+ * restart it, and afterwards they know of each other. Inside the admin gate. */
 static enum hsm_status
 start_in_turn(struct hsm_slot *slot)
 {
@@ -330,7 +330,7 @@ start_in_turn(struct hsm_slot *slot)
     return st;
 }
 
-/* Its thread lives before this is out of the module again. */
+/* Its thread is started before this leaves the module. */
 static enum hsm_status
 slot_start(struct hsm_slot *slot)
 {
@@ -392,7 +392,7 @@ slot_add(struct hsm_module *module, CK_SLOT_ID id, const CK_TOKEN_INFO *token,
     return HSM_OK;
 }
 
-/* For its next login; at once where the one before was refused. */
+/* For its next login, which is attempted at once if the present PIN was refused. */
 static enum hsm_status
 take_pin(struct hsm_slot *slot, const struct hsm_secret *pin)
 {
@@ -402,13 +402,13 @@ take_pin(struct hsm_slot *slot, const struct hsm_secret *pin)
         return HSM_ERR_NOMEM;
     hsm_care_take_pin(slot, copy);
     if (hsm_pool_service(&slot->pool) == HSM_ERR_DENIED) {
-        hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* it may come */
+        hsm_pool_refuse(&slot->pool, HSM_ERR_BUSY); /* callers may wait */
         hsm_care_open(slot);
     }
     return HSM_OK;
 }
 
-/* The name of a setting that is another than that of who opened it first; NULL: none is. */
+/* The name of a setting that differs from the first opener's; NULL: all are equal. */
 static const char *
 setting_that_stays(const struct hsm_settings *first, const struct hsm_settings *now)
 {
@@ -435,8 +435,8 @@ setting_that_stays(const struct hsm_settings *first, const struct hsm_settings *
     return NULL;
 }
 
-/* Under the module's lock. Its PIN may be another one now; nobody logs in for that, unless the one
- * before was refused. */
+/* Under the module's lock. The PIN may be a new one; it is used at the next login, or at once if
+ * the present PIN was refused. */
 static enum hsm_status
 slot_share(struct hsm_slot *slot, const struct hsm_token_config *config,
            const struct hsm_secret *pin)
@@ -493,7 +493,7 @@ hsm_slot_stop(struct hsm_slot *slot, int64_t deadline)
     slot->workers = NULL;
     if (!hsm_pool_drain(&slot->pool, deadline) || atomic_load(&slot->stuck_now) > 0)
         quiet = false;
-    if (!quiet) { /* it stays listed: nobody restarts the module under the calls */
+    if (!quiet) { /* it stays listed, so the module is not restarted under the calls */
         hsm_log(HSM_LOG_WARNING, "token %s: closed with calls stuck in the module", slot->name);
         return false;
     }
@@ -513,7 +513,7 @@ hsm_slot_close(struct hsm_slot *slot)
 {
     bool left = true;
 
-    if (--slot->users == 0) { /* nobody calls the module for it any more */
+    if (--slot->users == 0) { /* no other user: no calls to the module from now on */
         int64_t deadline;
 
         hsm_journal_close(slot->journal); /* its last checkpoint is signed by the token */

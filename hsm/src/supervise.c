@@ -1,4 +1,4 @@
-/* supervise.c - fork workers, listen to their hearts, replace those that ended or are stuck. */
+/* supervise.c - fork workers, receive their heartbeats, replace those that ended or are stuck. */
 #define _GNU_SOURCE /* sigabbrev_np */
 #include "supervise_internal.h"
 
@@ -19,8 +19,8 @@
 #include "module_internal.h"
 #include "notify_internal.h"
 
-#define BEATS_MAX 64 /* octets taken from a line at once */
-#define LATE_MS   500 /* by which a timer of ours is late only if the machine stood still */
+#define BEATS_MAX 64 /* octets read from a line at once */
+#define LATE_MS   500 /* a timer is later than this only if the machine stood still */
 
 static int64_t
 now_ms(void)
@@ -78,7 +78,7 @@ count_alive(const struct supervisor *supervisor)
     return count;
 }
 
-/* Cannot be forked now: more processes or descriptors than are allowed, which may pass. */
+/* fork() failed: a limit on processes or descriptors was reached, which may pass. */
 static void
 could_not_start(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
@@ -100,7 +100,7 @@ start(struct supervisor *supervisor, struct slot *slot, int64_t now)
         could_not_start(supervisor, slot, now);
         return;
     }
-    fflush(NULL); /* or the worker would write it once more */
+    fflush(NULL); /* or the worker would write it again */
     worker.line = line[1];
     pid = fork();
     if (pid == 0) {
@@ -138,8 +138,9 @@ longest_resting(struct supervisor *supervisor)
     return next;
 }
 
-/* When none is starting: of a PIN that is refused the others learn without trying it. And while a
- * new configuration is tried nobody else starts, for it is not known yet with which one. */
+/* One worker starts at a time: if its PIN is refused, the others do not try it. While a new
+ * configuration is tried only its candidate starts, as it is not known yet which one will be
+ * used. */
 static struct slot *
 next_to_start(struct supervisor *supervisor)
 {
@@ -159,7 +160,7 @@ start_next(struct supervisor *supervisor, int64_t now)
         start(supervisor, next, now);
 }
 
-/* ---- hearts ------------------------------------------------------------ */
+/* ---- heartbeats -------------------------------------------------------- */
 
 static void
 became_ready(struct supervisor *supervisor, struct slot *slot, int64_t now)
@@ -188,7 +189,7 @@ hear(struct supervisor *supervisor, struct slot *slot, int64_t now)
     ssize_t n = recv(slot->line, beats, sizeof(beats), MSG_DONTWAIT);
 
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        close(slot->line); /* it ends; or it will be missed */
+        close(slot->line); /* its process ends, or its heartbeats will be missed */
         slot->line = -1;
     }
     if (n <= 0)
@@ -268,7 +269,7 @@ stop(struct supervisor *supervisor, int number, int64_t now)
     signal_all(supervisor, number);
 }
 
-/* What a wait status says, for the log, and as a kind. */
+/* Describe a wait status for the log, and as a status. */
 static enum hsm_status
 judge(int status, char *text, size_t size)
 {
@@ -291,7 +292,7 @@ judge(int status, char *text, size_t size)
     return code == 0 ? HSM_OK : HSM_ERR_IO;
 }
 
-/* Kinds that come from what an operator wrote or forgot, not from the moment. */
+/* Statuses caused by the operator's configuration, not by a passing condition. */
 static bool
 is_lasting(enum hsm_status st)
 {
@@ -299,7 +300,7 @@ is_lasting(enum hsm_status st)
            st != HSM_ERR_CRYPTO;
 }
 
-/* A signal, or an exit status that is none of ours: nobody had the time to say what it was. */
+/* A signal, or an exit status that workers do not use: the cause was not reported. */
 static bool
 is_crash(int status)
 {
@@ -332,7 +333,7 @@ rest_of(const struct supervisor *supervisor, struct slot *slot, enum hsm_status 
     return (unsigned)rest;
 }
 
-/* While stopping: what becomes of hsm_supervise(). */
+/* While stopping: determines the result of hsm_supervise(). */
 static void
 ended_when_asked(struct supervisor *supervisor, const struct slot *slot, int status,
                  enum hsm_status st, const char *text)
@@ -343,7 +344,7 @@ ended_when_asked(struct supervisor *supervisor, const struct slot *slot, int sta
     if (slot->state == KILLED)
         st = HSM_ERR_BUSY;
     else if (st == HSM_OK || by_signal)
-        return; /* it may not have taken the signal yet */
+        return; /* it may not have had a handler for the signal yet */
     else
         hsm_log(HSM_LOG_ERROR, "worker %u (pid %d): ended with %s while stopping",
                 slot_index(supervisor, slot), (int)slot->pid, text);
@@ -375,7 +376,7 @@ ended_by_itself(struct supervisor *supervisor, struct slot *slot, int status, en
     return rest;
 }
 
-/* One of the configuration before: another has taken its place. */
+/* A worker of the preceding configuration: another has taken its place. */
 static void
 ended_retired(struct supervisor *supervisor, struct slot *slot, enum hsm_status st,
               const char *text)
@@ -388,7 +389,7 @@ ended_retired(struct supervisor *supervisor, struct slot *slot, enum hsm_status 
     hsm_log(st == HSM_OK ? HSM_LOG_INFO : HSM_LOG_WARNING,
             "worker %u (pid %d): replaced, ended%s%s", slot_index(supervisor, slot), (int)slot->pid,
             st == HSM_OK ? "" : " with ", st == HSM_OK ? "" : text);
-    slot->state = is_wanted ? RESTING : UNUSED; /* wanted: the reload for which it left failed */
+    slot->state = is_wanted ? RESTING : UNUSED; /* wanted: the reload that retired it has failed */
 }
 
 static void
@@ -403,7 +404,7 @@ reap(struct supervisor *supervisor, struct slot *slot, int64_t now)
     if (waitpid(slot->pid, &status, WNOHANG) != slot->pid)
         return;
     if (slot->line >= 0)
-        hear(supervisor, slot, now); /* it may have been ready for a moment */
+        hear(supervisor, slot, now); /* it may have become ready just before */
     if (slot->line >= 0)
         close(slot->line);
     slot->line = -1;
@@ -415,7 +416,7 @@ reap(struct supervisor *supervisor, struct slot *slot, int64_t now)
         ended_retired(supervisor, slot, st, text);
     else if (!was_asked && hsm_supervisor_reload_failed(supervisor, slot, text))
         slot->state = UNUSED;
-    else if (!was_asked) /* it may stop the others */
+    else if (!was_asked) /* its failure may stop the others */
         rest = ended_by_itself(supervisor, slot, status, st, text, now);
     slot->until = now + rest;
     tell(supervisor, slot, HSM_WORKER_ENDED, rest);
@@ -437,7 +438,7 @@ take_signals(struct supervisor *supervisor, int64_t now)
         else if (number == SIGHUP)
             signal_all(supervisor, SIGHUP);
         if (number != SIGTERM && number != SIGINT)
-            continue; /* SIGCHLD: all are asked below */
+            continue; /* SIGCHLD: all workers are polled below */
         hsm_log(HSM_LOG_INFO, "stopping: signal %d", number);
         stop(supervisor, number, now);
     }
@@ -447,7 +448,7 @@ take_signals(struct supervisor *supervisor, int64_t now)
     }
 }
 
-/* When something is due that no descriptor tells of. */
+/* The earliest deadline that no descriptor signals. */
 static int64_t
 next_due(struct supervisor *supervisor)
 {
@@ -476,7 +477,7 @@ poll_timeout(int64_t due)
     return left > INT32_MAX ? INT32_MAX : (int)left;
 }
 
-/* A machine that was paused, or all of us stopped: then no worker could beat either. */
+/* The machine was paused, or all processes were stopped: no worker could send heartbeats either. */
 static void
 forgive(struct supervisor *supervisor, int64_t late)
 {
@@ -503,7 +504,7 @@ wait_and_hear(struct supervisor *supervisor)
     for (unsigned i = 0; i < SLOTS; i++)
         fds[1 + i] = (struct pollfd){.fd = supervisor->slots[i].line, .events = POLLIN};
     if (poll(fds, 1 + SLOTS, poll_timeout(due)) < 0)
-        return; /* EINTR: stopped and continued; otherwise memory is short, and it is tried again */
+        return; /* EINTR: stopped and continued; otherwise memory is short: try again */
     now = now_ms();
     if (due != NEVER && now - due > LATE_MS)
         forgive(supervisor, now - due);
@@ -535,7 +536,7 @@ loop(struct supervisor *supervisor)
         start_next(supervisor, now);
         wait_and_hear(supervisor);
         now = now_ms();
-        kill_overdue(supervisor, now); /* those that were not heard just now */
+        kill_overdue(supervisor, now); /* workers that were not heard above */
         hsm_supervisor_give_up_reload(supervisor, now);
     }
 }
@@ -561,7 +562,7 @@ set_defaults(struct hsm_supervise_config *config)
         config->restart_max_ms = HSM_RESTART_MAX_MS;
 }
 
-/* Signals come as reads from a descriptor, between which nothing is interrupted. */
+/* Signals are read from a descriptor, so nothing is interrupted between reads. */
 static enum hsm_status
 take_over_signals(struct supervisor *supervisor)
 {
@@ -583,7 +584,8 @@ take_over_signals(struct supervisor *supervisor)
     return HSM_OK;
 }
 
-/* Those that came while the last worker ended ask for what has happened. */
+/* Discards signals that arrived while the last worker ended: the end that they ask for is
+ * reached. */
 static void
 give_back_signals(const struct supervisor *supervisor)
 {

@@ -1,9 +1,9 @@
 /*
  * supervise_internal.h - the supervisor and its workers.
  *
- * supervise.c         fork, listen to hearts, replace
- * supervise_reload.c  put workers of a new configuration in the place of the old ones
- * supervise_worker.c  what runs in a worker
+ *   supervise.c         fork, receive heartbeats, replace workers
+ *   supervise_reload.c  replace the workers by those of a new configuration
+ *   supervise_worker.c  the code that runs in a worker
  */
 #ifndef HSM_SUPERVISE_INTERNAL_H
 #define HSM_SUPERVISE_INTERNAL_H
@@ -14,68 +14,68 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define SLOTS (2 * HSM_WORKERS_MAX) /* two halves: of a configuration, and of the one before */
+#define SLOTS (2 * HSM_WORKERS_MAX) /* for the present configuration, and for the last */
 #define NEVER INT64_MAX
-#define BEAT  '.' /* what a worker writes on its line */
+#define BEAT  '.' /* a heartbeat on a worker's line */
 #define READY 'R'
 
 struct hsm_worker {
-    unsigned place; /* in the slots */
+    unsigned place; /* index among the slots */
     bool is_alone;
     bool is_candidate;
-    atomic_bool is_hopeless; /* and said so, instead of beating */
+    atomic_bool is_hopeless; /* and was reported, instead of a heartbeat */
     int line; /* to the supervisor */
     pid_t supervisor;
-    sigset_t mask; /* of a worker that serves */
+    sigset_t mask; /* signal mask while the worker serves */
 };
 
 enum slot_state {
     UNUSED,
-    RESTING, /* there is no process, but will be */
+    RESTING, /* no process yet; one will be started */
     STARTING,
     SERVING,
-    RETIRING, /* of the configuration before: it ends when its connections have */
-    KILLED, /* and not reaped yet */
+    RETIRING, /* of the preceding configuration: ends once its connections have ended */
+    KILLED, /* but not reaped yet */
 };
 
 /* The place of one worker. Times are monotonic milliseconds. */
 struct slot {
     enum slot_state state;
     pid_t pid;
-    int line; /* from the worker; -1: it closed it, or there is none */
-    int64_t until; /* RESTING: then it is started; with a process: then it is killed */
-    int64_t retired_until; /* RETIRING: the same, whether it beats or not */
+    int line; /* from the worker; -1: closed by the worker, or no worker */
+    int64_t until; /* RESTING: time of its start; with a process: time at which it is killed */
+    int64_t retired_until; /* RETIRING: time at which it is killed in spite of heartbeats */
     int64_t ready_at;
     bool was_ready;
-    bool is_retired; /* nobody starts it again */
-    unsigned failures; /* in a row */
+    bool is_retired; /* not to be started again */
+    unsigned failures; /* in succession */
 };
 
 struct supervisor {
-    struct hsm_supervise_config config; /* without zeros */
+    struct hsm_supervise_config config; /* with defaults filled in */
     struct slot slots[SLOTS];
-    unsigned half; /* of the slots: 0 or 1, that of the configuration in use */
+    unsigned half; /* index of the half that the present configuration uses: 0 or 1 */
     pid_t pid;
     int signals; /* signalfd */
     sigset_t mask_before;
     struct sigaction chld_before;
-    bool was_ready; /* a worker was, once */
-    bool was_complete; /* all were, at once */
+    bool was_ready; /* at least one worker was ready */
+    bool was_complete; /* all workers were ready at once */
     bool is_stopping;
     int64_t stop_until;
     int64_t watchdog_ms, watchdog_at;
     bool wants_reload; /* SIGHUP came */
-    struct slot *candidate; /* the first worker of a new configuration; NULL: none is tried */
-    unsigned candidates; /* workers that this configuration wants */
-    bool is_replacing; /* of the configuration in use not all workers serve that shall */
-    bool is_going_back; /* it was in use before: the new one has failed */
-    int64_t reload_until; /* while replacing: then it has failed */
-    unsigned workers_before; /* the last reload */
+    struct slot *candidate; /* the first worker of a new configuration; NULL: none is being tried */
+    unsigned candidates; /* workers that the new configuration wants */
+    bool is_replacing; /* not all workers of the present configuration serve yet */
+    bool is_going_back; /* back to the preceding configuration, as the new one failed */
+    int64_t reload_until; /* while replacing: deadline, after which the reload has failed */
+    unsigned workers_before; /* before the last reload */
     struct hsm_supervise_counts counts;
     enum hsm_status result;
 };
 
-/** The workers of the configuration in use: config.workers of them. */
+/** The workers of the present configuration: config.workers of them. */
 static inline struct slot *
 slots_in_use(struct supervisor *supervisor)
 {
@@ -100,11 +100,11 @@ unsigned hsm_supervisor_count_serving(struct supervisor *supervisor);
 
 /* supervise_reload.c */
 
-/** Try a new configuration, if one is wanted and it is the time for it. */
+/** Try a new configuration if one was requested and can be tried now. */
 void hsm_supervisor_begin_reload(struct supervisor *supervisor, int64_t now);
-/** When a reload that goes on has failed; NEVER: none does. */
+/** The deadline of the reload in progress; NEVER: there is none. */
 int64_t hsm_supervisor_reload_due(const struct supervisor *supervisor);
-/** One that did not go on for too long is given up. */
+/** Give up a reload that made no progress until its deadline. */
 void hsm_supervisor_give_up_reload(struct supervisor *supervisor, int64_t now);
 /** A worker became ready. */
 void hsm_supervisor_go_on_reloading(struct supervisor *supervisor, struct slot *slot, int64_t now);
@@ -114,11 +114,11 @@ bool hsm_supervisor_reload_failed(struct supervisor *supervisor, const struct sl
 
 /* supervise_worker.c */
 
-/** How many processes share what they open, this one among them: workers and the one that a reload
- *  begins with beside them; or 1. */
+/** How many processes share limited resources, this one included: the workers and the extra one
+ * with which a reload begins; without a supervisor 1. */
 unsigned hsm_supervisor_processes(void);
 
-/** In a process that was just forked. */
+/** Called in a process that was just forked. */
 _Noreturn void hsm_supervisor_work(const struct supervisor *supervisor, struct hsm_worker *worker);
 
 #endif

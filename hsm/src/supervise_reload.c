@@ -1,11 +1,12 @@
-/* supervise_reload.c - workers of a new configuration take the place of the old ones, one by one.
+/*
+ * supervise_reload.c - workers of a new configuration take the place of the old ones, one by one.
  *
  * The first of them is a candidate: it opens all that the new configuration names while the old
  * workers serve. Only when it is ready do others follow; if it ends before, nothing has changed.
- * Sockets are shared, so that there is always somebody who accepts, and an old worker leaves when
- * its connections have: no request is lost. When all are ready the configuration is taken. If for
- * too long none becomes ready (a token that has no session left for one worker more), the same way
- * is taken back.
+ * Sockets are shared, so some worker always accepts, and an old worker ends when its connections
+ * have ended: no request is lost. When all are ready the configuration is adopted. If none becomes
+ * ready for too long (a token has no session left for one more worker), the same steps lead back to
+ * the old configuration.
  */
 #include "supervise_internal.h"
 
@@ -34,7 +35,7 @@ other_half(struct supervisor *supervisor)
     return &supervisor->slots[(1 - supervisor->half) * HSM_WORKERS_MAX];
 }
 
-/* Workers that the last reload replaced may still have connections. */
+/* Not while workers that the last reload replaced may still have connections. */
 static bool
 is_the_time(struct supervisor *supervisor)
 {
@@ -79,7 +80,7 @@ hsm_supervisor_begin_reload(struct supervisor *supervisor, int64_t now)
     supervisor->candidate->failures = 0;
 }
 
-/* Who starts from now on has the old one. */
+/* Workers that start from now on have the old configuration. */
 static void
 abandon(const struct hsm_supervise_config *config, unsigned workers)
 {
@@ -105,7 +106,7 @@ hsm_supervisor_reload_failed(struct supervisor *supervisor, const struct slot *s
     return true;
 }
 
-/* It is asked to take no more connections; what is not there any more is not started again. */
+/* Ask a worker to take no more connections; one without a process is not started again. */
 static bool
 retire(struct supervisor *supervisor, struct slot *slot, int64_t now)
 {
@@ -130,7 +131,7 @@ change_sides(struct supervisor *supervisor, unsigned workers, int64_t now)
     for (unsigned i = 0; i < HSM_WORKERS_MAX; i++) {
         if (old[i].state == RESTING)
             old[i].state = UNUSED;
-        old[i].is_retired = true; /* if it ends now it is not replaced by one of its kind */
+        old[i].is_retired = true; /* if it ends now, its old configuration is not started again */
     }
     for (unsigned i = 0; i < workers; i++) {
         if (slots[i].state == SERVING)
@@ -173,7 +174,7 @@ finish(struct supervisor *supervisor)
     hsm_notify("READY=1");
 }
 
-/* One for one, and at last all. */
+/* One old worker, or all of them at the end. */
 static void
 retire_others(struct supervisor *supervisor, bool all, int64_t now)
 {

@@ -46,7 +46,7 @@ hsm_worker_is_candidate(const struct hsm_worker *worker)
     return worker->is_candidate;
 }
 
-/* A line that is full has beats enough in it; one that is closed ends with this process. */
+/* A full line holds enough heartbeats; if it is closed, this process is about to end. */
 static void
 say(struct hsm_worker *worker, char what)
 {
@@ -71,10 +71,9 @@ hsm_worker_abandon(enum hsm_status status)
 }
 
 /*
- * While a worker starts it is in the middle of a login or a search, and a
- * software token is in the middle of its files: SoftHSM 2.6.1 empties and
- * rewrites token.object at each C_Login, and whoever is killed in between
- * leaves a token that nobody finds again. So SIGTERM and the end of the
+ * A starting worker is in the middle of a login or a search, and a software token is in the middle
+ * of its files: SoftHSM 2.6.1 empties and rewrites token.object at each C_Login, and a process that
+ * is killed in between leaves a token that cannot be found again. So SIGTERM and the end of the
  * supervisor wait until it is ready; if it never is, the alarm ends it.
  */
 static bool
@@ -93,7 +92,7 @@ begin_start(struct hsm_worker *worker, unsigned start_ms)
     return true;
 }
 
-/* Now SIGKILL: a worker that is stuck would not notice another signal. */
+/* From now on SIGKILL: a stuck worker would not notice another signal. */
 static void
 end_start(const struct hsm_worker *worker)
 {
@@ -122,7 +121,7 @@ hsm_worker_beat(struct hsm_worker *worker)
     worker->is_hopeless = is_hopeless;
 }
 
-/* Leave what is the supervisor's. */
+/* Release what belongs to the supervisor. */
 static void
 become_worker(const struct supervisor *supervisor, struct hsm_worker *worker)
 {

@@ -1,4 +1,4 @@
-/* text.c - text that is not ours, before an operator's eyes. */
+/* text.c - text from outside, made safe for a terminal. */
 #include <hsm/text.h>
 
 #include "utf8_internal.h"

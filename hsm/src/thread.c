@@ -9,7 +9,8 @@
 
 #include <hsm/log.h>
 
-/* A daemon's signals are its own threads': a handler here could run inside a vendor's library. */
+/* Signals are handled by the daemon's own threads: a handler here could run inside a vendor's
+ * library. */
 bool
 hsm_thread_start(void *(*run)(void *), void *argument)
 {

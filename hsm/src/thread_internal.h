@@ -1,12 +1,13 @@
 /*
- * thread_internal.h - threads of the library: no signals, nobody joins them.
+ * thread_internal.h - threads of the library: all signals blocked, detached.
  */
 #ifndef HSM_THREAD_INTERNAL_H
 #define HSM_THREAD_INTERNAL_H
 
 #include <stdbool.h>
 
-/** All signals blocked, detached: who waits for its end does so by a condition of its own. */
+/** Start a detached thread with all signals blocked; code that waits for its end needs its own
+ * condition. */
 bool hsm_thread_start(void *(*run)(void *), void *argument);
 
 /**

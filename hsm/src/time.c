@@ -124,7 +124,7 @@ hsm_time_parse(const char *text, time_t *out)
     t.tm_year -= 1900;
     t.tm_mon -= 1;
     day = t.tm_mday;
-    second = t.tm_sec; /* 60 in a leap second: not a matter of the calendar */
+    second = t.tm_sec; /* 60 in a leap second: timegm() does not check it */
     t.tm_sec = 0;
     minute = timegm(&t);
     if (t.tm_mday != day) /* 31 April */

@@ -20,7 +20,7 @@
 #include "uri_internal.h"
 
 #define RANDOM_TRIES   3 /* when the token is lost meanwhile */
-#define MODULE_WAIT_MS 10000 /* for the end of a restart of the module */
+#define MODULE_WAIT_MS 10000 /* for a restart of the module to end */
 
 /* A token that a URI matches, and its slot. */
 struct candidate {
@@ -33,7 +33,7 @@ DEFINE_DEFER(struct hsm_secret, hsm_secret_free)
 DEFINE_DEFER(struct hsm_token, free)
 DEFINE_DEFER(struct hsm_key, hsm_key_free)
 
-/* free() of another type: a DEFER is typed. */
+/* free() for another type: a DEFER is typed. */
 static void
 release_ids(CK_SLOT_ID *ids)
 {
@@ -168,7 +168,7 @@ match_tokens(const struct hsm_module *module, const struct hsm_uri *uri, struct 
     return HSM_OK;
 }
 
-/* Then a token that is not there may be one that another process is writing. */
+/* True: a token that seems absent may be one that another process is rewriting. */
 static bool
 shares_files(const struct hsm_module *module)
 {
@@ -236,7 +236,7 @@ parse_token_uri(const char *text, struct hsm_uri **out)
     return HSM_OK;
 }
 
-/* The pin-source of RFC 7512 is a URI, or "|" and a command, which we do not run. */
+/* The pin-source of RFC 7512 is a URI, or "|" and a command, which is not run here. */
 static enum hsm_status
 pin_from_uri(const struct hsm_uri *uri, struct hsm_secret **out)
 {
@@ -268,7 +268,7 @@ module_path(const struct hsm_uri *uri, const char *given, const char **out)
     return HSM_OK;
 }
 
-/* Before a PIN is spent on it. */
+/* Checked before a PIN is presented. */
 static enum hsm_status
 check_usable(const struct hsm_token *token)
 {
@@ -288,7 +288,7 @@ check_usable(const struct hsm_token *token)
     return HSM_OK;
 }
 
-/* What the URI names, in a token that is not logged in to yet. */
+/* Find the token that the URI names; it is not logged in to yet. */
 static enum hsm_status
 choose_on_module(struct hsm_module *module, const struct hsm_uri *uri, struct hsm_token *token,
                  CK_SLOT_ID *id)
@@ -313,7 +313,7 @@ choose_on_module(struct hsm_module *module, const struct hsm_uri *uri, struct hs
     return st;
 }
 
-/* The key of the journal's checkpoints is on the token that it journals. */
+/* The key that signs the journal's checkpoints is on the token that the journal is about. */
 static enum hsm_status
 give_journal_its_key(struct hsm_token *token)
 {
@@ -363,7 +363,8 @@ open_once(const char *path, const struct hsm_uri *uri, bool in_turn,
     return st;
 }
 
-/* Another process may have been writing what we read. A PIN that was refused is another matter. */
+/* Another process may have been rewriting the files that were read; a PIN that was refused is not
+ * presented again. */
 static bool
 is_worth_another_look(const struct hsm_token *token, enum hsm_status status)
 {
@@ -436,7 +437,7 @@ close_on_module(const struct hsm_token *token)
         hsm_module_unlock(token->module);
 }
 
-/* In the child of a fork() the module is the parent's: nothing is asked of it. */
+/* In the child of a fork() the module is the parent's: it is not called. */
 void
 hsm_token_close(struct hsm_token *token)
 {
@@ -505,7 +506,7 @@ hsm_token_stats(const struct hsm_token *token, struct hsm_token_stats *out)
     memset(out, 0, sizeof(*out));
     out->service = HSM_ERR_USAGE;
     if (token->generation != hsm_fork_generation())
-        return; /* in the child of a fork() the lock may be the parent's */
+        return; /* in the child of a fork() the parent may hold the lock */
     add_connection(slot, out);
     for (unsigned i = 0; i < slot->further_count; i++)
         add_connection(slot->further[i], out);
@@ -519,8 +520,8 @@ start_in_turn(const char *path, struct hsm_module *module, int *turn)
     return hsm_module_start(module);
 }
 
-/* For what shows all that there is: where processes take turns, started again in ours. Whatever
- * comes of it, close_in_turn(). */
+/* For listings of all tokens: where processes take turns, the module is started again in this
+ * process's turn. Call close_in_turn() whatever it returns. */
 static enum hsm_status
 open_in_turn(const char *path, struct hsm_module **out, int *turn)
 {
@@ -620,7 +621,7 @@ hsm_token_random(struct hsm_token *token, void *out, size_t len)
     return st;
 }
 
-/* The first slot without an initialised token; EXISTS if one of that label is anywhere. */
+/* The first slot without an initialised token; EXISTS if any token has that label. */
 static enum hsm_status
 choose_fresh_slot(const struct hsm_module *module, const char *label, CK_SLOT_ID *out)
 {

@@ -1,5 +1,5 @@
-/* token_meter.c - from hsm_token_stats(), which counts since the token was opened, to counters that
- * outlive the process. */
+/* token_meter.c - turn hsm_token_stats(), which counts since the token was opened, into counters
+ * that outlive the process. */
 #include <hsm/token_meter.h>
 
 #include <stddef.h>
@@ -129,7 +129,7 @@ hsm_token_meter_free(struct hsm_token_meter *meter)
 {
     if (meter == NULL)
         return;
-    hsm_token_meter_read(meter); /* what came since the last look */
+    hsm_token_meter_read(meter); /* adds what was counted since the last reading */
     hsm_series_unset(meter->ready);
     hsm_series_unset(meter->usable);
     hsm_series_unset(meter->in_flight);

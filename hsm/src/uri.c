@@ -13,7 +13,7 @@
 #include "uri_internal.h"
 
 #define SCHEME         "pkcs11:"
-#define ATTRIBUTES_MAX 32 /* in one URI; more: HSM_ERR_MALFORMED */
+#define ATTRIBUTES_MAX 32 /* per URI; more: HSM_ERR_MALFORMED */
 
 struct attribute {
     const char *name; /* in hsm_uri.storage */
@@ -187,7 +187,7 @@ add_attribute(struct hsm_uri *uri, char *text, bool in_query, struct hsm_reason 
     return standard ? check_value(attribute, why) : HSM_OK;
 }
 
-/* Attributes between separators; an empty part has none. */
+/* Attributes between separators; an empty part has no attributes. */
 static enum hsm_status
 add_attributes(struct hsm_uri *uri, char *part, char separator, struct hsm_reason *why)
 {
@@ -250,7 +250,7 @@ hsm_uri_parse(const char *text, struct hsm_uri **out, struct hsm_reason *why)
     if (p11_kit_uri_parse(text, P11_KIT_URI_FOR_ANY, uri->p11) != P11_KIT_URI_OK)
         return hsm_refuse(why, HSM_ERR_MALFORMED, "PKCS#11 URI: a value that no token can have");
     if (p11_kit_uri_any_unrecognized(uri->p11))
-        uri->matches_nothing = true; /* a value that is too long, too */
+        uri->matches_nothing = true; /* as does a value that is too long */
     *out = uri;
     uri = NULL;
     return HSM_OK;

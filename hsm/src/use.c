@@ -1,4 +1,4 @@
-/* use.c - what a private key is used for, and who asked. */
+/* use.c - what a private key is used for, and by whom. */
 #include <hsm/use.h>
 
 #include <stddef.h>

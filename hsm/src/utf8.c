@@ -1,4 +1,4 @@
-/* utf8.c - characters of a text that came from elsewhere. */
+/* utf8.c - characters of a text from outside. */
 #include "utf8_internal.h"
 
 #include <stdbool.h>
@@ -9,8 +9,8 @@ is_continuation(unsigned char octet)
     return (octet & 0xc0) == 0x80;
 }
 
-/* Of three octets; U+2028, U+2029, and what Unicode 15 section 23.2 and UAX #9 have for
- * bidirectional text: U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069. */
+/* Characters of three octets: U+2028, U+2029, and those that Unicode 15 section 23.2 and UAX #9
+ * list for bidirectional text: U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069. */
 static bool
 rearranges(const unsigned char *s)
 {

@@ -12,7 +12,7 @@
 #include "clock_internal.h"
 #include "thread_internal.h"
 
-#define GRACE_MS     10 /* after a deadline: a worker that is not stuck answers in it */
+#define GRACE_MS     10 /* after a deadline, for the answer of a worker that is not stuck */
 #define STOP_WAIT_MS 2000
 
 enum job_state {
@@ -21,7 +21,7 @@ enum job_state {
     JOB_DONE
 };
 
-/* Owns what the worker reads and writes, because the caller may be gone. */
+/* Owns all that the worker reads and writes, because the caller may have returned. */
 struct hsm_job {
     struct hsm_signer *signer; /* with a reference */
     struct hsm_request request; /* its digest is the one below */
@@ -30,26 +30,26 @@ struct hsm_job {
     pthread_cond_t done;
     enum hsm_status status;
     enum job_state state;
-    bool abandoned; /* nobody waits */
-    bool stuck; /* and it is counted as that */
+    bool abandoned; /* its caller has returned */
+    bool stuck; /* it is counted as stuck */
     bool replaced; /* its thread has a replacement */
-    unsigned refs; /* of caller, and queue or worker */
-    struct hsm_session *session; /* what it uses; under held_lock, as is the serial */
+    unsigned refs; /* held by the caller and by the queue or the worker */
+    struct hsm_session *session; /* the session in use; under held_lock, as is the serial */
     uint64_t serial;
     pthread_mutex_t held_lock;
     struct hsm_job *next;
 };
 
 struct hsm_workers {
-    pthread_mutex_t lock; /* of all that follows, and of jobs */
+    pthread_mutex_t lock; /* protects all members below, and the jobs */
     pthread_cond_t work;
     pthread_cond_t ended;
     struct hsm_slot *slot; /* with a reference */
     struct hsm_job *first;
     struct hsm_job *last;
     unsigned queued;
-    unsigned threads; /* that live */
-    unsigned refs; /* of threads, and of the slot */
+    unsigned threads; /* living threads that are not stuck */
+    unsigned refs; /* held by threads and the slot */
     bool closing;
 };
 
@@ -62,7 +62,7 @@ hsm_job_holds(struct hsm_job *job, struct hsm_session *session)
     pthread_mutex_unlock(&job->held_lock);
 }
 
-/* Under the lock; true: the last reference, to be freed outside of it. */
+/* Under the lock; true: it was the last reference, and the job is to be freed outside the lock. */
 static bool
 job_put(struct hsm_job *job)
 {
@@ -124,7 +124,7 @@ dequeue(struct hsm_workers *workers)
     return job;
 }
 
-/* Under the lock, given up meanwhile; true: this thread has a replacement. */
+/* Under the lock, released meanwhile; true: this thread has a replacement. */
 static bool
 run(struct hsm_workers *workers, struct hsm_job *job)
 {
@@ -152,7 +152,7 @@ run(struct hsm_workers *workers, struct hsm_job *job)
     return replaced;
 }
 
-/* Under the lock, which it gives up. */
+/* Called under the lock, which it releases. */
 static void
 workers_put(struct hsm_workers *workers)
 {
@@ -162,7 +162,7 @@ workers_put(struct hsm_workers *workers)
     if (!last)
         return;
     while (workers->first != NULL)
-        job_free(dequeue(workers)); /* of callers that left */
+        job_free(dequeue(workers)); /* their callers have left */
     pthread_mutex_destroy(&workers->lock);
     pthread_cond_destroy(&workers->work);
     pthread_cond_destroy(&workers->ended);
@@ -184,7 +184,7 @@ work(void *argument)
             pthread_cond_wait(&workers->work, &workers->lock);
     }
     pthread_mutex_unlock(&workers->lock);
-    OPENSSL_thread_stop(); /* who waits for the end may end the process */
+    OPENSSL_thread_stop(); /* the thread that waits for this end may end the process */
     pthread_mutex_lock(&workers->lock);
     if (!replaced)
         workers->threads--;
@@ -251,8 +251,8 @@ hsm_workers_stop(struct hsm_workers *workers)
     workers_put(workers);
 }
 
-/* Only who holds a session can be stuck in the module. It is counted before its session is given
- * up: nobody may restart the module under it. */
+/* Only a job that holds a session can be stuck in the module. It is counted as stuck before its
+ * session is given up, so that the module is not restarted under it. */
 static bool
 is_stuck(struct hsm_slot *slot, struct hsm_job *job)
 {
@@ -268,8 +268,8 @@ is_stuck(struct hsm_slot *slot, struct hsm_job *job)
     return stuck;
 }
 
-/* Under the lock: the caller is about to leave. Where a thread cannot be replaced there is one less
- * until this one returns. */
+/* Under the lock: the caller is about to return. If its thread cannot be replaced, there is one
+ * thread less until the job returns. */
 static void
 leave_behind(struct hsm_workers *workers, struct hsm_job *job)
 {
@@ -282,7 +282,7 @@ leave_behind(struct hsm_workers *workers, struct hsm_job *job)
     atomic_fetch_add(&slot->counters.stuck, 1);
     job->replaced = add_thread(workers);
     if (job->replaced)
-        workers->threads--; /* the stuck one counts no more */
+        workers->threads--; /* the stuck thread is not counted any more */
     hsm_log(HSM_LOG_WARNING, "token %s: a call is stuck in the module", slot->name);
     if (hsm_pool_is_used_up(&slot->pool))
         hsm_log(HSM_LOG_ERROR, "token %s: calls are stuck in all its sessions", slot->name);

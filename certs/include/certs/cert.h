@@ -37,7 +37,7 @@ HSM_MUST_CHECK enum hsm_status certs_cert_pem_of_der(const uint8_t *der, size_t 
  * The TNAuthList extension; certs_tnauthlist_free() it.
  *
  * @retval HSM_ERR_NOT_FOUND  no such extension
- * @retval HSM_ERR_MALFORMED  it is broken, or there twice
+ * @retval HSM_ERR_MALFORMED  it is malformed, or occurs twice
  */
 HSM_MUST_CHECK enum hsm_status
 certs_cert_tnauthlist(const X509 *cert, struct certs_tnauthlist **out, struct hsm_reason *why);
@@ -46,8 +46,8 @@ certs_cert_tnauthlist(const X509 *cert, struct certs_tnauthlist **out, struct hs
  *  id-ad-stirTNList); free() it. NULL: the certificate names none. */
 char *certs_cert_tnauthlist_url(const X509 *cert);
 
-/** Whether the certificate says that a TNAuthList of it is elsewhere, be that a URL or not; also if
- * what it says of that cannot be read. */
+/** Whether the certificate refers to a TNAuthList outside of it, with a URL or not; true as well if
+ * that reference cannot be read. */
 bool certs_cert_has_tnauthlist_elsewhere(const X509 *cert);
 
 /** Subject or issuer as RFC 2253 text; free() it. NULL: out of memory. */
@@ -67,9 +67,9 @@ char *certs_cert_alt_names(const X509 *cert);
 /** Content octets of the serial number; 0: more than CERTS_SERIAL_MAX, and none are written. */
 size_t certs_cert_serial(const X509 *cert, uint8_t out[CERTS_SERIAL_MAX]);
 /**
- * The serial number is one of RFC 5280 section 4.1.2.2, so that a CRL can have it.
+ * Check that the serial number meets RFC 5280 section 4.1.2.2, so that a CRL can have it.
  *
- * @retval HSM_ERR_UNSUPPORTED  it is negative, or of more than CERTS_SERIAL_MAX octets
+ * @retval HSM_ERR_UNSUPPORTED  it is negative, or longer than CERTS_SERIAL_MAX octets
  */
 HSM_MUST_CHECK enum hsm_status certs_cert_check_serial(const X509 *cert, struct hsm_reason *why);
 /** The serial number as lower-case hex; free() it. */
@@ -87,8 +87,7 @@ HSM_MUST_CHECK enum hsm_status certs_serial_parse(const char *hex, uint8_t out[C
 /** keyIdentifier of the authorityKeyIdentifier (RFC 5280 section 4.2.1.1): borrowed; NULL: none. */
 const uint8_t *certs_cert_authority_key_id(const X509 *cert, size_t *len);
 
-/** The validity. 0 for a time that cannot be read, which certs_cert_parse_der() does not let pass.
- */
+/** The validity. 0 for a time that cannot be read, which certs_cert_parse_der() refuses. */
 time_t certs_cert_not_before(const X509 *cert);
 time_t certs_cert_not_after(const X509 *cert);
 

@@ -14,8 +14,8 @@
 
 #include <hsm/status.h>
 
-#define CERTS_CHAIN_OCTETS_MAX 65536 /* of PEM, for a chain that came from outside */
-#define CERTS_CHAIN_LEN_MAX    8 /* certificates in such a chain */
+#define CERTS_CHAIN_OCTETS_MAX 65536 /* of PEM, for a chain from outside */
+#define CERTS_CHAIN_LEN_MAX    8 /* certificates in a chain from outside */
 #define CERTS_ANCHORS_MAX      1024 /* certificates in a set of anchors */
 
 struct certs_chain;
@@ -25,11 +25,11 @@ HSM_MUST_CHECK enum hsm_status certs_chain_new(struct certs_chain **out);
 /** Append; takes a reference of its own. */
 HSM_MUST_CHECK enum hsm_status certs_chain_add(struct certs_chain *chain, X509 *cert);
 
-/** Append every certificate of another. */
+/** Append every certificate of another chain. */
 HSM_MUST_CHECK enum hsm_status certs_chain_append(struct certs_chain *chain,
                                                   const struct certs_chain *other);
 
-/** Copy a chain; the certificates and the digest are shared or copied, not computed again. */
+/** Copy a chain; the certificates are shared, and the digest is copied, not computed again. */
 HSM_MUST_CHECK enum hsm_status certs_chain_copy(const struct certs_chain *chain,
                                                 struct certs_chain **out);
 
@@ -51,8 +51,8 @@ HSM_MUST_CHECK enum hsm_status certs_chain_parse_pem(const char *pem, size_t len
                                                      struct hsm_reason *why);
 
 /**
- * Read a file of our own configuration: RFC 7468 text, in which other text but no
- * other label may stand, or one certificate in DER. Faults are logged with its path.
+ * Read a local configuration file: RFC 7468 text, which may contain other text but no other label,
+ * or one certificate in DER. Faults are logged with its path.
  */
 HSM_MUST_CHECK enum hsm_status certs_chain_read(const char *path, struct certs_chain **out);
 

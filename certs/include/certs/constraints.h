@@ -30,18 +30,17 @@ struct certs_permitted_values {
     const char *const *values; /* UTF-8; NULL-terminated, at least one */
 };
 
-/* The content of either extension. At least one of the three is there, and none is empty. */
+/* The content of either extension. At least one of the three is present, and none is empty. */
 struct certs_claim_constraints {
-    const char *const *must_include; /* claim names, NULL-terminated; NULL: left out */
-    const struct certs_permitted_values *permitted_values; /* ends with a NULL claim; NULL: left
-                                                            * out */
-    const char *const *must_exclude; /* claim names, NULL-terminated; NULL: left out */
+    const char *const *must_include; /* claim names, NULL-terminated; NULL: absent */
+    const struct certs_permitted_values *permitted_values; /* up to a NULL claim; NULL: absent */
+    const char *const *must_exclude; /* claim names, NULL-terminated; NULL: absent */
 };
 
 struct certs_constraints;
 
 /**
- * Make an extension's value for a certificate that is to be issued.
+ * Make an extension's value for a new certificate.
  *
  * @param content  copied
  * @retval HSM_ERR_USAGE      no PASSporT could satisfy it, or a verifier would ignore it: it
@@ -68,8 +67,8 @@ certs_constraints_parse(enum certs_constraints_form form, const uint8_t *der, si
  * The constraints of a certificate; certs_constraints_free() them.
  *
  * @retval HSM_ERR_NOT_FOUND  it has neither extension
- * @retval HSM_ERR_MALFORMED  broken, twice, both of them, or in a CA certificate: such a
- *                            certificate is good for nothing
+ * @retval HSM_ERR_MALFORMED  malformed, twice, both extensions, or in a CA certificate: such a
+ *                            certificate must not be used
  */
 HSM_MUST_CHECK enum hsm_status
 certs_cert_constraints(const X509 *cert, struct certs_constraints **out, struct hsm_reason *why);
@@ -90,7 +89,7 @@ bool certs_constraints_are_void(const struct certs_constraints *constraints);
 /** The claims of one PASSporT (its payload, not its header), as the caller has parsed them. */
 struct certs_claims {
     const void *payload; /* passed to both functions */
-    /** True if there is a claim of that name. */
+    /** True if the PASSporT has a claim of that name. */
     bool (*has)(const void *payload, const char *name);
     /**
      * The value of a claim that is present, as UTF-8: the characters of a string; canonical JSON
@@ -110,8 +109,8 @@ HSM_MUST_CHECK enum hsm_status certs_constraints_check(const struct certs_constr
                                                        const struct certs_claims *claims,
                                                        struct hsm_reason *why);
 
-/** For a person, e.g. "must include rcd; attest is A or B; must exclude rph"; free() it. NULL: out
- * of memory. */
+/** As text, e.g. "must include rcd; attest is A or B; must exclude rph"; free() it. NULL: out of
+ * memory. */
 char *certs_constraints_text(const struct certs_constraints *constraints);
 
 void certs_constraints_free(struct certs_constraints *constraints);

@@ -27,11 +27,10 @@
 
 struct certs_crl_entry {
     const X509_NAME *issuer; /* the certificate's issuer; borrowed */
-    uint8_t serial[CERTS_SERIAL_MAX]; /* content octets, as certs_cert_serial() has them */
+    uint8_t serial[CERTS_SERIAL_MAX]; /* content octets, as from certs_cert_serial() */
     size_t serial_len;
     time_t revoked_at;
-    int reason; /* RFC 5280 section 5.3.1; 0 is not encoded; -1 when read: a code it does not list
-                 */
+    int reason; /* RFC 5280 section 5.3.1; 0 is not encoded; -1 when read: an unlisted code */
 };
 
 /**
@@ -46,7 +45,7 @@ struct certs_crl_request {
     uint64_t number; /* cRLNumber */
     time_t this_update, next_update;
     const char *url; /* issuingDistributionPoint; equals the certificates' CRLDP */
-    const char *signer_cert_url; /* AuthorityInfoAccess caIssuers; NULL: left out */
+    const char *signer_cert_url; /* AuthorityInfoAccess caIssuers; NULL: absent */
     const struct certs_crl_entry *entries;
     size_t count; /* 0: an empty CRL */
 };
@@ -120,23 +119,22 @@ HSM_MUST_CHECK enum hsm_status certs_crl_check_newer(const struct certs_crl *crl
 const uint8_t *certs_crl_digest(const struct certs_crl *crl);
 
 /**
- * Find a certificate's entry by issuer and serial, in a time that does not grow
- * with the CRL.
+ * Find a certificate's entry by issuer and serial, in a time that does not grow with the CRL.
  *
- * An entry revokes, whatever its reason. removeFromCRL is for delta CRLs, which
- * SHAKEN does not use: here it does not undo a revocation.
+ * An entry revokes, whatever its reason. removeFromCRL is for delta CRLs, which SHAKEN does not
+ * use: here it does not undo a revocation.
  *
  * @param out  NULL, or receives the entry; its issuer is borrowed from the CRL
  *
- * @retval HSM_ERR_NOT_FOUND  it is not on the CRL; every other fault says nothing about that
+ * @retval HSM_ERR_NOT_FOUND  it is not on the CRL; any other failure leaves that open
  */
 HSM_MUST_CHECK enum hsm_status certs_crl_find(const struct certs_crl *crl, const X509 *cert,
                                               struct certs_crl_entry *out);
 
-/** True if the certificate is on the CRL, or memory is missing to tell that it is not. */
+/** True if the certificate is on the CRL, or if memory is too short to find out. */
 bool certs_crl_has(const struct certs_crl *crl, const X509 *cert);
 
-/** @retval HSM_ERR_UNTRUSTED  revoked: the reason says since when and why */
+/** @retval HSM_ERR_UNTRUSTED  revoked: the reason states since when and why */
 HSM_MUST_CHECK enum hsm_status certs_crl_check(const struct certs_crl *crl, const X509 *cert,
                                                struct hsm_reason *why);
 
@@ -149,13 +147,13 @@ HSM_MUST_CHECK enum hsm_status certs_crl_check(const struct certs_crl *crl, cons
  */
 bool certs_crl_covers(const struct certs_crl *crl, const X509 *cert);
 
-/** How many entries, without those left out; and each in the CRL's order, its issuer borrowed from
- * the CRL. */
+/** The number of entries, without those left out; and each in the CRL's order, its issuer borrowed
+ * from the CRL. */
 size_t certs_crl_len(const struct certs_crl *crl);
 void certs_crl_get(const struct certs_crl *crl, size_t i, struct certs_crl_entry *out);
 
-/** True for a reason that an entry of such a CRL may have (RFC 5280 section 5.3.1): 7 is unused,
- * and 8, removeFromCRL, is for delta CRLs. */
+/** True for a reason that an entry of an indirect full CRL may have (RFC 5280 section 5.3.1): 7 is
+ * unused, and 8, removeFromCRL, is for delta CRLs. */
 bool certs_crl_is_reason(int64_t reason);
 
 /** "keyCompromise"; static storage. */

@@ -66,18 +66,18 @@ struct certs_issue_request {
     uint8_t serial[CERTS_SERIAL_MAX]; /* certs_serial_new() */
     size_t serial_len;
     time_t not_before, not_after;
-    /* STI cross: the self-signed root whose name, key and key identifier are certified, as they
-     * are encoded there; the validity asked for lies within its own. Else NULL. */
+    /* STI cross: the self-signed root whose name, key and key identifier are certified, as they are
+     * encoded there; the requested validity lies within its own. Else NULL. */
     const X509 *subject_cert;
     bool has_path_len; /* a pathLenConstraint for a CA certificate */
     unsigned path_len;
     /* STI end entity: one SPC; TN end entity and delegates: any entries; else NULL */
     const struct certs_tnauthlist *tnauthlist;
-    /* End entities of TNs and of delegates: the list is not in the certificate, but is what this
-     * HTTPS URL serves (application/tnauthlist), RFC 8226 section 10.1; NULL: it is inside. */
+    /* End entities of TNs and of delegates: the list is not in the certificate, but served at this
+     * HTTPS URL (application/tnauthlist), RFC 8226 section 10.1; NULL: it is inside. */
     const char *tnauthlist_url;
     /* The caller knows from numbering data that all numbers of the list which are not in the
-     * issuer's list belong to an SPC that is (CERTS_SCOPE_BY_NUMBERING). */
+     * issuer's list belong to an SPC that is in it (CERTS_SCOPE_BY_NUMBERING). */
     bool numbers_under_spc;
     const struct certs_constraints *constraints; /* end entities of TNs and delegates; or NULL */
     const char *policy_oid; /* STI intermediate, end entity, cross; TN and delegates: may be NULL */
@@ -100,7 +100,7 @@ HSM_MUST_CHECK enum hsm_status certs_serial_new(struct hsm_token *token,
  *
  * @param issuer  the issuing certificate; NULL: self-signed, issuer_key is the subject's own key
  * @retval HSM_ERR_USAGE      the request breaks its profile, or the certificate would break a lint
- *                            rule of severity error; the reason says which; nothing was signed
+ *                            rule of severity error; the reason states which; nothing was signed
  * @retval HSM_ERR_UNTRUSTED  issuer_key is not the issuer's, or the issuer's validity, path length
  *                            or TNAuthList does not cover the certificate
  */

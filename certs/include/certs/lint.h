@@ -1,15 +1,14 @@
 /*
- * lint.h - a certificate against the SHAKEN certificate profile, rule by rule.
+ * lint.h - check a certificate against the SHAKEN certificate profile, rule by rule.
  *
- * The profile is a table of rules: ATIS-1000080 v003, v004 and v005 section
- * 6.4.1, the United States' SHAKEN certificate policies (CP) 1.1 to 1.4, and
- * what RFC 5280 and RFC 8226 ask of every such certificate. docs/PROFILE.md
- * explains it. Which rules apply depends on the certificate's role and on its
- * notBefore: a certificate is judged by the rules of its day.
+ * The profile is a table of rules: ATIS-1000080 v003, v004 and v005 section 6.4.1, the United
+ * States' SHAKEN certificate policies (CP) 1.1 to 1.4, and the requirements of RFC 5280 and RFC
+ * 8226 on these certificates. docs/PROFILE.md explains it. Which rules apply depends on the
+ * certificate's role and on its notBefore: a certificate is judged by the rules of its day.
  *
- * Every certificate that OpenSSL can parse can be judged, however odd. Not judged
- * are signatures, except to tell a root from an intermediate, whether the
- * certificate is valid now, and whether it is revoked (see chain.h and crl.h).
+ * Every certificate that OpenSSL can parse can be judged, however odd. Not judged are signatures
+ * (except to distinguish a root from an intermediate), whether the certificate is valid now, and
+ * whether it is revoked (see chain.h and crl.h).
  */
 #ifndef CERTS_LINT_H
 #define CERTS_LINT_H
@@ -22,7 +21,7 @@
 
 #include <hsm/status.h>
 
-/* What a certificate is in ATIS-1000080; rules apply to a set of these. */
+/* Roles of a certificate in ATIS-1000080; rules apply to a set of these. */
 enum certs_lint_role {
     CERTS_LINT_ROOT = 1, /* CA certificate, self-signed */
     CERTS_LINT_INTERMEDIATE = 2, /* any other CA certificate */
@@ -44,7 +43,7 @@ enum certs_lint_severity {
 #define CERTS_LINT_LATEST 99991231 /* a day later than any rule's */
 
 struct certs_lint_rule {
-    const char *id; /* "ee.tnauthlist": what it applies to, the field, the point */
+    const char *id; /* "ee.tnauthlist": role, field, detail */
     unsigned roles; /* CERTS_LINT_ROOT | ... */
     enum certs_lint_source source;
     enum certs_lint_severity severity;
@@ -77,7 +76,7 @@ struct certs_lint; /* what was found in one certificate; independent of the X509
 HSM_MUST_CHECK enum hsm_status
 certs_lint_new(const X509 *cert, const struct certs_lint_options *options, struct certs_lint **out);
 
-/** How many rules are broken; findings come in the order of the table. */
+/** The number of broken rules; findings come in the order of the table. */
 size_t certs_lint_len(const struct certs_lint *lint);
 /** Borrowed. */
 const struct certs_lint_finding *certs_lint_get(const struct certs_lint *lint, size_t i);
@@ -93,7 +92,7 @@ int certs_lint_date(const struct certs_lint *lint);
 void certs_lint_free(struct certs_lint *lint);
 
 /**
- * Print, for a person, what the certificate is and a line for each finding.
+ * Print what the certificate is and a line for each finding.
  *
  * @param file   the file that the certificate was read from
  * @param index  its position in that file, from 1

@@ -23,7 +23,7 @@
 #include <hsm/status.h>
 
 #define CERTS_PATH_LEN_MAX   9 /* certificates of a path, end entity and root included */
-#define CERTS_PATH_TRIES_MAX 8 /* paths whose signatures are verified for one verdict */
+#define CERTS_PATH_TRIES_MAX 8 /* candidate paths whose signatures are verified for one verdict */
 
 /* Keys of CA certificates that are accepted besides P-256. An end entity is always on P-256. */
 #define CERTS_CA_P384 1u /* US SHAKEN CP 1.4 section 6.1.5; signatures with SHA-384 or better */
@@ -39,14 +39,14 @@ struct certs_path_policy {
     /* Trust the issuer that a delegate's numbers belong to the issuer's SPC, which no certificate
      * can prove. False refuses every such delegate, as there is no numbering data. */
     bool numbers_under_spc;
-    /* Accept an end entity whose TNAuthList is not the DER of RFC 8226, as one in a hundred is not;
-     * what it may speak for is then unknown, and certs_path_tnauthlist() NULL. */
+    /* Accept an end entity whose TNAuthList is not the DER of RFC 8226, which one in a hundred is
+     * not; its scope is then unknown, and certs_path_tnauthlist() NULL. */
     bool any_tnauthlist;
     /* Look an end entity up in the CRL even if it names another one. */
     bool any_distribution_point;
 };
 
-/* What is trusted at the moment. Borrowed. */
+/* What is trusted at present. Borrowed. */
 struct certs_trust {
     const struct certs_chain *anchors; /* self-signed roots, such as the trusted STI-CA list */
     const struct certs_crl *crl; /* passed certs_crl_verify(); NULL: revocation is not checked */
@@ -74,7 +74,7 @@ HSM_MUST_CHECK enum hsm_status certs_path_verify(const struct certs_chain *chain
                                                  const struct certs_path_policy *policy, time_t now,
                                                  struct certs_path **out, struct hsm_reason *why);
 
-/** How many certificates: the end entity, intermediates, the root. */
+/** The number of certificates: the end entity, intermediates, the root. */
 size_t certs_path_len(const struct certs_path *path);
 
 /** The end entity is the first, the root the last. Borrowed; NULL past the end. */
@@ -83,11 +83,11 @@ X509 *certs_path_get(const struct certs_path *path, size_t i);
 /** True if the end entity is this certificate, possibly as another object. */
 bool certs_path_is_of(const struct certs_path *path, const X509 *end_entity);
 
-/** What the end entity may speak for; borrowed. NULL: the purpose is not CERTS_FOR_STI, or the
- * policy accepted a list that cannot be read. */
+/** The scope of the end entity; borrowed. NULL: the purpose is not CERTS_FOR_STI, or the policy
+ * accepted a list that cannot be read. */
 const struct certs_tnauthlist *certs_path_tnauthlist(const struct certs_path *path);
 
-/** True if certs_path_tnauthlist() has an SPC: then a provider answers for the numbers. */
+/** True if certs_path_tnauthlist() has an SPC: then a provider is responsible for the numbers. */
 bool certs_path_has_spc(const struct certs_path *path);
 
 /** True if the end entity's certificate is valid at that time. */

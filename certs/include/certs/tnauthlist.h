@@ -66,7 +66,7 @@ const char *certs_tnauthlist_spc(const struct certs_tnauthlist *list);
 /** True if the list has at least one SPC. */
 bool certs_tnauthlist_has_spc(const struct certs_tnauthlist *list);
 
-/** True if their DER is equal. */
+/** True if the lists' DER is equal. */
 bool certs_tnauthlist_equals(const struct certs_tnauthlist *a, const struct certs_tnauthlist *b);
 
 /** True if the list has this number, as `one` or within a range; an SPC alone covers no number. */
@@ -93,7 +93,7 @@ enum certs_scope certs_tnauthlist_scope(const struct certs_tnauthlist *parent,
 bool certs_tnauthlist_encompasses(const struct certs_tnauthlist *parent,
                                   const struct certs_tnauthlist *child);
 
-/** For a person, e.g. "SPC 1234, range 12155550100 x 100"; free() it. NULL: out of memory. */
+/** As text, e.g. "SPC 1234, range 12155550100 x 100"; free() it. NULL: out of memory. */
 char *certs_tnauthlist_text(const struct certs_tnauthlist *list);
 
 HSM_MUST_CHECK enum hsm_status certs_tnauthlist_copy(const struct certs_tnauthlist *list,

@@ -22,7 +22,7 @@
 #include <certs/path.h>
 #include <hsm/status.h>
 
-#define CERTS_VERDICTS_MAX 1048576 /* verdicts; more cannot be asked for */
+#define CERTS_VERDICTS_MAX 1048576 /* verdicts that a cache can be made for */
 
 struct certs_verdicts;
 
@@ -35,8 +35,8 @@ HSM_MUST_CHECK enum hsm_status certs_verdicts_new(const struct certs_path_policy
                                                   size_t max, struct certs_verdicts **out);
 
 /**
- * certs_path_verify(), or its cached result. Two threads that ask at the same
- * time for a verdict that is not cached may both work it out.
+ * certs_path_verify(), or its cached result. Two threads that need the same uncached verdict at the
+ * same time may both compute it.
  *
  * @param out  NULL, or certs_path_free() it
  */

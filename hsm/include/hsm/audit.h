@@ -1,12 +1,12 @@
 /*
  * audit.h - evidence that no private key can leave its token, or ever left it.
  *
- * An audit gathers statements about tokens, files and processes; each has its
- * evidence and a verdict. The report is one JSON object (docs/schema/
- * audit-report.json), from which text and HTML are made. Signed by a key in a
- * token, it is a compact JWS (RFC 7515) that anyone can check without a token.
+ * An audit gathers statements about tokens, files and processes; each has its evidence and a
+ * verdict. The report is one JSON object (docs/schema/ audit-report.json), from which text and HTML
+ * are made. Signed by a key in a token, it is a compact JWS (RFC 7515) that anyone can check
+ * without a token.
  *
- * docs/AUDIT.md says what a report shows and what it takes for granted.
+ * docs/AUDIT.md explains what a report shows and what it assumes.
  */
 #ifndef HSM_AUDIT_H
 #define HSM_AUDIT_H
@@ -38,7 +38,7 @@ enum hsm_audit_verdict {
     HSM_AUDIT_CONSEQUENCE, /* not as required, because of another finding */
     HSM_AUDIT_UNPROVEN, /* required, but the module does not report it */
     HSM_AUDIT_NOT_REPORTED, /* desirable, but the module does not report it */
-    HSM_AUDIT_UNTESTED, /* could not be tested; the statement says why */
+    HSM_AUDIT_UNTESTED, /* could not be tested; the statement explains why */
     HSM_AUDIT_INFO
 };
 
@@ -73,9 +73,8 @@ HSM_MUST_CHECK enum hsm_status hsm_audit_attestations(struct hsm_audit *audit, c
                                                       const char *roots);
 
 /**
- * Audit a token: inventory, attributes, certificates and, if the configuration
- * asks for them, attempts to take each key. Each usable P-256 private key signs
- * a challenge.
+ * Audit a token: inventory, attributes, certificates and, if the configuration enables them,
+ * attempts to take each key. Each usable P-256 private key signs a challenge.
  */
 HSM_MUST_CHECK enum hsm_status hsm_audit_token(struct hsm_audit *audit, struct hsm_token *token);
 

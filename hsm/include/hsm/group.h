@@ -30,7 +30,7 @@ HSM_MUST_CHECK enum hsm_status hsm_group_new(struct hsm_group **out);
 /**
  * @param key         borrowed until hsm_group_remove() or hsm_group_free()
  * @param preference  members with a lower value are chosen first while their tokens work
- * @param member      what the caller knows this key by (its certificate, ...); may be NULL
+ * @param member      the caller's data about this key (its certificate, ...); may be NULL
  */
 HSM_MUST_CHECK enum hsm_status hsm_group_add(struct hsm_group *group, struct hsm_key *key,
                                              unsigned preference, void *member);
@@ -42,11 +42,11 @@ void hsm_group_remove(struct hsm_group *group, struct hsm_key *key);
 size_t hsm_group_ready(struct hsm_group *group);
 
 /**
- * Write the digest that a member is to sign (HSM_SHA256_LEN octets). A PASSporT
- * names the certificate of its signer, so each member signs a different one.
+ * Write the digest that a member is to sign (HSM_SHA256_LEN octets). A PASSporT names the
+ * certificate of its signer, so each member signs a different one.
  *
  * @retval HSM_ERR_NOT_FOUND  this member cannot sign for this call (its certificate does not cover
- *                            it): the next is asked, and this one does not count as failed
+ *                            it): the next is tried, and this one does not count as failed
  * @retval other              no member can: the call ends with this status
  */
 typedef enum hsm_status hsm_group_digest_fn(void *call, void *member, uint8_t *digest);
@@ -59,7 +59,7 @@ typedef enum hsm_status hsm_group_digest_fn(void *call, void *member, uint8_t *d
  * @param sig         receives HSM_P256_SIG_LEN octets
  * @param member      receives the member that signed; may be NULL
  *
- * @retval HSM_ERR_NOT_FOUND  the group is empty, or `make` said so of every member
+ * @retval HSM_ERR_NOT_FOUND  the group is empty, or `make` returned it for every member
  * @retval HSM_ERR_BUSY       no member signed in time
  */
 HSM_MUST_CHECK enum hsm_status hsm_group_sign(struct hsm_group *group, hsm_group_digest_fn *make,

@@ -140,17 +140,17 @@ struct hsm_journal_summary {
     uint64_t checkpoints; /* verified */
     uint64_t unsecured; /* records after the last checkpoint of their file */
     uint64_t removed; /* files removed after their retention time */
-    uint64_t ended_early; /* files whose process did not end in order */
+    uint64_t ended_early; /* files whose process did not end properly */
     uint64_t calls; /* of C_Sign by the writing processes; a lower bound if any ended early */
     uint64_t faults; /* findings of weight HSM_JOURNAL_FAULT */
 };
 
 /**
- * Verify a directory as a whole: chains, trees, checkpoints, and that every
- * file is accounted for. It may be in use.
+ * Verify a directory as a whole: chains, trees, checkpoints, and that every file is accounted for.
+ * It may be in use.
  *
  * @retval HSM_OK             no fault
- * @retval HSM_ERR_UNTRUSTED  the findings say what is wrong
+ * @retval HSM_ERR_UNTRUSTED  the findings describe the faults
  * @return any other: the directory could not be read; logged
  */
 HSM_MUST_CHECK enum hsm_status hsm_journal_verify(const struct hsm_journal_verify_config *config,
@@ -188,7 +188,7 @@ HSM_MUST_CHECK enum hsm_status hsm_journal_note_format(const struct hsm_journal_
 /**
  * Read the checkpoints in the index, oldest first.
  *
- * @param file  whose checkpoints are wanted ("index" for the index's own); NULL: of all files
+ * @param file  the file whose checkpoints are wanted ("index" for the index's own); NULL: all files
  */
 HSM_MUST_CHECK enum hsm_status
 hsm_journal_notes(const char *dir, const char *file,

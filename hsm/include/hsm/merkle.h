@@ -22,7 +22,7 @@ HSM_MUST_CHECK enum hsm_status hsm_merkle_leaf_in_place(uint8_t *data, size_t le
 /** An empty tree is all zero. */
 struct hsm_merkle_frontier {
     uint64_t size; /* leaves */
-    uint8_t node[HSM_MERKLE_DEPTH][HSM_SHA256_LEN]; /* of the levels whose bit is set in size */
+    uint8_t node[HSM_MERKLE_DEPTH][HSM_SHA256_LEN]; /* of levels whose bit is set in size */
 };
 
 /** Append a leaf. On failure (HSM_ERR_CRYPTO: no hash) the size, and so the tree, is unchanged. */

@@ -18,7 +18,7 @@
 
 #include <hsm/status.h>
 
-#define HSM_METRICS_SERIES_MAX 2048 /* of one process; more are not counted */
+#define HSM_METRICS_SERIES_MAX 2048 /* per process; further series are not counted */
 #define HSM_METRICS_LABELS_MAX 255 /* characters of the labels of one series */
 #define HSM_METRICS_BOUNDS_MAX 16 /* of a histogram */
 
@@ -32,8 +32,8 @@ enum hsm_metric_kind {
     HSM_GAUGE_MIN, /* the least value of any process, e.g. of readiness */
     HSM_GAUGE_MAX,
     HSM_HISTOGRAM, /* of seconds */
-    /* As HSM_COUNTER and HSM_GAUGE_MIN, with labels that come and go, such as keys:
-     * hsm_metrics_forget(). */
+    /* As HSM_COUNTER and HSM_GAUGE_MIN, for labels that come and go, such as keys: unused series
+     * are dropped by hsm_metrics_forget(). */
     HSM_COUNTER_PASSING,
     HSM_GAUGE_MIN_PASSING,
 };

@@ -1,5 +1,5 @@
 /*
- * process.h - hardening that each program does before it handles a secret; files.
+ * process.h - the hardening that each program does before it handles a secret; files.
  */
 #ifndef HSM_PROCESS_H
 #define HSM_PROCESS_H
@@ -22,7 +22,7 @@ HSM_MUST_CHECK enum hsm_status hsm_process_harden(void);
 HSM_MUST_CHECK enum hsm_status hsm_file_read(const char *path, size_t max, uint8_t **out,
                                              size_t *len);
 
-/** hsm_file_read() of what is left to read of an open descriptor, which stays open. */
+/** hsm_file_read() of the rest of an open descriptor, which stays open. */
 HSM_MUST_CHECK enum hsm_status hsm_file_read_fd(int fd, size_t max, uint8_t **out, size_t *len);
 
 /** Replace a file: write beside it, sync, rename. Readers see the old or the new file, never a

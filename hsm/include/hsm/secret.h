@@ -26,10 +26,10 @@ HSM_MUST_CHECK enum hsm_status hsm_secret_new(const void *octets, size_t len,
 HSM_MUST_CHECK enum hsm_status hsm_secret_read(const char *path, struct hsm_secret **out);
 
 /**
- * hsm_secret_read() of a file that nobody else can have made or read.
+ * hsm_secret_read() of a file that no other user can have made or read.
  *
  * @retval HSM_ERR_DENIED  it is a link, not a regular file, another user's, or accessible to
- * others; logged
+ *                         others; logged
  */
 HSM_MUST_CHECK enum hsm_status hsm_secret_read_own(const char *path, struct hsm_secret **out);
 
@@ -62,7 +62,7 @@ bool hsm_secret_equals(const struct hsm_secret *secret, const void *octets, size
 /**
  * Write to a new file of mode 0600, complete and durable or not at all.
  *
- * @retval HSM_ERR_EXISTS  there is such a file
+ * @retval HSM_ERR_EXISTS  the file exists already
  */
 HSM_MUST_CHECK enum hsm_status hsm_secret_write(const struct hsm_secret *secret, const char *path);
 

@@ -23,7 +23,7 @@ enum hsm_status {
     HSM_ERR_BUSY, /* token or peer unavailable: retry later */
     HSM_ERR_MALFORMED, /* input breaks its grammar: reject it */
     HSM_ERR_UNTRUSTED, /* well-formed, but its signature, issuer, time or binding is not good */
-    HSM_ERR_UNSUPPORTED, /* well-formed, but an algorithm or form we do not do */
+    HSM_ERR_UNSUPPORTED, /* well-formed, but with an algorithm or form that is not supported */
     HSM_ERR_CRYPTO, /* a cryptographic operation failed */
     HSM_ERR_IO, /* a file, socket or disk of this machine failed */
 };

@@ -12,7 +12,7 @@
 #define HSM_TIME_DAY_LEN   10 /* "2026-01-15" */
 #define HSM_TIME_STAMP_LEN 16 /* "20260115T120000Z", for names of files and labels */
 
-/* To the second; "" for a time that cannot be written so. */
+/* To the second; "" for a time outside of the format's range. */
 void hsm_time_format(time_t t, char out[HSM_TIME_LEN + 1]);
 void hsm_time_day(time_t t, char out[HSM_TIME_DAY_LEN + 1]);
 void hsm_time_stamp(time_t t, char out[HSM_TIME_STAMP_LEN + 1]);

@@ -20,7 +20,7 @@ struct hsm_journal_config;
 
 /** How signatures are requested; both routes use the same sessions and recover alike. */
 enum hsm_route {
-    HSM_ROUTE_LIBP11, /* through libp11, several contexts of it */
+    HSM_ROUTE_LIBP11, /* through libp11, with several of its contexts */
     HSM_ROUTE_DIRECT /* C_SignInit and C_Sign from here: no allocation, no detour through DER */
 };
 
@@ -116,8 +116,8 @@ HSM_MUST_CHECK enum hsm_status hsm_token_open(const struct hsm_token_config *con
  */
 void hsm_token_close(struct hsm_token *token);
 
-/** Let each refused PIN be tried once more, because an operator said so: in this process, and in
- *  all workers of the hsm_supervise() that it belongs to. */
+/** Let each refused PIN be tried once more, at an operator's request: in this process, and in all
+ * workers of the hsm_supervise() that it belongs to. */
 void hsm_token_forget_refusals(void);
 
 /** True while calls are served: the token is not being recovered, its PIN was not refused. */
@@ -135,7 +135,7 @@ struct hsm_token_stats {
     uint64_t sessions_dropped;
     uint64_t losses; /* times that recovery began */
     uint64_t recoveries; /* times that it succeeded */
-    uint64_t attempts; /* to recover */
+    uint64_t attempts; /* attempts at recovery */
     uint64_t restarts; /* C_Finalize and C_Initialize */
     uint64_t logins;
     uint64_t stuck; /* calls that were ever left behind in the module */

@@ -24,9 +24,9 @@ HSM_MUST_CHECK enum hsm_status hsm_token_meter_new(struct hsm_metrics *metrics,
                                                    struct hsm_token_meter **out);
 
 /**
- * Set sti_token_ready to 0 for a token that could not be opened, until a meter of it reads more.
+ * Set sti_token_ready to 0 for a token that could not be opened, until a meter of it sets it.
  *
- * @param uri  of the configuration; its token attribute, or all of it, is the label
+ * @param uri  from the configuration; its token attribute, or all of it, is the label
  */
 void hsm_token_meter_absent(struct hsm_metrics *metrics, const char *uri);
 

@@ -34,7 +34,7 @@ enum hsm_use_kind {
     HSM_USE_AUDIT, /* a report */
     HSM_USE_KEY_GENERATION, /* the digest is that of the public key */
     HSM_USE_KEY_DESTRUCTION, /* likewise */
-    HSM_USE_KINDS /* how many there are */
+    HSM_USE_KINDS /* the number of kinds */
 };
 
 struct hsm_use {
@@ -42,7 +42,7 @@ struct hsm_use {
     const char *who; /* borrowed; NULL: the program itself */
 };
 
-/** What is set for this thread. */
+/** The use that is set for this thread. */
 struct hsm_use hsm_use_now(void);
 
 /** Set one of the two and return the previous values, for hsm_use_restore(). */

@@ -1,4 +1,4 @@
-/* options.c - a command line by tables. */
+/* options.c - a command line driven by tables. */
 #include "options.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@
 #define LINE_WIDTH    90
 #define NAME_TOLD_MAX 40 /* octets of an unknown option's name that a refusal repeats */
 
-static const struct option_table *table; /* of this program */
+static const struct option_table *table; /* the running program's */
 
 enum hsm_status
 options_refuse(const char *format, ...)
@@ -56,9 +56,9 @@ options_number(const char *option, const char *text, long long min, long long ma
     return options_refuse("--%s: not a number from %lld to %lld", option, min, max);
 }
 
-/* ---- what a command takes ---- */
+/* ---- options of a command ---- */
 
-/* True if it has the option; *needed if its word ends in "!". */
+/* True if the command takes the option; *needed if it cannot be left out ("!"). */
 static bool
 takes(const struct command *command, const char *name, bool *needed)
 {
@@ -95,8 +95,8 @@ takes_several(const struct command *command)
     return dots != NULL && dots[3] == '\0';
 }
 
-/* How many words the command line and a command's name begin with alike; *whole: all of the name's.
- */
+/* Number of leading words that the command line shares with a command's name; *whole: all of the
+ * name's. */
 static size_t
 words_alike(const char *name, char *const *words, bool *whole)
 {
@@ -131,7 +131,7 @@ print_option(const char *name, const char *value, const char *help)
     print_line(left, help);
 }
 
-/* The commands whose names begin with these words; of all of them when there is none. */
+/* Print the commands whose names begin with these words; all commands without words. */
 static void
 print_commands(char *const *words, size_t count)
 {
@@ -157,7 +157,7 @@ print_commands(char *const *words, size_t count)
         table->more();
 }
 
-/* A word of the synopsis, in the next line if this one is full. */
+/* A word of the synopsis, on the next line if this one is full. */
 static void
 put_word(size_t *column, const char *word)
 {
@@ -169,7 +169,7 @@ put_word(size_t *column, const char *word)
     *column += strlen(" ") + strlen(word);
 }
 
-/* The options that are needed; "[OPTION...]" if there are others. */
+/* The required options; "[OPTION...]" if there are others. */
 static void
 print_synopsis(const struct command *command)
 {
@@ -261,9 +261,9 @@ is_named(const struct option_row *row, const char *name, size_t len)
     return strlen(row->name) == len && strncmp(row->name, name, len) == 0;
 }
 
-/* Why a name is not that of an option of the command. An option that is cut short is not taken for
- * the long one: "--pin" would be "--pin-source", and what was typed behind it a source, which may
- * be told. Nobody shall think that a PIN can be an argument. */
+/* Why a name is not an option of the command. An abbreviation is not accepted: "--pin" would be
+ * "--pin-source", and what was typed after it a source, which error messages repeat. A PIN must
+ * never seem to be a valid argument. */
 static enum hsm_status
 refuse_name(const struct command *command, const char *name, size_t len)
 {
@@ -296,7 +296,8 @@ find_row(const struct command *command, const char *name, size_t len)
     return NULL;
 }
 
-/* An option at **at, with its value in the same word or in the next one; *at is behind it then. */
+/* Read an option at **at, with its value in the same word or in the next one; *at is moved past
+ * it. */
 static enum hsm_status
 read_option(const struct command *command, char ***at, struct arguments *out)
 {
@@ -344,7 +345,7 @@ take_operands(const struct command *command, char *const *operands, size_t count
     return check_needed(command, arguments);
 }
 
-/* True if the word asked for this, which is answered. */
+/* True if the word asked for help or the version, which was printed. */
 static bool
 answer(const char *word, const struct command *command)
 {
@@ -357,9 +358,9 @@ answer(const char *word, const struct command *command)
     return true;
 }
 
-/* What is behind the command's name: options and operands in any order, behind "--" operands
- * only. The operands are moved to the front. *done: a question was answered, nothing is to be
- * run. */
+/* The words after the command's name: options and operands in any order, after "--" operands only.
+ * The operands are moved to the front. *done: help or the version was printed, and no command is to
+ * be run. */
 static enum hsm_status
 read_words(const struct command *command, char **words, struct arguments *out, bool *done)
 {
@@ -389,7 +390,8 @@ read_words(const struct command *command, char **words, struct arguments *out, b
 
 /* ---- running ---- */
 
-/* What an option that is for all commands said; NULL: nothing, or the program has it not. */
+/* The value of an option that all commands have; NULL: not given, or the program does not have
+ * it. */
 static const char *
 said(struct arguments *arguments, const char *name)
 {
@@ -439,8 +441,8 @@ run_command(const struct command *command, char **words)
     return st;
 }
 
-/* `sti-hsm --help`, `sti-pa account key --help`, and what is no command. `group` words are those
- * that commands begin with. */
+/* `sti-hsm --help`, `sti-pa account key --help`, and words that are not a command. `group` of the
+ * words begin a command's name. */
 static enum hsm_status
 without_command(char *const *words, size_t group)
 {
@@ -482,7 +484,7 @@ find_and_run(char **words)
     return found != NULL ? run_command(found, words + most) : without_command(words, group);
 }
 
-/* A reader that has closed the pipe has what it wanted. */
+/* A reader that has closed the pipe needs no more output. */
 static bool
 reader_has_gone(void)
 {
